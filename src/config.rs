@@ -1,0 +1,409 @@
+//! Every knob: what it does, its default, its limit, and what it costs.
+//!
+//! The structures here are the configuration file, table by table. [`Config::validate`] asserts the
+//! relations between limits at start-up; reading files, environment and flags is [`load`]'s.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// The whole configuration. Every field has a default, so that an empty file is a valid one.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where clients come in, and the threads that serve them.
+    pub server: Server,
+    /// The operators' door.
+    pub control: Control,
+    /// RabbitMQ. Without a `url` the embedded backplane is used.
+    pub amqp: Amqp,
+    /// What nothing may exceed.
+    pub limits: Limits,
+    /// How long to wait for what.
+    pub timeouts: Timeouts,
+    /// How much of each kind of work one turn of a shard's loop does.
+    pub budgets: Budgets,
+    /// How the engine leaves.
+    pub stop: Stop,
+    /// What is written to standard error.
+    pub log: Log,
+    /// The options of each namespace; `default` is for the topics of no other.
+    pub namespaces: BTreeMap<String, Namespace>,
+}
+
+/// `[server]`
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Server {
+    /// Addresses for clients. Default: port 8000 on 127.0.0.1 and ::1.
+    pub listen: Vec<SocketAddr>,
+    /// Number of shards, each one thread with its own event loop. Default 0: one per CPU, less one for
+    /// broker and control where there are three CPUs or more.
+    pub shards: u16,
+    /// CPUs that shards are pinned to, such as `0-3,6`. Default empty: those of the start-up mask.
+    pub cpus: String,
+    /// Allows listening to clients beyond loopback although nobody has to show a token. Default false.
+    pub insecure: bool,
+    /// Origins, such as `https://example.org`, whose pages may open WebSockets here, besides pages from
+    /// the same host and the live page. `*` allows every page. Default none.
+    pub allowed_origins: Vec<String>,
+    /// Path of the WebSocket endpoint. Default `/connection/websocket`.
+    pub path: String,
+    /// What ends the namespace in a topic's name. Default `:`.
+    pub namespace_boundary: char,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: vec![
+                SocketAddr::from(([127, 0, 0, 1], 8000)),
+                SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 8000)),
+            ],
+            shards: 0,
+            cpus: String::new(),
+            insecure: false,
+            allowed_origins: Vec::new(),
+            path: "/connection/websocket".to_owned(),
+            namespace_boundary: ':',
+        }
+    }
+}
+
+/// `[control]`
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Control {
+    /// Address of API, metrics, health and live page. Default 127.0.0.1:9000.
+    pub listen: SocketAddr,
+    /// What callers of the API must show. Default empty: no key, and then loopback only.
+    pub api_key: String,
+    /// Largest body of an API request in bytes. Default 1 MiB, paid per request in flight.
+    pub body_bytes: usize,
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9000)), api_key: String::new(), body_bytes: 1 << 20 }
+    }
+}
+
+/// `[amqp]`
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Amqp {
+    /// `amqp://user:password@host:port/vhost` or `amqps://`. Default empty: the embedded backplane.
+    pub url: String,
+    /// The topic exchange that publishers send to. An existing one is used as it is. Default `fanfare`.
+    pub exchange: String,
+    /// An existing durable queue to consume. Default empty: an exclusive queue of this node's own.
+    pub queue: String,
+    /// Patterns by which the node's own queue is bound to the exchange. Default `#`: everything.
+    pub bindings: Vec<String>,
+    /// The dead-letter exchange, for what cannot be delivered. Default `fanfare.dead`.
+    pub dead_letter_exchange: String,
+    /// The durable queue bound to it. Default `fanfare.dead`.
+    pub dead_letter_queue: String,
+    /// Messages that queue keeps at most; the oldest go first. Default 10,000.
+    pub dead_letter_max: u32,
+    /// Messages taken and not acknowledged, at most: the outer limit of back-pressure. Default 4,096; costs
+    /// up to that many bodies of memory.
+    pub prefetch: u16,
+    /// First pause before connecting again. Default 100 ms; doubles, with jitter, up to `reconnect_max`.
+    pub reconnect_min: Interval,
+    /// Longest pause before connecting again. Default 10 s.
+    pub reconnect_max: Interval,
+}
+
+impl Default for Amqp {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            exchange: "fanfare".to_owned(),
+            queue: String::new(),
+            bindings: vec!["#".to_owned()],
+            dead_letter_exchange: "fanfare.dead".to_owned(),
+            dead_letter_queue: "fanfare.dead".to_owned(),
+            dead_letter_max: 10_000,
+            prefetch: 4096,
+            reconnect_min: Interval::from_millis(100),
+            reconnect_max: Interval::from_secs(10),
+        }
+    }
+}
+
+/// `[limits]`
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Clients of this node. Default 0: what the limit on descriptors leaves room for. A shard that has its
+    /// share closes its listener until somebody leaves.
+    pub clients: usize,
+    /// Bytes of an HTTP request's head. Default 8 KiB, paid while the head is incomplete; more gets 431.
+    pub head_bytes: usize,
+    /// Bytes of a client's message, and of each command in it. Default 64 KiB, paid while it is incomplete;
+    /// a larger one closes with 1009.
+    pub message_bytes: usize,
+    /// Subscriptions of one client. Default 128, 8 bytes each; one more gets error 106.
+    pub topics_per_client: usize,
+    /// Bytes of a topic's name. Default and most: 255, AMQP's limit for routing keys.
+    pub topic_bytes: usize,
+    /// Topics with subscribers on this node. Default 1,000,000, about 250 bytes each; one more gets error 106.
+    pub topics: usize,
+    /// Bytes of one publication's data. Default 256 KiB; a larger one goes to the dead-letter exchange.
+    pub publication_bytes: usize,
+    /// Levels of nesting in JSON. Default 128: several SDKs fail beyond some hundreds.
+    pub json_depth: usize,
+    /// Payload bytes of one WebSocket frame of merged publications. Default 512 KiB; some SDKs close at 1 MiB.
+    pub frame_bytes: usize,
+    /// Bytes of replies waiting for one client that does not take them; beyond, its input is not read.
+    /// Default 64 KiB.
+    pub replies_bytes: usize,
+    /// Bytes of one topic's log on one shard. Default 1 MiB; beyond, blocked clients lose.
+    pub log_bytes: usize,
+    /// Bytes of all logs of one shard. Default 64 MiB; beyond, the blocked clients of the longest log lose.
+    pub logs_bytes: usize,
+    /// Bytes of one shard kept only for clients in the middle of a frame. Default 16 MiB; beyond, those
+    /// clients are closed.
+    pub rest_bytes: usize,
+    /// Mails in a shard's mailbox. Default 4,096, 40 bytes each; beyond, the broker's outbox holds them and
+    /// consumes no more.
+    pub mailbox: usize,
+    /// Requests in the broker thread's mailbox. Default 16,384; beyond, shards stop reading clients.
+    pub requests: usize,
+    /// Publishes of operators and clients that wait for a confirm. Default 16,384; one more gets error 111.
+    pub publishes: usize,
+    /// Bytes waiting to be merged on this node. Default 64 MiB; beyond, everything is handed over at once.
+    pub merging_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            clients: 0,
+            head_bytes: 8 << 10,
+            message_bytes: 64 << 10,
+            topics_per_client: 128,
+            topic_bytes: 255,
+            topics: 1_000_000,
+            publication_bytes: 256 << 10,
+            json_depth: 128,
+            frame_bytes: 512 << 10,
+            replies_bytes: 64 << 10,
+            log_bytes: 1 << 20,
+            logs_bytes: 64 << 20,
+            rest_bytes: 16 << 20,
+            mailbox: 4096,
+            requests: 16_384,
+            publishes: 16_384,
+            merging_bytes: 64 << 20,
+        }
+    }
+}
+
+/// `[timeouts]`
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Timeouts {
+    /// From accept to a whole HTTP request. Default 10 s.
+    pub upgrade: Interval,
+    /// From the upgrade to the connect command; then 3502. Default 10 s.
+    pub connect: Interval,
+    /// Between pings to a client. Default 25 s; told to the SDK in whole seconds.
+    pub ping: Interval,
+    /// From ping to pong; then 3012. Default 8 s.
+    pub pong: Interval,
+    /// From our close frame to the peer's; then the connection is dropped. Default 5 s.
+    pub close: Interval,
+    /// How long replies may wait for a client that does not take them; then 3008. Default 10 s.
+    pub replies: Interval,
+    /// From publish to confirm; then error 100. Default 5 s.
+    pub publish: Interval,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            upgrade: Interval::from_secs(10),
+            connect: Interval::from_secs(10),
+            ping: Interval::from_secs(25),
+            pong: Interval::from_secs(8),
+            close: Interval::from_secs(5),
+            replies: Interval::from_secs(10),
+            publish: Interval::from_secs(5),
+        }
+    }
+}
+
+/// `[budgets]`
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Budgets {
+    /// Connections accepted per turn. Default 64.
+    pub accepts: usize,
+    /// Clients read per turn. Default 256.
+    pub reads: usize,
+    /// Mails taken per turn. Default 256.
+    pub mails: usize,
+    /// Clients visited with publications per turn. Default 1,024: about 7 ms of sends.
+    pub visits: usize,
+    /// Deadlines looked at per turn. Default 1,024.
+    pub deadlines: usize,
+}
+
+impl Default for Budgets {
+    fn default() -> Self {
+        Self { accepts: 64, reads: 256, mails: 256, visits: 1024, deadlines: 1024 }
+    }
+}
+
+/// `[stop]`
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Stop {
+    /// Clients closed per second when the engine stops, so that they do not all come back in the same
+    /// second. Default 5,000, on all shards together.
+    pub clients_per_second: u32,
+    /// Clients told of a gap (2500) per second and for the same reason. Default 5,000.
+    pub gaps_per_second: u32,
+    /// From the signal to the exit, whatever is still open. Default 30 s.
+    pub limit: Interval,
+}
+
+impl Default for Stop {
+    fn default() -> Self {
+        Self { clients_per_second: 5000, gaps_per_second: 5000, limit: Interval::from_secs(30) }
+    }
+}
+
+/// `[log]`
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// `error`, `warn`, `info` or `debug`. Default `info`.
+    pub level: String,
+    /// `human` or `json`. Default `human`.
+    pub format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: LogFormat::Human }
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For eyes.
+    Human,
+    /// One JSON object per line.
+    Json,
+}
+
+/// `[namespaces.NAME]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Namespace {
+    /// Whether clients may publish. Default false.
+    pub client_publish: bool,
+    /// What becomes of a client that did not take publications before the log had to drop them. Default
+    /// `resync`.
+    pub slow: SlowPolicy,
+    /// How long a publication may wait for others, to leave in one frame with them. Default 0: not at all.
+    pub max_delay: Interval,
+    /// With `max_delay`: hand over as soon as this many wait. Default 0: no such limit.
+    pub max_messages: u32,
+    /// With `max_delay`: hand over as soon as this many bytes wait. Default 0: only `limits.frame_bytes`.
+    pub max_bytes: usize,
+    /// Bytes of one publication's data in this namespace. Default 0: `limits.publication_bytes`.
+    pub publication_bytes: usize,
+    /// What JSON clients get of an `application/octet-stream` body. Default `refuse`.
+    pub binary: BinaryPayloads,
+}
+
+/// What becomes of a client that lost publications because it did not take them in time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SlowPolicy {
+    /// Closed with 3008; the SDK reconnects.
+    Disconnect,
+    /// The subscription ends with 2500; the SDK subscribes again.
+    #[default]
+    Resync,
+    /// It goes on with the newest; for topics where only the last value matters.
+    Skip,
+}
+
+/// What becomes of binary payloads where JSON is spoken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BinaryPayloads {
+    /// They go to the dead-letter exchange.
+    #[default]
+    Refuse,
+    /// They arrive as a JSON string in base64 (RFC 4648, section 4).
+    Base64,
+}
+
+/// A length of time, written as a number and a unit: `250ms`, `10s`, `5m`, `1h`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Interval(pub Duration);
+
+impl Interval {
+    /// So many seconds.
+    #[must_use]
+    pub const fn from_secs(seconds: u64) -> Self {
+        Self(Duration::from_secs(seconds))
+    }
+
+    /// So many milliseconds.
+    #[must_use]
+    pub const fn from_millis(milliseconds: u64) -> Self {
+        Self(Duration::from_millis(milliseconds))
+    }
+
+    /// Whether it is none at all.
+    #[must_use]
+    pub const fn is_zero(self) -> bool {
+        self.0.is_zero()
+    }
+}
+
+impl TryFrom<String> for Interval {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at(digits);
+        let scale = match unit.trim() {
+            "ms" => 1,
+            "s" => 1000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            _ if text == "0" => 0,
+            _ => {
+                return Err(format!(
+                    "`{text}` is no length of time: write a number and ms, s, m or h, such as `250ms`"
+                ));
+            }
+        };
+        let number: u64 =
+            number.parse().map_err(|_| format!("`{text}` does not begin with a whole number"))?;
+        let milliseconds = number.checked_mul(scale).ok_or_else(|| format!("`{text}` is too long"))?;
+        Ok(Self::from_millis(milliseconds))
+    }
+}
+
+impl From<Interval> for String {
+    fn from(interval: Interval) -> Self {
+        match interval.0.as_millis() {
+            milliseconds if milliseconds % 1000 == 0 => format!("{}s", milliseconds / 1000),
+            milliseconds => format!("{milliseconds}ms"),
+        }
+    }
+}

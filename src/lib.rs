@@ -1,0 +1,9 @@
+//! Fanfare: a push engine. RabbitMQ in, WebSockets out.
+
+pub mod client_id;
+pub mod config;
+pub mod mail;
+pub mod mailbox;
+pub mod namespaces;
+pub mod protocol;
+pub mod stats;

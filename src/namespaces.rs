@@ -1,0 +1,70 @@
+//! From a topic's name to the options of its namespace. Resolved once at start-up, shared by all threads,
+//! never changed.
+
+use std::collections::BTreeMap;
+
+use crate::config::{Config, Namespace};
+
+/// Number of a namespace: an index into [`Namespaces`]. 0 is the default one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NamespaceId(u16);
+
+/// All namespaces of the configuration.
+#[derive(Debug)]
+pub struct Namespaces {
+    boundary: char,
+    by_name: BTreeMap<String, NamespaceId>,
+    options: Vec<Namespace>,
+}
+
+impl Namespaces {
+    /// The namespaces of `config`. `[namespaces.default]`, if it is there, serves the topics of no other.
+    ///
+    /// # Panics
+    /// With more than 65,535 namespaces, which the configuration's validation refuses.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        let mut options = vec![config.namespaces.get("default").cloned().unwrap_or_default()];
+        let mut by_name = BTreeMap::new();
+        for (name, namespace) in config.namespaces.iter().filter(|(name, _)| *name != "default") {
+            let id = u16::try_from(options.len()).expect("validated: at most 65,535 namespaces");
+            by_name.insert(name.clone(), NamespaceId(id));
+            options.push(namespace.clone());
+        }
+        Self { boundary: config.server.namespace_boundary, by_name, options }
+    }
+
+    /// The namespace of `topic`: what stands before the first boundary, or the default.
+    #[must_use]
+    pub fn of(&self, topic: &str) -> NamespaceId {
+        topic
+            .split_once(self.boundary)
+            .and_then(|(name, _)| self.by_name.get(name).copied())
+            .unwrap_or(NamespaceId(0))
+    }
+
+    /// The options of a namespace.
+    #[must_use]
+    pub fn options(&self, id: NamespaceId) -> &Namespace {
+        &self.options[usize::from(id.0)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_belongs_to_what_stands_before_the_first_boundary() {
+        let mut config = Config::default();
+        config
+            .namespaces
+            .insert("chat".to_owned(), Namespace { client_publish: true, ..Namespace::default() });
+        let namespaces = Namespaces::new(&config);
+        for (topic, may_publish) in
+            [("chat:1", true), ("chat:1:2", true), ("chat", false), ("chatter:1", false), (":1", false)]
+        {
+            assert_eq!(namespaces.options(namespaces.of(topic)).client_publish, may_publish, "{topic}");
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! What clients and we say to each other: commands, replies, pushes, codes. Bytes in, values out, and the
+//! other way round; no socket, no clock, no thread.
+
+pub mod codes;

@@ -1,0 +1,276 @@
+//! One block of counters per thread, written by that thread alone and read by whoever asks.
+//!
+//! A counter is a relaxed load and a relaxed store by its only writer: no read-modify-write, no shared
+//! cache line with another writer. Sums over shards are made at scrape time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::protocol::codes::CloseReason;
+
+/// A number that its one writer moves and everybody may read. Serves as counter and as gauge.
+#[derive(Debug, Default)]
+pub struct Number(AtomicU64);
+
+impl Number {
+    /// Adds `n`. For the one writing thread only: two writers would lose additions.
+    pub fn add(&self, n: u64) {
+        self.0.store(self.value().wrapping_add(n), Ordering::Relaxed);
+    }
+
+    /// Takes `n` off, for gauges; the same rule as for [`Number::add`].
+    pub fn sub(&self, n: u64) {
+        self.0.store(self.value().wrapping_sub(n), Ordering::Relaxed);
+    }
+
+    /// Sets the value, for gauges.
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
+    /// The value as last written.
+    #[must_use]
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Counts of observations up to each bound, and their sum: a Prometheus histogram with `N` finite bounds.
+#[derive(Debug)]
+pub struct Histogram<const N: usize> {
+    bounds: &'static [u64; N],
+    counts: [Number; N],
+    beyond: Number,
+    sum: Number,
+}
+
+impl<const N: usize> Histogram<N> {
+    /// An empty histogram with these upper bounds, which must rise.
+    #[must_use]
+    pub fn new(bounds: &'static [u64; N]) -> Self {
+        Self {
+            bounds,
+            counts: std::array::from_fn(|_| Number::default()),
+            beyond: Number::default(),
+            sum: Number::default(),
+        }
+    }
+
+    /// Counts `times` observations of `value`.
+    pub fn observe(&self, value: u64, times: u64) {
+        let bucket = self.bounds.partition_point(|&bound| bound < value);
+        self.counts.get(bucket).unwrap_or(&self.beyond).add(times);
+        self.sum.add(value * times);
+    }
+
+    /// Each finite bound with the number of observations in its bucket alone (not cumulated), then the
+    /// number beyond the last, then the sum of all values.
+    pub fn read(&self) -> (Vec<(u64, u64)>, u64, u64) {
+        let buckets = self.bounds.iter().zip(&self.counts);
+        (
+            buckets.map(|(&bound, count)| (bound, count.value())).collect(),
+            self.beyond.value(),
+            self.sum.value(),
+        )
+    }
+}
+
+/// Upper bounds for lines per frame.
+const LINES: [u64; 10] = [1, 2, 4, 8, 16, 32, 64, 128, 512, 2048];
+/// Upper bounds for microseconds from publish to hand-over.
+const MICROSECONDS: [u64; 12] =
+    [50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 250_000, 1_000_000, 10_000_000];
+
+/// What one shard counts.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct ShardStats {
+    /// Clients whose HTTP request is not whole yet.
+    pub upgrading: Number,
+    /// Clients with an open WebSocket, connected or about to send `connect`.
+    pub open: Number,
+    /// Clients that were told to go and are not gone.
+    pub closing: Number,
+    /// Clients whose socket takes nothing at the moment.
+    pub blocked_clients: Number,
+    /// Connections accepted.
+    pub accepted: Number,
+    /// `accept` calls that failed for want of descriptors or memory.
+    pub accept_failures: Number,
+    /// HTTP requests refused, whatever the status.
+    pub refused_upgrades: Number,
+    /// Commands taken from clients.
+    pub commands: Number,
+    /// Publications handed to clients' sockets: one per line and client.
+    pub deliveries: Number,
+    /// WebSocket frames with publications, one or more lines each.
+    pub frames: Number,
+    /// Calls that wrote to a socket.
+    pub writes: Number,
+    /// Bytes the sockets took, headers and replies included.
+    pub bytes: Number,
+    /// Lines in each frame of publications.
+    pub lines_per_frame: Histogram<10>,
+    /// Clients closed for being slow.
+    pub policy_disconnect: Number,
+    /// Subscriptions ended with 2500 for being slow.
+    pub policy_resync: Number,
+    /// Subscriptions that jumped to the newest line for being slow.
+    pub policy_skip: Number,
+    /// Subscriptions ended with 2500 after a gap in the backplane.
+    pub gaps_told: Number,
+    /// Closed clients by [`CloseReason`], in the order of [`CloseReason::ALL`].
+    pub closes: [Number; CloseReason::ALL.len()],
+    /// Mails waiting in the mailbox.
+    pub mailbox_depth: Number,
+    /// Bytes in the logs of all topics.
+    pub log_bytes: Number,
+    /// Bytes kept only because a client is in the middle of a frame.
+    pub rest_bytes: Number,
+    /// Topics this shard has a slot for.
+    pub topics: Number,
+    /// Subscriptions on this shard.
+    pub subscriptions: Number,
+    /// Turns of the loop.
+    pub ticks: Number,
+}
+
+impl Default for ShardStats {
+    fn default() -> Self {
+        Self {
+            upgrading: Number::default(),
+            open: Number::default(),
+            closing: Number::default(),
+            blocked_clients: Number::default(),
+            accepted: Number::default(),
+            accept_failures: Number::default(),
+            refused_upgrades: Number::default(),
+            commands: Number::default(),
+            deliveries: Number::default(),
+            frames: Number::default(),
+            writes: Number::default(),
+            bytes: Number::default(),
+            lines_per_frame: Histogram::new(&LINES),
+            policy_disconnect: Number::default(),
+            policy_resync: Number::default(),
+            policy_skip: Number::default(),
+            gaps_told: Number::default(),
+            closes: std::array::from_fn(|_| Number::default()),
+            mailbox_depth: Number::default(),
+            log_bytes: Number::default(),
+            rest_bytes: Number::default(),
+            topics: Number::default(),
+            subscriptions: Number::default(),
+            ticks: Number::default(),
+        }
+    }
+}
+
+/// Where the connection to the backplane stands, as a number for [`BrokerStats::backplane`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BackplaneState {
+    /// Not connected; the supervisor is trying.
+    Away = 0,
+    /// Connected, consuming and able to publish. Always so for the embedded backplane.
+    Ready = 1,
+}
+
+/// What the broker thread counts.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct BrokerStats {
+    /// A [`BackplaneState`].
+    pub backplane: Number,
+    /// Connections to RabbitMQ made since the start.
+    pub connects: Number,
+    /// Publications taken from the backplane, one per message and topic.
+    pub publications: Number,
+    /// Publications that nobody on this node subscribes to.
+    pub unheard: Number,
+    /// Publications encoded: one per publication and encoding in use, whatever the number of clients.
+    pub encodings: Number,
+    /// Batches handed to shards' mailboxes.
+    pub batches: Number,
+    /// Messages that could not be delivered and went to the dead-letter exchange.
+    pub dead_lettered: Number,
+    /// Publishes of clients and operators that the backplane confirmed.
+    pub confirmed: Number,
+    /// Publishes of clients and operators that failed.
+    pub publish_failures: Number,
+    /// Messages taken from RabbitMQ and not acknowledged yet.
+    pub unacknowledged: Number,
+    /// Gaps: times that publications may have been lost before they reached this node.
+    pub gaps: Number,
+    /// Topics with a subscriber on this node.
+    pub topics: Number,
+    /// Mails waiting in the outbox for a shard whose mailbox is full.
+    pub outbox: Number,
+    /// Bytes waiting to be merged.
+    pub merging_bytes: Number,
+    /// Requests waiting in the broker thread's mailbox.
+    pub requests_depth: Number,
+    /// Microseconds from the publisher's time stamp, where a message has one, to the hand-over.
+    pub handover: Histogram<12>,
+}
+
+impl Default for BrokerStats {
+    fn default() -> Self {
+        Self {
+            backplane: Number::default(),
+            connects: Number::default(),
+            publications: Number::default(),
+            unheard: Number::default(),
+            encodings: Number::default(),
+            batches: Number::default(),
+            dead_lettered: Number::default(),
+            confirmed: Number::default(),
+            publish_failures: Number::default(),
+            unacknowledged: Number::default(),
+            gaps: Number::default(),
+            topics: Number::default(),
+            outbox: Number::default(),
+            merging_bytes: Number::default(),
+            requests_depth: Number::default(),
+            handover: Histogram::new(&MICROSECONDS),
+        }
+    }
+}
+
+/// Everybody's counters, for the control thread.
+#[derive(Clone, Debug)]
+pub struct Stats {
+    /// One block per shard, in the order of their numbers.
+    pub shards: Vec<Arc<ShardStats>>,
+    /// The broker thread's block.
+    pub broker: Arc<BrokerStats>,
+}
+
+impl Stats {
+    /// Empty counters for `shards` shards.
+    #[must_use]
+    pub fn new(shards: usize) -> Self {
+        Self { shards: (0..shards).map(|_| Arc::default()).collect(), broker: Arc::default() }
+    }
+
+    /// The sum of one number over all shards.
+    pub fn sum(&self, number: impl Fn(&ShardStats) -> &Number) -> u64 {
+        self.shards.iter().map(|shard| number(shard).value()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_histogram_counts_at_its_bounds_and_beyond() {
+        let histogram = Histogram::new(&LINES);
+        for value in [1, 2, 3, 2048, 2049] {
+            histogram.observe(value, 2);
+        }
+        let (buckets, beyond, sum) = histogram.read();
+        assert_eq!(buckets[..3], [(1, 2), (2, 2), (4, 2)]);
+        assert_eq!((buckets[9], beyond), ((2048, 2), 2));
+        assert_eq!(sum, 2 * (1 + 2 + 3 + 2048 + 2049));
+    }
+}
