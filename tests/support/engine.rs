@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::http::{self, Response};
+use super::ports::free_port;
 use super::process::{Lines, TempDir, signal};
 use super::wait::{SOON, wait_for, wait_until};
 
@@ -22,7 +23,7 @@ pub struct Engine {
     stderr: Lines,
     clients: SocketAddr,
     control: SocketAddr,
-    _files: Option<TempDir>,
+    files: Option<TempDir>,
 }
 
 impl Engine {
@@ -60,6 +61,40 @@ impl Engine {
         Self::launch(command, Some(files))
     }
 
+    /// The same on ports that stay with it over a [`Self::restart`], below the range from which the kernel
+    /// takes ports for clients.
+    ///
+    /// # Panics
+    /// If it does not start.
+    #[track_caller]
+    pub fn on_fixed_ports(toml: &str) -> Self {
+        let listen = [free_port(), free_port()].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        let files = TempDir::new("engine");
+        files.write("fanfare.toml", toml);
+        Self::launch(serve_at(listen, &files), Some(files))
+    }
+
+    /// Stops it by SIGTERM and starts it again with the same file on the same ports.
+    ///
+    /// # Panics
+    /// If it was not made by [`Self::on_fixed_ports`], or does not end or start.
+    #[track_caller]
+    pub fn restart(self) -> Self {
+        self.stop_for_now().start()
+    }
+
+    /// Stops it by SIGTERM, to be started again later.
+    ///
+    /// # Panics
+    /// If it does not end.
+    #[track_caller]
+    pub fn stop_for_now(mut self) -> Stopped {
+        signal(self.child.id(), "TERM");
+        let status = self.wait_for_exit(SOON * 2);
+        assert!(status.success(), "{status}");
+        Stopped { listen: [self.clients, self.control], files: self.files.take().expect("it has a file") }
+    }
+
     /// Starts what `command` says, such as [`serve`] with arguments or a shell that ends in `exec fanfare`,
     /// and waits for the addresses.
     ///
@@ -74,7 +109,7 @@ impl Engine {
             }
             addresses(&stdout.so_far())
         });
-        Self { child, stdout, stderr, clients: addresses.0, control: addresses.1, _files: files }
+        Self { child, stdout, stderr, clients: addresses.0, control: addresses.1, files }
     }
 
     /// Where clients connect.
@@ -197,6 +232,24 @@ impl Engine {
     }
 }
 
+/// An engine between two runs.
+#[derive(Debug)]
+pub struct Stopped {
+    listen: [SocketAddr; 2],
+    files: TempDir,
+}
+
+impl Stopped {
+    /// The next run.
+    ///
+    /// # Panics
+    /// If it does not start.
+    #[track_caller]
+    pub fn start(self) -> Engine {
+        Engine::launch(serve_at(self.listen, &self.files), Some(self.files))
+    }
+}
+
 impl Drop for Engine {
     fn drop(&mut self) {
         self.end();
@@ -212,6 +265,13 @@ pub fn serve() -> Command {
     let mut command = Command::new(BINARY);
     command.arg("serve");
     clear_settings(&mut command);
+    command
+}
+
+fn serve_at([clients, control]: [SocketAddr; 2], files: &TempDir) -> Command {
+    let mut command = serve();
+    command.args(["--listen", &clients.to_string(), "--control", &control.to_string(), "--config"]);
+    command.arg(files.path().join("fanfare.toml"));
     command
 }
 

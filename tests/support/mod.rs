@@ -9,4 +9,6 @@ pub mod http;
 pub mod ports;
 pub mod process;
 pub mod rabbitmq;
+pub mod script;
 pub mod wait;
+pub mod websocket;

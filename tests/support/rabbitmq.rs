@@ -135,7 +135,8 @@ impl RabbitNode {
         let server = Kept::spawn(&command);
         wait_until(START_LIMIT, "RabbitMQ to answer", || {
             assert!(server.runs(), "RabbitMQ ended:\n{}", server.output.so_far().join("\n"));
-            answers_amqp(self.port)
+            // It answers clients a moment before it answers rabbitmqctl; the line comes after both.
+            server.output.contain("completed with") && answers_amqp(self.port)
         });
         self.server = Some(server);
     }

@@ -1,0 +1,123 @@
+//! What publishers send is what clients get, byte for byte; what cannot be delivered is kept, with the
+//! reason.
+
+mod support;
+
+use serde_json::json;
+use support::engine::Engine;
+use support::rabbitmq::RabbitNode;
+use support::script::Amqp;
+use support::wait::{SOON, wait_until};
+use support::websocket::RawClient;
+
+/// JSON that parsing and printing again would change.
+const EXACT: [&str; 16] = [
+    r#""\" \\ \/ \b \f \n \r \t \u0000 \u001f \u00e9 \u20ac""#,
+    "\"\u{2028}\u{2029}\u{7f}\u{feff}\u{10ffff}\"",
+    r#""\ud83d\ude00 \uD83D\uDE00""#,
+    "\"😀 é é\"",
+    "123456789012345678901234567890",
+    "-123456789012345678901234567890",
+    "1e400",
+    "-1E-400",
+    "0.1000000000000000055511151231257827021181583404541015625",
+    "-0",
+    "-0.0e+00",
+    r#"{"a":1,"a":2,"":3}"#,
+    r#" { "spaces" : [ 1 , 2 ] } "#,
+    "null",
+    "[]",
+    "false",
+];
+
+#[test]
+fn payloads_arrive_byte_for_byte() {
+    let url = RabbitNode::shared().new_vhost("exact");
+    let engine = Engine::start(&["--amqp", &url]);
+    engine.wait_until_ready();
+    let mut client = RawClient::connect(engine.client_address());
+    client.subscribe("exact");
+    let mut service = Amqp::connect(&url);
+    for payload in EXACT {
+        service.publish("exact", payload.as_bytes());
+        assert_eq!(client.publication("exact").trim(), payload.trim());
+    }
+}
+
+/// A raw line break between two values would end the line; in a string JSON forbids it anyhow.
+#[test]
+fn line_breaks_between_values_become_spaces() {
+    let url = RabbitNode::shared().new_vhost("line_breaks");
+    let engine = Engine::start(&["--amqp", &url]);
+    engine.wait_until_ready();
+    let mut client = RawClient::connect(engine.client_address());
+    client.subscribe("pretty");
+    let mut service = Amqp::connect(&url);
+    service.publish("pretty", b"{\n  \"a\": \"\\n\",\r\n  \"b\": 2\n}");
+    assert_eq!(client.publication("pretty"), "{   \"a\": \"\\n\",    \"b\": 2 }");
+}
+
+#[test]
+fn plain_text_becomes_a_string_and_binary_what_its_namespace_says() {
+    let url = RabbitNode::shared().new_vhost("content_types");
+    let engine = Engine::with_config_and("[namespaces.bin]\nbinary = \"base64\"\n", &["--amqp", &url]);
+    engine.wait_until_ready();
+    let mut client = RawClient::connect(engine.client_address());
+    ["text", "bin:1"].iter().for_each(|topic| client.subscribe(topic));
+    let mut service = Amqp::connect(&url);
+    service.publish_with("text", b"say \"hi\"\n", &json!({"contentType": "text/plain"}));
+    assert_eq!(client.publication("text"), r#""say \"hi\"\n""#);
+    service.publish_with("bin:1", &[0, 255, 10], &json!({"contentType": "application/octet-stream"}));
+    assert_eq!(client.publication("bin:1"), r#""AP8K""#);
+}
+
+/// Bodies that nobody can be given, each with a word of the reason that goes with it.
+#[test]
+fn what_cannot_be_delivered_is_kept_with_the_reason() {
+    let url = RabbitNode::shared().new_vhost("dead");
+    let engine = Engine::start(&["--amqp", &url]);
+    engine.wait_until_ready();
+    let mut client = RawClient::connect(engine.client_address());
+    client.subscribe("bad");
+    let mut service = Amqp::connect(&url);
+    let deep = "[".repeat(10_000) + &"]".repeat(10_000);
+    let big = format!("\"{}\"", "x".repeat(10 << 20));
+    let bodies: [(&[u8], _); 7] = [
+        (b"", json!({})),
+        (b"not JSON", json!({})),
+        (b"{\"a\":1", json!({})),
+        (b"\"\xff\"", json!({})),
+        (deep.as_bytes(), json!({})),
+        (big.as_bytes(), json!({})),
+        (b"\x00\x01", json!({"contentType": "application/octet-stream"})),
+    ];
+    for (n, (body, options)) in bodies.iter().enumerate() {
+        service.publish_with("bad", body, options);
+        let (kept, headers) = service.take("fanfare.dead");
+        assert!(kept == *body, "body {n} was changed on its way: {} bytes", kept.len());
+        let reason = headers["x-fanfare-reason"].as_str();
+        assert!(reason.is_some_and(|reason| !reason.is_empty()), "body {n} without a reason: {headers}");
+    }
+    // Nothing else is lost, and nobody was shown the bad ones.
+    service.publish("bad", b"\"good\"");
+    assert_eq!(client.publication("bad"), "\"good\"");
+    wait_until(SOON, "the counter", || engine.metric("fanfare_dead_lettered_total", &[]) == 7.0);
+}
+
+/// Headers that mean something, but of types that mean nothing, do not keep a message from its readers.
+#[test]
+fn headers_of_wrong_types_harm_nobody() {
+    let url = RabbitNode::shared().new_vhost("headers");
+    let engine = Engine::start(&["--amqp", &url]);
+    engine.wait_until_ready();
+    let mut client = RawClient::connect(engine.client_address());
+    client.subscribe("odd");
+    let mut service = Amqp::connect(&url);
+    let headers = json!({
+        "x-key": 7, "timestamp_in_ms": "yesterday", "x-timestamp-us": {"a": [1, null, true]}, "": -1.5,
+    });
+    service.publish_with("odd", b"1", &json!({ "headers": headers, "contentType": "application/json; x=1" }));
+    service.publish_with("odd", b"2", &json!({ "contentType": "APPLICATION/JSON", "timestamp": 0 }));
+    assert_eq!(client.publication("odd"), "1");
+    assert_eq!(client.publication("odd"), "2");
+}

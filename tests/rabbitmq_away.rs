@@ -1,0 +1,158 @@
+//! RabbitMQ goes, comes back, refuses: what clients and operators see of it.
+
+mod support;
+
+use std::time::Duration;
+
+use serde_json::json;
+use support::engine::Engine;
+use support::process::Lines;
+use support::rabbitmq::RabbitNode;
+use support::script::{Amqp, Subscriber};
+use support::wait::{SOON, wait_until};
+use support::websocket::RawClient;
+
+const CHAT: &str = "[namespaces.chat]\nclient_publish = true\n[timeouts]\npublish = \"1s\"\n\
+                    [amqp]\nreconnect_max = \"500ms\"\n";
+
+#[test]
+fn clients_stay_while_rabbitmq_is_away_and_are_told_of_the_gap() {
+    let mut node = RabbitNode::start();
+    let url = node.amqp_url();
+    let engine = Engine::with_config_and(CHAT, &["--amqp", &url]);
+    engine.wait_until_ready();
+    let mut clients = [Subscriber::node(&engine.ws_url()), Subscriber::python(&engine.ws_url())];
+    for client in &mut clients {
+        client.subscribe("chat:1");
+        assert_eq!(client.ask("publish", "chat:1", &json!("before")), Ok(()));
+    }
+
+    node.stop();
+    wait_until(SOON, "the engine to say that it is not ready", || engine.get("/health/ready").status == 503);
+    assert_eq!(engine.get("/health/live").status, 200);
+    for client in &mut clients {
+        assert_eq!(client.ask("publish", "chat:1", &json!("lost")), Err(100));
+        // New subscriptions are taken meanwhile.
+        client.subscribe("news");
+    }
+    let answer = engine.api("publish", &json!({"channel": "news", "data": 1}));
+    assert_eq!(answer["error"]["code"], 100, "{answer}");
+
+    node.start_again();
+    engine.wait_until_ready();
+    for client in &mut clients {
+        assert_eq!(client.event("subscribing", Some("chat:1"))["code"], 2500);
+        client.event("subscribed", Some("chat:1"));
+    }
+    assert_eq!(clients[0].ask("publish", "chat:1", &json!("after")), Ok(()));
+    for client in &clients {
+        client.expect("chat:1", &[json!("before"), json!("before"), json!("after")]);
+        let gone = client.0.events().into_iter().find(|event| event["event"] == "disconnected");
+        assert_eq!(gone, None, "a client lost its connection");
+    }
+    assert!(engine.metric("fanfare_gaps_told_total", &[]) >= 2.0);
+}
+
+/// Killed and started again while messages come: whoever is told of no gap has missed nothing.
+#[test]
+fn a_node_that_is_killed_under_load_costs_a_gap_that_is_told() {
+    let mut node = RabbitNode::start();
+    let url = node.amqp_url();
+    let engine = Engine::with_config_and(CHAT, &["--amqp", &url]);
+    engine.wait_until_ready();
+    let mut client = RawClient::connect(engine.client_address());
+    client.subscribe("load");
+    let bodies: Vec<String> = (0..2000).map(|n| n.to_string()).collect();
+    Amqp::connect(&url).publish_many("load", &bodies);
+    node.kill();
+    node.start_again();
+    engine.wait_until_ready();
+    let told = (0..).map_while(|n| match client.line() {
+        line if line.contains(r#""unsubscribe":{"code":2500"#) => None,
+        line => {
+            assert!(line.contains(&format!(r#""data":{n}"#)), "{n} was missed without a word: {line}");
+            Some(n)
+        }
+    });
+    let before_the_gap = told.count();
+    client.subscribe("load");
+    Amqp::connect(&url).publish("load", b"\"after\"");
+    assert_eq!(client.publication("load"), "\"after\"", "{before_the_gap} came before the gap");
+}
+
+/// A durable queue keeps what is sent while no engine is there.
+#[test]
+fn what_was_sent_to_a_durable_queue_meanwhile_is_pushed_on_return() {
+    let url = RabbitNode::shared().new_vhost("durable");
+    let mut service = Amqp::connect(&url);
+    service.declare_exchange("fanfare", "topic");
+    service.declare_queue("pushes", "fanfare", "#");
+    let engine = Engine::on_fixed_ports(&format!(
+        "[amqp]\nurl = \"{url}\"\nqueue = \"pushes\"\n[namespaces.default]\nmax_delay = \"3s\"\n"
+    ));
+    engine.wait_until_ready();
+    let mut client = Subscriber::node(&engine.ws_url());
+    client.subscribe("order.42");
+    service.publish("order.42", b"1");
+    client.expect("order.42", &[json!(1)]);
+
+    let stopped = engine.stop_for_now();
+    service.publish("order.42", b"2");
+    service.publish("order.42", b"3");
+    // It consumes at once, so `max_delay` gives the client the time to be back; nothing recovers it yet.
+    let _engine = stopped.start();
+    client.event("subscribed", Some("order.42"));
+    client.expect("order.42", &[json!(1), json!(2), json!(3)]);
+}
+
+#[test]
+fn what_rabbitmq_refuses_is_said_with_the_remedy_and_retried() {
+    let node = RabbitNode::shared();
+    let good = node.new_vhost("refusals");
+    let wrong_password = good.replace("guest:guest", "guest:hunter2");
+    let no_vhost = good.replace("/refusals", "/nowhere");
+    for (url, word) in [(&wrong_password, "ACCESS_REFUSED"), (&no_vhost, "nowhere")] {
+        let engine = Engine::start(&["--amqp", url]);
+        wait_until(SOON, word, || engine.stderr().contain(word));
+        assert_eq!(engine.get("/health/ready").status, 503);
+        assert!(!everything(&engine).contains("hunter2"), "a secret in the log");
+    }
+    // Once the reason is gone, so is the trouble.
+    let engine = Engine::start(&["--amqp", &no_vhost]);
+    wait_until(SOON, "the first refusal", || engine.stderr().contain("nowhere"));
+    node.new_vhost("nowhere");
+    engine.wait_until_ready();
+}
+
+#[test]
+fn an_exchange_of_another_type_that_is_there_is_used_as_it_is() {
+    let url = RabbitNode::shared().new_vhost("fanout");
+    let mut service = Amqp::connect(&url);
+    service.declare_exchange("fanfare", "fanout");
+    let engine = Engine::start(&["--amqp", &url]);
+    engine.wait_until_ready();
+    let mut client = RawClient::connect(engine.client_address());
+    client.subscribe("news");
+    service.publish("news", b"1");
+    assert_eq!(client.publication("news"), "1");
+}
+
+/// Two engines on one RabbitMQ: what one client publishes on one node reaches the clients of the other.
+#[test]
+fn two_nodes_share_their_topics_through_rabbitmq() {
+    let url = RabbitNode::shared().new_vhost("two_nodes");
+    let engines = [(); 2].map(|()| Engine::with_config_and(CHAT, &["--amqp", &url]));
+    engines.iter().for_each(Engine::wait_until_ready);
+    let mut clients = engines.each_ref().map(|engine| Subscriber::node(&engine.ws_url()));
+    clients.iter_mut().for_each(|client| client.subscribe("chat:1"));
+    assert_eq!(clients[0].ask("publish", "chat:1", &json!("hello")), Ok(()));
+    clients.iter().for_each(|client| client.expect("chat:1", &[json!("hello")]));
+    // Nothing comes twice.
+    support::wait::hold_for(Duration::from_millis(200), "one publication each", || {
+        clients.iter().all(|client| client.publications("chat:1").len() == 1)
+    });
+}
+
+fn everything(engine: &Engine) -> String {
+    [engine.stdout(), engine.stderr()].map(|lines: &Lines| lines.so_far().join("\n")).join("\n")
+}

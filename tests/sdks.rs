@@ -1,0 +1,105 @@
+//! The SDKs as they come, against the engine: what a single one sees.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use support::engine::Engine;
+use support::rabbitmq::RabbitNode;
+use support::script::{Amqp, Subscriber};
+use support::wait::{SOON, wait_until};
+
+/// Clients may publish in `chat:`, and nowhere else.
+const CHAT: &str = "[namespaces.chat]\nclient_publish = true\n";
+
+/// Both SDKs, connected.
+fn both(engine: &Engine) -> [Subscriber; 2] {
+    [Subscriber::node(&engine.ws_url()), Subscriber::python(&engine.ws_url())]
+}
+
+#[test]
+fn what_a_client_publishes_reaches_everybody_through_rabbitmq() {
+    let url = RabbitNode::shared().new_vhost("client_publish");
+    let engine = Engine::with_config_and(CHAT, &["--amqp", &url]);
+    engine.wait_until_ready();
+    let mut clients = both(&engine);
+    clients.iter_mut().for_each(|client| client.subscribe("chat:1"));
+    assert_eq!(clients[0].ask("publish", "chat:1", &json!({"from": "node"})), Ok(()));
+    assert_eq!(clients[1].ask("publish", "chat:1", &json!({"from": "python"})), Ok(()));
+    for client in &clients {
+        client.expect("chat:1", &[json!({"from": "node"}), json!({"from": "python"})]);
+    }
+    assert_eq!(engine.metric("fanfare_confirmed_total", &[]), 2.0);
+}
+
+#[test]
+fn what_is_not_allowed_or_not_offered_is_refused_by_number() {
+    let engine = Engine::with_config(CHAT);
+    for mut client in both(&engine) {
+        client.subscribe("news");
+        assert_eq!(client.ask("publish", "news", &json!(1)), Err(103));
+        for method in ["history", "presence", "rpc"] {
+            assert_eq!(client.ask(method, "news", &json!(1)), Err(108), "{method}");
+        }
+        // The connection has not suffered.
+        assert_eq!(client.ask("publish", "chat:1", &json!(1)), Ok(()));
+    }
+}
+
+/// Python's SDK takes only `{}` for a sign of life, and only each `ping` + 10 s: constant traffic must not
+/// keep pings from it, and its pongs must be heard although it is busy.
+#[test]
+fn python_under_constant_traffic_keeps_its_connection() {
+    let engine = Engine::with_config("[timeouts]\nping = \"1s\"\npong = \"900ms\"\n");
+    let mut client = Subscriber::python(&engine.ws_url());
+    client.subscribe("busy");
+    let (start, mut sent) = (Instant::now(), 0);
+    // Three intervals, and the ten seconds that this SDK allows a ping to be late.
+    while start.elapsed() < Duration::from_secs(14) {
+        engine.publish("busy", &json!(sent));
+        sent += 1;
+    }
+    wait_until(SOON, "the last publication", || client.publications("busy").len() >= sent);
+    assert_eq!(client.publications("busy"), (0..sent).map(|n| json!(n)).collect::<Vec<_>>());
+    let events = client.0.events();
+    let lost = events.iter().find(|event| event["event"] == "disconnected" || event["code"] == 2);
+    assert_eq!(lost, None);
+    let reconnects = events.iter().filter(|event| event["event"] == "connected").count();
+    assert_eq!(reconnects, 1, "it has lost its connection");
+}
+
+/// Publications that waited for each other leave as one frame, up to `frame_bytes`, and both SDKs take it.
+#[test]
+fn merged_frames_near_the_largest_arrive_whole() {
+    let url = RabbitNode::shared().new_vhost("merged");
+    let engine = Engine::with_config_and("[namespaces.big]\nmax_delay = \"1s\"\n", &["--amqp", &url]);
+    engine.wait_until_ready();
+    let mut clients = both(&engine);
+    clients.iter_mut().for_each(|client| client.subscribe("big:1"));
+    // 500 lines of about 1,010 bytes each: 505,000 of the 524,288 bytes that a frame may have.
+    let filler = "x".repeat(950);
+    let texts: Vec<String> = (0..500).map(|n| format!("{n:03} {filler}")).collect();
+    let bodies: Vec<String> = texts.iter().map(|text| format!("\"{text}\"")).collect();
+    Amqp::connect(&url).publish_many("big:1", &bodies);
+    let data: Vec<_> = texts.iter().map(|text| json!(text)).collect();
+    clients.iter().for_each(|client| client.expect("big:1", &data));
+    let frames = engine.metric("fanfare_frames_total", &[]);
+    assert!(frames <= 8.0, "{frames} frames for 2 clients: hardly merged");
+    assert_eq!(engine.metric("fanfare_encodings_total", &[]), 500.0);
+}
+
+/// `CC` is RabbitMQ's own way to send one message to many topics.
+#[test]
+fn one_message_to_many_topics() {
+    let url = RabbitNode::shared().new_vhost("carbon_copy");
+    let engine = Engine::start(&["--amqp", &url]);
+    engine.wait_until_ready();
+    let mut client = Subscriber::node(&engine.ws_url());
+    ["A", "B", "C", "D"].iter().for_each(|topic| client.subscribe(topic));
+    let mut service = Amqp::connect(&url);
+    service.publish_with("A", b"1", &json!({ "CC": ["B", "C"] }));
+    service.publish("D", b"2");
+    ["A", "B", "C"].iter().for_each(|topic| client.expect(topic, &[json!(1)]));
+    client.expect("D", &[json!(2)]);
+}

@@ -1,0 +1,81 @@
+//! How the engine starts where it cannot, and how it leaves.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use support::engine::{Engine, run_to_end, serve};
+use support::http;
+use support::script::Subscriber;
+use support::wait::{SOON, wait_until};
+use support::websocket::RawClient;
+
+#[test]
+fn clients_are_sent_away_with_3001_and_the_exit_code_is_0() {
+    for signal in ["TERM", "INT"] {
+        let mut engine = Engine::start(&[]);
+        let mut client = RawClient::connect(engine.client_address());
+        let mut node = Subscriber::node(&engine.ws_url());
+        let start = Instant::now();
+        engine.signal(signal);
+        assert_eq!(client.closed(), (3001, "shutdown".to_owned()));
+        // The SDK tells a server that leaves from one that sends it away.
+        assert_eq!(node.event("connecting", None)["code"], 3001);
+        drop(client);
+        let status = engine.wait_for_exit(SOON);
+        assert_eq!(status.code(), Some(0), "{signal}");
+        // Under 100 clients: within a second; the rest is for machines that are busy.
+        assert!(start.elapsed() < Duration::from_secs(4), "{signal}: {:?}", start.elapsed());
+    }
+}
+
+/// While it sends its clients away one after the other, nobody new comes in and `/health` says so.
+#[test]
+fn who_is_stopping_takes_nobody_in_and_says_so() {
+    let engine = Engine::with_config("[stop]\nclients_per_second = 1\n");
+    let clients: Vec<_> = (0..20).map(|_| RawClient::connect(engine.client_address())).collect();
+    engine.signal("TERM");
+    wait_until(SOON, "not ready", || {
+        http::get(engine.control_address(), "/health/ready").map_or(true, |answer| answer.status == 503)
+    });
+    wait_until(SOON, "no listener", || std::net::TcpStream::connect(engine.client_address()).is_err());
+    assert!(clients.len() == 20);
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let mut engine = Engine::with_config("[stop]\nclients_per_second = 1\nlimit = \"60s\"\n");
+    let _clients: Vec<_> = (0..20).map(|_| RawClient::connect(engine.client_address())).collect();
+    engine.signal("TERM");
+    wait_until(SOON, "no listener", || std::net::TcpStream::connect(engine.client_address()).is_err());
+    let start = Instant::now();
+    engine.signal("TERM");
+    engine.wait_for_exit(SOON);
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+}
+
+/// Clients that never answer the close frame hold nobody up for longer than `timeouts.close`.
+#[test]
+fn clients_that_do_not_answer_are_left_behind() {
+    let mut engine = Engine::with_config("[timeouts]\nclose = \"500ms\"\n");
+    let _silent: Vec<_> = (0..3).map(|_| RawClient::connect(engine.client_address())).collect();
+    engine.signal("TERM");
+    assert_eq!(engine.wait_for_exit(SOON / 2).code(), Some(0));
+}
+
+/// SO_REUSEPORT would let a second instance share the port in silence.
+#[test]
+fn a_port_that_is_taken_is_named() {
+    let engine = Engine::start(&[]);
+    let [clients, control] = [engine.client_address(), engine.control_address()].map(|at| at.to_string());
+    for [listen, operators] in [[&*clients, "127.0.0.1:0"], ["127.0.0.1:0", &*control]] {
+        let mut second = serve();
+        second.args(["--listen", listen, "--control", operators]);
+        let (status, _, stderr) = run_to_end(second, SOON);
+        let taken = if listen == clients { &clients } else { &control };
+        assert!(!status.success());
+        assert!(stderr.contains(taken.as_str()), "{taken} is not named in:\n{stderr}");
+    }
+    let mut client = RawClient::connect(engine.client_address());
+    client.subscribe("still here");
+}
