@@ -6,6 +6,7 @@
 
 pub mod engine;
 pub mod http;
+pub mod peer;
 pub mod ports;
 pub mod process;
 pub mod rabbitmq;

@@ -1,0 +1,341 @@
+//! Peers that do what no client should. Each is answered clearly, and nobody else notices: after each one a
+//! healthy client of the same engine still gets what is published.
+
+mod support;
+
+use std::io::{ErrorKind, Write};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use support::engine::{BINARY as FANFARE, Engine, clear_settings};
+use support::peer::{BINARY, CLOSE, PING, Peer, TEXT, UPGRADE, frame, frame_with};
+use support::process::TempDir;
+use support::wait::{SOON, wait_until};
+use support::websocket::RawClient;
+
+/// Healthy clients publish for themselves, so that the check needs nothing but their own connection; and
+/// limits on time are short.
+const CONFIG: &str = "[namespaces.alive]\nclient_publish = true\n\
+                      [timeouts]\nupgrade = \"500ms\"\nconnect = \"500ms\"\nreplies = \"500ms\"\nclose = \"500ms\"\n";
+
+/// An engine and its healthy client.
+struct Scene {
+    engine: Engine,
+    healthy: RawClient,
+    published: u32,
+}
+
+impl Scene {
+    fn new() -> Self {
+        Self::with(Engine::with_config(CONFIG))
+    }
+
+    fn with(engine: Engine) -> Self {
+        let mut healthy = RawClient::connect(engine.client_address());
+        healthy.subscribe("alive:1");
+        Self { engine, healthy, published: 0 }
+    }
+
+    /// Someone who has connected in the protocol's sense.
+    fn connected(&self) -> Peer {
+        Peer::connected(self.engine.client_address())
+    }
+
+    /// Someone who has a WebSocket and said nothing.
+    fn upgraded(&self) -> Peer {
+        Peer::upgraded(self.engine.client_address())
+    }
+
+    /// Someone who has a connection and sent this.
+    fn sends(&self, bytes: &[u8]) -> Peer {
+        let mut peer = Peer::connect(self.engine.client_address());
+        peer.send(bytes);
+        peer
+    }
+
+    /// The healthy client still gets what is published.
+    #[track_caller]
+    fn is_unharmed(&mut self, after: &str) {
+        self.published += 1;
+        let data = self.published.to_string();
+        let command = format!(r#""publish":{{"channel":"alive:1","data":{data}}}"#);
+        let reply = self.healthy.command(&command);
+        assert!(reply.contains(r#""publish":{}"#), "after {after}: {reply}");
+        assert_eq!(self.healthy.publication("alive:1"), data, "after {after}");
+    }
+}
+
+#[test]
+fn requests_that_are_no_upgrade_get_their_status() {
+    let mut scene = Scene::new();
+    let without = |line: &str| UPGRADE.replace(line, "");
+    let requests = [
+        ("a request without a key", without("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"), "400"),
+        ("a key that is none", UPGRADE.replace("dGhlIHNhbXBsZSBub25jZQ==", "short"), "400"),
+        ("not HTTP at all", "HELO mail.example.org\r\n\r\n".to_owned(), "400"),
+        ("a foreign page", UPGRADE.replace("\r\n\r\n", "\r\nOrigin: https://evil.example\r\n\r\n"), "403"),
+        ("an unknown path", UPGRADE.replace("/connection/websocket", "/nowhere"), "404"),
+        ("another method", UPGRADE.replace("GET", "POST"), "405"),
+        ("no upgrade", without("Upgrade: websocket\r\n"), "426"),
+        ("another version", UPGRADE.replace("Version: 13", "Version: 12"), "426"),
+        (
+            "a head over 8 KiB",
+            UPGRADE.replace("\r\n\r\n", &format!("\r\nCookie: {}\r\n\r\n", "x".repeat(9000))),
+            "431",
+        ),
+    ];
+    for (what, request, status) in requests {
+        let mut peer = scene.sends(request.as_bytes());
+        let head = peer.read_head();
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{what}: {head}");
+        assert!(
+            status != "426" || head.to_lowercase().contains("sec-websocket-version: 13"),
+            "{what}: {head}"
+        );
+        peer.wait_for_end();
+        scene.is_unharmed(what);
+    }
+    wait_until(SOON, "the counter", || scene.engine.metric("fanfare_refused_upgrades_total", &[]) == 9.0);
+}
+
+#[test]
+fn a_head_that_never_ends_is_ended() {
+    let mut scene = Scene::new();
+    for (what, bytes) in [
+        ("silence from the start", &b""[..]),
+        ("half a head", b"GET /connection/websocket HTTP/1.1\r\nHost: x\r\n"),
+        ("a TLS hello", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"),
+        ("zeros", &[0; 64]),
+    ] {
+        let start = Instant::now();
+        scene.sends(bytes).wait_for_end();
+        assert!(start.elapsed() < SOON / 2, "{what}: {:?}", start.elapsed());
+        scene.is_unharmed(what);
+    }
+    // A byte now and then buys no time.
+    let mut peer = scene.sends(b"GET /connection/websocket HTTP/1.1\r\nA: ");
+    let start = Instant::now();
+    wait_until(SOON / 2, "the slow one to be ended", || {
+        std::thread::sleep(Duration::from_millis(20));
+        peer.0.write_all(b"b").is_err()
+    });
+    assert!(start.elapsed() > Duration::from_millis(300));
+    scene.is_unharmed("a slow head");
+}
+
+#[test]
+fn frames_that_the_rfc_forbids_are_closed_with_its_codes() {
+    let mut scene = Scene::new();
+    let unmasked = [0x81, 2, b'{', b'}'].to_vec();
+    let announced = |length: u64| [&[0x81, 0x80 | 127][..], &length.to_be_bytes(), &[1, 2, 3, 4]].concat();
+    let cases: [(&str, Vec<u8>, u16); 17] = [
+        ("an unmasked frame", unmasked, 1002),
+        ("RSV1", frame_with(0xc1, b"{}"), 1002),
+        ("RSV3", frame_with(0x91, b"{}"), 1002),
+        ("a reserved opcode", frame_with(0x83, b"{}"), 1002),
+        ("a reserved control opcode", frame_with(0x8b, b""), 1002),
+        ("10 MB announced", announced(10 << 20), 1009),
+        ("a length with the highest bit", announced(1 << 63), 1002),
+        ("a length longer than need be", [&[0x81, 0x80 | 126, 0, 2, 0, 0, 0, 0][..], b"{}"].concat(), 1002),
+        (
+            "70,000 bytes in fragments",
+            [frame_with(1, &[b' '; 35_000]), frame_with(0, &[b' '; 35_000])].concat(),
+            1009,
+        ),
+        ("a ping in fragments", frame_with(PING, b""), 1002),
+        ("a ping of 126 bytes", frame(PING, &[0; 126]), 1002),
+        ("a continuation of nothing", frame(0, b"{}"), 1002),
+        ("a text within a text", [frame_with(TEXT, b"{"), frame(TEXT, b"{}")].concat(), 1002),
+        ("text that is not UTF-8", frame(TEXT, b"\"\xc0\xaf\""), 1007),
+        ("a close frame of one byte", frame(CLOSE, &[3]), 1002),
+        ("a close code that nobody may send", frame(CLOSE, &1006u16.to_be_bytes()), 1002),
+        ("a close reason that is not UTF-8", frame(CLOSE, &[3, 232, 0xff]), 1007),
+    ];
+    for (what, bytes, code) in cases {
+        let mut peer = scene.connected();
+        peer.send(&bytes);
+        assert_eq!(peer.close_code(), Some(code), "{what}");
+        scene.is_unharmed(what);
+    }
+}
+
+#[test]
+fn what_is_no_command_is_closed_with_3501() {
+    let mut scene = Scene::new();
+    let deep = format!(r#"{{"id":2,"rpc":{{"data":{}{}}}}}"#, "[".repeat(10_000), "]".repeat(10_000));
+    let cases = [
+        ("nothing", ""),
+        ("a lone line break", "\n"),
+        ("no JSON", "hello"),
+        ("half an object", r#"{"id":2,"subscribe":{"#),
+        ("an array", "[]"),
+        ("a number", "1"),
+        ("a string for a command", r#"{"id":2,"subscribe":"A"}"#),
+        ("10,000 levels", &deep),
+        ("no id", r#"{"subscribe":{"channel":"A"}}"#),
+        ("id 0", r#"{"id":0,"subscribe":{"channel":"A"}}"#),
+        ("an id below 0", r#"{"id":-2,"subscribe":{"channel":"A"}}"#),
+        ("an id beyond 32 bits", r#"{"id":4294967296,"subscribe":{"channel":"A"}}"#),
+        ("an id that is text", r#"{"id":"2","subscribe":{"channel":"A"}}"#),
+        ("two ids in one command", r#"{"id":2,"id":3,"subscribe":{"channel":"A"}}"#),
+        ("a second connect", r#"{"id":2,"connect":{}}"#),
+        ("a pong without a ping", "{}"),
+    ];
+    for (what, text) in cases {
+        let mut peer = scene.connected();
+        peer.command(text);
+        assert_eq!(peer.close_code(), Some(3501), "{what}");
+        scene.is_unharmed(what);
+    }
+    for (what, text) in [
+        ("a command before connect", r#"{"id":1,"subscribe":{"channel":"A"}}"#),
+        ("a publish before connect", r#"{"id":1,"publish":{"channel":"alive:1","data":1}}"#),
+    ] {
+        let mut peer = scene.upgraded();
+        peer.command(text);
+        assert_eq!(peer.close_code(), Some(3501), "{what}");
+        scene.is_unharmed(what);
+    }
+    let mut peer = scene.connected();
+    peer.send(&frame(BINARY, br#"{"id":2,"subscribe":{"channel":"A"}}"#));
+    assert_eq!(peer.close_code(), Some(3506));
+    scene.is_unharmed("bytes where JSON is spoken");
+}
+
+#[test]
+fn commands_that_cannot_be_done_are_refused_by_number() {
+    let mut scene = Scene::new();
+    let mut peer = scene.connected();
+    let too_long = format!(r#""subscribe":{{"channel":"{}"}}"#, "x".repeat(256));
+    let cases = [
+        ("the first subscription", r#""subscribe":{"channel":"A"}"#, r#""subscribe":{"#),
+        ("a second one", r#""subscribe":{"channel":"A"}"#, r#""error":{"code":105"#),
+        ("an empty topic", r#""subscribe":{"channel":""}"#, r#""error":{"code":107"#),
+        ("a topic over 255 bytes", &too_long, r#""error":{"code":107"#),
+        ("a line break in a topic", r#""subscribe":{"channel":"a\nb"}"#, r#""error":{"code":107"#),
+        ("a NUL in a topic", r#""subscribe":{"channel":"\u0000"}"#, r#""error":{"code":107"#),
+        (
+            "publishing where it is not allowed",
+            r#""publish":{"channel":"A","data":1}"#,
+            r#""error":{"code":103"#,
+        ),
+        ("an unknown method", r#""dance":{}"#, r#""error":{"code":104"#),
+        ("no method", r#""":{}"#, r#""error":{"code":104"#),
+        ("history", r#""history":{"channel":"A"}"#, r#""error":{"code":108"#),
+        ("leaving what one is not in", r#""unsubscribe":{"channel":"B"}"#, r#""unsubscribe":{}"#),
+    ];
+    for (id, (what, command, answer)) in (2..).zip(cases) {
+        peer.command(&format!(r#"{{"id":{id},{command}}}"#));
+        let reply = peer.reply();
+        assert!(reply.starts_with(&format!(r#"{{"id":{id},"#)) && reply.contains(answer), "{what}: {reply}");
+        scene.is_unharmed(what);
+    }
+    // Ids are the client's own business: one that was used before gets its reply too.
+    peer.command(r#"{"id":2,"unsubscribe":{"channel":"A"}}"#);
+    assert_eq!(peer.reply().trim(), r#"{"id":2,"unsubscribe":{}}"#);
+}
+
+/// One command after the other, without an end to wait for, and the connection stays in order.
+#[test]
+fn many_commands_in_one_frame_are_answered_in_order() {
+    let mut scene = Scene::new();
+    let mut peer = scene.connected();
+    let commands: Vec<String> =
+        (2..102).map(|id| format!(r#"{{"id":{id},"subscribe":{{"channel":"T{id}"}}}}"#)).collect();
+    peer.command(&commands.join("\n"));
+    let mut ids = Vec::new();
+    while ids.len() < 100 {
+        let frame = peer.reply();
+        let replies =
+            frame.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+        ids.extend(replies.map(|reply| reply["id"].as_u64().expect("an id")));
+    }
+    assert_eq!(ids, (2..102).collect::<Vec<_>>());
+    scene.is_unharmed("many commands");
+}
+
+#[test]
+fn who_says_nothing_is_sent_away() {
+    let mut scene = Scene::new();
+    let mut silent = scene.upgraded();
+    // Pings are not what is waited for.
+    silent.send(&frame(PING, b"still here"));
+    assert_eq!(silent.close_code(), Some(3502));
+    scene.is_unharmed("silence");
+}
+
+/// Its replies pile up to their limit, then it is not read any more, then it is closed.
+#[test]
+fn who_sends_commands_and_never_reads_is_closed_as_slow() {
+    let mut scene = Scene::new();
+    let mut deaf = scene.connected();
+    socket2::SockRef::from(&deaf.0).set_recv_buffer_size(4096).expect("SO_RCVBUF");
+    deaf.0.set_write_timeout(Some(Duration::from_millis(50))).expect("a timeout that is not zero");
+    let commands: Vec<u8> = (2..2000u32)
+        .flat_map(|id| frame(TEXT, format!(r#"{{"id":{id},"unsubscribe":{{"channel":"A"}}}}"#).as_bytes()))
+        .collect();
+    let deadline = Instant::now() + SOON;
+    let mut sent = 0;
+    loop {
+        assert!(Instant::now() < deadline, "still open after {sent} bytes");
+        match deaf.0.write(&commands[sent % commands.len()..]) {
+            Ok(written) => sent += written,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(_) => break,
+        }
+    }
+    wait_until(SOON, "the reason to be counted", || {
+        scene.engine.metric("fanfare_closes_total", &[("reason", "slow")]) == 1.0
+    });
+    scene.is_unharmed("someone who never reads");
+}
+
+#[test]
+fn two_hundred_that_reset_at_once_leave_nothing_behind() {
+    let mut scene = Scene::new();
+    for n in 0..200 {
+        let mut peer = Peer::connect(scene.engine.client_address());
+        match n % 4 {
+            0 => {}
+            1 => peer.send(&UPGRADE.as_bytes()[..40]),
+            2 => peer.send(UPGRADE.as_bytes()),
+            _ => peer.send(&[UPGRADE.as_bytes(), &frame(TEXT, br#"{"id":1,"connect":{}}"#)].concat()),
+        }
+        peer.reset();
+    }
+    scene.is_unharmed("200 resets");
+    wait_until(SOON, "only the healthy client to be left", || {
+        scene.engine.metric("fanfare_clients", &[]) == 1.0
+    });
+}
+
+/// More come than there are descriptors for. Those who are here go on, the rest wait or are turned away,
+/// and when some leave, others come in.
+#[test]
+fn descriptors_run_out_while_clients_come() {
+    let files = TempDir::new("descriptors");
+    let config = files.write("fanfare.toml", &format!("{CONFIG}[limits]\nclients = 500\n"));
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -n 80; exec \"$@\"", "sh", FANFARE, "serve", "--shards", "1"]);
+    shell.args(["--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--config"]).arg(config);
+    clear_settings(&mut shell);
+    let mut scene = Scene::with(Engine::launch(shell, Some(files)));
+    assert!(scene.engine.stderr().contain("ulimit -n"), "no warning that names the remedy");
+
+    let crowd: Vec<Peer> = (0..200).map(|_| Peer::connect(scene.engine.client_address())).collect();
+    for n in 0..20 {
+        scene.is_unharmed(&format!("the crowd, round {n}"));
+    }
+    drop(crowd);
+    wait_until(SOON, "room for one more", || {
+        let mut late = Peer::connect(scene.engine.client_address());
+        late.send(UPGRADE.as_bytes());
+        late.0.set_read_timeout(Some(Duration::from_secs(1))).expect("a timeout that is not zero");
+        std::io::Read::read(&mut late.0, &mut [0; 12]).is_ok_and(|length| length == 12)
+    });
+    assert!(
+        scene.engine.metric("fanfare_accept_failures_total", &[]) > 0.0,
+        "the descriptors did not run out"
+    );
+    scene.is_unharmed("the crowd has left");
+}
