@@ -1,0 +1,29 @@
+//! The live page in headless Chromium. What each story does and expects is in `tests/sdk/page.mjs`, in a
+//! browser's own language; nothing may be fetched from elsewhere.
+
+mod support;
+
+use support::engine::Engine;
+use support::script::Script;
+use support::wait::SOON;
+
+fn tell(story: &str, engine: &Engine) {
+    let mut browser = Script::node("page.mjs", &[story, &engine.page_url(), &engine.ws_url()]);
+    let done = browser.next_within(SOON * 5, story, |event| event["event"] == "done");
+    assert!(done["requests"].as_u64() > Some(3), "too few requests to have been counted: {done}");
+}
+
+#[test]
+fn with_the_demo_the_page_lives_at_once() {
+    tell("live_at_once", &Engine::start(&["--demo"]));
+}
+
+#[test]
+fn topics_a_b_c_in_two_tabs() {
+    tell("topics_a_b_c", &Engine::start(&[]));
+}
+
+#[test]
+fn mistakes_are_pointed_out_and_markup_stays_text() {
+    tell("mistakes", &Engine::start(&[]));
+}

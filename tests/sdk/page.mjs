@@ -1,0 +1,134 @@
+// The live page in headless Chromium, used as a person does: look, type, click.
+//
+//   node page.mjs STORY PAGE_URL CLIENT_URL
+//
+// Says `{"event": "done"}` when the story went as it should; else it ends with an error.
+
+import assert from 'node:assert/strict';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { chromium } from 'playwright-core';
+
+const [story, pageUrl, clientUrl] = process.argv.slice(2);
+
+// Chromium has things to tell and to ask at home, which has nothing to do with the page.
+const QUIET = [
+  '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
+  '--disable-background-networking', '--disable-component-update', '--disable-sync',
+];
+
+/** What each tab asked for, and what its scripts complained of. */
+const requests = [];
+const complaints = [];
+
+async function openTab(context) {
+  const tab = await context.newPage();
+  tab.on('request', (request) => requests.push(request.url()));
+  tab.on('websocket', (socket) => requests.push(socket.url()));
+  tab.on('pageerror', (error) => complaints.push(error.message));
+  tab.on('console', (message) => message.type() === 'error' && complaints.push(message.text()));
+  await tab.goto(pageUrl);
+  await tab.locator('#socket-state', { hasText: /^connected/ }).waitFor();
+  return tab;
+}
+
+async function subscribe(tab, topics) {
+  await tab.fill('#subscribe-topic', topics.join(' '));
+  await tab.click('#subscribe-button');
+  for (const topic of topics) {
+    await tab.locator(`#subscriptions li[data-topic="${topic}"][data-state="subscribed"]`).waitFor();
+  }
+}
+
+async function unsubscribe(tab, topic) {
+  await tab.getByRole('button', { name: `Unsubscribe from ${topic}` }).click();
+  await tab.locator(`#subscriptions li[data-topic="${topic}"]`).waitFor({ state: 'detached' });
+}
+
+async function send(tab, box, target, data) {
+  await tab.fill(box === 'publish' ? '#publish-topic' : '#broadcast-topics', target);
+  await tab.fill(`#${box}-data`, JSON.stringify(data));
+  await tab.click(`#${box}-button`);
+  await tab.locator(`#${box}-result[data-tone="good"]`).waitFor();
+}
+
+/** What the tab shows as arrived, the oldest first: `topic data`. */
+async function arrived(tab) {
+  const lines = await tab.locator('#log li').evaluateAll((rows) =>
+    rows.map((row) => `${row.querySelector('.topic').textContent} ${row.querySelector('code').textContent}`));
+  return lines.reverse();
+}
+
+async function expectArrived(tab, lines) {
+  await tab.waitForFunction((count) => document.querySelectorAll('#log li').length >= count, lines.length);
+  assert.deepEqual((await arrived(tab)).sort(), [...lines].sort());
+}
+
+/** The picture that a chart shows at the moment. */
+const picture = (tab, name) => tab.locator(`#chart-${name}`).evaluate((canvas) => canvas.toDataURL());
+
+/** The demo makes orders and prices move, and the charts with them. */
+async function liveAtOnce(context) {
+  const tab = await openTab(context);
+  await tab.click('#demo-all');
+  await tab.locator('#log li').first().waitFor();
+  await tab.waitForFunction(() => parseFloat(document.getElementById('value-deliveries').textContent) > 0);
+  const before = await picture(tab, 'deliveries');
+  await tab.waitForFunction(
+    ([id, old]) => document.getElementById(id).toDataURL() !== old,
+    ['chart-deliveries', before],
+  );
+  assert.match(await tab.locator('#state-mode').textContent(), /embedded/i);
+  await tab.waitForFunction(() => document.getElementById('state-clients').textContent.trim().startsWith('1'));
+}
+
+/** Two tabs; what is broadcast to all reaches both; one leaves A. */
+async function topicsABC(context) {
+  const tabs = [await openTab(context), await openTab(context)];
+  for (const tab of tabs) await subscribe(tab, ['A', 'B', 'C']);
+  await send(tabs[0], 'broadcast', 'A, B, C', { n: 1 });
+  const first = ['A {"n":1}', 'B {"n":1}', 'C {"n":1}'];
+  for (const tab of tabs) await expectArrived(tab, first);
+
+  await unsubscribe(tabs[0], 'A');
+  await send(tabs[1], 'broadcast', 'A B C', { n: 2 });
+  await expectArrived(tabs[1], [...first, 'A {"n":2}', 'B {"n":2}', 'C {"n":2}']);
+  await expectArrived(tabs[0], [...first, 'B {"n":2}', 'C {"n":2}']);
+
+  await send(tabs[1], 'publish', 'A', { n: 3 });
+  await send(tabs[1], 'publish', 'B', { n: 4 });
+  await expectArrived(tabs[0], [...first, 'B {"n":2}', 'C {"n":2}', 'B {"n":4}']);
+}
+
+/** What is wrong with the input is said before anything is sent. */
+async function mistakes(context) {
+  const tab = await openTab(context);
+  await tab.fill('#publish-topic', 'A');
+  await tab.fill('#publish-data', '{"half":');
+  await tab.locator('#publish-check[data-tone="bad"]').waitFor();
+  await tab.click('#publish-button');
+  assert.equal(await tab.locator('#publish-result').textContent(), '');
+  await subscribe(tab, ['A']);
+  await send(tab, 'publish', 'A', '<img src=x onerror=alert(1)>');
+  await expectArrived(tab, ['A "<img src=x onerror=alert(1)>"']);
+}
+
+const stories = { live_at_once: liveAtOnce, topics_a_b_c: topicsABC, mistakes };
+
+const profile = await mkdtemp(join(tmpdir(), 'fanfare-page-'));
+const context = await chromium.launchPersistentContext(profile, {
+  executablePath: '/usr/bin/chromium', args: QUIET, headless: true,
+});
+context.setDefaultTimeout(20_000);
+try {
+  await stories[story](context);
+  const ours = [new URL(pageUrl).host, new URL(clientUrl).host];
+  const foreign = requests.filter((url) => !url.startsWith('data:') && !ours.includes(new URL(url).host));
+  assert.deepEqual(foreign, [], 'fetched from outside');
+  assert.deepEqual(complaints, [], 'complaints of the page');
+  process.stdout.write(`${JSON.stringify({ event: 'done', requests: requests.length })}\n`);
+} finally {
+  await context.close();
+  await rm(profile, { recursive: true, force: true });
+}
