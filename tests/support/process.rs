@@ -46,6 +46,21 @@ pub fn signal(pid: u32, name: &str) {
     assert!(status.expect("kill runs").success(), "no process {pid} to send {name} to");
 }
 
+/// The same to all processes of a group that a child of ours leads.
+///
+/// # Panics
+/// If there is no such group.
+pub fn signal_group(leader: u32, name: &str) {
+    let status = Command::new("kill").args([&format!("-{name}"), "--", &format!("-{leader}")]).status();
+    assert!(status.expect("kill runs").success(), "no group {leader} to send {name} to");
+}
+
+/// Whether a process is there and no zombie.
+pub fn is_running(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z')))
+}
+
 /// A directory that goes away with the value.
 #[derive(Debug)]
 pub struct TempDir(PathBuf);

@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::ports::free_port;
-use super::process::{Lines, TempDir, signal};
+use super::process::{Lines, TempDir, is_running, signal};
 use super::wait::{wait_for, wait_until};
 
 /// Debian's place for the programs themselves; the wrappers in sbin would change the user.
@@ -40,11 +40,20 @@ impl RabbitNode {
     /// If RabbitMQ is not installed or does not start.
     #[track_caller]
     pub fn start() -> Self {
+        Self::start_on(free_port())
+    }
+
+    /// The same on a port that is not free to choose.
+    ///
+    /// # Panics
+    /// If RabbitMQ is not installed or does not start.
+    #[track_caller]
+    pub fn start_on(port: u16) -> Self {
         let directory = TempDir::new("rabbitmq");
         write_files(&directory);
         let port_mapper_port = free_port();
         let mut node = Self {
-            port: free_port(),
+            port,
             port_mapper_port,
             distribution_port: free_port(),
             _port_mapper: start_port_mapper(port_mapper_port, &directory),
@@ -236,10 +245,8 @@ impl Kept {
         Self { keeper, pid, line, output }
     }
 
-    /// Whether the process is there and no zombie.
     fn runs(&self) -> bool {
-        fs::read_to_string(format!("/proc/{}/stat", self.pid))
-            .is_ok_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z')))
+        is_running(self.pid)
     }
 
     fn end(self, name: &str) {

@@ -110,8 +110,11 @@ impl Script {
     #[track_caller]
     pub fn next_within(&mut self, limit: Duration, what: &str, matches: impl Fn(&Value) -> bool) -> Value {
         let (seen, event) = wait_for(limit, what, || {
+            let ended = self.child.try_wait().ok().flatten();
             let events = self.events();
-            let at = self.seen + events.get(self.seen..)?.iter().position(&matches)?;
+            let found = events.get(self.seen..)?.iter().position(&matches);
+            assert!(found.is_some() || ended.is_none(), "{} ended instead of: {what}", self.name);
+            let at = self.seen + found?;
             Some((at + 1, events[at].clone()))
         });
         self.seen = seen;

@@ -1,0 +1,239 @@
+//! README.md, word for word. Its fenced blocks are run as they stand, top to bottom; comments that readers
+//! do not see say how:
+//!
+//! ```text
+//! <!-- test: file NAME -->                 the next block is saved as NAME
+//! <!-- test: run -->                       the next block is run to its end, by bash
+//! <!-- test: start NAME until "TEXT" -->   the next block is started, and goes on once it printed TEXT
+//! <!-- test: skip REASON -->               the next block is not run, because of REASON
+//! <!-- test: printed TEXT -->              what was run last printed TEXT
+//! <!-- test: NAME said TEXT -->            what was started as NAME prints TEXT
+//! <!-- test: browse FILE until "TEXT" -->  FILE is opened in Chromium and shows TEXT
+//! <!-- test: page shows TEXT -->           the file that is open shows TEXT
+//! <!-- test: stop NAME -->                 ends what was started as NAME, as Ctrl-C does
+//! <!-- test: ready -->                     waits until the engine is, RabbitMQ included
+//! <!-- test: rabbitmq -->                  a RabbitMQ of the test's own begins to answer on port 5672
+//! ```
+//!
+//! Blocks without such a comment are pictures and must be `text`. This test alone uses the default ports.
+
+mod support;
+
+use std::collections::HashMap;
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use support::engine::clear_settings;
+use support::process::{Lines, TempDir};
+use support::rabbitmq::RabbitNode;
+use support::script::{python, sdk_directory};
+use support::wait::{SOON, wait_for, wait_until};
+
+/// The first command compiles everything for release.
+const COMPILE_LIMIT: Duration = Duration::from_secs(20 * 60);
+
+/// Ports that README names.
+const CLIENTS: u16 = 8000;
+const CONTROL: u16 = 9000;
+const AMQP: u16 = 5672;
+
+#[test]
+fn readme_does_what_it_says() {
+    for port in [CLIENTS, CONTROL, AMQP] {
+        assert_free(port);
+    }
+    let readme = include_str!("../README.md");
+    let mut reader = Reader::new();
+    for step in steps(readme) {
+        println!("README.md:{}: {}", step.line, step.directive);
+        reader.follow(&step);
+    }
+}
+
+#[track_caller]
+fn assert_free(port: u16) {
+    let bound = TcpListener::bind(("127.0.0.1", port));
+    assert!(bound.is_ok(), "README's commands use port {port}, which is taken: stop what listens there");
+}
+
+fn is_ready() -> bool {
+    let address = ([127, 0, 0, 1], CONTROL).into();
+    support::http::get(address, "/health/ready").is_ok_and(|answer| answer.status == 200)
+}
+
+/// One instruction, with its block if it has one.
+struct Step<'a> {
+    line: usize,
+    directive: &'a str,
+    block: String,
+}
+
+/// The instructions of the text, in order.
+///
+/// # Panics
+/// If a block has none, or an instruction that needs a block is not right before one.
+fn steps(text: &str) -> Vec<Step<'_>> {
+    let mut steps: Vec<Step<'_>> = Vec::new();
+    let mut lines = text.lines().enumerate().map(|(index, line)| (index + 1, line));
+    let mut previous = "";
+    while let Some((line, content)) = lines.next() {
+        if let Some(directive) =
+            content.strip_prefix("<!-- test: ").and_then(|rest| rest.strip_suffix(" -->"))
+        {
+            steps.push(Step { line, directive, block: String::new() });
+        } else if let Some(language) = content.strip_prefix("```") {
+            let block: Vec<&str> =
+                lines.by_ref().map(|(_, line)| line).take_while(|line| *line != "```").collect();
+            let told = previous.starts_with("<!-- test: ");
+            assert!(told || language == "text", "README.md:{line}: nothing says how to test this block");
+            if let Some(step) = steps.last_mut().filter(|_| told) {
+                step.block = block.join("\n") + "\n";
+            }
+        }
+        previous = content;
+    }
+    steps
+}
+
+/// Somebody who follows README.
+struct Reader {
+    directory: TempDir,
+    running: HashMap<String, Running>,
+    printed: String,
+    rabbitmq: Option<RabbitNode>,
+}
+
+impl Reader {
+    fn new() -> Self {
+        let directory = TempDir::new("readme");
+        // As if `npm install` had been run here.
+        let modules = sdk_directory().join("node_modules");
+        std::os::unix::fs::symlink(modules, directory.path().join("node_modules"))
+            .expect("a fresh directory");
+        Self { directory, running: HashMap::new(), printed: String::new(), rabbitmq: None }
+    }
+
+    fn follow(&mut self, step: &Step<'_>) {
+        let words: Vec<&str> = step.directive.split(' ').collect();
+        let rest = |count: usize| words[count..].join(" ").trim_matches('"').to_owned();
+        match words[..] {
+            ["file", name] => drop(self.directory.write(name, step.text())),
+            ["run"] => self.run(step.text()),
+            ["start", name, "until", ..] => self.start(name, bash(step.text()), &rest(3)),
+            ["browse", file, "until", ..] => self.browse(file, &rest(3)),
+            ["page", "shows", ..] => self.running["page"].wait_to_say(&rest(2)),
+            ["printed", ..] => assert!(self.printed.contains(&rest(1)), "printed instead: {}", self.printed),
+            ["stop", name] => self.stop(name),
+            ["rabbitmq"] => self.rabbitmq = Some(RabbitNode::start_on(AMQP)),
+            ["ready"] => wait_until(SOON * 2, "the engine to be ready", is_ready),
+            ["skip", _, ..] => {}
+            [name, "said", ..] => self.running[name].wait_to_say(&rest(2)),
+            _ => panic!("README.md:{}: no such instruction: {}", step.line, step.directive),
+        }
+    }
+
+    fn run(&mut self, block: &str) {
+        let output = self.prepare(bash(block)).output().expect("bash runs");
+        let (stdout, stderr) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{block}{stdout}{stderr}");
+        self.printed = stdout.into_owned();
+    }
+
+    fn start(&mut self, name: &str, command: Command, text: &str) {
+        let running = Running::start(self.prepare(command));
+        wait_until(COMPILE_LIMIT, &format!("{name} to print {text:?}"), || {
+            running.output.contain(text) || running.errors.contain(text) || running.has_ended()
+        });
+        running.wait_to_say(text);
+        self.running.insert(name.to_owned(), running);
+    }
+
+    fn browse(&mut self, file: &str, text: &str) {
+        let mut browser = Command::new("node");
+        browser.arg(sdk_directory().join("browse.mjs")).arg(self.directory.path().join(file));
+        self.start("page", browser, text);
+    }
+
+    fn stop(&mut self, name: &str) {
+        let running = self.running.remove(name).unwrap_or_else(|| panic!("{name} is not running"));
+        running.interrupt();
+    }
+
+    /// In the reader's directory, which is inside the repository, with the tests' packages.
+    fn prepare(&self, mut command: Command) -> Command {
+        let venv = python().parent().map(Path::to_path_buf).unwrap_or_default();
+        let path = std::env::var("PATH").unwrap_or_default();
+        command.current_dir(self.directory.path()).stdin(Stdio::null());
+        command.env("PATH", format!("{}:{path}", venv.display())).env("CARGO_NET_OFFLINE", "true");
+        clear_settings(&mut command);
+        command
+    }
+}
+
+impl Step<'_> {
+    #[track_caller]
+    fn text(&self) -> &str {
+        assert!(!self.block.is_empty(), "README.md:{}: no block follows", self.line);
+        &self.block
+    }
+}
+
+/// The block as a shell's input, which stops at the first line that fails.
+fn bash(block: &str) -> Command {
+    let mut command = Command::new("bash");
+    command.args(["-euo", "pipefail", "-c", block]);
+    command
+}
+
+/// A command that goes on in the background, with all its children.
+struct Running {
+    child: Child,
+    output: Lines,
+    errors: Lines,
+}
+
+impl Running {
+    fn start(mut command: Command) -> Self {
+        // A group of its own, because cargo passes no signals on.
+        command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let output = Lines::collect(child.stdout.take().expect("piped"));
+        let errors = Lines::collect(child.stderr.take().expect("piped"));
+        Self { child, output, errors }
+    }
+
+    fn has_ended(&self) -> bool {
+        !support::process::is_running(self.child.id())
+    }
+
+    #[track_caller]
+    fn wait_to_say(&self, text: &str) {
+        wait_until(SOON, &format!("{text:?} to be said"), || {
+            self.output.contain(text) || self.errors.contain(text)
+        });
+    }
+
+    /// As Ctrl-C does; then the ports are free again.
+    fn interrupt(mut self) {
+        support::process::signal_group(self.child.id(), "INT");
+        wait_for(SOON * 2, "the end after Ctrl-C", || self.child.try_wait().expect("it can be asked"));
+        wait_until(SOON, "free ports", || TcpListener::bind(("127.0.0.1", CLIENTS)).is_ok());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.has_ended() {
+            support::process::signal_group(self.child.id(), "TERM");
+        }
+        // It fails only if it has been waited for.
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            self.output.so_far().iter().chain(&self.errors.so_far()).for_each(|line| eprintln!("{line}"));
+        }
+    }
+}

@@ -1,0 +1,35 @@
+// Opens a file in headless Chromium, as from disk, and says what it shows, each time that changes.
+//
+//   node browse.mjs FILE
+
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { chromium } from 'playwright-core';
+
+const profile = await mkdtemp(join(tmpdir(), 'fanfare-browse-'));
+const context = await chromium.launchPersistentContext(profile, {
+  executablePath: '/usr/bin/chromium',
+  args: [
+    '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
+    '--disable-background-networking', '--disable-component-update', '--disable-sync',
+  ],
+});
+const page = await context.newPage();
+page.on('request', (request) => {
+  if (!/^(file|ws):/.test(request.url())) process.stdout.write(`fetched from outside: ${request.url()}\n`);
+});
+await page.exposeFunction('report', (text) => process.stdout.write(`${text}\n`));
+await page.goto(pathToFileURL(process.argv[2]).href);
+await page.evaluate(() => {
+  const tell = () => window.report(document.body.innerText);
+  new MutationObserver(tell).observe(document.body, { childList: true, subtree: true, characterData: true });
+  tell();
+});
+
+process.on('SIGTERM', async () => {
+  await context.close();
+  await rm(profile, { recursive: true, force: true });
+  process.exit(0);
+});
