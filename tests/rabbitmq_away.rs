@@ -22,10 +22,8 @@ fn clients_stay_while_rabbitmq_is_away_and_are_told_of_the_gap() {
     let engine = Engine::with_config_and(CHAT, &["--amqp", &url]);
     engine.wait_until_ready();
     let mut clients = [Subscriber::node(&engine.ws_url()), Subscriber::python(&engine.ws_url())];
-    for client in &mut clients {
-        client.subscribe("chat:1");
-        assert_eq!(client.ask("publish", "chat:1", &json!("before")), Ok(()));
-    }
+    clients.iter_mut().for_each(|client| client.subscribe("chat:1"));
+    assert_eq!(clients[0].ask("publish", "chat:1", &json!("before")), Ok(()));
 
     node.stop();
     wait_until(SOON, "the engine to say that it is not ready", || engine.get("/health/ready").status == 503);
@@ -46,7 +44,7 @@ fn clients_stay_while_rabbitmq_is_away_and_are_told_of_the_gap() {
     }
     assert_eq!(clients[0].ask("publish", "chat:1", &json!("after")), Ok(()));
     for client in &clients {
-        client.expect("chat:1", &[json!("before"), json!("before"), json!("after")]);
+        client.expect("chat:1", &[json!("before"), json!("after")]);
         let gone = client.0.events().into_iter().find(|event| event["event"] == "disconnected");
         assert_eq!(gone, None, "a client lost its connection");
     }

@@ -31,7 +31,8 @@ const commands = {
   },
   async get({ queue }) {
     const message = await channel.get(queue, { noAck: true });
-    return message && { base64: message.content.toString('base64'), headers: message.properties.headers };
+    if (!message) return null;
+    return { base64: message.content.toString('base64'), headers: message.properties.headers ?? {} };
   },
 };
 

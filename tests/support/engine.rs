@@ -255,7 +255,8 @@ impl Drop for Engine {
         self.end();
         if std::thread::panicking() {
             eprintln!("--- standard error of the engine ---");
-            self.stderr.so_far().iter().for_each(|line| eprintln!("{line}"));
+            let lines = self.stderr.so_far();
+            lines[lines.len().saturating_sub(60)..].iter().for_each(|line| eprintln!("{line}"));
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::process::Lines;
-use super::wait::{SOON, wait_for};
+use super::wait::{SOON, wait_for, wait_until};
 
 /// Directory of the scripts and of npm's packages.
 pub fn sdk_directory() -> PathBuf {
@@ -129,9 +129,9 @@ impl Drop for Script {
         let _ = self.child.wait();
         if std::thread::panicking() {
             let (said, complained) = (self.stdout.so_far(), self.stderr.so_far());
-            let tail = said.len().saturating_sub(30);
+            let tail = said.len().saturating_sub(20);
             eprintln!("--- {} said ({} lines) ---", self.name, said.len());
-            said[tail..].iter().for_each(|line| eprintln!("{}", line.chars().take(400).collect::<String>()));
+            said[tail..].iter().for_each(|line| eprintln!("{}", line.chars().take(200).collect::<String>()));
             complained.iter().for_each(|line| eprintln!("{line}"));
         }
     }
@@ -219,11 +219,13 @@ impl Subscriber {
     /// If others come, or not all in time.
     #[track_caller]
     pub fn expect(&self, channel: &str, expected: &[Value]) {
-        wait_for(SOON, &format!("{expected:?} in {channel}"), || {
+        wait_until(SOON, &format!("{} publications of {channel}", expected.len()), || {
             let got = self.publications(channel);
-            let so_far = &expected[..got.len().min(expected.len())];
-            assert_eq!(got, so_far, "publications of {channel}");
-            (got.len() == expected.len()).then_some(())
+            let wrong = (0..got.len()).find(|&n| got.get(n) != expected.get(n));
+            if let Some(n) = wrong {
+                panic!("publication {n} of {channel} is {}, not {:?}", got[n], expected.get(n));
+            }
+            got.len() == expected.len()
         });
     }
 }
