@@ -45,5 +45,7 @@ fn welcome(listener: &TcpListener) -> Result<TcpStream> {
 }
 
 fn send(socket: &mut TcpStream, bytes: &[u8]) -> Result<usize> {
-    socket.write(bytes).or_else(|error| if error.kind() == ErrorKind::WouldBlock { Ok(0) } else { Err(error) })
+    socket
+        .write(bytes)
+        .or_else(|error| if error.kind() == ErrorKind::WouldBlock { Ok(0) } else { Err(error) })
 }

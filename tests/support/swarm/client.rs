@@ -94,7 +94,10 @@ impl Client {
 
     /// From here on payloads are thrown away.
     pub(super) fn count_only(&mut self) {
-        assert!(self.is_settled() && self.tail.is_empty(), "a client counts only when it has all its answers");
+        assert!(
+            self.is_settled() && self.tail.is_empty(),
+            "a client counts only when it has all its answers"
+        );
         self.stage = Stage::Counting { payload_left: 0 };
     }
 

@@ -18,8 +18,8 @@ const AFTER_DATA: usize = 3;
 const NUMBERED: &[u8] = br#"{"n":"#;
 
 /// One line of a frame.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Line<'a> {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Line<'a> {
     /// The application's ping, `{}`.
     Ping,
     /// The answer to a command, with the error's code if it failed.
@@ -41,19 +41,19 @@ pub(crate) enum Line<'a> {
 }
 
 /// A publication whose data is `{"n":<number>,...}`.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Publication<'a> {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Publication<'a> {
     /// What it was published to.
-    pub(crate) topic: &'a str,
+    pub topic: &'a str,
     /// Which of its topic it is; 0 for data without a number.
-    pub(crate) number: u64,
+    pub number: u64,
     /// All its data.
-    pub(crate) data: &'a [u8],
+    pub data: &'a [u8],
 }
 
 impl<'a> Line<'a> {
     /// Reads one line, without its line break. Panics on what is no message of the protocol.
-    pub(super) fn parse(line: &'a [u8]) -> Self {
+    pub fn parse(line: &'a [u8]) -> Self {
         if line == b"{}" {
             return Self::Ping;
         }
@@ -123,30 +123,5 @@ fn unusual(line: &[u8]) -> Line<'_> {
             Line::Unsubscribed { topic, code }
         }
         Some(_) => panic!("the server pushed `{text}`, which no client here asked for"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn both_roads_read_the_same_publication() {
-        let usual: &[u8] = br#"{"push":{"channel":"t:1","pub":{"data":{"n":42,"fill":"abc"}}}}"#;
-        let unusual: &[u8] = br#"{"push":{"channel":"t:1","pub":{"offset":7,"data":{"n":42,"fill":"abc"}}}}"#;
-        let expected = Publication { topic: "t:1", number: 42, data: br#"{"n":42,"fill":"abc"}"# };
-        assert_eq!(usual_publication(usual).as_ref(), Some(&expected));
-        assert_eq!(usual_publication(unusual), None);
-        assert_eq!(Line::parse(unusual), Line::Publication(expected));
-    }
-
-    #[test]
-    fn replies_pings_and_unsubscribes_are_told_apart() {
-        assert_eq!(Line::parse(b"{}"), Line::Ping);
-        assert_eq!(Line::parse(br#"{"id":3,"subscribe":{}}"#), Line::Reply { id: 3, error: None });
-        let refused = br#"{"id":4,"error":{"code":105,"message":"already subscribed"}}"#;
-        assert_eq!(Line::parse(refused), Line::Reply { id: 4, error: Some(105) });
-        let push = br#"{"push":{"channel":"t","unsubscribe":{"code":2500,"reason":"insufficient state"}}}"#;
-        assert_eq!(Line::parse(push), Line::Unsubscribed { topic: "t", code: 2500 });
     }
 }

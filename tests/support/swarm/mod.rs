@@ -8,9 +8,6 @@
 //! Clients come from addresses spread over 127.0.0.0/8: one address has 28,000 ephemeral ports, and
 //! finding a free one slows down long before they are used up.
 
-// Each test and each bench that includes this module uses another part of it.
-#![allow(dead_code)]
-
 mod client;
 mod frames;
 mod lines;
@@ -23,10 +20,10 @@ use mio::{Events, Interest, Poll, Token};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use client::{Client, Input};
-pub(crate) use lines::{Line, Publication};
+pub use lines::{Line, Publication};
 
 /// The id of the `connect` command of every client.
-pub(crate) const CONNECT_ID: u32 = 1;
+pub const CONNECT_ID: u32 = 1;
 /// Clients per source address.
 const CLIENTS_PER_ADDRESS: usize = 2000;
 /// Connections that [`Swarm::connect_all`] keeps on the way at once, so that no listener's backlog overflows.
@@ -35,10 +32,10 @@ const CONNECTING_AT_ONCE: usize = 128;
 const READ_BYTES: usize = 256 << 10;
 
 /// A client's index in its swarm.
-pub(crate) type ClientIndex = usize;
+pub type ClientIndex = usize;
 
 /// What the clients of a swarm read. Each method is called in the order of the bytes.
-pub(crate) trait Observer {
+pub trait Observer {
     /// A text frame came; its lines follow.
     fn frame(&mut self, _client: ClientIndex, _payload: &[u8]) {}
 
@@ -53,7 +50,7 @@ pub(crate) trait Observer {
 
 /// How a client leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Goodbye {
+pub enum Goodbye {
     /// With a close frame first.
     CloseFrame,
     /// By closing the socket, as a browser does that is killed.
@@ -62,16 +59,16 @@ pub(crate) enum Goodbye {
 
 /// What a swarm in counting mode has received.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counted {
+pub struct Counted {
     /// Data frames, pings excepted, counted when their last byte has come.
-    pub(crate) frames: u64,
+    pub frames: u64,
     /// Bytes of their payloads.
-    pub(crate) bytes: u64,
+    pub bytes: u64,
 }
 
 /// Clients of one server, on the thread that calls [`Swarm::turn`].
 #[derive(Debug)]
-pub(crate) struct Swarm {
+pub struct Swarm {
     poll: Poll,
     events: Events,
     server: SocketAddr,
@@ -82,7 +79,7 @@ pub(crate) struct Swarm {
 
 impl Swarm {
     /// A swarm of `clients` clients of `server`, none of them connected yet.
-    pub(crate) fn new(server: SocketAddr, clients: usize) -> io::Result<Self> {
+    pub fn new(server: SocketAddr, clients: usize) -> io::Result<Self> {
         Ok(Self {
             poll: Poll::new()?,
             events: Events::with_capacity(1024),
@@ -94,19 +91,19 @@ impl Swarm {
     }
 
     /// The number of clients, connected or not.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.clients.len()
     }
 
     /// Makes a client's receive buffer small (`SO_RCVBUF`), from its next connection on. With a stalled
     /// reader the server's socket then fills after some ten kilobytes instead of megabytes.
-    pub(crate) fn shrink_receive_buffer(&mut self, client: ClientIndex, bytes: usize) {
+    pub fn shrink_receive_buffer(&mut self, client: ClientIndex, bytes: usize) {
         self.clients[client].receive_buffer = Some(bytes);
     }
 
     /// Connects a client, for the first time or again, and sends `connect` (id [`CONNECT_ID`]) and one
     /// `subscribe` per topic (ids 2, 3, ...) as soon as the server has accepted.
-    pub(crate) fn connect<T: AsRef<str>>(&mut self, client: ClientIndex, topics: &[T]) -> io::Result<()> {
+    pub fn connect<T: AsRef<str>>(&mut self, client: ClientIndex, topics: &[T]) -> io::Result<()> {
         let socket = open_socket(self.server, source_of(client), self.clients[client].receive_buffer)?;
         let mut stream = mio::net::TcpStream::from_std(socket.into());
         let interest = Interest::READABLE | Interest::WRITABLE;
@@ -117,7 +114,7 @@ impl Swarm {
 
     /// Connects every client to the topics that `topics_of` names, and turns until all `connect` and
     /// `subscribe` commands have been answered.
-    pub(crate) fn connect_all<T: AsRef<str>>(
+    pub fn connect_all<T: AsRef<str>>(
         &mut self,
         mut topics_of: impl FnMut(ClientIndex) -> Vec<T>,
         observer: &mut impl Observer,
@@ -138,51 +135,51 @@ impl Swarm {
     }
 
     /// Sends `subscribe`; the answer carries the id that is returned.
-    pub(crate) fn subscribe(&mut self, client: ClientIndex, topic: &str) -> u32 {
+    pub fn subscribe(&mut self, client: ClientIndex, topic: &str) -> u32 {
         self.clients[client].command("subscribe", topic)
     }
 
     /// Sends `unsubscribe`; the answer carries the id that is returned.
-    pub(crate) fn unsubscribe(&mut self, client: ClientIndex, topic: &str) -> u32 {
+    pub fn unsubscribe(&mut self, client: ClientIndex, topic: &str) -> u32 {
         self.clients[client].command("unsubscribe", topic)
     }
 
     /// Ends a client's connection at once. Nothing more is read from it.
-    pub(crate) fn disconnect(&mut self, client: ClientIndex, goodbye: Goodbye) {
+    pub fn disconnect(&mut self, client: ClientIndex, goodbye: Goodbye) {
         self.clients[client].leave(goodbye);
     }
 
     /// Whether the client has a connection, or is about to have one.
-    pub(crate) fn is_connected(&self, client: ClientIndex) -> bool {
+    pub fn is_connected(&self, client: ClientIndex) -> bool {
         self.clients[client].is_connected()
     }
 
     /// The client stops reading, pings and replies included.
-    pub(crate) fn stall(&mut self, client: ClientIndex) {
+    pub fn stall(&mut self, client: ClientIndex) {
         self.clients[client].stalled = true;
     }
 
     /// The client reads on. What waited for it is read at once: the kernel tells of it only once.
-    pub(crate) fn resume(&mut self, client: ClientIndex, observer: &mut impl Observer) {
+    pub fn resume(&mut self, client: ClientIndex, observer: &mut impl Observer) {
         self.clients[client].stalled = false;
         self.read(client, true, observer);
     }
 
     /// From here on frames are counted and their payloads thrown away unread. Every client must have all
     /// its answers. Pings are still answered; they are told by their size.
-    pub(crate) fn count_only(&mut self) {
+    pub fn count_only(&mut self) {
         for client in &mut self.clients {
             client.count_only();
         }
     }
 
     /// What was counted since [`Swarm::count_only`].
-    pub(crate) fn counted(&self) -> Counted {
+    pub fn counted(&self) -> Counted {
         self.counted
     }
 
     /// Waits for the network, at most `timeout`, and handles what it brought.
-    pub(crate) fn turn(&mut self, timeout: Duration, observer: &mut impl Observer) -> io::Result<()> {
+    pub fn turn(&mut self, timeout: Duration, observer: &mut impl Observer) -> io::Result<()> {
         let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         match self.poll.poll(&mut events, Some(timeout)) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
@@ -202,7 +199,7 @@ impl Swarm {
     }
 
     /// Turns until `done`, and panics with `what` when that takes longer than `limit`.
-    pub(crate) fn turn_until<O: Observer>(
+    pub fn turn_until<O: Observer>(
         &mut self,
         what: &str,
         limit: Duration,
