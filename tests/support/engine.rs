@@ -1,0 +1,276 @@
+//! The real binary, as a child of the test.
+
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::http::{self, Response};
+use super::process::{Lines, TempDir, signal};
+use super::wait::{SOON, wait_for, wait_until};
+
+/// The compiled `fanfare`.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_fanfare");
+
+/// A running engine on ports of its own. It ends with the value; when the test fails, what it wrote to
+/// standard error is shown.
+#[derive(Debug)]
+pub struct Engine {
+    child: Child,
+    stdout: Lines,
+    stderr: Lines,
+    clients: SocketAddr,
+    control: SocketAddr,
+    _files: Option<TempDir>,
+}
+
+impl Engine {
+    /// `fanfare serve` on free ports of 127.0.0.1, with these further arguments. Returns when it listens.
+    ///
+    /// # Panics
+    /// If it does not start.
+    #[track_caller]
+    pub fn start(arguments: &[&str]) -> Self {
+        let mut command = serve();
+        command.args(["--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"]).args(arguments);
+        Self::launch(command, None)
+    }
+
+    /// The same with a configuration file of this content.
+    ///
+    /// # Panics
+    /// If it does not start.
+    #[track_caller]
+    pub fn with_config(toml: &str) -> Self {
+        Self::with_config_and(toml, &[])
+    }
+
+    /// The same with a configuration file and further arguments.
+    ///
+    /// # Panics
+    /// If it does not start.
+    #[track_caller]
+    pub fn with_config_and(toml: &str, arguments: &[&str]) -> Self {
+        let files = TempDir::new("engine");
+        let file = files.write("fanfare.toml", toml);
+        let mut command = serve();
+        command.args(["--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--config"]).arg(file);
+        command.args(arguments);
+        Self::launch(command, Some(files))
+    }
+
+    /// Starts what `command` says, such as [`serve`] with arguments or a shell that ends in `exec fanfare`,
+    /// and waits for the addresses.
+    ///
+    /// # Panics
+    /// If it ends, or prints no addresses in time.
+    #[track_caller]
+    pub fn launch(mut command: Command, files: Option<TempDir>) -> Self {
+        let (mut child, stdout, stderr) = spawn(&mut command);
+        let addresses = wait_for(SOON, "the engine's addresses on its standard output", || {
+            if let Some(status) = child.try_wait().expect("the child can be asked") {
+                panic!("the engine ended with {status}; standard error:\n{}", stderr.so_far().join("\n"));
+            }
+            addresses(&stdout.so_far())
+        });
+        Self { child, stdout, stderr, clients: addresses.0, control: addresses.1, _files: files }
+    }
+
+    /// Where clients connect.
+    pub fn client_address(&self) -> SocketAddr {
+        self.clients
+    }
+
+    /// Where operators connect.
+    pub fn control_address(&self) -> SocketAddr {
+        self.control
+    }
+
+    /// The URL for SDKs.
+    pub fn ws_url(&self) -> String {
+        format!("ws://{}/connection/websocket", self.clients)
+    }
+
+    /// The live page.
+    pub fn page_url(&self) -> String {
+        format!("http://{}/", self.control)
+    }
+
+    /// The child's process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it wrote to standard error up to now.
+    pub fn stderr(&self) -> &Lines {
+        &self.stderr
+    }
+
+    /// What it wrote to standard output up to now.
+    pub fn stdout(&self) -> &Lines {
+        &self.stdout
+    }
+
+    /// `GET` on the control port.
+    ///
+    /// # Panics
+    /// If there is no answer.
+    #[track_caller]
+    pub fn get(&self, path: &str) -> Response {
+        http::get(self.control, path).unwrap_or_else(|error| panic!("GET {path}: {error}"))
+    }
+
+    /// `POST` to the server API, such as `api("publish", ...)`: the whole answer.
+    ///
+    /// # Panics
+    /// If there is no answer.
+    #[track_caller]
+    pub fn api(&self, method: &str, body: &Value) -> Value {
+        let path = format!("/api/{method}");
+        http::post(self.control, &path, &[], body)
+            .unwrap_or_else(|error| panic!("POST {path}: {error}"))
+            .json()
+    }
+
+    /// Publishes by the server API.
+    ///
+    /// # Panics
+    /// If the answer is an error.
+    #[track_caller]
+    pub fn publish(&self, channel: &str, data: &Value) {
+        let answer = self.api("publish", &json!({ "channel": channel, "data": data }));
+        assert!(answer.get("result").is_some(), "publishing to {channel}: {answer}");
+    }
+
+    /// Sum of a metric over all samples that carry these labels; 0 if there is none.
+    #[track_caller]
+    pub fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let text = self.get("/metrics").body;
+        text.lines().filter_map(|line| sample(line, name, labels)).sum()
+    }
+
+    /// Waits until `/health/ready` says 200: where there is a RabbitMQ, until it is consumed.
+    ///
+    /// # Panics
+    /// If that does not happen.
+    #[track_caller]
+    pub fn wait_until_ready(&self) {
+        wait_until(SOON * 2, "the engine to be ready", || {
+            http::get(self.control, "/health/ready").is_ok_and(|answer| answer.status == 200)
+        });
+    }
+
+    /// Sends SIGTERM and waits for the end.
+    ///
+    /// # Panics
+    /// If it does not end in time.
+    #[track_caller]
+    pub fn stop(mut self) -> ExitStatus {
+        signal(self.child.id(), "TERM");
+        self.wait_for_exit(SOON * 2)
+    }
+
+    /// Sends a signal, such as `TERM`.
+    pub fn signal(&self, name: &str) {
+        signal(self.child.id(), name);
+    }
+
+    /// Waits for the end without asking for it.
+    ///
+    /// # Panics
+    /// If it does not end within `limit`.
+    #[track_caller]
+    pub fn wait_for_exit(&mut self, limit: Duration) -> ExitStatus {
+        wait_for(limit, "the engine's end", || self.child.try_wait().expect("the child can be asked"))
+    }
+
+    /// Ends it by SIGKILL.
+    pub fn kill(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        // Both fail only if it has ended, which is what is wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.end();
+        if std::thread::panicking() {
+            eprintln!("--- standard error of the engine ---");
+            self.stderr.so_far().iter().for_each(|line| eprintln!("{line}"));
+        }
+    }
+}
+
+/// `fanfare serve` without the settings that the caller's environment may hold.
+pub fn serve() -> Command {
+    let mut command = Command::new(BINARY);
+    command.arg("serve");
+    clear_settings(&mut command);
+    command
+}
+
+/// Keeps `FANFARE_*` of the environment from `command`.
+pub fn clear_settings(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("FANFARE_") {
+            command.env_remove(name);
+        }
+    }
+}
+
+/// Runs a command that should end by itself, such as an engine whose port is taken: status, standard
+/// output, standard error.
+///
+/// # Panics
+/// If it does not end within `limit`.
+#[track_caller]
+pub fn run_to_end(mut command: Command, limit: Duration) -> (ExitStatus, String, String) {
+    let (mut child, stdout, stderr) = spawn(&mut command);
+    let deadline = std::time::Instant::now() + limit;
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("the child can be asked") {
+            break status;
+        }
+        if std::time::Instant::now() > deadline {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!(
+                "{command:?} did not end within {limit:?}; standard error:\n{}",
+                stderr.so_far().join("\n")
+            );
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    (status, stdout.so_far().join("\n"), stderr.so_far().join("\n"))
+}
+
+fn spawn(command: &mut Command) -> (Child, Lines, Lines) {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let stdout = Lines::collect(child.stdout.take().expect("piped"));
+    let stderr = Lines::collect(child.stderr.take().expect("piped"));
+    (child, stdout, stderr)
+}
+
+/// The first client address and the page's address, once both are printed.
+fn addresses(lines: &[String]) -> Option<(SocketAddr, SocketAddr)> {
+    let find = |word: &str, scheme: &str| {
+        let line = lines.iter().find_map(|line| line.trim().strip_prefix(word))?;
+        line.trim().strip_prefix(scheme)?.split('/').next()?.parse().ok()
+    };
+    Some((find("clients", "ws://")?, find("page", "http://")?))
+}
+
+/// The value in a line of Prometheus' text format, if it is a sample of `name` with these labels.
+fn sample(line: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+    let (series, value) = line.rsplit_once(' ')?;
+    let (metric, carried) = series.split_once('{').unwrap_or((series, ""));
+    let carries = |(key, value): &(&str, &str)| carried.contains(&format!("{key}=\"{value}\""));
+    (metric == name && labels.iter().all(carries)).then(|| value.parse().ok())?
+}

@@ -1,0 +1,12 @@
+//! What the tests through the whole share: a running engine, a RabbitMQ of their own, scripts that drive
+//! SDKs, and waiting without sleeping for luck.
+//!
+//! Every test program compiles this for itself and uses a part of it.
+#![allow(dead_code, unreachable_pub, reason = "each test program uses another part")]
+
+pub mod engine;
+pub mod http;
+pub mod ports;
+pub mod process;
+pub mod rabbitmq;
+pub mod wait;

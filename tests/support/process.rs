@@ -1,0 +1,88 @@
+//! Children: what they printed, signals to them, directories for them.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+/// The lines that a child prints, collected while it runs.
+#[derive(Clone, Debug, Default)]
+pub struct Lines(Arc<Mutex<Vec<String>>>);
+
+impl Lines {
+    /// Collects what comes out of `pipe` until its end.
+    pub fn collect(pipe: impl Read + Send + 'static) -> Self {
+        let lines = Self::default();
+        let collected = lines.clone();
+        thread::spawn(move || {
+            for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
+                let line = String::from_utf8_lossy(&line).into_owned();
+                collected.0.lock().expect("no holder panics").push(line);
+            }
+        });
+        lines
+    }
+
+    /// What there is up to now.
+    pub fn so_far(&self) -> Vec<String> {
+        self.0.lock().expect("no holder panics").clone()
+    }
+
+    /// Whether a line contains `text`.
+    pub fn contain(&self, text: &str) -> bool {
+        self.so_far().iter().any(|line| line.contains(text))
+    }
+}
+
+/// Sends a signal, such as `TERM`, to a child of ours.
+///
+/// # Panics
+/// If there is no such process.
+pub fn signal(pid: u32, name: &str) {
+    let status = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status();
+    assert!(status.expect("kill runs").success(), "no process {pid} to send {name} to");
+}
+
+/// A directory that goes away with the value.
+#[derive(Debug)]
+pub struct TempDir(PathBuf);
+
+impl TempDir {
+    /// A new, empty one, its name beginning with `name`.
+    ///
+    /// # Panics
+    /// If it cannot be made.
+    pub fn new(name: &str) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}-{number}", std::process::id()));
+        fs::create_dir_all(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        Self(path)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Writes a file in it and returns the file's path.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    pub fn write(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.0.join(name);
+        fs::write(&path, content).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        path
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        // A child that is just ending may still write into it; what remains is under target/.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,258 @@
+//! A RabbitMQ node of the test's own: own ports, own port mapper, own directory. One that already runs on
+//! the machine is neither asked nor touched.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use super::ports::free_port;
+use super::process::{Lines, TempDir, signal};
+use super::wait::{wait_for, wait_until};
+
+/// Debian's place for the programs themselves; the wrappers in sbin would change the user.
+const PROGRAMS: &str = "/usr/lib/rabbitmq/bin";
+
+/// A node is up after about 9 s, or a multiple where the machine is busy.
+const START_LIMIT: Duration = Duration::from_secs(90);
+
+/// What a client sends first (AMQP 0.9.1, section 4.2.2).
+const AMQP_HEADER: &[u8] = b"AMQP\x00\x00\x09\x01";
+
+/// A node that ends with the value, or with the test program, however that ends.
+#[derive(Debug)]
+pub struct RabbitNode {
+    port: u16,
+    port_mapper_port: u16,
+    distribution_port: u16,
+    directory: TempDir,
+    _port_mapper: Kept,
+    server: Option<Kept>,
+}
+
+impl RabbitNode {
+    /// Starts a node with empty tables and waits until it answers.
+    ///
+    /// # Panics
+    /// If RabbitMQ is not installed or does not start.
+    #[track_caller]
+    pub fn start() -> Self {
+        let directory = TempDir::new("rabbitmq");
+        write_files(&directory);
+        let port_mapper_port = free_port();
+        let mut node = Self {
+            port: free_port(),
+            port_mapper_port,
+            distribution_port: free_port(),
+            _port_mapper: start_port_mapper(port_mapper_port, &directory),
+            directory,
+            server: None,
+        };
+        node.start_again();
+        node
+    }
+
+    /// A node for all tests of this program that do not stop it; each takes a [`Self::new_vhost`].
+    #[track_caller]
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<RabbitNode> = OnceLock::new();
+        SHARED.get_or_init(Self::start)
+    }
+
+    /// `amqp://` URL of the default virtual host.
+    pub fn amqp_url(&self) -> String {
+        format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port)
+    }
+
+    /// The port that speaks AMQP.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Adds a virtual host and returns its URL.
+    ///
+    /// # Panics
+    /// If the node refuses.
+    #[track_caller]
+    pub fn new_vhost(&self, name: &str) -> String {
+        self.ctl(&["add_vhost", name]);
+        self.ctl(&["set_permissions", "-p", name, "guest", ".*", ".*", ".*"]);
+        format!("amqp://guest:guest@127.0.0.1:{}/{name}", self.port)
+    }
+
+    /// Adds a user who may do everything in the default virtual host.
+    ///
+    /// # Panics
+    /// If the node refuses.
+    #[track_caller]
+    pub fn new_user(&self, name: &str, password: &str) {
+        self.ctl(&["add_user", name, password]);
+        self.ctl(&["set_permissions", name, ".*", ".*", ".*"]);
+    }
+
+    /// Runs `rabbitmqctl` for this node and returns what it printed.
+    ///
+    /// # Panics
+    /// If it fails.
+    #[track_caller]
+    pub fn ctl(&self, arguments: &[&str]) -> String {
+        let output = self.program("rabbitmqctl").arg("--quiet").args(arguments).output();
+        let output = output.expect("rabbitmqctl runs");
+        let (stdout, stderr) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "rabbitmqctl {arguments:?}: {stdout}{stderr}");
+        stdout.into_owned()
+    }
+
+    /// Ends the node by SIGTERM and waits. What is durable stays.
+    ///
+    /// # Panics
+    /// If it is not running.
+    pub fn stop(&mut self) {
+        self.server.take().expect("the node runs").end("TERM");
+    }
+
+    /// Ends the node by SIGKILL.
+    ///
+    /// # Panics
+    /// If it is not running.
+    pub fn kill(&mut self) {
+        self.server.take().expect("the node runs").end("KILL");
+    }
+
+    /// Starts the node again on the same ports and tables, and waits until it answers.
+    ///
+    /// # Panics
+    /// If it does not start.
+    #[track_caller]
+    pub fn start_again(&mut self) {
+        let mut command = self.program("rabbitmq-server");
+        // With input allowed the script becomes the node itself, so that its process id is the node's.
+        command.env("RABBITMQ_ALLOW_INPUT", "1").env("RABBITMQ_SERVER_START_ARGS", "-noinput");
+        let server = Kept::spawn(&command);
+        wait_until(START_LIMIT, "RabbitMQ to answer", || {
+            assert!(server.runs(), "RabbitMQ ended:\n{}", server.output.so_far().join("\n"));
+            answers_amqp(self.port)
+        });
+        self.server = Some(server);
+    }
+
+    fn program(&self, name: &str) -> Command {
+        let path = format!("{PROGRAMS}/{name}");
+        assert!(fs::exists(&path).unwrap_or(false), "{path} is missing: run `tests/run --install`");
+        let at = |name: &str| self.directory.path().join(name);
+        let mut command = Command::new(path);
+        command
+            .env("HOME", self.directory.path())
+            .env("RABBITMQ_NODENAME", format!("fanfare-test-{}@localhost", self.port))
+            .env("RABBITMQ_NODE_PORT", self.port.to_string())
+            .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
+            .env("RABBITMQ_DIST_PORT", self.distribution_port.to_string())
+            .env("ERL_EPMD_PORT", self.port_mapper_port.to_string())
+            .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+            .env("RABBITMQ_MNESIA_BASE", at("tables"))
+            .env("RABBITMQ_LOG_BASE", at("log"))
+            .env("RABBITMQ_GENERATED_CONFIG_DIR", at("generated"))
+            .env("RABBITMQ_CONFIG_FILE", at("rabbitmq.conf"))
+            .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
+            .env("RABBITMQ_ENABLED_PLUGINS_FILE", at("plugins"))
+            .env("RABBITMQ_PID_FILE", at("pid"))
+            .env(
+                "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
+                "-kernel inet_dist_use_interface {127,0,0,1} +S 1:1 +A 4",
+            );
+        command
+    }
+}
+
+impl Drop for RabbitNode {
+    fn drop(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.end("KILL");
+        }
+    }
+}
+
+/// The cookie that lets `rabbitmqctl` in, the plugins (none) and the configuration.
+fn write_files(directory: &TempDir) {
+    let cookie = directory.write(".erlang.cookie", "FANFARETESTS");
+    fs::set_permissions(&cookie, fs::Permissions::from_mode(0o400)).expect("own file");
+    directory.write("plugins", "[].");
+    // Test machines have small disks; RabbitMQ's own limits on memory stay.
+    directory.write("rabbitmq.conf", "disk_free_limit.absolute = 50MB\n");
+}
+
+/// The Erlang port mapper, which a node would otherwise start for itself and leave behind.
+fn start_port_mapper(port: u16, directory: &TempDir) -> Kept {
+    let mut command = Command::new("epmd");
+    command.args(["-address", "127.0.0.1", "-port", &port.to_string()]).env("HOME", directory.path());
+    let mapper = Kept::spawn(&command);
+    wait_until(START_LIMIT, "Erlang's port mapper to listen", || {
+        assert!(mapper.runs(), "epmd ended:\n{}", mapper.output.so_far().join("\n"));
+        TcpStream::connect(("127.0.0.1", port)).is_ok()
+    });
+    mapper
+}
+
+/// Whether a server on `port` begins an AMQP conversation.
+fn answers_amqp(port: u16) -> bool {
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
+    let mut first = [0];
+    stream.set_read_timeout(Some(Duration::from_secs(5))).is_ok()
+        && stream.write_all(AMQP_HEADER).is_ok()
+        && stream.read_exact(&mut first).is_ok()
+        // 1 is a method frame, connection.start; a node that is not up yet closes instead.
+        && first == [1]
+}
+
+/// A process that a shell ends as soon as our end of the shell's standard input is closed, which happens
+/// even if the test program is killed: shared nodes are never dropped.
+#[derive(Debug)]
+struct Kept {
+    keeper: Child,
+    pid: u32,
+    line: Option<ChildStdin>,
+    output: Lines,
+}
+
+impl Kept {
+    fn spawn(command: &Command) -> Self {
+        // The background process has /dev/null for input; `wait` passes its status on.
+        let script = r#""$@" 2>&1 & echo $!; read -r _; kill -KILL $! 2>/dev/null; wait $!"#;
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script, "keeper"]).arg(command.get_program()).args(command.get_args());
+        shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut keeper = shell.spawn().expect("sh runs");
+        let line = keeper.stdin.take();
+        let output = Lines::collect(keeper.stdout.take().expect("piped"));
+        let pid = wait_for(START_LIMIT, "the keeper to name its process", || {
+            output.so_far().first().and_then(|pid| pid.trim().parse().ok())
+        });
+        Self { keeper, pid, line, output }
+    }
+
+    /// Whether the process is there and no zombie.
+    fn runs(&self) -> bool {
+        fs::read_to_string(format!("/proc/{}/stat", self.pid))
+            .is_ok_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z')))
+    }
+
+    fn end(self, name: &str) {
+        if self.runs() {
+            signal(self.pid, name);
+        }
+        wait_until(START_LIMIT, "a process to end", || !self.runs());
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        drop(self.line.take());
+        // It fails only if the keeper has been waited for.
+        let _ = self.keeper.wait();
+    }
+}
