@@ -20,10 +20,10 @@ const STOP_GRACE: Duration = Duration::from_secs(2);
 pub(super) struct Options {
     #[command(flatten)]
     file: ConfigurationFile,
-    /// Address for clients; may be given several times. Port 0: any free one.
+    /// Address for clients, such as 127.0.0.1:8000; may be given several times. Port 0: any free one.
     #[arg(long, value_name = "ADDR")]
     listen: Vec<SocketAddr>,
-    /// Address of API, metrics, health and live page.
+    /// Address of API, metrics, health and live page, such as 127.0.0.1:9000.
     #[arg(long, value_name = "ADDR")]
     control: Option<SocketAddr>,
     /// RabbitMQ, such as amqp://user:password@localhost:5672; without it, topics live in memory. Others on
