@@ -61,7 +61,8 @@ impl DescriptorLimit {
             )
         };
         Some(format!(
-            "limits.clients is {}, but the limit on descriptors (ulimit -n, {}) leaves room for {} clients: {remedy}",
+            "limits.clients is {}, but the limit on descriptors (ulimit -n, {}) leaves room for {} clients: \
+             {remedy}",
             grouped(clients),
             grouped(self.soft),
             grouped(self.clients()),

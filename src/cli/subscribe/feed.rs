@@ -335,9 +335,8 @@ mod tests {
         assert_eq!(step.commands, r#"{"id":3,"subscribe":{"channel":"a"}}"#);
         assert!(step.notices[0].contains("something may be missing here"));
         let push = r#"{"push":{"channel":"a","unsubscribe":{"code":2000,"reason":"server unsubscribe"}}}"#;
-        assert!(
-            matches!(feed.take(push).unwrap_err(), End::Final(text) if text.contains("server unsubscribe (2000)"))
-        );
+        let end = feed.take(push).unwrap_err();
+        assert!(matches!(end, End::Final(text) if text.contains("server unsubscribe (2000)")));
     }
 
     #[test]
