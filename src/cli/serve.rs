@@ -88,7 +88,9 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let limit = config.stop.limit.0 + STOP_GRACE;
     let (path, mode) = (config.server.path.clone(), mode(&config));
     let engine = Engine::start(config, options.demo).context("the engine could not be started")?;
-    print(&announcement(&engine, &path, &mode))?;
+    if let Err(error) = print(&announcement(&engine, &path, &mode)) {
+        tracing::warn!("{error:#}");
+    }
     Ok(runtime.block_on(until_the_end(&engine, signals, limit)))
 }
 
