@@ -49,7 +49,7 @@ fn measure_clients(clients: usize, topic_of: impl Fn(ClientIndex) -> String) -> 
     let engine = Engine::with_config("[timeouts]\nping = \"1h\"\n");
     let mut swarm = Swarm::new(engine.client_address(), clients)?;
     let before = settled_bytes(&engine, &mut swarm)?;
-    swarm.connect_all(|client| [topic_of(client)].into(), &mut Silence, LIMIT)?;
+    swarm.connect_all(&mut Silence, LIMIT, |_, client| vec![topic_of(client)])?;
     let after = settled_bytes(&engine, &mut swarm)?;
     assert_eq!((0..clients).filter(|&client| swarm.is_connected(client)).count(), clients);
     Ok((after as f64 - before as f64) / clients as f64)

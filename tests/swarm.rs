@@ -155,7 +155,7 @@ fn counting_sees_as_many_frames_and_bytes_wherever_they_are_cut() {
         let mut swarm = Swarm::new(address, 1).expect("a poll");
         let mut diary = Diary::default();
         go.send(()).expect("the server waits");
-        swarm.connect_all(|_| vec!["t"], &mut diary, SOON).expect("connects");
+        swarm.connect_all(&mut diary, SOON, |_, _| vec!["t"]).expect("connects");
         swarm.count_only();
         go.send(()).expect("the server waits");
         swarm.turn(FIRST_PIECE, &mut diary).expect("turns");

@@ -114,17 +114,17 @@ impl Swarm {
 
     /// Connects every client to the topics that `topics_of` names, and turns until all `connect` and
     /// `subscribe` commands have been answered.
-    pub fn connect_all<T: AsRef<str>>(
+    pub fn connect_all<T: AsRef<str>, O: Observer>(
         &mut self,
-        mut topics_of: impl FnMut(ClientIndex) -> Vec<T>,
-        observer: &mut impl Observer,
+        observer: &mut O,
         limit: Duration,
+        mut topics_of: impl FnMut(&mut O, ClientIndex) -> Vec<T>,
     ) -> io::Result<()> {
         let deadline = Instant::now() + limit;
         let (mut started, mut ready) = (0, 0);
         while ready < self.len() {
             while started < self.len() && started - ready < CONNECTING_AT_ONCE {
-                self.connect(started, &topics_of(started))?;
+                self.connect(started, &topics_of(observer, started))?;
                 started += 1;
             }
             self.turn(Duration::from_millis(100), observer)?;
