@@ -114,6 +114,8 @@ struct Server<'a> {
 struct Round {
     thread: CpuTime,
     process: CpuTime,
+    /// This process: the clients, and whoever pokes the server.
+    clients: CpuTime,
     wall: Duration,
     frames: u64,
     /// Frames that should have come: one for each client and fan-out.
@@ -135,13 +137,16 @@ impl Server<'_> {
     fn round(&mut self, fan_outs: usize, payload: usize) -> Result<Round> {
         self.fan_out(FAN_OUTS_TO_WARM_UP, payload)?;
         let before = self.swarm.counted();
+        let this_process = Watched::new(std::process::id(), None)?;
         let (thread, process) = (self.watched.thread()?, self.watched.process()?);
+        let clients = this_process.thread()?;
         let begin = Instant::now();
         self.fan_out(fan_outs, payload)?;
         let wall = begin.elapsed();
         Ok(Round {
             thread: self.watched.thread()?.since(thread),
             process: self.watched.process()?.since(process),
+            clients: this_process.thread()?.since(clients),
             wall,
             frames: self.swarm.counted().frames - before.frames,
             wanted: (fan_outs * self.swarm.len()) as u64,
@@ -403,6 +408,12 @@ impl Outcome {
             self.engine(Round::process_microseconds)
         );
         println!("  wall     {} us per frame; floor {}", self.engine(wall), self.floor(wall));
+        let busy = |of: fn(&Round) -> f64| self.engine(of).median * 100.0;
+        println!(
+            "  busy     shard {:.0} %, clients {:.0} % of the time",
+            busy(server_busy),
+            busy(clients_busy)
+        );
         println!("  frames   {frames} for {wanted} fan-outs times clients");
     }
 
@@ -424,6 +435,17 @@ impl Outcome {
             "floor_wall_microseconds_per_frame": self.floor(wall),
         })
     }
+}
+
+/// The part of the time in which the server's thread was on its CPU; where it is small, the bench measures
+/// its own clients.
+fn server_busy(round: &Round) -> f64 {
+    round.thread.nanoseconds as f64 / round.wall.as_nanos() as f64
+}
+
+/// The same of the clients' thread.
+fn clients_busy(round: &Round) -> f64 {
+    round.clients.nanoseconds as f64 / round.wall.as_nanos() as f64
 }
 
 fn wall(round: &Round) -> f64 {

@@ -17,18 +17,12 @@ pub(crate) fn run(cpu: usize, clients: usize, frame: &[u8]) -> Result<()> {
     let mut sockets: Vec<TcpStream> = (0..clients).map(|_| welcome(&listener)).collect::<Result<_>>()?;
     for poke in std::io::stdin().lock().bytes() {
         poke?;
-        let mut behind = Vec::new();
-        for (index, socket) in sockets.iter_mut().enumerate() {
-            let sent = send(socket, frame)?;
-            if sent < frame.len() {
-                behind.push((index, sent));
-            }
-        }
-        while let Some((index, sent)) = behind.pop() {
-            let sent = sent + send(&mut sockets[index], &frame[sent..])?;
-            if sent < frame.len() {
-                behind.push((index, sent));
-            }
+        let mut behind: Vec<_> = sockets.iter_mut().map(|socket| (socket, 0)).collect();
+        while !behind.is_empty() {
+            behind.retain_mut(|(socket, sent)| {
+                *sent += send(socket, &frame[*sent..]);
+                *sent < frame.len()
+            });
         }
     }
     Ok(())
@@ -44,8 +38,9 @@ fn welcome(listener: &TcpListener) -> Result<TcpStream> {
     Ok(socket)
 }
 
-fn send(socket: &mut TcpStream, bytes: &[u8]) -> Result<usize> {
-    socket
-        .write(bytes)
-        .or_else(|error| if error.kind() == ErrorKind::WouldBlock { Ok(0) } else { Err(error) })
+fn send(socket: &mut TcpStream, bytes: &[u8]) -> usize {
+    match socket.write(bytes) {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+        result => result.expect("no client goes away"),
+    }
 }

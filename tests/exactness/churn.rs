@@ -46,6 +46,12 @@ struct Churned {
     reconnects: u64,
 }
 
+impl Churned {
+    fn covers(self, plan: Plan) -> bool {
+        self.resubscribes >= plan.resubscribes && self.reconnects >= plan.reconnects
+    }
+}
+
 impl Driver {
     pub fn new(swarm: Swarm, ledger: Ledger, progress: Arc<Progress>, topics: usize) -> Self {
         let random = Random(0x5eed);
@@ -70,13 +76,13 @@ impl Driver {
         swarm.connect_all(ledger, limit, |ledger, client| ledger.connecting(client, &topics_of(client)))
     }
 
-    /// Publications and churn go on, each waiting for the other, until all is published.
+    /// Publications and churn go on, each waiting for the other, until all is published and asked for.
     pub fn carry_out(&mut self, plan: Plan, limit: Duration) -> io::Result<()> {
         let deadline = Instant::now() + limit;
         let start = self.progress.begun_total();
         self.asked = Churned::default();
         self.before = self.ledger_counts();
-        while self.progress.begun_total() - start < plan.publications {
+        while self.progress.begun_total() - start < plan.publications || !self.asked.covers(plan) {
             assert!(Instant::now() < deadline, "not all was published within {limit:?}: {:?}", self.progress);
             self.churn(plan, self.progress.begun_total() - start)?;
             self.swarm.turn(Duration::from_millis(2), &mut self.ledger)?;
