@@ -1,13 +1,33 @@
 //! Every knob: what it does, its default, its limit, and what it costs.
 //!
 //! The structures here are the configuration file, table by table. [`Config::validate`] asserts the
-//! relations between limits at start-up; reading files, environment and flags is [`load`]'s.
+//! relations between limits at start-up; reading a file and the environment is [`load`]'s.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+mod cpus;
+mod differences;
+pub mod host;
+mod keys;
+mod load;
+mod problem;
+mod secret;
+#[cfg(test)]
+mod tests;
+mod validate;
+
+pub use cpus::parse_cpus;
+pub use load::{FILE_VARIABLE, Loaded, load};
+pub use problem::{Origin, Problem, Problems, grouped};
+pub use secret::{AmqpUrl, Secret};
+pub use validate::NAMESPACES_MAX;
+
+/// A configuration file in which every key stands at its default, with a comment on each.
+pub const DEFAULT_FILE: &str = include_str!("config/default.toml");
 
 /// The whole configuration. Every field has a default, so that an empty file is a valid one.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
@@ -79,14 +99,18 @@ pub struct Control {
     /// Address of API, metrics, health and live page. Default 127.0.0.1:9000.
     pub listen: SocketAddr,
     /// What callers of the API must show. Default empty: no key, and then loopback only.
-    pub api_key: String,
+    pub api_key: Secret,
     /// Largest body of an API request in bytes. Default 1 MiB, paid per request in flight.
     pub body_bytes: usize,
 }
 
 impl Default for Control {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9000)), api_key: String::new(), body_bytes: 1 << 20 }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 9000)),
+            api_key: Secret::default(),
+            body_bytes: 1 << 20,
+        }
     }
 }
 
@@ -95,7 +119,7 @@ impl Default for Control {
 #[serde(default, deny_unknown_fields)]
 pub struct Amqp {
     /// `amqp://user:password@host:port/vhost` or `amqps://`. Default empty: the embedded backplane.
-    pub url: String,
+    pub url: AmqpUrl,
     /// The topic exchange that publishers send to. An existing one is used as it is. Default `fanfare`.
     pub exchange: String,
     /// An existing durable queue to consume. Default empty: an exclusive queue of this node's own.
@@ -120,7 +144,7 @@ pub struct Amqp {
 impl Default for Amqp {
     fn default() -> Self {
         Self {
-            url: String::new(),
+            url: AmqpUrl::default(),
             exchange: "fanfare".to_owned(),
             queue: String::new(),
             bindings: vec!["#".to_owned()],

@@ -2,6 +2,7 @@
 
 pub mod client_id;
 pub mod config;
+pub mod engine;
 pub mod mail;
 pub mod mailbox;
 pub mod namespaces;

@@ -2,7 +2,7 @@
 //! SDKs, and waiting without sleeping for luck.
 //!
 //! Every test program compiles this for itself and uses a part of it.
-#![allow(dead_code, unreachable_pub, reason = "each test program uses another part")]
+#![allow(dead_code, unreachable_pub, unused_imports, reason = "each test program uses another part")]
 
 pub mod engine;
 pub mod http;
@@ -11,5 +11,6 @@ pub mod ports;
 pub mod process;
 pub mod rabbitmq;
 pub mod script;
+pub mod swarm;
 pub mod wait;
 pub mod websocket;

@@ -1,0 +1,151 @@
+//! What the kernel says a process used, and how numbers of several rounds are summed up.
+
+// Each bench uses another part of it.
+#![allow(dead_code)]
+
+use std::fmt;
+use std::fs;
+use std::io::{Error, ErrorKind, Result};
+use std::path::{Path, PathBuf};
+
+/// Length of a tick in `/proc/PID/stat`: `sysconf(_SC_CLK_TCK)` is 100 on every Linux in use.
+const TICK_NANOSECONDS: u64 = 10_000_000;
+
+/// CPU time, as a difference of two readings.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct CpuTime {
+    /// Nanoseconds on a CPU, from `schedstat`: exact while the thread sleeps.
+    pub(crate) nanoseconds: u64,
+    /// Nanoseconds in user mode, from `stat`: in steps of 10 ms, for the proportion only.
+    pub(crate) user: u64,
+    /// Nanoseconds in the kernel; the same.
+    pub(crate) system: u64,
+}
+
+impl CpuTime {
+    /// What one thread has used; `task` is its directory in `/proc`.
+    fn of_task(task: &Path) -> Result<Self> {
+        let schedstat = fs::read_to_string(task.join("schedstat"))?;
+        let stat = fs::read_to_string(task.join("stat"))?;
+        // The name, in parentheses, may hold spaces. After it, `state` is field 3 and `utime` field 14.
+        let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+        let ticks = |field: usize| number(after_name.split_whitespace().nth(field - 3));
+        Ok(Self {
+            nanoseconds: number(schedstat.split_whitespace().next())?,
+            user: ticks(14)? * TICK_NANOSECONDS,
+            system: ticks(15)? * TICK_NANOSECONDS,
+        })
+    }
+
+    /// The time between an earlier reading and this one.
+    pub(crate) fn since(self, earlier: Self) -> Self {
+        Self {
+            nanoseconds: self.nanoseconds - earlier.nanoseconds,
+            user: self.user - earlier.user,
+            system: self.system - earlier.system,
+        }
+    }
+
+    /// Both together.
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self {
+            nanoseconds: self.nanoseconds + other.nanoseconds,
+            user: self.user + other.user,
+            system: self.system + other.system,
+        }
+    }
+
+    /// The part of it that was spent in user mode, from 0 to 1.
+    pub(crate) fn user_share(self) -> f64 {
+        self.user as f64 / (self.user + self.system).max(1) as f64
+    }
+}
+
+/// A process whose CPU time is read, with the one of its threads that matters.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    tasks: PathBuf,
+    thread: PathBuf,
+}
+
+impl Watched {
+    /// Watches the process `pid` and its thread called `thread`, or its main thread.
+    pub(crate) fn new(pid: u32, thread: Option<&str>) -> Result<Self> {
+        let tasks = PathBuf::from(format!("/proc/{pid}/task"));
+        let thread = match thread {
+            None => tasks.join(pid.to_string()),
+            Some(name) => thread_called(&tasks, name)?,
+        };
+        Ok(Self { tasks, thread })
+    }
+
+    /// What the thread has used so far.
+    pub(crate) fn thread(&self) -> Result<CpuTime> {
+        CpuTime::of_task(&self.thread)
+    }
+
+    /// What all threads that still live have used so far.
+    pub(crate) fn process(&self) -> Result<CpuTime> {
+        fs::read_dir(&self.tasks)?
+            .map(|task| CpuTime::of_task(&task?.path()))
+            .try_fold(CpuTime::default(), |sum, time| Ok(sum.plus(time?)))
+    }
+}
+
+/// The directory of the thread with this name.
+fn thread_called(tasks: &Path, name: &str) -> Result<PathBuf> {
+    for task in fs::read_dir(tasks)? {
+        let task = task?.path();
+        if fs::read_to_string(task.join("comm"))?.trim() == name {
+            return Ok(task);
+        }
+    }
+    Err(Error::new(ErrorKind::NotFound, format!("no thread in {} is called `{name}`", tasks.display())))
+}
+
+/// Bytes of memory that belong to the process `pid` alone and are backed by no file: what it allocated.
+pub(crate) fn anonymous_bytes(pid: u32) -> Result<u64> {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Anonymous:"));
+    Ok(number(line.and_then(|line| line.split_whitespace().next()))? * 1024)
+}
+
+/// A number in a file of `/proc`.
+fn number(text: Option<&str>) -> Result<u64> {
+    text.and_then(|text| text.parse().ok())
+        .ok_or_else(|| Error::new(ErrorKind::InvalidData, "a file in /proc has not the usual form"))
+}
+
+/// The middle of several measurements, and how far they lie apart.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+pub(crate) struct Summary {
+    pub(crate) median: f64,
+    pub(crate) least: f64,
+    pub(crate) most: f64,
+}
+
+impl Summary {
+    /// Of at least one measurement.
+    pub(crate) fn of(measurements: impl IntoIterator<Item = f64>) -> Self {
+        let mut sorted: Vec<f64> = measurements.into_iter().collect();
+        sorted.sort_by(f64::total_cmp);
+        Self { median: sorted[sorted.len() / 2], least: sorted[0], most: sorted[sorted.len() - 1] }
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.2} ({:.2} to {:.2})", self.median, self.least, self.most)
+    }
+}
+
+/// Writes `target/bench/NAME.json` and says so.
+pub(crate) fn write_json(name: &str, value: &serde_json::Value) -> Result<()> {
+    // CARGO_TARGET_TMPDIR is `target/tmp`, which cargo makes for tests and benches.
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench");
+    fs::create_dir_all(&directory)?;
+    let path = directory.join(format!("{name}.json"));
+    fs::write(&path, format!("{value:#}\n"))?;
+    println!("written to {}", path.display());
+    Ok(())
+}

@@ -1,0 +1,72 @@
+//! Lists of CPUs, as the kernel and `taskset` write them.
+
+/// CPUs are numbered below this: the size of the kernel interface's fixed mask (`CPU_SETSIZE`).
+const CPUS_MAX: usize = 1024;
+
+/// The CPUs that a list such as `0-3,6` names, ascending. An empty list names none.
+///
+/// # Errors
+/// The sentence that says which part of the list is wrong and why.
+pub fn parse_cpus(list: &str) -> Result<Vec<usize>, String> {
+    if list.trim().is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut cpus = Vec::new();
+    for part in list.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (parse_cpu(first, part)?, parse_cpu(last, part)?);
+        if first > last {
+            return Err(format!("`{}` runs backwards: write `{last}-{first}`", part.trim()));
+        }
+        cpus.extend(first..=last);
+    }
+    cpus.sort_unstable();
+    match cpus.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(format!("CPU {} is named twice", pair[0])),
+        None => Ok(cpus),
+    }
+}
+
+fn parse_cpu(text: &str, part: &str) -> Result<usize, String> {
+    let cpu = text.trim().parse().ok().filter(|&cpu| cpu < CPUS_MAX);
+    cpu.ok_or_else(|| {
+        format!("`{}` names no CPU from 0 to {}: a list looks like `0-3,6`", part.trim(), CPUS_MAX - 1)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_read() {
+        for (list, cpus) in [
+            ("", vec![]),
+            ("0", vec![0]),
+            ("0-3,6", vec![0, 1, 2, 3, 6]),
+            (" 6 , 0 - 1 ", vec![0, 1, 6]),
+            ("1023", vec![1023]),
+        ] {
+            assert_eq!(parse_cpus(list), Ok(cpus), "{list}");
+        }
+    }
+
+    #[test]
+    fn wrong_lists_say_what_is_wrong() {
+        for (list, problem) in [
+            (",", "`` names no CPU"),
+            ("0,", "names no CPU"),
+            ("a", "`a` names no CPU"),
+            ("-1", "`-1` names no CPU"),
+            ("0-", "`0-` names no CPU"),
+            ("1-2-3", "`1-2-3` names no CPU"),
+            ("1024", "from 0 to 1023"),
+            ("0-99999999999", "names no CPU"),
+            ("3-0", "write `0-3`"),
+            ("0-3,2", "CPU 2 is named twice"),
+        ] {
+            let error = parse_cpus(list).unwrap_err();
+            assert!(error.contains(problem), "{list}: {error}");
+        }
+    }
+}

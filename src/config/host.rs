@@ -1,0 +1,132 @@
+//! What this machine allows, and whether the configuration fits into it.
+
+use super::{Config, grouped, parse_cpus};
+
+/// Descriptors that are not for clients: listeners, event queues, RabbitMQ, the control port's connections,
+/// files.
+pub const DESCRIPTORS_RESERVE: usize = 256;
+
+/// Descriptors a process may have where nobody says otherwise: the kernel's default.
+const DESCRIPTORS_DEFAULT: usize = 1024;
+
+/// How many descriptors this process may have open (`RLIMIT_NOFILE`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DescriptorLimit {
+    /// The limit in force: `ulimit -n`.
+    pub soft: usize,
+    /// How far the process' owner may raise it: `ulimit -Hn`.
+    pub hard: usize,
+}
+
+impl DescriptorLimit {
+    /// The limit of this process. Where `/proc` is not mounted, the kernel's default is assumed.
+    #[must_use]
+    pub fn of_this_process() -> Self {
+        std::fs::read_to_string("/proc/self/limits")
+            .ok()
+            .and_then(|text| Self::parse(&text))
+            .unwrap_or(Self { soft: DESCRIPTORS_DEFAULT, hard: DESCRIPTORS_DEFAULT })
+    }
+
+    /// Reads the line `Max open files  SOFT  HARD  files`; see `proc_pid_limits(5)`.
+    fn parse(limits: &str) -> Option<Self> {
+        let numbers = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+        let mut numbers = numbers.split_whitespace().map(|number| match number {
+            "unlimited" => Some(usize::MAX),
+            digits => digits.parse().ok(),
+        });
+        Some(Self { soft: numbers.next()??, hard: numbers.next()?? })
+    }
+
+    /// How many clients it leaves room for, at least one.
+    #[must_use]
+    pub fn clients(self) -> usize {
+        self.soft.saturating_sub(DESCRIPTORS_RESERVE).max(1)
+    }
+
+    /// What is to be done so that `clients` clients have room; nothing if they have.
+    #[must_use]
+    pub fn warning(self, clients: usize) -> Option<String> {
+        if clients <= self.clients() {
+            return None;
+        }
+        let needed = clients.saturating_add(DESCRIPTORS_RESERVE);
+        let remedy = if needed <= self.hard {
+            format!("run `ulimit -n {needed}` before it")
+        } else {
+            format!(
+                "set `LimitNOFILE={needed}` in its systemd unit, or `nofile {needed}` in \
+                 /etc/security/limits.conf (the hard limit is {})",
+                grouped(self.hard)
+            )
+        };
+        Some(format!(
+            "limits.clients is {}, but the limit on descriptors (ulimit -n, {}) leaves room for {} clients: \
+             {remedy}",
+            grouped(clients),
+            grouped(self.soft),
+            grouped(self.clients()),
+        ))
+    }
+}
+
+/// How many clients the limit on descriptors leaves room for: what `limits.clients = 0` means.
+#[must_use]
+pub fn clients_by_descriptors() -> usize {
+    DescriptorLimit::of_this_process().clients()
+}
+
+/// The CPUs the calling thread may run on: those of the start-up mask, as long as nothing is pinned yet.
+/// Empty where the kernel does not tell.
+#[must_use]
+pub fn available_cpus() -> Vec<usize> {
+    core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|cpu| cpu.id).collect()
+}
+
+/// What is wrong with `server.cpus` on this machine: that it names CPUs which are not there, or which the
+/// process may not use.
+#[must_use]
+pub fn cpus_problem(config: &Config) -> Option<String> {
+    let available = available_cpus();
+    let missing: Vec<usize> =
+        parse_cpus(&config.server.cpus).ok()?.into_iter().filter(|cpu| !available.contains(cpu)).collect();
+    (!missing.is_empty()).then(|| {
+        format!("server.cpus names {missing:?}, but this process may run on the CPUs {available:?} only")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_is_read_from_proc() {
+        let limits = "Limit                     Soft Limit           Hard Limit           Units\n\
+                      Max processes             100                  200                  processes\n\
+                      Max open files            20000                unlimited            files\n";
+        assert_eq!(DescriptorLimit::parse(limits), Some(DescriptorLimit { soft: 20_000, hard: usize::MAX }));
+        assert_eq!(DescriptorLimit::parse("Max open files            many"), None);
+        assert_eq!(DescriptorLimit::parse(""), None);
+        let real = std::fs::read_to_string("/proc/self/limits").unwrap();
+        assert_eq!(DescriptorLimit::parse(&real), Some(DescriptorLimit::of_this_process()));
+    }
+
+    #[test]
+    fn clients_that_do_not_fit_are_warned_of_with_the_number_to_set() {
+        let limit = DescriptorLimit { soft: 1024, hard: 20_000 };
+        assert_eq!(limit.clients(), 768);
+        assert_eq!(limit.warning(768), None);
+        assert!(limit.warning(769).unwrap().contains("run `ulimit -n 1025`"));
+        assert!(limit.warning(19_745).unwrap().contains("LimitNOFILE=20001"));
+        assert_eq!(DescriptorLimit { soft: 10, hard: 10 }.clients(), 1);
+    }
+
+    #[test]
+    fn a_cpu_that_is_not_there_is_named() {
+        let mut config = Config::default();
+        assert_eq!(cpus_problem(&config), None);
+        config.server.cpus = format!("{},1023", available_cpus()[0]);
+        let problem = cpus_problem(&config).unwrap();
+        assert!(problem.starts_with("server.cpus names [1023], but"), "{problem}");
+    }
+}

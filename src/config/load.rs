@@ -1,0 +1,275 @@
+//! From a file and the environment to a [`Config`]. Every value is checked by itself, so that all that is
+//! wrong is told at once, each with the place where it was said.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::Path as FilePath;
+
+use serde::Deserialize;
+use serde::de::IntoDeserializer;
+use toml::de::{DeTable, DeValue};
+use toml::{Spanned, Table, Value};
+
+use super::keys::{Keys, PREFIX, Path, dotted};
+use super::{Config, Origin, Problem, Problems};
+
+/// The variable of the environment that names the configuration file; it is no key.
+pub const FILE_VARIABLE: &str = "FANFARE_CONFIG";
+
+/// What [`load`] found.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The configuration; its relations are not checked yet ([`Config::validate`]).
+    pub config: Config,
+    /// Where each key that was set got its value, by the key's name: `limits.clients`.
+    pub origins: BTreeMap<String, Origin>,
+}
+
+/// One value that somebody set.
+struct Setting {
+    path: Path,
+    value: Value,
+    origin: Origin,
+}
+
+/// The defaults, overlaid by `file` (TOML), overlaid by those variables of `environment` that begin with
+/// `FANFARE_`: the key `clients` of the table `limits` is `FANFARE_LIMITS_CLIENTS`; lists are separated by
+/// commas.
+///
+/// # Errors
+/// An unreadable file, unknown keys and variables, values of the wrong type: all of them at once.
+pub fn load(
+    file: Option<&FilePath>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Loaded, Problems> {
+    let keys = Keys::new();
+    let mut problems = Vec::new();
+    let mut settings = match file {
+        Some(path) => from_file(path, &keys, &mut problems),
+        None => Vec::new(),
+    };
+    let namespaces: Vec<String> = settings
+        .iter()
+        .filter(|setting| setting.path.len() > 2)
+        .map(|setting| setting.path[1].clone())
+        .collect();
+    settings.extend(from_environment(environment, &keys, &namespaces, &mut problems));
+    settings.retain(|setting| match wrong_value(setting) {
+        Some(problem) => {
+            problems.push(problem);
+            false
+        }
+        None => true,
+    });
+    Problems::unless_none(problems, merge(settings))
+}
+
+fn from_file(path: &FilePath, keys: &Keys, problems: &mut Vec<Problem>) -> Vec<Setting> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(source) => {
+            problems.push(Problem::Unreadable { path: path.to_owned(), source });
+            return Vec::new();
+        }
+    };
+    let mut reader = FileReader { file: path, text: &text, keys, problems, settings: Vec::new() };
+    match DeTable::parse(&text) {
+        Ok(table) => reader.read(table.get_ref(), &[]),
+        // Only the message: the error's own text quotes the line, which may hold a password.
+        Err(error) => {
+            let origin = reader.origin(error.span().map_or(0, |span| span.start));
+            reader.problems.push(Problem::Syntax { origin, text: error.message().to_owned() });
+        }
+    }
+    reader.settings
+}
+
+/// Takes a parsed file apart into settings.
+struct FileReader<'a> {
+    file: &'a FilePath,
+    text: &'a str,
+    keys: &'a Keys,
+    problems: &'a mut Vec<Problem>,
+    settings: Vec<Setting>,
+}
+
+impl FileReader<'_> {
+    fn read(&mut self, table: &DeTable<'_>, parent: &[String]) {
+        for (name, value) in table {
+            let path = [parent, &[name.get_ref().to_string()]].concat();
+            self.read_key(path, value, self.origin(name.span().start));
+        }
+    }
+
+    fn read_key(&mut self, path: Path, value: &Spanned<DeValue<'_>>, origin: Origin) {
+        let is_table = self.keys.find(&path).map(Value::is_table);
+        match (is_table, value.get_ref()) {
+            (None, _) => {
+                let nearest = self.keys.nearest(&path);
+                self.problems.push(Problem::UnknownKey { origin, key: dotted(&path), nearest });
+            }
+            (Some(true), DeValue::Table(table)) => {
+                // A namespace exists by being named, even where it sets nothing.
+                self.settings.push(Setting { path: path.clone(), value: Table::new().into(), origin });
+                self.read(table, &path);
+            }
+            (Some(true), other) => {
+                let expected = format!("a table, `[{}]`", dotted(&path));
+                self.wrong(&path, format!("of type {}", other.type_str()), expected, origin);
+            }
+            (Some(false), _) => match Value::deserialize(value.clone().into_deserializer()) {
+                Ok(value) => self.settings.push(Setting { path, value, origin }),
+                // Such as a number beyond 64 bits.
+                Err(error) => self.wrong(&path, "no value".to_owned(), plainly(error.message()), origin),
+            },
+        }
+    }
+
+    fn wrong(&mut self, path: &[String], value: String, expected: String, origin: Origin) {
+        self.problems.push(Problem::WrongValue { origin, key: dotted(path), value, expected });
+    }
+
+    fn origin(&self, offset: usize) -> Origin {
+        let before = self.text.as_bytes().get(..offset).unwrap_or_default();
+        let line = 1 + before.iter().filter(|&&byte| byte == b'\n').count();
+        Origin::File { path: self.file.to_owned(), line }
+    }
+}
+
+fn from_environment(
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    keys: &Keys,
+    namespaces: &[String],
+    problems: &mut Vec<Problem>,
+) -> Vec<Setting> {
+    let mut variables: Vec<(String, OsString)> = environment
+        .into_iter()
+        .filter_map(|(name, text)| Some((name.into_string().ok()?, text)))
+        .filter(|(name, _)| name.starts_with(PREFIX) && name != FILE_VARIABLE)
+        .collect();
+    variables.sort_unstable();
+    let mut settings = Vec::new();
+    for (name, text) in variables {
+        match from_variable(&name, text, keys, namespaces) {
+            Ok(setting) => settings.push(setting),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    settings
+}
+
+fn from_variable(name: &str, text: OsString, keys: &Keys, namespaces: &[String]) -> Result<Setting, Problem> {
+    let origin = Origin::Environment(name.to_owned());
+    let Some(path) = keys.of_variable(name, namespaces) else {
+        let nearest = keys.nearest_variable(name);
+        return Err(Problem::UnknownKey { origin, key: name.to_owned(), nearest });
+    };
+    let Ok(text) = text.into_string() else {
+        return Err(Problem::WrongValue {
+            origin,
+            key: dotted(&path),
+            value: "not UTF-8".to_owned(),
+            expected: "text in UTF-8".to_owned(),
+        });
+    };
+    let value = value_of_text(text, keys.find(&path));
+    Ok(Setting { path, value, origin })
+}
+
+/// The value that a variable's text stands for, going by the type of the key's default. Text that does not
+/// fit remains text, which the check of the value then refuses.
+fn value_of_text(text: String, default: Option<&Value>) -> Value {
+    let parsed = match default {
+        Some(Value::Integer(_)) => text.trim().replace('_', "").parse().ok().map(Value::Integer),
+        Some(Value::Boolean(_)) => text.trim().parse().ok().map(Value::Boolean),
+        Some(Value::Array(_)) => {
+            let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+            Some(Value::Array(items.map(Value::from).collect()))
+        }
+        _ => None,
+    };
+    parsed.unwrap_or(Value::String(text))
+}
+
+/// What is wrong with the value of one setting, taken by itself.
+fn wrong_value(setting: &Setting) -> Option<Problem> {
+    let error = alone(&setting.path, setting.value.clone()).err()?;
+    Some(Problem::WrongValue {
+        origin: setting.origin.clone(),
+        key: dotted(&setting.path),
+        value: shown(&setting.path, &setting.value),
+        expected: plainly(error.message()),
+    })
+}
+
+/// The defaults with one value set.
+fn alone(path: &[String], value: Value) -> Result<Config, toml::de::Error> {
+    let nest = |value, key: &String| Value::Table(Table::from_iter([(key.clone(), value)]));
+    path.iter().rev().fold(value, nest).try_into()
+}
+
+/// A value as it may be shown: nothing of those that are secrets.
+fn shown(path: &[String], value: &Value) -> String {
+    if is_secret(path) { format!("of type {}", value.type_str()) } else { format!("`{value}`") }
+}
+
+/// Whether a key's type hides what it holds. The type is asked, not a list of names: that way no secret
+/// that is added later can be forgotten here.
+fn is_secret(path: &[String]) -> bool {
+    let probe = Value::from("probe");
+    let Ok(config) = alone(path, probe.clone()) else { return false };
+    let written = Value::try_from(config).expect("the configuration can be written as TOML");
+    path.iter().try_fold(&written, |table, key| table.get(key)) != Some(&probe)
+}
+
+/// What was expected, in an operator's words instead of the program's. Of serde's message only the end is
+/// used: its beginning repeats the value, which may be secret.
+fn plainly(message: &str) -> String {
+    let expected = message.rsplit_once("expected ").map_or(message, |(_, expected)| expected).trim();
+    match expected {
+        "u16" => "a whole number from 0 to 65,535".to_owned(),
+        "u32" => "a whole number from 0 to 4,294,967,295".to_owned(),
+        "usize" => "a whole number from 0".to_owned(),
+        "a boolean" => "`true` or `false`".to_owned(),
+        "a sequence" => "a list, such as `[\"a\", \"b\"]`".to_owned(),
+        "a string" => "text in quotes".to_owned(),
+        "a character" => "one character in quotes".to_owned(),
+        "socket address" | "invalid socket address syntax" => {
+            "an address with its port in quotes, such as `\"127.0.0.1:8000\"` or `\"[::1]:8000\"`".to_owned()
+        }
+        other => other.to_owned(),
+    }
+}
+
+/// All settings over the defaults, the later over the earlier.
+fn merge(settings: Vec<Setting>) -> Loaded {
+    let mut tables = Table::new();
+    let mut origins = BTreeMap::new();
+    for Setting { path, value, origin } in settings {
+        let is_table = value.is_table();
+        insert(&mut tables, &path, value);
+        if !is_table {
+            origins.insert(dotted(&path), origin);
+        }
+    }
+    let config = tables.try_into().expect("every setting was found to be right by itself");
+    Loaded { config, origins }
+}
+
+/// Puts a value where its path leads, making the tables on the way. A table that is there already stays.
+fn insert(table: &mut Table, path: &[String], value: Value) {
+    match path {
+        [] => {}
+        [key] if value.is_table() => {
+            table.entry(key).or_insert(value);
+        }
+        [key] => {
+            table.insert(key.clone(), value);
+        }
+        [key, rest @ ..] => {
+            if let Value::Table(inner) = table.entry(key).or_insert_with(|| Table::new().into()) {
+                insert(inner, rest, value);
+            }
+        }
+    }
+}

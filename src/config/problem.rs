@@ -1,0 +1,129 @@
+//! What can be wrong with a configuration, each problem as a sentence that says where it is and what would
+//! be right. They are collected, so that an operator sees all of them at once.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+/// One thing that is wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// The file could not be read.
+    #[error("{}: cannot be read: {source}", path.display())]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The file is not TOML.
+    #[error("{origin}: this is not TOML: {text}")]
+    Syntax {
+        /// Where.
+        origin: Origin,
+        /// What is wrong there.
+        text: String,
+    },
+    /// Nothing has this name.
+    #[error("{origin}: there is no key `{key}`; the nearest is `{nearest}`")]
+    UnknownKey {
+        /// Where it is said.
+        origin: Origin,
+        /// The name, as it is written there.
+        key: String,
+        /// The known name that looks most like it.
+        nearest: String,
+    },
+    /// A value of the wrong type, or out of its range.
+    #[error("{origin}: `{key}` is {value}: expected {expected}")]
+    WrongValue {
+        /// Where it is said.
+        origin: Origin,
+        /// Whose value it is.
+        key: String,
+        /// The value, masked if it is secret.
+        value: String,
+        /// What would be right.
+        expected: String,
+    },
+    /// Values that are right by themselves but not together, or not safe.
+    #[error("{0}")]
+    Relation(String),
+}
+
+/// Where a value comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A line of the configuration file.
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+    },
+    /// A variable of the environment, by name.
+    Environment(String),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { path, line } => write!(f, "{}, line {line}", path.display()),
+            Self::Environment(name) => write!(f, "environment, {name}"),
+        }
+    }
+}
+
+/// Everything that is wrong with a configuration, at least one thing. Displayed one per line.
+#[derive(Debug)]
+pub struct Problems(pub Vec<Problem>);
+
+impl Problems {
+    /// `value`, unless there are problems.
+    pub(super) fn unless_none<T>(problems: Vec<Problem>, value: T) -> Result<T, Self> {
+        if problems.is_empty() { Ok(value) } else { Err(Self(problems)) }
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, problem) in self.0.iter().enumerate() {
+            write!(f, "{}{problem}", if number == 0 { "" } else { "\n" })?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// A number as people read it: `1,048,576`.
+#[must_use]
+pub fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (position, digit) in digits.chars().enumerate() {
+        if position > 0 && (digits.len() - position).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_by_three() {
+        for (number, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_048_576, "1,048,576")] {
+            assert_eq!(grouped(number), text);
+        }
+    }
+
+    #[test]
+    fn each_problem_stands_on_a_line_of_its_own() {
+        let problems = Problems(vec![Problem::Relation("a".to_owned()), Problem::Relation("b".to_owned())]);
+        assert_eq!(problems.to_string(), "a\nb");
+    }
+}

@@ -1,0 +1,401 @@
+//! Loading, precedence, and what is refused: tables of what an operator may write.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use super::*;
+
+/// A file of its own for each test, gone with it.
+struct File(PathBuf);
+
+impl File {
+    fn new(test: &str, text: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("fanfare-{}-{test}.toml", std::process::id()));
+        std::fs::write(&path, text).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        // What is left of it in a temporary directory harms nobody.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn environment(variables: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
+    variables.iter().map(|(name, text)| (name.into(), text.into())).collect()
+}
+
+fn load_text(test: &str, text: &str, variables: &[(&str, &str)]) -> Result<Loaded, String> {
+    let file = File::new(test, text);
+    load(Some(&file.0), environment(variables))
+        .map_err(|problems| problems.to_string().replace(&file.0.display().to_string(), "FILE"))
+}
+
+#[test]
+fn nothing_said_means_the_defaults() {
+    assert_eq!(load(None, []).unwrap().config, Config::default());
+    assert_eq!(load_text("empty", "", &[]).unwrap().config, Config::default());
+    assert!(Config::default().validate().is_ok());
+}
+
+#[test]
+fn the_environment_goes_over_the_file_and_the_file_over_the_defaults() {
+    let file = "limits.clients = 5\n[server]\nshards = 3\nlisten = ['127.0.0.1:1']\n\
+                [namespaces.Chat]\nslow = 'skip'\n";
+    let variables = [
+        ("FANFARE_SERVER_SHARDS", "4"),
+        ("FANFARE_SERVER_LISTEN", "127.0.0.1:2, [::1]:3"),
+        ("FANFARE_SERVER_INSECURE", "true"),
+        ("FANFARE_CONTROL_API_KEY", "7"),
+        ("FANFARE_TIMEOUTS_PING", "2m"),
+        ("FANFARE_LOG_FORMAT", "json"),
+        ("FANFARE_NAMESPACES_CHAT_MAX_DELAY", "1s"),
+        ("FANFARE_NAMESPACES_NEWS_BINARY", "base64"),
+        ("FANFARE_CONFIG", "elsewhere"),
+        ("HOME", "/"),
+    ];
+    let Loaded { config, origins } = load_text("precedence", file, &variables).unwrap();
+    assert_eq!(config.limits.clients, 5);
+    assert_eq!(config.server.shards, 4);
+    assert_eq!(config.server.listen, ["127.0.0.1:2".parse().unwrap(), "[::1]:3".parse().unwrap()]);
+    assert!(config.server.insecure);
+    assert_eq!(&*config.control.api_key, "7");
+    assert_eq!(config.timeouts.ping, Interval::from_secs(120));
+    assert_eq!(config.log.format, LogFormat::Json);
+    assert_eq!(config.limits.mailbox, Limits::default().mailbox);
+    let chat = &config.namespaces["Chat"];
+    assert_eq!((chat.slow, chat.max_delay), (SlowPolicy::Skip, Interval::from_secs(1)));
+    assert_eq!(config.namespaces["news"].binary, BinaryPayloads::Base64);
+    assert_eq!(origins["server.shards"], Origin::Environment("FANFARE_SERVER_SHARDS".to_owned()));
+    assert!(matches!(&origins["limits.clients"], Origin::File { line: 1, .. }));
+    assert_eq!(origins.len(), 10, "{origins:?}");
+}
+
+#[test]
+fn a_namespace_exists_by_being_named() {
+    let config = load_text("named", "[namespaces.order]\n", &[]).unwrap().config;
+    assert_eq!(config.namespaces["order"], Namespace::default());
+}
+
+#[test]
+fn what_is_wrong_in_a_file_is_told_with_line_key_and_remedy() {
+    for (text, problem) in [
+        (
+            "[server]\n\nlisen = []",
+            "FILE, line 3: there is no key `server.lisen`; the nearest is `server.listen`",
+        ),
+        ("[sever]\nlisten = []", "FILE, line 1: there is no key `sever`; the nearest is `server`"),
+        ("frame_bytes = 1", "there is no key `frame_bytes`; the nearest is `limits.frame_bytes`"),
+        (
+            "[namespaces.a]\nslo = 'skip'",
+            "FILE, line 2: there is no key `namespaces.a.slo`; the nearest is `namespaces.a.slow`",
+        ),
+        ("server = 3", "FILE, line 1: `server` is of type integer: expected a table, `[server]`"),
+        ("namespaces.a = 'b'", "`namespaces.a` is of type string: expected a table, `[namespaces.a]`"),
+        (
+            "[limits]\nclients = 'many'",
+            "FILE, line 2: `limits.clients` is `\"many\"`: expected a whole number from 0",
+        ),
+        ("limits.clients = -1", "`limits.clients` is `-1`: expected a whole number from 0"),
+        ("limits.clients = 1.5", "expected a whole number from 0"),
+        ("limits.clients = 99999999999999999999", "`limits.clients` is no value: expected"),
+        ("server.shards = 70000", "`server.shards` is `70000`: expected a whole number from 0 to 65,535"),
+        ("server.insecure = 'yes'", "expected `true` or `false`"),
+        ("server.listen = '127.0.0.1:1'", "expected a list, such as"),
+        ("server.listen = ['localhost:1']", "expected an address with its port in quotes"),
+        ("control.listen = '127.0.0.1'", "expected an address with its port in quotes"),
+        ("server.namespace_boundary = '::'", "expected one character in quotes"),
+        ("log.format = 'xml'", "`log.format` is `\"xml\"`: expected `human` or `json`"),
+        ("namespaces.a.slow = 'drop'", "expected one of `disconnect`, `resync`, `skip`"),
+        ("timeouts.ping = '25'", "`25` is no length of time: write a number and ms, s, m or h"),
+        ("timeouts.ping = 25", "`timeouts.ping` is `25`: expected text in quotes"),
+        ("[limits.clients]\na = 1", "expected a whole number from 0"),
+        ("[server]\nshards = = 1", "FILE, line 2: this is not TOML"),
+        ("log.level = 'info'\nlog.level = 'warn'", "FILE, line 2: this is not TOML: duplicate key"),
+    ] {
+        let problems = load_text("wrong", text, &[]).unwrap_err();
+        assert!(problems.contains(problem), "{text}\n  gave: {problems}\n  not:  {problem}");
+        assert!(problems.lines().count() == 1, "{text}: {problems}");
+    }
+}
+
+#[test]
+fn what_is_wrong_in_the_environment_is_told_with_the_variable() {
+    for (variable, problem) in [
+        (
+            ("FANFARE_LIMITS_CLIENT", "1"),
+            "environment, FANFARE_LIMITS_CLIENT: there is no key `FANFARE_LIMITS_CLIENT`; the nearest is \
+             `FANFARE_LIMITS_CLIENTS`",
+        ),
+        (("FANFARE_NAMESPACES_SLOW", "skip"), "there is no key"),
+        (
+            ("FANFARE_LIMITS_CLIENTS", "many"),
+            "`limits.clients` is `\"many\"`: expected a whole number from 0",
+        ),
+        (("FANFARE_SERVER_INSECURE", "yes"), "expected `true` or `false`"),
+        (("FANFARE_SERVER_LISTEN", "nowhere"), "expected an address with its port"),
+    ] {
+        let problems = load(None, environment(&[variable])).unwrap_err().to_string();
+        assert!(problems.contains(problem), "{variable:?}: {problems}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_variable_that_is_no_text_is_refused() {
+    use std::os::unix::ffi::OsStringExt;
+    let variable = (OsString::from("FANFARE_AMQP_QUEUE"), OsString::from_vec(vec![0xff]));
+    let problems = load(None, [variable]).unwrap_err().to_string();
+    assert!(problems.contains("`amqp.queue` is not UTF-8"), "{problems}");
+}
+
+#[test]
+fn all_problems_are_told_at_once() {
+    let text = "lisen = 1\n[limits]\nclients = 'x'\n[log]\nformat = 1\n";
+    let problems = load_text("all", text, &[("FANFARE_X", "1")]).unwrap_err();
+    assert_eq!(problems.lines().count(), 4, "{problems}");
+}
+
+#[test]
+fn an_unreadable_file_is_named() {
+    let problems = load(Some(std::path::Path::new("/nowhere/fanfare.toml")), []).unwrap_err().to_string();
+    assert!(problems.contains("/nowhere/fanfare.toml: cannot be read: No such file"), "{problems}");
+    let problems = load(Some(&std::env::temp_dir()), []).unwrap_err().to_string();
+    assert!(problems.contains("Is a directory"), "{problems}");
+}
+
+#[test]
+fn no_secret_is_ever_shown() {
+    for text in [
+        "control.api_key = 7777777",
+        "control.api_key = ['7777777']",
+        "amqp.url = ['amqp://a:7777777@b']",
+        "control.api_key = \"7777777",
+        "control.api_ky = '7777777'",
+        "amqp.url = 'amqp://a:7777777@b' x",
+    ] {
+        let problems = load_text("secret", text, &[]).unwrap_err();
+        assert!(!problems.contains("7777777"), "{problems}");
+    }
+    let text = "control.api_key = '7777777'\namqp.url = 'amqp://a:7777777@[::1]'";
+    let loaded = load_text("secret", text, &[]).unwrap();
+    assert!(!format!("{loaded:?}").contains("7777777"), "{loaded:?}");
+    assert!(!toml::to_string(&loaded.config).unwrap().contains("7777777"));
+    assert!(!loaded.config.validate().unwrap_err().to_string().contains("7777777"));
+}
+
+#[test]
+fn the_printed_defaults_are_the_defaults() {
+    let config: Config = toml::from_str(DEFAULT_FILE).unwrap();
+    assert_eq!(config, Config::default());
+    let written: toml::Table = DEFAULT_FILE.parse().unwrap();
+    let mut whole = toml::Table::try_from(Config::default()).unwrap();
+    assert_eq!(whole.remove("namespaces"), Some(toml::Table::new().into()));
+    assert_eq!(written, whole, "every key is printed");
+
+    let uncommented: String = namespace_comment().map(|line| format!("{}\n", &line[1..])).collect();
+    let written: toml::Table = uncommented.parse().unwrap();
+    let namespace = toml::Value::try_from(Namespace::default()).unwrap();
+    assert_eq!(written["namespaces"]["default"], namespace, "every option of a namespace is printed");
+}
+
+/// The lines of the printed defaults that show a namespace, each beginning with `#`.
+fn namespace_comment() -> impl Iterator<Item = &'static str> {
+    DEFAULT_FILE.lines().skip_while(|line| *line != "#[namespaces.default]")
+}
+
+#[test]
+fn every_printed_key_tells_default_limit_and_cost() {
+    let namespace: String = namespace_comment().map(|line| format!("{}\n", &line[1..])).collect();
+    for text in [DEFAULT_FILE, &namespace] {
+        let mut comment = String::new();
+        for line in text.lines() {
+            assert!(line.len() <= 110, "{line}");
+            match line.strip_prefix('#') {
+                Some(words) => comment.push_str(words),
+                None => {
+                    if line.contains(" = ") {
+                        for word in ["Default", "Limit", "Cost"] {
+                            assert!(comment.contains(word), "{line}: no {word} in its comment");
+                        }
+                    }
+                    comment.clear();
+                }
+            }
+        }
+    }
+}
+
+/// A change to the defaults, and what validation says of it.
+type Case = (fn(&mut Config), &'static str);
+
+fn refused(cases: &[Case]) {
+    for (number, (change, problem)) in cases.iter().enumerate() {
+        let mut config = Config::default();
+        change(&mut config);
+        let problems = config.validate().unwrap_err().to_string();
+        assert!(problems.contains(problem), "case {number}: {problems}\n  not: {problem}");
+        assert_eq!(problems.lines().count(), 1, "case {number}: {problems}");
+    }
+}
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+fn with_namespace(config: &mut Config, name: &str, namespace: Namespace) {
+    config.namespaces.insert(name.to_owned(), namespace);
+}
+
+#[test]
+fn doors_open_to_strangers_are_refused() {
+    refused(&[
+        (|c| c.server.listen = vec![address("0.0.0.0:8000")], "There are no tokens yet"),
+        (|c| c.server.listen = vec![address("[::]:8000")], "`--insecure`"),
+        (|c| c.control.listen = address("10.0.0.1:9000"), "Set the key"),
+        (|c| c.control.api_key = "two words".into(), "HTTP header"),
+    ]);
+    let mut open = Config::default();
+    open.server.listen = vec![address("0.0.0.0:8000"), address("[::]:8001")];
+    open.server.insecure = true;
+    open.control.listen = address("0.0.0.0:9000");
+    open.control.api_key = "key".into();
+    assert!(open.validate().is_ok());
+    let mut mapped = Config::default();
+    mapped.server.listen = vec![address("[::ffff:127.0.0.1]:8000")];
+    mapped.control.listen = address("127.1.2.3:9000");
+    assert!(mapped.validate().is_ok(), "all of 127.0.0.0/8 is loopback, however it is written");
+}
+
+#[test]
+fn a_server_that_makes_no_sense_is_refused() {
+    refused(&[
+        (|c| c.server.listen.clear(), "no client could connect"),
+        (|c| c.server.listen.push(c.server.listen[0]), "twice"),
+        (|c| c.control.listen = c.server.listen[0], "different doors"),
+        (|c| c.control.body_bytes = 0, "control.body_bytes is 0"),
+        (|c| c.server.shards = 4097, "from 0 to 4,096"),
+        (|c| c.server.cpus = "3-0".to_owned(), "server.cpus: `3-0` runs backwards"),
+        (|c| c.server.allowed_origins = vec!["https://a/".to_owned()], "is no origin"),
+        (|c| c.server.allowed_origins = vec!["example.org".to_owned()], "is no origin"),
+        (|c| c.server.path = "connection".to_owned(), "expected a path"),
+        (|c| c.server.path = "/a?b".to_owned(), "expected a path"),
+        (|c| c.server.namespace_boundary = '\n', "control character"),
+        (|c| c.log.level = "loud".to_owned(), "log.level is `loud`"),
+    ]);
+    let mut several = Config::default();
+    several.server.listen = vec![address("127.0.0.1:0"), address("127.0.0.1:0")];
+    several.control.listen = address("127.0.0.1:0");
+    several.server.allowed_origins = ["*", "null", "https://a:8", "http://[::1]"].map(str::to_owned).to_vec();
+    assert!(several.validate().is_ok(), "port 0 is always another one");
+}
+
+#[test]
+fn a_rabbitmq_that_makes_no_sense_is_refused() {
+    refused(&[
+        (|c| c.amqp.url = "rabbit".into(), "amqp.url is no URL"),
+        (|c| c.amqp.exchange.clear(), "amqp.exchange is empty"),
+        (|c| c.amqp.exchange = "x".repeat(256), "longer than AMQP's 255 bytes"),
+        (|c| c.amqp.bindings.push("x".repeat(256)), "amqp.bindings"),
+        (|c| c.amqp.bindings.clear(), "nothing would ever arrive"),
+        (|c| c.amqp.dead_letter_exchange = c.amqp.exchange.clone(), "for ever"),
+        (|c| c.amqp.queue = c.amqp.dead_letter_queue.clone(), "for ever"),
+        (|c| c.amqp.prefetch = 0, "amqp.prefetch is 0"),
+        (|c| c.amqp.dead_letter_max = 0, "amqp.dead_letter_max is 0"),
+        (
+            |c| c.amqp.reconnect_min = Interval::from_secs(11),
+            "(11s) must not exceed amqp.reconnect_max (10s)",
+        ),
+    ]);
+}
+
+#[test]
+fn limits_that_do_not_fit_each_other_are_refused() {
+    refused(&[
+        (|c| c.limits.head_bytes = 1023, "limits.head_bytes is 1,023 and must be at least 1,024"),
+        (|c| c.limits.message_bytes = 510, "limits.message_bytes is 510"),
+        (|c| c.limits.topic_bytes = 256, "from 1 to 255"),
+        (|c| c.limits.topic_bytes = 0, "from 1 to 255"),
+        (|c| c.limits.topics_per_client = 0, "limits.topics_per_client"),
+        (|c| c.limits.topics = 0, "limits.topics"),
+        (|c| c.limits.publication_bytes = 0, "limits.publication_bytes"),
+        (
+            |c| c.limits.publication_bytes = c.limits.frame_bytes,
+            "must not exceed limits.frame_bytes (524,288)",
+        ),
+        (|c| c.limits.json_depth = 1025, "limits.json_depth"),
+        (|c| c.limits.frame_bytes = c.limits.log_bytes + 1, "must not exceed limits.log_bytes"),
+        (|c| c.limits.logs_bytes = c.limits.log_bytes - 1, "must not exceed limits.logs_bytes"),
+        (|c| c.limits.rest_bytes = c.limits.frame_bytes - 1, "must not exceed limits.rest_bytes"),
+        (|c| c.limits.merging_bytes = 0, "must not exceed limits.merging_bytes (0)"),
+        (|c| c.limits.replies_bytes = 0, "limits.replies_bytes"),
+        (|c| c.limits.mailbox = 15, "limits.mailbox is 15 and must be at least 16"),
+        (|c| c.limits.requests = 0, "limits.requests"),
+        (|c| c.limits.publishes = 0, "limits.publishes"),
+        (|c| c.budgets.accepts = 0, "budgets.accepts"),
+        (|c| c.budgets.reads = 0, "budgets.reads"),
+        (|c| c.budgets.mails = 0, "budgets.mails"),
+        (|c| c.budgets.visits = 0, "budgets.visits"),
+        (|c| c.budgets.deadlines = 0, "budgets.deadlines"),
+        (|c| c.stop.clients_per_second = 0, "stop.clients_per_second"),
+        (|c| c.stop.gaps_per_second = 0, "stop.gaps_per_second"),
+        (|c| c.stop.limit = Interval::default(), "stop.limit is 0s and must be from 1ms to 24h"),
+        (|c| c.timeouts.upgrade = Interval::from_secs(86_401), "timeouts.upgrade"),
+        (
+            |c| c.timeouts.pong = c.timeouts.ping,
+            "timeouts.pong (25s) must be shorter than timeouts.ping (25s)",
+        ),
+        (|c| c.timeouts.ping = Interval::from_millis(25_500), "whole seconds"),
+    ]);
+}
+
+#[test]
+fn namespaces_that_make_no_sense_are_refused() {
+    refused(&[
+        (|c| with_namespace(c, "a:b", Namespace::default()), "namespaces.`a:b`"),
+        (|c| with_namespace(c, "", Namespace::default()), "no topic"),
+        (|c| with_namespace(c, "a\n", Namespace::default()), "namespaces.`a\\n`"),
+        (|c| with_namespace(c, "a", Namespace { max_messages: 1, ..Namespace::default() }), "nothing waits"),
+        (
+            |c| with_namespace(c, "a", Namespace { max_bytes: 1, ..Namespace::default() }),
+            "namespaces.a.max_delay",
+        ),
+        (
+            |c| with_namespace(c, "a", Namespace { publication_bytes: 524_288, ..Namespace::default() }),
+            "namespaces.a.publication_bytes with its topic and braces (524,926)",
+        ),
+        (
+            |c| {
+                let max_delay = Interval::from_secs(1);
+                with_namespace(c, "a", Namespace { max_delay, max_bytes: 524_289, ..Namespace::default() });
+            },
+            "namespaces.a.max_bytes (524,289) must not exceed limits.frame_bytes",
+        ),
+        (
+            |c| {
+                let max_delay = Interval::from_secs(86_401);
+                with_namespace(c, "a", Namespace { max_delay, ..Namespace::default() });
+            },
+            "at most 24h",
+        ),
+        (
+            |c| (0..=65_535).for_each(|n| with_namespace(c, &n.to_string(), Namespace::default())),
+            "the number of namespaces is 65,536",
+        ),
+    ]);
+    let mut dotted = Config::default();
+    dotted.server.namespace_boundary = '.';
+    with_namespace(&mut dotted, "a:b", Namespace::default());
+    assert!(dotted.validate().is_ok());
+}
+
+#[test]
+fn validation_tells_everything_at_once() {
+    let mut config = Config::default();
+    config.limits.mailbox = 0;
+    config.budgets.reads = 0;
+    config.server.listen = vec![address("0.0.0.0:1"), address("[::]:1")];
+    assert_eq!(config.validate().unwrap_err().0.len(), 4);
+}

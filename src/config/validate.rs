@@ -1,0 +1,357 @@
+//! The relations between limits, and what would not be safe: checked at start-up, told all at once.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::{
+    Amqp, Config, Control, Interval, Limits, Namespace, Problem, Problems, Server, grouped, parse_cpus,
+};
+use crate::client_id::SHARDS_MAX;
+
+/// Namespaces besides the default one, at most: their numbers have 16 bits.
+pub const NAMESPACES_MAX: usize = 65_535;
+/// Bytes of a name in AMQP 0.9.1, at most: a short string.
+const AMQP_NAME_BYTES_MAX: usize = 255;
+/// Bytes that a line for the wire has besides its data and its topic's name, rounded up generously.
+const LINE_BYTES: usize = 128;
+/// A topic's name grows by as much at most when it is written into JSON: every character escaped.
+const ESCAPED: usize = 2;
+/// A browser's request head has about 500 bytes; one with cookies more.
+const HEAD_BYTES_MIN: usize = 1024;
+/// Bytes of a command besides the topic's name in it, rounded up generously.
+const COMMAND_BYTES: usize = 256;
+/// A connect reply and some subscribe replies: less would close clients that do nothing wrong.
+const REPLIES_BYTES_MIN: usize = 1024;
+/// Fewer mails than this, and threads do little but wake each other.
+const MAILBOX_MIN: usize = 16;
+/// Deeper JSON is refused by every client in use; a recursive parser's stack is safe far beyond.
+const JSON_DEPTH_MAX: usize = 1024;
+/// No time is longer: sums of a few with the clock's present then never overflow.
+const INTERVAL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl Config {
+    /// Checks what a value's type cannot say: relations between limits, well-formed lists and URLs, and
+    /// that no door is open to strangers.
+    ///
+    /// # Errors
+    /// Everything that is wrong, as sentences.
+    pub fn validate(&self) -> Result<(), Problems> {
+        let mut findings = Findings::default();
+        server(&mut findings, &self.server);
+        control(&mut findings, &self.control, &self.server);
+        amqp(&mut findings, &self.amqp);
+        sizes(&mut findings, &self.limits);
+        counts(&mut findings, self);
+        timeouts(&mut findings, self);
+        namespaces(&mut findings, self);
+        findings.require(matches!(self.log.level.as_str(), "error" | "warn" | "info" | "debug"), || {
+            format!("log.level is `{}`: expected `error`, `warn`, `info` or `debug`", self.log.level)
+        });
+        Problems::unless_none(findings.0, ())
+    }
+}
+
+/// What was found so far.
+#[derive(Default)]
+struct Findings(Vec<Problem>);
+
+impl Findings {
+    fn require(&mut self, holds: bool, sentence: impl FnOnce() -> String) {
+        if !holds {
+            self.0.push(Problem::Relation(sentence()));
+        }
+    }
+
+    /// `key` must be from `least` to `most`, because of `why`.
+    fn within(&mut self, key: &str, value: usize, (least, most): (usize, usize), why: &str) {
+        self.require((least..=most).contains(&value), || {
+            let range = match most {
+                usize::MAX => format!("at least {}", grouped(least)),
+                _ => format!("from {} to {}", grouped(least), grouped(most)),
+            };
+            format!("{key} is {} and must be {range}: {why}", grouped(value))
+        });
+    }
+
+    /// One limit must not exceed another, because of `why`.
+    fn not_above(&mut self, (key, value): (&str, usize), (bound, most): (&str, usize), why: &str) {
+        self.require(value <= most, || {
+            format!("{key} ({}) must not exceed {bound} ({}): {why}", grouped(value), grouped(most))
+        });
+    }
+
+    fn positive(&mut self, key: &str, value: usize, why: &str) {
+        self.within(key, value, (1, usize::MAX), why);
+    }
+
+    fn time(&mut self, key: &str, interval: Interval) {
+        self.require(!interval.is_zero() && interval.0 <= INTERVAL_MAX, || {
+            format!("{key} is {} and must be from 1ms to 24h", String::from(interval))
+        });
+    }
+}
+
+/// Whether only this machine can reach `address`.
+fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
+fn server(findings: &mut Findings, server: &Server) {
+    findings.require(!server.listen.is_empty(), || {
+        "server.listen is empty: no client could connect; name at least one address".to_owned()
+    });
+    for (position, &address) in server.listen.iter().enumerate() {
+        findings.require(address.port() == 0 || !server.listen[..position].contains(&address), || {
+            format!("server.listen names {address} twice")
+        });
+        findings.require(server.insecure || is_loopback(address), || {
+            format!(
+                "server.listen: {address} can be reached from other machines. There are no tokens yet, so \
+                 anyone who reaches it could subscribe to everything. Listen on 127.0.0.1 behind a proxy \
+                 that knows who may come in, or say `--insecure` (server.insecure = true) if the network is \
+                 yours"
+            )
+        });
+    }
+    findings.within(
+        "server.shards",
+        server.shards.into(),
+        (0, SHARDS_MAX.into()),
+        "the ids of clients have room for no more",
+    );
+    if let Err(problem) = parse_cpus(&server.cpus) {
+        findings.require(false, || format!("server.cpus: {problem}"));
+    }
+    for origin in &server.allowed_origins {
+        findings.require(origin == "*" || is_origin(origin), || {
+            format!(
+                "server.allowed_origins: `{origin}` is no origin: write scheme, host and port if there is \
+                 one, such as `https://example.org`, without a `/` at the end; or `*` for every page"
+            )
+        });
+    }
+    let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#');
+    findings.require(server.path.starts_with('/') && server.path.bytes().all(plain), || {
+        format!("server.path is `{}`: expected a path such as `/connection/websocket`", server.path)
+    });
+    findings.require(!server.namespace_boundary.is_control(), || {
+        "server.namespace_boundary is a control character, which no topic's name may contain".to_owned()
+    });
+}
+
+/// Whether it looks as browsers write the `Origin` header (RFC 6454, section 7), `null` included.
+fn is_origin(text: &str) -> bool {
+    let host =
+        |rest: &str| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/');
+    text == "null" || text.split_once("://").is_some_and(|(scheme, rest)| !scheme.is_empty() && host(rest))
+}
+
+fn control(findings: &mut Findings, control: &Control, server: &Server) {
+    let address = control.listen;
+    findings.require(is_loopback(address) || !control.api_key.is_empty(), || {
+        format!(
+            "control.listen: {address} can be reached from other machines, and without control.api_key \
+             anyone there could publish and close clients. Set the key (FANFARE_CONTROL_API_KEY), or listen \
+             on 127.0.0.1"
+        )
+    });
+    findings.require(control.api_key.bytes().all(|byte| byte.is_ascii_graphic()), || {
+        "control.api_key has spaces or characters beyond ASCII: it could not stand in an HTTP header"
+            .to_owned()
+    });
+    findings.require(address.port() == 0 || !server.listen.contains(&address), || {
+        format!(
+            "control.listen and server.listen both name {address}: operators and clients come in by \
+             different doors"
+        )
+    });
+    findings.positive("control.body_bytes", control.body_bytes, "an API request has a body");
+}
+
+fn amqp(findings: &mut Findings, amqp: &Amqp) {
+    if !amqp.url.is_empty()
+        && let Err(problem) = amqp.url.check()
+    {
+        findings.require(false, || format!("amqp.url {problem}"));
+    }
+    let names = [
+        ("amqp.exchange", &amqp.exchange),
+        ("amqp.dead_letter_exchange", &amqp.dead_letter_exchange),
+        ("amqp.dead_letter_queue", &amqp.dead_letter_queue),
+    ];
+    for (key, name) in names {
+        findings
+            .require(!name.is_empty(), || format!("{key} is empty: RabbitMQ would take another one for it"));
+    }
+    let patterns = amqp.bindings.iter().map(|pattern| ("amqp.bindings", pattern));
+    for (key, name) in names.into_iter().chain([("amqp.queue", &amqp.queue)]).chain(patterns) {
+        findings.require(name.len() <= AMQP_NAME_BYTES_MAX, || {
+            format!("{key}: `{name}` is longer than AMQP's {AMQP_NAME_BYTES_MAX} bytes")
+        });
+    }
+    findings.require(amqp.exchange != amqp.dead_letter_exchange, || {
+        "amqp.dead_letter_exchange is amqp.exchange: what cannot be delivered would come back for ever"
+            .to_owned()
+    });
+    findings.require(amqp.queue.is_empty() || amqp.queue != amqp.dead_letter_queue, || {
+        "amqp.dead_letter_queue is amqp.queue: what cannot be delivered would come back for ever".to_owned()
+    });
+    findings.require(!amqp.queue.is_empty() || !amqp.bindings.is_empty(), || {
+        "amqp.bindings is empty: nothing would ever arrive; `#` stands for everything".to_owned()
+    });
+    findings.positive("amqp.prefetch", amqp.prefetch.into(), "0 means no limit to RabbitMQ");
+    let dead_letters = usize::try_from(amqp.dead_letter_max).unwrap_or(usize::MAX);
+    findings.positive("amqp.dead_letter_max", dead_letters, "a queue without room keeps nothing");
+    findings.time("amqp.reconnect_min", amqp.reconnect_min);
+    findings.time("amqp.reconnect_max", amqp.reconnect_max);
+    findings.require(amqp.reconnect_min <= amqp.reconnect_max, || {
+        format!(
+            "amqp.reconnect_min ({}) must not exceed amqp.reconnect_max ({})",
+            String::from(amqp.reconnect_min),
+            String::from(amqp.reconnect_max)
+        )
+    });
+}
+
+/// Bytes of a line besides its data.
+fn line_overhead(limits: &Limits) -> usize {
+    LINE_BYTES.saturating_add(limits.topic_bytes.saturating_mul(ESCAPED))
+}
+
+fn sizes(findings: &mut Findings, limits: &Limits) {
+    let frame = ("limits.frame_bytes", limits.frame_bytes);
+    let log = ("limits.log_bytes", limits.log_bytes);
+    let head = (HEAD_BYTES_MIN, usize::MAX);
+    findings.within("limits.head_bytes", limits.head_bytes, head, "browsers send cookies along");
+    let topic = (1, AMQP_NAME_BYTES_MAX);
+    findings.within("limits.topic_bytes", limits.topic_bytes, topic, "AMQP's routing keys end there");
+    let command = (COMMAND_BYTES.saturating_add(limits.topic_bytes), usize::MAX);
+    findings.within("limits.message_bytes", limits.message_bytes, command, "a subscribe command must fit in");
+    let depth = (1, JSON_DEPTH_MAX);
+    findings.within("limits.json_depth", limits.json_depth, depth, "SDKs fail on deeper JSON");
+    findings.positive("limits.publication_bytes", limits.publication_bytes, "a publication has data");
+    let line = limits.publication_bytes.saturating_add(line_overhead(limits));
+    let line = ("limits.publication_bytes with its topic and braces", line);
+    findings.not_above(line, frame, "the largest publication must fit into a frame");
+    findings.not_above(frame, log, "what goes into one frame is taken from one log");
+    findings.not_above(
+        log,
+        ("limits.logs_bytes", limits.logs_bytes),
+        "the longest log must fit into all logs",
+    );
+    let rest = ("limits.rest_bytes", limits.rest_bytes);
+    findings.not_above(frame, rest, "one client in the middle of its frame must be able to finish");
+    let merging = ("limits.merging_bytes", limits.merging_bytes);
+    findings.not_above(frame, merging, "merging must be able to fill one frame");
+    let replies = (REPLIES_BYTES_MIN, usize::MAX);
+    findings.within("limits.replies_bytes", limits.replies_bytes, replies, "a connect reply must fit in");
+}
+
+fn counts(findings: &mut Findings, config: &Config) {
+    let limits = &config.limits;
+    findings.positive("limits.topics_per_client", limits.topics_per_client, "clients come to subscribe");
+    findings.positive("limits.topics", limits.topics, "clients come to subscribe");
+    findings.positive("limits.publishes", limits.publishes, "nobody could publish");
+    let mailbox = (MAILBOX_MIN, usize::MAX);
+    findings.within(
+        "limits.mailbox",
+        limits.mailbox,
+        mailbox,
+        "threads would do little but wait for each other",
+    );
+    findings.within(
+        "limits.requests",
+        limits.requests,
+        mailbox,
+        "threads would do little but wait for each other",
+    );
+    let budgets = &config.budgets;
+    for (key, budget) in [
+        ("budgets.accepts", budgets.accepts),
+        ("budgets.reads", budgets.reads),
+        ("budgets.mails", budgets.mails),
+        ("budgets.visits", budgets.visits),
+        ("budgets.deadlines", budgets.deadlines),
+    ] {
+        findings.positive(key, budget, "this work would never be done");
+    }
+    let paces = [
+        (
+            "stop.clients_per_second",
+            config.stop.clients_per_second,
+            "the engine would never have closed them",
+        ),
+        ("stop.gaps_per_second", config.stop.gaps_per_second, "they would never be told"),
+    ];
+    for (key, pace, why) in paces {
+        findings.positive(key, usize::try_from(pace).unwrap_or(usize::MAX), why);
+    }
+}
+
+fn timeouts(findings: &mut Findings, config: &Config) {
+    let timeouts = &config.timeouts;
+    for (key, interval) in [
+        ("timeouts.upgrade", timeouts.upgrade),
+        ("timeouts.connect", timeouts.connect),
+        ("timeouts.ping", timeouts.ping),
+        ("timeouts.pong", timeouts.pong),
+        ("timeouts.close", timeouts.close),
+        ("timeouts.replies", timeouts.replies),
+        ("timeouts.publish", timeouts.publish),
+        ("stop.limit", config.stop.limit),
+    ] {
+        findings.time(key, interval);
+    }
+    let (ping, pong) = (timeouts.ping, timeouts.pong);
+    findings.require(pong < ping, || {
+        format!(
+            "timeouts.pong ({}) must be shorter than timeouts.ping ({}): each ping waits for its own pong",
+            String::from(pong),
+            String::from(ping)
+        )
+    });
+    findings.require(ping.0.subsec_nanos() == 0, || {
+        format!("timeouts.ping is {}: the protocol tells clients whole seconds", String::from(ping))
+    });
+}
+
+fn namespaces(findings: &mut Findings, config: &Config) {
+    let named = config.namespaces.keys().filter(|name| *name != "default").count();
+    let most = (0, NAMESPACES_MAX);
+    findings.within("the number of namespaces", named, most, "their numbers have 16 bits");
+    let boundary = config.server.namespace_boundary;
+    for (name, options) in &config.namespaces {
+        findings.require(!name.is_empty() && !name.contains(|c: char| c == boundary || c.is_control()), || {
+            format!(
+                "namespaces.`{}`: a topic's namespace is what stands before the first `{boundary}`, so no \
+                 topic could be in this one",
+                name.escape_debug()
+            )
+        });
+        namespace(findings, name, options, &config.limits);
+    }
+}
+
+fn namespace(findings: &mut Findings, name: &str, options: &Namespace, limits: &Limits) {
+    let key = |option: &str| format!("namespaces.{name}.{option}");
+    let merges = !options.max_delay.is_zero();
+    let limited = options.max_messages > 0 || options.max_bytes > 0;
+    findings.require(merges || !limited, || {
+        format!(
+            "{} and {} say when waiting ends, but without {} nothing waits",
+            key("max_messages"),
+            key("max_bytes"),
+            key("max_delay")
+        )
+    });
+    findings.require(options.max_delay.0 <= INTERVAL_MAX, || {
+        format!("{} is {} and must be at most 24h", key("max_delay"), String::from(options.max_delay))
+    });
+    let frame = ("limits.frame_bytes", limits.frame_bytes);
+    findings.not_above((&key("max_bytes"), options.max_bytes), frame, "what waits leaves in one frame");
+    if options.publication_bytes > 0 {
+        let line = options.publication_bytes.saturating_add(line_overhead(limits));
+        let key = format!("{} with its topic and braces", key("publication_bytes"));
+        findings.not_above((&key, line), frame, "the largest publication must fit into a frame");
+    }
+}
