@@ -8,3 +8,4 @@ pub mod mailbox;
 pub mod namespaces;
 pub mod protocol;
 pub mod stats;
+pub mod wire;
