@@ -2,6 +2,9 @@
 
 pub mod client_id;
 pub mod config;
+pub mod control;
+pub mod demo;
+pub mod lifecycle;
 pub mod mail;
 pub mod mailbox;
 pub mod namespaces;

@@ -1,0 +1,542 @@
+//! The control port as its callers see it: a real socket, the real router, and a thread that answers
+//! requests as the broker would.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::client_id::ClientId;
+use crate::config::Interval;
+use crate::lifecycle::Phase;
+use crate::mail::{Asker, ClientKey};
+use crate::mailbox::{Receiver, Wake, mailbox};
+use crate::protocol::codes::{CloseReason, ErrorCode};
+use crate::stats::BackplaneState;
+
+/// How long a test waits for anything.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+struct Nobody;
+impl Wake for Nobody {
+    fn wake(&self) {}
+}
+
+/// A control port with its surroundings.
+struct House {
+    address: SocketAddr,
+    node: NodeId,
+    lifecycle: Arc<Lifecycle>,
+    stats: Stats,
+    /// What the broker thread was asked for, in words.
+    heard: mpsc::Receiver<String>,
+    stop: Option<oneshot::Sender<()>>,
+    broker_stops: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl House {
+    fn open(config: Config) -> Self {
+        let (requests, mailbox) = mailbox(4, Box::new(Nobody));
+        let (said, heard) = mpsc::channel();
+        let broker_stops = Arc::new(AtomicBool::new(false));
+        let stops = Arc::clone(&broker_stops);
+        let broker = thread::spawn(move || play_broker(mailbox, &said, &stops));
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let setup = Setup {
+            config: Arc::new(config),
+            node: NodeId::random(),
+            requests,
+            stats: Stats::new(2),
+            clients: vec!["ws://127.0.0.1:8000/connection/websocket".to_owned()],
+            lifecycle: Arc::default(),
+            demo: false,
+        };
+        setup.stats.broker.backplane.set(BackplaneState::Ready as u64);
+        setup.lifecycle.enter(Phase::Serving);
+        let (node, stats, lifecycle) = (setup.node, setup.stats.clone(), Arc::clone(&setup.lifecycle));
+        let control = thread::spawn(move || run(setup, listener, stopped).unwrap());
+        let threads = vec![control, broker];
+        Self { address, node, lifecycle, stats, heard, stop: Some(stop), broker_stops, threads }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
+    fn post(&self, path: &str, headers: &str, body: &str) -> Answer {
+        let mut stream = self.connect();
+        stream.write_all(request(path, headers, body).as_bytes()).unwrap();
+        Answer::read(&mut stream)
+    }
+
+    fn ask(&self, method: &str, body: &str) -> Value {
+        let answer = self.post(&format!("/api/{method}"), "", body);
+        assert_eq!(answer.status, 200, "{method} {body}");
+        answer.json()
+    }
+
+    fn get(&self, path: &str) -> Answer {
+        let mut stream = self.connect();
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).unwrap();
+        Answer::read(&mut stream)
+    }
+
+    fn heard(&self) -> String {
+        self.heard.recv_timeout(PATIENCE).unwrap()
+    }
+
+    fn id(&self, shard: u16) -> String {
+        ClientId { node: self.node, shard, key: ClientKey { slot: 5, generation: 2 } }.to_string()
+    }
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        self.broker_stops.store(true, Ordering::Relaxed);
+        let joined: Vec<_> = self.threads.drain(..).map(JoinHandle::join).collect();
+        assert!(thread::panicking() || joined.iter().all(Result::is_ok), "a thread of the house panicked");
+    }
+}
+
+fn play_broker(mut mailbox: Receiver<Request>, said: &mpsc::Sender<String>, stops: &AtomicBool) {
+    while !stops.load(Ordering::Relaxed) {
+        mailbox.rearm();
+        while let Some(request) = mailbox.take() {
+            // A test that does not listen is not interested.
+            let _ = said.send(describe(&request));
+            answer(request);
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn describe(request: &Request) -> String {
+    match request {
+        Request::Publish(publish) => {
+            format!("publish {} {}", publish.topics.join(","), String::from_utf8_lossy(&publish.data))
+        }
+        Request::Survey(_) => "survey".to_owned(),
+        other => format!("{other:?}"),
+    }
+}
+
+fn answer(request: Request) {
+    match request {
+        Request::Publish(publish) => {
+            let Asker::Control(asker) = publish.asker else { panic!("not for the control thread") };
+            let outcome = match &*publish.topics[0] {
+                "fails" => Err(ErrorCode::Internal),
+                "busy" => Err(ErrorCode::TooManyRequests),
+                "slow" => {
+                    thread::sleep(Duration::from_millis(50));
+                    Ok(())
+                }
+                "lost" => return,
+                _ => Ok(()),
+            };
+            let _ = asker.send(outcome);
+        }
+        Request::Survey(pieces) => {
+            pieces.send(vec![("order.42".into(), 2), ("prices.BTC".into(), 1)]).unwrap();
+            pieces.send(vec![("order.42".into(), 3), ("order.7".into(), 1)]).unwrap();
+        }
+        _ => {}
+    }
+}
+
+fn request(path: &str, headers: &str, body: &str) -> String {
+    let length = body.len();
+    format!("POST {path} HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Length: {length}\r\n\r\n{body}")
+}
+
+/// An HTTP/1.1 answer with a content length.
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Answer {
+    fn read(stream: &mut TcpStream) -> Self {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            head.extend(byte);
+        }
+        let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
+        let field = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        let mut body = vec![0; field("content-length").map_or(0, |length| length.parse().unwrap())];
+        stream.read_exact(&mut body).unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Self { status, body: String::from_utf8(body).unwrap(), head }
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap()
+    }
+
+    fn error_code(&self) -> u64 {
+        self.json()["error"]["code"].as_u64().unwrap()
+    }
+}
+
+fn open() -> House {
+    House::open(Config::default())
+}
+
+#[test]
+fn publish_passes_the_data_on_byte_for_byte() {
+    let house = open();
+    let data = "{ \"n\":123456789012345678901234567890, \"x\":1e400,\n\"u\":\"\\u2028\\ud83d\\ude00é\" }";
+    let body = format!(r#"{{"channel":"a","data":{data}}}"#);
+    assert_eq!(house.ask("publish", &body), json!({"result": {}}));
+    assert_eq!(house.heard(), format!("publish a {data}"));
+    for data in ["null", "0", "\"\"", "[]", "false"] {
+        let body = format!(r#"{{"data":{data},"channel":"a","skip_history":true}}"#);
+        assert_eq!(house.ask("publish", &body), json!({"result": {}}), "{data}");
+        assert_eq!(house.heard(), format!("publish a {data}"));
+    }
+}
+
+#[test]
+fn publish_says_what_is_wrong() {
+    let house = open();
+    let long = format!(r#"{{"channel":"{}","data":1}}"#, "x".repeat(256));
+    let large = format!(r#"{{"channel":"a","data":"{}"}}"#, "x".repeat(256 << 10));
+    for (body, code, text) in [
+        ("", 107, "channel"),
+        ("{", 107, "line 1"),
+        ("[]", 107, "bad request"),
+        (r#"{"data":1}"#, 107, "`channel`"),
+        (r#"{"channel":"a"}"#, 107, "`data`"),
+        (r#"{"channel":5,"data":1}"#, 107, "string"),
+        (r#"{"channel":"","data":1}"#, 107, "empty"),
+        (r#"{"channel":"a","data":{x}}"#, 107, "line 1"),
+        (r#"{"channel":"a","data":1} x"#, 107, "trailing"),
+        (r#"{"channel":"a","data":1,"tags":{"a":"b"}}"#, 108, "`tags`"),
+        (r#"{"channel":"a","data":1,"b64data":"AA=="}"#, 108, "`b64data`"),
+        (&long, 107, "256 bytes"),
+        (&large, 106, "publication_bytes"),
+        (r#"{"channel":"fails","data":1}"#, 100, "internal"),
+        (r#"{"channel":"busy","data":1}"#, 111, "too many requests"),
+        (r#"{"channel":"lost","data":1}"#, 100, "internal"),
+    ] {
+        let error = house.ask("publish", body)["error"].take();
+        let message = error["message"].as_str().unwrap();
+        assert_eq!(error["code"], code, "{body:.60} {message}");
+        assert!(message.contains(text), "{body:.60} {message}");
+    }
+}
+
+#[test]
+fn a_failed_publish_names_the_absent_rabbitmq() {
+    let house = open();
+    house.stats.broker.backplane.set(BackplaneState::Away as u64);
+    let answer = house.ask("publish", r#"{"channel":"fails","data":1}"#);
+    assert!(answer["error"]["message"].as_str().unwrap().contains("RabbitMQ is away"), "{answer}");
+}
+
+#[test]
+fn a_full_mailbox_is_waited_for_and_then_reported() {
+    let mut config = Config::default();
+    config.timeouts.publish = Interval::from_millis(100);
+    let house = House::open(config);
+    house.broker_stops.store(true, Ordering::Relaxed);
+    // The broker may still take what comes within its last turn; after that four fit into the mailbox.
+    let codes = (0..12).map(|_| {
+        let (sender, _) = (house.connect(), ());
+        let mut stream = sender;
+        stream
+            .write_all(
+                request("/api/disconnect", "", &format!(r#"{{"client":"{}"}}"#, house.id(0))).as_bytes(),
+            )
+            .unwrap();
+        Answer::read(&mut stream).json()["error"]["code"].as_u64()
+    });
+    let codes: Vec<_> = codes.collect();
+    assert_eq!(codes.last(), Some(&Some(111)), "{codes:?}");
+    assert_eq!(codes.first(), Some(&None), "{codes:?}");
+}
+
+#[test]
+fn broadcast_publishes_once_to_all_and_answers_for_each() {
+    let house = open();
+    let answer = house.ask("broadcast", r#"{"channels":["a","","b","a"],"data":{"x":1}}"#);
+    let responses = answer["result"]["responses"].as_array().unwrap();
+    let codes: Vec<_> = responses.iter().map(|response| response["error"]["code"].as_u64()).collect();
+    assert_eq!(codes, [None, Some(107), None, None], "{answer}");
+    assert_eq!(responses[0], json!({"result": {}}));
+    assert_eq!(house.heard(), r#"publish a,b {"x":1}"#);
+    for (body, code) in [
+        (r#"{"channels":[],"data":1}"#, 107),
+        (r#"{"data":1}"#, 107),
+        (r#"{"channels":["a"]}"#, 107),
+        (r#"{"channels":["busy","a"],"data":1}"#, 111),
+        (r#"{"channels":["a"],"data":1,"idempotency_key":"x"}"#, 108),
+    ] {
+        assert_eq!(house.ask("broadcast", body)["error"]["code"], code, "{body}");
+    }
+}
+
+#[test]
+fn info_counts_this_node() {
+    let house = open();
+    house.stats.shards[0].open.set(3);
+    house.stats.shards[1].open.set(4);
+    house.stats.shards[1].subscriptions.set(9);
+    house.stats.broker.topics.set(2);
+    for body in ["", "{}"] {
+        let node = house.ask("info", body)["result"]["nodes"][0].take();
+        assert_eq!(node["uid"], house.node.to_string());
+        let numbers =
+            ["num_clients", "num_users", "num_subs", "num_channels"].map(|name| node[name].as_u64());
+        assert_eq!(numbers, [Some(7), Some(0), Some(9), Some(2)]);
+        assert!(node["uptime"].is_u64() && node["name"].is_string() && node["version"].is_string(), "{node}");
+    }
+}
+
+#[test]
+fn channels_adds_up_the_pieces_and_filters() {
+    let house = open();
+    let all = json!({
+        "order.42": {"num_clients": 5}, "order.7": {"num_clients": 1}, "prices.BTC": {"num_clients": 1}
+    });
+    assert_eq!(house.ask("channels", "{}")["result"]["channels"], all);
+    assert_eq!(house.ask("channels", r#"{"pattern":""}"#)["result"]["channels"], all);
+    let some = json!({"order.7": {"num_clients": 1}});
+    assert_eq!(house.ask("channels", r#"{"pattern":"order.?"}"#)["result"]["channels"], some);
+    assert_eq!(house.ask("channels", r#"{"pattern":"["}"#)["error"]["code"], 107);
+}
+
+#[test]
+fn disconnect_finds_the_client_by_its_id() {
+    let house = open();
+    let asked = |reason: CloseReason| {
+        let client = ClientKey { slot: 5, generation: 2 };
+        format!("{:?}", Request::Disconnect { shard: 1, client, reason })
+    };
+    let id = house.id(1);
+    assert_eq!(house.ask("disconnect", &format!(r#"{{"user":"","client":"{id}"}}"#)), json!({"result": {}}));
+    assert_eq!(house.heard(), asked(CloseReason::ForceDisconnect));
+    let body = format!(r#"{{"user":"","client":"{id}","disconnect":{{"code":3011,"reason":""}}}}"#);
+    assert_eq!(house.ask("disconnect", &body), json!({"result": {}}));
+    assert_eq!(house.heard(), asked(CloseReason::ForceReconnect));
+    let stranger = ClientId { node: NodeId::random(), shard: 0, key: ClientKey { slot: 0, generation: 0 } };
+    for body in [
+        r#"{"user":""}"#.to_owned(),
+        r#"{"user":"","client":"x"}"#.to_owned(),
+        format!(r#"{{"user":"ann","client":"{id}"}}"#),
+        format!(r#"{{"client":"{stranger}"}}"#),
+        format!(r#"{{"client":"{}"}}"#, house.id(2)),
+        format!(r#"{{"client":"{id}","disconnect":{{"code":4000,"reason":""}}}}"#),
+        format!(r#"{{"client":"{id}","session":"x"}}"#),
+    ] {
+        assert_eq!(house.ask("disconnect", &body)["error"]["code"], 107, "{body}");
+    }
+}
+
+#[test]
+fn unsubscribe_takes_one_client_or_everybody() {
+    let house = open();
+    let id = house.id(0);
+    let body = format!(r#"{{"user":"","channel":"a","client":"{id}"}}"#);
+    assert_eq!(house.ask("unsubscribe", &body), json!({"result": {}}));
+    let client = Some((0, ClientKey { slot: 5, generation: 2 }));
+    assert_eq!(house.heard(), format!("{:?}", Request::Unsubscribe { client, topic: "a".into() }));
+    assert_eq!(house.ask("unsubscribe", r#"{"user":"","channel":"a"}"#), json!({"result": {}}));
+    assert_eq!(house.heard(), format!("{:?}", Request::Unsubscribe { client: None, topic: "a".into() }));
+    for body in [
+        r#"{"user":""}"#,
+        r#"{"channel":""}"#,
+        r#"{"user":"ann","channel":"a"}"#,
+        r#"{"channel":"a","client":"x"}"#,
+    ] {
+        assert_eq!(house.ask("unsubscribe", body)["error"]["code"], 107, "{body}");
+    }
+}
+
+#[test]
+fn what_is_no_api_request_gets_an_http_status() {
+    let mut config = Config::default();
+    config.control.body_bytes = 100;
+    let house = House::open(config);
+    let unknown = house.post("/api/history", "", "{}");
+    assert_eq!((unknown.status, unknown.error_code()), (404, 104));
+    assert_eq!(house.post("/api/publish/", "", "{}").status, 404);
+    let large = house.post("/api/publish", "", &"x".repeat(101));
+    assert_eq!((large.status, large.error_code()), (413, 107));
+    let get = house.get("/api/info");
+    assert_eq!(get.status, 405);
+    assert!(get.head.contains("allow: post"), "{}", get.head);
+}
+
+#[test]
+fn transport_mode_says_it_in_the_status() {
+    let house = open();
+    let answer = house.post("/api/publish", "X-Centrifugo-Error-Mode: transport\r\n", r#"{"channel":"a"}"#);
+    assert_eq!((answer.status, answer.json()["code"].as_u64()), (400, Some(107)), "{}", answer.body);
+}
+
+#[test]
+fn the_api_key_guards_the_api_alone() {
+    let mut config = Config::default();
+    config.control.api_key = "right".to_owned().into();
+    let house = House::open(config);
+    for (headers, status) in [
+        ("", 401),
+        ("X-API-Key: wrong\r\n", 401),
+        ("X-API-Key: right\r\n", 200),
+        ("Authorization: apikey right\r\n", 200),
+        ("X-API-Key: right\r\nOrigin: http://example.org\r\n", 200),
+    ] {
+        assert_eq!(house.post("/api/info", headers, "{}").status, status, "{headers}");
+    }
+    assert_eq!(house.post("/api/nothing", "", "{}").status, 401);
+    for path in ["/", "/health", "/metrics"] {
+        assert_eq!(house.get(path).status, 200, "{path}");
+    }
+}
+
+#[test]
+fn without_a_key_strangers_are_refused() {
+    let house = open();
+    let foreign = house.post("/api/info", "Origin: http://example.org\r\n", "{}");
+    assert_eq!((foreign.status, foreign.error_code()), (403, 103));
+    assert_eq!(house.post("/api/info", "Origin: http://localhost\r\n", "{}").status, 200);
+    let mut stream = house.connect();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: example.org\r\n\r\n").unwrap();
+    assert_eq!(Answer::read(&mut stream).status, 403);
+}
+
+#[test]
+fn one_connection_carries_many_requests() {
+    let house = open();
+    let mut stream = house.connect();
+    for _ in 0..3 {
+        stream.write_all(request("/api/info", "", "{}").as_bytes()).unwrap();
+        assert_eq!(Answer::read(&mut stream).status, 200);
+    }
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let house = open();
+    let mut stream = house.connect();
+    let both =
+        request("/api/publish", "", r#"{"channel":"slow","data":1}"#) + &request("/api/nothing", "", "{}");
+    stream.write_all(both.as_bytes()).unwrap();
+    let statuses = [Answer::read(&mut stream).status, Answer::read(&mut stream).status];
+    assert_eq!(statuses, [200, 404]);
+}
+
+#[test]
+fn http_2_is_spoken_without_tls() {
+    use http_body_util::{BodyExt as _, Full};
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    let house = open();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let ask = async {
+        let stream = tokio::net::TcpStream::connect(house.address).await.unwrap();
+        let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+        let (mut sender, connection) = handshake.await.unwrap();
+        tokio::spawn(connection);
+        let ask = |channel: &str| {
+            let body = format!(r#"{{"channel":"{channel}","data":1}}"#);
+            let uri = format!("http://{}/api/publish", house.address);
+            let request = hyper::Request::post(uri).body(Full::new(hyper::body::Bytes::from(body)));
+            sender.send_request(request.unwrap())
+        };
+        let both = ["slow", "a"].map(ask);
+        for answer in both {
+            let answer = answer.await.unwrap();
+            assert_eq!((answer.status().as_u16(), answer.version()), (200, hyper::Version::HTTP_2));
+            let body = answer.into_body().collect().await.unwrap().to_bytes();
+            assert_eq!(&*body, br#"{"result":{}}"#);
+        }
+    };
+    runtime.block_on(async { tokio::time::timeout(PATIENCE, ask).await.unwrap() });
+}
+
+#[test]
+fn health_tells_live_from_ready() {
+    let house = open();
+    let statuses = || ["/health", "/health/ready", "/health/live"].map(|path| house.get(path).status);
+    assert_eq!(statuses(), [200, 200, 200]);
+    assert_eq!(house.get("/health").json()["rabbitmq"], "embedded");
+    house.stats.broker.backplane.set(BackplaneState::Away as u64);
+    assert_eq!(statuses(), [503, 503, 200]);
+    house.stats.broker.backplane.set(BackplaneState::Ready as u64);
+    assert_eq!(statuses(), [200, 200, 200]);
+    house.lifecycle.enter(Phase::Draining);
+    assert_eq!(statuses(), [503, 503, 200]);
+    let health = house.get("/health").json();
+    assert_eq!(
+        (&health["live"], &health["ready"], &health["phase"]),
+        (&json!(true), &json!(false), &json!("draining"))
+    );
+}
+
+#[test]
+fn health_knows_an_absent_rabbitmq() {
+    let mut config = Config::default();
+    config.amqp.url = "amqp://localhost".to_owned().into();
+    let house = House::open(config);
+    assert_eq!(house.get("/health").json()["rabbitmq"], "ready");
+    house.stats.broker.backplane.set(BackplaneState::Away as u64);
+    assert_eq!(house.get("/health").json()["rabbitmq"], "away");
+}
+
+#[test]
+fn the_page_brings_everything_it_needs() {
+    let house = open();
+    let document = house.get("/");
+    assert_eq!(document.status, 200);
+    assert!(document.head.contains("script-src 'self';"), "{}", document.head);
+    let settings = house.get("/page.json").json();
+    assert_eq!(settings["clients"], json!(["ws://127.0.0.1:8000/connection/websocket"]));
+    assert_eq!((&settings["mode"], &settings["key_required"]), (&json!("embedded"), &json!(false)));
+    // Whatever the document and the scripts refer to is served, and nothing of it is elsewhere.
+    let mut files = vec!["/".to_owned()];
+    let mut at = 0;
+    while let Some(file) = files.get(at) {
+        let text = house.get(file).body;
+        assert!(!text.contains("http://") && !text.contains("https://"), "{file} refers to another place");
+        for reference in text.split('"').filter(|part| part.starts_with("/page/") || part.starts_with("./")) {
+            let path = reference.replace("./", "/page/");
+            if !files.contains(&path) {
+                files.push(path);
+            }
+        }
+        at += 1;
+    }
+    assert_eq!(files.len(), 7, "{files:?}");
+    for file in &files[1..] {
+        assert_eq!(house.get(file).status, 200, "{file}");
+    }
+    assert_eq!(house.get("/page/nothing.js").status, 404);
+}
+
+#[test]
+fn stopping_answers_what_is_in_flight() {
+    let mut house = open();
+    let mut stream = house.connect();
+    stream.write_all(request("/api/publish", "", r#"{"channel":"slow","data":1}"#).as_bytes()).unwrap();
+    assert_eq!(house.heard(), "publish slow 1");
+    drop(house.stop.take());
+    let answer = Answer::read(&mut stream);
+    assert_eq!((answer.status, answer.body.as_str()), (200, r#"{"result":{}}"#));
+    assert_eq!(stream.read(&mut [0]).unwrap(), 0, "the connection is closed after the answer");
+    assert!(TcpStream::connect(house.address).is_err(), "the port is free");
+}
