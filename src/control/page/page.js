@@ -67,7 +67,7 @@ function mood(id, text, value) {
 }
 
 function tellHealth(health) {
-  const words = { starting: "starting", serving: "serving", draining: "stopping" };
+  const words = { starting: "starting", serving: health.ready ? "serving" : "waiting", draining: "stopping" };
   mood("state-engine", words[health.phase], health.ready ? "good" : "wait");
   const rabbits = { ready: ["connected", "good"], away: ["away", "bad"], embedded: ["not needed", "good"] };
   mood("state-rabbitmq", ...rabbits[health.rabbitmq]);
