@@ -74,7 +74,19 @@ fn a_failed_publish_names_the_absent_rabbitmq() {
 }
 
 #[test]
-fn a_full_mailbox_is_waited_for_and_then_reported() {
+fn a_full_mailbox_is_waited_for() {
+    let house = open();
+    // The mailbox has room for four, and the broker takes its time with each.
+    let mut streams: Vec<_> = (0..10).map(|_| house.connect()).collect();
+    for stream in &mut streams {
+        stream.write_all(request("/api/publish", "", r#"{"channel":"slow","data":1}"#).as_bytes()).unwrap();
+    }
+    let answers = streams.iter_mut().map(|stream| Answer::read(stream).body);
+    assert!(answers.into_iter().all(|answer| answer == r#"{"result":{}}"#));
+}
+
+#[test]
+fn a_mailbox_that_stays_full_is_reported() {
     let mut config = Config::default();
     config.timeouts.publish = Interval::from_millis(100);
     let house = House::open(config);
