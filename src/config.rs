@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 mod cpus;
+mod differences;
 pub mod host;
 mod keys;
 mod load;

@@ -5,6 +5,7 @@ pub mod config;
 pub mod control;
 pub mod demo;
 pub mod lifecycle;
+pub mod engine;
 pub mod mail;
 pub mod mailbox;
 pub mod namespaces;

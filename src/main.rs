@@ -1,3 +1,12 @@
-//! The command line.
+//! The command line of Fanfare: `serve`, and what one needs around it.
 
-fn main() {}
+use std::process::ExitCode;
+
+mod cli;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    cli::run()
+}

@@ -1,6 +1,6 @@
 //! What this machine allows, and whether the configuration fits into it.
 
-use super::{Config, grouped};
+use super::{Config, grouped, parse_cpus};
 
 /// Descriptors that are not for clients: listeners, event queues, RabbitMQ, the control port's connections,
 /// files.
@@ -61,7 +61,8 @@ impl DescriptorLimit {
             )
         };
         Some(format!(
-            "limits.clients is {}, but the limit on descriptors (ulimit -n, {}) leaves room for {} clients: {remedy}",
+            "limits.clients is {}, but the limit on descriptors (ulimit -n, {}) leaves room for {} clients: \
+             {remedy}",
             grouped(clients),
             grouped(self.soft),
             grouped(self.clients()),
@@ -82,12 +83,16 @@ pub fn available_cpus() -> Vec<usize> {
     core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|cpu| cpu.id).collect()
 }
 
-/// The CPUs of `server.cpus` that this process may not run on.
+/// What is wrong with `server.cpus` on this machine: that it names CPUs which are not there, or which the
+/// process may not use.
 #[must_use]
-pub fn missing_cpus(config: &Config) -> Vec<usize> {
+pub fn cpus_problem(config: &Config) -> Option<String> {
     let available = available_cpus();
-    let wanted = super::parse_cpus(&config.server.cpus).unwrap_or_default();
-    wanted.into_iter().filter(|cpu| !available.contains(cpu)).collect()
+    let missing: Vec<usize> =
+        parse_cpus(&config.server.cpus).ok()?.into_iter().filter(|cpu| !available.contains(cpu)).collect();
+    (!missing.is_empty()).then(|| {
+        format!("server.cpus names {missing:?}, but this process may run on the CPUs {available:?} only")
+    })
 }
 
 #[cfg(test)]
@@ -119,8 +124,9 @@ mod tests {
     #[test]
     fn a_cpu_that_is_not_there_is_named() {
         let mut config = Config::default();
-        assert_eq!(missing_cpus(&config), Vec::<usize>::new());
+        assert_eq!(cpus_problem(&config), None);
         config.server.cpus = format!("{},1023", available_cpus()[0]);
-        assert_eq!(missing_cpus(&config), [1023]);
+        let problem = cpus_problem(&config).unwrap();
+        assert!(problem.starts_with("server.cpus names [1023], but"), "{problem}");
     }
 }

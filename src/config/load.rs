@@ -102,36 +102,31 @@ impl FileReader<'_> {
     }
 
     fn read_key(&mut self, path: Path, value: &Spanned<DeValue<'_>>, origin: Origin) {
-        let (known, expected_table) = match self.keys.find(&path) {
-            Some(default) => (true, default.is_table()),
-            None => (false, false),
-        };
-        match value.get_ref() {
-            _ if !known => {
+        let is_table = self.keys.find(&path).map(Value::is_table);
+        match (is_table, value.get_ref()) {
+            (None, _) => {
                 let nearest = self.keys.nearest(&path);
                 self.problems.push(Problem::UnknownKey { origin, key: dotted(&path), nearest });
             }
-            DeValue::Table(table) if expected_table => {
+            (Some(true), DeValue::Table(table)) => {
                 // A namespace exists by being named, even where it sets nothing.
                 self.settings.push(Setting { path: path.clone(), value: Table::new().into(), origin });
                 self.read(table, &path);
             }
-            other if expected_table => self.problems.push(Problem::WrongValue {
-                origin,
-                key: dotted(&path),
-                value: format!("of type {}", other.type_str()),
-                expected: format!("a table, `[{}]`", dotted(&path)),
-            }),
-            _ => match Value::deserialize(value.clone().into_deserializer()) {
+            (Some(true), other) => {
+                let expected = format!("a table, `[{}]`", dotted(&path));
+                self.wrong(&path, format!("of type {}", other.type_str()), expected, origin);
+            }
+            (Some(false), _) => match Value::deserialize(value.clone().into_deserializer()) {
                 Ok(value) => self.settings.push(Setting { path, value, origin }),
-                Err(error) => self.problems.push(Problem::WrongValue {
-                    origin,
-                    key: dotted(&path),
-                    value: "no value".to_owned(),
-                    expected: plainly(error.message()),
-                }),
+                // Such as a number beyond 64 bits.
+                Err(error) => self.wrong(&path, "no value".to_owned(), plainly(error.message()), origin),
             },
         }
+    }
+
+    fn wrong(&mut self, path: &[String], value: String, expected: String, origin: Origin) {
+        self.problems.push(Problem::WrongValue { origin, key: dotted(path), value, expected });
     }
 
     fn origin(&self, offset: usize) -> Origin {
@@ -198,12 +193,7 @@ fn value_of_text(text: String, default: Option<&Value>) -> Value {
 
 /// What is wrong with the value of one setting, taken by itself.
 fn wrong_value(setting: &Setting) -> Option<Problem> {
-    let nested = setting
-        .path
-        .iter()
-        .rev()
-        .fold(setting.value.clone(), |value, key| Value::Table(Table::from_iter([(key.clone(), value)])));
-    let error = nested.try_into::<Config>().err()?;
+    let error = alone(&setting.path, setting.value.clone()).err()?;
     Some(Problem::WrongValue {
         origin: setting.origin.clone(),
         key: dotted(&setting.path),

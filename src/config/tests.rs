@@ -42,7 +42,8 @@ fn nothing_said_means_the_defaults() {
 
 #[test]
 fn the_environment_goes_over_the_file_and_the_file_over_the_defaults() {
-    let file = "limits.clients = 5\n[server]\nshards = 3\nlisten = ['127.0.0.1:1']\n[namespaces.Chat]\nslow = 'skip'\n";
+    let file = "limits.clients = 5\n[server]\nshards = 3\nlisten = ['127.0.0.1:1']\n\
+                [namespaces.Chat]\nslow = 'skip'\n";
     let variables = [
         ("FANFARE_SERVER_SHARDS", "4"),
         ("FANFARE_SERVER_LISTEN", "127.0.0.1:2, [::1]:3"),
@@ -125,7 +126,8 @@ fn what_is_wrong_in_the_environment_is_told_with_the_variable() {
     for (variable, problem) in [
         (
             ("FANFARE_LIMITS_CLIENT", "1"),
-            "environment, FANFARE_LIMITS_CLIENT: there is no key `FANFARE_LIMITS_CLIENT`; the nearest is `FANFARE_LIMITS_CLIENTS`",
+            "environment, FANFARE_LIMITS_CLIENT: there is no key `FANFARE_LIMITS_CLIENT`; the nearest is \
+             `FANFARE_LIMITS_CLIENTS`",
         ),
         (("FANFARE_NAMESPACES_SLOW", "skip"), "there is no key"),
         (
@@ -256,11 +258,15 @@ fn doors_open_to_strangers_are_refused() {
         (|c| c.control.api_key = "two words".into(), "HTTP header"),
     ]);
     let mut open = Config::default();
-    open.server.listen = vec![address("0.0.0.0:8000"), address("[::ffff:127.0.0.1]:8001")];
+    open.server.listen = vec![address("0.0.0.0:8000"), address("[::]:8001")];
     open.server.insecure = true;
     open.control.listen = address("0.0.0.0:9000");
     open.control.api_key = "key".into();
     assert!(open.validate().is_ok());
+    let mut mapped = Config::default();
+    mapped.server.listen = vec![address("[::ffff:127.0.0.1]:8000")];
+    mapped.control.listen = address("127.1.2.3:9000");
+    assert!(mapped.validate().is_ok(), "all of 127.0.0.0/8 is loopback, however it is written");
 }
 
 #[test]

@@ -107,8 +107,9 @@ fn server(findings: &mut Findings, server: &Server) {
         findings.require(server.insecure || is_loopback(address), || {
             format!(
                 "server.listen: {address} can be reached from other machines. There are no tokens yet, so \
-                 anyone who reaches it could subscribe to everything. Listen on 127.0.0.1 behind a proxy that \
-                 knows who may come in, or say `--insecure` (server.insecure = true) if the network is yours"
+                 anyone who reaches it could subscribe to everything. Listen on 127.0.0.1 behind a proxy \
+                 that knows who may come in, or say `--insecure` (server.insecure = true) if the network is \
+                 yours"
             )
         });
     }
@@ -124,8 +125,8 @@ fn server(findings: &mut Findings, server: &Server) {
     for origin in &server.allowed_origins {
         findings.require(origin == "*" || is_origin(origin), || {
             format!(
-                "server.allowed_origins: `{origin}` is no origin: write scheme, host and port if there is one, \
-                 such as `https://example.org`, without a `/` at the end; or `*` for every page"
+                "server.allowed_origins: `{origin}` is no origin: write scheme, host and port if there is \
+                 one, such as `https://example.org`, without a `/` at the end; or `*` for every page"
             )
         });
     }
@@ -149,9 +150,9 @@ fn control(findings: &mut Findings, control: &Control, server: &Server) {
     let address = control.listen;
     findings.require(is_loopback(address) || !control.api_key.is_empty(), || {
         format!(
-            "control.listen: {address} can be reached from other machines, and without control.api_key anyone \
-             there could publish and close clients. Set the key (FANFARE_CONTROL_API_KEY), or listen on \
-             127.0.0.1"
+            "control.listen: {address} can be reached from other machines, and without control.api_key \
+             anyone there could publish and close clients. Set the key (FANFARE_CONTROL_API_KEY), or listen \
+             on 127.0.0.1"
         )
     });
     findings.require(control.api_key.bytes().all(|byte| byte.is_ascii_graphic()), || {
@@ -159,7 +160,10 @@ fn control(findings: &mut Findings, control: &Control, server: &Server) {
             .to_owned()
     });
     findings.require(address.port() == 0 || !server.listen.contains(&address), || {
-        format!("control.listen and server.listen both name {address}: operators and clients come in by different doors")
+        format!(
+            "control.listen and server.listen both name {address}: operators and clients come in by \
+             different doors"
+        )
     });
     findings.positive("control.body_bytes", control.body_bytes, "an API request has a body");
 }
@@ -319,8 +323,8 @@ fn namespaces(findings: &mut Findings, config: &Config) {
     for (name, options) in &config.namespaces {
         findings.require(!name.is_empty() && !name.contains(|c: char| c == boundary || c.is_control()), || {
             format!(
-                "namespaces.`{}`: a topic's namespace is what stands before the first `{boundary}`, so no topic \
-                 could be in this one",
+                "namespaces.`{}`: a topic's namespace is what stands before the first `{boundary}`, so no \
+                 topic could be in this one",
                 name.escape_debug()
             )
         });

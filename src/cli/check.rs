@@ -1,0 +1,120 @@
+//! `fanfare check`: what is wrong with a configuration, or with this machine for it, before it is used.
+
+use std::fmt::Write;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Args;
+use fanfare::config::host::{DescriptorLimit, available_cpus, cpus_problem};
+use fanfare::config::{Config, Loaded, grouped};
+
+use super::{ConfigurationFile, WRONG_CONFIGURATION, print};
+
+#[derive(Args)]
+pub(super) struct Options {
+    #[command(flatten)]
+    file: ConfigurationFile,
+}
+
+/// What one look at the machine found.
+enum Finding {
+    /// As it should be.
+    Good(String),
+    /// It will run, but not as configured.
+    Warning(String),
+    /// It will not run.
+    Problem(String),
+}
+
+impl Finding {
+    fn line(&self) -> String {
+        match self {
+            Self::Good(text) => format!("ok       {text}\n"),
+            Self::Warning(text) => format!("warning  {text}\n"),
+            Self::Problem(text) => format!("problem  {text}\n"),
+        }
+    }
+}
+
+pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let loaded = options.file.load()?;
+    loaded.config.validate().context(WRONG_CONFIGURATION)?;
+    let findings = findings(&loaded.config);
+    let mut report = effective(&options.file.name(), &loaded);
+    report.extend(findings.iter().map(Finding::line));
+    print(&report)?;
+    let fails = findings.iter().any(|finding| matches!(finding, Finding::Problem(_)));
+    Ok(if fails { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// What differs from the defaults, and who said so. Secrets are masked by their types.
+fn effective(file: &str, loaded: &Loaded) -> String {
+    let differences = loaded.config.differences();
+    if differences.is_empty() {
+        return format!("configuration ({file}): everything stands at its default\n");
+    }
+    let mut text = format!("configuration ({file}): different from the defaults\n");
+    for (key, value) in differences {
+        let origin = loaded.origins.get(&key).map(|origin| format!("  # {origin}")).unwrap_or_default();
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "  {key} = {value}{origin}");
+    }
+    text
+}
+
+fn findings(config: &Config) -> Vec<Finding> {
+    let addresses = config.server.listen.iter().chain([&config.control.listen]);
+    let mut findings: Vec<Finding> = addresses.map(|&address| port(address)).collect();
+    findings.push(descriptors(config));
+    findings.push(cpus(config));
+    if config.amqp.url.is_empty() {
+        findings.push(Finding::Good("no RabbitMQ: topics live in memory".to_owned()));
+    } else {
+        let url = config.amqp.url.public();
+        findings.push(Finding::Good(format!("{url} is well-formed; whether it answers is not tried")));
+    }
+    findings
+}
+
+/// Whether one could listen there: tried, and given back at once.
+fn port(address: SocketAddr) -> Finding {
+    match TcpListener::bind(address) {
+        Ok(_) if address.port() == 0 => Finding::Good(format!("{address}: any free port")),
+        Ok(_) => Finding::Good(format!("{address} is free")),
+        Err(error) => match error.kind() {
+            io::ErrorKind::AddrInUse => Finding::Problem(format!(
+                "{address} is taken: another program listens there, perhaps Fanfare itself"
+            )),
+            io::ErrorKind::AddrNotAvailable if address.is_ipv6() && address.ip().is_loopback() => {
+                Finding::Warning(format!("{address} will be skipped: there is no IPv6 on this host"))
+            }
+            _ => Finding::Problem(format!("{address} cannot be listened to: {error}")),
+        },
+    }
+}
+
+fn descriptors(config: &Config) -> Finding {
+    let limit = DescriptorLimit::of_this_process();
+    match limit.warning(config.limits.clients) {
+        Some(warning) => Finding::Warning(warning),
+        None => Finding::Good(format!(
+            "the limit on descriptors (ulimit -n, {}) leaves room for {} clients",
+            grouped(limit.soft),
+            grouped(limit.clients())
+        )),
+    }
+}
+
+fn cpus(config: &Config) -> Finding {
+    let available = available_cpus().len();
+    let shards = usize::from(config.server.shards);
+    match cpus_problem(config) {
+        Some(problem) => Finding::Problem(problem),
+        None if shards > available => Finding::Warning(format!(
+            "server.shards is {shards}, but there are {available} CPUs: shards will take turns"
+        )),
+        None => Finding::Good(format!("{available} CPUs")),
+    }
+}

@@ -1,0 +1,112 @@
+//! The commands, one module each. Results go to standard output, everything said about them to standard
+//! error; exit codes are 0 for success, 1 for failure, 2 for a command line that makes no sense.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use fanfare::config::{self, FILE_VARIABLE, Loaded};
+
+mod check;
+mod logging;
+mod publish;
+mod serve;
+mod subscribe;
+
+/// A push engine: RabbitMQ in, WebSockets out.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the engine until it is told to stop.
+    Serve(serve::Options),
+    /// Tell what is wrong with a configuration, or with this machine for it.
+    Check(check::Options),
+    /// Publish one message.
+    Publish(publish::Options),
+    /// Print what is published to topics, until Ctrl-C.
+    Subscribe(subscribe::Options),
+    /// Print the default configuration, with a comment on every key.
+    Config,
+}
+
+/// Where the configuration is read from; every command that needs one has this flag.
+#[derive(Args)]
+struct ConfigurationFile {
+    /// Configuration file (TOML). The environment (FANFARE_LIMITS_CLIENTS=...) goes over it, flags go over
+    /// both.
+    #[arg(long = "config", value_name = "FILE", env = FILE_VARIABLE)]
+    path: Option<PathBuf>,
+}
+
+impl ConfigurationFile {
+    /// The defaults, the file and the environment, in this order.
+    fn load(&self) -> anyhow::Result<Loaded> {
+        config::load(self.path.as_deref(), std::env::vars_os()).context(WRONG_CONFIGURATION)
+    }
+
+    /// The file's name, or that there is none.
+    fn name(&self) -> String {
+        self.path.as_deref().map_or_else(|| "no file".to_owned(), |path| Path::display(path).to_string())
+    }
+}
+
+/// What stands above a list of problems.
+const WRONG_CONFIGURATION: &str = "the configuration is wrong";
+
+/// Does what the command line says.
+pub(crate) fn run() -> ExitCode {
+    let done = match CommandLine::parse().command {
+        Command::Serve(options) => serve::run(&options),
+        Command::Check(options) => check::run(&options),
+        Command::Publish(options) => publish::run(&options),
+        Command::Subscribe(options) => subscribe::run(&options),
+        Command::Config => print(config::DEFAULT_FILE).map(|()| ExitCode::SUCCESS),
+    };
+    done.unwrap_or_else(|error| {
+        say(format_args!("fanfare: {}", sentence(&error)));
+        ExitCode::FAILURE
+    })
+}
+
+/// An error with its causes, each on a line of its own.
+fn sentence(error: &anyhow::Error) -> String {
+    let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+    causes.join("\n").replace('\n', "\n  ")
+}
+
+/// Writes to standard output. A reader that has gone away, such as `head`, is not an error: nobody is left
+/// to care.
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut output = io::stdout().lock();
+    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("standard output cannot be written")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes a line to standard error. Where that is closed, nothing can be said about it.
+fn say(line: impl Display) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// The address under which this machine itself reaches `address`: loopback for "every address".
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        ip if !ip.is_unspecified() => ip,
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    };
+    SocketAddr::new(ip, address.port())
+}

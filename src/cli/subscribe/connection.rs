@@ -1,0 +1,143 @@
+//! The socket under a [`Feed`]: connect, pass frames to and fro, say in plain words why it ended.
+
+use std::convert::Infallible;
+use std::io::{self, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use anyhow::bail;
+use tungstenite::handshake::HandshakeError;
+use tungstenite::protocol::CloseFrame;
+use tungstenite::{Error, Message, WebSocket};
+use url::Url;
+
+use super::super::say;
+use super::End;
+use super::feed::{self, Feed};
+
+/// How long connecting, the upgrade and the connect reply may take, each.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+
+/// Whether `url` is one that [`follow`] can connect to.
+pub(super) fn check(url: &Url) -> anyhow::Result<()> {
+    match url.scheme() {
+        "ws" => Ok(()),
+        "wss" => {
+            bail!("wss:// needs TLS, which this command does not speak: use ws:// on the engine's own host")
+        }
+        _ => bail!("{url} is no WebSocket URL: it begins with ws://"),
+    }
+}
+
+/// One connection, from its beginning to its end.
+pub(super) fn follow(url: &Url, feed: &mut Feed) -> End {
+    let Err(end) = open(url).and_then(|mut socket| converse(&mut socket, feed));
+    end
+}
+
+fn open(url: &Url) -> Result<WebSocket<TcpStream>, End> {
+    let stream = dial(url).map_err(|error| match error.kind() {
+        io::ErrorKind::ConnectionRefused => End::Retry(format!(
+            "nothing listens at {url}: start `fanfare serve`, or name the endpoint with --url"
+        )),
+        _ => End::Retry(format!("{url} cannot be reached: {error}")),
+    })?;
+    tungstenite::client(url.as_str(), stream).map(|(socket, _)| socket).map_err(|error| match error {
+        HandshakeError::Failure(error) => refused(url, &error),
+        // A read that ran into its time limit looks like one that would block.
+        HandshakeError::Interrupted(_) => End::Retry(format!("{url} does not answer")),
+    })
+}
+
+fn dial(url: &Url) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in url.socket_addrs(|| None)? {
+        match TcpStream::connect_timeout(&address, CONNECT_LIMIT) {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                stream.set_read_timeout(Some(CONNECT_LIMIT))?;
+                stream.set_write_timeout(Some(CONNECT_LIMIT))?;
+                return Ok(stream);
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn refused(url: &Url, error: &Error) -> End {
+    match error {
+        Error::Http(response) => {
+            let status = response.status();
+            let text = format!("{url} refused the WebSocket: {status}");
+            match status.as_u16() {
+                429 | 500..=599 => End::Retry(text),
+                404 => End::Final(format!(
+                    "{text}: no endpoint has this path; the default is /connection/websocket"
+                )),
+                _ => End::Final(text),
+            }
+        }
+        Error::Io(error) => End::Retry(format!("{url} broke the connection off: {error}")),
+        error => End::Final(format!("what listens at {url} is no WebSocket endpoint: {error}")),
+    }
+}
+
+/// Passes frames to and fro; there is no other way out than an [`End`].
+fn converse(socket: &mut WebSocket<TcpStream>, feed: &mut Feed) -> Result<Infallible, End> {
+    send(socket, feed.opening())?;
+    loop {
+        match socket.read() {
+            Ok(Message::Text(frame)) => {
+                let step = feed.take(&frame)?;
+                print(&step.output)?;
+                step.notices.iter().for_each(say);
+                if !step.commands.is_empty() {
+                    send(socket, step.commands)?;
+                }
+                if let Some(silence) = step.silence {
+                    let set = socket.get_ref().set_read_timeout(Some(silence));
+                    set.map_err(|error| End::Retry(error.to_string()))?;
+                }
+            }
+            Ok(Message::Close(frame)) => return Err(closed(frame.as_ref())),
+            Ok(_) => {}
+            Err(error) => return Err(broken(&error)),
+        }
+    }
+}
+
+fn send(socket: &mut WebSocket<TcpStream>, commands: String) -> Result<(), End> {
+    socket.send(Message::text(commands)).map_err(|error| broken(&error))
+}
+
+/// Prints at once what one frame brought.
+fn print(lines: &str) -> Result<(), End> {
+    let mut output = io::stdout().lock();
+    output.write_all(lines.as_bytes()).and_then(|()| output.flush()).map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => End::NoReader,
+        _ => End::Final(format!("standard output cannot be written: {error}")),
+    })
+}
+
+fn closed(frame: Option<&CloseFrame>) -> End {
+    match frame {
+        Some(frame) => {
+            let code = u16::from(frame.code);
+            feed::end(
+                u32::from(code),
+                &format!("closed by the engine: {} ({code})", frame.reason.escape_debug()),
+            )
+        }
+        None => End::Retry("closed by the engine without a reason".to_owned()),
+    }
+}
+
+fn broken(error: &Error) -> End {
+    End::Retry(match error {
+        Error::Io(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+            "nothing was heard from the engine, not even a ping".to_owned()
+        }
+        error => format!("the connection broke: {error}"),
+    })
+}

@@ -1,0 +1,74 @@
+//! What of a configuration is not as it would be if nobody had said anything.
+
+use toml::{Table, Value};
+
+use super::{Config, Namespace};
+
+impl Config {
+    /// Every key that differs from its default, with its value as TOML; secrets are masked. A namespace whose
+    /// options all stand at their defaults is shown too: that it exists is a difference.
+    #[must_use]
+    pub fn differences(&self) -> Vec<(String, String)> {
+        let mut own = written(self);
+        let mut defaults = written(&Self::default());
+        let namespaces = own.remove("namespaces");
+        defaults.remove("namespaces");
+        let mut found = Vec::new();
+        collect("", &own, &defaults, &mut found);
+        for (name, options) in namespaces.iter().filter_map(Value::as_table).flatten() {
+            let before = found.len();
+            if let Value::Table(options) = options {
+                collect(&format!("namespaces.{name}."), options, &written(&Namespace::default()), &mut found);
+            }
+            if found.len() == before {
+                found.push((format!("namespaces.{name}"), "{}".to_owned()));
+            }
+        }
+        found
+    }
+}
+
+fn written(value: &impl serde::Serialize) -> Table {
+    Table::try_from(value).expect("the configuration can be written as TOML")
+}
+
+fn collect(prefix: &str, own: &Table, defaults: &Table, found: &mut Vec<(String, String)>) {
+    for (key, value) in own {
+        match (value, defaults.get(key)) {
+            (Value::Table(own), Some(Value::Table(defaults))) => {
+                collect(&format!("{prefix}{key}."), own, defaults, found);
+            }
+            (value, default) if default != Some(value) => {
+                found.push((format!("{prefix}{key}"), value.to_string()));
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_differs_is_listed() {
+        assert_eq!(Config::default().differences(), []);
+        let mut config = Config::default();
+        config.limits.clients = 7;
+        config.control.api_key = "hunter2".into();
+        config.amqp.url = "amqp://a:hunter2@b".into();
+        config.namespaces.insert("plain".to_owned(), Namespace::default());
+        let chat = Namespace { client_publish: true, ..Namespace::default() };
+        config.namespaces.insert("chat".to_owned(), chat);
+        let mut differences = config.differences();
+        differences.sort_unstable();
+        let expected = [
+            ("amqp.url", "\"amqp://b:5672/%2f\""),
+            ("control.api_key", "\"***\""),
+            ("limits.clients", "7"),
+            ("namespaces.chat.client_publish", "true"),
+            ("namespaces.plain", "{}"),
+        ];
+        assert_eq!(differences, expected.map(|(key, value)| (key.to_owned(), value.to_owned())));
+    }
+}
