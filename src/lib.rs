@@ -2,7 +2,10 @@
 
 pub mod client_id;
 pub mod config;
+pub mod control;
+pub mod demo;
 pub mod engine;
+pub mod lifecycle;
 pub mod mail;
 pub mod mailbox;
 pub mod namespaces;
