@@ -303,3 +303,6 @@ fn asks_for(request: &Request, key: &str, value: &str) -> bool {
     let query = request.uri().query().unwrap_or_default();
     query.split('&').any(|pair| pair.split_once('=') == Some((key, value)))
 }
+
+#[cfg(test)]
+mod tests;
