@@ -267,3 +267,6 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
         T::deserialize(MapAccessDeserializer::new(map)).map(Object)
     }
 }
+
+#[cfg(test)]
+mod tests;

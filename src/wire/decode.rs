@@ -277,3 +277,6 @@ impl Assembly {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -145,9 +145,8 @@ fn may_become_http(head: &[u8]) -> bool {
     let method = line.split(|&byte| byte == b' ').next().unwrap_or_default();
     let method_is_token =
         method.iter().all(|&byte| byte.is_ascii_alphanumeric() || b"-_!#$%&'*+.^`|~".contains(&byte));
-    let is_empty = end.is_some() && line.is_empty();
     let lacks_version = end.is_some() && memchr::memmem::find(line, b" HTTP/").is_none();
-    method_is_token && !is_empty && !lacks_version && !line.iter().any(u8::is_ascii_control)
+    method_is_token && !lacks_version && !line.iter().any(u8::is_ascii_control)
 }
 
 /// Where the head ends, which is after its first blank line. A line may end without carriage return
@@ -303,3 +302,6 @@ fn asks_for(request: &Request, key: &str, value: &str) -> bool {
     let query = request.uri().query().unwrap_or_default();
     query.split('&').any(|pair| pair.split_once('=') == Some((key, value)))
 }
+
+#[cfg(test)]
+mod tests;
