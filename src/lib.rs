@@ -2,9 +2,13 @@
 
 pub mod client_id;
 pub mod config;
+pub mod control;
+pub mod demo;
 pub mod engine;
+pub mod lifecycle;
 pub mod mail;
 pub mod mailbox;
 pub mod namespaces;
 pub mod protocol;
 pub mod stats;
+pub mod wire;

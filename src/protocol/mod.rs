@@ -2,3 +2,5 @@
 //! other way round; no socket, no clock, no thread.
 
 pub mod codes;
+pub mod command;
+pub mod reply;
