@@ -3,4 +3,7 @@
 
 pub mod codes;
 pub mod command;
+pub mod json;
+pub mod push;
 pub mod reply;
+pub mod topic;

@@ -376,7 +376,7 @@ mod tests {
     #[test]
     fn a_slot_has_a_new_generation_for_each_owner() {
         let mut clients = Clients::default();
-        let now = crate::shard::deadlines::Moment::default();
+        let now = Moment::default();
         let first = clients.insert("first", now);
         assert!(clients.find(first).is_some());
         clients.remove(first.slot);

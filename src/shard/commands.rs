@@ -168,7 +168,8 @@ impl<S: Socket> Shard<S, Commands> {
         if command.unsupported {
             return Err(ErrorCode::NotAvailable);
         }
-        if client.subscriptions.as_slice().len() + client.unanswered().len() >= self.limits.topics_per_client {
+        if client.subscriptions.as_slice().len() + client.unanswered().len() >= self.limits.topics_per_client
+        {
             return Err(ErrorCode::LimitExceeded);
         }
         Ok(())
@@ -228,7 +229,8 @@ impl<S: Socket> Shard<S, Commands> {
 
     /// Commands on the same topic wait for each other.
     fn is_busy(&self, slot: u32, topic: &str) -> bool {
-        !self.clients[slot].unanswered().is_empty() && self.clients[slot].is_busy_with(self.topics.hash(topic))
+        !self.clients[slot].unanswered().is_empty()
+            && self.clients[slot].is_busy_with(self.topics.hash(topic))
     }
 
     /// The request queue is full: the client's input waits, and is tried again with the next tick.
@@ -258,4 +260,3 @@ impl<S: Socket> Shard<S, Commands> {
         self.lines.push(b'\n');
     }
 }
-

@@ -202,7 +202,10 @@ impl<S: Socket, A: Application> Shard<S, A> {
         self.stats.bytes.add(sent as u64);
         let mut left = sent;
         let pieces = std::mem::take(&mut self.pieces);
-        for &piece in pieces.iter().take_while(|_| left > 0 || complete) {
+        for &piece in &pieces {
+            if left == 0 && !complete {
+                break;
+            }
             match piece {
                 Piece::Rest { length } => self.settle_rest(slot, left.min(length), length),
                 Piece::Bytes { length } => self.settle_bytes(slot, left.min(length)),
@@ -254,7 +257,11 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// When nothing waits any more: frees the box, lets input be read again, and ends what was closing.
     fn road_cleared(&mut self, slot: u32) {
         let client = &mut self.clients[slot];
-        if client.outgoing.as_ref().is_some_and(|outgoing| outgoing.rest.is_some() || !outgoing.bytes.is_empty()) {
+        if client
+            .outgoing
+            .as_ref()
+            .is_some_and(|outgoing| outgoing.rest.is_some() || !outgoing.bytes.is_empty())
+        {
             return;
         }
         client.outgoing = None;

@@ -93,7 +93,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
     }
 
     fn tell_of_the_gap(&mut self, slot: u32) {
-        let topics: Vec<_> = self.clients[slot].subscriptions.as_slice().iter().map(|one| one.topic).collect();
+        let topics: Vec<_> =
+            self.clients[slot].subscriptions.as_slice().iter().map(|one| one.topic).collect();
         for topic in topics {
             if !self.clients[slot].dead {
                 self.stats.gaps_told.add(1);

@@ -72,7 +72,9 @@ impl<S: Socket, A: Application> Shard<S, A> {
     fn unsubscribe_for_operator(&mut self, client: Option<ClientKey>, topic: &str, code: UnsubscribeCode) {
         let Some(topic) = self.topics.find(topic) else { return };
         match client {
-            Some(client) if self.clients.find(client).is_some() => self.end_subscription(client.slot, topic, code),
+            Some(client) if self.clients.find(client).is_some() => {
+                self.end_subscription(client.slot, topic, code)
+            }
             Some(_) => {}
             None => self.unsubscribe_everybody(topic, code),
         }

@@ -95,7 +95,9 @@ impl Log {
         let last = if self.end() - cursor <= frame_max as u64 {
             self.marks.len() - 1
         } else {
-            let beyond = self.marks.partition_point(|mark| mark.position - self.start <= cursor - self.start + frame_max as u64);
+            let beyond = self
+                .marks
+                .partition_point(|mark| mark.position - self.start <= cursor - self.start + frame_max as u64);
             (beyond - 1).max(first + 1)
         };
         let (first, last) = (self.marks[first], self.marks[last]);
@@ -123,7 +125,7 @@ impl Log {
     #[must_use]
     pub fn boundary(&self, position: u64) -> u64 {
         let index = self.marks.partition_point(|mark| mark.position < position);
-        self.marks.get(index).map_or(self.end(), |mark| mark.position)
+        self.marks.get(index).map_or_else(|| self.end(), |mark| mark.position)
     }
 
     /// Forgets what lies before `position`, which must be at a mark. Moves the bytes that stay: to be called

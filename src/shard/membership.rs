@@ -115,7 +115,9 @@ impl<S: Socket, A: Application> Shard<S, A> {
     pub(super) fn tell_the_broker(&mut self) {
         let mut told = false;
         while let Some(&slot) = self.owed.front() {
-            let Some(topic) = self.topics.get(slot) else { unreachable!("a topic stays until the broker's last word") };
+            let Some(topic) = self.topics.get(slot) else {
+                unreachable!("a topic stays until the broker's last word")
+            };
             let (shard, topic, name) = (self.id, slot, topic.name.clone());
             let request = match self.topics[slot].interest {
                 Interest::Attaching => Request::Attach { shard, topic, name },

@@ -319,7 +319,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// Puts a frame for the client in `slot` behind what waits for it already.
     pub fn answer(&mut self, slot: u32, opcode: Opcode, payload: &[u8]) {
         let now = self.deadlines.now();
-        let outgoing = self.clients[slot].outgoing.get_or_insert_with(|| Box::new(clients::Outgoing::since(now)));
+        let outgoing =
+            self.clients[slot].outgoing.get_or_insert_with(|| Box::new(clients::Outgoing::since(now)));
         encode::frame(&mut outgoing.bytes, opcode, payload);
     }
 

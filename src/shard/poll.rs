@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 
 use crate::mailbox::Wake;
 use crate::ratelimit::RateLimit;
-use crate::shard::{Application, Shard, Socket};
+use crate::shard::{Application, Setup, Shard, Socket};
 
 /// The waker's token. Clients' tokens are their slots; listeners count down from here.
 const WAKER: Token = Token(usize::MAX);
@@ -134,16 +134,18 @@ pub struct Loop<A> {
 }
 
 impl<A: Application> Loop<A> {
-    /// A loop that serves `shard` to those who come to `listeners`, at most `clients_max` of them.
+    /// A loop that serves a new shard to those who come to `listeners`, at most `clients_max` of them.
     ///
     /// # Errors
     /// When a listener cannot be registered.
     pub fn new(
-        shard: Shard<TcpStream, A>,
+        setup: Setup,
         bell: Bell,
         listeners: Vec<std::net::TcpListener>,
         clients_max: usize,
+        start: Instant,
     ) -> io::Result<Self> {
+        let shard = Shard::new(setup, start);
         let mut doors = Vec::new();
         for (index, listener) in listeners.into_iter().enumerate() {
             let address = listener.local_addr()?;
@@ -154,7 +156,15 @@ impl<A: Application> Loop<A> {
         }
         let accepts_per_tick = shard.budgets.accepts;
         let accept_log = RateLimit::new(Duration::from_secs(10));
-        Ok(Self { shard, poll: bell.poll, doors, clients_max, accepts_per_tick, accept_again_at: None, accept_log })
+        Ok(Self {
+            shard,
+            poll: bell.poll,
+            doors,
+            clients_max,
+            accepts_per_tick,
+            accept_again_at: None,
+            accept_log,
+        })
     }
 
     /// Turns until the shard has been drained.
@@ -192,7 +202,9 @@ impl<A: Application> Loop<A> {
     }
 
     fn patience(&self) -> Option<Duration> {
-        if self.accept_again_at.is_none() && self.doors.iter().any(|door| door.ready && door.listener.is_some()) {
+        if self.accept_again_at.is_none()
+            && self.doors.iter().any(|door| door.ready && door.listener.is_some())
+        {
             return Some(Duration::ZERO);
         }
         let until_accept = self.accept_again_at.map(|at| at.saturating_duration_since(Instant::now()));
@@ -293,7 +305,10 @@ impl<A: Application> Loop<A> {
     /// Accepts what the kernel has accepted already, so that nobody is cut off unheard, and closes.
     fn drain_doors(&mut self) {
         for index in 0..self.doors.len() {
-            while self.doors[index].ready && self.doors[index].listener.is_some() && self.accept_again_at.is_none() {
+            while self.doors[index].ready
+                && self.doors[index].listener.is_some()
+                && self.accept_again_at.is_none()
+            {
                 self.accept_one(index);
             }
         }
@@ -316,7 +331,9 @@ impl<A: Application> Loop<A> {
             });
             match opened {
                 Ok(listener) => (door.listener, door.ready) = (Some(listener), true),
-                Err(error) => tracing::warn!(address = %door.address, %error, "a listener cannot be opened again"),
+                Err(error) => {
+                    tracing::warn!(address = %door.address, %error, "a listener cannot be opened again")
+                }
             }
         }
     }

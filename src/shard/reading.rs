@@ -61,7 +61,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// Whether the client's input must wait: then whatever ends the wait makes it readable again.
     fn must_wait(&mut self, slot: u32) -> bool {
         let client = &mut self.clients[slot];
-        let waits = client.is_paused() || (client.blocked && client.reply_bytes() > self.limits.replies_bytes);
+        let waits =
+            client.is_paused() || (client.blocked && client.reply_bytes() > self.limits.replies_bytes);
         client.held_up = waits;
         waits
     }
