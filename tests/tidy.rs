@@ -119,15 +119,15 @@ struct Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}:{}: {}; {}", self.file, self.line, self.rule, self.instead)
+        writeln!(f, "{}:{}: {}: {}", self.file, self.line, self.rule, self.instead)
     }
 }
 
 /// Files of the project below `folder`, without what is built or installed.
 fn files_below(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
+    for entry in fs::read_dir(folder).expect("the folder can be read") {
+        let path = entry.expect("the folder can be read").path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if path.is_symlink() || ["target", "node_modules", "__pycache__", ".git", ".cache"].contains(&&*name)
         {
@@ -138,6 +138,10 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
+fn below(folder: &Path, path: &Path) -> String {
+    path.strip_prefix(folder).expect("it was found there").to_string_lossy().into_owned()
+}
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -145,10 +149,9 @@ fn root() -> &'static Path {
 /// Every source file, with its path below `src/`.
 fn sources() -> Vec<(String, String)> {
     let folder = root().join("src");
-    let below = |path: &Path| path.strip_prefix(&folder).unwrap().to_string_lossy().into_owned();
     let rust =
         files_below(&folder).into_iter().filter(|path| path.extension().is_some_and(|end| end == "rs"));
-    rust.map(|path| (below(&path), fs::read_to_string(&path).unwrap())).collect()
+    rust.map(|path| (below(&folder, &path), fs::read_to_string(&path).expect("source is text"))).collect()
 }
 
 /// Everything that is wrong with the source file at `path` below `src/`.
@@ -438,8 +441,7 @@ fn no_text_names_a_path_of_this_machine() {
     for path in files_below(root()) {
         // What is not text has no paths to read.
         let Ok(text) = fs::read_to_string(&path) else { continue };
-        let file = path.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
-        findings.extend(machine_paths(&file, &text, &private));
+        findings.extend(machine_paths(&below(root(), &path), &text, &private));
     }
     report(&findings);
 }
