@@ -236,12 +236,7 @@ struct Word {
 
 /// The words of a file, without those that are compiled for tests only.
 fn words(tokens: TokenStream) -> Vec<Word> {
-    let mut words = Vec::new();
-    add_words(tokens, &mut words);
-    words
-}
-
-fn add_words(tokens: TokenStream, words: &mut Vec<Word>) {
+    let mut words: Vec<Word> = Vec::new();
     let mut tokens = tokens.into_iter().peekable();
     while let Some(token) = tokens.next() {
         if token.to_string() == "#" && tokens.peek().is_some_and(is_for_tests) {
@@ -256,7 +251,7 @@ fn add_words(tokens: TokenStream, words: &mut Vec<Word>) {
                     _ => ("(", ")"),
                 };
                 words.push(Word { text: open.to_owned(), line });
-                add_words(group.stream(), words);
+                words.extend(self::words(group.stream()));
                 words.push(Word { text: close.to_owned(), line: group.span_close().start().line });
                 continue;
             }
@@ -271,6 +266,7 @@ fn add_words(tokens: TokenStream, words: &mut Vec<Word>) {
         };
         words.push(Word { text, line });
     }
+    words
 }
 
 fn is_for_tests(attribute: &TokenTree) -> bool {
