@@ -317,8 +317,10 @@ impl SharedByShards<'_> {
     }
 }
 
+type BellAndWake = (Bell, Box<dyn Wake>);
+
 /// Each shard's poll, and what wakes it.
-fn make_bells(shards: u16) -> Result<Vec<(Bell, Box<dyn Wake>)>, StartError> {
+fn make_bells(shards: u16) -> Result<Vec<BellAndWake>, StartError> {
     (0..shards).map(|id| Bell::new().map_err(|error| not_set_up(&shard_name(id), &error))).collect()
 }
 

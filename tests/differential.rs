@@ -147,7 +147,7 @@ impl Random {
 
     /// A number below `end`, which is above 0.
     fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() % end as u64).unwrap()
+        usize::try_from(self.next() % end as u64).expect("below a usize")
     }
 
     fn one_in(&mut self, chances: usize) -> bool {
@@ -193,10 +193,10 @@ impl Frame {
         let mask_bit = if self.mask.is_some() { 0x80 } else { 0 };
         stream.push(self.first);
         match self.payload.len() {
-            short @ 0..=125 => stream.push(mask_bit | u8::try_from(short).unwrap()),
+            short @ 0..=125 => stream.push(mask_bit | u8::try_from(short).expect("at most 125")),
             medium => {
                 stream.push(mask_bit | 126);
-                stream.extend(u16::try_from(medium).unwrap().to_be_bytes());
+                stream.extend(u16::try_from(medium).expect("at most 65,535").to_be_bytes());
             }
         }
         stream.extend(self.mask.iter().flatten());
