@@ -214,8 +214,12 @@ impl Broker {
 
     async fn serve(&mut self) {
         let mut first = None;
-        while self.stopping != Stopping::Done {
+        loop {
             self.turn(first.take());
+            // The turn itself may have learnt that the last shard has drained: nothing wakes it after that.
+            if self.stopping == Stopping::Done {
+                return;
+            }
             first = self.wait().await;
         }
     }
