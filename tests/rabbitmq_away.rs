@@ -85,7 +85,7 @@ fn what_was_sent_to_a_durable_queue_meanwhile_is_pushed_on_return() {
     let url = node.amqp_url();
     let persistent = json!({ "persistent": true });
     let mut service = Amqp::connect(&url);
-    service.declare_exchange("fanfare", "topic");
+    service.declare_exchange("fanfare", "topic", true);
     service.declare_queue("pushes", "fanfare", "#");
     let engine = Engine::on_fixed_ports(&format!("{CHAT}url = \"{url}\"\nqueue = \"pushes\"\n"));
     engine.wait_until_ready();
@@ -138,17 +138,27 @@ fn rabbitmq_may_come_later_than_the_engine() {
     assert_eq!(client.publication("chat:1"), "1");
 }
 
+/// An exchange that is there already is used as it is, whatever its other properties; but to one of another
+/// type, patterns would mean something else.
 #[test]
-fn an_exchange_of_another_type_that_is_there_is_used_as_it_is() {
-    let url = RabbitNode::shared().new_vhost("fanout");
-    let mut service = Amqp::connect(&url);
-    service.declare_exchange("fanfare", "fanout");
-    let engine = Engine::start(&["--amqp", &url]);
+fn an_exchange_that_is_there_is_used_unless_it_is_of_another_type() {
+    let transient = RabbitNode::shared().new_vhost("transient");
+    let mut service = Amqp::connect(&transient);
+    service.declare_exchange("fanfare", "topic", false);
+    let engine = Engine::start(&["--amqp", &transient]);
     engine.wait_until_ready();
     let mut client = RawClient::connect(engine.client_address());
     client.subscribe("news");
     service.publish("news", b"1");
     assert_eq!(client.publication("news"), "1");
+
+    let fanout = RabbitNode::shared().new_vhost("fanout");
+    Amqp::connect(&fanout).declare_exchange("fanfare", "fanout", true);
+    let mut command = serve();
+    command.args(["--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--amqp", &fanout]);
+    let (status, _, stderr) = run_to_end(command, SOON);
+    assert_eq!(status.code(), Some(1));
+    assert!(stderr.contains("amqp.exchange") && stderr.contains("topic"), "{stderr}");
 }
 
 /// Two engines on one RabbitMQ: what one client publishes on one node reaches the clients of the other.

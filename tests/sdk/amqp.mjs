@@ -5,7 +5,7 @@
 //
 // {"do": "publish", "exchange", "key", "base64", "options"}  answered when RabbitMQ has confirmed it
 // {"do": "publish_many", "exchange", "key", "bodies"}        the same for a list of texts
-// {"do": "exchange", "exchange", "type"}                     declares a durable exchange
+// {"do": "exchange", "exchange", "type", "durable"}          declares an exchange
 // {"do": "queue", "queue", "exchange", "key"}                declares a durable queue and binds it
 // {"do": "get", "queue"}                                     takes one message, or null
 
@@ -24,7 +24,7 @@ const commands = {
     for (const body of bodies) channel.publish(exchange, key, Buffer.from(body), {});
     await channel.waitForConfirms();
   },
-  exchange: ({ exchange, type }) => channel.assertExchange(exchange, type, { durable: true }),
+  exchange: ({ exchange, type, durable }) => channel.assertExchange(exchange, type, { durable }),
   async queue({ queue, exchange, key }) {
     await channel.assertQueue(queue, { durable: true });
     await channel.bindQueue(queue, exchange, key);

@@ -286,13 +286,13 @@ impl Amqp {
         self.ask(&json!({ "do": "publish_many", "exchange": "fanfare", "key": topic, "bodies": bodies }));
     }
 
-    /// Declares a durable exchange.
+    /// Declares an exchange.
     ///
     /// # Panics
     /// If RabbitMQ refuses.
     #[track_caller]
-    pub fn declare_exchange(&mut self, exchange: &str, kind: &str) {
-        self.ask(&json!({ "do": "exchange", "exchange": exchange, "type": kind }));
+    pub fn declare_exchange(&mut self, exchange: &str, kind: &str, durable: bool) {
+        self.ask(&json!({ "do": "exchange", "exchange": exchange, "type": kind, "durable": durable }));
     }
 
     /// Declares a durable queue and binds it.
