@@ -162,6 +162,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             if self.topics[slot].in_round {
                 self.round.retain(|&other| other != slot);
             }
+            self.free_log(slot);
             self.topics.remove(slot);
         } else {
             self.topics[slot].interest = Interest::Attaching;

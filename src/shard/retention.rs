@@ -81,7 +81,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         }
     }
 
-    fn free_log(&mut self, slot: TopicSlot) {
+    pub(super) fn free_log(&mut self, slot: TopicSlot) {
         if let Some(log) = self.topics[slot].log.take() {
             self.log_bytes -= log.len();
             let buffer = log.into_buffer();

@@ -6,7 +6,7 @@ use std::{env, fs};
 /// Name, file below `src/shard`, the shipped text, and what the bug makes of it.
 type Bug = (&'static str, &'static str, &'static str, &'static str);
 
-const BUGS: &[Bug] = include!("bugs.in");
+const BUGS: &[Bug] = &include!("bugs.in");
 
 fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));

@@ -204,7 +204,7 @@ fn config() -> Config {
 impl World {
     fn new(seed: u64) -> Self {
         let config = Arc::new(config());
-        let (mail, inbox) = mailbox(6, Box::new(NoWake));
+        let (mail, inbox) = mailbox(5, Box::new(NoWake));
         let (sender, requests) = mailbox(4, Box::new(NoWake));
         let stats = Arc::new(ShardStats::default());
         let now = Instant::now();
@@ -256,6 +256,7 @@ impl World {
             (6, Some(peer)) if self.rng.one_in(2) => self.stall(peer),
             (7 | 8, Some(peer)) => self.give_room(peer),
             (9, Some(peer)) if self.rng.one_in(2) => self.burst(peer),
+            (15, _) => (0..12).for_each(|_| self.publish()),
             _ => self.publish(),
         }
         for peer in 0..self.peers.len() {
@@ -470,9 +471,11 @@ impl World {
 
     fn peers_read(&mut self) {
         for peer in 0..self.peers.len() {
-            let bytes = std::mem::take(&mut self.peers[peer].pipe.borrow_mut().from_server);
-            self.peers[peer].input.extend(bytes);
-            self.peers[peer].excused |= self.peers[peer].pipe.borrow().ever_refused;
+            let pipe = Rc::clone(&self.peers[peer].pipe);
+            let mut pipe = pipe.borrow_mut();
+            self.peers[peer].input.append(&mut pipe.from_server);
+            self.peers[peer].excused |= pipe.ever_refused;
+            drop(pipe);
             if !self.peers[peer].upgraded {
                 self.upgrade(peer);
             }

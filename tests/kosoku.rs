@@ -1,0 +1,76 @@
+//! Conformance to RFC 6455: Autobahn's cases 1 to 7 and 10, by kosoku, against an echo behind the shipped shard
+//! and decoder. Only what is done with a message is replaced.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+use fanfare::config::Config;
+use fanfare::engine::Engine;
+use fanfare::shard::{Application, Shard, Socket};
+use fanfare::wire::encode::Opcode;
+use serde_json::Value;
+
+/// Cases of the chapters 1 to 7 and 10. Fewer would mean that some were not run.
+const CASES: usize = 247;
+
+/// Sends back what comes.
+#[derive(Debug)]
+struct Echo;
+
+impl Application for Echo {
+    fn text<S: Socket>(shard: &mut Shard<S, Self>, slot: u32, text: Cow<'_, str>) {
+        shard.answer(slot, Opcode::Text, text.as_bytes());
+    }
+
+    fn binary<S: Socket>(shard: &mut Shard<S, Self>, slot: u32, bytes: Cow<'_, [u8]>) {
+        shard.answer(slot, Opcode::Binary, &bytes);
+    }
+}
+
+#[test]
+fn no_case_of_autobahns_fails() {
+    let mut config = Config::default();
+    config.server.listen = vec!["127.0.0.1:0".parse().expect("an address")];
+    config.server.path = "/".to_owned();
+    config.server.shards = 1;
+    config.control.listen = "127.0.0.1:0".parse().expect("an address");
+    config.limits.message_bytes = 1 << 20;
+    let engine = Engine::start_with::<Echo>(config, false).expect("the echo starts");
+    let address = engine.client_addresses()[0];
+
+    let results = run_kosoku(&address.to_string());
+    assert_eq!(results.len(), CASES, "cases that were run");
+    let failed: Vec<_> = results.iter().filter(|(_, behavior)| !is_fine(behavior)).collect();
+    assert!(failed.is_empty(), "{failed:?}");
+}
+
+/// NON-STRICT is Autobahn's word for an order or a moment that the RFC leaves open; INFORMATIONAL for what it
+/// only looks at.
+fn is_fine(behavior: &str) -> bool {
+    ["OK", "NON-STRICT", "INFORMATIONAL"].contains(&behavior)
+}
+
+/// Runs the chapters: the behavior in each case.
+fn run_kosoku(address: &str) -> BTreeMap<String, String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let program = root.join("tests/.cache/venv/bin/kosoku");
+    assert!(program.exists(), "{} is missing: run `tests/run --install`", program.display());
+    let reports = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("kosoku-{}", std::process::id()));
+    let mut command = Command::new(program);
+    command.args(["--mode", "fuzzingclient", "--outdir"]).arg(&reports);
+    for chapter in [1, 2, 3, 4, 5, 6, 7, 10] {
+        command.arg("--include").arg(format!("{chapter}.*"));
+    }
+    let output = command.arg(address).output().expect("kosoku can be run");
+    let index = std::fs::read(reports.join("index.json"))
+        .unwrap_or_else(|error| panic!("no report ({error}): {}", String::from_utf8_lossy(&output.stderr)));
+    let index: Value = serde_json::from_slice(&index).expect("the report is JSON");
+    let agent = index.as_object().and_then(|agents| agents.values().next()).and_then(Value::as_object);
+    let cases = agent.expect("the report has our server").iter();
+    let behavior = |case: &Value| case["behavior"].as_str().unwrap_or("no behavior").to_owned();
+    let results = cases.map(|(name, case)| (name.clone(), behavior(case))).collect();
+    std::fs::remove_dir_all(&reports).expect("the report can be removed");
+    results
+}
