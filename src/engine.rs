@@ -1,69 +1,402 @@
-//! A stand-in with the engine's doors, to be replaced when the engine is merged. It listens to nobody.
+//! The wiring: mailboxes, pinned threads, start, drain, stop.
+//!
+//! Threads are built in two phases, so that each has everybody's door before any begins: first every shard
+//! makes its poll and hands over what wakes it; then, with all mailboxes there, every thread gets its
+//! [`Setup`](shard::Setup) and starts. Listeners are opened last: whoever connects finds a whole engine.
+
+mod cpus;
+mod threads;
 
 use std::net::SocketAddr;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use thiserror::Error;
+use tokio::sync::{oneshot, watch};
 
+use crate::client_id::NodeId;
 use crate::config::Config;
+use crate::config::host::clients_by_descriptors;
+use crate::lifecycle::{Lifecycle, Phase};
+use crate::mail::{Mail, Request, ShardId};
+use crate::mailbox::{Sender, Wake, mailbox};
+use crate::namespaces::Namespaces;
+use crate::shard::poll::{self, Bell, Loop};
+use crate::shard::{Application, Commands};
+use crate::stats::Stats;
+use crate::wire::upgrade::UpgradePolicy;
+use crate::{broker, control, shard};
 
-/// The stand-in.
-#[derive(Debug)]
-pub struct Engine {
-    config: Config,
-    stopped: watch::Sender<bool>,
-}
+use cpus::CpuPlan;
+use threads::Threads;
+
+/// How long a thread may take to say that it has started; the broker waits for RabbitMQ's first answer.
+const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// Why the engine could not be started.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct StartError(String);
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("{what} cannot listen on {address}: {error}{hint}")]
+    Listen {
+        /// For whom.
+        what: &'static str,
+        /// Where.
+        address: SocketAddr,
+        /// What the operating system says.
+        error: std::io::Error,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// No address is left to listen on.
+    #[error("there is no address left for clients (server.listen)")]
+    NoAddress,
+    /// The broker thread could not start.
+    #[error(transparent)]
+    Broker(#[from] broker::StartError),
+    /// A thread could not be set up.
+    #[error("the thread `{name}` cannot be set up: {reason}")]
+    Thread {
+        /// Its name.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+    /// The CPUs to pin shards to are no list.
+    #[error("server.cpus: {0}")]
+    Cpus(String),
+}
 
 /// Why the engine ended otherwise than it was asked to, or what was still open at the end.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct RunError(String);
+#[derive(Clone, Debug, Error)]
+pub enum RunError {
+    /// A thread ended by itself.
+    #[error("the thread `{0}` ended: {1}")]
+    Thread(String, String),
+    /// The time for stopping ran out.
+    #[error("stopped after {limit:?} (stop.limit) with {clients} clients still connected")]
+    TimeIsUp {
+        /// The limit.
+        limit: Duration,
+        /// How many were not closed.
+        clients: u64,
+    },
+}
+
+/// A running engine.
+#[derive(Debug)]
+pub struct Engine {
+    addresses: Vec<SocketAddr>,
+    control: SocketAddr,
+    notices: Vec<String>,
+    requests: Sender<Request>,
+    lifecycle: Arc<Lifecycle>,
+    stop_limit: Duration,
+    stats: Stats,
+    ended: watch::Receiver<Option<Result<(), RunError>>>,
+    stopping: watch::Sender<bool>,
+}
 
 impl Engine {
-    /// Starts everything.
+    /// Starts everything; it all listens when this returns.
     ///
     /// # Errors
-    /// What failed.
-    pub fn start(config: Config, _demo: bool) -> Result<Self, StartError> {
-        Ok(Self { config, stopped: watch::Sender::new(false) })
+    /// What failed, and where. Nothing is left running that would keep a second attempt from succeeding,
+    /// once the process has ended.
+    pub fn start(config: Config, demo: bool) -> Result<Self, StartError> {
+        Self::start_with::<Commands>(config, demo)
+    }
+
+    /// [`Engine::start`] with something else in place of the client protocol, for conformance tests.
+    ///
+    /// # Errors
+    /// Those of [`Engine::start`].
+    pub fn start_with<A: Application + 'static>(config: Config, demo: bool) -> Result<Self, StartError> {
+        let mut notices = Vec::new();
+        let addresses = client_addresses(&config, &mut notices)?;
+        let control_listener = listen_for_operators(config.control.listen)?;
+        let control = control_listener.local_addr().unwrap_or(config.control.listen);
+        let plan = CpuPlan::new(&config)?;
+        notices.extend(plan.notice());
+
+        let stats = Stats::new(usize::from(plan.shards));
+        let config = Arc::new(config);
+        let node = NodeId::random();
+        let (bells, wakes): (Vec<_>, Vec<_>) = make_bells(plan.shards)?.into_iter().unzip();
+        let (mailboxes, inboxes): (Vec<Sender<Mail>>, Vec<_>) =
+            wakes.into_iter().map(|wake| mailbox(config.limits.mailbox, wake)).unzip();
+        let (requests, inlet) = broker::inlet(config.limits.requests);
+        let namespaces = Arc::new(Namespaces::new(&config));
+
+        let threads = Threads::default();
+        plan.leave_shards_alone();
+        let setup = broker::Setup {
+            config: Arc::clone(&config),
+            namespaces: Arc::clone(&namespaces),
+            requests: inlet,
+            shards: mailboxes,
+            stats: Arc::clone(&stats.broker),
+        };
+        start_broker(&threads, setup)?;
+
+        let shared =
+            SharedByShards { config: &config, namespaces, stats: &stats, requests: &requests, node, control };
+        for (id, (bell, inbox)) in (0..).zip(bells.into_iter().zip(inboxes)) {
+            let setup = shared.setup(id, plan.shards, inbox);
+            start_shard::<A>(&threads, setup, bell, &addresses, plan.cpu_of(id))?;
+        }
+
+        let lifecycle = Arc::new(Lifecycle::default());
+        let setup = control::Setup {
+            config: Arc::clone(&config),
+            node,
+            requests: requests.clone(),
+            stats: stats.clone(),
+            clients: addresses
+                .iter()
+                .map(|address| format!("ws://{address}{}", config.server.path))
+                .collect(),
+            lifecycle: Arc::clone(&lifecycle),
+            demo,
+        };
+        let stop_control = start_control(&threads, setup, control_listener)?;
+        lifecycle.enter(Phase::Serving);
+        let (stopping, stop_seen) = watch::channel(false);
+        let stop_limit = config.stop.limit.0;
+        let ended = threads.watch(stop_control, stop_seen);
+        Ok(Self { addresses, control, notices, requests, lifecycle, stop_limit, stats, ended, stopping })
     }
 
     /// Where clients come in.
     #[must_use]
     pub fn client_addresses(&self) -> &[SocketAddr] {
-        &self.config.server.listen
+        &self.addresses
     }
 
     /// Where operators come in.
     #[must_use]
     pub fn control_address(&self) -> SocketAddr {
-        self.config.control.listen
+        self.control
     }
 
     /// What an operator should know about the start.
     #[must_use]
     pub fn notices(&self) -> &[String] {
-        &[]
+        &self.notices
     }
 
-    /// Begins the graceful stop.
+    /// Begins the graceful stop: nobody new, nothing consumed, clients sent away at their pace. Returns at
+    /// once.
     pub fn stop(&self) {
-        self.stopped.send_replace(true);
+        self.lifecycle.enter(Phase::Draining);
+        if !self.stopping.send_replace(true) {
+            let requests = self.requests.clone();
+            // A full mailbox empties within milliseconds; whoever stops the engine need not wait for it.
+            thread::spawn(move || {
+                while requests.send(Request::Stop).is_err() {
+                    thread::sleep(Duration::from_millis(1));
+                }
+            });
+        }
     }
 
-    /// Waits until all threads have ended.
+    /// Waits until all threads have ended, at most `stop.limit` from the stop on.
     ///
     /// # Errors
     /// What was still open, or what failed.
     pub fn ended(&self) -> impl Future<Output = Result<(), RunError>> + use<> {
-        let mut stopped = self.stopped.subscribe();
+        let mut ended = self.ended.clone();
+        let mut stopping = self.stopping.subscribe();
+        let (limit, stats) = (self.stop_limit, self.stats.clone());
         async move {
-            let ended = stopped.wait_for(|stopped| *stopped).await;
-            ended.map(drop).map_err(|error| RunError(error.to_string()))
+            let time_is_up = async {
+                let _ = stopping.wait_for(|stopping| *stopping).await;
+                tokio::time::sleep(limit).await;
+            };
+            tokio::select! {
+                result = ended.wait_for(Option::is_some) => match result {
+                    Ok(result) => result.clone().unwrap_or(Ok(())),
+                    Err(_) => Ok(()),
+                },
+                () = time_is_up => {
+                    let clients = stats.sum(|shard| &shard.open) + stats.sum(|shard| &shard.closing);
+                    Err(RunError::TimeIsUp { limit, clients })
+                }
+            }
         }
     }
+}
+
+/// The addresses for clients as they will be bound: with real ports, and without those this host lacks.
+fn client_addresses(config: &Config, notices: &mut Vec<String>) -> Result<Vec<SocketAddr>, StartError> {
+    let mut addresses = Vec::new();
+    for &address in &config.server.listen {
+        match poll::probe(address) {
+            Ok(bound) => addresses.push(bound),
+            Err(error) if address.is_ipv6() && lacks_ipv6(&error) => {
+                notices.push(format!("no IPv6 on this host: {address} is skipped"));
+            }
+            Err(error) => return Err(cannot_listen("clients' listener", address, error)),
+        }
+    }
+    if addresses.is_empty() { Err(StartError::NoAddress) } else { Ok(addresses) }
+}
+
+fn lacks_ipv6(error: &std::io::Error) -> bool {
+    const EAFNOSUPPORT: i32 = 97;
+    matches!(error.raw_os_error(), Some(EAFNOSUPPORT)) || error.kind() == std::io::ErrorKind::AddrNotAvailable
+}
+
+fn cannot_listen(what: &'static str, address: SocketAddr, error: std::io::Error) -> StartError {
+    let hint = match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            ". Another program, perhaps a second fanfare, listens there: stop it, or choose another port"
+        }
+        std::io::ErrorKind::AddrNotAvailable => ". This host has no such address",
+        std::io::ErrorKind::PermissionDenied => ". Ports below 1024 need CAP_NET_BIND_SERVICE",
+        _ => "",
+    };
+    StartError::Listen { what, address, error, hint }
+}
+
+fn listen_for_operators(address: SocketAddr) -> Result<std::net::TcpListener, StartError> {
+    control::bind(address).map_err(|error| cannot_listen("the control port", address, error))
+}
+
+/// What all shards are given alike.
+struct SharedByShards<'a> {
+    config: &'a Arc<Config>,
+    namespaces: Arc<Namespaces>,
+    stats: &'a Stats,
+    requests: &'a Sender<Request>,
+    node: NodeId,
+    control: SocketAddr,
+}
+
+impl SharedByShards<'_> {
+    fn setup(&self, id: ShardId, shards: u16, inbox: crate::mailbox::Receiver<Mail>) -> shard::Setup {
+        shard::Setup {
+            id,
+            node: self.node,
+            config: Arc::clone(self.config),
+            namespaces: Arc::clone(&self.namespaces),
+            upgrade: self.upgrade_policy(),
+            shards,
+            inbox,
+            requests: self.requests.clone(),
+            stats: Arc::clone(&self.stats.shards[usize::from(id)]),
+        }
+    }
+
+    /// Pages from the control port may open WebSockets, by whatever name of loopback they were opened; and
+    /// pages from disk, whose origin is `null`, while only this host can reach us without a key.
+    fn upgrade_policy(&self) -> UpgradePolicy {
+        let mut allowed_origins = self.config.server.allowed_origins.clone();
+        for host in [
+            self.control.ip().to_string(),
+            "localhost".to_owned(),
+            "127.0.0.1".to_owned(),
+            "[::1]".to_owned(),
+        ] {
+            allowed_origins.push(format!("http://{host}:{}", self.control.port()));
+        }
+        let loopback_only = self.config.server.listen.iter().all(|address| address.ip().is_loopback());
+        UpgradePolicy {
+            path: self.config.server.path.clone(),
+            head_bytes: self.config.limits.head_bytes,
+            allowed_origins,
+            allow_null_origin: loopback_only && self.config.control.api_key.is_empty(),
+        }
+    }
+
+    /// A shard's share of the clients.
+    fn clients_max(config: &Config, shards: u16) -> usize {
+        let all = if config.limits.clients == 0 { clients_by_descriptors() } else { config.limits.clients };
+        all.div_ceil(usize::from(shards)).max(1)
+    }
+}
+
+type BellAndWake = (Bell, Box<dyn Wake>);
+
+/// Each shard's poll, and what wakes it.
+fn make_bells(shards: u16) -> Result<Vec<BellAndWake>, StartError> {
+    (0..shards).map(|id| Bell::new().map_err(|error| not_set_up(&shard_name(id), &error))).collect()
+}
+
+fn shard_name(id: ShardId) -> String {
+    format!("shard-{id}")
+}
+
+fn not_set_up(name: &str, reason: &dyn std::fmt::Display) -> StartError {
+    StartError::Thread { name: name.to_owned(), reason: reason.to_string() }
+}
+
+/// Name of the control thread.
+const CONTROL: &str = "control";
+
+fn start_broker(threads: &Threads, setup: broker::Setup) -> Result<(), StartError> {
+    let (started, wait) = mpsc::channel();
+    threads.spawn("broker", move || {
+        broker::run(setup, move |result| drop(started.send(result)));
+        Ok(())
+    })?;
+    match wait.recv_timeout(START_LIMIT) {
+        Ok(result) => Ok(result?),
+        Err(error) => Err(not_set_up("broker", &error)),
+    }
+}
+
+/// Starts a shard on its CPU and waits until it listens.
+fn start_shard<A: Application + 'static>(
+    threads: &Threads,
+    setup: shard::Setup,
+    bell: Bell,
+    addresses: &[SocketAddr],
+    cpu: Option<usize>,
+) -> Result<(), StartError> {
+    let name = shard_name(setup.id);
+    let addresses = addresses.to_vec();
+    let (started, wait) = mpsc::channel();
+    threads.spawn(&name, move || {
+        if let Some(cpu) = cpu {
+            cpus::pin(cpu);
+        }
+        let built = build_loop::<A>(setup, bell, &addresses);
+        match built {
+            Ok(turning) => {
+                drop(started.send(Ok(())));
+                turning.run().map_err(|error| error.to_string())
+            }
+            Err(error) => {
+                drop(started.send(Err(error)));
+                Ok(())
+            }
+        }
+    })?;
+    wait.recv_timeout(START_LIMIT).unwrap_or_else(|error| Err(not_set_up(&name, &error)))
+}
+
+fn build_loop<A: Application>(
+    setup: shard::Setup,
+    bell: Bell,
+    addresses: &[SocketAddr],
+) -> Result<Loop<A>, StartError> {
+    let name = shard_name(setup.id);
+    let clients_max = SharedByShards::clients_max(&setup.config, setup.shards);
+    let open =
+        |&address| poll::listen(address).map_err(|error| cannot_listen("clients' listener", address, error));
+    let listeners = addresses.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    Loop::new(setup, bell, listeners, clients_max, Instant::now()).map_err(|error| not_set_up(&name, &error))
+}
+
+fn start_control(
+    threads: &Threads,
+    setup: control::Setup,
+    listener: std::net::TcpListener,
+) -> Result<oneshot::Sender<()>, StartError> {
+    let (stop, stopped) = oneshot::channel();
+    threads
+        .spawn(CONTROL, move || control::run(setup, listener, stopped).map_err(|error| error.to_string()))?;
+    Ok(stop)
 }

@@ -68,7 +68,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         .with_context(|| format!("`{}` is not JSON (a text is written '\"text\"')", options.json))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match &options.amqp {
-        Some(url) => through_rabbitmq(url, &config)?,
+        Some(url) => through_rabbitmq(url, &config, &options.topic, data)?,
         None => runtime.block_on(through_engine(options, &config, data))?,
     }
     print(&format!("published to {}\n", options.topic.escape_debug()))?;
@@ -135,12 +135,18 @@ fn accepted(address: SocketAddr, status: StatusCode, body: &[u8]) -> anyhow::Res
     }
 }
 
-/// A stand-in, to be replaced by a call of the broker's own `publish_once` when that is merged.
-fn through_rabbitmq(url: &AmqpUrl, config: &Config) -> anyhow::Result<()> {
+fn through_rabbitmq(url: &AmqpUrl, config: &Config, topic: &str, data: &RawValue) -> anyhow::Result<()> {
     if let Err(problem) = url.check() {
         bail!("--amqp {problem}");
     }
-    bail!("publishing to the exchange `{}` of {} is not built in yet", config.amqp.exchange, url.public())
+    fanfare::broker::publish_once(
+        url,
+        &config.amqp.exchange,
+        topic,
+        data.get().as_bytes(),
+        config.timeouts.publish.0,
+    )
+    .with_context(|| format!("{} did not take it", url.public()))
 }
 
 #[cfg(test)]

@@ -2,3 +2,8 @@
 //! other way round; no socket, no clock, no thread.
 
 pub mod codes;
+pub mod command;
+pub mod json;
+pub mod push;
+pub mod reply;
+pub mod topic;

@@ -1,0 +1,145 @@
+//! `publish` and `broadcast`: the same door as everybody else's publications, through the backplane. The
+//! answer waits until the backplane has confirmed.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use crate::control::desk::Desk;
+use crate::control::envelope::{Envelope, Fault, Outcome, done, result};
+use crate::mail::{Asker, Publish, Request, TopicName};
+use crate::protocol::codes::ErrorCode;
+
+/// What the broker thread may take beyond `timeouts.publish` to answer a publish, before the operator is
+/// told that nothing is known of it.
+const ANSWER_GRACE: Duration = Duration::from_secs(1);
+
+/// The parameters of `publish`.
+#[derive(Debug, Deserialize)]
+pub(super) struct PublishParams<'a> {
+    channel: String,
+    #[serde(borrow)]
+    data: &'a RawValue,
+    #[serde(flatten)]
+    extras: Extras,
+}
+
+/// The parameters of `broadcast`.
+#[derive(Debug, Deserialize)]
+pub(super) struct BroadcastParams<'a> {
+    channels: Vec<String>,
+    #[serde(borrow)]
+    data: &'a RawValue,
+    #[serde(flatten)]
+    extras: Extras,
+}
+
+/// Parameters that Centrifugo has and this engine does not. Dropping them silently would break what they
+/// promise, so they are refused. `skip_history` promises nothing that is not true anyway.
+#[derive(Debug, Deserialize)]
+struct Extras {
+    tags: Option<IgnoredAny>,
+    b64data: Option<IgnoredAny>,
+    idempotency_key: Option<IgnoredAny>,
+}
+
+impl Extras {
+    fn refuse(&self) -> Result<(), Fault> {
+        let given =
+            [("tags", &self.tags), ("b64data", &self.b64data), ("idempotency_key", &self.idempotency_key)];
+        match given.into_iter().find(|(_, value)| value.is_some()) {
+            Some((name, _)) => Err(Fault::new(
+                ErrorCode::NotAvailable,
+                format_args!("`{name}` is not offered by this engine; leave it out"),
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct BroadcastResult {
+    /// One for each of the request's channels, in their order.
+    responses: Vec<Envelope>,
+}
+
+/// Publishes to one topic.
+pub(super) async fn publish(desk: &Desk, params: PublishParams<'_>) -> Outcome {
+    params.extras.refuse()?;
+    let topic = topic(desk, &params.channel)?;
+    hand_in(desk, vec![topic], params.data).await?;
+    done()
+}
+
+/// Publishes to several topics at once. A topic that is none gets its error in its place, and the others
+/// are published to; a topic named twice is published to once.
+pub(super) async fn broadcast(desk: &Desk, params: BroadcastParams<'_>) -> Outcome {
+    params.extras.refuse()?;
+    if params.channels.is_empty() {
+        return Err(Fault::bad("`channels` is empty"));
+    }
+    let checked: Vec<_> = params.channels.iter().map(|name| topic(desk, name)).collect();
+    let mut seen = HashSet::new();
+    let wanted = checked.iter().flatten().filter(|topic| seen.insert(TopicName::clone(topic)));
+    let topics: Vec<TopicName> = wanted.cloned().collect();
+    if !topics.is_empty() {
+        hand_in(desk, topics, params.data).await?;
+    }
+    let responses = checked.into_iter().map(|checked| checked.and_then(|_| done()).into()).collect();
+    result(&BroadcastResult { responses })
+}
+
+/// The topic of this name, if it can be one.
+fn topic(desk: &Desk, name: &str) -> Result<TopicName, Fault> {
+    let limit = desk.config.limits.topic_bytes;
+    if name.is_empty() {
+        return Err(Fault::bad("`channel` is empty"));
+    }
+    if name.len() > limit {
+        let length = name.len();
+        return Err(Fault::bad(format_args!("`channel` has {length} bytes, and may have {limit} at most")));
+    }
+    Ok(name.into())
+}
+
+/// Hands a publication to the broker thread and waits for the backplane's word.
+async fn hand_in(desk: &Desk, topics: Vec<TopicName>, data: &RawValue) -> Result<(), Fault> {
+    let data = data.get().as_bytes();
+    let limit = desk.config.limits.publication_bytes;
+    if data.len() > limit {
+        let length = data.len();
+        return Err(Fault::new(
+            ErrorCode::LimitExceeded,
+            format_args!(
+                "`data` has {length} bytes, and may have {limit} at most (limits.publication_bytes)"
+            ),
+        ));
+    }
+    let (asker, answer) = oneshot::channel();
+    let publish = Publish { asker: Asker::Control(asker), topics, data: data.into() };
+    desk.post(Request::Publish(publish)).await?;
+    match timeout(desk.config.timeouts.publish.0 + ANSWER_GRACE, answer).await {
+        Ok(Ok(Ok(()))) => Ok(()),
+        Ok(Ok(Err(code))) => Err(failed(desk, code)),
+        // No answer at all: the broker thread is going down, or hangs.
+        Ok(Err(_)) | Err(_) => Err(failed(desk, ErrorCode::Internal)),
+    }
+}
+
+fn failed(desk: &Desk, code: ErrorCode) -> Fault {
+    match code {
+        ErrorCode::Internal if !desk.backplane_is_ready() => {
+            Fault::new(code, "RabbitMQ is away; the engine keeps trying to reach it")
+        }
+        ErrorCode::Internal => {
+            Fault::new(code, "the publication was not confirmed; it may or may not arrive")
+        }
+        ErrorCode::TooManyRequests => Fault::new(code, "the engine is behind with its work; try again"),
+        code => Fault { code, message: code.text().to_owned() },
+    }
+}

@@ -1,0 +1,100 @@
+//! `info` and `channels`: what operators want to know.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize, Serializer};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::control::desk::Desk;
+use crate::control::envelope::{Fault, Outcome, result};
+use crate::control::glob::Glob;
+use crate::control::process;
+use crate::mail::{Request, TopicName};
+use crate::protocol::codes::ErrorCode;
+
+/// The parameters of `info`: none.
+#[derive(Debug, Deserialize)]
+pub(super) struct InfoParams {}
+
+/// The parameters of `channels`.
+#[derive(Debug, Deserialize)]
+pub(super) struct ChannelsParams {
+    pattern: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct InfoResult {
+    nodes: [Node; 1],
+}
+
+/// Field by field what Centrifugo says of a node.
+#[derive(Debug, Serialize)]
+struct Node {
+    uid: String,
+    name: String,
+    version: &'static str,
+    num_clients: u64,
+    /// Nobody is known by name yet.
+    num_users: u64,
+    num_subs: u64,
+    num_channels: u64,
+    /// Seconds since the start.
+    uptime: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct ChannelsResult {
+    #[serde(serialize_with = "by_name")]
+    channels: BTreeMap<TopicName, ChannelInfo>,
+}
+
+fn by_name<S: Serializer>(
+    channels: &BTreeMap<TopicName, ChannelInfo>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(channels.iter().map(|(topic, info)| (&**topic, info)))
+}
+
+#[derive(Debug, Default, Serialize)]
+struct ChannelInfo {
+    num_clients: u64,
+}
+
+/// Says what there is on this node.
+pub(super) fn info(desk: &Desk, _: &InfoParams) -> Outcome {
+    result(&InfoResult {
+        nodes: [Node {
+            uid: desk.node.to_string(),
+            name: process::host_name(),
+            version: env!("CARGO_PKG_VERSION"),
+            num_clients: desk.stats.sum(|shard| &shard.open),
+            num_users: 0,
+            num_subs: desk.stats.sum(|shard| &shard.subscriptions),
+            num_channels: desk.stats.broker.topics.value(),
+            uptime: desk.uptime().as_secs(),
+        }],
+    })
+}
+
+/// Lists the topics that have subscribers, those that the pattern picks if there is one.
+pub(super) async fn channels(desk: &Desk, params: ChannelsParams) -> Outcome {
+    let pattern = params.pattern.filter(|pattern| !pattern.is_empty());
+    let glob = pattern.map(|pattern| Glob::parse(&pattern)).transpose();
+    let glob = glob.map_err(|wrong| Fault::bad(format_args!("`pattern`: {wrong}")))?;
+    let (pieces, mut survey) = mpsc::unbounded_channel();
+    desk.post(Request::Survey(pieces)).await?;
+    let mut channels = BTreeMap::<TopicName, ChannelInfo>::new();
+    let whole = async {
+        while let Some(piece) = survey.recv().await {
+            let picked = |topic: &str| glob.as_ref().is_none_or(|glob| glob.matches(topic));
+            for (topic, clients) in piece.into_iter().filter(|(topic, _)| picked(topic)) {
+                channels.entry(topic).or_default().num_clients += u64::from(clients);
+            }
+        }
+    };
+    if timeout(desk.config.timeouts.publish.0, whole).await.is_err() {
+        return Err(Fault::new(ErrorCode::Internal, "not every shard has answered in time; try again"));
+    }
+    result(&ChannelsResult { channels })
+}

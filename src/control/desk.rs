@@ -1,0 +1,108 @@
+//! What all handlers share, and the one way from them to the broker thread.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use prometheus_client::registry::Registry;
+use tokio::time::sleep;
+
+use super::envelope::Fault;
+use super::{Setup, metrics};
+use crate::client_id::NodeId;
+use crate::config::Config;
+use crate::lifecycle::Lifecycle;
+use crate::mail::Request;
+use crate::mailbox::Sender;
+use crate::protocol::codes::ErrorCode;
+use crate::stats::{BackplaneState, Stats};
+
+/// Between two attempts to put a request into a full mailbox: the broker thread empties a full one in
+/// about this time, and nobody wakes a sender.
+const RETRY: Duration = Duration::from_millis(5);
+
+/// The state of every handler.
+#[derive(Debug)]
+pub(super) struct Desk {
+    pub(super) config: Arc<Config>,
+    pub(super) node: NodeId,
+    pub(super) stats: Stats,
+    pub(super) clients: Vec<String>,
+    pub(super) lifecycle: Arc<Lifecycle>,
+    pub(super) demo: bool,
+    pub(super) metrics: Registry,
+    requests: Sender<Request>,
+    started: Instant,
+}
+
+impl Desk {
+    pub(super) fn new(setup: Setup) -> Self {
+        let mode = Mode::of(&setup.config);
+        Self {
+            metrics: metrics::registry(&setup.stats, mode),
+            config: setup.config,
+            node: setup.node,
+            stats: setup.stats,
+            clients: setup.clients,
+            lifecycle: setup.lifecycle,
+            demo: setup.demo,
+            requests: setup.requests,
+            started: Instant::now(),
+        }
+    }
+
+    /// How long this desk has been open.
+    pub(super) fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Which backplane there is.
+    pub(super) fn mode(&self) -> Mode {
+        Mode::of(&self.config)
+    }
+
+    /// Whether publications can come in and go out.
+    pub(super) fn backplane_is_ready(&self) -> bool {
+        self.stats.broker.backplane.value() == BackplaneState::Ready as u64
+    }
+
+    /// Hands `request` to the broker thread. While its mailbox is full this waits, for `timeouts.publish`
+    /// at most.
+    pub(super) async fn post(&self, request: Request) -> Result<(), Fault> {
+        let deadline = Instant::now() + self.config.timeouts.publish.0;
+        let mut waiting = request;
+        while let Err(returned) = self.requests.send(waiting) {
+            if Instant::now() >= deadline {
+                return Err(Fault::new(
+                    ErrorCode::TooManyRequests,
+                    "the engine is behind with its work; try again in a moment",
+                ));
+            }
+            waiting = returned;
+            sleep(RETRY).await;
+        }
+        Ok(())
+    }
+}
+
+/// Where publications come from and go to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Through this process's memory.
+    Embedded,
+    /// Through RabbitMQ.
+    RabbitMq,
+}
+
+impl Mode {
+    fn of(config: &Config) -> Self {
+        if config.amqp.url.is_empty() { Self::Embedded } else { Self::RabbitMq }
+    }
+
+    /// Its name in metrics and JSON.
+    pub(super) const fn label(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::RabbitMq => "rabbitmq",
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! What the API says back: `{"result":{..}}` or `{"error":{"code":..,"message":".."}}`, as Centrifugo's
+//! server API does, so that its clients understand it.
+
+use std::fmt::Display;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::Response;
+use serde::{Serialize, Serializer};
+use serde_json::value::{RawValue, to_raw_value};
+
+use crate::protocol::codes::ErrorCode;
+
+/// Why a request was not carried out: a code for programs, a sentence for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Fault {
+    #[serde(serialize_with = "as_number")]
+    pub(super) code: ErrorCode,
+    pub(super) message: String,
+}
+
+impl Fault {
+    /// The code's own text, followed by what exactly was wrong.
+    pub(super) fn new(code: ErrorCode, detail: impl Display) -> Self {
+        Self { code, message: format!("{}: {detail}", code.text()) }
+    }
+
+    /// The caller's request is wrong.
+    pub(super) fn bad(detail: impl Display) -> Self {
+        Self::new(ErrorCode::BadRequest, detail)
+    }
+}
+
+fn as_number<S: Serializer>(code: &ErrorCode, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u16(code.code())
+}
+
+/// What became of a request: the JSON of its result, or why there is none.
+pub(super) type Outcome = Result<Box<RawValue>, Fault>;
+
+/// The JSON of a result.
+pub(super) fn result(value: &impl Serialize) -> Outcome {
+    to_raw_value(value).map_err(|error| Fault::new(ErrorCode::Internal, error))
+}
+
+/// The result that says no more than "done".
+pub(super) fn done() -> Outcome {
+    result(&serde_json::Map::new())
+}
+
+/// One envelope: an answer of its own, or a member of a broadcast's `responses`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Envelope {
+    Result(Box<RawValue>),
+    Error(Fault),
+}
+
+impl From<Outcome> for Envelope {
+    fn from(outcome: Outcome) -> Self {
+        outcome.map_or_else(Self::Error, Self::Result)
+    }
+}
+
+/// Where the caller wants to see that something went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ErrorMode {
+    /// In the envelope; the HTTP status is 200 whenever the API understood the question.
+    Envelope,
+    /// In the HTTP status, with the bare error object as the body.
+    Transport,
+}
+
+impl ErrorMode {
+    /// What the header `X-Centrifugo-Error-Mode` asks for.
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        match headers.get("x-centrifugo-error-mode") {
+            Some(mode) if mode == "transport" => Self::Transport,
+            _ => Self::Envelope,
+        }
+    }
+}
+
+/// The answer to a request that the API understood.
+pub(super) fn respond(outcome: Outcome, mode: ErrorMode) -> Response {
+    match (outcome, mode) {
+        (Err(fault), ErrorMode::Transport) => json(status_of(fault.code), &fault),
+        (outcome, _) => json(StatusCode::OK, &Envelope::from(outcome)),
+    }
+}
+
+/// The answer to a request that never reached a method: HTTP's own status says so in both modes, and the
+/// body says it in the API's words. `code` may be one that only this API has, such as 101.
+pub(super) fn refuse(status: StatusCode, code: u16, message: &str) -> Response {
+    json(status, &serde_json::json!({ "error": { "code": code, "message": message } }))
+}
+
+/// JSON with `status`, which nobody may keep.
+pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
+    let (status, body) = match serde_json::to_vec(value) {
+        Ok(body) => (status, body),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string().into_bytes()),
+    };
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The HTTP status of an error in transport mode: Centrifugo's table, with the status that HTTP has for
+/// the three codes that are not in it (103, 106 and 111).
+const fn status_of(code: ErrorCode) -> StatusCode {
+    match code {
+        ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        ErrorCode::UnknownChannel | ErrorCode::MethodNotFound => StatusCode::NOT_FOUND,
+        ErrorCode::PermissionDenied => StatusCode::FORBIDDEN,
+        ErrorCode::LimitExceeded => StatusCode::PAYLOAD_TOO_LARGE,
+        ErrorCode::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
+        _ => StatusCode::BAD_REQUEST,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(envelope: &Envelope) -> String {
+        serde_json::to_string(envelope).unwrap()
+    }
+
+    #[test]
+    fn an_envelope_has_a_result_or_an_error() {
+        assert_eq!(text(&Envelope::from(done())), r#"{"result":{}}"#);
+        let fault = Fault::bad("no `channel`");
+        let expected = r#"{"error":{"code":107,"message":"bad request: no `channel`"}}"#;
+        assert_eq!(text(&Envelope::from(Err(fault))), expected);
+    }
+
+    #[test]
+    fn the_status_follows_the_mode() {
+        let table = [
+            (ErrorCode::Internal, 500),
+            (ErrorCode::UnknownChannel, 404),
+            (ErrorCode::MethodNotFound, 404),
+            (ErrorCode::BadRequest, 400),
+            (ErrorCode::NotAvailable, 400),
+            (ErrorCode::TooManyRequests, 429),
+        ];
+        for (code, status) in table {
+            let answer = |mode| respond(Err(Fault::new(code, "x")), mode).status().as_u16();
+            assert_eq!(
+                (answer(ErrorMode::Envelope), answer(ErrorMode::Transport)),
+                (200, status),
+                "{code:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn only_the_word_transport_asks_for_statuses() {
+        for (value, mode) in [
+            (None, ErrorMode::Envelope),
+            (Some("transport"), ErrorMode::Transport),
+            (Some("any"), ErrorMode::Envelope),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some(value) = value {
+                headers.insert("X-Centrifugo-Error-Mode", value.parse().unwrap());
+            }
+            assert_eq!(ErrorMode::of(&headers), mode, "{value:?}");
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Who may ask.
+//!
+//! With an API key, `/api` is for those who show it; `/health`, `/metrics` and the page are open (the page
+//! asks for the key before it publishes). A page of somebody else cannot use the key: it does not know it,
+//! and a header of its own would need a CORS permission, which is never given.
+//!
+//! Without a key everything is open, to this machine only. Its browser runs pages from anywhere, though,
+//! so three things are looked at: the peer's address; the `Host`, which must be a loopback name, or a
+//! foreign name that was made to point to 127.0.0.1 (DNS rebinding) would do; and the `Origin`, which must
+//! be the page served here, or any web page could publish with a plain form.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::middleware::Next;
+use axum::response::Response;
+
+use super::desk::Desk;
+use super::envelope::refuse;
+use super::serve::Peer;
+
+/// Centrifugo's code for a missing or wrong key.
+const UNAUTHORIZED: u16 = 101;
+/// The protocol's code for what nobody may do here.
+const PERMISSION_DENIED: u16 = 103;
+
+/// Lets a request in, or answers it.
+pub(super) async fn admit(State(desk): State<Arc<Desk>>, request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
+    let key = &*desk.config.control.api_key;
+    match verdict(key, peer, request.uri(), request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(Refusal::Unauthorized) => {
+            let text = "unauthorized: show the API key (control.api_key) as `X-API-Key: KEY` or as \
+                        `Authorization: apikey KEY`";
+            refuse(StatusCode::UNAUTHORIZED, UNAUTHORIZED, text)
+        }
+        Err(Refusal::Foreign(text)) => refuse(StatusCode::FORBIDDEN, PERMISSION_DENIED, text),
+    }
+}
+
+/// Why a request is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    /// The key is missing or wrong.
+    Unauthorized,
+    /// There is no key, and the request is not this machine's own; the text says what gave it away.
+    Foreign(&'static str),
+}
+
+const FOREIGN_PEER: &str = "permission denied: without control.api_key this port answers this machine only";
+const FOREIGN_HOST: &str = "permission denied: without control.api_key the Host of a request must be \
+                            localhost, 127.x.x.x or [::1]";
+const FOREIGN_ORIGIN: &str = "permission denied: without control.api_key only the page served on this very \
+                              address may send requests from a browser; the Origin is another one";
+
+fn verdict(key: &str, peer: Option<IpAddr>, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+    if !key.is_empty() {
+        let guarded = uri.path().starts_with("/api");
+        return if guarded && !shows(key, headers) { Err(Refusal::Unauthorized) } else { Ok(()) };
+    }
+    if !peer.is_some_and(|peer| peer.to_canonical().is_loopback()) {
+        return Err(Refusal::Foreign(FOREIGN_PEER));
+    }
+    let Some(host) = loopback_host(uri, headers) else { return Err(Refusal::Foreign(FOREIGN_HOST)) };
+    let own = |origin: &[u8]| {
+        let authority = origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://"));
+        authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host.as_str().as_bytes()))
+    };
+    if headers.get_all(header::ORIGIN).iter().all(|origin| own(origin.as_bytes())) {
+        Ok(())
+    } else {
+        Err(Refusal::Foreign(FOREIGN_ORIGIN))
+    }
+}
+
+/// Whether one of the two headers holds the key.
+fn shows(key: &str, headers: &HeaderMap) -> bool {
+    let plain = headers.get("x-api-key").map(|value| value.as_bytes());
+    let scheme = headers.get(header::AUTHORIZATION).and_then(|value| {
+        let (scheme, shown) = value.as_bytes().split_at_checked(b"apikey ".len())?;
+        scheme.eq_ignore_ascii_case(b"apikey ").then_some(shown)
+    });
+    [plain, scheme].into_iter().flatten().any(|shown| same(shown.trim_ascii(), key.as_bytes()))
+}
+
+/// Compares without telling by the time it takes how many bytes were right; the length may be told.
+fn same(shown: &[u8], key: &[u8]) -> bool {
+    let difference = shown.iter().zip(key).fold(0, |found, (a, b)| std::hint::black_box(found | (a ^ b)));
+    shown.len() == key.len() && difference == 0
+}
+
+/// The one authority the request is for, if it is a loopback one. HTTP/2 and absolute-form requests have it
+/// in the URI; where several are named, all must be loopback, whichever a proxy may have looked at.
+fn loopback_host(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
+    let in_uri = uri.authority().cloned();
+    let in_headers = headers.get_all(header::HOST).iter();
+    let mut named = in_uri
+        .map(Some)
+        .into_iter()
+        .chain(in_headers.map(|host| host.to_str().ok().and_then(|host| host.parse::<Authority>().ok())));
+    let first = named.next()??;
+    let all_are_loopback =
+        is_loopback(first.host()) && named.all(|host| host.is_some_and(|host| is_loopback(host.host())));
+    all_are_loopback.then_some(first)
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    host.eq_ignore_ascii_case("localhost")
+        || address.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
+        lines.iter().map(|&(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+    }
+
+    fn without_key(host: &str, origin: Option<&str>) -> Result<(), Refusal> {
+        let mut lines = vec![("host", host)];
+        lines.extend(origin.map(|origin| ("origin", origin)));
+        let uri = Uri::from_static("/api/publish");
+        verdict("", Some(IpAddr::from([127, 0, 0, 1])), &uri, &headers(&lines))
+    }
+
+    #[test]
+    fn without_a_key_the_host_must_be_loopback() {
+        let own = ["localhost", "LOCALHOST:9000", "127.0.0.1:9000", "127.9.9.9", "[::1]", "[::1]:80"];
+        for host in own {
+            assert_eq!(without_key(host, None), Ok(()), "{host}");
+        }
+        let foreign = [
+            "example.org",
+            "localhost.example.org",
+            "127.0.0.1.example.org:9000",
+            "128.0.0.1",
+            "0.0.0.0",
+            "[::2]",
+            "[::1",
+            "localhost@example.org",
+            "",
+        ];
+        for host in foreign {
+            assert_eq!(without_key(host, None), Err(Refusal::Foreign(FOREIGN_HOST)), "{host}");
+        }
+    }
+
+    #[test]
+    fn without_a_key_the_origin_must_be_the_page_itself() {
+        for origin in ["http://127.0.0.1:9000", "https://127.0.0.1:9000"] {
+            assert_eq!(without_key("127.0.0.1:9000", Some(origin)), Ok(()), "{origin}");
+        }
+        for origin in [
+            "null",
+            "",
+            "http://localhost:9000",
+            "http://127.0.0.1:3000",
+            "http://127.0.0.1",
+            "http://127.0.0.1:9000.example.org",
+            "http://example.org",
+            "127.0.0.1:9000",
+        ] {
+            let refused = Err(Refusal::Foreign(FOREIGN_ORIGIN));
+            assert_eq!(without_key("127.0.0.1:9000", Some(origin)), refused, "{origin}");
+        }
+    }
+
+    #[test]
+    fn without_a_key_the_peer_must_be_this_machine() {
+        let ask = |peer: Option<&str>| {
+            let peer = peer.map(|peer| peer.parse().unwrap());
+            verdict("", peer, &Uri::from_static("/"), &headers(&[("host", "localhost")]))
+        };
+        for peer in ["127.0.0.1", "127.0.0.2", "::1", "::ffff:127.0.0.1"] {
+            assert_eq!(ask(Some(peer)), Ok(()), "{peer}");
+        }
+        for peer in [None, Some("10.0.0.1"), Some("::ffff:10.0.0.1")] {
+            assert_eq!(ask(peer), Err(Refusal::Foreign(FOREIGN_PEER)), "{peer:?}");
+        }
+    }
+
+    #[test]
+    fn every_host_that_is_named_must_be_loopback() {
+        let ask = |uri: &'static str, hosts: &[(&'static str, &str)]| {
+            verdict("", Some(IpAddr::from([127, 0, 0, 1])), &Uri::from_static(uri), &headers(hosts))
+        };
+        let refused = Err(Refusal::Foreign(FOREIGN_HOST));
+        assert_eq!(ask("http://localhost/", &[]), Ok(()));
+        assert_eq!(ask("/", &[]), refused);
+        assert_eq!(ask("http://example.org/", &[("host", "localhost")]), refused);
+        assert_eq!(ask("http://localhost/", &[("host", "example.org")]), refused);
+        assert_eq!(ask("/", &[("host", "localhost"), ("host", "example.org")]), refused);
+    }
+
+    #[test]
+    fn with_a_key_the_api_is_for_those_who_show_it() {
+        let ask = |path: &'static str, lines: &[(&'static str, &str)]| {
+            verdict("right", None, &Uri::from_static(path), &headers(lines))
+        };
+        for line in
+            [("x-api-key", "right"), ("authorization", "apikey right"), ("authorization", "ApiKey right")]
+        {
+            assert_eq!(ask("/api/info", &[line]), Ok(()), "{line:?}");
+        }
+        for line in [
+            ("x-api-key", "wrong"),
+            ("x-api-key", "righ"),
+            ("x-api-key", "rightt"),
+            ("x-api-key", ""),
+            ("authorization", "Bearer right"),
+            ("authorization", "right"),
+            ("authorization", "apikey"),
+            ("host", "localhost"),
+        ] {
+            assert_eq!(ask("/api/info", &[line]), Err(Refusal::Unauthorized), "{line:?}");
+        }
+        for path in ["/", "/health", "/metrics"] {
+            assert_eq!(ask(path, &[("host", "example.org"), ("origin", "null")]), Ok(()), "{path}");
+        }
+    }
+}

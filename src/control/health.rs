@@ -1,0 +1,65 @@
+//! `/health`: whether to restart this node, and whether to send people and publishers to it.
+//!
+//! *Live* is whoever can answer at all. *Ready* means that clients are accepted and publications come in
+//! and go out: not before everything has started, not once the engine was told to stop, and not while
+//! RabbitMQ is away, for then publishes fail and nothing is delivered. A node whose RabbitMQ is away stays
+//! live: a restart would throw its clients out and help nobody.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Serialize;
+
+use super::desk::{Desk, Mode};
+use super::envelope::json;
+use crate::lifecycle::Phase;
+
+/// What `/health` says.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Health {
+    live: bool,
+    ready: bool,
+    /// `ready`, `away`, or `embedded` where there is no RabbitMQ.
+    rabbitmq: &'static str,
+    /// `starting`, `serving` or `draining`.
+    phase: &'static str,
+    uptime_seconds: u64,
+    version: &'static str,
+}
+
+impl Health {
+    fn of(desk: &Desk) -> Self {
+        let phase = desk.lifecycle.phase();
+        let connected = desk.backplane_is_ready();
+        Self {
+            live: true,
+            ready: phase == Phase::Serving && connected,
+            rabbitmq: match desk.mode() {
+                Mode::Embedded => "embedded",
+                Mode::RabbitMq if connected => "ready",
+                Mode::RabbitMq => "away",
+            },
+            phase: match phase {
+                Phase::Starting => "starting",
+                Phase::Serving => "serving",
+                Phase::Draining => "draining",
+            },
+            uptime_seconds: desk.uptime().as_secs(),
+            version: env!("CARGO_PKG_VERSION"),
+        }
+    }
+}
+
+/// `/health` and `/health/ready`: 200, or 503 while this node is not ready.
+pub(super) async fn ready(State(desk): State<Arc<Desk>>) -> Response {
+    let health = Health::of(&desk);
+    let status = if health.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    json(status, &health)
+}
+
+/// `/health/live`: 200, from whoever can say so.
+pub(super) async fn live(State(desk): State<Arc<Desk>>) -> Response {
+    json(StatusCode::OK, &Health::of(&desk))
+}

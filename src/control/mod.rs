@@ -1,0 +1,99 @@
+//! The operators' door: server API, metrics, health and the live page, over HTTP on a port of its own.
+//!
+//! One thread, one tokio runtime, no lock. Counters are read where the shards write them; everything else
+//! is a [`Request`] to the broker thread, so that nothing an operator does can delay a delivery. Read in
+//! this order: `serve` (connections), `guard` (who may ask), `api`, then `metrics`, `health` and `page`.
+
+mod api;
+mod desk;
+mod envelope;
+mod glob;
+mod guard;
+mod health;
+mod metrics;
+mod page;
+mod process;
+mod serve;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{any, get};
+use tokio::sync::oneshot;
+
+use crate::client_id::NodeId;
+use crate::config::Config;
+use crate::demo;
+use crate::lifecycle::Lifecycle;
+use crate::mail::Request;
+use crate::mailbox::Sender;
+use crate::stats::Stats;
+use desk::Desk;
+
+/// What the control thread needs of the engine.
+#[derive(Debug)]
+pub struct Setup {
+    /// The validated configuration.
+    pub config: Arc<Config>,
+    /// This run of this engine, as it stands in clients' ids.
+    pub node: NodeId,
+    /// The broker thread's mailbox.
+    pub requests: Sender<Request>,
+    /// Everybody's counters.
+    pub stats: Stats,
+    /// WebSocket URLs of the client listeners, with their real ports, for the live page.
+    pub clients: Vec<String>,
+    /// Where the engine stands.
+    pub lifecycle: Arc<Lifecycle>,
+    /// Whether to publish orders and prices that move, for a page that lives at once.
+    pub demo: bool,
+}
+
+/// Takes the control port, so that the engine learns before it starts anything that it is free.
+///
+/// # Errors
+/// Those of `bind(2)`: the port is taken, or the address is not this machine's.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Serves `listener` on the calling thread until `stop` is sent or dropped; then answers the requests in
+/// flight, for at most `stop.limit`, and returns.
+///
+/// # Errors
+/// If the thread's runtime cannot be made: no descriptors left.
+pub fn run(setup: Setup, listener: TcpListener, stop: oneshot::Receiver<()>) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    runtime.block_on(async {
+        if setup.demo {
+            tokio::spawn(demo::run(setup.requests.clone()));
+        }
+        let limits = serve::Limits::of(&setup.config);
+        serve::serve(router(Arc::new(Desk::new(setup))), listener, limits, stop).await
+    })
+}
+
+/// Every path of the control port. Guarding is the outermost layer: a path that does not exist is not
+/// told from one that does to somebody who may not ask.
+fn router(desk: Arc<Desk>) -> Router {
+    Router::new()
+        .route("/", get(page::document))
+        .route("/page.json", get(page::settings))
+        .route("/page/{asset}", get(page::asset))
+        .route("/metrics", get(metrics::scrape))
+        .route("/health", get(health::ready))
+        .route("/health/ready", get(health::ready))
+        .route("/health/live", get(health::live))
+        .route("/api/{method}", any(api::answer))
+        .fallback(page::not_found)
+        .layer(from_fn(page::headers))
+        .layer(from_fn_with_state(Arc::clone(&desk), guard::admit))
+        .with_state(desk)
+}

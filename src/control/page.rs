@@ -1,0 +1,95 @@
+//! The live page: five files inside the binary, and one document with what they have to know. Nothing is
+//! built to serve it and nothing is fetched from elsewhere; the browser is told to insist on that.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::Response;
+use serde::Serialize;
+
+use super::desk::Desk;
+use super::envelope::{json, refuse};
+use crate::demo;
+
+/// Scripts and styles come from here only, never from within the document. WebSockets may go anywhere: the
+/// clients' addresses are other origins, and one of them is an IPv6 address, for which the policy's grammar
+/// has no words.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+    img-src data:; connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
+const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// What the page has to know before it can begin.
+#[derive(Debug, Serialize)]
+struct Settings<'a> {
+    version: &'static str,
+    node: String,
+    mode: &'static str,
+    /// WebSocket URLs of the client listeners.
+    clients: &'a [String],
+    /// Whether publishing takes the API key.
+    key_required: bool,
+    /// Topics on which the demo publishes; none without `--demo`.
+    demo: &'static [&'static str],
+}
+
+/// `/`
+pub(super) async fn document() -> Response {
+    text(HTML, include_str!("page/index.html"))
+}
+
+/// `/page/ASSET`
+pub(super) async fn asset(Path(name): Path<String>) -> Response {
+    match name.as_str() {
+        "page.css" => text(CSS, include_str!("page/page.css")),
+        "page.js" => text(JAVASCRIPT, include_str!("page/page.js")),
+        "charts.js" => text(JAVASCRIPT, include_str!("page/charts.js")),
+        "metrics.js" => text(JAVASCRIPT, include_str!("page/metrics.js")),
+        "client.js" => text(JAVASCRIPT, include_str!("page/client.js")),
+        "desk.js" => text(JAVASCRIPT, include_str!("page/desk.js")),
+        _ => not_found().await,
+    }
+}
+
+/// `/page.json`
+pub(super) async fn settings(State(desk): State<Arc<Desk>>) -> Response {
+    let settings = Settings {
+        version: env!("CARGO_PKG_VERSION"),
+        node: desk.node.to_string(),
+        mode: desk.mode().label(),
+        clients: &desk.clients,
+        key_required: !desk.config.control.api_key.is_empty(),
+        demo: if desk.demo { demo::TOPICS } else { &[] },
+    };
+    json(StatusCode::OK, &settings)
+}
+
+/// Every other path.
+pub(super) async fn not_found() -> Response {
+    let text = "not found: there are /, /api/METHOD, /metrics, /health, /health/live and /health/ready";
+    refuse(StatusCode::NOT_FOUND, 104, text)
+}
+
+/// Puts on every answer what a browser must know.
+pub(super) async fn headers(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    response
+}
+
+/// A file that belongs to this binary: a browser may keep it, and must ask before it uses it again.
+fn text(content_type: &'static str, body: &'static str) -> Response {
+    let mut response = Response::new(Body::from(body));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
+}

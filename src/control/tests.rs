@@ -1,0 +1,371 @@
+//! The control port as its callers see it.
+
+mod house;
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::sync::atomic::Ordering;
+
+use serde_json::json;
+
+use super::*;
+use crate::client_id::ClientId;
+use crate::config::Interval;
+use crate::lifecycle::Phase;
+use crate::mail::ClientKey;
+use crate::protocol::codes::CloseReason;
+use crate::stats::BackplaneState;
+use house::{Answer, House, PATIENCE, request};
+
+fn open() -> House {
+    House::open(Config::default())
+}
+
+#[test]
+fn publish_passes_the_data_on_byte_for_byte() {
+    let house = open();
+    let data = "{ \"n\":123456789012345678901234567890, \"x\":1e400,\n\"u\":\"\\u2028\\ud83d\\ude00é\" }";
+    let body = format!(r#"{{"channel":"a","data":{data}}}"#);
+    assert_eq!(house.ask("publish", &body), json!({"result": {}}));
+    assert_eq!(house.heard(), format!("publish a {data}"));
+    for data in ["null", "0", "\"\"", "[]", "false"] {
+        let body = format!(r#"{{"data":{data},"channel":"a","skip_history":true}}"#);
+        assert_eq!(house.ask("publish", &body), json!({"result": {}}), "{data}");
+        assert_eq!(house.heard(), format!("publish a {data}"));
+    }
+}
+
+#[test]
+fn publish_says_what_is_wrong() {
+    let house = open();
+    let long = format!(r#"{{"channel":"{}","data":1}}"#, "x".repeat(256));
+    let large = format!(r#"{{"channel":"a","data":"{}"}}"#, "x".repeat(256 << 10));
+    for (body, code, text) in [
+        ("", 107, "channel"),
+        ("{", 107, "line 1"),
+        ("[]", 107, "bad request"),
+        (r#"{"data":1}"#, 107, "`channel`"),
+        (r#"{"channel":"a"}"#, 107, "`data`"),
+        (r#"{"channel":5,"data":1}"#, 107, "string"),
+        (r#"{"channel":"","data":1}"#, 107, "empty"),
+        (r#"{"channel":"a","data":{x}}"#, 107, "line 1"),
+        (r#"{"channel":"a","data":1} x"#, 107, "trailing"),
+        (r#"{"channel":"a","data":1,"tags":{"a":"b"}}"#, 108, "`tags`"),
+        (r#"{"channel":"a","data":1,"b64data":"AA=="}"#, 108, "`b64data`"),
+        (&long, 107, "256 bytes"),
+        (&large, 106, "publication_bytes"),
+        (r#"{"channel":"fails","data":1}"#, 100, "internal"),
+        (r#"{"channel":"busy","data":1}"#, 111, "too many requests"),
+        (r#"{"channel":"lost","data":1}"#, 100, "internal"),
+    ] {
+        let error = house.ask("publish", body)["error"].take();
+        let message = error["message"].as_str().unwrap();
+        assert_eq!(error["code"], code, "{body:.60} {message}");
+        assert!(message.contains(text), "{body:.60} {message}");
+    }
+}
+
+#[test]
+fn a_failed_publish_names_the_absent_rabbitmq() {
+    let house = open();
+    house.stats.broker.backplane.set(BackplaneState::Away as u64);
+    let answer = house.ask("publish", r#"{"channel":"fails","data":1}"#);
+    assert!(answer["error"]["message"].as_str().unwrap().contains("RabbitMQ is away"), "{answer}");
+}
+
+#[test]
+fn a_full_mailbox_is_waited_for() {
+    let house = open();
+    // The mailbox has room for four, and the broker takes its time with each.
+    let mut streams: Vec<_> = (0..10).map(|_| house.connect()).collect();
+    for stream in &mut streams {
+        stream.write_all(request("/api/publish", "", r#"{"channel":"slow","data":1}"#).as_bytes()).unwrap();
+    }
+    let answers = streams.iter_mut().map(|stream| Answer::read(stream).body);
+    assert!(answers.into_iter().all(|answer| answer == r#"{"result":{}}"#));
+}
+
+#[test]
+fn a_mailbox_that_stays_full_is_reported() {
+    let mut config = Config::default();
+    config.timeouts.publish = Interval::from_millis(100);
+    let house = House::open(config);
+    house.broker_stops.store(true, Ordering::Relaxed);
+    // The broker may still take what comes within its last turn; after that four fit into the mailbox.
+    let body = format!(r#"{{"client":"{}"}}"#, house.id(0));
+    let codes = (0..12).map(|_| house.ask("disconnect", &body)["error"]["code"].as_u64());
+    let codes: Vec<_> = codes.collect();
+    assert_eq!(codes.last(), Some(&Some(111)), "{codes:?}");
+    assert_eq!(codes.first(), Some(&None), "{codes:?}");
+}
+
+#[test]
+fn broadcast_publishes_once_to_all_and_answers_for_each() {
+    let house = open();
+    let answer = house.ask("broadcast", r#"{"channels":["a","","b","a"],"data":{"x":1}}"#);
+    let responses = answer["result"]["responses"].as_array().unwrap();
+    let codes: Vec<_> = responses.iter().map(|response| response["error"]["code"].as_u64()).collect();
+    assert_eq!(codes, [None, Some(107), None, None], "{answer}");
+    assert_eq!(responses[0], json!({"result": {}}));
+    assert_eq!(house.heard(), r#"publish a,b {"x":1}"#);
+    for (body, code) in [
+        (r#"{"channels":[],"data":1}"#, 107),
+        (r#"{"data":1}"#, 107),
+        (r#"{"channels":["a"]}"#, 107),
+        (r#"{"channels":["busy","a"],"data":1}"#, 111),
+        (r#"{"channels":["a"],"data":1,"idempotency_key":"x"}"#, 108),
+    ] {
+        assert_eq!(house.ask("broadcast", body)["error"]["code"], code, "{body}");
+    }
+}
+
+#[test]
+fn info_counts_this_node() {
+    let house = open();
+    house.stats.shards[0].open.set(3);
+    house.stats.shards[1].open.set(4);
+    house.stats.shards[1].subscriptions.set(9);
+    house.stats.broker.topics.set(2);
+    for body in ["", "{}"] {
+        let node = house.ask("info", body)["result"]["nodes"][0].take();
+        assert_eq!(node["uid"], house.node.to_string());
+        let numbers =
+            ["num_clients", "num_users", "num_subs", "num_channels"].map(|name| node[name].as_u64());
+        assert_eq!(numbers, [Some(7), Some(0), Some(9), Some(2)]);
+        assert!(node["uptime"].is_u64() && node["name"].is_string() && node["version"].is_string(), "{node}");
+    }
+}
+
+#[test]
+fn channels_adds_up_the_pieces_and_filters() {
+    let house = open();
+    let all = json!({
+        "order.42": {"num_clients": 5}, "order.7": {"num_clients": 1}, "prices.BTC": {"num_clients": 1}
+    });
+    assert_eq!(house.ask("channels", "{}")["result"]["channels"], all);
+    assert_eq!(house.ask("channels", r#"{"pattern":""}"#)["result"]["channels"], all);
+    let some = json!({"order.7": {"num_clients": 1}});
+    assert_eq!(house.ask("channels", r#"{"pattern":"order.?"}"#)["result"]["channels"], some);
+    assert_eq!(house.ask("channels", r#"{"pattern":"["}"#)["error"]["code"], 107);
+}
+
+#[test]
+fn disconnect_finds_the_client_by_its_id() {
+    let house = open();
+    let asked = |reason: CloseReason| {
+        let client = ClientKey { slot: 5, generation: 2 };
+        format!("{:?}", Request::Disconnect { shard: 1, client, reason })
+    };
+    let id = house.id(1);
+    assert_eq!(house.ask("disconnect", &format!(r#"{{"user":"","client":"{id}"}}"#)), json!({"result": {}}));
+    assert_eq!(house.heard(), asked(CloseReason::ForceDisconnect));
+    let body = format!(r#"{{"user":"","client":"{id}","disconnect":{{"code":3011,"reason":""}}}}"#);
+    assert_eq!(house.ask("disconnect", &body), json!({"result": {}}));
+    assert_eq!(house.heard(), asked(CloseReason::ForceReconnect));
+    let stranger = ClientId { node: NodeId::random(), shard: 0, key: ClientKey { slot: 0, generation: 0 } };
+    for body in [
+        r#"{"user":""}"#.to_owned(),
+        r#"{"user":"","client":"x"}"#.to_owned(),
+        format!(r#"{{"user":"ann","client":"{id}"}}"#),
+        format!(r#"{{"client":"{stranger}"}}"#),
+        format!(r#"{{"client":"{}"}}"#, house.id(2)),
+        format!(r#"{{"client":"{id}","disconnect":{{"code":4000,"reason":""}}}}"#),
+        format!(r#"{{"client":"{id}","session":"x"}}"#),
+    ] {
+        assert_eq!(house.ask("disconnect", &body)["error"]["code"], 107, "{body}");
+    }
+}
+
+#[test]
+fn unsubscribe_takes_one_client_or_everybody() {
+    let house = open();
+    let id = house.id(0);
+    let body = format!(r#"{{"user":"","channel":"a","client":"{id}"}}"#);
+    assert_eq!(house.ask("unsubscribe", &body), json!({"result": {}}));
+    let client = Some((0, ClientKey { slot: 5, generation: 2 }));
+    assert_eq!(house.heard(), format!("{:?}", Request::Unsubscribe { client, topic: "a".into() }));
+    assert_eq!(house.ask("unsubscribe", r#"{"user":"","channel":"a"}"#), json!({"result": {}}));
+    assert_eq!(house.heard(), format!("{:?}", Request::Unsubscribe { client: None, topic: "a".into() }));
+    for body in [
+        r#"{"user":""}"#,
+        r#"{"channel":""}"#,
+        r#"{"user":"ann","channel":"a"}"#,
+        r#"{"channel":"a","client":"x"}"#,
+    ] {
+        assert_eq!(house.ask("unsubscribe", body)["error"]["code"], 107, "{body}");
+    }
+}
+
+#[test]
+fn what_is_no_api_request_gets_an_http_status() {
+    let mut config = Config::default();
+    config.control.body_bytes = 100;
+    let house = House::open(config);
+    let unknown = house.post("/api/history", "", "{}");
+    assert_eq!((unknown.status, unknown.error_code()), (404, 104));
+    assert_eq!(house.post("/api/publish/", "", "{}").status, 404);
+    let large = house.post("/api/publish", "", &"x".repeat(101));
+    assert_eq!((large.status, large.error_code()), (413, 107));
+    let get = house.get("/api/info");
+    assert_eq!(get.status, 405);
+    assert!(get.head.contains("allow: post"), "{}", get.head);
+}
+
+#[test]
+fn transport_mode_says_it_in_the_status() {
+    let house = open();
+    let answer = house.post("/api/publish", "X-Centrifugo-Error-Mode: transport\r\n", r#"{"channel":"a"}"#);
+    assert_eq!((answer.status, answer.json()["code"].as_u64()), (400, Some(107)), "{}", answer.body);
+}
+
+#[test]
+fn the_api_key_guards_the_api_alone() {
+    let mut config = Config::default();
+    config.control.api_key = "right".to_owned().into();
+    let house = House::open(config);
+    for (headers, status) in [
+        ("", 401),
+        ("X-API-Key: wrong\r\n", 401),
+        ("X-API-Key: right\r\n", 200),
+        ("Authorization: apikey right\r\n", 200),
+        ("X-API-Key: right\r\nOrigin: http://example.org\r\n", 200),
+    ] {
+        assert_eq!(house.post("/api/info", headers, "{}").status, status, "{headers}");
+    }
+    assert_eq!(house.post("/api/nothing", "", "{}").status, 401);
+    for path in ["/", "/health", "/metrics"] {
+        assert_eq!(house.get(path).status, 200, "{path}");
+    }
+}
+
+#[test]
+fn without_a_key_strangers_are_refused() {
+    let house = open();
+    let foreign = house.post("/api/info", "Origin: http://example.org\r\n", "{}");
+    assert_eq!((foreign.status, foreign.error_code()), (403, 103));
+    assert_eq!(house.post("/api/info", "Origin: http://localhost\r\n", "{}").status, 200);
+    let mut stream = house.connect();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: example.org\r\n\r\n").unwrap();
+    assert_eq!(Answer::read(&mut stream).status, 403);
+}
+
+#[test]
+fn one_connection_carries_many_requests() {
+    let house = open();
+    let mut stream = house.connect();
+    for _ in 0..3 {
+        stream.write_all(request("/api/info", "", "{}").as_bytes()).unwrap();
+        assert_eq!(Answer::read(&mut stream).status, 200);
+    }
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let house = open();
+    let mut stream = house.connect();
+    let both =
+        request("/api/publish", "", r#"{"channel":"slow","data":1}"#) + &request("/api/nothing", "", "{}");
+    stream.write_all(both.as_bytes()).unwrap();
+    let statuses = [Answer::read(&mut stream).status, Answer::read(&mut stream).status];
+    assert_eq!(statuses, [200, 404]);
+}
+
+#[test]
+fn http_2_is_spoken_without_tls() {
+    use http_body_util::{BodyExt as _, Full};
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    let house = open();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let ask = async {
+        let stream = tokio::net::TcpStream::connect(house.address).await.unwrap();
+        let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+        let (mut sender, connection) = handshake.await.unwrap();
+        tokio::spawn(connection);
+        let ask = |channel: &str| {
+            let body = format!(r#"{{"channel":"{channel}","data":1}}"#);
+            let uri = format!("http://{}/api/publish", house.address);
+            let request = hyper::Request::post(uri).body(Full::new(hyper::body::Bytes::from(body)));
+            sender.send_request(request.unwrap())
+        };
+        let both = ["slow", "a"].map(ask);
+        for answer in both {
+            let answer = answer.await.unwrap();
+            assert_eq!((answer.status().as_u16(), answer.version()), (200, hyper::Version::HTTP_2));
+            let body = answer.into_body().collect().await.unwrap().to_bytes();
+            assert_eq!(&*body, br#"{"result":{}}"#);
+        }
+    };
+    runtime.block_on(async { tokio::time::timeout(PATIENCE, ask).await.unwrap() });
+}
+
+#[test]
+fn health_tells_live_from_ready() {
+    let house = open();
+    let statuses = || ["/health", "/health/ready", "/health/live"].map(|path| house.get(path).status);
+    assert_eq!(statuses(), [200, 200, 200]);
+    assert_eq!(house.get("/health").json()["rabbitmq"], "embedded");
+    house.stats.broker.backplane.set(BackplaneState::Away as u64);
+    assert_eq!(statuses(), [503, 503, 200]);
+    house.stats.broker.backplane.set(BackplaneState::Ready as u64);
+    assert_eq!(statuses(), [200, 200, 200]);
+    house.lifecycle.enter(Phase::Draining);
+    assert_eq!(statuses(), [503, 503, 200]);
+    let health = house.get("/health").json();
+    assert_eq!(
+        (&health["live"], &health["ready"], &health["phase"]),
+        (&json!(true), &json!(false), &json!("draining"))
+    );
+}
+
+#[test]
+fn health_knows_an_absent_rabbitmq() {
+    let mut config = Config::default();
+    config.amqp.url = "amqp://localhost".to_owned().into();
+    let house = House::open(config);
+    assert_eq!(house.get("/health").json()["rabbitmq"], "ready");
+    house.stats.broker.backplane.set(BackplaneState::Away as u64);
+    assert_eq!(house.get("/health").json()["rabbitmq"], "away");
+}
+
+#[test]
+fn the_page_brings_everything_it_needs() {
+    let house = open();
+    let document = house.get("/");
+    assert_eq!(document.status, 200);
+    assert!(document.head.contains("script-src 'self';"), "{}", document.head);
+    let settings = house.get("/page.json").json();
+    assert_eq!(settings["clients"], json!(["ws://127.0.0.1:8000/connection/websocket"]));
+    assert_eq!((&settings["mode"], &settings["key_required"]), (&json!("embedded"), &json!(false)));
+    // Whatever the document and the scripts refer to is served, and nothing of it is elsewhere.
+    let mut files = vec!["/".to_owned()];
+    let mut at = 0;
+    while let Some(file) = files.get(at) {
+        let text = house.get(file).body;
+        assert!(!text.contains("http://") && !text.contains("https://"), "{file} refers to another place");
+        for reference in text.split('"').filter(|part| part.starts_with("/page/") || part.starts_with("./")) {
+            let path = reference.replace("./", "/page/");
+            if !files.contains(&path) {
+                files.push(path);
+            }
+        }
+        at += 1;
+    }
+    assert_eq!(files.len(), 7, "{files:?}");
+    for file in &files[1..] {
+        assert_eq!(house.get(file).status, 200, "{file}");
+    }
+    assert_eq!(house.get("/page/nothing.js").status, 404);
+}
+
+#[test]
+fn stopping_answers_what_is_in_flight() {
+    let mut house = open();
+    let mut stream = house.connect();
+    stream.write_all(request("/api/publish", "", r#"{"channel":"slow","data":1}"#).as_bytes()).unwrap();
+    assert_eq!(house.heard(), "publish slow 1");
+    drop(house.stop.take());
+    let answer = Answer::read(&mut stream);
+    assert_eq!((answer.status, answer.body.as_str()), (200, r#"{"result":{}}"#));
+    assert_eq!(stream.read(&mut [0]).unwrap(), 0, "the connection is closed after the answer");
+    assert!(TcpStream::connect(house.address).is_err(), "the port is free");
+}

@@ -1,0 +1,194 @@
+//! The control port with its surroundings: a real socket, and a thread that answers requests as the broker
+//! would. And an HTTP client that shows what really came.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+use crate::client_id::{ClientId, NodeId};
+use crate::config::Config;
+use crate::control::{Setup, bind, run};
+use crate::lifecycle::{Lifecycle, Phase};
+use crate::mail::{Asker, ClientKey, Request};
+use crate::mailbox::{Receiver, Wake, mailbox};
+use crate::protocol::codes::ErrorCode;
+use crate::stats::{BackplaneState, Stats};
+
+/// How long a test waits for anything.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+struct Nobody;
+impl Wake for Nobody {
+    fn wake(&self) {}
+}
+
+/// A control port with its surroundings.
+pub(super) struct House {
+    pub(super) address: SocketAddr,
+    pub(super) node: NodeId,
+    pub(super) lifecycle: Arc<Lifecycle>,
+    pub(super) stats: Stats,
+    /// What the broker thread was asked for, in words.
+    heard: mpsc::Receiver<String>,
+    pub(super) stop: Option<oneshot::Sender<()>>,
+    pub(super) broker_stops: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl House {
+    pub(super) fn open(config: Config) -> Self {
+        let (requests, mailbox) = mailbox(4, Box::new(Nobody));
+        let (said, heard) = mpsc::channel();
+        let broker_stops = Arc::new(AtomicBool::new(false));
+        let stops = Arc::clone(&broker_stops);
+        let broker = thread::spawn(move || play_broker(mailbox, &said, &stops));
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let setup = Setup {
+            config: Arc::new(config),
+            node: NodeId::random(),
+            requests,
+            stats: Stats::new(2),
+            clients: vec!["ws://127.0.0.1:8000/connection/websocket".to_owned()],
+            lifecycle: Arc::default(),
+            demo: false,
+        };
+        setup.stats.broker.backplane.set(BackplaneState::Ready as u64);
+        setup.lifecycle.enter(Phase::Serving);
+        let (node, stats, lifecycle) = (setup.node, setup.stats.clone(), Arc::clone(&setup.lifecycle));
+        let control = thread::spawn(move || run(setup, listener, stopped).unwrap());
+        let threads = vec![control, broker];
+        Self { address, node, lifecycle, stats, heard, stop: Some(stop), broker_stops, threads }
+    }
+
+    pub(super) fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
+    pub(super) fn post(&self, path: &str, headers: &str, body: &str) -> Answer {
+        let mut stream = self.connect();
+        stream.write_all(request(path, headers, body).as_bytes()).unwrap();
+        Answer::read(&mut stream)
+    }
+
+    pub(super) fn ask(&self, method: &str, body: &str) -> Value {
+        let answer = self.post(&format!("/api/{method}"), "", body);
+        assert_eq!(answer.status, 200, "{method} {body}");
+        answer.json()
+    }
+
+    pub(super) fn get(&self, path: &str) -> Answer {
+        let mut stream = self.connect();
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).unwrap();
+        Answer::read(&mut stream)
+    }
+
+    pub(super) fn heard(&self) -> String {
+        self.heard.recv_timeout(PATIENCE).unwrap()
+    }
+
+    pub(super) fn id(&self, shard: u16) -> String {
+        ClientId { node: self.node, shard, key: ClientKey { slot: 5, generation: 2 } }.to_string()
+    }
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        self.broker_stops.store(true, Ordering::Relaxed);
+        let joined: Vec<_> = self.threads.drain(..).map(JoinHandle::join).collect();
+        assert!(thread::panicking() || joined.iter().all(Result::is_ok), "a thread of the house panicked");
+    }
+}
+
+fn play_broker(mut mailbox: Receiver<Request>, said: &mpsc::Sender<String>, stops: &AtomicBool) {
+    while !stops.load(Ordering::Relaxed) {
+        mailbox.rearm();
+        while let Some(request) = mailbox.take() {
+            // A test that does not listen is not interested.
+            let _ = said.send(describe(&request));
+            answer(request);
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn describe(request: &Request) -> String {
+    match request {
+        Request::Publish(publish) => {
+            format!("publish {} {}", publish.topics.join(","), String::from_utf8_lossy(&publish.data))
+        }
+        Request::Survey(_) => "survey".to_owned(),
+        other => format!("{other:?}"),
+    }
+}
+
+fn answer(request: Request) {
+    match request {
+        Request::Publish(publish) => {
+            let Asker::Control(asker) = publish.asker else { panic!("not for the control thread") };
+            let outcome = match &*publish.topics[0] {
+                "fails" => Err(ErrorCode::Internal),
+                "busy" => Err(ErrorCode::TooManyRequests),
+                "slow" => {
+                    thread::sleep(Duration::from_millis(50));
+                    Ok(())
+                }
+                "lost" => return,
+                _ => Ok(()),
+            };
+            let _ = asker.send(outcome);
+        }
+        Request::Survey(pieces) => {
+            pieces.send(vec![("order.42".into(), 2), ("prices.BTC".into(), 1)]).unwrap();
+            pieces.send(vec![("order.42".into(), 3), ("order.7".into(), 1)]).unwrap();
+        }
+        _ => {}
+    }
+}
+
+pub(super) fn request(path: &str, headers: &str, body: &str) -> String {
+    let length = body.len();
+    format!("POST {path} HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Length: {length}\r\n\r\n{body}")
+}
+
+/// An HTTP/1.1 answer with a content length.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) head: String,
+    pub(super) body: String,
+}
+
+impl Answer {
+    pub(super) fn read(stream: &mut TcpStream) -> Self {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            head.extend(byte);
+        }
+        let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
+        let field = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        let mut body = vec![0; field("content-length").map_or(0, |length| length.parse().unwrap())];
+        stream.read_exact(&mut body).unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Self { status, body: String::from_utf8(body).unwrap(), head }
+    }
+
+    pub(super) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap()
+    }
+
+    pub(super) fn error_code(&self) -> u64 {
+        self.json()["error"]["code"].as_u64().unwrap()
+    }
+}

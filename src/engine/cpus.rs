@@ -1,0 +1,67 @@
+//! Which thread runs where.
+
+use std::collections::BTreeSet;
+
+use core_affinity::CoreId;
+
+use crate::config::{Config, parse_cpus};
+use crate::engine::StartError;
+use crate::mail::ShardId;
+
+/// The shards' CPUs, and what is left for the others.
+#[derive(Debug)]
+pub(super) struct CpuPlan {
+    /// How many shards there are.
+    pub shards: u16,
+    /// CPUs for shards, in turn.
+    cpus: Vec<usize>,
+    /// CPUs of the start-up mask that no shard is pinned to.
+    left_over: Vec<usize>,
+}
+
+impl CpuPlan {
+    pub(super) fn new(config: &Config) -> Result<Self, StartError> {
+        let mask: Vec<usize> =
+            core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
+        let chosen = parse_cpus(&config.server.cpus).map_err(StartError::Cpus)?;
+        let candidates = if chosen.is_empty() { mask.clone() } else { chosen };
+        // With three CPUs or more, one is left to the broker and the operators.
+        let usual = if config.server.cpus.is_empty() && candidates.len() > 2 {
+            candidates.len() - 1
+        } else {
+            candidates.len()
+        };
+        let shards = if config.server.shards == 0 {
+            ShardId::try_from(usual.max(1)).unwrap_or(ShardId::MAX)
+        } else {
+            config.server.shards
+        };
+        let cpus: Vec<usize> = candidates.into_iter().take(usize::from(shards)).collect();
+        let pinned: BTreeSet<usize> = cpus.iter().copied().collect();
+        let left_over = mask.into_iter().filter(|cpu| !pinned.contains(cpu)).collect();
+        Ok(Self { shards, cpus, left_over })
+    }
+
+    pub(super) fn notice(&self) -> Option<String> {
+        let (shards, cpus) = (usize::from(self.shards), self.cpus.len());
+        (shards > cpus && cpus > 0)
+            .then(|| format!("{shards} shards share {cpus} CPUs: more shards than CPUs cost without gain"))
+    }
+
+    pub(super) fn cpu_of(&self, shard: ShardId) -> Option<usize> {
+        self.cpus.get(usize::from(shard) % self.cpus.len().max(1)).copied()
+    }
+
+    /// Moves the calling thread, whose mask its children inherit, to a CPU without a shard, if there is one.
+    /// Pinning takes one CPU at a time, so of several the first is taken.
+    pub(super) fn leave_shards_alone(&self) {
+        if let Some(&cpu) = self.left_over.first() {
+            core_affinity::set_for_current(CoreId { id: cpu });
+        }
+    }
+}
+
+/// Pins the calling thread to `cpu`.
+pub(super) fn pin(cpu: usize) {
+    core_affinity::set_for_current(CoreId { id: cpu });
+}

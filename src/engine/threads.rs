@@ -1,0 +1,95 @@
+//! The engine's threads: named, watched, and missed when they end unasked.
+
+use std::collections::BTreeSet;
+use std::sync::mpsc;
+use std::thread;
+
+use parking_lot::Mutex;
+use tokio::sync::{oneshot, watch};
+
+use crate::engine::{CONTROL, RunError, StartError, not_set_up};
+
+/// How a thread ended, by its name.
+type End = (String, Result<(), String>);
+
+/// The engine's threads, and where each says that it has ended.
+#[derive(Debug)]
+pub(super) struct Threads {
+    running: Mutex<BTreeSet<String>>,
+    sender: mpsc::Sender<End>,
+    ends: Mutex<mpsc::Receiver<End>>,
+}
+
+impl Default for Threads {
+    fn default() -> Self {
+        let (sender, ends) = mpsc::channel();
+        Self { running: Mutex::default(), sender, ends: Mutex::new(ends) }
+    }
+}
+
+/// Says how a thread ended, also when it ends in a panic.
+struct Farewell {
+    name: String,
+    sender: mpsc::Sender<End>,
+    result: Result<(), String>,
+}
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        let result = std::mem::replace(&mut self.result, Ok(()));
+        // Nobody listens when the whole engine goes.
+        let _ = self.sender.send((std::mem::take(&mut self.name), result));
+    }
+}
+
+impl Threads {
+    pub(super) fn spawn(
+        &self,
+        name: &str,
+        work: impl FnOnce() -> Result<(), String> + Send + 'static,
+    ) -> Result<(), StartError> {
+        let sender = self.sender.clone();
+        let farewell = Farewell { name: name.to_owned(), sender, result: Err("it panicked".to_owned()) };
+        let thread = thread::Builder::new().name(name.to_owned());
+        let spawned = thread.spawn(move || {
+            let mut farewell = farewell;
+            farewell.result = work();
+        });
+        spawned.map_err(|error| not_set_up(name, &error))?;
+        self.running.lock().insert(name.to_owned());
+        Ok(())
+    }
+
+    /// Watches all threads from one more: when the broker and the shards have ended, the control thread is
+    /// let go; a thread that ends unasked ends the engine.
+    pub(super) fn watch(
+        self,
+        stop_control: oneshot::Sender<()>,
+        stopping: watch::Receiver<bool>,
+    ) -> watch::Receiver<Option<Result<(), RunError>>> {
+        let (ended, receiver) = watch::channel(None);
+        let mut stop_control = Some(stop_control);
+        thread::spawn(move || {
+            let Self { running, ends, sender } = self;
+            drop(sender);
+            let mut running = running.into_inner();
+            let mut outcome = Ok(());
+            while let Ok((name, result)) = ends.lock().recv() {
+                running.remove(&name);
+                let unasked = (!*stopping.borrow()).then(|| "nobody asked it to".to_owned());
+                if let Some(why) = result.err().or(unasked) {
+                    outcome = Err(RunError::Thread(name, why));
+                    break;
+                }
+                if running.iter().all(|name| name == CONTROL) {
+                    drop(stop_control.take());
+                }
+                if running.is_empty() {
+                    break;
+                }
+            }
+            ended.send_replace(Some(outcome));
+        });
+        receiver
+    }
+}

@@ -1,0 +1,272 @@
+//! One line of a client's message: a command.
+//!
+//! Everything is borrowed from the line where it can be. A publication's `data` is not looked into: it goes
+//! on byte for byte as it came, so integers of any length and numbers beyond the range of a double pass.
+//! Fields that are not known are skipped, whatever they hold, without recursion: depth of nesting costs no
+//! stack.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use thiserror::Error;
+
+/// What a client asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Command<'a> {
+    /// The client's number for it, to be repeated in the reply. 0 where no reply is due: in a pong and in
+    /// a send.
+    pub id: u32,
+    /// What to do.
+    pub method: Method<'a>,
+}
+
+/// What to do, and with what.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Method<'a> {
+    /// The answer to our ping: a command without id and without method.
+    Pong,
+    /// Who I am; the first command of every client.
+    Connect(Connect<'a>),
+    /// Send me a topic's publications.
+    Subscribe(Subscribe<'a>),
+    /// Send me no more of them.
+    Unsubscribe {
+        /// The topic, as it came: its name is not checked here.
+        topic: Cow<'a, str>,
+    },
+    /// Send this to everybody.
+    Publish {
+        /// The topic, as it came: its name is not checked here.
+        topic: Cow<'a, str>,
+        /// JSON, well-formed but of any depth, without line breaks; none if the field was missing.
+        data: Option<&'a [u8]>,
+    },
+    /// A message to the server, which wants no reply.
+    Send,
+    /// A method of the protocol that this engine does not offer.
+    Unavailable,
+    /// None of the protocol's methods.
+    Unknown,
+}
+
+/// The fields of a connect that matter here. An SDK leaves out what is empty.
+#[derive(Default, PartialEq, Eq)]
+pub struct Connect<'a> {
+    /// Proof of who the client is. Kept out of debug output, which may end in a log.
+    pub token: Option<Cow<'a, str>>,
+    /// What the client calls itself, such as `js`.
+    pub name: Option<Cow<'a, str>>,
+    /// The version of that.
+    pub version: Option<Cow<'a, str>>,
+}
+
+impl fmt::Debug for Connect<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connect")
+            .field("name", &self.name)
+            .field("version", &self.version)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The fields of a subscribe that matter here.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Subscribe<'a> {
+    /// The topic, as it came: its name is not checked here.
+    pub topic: Cow<'a, str>,
+    /// Whether the client asks for what it missed.
+    pub recover: bool,
+    /// Whether it wants a kind of subscription that is not a stream of publications (`type` is not 0: map,
+    /// shared poll).
+    pub unsupported: bool,
+}
+
+/// Why a line is no command. Its sender is sent away (3501).
+#[derive(Debug, Error)]
+pub enum Malformed {
+    /// Not JSON, not an object, a field twice, or a field of another type than the protocol's.
+    #[error("not a command: {0}")]
+    Json(#[from] serde_json::Error),
+    /// No id above 0, although the method has a reply.
+    #[error("a command without id: give it one, from 1 to 4294967295")]
+    NoId,
+    /// More than one method.
+    #[error("a command with several methods: send one command for each, joined by a line break")]
+    SeveralMethods,
+}
+
+/// The command in `line`, which is what stood between two line breaks.
+///
+/// # Errors
+/// What is wrong with it; see [`Malformed`].
+pub fn parse(line: &str) -> Result<Command<'_>, Malformed> {
+    let Object(fields) = serde_json::from_str::<Object<Fields<'_>>>(line)?;
+    let id = fields.id;
+    let method = fields.method()?;
+    match (id, &method) {
+        (0, None) => Ok(Command { id, method: Method::Pong }),
+        (0, Some(Method::Send)) | (1.., _) => Ok(Command { id, method: method.unwrap_or(Method::Unknown) }),
+        (0, Some(_)) => Err(Malformed::NoId),
+    }
+}
+
+/// The members of a command. `null` counts as missing.
+#[derive(serde::Deserialize)]
+struct Fields<'a> {
+    #[serde(default)]
+    id: u32,
+    #[serde(borrow)]
+    connect: Option<Object<ConnectFields<'a>>>,
+    #[serde(borrow)]
+    subscribe: Option<Object<SubscribeFields<'a>>>,
+    #[serde(borrow)]
+    unsubscribe: Option<Object<UnsubscribeFields<'a>>>,
+    #[serde(borrow)]
+    publish: Option<Object<PublishFields<'a>>>,
+    send: Option<IgnoredAny>,
+    presence: Option<IgnoredAny>,
+    presence_stats: Option<IgnoredAny>,
+    history: Option<IgnoredAny>,
+    rpc: Option<IgnoredAny>,
+    refresh: Option<IgnoredAny>,
+    sub_refresh: Option<IgnoredAny>,
+    ping: Option<IgnoredAny>,
+}
+
+impl<'a> Fields<'a> {
+    /// The one method there is, if there is one.
+    fn method(self) -> Result<Option<Method<'a>>, Malformed> {
+        let unavailable = [
+            self.presence,
+            self.presence_stats,
+            self.history,
+            self.rpc,
+            self.refresh,
+            self.sub_refresh,
+            self.ping,
+        ];
+        let mut methods = [
+            self.connect.map(|Object(fields)| fields.method()),
+            self.subscribe.map(|Object(fields)| fields.method()),
+            self.unsubscribe.map(|Object(fields)| fields.method()),
+            self.publish.map(|Object(fields)| fields.method()),
+            self.send.map(|_| Method::Send),
+        ]
+        .into_iter()
+        .flatten()
+        .chain(unavailable.into_iter().flatten().map(|_| Method::Unavailable));
+        let first = methods.next();
+        if methods.next().is_some() { Err(Malformed::SeveralMethods) } else { Ok(first) }
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct ConnectFields<'a> {
+    #[serde(borrow)]
+    token: Option<Text<'a>>,
+    #[serde(borrow)]
+    name: Option<Text<'a>>,
+    #[serde(borrow)]
+    version: Option<Text<'a>>,
+}
+
+impl<'a> ConnectFields<'a> {
+    fn method(self) -> Method<'a> {
+        let text = |field: Option<Text<'a>>| field.map(|Text(text)| text);
+        Method::Connect(Connect {
+            token: text(self.token),
+            name: text(self.name),
+            version: text(self.version),
+        })
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct SubscribeFields<'a> {
+    #[serde(borrow, default)]
+    channel: Cow<'a, str>,
+    recover: Option<bool>,
+    #[serde(rename = "type")]
+    kind: Option<i32>,
+}
+
+impl<'a> SubscribeFields<'a> {
+    fn method(self) -> Method<'a> {
+        Method::Subscribe(Subscribe {
+            topic: self.channel,
+            recover: self.recover.unwrap_or_default(),
+            unsupported: self.kind.is_some_and(|kind| kind != 0),
+        })
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct UnsubscribeFields<'a> {
+    #[serde(borrow, default)]
+    channel: Cow<'a, str>,
+}
+
+impl<'a> UnsubscribeFields<'a> {
+    fn method(self) -> Method<'a> {
+        Method::Unsubscribe { topic: self.channel }
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct PublishFields<'a> {
+    #[serde(borrow, default)]
+    channel: Cow<'a, str>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    data: Option<&'a RawValue>,
+    #[serde(rename = "type")]
+    kind: Option<i32>,
+}
+
+impl<'a> PublishFields<'a> {
+    fn method(self) -> Method<'a> {
+        if self.kind.is_some_and(|kind| kind != 0) {
+            // Into a map, which this engine does not have.
+            return Method::Unavailable;
+        }
+        Method::Publish { topic: self.channel, data: self.data.map(|data| data.get().as_bytes()) }
+    }
+}
+
+/// A value that is there, `null` included: as a publication it is as good as any other.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// Text that is borrowed where it has no escapes; serde borrows a [`Cow`] only where it is a field itself.
+#[derive(serde::Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// A JSON object and nothing else: serde's derived structures would take an array as well.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = Object<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+    }
+}
+
+#[cfg(test)]
+mod tests;

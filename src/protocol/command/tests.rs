@@ -1,0 +1,232 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn method(line: &str) -> Method<'_> {
+    match parse(line) {
+        Ok(command) => command.method,
+        Err(error) => panic!("{line}: {error}"),
+    }
+}
+
+fn subscribe(topic: &str) -> Subscribe<'_> {
+    Subscribe { topic: topic.into(), recover: false, unsupported: false }
+}
+
+#[test]
+fn the_commands_of_the_sdks() {
+    let connect = |name: Option<&'static str>, token: Option<&'static str>| {
+        Method::Connect(Connect {
+            token: token.map(Cow::Borrowed),
+            name: name.map(Cow::Borrowed),
+            version: None,
+        })
+    };
+    let cases = [
+        ("{}", 0, Method::Pong),
+        (" { } \r", 0, Method::Pong),
+        (r#"{"id":0}"#, 0, Method::Pong),
+        (r#"{"connect":{},"id":1}"#, 1, connect(None, None)),
+        (r#"{"connect":{"name":"js","flag":1},"id":1}"#, 1, connect(Some("js"), None)),
+        (r#"{"id":1,"connect":{"token":"t","name":null,"subs":{"a":{}}}}"#, 1, connect(None, Some("t"))),
+        (r#"{"subscribe":{"channel":"news","flag":1},"id":2}"#, 2, Method::Subscribe(subscribe("news"))),
+        (r#"{"id":2,"subscribe":{}}"#, 2, Method::Subscribe(subscribe(""))),
+        (
+            r#"{"id":2,"subscribe":{"channel":"a","recover":true,"offset":7,"epoch":"e"}}"#,
+            2,
+            Method::Subscribe(Subscribe { recover: true, ..subscribe("a") }),
+        ),
+        (
+            r#"{"id":2,"subscribe":{"channel":"a","type":4,"phase":2}}"#,
+            2,
+            Method::Subscribe(Subscribe { unsupported: true, ..subscribe("a") }),
+        ),
+        (r#"{"id":2,"subscribe":{"channel":"a","type":0}}"#, 2, Method::Subscribe(subscribe("a"))),
+        (r#"{"id":3,"unsubscribe":{"channel":"a"}}"#, 3, Method::Unsubscribe { topic: "a".into() }),
+        (r#"{"id":4,"publish":{"channel":"a"}}"#, 4, Method::Publish { topic: "a".into(), data: None }),
+        (r#"{"id":4,"publish":{"channel":"a","type":1,"key":"k","data":1}}"#, 4, Method::Unavailable),
+        (r#"{"send":{"data":1}}"#, 0, Method::Send),
+        (r#"{"id":9,"send":{}}"#, 9, Method::Send),
+        (r#"{"id":4294967295}"#, u32::MAX, Method::Unknown),
+        (r#"{"id":5,"dance":{"fast":true}}"#, 5, Method::Unknown),
+        (r#"{"id":5,"dance":{},"subscribe":{"channel":"a"}}"#, 5, Method::Subscribe(subscribe("a"))),
+    ];
+    for (line, id, method) in cases {
+        assert_eq!(parse(line).unwrap(), Command { id, method }, "{line}");
+    }
+}
+
+#[test]
+fn methods_that_are_not_offered() {
+    for name in ["presence", "presence_stats", "history", "rpc", "refresh", "sub_refresh", "ping"] {
+        assert_eq!(
+            method(&format!(r#"{{"id":1,"{name}":{{"channel":"a"}}}}"#)),
+            Method::Unavailable,
+            "{name}"
+        );
+        assert!(matches!(parse(&format!(r#"{{"{name}":{{}}}}"#)), Err(Malformed::NoId)), "{name}");
+    }
+}
+
+#[test]
+fn data_passes_byte_for_byte() {
+    let cases = [
+        r#"{"a": [1, 2 ,3]}"#,
+        "123456789012345678901234567890",
+        "1e400",
+        "-0.0",
+        r#""\u2028 \ud83d\ude00 \/ \" \\ \b\f\n\r\t""#,
+        "\"\u{2028}😀\u{7f}\"",
+        "null",
+        "false",
+        "\"\"",
+        r#"{"a":1,"a":2}"#,
+    ];
+    for data in cases {
+        let line = format!(r#"{{"id":1,"publish":{{"channel":"a","data": {data} }}}}"#);
+        assert_eq!(
+            method(&line),
+            Method::Publish { topic: "a".into(), data: Some(data.as_bytes()) },
+            "{data}"
+        );
+    }
+}
+
+#[test]
+fn text_is_borrowed_unless_it_has_escapes() {
+    let Method::Subscribe(plain) = method(r#"{"id":1,"subscribe":{"channel":"a:é"}}"#) else { panic!() };
+    assert!(matches!(plain.topic, Cow::Borrowed("a:é")));
+    let Method::Connect(connect) = method(r#"{"id":1,"connect":{"name":"js"}}"#) else { panic!() };
+    assert!(matches!(connect.name, Some(Cow::Borrowed("js"))));
+    let Method::Unsubscribe { topic } = method(r#"{"id":1,"unsubscribe":{"channel":"\u0061\n"}}"#) else {
+        panic!()
+    };
+    assert_eq!(topic, "a\n");
+    assert_eq!(method(r#"{"\u0069d":1,"uns\u0075bscribe":{}}"#), Method::Unsubscribe { topic: "".into() });
+}
+
+#[test]
+fn what_is_no_command() {
+    let cases = [
+        "",
+        " ",
+        "x",
+        "null",
+        "5",
+        "[]",
+        "[1,{}]",
+        "{",
+        r#"{"id":1"#,
+        r#"{"id":1}{"id":2}"#,
+        r#"{"id":1} x"#,
+        r#"{"id":-1,"connect":{}}"#,
+        r#"{"id":4294967296,"connect":{}}"#,
+        r#"{"id":1.0,"connect":{}}"#,
+        r#"{"id":"1","connect":{}}"#,
+        r#"{"id":null,"connect":{}}"#,
+        r#"{"id":1,"id":2,"connect":{}}"#,
+        r#"{"id":1,"connect":{},"connect":{}}"#,
+        r#"{"id":1,"connect":[]}"#,
+        r#"{"id":1,"subscribe":["a",true,0]}"#,
+        r#"{"id":1,"unsubscribe":["a"]}"#,
+        r#"{"id":1,"subscribe":"a"}"#,
+        r#"{"id":1,"subscribe":{"channel":7}}"#,
+        r#"{"id":1,"subscribe":{"channel":"a","channel":"b"}}"#,
+        r#"{"id":1,"subscribe":{"channel":"\ud800"}}"#,
+        r#"{"id":1,"publish":{"channel":"a","data":}}"#,
+        r#"{"id":1,"publish":{"channel":"a","data":{]}}}"#,
+        r#"{"id":1,"publish":{"channel":"a","data":01}}"#,
+        r#"{'id':1}"#,
+    ];
+    for line in cases {
+        assert!(matches!(parse(line), Err(Malformed::Json(_))), "{line}: {:?}", parse(line));
+    }
+    for line in [r#"{"connect":{}}"#, r#"{"id":0,"subscribe":{"channel":"a"}}"#, r#"{"publish":{}}"#] {
+        assert!(matches!(parse(line), Err(Malformed::NoId)), "{line}: {:?}", parse(line));
+    }
+    for line in [
+        r#"{"id":1,"connect":{},"subscribe":{"channel":"a"}}"#,
+        r#"{"id":1,"send":{},"rpc":{}}"#,
+        r#"{"id":1,"presence":{},"history":{}}"#,
+    ] {
+        assert!(matches!(parse(line), Err(Malformed::SeveralMethods)), "{line}: {:?}", parse(line));
+    }
+}
+
+#[test]
+fn nesting_costs_no_stack() {
+    let in_a_small_stack = || {
+        for levels in [10_000, 30_000] {
+            for (open, close) in [("[", "]"), (r#"{"a":"#, "}")] {
+                let deep = format!("{}1{}", open.repeat(levels), close.repeat(levels));
+                let line = format!(r#"{{"id":1,"publish":{{"channel":"a","data":{deep}}}}}"#);
+                let expected = Method::Publish { topic: "a".into(), data: Some(deep.as_bytes()) };
+                assert!(method(&line) == expected, "{levels} levels of {open}");
+                assert_eq!(method(&format!(r#"{{"id":1,"x":{deep}}}"#)), Method::Unknown);
+                assert_eq!(method(&format!(r#"{{"id":1,"rpc":{deep}}}"#)), Method::Unavailable);
+                assert_eq!(
+                    method(&format!(r#"{{"id":1,"connect":{{"data":{deep}}}}}"#)),
+                    Method::Connect(Connect::default())
+                );
+                parse(&format!(r#"{{"id":{deep}}}"#)).unwrap_err();
+                parse(&format!(r#"{{"id":1,"subscribe":{{"channel":{deep}}}}}"#)).unwrap_err();
+                parse(&open.repeat(levels)).unwrap_err();
+            }
+            parse(&"[".repeat(levels)).unwrap_err();
+        }
+    };
+    std::thread::Builder::new().stack_size(256 << 10).spawn(in_a_small_stack).unwrap().join().unwrap();
+}
+
+#[test]
+fn a_token_does_not_get_into_logs() {
+    let connect = method(r#"{"id":1,"connect":{"token":"hunter2","name":"js"}}"#);
+    let logged = format!("{connect:?}");
+    assert!(logged.contains("js") && !logged.contains("hunter2"), "{logged}");
+}
+
+/// JSON values, as `serde_json` writes them.
+fn json() -> impl Strategy<Value = String> {
+    let leaf = prop_oneof![
+        Just("null".to_owned()),
+        any::<bool>().prop_map(|value| value.to_string()),
+        any::<i64>().prop_map(|value| value.to_string()),
+        any::<String>().prop_map(|value| serde_json::to_string(&value).unwrap()),
+    ];
+    leaf.prop_recursive(4, 32, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(|items| format!("[{}]", items.join(", "))),
+            (any::<String>(), inner)
+                .prop_map(|(key, value)| format!("{{{}:{value}}}", serde_json::to_string(&key).unwrap())),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_a_command_or_refused(line in ".*") {
+        let _ = parse(&line);
+    }
+
+    #[test]
+    fn any_damage_to_a_command_is_survived(
+        data in json(), at in any::<prop::sample::Index>(), put in "[\\PC\\[\\]{}\",:0-9]?"
+    ) {
+        let line = format!(r#"{{"id":7,"publish":{{"channel":"a","data":{data}}}}}"#);
+        let mut line: Vec<char> = line.chars().collect();
+        let at = at.index(line.len());
+        line.splice(at..=at, put.chars());
+        let _ = parse(&line.into_iter().collect::<String>());
+    }
+
+    #[test]
+    fn a_publish_comes_out_as_it_went_in(
+        id in 1_u32.., topic in any::<String>(), data in json(), extra in json()
+    ) {
+        let name = serde_json::to_string(&topic).unwrap();
+        let fields = format!(r#"{{"data":{data},"x":{extra},"channel":{name}}}"#);
+        let line = format!(r#"{{"id":{id},"extra":{extra},"publish":{fields}}}"#);
+        let expected = Method::Publish { topic: topic.into(), data: Some(data.as_bytes()) };
+        prop_assert_eq!(parse(&line).unwrap(), Command { id, method: expected });
+    }
+}

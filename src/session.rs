@@ -1,0 +1,143 @@
+//! One client's protocol state, from upgrade to close. Bytes in, what they mean out; no socket, no clock.
+//!
+//! ```text
+//!             a whole request               close, from either side
+//!  Upgrading ─────────────────▶ Open ──────────────────────────────▶ Closing ──▶ gone
+//!      │                          │ connect: `connected`                ▲
+//!      └── refused ───────────────┴─────────────────────────────────────┘
+//! ```
+
+use std::borrow::Cow;
+
+use crate::protocol::codes::CloseReason;
+use crate::wire::decode::{self, Assembly, Decoded, Event, Violation};
+use crate::wire::upgrade::{self, Upgrade, UpgradePolicy};
+
+/// Where a client is in its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// Its HTTP request is not whole yet.
+    #[default]
+    Upgrading,
+    /// Its WebSocket is open.
+    Open,
+    /// We have sent a close frame or an HTTP refusal, and wait for the peer to go.
+    Closing,
+}
+
+/// The state. What is rare is boxed: an idle session is a few bytes.
+#[derive(Debug, Default)]
+pub struct Session {
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// It has sent its connect command and got its reply.
+    pub connected: bool,
+    /// A ping is out and its pong is not in.
+    pub awaits_pong: bool,
+    /// It wants WebSocket pings instead of the protocol's own.
+    pub native_pings: bool,
+    /// The peer has closed its side of the WebSocket.
+    pub peer_closed: bool,
+    /// It never became a WebSocket: an HTTP refusal is on its way, or out.
+    pub refused: bool,
+    assembly: Option<Box<Assembly>>,
+}
+
+/// What the beginning of the input meant.
+#[derive(Debug)]
+pub enum Step<'a> {
+    /// It is no whole frame or head yet: come again with more behind it.
+    Incomplete,
+    /// Nothing to do: a fragment, or something after our close.
+    Nothing,
+    /// A request that becomes a WebSocket; the answer to send.
+    Upgraded(Vec<u8>),
+    /// A request that does not; the answer to send, after which the connection ends.
+    Refused(Vec<u8>),
+    /// A message in text.
+    Text(Cow<'a, str>),
+    /// A message in bytes.
+    Binary(Cow<'a, [u8]>),
+    /// A ping, to be answered with a pong that carries the same.
+    Ping(&'a [u8]),
+    /// A pong.
+    Pong,
+    /// The peer closes, with a code or without one.
+    PeerCloses(Option<u16>),
+    /// The peer broke the rules and is to be closed.
+    Broken(CloseReason),
+}
+
+/// What a session must know of the configuration.
+#[derive(Debug)]
+pub struct Policy {
+    /// Which requests become WebSockets.
+    pub upgrade: UpgradePolicy,
+    /// The largest message in bytes.
+    pub message_bytes: usize,
+}
+
+impl Session {
+    /// Takes the first frame, or the HTTP head, off `input`: how many bytes it took, and what it meant.
+    pub fn step<'a>(&mut self, input: &'a mut [u8], policy: &Policy) -> (usize, Step<'a>) {
+        match self.phase {
+            Phase::Upgrading => self.upgrade(input, &policy.upgrade),
+            Phase::Open => self.frame(input, policy.message_bytes),
+            Phase::Closing => self.last_frames(input, policy.message_bytes),
+        }
+    }
+
+    fn upgrade<'a>(&mut self, input: &[u8], policy: &UpgradePolicy) -> (usize, Step<'a>) {
+        match upgrade::upgrade(input, policy) {
+            Upgrade::Incomplete => (0, Step::Incomplete),
+            Upgrade::Accepted { consumed, response, native_pings } => {
+                self.phase = Phase::Open;
+                self.native_pings = native_pings;
+                (consumed, Step::Upgraded(response))
+            }
+            Upgrade::Refused { response, .. } => (input.len(), Step::Refused(response)),
+        }
+    }
+
+    fn frame<'a>(&mut self, input: &'a mut [u8], message_bytes: usize) -> (usize, Step<'a>) {
+        match decode::decode(input, &mut self.assembly, message_bytes) {
+            Ok(Decoded::Incomplete) => (0, Step::Incomplete),
+            Ok(Decoded::Frame { consumed, event }) => (consumed, Step::from(event)),
+            Err(violation) => (0, Step::Broken(violation.into())),
+        }
+    }
+
+    /// After our close frame, or our refusal, only the peer's close frame matters; of what is no frame
+    /// nothing can follow that is worth reading.
+    fn last_frames<'a>(&mut self, input: &'a mut [u8], message_bytes: usize) -> (usize, Step<'a>) {
+        let everything = input.len();
+        match self.frame(input, message_bytes) {
+            (_, Step::Broken(_)) => (everything, Step::Nothing),
+            closing @ (_, Step::PeerCloses(_) | Step::Incomplete) => closing,
+            (consumed, _) => (consumed, Step::Nothing),
+        }
+    }
+}
+
+impl<'a> From<Event<'a>> for Step<'a> {
+    fn from(event: Event<'a>) -> Self {
+        match event {
+            Event::Text(text) => Self::Text(text),
+            Event::Binary(bytes) => Self::Binary(bytes),
+            Event::Ping(payload) => Self::Ping(payload),
+            Event::Pong(_) => Self::Pong,
+            Event::Close(code) => Self::PeerCloses(code),
+            Event::Fragment => Self::Nothing,
+        }
+    }
+}
+
+impl From<Violation> for CloseReason {
+    fn from(violation: Violation) -> Self {
+        match violation {
+            Violation::Protocol(_) => Self::ProtocolViolation,
+            Violation::InvalidUtf8 => Self::InvalidUtf8,
+            Violation::TooBig => Self::MessageTooBig,
+        }
+    }
+}

@@ -1,0 +1,405 @@
+//! The clients of a shard: a slab with generations, and what one client is made of.
+//!
+//! An idle client is the slot and nothing else: whatever exists only now and then, such as half a message or
+//! replies that wait, is in a box that is there while it is needed.
+
+use crate::mail::{ClientKey, TopicSlot};
+use crate::session::Session;
+use crate::shard::deadlines::Moment;
+
+/// A connection as the shard sees it. The one seam between the engine and the world: the shipped one is a
+/// TCP socket, the simulation's is a script.
+pub trait Socket {
+    /// Reads what is there, at most `buffer`. 0 means that the peer has closed its side.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing is there; anything else ends the connection.
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize>;
+
+    /// Writes as much as is taken at once.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing is taken; after that, or after taking less than all, the socket's owner is
+    /// told once when it can take more. Anything else ends the connection.
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize>;
+
+    /// Closes our side; the peer's can still be read.
+    fn finish(&mut self);
+}
+
+/// A subscription as its client holds it: the topic, and where in the topic's array the subscriber stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subscription {
+    /// Which topic.
+    pub topic: TopicSlot,
+    /// Index into the topic's subscribers.
+    pub position: u32,
+}
+
+/// A client's subscriptions, in the order of their topics' slots. Most clients have one, which costs no
+/// allocation.
+#[derive(Debug, Default)]
+pub enum Subscriptions {
+    /// None.
+    #[default]
+    Empty,
+    /// The usual case.
+    One(Subscription),
+    /// Sorted by topic.
+    Many(Box<Vec<Subscription>>),
+}
+
+impl Subscriptions {
+    /// All of them.
+    #[must_use]
+    pub fn as_slice(&self) -> &[Subscription] {
+        match self {
+            Self::Empty => &[],
+            Self::One(one) => std::slice::from_ref(one),
+            Self::Many(many) => many,
+        }
+    }
+
+    fn as_mut_slice(&mut self) -> &mut [Subscription] {
+        match self {
+            Self::Empty => &mut [],
+            Self::One(one) => std::slice::from_mut(one),
+            Self::Many(many) => many,
+        }
+    }
+
+    /// The subscription to `topic`.
+    #[must_use]
+    pub fn find(&self, topic: TopicSlot) -> Option<Subscription> {
+        let all = self.as_slice();
+        all.binary_search_by_key(&topic, |one| one.topic).ok().map(|index| all[index])
+    }
+
+    /// Adds one; there must be none to the same topic.
+    pub fn insert(&mut self, new: Subscription) {
+        match self {
+            Self::Empty => *self = Self::One(new),
+            Self::One(one) => {
+                let mut both = vec![*one, new];
+                both.sort_unstable_by_key(|one| one.topic);
+                *self = Self::Many(Box::new(both));
+            }
+            Self::Many(many) => {
+                let at = many.partition_point(|one| one.topic < new.topic);
+                many.insert(at, new);
+            }
+        }
+    }
+
+    /// Takes the one to `topic` out, if it is there.
+    pub fn remove(&mut self, topic: TopicSlot) -> Option<Subscription> {
+        let found = self.find(topic)?;
+        match self {
+            Self::Many(many) if many.len() > 1 => many.retain(|one| one.topic != topic),
+            _ => *self = Self::Empty,
+        }
+        Some(found)
+    }
+
+    /// Notes that the subscriber of `topic` now stands at `position`.
+    pub fn moved(&mut self, topic: TopicSlot, position: u32) {
+        let all = self.as_mut_slice();
+        let index = all.binary_search_by_key(&topic, |one| one.topic);
+        all[index.expect("a subscriber's client has the subscription")].position = position;
+    }
+}
+
+/// The rest of a frame that the kernel took in part: it goes out before anything else. The bytes stay in
+/// the log, which may not drop them without handing them to [`Outgoing::bytes`] first.
+#[derive(Clone, Copy, Debug)]
+pub struct Rest {
+    /// Whose log.
+    pub topic: TopicSlot,
+    /// The frame.
+    pub span: super::log::Span,
+    /// How many of its bytes, header included, the kernel has.
+    pub sent: usize,
+}
+
+/// What waits for a client besides publications, in the order in which it goes out: the rest of a started
+/// frame, then frames with replies.
+#[derive(Debug, Default)]
+pub struct Outgoing {
+    /// The rest of a frame of publications.
+    pub rest: Option<Rest>,
+    /// Frames, whole ones but perhaps for the first.
+    pub bytes: Vec<u8>,
+    /// How many of `bytes` are there only because a log had to let go of a started frame.
+    pub orphaned: usize,
+    /// Since when something waits.
+    pub since: Moment,
+}
+
+impl Outgoing {
+    /// Nothing yet, from `now` on.
+    #[must_use]
+    pub fn since(now: Moment) -> Self {
+        Self { since: now, ..Self::default() }
+    }
+}
+
+/// A command that waits for the broker's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unanswered {
+    /// Hash of its topic; a collision only makes an unrelated command wait.
+    pub topic: u64,
+    /// Its id.
+    pub command: u32,
+}
+
+/// What a client's commands wait for.
+#[derive(Debug, Default)]
+pub struct Waiting {
+    /// Commands that the broker has not answered.
+    pub unanswered: Vec<Unanswered>,
+    /// The rest of a message whose next command must wait. While it is there, nothing is read.
+    pub backlog: Option<Box<str>>,
+}
+
+/// One client.
+#[derive(Debug)]
+pub struct Client<S> {
+    /// Its connection.
+    pub socket: S,
+    /// Its protocol state.
+    pub session: Session,
+    /// Its subscriptions.
+    pub subscriptions: Subscriptions,
+    /// Input that is no whole frame, or no whole head, yet.
+    pub tail: Option<Box<[u8]>>,
+    /// What waits to be sent.
+    pub outgoing: Option<Box<Outgoing>>,
+    /// What its commands wait for.
+    pub waiting: Option<Box<Waiting>>,
+    /// Start of what is being timed: accept, upgrade, last ping, close.
+    pub since: Moment,
+    /// The entry of the wheel that counts.
+    pub armed: Moment,
+    /// How many clients the slot had before.
+    pub generation: u32,
+    /// The socket takes nothing: a writable edge is to come.
+    pub blocked: bool,
+    /// It is on the list of those to be read.
+    pub to_read: bool,
+    /// Its peer has closed its side: there is an end to be read behind the data.
+    pub hung_up: bool,
+    /// Its input waits, for an answer, for room towards the broker, or for replies to drain.
+    pub held_up: bool,
+    /// Dead; buried at the end of the tick.
+    pub dead: bool,
+}
+
+impl<S> Client<S> {
+    /// Whether nothing but publications can be on the way out.
+    #[must_use]
+    pub fn has_free_road(&self) -> bool {
+        self.outgoing.is_none() && !self.blocked
+    }
+
+    /// Whether its input must not be read now.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.waiting.as_ref().is_some_and(|waiting| waiting.backlog.is_some())
+    }
+
+    /// Bytes of replies that wait.
+    #[must_use]
+    pub fn reply_bytes(&self) -> usize {
+        self.outgoing.as_ref().map_or(0, |outgoing| outgoing.bytes.len() - outgoing.orphaned)
+    }
+
+    /// Whether a command about the topic with this hash is unanswered.
+    #[must_use]
+    pub fn is_busy_with(&self, topic: u64) -> bool {
+        self.unanswered().iter().any(|one| one.topic == topic)
+    }
+
+    /// Commands that the broker has not answered.
+    #[must_use]
+    pub fn unanswered(&self) -> &[Unanswered] {
+        self.waiting.as_ref().map_or(&[], |waiting| &waiting.unanswered)
+    }
+
+    /// Notes that the broker has answered `command`.
+    pub fn answered(&mut self, command: u32) {
+        if let Some(waiting) = &mut self.waiting {
+            waiting.unanswered.retain(|one| one.command != command);
+            if waiting.unanswered.is_empty() && waiting.backlog.is_none() {
+                self.waiting = None;
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Slot<S> {
+    Taken(Client<S>),
+    /// The next client here has this generation.
+    Free(u32),
+}
+
+/// The slab.
+#[derive(Debug)]
+pub struct Clients<S> {
+    slots: Vec<Slot<S>>,
+    free: Vec<u32>,
+}
+
+impl<S> Default for Clients<S> {
+    fn default() -> Self {
+        Self { slots: Vec::new(), free: Vec::new() }
+    }
+}
+
+impl<S> Clients<S> {
+    /// The key that [`Clients::insert`] gives to the next client.
+    #[must_use]
+    pub fn vacancy(&self) -> ClientKey {
+        let Some(&slot) = self.free.last() else {
+            let slot = u32::try_from(self.slots.len()).expect("fewer clients than descriptors");
+            return ClientKey { slot, generation: 0 };
+        };
+        match self.slots[slot as usize] {
+            Slot::Free(generation) => ClientKey { slot, generation },
+            Slot::Taken(_) => unreachable!("the free list holds free slots"),
+        }
+    }
+
+    /// Puts a client in.
+    pub fn insert(&mut self, socket: S, now: Moment) -> ClientKey {
+        let key = self.vacancy();
+        let client = Client {
+            socket,
+            session: Session::default(),
+            subscriptions: Subscriptions::Empty,
+            tail: None,
+            outgoing: None,
+            waiting: None,
+            since: now,
+            armed: now,
+            generation: key.generation,
+            blocked: false,
+            to_read: false,
+            hung_up: false,
+            held_up: false,
+            dead: false,
+        };
+        if self.free.pop().is_some() {
+            self.slots[key.slot as usize] = Slot::Taken(client);
+        } else {
+            self.slots.push(Slot::Taken(client));
+        }
+        key
+    }
+
+    /// Takes a client out and frees its slot.
+    pub fn remove(&mut self, slot: u32) -> Client<S> {
+        let next = match &self.slots[slot as usize] {
+            Slot::Taken(client) => client.generation.wrapping_add(1),
+            Slot::Free(_) => unreachable!("a client is buried once"),
+        };
+        self.free.push(slot);
+        match std::mem::replace(&mut self.slots[slot as usize], Slot::Free(next)) {
+            Slot::Taken(client) => client,
+            Slot::Free(_) => unreachable!("just seen"),
+        }
+    }
+
+    /// Clients in the slab, the dead of this tick included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Whether there is nobody.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Number of slots, taken or not: all slots are below it.
+    #[must_use]
+    pub fn slots(&self) -> u32 {
+        u32::try_from(self.slots.len()).unwrap_or(u32::MAX)
+    }
+
+    /// The living client in `slot`.
+    #[must_use]
+    pub fn living(&self, slot: u32) -> Option<&Client<S>> {
+        match self.slots.get(slot as usize) {
+            Some(Slot::Taken(client)) if !client.dead => Some(client),
+            _ => None,
+        }
+    }
+
+    /// The living client with this key: not a later one in the same slot.
+    #[must_use]
+    pub fn find(&self, key: ClientKey) -> Option<&Client<S>> {
+        self.living(key.slot).filter(|client| client.generation == key.generation)
+    }
+
+    /// All of the living, with their slots.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &Client<S>)> {
+        (0..self.slots()).filter_map(|slot| self.living(slot).map(|client| (slot, client)))
+    }
+}
+
+impl<S> std::ops::Index<u32> for Clients<S> {
+    type Output = Client<S>;
+
+    fn index(&self, slot: u32) -> &Client<S> {
+        match &self.slots[slot as usize] {
+            Slot::Taken(client) => client,
+            Slot::Free(_) => unreachable!("slot {slot} is empty"),
+        }
+    }
+}
+
+impl<S> std::ops::IndexMut<u32> for Clients<S> {
+    fn index_mut(&mut self, slot: u32) -> &mut Client<S> {
+        match &mut self.slots[slot as usize] {
+            Slot::Taken(client) => client,
+            Slot::Free(_) => unreachable!("slot {slot} is empty"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_has_a_new_generation_for_each_owner() {
+        let mut clients = Clients::default();
+        let now = Moment::default();
+        let first = clients.insert("first", now);
+        assert!(clients.find(first).is_some());
+        clients.remove(first.slot);
+        assert!(clients.find(first).is_none());
+        let second = clients.insert("second", now);
+        assert_eq!((second.slot, second.generation), (first.slot, first.generation + 1));
+        assert!(clients.find(first).is_none());
+        assert_eq!(clients.len(), 1);
+    }
+
+    #[test]
+    fn subscriptions_are_found_in_any_order_of_coming_and_going() {
+        let mut all = Subscriptions::default();
+        for topic in [5, 1, 9, 3] {
+            all.insert(Subscription { topic: TopicSlot(topic), position: topic * 10 });
+        }
+        all.moved(TopicSlot(9), 7);
+        assert_eq!(all.find(TopicSlot(9)).map(|one| one.position), Some(7));
+        assert!(all.find(TopicSlot(4)).is_none());
+        for topic in [1, 9, 5, 3] {
+            assert!(all.remove(TopicSlot(topic)).is_some());
+            assert!(all.remove(TopicSlot(topic)).is_none());
+        }
+        assert!(all.as_slice().is_empty());
+    }
+}

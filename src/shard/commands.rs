@@ -1,0 +1,262 @@
+//! What is done with clients' messages: the Centrifuge protocol's commands.
+
+use std::borrow::Cow;
+
+use crate::mail::{Asker, ClientKey, Publish, Request};
+use crate::protocol::codes::{CloseReason, ErrorCode};
+use crate::protocol::command::{self, Command, Method, Subscribe};
+use crate::protocol::{json, reply, topic};
+use crate::session::Phase;
+use crate::shard::membership::Joined;
+use crate::shard::{Application, Shard, Socket};
+use crate::wire::encode::Opcode;
+
+/// The shipped application.
+#[derive(Debug)]
+pub struct Commands;
+
+/// What became of a command.
+enum Outcome {
+    /// It is done, or its answer comes later.
+    Done,
+    /// It must wait for the answer to an earlier one, or for room.
+    Wait,
+    /// The connection is being closed.
+    Closed,
+}
+
+impl Application for Commands {
+    fn text<S: Socket>(shard: &mut Shard<S, Self>, slot: u32, text: Cow<'_, str>) {
+        // The SDKs end the last line, or do not.
+        let commands = text.strip_suffix('\n').unwrap_or(&text);
+        let mut rest = Some(commands);
+        while let Some(lines) = rest {
+            let (line, others) = match lines.split_once('\n') {
+                Some((line, others)) => (line, Some(others)),
+                None => (lines, None),
+            };
+            match shard.command(slot, line) {
+                Outcome::Done => rest = others,
+                Outcome::Wait => {
+                    shard.flush_lines(slot);
+                    return shard.put_off(slot, lines);
+                }
+                Outcome::Closed => return,
+            }
+        }
+        shard.flush_lines(slot);
+    }
+
+    fn binary<S: Socket>(shard: &mut Shard<S, Self>, slot: u32, _: Cow<'_, [u8]>) {
+        shard.close(slot, CloseReason::InappropriateProtocol);
+    }
+}
+
+impl<S: Socket, A: Application> Shard<S, A> {
+    /// Sends the reply lines of the message at hand as one frame.
+    pub(super) fn flush_lines(&mut self, slot: u32) {
+        if !self.lines.is_empty() {
+            let mut lines = std::mem::take(&mut self.lines);
+            // Each line is closed by a line end; a frame does not end with one.
+            lines.pop();
+            self.answer(slot, Opcode::Text, &lines);
+            lines.clear();
+            self.lines = lines;
+            self.visit(slot);
+        }
+    }
+}
+
+impl<S: Socket> Shard<S, Commands> {
+    /// Keeps the rest of a message until its first command can have its turn.
+    fn put_off(&mut self, slot: u32, lines: &str) {
+        let client = &mut self.clients[slot];
+        if client.session.phase == Phase::Open && !client.dead {
+            client.held_up = true;
+            client.waiting.get_or_insert_default().backlog = Some(lines.into());
+        }
+    }
+
+    fn command(&mut self, slot: u32, line: &str) -> Outcome {
+        if self.replies_wait(slot) {
+            return Outcome::Wait;
+        }
+        if json::too_deep(line.as_bytes(), self.limits.json_depth) {
+            return self.end(slot, CloseReason::BadRequest);
+        }
+        match command::parse(line) {
+            Ok(command) => self.execute(slot, command),
+            Err(_) => self.end(slot, CloseReason::BadRequest),
+        }
+    }
+
+    /// Whether more replies wait for the client than it may leave waiting. What the message at hand has
+    /// brought so far is sent first.
+    fn replies_wait(&mut self, slot: u32) -> bool {
+        if self.lines.len() > self.limits.replies_bytes / 2 {
+            self.flush_lines(slot);
+        }
+        self.clients[slot].reply_bytes() > self.limits.replies_bytes
+    }
+
+    fn execute(&mut self, slot: u32, command: Command<'_>) -> Outcome {
+        let connected = self.clients[slot].session.connected;
+        let id = command.id;
+        let repeated = self.clients[slot].unanswered().iter().any(|one| one.command == id);
+        match command.method {
+            Method::Connect(_) if connected => return self.end(slot, CloseReason::BadRequest),
+            Method::Connect(_) => self.connect(slot, id),
+            _ if !connected => return self.end(slot, CloseReason::BadRequest),
+            Method::Pong if self.pong(slot) => {}
+            Method::Pong => return self.end(slot, CloseReason::BadRequest),
+            Method::Send => return self.end(slot, CloseReason::NotAvailable),
+            _ if repeated => return self.end(slot, CloseReason::BadRequest),
+            Method::Subscribe(subscribe) => return self.subscribe(slot, id, &subscribe),
+            Method::Unsubscribe { topic } => return self.unsubscribe(slot, id, &topic),
+            Method::Publish { topic, data } => return self.publish(slot, id, &topic, data),
+            Method::Unavailable => self.say_error(id, ErrorCode::NotAvailable),
+            Method::Unknown => self.say_error(id, ErrorCode::MethodNotFound),
+        }
+        self.stats.commands.add(1);
+        Outcome::Done
+    }
+
+    fn end(&mut self, slot: u32, reason: CloseReason) -> Outcome {
+        // Replies to the commands before the one that ends it go first.
+        self.flush_lines(slot);
+        self.close(slot, reason);
+        Outcome::Closed
+    }
+
+    fn connect(&mut self, slot: u32, id: u32) {
+        let client = self.client_id(slot).to_string();
+        let native = self.clients[slot].session.native_pings;
+        let connected = reply::Connected {
+            client: &client,
+            version: env!("CARGO_PKG_VERSION"),
+            ping: if native { 0 } else { u32::try_from(self.timeouts.ping.0.as_secs()).unwrap_or(u32::MAX) },
+            pong: !native,
+        };
+        reply::connected(&mut self.lines, id, &connected);
+        self.lines.push(b'\n');
+        self.clients[slot].session.connected = true;
+        self.begin_pings(slot);
+    }
+
+    fn subscribe(&mut self, slot: u32, id: u32, command: &Subscribe<'_>) -> Outcome {
+        if self.is_busy(slot, &command.topic) {
+            return Outcome::Wait;
+        }
+        let joined = match self.may_subscribe(slot, command) {
+            Ok(()) => self.join(slot, &command.topic, id),
+            Err(error) => return self.answer_error(id, error),
+        };
+        match joined {
+            Joined::AtOnce => self.answer_empty(id, "subscribe"),
+            Joined::Later => self.done(),
+            Joined::NoRoom => self.starve(slot),
+        }
+    }
+
+    fn may_subscribe(&self, slot: u32, command: &Subscribe<'_>) -> Result<(), ErrorCode> {
+        self.check_topic(&command.topic)?;
+        let client = &self.clients[slot];
+        let found = self.topics.find(&command.topic);
+        if found.is_some_and(|topic| client.subscriptions.find(topic).is_some()) {
+            return Err(ErrorCode::AlreadySubscribed);
+        }
+        if command.unsupported {
+            return Err(ErrorCode::NotAvailable);
+        }
+        if client.subscriptions.as_slice().len() + client.unanswered().len() >= self.limits.topics_per_client
+        {
+            return Err(ErrorCode::LimitExceeded);
+        }
+        Ok(())
+    }
+
+    fn unsubscribe(&mut self, slot: u32, id: u32, topic: &str) -> Outcome {
+        if self.is_busy(slot, topic) {
+            return Outcome::Wait;
+        }
+        if let Err(error) = self.check_topic(topic) {
+            return self.answer_error(id, error);
+        }
+        if let Some(topic) = self.topics.find(topic) {
+            self.leave(slot, topic);
+        }
+        self.answer_empty(id, "unsubscribe")
+    }
+
+    fn publish(&mut self, slot: u32, id: u32, topic: &str, data: Option<&[u8]>) -> Outcome {
+        if self.is_busy(slot, topic) {
+            return Outcome::Wait;
+        }
+        let data = match self.may_publish(topic, data) {
+            Ok(data) => data,
+            Err(error) => return self.answer_error(id, error),
+        };
+        if self.requests.room() == 0 {
+            return self.starve(slot);
+        }
+        let client = ClientKey { slot, generation: self.clients[slot].generation };
+        let asker = Asker::Client { shard: self.id, client, command: id };
+        let publish = Publish { asker, topics: vec![topic.into()], data: data.into() };
+        if self.requests.send(Request::Publish(publish)).is_err() {
+            return self.starve(slot);
+        }
+        self.wait_for(slot, topic, id);
+        self.done()
+    }
+
+    fn may_publish<'a>(&self, topic: &str, data: Option<&'a [u8]>) -> Result<&'a [u8], ErrorCode> {
+        self.check_topic(topic)?;
+        let namespace = self.namespaces.options(self.namespaces.of(topic));
+        if !namespace.client_publish {
+            return Err(ErrorCode::PermissionDenied);
+        }
+        let data = data.ok_or(ErrorCode::BadRequest)?;
+        let own_limit = Some(namespace.publication_bytes).filter(|&limit| limit > 0);
+        if data.len() > own_limit.unwrap_or(self.limits.publication_bytes) {
+            return Err(ErrorCode::LimitExceeded);
+        }
+        Ok(data)
+    }
+
+    fn check_topic(&self, name: &str) -> Result<(), ErrorCode> {
+        topic::check(name, self.limits.topic_bytes).map_err(|_| ErrorCode::BadRequest)
+    }
+
+    /// Commands on the same topic wait for each other.
+    fn is_busy(&self, slot: u32, topic: &str) -> bool {
+        !self.clients[slot].unanswered().is_empty()
+            && self.clients[slot].is_busy_with(self.topics.hash(topic))
+    }
+
+    /// The request queue is full: the client's input waits, and is tried again with the next tick.
+    fn starve(&mut self, slot: u32) -> Outcome {
+        self.starved.push(slot);
+        Outcome::Wait
+    }
+
+    fn done(&self) -> Outcome {
+        self.stats.commands.add(1);
+        Outcome::Done
+    }
+
+    fn answer_empty(&mut self, id: u32, method: &str) -> Outcome {
+        reply::empty(&mut self.lines, id, method);
+        self.lines.push(b'\n');
+        self.done()
+    }
+
+    fn answer_error(&mut self, id: u32, error: ErrorCode) -> Outcome {
+        self.say_error(id, error);
+        self.done()
+    }
+
+    fn say_error(&mut self, id: u32, error: ErrorCode) {
+        reply::error(&mut self.lines, id, error);
+        self.lines.push(b'\n');
+    }
+}

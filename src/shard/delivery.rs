@@ -1,0 +1,352 @@
+//! The fan-out: from the logs into the sockets.
+//!
+//! A *sweep* takes the topics that have somebody to be sent to in turns. Within its turn a topic goes round
+//! its subscribers from where it stopped. A *visit* is what happens at one client: everything that is
+//! pending for it goes into one write. Usually that is one frame of the topic being swept, and it is written
+//! straight from the log; otherwise the pieces are put side by side first.
+
+use std::io::{self, ErrorKind};
+
+use crate::mail::TopicSlot;
+use crate::protocol::codes::CloseReason;
+use crate::session::Phase;
+use crate::shard::clients::{Outgoing, Rest};
+use crate::shard::log::Span;
+use crate::shard::{Application, Shard, Socket};
+
+/// Visits of one topic before it is the next one's turn: half a millisecond of sends.
+const TURN: usize = 64;
+
+/// Subscribers looked at, and found up to date, that cost as much as one visit.
+const LOOKS_PER_VISIT: usize = 64;
+
+/// Bytes put side by side for one write, unless the first piece alone is larger.
+const GATHER_MAX: usize = 256 << 10;
+
+/// What a part of one write is, so that a short one can be told apart.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Piece {
+    /// The rest of a frame that was begun earlier.
+    Rest { length: usize },
+    /// Replies, pings, close frames.
+    Bytes { length: usize },
+    /// A frame of publications.
+    Frame { topic: TopicSlot, span: Span, length: usize },
+}
+
+impl<S: Socket, A: Application> Shard<S, A> {
+    /// Gives each topic with somebody behind its turns, as far as the budget goes.
+    pub(super) fn sweep(&mut self) {
+        let mut budget = self.budgets.visits;
+        while let Some(&topic) = self.round.front() {
+            if budget == 0 {
+                break;
+            }
+            budget -= self.sweep_topic(topic, budget.min(TURN));
+            self.round.pop_front();
+            if self.topics[topic].behind() > 0 {
+                self.round.push_back(topic);
+            } else {
+                self.topics[topic].in_round = false;
+                self.settle_log(topic);
+            }
+        }
+    }
+
+    /// Puts a topic into the round, if somebody is behind and it is not there yet.
+    pub(super) fn enter_round(&mut self, slot: TopicSlot) {
+        let topic = &mut self.topics[slot];
+        if topic.behind() > 0 && !topic.in_round {
+            topic.in_round = true;
+            self.round.push_back(slot);
+        }
+    }
+
+    /// Goes round a topic's subscribers from where the last turn stopped: how much of the budget it took.
+    fn sweep_topic(&mut self, slot: TopicSlot, turn: usize) -> usize {
+        let (mut visits, mut looks) = (0, 0);
+        while visits < turn && looks < turn * LOOKS_PER_VISIT {
+            let topic = &mut self.topics[slot];
+            if topic.behind() == 0 {
+                break;
+            }
+            let Some(&subscriber) = topic.awake().get(topic.sweep as usize) else {
+                self.finish_lap(slot);
+                continue;
+            };
+            if topic.lacks(topic.sweep) {
+                let position = topic.sweep;
+                visits += 1;
+                self.serve(slot, position, subscriber.client);
+            } else {
+                // Not at once after a visit: what it left over, or who was moved here, is met again.
+                topic.sweep += 1;
+                looks += 1;
+            }
+        }
+        visits.max(looks.div_ceil(LOOKS_PER_VISIT)).max(1).min(turn)
+    }
+
+    /// Sends one subscriber what it lacks.
+    fn serve(&mut self, topic: TopicSlot, position: u32, slot: u32) {
+        let client = &self.clients[slot];
+        let nothing_else = self.round.len() == 1 || client.subscriptions.as_slice().len() == 1;
+        if client.blocked {
+            self.park(topic, position);
+        } else if nothing_else && client.outgoing.is_none() {
+            self.send_frame(topic, position, slot);
+        } else {
+            self.visit(slot);
+        }
+    }
+
+    /// Writes one frame straight from the log.
+    fn send_frame(&mut self, slot: TopicSlot, position: u32, client_slot: u32) {
+        let topic = &mut self.topics[slot];
+        let cursor = topic.subscribers()[position as usize].cursor;
+        let Some(log) = &mut topic.log else { unreachable!("who is behind has a log") };
+        let span = log.span(cursor, self.limits.frame_bytes);
+        let client = &mut self.clients[client_slot];
+        let (length, written) = log.with_frame(&span, |frame| (frame.len(), client.socket.write(frame)));
+        match written {
+            Ok(sent) if sent == length => {
+                topic.advance(position, span.to);
+                self.count_frame(&span, sent);
+            }
+            Ok(sent) if sent > 0 => {
+                topic.advance(position, span.to);
+                let rest = Some(Rest { topic: slot, span, sent });
+                client.outgoing = Some(Box::new(Outgoing { rest, ..Outgoing::since(self.deadlines.now()) }));
+                self.count_frame(&span, sent);
+                self.block(client_slot);
+            }
+            Ok(_) => self.block(client_slot),
+            Err(error) => self.not_written(client_slot, &error),
+        }
+    }
+
+    /// Writes everything that is pending for a client, in one call.
+    pub(super) fn visit(&mut self, slot: u32) {
+        if self.clients[slot].blocked || self.clients[slot].dead {
+            return;
+        }
+        self.gather(slot);
+        if self.pieces.is_empty() {
+            return;
+        }
+        match self.clients[slot].socket.write(&self.scratch) {
+            Ok(sent) => self.settle(slot, sent),
+            Err(error) => self.not_written(slot, &error),
+        }
+    }
+
+    /// Puts side by side what is pending for a client: the rest of a frame, replies, a frame per topic.
+    fn gather(&mut self, slot: u32) {
+        self.scratch.clear();
+        self.pieces.clear();
+        let client = &self.clients[slot];
+        if let Some(outgoing) = &client.outgoing {
+            if let Some(rest) = outgoing.rest {
+                let log = self.topics[rest.topic].log.as_mut().expect("a log holds the frames begun from it");
+                log.with_frame(&rest.span, |frame| self.scratch.extend_from_slice(&frame[rest.sent..]));
+                self.pieces.push(Piece::Rest { length: self.scratch.len() });
+            }
+            if !outgoing.bytes.is_empty() {
+                self.scratch.extend_from_slice(&outgoing.bytes);
+                self.pieces.push(Piece::Bytes { length: outgoing.bytes.len() });
+            }
+        }
+        self.gather_frames(slot);
+    }
+
+    /// A frame for each topic in which the client is behind. Looks at the smaller of two sets: the client's
+    /// topics, and the shard's topics with something pending.
+    fn gather_frames(&mut self, slot: u32) {
+        let subscriptions = self.clients[slot].subscriptions.as_slice();
+        let by_client = subscriptions.len() <= self.round.len();
+        let candidates = if by_client { subscriptions.len() } else { self.round.len() };
+        for index in 0..candidates {
+            if self.scratch.len() >= GATHER_MAX {
+                break;
+            }
+            let subscriptions = &self.clients[slot].subscriptions;
+            let found = if by_client {
+                Some(subscriptions.as_slice()[index])
+            } else {
+                subscriptions.find(self.round[index])
+            };
+            if let Some(subscription) = found {
+                self.gather_frame(subscription.topic, subscription.position);
+            }
+        }
+    }
+
+    fn gather_frame(&mut self, slot: TopicSlot, position: u32) {
+        let topic = &mut self.topics[slot];
+        if !topic.lacks(position) {
+            return;
+        }
+        let cursor = topic.subscribers()[position as usize].cursor;
+        let Some(log) = &mut topic.log else { unreachable!("who is behind has a log") };
+        let span = log.span(cursor, self.limits.frame_bytes);
+        let before = self.scratch.len();
+        log.with_frame(&span, |frame| self.scratch.extend_from_slice(frame));
+        let length = self.scratch.len() - before;
+        self.pieces.push(Piece::Frame { topic: slot, span, length });
+    }
+
+    /// Notes what became of each piece when the socket took `sent` bytes of all of them.
+    fn settle(&mut self, slot: u32, sent: usize) {
+        let complete = sent == self.scratch.len();
+        self.stats.writes.add(1);
+        self.stats.bytes.add(sent as u64);
+        let mut left = sent;
+        let pieces = std::mem::take(&mut self.pieces);
+        for &piece in &pieces {
+            if left == 0 && !complete {
+                break;
+            }
+            match piece {
+                Piece::Rest { length } => self.settle_rest(slot, left.min(length), length),
+                Piece::Bytes { length } => self.settle_bytes(slot, left.min(length)),
+                Piece::Frame { topic, span, length } => {
+                    self.settle_frame(slot, topic, span, left.min(length), length);
+                }
+            }
+            let (Piece::Rest { length } | Piece::Bytes { length } | Piece::Frame { length, .. }) = piece;
+            left = left.saturating_sub(length);
+        }
+        self.pieces = pieces;
+        if !complete {
+            self.block(slot);
+        }
+        self.road_cleared(slot);
+    }
+
+    fn settle_rest(&mut self, slot: u32, sent: usize, length: usize) {
+        if let Some(outgoing) = &mut self.clients[slot].outgoing {
+            if sent == length {
+                outgoing.rest = None;
+            } else if let Some(rest) = &mut outgoing.rest {
+                rest.sent += sent;
+            }
+        }
+    }
+
+    fn settle_bytes(&mut self, slot: u32, sent: usize) {
+        if let Some(outgoing) = &mut self.clients[slot].outgoing {
+            outgoing.bytes.drain(..sent);
+            let owned = outgoing.orphaned.min(sent);
+            outgoing.orphaned -= owned;
+            self.rest_bytes -= owned;
+        }
+    }
+
+    fn settle_frame(&mut self, slot: u32, topic: TopicSlot, span: Span, sent: usize, length: usize) {
+        let found = self.clients[slot].subscriptions.find(topic);
+        let position = found.expect("gathered from its subscriptions").position;
+        self.topics[topic].advance(position, span.to);
+        self.count_lines(&span);
+        if sent < length {
+            let now = self.deadlines.now();
+            let outgoing = self.clients[slot].outgoing.get_or_insert_with(|| Box::new(Outgoing::since(now)));
+            outgoing.rest = Some(Rest { topic, span, sent });
+        }
+    }
+
+    /// When nothing waits any more: frees the box, lets input be read again, and ends what was closing.
+    fn road_cleared(&mut self, slot: u32) {
+        let client = &mut self.clients[slot];
+        if client
+            .outgoing
+            .as_ref()
+            .is_some_and(|outgoing| outgoing.rest.is_some() || !outgoing.bytes.is_empty())
+        {
+            return;
+        }
+        client.outgoing = None;
+        if client.held_up {
+            self.readable(slot);
+        }
+        let session = &self.clients[slot].session;
+        if session.phase == Phase::Closing {
+            if session.peer_closed {
+                self.lose(slot, CloseReason::PeerClosed);
+            } else if session.refused {
+                self.clients[slot].socket.finish();
+            }
+        }
+    }
+
+    fn not_written(&mut self, slot: u32, error: &io::Error) {
+        match error.kind() {
+            ErrorKind::WouldBlock => self.block(slot),
+            // Tried again by the sweep, or with the next reply.
+            ErrorKind::Interrupted => {}
+            _ => self.lose(slot, CloseReason::ConnectionLost),
+        }
+    }
+
+    /// Notes that a client's socket takes nothing. The topic whose frame it has in part parks it at once, so
+    /// that the log keeps that frame; others park it when their sweep meets it.
+    fn block(&mut self, slot: u32) {
+        let client = &mut self.clients[slot];
+        if !client.blocked {
+            client.blocked = true;
+            self.stats.blocked_clients.add(1);
+        }
+        let rest = client.outgoing.as_ref().and_then(|outgoing| outgoing.rest);
+        if let Some(found) = rest.and_then(|rest| client.subscriptions.find(rest.topic))
+            && !self.topics[found.topic].is_parked(found.position)
+        {
+            self.park(found.topic, found.position);
+        }
+        self.time(slot);
+    }
+
+    /// Takes a blocked client's subscriber out of a topic's sweep.
+    fn park(&mut self, topic: TopicSlot, position: u32) {
+        let clients = &mut self.clients;
+        self.topics[topic].park(position, |moved| {
+            clients[moved.client].subscriptions.moved(topic, moved.position);
+        });
+    }
+
+    /// Gives the clients whose sockets take something again what they missed.
+    pub(super) fn write_to_the_unblocked(&mut self) {
+        for _ in 0..self.budgets.visits.min(self.to_write.len()) {
+            let Some(slot) = self.to_write.pop_front() else { break };
+            if self.clients.living(slot).is_some_and(|client| client.blocked) {
+                self.unblock(slot);
+                self.visit(slot);
+            }
+        }
+    }
+
+    fn unblock(&mut self, slot: u32) {
+        self.clients[slot].blocked = false;
+        self.stats.blocked_clients.sub(1);
+        for index in 0..self.clients[slot].subscriptions.as_slice().len() {
+            let found = self.clients[slot].subscriptions.as_slice()[index];
+            if self.topics[found.topic].is_parked(found.position) {
+                let clients = &mut self.clients;
+                self.topics[found.topic].unpark(found.position, |moved| {
+                    clients[moved.client].subscriptions.moved(found.topic, moved.position);
+                });
+                self.enter_round(found.topic);
+            }
+        }
+    }
+
+    fn count_frame(&self, span: &Span, sent: usize) {
+        self.stats.writes.add(1);
+        self.stats.bytes.add(sent as u64);
+        self.count_lines(span);
+    }
+
+    fn count_lines(&self, span: &Span) {
+        self.stats.deliveries.add(span.lines);
+        self.stats.frames.add(1);
+        self.stats.lines_per_frame.observe(span.lines, 1);
+    }
+}

@@ -1,0 +1,115 @@
+//! What the broker tells a shard.
+
+use crate::mail::{ClientKey, Mail, Request, TopicCounts, TopicSlot};
+use crate::protocol::codes::{CloseReason, ErrorCode, UnsubscribeCode};
+use crate::protocol::reply;
+use crate::session::Phase;
+use crate::shard::farewell::Walk;
+use crate::shard::topics::{Applicant, Interest};
+use crate::shard::{Application, Shard, Socket};
+
+/// Topics looked at for a survey in one tick: a survey of many topics must not delay deliveries.
+const SURVEYED_PER_TICK: u32 = 1000;
+
+/// A survey that is being answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Survey {
+    id: u32,
+    next: u32,
+}
+
+impl<S: Socket, A: Application> Shard<S, A> {
+    /// Takes mail, as far as the budget and the logs have room.
+    pub(super) fn take_mail(&mut self) {
+        self.more_mail = false;
+        for _ in 0..self.budgets.mails {
+            let Some(mail) = self.held_mail.take().or_else(|| self.inbox.take()) else { return };
+            self.held_mail = self.open(mail);
+            if self.held_mail.is_some() {
+                break;
+            }
+        }
+        self.more_mail = true;
+    }
+
+    /// Does what a mail says, or gives it back if it must wait for a sweep.
+    fn open(&mut self, mail: Mail) -> Option<Mail> {
+        match mail {
+            Mail::Batch { topic, lines } => {
+                let wanted = self.topics[topic].interest == Interest::Live;
+                if wanted && !self.append(topic, &lines) {
+                    return Some(Mail::Batch { topic, lines });
+                }
+            }
+            Mail::Attached { topic } => self.attached(topic),
+            Mail::AttachFailed { topic, error } => self.attach_failed(topic, error),
+            Mail::Detached { topic } => self.detached(topic),
+            Mail::Published { client, command, outcome } => self.published(client, command, outcome),
+            Mail::Gap => self.begin_gap(),
+            Mail::Disconnect { client, reason } => self.disconnect(client, reason),
+            Mail::Unsubscribe { client, topic, code } => self.unsubscribe_for_operator(client, &topic, code),
+            Mail::Survey { id } => self.surveys.push_back(Survey { id, next: 0 }),
+            Mail::Drain => self.drain = Some(Walk::begin(self.clients_per_second, self.clients.len())),
+        }
+        None
+    }
+
+    fn published(&mut self, client: ClientKey, command: u32, outcome: Result<(), ErrorCode>) {
+        if self.clients.find(client).is_some_and(|client| client.session.phase == Phase::Open) {
+            self.reply(Applicant { client, command }, |out, id| match outcome {
+                Ok(()) => reply::empty(out, id, "publish"),
+                Err(error) => reply::error(out, id, error),
+            });
+        }
+    }
+
+    fn disconnect(&mut self, client: ClientKey, reason: CloseReason) {
+        if self.clients.find(client).is_some() {
+            self.close(client.slot, reason);
+        }
+    }
+
+    fn unsubscribe_for_operator(&mut self, client: Option<ClientKey>, topic: &str, code: UnsubscribeCode) {
+        let Some(topic) = self.topics.find(topic) else { return };
+        match client {
+            Some(client) if self.clients.find(client).is_some() => {
+                self.end_subscription(client.slot, topic, code)
+            }
+            Some(_) => {}
+            None => self.unsubscribe_everybody(topic, code),
+        }
+    }
+
+    fn unsubscribe_everybody(&mut self, topic: TopicSlot, code: UnsubscribeCode) {
+        let everybody: Vec<_> = self.topics[topic].subscribers().iter().map(|one| one.client).collect();
+        for client in everybody {
+            self.end_subscription(client, topic, code);
+        }
+    }
+
+    /// Answers the oldest survey, a piece per tick.
+    pub(super) fn answer_surveys(&mut self) {
+        let Some(&survey) = self.surveys.front() else { return };
+        if self.requests.room() == 0 {
+            return;
+        }
+        let end = self.topics.slots().min(survey.next.saturating_add(SURVEYED_PER_TICK));
+        let topics = self.count_subscribers(survey.next..end);
+        let last = end == self.topics.slots();
+        if self.requests.send(Request::SurveyPart { id: survey.id, topics, last }).is_err() {
+            return;
+        }
+        if last {
+            self.surveys.pop_front();
+        } else if let Some(survey) = self.surveys.front_mut() {
+            survey.next = end;
+        }
+    }
+
+    fn count_subscribers(&self, slots: std::ops::Range<u32>) -> TopicCounts {
+        let topics = slots.filter_map(|slot| self.topics.get(TopicSlot(slot)));
+        let counted = topics.map(|topic| (topic.name.clone(), topic.subscribers().len()));
+        let some = counted.filter(|&(_, subscribers)| subscribers > 0);
+        some.map(|(name, subscribers)| (name, u32::try_from(subscribers).unwrap_or(u32::MAX))).collect()
+    }
+}

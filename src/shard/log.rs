@@ -1,0 +1,224 @@
+//! The lines of one topic that some subscriber of this shard has not been sent yet.
+//!
+//! One stretch of bytes with a running position. Wherever a subscriber's cursor stands, what it lacks is
+//! one slice, from there to the end, and that slice is one WebSocket frame: all it needs is a header for
+//! its length. The header is written over the bytes in front of the slice, which others may still need, and
+//! they are put back after the call: so a frame leaves in one `send` from one place, without a copy, for a
+//! cursor at any line.
+
+use std::collections::VecDeque;
+
+use crate::mail::Lines;
+use crate::wire::encode::{self, HEADER_MAX, Opcode};
+
+/// Where the end of a batch is, and how many lines there were up to it.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    position: u64,
+    lines: u64,
+}
+
+/// A stretch of the log that leaves as one frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Position of its first byte.
+    pub from: u64,
+    /// Position after its last byte, the line end included.
+    pub to: u64,
+    /// Lines in it.
+    pub lines: u64,
+}
+
+/// The log.
+///
+/// Invariants: `buffer` holds [`HEADER_MAX`] bytes of headroom and then the bytes from `start` on; `marks`
+/// is in rising order, its first entry is at `start` and its last at the end; every cursor of a subscriber
+/// is at a mark.
+#[derive(Debug)]
+pub struct Log {
+    buffer: Vec<u8>,
+    start: u64,
+    marks: VecDeque<Mark>,
+}
+
+impl Log {
+    /// An empty log whose first byte will have `position`. `buffer` lends its capacity.
+    #[must_use]
+    pub fn new(position: u64, mut buffer: Vec<u8>) -> Self {
+        buffer.clear();
+        buffer.resize(HEADER_MAX, 0);
+        Self { buffer, start: position, marks: VecDeque::from([Mark { position, lines: 0 }]) }
+    }
+
+    /// Position of the oldest byte held.
+    #[must_use]
+    pub fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// Position after the newest byte.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.start + self.len() as u64
+    }
+
+    /// Bytes held.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.buffer.len() - HEADER_MAX
+    }
+
+    /// Whether nothing is held.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Where the newest batch begins; the end, if there is none.
+    #[must_use]
+    pub fn newest(&self) -> u64 {
+        self.marks[self.marks.len().saturating_sub(2)].position
+    }
+
+    /// Adds a batch.
+    pub fn append(&mut self, batch: &Lines) {
+        self.buffer.extend_from_slice(&batch.bytes);
+        let lines = self.lines_at_end() + u64::from(batch.count);
+        self.marks.push_back(Mark { position: self.end(), lines });
+    }
+
+    /// What a subscriber at `cursor` is sent next: everything, or as many whole batches as fit into
+    /// `frame_max` bytes of payload, but at least one.
+    #[must_use]
+    pub fn span(&self, cursor: u64, frame_max: usize) -> Span {
+        let first = self.mark_at(cursor);
+        let last = if self.end() - cursor <= frame_max as u64 {
+            self.marks.len() - 1
+        } else {
+            let beyond = self
+                .marks
+                .partition_point(|mark| mark.position - self.start <= cursor - self.start + frame_max as u64);
+            (beyond - 1).max(first + 1)
+        };
+        let (first, last) = (self.marks[first], self.marks[last]);
+        Span { from: cursor, to: last.position, lines: last.lines - first.lines }
+    }
+
+    /// Calls `use_frame` with the span as a WebSocket frame, header first. The frame exists only during
+    /// the call.
+    pub fn with_frame<R>(&mut self, span: &Span, use_frame: impl FnOnce(&[u8]) -> R) -> R {
+        let at = self.index(span.from);
+        // The last line's end separates it from a next line; in a frame there is none.
+        let payload_end = self.index(span.to) - 1;
+        let header = encode::header(Opcode::Text, payload_end - at);
+        let header_at = at - header.len();
+        let mut borrowed = [0; HEADER_MAX];
+        let borrowed = &mut borrowed[..header.len()];
+        borrowed.copy_from_slice(&self.buffer[header_at..at]);
+        self.buffer[header_at..at].copy_from_slice(header.as_bytes());
+        let result = use_frame(&self.buffer[header_at..payload_end]);
+        self.buffer[header_at..at].copy_from_slice(borrowed);
+        result
+    }
+
+    /// The first mark at or after `position`, to drop up to without cutting a batch.
+    #[must_use]
+    pub fn boundary(&self, position: u64) -> u64 {
+        let index = self.marks.partition_point(|mark| mark.position < position);
+        self.marks.get(index).map_or_else(|| self.end(), |mark| mark.position)
+    }
+
+    /// Forgets what lies before `position`, which must be at a mark. Moves the bytes that stay: to be called
+    /// when at least half of the log goes, so that a byte is moved once on average.
+    pub fn drop_before(&mut self, position: u64) {
+        let gone = self.index(position) - HEADER_MAX;
+        self.buffer.drain(HEADER_MAX..HEADER_MAX + gone);
+        let marks_gone = self.mark_at(position);
+        self.marks.drain(..marks_gone);
+        self.start = position;
+    }
+
+    /// The capacity, for the next log that needs one.
+    #[must_use]
+    pub fn into_buffer(self) -> Vec<u8> {
+        self.buffer
+    }
+
+    fn lines_at_end(&self) -> u64 {
+        self.marks.back().map_or(0, |mark| mark.lines)
+    }
+
+    fn mark_at(&self, cursor: u64) -> usize {
+        let index = self.marks.partition_point(|mark| mark.position < cursor);
+        debug_assert_eq!(self.marks[index].position, cursor, "a cursor stands between batches");
+        index
+    }
+
+    fn index(&self, position: u64) -> usize {
+        debug_assert!((self.start..=self.end()).contains(&position), "the log no longer holds {position}");
+        HEADER_MAX + usize::try_from(position - self.start).expect("a log is far smaller than memory")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log_of(position: u64, batches: &[&str]) -> Log {
+        let mut log = Log::new(position, Vec::new());
+        for batch in batches {
+            let count = u32::try_from(batch.matches('\n').count()).unwrap();
+            log.append(&Lines { bytes: batch.as_bytes().into(), count });
+        }
+        log
+    }
+
+    fn frame(log: &mut Log, span: &Span) -> Vec<u8> {
+        log.with_frame(span, <[u8]>::to_vec)
+    }
+
+    #[test]
+    fn whoever_is_behind_gets_everything_in_one_frame() {
+        let mut log = log_of(1000, &["a\n", "bb\nc\n", "d\n"]);
+        let span = log.span(1002, 100);
+        assert_eq!(span, Span { from: 1002, to: 1009, lines: 3 });
+        assert_eq!(frame(&mut log, &span), b"\x81\x06bb\nc\nd");
+        let all = log.span(1000, 100);
+        assert_eq!(frame(&mut log, &all), b"\x81\x08a\nbb\nc\nd", "the borrowed bytes are back in place");
+    }
+
+    #[test]
+    fn a_frame_ends_between_batches_within_its_limit() {
+        let log = log_of(0, &["aaaa\n", "bbbb\n", "cccc\n"]);
+        for (limit, to) in [(15, 15), (14, 10), (10, 10), (9, 5), (5, 5), (1, 5)] {
+            assert_eq!(log.span(0, limit).to, to, "limit {limit}");
+        }
+        assert_eq!(log.span(5, 5), Span { from: 5, to: 10, lines: 1 });
+    }
+
+    #[test]
+    fn long_frames_have_long_headers() {
+        for length in [124, 125, 126, 65_535, 65_536] {
+            let line = format!("{}\n", "x".repeat(length));
+            let mut log = log_of(7, &["before\n", &line]);
+            let span = log.span(14, usize::MAX >> 1);
+            let mut expected = encode::header(Opcode::Text, length).as_bytes().to_vec();
+            expected.extend_from_slice(&line.as_bytes()[..length]);
+            assert!(frame(&mut log, &span) == expected, "{length}");
+        }
+    }
+
+    #[test]
+    fn what_is_dropped_is_gone_and_the_rest_is_where_it_was() {
+        let mut log = log_of(0, &["a\n", "b\n", "c\n"]);
+        assert_eq!(log.boundary(1), 2);
+        log.drop_before(2);
+        assert_eq!((log.start(), log.end(), log.len(), log.newest()), (2, 6, 4, 4));
+        let span = log.span(2, 100);
+        assert_eq!(span.lines, 2);
+        assert_eq!(frame(&mut log, &span), b"\x81\x03b\nc");
+        log.drop_before(6);
+        assert!(log.is_empty());
+        assert_eq!(log.newest(), 6);
+    }
+}

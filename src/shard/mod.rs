@@ -1,0 +1,428 @@
+//! One core: an event loop that owns its slice of the clients. This is the tick, step by step.
+//!
+//! The shard knows no poll, no clock and no TCP: [`poll`] tells it what is ready and what time it is, and a
+//! [`Socket`] takes and gives bytes. So a simulation can drive all of it with short writes, stalls, resets
+//! and churn, and look at it after every tick.
+//!
+//! A shard never waits for anybody. What it asks of the broker goes into a bounded queue; without room there
+//! the client that asked is not read. What the broker tells it comes through its mailbox; while a log is
+//! full because its sweep is behind, no mail is taken, and the broker waits.
+
+pub mod clients;
+mod commands;
+pub mod deadlines;
+mod delivery;
+mod farewell;
+mod inbox;
+pub mod log;
+mod membership;
+pub mod poll;
+mod reading;
+mod retention;
+mod timing;
+pub mod topics;
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::client_id::{ClientId, NodeId};
+use crate::config::{Budgets, Config, Limits, Timeouts};
+use crate::mail::{ClientKey, Mail, Request, ShardId, TopicSlot};
+use crate::mailbox::{Receiver, Sender};
+use crate::namespaces::Namespaces;
+use crate::protocol::codes::CloseReason;
+use crate::session::{Phase, Policy};
+use crate::stats::ShardStats;
+use crate::wire::encode::{self, Opcode};
+use crate::wire::upgrade::{UpgradePolicy, refusal};
+
+pub use clients::Socket;
+pub use commands::Commands;
+
+use clients::Clients;
+use deadlines::Deadlines;
+use delivery::Piece;
+use farewell::Walk;
+use inbox::Survey;
+use topics::Topics;
+
+/// How long the loop sleeps at most while something must be tried again that no event announces.
+const RETRY: Duration = Duration::from_millis(1);
+
+/// Everything a shard is given.
+#[derive(Debug)]
+pub struct Setup {
+    /// Its number.
+    pub id: ShardId,
+    /// The engine it is part of.
+    pub node: NodeId,
+    /// Limits, budgets, time-outs.
+    pub config: Arc<Config>,
+    /// The options of topics.
+    pub namespaces: Arc<Namespaces>,
+    /// Which HTTP requests become clients.
+    pub upgrade: UpgradePolicy,
+    /// How many shards share limits that count for the whole engine.
+    pub shards: u16,
+    /// Where mail comes in.
+    pub inbox: Receiver<Mail>,
+    /// Where requests go.
+    pub requests: Sender<Request>,
+    /// Where it counts.
+    pub stats: Arc<ShardStats>,
+}
+
+/// What is done with clients' messages. The shipped one is [`Commands`]; the conformance tests put an echo
+/// in its place, behind the same shard and decoder.
+pub trait Application: Sized {
+    /// A message in text has come from the client in `slot`.
+    fn text<S: Socket>(shard: &mut Shard<S, Self>, slot: u32, text: Cow<'_, str>);
+
+    /// A message in bytes has come from the client in `slot`.
+    fn binary<S: Socket>(shard: &mut Shard<S, Self>, slot: u32, bytes: Cow<'_, [u8]>);
+}
+
+/// One shard.
+#[derive(Debug)]
+pub struct Shard<S, A = Commands> {
+    id: ShardId,
+    node: NodeId,
+    limits: Limits,
+    timeouts: Timeouts,
+    budgets: Budgets,
+    policy: Policy,
+    namespaces: Arc<Namespaces>,
+    inbox: Receiver<Mail>,
+    requests: Sender<Request>,
+    stats: Arc<ShardStats>,
+
+    clients: Clients<S>,
+    topics: Topics,
+    deadlines: Deadlines,
+
+    /// Topics with somebody to be sent to, in the order of their turns.
+    round: VecDeque<TopicSlot>,
+    /// Topics whose log is kept for parked subscribers alone, the longest kept first.
+    pinned: VecDeque<TopicSlot>,
+    /// Clients whose sockets have something to read.
+    to_read: VecDeque<u32>,
+    /// Clients whose sockets take something again.
+    to_write: VecDeque<u32>,
+    /// Clients whose next command waits for room in the request queue.
+    starved: Vec<u32>,
+    /// Topics about which the broker is to be told, as soon as there is room.
+    owed: VecDeque<TopicSlot>,
+    /// Mail that waits for a sweep to make room in a log.
+    held_mail: Option<Mail>,
+    /// Mail was left in the mailbox by the budget.
+    more_mail: bool,
+    /// Clients to be buried at the end of the tick.
+    dead: Vec<u32>,
+    /// Closing everybody, at a pace.
+    drain: Option<Walk>,
+    /// The broker has been told that the drain is done.
+    drained: bool,
+    /// Telling everybody of a gap, at a pace.
+    gap: Option<Walk>,
+    surveys: VecDeque<Survey>,
+
+    /// Bytes in all logs.
+    log_bytes: usize,
+    /// Bytes in clients' boxes that logs have let go of.
+    rest_bytes: usize,
+    /// The one read buffer.
+    input: Vec<u8>,
+    /// Reply lines of the message at hand.
+    lines: Vec<u8>,
+    /// What one visit writes, when it is more than one frame.
+    scratch: Vec<u8>,
+    /// What `scratch` is made of.
+    pieces: Vec<Piece>,
+    /// Buffers of logs that are gone, for those to come.
+    buffers: Vec<Vec<u8>>,
+    /// State of the generator that spreads first pings.
+    random: u64,
+    clients_per_second: u32,
+    gaps_per_second: u32,
+    application: PhantomData<A>,
+}
+
+impl<S: Socket, A: Application> Shard<S, A> {
+    /// A shard without clients, whose clock starts at `start`.
+    #[must_use]
+    pub fn new(setup: Setup, start: Instant) -> Self {
+        let config = &setup.config;
+        let limits = config.limits.clone();
+        let share = |per_second: u32| (per_second / u32::from(setup.shards.max(1))).max(1);
+        Self {
+            id: setup.id,
+            node: setup.node,
+            policy: Policy { upgrade: setup.upgrade, message_bytes: limits.message_bytes },
+            timeouts: config.timeouts.clone(),
+            budgets: config.budgets.clone(),
+            clients_per_second: share(config.stop.clients_per_second),
+            gaps_per_second: share(config.stop.gaps_per_second),
+            namespaces: setup.namespaces,
+            inbox: setup.inbox,
+            requests: setup.requests,
+            stats: setup.stats,
+            clients: Clients::default(),
+            topics: Topics::default(),
+            deadlines: Deadlines::new(start),
+            round: VecDeque::new(),
+            pinned: VecDeque::new(),
+            to_read: VecDeque::new(),
+            to_write: VecDeque::new(),
+            starved: Vec::new(),
+            owed: VecDeque::new(),
+            held_mail: None,
+            more_mail: false,
+            dead: Vec::new(),
+            drain: None,
+            drained: false,
+            gap: None,
+            surveys: VecDeque::new(),
+            log_bytes: 0,
+            rest_bytes: 0,
+            // A whole frame may have to be kept and still leave room for what comes next.
+            input: vec![0; 2 * limits.message_bytes + limits.head_bytes],
+            limits,
+            lines: Vec::new(),
+            scratch: Vec::new(),
+            pieces: Vec::new(),
+            buffers: Vec::new(),
+            random: 0x9e37_79b9_7f4a_7c15 ^ u64::from(setup.id),
+            application: PhantomData,
+        }
+    }
+
+    /// One turn: takes a bounded piece of each kind of work, and leaves the rest for the next.
+    pub fn tick(&mut self, now: Instant) {
+        self.deadlines.advance(now);
+        self.take_mail();
+        self.write_to_the_unblocked();
+        self.read_clients();
+        self.sweep();
+        self.keep_deadlines();
+        self.walk(now);
+        self.answer_surveys();
+        self.tell_the_broker();
+        self.bury();
+        self.show_gauges();
+    }
+
+    /// How long the loop may sleep before the next tick; `None`: until something happens.
+    #[must_use]
+    pub fn patience(&self) -> Option<Duration> {
+        let work_left = self.more_mail
+            || !self.round.is_empty()
+            || !self.to_read.is_empty()
+            || !self.to_write.is_empty()
+            || !self.dead.is_empty();
+        if work_left {
+            return Some(Duration::ZERO);
+        }
+        let retries = !self.starved.is_empty() || !self.owed.is_empty() || !self.surveys.is_empty();
+        let walks = self.drain.is_some() || self.gap.is_some();
+        match self.deadlines.patience() {
+            Some(Duration::ZERO) => Some(Duration::ZERO),
+            patience if retries || walks => Some(patience.map_or(RETRY, |until| until.min(RETRY))),
+            patience => patience,
+        }
+    }
+
+    /// The key of the next client, to register its socket under.
+    #[must_use]
+    pub fn vacancy(&self) -> ClientKey {
+        self.clients.vacancy()
+    }
+
+    /// Takes a new connection in.
+    pub fn admit(&mut self, socket: S) -> ClientKey {
+        let key = self.clients.insert(socket, self.deadlines.now());
+        self.stats.accepted.add(1);
+        self.stats.upgrading.add(1);
+        self.time(key.slot);
+        if self.drain.is_some() {
+            self.refuse(key.slot, refusal(503));
+        }
+        key
+    }
+
+    /// Notes that the peer of the client in `slot` has closed its side.
+    pub fn hung_up(&mut self, slot: u32) {
+        if self.clients.living(slot).is_some() {
+            self.clients[slot].hung_up = true;
+            self.readable(slot);
+        }
+    }
+
+    /// Notes that the socket of the client in `slot` has something to read.
+    pub fn readable(&mut self, slot: u32) {
+        if self.clients.living(slot).is_some_and(|client| !client.to_read) {
+            self.clients[slot].to_read = true;
+            self.to_read.push_back(slot);
+        }
+    }
+
+    /// Notes that the socket of the client in `slot` takes something again.
+    pub fn writable(&mut self, slot: u32) {
+        if self.clients.living(slot).is_some_and(|client| client.blocked) {
+            self.to_write.push_back(slot);
+        }
+    }
+
+    /// Clients held, in whatever phase.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// Whether there is no client.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.clients.is_empty()
+    }
+
+    /// Whether everybody has been closed and the broker knows.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.drained
+    }
+
+    /// Whether it is closing everybody.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.drain.is_some()
+    }
+
+    /// Its counters.
+    #[must_use]
+    pub fn stats(&self) -> &ShardStats {
+        &self.stats
+    }
+
+    /// The mailbox's side that looks: to be called before the tick that decides about going to sleep.
+    pub fn rearm(&mut self) {
+        self.inbox.rearm();
+    }
+
+    /// Whether mail came after the last look.
+    #[must_use]
+    pub fn has_mail(&self) -> bool {
+        !self.inbox.is_empty()
+    }
+
+    /// Puts a frame for the client in `slot` behind what waits for it already.
+    pub fn answer(&mut self, slot: u32, opcode: Opcode, payload: &[u8]) {
+        let now = self.deadlines.now();
+        let outgoing =
+            self.clients[slot].outgoing.get_or_insert_with(|| Box::new(clients::Outgoing::since(now)));
+        encode::frame(&mut outgoing.bytes, opcode, payload);
+    }
+
+    /// The id by which the client in `slot` is known outside.
+    fn client_id(&self, slot: u32) -> ClientId {
+        let key = ClientKey { slot, generation: self.clients[slot].generation };
+        ClientId { node: self.node, shard: self.id, key }
+    }
+
+    /// Moves a client to the next phase of its life.
+    fn enter(&mut self, slot: u32, phase: Phase) {
+        let client = &mut self.clients[slot];
+        let gauge = |phase| match phase {
+            Phase::Upgrading => &self.stats.upgrading,
+            Phase::Open => &self.stats.open,
+            Phase::Closing => &self.stats.closing,
+        };
+        gauge(client.session.phase).sub(1);
+        gauge(phase).add(1);
+        client.session.phase = phase;
+        client.since = self.deadlines.now();
+        self.time(slot);
+    }
+
+    /// Ends a connection with a close frame: what was begun is sent first, then the frame, then the peer
+    /// has its time to answer.
+    fn close(&mut self, slot: u32, reason: CloseReason) {
+        match self.clients[slot].session.phase {
+            Phase::Closing => return,
+            Phase::Upgrading => return self.lose(slot, reason),
+            Phase::Open => {}
+        }
+        self.count_close(reason);
+        let mut frame = Vec::new();
+        encode::close(&mut frame, reason.code(), reason.text());
+        self.begin_closing(slot, &frame);
+    }
+
+    /// Answers an HTTP request that does not become a client.
+    fn refuse(&mut self, slot: u32, response: Vec<u8>) {
+        self.stats.refused_upgrades.add(1);
+        self.count_close(CloseReason::UpgradeFailed);
+        self.clients[slot].session.refused = true;
+        self.begin_closing(slot, &response);
+    }
+
+    /// Sends the last bytes of a connection.
+    fn begin_closing(&mut self, slot: u32, last: &[u8]) {
+        self.leave_all_topics(slot);
+        if self.clients[slot].dead {
+            return;
+        }
+        let now = self.deadlines.now();
+        let client = &mut self.clients[slot];
+        client.waiting = None;
+        let outgoing = client.outgoing.get_or_insert_with(|| Box::new(clients::Outgoing::since(now)));
+        outgoing.bytes.extend_from_slice(last);
+        self.enter(slot, Phase::Closing);
+        self.visit(slot);
+    }
+
+    /// Ends a connection at once: the peer, or the socket, is gone, or had its time.
+    fn lose(&mut self, slot: u32, reason: CloseReason) {
+        if self.clients[slot].dead {
+            return;
+        }
+        if self.clients[slot].session.phase != Phase::Closing {
+            self.count_close(reason);
+        }
+        let client = &mut self.clients[slot];
+        client.dead = true;
+        if let Some(outgoing) = &mut client.outgoing {
+            outgoing.rest = None;
+        }
+        self.leave_all_topics(slot);
+        self.dead.push(slot);
+    }
+
+    fn count_close(&self, reason: CloseReason) {
+        self.stats.closes[reason as usize].add(1);
+    }
+
+    /// Frees the slots of the dead. Not before the end of the tick: until then lists may name them.
+    fn bury(&mut self) {
+        while let Some(slot) = self.dead.pop() {
+            let client = self.clients.remove(slot);
+            match client.session.phase {
+                Phase::Upgrading => self.stats.upgrading.sub(1),
+                Phase::Open => self.stats.open.sub(1),
+                Phase::Closing => self.stats.closing.sub(1),
+            }
+            self.stats.blocked_clients.sub(u64::from(client.blocked));
+            self.rest_bytes -= client.outgoing.map_or(0, |outgoing| outgoing.orphaned);
+        }
+    }
+
+    fn show_gauges(&self) {
+        let stats = &self.stats;
+        stats.ticks.add(1);
+        stats.mailbox_depth.set(self.inbox.len() as u64);
+        stats.log_bytes.set(self.log_bytes as u64);
+        stats.rest_bytes.set(self.rest_bytes as u64);
+        stats.topics.set(self.topics.len() as u64);
+    }
+}

@@ -1,0 +1,349 @@
+//! The only file that knows mio: the shard's poll, its listeners, its clients' sockets.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::time::{Duration, Instant};
+
+use mio::event::Event;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token, Waker};
+use socket2::{Domain, Protocol, Socket as RawSocket, Type};
+
+use crate::mailbox::Wake;
+use crate::ratelimit::RateLimit;
+use crate::shard::{Application, Setup, Shard, Socket};
+
+/// The waker's token. Clients' tokens are their slots; listeners count down from here.
+const WAKER: Token = Token(usize::MAX);
+
+/// Events taken from the kernel at once.
+const EVENTS: usize = 1024;
+
+/// Connections the kernel keeps for us before we accept them; it may allow less (`net.core.somaxconn`).
+const BACKLOG: i32 = 65_535;
+
+/// Bytes of a client's socket buffer that may wait unsent before it is called full. Without it, loopback
+/// swallows 4 MB before the first refusal, and a slow client has a queue in the kernel after all.
+const NOTSENT_LOWAT: u32 = 16 << 10;
+
+/// How long accepting pauses when there are no descriptors left: edges are not repeated, so it is a timer
+/// that tries again.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A client's socket.
+impl Socket for TcpStream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        Read::read(self, buffer)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Write::write(self, bytes)
+    }
+
+    fn finish(&mut self) {
+        // Fails only on a connection that is gone already.
+        let _ = self.shutdown(Shutdown::Write);
+    }
+}
+
+struct WakePoll(Waker);
+
+impl Wake for WakePoll {
+    fn wake(&self) {
+        if let Err(error) = self.0.wake() {
+            tracing::error!(%error, "a shard cannot be woken");
+        }
+    }
+}
+
+/// A poll that nothing but its waker is registered with yet.
+#[derive(Debug)]
+pub struct Bell {
+    poll: Poll,
+}
+
+impl Bell {
+    /// A poll, and what wakes it.
+    ///
+    /// # Errors
+    /// When the process has no descriptors left.
+    pub fn new() -> io::Result<(Self, Box<dyn Wake>)> {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), WAKER)?;
+        Ok((Self { poll }, Box::new(WakePoll(waker))))
+    }
+}
+
+/// Binds one of possibly several sockets to `address`, each with its share of the connections. Options set
+/// here pass to the accepted sockets.
+///
+/// # Errors
+/// What the operating system says, such as that the address is in use or not this machine's.
+pub fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = open(address)?;
+    socket.set_reuse_port(true)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Finds out whether `address` can be bound by nobody but us, and which port it has if any will do: sockets
+/// that share a port cannot tell a stranger that shares it too.
+///
+/// # Errors
+/// What the operating system says, such as that the address is in use or not this machine's.
+pub fn probe(address: SocketAddr) -> io::Result<SocketAddr> {
+    let socket = open(address)?;
+    socket.bind(&address.into())?;
+    let bound = socket.local_addr()?.as_socket();
+    bound.ok_or_else(|| io::Error::new(ErrorKind::Unsupported, "not an internet address"))
+}
+
+fn open(address: SocketAddr) -> io::Result<RawSocket> {
+    let socket = RawSocket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    Ok(socket)
+}
+
+/// One listening address; without a socket while there is no room for more clients.
+#[derive(Debug)]
+struct Door {
+    address: SocketAddr,
+    token: Token,
+    listener: Option<TcpListener>,
+    /// There may be connections waiting.
+    ready: bool,
+}
+
+/// A shard with its poll and its doors: the loop.
+#[derive(Debug)]
+pub struct Loop<A> {
+    shard: Shard<TcpStream, A>,
+    poll: Poll,
+    doors: Vec<Door>,
+    clients_max: usize,
+    accepts_per_tick: usize,
+    accept_again_at: Option<Instant>,
+    accept_log: RateLimit,
+}
+
+impl<A: Application> Loop<A> {
+    /// A loop that serves a new shard to those who come to `listeners`, at most `clients_max` of them.
+    ///
+    /// # Errors
+    /// When a listener cannot be registered.
+    pub fn new(
+        setup: Setup,
+        bell: Bell,
+        listeners: Vec<std::net::TcpListener>,
+        clients_max: usize,
+        start: Instant,
+    ) -> io::Result<Self> {
+        let shard = Shard::new(setup, start);
+        let mut doors = Vec::new();
+        for (index, listener) in listeners.into_iter().enumerate() {
+            let address = listener.local_addr()?;
+            let token = Token(usize::MAX - 1 - index);
+            let mut listener = TcpListener::from_std(listener);
+            bell.poll.registry().register(&mut listener, token, Interest::READABLE)?;
+            doors.push(Door { address, token, listener: Some(listener), ready: true });
+        }
+        let accepts_per_tick = shard.budgets.accepts;
+        let accept_log = RateLimit::new(Duration::from_secs(10));
+        Ok(Self {
+            shard,
+            poll: bell.poll,
+            doors,
+            clients_max,
+            accepts_per_tick,
+            accept_again_at: None,
+            accept_log,
+        })
+    }
+
+    /// Turns until the shard has been drained.
+    ///
+    /// # Errors
+    /// When the poll fails, which is no fault of a client's.
+    pub fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS);
+        while !self.shard.is_drained() {
+            self.wait(&mut events)?;
+            for event in &events {
+                self.hear(event);
+            }
+            self.accept();
+            self.shard.tick(Instant::now());
+            self.mind_the_doors();
+        }
+        Ok(())
+    }
+
+    /// Sleeps until there is something to do. The mailbox is rearmed before it is looked at for the last
+    /// time: what comes later rings.
+    fn wait(&mut self, events: &mut Events) -> io::Result<()> {
+        let mut patience = self.patience();
+        if patience != Some(Duration::ZERO) {
+            self.shard.rearm();
+            if self.shard.has_mail() {
+                patience = Some(Duration::ZERO);
+            }
+        }
+        match self.poll.poll(events, patience) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
+            result => result,
+        }
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        if self.accept_again_at.is_none()
+            && self.doors.iter().any(|door| door.ready && door.listener.is_some())
+        {
+            return Some(Duration::ZERO);
+        }
+        let until_accept = self.accept_again_at.map(|at| at.saturating_duration_since(Instant::now()));
+        match (self.shard.patience(), until_accept) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    fn hear(&mut self, event: &Event) {
+        let token = event.token();
+        if token == WAKER {
+            return;
+        }
+        if let Some(door) = self.doors.iter_mut().find(|door| door.token == token) {
+            door.ready = true;
+            return;
+        }
+        let Ok(slot) = u32::try_from(token.0) else { return };
+        if event.is_read_closed() || event.is_error() {
+            self.shard.hung_up(slot);
+        } else if event.is_readable() {
+            self.shard.readable(slot);
+        }
+        if event.is_writable() {
+            self.shard.writable(slot);
+        }
+    }
+
+    /// Takes new connections in, as far as the budget and the limit on clients go.
+    fn accept(&mut self) {
+        if self.accept_again_at.is_some_and(|at| Instant::now() < at) {
+            return;
+        }
+        self.accept_again_at = None;
+        let mut budget = self.accepts_per_tick;
+        for index in 0..self.doors.len() {
+            while budget > 0 && self.doors[index].ready && self.shard.len() < self.clients_max {
+                budget -= 1;
+                self.accept_one(index);
+            }
+        }
+    }
+
+    fn accept_one(&mut self, index: usize) {
+        let door = &mut self.doors[index];
+        let Some(listener) = &door.listener else {
+            door.ready = false;
+            return;
+        };
+        match listener.accept() {
+            Ok((socket, _)) => self.admit(socket),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => door.ready = false,
+            Err(error) if is_exhaustion(&error) => {
+                door.ready = true;
+                self.pause_accepting(&error);
+            }
+            // The connection was reset before it was accepted, or the like: the next one may be fine.
+            Err(_) => {}
+        }
+    }
+
+    fn admit(&mut self, mut socket: TcpStream) {
+        let token = Token(self.shard.vacancy().slot as usize);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        match self.poll.registry().register(&mut socket, token, interest) {
+            Ok(()) => {
+                self.shard.admit(socket);
+            }
+            Err(error) => self.pause_accepting(&error),
+        }
+    }
+
+    fn pause_accepting(&mut self, error: &io::Error) {
+        self.shard.stats().accept_failures.add(1);
+        let now = Instant::now();
+        self.accept_again_at = Some(now + ACCEPT_PAUSE);
+        if let Some(unsaid) = self.accept_log.allow(now) {
+            let clients = self.shard.len();
+            tracing::warn!(%error, clients, unsaid, "no connection can be accepted: raise the limit on descriptors (ulimit -n) or lower limits.clients");
+        }
+    }
+
+    /// Closes the doors when the shard is full, or leaves; opens them again when there is room.
+    ///
+    /// A full shard that kept its listener would go on winning its share of new connections, and let them
+    /// wait, while other shards have room.
+    fn mind_the_doors(&mut self) {
+        if self.shard.is_draining() {
+            self.drain_doors();
+        } else if self.shard.len() >= self.clients_max {
+            self.close_doors();
+        } else if self.shard.len() < self.clients_max - self.clients_max / 20 {
+            self.open_doors();
+        }
+    }
+
+    /// Accepts what the kernel has accepted already, so that nobody is cut off unheard, and closes.
+    fn drain_doors(&mut self) {
+        for index in 0..self.doors.len() {
+            while self.doors[index].ready
+                && self.doors[index].listener.is_some()
+                && self.accept_again_at.is_none()
+            {
+                self.accept_one(index);
+            }
+        }
+        self.close_doors();
+    }
+
+    fn close_doors(&mut self) {
+        for door in &mut self.doors {
+            door.listener = None;
+            door.ready = false;
+        }
+    }
+
+    fn open_doors(&mut self) {
+        for door in self.doors.iter_mut().filter(|door| door.listener.is_none()) {
+            let opened = listen(door.address).and_then(|listener| {
+                let mut listener = TcpListener::from_std(listener);
+                self.poll.registry().register(&mut listener, door.token, Interest::READABLE)?;
+                Ok(listener)
+            });
+            match opened {
+                Ok(listener) => (door.listener, door.ready) = (Some(listener), true),
+                Err(error) => {
+                    tracing::warn!(address = %door.address, %error, "a listener cannot be opened again")
+                }
+            }
+        }
+    }
+}
+
+/// Whether accepting fails for want of something that others may give back: descriptors or memory.
+fn is_exhaustion(error: &io::Error) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    const ENOBUFS: i32 = 105;
+    const ENOMEM: i32 = 12;
+    matches!(error.raw_os_error(), Some(ENFILE | EMFILE | ENOBUFS | ENOMEM))
+}

@@ -1,0 +1,200 @@
+//! What the logs keep, and who pays when they may not.
+//!
+//! A log drops what everybody has. Beyond its bound it drops what only parked subscribers lack, and the
+//! topic's policy says what becomes of those. It never drops what somebody lacks who can be written to: then
+//! the sweep is behind, and the shard takes no mail until it has caught up.
+
+use crate::config::SlowPolicy;
+use crate::mail::{Lines, TopicSlot};
+use crate::protocol::codes::{CloseReason, UnsubscribeCode};
+use crate::shard::clients::Outgoing;
+use crate::shard::{Application, Shard, Socket};
+
+/// A log is searched for what everybody has when it has grown to this, and then whenever it has doubled.
+const TRIM_FROM: usize = 64 << 10;
+
+/// Buffers kept for logs to come, each of at most [`TRIM_FROM`] bytes.
+const BUFFERS: usize = 64;
+
+impl<S: Socket, A: Application> Shard<S, A> {
+    /// Adds a batch to a topic's log, if there is room for it now.
+    pub(super) fn append(&mut self, slot: TopicSlot, lines: &Lines) -> bool {
+        let length = lines.bytes.len();
+        if !self.make_room(slot, length) {
+            return false;
+        }
+        let buffers = &mut self.buffers;
+        let topic = &mut self.topics[slot];
+        topic.append(lines, || buffers.pop().unwrap_or_default());
+        self.log_bytes += length;
+        self.enter_round(slot);
+        // Without anybody to be swept no sweep ends, and the log is kept for the parked alone.
+        self.pin(slot);
+        true
+    }
+
+    fn make_room(&mut self, slot: TopicSlot, length: usize) -> bool {
+        let held = self.topics[slot].log.as_ref().map_or(0, |log| log.len());
+        if held + length > self.limits.log_bytes {
+            if self.topics[slot].behind() > 0 {
+                return false;
+            }
+            let keep = (self.limits.log_bytes / 2).saturating_sub(length);
+            self.drop_from_the_parked(slot, keep);
+        }
+        while self.log_bytes + length > self.limits.logs_bytes {
+            let Some(longest_kept) = self.pinned.pop_front() else {
+                return self.round.is_empty();
+            };
+            self.unpin(longest_kept);
+        }
+        true
+    }
+
+    /// Gives up a log that is kept for parked subscribers alone.
+    fn unpin(&mut self, slot: TopicSlot) {
+        if self.topics.get(slot).is_none_or(|topic| !topic.is_pinned) {
+            return;
+        }
+        self.topics[slot].is_pinned = false;
+        if self.topics[slot].behind() == 0 && self.topics[slot].log.is_some() {
+            self.drop_from_the_parked(slot, 0);
+        }
+    }
+
+    fn pin(&mut self, slot: TopicSlot) {
+        let topic = &mut self.topics[slot];
+        if topic.behind() == 0 && topic.log.is_some() && !topic.is_pinned {
+            topic.is_pinned = true;
+            self.pinned.push_back(slot);
+        }
+    }
+
+    /// Called when a sweep has nobody left: frees the log, or what of it no parked subscriber lacks.
+    pub(super) fn settle_log(&mut self, slot: TopicSlot) {
+        if self.topics[slot].parked().is_empty() {
+            self.free_log(slot);
+        } else {
+            let end = self.topics[slot].end;
+            self.trim(slot, end);
+            self.pin(slot);
+        }
+    }
+
+    fn free_log(&mut self, slot: TopicSlot) {
+        if let Some(log) = self.topics[slot].log.take() {
+            self.log_bytes -= log.len();
+            let buffer = log.into_buffer();
+            if self.buffers.len() < BUFFERS && buffer.capacity() <= TRIM_FROM {
+                self.buffers.push(buffer);
+            }
+        }
+    }
+
+    /// Called when a sweep comes round: what everybody had when the lap began can go.
+    pub(super) fn finish_lap(&mut self, slot: TopicSlot) {
+        if let Some(shown) = self.topics[slot].begin_lap() {
+            self.trim(slot, shown);
+        }
+    }
+
+    /// Drops what lies before `floor` and before everything that a parked subscriber lacks, if that is
+    /// enough to be worth moving the rest.
+    fn trim(&mut self, slot: TopicSlot, floor: u64) {
+        let topic = &self.topics[slot];
+        let Some(log) = &topic.log else { return };
+        if log.len() < TRIM_FROM.max(topic.trim_at) {
+            return;
+        }
+        let needed = topic.parked().iter().map(|one| self.needed_by(slot, one.client, one.cursor)).min();
+        let floor = needed.map_or(floor, |needed| needed.min(floor)).max(log.start());
+        if (floor - log.start()) * 2 >= log.len() as u64 {
+            self.drop_before(slot, floor);
+        }
+        let kept = self.topics[slot].log.as_ref().map_or(0, |log| log.len());
+        self.topics[slot].trim_at = 2 * kept;
+    }
+
+    /// The first position a parked subscriber still needs: its cursor, or the frame it has in part.
+    fn needed_by(&self, slot: TopicSlot, client: u32, cursor: u64) -> u64 {
+        let outgoing = self.clients[client].outgoing.as_ref();
+        let rest = outgoing.and_then(|outgoing| outgoing.rest).filter(|rest| rest.topic == slot);
+        rest.map_or(cursor, |rest| rest.span.from)
+    }
+
+    fn drop_before(&mut self, slot: TopicSlot, position: u64) {
+        if let Some(log) = &mut self.topics[slot].log {
+            let before = log.len();
+            log.drop_before(position);
+            self.log_bytes -= before - log.len();
+        }
+    }
+
+    /// Drops all but the newest `keep` bytes of a log that only parked subscribers need, and applies the
+    /// topic's policy to those who lose something.
+    fn drop_from_the_parked(&mut self, slot: TopicSlot, keep: usize) {
+        let topic = &self.topics[slot];
+        let policy = self.namespaces.options(topic.namespace).slow;
+        let Some(log) = &topic.log else { return };
+        let newest = log.newest();
+        let wanted = log.boundary(log.start().max(log.end().saturating_sub(keep as u64)));
+        // Who skips is to have the newest, even if nothing follows it for a long time.
+        let floor = if policy == SlowPolicy::Skip { wanted.min(newest) } else { wanted };
+        let losers: Vec<_> = topic
+            .parked()
+            .iter()
+            .filter(|one| self.needed_by(slot, one.client, one.cursor) < floor)
+            .map(|one| (one.client, one.cursor < floor))
+            .collect();
+        for (client, loses_lines) in losers {
+            self.own_rest(client);
+            if loses_lines && !self.clients[client].dead {
+                self.apply_policy(policy, slot, client, newest);
+            }
+        }
+        self.topics[slot].is_pinned = false;
+        if self.topics.get(slot).is_some_and(|topic| topic.parked().is_empty()) {
+            self.free_log(slot);
+        } else {
+            self.drop_before(slot, floor);
+            self.pin(slot);
+        }
+    }
+
+    fn apply_policy(&mut self, policy: SlowPolicy, topic: TopicSlot, client: u32, newest: u64) {
+        match policy {
+            SlowPolicy::Disconnect => {
+                self.stats.policy_disconnect.add(1);
+                self.close(client, CloseReason::Slow);
+            }
+            SlowPolicy::Resync => {
+                self.stats.policy_resync.add(1);
+                self.end_subscription(client, topic, UnsubscribeCode::InsufficientState);
+            }
+            SlowPolicy::Skip => {
+                self.stats.policy_skip.add(1);
+                if let Some(found) = self.clients[client].subscriptions.find(topic) {
+                    self.topics[topic].advance(found.position, newest);
+                }
+            }
+        }
+    }
+
+    /// Copies the rest of a started frame out of the log, which is about to let go of it.
+    pub(super) fn own_rest(&mut self, slot: u32) {
+        let Some(outgoing) = &mut self.clients[slot].outgoing else { return };
+        let Some(rest) = outgoing.rest.take() else { return };
+        let log = self.topics[rest.topic].log.as_mut().expect("a log holds the frames begun from it");
+        let Outgoing { bytes, orphaned, .. } = &mut **outgoing;
+        let owned = log.with_frame(&rest.span, |frame| {
+            bytes.splice(..0, frame[rest.sent..].iter().copied());
+            frame.len() - rest.sent
+        });
+        *orphaned += owned;
+        self.rest_bytes += owned;
+        if self.rest_bytes > self.limits.rest_bytes {
+            self.stats.policy_disconnect.add(1);
+            self.lose(slot, CloseReason::Slow);
+        }
+    }
+}

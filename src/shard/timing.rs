@@ -1,0 +1,114 @@
+//! What becomes of a client when its time is up: silence before the upgrade, before the connect command,
+//! after a ping, after a close; replies that nobody takes; and the pings themselves.
+
+use std::time::Duration;
+
+use crate::protocol::codes::CloseReason;
+use crate::session::Phase;
+use crate::shard::clients::Client;
+use crate::shard::deadlines::Moment;
+use crate::shard::{Application, Shard, Socket};
+use crate::wire::encode::Opcode;
+
+impl<S: Socket, A: Application> Shard<S, A> {
+    /// Makes sure that the client is looked at when its next deadline comes.
+    pub(super) fn time(&mut self, slot: u32) {
+        let due = self.due(&self.clients[slot]);
+        let now = self.deadlines.now();
+        let client = &mut self.clients[slot];
+        if client.armed <= now || due < client.armed {
+            let key = crate::mail::ClientKey { slot, generation: client.generation };
+            client.armed = self.deadlines.arm(key, due);
+        }
+    }
+
+    /// When something must happen to this client if nothing else does.
+    fn due(&self, client: &Client<S>) -> Moment {
+        let timeouts = &self.timeouts;
+        let session = &client.session;
+        let length = match session.phase {
+            Phase::Upgrading => timeouts.upgrade,
+            Phase::Open if !session.connected => timeouts.connect,
+            Phase::Open if session.awaits_pong => timeouts.pong,
+            Phase::Open => timeouts.ping,
+            Phase::Closing => timeouts.close,
+        };
+        let phase = client.since.after(length.0);
+        self.replies_due(client).map_or(phase, |replies| replies.min(phase))
+    }
+
+    /// When replies will have waited too long, if any wait for a socket that takes nothing.
+    fn replies_due(&self, client: &Client<S>) -> Option<Moment> {
+        let outgoing = client.outgoing.as_ref().filter(|_| client.blocked && client.reply_bytes() > 0)?;
+        Some(outgoing.since.after(self.timeouts.replies.0))
+    }
+
+    /// Looks at those whose entries have fired, as far as the budget goes.
+    pub(super) fn keep_deadlines(&mut self) {
+        for _ in 0..self.budgets.deadlines {
+            let Some(fired) = self.deadlines.next_due() else { return };
+            let slot = fired.client.slot;
+            let counts = |client: &Client<S>| client.armed == fired.armed;
+            if self.clients.find(fired.client).is_some_and(counts) {
+                if self.due(&self.clients[slot]) <= self.deadlines.now() {
+                    self.time_is_up(slot);
+                }
+                if !self.clients[slot].dead {
+                    self.time(slot);
+                }
+            }
+        }
+    }
+
+    fn time_is_up(&mut self, slot: u32) {
+        let client = &self.clients[slot];
+        let now = self.deadlines.now();
+        let replies_are_late = self.replies_due(client).is_some_and(|due| due <= now);
+        match client.session.phase {
+            Phase::Upgrading => self.lose(slot, CloseReason::UpgradeFailed),
+            Phase::Closing => self.lose(slot, CloseReason::ConnectionLost),
+            Phase::Open if replies_are_late => self.close(slot, CloseReason::Slow),
+            Phase::Open if !client.session.connected => self.close(slot, CloseReason::Stale),
+            // Its pong may be behind a command that waits for us: that is not its fault.
+            Phase::Open if client.session.awaits_pong && client.held_up => self.clients[slot].since = now,
+            Phase::Open if client.session.awaits_pong => self.close(slot, CloseReason::NoPong),
+            Phase::Open => self.ping(slot),
+        }
+    }
+
+    fn ping(&mut self, slot: u32) {
+        let client = &mut self.clients[slot];
+        client.since = self.deadlines.now();
+        client.session.awaits_pong = true;
+        if client.session.native_pings {
+            self.answer(slot, Opcode::Ping, b"");
+        } else {
+            self.answer(slot, Opcode::Text, b"{}");
+        }
+        self.visit(slot);
+    }
+
+    /// Takes a pong: whether one was due.
+    pub(super) fn pong(&mut self, slot: u32) -> bool {
+        std::mem::take(&mut self.clients[slot].session.awaits_pong)
+    }
+
+    /// Begins to time a connected client: its first ping comes after half to one interval, so that clients
+    /// that came together are not pinged together.
+    pub(super) fn begin_pings(&mut self, slot: u32) {
+        let interval = self.timeouts.ping.0;
+        let earlier = interval.mul_f64(self.next_random() / 2.0).min(Duration::from_secs(3600));
+        let client = &mut self.clients[slot];
+        client.since = self.deadlines.now().before(earlier);
+        self.time(slot);
+    }
+
+    /// The next of a sequence between 0 and 1 (xorshift64*: G. Marsaglia, "Xorshift RNGs", 2003).
+    fn next_random(&mut self) -> f64 {
+        self.random ^= self.random >> 12;
+        self.random ^= self.random << 25;
+        self.random ^= self.random >> 27;
+        let high = u32::try_from(self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32).unwrap_or(0);
+        f64::from(high) / f64::from(u32::MAX)
+    }
+}

@@ -1,0 +1,425 @@
+//! The topics of a shard: who subscribes, where each stands, and what is still to be sent.
+//!
+//! **The cursor is the only truth.** A topic's subscribers stand in one dense array in two parts:
+//!
+//! ```text
+//!   0            awake              len
+//!   ├── swept ─────┼── parked ───────┤
+//! ```
+//!
+//! The first part is swept: an index goes round it, its position never reset, until nobody in it is behind
+//! the end of the log. Whoever cannot be written to is parked in the second part, which no sweep touches,
+//! and comes back with its socket's writable edge. Removal swaps with the last: whoever was moved is still
+//! behind if it was, and the sweep will meet it.
+
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+use std::hash::BuildHasher;
+
+use crate::mail::{ClientKey, Lines, TopicName, TopicSlot};
+use crate::namespaces::NamespaceId;
+use crate::shard::log::Log;
+
+/// One subscriber of a topic.
+#[derive(Clone, Copy, Debug)]
+pub struct Subscriber {
+    /// The position up to which it has been sent everything.
+    pub cursor: u64,
+    /// The slot of its client.
+    pub client: u32,
+}
+
+/// What the broker and the shard have agreed on about a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interest {
+    /// The broker was asked for the topic and has not answered.
+    Attaching,
+    /// Everything published comes here.
+    Live,
+    /// The broker was told, or is still to be told, that nobody is left, and has not had its last word.
+    Detaching,
+}
+
+/// A client that waits to be subscribed.
+#[derive(Clone, Copy, Debug)]
+pub struct Applicant {
+    /// Who.
+    pub client: ClientKey,
+    /// The id of its command.
+    pub command: u32,
+}
+
+/// A subscriber that has a new place in the array: its client must remember it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// The slot of the client.
+    pub client: u32,
+    /// Where its subscriber stands now.
+    pub position: u32,
+}
+
+/// One topic.
+///
+/// Invariants: `behind` is the number of subscribers below `awake` whose cursor is before `end`; the log is
+/// there if anybody's cursor is before `end`, and ends there.
+#[derive(Debug)]
+pub struct Topic {
+    /// Its name.
+    pub name: TopicName,
+    /// Its namespace.
+    pub namespace: NamespaceId,
+    /// What was agreed with the broker.
+    pub interest: Interest,
+    /// It stands in the round of topics to be swept.
+    pub in_round: bool,
+    /// It stands in the list of topics whose log is kept for parked subscribers alone.
+    pub is_pinned: bool,
+    /// Somebody was moved to where the sweep has been already: this lap proves nothing about cursors.
+    pub lap_broken: bool,
+    /// How many subscribers are swept.
+    awake: u32,
+    /// How many of those lack something.
+    behind: u32,
+    /// How long the log must be before it is searched again for what everybody has.
+    pub trim_at: usize,
+    /// Where the sweep goes on.
+    pub sweep: u32,
+    /// Position after the newest byte.
+    pub end: u64,
+    /// The end when the sweep began its lap.
+    pub lap_began_at: u64,
+    /// What somebody lacks.
+    pub log: Option<Box<Log>>,
+    subscribers: Vec<Subscriber>,
+    /// Who waits for the broker's answer.
+    pub applicants: Vec<Applicant>,
+}
+
+impl Topic {
+    fn new(name: TopicName, namespace: NamespaceId) -> Self {
+        Self {
+            name,
+            namespace,
+            interest: Interest::Attaching,
+            in_round: false,
+            is_pinned: false,
+            lap_broken: false,
+            awake: 0,
+            behind: 0,
+            trim_at: 0,
+            sweep: 0,
+            end: 0,
+            lap_began_at: 0,
+            log: None,
+            subscribers: Vec::new(),
+            applicants: Vec::new(),
+        }
+    }
+
+    /// All subscribers, the swept ones first.
+    #[must_use]
+    pub fn subscribers(&self) -> &[Subscriber] {
+        &self.subscribers
+    }
+
+    /// The subscribers that cannot be written to.
+    #[must_use]
+    pub fn parked(&self) -> &[Subscriber] {
+        &self.subscribers[self.awake as usize..]
+    }
+
+    /// The subscribers that are swept.
+    #[must_use]
+    pub fn awake(&self) -> &[Subscriber] {
+        &self.subscribers[..self.awake as usize]
+    }
+
+    /// How many swept subscribers lack something.
+    #[must_use]
+    pub fn behind(&self) -> u32 {
+        self.behind
+    }
+
+    /// Whether the subscriber at `position` is parked.
+    #[must_use]
+    pub fn is_parked(&self, position: u32) -> bool {
+        position >= self.awake
+    }
+
+    /// Whether the subscriber at `position` lacks something.
+    #[must_use]
+    pub fn lacks(&self, position: u32) -> bool {
+        self.subscribers[position as usize].cursor < self.end
+    }
+
+    /// Adds a subscriber at the log's end. `moved` is told of everybody who has a new place, the new one
+    /// included.
+    pub fn subscribe(&mut self, client: u32, mut moved: impl FnMut(Moved)) {
+        if self.subscribers.is_empty() {
+            // Most topics of most users have one subscriber; growth by the usual steps begins at four.
+            self.subscribers.reserve_exact(1);
+        }
+        let newcomer = Subscriber { cursor: self.end, client };
+        let place = self.awake as usize;
+        self.subscribers.push(newcomer);
+        let last = self.subscribers.len() - 1;
+        self.subscribers.swap(place, last);
+        self.awake += 1;
+        self.report(place, &mut moved);
+        if last != place {
+            self.report(last, &mut moved);
+        }
+    }
+
+    /// Takes the subscriber at `position` out. `moved` is told of everybody who has a new place.
+    pub fn unsubscribe(&mut self, position: u32, mut moved: impl FnMut(Moved)) {
+        let mut hole = position as usize;
+        if position < self.awake {
+            self.behind -= u32::from(self.lacks(position));
+            self.awake -= 1;
+            let last_awake = self.awake as usize;
+            if hole != last_awake {
+                self.subscribers.swap(hole, last_awake);
+                self.report(hole, &mut moved);
+                self.lap_broken |= position < self.sweep;
+            }
+            hole = last_awake;
+        }
+        self.subscribers.swap_remove(hole);
+        if hole < self.subscribers.len() {
+            self.report(hole, &mut moved);
+        }
+        if self.subscribers.capacity() > 64 && self.subscribers.len() * 4 < self.subscribers.capacity() {
+            self.subscribers.shrink_to(self.subscribers.len() * 2);
+        }
+    }
+
+    /// Takes the subscriber at `position` out of the sweep. `moved` is told of everybody who has a new place.
+    pub fn park(&mut self, position: u32, mut moved: impl FnMut(Moved)) {
+        debug_assert!(position < self.awake, "only the swept are parked");
+        self.behind -= u32::from(self.lacks(position));
+        self.awake -= 1;
+        self.lap_broken |= position < self.sweep;
+        self.exchange(position as usize, self.awake as usize, &mut moved);
+    }
+
+    /// Brings the parked subscriber at `position` back into the sweep. `moved` is told of everybody who has
+    /// a new place.
+    pub fn unpark(&mut self, position: u32, mut moved: impl FnMut(Moved)) {
+        debug_assert!(position >= self.awake, "only the parked come back");
+        self.behind += u32::from(self.lacks(position));
+        let place = self.awake as usize;
+        self.awake += 1;
+        self.exchange(position as usize, place, &mut moved);
+    }
+
+    /// Notes that the subscriber at `position` has been sent everything before `cursor`.
+    pub fn advance(&mut self, position: u32, cursor: u64) {
+        let lacked = self.lacks(position);
+        self.subscribers[position as usize].cursor = cursor;
+        if position < self.awake && lacked && !self.lacks(position) {
+            self.behind -= 1;
+        }
+    }
+
+    /// Adds a batch to the log: everybody lacks something now.
+    pub fn append(&mut self, lines: &Lines, buffer: impl FnOnce() -> Vec<u8>) {
+        let end = self.end;
+        let log = self.log.get_or_insert_with(|| Box::new(Log::new(end, buffer())));
+        log.append(lines);
+        self.end = log.end();
+        self.behind = self.awake;
+    }
+
+    /// Notes that the sweep has come round to the first subscriber again. The position before which no swept
+    /// subscriber lacks anything, if this lap has shown one.
+    pub fn begin_lap(&mut self) -> Option<u64> {
+        let shown = (!self.lap_broken).then_some(self.lap_began_at);
+        self.sweep = 0;
+        self.lap_broken = false;
+        self.lap_began_at = self.end;
+        shown
+    }
+
+    fn exchange(&mut self, a: usize, b: usize, moved: &mut impl FnMut(Moved)) {
+        self.subscribers.swap(a, b);
+        self.report(a, moved);
+        if a != b {
+            self.report(b, moved);
+        }
+    }
+
+    fn report(&self, place: usize, moved: &mut impl FnMut(Moved)) {
+        let position = u32::try_from(place).expect("fewer subscribers than clients");
+        moved(Moved { client: self.subscribers[place].client, position });
+    }
+}
+
+/// All topics of a shard, by slot and by name.
+#[derive(Debug, Default)]
+pub struct Topics {
+    slots: Vec<Option<Topic>>,
+    free: Vec<u32>,
+    by_name: HashTable<TopicSlot>,
+    hasher: FixedState,
+}
+
+impl Topics {
+    /// The hash by which names are told apart quickly.
+    #[must_use]
+    pub fn hash(&self, name: &str) -> u64 {
+        self.hasher.hash_one(name)
+    }
+
+    /// The slot of the topic with this name.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<TopicSlot> {
+        self.by_name.find(self.hash(name), |&slot| &*self[slot].name == name).copied()
+    }
+
+    /// Adds a topic, to be attached.
+    pub fn insert(&mut self, name: TopicName, namespace: NamespaceId) -> TopicSlot {
+        let hash = self.hash(&name);
+        let topic = Some(Topic::new(name, namespace));
+        let slot = if let Some(slot) = self.free.pop() {
+            self.slots[slot as usize] = topic;
+            TopicSlot(slot)
+        } else {
+            self.slots.push(topic);
+            TopicSlot(u32::try_from(self.slots.len() - 1).expect("topics are limited"))
+        };
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        self.by_name.insert_unique(hash, slot, |&slot| hasher.hash_one(&*named(slots, slot).name));
+        slot
+    }
+
+    /// Takes a topic out and frees its slot.
+    pub fn remove(&mut self, slot: TopicSlot) -> Topic {
+        let hash = self.hash(&self[slot].name);
+        if let Ok(entry) = self.by_name.find_entry(hash, |&other| other == slot) {
+            entry.remove();
+        }
+        self.free.push(slot.0);
+        self.slots[slot.0 as usize].take().expect("just used")
+    }
+
+    /// The topic in `slot`, if there is one.
+    #[must_use]
+    pub fn get(&self, slot: TopicSlot) -> Option<&Topic> {
+        self.slots.get(slot.0 as usize)?.as_ref()
+    }
+
+    /// How many topics there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Number of slots, taken or not: all slots are below it.
+    #[must_use]
+    pub fn slots(&self) -> u32 {
+        u32::try_from(self.slots.len()).unwrap_or(u32::MAX)
+    }
+
+    /// All topics, with their slots.
+    pub fn iter(&self) -> impl Iterator<Item = (TopicSlot, &Topic)> {
+        (0..self.slots()).map(TopicSlot).filter_map(|slot| self.get(slot).map(|topic| (slot, topic)))
+    }
+}
+
+fn named(slots: &[Option<Topic>], slot: TopicSlot) -> &Topic {
+    slots[slot.0 as usize].as_ref().expect("the table holds slots that are taken")
+}
+
+impl std::ops::Index<TopicSlot> for Topics {
+    type Output = Topic;
+
+    fn index(&self, slot: TopicSlot) -> &Topic {
+        named(&self.slots, slot)
+    }
+}
+
+impl std::ops::IndexMut<TopicSlot> for Topics {
+    fn index_mut(&mut self, slot: TopicSlot) -> &mut Topic {
+        self.slots[slot.0 as usize].as_mut().expect("a topic is used while it is there")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn topic() -> Topic {
+        let namespaces = crate::namespaces::Namespaces::new(&crate::config::Config::default());
+        Topic::new("t".into(), namespaces.of("t"))
+    }
+
+    fn lines(text: &str) -> Lines {
+        Lines { bytes: text.as_bytes().into(), count: 1 }
+    }
+
+    /// Plays every sequence of six operations on up to four subscribers and checks after each that the
+    /// places told are the places taken, and that `behind` is what the cursors say.
+    #[test]
+    fn every_short_history_keeps_places_and_counts() {
+        const STEPS: u32 = 6;
+        const KINDS: u32 = 7;
+        for mut history in 0..KINDS.pow(STEPS) {
+            let (mut topic, mut places, mut next) = (topic(), BTreeMap::new(), 0_u32);
+            for _ in 0..STEPS {
+                let kind = history % KINDS;
+                history /= KINDS;
+                let first = places.iter().next().map(|(&client, &place)| (client, place));
+                let last = places.iter().next_back().map(|(&client, &place)| (client, place));
+                let mut told = |moved: Moved| {
+                    places.insert(moved.client, moved.position);
+                };
+                match (kind, first, last) {
+                    (0 | 1, ..) => {
+                        topic.subscribe(next, told);
+                        next += 1;
+                    }
+                    (2, Some((_, place)), _) if !topic.is_parked(place) => topic.park(place, told),
+                    (2, Some((_, place)), _) => topic.unpark(place, told),
+                    (3, _, Some((_, place))) if !topic.is_parked(place) => topic.park(place, told),
+                    (4, _, Some((client, place))) => {
+                        topic.unsubscribe(place, &mut told);
+                        places.remove(&client);
+                    }
+                    (5, Some((_, place)), _) => topic.advance(place, topic.end),
+                    (6, ..) => topic.append(&lines("x\n"), Vec::new),
+                    _ => {}
+                }
+                check(&topic, &places);
+            }
+        }
+    }
+
+    fn check(topic: &Topic, places: &BTreeMap<u32, u32>) {
+        assert_eq!(topic.subscribers().len(), places.len());
+        for (&client, &place) in places {
+            assert_eq!(topic.subscribers()[place as usize].client, client);
+        }
+        let behind = topic.awake().iter().filter(|one| one.cursor < topic.end).count();
+        assert_eq!(topic.behind() as usize, behind);
+    }
+
+    #[test]
+    fn names_are_found_after_their_slots_were_reused() {
+        let namespaces = crate::namespaces::Namespaces::new(&crate::config::Config::default());
+        let mut topics = Topics::default();
+        let a = topics.insert("a".into(), namespaces.of("a"));
+        let b = topics.insert("b".into(), namespaces.of("b"));
+        topics.remove(a);
+        assert_eq!(topics.find("a"), None);
+        assert_eq!(topics.insert("c".into(), namespaces.of("c")), a);
+        assert_eq!((topics.find("c"), topics.find("b"), topics.len()), (Some(a), Some(b), 2));
+    }
+}

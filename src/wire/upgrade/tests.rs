@@ -1,0 +1,264 @@
+use super::*;
+
+/// A request as a browser on the same host sends it.
+const GOOD: &str = "GET /connection/websocket HTTP/1.1\r\n\
+    Host: push.example.org:8000\r\n\
+    Connection: keep-alive, Upgrade\r\n\
+    Upgrade: websocket\r\n\
+    Origin: http://push.example.org:8000\r\n\
+    Sec-WebSocket-Version: 13\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+    \r\n";
+
+const ORIGIN: &str = "Origin: http://push.example.org:8000\r\n";
+const KEY: &str = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+fn policy() -> UpgradePolicy {
+    UpgradePolicy {
+        path: "/connection/websocket".to_owned(),
+        head_bytes: 8192,
+        allowed_origins: vec!["https://app.example.net".to_owned()],
+        allow_null_origin: false,
+    }
+}
+
+/// [`GOOD`] with one thing changed.
+fn with(from: &str, to: &str) -> String {
+    assert!(GOOD.contains(from), "{from:?} is not there to be changed");
+    GOOD.replace(from, to)
+}
+
+fn accepted(head: &str) -> (String, bool) {
+    match upgrade(head.as_bytes(), &policy()) {
+        Upgrade::Accepted { consumed, response, native_pings } => {
+            assert_eq!(consumed, head.len());
+            (String::from_utf8(response).unwrap(), native_pings)
+        }
+        other => panic!("not accepted: {other:?}\n{head}"),
+    }
+}
+
+/// The head of the refusal, in lower case, after a look at what all of them have in common.
+fn refused(head: &[u8], policy: &UpgradePolicy, expected: u16) -> String {
+    match upgrade(head, policy) {
+        Upgrade::Refused { status, response } => {
+            assert_eq!(status, expected, "{}", String::from_utf8_lossy(head));
+            checked_refusal(status, response)
+        }
+        other => panic!("not refused: {other:?}\n{}", String::from_utf8_lossy(head)),
+    }
+}
+
+fn checked_refusal(status: u16, response: Vec<u8>) -> String {
+    let response = String::from_utf8(response).unwrap();
+    let (head, body) = response.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
+    assert!(head.contains(&format!("\r\ncontent-length: {}", body.len())), "{response}");
+    assert!(head.contains("\r\nconnection: close"), "{response}");
+    assert!(body.ends_with(".\n") && body.len() > 10, "{response}");
+    head.to_lowercase()
+}
+
+#[test]
+fn a_good_request_is_accepted() {
+    let (response, native_pings) = accepted(GOOD);
+    assert!(response.starts_with("HTTP/1.1 101 Switching Protocols\r\n"), "{response}");
+    assert!(response.ends_with("\r\n\r\n"), "{response}");
+    for header in
+        ["connection: upgrade", "upgrade: websocket", "sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="]
+    {
+        assert!(response.to_lowercase().contains(&format!("\r\n{header}\r\n")), "{header} in {response}");
+    }
+    assert!(!native_pings);
+}
+
+#[test]
+fn every_beginning_is_incomplete_and_what_follows_is_left() {
+    for end in 0..GOOD.len() {
+        assert_eq!(upgrade(&GOOD.as_bytes()[..end], &policy()), Upgrade::Incomplete, "{end}");
+    }
+    let followed = format!("{GOOD}\r\n\r\nframes");
+    match upgrade(followed.as_bytes(), &policy()) {
+        Upgrade::Accepted { consumed, .. } => assert_eq!(consumed, GOOD.len()),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn variations_that_are_allowed() {
+    let cases = [
+        ("lower case everywhere", "Connection: keep-alive, Upgrade", "connection: upgrade"),
+        ("token of the second header", "Connection: keep-alive", "Connection: keep-alive\r\nConnection: x"),
+        ("no spaces in the list", "keep-alive, Upgrade", "keep-alive,UPGRADE,x"),
+        ("upgrade in other letters", "Upgrade: websocket", "Upgrade: WebSocket"),
+        ("several upgrades", "Upgrade: websocket", "Upgrade: h2c, websocket"),
+        ("no origin", ORIGIN, ""),
+        ("bare line feeds", "\r\n", "\n"),
+        ("a query", "/websocket HTTP", "/websocket?a=b&format=json HTTP"),
+        ("an absolute target", "GET /", "GET http://push.example.org:8000/"),
+        ("an unknown extension", ORIGIN, "Sec-WebSocket-Extensions: permessage-deflate\r\n"),
+    ];
+    for (what, from, to) in cases {
+        let (response, _) = accepted(&with(from, to));
+        assert!(!response.contains("extensions"), "{what}: {response}");
+    }
+}
+
+#[test]
+fn every_refusal() {
+    let cases = [
+        (404, "another path", "/websocket HTTP", "/websockets HTTP", ""),
+        (404, "the root", "/connection/websocket", "/", ""),
+        (405, "another method", "GET ", "POST ", "\r\nallow: get"),
+        (405, "a method in lower case", "GET ", "get ", "\r\nallow: get"),
+        (426, "no connection header", "Connection: keep-alive, Upgrade\r\n", "", "\r\nupgrade: websocket"),
+        (426, "no upgrade in it", "keep-alive, Upgrade", "keep-alive", "\r\nupgrade: websocket"),
+        (
+            426,
+            "a token that only contains it",
+            "Upgrade\r\n",
+            "Upgrades\r\n",
+            "\r\nconnection: close, upgrade",
+        ),
+        (426, "no upgrade header", "Upgrade: websocket\r\n", "", "\r\nupgrade: websocket"),
+        (426, "an upgrade to something else", "Upgrade: websocket", "Upgrade: h2c", "\r\nupgrade: websocket"),
+        (426, "an old version", "Version: 13", "Version: 8", "\r\nsec-websocket-version: 13"),
+        (426, "no version", "Sec-WebSocket-Version: 13\r\n", "", "\r\nsec-websocket-version: 13"),
+        (426, "two versions", "Version: 13", "Version: 13, 8", "\r\nsec-websocket-version: 13"),
+        (400, "no key", KEY, "", ""),
+        (400, "an empty key", "dGhlIHNhbXBsZSBub25jZQ==", "", ""),
+        (400, "a short key", "dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZQ==", ""),
+        (400, "a key that is not base64", "dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZQ!!", ""),
+        (400, "two keys", KEY, &KEY.repeat(2), ""),
+        (400, "no host", "Host: push.example.org:8000\r\n", "", ""),
+        (400, "two hosts", "Host: ", "Host: a\r\nHost: ", ""),
+        (400, "a header without colon", "Upgrade: websocket", "Upgrade websocket", ""),
+        (400, "a control character in a header", "Upgrade: websocket", "Upgrade: web\u{1}socket", ""),
+        (400, "a target that is none", "/connection/websocket", "/\"<>", ""),
+        (403, "a foreign origin", ORIGIN, "Origin: https://evil.example\r\n", ""),
+        (505, "an old HTTP", "HTTP/1.1", "HTTP/1.0", ""),
+        (400, "an HTTP that does not exist", "HTTP/1.1", "HTTP/9.9", ""),
+    ];
+    for (status, what, from, to, header) in cases {
+        let answer = refused(with(from, to).as_bytes(), &policy(), status);
+        assert!(answer.contains(header), "{what}: {header:?} in {answer}");
+    }
+}
+
+#[test]
+fn a_plain_get_is_told_to_upgrade() {
+    let answer = refused(b"GET /connection/websocket HTTP/1.1\r\nHost: a\r\n\r\n", &policy(), 426);
+    assert!(answer.contains("\r\nupgrade: websocket\r\n"), "{answer}");
+}
+
+#[test]
+fn what_cannot_become_http_is_refused_at_once() {
+    let cases: [&[u8]; 9] = [
+        b"\x16\x03\x01\x02\x00\x01",
+        b"\x00",
+        b"\r\n",
+        b"\n",
+        b"hello, is anybody there?\n",
+        b"GET /connection/websocket\r\n",
+        b"GET /conn\0",
+        b"G\xc3\xa4T / HTTP/1.1",
+        b"{\"connect\":{}}",
+    ];
+    for head in cases {
+        refused(head, &policy(), 400);
+    }
+}
+
+#[test]
+fn the_limit_of_the_head() {
+    let at = |bytes| UpgradePolicy { head_bytes: bytes, ..policy() };
+    let head = GOOD.as_bytes();
+    assert!(matches!(upgrade(head, &at(head.len())), Upgrade::Accepted { .. }));
+    assert!(matches!(upgrade(&[head, b"frames"].concat(), &at(head.len())), Upgrade::Accepted { .. }));
+    refused(head, &at(head.len() - 1), 431);
+    assert_eq!(upgrade(&head[..head.len() - 1], &at(head.len())), Upgrade::Incomplete);
+    refused(&head[..100], &at(100), 431);
+    let endless = format!("GET /connection/websocket HTTP/1.1\r\n{}", "a: b\r\n".repeat(2000));
+    refused(endless.as_bytes(), &policy(), 431);
+    let many = with("Upgrade: websocket\r\n", &format!("Upgrade: websocket\r\n{}", "a: b\r\n".repeat(130)));
+    refused(many.as_bytes(), &policy(), 431);
+}
+
+#[test]
+fn origins() {
+    let strict = policy();
+    let file = UpgradePolicy { allow_null_origin: true, ..policy() };
+    let open = UpgradePolicy { allowed_origins: vec!["*".to_owned()], ..policy() };
+    let cases = [
+        ("https://push.example.org:8000", &strict, true),
+        ("http://PUSH.example.org:8000", &strict, true),
+        ("http://push.example.org", &strict, false),
+        ("http://push.example.org:8001", &strict, false),
+        ("http://notpush.example.org:8000", &strict, false),
+        ("http://push.example.org:8000.evil.example", &strict, false),
+        ("https://app.example.net", &strict, true),
+        ("HTTPS://APP.example.net", &strict, true),
+        ("http://app.example.net", &strict, false),
+        ("push.example.org:8000", &strict, false),
+        ("", &strict, false),
+        ("null", &strict, false),
+        ("null", &file, true),
+        ("http://evil.example", &file, false),
+        ("null", &open, true),
+        ("http://evil.example", &open, true),
+    ];
+    for (origin, policy, is_allowed) in cases {
+        let head = with(ORIGIN, &format!("Origin: {origin}\r\n"));
+        if is_allowed {
+            let upgrade = upgrade(head.as_bytes(), policy);
+            assert!(matches!(upgrade, Upgrade::Accepted { .. }), "{origin}: {upgrade:?}");
+        } else {
+            refused(head.as_bytes(), policy, 403);
+        }
+    }
+    refused(with(ORIGIN, &ORIGIN.repeat(2)).as_bytes(), &strict, 403);
+}
+
+#[test]
+fn sub_protocols() {
+    let offer = |lines: &str| with(ORIGIN, lines);
+    let json = "\r\nsec-websocket-protocol: centrifuge-json\r\n";
+    for chosen in [
+        "Sec-WebSocket-Protocol: centrifuge-json\r\n",
+        "Sec-WebSocket-Protocol: centrifuge-protobuf, centrifuge-json\r\n",
+        "Sec-WebSocket-Protocol: x\r\nSec-WebSocket-Protocol: ,centrifuge-json\r\n",
+    ] {
+        let (response, _) = accepted(&offer(chosen));
+        assert!(response.contains(json), "{chosen}{response}");
+    }
+    for ignored in ["", "Sec-WebSocket-Protocol: \r\n", "Sec-WebSocket-Protocol: mqtt, centrifuge\r\n"] {
+        let (response, _) = accepted(&offer(ignored));
+        assert!(!response.contains("sec-websocket-protocol"), "{ignored}{response}");
+    }
+    let protobuf = offer("Sec-WebSocket-Protocol: centrifuge-protobuf\r\n");
+    refused(protobuf.as_bytes(), &policy(), 400);
+    for query in ["format=protobuf", "a=b&cf_protocol=protobuf"] {
+        let head = with("/websocket HTTP", &format!("/websocket?{query} HTTP"));
+        let Upgrade::Refused { status: 400, response } = upgrade(head.as_bytes(), &policy()) else {
+            panic!("{query} was not refused");
+        };
+        assert!(String::from_utf8(response).unwrap().contains("speaks JSON"));
+    }
+}
+
+#[test]
+fn native_pings_are_asked_for_in_the_query() {
+    let asked = |query: &str| accepted(&with("/websocket HTTP", &format!("/websocket{query} HTTP"))).1;
+    assert!(asked("?cf_ws_frame_ping_pong=true"));
+    assert!(asked("?a=b&cf_ws_frame_ping_pong=true&c"));
+    assert!(!asked("?cf_ws_frame_ping_pong=false"));
+    assert!(!asked("?xcf_ws_frame_ping_pong=true"));
+    assert!(!asked("?"));
+}
+
+#[test]
+fn a_refusal_from_outside_is_a_whole_answer() {
+    let answer = checked_refusal(503, refusal(503));
+    assert!(answer.contains("\r\nretry-after: "), "{answer}");
+    checked_refusal(500, refusal(500));
+}

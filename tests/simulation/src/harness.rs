@@ -1,0 +1,657 @@
+// The world around one shard. Included once per shard: the shipped one, and each with a deliberate bug.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io::{self, ErrorKind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fanfare::client_id::NodeId;
+use fanfare::config::{Budgets, Config, Interval, Limits, Namespace, SlowPolicy, Timeouts};
+use fanfare::mail::{Asker, Lines, Mail, Request, TopicSlot};
+use fanfare::mailbox::{Receiver, Sender, Wake, mailbox};
+use fanfare::namespaces::Namespaces;
+use fanfare::stats::ShardStats;
+use fanfare::wire::upgrade::UpgradePolicy;
+
+use super::shard::{Commands, Setup, Shard, Socket};
+use crate::Events;
+use crate::rng::Rng;
+use crate::wire::{Frame, take_frames, text_frame};
+
+const TOPICS: [&str; 5] = ["d:a", "r:a", "s:a", "r:b", "s:b"];
+const STEPS: usize = 300;
+const CLIENTS_MAX: usize = 7;
+const QUIET_LIMIT: usize = 5000;
+const FRAME_BYTES: usize = 300;
+const LOG_BYTES: usize = 600;
+const LOGS_BYTES: usize = 1500;
+const REST_BYTES: usize = 500;
+
+/// One connection: what the shard's end and the client's end share.
+#[derive(Debug, Default)]
+struct Pipe {
+    to_server: VecDeque<u8>,
+    from_server: Vec<u8>,
+    /// Bytes that the server may still write.
+    room: usize,
+    /// The server was told that there is no room, and not yet that there is again.
+    refused: bool,
+    ever_refused: bool,
+    reset: bool,
+    client_closed: bool,
+    server_gone: bool,
+    short_writes: u64,
+    refused_writes: u64,
+}
+
+#[derive(Debug)]
+struct FakeSocket(Rc<RefCell<Pipe>>);
+
+impl Socket for FakeSocket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut pipe = self.0.borrow_mut();
+        if pipe.reset {
+            return Err(ErrorKind::ConnectionReset.into());
+        }
+        if pipe.to_server.is_empty() {
+            return if pipe.client_closed { Ok(0) } else { Err(ErrorKind::WouldBlock.into()) };
+        }
+        let taken = buffer.len().min(pipe.to_server.len());
+        for (place, byte) in buffer.iter_mut().zip(pipe.to_server.drain(..taken)) {
+            *place = byte;
+        }
+        Ok(taken)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut pipe = self.0.borrow_mut();
+        if pipe.reset {
+            return Err(ErrorKind::BrokenPipe.into());
+        }
+        assert!(!pipe.refused, "written to a socket that has refused and not called back");
+        let taken = bytes.len().min(pipe.room);
+        pipe.room -= taken;
+        pipe.from_server.extend_from_slice(&bytes[..taken]);
+        if taken < bytes.len() {
+            pipe.refused = true;
+            pipe.ever_refused = true;
+            if taken == 0 {
+                pipe.refused_writes += 1;
+                return Err(ErrorKind::WouldBlock.into());
+            }
+            pipe.short_writes += 1;
+        }
+        Ok(taken)
+    }
+
+    fn finish(&mut self) {}
+}
+
+impl Drop for FakeSocket {
+    fn drop(&mut self) {
+        self.0.borrow_mut().server_gone = true;
+    }
+}
+
+#[derive(Debug)]
+enum Asked {
+    Connect,
+    /// What had surely been taken by the shard of the topic's publications when it was asked.
+    Subscribe { topic: &'static str, floor: u64 },
+    Unsubscribe { topic: &'static str },
+    Publish,
+}
+
+/// A subscription as its client sees it.
+#[derive(Debug)]
+struct Run {
+    floor: u64,
+    ceiling: u64,
+    last: Option<u64>,
+}
+
+/// A client.
+#[derive(Debug)]
+struct Peer {
+    slot: u32,
+    pipe: Rc<RefCell<Pipe>>,
+    input: Vec<u8>,
+    upgraded: bool,
+    asked: BTreeMap<u32, Asked>,
+    next_id: u32,
+    runs: HashMap<&'static str, Run>,
+    stalled: bool,
+    /// It did something for which the server may treat it worse than others.
+    excused: bool,
+    closed: Option<u16>,
+}
+
+struct NoWake;
+
+impl Wake for NoWake {
+    fn wake(&self) {}
+}
+
+struct World {
+    rng: Rng,
+    now: Instant,
+    last_tick: Instant,
+    shard: Shard<FakeSocket, Commands>,
+    stats: Arc<ShardStats>,
+    peers: Vec<Peer>,
+    mail: Sender<Mail>,
+    outbox: VecDeque<Mail>,
+    requests: Receiver<Request>,
+    interest: HashMap<String, TopicSlot>,
+    late_answers: Vec<Mail>,
+    published: HashMap<&'static str, u64>,
+    /// What of it the shard has surely taken.
+    settled: HashMap<&'static str, u64>,
+    ready: Vec<(u32, Edge)>,
+    events: Events,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Edge {
+    Readable,
+    HungUp,
+    Writable,
+}
+
+/// Runs the world of `seed` to its end.
+///
+/// # Panics
+/// When a law is broken.
+pub fn run(seed: u64) -> Events {
+    let mut world = World::new(seed);
+    for _ in 0..STEPS {
+        world.act();
+        world.broker_acts();
+        world.turn();
+    }
+    world.become_quiet();
+    world.everybody_leaves();
+    world.events
+}
+
+fn config() -> Config {
+    let policy = |slow, client_publish| Namespace { slow, client_publish, ..Namespace::default() };
+    let namespaces = [
+        ("d", policy(SlowPolicy::Disconnect, false)),
+        ("r", policy(SlowPolicy::Resync, true)),
+        ("s", policy(SlowPolicy::Skip, false)),
+    ];
+    Config {
+        limits: Limits {
+            message_bytes: 400,
+            head_bytes: 400,
+            frame_bytes: FRAME_BYTES,
+            log_bytes: LOG_BYTES,
+            logs_bytes: LOGS_BYTES,
+            rest_bytes: REST_BYTES,
+            replies_bytes: 150,
+            ..Limits::default()
+        },
+        budgets: Budgets { accepts: 2, reads: 3, mails: 4, visits: 3, deadlines: 2 },
+        timeouts: Timeouts { ping: Interval::from_secs(3), pong: Interval::from_secs(2), ..Timeouts::default() },
+        namespaces: namespaces.map(|(name, options)| (name.to_owned(), options)).into(),
+        ..Config::default()
+    }
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let config = Arc::new(config());
+        let (mail, inbox) = mailbox(6, Box::new(NoWake));
+        let (sender, requests) = mailbox(4, Box::new(NoWake));
+        let stats = Arc::new(ShardStats::default());
+        let now = Instant::now();
+        let upgrade = UpgradePolicy {
+            path: "/connection/websocket".to_owned(),
+            head_bytes: 400,
+            allowed_origins: Vec::new(),
+            allow_null_origin: false,
+        };
+        let setup = Setup {
+            id: 0,
+            node: NodeId::random(),
+            namespaces: Arc::new(Namespaces::new(&config)),
+            config,
+            upgrade,
+            shards: 1,
+            inbox,
+            requests: sender,
+            stats: Arc::clone(&stats),
+        };
+        Self {
+            rng: Rng::new(seed),
+            now,
+            last_tick: now,
+            shard: Shard::new(setup, now),
+            stats,
+            peers: Vec::new(),
+            mail,
+            outbox: VecDeque::new(),
+            requests,
+            interest: HashMap::new(),
+            late_answers: Vec::new(),
+            published: HashMap::new(),
+            settled: HashMap::new(),
+            ready: Vec::new(),
+            events: Events::default(),
+        }
+    }
+
+    /// Something happens.
+    fn act(&mut self) {
+        let peer = (!self.peers.is_empty()).then(|| self.rng.below(self.peers.len()));
+        match (self.rng.below(16), peer) {
+            (0, _) if self.peers.len() < CLIENTS_MAX => self.connect(),
+            (1, Some(peer)) if self.rng.one_in(6) => self.hang_up(peer),
+            (2 | 3, Some(peer)) => self.subscribe(peer),
+            (4, Some(peer)) => self.unsubscribe(peer),
+            (5, Some(peer)) => self.publish_as(peer),
+            (6, Some(peer)) if self.rng.one_in(2) => self.stall(peer),
+            (7 | 8, Some(peer)) => self.give_room(peer),
+            (9, Some(peer)) if self.rng.one_in(2) => self.burst(peer),
+            _ => self.publish(),
+        }
+        for peer in 0..self.peers.len() {
+            if !self.peers[peer].stalled && self.rng.one_in(2) {
+                self.give_room(peer);
+            }
+        }
+    }
+
+    fn connect(&mut self) {
+        let room = self.rng.below(1500);
+        let pipe = Rc::new(RefCell::new(Pipe { room, ..Pipe::default() }));
+        let vacancy = self.shard.vacancy();
+        let key = self.shard.admit(FakeSocket(Rc::clone(&pipe)));
+        assert_eq!(key, vacancy);
+        self.peers.push(Peer {
+            slot: key.slot,
+            pipe,
+            input: Vec::new(),
+            upgraded: false,
+            asked: BTreeMap::new(),
+            next_id: 1,
+            runs: HashMap::new(),
+            stalled: false,
+            excused: false,
+            closed: None,
+        });
+        let peer = self.peers.len() - 1;
+        let head = "GET /connection/websocket HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        self.send(peer, head.as_bytes());
+        self.command(peer, "\"connect\":{}", Asked::Connect);
+        self.events.connects += 1;
+    }
+
+    fn hang_up(&mut self, peer: usize) {
+        let peer = self.peers.swap_remove(peer);
+        let mut pipe = peer.pipe.borrow_mut();
+        if self.rng.one_in(2) {
+            pipe.reset = true;
+        } else {
+            pipe.client_closed = true;
+        }
+        self.ready.push((peer.slot, Edge::HungUp));
+        self.events.resets += 1;
+    }
+
+    fn subscribe(&mut self, peer: usize) {
+        let topic = TOPICS[self.rng.below(TOPICS.len())];
+        if !self.is_free(peer, topic) {
+            return;
+        }
+        let floor = self.settled.get(topic).copied().unwrap_or(0);
+        self.command(peer, &format!("\"subscribe\":{{\"channel\":\"{topic}\"}}"), Asked::Subscribe { topic, floor });
+        self.events.subscribes += 1;
+    }
+
+    /// Whether the client neither has the topic nor is about to.
+    fn is_free(&self, peer: usize, topic: &str) -> bool {
+        let asks = |asked: &Asked| match asked {
+            Asked::Subscribe { topic: other, .. } | Asked::Unsubscribe { topic: other } => *other == topic,
+            _ => false,
+        };
+        !self.peers[peer].runs.contains_key(topic) && !self.peers[peer].asked.values().any(asks)
+    }
+
+    fn unsubscribe(&mut self, peer: usize) {
+        let Some(&topic) = self.peers[peer].runs.keys().min() else { return };
+        let unsubscribing = self.peers[peer].asked.values().any(|asked| matches!(asked, Asked::Unsubscribe { .. }));
+        if !unsubscribing {
+            self.command(peer, &format!("\"unsubscribe\":{{\"channel\":\"{topic}\"}}"), Asked::Unsubscribe { topic });
+            self.events.unsubscribes += 1;
+        }
+    }
+
+    fn publish_as(&mut self, peer: usize) {
+        let topic = if self.rng.one_in(2) { "r:x" } else { "r:y" };
+        self.command(peer, &format!("\"publish\":{{\"channel\":\"{topic}\",\"data\":1}}"), Asked::Publish);
+        self.events.client_publishes += 1;
+    }
+
+    /// More input at once than one read takes.
+    fn burst(&mut self, peer: usize) {
+        for _ in 0..30 {
+            self.command(peer, "\"unsubscribe\":{\"channel\":\"r:nobody\"}", Asked::Unsubscribe { topic: "r:nobody" });
+        }
+    }
+
+    fn stall(&mut self, peer: usize) {
+        let peer = &mut self.peers[peer];
+        peer.stalled = true;
+        peer.excused = true;
+        peer.pipe.borrow_mut().room = self.rng.below(200);
+        self.events.stalls += 1;
+    }
+
+    fn give_room(&mut self, peer: usize) {
+        let room = if self.rng.one_in(3) { self.rng.below(60) } else { self.rng.below(2000) };
+        let peer = &mut self.peers[peer];
+        peer.stalled = false;
+        let mut pipe = peer.pipe.borrow_mut();
+        pipe.room += room;
+        if pipe.refused && room > 0 {
+            pipe.refused = false;
+            self.ready.push((peer.slot, Edge::Writable));
+        }
+    }
+
+    fn command(&mut self, peer: usize, method: &str, asked: Asked) {
+        let id = self.peers[peer].next_id;
+        self.peers[peer].next_id += 1;
+        self.peers[peer].asked.insert(id, asked);
+        self.send(peer, &text_frame(format!("{{\"id\":{id},{method}}}").as_bytes()));
+    }
+
+    fn send(&mut self, peer: usize, bytes: &[u8]) {
+        let peer = &self.peers[peer];
+        let mut pipe = peer.pipe.borrow_mut();
+        if !pipe.server_gone {
+            pipe.to_server.extend(bytes);
+            self.ready.push((peer.slot, Edge::Readable));
+        }
+    }
+
+    /// One to four publications of a topic, in one batch.
+    fn publish(&mut self) {
+        let topic = TOPICS[self.rng.below(TOPICS.len())];
+        let count = 1 + self.rng.below(4);
+        let published = self.published.entry(topic).or_default();
+        let mut bytes = Vec::new();
+        for _ in 0..count {
+            *published += 1;
+            bytes.extend(format!("{{\"push\":{{\"channel\":\"{topic}\",\"pub\":{{\"data\":{published}}}}}}}\n").bytes());
+        }
+        self.events.publications += count as u64;
+        if let Some(&slot) = self.interest.get(topic) {
+            let lines = Lines { bytes: bytes.into(), count: u32::try_from(count).expect("few") };
+            self.outbox.push_back(Mail::Batch { topic: slot, lines });
+        }
+    }
+
+    /// The broker takes some requests, answers some late, and sends what the mailbox takes.
+    fn broker_acts(&mut self) {
+        self.events.requests_full += u64::from(self.requests.len() == 4);
+        for _ in 0..self.rng.below(4) {
+            match self.requests.take() {
+                Some(Request::Attach { topic, name, .. }) => {
+                    assert!(self.interest.insert(name.to_string(), topic).is_none(), "{name} attached twice");
+                    self.outbox.push_back(Mail::Attached { topic });
+                }
+                Some(Request::Detach { topic, name, .. }) => {
+                    assert_eq!(self.interest.remove(&*name), Some(topic), "{name} detached, but not attached so");
+                    self.outbox.push_back(Mail::Detached { topic });
+                }
+                Some(Request::Publish(publish)) => {
+                    let Asker::Client { client, command, .. } = publish.asker else { panic!("clients ask") };
+                    self.late_answers.push(Mail::Published { client, command, outcome: Ok(()) });
+                }
+                Some(_) | None => {}
+            }
+        }
+        if !self.late_answers.is_empty() && self.rng.one_in(3) {
+            let answer = self.rng.below(self.late_answers.len());
+            self.outbox.push_back(self.late_answers.swap_remove(answer));
+        }
+        while let Some(mail) = self.outbox.pop_front() {
+            if let Err(mail) = self.mail.send(mail) {
+                self.outbox.push_front(mail);
+                self.events.mailbox_full += 1;
+                break;
+            }
+        }
+    }
+
+    /// The loop around the shard: ticks it if that loop would.
+    fn turn(&mut self) {
+        self.now += Duration::from_millis(self.rng.below(15) as u64);
+        self.shard.rearm();
+        let patience = self.shard.patience();
+        let woken = patience.is_some_and(|patience| self.now >= self.last_tick + patience);
+        if self.ready.is_empty() && !self.shard.has_mail() && !woken {
+            return;
+        }
+        for (slot, edge) in std::mem::take(&mut self.ready) {
+            match edge {
+                Edge::Readable => self.shard.readable(slot),
+                Edge::HungUp => self.shard.hung_up(slot),
+                Edge::Writable => self.shard.writable(slot),
+            }
+        }
+        self.shard.tick(self.now);
+        self.last_tick = self.now;
+        self.events.ticks += 1;
+        self.check_limits();
+        self.peers_read();
+        if self.is_settled() {
+            self.settled.clone_from(&self.published);
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        self.outbox.is_empty() && !self.shard.has_mail() && self.shard.patience() != Some(Duration::ZERO)
+    }
+
+    fn check_limits(&self) {
+        let batch = 4 * 60;
+        let logs = self.stats.log_bytes.value();
+        assert!(logs <= (LOGS_BYTES + batch) as u64, "{logs} bytes in logs");
+        let rest = self.stats.rest_bytes.value();
+        assert!(rest <= REST_BYTES as u64, "{rest} bytes kept for started frames");
+    }
+
+    fn peers_read(&mut self) {
+        for peer in 0..self.peers.len() {
+            let bytes = std::mem::take(&mut self.peers[peer].pipe.borrow_mut().from_server);
+            self.peers[peer].input.extend(bytes);
+            self.peers[peer].excused |= self.peers[peer].pipe.borrow().ever_refused;
+            if !self.peers[peer].upgraded {
+                self.upgrade(peer);
+            }
+            if self.peers[peer].upgraded {
+                for frame in take_frames(&mut self.peers[peer].input) {
+                    self.frame(peer, &frame);
+                }
+            }
+        }
+        self.forget_the_closed();
+    }
+
+    fn upgrade(&mut self, peer: usize) {
+        let input = &mut self.peers[peer].input;
+        if let Some(end) = input.windows(4).position(|four| four == b"\r\n\r\n") {
+            assert!(input.starts_with(b"HTTP/1.1 101"), "refused: {}", String::from_utf8_lossy(input));
+            input.drain(..end + 4);
+            self.peers[peer].upgraded = true;
+        }
+    }
+
+    fn frame(&mut self, peer: usize, frame: &Frame) {
+        if frame.opcode == 8 {
+            let code = u16::from_be_bytes([frame.payload[0], frame.payload[1]]);
+            assert!(self.peers[peer].excused, "a healthy client was closed with {code}");
+            self.events.disconnected_for_slowness += u64::from(code == 3008);
+            self.peers[peer].closed = Some(code);
+            return;
+        }
+        let text = std::str::from_utf8(&frame.payload).expect("frames are text");
+        let pushes = text.split('\n').filter(|line| line.starts_with("{\"push\"")).count();
+        assert!(pushes == 0 || text.len() <= FRAME_BYTES, "a frame of {} bytes", text.len());
+        self.events.merged_frames += u64::from(pushes > 1);
+        for line in text.split('\n') {
+            self.line(peer, line);
+        }
+    }
+
+    fn line(&mut self, peer: usize, line: &str) {
+        if line == "{}" {
+            return self.send(peer, &text_frame(b"{}"));
+        }
+        let value: serde_json::Value = serde_json::from_str(line).expect("lines are JSON");
+        if let Some(push) = value.get("push") {
+            let name = push["channel"].as_str().expect("pushes name their channel");
+            let topic = TOPICS.into_iter().find(|topic| *topic == name).expect("a topic of ours");
+            match push["pub"]["data"].as_u64() {
+                Some(number) => self.publication(peer, topic, number),
+                None => self.unsubscribed(peer, topic, &push["unsubscribe"]["code"]),
+            }
+        } else {
+            let id = u32::try_from(value["id"].as_u64().expect("replies have ids")).expect("ours are small");
+            assert!(value.get("error").is_none(), "{line}");
+            self.reply(peer, id);
+        }
+    }
+
+    fn reply(&mut self, peer: usize, id: u32) {
+        self.events.replies += 1;
+        let asked = self.peers[peer].asked.remove(&id).unwrap_or_else(|| panic!("a reply to {id}, which nobody asked"));
+        match asked {
+            Asked::Subscribe { topic, floor } => {
+                let ceiling = self.published.get(topic).copied().unwrap_or(0) + 1;
+                self.peers[peer].runs.insert(topic, Run { floor, ceiling, last: None });
+            }
+            Asked::Unsubscribe { topic } => drop(self.peers[peer].runs.remove(topic)),
+            Asked::Connect | Asked::Publish => {}
+        }
+    }
+
+    fn publication(&mut self, peer: usize, topic: &'static str, number: u64) {
+        self.events.deliveries += 1;
+        let excused = self.peers[peer].excused;
+        let run = self.peers[peer].runs.get_mut(topic);
+        let run = run.unwrap_or_else(|| panic!("{topic} {number} without a subscription"));
+        let skips = topic.starts_with('s') && excused;
+        match run.last {
+            None => {
+                assert!(number > run.floor, "{topic} begins with {number}, {} was before its subscription", run.floor);
+                assert!(skips || number <= run.ceiling, "{topic} begins with {number}, after {}", run.ceiling);
+            }
+            Some(last) if skips && number > last + 1 => self.events.skipped += 1,
+            Some(last) => assert_eq!(number, last + 1, "{topic}: {number} after {last}"),
+        }
+        run.last = Some(number);
+    }
+
+    fn unsubscribed(&mut self, peer: usize, topic: &str, code: &serde_json::Value) {
+        assert_eq!(code.as_u64(), Some(2500));
+        assert!(self.peers[peer].excused && topic.starts_with('r'), "{topic}: a healthy subscription ended");
+        assert!(self.peers[peer].runs.remove(topic).is_some(), "{topic} ended, and was none");
+        self.events.resynced += 1;
+    }
+
+    fn forget_the_closed(&mut self) {
+        let mut index = 0;
+        while index < self.peers.len() {
+            let gone = self.peers[index].pipe.borrow().server_gone;
+            if gone || self.peers[index].closed.is_some() {
+                let peer = self.peers.swap_remove(index);
+                assert!(peer.excused, "a healthy client lost its connection");
+                let mut pipe = peer.pipe.borrow_mut();
+                self.events.short_writes += pipe.short_writes;
+                self.events.refused_writes += pipe.refused_writes;
+                pipe.client_closed = true;
+                if !gone {
+                    self.ready.push((peer.slot, Edge::HungUp));
+                }
+            } else {
+                index += 1;
+            }
+        }
+    }
+
+    /// Everybody reads again and nothing new happens: then everybody must get everything, and the shard must
+    /// find its sleep.
+    fn become_quiet(&mut self) {
+        for _ in 0..QUIET_LIMIT {
+            for peer in 0..self.peers.len() {
+                self.give_room(peer);
+                self.peers[peer].pipe.borrow_mut().room += 1000;
+            }
+            self.broker_acts();
+            self.turn();
+            if self.is_settled() && self.late_answers.is_empty() && self.requests.is_empty() && self.is_served() {
+                break;
+            }
+        }
+        assert_ne!(self.shard.patience(), Some(Duration::ZERO), "the shard finds no sleep");
+        for peer in &self.peers {
+            assert!(peer.asked.is_empty(), "client {} waits for {:?}", peer.slot, peer.asked);
+            for (topic, run) in &peer.runs {
+                let all = self.published.get(topic).copied().unwrap_or(0);
+                let complete = run.last.map_or(all < run.ceiling, |last| last == all);
+                assert!(complete, "client {} lacks {topic} after {:?}, of {all}", peer.slot, run.last);
+            }
+            let pipe = peer.pipe.borrow();
+            self.events.short_writes += pipe.short_writes;
+            self.events.refused_writes += pipe.refused_writes;
+        }
+    }
+
+    fn is_served(&self) -> bool {
+        let complete = |peer: &Peer| {
+            let all = |topic: &&'static str| self.published.get(*topic).copied().unwrap_or(0);
+            peer.asked.is_empty() && peer.runs.iter().all(|(topic, run)| run.last.map_or(all(topic) < run.ceiling, |last| last == all(topic)))
+        };
+        self.peers.iter().all(complete)
+    }
+
+    /// Everybody goes: then nothing may be left.
+    fn everybody_leaves(&mut self) {
+        for peer in self.peers.drain(..) {
+            peer.pipe.borrow_mut().client_closed = true;
+            self.ready.push((peer.slot, Edge::HungUp));
+        }
+        for _ in 0..QUIET_LIMIT {
+            self.broker_acts();
+            self.turn();
+            if self.shard.is_empty() && self.interest.is_empty() && self.is_settled() && self.requests.is_empty() {
+                break;
+            }
+        }
+        // A last tick shows the gauges as they are.
+        self.shard.tick(self.now);
+        assert!(self.shard.is_empty(), "{} clients are left", self.shard.len());
+        let stats = &self.stats;
+        let left = [
+            ("topics", &stats.topics),
+            ("subscriptions", &stats.subscriptions),
+            ("log bytes", &stats.log_bytes),
+            ("rest bytes", &stats.rest_bytes),
+            ("blocked clients", &stats.blocked_clients),
+            ("clients upgrading", &stats.upgrading),
+            ("clients open", &stats.open),
+            ("clients closing", &stats.closing),
+        ];
+        for (what, gauge) in left {
+            assert_eq!(gauge.value(), 0, "{what} are left");
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Drives a whole shard with a fake socket and a fake clock, by seed, and checks the laws after every tick.
+//!
+//! The world is [`harness`](shipped::harness): clients that subscribe, stall, reset and come back; sockets
+//! that take some of what is written; a broker that answers late and out of step; mailboxes that are full. A
+//! shard is ticked only when the loop around it would tick it: after an event, after mail, or when it said
+//! that it must not sleep. So a lost wake-up is a client that waits for ever, and is found.
+
+pub mod rng;
+pub mod wire;
+
+/// How often each kind of thing happened: a simulation in which it did not happen proves nothing about it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Events {
+    pub ticks: u64,
+    pub publications: u64,
+    pub deliveries: u64,
+    pub merged_frames: u64,
+    pub short_writes: u64,
+    pub refused_writes: u64,
+    pub stalls: u64,
+    pub resets: u64,
+    pub connects: u64,
+    pub subscribes: u64,
+    pub unsubscribes: u64,
+    pub client_publishes: u64,
+    pub mailbox_full: u64,
+    pub requests_full: u64,
+    pub disconnected_for_slowness: u64,
+    pub resynced: u64,
+    pub skipped: u64,
+    pub replies: u64,
+}
+
+impl Events {
+    pub fn add(&mut self, other: &Self) {
+        let pairs = self.fields().into_iter().zip(other.clone().fields().map(|(_, value)| *value));
+        for ((_, value), more) in pairs {
+            *value += more;
+        }
+    }
+
+    pub fn fields(&mut self) -> [(&'static str, &mut u64); 18] {
+        [
+            ("ticks", &mut self.ticks),
+            ("publications", &mut self.publications),
+            ("deliveries", &mut self.deliveries),
+            ("merged frames", &mut self.merged_frames),
+            ("short writes", &mut self.short_writes),
+            ("refused writes", &mut self.refused_writes),
+            ("stalls", &mut self.stalls),
+            ("resets", &mut self.resets),
+            ("connects", &mut self.connects),
+            ("subscribes", &mut self.subscribes),
+            ("unsubscribes", &mut self.unsubscribes),
+            ("client publishes", &mut self.client_publishes),
+            ("mailbox full", &mut self.mailbox_full),
+            ("requests full", &mut self.requests_full),
+            ("disconnected for slowness", &mut self.disconnected_for_slowness),
+            ("resynced", &mut self.resynced),
+            ("skipped", &mut self.skipped),
+            ("replies", &mut self.replies),
+        ]
+    }
+}
+
+/// The shard as it ships.
+pub mod shipped {
+    pub use fanfare::shard;
+    pub mod harness {
+        include!("harness.rs");
+    }
+}
+
+/// The shard with one deliberate bug each.
+pub mod bugs {
+    include!(concat!(env!("OUT_DIR"), "/bugs.rs"));
+}
