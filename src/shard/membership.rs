@@ -138,9 +138,14 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// The broker has registered this shard for a topic: whoever waited is attached at the log's end.
     pub(super) fn attached(&mut self, slot: TopicSlot) {
         self.topics[slot].interest = Interest::Live;
-        for applicant in std::mem::take(&mut self.topics[slot].applicants) {
+        let mut applicants = std::mem::take(&mut self.topics[slot].applicants);
+        applicants.retain(|&applicant| self.has_applied(applicant));
+        // All of them first: a reply can end its connection, and the last subscriber with it.
+        for applicant in &applicants {
+            self.add_subscriber(slot, applicant.client.slot);
+        }
+        for applicant in applicants {
             if self.has_applied(applicant) {
-                self.add_subscriber(slot, applicant.client.slot);
                 self.reply(applicant, |out, id| reply::empty(out, id, "subscribe"));
             }
         }

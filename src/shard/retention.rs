@@ -42,13 +42,16 @@ impl<S: Socket, A: Application> Shard<S, A> {
             let keep = (self.limits.log_bytes / 2).saturating_sub(length);
             self.drop_from_the_parked(slot, keep);
         }
-        while self.log_bytes + length > self.limits.logs_bytes {
-            let Some(longest_kept) = self.pinned.pop_front() else {
-                return self.round.is_empty();
-            };
-            self.unpin(longest_kept);
+        // Each is tried once: one whose subscribers skip keeps its newest batch, and is pinned again.
+        for _ in 0..self.pinned.len() {
+            if self.log_bytes + length <= self.limits.logs_bytes {
+                break;
+            }
+            if let Some(longest_kept) = self.pinned.pop_front() {
+                self.unpin(longest_kept);
+            }
         }
-        true
+        self.log_bytes + length <= self.limits.logs_bytes || self.round.is_empty()
     }
 
     /// Gives up a log that is kept for parked subscribers alone.

@@ -74,7 +74,8 @@ fn five_thousand_clients_see_every_publication_once_and_in_order() {
 fn topics_that_come_and_go_are_exact_too() {
     const TOPICS: usize = 20;
     const CLIENTS: usize = 16;
-    let plan = Plan { publications: 20_000, resubscribes: 6000, reconnects: 1500, witnesses: 0, window: 50 };
+    let plan =
+        Plan { publications: 100_000, resubscribes: 30_000, reconnects: 7500, witnesses: 0, window: 50 };
     exact_under_churn("lonely", TOPICS, CLIENTS, plan);
 }
 
