@@ -202,7 +202,7 @@ impl Link {
         if self.events.send(ready).await.is_err() {
             return None;
         }
-        let broken = publish::broken(&pair.publishing);
+        let broken = self.publisher.broken(&pair.publishing);
         let consumed =
             consume::run(pair.messages, self.events.clone(), reached, self.stop.clone(), self.generation);
         let trouble = tokio::select! {

@@ -22,7 +22,7 @@ use crate::ratelimit::RateLimit;
 /// The header with the publisher's time in microseconds since 1970; the AMQP property has whole seconds.
 pub(super) const TIMESTAMP: &str = "x-timestamp-us";
 
-/// How often a connection is asked whether it is still there.
+/// How often the connection and its channel are asked whether they are still there.
 const PULSE: Duration = Duration::from_millis(100);
 
 /// Persistent messages survive a restart of RabbitMQ in durable queues (AMQP 0-9-1, basic.delivery-mode).
@@ -56,6 +56,17 @@ impl Publisher {
         channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(failed)?;
         *self.shared.channel.lock() = Some(channel);
         Ok(())
+    }
+
+    /// Waits until nothing can be published any more: the connection broke, or RabbitMQ closed the channel, as
+    /// it does when the exchange is gone.
+    pub(super) async fn broken(&self, connection: &Connection) -> Trouble {
+        let is_open =
+            || self.shared.channel.lock().as_ref().is_some_and(|channel| channel.status().connected());
+        while connection.status().connected() && is_open() {
+            tokio::time::sleep(PULSE).await;
+        }
+        Trouble::Unreachable("the connection for publishing, or its channel, was closed".to_owned())
     }
 
     /// There is no connection any more.
@@ -172,14 +183,6 @@ fn epitaph(letter: &DeadLetter) -> BasicProperties {
     headers
         .insert("x-fanfare-topic".into(), AMQPValue::LongString(letter.topics.join(" ").into_bytes().into()));
     BasicProperties::default().with_delivery_mode(PERSISTENT).with_headers(headers)
-}
-
-/// Waits until a connection is broken.
-pub(super) async fn broken(connection: &Connection) -> Trouble {
-    while connection.status().connected() {
-        tokio::time::sleep(PULSE).await;
-    }
-    Trouble::Unreachable("the connection for publishing broke off".to_owned())
 }
 
 /// Why a single publish failed. No text has a password in it.
