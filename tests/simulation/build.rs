@@ -33,29 +33,22 @@ fn copy(from: &Path, to: &Path, &(name, file, shipped, broken): &Bug) {
     fs::create_dir_all(to).expect("OUT_DIR can be written");
     for entry in fs::read_dir(from).expect("src/shard is there") {
         let path = entry.expect("src/shard can be read").path();
-        let file_name =
-            path.file_name().and_then(|name| name.to_str()).expect("sources have plain names").to_owned();
+        let file_name = path.file_name().and_then(|name| name.to_str()).expect("sources have plain names").to_owned();
         if file_name == "poll.rs" || !file_name.ends_with(".rs") {
             continue;
         }
         let mut text = fs::read_to_string(&path).expect("sources can be read");
         if file_name == file {
             let places = text.matches(shipped).count();
-            assert_eq!(
-                places, 1,
-                "bug `{name}`: its text must stand once in src/shard/{file}; adapt tests/simulation/bugs.in"
-            );
+            assert_eq!(places, 1, "bug `{name}`: its text must stand once in src/shard/{file}; adapt tests/simulation/bugs.in");
             text = text.replace(shipped, broken);
         }
         let text = text
             .replace("pub mod poll;\n", "")
             .replace("crate::shard::", &format!("crate::bugs::{name}::shard::"))
             .replace("crate::shard;", &format!("crate::bugs::{name}::shard;"));
-        let rooms =
-            ["client_id", "config", "mail", "mailbox", "namespaces", "protocol", "session", "stats", "wire"];
-        let text = rooms.iter().fold(text, |text, room| {
-            text.replace(&format!("crate::{room}::"), &format!("fanfare::{room}::"))
-        });
+        let rooms = ["client_id", "config", "mail", "mailbox", "namespaces", "protocol", "session", "stats", "wire"];
+        let text = rooms.iter().fold(text, |text, room| text.replace(&format!("crate::{room}::"), &format!("fanfare::{room}::")));
         // Only a text that has changed is written, so that cargo need not build it again.
         let target = to.join(&file_name);
         if fs::read_to_string(&target).ok().as_ref() != Some(&text) {

@@ -24,18 +24,13 @@ fn the_shipped_shard_holds_its_laws() {
     for seed in seeds.clone() {
         match catch_unwind(|| shipped::harness::run(seed)) {
             Ok(more) => events.add(&more),
-            Err(_) => {
-                panic!("seed {seed} broke a law (above): SIMULATION_SEEDS={seed}..{} repeats it", seed + 1)
-            }
+            Err(_) => panic!("seed {seed} broke a law (above): SIMULATION_SEEDS={seed}..{} repeats it", seed + 1),
         }
     }
     println!("{events:?}");
     let enough = (seeds.end - seeds.start) / 20;
     for (name, count) in events.fields() {
-        assert!(
-            *count >= enough,
-            "{name} happened {count} times only: the simulation shows nothing about it"
-        );
+        assert!(*count >= enough, "{name} happened {count} times only: the simulation shows nothing about it");
     }
 }
 
