@@ -329,9 +329,11 @@ fn a_named_queue_has_no_gap_and_gives_back_what_was_not_acknowledged() {
     let (_, lines) = house.lines();
     let data: Vec<_> = lines.lines().filter_map(|line| line.split("\"data\":").nth(1)).collect();
     assert_eq!(data, ["1}}}", "2}}}", "3}}}"]);
-    let shard = &house.shard;
-    hold_for(Duration::from_millis(300), "no gap and nothing twice", || shard.is_empty());
+    // One before, and three twice.
+    wait_until(SOON, "the second delivery", || house.stats.publications.value() == 7);
     wait_until(SOON, "everything to be acknowledged", || house.stats.unacknowledged.value() == 0);
+    let shard = &house.shard;
+    hold_for(Duration::from_millis(100), "no gap and nothing twice", || shard.is_empty());
     house.stop();
     drop(publisher.connection);
 }

@@ -12,13 +12,13 @@
 //!                          └─────────────────answers───────────────┘
 //! ```
 //!
-//! It never blocks. What does not fit into a shard's mailbox waits in the [`outbox`]; while anything waits
+//! It never blocks. What does not fit into a shard's mailbox waits in the `outbox`; while anything waits
 //! there, no message is taken from the backplane, and so the wait ends in RabbitMQ, which is told to send no
 //! more than `amqp.prefetch` unacknowledged messages. Requests, timers and RabbitMQ's heartbeats go on.
 //!
-//! Its tokio runtime, of this thread alone, exists for lapin. Read [`turn`] first, then [`incoming`] and
-//! [`requests`]; [`topics`], [`merge`], [`acks`], [`outbox`], [`payload`] and [`surveys`] are rooms without
-//! clock and socket; [`backplane`] is the seam to [`rabbit`] and [`memory`].
+//! Its tokio runtime, of this thread alone, exists for lapin. Read `turn` first, then `incoming` and
+//! `requests`; `topics`, `merge`, `acks`, `outbox`, `payload` and `surveys` are rooms without
+//! clock and socket; `backplane` is the seam to `rabbit` and `memory`.
 
 mod acks;
 mod backplane;
