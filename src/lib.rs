@@ -77,7 +77,8 @@
 //! 2. [`shard`]: the tick; then `shard/delivery.rs` (sweep and visit), [`shard::topics`] (cursors),
 //!    [`shard::log`], `shard/retention.rs` (what logs keep, and who pays).
 //! 3. [`session`], [`wire`], [`protocol`]: from bytes to commands, and back.
-//! 4. [`broker`]: the turn; then `merge.rs`, `frontier.rs` (acknowledging), `rabbit/`.
+//! 4. [`broker`]: `turn.rs` (the loop), `incoming.rs` and `requests.rs` (its two doors), `merge.rs`, `acks.rs`,
+//!    then `backplane.rs` and behind it `rabbit/` and `memory.rs`.
 //! 5. [`engine`]: how it is put together, started and stopped. [`control`] and [`config`] when you need them.
 //!
 //! Who may know whom is kept by `tests/tidy.rs`; that the laws hold, by `tests/simulation`.

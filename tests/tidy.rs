@@ -45,7 +45,20 @@ const KNOWS: &[(&str, &[&str])] = &[
         "broker",
         &["wire::encode", "protocol", "mail", "mailbox", "stats", "namespaces", "config", "ratelimit"],
     ),
-    ("control", &["mail", "mailbox", "stats", "config", "client_id", "protocol::codes", "lifecycle", "demo"]),
+    (
+        "control",
+        &[
+            "mail",
+            "mailbox",
+            "stats",
+            "config",
+            "client_id",
+            "protocol::codes",
+            "protocol::topic",
+            "lifecycle",
+            "demo",
+        ],
+    ),
     ("demo", &["mail", "mailbox", "protocol::codes"]),
 ];
 

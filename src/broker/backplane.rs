@@ -1,90 +1,128 @@
-//! Where publications come from and go to: what RabbitMQ and its stand-in in memory have in common.
+//! The seam between the broker thread's work and where publications come from and go to.
 
-use std::time::Instant;
-
-use tokio::sync::watch;
-
-use crate::broker::frontier::Tag;
-use crate::mail::Asker;
+use crate::mail::{Asker, Publish};
 use crate::protocol::codes::ErrorCode;
 
-/// What a publisher says its body is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Content {
-    /// `application/json`, or nothing said.
-    Json,
-    /// `text/plain`.
-    Text,
-    /// `application/octet-stream`.
-    Binary,
-    /// Anything else: taken as JSON if it is.
-    Other,
-}
+use super::memory::Memory;
+use super::payload::{Content, Undeliverable};
+use super::rabbit::{Envelope, Rabbit};
 
-/// A message as the backplane delivers it, not checked yet.
+/// A message, as it came from the backplane.
 #[derive(Debug)]
-pub(super) struct Delivery {
-    /// Its topics, each once.
-    pub topics: Vec<String>,
-    /// Its body.
-    pub body: Vec<u8>,
-    /// What the body is said to be.
-    pub content: Content,
-    /// `x-key`: of the publications with the same key only the latest matters.
-    pub key: Option<Box<str>>,
-    /// When it was published, in microseconds since 1970.
-    pub published_at: Option<u64>,
-    /// What is to be acknowledged; none in memory.
-    pub tag: Option<Tag>,
+pub(super) struct Message {
+    /// Its topics, each once, at least one.
+    pub(super) topics: Vec<Box<str>>,
+    pub(super) body: Vec<u8>,
+    pub(super) content: Content,
+    /// What it is the latest of (`x-key`).
+    pub(super) key: Option<Box<str>>,
+    /// When it was published, if it says so: microseconds since 1970.
+    pub(super) published: Option<u64>,
+    /// Its number; they rise until the backplane is lost, and then begin again.
+    pub(super) tag: u64,
+    /// What RabbitMQ must get back if the message cannot be delivered.
+    pub(super) envelope: Envelope,
 }
 
-/// What happens on the backplane's side.
+/// What a backplane has to say.
 #[derive(Debug)]
 pub(super) enum Event {
-    /// Connected: from here on deliveries have tags of this generation.
-    Ready {
-        /// Counts connections, from 1.
-        generation: u32,
-        /// Takes the tag up to which everything was handed over.
-        acknowledge: watch::Sender<u64>,
-        /// Whether publications may have been lost since the connection before.
+    Message(Message),
+    /// A publish is settled.
+    Published {
+        asker: Asker,
+        outcome: Result<(), ErrorCode>,
+    },
+    /// A message that could not be delivered is with the dead-letter exchange, or cannot get there: it need
+    /// not be held any longer.
+    Buried {
+        tag: u64,
+    },
+    /// Messages can come and go from now on.
+    Connected {
+        /// Whether messages may have been missed since the last time.
         gap: bool,
     },
-    /// Not connected any more.
-    Away,
-    /// A message.
-    Delivery(Delivery),
+    /// No messages come or go, and no tag is valid any more.
+    Lost {
+        /// Whether what was not acknowledged comes again.
+        comes_again: bool,
+    },
 }
 
-/// How a publish went.
+/// RabbitMQ, or a stand-in in memory with the same doors.
 #[derive(Debug)]
-pub(super) struct Outcome {
-    /// Who waits for it.
-    pub asker: Asker,
-    /// How it went.
-    pub result: Result<(), ErrorCode>,
+pub(super) enum Backplane {
+    Memory(Memory),
+    Rabbit(Box<Rabbit>),
 }
 
-/// A message that cannot be delivered, on its way to the dead letters.
-#[derive(Debug)]
-pub(super) struct DeadLetter {
-    /// The topics it was for.
-    pub topics: Vec<String>,
-    /// Its body as it came.
-    pub body: Vec<u8>,
-    /// Why.
-    pub reason: String,
-    /// What may be acknowledged once it is there.
-    pub tag: Option<Tag>,
-}
+impl Backplane {
+    /// Waits for the next event. Messages are only looked for if `take`. Can be dropped at any time without
+    /// loss.
+    pub(super) async fn next(&mut self, take: bool) -> Event {
+        match self {
+            Self::Memory(memory) => memory.next(take).await,
+            Self::Rabbit(rabbit) => rabbit.next(take).await,
+        }
+    }
 
-/// A publish that waits in memory for the shards to take mail again.
-#[derive(Debug)]
-pub(super) struct Waiting {
-    /// Who waits for it.
-    pub asker: Asker,
-    /// The message.
-    pub delivery: Delivery,
-    /// When its time is up.
-    pub until: Instant,
+    /// Begins to publish; the answer comes as [`Event::Published`].
+    ///
+    /// # Errors
+    /// Gives the publish back, with what to answer, if it cannot even be tried.
+    pub(super) fn publish(&mut self, publish: Publish) -> Result<(), (Publish, ErrorCode)> {
+        match self {
+            Self::Memory(memory) => memory.publish(publish),
+            Self::Rabbit(rabbit) => rabbit.publish(publish),
+        }
+    }
+
+    /// Puts a message away that cannot be delivered. [`Event::Buried`] tells when that is done.
+    pub(super) fn bury(&mut self, message: Message, reason: &Undeliverable) {
+        match self {
+            Self::Memory(memory) => memory.bury(&message, reason),
+            Self::Rabbit(rabbit) => rabbit.bury(message, reason),
+        }
+    }
+
+    /// Acknowledges all messages up to `tag`.
+    pub(super) fn acknowledge(&mut self, tag: u64) {
+        match self {
+            Self::Memory(_) => {}
+            Self::Rabbit(rabbit) => rabbit.acknowledge(tag),
+        }
+    }
+
+    /// Looks for no more messages and begins no more publishes; what is under way goes on.
+    pub(super) fn wind_down(&mut self) {
+        match self {
+            Self::Memory(memory) => memory.wind_down(),
+            Self::Rabbit(rabbit) => rabbit.wind_down(),
+        }
+    }
+
+    /// Publishes that are under way.
+    pub(super) fn in_flight(&self) -> usize {
+        match self {
+            Self::Memory(memory) => memory.in_flight(),
+            Self::Rabbit(rabbit) => rabbit.in_flight(),
+        }
+    }
+
+    /// Unacknowledged messages after which no more come; none where nothing is acknowledged.
+    pub(super) fn prefetch(&self) -> Option<u64> {
+        match self {
+            Self::Memory(_) => None,
+            Self::Rabbit(rabbit) => Some(rabbit.prefetch()),
+        }
+    }
+
+    /// Takes leave.
+    pub(super) async fn close(self) {
+        match self {
+            Self::Memory(_) => {}
+            Self::Rabbit(rabbit) => rabbit.close().await,
+        }
+    }
 }

@@ -1,50 +1,166 @@
-//! The embedded backplane: the same doors, no RabbitMQ. What is published waits here until the shards take
-//! mail, and is then delivered as if it had come from outside.
+//! The embedded backplane: publications go round in this process. The same doors as RabbitMQ's, with a
+//! bounded queue in its place, and nothing that survives the process.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::broker::backplane::{DeadLetter, Waiting};
-use crate::ratelimit::RateLimit;
+use tokio::time::{Instant, sleep_until};
 
-/// Publishes on their way, oldest first.
+use crate::config::Config;
+use crate::mail::Publish;
+use crate::protocol::codes::ErrorCode;
+
+use super::backplane::{Event, Message};
+use super::payload::{Content, Undeliverable};
+use super::rabbit::Envelope;
+
+/// The queue, and the answers that are due.
 #[derive(Debug)]
 pub(super) struct Memory {
+    /// In the order of their deadlines: all have the same time limit.
     waiting: VecDeque<Waiting>,
-    undeliverable_log: RateLimit,
+    events: VecDeque<Event>,
+    /// How many may wait.
+    room: usize,
+    limit: Duration,
+    next_tag: u64,
+    winding_down: bool,
 }
 
-impl Default for Memory {
-    fn default() -> Self {
-        Self { waiting: VecDeque::new(), undeliverable_log: RateLimit::new(Duration::from_secs(10)) }
-    }
+#[derive(Debug)]
+struct Waiting {
+    deadline: Instant,
+    /// Microseconds since 1970.
+    published: Option<u64>,
+    publish: Publish,
 }
 
 impl Memory {
-    /// Takes a publish in. How many wait is bounded by the publishes in flight.
-    pub(super) fn push(&mut self, publish: Waiting) {
-        self.waiting.push_back(publish);
-    }
-
-    /// The oldest publish, if there is one.
-    pub(super) fn pop(&mut self) -> Option<Waiting> {
-        self.waiting.pop_front()
-    }
-
-    /// The oldest publish, if its time is up.
-    pub(super) fn pop_late(&mut self, now: Instant) -> Option<Waiting> {
-        if self.next_due()? <= now { self.pop() } else { None }
-    }
-
-    /// When the oldest publish's time is up.
-    pub(super) fn next_due(&self) -> Option<Instant> {
-        self.waiting.front().map(|oldest| oldest.until)
-    }
-
-    /// There is no exchange for dead letters in memory, so the log has to do.
-    pub(super) fn bury(&mut self, letter: &DeadLetter) {
-        if let Some(unsaid) = self.undeliverable_log.allow(Instant::now()) {
-            tracing::warn!(topics = ?letter.topics, reason = letter.reason, unsaid, "a publication cannot be delivered");
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            waiting: VecDeque::new(),
+            events: VecDeque::from([Event::Connected { gap: false }]),
+            room: config.limits.publishes,
+            limit: config.timeouts.publish.0,
+            next_tag: 1,
+            winding_down: false,
         }
+    }
+
+    /// Publications are taken in order. Those that are not taken in time fail with 111: this engine is the
+    /// one that is behind.
+    pub(super) async fn next(&mut self, take: bool) -> Event {
+        if let Some(event) = self.events.pop_front() {
+            return event;
+        }
+        if take && let Some(waiting) = self.waiting.pop_front() {
+            return self.deliver(waiting);
+        }
+        let Some(first) = self.waiting.front() else { return std::future::pending().await };
+        sleep_until(first.deadline).await;
+        match self.waiting.pop_front() {
+            Some(late) => {
+                Event::Published { asker: late.publish.asker, outcome: Err(ErrorCode::TooManyRequests) }
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    fn deliver(&mut self, waiting: Waiting) -> Event {
+        let Waiting { published, publish: Publish { asker, topics, data }, .. } = waiting;
+        self.events.push_back(Event::Published { asker, outcome: Ok(()) });
+        let tag = self.next_tag;
+        self.next_tag += 1;
+        Event::Message(Message {
+            topics: topics.iter().map(|topic| Box::from(&**topic)).collect(),
+            body: data.into_vec(),
+            content: Content::Json,
+            key: None,
+            published,
+            tag,
+            envelope: Envelope::default(),
+        })
+    }
+
+    pub(super) fn publish(&mut self, publish: Publish) -> Result<(), (Publish, ErrorCode)> {
+        if self.winding_down {
+            return Err((publish, ErrorCode::Internal));
+        }
+        if self.waiting.len() >= self.room {
+            return Err((publish, ErrorCode::TooManyRequests));
+        }
+        let deadline = Instant::now() + self.limit;
+        self.waiting.push_back(Waiting { deadline, published: microseconds(SystemTime::now()), publish });
+        Ok(())
+    }
+
+    /// There is no exchange for dead letters here, and the publisher is told nothing that RabbitMQ would not
+    /// tell it. Publishes are checked before they get here, so that this is rare.
+    pub(super) fn bury(&mut self, message: &Message, reason: &Undeliverable) {
+        tracing::warn!(topics = ?message.topics, %reason, "a publication cannot be delivered");
+        self.events.push_back(Event::Buried { tag: message.tag });
+    }
+
+    pub(super) fn wind_down(&mut self) {
+        self.winding_down = true;
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        self.waiting.len() + self.events.len()
+    }
+}
+
+/// Microseconds since 1970, for clocks that are right to some centuries.
+pub(super) fn microseconds(time: SystemTime) -> Option<u64> {
+    let since = time.duration_since(UNIX_EPOCH).ok()?;
+    u64::try_from(since.as_micros()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::Asker;
+    use futures_util::FutureExt as _;
+    use tokio::sync::oneshot;
+
+    fn publish(data: &[u8]) -> Publish {
+        Publish { asker: Asker::Control(oneshot::channel().0), topics: vec!["a".into()], data: data.into() }
+    }
+
+    fn memory(room: usize, limit: Duration) -> Memory {
+        let mut config = Config::default();
+        config.limits.publishes = room;
+        config.timeouts.publish.0 = limit;
+        let mut memory = Memory::new(&config);
+        assert!(matches!(memory.next(true).now_or_never(), Some(Event::Connected { gap: false })));
+        memory
+    }
+
+    #[tokio::test]
+    async fn publications_come_back_in_order_each_with_its_answer() {
+        let mut memory = memory(10, Duration::from_secs(60));
+        memory.publish(publish(b"1")).unwrap();
+        memory.publish(publish(b"2")).unwrap();
+        for expected in [b"1", b"2"] {
+            let Event::Message(message) = memory.next(true).await else { panic!("no message") };
+            assert_eq!((&message.body[..], &*message.topics[0]), (&expected[..], "a"));
+            let Event::Published { outcome, .. } = memory.next(true).await else { panic!("no answer") };
+            assert_eq!(outcome, Ok(()));
+        }
+        assert_eq!(memory.in_flight(), 0);
+        assert!(memory.next(true).now_or_never().is_none());
+    }
+
+    #[tokio::test]
+    async fn what_is_not_taken_fails_in_time_and_the_queue_is_bounded() {
+        let mut memory = memory(1, Duration::from_millis(20));
+        memory.publish(publish(b"1")).unwrap();
+        let (_, error) = memory.publish(publish(b"2")).unwrap_err();
+        assert_eq!(error, ErrorCode::TooManyRequests);
+        assert!(memory.next(false).now_or_never().is_none());
+        let Event::Published { outcome, .. } = memory.next(false).await else { panic!("no answer") };
+        assert_eq!(outcome, Err(ErrorCode::TooManyRequests));
+        memory.wind_down();
+        assert_eq!(memory.publish(publish(b"3")).unwrap_err().1, ErrorCode::Internal);
     }
 }

@@ -1,151 +1,168 @@
-//! Publications that leave together. A pure room: lines in, batches out, time as an argument.
+//! Joining publications of one topic into batches: those of one turn of the loop always, and those of a
+//! longer window where a namespace says how long one may wait for others.
 //!
-//! Lines of one topic that come in one turn of the broker's loop are joined in any case, which costs no time.
-//! They wait for more only where a namespace says so, at most `max_delay` from the first of them on.
+//! Pure: time is an argument, nothing is sent, logged or counted here.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use rustc_hash::FxBuildHasher;
+use rustc_hash::FxHashMap;
 
-use crate::broker::frontier::Tag;
-use crate::broker::topics::TopicIndex;
-use crate::config::{Namespace, SlowPolicy};
+use super::topics::TopicId;
 
-/// When waiting lines leave.
+/// How long publications of a topic wait for each other, and what ends the wait earlier.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rule {
-    delay: Duration,
-    messages: u32,
-    bytes: usize,
-    latest_per_key: bool,
+pub(super) struct Rules {
+    /// From the first waiting publication. Zero: to the end of this turn.
+    pub(super) delay: Duration,
+    /// Lines that end the wait; 0: any number.
+    pub(super) lines: u32,
+    /// Bytes that end the wait; 0: as many as fit into a frame.
+    pub(super) bytes: usize,
+    /// Whether a line replaces the waiting one with the same key.
+    pub(super) latest_per_key: bool,
 }
 
-impl Rule {
-    /// The rule of a namespace. A batch never has more than `frame_bytes` of payload.
-    pub(super) fn of(namespace: &Namespace, frame_bytes: usize) -> Self {
-        let or_none = |limit: usize, none: usize| if limit == 0 { none } else { limit };
+/// A line that may wait.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrival<'a> {
+    pub(super) topic: TopicId,
+    pub(super) line: &'a [u8],
+    /// With [`Rules::latest_per_key`]: what it is the latest of.
+    pub(super) key: Option<&'a str>,
+    /// The message it came in; they rise.
+    pub(super) tag: u64,
+    /// When it was published, if it says so: microseconds since 1970.
+    pub(super) published: Option<u64>,
+}
+
+/// Lines to hand over.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Batch {
+    pub(super) topic: TopicId,
+    /// The lines one after the other, at most a frame's payload.
+    pub(super) bytes: Vec<u8>,
+    /// How many they are.
+    pub(super) lines: u32,
+    /// The message that the first of them came in, even if it was replaced since.
+    pub(super) tag: u64,
+    /// When those were published that say so.
+    pub(super) published: Vec<u64>,
+}
+
+/// Everything that waits.
+#[derive(Debug)]
+pub(super) struct Merge {
+    frame_bytes: usize,
+    bytes_max: usize,
+    windows: FxHashMap<TopicId, Window>,
+    /// One entry per window.
+    deadlines: BTreeSet<(Instant, TopicId)>,
+    /// What need not wait any longer, in the order in which it ceased to.
+    ripe: Vec<Batch>,
+    /// Bytes of all windows.
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Window {
+    deadline: Instant,
+    tag: u64,
+    lines: Lines,
+}
+
+#[derive(Debug)]
+enum Lines {
+    All { bytes: Vec<u8>, count: u32, published: Vec<u64> },
+    Latest(Latest),
+}
+
+/// Lines of which the latest per key are kept, in the order of their last occurrences.
+#[derive(Debug, Default)]
+struct Latest {
+    lines: BTreeMap<u64, Line>,
+    by_key: HashMap<Box<str>, u64>,
+    next: u64,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Line {
+    bytes: Box<[u8]>,
+    published: Option<u64>,
+}
+
+impl Merge {
+    /// Batches of at most `frame_bytes`; everything is handed over when more than `bytes_max` wait.
+    pub(super) fn new(frame_bytes: usize, bytes_max: usize) -> Self {
         Self {
-            delay: namespace.max_delay.0,
-            messages: if namespace.max_messages == 0 { u32::MAX } else { namespace.max_messages },
-            bytes: or_none(namespace.max_bytes, frame_bytes).min(frame_bytes),
-            latest_per_key: namespace.slow == SlowPolicy::Skip,
+            frame_bytes,
+            bytes_max,
+            windows: FxHashMap::default(),
+            deadlines: BTreeSet::new(),
+            ripe: Vec::new(),
+            bytes: 0,
         }
     }
-}
 
-/// A line on its way into a batch.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Line<'a> {
-    /// The line, its end included.
-    pub bytes: &'a [u8],
-    /// Of lines with the same key only the latest matters, where the namespace says so.
-    pub key: Option<&'a str>,
-    /// The message it came in.
-    pub tag: Option<Tag>,
-}
-
-/// Lines of one topic that leave together.
-#[derive(Debug)]
-pub(super) struct Batch {
-    /// Whose.
-    pub topic: TopicIndex,
-    /// The lines, one after the other.
-    pub bytes: Vec<u8>,
-    /// How many there are.
-    pub count: u32,
-    /// The first message in it: what held the frontier back.
-    pub first: Option<Tag>,
-}
-
-#[derive(Debug, Default)]
-struct Open {
-    bytes: Vec<u8>,
-    /// Where each line ends, with the hash of its key; only kept where keys matter.
-    keyed: Vec<(usize, Option<Box<str>>)>,
-    count: u32,
-    first: Option<Tag>,
-    due: Option<Instant>,
-}
-
-/// All batches that are open.
-#[derive(Debug, Default)]
-pub(super) struct Merger {
-    open: HashMap<TopicIndex, Open, FxBuildHasher>,
-    /// Topics whose batch leaves at the end of this turn, in the order of their first lines.
-    leaving: Vec<TopicIndex>,
-    /// Topics whose batch waits, by when it leaves.
-    waiting: BTreeSet<(Instant, TopicIndex)>,
-    /// Batches that were full within the turn.
-    full: Vec<Batch>,
-    bytes: usize,
-}
-
-impl Merger {
-    /// Adds a line to its topic's batch. Whether it began the batch, whose first message is then to be held
-    /// back until the batch leaves.
-    pub(super) fn add(&mut self, topic: TopicIndex, line: Line<'_>, rule: &Rule, now: Instant) -> bool {
-        let open_bytes = self.open.get(&topic).map_or(0, |open| open.bytes.len());
-        if open_bytes > 0 && open_bytes + line.bytes.len() > rule.bytes {
+    /// Takes a line, of at most `frame_bytes`. Returns whether a new batch begins with it.
+    pub(super) fn add(&mut self, arrival: &Arrival<'_>, rules: &Rules, now: Instant) -> bool {
+        let topic = arrival.topic;
+        let frame_is_full = |window: &Window| window.lines.len() + arrival.line.len() > self.frame_bytes;
+        if self.windows.get(&topic).is_some_and(frame_is_full) {
             self.close(topic);
         }
-        let open = self.open.entry(topic).or_default();
-        let begins = open.count == 0;
+        let mut begins = false;
+        let window = self.windows.entry(topic).or_insert_with(|| {
+            begins = true;
+            Window::new(now + rules.delay, arrival.tag, rules.latest_per_key)
+        });
         if begins {
-            open.first = line.tag;
-            if rule.delay.is_zero() {
-                self.leaving.push(topic);
-            } else {
-                let due = now + rule.delay;
-                open.due = Some(due);
-                self.waiting.insert((due, topic));
-            }
+            self.deadlines.insert((window.deadline, topic));
         }
-        open.bytes.extend_from_slice(line.bytes);
-        open.count += 1;
-        if rule.latest_per_key {
-            open.keyed.push((open.bytes.len(), line.key.map(Into::into)));
-        }
-        let full = open.count >= rule.messages || open.bytes.len() >= rule.bytes;
-        self.bytes += line.bytes.len();
-        if full {
+        let before = window.lines.len();
+        window.lines.push(arrival);
+        self.bytes = self.bytes + window.lines.len() - before;
+        if window.is_complete(rules) {
             self.close(topic);
+        }
+        if self.bytes > self.bytes_max {
+            self.close_all();
         }
         begins
     }
 
-    /// Everything that leaves now: what is full, what does not wait, and what has waited long enough.
-    pub(super) fn leave(&mut self, now: Instant) -> Vec<Batch> {
-        for topic in std::mem::take(&mut self.leaving) {
+    /// What need not wait any longer at `now`.
+    pub(super) fn take_ripe(&mut self, now: Instant) -> Vec<Batch> {
+        while let Some(&(deadline, topic)) = self.deadlines.first()
+            && deadline <= now
+        {
             self.close(topic);
         }
-        while let Some(&(due, topic)) = self.waiting.first() {
-            if due > now {
-                break;
-            }
+        std::mem::take(&mut self.ripe)
+    }
+
+    /// When [`Merge::take_ripe`] has something to give at the latest.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.first().map(|&(deadline, _)| deadline)
+    }
+
+    /// Ends all waiting.
+    pub(super) fn close_all(&mut self) {
+        while let Some(&(_, topic)) = self.deadlines.first() {
             self.close(topic);
         }
-        std::mem::take(&mut self.full)
     }
 
-    /// Everything that waits, whether its time has come or not.
-    pub(super) fn leave_all(&mut self, now: Instant) -> Vec<Batch> {
-        while let Some(&(_, topic)) = self.waiting.first() {
-            self.close(topic);
-        }
-        self.leave(now)
+    /// A topic is gone: returns the tag that its waiting batch held.
+    pub(super) fn forget(&mut self, topic: TopicId) -> Option<u64> {
+        debug_assert!(self.ripe.is_empty(), "requests come after the hand-over");
+        self.remove(topic).map(|window| window.tag)
     }
 
-    /// Drops what waits for a topic that nobody subscribes to any more: its first message.
-    pub(super) fn forget(&mut self, topic: TopicIndex) -> Option<Tag> {
-        self.close(topic);
-        let position = self.full.iter().position(|batch| batch.topic == topic)?;
-        self.full.remove(position).first
-    }
-
-    /// When the next batch leaves.
-    pub(super) fn next_due(&self) -> Option<Instant> {
-        self.waiting.first().map(|&(due, _)| due)
+    /// Drops everything: it will be delivered again.
+    pub(super) fn clear(&mut self) {
+        *self = Self::new(self.frame_bytes, self.bytes_max);
     }
 
     /// Bytes that wait.
@@ -153,136 +170,93 @@ impl Merger {
         self.bytes
     }
 
-    fn close(&mut self, topic: TopicIndex) {
-        let Some(open) = self.open.remove(&topic) else { return };
-        if let Some(due) = open.due {
-            self.waiting.remove(&(due, topic));
+    fn close(&mut self, topic: TopicId) {
+        if let Some(window) = self.remove(topic) {
+            self.ripe.push(window.into_batch(topic));
         }
-        self.bytes -= open.bytes.len();
-        let (bytes, count) = if open.keyed.iter().any(|(_, key)| key.is_some()) {
-            latest_per_key(&open.bytes, &open.keyed)
-        } else {
-            (open.bytes, open.count)
-        };
-        self.full.push(Batch { topic, bytes, count, first: open.first });
+    }
+
+    fn remove(&mut self, topic: TopicId) -> Option<Window> {
+        let window = self.windows.remove(&topic)?;
+        self.deadlines.remove(&(window.deadline, topic));
+        self.bytes -= window.lines.len();
+        Some(window)
     }
 }
 
-/// The lines without those that a later line with the same key replaces, in the order of what is left.
-fn latest_per_key(bytes: &[u8], keyed: &[(usize, Option<Box<str>>)]) -> (Vec<u8>, u32) {
-    let mut latest = HashMap::new();
-    for (index, (_, key)) in keyed.iter().enumerate() {
-        if let Some(key) = key {
-            latest.insert(key, index);
+impl Window {
+    fn new(deadline: Instant, tag: u64, latest_per_key: bool) -> Self {
+        let lines = if latest_per_key {
+            Lines::Latest(Latest::default())
+        } else {
+            Lines::All { bytes: Vec::new(), count: 0, published: Vec::new() }
+        };
+        Self { deadline, tag, lines }
+    }
+
+    fn is_complete(&self, rules: &Rules) -> bool {
+        let enough_lines = rules.lines > 0 && self.lines.count() >= rules.lines;
+        let enough_bytes = rules.bytes > 0 && self.lines.len() >= rules.bytes;
+        enough_lines || enough_bytes
+    }
+
+    fn into_batch(self, topic: TopicId) -> Batch {
+        let lines = self.lines.count();
+        let (bytes, published) = match self.lines {
+            Lines::All { bytes, published, .. } => (bytes, published),
+            Lines::Latest(latest) => latest.into_bytes(),
+        };
+        Batch { topic, bytes, lines, tag: self.tag, published }
+    }
+}
+
+impl Lines {
+    fn push(&mut self, arrival: &Arrival<'_>) {
+        match self {
+            Self::All { bytes, count, published } => {
+                bytes.extend_from_slice(arrival.line);
+                *count += 1;
+                published.extend(arrival.published);
+            }
+            Self::Latest(latest) => latest.push(arrival),
         }
     }
-    let (mut kept, mut count, mut from) = (Vec::with_capacity(bytes.len()), 0, 0);
-    for (index, (to, key)) in keyed.iter().enumerate() {
-        if key.as_ref().is_none_or(|key| latest[key] == index) {
-            kept.extend_from_slice(&bytes[from..*to]);
-            count += 1;
+
+    fn len(&self) -> usize {
+        match self {
+            Self::All { bytes, .. } => bytes.len(),
+            Self::Latest(latest) => latest.bytes,
         }
-        from = *to;
     }
-    (kept, count)
+
+    fn count(&self) -> u32 {
+        match self {
+            Self::All { count, .. } => *count,
+            Self::Latest(latest) => u32::try_from(latest.lines.len()).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+impl Latest {
+    fn push(&mut self, arrival: &Arrival<'_>) {
+        if let Some(key) = arrival.key
+            && let Some(replaced) = self.by_key.insert(key.into(), self.next)
+            && let Some(line) = self.lines.remove(&replaced)
+        {
+            self.bytes -= line.bytes.len();
+        }
+        self.bytes += arrival.line.len();
+        self.lines.insert(self.next, Line { bytes: arrival.line.into(), published: arrival.published });
+        self.next += 1;
+    }
+
+    fn into_bytes(self) -> (Vec<u8>, Vec<u64>) {
+        let published = self.lines.values().filter_map(|line| line.published).collect();
+        let mut bytes = Vec::with_capacity(self.bytes);
+        self.lines.values().for_each(|line| bytes.extend_from_slice(&line.bytes));
+        (bytes, published)
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Interval;
-
-    fn rule(namespace: &Namespace) -> Rule {
-        Rule::of(namespace, 100)
-    }
-
-    fn delayed() -> Namespace {
-        Namespace { max_delay: Interval::from_secs(1), ..Namespace::default() }
-    }
-
-    fn line(text: &str) -> Line<'_> {
-        Line { bytes: text.as_bytes(), key: None, tag: None }
-    }
-
-    fn texts(batches: &[Batch]) -> Vec<(u32, String, u32)> {
-        batches.iter().map(|b| (b.topic.0, String::from_utf8(b.bytes.clone()).unwrap(), b.count)).collect()
-    }
-
-    #[test]
-    fn lines_of_one_turn_leave_together_and_topics_in_their_order() {
-        let (mut merger, now) = (Merger::default(), Instant::now());
-        let rule = rule(&Namespace::default());
-        for (topic, text) in [(2, "a\n"), (1, "b\n"), (2, "c\n")] {
-            merger.add(TopicIndex(topic), line(text), &rule, now);
-        }
-        assert_eq!(texts(&merger.leave(now)), [(2, "a\nc\n".into(), 2), (1, "b\n".into(), 1)]);
-        assert_eq!((merger.bytes(), merger.next_due()), (0, None));
-    }
-
-    #[test]
-    fn a_delay_counts_from_the_first_line() {
-        let (mut merger, start) = (Merger::default(), Instant::now());
-        let rule = rule(&delayed());
-        assert!(merger.add(TopicIndex(1), line("a\n"), &rule, start));
-        let later = start + Duration::from_millis(900);
-        assert!(!merger.add(TopicIndex(1), line("b\n"), &rule, later));
-        assert!(merger.leave(later).is_empty());
-        assert_eq!(merger.next_due(), Some(start + Duration::from_secs(1)));
-        assert_eq!(texts(&merger.leave(start + Duration::from_secs(1))), [(1, "a\nb\n".into(), 2)]);
-    }
-
-    #[test]
-    fn a_full_batch_leaves_early() {
-        let now = Instant::now();
-        let by_count = rule(&Namespace { max_messages: 2, ..delayed() });
-        let by_bytes = rule(&Namespace { max_bytes: 4, ..delayed() });
-        for rule in [by_count, by_bytes] {
-            let mut merger = Merger::default();
-            for text in ["a\n", "b\n", "c\n"] {
-                merger.add(TopicIndex(1), line(text), &rule, now);
-            }
-            assert_eq!(texts(&merger.leave(now)), [(1, "a\nb\n".into(), 2)]);
-            assert_eq!(texts(&merger.leave_all(now)), [(1, "c\n".into(), 1)]);
-        }
-    }
-
-    #[test]
-    fn a_line_that_does_not_fit_begins_the_next_batch() {
-        let (mut merger, now) = (Merger::default(), Instant::now());
-        let rule = rule(&Namespace { max_bytes: 5, ..delayed() });
-        for text in ["aaa\n", "bbb\n"] {
-            assert!(merger.add(TopicIndex(1), line(text), &rule, now));
-        }
-        assert_eq!(texts(&merger.leave(now)), [(1, "aaa\n".into(), 1)]);
-    }
-
-    #[test]
-    fn only_the_latest_per_key_stays_where_slow_clients_skip() {
-        let (mut merger, now) = (Merger::default(), Instant::now());
-        let lines = [
-            ("a1\n", Some("a")),
-            ("b1\n", Some("b")),
-            ("x\n", None),
-            ("a2\n", Some("a")),
-            ("b2\n", Some("b")),
-        ];
-        let skip = rule(&Namespace { slow: SlowPolicy::Skip, ..delayed() });
-        let keep = rule(&delayed());
-        for (rule, expected) in [(skip, ("x\na2\nb2\n", 3)), (keep, ("a1\nb1\nx\na2\nb2\n", 5))] {
-            for (text, key) in lines {
-                merger.add(TopicIndex(1), Line { key, ..line(text) }, &rule, now);
-            }
-            assert_eq!(texts(&merger.leave_all(now)), [(1, expected.0.to_owned(), expected.1)]);
-        }
-    }
-
-    #[test]
-    fn a_forgotten_topic_gives_its_first_message_back() {
-        let (mut merger, now) = (Merger::default(), Instant::now());
-        let tag = Some(Tag { generation: 1, number: 7 });
-        merger.add(TopicIndex(1), Line { tag, ..line("a\n") }, &rule(&delayed()), now);
-        assert_eq!(merger.forget(TopicIndex(1)), tag);
-        assert!(merger.leave_all(now).is_empty());
-        assert_eq!(merger.forget(TopicIndex(1)), None);
-    }
-}
+mod tests;

@@ -1,87 +1,176 @@
-//! Mail on its way to the shards. While a shard takes it, it goes straight into the mailbox; else it waits
-//! here, in order. The broker listens to no backplane while anything waits, so what gathers here is bounded:
-//! the batches of one turn, and answers to requests, of which each client has a limited number.
+//! The way out to the shards. What does not fit into a shard's mailbox waits here, in order; while anything
+//! waits, the broker thread consumes nothing more, so that the wait ends in RabbitMQ.
 
 use std::collections::VecDeque;
 
 use crate::mail::{Mail, ShardId};
 use crate::mailbox::Sender;
 
-#[derive(Debug)]
-struct Road {
-    mailbox: Sender<Mail>,
-    waiting: VecDeque<Mail>,
-    /// Something was put into the mailbox that the shard was not woken for yet.
-    unannounced: bool,
-}
-
-/// The outbox.
+/// All shards' mailboxes and what waits for them.
 #[derive(Debug)]
 pub(super) struct Outbox {
-    roads: Vec<Road>,
+    doors: Vec<Door>,
     waiting: usize,
 }
 
+#[derive(Debug)]
+struct Door {
+    mailbox: Sender<Mail>,
+    waiting: VecDeque<Mail>,
+    /// Whether mail was put in since the shard was woken last.
+    pushed: bool,
+    /// Whether the shard has ended and reads no more.
+    closed: bool,
+}
+
 impl Outbox {
-    /// An empty one for these mailboxes, by the numbers of their shards.
+    /// An empty outbox for these shards.
     pub(super) fn new(mailboxes: Vec<Sender<Mail>>) -> Self {
-        let road = |mailbox| Road { mailbox, waiting: VecDeque::new(), unannounced: false };
-        Self { roads: mailboxes.into_iter().map(road).collect(), waiting: 0 }
+        let doors = mailboxes.into_iter().map(|mailbox| Door {
+            mailbox,
+            waiting: VecDeque::new(),
+            pushed: false,
+            closed: false,
+        });
+        Self { doors: doors.collect(), waiting: 0 }
     }
 
-    /// Sends a mail. [`Outbox::notify`] must follow.
-    pub(super) fn mail(&mut self, shard: ShardId, mail: Mail) {
-        let road = &mut self.roads[usize::from(shard)];
-        let refused = if road.waiting.is_empty() { road.mailbox.push(mail).err() } else { Some(mail) };
-        road.unannounced = true;
-        if let Some(mail) = refused {
-            road.waiting.push_back(mail);
+    /// Sends a mail, or keeps it until there is room. Mail to a shard that does not exist, or has ended, is
+    /// dropped: operators may name any.
+    pub(super) fn push(&mut self, shard: ShardId, mail: Mail) {
+        let Some(door) = self.doors.get_mut(usize::from(shard)).filter(|door| !door.closed) else { return };
+        if let Err(mail) = door.put(mail) {
+            door.waiting.push_back(mail);
             self.waiting += 1;
         }
     }
 
     /// Sends a mail to every shard.
-    pub(super) fn mail_all(&mut self, mut mail: impl FnMut() -> Mail) {
-        for shard in 0..self.shards() {
-            self.mail(shard, mail());
+    pub(super) fn push_to_all(&mut self, mail: impl Fn() -> Mail) {
+        for shard in self.shards() {
+            self.push(shard, mail());
         }
     }
 
-    /// Wakes the shards that have new mail, each once.
-    pub(super) fn notify(&mut self) {
-        for road in &mut self.roads {
-            if std::mem::take(&mut road.unannounced) {
-                road.mailbox.notify();
-            }
-        }
+    /// The shards that have not ended.
+    pub(super) fn shards(&self) -> Vec<ShardId> {
+        let ids = (0..).zip(&self.doors);
+        ids.filter(|(_, door)| !door.closed).map(|(shard, _)| shard).collect()
     }
 
-    /// Puts what waits into the mailboxes that have room again.
+    /// Sends what waits, as far as there is room.
     pub(super) fn retry(&mut self) {
-        for road in &mut self.roads {
-            while let Some(mail) = road.waiting.pop_front() {
-                if let Err(mail) = road.mailbox.push(mail) {
-                    road.waiting.push_front(mail);
+        for door in &mut self.doors {
+            while let Some(mail) = door.waiting.pop_front() {
+                if let Err(mail) = door.mailbox.push(mail) {
+                    door.waiting.push_front(mail);
                     break;
                 }
-                road.unannounced = true;
+                door.pushed = true;
                 self.waiting -= 1;
             }
         }
     }
 
-    /// Whether nothing waits.
-    pub(super) fn is_empty(&self) -> bool {
-        self.waiting == 0
+    /// Wakes every shard that mail was put in for, once.
+    pub(super) fn notify(&mut self) {
+        for door in self.doors.iter_mut().filter(|door| door.pushed) {
+            door.pushed = false;
+            door.mailbox.notify();
+        }
     }
 
-    /// How many mails wait.
+    /// A shard has ended: what waits for it is dropped.
+    pub(super) fn close(&mut self, shard: ShardId) {
+        if let Some(door) = self.doors.get_mut(usize::from(shard)) {
+            self.waiting -= door.waiting.len();
+            door.waiting = VecDeque::new();
+            door.closed = true;
+        }
+    }
+
+    /// Mails that wait for room.
     pub(super) fn len(&self) -> usize {
         self.waiting
     }
 
-    /// How many shards there are.
-    pub(super) fn shards(&self) -> ShardId {
-        ShardId::try_from(self.roads.len()).unwrap_or(ShardId::MAX)
+    /// Whether everything is handed over.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting == 0
+    }
+}
+
+impl Door {
+    /// Puts a mail into the mailbox, unless others have to go first or there is no room.
+    fn put(&mut self, mail: Mail) -> Result<(), Mail> {
+        if !self.waiting.is_empty() {
+            return Err(mail);
+        }
+        self.mailbox.push(mail)?;
+        self.pushed = true;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::TopicSlot;
+    use crate::mailbox::{Receiver, Wake, mailbox};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    struct Count(Arc<AtomicUsize>);
+    impl Wake for Count {
+        fn wake(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn attached(slot: u32) -> Mail {
+        Mail::Attached { topic: TopicSlot(slot) }
+    }
+
+    fn slots(inbox: &mut Receiver<Mail>) -> Vec<u32> {
+        let slot = |mail| match mail {
+            Mail::Attached { topic } => topic.0,
+            other => panic!("{other:?}"),
+        };
+        std::iter::from_fn(|| inbox.take()).map(slot).collect()
+    }
+
+    #[test]
+    fn what_does_not_fit_waits_in_order_and_wakes_once() {
+        let woken = Arc::new(AtomicUsize::new(0));
+        let (sender, mut inbox) = mailbox(2, Box::new(Count(Arc::clone(&woken))));
+        let mut outbox = Outbox::new(vec![sender]);
+        (0..5).for_each(|slot| outbox.push(0, attached(slot)));
+        outbox.notify();
+        assert_eq!((outbox.len(), woken.load(Ordering::Relaxed)), (3, 1));
+        inbox.rearm();
+        assert_eq!(slots(&mut inbox), [0, 1]);
+        // There is room now, but those who wait go first.
+        outbox.push(0, attached(5));
+        assert!(inbox.is_empty());
+        outbox.retry();
+        outbox.notify();
+        assert_eq!((slots(&mut inbox), woken.load(Ordering::Relaxed)), (vec![2, 3], 2));
+        outbox.retry();
+        assert_eq!(slots(&mut inbox), [4, 5]);
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn nobody_waits_for_a_shard_that_ended_or_never_was() {
+        let (sender, mut inbox) = mailbox(1, Box::new(Count(Arc::default())));
+        let mut outbox = Outbox::new(vec![sender]);
+        outbox.push(7, attached(0));
+        assert!(outbox.is_empty());
+        (0..3).for_each(|slot| outbox.push(0, attached(slot)));
+        outbox.close(0);
+        outbox.push(0, attached(3));
+        outbox.push_to_all(|| attached(4));
+        assert!(outbox.is_empty());
+        assert_eq!(slots(&mut inbox), [0]);
     }
 }

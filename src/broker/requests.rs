@@ -1,132 +1,101 @@
-//! What shards and operators ask of the broker.
+//! What shards and operators ask of the broker thread.
 
-use std::collections::HashMap;
-use std::time::Instant;
-
-use rustc_hash::FxBuildHasher;
-use tokio::sync::mpsc;
-
-use crate::broker::{Broker, REQUESTS, Source, Stopping};
-use crate::mail::{Mail, Request, ShardId, TopicCounts, TopicName, TopicSlot};
+use crate::mail::{Asker, ClientKey, Mail, Publish, Request, ShardId, TopicName, TopicSlot};
 use crate::protocol::codes::{ErrorCode, UnsubscribeCode};
 
-/// A survey whose answers are coming in.
-#[derive(Debug)]
-struct Survey {
-    asker: mpsc::UnboundedSender<TopicCounts>,
-    shards_left: u16,
-}
-
-/// All surveys under way.
-#[derive(Debug, Default)]
-pub(super) struct Surveys {
-    last_id: u32,
-    open: HashMap<u32, Survey, FxBuildHasher>,
-}
+use super::incoming::admissible;
+use super::payload::Undeliverable;
+use super::topics::{Left, Place};
+use super::turn::{Broker, REQUESTS_PER_TURN};
 
 impl Broker {
-    /// Takes requests, as far as the budget goes.
     pub(super) fn take_requests(&mut self) {
-        self.more_to_do = false;
-        for _ in 0..REQUESTS {
-            let Some(request) = self.requests.take() else { return };
-            self.serve_request(request);
+        for _ in 0..REQUESTS_PER_TURN {
+            if !self.takes_requests() {
+                return;
+            }
+            match self.inlet.requests.take() {
+                Some(request) => self.request(request),
+                None => return,
+            }
         }
-        self.more_to_do = true;
     }
 
-    fn serve_request(&mut self, request: Request) {
+    fn request(&mut self, request: Request) {
         match request {
-            Request::Attach { shard, topic, name } => self.attach(shard, topic, name),
+            Request::Attach { shard, topic, name } => self.attach(name, Place { shard, slot: topic }),
             Request::Detach { shard, topic, name } => self.detach(shard, topic, &name),
             Request::Publish(publish) => self.publish(publish),
             Request::Disconnect { shard, client, reason } => {
-                if shard < self.outbox.shards() {
-                    self.outbox.mail(shard, Mail::Disconnect { client, reason });
-                }
+                self.outbox.push(shard, Mail::Disconnect { client, reason });
             }
             Request::Unsubscribe { client, topic } => self.unsubscribe(client, &topic),
-            Request::Survey(asker) => self.survey(asker),
-            Request::SurveyPart { id, topics, last } => self.survey_part(id, topics, last),
-            Request::Stop => self.begin_stopping(),
-            Request::Drained { .. } => {
-                if let Stopping::Draining(left) = self.stopping {
-                    self.stopping = if left > 1 { Stopping::Draining(left - 1) } else { Stopping::Done };
-                }
+            Request::Survey(answer) => {
+                let id = self.surveys.open(answer, self.outbox.shards().len());
+                self.outbox.push_to_all(|| Mail::Survey { id });
             }
+            Request::SurveyPart { id, topics, last } => self.surveys.part(id, topics, last),
+            Request::Stop => self.begin_to_stop(),
+            Request::Drained { shard } => self.drained(shard),
         }
     }
 
-    fn attach(&mut self, shard: ShardId, topic: TopicSlot, name: TopicName) {
-        let is_new = self.topics.find(&name).is_none();
-        if is_new && self.topics.len() >= self.config.limits.topics {
-            self.outbox.mail(shard, Mail::AttachFailed { topic, error: ErrorCode::LimitExceeded });
-            return;
-        }
-        // Lines that wait to be merged at this moment come after the answer: nothing is missing, and nothing
-        // comes twice.
-        self.topics.attach(name, (shard, topic));
-        self.outbox.mail(shard, Mail::Attached { topic });
+    /// The shard's first batch of the topic is the first one that is put into its mailbox after the answer.
+    fn attach(&mut self, name: TopicName, place: Place) {
+        let namespaces = &self.namespaces;
+        let attached = self.topics.attach(name, place, |name| namespaces.of(name));
+        let topic = place.slot;
+        let answer = match attached {
+            Ok(()) => Mail::Attached { topic },
+            Err(_) => Mail::AttachFailed { topic, error: ErrorCode::LimitExceeded },
+        };
+        self.outbox.push(place.shard, answer);
     }
 
+    /// Nobody is left to hand over to what a topic without shards has waiting.
     fn detach(&mut self, shard: ShardId, topic: TopicSlot, name: &str) {
-        if let Some(deserted) = self.topics.detach(name, shard)
-            && let Some(first) = self.merger.forget(deserted)
+        if let Left::TopicGone(id) = self.topics.detach(name, shard)
+            && let Some(tag) = self.merge.forget(id)
         {
-            self.frontier.release(first);
+            self.acks.release(tag);
         }
-        self.outbox.mail(shard, Mail::Detached { topic });
+        self.outbox.push(shard, Mail::Detached { topic });
     }
 
-    fn unsubscribe(&mut self, client: Option<(ShardId, crate::mail::ClientKey)>, topic: &TopicName) {
+    fn unsubscribe(&mut self, client: Option<(ShardId, ClientKey)>, topic: &TopicName) {
         let code = UnsubscribeCode::Server;
+        let mail = |client| Mail::Unsubscribe { client, topic: TopicName::clone(topic), code };
         match client {
-            Some((shard, client)) if shard < self.outbox.shards() => {
-                self.outbox
-                    .mail(shard, Mail::Unsubscribe { client: Some(client), topic: topic.clone(), code });
-            }
-            Some(_) => {}
-            None => self.outbox.mail_all(|| Mail::Unsubscribe { client: None, topic: topic.clone(), code }),
+            Some((shard, client)) => self.outbox.push(shard, mail(Some(client))),
+            None => self.outbox.push_to_all(|| mail(None)),
         }
     }
 
-    fn survey(&mut self, asker: mpsc::UnboundedSender<TopicCounts>) {
-        self.surveys.last_id = self.surveys.last_id.wrapping_add(1);
-        let id = self.surveys.last_id;
-        self.surveys.open.insert(id, Survey { asker, shards_left: self.outbox.shards() });
-        self.outbox.mail_all(|| Mail::Survey { id });
-    }
-
-    fn survey_part(&mut self, id: u32, topics: TopicCounts, last: bool) {
-        let Some(survey) = self.surveys.open.get_mut(&id) else { return };
-        // Whoever asked may have hung up meanwhile; the shards finish all the same.
-        drop(survey.asker.send(topics));
-        if last {
-            survey.shards_left -= 1;
-            if survey.shards_left == 0 {
-                self.surveys.open.remove(&id);
-            }
+    /// What could not be delivered when it comes back is refused here, where somebody hears of it.
+    fn publish(&mut self, publish: Publish) {
+        let len = publish.data.len();
+        let checked = publish.topics.iter().try_for_each(|topic| admissible(topic, len, self));
+        let refused = match checked {
+            Ok(()) if publish.topics.is_empty() => Err((publish, ErrorCode::BadRequest)),
+            Ok(()) => self.backplane.publish(publish),
+            Err(Undeliverable::TooBig { .. }) => Err((publish, ErrorCode::LimitExceeded)),
+            Err(_) => Err((publish, ErrorCode::BadRequest)),
+        };
+        if let Err((publish, error)) = refused {
+            self.answer(publish.asker, Err(error));
         }
     }
 
-    fn begin_stopping(&mut self) {
-        if self.stopping == Stopping::No {
-            self.stopping = Stopping::Settling(Instant::now() + self.config.timeouts.publish.0);
-            if let Source::Rabbit(rabbit) = &mut self.source {
-                rabbit.stop_consuming();
+    /// Tells whoever published how it went.
+    pub(super) fn answer(&mut self, asker: Asker, outcome: Result<(), ErrorCode>) {
+        let counter = if outcome.is_ok() { &self.stats.confirmed } else { &self.stats.publish_failures };
+        counter.add(1);
+        match asker {
+            Asker::Client { shard, client, command } => {
+                self.outbox.push(shard, Mail::Published { client, command, outcome });
             }
-        }
-    }
-
-    /// Tells the shards to drain once everything taken is handed over and every publish is answered, or has
-    /// had its time.
-    pub(super) fn go_on_stopping(&mut self, now: Instant) {
-        let Stopping::Settling(until) = self.stopping else { return };
-        let settled = self.in_flight == 0 && self.outbox.is_empty() && self.merger.bytes() == 0;
-        if settled || now >= until {
-            self.stopping = Stopping::Draining(usize::from(self.outbox.shards()));
-            self.outbox.mail_all(|| Mail::Drain);
-            self.outbox.notify();
+            // Nobody may be waiting any more: an operator who hung up.
+            Asker::Control(answer) => drop(answer.send(outcome)),
         }
     }
 }

@@ -1,151 +1,288 @@
-//! Which shards want which topics. The broker thread alone writes here, so a shard that was told it is
-//! attached misses nothing from then on.
+//! Who is interested in what: topics with a subscriber on this node, and the shards that want to hear of
+//! them.
+//!
+//! A topic costs 48 bytes in the slab and 5 in the index, both up to twice that while they grow, beside its
+//! name: about 110 at most. Everything else that belongs to a topic refers to it by [`TopicId`].
 
-use std::hash::BuildHasher;
+use std::hash::BuildHasher as _;
+use std::ops::Index;
 
-use foldhash::fast::FixedState;
+use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
 use crate::mail::{ShardId, TopicName, TopicSlot};
+use crate::namespaces::NamespaceId;
 
-/// The broker's own number for a topic.
+/// This thread's number for a topic with subscribers. Used again once the topic is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct TopicIndex(pub u32);
+pub(super) struct TopicId(u32);
 
-/// A shard that wants a topic, and by which number it knows it.
-pub(super) type Interest = (ShardId, TopicSlot);
-
-/// The shards that want a topic. Most topics of most users have one, which costs no allocation.
-#[derive(Debug)]
-enum Interests {
-    One(Interest),
-    Many(Vec<Interest>),
+/// A shard that wants a topic, and its own number for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) shard: ShardId,
+    pub(super) slot: TopicSlot,
 }
 
-impl Interests {
-    fn as_slice(&self) -> &[Interest] {
-        match self {
-            Self::One(one) => std::slice::from_ref(one),
-            Self::Many(many) => many,
+/// The shards that want a topic. Private topics have one subscriber, and need no list.
+#[derive(Debug)]
+enum Places {
+    One(Place),
+    More(Vec<Place>),
+}
+
+/// A topic with at least one subscriber.
+#[derive(Debug)]
+pub(super) struct Topic {
+    pub(super) name: TopicName,
+    pub(super) namespace: NamespaceId,
+    places: Places,
+}
+
+impl Topic {
+    /// Where to send its publications; never empty.
+    pub(super) fn places(&self) -> &[Place] {
+        match &self.places {
+            Places::One(place) => std::slice::from_ref(place),
+            Places::More(places) => places,
         }
     }
 }
 
-/// A topic that some shard wants.
+/// There are as many topics as there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Full;
+
+/// What a shard's leaving means for the topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    /// The shard had not been attached.
+    NotThere,
+    /// Others still want it.
+    OthersStay,
+    /// It was the last one: the topic is gone, and its number is free.
+    TopicGone(TopicId),
+}
+
+/// All topics with subscribers on this node.
 #[derive(Debug)]
-pub(super) struct Topic {
-    /// Its name.
-    pub name: TopicName,
-    interests: Interests,
-}
-
-impl Topic {
-    /// The shards that want it.
-    pub(super) fn interests(&self) -> &[Interest] {
-        self.interests.as_slice()
-    }
-}
-
-/// All topics that some shard wants.
-#[derive(Debug, Default)]
 pub(super) struct Topics {
-    slots: Vec<Option<Topic>>,
-    free: Vec<u32>,
-    by_name: HashTable<TopicIndex>,
-    hasher: FixedState,
+    slab: Vec<Option<Topic>>,
+    free: Vec<TopicId>,
+    /// By the hash of the name. Names come from strangers, so that the seed is random.
+    index: HashTable<TopicId>,
+    hasher: RandomState,
+    max: usize,
 }
 
 impl Topics {
-    /// The topic with this name, if some shard wants it.
-    pub(super) fn find(&self, name: &str) -> Option<TopicIndex> {
-        let hash = self.hasher.hash_one(name);
-        self.by_name.find(hash, |&index| &*named(&self.slots, index).name == name).copied()
-    }
-
-    /// The topic with this number, if some shard wants it.
-    pub(super) fn get(&self, index: TopicIndex) -> Option<&Topic> {
-        self.slots.get(index.0 as usize)?.as_ref()
+    /// Room for `max` topics, taken as they come.
+    pub(super) fn new(max: usize) -> Self {
+        let max = max.min(u32::MAX as usize);
+        Self {
+            slab: Vec::new(),
+            free: Vec::new(),
+            index: HashTable::new(),
+            hasher: RandomState::default(),
+            max,
+        }
     }
 
     /// How many there are.
     pub(super) fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
+        self.index.len()
     }
 
-    /// Notes that a shard wants a topic, which it did not before.
-    pub(super) fn attach(&mut self, name: TopicName, interest: Interest) {
-        let Some(index) = self.find(&name) else {
-            self.insert(Topic { name, interests: Interests::One(interest) });
-            return;
-        };
-        let topic = self.slots[index.0 as usize].as_mut().expect("just found");
-        match &mut topic.interests {
-            Interests::One(one) => topic.interests = Interests::Many(vec![*one, interest]),
-            Interests::Many(many) => many.push(interest),
-        }
+    /// The topic of that name, if somebody wants it.
+    pub(super) fn find(&self, name: &str) -> Option<TopicId> {
+        let hash = self.hasher.hash_one(name);
+        self.index.find(hash, |&id| &*self[id].name == name).copied()
     }
 
-    /// Notes that a shard wants a topic no more: the topic's number, if nobody is left.
-    pub(super) fn detach(&mut self, name: &str, shard: ShardId) -> Option<TopicIndex> {
-        let index = self.find(name)?;
-        let topic = self.slots[index.0 as usize].as_mut().expect("just found");
-        match &mut topic.interests {
-            Interests::Many(many) if many.len() > 1 => {
-                many.retain(|interest| interest.0 != shard);
-                None
-            }
-            _ => {
-                self.remove(index);
-                Some(index)
-            }
+    /// Registers a shard.
+    ///
+    /// # Errors
+    /// When there is no room for one more topic.
+    ///
+    /// # Panics
+    /// If the shard has the topic already: shards attach with their first subscriber only.
+    pub(super) fn attach(
+        &mut self,
+        name: TopicName,
+        place: Place,
+        namespace: impl FnOnce(&str) -> NamespaceId,
+    ) -> Result<(), Full> {
+        if let Some(id) = self.find(&name) {
+            let topic = self.topic_mut(id);
+            assert!(
+                topic.places().iter().all(|other| other.shard != place.shard),
+                "shard {} attached a topic twice",
+                place.shard
+            );
+            topic.places = match std::mem::replace(&mut topic.places, Places::More(Vec::new())) {
+                Places::One(first) => Places::More(vec![first, place]),
+                Places::More(mut places) => {
+                    places.push(place);
+                    Places::More(places)
+                }
+            };
+            return Ok(());
         }
+        if self.len() >= self.max {
+            return Err(Full);
+        }
+        let namespace = namespace(&name);
+        self.insert(Topic { name, namespace, places: Places::One(place) });
+        Ok(())
     }
 
     fn insert(&mut self, topic: Topic) {
         let hash = self.hasher.hash_one(&*topic.name);
-        let index = if let Some(index) = self.free.pop() {
-            self.slots[index as usize] = Some(topic);
-            TopicIndex(index)
-        } else {
-            self.slots.push(Some(topic));
-            TopicIndex(u32::try_from(self.slots.len() - 1).expect("topics are limited"))
-        };
-        let (slots, hasher) = (&self.slots, &self.hasher);
-        self.by_name.insert_unique(hash, index, |&index| hasher.hash_one(&*named(slots, index).name));
+        let id = self.free.pop().unwrap_or_else(|| {
+            self.slab.push(None);
+            let last = self.slab.len() - 1;
+            TopicId(u32::try_from(last).expect("at most `max` topics, which fits"))
+        });
+        self.slab[id.0 as usize] = Some(topic);
+        let (slab, hasher) = (&self.slab, &self.hasher);
+        self.index.insert_unique(hash, id, |&id| hasher.hash_one(&*topic_at(slab, id).name));
     }
 
-    fn remove(&mut self, index: TopicIndex) {
-        let hash = self.hasher.hash_one(&*named(&self.slots, index).name);
-        if let Ok(entry) = self.by_name.find_entry(hash, |&other| other == index) {
+    /// Takes a shard off.
+    pub(super) fn detach(&mut self, name: &str, shard: ShardId) -> Left {
+        let Some(id) = self.find(name) else { return Left::NotThere };
+        match &mut self.topic_mut(id).places {
+            Places::One(place) if place.shard != shard => Left::NotThere,
+            Places::One(_) => {
+                self.remove(id);
+                Left::TopicGone(id)
+            }
+            Places::More(places) => {
+                let Some(at) = places.iter().position(|place| place.shard == shard) else {
+                    return Left::NotThere;
+                };
+                places.swap_remove(at);
+                if let [last] = places[..] {
+                    self.topic_mut(id).places = Places::One(last);
+                }
+                Left::OthersStay
+            }
+        }
+    }
+
+    fn remove(&mut self, id: TopicId) {
+        let hash = self.hasher.hash_one(&*self[id].name);
+        if let Ok(entry) = self.index.find_entry(hash, |&other| other == id) {
             entry.remove();
         }
-        self.slots[index.0 as usize] = None;
-        self.free.push(index.0);
+        self.slab[id.0 as usize] = None;
+        self.free.push(id);
+    }
+
+    fn topic_mut(&mut self, id: TopicId) -> &mut Topic {
+        self.slab[id.0 as usize].as_mut().expect("ids in use name topics")
     }
 }
 
-fn named(slots: &[Option<Topic>], index: TopicIndex) -> &Topic {
-    slots[index.0 as usize].as_ref().expect("the table holds numbers that are taken")
+impl Index<TopicId> for Topics {
+    type Output = Topic;
+
+    fn index(&self, id: TopicId) -> &Topic {
+        topic_at(&self.slab, id)
+    }
+}
+
+fn topic_at(slab: &[Option<Topic>], id: TopicId) -> &Topic {
+    slab[id.0 as usize].as_ref().expect("ids in use name topics")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
+    use crate::namespaces::Namespaces;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn namespace(_: &str) -> NamespaceId {
+        Namespaces::new(&Config::default()).of("x")
+    }
+
+    fn place(shard: ShardId, slot: u32) -> Place {
+        Place { shard, slot: TopicSlot(slot) }
+    }
 
     #[test]
-    fn a_topic_is_there_while_a_shard_wants_it() {
-        let mut topics = Topics::default();
-        for shard in 0..3 {
-            topics.attach("t".into(), (shard, TopicSlot(u32::from(shard) + 10)));
+    fn a_full_table_takes_shards_for_the_topics_it_has() {
+        let mut topics = Topics::new(1);
+        topics.attach("a".into(), place(0, 0), namespace).unwrap();
+        assert_eq!(topics.attach("b".into(), place(0, 1), namespace), Err(Full));
+        topics.attach("a".into(), place(1, 7), namespace).unwrap();
+        assert_eq!(topics.detach("a", 0), Left::OthersStay);
+        let id = topics.find("a").unwrap();
+        assert_eq!(topics[id].places(), [place(1, 7)]);
+        assert_eq!(topics.detach("a", 1), Left::TopicGone(id));
+        topics.attach("b".into(), place(0, 1), namespace).unwrap();
+        assert_eq!(topics.find("a"), None);
+    }
+
+    #[test]
+    fn leaving_what_one_has_not_joined_changes_nothing() {
+        let mut topics = Topics::new(10);
+        assert_eq!(topics.detach("a", 0), Left::NotThere);
+        topics.attach("a".into(), place(0, 0), namespace).unwrap();
+        assert_eq!(topics.detach("a", 1), Left::NotThere);
+        assert_eq!(topics.len(), 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "attached a topic twice")]
+    fn a_shard_attaches_once() {
+        let mut topics = Topics::new(10);
+        topics.attach("a".into(), place(0, 0), namespace).unwrap();
+        let _ = topics.attach("a".into(), place(0, 1), namespace);
+    }
+
+    #[test]
+    fn a_private_topic_is_small() {
+        assert!(size_of::<Option<Topic>>() <= 48, "{}", size_of::<Option<Topic>>());
+    }
+
+    proptest! {
+        /// Against a map of maps: any sequence of attaching and detaching.
+        #[test]
+        fn it_holds_what_was_attached_and_not_detached(steps in prop::collection::vec((0..6_u8, 0..3_u16, any::<bool>()), 0..200)) {
+            let mut topics = Topics::new(4);
+            let mut model = BTreeMap::<String, BTreeMap<ShardId, u32>>::new();
+            for (slot, (topic, shard, attach)) in steps.into_iter().enumerate() {
+                let name = format!("t{topic}");
+                let has = model.get(&name).is_some_and(|shards| shards.contains_key(&shard));
+                let slot = u32::try_from(slot).unwrap();
+                if attach && !has {
+                    let room = model.contains_key(&name) || model.len() < 4;
+                    let attached = topics.attach(name.as_str().into(), place(shard, slot), namespace);
+                    prop_assert_eq!(attached.is_ok(), room);
+                    if room {
+                        model.entry(name).or_default().insert(shard, slot);
+                    }
+                } else if !attach {
+                    let left = topics.detach(&name, shard);
+                    prop_assert_eq!(left == Left::NotThere, !has);
+                    if let Some(shards) = model.get_mut(&name) {
+                        shards.remove(&shard);
+                        if shards.is_empty() {
+                            model.remove(&name);
+                        }
+                    }
+                    prop_assert_eq!(matches!(left, Left::TopicGone(_)), has && !model.contains_key(&name));
+                }
+                prop_assert_eq!(topics.len(), model.len());
+                for (name, shards) in &model {
+                    let id = topics.find(name).unwrap();
+                    let found: BTreeMap<_, _> = topics[id].places().iter().map(|place| (place.shard, place.slot.0)).collect();
+                    prop_assert_eq!(&found, shards);
+                }
+            }
         }
-        let index = topics.find("t").unwrap();
-        assert_eq!(topics.detach("t", 1), None);
-        let left = topics.get(index).unwrap().interests().to_vec();
-        assert_eq!(left, [(0, TopicSlot(10)), (2, TopicSlot(12))]);
-        assert_eq!(topics.detach("t", 0), None);
-        assert_eq!(topics.detach("t", 2), Some(index));
-        assert_eq!((topics.find("t"), topics.len(), topics.detach("t", 2)), (None, 0, None));
-        topics.attach("u".into(), (0, TopicSlot(0)));
-        assert_eq!(topics.find("u"), Some(index), "its number is used again");
     }
 }

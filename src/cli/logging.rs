@@ -10,10 +10,14 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// From here on, what the engine logs is written. Libraries are heard from `warn` on: what they say below
-/// that is about themselves.
+/// that is about themselves. Of lapin nothing is heard: what goes wrong between RabbitMQ and us, the broker
+/// thread says in its own words, with the address and without the password.
 pub(super) fn start(log: &Log) {
     let level = log.level.parse().unwrap_or(LevelFilter::INFO);
-    let filter = Targets::new().with_default(level.min(LevelFilter::WARN)).with_target("fanfare", level);
+    let filter = Targets::new()
+        .with_default(level.min(LevelFilter::WARN))
+        .with_target("lapin", LevelFilter::OFF)
+        .with_target("fanfare", level);
     // A log line that cannot be written is lost; saying so on the same closed stream would panic.
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).log_internal_errors(false);
     let layer = match log.format {

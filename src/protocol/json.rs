@@ -1,183 +1,329 @@
-//! JSON that passes through: checked once, never rewritten.
+//! JSON that passes through: checked, never changed, never parsed into values.
+//!
+//! Payloads are embedded byte for byte, so that what a publisher wrote is what a subscriber reads, numbers
+//! of thirty digits included. Lines are separated by `\n`, which is why raw line breaks, in valid JSON
+//! found between values only (RFC 8259, sections 2 and 7), become spaces.
 
-use serde::de::IgnoredAny;
-use simd_json::Buffers;
-use thiserror::Error;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use memchr::{memchr2, memchr2_iter};
+use serde_json::value::RawValue;
+use simd_json::{Buffers, Tape};
 
-/// Why a text is not passed on.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+/// What keeps a body from being embedded as JSON.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JsonError {
     /// There is nothing.
-    #[error("the body is empty; JSON has at least one value")]
+    #[error("the body is empty: JSON needs a value, such as null")]
     Empty,
-    /// It is not JSON (RFC 8259).
+    /// It is nested too deeply.
+    #[error("the body is nested deeper than {0} levels (limits.json_depth)")]
+    TooDeep(usize),
+    /// It is not JSON, and where that shows.
     #[error("the body is not JSON: {0}")]
     Malformed(String),
-    /// It is nested deeper than some SDKs can read.
-    #[error("the body's JSON is nested deeper than {0} levels")]
-    TooDeep(usize),
 }
 
-/// Checks JSON on a copy, whose memory is kept for the next text.
-#[derive(Default)]
+/// Checks bodies, and keeps the memory for it: about four times the largest body seen.
 pub struct Checker {
+    /// simd-json unescapes in the input itself, so that it gets a copy.
     copy: Vec<u8>,
     buffers: Buffers,
+    tape: Tape<'static>,
 }
-
-impl std::fmt::Debug for Checker {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Checker({} bytes)", self.copy.capacity())
-    }
-}
-
-/// Memory that a large text leaves behind in the checker.
-const KEPT: usize = 1 << 20;
 
 impl Checker {
+    /// A checker that has taken no memory yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { copy: Vec::new(), buffers: Buffers::new(0), tape: Tape(Vec::new()) }
+    }
+
     /// Whether `body` is one JSON value, nested at most `depth_max` levels.
     ///
+    /// simd-json says yes to almost everything. What it refuses may still be JSON: integers beyond 64
+    /// bits, `1e400`, half a surrogate pair in an escape. Those are nothing to this engine, which does not
+    /// look at values, so that serde_json, which skips values without reading them, has the last word.
+    ///
     /// # Errors
-    /// What is wrong with it.
+    /// Why it is not.
     pub fn check(&mut self, body: &[u8], depth_max: usize) -> Result<(), JsonError> {
-        if body.iter().all(u8::is_ascii_whitespace) {
+        if body.is_empty() {
             return Err(JsonError::Empty);
         }
         if too_deep(body, depth_max) {
             return Err(JsonError::TooDeep(depth_max));
         }
-        // simd-json unescapes in place, so it gets a copy.
+        if self.is_plain(body) {
+            return Ok(());
+        }
+        let text = simdutf8::compat::from_utf8(body).map_err(|error| {
+            JsonError::Malformed(format!("it is not UTF-8 from byte {} on", error.valid_up_to()))
+        })?;
+        let skipped = serde_json::from_str::<&RawValue>(text);
+        skipped.map(drop).map_err(|error| JsonError::Malformed(error.to_string()))
+    }
+
+    /// Whether simd-json takes it. All it takes is JSON.
+    fn is_plain(&mut self, body: &[u8]) -> bool {
         self.copy.clear();
         self.copy.extend_from_slice(body);
-        let result = simd_json::to_tape_with_buffers(&mut self.copy, &mut self.buffers).is_ok();
-        if self.copy.capacity() > KEPT {
-            self.copy = Vec::new();
-            self.buffers = Buffers::default();
-        }
-        if result { Ok(()) } else { check_slowly(body) }
+        let mut tape = std::mem::replace(&mut self.tape, Tape(Vec::new())).reset();
+        let taken = simd_json::fill_tape(&mut self.copy, &mut self.buffers, &mut tape).is_ok();
+        self.tape = tape.reset();
+        taken
     }
 }
 
-/// What simd-json refuses may still be JSON: integers beyond 64 bits and numbers beyond `f64` are, and
-/// clients with big numbers can read them.
-fn check_slowly(body: &[u8]) -> Result<(), JsonError> {
-    let text = std::str::from_utf8(body).map_err(|error| JsonError::Malformed(error.to_string()))?;
-    let checked = serde_json::from_str::<IgnoredAny>(text);
-    checked.map(|_| ()).map_err(|error| JsonError::Malformed(error.to_string()))
+impl Default for Checker {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
-/// Whether brackets outside strings are nested deeper than `depth_max`. Says nothing about whether the text
-/// is JSON, and is wrong only about texts that are not.
+impl std::fmt::Debug for Checker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Checker({} bytes kept)", self.copy.capacity())
+    }
+}
+
+/// Whether `text` opens more than `depth_max` levels of arrays and objects at once. Right for JSON; for
+/// anything else it answers something, without harm.
 #[must_use]
 pub fn too_deep(text: &[u8], depth_max: usize) -> bool {
-    // Each level takes a bracket at least.
-    if text.len() <= depth_max {
+    if text.len() <= depth_max || memchr2_iter(b'[', b'{', text).nth(depth_max).is_none() {
         return false;
     }
-    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
-    for &byte in text {
-        if in_string {
-            in_string = escaped || byte != b'"';
-            escaped = !escaped && byte == b'\\';
-            continue;
-        }
+    let mut depth = 0_usize;
+    let mut at = 0;
+    while let Some(&byte) = text.get(at) {
+        at += 1;
         match byte {
-            b'"' => in_string = true,
+            b'[' | b'{' if depth == depth_max => return true,
             b'[' | b'{' => depth += 1,
             b']' | b'}' => depth = depth.saturating_sub(1),
+            b'"' => at += string_len(&text[at..]),
             _ => {}
-        }
-        if depth > depth_max {
-            return true;
         }
     }
     false
 }
 
-/// Appends checked JSON byte for byte, but for line breaks: they would end a line of the protocol. In JSON
-/// they stand only between tokens, where a space means the same.
-pub fn embed(out: &mut Vec<u8>, body: &[u8]) {
-    let from = out.len();
-    out.extend_from_slice(body);
-    if memchr::memchr2(b'\n', b'\r', body).is_some() {
-        for byte in out[from..].iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')) {
-            *byte = b' ';
+/// Bytes up to and with the quotation mark that ends a string, or all of them.
+fn string_len(text: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(found) = memchr2(b'"', b'\\', &text[at..]) {
+        at += found;
+        if text[at] == b'"' {
+            return at + 1;
         }
+        at += 2;
+        if at >= text.len() {
+            break;
+        }
+    }
+    text.len()
+}
+
+/// Appends `body`, which has been checked to be JSON, so that it stands on one line.
+pub fn embed(out: &mut Vec<u8>, body: &[u8]) {
+    let start = out.len();
+    out.extend_from_slice(body);
+    let mut rest = &mut out[start..];
+    while let Some(at) = memchr2(b'\n', b'\r', rest) {
+        rest[at] = b' ';
+        rest = &mut rest[at + 1..];
     }
 }
 
-/// Appends `text` as a JSON string.
+/// Appends `text` as a JSON string. Characters beyond ASCII stand for themselves, U+2028 included.
 pub fn quote(out: &mut Vec<u8>, text: &str) {
-    let plain = !text.bytes().any(|byte| byte < 0x20 || byte == b'"' || byte == b'\\');
-    if plain {
+    if is_quotable_as_it_is(text.as_bytes()) {
         out.push(b'"');
         out.extend_from_slice(text.as_bytes());
         out.push(b'"');
     } else {
-        serde_json::to_writer(out, text).expect("a string becomes JSON, and memory takes it");
+        serde_json::to_writer(out, text).expect("writing to memory does not fail");
     }
+}
+
+/// Whether no character needs an escape. Most topics are like that.
+fn is_quotable_as_it_is(text: &[u8]) -> bool {
+    memchr2(b'"', b'\\', text).is_none() && text.iter().all(|&byte| byte >= b' ')
+}
+
+/// Appends bytes as a JSON string in base64 (RFC 4648, section 4).
+pub fn base64(out: &mut Vec<u8>, bytes: &[u8]) {
+    let mut encoded = String::with_capacity(bytes.len() / 3 * 4 + 4);
+    STANDARD.encode_string(bytes, &mut encoded);
+    quote(out, &encoded);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    const VALID: [&str; 21] = [
+        "null",
+        " true ",
+        "-0.0e+00",
+        "123456789012345678901234567890",
+        "-123456789012345678901234567890",
+        "18446744073709551616",
+        "1e400",
+        "-1E-400",
+        r#""\" \\ \/ \b \f \n \r \t \u0000 \u001f é""#,
+        r#""\ud83d\ude00""#,
+        r#""\ud83d""#,
+        r#""\ude00 \ud83dx""#,
+        "\"\u{2028}\u{2029}\u{7f}\u{feff}\u{10ffff}\"",
+        "{}",
+        "[]",
+        r#"{"a":1,"a":2,"":3}"#,
+        "{\n  \"a\": [1,\r\n\t2]\n}",
+        r#"[[],{},"[[[[[["]"#,
+        r#""""#,
+        "[1e400,{\"a\":99999999999999999999}]",
+        "0.1000000000000000055511151231257827021181583404541015625",
+    ];
+
+    const MALFORMED: [&[u8]; 33] = [
+        b" ",
+        b"\n",
+        b"nul",
+        b"nulll",
+        b"01",
+        b"-",
+        b"+1",
+        b"1.",
+        b".5",
+        b"1e",
+        b"0x10",
+        b"NaN",
+        b"Infinity",
+        b"'a'",
+        b"\"a",
+        b"\"a\nb\"",
+        b"\"a\tb\"",
+        b"\"a\0b\"",
+        b"\"\\x\"",
+        b"\"\\u12g4\"",
+        b"\"\xff\"",
+        b"\"\xed\xa0\x80\"",
+        b"{\"a\":1",
+        b"{\"a\":1,}",
+        b"{a:1}",
+        b"{1:1}",
+        b"[1,]",
+        b"[1 2]",
+        b"[1]]",
+        b"1 2",
+        b"{}{}",
+        b"\xef\xbb\xbf{}",
+        b"null\0",
+    ];
 
     #[test]
-    fn what_is_json_passes() {
-        let mut checker = Checker::default();
-        let big = "123456789012345678901234567890";
-        for body in [
-            "1",
-            "null",
-            "\"\"",
-            " {\"a\": [1, 2]}\n",
-            big,
-            "1e400",
-            "[-0.0e-7]",
-            "\"\\ud83d\\ude00\u{2028}\"",
+    fn what_is_json_passes_whatever_simd_json_thinks_of_it() {
+        let mut checker = Checker::new();
+        for text in VALID {
+            assert_eq!(checker.check(text.as_bytes(), 8), Ok(()), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_json_is_refused_in_words() {
+        let mut checker = Checker::new();
+        for body in MALFORMED {
+            let error = checker.check(body, 8);
+            let shown = String::from_utf8_lossy(body);
+            assert!(matches!(error, Err(JsonError::Malformed(_))), "{shown:?}: {error:?}");
+        }
+        assert_eq!(checker.check(b"", 8), Err(JsonError::Empty));
+        let error = checker.check(b"[\"\xff\"]", 8).unwrap_err();
+        assert_eq!(error.to_string(), "the body is not JSON: it is not UTF-8 from byte 2 on");
+    }
+
+    #[test]
+    fn depth_counts_what_is_open_at_once_outside_strings() {
+        let deep = |levels: usize| "[".repeat(levels) + &"]".repeat(levels);
+        let brackets_in_a_string = format!("{{\"a\":\"\\\"{}\\\\\",\"b\":[]}}", "[".repeat(50));
+        let beside_each_other = format!("[{}[]]", "[],{},".repeat(50));
+        for (text, max, is_too_deep) in [
+            (deep(8).as_str(), 8, false),
+            (&deep(9), 8, true),
+            (&"[".repeat(9), 8, true),
+            (&brackets_in_a_string, 2, false),
+            (&brackets_in_a_string, 1, true),
+            (&beside_each_other, 2, false),
+            (&beside_each_other, 1, true),
+            ("]]]]]]]]][[[", 3, false),
+            ("[[[\"\\", 2, true),
+            ("1", 0, false),
+            ("[]", 0, true),
         ] {
-            assert_eq!(checker.check(body.as_bytes(), 16), Ok(()), "{body}");
+            assert_eq!(too_deep(text.as_bytes(), max), is_too_deep, "{text} {max}");
         }
+        assert_eq!(Checker::new().check(deep(10_000).as_bytes(), 128), Err(JsonError::TooDeep(128)));
+        assert_eq!(Checker::new().check(deep(1024).as_bytes(), 1024), Ok(()));
     }
 
     #[test]
-    fn what_is_not_does_not() {
-        let mut checker = Checker::default();
-        assert_eq!(checker.check(b"", 16), Err(JsonError::Empty));
-        assert_eq!(checker.check(b" \n", 16), Err(JsonError::Empty));
-        for body in ["{", "{}{}", "{'a':1}", "nul", "01", "\"\n\"", "[1,]", "NaN"] {
-            let checked = checker.check(body.as_bytes(), 16);
-            assert!(matches!(checked, Err(JsonError::Malformed(_))), "{body}: {checked:?}");
-        }
-        assert!(matches!(checker.check(b"\"\xff\"", 16), Err(JsonError::Malformed(_))));
-    }
-
-    #[test]
-    fn depth_is_counted_outside_strings() {
-        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
-        assert!(!too_deep(nested(16).as_bytes(), 16));
-        assert!(too_deep(nested(17).as_bytes(), 16));
-        assert!(too_deep(nested(10_000).as_bytes(), 128));
-        let in_string = format!("\"{}\\\"{}\"", "[".repeat(20), "[".repeat(20));
-        assert!(!too_deep(in_string.as_bytes(), 16));
-        let after_string = format!("[\"\\\\\", {}]", nested(16));
-        assert!(too_deep(after_string.as_bytes(), 16));
-        assert!(Checker::default().check(nested(10_000).as_bytes(), 128).is_err());
-    }
-
-    #[test]
-    fn line_breaks_become_spaces_and_nothing_else_changes() {
+    fn embedded_json_stands_on_one_line_and_keeps_every_other_byte() {
         let mut out = b"before\n".to_vec();
-        embed(&mut out, b"{\r\n\t\"a\": \"\\n\"}");
-        assert_eq!(out, b"before\n{  \t\"a\": \"\\n\"}");
+        embed(&mut out, b"{\r\n\t\"a\": \"\\n\"\n}");
+        assert_eq!(out, b"before\n{  \t\"a\": \"\\n\" }");
+        for text in VALID {
+            let mut out = Vec::new();
+            embed(&mut out, text.as_bytes());
+            assert_eq!(out, text.replace(['\n', '\r'], " ").as_bytes());
+        }
     }
 
     #[test]
-    fn strings_are_quoted() {
-        for (text, quoted) in [("a", "\"a\""), ("a\"\\\n", r#""a\"\\\n""#), ("\u{2028}", "\"\u{2028}\"")] {
+    fn quoted_text_is_json_and_means_the_same() {
+        for (text, quoted) in [
+            ("", r#""""#),
+            ("chat:1", r#""chat:1""#),
+            ("a\"b\\c\n\0", r#""a\"b\\c\n\u0000""#),
+            ("é\u{2028}😀", "\"é\u{2028}😀\""),
+        ] {
             let mut out = Vec::new();
             quote(&mut out, text);
-            assert_eq!(String::from_utf8(out).unwrap(), quoted);
+            assert_eq!(out, quoted.as_bytes());
+        }
+    }
+
+    #[test]
+    fn binary_is_standard_base64() {
+        for (bytes, expected) in [(&[][..], "\"\""), (&[0, 255, 10], "\"AP8K\""), (&[251, 255], "\"+/8=\"")] {
+            let mut out = Vec::new();
+            base64(&mut out, bytes);
+            assert_eq!(out, expected.as_bytes());
+        }
+    }
+
+    proptest! {
+        /// serde_json is the judge: texts made of the pieces that JSON is made of, mostly not JSON.
+        #[test]
+        fn both_parsers_agree_on_what_passes(pieces in prop::collection::vec(0..VALID.len() + MALFORMED.len(), 1..6),
+                                             glue in "[\\[\\]{},:\" 0-9e.\\\\\n-]{0,8}") {
+            let mut body = Vec::new();
+            for piece in pieces {
+                body.extend_from_slice(VALID.get(piece).map_or_else(|| MALFORMED[piece - VALID.len()], |text| text.as_bytes()));
+                body.extend_from_slice(glue.as_bytes());
+            }
+            let judged = serde_json::from_slice::<&RawValue>(&body).is_ok();
+            prop_assert_eq!(Checker::new().check(&body, usize::MAX).is_ok(), judged);
+        }
+
+        #[test]
+        fn quoting_is_undone_by_parsing(text in any::<String>()) {
+            let mut out = Vec::new();
+            quote(&mut out, &text);
+            prop_assert!(memchr::memchr3(b'\n', b'\r', 0, &out).is_none());
+            prop_assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
         }
     }
 }

@@ -1,9 +1,12 @@
-//! What the server says of its own accord.
+//! What clients are told without having asked.
 
-use crate::protocol::codes::UnsubscribeCode;
-use crate::protocol::json;
+use std::io::Write;
 
-/// Appends a publication as a line, the line end included. `data` is JSON that has been checked.
+use super::codes::UnsubscribeCode;
+use super::json;
+
+/// Appends the line of a publication, closed by `\n`: encoded once, however many clients get it. `data` has
+/// been checked to be JSON ([`json::Checker`]).
 pub fn publication(out: &mut Vec<u8>, topic: &str, data: &[u8]) {
     begin(out, topic);
     out.extend_from_slice(b"\"pub\":{\"data\":");
@@ -11,12 +14,11 @@ pub fn publication(out: &mut Vec<u8>, topic: &str, data: &[u8]) {
     out.extend_from_slice(b"}}}\n");
 }
 
-/// Appends the end of a subscription, without a line end.
+/// Appends what a client is told when its subscription ends, without a line end: the caller joins.
 pub fn unsubscribe(out: &mut Vec<u8>, topic: &str, code: UnsubscribeCode) {
     begin(out, topic);
-    out.extend_from_slice(format!("\"unsubscribe\":{{\"code\":{},\"reason\":", code.code()).as_bytes());
-    json::quote(out, code.text());
-    out.extend_from_slice(b"}}}");
+    write!(out, "\"unsubscribe\":{{\"code\":{},\"reason\":\"{}\"}}}}}}", code.code(), code.text())
+        .expect("writing to memory does not fail");
 }
 
 fn begin(out: &mut Vec<u8>, topic: &str) {
@@ -29,21 +31,29 @@ fn begin(out: &mut Vec<u8>, topic: &str) {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_publication_is_one_line_with_its_data_byte_for_byte() {
-        let mut line = Vec::new();
-        publication(&mut line, "a\"b", b"{\"n\":123456789012345678901234567890,\n \"s\":\"\\u2028\"}");
-        let expected = r#"{"push":{"channel":"a\"b","pub":{"data":{"n":123456789012345678901234567890,  "s":"\u2028"}}}}"#;
-        assert_eq!(String::from_utf8(line).unwrap(), format!("{expected}\n"));
+    fn appended(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(&mut out);
+        String::from_utf8(out).unwrap()
     }
 
     #[test]
-    fn an_unsubscribe_has_code_and_reason() {
-        let mut line = Vec::new();
-        unsubscribe(&mut line, "t", UnsubscribeCode::InsufficientState);
+    fn a_publication_is_one_line_with_its_data_as_it_came() {
         assert_eq!(
-            line,
-            br#"{"push":{"channel":"t","unsubscribe":{"code":2500,"reason":"insufficient state"}}}"#
+            appended(|out| publication(out, "a \"b\"", b"{\"n\" :\n1e400}")),
+            "{\"push\":{\"channel\":\"a \\\"b\\\"\",\"pub\":{\"data\":{\"n\" : 1e400}}}}\n"
+        );
+    }
+
+    #[test]
+    fn an_unsubscribe_says_code_and_reason() {
+        assert_eq!(
+            appended(|out| unsubscribe(out, "news", UnsubscribeCode::InsufficientState)),
+            r#"{"push":{"channel":"news","unsubscribe":{"code":2500,"reason":"insufficient state"}}}"#
+        );
+        assert_eq!(
+            appended(|out| unsubscribe(out, "news", UnsubscribeCode::Server)),
+            r#"{"push":{"channel":"news","unsubscribe":{"code":2000,"reason":"server unsubscribe"}}}"#
         );
     }
 }

@@ -1,245 +1,243 @@
-//! RabbitMQ: topology, consuming, acknowledging, publishing, and coming back. With its parts the only place
-//! that knows lapin.
+//! RabbitMQ: the only place that knows lapin.
 //!
-//! A supervisor task keeps one pair of connections: one to consume, one to publish, because a connection
-//! that RabbitMQ blocks (memory or disk alarm) writes nothing at all, acknowledgements included. When either
-//! breaks, both are given up and made anew, topology and all, after a pause that doubles. lapin's own
-//! recovery is not used: it restarts consumers without telling that there was a gap.
+//! A [`Link`] is two connections, one that consumes and one that publishes: RabbitMQ blocks connections
+//! that publish when it is short of memory, and a blocked one would not send acknowledgements either. They
+//! are built together and given up together, so that there are two states only: away, and linked. lapin's
+//! own recovery is not used: it cannot bring back queues with names of the server's making, and does not
+//! tell of the gap.
+//!
+//! [`link`] builds, [`topology`] declares, [`message`] translates, [`publisher`] waits for confirms,
+//! [`fault`] says what is wrong in words for operators, [`backoff`] how long to wait before the next attempt.
 
-mod consume;
-mod error;
-mod publish;
+mod address;
+mod backoff;
+mod fault;
+mod link;
+mod message;
+mod once;
+mod publisher;
 mod topology;
 
+use std::collections::VecDeque;
+use std::future::pending;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use lapin::{Connection, ConnectionProperties};
-use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use crate::broker::StartError;
-use crate::broker::backplane::{DeadLetter, Event, Outcome};
-use crate::broker::frontier::Tag;
-use crate::config::{Amqp, Config};
+use crate::config::Config;
 use crate::mail::Publish;
+use crate::protocol::codes::ErrorCode;
+use crate::ratelimit::RateLimit;
 
-use error::Trouble;
-use publish::Publisher;
+use super::backplane::{Event, Message};
+use super::payload::Undeliverable;
 
-pub use publish::{PublishError, publish_once};
+use address::Address;
+use backoff::Backoff;
+use fault::Fault;
+use link::Link;
 
-/// Events that wait between the supervisor and the broker's loop; RabbitMQ's prefetch is the outer limit.
-const EVENTS: usize = 1024;
+pub(super) use message::Envelope;
+pub use once::{PublishError, publish_once};
 
-/// How long making a connection may take: an address that answers nothing must not keep us.
-const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// Between two log lines about attempts that fail for the same reason.
+const LOG_EVERY: Duration = Duration::from_secs(60);
 
-/// How long RabbitMQ has for saying goodbye.
-const CLOSE_LIMIT: Duration = Duration::from_secs(1);
-
-/// The broker's side of RabbitMQ.
+/// The connection to RabbitMQ, with what it takes to make a new one.
+#[derive(Debug)]
 pub(super) struct Rabbit {
-    events: mpsc::Receiver<Event>,
-    publisher: Publisher,
-    first: Option<oneshot::Receiver<Result<(), StartError>>>,
-    stop: watch::Sender<Stop>,
-    supervisor: JoinHandle<()>,
-}
-
-/// What the supervisor has been told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stop {
-    No,
-    /// Consume nothing more; publishing and acknowledging go on.
-    Consuming,
-    /// Close everything.
-    Everything,
-}
-
-/// What the parts of the supervisor share.
-struct Link {
     config: Arc<Config>,
-    events: mpsc::Sender<Event>,
-    publisher: Publisher,
-    stop: watch::Receiver<Stop>,
-    generation: u32,
+    address: Arc<Address>,
+    state: State,
+    /// What has to be told before anything else.
+    events: VecDeque<Event>,
+    backoff: Backoff,
+    /// Whether there was a link before.
+    was_linked: bool,
+    attempts_log: RateLimit,
+    last_fault: String,
+    burials_log: RateLimit,
+}
+
+#[derive(Debug)]
+enum State {
+    /// The next link is being built, after a pause.
+    Away(JoinHandle<Result<Link, Fault>>),
+    Linked {
+        link: Box<Link>,
+        since: Instant,
+    },
+    /// There will be no other link.
+    Over,
 }
 
 impl Rabbit {
-    /// Begins to connect. `bury` is told of each message whose dead letter is safe, or given up.
-    pub(super) fn begin(config: Arc<Config>, bury: mpsc::UnboundedSender<Tag>) -> Self {
-        let (event_sender, events) = mpsc::channel(EVENTS);
-        let (stop, stop_receiver) = watch::channel(Stop::No);
-        let (first_sender, first) = oneshot::channel();
-        let publisher = Publisher::new(&config, bury);
-        let link = Link {
-            config,
-            events: event_sender,
-            publisher: publisher.clone(),
-            stop: stop_receiver,
-            generation: 0,
+    /// Connects. A RabbitMQ that cannot be reached may be there later: that is no error.
+    ///
+    /// # Errors
+    /// What RabbitMQ refuses, or what is wrong with the URL, in words for the operator.
+    pub(super) async fn start(config: &Arc<Config>) -> Result<Self, String> {
+        let address = Arc::new(Address::parse(&config.amqp.url).map_err(|fault| fault.text)?);
+        let amqp = &config.amqp;
+        let mut rabbit = Self {
+            config: Arc::clone(config),
+            backoff: Backoff::new(amqp.reconnect_min.0, amqp.reconnect_max.0),
+            address,
+            state: State::Over,
+            events: VecDeque::new(),
+            was_linked: false,
+            attempts_log: RateLimit::new(LOG_EVERY),
+            last_fault: String::new(),
+            burials_log: RateLimit::new(LOG_EVERY),
         };
-        let supervisor = tokio::spawn(link.supervise(first_sender));
-        Self { events, publisher, first: Some(first), stop, supervisor }
-    }
-
-    /// Waits for the first attempt: connected, or unreachable and tried again, or refused for good.
-    pub(super) async fn started(&mut self) -> Result<(), StartError> {
-        match self.first.take() {
-            Some(first) => first.await.unwrap_or(Ok(())),
-            None => Ok(()),
-        }
-    }
-
-    /// The next event.
-    pub(super) async fn next(&mut self) -> Event {
-        match self.events.recv().await {
-            Some(event) => event,
-            None => std::future::pending().await,
-        }
-    }
-
-    /// The next event, if it is there.
-    pub(super) fn try_next(&mut self) -> Option<Event> {
-        self.events.try_recv().ok()
-    }
-
-    /// Publishes; the outcome comes back by `outcomes` once RabbitMQ has confirmed, or refused, or had its
-    /// time.
-    pub(super) fn publish(&self, publish: Publish, outcomes: mpsc::UnboundedSender<Outcome>) {
-        self.publisher.publish(publish, outcomes);
-    }
-
-    /// Sends a message to the dead letters.
-    pub(super) fn bury(&self, letter: DeadLetter) {
-        self.publisher.bury(letter);
-    }
-
-    /// Takes no more messages.
-    pub(super) fn stop_consuming(&self) {
-        self.stop.send_replace(Stop::Consuming);
-    }
-
-    /// Closes the connections.
-    pub(super) async fn end(&mut self) {
-        self.stop.send_replace(Stop::Everything);
-        self.events.close();
-        if tokio::time::timeout(2 * CLOSE_LIMIT, &mut self.supervisor).await.is_err() {
-            self.supervisor.abort();
-        }
-    }
-}
-
-impl Link {
-    async fn supervise(mut self, first: oneshot::Sender<Result<(), StartError>>) {
-        let mut first = Some(first);
-        let mut pause = self.config.amqp.reconnect_min.0;
-        let mut away_is_said = false;
-        while *self.stop.borrow() != Stop::Everything {
-            match self.connect().await {
-                Ok(pair) => {
-                    pause = self.config.amqp.reconnect_min.0;
-                    away_is_said = false;
-                    tell(&mut first, Ok(()));
-                    let trouble = self.live(pair).await;
-                    self.publisher.lost();
-                    let _ = self.events.send(Event::Away).await;
-                    if let Some(trouble) = trouble {
-                        tracing::warn!(reason = %trouble, "RabbitMQ is away; clients stay, and publishing fails until it is back");
-                        away_is_said = true;
-                    }
-                }
-                Err(trouble) => {
-                    if first.is_some() && trouble.is_permanent() {
-                        return tell(&mut first, Err(StartError::RabbitMq(trouble.to_string())));
-                    }
-                    if !away_is_said {
-                        tracing::warn!(reason = %trouble, "RabbitMQ cannot be reached; it is tried again and again");
-                        away_is_said = true;
-                    }
-                    tell(&mut first, Ok(()));
-                }
+        match Link::open(&rabbit.address, &rabbit.config).await {
+            Ok(link) => rabbit.linked(link),
+            Err(fault) if fault.is_final => return Err(fault.text),
+            Err(fault) => {
+                rabbit.attempt_failed(&fault);
+                rabbit.try_again();
             }
-            self.pause(pause).await;
-            pause = (pause * 2).min(self.config.amqp.reconnect_max.0);
+        }
+        Ok(rabbit)
+    }
+
+    /// Waits for the next event. Can be dropped at any time without loss.
+    pub(super) async fn next(&mut self, take: bool) -> Event {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return event;
+            }
+            match &mut self.state {
+                State::Away(attempt) => match attempt.await {
+                    Ok(Ok(link)) => self.linked(link),
+                    Ok(Err(fault)) => {
+                        self.attempt_failed(&fault);
+                        self.try_again();
+                    }
+                    Err(error) => {
+                        self.attempt_failed(&Fault::passing(format!("the attempt ended: {error}")));
+                        self.try_again();
+                    }
+                },
+                State::Linked { link, .. } => match link.next(take).await {
+                    link::Next::Event(event) => return event,
+                    link::Next::BurialFailed { tag, error } => return self.burial_failed(tag, &error),
+                    link::Next::Lost(reason) => self.lost(&reason),
+                },
+                State::Over => pending().await,
+            }
         }
     }
 
-    /// Waits for half to one `pause`: engines that lost the same RabbitMQ do not come back together.
-    async fn pause(&mut self, pause: Duration) {
-        use std::hash::BuildHasher;
-        let random = std::hash::RandomState::new().hash_one(self.generation) % 1000;
-        let jittered = pause / 2 + pause * u32::try_from(random).unwrap_or(0) / 2000;
-        let stopped = async {
-            let _ = self.stop.wait_for(|stop| *stop == Stop::Everything).await;
+    fn linked(&mut self, link: Link) {
+        let source = link.source();
+        tracing::info!(rabbitmq = %self.address, %source, "connected to RabbitMQ");
+        let gap = self.was_linked && !self.has_named_queue();
+        self.events.push_back(Event::Connected { gap });
+        self.was_linked = true;
+        self.last_fault.clear();
+        self.state = State::Linked { link: Box::new(link), since: Instant::now() };
+    }
+
+    /// A queue of this node's own ends with the connection; a named one keeps what is sent meanwhile, and
+    /// sends again what was not acknowledged.
+    fn has_named_queue(&self) -> bool {
+        !self.config.amqp.queue.is_empty()
+    }
+
+    fn lost(&mut self, reason: &str) {
+        let State::Linked { mut link, since } = std::mem::replace(&mut self.state, State::Over) else {
+            return;
         };
-        tokio::select! {
-            () = tokio::time::sleep(jittered) => {}
-            () = stopped => {}
+        tracing::warn!(rabbitmq = %self.address, %reason, "lost RabbitMQ; clients stay, publishes fail");
+        let outcome = Err(ErrorCode::Internal);
+        let unanswered = link.abandon().into_iter();
+        self.events.extend(unanswered.map(|asker| Event::Published { asker, outcome }));
+        self.events.push_back(Event::Lost { comes_again: self.has_named_queue() });
+        self.backoff.lived(since.elapsed());
+        self.try_again();
+    }
+
+    fn try_again(&mut self) {
+        let pause = self.backoff.pause(RandomState::new().hash_one("pause"));
+        let (address, config) = (Arc::clone(&self.address), Arc::clone(&self.config));
+        self.state = State::Away(tokio::spawn(async move {
+            tokio::time::sleep(pause).await;
+            Link::open(&address, &config).await
+        }));
+    }
+
+    /// One line when the reason changes, and now and then as a reminder; not one per attempt.
+    fn attempt_failed(&mut self, fault: &Fault) {
+        let is_news = fault.text != self.last_fault;
+        if self.attempts_log.allow(Instant::now()).is_some() || is_news {
+            tracing::warn!(reason = %fault.text, "no connection to RabbitMQ; trying again");
+        }
+        self.last_fault.clone_from(&fault.text);
+    }
+
+    fn burial_failed(&mut self, tag: u64, error: &str) -> Event {
+        if let Some(unsaid) = self.burials_log.allow(Instant::now()) {
+            let exchange = &self.config.amqp.dead_letter_exchange;
+            tracing::error!(
+                exchange,
+                error,
+                unsaid,
+                "an undeliverable message is lost: the dead-letter exchange did not take it"
+            );
+        }
+        Event::Buried { tag }
+    }
+
+    /// Begins to publish.
+    pub(super) fn publish(&mut self, publish: Publish) -> Result<(), (Publish, ErrorCode)> {
+        match &mut self.state {
+            State::Linked { link, .. } => link.publish(publish),
+            State::Away(_) | State::Over => Err((publish, ErrorCode::Internal)),
         }
     }
 
-    /// Makes both connections and everything on them.
-    async fn connect(&self) -> Result<Pair, Trouble> {
-        let amqp = &self.config.amqp;
-        let consuming = open(amqp, "consume").await?;
-        let publishing = open(amqp, "publish").await?;
-        let source = topology::declare(&consuming, amqp).await?;
-        self.publisher.connected(&publishing).await?;
-        let messages = consume::begin(&consuming, amqp, &source).await?;
-        Ok(Pair { consuming, publishing, messages })
-    }
-
-    /// Lives with a pair of connections until one of them breaks, or the end is asked for: then `None`.
-    async fn live(&mut self, pair: Pair) -> Option<Trouble> {
-        let own_queue = self.config.amqp.queue.is_empty();
-        let gap = self.generation > 0 && own_queue;
-        self.generation += 1;
-        let (acknowledge, reached) = watch::channel(0);
-        tracing::info!(url = self.config.amqp.url.public(), "RabbitMQ is connected");
-        let ready = Event::Ready { generation: self.generation, acknowledge, gap };
-        if self.events.send(ready).await.is_err() {
-            return None;
+    /// Sends a message to the dead-letter exchange.
+    pub(super) fn bury(&mut self, message: Message, reason: &Undeliverable) {
+        if let State::Linked { link, .. } = &mut self.state {
+            link.bury(message, reason);
         }
-        let broken = self.publisher.broken(&pair.publishing);
-        let consumed =
-            consume::run(pair.messages, self.events.clone(), reached, self.stop.clone(), self.generation);
-        let trouble = tokio::select! {
-            trouble = consumed => trouble,
-            trouble = broken => Some(trouble),
-        };
-        for connection in [pair.consuming, pair.publishing] {
-            let goodbye = connection.close(200, "goodbye".into());
-            let _ = tokio::time::timeout(CLOSE_LIMIT, goodbye).await;
+    }
+
+    pub(super) fn acknowledge(&mut self, tag: u64) {
+        if let State::Linked { link, .. } = &mut self.state {
+            link.acknowledge(tag);
         }
-        trouble
     }
-}
 
-struct Pair {
-    consuming: Connection,
-    publishing: Connection,
-    messages: consume::Messages,
-}
-
-fn tell(first: &mut Option<oneshot::Sender<Result<(), StartError>>>, outcome: Result<(), StartError>) {
-    if let Some(first) = first.take() {
-        // Nobody listens only when the engine has ended meanwhile.
-        let _ = first.send(outcome);
+    /// Consumes no more and publishes no more. If there is no link, there will be none.
+    pub(super) fn wind_down(&mut self) {
+        match &mut self.state {
+            State::Linked { link, .. } => link.wind_down(),
+            State::Away(attempt) => {
+                attempt.abort();
+                self.state = State::Over;
+            }
+            State::Over => {}
+        }
     }
-}
 
-/// Opens one connection, named by what it is for in RabbitMQ's lists.
-async fn open(amqp: &Amqp, purpose: &str) -> Result<Connection, Trouble> {
-    let name = format!("fanfare {purpose}");
-    let properties = ConnectionProperties::default().with_connection_name(name.into());
-    let connecting = Connection::connect(&amqp.url, properties);
-    match tokio::time::timeout(CONNECT_LIMIT, connecting).await {
-        Ok(Ok(connection)) => Ok(connection),
-        Ok(Err(error)) => Err(Trouble::connecting(&amqp.url, &error)),
-        Err(_) => {
-            Err(Trouble::Unreachable(format!("{}: no answer within {CONNECT_LIMIT:?}", amqp.url.public())))
+    pub(super) fn in_flight(&self) -> usize {
+        match &self.state {
+            State::Linked { link, .. } => link.in_flight(),
+            State::Away(_) | State::Over => 0,
+        }
+    }
+
+    pub(super) fn prefetch(&self) -> u64 {
+        self.config.amqp.prefetch.into()
+    }
+
+    pub(super) async fn close(self) {
+        if let State::Linked { link, .. } = self.state {
+            link.close().await;
         }
     }
 }

@@ -1,119 +1,152 @@
-//! What must be there on RabbitMQ before anything flows: the exchange that publishers send to, the queue we
-//! consume, and the place for what cannot be delivered.
+//! What has to be there before messages can come: exchanges, queues, bindings.
+//!
+//! RabbitMQ closes a channel on every refusal, so that each declaration that may be refused gets one of its
+//! own.
 
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
-use lapin::types::{AMQPValue, FieldTable};
-use lapin::{Connection, ExchangeKind};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::{Channel, Connection, ExchangeKind};
 
-use crate::broker::rabbit::error::{PRECONDITION_FAILED, Trouble, reply_code, text};
 use crate::config::Amqp;
 
-/// Declares everything: the name of the queue to consume.
-pub(super) async fn declare(connection: &Connection, amqp: &Amqp) -> Result<String, Trouble> {
-    declare_exchange(connection, amqp).await?;
-    declare_dead_letters(connection, amqp).await?;
-    if amqp.queue.is_empty() {
-        declare_own_queue(connection, amqp).await
-    } else {
-        find_queue(connection, amqp).await
+use super::address::Address;
+use super::fault::{Fault, is_missing, is_refused, reply_text};
+
+const PASSIVELY: ExchangeDeclareOptions = ExchangeDeclareOptions {
+    passive: true,
+    durable: false,
+    auto_delete: false,
+    internal: false,
+    nowait: false,
+};
+const DURABLY: ExchangeDeclareOptions = ExchangeDeclareOptions { passive: false, durable: true, ..PASSIVELY };
+
+/// Makes sure that everything is there, and returns the name of the queue to consume.
+pub(super) async fn prepare(
+    connection: &Connection,
+    channel: &Channel,
+    amqp: &Amqp,
+    address: &Address,
+) -> Result<ShortString, Fault> {
+    let ground = Ground { connection, amqp, address };
+    ground.exchange().await?;
+    ground.dead_letters().await?;
+    if amqp.queue.is_empty() { ground.own_queue(channel).await } else { ground.named_queue().await }
+}
+
+struct Ground<'a> {
+    connection: &'a Connection,
+    amqp: &'a Amqp,
+    address: &'a Address,
+}
+
+impl Ground<'_> {
+    async fn channel(&self) -> Result<Channel, Fault> {
+        let channel = self.connection.create_channel().await;
+        channel.map_err(|error| Fault::other("no channel could be opened", &error, self.address))
     }
-}
 
-/// The exchange for publications: durable and of type topic. One that is there with other properties is used
-/// as it is, unless it is of another type: our patterns would mean something else to it.
-async fn declare_exchange(connection: &Connection, amqp: &Amqp) -> Result<(), Trouble> {
-    let name = &amqp.exchange;
-    let declared = declare_one_exchange(connection, name, ExchangeKind::Topic).await;
-    match declared {
-        Err(error) if reply_code(&error) == Some(PRECONDITION_FAILED) && text(&error).contains("'type'") => {
-            Err(Trouble::Refused(format!(
-                "the exchange `{name}` (amqp.exchange) is there already and not of type topic: delete it, or name another. RabbitMQ says: {}",
-                text(&error)
-            )))
+    /// An exchange that is there is used as it is, except if its type makes our bindings mean something
+    /// else: patterns are for topic exchanges only. With a named queue the bindings are the operator's.
+    async fn exchange(&self) -> Result<(), Fault> {
+        let name = &self.amqp.exchange;
+        let Err(error) = self.declare_exchange(name, ExchangeKind::Topic, DURABLY).await? else {
+            return Ok(());
+        };
+        let text = reply_text(&error);
+        if text.contains("inequivalent arg 'type'") && self.amqp.queue.is_empty() {
+            return Err(Fault::lasting(format!(
+                "the exchange `{name}` on {} is there and is not of type topic ({text}): delete it, name \
+                 another one in amqp.exchange, or bind a queue to it and name that in amqp.queue",
+                self.address
+            )));
         }
-        Err(error) if reply_code(&error) == Some(PRECONDITION_FAILED) => Ok(()),
-        Err(error) => {
-            Err(Trouble::doing(&format!("the exchange `{name}` (amqp.exchange) cannot be declared"), &error))
+        if !is_refused(&error) {
+            return Err(self.no_exchange(name, &error));
         }
-        Ok(()) => Ok(()),
+        self.is_there(name).await
     }
-}
 
-/// Declares an exchange on a channel of its own: RabbitMQ closes the channel when it says no.
-async fn declare_one_exchange(connection: &Connection, name: &str, kind: ExchangeKind) -> lapin::Result<()> {
-    let channel = connection.create_channel().await?;
-    let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-    channel.exchange_declare(name.into(), kind, options, FieldTable::default()).await?;
-    channel.close(200, "done".into()).await
-}
-
-/// The dead-letter exchange and its queue, which forgets the oldest when it is full. What is there already
-/// with other properties is used as it is.
-async fn declare_dead_letters(connection: &Connection, amqp: &Amqp) -> Result<(), Trouble> {
-    let (exchange, queue) = (&amqp.dead_letter_exchange, &amqp.dead_letter_queue);
-    let what = format!("the dead-letter exchange `{exchange}` with its queue `{queue}` cannot be declared");
-    for step in [
-        declare_one_exchange(connection, exchange, ExchangeKind::Fanout).await,
-        declare_dead_letter_queue(connection, amqp).await,
-        bind(connection, queue, exchange, "").await,
-    ] {
-        match step {
-            Err(error) if reply_code(&error) != Some(PRECONDITION_FAILED) => {
-                return Err(Trouble::doing(&what, &error));
+    /// The exchange for what cannot be delivered, and the queue that keeps the latest of it.
+    async fn dead_letters(&self) -> Result<(), Fault> {
+        let (exchange, queue) = (&self.amqp.dead_letter_exchange, &self.amqp.dead_letter_queue);
+        if let Err(error) = self.declare_exchange(exchange, ExchangeKind::Fanout, DURABLY).await? {
+            if !is_refused(&error) {
+                return Err(self.no_exchange(exchange, &error));
             }
-            _ => {}
+            self.is_there(exchange).await?;
+        }
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(self.amqp.dead_letter_max.into()));
+        arguments.insert("x-overflow".into(), AMQPValue::LongString("drop-head".into()));
+        let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+        let declared = self.channel().await?.queue_declare(queue.as_str().into(), durable, arguments).await;
+        match declared {
+            Ok(_) => {}
+            // It is there with other limits, or one may only use it: the operator's choice.
+            Err(error) if is_refused(&error) => return Ok(()),
+            Err(error) => return Err(self.no_queue(queue, &error)),
+        }
+        self.bind(&self.channel().await?, queue, exchange, "").await
+    }
+
+    /// A queue that ends with the connection.
+    async fn own_queue(&self, channel: &Channel) -> Result<ShortString, Fault> {
+        let options =
+            QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
+        let declared = channel.queue_declare("".into(), options, FieldTable::default()).await;
+        let queue = declared.map_err(|error| self.no_queue("of its own", &error))?.name().clone();
+        for pattern in &self.amqp.bindings {
+            self.bind(channel, queue.as_str(), &self.amqp.exchange, pattern).await?;
+        }
+        Ok(queue)
+    }
+
+    async fn named_queue(&self) -> Result<ShortString, Fault> {
+        let name = &self.amqp.queue;
+        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let channel = self.channel().await?;
+        match channel.queue_declare(name.as_str().into(), options, FieldTable::default()).await {
+            Ok(queue) => Ok(queue.name().clone()),
+            Err(error) if is_missing(&error) => Err(Fault::lasting(format!(
+                "the queue `{name}` (amqp.queue) is not there on {}: create it and bind it to the exchange \
+                 `{}`, or leave amqp.queue empty for a queue of the engine's own",
+                self.address, self.amqp.exchange
+            ))),
+            Err(error) => Err(self.no_queue(name, &error)),
         }
     }
-    Ok(())
-}
 
-async fn declare_dead_letter_queue(connection: &Connection, amqp: &Amqp) -> lapin::Result<()> {
-    let mut arguments = FieldTable::default();
-    arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(amqp.dead_letter_max.into()));
-    arguments.insert("x-overflow".into(), AMQPValue::LongString("drop-head".into()));
-    let channel = connection.create_channel().await?;
-    let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-    channel.queue_declare(amqp.dead_letter_queue.as_str().into(), options, arguments).await?;
-    channel.close(200, "done".into()).await
-}
-
-async fn bind(connection: &Connection, queue: &str, exchange: &str, pattern: &str) -> lapin::Result<()> {
-    let channel = connection.create_channel().await?;
-    let options = QueueBindOptions::default();
-    channel.queue_bind(queue.into(), exchange.into(), pattern.into(), options, FieldTable::default()).await?;
-    channel.close(200, "done".into()).await
-}
-
-/// A queue of this node's own, gone with its connection.
-async fn declare_own_queue(connection: &Connection, amqp: &Amqp) -> Result<String, Trouble> {
-    let failed = |error| Trouble::doing("this node's own queue cannot be declared", &error);
-    let channel = connection.create_channel().await.map_err(failed)?;
-    let options =
-        QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
-    let queue = channel.queue_declare("".into(), options, FieldTable::default()).await.map_err(failed)?;
-    let name = queue.name().to_string();
-    for pattern in &amqp.bindings {
-        let what = format!(
-            "the pattern `{pattern}` (amqp.bindings) cannot be bound to the exchange `{}`",
-            amqp.exchange
-        );
-        bind(connection, &name, &amqp.exchange, pattern)
-            .await
-            .map_err(|error| Trouble::doing(&what, &error))?;
+    async fn declare_exchange(
+        &self,
+        name: &str,
+        kind: ExchangeKind,
+        options: ExchangeDeclareOptions,
+    ) -> Result<Result<(), lapin::Error>, Fault> {
+        let channel = self.channel().await?;
+        Ok(channel.exchange_declare(name.into(), kind, options, FieldTable::default()).await)
     }
-    channel.close(200, "done".into()).await.map_err(failed)?;
-    Ok(name)
-}
 
-/// The operator's own queue, which must be there: what it is bound to is the operator's choice.
-async fn find_queue(connection: &Connection, amqp: &Amqp) -> Result<String, Trouble> {
-    let name = &amqp.queue;
-    let failed = |error| {
-        Trouble::doing(&format!("the queue `{name}` (amqp.queue) cannot be consumed; it must exist"), &error)
-    };
-    let channel = connection.create_channel().await.map_err(failed)?;
-    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-    channel.queue_declare(name.as_str().into(), options, FieldTable::default()).await.map_err(failed)?;
-    channel.close(200, "done".into()).await.map_err(failed)?;
-    Ok(name.clone())
+    async fn is_there(&self, name: &str) -> Result<(), Fault> {
+        let asked = self.declare_exchange(name, ExchangeKind::Topic, PASSIVELY).await?;
+        asked.map_err(|error| self.no_exchange(name, &error))
+    }
+
+    async fn bind(&self, channel: &Channel, queue: &str, exchange: &str, pattern: &str) -> Result<(), Fault> {
+        let options = QueueBindOptions::default();
+        let (queue, exchange) = (ShortString::from(queue), ShortString::from(exchange));
+        let bound =
+            channel.queue_bind(queue, exchange.clone(), pattern.into(), options, FieldTable::default()).await;
+        bound.map_err(|error| {
+            Fault::other(&format!("no queue can be bound to the exchange `{exchange}`"), &error, self.address)
+        })
+    }
+
+    fn no_exchange(&self, name: &str, error: &lapin::Error) -> Fault {
+        Fault::other(&format!("the exchange `{name}` can be neither declared nor used"), error, self.address)
+    }
+
+    fn no_queue(&self, name: &str, error: &lapin::Error) -> Fault {
+        Fault::other(&format!("the queue {name} can be neither declared nor used"), error, self.address)
+    }
 }

@@ -14,6 +14,7 @@ use crate::control::desk::Desk;
 use crate::control::envelope::{Envelope, Fault, Outcome, done, result};
 use crate::mail::{Asker, Publish, Request, TopicName};
 use crate::protocol::codes::ErrorCode;
+use crate::protocol::topic;
 
 /// What the broker thread may take beyond `timeouts.publish` to answer a publish, before the operator is
 /// told that nothing is known of it.
@@ -96,32 +97,14 @@ pub(super) async fn broadcast(desk: &Desk, params: BroadcastParams<'_>) -> Outco
 
 /// The topic of this name, if it can be one.
 fn topic(desk: &Desk, name: &str) -> Result<TopicName, Fault> {
-    let limit = desk.config.limits.topic_bytes;
-    if name.is_empty() {
-        return Err(Fault::bad("`channel` is empty"));
-    }
-    if name.len() > limit {
-        let length = name.len();
-        return Err(Fault::bad(format_args!("`channel` has {length} bytes, and may have {limit} at most")));
-    }
-    Ok(name.into())
+    let checked = topic::check(name, desk.config.limits.topic_bytes);
+    checked.map(|()| name.into()).map_err(|error| Fault::bad(format_args!("`channel`: {error}")))
 }
 
 /// Hands a publication to the broker thread and waits for the backplane's word.
 async fn hand_in(desk: &Desk, topics: Vec<TopicName>, data: &RawValue) -> Result<(), Fault> {
-    let data = data.get().as_bytes();
-    let limit = desk.config.limits.publication_bytes;
-    if data.len() > limit {
-        let length = data.len();
-        return Err(Fault::new(
-            ErrorCode::LimitExceeded,
-            format_args!(
-                "`data` has {length} bytes, and may have {limit} at most (limits.publication_bytes)"
-            ),
-        ));
-    }
     let (asker, answer) = oneshot::channel();
-    let publish = Publish { asker: Asker::Control(asker), topics, data: data.into() };
+    let publish = Publish { asker: Asker::Control(asker), topics, data: data.get().as_bytes().into() };
     desk.post(Request::Publish(publish)).await?;
     match timeout(desk.config.timeouts.publish.0 + ANSWER_GRACE, answer).await {
         Ok(Ok(Ok(()))) => Ok(()),
@@ -139,6 +122,10 @@ fn failed(desk: &Desk, code: ErrorCode) -> Fault {
         ErrorCode::Internal => {
             Fault::new(code, "the publication was not confirmed; it may or may not arrive")
         }
+        ErrorCode::LimitExceeded => Fault::new(
+            code,
+            "`data` is larger than the channel's namespace takes (publication_bytes, there or in limits)",
+        ),
         ErrorCode::TooManyRequests => Fault::new(code, "the engine is behind with its work; try again"),
         code => Fault { code, message: code.text().to_owned() },
     }

@@ -1,0 +1,119 @@
+//! Which of RabbitMQ's messages may be acknowledged: all up to the first one that is still held.
+//!
+//! Tags of one AMQP channel are numbered 1, 2, 3. One acknowledgement says "everything up to here", so that
+//! it is enough to know the lowest tag that waits for something: to be merged, or to be safe with the
+//! dead-letter exchange. Of publications that wait together, the first one's tag is held.
+
+use std::collections::BTreeMap;
+
+/// The tags of one channel.
+#[derive(Debug, Default)]
+pub(super) struct Acks {
+    /// The highest tag that came in.
+    taken: u64,
+    /// Everything up to here is acknowledged; never above `taken`.
+    acknowledged: u64,
+    /// Tags above `acknowledged` that wait for something, and for how many things.
+    held: BTreeMap<u64, u32>,
+}
+
+impl Acks {
+    /// A message came in.
+    ///
+    /// # Panics
+    /// If tags do not rise: they are RabbitMQ's and one channel's.
+    pub(super) fn take(&mut self, tag: u64) {
+        assert!(tag > self.taken, "delivery tag {tag} after {}", self.taken);
+        self.taken = tag;
+    }
+
+    /// `tag`, and all that came later, must wait until it is released.
+    pub(super) fn hold(&mut self, tag: u64) {
+        debug_assert!(tag > self.acknowledged && tag <= self.taken, "{tag} is not open in {self:?}");
+        *self.held.entry(tag).or_default() += 1;
+    }
+
+    /// One of the things that `tag` waited for is done.
+    ///
+    /// # Panics
+    /// If it waited for nothing.
+    pub(super) fn release(&mut self, tag: u64) {
+        let count = self.held.get_mut(&tag).expect("what is released was held");
+        *count -= 1;
+        if *count == 0 {
+            self.held.remove(&tag);
+        }
+    }
+
+    /// The tag to acknowledge now, with everything below it, if there is something new to acknowledge.
+    pub(super) fn due(&mut self) -> Option<u64> {
+        let frontier = self.held.first_key_value().map_or(self.taken, |(&first, _)| first - 1);
+        if frontier == self.acknowledged {
+            return None;
+        }
+        self.acknowledged = frontier;
+        Some(frontier)
+    }
+
+    /// How many messages came in that are not acknowledged.
+    pub(super) fn unacknowledged(&self) -> u64 {
+        self.taken - self.acknowledged
+    }
+
+    /// The channel is gone, and with it all of its tags.
+    pub(super) fn reset(&mut self) {
+        *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_below_the_first_held_tag_is_due_once() {
+        let mut acks = Acks::default();
+        assert_eq!(acks.due(), None);
+        for tag in 1..=5 {
+            acks.take(tag);
+        }
+        acks.hold(3);
+        acks.hold(5);
+        assert_eq!(acks.due(), Some(2));
+        assert_eq!((acks.due(), acks.unacknowledged()), (None, 3));
+        acks.release(5);
+        assert_eq!(acks.due(), None, "3 still holds 5 back");
+        acks.release(3);
+        assert_eq!(acks.due(), Some(5));
+        assert_eq!(acks.unacknowledged(), 0);
+    }
+
+    #[test]
+    fn a_tag_that_waits_for_two_things_waits_for_both() {
+        let mut acks = Acks::default();
+        acks.take(1);
+        acks.hold(1);
+        acks.hold(1);
+        acks.release(1);
+        assert_eq!(acks.due(), None);
+        acks.release(1);
+        assert_eq!(acks.due(), Some(1));
+    }
+
+    #[test]
+    fn a_new_channel_starts_at_one_again() {
+        let mut acks = Acks::default();
+        acks.take(1);
+        acks.take(2);
+        acks.hold(1);
+        acks.reset();
+        acks.take(1);
+        assert_eq!(acks.due(), Some(1));
+    }
+
+    #[test]
+    #[should_panic(expected = "was held")]
+    fn what_is_not_held_cannot_be_released() {
+        Acks::default().release(1);
+    }
+}

@@ -1,0 +1,160 @@
+use super::*;
+use crate::broker::topics::{Place, Topics};
+use crate::config::Config;
+use crate::mail::TopicSlot;
+use crate::namespaces::Namespaces;
+use proptest::prelude::*;
+
+const AT_ONCE: Rules = Rules { delay: Duration::ZERO, lines: 0, bytes: 0, latest_per_key: false };
+const SECOND: Rules = Rules { delay: Duration::from_secs(1), ..AT_ONCE };
+const LATEST: Rules = Rules { latest_per_key: true, ..SECOND };
+
+/// Numbers of that many topics.
+fn topics(count: usize) -> Vec<TopicId> {
+    let (mut topics, namespaces) = (Topics::new(count), Namespaces::new(&Config::default()));
+    let names = (0..count).map(|n| n.to_string());
+    let attach = |name: String| {
+        let place = Place { shard: 0, slot: TopicSlot(0) };
+        topics.attach(name.as_str().into(), place, |name| namespaces.of(name)).unwrap();
+        topics.find(&name).unwrap()
+    };
+    names.map(attach).collect()
+}
+
+fn arrival<'a>(topic: TopicId, line: &'a str, key: Option<&'a str>, tag: u64) -> Arrival<'a> {
+    Arrival { topic, line: line.as_bytes(), key, tag, published: Some(tag * 10) }
+}
+
+fn shown(batches: &[Batch]) -> Vec<(&str, u32, u64)> {
+    batches.iter().map(|batch| (std::str::from_utf8(&batch.bytes).unwrap(), batch.lines, batch.tag)).collect()
+}
+
+#[test]
+fn lines_of_one_turn_leave_together_and_in_order() {
+    let (start, ids) = (Instant::now(), topics(2));
+    let mut merge = Merge::new(100, 1000);
+    assert!(merge.add(&arrival(ids[0], "a\n", None, 1), &AT_ONCE, start));
+    assert!(merge.add(&arrival(ids[1], "b\n", None, 2), &AT_ONCE, start));
+    assert!(!merge.add(&arrival(ids[0], "c\n", None, 3), &AT_ONCE, start));
+    let batches = merge.take_ripe(start);
+    assert_eq!(shown(&batches), [("a\nc\n", 2, 1), ("b\n", 1, 2)]);
+    assert_eq!(batches[0].published, [10, 30]);
+    assert_eq!((merge.bytes(), merge.next_deadline()), (0, None));
+}
+
+#[test]
+fn a_window_lasts_from_its_first_line_and_not_longer() {
+    let (start, ids) = (Instant::now(), topics(1));
+    let mut merge = Merge::new(100, 1000);
+    let at = |milliseconds| start + Duration::from_millis(milliseconds);
+    merge.add(&arrival(ids[0], "a\n", None, 1), &SECOND, at(0));
+    merge.add(&arrival(ids[0], "b\n", None, 2), &SECOND, at(900));
+    assert!(merge.take_ripe(at(999)).is_empty());
+    assert_eq!(merge.next_deadline(), Some(at(1000)));
+    assert_eq!(shown(&merge.take_ripe(at(1000))), [("a\nb\n", 2, 1)]);
+    merge.add(&arrival(ids[0], "c\n", None, 3), &SECOND, at(1000));
+    assert_eq!(merge.next_deadline(), Some(at(2000)));
+}
+
+#[test]
+fn each_limit_ends_a_window_early() {
+    let (start, ids) = (Instant::now(), topics(2));
+    for (rules, frame, total, expected) in [
+        (Rules { lines: 2, ..SECOND }, 100, 1000, vec![("aaa\nbbb\n", 2, 1), ("ccc\nddd\n", 2, 3)]),
+        (Rules { bytes: 5, ..SECOND }, 100, 1000, vec![("aaa\nbbb\n", 2, 1), ("ccc\nddd\n", 2, 3)]),
+        (SECOND, 8, 1000, vec![("aaa\nbbb\n", 2, 1)]),
+        (SECOND, 7, 1000, vec![("aaa\n", 1, 1), ("bbb\n", 1, 2), ("ccc\n", 1, 3)]),
+        (SECOND, 100, 11, vec![("aaa\nbbb\nccc\n", 3, 1)]),
+        (SECOND, 100, 16, vec![]),
+    ] {
+        let mut merge = Merge::new(frame, total);
+        for (tag, line) in (1..).zip(["aaa\n", "bbb\n", "ccc\n", "ddd\n"]) {
+            merge.add(&arrival(ids[0], line, None, tag), &rules, start);
+        }
+        assert_eq!(shown(&merge.take_ripe(start)), expected, "{rules:?} {frame} {total}");
+    }
+    // Too much in total ends the windows of all topics.
+    let mut merge = Merge::new(100, 7);
+    merge.add(&arrival(ids[1], "bbb\n", None, 1), &SECOND, start);
+    merge.add(&arrival(ids[0], "aaa\n", None, 2), &SECOND, start);
+    assert_eq!(merge.take_ripe(start).len(), 2);
+}
+
+#[test]
+fn of_each_key_the_latest_stays_in_the_order_of_last_occurrences() {
+    let (start, ids) = (Instant::now(), topics(1));
+    let mut merge = Merge::new(100, 1000);
+    let lines = [
+        ("x1\n", Some("x")),
+        ("y1\n", Some("y")),
+        ("--\n", None),
+        ("x2\n", Some("x")),
+        ("--\n", None),
+        ("x3\n", Some("x")),
+    ];
+    for (tag, (line, key)) in (1..).zip(lines) {
+        merge.add(&arrival(ids[0], line, key, tag), &LATEST, start);
+    }
+    assert_eq!(merge.bytes(), 12);
+    let batches = merge.take_ripe(start + SECOND.delay);
+    assert_eq!(shown(&batches), [("y1\n--\n--\nx3\n", 4, 1)]);
+    assert_eq!(batches[0].published, [20, 30, 50, 60]);
+    // The next window knows nothing of the keys of the last one.
+    merge.add(&arrival(ids[0], "x4\n", Some("x"), 7), &LATEST, start);
+    assert_eq!(shown(&merge.take_ripe(start + SECOND.delay)), [("x4\n", 1, 7)]);
+}
+
+#[test]
+fn a_topic_that_is_gone_takes_its_window_along() {
+    let (start, ids) = (Instant::now(), topics(2));
+    let mut merge = Merge::new(100, 1000);
+    merge.add(&arrival(ids[0], "a\n", None, 4), &SECOND, start);
+    merge.add(&arrival(ids[1], "b\n", None, 5), &SECOND, start);
+    assert_eq!((merge.forget(ids[0]), merge.forget(ids[0])), (Some(4), None));
+    assert_eq!(merge.bytes(), 2);
+    merge.close_all();
+    assert_eq!(shown(&merge.take_ripe(start)), [("b\n", 1, 5)]);
+}
+
+proptest! {
+    /// Whatever the limits and the times: nothing is lost, nothing comes twice, topics keep their order, no
+    /// batch exceeds a frame, and nothing waits longer than its window.
+    #[test]
+    fn what_goes_in_comes_out_once_and_in_order(
+        lines in prop::collection::vec((0..3_usize, 1..9_usize, 0..300_u64), 0..80),
+        (max_lines, max_bytes, delay) in (0..4_u32, 0..12_usize, 0..500_u64),
+        total in 20..60_usize,
+    ) {
+        let (start, ids) = (Instant::now(), topics(3));
+        let rules = Rules { delay: Duration::from_millis(delay), lines: max_lines, bytes: max_bytes, latest_per_key: false };
+        let mut merge = Merge::new(20, total);
+        let (mut sent, mut got) = (vec![String::new(); 3], vec![String::new(); 3]);
+        let mut now = start;
+        let mut begun = 0;
+        let mut handed = 0;
+        let mut collect = |batches: Vec<Batch>, got: &mut Vec<String>| {
+            for batch in batches {
+                assert!(batch.bytes.len() <= 20 && batch.lines > 0);
+                assert_eq!(batch.lines as usize, batch.bytes.iter().filter(|&&byte| byte == b'\n').count());
+                let topic = ids.iter().position(|&id| id == batch.topic).unwrap();
+                got[topic].push_str(std::str::from_utf8(&batch.bytes).unwrap());
+                handed += 1;
+            }
+            handed
+        };
+        for (tag, (topic, len, pause)) in (1..).zip(lines) {
+            now += Duration::from_millis(pause);
+            let line = format!("{}\n", char::from(b'a' + u8::try_from(tag % 26).unwrap()).to_string().repeat(len));
+            begun += u32::from(merge.add(&arrival(ids[topic], &line, None, tag), &rules, now));
+            sent[topic].push_str(&line);
+            prop_assert!(merge.bytes() <= total);
+            collect(merge.take_ripe(now), &mut got);
+            prop_assert!(merge.next_deadline().is_none_or(|deadline| deadline > now));
+        }
+        merge.close_all();
+        let handed = collect(merge.take_ripe(now), &mut got);
+        prop_assert_eq!(handed, begun);
+        prop_assert_eq!(got, sent);
+        prop_assert_eq!((merge.bytes(), merge.next_deadline()), (0, None));
+    }
+}

@@ -1,0 +1,209 @@
+//! Between AMQP's messages and ours.
+
+use std::time::SystemTime;
+
+use lapin::BasicProperties;
+use lapin::message::Delivery;
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+
+use crate::broker::backplane::Message;
+use crate::broker::memory::microseconds;
+use crate::broker::payload::{Content, Undeliverable};
+use crate::mail::TopicName;
+
+/// RabbitMQ routes by it as by the routing key, and passes it on.
+const COPIES: &str = "CC";
+const KEY: &str = "x-key";
+/// Microseconds since 1970, as our own publishes say them.
+const MICROSECONDS: &str = "x-timestamp-us";
+/// As RabbitMQ's timestamp interceptor says them.
+const MILLISECONDS: &str = "timestamp_in_ms";
+const REASON: &str = "x-fanfare-reason";
+const TOPIC: &str = "x-fanfare-topic";
+/// AMQP's number for messages that survive a restart of RabbitMQ.
+const PERSISTENT: u8 = 2;
+
+/// What came with a message and is needed only if it goes to the dead-letter exchange. Boxed, as it has ten
+/// times the size of everything else about a message.
+#[derive(Debug, Default)]
+pub(in crate::broker) struct Envelope(Option<Box<BasicProperties>>);
+
+/// A message as it was delivered.
+pub(super) fn receive(delivery: Delivery) -> Message {
+    let Delivery { delivery_tag, routing_key, properties, data, .. } = delivery;
+    let none = FieldTable::default();
+    let headers = properties.headers().as_ref().unwrap_or(&none);
+    let content_type = properties.content_type().as_ref().map_or("", ShortString::as_str);
+    Message {
+        topics: topics(routing_key, headers),
+        body: data,
+        content: Content::of(content_type),
+        key: text(headers, KEY).map(Box::from),
+        published: published(headers, *properties.timestamp()),
+        tag: delivery_tag,
+        envelope: Envelope(Some(Box::new(properties))),
+    }
+}
+
+/// The routing key and those that `CC` adds, each once.
+fn topics(routing_key: ShortString, headers: &FieldTable) -> Vec<Box<str>> {
+    let mut topics = vec![String::from(routing_key).into_boxed_str()];
+    if let Some(AMQPValue::FieldArray(copies)) = headers.inner().get(COPIES) {
+        for copy in copies.as_slice() {
+            // RabbitMQ refuses anything but strings here; what is not UTF-8 can be no topic's name.
+            let AMQPValue::LongString(copy) = copy else { continue };
+            let copy = String::from_utf8_lossy(copy.as_bytes());
+            if !topics.iter().any(|topic| **topic == *copy) {
+                topics.push(copy.into());
+            }
+        }
+    }
+    topics
+}
+
+fn text<'a>(headers: &'a FieldTable, name: &str) -> Option<&'a str> {
+    match headers.inner().get(name)? {
+        AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok(),
+        AMQPValue::ShortString(text) => Some(text.as_str()),
+        _ => None,
+    }
+}
+
+/// When a message was published, in microseconds since 1970: by the finest of its time stamps. Nonsense is
+/// passed over: it is for statistics only.
+fn published(headers: &FieldTable, timestamp: Option<u64>) -> Option<u64> {
+    let number = |name| headers.inner().get(name).and_then(whole_number);
+    number(MICROSECONDS)
+        .or_else(|| number(MILLISECONDS)?.checked_mul(1000))
+        .or_else(|| timestamp?.checked_mul(1_000_000))
+        .filter(|&published| published > 0)
+}
+
+/// A number of any of AMQP's types for whole ones, as each client library chooses another.
+fn whole_number(value: &AMQPValue) -> Option<u64> {
+    match *value {
+        AMQPValue::LongLongInt(number) => u64::try_from(number).ok(),
+        AMQPValue::LongInt(number) => u64::try_from(number).ok(),
+        AMQPValue::LongUInt(number) => Some(number.into()),
+        AMQPValue::Timestamp(number) => Some(number),
+        _ => None,
+    }
+}
+
+/// The properties of a publish of our own; `copies` are the topics beside the routing key.
+pub(super) fn properties(copies: &[TopicName]) -> BasicProperties {
+    let mut headers = FieldTable::default();
+    let now = microseconds(SystemTime::now()).and_then(|now| i64::try_from(now).ok());
+    if let Some(now) = now {
+        headers.insert(MICROSECONDS.into(), AMQPValue::LongLongInt(now));
+    }
+    if !copies.is_empty() {
+        let copies = copies.iter().map(|topic| AMQPValue::LongString(topic.as_bytes().into()));
+        headers.insert(COPIES.into(), AMQPValue::FieldArray(copies.collect::<Vec<_>>().into()));
+    }
+    BasicProperties::default()
+        .with_content_type("application/json".into())
+        .with_delivery_mode(PERSISTENT)
+        .with_headers(headers)
+}
+
+/// A dead letter: the message's routing key, the body as it was, and its properties with the reason. `CC`
+/// goes, or RabbitMQ would route by it, and so does an expiration.
+pub(super) fn bury(message: Message, reason: &Undeliverable) -> (ShortString, Vec<u8>, BasicProperties) {
+    let Message { topics, body, envelope: Envelope(properties), .. } = message;
+    let properties = properties.unwrap_or_default();
+    let was = properties.headers().iter().flatten();
+    let mut headers = FieldTable::default();
+    for (name, value) in was.filter(|(name, _)| name.as_str() != COPIES) {
+        headers.insert(name.clone(), value.clone());
+    }
+    headers.insert(REASON.into(), AMQPValue::LongString(reason.to_string().into()));
+    headers.insert(TOPIC.into(), AMQPValue::LongString(topics.join(" ").into()));
+    let mut kept = BasicProperties::default().with_delivery_mode(PERSISTENT).with_headers(headers);
+    if let Some(content_type) = properties.content_type() {
+        kept = kept.with_content_type(content_type.clone());
+    }
+    if let Some(id) = properties.message_id() {
+        kept = kept.with_message_id(id.clone());
+    }
+    if let Some(timestamp) = properties.timestamp() {
+        kept = kept.with_timestamp(*timestamp);
+    }
+    let routing_key = topics.into_iter().next().unwrap_or_default();
+    (ShortString::from(String::from(routing_key)), body, kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn delivery(routing_key: &str, properties: BasicProperties) -> Delivery {
+        let mut delivery = Delivery::mock(7, "fanfare".into(), routing_key.into(), false, b"1".to_vec());
+        delivery.properties = properties;
+        delivery
+    }
+
+    fn headers(pairs: &[(&str, AMQPValue)]) -> FieldTable {
+        let mut table = FieldTable::default();
+        for (name, value) in pairs {
+            table.insert((*name).into(), value.clone());
+        }
+        table
+    }
+
+    #[test]
+    fn a_bare_message_has_one_topic_and_is_json() {
+        let message = receive(delivery("order.42", BasicProperties::default()));
+        assert_eq!((&*message.topics, message.tag), (&[Box::from("order.42")][..], 7));
+        assert_eq!((message.content, message.key, message.published), (Content::Json, None, None));
+    }
+
+    #[test]
+    fn several_topics_travel_as_one_message_and_are_found_again() {
+        let topics: Vec<TopicName> = vec!["b".into(), "a".into(), "b".into()];
+        let message = receive(delivery("a", properties(&topics)));
+        assert_eq!(message.topics, [Box::from("a"), Box::from("b")]);
+        assert!(message.published.is_some_and(|published| published > 1_700_000_000_000_000));
+    }
+
+    #[test]
+    fn the_finest_time_stamp_counts_and_nonsense_does_not() {
+        let long = AMQPValue::LongLongInt;
+        for (pairs, timestamp, published_at) in [
+            (&[(MICROSECONDS, long(5)), (MILLISECONDS, long(6))][..], Some(7), Some(5)),
+            (&[(MILLISECONDS, long(6))], Some(7), Some(6000)),
+            (&[(MILLISECONDS, AMQPValue::LongUInt(6))], None, Some(6000)),
+            (&[(MICROSECONDS, AMQPValue::LongString("yesterday".into()))], Some(7), Some(7_000_000)),
+            (&[(MICROSECONDS, long(-1))], None, None),
+            (&[(MILLISECONDS, long(i64::MAX))], None, None),
+            (&[], Some(0), None),
+            (&[], None, None),
+        ] {
+            assert_eq!(published(&headers(pairs), timestamp), published_at, "{pairs:?} {timestamp:?}");
+        }
+    }
+
+    #[test]
+    fn keys_are_text() {
+        for (value, key) in [
+            (AMQPValue::LongString("k".into()), Some("k")),
+            (AMQPValue::LongString(vec![0xff].into()), None),
+            (AMQPValue::LongInt(7), None),
+        ] {
+            let properties = BasicProperties::default().with_headers(headers(&[(KEY, value)]));
+            assert_eq!(receive(delivery("a", properties)).key.as_deref(), key);
+        }
+    }
+
+    #[test]
+    fn a_dead_letter_keeps_the_body_and_says_why() {
+        let came = properties(&["b".into()]).with_content_type("text/plain".into());
+        let (routing_key, body, kept) = bury(receive(delivery("a", came)), &Undeliverable::NotUtf8(3));
+        assert_eq!((routing_key.as_str(), &body[..]), ("a", &b"1"[..]));
+        let headers = kept.headers().clone().unwrap();
+        assert!(text(&headers, REASON).unwrap().contains("byte 3"));
+        assert_eq!(text(&headers, TOPIC), Some("a b"));
+        assert!(!headers.contains_key(COPIES) && headers.contains_key(MICROSECONDS));
+        assert_eq!(kept.content_type().as_ref().map(ShortString::as_str), Some("text/plain"));
+    }
+}

@@ -1,0 +1,337 @@
+//! The whole room on the embedded backplane, with fake shards: real mailboxes, and nobody behind them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::*;
+use crate::config::{Interval, Namespace, SlowPolicy};
+use crate::mail::{Asker, ClientKey, Publish, ShardId, TopicCounts, TopicName, TopicSlot};
+use crate::mailbox::Receiver;
+use crate::protocol::codes::{CloseReason, ErrorCode, UnsubscribeCode};
+use crate::stats::BackplaneState;
+
+const LONG: Duration = Duration::from_secs(20);
+
+struct Count(Arc<AtomicUsize>);
+impl Wake for Count {
+    fn wake(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A broker thread with fake shards.
+struct House {
+    requests: Sender<Request>,
+    shards: Vec<Receiver<Mail>>,
+    woken: Vec<Arc<AtomicUsize>>,
+    stats: Arc<BrokerStats>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl House {
+    fn new(shards: usize, configure: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config::default();
+        configure(&mut config);
+        let (requests, inlet) = inlet(config.limits.requests);
+        let woken: Vec<_> = (0..shards).map(|_| Arc::new(AtomicUsize::new(0))).collect();
+        let doors =
+            woken.iter().map(|woken| mailbox(config.limits.mailbox, Box::new(Count(Arc::clone(woken)))));
+        let (senders, shards) = doors.unzip();
+        let stats = Arc::new(BrokerStats::default());
+        let namespaces = Arc::new(Namespaces::new(&config));
+        let setup = Setup {
+            config: Arc::new(config),
+            namespaces,
+            requests: inlet,
+            shards: senders,
+            stats: Arc::clone(&stats),
+        };
+        let (started, has_started) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || run(setup, |outcome| started.send(outcome).unwrap()));
+        assert_eq!(has_started.recv_timeout(LONG), Ok(Ok(())));
+        Self { requests, shards, woken, stats, thread: Some(thread) }
+    }
+
+    fn ask(&self, request: Request) {
+        self.requests.send(request).unwrap();
+    }
+
+    #[track_caller]
+    fn mail(&mut self, shard: usize) -> Mail {
+        let deadline = Instant::now() + LONG;
+        loop {
+            if let Some(mail) = self.shards[shard].take() {
+                return mail;
+            }
+            assert!(Instant::now() < deadline, "no mail for shard {shard}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[track_caller]
+    fn wait_until(&self, what: &str, condition: impl Fn(&BrokerStats) -> bool) {
+        let deadline = Instant::now() + LONG;
+        while !condition(&self.stats) {
+            assert!(Instant::now() < deadline, "{what} did not come: {:?}", self.stats);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[track_caller]
+    fn attach(&mut self, shard: ShardId, slot: u32, name: &str) {
+        let topic = TopicSlot(slot);
+        self.ask(Request::Attach { shard, topic, name: name.into() });
+        let mail = self.mail(shard.into());
+        assert!(matches!(mail, Mail::Attached { topic } if topic.0 == slot), "{mail:?}");
+    }
+
+    fn publish(&self, topics: &[&str], data: &str) -> oneshot::Receiver<Result<(), ErrorCode>> {
+        let (asker, answer) = oneshot::channel();
+        let topics = topics.iter().map(|&topic| TopicName::from(topic)).collect();
+        let data = data.as_bytes().into();
+        self.ask(Request::Publish(Publish { asker: Asker::Control(asker), topics, data }));
+        answer
+    }
+
+    /// The next batch for a shard: its topic and its lines' data.
+    #[track_caller]
+    fn batch(&mut self, shard: usize) -> (u32, Vec<String>) {
+        let mail = self.mail(shard);
+        let Mail::Batch { topic, lines } = mail else { panic!("no batch: {mail:?}") };
+        let text = std::str::from_utf8(&lines.bytes).unwrap();
+        assert!(text.ends_with('\n'));
+        let data = text.lines().map(|line| {
+            let value: serde_json::Value = serde_json::from_str(line).unwrap();
+            value["push"]["pub"]["data"].to_string()
+        });
+        let data: Vec<_> = data.collect();
+        assert_eq!(data.len(), lines.count as usize);
+        (topic.0, data)
+    }
+
+    /// Data of one shard's batches until there are `count`.
+    #[track_caller]
+    fn collect(&mut self, shard: usize, count: usize) -> Vec<String> {
+        let mut all = Vec::new();
+        while all.len() < count {
+            all.extend(self.batch(shard).1);
+        }
+        all
+    }
+
+    /// Plays the shards' part of the end, and waits for the thread's.
+    fn stop(mut self) {
+        self.ask(Request::Stop);
+        for shard in 0..self.shards.len() {
+            while !matches!(self.mail(shard), Mail::Drain) {}
+            self.ask(Request::Drained { shard: ShardId::try_from(shard).unwrap() });
+        }
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+fn numbers(range: std::ops::Range<usize>) -> Vec<String> {
+    range.map(|n| n.to_string()).collect()
+}
+
+#[test]
+fn a_publication_is_encoded_once_and_goes_to_whom_it_concerns() {
+    let mut house = House::new(3, |_| {});
+    house.attach(0, 5, "news");
+    house.attach(2, 9, "news");
+    house.attach(1, 0, "other");
+    assert_eq!(house.publish(&["news"], "[1, 2]").blocking_recv(), Ok(Ok(())));
+    assert_eq!(house.batch(0), (5, vec!["[1,2]".to_owned()]));
+    assert_eq!(house.batch(2), (9, vec!["[1,2]".to_owned()]));
+    assert_eq!(house.publish(&["nobody", "other"], "3").blocking_recv(), Ok(Ok(())));
+    assert_eq!(house.batch(1), (0, vec!["3".to_owned()]));
+    let stats = &house.stats;
+    let counted = [&stats.publications, &stats.encodings, &stats.unheard, &stats.batches, &stats.confirmed];
+    assert_eq!(counted.map(crate::stats::Number::value), [3, 2, 1, 3, 2]);
+    assert_eq!(stats.backplane.value(), BackplaneState::Ready as u64);
+    assert!(house.shards.iter().all(Receiver::is_empty));
+    house.stop();
+}
+
+#[test]
+fn a_full_mailbox_delays_and_loses_nothing_and_requests_go_on() {
+    let mut house = House::new(2, |config| config.limits.mailbox = 4);
+    house.attach(0, 0, "a");
+    house.attach(1, 0, "b");
+    // One batch per publication, as each is answered before the next one comes. Four fit.
+    let sent = 5;
+    for n in 0..sent {
+        house.publish(&["a"], &n.to_string()).blocking_recv().unwrap().unwrap();
+    }
+    house.wait_until("a mail in the outbox", |stats| stats.outbox.value() == 1);
+    // Shard 0 takes nothing. Publications wait, for shard 1 as well; requests and their answers do not.
+    let mut late: Vec<_> = (sent..sent + 50).map(|n| house.publish(&["a"], &n.to_string())).collect();
+    late.push(house.publish(&["b"], "1"));
+    house.attach(1, 1, "c");
+    assert!(late.iter_mut().all(|answer| answer.try_recv() == Err(oneshot::error::TryRecvError::Empty)));
+    assert_eq!(house.collect(0, sent + 50), numbers(0..sent + 50));
+    assert_eq!(house.batch(1), (0, vec!["1".to_owned()]));
+    for answer in late {
+        assert_eq!(answer.blocking_recv(), Ok(Ok(())));
+    }
+    house.wait_until("an empty outbox", |stats| stats.outbox.value() == 0);
+    house.stop();
+}
+
+#[test]
+fn who_publishes_to_an_engine_that_stays_behind_is_told_in_time() {
+    let mut house = House::new(1, |config| {
+        config.limits.mailbox = 2;
+        config.limits.publishes = 3;
+        config.timeouts.publish = Interval::from_millis(50);
+    });
+    house.attach(0, 0, "a");
+    for _ in 0..3 {
+        house.publish(&["a"], "0").blocking_recv().unwrap().unwrap();
+    }
+    house.wait_until("a mail in the outbox", |stats| stats.outbox.value() == 1);
+    let answers: Vec<_> = (0..5).map(|_| house.publish(&["a"], "1")).collect();
+    for answer in answers {
+        assert_eq!(answer.blocking_recv(), Ok(Err(ErrorCode::TooManyRequests)));
+    }
+    assert_eq!(house.stats.publish_failures.value(), 5);
+    assert_eq!(house.collect(0, 3).len(), 3);
+    house.stop();
+}
+
+#[test]
+fn a_shard_is_woken_once_for_what_comes_in_one_turn() {
+    let mut house = House::new(1, |_| {});
+    for slot in 0..100 {
+        house
+            .requests
+            .push(Request::Attach { shard: 0, topic: TopicSlot(slot), name: slot.to_string().into() })
+            .unwrap();
+    }
+    house.requests.notify();
+    for _ in 0..100 {
+        assert!(matches!(house.mail(0), Mail::Attached { .. }));
+    }
+    assert_eq!(house.woken[0].load(Ordering::Relaxed), 1);
+    house.stop();
+}
+
+#[test]
+fn a_namespace_that_waits_gets_its_publications_in_one_batch() {
+    let mut house = House::new(1, |config| {
+        let slow =
+            Namespace { max_delay: Interval::from_millis(300), max_messages: 10, ..Namespace::default() };
+        let latest = Namespace { slow: SlowPolicy::Skip, ..slow.clone() };
+        config.namespaces = [("slow".to_owned(), slow), ("latest".to_owned(), latest)].into();
+    });
+    house.attach(0, 0, "slow:1");
+    for n in 0..13 {
+        house.publish(&["slow:1"], &n.to_string()).blocking_recv().unwrap().unwrap();
+    }
+    assert_eq!(house.batch(0), (0, numbers(0..10)));
+    house.wait_until("bytes that wait", |stats| stats.merging_bytes.value() > 0);
+    // Who leaves meanwhile takes it along, and the slot is not heard of again.
+    house.ask(Request::Detach { shard: 0, topic: TopicSlot(0), name: "slow:1".into() });
+    assert!(matches!(house.mail(0), Mail::Detached { topic: TopicSlot(0) }));
+    house.wait_until("nothing that waits", |stats| stats.merging_bytes.value() == 0);
+    house.attach(0, 0, "slow:2");
+    house.publish(&["slow:2"], "\"x\"").blocking_recv().unwrap().unwrap();
+    assert_eq!(house.batch(0), (0, vec!["\"x\"".to_owned()]));
+    house.stop();
+}
+
+#[test]
+fn what_waits_to_be_merged_is_handed_over_before_the_end() {
+    let mut house = House::new(1, |config| {
+        let slow = Namespace { max_delay: Interval::from_secs(3600), ..Namespace::default() };
+        config.namespaces = [("default".to_owned(), slow)].into();
+    });
+    house.attach(0, 3, "a");
+    house.publish(&["a"], "1").blocking_recv().unwrap().unwrap();
+    house.ask(Request::Stop);
+    assert_eq!(house.batch(0), (3, vec!["1".to_owned()]));
+    assert!(matches!(house.mail(0), Mail::Drain));
+    // Requests are served to the end; publishes fail.
+    house.attach(0, 4, "b");
+    assert_eq!(house.publish(&["a"], "2").blocking_recv(), Ok(Err(ErrorCode::Internal)));
+    house.ask(Request::Drained { shard: 0 });
+    house.thread.take().unwrap().join().unwrap();
+}
+
+#[test]
+fn limits_and_wrong_publishes_are_answered() {
+    let mut house = House::new(1, |config| {
+        config.limits.topics = 1;
+        config.limits.publication_bytes = 5;
+    });
+    house.attach(0, 0, "a");
+    house.ask(Request::Attach { shard: 0, topic: TopicSlot(1), name: "b".into() });
+    let mail = house.mail(0);
+    assert!(
+        matches!(mail, Mail::AttachFailed { topic: TopicSlot(1), error: ErrorCode::LimitExceeded }),
+        "{mail:?}"
+    );
+    // A slot that never was is answered for all the same.
+    house.ask(Request::Detach { shard: 0, topic: TopicSlot(7), name: "never".into() });
+    assert!(matches!(house.mail(0), Mail::Detached { topic: TopicSlot(7) }));
+    for (topics, data, error) in [
+        (&["a"][..], "123456", ErrorCode::LimitExceeded),
+        (&["a\n"], "1", ErrorCode::BadRequest),
+        (&["a", ""], "1", ErrorCode::BadRequest),
+        (&[], "1", ErrorCode::BadRequest),
+    ] {
+        assert_eq!(house.publish(topics, data).blocking_recv(), Ok(Err(error)), "{topics:?}");
+    }
+    house.stop();
+}
+
+#[test]
+fn answers_to_clients_and_orders_of_operators_go_to_their_shards() {
+    let mut house = House::new(2, |_| {});
+    let client = ClientKey { slot: 3, generation: 4 };
+    let asker = Asker::Client { shard: 1, client, command: 9 };
+    house.ask(Request::Publish(Publish { asker, topics: vec!["a".into()], data: (*b"1").into() }));
+    let mail = house.mail(1);
+    assert!(
+        matches!(mail, Mail::Published { client: to, command: 9, outcome: Ok(()) } if to == client),
+        "{mail:?}"
+    );
+    house.ask(Request::Disconnect { shard: 0, client, reason: CloseReason::ForceDisconnect });
+    assert!(matches!(house.mail(0), Mail::Disconnect { client: to, .. } if to == client));
+    house.ask(Request::Disconnect { shard: 4095, client, reason: CloseReason::ForceDisconnect });
+    house.ask(Request::Unsubscribe { client: Some((1, client)), topic: "a".into() });
+    assert!(matches!(house.mail(1), Mail::Unsubscribe { client: Some(to), .. } if to == client));
+    house.ask(Request::Unsubscribe { client: None, topic: "a".into() });
+    for shard in [0, 1] {
+        let mail = house.mail(shard);
+        assert!(
+            matches!(mail, Mail::Unsubscribe { client: None, code: UnsubscribeCode::Server, .. }),
+            "{mail:?}"
+        );
+    }
+    house.stop();
+}
+
+#[test]
+fn a_survey_asks_all_and_ends_when_all_have_answered() {
+    let mut house = House::new(2, |_| {});
+    let (sender, mut answer) = mpsc::unbounded_channel();
+    house.ask(Request::Survey(sender));
+    for shard in [0, 1] {
+        let mail = house.mail(shard);
+        let Mail::Survey { id } = mail else { panic!("{mail:?}") };
+        let topics: TopicCounts = vec![(shard.to_string().into(), 1)];
+        house.ask(Request::SurveyPart { id, topics, last: false });
+        house.ask(Request::SurveyPart { id, topics: vec![], last: true });
+    }
+    let mut all = Vec::new();
+    while let Some(part) = answer.blocking_recv() {
+        all.extend(part);
+    }
+    assert_eq!(all, [("0".into(), 1), ("1".into(), 1)]);
+    house.stop();
+}

@@ -1,0 +1,240 @@
+//! The loop of the broker thread, one turn after the other.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::FutureExt as _;
+use tokio::select;
+use tokio::task::yield_now;
+use tokio::time::sleep_until;
+
+use crate::config::Config;
+use crate::mail::{Mail, ShardId};
+use crate::namespaces::Namespaces;
+use crate::stats::{BackplaneState, BrokerStats};
+
+use super::acks::Acks;
+use super::backplane::{Backplane, Event};
+use super::incoming::Encoder;
+use super::merge::Merge;
+use super::outbox::Outbox;
+use super::surveys::Surveys;
+use super::topics::Topics;
+use super::{Inlet, Setup};
+
+/// Events taken from the backplane in one turn: enough to merge what came together, and few enough to be
+/// done within a millisecond or so.
+const EVENTS_PER_TURN: usize = 512;
+/// Requests taken in one turn.
+pub(super) const REQUESTS_PER_TURN: usize = 512;
+/// Between two attempts to put mail into a full mailbox: nobody tells when there is room.
+const OUTBOX_RETRY: std::time::Duration = std::time::Duration::from_millis(1);
+
+/// Everything that the broker thread knows.
+#[derive(Debug)]
+pub(super) struct Broker {
+    pub(super) config: Arc<Config>,
+    pub(super) namespaces: Arc<Namespaces>,
+    pub(super) stats: Arc<BrokerStats>,
+    pub(super) inlet: Inlet,
+    pub(super) outbox: Outbox,
+    pub(super) topics: Topics,
+    pub(super) merge: Merge,
+    pub(super) acks: Acks,
+    pub(super) encoder: Encoder,
+    pub(super) surveys: Surveys,
+    pub(super) backplane: Backplane,
+    pub(super) stop: Stop,
+}
+
+/// How far the way out has been gone.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// Nobody asked to stop.
+    No,
+    /// Nothing new is begun; what is under way is waited for until then.
+    Settling { until: Instant },
+    /// These shards have clients to send away.
+    Draining { shards: Vec<ShardId> },
+}
+
+impl Broker {
+    pub(super) fn new(setup: Setup, backplane: Backplane) -> Self {
+        let limits = &setup.config.limits;
+        Self {
+            outbox: Outbox::new(setup.shards),
+            topics: Topics::new(limits.topics),
+            merge: Merge::new(limits.frame_bytes, limits.merging_bytes),
+            acks: Acks::default(),
+            encoder: Encoder::default(),
+            surveys: Surveys::default(),
+            backplane,
+            stop: Stop::No,
+            config: setup.config,
+            namespaces: setup.namespaces,
+            stats: setup.stats,
+            inlet: setup.requests,
+        }
+    }
+
+    /// Turns until all shards have ended.
+    pub(super) async fn serve(mut self) {
+        while !self.is_done() {
+            let first = self.wait().await;
+            self.turn(first);
+            // lapin's and the publishes' tasks are on this thread, too.
+            yield_now().await;
+        }
+        self.backplane.close().await;
+    }
+
+    /// Sleeps until there is something to do. If it is an event, it is the first of the turn.
+    async fn wait(&mut self) -> Option<Event> {
+        self.inlet.requests.rearm();
+        if self.takes_requests() && !self.inlet.requests.is_empty() {
+            return None;
+        }
+        let alarm = self.alarm();
+        let take = self.outbox.is_empty();
+        select! {
+            () = self.inlet.bell.notified() => None,
+            event = self.backplane.next(take) => Some(event),
+            () = ring_at(alarm) => None,
+        }
+    }
+
+    /// One turn. The order matters: batches go out before requests are looked at, so that a topic's number
+    /// is free when its last shard has gone, and acknowledgements come after the hand-over.
+    fn turn(&mut self, first: Option<Event>) {
+        self.outbox.retry();
+        self.take_events(first);
+        self.hand_over();
+        self.take_requests();
+        self.acknowledge();
+        self.go_on_stopping();
+        self.outbox.notify();
+        self.gauge();
+    }
+
+    fn take_events(&mut self, first: Option<Event>) {
+        let mut next = first;
+        for _ in 0..EVENTS_PER_TURN {
+            let take = self.outbox.is_empty();
+            match next.take().or_else(|| self.backplane.next(take).now_or_never()) {
+                Some(event) => self.event(event),
+                None => return,
+            }
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Message(message) => self.take_message(message),
+            Event::Published { asker, outcome } => self.answer(asker, outcome),
+            Event::Buried { tag } => self.acks.release(tag),
+            Event::Connected { gap } => self.connected(gap),
+            Event::Lost { comes_again } => self.lost(comes_again),
+        }
+    }
+
+    fn connected(&mut self, gap: bool) {
+        self.stats.backplane.set(BackplaneState::Ready as u64);
+        self.stats.connects.add(u64::from(self.backplane.prefetch().is_some()));
+        if gap {
+            self.stats.gaps.add(1);
+            self.outbox.push_to_all(|| Mail::Gap);
+        }
+    }
+
+    /// What waits to be merged either comes again, and must not come twice, or is all there will be.
+    fn lost(&mut self, comes_again: bool) {
+        self.stats.backplane.set(BackplaneState::Away as u64);
+        if comes_again {
+            self.merge.clear();
+        } else {
+            self.merge.close_all();
+            self.hand_over();
+        }
+        self.acks.reset();
+    }
+
+    /// What is in a mailbox is handed over; what is in the outbox is not.
+    fn acknowledge(&mut self) {
+        if self.outbox.is_empty()
+            && let Some(tag) = self.acks.due()
+        {
+            self.backplane.acknowledge(tag);
+        }
+    }
+
+    /// Requests make answers, which may have to wait: beyond a limit no more are looked at. The shards take
+    /// their mail whatever becomes of their requests, so that this ends.
+    pub(super) fn takes_requests(&self) -> bool {
+        self.outbox.len() < self.config.limits.requests
+    }
+
+    /// When something has to be done although nothing comes.
+    fn alarm(&self) -> Option<Instant> {
+        let retry = (!self.outbox.is_empty()).then(|| Instant::now() + OUTBOX_RETRY);
+        let settle = match self.stop {
+            Stop::Settling { until } => Some(until),
+            Stop::No | Stop::Draining { .. } => None,
+        };
+        [retry, settle, self.merge.next_deadline()].into_iter().flatten().min()
+    }
+
+    /// Begins to stop: nothing new comes in, and what waits need not wait for more.
+    pub(super) fn begin_to_stop(&mut self) {
+        if self.stop == Stop::No {
+            self.backplane.wind_down();
+            self.merge.close_all();
+            self.hand_over();
+            self.stop = Stop::Settling { until: Instant::now() + self.config.timeouts.publish.0 };
+        }
+    }
+
+    fn go_on_stopping(&mut self) {
+        if let Stop::Settling { until } = self.stop
+            && (self.backplane.in_flight() == 0 || Instant::now() >= until)
+        {
+            self.outbox.push_to_all(|| Mail::Drain);
+            self.stop = Stop::Draining { shards: self.outbox.shards() };
+        }
+    }
+
+    /// A shard has sent its last client away and reads no more mail.
+    pub(super) fn drained(&mut self, shard: ShardId) {
+        self.outbox.close(shard);
+        self.surveys.end();
+        if let Stop::Draining { shards } = &mut self.stop {
+            shards.retain(|&other| other != shard);
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        matches!(&self.stop, Stop::Draining { shards } if shards.is_empty())
+    }
+
+    fn gauge(&self) {
+        let gauges = [
+            (&self.stats.topics, self.topics.len()),
+            (&self.stats.outbox, self.outbox.len()),
+            (&self.stats.merging_bytes, self.merge.bytes()),
+            (&self.stats.requests_depth, self.inlet.requests.len()),
+        ];
+        for (gauge, value) in gauges {
+            gauge.set(value as u64);
+        }
+        if self.backplane.prefetch().is_some() {
+            self.stats.unacknowledged.set(self.acks.unacknowledged());
+        }
+    }
+}
+
+async fn ring_at(alarm: Option<Instant>) {
+    match alarm {
+        Some(alarm) => sleep_until(alarm.into()).await,
+        None => pending().await,
+    }
+}

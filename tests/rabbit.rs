@@ -1,0 +1,453 @@
+//! The broker thread against a RabbitMQ of its own: fake shards at one end, a real AMQP publisher at the
+//! other.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use fanfare::broker::{self, Setup, StartError, publish_once};
+use fanfare::config::{Config, Interval, Namespace};
+use fanfare::mail::{Asker, Mail, Publish, Request, TopicName, TopicSlot};
+use fanfare::mailbox::{Receiver, Sender, Wake, mailbox};
+use fanfare::namespaces::Namespaces;
+use fanfare::protocol::codes::ErrorCode;
+use fanfare::stats::{BackplaneState, BrokerStats};
+use lapin::options::{
+    BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions,
+    QueueDeclareOptions,
+};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
+use support::rabbitmq::RabbitNode;
+use support::wait::{SOON, hold_for, wait_for, wait_until};
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+
+struct Nobody;
+impl Wake for Nobody {
+    fn wake(&self) {}
+}
+
+/// A broker thread with one fake shard.
+struct House {
+    requests: Sender<Request>,
+    shard: Receiver<Mail>,
+    stats: Arc<BrokerStats>,
+    thread: JoinHandle<()>,
+}
+
+impl House {
+    fn try_start(url: &str, configure: impl FnOnce(&mut Config)) -> Result<Self, StartError> {
+        let mut config = Config::default();
+        config.amqp.url = url.into();
+        config.amqp.reconnect_max = Interval::from_millis(500);
+        configure(&mut config);
+        let (requests, inlet) = broker::inlet(config.limits.requests);
+        let (sender, shard) = mailbox(config.limits.mailbox, Box::new(Nobody));
+        let stats = Arc::new(BrokerStats::default());
+        let namespaces = Arc::new(Namespaces::new(&config));
+        let shards = vec![sender];
+        let setup = Setup {
+            config: Arc::new(config),
+            namespaces,
+            requests: inlet,
+            shards,
+            stats: Arc::clone(&stats),
+        };
+        let (started, has_started) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            broker::run(setup, |outcome| started.send(outcome).expect("waited for"))
+        });
+        has_started.recv_timeout(SOON).expect("the broker thread to start")?;
+        Ok(Self { requests, shard, stats, thread })
+    }
+
+    #[track_caller]
+    fn start(url: &str, configure: impl FnOnce(&mut Config)) -> Self {
+        let house = Self::try_start(url, configure).expect("RabbitMQ takes us");
+        house.wait_until_ready();
+        house
+    }
+
+    #[track_caller]
+    fn wait_until_ready(&self) {
+        let ready = BackplaneState::Ready as u64;
+        wait_until(SOON, "a link", || self.stats.backplane.value() == ready);
+    }
+
+    #[track_caller]
+    fn mail(&mut self) -> Mail {
+        let shard = &mut self.shard;
+        wait_for(SOON, "mail", || shard.take())
+    }
+
+    #[track_caller]
+    fn attach(&mut self, slot: u32, name: &str) {
+        self.requests
+            .send(Request::Attach { shard: 0, topic: TopicSlot(slot), name: name.into() })
+            .expect("room");
+        let mail = self.mail();
+        assert!(matches!(mail, Mail::Attached { topic } if topic.0 == slot), "{mail:?}");
+    }
+
+    fn publish(&self, topics: &[&str], data: &[u8]) -> Result<(), ErrorCode> {
+        let (asker, answer) = oneshot::channel();
+        let topics = topics.iter().map(|&topic| TopicName::from(topic)).collect();
+        let publish = Publish { asker: Asker::Control(asker), topics, data: data.into() };
+        self.requests.send(Request::Publish(publish)).expect("room");
+        answer.blocking_recv().expect("an answer")
+    }
+
+    /// The next lines of whatever topic.
+    #[track_caller]
+    fn lines(&mut self) -> (u32, String) {
+        let mail = self.mail();
+        let Mail::Batch { topic, lines } = mail else { panic!("no batch: {mail:?}") };
+        (topic.0, String::from_utf8(lines.bytes.to_vec()).expect("text"))
+    }
+
+    #[track_caller]
+    fn expect_line(&mut self, slot: u32, topic: &str, data: &str) {
+        let line = format!("{{\"push\":{{\"channel\":\"{topic}\",\"pub\":{{\"data\":{data}}}}}}}\n");
+        assert_eq!(self.lines(), (slot, line));
+    }
+
+    #[track_caller]
+    fn stop(mut self) {
+        self.requests.send(Request::Stop).expect("room");
+        while !matches!(self.mail(), Mail::Drain) {}
+        self.requests.send(Request::Drained { shard: 0 }).expect("room");
+        self.thread.join().expect("a good end");
+    }
+}
+
+/// Somebody else's AMQP connection.
+struct Publisher {
+    runtime: Runtime,
+    connection: Connection,
+    channel: Channel,
+}
+
+impl Publisher {
+    fn connect(url: &str) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("an event loop");
+        let (connection, channel) = runtime.block_on(async {
+            let connection =
+                Connection::connect(url, ConnectionProperties::default()).await.expect("RabbitMQ");
+            let channel = connection.create_channel().await.expect("a channel");
+            channel.confirm_select(ConfirmSelectOptions::default()).await.expect("confirms");
+            (connection, channel)
+        });
+        Self { runtime, connection, channel }
+    }
+
+    fn publish(&self, topic: &str, body: &[u8], properties: BasicProperties) {
+        let options = BasicPublishOptions::default();
+        let confirmed = self.runtime.block_on(async {
+            let published =
+                self.channel.basic_publish("fanfare".into(), topic.into(), options, body, properties);
+            published.await?.await
+        });
+        assert!(confirmed.expect("published").is_ack());
+    }
+
+    fn declare_exchange(&self, kind: ExchangeKind, options: ExchangeDeclareOptions) {
+        let declared = self.channel.exchange_declare("fanfare".into(), kind, options, FieldTable::default());
+        self.runtime.block_on(declared).expect("declared");
+    }
+
+    fn declare_queue(&self, name: &str) {
+        let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+        self.runtime.block_on(async {
+            self.channel.queue_declare(name.into(), options, FieldTable::default()).await.expect("declared");
+            let options = QueueBindOptions::default();
+            let bound = self.channel.queue_bind(
+                name.into(),
+                "fanfare".into(),
+                "#".into(),
+                options,
+                FieldTable::default(),
+            );
+            bound.await.expect("bound");
+        });
+    }
+
+    /// The next dead letter: its body, its reason and its topics.
+    fn dead_letter(&self) -> (Vec<u8>, String, String) {
+        let options = BasicGetOptions { no_ack: true };
+        let letter = wait_for(SOON, "a dead letter", || {
+            self.runtime.block_on(self.channel.basic_get("fanfare.dead".into(), options)).expect("got")
+        });
+        let headers = letter.delivery.properties.headers().clone().expect("headers");
+        let text = |name| match headers.inner().get(name) {
+            Some(AMQPValue::LongString(text)) => text.to_string(),
+            other => panic!("{name}: {other:?}"),
+        };
+        (letter.delivery.data.clone(), text("x-fanfare-reason"), text("x-fanfare-topic"))
+    }
+}
+
+fn headers(pairs: &[(&str, AMQPValue)]) -> BasicProperties {
+    let mut table = FieldTable::default();
+    for (name, value) in pairs {
+        table.insert((*name).into(), value.clone());
+    }
+    BasicProperties::default().with_headers(table)
+}
+
+fn list(texts: &[&str]) -> AMQPValue {
+    let texts: Vec<_> = texts.iter().map(|&text| AMQPValue::LongString(text.into())).collect();
+    AMQPValue::FieldArray(texts.into())
+}
+
+const DURABLE: ExchangeDeclareOptions = ExchangeDeclareOptions {
+    passive: false,
+    durable: true,
+    auto_delete: false,
+    internal: false,
+    nowait: false,
+};
+
+#[test]
+fn what_is_published_comes_back_as_lines_once_for_each_topic() {
+    let url = RabbitNode::shared().new_vhost("round");
+    let mut house = House::start(&url, |_| {});
+    house.attach(1, "a");
+    house.attach(2, "b");
+    assert_eq!(house.publish(&["a"], b"1e400"), Ok(()));
+    house.expect_line(1, "a", "1e400");
+    assert_eq!(house.publish(&["a", "b", "c"], b"2"), Ok(()));
+    let mut both = [house.lines(), house.lines()];
+    both.sort();
+    assert_eq!(both.map(|(slot, _)| slot), [1, 2]);
+    // Another's message with CC, a topic named twice, and headers of types that mean nothing.
+    let publisher = Publisher::connect(&url);
+    let odd = [
+        ("CC", list(&["a", "b", "b"])),
+        ("x-key", AMQPValue::Boolean(true)),
+        ("x-timestamp-us", AMQPValue::Float(1.5)),
+    ];
+    publisher.publish("a", b"{\n}", headers(&odd));
+    let mut both = [house.lines(), house.lines()];
+    both.sort();
+    assert_eq!(both[0].1, "{\"push\":{\"channel\":\"a\",\"pub\":{\"data\":{ }}}}\n");
+    assert_eq!(both[1].0, 2);
+    let (buckets, beyond, _) = house.stats.handover.read();
+    let timed: u64 = buckets.iter().map(|(_, count)| count).sum();
+    assert_eq!(timed + beyond, 3, "our own publishes carry the time");
+    wait_until(SOON, "everything to be acknowledged", || house.stats.unacknowledged.value() == 0);
+    assert_eq!(house.stats.dead_lettered.value(), 0);
+    house.stop();
+}
+
+#[test]
+fn undeliverable_messages_are_kept_with_the_reason_and_acknowledged() {
+    let url = RabbitNode::shared().new_vhost("dead_letters");
+    let mut house = House::start(&url, |_| {});
+    let publisher = Publisher::connect(&url);
+    let ten_megabytes = [&b"\""[..], &vec![b'x'; 10 << 20], b"\""].concat();
+    let plain = BasicProperties::default();
+    let text = BasicProperties::default().with_content_type("text/plain".into());
+    let binary = BasicProperties::default().with_content_type("application/octet-stream".into());
+    let cases: [(&str, &[u8], BasicProperties, &str); 7] = [
+        ("a", b"", plain.clone(), "empty"),
+        ("a", b"{\"a\":", plain.clone(), "not JSON"),
+        ("a", &ten_megabytes, plain.clone(), "10485762 bytes"),
+        ("a", b"\xff", text, "UTF-8"),
+        ("a", b"\x00", binary, "octet-stream"),
+        ("a\nb", b"1", plain.clone(), "control character"),
+        ("", b"1", plain, "name is empty"),
+    ];
+    for (topic, body, properties, word) in &cases {
+        publisher.publish(topic, body, properties.clone());
+        let (kept, reason, kept_topic) = publisher.dead_letter();
+        assert!(kept == *body, "{word}: {} bytes were kept", kept.len());
+        assert!(reason.contains(word), "{word} is not in: {reason}");
+        assert_eq!(kept_topic, *topic);
+    }
+    house.attach(0, "good");
+    publisher.publish("good", b"1", headers(&[("CC", list(&["bad\n"]))]));
+    house.expect_line(0, "good", "1");
+    assert!(publisher.dead_letter().1.contains("control character"));
+    wait_until(SOON, "everything to be acknowledged", || house.stats.unacknowledged.value() == 0);
+    assert_eq!(house.stats.dead_lettered.value(), 8);
+    house.stop();
+}
+
+#[test]
+fn a_node_that_stops_costs_a_gap_and_publishes_fail_at_once() {
+    let mut node = RabbitNode::start();
+    let url = node.amqp_url();
+    let mut house = House::start(&url, |_| {});
+    house.attach(0, "a");
+    assert_eq!(house.publish(&["a"], b"1"), Ok(()));
+    house.expect_line(0, "a", "1");
+    node.stop();
+    wait_until(SOON, "the loss to be seen", || house.stats.backplane.value() == BackplaneState::Away as u64);
+    assert_eq!(house.publish(&["a"], b"2"), Err(ErrorCode::Internal));
+    // Requests go on.
+    house.attach(1, "b");
+    node.start_again();
+    assert!(matches!(house.mail(), Mail::Gap));
+    house.wait_until_ready();
+    assert_eq!(house.publish(&["b"], b"3"), Ok(()));
+    house.expect_line(1, "b", "3");
+    assert_eq!((house.stats.gaps.value(), house.stats.connects.value()), (1, 2));
+    house.stop();
+}
+
+/// What was taken from a named queue and waits to be merged is not acknowledged: after a loss it comes
+/// again, and comes once.
+#[test]
+fn a_named_queue_has_no_gap_and_gives_back_what_was_not_acknowledged() {
+    let mut node = RabbitNode::start();
+    let url = node.amqp_url();
+    let publisher = Publisher::connect(&url);
+    publisher.declare_exchange(ExchangeKind::Topic, DURABLE);
+    publisher.declare_queue("pushes");
+    let persistent = || BasicProperties::default().with_delivery_mode(2);
+    publisher.publish("early", b"0", persistent());
+    let slowly = |config: &mut Config| {
+        let slow = Namespace { max_delay: Interval::from_secs(3), ..Namespace::default() };
+        config.namespaces = [("slow".to_owned(), slow)].into();
+        config.amqp.queue = "pushes".to_owned();
+    };
+    let mut house = House::start(&url, slowly);
+    house.attach(0, "slow:1");
+    for n in 1..=3 {
+        publisher.publish("slow:1", n.to_string().as_bytes(), persistent());
+    }
+    wait_until(SOON, "three that wait", || house.stats.unacknowledged.value() == 3);
+    node.kill();
+    wait_until(SOON, "the loss to be seen", || house.stats.backplane.value() == BackplaneState::Away as u64);
+    node.start_again();
+    house.wait_until_ready();
+    let (_, lines) = house.lines();
+    let data: Vec<_> = lines.lines().filter_map(|line| line.split("\"data\":").nth(1)).collect();
+    assert_eq!(data, ["1}}}", "2}}}", "3}}}"]);
+    // One before, and three twice.
+    wait_until(SOON, "the second delivery", || house.stats.publications.value() == 7);
+    wait_until(SOON, "everything to be acknowledged", || house.stats.unacknowledged.value() == 0);
+    let shard = &house.shard;
+    hold_for(Duration::from_millis(100), "no gap and nothing twice", || shard.is_empty());
+    house.stop();
+    drop(publisher.connection);
+}
+
+#[test]
+fn more_than_prefetch_arrives_in_order_while_a_namespace_waits() {
+    let url = RabbitNode::shared().new_vhost("prefetch");
+    let mut house = House::start(&url, |config| {
+        config.amqp.prefetch = 8;
+        let slow = Namespace { max_delay: Interval::from_secs(3600), ..Namespace::default() };
+        config.namespaces = [("slow".to_owned(), slow)].into();
+    });
+    house.attach(0, "slow:1");
+    let publisher = Publisher::connect(&url);
+    for n in 0..60 {
+        publisher.publish("slow:1", n.to_string().as_bytes(), BasicProperties::default());
+    }
+    let mut got = String::new();
+    while got.lines().count() < 54 {
+        got.push_str(&house.lines().1);
+    }
+    for (n, line) in got.lines().enumerate() {
+        assert!(line.contains(&format!("\"data\":{n}}}")), "{n}: {line}");
+    }
+    house.stop();
+}
+
+/// A URL, a configuration, and words of what is said about them.
+type Refusal<'a> = (&'a str, &'a dyn Fn(&mut Config), &'a [&'a str]);
+
+#[test]
+fn what_rabbitmq_refuses_is_said_at_the_start() {
+    let node = RabbitNode::shared();
+    let url = node.new_vhost("refused");
+    let publisher = Publisher::connect(&url);
+    publisher.declare_exchange(ExchangeKind::Fanout, DURABLE);
+    let named = |config: &mut Config| config.amqp.queue = "nowhere".to_owned();
+    let nothing = |_: &mut Config| {};
+    let wrong_password = url.replace("guest:guest", "guest:hunter2");
+    let no_vhost = url.replace("/refused", "/hunter");
+    let no_tls = url.replace("amqp:", "amqps:");
+    let cases: [Refusal<'_>; 6] = [
+        (&wrong_password, &nothing, &["user name or password", "amqp.url"]),
+        (&no_vhost, &nothing, &["vhost", "amqp.url"]),
+        (&no_tls, &nothing, &["TLS", "amqp.url"]),
+        (&url, &nothing, &["`fanfare`", "not of type topic", "amqp.exchange"]),
+        (&url, &named, &["`nowhere`", "amqp.queue"]),
+        ("amqp://guest:hunter2@127.0.0.1:x", &nothing, &["amqp.url"]),
+    ];
+    for (url, configure, words) in cases {
+        let error = House::try_start(url, configure).err().expect("a refusal").to_string();
+        assert!(words.iter().all(|word| error.contains(word)), "{words:?} are not all in: {error}");
+        assert!(!error.contains("hunter2"), "a secret is told: {error}");
+    }
+}
+
+#[test]
+fn an_exchange_with_other_properties_is_used_as_it_is() {
+    let url = RabbitNode::shared().new_vhost("other_properties");
+    let publisher = Publisher::connect(&url);
+    publisher.declare_exchange(ExchangeKind::Topic, ExchangeDeclareOptions { durable: false, ..DURABLE });
+    let mut house =
+        House::start(&url, |config| config.amqp.bindings = vec!["a.*".to_owned(), "b".to_owned()]);
+    house.attach(0, "a.1");
+    house.attach(1, "c");
+    publisher.publish("c", b"0", BasicProperties::default());
+    publisher.publish("a.1", b"1", BasicProperties::default());
+    house.expect_line(0, "a.1", "1");
+    assert_eq!(house.stats.publications.value(), 1);
+    house.stop();
+}
+
+#[test]
+fn a_rabbitmq_that_is_not_there_yet_is_waited_for() {
+    let mut node = RabbitNode::start();
+    node.stop();
+    let mut house = House::try_start(&node.amqp_url(), |_| {}).expect("it may come later");
+    assert_eq!(house.publish(&["a"], b"1"), Err(ErrorCode::Internal));
+    house.attach(0, "a");
+    node.start_again();
+    house.wait_until_ready();
+    assert_eq!(house.publish(&["a"], b"2"), Ok(()));
+    house.expect_line(0, "a", "2");
+    house.stop();
+}
+
+#[test]
+fn a_blocked_rabbitmq_lets_publishes_fail_in_time_and_go_on_after() {
+    let node = RabbitNode::start();
+    let mut house =
+        House::start(&node.amqp_url(), |config| config.timeouts.publish = Interval::from_millis(300));
+    house.attach(0, "a");
+    node.ctl(&["set_vm_memory_high_watermark", "absolute", "1"]);
+    wait_until(SOON, "the alarm", || house.publish(&["b"], b"0") == Err(ErrorCode::Internal));
+    assert_eq!(house.publish(&["b"], b"0"), Err(ErrorCode::Internal));
+    node.ctl(&["set_vm_memory_high_watermark", "0.4"]);
+    wait_until(SOON, "the all-clear", || house.publish(&["a"], b"1") == Ok(()));
+    house.expect_line(0, "a", "1");
+    assert_eq!(house.stats.connects.value(), 1, "a blocked connection is no lost one");
+    house.stop();
+}
+
+#[test]
+fn one_message_can_be_published_without_an_engine() {
+    let url = RabbitNode::shared().new_vhost("once");
+    let publish = |exchange, url: &str| publish_once(url, exchange, "a", b"1", SOON);
+    let error = publish("fanfare", &url).expect_err("there is no exchange").to_string();
+    assert!(error.contains("no exchange 'fanfare'"), "{error}");
+    let mut house = House::start(&url, |_| {});
+    house.attach(0, "a");
+    assert_eq!(publish("fanfare", &url), Ok(()));
+    house.expect_line(0, "a", "1");
+    let error =
+        publish("fanfare", &url.replace("guest:guest", "guest:hunter2")).expect_err("refused").to_string();
+    assert!(error.contains("password") && !error.contains("hunter2"), "{error}");
+    house.stop();
+}
