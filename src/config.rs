@@ -64,6 +64,9 @@ pub struct Server {
     pub shards: u16,
     /// CPUs that shards are pinned to, such as `0-3,6`. Default empty: those of the start-up mask.
     pub cpus: String,
+    /// Gives each shard a table of descriptors of its own: the limit on descriptors counts per shard, and
+    /// shards do not meet in the kernel over a common table. Default false.
+    pub private_fd_tables: bool,
     /// Allows listening to clients beyond loopback although nobody has to show a token. Default false.
     pub insecure: bool,
     /// Origins, such as `https://example.org`, whose pages may open WebSockets here, besides pages from
@@ -84,6 +87,7 @@ impl Default for Server {
             ],
             shards: 0,
             cpus: String::new(),
+            private_fd_tables: false,
             insecure: false,
             allowed_origins: Vec::new(),
             path: "/connection/websocket".to_owned(),

@@ -1,20 +1,23 @@
 //! The wiring: mailboxes, pinned threads, start, drain, stop.
 //!
-//! Threads are built in two phases, so that each has everybody's door before any begins: first every shard
-//! makes its poll and hands over what wakes it; then, with all mailboxes there, every thread gets its
-//! [`Setup`](shard::Setup) and starts. Listeners are opened last: whoever connects finds a whole engine.
+//! Threads are built in two phases, so that each has everybody's door before any begins: first every shard's
+//! poll is made, and its thread takes its CPU and, with `server.private_fd_tables`, a table of descriptors of
+//! its own; then, with all mailboxes there, every thread gets its [`Setup`](shard::Setup) and starts.
+//! Listeners are opened last: whoever connects finds a whole engine.
 
+mod berth;
 mod cpus;
 mod threads;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use thiserror::Error;
 use tokio::sync::{oneshot, watch};
 
+use crate::broker::EventLoop;
 use crate::client_id::NodeId;
 use crate::config::Config;
 use crate::config::host::clients_by_descriptors;
@@ -22,12 +25,13 @@ use crate::lifecycle::{Lifecycle, Phase};
 use crate::mail::{Mail, Request, ShardId};
 use crate::mailbox::{Sender, Wake, mailbox};
 use crate::namespaces::Namespaces;
-use crate::shard::poll::{self, Bell, Loop};
+use crate::shard::poll::{self, Bell};
 use crate::shard::{Application, Commands};
 use crate::stats::Stats;
 use crate::wire::upgrade::UpgradePolicy;
 use crate::{broker, control, shard};
 
+use berth::{Berth, Place};
 use cpus::CpuPlan;
 use threads::Threads;
 
@@ -115,21 +119,23 @@ impl Engine {
     pub fn start_with<A: Application + 'static>(config: Config, demo: bool) -> Result<Self, StartError> {
         let mut notices = Vec::new();
         let addresses = client_addresses(&config, &mut notices)?;
-        let control_listener = listen_for_operators(config.control.listen)?;
-        let control = control_listener.local_addr().unwrap_or(config.control.listen);
         let plan = CpuPlan::new(&config)?;
         notices.extend(plan.notice());
+        let threads = Threads::default();
+        let (bells, wakes): (Vec<_>, Vec<_>) = make_bells(plan.shards)?.into_iter().unzip();
+        let event_loop = EventLoop::new()?;
+        let berths = prepare_shards::<A>(&threads, &plan, config.server.private_fd_tables, bells)?;
 
+        let control_listener = listen_for_operators(config.control.listen)?;
+        let control = control_listener.local_addr().unwrap_or(config.control.listen);
         let stats = Stats::new(usize::from(plan.shards));
         let config = Arc::new(config);
         let node = NodeId::random();
-        let (bells, wakes): (Vec<_>, Vec<_>) = make_bells(plan.shards)?.into_iter().unzip();
         let (mailboxes, inboxes): (Vec<Sender<Mail>>, Vec<_>) =
             wakes.into_iter().map(|wake| mailbox(config.limits.mailbox, wake)).unzip();
         let (requests, inlet) = broker::inlet(config.limits.requests);
         let namespaces = Arc::new(Namespaces::new(&config));
 
-        let threads = Threads::default();
         plan.leave_shards_alone();
         let setup = broker::Setup {
             config: Arc::clone(&config),
@@ -138,13 +144,13 @@ impl Engine {
             shards: mailboxes,
             stats: Arc::clone(&stats.broker),
         };
-        start_broker(&threads, setup)?;
+        start_broker(&threads, event_loop, setup)?;
 
         let shared =
             SharedByShards { config: &config, namespaces, stats: &stats, requests: &requests, node, control };
-        for (id, (bell, inbox)) in (0..).zip(bells.into_iter().zip(inboxes)) {
-            let setup = shared.setup(id, plan.shards, inbox);
-            start_shard::<A>(&threads, setup, bell, &addresses, plan.cpu_of(id))?;
+        let clients_max = clients_per_shard(&config, plan.shards);
+        for (id, (berth, inbox)) in (0..).zip(berths.into_iter().zip(inboxes)) {
+            berth.begin(shared.setup(id, plan.shards, inbox), &addresses, clients_max)?;
         }
 
         let lifecycle = Arc::new(Lifecycle::default());
@@ -309,23 +315,36 @@ impl SharedByShards<'_> {
             allow_null_origin: loopback_only && self.config.control.api_key.is_empty(),
         }
     }
+}
 
-    /// A shard's share of the clients.
-    fn clients_max(config: &Config, shards: u16) -> usize {
-        let all = if config.limits.clients == 0 { clients_by_descriptors() } else { config.limits.clients };
-        all.div_ceil(usize::from(shards)).max(1)
-    }
+/// A shard's share of the clients.
+fn clients_per_shard(config: &Config, shards: u16) -> usize {
+    let by_descriptors = || clients_by_descriptors(config.server.private_fd_tables, shards);
+    let all = if config.limits.clients == 0 { by_descriptors() } else { config.limits.clients };
+    all.div_ceil(usize::from(shards)).max(1)
 }
 
 type BellAndWake = (Bell, Box<dyn Wake>);
 
 /// Each shard's poll, and what wakes it.
 fn make_bells(shards: u16) -> Result<Vec<BellAndWake>, StartError> {
-    (0..shards).map(|id| Bell::new().map_err(|error| not_set_up(&shard_name(id), &error))).collect()
+    (0..shards).map(|id| Bell::new().map_err(|error| not_set_up(&berth::name(id), &error))).collect()
 }
 
-fn shard_name(id: ShardId) -> String {
-    format!("shard-{id}")
+/// Starts the shards' threads, and waits until each has its place: from then on, what is opened is open
+/// where it was opened only.
+fn prepare_shards<A: Application + 'static>(
+    threads: &Threads,
+    plan: &CpuPlan,
+    private_fd_table: bool,
+    bells: Vec<Bell>,
+) -> Result<Vec<Berth>, StartError> {
+    let prepare = |(shard, bell)| {
+        Berth::prepare::<A>(threads, Place { shard, cpu: plan.cpu_of(shard), private_fd_table }, bell)
+    };
+    let berths = (0..).zip(bells).map(prepare).collect::<Result<Vec<_>, _>>()?;
+    berths.iter().try_for_each(Berth::settled)?;
+    Ok(berths)
 }
 
 fn not_set_up(name: &str, reason: &dyn std::fmt::Display) -> StartError {
@@ -335,59 +354,16 @@ fn not_set_up(name: &str, reason: &dyn std::fmt::Display) -> StartError {
 /// Name of the control thread.
 const CONTROL: &str = "control";
 
-fn start_broker(threads: &Threads, setup: broker::Setup) -> Result<(), StartError> {
+fn start_broker(threads: &Threads, event_loop: EventLoop, setup: broker::Setup) -> Result<(), StartError> {
     let (started, wait) = mpsc::channel();
     threads.spawn("broker", move || {
-        broker::run(setup, move |result| drop(started.send(result)));
+        broker::run(&event_loop, setup, move |result| drop(started.send(result)));
         Ok(())
     })?;
     match wait.recv_timeout(START_LIMIT) {
         Ok(result) => Ok(result?),
         Err(error) => Err(not_set_up("broker", &error)),
     }
-}
-
-/// Starts a shard on its CPU and waits until it listens.
-fn start_shard<A: Application + 'static>(
-    threads: &Threads,
-    setup: shard::Setup,
-    bell: Bell,
-    addresses: &[SocketAddr],
-    cpu: Option<usize>,
-) -> Result<(), StartError> {
-    let name = shard_name(setup.id);
-    let addresses = addresses.to_vec();
-    let (started, wait) = mpsc::channel();
-    threads.spawn(&name, move || {
-        if let Some(cpu) = cpu {
-            cpus::pin(cpu);
-        }
-        let built = build_loop::<A>(setup, bell, &addresses);
-        match built {
-            Ok(turning) => {
-                drop(started.send(Ok(())));
-                turning.run().map_err(|error| error.to_string())
-            }
-            Err(error) => {
-                drop(started.send(Err(error)));
-                Ok(())
-            }
-        }
-    })?;
-    wait.recv_timeout(START_LIMIT).unwrap_or_else(|error| Err(not_set_up(&name, &error)))
-}
-
-fn build_loop<A: Application>(
-    setup: shard::Setup,
-    bell: Bell,
-    addresses: &[SocketAddr],
-) -> Result<Loop<A>, StartError> {
-    let name = shard_name(setup.id);
-    let clients_max = SharedByShards::clients_max(&setup.config, setup.shards);
-    let open =
-        |&address| poll::listen(address).map_err(|error| cannot_listen("clients' listener", address, error));
-    let listeners = addresses.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-    Loop::new(setup, bell, listeners, clients_max, Instant::now()).map_err(|error| not_set_up(&name, &error))
 }
 
 fn start_control(

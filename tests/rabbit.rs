@@ -59,7 +59,8 @@ impl House {
         };
         let (started, has_started) = mpsc::channel();
         let thread = std::thread::spawn(move || {
-            broker::run(setup, |outcome| started.send(outcome).expect("waited for"))
+            let event_loop = broker::EventLoop::new().expect("an event loop");
+            broker::run(&event_loop, setup, |outcome| started.send(outcome).expect("waited for"));
         });
         has_started.recv_timeout(SOON).expect("the broker thread to start")?;
         Ok(Self { requests, shard, stats, thread })

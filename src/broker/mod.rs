@@ -38,6 +38,7 @@ mod tests;
 
 use std::sync::Arc;
 
+use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 
 use crate::config::Config;
@@ -77,6 +78,26 @@ pub fn inlet(capacity: usize) -> (Sender<Request>, Inlet) {
     (sender, Inlet { requests, bell })
 }
 
+/// What the broker thread sleeps in.
+///
+/// Whoever wakes it writes to a descriptor of its own, by number: so it is made before any thread gets a
+/// table of descriptors for itself, in which that number would be something else.
+#[derive(Debug)]
+pub struct EventLoop(Runtime);
+
+impl EventLoop {
+    /// One for one broker thread.
+    ///
+    /// # Errors
+    /// When the process has no descriptors left.
+    pub fn new() -> Result<Self, StartError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime
+            .map(Self)
+            .map_err(|error| StartError(format!("the broker thread gets no event loop: {error}")))
+    }
+}
+
 /// What the broker thread is given.
 #[derive(Debug)]
 pub struct Setup {
@@ -100,14 +121,8 @@ pub struct StartError(String);
 
 /// Does the broker's work on the calling thread until [`Request::Stop`] is done. `started` is called once,
 /// when it is known whether the backplane takes us, or that it cannot be reached yet.
-pub fn run(setup: Setup, started: impl FnOnce(Result<(), StartError>)) {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            return started(Err(StartError(format!("the broker thread gets no event loop: {error}"))));
-        }
-    };
-    runtime.block_on(async {
+pub fn run(event_loop: &EventLoop, setup: Setup, started: impl FnOnce(Result<(), StartError>)) {
+    event_loop.0.block_on(async {
         match open(&setup.config).await {
             Ok(backplane) => {
                 started(Ok(()));

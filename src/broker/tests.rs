@@ -51,7 +51,9 @@ impl House {
             stats: Arc::clone(&stats),
         };
         let (started, has_started) = std::sync::mpsc::channel();
-        let thread = std::thread::spawn(move || run(setup, |outcome| started.send(outcome).unwrap()));
+        let thread = std::thread::spawn(move || {
+            run(&EventLoop::new().unwrap(), setup, |outcome| started.send(outcome).unwrap())
+        });
         assert_eq!(has_started.recv_timeout(LONG), Ok(Ok(())));
         Self { requests, shards, woken, stats, thread: Some(thread) }
     }

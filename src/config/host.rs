@@ -70,10 +70,12 @@ impl DescriptorLimit {
     }
 }
 
-/// How many clients the limit on descriptors leaves room for: what `limits.clients = 0` means.
+/// How many clients the limit on descriptors leaves room for: what `limits.clients = 0` means. The kernel
+/// counts by table of descriptors, so that each shard with a private one has as much room as a process.
 #[must_use]
-pub fn clients_by_descriptors() -> usize {
-    DescriptorLimit::of_this_process().clients()
+pub fn clients_by_descriptors(private_fd_tables: bool, shards: u16) -> usize {
+    let tables = if private_fd_tables { usize::from(shards) } else { 1 };
+    DescriptorLimit::of_this_process().clients().saturating_mul(tables)
 }
 
 /// The CPUs the calling thread may run on: those of the start-up mask, as long as nothing is pinned yet.

@@ -139,6 +139,7 @@ fn answer(request: Request) {
             let outcome = match &*publish.topics[0] {
                 "fails" => Err(ErrorCode::Internal),
                 "busy" => Err(ErrorCode::TooManyRequests),
+                "narrow" => Err(ErrorCode::LimitExceeded),
                 "slow" => {
                     thread::sleep(Duration::from_millis(50));
                     Ok(())

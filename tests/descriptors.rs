@@ -1,0 +1,153 @@
+//! `server.private_fd_tables`: each shard's descriptors are open in its own table and nowhere else, so that
+//! what is closed there is closed.
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+
+use serde_json::json;
+use support::engine::Engine;
+use support::process::TempDir;
+use support::rabbitmq::RabbitNode;
+use support::wait::{SOON, wait_for, wait_until};
+use support::websocket::RawClient;
+
+const SHARDS: usize = 3;
+
+/// Inodes of the sockets in each thread's table, by the thread's name.
+fn sockets(pid: u32) -> BTreeMap<String, BTreeSet<u64>> {
+    let mut tables = BTreeMap::new();
+    for task in fs::read_dir(format!("/proc/{pid}/task")).expect("the engine runs") {
+        let task = task.expect("a thread").path();
+        let Ok(name) = fs::read_to_string(task.join("comm")) else { continue };
+        let links = fs::read_dir(task.join("fd")).into_iter().flatten();
+        let links = links.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok());
+        let inode =
+            |link: &std::path::Path| link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok();
+        tables.insert(name.trim().to_owned(), links.filter_map(|link| inode(&link)).collect());
+    }
+    tables
+}
+
+/// A line of `/proc/net/tcp`: see `proc_pid_net(5)`.
+struct Tcp {
+    local_port: u16,
+    remote_port: u16,
+    listens: bool,
+    inode: u64,
+}
+
+fn tcp() -> Vec<Tcp> {
+    let port = |field: &str| u16::from_str_radix(&field[field.len() - 4..], 16).expect("hexadecimal");
+    let parse = |line: &str| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        Tcp {
+            local_port: port(fields[1]),
+            remote_port: port(fields[2]),
+            listens: fields[3] == "0A",
+            inode: fields[9].parse().expect("a number"),
+        }
+    };
+    fs::read_to_string("/proc/net/tcp").expect("Linux").lines().skip(1).map(parse).collect()
+}
+
+fn listeners(address: SocketAddr) -> Vec<u64> {
+    let listens = |line: &Tcp| line.listens && line.local_port == address.port();
+    tcp().iter().filter(|line| listens(line)).map(|line| line.inode).collect()
+}
+
+/// In how many of the tables a socket is open, those of shards and that of all other threads.
+fn tables_with(pid: u32, inode: u64) -> usize {
+    let is_shard = |name: &String| name.starts_with("shard-");
+    let (shards, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        sockets(pid).into_iter().partition(|(name, _)| is_shard(name));
+    let in_shards = shards.values().filter(|table| table.contains(&inode)).count();
+    in_shards + usize::from(others.values().any(|table| table.contains(&inode)))
+}
+
+fn start(more: &str) -> Engine {
+    let config = format!("server.private_fd_tables = true\n{more}");
+    Engine::with_config_and(&config, &["--shards", &SHARDS.to_string()])
+}
+
+#[test]
+fn each_listener_is_in_exactly_one_table() {
+    let engine = start("");
+    let clients = listeners(engine.client_address());
+    assert_eq!(clients.len(), SHARDS, "a listener per shard");
+    let operators = listeners(engine.control_address());
+    assert_eq!(operators.len(), 1);
+    for inode in clients.into_iter().chain(operators) {
+        assert_eq!(tables_with(engine.pid(), inode), 1);
+    }
+}
+
+#[test]
+fn after_a_drain_the_port_refuses() {
+    let mut engine = start("[stop]\nclients_per_second = 3\n");
+    let mut clients: Vec<_> = (0..20).map(|_| RawClient::connect(engine.client_address())).collect();
+    engine.signal("TERM");
+    wait_until(SOON, "the port refuses", || TcpStream::connect(engine.client_address()).is_err());
+    assert!(sockets(engine.pid()).values().any(|table| !table.is_empty()), "it still has clients");
+    for client in &mut clients {
+        assert_eq!(client.closed().0, 3001);
+    }
+    drop(clients);
+    assert_eq!(engine.wait_for_exit(SOON).code(), Some(0));
+}
+
+#[test]
+fn a_reconnect_to_rabbitmq_frees_the_old_sockets() {
+    let mut node = RabbitNode::start();
+    let engine = start(&format!(
+        "[amqp]\nurl = \"{}\"\nreconnect_min = \"10ms\"\nreconnect_max = \"100ms\"\n",
+        node.amqp_url()
+    ));
+    engine.wait_until_ready();
+    let port = node.port();
+    let connections = || -> Vec<u64> {
+        let of_engine = |line: &&Tcp| line.remote_port == port && line.inode > 0;
+        let all = tcp();
+        all.iter()
+            .filter(of_engine)
+            .filter(|line| tables_with(engine.pid(), line.inode) > 0)
+            .map(|line| line.inode)
+            .collect()
+    };
+    let before = connections();
+    assert_eq!(before.len(), 2, "one consumes, one publishes");
+    node.kill();
+    wait_until(SOON, "the loss is noticed", || engine.metric("fanfare_rabbitmq_ready", &[]) == 0.0);
+    node.start_again();
+    engine.wait_until_ready();
+    let after = wait_for(SOON, "two connections again", || Some(connections()).filter(|now| now.len() == 2));
+    assert!(before.iter().all(|inode| !after.contains(inode)));
+    for inode in before {
+        assert_eq!(tables_with(engine.pid(), inode), 0, "an old socket is still open");
+    }
+}
+
+/// More clients than one table holds: what the option is for.
+#[test]
+fn the_limit_on_descriptors_counts_per_shard() {
+    const LIMIT: u32 = 400;
+    let files = TempDir::new("tables");
+    let config = files.path().join("fanfare.toml");
+    fs::write(&config, "server.private_fd_tables = true\n").unwrap();
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("ulimit -n {LIMIT}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_fanfare")]);
+    command.args(["serve", "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--shards", "8"]);
+    command.arg("--config").arg(&config);
+    support::engine::clear_settings(&mut command);
+    let engine = Engine::launch(command, Some(files));
+    let mut clients: Vec<_> = (0..600).map(|_| RawClient::connect(engine.client_address())).collect();
+    clients.iter_mut().for_each(|client| client.subscribe("all"));
+    engine.publish("all", &json!(1));
+    for client in &mut clients {
+        assert!(client.publication("all").contains('1'));
+    }
+    assert!(clients.len() > LIMIT as usize);
+}
