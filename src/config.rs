@@ -128,6 +128,9 @@ pub struct Amqp {
     pub exchange: String,
     /// An existing durable queue to consume. Default empty: an exclusive queue of this node's own.
     pub queue: String,
+    /// With `queue`: how long after the start nothing is taken from it, so that clients are back before what
+    /// waited for them is pushed. Default 5 s.
+    pub queue_delay: Interval,
     /// Patterns by which the node's own queue is bound to the exchange. Default `#`: everything.
     pub bindings: Vec<String>,
     /// The dead-letter exchange, for what cannot be delivered. Default `fanfare.dead`.
@@ -151,6 +154,7 @@ impl Default for Amqp {
             url: AmqpUrl::default(),
             exchange: "fanfare".to_owned(),
             queue: String::new(),
+            queue_delay: Interval::from_secs(5),
             bindings: vec!["#".to_owned()],
             dead_letter_exchange: "fanfare.dead".to_owned(),
             dead_letter_queue: "fanfare.dead".to_owned(),
@@ -347,6 +351,8 @@ pub struct Namespace {
     pub max_messages: u32,
     /// With `max_delay`: hand over as soon as this many bytes wait. Default 0: only `limits.frame_bytes`.
     pub max_bytes: usize,
+    /// Bytes that a topic's log may hold on one shard. Default 0: `limits.log_bytes`.
+    pub log_bytes: usize,
     /// Bytes of one publication's data in this namespace. Default 0: `limits.publication_bytes`.
     pub publication_bytes: usize,
     /// What JSON clients get of an `application/octet-stream` body. Default `refuse`.

@@ -312,7 +312,7 @@ impl SharedByShards<'_> {
             path: self.config.server.path.clone(),
             head_bytes: self.config.limits.head_bytes,
             allowed_origins,
-            allow_null_origin: loopback_only && self.config.control.api_key.is_empty(),
+            open_on_loopback: loopback_only && self.config.control.api_key.is_empty(),
         }
     }
 }

@@ -316,6 +316,7 @@ fn a_named_queue_has_no_gap_and_gives_back_what_was_not_acknowledged() {
         let slow = Namespace { max_delay: Interval::from_secs(3), ..Namespace::default() };
         config.namespaces = [("slow".to_owned(), slow)].into();
         config.amqp.queue = "pushes".to_owned();
+        config.amqp.queue_delay.0 = Duration::ZERO;
     };
     let mut house = House::start(&url, slowly);
     house.attach(0, "slow:1");

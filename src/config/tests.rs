@@ -304,6 +304,7 @@ fn a_rabbitmq_that_makes_no_sense_is_refused() {
         (|c| c.amqp.queue = c.amqp.dead_letter_queue.clone(), "for ever"),
         (|c| c.amqp.prefetch = 0, "amqp.prefetch is 0"),
         (|c| c.amqp.dead_letter_max = 0, "amqp.dead_letter_max is 0"),
+        (|c| c.amqp.queue_delay = Interval::from_secs(86_401), "amqp.queue_delay is 86401s"),
         (
             |c| c.amqp.reconnect_min = Interval::from_secs(11),
             "(11s) must not exceed amqp.reconnect_max (10s)",
@@ -365,6 +366,14 @@ fn namespaces_that_make_no_sense_are_refused() {
         (
             |c| with_namespace(c, "a", Namespace { publication_bytes: 524_288, ..Namespace::default() }),
             "namespaces.a.publication_bytes with its topic and braces (524,926)",
+        ),
+        (
+            |c| with_namespace(c, "a", Namespace { log_bytes: 524_287, ..Namespace::default() }),
+            "must not exceed namespaces.a.log_bytes (524,287)",
+        ),
+        (
+            |c| with_namespace(c, "a", Namespace { log_bytes: usize::MAX, ..Namespace::default() }),
+            "must not exceed limits.logs_bytes",
         ),
         (
             |c| {

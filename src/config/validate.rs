@@ -204,6 +204,9 @@ fn amqp(findings: &mut Findings, amqp: &Amqp) {
     findings.positive("amqp.dead_letter_max", dead_letters, "a queue without room keeps nothing");
     findings.time("amqp.reconnect_min", amqp.reconnect_min);
     findings.time("amqp.reconnect_max", amqp.reconnect_max);
+    findings.require(amqp.queue_delay.0 <= INTERVAL_MAX, || {
+        format!("amqp.queue_delay is {} and must be at most 24h", String::from(amqp.queue_delay))
+    });
     findings.require(amqp.reconnect_min <= amqp.reconnect_max, || {
         format!(
             "amqp.reconnect_min ({}) must not exceed amqp.reconnect_max ({})",
@@ -349,6 +352,12 @@ fn namespace(findings: &mut Findings, name: &str, options: &Namespace, limits: &
     });
     let frame = ("limits.frame_bytes", limits.frame_bytes);
     findings.not_above((&key("max_bytes"), options.max_bytes), frame, "what waits leaves in one frame");
+    if options.log_bytes > 0 {
+        let log = (&*key("log_bytes"), options.log_bytes);
+        findings.not_above(frame, log, "a log must hold a whole frame");
+        let logs = ("limits.logs_bytes", limits.logs_bytes);
+        findings.not_above(log, logs, "one log must fit into all of them");
+    }
     if options.publication_bytes > 0 {
         let line = options.publication_bytes.saturating_add(line_overhead(limits));
         let key = format!("{} with its topic and braces", key("publication_bytes"));

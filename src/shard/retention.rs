@@ -35,11 +35,12 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     fn make_room(&mut self, slot: TopicSlot, length: usize) -> bool {
         let held = self.topics[slot].log.as_ref().map_or(0, |log| log.len());
-        if held + length > self.limits.log_bytes {
+        let log_bytes = self.log_bytes_max(slot);
+        if held + length > log_bytes {
             if self.topics[slot].behind() > 0 {
                 return false;
             }
-            let keep = (self.limits.log_bytes / 2).saturating_sub(length);
+            let keep = (log_bytes / 2).saturating_sub(length);
             self.drop_from_the_parked(slot, keep);
         }
         // Each is tried once: one whose subscribers skip keeps its newest batch, and is pinned again.
@@ -52,6 +53,12 @@ impl<S: Socket, A: Application> Shard<S, A> {
             }
         }
         self.log_bytes + length <= self.limits.logs_bytes || self.round.is_empty()
+    }
+
+    /// How large this topic's log may become.
+    fn log_bytes_max(&self, slot: TopicSlot) -> usize {
+        let own = self.namespaces.options(self.topics[slot].namespace).log_bytes;
+        if own > 0 { own } else { self.limits.log_bytes }
     }
 
     /// Gives up a log that is kept for parked subscribers alone.

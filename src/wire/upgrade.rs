@@ -6,6 +6,8 @@
 //! Nothing is parsed before the blank line that ends the head is there, so a head that comes byte by byte
 //! is not parsed again and again. What cannot become HTTP any more is refused at once.
 
+use std::net::IpAddr;
+
 use memchr::memchr_iter;
 use tungstenite::error::{CapacityError, Error, ProtocolError};
 use tungstenite::handshake::machine::TryParse;
@@ -28,8 +30,10 @@ pub struct UpgradePolicy {
     /// Origins, such as `https://example.org`, whose pages may connect besides those of the same host; `*`
     /// allows every page.
     pub allowed_origins: Vec<String>,
-    /// Whether pages without an origin of their own may connect: files opened from disk, sandboxed frames.
-    pub allow_null_origin: bool,
+    /// Whether only programs of this host reach us, and need no key. Then pages without an origin of their
+    /// own may connect, which are files opened from disk; and "the same host" means a name of loopback, as
+    /// whoever owns another name can make it resolve to this host (DNS rebinding).
+    pub open_on_loopback: bool,
 }
 
 /// What becomes of a connection.
@@ -197,16 +201,26 @@ fn check_origin(headers: &HeaderMap, policy: &UpgradePolicy) -> Result<(), Refus
     }
     let Some(origin) = single(headers, header::ORIGIN) else { return Err(FOREIGN_ORIGIN) };
     let is_allowed = if origin == "null" {
-        policy.allow_null_origin
+        policy.open_on_loopback
     } else {
+        let host = single(headers, header::HOST).unwrap_or_default();
         policy.allowed_origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin))
-            || is_same_host(origin, single(headers, header::HOST).unwrap_or_default())
+            || is_same_host(origin, host) && (!policy.open_on_loopback || is_loopback(host))
     };
     if is_allowed { Ok(()) } else { Err(FOREIGN_ORIGIN) }
 }
 
 fn is_same_host(origin: &str, host: &str) -> bool {
     origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host))
+}
+
+/// Whether the host of `authority` is `localhost` or an address of loopback.
+fn is_loopback(authority: &str) -> bool {
+    let has_port = |(_, port): &(&str, &str)| port.bytes().all(|byte| byte.is_ascii_digit());
+    let host = authority.rsplit_once(':').filter(has_port).map_or(authority, |(host, _)| host);
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    host.eq_ignore_ascii_case("localhost")
+        || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// The sub-protocol for the answer. None is fine, and so is an offer of strange ones: the client gets none

@@ -24,9 +24,11 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::select;
 use tokio::task::JoinHandle;
+use tokio::time::sleep_until;
 
-use crate::config::Config;
+use crate::config::{Amqp, Config};
 use crate::mail::Publish;
 use crate::protocol::codes::ErrorCode;
 use crate::ratelimit::RateLimit;
@@ -54,6 +56,8 @@ pub(super) struct Rabbit {
     /// What has to be told before anything else.
     events: VecDeque<Event>,
     backoff: Backoff,
+    /// Before that, nothing is taken from the queue: see `amqp.queue_delay`.
+    taking_from: tokio::time::Instant,
     /// Whether there was a link before.
     was_linked: bool,
     attempts_log: RateLimit,
@@ -73,6 +77,12 @@ enum State {
     Over,
 }
 
+/// A queue of this node's own holds nothing from before the start.
+fn taking_from(amqp: &Amqp) -> tokio::time::Instant {
+    let delay = if amqp.queue.is_empty() { Duration::ZERO } else { amqp.queue_delay.0 };
+    tokio::time::Instant::now() + delay
+}
+
 impl Rabbit {
     /// Connects. A RabbitMQ that cannot be reached may be there later: that is no error.
     ///
@@ -84,6 +94,7 @@ impl Rabbit {
         let mut rabbit = Self {
             config: Arc::clone(config),
             backoff: Backoff::new(amqp.reconnect_min.0, amqp.reconnect_max.0),
+            taking_from: taking_from(amqp),
             address,
             state: State::Over,
             events: VecDeque::new(),
@@ -121,11 +132,18 @@ impl Rabbit {
                         self.try_again();
                     }
                 },
-                State::Linked { link, .. } => match link.next(take).await {
-                    link::Next::Event(event) => return event,
-                    link::Next::BurialFailed { tag, error } => return self.burial_failed(tag, &error),
-                    link::Next::Lost(reason) => self.lost(&reason),
-                },
+                State::Linked { link, .. } => {
+                    let is_early = take && tokio::time::Instant::now() < self.taking_from;
+                    let next = select! {
+                        next = link.next(take && !is_early) => next,
+                        () = sleep_until(self.taking_from), if is_early => continue,
+                    };
+                    match next {
+                        link::Next::Event(event) => return event,
+                        link::Next::BurialFailed { tag, error } => return self.burial_failed(tag, &error),
+                        link::Next::Lost(reason) => self.lost(&reason),
+                    }
+                }
                 State::Over => pending().await,
             }
         }

@@ -18,7 +18,7 @@ fn policy() -> UpgradePolicy {
         path: "/connection/websocket".to_owned(),
         head_bytes: 8192,
         allowed_origins: vec!["https://app.example.net".to_owned()],
-        allow_null_origin: false,
+        open_on_loopback: false,
     }
 }
 
@@ -187,7 +187,7 @@ fn the_limit_of_the_head() {
 #[test]
 fn origins() {
     let strict = policy();
-    let file = UpgradePolicy { allow_null_origin: true, ..policy() };
+    let file = UpgradePolicy { open_on_loopback: true, ..policy() };
     let open = UpgradePolicy { allowed_origins: vec!["*".to_owned()], ..policy() };
     let cases = [
         ("https://push.example.org:8000", &strict, true),
@@ -217,6 +217,34 @@ fn origins() {
         }
     }
     refused(with(ORIGIN, &ORIGIN.repeat(2)).as_bytes(), &strict, 403);
+}
+
+/// On loopback without a key, a name that anybody can make resolve to this host proves nothing.
+#[test]
+fn the_same_host_on_loopback() {
+    let loopback = UpgradePolicy { open_on_loopback: true, ..policy() };
+    for (host, is_allowed) in [
+        ("localhost:8000", true),
+        ("LOCALHOST", true),
+        ("127.0.0.1:8000", true),
+        ("127.9.9.9", true),
+        ("[::1]:8000", true),
+        ("[::1]", true),
+        ("push.example.org:8000", false),
+        ("localhost.evil.example:8000", false),
+        ("127.0.0.1.evil.example", false),
+        ("192.0.2.1:8000", false),
+        ("[2001:db8::1]:8000", false),
+    ] {
+        let head = with("Host: push.example.org:8000\r\n", &format!("Host: {host}\r\n"));
+        let head = head.replace(ORIGIN, &format!("Origin: http://{host}\r\n"));
+        if is_allowed {
+            let upgrade = upgrade(head.as_bytes(), &loopback);
+            assert!(matches!(upgrade, Upgrade::Accepted { .. }), "{host}: {upgrade:?}");
+        } else {
+            refused(head.as_bytes(), &loopback, 403);
+        }
+    }
 }
 
 #[test]

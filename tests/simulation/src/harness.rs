@@ -212,7 +212,7 @@ impl World {
             path: "/connection/websocket".to_owned(),
             head_bytes: 400,
             allowed_origins: Vec::new(),
-            allow_null_origin: false,
+            open_on_loopback: false,
         };
         let setup = Setup {
             id: 0,
