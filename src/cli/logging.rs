@@ -4,22 +4,33 @@ use std::io::{self, IsTerminal};
 
 use fanfare::config::{Log, LogFormat};
 use tracing::level_filters::LevelFilter;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+/// Lines that may wait to be written: some 100 KB.
+const LINES_WAITING: usize = 1024;
+
 /// From here on, what the engine logs is written. Libraries are heard from `warn` on: what they say below
 /// that is about themselves. Of lapin nothing is heard: what goes wrong between RabbitMQ and us, the broker
 /// thread says in its own words, with the address and without the password.
-pub(super) fn start(log: &Log) {
+///
+/// A thread of its own writes: whoever reads standard error too slowly, or not at all, holds no shard up. What
+/// is not written in time is lost beyond [`LINES_WAITING`]; what waits is written when the guard is dropped.
+pub(super) fn start(log: &Log) -> WorkerGuard {
     let level = log.level.parse().unwrap_or(LevelFilter::INFO);
     let filter = Targets::new()
         .with_default(level.min(LevelFilter::WARN))
         .with_target("lapin", LevelFilter::OFF)
         .with_target("fanfare", level);
+    let (writer, guard) = NonBlockingBuilder::default()
+        .thread_name("log")
+        .buffered_lines_limit(LINES_WAITING)
+        .finish(io::stderr());
     // A log line that cannot be written is lost; saying so on the same closed stream would panic.
-    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).log_internal_errors(false);
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer).log_internal_errors(false);
     let layer = match log.format {
         LogFormat::Human => {
             let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
@@ -30,4 +41,5 @@ pub(super) fn start(log: &Log) {
         }
     };
     tracing_subscriber::registry().with(layer.with_filter(filter)).init();
+    guard
 }
