@@ -47,6 +47,8 @@ pub(super) struct Client {
     unanswered: u32,
     /// The code of the server's close frame.
     close_code: Option<u16>,
+    /// What it counted.
+    pub(super) counted: Counted,
     /// Whether it does not read.
     pub(super) stalled: bool,
     /// `SO_RCVBUF` for its connections.
@@ -99,6 +101,7 @@ impl Client {
             "a client counts only when it has all its answers"
         );
         self.stage = Stage::Counting { payload_left: 0 };
+        self.counted = Counted::default();
     }
 
     /// Ends the connection from this side.
@@ -145,21 +148,15 @@ impl Client {
     }
 
     /// Understands `input`, together with what was left of the input before, and keeps what is incomplete.
-    pub(super) fn take(
-        &mut self,
-        index: ClientIndex,
-        input: &[u8],
-        counted: &mut Counted,
-        observer: &mut impl Observer,
-    ) {
+    pub(super) fn take(&mut self, index: ClientIndex, input: &[u8], observer: &mut impl Observer) {
         if self.tail.is_empty() {
-            let used = self.understand(index, input, counted, observer);
+            let used = self.understand(index, input, observer);
             self.tail.extend_from_slice(&input[used..]);
             return;
         }
         let mut whole = std::mem::take(&mut self.tail);
         whole.extend_from_slice(input);
-        let used = self.understand(index, &whole, counted, observer);
+        let used = self.understand(index, &whole, observer);
         whole.drain(..used);
         if !whole.is_empty() {
             self.tail = whole;
@@ -167,13 +164,7 @@ impl Client {
     }
 
     /// Understands what is whole and returns how many bytes that was.
-    fn understand(
-        &mut self,
-        index: ClientIndex,
-        input: &[u8],
-        counted: &mut Counted,
-        observer: &mut impl Observer,
-    ) -> usize {
+    fn understand(&mut self, index: ClientIndex, input: &[u8], observer: &mut impl Observer) -> usize {
         let mut used = 0;
         if self.stage == Stage::Upgrading {
             let Some(end) = memchr::memmem::find(input, b"\r\n\r\n") else { return 0 };
@@ -184,21 +175,21 @@ impl Client {
             self.stage = Stage::Reading;
         }
         match self.stage {
-            Stage::Counting { payload_left } => self.count(input, payload_left, counted),
+            Stage::Counting { payload_left } => self.count(input, payload_left),
             _ => used + self.read_frames(index, &input[used..], observer),
         }
     }
 
     /// Counts frames without looking into them; returns the bytes used.
-    fn count(&mut self, input: &[u8], mut payload_left: usize, counted: &mut Counted) -> usize {
+    fn count(&mut self, input: &[u8], mut payload_left: usize) -> usize {
         let mut used = 0;
         loop {
             let skipped = payload_left.min(input.len() - used);
             used += skipped;
             payload_left -= skipped;
             // A frame is counted with its last byte. Where none is under way, `skipped` is 0.
-            counted.frames += u64::from(skipped > 0 && payload_left == 0);
-            counted.bytes += skipped as u64;
+            self.counted.frames += u64::from(skipped > 0 && payload_left == 0);
+            self.counted.bytes += skipped as u64;
             let head = if payload_left == 0 { Head::parse(&input[used..]) } else { None };
             let Some(head) = head else {
                 self.stage = Stage::Counting { payload_left };

@@ -72,6 +72,7 @@ pub struct Swarm {
     poll: Poll,
     events: Events,
     server: SocketAddr,
+    network: u8,
     clients: Vec<Client>,
     buffer: Box<[u8]>,
     counted: Counted,
@@ -84,10 +85,16 @@ impl Swarm {
             poll: Poll::new()?,
             events: Events::with_capacity(1024),
             server,
+            network: 0,
             clients: (0..clients).map(|_| Client::default()).collect(),
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             counted: Counted::default(),
         })
+    }
+
+    /// From here on clients come from addresses in 127.NETWORK.0.0/16, so that swarms do not meet.
+    pub fn come_from(&mut self, network: u8) {
+        self.network = network;
     }
 
     /// The number of clients, connected or not.
@@ -104,7 +111,8 @@ impl Swarm {
     /// Connects a client, for the first time or again, and sends `connect` (id [`CONNECT_ID`]) and one
     /// `subscribe` per topic (ids 2, 3, ...) as soon as the server has accepted.
     pub fn connect<T: AsRef<str>>(&mut self, client: ClientIndex, topics: &[T]) -> io::Result<()> {
-        let socket = open_socket(self.server, source_of(client), self.clients[client].receive_buffer)?;
+        let socket =
+            open_socket(self.server, source_of(self.network, client), self.clients[client].receive_buffer)?;
         let mut stream = mio::net::TcpStream::from_std(socket.into());
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut stream, Token(client), interest)?;
@@ -173,9 +181,14 @@ impl Swarm {
         }
     }
 
-    /// What was counted since [`Swarm::count_only`].
+    /// What was counted since [`Swarm::count_only`], by all clients together.
     pub fn counted(&self) -> Counted {
         self.counted
+    }
+
+    /// What each client counted since [`Swarm::count_only`].
+    pub fn counted_by_each(&self) -> impl Iterator<Item = Counted> {
+        self.clients.iter().map(|client| client.counted)
     }
 
     /// Waits for the network, at most `timeout`, and handles what it brought.
@@ -220,7 +233,10 @@ impl Swarm {
         while !client.stalled {
             match client.read(&mut self.buffer) {
                 Input::Bytes(length) => {
-                    client.take(index, &self.buffer[..length], &mut self.counted, observer);
+                    let before = client.counted;
+                    client.take(index, &self.buffer[..length], observer);
+                    self.counted.frames += client.counted.frames - before.frames;
+                    self.counted.bytes += client.counted.bytes - before.bytes;
                     if length < READ_BYTES && !to_the_end {
                         return;
                     }
@@ -236,9 +252,9 @@ impl Swarm {
 }
 
 /// The source address of a client: another one in 127.0.0.0/8 for every [`CLIENTS_PER_ADDRESS`].
-fn source_of(client: ClientIndex) -> Ipv4Addr {
+fn source_of(network: u8, client: ClientIndex) -> Ipv4Addr {
     let number = u8::try_from(client / CLIENTS_PER_ADDRESS + 2).expect("a swarm is smaller than that");
-    Ipv4Addr::new(127, 0, 0, number)
+    Ipv4Addr::new(127, network, 0, number)
 }
 
 /// A socket on its way to `server`.
