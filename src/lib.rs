@@ -97,5 +97,6 @@ pub mod protocol;
 pub mod ratelimit;
 pub mod session;
 pub mod shard;
+pub mod slab;
 pub mod stats;
 pub mod wire;

@@ -19,6 +19,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("protocol", &[]),
     ("mailbox", &["model"]), // loom's, in tests/loom
     ("ratelimit", &[]),
+    ("slab", &[]),
     ("lifecycle", &[]),
     ("config", &["client_id"]),
     ("namespaces", &["config"]),
@@ -39,11 +40,22 @@ const KNOWS: &[(&str, &[&str])] = &[
             "config",
             "client_id",
             "ratelimit",
+            "slab",
         ],
     ),
     (
         "broker",
-        &["wire::encode", "protocol", "mail", "mailbox", "stats", "namespaces", "config", "ratelimit"],
+        &[
+            "wire::encode",
+            "protocol",
+            "mail",
+            "mailbox",
+            "stats",
+            "namespaces",
+            "config",
+            "ratelimit",
+            "slab",
+        ],
     ),
     (
         "control",

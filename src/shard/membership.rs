@@ -4,7 +4,7 @@
 //! while the broker has not answered waits with the topic, not each with a request of its own; whoever comes
 //! to a live topic is attached at its log's end at once.
 
-use crate::mail::{ClientKey, Request, TopicSlot};
+use crate::mail::{Request, TopicSlot};
 use crate::protocol::codes::{ErrorCode, UnsubscribeCode};
 use crate::protocol::{push, reply};
 use crate::session::Phase;
@@ -34,7 +34,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             self.add_subscriber(topic, slot);
             return Joined::AtOnce;
         }
-        let client = ClientKey { slot, generation: self.clients[slot].generation };
+        let client = self.clients.key(slot);
         self.topics[topic].applicants.push(Applicant { client, command });
         self.wait_for(slot, name, command);
         Joined::Later
