@@ -81,8 +81,6 @@ pub struct Topic {
     awake: u32,
     /// How many of those lack something.
     behind: u32,
-    /// How long the log must be before it is searched again for what everybody has.
-    pub trim_at: usize,
     /// Where the sweep goes on.
     pub sweep: u32,
     /// Position after the newest byte.
@@ -92,8 +90,9 @@ pub struct Topic {
     /// What somebody lacks.
     pub log: Option<Box<Log>>,
     subscribers: Vec<Subscriber>,
-    /// Who waits for the broker's answer.
-    pub applicants: Vec<Applicant>,
+    /// Who waits for the broker's answer. Most of the time nobody.
+    #[allow(clippy::box_collection, reason = "in an idle topic every word counts")]
+    applicants: Option<Box<Vec<Applicant>>>,
 }
 
 impl Topic {
@@ -107,13 +106,12 @@ impl Topic {
             lap_broken: false,
             awake: 0,
             behind: 0,
-            trim_at: 0,
             sweep: 0,
             end: 0,
             lap_began_at: 0,
             log: None,
             subscribers: Vec::new(),
-            applicants: Vec::new(),
+            applicants: None,
         }
     }
 
@@ -151,6 +149,22 @@ impl Topic {
     #[must_use]
     pub fn lacks(&self, position: u32) -> bool {
         self.subscribers[position as usize].cursor < self.end
+    }
+
+    /// Somebody waits to be subscribed.
+    pub fn apply(&mut self, applicant: Applicant) {
+        self.applicants.get_or_insert_default().push(applicant);
+    }
+
+    /// Whether somebody waits to be subscribed.
+    #[must_use]
+    pub fn has_applicants(&self) -> bool {
+        self.applicants.is_some()
+    }
+
+    /// Takes out who waits to be subscribed.
+    pub fn take_applicants(&mut self) -> Vec<Applicant> {
+        self.applicants.take().map_or_else(Vec::new, |applicants| *applicants)
     }
 
     /// Adds a subscriber at the log's end. `moved` is told of everybody who has a new place, the new one
