@@ -18,7 +18,7 @@ use std::io::Result;
 use std::time::Duration;
 
 use common::floor::Floor;
-use common::latency::{Clock, Latencies, turn_until_all};
+use common::latency::{Clock, Latencies};
 use common::measure::{CpuTime, Summary, Watched};
 use common::publisher::{Pace, Publisher, ended, numbered_data, plain_data, publish_evenly};
 use common::report::{Report, Target};
@@ -148,12 +148,17 @@ impl Observer for Seen {
     }
 }
 
-fn show(load: &Load, payload: usize, pairs: &Pairs<Round>, report: &mut Report) {
+fn show(load: &Load, payload: usize, pairs: &Pairs<Round, Round>, report: &mut Report) {
     let engine = |of: fn(&Round) -> f64| Summary::of(pairs.first().map(of));
     let floor = |of: fn(&Round) -> f64| Summary::of(pairs.second().map(of));
     let Load { clients, lines_per_frame: lines, .. } = load;
     report.part(load.name, &format!("{clients} clients, {lines} lines and {payload} bytes per frame"));
-    report.row("CPU of shard / of floor", pairs.ratio(Round::thread_microseconds), "", load.ratio);
+    report.row(
+        "CPU of shard / of floor",
+        pairs.ratio(Round::thread_microseconds, Round::thread_microseconds),
+        "",
+        load.ratio,
+    );
     report.row("CPU of shard", engine(Round::thread_microseconds), "us per frame", Target::None);
     report.row("CPU of floor", floor(Round::thread_microseconds), "us per frame", Target::None);
     report.row(
@@ -219,7 +224,7 @@ fn many_topics(engine: &Engine, divisor: usize, report: &mut Report) -> Result<(
     );
     report.row(
         "CPU with 100 topics / with 1",
-        pairs.ratio(Round::thread_microseconds),
+        pairs.ratio(Round::thread_microseconds, Round::thread_microseconds),
         "",
         Target::AtMost(1.2),
     );
@@ -260,7 +265,8 @@ fn overload(engine: &Engine, divisor: usize, report: &mut Report) -> Result<()> 
         let publisher = publish_evenly(engine.control_address(), pace, move |_, due| {
             (topic.to_owned(), numbered_data(topic, due, LINE_BYTES))
         })?;
-        turn_until_all(&mut swarm, &mut latencies, deliveries, LIMIT)?;
+        let all = |_: &Swarm, latencies: &mut Latencies| latencies.publications() >= deliveries;
+        swarm.turn_until("everything reaches everyone", LIMIT, &mut latencies, all)?;
         let nanoseconds = (clock.now() - pace.first) as f64;
         ended(publisher)?;
         // In rising order, none missing: so each client has got each of them once.

@@ -13,13 +13,14 @@ mod common;
 use std::collections::HashMap;
 use std::io::Result;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::amqp::{Amqp, Bare};
+use common::broadcasts::{Broadcasts, Quantiles};
 use common::floor::Floor;
-use common::latency::{Clock, Latencies, turn_until_all};
+use common::latency::Clock;
 use common::measure::Summary;
-use common::publisher::{Pace, Publisher, ended, numbered_data, publish_evenly};
+use common::publisher::{Pace, ended, numbered_data};
 use common::report::{Report, Target};
 use common::rounds::Pairs;
 use common::support::engine::Engine;
@@ -44,85 +45,37 @@ fn main() -> Result<()> {
     report.finish()
 }
 
-/// What a round of the engine, or of the floor, showed, in milliseconds.
-#[derive(Default)]
-struct Seen {
-    p50: f64,
-    p99: f64,
-    p999: f64,
-    longest: f64,
-    /// A pass of the floor, the middle one.
-    pass: f64,
-}
-
 /// Evenly spaced broadcasts.
 fn spaced(engine: &Engine, divisor: u32, report: &mut Report) -> Result<()> {
     const CLIENTS: usize = 5000;
     const LENGTH: Duration = Duration::from_secs(4);
-    let clock = Clock::start();
-    let mut latencies = Latencies::new(clock, CLIENTS);
-    let mut swarm = Swarm::new(engine.client_address(), CLIENTS)?;
-    swarm.connect_all(&mut latencies, LIMIT, |_, _| vec![TOPIC])?;
-    let fan_out = saturated_fan_out(engine, clock, &mut swarm, &mut latencies)?;
-    let interval = fan_out * 2;
+    let mut broadcasts = Broadcasts::connect(engine, CLIENTS, TOPIC, LINE_BYTES)?;
+    let fan_out = broadcasts.saturated()?;
+    let (interval, length) = (fan_out * 2, LENGTH / divisor);
     let mut floor = Floor::start(CLIENTS, LINE_BYTES - 1)?;
     let mut floor_swarm = counting_clients(floor.address(), CLIENTS, &[TOPIC.to_owned()])?;
-    let length = LENGTH / divisor;
+    let clock = broadcasts.clock;
     let pairs = Pairs::take(
         ROUNDS,
-        || engine_round(engine, Pace::every(clock, interval, length), &mut swarm, &mut latencies),
-        || floor_round(&mut floor, Pace::every(clock, interval, length), &mut floor_swarm),
+        || broadcasts.round(interval, length),
+        || raw_pass(&mut floor, Pace::every(clock, interval, length), &mut floor_swarm),
     )?;
     let about = format!("{CLIENTS} clients, a broadcast each {:.1} ms", interval.as_secs_f64() * 1000.0);
     report.part("spaced", &about);
-    let passes: Vec<_> = pairs.second().map(|floor| floor.pass).collect();
-    let over_pass = pairs.first().zip(&passes).map(|(engine, pass)| engine.p99 / pass);
-    report.row("p99 / one raw pass", Summary::of(over_pass), "", Target::AtMost(1.3));
-    let row = |of: fn(&Seen) -> f64| Summary::of(pairs.first().map(of));
-    report.row("p50", row(|seen| seen.p50), "ms", Target::None);
-    report.row("p99", row(|seen| seen.p99), "ms", Target::None);
-    report.row("p99.9", row(|seen| seen.p999), "ms", Target::None);
-    report.row("longest", row(|seen| seen.longest), "ms", Target::None);
-    report.row("one raw pass", Summary::of(passes.iter().copied()), "ms", Target::None);
+    let over_pass = pairs.ratio(|engine| engine.p99, |&pass| pass);
+    report.row("p99 / one raw pass", over_pass, "", Target::AtMost(1.3));
+    let row = |of: fn(&Quantiles) -> f64| Summary::of(pairs.first().map(of));
+    report.row("p50", row(|engine| engine.p50), "ms", Target::None);
+    report.row("p99", row(|engine| engine.p99), "ms", Target::None);
+    report.row("p99.9", row(|engine| engine.p999), "ms", Target::None);
+    report.row("longest", row(|engine| engine.longest), "ms", Target::None);
+    report.row("one raw pass", Summary::of(pairs.second().copied()), "ms", Target::None);
     report.row("one fan-out at saturation", fan_out.as_secs_f64() * 1000.0, "ms", Target::None);
     Ok(())
 }
 
-/// How long a fan-out takes when the next one is published as soon as everyone has the one before.
-fn saturated_fan_out(
-    engine: &Engine,
-    clock: Clock,
-    swarm: &mut Swarm,
-    latencies: &mut Latencies,
-) -> Result<Duration> {
-    const FAN_OUTS: usize = 41;
-    let mut publisher = Publisher::connect(engine.control_address())?;
-    let mut lengths = Vec::new();
-    for _ in 0..FAN_OUTS {
-        let begin = Instant::now();
-        let due = clock.now();
-        latencies.begin(due);
-        publisher.publish(&publisher.request(TOPIC, &numbered_data(TOPIC, due, LINE_BYTES)), 1)?;
-        turn_until_all(swarm, latencies, swarm.len() as u64, LIMIT)?;
-        lengths.push(begin.elapsed());
-    }
-    lengths.sort_unstable();
-    Ok(lengths[FAN_OUTS / 2])
-}
-
-fn engine_round(engine: &Engine, pace: Pace, swarm: &mut Swarm, latencies: &mut Latencies) -> Result<Seen> {
-    latencies.begin(pace.first);
-    let publication = |_, due| (TOPIC.to_owned(), numbered_data(TOPIC, due, LINE_BYTES));
-    let publisher = publish_evenly(engine.control_address(), pace, publication)?;
-    turn_until_all(swarm, latencies, pace.count * swarm.len() as u64, LIMIT)?;
-    ended(publisher)?;
-    assert_eq!(latencies.publications_per_client(), (pace.count, pace.count));
-    let [p50, p99, p999, longest] = [0.5, 0.99, 0.999, 1.0].map(|at| latencies.milliseconds(at));
-    Ok(Seen { p50, p99, p999, longest, pass: 0.0 })
-}
-
-/// The middle one of the floor's passes at this pace, while its clients read.
-fn floor_round(floor: &mut Floor, pace: Pace, swarm: &mut Swarm) -> Result<Seen> {
+/// The middle one of the floor's passes at this pace, in milliseconds, while its clients read.
+fn raw_pass(floor: &mut Floor, pace: Pace, swarm: &mut Swarm) -> Result<f64> {
     let mut passes = Vec::new();
     for number in 0..pace.count {
         pace.clock.sleep_until(pace.due(number));
@@ -132,7 +85,7 @@ fn floor_round(floor: &mut Floor, pace: Pace, swarm: &mut Swarm) -> Result<Seen>
         swarm.turn_until("a pass of the floor reaches everyone", LIMIT, &mut Nobody, all)?;
         passes.push(floor.last_pass()?.as_secs_f64() * 1000.0);
     }
-    Ok(Seen { pass: Summary::of(passes).median, ..Seen::default() })
+    Ok(Summary::of(passes).median)
 }
 
 /// What the engine adds between RabbitMQ and a client.

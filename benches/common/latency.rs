@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-use super::support::swarm::{ClientIndex, Line, Observer, Swarm};
+use super::support::swarm::{ClientIndex, Line, Observer};
 
 /// The clock that publishers and clients of one process share; nanoseconds since it was started.
 #[derive(Clone, Copy, Debug)]
@@ -83,24 +83,13 @@ impl Latencies {
     }
 }
 
-/// For nanoseconds, to three digits.
+/// For nanoseconds up to a minute, to three digits.
 pub(crate) fn empty_histogram() -> Histogram<u64> {
-    Histogram::new(3).expect("3 digits are allowed")
+    Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("bounds and digits are allowed")
 }
 
 pub(crate) fn milliseconds(histogram: &Histogram<u64>, quantile: f64) -> f64 {
     histogram.value_at_quantile(quantile) as f64 / 1e6
-}
-
-/// Turns until so many publications have come since the last [`Latencies::begin`].
-pub(crate) fn turn_until_all(
-    swarm: &mut Swarm,
-    latencies: &mut Latencies,
-    publications: u64,
-    limit: Duration,
-) -> std::io::Result<()> {
-    let all = |_: &Swarm, latencies: &mut Latencies| latencies.publications() >= publications;
-    swarm.turn_until("every publication reaches everyone", limit, latencies, all)
 }
 
 impl Observer for Latencies {

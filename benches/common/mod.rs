@@ -9,6 +9,7 @@
 #![allow(dead_code, reason = "each suite uses another part")]
 
 pub(crate) mod amqp;
+pub(crate) mod broadcasts;
 pub(crate) mod crowd;
 pub(crate) mod floor;
 pub(crate) mod latency;

@@ -95,14 +95,14 @@ impl Server<'_> {
 
 /// Two that take turns, and what each measured.
 #[derive(Debug)]
-pub(crate) struct Pairs<T>(Vec<(T, T)>);
+pub(crate) struct Pairs<A, B>(Vec<(A, B)>);
 
-impl<T> Pairs<T> {
+impl<A, B> Pairs<A, B> {
     /// So many turns of each. Who comes first changes, in case the machine slows down or speeds up.
     pub(crate) fn take(
         rounds: usize,
-        mut first: impl FnMut() -> Result<T>,
-        mut second: impl FnMut() -> Result<T>,
+        mut first: impl FnMut() -> Result<A>,
+        mut second: impl FnMut() -> Result<B>,
     ) -> Result<Self> {
         let mut pairs = Vec::new();
         for round in 0..rounds {
@@ -118,17 +118,17 @@ impl<T> Pairs<T> {
     }
 
     /// What the first one measured.
-    pub(crate) fn first(&self) -> impl Iterator<Item = &T> + Clone {
+    pub(crate) fn first(&self) -> impl Iterator<Item = &A> + Clone {
         self.0.iter().map(|(first, _)| first)
     }
 
     /// What the second one measured.
-    pub(crate) fn second(&self) -> impl Iterator<Item = &T> + Clone {
+    pub(crate) fn second(&self) -> impl Iterator<Item = &B> + Clone {
         self.0.iter().map(|(_, second)| second)
     }
 
     /// The first one's figure over the second one's, pair by pair.
-    pub(crate) fn ratio(&self, of: impl Fn(&T) -> f64) -> Summary {
-        Summary::of(self.0.iter().map(|(first, second)| of(first) / of(second)))
+    pub(crate) fn ratio(&self, of_first: impl Fn(&A) -> f64, of_second: impl Fn(&B) -> f64) -> Summary {
+        Summary::of(self.0.iter().map(|(first, second)| of_first(first) / of_second(second)))
     }
 }
