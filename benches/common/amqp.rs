@@ -5,10 +5,10 @@ use std::io::{Error, Result};
 use futures_util::StreamExt as _;
 use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
-    QueueBindOptions, QueueDeclareOptions, QueuePurgeOptions,
+    ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueuePurgeOptions,
 };
 use lapin::types::{FieldTable, ShortString};
-use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer, ExchangeKind};
 use tokio::runtime::{Builder, Runtime};
 
 /// The engine's default, `amqp.prefetch`.
@@ -73,10 +73,13 @@ impl Amqp {
             .map_err(broken)
     }
 
-    /// Declares a durable queue, empty, which gets everything that is published to the engine's exchange.
+    /// Declares the engine's exchange, and a durable queue, empty, which gets everything published there.
     pub(crate) fn declare_queue(&self, queue: &str) -> Result<()> {
         self.runtime
             .block_on(async {
+                let exchange = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+                let (name, none) = (EXCHANGE.into(), FieldTable::default());
+                self.channel.exchange_declare(name, ExchangeKind::Topic, exchange, none).await?;
                 let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
                 self.channel.queue_declare(queue.into(), durable, FieldTable::default()).await?;
                 self.channel.queue_purge(queue.into(), QueuePurgeOptions::default()).await?;
