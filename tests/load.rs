@@ -13,6 +13,7 @@ use std::time::Duration;
 use serde_json::Value;
 use support::engine::{BINARY, Engine, clear_settings, run_to_end};
 use support::process::Lines;
+use support::rabbitmq::RabbitNode;
 use support::wait::{SOON, wait_until};
 use tungstenite::{Message, WebSocket};
 
@@ -60,6 +61,17 @@ fn an_engine_delivers_everything_once() {
     let latency = |name| result["latency_ms"][name].as_f64().expect("a number");
     assert!(latency("p50") > 0.0 && latency("p50") <= latency("p99") && latency("p99") <= latency("max"));
     assert!(result["bytes"].as_u64() > Some(90_000 * 100), "{result:#}");
+}
+
+#[test]
+fn everything_arrives_once_through_rabbitmq_too() {
+    let url = RabbitNode::shared().new_vhost("load");
+    let engine = Engine::start(&["--amqp", &url]);
+    engine.wait_until_ready();
+    let plan = ["--clients", "100", "--topics", "10", "--rate", "1000", "--time", "2s"];
+    let (code, result, errors) = measure(load_engine(&engine, &plan));
+    assert_eq!((code, &result["published"]), (Some(0), &2000.into()), "{result:#}{errors}");
+    assert_eq!(result["delivered"], 20_000, "{result:#}");
 }
 
 #[test]
