@@ -92,6 +92,7 @@ impl Log {
     /// What a subscriber at `cursor` is sent next: everything, or as many whole batches as fit into
     /// `frame_max` bytes of payload, but at least one.
     #[must_use]
+    #[inline]
     pub fn span(&self, cursor: u64, frame_max: usize) -> Span {
         let first = self.mark_at(cursor);
         let last = if self.end() - cursor <= frame_max as u64 {
@@ -108,6 +109,7 @@ impl Log {
 
     /// Calls `use_frame` with the span as a WebSocket frame, header first. The frame exists only during
     /// the call.
+    #[inline]
     pub fn with_frame<R>(&mut self, span: &Span, use_frame: impl FnOnce(&[u8]) -> R) -> R {
         let at = self.index(span.from);
         // The last line's end separates it from a next line; in a frame there is none.
@@ -151,6 +153,11 @@ impl Log {
     }
 
     fn mark_at(&self, cursor: u64) -> usize {
+        // Nearly everybody lacks the newest batch and nothing else.
+        let newest = self.marks.len().saturating_sub(2);
+        if self.marks[newest].position == cursor {
+            return newest;
+        }
         let index = self.marks.partition_point(|mark| mark.position < cursor);
         debug_assert_eq!(self.marks[index].position, cursor, "a cursor stands between batches");
         index
