@@ -59,8 +59,9 @@ fn main() -> Result<()> {
     if let Some(result) = arguments.help().or_else(|| bare::run_if_asked(&arguments)) {
         return result;
     }
+    let rounds = arguments.rounds(ROUNDS);
     let messages = if arguments.short() { 10_000 } else { 100_000 };
-    let about = format!("{messages} messages to {CLIENTS} private topics, {ROUNDS} rounds");
+    let about = format!("{messages} messages to {CLIENTS} private topics, {rounds} rounds");
     let mut report = Report::new("ingest", &about);
     let node = RabbitNode::start();
     let url = node.amqp_url();
@@ -69,7 +70,7 @@ fn main() -> Result<()> {
     let mut bare = Helper::start(&["--bare", &url, QUEUE, &CLIENTS.to_string(), &messages.to_string()])?;
     let mut bare_swarm = on_client_cpu(|| connect(bare.address))?;
     let pairs = Pairs::take(
-        ROUNDS,
+        rounds,
         || {
             fill(&amqp, messages)?;
             engine_round(&url, messages)
