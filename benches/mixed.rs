@@ -119,25 +119,26 @@ fn private(engine: &Engine, scale: &Scale, report: &mut Report) -> Result<()> {
 fn stalled(engine: &Engine, scale: &Scale, report: &mut Report) -> Result<()> {
     const TOPIC: &str = "mixed:stalled";
     const CLIENTS: usize = 2000;
-    const LENGTH: Duration = Duration::from_secs(4);
-    /// Long lines, so that sockets and the topic's log are full long before a round ends.
-    const LONG_LINE: usize = 8000;
+    /// Long lines, so that sockets and the topic's log, of 1 MiB, are full before a round ends.
+    const LONG_LINE: usize = 16_000;
+    const PUBLICATIONS: u32 = 100;
     /// Default of `limits.log_bytes` and of `limits.rest_bytes`, in MB.
     const LOGS_MAX: f64 = 17.0 * 1.048_576;
     let mut broadcasts = Broadcasts::connect(engine, CLIENTS, TOPIC, LONG_LINE)?;
     let interval = broadcasts.saturated()? * 2;
+    let length = scale.length(interval * PUBLICATIONS);
     let broadcasts = std::cell::RefCell::new(broadcasts);
     let (mut growth, mut blocked) = (Vec::new(), Vec::new());
     let with_stalled = || {
         let victims = stalled_clients(engine.client_address(), CLIENTS / 100, TOPIC)?;
         let before = anonymous_bytes(engine.pid())?;
-        let quantiles = broadcasts.borrow_mut().round(interval, scale.length(LENGTH))?;
+        let quantiles = broadcasts.borrow_mut().round(interval, length)?;
         growth.push((anonymous_bytes(engine.pid())? as f64 - before as f64) / 1e6);
         blocked.push(engine.metric("fanfare_blocked_clients", &[]));
         drop(victims);
         Ok(quantiles)
     };
-    let without = || broadcasts.borrow_mut().round(interval, scale.length(LENGTH));
+    let without = || broadcasts.borrow_mut().round(interval, length);
     let pairs = Pairs::take(scale.rounds, with_stalled, without)?;
     let about = format!(
         "{CLIENTS} clients and 1 % that take nothing, {LONG_LINE} bytes each {:.1} ms",
