@@ -18,6 +18,7 @@ mod problem;
 mod secret;
 #[cfg(test)]
 mod tests;
+pub mod tuning;
 mod validate;
 
 pub use cpus::parse_cpus;

@@ -39,6 +39,8 @@ pub struct Log {
     buffer: Vec<u8>,
     start: u64,
     marks: VecDeque<Mark>,
+    /// How long it must be before it is searched again for what everybody has: its owner's note.
+    pub trim_at: usize,
 }
 
 impl Log {
@@ -47,7 +49,7 @@ impl Log {
     pub fn new(position: u64, mut buffer: Vec<u8>) -> Self {
         buffer.clear();
         buffer.resize(HEADER_MAX, 0);
-        Self { buffer, start: position, marks: VecDeque::from([Mark { position, lines: 0 }]) }
+        Self { buffer, start: position, marks: VecDeque::from([Mark { position, lines: 0 }]), trim_at: 0 }
     }
 
     /// Position of the oldest byte held.
