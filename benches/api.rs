@@ -57,9 +57,10 @@ impl Cost {
 }
 
 fn main() -> Result<()> {
-    let batches = if Arguments::read().short() { 30 } else { 300 };
+    let arguments = Arguments::read();
+    let (batches, rounds) = (if arguments.short() { 30 } else { 300 }, arguments.rounds(ROUNDS));
     let engine = start_engine("[timeouts]\nping = \"1h\"\n");
-    let about = format!("{} publications a round, {ROUNDS} rounds", batches * AT_ONCE);
+    let about = format!("{} publications a round, {rounds} rounds", batches * AT_ONCE);
     let mut report = Report::new("api", &about);
     pin(SERVER_CPU);
     let mut rig = Rig {
@@ -71,7 +72,7 @@ fn main() -> Result<()> {
     let mut pipelined = http1(&engine, AT_ONCE)?;
     let mut h2c = H2c::connect(engine.control_address())?;
     let (mut in_turn, mut in_pipe, mut in_streams) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         in_turn.push(rig.round(batches, 1, &mut one)?);
         in_pipe.push(rig.round(batches, AT_ONCE, &mut pipelined)?);
         in_streams.push(rig.round(batches, AT_ONCE, &mut || h2c.publish())?);

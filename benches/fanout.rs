@@ -40,6 +40,12 @@ max_delay = "60s"
 max_messages = 100
 "#;
 
+/// How much of everything is done.
+struct Scale {
+    divisor: usize,
+    rounds: usize,
+}
+
 /// One way of loading a server that is compared with the floor.
 struct Load {
     name: &'static str,
@@ -80,20 +86,24 @@ fn main() -> Result<()> {
         return result;
     }
     let engine = start_engine(CONFIGURATION);
-    let divisor = if arguments.short() { 10 } else { 1 };
+    let scale = if arguments.short() {
+        Scale { divisor: 10, rounds: 1 }
+    } else {
+        Scale { divisor: 1, rounds: ROUNDS }
+    };
     on_client_cpu(|| {
-        let mut report = Report::new("fanout", &format!("{ROUNDS} rounds"));
+        let mut report = Report::new("fanout", &format!("{} rounds", scale.rounds));
         for load in &LOADS {
-            against_the_floor(&engine, load, divisor, &mut report)?;
+            against_the_floor(&engine, load, &scale, &mut report)?;
         }
-        many_topics(&engine, divisor, &mut report)?;
-        overload(&engine, divisor, &mut report)?;
+        many_topics(&engine, &scale, &mut report)?;
+        overload(&engine, &scale, &mut report)?;
         report.finish()
     })
 }
 
 /// Sets both servers up with the same clients and lets them take turns.
-fn against_the_floor(engine: &Engine, load: &Load, divisor: usize, report: &mut Report) -> Result<()> {
+fn against_the_floor(engine: &Engine, load: &Load, scale: &Scale, report: &mut Report) -> Result<()> {
     let mut publisher = Publisher::connect(engine.control_address())?;
     let requests =
         publisher.request(load.topic, &plain_data(load.topic, LINE_BYTES)).repeat(load.lines_per_frame);
@@ -111,9 +121,12 @@ fn against_the_floor(engine: &Engine, load: &Load, divisor: usize, report: &mut 
         watched: Watched::new(floor.pid(), None)?,
         poke: Box::new(|| floor.poke()),
     };
-    let fan_outs = (load.fan_outs_per_round / divisor).max(1);
-    let pairs =
-        Pairs::take(ROUNDS, || of_engine.round(fan_outs, payload), || of_floor.round(fan_outs, payload))?;
+    let fan_outs = (load.fan_outs_per_round / scale.divisor).max(1);
+    let pairs = Pairs::take(
+        scale.rounds,
+        || of_engine.round(fan_outs, payload),
+        || of_floor.round(fan_outs, payload),
+    )?;
     show(load, payload, &pairs, report);
     Ok(())
 }
@@ -192,7 +205,7 @@ fn user_nanoseconds<'a>(rounds: impl Iterator<Item = &'a Round> + Clone) -> f64 
 }
 
 /// What it costs that a client has many topics, when one of them gets a publication.
-fn many_topics(engine: &Engine, divisor: usize, report: &mut Report) -> Result<()> {
+fn many_topics(engine: &Engine, scale: &Scale, report: &mut Report) -> Result<()> {
     const CLIENTS: usize = 2000;
     const TOPICS: usize = 100;
     const FAN_OUTS: usize = 100;
@@ -215,9 +228,12 @@ fn many_topics(engine: &Engine, divisor: usize, report: &mut Report) -> Result<(
         watched: watched()?,
         poke: Box::new(|| publish(&mut publisher.1, &one[0])),
     };
-    let (fan_outs, payload) = ((FAN_OUTS / divisor).max(1), LINE_BYTES - 1);
-    let pairs =
-        Pairs::take(ROUNDS, || with_many.round(fan_outs, payload), || with_one.round(fan_outs, payload))?;
+    let (fan_outs, payload) = ((FAN_OUTS / scale.divisor).max(1), LINE_BYTES - 1);
+    let pairs = Pairs::take(
+        scale.rounds,
+        || with_many.round(fan_outs, payload),
+        || with_one.round(fan_outs, payload),
+    )?;
     report.part(
         "topics",
         &format!("{CLIENTS} clients with {TOPICS} topics, as many with one, same deliveries"),
@@ -244,11 +260,10 @@ struct Flood {
 }
 
 /// More than single frames could carry.
-fn overload(engine: &Engine, divisor: usize, report: &mut Report) -> Result<()> {
+fn overload(engine: &Engine, scale: &Scale, report: &mut Report) -> Result<()> {
     const CLIENTS: usize = 500;
     const PER_SECOND: u32 = 6000;
     const LENGTH: Duration = Duration::from_secs(2);
-    const OVERLOAD_ROUNDS: usize = 5;
     let topic = "overload:bench";
     let clock = Clock::start();
     let mut latencies = Latencies::new(clock, CLIENTS);
@@ -256,7 +271,7 @@ fn overload(engine: &Engine, divisor: usize, report: &mut Report) -> Result<()> 
     swarm.connect_all(&mut latencies, LIMIT, |_, _| vec![topic])?;
     let shard = Watched::new(engine.pid(), Some("shard-0"))?;
     let own = Watched::this_thread()?;
-    let length = LENGTH / u32::try_from(divisor).expect("small");
+    let length = LENGTH / u32::try_from(scale.divisor).expect("small");
     let flood = |_| {
         let pace = Pace::every(clock, Duration::from_secs(1) / PER_SECOND, length);
         latencies.begin(pace.first);
@@ -280,7 +295,7 @@ fn overload(engine: &Engine, divisor: usize, report: &mut Report) -> Result<()> 
             clients_percent: percent(own.thread()?, before.1),
         })
     };
-    let floods = (0..OVERLOAD_ROUNDS).map(flood).collect::<Result<Vec<_>>>()?;
+    let floods = (0..scale.rounds).map(flood).collect::<Result<Vec<_>>>()?;
     report.part("overload", &format!("{CLIENTS} clients, {PER_SECOND} publications/s, none missing"));
     let summary = |of: fn(&Flood) -> f64| Summary::of(floods.iter().map(of));
     report.row("publish to receive, p50", summary(|flood| flood.milliseconds[0]), "ms", Target::None);

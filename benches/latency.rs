@@ -36,17 +36,17 @@ fn main() -> Result<()> {
     if let Some(result) = arguments.help() {
         return result;
     }
-    let divisor = if arguments.short() { 10 } else { 1 };
-    let mut report = Report::new("latency", &format!("from due to received, {ROUNDS} rounds"));
+    let (divisor, rounds) = (if arguments.short() { 10 } else { 1 }, arguments.rounds(ROUNDS));
+    let mut report = Report::new("latency", &format!("from due to received, {rounds} rounds"));
     let engine = start_engine("[timeouts]\nping = \"1h\"\n");
-    on_client_cpu(|| spaced(&engine, divisor, &mut report))?;
+    on_client_cpu(|| spaced(&engine, divisor, rounds, &mut report))?;
     drop(engine);
     added(divisor, &mut report)?;
     report.finish()
 }
 
 /// Evenly spaced broadcasts.
-fn spaced(engine: &Engine, divisor: u32, report: &mut Report) -> Result<()> {
+fn spaced(engine: &Engine, divisor: u32, rounds: usize, report: &mut Report) -> Result<()> {
     const CLIENTS: usize = 5000;
     const LENGTH: Duration = Duration::from_secs(4);
     let mut broadcasts = Broadcasts::connect(engine, CLIENTS, TOPIC, LINE_BYTES)?;
@@ -56,7 +56,7 @@ fn spaced(engine: &Engine, divisor: u32, report: &mut Report) -> Result<()> {
     let mut floor_swarm = counting_clients(floor.address(), CLIENTS, &[TOPIC.to_owned()])?;
     let clock = broadcasts.clock;
     let pairs = Pairs::take(
-        ROUNDS,
+        rounds,
         || broadcasts.round(interval, length),
         || raw_pass(&mut floor, Pace::every(clock, interval, length), &mut floor_swarm),
     )?;

@@ -1,4 +1,4 @@
-//! What the micro suites share: criterion, set to a few seconds for each function.
+//! What the micro suites share: criterion, set to a second for each function.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use criterion::Criterion;
 /// read: `cargo bench -- --short` is for all suites.
 pub(crate) fn criterion() -> Criterion {
     let is_short = std::env::args().any(|argument| argument == "--short");
-    let (warm_up, measure) = if is_short { (5, 20) } else { (500, 1500) };
+    let (warm_up, measure) = if is_short { (5, 20) } else { (300, 700) };
     Criterion::default()
         .sample_size(if is_short { 10 } else { 50 })
         .warm_up_time(Duration::from_millis(warm_up))

@@ -36,17 +36,33 @@ fn main() -> Result<()> {
     if let Some(result) = arguments.help() {
         return result;
     }
-    let divisor = if arguments.short() { 10 } else { 1 };
-    let mut report = Report::new("mixed", &format!("{ROUNDS} rounds"));
+    let scale = Scale { divisor: if arguments.short() { 10 } else { 1 }, rounds: arguments.rounds(ROUNDS) };
+    let mut report = Report::new("mixed", &format!("{} rounds", scale.rounds));
     for part in [private, stalled, churn] {
         let engine = start_engine(CONFIGURATION);
-        on_client_cpu(|| part(&engine, divisor, &mut report))?;
+        on_client_cpu(|| part(&engine, &scale, &mut report))?;
     }
     report.finish()
 }
 
+/// How much of everything is done.
+struct Scale {
+    divisor: u32,
+    rounds: usize,
+}
+
+impl Scale {
+    fn length(&self, usual: Duration) -> Duration {
+        usual / self.divisor
+    }
+
+    fn count(&self, usual: usize) -> usize {
+        (usual / usize::try_from(self.divisor).expect("small")).max(1)
+    }
+}
+
 /// Private topics beside broadcasts that never pause.
-fn private(engine: &Engine, divisor: u32, report: &mut Report) -> Result<()> {
+fn private(engine: &Engine, scale: &Scale, report: &mut Report) -> Result<()> {
     const BROADCAST: &str = "mixed:all";
     const BROADCAST_CLIENTS: usize = 10_000;
     const PRIVATE_CLIENTS: usize = 9000;
@@ -54,8 +70,7 @@ fn private(engine: &Engine, divisor: u32, report: &mut Report) -> Result<()> {
     /// A multiple of what one shard can do one at a time, so that there is always one under way.
     const BROADCASTS_EACH: Duration = Duration::from_millis(10);
     const PRIVATE_EACH: Duration = Duration::from_millis(4);
-    let divided = |clients: usize| clients / usize::try_from(divisor).expect("small");
-    let (broadcast_clients, private_clients) = (divided(BROADCAST_CLIENTS), divided(PRIVATE_CLIENTS));
+    let (broadcast_clients, private_clients) = (scale.count(BROADCAST_CLIENTS), scale.count(PRIVATE_CLIENTS));
     let _crowd = Crowd::connect(engine.client_address(), broadcast_clients, BROADCAST)?;
     let clock = Clock::start();
     let mut latencies = Latencies::new(clock, private_clients);
@@ -63,8 +78,8 @@ fn private(engine: &Engine, divisor: u32, report: &mut Report) -> Result<()> {
     swarm.connect_all(&mut latencies, LIMIT, |_, client| vec![format!("private:{client}")])?;
     let shard = Watched::new(engine.pid(), Some("shard-0"))?;
     let (mut quantiles, mut busy) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        let length = LENGTH / divisor;
+    for _ in 0..scale.rounds {
+        let length = scale.length(LENGTH);
         // Broadcasts begin before the private publications and end after them.
         let broadcasts = publish_evenly(
             engine.control_address(),
@@ -101,28 +116,30 @@ fn private(engine: &Engine, divisor: u32, report: &mut Report) -> Result<()> {
 }
 
 /// What those who take nothing cost the others.
-fn stalled(engine: &Engine, divisor: u32, report: &mut Report) -> Result<()> {
+fn stalled(engine: &Engine, scale: &Scale, report: &mut Report) -> Result<()> {
     const TOPIC: &str = "mixed:stalled";
     const CLIENTS: usize = 2000;
-    const LENGTH: Duration = Duration::from_secs(4);
-    /// Long lines, so that sockets and the topic's log are full long before a round ends.
-    const LONG_LINE: usize = 8000;
+    /// Long lines, so that sockets and the topic's log, of 1 MiB, are full before a round ends.
+    const LONG_LINE: usize = 16_000;
+    const PUBLICATIONS: u32 = 100;
     /// Default of `limits.log_bytes` and of `limits.rest_bytes`, in MB.
     const LOGS_MAX: f64 = 17.0 * 1.048_576;
     let mut broadcasts = Broadcasts::connect(engine, CLIENTS, TOPIC, LONG_LINE)?;
     let interval = broadcasts.saturated()? * 2;
+    let length = scale.length(interval * PUBLICATIONS);
     let broadcasts = std::cell::RefCell::new(broadcasts);
-    let mut growth = Vec::new();
+    let (mut growth, mut blocked) = (Vec::new(), Vec::new());
     let with_stalled = || {
         let victims = stalled_clients(engine.client_address(), CLIENTS / 100, TOPIC)?;
         let before = anonymous_bytes(engine.pid())?;
-        let quantiles = broadcasts.borrow_mut().round(interval, LENGTH / divisor)?;
+        let quantiles = broadcasts.borrow_mut().round(interval, length)?;
         growth.push((anonymous_bytes(engine.pid())? as f64 - before as f64) / 1e6);
+        blocked.push(engine.metric("fanfare_blocked_clients", &[]));
         drop(victims);
         Ok(quantiles)
     };
-    let without = || broadcasts.borrow_mut().round(interval, LENGTH / divisor);
-    let pairs = Pairs::take(ROUNDS, with_stalled, without)?;
+    let without = || broadcasts.borrow_mut().round(interval, length);
+    let pairs = Pairs::take(scale.rounds, with_stalled, without)?;
     let about = format!(
         "{CLIENTS} clients and 1 % that take nothing, {LONG_LINE} bytes each {:.1} ms",
         interval.as_secs_f64() * 1000.0
@@ -132,6 +149,7 @@ fn stalled(engine: &Engine, divisor: u32, report: &mut Report) -> Result<()> {
     report.row("p99 of the others, with / without", ratio, "", Target::AtMost(1.15));
     report.row("p99 with", Summary::of(pairs.first().map(|with| with.p99)), "ms", Target::None);
     report.row("p99 without", Summary::of(pairs.second().map(|without| without.p99)), "ms", Target::None);
+    report.row("blocked at the end of a round", Summary::of(blocked), "clients", Target::None);
     report.row("growth of the engine's memory", Summary::of(growth), "MB", Target::AtMost(LOGS_MAX));
     Ok(())
 }
@@ -146,7 +164,7 @@ fn stalled_clients(server: SocketAddr, clients: usize, topic: &str) -> Result<Sw
 }
 
 /// What those who come and go cost the rate.
-fn churn(engine: &Engine, divisor: u32, report: &mut Report) -> Result<()> {
+fn churn(engine: &Engine, scale: &Scale, report: &mut Report) -> Result<()> {
     const TOPIC: &str = "mixed:churn";
     const STAYING: usize = 4500;
     /// Each of them lives for a second: a tenth of all per second.
@@ -159,7 +177,7 @@ fn churn(engine: &Engine, divisor: u32, report: &mut Report) -> Result<()> {
         watched: Watched::new(engine.pid(), Some("shard-0"))?,
         poke: Box::new(|| publisher.publish(&request, 1)),
     });
-    let fan_outs = (FAN_OUTS / usize::try_from(divisor).expect("small")).max(1);
+    let fan_outs = scale.count(FAN_OUTS);
     let (changing, over) = (AtomicBool::new(false), AtomicBool::new(false));
     let round = |is_changing: bool| {
         changing.store(is_changing, Ordering::Relaxed);
@@ -169,7 +187,7 @@ fn churn(engine: &Engine, divisor: u32, report: &mut Report) -> Result<()> {
     let begin = Instant::now();
     let pairs = std::thread::scope(|scope| {
         let guests = scope.spawn(|| come_and_go(engine.client_address(), CHANGING, TOPIC, &changing, &over));
-        let pairs = Pairs::take(ROUNDS, || round(true), || round(false));
+        let pairs = Pairs::take(scale.rounds, || round(true), || round(false));
         over.store(true, Ordering::Relaxed);
         guests.join().expect("it does not panic")?;
         pairs

@@ -28,15 +28,15 @@ const COUNTERS: [&str; 4] = ["ListenOverflows", "ListenDrops", "TCPReqQFullDrop"
 
 fn main() -> Result<()> {
     let arguments = Arguments::read();
-    let clients = if arguments.short() { 1500 } else { 15_000 };
-    let about = format!("{clients} clients cut at once and back at once, {ROUNDS} rounds");
+    let (clients, rounds) = (if arguments.short() { 1500 } else { 15_000 }, arguments.rounds(ROUNDS));
+    let about = format!("{clients} clients cut at once and back at once, {rounds} rounds");
     let mut report = Report::new("storm", &about);
     let engine = start_engine("[timeouts]\nping = \"1h\"\n");
     on_client_cpu(|| {
         let mut swarm = Swarm::new(engine.client_address(), clients)?;
         swarm.connect_all(&mut Nobody, LIMIT, |_, _| vec![TOPIC])?;
         let storms: Vec<_> =
-            (0..ROUNDS).map(|round| storm(&engine, round, &mut swarm)).collect::<Result<_>>()?;
+            (0..rounds).map(|round| storm(&engine, round, &mut swarm)).collect::<Result<_>>()?;
         show(&storms, &mut report);
         report.finish()
     })

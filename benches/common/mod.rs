@@ -54,6 +54,11 @@ impl Arguments {
         self.0.iter().any(|argument| argument == "--short")
     }
 
+    /// So many rounds, or one if it is to be short.
+    pub(crate) fn rounds(&self, usual: usize) -> usize {
+        if self.short() { 1 } else { usual }
+    }
+
     /// What follows `flag` if that comes first, as it does in a helper's command line.
     pub(crate) fn after(&self, flag: &str) -> Option<&[String]> {
         let [_, first, rest @ ..] = self.0.as_slice() else { return None };

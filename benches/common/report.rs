@@ -29,8 +29,8 @@ impl Target {
         let verdict = if self.is_met(figure) == Some(true) { "met" } else { "MISSED" };
         match self {
             Self::None => String::new(),
-            Self::AtMost(limit) => format!("at most {limit}: {verdict}"),
-            Self::AtLeast(limit) => format!("at least {limit}: {verdict}"),
+            Self::AtMost(limit) => format!("at most {}: {verdict}", Summary::from(limit)),
+            Self::AtLeast(limit) => format!("at least {}: {verdict}", Summary::from(limit)),
         }
     }
 
@@ -90,7 +90,7 @@ fn machine() -> String {
     format!(
         "Linux {}, {} CPUs, {}, load {}",
         read("/proc/sys/kernel/osrelease"),
-        std::thread::available_parallelism().map_or(0, usize::from),
+        read("/proc/cpuinfo").lines().filter(|line| line.starts_with("processor")).count(),
         read("/proc/sys/net/ipv4/tcp_congestion_control"),
         load.split(' ').next().unwrap_or_default()
     )

@@ -41,12 +41,13 @@ fn main() -> Result<()> {
         return result;
     }
     let (clients, interval) = if arguments.short() { (1500, 2) } else { (15_000, 8) };
-    let about = format!("{clients} clients, a ping each {interval} s, {ROUNDS} rounds of that length");
+    let rounds = arguments.rounds(ROUNDS);
+    let about = format!("{clients} clients, a ping each {interval} s, {rounds} rounds of that length");
     let mut report = Report::new("idle", &about);
     // A pong may take half of the interval.
     let engine = start_engine(&format!("[timeouts]\nping = \"{interval}s\"\npong = \"{}s\"\n", interval / 2));
     let raw = Helper::start(&["--raw-loop", &clients.to_string(), &interval.to_string()])?;
-    on_client_cpu(|| measure(&engine, raw, clients, Duration::from_secs(interval), &mut report))?;
+    on_client_cpu(|| measure(&engine, raw, clients, Duration::from_secs(interval), rounds, &mut report))?;
     report.finish()
 }
 
@@ -55,9 +56,10 @@ fn measure(
     mut raw: Helper,
     clients: usize,
     interval: Duration,
+    rounds: usize,
     report: &mut Report,
 ) -> Result<()> {
-    let _crowds = [
+    let crowds = [
         Crowd::connect(engine.client_address(), clients, TOPIC)?,
         Crowd::connect(raw.address, clients, TOPIC)?,
     ];
@@ -66,7 +68,7 @@ fn measure(
     let shard = Watched::new(engine.pid(), Some("shard-0"))?;
     let raw_thread = Watched::new(raw.pid(), None)?;
     let mut costs = Vec::new();
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         let begin = Instant::now();
         let before = (shard.thread()?, raw_thread.thread()?);
         let pings = (pings_of_engine(engine), pings_of_raw_loop(&mut raw)?);
@@ -80,6 +82,8 @@ fn measure(
         costs.push((of_engine, of_raw));
     }
     assert_eq!(engine.metric("fanfare_clients", &[("state", "open")]), clients as f64, "nobody is lost");
+    // Clients go first: they take it ill if their server does.
+    drop(crowds);
     show(&costs, clients, interval, report);
     Ok(())
 }

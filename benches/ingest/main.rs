@@ -11,6 +11,7 @@ mod common;
 mod bare;
 
 use std::io::Result;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use common::amqp::Amqp;
@@ -19,16 +20,25 @@ use common::measure::{CpuTime, Summary, Watched};
 use common::publisher::plain_data;
 use common::report::{Report, Target};
 use common::rounds::Pairs;
-use common::support::engine::Engine;
 use common::support::rabbitmq::RabbitNode;
 use common::support::swarm::Swarm;
 use common::{Arguments, LIMIT, LINE_BYTES, Nobody, on_client_cpu, start_engine};
 
 const ROUNDS: usize = 5;
 const QUEUE: &str = "ingest";
-const CLIENTS: usize = 5000;
-/// From the engine's start until it takes the first message; meanwhile its clients connect.
-const QUEUE_DELAY: Duration = Duration::from_secs(4);
+/// The engine takes the first message so many times later as clients take to connect, but not before this
+/// many seconds are over.
+const PATIENCE: u32 = 6;
+const QUEUE_DELAY_LEAST: Duration = Duration::from_secs(3);
+
+/// What each round does.
+#[derive(Clone, Copy, Debug)]
+struct Task {
+    clients: usize,
+    messages: u64,
+    /// From the engine's start until it takes the first message; meanwhile its clients connect.
+    queue_delay: Duration,
+}
 
 /// What one round cost.
 #[derive(Clone, Copy, Debug)]
@@ -59,67 +69,74 @@ fn main() -> Result<()> {
     if let Some(result) = arguments.help().or_else(|| bare::run_if_asked(&arguments)) {
         return result;
     }
-    let messages = if arguments.short() { 10_000 } else { 100_000 };
-    let about = format!("{messages} messages to {CLIENTS} private topics, {ROUNDS} rounds");
+    let rounds = arguments.rounds(ROUNDS);
+    let (clients, messages) = if arguments.short() { (500, 10_000) } else { (5000, 100_000) };
+    let about = format!("{messages} messages to {clients} private topics, {rounds} rounds");
     let mut report = Report::new("ingest", &about);
     let node = RabbitNode::start();
     let url = node.amqp_url();
     let amqp = Amqp::connect(&url)?;
     amqp.declare_queue(QUEUE)?;
-    let mut bare = Helper::start(&["--bare", &url, QUEUE, &CLIENTS.to_string(), &messages.to_string()])?;
-    let mut bare_swarm = on_client_cpu(|| connect(bare.address))?;
+    let mut bare = Helper::start(&["--bare", &url, QUEUE, &clients.to_string(), &messages.to_string()])?;
+    let begin = Instant::now();
+    let mut bare_swarm = on_client_cpu(|| connect(bare.address, clients))?;
+    let queue_delay = (begin.elapsed() * PATIENCE).max(QUEUE_DELAY_LEAST);
+    let task = Task { clients, messages, queue_delay };
     let pairs = Pairs::take(
-        ROUNDS,
+        rounds,
         || {
-            fill(&amqp, messages)?;
-            engine_round(&url, messages)
+            fill(&amqp, task)?;
+            engine_round(&url, task)
         },
         || {
-            fill(&amqp, messages)?;
-            on_client_cpu(|| bare_round(&mut bare, &mut bare_swarm, messages))
+            fill(&amqp, task)?;
+            on_client_cpu(|| bare_round(&mut bare, &mut bare_swarm, task))
         },
     )?;
     show(&pairs, &mut report);
     report.finish()
 }
 
-fn topic(number: u64) -> String {
-    format!("private:{number}")
+fn topic(client: usize) -> String {
+    format!("private:{client:04}")
 }
 
-/// Puts so many messages into the queue, one topic after the other.
-fn fill(amqp: &Amqp, messages: u64) -> Result<()> {
-    let data = plain_data(&topic(CLIENTS as u64 - 1), LINE_BYTES);
-    amqp.publish_all((0..messages).map(|number| topic(number % CLIENTS as u64)), &data)
+/// Puts the messages into the queue, one topic after the other.
+fn fill(amqp: &Amqp, task: Task) -> Result<()> {
+    let data = plain_data(&topic(0), LINE_BYTES);
+    let topics = (0..task.clients).cycle().take(usize::try_from(task.messages).expect("not that many"));
+    amqp.publish_all(topics.map(topic), &data)
 }
 
-fn connect(server: std::net::SocketAddr) -> Result<Swarm> {
-    let mut swarm = Swarm::new(server, CLIENTS)?;
-    swarm.connect_all(&mut Nobody, LIMIT, |_, client| vec![topic(client as u64)])?;
+fn connect(server: SocketAddr, clients: usize) -> Result<Swarm> {
+    let mut swarm = Swarm::new(server, clients)?;
+    swarm.connect_all(&mut Nobody, LIMIT, |_, client| vec![topic(client)])?;
     swarm.count_only();
     Ok(swarm)
 }
 
-fn engine_round(url: &str, messages: u64) -> Result<Cost> {
+fn engine_round(url: &str, task: Task) -> Result<Cost> {
     let started = Instant::now();
+    let delay = task.queue_delay.as_millis();
     let engine = start_engine(&format!(
-        "[amqp]\nurl = \"{url}\"\nqueue = \"{QUEUE}\"\nqueue_delay = \"{}s\"\n[timeouts]\nping = \"1h\"\n",
-        QUEUE_DELAY.as_secs()
+        "[amqp]\nurl = \"{url}\"\nqueue = \"{QUEUE}\"\nqueue_delay = \"{delay}ms\"\n[timeouts]\nping = \"1h\"\n"
     ));
     on_client_cpu(|| {
-        let mut swarm = connect(engine.client_address())?;
-        assert!(started.elapsed() < QUEUE_DELAY, "the clients came too late: this machine is too busy");
+        let mut swarm = connect(engine.client_address(), task.clients)?;
+        assert!(started.elapsed() < task.queue_delay, "the clients came too late: the machine is too busy");
         let watched = Watched::new(engine.pid(), Some("broker"))?;
-        let cost = until_all_came(&mut swarm, &watched, messages)?;
-        check_counters(&engine, messages);
+        let cost = until_all_came(&mut swarm, &watched, task.messages)?;
+        // Whatever the clients counted, the engine must agree.
+        assert_eq!(engine.metric("fanfare_publications_total", &[]), task.messages as f64);
+        assert_eq!(engine.metric("fanfare_unheard_total", &[]), 0.0);
         Ok(cost)
     })
 }
 
-fn bare_round(bare: &mut Helper, swarm: &mut Swarm, messages: u64) -> Result<Cost> {
+fn bare_round(bare: &mut Helper, swarm: &mut Swarm, task: Task) -> Result<Cost> {
     let watched = Watched::new(bare.pid(), None)?;
     bare.tell(b".")?;
-    until_all_came(swarm, &watched, messages)
+    until_all_came(swarm, &watched, task.messages)
 }
 
 /// From the first to the last message that the clients get. Frames of several lines have line breaks between
@@ -133,24 +150,11 @@ fn until_all_came(swarm: &mut Swarm, watched: &Watched, messages: u64) -> Result
     };
     swarm.turn_until("the first message comes", LIMIT, &mut Nobody, |swarm, _| came(swarm) > 0)?;
     let begin = Instant::now();
-    // Topics with fewer digits have shorter lines.
-    let bytes: u64 = (0..messages).map(line_bytes).sum();
+    let bytes = messages * LINE_BYTES as u64;
     swarm.turn_until("all messages come", LIMIT, &mut Nobody, |swarm, _| came(swarm) >= bytes)?;
     let wall = begin.elapsed();
     let (consumer, process) = (watched.thread()?.since(consumer), watched.process()?.since(process));
     Ok(Cost { messages, wall, consumer, process })
-}
-
-/// Bytes of the line of this message.
-fn line_bytes(number: u64) -> u64 {
-    let shorter = topic(CLIENTS as u64 - 1).len() - topic(number % CLIENTS as u64).len();
-    (LINE_BYTES - shorter) as u64
-}
-
-/// Whatever the clients counted, the engine must agree.
-fn check_counters(engine: &Engine, messages: u64) {
-    assert_eq!(engine.metric("fanfare_publications_total", &[]), messages as f64);
-    assert_eq!(engine.metric("fanfare_unheard_total", &[]), 0.0);
 }
 
 fn show(pairs: &Pairs<Cost, Cost>, report: &mut Report) {
