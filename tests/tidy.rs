@@ -43,7 +43,17 @@ const KNOWS: &[(&str, &[&str])] = &[
     ),
     (
         "broker",
-        &["wire::encode", "protocol", "mail", "mailbox", "stats", "namespaces", "config", "ratelimit"],
+        &[
+            "wire::encode",
+            "wire::deflate",
+            "protocol",
+            "mail",
+            "mailbox",
+            "stats",
+            "namespaces",
+            "config",
+            "ratelimit",
+        ],
     ),
     (
         "control",

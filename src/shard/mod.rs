@@ -36,6 +36,7 @@ use crate::namespaces::Namespaces;
 use crate::protocol::codes::CloseReason;
 use crate::session::{Phase, Policy};
 use crate::stats::ShardStats;
+use crate::wire::deflate::Inflater;
 use crate::wire::encode::{self, Opcode};
 use crate::wire::upgrade::{UpgradePolicy, refusal};
 
@@ -135,6 +136,8 @@ pub struct Shard<S, A = Commands> {
     rest_bytes: usize,
     /// The one read buffer.
     input: Vec<u8>,
+    /// What reads compressed messages, whosever.
+    inflater: Inflater,
     /// Reply lines of the message at hand.
     lines: Vec<u8>,
     /// What one visit writes, when it is more than one frame.
@@ -190,6 +193,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             // A whole frame may have to be kept and still leave room for what comes next.
             input: vec![0; 2 * limits.message_bytes + limits.head_bytes],
             limits,
+            inflater: Inflater::default(),
             lines: Vec::new(),
             scratch: Vec::new(),
             pieces: Vec::new(),

@@ -89,7 +89,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
     fn digest(&mut self, slot: u32, input: &mut [u8]) {
         let mut at = 0;
         while at < input.len() && !self.clients[slot].dead && !self.must_wait(slot) {
-            let (consumed, step) = self.clients[slot].session.step(&mut input[at..], &self.policy);
+            let (consumed, step) =
+                self.clients[slot].session.step(&mut input[at..], &self.policy, &mut self.inflater);
             if matches!(step, Step::Incomplete) {
                 break;
             }
