@@ -50,8 +50,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     /// In which encoding the client in `slot` is sent the topic of this name, if it subscribes to it.
     fn encoding_for(&self, slot: u32, name: &str) -> Encoding {
-        let deflates = self.clients[slot].session.deflate.deflates()
-            && self.namespaces.options(self.namespaces.of(name)).deflate;
+        let deflates =
+            self.deflate(slot).deflates() && self.namespaces.options(self.namespaces.of(name)).deflate;
         if deflates { Encoding::Deflated } else { Encoding::Json }
     }
 

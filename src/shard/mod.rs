@@ -38,6 +38,7 @@ use crate::session::{Phase, Policy};
 use crate::stats::ShardStats;
 use crate::wire::deflate::Inflater;
 use crate::wire::encode::{self, Opcode};
+use crate::wire::extension::Deflate;
 use crate::wire::upgrade::{UpgradePolicy, refusal};
 
 pub use clients::Socket;
@@ -328,6 +329,20 @@ impl<S: Socket, A: Application> Shard<S, A> {
         encode::frame(&mut outgoing.bytes, opcode, payload);
     }
 
+    /// Puts bytes for the client in `slot` behind what waits for it already: frames that are whole.
+    pub fn append_frames(&mut self, slot: u32, frames: &[u8]) {
+        let now = self.deadlines.now();
+        let outgoing =
+            self.clients[slot].outgoing.get_or_insert_with(|| Box::new(clients::Outgoing::since(now)));
+        outgoing.bytes.extend_from_slice(frames);
+    }
+
+    /// What the client in `slot` has agreed on about compressed messages.
+    #[must_use]
+    pub fn deflate(&self, slot: u32) -> Deflate {
+        self.clients[slot].session.deflate
+    }
+
     /// The id by which the client in `slot` is known outside.
     fn client_id(&self, slot: u32) -> ClientId {
         let key = ClientKey { slot, generation: self.clients[slot].generation };
@@ -377,11 +392,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
         if self.clients[slot].dead {
             return;
         }
-        let now = self.deadlines.now();
-        let client = &mut self.clients[slot];
-        client.waiting = None;
-        let outgoing = client.outgoing.get_or_insert_with(|| Box::new(clients::Outgoing::since(now)));
-        outgoing.bytes.extend_from_slice(last);
+        self.clients[slot].waiting = None;
+        self.append_frames(slot, last);
         self.enter(slot, Phase::Closing);
         self.visit(slot);
     }

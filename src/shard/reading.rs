@@ -128,10 +128,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         // The session is in its next phase already; the counters are not.
         self.clients[slot].session.phase = Phase::Upgrading;
         self.enter(slot, Phase::Open);
-        let now = self.deadlines.now();
-        let outgoing = &mut self.clients[slot].outgoing;
-        let outgoing = outgoing.get_or_insert_with(|| Box::new(super::clients::Outgoing::since(now)));
-        outgoing.bytes.extend_from_slice(response);
+        self.append_frames(slot, response);
     }
 
     /// The peer's close frame: the answer to ours, or to be answered with the same code.
