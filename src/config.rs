@@ -340,7 +340,7 @@ pub enum LogFormat {
 }
 
 /// `[namespaces.NAME]`
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Namespace {
     /// Whether clients may publish. Default false.
@@ -360,6 +360,27 @@ pub struct Namespace {
     pub publication_bytes: usize,
     /// What JSON clients get of an `application/octet-stream` body. Default `refuse`.
     pub binary: BinaryPayloads,
+    /// Whether clients that offer permessage-deflate are sent their publications compressed. Default false.
+    pub deflate: bool,
+    /// With `deflate`: fewer bytes than this leave as they are. Default 256.
+    pub deflate_min_bytes: usize,
+}
+
+impl Default for Namespace {
+    fn default() -> Self {
+        Self {
+            client_publish: false,
+            slow: SlowPolicy::default(),
+            max_delay: Interval::default(),
+            max_messages: 0,
+            max_bytes: 0,
+            log_bytes: 0,
+            publication_bytes: 0,
+            binary: BinaryPayloads::default(),
+            deflate: false,
+            deflate_min_bytes: 256,
+        }
+    }
 }
 
 /// What becomes of a client that lost publications because it did not take them in time.

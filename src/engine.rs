@@ -313,6 +313,7 @@ impl SharedByShards<'_> {
             head_bytes: self.config.limits.head_bytes,
             allowed_origins,
             open_on_loopback: loopback_only && self.config.control.api_key.is_empty(),
+            deflate: self.config.namespaces.values().any(|namespace| namespace.deflate),
         }
     }
 }

@@ -34,13 +34,31 @@ pub type ShardId = u16;
 /// Topics with their numbers of subscribers.
 pub type TopicCounts = Vec<(TopicName, u32)>;
 
+/// What becomes of a topic's lines on their way to those who want them so. To a shard, a topic in two
+/// encodings is two topics of the same name, each with its subscribers and its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Encoding {
+    /// Lines of JSON as they are.
+    Json,
+    /// The same, compressed (RFC 7692): for clients that agreed on it, where the namespace wants it.
+    Deflated,
+}
+
+impl Encoding {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Json, Self::Deflated];
+}
+
 /// Lines of one topic, encoded once, shared by all shards that want them.
 #[derive(Clone, Debug)]
 pub struct Lines {
-    /// The lines one after the other, each closed by `\n` (JSON).
+    /// The lines one after the other, each closed by `\n` (JSON), or all of them as one segment
+    /// ([`Encoding::Deflated`]).
     pub bytes: Arc<[u8]>,
     /// How many lines there are, at least one.
     pub count: u32,
+    /// How many bytes the lines have as they are.
+    pub plain_bytes: u32,
 }
 
 /// From the broker thread to one shard.
@@ -116,6 +134,8 @@ pub enum Request {
         shard: ShardId,
         /// The number under which the shard wants to hear of it.
         topic: TopicSlot,
+        /// In which encoding.
+        encoding: Encoding,
         /// The topic.
         name: TopicName,
     },
@@ -125,6 +145,8 @@ pub enum Request {
         shard: ShardId,
         /// The number under which it was attached.
         topic: TopicSlot,
+        /// In which encoding.
+        encoding: Encoding,
         /// The topic.
         name: TopicName,
     },

@@ -11,6 +11,8 @@ use std::borrow::Cow;
 
 use crate::protocol::codes::CloseReason;
 use crate::wire::decode::{self, Assembly, Decoded, Event, Violation};
+use crate::wire::deflate::Inflater;
+use crate::wire::extension::Deflate;
 use crate::wire::upgrade::{self, Upgrade, UpgradePolicy};
 
 /// Where a client is in its life.
@@ -40,6 +42,8 @@ pub struct Session {
     pub peer_closed: bool,
     /// It never became a WebSocket: an HTTP refusal is on its way, or out.
     pub refused: bool,
+    /// Who may compress messages.
+    pub deflate: Deflate,
     assembly: Option<Box<Assembly>>,
 }
 
@@ -79,28 +83,41 @@ pub struct Policy {
 
 impl Session {
     /// Takes the first frame, or the HTTP head, off `input`: how many bytes it took, and what it meant.
-    pub fn step<'a>(&mut self, input: &'a mut [u8], policy: &Policy) -> (usize, Step<'a>) {
+    /// `inflater` is anybody's: no message leaves anything in it.
+    pub fn step<'a>(
+        &mut self,
+        input: &'a mut [u8],
+        policy: &Policy,
+        inflater: &mut Inflater,
+    ) -> (usize, Step<'a>) {
         match self.phase {
             Phase::Upgrading => self.upgrade(input, &policy.upgrade),
-            Phase::Open => self.frame(input, policy.message_bytes),
-            Phase::Closing => self.last_frames(input, policy.message_bytes),
+            Phase::Open => self.frame(input, policy.message_bytes, inflater),
+            Phase::Closing => self.last_frames(input, policy.message_bytes, inflater),
         }
     }
 
     fn upgrade<'a>(&mut self, input: &[u8], policy: &UpgradePolicy) -> (usize, Step<'a>) {
         match upgrade::upgrade(input, policy) {
             Upgrade::Incomplete => (0, Step::Incomplete),
-            Upgrade::Accepted { consumed, response, native_pings } => {
+            Upgrade::Accepted { consumed, response, native_pings, deflate } => {
                 self.phase = Phase::Open;
                 self.native_pings = native_pings;
+                self.deflate = deflate;
                 (consumed, Step::Upgraded(response))
             }
             Upgrade::Refused { response, .. } => (input.len(), Step::Refused(response)),
         }
     }
 
-    fn frame<'a>(&mut self, input: &'a mut [u8], message_bytes: usize) -> (usize, Step<'a>) {
-        match decode::decode(input, &mut self.assembly, message_bytes) {
+    fn frame<'a>(
+        &mut self,
+        input: &'a mut [u8],
+        message_bytes: usize,
+        inflater: &mut Inflater,
+    ) -> (usize, Step<'a>) {
+        let inflater = self.deflate.inflates().then_some(inflater);
+        match decode::decode(input, &mut self.assembly, message_bytes, inflater) {
             Ok(Decoded::Incomplete) => (0, Step::Incomplete),
             Ok(Decoded::Frame { consumed, event }) => (consumed, Step::from(event)),
             Err(violation) => (0, Step::Broken(violation.into())),
@@ -109,9 +126,14 @@ impl Session {
 
     /// After our close frame, or our refusal, only the peer's close frame matters; of what is no frame
     /// nothing can follow that is worth reading.
-    fn last_frames<'a>(&mut self, input: &'a mut [u8], message_bytes: usize) -> (usize, Step<'a>) {
+    fn last_frames<'a>(
+        &mut self,
+        input: &'a mut [u8],
+        message_bytes: usize,
+        inflater: &mut Inflater,
+    ) -> (usize, Step<'a>) {
         let everything = input.len();
-        match self.frame(input, message_bytes) {
+        match self.frame(input, message_bytes, inflater) {
             (_, Step::Broken(_)) => (everything, Step::Nothing),
             closing @ (_, Step::PeerCloses(_) | Step::Incomplete) => closing,
             (consumed, _) => (consumed, Step::Nothing),

@@ -187,8 +187,13 @@ pub struct BrokerStats {
     pub publications: Number,
     /// Publications that nobody on this node subscribes to.
     pub unheard: Number,
-    /// Publications encoded: one per publication and encoding in use, whatever the number of clients.
+    /// Publications encoded, whatever the number of clients: once each if anybody listens, and once more if
+    /// it is compressed.
     pub encodings: Number,
+    /// Bytes that were compressed, or stored because they were few: once per batch.
+    pub deflate_in: Number,
+    /// Bytes that they became.
+    pub deflate_out: Number,
     /// Batches handed to shards' mailboxes.
     pub batches: Number,
     /// Messages that could not be delivered and went to the dead-letter exchange.
@@ -221,6 +226,8 @@ impl Default for BrokerStats {
             publications: Number::default(),
             unheard: Number::default(),
             encodings: Number::default(),
+            deflate_in: Number::default(),
+            deflate_out: Number::default(),
             batches: Number::default(),
             dead_lettered: Number::default(),
             confirmed: Number::default(),

@@ -49,7 +49,7 @@ fn ours(pieces: &[&[u8]]) -> (Outcome, Option<Violation>) {
         kept.extend_from_slice(piece);
         let mut at = 0;
         loop {
-            match decode(&mut kept[at..], &mut assembly, MESSAGE_MAX) {
+            match decode(&mut kept[at..], &mut assembly, MESSAGE_MAX, None) {
                 Ok(Decoded::Incomplete) => break,
                 Ok(Decoded::Frame { consumed, event }) => {
                     at += consumed;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use fanfare::broker::{self, Setup, StartError, publish_once};
 use fanfare::config::{Config, Interval, Namespace};
-use fanfare::mail::{Asker, Mail, Publish, Request, TopicName, TopicSlot};
+use fanfare::mail::{Asker, Encoding, Mail, Publish, Request, TopicName, TopicSlot};
 use fanfare::mailbox::{Receiver, Sender, Wake, mailbox};
 use fanfare::namespaces::Namespaces;
 use fanfare::protocol::codes::ErrorCode;
@@ -88,7 +88,12 @@ impl House {
     #[track_caller]
     fn attach(&mut self, slot: u32, name: &str) {
         self.requests
-            .send(Request::Attach { shard: 0, topic: TopicSlot(slot), name: name.into() })
+            .send(Request::Attach {
+                shard: 0,
+                topic: TopicSlot(slot),
+                encoding: Encoding::Json,
+                name: name.into(),
+            })
             .expect("room");
         let mail = self.mail();
         assert!(matches!(mail, Mail::Attached { topic } if topic.0 == slot), "{mail:?}");

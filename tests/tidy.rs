@@ -47,6 +47,7 @@ const KNOWS: &[(&str, &[&str])] = &[
         "broker",
         &[
             "wire::encode",
+            "wire::deflate",
             "protocol",
             "mail",
             "mailbox",

@@ -1,12 +1,13 @@
 //! The way of a message from the backplane to the shards' mailboxes.
 
-use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use crate::config::{Namespace, SlowPolicy};
-use crate::mail::{Lines, Mail};
+use crate::mail::{Encoding, Lines, Mail};
 use crate::protocol::json::Checker;
 use crate::protocol::{push, topic};
+use crate::stats::BrokerStats;
+use crate::wire::deflate::Deflater;
 
 use super::backplane::Message;
 use super::memory::microseconds;
@@ -19,6 +20,7 @@ use super::turn::Broker;
 pub(super) struct Encoder {
     checker: Checker,
     line: Vec<u8>,
+    deflater: Deflater,
 }
 
 impl Broker {
@@ -101,15 +103,42 @@ impl Broker {
     }
 
     fn hand_over_batch(&mut self, batch: Batch, now: u64) {
-        let lines = Lines { bytes: Arc::from(batch.bytes), count: batch.lines };
-        for place in self.topics[batch.topic].places() {
-            self.outbox.push(place.shard, Mail::Batch { topic: place.slot, lines: lines.clone() });
-            self.stats.batches.add(1);
+        let topic = &self.topics[batch.topic];
+        for encoding in Encoding::ALL {
+            let mut places = topic.places().iter().filter(|place| place.encoding == encoding).peekable();
+            if places.peek().is_none() {
+                continue;
+            }
+            let min_bytes = self.namespaces.options(topic.namespace).deflate_min_bytes;
+            let lines = self.encoder.encode(&batch, encoding, min_bytes, &self.stats);
+            for place in places {
+                self.outbox.push(place.shard, Mail::Batch { topic: place.slot, lines: lines.clone() });
+                self.stats.batches.add(1);
+            }
         }
         for published in batch.published {
             self.stats.handover.observe(now.saturating_sub(published), 1);
         }
         self.acks.release(batch.tag);
+    }
+}
+
+impl Encoder {
+    /// What a batch is to those who want it in this encoding.
+    fn encode(&mut self, batch: &Batch, encoding: Encoding, min_bytes: usize, stats: &BrokerStats) -> Lines {
+        let bytes = match encoding {
+            Encoding::Json => &batch.bytes[..],
+            Encoding::Deflated => {
+                let segment = self.deflater.segment(&batch.bytes, min_bytes);
+                stats.encodings.add(batch.lines.into());
+                stats.deflate_in.add(batch.bytes.len() as u64);
+                stats.deflate_out.add(segment.len() as u64);
+                segment
+            }
+        };
+        // Batches fit into frames, whose limit would have to be beyond 4 GB.
+        let plain_bytes = u32::try_from(batch.bytes.len()).unwrap_or(u32::MAX);
+        Lines { bytes: bytes.into(), count: batch.lines, plain_bytes }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What shards and operators ask of the broker thread.
 
-use crate::mail::{Asker, ClientKey, Mail, Publish, Request, ShardId, TopicName, TopicSlot};
+use crate::mail::{Asker, ClientKey, Mail, Publish, Request, ShardId, TopicName};
 use crate::protocol::codes::{ErrorCode, UnsubscribeCode};
 
 use super::incoming::admissible;
@@ -23,8 +23,12 @@ impl Broker {
 
     fn request(&mut self, request: Request) {
         match request {
-            Request::Attach { shard, topic, name } => self.attach(name, Place { shard, slot: topic }),
-            Request::Detach { shard, topic, name } => self.detach(shard, topic, &name),
+            Request::Attach { shard, topic: slot, encoding, name } => {
+                self.attach(name, Place { shard, encoding, slot });
+            }
+            Request::Detach { shard, topic: slot, encoding, name } => {
+                self.detach(&name, Place { shard, encoding, slot });
+            }
             Request::Publish(publish) => self.publish(publish),
             Request::Disconnect { shard, client, reason } => {
                 self.outbox.push(shard, Mail::Disconnect { client, reason });
@@ -53,13 +57,13 @@ impl Broker {
     }
 
     /// Nobody is left to hand over to what a topic without shards has waiting.
-    fn detach(&mut self, shard: ShardId, topic: TopicSlot, name: &str) {
-        if let Left::TopicGone(id) = self.topics.detach(name, shard)
+    fn detach(&mut self, name: &str, place: Place) {
+        if let Left::TopicGone(id) = self.topics.detach(name, place.shard, place.encoding)
             && let Some(tag) = self.merge.forget(id)
         {
             self.acks.release(tag);
         }
-        self.outbox.push(shard, Mail::Detached { topic });
+        self.outbox.push(place.shard, Mail::Detached { topic: place.slot });
     }
 
     fn unsubscribe(&mut self, client: Option<(ShardId, ClientKey)>, topic: &TopicName) {

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::*;
 use crate::config::{Interval, Namespace, SlowPolicy};
-use crate::mail::{Asker, ClientKey, Publish, ShardId, TopicCounts, TopicName, TopicSlot};
+use crate::mail::{Asker, ClientKey, Encoding, Publish, ShardId, TopicCounts, TopicName, TopicSlot};
 use crate::mailbox::Receiver;
 use crate::protocol::codes::{CloseReason, ErrorCode, UnsubscribeCode};
 use crate::stats::BackplaneState;
@@ -85,8 +85,13 @@ impl House {
 
     #[track_caller]
     fn attach(&mut self, shard: ShardId, slot: u32, name: &str) {
+        self.attach_in(Encoding::Json, shard, slot, name);
+    }
+
+    #[track_caller]
+    fn attach_in(&mut self, encoding: Encoding, shard: ShardId, slot: u32, name: &str) {
         let topic = TopicSlot(slot);
-        self.ask(Request::Attach { shard, topic, name: name.into() });
+        self.ask(Request::Attach { shard, topic, encoding, name: name.into() });
         let mail = self.mail(shard.into());
         assert!(matches!(mail, Mail::Attached { topic } if topic.0 == slot), "{mail:?}");
     }
@@ -104,6 +109,7 @@ impl House {
     fn batch(&mut self, shard: usize) -> (u32, Vec<String>) {
         let mail = self.mail(shard);
         let Mail::Batch { topic, lines } = mail else { panic!("no batch: {mail:?}") };
+        assert_eq!(lines.plain_bytes as usize, lines.bytes.len());
         let text = std::str::from_utf8(&lines.bytes).unwrap();
         assert!(text.ends_with('\n'));
         let data = text.lines().map(|line| {
@@ -160,6 +166,50 @@ fn a_publication_is_encoded_once_and_goes_to_whom_it_concerns() {
 }
 
 #[test]
+fn a_batch_is_compressed_once_and_only_for_those_who_want_it_so() {
+    let mut house = House::new(2, |config| {
+        let deflate = Namespace { deflate: true, deflate_min_bytes: 200, ..Namespace::default() };
+        config.namespaces = [("default".to_owned(), deflate)].into();
+    });
+    house.attach(0, 0, "a");
+    house.publish(&["a"], "1").blocking_recv().unwrap().unwrap();
+    assert_eq!(house.batch(0), (0, vec!["1".to_owned()]));
+    assert_eq!((house.stats.encodings.value(), house.stats.deflate_in.value()), (1, 0));
+
+    house.attach_in(Encoding::Deflated, 0, 1, "a");
+    house.attach_in(Encoding::Deflated, 1, 0, "a");
+    let mut inflater = crate::wire::deflate::Inflater::default();
+    let (mut stored, mut plain_bytes) = (Vec::new(), 0);
+    for data in ["2".to_owned(), format!("\"{}\"", "x".repeat(300))] {
+        house.publish(&["a"], &data).blocking_recv().unwrap().unwrap();
+        assert_eq!(house.batch(0), (0, vec![data.clone()]));
+        let [mine, other] = [0, 1].map(|shard| match house.mail(shard) {
+            Mail::Batch { topic, lines } => (topic.0, lines),
+            mail => panic!("no batch: {mail:?}"),
+        });
+        assert_eq!((mine.0, other.0), (1, 0));
+        assert!(Arc::ptr_eq(&mine.1.bytes, &other.1.bytes), "compressed twice");
+        let plain = inflater.message(&mine.1.bytes, 1000).unwrap();
+        let line = format!("{{\"push\":{{\"channel\":\"a\",\"pub\":{{\"data\":{data}}}}}}}\n");
+        assert_eq!(String::from_utf8(plain).unwrap(), line);
+        assert_eq!((mine.1.count, mine.1.plain_bytes as usize), (1, line.len()));
+        stored.push(mine.1.bytes.len() > line.len());
+        plain_bytes += line.len() as u64;
+    }
+    assert_eq!(stored, [true, false], "below the minimum it is stored");
+    assert_eq!((house.stats.encodings.value(), house.stats.deflate_in.value()), (5, plain_bytes));
+
+    // Who wants it as it is may go: the topic stays, with those who want it compressed.
+    house.ask(Request::Detach { shard: 0, topic: TopicSlot(0), encoding: Encoding::Json, name: "a".into() });
+    assert!(matches!(house.mail(0), Mail::Detached { topic: TopicSlot(0) }));
+    house.publish(&["a"], "3").blocking_recv().unwrap().unwrap();
+    assert!(matches!(house.mail(0), Mail::Batch { topic: TopicSlot(1), .. }));
+    assert!(matches!(house.mail(1), Mail::Batch { topic: TopicSlot(0), .. }));
+    assert!(house.shards.iter().all(Receiver::is_empty));
+    house.stop();
+}
+
+#[test]
 fn a_full_mailbox_delays_and_loses_nothing_and_requests_go_on() {
     let mut house = House::new(2, |config| config.limits.mailbox = 4);
     house.attach(0, 0, "a");
@@ -211,7 +261,12 @@ fn a_shard_is_woken_once_for_what_comes_in_one_turn() {
     for slot in 0..100 {
         house
             .requests
-            .push(Request::Attach { shard: 0, topic: TopicSlot(slot), name: slot.to_string().into() })
+            .push(Request::Attach {
+                shard: 0,
+                topic: TopicSlot(slot),
+                encoding: Encoding::Json,
+                name: slot.to_string().into(),
+            })
             .unwrap();
     }
     house.requests.notify();
@@ -237,7 +292,12 @@ fn a_namespace_that_waits_gets_its_publications_in_one_batch() {
     assert_eq!(house.batch(0), (0, numbers(0..10)));
     house.wait_until("bytes that wait", |stats| stats.merging_bytes.value() > 0);
     // Who leaves meanwhile takes it along, and the slot is not heard of again.
-    house.ask(Request::Detach { shard: 0, topic: TopicSlot(0), name: "slow:1".into() });
+    house.ask(Request::Detach {
+        shard: 0,
+        topic: TopicSlot(0),
+        encoding: Encoding::Json,
+        name: "slow:1".into(),
+    });
     assert!(matches!(house.mail(0), Mail::Detached { topic: TopicSlot(0) }));
     house.wait_until("nothing that waits", |stats| stats.merging_bytes.value() == 0);
     house.attach(0, 0, "slow:2");
@@ -271,14 +331,19 @@ fn limits_and_wrong_publishes_are_answered() {
         config.limits.publication_bytes = 5;
     });
     house.attach(0, 0, "a");
-    house.ask(Request::Attach { shard: 0, topic: TopicSlot(1), name: "b".into() });
+    house.ask(Request::Attach { shard: 0, topic: TopicSlot(1), encoding: Encoding::Json, name: "b".into() });
     let mail = house.mail(0);
     assert!(
         matches!(mail, Mail::AttachFailed { topic: TopicSlot(1), error: ErrorCode::LimitExceeded }),
         "{mail:?}"
     );
     // A slot that never was is answered for all the same.
-    house.ask(Request::Detach { shard: 0, topic: TopicSlot(7), name: "never".into() });
+    house.ask(Request::Detach {
+        shard: 0,
+        topic: TopicSlot(7),
+        encoding: Encoding::Json,
+        name: "never".into(),
+    });
     assert!(matches!(house.mail(0), Mail::Detached { topic: TopicSlot(7) }));
     for (topics, data, error) in [
         (&["a"][..], "123456", ErrorCode::LimitExceeded),

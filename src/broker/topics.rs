@@ -10,7 +10,7 @@ use std::ops::Index;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
-use crate::mail::{ShardId, TopicName, TopicSlot};
+use crate::mail::{Encoding, ShardId, TopicName, TopicSlot};
 use crate::namespaces::NamespaceId;
 use crate::slab::Slab;
 
@@ -18,11 +18,18 @@ use crate::slab::Slab;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct TopicId(u32);
 
-/// A shard that wants a topic, and its own number for it.
+/// A shard that wants a topic in one encoding, and its own number for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) shard: ShardId,
+    pub(super) encoding: Encoding,
     pub(super) slot: TopicSlot,
+}
+
+impl Place {
+    fn is(&self, shard: ShardId, encoding: Encoding) -> bool {
+        self.shard == shard && self.encoding == encoding
+    }
 }
 
 /// The shards that want a topic. Private topics have one subscriber, and need no list.
@@ -99,7 +106,7 @@ impl Topics {
     /// When there is no room for one more topic.
     ///
     /// # Panics
-    /// If the shard has the topic already: shards attach with their first subscriber only.
+    /// If the shard has the topic in this encoding already: shards attach with their first subscriber only.
     pub(super) fn attach(
         &mut self,
         name: TopicName,
@@ -109,7 +116,7 @@ impl Topics {
         if let Some(id) = self.find(&name) {
             let topic = self.topic_mut(id);
             assert!(
-                topic.places().iter().all(|other| other.shard != place.shard),
+                topic.places().iter().all(|other| !other.is(place.shard, place.encoding)),
                 "shard {} attached a topic twice",
                 place.shard
             );
@@ -137,17 +144,17 @@ impl Topics {
         self.index.insert_unique(hash, id, |id| hasher.hash_one(&*slab[id.0].name));
     }
 
-    /// Takes a shard off.
-    pub(super) fn detach(&mut self, name: &str, shard: ShardId) -> Left {
+    /// Takes a shard off that wanted the topic in this encoding.
+    pub(super) fn detach(&mut self, name: &str, shard: ShardId, encoding: Encoding) -> Left {
         let Some(id) = self.find(name) else { return Left::NotThere };
         match &mut self.topic_mut(id).places {
-            Places::One(place) if place.shard != shard => Left::NotThere,
+            Places::One(place) if !place.is(shard, encoding) => Left::NotThere,
             Places::One(_) => {
                 self.remove(id);
                 Left::TopicGone(id)
             }
             Places::More(places) => {
-                let Some(at) = places.iter().position(|place| place.shard == shard) else {
+                let Some(at) = places.iter().position(|place| place.is(shard, encoding)) else {
                     return Left::NotThere;
                 };
                 places.swap_remove(at);
@@ -193,7 +200,7 @@ mod tests {
     }
 
     fn place(shard: ShardId, slot: u32) -> Place {
-        Place { shard, slot: TopicSlot(slot) }
+        Place { shard, encoding: Encoding::Json, slot: TopicSlot(slot) }
     }
 
     #[test]
@@ -202,10 +209,10 @@ mod tests {
         topics.attach("a".into(), place(0, 0), namespace).unwrap();
         assert_eq!(topics.attach("b".into(), place(0, 1), namespace), Err(Full));
         topics.attach("a".into(), place(1, 7), namespace).unwrap();
-        assert_eq!(topics.detach("a", 0), Left::OthersStay);
+        assert_eq!(topics.detach("a", 0, Encoding::Json), Left::OthersStay);
         let id = topics.find("a").unwrap();
         assert_eq!(topics[id].places(), [place(1, 7)]);
-        assert_eq!(topics.detach("a", 1), Left::TopicGone(id));
+        assert_eq!(topics.detach("a", 1, Encoding::Json), Left::TopicGone(id));
         topics.attach("b".into(), place(0, 1), namespace).unwrap();
         assert_eq!(topics.find("a"), None);
     }
@@ -213,10 +220,24 @@ mod tests {
     #[test]
     fn leaving_what_one_has_not_joined_changes_nothing() {
         let mut topics = Topics::new(10);
-        assert_eq!(topics.detach("a", 0), Left::NotThere);
+        assert_eq!(topics.detach("a", 0, Encoding::Json), Left::NotThere);
         topics.attach("a".into(), place(0, 0), namespace).unwrap();
-        assert_eq!(topics.detach("a", 1), Left::NotThere);
+        assert_eq!(topics.detach("a", 1, Encoding::Json), Left::NotThere);
         assert_eq!(topics.len(), 1);
+    }
+
+    #[test]
+    fn a_shard_may_want_a_topic_in_both_encodings() {
+        let mut topics = Topics::new(1);
+        let deflated = Place { encoding: Encoding::Deflated, ..place(0, 1) };
+        topics.attach("a".into(), place(0, 0), namespace).unwrap();
+        assert_eq!(topics.detach("a", 0, Encoding::Deflated), Left::NotThere);
+        topics.attach("a".into(), deflated, namespace).unwrap();
+        assert_eq!(topics.detach("a", 0, Encoding::Json), Left::OthersStay);
+        let id = topics.find("a").unwrap();
+        assert_eq!((topics[id].places(), topics.len()), (&[deflated][..], 1));
+        assert_eq!(topics.detach("a", 0, Encoding::Json), Left::NotThere);
+        assert_eq!(topics.detach("a", 0, Encoding::Deflated), Left::TopicGone(id));
     }
 
     #[test]
@@ -250,7 +271,7 @@ mod tests {
                         model.entry(name).or_default().insert(shard, slot);
                     }
                 } else if !attach {
-                    let left = topics.detach(&name, shard);
+                    let left = topics.detach(&name, shard, Encoding::Json);
                     prop_assert_eq!(left == Left::NotThere, !has);
                     if let Some(shards) = model.get_mut(&name) {
                         shards.remove(&shard);

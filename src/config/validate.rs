@@ -352,6 +352,8 @@ fn namespace(findings: &mut Findings, name: &str, options: &Namespace, limits: &
     });
     let frame = ("limits.frame_bytes", limits.frame_bytes);
     findings.not_above((&key("max_bytes"), options.max_bytes), frame, "what waits leaves in one frame");
+    let least = (&*key("deflate_min_bytes"), options.deflate_min_bytes);
+    findings.not_above(least, frame, "a batch fits into a frame, so none would be compressed");
     if options.log_bytes > 0 {
         let log = (&*key("log_bytes"), options.log_bytes);
         findings.not_above(frame, log, "a log must hold a whole frame");

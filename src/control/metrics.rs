@@ -69,6 +69,10 @@ const BROKER_COUNTERS: &[Row<BrokerStats>] = &[
     }),
     ("unheard", "Publications that nobody on this node subscribes to.", |b| &b.unheard),
     ("encodings", "Publications encoded, whatever the number of clients.", |b| &b.encodings),
+    ("deflate_in_bytes", "Bytes of publications that were compressed, once for everybody.", |b| {
+        &b.deflate_in
+    }),
+    ("deflate_out_bytes", "Bytes that they became.", |b| &b.deflate_out),
     ("batches", "Batches handed to shards.", |b| &b.batches),
     ("dead_lettered", "Messages that could not be delivered.", |b| &b.dead_lettered),
     ("confirmed", "Publishes of clients and operators that the backplane confirmed.", |b| &b.confirmed),

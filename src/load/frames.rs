@@ -94,7 +94,7 @@ mod tests {
             let payload = "x".repeat(size);
             let mut out = Vec::new();
             write(&mut out, TEXT, payload.as_bytes());
-            let decoded = crate::wire::decode::decode(&mut out, &mut None, usize::MAX).unwrap();
+            let decoded = crate::wire::decode::decode(&mut out, &mut None, usize::MAX, None).unwrap();
             let crate::wire::decode::Decoded::Frame { event, .. } = decoded else { panic!("{size}: whole") };
             assert_eq!(event, crate::wire::decode::Event::Text(payload.into()), "{size}");
         }

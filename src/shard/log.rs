@@ -5,16 +5,21 @@
 //! its length. The header is written over the bytes in front of the slice, which others may still need, and
 //! they are put back after the call: so a frame leaves in one `send` from one place, without a copy, for a
 //! cursor at any line.
+//!
+//! Of a topic whose lines are compressed the log holds segments, which stand side by side as lines do.
 
 use std::collections::VecDeque;
 
-use crate::mail::Lines;
+use crate::mail::{Encoding, Lines};
+use crate::wire::deflate::TAIL;
 use crate::wire::encode::{self, HEADER_MAX, Opcode};
 
 /// Where the end of a batch is, and how many lines there were up to it.
 #[derive(Clone, Copy, Debug)]
 struct Mark {
     position: u64,
+    /// Where it would be if nothing were compressed: what comes out of a frame is limited as well.
+    plain: u64,
     lines: u64,
 }
 
@@ -23,7 +28,7 @@ struct Mark {
 pub struct Span {
     /// Position of its first byte.
     pub from: u64,
-    /// Position after its last byte, the line end included.
+    /// Position after its last byte, what frames are sent without included.
     pub to: u64,
     /// Lines in it.
     pub lines: u64,
@@ -41,15 +46,17 @@ pub struct Log {
     marks: VecDeque<Mark>,
     /// How long it must be before it is searched again for what everybody has: its owner's note.
     pub trim_at: usize,
+    encoding: Encoding,
 }
 
 impl Log {
     /// An empty log whose first byte will have `position`. `buffer` lends its capacity.
     #[must_use]
-    pub fn new(position: u64, mut buffer: Vec<u8>) -> Self {
+    pub fn new(position: u64, encoding: Encoding, mut buffer: Vec<u8>) -> Self {
         buffer.clear();
         buffer.resize(HEADER_MAX, 0);
-        Self { buffer, start: position, marks: VecDeque::from([Mark { position, lines: 0 }]), trim_at: 0 }
+        let marks = VecDeque::from([Mark { position, plain: 0, lines: 0 }]);
+        Self { buffer, start: position, marks, trim_at: 0, encoding }
     }
 
     /// Position of the oldest byte held.
@@ -85,25 +92,28 @@ impl Log {
     /// Adds a batch.
     pub fn append(&mut self, batch: &Lines) {
         self.buffer.extend_from_slice(&batch.bytes);
-        let lines = self.lines_at_end() + u64::from(batch.count);
-        self.marks.push_back(Mark { position: self.end(), lines });
+        let last = self.last_mark();
+        self.marks.push_back(Mark {
+            position: self.end(),
+            plain: last.plain + u64::from(batch.plain_bytes),
+            lines: last.lines + u64::from(batch.count),
+        });
     }
 
     /// What a subscriber at `cursor` is sent next: everything, or as many whole batches as fit into
-    /// `frame_max` bytes of payload, but at least one.
+    /// `frame_max` bytes of payload, as it is sent and as it is read, but at least one.
     #[must_use]
     #[inline]
     pub fn span(&self, cursor: u64, frame_max: usize) -> Span {
-        let first = self.mark_at(cursor);
-        let last = if self.end() - cursor <= frame_max as u64 {
-            self.marks.len() - 1
-        } else {
-            let beyond = self
-                .marks
-                .partition_point(|mark| mark.position - self.start <= cursor - self.start + frame_max as u64);
-            (beyond - 1).max(first + 1)
+        let at = self.mark_at(cursor);
+        let first = self.marks[at];
+        let fits = |mark: &Mark| {
+            let (sent, read) = (mark.position.saturating_sub(cursor), mark.plain.saturating_sub(first.plain));
+            sent.max(read) <= frame_max as u64
         };
-        let (first, last) = (self.marks[first], self.marks[last]);
+        let end = self.last_mark();
+        let last =
+            if fits(&end) { end } else { self.marks[(self.marks.partition_point(fits) - 1).max(at + 1)] };
         Span { from: cursor, to: last.position, lines: last.lines - first.lines }
     }
 
@@ -112,9 +122,15 @@ impl Log {
     #[inline]
     pub fn with_frame<R>(&mut self, span: &Span, use_frame: impl FnOnce(&[u8]) -> R) -> R {
         let at = self.index(span.from);
-        // The last line's end separates it from a next line; in a frame there is none.
-        let payload_end = self.index(span.to) - 1;
-        let header = encode::header(Opcode::Text, payload_end - at);
+        let end = self.index(span.to);
+        let (payload_end, header) = match self.encoding {
+            // The last line's end separates it from a next line; in a frame there is none.
+            Encoding::Json => (end - 1, encode::header(Opcode::Text, end - 1 - at)),
+            Encoding::Deflated => {
+                let payload_end = end - TAIL.len();
+                (payload_end, encode::header(Opcode::Text, payload_end - at).compressed())
+            }
+        };
         let header_at = at - header.len();
         let mut borrowed = [0; HEADER_MAX];
         let borrowed = &mut borrowed[..header.len()];
@@ -148,8 +164,8 @@ impl Log {
         self.buffer
     }
 
-    fn lines_at_end(&self) -> u64 {
-        self.marks.back().map_or(0, |mark| mark.lines)
+    fn last_mark(&self) -> Mark {
+        self.marks[self.marks.len() - 1]
     }
 
     fn mark_at(&self, cursor: u64) -> usize {
@@ -174,10 +190,11 @@ mod tests {
     use super::*;
 
     fn log_of(position: u64, batches: &[&str]) -> Log {
-        let mut log = Log::new(position, Vec::new());
+        let mut log = Log::new(position, Encoding::Json, Vec::new());
         for batch in batches {
             let count = u32::try_from(batch.matches('\n').count()).unwrap();
-            log.append(&Lines { bytes: batch.as_bytes().into(), count });
+            let plain_bytes = u32::try_from(batch.len()).unwrap();
+            log.append(&Lines { bytes: batch.as_bytes().into(), count, plain_bytes });
         }
         log
     }
@@ -203,6 +220,32 @@ mod tests {
             assert_eq!(log.span(0, limit).to, to, "limit {limit}");
         }
         assert_eq!(log.span(5, 5), Span { from: 5, to: 10, lines: 1 });
+    }
+
+    #[test]
+    fn a_compressed_frame_is_marked_ends_before_its_tail_and_is_limited_by_what_comes_out_of_it() {
+        let mut log = Log::new(100, Encoding::Deflated, Vec::new());
+        for (segment, plain_bytes) in [("aa", 50), ("b", 60), ("", 70), ("cccc", 7)] {
+            let bytes = [segment.as_bytes(), &TAIL].concat().into();
+            log.append(&Lines { bytes, count: 2, plain_bytes });
+        }
+        let all = log.span(100, 187);
+        assert_eq!(all, Span { from: 100, to: 123, lines: 8 });
+        assert_eq!(frame(&mut log, &all), [&b"\xc1\x13aa"[..], &TAIL, b"b", &TAIL, &TAIL, b"cccc"].concat());
+        for (limit, to) in [(186, 115), (180, 115), (179, 111), (110, 111), (109, 106), (1, 106)] {
+            assert_eq!(log.span(100, limit).to, to, "limit {limit}");
+        }
+        // What has gone before counts no more.
+        log.drop_before(106);
+        let rest = log.span(106, 137);
+        assert_eq!(rest, Span { from: 106, to: 123, lines: 6 });
+        assert_eq!(frame(&mut log, &rest), [&b"\xc1\x0db"[..], &TAIL, &TAIL, b"cccc"].concat());
+        // Segments may also be larger than what they are made of.
+        let mut stored = Log::new(0, Encoding::Deflated, Vec::new());
+        for _ in 0..3 {
+            stored.append(&Lines { bytes: [0; 20].into(), count: 1, plain_bytes: 10 });
+        }
+        assert_eq!(stored.span(0, 59).to, 40);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! while the broker has not answered waits with the topic, not each with a request of its own; whoever comes
 //! to a live topic is attached at its log's end at once.
 
-use crate::mail::{Request, TopicSlot};
+use crate::mail::{Encoding, Request, TopicSlot};
 use crate::protocol::codes::{ErrorCode, UnsubscribeCode};
 use crate::protocol::{push, reply};
 use crate::session::Phase;
@@ -25,10 +25,11 @@ pub(super) enum Joined {
 impl<S: Socket, A: Application> Shard<S, A> {
     /// Subscribes a client, at once or as soon as the broker has answered.
     pub(super) fn join(&mut self, slot: u32, name: &str, command: u32) -> Joined {
-        let topic = match self.topics.find(name) {
+        let encoding = self.encoding_for(slot, name);
+        let topic = match self.topics.find(name, encoding) {
             Some(topic) => topic,
             None if self.requests.room() == 0 => return Joined::NoRoom,
-            None => self.attach(name),
+            None => self.attach(name, encoding),
         };
         if self.topics[topic].interest == Interest::Live {
             self.add_subscriber(topic, slot);
@@ -47,9 +48,21 @@ impl<S: Socket, A: Application> Shard<S, A> {
         waiting.unanswered.push(Unanswered { topic, command });
     }
 
-    fn attach(&mut self, name: &str) -> TopicSlot {
+    /// In which encoding the client in `slot` is sent the topic of this name, if it subscribes to it.
+    fn encoding_for(&self, slot: u32, name: &str) -> Encoding {
+        let deflates =
+            self.deflate(slot).deflates() && self.namespaces.options(self.namespaces.of(name)).deflate;
+        if deflates { Encoding::Deflated } else { Encoding::Json }
+    }
+
+    /// The topic of this name, as the client in `slot` is or would be sent it.
+    pub(super) fn topic_for(&self, slot: u32, name: &str) -> Option<TopicSlot> {
+        self.topics.find(name, self.encoding_for(slot, name))
+    }
+
+    fn attach(&mut self, name: &str, encoding: Encoding) -> TopicSlot {
         let namespace = self.namespaces.of(name);
-        let topic = self.topics.insert(name.into(), namespace);
+        let topic = self.topics.insert(name.into(), namespace, encoding);
         self.owed.push_back(topic);
         self.tell_the_broker();
         topic
@@ -118,10 +131,10 @@ impl<S: Socket, A: Application> Shard<S, A> {
             let Some(topic) = self.topics.get(slot) else {
                 unreachable!("a topic stays until the broker's last word")
             };
-            let (shard, topic, name) = (self.id, slot, topic.name.clone());
-            let request = match self.topics[slot].interest {
-                Interest::Attaching => Request::Attach { shard, topic, name },
-                Interest::Detaching => Request::Detach { shard, topic, name },
+            let (shard, encoding, name) = (self.id, topic.encoding, topic.name.clone());
+            let request = match topic.interest {
+                Interest::Attaching => Request::Attach { shard, topic: slot, encoding, name },
+                Interest::Detaching => Request::Detach { shard, topic: slot, encoding, name },
                 Interest::Live => unreachable!("nothing is owed about a live topic"),
             };
             if self.requests.push(request).is_err() {

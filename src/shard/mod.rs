@@ -36,7 +36,9 @@ use crate::namespaces::Namespaces;
 use crate::protocol::codes::CloseReason;
 use crate::session::{Phase, Policy};
 use crate::stats::ShardStats;
+use crate::wire::deflate::Inflater;
 use crate::wire::encode::{self, Opcode};
+use crate::wire::extension::Deflate;
 use crate::wire::upgrade::{UpgradePolicy, refusal};
 
 pub use clients::Socket;
@@ -135,6 +137,8 @@ pub struct Shard<S, A = Commands> {
     rest_bytes: usize,
     /// The one read buffer.
     input: Vec<u8>,
+    /// What reads compressed messages, whosever.
+    inflater: Inflater,
     /// Reply lines of the message at hand.
     lines: Vec<u8>,
     /// What one visit writes, when it is more than one frame.
@@ -190,6 +194,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             // A whole frame may have to be kept and still leave room for what comes next.
             input: vec![0; 2 * limits.message_bytes + limits.head_bytes],
             limits,
+            inflater: Inflater::default(),
             lines: Vec::new(),
             scratch: Vec::new(),
             pieces: Vec::new(),
@@ -324,6 +329,20 @@ impl<S: Socket, A: Application> Shard<S, A> {
         encode::frame(&mut outgoing.bytes, opcode, payload);
     }
 
+    /// Puts bytes for the client in `slot` behind what waits for it already: frames that are whole.
+    pub fn append_frames(&mut self, slot: u32, frames: &[u8]) {
+        let now = self.deadlines.now();
+        let outgoing =
+            self.clients[slot].outgoing.get_or_insert_with(|| Box::new(clients::Outgoing::since(now)));
+        outgoing.bytes.extend_from_slice(frames);
+    }
+
+    /// What the client in `slot` has agreed on about compressed messages.
+    #[must_use]
+    pub fn deflate(&self, slot: u32) -> Deflate {
+        self.clients[slot].session.deflate
+    }
+
     /// The id by which the client in `slot` is known outside.
     fn client_id(&self, slot: u32) -> ClientId {
         let key = self.clients.key(slot);
@@ -373,11 +392,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
         if self.clients[slot].dead {
             return;
         }
-        let now = self.deadlines.now();
-        let client = &mut self.clients[slot];
-        client.waiting = None;
-        let outgoing = client.outgoing.get_or_insert_with(|| Box::new(clients::Outgoing::since(now)));
-        outgoing.bytes.extend_from_slice(last);
+        self.clients[slot].waiting = None;
+        self.append_frames(slot, last);
         self.enter(slot, Phase::Closing);
         self.visit(slot);
     }

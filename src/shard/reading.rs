@@ -89,7 +89,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
     fn digest(&mut self, slot: u32, input: &mut [u8]) {
         let mut at = 0;
         while at < input.len() && !self.clients[slot].dead && !self.must_wait(slot) {
-            let (consumed, step) = self.clients[slot].session.step(&mut input[at..], &self.policy);
+            let (consumed, step) =
+                self.clients[slot].session.step(&mut input[at..], &self.policy, &mut self.inflater);
             if matches!(step, Step::Incomplete) {
                 break;
             }
@@ -127,10 +128,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         // The session is in its next phase already; the counters are not.
         self.clients[slot].session.phase = Phase::Upgrading;
         self.enter(slot, Phase::Open);
-        let now = self.deadlines.now();
-        let outgoing = &mut self.clients[slot].outgoing;
-        let outgoing = outgoing.get_or_insert_with(|| Box::new(super::clients::Outgoing::since(now)));
-        outgoing.bytes.extend_from_slice(response);
+        self.append_frames(slot, response);
     }
 
     /// The peer's close frame: the answer to ours, or to be answered with the same code.

@@ -16,7 +16,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use std::hash::BuildHasher;
 
-use crate::mail::{ClientKey, Lines, TopicName, TopicSlot};
+use crate::mail::{ClientKey, Encoding, Lines, TopicName, TopicSlot};
 use crate::namespaces::NamespaceId;
 use crate::shard::log::Log;
 use crate::slab::Slab;
@@ -69,6 +69,8 @@ pub struct Topic {
     pub name: TopicName,
     /// Its namespace.
     pub namespace: NamespaceId,
+    /// What its subscribers are sent.
+    pub encoding: Encoding,
     /// What was agreed with the broker.
     pub interest: Interest,
     /// It stands in the round of topics to be swept.
@@ -96,10 +98,11 @@ pub struct Topic {
 }
 
 impl Topic {
-    fn new(name: TopicName, namespace: NamespaceId) -> Self {
+    fn new(name: TopicName, namespace: NamespaceId, encoding: Encoding) -> Self {
         Self {
             name,
             namespace,
+            encoding,
             interest: Interest::Attaching,
             in_round: false,
             is_pinned: false,
@@ -239,8 +242,8 @@ impl Topic {
 
     /// Adds a batch to the log: everybody lacks something now.
     pub fn append(&mut self, lines: &Lines, buffer: impl FnOnce() -> Vec<u8>) {
-        let end = self.end;
-        let log = self.log.get_or_insert_with(|| Box::new(Log::new(end, buffer())));
+        let (end, encoding) = (self.end, self.encoding);
+        let log = self.log.get_or_insert_with(|| Box::new(Log::new(end, encoding, buffer())));
         log.append(lines);
         self.end = log.end();
         self.behind = self.awake;
@@ -285,16 +288,17 @@ impl Topics {
         self.hasher.hash_one(name)
     }
 
-    /// The slot of the topic with this name.
+    /// The slot of the topic with this name, in this encoding.
     #[must_use]
-    pub fn find(&self, name: &str) -> Option<TopicSlot> {
-        self.by_name.find(self.hash(name), |&slot| &*self[slot].name == name).copied()
+    pub fn find(&self, name: &str, encoding: Encoding) -> Option<TopicSlot> {
+        let is_it = |topic: &Topic| topic.encoding == encoding && &*topic.name == name;
+        self.by_name.find(self.hash(name), |&slot| is_it(&self[slot])).copied()
     }
 
     /// Adds a topic, to be attached.
-    pub fn insert(&mut self, name: TopicName, namespace: NamespaceId) -> TopicSlot {
+    pub fn insert(&mut self, name: TopicName, namespace: NamespaceId, encoding: Encoding) -> TopicSlot {
         let hash = self.hash(&name);
-        let slot = TopicSlot(self.slab.insert(Topic::new(name, namespace)));
+        let slot = TopicSlot(self.slab.insert(Topic::new(name, namespace, encoding)));
         let (slab, hasher) = (&self.slab, &self.hasher);
         self.by_name.insert_unique(hash, slot, |slot| hasher.hash_one(&*slab[slot.0].name));
         slot
@@ -360,11 +364,11 @@ mod tests {
 
     fn topic() -> Topic {
         let namespaces = crate::namespaces::Namespaces::new(&crate::config::Config::default());
-        Topic::new("t".into(), namespaces.of("t"))
+        Topic::new("t".into(), namespaces.of("t"), Encoding::Json)
     }
 
     fn lines(text: &str) -> Lines {
-        Lines { bytes: text.as_bytes().into(), count: 1 }
+        Lines { bytes: text.as_bytes().into(), count: 1, plain_bytes: u32::try_from(text.len()).unwrap() }
     }
 
     /// Plays every sequence of six operations on up to four subscribers and checks after each that the
@@ -417,11 +421,27 @@ mod tests {
     fn names_are_found_after_their_slots_were_reused() {
         let namespaces = crate::namespaces::Namespaces::new(&crate::config::Config::default());
         let mut topics = Topics::default();
-        let a = topics.insert("a".into(), namespaces.of("a"));
-        let b = topics.insert("b".into(), namespaces.of("b"));
+        let insert =
+            |topics: &mut Topics, name: &str| topics.insert(name.into(), namespaces.of(name), Encoding::Json);
+        let a = insert(&mut topics, "a");
+        let b = insert(&mut topics, "b");
         topics.remove(a);
-        assert_eq!(topics.find("a"), None);
-        assert_eq!(topics.insert("c".into(), namespaces.of("c")), a);
-        assert_eq!((topics.find("c"), topics.find("b"), topics.len()), (Some(a), Some(b), 2));
+        let find = |topics: &Topics, name| topics.find(name, Encoding::Json);
+        assert_eq!(find(&topics, "a"), None);
+        assert_eq!(insert(&mut topics, "c"), a);
+        assert_eq!((find(&topics, "c"), find(&topics, "b"), topics.len()), (Some(a), Some(b), 2));
+    }
+
+    #[test]
+    fn a_topic_in_two_encodings_is_two() {
+        let namespaces = crate::namespaces::Namespaces::new(&crate::config::Config::default());
+        let mut topics = Topics::default();
+        let [json, deflated] = Encoding::ALL.map(|encoding| {
+            assert_eq!(topics.find("a", encoding), None);
+            topics.insert("a".into(), namespaces.of("a"), encoding)
+        });
+        assert_eq!(Encoding::ALL.map(|encoding| topics.find("a", encoding)), [Some(json), Some(deflated)]);
+        topics.remove(json);
+        assert_eq!(Encoding::ALL.map(|encoding| topics.find("a", encoding)), [None, Some(deflated)]);
     }
 }

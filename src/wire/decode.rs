@@ -2,7 +2,8 @@
 //!
 //! [`decode`] looks at whole frames only. The caller keeps an incomplete tail and puts it in front of what
 //! it reads next, so that a client between two messages needs no buffer and no state here. Only a message
-//! in fragments is put together in memory of its own, the [`Assembly`], which lasts until its end.
+//! in fragments is put together in memory of its own, the [`Assembly`], which lasts until its end. So is one
+//! that is compressed (RFC 7692), where the client may compress; its fragments are inflated together.
 //!
 //! What cannot become valid is refused as soon as its header is there: nothing is kept, and nothing is
 //! allocated, for a length that a client only claims.
@@ -14,13 +15,15 @@ use thiserror::Error;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
+use super::deflate::{InflateError, Inflater};
+
 /// Bytes that a control frame may carry (RFC 6455, section 5.5).
 const CONTROL_MAX: u64 = 125;
 
 /// Why the connection has to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Violation {
-    /// A frame that RFC 6455 forbids (close code 1002); says which rule.
+    /// A frame that RFC 6455 or 7692 forbids (close code 1002); says which rule.
     #[error("{0}")]
     Protocol(&'static str),
     /// Text, or the text of a close frame, that is not UTF-8 (close code 1007; section 8.1).
@@ -36,6 +39,8 @@ pub enum Violation {
 pub struct Assembly {
     /// Whether it is a message of text.
     text: bool,
+    /// Whether the payloads are compressed.
+    compressed: bool,
     /// The payloads of the fragments, one after the other.
     bytes: Vec<u8>,
     /// How many of `bytes` are known to be whole characters of text; the rest is at most the beginning of
@@ -46,7 +51,7 @@ pub struct Assembly {
 /// What a frame means to its receiver.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event<'a> {
-    /// A whole message of text: borrowed if it came in one frame, owned if it came in fragments.
+    /// A whole message of text: borrowed if it came in one frame as it is, else owned.
     Text(Cow<'a, str>),
     /// A whole message of bytes, likewise.
     Binary(Cow<'a, [u8]>),
@@ -75,7 +80,8 @@ pub enum Decoded<'a> {
 }
 
 /// The first frame in `input`. `assembly` belongs to the client: none between messages, and kept from call
-/// to call while a message comes in fragments. Messages have at most `message_max` bytes.
+/// to call while a message comes in fragments. Messages have at most `message_max` bytes, compressed and
+/// inflated. `inflater` is for clients that may compress, and belongs to nobody.
 ///
 /// The frame's payload is unmasked in place, so a frame must not be decoded twice; input that was found
 /// incomplete is unchanged.
@@ -86,16 +92,24 @@ pub fn decode<'a>(
     input: &'a mut [u8],
     assembly: &mut Option<Box<Assembly>>,
     message_max: usize,
+    inflater: Option<&mut Inflater>,
 ) -> Result<Decoded<'a>, Violation> {
-    let Some(head) = Head::parse(input)? else { return Ok(Decoded::Incomplete) };
+    let Some(head) = Head::parse(input, inflater.is_some())? else { return Ok(Decoded::Incomplete) };
     let size = head.admit(assembly.as_deref(), message_max)?;
     let consumed = head.bytes + size;
     let Some(payload) = input.get_mut(head.bytes..consumed) else { return Ok(Decoded::Incomplete) };
     unmask(payload, head.mask);
     let event = match head.opcode {
         OpCode::Control(control) => control_event(control, payload)?,
-        OpCode::Data(kind) if head.is_final && assembly.is_none() => whole_message(kind, payload)?,
-        OpCode::Data(kind) => fragment(assembly, kind, payload, head.is_final, message_max)?,
+        OpCode::Data(kind) if head.is_final && assembly.is_none() => match head.is_compressed {
+            false => whole_message(kind, payload)?,
+            true => owned_message(kind == Data::Text, inflate(inflater, payload, message_max)?)?,
+        },
+        OpCode::Data(kind) => {
+            let begun = || Box::new(Assembly::new(kind, head.is_compressed));
+            assembly.get_or_insert_with(begun).append(payload, message_max);
+            fragment(assembly, head.is_final, message_max, inflater)?
+        }
     };
     Ok(Decoded::Frame { consumed, event })
 }
@@ -103,6 +117,7 @@ pub fn decode<'a>(
 /// A frame's header, as far as it can be judged alone.
 struct Head {
     is_final: bool,
+    is_compressed: bool,
     opcode: OpCode,
     mask: [u8; 4],
     /// Bytes of the header itself.
@@ -114,13 +129,13 @@ struct Head {
 impl Head {
     /// The header at the beginning of `input`, if all of it is there. What
     /// [`FrameHeader::parse`] does not check is checked here.
-    fn parse(input: &[u8]) -> Result<Option<Self>, Violation> {
+    fn parse(input: &[u8], may_compress: bool) -> Result<Option<Self>, Violation> {
         let mut cursor = Cursor::new(input);
         // Reading memory does not fail, and the parser has one complaint of its own.
         let parsed = FrameHeader::parse(&mut cursor)
             .map_err(|_| Violation::Protocol("an unknown opcode (RFC 6455, section 5.2)"))?;
         let Some((header, payload)) = parsed else { return Ok(None) };
-        if header.rsv1 || header.rsv2 || header.rsv3 {
+        if header.rsv1 && !may_compress || header.rsv2 || header.rsv3 {
             return Err(Violation::Protocol("a reserved bit without an extension (RFC 6455, section 5.2)"));
         }
         let Some(mask) = header.mask else {
@@ -133,12 +148,18 @@ impl Head {
         if bytes as u64 != cursor.position() {
             return Err(Violation::Protocol("a length not in its shortest form (RFC 6455, section 5.2)"));
         }
-        Ok(Some(Self { is_final: header.is_final, opcode: header.opcode, mask, bytes, payload }))
+        let (is_final, is_compressed) = (header.is_final, header.rsv1);
+        Ok(Some(Self { is_final, is_compressed, opcode: header.opcode, mask, bytes, payload }))
     }
 
     /// Whether such a frame may come now; its payload's size if so.
     fn admit(&self, assembly: Option<&Assembly>, message_max: usize) -> Result<usize, Violation> {
         match (self.opcode, assembly) {
+            (OpCode::Control(_) | OpCode::Data(Data::Continue), _) if self.is_compressed => {
+                return Err(Violation::Protocol(
+                    "the mark of a compressed message elsewhere than at its beginning (RFC 7692, section 6.1)",
+                ));
+            }
             (OpCode::Control(_), _) if !self.is_final => {
                 return Err(Violation::Protocol("a control frame in fragments (RFC 6455, section 5.5)"));
             }
@@ -207,7 +228,7 @@ fn may_be_sent(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
-/// A message that came in one frame.
+/// A message that came in one frame, as it is.
 fn whole_message(kind: Data, payload: &[u8]) -> Result<Event<'_>, Violation> {
     match kind {
         Data::Text => match simdutf8::basic::from_utf8(payload) {
@@ -219,28 +240,54 @@ fn whole_message(kind: Data, payload: &[u8]) -> Result<Event<'_>, Violation> {
     }
 }
 
-/// Takes one fragment in; the whole message if it was the last one.
+/// A message that had to be put together, or inflated.
+fn owned_message(is_text: bool, bytes: Vec<u8>) -> Result<Event<'static>, Violation> {
+    if !is_text {
+        return Ok(Event::Binary(Cow::Owned(bytes)));
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(Event::Text(Cow::Owned(text))),
+        Err(_) => Err(Violation::InvalidUtf8),
+    }
+}
+
+fn inflate(
+    inflater: Option<&mut Inflater>,
+    payload: &[u8],
+    message_max: usize,
+) -> Result<Vec<u8>, Violation> {
+    let Some(inflater) = inflater else { unreachable!("refused with its header") };
+    inflater.message(payload, message_max).map_err(|error| match error {
+        InflateError::TooBig => Violation::TooBig,
+        InflateError::Corrupt => {
+            Violation::Protocol("a message that cannot be inflated (RFC 7692, section 7.2.2)")
+        }
+    })
+}
+
+/// What a fragment means that has been taken in: the whole message, if it was the last one.
 fn fragment<'a>(
     assembly: &mut Option<Box<Assembly>>,
-    kind: Data,
-    payload: &[u8],
     is_final: bool,
     message_max: usize,
+    inflater: Option<&mut Inflater>,
 ) -> Result<Event<'a>, Violation> {
-    let message = assembly
-        .get_or_insert_with(|| Box::new(Assembly { text: kind == Data::Text, ..Assembly::default() }));
-    message.append(payload, message_max);
-    if !is_final {
-        message.check_so_far()?;
-        return Ok(Event::Fragment);
-    }
     match assembly.take() {
-        Some(message) => message.finish(),
-        None => unreachable!("put there above"),
+        Some(message) if is_final => message.finish(message_max, inflater),
+        Some(mut message) => {
+            message.check_so_far()?;
+            *assembly = Some(message);
+            Ok(Event::Fragment)
+        }
+        None => unreachable!("taken in by the caller"),
     }
 }
 
 impl Assembly {
+    fn new(kind: Data, compressed: bool) -> Self {
+        Self { text: kind == Data::Text, compressed, ..Self::default() }
+    }
+
     /// Adds a fragment that is known to fit into `message_max`. Memory doubles when it is used up, but never
     /// exceeds what a message may have.
     fn append(&mut self, payload: &[u8], message_max: usize) {
@@ -254,9 +301,9 @@ impl Assembly {
     }
 
     /// Refuses text that no further fragment can make valid (RFC 6455, section 8.1). Looks at each byte
-    /// once, but for a character that is not whole yet.
+    /// once, but for a character that is not whole yet. What is compressed shows at its end what it is.
     fn check_so_far(&mut self) -> Result<(), Violation> {
-        if !self.text {
+        if !self.text || self.compressed {
             return Ok(());
         }
         match simdutf8::compat::from_utf8(&self.bytes[self.checked..]) {
@@ -267,14 +314,13 @@ impl Assembly {
         Ok(())
     }
 
-    fn finish(self) -> Result<Event<'static>, Violation> {
-        if !self.text {
-            return Ok(Event::Binary(Cow::Owned(self.bytes)));
-        }
-        match String::from_utf8(self.bytes) {
-            Ok(text) => Ok(Event::Text(Cow::Owned(text))),
-            Err(_) => Err(Violation::InvalidUtf8),
-        }
+    fn finish(
+        self,
+        message_max: usize,
+        inflater: Option<&mut Inflater>,
+    ) -> Result<Event<'static>, Violation> {
+        let bytes = if self.compressed { inflate(inflater, &self.bytes, message_max)? } else { self.bytes };
+        owned_message(self.text, bytes)
     }
 }
 

@@ -9,6 +9,9 @@ const CLOSE_TEXT_MAX: usize = 123;
 /// The FIN bit: this frame is a whole message.
 const FINAL: u8 = 0x80;
 
+/// The first reserved bit: this message is compressed (RFC 7692, section 6).
+const COMPRESSED: u8 = 0x40;
+
 /// What a frame carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -38,6 +41,13 @@ impl Header {
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..self.len()]
+    }
+
+    /// The same for a payload that is a compressed message.
+    #[must_use]
+    pub fn compressed(mut self) -> Self {
+        self.bytes[0] |= COMPRESSED;
+        self
     }
 
     /// How many bytes that is, at most [`HEADER_MAX`].

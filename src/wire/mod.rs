@@ -3,5 +3,7 @@
 //! it is not whole yet.
 
 pub mod decode;
+pub mod deflate;
 pub mod encode;
+pub mod extension;
 pub mod upgrade;

@@ -15,6 +15,8 @@ use tungstenite::handshake::server::{Request, create_response, write_response};
 use tungstenite::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use tungstenite::http::{Response, StatusCode};
 
+use super::extension::{self, Agreement, Deflate};
+
 /// The sub-protocol that this engine speaks.
 const JSON_PROTOCOL: &str = "centrifuge-json";
 /// The one that it does not.
@@ -34,6 +36,8 @@ pub struct UpgradePolicy {
     /// own may connect, which are files opened from disk; and "the same host" means a name of loopback, as
     /// whoever owns another name can make it resolve to this host (DNS rebinding).
     pub open_on_loopback: bool,
+    /// Whether messages may be compressed (RFC 7692), for clients that offer it.
+    pub deflate: bool,
 }
 
 /// What becomes of a connection.
@@ -49,6 +53,8 @@ pub enum Upgrade {
         response: Vec<u8>,
         /// Whether the client wants ping frames of WebSocket, and none of the client protocol's.
         native_pings: bool,
+        /// Who may compress messages.
+        deflate: Deflate,
     },
     /// It is not: the answer is to be sent, and the connection to be closed.
     Refused {
@@ -132,12 +138,11 @@ fn judge(head: &[u8], policy: &UpgradePolicy) -> Result<Upgrade, Refusal> {
     check_handshake(request.headers())?;
     check_origin(request.headers(), policy)?;
     let protocol = choose_protocol(&request)?;
-    let response = accept(&mut request, protocol)?;
-    Ok(Upgrade::Accepted {
-        consumed,
-        response,
-        native_pings: asks_for(&request, "cf_ws_frame_ping_pong", "true"),
-    })
+    let agreement = if policy.deflate { agree(request.headers()) } else { None };
+    let deflate = agreement.as_ref().map_or(Deflate::Off, |agreement| agreement.deflate);
+    let response = accept(&mut request, protocol, agreement)?;
+    let native_pings = asks_for(&request, "cf_ws_frame_ping_pong", "true");
+    Ok(Upgrade::Accepted { consumed, response, native_pings, deflate })
 }
 
 /// Whether `head`, as far as it has come, is the beginning of an HTTP request: the method a token, the
@@ -241,16 +246,30 @@ fn choose_protocol(request: &Request) -> Result<Option<HeaderValue>, Refusal> {
     }
 }
 
+/// What the client and we can agree on of what it offers to do with messages.
+fn agree(headers: &HeaderMap) -> Option<Agreement> {
+    let offers = headers.get_all(header::SEC_WEBSOCKET_EXTENSIONS).iter();
+    extension::agree(offers.filter_map(|value| value.to_str().ok()))
+}
+
 /// The answer that makes it a WebSocket. tungstenite looks at the first Connection header only, and takes
 /// one token in Upgrade; both were judged in full before, so it is given what it looks for, and only the key
 /// is left to be wrong.
-fn accept(request: &mut Request, protocol: Option<HeaderValue>) -> Result<Vec<u8>, Refusal> {
+fn accept(
+    request: &mut Request,
+    protocol: Option<HeaderValue>,
+    agreement: Option<Agreement>,
+) -> Result<Vec<u8>, Refusal> {
     let headers = request.headers_mut();
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     let mut response = create_response(request).map_err(|_| BAD_KEY)?;
     if let Some(protocol) = protocol {
         response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
+    }
+    if let Some(agreement) = agreement {
+        let answer = HeaderValue::from_str(&agreement.answer).expect("names and numbers");
+        response.headers_mut().insert(header::SEC_WEBSOCKET_EXTENSIONS, answer);
     }
     Ok(written(&response))
 }

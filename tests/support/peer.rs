@@ -91,6 +91,12 @@ impl Peer {
 
     /// The next frame: opcode and payload.
     pub fn read_frame(&mut self) -> io::Result<(u8, Vec<u8>)> {
+        let (first, payload) = self.read_marked_frame()?;
+        Ok((first & 0x0f, payload))
+    }
+
+    /// The next frame: its first byte, with the reserved bits, and its payload.
+    pub fn read_marked_frame(&mut self) -> io::Result<(u8, Vec<u8>)> {
         let mut head = [0; 2];
         self.0.read_exact(&mut head)?;
         let length = match head[1] {
@@ -100,7 +106,7 @@ impl Peer {
         };
         let mut payload = Vec::new();
         (&self.0).take(length).read_to_end(&mut payload)?;
-        Ok((head[0] & 0x0f, payload))
+        Ok((head[0], payload))
     }
 
     /// The code of the close frame that comes, whatever comes before it; nothing if the connection ends

@@ -1,7 +1,7 @@
 use super::*;
 use crate::broker::topics::{Place, Topics};
 use crate::config::Config;
-use crate::mail::TopicSlot;
+use crate::mail::{Encoding, TopicSlot};
 use crate::namespaces::Namespaces;
 use proptest::prelude::*;
 
@@ -14,7 +14,7 @@ fn topics(count: usize) -> Vec<TopicId> {
     let (mut topics, namespaces) = (Topics::new(count), Namespaces::new(&Config::default()));
     let names = (0..count).map(|n| n.to_string());
     let attach = |name: String| {
-        let place = Place { shard: 0, slot: TopicSlot(0) };
+        let place = Place { shard: 0, encoding: Encoding::Json, slot: TopicSlot(0) };
         topics.attach(name.as_str().into(), place, |name| namespaces.of(name)).unwrap();
         topics.find(&name).unwrap()
     };

@@ -1,3 +1,4 @@
+use super::super::deflate::{Deflater, TAIL};
 use super::*;
 
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
@@ -7,6 +8,7 @@ const CLOSE: u8 = 8;
 const PING: u8 = 9;
 const PONG: u8 = 10;
 const FIN: u8 = 0x80;
+const COMPRESSED: u8 = 0x40;
 
 /// A masked frame, as a client sends it; `first` is its first byte.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
@@ -52,12 +54,18 @@ impl From<Event<'_>> for Said {
 }
 
 /// Decodes as a session does: what is incomplete is kept, and put in front of the next piece.
-fn said_in_pieces(pieces: &[&[u8]], message_max: usize) -> Result<Vec<Said>, Violation> {
+fn said_in_pieces(
+    pieces: &[&[u8]],
+    message_max: usize,
+    mut inflater: Option<&mut Inflater>,
+) -> Result<Vec<Said>, Violation> {
     let (mut kept, mut assembly, mut said) = (Vec::new(), None, Vec::new());
     for piece in pieces {
         kept.extend_from_slice(piece);
         let mut at = 0;
-        while let Decoded::Frame { consumed, event } = decode(&mut kept[at..], &mut assembly, message_max)? {
+        while let Decoded::Frame { consumed, event } =
+            decode(&mut kept[at..], &mut assembly, message_max, inflater.as_deref_mut())?
+        {
             at += consumed;
             said.push(event.into());
         }
@@ -68,7 +76,18 @@ fn said_in_pieces(pieces: &[&[u8]], message_max: usize) -> Result<Vec<Said>, Vio
 }
 
 fn said(stream: &[u8], message_max: usize) -> Result<Vec<Said>, Violation> {
-    said_in_pieces(&[stream], message_max)
+    said_in_pieces(&[stream], message_max, None)
+}
+
+/// What a client says that may compress.
+fn said_compressed(stream: &[u8], message_max: usize) -> Result<Vec<Said>, Violation> {
+    said_in_pieces(&[stream], message_max, Some(&mut Inflater::default()))
+}
+
+/// The payload of a compressed message.
+fn compressed(plain: &[u8]) -> Vec<u8> {
+    let segment = Deflater::default().segment(plain, 0).to_vec();
+    segment[..segment.len() - TAIL.len()].to_vec()
 }
 
 #[test]
@@ -107,7 +126,7 @@ fn every_cut_of_a_stream_says_the_same() {
         for second in first..=stream.len() {
             let pieces = [&stream[..first], &stream[first..second], &stream[second..]];
             assert_eq!(
-                said_in_pieces(&pieces, 200).as_deref(),
+                said_in_pieces(&pieces, 200, None).as_deref(),
                 Ok(&expected[..]),
                 "cut at {first}, {second}"
             );
@@ -119,14 +138,16 @@ fn every_cut_of_a_stream_says_the_same() {
 fn a_whole_message_is_borrowed_and_a_fragmented_one_leaves_nothing_behind() {
     let mut assembly = None;
     let mut whole = frame(FIN | TEXT, b"abc");
-    let Ok(Decoded::Frame { consumed, event }) = decode(&mut whole, &mut assembly, 10) else { panic!() };
+    let Ok(Decoded::Frame { consumed, event }) = decode(&mut whole, &mut assembly, 10, None) else {
+        panic!()
+    };
     assert!(matches!(event, Event::Text(Cow::Borrowed("abc"))));
     assert_eq!((consumed, assembly.is_none()), (9, true));
 
-    decode(&mut frame(BINARY, b"ab"), &mut assembly, 10).unwrap();
+    decode(&mut frame(BINARY, b"ab"), &mut assembly, 10, None).unwrap();
     assert!(assembly.is_some());
     let mut last = frame(FIN, b"c");
-    let Ok(Decoded::Frame { event, .. }) = decode(&mut last, &mut assembly, 10) else { panic!() };
+    let Ok(Decoded::Frame { event, .. }) = decode(&mut last, &mut assembly, 10, None) else { panic!() };
     assert!(matches!(&event, Event::Binary(Cow::Owned(bytes)) if bytes == b"abc"));
     assert!(assembly.is_none());
 }
@@ -135,7 +156,7 @@ fn a_whole_message_is_borrowed_and_a_fragmented_one_leaves_nothing_behind() {
 fn incomplete_input_is_left_as_it_was() {
     let whole = frame(FIN | TEXT, b"some text");
     let mut part = whole[..whole.len() - 1].to_vec();
-    assert_eq!(decode(&mut part, &mut None, 100), Ok(Decoded::Incomplete));
+    assert_eq!(decode(&mut part, &mut None, 100, None), Ok(Decoded::Incomplete));
     assert_eq!(part, whole[..whole.len() - 1]);
 }
 
@@ -207,7 +228,7 @@ fn a_header_is_enough_to_refuse() {
         }
         let header = &broken[..broken.len().min(header_bytes(&broken))];
         let mut assembly = (!before.is_empty() && rule != "no message").then(Box::default);
-        let refused = decode(&mut header.to_vec(), &mut assembly, 1000).map(|_| ());
+        let refused = decode(&mut header.to_vec(), &mut assembly, 1000, None).map(|_| ());
         assert!(matches!(refused, Err(Violation::Protocol(_))), "{rule}: {refused:?}");
     }
 }
@@ -233,7 +254,7 @@ fn a_claimed_length_is_refused_by_its_header_alone() {
         let all = claimed.to_be_bytes();
         let length = if claimed < 65_536 { &all[6..] } else { &all[..] };
         let mut header = [code, length, &MASK].concat();
-        assert_eq!(decode(&mut header, &mut None, 300), Err(Violation::TooBig), "{claimed}");
+        assert_eq!(decode(&mut header, &mut None, 300, None), Err(Violation::TooBig), "{claimed}");
     }
 }
 
@@ -241,10 +262,11 @@ fn a_claimed_length_is_refused_by_its_header_alone() {
 fn an_assembly_takes_no_more_memory_than_a_message_may_have() {
     let mut assembly = None;
     for _ in 0..100 {
-        decode(&mut frame(if assembly.is_none() { BINARY } else { 0 }, b"abc"), &mut assembly, 300).unwrap();
+        decode(&mut frame(if assembly.is_none() { BINARY } else { 0 }, b"abc"), &mut assembly, 300, None)
+            .unwrap();
         assert!(assembly.as_ref().unwrap().bytes.capacity() <= 300);
     }
-    let refused = decode(&mut frame(0, b"d"), &mut assembly, 300).map(|_| ());
+    let refused = decode(&mut frame(0, b"d"), &mut assembly, 300, None).map(|_| ());
     assert_eq!(refused, Err(Violation::TooBig));
 }
 
@@ -267,7 +289,7 @@ fn text_is_utf8_and_fails_at_the_earliest_fragment() {
     }
     // At once, although the message goes on: nothing can follow that makes these valid.
     for payload in [&b"ok\xff"[..], b"\xf4\x90", b"\xed\xa0", b"\xc0"] {
-        let refused = decode(&mut frame(TEXT, payload), &mut None, 100).map(|_| ());
+        let refused = decode(&mut frame(TEXT, payload), &mut None, 100, None).map(|_| ());
         assert_eq!(refused, Err(Violation::InvalidUtf8), "{payload:?}");
     }
     // In a later fragment, after a character that was cut.
@@ -304,5 +326,87 @@ fn close_frames() {
     }
     for code in [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, u16::MAX] {
         assert!(matches!(close(code, b"x"), Err(Violation::Protocol(_))), "{code}");
+    }
+}
+
+#[test]
+fn compressed_messages_say_the_same_whole_in_fragments_and_beside_plain_ones() {
+    let long = "long ".repeat(100);
+    let payload = compressed(long.as_bytes());
+    let stream = [
+        frame(FIN | COMPRESSED | TEXT, &payload),
+        frame(FIN | TEXT, b"plain"),
+        frame(COMPRESSED | TEXT, &payload[..3]),
+        frame(FIN | PING, b"p"),
+        frame(0, &payload[3..4]),
+        frame(0, b""),
+        frame(FIN, &payload[4..]),
+        frame(FIN | COMPRESSED | BINARY, &compressed(&[0, 255])),
+        frame(COMPRESSED | TEXT, b""),
+        frame(FIN, &compressed(b"")),
+        frame(TEXT, b"pl"),
+        frame(FIN, b"ain"),
+    ]
+    .concat();
+    let expected = [
+        Said::Text(long.clone()),
+        Said::Text("plain".to_owned()),
+        Said::Fragment,
+        Said::Ping(b"p".to_vec()),
+        Said::Fragment,
+        Said::Fragment,
+        Said::Text(long),
+        Said::Binary(vec![0, 255]),
+        Said::Fragment,
+        Said::Text(String::new()),
+        Said::Fragment,
+        Said::Text("plain".to_owned()),
+    ];
+    for cut in 0..=stream.len() {
+        let pieces = [&stream[..cut], &stream[cut..]];
+        let said = said_in_pieces(&pieces, 500, Some(&mut Inflater::default()));
+        assert_eq!(said.as_deref(), Ok(&expected[..]), "cut at {cut}");
+    }
+}
+
+#[test]
+fn the_mark_of_compression_stands_at_the_beginning_of_messages_only() {
+    let start = || frame(COMPRESSED | TEXT, &compressed(b"a"));
+    for (before, broken) in [
+        (vec![], frame(FIN | COMPRESSED | PING, b"")),
+        (vec![], frame(FIN | COMPRESSED | CLOSE, b"")),
+        (start(), frame(COMPRESSED, b"")),
+        (start(), frame(FIN | COMPRESSED, b"")),
+        (start(), frame(FIN | COMPRESSED | TEXT, b"")),
+        (vec![], frame(FIN | 0x20 | TEXT, b"a")),
+        (vec![], frame(FIN | COMPRESSED | 0x10 | TEXT, b"a")),
+    ] {
+        let said = said_compressed(&[before, broken.clone()].concat(), 100);
+        assert!(matches!(said, Err(Violation::Protocol(_))), "{broken:02x?}: {said:?}");
+    }
+    // Who has not agreed on compression may not even begin.
+    assert!(matches!(said(&start(), 100), Err(Violation::Protocol(rule)) if rule.contains("reserved bit")));
+}
+
+#[test]
+fn bombs_garbage_and_text_that_is_none_are_refused_when_they_are_whole() {
+    let bomb = compressed(&[b'x'; 10_000]);
+    assert!(bomb.len() < 100);
+    let whole = |payload: &[u8]| frame(FIN | COMPRESSED | TEXT, payload);
+    let halves = |payload: &[u8]| {
+        let (first, second) = payload.split_at(payload.len() / 2);
+        [frame(COMPRESSED | TEXT, first), frame(FIN, second)].concat()
+    };
+    for cut in [whole, halves] {
+        assert!(said_compressed(&cut(&bomb), 10_000).is_ok());
+        assert_eq!(said_compressed(&cut(&bomb), 9_999), Err(Violation::TooBig));
+        // What comes in counts as well.
+        assert_eq!(said_compressed(&cut(&bomb), bomb.len() - 1), Err(Violation::TooBig));
+        let garbage = said_compressed(&cut(b"\x07garbage"), 100);
+        assert!(
+            matches!(garbage, Err(Violation::Protocol(rule)) if rule.contains("inflated")),
+            "{garbage:?}"
+        );
+        assert_eq!(said_compressed(&cut(&compressed(b"ok\xff")), 100), Err(Violation::InvalidUtf8));
     }
 }

@@ -19,6 +19,7 @@ fn policy() -> UpgradePolicy {
         head_bytes: 8192,
         allowed_origins: vec!["https://app.example.net".to_owned()],
         open_on_loopback: false,
+        deflate: false,
     }
 }
 
@@ -30,7 +31,7 @@ fn with(from: &str, to: &str) -> String {
 
 fn accepted(head: &str) -> (String, bool) {
     match upgrade(head.as_bytes(), &policy()) {
-        Upgrade::Accepted { consumed, response, native_pings } => {
+        Upgrade::Accepted { consumed, response, native_pings, deflate: Deflate::Off } => {
             assert_eq!(consumed, head.len());
             (String::from_utf8(response).unwrap(), native_pings)
         }
@@ -289,4 +290,31 @@ fn a_refusal_from_outside_is_a_whole_answer() {
     let answer = checked_refusal(503, refusal(503));
     assert!(answer.contains("\r\nretry-after: "), "{answer}");
     checked_refusal(500, refusal(500));
+}
+
+#[test]
+fn compression_is_agreed_on_if_it_is_offered_and_wanted() {
+    let accepted = |head: &str, policy: &UpgradePolicy| match upgrade(head.as_bytes(), policy) {
+        Upgrade::Accepted { response, deflate, .. } => {
+            let response = String::from_utf8(response).unwrap().to_lowercase();
+            let answer = response.lines().find_map(|line| line.strip_prefix("sec-websocket-extensions: "));
+            (deflate, answer.map(str::to_owned))
+        }
+        other => panic!("not accepted: {other:?}\n{head}"),
+    };
+    let wanted = UpgradePolicy { deflate: true, ..policy() };
+    // In two headers, the first of which has nothing for us.
+    let offer = with(
+        KEY,
+        &format!(
+            "{KEY}Sec-WebSocket-Extensions: permessage-deflate; strange\r\n\
+             Sec-WebSocket-Extensions: x, permessage-deflate; client_max_window_bits\r\n"
+        ),
+    );
+    let answer = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+    assert_eq!(accepted(&offer, &wanted), (Deflate::Both, Some(answer.to_owned())));
+    assert_eq!(accepted(&offer, &policy()), (Deflate::Off, None));
+    assert_eq!(accepted(GOOD, &wanted), (Deflate::Off, None));
+    let strange = offer.replace("client_max_window_bits", "client_max_window_bits=3");
+    assert_eq!(accepted(&strange, &wanted), (Deflate::Off, None));
 }

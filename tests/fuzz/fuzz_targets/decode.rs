@@ -1,10 +1,17 @@
 #![no_main]
 
 use fanfare::wire::decode::{Decoded, decode};
+use fanfare::wire::deflate::Inflater;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    let (mut bytes, mut at, mut assembly) = (data.to_vec(), 0, None);
-    while let Ok(Decoded::Frame { consumed, .. }) = decode(&mut bytes[at..], &mut assembly, 4096) {
-        at += consumed;
+    // The first byte says whether the client may compress.
+    let Some((&first, frames)) = data.split_first() else { return };
+    let (mut bytes, mut at, mut assembly, mut inflater) = (frames.to_vec(), 0, None, Inflater::default());
+    loop {
+        let inflater = (first % 2 == 1).then_some(&mut inflater);
+        match decode(&mut bytes[at..], &mut assembly, 4096, inflater) {
+            Ok(Decoded::Frame { consumed, .. }) => at += consumed,
+            _ => return,
+        }
     }
 });

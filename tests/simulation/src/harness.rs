@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use fanfare::client_id::NodeId;
 use fanfare::config::{Budgets, Config, Interval, Limits, Namespace, SlowPolicy, Timeouts};
-use fanfare::mail::{Asker, Lines, Mail, Request, TopicSlot};
+use fanfare::mail::{Asker, Encoding, Lines, Mail, Request, TopicSlot};
 use fanfare::mailbox::{Receiver, Sender, Wake, mailbox};
 use fanfare::namespaces::Namespaces;
 use fanfare::stats::ShardStats;
@@ -18,7 +18,7 @@ use fanfare::wire::upgrade::UpgradePolicy;
 use super::shard::{Commands, Setup, Shard, Socket};
 use crate::Events;
 use crate::rng::Rng;
-use crate::wire::{Frame, take_frames, text_frame};
+use crate::wire::{Frame, segment, take_frames, text_frame};
 
 const TOPICS: [&str; 5] = ["d:a", "r:a", "s:a", "r:b", "s:b"];
 const STEPS: usize = 300;
@@ -144,7 +144,7 @@ struct World {
     mail: Sender<Mail>,
     outbox: VecDeque<Mail>,
     requests: Receiver<Request>,
-    interest: HashMap<String, TopicSlot>,
+    interest: HashMap<(String, Encoding), TopicSlot>,
     late_answers: Vec<Mail>,
     published: HashMap<&'static str, u64>,
     /// What of it the shard has surely taken.
@@ -180,8 +180,8 @@ fn config() -> Config {
     let policy = |slow, client_publish| Namespace { slow, client_publish, ..Namespace::default() };
     let namespaces = [
         ("d", policy(SlowPolicy::Disconnect, false)),
-        ("r", policy(SlowPolicy::Resync, true)),
-        ("s", policy(SlowPolicy::Skip, false)),
+        ("r", Namespace { deflate: true, ..policy(SlowPolicy::Resync, true) }),
+        ("s", Namespace { deflate: true, ..policy(SlowPolicy::Skip, false) }),
     ];
     Config {
         limits: Limits {
@@ -213,6 +213,7 @@ impl World {
             head_bytes: 400,
             allowed_origins: Vec::new(),
             open_on_loopback: false,
+            deflate: true,
         };
         let setup = Setup {
             id: 0,
@@ -286,8 +287,9 @@ impl World {
         });
         let peer = self.peers.len() - 1;
         let head = "GET /connection/websocket HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-        self.send(peer, head.as_bytes());
+                    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+        let offer = if self.rng.one_in(2) { "Sec-WebSocket-Extensions: permessage-deflate\r\n" } else { "" };
+        self.send(peer, format!("{head}{offer}\r\n").as_bytes());
         self.command(peer, "\"connect\":{}", Asked::Connect);
         self.events.connects += 1;
     }
@@ -392,9 +394,16 @@ impl World {
             bytes.extend(format!("{{\"push\":{{\"channel\":\"{topic}\",\"pub\":{{\"data\":{published}}}}}}}\n").bytes());
         }
         self.events.publications += count as u64;
-        if let Some(&slot) = self.interest.get(topic) {
-            let lines = Lines { bytes: bytes.into(), count: u32::try_from(count).expect("few") };
-            self.outbox.push_back(Mail::Batch { topic: slot, lines });
+        let plain_bytes = u32::try_from(bytes.len()).expect("few");
+        for encoding in Encoding::ALL {
+            if let Some(&slot) = self.interest.get(&(topic.to_owned(), encoding)) {
+                let bytes = match encoding {
+                    Encoding::Json => bytes.as_slice().into(),
+                    Encoding::Deflated => segment(&bytes).into(),
+                };
+                let lines = Lines { bytes, count: u32::try_from(count).expect("few"), plain_bytes };
+                self.outbox.push_back(Mail::Batch { topic: slot, lines });
+            }
         }
     }
 
@@ -403,12 +412,14 @@ impl World {
         self.events.requests_full += u64::from(self.requests.len() == 4);
         for _ in 0..self.rng.below(4) {
             match self.requests.take() {
-                Some(Request::Attach { topic, name, .. }) => {
-                    assert!(self.interest.insert(name.to_string(), topic).is_none(), "{name} attached twice");
+                Some(Request::Attach { topic, encoding, name, .. }) => {
+                    let before = self.interest.insert((name.to_string(), encoding), topic);
+                    assert!(before.is_none(), "{name} attached twice");
                     self.outbox.push_back(Mail::Attached { topic });
                 }
-                Some(Request::Detach { topic, name, .. }) => {
-                    assert_eq!(self.interest.remove(&*name), Some(topic), "{name} detached, but not attached so");
+                Some(Request::Detach { topic, encoding, name, .. }) => {
+                    let before = self.interest.remove(&(name.to_string(), encoding));
+                    assert_eq!(before, Some(topic), "{name} detached, but not attached so");
                     self.outbox.push_back(Mail::Detached { topic });
                 }
                 Some(Request::Publish(publish)) => {
@@ -463,7 +474,7 @@ impl World {
 
     fn check_limits(&self) {
         // Where slow clients skip, the newest batch of each topic stays, whatever the limit says.
-        let newest = TOPICS.len() * 4 * 60;
+        let newest = TOPICS.len() * Encoding::ALL.len() * 4 * 60;
         let logs = self.stats.log_bytes.value();
         assert!(logs <= (LOGS_BYTES + newest) as u64, "{logs} bytes in logs");
         let rest = self.stats.rest_bytes.value();
@@ -510,6 +521,7 @@ impl World {
         let pushes = text.split('\n').filter(|line| line.starts_with("{\"push\"")).count();
         assert!(pushes == 0 || text.len() <= FRAME_BYTES, "a frame of {} bytes", text.len());
         self.events.merged_frames += u64::from(pushes > 1);
+        self.events.deflated_frames += u64::from(frame.deflated);
         for line in text.split('\n') {
             self.line(peer, line);
         }

@@ -15,6 +15,7 @@ pub struct Events {
     pub publications: u64,
     pub deliveries: u64,
     pub merged_frames: u64,
+    pub deflated_frames: u64,
     pub short_writes: u64,
     pub refused_writes: u64,
     pub stalls: u64,
@@ -39,12 +40,13 @@ impl Events {
         }
     }
 
-    pub fn fields(&mut self) -> [(&'static str, &mut u64); 18] {
+    pub fn fields(&mut self) -> [(&'static str, &mut u64); 19] {
         [
             ("ticks", &mut self.ticks),
             ("publications", &mut self.publications),
             ("deliveries", &mut self.deliveries),
             ("merged frames", &mut self.merged_frames),
+            ("deflated frames", &mut self.deflated_frames),
             ("short writes", &mut self.short_writes),
             ("refused writes", &mut self.refused_writes),
             ("stalls", &mut self.stalls),

@@ -1,9 +1,27 @@
 //! The client's side of the wire, written anew so that it shares no mistake with the engine's.
 
+use std::cell::RefCell;
+
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
+
+/// What a compressed message ends with, and is sent without (RFC 7692, section 7.2.1).
+const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
+
+/// Room for whatever a compressed frame of the simulation becomes.
+const PLAIN_MAX: usize = 4096;
+
+thread_local! {
+    static COMPRESS: RefCell<Compress> = RefCell::new(Compress::new(Compression::fast(), false));
+    static DECOMPRESS: RefCell<Decompress> = RefCell::new(Decompress::new(false));
+}
+
 /// A frame of the server's.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Frame {
     pub opcode: u8,
+    /// Whether it came compressed.
+    pub deflated: bool,
+    /// As it is read.
     pub payload: Vec<u8>,
 }
 
@@ -22,15 +40,38 @@ pub fn take_frames(stream: &mut Vec<u8>) -> Vec<Frame> {
 
 fn first_frame(stream: &[u8]) -> Option<(Frame, usize)> {
     let (&first, &second) = (stream.first()?, stream.get(1)?);
-    assert!(matches!(first, 0x81 | 0x88 | 0x8a), "no frame of a server begins with {first:#04x}");
+    assert!(matches!(first, 0x81 | 0xc1 | 0x88 | 0x8a), "no frame of a server begins with {first:#04x}");
     assert!(second < 0x80, "servers do not mask");
     let (length, at) = match second {
         126 => (usize::from(u16::from_be_bytes([*stream.get(2)?, *stream.get(3)?])), 4),
         127 => panic!("no frame in the simulation is that long"),
         short => (usize::from(short), 2),
     };
-    let payload = stream.get(at..at + length)?.to_vec();
-    Some((Frame { opcode: first & 0x0f, payload }, at + length))
+    let payload = stream.get(at..at + length)?;
+    let deflated = first == 0xc1;
+    let payload = if deflated { inflated(payload) } else { payload.to_vec() };
+    Some((Frame { opcode: first & 0x0f, deflated, payload }, at + length))
+}
+
+fn inflated(payload: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(PLAIN_MAX);
+    DECOMPRESS.with_borrow_mut(|decompress| {
+        decompress.reset(false);
+        let whole = [payload, &TAIL].concat();
+        decompress.decompress_vec(&whole, &mut plain, FlushDecompress::Sync).expect("a deflate stream");
+        assert_eq!(decompress.total_in(), whole.len() as u64, "all of it is read");
+    });
+    plain
+}
+
+/// A batch as the broker compresses it.
+pub fn segment(batch: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(PLAIN_MAX);
+    COMPRESS.with_borrow_mut(|compress| {
+        compress.reset();
+        compress.compress_vec(batch, &mut out, FlushCompress::Sync).expect("it can be compressed");
+    });
+    out
 }
 
 /// A text frame of a client's, masked.

@@ -1,0 +1,247 @@
+//! permessage-deflate from end to end: clients that take compressed publications and clients that do not, on the
+//! same topics.
+
+mod support;
+
+use std::collections::VecDeque;
+
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
+use serde_json::json;
+use support::engine::Engine;
+use support::peer::{Peer, TEXT, UPGRADE, frame, frame_with};
+use support::script::Subscriber;
+use support::wait::{SOON, wait_until};
+use support::websocket::RawClient;
+
+const CONFIG: &str = "[namespaces.zip]\ndeflate = true\nlog_bytes = 33554432\n\
+                      [namespaces.late]\ndeflate = true\nmax_delay = \"300ms\"\n\
+                      [namespaces.alive]\nclient_publish = true\n";
+
+/// The first bit that RFC 6455 reserves.
+const COMPRESSED: u8 = 0x40;
+
+/// The bytes that a compressed message is sent without.
+const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
+
+/// What is published: text that compresses and text that does not, below and beyond the minimum.
+fn payloads() -> Vec<serde_json::Value> {
+    let noise: String =
+        (0..500_u64).map(|n| format!("{:x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
+    vec![
+        json!(1),
+        json!({"text": "the same again, ".repeat(100)}),
+        json!("é€😀 \u{2028}\n\"\\"),
+        json!(noise),
+        json!([]),
+        json!("x".repeat(200_000)),
+    ]
+}
+
+/// A client that has agreed on compression, and shows what is compressed.
+struct Deflating {
+    peer: Peer,
+    lines: VecDeque<String>,
+    /// Compressed frames that came, and lines in them.
+    frames: usize,
+}
+
+impl Deflating {
+    #[track_caller]
+    fn connect(engine: &Engine) -> Self {
+        let mut peer = Peer::connect(engine.client_address());
+        let offer = "\r\nSec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n";
+        peer.send(UPGRADE.replace("\r\n\r\n", offer).as_bytes());
+        let head = peer.read_head().to_lowercase();
+        let answer = "permessage-deflate; server_no_context_takeover; client_no_context_takeover\r\n";
+        assert!(head.contains(&format!("sec-websocket-extensions: {answer}")), "{head}");
+        let mut client = Self { peer, lines: VecDeque::new(), frames: 0 };
+        client.ask(r#"{"id":1,"connect":{}}"#);
+        client
+    }
+
+    /// Sends a command compressed, and returns its reply.
+    #[track_caller]
+    fn ask(&mut self, command: &str) -> String {
+        self.peer.send(&frame_with(0x80 | COMPRESSED | TEXT, &compressed(command.as_bytes())));
+        self.line()
+    }
+
+    #[track_caller]
+    fn subscribe(&mut self, topic: &str) {
+        let reply = self.ask(&format!(r#"{{"id":2,"subscribe":{{"channel":"{topic}"}}}}"#));
+        assert!(reply.contains(r#""subscribe":{}"#), "{reply}");
+    }
+
+    #[track_caller]
+    fn line(&mut self) -> String {
+        while self.lines.is_empty() {
+            let (first, payload) = self.peer.read_marked_frame().expect("a frame");
+            let plain = match first {
+                0x81 => payload,
+                0xc1 => {
+                    self.frames += 1;
+                    inflated(&payload)
+                }
+                other => panic!("a frame that begins with {other:#04x}"),
+            };
+            assert!(plain.len() <= 512 << 10, "a message of {} bytes", plain.len());
+            let text = String::from_utf8(plain).expect("UTF-8");
+            self.lines.extend(text.split('\n').filter(|line| !line.is_empty()).map(str::to_owned));
+        }
+        self.lines.pop_front().expect("just seen")
+    }
+}
+
+fn compressed(plain: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(plain.len() + 1000);
+    let mut compress = Compress::new(Compression::best(), false);
+    compress.compress_vec(plain, &mut out, FlushCompress::Sync).expect("it can be compressed");
+    assert!(out.ends_with(&TAIL));
+    out.truncate(out.len() - TAIL.len());
+    out
+}
+
+fn inflated(payload: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(2 << 20);
+    let whole = [payload, &TAIL].concat();
+    Decompress::new(false)
+        .decompress_vec(&whole, &mut plain, FlushDecompress::Sync)
+        .expect("it can be inflated");
+    plain
+}
+
+#[test]
+fn the_same_bytes_reach_clients_that_compress_and_clients_that_do_not() {
+    let engine = Engine::with_config(CONFIG);
+    let mut plain = RawClient::connect(engine.client_address());
+    let mut deflating = Deflating::connect(&engine);
+    let mut sdks = [Subscriber::node(&engine.ws_url()), Subscriber::python(&engine.ws_url())];
+    let payloads = payloads();
+    for topic in ["zip:1", "late:1", "plain"] {
+        plain.subscribe(topic);
+        deflating.subscribe(topic);
+        sdks.iter_mut().for_each(|sdk| sdk.subscribe(topic));
+        let (frames, before) = (deflating.frames, engine.metric("fanfare_deflate_in_bytes_total", &[]));
+        payloads.iter().for_each(|data| engine.publish(topic, data));
+        for _ in &payloads {
+            assert_eq!(deflating.line(), plain.line());
+        }
+        sdks.iter().for_each(|sdk| sdk.expect(topic, &payloads));
+        // Both SDKs and a raw client have agreed on compression, and it was done once for all of them.
+        let bytes = engine.metric("fanfare_deflate_in_bytes_total", &[]) - before;
+        match topic {
+            "plain" => assert_eq!((bytes, deflating.frames - frames), (0.0, 0)),
+            _ => assert!((200_000.0..220_000.0).contains(&bytes), "{bytes} bytes were compressed"),
+        }
+        if topic == "late:1" {
+            assert!(deflating.frames - frames < payloads.len(), "nothing was merged");
+        }
+    }
+}
+
+#[test]
+fn the_sdks_offer_compression_and_are_taken_at_their_word() {
+    let engine = Engine::with_config(CONFIG);
+    let connect: [fn(&str) -> Subscriber; 2] = [Subscriber::node, Subscriber::python];
+    for (connect, topic) in connect.into_iter().zip(["zip:node", "zip:python"]) {
+        let mut sdk = connect(&engine.ws_url());
+        sdk.subscribe(topic);
+        let before = engine.metric("fanfare_deflate_in_bytes_total", &[]);
+        engine.publish(topic, &json!("x".repeat(1000)));
+        sdk.expect(topic, &[json!("x".repeat(1000))]);
+        assert!(engine.metric("fanfare_deflate_in_bytes_total", &[]) > before + 1000.0, "{topic}");
+    }
+}
+
+/// Whoever does not read is behind, and gets what it lacks in frames of many segments.
+#[test]
+fn who_is_behind_gets_many_segments_in_one_frame() {
+    let engine = Engine::with_config(CONFIG);
+    let mut behind = Deflating::connect(&engine);
+    behind.subscribe("zip:1");
+    let noise = |seed: u64| -> String {
+        (1..2000_u64)
+            .map(|n| format!("{:016x}", (seed * 2000 + n).wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+            .collect()
+    };
+    let mut texts = Vec::new();
+    while engine.metric("fanfare_blocked_clients", &[]) < 1.0 || texts.len() % 100 != 0 {
+        assert!(texts.len() < 2000, "it is never blocked");
+        texts.push(noise(texts.len() as u64));
+        engine.publish("zip:1", &json!(texts[texts.len() - 1]));
+    }
+    // More, that is surely behind.
+    for n in 0..100 {
+        texts.push(format!("{n}"));
+        engine.publish("zip:1", &json!(n.to_string()));
+    }
+    for text in &texts {
+        let line = behind.line();
+        assert!(line.contains(&format!("\"{text}\"")), "not {}: {}", &text[..text.len().min(20)], line.len());
+    }
+    assert!(behind.frames + 90 < texts.len(), "{} frames for {} lines", behind.frames, texts.len());
+}
+
+#[test]
+fn operators_see_one_topic_and_end_it_for_everybody() {
+    let engine = Engine::with_config(CONFIG);
+    let mut plain = RawClient::connect(engine.client_address());
+    let mut deflating = Deflating::connect(&engine);
+    let mut leaver = Deflating::connect(&engine);
+    plain.subscribe("zip:1");
+    deflating.subscribe("zip:1");
+    leaver.subscribe("zip:1");
+    let channels = |engine: &Engine| engine.api("channels", &json!({}))["result"]["channels"].clone();
+    assert_eq!(channels(&engine), json!({"zip:1": {"num_clients": 3}}));
+    assert_eq!(leaver.ask(r#"{"id":3,"unsubscribe":{"channel":"zip:1"}}"#), r#"{"id":3,"unsubscribe":{}}"#);
+    assert_eq!(channels(&engine), json!({"zip:1": {"num_clients": 2}}));
+    assert_eq!(engine.metric("fanfare_topics", &[]), 1.0);
+    engine.publish("zip:1", &json!(1));
+    assert_eq!(deflating.line(), plain.line());
+    engine.api("unsubscribe", &json!({"channel": "zip:1", "user": ""}));
+    let end = plain.line();
+    assert!(end.contains(r#""unsubscribe":{"code":2000"#), "{end}");
+    assert_eq!(deflating.line(), end);
+    wait_until(SOON, "nobody to be left", || channels(&engine) == json!({}));
+}
+
+#[test]
+fn bombs_and_garbage_end_their_own_connection_only() {
+    let engine = Engine::with_config(CONFIG);
+    let mut healthy = RawClient::connect(engine.client_address());
+    healthy.subscribe("alive:1");
+    let bomb = compressed(&vec![b' '; 50 << 20]);
+    assert!(bomb.len() < 60_000, "{} bytes are no message", bomb.len());
+    let marked = |payload: &[u8]| frame_with(0x80 | COMPRESSED | TEXT, payload);
+    let (start, end) = bomb.split_at(20_000);
+    let halves = [frame_with(COMPRESSED | TEXT, start), frame_with(0x80, end)].concat();
+    for (what, bytes, code) in [
+        ("a bomb", marked(&bomb), 1009),
+        ("a bomb in two parts", halves, 1009),
+        ("no deflate stream", marked(b"\x07\x07\x07"), 1002),
+        ("a marked continuation", [frame_with(TEXT, b"a"), frame_with(0xc0, b"b")].concat(), 1002),
+        ("a marked ping", frame_with(0xc9, b""), 1002),
+        ("no UTF-8", marked(&compressed(b"\xff\xfe")), 1007),
+    ] {
+        let mut peer = Deflating::connect(&engine).peer;
+        peer.send(&bytes);
+        assert_eq!(peer.close_code(), Some(code), "{what}");
+        let reply = healthy.command(r#""publish":{"channel":"alive:1","data":1}"#);
+        assert!(reply.contains(r#""publish":{}"#), "after {what}: {reply}");
+        assert_eq!(healthy.publication("alive:1"), "1", "after {what}");
+    }
+    // Who has not asked for it may not compress.
+    let mut peer = Peer::connected(engine.client_address());
+    peer.send(&frame(COMPRESSED | TEXT, &compressed(b"{}")));
+    assert_eq!(peer.close_code(), Some(1002));
+}
+
+#[test]
+fn where_no_namespace_wants_it_nothing_is_agreed_on() {
+    let engine = Engine::start(&[]);
+    let mut peer = Peer::connect(engine.client_address());
+    let offer = "\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
+    peer.send(UPGRADE.replace("\r\n\r\n", offer).as_bytes());
+    let head = peer.read_head().to_lowercase();
+    assert!(head.starts_with("http/1.1 101 ") && !head.contains("extensions"), "{head}");
+}
