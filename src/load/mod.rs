@@ -1,9 +1,9 @@
 //! The load generator behind `fanfare load`: clients by the thousand, a publisher that keeps its pace, and a
 //! count of what arrived that is exact.
 //!
-//! * A **crowd** ([`poll`], the room's only file that knows mio) is a thread with its share of the clients.
+//! * A **crowd** (`poll`, the room's only file that knows mio) is a thread with its share of the clients.
 //!   It does what browsers would: upgrade, connect, subscribe, answer pings, take merged frames apart.
-//! * The **publisher** ([`publisher`]) publishes through the control port in an open loop: each publication
+//! * The **publisher** (`publisher`) publishes through the control port in an open loop: each publication
 //!   carries the time at which it was *due*, so that a delay that makes the next ones late is not forgiven.
 //! * Each publication carries its number within its topic. A subscription must see 1, 2, 3, ... up to the last
 //!   one that the engine took: what is not the next one is lost or repeated ([`Tally`]).
