@@ -27,7 +27,7 @@ fn main() {
             // A frame is unmasked in place: each time another copy.
             bencher.iter_batched_ref(
                 || frame.clone(),
-                |frame| decode(black_box(frame), &mut None, MESSAGE_MAX).is_ok(),
+                |frame| decode(black_box(frame), &mut None, MESSAGE_MAX, None).is_ok(),
                 BatchSize::SmallInput,
             );
         });
