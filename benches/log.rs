@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{BatchSize, Throughput};
-use fanfare::mail::Lines;
+use fanfare::mail::{Encoding, Lines};
 use fanfare::shard::log::Log;
 
 /// Payload bytes of a frame, as by default.
@@ -42,11 +42,11 @@ fn main() {
 
 fn line() -> Lines {
     let bytes: Arc<[u8]> = format!("{}\n", "x".repeat(LINE_BYTES - 1)).into_bytes().into();
-    Lines { bytes, count: 1 }
+    Lines { bytes, count: 1, plain_bytes: LINE_BYTES as u32 }
 }
 
 fn log_of(batches: usize) -> Log {
-    let mut log = Log::new(0, Vec::new());
+    let mut log = Log::new(0, Encoding::Json, Vec::new());
     (0..batches).for_each(|_| log.append(&line()));
     log
 }
