@@ -29,6 +29,7 @@ pub struct Events {
     pub resynced: u64,
     pub skipped: u64,
     pub replies: u64,
+    pub fair_turns: u64,
 }
 
 impl Events {
@@ -39,7 +40,7 @@ impl Events {
         }
     }
 
-    pub fn fields(&mut self) -> [(&'static str, &mut u64); 18] {
+    pub fn fields(&mut self) -> [(&'static str, &mut u64); 19] {
         [
             ("ticks", &mut self.ticks),
             ("publications", &mut self.publications),
@@ -59,6 +60,7 @@ impl Events {
             ("resynced", &mut self.resynced),
             ("skipped", &mut self.skipped),
             ("replies", &mut self.replies),
+            ("fair turns", &mut self.fair_turns),
         ]
     }
 }
