@@ -1,64 +1,34 @@
-//! Fan-out: what the engine's shard spends per frame, over the floor that nothing beats.
+//! Fan-out: what the engine's shard spends per frame, over the floor that nothing beats, and what becomes of
+//! more than single frames could carry.
 //!
-//! ```text
-//! CPU 0   engine, thread `shard-0`   or   the floor of `floor.rs`, never both at once
-//! CPU 1   this process: clients and publisher; the engine's other threads
-//! ```
+//! Engine and floor send the same number of bytes to the same client program through sockets with the same
+//! options, in turns within one run: the machine's noise meets both.
 //!
-//! Engine and floor send the same bytes to the same client program through sockets with the same
-//! options, in turns within one run: the machine's noise meets both. *Single* is one publication at a
-//! time to 5,000 clients; *merged* is 100 lines in each frame to 2,000 clients. `--short` does a tenth.
+//! * *single*: one publication at a time to 5,000 clients;
+//! * *merged*: 100 lines in each frame to 2,000 clients;
+//! * *topics*: one publication at a time to 2,000 clients with 100 topics each, against as many with one;
+//! * *overload*: 6,000 publications per second for 500 clients, 3 million deliveries per second. Latency is
+//!   from the time at which a publication was due.
+//!
+//! `--short` does a little of each.
 
-mod floor;
-mod measure;
-#[path = "../tests/support/mod.rs"]
-mod support;
+mod common;
 
-use std::io::{BufRead, BufReader, Error, Result, Write};
-use std::net::SocketAddr;
-use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::io::Result;
+use std::time::Duration;
 
-use measure::{CpuTime, Summary, Watched};
-use serde_json::{Value, json};
-use support::engine::Engine;
-use support::process::TempDir;
-use support::swarm::{ClientIndex, Line, Observer, Swarm};
+use common::floor::Floor;
+use common::latency::{Clock, Latencies};
+use common::measure::{CpuTime, Summary, Watched};
+use common::publisher::{Pace, Publisher, ended, numbered_data, plain_data, publish_evenly};
+use common::report::{Report, Target};
+use common::rounds::{Pairs, Round, Server};
+use common::support::engine::Engine;
+use common::support::swarm::{ClientIndex, Line, Observer, Swarm};
+use common::{Arguments, LIMIT, LINE_BYTES, counting_clients, on_client_cpu, start_engine};
 
-/// Where the shard and the floor run, and where everything else does.
-const SERVER_CPU: usize = 0;
-const CLIENT_CPU: usize = 1;
-/// Encoded bytes of each line, its line break included.
-const LINE_BYTES: usize = 100;
 /// Rounds of each server.
 const ROUNDS: usize = 7;
-/// Fan-outs at the start of a round that are not counted. After a pause a receiver acknowledges its first
-/// 16 segments at once (Linux, `TCP_MAX_QUICKACKS`), which on loopback the sender pays for: a third of the
-/// cost of a small frame.
-const FAN_OUTS_TO_WARM_UP: usize = 20;
-/// How long anything may take.
-const LIMIT: Duration = Duration::from_secs(60);
-
-/// One way of loading a server.
-struct Load {
-    name: &'static str,
-    topic: &'static str,
-    clients: usize,
-    lines_per_frame: usize,
-    fan_outs_per_round: usize,
-}
-
-const LOADS: [Load; 2] = [
-    Load { name: "single", topic: "single:bench", clients: 5000, lines_per_frame: 1, fan_outs_per_round: 40 },
-    Load {
-        name: "merged",
-        topic: "merged:bench",
-        clients: 2000,
-        lines_per_frame: 100,
-        fan_outs_per_round: 60,
-    },
-];
 
 /// Pings stay away; `merged` waits for its hundred lines and not for the clock.
 const CONFIGURATION: &str = r#"
@@ -70,291 +40,120 @@ max_delay = "60s"
 max_messages = 100
 "#;
 
+/// How much of everything is done.
+struct Scale {
+    divisor: usize,
+    rounds: usize,
+}
+
+/// One way of loading a server that is compared with the floor.
+struct Load {
+    name: &'static str,
+    topic: &'static str,
+    clients: usize,
+    lines_per_frame: usize,
+    fan_outs_per_round: usize,
+    /// CPU time over the floor's.
+    ratio: Target,
+    user_nanoseconds: Target,
+}
+
+const LOADS: [Load; 2] = [
+    Load {
+        name: "single",
+        topic: "single:bench",
+        clients: 5000,
+        lines_per_frame: 1,
+        fan_outs_per_round: 40,
+        ratio: Target::AtMost(1.05),
+        user_nanoseconds: Target::AtMost(150.0),
+    },
+    Load {
+        name: "merged",
+        topic: "merged:bench",
+        clients: 2000,
+        lines_per_frame: 100,
+        fan_outs_per_round: 60,
+        // At least 0.9 of the floor's rate.
+        ratio: Target::AtMost(1.0 / 0.9),
+        user_nanoseconds: Target::None,
+    },
+];
+
 fn main() -> Result<()> {
-    let arguments: Vec<String> = std::env::args().collect();
-    if let [_, flag, clients, frame_file] = arguments.as_slice()
-        && flag == "--floor"
-    {
-        let clients = clients.parse().map_err(Error::other)?;
-        return floor::run(SERVER_CPU, clients, &std::fs::read(frame_file)?);
+    let arguments = Arguments::read();
+    if let Some(result) = arguments.help() {
+        return result;
     }
-    let divisor = if arguments.iter().any(|argument| argument == "--short") { 10 } else { 1 };
-    let cpu = core_affinity::CoreId { id: CLIENT_CPU };
-    // The engine must be free to use both CPUs: it is started before this thread is pinned.
-    let engine = start_engine();
-    assert!(core_affinity::set_for_current(cpu), "this bench needs two CPUs");
-    let control = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control")?;
-    println!(
-        "CPU time of the server's thread per frame, {ROUNDS} rounds, congestion control {}",
-        control.trim()
-    );
-    let mut results = Vec::new();
-    for load in &LOADS {
-        let outcome = run_load(&engine, load, (load.fan_outs_per_round / divisor).max(1))?;
-        outcome.print(load);
-        results.push(outcome.json(load));
-    }
-    measure::write_json("fanout", &json!({ "congestion_control": control.trim(), "loads": results }))
-}
-
-/// The engine on the embedded backplane, its one shard on its own CPU.
-fn start_engine() -> Engine {
-    Engine::with_config_and(CONFIGURATION, &["--shards", "1", "--cpus", &SERVER_CPU.to_string()])
-}
-
-/// A server under load: what to poke so that every client gets a frame, and what to read.
-struct Server<'a> {
-    swarm: Swarm,
-    watched: Watched,
-    poke: Box<dyn FnMut() -> Result<()> + 'a>,
-}
-
-/// What one round cost.
-#[derive(Clone, Copy)]
-struct Round {
-    thread: CpuTime,
-    process: CpuTime,
-    /// This process: the clients, and whoever pokes the server.
-    clients: CpuTime,
-    wall: Duration,
-    frames: u64,
-    /// Frames that should have come: one for each client and fan-out.
-    wanted: u64,
-}
-
-impl Round {
-    fn thread_microseconds(&self) -> f64 {
-        self.thread.nanoseconds as f64 / 1000.0 / self.wanted as f64
-    }
-
-    fn process_microseconds(&self) -> f64 {
-        self.process.nanoseconds as f64 / 1000.0 / self.wanted as f64
-    }
-}
-
-impl Server<'_> {
-    /// So many fan-outs, after some to warm up.
-    fn round(&mut self, fan_outs: usize, payload: usize) -> Result<Round> {
-        self.fan_out(FAN_OUTS_TO_WARM_UP, payload)?;
-        let before = self.swarm.counted();
-        let this_process = Watched::new(std::process::id(), None)?;
-        let (thread, process) = (self.watched.thread()?, self.watched.process()?);
-        let clients = this_process.thread()?;
-        let begin = Instant::now();
-        self.fan_out(fan_outs, payload)?;
-        let wall = begin.elapsed();
-        Ok(Round {
-            thread: self.watched.thread()?.since(thread),
-            process: self.watched.process()?.since(process),
-            clients: this_process.thread()?.since(clients),
-            wall,
-            frames: self.swarm.counted().frames - before.frames,
-            wanted: (fan_outs * self.swarm.len()) as u64,
-        })
-    }
-
-    /// Fan-outs one after the other, each begun when the one before has reached everyone.
-    fn fan_out(&mut self, times: usize, payload: usize) -> Result<()> {
-        for _ in 0..times {
-            let bytes = self.swarm.counted().bytes + (self.swarm.len() * payload) as u64;
-            (self.poke)()?;
-            let done = |swarm: &Swarm, _: &mut Nobody| swarm.counted().bytes >= bytes;
-            self.swarm.turn_until("a fan-out reaches everyone", LIMIT, &mut Nobody, done)?;
+    let engine = start_engine(CONFIGURATION);
+    let scale = if arguments.short() {
+        Scale { divisor: 10, rounds: 1 }
+    } else {
+        Scale { divisor: 1, rounds: ROUNDS }
+    };
+    on_client_cpu(|| {
+        let mut report = Report::new("fanout", &format!("{} rounds", scale.rounds));
+        for load in &LOADS {
+            against_the_floor(&engine, load, &scale, &mut report)?;
         }
-        Ok(())
-    }
-}
-
-/// The rounds of engine and floor, in pairs.
-struct Outcome {
-    payload: usize,
-    pairs: Vec<(Round, Round)>,
+        many_topics(&engine, &scale, &mut report)?;
+        overload(&engine, &scale, &mut report)?;
+        report.finish()
+    })
 }
 
 /// Sets both servers up with the same clients and lets them take turns.
-fn run_load(engine: &Engine, load: &Load, fan_outs: usize) -> Result<Outcome> {
-    let mut publisher = Publisher::connect(engine, load)?;
-    let frame = probe(engine, load, &mut publisher)?;
-    let payload = frame.len() - frame_head(&frame);
-    let floor = Floor::start(load.clients, &frame)?;
+fn against_the_floor(engine: &Engine, load: &Load, scale: &Scale, report: &mut Report) -> Result<()> {
+    let mut publisher = Publisher::connect(engine.control_address())?;
+    let requests =
+        publisher.request(load.topic, &plain_data(load.topic, LINE_BYTES)).repeat(load.lines_per_frame);
+    let mut publish = || publisher.publish(&requests, load.lines_per_frame);
+    let payload = probe(engine, load, &mut publish)?;
+    let mut floor = Floor::start(load.clients, payload)?;
+    let topics = [load.topic.to_owned()];
     let mut of_engine = Server {
-        swarm: crowd(engine.client_address(), load)?,
+        swarm: counting_clients(engine.client_address(), load.clients, &topics)?,
         watched: Watched::new(engine.pid(), Some("shard-0"))?,
-        poke: Box::new(|| publisher.publish_one_frame()),
+        poke: Box::new(publish),
     };
     let mut of_floor = Server {
-        swarm: crowd(floor.address, load)?,
-        watched: Watched::new(floor.child.id(), None)?,
-        poke: Box::new(|| (&floor.pokes).write_all(b".")),
+        swarm: counting_clients(floor.address(), load.clients, &topics)?,
+        watched: Watched::new(floor.pid(), None)?,
+        poke: Box::new(|| floor.poke()),
     };
-    let mut pairs = Vec::new();
-    for round in 0..ROUNDS {
-        // Who comes first changes, in case the machine slows down or speeds up.
-        let pair = if round % 2 == 0 {
-            let engine = of_engine.round(fan_outs, payload)?;
-            (engine, of_floor.round(fan_outs, payload)?)
-        } else {
-            let floor = of_floor.round(fan_outs, payload)?;
-            (of_engine.round(fan_outs, payload)?, floor)
-        };
-        pairs.push(pair);
-    }
-    Ok(Outcome { payload, pairs })
+    let fan_outs = (load.fan_outs_per_round / scale.divisor).max(1);
+    let pairs = Pairs::take(
+        scale.rounds,
+        || of_engine.round(fan_outs, payload),
+        || of_floor.round(fan_outs, payload),
+    )?;
+    show(load, payload, &pairs, report);
+    Ok(())
 }
 
-/// Clients that have subscribed and from now on count.
-fn crowd(server: SocketAddr, load: &Load) -> Result<Swarm> {
-    let mut swarm = Swarm::new(server, load.clients)?;
-    swarm.connect_all(&mut Nobody, LIMIT, |_, _| vec![load.topic])?;
-    swarm.count_only();
-    Ok(swarm)
-}
-
-/// The bytes of the frame in which the engine sends one fan-out, head included, so that the floor sends
-/// the same.
-fn probe(engine: &Engine, load: &Load, publisher: &mut Publisher) -> Result<Vec<u8>> {
+/// Bytes of the payload in which the engine sends one fan-out, so that the floor sends as many.
+fn probe(engine: &Engine, load: &Load, publish: &mut impl FnMut() -> Result<()>) -> Result<usize> {
     let mut swarm = Swarm::new(engine.client_address(), 1)?;
-    swarm.connect_all(&mut Nobody, LIMIT, |_, _| vec![load.topic])?;
     let mut seen = Seen::default();
-    publisher.publish_one_frame()?;
-    swarm.turn_until("the first frame comes", LIMIT, &mut seen, |_, seen| {
-        seen.lines == load.lines_per_frame
-    })?;
-    let wanted = load.lines_per_frame * LINE_BYTES;
-    // The engine may leave out the last line break.
-    assert!(
-        seen.payload.len().abs_diff(wanted) <= 1,
-        "{}: the engine's first frame has {} bytes instead of {wanted}",
-        load.name,
-        seen.payload.len()
-    );
-    let mut frame = vec![0x81];
-    match u8::try_from(seen.payload.len()) {
-        Ok(length) if length < 126 => frame.push(length),
-        _ => {
-            frame.push(126);
-            frame.extend(u16::try_from(seen.payload.len()).map_err(Error::other)?.to_be_bytes());
-        }
-    }
-    frame.extend(&seen.payload);
-    Ok(frame)
+    swarm.connect_all(&mut seen, LIMIT, |_, _| vec![load.topic])?;
+    publish()?;
+    let all = |_: &Swarm, seen: &mut Seen| seen.lines == load.lines_per_frame;
+    swarm.turn_until("the first frame comes", LIMIT, &mut seen, all)?;
+    // The last line has no line break.
+    assert_eq!(seen.payload, load.lines_per_frame * LINE_BYTES - 1, "{}", load.name);
+    Ok(seen.payload)
 }
 
-/// Bytes of the head of a frame under 64 KiB.
-fn frame_head(frame: &[u8]) -> usize {
-    if frame[1] == 126 { 4 } else { 2 }
-}
-
-/// Publishes through the server API over one kept connection, the publications of a frame pipelined.
-struct Publisher {
-    requests: Vec<u8>,
-    answers: BufReader<std::net::TcpStream>,
-    per_frame: usize,
-}
-
-impl Publisher {
-    fn connect(engine: &Engine, load: &Load) -> Result<Self> {
-        let address = engine.control_address();
-        let around = format!(r#"{{"push":{{"channel":"{}","pub":{{"data":""}}}}}}"#, load.topic).len() + 1;
-        let data = "x".repeat(LINE_BYTES - around);
-        let body = json!({ "channel": load.topic, "data": data }).to_string();
-        let request = format!(
-            "POST /api/publish HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n\
-             Content-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        let stream = std::net::TcpStream::connect(address)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(LIMIT))?;
-        Ok(Self {
-            requests: request.repeat(load.lines_per_frame).into_bytes(),
-            answers: BufReader::new(stream),
-            per_frame: load.lines_per_frame,
-        })
-    }
-
-    fn publish_one_frame(&mut self) -> Result<()> {
-        self.answers.get_mut().write_all(&self.requests)?;
-        for _ in 0..self.per_frame {
-            read_answer(&mut self.answers)?;
-        }
-        Ok(())
-    }
-}
-
-/// Reads one HTTP answer, which must be a success.
-fn read_answer(answers: &mut impl BufRead) -> Result<()> {
-    let (mut head, mut length) = (String::new(), 0);
-    while !head.ends_with("\r\n\r\n") {
-        let start = head.len();
-        if answers.read_line(&mut head)? == 0 {
-            return Err(Error::other("the engine closed the connection of the publisher"));
-        }
-        let line = head[start..].to_ascii_lowercase();
-        if let Some(value) = line.strip_prefix("content-length:") {
-            length = value.trim().parse().map_err(Error::other)?;
-        }
-    }
-    let mut body = vec![0; length];
-    answers.read_exact(&mut body)?;
-    let body = String::from_utf8_lossy(&body);
-    let is_success = head.starts_with("HTTP/1.1 200 ") && body.contains("result");
-    if is_success { Ok(()) } else { Err(Error::other(format!("publishing was answered {head}{body}"))) }
-}
-
-/// The floor in a process of its own: this program once more.
-struct Floor {
-    child: Child,
-    pokes: ChildStdin,
-    address: SocketAddr,
-    _files: TempDir,
-}
-
-impl Floor {
-    fn start(clients: usize, frame: &[u8]) -> Result<Self> {
-        let files = TempDir::new("floor");
-        let file = files.path().join("frame");
-        std::fs::write(&file, frame)?;
-        let mut child = Command::new(std::env::current_exe()?)
-            .args([Path::new("--floor"), Path::new(&clients.to_string()), &file])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let (pokes, output) = (child.stdin.take(), child.stdout.take());
-        let mut line = String::new();
-        BufReader::new(output.expect("piped")).read_line(&mut line)?;
-        let address = line.trim().parse().map_err(Error::other)?;
-        Ok(Self { child, pokes: pokes.expect("piped"), address, _files: files })
-    }
-}
-
-impl Drop for Floor {
-    fn drop(&mut self) {
-        // Both fail only if it has ended, which is what is wanted.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Looks at nothing.
-struct Nobody;
-
-impl Observer for Nobody {
-    fn line(&mut self, client: ClientIndex, line: Line<'_>) {
-        assert!(!matches!(line, Line::Reply { error: Some(_), .. }), "client {client} was answered {line:?}");
-    }
-}
-
-/// Keeps the payload of the latest frame, and counts publications.
+/// The size of the latest frame, and the number of publications.
 #[derive(Default)]
 struct Seen {
-    payload: Vec<u8>,
+    payload: usize,
     lines: usize,
 }
 
 impl Observer for Seen {
     fn frame(&mut self, _client: ClientIndex, payload: &[u8]) {
-        self.payload = payload.to_vec();
+        self.payload = payload.len();
     }
 
     fn line(&mut self, _client: ClientIndex, line: Line<'_>) {
@@ -362,92 +161,150 @@ impl Observer for Seen {
     }
 }
 
-impl Outcome {
-    fn engine(&self, of: impl Fn(&Round) -> f64) -> Summary {
-        Summary::of(self.pairs.iter().map(|(engine, _)| of(engine)))
-    }
+fn show(load: &Load, payload: usize, pairs: &Pairs<Round, Round>, report: &mut Report) {
+    let engine = |of: fn(&Round) -> f64| Summary::of(pairs.first().map(of));
+    let floor = |of: fn(&Round) -> f64| Summary::of(pairs.second().map(of));
+    let Load { clients, lines_per_frame: lines, .. } = load;
+    report.part(load.name, &format!("{clients} clients, {lines} lines and {payload} bytes per frame"));
+    report.row(
+        "CPU of shard / of floor",
+        pairs.ratio(Round::thread_microseconds, Round::thread_microseconds),
+        "",
+        load.ratio,
+    );
+    report.row("CPU of shard", engine(Round::thread_microseconds), "us per frame", Target::None);
+    report.row("CPU of floor", floor(Round::thread_microseconds), "us per frame", Target::None);
+    report.row(
+        "CPU of shard in user space",
+        user_nanoseconds(pairs.first()),
+        "ns per frame",
+        load.user_nanoseconds,
+    );
+    report.row("CPU of floor in user space", user_nanoseconds(pairs.second()), "ns per frame", Target::None);
+    report.row(
+        "CPU of all threads of the engine",
+        engine(Round::process_microseconds),
+        "us per frame",
+        Target::None,
+    );
+    let rate = move |round: &Round| *lines as f64 / round.wall_microseconds();
+    report.row("engine", Summary::of(pairs.first().map(rate)), "million lines/s", Target::None);
+    report.row("floor", Summary::of(pairs.second().map(rate)), "million lines/s", Target::None);
+    report.row("shard was busy", engine(Round::server_busy), "% of the time", Target::None);
+    report.row("clients were busy", engine(Round::clients_busy), "% of the time", Target::None);
+    let sum = |of: fn(&Round) -> u64| pairs.first().map(of).sum::<u64>() as f64;
+    let frames_per_delivery = sum(|round| round.frames) / sum(|round| round.wanted);
+    report.row("frames per fan-out and client", frames_per_delivery, "", Target::None);
+}
 
-    fn floor(&self, of: impl Fn(&Round) -> f64) -> Summary {
-        Summary::of(self.pairs.iter().map(|(_, floor)| of(floor)))
-    }
+/// The part of the CPU time that the kernel saw in user mode, over all rounds.
+fn user_nanoseconds<'a>(rounds: impl Iterator<Item = &'a Round> + Clone) -> f64 {
+    let thread = rounds.clone().map(|round| round.thread).fold(CpuTime::default(), CpuTime::plus);
+    let frames: u64 = rounds.map(|round| round.wanted).sum();
+    thread.nanoseconds as f64 * thread.user_share() / frames as f64
+}
 
-    /// What the shard spends over what the floor spends, round by round.
-    fn ratio(&self) -> Summary {
-        let ratio =
-            |(engine, floor): &(Round, Round)| engine.thread_microseconds() / floor.thread_microseconds();
-        Summary::of(self.pairs.iter().map(ratio))
-    }
+/// What it costs that a client has many topics, when one of them gets a publication.
+fn many_topics(engine: &Engine, scale: &Scale, report: &mut Report) -> Result<()> {
+    const CLIENTS: usize = 2000;
+    const TOPICS: usize = 100;
+    const FAN_OUTS: usize = 100;
+    let many: Vec<_> = (0..TOPICS).map(|topic| format!("topics:{topic:03}")).collect();
+    let one = ["topics:one".to_owned()];
+    let mut publisher =
+        (Publisher::connect(engine.control_address())?, Publisher::connect(engine.control_address())?);
+    let mut next = many.iter().cycle();
+    let watched = || Watched::new(engine.pid(), Some("shard-0"));
+    let publish = |publisher: &mut Publisher, topic: &str| {
+        publisher.publish(&publisher.request(topic, &plain_data(topic, LINE_BYTES)), 1)
+    };
+    let mut with_many = Server {
+        swarm: counting_clients(engine.client_address(), CLIENTS, &many)?,
+        watched: watched()?,
+        poke: Box::new(|| publish(&mut publisher.0, next.next().expect("they repeat"))),
+    };
+    let mut with_one = Server {
+        swarm: counting_clients(engine.client_address(), CLIENTS, &one)?,
+        watched: watched()?,
+        poke: Box::new(|| publish(&mut publisher.1, &one[0])),
+    };
+    let (fan_outs, payload) = ((FAN_OUTS / scale.divisor).max(1), LINE_BYTES - 1);
+    let pairs = Pairs::take(
+        scale.rounds,
+        || with_many.round(fan_outs, payload),
+        || with_one.round(fan_outs, payload),
+    )?;
+    report.part(
+        "topics",
+        &format!("{CLIENTS} clients with {TOPICS} topics, as many with one, same deliveries"),
+    );
+    report.row(
+        "CPU with 100 topics / with 1",
+        pairs.ratio(Round::thread_microseconds, Round::thread_microseconds),
+        "",
+        Target::AtMost(1.2),
+    );
+    let cpu = |rounds: &mut dyn Iterator<Item = &Round>| Summary::of(rounds.map(Round::thread_microseconds));
+    report.row("CPU of shard, 100 topics", cpu(&mut pairs.first()), "us per frame", Target::None);
+    report.row("CPU of shard, 1 topic", cpu(&mut pairs.second()), "us per frame", Target::None);
+    Ok(())
+}
 
-    /// The part of the CPU time in user mode, over all rounds: engine's, floor's.
-    fn user_shares(&self) -> (f64, f64) {
-        let sum = |times: &mut dyn Iterator<Item = CpuTime>| times.fold(CpuTime::default(), CpuTime::plus);
-        (
-            sum(&mut self.pairs.iter().map(|(engine, _)| engine.thread)).user_share(),
-            sum(&mut self.pairs.iter().map(|(_, floor)| floor.thread)).user_share(),
-        )
-    }
+/// What one round of overload showed.
+struct Flood {
+    milliseconds: [f64; 3],
+    deliveries_per_second: f64,
+    lines_per_frame: f64,
+    shard_percent: f64,
+    clients_percent: f64,
+}
 
-    fn print(&self, load: &Load) {
-        let (engine_user, floor_user) = self.user_shares();
-        let frames: u64 = self.pairs.iter().map(|(engine, _)| engine.frames).sum();
-        let wanted: u64 = self.pairs.iter().map(|(engine, _)| engine.wanted).sum();
-        println!(
-            "\n{}: {} clients, {} lines and {} bytes per frame; median (least to most)",
-            load.name, load.clients, load.lines_per_frame, self.payload
-        );
-        let shard = self.engine(Round::thread_microseconds);
-        println!("  shard    {shard} us per frame, {:.0} % user", engine_user * 100.0);
-        println!(
-            "  floor    {} us per frame, {:.0} % user",
-            self.floor(Round::thread_microseconds),
-            floor_user * 100.0
-        );
-        println!("  ratio    {}", self.ratio());
-        println!(
-            "  process  {} us per frame, all threads of the engine",
-            self.engine(Round::process_microseconds)
-        );
-        println!("  wall     {} us per frame; floor {}", self.engine(wall), self.floor(wall));
-        let busy = |of: fn(&Round) -> f64| self.engine(of).median * 100.0;
-        println!(
-            "  busy     shard {:.0} %, clients {:.0} % of the time",
-            busy(server_busy),
-            busy(clients_busy)
-        );
-        println!("  frames   {frames} for {wanted} fan-outs times clients");
-    }
-
-    fn json(&self, load: &Load) -> Value {
-        let (engine_user, floor_user) = self.user_shares();
-        json!({
-            "load": load.name,
-            "clients": load.clients,
-            "lines_per_frame": load.lines_per_frame,
-            "payload_bytes": self.payload,
-            "rounds": self.pairs.len(),
-            "shard_microseconds_per_frame": self.engine(Round::thread_microseconds),
-            "floor_microseconds_per_frame": self.floor(Round::thread_microseconds),
-            "ratio": self.ratio(),
-            "shard_user_share": engine_user,
-            "floor_user_share": floor_user,
-            "process_microseconds_per_frame": self.engine(Round::process_microseconds),
-            "shard_wall_microseconds_per_frame": self.engine(wall),
-            "floor_wall_microseconds_per_frame": self.floor(wall),
+/// More than single frames could carry.
+fn overload(engine: &Engine, scale: &Scale, report: &mut Report) -> Result<()> {
+    const CLIENTS: usize = 500;
+    const PER_SECOND: u32 = 6000;
+    const LENGTH: Duration = Duration::from_secs(2);
+    let topic = "overload:bench";
+    let clock = Clock::start();
+    let mut latencies = Latencies::new(clock, CLIENTS);
+    let mut swarm = Swarm::new(engine.client_address(), CLIENTS)?;
+    swarm.connect_all(&mut latencies, LIMIT, |_, _| vec![topic])?;
+    let shard = Watched::new(engine.pid(), Some("shard-0"))?;
+    let own = Watched::this_thread()?;
+    let length = LENGTH / u32::try_from(scale.divisor).expect("small");
+    let flood = |_| {
+        let pace = Pace::every(clock, Duration::from_secs(1) / PER_SECOND, length);
+        latencies.begin(pace.first);
+        let deliveries = pace.count * CLIENTS as u64;
+        let before = (shard.thread()?, own.thread()?, engine.metric("fanfare_frames_total", &[]));
+        let publisher = publish_evenly(engine.control_address(), pace, move |_, due| {
+            (topic.to_owned(), numbered_data(topic, due, LINE_BYTES))
+        })?;
+        let all = |_: &Swarm, latencies: &mut Latencies| latencies.publications() >= deliveries;
+        swarm.turn_until("everything reaches everyone", LIMIT, &mut latencies, all)?;
+        let nanoseconds = (clock.now() - pace.first) as f64;
+        ended(publisher)?;
+        // In rising order, none missing: so each client has got each of them once.
+        assert_eq!(latencies.publications_per_client(), (pace.count, pace.count));
+        let percent = |now: CpuTime, before| now.since(before).nanoseconds as f64 / nanoseconds * 100.0;
+        Ok(Flood {
+            milliseconds: [0.5, 0.99, 1.0].map(|quantile| latencies.milliseconds(quantile)),
+            deliveries_per_second: deliveries as f64 / nanoseconds * 1e9,
+            lines_per_frame: deliveries as f64 / (engine.metric("fanfare_frames_total", &[]) - before.2),
+            shard_percent: percent(shard.thread()?, before.0),
+            clients_percent: percent(own.thread()?, before.1),
         })
-    }
-}
-
-/// The part of the time in which the server's thread was on its CPU; where it is small, the bench measures
-/// its own clients.
-fn server_busy(round: &Round) -> f64 {
-    round.thread.nanoseconds as f64 / round.wall.as_nanos() as f64
-}
-
-/// The same of the clients' thread.
-fn clients_busy(round: &Round) -> f64 {
-    round.clients.nanoseconds as f64 / round.wall.as_nanos() as f64
-}
-
-fn wall(round: &Round) -> f64 {
-    round.wall.as_secs_f64() * 1e6 / round.wanted as f64
+    };
+    let floods = (0..scale.rounds).map(flood).collect::<Result<Vec<_>>>()?;
+    report.part("overload", &format!("{CLIENTS} clients, {PER_SECOND} publications/s, none missing"));
+    let summary = |of: fn(&Flood) -> f64| Summary::of(floods.iter().map(of));
+    report.row("publish to receive, p50", summary(|flood| flood.milliseconds[0]), "ms", Target::None);
+    report.row("publish to receive, p99", summary(|flood| flood.milliseconds[1]), "ms", Target::AtMost(25.0));
+    report.row("publish to receive, longest", summary(|flood| flood.milliseconds[2]), "ms", Target::None);
+    let millions = summary(|flood| flood.deliveries_per_second / 1e6);
+    report.row("deliveries", millions, "million/s", Target::None);
+    report.row("lines per frame", summary(|flood| flood.lines_per_frame), "", Target::None);
+    report.row("shard was busy", summary(|flood| flood.shard_percent), "% of the time", Target::None);
+    report.row("clients were busy", summary(|flood| flood.clients_percent), "% of the time", Target::None);
+    Ok(())
 }

@@ -5,17 +5,15 @@
 //! plain `cargo bench` leaves it out. Each shard and each process of clients has a table of descriptors of
 //! its own; no limit has to be raised.
 
-mod crowd;
-mod measure;
-#[path = "../tests/support/mod.rs"]
-mod support;
+mod common;
 
 use std::io::{Error, Result};
 use std::time::{Duration, Instant};
 
-use crowd::{Crowd, Got};
+use common::crowd::{self, Crowd, Got};
+use common::measure;
+use common::support::engine::Engine;
 use serde_json::json;
-use support::engine::Engine;
 
 /// The topic of everybody: its namespace merges what comes within a second.
 const TOPIC: &str = "million:all";

@@ -18,6 +18,7 @@ mod problem;
 mod secret;
 #[cfg(test)]
 mod tests;
+pub mod tuning;
 mod validate;
 
 pub use cpus::parse_cpus;
@@ -273,21 +274,23 @@ impl Default for Timeouts {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Budgets {
-    /// Connections accepted per turn. Default 64.
+    /// Connections accepted per turn. Default 256: about 3 ms. More than are read, so that the kernel's queue
+    /// does not overflow when everybody comes at once: who is dropped there comes again after a second.
     pub accepts: usize,
-    /// Clients read per turn. Default 256.
+    /// Clients read per turn. Default 128.
     pub reads: usize,
     /// Mails taken per turn. Default 256.
     pub mails: usize,
-    /// Clients visited with publications per turn. Default 1,024: about 7 ms of sends.
+    /// Clients visited with publications per turn. Default 256: about 2 ms of sends, after which a publication
+    /// to somebody else has its turn. What a turn costs besides is 0.2 % of that.
     pub visits: usize,
-    /// Deadlines looked at per turn. Default 1,024.
+    /// Deadlines looked at per turn. Default 256.
     pub deadlines: usize,
 }
 
 impl Default for Budgets {
     fn default() -> Self {
-        Self { accepts: 64, reads: 256, mails: 256, visits: 1024, deadlines: 1024 }
+        Self { accepts: 256, reads: 128, mails: 256, visits: 256, deadlines: 256 }
     }
 }
 

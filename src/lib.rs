@@ -89,6 +89,7 @@
 //! 4. [`broker`]: `turn.rs` (the loop), `incoming.rs` and `requests.rs` (its two doors), `merge.rs`, `acks.rs`,
 //!    then `backplane.rs` and behind it `rabbit/` and `memory.rs`.
 //! 5. [`engine`]: how it is put together, started and stopped. [`control`] and [`config`] when you need them.
+//! 6. [`load`]: the load generator, which knows nothing of the engine but its protocol.
 //!
 //! Who may know whom is kept by `tests/tidy.rs`; that the laws hold, by `tests/simulation`.
 
@@ -99,6 +100,7 @@ pub mod control;
 pub mod demo;
 pub mod engine;
 pub mod lifecycle;
+pub mod load;
 pub mod mail;
 pub mod mailbox;
 pub mod namespaces;
@@ -106,5 +108,6 @@ pub mod protocol;
 pub mod ratelimit;
 pub mod session;
 pub mod shard;
+pub mod slab;
 pub mod stats;
 pub mod wire;

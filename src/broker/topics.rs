@@ -12,6 +12,7 @@ use hashbrown::HashTable;
 
 use crate::mail::{Encoding, ShardId, TopicName, TopicSlot};
 use crate::namespaces::NamespaceId;
+use crate::slab::Slab;
 
 /// This thread's number for a topic with subscribers. Used again once the topic is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -74,8 +75,7 @@ pub(super) enum Left {
 /// All topics with subscribers on this node.
 #[derive(Debug)]
 pub(super) struct Topics {
-    slab: Vec<Option<Topic>>,
-    free: Vec<TopicId>,
+    slab: Slab<Topic>,
     /// By the hash of the name. Names come from strangers, so that the seed is random.
     index: HashTable<TopicId>,
     hasher: RandomState,
@@ -86,13 +86,7 @@ impl Topics {
     /// Room for `max` topics, taken as they come.
     pub(super) fn new(max: usize) -> Self {
         let max = max.min(u32::MAX as usize);
-        Self {
-            slab: Vec::new(),
-            free: Vec::new(),
-            index: HashTable::new(),
-            hasher: RandomState::default(),
-            max,
-        }
+        Self { slab: Slab::default(), index: HashTable::new(), hasher: RandomState::default(), max }
     }
 
     /// How many there are.
@@ -145,14 +139,9 @@ impl Topics {
 
     fn insert(&mut self, topic: Topic) {
         let hash = self.hasher.hash_one(&*topic.name);
-        let id = self.free.pop().unwrap_or_else(|| {
-            self.slab.push(None);
-            let last = self.slab.len() - 1;
-            TopicId(u32::try_from(last).expect("at most `max` topics, which fits"))
-        });
-        self.slab[id.0 as usize] = Some(topic);
+        let id = TopicId(self.slab.insert(topic));
         let (slab, hasher) = (&self.slab, &self.hasher);
-        self.index.insert_unique(hash, id, |&id| hasher.hash_one(&*topic_at(slab, id).name));
+        self.index.insert_unique(hash, id, |id| hasher.hash_one(&*slab[id.0].name));
     }
 
     /// Takes a shard off that wanted the topic in this encoding.
@@ -182,12 +171,11 @@ impl Topics {
         if let Ok(entry) = self.index.find_entry(hash, |&other| other == id) {
             entry.remove();
         }
-        self.slab[id.0 as usize] = None;
-        self.free.push(id);
+        self.slab.remove(id.0);
     }
 
     fn topic_mut(&mut self, id: TopicId) -> &mut Topic {
-        self.slab[id.0 as usize].as_mut().expect("ids in use name topics")
+        &mut self.slab[id.0]
     }
 }
 
@@ -195,12 +183,8 @@ impl Index<TopicId> for Topics {
     type Output = Topic;
 
     fn index(&self, id: TopicId) -> &Topic {
-        topic_at(&self.slab, id)
+        &self.slab[id.0]
     }
-}
-
-fn topic_at(slab: &[Option<Topic>], id: TopicId) -> &Topic {
-    slab[id.0 as usize].as_ref().expect("ids in use name topics")
 }
 
 #[cfg(test)]

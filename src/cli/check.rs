@@ -3,11 +3,13 @@
 use std::fmt::Write;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::ops::RangeInclusive;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
 use fanfare::config::host::{DescriptorLimit, available_cpus, cpus_problem};
+use fanfare::config::tuning::{self, Rule, State, Sysctl};
 use fanfare::config::{Config, Loaded, grouped};
 
 use super::{ConfigurationFile, WRONG_CONFIGURATION, print};
@@ -22,6 +24,8 @@ pub(super) struct Options {
 enum Finding {
     /// As it should be.
     Good(String),
+    /// It will run as configured; under load it could run better.
+    Advice(String),
     /// It will run, but not as configured.
     Warning(String),
     /// It will not run.
@@ -32,6 +36,7 @@ impl Finding {
     fn line(&self) -> String {
         match self {
             Self::Good(text) => format!("ok       {text}\n"),
+            Self::Advice(text) => format!("advice   {text}\n"),
             Self::Warning(text) => format!("warning  {text}\n"),
             Self::Problem(text) => format!("problem  {text}\n"),
         }
@@ -39,6 +44,8 @@ impl Finding {
 }
 
 pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    // As `serve` does, so that what is said holds for it.
+    DescriptorLimit::raise();
     let loaded = options.file.load()?;
     loaded.config.validate().context(WRONG_CONFIGURATION)?;
     let findings = findings(&loaded.config);
@@ -66,7 +73,8 @@ fn effective(file: &str, loaded: &Loaded) -> String {
 
 fn findings(config: &Config) -> Vec<Finding> {
     let addresses = config.server.listen.iter().chain([&config.control.listen]);
-    let mut findings: Vec<Finding> = addresses.map(|&address| port(address)).collect();
+    let outgoing = tuning::outgoing_ports();
+    let mut findings: Vec<Finding> = addresses.map(|&address| port(address, outgoing.as_ref())).collect();
     findings.push(descriptors(config));
     findings.push(cpus(config));
     if config.amqp.url.is_empty() {
@@ -75,13 +83,19 @@ fn findings(config: &Config) -> Vec<Finding> {
         let url = config.amqp.url.public();
         findings.push(Finding::Good(format!("{url} is well-formed; whether it answers is not tried")));
     }
+    findings.extend(kernel(&tuning::sysctls()));
     findings
 }
 
-/// Whether one could listen there: tried, and given back at once.
-fn port(address: SocketAddr) -> Finding {
+/// Whether one could listen there, now and after the next restart: tried, and given back at once.
+fn port(address: SocketAddr, outgoing: Option<&RangeInclusive<u16>>) -> Finding {
     match TcpListener::bind(address) {
         Ok(_) if address.port() == 0 => Finding::Good(format!("{address}: any free port")),
+        Ok(_) if outgoing.is_some_and(|ports| ports.contains(&address.port())) => Finding::Advice(format!(
+            "{address} is free, but an outgoing connection may take the port while Fanfare is down: \
+             `sysctl -w net.ipv4.ip_local_reserved_ports={}`",
+            address.port()
+        )),
         Ok(_) => Finding::Good(format!("{address} is free")),
         Err(error) => match error.kind() {
             io::ErrorKind::AddrInUse => Finding::Problem(format!(
@@ -97,13 +111,44 @@ fn port(address: SocketAddr) -> Finding {
 
 fn descriptors(config: &Config) -> Finding {
     let limit = DescriptorLimit::of_this_process();
-    match limit.warning(config.limits.clients) {
-        Some(warning) => Finding::Warning(warning),
-        None => Finding::Good(format!(
-            "the limit on descriptors (ulimit -n, {}) leaves room for {} clients",
-            grouped(limit.soft),
-            grouped(limit.clients())
-        )),
+    if let Some(warning) = limit.warning(config.limits.clients) {
+        return Finding::Warning(warning);
+    }
+    let room = format!(
+        "the limit on descriptors (ulimit -n, {}) leaves room for {} clients",
+        grouped(limit.soft),
+        grouped(limit.clients())
+    );
+    let wanted = tuning::descriptors_of_the_service();
+    if config.limits.clients == 0 && limit.soft < wanted {
+        return Finding::Advice(format!("{room}; for more: {}", limit.remedy(wanted)));
+    }
+    Finding::Good(room)
+}
+
+/// How the kernel's settings stand, each that is off with the command that sets it.
+fn kernel(wanted: &[Sysctl<'_>]) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = wanted.iter().filter_map(setting).collect();
+    let met = wanted.iter().filter(|setting| setting.state() == State::Met).count();
+    findings.push(Finding::Good(format!("{met} of {} kernel settings are as wanted", wanted.len())));
+    findings
+}
+
+/// What there is to say about a setting that is not as wanted.
+fn setting(setting: &Sysctl<'_>) -> Option<Finding> {
+    let key = setting.key;
+    match (setting.state(), setting.module) {
+        (State::Met, _) => None,
+        (State::Off(value), _) => {
+            let least = if setting.rule == Rule::AtLeast { "at least " } else { "" };
+            let (wanted, remedy) = (setting.value, setting.remedy());
+            Some(Finding::Advice(format!("{key} is {value}; wanted: {least}{wanted}: `{remedy}`")))
+        }
+        (State::Absent, Some(module)) => {
+            Some(Finding::Good(format!("{key} is not needed: the module {module} is not loaded")))
+        }
+        (State::Absent, None) => Some(Finding::Advice(format!("this kernel has no {key}"))),
+        (State::Unreadable(why), _) => Some(Finding::Advice(format!("{key} cannot be read: {why}"))),
     }
 }
 
@@ -114,6 +159,10 @@ fn cpus(config: &Config) -> Finding {
         Some(problem) => Finding::Problem(problem),
         None if shards > available => Finding::Warning(format!(
             "server.shards is {shards}, but there are {available} CPUs: shards will take turns"
+        )),
+        None if available > 2 && shards == available => Finding::Advice(format!(
+            "server.shards is {shards}, as many as there are CPUs: broker and control have none of their own; \
+             0 leaves them one"
         )),
         None => Finding::Good(format!("{available} CPUs")),
     }

@@ -12,10 +12,12 @@ use clap::{Args, Parser, Subcommand};
 use fanfare::config::{self, FILE_VARIABLE, Loaded};
 
 mod check;
+mod load;
 mod logging;
 mod publish;
 mod serve;
 mod subscribe;
+mod websocket;
 
 /// A push engine: RabbitMQ in, WebSockets out.
 #[derive(Parser)]
@@ -35,6 +37,8 @@ enum Command {
     Publish(publish::Options),
     /// Print what is published to topics, until Ctrl-C.
     Subscribe(subscribe::Options),
+    /// Measure what a running engine delivers, and whether everything arrives exactly once.
+    Load(load::Options),
     /// Print the default configuration, with a comment on every key.
     Config,
 }
@@ -70,6 +74,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Check(options) => check::run(&options),
         Command::Publish(options) => publish::run(&options),
         Command::Subscribe(options) => subscribe::run(&options),
+        Command::Load(options) => load::run(&options),
         Command::Config => print(config::DEFAULT_FILE).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| {

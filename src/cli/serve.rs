@@ -73,6 +73,7 @@ fn overlay<T: Clone>(value: &mut T, flag: Option<&T>) {
 pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let config = options.configuration()?;
     let _written_at_the_end = logging::start(&config.log);
+    DescriptorLimit::raise();
     if let Some(warning) = DescriptorLimit::of_this_process().warning(config.limits.clients) {
         tracing::warn!("{warning}");
     }

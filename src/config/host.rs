@@ -1,5 +1,7 @@
 //! What this machine allows, and whether the configuration fits into it.
 
+use nix::sys::resource::{Resource, setrlimit};
+
 use super::{Config, grouped, parse_cpus};
 
 /// Descriptors that are not for clients: listeners, event queues, RabbitMQ, the control port's connections,
@@ -28,6 +30,17 @@ impl DescriptorLimit {
             .unwrap_or(Self { soft: DESCRIPTORS_DEFAULT, hard: DESCRIPTORS_DEFAULT })
     }
 
+    /// Raises the limit of this process as far as its owner may. The soft limit of 1,024 that most hosts set
+    /// protects programs that use `select`, which this one does not.
+    ///
+    /// Where that is refused, the limit stays as it is, and whoever needs more is told by its number.
+    pub fn raise() {
+        let limit = Self::of_this_process();
+        if limit.soft < limit.hard {
+            let _ = setrlimit(Resource::RLIMIT_NOFILE, limit.hard as u64, limit.hard as u64);
+        }
+    }
+
     /// Reads the line `Max open files  SOFT  HARD  files`; see `proc_pid_limits(5)`.
     fn parse(limits: &str) -> Option<Self> {
         let numbers = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
@@ -51,7 +64,19 @@ impl DescriptorLimit {
             return None;
         }
         let needed = clients.saturating_add(DESCRIPTORS_RESERVE);
-        let remedy = if needed <= self.hard {
+        Some(format!(
+            "limits.clients is {}, but the limit on descriptors (ulimit -n, {}) leaves room for {} clients: {}",
+            grouped(clients),
+            grouped(self.soft),
+            grouped(self.clients()),
+            self.remedy(needed),
+        ))
+    }
+
+    /// What is to be done so that a process may have `needed` descriptors.
+    #[must_use]
+    pub fn remedy(self, needed: usize) -> String {
+        if needed <= self.hard {
             format!("run `ulimit -n {needed}` before it")
         } else {
             format!(
@@ -59,14 +84,7 @@ impl DescriptorLimit {
                  /etc/security/limits.conf (the hard limit is {})",
                 grouped(self.hard)
             )
-        };
-        Some(format!(
-            "limits.clients is {}, but the limit on descriptors (ulimit -n, {}) leaves room for {} clients: \
-             {remedy}",
-            grouped(clients),
-            grouped(self.soft),
-            grouped(self.clients()),
-        ))
+        }
     }
 }
 

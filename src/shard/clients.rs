@@ -6,6 +6,7 @@
 use crate::mail::{ClientKey, TopicSlot};
 use crate::session::Session;
 use crate::shard::deadlines::Moment;
+use crate::slab::Slab;
 
 /// A connection as the shard sees it. The one seam between the engine and the world: the shipped one is a
 /// TCP socket, the simulation's is a script.
@@ -171,7 +172,8 @@ pub struct Client<S> {
     /// Its subscriptions.
     pub subscriptions: Subscriptions,
     /// Input that is no whole frame, or no whole head, yet.
-    pub tail: Option<Box<[u8]>>,
+    #[allow(clippy::box_collection, reason = "in the slot of an idle client every word counts")]
+    pub tail: Option<Box<Vec<u8>>>,
     /// What waits to be sent.
     pub outgoing: Option<Box<Outgoing>>,
     /// What its commands wait for.
@@ -180,8 +182,6 @@ pub struct Client<S> {
     pub since: Moment,
     /// The entry of the wheel that counts.
     pub armed: Moment,
-    /// How many clients the slot had before.
-    pub generation: u32,
     /// The socket takes nothing: a writable edge is to come.
     pub blocked: bool,
     /// It is on the list of those to be read.
@@ -195,6 +195,24 @@ pub struct Client<S> {
 }
 
 impl<S> Client<S> {
+    fn new(socket: S, now: Moment) -> Self {
+        Self {
+            socket,
+            session: Session::default(),
+            subscriptions: Subscriptions::Empty,
+            tail: None,
+            outgoing: None,
+            waiting: None,
+            since: now,
+            armed: now,
+            blocked: false,
+            to_read: false,
+            hung_up: false,
+            held_up: false,
+            dead: false,
+        }
+    }
+
     /// Whether nothing but publications can be on the way out.
     #[must_use]
     pub fn has_free_road(&self) -> bool {
@@ -236,23 +254,17 @@ impl<S> Client<S> {
     }
 }
 
-#[derive(Debug)]
-enum Slot<S> {
-    Taken(Client<S>),
-    /// The next client here has this generation.
-    Free(u32),
-}
-
-/// The slab.
+/// The slab, with a generation for each slot: a key that is kept too long finds nobody, and not a stranger.
 #[derive(Debug)]
 pub struct Clients<S> {
-    slots: Vec<Slot<S>>,
-    free: Vec<u32>,
+    slab: Slab<Client<S>>,
+    /// How many clients each slot had before the present or the next one.
+    generations: Vec<u32>,
 }
 
 impl<S> Default for Clients<S> {
     fn default() -> Self {
-        Self { slots: Vec::new(), free: Vec::new() }
+        Self { slab: Slab::default(), generations: Vec::new() }
     }
 }
 
@@ -260,92 +272,64 @@ impl<S> Clients<S> {
     /// The key that [`Clients::insert`] gives to the next client.
     #[must_use]
     pub fn vacancy(&self) -> ClientKey {
-        let Some(&slot) = self.free.last() else {
-            let slot = u32::try_from(self.slots.len()).expect("fewer clients than descriptors");
-            return ClientKey { slot, generation: 0 };
-        };
-        match self.slots[slot as usize] {
-            Slot::Free(generation) => ClientKey { slot, generation },
-            Slot::Taken(_) => unreachable!("the free list holds free slots"),
-        }
+        self.key(self.slab.vacancy())
+    }
+
+    /// The key of the client in `slot`, or of the next one if there is none.
+    #[must_use]
+    pub fn key(&self, slot: u32) -> ClientKey {
+        ClientKey { slot, generation: self.generations.get(slot as usize).copied().unwrap_or(0) }
     }
 
     /// Puts a client in.
     pub fn insert(&mut self, socket: S, now: Moment) -> ClientKey {
-        let key = self.vacancy();
-        let client = Client {
-            socket,
-            session: Session::default(),
-            subscriptions: Subscriptions::Empty,
-            tail: None,
-            outgoing: None,
-            waiting: None,
-            since: now,
-            armed: now,
-            generation: key.generation,
-            blocked: false,
-            to_read: false,
-            hung_up: false,
-            held_up: false,
-            dead: false,
-        };
-        if self.free.pop().is_some() {
-            self.slots[key.slot as usize] = Slot::Taken(client);
-        } else {
-            self.slots.push(Slot::Taken(client));
+        let slot = self.slab.insert(Client::new(socket, now));
+        if slot as usize == self.generations.len() {
+            self.generations.push(0);
         }
-        key
+        self.key(slot)
     }
 
     /// Takes a client out and frees its slot.
     pub fn remove(&mut self, slot: u32) -> Client<S> {
-        let next = match &self.slots[slot as usize] {
-            Slot::Taken(client) => client.generation.wrapping_add(1),
-            Slot::Free(_) => unreachable!("a client is buried once"),
-        };
-        self.free.push(slot);
-        match std::mem::replace(&mut self.slots[slot as usize], Slot::Free(next)) {
-            Slot::Taken(client) => client,
-            Slot::Free(_) => unreachable!("just seen"),
-        }
+        let generation = &mut self.generations[slot as usize];
+        *generation = generation.wrapping_add(1);
+        self.slab.remove(slot)
     }
 
     /// Clients in the slab, the dead of this tick included.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
+        self.slab.len()
     }
 
     /// Whether there is nobody.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.slab.is_empty()
     }
 
     /// Number of slots, taken or not: all slots are below it.
     #[must_use]
     pub fn slots(&self) -> u32 {
-        u32::try_from(self.slots.len()).unwrap_or(u32::MAX)
+        self.slab.numbers()
     }
 
     /// The living client in `slot`.
     #[must_use]
     pub fn living(&self, slot: u32) -> Option<&Client<S>> {
-        match self.slots.get(slot as usize) {
-            Some(Slot::Taken(client)) if !client.dead => Some(client),
-            _ => None,
-        }
+        self.slab.get(slot).filter(|client| !client.dead)
     }
 
     /// The living client with this key: not a later one in the same slot.
     #[must_use]
     pub fn find(&self, key: ClientKey) -> Option<&Client<S>> {
-        self.living(key.slot).filter(|client| client.generation == key.generation)
+        self.living(key.slot).filter(|_| self.key(key.slot) == key)
     }
 
     /// All of the living, with their slots.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &Client<S>)> {
-        (0..self.slots()).filter_map(|slot| self.living(slot).map(|client| (slot, client)))
+        self.slab.iter().filter(|(_, client)| !client.dead)
     }
 }
 
@@ -353,19 +337,13 @@ impl<S> std::ops::Index<u32> for Clients<S> {
     type Output = Client<S>;
 
     fn index(&self, slot: u32) -> &Client<S> {
-        match &self.slots[slot as usize] {
-            Slot::Taken(client) => client,
-            Slot::Free(_) => unreachable!("slot {slot} is empty"),
-        }
+        &self.slab[slot]
     }
 }
 
 impl<S> std::ops::IndexMut<u32> for Clients<S> {
     fn index_mut(&mut self, slot: u32) -> &mut Client<S> {
-        match &mut self.slots[slot as usize] {
-            Slot::Taken(client) => client,
-            Slot::Free(_) => unreachable!("slot {slot} is empty"),
-        }
+        &mut self.slab[slot]
     }
 }
 

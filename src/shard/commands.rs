@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::mail::{Asker, ClientKey, Publish, Request};
+use crate::mail::{Asker, Publish, Request};
 use crate::protocol::codes::{CloseReason, ErrorCode};
 use crate::protocol::command::{self, Command, Method, Subscribe};
 use crate::protocol::{json, reply, topic};
@@ -199,7 +199,7 @@ impl<S: Socket> Shard<S, Commands> {
         if self.requests.room() == 0 {
             return self.starve(slot);
         }
-        let client = ClientKey { slot, generation: self.clients[slot].generation };
+        let client = self.clients.key(slot);
         let asker = Asker::Client { shard: self.id, client, command: id };
         let publish = Publish { asker, topics: vec![topic.into()], data: data.into() };
         if self.requests.send(Request::Publish(publish)).is_err() {

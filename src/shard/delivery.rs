@@ -6,6 +6,7 @@
 //! straight from the log; otherwise the pieces are put side by side first.
 
 use std::io::{self, ErrorKind};
+use std::ops::Range;
 
 use crate::mail::TopicSlot;
 use crate::protocol::codes::CloseReason;
@@ -19,6 +20,11 @@ const TURN: usize = 64;
 
 /// Subscribers looked at, and found up to date, that cost as much as one visit.
 const LOOKS_PER_VISIT: usize = 64;
+
+/// Clients whose memory is fetched together, before the first of them is visited. Each send leaves little of
+/// the caches behind: fetched one by one, every visit would wait for main memory, which costs it 150 ns of its
+/// 250 in user mode.
+const FETCHED_TOGETHER: u32 = 16;
 
 /// Bytes put side by side for one write, unless the first piece alone is larger.
 const GATHER_MAX: usize = 256 << 10;
@@ -65,6 +71,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// Goes round a topic's subscribers from where the last turn stopped: how much of the budget it took.
     fn sweep_topic(&mut self, slot: TopicSlot, turn: usize) -> usize {
         let (mut visits, mut looks) = (0, 0);
+        let mut fetched = 0..0;
         while visits < turn && looks < turn * LOOKS_PER_VISIT {
             let topic = &mut self.topics[slot];
             if topic.behind() == 0 {
@@ -76,6 +83,10 @@ impl<S: Socket, A: Application> Shard<S, A> {
             };
             if topic.lacks(topic.sweep) {
                 let position = topic.sweep;
+                if !fetched.contains(&position) {
+                    fetched = position..position + FETCHED_TOGETHER;
+                    self.fetch(slot, &fetched);
+                }
                 visits += 1;
                 self.serve(slot, position, subscriber.client);
             } else {
@@ -85,6 +96,15 @@ impl<S: Socket, A: Application> Shard<S, A> {
             }
         }
         visits.max(looks.div_ceil(LOOKS_PER_VISIT)).max(1).min(turn)
+    }
+
+    /// Looks at the clients that come next, all at once, so that the processor waits for them together. It
+    /// changes nothing.
+    fn fetch(&self, slot: TopicSlot, positions: &Range<u32>) {
+        let subscribers = self.topics[slot].awake().iter().skip(positions.start as usize);
+        for subscriber in subscribers.take(positions.len()) {
+            std::hint::black_box(self.clients[subscriber.client].has_free_road());
+        }
     }
 
     /// Sends one subscriber what it lacks.

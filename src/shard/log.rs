@@ -44,6 +44,8 @@ pub struct Log {
     buffer: Vec<u8>,
     start: u64,
     marks: VecDeque<Mark>,
+    /// How long it must be before it is searched again for what everybody has: its owner's note.
+    pub trim_at: usize,
     encoding: Encoding,
 }
 
@@ -54,7 +56,7 @@ impl Log {
         buffer.clear();
         buffer.resize(HEADER_MAX, 0);
         let marks = VecDeque::from([Mark { position, plain: 0, lines: 0 }]);
-        Self { buffer, start: position, marks, encoding }
+        Self { buffer, start: position, marks, trim_at: 0, encoding }
     }
 
     /// Position of the oldest byte held.
@@ -101,6 +103,7 @@ impl Log {
     /// What a subscriber at `cursor` is sent next: everything, or as many whole batches as fit into
     /// `frame_max` bytes of payload, as it is sent and as it is read, but at least one.
     #[must_use]
+    #[inline]
     pub fn span(&self, cursor: u64, frame_max: usize) -> Span {
         let at = self.mark_at(cursor);
         let first = self.marks[at];
@@ -119,6 +122,7 @@ impl Log {
 
     /// Calls `use_frame` with the span as a WebSocket frame, header first. The frame exists only during
     /// the call.
+    #[inline]
     pub fn with_frame<R>(&mut self, span: &Span, use_frame: impl FnOnce(&[u8]) -> R) -> R {
         let at = self.index(span.from);
         let end = self.index(span.to);
@@ -168,6 +172,11 @@ impl Log {
     }
 
     fn mark_at(&self, cursor: u64) -> usize {
+        // Nearly everybody lacks the newest batch and nothing else.
+        let newest = self.marks.len().saturating_sub(2);
+        if self.marks[newest].position == cursor {
+            return newest;
+        }
         let index = self.marks.partition_point(|mark| mark.position < cursor);
         debug_assert_eq!(self.marks[index].position, cursor, "a cursor stands between batches");
         index

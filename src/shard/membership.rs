@@ -4,7 +4,7 @@
 //! while the broker has not answered waits with the topic, not each with a request of its own; whoever comes
 //! to a live topic is attached at its log's end at once.
 
-use crate::mail::{ClientKey, Encoding, Request, TopicSlot};
+use crate::mail::{Encoding, Request, TopicSlot};
 use crate::protocol::codes::{ErrorCode, UnsubscribeCode};
 use crate::protocol::{push, reply};
 use crate::session::Phase;
@@ -35,8 +35,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
             self.add_subscriber(topic, slot);
             return Joined::AtOnce;
         }
-        let client = ClientKey { slot, generation: self.clients[slot].generation };
-        self.topics[topic].applicants.push(Applicant { client, command });
+        let client = self.clients.key(slot);
+        self.topics[topic].apply(Applicant { client, command });
         self.wait_for(slot, name, command);
         Joined::Later
     }
@@ -151,7 +151,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// The broker has registered this shard for a topic: whoever waited is attached at the log's end.
     pub(super) fn attached(&mut self, slot: TopicSlot) {
         self.topics[slot].interest = Interest::Live;
-        let mut applicants = std::mem::take(&mut self.topics[slot].applicants);
+        let mut applicants = self.topics[slot].take_applicants();
         applicants.retain(|&applicant| self.has_applied(applicant));
         // All of them first: a reply can end its connection, and the last subscriber with it.
         for applicant in &applicants {
@@ -167,7 +167,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     /// The broker has not: whoever waited is told, and the slot is free.
     pub(super) fn attach_failed(&mut self, slot: TopicSlot, error: ErrorCode) {
-        for applicant in self.topics.remove(slot).applicants {
+        for applicant in self.topics.remove(slot).take_applicants() {
             if self.has_applied(applicant) {
                 self.reply(applicant, |out, id| reply::error(out, id, error));
             }
@@ -176,16 +176,16 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     /// The broker's last word: the slot is free, unless somebody came meanwhile.
     pub(super) fn detached(&mut self, slot: TopicSlot) {
-        if self.topics[slot].applicants.is_empty() {
-            if self.topics[slot].in_round {
-                self.round.retain(|&other| other != slot);
-            }
-            self.free_log(slot);
-            self.topics.remove(slot);
-        } else {
+        if self.topics[slot].has_applicants() {
             self.topics[slot].interest = Interest::Attaching;
             self.owed.push_back(slot);
+            return;
         }
+        if self.topics[slot].in_round {
+            self.round.retain(|&other| other != slot);
+        }
+        self.free_log(slot);
+        self.topics.remove(slot);
     }
 
     fn has_applied(&self, applicant: Applicant) -> bool {

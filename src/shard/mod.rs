@@ -345,7 +345,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     /// The id by which the client in `slot` is known outside.
     fn client_id(&self, slot: u32) -> ClientId {
-        let key = ClientKey { slot, generation: self.clients[slot].generation };
+        let key = self.clients.key(slot);
         ClientId { node: self.node, shard: self.id, key }
     }
 

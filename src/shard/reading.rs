@@ -74,7 +74,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     }
 
     fn keep_tail(&mut self, slot: u32, tail: &[u8]) {
-        self.clients[slot].tail = (!tail.is_empty()).then(|| tail.into());
+        self.clients[slot].tail = (!tail.is_empty()).then(|| Box::new(tail.to_vec()));
     }
 
     fn lose_at_end(&mut self, slot: u32) {

@@ -113,7 +113,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     fn trim(&mut self, slot: TopicSlot, floor: u64) {
         let topic = &self.topics[slot];
         let Some(log) = &topic.log else { return };
-        if log.len() < TRIM_FROM.max(topic.trim_at) {
+        if log.len() < TRIM_FROM.max(log.trim_at) {
             return;
         }
         let needed = topic.parked().iter().map(|one| self.needed_by(slot, one.client, one.cursor)).min();
@@ -121,8 +121,9 @@ impl<S: Socket, A: Application> Shard<S, A> {
         if (floor - log.start()) * 2 >= log.len() as u64 {
             self.drop_before(slot, floor);
         }
-        let kept = self.topics[slot].log.as_ref().map_or(0, |log| log.len());
-        self.topics[slot].trim_at = 2 * kept;
+        if let Some(log) = &mut self.topics[slot].log {
+            log.trim_at = 2 * log.len();
+        }
     }
 
     /// The first position a parked subscriber still needs: its cursor, or the frame it has in part.

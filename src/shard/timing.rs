@@ -15,9 +15,9 @@ impl<S: Socket, A: Application> Shard<S, A> {
     pub(super) fn time(&mut self, slot: u32) {
         let due = self.due(&self.clients[slot]);
         let now = self.deadlines.now();
+        let key = self.clients.key(slot);
         let client = &mut self.clients[slot];
         if client.armed <= now || due < client.armed {
-            let key = crate::mail::ClientKey { slot, generation: client.generation };
             client.armed = self.deadlines.arm(key, due);
         }
     }

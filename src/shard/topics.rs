@@ -19,6 +19,7 @@ use std::hash::BuildHasher;
 use crate::mail::{ClientKey, Encoding, Lines, TopicName, TopicSlot};
 use crate::namespaces::NamespaceId;
 use crate::shard::log::Log;
+use crate::slab::Slab;
 
 /// One subscriber of a topic.
 #[derive(Clone, Copy, Debug)]
@@ -82,8 +83,6 @@ pub struct Topic {
     awake: u32,
     /// How many of those lack something.
     behind: u32,
-    /// How long the log must be before it is searched again for what everybody has.
-    pub trim_at: usize,
     /// Where the sweep goes on.
     pub sweep: u32,
     /// Position after the newest byte.
@@ -93,8 +92,9 @@ pub struct Topic {
     /// What somebody lacks.
     pub log: Option<Box<Log>>,
     subscribers: Vec<Subscriber>,
-    /// Who waits for the broker's answer.
-    pub applicants: Vec<Applicant>,
+    /// Who waits for the broker's answer. Most of the time nobody.
+    #[allow(clippy::box_collection, reason = "in an idle topic every word counts")]
+    applicants: Option<Box<Vec<Applicant>>>,
 }
 
 impl Topic {
@@ -109,13 +109,12 @@ impl Topic {
             lap_broken: false,
             awake: 0,
             behind: 0,
-            trim_at: 0,
             sweep: 0,
             end: 0,
             lap_began_at: 0,
             log: None,
             subscribers: Vec::new(),
-            applicants: Vec::new(),
+            applicants: None,
         }
     }
 
@@ -153,6 +152,22 @@ impl Topic {
     #[must_use]
     pub fn lacks(&self, position: u32) -> bool {
         self.subscribers[position as usize].cursor < self.end
+    }
+
+    /// Somebody waits to be subscribed.
+    pub fn apply(&mut self, applicant: Applicant) {
+        self.applicants.get_or_insert_default().push(applicant);
+    }
+
+    /// Whether somebody waits to be subscribed.
+    #[must_use]
+    pub fn has_applicants(&self) -> bool {
+        self.applicants.is_some()
+    }
+
+    /// Takes out who waits to be subscribed.
+    pub fn take_applicants(&mut self) -> Vec<Applicant> {
+        self.applicants.take().map_or_else(Vec::new, |applicants| *applicants)
     }
 
     /// Adds a subscriber at the log's end. `moved` is told of everybody who has a new place, the new one
@@ -261,8 +276,7 @@ impl Topic {
 /// All topics of a shard, by slot and by name.
 #[derive(Debug, Default)]
 pub struct Topics {
-    slots: Vec<Option<Topic>>,
-    free: Vec<u32>,
+    slab: Slab<Topic>,
     by_name: HashTable<TopicSlot>,
     hasher: FixedState,
 }
@@ -284,16 +298,9 @@ impl Topics {
     /// Adds a topic, to be attached.
     pub fn insert(&mut self, name: TopicName, namespace: NamespaceId, encoding: Encoding) -> TopicSlot {
         let hash = self.hash(&name);
-        let topic = Some(Topic::new(name, namespace, encoding));
-        let slot = if let Some(slot) = self.free.pop() {
-            self.slots[slot as usize] = topic;
-            TopicSlot(slot)
-        } else {
-            self.slots.push(topic);
-            TopicSlot(u32::try_from(self.slots.len() - 1).expect("topics are limited"))
-        };
-        let (slots, hasher) = (&self.slots, &self.hasher);
-        self.by_name.insert_unique(hash, slot, |&slot| hasher.hash_one(&*named(slots, slot).name));
+        let slot = TopicSlot(self.slab.insert(Topic::new(name, namespace, encoding)));
+        let (slab, hasher) = (&self.slab, &self.hasher);
+        self.by_name.insert_unique(hash, slot, |slot| hasher.hash_one(&*slab[slot.0].name));
         slot
     }
 
@@ -303,55 +310,50 @@ impl Topics {
         if let Ok(entry) = self.by_name.find_entry(hash, |&other| other == slot) {
             entry.remove();
         }
-        self.free.push(slot.0);
-        self.slots[slot.0 as usize].take().expect("just used")
+        self.slab.remove(slot.0)
     }
 
     /// The topic in `slot`, if there is one.
     #[must_use]
     pub fn get(&self, slot: TopicSlot) -> Option<&Topic> {
-        self.slots.get(slot.0 as usize)?.as_ref()
+        self.slab.get(slot.0)
     }
 
     /// How many topics there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
+        self.slab.len()
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.slab.is_empty()
     }
 
     /// Number of slots, taken or not: all slots are below it.
     #[must_use]
     pub fn slots(&self) -> u32 {
-        u32::try_from(self.slots.len()).unwrap_or(u32::MAX)
+        self.slab.numbers()
     }
 
     /// All topics, with their slots.
     pub fn iter(&self) -> impl Iterator<Item = (TopicSlot, &Topic)> {
-        (0..self.slots()).map(TopicSlot).filter_map(|slot| self.get(slot).map(|topic| (slot, topic)))
+        self.slab.iter().map(|(slot, topic)| (TopicSlot(slot), topic))
     }
-}
-
-fn named(slots: &[Option<Topic>], slot: TopicSlot) -> &Topic {
-    slots[slot.0 as usize].as_ref().expect("the table holds slots that are taken")
 }
 
 impl std::ops::Index<TopicSlot> for Topics {
     type Output = Topic;
 
     fn index(&self, slot: TopicSlot) -> &Topic {
-        named(&self.slots, slot)
+        &self.slab[slot.0]
     }
 }
 
 impl std::ops::IndexMut<TopicSlot> for Topics {
     fn index_mut(&mut self, slot: TopicSlot) -> &mut Topic {
-        self.slots[slot.0 as usize].as_mut().expect("a topic is used while it is there")
+        &mut self.slab[slot.0]
     }
 }
 

@@ -5,7 +5,6 @@ use std::io::{self, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use anyhow::bail;
 use tungstenite::handshake::HandshakeError;
 use tungstenite::protocol::CloseFrame;
 use tungstenite::{Error, Message, WebSocket};
@@ -17,17 +16,6 @@ use super::feed::{self, Feed};
 
 /// How long connecting, the upgrade and the connect reply may take, each.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
-
-/// Whether `url` is one that [`follow`] can connect to.
-pub(super) fn check(url: &Url) -> anyhow::Result<()> {
-    match url.scheme() {
-        "ws" => Ok(()),
-        "wss" => {
-            bail!("wss:// needs TLS, which this command does not speak: use ws:// on the engine's own host")
-        }
-        _ => bail!("{url} is no WebSocket URL: it begins with ws://"),
-    }
-}
 
 /// One connection, from its beginning to its end.
 pub(super) fn follow(url: &Url, feed: &mut Feed) -> End {

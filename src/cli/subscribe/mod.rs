@@ -11,7 +11,7 @@ use anyhow::bail;
 use clap::Args;
 use url::Url;
 
-use super::say;
+use super::{say, websocket};
 use feed::Feed;
 
 /// First and longest pause before connecting again, as the SDKs have them.
@@ -40,7 +40,7 @@ enum End {
 }
 
 pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    connection::check(&options.url)?;
+    websocket::check(&options.url)?;
     let mut feed = Feed::new(&options.topics);
     let mut failures = 0;
     loop {

@@ -1,8 +1,5 @@
 //! What the kernel says a process used, and how numbers of several rounds are summed up.
 
-// Each bench uses another part of it.
-#![allow(dead_code)]
-
 use std::fmt;
 use std::fs;
 use std::io::{Error, ErrorKind, Result};
@@ -79,6 +76,14 @@ impl Watched {
         Ok(Self { tasks, thread })
     }
 
+    /// Watches the calling thread and its process.
+    pub(crate) fn this_thread() -> Result<Self> {
+        let tasks = PathBuf::from("/proc/self/task");
+        // `/proc/thread-self` leads to `PID/task/TID`.
+        let thread = Path::new("/proc").join(fs::read_link("/proc/thread-self")?);
+        Ok(Self { tasks, thread })
+    }
+
     /// What the thread has used so far.
     pub(crate) fn thread(&self) -> Result<CpuTime> {
         CpuTime::of_task(&self.thread)
@@ -140,9 +145,22 @@ impl Summary {
     }
 }
 
+impl From<f64> for Summary {
+    /// Of one measurement.
+    fn from(figure: f64) -> Self {
+        Self { median: figure, least: figure, most: figure }
+    }
+}
+
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.2} ({:.2} to {:.2})", self.median, self.least, self.most)
+        // Two digits after the point where they say something.
+        let digits = if self.median.abs() < 1000.0 && self.median.fract() != 0.0 { 2 } else { 0 };
+        write!(f, "{:.digits$}", self.median)?;
+        if self.least < self.most {
+            write!(f, " ({:.digits$} to {:.digits$})", self.least, self.most)?;
+        }
+        Ok(())
     }
 }
 

@@ -9,7 +9,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use crate::support::swarm::{ClientIndex, Line, Observer, Swarm};
+use super::support::swarm::{ClientIndex, Line, Observer, Swarm};
 
 /// Clients of one process: what a limit of 20,000 descriptors leaves room for.
 const CLIENTS_PER_PROCESS: usize = 19_500;

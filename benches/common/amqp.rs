@@ -1,0 +1,147 @@
+//! RabbitMQ from the outside: a publisher, and consumers as bare as lapin allows.
+
+use std::io::{Error, Result};
+
+use futures_util::StreamExt as _;
+use lapin::options::{
+    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
+    ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueuePurgeOptions,
+};
+use lapin::types::{FieldTable, ShortString};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer, ExchangeKind};
+use tokio::runtime::{Builder, Runtime};
+
+/// The engine's default, `amqp.prefetch`.
+const PREFETCH: u16 = 4096;
+/// The exchange that the engine consumes from by default.
+const EXCHANGE: &str = "fanfare";
+/// Messages that are acknowledged together.
+const ACKNOWLEDGED_TOGETHER: u64 = 64;
+/// Publishes on the way at the same time.
+const UNCONFIRMED_MAX: usize = 1000;
+
+/// A connection with one channel.
+pub(crate) struct Amqp {
+    runtime: Runtime,
+    channel: Channel,
+    _connection: Connection,
+}
+
+impl Amqp {
+    /// Connects; a thread of its own keeps the connection going.
+    pub(crate) fn connect(url: &str) -> Result<Self> {
+        Self::on(Builder::new_multi_thread().worker_threads(1).enable_all().build()?, url)
+    }
+
+    fn on(runtime: Runtime, url: &str) -> Result<Self> {
+        let (connection, channel) = runtime
+            .block_on(async {
+                let connection = Connection::connect(url, ConnectionProperties::default()).await?;
+                let channel = connection.create_channel().await?;
+                channel.confirm_select(ConfirmSelectOptions::default()).await?;
+                Ok((connection, channel))
+            })
+            .map_err(broken)?;
+        Ok(Self { runtime, channel, _connection: connection })
+    }
+
+    /// Publishes to the engine's exchange and does not wait for the confirm.
+    pub(crate) fn publish(&self, topic: &str, body: &str) -> Result<()> {
+        let options = BasicPublishOptions::default();
+        let (exchange, key, body) = (EXCHANGE.into(), topic.into(), body.as_bytes());
+        let sent = self.channel.basic_publish(exchange, key, options, body, BasicProperties::default());
+        self.runtime.block_on(sent).map(drop).map_err(broken)
+    }
+
+    /// Publishes the same to many topics, and returns when RabbitMQ has all of it.
+    pub(crate) fn publish_all(&self, topics: impl Iterator<Item = String>, body: &str) -> Result<()> {
+        let send = |topic: String| {
+            let options = BasicPublishOptions::default();
+            let (exchange, body) = (EXCHANGE.into(), body.as_bytes());
+            self.channel.basic_publish(exchange, topic.into(), options, body, BasicProperties::default())
+        };
+        self.runtime
+            .block_on(async {
+                let mut unconfirmed = futures_util::stream::iter(topics)
+                    .map(|topic| async { send(topic).await?.await })
+                    .buffer_unordered(UNCONFIRMED_MAX);
+                while let Some(confirmed) = unconfirmed.next().await {
+                    confirmed?;
+                }
+                Ok(())
+            })
+            .map_err(broken)
+    }
+
+    /// Declares the engine's exchange, and a durable queue, empty, which gets everything published there.
+    pub(crate) fn declare_queue(&self, queue: &str) -> Result<()> {
+        self.runtime
+            .block_on(async {
+                let exchange = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+                let (name, none) = (EXCHANGE.into(), FieldTable::default());
+                self.channel.exchange_declare(name, ExchangeKind::Topic, exchange, none).await?;
+                let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+                self.channel.queue_declare(queue.into(), durable, FieldTable::default()).await?;
+                self.channel.queue_purge(queue.into(), QueuePurgeOptions::default()).await?;
+                self.bind(queue.into()).await
+            })
+            .map_err(broken)
+    }
+
+    async fn bind(&self, queue: ShortString) -> lapin::Result<()> {
+        let options = QueueBindOptions::default();
+        self.channel.queue_bind(queue, EXCHANGE.into(), "#".into(), options, FieldTable::default()).await
+    }
+}
+
+/// A consumer that does nothing but what it is told, on the calling thread's event loop.
+pub(crate) struct Bare {
+    amqp: Amqp,
+    consumer: Consumer,
+}
+
+impl Bare {
+    /// Consumes a queue, or one of its own if `queue` is empty, with the engine's prefetch.
+    pub(crate) fn consume(url: &str, queue: &str) -> Result<Self> {
+        let amqp = Amqp::on(Builder::new_current_thread().enable_all().build()?, url)?;
+        let consumer = amqp
+            .runtime
+            .block_on(async {
+                let mut name = ShortString::from(queue);
+                if queue.is_empty() {
+                    let own = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
+                    let declared = amqp.channel.queue_declare("".into(), own, FieldTable::default()).await?;
+                    name = declared.name().clone();
+                    amqp.bind(name.clone()).await?;
+                }
+                amqp.channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
+                let options = BasicConsumeOptions::default();
+                amqp.channel.basic_consume(name, "".into(), options, FieldTable::default()).await
+            })
+            .map_err(broken)?;
+        Ok(Self { amqp, consumer })
+    }
+
+    /// Hands so many messages to `take`, each with its topic and body, and acknowledges some at a time.
+    pub(crate) fn messages(&mut self, count: u64, mut take: impl FnMut(&str, &[u8])) -> Result<()> {
+        let Self { amqp, consumer } = self;
+        amqp.runtime
+            .block_on(async {
+                for number in 1..=count {
+                    let Some(delivery) = consumer.next().await else { return Ok(()) };
+                    let delivery = delivery?;
+                    take(delivery.routing_key.as_str(), &delivery.data);
+                    if number % ACKNOWLEDGED_TOGETHER == 0 || number == count {
+                        let acknowledged = BasicAckOptions { multiple: true };
+                        amqp.channel.basic_ack(delivery.delivery_tag, acknowledged).await?;
+                    }
+                }
+                Ok(())
+            })
+            .map_err(broken)
+    }
+}
+
+fn broken(error: lapin::Error) -> Error {
+    Error::other(format!("RabbitMQ: {error}"))
+}

@@ -1,0 +1,183 @@
+//! Ingest: messages from RabbitMQ, each to one of 5,000 private topics, against a bare lapin consumer that
+//! does one raw send per message to as many clients.
+//!
+//! A durable queue is filled first, and then emptied by one of the two as fast as it can, in turns. The engine
+//! is started for each of its rounds, and takes nothing from the queue until its clients are there
+//! (`amqp.queue_delay`). RabbitMQ runs beside them, on whichever CPU is free. `--short` sends a tenth.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod bare;
+
+use std::io::Result;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use common::amqp::Amqp;
+use common::floor::Helper;
+use common::measure::{CpuTime, Summary, Watched};
+use common::publisher::plain_data;
+use common::report::{Report, Target};
+use common::rounds::Pairs;
+use common::support::rabbitmq::RabbitNode;
+use common::support::swarm::Swarm;
+use common::{Arguments, LIMIT, LINE_BYTES, Nobody, on_client_cpu, start_engine};
+
+const ROUNDS: usize = 5;
+const QUEUE: &str = "ingest";
+/// The engine takes the first message so many times later as clients take to connect, but not before this
+/// many seconds are over.
+const PATIENCE: u32 = 6;
+const QUEUE_DELAY_LEAST: Duration = Duration::from_secs(3);
+
+/// What each round does.
+#[derive(Clone, Copy, Debug)]
+struct Task {
+    clients: usize,
+    messages: u64,
+    /// From the engine's start until it takes the first message; meanwhile its clients connect.
+    queue_delay: Duration,
+}
+
+/// What one round cost.
+#[derive(Clone, Copy, Debug)]
+struct Cost {
+    messages: u64,
+    wall: Duration,
+    /// The thread that consumes: the engine's broker thread, or all that the bare consumer does.
+    consumer: CpuTime,
+    process: CpuTime,
+}
+
+impl Cost {
+    fn messages_per_second(&self) -> f64 {
+        self.messages as f64 / self.wall.as_secs_f64()
+    }
+
+    fn consumer_microseconds(&self) -> f64 {
+        self.consumer.nanoseconds as f64 / 1000.0 / self.messages as f64
+    }
+
+    fn process_microseconds(&self) -> f64 {
+        self.process.nanoseconds as f64 / 1000.0 / self.messages as f64
+    }
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::read();
+    if let Some(result) = arguments.help().or_else(|| bare::run_if_asked(&arguments)) {
+        return result;
+    }
+    let rounds = arguments.rounds(ROUNDS);
+    let (clients, messages) = if arguments.short() { (500, 10_000) } else { (5000, 100_000) };
+    let about = format!("{messages} messages to {clients} private topics, {rounds} rounds");
+    let mut report = Report::new("ingest", &about);
+    let node = RabbitNode::start();
+    let url = node.amqp_url();
+    let amqp = Amqp::connect(&url)?;
+    amqp.declare_queue(QUEUE)?;
+    let mut bare = Helper::start(&["--bare", &url, QUEUE, &clients.to_string(), &messages.to_string()])?;
+    let begin = Instant::now();
+    let mut bare_swarm = on_client_cpu(|| connect(bare.address, clients))?;
+    let queue_delay = (begin.elapsed() * PATIENCE).max(QUEUE_DELAY_LEAST);
+    let task = Task { clients, messages, queue_delay };
+    let pairs = Pairs::take(
+        rounds,
+        || {
+            fill(&amqp, task)?;
+            engine_round(&url, task)
+        },
+        || {
+            fill(&amqp, task)?;
+            on_client_cpu(|| bare_round(&mut bare, &mut bare_swarm, task))
+        },
+    )?;
+    show(&pairs, &mut report);
+    report.finish()
+}
+
+fn topic(client: usize) -> String {
+    format!("private:{client:04}")
+}
+
+/// Puts the messages into the queue, one topic after the other.
+fn fill(amqp: &Amqp, task: Task) -> Result<()> {
+    let data = plain_data(&topic(0), LINE_BYTES);
+    let topics = (0..task.clients).cycle().take(usize::try_from(task.messages).expect("not that many"));
+    amqp.publish_all(topics.map(topic), &data)
+}
+
+fn connect(server: SocketAddr, clients: usize) -> Result<Swarm> {
+    let mut swarm = Swarm::new(server, clients)?;
+    swarm.connect_all(&mut Nobody, LIMIT, |_, client| vec![topic(client)])?;
+    swarm.count_only();
+    Ok(swarm)
+}
+
+fn engine_round(url: &str, task: Task) -> Result<Cost> {
+    let started = Instant::now();
+    let delay = task.queue_delay.as_millis();
+    let engine = start_engine(&format!(
+        "[amqp]\nurl = \"{url}\"\nqueue = \"{QUEUE}\"\nqueue_delay = \"{delay}ms\"\n[timeouts]\nping = \"1h\"\n"
+    ));
+    on_client_cpu(|| {
+        let mut swarm = connect(engine.client_address(), task.clients)?;
+        assert!(started.elapsed() < task.queue_delay, "the clients came too late: the machine is too busy");
+        let watched = Watched::new(engine.pid(), Some("broker"))?;
+        let cost = until_all_came(&mut swarm, &watched, task.messages)?;
+        // Whatever the clients counted, the engine must agree.
+        assert_eq!(engine.metric("fanfare_publications_total", &[]), task.messages as f64);
+        assert_eq!(engine.metric("fanfare_unheard_total", &[]), 0.0);
+        Ok(cost)
+    })
+}
+
+fn bare_round(bare: &mut Helper, swarm: &mut Swarm, task: Task) -> Result<Cost> {
+    let watched = Watched::new(bare.pid(), None)?;
+    bare.tell(b".")?;
+    until_all_came(swarm, &watched, task.messages)
+}
+
+/// From the first to the last message that the clients get. Frames of several lines have line breaks between
+/// them, but not at the end.
+fn until_all_came(swarm: &mut Swarm, watched: &Watched, messages: u64) -> Result<Cost> {
+    let before = swarm.counted();
+    let (consumer, process) = (watched.thread()?, watched.process()?);
+    let came = |swarm: &Swarm| {
+        let now = swarm.counted();
+        (now.bytes - before.bytes) + (now.frames - before.frames)
+    };
+    swarm.turn_until("the first message comes", LIMIT, &mut Nobody, |swarm, _| came(swarm) > 0)?;
+    let begin = Instant::now();
+    let bytes = messages * LINE_BYTES as u64;
+    swarm.turn_until("all messages come", LIMIT, &mut Nobody, |swarm, _| came(swarm) >= bytes)?;
+    let wall = begin.elapsed();
+    let (consumer, process) = (watched.thread()?.since(consumer), watched.process()?.since(process));
+    Ok(Cost { messages, wall, consumer, process })
+}
+
+fn show(pairs: &Pairs<Cost, Cost>, report: &mut Report) {
+    let engine = |of: fn(&Cost) -> f64| Summary::of(pairs.first().map(of));
+    let bare = |of: fn(&Cost) -> f64| Summary::of(pairs.second().map(of));
+    let ratio = |of: fn(&Cost) -> f64| pairs.ratio(of, of);
+    report.row("rate, engine / bare consumer", ratio(Cost::messages_per_second), "", Target::AtLeast(0.9));
+    let cpu = ratio(Cost::consumer_microseconds);
+    report.row("CPU, broker thread / bare consumer", cpu, "", Target::AtMost(1.5));
+    report.row("engine", engine(Cost::messages_per_second), "messages/s", Target::None);
+    report.row("bare consumer", bare(Cost::messages_per_second), "messages/s", Target::None);
+    report.row("broker thread", engine(Cost::consumer_microseconds), "us per message", Target::None);
+    report.row("bare consumer's thread", bare(Cost::consumer_microseconds), "us per message", Target::None);
+    report.row(
+        "all threads of the engine",
+        engine(Cost::process_microseconds),
+        "us per message",
+        Target::None,
+    );
+    report.row(
+        "all threads of the bare consumer",
+        bare(Cost::process_microseconds),
+        "us per message",
+        Target::None,
+    );
+}

@@ -1,0 +1,171 @@
+//! Latency, in an open loop: from the time at which a publication was due to its arrival at the client.
+//!
+//! * *spaced*: evenly spaced broadcasts at half the rate that saturates the engine, to 5,000 clients. The
+//!   last client cannot have it earlier than a raw loop has sent to all: the yardstick is one pass of the
+//!   floor over as many clients, at the same spacing, in turns.
+//! * *added*: what an idle engine adds between RabbitMQ and a client, against a bare consumer of the same
+//!   publications beside it, publication by publication.
+//!
+//! `--short` does a little of each.
+
+mod common;
+
+use std::collections::HashMap;
+use std::io::Result;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use common::amqp::{Amqp, Bare};
+use common::broadcasts::{Broadcasts, Quantiles};
+use common::floor::Floor;
+use common::latency::Clock;
+use common::measure::Summary;
+use common::publisher::{Pace, ended, numbered_data};
+use common::report::{Report, Target};
+use common::rounds::Pairs;
+use common::support::engine::Engine;
+use common::support::rabbitmq::RabbitNode;
+use common::support::swarm::{ClientIndex, Line, Observer, Swarm};
+use common::{Arguments, LIMIT, LINE_BYTES, Nobody, counting_clients, on_client_cpu, start_engine};
+
+const TOPIC: &str = "latency:bench";
+const ROUNDS: usize = 5;
+
+fn main() -> Result<()> {
+    let arguments = Arguments::read();
+    if let Some(result) = arguments.help() {
+        return result;
+    }
+    let (divisor, rounds) = (if arguments.short() { 10 } else { 1 }, arguments.rounds(ROUNDS));
+    let mut report = Report::new("latency", &format!("from due to received, {rounds} rounds"));
+    let engine = start_engine("[timeouts]\nping = \"1h\"\n");
+    on_client_cpu(|| spaced(&engine, divisor, rounds, &mut report))?;
+    drop(engine);
+    added(divisor, &mut report)?;
+    report.finish()
+}
+
+/// Evenly spaced broadcasts.
+fn spaced(engine: &Engine, divisor: u32, rounds: usize, report: &mut Report) -> Result<()> {
+    const CLIENTS: usize = 5000;
+    const LENGTH: Duration = Duration::from_secs(4);
+    let mut broadcasts = Broadcasts::connect(engine, CLIENTS, TOPIC, LINE_BYTES)?;
+    let fan_out = broadcasts.saturated()?;
+    let (interval, length) = (fan_out * 2, LENGTH / divisor);
+    let mut floor = Floor::start(CLIENTS, LINE_BYTES - 1)?;
+    let mut floor_swarm = counting_clients(floor.address(), CLIENTS, &[TOPIC.to_owned()])?;
+    let clock = broadcasts.clock;
+    let pairs = Pairs::take(
+        rounds,
+        || broadcasts.round(interval, length),
+        || raw_pass(&mut floor, Pace::every(clock, interval, length), &mut floor_swarm),
+    )?;
+    let about = format!("{CLIENTS} clients, a broadcast each {:.1} ms", interval.as_secs_f64() * 1000.0);
+    report.part("spaced", &about);
+    let over_pass = pairs.ratio(|engine| engine.p99, |&pass| pass);
+    report.row("p99 / one raw pass", over_pass, "", Target::AtMost(1.3));
+    let row = |of: fn(&Quantiles) -> f64| Summary::of(pairs.first().map(of));
+    report.row("p50", row(|engine| engine.p50), "ms", Target::None);
+    report.row("p99", row(|engine| engine.p99), "ms", Target::None);
+    report.row("p99.9", row(|engine| engine.p999), "ms", Target::None);
+    report.row("longest", row(|engine| engine.longest), "ms", Target::None);
+    report.row("one raw pass", Summary::of(pairs.second().copied()), "ms", Target::None);
+    report.row("one fan-out at saturation", fan_out.as_secs_f64() * 1000.0, "ms", Target::None);
+    Ok(())
+}
+
+/// The middle one of the floor's passes at this pace, in milliseconds, while its clients read.
+fn raw_pass(floor: &mut Floor, pace: Pace, swarm: &mut Swarm) -> Result<f64> {
+    let mut passes = Vec::new();
+    for number in 0..pace.count {
+        pace.clock.sleep_until(pace.due(number));
+        let frames = swarm.counted().frames + swarm.len() as u64;
+        floor.poke()?;
+        let all = |swarm: &Swarm, _: &mut Nobody| swarm.counted().frames >= frames;
+        swarm.turn_until("a pass of the floor reaches everyone", LIMIT, &mut Nobody, all)?;
+        passes.push(floor.last_pass()?.as_secs_f64() * 1000.0);
+    }
+    Ok(Summary::of(passes).median)
+}
+
+/// What the engine adds between RabbitMQ and a client.
+fn added(divisor: u32, report: &mut Report) -> Result<()> {
+    const LENGTH: Duration = Duration::from_secs(10);
+    /// Far enough from each other that nothing is under way when the next one comes.
+    const INTERVAL: Duration = Duration::from_millis(5);
+    let node = RabbitNode::start();
+    let config = format!("[amqp]\nurl = \"{}\"\n[timeouts]\nping = \"1h\"\n", node.amqp_url());
+    let engine = start_engine(&config);
+    engine.wait_until_ready();
+    let clock = Clock::start();
+    let pace = Pace::every(clock, INTERVAL, LENGTH / divisor);
+    let count = usize::try_from(pace.count).expect("small");
+    let mut swarm = Swarm::new(engine.client_address(), 1)?;
+    let mut arrivals = Arrivals { clock, at: HashMap::new() };
+    swarm.connect_all(&mut arrivals, LIMIT, |_, _| vec![TOPIC])?;
+    let bare = bare_arrivals(&node.amqp_url(), clock, pace.count)?;
+    let publisher = publish_to_rabbitmq(&node.amqp_url(), pace)?;
+    let all = |_: &Swarm, arrivals: &mut Arrivals| arrivals.at.len() == count;
+    swarm.turn_until("all publications come", LIMIT, &mut arrivals, all)?;
+    ended(publisher)?;
+    let bare = bare.join().expect("it does not panic")?;
+    let microseconds = |later: u64, earlier: u64| (later as f64 - earlier as f64) / 1000.0;
+    let mut added: Vec<f64> = bare.iter().map(|(due, at)| microseconds(arrivals.at[due], *at)).collect();
+    let mut total: Vec<f64> = arrivals.at.iter().map(|(due, at)| microseconds(*at, *due)).collect();
+    added.sort_by(f64::total_cmp);
+    total.sort_by(f64::total_cmp);
+    report
+        .part("added", &format!("{count} publications through RabbitMQ, one each {INTERVAL:?}, one client"));
+    report.row("engine's client after bare consumer, p50", added[count / 2], "us", Target::AtMost(150.0));
+    report.row("engine's client after bare consumer, p99", added[count * 99 / 100], "us", Target::None);
+    report.row("due to received, p50", total[count / 2], "us", Target::None);
+    report.row("due to received, p99", total[count * 99 / 100], "us", Target::None);
+    Ok(())
+}
+
+/// Publishes at even intervals on a thread of its own.
+fn publish_to_rabbitmq(url: &str, pace: Pace) -> Result<JoinHandle<Result<()>>> {
+    let amqp = Amqp::connect(url)?;
+    Ok(std::thread::spawn(move || {
+        for number in 0..pace.count {
+            pace.clock.sleep_until(pace.due(number));
+            amqp.publish(TOPIC, &numbered_data(TOPIC, pace.due(number), LINE_BYTES))?;
+        }
+        Ok(())
+    }))
+}
+
+/// Consumes on a thread of its own: when each publication came, by the time it was due.
+fn bare_arrivals(url: &str, clock: Clock, count: u64) -> Result<JoinHandle<Result<HashMap<u64, u64>>>> {
+    let mut consumer = Bare::consume(url, "")?;
+    Ok(std::thread::spawn(move || {
+        let mut arrivals = HashMap::new();
+        consumer.messages(count, |_, body| {
+            let now = clock.now();
+            let digits = body.iter().skip_while(|byte| !byte.is_ascii_digit());
+            let digits = digits.take_while(|byte| byte.is_ascii_digit());
+            let due = digits.fold(0, |number, digit| number * 10 + u64::from(digit - b'0'));
+            arrivals.insert(due, now);
+        })?;
+        Ok(arrivals)
+    }))
+}
+
+/// When each publication came, by the time it was due.
+struct Arrivals {
+    clock: Clock,
+    at: HashMap<u64, u64>,
+}
+
+impl Observer for Arrivals {
+    fn line(&mut self, client: ClientIndex, line: Line<'_>) {
+        match line {
+            Line::Publication(publication) => {
+                let before = self.at.insert(publication.number, self.clock.now());
+                assert_eq!(before, None, "{} came twice", publication.number);
+            }
+            Line::Reply { error: None, .. } => {}
+            other => panic!("client {client} got {other:?}"),
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Different loads at the same time.
+//!
+//! * *private*: publications to 9,000 clients with a topic each, while broadcasts to 10,000 others never
+//!   pause. Measured at the client, from the time at which a publication was due: that is the way through
+//!   API and broker thread as well, and more than the target says.
+//! * *stalled*: evenly spaced broadcasts at half the rate that saturates the engine, with 1 % of the clients
+//!   taking nothing, against the same without them.
+//! * *churn*: broadcasts one after the other while 10 % of the clients per second leave and others join,
+//!   against the same while nobody does.
+//!
+//! `--short` does a little of each.
+
+mod common;
+
+use std::io::Result;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use common::broadcasts::Broadcasts;
+use common::crowd::Crowd;
+use common::latency::{Clock, Latencies};
+use common::measure::{Summary, Watched, anonymous_bytes};
+use common::publisher::{Pace, Publisher, ended, numbered_data, plain_data, publish_evenly};
+use common::report::{Report, Target};
+use common::rounds::{Pairs, Round, Server};
+use common::support::engine::Engine;
+use common::support::swarm::{Goodbye, Swarm};
+use common::{Arguments, LIMIT, LINE_BYTES, Nobody, counting_clients, on_client_cpu, start_engine};
+
+const ROUNDS: usize = 5;
+const CONFIGURATION: &str = "[timeouts]\nping = \"1h\"\n";
+
+fn main() -> Result<()> {
+    let arguments = Arguments::read();
+    if let Some(result) = arguments.help() {
+        return result;
+    }
+    let scale = Scale { divisor: if arguments.short() { 10 } else { 1 }, rounds: arguments.rounds(ROUNDS) };
+    let mut report = Report::new("mixed", &format!("{} rounds", scale.rounds));
+    for part in [private, stalled, churn] {
+        let engine = start_engine(CONFIGURATION);
+        on_client_cpu(|| part(&engine, &scale, &mut report))?;
+    }
+    report.finish()
+}
+
+/// How much of everything is done.
+struct Scale {
+    divisor: u32,
+    rounds: usize,
+}
+
+impl Scale {
+    fn length(&self, usual: Duration) -> Duration {
+        usual / self.divisor
+    }
+
+    fn count(&self, usual: usize) -> usize {
+        (usual / usize::try_from(self.divisor).expect("small")).max(1)
+    }
+}
+
+/// Private topics beside broadcasts that never pause.
+fn private(engine: &Engine, scale: &Scale, report: &mut Report) -> Result<()> {
+    const BROADCAST: &str = "mixed:all";
+    const BROADCAST_CLIENTS: usize = 10_000;
+    const PRIVATE_CLIENTS: usize = 9000;
+    const LENGTH: Duration = Duration::from_secs(3);
+    /// A multiple of what one shard can do one at a time, so that there is always one under way.
+    const BROADCASTS_EACH: Duration = Duration::from_millis(10);
+    const PRIVATE_EACH: Duration = Duration::from_millis(4);
+    let (broadcast_clients, private_clients) = (scale.count(BROADCAST_CLIENTS), scale.count(PRIVATE_CLIENTS));
+    let _crowd = Crowd::connect(engine.client_address(), broadcast_clients, BROADCAST)?;
+    let clock = Clock::start();
+    let mut latencies = Latencies::new(clock, private_clients);
+    let mut swarm = Swarm::new(engine.client_address(), private_clients)?;
+    swarm.connect_all(&mut latencies, LIMIT, |_, client| vec![format!("private:{client}")])?;
+    let shard = Watched::new(engine.pid(), Some("shard-0"))?;
+    let (mut quantiles, mut busy) = (Vec::new(), Vec::new());
+    for _ in 0..scale.rounds {
+        let length = scale.length(LENGTH);
+        // Broadcasts begin before the private publications and end after them.
+        let broadcasts = publish_evenly(
+            engine.control_address(),
+            Pace::every(clock, BROADCASTS_EACH, length * 3 / 2),
+            |_, _| (BROADCAST.to_owned(), plain_data(BROADCAST, LINE_BYTES)),
+        )?;
+        std::thread::sleep(length / 4);
+        let pace = Pace::every(clock, PRIVATE_EACH, length);
+        latencies.begin(pace.first);
+        let (before, begin) = (shard.thread()?, Instant::now());
+        let publisher = publish_evenly(engine.control_address(), pace, move |number, due| {
+            // A prime, so that neighbours in time are no neighbours in the engine.
+            let client = number * 7919 % private_clients as u64;
+            let topic = format!("private:{client}");
+            let data = numbered_data(&topic, due, LINE_BYTES);
+            (topic, data)
+        })?;
+        let all = |_: &Swarm, latencies: &mut Latencies| latencies.publications() >= pace.count;
+        swarm.turn_until("every private publication comes", LIMIT, &mut latencies, all)?;
+        let shard_nanoseconds = shard.thread()?.since(before).nanoseconds as f64;
+        busy.push(shard_nanoseconds / begin.elapsed().as_nanos() as f64 * 100.0);
+        quantiles.push([0.5, 0.99, 1.0].map(|quantile| latencies.milliseconds(quantile)));
+        ended(publisher)?;
+        ended(broadcasts)?;
+    }
+    let about = format!("{private_clients} private topics beside broadcasts to {broadcast_clients}");
+    report.part("private", &about);
+    let summary = |index: usize| Summary::of(quantiles.iter().map(|quantiles: &[f64; 3]| quantiles[index]));
+    report.row("private, due to received, p50", summary(0), "ms", Target::None);
+    report.row("private, due to received, p99", summary(1), "ms", Target::AtMost(5.0));
+    report.row("private, due to received, longest", summary(2), "ms", Target::None);
+    report.row("shard was busy", Summary::of(busy), "% of the time", Target::None);
+    Ok(())
+}
+
+/// What those who take nothing cost the others.
+fn stalled(engine: &Engine, scale: &Scale, report: &mut Report) -> Result<()> {
+    const TOPIC: &str = "mixed:stalled";
+    const CLIENTS: usize = 2000;
+    /// Long lines, so that sockets and the topic's log, of 1 MiB, are full before a round ends.
+    const LONG_LINE: usize = 16_000;
+    const PUBLICATIONS: u32 = 100;
+    /// Default of `limits.log_bytes` and of `limits.rest_bytes`, in MB.
+    const LOGS_MAX: f64 = 17.0 * 1.048_576;
+    let mut broadcasts = Broadcasts::connect(engine, CLIENTS, TOPIC, LONG_LINE)?;
+    let interval = broadcasts.saturated()? * 2;
+    let length = scale.length(interval * PUBLICATIONS);
+    let broadcasts = std::cell::RefCell::new(broadcasts);
+    let (mut growth, mut blocked) = (Vec::new(), Vec::new());
+    let with_stalled = || {
+        let victims = stalled_clients(engine.client_address(), CLIENTS / 100, TOPIC)?;
+        let before = anonymous_bytes(engine.pid())?;
+        let quantiles = broadcasts.borrow_mut().round(interval, length)?;
+        growth.push((anonymous_bytes(engine.pid())? as f64 - before as f64) / 1e6);
+        blocked.push(engine.metric("fanfare_blocked_clients", &[]));
+        drop(victims);
+        Ok(quantiles)
+    };
+    let without = || broadcasts.borrow_mut().round(interval, length);
+    let pairs = Pairs::take(scale.rounds, with_stalled, without)?;
+    let about = format!(
+        "{CLIENTS} clients and 1 % that take nothing, {LONG_LINE} bytes each {:.1} ms",
+        interval.as_secs_f64() * 1000.0
+    );
+    report.part("stalled", &about);
+    let ratio = pairs.ratio(|with| with.p99, |without| without.p99);
+    report.row("p99 of the others, with / without", ratio, "", Target::AtMost(1.15));
+    report.row("p99 with", Summary::of(pairs.first().map(|with| with.p99)), "ms", Target::None);
+    report.row("p99 without", Summary::of(pairs.second().map(|without| without.p99)), "ms", Target::None);
+    report.row("blocked at the end of a round", Summary::of(blocked), "clients", Target::None);
+    report.row("growth of the engine's memory", Summary::of(growth), "MB", Target::AtMost(LOGS_MAX));
+    Ok(())
+}
+
+/// Clients that have subscribed and will never be turned again.
+fn stalled_clients(server: SocketAddr, clients: usize, topic: &str) -> Result<Swarm> {
+    const RECEIVE_BUFFER: usize = 4096;
+    let mut swarm = Swarm::new(server, clients)?;
+    (0..clients).for_each(|client| swarm.shrink_receive_buffer(client, RECEIVE_BUFFER));
+    swarm.connect_all(&mut Nobody, LIMIT, |_, _| vec![topic])?;
+    Ok(swarm)
+}
+
+/// What those who come and go cost the rate.
+fn churn(engine: &Engine, scale: &Scale, report: &mut Report) -> Result<()> {
+    const TOPIC: &str = "mixed:churn";
+    const STAYING: usize = 4500;
+    /// Each of them lives for a second: a tenth of all per second.
+    const CHANGING: usize = 500;
+    const FAN_OUTS: usize = 100;
+    let mut publisher = Publisher::connect(engine.control_address())?;
+    let request = publisher.request(TOPIC, &plain_data(TOPIC, LINE_BYTES));
+    let server = std::cell::RefCell::new(Server {
+        swarm: counting_clients(engine.client_address(), STAYING, &[TOPIC.to_owned()])?,
+        watched: Watched::new(engine.pid(), Some("shard-0"))?,
+        poke: Box::new(|| publisher.publish(&request, 1)),
+    });
+    let fan_outs = scale.count(FAN_OUTS);
+    let (changing, over) = (AtomicBool::new(false), AtomicBool::new(false));
+    let round = |is_changing: bool| {
+        changing.store(is_changing, Ordering::Relaxed);
+        server.borrow_mut().round(fan_outs, LINE_BYTES - 1)
+    };
+    let accepted = engine.metric("fanfare_accepted_total", &[]);
+    let begin = Instant::now();
+    let pairs = std::thread::scope(|scope| {
+        let guests = scope.spawn(|| come_and_go(engine.client_address(), CHANGING, TOPIC, &changing, &over));
+        let pairs = Pairs::take(scale.rounds, || round(true), || round(false));
+        over.store(true, Ordering::Relaxed);
+        guests.join().expect("it does not panic")?;
+        pairs
+    })?;
+    let came = engine.metric("fanfare_accepted_total", &[]) - accepted - CHANGING as f64;
+    report.part("churn", &format!("{STAYING} clients that stay and {CHANGING} that live for a second"));
+    let rate = |round: &Round| 1.0 / round.wall_microseconds();
+    report.row("rate with churn / without", pairs.ratio(rate, rate), "", Target::AtLeast(0.9));
+    let row = |of: fn(&Round) -> f64| Summary::of(pairs.first().map(of));
+    report.row("CPU of shard with churn", row(Round::thread_microseconds), "us per frame", Target::None);
+    let without = Summary::of(pairs.second().map(Round::thread_microseconds));
+    report.row("CPU of shard without", without, "us per frame", Target::None);
+    report.row("clients were busy with churn", row(Round::clients_busy), "% of the time", Target::None);
+    let per_second = came / begin.elapsed().as_secs_f64() * 2.0;
+    report.row("clients that came, while they did", per_second, "per second", Target::None);
+    Ok(())
+}
+
+/// While `changing`, each client leaves and comes again once a second.
+fn come_and_go(
+    server: SocketAddr,
+    clients: usize,
+    topic: &str,
+    changing: &AtomicBool,
+    over: &AtomicBool,
+) -> Result<()> {
+    let mut swarm = Swarm::new(server, clients)?;
+    // Addresses of their own: each leaves a port behind that is not free for a minute.
+    swarm.come_from(1);
+    swarm.connect_all(&mut Nobody, LIMIT, |_, _| vec![topic])?;
+    let each = Duration::from_secs(1) / u32::try_from(clients).expect("few");
+    let (mut next, mut due) = (0, Instant::now());
+    while !over.load(Ordering::Relaxed) {
+        swarm.turn(each, &mut Nobody)?;
+        let now = Instant::now();
+        if !changing.load(Ordering::Relaxed) {
+            due = now;
+        }
+        while due < now {
+            swarm.disconnect(next, Goodbye::Abrupt);
+            swarm.connect(next, &[topic])?;
+            next = (next + 1) % clients;
+            due += each;
+        }
+    }
+    Ok(())
+}

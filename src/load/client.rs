@@ -1,0 +1,251 @@
+//! One client: what it says, how it understands what it reads, and what it makes of it. No socket.
+
+use std::fmt::Write;
+
+use super::frames::{self, Head};
+use super::lines::{Line, Topics};
+use super::tally::Tally;
+use super::{Plan, Spread};
+
+/// The key of every upgrade, and the answer that RFC 6455 (section 1.3) demands to it.
+const UPGRADE_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+const UPGRADE_ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+/// More than any server answers to an upgrade, in bytes.
+const HEAD_MAX: usize = 16 << 10;
+
+/// Where a client is. `Waiting` is a client whose turn to connect has not come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Its turn to connect has not come.
+    #[default]
+    Waiting,
+    /// The answer to the upgrade has not come.
+    Upgrading,
+    /// Some of its commands have no answer yet.
+    Subscribing,
+    /// It has all its subscriptions.
+    Ready,
+    /// Something was wrong.
+    Failed,
+}
+
+/// State of one client; small, and mostly empty while it has nothing to do.
+#[derive(Debug, Default)]
+pub(super) struct Client {
+    pub(super) stage: Stage,
+    /// Whether it does not read once it is ready.
+    pub(super) is_slow: bool,
+    answers_pings: bool,
+    /// The first of its topics; the others follow it.
+    first_topic: usize,
+    /// Commands without an answer yet.
+    unanswered: usize,
+    /// Input that is not a whole frame, or a whole head, yet.
+    tail: Vec<u8>,
+    /// Output that the socket did not take yet.
+    pub(super) unsent: Vec<u8>,
+}
+
+/// What clients need to understand what they read.
+#[derive(Debug)]
+pub(super) struct Reading<'a> {
+    pub(super) topics: &'a Topics,
+    pub(super) tally: &'a mut Tally,
+    /// When it was read.
+    pub(super) now: u64,
+}
+
+impl Client {
+    /// Client number `index` of the plan's, not connected yet.
+    pub(super) fn new(plan: &Plan, index: usize) -> Self {
+        Self { is_slow: is_slow(plan, index), first_topic: first_topic(plan, index), ..Self::default() }
+    }
+
+    /// Asks for the upgrade. Nothing more may be sent before it is granted (RFC 6455, section 4.1).
+    pub(super) fn begin(&mut self, plan: &Plan) {
+        let Plan { host, path, .. } = plan;
+        self.stage = Stage::Upgrading;
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {UPGRADE_KEY}\r\n\r\n"
+        );
+        self.unsent.extend_from_slice(request.as_bytes());
+    }
+
+    /// Connects, and subscribes to everything, in one frame.
+    fn subscribe(&mut self, topics: &Topics, subscriptions: usize) {
+        self.stage = Stage::Subscribing;
+        let mut commands = r#"{"id":1,"connect":{"name":"fanfare load"}}"#.to_owned();
+        for (topic, id) in self.topics(topics.count, subscriptions).zip(2_u64..) {
+            let topic = topics.quoted(topic);
+            // Writing to a string cannot fail.
+            let _ = write!(commands, "\n{{\"id\":{id},\"subscribe\":{{\"channel\":{topic}}}}}");
+        }
+        self.unanswered = subscriptions + 1;
+        frames::write(&mut self.unsent, frames::TEXT, commands.as_bytes());
+    }
+
+    /// The topics of its subscriptions, in order.
+    pub(super) fn topics(&self, count: usize, subscriptions: usize) -> impl Iterator<Item = usize> + use<> {
+        let first = self.first_topic;
+        (0..subscriptions).map(move |position| (first + position) % count)
+    }
+
+    /// Drops what it keeps for later.
+    pub(super) fn forget(&mut self) {
+        self.tail = Vec::new();
+        self.unsent = Vec::new();
+    }
+
+    /// Understands `input`, together with what was left of the input before, and keeps what is incomplete.
+    /// `last` holds the number of the last publication of each subscription.
+    ///
+    /// # Errors
+    /// Why the client is of no use any more.
+    pub(super) fn take(
+        &mut self,
+        input: &[u8],
+        last: &mut [u64],
+        reading: &mut Reading<'_>,
+    ) -> Result<(), String> {
+        if self.tail.is_empty() {
+            let used = self.understand(input, last, reading)?;
+            self.tail.extend_from_slice(&input[used..]);
+            return Ok(());
+        }
+        let mut whole = std::mem::take(&mut self.tail);
+        whole.extend_from_slice(input);
+        let used = self.understand(&whole, last, reading)?;
+        whole.drain(..used);
+        if !whole.is_empty() {
+            self.tail = whole;
+        }
+        Ok(())
+    }
+
+    /// Understands what is whole and returns how many bytes that was.
+    fn understand(
+        &mut self,
+        input: &[u8],
+        last: &mut [u64],
+        reading: &mut Reading<'_>,
+    ) -> Result<usize, String> {
+        let mut used = 0;
+        if self.stage == Stage::Upgrading {
+            let Some(head) = upgraded(input)? else { return Ok(0) };
+            used = head;
+            self.subscribe(reading.topics, last.len());
+        }
+        while let Some(head) = Head::parse(&input[used..])? {
+            let start = used + head.bytes;
+            let Some(payload) = input.get(start..start + head.payload) else { break };
+            used = start + head.payload;
+            match head.opcode {
+                frames::TEXT => {
+                    let before = reading.tally.lines;
+                    self.read_lines(payload, last, reading)?;
+                    if reading.tally.lines > before {
+                        reading.tally.frames += 1;
+                        reading.tally.bytes += (head.bytes + head.payload) as u64;
+                    }
+                }
+                frames::PING => frames::write(&mut self.unsent, frames::PONG, payload),
+                frames::CLOSE => return Err(closed(payload)),
+                other => return Err(format!("the server sent a frame of kind {other:#x}")),
+            }
+        }
+        Ok(used)
+    }
+
+    fn read_lines(
+        &mut self,
+        payload: &[u8],
+        last: &mut [u64],
+        reading: &mut Reading<'_>,
+    ) -> Result<(), String> {
+        let payload = payload.strip_suffix(b"\n").unwrap_or(payload);
+        let mut start = 0;
+        for end in memchr::memchr_iter(b'\n', payload).chain([payload.len()]) {
+            match reading.topics.parse(&payload[start..end]) {
+                Line::Publication(publication) => {
+                    let count = reading.topics.count;
+                    let position = (publication.topic + count - self.first_topic) % count;
+                    let last = last
+                        .get_mut(position)
+                        .ok_or("the server pushed a topic that was not subscribed to")?;
+                    let latency = reading.now.saturating_sub(publication.due);
+                    *last = reading.tally.publication(*last, publication.number, latency);
+                }
+                Line::Ping if self.answers_pings => frames::write(&mut self.unsent, frames::TEXT, b"{}"),
+                Line::Ping => {}
+                Line::Done { wants_pongs } => self.done(wants_pongs),
+                Line::Fault(why) => return Err(why),
+            }
+            start = end + 1;
+        }
+        Ok(())
+    }
+
+    /// A command was carried out.
+    fn done(&mut self, wants_pongs: bool) {
+        self.answers_pings |= wants_pongs;
+        self.unanswered = self.unanswered.saturating_sub(1);
+        if self.unanswered == 0 {
+            self.stage = Stage::Ready;
+        }
+    }
+}
+
+/// Whether client number `index` never reads: every so many one, so that they are spread over topics too.
+fn is_slow(plan: &Plan, index: usize) -> bool {
+    (index + 1) * plan.slow_percent / 100 > index * plan.slow_percent / 100
+}
+
+/// The first topic of client number `index`.
+fn first_topic(plan: &Plan, index: usize) -> usize {
+    match plan.spread {
+        Spread::Even => index * plan.topics_per_client % plan.topics,
+        // Half of all numbers end with a binary 1, a quarter with 10, and so on.
+        Spread::Skewed => (index + 1).trailing_zeros() as usize % plan.topics,
+    }
+}
+
+/// How many bytes the answer to the upgrade has, once it is whole.
+///
+/// # Errors
+/// That it is not the answer of a WebSocket endpoint.
+fn upgraded(input: &[u8]) -> Result<Option<usize>, String> {
+    let Some(end) = memchr::memmem::find(input, b"\r\n\r\n") else {
+        return if input.len() > HEAD_MAX {
+            Err("no HTTP answer to the upgrade".to_owned())
+        } else {
+            Ok(None)
+        };
+    };
+    let answer = String::from_utf8_lossy(&input[..end]);
+    let status = answer.lines().next().unwrap_or_default();
+    match status.strip_prefix("HTTP/1.1 ") {
+        Some(status) if status.starts_with("101") => {}
+        Some(status) => return Err(format!("the upgrade was refused: {}", status.escape_debug())),
+        None => return Err("no HTTP answer to the upgrade".to_owned()),
+    }
+    if !answer.contains(UPGRADE_ACCEPT) {
+        return Err("the answer to the upgrade has the wrong key".to_owned());
+    }
+    Ok(Some(end + 4))
+}
+
+/// What a close frame says.
+fn closed(payload: &[u8]) -> String {
+    match payload.split_first_chunk() {
+        Some((code, reason)) => {
+            let (code, reason) = (u16::from_be_bytes(*code), String::from_utf8_lossy(reason));
+            format!("closed by the server: {} ({code})", reason.escape_debug())
+        }
+        None => "closed by the server without a reason".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,356 @@
+//! The load generator behind `fanfare load`: clients by the thousand, a publisher that keeps its pace, and a
+//! count of what arrived that is exact.
+//!
+//! * A **crowd** (`poll`, the room's only file that knows mio) is a thread with its share of the clients.
+//!   It does what browsers would: upgrade, connect, subscribe, answer pings, take merged frames apart.
+//! * The **publisher** (`publisher`) publishes through the control port in an open loop: each publication
+//!   carries the time at which it was *due*, so that a delay that makes the next ones late is not forgiven.
+//! * Each publication carries its number within its topic. A subscription must see 1, 2, 3, ... up to the last
+//!   one that the engine took: what is not the next one is lost or repeated ([`Tally`]).
+//!
+//! Everybody has subscribed before the first publication is sent, so nothing may be missing at the beginning
+//! either. *Deliberately absent: tokio, and a lock between threads: they share counters only.*
+
+mod client;
+mod dial;
+mod frames;
+mod lines;
+mod poll;
+mod publisher;
+mod tally;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::config::grouped;
+use crate::config::host::DescriptorLimit;
+
+use lines::Topics;
+use poll::Crowd;
+use publisher::{Published, Publisher};
+pub use tally::Tally;
+
+/// Descriptors of this process that are not for clients: polls, the control port's connection, the terminal.
+const DESCRIPTORS_RESERVE: usize = 64;
+
+/// How long it may take that one more client is connected, or one more publication arrives, before those that
+/// are missing are given up. Longer than an engine merges publications in any sensible namespace.
+const QUIET_LIMIT: Duration = Duration::from_secs(5);
+
+/// Between two looks of the thread that waits for the others.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// What to do.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Where clients connect.
+    pub server: SocketAddr,
+    /// The `Host` that they name.
+    pub host: String,
+    /// The path of the WebSocket endpoint.
+    pub path: String,
+    /// The control port, to publish through.
+    pub control: SocketAddr,
+    /// Its key; empty: none.
+    pub api_key: String,
+    /// The namespace of the topics; empty: the default one.
+    pub namespace: String,
+    /// How many clients.
+    pub clients: usize,
+    /// How many of 100 clients never read.
+    pub slow_percent: usize,
+    /// How many topics, at least one.
+    pub topics: usize,
+    /// To how many of them each client subscribes, at most all.
+    pub topics_per_client: usize,
+    /// How clients choose.
+    pub spread: Spread,
+    /// Connections begun per second.
+    pub connect_rate: u32,
+    /// Publications per second, over all topics together; these take turns.
+    pub rate: u32,
+    /// Bytes of a publication's data, at least [`PAYLOAD_MIN`].
+    pub payload: usize,
+    /// How long to publish.
+    pub length: Duration,
+    /// Threads for clients.
+    pub threads: usize,
+}
+
+/// How clients spread over topics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spread {
+    /// Each topic has as many subscribers.
+    Even,
+    /// The first topic is the first choice of half the clients, the second of a quarter, and so on.
+    Skewed,
+}
+
+/// The least data of a publication: room for its number and its time, in bytes.
+pub const PAYLOAD_MIN: usize = 64;
+
+/// Why nothing could be measured.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// Too few descriptors.
+    #[error(
+        "{} clients need {} descriptors, and this process may have {}: {remedy}, or ask for fewer with --clients",
+        grouped(*clients), grouped(*needed), grouped(*limit)
+    )]
+    Descriptors {
+        /// How many clients there should be.
+        clients: usize,
+        /// How many descriptors that takes.
+        needed: usize,
+        /// How many there may be.
+        limit: usize,
+        /// What to do.
+        remedy: String,
+    },
+    /// Nothing listens where clients should connect, or at the control port.
+    #[error("{0}")]
+    Unreachable(String),
+    /// Not one client was let in.
+    #[error("no client was let in: {0}")]
+    NobodyConnected(String),
+    /// The operating system refuses what a thread needs.
+    #[error("{0}")]
+    System(#[from] std::io::Error),
+}
+
+/// How far it is, for whoever watches.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// What is being done.
+    pub phase: Phase,
+    /// Clients that are connected and subscribed.
+    pub ready: usize,
+    /// How long it has been publishing.
+    pub published_for: Duration,
+    /// Publications that have arrived, each counted for every client.
+    pub deliveries: u64,
+}
+
+/// What is being done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Phase {
+    /// Clients connect and subscribe.
+    Connecting,
+    /// Publications are sent.
+    Publishing,
+    /// The last ones are on their way.
+    Draining,
+    /// Everything has arrived, or will not.
+    Done,
+}
+
+/// What was measured.
+#[derive(Debug)]
+pub struct Outcome {
+    /// How long connecting and subscribing took.
+    pub connecting: Duration,
+    /// From the first publication to the last delivery.
+    pub measured: Duration,
+    /// Publications that the engine took.
+    pub publications: u64,
+    /// Publications that were due in the time.
+    pub due: u64,
+    /// Why the engine did not take some, with their number each.
+    pub refused: Vec<(String, u64)>,
+    /// What clients saw, all together.
+    pub clients: Tally,
+}
+
+impl Outcome {
+    /// Whether everybody was let in and stayed, and everything arrived once.
+    #[must_use]
+    pub fn is_exact(&self) -> bool {
+        self.refused.is_empty() && self.clients.is_exact()
+    }
+}
+
+/// What the threads tell each other: counters, no more.
+#[derive(Debug)]
+struct Shared {
+    /// Times are microseconds since then.
+    start: Instant,
+    phase: AtomicU8,
+    /// Clients that are connected and subscribed.
+    ready: AtomicUsize,
+    /// Clients that will never be.
+    failed: AtomicUsize,
+    deliveries: AtomicU64,
+    /// Threads whose clients have everything.
+    complete: AtomicUsize,
+    /// The number of the last publication of each topic that the engine took.
+    last: Box<[AtomicU64]>,
+}
+
+impl Shared {
+    fn new(topics: usize) -> Self {
+        Self {
+            start: Instant::now(),
+            phase: AtomicU8::new(Phase::Connecting as u8),
+            ready: AtomicUsize::new(0),
+            failed: AtomicUsize::new(0),
+            deliveries: AtomicU64::new(0),
+            complete: AtomicUsize::new(0),
+            last: (0..topics).map(|_| AtomicU64::new(0)).collect(),
+        }
+    }
+
+    /// Microseconds since the start.
+    fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    fn is_in(&self, phase: Phase) -> bool {
+        // Acquire: who sees a phase sees the numbers that were counted before it.
+        self.phase.load(Ordering::Acquire) == phase as u8
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Release);
+    }
+
+    fn progress(&self, phase: Phase, published_for: Duration) -> Progress {
+        Progress {
+            phase,
+            ready: self.ready.load(Ordering::Relaxed),
+            published_for,
+            deliveries: self.deliveries.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// Carries out `plan`, and calls `watch` several times a second meanwhile.
+///
+/// # Errors
+/// Why nothing could be measured. What went wrong while measuring is part of the outcome.
+pub fn run(plan: &Plan, mut watch: impl FnMut(Progress)) -> Result<Outcome, LoadError> {
+    enough_descriptors(plan)?;
+    dial::probe(plan.server)?;
+    let publisher = Publisher::connect(plan)?;
+    let topics = Arc::new(Topics::new(plan));
+    let shared = Arc::new(Shared::new(plan.topics));
+    let crowds = start_crowds(plan, &topics, &shared)?;
+
+    let connecting = Instant::now();
+    wait_for_clients(plan, &shared, &mut watch);
+    let connecting = connecting.elapsed();
+    let measured = Instant::now();
+    shared.enter(Phase::Publishing);
+    let published = if shared.ready.load(Ordering::Relaxed) > 0 {
+        publish(plan, publisher, &topics, &shared, &mut watch)?
+    } else {
+        Published::default()
+    };
+    shared.enter(Phase::Draining);
+    let last_delivery = wait_for_deliveries(plan, &shared, &mut watch);
+    shared.enter(Phase::Done);
+
+    let clients = gather(crowds)?;
+    if clients.ready == 0 && plan.clients > 0 {
+        return Err(LoadError::NobodyConnected(clients.most_frequent_fault()));
+    }
+    let measured = last_delivery.saturating_duration_since(measured);
+    let Published { taken: publications, due, refused } = published;
+    Ok(Outcome { connecting, measured, publications, due, refused: refused.into_iter().collect(), clients })
+}
+
+fn enough_descriptors(plan: &Plan) -> Result<(), LoadError> {
+    DescriptorLimit::raise();
+    let limit = DescriptorLimit::of_this_process();
+    let needed = plan.clients.saturating_add(DESCRIPTORS_RESERVE);
+    if needed <= limit.soft {
+        return Ok(());
+    }
+    let remedy = limit.remedy(needed);
+    Err(LoadError::Descriptors { clients: plan.clients, needed, limit: limit.soft, remedy })
+}
+
+type CrowdThread = JoinHandle<Tally>;
+
+fn start_crowds(
+    plan: &Plan,
+    topics: &Arc<Topics>,
+    shared: &Arc<Shared>,
+) -> Result<Vec<CrowdThread>, LoadError> {
+    let start = |number| {
+        let crowd = Crowd::new(plan, number, Arc::clone(topics), Arc::clone(shared))?;
+        thread::Builder::new().name(format!("clients-{number}")).spawn(move || crowd.run())
+    };
+    Ok((0..plan.threads).map(start).collect::<Result<_, _>>()?)
+}
+
+/// Waits until every client is ready or has failed, or nothing has happened for too long.
+fn wait_for_clients(plan: &Plan, shared: &Shared, watch: &mut impl FnMut(Progress)) {
+    let settled = || shared.ready.load(Ordering::Relaxed) + shared.failed.load(Ordering::Relaxed);
+    let mut patience = Patience::new(settled());
+    while settled() < plan.clients && patience.is_left(settled()) {
+        watch(shared.progress(Phase::Connecting, Duration::ZERO));
+        thread::sleep(PAUSE);
+    }
+}
+
+/// Publishes from a thread of its own, so that this one can watch.
+fn publish(
+    plan: &Plan,
+    publisher: Publisher,
+    topics: &Topics,
+    shared: &Shared,
+    watch: &mut impl FnMut(Progress),
+) -> Result<Published, LoadError> {
+    let begin = Instant::now();
+    thread::scope(|scope| {
+        let publishing = scope.spawn(|| publisher.run(plan, topics, shared));
+        while !publishing.is_finished() {
+            watch(shared.progress(Phase::Publishing, begin.elapsed()));
+            thread::sleep(PAUSE);
+        }
+        publishing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Waits until every crowd has everything, or nothing more comes; says when the last delivery was seen.
+fn wait_for_deliveries(plan: &Plan, shared: &Shared, watch: &mut impl FnMut(Progress)) -> Instant {
+    let deliveries = || shared.deliveries.load(Ordering::Relaxed);
+    let mut patience = Patience::new(deliveries());
+    while shared.complete.load(Ordering::Relaxed) < plan.threads && patience.is_left(deliveries()) {
+        watch(shared.progress(Phase::Draining, plan.length));
+        thread::sleep(PAUSE);
+    }
+    patience.is_left(deliveries());
+    patience.changed
+}
+
+fn gather(crowds: Vec<CrowdThread>) -> Result<Tally, LoadError> {
+    let mut sum = Tally::new();
+    for crowd in crowds {
+        sum.add(&crowd.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+    }
+    Ok(sum)
+}
+
+/// Runs out when a number has not changed for [`QUIET_LIMIT`].
+struct Patience<T> {
+    value: T,
+    changed: Instant,
+}
+
+impl<T: PartialEq> Patience<T> {
+    fn new(value: T) -> Self {
+        Self { value, changed: Instant::now() }
+    }
+
+    fn is_left(&mut self, value: T) -> bool {
+        if self.value != value {
+            *self = Self::new(value);
+        }
+        self.changed.elapsed() < QUIET_LIMIT
+    }
+}
