@@ -28,6 +28,8 @@
 //! | line | a publication encoded for the wire, ready to stand beside others in a frame |
 //! | frame | one WebSocket frame: a header and one or more lines of one topic |
 //! | batch | the lines that one mail carries to one shard |
+//! | encoding | what a batch is to those who want it so: lines of JSON, or a segment |
+//! | segment | a batch compressed alone, so that it can stand beside others in a frame |
 //! | log | the lines of one topic, on one shard, that some subscriber there has not been sent yet |
 //! | cursor | where in that log one subscriber stands |
 //! | session | one client's protocol state, from upgrade to close |
@@ -35,7 +37,8 @@
 //!
 //! # Laws
 //!
-//! 1. **Encode once**: a publication becomes bytes once, by the broker thread, whoever listens.
+//! 1. **Encode once**: a publication becomes bytes once per encoding in use, by the broker thread, whoever
+//!    listens.
 //! 2. **A slow client costs a cursor, not a queue.** Only a client that could not be written to can lose
 //!    publications; the namespace's policy says what becomes of it. Who is in the middle of a frame gets the
 //!    rest of it first.
@@ -70,6 +73,12 @@
 //! The log holds lines one after the other. What a subscriber lacks is one slice, and all that is missing for
 //! a WebSocket frame is a header for its length. [`shard::log::Log::with_frame`] writes it over the bytes
 //! *before* the slice, calls `send` once, and puts the bytes back.
+//!
+//! It is the same where clients take compressed messages (permessage-deflate, RFC 7692) and the namespace has
+//! `deflate`. A topic in two encodings is two topics of one name to a shard, and the log of the second holds
+//! segments: each a deflate stream that refers to nothing before it and ends at a byte ([`wire::deflate`]). Any
+//! number of them, from any cursor on, is one message. So compressing is paid once per batch, and a client that
+//! takes it costs its shard what any other does, for fewer bytes.
 //!
 //! # In which order to read
 //!

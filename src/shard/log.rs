@@ -111,9 +111,12 @@ impl Log {
             let (sent, read) = (mark.position.saturating_sub(cursor), mark.plain.saturating_sub(first.plain));
             sent.max(read) <= frame_max as u64
         };
-        let end = self.last_mark();
-        let last =
-            if fits(&end) { end } else { self.marks[(self.marks.partition_point(fits) - 1).max(at + 1)] };
+        let beyond = if fits(&self.last_mark()) {
+            self.marks.len()
+        } else {
+            self.marks.partition_point(fits).max(at + 2)
+        };
+        let last = self.marks[beyond - 1];
         Span { from: cursor, to: last.position, lines: last.lines - first.lines }
     }
 

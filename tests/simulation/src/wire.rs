@@ -8,7 +8,7 @@ use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 
 /// Room for whatever a compressed frame of the simulation becomes.
-const PLAIN_MAX: usize = 4096;
+const PLAIN_MAX: usize = 64 << 10;
 
 thread_local! {
     static COMPRESS: RefCell<Compress> = RefCell::new(Compress::new(Compression::fast(), false));
