@@ -137,9 +137,21 @@ fn a_wrong_configuration_is_told_whole_and_fails() {
         );
         assert_eq!(errors, expected);
     }
+}
+
+#[test]
+fn a_configuration_that_cannot_be_read_is_named_and_fails() {
     let (code, _, errors) = run(fanfare(&["check"]).env("FANFARE_CONFIG", "/nowhere.toml"));
     assert_eq!(code, Some(1));
     assert!(errors.contains("/nowhere.toml: cannot be read: No such file"), "{errors}");
+    // A directory fails for everybody; permissions would not fail for root.
+    let directory = std::env::temp_dir();
+    let directory = directory.to_str().unwrap();
+    for command in ["check", "serve"] {
+        let (code, report, errors) = run(&mut fanfare(&[command, "--config", directory]));
+        assert_eq!((code, report.as_str()), (Some(1), ""));
+        assert!(errors.contains(&format!("{directory}: cannot be read: Is a directory")), "{errors}");
+    }
 }
 
 #[test]

@@ -156,6 +156,29 @@ fn an_exchange_that_is_there_is_used_unless_it_is_of_another_type() {
     assert!(stderr.contains("amqp.exchange") && stderr.contains("topic"), "{stderr}");
 }
 
+/// RabbitMQ answers a publish to an exchange that is gone by closing the channel. That is a lost link like
+/// any other: everything is declared anew, and subscribers are told that they may have missed something.
+#[test]
+fn an_exchange_that_is_deleted_while_it_runs_is_declared_anew() {
+    let url = RabbitNode::shared().new_vhost("deleted_exchange");
+    let engine = Engine::with_config_and(CHAT, &["--amqp", &url]);
+    engine.wait_until_ready();
+    let mut client = RawClient::connect(engine.client_address());
+    client.subscribe("news");
+    let mut service = Amqp::connect(&url);
+    service.delete_exchange("fanfare");
+    let answer = engine.api("publish", &json!({"channel": "news", "data": "lost"}));
+    assert_eq!(answer["error"]["code"], 100, "{answer}");
+    let told = client.line();
+    assert!(told.contains(r#""unsubscribe":{"code":2500"#), "{told}");
+    client.subscribe("news");
+    engine.wait_until_ready();
+    engine.publish("news", &json!("by the engine"));
+    assert_eq!(client.publication("news"), r#""by the engine""#);
+    service.publish("news", br#""by somebody else""#);
+    assert_eq!(client.publication("news"), r#""by somebody else""#);
+}
+
 /// Two engines on one RabbitMQ: what one client publishes on one node reaches the clients of the other.
 #[test]
 fn two_nodes_share_their_topics_through_rabbitmq() {

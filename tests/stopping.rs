@@ -2,9 +2,10 @@
 
 mod support;
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use support::engine::{Engine, run_to_end, serve};
+use support::engine::{BINARY, Engine, clear_settings, run_to_end, serve};
 use support::http;
 use support::script::Subscriber;
 use support::wait::{SOON, wait_until};
@@ -63,6 +64,21 @@ fn clients_that_do_not_answer_are_left_behind() {
     assert_eq!(engine.wait_for_exit(SOON / 2).code(), Some(0));
 }
 
+/// It starts, as not everybody comes at once; but the operator is told the number to set.
+#[test]
+fn too_few_descriptors_for_the_configured_clients_are_warned_of() {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -S -n 300; exec \"$@\"", "sh", BINARY, "serve", "--shards", "1"]);
+    shell.args(["--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"]);
+    clear_settings(&mut shell);
+    shell.env("FANFARE_LIMITS_CLIENTS", "500");
+    let engine = Engine::launch(shell, None);
+    let stderr = engine.stderr().so_far().join("\n");
+    for words in ["limits.clients is 500", "leaves room for 44 clients", "run `ulimit -n 756` before it"] {
+        assert!(stderr.contains(words), "{words:?} is not in: {stderr}");
+    }
+}
+
 /// SO_REUSEPORT would let a second instance share the port in silence.
 #[test]
 fn a_port_that_is_taken_is_named() {
@@ -73,8 +89,9 @@ fn a_port_that_is_taken_is_named() {
         second.args(["--listen", listen, "--control", operators]);
         let (status, _, stderr) = run_to_end(second, SOON);
         let taken = if listen == clients { &clients } else { &control };
-        assert!(!status.success());
+        assert_eq!(status.code(), Some(1), "{stderr}");
         assert!(stderr.contains(taken.as_str()), "{taken} is not named in:\n{stderr}");
+        assert!(stderr.contains("perhaps a second fanfare"), "what to do is not said: {stderr}");
     }
     let mut client = RawClient::connect(engine.client_address());
     client.subscribe("still here");

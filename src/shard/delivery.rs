@@ -79,6 +79,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
             }
             let Some(&subscriber) = topic.awake().get(topic.sweep as usize) else {
                 self.finish_lap(slot);
+                // Laps count as looks: a turn ends even where there is nobody to be looked at.
+                looks += 1;
                 continue;
             };
             if topic.lacks(topic.sweep) {

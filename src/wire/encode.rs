@@ -132,6 +132,17 @@ mod tests {
         assert_eq!(out, b"before\x81\x02{}");
     }
 
+    /// A control frame carries 125 bytes (RFC 6455, section 5.5), of which the code takes two.
+    #[test]
+    fn a_close_text_has_at_most_123_bytes() {
+        for (given, sent) in [(122, 122), (123, 123), (124, 123), (1000, 123)] {
+            let mut out = Vec::new();
+            close(&mut out, 3001, &"x".repeat(given));
+            assert_eq!(usize::from(out[1]), 2 + sent, "{given} bytes of text");
+            assert_eq!(out[4..], *"x".repeat(sent).as_bytes(), "{given} bytes of text");
+        }
+    }
+
     #[test]
     fn a_close_text_is_cut_at_a_character() {
         // 122 bytes, then a character of three bytes: only the former fit.

@@ -318,8 +318,8 @@ fn single(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     values.next().is_none().then_some(value)
 }
 
-/// The tokens of a header that holds a list and may be repeated; empty ones are left out (RFC 9110, section
-/// 5.6.1).
+/// The elements of a header that holds a list and may be repeated. Some may be empty (RFC 9110, section
+/// 5.6.1), which is no token that anybody looks for.
 fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
     headers
         .get_all(name)
@@ -327,7 +327,6 @@ fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|list| list.split(','))
         .map(str::trim)
-        .filter(|token| !token.is_empty())
 }
 
 /// Whether the query has `key=value`.

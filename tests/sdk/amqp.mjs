@@ -6,6 +6,7 @@
 // {"do": "publish", "exchange", "key", "base64", "options"}  answered when RabbitMQ has confirmed it
 // {"do": "publish_many", "exchange", "key", "bodies"}        the same for a list of texts
 // {"do": "exchange", "exchange", "type", "durable"}          declares an exchange
+// {"do": "delete_exchange", "exchange"}                      deletes it
 // {"do": "queue", "queue", "exchange", "key"}                declares a durable queue and binds it
 // {"do": "get", "queue"}                                     takes one message, or null
 
@@ -25,6 +26,7 @@ const commands = {
     await channel.waitForConfirms();
   },
   exchange: ({ exchange, type, durable }) => channel.assertExchange(exchange, type, { durable }),
+  delete_exchange: ({ exchange }) => channel.deleteExchange(exchange),
   async queue({ queue, exchange, key }) {
     await channel.assertQueue(queue, { durable: true });
     await channel.bindQueue(queue, exchange, key);

@@ -28,9 +28,20 @@ pub struct RabbitNode {
     port: u16,
     port_mapper_port: u16,
     distribution_port: u16,
+    /// Whether `port` speaks TLS, and nothing else does.
+    is_encrypted: bool,
     directory: TempDir,
     _port_mapper: Kept,
     server: Option<Kept>,
+}
+
+/// What a server shows of itself, in PEM.
+#[derive(Debug)]
+pub struct Identity {
+    /// Its certificate.
+    pub certificate: String,
+    /// The certificate's private key.
+    pub key: String,
 }
 
 impl RabbitNode {
@@ -49,11 +60,29 @@ impl RabbitNode {
     /// If RabbitMQ is not installed or does not start.
     #[track_caller]
     pub fn start_on(port: u16) -> Self {
+        Self::launch(port, None)
+    }
+
+    /// The same with one listener, which speaks TLS and nothing else.
+    ///
+    /// # Panics
+    /// If RabbitMQ is not installed or does not start.
+    #[track_caller]
+    pub fn start_with_tls(identity: &Identity) -> Self {
+        Self::launch(free_port(), Some(identity))
+    }
+
+    #[track_caller]
+    fn launch(port: u16, identity: Option<&Identity>) -> Self {
         let directory = TempDir::new("rabbitmq");
         write_files(&directory);
+        if let Some(identity) = identity {
+            write_tls_files(&directory, port, identity);
+        }
         let port_mapper_port = free_port();
         let mut node = Self {
             port,
+            is_encrypted: identity.is_some(),
             port_mapper_port,
             distribution_port: free_port(),
             _port_mapper: start_port_mapper(port_mapper_port, &directory),
@@ -145,9 +174,17 @@ impl RabbitNode {
         wait_until(START_LIMIT, "RabbitMQ to answer", || {
             assert!(server.runs(), "RabbitMQ ended:\n{}", server.output.so_far().join("\n"));
             // It answers clients a moment before it answers rabbitmqctl; the line comes after both.
-            server.output.contain("completed with") && answers_amqp(self.port)
+            server.output.contain("completed with") && self.listens()
         });
         self.server = Some(server);
+    }
+
+    fn listens(&self) -> bool {
+        if self.is_encrypted {
+            TcpStream::connect(("127.0.0.1", self.port)).is_ok()
+        } else {
+            answers_amqp(self.port)
+        }
     }
 
     fn program(&self, name: &str) -> Command {
@@ -195,6 +232,19 @@ fn write_files(directory: &TempDir) {
     directory.write("rabbitmq.conf", "disk_free_limit.absolute = 50MB\n");
 }
 
+/// One listener with TLS in place of the plain one.
+fn write_tls_files(directory: &TempDir, port: u16, identity: &Identity) {
+    let certificate = directory.write("server.pem", &identity.certificate);
+    let key = directory.write("server.key", &identity.key);
+    let configuration = format!(
+        "disk_free_limit.absolute = 50MB\nlisteners.tcp = none\nlisteners.ssl.1 = 127.0.0.1:{port}\n\
+         ssl_options.certfile = {}\nssl_options.keyfile = {}\nssl_options.verify = verify_none\n",
+        certificate.display(),
+        key.display()
+    );
+    directory.write("rabbitmq.conf", &configuration);
+}
+
 /// The Erlang port mapper, which a node would otherwise start for itself and leave behind.
 fn start_port_mapper(port: u16, directory: &TempDir) -> Kept {
     let mut command = Command::new("epmd");
@@ -207,8 +257,8 @@ fn start_port_mapper(port: u16, directory: &TempDir) -> Kept {
     mapper
 }
 
-/// Whether a server on `port` begins an AMQP conversation.
-fn answers_amqp(port: u16) -> bool {
+/// Whether a server on `port` begins an AMQP conversation without TLS.
+pub fn answers_amqp(port: u16) -> bool {
     let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
     let mut first = [0];
     stream.set_read_timeout(Some(Duration::from_secs(5))).is_ok()

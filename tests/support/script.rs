@@ -295,6 +295,15 @@ impl Amqp {
         self.ask(&json!({ "do": "exchange", "exchange": exchange, "type": kind, "durable": durable }));
     }
 
+    /// Deletes an exchange, whoever uses it.
+    ///
+    /// # Panics
+    /// If RabbitMQ refuses.
+    #[track_caller]
+    pub fn delete_exchange(&mut self, exchange: &str) {
+        self.ask(&json!({ "do": "delete_exchange", "exchange": exchange }));
+    }
+
     /// Declares a durable queue and binds it.
     ///
     /// # Panics

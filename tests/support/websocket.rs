@@ -29,7 +29,8 @@ impl RawClient {
     pub fn connect(address: SocketAddr) -> Self {
         let mut client = Self::open(address);
         let reply = client.command(r#""connect":{}"#);
-        assert!(reply.contains(r#""client":"#), "connect: {reply}");
+        let version = format!(r#""version":"{}""#, env!("CARGO_PKG_VERSION"));
+        assert!(reply.contains(r#""client":"#) && reply.contains(&version), "connect: {reply}");
         client
     }
 

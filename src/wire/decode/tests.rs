@@ -270,6 +270,29 @@ fn an_assembly_takes_no_more_memory_than_a_message_may_have() {
     assert_eq!(refused, Err(Violation::TooBig));
 }
 
+/// Memory grows to what is needed at first, then doubles: so a message in `n` fragments is moved `log n`
+/// times. The last step ends at the limit.
+#[test]
+fn an_assembly_doubles_its_memory_until_the_limit() {
+    let mut assembly = None;
+    let mut capacities: Vec<usize> = Vec::new();
+    for length in 1..=100 {
+        let first = if length == 1 { BINARY } else { 0 };
+        decode(&mut frame(first, &[b'x'; 10]), &mut assembly, 1000, None).unwrap();
+        let capacity = assembly.as_ref().unwrap().bytes.capacity();
+        if capacities.last() != Some(&capacity) {
+            capacities.push(capacity);
+        }
+    }
+    assert_eq!(capacities, [10, 20, 40, 80, 160, 320, 640, 1000]);
+
+    // A fragment that needs more than twice the memory gets what it needs.
+    let mut assembly = None;
+    decode(&mut frame(BINARY, &[b'x'; 10]), &mut assembly, 1000, None).unwrap();
+    decode(&mut frame(0, &[b'x'; 90]), &mut assembly, 1000, None).unwrap();
+    assert_eq!(assembly.unwrap().bytes.capacity(), 100);
+}
+
 #[test]
 fn text_is_utf8_and_fails_at_the_earliest_fragment() {
     let bad: [&[u8]; 8] = [

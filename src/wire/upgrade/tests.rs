@@ -53,9 +53,12 @@ fn refused(head: &[u8], policy: &UpgradePolicy, expected: u16) -> String {
 fn checked_refusal(status: u16, response: Vec<u8>) -> String {
     let response = String::from_utf8(response).unwrap();
     let (head, body) = response.split_once("\r\n\r\n").unwrap();
+    // Each line with its end, so that a value is compared to its end too.
+    let head = format!("{head}\r\n");
     assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
-    assert!(head.contains(&format!("\r\ncontent-length: {}", body.len())), "{response}");
+    assert!(head.contains(&format!("\r\ncontent-length: {}\r\n", body.len())), "{response}");
     assert!(head.contains("\r\nconnection: close"), "{response}");
+    assert!(head.contains("\r\ncontent-type: text/plain; charset=utf-8\r\n"), "{response}");
     assert!(body.ends_with(".\n") && body.len() > 10, "{response}");
     head.to_lowercase()
 }

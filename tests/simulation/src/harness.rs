@@ -28,6 +28,15 @@ const FRAME_BYTES: usize = 300;
 const LOG_BYTES: usize = 600;
 const LOGS_BYTES: usize = 1500;
 const REST_BYTES: usize = 500;
+/// What lines, limits and sockets' room are multiplied by in some seeds: logs then reach the size at which a
+/// shard begins to trim them, 64 KiB.
+const LARGE: usize = 150;
+/// Calls of one client's socket within one tick that no correct shard makes. Whoever loops is stopped here.
+const CALLS_PER_TICK: u32 = 500;
+/// Clients of the giant topic and the small one in [`fairness`]; the last two are the small one's.
+const CROWD: usize = 40;
+/// One to take the mail, and for each of the two topics one turn, which its visits' budget fills.
+const FAIR_TICKS: u64 = 4;
 
 /// One connection: what the shard's end and the client's end share.
 #[derive(Debug, Default)]
@@ -44,6 +53,15 @@ struct Pipe {
     server_gone: bool,
     short_writes: u64,
     refused_writes: u64,
+    /// In this tick.
+    calls: u32,
+}
+
+impl Pipe {
+    fn count_call(&mut self) {
+        self.calls += 1;
+        assert!(self.calls < CALLS_PER_TICK, "the tick calls one socket without end");
+    }
 }
 
 #[derive(Debug)]
@@ -52,6 +70,7 @@ struct FakeSocket(Rc<RefCell<Pipe>>);
 impl Socket for FakeSocket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut pipe = self.0.borrow_mut();
+        pipe.count_call();
         if pipe.reset {
             return Err(ErrorKind::ConnectionReset.into());
         }
@@ -67,6 +86,7 @@ impl Socket for FakeSocket {
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut pipe = self.0.borrow_mut();
+        pipe.count_call();
         if pipe.reset {
             return Err(ErrorKind::BrokenPipe.into());
         }
@@ -136,8 +156,24 @@ impl Wake for NoWake {
     fn wake(&self) {}
 }
 
+/// What kind of world a seed has.
+#[derive(Clone, Copy, Debug)]
+struct Kind {
+    /// 1, or [`LARGE`].
+    scale: usize,
+    /// Clients are pinged: their pongs may hide that somebody is not woken, so that some worlds do without.
+    pings: bool,
+}
+
+impl Kind {
+    fn of(seed: u64) -> Self {
+        Self { scale: if seed % 32 == 7 { LARGE } else { 1 }, pings: seed % 4 != 1 }
+    }
+}
+
 struct World {
     rng: Rng,
+    scale: usize,
     now: Instant,
     last_tick: Instant,
     shard: Shard<FakeSocket, Commands>,
@@ -167,7 +203,8 @@ enum Edge {
 /// # Panics
 /// When a law is broken.
 pub fn run(seed: u64) -> Events {
-    let mut world = World::new(seed);
+    let kind = Kind::of(seed);
+    let mut world = World::new(seed, config(kind), kind.scale);
     for _ in 0..STEPS {
         world.act();
         world.broker_acts();
@@ -175,10 +212,50 @@ pub fn run(seed: u64) -> Events {
     }
     world.become_quiet();
     world.everybody_leaves();
+    if seed % 8 == 0 {
+        world.events.fair_turns += fairness(seed);
+    }
     world.events
 }
 
-fn config() -> Config {
+/// A giant topic is swept all the time, and never to its end. Meanwhile the publications of a small topic
+/// must reach its subscribers within [`FAIR_TICKS`]: how often they did.
+fn fairness(seed: u64) -> u64 {
+    let (giant, small) = (TOPICS[1], TOPICS[3]);
+    let limits = Limits { message_bytes: 400, head_bytes: 400, ..Limits::default() };
+    let config = Config { limits, ..config(Kind { scale: 1, pings: true }) };
+    let mut world = World::new(seed, config, 1);
+    for peer in 0..CROWD {
+        world.connect();
+        world.peers[peer].pipe.borrow_mut().room = usize::MAX;
+        world.subscribe_to(peer, if peer < CROWD - 2 { giant } else { small });
+    }
+    for _ in 0..QUIET_LIMIT {
+        world.broker_acts();
+        world.turn();
+        if world.peers.iter().all(|peer| peer.runs.len() == 1) {
+            break;
+        }
+    }
+    let mut fair = 0;
+    for _ in 0..20 {
+        world.publish_to(small, 1);
+        let due = world.events.ticks + FAIR_TICKS;
+        while world.lacks_any(CROWD - 2..CROWD, small) {
+            assert!(world.events.ticks < due, "{small} waits for more than {FAIR_TICKS} ticks for {giant}");
+            if world.outbox.is_empty() {
+                world.publish_to(giant, 1);
+            }
+            world.broker_acts();
+            world.turn();
+        }
+        fair += u64::from(world.lacks_any(0..CROWD - 2, giant));
+    }
+    fair
+}
+
+fn config(Kind { scale, pings }: Kind) -> Config {
+    let ping = Interval::from_secs(if pings { 3 } else { 3600 });
     let policy = |slow, client_publish| Namespace { slow, client_publish, ..Namespace::default() };
     let namespaces = [
         ("d", policy(SlowPolicy::Disconnect, false)),
@@ -189,23 +266,23 @@ fn config() -> Config {
         limits: Limits {
             message_bytes: 400,
             head_bytes: 400,
-            frame_bytes: FRAME_BYTES,
-            log_bytes: LOG_BYTES,
-            logs_bytes: LOGS_BYTES,
-            rest_bytes: REST_BYTES,
+            frame_bytes: scale * FRAME_BYTES,
+            log_bytes: scale * LOG_BYTES,
+            logs_bytes: scale * LOGS_BYTES,
+            rest_bytes: scale * REST_BYTES,
             replies_bytes: 150,
             ..Limits::default()
         },
         budgets: Budgets { accepts: 2, reads: 3, mails: 4, visits: 3, deadlines: 2 },
-        timeouts: Timeouts { ping: Interval::from_secs(3), pong: Interval::from_secs(2), ..Timeouts::default() },
+        timeouts: Timeouts { ping, pong: Interval::from_secs(2), ..Timeouts::default() },
         namespaces: namespaces.map(|(name, options)| (name.to_owned(), options)).into(),
         ..Config::default()
     }
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
-        let config = Arc::new(config());
+    fn new(seed: u64, config: Config, scale: usize) -> Self {
+        let config = Arc::new(config);
         let (mail, inbox) = mailbox(5, Box::new(NoWake));
         let (sender, requests) = mailbox(4, Box::new(NoWake));
         let stats = Arc::new(ShardStats::default());
@@ -230,6 +307,7 @@ impl World {
         };
         Self {
             rng: Rng::new(seed),
+            scale,
             now,
             last_tick: now,
             shard: Shard::new(setup, now),
@@ -270,7 +348,7 @@ impl World {
     }
 
     fn connect(&mut self) {
-        let room = self.rng.below(1500);
+        let room = self.scale * self.rng.below(1500);
         let pipe = Rc::new(RefCell::new(Pipe { room, ..Pipe::default() }));
         let vacancy = self.shard.vacancy();
         let key = self.shard.admit(FakeSocket(Rc::clone(&pipe)));
@@ -311,9 +389,12 @@ impl World {
 
     fn subscribe(&mut self, peer: usize) {
         let topic = TOPICS[self.rng.below(TOPICS.len())];
-        if !self.is_free(peer, topic) {
-            return;
+        if self.is_free(peer, topic) {
+            self.subscribe_to(peer, topic);
         }
+    }
+
+    fn subscribe_to(&mut self, peer: usize, topic: &'static str) {
         let floor = self.settled.get(topic).copied().unwrap_or(0);
         self.command(peer, &format!("\"subscribe\":{{\"channel\":\"{topic}\"}}"), Asked::Subscribe { topic, floor });
         self.events.subscribes += 1;
@@ -354,12 +435,12 @@ impl World {
         let peer = &mut self.peers[peer];
         peer.stalled = true;
         peer.excused = true;
-        peer.pipe.borrow_mut().room = self.rng.below(200);
+        peer.pipe.borrow_mut().room = self.scale * self.rng.below(200);
         self.events.stalls += 1;
     }
 
     fn give_room(&mut self, peer: usize) {
-        let room = if self.rng.one_in(3) { self.rng.below(60) } else { self.rng.below(2000) };
+        let room = self.scale * if self.rng.one_in(3) { self.rng.below(60) } else { self.rng.below(2000) };
         let peer = &mut self.peers[peer];
         peer.stalled = false;
         let mut pipe = peer.pipe.borrow_mut();
@@ -390,11 +471,17 @@ impl World {
     fn publish(&mut self) {
         let topic = TOPICS[self.rng.below(TOPICS.len())];
         let count = 1 + self.rng.below(4);
+        self.publish_to(topic, count);
+    }
+
+    fn publish_to(&mut self, topic: &'static str, count: usize) {
+        // JSON may end with spaces.
+        let filler = " ".repeat((self.scale - 1) * 50);
         let published = self.published.entry(topic).or_default();
         let mut bytes = Vec::new();
         for _ in 0..count {
             *published += 1;
-            bytes.extend(format!("{{\"push\":{{\"channel\":\"{topic}\",\"pub\":{{\"data\":{published}}}}}}}\n").bytes());
+            bytes.extend(format!("{{\"push\":{{\"channel\":\"{topic}\",\"pub\":{{\"data\":{published}}}}}}}{filler}\n").bytes());
         }
         self.events.publications += count as u64;
         let plain_bytes = u32::try_from(bytes.len()).expect("few");
@@ -461,6 +548,7 @@ impl World {
                 Edge::Writable => self.shard.writable(slot),
             }
         }
+        self.peers.iter().for_each(|peer| peer.pipe.borrow_mut().calls = 0);
         self.shard.tick(self.now);
         self.last_tick = self.now;
         self.events.ticks += 1;
@@ -477,11 +565,11 @@ impl World {
 
     fn check_limits(&self) {
         // Where slow clients skip, the newest batch of each topic stays, whatever the limit says.
-        let newest = TOPICS.len() * Encoding::ALL.len() * 4 * 60;
+        let newest = self.scale * TOPICS.len() * Encoding::ALL.len() * 4 * 60;
         let logs = self.stats.log_bytes.value();
-        assert!(logs <= (LOGS_BYTES + newest) as u64, "{logs} bytes in logs");
+        assert!(logs <= (self.scale * LOGS_BYTES + newest) as u64, "{logs} bytes in logs");
         let rest = self.stats.rest_bytes.value();
-        assert!(rest <= REST_BYTES as u64, "{rest} bytes kept for started frames");
+        assert!(rest <= (self.scale * REST_BYTES) as u64, "{rest} bytes kept for started frames");
     }
 
     fn peers_read(&mut self) {
@@ -522,7 +610,7 @@ impl World {
         }
         let mut text = std::str::from_utf8(&frame.payload).expect("frames are text");
         let pushes = text.split('\n').filter(|line| line.starts_with("{\"push\"")).count();
-        assert!(pushes == 0 || text.len() <= FRAME_BYTES, "a frame of {} bytes", text.len());
+        assert!(pushes == 0 || text.len() <= self.scale * FRAME_BYTES, "a frame of {} bytes", text.len());
         if frame.deflated {
             assert!(self.peers[peer].inflates, "compressed for a client that did not offer it");
             text = text.strip_suffix('\n').expect("the last line's end is in its segment");
@@ -616,7 +704,7 @@ impl World {
         for _ in 0..QUIET_LIMIT {
             for peer in 0..self.peers.len() {
                 self.give_room(peer);
-                self.peers[peer].pipe.borrow_mut().room += 1000;
+                self.peers[peer].pipe.borrow_mut().room += 1000 * self.scale;
             }
             self.broker_acts();
             self.turn();
@@ -636,6 +724,12 @@ impl World {
             self.events.short_writes += pipe.short_writes;
             self.events.refused_writes += pipe.refused_writes;
         }
+    }
+
+    /// Whether any of these clients has not been sent all of a topic.
+    fn lacks_any(&self, peers: std::ops::Range<usize>, topic: &str) -> bool {
+        let all = self.published.get(topic).copied();
+        self.peers[peers].iter().any(|peer| peer.runs[topic].last != all)
     }
 
     fn is_served(&self) -> bool {

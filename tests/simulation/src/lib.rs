@@ -30,6 +30,7 @@ pub struct Events {
     pub resynced: u64,
     pub skipped: u64,
     pub replies: u64,
+    pub fair_turns: u64,
 }
 
 impl Events {
@@ -40,7 +41,7 @@ impl Events {
         }
     }
 
-    pub fn fields(&mut self) -> [(&'static str, &mut u64); 19] {
+    pub fn fields(&mut self) -> [(&'static str, &mut u64); 20] {
         [
             ("ticks", &mut self.ticks),
             ("publications", &mut self.publications),
@@ -61,6 +62,7 @@ impl Events {
             ("resynced", &mut self.resynced),
             ("skipped", &mut self.skipped),
             ("replies", &mut self.replies),
+            ("fair turns", &mut self.fair_turns),
         ]
     }
 }
