@@ -139,6 +139,8 @@ struct Peer {
     pipe: Rc<RefCell<Pipe>>,
     input: Vec<u8>,
     upgraded: bool,
+    /// It offered compression.
+    inflates: bool,
     asked: BTreeMap<u32, Asked>,
     next_id: u32,
     runs: HashMap<&'static str, Run>,
@@ -356,6 +358,7 @@ impl World {
             pipe,
             input: Vec::new(),
             upgraded: false,
+            inflates: self.rng.one_in(2),
             asked: BTreeMap::new(),
             next_id: 1,
             runs: HashMap::new(),
@@ -366,7 +369,7 @@ impl World {
         let peer = self.peers.len() - 1;
         let head = "GET /connection/websocket HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-        let offer = if self.rng.one_in(2) { "Sec-WebSocket-Extensions: permessage-deflate\r\n" } else { "" };
+        let offer = if self.peers[peer].inflates { "Sec-WebSocket-Extensions: permessage-deflate\r\n" } else { "" };
         self.send(peer, format!("{head}{offer}\r\n").as_bytes());
         self.command(peer, "\"connect\":{}", Asked::Connect);
         self.events.connects += 1;
@@ -609,6 +612,7 @@ impl World {
         let pushes = text.split('\n').filter(|line| line.starts_with("{\"push\"")).count();
         assert!(pushes == 0 || text.len() <= self.scale * FRAME_BYTES, "a frame of {} bytes", text.len());
         if frame.deflated {
+            assert!(self.peers[peer].inflates, "compressed for a client that did not offer it");
             text = text.strip_suffix('\n').expect("the last line's end is in its segment");
         }
         self.events.merged_frames += u64::from(pushes > 1);

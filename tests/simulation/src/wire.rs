@@ -57,6 +57,7 @@ fn inflated(payload: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(PLAIN_MAX);
     DECOMPRESS.with_borrow_mut(|decompress| {
         decompress.reset(false);
+        assert!(!payload.ends_with(&TAIL), "the tail is left on");
         let whole = [payload, &TAIL].concat();
         decompress.decompress_vec(&whole, &mut plain, FlushDecompress::Sync).expect("a deflate stream");
         assert_eq!(decompress.total_in(), whole.len() as u64, "all of it is read");
