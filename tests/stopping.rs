@@ -37,7 +37,7 @@ fn who_is_stopping_takes_nobody_in_and_says_so() {
     let clients: Vec<_> = (0..20).map(|_| RawClient::connect(engine.client_address())).collect();
     engine.signal("TERM");
     wait_until(SOON, "not ready", || {
-        http::get(engine.control_address(), "/health/ready").map_or(true, |answer| answer.status == 503)
+        http::get(engine.control_address(), "/health/ready").is_ok_and(|answer| answer.status == 503)
     });
     wait_until(SOON, "no listener", || std::net::TcpStream::connect(engine.client_address()).is_err());
     assert!(clients.len() == 20);
