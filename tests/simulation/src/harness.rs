@@ -35,8 +35,9 @@ const LARGE: usize = 150;
 const CALLS_PER_TICK: u32 = 500;
 /// Clients of the giant topic and the small one in [`fairness`]; the last two are the small one's.
 const CROWD: usize = 40;
-/// One to take the mail, and for each of the two topics one turn, which its visits' budget fills.
-const FAIR_TICKS: u64 = 4;
+/// One to take the mail, and for each of the two topics in each of its encodings one turn, which its visits' budget
+/// fills.
+const FAIR_TICKS: u64 = 5;
 
 /// One connection: what the shard's end and the client's end share.
 #[derive(Debug, Default)]
