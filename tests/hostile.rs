@@ -326,9 +326,7 @@ fn descriptors_run_out_while_clients_come() {
     clear_settings(&mut shell);
     let mut scene = Scene::with(Engine::launch(shell, Some(files)));
     // The hard limit is as low: that is not for the process' owner to raise.
-    wait_until(SOON, "a warning with the number to set", || {
-        scene.engine.stderr().contain("LimitNOFILE=756")
-    });
+    wait_until(SOON, "a warning with the number to set", || scene.engine.stderr().contain("LimitNOFILE=756"));
 
     let crowd: Vec<Peer> = (0..200).map(|_| Peer::connect(scene.engine.client_address())).collect();
     for n in 0..20 {
