@@ -35,9 +35,9 @@ const LARGE: usize = 150;
 const CALLS_PER_TICK: u32 = 500;
 /// Clients of the giant topic and the small one in [`fairness`]; the last two are the small one's.
 const CROWD: usize = 40;
-/// One to take the mail, and for each of the two topics in each of its encodings one turn, which its visits' budget
-/// fills.
-const FAIR_TICKS: u64 = 5;
+/// Twice what it takes: a tick to take the mail, and for each of the two topics, in each of its encodings, one
+/// turn, which fills the tick's budget of visits.
+const FAIR_TICKS: u64 = 10;
 
 /// One connection: what the shard's end and the client's end share.
 #[derive(Debug, Default)]
@@ -175,6 +175,7 @@ impl Kind {
 struct World {
     rng: Rng,
     scale: usize,
+    limits: Limits,
     now: Instant,
     last_tick: Instant,
     shard: Shard<FakeSocket, Commands>,
@@ -285,6 +286,7 @@ fn config(Kind { scale, pings }: Kind) -> Config {
 
 impl World {
     fn new(seed: u64, config: Config, scale: usize) -> Self {
+        let limits = config.limits.clone();
         let config = Arc::new(config);
         let (mail, inbox) = mailbox(5, Box::new(NoWake));
         let (sender, requests) = mailbox(4, Box::new(NoWake));
@@ -311,6 +313,7 @@ impl World {
         Self {
             rng: Rng::new(seed),
             scale,
+            limits,
             now,
             last_tick: now,
             shard: Shard::new(setup, now),
@@ -570,9 +573,9 @@ impl World {
         // Where slow clients skip, the newest batch of each topic stays, whatever the limit says.
         let newest = self.scale * TOPICS.len() * Encoding::ALL.len() * 4 * 60;
         let logs = self.stats.log_bytes.value();
-        assert!(logs <= (self.scale * LOGS_BYTES + newest) as u64, "{logs} bytes in logs");
+        assert!(logs <= (self.limits.logs_bytes + newest) as u64, "{logs} bytes in logs");
         let rest = self.stats.rest_bytes.value();
-        assert!(rest <= (self.scale * REST_BYTES) as u64, "{rest} bytes kept for started frames");
+        assert!(rest <= self.limits.rest_bytes as u64, "{rest} bytes kept for started frames");
     }
 
     fn peers_read(&mut self) {
@@ -613,7 +616,7 @@ impl World {
         }
         let mut text = std::str::from_utf8(&frame.payload).expect("frames are text");
         let pushes = text.split('\n').filter(|line| line.starts_with("{\"push\"")).count();
-        assert!(pushes == 0 || text.len() <= self.scale * FRAME_BYTES, "a frame of {} bytes", text.len());
+        assert!(pushes == 0 || text.len() <= self.limits.frame_bytes, "a frame of {} bytes", text.len());
         if frame.deflated {
             assert!(self.peers[peer].inflates, "compressed for a client that did not offer it");
             text = text.strip_suffix('\n').expect("the last line's end is in its segment");
