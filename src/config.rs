@@ -143,6 +143,9 @@ pub struct Amqp {
     /// Messages taken and not acknowledged, at most: the outer limit of back-pressure. Default 4,096; costs
     /// up to that many bodies of memory.
     pub prefetch: u16,
+    /// The latest ids of messages (`message-id`) that are remembered: a message with one of them is a repetition,
+    /// and is not pushed. Default 10,000; 0: every message is pushed. Costs about 150 bytes each.
+    pub message_ids: usize,
     /// First pause before connecting again. Default 100 ms; doubles, with jitter, up to `reconnect_max`.
     pub reconnect_min: Interval,
     /// Longest pause before connecting again. Default 10 s.
@@ -161,6 +164,7 @@ impl Default for Amqp {
             dead_letter_queue: "fanfare.dead".to_owned(),
             dead_letter_max: 10_000,
             prefetch: 4096,
+            message_ids: 10_000,
             reconnect_min: Interval::from_millis(100),
             reconnect_max: Interval::from_secs(10),
         }

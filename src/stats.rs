@@ -198,6 +198,8 @@ pub struct BrokerStats {
     pub batches: Number,
     /// Messages that could not be delivered and went to the dead-letter exchange.
     pub dead_lettered: Number,
+    /// Messages whose `message-id` was taken before.
+    pub duplicates: Number,
     /// Publishes of clients and operators that the backplane confirmed.
     pub confirmed: Number,
     /// Publishes of clients and operators that failed.
@@ -230,6 +232,7 @@ impl Default for BrokerStats {
             deflate_out: Number::default(),
             batches: Number::default(),
             dead_lettered: Number::default(),
+            duplicates: Number::default(),
             confirmed: Number::default(),
             publish_failures: Number::default(),
             unacknowledged: Number::default(),

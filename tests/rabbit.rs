@@ -326,7 +326,8 @@ fn a_named_queue_has_no_gap_and_gives_back_what_was_not_acknowledged() {
     let mut house = House::start(&url, slowly);
     house.attach(0, "slow:1");
     for n in 1..=3 {
-        publisher.publish("slow:1", n.to_string().as_bytes(), persistent());
+        let id = format!("id {n}").as_str().into();
+        publisher.publish("slow:1", n.to_string().as_bytes(), persistent().with_message_id(id));
     }
     wait_until(SOON, "three that wait", || house.stats.unacknowledged.value() == 3);
     node.kill();
@@ -343,6 +344,27 @@ fn a_named_queue_has_no_gap_and_gives_back_what_was_not_acknowledged() {
     hold_for(Duration::from_millis(100), "no gap and nothing twice", || shard.is_empty());
     house.stop();
     drop(publisher.connection);
+}
+
+/// A publisher that saw no confirm sends again, with the same id.
+#[test]
+fn a_message_id_that_was_there_is_a_repetition() {
+    let url = RabbitNode::shared().new_vhost("message_ids");
+    let mut house = House::start(&url, |config| config.amqp.message_ids = 2);
+    house.attach(0, "a");
+    let publisher = Publisher::connect(&url);
+    for (id, body) in [("x", "1"), ("x", "2"), ("y", "3"), ("x", "4"), ("z", "5"), ("x", "6")] {
+        publisher.publish("a", body.as_bytes(), BasicProperties::default().with_message_id(id.into()));
+    }
+    let mut lines = String::new();
+    while lines.lines().count() < 4 {
+        lines += &house.lines().1;
+    }
+    let data: Vec<_> = lines.lines().filter_map(|line| line.split("\"data\":").nth(1)).collect();
+    assert_eq!(data, ["1}}}", "3}}}", "5}}}", "6}}}"]);
+    wait_until(SOON, "everything to be acknowledged", || house.stats.unacknowledged.value() == 0);
+    assert_eq!(house.stats.duplicates.value(), 2);
+    house.stop();
 }
 
 #[test]

@@ -47,12 +47,17 @@ impl Acks {
 
     /// The tag to acknowledge now, with everything below it, if there is something new to acknowledge.
     pub(super) fn due(&mut self) -> Option<u64> {
-        let frontier = self.held.first_key_value().map_or(self.taken, |(&first, _)| first - 1);
+        let frontier = self.first_held().map_or(self.taken, |first| first - 1);
         if frontier == self.acknowledged {
             return None;
         }
         self.acknowledged = frontier;
         Some(frontier)
+    }
+
+    /// The lowest tag that waits for something.
+    pub(super) fn first_held(&self) -> Option<u64> {
+        self.held.first_key_value().map(|(&first, _)| first)
     }
 
     /// How many messages came in that are not acknowledged.

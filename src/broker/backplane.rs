@@ -13,6 +13,8 @@ pub(super) struct Message {
     /// Its topics, each once, at least one.
     pub(super) topics: Vec<Box<str>>,
     pub(super) body: Vec<u8>,
+    /// What tells it from all others (`message-id`).
+    pub(super) id: Option<Box<str>>,
     pub(super) content: Content,
     /// What it is the latest of (`x-key`).
     pub(super) key: Option<Box<str>>,

@@ -26,9 +26,13 @@ pub(super) struct Encoder {
 impl Broker {
     /// Takes a message: its publications go on to be merged. If one of them cannot be delivered, the message
     /// goes to the dead-letter exchange as well, heard or not: a bad message is a fault of its publisher's,
-    /// whoever listens.
+    /// whoever listens. One with an id that was taken lately is a repetition, and goes nowhere.
     pub(super) fn take_message(&mut self, message: Message) {
         self.acks.take(message.tag);
+        if message.id.as_deref().is_some_and(|id| self.seen.has(id, message.tag)) {
+            self.stats.duplicates.add(1);
+            return;
+        }
         if let Err(reason) = self.deliver(&message) {
             self.stats.dead_lettered.add(1);
             self.acks.hold(message.tag);

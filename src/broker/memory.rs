@@ -74,6 +74,7 @@ impl Memory {
         Event::Message(Message {
             topics: topics.iter().map(|topic| Box::from(&**topic)).collect(),
             body: data.into_vec(),
+            id: None,
             content: Content::Json,
             key: None,
             published,

@@ -17,7 +17,7 @@
 //! more than `amqp.prefetch` unacknowledged messages. Requests, timers and RabbitMQ's heartbeats go on.
 //!
 //! Its tokio runtime, of this thread alone, exists for lapin. Read `turn` first, then `incoming` and
-//! `requests`; `topics`, `merge`, `acks`, `outbox`, `payload` and `surveys` are rooms without
+//! `requests`; `topics`, `merge`, `acks`, `seen`, `outbox`, `payload` and `surveys` are rooms without
 //! clock and socket; `backplane` is the seam to `rabbit` and `memory`.
 
 mod acks;
@@ -29,6 +29,7 @@ mod outbox;
 mod payload;
 mod rabbit;
 mod requests;
+mod seen;
 mod surveys;
 mod topics;
 mod turn;

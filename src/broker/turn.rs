@@ -19,6 +19,7 @@ use super::backplane::{Backplane, Event};
 use super::incoming::Encoder;
 use super::merge::Merge;
 use super::outbox::Outbox;
+use super::seen::Seen;
 use super::surveys::Surveys;
 use super::topics::Topics;
 use super::{Inlet, Setup};
@@ -42,6 +43,7 @@ pub(super) struct Broker {
     pub(super) topics: Topics,
     pub(super) merge: Merge,
     pub(super) acks: Acks,
+    pub(super) seen: Seen,
     pub(super) encoder: Encoder,
     pub(super) surveys: Surveys,
     pub(super) backplane: Backplane,
@@ -67,6 +69,7 @@ impl Broker {
             topics: Topics::new(limits.topics),
             merge: Merge::new(limits.frame_bytes, limits.merging_bytes),
             acks: Acks::default(),
+            seen: Seen::new(setup.config.amqp.message_ids),
             encoder: Encoder::default(),
             surveys: Surveys::default(),
             backplane,
@@ -156,6 +159,7 @@ impl Broker {
             self.merge.close_all();
             self.hand_over();
         }
+        self.seen.channel_is_gone(self.acks.first_held());
         self.acks.reset();
     }
 

@@ -37,6 +37,7 @@ pub(super) fn receive(delivery: Delivery) -> Message {
     Message {
         topics: topics(routing_key, headers),
         body: data,
+        id: properties.message_id().as_ref().map(|id| id.as_str().into()),
         content: Content::of(content_type),
         key: text(headers, KEY).map(Box::from),
         published: published(headers, *properties.timestamp()),
