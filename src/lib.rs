@@ -80,6 +80,13 @@
 //! number of them, from any cursor on, is one message. So compressing is paid once per batch, and a client that
 //! takes it costs its shard what any other does, for fewer bytes.
 //!
+//! # Descriptors
+//!
+//! With `server.private_fd_tables` each shard's thread has a table of descriptors of its own, so that the limit on
+//! them counts per shard: that is how a million clients fit into one process. Nothing may be open when the tables
+//! part but what all need: the polls, and the broker's event loop, which shards wake by a descriptor's number. So
+//! threads take their places first, and only then anybody listens or connects ([`engine`]).
+//!
 //! # In which order to read
 //!
 //! 1. [`mail`] and [`mailbox`]: what the threads say to each other.
