@@ -107,7 +107,7 @@ fn slow_clients_are_slow_and_nobody_else_is() {
         engine.metric("fanfare_blocked_clients", &[]) == 10.0
     });
     let status = child.wait().expect("it ends");
-    let result: Value = serde_json::from_str(&output.so_far().join("\n")).expect("JSON");
+    let result: Value = serde_json::from_str(&output.whole()).expect("JSON");
     assert!(status.success(), "{result:#}");
     assert_eq!((&result["slow"], &result["delivered"]), (&10.into(), &(30 * 400).into()), "{result:#}");
 }
@@ -177,7 +177,7 @@ fn an_engine_that_stops_in_between_makes_it_fail() {
     wait_until(SOON, "deliveries", || engine.metric("fanfare_frames_total", &[]) > 100.0);
     engine.stop();
     let status = child.wait().expect("it ends");
-    let result: Value = serde_json::from_str(&output.so_far().join("\n")).expect("JSON");
+    let result: Value = serde_json::from_str(&output.whole()).expect("JSON");
     assert_eq!(status.code(), Some(1), "{result:#}");
     let closed = result["clients_failed"].as_object().expect("an object");
     assert_eq!(closed.values().filter_map(Value::as_u64).sum::<u64>(), 20, "{result:#}");

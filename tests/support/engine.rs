@@ -308,7 +308,7 @@ pub fn run_to_end(mut command: Command, limit: Duration) -> (ExitStatus, String,
         }
         std::thread::sleep(Duration::from_millis(5));
     };
-    (status, stdout.so_far().join("\n"), stderr.so_far().join("\n"))
+    (status, stdout.whole(), stderr.whole())
 }
 
 fn spawn(command: &mut Command) -> (Child, Lines, Lines) {

@@ -4,13 +4,19 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use super::wait::{SOON, wait_until};
+
 /// The lines that a child prints, collected while it runs.
 #[derive(Clone, Debug, Default)]
-pub struct Lines(Arc<Mutex<Vec<String>>>);
+pub struct Lines {
+    lines: Arc<Mutex<Vec<String>>>,
+    /// The child has closed its end of the pipe, and all is collected.
+    ended: Arc<AtomicBool>,
+}
 
 impl Lines {
     /// Collects what comes out of `pipe` until its end.
@@ -20,15 +26,26 @@ impl Lines {
         thread::spawn(move || {
             for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
                 let line = String::from_utf8_lossy(&line).into_owned();
-                collected.0.lock().expect("no holder panics").push(line);
+                collected.lines.lock().expect("no holder panics").push(line);
             }
+            collected.ended.store(true, Ordering::Release);
         });
         lines
     }
 
     /// What there is up to now.
     pub fn so_far(&self) -> Vec<String> {
-        self.0.lock().expect("no holder panics").clone()
+        self.lines.lock().expect("no holder panics").clone()
+    }
+
+    /// All that a child printed that has ended: the last of it may still be on its way through the pipe.
+    ///
+    /// # Panics
+    /// If the pipe does not end soon.
+    #[track_caller]
+    pub fn whole(&self) -> String {
+        wait_until(SOON, "the pipe of a child to end", || self.ended.load(Ordering::Acquire));
+        self.so_far().join("\n")
     }
 
     /// Whether a line contains `text`.
