@@ -34,12 +34,12 @@ impl CpuTime {
         })
     }
 
-    /// The time between an earlier reading and this one.
+    /// The time between an earlier reading and this one; a process may have lost a thread between them.
     pub(crate) fn since(self, earlier: Self) -> Self {
         Self {
-            nanoseconds: self.nanoseconds - earlier.nanoseconds,
-            user: self.user - earlier.user,
-            system: self.system - earlier.system,
+            nanoseconds: self.nanoseconds.saturating_sub(earlier.nanoseconds),
+            user: self.user.saturating_sub(earlier.user),
+            system: self.system.saturating_sub(earlier.system),
         }
     }
 
@@ -89,11 +89,19 @@ impl Watched {
         CpuTime::of_task(&self.thread)
     }
 
-    /// What all threads that still live have used so far.
+    /// What all threads that still live have used so far. Those that tokio starts to resolve a host's name end
+    /// some seconds later, perhaps while they are read.
     pub(crate) fn process(&self) -> Result<CpuTime> {
-        fs::read_dir(&self.tasks)?
-            .map(|task| CpuTime::of_task(&task?.path()))
-            .try_fold(CpuTime::default(), |sum, time| Ok(sum.plus(time?)))
+        const ESRCH: i32 = 3;
+        let mut sum = CpuTime::default();
+        for task in fs::read_dir(&self.tasks)? {
+            match CpuTime::of_task(&task?.path()) {
+                Ok(time) => sum = sum.plus(time),
+                Err(error) if error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(ESRCH) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(sum)
     }
 }
 
