@@ -7,6 +7,10 @@
 //! * *single*: one publication at a time to 5,000 clients;
 //! * *merged*: 100 lines in each frame to 2,000 clients;
 //! * *topics*: one publication at a time to 2,000 clients with 100 topics each, against as many with one;
+//! * *tables*: one publication at a time to 2,000 clients of an engine whose shards have tables of descriptors
+//!   of their own (`server.private_fd_tables`), against as many of one whose threads share a table;
+//! * *deflated*: messages of 4 KB, one at a time, to 2,000 clients that take them compressed, against as many
+//!   that take them plain;
 //! * *overload*: 6,000 publications per second for 500 clients, 3 million deliveries per second. Latency is
 //!   from the time at which a publication was due.
 //!
@@ -15,6 +19,7 @@
 mod common;
 
 use std::io::Result;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use common::floor::Floor;
@@ -25,7 +30,9 @@ use common::report::{Report, Target};
 use common::rounds::{Pairs, Round, Server};
 use common::support::engine::Engine;
 use common::support::swarm::{ClientIndex, Line, Observer, Swarm};
-use common::{Arguments, LIMIT, LINE_BYTES, counting_clients, on_client_cpu, start_engine};
+use common::{
+    Arguments, LIMIT, LINE_BYTES, Nobody, counting_clients, deflating_clients, on_client_cpu, start_engine,
+};
 
 /// Rounds of each server.
 const ROUNDS: usize = 7;
@@ -38,6 +45,9 @@ ping = "1h"
 [namespaces.merged]
 max_delay = "60s"
 max_messages = 100
+
+[namespaces.deflated]
+deflate = true
 "#;
 
 /// How much of everything is done.
@@ -86,6 +96,7 @@ fn main() -> Result<()> {
         return result;
     }
     let engine = start_engine(CONFIGURATION);
+    let private_tables = start_engine(&format!("{CONFIGURATION}[server]\nprivate_fd_tables = true\n"));
     let scale = if arguments.short() {
         Scale { divisor: 10, rounds: 1 }
     } else {
@@ -97,6 +108,8 @@ fn main() -> Result<()> {
             against_the_floor(&engine, load, &scale, &mut report)?;
         }
         many_topics(&engine, &scale, &mut report)?;
+        tables(&engine, &private_tables, &scale, &mut report)?;
+        deflated(&engine, &scale, &mut report)?;
         overload(&engine, &scale, &mut report)?;
         report.finish()
     })
@@ -248,6 +261,106 @@ fn many_topics(engine: &Engine, scale: &Scale, report: &mut Report) -> Result<()
     report.row("CPU of shard, 100 topics", cpu(&mut pairs.first()), "us per frame", Target::None);
     report.row("CPU of shard, 1 topic", cpu(&mut pairs.second()), "us per frame", Target::None);
     Ok(())
+}
+
+/// What it brings that the kernel need not count who uses a socket, because no other thread can close it.
+fn tables(shared: &Engine, private: &Engine, scale: &Scale, report: &mut Report) -> Result<()> {
+    const CLIENTS: usize = 2000;
+    const FAN_OUTS: usize = 100;
+    let topic = "tables:bench";
+    let payload = LINE_BYTES - 1;
+    let connect = |engine: &Engine| {
+        counting_server(engine, topic, &plain_data(topic, LINE_BYTES), |server| {
+            counting_clients(server, CLIENTS, &[topic.to_owned()])
+        })
+    };
+    let (mut with_shared, mut with_private) = (connect(shared)?, connect(private)?);
+    let fan_outs = (FAN_OUTS / scale.divisor).max(1);
+    let pairs = Pairs::take(
+        scale.rounds,
+        || with_private.round(fan_outs, payload),
+        || with_shared.round(fan_outs, payload),
+    )?;
+    report.part("tables", &format!("{CLIENTS} clients, private tables of descriptors and a shared one"));
+    let ratio = pairs.ratio(Round::thread_microseconds, Round::thread_microseconds);
+    report.row("CPU with private tables / with shared", ratio, "", Target::None);
+    Ok(())
+}
+
+/// What it costs a shard that the clients take compressed messages, and the broker thread.
+fn deflated(engine: &Engine, scale: &Scale, report: &mut Report) -> Result<()> {
+    const CLIENTS: usize = 2000;
+    const FAN_OUTS: usize = 60;
+    const DATA_BYTES: usize = 4096;
+    let topic = "deflated:bench";
+    let data = prices(DATA_BYTES);
+    let topics = [topic.to_owned()];
+    let mut compressed =
+        counting_server(engine, topic, &data, |server| deflating_clients(server, 1, &topics))?;
+    let compressed_bytes = first_frame(&mut compressed)?;
+    let mut plain = counting_server(engine, topic, &data, |server| counting_clients(server, 1, &topics))?;
+    let plain_bytes = first_frame(&mut plain)?;
+    let fan_outs = (FAN_OUTS / scale.divisor).max(1);
+    // One after the other and not together: each publication goes to all clients of its topic.
+    drop((compressed, plain));
+    let pairs = Pairs::take(
+        scale.rounds,
+        || {
+            let clients = |server| deflating_clients(server, CLIENTS, &topics);
+            counting_server(engine, topic, &data, clients)?.round(fan_outs, compressed_bytes)
+        },
+        || {
+            let clients = |server| counting_clients(server, CLIENTS, &topics);
+            counting_server(engine, topic, &data, clients)?.round(fan_outs, plain_bytes)
+        },
+    )?;
+    report.part(
+        "deflated",
+        &format!("{CLIENTS} clients, frames of {compressed_bytes} and {plain_bytes} bytes"),
+    );
+    let ratio = pairs.ratio(Round::thread_microseconds, Round::thread_microseconds);
+    report.row("CPU of shard, compressed / plain", ratio, "", Target::AtMost(1.0));
+    let ratio = pairs.ratio(Round::process_microseconds, Round::process_microseconds);
+    report.row("CPU of all threads, compressed / plain", ratio, "", Target::None);
+    Ok(())
+}
+
+/// Clients of an engine that count, and a publication to be poked with.
+fn counting_server<'a>(
+    engine: &Engine,
+    topic: &'a str,
+    data: &str,
+    connect: impl FnOnce(SocketAddr) -> Result<Swarm>,
+) -> Result<Server<'a>> {
+    let mut publisher = Publisher::connect(engine.control_address())?;
+    let request = publisher.request(topic, data);
+    Ok(Server {
+        swarm: connect(engine.client_address())?,
+        watched: Watched::new(engine.pid(), Some("shard-0"))?,
+        poke: Box::new(move || publisher.publish(&request, 1)),
+    })
+}
+
+/// Bytes of the payload in which the only client of a server gets a publication.
+fn first_frame(server: &mut Server<'_>) -> Result<usize> {
+    (server.poke)()?;
+    let one = |swarm: &Swarm, _: &mut Nobody| swarm.counted().frames == 1;
+    server.swarm.turn_until("the first frame comes", LIMIT, &mut Nobody, one)?;
+    Ok(usize::try_from(server.swarm.counted().bytes).expect("a frame"))
+}
+
+/// Data such as a list of prices, which compresses as such lists do.
+fn prices(bytes: usize) -> String {
+    let mut text = String::from("[");
+    let mut random = 0x9e37_79b9_u64;
+    while text.len() < bytes {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let (price, size, side) =
+            (random >> 48, random >> 40 & 0xff, ["bid", "ask"][(random >> 63) as usize]);
+        text += &format!(r#"{{"price":{price},"size":{size},"side":"{side}"}},"#);
+    }
+    text.pop();
+    text + "]"
 }
 
 /// What one round of overload showed.

@@ -10,7 +10,8 @@ mod common;
 use std::io::{Error, Result};
 use std::time::{Duration, Instant};
 
-use common::crowd::{self, Crowd, Got};
+use common::CLIENTS_PER_SHARD;
+use common::crowd::{self, Crowd, Got, Reads};
 use common::measure;
 use common::support::engine::Engine;
 use serde_json::json;
@@ -25,8 +26,6 @@ ping = "10m"
 [namespaces.million]
 max_delay = "1s"
 "#;
-/// Clients per shard: a table of 20,000 descriptors with room for the unevenness of the kernel's hashing.
-const CLIENTS_PER_SHARD: usize = 17_500;
 const PUBLICATIONS: usize = 100;
 const PUBLISH_EVERY: Duration = Duration::from_millis(100);
 /// Encoded bytes of each line, its line break included.
@@ -46,7 +45,7 @@ fn main() -> Result<()> {
     let fresh = measure::anonymous_bytes(engine.pid())?;
 
     let begin = Instant::now();
-    let mut crowd = Crowd::connect(engine.client_address(), clients, TOPIC)?;
+    let mut crowd = Crowd::connect(engine.client_address(), clients, TOPIC, Reads::Nothing)?;
     let connecting = begin.elapsed();
     std::thread::sleep(SETTLING);
     let idle = Memory::of(&engine, fresh)?;

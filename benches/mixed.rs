@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use common::broadcasts::Broadcasts;
-use common::crowd::Crowd;
+use common::crowd::{Crowd, Reads};
 use common::latency::{Clock, Latencies};
 use common::measure::{Summary, Watched, anonymous_bytes};
 use common::publisher::{Pace, Publisher, ended, numbered_data, plain_data, publish_evenly};
@@ -71,7 +71,7 @@ fn private(engine: &Engine, scale: &Scale, report: &mut Report) -> Result<()> {
     const BROADCASTS_EACH: Duration = Duration::from_millis(10);
     const PRIVATE_EACH: Duration = Duration::from_millis(4);
     let (broadcast_clients, private_clients) = (scale.count(BROADCAST_CLIENTS), scale.count(PRIVATE_CLIENTS));
-    let _crowd = Crowd::connect(engine.client_address(), broadcast_clients, BROADCAST)?;
+    let _crowd = Crowd::connect(engine.client_address(), broadcast_clients, BROADCAST, Reads::Nothing)?;
     let clock = Clock::start();
     let mut latencies = Latencies::new(clock, private_clients);
     let mut swarm = Swarm::new(engine.client_address(), private_clients)?;

@@ -1,7 +1,8 @@
 //! Clients in processes of their own: as many in each as its descriptors allow, up to a million together.
 //!
 //! The bench's own program is started once more for each process, with `--crowd`. It connects its clients,
-//! says so, and then counts what they get until all have what the bench told it to expect.
+//! says so, and then does what it is told: count what they get until all have so many bytes, or read every
+//! line and measure how old it is, until all have so many publications.
 
 use std::io::{BufRead, BufReader, Error, Result, Write};
 use std::net::SocketAddr;
@@ -9,8 +10,15 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use super::support::swarm::{ClientIndex, Line, Observer, Swarm};
+use hdrhistogram::Histogram;
 
+use super::Nobody;
+use super::latency::{Clock, Latencies, empty_histogram};
+use super::support::swarm::{Observer, Swarm};
+
+/// The flags that make a process a part of a crowd.
+const CROWD: &str = "--crowd";
+const READING_CROWD: &str = "--reading-crowd";
 /// Clients of one process: what a limit of 20,000 descriptors leaves room for.
 const CLIENTS_PER_PROCESS: usize = 19_500;
 /// Processes that connect at the same time: enough to keep the engine busy.
@@ -19,6 +27,15 @@ const CONNECTING_AT_ONCE: usize = 2;
 const CONNECT_LIMIT: Duration = Duration::from_secs(600);
 /// How long one turn waits for the network before it looks for orders.
 const TURN: Duration = Duration::from_millis(20);
+
+/// What the clients do with what they get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reads {
+    /// They throw it away: [`Crowd::expect`].
+    Nothing,
+    /// Every line, which carries the time at which it was due: [`Crowd::measure`].
+    Lines,
+}
 
 /// All processes.
 pub(crate) struct Crowd {
@@ -40,9 +57,18 @@ pub(crate) struct Got {
     pub(crate) bytes_most: u64,
 }
 
+/// How old the lines were when each client of a crowd got them.
+#[derive(Debug)]
+pub(crate) struct Ages {
+    pub(crate) frames_least: u64,
+    pub(crate) frames_most: u64,
+    /// Of all lines of all clients, in nanoseconds.
+    pub(crate) histogram: Histogram<u64>,
+}
+
 impl Crowd {
     /// Connects `clients` clients, each subscribed to `topic`; `{}` in it stands for the client's number.
-    pub(crate) fn connect(server: SocketAddr, clients: usize, topic: &str) -> Result<Self> {
+    pub(crate) fn connect(server: SocketAddr, clients: usize, topic: &str, reads: Reads) -> Result<Self> {
         let mut members: Vec<Member> = Vec::new();
         let sizes = (0..clients).step_by(CLIENTS_PER_PROCESS);
         let sizes: Vec<_> = sizes.map(|from| (clients - from).min(CLIENTS_PER_PROCESS)).collect();
@@ -52,7 +78,7 @@ impl Crowd {
                 members[connected].expect_answer("connected")?;
                 connected += 1;
             }
-            members.push(Member::start(number, size, server, topic)?);
+            members.push(Member::start(number, size, server, topic, reads)?);
         }
         for member in &mut members[connected..] {
             member.expect_answer("connected")?;
@@ -62,7 +88,39 @@ impl Crowd {
 
     /// Tells the clients to expect `bytes` of publications each. To be called before they are published.
     pub(crate) fn expect(&mut self, bytes: u64) -> Result<()> {
-        self.members.iter_mut().try_for_each(|member| writeln!(member.orders, "{bytes}"))
+        self.order(&bytes.to_string())
+    }
+
+    /// Tells the clients to expect `count` publications each, of which the first is due at `from`. To be
+    /// called before they are published.
+    pub(crate) fn measure(&mut self, from: u64, count: u64) -> Result<()> {
+        self.order(&format!("{from} {count}"))
+    }
+
+    /// Tells all processes what to do, and waits until they are ready.
+    fn order(&mut self, order: &str) -> Result<()> {
+        for member in &mut self.members {
+            writeln!(member.orders, "{order}")?;
+        }
+        self.members.iter_mut().try_for_each(|member| member.expect_answer("ready"))
+    }
+
+    /// Waits until each client has its publications. Each has got each of them once and in order: that is
+    /// checked.
+    pub(crate) fn ages(&mut self) -> Result<Ages> {
+        let mut ages = Ages { frames_least: u64::MAX, frames_most: 0, histogram: empty_histogram() };
+        for member in &mut self.members {
+            let answer = member.answer()?;
+            let invalid = || Error::other(answer.clone());
+            let mut numbers = answer.split(' ').map(|number| number.parse().map_err(Error::other));
+            let mut next = || numbers.next().unwrap_or_else(|| Err(invalid()));
+            ages.frames_least = ages.frames_least.min(next()?);
+            ages.frames_most = ages.frames_most.max(next()?);
+            for _ in 0..next()? {
+                ages.histogram.saturating_record_n(next()?, next()?);
+            }
+        }
+        Ok(ages)
     }
 
     /// Waits until each client has what it expects.
@@ -80,9 +138,10 @@ impl Crowd {
 }
 
 impl Member {
-    fn start(number: usize, clients: usize, server: SocketAddr, topic: &str) -> Result<Self> {
+    fn start(number: usize, clients: usize, server: SocketAddr, topic: &str, reads: Reads) -> Result<Self> {
+        let flag = if reads == Reads::Lines { READING_CROWD } else { CROWD };
         let mut child = Command::new(std::env::current_exe()?)
-            .args(["--crowd", &number.to_string(), &clients.to_string(), &server.to_string(), topic])
+            .args([flag, &number.to_string(), &clients.to_string(), &server.to_string(), topic])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
@@ -123,49 +182,92 @@ impl Drop for Member {
 /// What a process of a crowd does, if the command line says that this is one.
 pub(crate) fn run_if_asked(arguments: &[String]) -> Option<Result<()>> {
     let [_, flag, number, clients, server, topic] = arguments else { return None };
-    (flag == "--crowd").then(|| run(number, clients, server, topic))
+    match flag.as_str() {
+        CROWD => Some(count_bytes(number, clients, server, topic)),
+        READING_CROWD => Some(measure_ages(number, clients, server, topic)),
+        _ => None,
+    }
 }
 
-fn run(number: &str, clients: &str, server: &str, topic: &str) -> Result<()> {
+/// Does what [`Crowd::expect`] tells, until nobody tells anything any more.
+fn count_bytes(number: &str, clients: &str, server: &str, topic: &str) -> Result<()> {
+    let mut swarm = connect(number, clients, server, topic, &mut Nobody)?;
+    swarm.count_only();
+    obey(&mut swarm, &mut Nobody, |swarm, _, order| {
+        let &[bytes] = order else { return Err(Error::other("the number of bytes is missing")) };
+        count_until(swarm, bytes)
+    })
+}
+
+/// Does what [`Crowd::measure`] tells, until nobody tells anything any more.
+fn measure_ages(number: &str, clients: &str, server: &str, topic: &str) -> Result<()> {
+    let mut latencies = Latencies::new(Clock::start(), clients.parse().map_err(Error::other)?);
+    let mut swarm = connect(number, clients, server, topic, &mut latencies)?;
+    obey(&mut swarm, &mut latencies, |swarm, latencies, order| {
+        let &[from, count] = order else { return Err(Error::other("from when, or how many, is missing")) };
+        measure_until(swarm, latencies, from, count)
+    })
+}
+
+fn connect(
+    number: &str,
+    clients: &str,
+    server: &str,
+    topic: &str,
+    observer: &mut impl Observer,
+) -> Result<Swarm> {
     let number: usize = number.parse().map_err(Error::other)?;
     let clients: usize = clients.parse().map_err(Error::other)?;
     let mut swarm = Swarm::new(server.parse().map_err(Error::other)?, clients)?;
     swarm.come_from(u8::try_from(number + 1).map_err(Error::other)?);
     let first = number * CLIENTS_PER_PROCESS;
-    swarm.connect_all(&mut Quiet, CONNECT_LIMIT, |_, client| {
+    swarm.connect_all(observer, CONNECT_LIMIT, |_, client| {
         vec![topic.replace("{}", &(first + client).to_string())]
     })?;
-    swarm.count_only();
     println!("connected");
+    Ok(swarm)
+}
+
+/// Turns, and follows each order when it comes.
+fn obey<O: Observer>(
+    swarm: &mut Swarm,
+    observer: &mut O,
+    mut follow: impl FnMut(&mut Swarm, &mut O, &[u64]) -> Result<()>,
+) -> Result<()> {
     let orders = orders();
     loop {
-        swarm.turn(TURN, &mut Quiet)?;
+        swarm.turn(TURN, observer)?;
         match orders.try_recv() {
-            Ok(bytes) => serve(&mut swarm, bytes)?,
+            Ok(order) => follow(swarm, observer, &order)?,
             Err(mpsc::TryRecvError::Empty) => {}
             Err(mpsc::TryRecvError::Disconnected) => return Ok(()),
         }
     }
 }
 
-/// The bytes to expect, as the bench tells them.
-fn orders() -> mpsc::Receiver<u64> {
+/// The numbers of each line that the bench writes.
+fn orders() -> mpsc::Receiver<Vec<u64>> {
     let (sender, orders) = mpsc::channel();
     std::thread::spawn(move || {
-        let numbers = std::io::stdin().lines().map_while(|line| line.ok()?.trim().parse().ok());
-        numbers.map_while(|bytes| sender.send(bytes).ok()).for_each(drop);
+        for line in std::io::stdin().lines().map_while(std::result::Result::ok) {
+            let numbers = line.split(' ').filter_map(|number| number.parse().ok());
+            if sender.send(numbers.collect()).is_err() {
+                return;
+            }
+        }
     });
     orders
 }
 
 /// Turns until each client has got `bytes` more than it had, and tells what each got.
-fn serve(swarm: &mut Swarm, bytes: u64) -> Result<()> {
+fn count_until(swarm: &mut Swarm, bytes: u64) -> Result<()> {
     let before: Vec<_> = swarm.counted_by_each().collect();
     let all = swarm.counted().bytes + bytes * before.len() as u64;
+    println!("ready");
     while swarm.counted().bytes < all
         || swarm.counted_by_each().zip(&before).any(|(now, before)| now.bytes < before.bytes + bytes)
     {
-        swarm.turn(TURN, &mut Quiet)?;
+        swarm.turn(TURN, &mut Nobody)?;
     }
     let frames = || swarm.counted_by_each().zip(&before).map(|(now, before)| now.frames - before.frames);
     let bytes = || swarm.counted_by_each().zip(&before).map(|(now, before)| now.bytes - before.bytes);
@@ -174,11 +276,19 @@ fn serve(swarm: &mut Swarm, bytes: u64) -> Result<()> {
     Ok(())
 }
 
-/// Expects that every command succeeds.
-struct Quiet;
-
-impl Observer for Quiet {
-    fn line(&mut self, client: ClientIndex, line: Line<'_>) {
-        assert!(!matches!(line, Line::Reply { error: Some(_), .. }), "client {client} was answered {line:?}");
+/// Turns until each client has its publications, and tells their ages: frames, and how often each age came.
+fn measure_until(swarm: &mut Swarm, latencies: &mut Latencies, from: u64, count: u64) -> Result<()> {
+    latencies.begin(from);
+    println!("ready");
+    while latencies.publications() < count * swarm.len() as u64 {
+        swarm.turn(TURN, latencies)?;
     }
+    // In rising order, and as many as were published: so each client has got each of them once.
+    assert_eq!(latencies.publications_per_client(), (count, count));
+    let (frames_least, frames_most) = latencies.frames_per_client();
+    let ages: Vec<_> = latencies.histogram.iter_recorded().collect();
+    let ages_as_text =
+        ages.iter().map(|age| format!(" {} {}", age.value_iterated_to(), age.count_at_value()));
+    println!("{frames_least} {frames_most} {}{}", ages.len(), ages_as_text.collect::<String>());
+    Ok(())
 }

@@ -1,23 +1,28 @@
 //! Latency from the time at which a publication was *due*, which it carries, to its arrival. A publisher or
 //! server that falls behind makes the figures worse instead of missing in them (coordinated omission).
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use hdrhistogram::Histogram;
 
 use super::support::swarm::{ClientIndex, Line, Observer};
 
-/// The clock that publishers and clients of one process share; nanoseconds since it was started.
+/// The clock that publishers and clients share, also those in other processes: nanoseconds since 1970, as the
+/// machine had it when the clock was started, so that setting the machine's clock later does not show.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Clock(Instant);
+pub(crate) struct Clock {
+    started: Instant,
+    started_at: u64,
+}
 
 impl Clock {
     pub(crate) fn start() -> Self {
-        Self(Instant::now())
+        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        Self { started: Instant::now(), started_at: nanoseconds(since_1970.expect("it is later")) }
     }
 
     pub(crate) fn now(self) -> u64 {
-        nanoseconds(self.0.elapsed())
+        self.started_at + nanoseconds(self.started.elapsed())
     }
 
     pub(crate) fn sleep_until(self, due: u64) {
@@ -52,6 +57,7 @@ pub(crate) struct Latencies {
 struct Seen {
     latest: u64,
     publications: u64,
+    frames: u64,
 }
 
 impl Latencies {
@@ -77,6 +83,12 @@ impl Latencies {
         (each().min().unwrap_or(0), each().max().unwrap_or(0))
     }
 
+    /// The least and the most frames in which one client got them.
+    pub(crate) fn frames_per_client(&self) -> (u64, u64) {
+        let each = || self.clients.iter().map(|seen| seen.frames);
+        (each().min().unwrap_or(0), each().max().unwrap_or(0))
+    }
+
     /// Milliseconds at a quantile from 0 to 1.
     pub(crate) fn milliseconds(&self, quantile: f64) -> f64 {
         milliseconds(&self.histogram, quantile)
@@ -93,8 +105,9 @@ pub(crate) fn milliseconds(histogram: &Histogram<u64>, quantile: f64) -> f64 {
 }
 
 impl Observer for Latencies {
-    fn frame(&mut self, _client: ClientIndex, _payload: &[u8]) {
+    fn frame(&mut self, client: ClientIndex, _payload: &[u8]) {
         self.now = self.clock.now();
+        self.clients[client].frames += 1;
     }
 
     fn line(&mut self, client: ClientIndex, line: Line<'_>) {
@@ -103,7 +116,8 @@ impl Observer for Latencies {
                 let due = publication.number;
                 let seen = &mut self.clients[client];
                 assert!(due > seen.latest, "client {client} got {due} after {}", seen.latest);
-                *seen = Seen { latest: due, publications: seen.publications + 1 };
+                seen.latest = due;
+                seen.publications += 1;
                 self.histogram.saturating_record(self.now.saturating_sub(due));
             }
             Line::Publication(_) | Line::Ping | Line::Reply { error: None, .. } => {}

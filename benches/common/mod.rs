@@ -32,6 +32,9 @@ pub(crate) const SERVER_CPU: usize = 0;
 pub(crate) const CLIENT_CPU: usize = 1;
 /// Encoded bytes of a line, its line break included, where a suite says nothing else.
 pub(crate) const LINE_BYTES: usize = 100;
+/// Clients per shard where a process has more than one table of 20,000 descriptors allows, with room for the
+/// unevenness of the kernel's hashing.
+pub(crate) const CLIENTS_PER_SHARD: usize = 17_500;
 /// How long anything may take before a suite gives up.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
@@ -96,7 +99,17 @@ pub(crate) fn pin(cpu: usize) {
 
 /// Clients that have subscribed to `topics` and from now on count.
 pub(crate) fn counting_clients(server: SocketAddr, clients: usize, topics: &[String]) -> Result<Swarm> {
+    count(Swarm::new(server, clients)?, topics)
+}
+
+/// The same, and they take compressed messages.
+pub(crate) fn deflating_clients(server: SocketAddr, clients: usize, topics: &[String]) -> Result<Swarm> {
     let mut swarm = Swarm::new(server, clients)?;
+    swarm.deflate();
+    count(swarm, topics)
+}
+
+fn count(mut swarm: Swarm, topics: &[String]) -> Result<Swarm> {
     swarm.connect_all(&mut Nobody, LIMIT, |_, _| topics.to_vec())?;
     swarm.count_only();
     Ok(swarm)

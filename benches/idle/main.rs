@@ -13,7 +13,7 @@ mod raw_loop;
 use std::io::{Error, Result};
 use std::time::{Duration, Instant};
 
-use common::crowd::Crowd;
+use common::crowd::{Crowd, Reads};
 use common::floor::Helper;
 use common::measure::{CpuTime, Summary, Watched};
 use common::report::{Report, Target};
@@ -60,8 +60,8 @@ fn measure(
     report: &mut Report,
 ) -> Result<()> {
     let crowds = [
-        Crowd::connect(engine.client_address(), clients, TOPIC)?,
-        Crowd::connect(raw.address, clients, TOPIC)?,
+        Crowd::connect(engine.client_address(), clients, TOPIC, Reads::Nothing)?,
+        Crowd::connect(raw.address, clients, TOPIC, Reads::Nothing)?,
     ];
     // The first ping comes within an interval.
     std::thread::sleep(interval);

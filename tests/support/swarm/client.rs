@@ -53,15 +53,19 @@ pub(super) struct Client {
     pub(super) stalled: bool,
     /// `SO_RCVBUF` for its connections.
     pub(super) receive_buffer: Option<usize>,
+    /// Whether its connections agree on compressed messages.
+    pub(super) deflates: bool,
 }
 
 impl Client {
     /// A new connection takes the place of the old one, if there was one.
     pub(super) fn start<T: AsRef<str>>(&mut self, stream: TcpStream, server: SocketAddr, topics: &[T]) {
-        *self = Self { stream: Some(stream), receive_buffer: self.receive_buffer, ..Self::default() };
+        let Self { receive_buffer, deflates, .. } = *self;
+        *self = Self { stream: Some(stream), receive_buffer, deflates, ..Self::default() };
+        let offer = if deflates { "Sec-WebSocket-Extensions: permessage-deflate\r\n" } else { "" };
         let request = format!(
             "GET /connection/websocket HTTP/1.1\r\nHost: {server}\r\nConnection: Upgrade\r\n\
-             Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {UPGRADE_KEY}\r\n\r\n"
+             Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {UPGRADE_KEY}\r\n{offer}\r\n"
         );
         self.unsent.extend_from_slice(request.as_bytes());
         self.last_id = CONNECT_ID;
@@ -172,6 +176,11 @@ impl Client {
             let answer = String::from_utf8_lossy(&input[..used]);
             assert!(answer.starts_with("HTTP/1.1 101 "), "client {index} was refused: {answer}");
             assert!(answer.contains(UPGRADE_ACCEPT), "client {index} got a wrong key: {answer}");
+            let agreed = answer.contains("permessage-deflate");
+            assert_eq!(
+                agreed, self.deflates,
+                "client {index} got another extension than it offered: {answer}"
+            );
             self.stage = Stage::Reading;
         }
         match self.stage {
@@ -216,6 +225,7 @@ impl Client {
             let start = used + head.bytes;
             let Some(payload) = input.get(start..start + head.payload) else { break };
             used = start + head.payload;
+            assert!(!head.compressed, "client {index} got a compressed frame, which it can only count");
             match head.opcode {
                 frames::TEXT => self.read_lines(index, payload, observer),
                 frames::PING => self.send(frames::PONG, payload),

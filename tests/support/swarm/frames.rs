@@ -15,6 +15,8 @@ const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 pub(super) struct Head {
     /// Operation code.
     pub(super) opcode: u8,
+    /// Whether the payload is compressed (RFC 7692, section 6).
+    pub(super) compressed: bool,
     /// Bytes of the head itself.
     pub(super) bytes: usize,
     /// Bytes of the payload.
@@ -25,14 +27,14 @@ impl Head {
     /// The head at the start of `bytes`, if it is whole. Panics on what a server must not send.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let (&first, &second) = (bytes.first()?, bytes.get(1)?);
-        assert_eq!(first & 0xf0, 0x80, "the server sent a fragment or reserved bits: {first:#x}");
+        assert_eq!(first & 0xb0, 0x80, "the server sent a fragment or reserved bits: {first:#x}");
         assert_eq!(second & 0x80, 0, "the server sent a masked frame");
         let (head, payload) = match second {
             126 => (4, usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?))),
             127 => (10, usize::try_from(u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?)).ok()?),
             short => (2, usize::from(short)),
         };
-        Some(Self { opcode: first & 0xf, bytes: head, payload })
+        Some(Self { opcode: first & 0xf, compressed: first & 0x40 != 0, bytes: head, payload })
     }
 }
 

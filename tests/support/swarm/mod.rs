@@ -108,6 +108,12 @@ impl Swarm {
         self.clients[client].receive_buffer = Some(bytes);
     }
 
+    /// All clients agree with the server on compressed messages, from their next connections on. Publications
+    /// may then come compressed, which they can only count: [`Self::count_only`].
+    pub fn deflate(&mut self) {
+        self.clients.iter_mut().for_each(|client| client.deflates = true);
+    }
+
     /// Connects a client, for the first time or again, and sends `connect` (id [`CONNECT_ID`]) and one
     /// `subscribe` per topic (ids 2, 3, ...) as soon as the server has accepted.
     pub fn connect<T: AsRef<str>>(&mut self, client: ClientIndex, topics: &[T]) -> io::Result<()> {
