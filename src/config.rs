@@ -212,6 +212,12 @@ pub struct Limits {
     pub requests: usize,
     /// Publishes of operators and clients that wait for a confirm. Default 16,384; one more gets error 111.
     pub publishes: usize,
+    /// Bytes of all topics' history on this node. Default 256 MiB; beyond, the oldest publications go first,
+    /// whoever's they are.
+    pub history_bytes: usize,
+    /// Topics whose place in their history is remembered although nothing is kept of them. Default 1,000,000,
+    /// about 150 bytes each; beyond, the longest idle are forgotten, and nothing of them can be recovered.
+    pub history_topics: usize,
     /// Bytes waiting to be merged on this node. Default 64 MiB; beyond, everything is handed over at once.
     pub merging_bytes: usize,
 }
@@ -235,6 +241,8 @@ impl Default for Limits {
             mailbox: 4096,
             requests: 16_384,
             publishes: 16_384,
+            history_bytes: 256 << 20,
+            history_topics: 1_000_000,
             merging_bytes: 64 << 20,
         }
     }
@@ -358,6 +366,18 @@ pub struct Namespace {
     pub max_messages: u32,
     /// With `max_delay`: hand over as soon as this many bytes wait. Default 0: only `limits.frame_bytes`.
     pub max_bytes: usize,
+    /// Publications kept of each topic, so that clients get what they missed while they were away. Default 0:
+    /// none.
+    pub history_size: u32,
+    /// With `history_size`: how long they are kept. Default 5 min.
+    pub history_ttl: Interval,
+    /// Whether every subscription can be recovered, also where the client does not ask for that. Default false.
+    pub force_recovery: bool,
+    /// Whether every subscriber is told where it stands. Default false.
+    pub force_positioning: bool,
+    /// What a client that comes back gets: everything that it missed, or the newest publication. Default
+    /// `stream`.
+    pub recovery_mode: RecoveryMode,
     /// Bytes that a topic's log may hold on one shard. Default 0: `limits.log_bytes`.
     pub log_bytes: usize,
     /// Bytes of one publication's data in this namespace. Default 0: `limits.publication_bytes`.
@@ -378,6 +398,11 @@ impl Default for Namespace {
             max_delay: Interval::default(),
             max_messages: 0,
             max_bytes: 0,
+            history_size: 0,
+            history_ttl: Interval::from_secs(300),
+            force_recovery: false,
+            force_positioning: false,
+            recovery_mode: RecoveryMode::default(),
             log_bytes: 0,
             publication_bytes: 0,
             binary: BinaryPayloads::default(),
@@ -398,6 +423,25 @@ pub enum SlowPolicy {
     Resync,
     /// It goes on with the newest; for topics where only the last value matters.
     Skip,
+}
+
+impl Namespace {
+    /// Whether publications are kept.
+    #[must_use]
+    pub fn has_history(&self) -> bool {
+        self.history_size > 0 && !self.history_ttl.is_zero()
+    }
+}
+
+/// What a client gets that comes back to a topic with history.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RecoveryMode {
+    /// Everything that it missed.
+    #[default]
+    Stream,
+    /// The newest publication, if it has not got that; for topics where only the last value matters.
+    Cache,
 }
 
 /// What becomes of binary payloads where JSON is spoken.

@@ -216,6 +216,16 @@ pub struct BrokerStats {
     pub merging_bytes: Number,
     /// Requests waiting in the broker thread's mailbox.
     pub requests_depth: Number,
+    /// Bytes of publications kept for those who come back, with what it takes to find them.
+    pub history_bytes: Number,
+    /// Publications kept.
+    pub history_publications: Number,
+    /// Topics whose place is remembered, with publications or without.
+    pub history_topics: Number,
+    /// Clients that came back and got what they missed.
+    pub recovered: Number,
+    /// Clients that came back and could not.
+    pub unrecovered: Number,
     /// Microseconds from the publisher's time stamp, where a message has one, to the hand-over.
     pub handover: Histogram<12>,
 }
@@ -241,6 +251,11 @@ impl Default for BrokerStats {
             outbox: Number::default(),
             merging_bytes: Number::default(),
             requests_depth: Number::default(),
+            history_bytes: Number::default(),
+            history_publications: Number::default(),
+            history_topics: Number::default(),
+            recovered: Number::default(),
+            unrecovered: Number::default(),
             handover: Histogram::new(&MICROSECONDS),
         }
     }

@@ -20,6 +20,9 @@ pub(super) struct Message {
     pub(super) key: Option<Box<str>>,
     /// When it was published, if it says so: microseconds since 1970.
     pub(super) published: Option<u64>,
+    /// Where the backplane says that it stands among all messages; `None`: nowhere, so that each topic is
+    /// numbered here.
+    pub(super) offset: Option<u64>,
     /// Its number; they rise until the backplane is lost, and then begin again.
     pub(super) tag: u64,
     /// What RabbitMQ must get back if the message cannot be delivered.

@@ -1,6 +1,6 @@
 //! The way of a message from the backplane to the shards' mailboxes.
 
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::config::{Namespace, SlowPolicy};
 use crate::mail::{Encoding, Lines, Mail};
@@ -10,6 +10,7 @@ use crate::stats::BrokerStats;
 use crate::wire::deflate::Deflater;
 
 use super::backplane::Message;
+use super::history::Keep;
 use super::memory::microseconds;
 use super::merge::{Arrival, Batch, Rules};
 use super::payload::{self, Content, Undeliverable};
@@ -29,6 +30,7 @@ impl Broker {
     /// whoever listens. One with an id that was taken lately is a repetition, and goes nowhere.
     pub(super) fn take_message(&mut self, message: Message) {
         self.acks.take(message.tag);
+        self.read_to = message.offset.unwrap_or(self.read_to);
         if message.id.as_deref().is_some_and(|id| self.seen.has(id, message.tag)) {
             self.stats.duplicates.add(1);
             return;
@@ -70,20 +72,31 @@ impl Broker {
         let namespace = self.namespaces.options(namespace);
         payload::admit(message.body.len(), message.content, namespace, limits)?;
         self.stats.publications.add(1);
-        let Some(topic) = found else {
-            self.stats.unheard.add(1);
+        self.stats.unheard.add(u64::from(found.is_none()));
+        if found.is_none() && !namespace.has_history() {
             return Ok(());
+        }
+        let offset = match message.offset {
+            _ if !namespace.has_history() => 0,
+            Some(offset) => offset,
+            None => self.history.next_offset(name),
         };
         let line = &mut self.encoder.line;
         line.clear();
-        push::publication(line, name, data);
+        let publication = push::publication(line, name, data, offset);
         self.stats.encodings.add(1);
         if line.len() > limits.frame_bytes {
             return Err(Undeliverable::LineTooLong { len: line.len(), max: limits.frame_bytes });
         }
+        let now = Instant::now();
+        if namespace.has_history() {
+            let keep = Keep { size: namespace.history_size, ttl: namespace.history_ttl.0 };
+            self.history.add(name, offset, &line[publication], keep, Duration::ZERO, None, now);
+        }
+        let Some(topic) = found else { return Ok(()) };
         let (key, tag, published) = (message.key.as_deref(), message.tag, message.published);
-        let arrival = Arrival { topic, line, key, tag, published };
-        if self.merge.add(&arrival, &rules(namespace), Instant::now()) {
+        let arrival = Arrival { topic, line, key, tag, published, offset };
+        if self.merge.add(&arrival, &rules(namespace), now) {
             self.acks.hold(tag);
         }
         Ok(())
@@ -142,7 +155,7 @@ impl Encoder {
         };
         // Batches fit into frames, whose limit would have to be beyond 4 GB.
         let plain_bytes = u32::try_from(batch.bytes.len()).unwrap_or(u32::MAX);
-        Lines { bytes: bytes.into(), count: batch.lines, plain_bytes }
+        Lines { bytes: bytes.into(), count: batch.lines, plain_bytes, offset: batch.offset }
     }
 }
 

@@ -78,6 +78,7 @@ impl Memory {
             content: Content::Json,
             key: None,
             published,
+            offset: None,
             tag,
             envelope: Envelope::default(),
         })

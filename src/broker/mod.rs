@@ -17,17 +17,20 @@
 //! more than `amqp.prefetch` unacknowledged messages. Requests, timers and RabbitMQ's heartbeats go on.
 //!
 //! Its tokio runtime, of this thread alone, exists for lapin. Read `turn` first, then `incoming` and
-//! `requests`; `topics`, `merge`, `acks`, `seen`, `outbox`, `payload` and `surveys` are rooms without
-//! clock and socket; `backplane` is the seam to `rabbit` and `memory`.
+//! `requests`, then `recovery`; `topics`, `history`, `ahead`, `merge`, `acks`, `seen`, `outbox`, `payload` and
+//! `surveys` are rooms without clock and socket; `backplane` is the seam to `rabbit` and `memory`.
 
 mod acks;
+mod ahead;
 mod backplane;
+mod history;
 mod incoming;
 mod memory;
 mod merge;
 mod outbox;
 mod payload;
 mod rabbit;
+mod recovery;
 mod requests;
 mod seen;
 mod surveys;

@@ -1,6 +1,7 @@
 //! The loop of the broker thread, one turn after the other.
 
 use std::future::pending;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,12 +11,14 @@ use tokio::task::yield_now;
 use tokio::time::sleep_until;
 
 use crate::config::Config;
-use crate::mail::{Mail, ShardId};
+use crate::mail::{Epoch, Mail, ShardId};
 use crate::namespaces::Namespaces;
 use crate::stats::{BackplaneState, BrokerStats};
 
 use super::acks::Acks;
+use super::ahead::Ahead;
 use super::backplane::{Backplane, Event};
+use super::history::History;
 use super::incoming::Encoder;
 use super::merge::Merge;
 use super::outbox::Outbox;
@@ -44,6 +47,11 @@ pub(super) struct Broker {
     pub(super) merge: Merge,
     pub(super) acks: Acks,
     pub(super) seen: Seen,
+    pub(super) history: History,
+    /// Who waits for messages that this node has not read yet.
+    pub(super) ahead: Ahead,
+    /// The offset up to which messages were read, where the backplane numbers them.
+    pub(super) read_to: u64,
     pub(super) encoder: Encoder,
     pub(super) surveys: Surveys,
     pub(super) backplane: Backplane,
@@ -70,6 +78,9 @@ impl Broker {
             merge: Merge::new(limits.frame_bytes, limits.merging_bytes),
             acks: Acks::default(),
             seen: Seen::new(setup.config.amqp.message_ids),
+            history: History::new(new_epoch(), limits.history_bytes, limits.history_topics),
+            ahead: Ahead::default(),
+            read_to: 0,
             encoder: Encoder::default(),
             surveys: Surveys::default(),
             backplane,
@@ -114,6 +125,8 @@ impl Broker {
         self.take_events(first);
         self.hand_over();
         self.take_requests();
+        self.recover_those_ahead();
+        self.history.expire(Instant::now());
         self.acknowledge();
         self.go_on_stopping();
         self.outbox.notify();
@@ -146,6 +159,7 @@ impl Broker {
         self.stats.connects.add(u64::from(self.backplane.prefetch().is_some()));
         if gap {
             self.stats.gaps.add(1);
+            self.begin_epoch(new_epoch(), 0);
             self.outbox.push_to_all(|| Mail::Gap);
         }
     }
@@ -185,7 +199,8 @@ impl Broker {
             Stop::Settling { until } => Some(until),
             Stop::No | Stop::Draining { .. } => None,
         };
-        [retry, settle, self.merge.next_deadline()].into_iter().flatten().min()
+        let rooms = [self.merge.next_deadline(), self.ahead.next_deadline(), self.history.next_expiry()];
+        rooms.into_iter().chain([retry, settle]).flatten().min()
     }
 
     /// Begins to stop: nothing new comes in, and what waits need not wait for more.
@@ -226,6 +241,9 @@ impl Broker {
             (&self.stats.outbox, self.outbox.len()),
             (&self.stats.merging_bytes, self.merge.bytes()),
             (&self.stats.requests_depth, self.inlet.requests.len()),
+            (&self.stats.history_bytes, self.history.bytes()),
+            (&self.stats.history_publications, self.history.publications()),
+            (&self.stats.history_topics, self.history.topics()),
         ];
         for (gauge, value) in gauges {
             gauge.set(value as u64);
@@ -234,6 +252,11 @@ impl Broker {
             self.stats.unacknowledged.set(self.acks.unacknowledged());
         }
     }
+}
+
+/// A name for a numbering of publications that none had before, by the operating system's randomness.
+fn new_epoch() -> Epoch {
+    format!("{:016x}", RandomState::new().hash_one("fanfare epoch")).into()
 }
 
 async fn ring_at(alarm: Option<Instant>) {

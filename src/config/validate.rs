@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{
-    Amqp, Config, Control, Interval, Limits, Namespace, Problem, Problems, Server, grouped, parse_cpus,
+    Amqp, Config, Control, Interval, Limits, Namespace, Problem, Problems, Server, SlowPolicy, grouped, parse_cpus,
 };
 use crate::client_id::SHARDS_MAX;
 
@@ -349,6 +349,16 @@ fn namespace(findings: &mut Findings, name: &str, options: &Namespace, limits: &
     });
     findings.require(options.max_delay.0 <= INTERVAL_MAX, || {
         format!("{} is {} and must be at most 24h", key("max_delay"), String::from(options.max_delay))
+    });
+    findings.require(options.history_ttl.0 <= INTERVAL_MAX, || {
+        format!("{} is {} and must be at most 24h", key("history_ttl"), String::from(options.history_ttl))
+    });
+    findings.require(options.slow != SlowPolicy::Skip || !options.has_history(), || {
+        format!(
+            "{} is \"skip\", which leaves publications out, and {} promises that none is missing: choose one",
+            key("slow"),
+            key("history_size")
+        )
     });
     let frame = ("limits.frame_bytes", limits.frame_bytes);
     findings.not_above((&key("max_bytes"), options.max_bytes), frame, "what waits leaves in one frame");

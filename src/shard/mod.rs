@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 
 use crate::client_id::{ClientId, NodeId};
 use crate::config::{Budgets, Config, Limits, Timeouts};
-use crate::mail::{ClientKey, Mail, Request, ShardId, TopicSlot};
+use crate::mail::{ClientKey, Mail, Recover, Request, ShardId, TopicSlot};
 use crate::mailbox::{Receiver, Sender};
 use crate::namespaces::Namespaces;
 use crate::protocol::codes::CloseReason;
@@ -117,6 +117,8 @@ pub struct Shard<S, A = Commands> {
     starved: Vec<u32>,
     /// Topics about which the broker is to be told, as soon as there is room.
     owed: VecDeque<TopicSlot>,
+    /// What the broker is to be asked for those who go on where they were, as soon as there is room.
+    recoveries: VecDeque<Box<Recover>>,
     /// Mail that waits for a sweep to make room in a log.
     held_mail: Option<Mail>,
     /// Mail was left in the mailbox by the budget.
@@ -182,6 +184,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             to_write: VecDeque::new(),
             starved: Vec::new(),
             owed: VecDeque::new(),
+            recoveries: VecDeque::new(),
             held_mail: None,
             more_mail: false,
             dead: Vec::new(),
@@ -230,7 +233,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
         if work_left {
             return Some(Duration::ZERO);
         }
-        let retries = !self.starved.is_empty() || !self.owed.is_empty() || !self.surveys.is_empty();
+        let questions = !self.owed.is_empty() || !self.recoveries.is_empty();
+        let retries = !self.starved.is_empty() || questions || !self.surveys.is_empty();
         let walks = self.drain.is_some() || self.gap.is_some();
         match self.deadlines.patience() {
             Some(Duration::ZERO) => Some(Duration::ZERO),

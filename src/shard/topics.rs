@@ -16,7 +16,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use std::hash::BuildHasher;
 
-use crate::mail::{ClientKey, Encoding, Lines, TopicName, TopicSlot};
+use crate::mail::{CommandKey, Encoding, Lines, Position, Since, TopicName, TopicSlot};
 use crate::namespaces::NamespaceId;
 use crate::shard::log::Log;
 use crate::slab::Slab;
@@ -42,12 +42,32 @@ pub enum Interest {
 }
 
 /// A client that waits to be subscribed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Applicant {
-    /// Who.
-    pub client: ClientKey,
-    /// The id of its command.
-    pub command: u32,
+    /// Whom to answer.
+    pub asker: CommandKey,
+    /// How it wants to be.
+    pub wish: Wish,
+}
+
+/// How a client wants to be subscribed, as far as the topic's namespace goes along with it.
+#[derive(Clone, Debug, Default)]
+pub struct Wish {
+    /// It is told where it stands.
+    pub positioned: bool,
+    /// It can go on from there when it comes again.
+    pub recoverable: bool,
+    /// It goes on from here.
+    pub recover: Option<Box<Resume>>,
+}
+
+/// From where a client wants to go on.
+#[derive(Clone, Debug)]
+pub struct Resume {
+    /// What it has.
+    pub since: Since,
+    /// Whether it wants an error and no subscription if that is not possible.
+    pub rejects_unrecovered: bool,
 }
 
 /// A subscriber that has a new place in the array: its client must remember it.
@@ -91,6 +111,10 @@ pub struct Topic {
     pub lap_began_at: u64,
     /// What somebody lacks.
     pub log: Option<Box<Log>>,
+    /// Where a topic with history stands at the log's end.
+    pub position: Option<Box<Position>>,
+    /// How many wait for the broker's answer to [`crate::mail::Request::Recover`].
+    pub recovering: u32,
     subscribers: Vec<Subscriber>,
     /// Who waits for the broker's answer. Most of the time nobody.
     #[allow(clippy::box_collection, reason = "in an idle topic every word counts")]
@@ -113,6 +137,8 @@ impl Topic {
             end: 0,
             lap_began_at: 0,
             log: None,
+            position: None,
+            recovering: 0,
             subscribers: Vec::new(),
             applicants: None,
         }
@@ -159,10 +185,16 @@ impl Topic {
         self.applicants.get_or_insert_default().push(applicant);
     }
 
-    /// Whether somebody waits to be subscribed.
+    /// Whether somebody waits to be subscribed and the broker was not asked for it yet.
     #[must_use]
     pub fn has_applicants(&self) -> bool {
         self.applicants.is_some()
+    }
+
+    /// Whether nobody has it, or waits for it.
+    #[must_use]
+    pub fn is_deserted(&self) -> bool {
+        self.subscribers.is_empty() && self.recovering == 0
     }
 
     /// Takes out who waits to be subscribed.
@@ -247,6 +279,9 @@ impl Topic {
         log.append(lines);
         self.end = log.end();
         self.behind = self.awake;
+        if let Some(position) = &mut self.position {
+            position.offset = lines.offset;
+        }
     }
 
     /// Notes that the sweep has come round to the first subscriber again. The position before which no swept
@@ -368,7 +403,8 @@ mod tests {
     }
 
     fn lines(text: &str) -> Lines {
-        Lines { bytes: text.as_bytes().into(), count: 1, plain_bytes: u32::try_from(text.len()).unwrap() }
+        let plain_bytes = u32::try_from(text.len()).unwrap();
+        Lines { bytes: text.as_bytes().into(), count: 1, plain_bytes, offset: 0 }
     }
 
     /// Plays every sequence of six operations on up to four subscribers and checks after each that the

@@ -41,6 +41,7 @@ pub(super) fn receive(delivery: Delivery) -> Message {
         content: Content::of(content_type),
         key: text(headers, KEY).map(Box::from),
         published: published(headers, *properties.timestamp()),
+        offset: None,
         tag: delivery_tag,
         envelope: Envelope(Some(Box::new(properties))),
     }

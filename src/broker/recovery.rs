@@ -1,0 +1,96 @@
+//! What is asked of the history: by clients that go on where they were, and by those who look into it.
+//!
+//! An answer to a recovery ends with the last publication that was put into the shard's mailbox before it. What
+//! still waits to be merged is not in it, and comes after it.
+
+use std::time::Instant;
+
+use crate::mail::{Epoch, History as Question, HistoryAsker, HistoryPage, Mail, Position, Recover};
+use crate::protocol::codes::ErrorCode;
+
+
+use super::turn::Broker;
+
+impl Broker {
+    /// Where a topic stands for those who are attached now, if its namespace has a history.
+    pub(super) fn position(&self, name: &str) -> Option<Position> {
+        self.namespaces.options(self.namespaces.of(name)).has_history().then(|| {
+            let Position { epoch, offset } = self.history.position(name);
+            Position { epoch, offset: offset.min(self.handed_over(name)) }
+        })
+    }
+
+    /// The offset up to which everything of a topic was handed over.
+    fn handed_over(&self, name: &str) -> u64 {
+        let waiting_from = self.topics.find(name).and_then(|id| self.merge.waiting_from(id));
+        waiting_from.map_or(u64::MAX, |first| first.saturating_sub(1))
+    }
+
+    /// Answers a client that wants to go on where it was; at once, or when this node has read as far.
+    pub(super) fn recover(&mut self, question: Box<Recover>) {
+        if question.since.offset > self.read_to && *question.since.epoch == *self.history.epoch() {
+            self.ahead.wait(question, Instant::now());
+        } else {
+            self.answer_recovery(question);
+        }
+    }
+
+    /// Answers those who were ahead and are not any more, or have waited for long enough.
+    pub(super) fn recover_those_ahead(&mut self) {
+        for question in self.ahead.take_due(self.read_to, Instant::now()) {
+            self.answer_recovery(question);
+        }
+    }
+
+    fn answer_recovery(&mut self, question: Box<Recover>) {
+        let up_to = self.handed_over(&question.name);
+        let mode = self.namespaces.options(self.namespaces.of(&question.name)).recovery_mode;
+        let answer = self.history.recover(
+            &question.name,
+            &question.since,
+            up_to,
+            mode,
+            Instant::now(),
+            self.config.limits.frame_bytes,
+        );
+        let counter = if answer.missed.is_some() { &self.stats.recovered } else { &self.stats.unrecovered };
+        counter.add(1);
+        self.outbox.push(question.shard, Mail::Recovered { question, answer: Box::new(answer) });
+    }
+
+    /// Answers whoever wants to see what was published.
+    pub(super) fn read_history(&mut self, question: Question) {
+        let Question { asker, topic, limit, since, reverse } = question;
+        let has_history = self.namespaces.options(self.namespaces.of(&topic)).has_history();
+        let page = if has_history {
+            self.history.read(&topic, limit, since.as_ref(), reverse, Instant::now())
+        } else {
+            Err(ErrorCode::NotAvailable)
+        };
+        self.answer_history(asker, page);
+    }
+
+    fn answer_history(&mut self, asker: HistoryAsker, page: Result<HistoryPage, ErrorCode>) {
+        match asker {
+            HistoryAsker::Client { shard, client, command } => {
+                self.outbox.push(shard, Mail::History { client, command, page: Box::new(page) });
+            }
+            // Nobody may be waiting any more: an operator who hung up.
+            HistoryAsker::Control(answer) => drop(answer.send(page)),
+        }
+    }
+
+    /// Offsets begin anew: nothing that was published before can be recovered, and every subscriber that is told
+    /// where it stands is to be told that something may be missing.
+    pub(super) fn begin_epoch(&mut self, epoch: Epoch, base: u64) {
+        self.history.restart(epoch, base);
+        self.read_to = base;
+        let attached = self.topics.iter().filter_map(|topic| Some((topic, self.position(&topic.name)?)));
+        for (topic, position) in attached {
+            for place in topic.places() {
+                let position = Some(position.clone());
+                self.outbox.push(place.shard, Mail::Attached { topic: place.slot, position });
+            }
+        }
+    }
+}
