@@ -22,6 +22,8 @@
 
 mod acks;
 mod backplane;
+#[allow(dead_code, reason = "wired in the next commit")]
+mod history;
 mod incoming;
 mod memory;
 mod merge;
