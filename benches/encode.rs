@@ -27,7 +27,7 @@ fn main() {
         group.bench_function(format!("line of {bytes} bytes"), |bencher| {
             bencher.iter(|| {
                 line.clear();
-                push::publication(&mut line, black_box("orders:1234"), black_box(&data));
+                push::publication(&mut line, black_box("orders:1234"), black_box(&data), 0);
                 line.len()
             });
         });

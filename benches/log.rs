@@ -42,7 +42,7 @@ fn main() {
 
 fn line() -> Lines {
     let bytes: Arc<[u8]> = format!("{}\n", "x".repeat(LINE_BYTES - 1)).into_bytes().into();
-    Lines { bytes, count: 1, plain_bytes: u32::try_from(LINE_BYTES).expect("a short line") }
+    Lines { bytes, count: 1, plain_bytes: u32::try_from(LINE_BYTES).expect("a short line"), offset: 0 }
 }
 
 fn log_of(batches: usize) -> Log {

@@ -319,7 +319,7 @@ pub struct HistoryPage {
     /// Where the topic stands.
     pub position: Position,
     /// Publications as members of a JSON array, joined by commas.
-    pub publications: Arc<[u8]>,
+    pub publications: Vec<u8>,
 }
 
 /// A publication on its way to the backplane.

@@ -96,7 +96,7 @@ impl House {
             })
             .expect("room");
         let mail = self.mail();
-        assert!(matches!(mail, Mail::Attached { topic } if topic.0 == slot), "{mail:?}");
+        assert!(matches!(mail, Mail::Attached { topic, .. } if topic.0 == slot), "{mail:?}");
     }
 
     fn publish(&self, topics: &[&str], data: &[u8]) -> Result<(), ErrorCode> {

@@ -80,10 +80,10 @@ mod tests {
         ahead.wait(question(1, 10), start);
         ahead.wait(question(2, 12), start + second);
         ahead.wait(question(3, 10), start + second);
-        assert_eq!(commands(&ahead.take_due(9, start + second)), []);
+        assert_eq!(commands(&ahead.take_due(9, start + second)), [0; 0]);
         assert_eq!(commands(&ahead.take_due(11, start + second)), [1, 3]);
         assert_eq!(ahead.next_deadline(), Some(start + PATIENCE));
-        assert_eq!(commands(&ahead.take_due(11, start + PATIENCE)), []);
+        assert_eq!(commands(&ahead.take_due(11, start + PATIENCE)), [0; 0]);
         assert_eq!(ahead.next_deadline(), Some(start + second + PATIENCE));
         assert_eq!(commands(&ahead.take_due(11, start + second + PATIENCE)), [2]);
         assert_eq!((ahead.next_deadline(), ahead.take_due(u64::MAX, start).len()), (None, 0));

@@ -10,7 +10,7 @@ use crate::stats::BrokerStats;
 use crate::wire::deflate::Deflater;
 
 use super::backplane::Message;
-use super::history::Keep;
+use super::history::{self, Keep};
 use super::memory::microseconds;
 use super::merge::{Arrival, Batch, Rules};
 use super::payload::{self, Content, Undeliverable};
@@ -30,7 +30,7 @@ impl Broker {
     /// whoever listens. One with an id that was taken lately is a repetition, and goes nowhere.
     pub(super) fn take_message(&mut self, message: Message) {
         self.acks.take(message.tag);
-        self.read_to = message.offset.unwrap_or(self.read_to);
+        self.read_to = message.offset.or(self.read_to);
         if message.id.as_deref().is_some_and(|id| self.seen.has(id, message.tag)) {
             self.stats.duplicates.add(1);
             return;
@@ -91,7 +91,9 @@ impl Broker {
         let now = Instant::now();
         if namespace.has_history() {
             let keep = Keep { size: namespace.history_size, ttl: namespace.history_ttl.0 };
-            self.history.add(name, offset, &line[publication], keep, Duration::ZERO, None, now);
+            let json = &line[publication];
+            let publication = history::Publication { offset, json, age: Duration::ZERO, expires: None };
+            self.history.add(name, &publication, keep, now);
         }
         let Some(topic) = found else { return Ok(()) };
         let (key, tag, published) = (message.key.as_deref(), message.tag, message.published);

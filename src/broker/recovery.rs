@@ -5,19 +5,21 @@
 
 use std::time::Instant;
 
+use crate::config::RecoveryMode;
 use crate::mail::{Epoch, History as Question, HistoryAsker, HistoryPage, Mail, Position, Recover};
 use crate::protocol::codes::ErrorCode;
 
-
+use super::history::{Mode, Page, Query, Unrecoverable, Wish};
 use super::turn::Broker;
+
+/// Publications in one answer about a topic's history at most, as SDKs expect it.
+const PAGE_MAX: usize = 300;
 
 impl Broker {
     /// Where a topic stands for those who are attached now, if its namespace has a history.
     pub(super) fn position(&self, name: &str) -> Option<Position> {
-        self.namespaces.options(self.namespaces.of(name)).has_history().then(|| {
-            let Position { epoch, offset } = self.history.position(name);
-            Position { epoch, offset: offset.min(self.handed_over(name)) }
-        })
+        let has_history = self.namespaces.options(self.namespaces.of(name)).has_history();
+        has_history.then(|| self.history.position(name, self.handed_over(name)))
     }
 
     /// The offset up to which everything of a topic was handed over.
@@ -28,7 +30,9 @@ impl Broker {
 
     /// Answers a client that wants to go on where it was; at once, or when this node has read as far.
     pub(super) fn recover(&mut self, question: Box<Recover>) {
-        if question.since.offset > self.read_to && *question.since.epoch == *self.history.epoch() {
+        let is_ahead = self.read_to.is_some_and(|read_to| question.since.offset > read_to);
+        let Position { epoch, .. } = self.history.position(&question.name, u64::MAX);
+        if is_ahead && *question.since.epoch == *epoch {
             self.ahead.wait(question, Instant::now());
         } else {
             self.answer_recovery(question);
@@ -37,22 +41,24 @@ impl Broker {
 
     /// Answers those who were ahead and are not any more, or have waited for long enough.
     pub(super) fn recover_those_ahead(&mut self) {
-        for question in self.ahead.take_due(self.read_to, Instant::now()) {
+        let read_to = self.read_to.unwrap_or_default();
+        for question in self.ahead.take_due(read_to, Instant::now()) {
             self.answer_recovery(question);
         }
     }
 
     fn answer_recovery(&mut self, question: Box<Recover>) {
-        let up_to = self.handed_over(&question.name);
-        let mode = self.namespaces.options(self.namespaces.of(&question.name)).recovery_mode;
-        let answer = self.history.recover(
-            &question.name,
-            &question.since,
-            up_to,
-            mode,
-            Instant::now(),
-            self.config.limits.frame_bytes,
-        );
+        let wish = Wish {
+            topic: &question.name,
+            since: &question.since,
+            up_to: self.handed_over(&question.name),
+            mode: match self.namespaces.options(self.namespaces.of(&question.name)).recovery_mode {
+                RecoveryMode::Stream => Mode::Stream,
+                RecoveryMode::Cache => Mode::Cache,
+            },
+            bytes_max: self.config.limits.frame_bytes,
+        };
+        let answer = self.history.recover(&wish, Instant::now());
         let counter = if answer.missed.is_some() { &self.stats.recovered } else { &self.stats.unrecovered };
         counter.add(1);
         self.outbox.push(question.shard, Mail::Recovered { question, answer: Box::new(answer) });
@@ -61,9 +67,13 @@ impl Broker {
     /// Answers whoever wants to see what was published.
     pub(super) fn read_history(&mut self, question: Question) {
         let Question { asker, topic, limit, since, reverse } = question;
-        let has_history = self.namespaces.options(self.namespaces.of(&topic)).has_history();
-        let page = if has_history {
-            self.history.read(&topic, limit, since.as_ref(), reverse, Instant::now())
+        let page = if self.namespaces.options(self.namespaces.of(&topic)).has_history() {
+            let limit = limit.map_or(PAGE_MAX, |limit| limit as usize).min(PAGE_MAX);
+            let bytes_max = self.config.limits.frame_bytes;
+            let query = Query { topic: &topic, since: since.as_ref(), limit, reverse, bytes_max };
+            let page = self.history.read(&query, Instant::now());
+            page.map(|Page { position, publications }| HistoryPage { position, publications })
+                .map_err(|Unrecoverable| ErrorCode::UnrecoverablePosition)
         } else {
             Err(ErrorCode::NotAvailable)
         };
@@ -84,13 +94,13 @@ impl Broker {
     /// where it stands is to be told that something may be missing.
     pub(super) fn begin_epoch(&mut self, epoch: Epoch, base: u64) {
         self.history.restart(epoch, base);
-        self.read_to = base;
-        let attached = self.topics.iter().filter_map(|topic| Some((topic, self.position(&topic.name)?)));
-        for (topic, position) in attached {
-            for place in topic.places() {
-                let position = Some(position.clone());
-                self.outbox.push(place.shard, Mail::Attached { topic: place.slot, position });
-            }
+        let attached = self.topics.iter().filter_map(|topic| {
+            let position = self.position(&topic.name)?;
+            Some(topic.places().iter().map(move |place| (*place, position.clone())))
+        });
+        let attached: Vec<_> = attached.flatten().collect();
+        for (place, position) in attached {
+            self.outbox.push(place.shard, Mail::Attached { topic: place.slot, position: Some(position) });
         }
     }
 }

@@ -93,7 +93,7 @@ impl House {
         let topic = TopicSlot(slot);
         self.ask(Request::Attach { shard, topic, encoding, name: name.into() });
         let mail = self.mail(shard.into());
-        assert!(matches!(mail, Mail::Attached { topic } if topic.0 == slot), "{mail:?}");
+        assert!(matches!(mail, Mail::Attached { topic, .. } if topic.0 == slot), "{mail:?}");
     }
 
     fn publish(&self, topics: &[&str], data: &str) -> oneshot::Receiver<Result<(), ErrorCode>> {

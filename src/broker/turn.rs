@@ -50,8 +50,8 @@ pub(super) struct Broker {
     pub(super) history: History,
     /// Who waits for messages that this node has not read yet.
     pub(super) ahead: Ahead,
-    /// The offset up to which messages were read, where the backplane numbers them.
-    pub(super) read_to: u64,
+    /// The offset of the newest message that was read, where the backplane numbers them.
+    pub(super) read_to: Option<u64>,
     pub(super) encoder: Encoder,
     pub(super) surveys: Surveys,
     pub(super) backplane: Backplane,
@@ -78,9 +78,9 @@ impl Broker {
             merge: Merge::new(limits.frame_bytes, limits.merging_bytes),
             acks: Acks::default(),
             seen: Seen::new(setup.config.amqp.message_ids),
-            history: History::new(new_epoch(), limits.history_bytes, limits.history_topics),
+            history: History::new(new_epoch(), limits.history_bytes, limits.history_topics, Instant::now()),
             ahead: Ahead::default(),
-            read_to: 0,
+            read_to: None,
             encoder: Encoder::default(),
             surveys: Surveys::default(),
             backplane,

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{
-    Amqp, Config, Control, Interval, Limits, Namespace, Problem, Problems, Server, SlowPolicy, grouped, parse_cpus,
+    Amqp, Config, Control, Interval, Limits, Namespace, Problem, Problems, Server, SlowPolicy, grouped,
+    parse_cpus,
 };
 use crate::client_id::SHARDS_MAX;
 

@@ -177,14 +177,8 @@ struct Fields<'a> {
 impl<'a> Fields<'a> {
     /// The one method there is, if there is one.
     fn method(self) -> Result<Option<Method<'a>>, Malformed> {
-        let unavailable = [
-            self.presence,
-            self.presence_stats,
-            self.rpc,
-            self.refresh,
-            self.sub_refresh,
-            self.ping,
-        ];
+        let unavailable =
+            [self.presence, self.presence_stats, self.rpc, self.refresh, self.sub_refresh, self.ping];
         let mut methods = [
             self.connect.map(|Object(fields)| fields.method()),
             self.subscribe.map(|Object(fields)| fields.method()),

@@ -61,7 +61,8 @@ mod tests {
         let mut out = b"before\n".to_vec();
         let alone = publication(&mut out, "a", b"1", u64::MAX);
         assert_eq!(&out[alone], br#"{"data":1,"offset":18446744073709551615}"#);
-        let line = "before\n{\"push\":{\"channel\":\"a\",\"pub\":{\"data\":1,\"offset\":18446744073709551615}}}\n";
+        let line =
+            "before\n{\"push\":{\"channel\":\"a\",\"pub\":{\"data\":1,\"offset\":18446744073709551615}}}\n";
         assert_eq!(String::from_utf8(out).unwrap(), line);
     }
 

@@ -1,8 +1,6 @@
 //! What the broker tells a shard.
 
-use crate::mail::{
-    ClientKey, CommandKey, Encoding, HistoryPage, Mail, Request, TopicCounts, TopicSlot,
-};
+use crate::mail::{ClientKey, CommandKey, Encoding, HistoryPage, Mail, Request, TopicCounts, TopicSlot};
 use crate::protocol::codes::{CloseReason, ErrorCode, UnsubscribeCode};
 use crate::protocol::reply;
 use crate::shard::farewell::Walk;

@@ -248,7 +248,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
                 self.reply(asker, |out, id| reply::error(out, id, ErrorCode::UnrecoverablePosition));
             } else {
                 self.add_subscriber(topic, asker.client.slot);
-                let offset = if answer.missed.is_some() { question.since.offset } else { answer.position.offset };
+                let offset =
+                    if answer.missed.is_some() { question.since.offset } else { answer.position.offset };
                 let subscribed = Subscribed {
                     epoch: &answer.position.epoch,
                     offset,

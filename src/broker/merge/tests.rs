@@ -22,7 +22,7 @@ fn topics(count: usize) -> Vec<TopicId> {
 }
 
 fn arrival<'a>(topic: TopicId, line: &'a str, key: Option<&'a str>, tag: u64) -> Arrival<'a> {
-    Arrival { topic, line: line.as_bytes(), key, tag, published: Some(tag * 10) }
+    Arrival { topic, line: line.as_bytes(), key, tag, published: Some(tag * 10), offset: tag * 2 }
 }
 
 fn shown(batches: &[Batch]) -> Vec<(&str, u32, u64)> {

@@ -67,7 +67,8 @@ pub(super) async fn history(desk: &Desk, params: HistoryParams) -> Outcome {
     let page = page.ok().and_then(Result::ok).unwrap_or(Err(ErrorCode::Internal));
     let HistoryPage { position, publications } = page.map_err(|code| refused(&params.channel, code))?;
     let text = [b"[", &*publications, b"]"].concat();
-    let publications = serde_json::from_slice(&text).map_err(|error| Fault::new(ErrorCode::Internal, error))?;
+    let publications =
+        serde_json::from_slice(&text).map_err(|error| Fault::new(ErrorCode::Internal, error))?;
     result(&HistoryResult { publications, epoch: position.epoch, offset: position.offset })
 }
 

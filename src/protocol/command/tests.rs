@@ -41,7 +41,10 @@ fn the_commands_of_the_sdks() {
         (
             r#"{"id":2,"subscribe":{"channel":"a","recover":true,"offset":7,"epoch":"e"}}"#,
             2,
-            Method::Subscribe(Subscribe { recover: Some(Since { epoch: "e".into(), offset: 7 }), ..subscribe("a") }),
+            Method::Subscribe(Subscribe {
+                recover: Some(Since { epoch: "e".into(), offset: 7 }),
+                ..subscribe("a")
+            }),
         ),
         (
             r#"{"id":2,"subscribe":{"channel":"a","recover":true,"flag":3,"recoverable":true}}"#,
@@ -68,11 +71,7 @@ fn the_commands_of_the_sdks() {
             6,
             Method::History {
                 topic: "a".into(),
-                page: Page {
-                    limit: -1,
-                    since: Some(Since { epoch: "e".into(), offset: 3 }),
-                    reverse: true,
-                },
+                page: Page { limit: -1, since: Some(Since { epoch: "e".into(), offset: 3 }), reverse: true },
             },
         ),
         (

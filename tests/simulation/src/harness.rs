@@ -497,7 +497,7 @@ impl World {
                     Encoding::Json => bytes.as_slice().into(),
                     Encoding::Deflated => segment(&bytes).into(),
                 };
-                let lines = Lines { bytes, count: u32::try_from(count).expect("few"), plain_bytes };
+                let lines = Lines { bytes, count: u32::try_from(count).expect("few"), plain_bytes, offset: 0 };
                 self.outbox.push_back(Mail::Batch { topic: slot, lines });
             }
         }
@@ -511,7 +511,7 @@ impl World {
                 Some(Request::Attach { topic, encoding, name, .. }) => {
                     let before = self.interest.insert((name.to_string(), encoding), topic);
                     assert!(before.is_none(), "{name} attached twice");
-                    self.outbox.push_back(Mail::Attached { topic });
+                    self.outbox.push_back(Mail::Attached { topic, position: None });
                 }
                 Some(Request::Detach { topic, encoding, name, .. }) => {
                     let before = self.interest.remove(&(name.to_string(), encoding));
