@@ -325,6 +325,7 @@ impl World {
             shards: 1,
             inbox,
             requests: sender,
+            reporter: None,
             stats: Arc::clone(&stats),
         };
         Self {
