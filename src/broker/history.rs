@@ -327,20 +327,27 @@ impl History {
         now: Instant,
     ) -> Option<Arc<[u8]>> {
         let Since { epoch, offset: asked } = wish.since;
-        let held = id.and_then(|id| self.record(id).held());
-        let top = position.offset;
-        // What went before it was handed over is nothing that anybody can have missed yet.
-        let floor = held.map_or(top, |held| held.floor().min(top));
-        if !self.is_ours(epoch) || !(floor..=top.max(wish.read_to)).contains(asked) {
+        if !self.is_ours(epoch) || !self.can_go_on(id, *asked, position.offset, wish.read_to) {
             return None;
         }
-        let Some((id, held)) = id.zip(held) else { return Some(Arc::default()) };
-        // A client that already has what is still to come here would be given it again.
-        if !held.range(top, *asked).is_empty() {
-            return None;
-        }
-        let range = held.range(*asked, top);
+        let Some((id, held)) = id.and_then(|id| Some((id, self.record(id).held()?))) else {
+            return Some(Arc::default());
+        };
+        let range = held.range(*asked, position.offset);
         self.answer(id, &range, wish.bytes_max, now)
+    }
+
+    /// Whether it is known, and held, what a topic published after `asked` and up to `top`.
+    fn can_go_on(&self, id: Option<RecordId>, asked: u64, top: u64, read_to: u64) -> bool {
+        let record = id.map(|id| self.record(id));
+        let held = record.and_then(Record::held);
+        let floor = held.map_or(record.map_or(self.base, |record| record.top), Held::floor);
+        if asked <= top {
+            // What went before it was handed over, nobody can have missed.
+            return asked >= floor.min(top);
+        }
+        // Who already has what is still to come here must not be given it again.
+        asked <= read_to && floor <= top && held.is_none_or(|held| held.range(top, asked).is_empty())
     }
 
     /// The newest publication, if the client does not have it, whatever it missed: as Centrifugo's recovery

@@ -279,7 +279,7 @@ fn what_does_not_fit_into_a_frame_is_not_recovered() {
 fn those_who_ask_for_the_same_share_it_until_the_topic_changes() {
     let mut room = Room::new();
     room.all(&[("t", 10), ("t", 20), ("u", 25)]);
-    let mut ask = |room: &mut Room, offset| {
+    let ask = |room: &mut Room, offset| {
         room.ask("t", &since("E", offset), NEWEST, Mode::Stream, AMPLE).missed.unwrap()
     };
     let first = ask(&mut room, 10);
