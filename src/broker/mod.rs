@@ -17,8 +17,8 @@
 //! more than `amqp.prefetch` unacknowledged messages. Requests, timers and RabbitMQ's heartbeats go on.
 //!
 //! Its tokio runtime, of this thread alone, exists for lapin. Read `turn` first, then `incoming` and
-//! `requests`; `topics`, `merge`, `acks`, `seen`, `outbox`, `payload` and `surveys` are rooms without
-//! clock and socket; `backplane` is the seam to `rabbit` and `memory`.
+//! `requests`; `topics`, `history`, `merge`, `acks`, `seen`, `outbox`, `payload` and `surveys` are rooms
+//! without clock and socket; `backplane` is the seam to `rabbit` and `memory`.
 
 mod acks;
 mod backplane;

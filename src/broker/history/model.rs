@@ -1,5 +1,6 @@
 //! The room against a list of everything that was ever published.
 
+use super::topics::cost_of;
 use super::*;
 
 use proptest::prelude::*;
