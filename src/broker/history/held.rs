@@ -168,8 +168,8 @@ fn give_back<T>(ring: &mut VecDeque<T>) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ages::Ages;
     use super::*;
-    use crate::broker::history::ages::Ages;
     use std::time::Duration;
 
     #[test]

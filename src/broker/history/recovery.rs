@@ -35,7 +35,8 @@ impl History {
     fn can_go_on(&self, id: Option<RecordId>, asked: u64, top: u64, read_to: u64) -> bool {
         let record = id.map(|id| self.record(id));
         let held = record.and_then(Record::held);
-        let floor = held.map_or(record.map_or(self.base, |record| record.top), Held::floor);
+        let top_ever = record.map_or(self.base, |record| record.top);
+        let floor = held.map_or(top_ever, Held::floor);
         if asked <= top {
             // What went before it was handed over, nobody can have missed.
             return asked >= floor.min(top);
@@ -90,19 +91,22 @@ impl History {
         Some(members)
     }
 
+    /// Where a topic stands, as far as it was handed over.
     pub(super) fn position_of(&self, id: Option<RecordId>, up_to: u64) -> Position {
         let offset = match id.map(|id| self.record(id)) {
             None => self.base.min(up_to),
-            Some(record) => record.held().map_or(record.top.min(up_to), |held| held.newest(up_to)),
+            Some(record) => record.held().map_or_else(|| record.top.min(up_to), |held| held.newest(up_to)),
         };
         Position { epoch: Arc::clone(&self.epoch), offset }
     }
 
+    /// Whether somebody who says so stands in this numbering.
     pub(super) fn is_ours(&self, epoch: &str) -> bool {
         epoch.is_empty() || *epoch == *self.epoch
     }
 }
 
+/// As many of the publications that a query is for as fit in.
 pub(super) fn page(held: &Held, query: &Query<'_>, now: Instant) -> Vec<u8> {
     let range = match query.since {
         None => 0..held.len(),

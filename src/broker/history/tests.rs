@@ -1,6 +1,8 @@
 use super::answers::Answer;
 use super::*;
 
+use std::sync::Arc;
+
 const AMPLE: usize = 1 << 30;
 const KEEP: Keep = Keep { size: 100, ttl: Duration::from_secs(60) };
 /// What ages are rounded to.
@@ -89,9 +91,10 @@ const NEWEST: u64 = u64::MAX;
 #[test]
 fn recovery_is_decided_by_the_epoch_and_by_floor_and_top() {
     const SMALL: Keep = Keep { size: 3, ..KEEP };
-    // Each: the offsets published to the topic, of which three are held, and for a position asked from what
-    // is recovered. Dense, then sparse.
-    let cases: [(&[u64], &str, u64, Option<&[u64]>); 24] = [
+    /// What was published, epoch and offset asked from, and what is recovered.
+    type Case = (&'static [u64], &'static str, u64, Option<&'static [u64]>);
+    // Three are held. Dense, then sparse.
+    let cases: [Case; 24] = [
         (&[], "E", 0, Some(&[])),
         (&[], "", 0, Some(&[])),
         (&[], "F", 0, None),

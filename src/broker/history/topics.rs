@@ -9,11 +9,13 @@ use super::held::{Entry, Held};
 use super::{History, Holding, Record, State, TOPIC_COST};
 
 impl History {
+    /// The topic of that name, if it is known.
     pub(super) fn find(&self, topic: &str) -> Option<RecordId> {
         let hash = self.hasher.hash_one(topic);
         self.index.find(hash, |&id| *self.record(id).name == *topic).copied()
     }
 
+    /// What is known of it.
     pub(super) fn record(&self, id: RecordId) -> &Record {
         &self.records[id.0]
     }
@@ -41,7 +43,7 @@ impl History {
                 self.base.min(offset.saturating_sub(1))
             }
         };
-        let id = known.unwrap_or(RecordId(self.records.vacancy()));
+        let id = known.unwrap_or_else(|| RecordId(self.records.vacancy()));
         let listing = Listing { born, offset, topic: id };
         let class = self.ages.class(ttl);
         self.ages.list(class, listing);
@@ -69,6 +71,7 @@ impl History {
         true
     }
 
+    /// Lets go of what a topic has held long enough.
     pub(super) fn trim_by_age(&mut self, id: RecordId, now: Instant) {
         if let State::Holding(holding) = &self.record(id).state
             && let Some(due) = self.ages.newest_due(holding.class, now)
@@ -86,11 +89,11 @@ impl History {
             self.answers.forget(id);
         }
         let oldest = holding.held.oldest();
-        if oldest.is_none_or(|oldest| oldest.offset != holding.listing.offset) {
-            self.ages.unlist(holding.class, &holding.listing);
+        if oldest.is_some_and(|oldest| oldest.offset == holding.listing.offset) {
+            return;
         }
+        self.ages.unlist(holding.class, &holding.listing);
         match oldest {
-            Some(Entry { offset, .. }) if offset == holding.listing.offset => {}
             Some(Entry { offset, born, .. }) => {
                 holding.listing = Listing { born, offset, topic: id };
                 self.ages.list(holding.class, holding.listing);
@@ -122,6 +125,7 @@ impl History {
     }
 }
 
+/// What a topic with publications costs beside them.
 pub(super) fn cost_of(topic: &str) -> usize {
     TOPIC_COST + topic.len()
 }
