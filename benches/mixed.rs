@@ -178,7 +178,7 @@ fn churn(engine: &Engine, scale: &Scale, report: &mut Report) -> Result<()> {
         poke: Box::new(|| publisher.publish(&request, 1)),
     };
     let fan_outs = scale.count(FAN_OUTS);
-    let guests = Guests::connect(engine.client_address(), CHANGING, TOPIC)?;
+    let guests = Guests::connect(engine.client_address(), CHANGING, |_| vec![TOPIC.to_owned()])?;
     let accepted = engine.metric("fanfare_accepted_total", &[]);
     let begin = Instant::now();
     let pairs = guests.beside(|orders| {

@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::support::swarm::{Goodbye, Swarm};
+use super::support::swarm::{ClientIndex, Goodbye, Swarm};
 use super::{LIMIT, Nobody};
 
 /// Clients that, while they are told to, live for a second each: one leaves and comes again, then the next.
-pub(crate) struct Guests<'a> {
+pub(crate) struct Guests<F> {
     swarm: Swarm,
-    topic: &'a str,
+    topics_of: F,
 }
 
 /// Tells guests when to come and go, from another thread. At first they stay.
@@ -37,14 +37,14 @@ impl Drop for Home<'_> {
     }
 }
 
-impl<'a> Guests<'a> {
-    /// Connects so many, all subscribed to `topic`.
-    pub(crate) fn connect(server: SocketAddr, guests: usize, topic: &'a str) -> Result<Self> {
+impl<F: Fn(ClientIndex) -> Vec<String> + Send> Guests<F> {
+    /// Connects so many, each subscribed to the topics that `topics_of` names.
+    pub(crate) fn connect(server: SocketAddr, guests: usize, topics_of: F) -> Result<Self> {
         let mut swarm = Swarm::new(server, guests)?;
         // Addresses of their own: each leaves a port behind that is not free for a minute.
         swarm.come_from(1);
-        swarm.connect_all(&mut Nobody, LIMIT, |_, _| vec![topic])?;
-        Ok(Self { swarm, topic })
+        swarm.connect_all(&mut Nobody, LIMIT, |_, guest| topics_of(guest))?;
+        Ok(Self { swarm, topics_of })
     }
 
     /// Runs `work` beside the guests, who have a thread of their own until it ends.
@@ -72,7 +72,7 @@ impl<'a> Guests<'a> {
             }
             while due < now {
                 self.swarm.disconnect(next, Goodbye::Abrupt);
-                self.swarm.connect(next, &[self.topic])?;
+                self.swarm.connect(next, &(self.topics_of)(next))?;
                 next = (next + 1) % guests;
                 due += each;
             }

@@ -24,7 +24,7 @@ pub(crate) struct Calls(BTreeMap<String, u64>);
 
 impl Strace {
     /// Begins to count the calls of one thread, and of no thread that it starts. Each of its calls takes some
-    /// ten times as long from now on. Returns when not one more is missed.
+    /// twenty times as long from now on. Returns when not one more is missed.
     pub(crate) fn attach(thread_id: u32) -> Result<Self> {
         let files = TempDir::new("strace");
         let table = files.path().join("table");
