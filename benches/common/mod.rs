@@ -10,6 +10,7 @@
 
 pub(crate) mod amqp;
 pub(crate) mod broadcasts;
+pub(crate) mod churn;
 pub(crate) mod crowd;
 pub(crate) mod floor;
 pub(crate) mod latency;
@@ -17,6 +18,7 @@ pub(crate) mod measure;
 pub(crate) mod publisher;
 pub(crate) mod report;
 pub(crate) mod rounds;
+pub(crate) mod strace;
 #[path = "../../tests/support/mod.rs"]
 pub(crate) mod support;
 
