@@ -5,7 +5,7 @@
 //!
 //! * *one line*, *100 lines*: CPU per frame over that with the engine's set. The first row differs in
 //!   nothing: its spread is the noise;
-//! * *nagle*: how long it takes until every client has both of two frames that follow each other;
+//! * *nagle*: how long a client that has just sent a pong waits for the second of two frames;
 //! * *stalled*: what the kernel takes for clients that read nothing before it refuses more;
 //! * *listeners*: how connections that come over one CPU spread over the listeners of two.
 //!
@@ -16,17 +16,16 @@
 mod common;
 
 use std::fs;
-use std::io::{ErrorKind, Result};
+use std::io::{ErrorKind, Read as _, Result, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use common::floor::Floor;
+use common::floor::{Floor, frame};
 use common::measure::{Summary, Watched};
 use common::options::SocketOptions;
 use common::report::{Report, Target};
 use common::rounds::{Pairs, Round, Server};
-use common::support::swarm::Swarm;
-use common::{Arguments, CLIENT_CPU, LIMIT, LINE_BYTES, Nobody, SERVER_CPU, counting_clients, on_client_cpu};
+use common::{Arguments, CLIENT_CPU, LIMIT, LINE_BYTES, SERVER_CPU, counting_clients, on_client_cpu};
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Rounds of each loop.
@@ -45,7 +44,7 @@ struct Scale {
     connections: usize,
 }
 
-const FULL: Scale = Scale { clients: 2000, fan_outs: 30, rounds: ROUNDS, connections: 1000 };
+const FULL: Scale = Scale { clients: 2000, fan_outs: 20, rounds: ROUNDS, connections: 1000 };
 const SHORT: Scale = Scale { clients: 200, fan_outs: 3, rounds: 1, connections: 100 };
 
 /// A set of options that differs from the engine's in one.
@@ -61,6 +60,10 @@ impl Variant {
         Self { name: name.into(), options }
     }
 
+    fn no_difference() -> Self {
+        Self::new("no difference", |_| {})
+    }
+
     fn without_nodelay() -> Self {
         Self::new("without TCP_NODELAY", |options| options.nodelay = false)
     }
@@ -73,10 +76,16 @@ impl Variant {
         Self::new("SO_SNDBUF 64 KiB", |options| options.send_buffer = Some(SEND_BUFFER))
     }
 
-    /// All that are compared by their CPU.
-    fn all() -> Vec<Self> {
+    fn with_each_congestion_control() -> impl Iterator<Item = Self> {
+        congestion_controls().into_iter().map(|name| {
+            Self::new(format!("TCP_CONGESTION {name}"), |options| options.congestion = Some(name))
+        })
+    }
+
+    /// All.
+    fn for_one_line() -> Vec<Self> {
         let mut all = vec![
-            Self::new("no difference", |_| {}),
+            Self::no_difference(),
             Self::without_nodelay(),
             Self::without_notsent_lowat(),
             Self::new("SO_INCOMING_CPU", |options| options.incoming_cpu = Some(SERVER_CPU)),
@@ -85,10 +94,15 @@ impl Variant {
                 options.user_timeout = Some(Duration::from_secs(30));
             }),
         ];
-        all.extend(congestion_controls().into_iter().map(|name| {
-            Self::new(format!("TCP_CONGESTION {name}"), |options| options.congestion = Some(name))
-        }));
+        all.extend(Self::with_each_congestion_control());
         all
+    }
+
+    /// Those for which it may matter how much is sent.
+    fn for_many_lines() -> Vec<Self> {
+        let mut some = vec![Self::no_difference(), Self::without_notsent_lowat(), Self::with_send_buffer()];
+        some.extend(Self::with_each_congestion_control());
+        some
     }
 }
 
@@ -114,8 +128,8 @@ fn main() -> Result<()> {
     on_client_cpu(|| {
         let about = format!("a raw loop to {} clients, {} rounds", scale.clients, scale.rounds);
         let mut report = Report::new("sockets", &about);
-        cpu_per_frame("one line", ONE_LINE, &scale, &mut report)?;
-        cpu_per_frame("100 lines", HUNDRED_LINES, &scale, &mut report)?;
+        cpu_per_frame("one line", ONE_LINE, Variant::for_one_line(), &scale, &mut report)?;
+        cpu_per_frame("100 lines", HUNDRED_LINES, Variant::for_many_lines(), &scale, &mut report)?;
         nagle(&scale, &mut report)?;
         stalled(&mut report)?;
         listeners(&scale, &mut report)?;
@@ -134,11 +148,17 @@ fn raw_loop(options: &SocketOptions, payload: usize, scale: &Scale) -> Result<Se
 }
 
 /// The CPU time of each variant over that of the engine's set.
-fn cpu_per_frame(part: &'static str, payload: usize, scale: &Scale, report: &mut Report) -> Result<()> {
+fn cpu_per_frame(
+    part: &'static str,
+    payload: usize,
+    variants: Vec<Variant>,
+    scale: &Scale,
+    report: &mut Report,
+) -> Result<()> {
     report.part(part, &format!("{payload} bytes per frame, CPU over that with the engine's options"));
     let mut engines = raw_loop(&SocketOptions::default(), payload, scale)?;
     let mut engines_microseconds = Vec::new();
-    for Variant { name, options } in Variant::all() {
+    for Variant { name, options } in variants {
         let mut other = raw_loop(&options, payload, scale)?;
         let pairs = Pairs::take(
             scale.rounds,
@@ -153,37 +173,58 @@ fn cpu_per_frame(part: &'static str, payload: usize, scale: &Scale, report: &mut
     Ok(())
 }
 
-/// What Nagle's algorithm does to the second of two frames: it waits until the first is acknowledged, and a
-/// receiver that has nothing to say takes up to 40 ms for that.
+/// What Nagle's algorithm does to the second of two frames: it waits until the first is acknowledged. A client
+/// that has just sent something, such as a pong, is taken for one that will soon send again, and its kernel
+/// lets the acknowledgement wait for that.
 fn nagle(scale: &Scale, report: &mut Report) -> Result<()> {
-    report.part("nagle", "two frames to each client, until everyone has both");
-    let mut without = raw_loop(&Variant::without_nodelay().options, ONE_LINE, scale)?;
-    let mut with = raw_loop(&SocketOptions::default(), ONE_LINE, scale)?;
+    report.part("nagle", "one client; two frames after a pong, until it has both");
+    let mut without = Talk::begin(&Variant::without_nodelay().options)?;
+    let mut with = Talk::begin(&SocketOptions::default())?;
+    let times = scale.fan_outs;
     let pairs = Pairs::take(
         scale.rounds,
-        || two_frames_each(&mut without, scale),
-        || two_frames_each(&mut with, scale),
+        || without.two_frames_after_a_pong(times),
+        || with.two_frames_after_a_pong(times),
     )?;
     report.row("without TCP_NODELAY", Summary::of(pairs.first().copied()), "ms", Target::None);
     report.row("the engine's options", Summary::of(pairs.second().copied()), "ms", Target::None);
     Ok(())
 }
 
-/// Milliseconds from the order to send two frames to each client until all have them; the middle one of
-/// several.
-fn two_frames_each(server: &mut Server<'_>, scale: &Scale) -> Result<f64> {
-    // Warms up: at first, receivers acknowledge everything at once.
-    server.round(1, ONE_LINE)?;
-    let twice = |_| {
-        let frames = server.swarm.counted().frames + 2 * server.swarm.len() as u64;
-        let begin = Instant::now();
-        (server.poke)()?;
-        (server.poke)()?;
-        let all = |swarm: &Swarm, _: &mut Nobody| swarm.counted().frames >= frames;
-        server.swarm.turn_until("both frames reach everyone", LIMIT, &mut Nobody, all)?;
-        Ok(begin.elapsed().as_secs_f64() * 1000.0)
-    };
-    Ok(Summary::of((0..scale.fan_outs).map(twice).collect::<Result<Vec<_>>>()?).median)
+/// Both ends of one connection.
+struct Talk {
+    server: TcpStream,
+    client: TcpStream,
+}
+
+impl Talk {
+    /// Connects. The server's end has these options.
+    fn begin(options: &SocketOptions) -> Result<Self> {
+        let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        let client = TcpStream::connect(listener.local_addr()?)?;
+        client.set_nodelay(true)?;
+        let (server, _) = listener.accept()?;
+        options.set_on(&server)?;
+        Ok(Self { server, client })
+    }
+
+    /// Milliseconds from the sending of two frames until the client has both; the middle one of several.
+    fn two_frames_after_a_pong(&mut self, times: usize) -> Result<f64> {
+        let frame = frame(ONE_LINE)?;
+        let once = |_| {
+            let (ping, pong) = (b"ping", b"pong");
+            self.server.write_all(ping)?;
+            self.client.read_exact(&mut [0; 4])?;
+            self.client.write_all(pong)?;
+            self.server.read_exact(&mut [0; 4])?;
+            let begin = Instant::now();
+            self.server.write_all(&frame)?;
+            self.server.write_all(&frame)?;
+            self.client.read_exact(&mut vec![0; 2 * frame.len()])?;
+            Ok(begin.elapsed().as_secs_f64() * 1000.0)
+        };
+        Ok(Summary::of((0..times).map(once).collect::<Result<Vec<_>>>()?).median)
+    }
 }
 
 /// What a client that reads nothing takes.
@@ -194,16 +235,15 @@ fn stalled(report: &mut Report) -> Result<()> {
         options.send_buffer = Some(SEND_BUFFER);
         options.notsent_lowat = None;
     });
-    let engines = Variant::new("the engine's options", |_| {});
+    let none = Variant::new("the engine's options", |_| {});
     for Variant { name, options } in
-        [engines, Variant::without_notsent_lowat(), Variant::with_send_buffer(), both]
+        [none, Variant::without_notsent_lowat(), Variant::with_send_buffer(), both]
     {
         let mut floor = Floor::start_with(&options, CLIENTS, HUNDRED_LINES)?;
         // They are never turned again.
         let clients = counting_clients(floor.address(), CLIENTS, &["sockets".to_owned()])?;
         let taken = floor.fill()? as f64 / clients.len() as f64 / 1000.0;
-        let queued = send_queues(floor.address())?;
-        let queued = Summary::of(queued.iter().map(|&bytes| bytes as f64 / 1000.0));
+        let queued = Summary::of(send_queues(floor.address())?.iter().map(|&bytes| bytes as f64 / 1000.0));
         report.row(&name, queued, "KB in the send queue", Target::None);
         report.row("  with what the client's kernel took", taken, "KB per client", Target::None);
     }
@@ -214,13 +254,17 @@ fn stalled(report: &mut Report) -> Result<()> {
 fn send_queues(server: SocketAddr) -> Result<Vec<u64>> {
     const ESTABLISHED: &str = "01";
     let table = fs::read_to_string("/proc/net/tcp")?;
-    let port = format!(":{:04X}", server.port());
+    // Bytes of the address as this machine keeps numbers.
+    let server = match server {
+        SocketAddr::V4(v4) => format!("{:08X}:{:04X}", u32::from_ne_bytes(v4.ip().octets()), v4.port()),
+        SocketAddr::V6(_) => unreachable!("raw loops listen on 127.0.0.1"),
+    };
     let queue = |line: &str| {
         let mut fields = line.split_whitespace().skip(1);
         let (local, _remote, state, queues) =
             (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
         let (sending, _receiving) = queues.split_once(':')?;
-        let counts = local.ends_with(&port) && state == ESTABLISHED;
+        let counts = local == server && state == ESTABLISHED;
         counts.then(|| u64::from_str_radix(sending, 16).ok())?
     };
     Ok(table.lines().filter_map(queue).collect())
@@ -231,14 +275,15 @@ fn send_queues(server: SocketAddr) -> Result<Vec<u64>> {
 fn listeners(scale: &Scale, report: &mut Report) -> Result<()> {
     let about = format!("{} connections over one CPU to two listeners on one port", scale.connections);
     report.part("listeners", &about);
-    let share = |cpus| Ok::<_, std::io::Error>(fullest_percent(cpus, scale.connections)?);
-    report.row("SO_INCOMING_CPU", share(Some([SERVER_CPU, CLIENT_CPU]))?, "% at the fullest", Target::None);
-    report.row("the engine's options", share(None)?, "% at the fullest", Target::None);
+    let with = fuller_percent(Some([SERVER_CPU, CLIENT_CPU]), scale.connections)?;
+    let without = fuller_percent(None, scale.connections)?;
+    report.row("SO_INCOMING_CPU", with, "% at the fuller one", Target::None);
+    report.row("the engine's options", without, "% at the fuller one", Target::None);
     Ok(())
 }
 
 /// The part, in percent, that the one gets which gets more, of two listeners of which each may name a CPU.
-fn fullest_percent(cpus: Option<[usize; 2]>, connections: usize) -> Result<f64> {
+fn fuller_percent(cpus: Option<[usize; 2]>, connections: usize) -> Result<f64> {
     let first = listener(SocketAddr::from(([127, 0, 0, 1], 0)), cpus.map(|cpus| cpus[0]))?;
     let address = first.local_addr()?;
     let second = listener(address, cpus.map(|cpus| cpus[1]))?;

@@ -20,8 +20,7 @@ const WELCOME: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade
 const PASS: u8 = b'.';
 const FILL: u8 = b'f';
 
-/// After so long without taking anything, clients will not take more: longer than any timer of a connection
-/// that works.
+/// Clients that took nothing for so long are full: no delayed acknowledgement and no pacing takes longer.
 const FULL_AFTER: Duration = Duration::from_millis(500);
 
 /// A floor in its process.
