@@ -15,6 +15,7 @@ pub(crate) mod crowd;
 pub(crate) mod floor;
 pub(crate) mod latency;
 pub(crate) mod measure;
+pub(crate) mod options;
 pub(crate) mod publisher;
 pub(crate) mod report;
 pub(crate) mod rounds;
