@@ -14,10 +14,10 @@ mod common;
 
 use std::io::Result;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use common::broadcasts::Broadcasts;
+use common::churn::Guests;
 use common::crowd::{Crowd, Reads};
 use common::latency::{Clock, Latencies};
 use common::measure::{Summary, Watched, anonymous_bytes};
@@ -25,7 +25,7 @@ use common::publisher::{Pace, Publisher, ended, numbered_data, plain_data, publi
 use common::report::{Report, Target};
 use common::rounds::{Pairs, Round, Server};
 use common::support::engine::Engine;
-use common::support::swarm::{Goodbye, Swarm};
+use common::support::swarm::Swarm;
 use common::{Arguments, LIMIT, LINE_BYTES, Nobody, counting_clients, on_client_cpu, start_engine};
 
 const ROUNDS: usize = 5;
@@ -172,27 +172,24 @@ fn churn(engine: &Engine, scale: &Scale, report: &mut Report) -> Result<()> {
     const FAN_OUTS: usize = 100;
     let mut publisher = Publisher::connect(engine.control_address())?;
     let request = publisher.request(TOPIC, &plain_data(TOPIC, LINE_BYTES));
-    let server = std::cell::RefCell::new(Server {
+    let mut server = Server {
         swarm: counting_clients(engine.client_address(), STAYING, &[TOPIC.to_owned()])?,
         watched: Watched::new(engine.pid(), Some("shard-0"))?,
         poke: Box::new(|| publisher.publish(&request, 1)),
-    });
-    let fan_outs = scale.count(FAN_OUTS);
-    let (changing, over) = (AtomicBool::new(false), AtomicBool::new(false));
-    let round = |is_changing: bool| {
-        changing.store(is_changing, Ordering::Relaxed);
-        server.borrow_mut().round(fan_outs, LINE_BYTES - 1)
     };
+    let fan_outs = scale.count(FAN_OUTS);
+    let guests = Guests::connect(engine.client_address(), CHANGING, |_| vec![TOPIC.to_owned()])?;
     let accepted = engine.metric("fanfare_accepted_total", &[]);
     let begin = Instant::now();
-    let pairs = std::thread::scope(|scope| {
-        let guests = scope.spawn(|| come_and_go(engine.client_address(), CHANGING, TOPIC, &changing, &over));
-        let pairs = Pairs::take(scale.rounds, || round(true), || round(false));
-        over.store(true, Ordering::Relaxed);
-        guests.join().expect("it does not panic")?;
-        pairs
+    let pairs = guests.beside(|orders| {
+        let server = std::cell::RefCell::new(&mut server);
+        let round = |is_changing| {
+            orders.change(is_changing);
+            server.borrow_mut().round(fan_outs, LINE_BYTES - 1)
+        };
+        Pairs::take(scale.rounds, || round(true), || round(false))
     })?;
-    let came = engine.metric("fanfare_accepted_total", &[]) - accepted - CHANGING as f64;
+    let came = engine.metric("fanfare_accepted_total", &[]) - accepted;
     report.part("churn", &format!("{STAYING} clients that stay and {CHANGING} that live for a second"));
     let rate = |round: &Round| 1.0 / round.wall_microseconds();
     report.row("rate with churn / without", pairs.ratio(rate, rate), "", Target::AtLeast(0.9));
@@ -203,35 +200,5 @@ fn churn(engine: &Engine, scale: &Scale, report: &mut Report) -> Result<()> {
     report.row("clients were busy with churn", row(Round::clients_busy), "% of the time", Target::None);
     let per_second = came / begin.elapsed().as_secs_f64() * 2.0;
     report.row("clients that came, while they did", per_second, "per second", Target::None);
-    Ok(())
-}
-
-/// While `changing`, each client leaves and comes again once a second.
-fn come_and_go(
-    server: SocketAddr,
-    clients: usize,
-    topic: &str,
-    changing: &AtomicBool,
-    over: &AtomicBool,
-) -> Result<()> {
-    let mut swarm = Swarm::new(server, clients)?;
-    // Addresses of their own: each leaves a port behind that is not free for a minute.
-    swarm.come_from(1);
-    swarm.connect_all(&mut Nobody, LIMIT, |_, _| vec![topic])?;
-    let each = Duration::from_secs(1) / u32::try_from(clients).expect("few");
-    let (mut next, mut due) = (0, Instant::now());
-    while !over.load(Ordering::Relaxed) {
-        swarm.turn(each, &mut Nobody)?;
-        let now = Instant::now();
-        if !changing.load(Ordering::Relaxed) {
-            due = now;
-        }
-        while due < now {
-            swarm.disconnect(next, Goodbye::Abrupt);
-            swarm.connect(next, &[topic])?;
-            next = (next + 1) % clients;
-            due += each;
-        }
-    }
     Ok(())
 }

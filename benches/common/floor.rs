@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use super::options::SocketOptions;
 use super::{Arguments, SERVER_CPU, pin};
 
 /// What every client is answered; it asks with the key of RFC 6455, section 1.3, for one topic.
@@ -14,8 +15,13 @@ const WELCOME: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade
     Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n\
     \x81\x2d{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{}}";
 
-/// The engine's own, `shard/poll.rs`.
-const NOTSENT_LOWAT: u32 = 16 << 10;
+/// Orders to a floor, which answers each with a line: one frame to each client, and how many nanoseconds that
+/// took; frames until no client takes more, and how many bytes all of them took.
+const PASS: u8 = b'.';
+const FILL: u8 = b'f';
+
+/// Clients that took nothing for so long are full: no delayed acknowledgement and no pacing takes longer.
+const FULL_AFTER: Duration = Duration::from_millis(500);
 
 /// A floor in its process.
 pub(crate) struct Floor {
@@ -26,9 +32,15 @@ pub(crate) struct Floor {
 }
 
 impl Floor {
-    /// A floor for `clients` clients whose frames carry `payload` bytes.
+    /// A floor for `clients` clients whose frames carry `payload` bytes. Its sockets have the engine's options.
     pub(crate) fn start(clients: usize, payload: usize) -> Result<Self> {
-        let helper = Helper::start(&["--floor", &clients.to_string(), &payload.to_string()])?;
+        Self::start_with(&SocketOptions::default(), clients, payload)
+    }
+
+    /// The same with other options.
+    pub(crate) fn start_with(options: &SocketOptions, clients: usize, payload: usize) -> Result<Self> {
+        let options = serde_json::to_string(options)?;
+        let helper = Helper::start(&["--floor", &clients.to_string(), &payload.to_string(), &options])?;
         Ok(Self { helper, passes_open: 0, last_pass: Duration::ZERO })
     }
 
@@ -45,7 +57,14 @@ impl Floor {
     pub(crate) fn poke(&mut self) -> Result<()> {
         self.last_pass()?;
         self.passes_open += 1;
-        self.helper.tell(b".")
+        self.helper.tell(&[PASS])
+    }
+
+    /// Sends to clients that read nothing until none of them takes more: how many bytes they took together.
+    pub(crate) fn fill(&mut self) -> Result<u64> {
+        self.last_pass()?;
+        self.helper.tell(&[FILL])?;
+        self.helper.answer()?.parse().map_err(Error::other)
     }
 
     /// How long the latest pass over all clients took, once it is over.
@@ -111,19 +130,24 @@ impl Drop for Helper {
 
 /// What the floor's process does, if the command line says that this is one.
 pub(super) fn run_if_asked(arguments: &Arguments) -> Option<Result<()>> {
-    let [clients, payload] = arguments.after("--floor")? else { return None };
-    Some(run(clients, payload))
+    let [clients, payload, options] = arguments.after("--floor")? else { return None };
+    Some(run(clients, payload, options))
 }
 
-fn run(clients: &str, payload: &str) -> Result<()> {
+fn run(clients: &str, payload: &str, options: &str) -> Result<()> {
     pin(SERVER_CPU);
     let frame = frame(payload.parse().map_err(Error::other)?)?;
-    let mut sockets = welcome_all(clients.parse().map_err(Error::other)?)?;
+    let mut sockets =
+        welcome_all_with(&serde_json::from_str(options)?, clients.parse().map_err(Error::other)?)?;
     for order in std::io::stdin().lock().bytes() {
-        order?;
-        let begin = Instant::now();
-        send_to_all(&mut sockets, &frame);
-        println!("{}", begin.elapsed().as_nanos());
+        match order? {
+            FILL => println!("{}", fill(&mut sockets, &frame)),
+            _ => {
+                let begin = Instant::now();
+                send_to_all(&mut sockets, &frame);
+                println!("{}", begin.elapsed().as_nanos());
+            }
+        }
     }
     Ok(())
 }
@@ -145,15 +169,18 @@ pub(crate) fn frame(payload: usize) -> Result<Vec<u8>> {
 /// Listens, says where, and answers so many clients, each of which subscribes to one topic. Their sockets
 /// have the options that the engine gives to its own.
 pub(crate) fn welcome_all(clients: usize) -> Result<Vec<TcpStream>> {
-    let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
-    println!("{}", listener.local_addr()?);
-    (0..clients).map(|_| welcome(&listener)).collect()
+    welcome_all_with(&SocketOptions::default(), clients)
 }
 
-fn welcome(listener: &TcpListener) -> Result<TcpStream> {
+fn welcome_all_with(options: &SocketOptions, clients: usize) -> Result<Vec<TcpStream>> {
+    let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    println!("{}", listener.local_addr()?);
+    (0..clients).map(|_| welcome(&listener, options)).collect()
+}
+
+fn welcome(listener: &TcpListener, options: &SocketOptions) -> Result<TcpStream> {
     let (mut socket, _) = listener.accept()?;
-    socket.set_nodelay(true)?;
-    socket2::SockRef::from(&socket).set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
+    options.set_on(&socket)?;
     // A client sends its request and its commands in one piece.
     let _request = socket.read(&mut [0; 4096])?;
     socket.write_all(WELCOME)?;
@@ -169,6 +196,20 @@ fn send_to_all(sockets: &mut [TcpStream], frame: &[u8]) {
             *sent < frame.len()
         });
     }
+}
+
+/// Sends frames, or pieces of them, to clients that read nothing, until all are full; returns the bytes taken.
+fn fill(sockets: &mut [TcpStream], frame: &[u8]) -> usize {
+    let (mut taken, mut latest) = (0, Instant::now());
+    while latest.elapsed() < FULL_AFTER {
+        let more: usize = sockets.iter_mut().map(|socket| send(socket, frame)).sum();
+        if more > 0 {
+            (taken, latest) = (taken + more, Instant::now());
+        } else {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    taken
 }
 
 /// Sends what the socket takes and returns how much that was.

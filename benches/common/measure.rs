@@ -84,6 +84,12 @@ impl Watched {
         Ok(Self { tasks, thread })
     }
 
+    /// The thread's id.
+    pub(crate) fn thread_id(&self) -> Result<u32> {
+        let name = self.thread.file_name().and_then(|name| name.to_str());
+        number(name)?.try_into().map_err(Error::other)
+    }
+
     /// What the thread has used so far.
     pub(crate) fn thread(&self) -> Result<CpuTime> {
         CpuTime::of_task(&self.thread)

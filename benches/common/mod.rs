@@ -10,13 +10,16 @@
 
 pub(crate) mod amqp;
 pub(crate) mod broadcasts;
+pub(crate) mod churn;
 pub(crate) mod crowd;
 pub(crate) mod floor;
 pub(crate) mod latency;
 pub(crate) mod measure;
+pub(crate) mod options;
 pub(crate) mod publisher;
 pub(crate) mod report;
 pub(crate) mod rounds;
+pub(crate) mod strace;
 #[path = "../../tests/support/mod.rs"]
 pub(crate) mod support;
 

@@ -64,7 +64,7 @@ impl Round {
 impl Server<'_> {
     /// So many fan-outs of `payload` bytes to each client, after some to warm up.
     pub(crate) fn round(&mut self, fan_outs: usize, payload: usize) -> Result<Round> {
-        self.fan_out(FAN_OUTS_TO_WARM_UP, payload)?;
+        self.warm_up(payload)?;
         let before = self.swarm.counted();
         let own = Watched::this_thread()?;
         let (thread, process, clients) = (self.watched.thread()?, self.watched.process()?, own.thread()?);
@@ -81,8 +81,13 @@ impl Server<'_> {
         })
     }
 
+    /// Fan-outs that are not counted.
+    pub(crate) fn warm_up(&mut self, payload: usize) -> Result<()> {
+        self.fan_out(FAN_OUTS_TO_WARM_UP, payload)
+    }
+
     /// Fan-outs one after the other, each begun when the one before has reached everyone.
-    fn fan_out(&mut self, times: usize, payload: usize) -> Result<()> {
+    pub(crate) fn fan_out(&mut self, times: usize, payload: usize) -> Result<()> {
         for _ in 0..times {
             let bytes = self.swarm.counted().bytes + (self.swarm.len() * payload) as u64;
             (self.poke)()?;
