@@ -290,11 +290,14 @@ pub struct Budgets {
     pub visits: usize,
     /// Deadlines looked at per turn. Default 256.
     pub deadlines: usize,
+    /// Subscribers of a topic with `max_delay`, on one shard, from which on more are spread over lanes: each
+    /// lane is sent to an eighth of the delay after the one before. Default 1000: about 8 ms of sends.
+    pub crowd: usize,
 }
 
 impl Default for Budgets {
     fn default() -> Self {
-        Self { accepts: 256, reads: 128, mails: 256, visits: 256, deadlines: 256 }
+        Self { accepts: 256, reads: 128, mails: 256, visits: 256, deadlines: 256, crowd: 1000 }
     }
 }
 

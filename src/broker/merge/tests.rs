@@ -1,7 +1,7 @@
 use super::*;
 use crate::broker::topics::{Place, Topics};
 use crate::config::Config;
-use crate::mail::{Encoding, TopicSlot};
+use crate::mail::{Encoding, Lane, TopicSlot, Variant};
 use crate::namespaces::Namespaces;
 use proptest::prelude::*;
 
@@ -14,7 +14,8 @@ fn topics(count: usize) -> Vec<TopicId> {
     let (mut topics, namespaces) = (Topics::new(count), Namespaces::new(&Config::default()));
     let names = (0..count).map(|n| n.to_string());
     let attach = |name: String| {
-        let place = Place { shard: 0, encoding: Encoding::Json, slot: TopicSlot(0) };
+        let variant = Variant { encoding: Encoding::Json, lane: Lane::FIRST };
+        let place = Place { shard: 0, variant, slot: TopicSlot(0) };
         topics.attach(name.as_str().into(), place, |name| namespaces.of(name)).unwrap();
         topics.find(&name).unwrap()
     };
@@ -22,7 +23,8 @@ fn topics(count: usize) -> Vec<TopicId> {
 }
 
 fn arrival<'a>(topic: TopicId, line: &'a str, key: Option<&'a str>, tag: u64) -> Arrival<'a> {
-    Arrival { topic, line: line.as_bytes(), key, tag, published: Some(tag * 10) }
+    let lanes = Lanes::from_iter([Lane::FIRST]);
+    Arrival { topic, lanes, line: line.as_bytes(), key, tag, published: Some(tag * 10) }
 }
 
 fn shown(batches: &[Batch]) -> Vec<(&str, u32, u64)> {
@@ -33,9 +35,9 @@ fn shown(batches: &[Batch]) -> Vec<(&str, u32, u64)> {
 fn lines_of_one_turn_leave_together_and_in_order() {
     let (start, ids) = (Instant::now(), topics(2));
     let mut merge = Merge::new(100, 1000);
-    assert!(merge.add(&arrival(ids[0], "a\n", None, 1), &AT_ONCE, start));
-    assert!(merge.add(&arrival(ids[1], "b\n", None, 2), &AT_ONCE, start));
-    assert!(!merge.add(&arrival(ids[0], "c\n", None, 3), &AT_ONCE, start));
+    assert_eq!(merge.add(&arrival(ids[0], "a\n", None, 1), &AT_ONCE, start), 1);
+    assert_eq!(merge.add(&arrival(ids[1], "b\n", None, 2), &AT_ONCE, start), 1);
+    assert_eq!(merge.add(&arrival(ids[0], "c\n", None, 3), &AT_ONCE, start), 0);
     let batches = merge.take_ripe(start);
     assert_eq!(shown(&batches), [("a\nc\n", 2, 1), ("b\n", 1, 2)]);
     assert_eq!(batches[0].published, [10, 30]);
@@ -110,10 +112,73 @@ fn a_topic_that_is_gone_takes_its_window_along() {
     let mut merge = Merge::new(100, 1000);
     merge.add(&arrival(ids[0], "a\n", None, 4), &SECOND, start);
     merge.add(&arrival(ids[1], "b\n", None, 5), &SECOND, start);
-    assert_eq!((merge.forget(ids[0]), merge.forget(ids[0])), (Some(4), None));
+    assert_eq!(merge.forget(ids[0]).collect::<Vec<_>>(), [4]);
+    assert_eq!(merge.forget(ids[0]).count(), 0);
     assert_eq!(merge.bytes(), 2);
     merge.close_all();
     assert_eq!(shown(&merge.take_ripe(start)), [("b\n", 1, 5)]);
+}
+
+/// The lanes with these numbers.
+fn lanes(numbers: &[usize]) -> Lanes {
+    numbers.iter().map(|&number| Lane::ALL[number]).collect()
+}
+
+#[test]
+fn lanes_wait_together_after_a_pause_and_then_each_to_its_own_moment() {
+    let (start, ids) = (Instant::now(), topics(1));
+    let mut merge = Merge::new(100, 1000);
+    let at = |milliseconds| start + Duration::from_millis(milliseconds);
+    let arrival = |line, tag| Arrival { lanes: lanes(&[0, 2, 4]), ..arrival(ids[0], line, None, tag) };
+    assert_eq!(merge.add(&arrival("a\n", 1), &SECOND, at(0)), 3);
+    assert_eq!(merge.add(&arrival("b\n", 2), &SECOND, at(900)), 0);
+    assert_eq!((merge.bytes(), merge.next_deadline()), (12, Some(at(1000))));
+    let batches = merge.take_ripe(at(1000));
+    assert_eq!((shown(&batches), batches[0].lanes), (vec![("a\nb\n", 2, 1)], lanes(&[0, 2, 4])));
+    assert_eq!(merge.add(&arrival("c\n", 3), &SECOND, at(1100)), 3);
+    assert_eq!(merge.add(&arrival("d\n", 4), &SECOND, at(1300)), 0);
+    // The third lane's windows end after two eighths of each second, the fifth's after four.
+    for (ends, lane, line, next) in [(1250, 2, "e\n", 5), (1500, 4, "f\n", 6), (2000, 0, "g\n", 7)] {
+        assert!(merge.take_ripe(at(ends - 1)).is_empty());
+        let batches = merge.take_ripe(at(ends));
+        assert_eq!((batches.len(), batches[0].lanes, batches[0].tag), (1, lanes(&[lane]), 3), "at {ends} ms");
+        assert_eq!(merge.add(&arrival(line, next), &SECOND, at(ends)), 1);
+    }
+    assert_eq!(merge.next_deadline(), Some(at(2250)));
+    merge.close_all();
+    let waited = [("e\nf\ng\n", 3, 5), ("f\ng\n", 2, 6), ("g\n", 1, 7)];
+    assert_eq!(shown(&merge.take_ripe(at(2000))), waited);
+    assert_eq!((merge.bytes(), merge.next_deadline()), (0, None));
+}
+
+#[test]
+fn a_limit_ends_the_windows_of_all_lanes_at_once_and_they_share_a_batch() {
+    let (start, ids) = (Instant::now(), topics(1));
+    let mut merge = Merge::new(100, 1000);
+    let rules = Rules { lines: 1, ..SECOND };
+    let arrival = Arrival { lanes: lanes(&[1, 7]), ..arrival(ids[0], "a\n", None, 1) };
+    // One message may name a topic twice: then both publications go to both lanes.
+    assert_eq!(merge.add(&arrival, &rules, start) + merge.add(&arrival, &rules, start), 4);
+    let batches = merge.take_ripe(start);
+    assert_eq!(batches.iter().map(|batch| batch.lanes.iter().count()).sum::<usize>(), 4);
+    assert_eq!(shown(&batches), [("a\n", 1, 1), ("a\n", 1, 1)]);
+}
+
+#[test]
+fn who_comes_to_a_new_lane_gets_what_comes_after() {
+    let (start, ids) = (Instant::now(), topics(1));
+    let mut merge = Merge::new(100, 1000);
+    merge.add(&arrival(ids[0], "a\n", None, 1), &SECOND, start);
+    let second = Arrival { lanes: lanes(&[0, 3]), ..arrival(ids[0], "b\n", None, 2) };
+    assert_eq!(merge.add(&second, &SECOND, start), 1);
+    assert_eq!(merge.forget(ids[0]).collect::<Vec<_>>(), [1, 2]);
+    let second = Arrival { lanes: lanes(&[0, 3]), ..arrival(ids[0], "b\n", None, 2) };
+    merge.add(&arrival(ids[0], "a\n", None, 1), &SECOND, start);
+    merge.add(&second, &SECOND, start);
+    merge.close_all();
+    let batches = merge.take_ripe(start);
+    assert_eq!(shown(&batches), [("a\nb\n", 2, 1), ("b\n", 1, 2)]);
+    assert_eq!((batches[0].lanes, batches[1].lanes), (lanes(&[0]), lanes(&[3])));
 }
 
 proptest! {
@@ -145,7 +210,7 @@ proptest! {
         for (tag, (topic, len, pause)) in (1..).zip(lines) {
             now += Duration::from_millis(pause);
             let line = format!("{}\n", char::from(b'a' + u8::try_from(tag % 26).unwrap()).to_string().repeat(len));
-            begun += u32::from(merge.add(&arrival(ids[topic], &line, None, tag), &rules, now));
+            begun += merge.add(&arrival(ids[topic], &line, None, tag), &rules, now);
             sent[topic].push_str(&line);
             prop_assert!(merge.bytes() <= total);
             collect(merge.take_ripe(now), &mut got);
