@@ -290,8 +290,8 @@ pub struct Budgets {
     pub visits: usize,
     /// Deadlines looked at per turn. Default 256.
     pub deadlines: usize,
-    /// Subscribers of a topic with `max_delay`, on one shard, from which on more are spread over lanes: each
-    /// lane is sent to an eighth of the delay after the one before. Default 1000: about 8 ms of sends.
+    /// Subscribers of one topic with `max_delay` to whom a shard sends at one moment: more are spread over
+    /// lanes, whose moments are an eighth of the delay apart. Default 1,000: about 7 ms of sends.
     pub crowd: usize,
 }
 

@@ -170,6 +170,32 @@ fn a_publication_is_encoded_once_and_goes_to_whom_it_concerns() {
 }
 
 #[test]
+fn what_waits_is_handed_over_to_each_lane_that_somebody_is_in() {
+    let mut house = House::new(2, |config| {
+        let slow = Namespace { max_delay: Interval::from_secs(3600), ..Namespace::default() };
+        config.namespaces = [("default".to_owned(), slow)].into();
+    });
+    let lane = |number: usize| Variant { lane: Lane::ALL[number], ..PLAIN };
+    house.attach_in(lane(0), 0, 0, "a");
+    house.attach_in(lane(3), 0, 1, "a");
+    house.publish(&["a"], "1").blocking_recv().unwrap().unwrap();
+    house.wait_until("the first line", |stats| stats.publications.value() == 1);
+    house.attach_in(lane(3), 1, 5, "a");
+    house.attach_in(lane(6), 1, 6, "a");
+    house.publish(&["a"], "2").blocking_recv().unwrap().unwrap();
+    house.wait_until("the second line", |stats| stats.publications.value() == 2);
+    // Whoever stops ends all windows.
+    house.ask(Request::Stop);
+    let both = vec!["1".to_owned(), "2".to_owned()];
+    let mut got = [house.batch(0), house.batch(0), house.batch(1), house.batch(1)];
+    got.sort();
+    let wanted = [(0, both.clone()), (1, both.clone()), (5, both), (6, vec!["2".to_owned()])];
+    assert_eq!(got, wanted, "a lane that was new has only what came after");
+    assert_eq!(house.stats.merging_bytes.value(), 0);
+    house.stop();
+}
+
+#[test]
 fn a_batch_is_compressed_once_and_only_for_those_who_want_it_so() {
     let mut house = House::new(2, |config| {
         let deflate = Namespace { deflate: true, deflate_min_bytes: 200, ..Namespace::default() };
