@@ -54,13 +54,13 @@ impl Ahead {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::{ClientKey, CommandKey, Encoding, Since, TopicSlot};
+    use crate::mail::{ClientKey, CommandKey, Encoding, Lane, Since, TopicSlot, Variant};
 
     fn question(command: u32, offset: u64) -> Box<Recover> {
         Box::new(Recover {
             shard: 0,
             topic: TopicSlot(0),
-            encoding: Encoding::Json,
+            variant: Variant { encoding: Encoding::Json, lane: Lane::FIRST },
             name: "a".into(),
             asker: CommandKey { client: ClientKey { slot: 0, generation: 0 }, id: command },
             recoverable: true,

@@ -17,14 +17,15 @@
 //! more than `amqp.prefetch` unacknowledged messages. Requests, timers and RabbitMQ's heartbeats go on.
 //!
 //! Its tokio runtime, of this thread alone, exists for lapin. Read `turn` first, then `incoming` and
-//! `requests`, then `recovery`; `topics`, `history`, `ahead`, `merge`, `acks`, `receipts`, `seen`, `outbox`, `payload` and
-//! `surveys` are rooms without clock and socket; `backplane` is the seam to `rabbit` and `memory`.
+//! `requests`, then `recovery`; `topics`, `history`, `ahead`, `merge`, `lanes`, `acks`, `receipts`, `seen`, `outbox`,
+//! `payload` and `surveys` are rooms without clock and socket; `backplane` is the seam to `rabbit` and `memory`.
 
 mod acks;
 mod ahead;
 mod backplane;
 mod history;
 mod incoming;
+mod lanes;
 mod memory;
 mod merge;
 mod outbox;

@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use crate::config::RecoveryMode;
-use crate::mail::{Epoch, History as Question, HistoryAsker, HistoryPage, Mail, Position, Recover};
+use crate::mail::{Epoch, History as Question, HistoryAsker, HistoryPage, Lane, Mail, Position, Recover};
 use crate::protocol::codes::ErrorCode;
 
 use super::history::{Mode, Page, Query, Unrecoverable, Wish};
@@ -16,15 +16,15 @@ use super::turn::Broker;
 const PAGE_MAX: usize = 300;
 
 impl Broker {
-    /// Where a topic stands for those who are attached now, if its namespace has a history.
-    pub(super) fn position(&self, name: &str) -> Option<Position> {
+    /// Where a topic stands for those who are attached in a lane now, if its namespace has a history.
+    pub(super) fn position(&self, name: &str, lane: Lane) -> Option<Position> {
         let has_history = self.namespaces.options(self.namespaces.of(name)).has_history();
-        has_history.then(|| self.history.position(name, self.handed_over(name)))
+        has_history.then(|| self.history.position(name, self.handed_over(name, lane)))
     }
 
-    /// The offset up to which everything of a topic was handed over.
-    fn handed_over(&self, name: &str) -> u64 {
-        let waiting_from = self.topics.find(name).and_then(|id| self.merge.waiting_from(id));
+    /// The offset up to which everything of a topic was handed over to those in a lane.
+    fn handed_over(&self, name: &str, lane: Lane) -> u64 {
+        let waiting_from = self.topics.find(name).and_then(|id| self.merge.waiting_from(id, lane));
         waiting_from.map_or(u64::MAX, |first| first.saturating_sub(1))
     }
 
@@ -48,10 +48,15 @@ impl Broker {
     }
 
     fn answer_recovery(&mut self, question: Box<Recover>) {
+        let lane = question.variant.lane;
+        if question.since.offset > self.handed_over(&question.name, lane) {
+            // Another lane, or another node, was quicker: what this client has must not come to it again.
+            self.end_waiting(&question.name, lane);
+        }
         let wish = Wish {
             topic: &question.name,
             since: &question.since,
-            up_to: self.handed_over(&question.name),
+            up_to: self.handed_over(&question.name, lane),
             read_to: self.read_to.unwrap_or(0),
             mode: match self.namespaces.options(self.namespaces.of(&question.name)).recovery_mode {
                 RecoveryMode::Stream => Mode::Stream,
@@ -63,6 +68,13 @@ impl Broker {
         let counter = if answer.missed.is_some() { &self.stats.recovered } else { &self.stats.unrecovered };
         counter.add(1);
         self.outbox.push(question.shard, Mail::Recovered { question, answer: Box::new(answer) });
+    }
+
+    fn end_waiting(&mut self, name: &str, lane: Lane) {
+        if let Some(topic) = self.topics.find(name) {
+            self.merge.close_lane(topic, lane);
+            self.hand_over();
+        }
     }
 
     /// Answers whoever wants to see what was published.
@@ -95,11 +107,11 @@ impl Broker {
     /// where it stands is to be told that something may be missing.
     pub(super) fn begin_epoch(&mut self, epoch: Epoch, base: u64) {
         self.history.restart(epoch, base);
-        let attached = self.topics.iter().filter_map(|topic| {
-            let position = self.position(&topic.name)?;
-            Some(topic.places().iter().map(move |place| (*place, position.clone())))
-        });
-        let attached: Vec<_> = attached.flatten().collect();
+        let places =
+            self.topics.iter().flat_map(|topic| topic.places().iter().map(move |place| (topic, place)));
+        let attached = places
+            .filter_map(|(topic, place)| Some((*place, self.position(&topic.name, place.variant.lane)?)));
+        let attached: Vec<_> = attached.collect();
         for (place, position) in attached {
             self.outbox.push(place.shard, Mail::Attached { topic: place.slot, position: Some(position) });
         }

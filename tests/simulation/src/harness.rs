@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use fanfare::client_id::NodeId;
 use fanfare::config::{Budgets, Config, Interval, Limits, Namespace, SlowPolicy, Timeouts};
-use fanfare::mail::{Asker, Encoding, Lines, Mail, Position, Recover, Recovery, Request, TopicSlot};
+use fanfare::mail::{
+    Asker, Encoding, Lane, Lines, Mail, Position, Recover, Recovery, Request, TopicSlot, Variant,
+};
 use fanfare::mailbox::{Receiver, Sender, Wake, mailbox};
 use fanfare::namespaces::Namespaces;
 use fanfare::receipt::{Receipt, receipt};
@@ -28,6 +30,16 @@ const KEPT: u64 = 30;
 /// Offsets are sparse: those of one topic have others between them.
 const OFFSETS_APART: u64 = 3;
 const EPOCH: &str = "e";
+/// In which each topic can be had, though few are: seven clients are in seven lanes at most.
+const VARIANTS: [Variant; 16] = {
+    let mut all = [Variant { encoding: Encoding::Json, lane: Lane::FIRST }; 16];
+    let mut n = 0;
+    while n < all.len() {
+        all[n] = Variant { encoding: Encoding::ALL[n % 2], lane: Lane::ALL[n / 2] };
+        n += 1;
+    }
+    all
+};
 const STEPS: usize = 300;
 const CLIENTS_MAX: usize = 7;
 const QUIET_LIMIT: usize = 5000;
@@ -195,7 +207,9 @@ struct World {
     /// Through which of them the shard says that it has written.
     receipt: Receipt,
     requests: Receiver<Request>,
-    interest: HashMap<(String, Encoding), TopicSlot>,
+    interest: HashMap<(String, Variant), TopicSlot>,
+    /// Batches for lanes whose windows have not ended.
+    windows: BTreeMap<TopicSlot, Vec<Batch>>,
     late_answers: Vec<Mail>,
     published: HashMap<&'static str, u64>,
     /// Where clients were in topics with history when their subscriptions ended.
@@ -205,6 +219,9 @@ struct World {
     ready: Vec<(u32, Edge)>,
     events: Events,
 }
+
+/// A batch, with its topic and the number of its last publication.
+type Batch = (Mail, (&'static str, u64));
 
 #[derive(Clone, Copy, Debug)]
 enum Edge {
@@ -274,10 +291,11 @@ fn fairness(seed: u64) -> u64 {
 fn config(Kind { scale, pings }: Kind) -> Config {
     let ping = Interval::from_secs(if pings { 3 } else { 3600 });
     let policy = |slow, client_publish| Namespace { slow, client_publish, ..Namespace::default() };
+    let max_delay = Interval::from_secs(1);
     let namespaces = [
-        ("d", policy(SlowPolicy::Disconnect, false)),
+        ("d", Namespace { max_delay, ..policy(SlowPolicy::Disconnect, false) }),
         ("r", Namespace { deflate: true, ..policy(SlowPolicy::Resync, true) }),
-        ("s", Namespace { deflate: true, ..policy(SlowPolicy::Skip, false) }),
+        ("s", Namespace { deflate: true, max_delay, ..policy(SlowPolicy::Skip, false) }),
         (
             "h",
             Namespace {
@@ -299,7 +317,7 @@ fn config(Kind { scale, pings }: Kind) -> Config {
             replies_bytes: 150,
             ..Limits::default()
         },
-        budgets: Budgets { accepts: 2, reads: 3, mails: 4, visits: 3, deadlines: 2 },
+        budgets: Budgets { accepts: 2, reads: 3, mails: 4, visits: 3, deadlines: 2, crowd: 2 },
         timeouts: Timeouts { ping, pong: Interval::from_secs(2), ..Timeouts::default() },
         namespaces: namespaces.map(|(name, options)| (name.to_owned(), options)).into(),
         ..Config::default()
@@ -349,6 +367,7 @@ impl World {
             receipt,
             requests,
             interest: HashMap::new(),
+            windows: BTreeMap::new(),
             late_answers: Vec::new(),
             published: HashMap::new(),
             left_at: Vec::new(),
@@ -534,17 +553,26 @@ impl World {
         let offset = *published * OFFSETS_APART;
         self.events.publications += count as u64;
         let plain_bytes = u32::try_from(bytes.len()).expect("few");
-        for encoding in Encoding::ALL {
-            if let Some(&slot) = self.interest.get(&(topic.to_owned(), encoding)) {
-                let bytes = match encoding {
+        for variant in VARIANTS {
+            if let Some(&slot) = self.interest.get(&(topic.to_owned(), variant)) {
+                let bytes = match variant.encoding {
                     Encoding::Json => bytes.as_slice().into(),
                     Encoding::Deflated => segment(&bytes).into(),
                 };
                 let lines = Lines { bytes, count: u32::try_from(count).expect("few"), plain_bytes, offset };
-                self.outbox.push_back(Mail::Batch { topic: slot, lines });
-                self.batches.push((topic, self.published[topic]));
+                let batch = (Mail::Batch { topic: slot, lines }, (topic, self.published[topic]));
+                if variant.lane == Lane::FIRST {
+                    self.send_batch(batch);
+                } else {
+                    self.windows.entry(slot).or_default().push(batch);
+                }
             }
         }
+    }
+
+    fn send_batch(&mut self, (mail, last): Batch) {
+        self.outbox.push_back(mail);
+        self.batches.push(last);
     }
 
     /// The broker takes some requests, answers some late, and sends what the mailbox takes.
@@ -552,19 +580,21 @@ impl World {
         self.events.requests_full += u64::from(self.requests.len() == 4);
         for _ in 0..self.rng.below(4) {
             match self.requests.take() {
-                Some(Request::Attach { topic, encoding, name, .. }) => {
-                    let before = self.interest.insert((name.to_string(), encoding), topic);
+                Some(Request::Attach { topic, variant, name, .. }) => {
+                    self.events.lanes += u64::from(variant.lane != Lane::FIRST);
+                    let before = self.interest.insert((name.to_string(), variant), topic);
                     assert!(before.is_none(), "{name} attached twice");
                     let position = name.starts_with('h').then(|| self.position(&name));
                     self.outbox.push_back(Mail::Attached { topic, position });
                 }
-                Some(Request::Detach { topic, encoding, name, .. }) => {
-                    let before = self.interest.remove(&(name.to_string(), encoding));
+                Some(Request::Detach { topic, variant, name, .. }) => {
+                    self.windows.remove(&topic);
+                    let before = self.interest.remove(&(name.to_string(), variant));
                     assert_eq!(before, Some(topic), "{name} detached, but not attached so");
                     self.outbox.push_back(Mail::Detached { topic });
                 }
                 Some(Request::Recover(question)) => {
-                    let attached = self.interest.get(&(question.name.to_string(), question.encoding));
+                    let attached = self.interest.get(&(question.name.to_string(), question.variant));
                     assert_eq!(attached, Some(&question.topic), "{} is asked for, but not attached so", question.name);
                     let answer = Box::new(self.recover(&question));
                     self.events.recovered += u64::from(answer.missed.is_some());
@@ -581,6 +611,11 @@ impl World {
         if !self.late_answers.is_empty() && self.rng.one_in(3) {
             let answer = self.rng.below(self.late_answers.len());
             self.outbox.push_back(self.late_answers.swap_remove(answer));
+        }
+        if !self.windows.is_empty() && self.rng.one_in(2) {
+            let ends = self.rng.below(self.windows.len());
+            let slot = *self.windows.keys().nth(ends).expect("one of them");
+            self.windows.remove(&slot).into_iter().flatten().for_each(|batch| self.send_batch(batch));
         }
         while let Some(mail) = self.outbox.pop_front() {
             if let Err(mail) = self.mail.send(mail) {
@@ -637,12 +672,12 @@ impl World {
     }
 
     fn is_settled(&self) -> bool {
-        self.outbox.is_empty() && !self.shard.has_mail() && self.shard.patience() != Some(Duration::ZERO)
+        self.outbox.is_empty() && self.windows.is_empty() && !self.shard.has_mail() && self.shard.patience() != Some(Duration::ZERO)
     }
 
     fn check_limits(&self) {
         // Where slow clients skip, the newest batch of each topic stays, whatever the limit says.
-        let newest = self.scale * TOPICS.len() * Encoding::ALL.len() * 4 * 60;
+        let newest = self.scale * TOPICS.len() * VARIANTS.len() * 4 * 60;
         let logs = self.stats.log_bytes.value();
         assert!(logs <= (self.limits.logs_bytes + newest) as u64, "{logs} bytes in logs");
         let rest = self.stats.rest_bytes.value();

@@ -33,6 +33,7 @@ pub struct Events {
     pub unrecovered: u64,
     pub replies: u64,
     pub fair_turns: u64,
+    pub lanes: u64,
 }
 
 impl Events {
@@ -43,7 +44,7 @@ impl Events {
         }
     }
 
-    pub fn fields(&mut self) -> [(&'static str, &mut u64); 22] {
+    pub fn fields(&mut self) -> [(&'static str, &mut u64); 23] {
         [
             ("ticks", &mut self.ticks),
             ("publications", &mut self.publications),
@@ -67,6 +68,7 @@ impl Events {
             ("unrecovered", &mut self.unrecovered),
             ("replies", &mut self.replies),
             ("fair turns", &mut self.fair_turns),
+            ("lanes", &mut self.lanes),
         ]
     }
 }
