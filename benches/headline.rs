@@ -1,8 +1,9 @@
 //! The headline: 100,000 clients of one topic on one CPU, ten publications a second, merged for a second.
 //!
 //! Each client gets every publication, in at most one frame a second: that is checked. Printed is how old the
-//! lines were when they came, from the time at which they were due. The last client of a round cannot have its
-//! frame before those of all others were sent, so a part of it is one pass over the clients.
+//! lines were when they came, from the time at which they were due. The last client of a lane cannot have its
+//! frame before those of all others in it were sent, so a part of it is a pass over an eighth of the clients; with
+//! the first frame, for which all lanes wait the whole second, it is a pass over all of them.
 //!
 //! A process may have 20,000 descriptors here, so there are as many shards, all on one CPU, and the clients
 //! are in processes of their own on the other. `--short` does a little of it.

@@ -290,11 +290,14 @@ pub struct Budgets {
     pub visits: usize,
     /// Deadlines looked at per turn. Default 256.
     pub deadlines: usize,
+    /// Subscribers of one topic with `max_delay` to whom a shard sends at one moment: more are spread over
+    /// lanes, whose moments are an eighth of the delay apart. Default 1,000: about 7 ms of sends.
+    pub crowd: usize,
 }
 
 impl Default for Budgets {
     fn default() -> Self {
-        Self { accepts: 256, reads: 128, mails: 256, visits: 256, deadlines: 256 }
+        Self { accepts: 256, reads: 128, mails: 256, visits: 256, deadlines: 256, crowd: 1000 }
     }
 }
 

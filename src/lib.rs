@@ -29,6 +29,7 @@
 //! | frame | one WebSocket frame: a header and one or more lines of one topic |
 //! | batch | the lines that one mail carries to one shard |
 //! | encoding | what a batch is to those who want it so: lines of JSON, or a segment |
+//! | lane | an eighth of a crowd: its windows for merging end at moments of its own |
 //! | segment | a batch compressed alone, so that it can stand beside others in a frame |
 //! | log | the lines of one topic, on one shard, that some subscriber there has not been sent yet |
 //! | cursor | where in that log one subscriber stands |
@@ -80,6 +81,20 @@
 //! number of them, from any cursor on, is one message. So compressing is paid once per batch, and a client that
 //! takes it costs its shard what any other does, for fewer bytes.
 //!
+//! # Why a crowd gets its frames in lanes
+//!
+//! Where a namespace has `max_delay`, publications of a topic wait for each other in a window, and a window's end
+//! is one pass over all subscribers. For 100,000 of them that takes most of a second: the last one's frame would
+//! be that much older than the delay, and the CPU idle until the next window ends. So the subscribers of a crowd
+//! (`budgets.crowd`) are spread over eight lanes, by their clients' slots. A lane is to a shard what an encoding
+//! is, a topic of the same name ([`mail::Variant`]); the broker merges for each lane that somebody is in, and the
+//! lanes' windows end one after the other, evenly over the delay (`broker/lanes.rs`). A line is then as old as the
+//! delay and an eighth of a pass at most.
+//!
+//! The first windows after a pause last the whole delay for every lane, so that what is published within the
+//! delay leaves as one frame, and as one batch for all. After it, each lane has at most one frame per delay,
+//! unless limits end its windows earlier. Batches that differ from lane to lane are compressed for each.
+//!
 //! # Descriptors
 //!
 //! With `server.private_fd_tables` each shard's thread has a table of descriptors of its own, so that the limit on
@@ -93,8 +108,8 @@
 //! 2. [`shard`]: the tick; then `shard/delivery.rs` (sweep and visit), [`shard::topics`] (cursors),
 //!    [`shard::log`], `shard/retention.rs` (what logs keep, and who pays).
 //! 3. [`session`], [`wire`], [`protocol`]: from bytes to commands, and back.
-//! 4. [`broker`]: `turn.rs` (the loop), `incoming.rs` and `requests.rs` (its two doors), `merge.rs`, `acks.rs`,
-//!    then `backplane.rs` and behind it `rabbit/` and `memory.rs`.
+//! 4. [`broker`]: `turn.rs` (the loop), `incoming.rs` and `requests.rs` (its two doors), `merge.rs`, `lanes.rs`,
+//!    `acks.rs`, then `backplane.rs` and behind it `rabbit/` and `memory.rs`.
 //! 5. [`engine`]: how it is put together, started and stopped. [`control`] and [`config`] when you need them.
 //! 6. [`load`]: the load generator, which knows nothing of the engine but its protocol.
 //!

@@ -34,8 +34,7 @@ pub type ShardId = u16;
 /// Topics with their numbers of subscribers.
 pub type TopicCounts = Vec<(TopicName, u32)>;
 
-/// What becomes of a topic's lines on their way to those who want them so. To a shard, a topic in two
-/// encodings is two topics of the same name, each with its subscribers and its log.
+/// What becomes of a topic's lines on their way to those who want them so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Encoding {
     /// Lines of JSON as they are.
@@ -47,6 +46,45 @@ pub enum Encoding {
 impl Encoding {
     /// All of them.
     pub const ALL: [Self; 2] = [Self::Json, Self::Deflated];
+}
+
+/// A part of a crowd: of the many subscribers that a topic with `max_delay` has on a shard. The windows in which
+/// publications wait for each other end at another time for each lane, so that the frames for one lane are not
+/// behind those for everybody else. Whoever is in no crowd is in the first lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Lane(u8);
+
+impl Lane {
+    /// How many there are: a lane's last client gets its frame an eighth of the time later in which all would
+    /// get theirs.
+    pub const COUNT: u8 = 8;
+    /// All of them.
+    pub const ALL: [Self; Self::COUNT as usize] =
+        [Self(0), Self(1), Self(2), Self(3), Self(4), Self(5), Self(6), Self(7)];
+    /// The lane of those who are in no crowd, and of an eighth of those who are in one.
+    pub const FIRST: Self = Self(0);
+
+    /// The lane of a shard's client in crowds, by the client's slot.
+    #[must_use]
+    pub fn of_client(slot: u32) -> Self {
+        Self::ALL[slot as usize % Self::ALL.len()]
+    }
+
+    /// From 0.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        self.0
+    }
+}
+
+/// A topic's lines as one part of its subscribers gets them. To a shard, a topic in two variants is two topics
+/// of the same name, each with its subscribers and its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Variant {
+    /// In which form.
+    pub encoding: Encoding,
+    /// At which time.
+    pub lane: Lane,
 }
 
 /// Lines of one topic, encoded once, shared by all shards that want them.
@@ -134,8 +172,8 @@ pub enum Request {
         shard: ShardId,
         /// The number under which the shard wants to hear of it.
         topic: TopicSlot,
-        /// In which encoding.
-        encoding: Encoding,
+        /// In which variant.
+        variant: Variant,
         /// The topic.
         name: TopicName,
     },
@@ -145,8 +183,8 @@ pub enum Request {
         shard: ShardId,
         /// The number under which it was attached.
         topic: TopicSlot,
-        /// In which encoding.
-        encoding: Encoding,
+        /// In which variant.
+        variant: Variant,
         /// The topic.
         name: TopicName,
     },

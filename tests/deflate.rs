@@ -184,25 +184,29 @@ fn who_is_behind_gets_many_segments_in_one_frame() {
 
 #[test]
 fn operators_see_one_topic_and_end_it_for_everybody() {
-    let engine = Engine::with_config(CONFIG);
-    let mut plain = RawClient::connect(engine.client_address());
-    let mut deflating = Deflating::connect(&engine);
-    let mut leaver = Deflating::connect(&engine);
-    plain.subscribe("zip:1");
-    deflating.subscribe("zip:1");
-    leaver.subscribe("zip:1");
-    let channels = |engine: &Engine| engine.api("channels", &json!({}))["result"]["channels"].clone();
-    assert_eq!(channels(&engine), json!({"zip:1": {"num_clients": 3}}));
-    assert_eq!(leaver.ask(r#"{"id":3,"unsubscribe":{"channel":"zip:1"}}"#), r#"{"id":3,"unsubscribe":{}}"#);
-    assert_eq!(channels(&engine), json!({"zip:1": {"num_clients": 2}}));
-    assert_eq!(engine.metric("fanfare_topics", &[]), 1.0);
-    engine.publish("zip:1", &json!(1));
-    assert_eq!(deflating.line(), plain.line());
-    engine.api("unsubscribe", &json!({"channel": "zip:1", "user": ""}));
-    let end = plain.line();
-    assert!(end.contains(r#""unsubscribe":{"code":2000"#), "{end}");
-    assert_eq!(deflating.line(), end);
-    wait_until(SOON, "nobody to be left", || channels(&engine) == json!({}));
+    let lanes = format!("[budgets]\ncrowd = 1\n{CONFIG}");
+    for (config, topic) in [(CONFIG, "zip:1"), (&lanes, "late:1")] {
+        let engine = Engine::with_config(config);
+        let mut plain = RawClient::connect(engine.client_address());
+        let mut deflating = Deflating::connect(&engine);
+        let mut leaver = Deflating::connect(&engine);
+        plain.subscribe(topic);
+        deflating.subscribe(topic);
+        leaver.subscribe(topic);
+        let channels = |engine: &Engine| engine.api("channels", &json!({}))["result"]["channels"].clone();
+        assert_eq!(channels(&engine), json!({topic: {"num_clients": 3}}));
+        let leave = format!(r#"{{"id":3,"unsubscribe":{{"channel":"{topic}"}}}}"#);
+        assert_eq!(leaver.ask(&leave), r#"{"id":3,"unsubscribe":{}}"#);
+        assert_eq!(channels(&engine), json!({topic: {"num_clients": 2}}));
+        assert_eq!(engine.metric("fanfare_topics", &[]), 1.0);
+        engine.publish(topic, &json!(1));
+        assert_eq!(deflating.line(), plain.line());
+        engine.api("unsubscribe", &json!({"channel": topic, "user": ""}));
+        let end = plain.line();
+        assert!(end.contains(r#""unsubscribe":{"code":2000"#), "{end}");
+        assert_eq!(deflating.line(), end);
+        wait_until(SOON, "nobody to be left", || channels(&engine) == json!({}));
+    }
 }
 
 #[test]

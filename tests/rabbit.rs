@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use fanfare::broker::{self, Setup, StartError, publish_once};
 use fanfare::config::{Config, Interval, Namespace};
-use fanfare::mail::{Asker, Encoding, Mail, Publish, Request, TopicName, TopicSlot};
+use fanfare::mail::{Asker, Encoding, Lane, Mail, Publish, Request, TopicName, TopicSlot, Variant};
 use fanfare::mailbox::{Receiver, Sender, Wake, mailbox};
 use fanfare::namespaces::Namespaces;
 use fanfare::protocol::codes::ErrorCode;
@@ -91,7 +91,7 @@ impl House {
             .send(Request::Attach {
                 shard: 0,
                 topic: TopicSlot(slot),
-                encoding: Encoding::Json,
+                variant: Variant { encoding: Encoding::Json, lane: Lane::FIRST },
                 name: name.into(),
             })
             .expect("room");

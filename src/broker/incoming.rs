@@ -3,7 +3,7 @@
 use std::time::{Instant, SystemTime};
 
 use crate::config::{Namespace, SlowPolicy};
-use crate::mail::{Encoding, Lines, Mail};
+use crate::mail::{Encoding, Lines, Mail, Variant};
 use crate::protocol::json::Checker;
 use crate::protocol::{push, topic};
 use crate::stats::BrokerStats;
@@ -82,10 +82,10 @@ impl Broker {
             return Err(Undeliverable::LineTooLong { len: line.len(), max: limits.frame_bytes });
         }
         let (key, tag, published) = (message.key.as_deref(), message.tag, message.published);
-        let arrival = Arrival { topic, line, key, tag, published };
-        if self.merge.add(&arrival, &rules(namespace), Instant::now()) {
-            self.acks.hold(tag);
-        }
+        let lanes = self.topics[topic].lanes();
+        let arrival = Arrival { topic, lanes, line, key, tag, published };
+        let begun = self.merge.add(&arrival, &rules(namespace), Instant::now());
+        (0..begun).for_each(|_| self.acks.hold(tag));
         Ok(())
     }
 
@@ -109,7 +109,9 @@ impl Broker {
     fn hand_over_batch(&mut self, batch: Batch, now: u64) {
         let topic = &self.topics[batch.topic];
         for encoding in Encoding::ALL {
-            let mut places = topic.places().iter().filter(|place| place.encoding == encoding).peekable();
+            let is_theirs =
+                |variant: Variant| variant.encoding == encoding && batch.lanes.contains(variant.lane);
+            let mut places = topic.places().iter().filter(|place| is_theirs(place.variant)).peekable();
             if places.peek().is_none() {
                 continue;
             }
@@ -123,7 +125,7 @@ impl Broker {
         for published in batch.published {
             self.stats.handover.observe(now.saturating_sub(published), 1);
         }
-        self.acks.release(batch.tag);
+        batch.lanes.iter().for_each(|_| self.acks.release(batch.tag));
     }
 }
 

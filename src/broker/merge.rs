@@ -1,5 +1,5 @@
 //! Joining publications of one topic into batches: those of one turn of the loop always, and those of a
-//! longer window where a namespace says how long one may wait for others.
+//! longer window where a namespace says how long one may wait for others. Each lane has windows of its own.
 //!
 //! Pure: time is an argument, nothing is sent, logged or counted here.
 
@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 
+use crate::mail::Lane;
+
+use super::lanes::{Lanes, Rhythm};
 use super::topics::TopicId;
 
 /// How long publications of a topic wait for each other, and what ends the wait earlier.
@@ -27,6 +30,8 @@ pub(super) struct Rules {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Arrival<'a> {
     pub(super) topic: TopicId,
+    /// Where there is somebody to wait for it.
+    pub(super) lanes: Lanes,
     pub(super) line: &'a [u8],
     /// With [`Rules::latest_per_key`]: what it is the latest of.
     pub(super) key: Option<&'a str>,
@@ -40,6 +45,8 @@ pub(super) struct Arrival<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Batch {
     pub(super) topic: TopicId,
+    /// To whom. In each of these lanes a batch has begun with `tag`.
+    pub(super) lanes: Lanes,
     /// The lines one after the other, at most a frame's payload.
     pub(super) bytes: Vec<u8>,
     /// How many they are.
@@ -55,14 +62,19 @@ pub(super) struct Batch {
 pub(super) struct Merge {
     frame_bytes: usize,
     bytes_max: usize,
-    windows: FxHashMap<TopicId, Window>,
+    windows: FxHashMap<Where, Window>,
     /// One entry per window.
-    deadlines: BTreeSet<(Instant, TopicId)>,
+    deadlines: BTreeSet<(Instant, Where)>,
+    /// Of topics with several lanes. Such topics are few: each has a crowd of subscribers.
+    rhythms: FxHashMap<TopicId, Rhythm>,
     /// What need not wait any longer, in the order in which it ceased to.
     ripe: Vec<Batch>,
     /// Bytes of all windows.
     bytes: usize,
 }
+
+/// Whose window.
+type Where = (TopicId, Lane);
 
 #[derive(Debug)]
 struct Window {
@@ -100,44 +112,60 @@ impl Merge {
             bytes_max,
             windows: FxHashMap::default(),
             deadlines: BTreeSet::new(),
+            rhythms: FxHashMap::default(),
             ripe: Vec::new(),
             bytes: 0,
         }
     }
 
-    /// Takes a line, of at most `frame_bytes`. Returns whether a new batch begins with it.
-    pub(super) fn add(&mut self, arrival: &Arrival<'_>, rules: &Rules, now: Instant) -> bool {
-        let topic = arrival.topic;
+    /// Takes a line, of at most `frame_bytes`. Returns how many new batches begin with it: at most one a lane.
+    pub(super) fn add(&mut self, arrival: &Arrival<'_>, rules: &Rules, now: Instant) -> usize {
+        let rhythm = arrival.lanes.are_several().then(|| {
+            let rhythm = self.rhythms.entry(arrival.topic).or_insert_with(|| Rhythm::new(now));
+            rhythm.line(rules.delay, now);
+            *rhythm
+        });
+        let end = |lane| match rhythm {
+            Some(rhythm) => rhythm.window_end(lane, rules.delay, now),
+            None => now + rules.delay,
+        };
+        let begun = arrival.lanes.iter().filter(|&lane| self.add_to(lane, arrival, rules, end(lane))).count();
+        if self.bytes > self.bytes_max {
+            self.close_all();
+        }
+        begun
+    }
+
+    /// Adds a line to the window of one lane. Returns whether one began with it, to end at `end`.
+    fn add_to(&mut self, lane: Lane, arrival: &Arrival<'_>, rules: &Rules, end: Instant) -> bool {
+        let key = (arrival.topic, lane);
         let frame_is_full = |window: &Window| window.lines.len() + arrival.line.len() > self.frame_bytes;
-        if self.windows.get(&topic).is_some_and(frame_is_full) {
-            self.close(topic);
+        if self.windows.get(&key).is_some_and(frame_is_full) {
+            self.close(key);
         }
         let mut begins = false;
-        let window = self.windows.entry(topic).or_insert_with(|| {
+        let window = self.windows.entry(key).or_insert_with(|| {
             begins = true;
-            Window::new(now + rules.delay, arrival.tag, rules.latest_per_key)
+            Window::new(end, arrival.tag, rules.latest_per_key)
         });
         if begins {
-            self.deadlines.insert((window.deadline, topic));
+            self.deadlines.insert((end, key));
         }
         let before = window.lines.len();
         window.lines.push(arrival);
         self.bytes = self.bytes + window.lines.len() - before;
         if window.is_complete(rules) {
-            self.close(topic);
-        }
-        if self.bytes > self.bytes_max {
-            self.close_all();
+            self.close(key);
         }
         begins
     }
 
     /// What need not wait any longer at `now`.
     pub(super) fn take_ripe(&mut self, now: Instant) -> Vec<Batch> {
-        while let Some(&(deadline, topic)) = self.deadlines.first()
+        while let Some(&(deadline, key)) = self.deadlines.first()
             && deadline <= now
         {
-            self.close(topic);
+            self.close(key);
         }
         std::mem::take(&mut self.ripe)
     }
@@ -149,15 +177,16 @@ impl Merge {
 
     /// Ends all waiting.
     pub(super) fn close_all(&mut self) {
-        while let Some(&(_, topic)) = self.deadlines.first() {
-            self.close(topic);
+        while let Some(&(_, key)) = self.deadlines.first() {
+            self.close(key);
         }
     }
 
-    /// A topic is gone: returns the tag that its waiting batch held.
-    pub(super) fn forget(&mut self, topic: TopicId) -> Option<u64> {
+    /// A topic is gone: returns the tags that its waiting batches held.
+    pub(super) fn forget(&mut self, topic: TopicId) -> impl Iterator<Item = u64> {
         debug_assert!(self.ripe.is_empty(), "requests come after the hand-over");
-        self.remove(topic).map(|window| window.tag)
+        self.rhythms.remove(&topic);
+        Lane::ALL.into_iter().filter_map(move |lane| self.remove((topic, lane))).map(|window| window.tag)
     }
 
     /// Drops everything: it will be delivered again.
@@ -170,17 +199,31 @@ impl Merge {
         self.bytes
     }
 
-    fn close(&mut self, topic: TopicId) {
-        if let Some(window) = self.remove(topic) {
-            self.ripe.push(window.into_batch(topic));
+    /// Lanes whose windows end one after the other with the same in them share a batch.
+    fn close(&mut self, key: Where) {
+        let Some(window) = self.remove(key) else { return };
+        let (_, lane) = key;
+        let batch = window.into_batch(key);
+        match self.ripe.last_mut() {
+            Some(last) if last.is_same_for(lane, &batch) => last.lanes.insert(lane),
+            _ => self.ripe.push(batch),
         }
     }
 
-    fn remove(&mut self, topic: TopicId) -> Option<Window> {
-        let window = self.windows.remove(&topic)?;
-        self.deadlines.remove(&(window.deadline, topic));
+    fn remove(&mut self, key: Where) -> Option<Window> {
+        let window = self.windows.remove(&key)?;
+        self.deadlines.remove(&(window.deadline, key));
         self.bytes -= window.lines.len();
         Some(window)
+    }
+}
+
+impl Batch {
+    /// Whether it is what the batch of `lane` is, and that lane is none of its own.
+    fn is_same_for(&self, lane: Lane, batch: &Self) -> bool {
+        !self.lanes.contains(lane)
+            && (self.topic, self.tag, self.lines) == (batch.topic, batch.tag, batch.lines)
+            && self.bytes == batch.bytes
     }
 }
 
@@ -200,13 +243,13 @@ impl Window {
         enough_lines || enough_bytes
     }
 
-    fn into_batch(self, topic: TopicId) -> Batch {
+    fn into_batch(self, (topic, lane): Where) -> Batch {
         let lines = self.lines.count();
         let (bytes, published) = match self.lines {
             Lines::All { bytes, published, .. } => (bytes, published),
             Lines::Latest(latest) => latest.into_bytes(),
         };
-        Batch { topic, bytes, lines, tag: self.tag, published }
+        Batch { topic, lanes: Lanes::from_iter([lane]), bytes, lines, tag: self.tag, published }
     }
 }
 

@@ -17,12 +17,13 @@
 //! more than `amqp.prefetch` unacknowledged messages. Requests, timers and RabbitMQ's heartbeats go on.
 //!
 //! Its tokio runtime, of this thread alone, exists for lapin. Read `turn` first, then `incoming` and
-//! `requests`; `topics`, `merge`, `acks`, `seen`, `outbox`, `payload` and `surveys` are rooms without
-//! clock and socket; `backplane` is the seam to `rabbit` and `memory`.
+//! `requests`; `topics`, `merge`, `lanes`, `acks`, `seen`, `outbox`, `payload` and `surveys` are rooms
+//! without clock and socket; `backplane` is the seam to `rabbit` and `memory`.
 
 mod acks;
 mod backplane;
 mod incoming;
+mod lanes;
 mod memory;
 mod merge;
 mod outbox;

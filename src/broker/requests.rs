@@ -23,11 +23,11 @@ impl Broker {
 
     fn request(&mut self, request: Request) {
         match request {
-            Request::Attach { shard, topic: slot, encoding, name } => {
-                self.attach(name, Place { shard, encoding, slot });
+            Request::Attach { shard, topic: slot, variant, name } => {
+                self.attach(name, Place { shard, variant, slot });
             }
-            Request::Detach { shard, topic: slot, encoding, name } => {
-                self.detach(&name, Place { shard, encoding, slot });
+            Request::Detach { shard, topic: slot, variant, name } => {
+                self.detach(&name, Place { shard, variant, slot });
             }
             Request::Publish(publish) => self.publish(publish),
             Request::Disconnect { shard, client, reason } => {
@@ -58,10 +58,8 @@ impl Broker {
 
     /// Nobody is left to hand over to what a topic without shards has waiting.
     fn detach(&mut self, name: &str, place: Place) {
-        if let Left::TopicGone(id) = self.topics.detach(name, place.shard, place.encoding)
-            && let Some(tag) = self.merge.forget(id)
-        {
-            self.acks.release(tag);
+        if let Left::TopicGone(id) = self.topics.detach(name, place.shard, place.variant) {
+            self.merge.forget(id).for_each(|tag| self.acks.release(tag));
         }
         self.outbox.push(place.shard, Mail::Detached { topic: place.slot });
     }

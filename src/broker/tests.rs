@@ -9,12 +9,16 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::*;
 use crate::config::{Interval, Namespace, SlowPolicy};
-use crate::mail::{Asker, ClientKey, Encoding, Publish, ShardId, TopicCounts, TopicName, TopicSlot};
+use crate::mail::{
+    Asker, ClientKey, Encoding, Lane, Publish, ShardId, TopicCounts, TopicName, TopicSlot, Variant,
+};
 use crate::mailbox::Receiver;
 use crate::protocol::codes::{CloseReason, ErrorCode, UnsubscribeCode};
 use crate::stats::BackplaneState;
 
 const LONG: Duration = Duration::from_secs(20);
+const PLAIN: Variant = Variant { encoding: Encoding::Json, lane: Lane::FIRST };
+const DEFLATED: Variant = Variant { encoding: Encoding::Deflated, ..PLAIN };
 
 struct Count(Arc<AtomicUsize>);
 impl Wake for Count {
@@ -85,13 +89,13 @@ impl House {
 
     #[track_caller]
     fn attach(&mut self, shard: ShardId, slot: u32, name: &str) {
-        self.attach_in(Encoding::Json, shard, slot, name);
+        self.attach_in(PLAIN, shard, slot, name);
     }
 
     #[track_caller]
-    fn attach_in(&mut self, encoding: Encoding, shard: ShardId, slot: u32, name: &str) {
+    fn attach_in(&mut self, variant: Variant, shard: ShardId, slot: u32, name: &str) {
         let topic = TopicSlot(slot);
-        self.ask(Request::Attach { shard, topic, encoding, name: name.into() });
+        self.ask(Request::Attach { shard, topic, variant, name: name.into() });
         let mail = self.mail(shard.into());
         assert!(matches!(mail, Mail::Attached { topic } if topic.0 == slot), "{mail:?}");
     }
@@ -166,6 +170,32 @@ fn a_publication_is_encoded_once_and_goes_to_whom_it_concerns() {
 }
 
 #[test]
+fn what_waits_is_handed_over_to_each_lane_that_somebody_is_in() {
+    let mut house = House::new(2, |config| {
+        let slow = Namespace { max_delay: Interval::from_secs(3600), ..Namespace::default() };
+        config.namespaces = [("default".to_owned(), slow)].into();
+    });
+    let lane = |number: usize| Variant { lane: Lane::ALL[number], ..PLAIN };
+    house.attach_in(lane(0), 0, 0, "a");
+    house.attach_in(lane(3), 0, 1, "a");
+    house.publish(&["a"], "1").blocking_recv().unwrap().unwrap();
+    house.wait_until("the first line", |stats| stats.publications.value() == 1);
+    house.attach_in(lane(3), 1, 5, "a");
+    house.attach_in(lane(6), 1, 6, "a");
+    house.publish(&["a"], "2").blocking_recv().unwrap().unwrap();
+    house.wait_until("the second line", |stats| stats.publications.value() == 2);
+    // Whoever stops ends all windows.
+    house.ask(Request::Stop);
+    let both = vec!["1".to_owned(), "2".to_owned()];
+    let mut got = [house.batch(0), house.batch(0), house.batch(1), house.batch(1)];
+    got.sort();
+    let wanted = [(0, both.clone()), (1, both.clone()), (5, both), (6, vec!["2".to_owned()])];
+    assert_eq!(got, wanted, "a lane that was new has only what came after");
+    assert_eq!(house.stats.merging_bytes.value(), 0);
+    house.stop();
+}
+
+#[test]
 fn a_batch_is_compressed_once_and_only_for_those_who_want_it_so() {
     let mut house = House::new(2, |config| {
         let deflate = Namespace { deflate: true, deflate_min_bytes: 200, ..Namespace::default() };
@@ -176,8 +206,8 @@ fn a_batch_is_compressed_once_and_only_for_those_who_want_it_so() {
     assert_eq!(house.batch(0), (0, vec!["1".to_owned()]));
     assert_eq!((house.stats.encodings.value(), house.stats.deflate_in.value()), (1, 0));
 
-    house.attach_in(Encoding::Deflated, 0, 1, "a");
-    house.attach_in(Encoding::Deflated, 1, 0, "a");
+    house.attach_in(DEFLATED, 0, 1, "a");
+    house.attach_in(DEFLATED, 1, 0, "a");
     let mut inflater = crate::wire::deflate::Inflater::default();
     let (mut stored, mut plain_bytes) = (Vec::new(), 0);
     for data in ["2".to_owned(), format!("\"{}\"", "x".repeat(300))] {
@@ -200,7 +230,7 @@ fn a_batch_is_compressed_once_and_only_for_those_who_want_it_so() {
     assert_eq!((house.stats.encodings.value(), house.stats.deflate_in.value()), (5, plain_bytes));
 
     // Who wants it as it is may go: the topic stays, with those who want it compressed.
-    house.ask(Request::Detach { shard: 0, topic: TopicSlot(0), encoding: Encoding::Json, name: "a".into() });
+    house.ask(Request::Detach { shard: 0, topic: TopicSlot(0), variant: PLAIN, name: "a".into() });
     assert!(matches!(house.mail(0), Mail::Detached { topic: TopicSlot(0) }));
     house.publish(&["a"], "3").blocking_recv().unwrap().unwrap();
     assert!(matches!(house.mail(0), Mail::Batch { topic: TopicSlot(1), .. }));
@@ -264,7 +294,7 @@ fn a_shard_is_woken_once_for_what_comes_in_one_turn() {
             .push(Request::Attach {
                 shard: 0,
                 topic: TopicSlot(slot),
-                encoding: Encoding::Json,
+                variant: PLAIN,
                 name: slot.to_string().into(),
             })
             .unwrap();
@@ -292,12 +322,7 @@ fn a_namespace_that_waits_gets_its_publications_in_one_batch() {
     assert_eq!(house.batch(0), (0, numbers(0..10)));
     house.wait_until("bytes that wait", |stats| stats.merging_bytes.value() > 0);
     // Who leaves meanwhile takes it along, and the slot is not heard of again.
-    house.ask(Request::Detach {
-        shard: 0,
-        topic: TopicSlot(0),
-        encoding: Encoding::Json,
-        name: "slow:1".into(),
-    });
+    house.ask(Request::Detach { shard: 0, topic: TopicSlot(0), variant: PLAIN, name: "slow:1".into() });
     assert!(matches!(house.mail(0), Mail::Detached { topic: TopicSlot(0) }));
     house.wait_until("nothing that waits", |stats| stats.merging_bytes.value() == 0);
     house.attach(0, 0, "slow:2");
@@ -331,19 +356,14 @@ fn limits_and_wrong_publishes_are_answered() {
         config.limits.publication_bytes = 5;
     });
     house.attach(0, 0, "a");
-    house.ask(Request::Attach { shard: 0, topic: TopicSlot(1), encoding: Encoding::Json, name: "b".into() });
+    house.ask(Request::Attach { shard: 0, topic: TopicSlot(1), variant: PLAIN, name: "b".into() });
     let mail = house.mail(0);
     assert!(
         matches!(mail, Mail::AttachFailed { topic: TopicSlot(1), error: ErrorCode::LimitExceeded }),
         "{mail:?}"
     );
     // A slot that never was is answered for all the same.
-    house.ask(Request::Detach {
-        shard: 0,
-        topic: TopicSlot(7),
-        encoding: Encoding::Json,
-        name: "never".into(),
-    });
+    house.ask(Request::Detach { shard: 0, topic: TopicSlot(7), variant: PLAIN, name: "never".into() });
     assert!(matches!(house.mail(0), Mail::Detached { topic: TopicSlot(7) }));
     for (topics, data, error) in [
         (&["a"][..], "123456", ErrorCode::LimitExceeded),

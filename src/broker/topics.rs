@@ -10,25 +10,27 @@ use std::ops::Index;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
-use crate::mail::{Encoding, ShardId, TopicName, TopicSlot};
+use crate::mail::{ShardId, TopicName, TopicSlot, Variant};
 use crate::namespaces::NamespaceId;
 use crate::slab::Slab;
+
+use super::lanes::Lanes;
 
 /// This thread's number for a topic with subscribers. Used again once the topic is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct TopicId(u32);
 
-/// A shard that wants a topic in one encoding, and its own number for it.
+/// A shard that wants a topic in one variant, and its own number for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) shard: ShardId,
-    pub(super) encoding: Encoding,
+    pub(super) variant: Variant,
     pub(super) slot: TopicSlot,
 }
 
 impl Place {
-    fn is(&self, shard: ShardId, encoding: Encoding) -> bool {
-        self.shard == shard && self.encoding == encoding
+    fn is(&self, shard: ShardId, variant: Variant) -> bool {
+        self.shard == shard && self.variant == variant
     }
 }
 
@@ -54,6 +56,11 @@ impl Topic {
             Places::One(place) => std::slice::from_ref(place),
             Places::More(places) => places,
         }
+    }
+
+    /// The lanes that somebody is in.
+    pub(super) fn lanes(&self) -> Lanes {
+        self.places().iter().map(|place| place.variant.lane).collect()
     }
 }
 
@@ -106,7 +113,7 @@ impl Topics {
     /// When there is no room for one more topic.
     ///
     /// # Panics
-    /// If the shard has the topic in this encoding already: shards attach with their first subscriber only.
+    /// If the shard has the topic in this variant already: shards attach with their first subscriber only.
     pub(super) fn attach(
         &mut self,
         name: TopicName,
@@ -116,7 +123,7 @@ impl Topics {
         if let Some(id) = self.find(&name) {
             let topic = self.topic_mut(id);
             assert!(
-                topic.places().iter().all(|other| !other.is(place.shard, place.encoding)),
+                topic.places().iter().all(|other| !other.is(place.shard, place.variant)),
                 "shard {} attached a topic twice",
                 place.shard
             );
@@ -144,17 +151,17 @@ impl Topics {
         self.index.insert_unique(hash, id, |id| hasher.hash_one(&*slab[id.0].name));
     }
 
-    /// Takes a shard off that wanted the topic in this encoding.
-    pub(super) fn detach(&mut self, name: &str, shard: ShardId, encoding: Encoding) -> Left {
+    /// Takes a shard off that wanted the topic in this variant.
+    pub(super) fn detach(&mut self, name: &str, shard: ShardId, variant: Variant) -> Left {
         let Some(id) = self.find(name) else { return Left::NotThere };
         match &mut self.topic_mut(id).places {
-            Places::One(place) if !place.is(shard, encoding) => Left::NotThere,
+            Places::One(place) if !place.is(shard, variant) => Left::NotThere,
             Places::One(_) => {
                 self.remove(id);
                 Left::TopicGone(id)
             }
             Places::More(places) => {
-                let Some(at) = places.iter().position(|place| place.is(shard, encoding)) else {
+                let Some(at) = places.iter().position(|place| place.is(shard, variant)) else {
                     return Left::NotThere;
                 };
                 places.swap_remove(at);
@@ -191,6 +198,7 @@ impl Index<TopicId> for Topics {
 mod tests {
     use super::*;
     use crate::config::Config;
+    use crate::mail::{Encoding, Lane};
     use crate::namespaces::Namespaces;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
@@ -199,8 +207,10 @@ mod tests {
         Namespaces::new(&Config::default()).of("x")
     }
 
+    const PLAIN: Variant = Variant { encoding: Encoding::Json, lane: Lane::FIRST };
+
     fn place(shard: ShardId, slot: u32) -> Place {
-        Place { shard, encoding: Encoding::Json, slot: TopicSlot(slot) }
+        Place { shard, variant: PLAIN, slot: TopicSlot(slot) }
     }
 
     #[test]
@@ -209,10 +219,10 @@ mod tests {
         topics.attach("a".into(), place(0, 0), namespace).unwrap();
         assert_eq!(topics.attach("b".into(), place(0, 1), namespace), Err(Full));
         topics.attach("a".into(), place(1, 7), namespace).unwrap();
-        assert_eq!(topics.detach("a", 0, Encoding::Json), Left::OthersStay);
+        assert_eq!(topics.detach("a", 0, PLAIN), Left::OthersStay);
         let id = topics.find("a").unwrap();
         assert_eq!(topics[id].places(), [place(1, 7)]);
-        assert_eq!(topics.detach("a", 1, Encoding::Json), Left::TopicGone(id));
+        assert_eq!(topics.detach("a", 1, PLAIN), Left::TopicGone(id));
         topics.attach("b".into(), place(0, 1), namespace).unwrap();
         assert_eq!(topics.find("a"), None);
     }
@@ -220,24 +230,29 @@ mod tests {
     #[test]
     fn leaving_what_one_has_not_joined_changes_nothing() {
         let mut topics = Topics::new(10);
-        assert_eq!(topics.detach("a", 0, Encoding::Json), Left::NotThere);
+        assert_eq!(topics.detach("a", 0, PLAIN), Left::NotThere);
         topics.attach("a".into(), place(0, 0), namespace).unwrap();
-        assert_eq!(topics.detach("a", 1, Encoding::Json), Left::NotThere);
+        assert_eq!(topics.detach("a", 1, PLAIN), Left::NotThere);
         assert_eq!(topics.len(), 1);
     }
 
     #[test]
-    fn a_shard_may_want_a_topic_in_both_encodings() {
-        let mut topics = Topics::new(1);
-        let deflated = Place { encoding: Encoding::Deflated, ..place(0, 1) };
-        topics.attach("a".into(), place(0, 0), namespace).unwrap();
-        assert_eq!(topics.detach("a", 0, Encoding::Deflated), Left::NotThere);
-        topics.attach("a".into(), deflated, namespace).unwrap();
-        assert_eq!(topics.detach("a", 0, Encoding::Json), Left::OthersStay);
-        let id = topics.find("a").unwrap();
-        assert_eq!((topics[id].places(), topics.len()), (&[deflated][..], 1));
-        assert_eq!(topics.detach("a", 0, Encoding::Json), Left::NotThere);
-        assert_eq!(topics.detach("a", 0, Encoding::Deflated), Left::TopicGone(id));
+    fn a_shard_may_want_a_topic_in_several_variants() {
+        let deflated = Variant { encoding: Encoding::Deflated, ..PLAIN };
+        let laned = Variant { lane: Lane::ALL[3], ..PLAIN };
+        for variant in [deflated, laned] {
+            let mut topics = Topics::new(1);
+            let other = Place { variant, ..place(0, 1) };
+            topics.attach("a".into(), place(0, 0), namespace).unwrap();
+            assert_eq!(topics.detach("a", 0, variant), Left::NotThere);
+            topics.attach("a".into(), other, namespace).unwrap();
+            let id = topics.find("a").unwrap();
+            assert_eq!(topics[id].lanes(), [Lane::FIRST, variant.lane].into_iter().collect());
+            assert_eq!(topics.detach("a", 0, PLAIN), Left::OthersStay);
+            assert_eq!((topics[id].places(), topics.len()), (&[other][..], 1));
+            assert_eq!(topics.detach("a", 0, PLAIN), Left::NotThere);
+            assert_eq!(topics.detach("a", 0, variant), Left::TopicGone(id));
+        }
     }
 
     #[test]
@@ -271,7 +286,7 @@ mod tests {
                         model.entry(name).or_default().insert(shard, slot);
                     }
                 } else if !attach {
-                    let left = topics.detach(&name, shard, Encoding::Json);
+                    let left = topics.detach(&name, shard, PLAIN);
                     prop_assert_eq!(left == Left::NotThere, !has);
                     if let Some(shards) = model.get_mut(&name) {
                         shards.remove(&shard);

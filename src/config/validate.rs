@@ -278,6 +278,7 @@ fn counts(findings: &mut Findings, config: &Config) {
     ] {
         findings.positive(key, budget, "this work would never be done");
     }
+    findings.positive("budgets.crowd", budgets.crowd, "nobody is no crowd");
     let paces = [
         (
             "stop.clients_per_second",

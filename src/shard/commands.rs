@@ -161,8 +161,7 @@ impl<S: Socket> Shard<S, Commands> {
     fn may_subscribe(&self, slot: u32, command: &Subscribe<'_>) -> Result<(), ErrorCode> {
         self.check_topic(&command.topic)?;
         let client = &self.clients[slot];
-        let found = self.topic_for(slot, &command.topic);
-        if found.is_some_and(|topic| client.subscriptions.find(topic).is_some()) {
+        if self.subscribed(slot, &command.topic).is_some() {
             return Err(ErrorCode::AlreadySubscribed);
         }
         if command.unsupported {
@@ -182,7 +181,7 @@ impl<S: Socket> Shard<S, Commands> {
         if let Err(error) = self.check_topic(topic) {
             return self.answer_error(id, error);
         }
-        if let Some(topic) = self.topic_for(slot, topic) {
+        if let Some(topic) = self.subscribed(slot, topic) {
             self.leave(slot, topic);
         }
         self.answer_empty(id, "unsubscribe")

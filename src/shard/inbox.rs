@@ -1,6 +1,6 @@
 //! What the broker tells a shard.
 
-use crate::mail::{ClientKey, Encoding, Mail, Request, TopicCounts, TopicSlot};
+use crate::mail::{ClientKey, Mail, Request, TopicCounts, TopicSlot};
 use crate::protocol::codes::{CloseReason, ErrorCode, UnsubscribeCode};
 use crate::protocol::reply;
 use crate::session::Phase;
@@ -72,15 +72,14 @@ impl<S: Socket, A: Application> Shard<S, A> {
     fn unsubscribe_for_operator(&mut self, client: Option<ClientKey>, topic: &str, code: UnsubscribeCode) {
         match client {
             Some(client) if self.clients.find(client).is_some() => {
-                if let Some(topic) = self.topic_for(client.slot, topic) {
+                if let Some(topic) = self.subscribed(client.slot, topic) {
                     self.end_subscription(client.slot, topic, code);
                 }
             }
             Some(_) => {}
             None => {
-                for topic in Encoding::ALL.map(|encoding| self.topics.find(topic, encoding)) {
-                    topic.into_iter().for_each(|topic| self.unsubscribe_everybody(topic, code));
-                }
+                let variants: Vec<_> = self.topics.variants(topic).collect();
+                variants.into_iter().for_each(|topic| self.unsubscribe_everybody(topic, code));
             }
         }
     }

@@ -4,13 +4,19 @@
 //! while the broker has not answered waits with the topic, not each with a request of its own; whoever comes
 //! to a live topic is attached at its log's end at once.
 
-use crate::mail::{Encoding, Request, TopicSlot};
+use std::time::Duration;
+
+use crate::mail::{Encoding, Lane, Request, TopicSlot, Variant};
 use crate::protocol::codes::{ErrorCode, UnsubscribeCode};
 use crate::protocol::{push, reply};
 use crate::session::Phase;
 use crate::shard::clients::{Subscription, Unanswered, Waiting};
 use crate::shard::topics::{Applicant, Interest};
 use crate::shard::{Application, Shard, Socket};
+
+/// Where publications wait for each other for less, a crowd is not spread over lanes: each would have less than
+/// 10 ms of the delay, which is not much more than a shard's turn takes.
+const LANES_DELAY: Duration = Duration::from_millis(10 * Lane::COUNT as u64);
 
 /// What became of an application.
 pub(super) enum Joined {
@@ -25,11 +31,11 @@ pub(super) enum Joined {
 impl<S: Socket, A: Application> Shard<S, A> {
     /// Subscribes a client, at once or as soon as the broker has answered.
     pub(super) fn join(&mut self, slot: u32, name: &str, command: u32) -> Joined {
-        let encoding = self.encoding_for(slot, name);
-        let topic = match self.topics.find(name, encoding) {
+        let variant = self.variant_for(slot, name);
+        let topic = match self.topics.find(name, variant) {
             Some(topic) => topic,
             None if self.requests.room() == 0 => return Joined::NoRoom,
-            None => self.attach(name, encoding),
+            None => self.attach(name, variant),
         };
         if self.topics[topic].interest == Interest::Live {
             self.add_subscriber(topic, slot);
@@ -48,21 +54,35 @@ impl<S: Socket, A: Application> Shard<S, A> {
         waiting.unanswered.push(Unanswered { topic, command });
     }
 
-    /// In which encoding the client in `slot` is sent the topic of this name, if it subscribes to it.
-    fn encoding_for(&self, slot: u32, name: &str) -> Encoding {
-        let deflates =
-            self.deflate(slot).deflates() && self.namespaces.options(self.namespaces.of(name)).deflate;
-        if deflates { Encoding::Deflated } else { Encoding::Json }
+    /// In which variant the client in `slot` is sent the topic of this name, if it subscribes to it now.
+    fn variant_for(&self, slot: u32, name: &str) -> Variant {
+        let namespace = self.namespaces.options(self.namespaces.of(name));
+        let deflates = self.deflate(slot).deflates() && namespace.deflate;
+        let encoding = if deflates { Encoding::Deflated } else { Encoding::Json };
+        let spreads = namespace.max_delay.0 >= LANES_DELAY && self.is_crowd(name);
+        Variant { encoding, lane: if spreads { Lane::of_client(slot) } else { Lane::FIRST } }
     }
 
-    /// The topic of this name, as the client in `slot` is or would be sent it.
-    pub(super) fn topic_for(&self, slot: u32, name: &str) -> Option<TopicSlot> {
-        self.topics.find(name, self.encoding_for(slot, name))
+    /// Whether a topic has so many subscribers that more of them are spread over the lanes. It stays so while
+    /// there is another lane than the first: who leaves and comes back gets into the same lane, and nothing
+    /// twice that waits in one lane and was sent in another.
+    fn is_crowd(&self, name: &str) -> bool {
+        let variants = self.topics.variants(name).map(|slot| &self.topics[slot]);
+        let (audience, spread) = variants.fold((0, false), |(audience, spread), topic| {
+            (audience + topic.audience(), spread || topic.variant.lane != Lane::FIRST)
+        });
+        spread || audience >= self.budgets.crowd
     }
 
-    fn attach(&mut self, name: &str, encoding: Encoding) -> TopicSlot {
+    /// The topic of this name, in the variant to which the client in `slot` subscribes.
+    pub(super) fn subscribed(&self, slot: u32, name: &str) -> Option<TopicSlot> {
+        let subscriptions = &self.clients[slot].subscriptions;
+        self.topics.variants(name).find(|&topic| subscriptions.find(topic).is_some())
+    }
+
+    fn attach(&mut self, name: &str, variant: Variant) -> TopicSlot {
         let namespace = self.namespaces.of(name);
-        let topic = self.topics.insert(name.into(), namespace, encoding);
+        let topic = self.topics.insert(name.into(), namespace, variant);
         self.owed.push_back(topic);
         self.tell_the_broker();
         topic
@@ -131,10 +151,10 @@ impl<S: Socket, A: Application> Shard<S, A> {
             let Some(topic) = self.topics.get(slot) else {
                 unreachable!("a topic stays until the broker's last word")
             };
-            let (shard, encoding, name) = (self.id, topic.encoding, topic.name.clone());
+            let (shard, variant, name) = (self.id, topic.variant, topic.name.clone());
             let request = match topic.interest {
-                Interest::Attaching => Request::Attach { shard, topic: slot, encoding, name },
-                Interest::Detaching => Request::Detach { shard, topic: slot, encoding, name },
+                Interest::Attaching => Request::Attach { shard, topic: slot, variant, name },
+                Interest::Detaching => Request::Detach { shard, topic: slot, variant, name },
                 Interest::Live => unreachable!("nothing is owed about a live topic"),
             };
             if self.requests.push(request).is_err() {

@@ -16,7 +16,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use std::hash::BuildHasher;
 
-use crate::mail::{ClientKey, Encoding, Lines, TopicName, TopicSlot};
+use crate::mail::{ClientKey, Lines, TopicName, TopicSlot, Variant};
 use crate::namespaces::NamespaceId;
 use crate::shard::log::Log;
 use crate::slab::Slab;
@@ -69,8 +69,8 @@ pub struct Topic {
     pub name: TopicName,
     /// Its namespace.
     pub namespace: NamespaceId,
-    /// What its subscribers are sent.
-    pub encoding: Encoding,
+    /// What its subscribers are sent, and when.
+    pub variant: Variant,
     /// What was agreed with the broker.
     pub interest: Interest,
     /// It stands in the round of topics to be swept.
@@ -98,11 +98,11 @@ pub struct Topic {
 }
 
 impl Topic {
-    fn new(name: TopicName, namespace: NamespaceId, encoding: Encoding) -> Self {
+    fn new(name: TopicName, namespace: NamespaceId, variant: Variant) -> Self {
         Self {
             name,
             namespace,
-            encoding,
+            variant,
             interest: Interest::Attaching,
             in_round: false,
             is_pinned: false,
@@ -157,6 +157,12 @@ impl Topic {
     /// Somebody waits to be subscribed.
     pub fn apply(&mut self, applicant: Applicant) {
         self.applicants.get_or_insert_default().push(applicant);
+    }
+
+    /// How many subscribe to it, or wait to.
+    #[must_use]
+    pub fn audience(&self) -> usize {
+        self.subscribers.len() + self.applicants.as_ref().map_or(0, |applicants| applicants.len())
     }
 
     /// Whether somebody waits to be subscribed.
@@ -242,7 +248,7 @@ impl Topic {
 
     /// Adds a batch to the log: everybody lacks something now.
     pub fn append(&mut self, lines: &Lines, buffer: impl FnOnce() -> Vec<u8>) {
-        let (end, encoding) = (self.end, self.encoding);
+        let (end, encoding) = (self.end, self.variant.encoding);
         let log = self.log.get_or_insert_with(|| Box::new(Log::new(end, encoding, buffer())));
         log.append(lines);
         self.end = log.end();
@@ -288,17 +294,22 @@ impl Topics {
         self.hasher.hash_one(name)
     }
 
-    /// The slot of the topic with this name, in this encoding.
+    /// The slot of the topic with this name, in this variant.
     #[must_use]
-    pub fn find(&self, name: &str, encoding: Encoding) -> Option<TopicSlot> {
-        let is_it = |topic: &Topic| topic.encoding == encoding && &*topic.name == name;
+    pub fn find(&self, name: &str, variant: Variant) -> Option<TopicSlot> {
+        let is_it = |topic: &Topic| topic.variant == variant && &*topic.name == name;
         self.by_name.find(self.hash(name), |&slot| is_it(&self[slot])).copied()
     }
 
+    /// The slots of the topics with this name, in whatever variants there are.
+    pub fn variants(&self, name: &str) -> impl Iterator<Item = TopicSlot> {
+        self.by_name.iter_hash(self.hash(name)).copied().filter(move |&slot| &*self[slot].name == name)
+    }
+
     /// Adds a topic, to be attached.
-    pub fn insert(&mut self, name: TopicName, namespace: NamespaceId, encoding: Encoding) -> TopicSlot {
+    pub fn insert(&mut self, name: TopicName, namespace: NamespaceId, variant: Variant) -> TopicSlot {
         let hash = self.hash(&name);
-        let slot = TopicSlot(self.slab.insert(Topic::new(name, namespace, encoding)));
+        let slot = TopicSlot(self.slab.insert(Topic::new(name, namespace, variant)));
         let (slab, hasher) = (&self.slab, &self.hasher);
         self.by_name.insert_unique(hash, slot, |slot| hasher.hash_one(&*slab[slot.0].name));
         slot
@@ -360,11 +371,14 @@ impl std::ops::IndexMut<TopicSlot> for Topics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mail::{Encoding, Lane};
     use std::collections::BTreeMap;
+
+    const PLAIN: Variant = Variant { encoding: Encoding::Json, lane: Lane::FIRST };
 
     fn topic() -> Topic {
         let namespaces = crate::namespaces::Namespaces::new(&crate::config::Config::default());
-        Topic::new("t".into(), namespaces.of("t"), Encoding::Json)
+        Topic::new("t".into(), namespaces.of("t"), PLAIN)
     }
 
     fn lines(text: &str) -> Lines {
@@ -421,27 +435,35 @@ mod tests {
     fn names_are_found_after_their_slots_were_reused() {
         let namespaces = crate::namespaces::Namespaces::new(&crate::config::Config::default());
         let mut topics = Topics::default();
-        let insert =
-            |topics: &mut Topics, name: &str| topics.insert(name.into(), namespaces.of(name), Encoding::Json);
+        let insert = |topics: &mut Topics, name: &str| topics.insert(name.into(), namespaces.of(name), PLAIN);
         let a = insert(&mut topics, "a");
         let b = insert(&mut topics, "b");
         topics.remove(a);
-        let find = |topics: &Topics, name| topics.find(name, Encoding::Json);
+        let find = |topics: &Topics, name| topics.find(name, PLAIN);
         assert_eq!(find(&topics, "a"), None);
         assert_eq!(insert(&mut topics, "c"), a);
         assert_eq!((find(&topics, "c"), find(&topics, "b"), topics.len()), (Some(a), Some(b), 2));
     }
 
     #[test]
-    fn a_topic_in_two_encodings_is_two() {
+    fn a_topic_in_several_variants_is_several() {
         let namespaces = crate::namespaces::Namespaces::new(&crate::config::Config::default());
+        let variants = [
+            PLAIN,
+            Variant { encoding: Encoding::Deflated, ..PLAIN },
+            Variant { lane: Lane::ALL[1], ..PLAIN },
+        ];
         let mut topics = Topics::default();
-        let [json, deflated] = Encoding::ALL.map(|encoding| {
-            assert_eq!(topics.find("a", encoding), None);
-            topics.insert("a".into(), namespaces.of("a"), encoding)
+        let slots = variants.map(|variant| {
+            assert_eq!(topics.find("a", variant), None);
+            topics.insert("a".into(), namespaces.of("a"), variant)
         });
-        assert_eq!(Encoding::ALL.map(|encoding| topics.find("a", encoding)), [Some(json), Some(deflated)]);
-        topics.remove(json);
-        assert_eq!(Encoding::ALL.map(|encoding| topics.find("a", encoding)), [None, Some(deflated)]);
+        topics.insert("b".into(), namespaces.of("b"), PLAIN);
+        assert_eq!(variants.map(|variant| topics.find("a", variant)), slots.map(Some));
+        topics.remove(slots[1]);
+        assert_eq!(topics.find("a", variants[1]), None);
+        let mut left: Vec<_> = topics.variants("a").collect();
+        left.sort_unstable();
+        assert_eq!(left, [slots[0], slots[2]]);
     }
 }

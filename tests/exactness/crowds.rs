@@ -94,6 +94,38 @@ fn merged_per_second() {
 }
 
 #[test]
+fn lanes_take_turns() {
+    const PUBLICATIONS: u32 = 60;
+    const EVERY: Duration = Duration::from_millis(50);
+    const DELAY: Duration = Duration::from_millis(500);
+    let _alone = alone();
+    let config = "[budgets]\ncrowd = 10\n[namespaces.ticker]\nmax_delay = \"500ms\"\n";
+    let engine = Engine::with_config_and(config, &["--shards", "1"]);
+    let mut swarm = Swarm::new(engine.client_address(), CLIENTS).expect("a poll");
+    let mut counts = Counts::new(CLIENTS);
+    swarm.connect_all(&mut counts, ARRIVAL, |_, _| vec!["ticker:1"]).expect("the swarm turns");
+    let start = Instant::now();
+    for number in 1..=PUBLICATIONS {
+        engine.publish("ticker:1", &json!({ "n": number }));
+        let next = start + number * EVERY;
+        while Instant::now() < next {
+            swarm.turn(Duration::from_millis(5), &mut counts).expect("the swarm turns");
+        }
+    }
+    let delays = start.elapsed().as_millis().div_ceil(DELAY.as_millis());
+    let counts = collect(&mut swarm, counts, PUBLICATIONS.into());
+    // One frame after the first delay, and then one in each until the last publication has waited for one.
+    let most = counts.by_client.iter().map(|count| u128::from(count.frames)).max();
+    assert!(most.is_some_and(|most| most <= delays + 1), "{most:?} frames in {delays} delays");
+    // Without lanes there would be one batch for each delay.
+    let batches = engine.metric("fanfare_batches_total", &[]);
+    assert!(batches > 2.0 * delays as f64, "{batches} batches in {delays} delays");
+    report(&format!(
+        "lanes_take_turns: at most {most:?} frames for each of {CLIENTS} clients, {batches} batches"
+    ));
+}
+
+#[test]
 fn device_wall() {
     let _alone = alone();
     let url = RabbitNode::shared().new_vhost("device-wall");

@@ -1,7 +1,7 @@
 use super::*;
 use crate::broker::topics::{Place, Topics};
 use crate::config::Config;
-use crate::mail::{Encoding, TopicSlot};
+use crate::mail::{Encoding, Lane, TopicSlot, Variant};
 use crate::namespaces::Namespaces;
 use proptest::prelude::*;
 
@@ -14,7 +14,8 @@ fn topics(count: usize) -> Vec<TopicId> {
     let (mut topics, namespaces) = (Topics::new(count), Namespaces::new(&Config::default()));
     let names = (0..count).map(|n| n.to_string());
     let attach = |name: String| {
-        let place = Place { shard: 0, encoding: Encoding::Json, slot: TopicSlot(0) };
+        let variant = Variant { encoding: Encoding::Json, lane: Lane::FIRST };
+        let place = Place { shard: 0, variant, slot: TopicSlot(0) };
         topics.attach(name.as_str().into(), place, |name| namespaces.of(name)).unwrap();
         topics.find(&name).unwrap()
     };
@@ -22,7 +23,8 @@ fn topics(count: usize) -> Vec<TopicId> {
 }
 
 fn arrival<'a>(topic: TopicId, line: &'a str, key: Option<&'a str>, tag: u64) -> Arrival<'a> {
-    Arrival { topic, line: line.as_bytes(), key, tag, published: Some(tag * 10) }
+    let lanes = Lanes::from_iter([Lane::FIRST]);
+    Arrival { topic, lanes, line: line.as_bytes(), key, tag, published: Some(tag * 10) }
 }
 
 fn shown(batches: &[Batch]) -> Vec<(&str, u32, u64)> {
@@ -33,9 +35,9 @@ fn shown(batches: &[Batch]) -> Vec<(&str, u32, u64)> {
 fn lines_of_one_turn_leave_together_and_in_order() {
     let (start, ids) = (Instant::now(), topics(2));
     let mut merge = Merge::new(100, 1000);
-    assert!(merge.add(&arrival(ids[0], "a\n", None, 1), &AT_ONCE, start));
-    assert!(merge.add(&arrival(ids[1], "b\n", None, 2), &AT_ONCE, start));
-    assert!(!merge.add(&arrival(ids[0], "c\n", None, 3), &AT_ONCE, start));
+    assert_eq!(merge.add(&arrival(ids[0], "a\n", None, 1), &AT_ONCE, start), 1);
+    assert_eq!(merge.add(&arrival(ids[1], "b\n", None, 2), &AT_ONCE, start), 1);
+    assert_eq!(merge.add(&arrival(ids[0], "c\n", None, 3), &AT_ONCE, start), 0);
     let batches = merge.take_ripe(start);
     assert_eq!(shown(&batches), [("a\nc\n", 2, 1), ("b\n", 1, 2)]);
     assert_eq!(batches[0].published, [10, 30]);
@@ -110,15 +112,79 @@ fn a_topic_that_is_gone_takes_its_window_along() {
     let mut merge = Merge::new(100, 1000);
     merge.add(&arrival(ids[0], "a\n", None, 4), &SECOND, start);
     merge.add(&arrival(ids[1], "b\n", None, 5), &SECOND, start);
-    assert_eq!((merge.forget(ids[0]), merge.forget(ids[0])), (Some(4), None));
+    assert_eq!(merge.forget(ids[0]).collect::<Vec<_>>(), [4]);
+    assert_eq!(merge.forget(ids[0]).count(), 0);
     assert_eq!(merge.bytes(), 2);
     merge.close_all();
     assert_eq!(shown(&merge.take_ripe(start)), [("b\n", 1, 5)]);
 }
 
+/// The lanes with these numbers.
+fn lanes(numbers: &[usize]) -> Lanes {
+    numbers.iter().map(|&number| Lane::ALL[number]).collect()
+}
+
+#[test]
+fn lanes_wait_together_after_a_pause_and_then_each_to_its_own_moment() {
+    let (start, ids) = (Instant::now(), topics(1));
+    let mut merge = Merge::new(100, 1000);
+    let at = |milliseconds| start + Duration::from_millis(milliseconds);
+    let arrival = |line, tag| Arrival { lanes: lanes(&[0, 2, 4]), ..arrival(ids[0], line, None, tag) };
+    assert_eq!(merge.add(&arrival("a\n", 1), &SECOND, at(0)), 3);
+    assert_eq!(merge.add(&arrival("b\n", 2), &SECOND, at(900)), 0);
+    assert_eq!((merge.bytes(), merge.next_deadline()), (12, Some(at(1000))));
+    let batches = merge.take_ripe(at(1000));
+    assert_eq!((shown(&batches), batches[0].lanes), (vec![("a\nb\n", 2, 1)], lanes(&[0, 2, 4])));
+    assert_eq!(merge.add(&arrival("c\n", 3), &SECOND, at(1100)), 3);
+    assert_eq!(merge.add(&arrival("d\n", 4), &SECOND, at(1300)), 0);
+    // The third lane's windows end after two eighths of each second, the fifth's after four.
+    for (ends, lane, line, next) in [(1250, 2, "e\n", 5), (1500, 4, "f\n", 6), (2000, 0, "g\n", 7)] {
+        assert!(merge.take_ripe(at(ends - 1)).is_empty());
+        let batches = merge.take_ripe(at(ends));
+        assert_eq!((batches.len(), batches[0].lanes, batches[0].tag), (1, lanes(&[lane]), 3), "at {ends} ms");
+        assert_eq!(merge.add(&arrival(line, next), &SECOND, at(ends)), 1);
+    }
+    assert_eq!(merge.next_deadline(), Some(at(2250)));
+    merge.close_all();
+    let waited = [("e\nf\ng\n", 3, 5), ("f\ng\n", 2, 6), ("g\n", 1, 7)];
+    assert_eq!(shown(&merge.take_ripe(at(2000))), waited);
+    assert_eq!((merge.bytes(), merge.next_deadline()), (0, None));
+}
+
+#[test]
+fn a_limit_ends_the_windows_of_all_lanes_at_once_and_they_share_a_batch() {
+    let (start, ids) = (Instant::now(), topics(1));
+    let mut merge = Merge::new(100, 1000);
+    let rules = Rules { lines: 1, ..SECOND };
+    let arrival = Arrival { lanes: lanes(&[1, 7]), ..arrival(ids[0], "a\n", None, 1) };
+    // One message may name a topic twice: then both publications go to both lanes.
+    assert_eq!(merge.add(&arrival, &rules, start) + merge.add(&arrival, &rules, start), 4);
+    let batches = merge.take_ripe(start);
+    assert_eq!(batches.iter().map(|batch| batch.lanes.iter().count()).sum::<usize>(), 4);
+    assert_eq!(shown(&batches), [("a\n", 1, 1), ("a\n", 1, 1)]);
+}
+
+#[test]
+fn who_comes_to_a_new_lane_gets_what_comes_after() {
+    let (start, ids) = (Instant::now(), topics(1));
+    let mut merge = Merge::new(100, 1000);
+    let begin = |merge: &mut Merge| {
+        merge.add(&arrival(ids[0], "a\n", None, 1), &SECOND, start);
+        let second = Arrival { lanes: lanes(&[0, 3]), ..arrival(ids[0], "b\n", None, 2) };
+        assert_eq!(merge.add(&second, &SECOND, start), 1);
+    };
+    begin(&mut merge);
+    assert_eq!(merge.forget(ids[0]).collect::<Vec<_>>(), [1, 2], "each lane holds a tag");
+    begin(&mut merge);
+    merge.close_all();
+    let batches = merge.take_ripe(start);
+    assert_eq!(shown(&batches), [("a\nb\n", 2, 1), ("b\n", 1, 2)]);
+    assert_eq!((batches[0].lanes, batches[1].lanes), (lanes(&[0]), lanes(&[3])));
+}
+
 proptest! {
     /// Whatever the limits and the times: nothing is lost, nothing comes twice, topics keep their order, no
-    /// batch exceeds a frame, and nothing waits longer than its window.
+    /// batch exceeds a frame, and nothing waits longer than its window; in each lane.
     #[test]
     fn what_goes_in_comes_out_once_and_in_order(
         lines in prop::collection::vec((0..3_usize, 1..9_usize, 0..300_u64), 0..80),
@@ -128,33 +194,40 @@ proptest! {
         let (start, ids) = (Instant::now(), topics(3));
         let rules = Rules { delay: Duration::from_millis(delay), lines: max_lines, bytes: max_bytes, latest_per_key: false };
         let mut merge = Merge::new(20, total);
-        let (mut sent, mut got) = (vec![String::new(); 3], vec![String::new(); 3]);
+        let lanes_of = [lanes(&[0]), lanes(&[0, 3]), lanes(&[1, 2, 7])];
+        let (mut sent, mut got) = (vec![String::new(); 3], BTreeMap::<_, String>::new());
         let mut now = start;
         let mut begun = 0;
         let mut handed = 0;
-        let mut collect = |batches: Vec<Batch>, got: &mut Vec<String>| {
+        let mut collect = |batches: Vec<Batch>, got: &mut BTreeMap<_, String>| {
             for batch in batches {
                 assert!(batch.bytes.len() <= 20 && batch.lines > 0);
                 assert_eq!(batch.lines as usize, batch.bytes.iter().filter(|&&byte| byte == b'\n').count());
                 let topic = ids.iter().position(|&id| id == batch.topic).unwrap();
-                got[topic].push_str(std::str::from_utf8(&batch.bytes).unwrap());
-                handed += 1;
+                for lane in batch.lanes.iter() {
+                    got.entry((topic, lane)).or_default().push_str(std::str::from_utf8(&batch.bytes).unwrap());
+                    handed += 1;
+                }
             }
             handed
         };
         for (tag, (topic, len, pause)) in (1..).zip(lines) {
             now += Duration::from_millis(pause);
             let line = format!("{}\n", char::from(b'a' + u8::try_from(tag % 26).unwrap()).to_string().repeat(len));
-            begun += u32::from(merge.add(&arrival(ids[topic], &line, None, tag), &rules, now));
+            let arrival = Arrival { lanes: lanes_of[topic], ..arrival(ids[topic], &line, None, tag) };
+            begun += merge.add(&arrival, &rules, now);
             sent[topic].push_str(&line);
             prop_assert!(merge.bytes() <= total);
             collect(merge.take_ripe(now), &mut got);
-            prop_assert!(merge.next_deadline().is_none_or(|deadline| deadline > now));
+            prop_assert!(merge.next_deadline().is_none_or(|deadline| deadline > now && deadline <= now + rules.delay));
         }
         merge.close_all();
         let handed = collect(merge.take_ripe(now), &mut got);
         prop_assert_eq!(handed, begun);
-        prop_assert_eq!(got, sent);
+        let wanted = sent.iter().zip(lanes_of).enumerate();
+        let wanted = wanted.flat_map(|(topic, (text, lanes))| lanes.iter().map(move |lane| ((topic, lane), text)));
+        let wanted: BTreeMap<_, _> = wanted.filter(|(_, text)| !text.is_empty()).collect();
+        prop_assert_eq!(got.iter().map(|(&key, text)| (key, text)).collect::<BTreeMap<_, _>>(), wanted);
         prop_assert_eq!((merge.bytes(), merge.next_deadline()), (0, None));
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use fanfare::client_id::NodeId;
 use fanfare::config::{Budgets, Config, Interval, Limits, Namespace, SlowPolicy, Timeouts};
-use fanfare::mail::{Asker, Encoding, Lines, Mail, Request, TopicSlot};
+use fanfare::mail::{Asker, Encoding, Lane, Lines, Mail, Request, TopicSlot, Variant};
 use fanfare::mailbox::{Receiver, Sender, Wake, mailbox};
 use fanfare::namespaces::Namespaces;
 use fanfare::stats::ShardStats;
@@ -21,6 +21,16 @@ use crate::rng::Rng;
 use crate::wire::{Frame, segment, take_frames, text_frame};
 
 const TOPICS: [&str; 5] = ["d:a", "r:a", "s:a", "r:b", "s:b"];
+/// In which each topic can be had, though few are: seven clients are in seven lanes at most.
+const VARIANTS: [Variant; 16] = {
+    let mut all = [Variant { encoding: Encoding::Json, lane: Lane::FIRST }; 16];
+    let mut n = 0;
+    while n < all.len() {
+        all[n] = Variant { encoding: Encoding::ALL[n % 2], lane: Lane::ALL[n / 2] };
+        n += 1;
+    }
+    all
+};
 const STEPS: usize = 300;
 const CLIENTS_MAX: usize = 7;
 const QUIET_LIMIT: usize = 5000;
@@ -184,7 +194,9 @@ struct World {
     mail: Sender<Mail>,
     outbox: VecDeque<Mail>,
     requests: Receiver<Request>,
-    interest: HashMap<(String, Encoding), TopicSlot>,
+    interest: HashMap<(String, Variant), TopicSlot>,
+    /// Batches for lanes whose windows have not ended.
+    windows: BTreeMap<TopicSlot, Vec<Mail>>,
     late_answers: Vec<Mail>,
     published: HashMap<&'static str, u64>,
     /// What of it the shard has surely taken.
@@ -261,10 +273,11 @@ fn fairness(seed: u64) -> u64 {
 fn config(Kind { scale, pings }: Kind) -> Config {
     let ping = Interval::from_secs(if pings { 3 } else { 3600 });
     let policy = |slow, client_publish| Namespace { slow, client_publish, ..Namespace::default() };
+    let max_delay = Interval::from_secs(1);
     let namespaces = [
-        ("d", policy(SlowPolicy::Disconnect, false)),
+        ("d", Namespace { max_delay, ..policy(SlowPolicy::Disconnect, false) }),
         ("r", Namespace { deflate: true, ..policy(SlowPolicy::Resync, true) }),
-        ("s", Namespace { deflate: true, ..policy(SlowPolicy::Skip, false) }),
+        ("s", Namespace { deflate: true, max_delay, ..policy(SlowPolicy::Skip, false) }),
     ];
     Config {
         limits: Limits {
@@ -277,7 +290,7 @@ fn config(Kind { scale, pings }: Kind) -> Config {
             replies_bytes: 150,
             ..Limits::default()
         },
-        budgets: Budgets { accepts: 2, reads: 3, mails: 4, visits: 3, deadlines: 2 },
+        budgets: Budgets { accepts: 2, reads: 3, mails: 4, visits: 3, deadlines: 2, crowd: 2 },
         timeouts: Timeouts { ping, pong: Interval::from_secs(2), ..Timeouts::default() },
         namespaces: namespaces.map(|(name, options)| (name.to_owned(), options)).into(),
         ..Config::default()
@@ -323,6 +336,7 @@ impl World {
             outbox: VecDeque::new(),
             requests,
             interest: HashMap::new(),
+            windows: BTreeMap::new(),
             late_answers: Vec::new(),
             published: HashMap::new(),
             settled: HashMap::new(),
@@ -491,14 +505,19 @@ impl World {
         }
         self.events.publications += count as u64;
         let plain_bytes = u32::try_from(bytes.len()).expect("few");
-        for encoding in Encoding::ALL {
-            if let Some(&slot) = self.interest.get(&(topic.to_owned(), encoding)) {
-                let bytes = match encoding {
+        for variant in VARIANTS {
+            if let Some(&slot) = self.interest.get(&(topic.to_owned(), variant)) {
+                let bytes = match variant.encoding {
                     Encoding::Json => bytes.as_slice().into(),
                     Encoding::Deflated => segment(&bytes).into(),
                 };
                 let lines = Lines { bytes, count: u32::try_from(count).expect("few"), plain_bytes };
-                self.outbox.push_back(Mail::Batch { topic: slot, lines });
+                let batch = Mail::Batch { topic: slot, lines };
+                if variant.lane == Lane::FIRST {
+                    self.outbox.push_back(batch);
+                } else {
+                    self.windows.entry(slot).or_default().push(batch);
+                }
             }
         }
     }
@@ -508,13 +527,15 @@ impl World {
         self.events.requests_full += u64::from(self.requests.len() == 4);
         for _ in 0..self.rng.below(4) {
             match self.requests.take() {
-                Some(Request::Attach { topic, encoding, name, .. }) => {
-                    let before = self.interest.insert((name.to_string(), encoding), topic);
+                Some(Request::Attach { topic, variant, name, .. }) => {
+                    self.events.lanes += u64::from(variant.lane != Lane::FIRST);
+                    let before = self.interest.insert((name.to_string(), variant), topic);
                     assert!(before.is_none(), "{name} attached twice");
                     self.outbox.push_back(Mail::Attached { topic });
                 }
-                Some(Request::Detach { topic, encoding, name, .. }) => {
-                    let before = self.interest.remove(&(name.to_string(), encoding));
+                Some(Request::Detach { topic, variant, name, .. }) => {
+                    self.windows.remove(&topic);
+                    let before = self.interest.remove(&(name.to_string(), variant));
                     assert_eq!(before, Some(topic), "{name} detached, but not attached so");
                     self.outbox.push_back(Mail::Detached { topic });
                 }
@@ -528,6 +549,11 @@ impl World {
         if !self.late_answers.is_empty() && self.rng.one_in(3) {
             let answer = self.rng.below(self.late_answers.len());
             self.outbox.push_back(self.late_answers.swap_remove(answer));
+        }
+        if !self.windows.is_empty() && self.rng.one_in(2) {
+            let ends = self.rng.below(self.windows.len());
+            let slot = *self.windows.keys().nth(ends).expect("one of them");
+            self.outbox.extend(self.windows.remove(&slot).into_iter().flatten());
         }
         while let Some(mail) = self.outbox.pop_front() {
             if let Err(mail) = self.mail.send(mail) {
@@ -566,12 +592,12 @@ impl World {
     }
 
     fn is_settled(&self) -> bool {
-        self.outbox.is_empty() && !self.shard.has_mail() && self.shard.patience() != Some(Duration::ZERO)
+        self.outbox.is_empty() && self.windows.is_empty() && !self.shard.has_mail() && self.shard.patience() != Some(Duration::ZERO)
     }
 
     fn check_limits(&self) {
         // Where slow clients skip, the newest batch of each topic stays, whatever the limit says.
-        let newest = self.scale * TOPICS.len() * Encoding::ALL.len() * 4 * 60;
+        let newest = self.scale * TOPICS.len() * VARIANTS.len() * 4 * 60;
         let logs = self.stats.log_bytes.value();
         assert!(logs <= (self.limits.logs_bytes + newest) as u64, "{logs} bytes in logs");
         let rest = self.stats.rest_bytes.value();

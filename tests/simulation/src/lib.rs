@@ -31,6 +31,7 @@ pub struct Events {
     pub skipped: u64,
     pub replies: u64,
     pub fair_turns: u64,
+    pub lanes: u64,
 }
 
 impl Events {
@@ -41,7 +42,7 @@ impl Events {
         }
     }
 
-    pub fn fields(&mut self) -> [(&'static str, &mut u64); 20] {
+    pub fn fields(&mut self) -> [(&'static str, &mut u64); 21] {
         [
             ("ticks", &mut self.ticks),
             ("publications", &mut self.publications),
@@ -63,6 +64,7 @@ impl Events {
             ("skipped", &mut self.skipped),
             ("replies", &mut self.replies),
             ("fair turns", &mut self.fair_turns),
+            ("lanes", &mut self.lanes),
         ]
     }
 }
