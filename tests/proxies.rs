@@ -1,0 +1,468 @@
+//! The configurations of nginx and HAProxy in `tuning/`, each started in front of two engines. Nothing is changed in
+//! them but the lines that choose how to balance, and what cannot be here: addresses, paths, and what only root may.
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{fs, thread};
+
+use serde_json::{Value, json};
+use support::engine::Engine;
+use support::http;
+use support::ports::free_port;
+use support::process::{Lines, TempDir, signal};
+use support::wait::{SOON, wait_for, wait_until};
+use support::websocket::RawClient;
+use tungstenite::client::IntoClientRequest;
+use tungstenite::http::HeaderValue;
+
+const NGINX: &str = "nginx/nginx.conf";
+const HAPROXY: &str = "haproxy/haproxy.cfg";
+
+/// What is chosen in the files as they are.
+const NGINX_DEFAULT: &str = "least_conn;";
+const HAPROXY_DEFAULT: &str = "balance leastconn";
+
+/// Clients at the beginning, on both engines together.
+const CLIENTS: usize = 48;
+const HALF: usize = CLIENTS / 2;
+
+/// Where all clients are.
+const TOPIC: &str = "news";
+
+// How each method chooses -----------------------------------------------------------------------------------
+
+#[test]
+fn nginx_with_least_connections_refills_an_engine_that_lost_its_clients() {
+    balances(Config::shipped(NGINX), HALF - 1..=HALF);
+}
+
+#[test]
+fn nginx_at_random_prefers_the_engine_with_less() {
+    let config = Config::shipped(NGINX).disable(NGINX_DEFAULT).enable("random two least_conn;");
+    balances(config, HALF - 1..=HALF);
+}
+
+#[test]
+fn nginx_takes_turns() {
+    balances(Config::shipped(NGINX).disable(NGINX_DEFAULT), HALF / 2 - 1..=HALF / 2 + 1);
+}
+
+#[test]
+fn haproxy_with_least_connections_refills_an_engine_that_lost_its_clients() {
+    balances(Config::shipped(HAPROXY), HALF - 1..=HALF);
+}
+
+/// It may draw the same engine twice, so three of four come to the one with less: 18, and hardly ever 7.
+#[test]
+fn haproxy_at_random_prefers_the_engine_with_less() {
+    let config = Config::shipped(HAPROXY).disable(HAPROXY_DEFAULT).enable("balance random(2)");
+    balances(config, 8..=HALF);
+}
+
+#[test]
+fn haproxy_takes_turns() {
+    let config = Config::shipped(HAPROXY).disable(HAPROXY_DEFAULT).enable("balance roundrobin");
+    balances(config, HALF / 2 - 1..=HALF / 2 + 1);
+}
+
+/// The life of two engines behind a proxy. `refill` is how many of [`HALF`] further clients go to the one of
+/// them that has lost its own.
+fn balances(config: Config, refill: RangeInclusive<usize>) {
+    let mut engines = [Engine::on_fixed_ports(""), Engine::on_fixed_ports("")];
+    let proxy = config.start_before([Place::of(&engines[0]), Place::of(&engines[1])]);
+
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| subscriber(&proxy)).collect();
+    let [first, second] = homes(&engines, &mut clients);
+    assert!(first.len().min(second.len()) >= CLIENTS / 4, "{} and {}", first.len(), second.len());
+
+    first.iter().rev().for_each(|&client| drop(clients.remove(client)));
+    wait_until(SOON, "the first engine has lost its clients", || count(&engines[0]) == 0);
+    clients.truncate(HALF);
+    wait_until(SOON, "the second engine has half of them", || count(&engines[1]) == clients.len());
+    clients.extend((0..HALF).map(|_| subscriber(&proxy)));
+    let [first, _] = homes(&engines, &mut clients);
+    assert!(refill.contains(&first.len()), "{} of {HALF} came to the empty engine", first.len());
+
+    let [leaving, staying] = engines;
+    let stopping = thread::spawn(|| leaving.stop_for_now());
+    for &client in &first {
+        assert_eq!(clients[client].closed(), (3001, "shutdown".to_owned()));
+        clients[client] = subscriber(&proxy);
+    }
+    let stopped = stopping.join().expect("it stops");
+    assert_eq!(count(&staying), clients.len(), "all are at the other engine");
+
+    engines = [stopped.start(), staying];
+    let [_, second] = homes(&engines, &mut clients);
+    assert_eq!(second.len(), clients.len(), "the other engine serves them all");
+    wait_until(SOON, "somebody comes to the engine that is back", || {
+        clients.push(subscriber(&proxy));
+        count(&engines[0]) > 0
+    });
+}
+
+/// Which clients are at which engine: each engine publishes, and every client gets its own engine's publication,
+/// once, and nothing else.
+fn homes(engines: &[Engine; 2], clients: &mut [RawClient]) -> [Vec<usize>; 2] {
+    static ROUND: AtomicUsize = AtomicUsize::new(0);
+    let round = ROUND.fetch_add(1, Ordering::Relaxed);
+    for (number, engine) in engines.iter().enumerate() {
+        engine.publish(TOPIC, &json!({ "round": round, "engine": number }));
+    }
+    let mut homes = [vec![], vec![]];
+    for (index, client) in clients.iter_mut().enumerate() {
+        let data: Value = serde_json::from_str(&client.publication(TOPIC)).expect("JSON");
+        assert_eq!(data["round"], round, "client {index} missed something, or got it twice");
+        let home = data["engine"].as_u64().and_then(|engine| usize::try_from(engine).ok());
+        homes[home.expect("a number")].push(index);
+    }
+    for (engine, home) in engines.iter().zip(&homes) {
+        assert_eq!(count(engine), home.len(), "as the engine counts");
+    }
+    homes
+}
+
+fn subscriber(proxy: &Proxy) -> RawClient {
+    let mut client = RawClient::connect(proxy.address);
+    client.subscribe(TOPIC);
+    client
+}
+
+/// Clients that an engine has.
+fn count(engine: &Engine) -> usize {
+    let clients = engine.metric("fanfare_clients", &[("state", "open")]);
+    format!("{clients:.0}").parse().expect("a whole number")
+}
+
+// What holds for each method --------------------------------------------------------------------------------
+
+#[test]
+fn the_endpoint_is_there_and_nothing_else() {
+    for name in [NGINX, HAPROXY] {
+        let engine = Engine::start(&[]);
+        let proxy = Config::shipped(name).start_before([Place::of(&engine), Place::of(&engine)]);
+        for path in ["/", "/health", "/metrics", "/api/info", "/connection/websocket/", "/connection"] {
+            let answer = http::get(proxy.address, path).expect("an answer");
+            assert_eq!(answer.status, 404, "{name}: {path}: {answer:?}");
+        }
+        let answer = http::get(proxy.address, "/connection/websocket").expect("an answer");
+        assert_eq!(answer.status, 426, "{name}: the engine says what to do: {answer:?}");
+    }
+}
+
+/// The engine compares a page's origin with the host that the browser asked for.
+#[test]
+fn pages_of_the_same_host_and_port_may_connect() {
+    for name in [NGINX, HAPROXY] {
+        let engine = Engine::start(&[]);
+        let proxy = Config::shipped(name).start_before([Place::of(&engine), Place::of(&engine)]);
+        for (origin, is_allowed) in [
+            (format!("http://{}", proxy.address), true),
+            (format!("http://127.0.0.1:{}", proxy.address.port() - 1), false),
+            ("https://foreign.example".to_owned(), false),
+        ] {
+            let url = format!("ws://{}/connection/websocket", proxy.address);
+            let mut request = url.into_client_request().expect("a URL");
+            request.headers_mut().insert("Origin", HeaderValue::from_str(&origin).expect("plain"));
+            let stream = TcpStream::connect(proxy.address).expect("it listens");
+            let answer = tungstenite::client(request, stream);
+            assert_eq!(answer.is_ok(), is_allowed, "{name}: {origin}: {answer:?}");
+        }
+    }
+}
+
+#[test]
+fn the_engine_is_told_where_the_client_is() {
+    for name in [NGINX, HAPROXY] {
+        let engine = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = engine.local_addr().expect("it is bound");
+        let proxy =
+            Config::shipped(name).start_before([Place { clients: address, control: address.port() }; 2]);
+        let mut client = TcpStream::connect(proxy.address).expect("it listens");
+        let lines = "Host: push.example.org\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                     X-Forwarded-For: 203.0.113.7\r\n\r\n";
+        write!(client, "GET /connection/websocket HTTP/1.1\r\n{lines}").expect("it is taken");
+        // HAProxy also asks for its health.
+        let head = wait_for(SOON, "the request", || {
+            let head = read_head(&mut engine.accept().expect("a connection").0);
+            head.starts_with("get /connection/websocket ").then_some(head)
+        });
+        assert!(head.contains("\r\nx-forwarded-for: 127.0.0.1\r\n"), "{name}: {head}");
+        assert!(!head.contains("203.0.113.7"), "{name}: what the client claims: {head}");
+        assert!(head.contains("\r\nhost: push.example.org\r\n"), "{name}: {head}");
+    }
+}
+
+/// What an engine does with those who come while it stops or is full, or that is broken.
+#[test]
+fn who_is_refused_by_one_engine_is_taken_in_by_the_other() {
+    const UNAVAILABLE: &str =
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    for name in [NGINX, HAPROXY] {
+        for answer in [UNAVAILABLE, ""] {
+            let engine = Engine::start(&[]);
+            let (address, refused) = refusing_engine(answer);
+            // It counts as healthy.
+            let refusing = Place { clients: address, control: engine.control_address().port() };
+            let proxy = Config::shipped(name).start_before([refusing, Place::of(&engine)]);
+            let clients: Vec<_> = (0..4).map(|_| subscriber(&proxy)).collect();
+            assert_eq!(count(&engine), clients.len(), "{name}: {answer:?}");
+            assert!(refused.load(Ordering::Relaxed) > 0, "{name}: {answer:?}: the other one was tried");
+        }
+    }
+}
+
+/// Answers every request so and closes; and how many it were.
+fn refusing_engine(answer: &'static str) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    let count = Arc::new(AtomicUsize::new(0));
+    let refused = count.clone();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            read_head(&mut stream);
+            refused.fetch_add(1, Ordering::Relaxed);
+            // A peer that is gone already needs no answer.
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    (address, count)
+}
+
+/// The head of a request, in lower case, or what there is of it.
+fn read_head(stream: &mut TcpStream) -> String {
+    stream.set_read_timeout(Some(SOON)).expect("a timeout that is not zero");
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|length| length == 1) {
+        head.push(byte[0]);
+    }
+    String::from_utf8_lossy(&head).to_lowercase()
+}
+
+// What the proxies themselves think of the files ------------------------------------------------------------
+
+/// nginx would open its port and its log for this: so its file is not quite as it is.
+#[test]
+fn nginx_and_haproxy_complain_of_nothing() {
+    let haproxy = Config::shipped(HAPROXY);
+    haproxy.passes_the_check();
+    let anywhere = Place { clients: SocketAddr::from(([127, 0, 0, 1], 1)), control: 1 };
+    Config::shipped(NGINX).fit([anywhere; 2], free_port()).passes_the_check();
+}
+
+#[test]
+fn the_lines_for_tls_are_right() {
+    let key = rcgen::generate_simple_self_signed(["push.example.org".to_owned()]).expect("a certificate");
+    let (certificate, key) = (key.cert.pem(), key.signing_key.serialize_pem());
+    let anywhere = Place { clients: SocketAddr::from(([127, 0, 0, 1], 1)), control: 1 };
+
+    let mut nginx = Config::shipped(NGINX).enable_all(&["443", "ssl_"]).fit([anywhere; 2], free_port());
+    for (path, content) in
+        [("/etc/ssl/certs/fanfare.pem", &certificate), ("/etc/ssl/private/fanfare.key", &key)]
+    {
+        let file =
+            nginx.files.write(Path::new(path).file_name().expect("a file").to_str().expect("plain"), content);
+        nginx = nginx.put(path, file.to_str().expect("plain"));
+    }
+    for place in ["listen 443 ", "listen [::]:443 "] {
+        nginx = nginx.put(place, &format!("listen 127.0.0.1:{} ", free_port()));
+    }
+    nginx.passes_the_check();
+
+    let mut haproxy = Config::shipped(HAPROXY).enable_all(&["443"]);
+    let file = haproxy.files.write("both.pem", &format!("{certificate}{key}"));
+    haproxy.text = haproxy.text.replace("/etc/haproxy/fanfare.pem", file.to_str().expect("plain"));
+    haproxy.passes_the_check();
+}
+
+// A file from tuning/, and the proxy that runs by it --------------------------------------------------------
+
+/// Where an engine listens.
+#[derive(Clone, Copy)]
+struct Place {
+    clients: SocketAddr,
+    control: u16,
+}
+
+impl Place {
+    fn of(engine: &Engine) -> Self {
+        Self { clients: engine.client_address(), control: engine.control_address().port() }
+    }
+}
+
+/// A configuration on its way from `tuning/` to a proxy.
+struct Config {
+    name: &'static str,
+    text: String,
+    files: TempDir,
+}
+
+impl Config {
+    /// As it is.
+    fn shipped(name: &'static str) -> Self {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tuning").join(name);
+        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        Self { name, text, files: TempDir::new("proxy") }
+    }
+
+    /// Puts something else into a place that is there exactly once.
+    fn put(mut self, place: &str, value: &str) -> Self {
+        assert_eq!(self.text.matches(place).count(), 1, "{}: once: {place:?}", self.name);
+        self.text = self.text.replacen(place, value, 1);
+        self
+    }
+
+    /// Turns a line into a comment.
+    fn disable(self, line: &str) -> Self {
+        self.put(&format!(" {line}\n"), &format!(" #{line}\n"))
+    }
+
+    /// Turns a comment into a line.
+    fn enable(self, line: &str) -> Self {
+        self.put(&format!(" #{line}\n"), &format!(" {line}\n"))
+    }
+
+    /// The same with all lines that contain one of these words.
+    fn enable_all(self, words: &[&str]) -> Self {
+        let comments = self.text.clone();
+        let lines = comments.lines().filter_map(|line| line.trim().strip_prefix('#'));
+        let lines =
+            lines.filter(|line| !line.starts_with(' ') && words.iter().any(|word| line.contains(word)));
+        lines.fold(self, Self::enable)
+    }
+
+    /// Addresses, paths and rights of a test, so that the proxy listens on `port` of 127.0.0.1.
+    fn fit(mut self, engines: [Place; 2], port: u16) -> Self {
+        let directory = self.files.path().to_str().expect("a plain path").to_owned();
+        let also = free_port();
+        for (number, engine) in (1..).zip(engines) {
+            let (place, clients) = (format!("192.0.2.1{number}:8000"), engine.clients.to_string());
+            self = match self.name {
+                NGINX => self.put(&place, &clients),
+                _ => self.put(
+                    &format!("{place} check port 9000"),
+                    &format!("{clients} check port {}", engine.control),
+                ),
+            };
+        }
+        if self.name == NGINX {
+            self.put("listen 80 ", &format!("listen 127.0.0.1:{port} "))
+                .put("listen [::]:80 ", &format!("listen 127.0.0.1:{also} "))
+                .put("/run/nginx.pid", &format!("{directory}/pid"))
+                .put("/var/log/nginx/error.log", "stderr")
+                .put("worker_rlimit_nofile 66000;", "")
+                .put("worker_connections 65536;", "worker_connections 512;")
+                .put("http {", &format!("http {{\n{}", temporary_files(&directory)))
+        } else {
+            self.put("bind 0.0.0.0:80 ", &format!("bind 127.0.0.1:{port} "))
+                .put("bind [::]:80 v6only ", &format!("bind 127.0.0.1:{also} "))
+                .put("    user haproxy\n    group haproxy\n    chroot /var/lib/haproxy\n", "")
+                .put("maxconn 56000", "maxconn 500")
+                .put("/dev/log", "stderr")
+        }
+    }
+
+    /// Starts the proxy in front of these engines. Returns when it listens.
+    #[track_caller]
+    fn start_before(self, engines: [Place; 2]) -> Proxy {
+        let port = free_port();
+        let config = self.fit(engines, port);
+        let path = config.write();
+        let mut command = config.program();
+        match config.name {
+            NGINX => command.args(["-g", "daemon off;", "-c"]).arg(path),
+            _ => command.arg("-db").arg("-f").arg(path),
+        };
+        Proxy::start(command, SocketAddr::from(([127, 0, 0, 1], port)), config.files)
+    }
+
+    /// The proxy reads the file and has nothing to say against it.
+    #[track_caller]
+    fn passes_the_check(&self) {
+        let path = self.write();
+        let mut command = self.program();
+        match self.name {
+            NGINX => command.args(["-t", "-q", "-c"]).arg(path),
+            _ => command.args(["-c", "-q", "-f"]).arg(path),
+        };
+        let Output { status, stdout, stderr } =
+            command.output().unwrap_or_else(|error| panic!("{command:?}: {}", missing(&error)));
+        let text = [stdout, stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+        // nginx as another user than root says that it cannot change the user.
+        let complaints =
+            text.lines().filter(|line| !line.contains("the \"user\" directive makes sense only"));
+        assert_eq!(complaints.count(), 0, "{}: {text}", self.name);
+        assert!(status.success(), "{}: {status}", self.name);
+    }
+
+    fn write(&self) -> PathBuf {
+        self.files
+            .write(Path::new(self.name).file_name().expect("a file").to_str().expect("plain"), &self.text)
+    }
+
+    fn program(&self) -> Command {
+        let mut command =
+            Command::new(if self.name == NGINX { "/usr/sbin/nginx" } else { "/usr/sbin/haproxy" });
+        if self.name == NGINX {
+            // Until it has read where its log is.
+            command.args(["-e", "stderr"]);
+        }
+        command
+    }
+}
+
+/// nginx makes these directories, whether or not it ever needs them.
+fn temporary_files(directory: &str) -> String {
+    let kinds = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+    kinds.map(|kind| format!("    {kind}_temp_path {directory}/{kind};\n")).concat()
+}
+
+fn missing(error: &std::io::Error) -> String {
+    format!("{error} (`tests/run --install` installs what is missing)")
+}
+
+/// A running proxy, which ends with the value; when the test fails, what it wrote to standard error is shown.
+struct Proxy {
+    child: Child,
+    address: SocketAddr,
+    stderr: Lines,
+    _files: TempDir,
+}
+
+impl Proxy {
+    #[track_caller]
+    fn start(mut command: Command, address: SocketAddr, files: TempDir) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {}", missing(&error)));
+        let stderr = Lines::collect(child.stderr.take().expect("piped"));
+        let mut proxy = Self { child, address, stderr, _files: files };
+        wait_until(SOON, "the proxy to listen", || {
+            let ended = proxy.child.try_wait().expect("the child can be asked");
+            assert!(ended.is_none(), "{command:?} ended: {ended:?}");
+            TcpStream::connect(address).is_ok()
+        });
+        proxy
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        // nginx ends its workers then; after SIGKILL they would stay.
+        if self.child.try_wait().is_ok_and(|status| status.is_none()) {
+            signal(self.child.id(), "TERM");
+        }
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("--- standard error of the proxy ---");
+            self.stderr.so_far().iter().for_each(|line| eprintln!("{line}"));
+        }
+    }
+}
