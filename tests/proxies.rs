@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use serde_json::{Value, json};
@@ -222,6 +223,32 @@ fn who_is_refused_by_one_engine_is_taken_in_by_the_other() {
             let tried = refused.load(Ordering::Relaxed);
             assert!((1..=clients.len()).contains(&tried), "{name}: {answer:?}: at most once each: {tried}");
         }
+    }
+}
+
+/// Not even before HAProxy has noticed: trying the same engine again would take 2 s for each client.
+#[test]
+fn nobody_waits_for_an_engine_that_is_gone() {
+    for name in [NGINX, HAPROXY] {
+        let engine = Engine::start(&[]);
+        let nobody = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let gone = Place { clients: nobody, ..Place::of(&engine) };
+        let proxy = Config::shipped(name).start_before([gone, Place::of(&engine)]);
+        let start = Instant::now();
+        let _clients: Vec<_> = (0..4).map(|_| subscriber(&proxy)).collect();
+        assert!(start.elapsed() < Duration::from_secs(4), "{name}: {:?}", start.elapsed());
+    }
+}
+
+#[test]
+fn an_engine_may_be_silent_between_pings() {
+    let timeouts = fanfare::config::Config::default().timeouts;
+    for (name, key) in [(NGINX, "proxy_read_timeout "), (HAPROXY, "timeout tunnel ")] {
+        let text = Config::shipped(name).text;
+        let value = text.lines().find_map(|line| line.trim().strip_prefix(key)).expect(key);
+        let seconds = value.trim_end_matches(';').trim_end_matches('s').parse().expect("seconds");
+        let silence = timeouts.ping.0 + timeouts.pong.0;
+        assert!(Duration::from_secs(seconds) > silence, "{name}: {key}{value}");
     }
 }
 
