@@ -226,7 +226,7 @@ fn who_is_refused_by_one_engine_is_taken_in_by_the_other() {
     }
 }
 
-/// Not even before HAProxy has noticed: trying the same engine again would take 2 s for each client.
+/// Not even before HAProxy's checks have noticed. Before it tries the same engine again it waits for 1 s.
 #[test]
 fn nobody_waits_for_an_engine_that_is_gone() {
     for name in [NGINX, HAPROXY] {
