@@ -34,6 +34,10 @@ const HAPROXY_DEFAULT: &str = "balance leastconn";
 const CLIENTS: usize = 48;
 const HALF: usize = CLIENTS / 2;
 
+/// Of several shards one may hear of the stop a little later: who comes back at once could meet it, and would be sent
+/// away a second time.
+const ONE_SHARD: &str = "[server]\nshards = 1\n";
+
 /// What an engine answers that stops, or that is full.
 const UNAVAILABLE: &str =
     "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
@@ -80,7 +84,7 @@ fn haproxy_takes_turns() {
 /// The life of two engines behind a proxy. `refill` is how many of [`HALF`] further clients go to the one of
 /// them that has lost its own.
 fn balances(config: Config, refill: RangeInclusive<usize>) {
-    let mut engines = [Engine::on_fixed_ports(""), Engine::on_fixed_ports("")];
+    let mut engines = [Engine::on_fixed_ports(ONE_SHARD), Engine::on_fixed_ports(ONE_SHARD)];
     let proxy = config.start_before([Place::of(&engines[0]), Place::of(&engines[1])]);
 
     let mut clients: Vec<_> = (0..CLIENTS).map(|_| subscriber(&proxy)).collect();
