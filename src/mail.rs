@@ -34,6 +34,39 @@ pub type ShardId = u16;
 /// Topics with their numbers of subscribers.
 pub type TopicCounts = Vec<(TopicName, u32)>;
 
+/// What tells one numbering of publications from another: offsets of different epochs say nothing about each
+/// other. Shared by all who stand somewhere in it.
+pub type Epoch = Arc<str>;
+
+/// Where somebody stands among the publications of a topic with history: what it has, up to and with `offset`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// Which numbering.
+    pub epoch: Epoch,
+    /// Of the newest publication. 0: none so far. Those of one topic rise, but need not be consecutive.
+    pub offset: u64,
+}
+
+/// From where a client wants to go on, as it says itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Since {
+    /// Empty: whichever it is.
+    pub epoch: Box<str>,
+    /// Of the newest publication it has.
+    pub offset: u64,
+}
+
+/// What became of a client's wish to go on where it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovery {
+    /// After the publications below, or where nothing could be recovered: the newest publication that this
+    /// shard was given.
+    pub position: Position,
+    /// What the client missed, as members of a JSON array, separated by commas; possibly none. `None`: it
+    /// cannot go on where it was.
+    pub missed: Option<Arc<[u8]>>,
+}
+
 /// What becomes of a topic's lines on their way to those who want them so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Encoding {
