@@ -60,9 +60,10 @@ fn fanfare(arguments: &[&str]) -> Command {
 /// Lines that say something to a program, each with the comment right above its paragraph or itself.
 fn assert_every_line_has_a_reason(name: &str, content: &str) {
     let mut explained = false;
-    for line in content.lines() {
+    for line in content.lines().map(str::trim_start) {
         match line {
             "" => explained = false,
+            "}" => {}
             line if line.starts_with('#') => explained |= !line.starts_with("# Rule: "),
             line if line.starts_with('[') => {}
             line => assert!(explained, "{name}: no comment says why: {line}"),
@@ -102,6 +103,8 @@ fn every_line_has_its_reason() {
         "sysctl.d/61-fanfare-load.conf",
         "limits.d/60-fanfare.conf",
         "fanfare.toml",
+        "nginx/nginx.conf",
+        "haproxy/haproxy.cfg",
     ] {
         assert_every_line_has_a_reason(name, &file(name));
     }
