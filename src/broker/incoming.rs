@@ -26,16 +26,26 @@ pub(super) struct Encoder {
 impl Broker {
     /// Takes a message: its publications go on to be merged. If one of them cannot be delivered, the message
     /// goes to the dead-letter exchange as well, heard or not: a bad message is a fault of its publisher's,
-    /// whoever listens. One with an id that was taken lately is a repetition, and goes nowhere.
+    /// whoever listens. One with an id that was taken lately is a repetition, and goes nowhere. What a stream
+    /// held before is known from here on, and goes nowhere either.
     pub(super) fn take_message(&mut self, message: Message) {
         self.acks.take(message.tag);
-        if message.id.as_deref().is_some_and(|id| self.seen.has(id, message.tag)) {
+        let (tag, place) = (message.tag, message.place);
+        let offset = place.map(|place| place.offset);
+        let is_repetition = message.id.as_deref().is_some_and(|id| self.seen.has(id, tag, offset));
+        if place.is_some_and(|place| place.is_replayed) {
+            self.stats.replayed.add(1);
+            return;
+        }
+        if is_repetition {
             self.stats.duplicates.add(1);
             return;
         }
-        if let Err(reason) = self.deliver(&message) {
+        if let Err(reason) = self.deliver(&message)
+            && place.is_none_or(|place| place.is_ours_to_bury)
+        {
             self.stats.dead_lettered.add(1);
-            self.acks.hold(message.tag);
+            self.acks.hold(tag);
             self.backplane.bury(message, &reason);
         }
     }
@@ -70,6 +80,10 @@ impl Broker {
         let namespace = self.namespaces.options(namespace);
         payload::admit(message.body.len(), message.content, namespace, limits)?;
         self.stats.publications.add(1);
+        if has_expired(message, SystemTime::now()) {
+            self.stats.expired.add(1);
+            return Ok(());
+        }
         let Some(topic) = found else {
             self.stats.unheard.add(1);
             return Ok(());
@@ -144,6 +158,16 @@ impl Encoder {
         let plain_bytes = u32::try_from(batch.bytes.len()).unwrap_or(u32::MAX);
         Lines { bytes: bytes.into(), count: batch.lines, plain_bytes }
     }
+}
+
+/// Whether a message says that it is of no use any more. RabbitMQ drops such messages from queues; streams keep
+/// them.
+fn has_expired(message: &Message, now: SystemTime) -> bool {
+    let Message { published: Some(published), expires_after: Some(after), .. } = message else {
+        return false;
+    };
+    let after = u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
+    microseconds(now).is_some_and(|now| now > published.saturating_add(after))
 }
 
 /// How long publications of a namespace wait for each other.

@@ -69,7 +69,7 @@ impl Broker {
             topics: Topics::new(limits.topics),
             merge: Merge::new(limits.frame_bytes, limits.merging_bytes),
             acks: Acks::default(),
-            seen: Seen::new(setup.config.amqp.message_ids),
+            seen: Seen::new(&setup.config.amqp),
             encoder: Encoder::default(),
             surveys: Surveys::default(),
             backplane,
@@ -81,15 +81,26 @@ impl Broker {
         }
     }
 
+    /// Turns until a stream that can be read has been read back.
+    pub(super) async fn load(&mut self) {
+        while self.backplane.is_loading() && !self.is_done() {
+            self.wait_and_turn().await;
+        }
+    }
+
     /// Turns until all shards have ended.
     pub(super) async fn serve(mut self) {
         while !self.is_done() {
-            let first = self.wait().await;
-            self.turn(first);
-            // lapin's and the publishes' tasks are on this thread, too.
-            yield_now().await;
+            self.wait_and_turn().await;
         }
         self.backplane.close().await;
+    }
+
+    async fn wait_and_turn(&mut self) {
+        let first = self.wait().await;
+        self.turn(first);
+        // lapin's and the publishes' tasks are on this thread, too.
+        yield_now().await;
     }
 
     /// Sleeps until there is something to do. If it is an event, it is the first of the turn.
@@ -136,9 +147,21 @@ impl Broker {
             Event::Message(message) => self.take_message(message),
             Event::Published { asker, outcome } => self.answer(asker, outcome),
             Event::Buried { tag } => self.acks.release(tag),
+            Event::Passed { tag } => self.acks.take(tag),
+            Event::Loading { base } => self.loading(base),
+            Event::CaughtUp { epoch } | Event::Renamed { epoch } => {
+                tracing::debug!(%epoch, "the stream's epoch");
+            }
             Event::Connected { gap } => self.connected(gap),
             Event::Lost { comes_again } => self.lost(comes_again),
         }
+    }
+
+    /// A stream is read back: what is known of another one, or of what came before, says nothing about it.
+    fn loading(&mut self, base: u64) {
+        tracing::debug!(base, "reading a stream back");
+        self.stats.backplane.set(BackplaneState::Loading as u64);
+        self.seen.forget();
     }
 
     fn connected(&mut self, gap: bool) {
