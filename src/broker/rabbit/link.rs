@@ -59,6 +59,7 @@ pub(super) struct Link {
 }
 
 /// What a link has to say.
+#[expect(clippy::large_enum_variant, reason = "lapin's deliveries are what they are; it is moved once")]
 pub(super) enum Next {
     Event(Event),
     /// A message of the queue or stream.

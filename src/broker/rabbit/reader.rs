@@ -141,7 +141,7 @@ impl Reader {
         };
         let place = Place { offset: offset + 1, is_replayed: role.replayed, is_ours_to_bury: role.buries };
         events.push_back(Event::Message(message::receive(delivery, Some(place))));
-        let is_due = self.is_live() && self.trail.since_anchor() % CLAIM_EVERY_MESSAGES == 0;
+        let is_due = self.is_live() && self.trail.since_anchor().is_multiple_of(CLAIM_EVERY_MESSAGES);
         if is_due { self.claim(now) } else { None }
     }
 
