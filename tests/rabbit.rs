@@ -134,8 +134,16 @@ fn by_queue(config: &mut Config) {
 
 #[test]
 fn what_is_published_comes_back_as_lines_once_for_each_topic() {
-    let url = RabbitNode::shared().new_vhost("round");
-    let mut house = House::start(&url, |_| {});
+    let by_list = ("CC", list(&["a", "b", "b"]));
+    let by_text = ("x-topics", AMQPValue::LongString("a\nb\nb".into()));
+    for (source, copies) in [(Source::Queue, by_list), (Source::Stream, by_text)] {
+        come_back_as_lines(source, copies);
+    }
+}
+
+fn come_back_as_lines(source: Source, copies: (&str, AMQPValue)) {
+    let url = RabbitNode::shared().new_vhost(&format!("round_{source:?}"));
+    let mut house = House::start(&url, |config| config.amqp.source = source);
     house.attach(1, "a");
     house.attach(2, "b");
     assert_eq!(house.publish(&["a"], b"1e400"), Ok(()));
@@ -144,13 +152,9 @@ fn what_is_published_comes_back_as_lines_once_for_each_topic() {
     let mut both = [house.lines(), house.lines()];
     both.sort();
     assert_eq!(both.map(|(slot, _)| slot), [1, 2]);
-    // Another's message with CC, a topic named twice, and headers of types that mean nothing.
+    // Another's message with more topics, a topic named twice, and headers of types that mean nothing.
     let publisher = Publisher::connect(&url);
-    let odd = [
-        ("CC", list(&["a", "b", "b"])),
-        ("x-key", AMQPValue::Boolean(true)),
-        ("x-timestamp-us", AMQPValue::Float(1.5)),
-    ];
+    let odd = [copies, ("x-key", AMQPValue::Boolean(true)), ("x-timestamp-us", AMQPValue::Float(1.5))];
     publisher.publish("a", b"{\n}", headers(&odd));
     let mut both = [house.lines(), house.lines()];
     both.sort();
@@ -190,7 +194,7 @@ fn undeliverable_messages_are_kept_with_the_reason_and_acknowledged() {
         assert_eq!(kept_topic, *topic);
     }
     house.attach(0, "good");
-    publisher.publish("good", b"1", headers(&[("CC", list(&["bad\n"]))]));
+    publisher.publish("good", b"1", headers(&[("x-topics", AMQPValue::LongString("bad\u{7}".into()))]));
     house.expect_line(0, "good", "1");
     assert!(publisher.dead_letter().1.contains("control character"));
     wait_until(SOON, "everything to be acknowledged", || house.stats.unacknowledged.value() == 0);

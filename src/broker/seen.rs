@@ -175,10 +175,10 @@ mod tests {
         let all = verdicts(0);
         assert_eq!(all, [false, true, false, true, false, false, true]);
         for from in 1..stream.len() {
-            let window_is_whole = |(&(_, offset), _): &(&(&str, u64), bool)| offset >= stream[from].1 + 3;
-            let later = stream[from..].iter().zip(verdicts(from)).filter(window_is_whole);
-            let expected = all[from..].iter().rev().take(later.clone().count()).rev();
-            assert!(later.map(|(_, verdict)| verdict).eq(expected.copied()), "from {from}");
+            for (at, verdict) in (from..).zip(verdicts(from)) {
+                let has_read_a_window = stream[at].1 >= stream[from].1 + 3;
+                assert!(!has_read_a_window || verdict == all[at], "{at} from {from}");
+            }
         }
         let mut nothing = InStream::new(0);
         assert_eq!([1, 2].map(|offset| nothing.has("a", offset)), [false, false]);

@@ -11,8 +11,11 @@ use crate::broker::memory::microseconds;
 use crate::broker::payload::{Content, Undeliverable};
 use crate::mail::TopicName;
 
-/// RabbitMQ routes by it as by the routing key, and passes it on.
+/// RabbitMQ routes by it as by the routing key, and passes it on; but up to version 3, streams keep no header
+/// that is a list or a table.
 const COPIES: &str = "CC";
+/// So topics beside the routing key can be said by this one as well: text, a topic per line.
+const TOPICS: &str = "x-topics";
 const KEY: &str = "x-key";
 /// Microseconds since 1970, as our own publishes say them.
 const MICROSECONDS: &str = "x-timestamp-us";
@@ -50,19 +53,22 @@ pub(super) fn receive(delivery: Delivery, place: Option<Place>) -> Message {
     }
 }
 
-/// The routing key and those that `CC` adds, each once.
+/// The routing key and those that the headers add, each once.
 fn topics(routing_key: ShortString, headers: &FieldTable) -> Vec<Box<str>> {
     let mut topics = vec![String::from(routing_key).into_boxed_str()];
+    let mut add = |topic: &str| {
+        if !topics.iter().any(|known| **known == *topic) {
+            topics.push(topic.into());
+        }
+    };
     if let Some(AMQPValue::FieldArray(copies)) = headers.inner().get(COPIES) {
         for copy in copies.as_slice() {
             // RabbitMQ refuses anything but strings here; what is not UTF-8 can be no topic's name.
             let AMQPValue::LongString(copy) = copy else { continue };
-            let copy = String::from_utf8_lossy(copy.as_bytes());
-            if !topics.iter().any(|topic| **topic == *copy) {
-                topics.push(copy.into());
-            }
+            add(&String::from_utf8_lossy(copy.as_bytes()));
         }
     }
+    text(headers, TOPICS).into_iter().flat_map(str::lines).for_each(add);
     topics
 }
 
@@ -109,6 +115,7 @@ pub(super) fn properties(copies: &[TopicName]) -> BasicProperties {
         headers.insert(MICROSECONDS.into(), AMQPValue::LongLongInt(now));
     }
     if !copies.is_empty() {
+        headers.insert(TOPICS.into(), AMQPValue::LongString(copies.join("\n").into()));
         let copies = copies.iter().map(|topic| AMQPValue::LongString(topic.as_bytes().into()));
         headers.insert(COPIES.into(), AMQPValue::FieldArray(copies.collect::<Vec<_>>().into()));
     }
@@ -174,6 +181,12 @@ mod tests {
         let topics: Vec<TopicName> = vec!["b".into(), "a".into(), "b".into()];
         let message = receive(delivery("a", properties(&topics)), None);
         assert_eq!(message.topics, [Box::from("a"), Box::from("b")]);
+        // As a stream gives it back.
+        let mut came = delivery("a", properties(&topics));
+        let mut kept = came.properties.headers().clone().unwrap();
+        kept = headers(&[(TOPICS, kept.inner()[TOPICS].clone())]);
+        came.properties = BasicProperties::default().with_headers(kept);
+        assert_eq!(receive(came, None).topics, message.topics);
         assert!(message.published.is_some_and(|published| published > 1_700_000_000_000_000));
     }
 
