@@ -89,7 +89,7 @@ fn nothing_is_lost_or_repeated_when_rabbitmq_stops_or_is_killed() {
     let mut client = RawClient::connect(engine.client_address());
     client.subscribe("load");
     let publish = |range: std::ops::Range<u32>| {
-        let publisher = Publisher::connect(&url);
+        let publisher = Publisher::connect_when_there(&url, "fanfare");
         range.for_each(|n| publisher.publish("load", n.to_string().as_bytes(), plain()));
     };
     publish(0..300);
@@ -231,6 +231,6 @@ fn a_stream_that_comes_later_than_the_clients_is_read_back_and_not_pushed() {
         (replayed > 0.0).then_some(replayed)
     });
     assert_eq!(replayed, 1.0);
-    Publisher::connect(&url).publish("news", b"2", plain());
+    Publisher::connect_when_there(&url, "fanfare").publish("news", b"2", plain());
     assert_eq!(client.publication("news"), "2");
 }

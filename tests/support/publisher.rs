@@ -37,6 +37,18 @@ impl Publisher {
         Self { runtime, _connection: connection, channel }
     }
 
+    /// Connects to a node that has just started, once it routes to this durable queue or stream: before, it
+    /// confirms what is published, and drops it.
+    pub fn connect_when_there(url: &str, queue: &str) -> Self {
+        wait_for(SOON, "RabbitMQ to route to its queues", || {
+            let publisher = Self::connect(url);
+            let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+            let asked = publisher.channel.queue_declare(queue.into(), options, FieldTable::default());
+            let is_there = publisher.runtime.block_on(asked).is_ok();
+            is_there.then_some(publisher)
+        })
+    }
+
     /// Publishes to the exchange `fanfare` and waits for the confirm.
     pub fn publish(&self, topic: &str, body: &[u8], properties: BasicProperties) {
         self.publish_to("fanfare", topic, body, properties);

@@ -12,7 +12,12 @@
 //! * a time: from the first chunk that is not older; one in the future: as `next`, from the end;
 //! * a stream that is deleted: `basic.cancel` within milliseconds, which ends the consumer. What is sent to it by
 //!   the default exchange afterwards is confirmed, and gone;
-//! * `message_count` of a declaration is of no use: it lags behind.
+//! * `message_count` of a declaration is of no use: it lags behind;
+//! * for a moment after a start of RabbitMQ, the stream is declared with "home node is down or inaccessible" (404),
+//!   and what is published to an exchange it is bound to is confirmed, and dropped as unroutable.
+//!
+//! Streams keep texts, numbers and truth values among the headers, `expiration`, `timestamp` and `message-id`; headers
+//! that are lists or tables, `CC` among them, are gone.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -3,7 +3,9 @@
 //! RabbitMQ closes a channel on every refusal, so that each declaration that may be refused gets one of its
 //! own.
 
-use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::options::{
+    BasicConsumeOptions, BasicQosOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
+};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Connection, ExchangeKind};
 
@@ -117,24 +119,43 @@ impl Ground<'_> {
         let arguments = stream_arguments(self.amqp);
         let declared = self.channel().await?.queue_declare(name.as_str().into(), durable, arguments).await;
         if let Err(error) = declared {
-            let text = reply_text(&error);
-            if ["'x-queue-type'", "'durable'", "'exclusive'"].iter().any(|argument| text.contains(argument)) {
-                return Err(Fault::lasting(format!(
-                    "the queue `{name}` (amqp.stream) on {} is there and is no stream ({text}): delete it, \
-                     name another stream, or consume it by amqp.source = \"queue\" and amqp.queue",
-                    self.address
-                )));
-            }
             if !is_refused(&error) {
                 return Err(self.no_queue(name, &error));
             }
-            tracing::warn!(stream = name, difference = %text, "the stream is used as it is");
+            let difference = reply_text(&error);
+            self.is_stream(name).await?;
+            tracing::warn!(stream = name, %difference, "the stream is used as it is");
         }
         let channel = self.channel().await?;
         for pattern in &self.amqp.bindings {
             self.bind(&channel, name, &self.amqp.exchange, pattern).await?;
         }
         Ok(name.as_str().into())
+    }
+
+    /// Asks a queue for what only a stream can give, before anything is bound to it. What it does not have by
+    /// the name of its type, RabbitMQ tells after other differences, if at all.
+    async fn is_stream(&self, name: &str) -> Result<(), Fault> {
+        let channel = self.channel().await?;
+        let fault = |error: lapin::Error| {
+            let text = reply_text(&error);
+            if !text.contains("x-stream-offset") {
+                return self.no_queue(name, &error);
+            }
+            Fault::lasting(format!(
+                "the queue `{name}` (amqp.stream) on {} is there and is no stream ({text}): delete it, name \
+                 another stream, or consume it by amqp.source = \"queue\" and amqp.queue",
+                self.address
+            ))
+        };
+        channel.basic_qos(1, BasicQosOptions::default()).await.map_err(fault)?;
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-stream-offset".into(), AMQPValue::LongString("next".into()));
+        let options = BasicConsumeOptions::default();
+        channel.basic_consume(name.into(), "".into(), options, arguments).await.map_err(fault)?;
+        // What fails here fails again at the next step.
+        let _ = channel.close(200, "seen".into()).await;
+        Ok(())
     }
 
     /// A queue that ends with the connection.

@@ -246,9 +246,8 @@ mod tests {
     /// What is read, what comes of it, and which epoch holds at the end.
     type Case = (&'static str, Vec<(u64, Marker)>, Vec<Finding>, Option<(&'static str, u64)>);
 
-    fn cases() -> Vec<Case> {
+    fn beginnings() -> Vec<Case> {
         use Finding::{Contested, NoEpoch, Nothing};
-        let renamed = |epoch: &str| Finding::Renamed(epoch.into());
         vec![
             ("nobody was there", vec![(0, ping(GOAL))], vec![NoEpoch], None),
             (
@@ -275,6 +274,13 @@ mod tests {
                 vec![Nothing, caught_up("b")],
                 Some(("b", 3)),
             ),
+        ]
+    }
+
+    fn disputes() -> Vec<Case> {
+        use Finding::{NoEpoch, Nothing};
+        let renamed = |epoch: &str| Finding::Renamed(epoch.into());
+        vec![
             (
                 "the lower origin wins, however late it is read",
                 vec![
@@ -320,7 +326,7 @@ mod tests {
 
     #[test]
     fn the_first_claim_in_the_stream_holds_for_everybody() {
-        for (case, markers, expected, epoch) in cases() {
+        for (case, markers, expected, epoch) in beginnings().into_iter().chain(disputes()) {
             let (found, trail) = findings(&markers);
             assert_eq!(found, expected, "{case}");
             let known = trail.claim().map(|claim| (claim.epoch, claim.origin.unwrap()));
