@@ -217,3 +217,118 @@ impl Reader {
 pub(super) fn random() -> u64 {
     RandomState::new().hash_one("fanfare marker")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lapin::BasicProperties;
+    use lapin::types::{AMQPValue, FieldTable};
+
+    struct House {
+        reader: Reader,
+        events: VecDeque<Event>,
+        now: Instant,
+        offset: i64,
+    }
+
+    impl House {
+        fn new() -> Self {
+            let now = Instant::now();
+            Self { reader: Reader::new(&Amqp::default(), now), events: VecDeque::new(), now, offset: 0 }
+        }
+
+        fn begin(&mut self) -> Marker {
+            let start = Start::Back { wanted: 0, top: 0 };
+            self.reader.linked(start, &mut self.events, self.now).expect("a marker to read back")
+        }
+
+        /// The stream gives back what was written into it, at the next offset.
+        fn deliver(&mut self, marker: Option<&Marker>) -> Option<Marker> {
+            let written = marker.map(|marker| markers::letter(&"fanfare".into(), marker).properties);
+            let properties = written.unwrap_or_default();
+            let mut headers = properties.headers().clone().unwrap_or_else(FieldTable::default);
+            headers.insert(message::OFFSET.into(), AMQPValue::LongLongInt(self.offset));
+            self.offset += 1;
+            let exchange = if marker.is_some() { "" } else { "fanfare" };
+            let mut delivery = Delivery::mock(1, exchange.into(), "a".into(), false, Vec::new());
+            delivery.properties = BasicProperties::default().with_headers(headers);
+            self.reader.take(delivery, &mut self.events, self.now)
+        }
+
+        /// What was said since the last time, in short.
+        fn said(&mut self) -> Vec<String> {
+            let short = |event| match event {
+                Event::Message(message) => {
+                    let place = message.place.expect("from a stream");
+                    format!("{} {} {}", place.offset, place.is_replayed, place.is_ours_to_bury)
+                }
+                Event::Passed { .. } => "passed".to_owned(),
+                Event::Loading { base } => format!("loading after {base}"),
+                Event::CaughtUp { .. } => "caught up".to_owned(),
+                Event::Connected { gap } => format!("connected {gap}"),
+                event => panic!("{event:?}"),
+            };
+            self.events.drain(..).map(short).collect()
+        }
+
+        fn live() -> Self {
+            let mut house = Self::new();
+            let goal = house.begin();
+            let proposal = house.deliver(Some(&goal)).expect("a proposal");
+            house.deliver(Some(&proposal));
+            house.said();
+            house
+        }
+    }
+
+    #[test]
+    fn a_stream_is_read_back_before_anything_is_new() {
+        let mut house = House::new();
+        house.offset = 5;
+        let goal = house.begin();
+        assert_eq!(goal.claim, None, "which stream this is is not known yet");
+        house.deliver(None);
+        let proposal = house.deliver(Some(&goal)).expect("a proposal");
+        assert!(proposal.claim.as_ref().is_some_and(|claim| claim.origin.is_none()));
+        house.deliver(None);
+        let claim = house.deliver(Some(&proposal)).expect("a claim").claim.expect("a claim");
+        assert_eq!((claim.epoch, claim.origin), (proposal.claim.unwrap().epoch, Some(8)));
+        house.deliver(None);
+        let said = house.said();
+        let read = ["loading after 5", "6 true false", "passed", "8 true false", "passed"];
+        assert_eq!(said[..5], read);
+        assert_eq!(said[5..], ["caught up", "connected false", "10 false true"]);
+    }
+
+    #[test]
+    fn what_was_read_before_a_lost_link_is_passed_over() {
+        let mut house = House::live();
+        house.deliver(None);
+        house.reader.linked(Start::Anchor, &mut house.events, house.now);
+        house.offset = 1;
+        (0..3).for_each(|_| drop(house.deliver(None)));
+        assert_eq!(house.said(), ["3 false true", "connected false", "passed", "passed", "4 false true"]);
+        let goal = house.begin();
+        house.offset = 0;
+        let proposal = house.deliver(Some(&goal)).expect("another epoch");
+        house.deliver(Some(&proposal));
+        assert_eq!(house.said(), ["loading after 0", "passed", "passed", "caught up", "connected true"]);
+    }
+
+    #[test]
+    fn claims_are_repeated_and_so_is_what_was_not_read_back() {
+        let mut house = House::live();
+        assert_eq!(house.reader.due(), house.now + CLAIM_EVERY);
+        assert!(house.reader.on_time(house.now + CLAIM_EVERY).is_some_and(|marker| marker.claim.is_some()));
+
+        let mut house = House::new();
+        let goal = house.begin();
+        assert_eq!(house.reader.on_time(house.now + PROGRESS_EVERY), None);
+        assert_eq!(house.reader.due(), house.now + PROGRESS_EVERY * 2);
+        assert_eq!(house.reader.on_time(house.now + REPEAT_AFTER), Some(goal.clone()));
+        house.now += REPEAT_AFTER;
+        assert!(house.deliver(Some(&goal)).is_some());
+        let again = house.reader.on_time(house.now + REPEAT_AFTER);
+        assert!(again.is_some_and(|marker| marker.claim.is_some()));
+    }
+}
