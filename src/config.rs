@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+mod amqp;
 mod cpus;
 mod differences;
 pub mod host;
@@ -21,6 +22,7 @@ mod tests;
 pub mod tuning;
 mod validate;
 
+pub use amqp::{Ack, Amqp, Source};
 pub use cpus::parse_cpus;
 pub use load::{FILE_VARIABLE, Loaded, load};
 pub use problem::{Origin, Problem, Problems, grouped};
@@ -117,76 +119,6 @@ impl Default for Control {
             body_bytes: 1 << 20,
         }
     }
-}
-
-/// `[amqp]`
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Amqp {
-    /// `amqp://user:password@host:port/vhost` or `amqps://`. Default empty: the embedded backplane.
-    pub url: AmqpUrl,
-    /// The topic exchange that publishers send to. An existing one is used as it is. Default `fanfare`.
-    pub exchange: String,
-    /// An existing durable queue to consume. Default empty: an exclusive queue of this node's own.
-    pub queue: String,
-    /// With `queue`: how long after the start nothing is taken from it, so that clients are back before what
-    /// waited for them is pushed. Default 5 s.
-    pub queue_delay: Interval,
-    /// Patterns by which the node's own queue is bound to the exchange. Default `#`: everything.
-    pub bindings: Vec<String>,
-    /// The dead-letter exchange, for what cannot be delivered. Default `fanfare.dead`.
-    pub dead_letter_exchange: String,
-    /// The durable queue bound to it. Default `fanfare.dead`.
-    pub dead_letter_queue: String,
-    /// Messages that queue keeps at most; the oldest go first. Default 10,000.
-    pub dead_letter_max: u32,
-    /// Messages taken and not acknowledged, at most: the outer limit of back-pressure. Default 4,096; costs
-    /// up to that many bodies of memory.
-    pub prefetch: u16,
-    /// When a message is acknowledged to RabbitMQ. Default `handover`.
-    pub ack: Ack,
-    /// With `ack = "written"`: how long a message waits for clients whose sockets take nothing. Default 1 s.
-    pub written_timeout: Interval,
-    /// The latest ids of messages (`message-id`) that are remembered: a message with one of them is a repetition,
-    /// and is not pushed. Default 10,000; 0: every message is pushed. Costs about 150 bytes each.
-    pub message_ids: usize,
-    /// First pause before connecting again. Default 100 ms; doubles, with jitter, up to `reconnect_max`.
-    pub reconnect_min: Interval,
-    /// Longest pause before connecting again. Default 10 s.
-    pub reconnect_max: Interval,
-}
-
-impl Default for Amqp {
-    fn default() -> Self {
-        Self {
-            url: AmqpUrl::default(),
-            exchange: "fanfare".to_owned(),
-            queue: String::new(),
-            queue_delay: Interval::from_secs(5),
-            bindings: vec!["#".to_owned()],
-            dead_letter_exchange: "fanfare.dead".to_owned(),
-            dead_letter_queue: "fanfare.dead".to_owned(),
-            dead_letter_max: 10_000,
-            prefetch: 4096,
-            ack: Ack::default(),
-            written_timeout: Interval::from_secs(1),
-            message_ids: 10_000,
-            reconnect_min: Interval::from_millis(100),
-            reconnect_max: Interval::from_secs(10),
-        }
-    }
-}
-
-/// When a message is acknowledged to RabbitMQ.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Ack {
-    /// When it is in the mailboxes of all shards that want it.
-    #[default]
-    Handover,
-    /// When it was written to everybody who could be written to when it came, and to the others or
-    /// `amqp.written_timeout` is over. The queue's depth in RabbitMQ is then how far the pushes are behind.
-    Written,
 }
 
 /// `[limits]`

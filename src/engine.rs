@@ -36,7 +36,8 @@ use berth::{Berth, Place};
 use cpus::CpuPlan;
 use threads::Threads;
 
-/// How long a thread may take to say that it has started; the broker waits for RabbitMQ's first answer.
+/// How long a thread may take to say that it has started. The broker waits for RabbitMQ's first answer, and
+/// while it reads a stream back, each such time has to bring it on.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// Why the engine could not be started.
@@ -377,13 +378,21 @@ const CONTROL: &str = "control";
 
 fn start_broker(threads: &Threads, event_loop: EventLoop, setup: broker::Setup) -> Result<(), StartError> {
     let (started, wait) = mpsc::channel();
+    let stats = Arc::clone(&setup.stats);
     threads.spawn("broker", move || {
         broker::run(&event_loop, setup, move |result| drop(started.send(result)));
         Ok(())
     })?;
-    match wait.recv_timeout(START_LIMIT) {
-        Ok(result) => Ok(result?),
-        Err(error) => Err(not_set_up("broker", &error)),
+    let mut replayed = 0;
+    loop {
+        match wait.recv_timeout(START_LIMIT) {
+            Ok(result) => return Ok(result?),
+            // A long stream takes its time, as long as it moves.
+            Err(mpsc::RecvTimeoutError::Timeout) if stats.replayed.value() > replayed => {
+                replayed = stats.replayed.value();
+            }
+            Err(error) => return Err(not_set_up("broker", &error)),
+        }
     }
 }
 

@@ -173,6 +173,8 @@ pub enum BackplaneState {
     Away = 0,
     /// Connected, consuming and able to publish. Always so for the embedded backplane.
     Ready = 1,
+    /// Connected, and reading a stream back: nothing is pushed.
+    Loading = 2,
 }
 
 /// What the broker thread counts.
@@ -200,6 +202,10 @@ pub struct BrokerStats {
     pub dead_lettered: Number,
     /// Messages whose `message-id` was taken before.
     pub duplicates: Number,
+    /// Messages of a stream that were there before, and were read to know of them.
+    pub replayed: Number,
+    /// Publications that were not pushed because their time was over (AMQP's `expiration`).
+    pub expired: Number,
     /// Publishes of clients and operators that the backplane confirmed.
     pub confirmed: Number,
     /// Publishes of clients and operators that failed.
@@ -243,6 +249,8 @@ impl Default for BrokerStats {
             batches: Number::default(),
             dead_lettered: Number::default(),
             duplicates: Number::default(),
+            replayed: Number::default(),
+            expired: Number::default(),
             confirmed: Number::default(),
             publish_failures: Number::default(),
             unacknowledged: Number::default(),

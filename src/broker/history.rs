@@ -218,6 +218,11 @@ impl History {
         self.publications = 0;
     }
 
+    /// Gives the numbering another name. Everything else stays.
+    pub(super) fn rename(&mut self, epoch: Epoch) {
+        self.epoch = epoch;
+    }
+
     /// The number of the topic's next publication, where it is for us to number them: 1, 2, 3, ..., unless
     /// topics were forgotten: then a new one goes on beyond all of those.
     pub(super) fn next_offset(&self, topic: &str) -> u64 {

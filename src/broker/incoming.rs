@@ -27,18 +27,41 @@ pub(super) struct Encoder {
 impl Broker {
     /// Takes a message: its publications go on to be merged. If one of them cannot be delivered, the message
     /// goes to the dead-letter exchange as well, heard or not: a bad message is a fault of its publisher's,
-    /// whoever listens. One with an id that was taken lately is a repetition, and goes nowhere.
+    /// whoever listens. One with an id that was taken lately is a repetition, and goes nowhere. What a stream
+    /// held before is known from here on, and goes nowhere either.
     pub(super) fn take_message(&mut self, message: Message) {
         self.acks.take(message.tag);
-        self.read_to = message.offset.or(self.read_to);
-        if message.id.as_deref().is_some_and(|id| self.seen.has(id, message.tag)) {
+        let (tag, place) = (message.tag, message.place);
+        let offset = place.map(|place| place.offset);
+        self.read_to = offset.or(self.read_to);
+        let is_repetition = message.id.as_deref().is_some_and(|id| self.seen.has(id, tag, offset));
+        if place.is_some_and(|place| place.is_replayed) {
+            self.stats.replayed.add(1);
+            if !is_repetition {
+                self.remember(&message);
+            }
+            return;
+        }
+        if is_repetition {
             self.stats.duplicates.add(1);
             return;
         }
-        if let Err(reason) = self.deliver(&message) {
+        if let Err(reason) = self.deliver(&message)
+            && place.is_none_or(|place| place.is_ours_to_bury)
+        {
             self.stats.dead_lettered.add(1);
-            self.acks.hold(message.tag);
+            self.acks.hold(tag);
             self.backplane.bury(message, &reason);
+        }
+    }
+
+    /// Takes what was in a stream before this node could push it, for those who come back. What cannot be
+    /// delivered was dead-lettered when it was new.
+    fn remember(&mut self, message: &Message) {
+        let has_history = |topic: &str| self.namespaces.options(self.namespaces.of(topic)).has_history();
+        let is_known = message.place.is_some_and(|place| place.offset > self.unknown_to);
+        if is_known && message.topics.iter().any(|topic| has_history(topic)) {
+            let _ = self.deliver(message);
         }
     }
 
@@ -71,14 +94,23 @@ impl Broker {
         let namespace = found.map_or_else(|| self.namespaces.of(name), |id| self.topics[id].namespace);
         let namespace = self.namespaces.options(namespace);
         payload::admit(message.body.len(), message.content, namespace, limits)?;
-        self.stats.publications.add(1);
-        self.stats.unheard.add(u64::from(found.is_none()));
+        let is_new = message.place.is_none_or(|place| !place.is_replayed);
+        let found = found.filter(|_| is_new);
+        if is_new {
+            self.stats.publications.add(1);
+            self.stats.unheard.add(u64::from(found.is_none()));
+        }
+        let left = time_left(message, SystemTime::now());
+        if left == Some(Duration::ZERO) {
+            self.stats.expired.add(u64::from(is_new));
+            return Ok(());
+        }
         if found.is_none() && !namespace.has_history() {
             return Ok(());
         }
-        let offset = match message.offset {
+        let offset = match message.place {
             _ if !namespace.has_history() => 0,
-            Some(offset) => offset,
+            Some(place) => place.offset,
             None => self.history.next_offset(name),
         };
         let line = &mut self.encoder.line;
@@ -92,7 +124,9 @@ impl Broker {
         if namespace.has_history() {
             let keep = Keep { size: namespace.history_size, ttl: namespace.history_ttl.0 };
             let json = &line[publication];
-            let publication = history::Publication { offset, json, age: Duration::ZERO, expires: None };
+            let age = if is_new { Duration::ZERO } else { age(message, SystemTime::now()) };
+            let expires = left.and_then(|left| now.checked_add(left));
+            let publication = history::Publication { offset, json, age, expires };
             self.history.add(name, &publication, keep, now);
         }
         let Some(topic) = found else { return Ok(()) };
@@ -164,6 +198,18 @@ impl Encoder {
         let plain_bytes = u32::try_from(batch.bytes.len()).unwrap_or(u32::MAX);
         Lines { bytes: bytes.into(), count: batch.lines, plain_bytes, offset: batch.offset }
     }
+}
+
+/// How long a message is still of use; `None`: for ever, or it does not say since when.
+fn time_left(message: &Message, now: SystemTime) -> Option<Duration> {
+    let after = message.expires_after?;
+    message.published.map(|_| after.saturating_sub(age(message, now)))
+}
+
+/// How long ago a message was published, if it says so.
+fn age(message: &Message, now: SystemTime) -> Duration {
+    let published = message.published.zip(microseconds(now));
+    Duration::from_micros(published.map_or(0, |(published, now)| now.saturating_sub(published)))
 }
 
 /// How long publications of a namespace wait for each other.

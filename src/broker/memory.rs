@@ -78,7 +78,8 @@ impl Memory {
             content: Content::Json,
             key: None,
             published,
-            offset: None,
+            expires_after: None,
+            place: None,
             tag,
             envelope: Envelope::default(),
         })

@@ -129,13 +129,16 @@ pub struct Setup {
 pub struct StartError(String);
 
 /// Does the broker's work on the calling thread until [`Request::Stop`] is done. `started` is called once,
-/// when it is known whether the backplane takes us, or that it cannot be reached yet.
+/// when it is known whether the backplane takes us, or that it cannot be reached yet: a stream has been read
+/// back by then, unless RabbitMQ is away.
 pub fn run(event_loop: &EventLoop, setup: Setup, started: impl FnOnce(Result<(), StartError>)) {
     event_loop.0.block_on(async {
         match open(&setup.config).await {
             Ok(backplane) => {
+                let mut broker = Broker::new(setup, backplane);
+                broker.load().await;
                 started(Ok(()));
-                Broker::new(setup, backplane).serve().await;
+                broker.serve().await;
             }
             Err(error) => started(Err(error)),
         }

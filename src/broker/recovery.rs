@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use crate::config::RecoveryMode;
-use crate::mail::{Epoch, History as Question, HistoryAsker, HistoryPage, Lane, Mail, Position, Recover};
+use crate::mail::{History as Question, HistoryAsker, HistoryPage, Lane, Mail, Position, Recover};
 use crate::protocol::codes::ErrorCode;
 
 use super::history::{Mode, Page, Query, Unrecoverable, Wish};
@@ -32,7 +32,7 @@ impl Broker {
     pub(super) fn recover(&mut self, question: Box<Recover>) {
         let is_ahead = self.read_to.is_some_and(|read_to| question.since.offset > read_to);
         let Position { epoch, .. } = self.history.position(&question.name, u64::MAX);
-        if is_ahead && *question.since.epoch == *epoch {
+        if self.is_loading() || is_ahead && *question.since.epoch == *epoch {
             self.ahead.wait(question, Instant::now());
         } else {
             self.answer_recovery(question);
@@ -41,6 +41,9 @@ impl Broker {
 
     /// Answers those who were ahead and are not any more, or have waited for long enough.
     pub(super) fn recover_those_ahead(&mut self) {
+        if self.is_loading() {
+            return;
+        }
         let read_to = self.read_to.unwrap_or_default();
         for question in self.ahead.take_due(read_to, Instant::now()) {
             self.answer_recovery(question);
@@ -103,10 +106,8 @@ impl Broker {
         }
     }
 
-    /// Offsets begin anew: nothing that was published before can be recovered, and every subscriber that is told
-    /// where it stands is to be told that something may be missing.
-    pub(super) fn begin_epoch(&mut self, epoch: Epoch, base: u64) {
-        self.history.restart(epoch, base);
+    /// Tells all shards where their topics with history stand: offsets count anew, or under another name.
+    pub(super) fn tell_positions(&mut self) {
         let places =
             self.topics.iter().flat_map(|topic| topic.places().iter().map(move |place| (topic, place)));
         let attached = places

@@ -54,6 +54,8 @@ pub(super) struct Broker {
     pub(super) ahead: Ahead,
     /// The offset of the newest message that was read, where the backplane numbers them.
     pub(super) read_to: Option<u64>,
+    /// The offset up to which nothing of a stream was read back.
+    pub(super) unknown_to: u64,
     pub(super) encoder: Encoder,
     pub(super) surveys: Surveys,
     pub(super) backplane: Backplane,
@@ -80,10 +82,11 @@ impl Broker {
             merge: Merge::new(limits.frame_bytes, limits.merging_bytes),
             acks: Acks::default(),
             receipts: Receipts::new(setup.receipts),
-            seen: Seen::new(setup.config.amqp.message_ids),
+            seen: Seen::new(&setup.config.amqp),
             history: History::new(new_epoch(), limits.history_bytes, limits.history_topics, Instant::now()),
             ahead: Ahead::default(),
             read_to: None,
+            unknown_to: 0,
             encoder: Encoder::default(),
             surveys: Surveys::default(),
             backplane,
@@ -95,15 +98,26 @@ impl Broker {
         }
     }
 
+    /// Turns until a stream that can be read has been read back.
+    pub(super) async fn load(&mut self) {
+        while self.backplane.is_loading() && !self.is_done() {
+            self.wait_and_turn().await;
+        }
+    }
+
     /// Turns until all shards have ended.
     pub(super) async fn serve(mut self) {
         while !self.is_done() {
-            let first = self.wait().await;
-            self.turn(first);
-            // lapin's and the publishes' tasks are on this thread, too.
-            yield_now().await;
+            self.wait_and_turn().await;
         }
         self.backplane.close().await;
+    }
+
+    async fn wait_and_turn(&mut self) {
+        let first = self.wait().await;
+        self.turn(first);
+        // lapin's and the publishes' tasks are on this thread, too.
+        yield_now().await;
     }
 
     /// Sleeps until there is something to do. If it is an event, it is the first of the turn.
@@ -152,19 +166,57 @@ impl Broker {
             Event::Message(message) => self.take_message(message),
             Event::Published { asker, outcome } => self.answer(asker, outcome),
             Event::Buried { tag } => self.acks.release(tag),
+            Event::Passed { tag } => self.acks.take(tag),
+            Event::Loading { base } => self.loading(base),
+            Event::CaughtUp { epoch } => self.caught_up(epoch),
+            Event::Renamed { epoch } => self.renamed(epoch),
             Event::Connected { gap } => self.connected(gap),
             Event::Lost { comes_again } => self.lost(comes_again),
         }
     }
 
+    /// A stream is read back: what is known of another one, or of what came before, says nothing about it.
+    fn loading(&mut self, base: u64) {
+        self.stats.backplane.set(BackplaneState::Loading as u64);
+        self.merge.close_all();
+        self.hand_over();
+        self.seen.forget();
+        self.history.restart(new_epoch(), base);
+        self.unknown_to = base;
+        self.read_to = None;
+    }
+
+    fn caught_up(&mut self, epoch: Epoch) {
+        self.history.rename(epoch);
+        self.tell_positions();
+    }
+
+    /// Other nodes know the stream under another name: clients must not come to them with ours.
+    fn renamed(&mut self, epoch: Epoch) {
+        self.caught_up(epoch);
+        self.tell_of_gap();
+    }
+
     fn connected(&mut self, gap: bool) {
         self.stats.backplane.set(BackplaneState::Ready as u64);
         self.stats.connects.add(u64::from(self.backplane.prefetch().is_some()));
-        if gap {
-            self.stats.gaps.add(1);
-            self.begin_epoch(new_epoch(), 0);
-            self.outbox.push_to_all(|| Mail::Gap);
+        if gap && !self.config.amqp.reads_stream() {
+            self.history.restart(new_epoch(), 0);
+            self.tell_positions();
         }
+        if gap {
+            self.tell_of_gap();
+        }
+    }
+
+    fn tell_of_gap(&mut self) {
+        self.stats.gaps.add(1);
+        self.outbox.push_to_all(|| Mail::Gap);
+    }
+
+    /// Whether a stream is being read back, so that what is known of it is not all there is.
+    pub(super) fn is_loading(&self) -> bool {
+        self.stats.backplane.value() == BackplaneState::Loading as u64
     }
 
     /// What waits to be merged either comes again, and must not come twice, or is all there will be.
@@ -207,7 +259,8 @@ impl Broker {
             Stop::Settling { until } => Some(until),
             Stop::No | Stop::Draining { .. } => None,
         };
-        let rooms = [self.merge.next_deadline(), self.ahead.next_deadline(), self.history.next_expiry()];
+        let ahead = self.ahead.next_deadline().filter(|_| !self.is_loading());
+        let rooms = [self.merge.next_deadline(), ahead, self.history.next_expiry()];
         rooms.into_iter().chain([retry, settle]).flatten().min()
     }
 

@@ -75,6 +75,10 @@ const BROKER_COUNTERS: &[Row<BrokerStats>] = &[
     ("deflate_out_bytes", "Bytes that they became.", |b| &b.deflate_out),
     ("batches", "Batches handed to shards.", |b| &b.batches),
     ("dead_lettered", "Messages that could not be delivered.", |b| &b.dead_lettered),
+    ("replayed", "Messages of a stream that were there before, and were only read to know of them.", |b| {
+        &b.replayed
+    }),
+    ("expired", "Publications not pushed because their expiration had passed.", |b| &b.expired),
     ("duplicates", "Messages left out because their message-id had come before.", |b| &b.duplicates),
     ("confirmed", "Publishes of clients and operators that the backplane confirmed.", |b| &b.confirmed),
     ("publish_failures", "Publishes of clients and operators that failed.", |b| &b.publish_failures),

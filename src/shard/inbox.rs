@@ -1,6 +1,6 @@
 //! What the broker tells a shard.
 
-use crate::mail::{ClientKey, CommandKey, HistoryPage, Mail, Request, TopicCounts, TopicSlot};
+use crate::mail::{ClientKey, CommandKey, HistoryPage, Lines, Mail, Request, TopicCounts, TopicSlot};
 use crate::protocol::codes::{CloseReason, ErrorCode, UnsubscribeCode};
 use crate::protocol::reply;
 use crate::shard::farewell::Walk;
@@ -35,7 +35,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     fn open(&mut self, mail: Mail) -> Option<Mail> {
         match mail {
             Mail::Batch { topic, lines } => {
-                let wanted = self.topics[topic].interest == Interest::Live;
+                let wanted = self.topics[topic].interest == Interest::Live && !self.is_muted(topic, &lines);
                 if wanted && !self.append(topic, &lines) {
                     return Some(Mail::Batch { topic, lines });
                 }
@@ -54,6 +54,18 @@ impl<S: Socket, A: Application> Shard<S, A> {
             Mail::Drain => self.drain = Some(Walk::begin(self.clients_per_second, self.clients.len())),
         }
         None
+    }
+
+    /// Whether a topic's subscribers are still to be told that its numbering is another one. What comes meanwhile
+    /// is not for them, and those who come stand behind it.
+    fn is_muted(&mut self, topic: TopicSlot, lines: &Lines) -> bool {
+        let topic = &mut self.topics[topic];
+        if topic.is_muted
+            && let Some(position) = &mut topic.position
+        {
+            position.offset = lines.offset;
+        }
+        topic.is_muted
     }
 
     fn published(&mut self, client: ClientKey, command: u32, outcome: Result<(), ErrorCode>) {

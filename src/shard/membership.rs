@@ -44,7 +44,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         };
         let asker = CommandKey { client: self.clients.key(slot), id: command };
         let applicant = Applicant { asker, wish };
-        if self.topics[topic].interest != Interest::Live {
+        if self.topics[topic].interest != Interest::Live || self.topics[topic].is_muted {
             self.topics[topic].apply(applicant);
         } else if applicant.wish.recover.is_some() {
             self.ask_to_recover(topic, applicant);
@@ -155,11 +155,21 @@ impl<S: Socket, A: Application> Shard<S, A> {
             clients[moved.client].subscriptions.moved(topic, moved.position);
         });
         self.stats.subscriptions.sub(1);
+        self.unmute_if_all_know(topic);
         if self.topics[topic].behind() == 0 && !self.topics[topic].in_round {
             self.settle_log(topic);
         }
         self.detach_if_deserted(topic);
         true
+    }
+
+    /// Everybody has been told that a topic's numbering is another one: who came back meanwhile can have it.
+    fn unmute_if_all_know(&mut self, slot: TopicSlot) {
+        let topic = &mut self.topics[slot];
+        if topic.is_muted && topic.subscribers().is_empty() {
+            topic.is_muted = false;
+            self.admit_applicants(slot);
+        }
     }
 
     /// Ends all subscriptions of a client.
@@ -234,11 +244,17 @@ impl<S: Socket, A: Application> Shard<S, A> {
     pub(super) fn attached(&mut self, slot: TopicSlot, position: Option<Position>) {
         let topic = &mut self.topics[slot];
         topic.position = position.map(Box::new);
-        if topic.interest != Interest::Attaching {
-            return;
+        if topic.interest == Interest::Attaching {
+            topic.interest = Interest::Live;
+            self.admit_applicants(slot);
+        } else {
+            topic.is_muted = !topic.subscribers().is_empty();
         }
-        topic.interest = Interest::Live;
-        let applicants = topic.take_applicants();
+    }
+
+    /// Subscribes whoever waited for a topic that is live now.
+    fn admit_applicants(&mut self, slot: TopicSlot) {
+        let applicants = self.topics[slot].take_applicants();
         let present = applicants.into_iter().filter(|applicant| self.has_applied(applicant.asker));
         let (recovering, others): (Vec<_>, Vec<_>) =
             present.partition(|applicant| applicant.wish.recover.is_some());

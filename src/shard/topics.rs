@@ -97,6 +97,8 @@ pub struct Topic {
     pub in_round: bool,
     /// It stands in the list of topics whose log is kept for parked subscribers alone.
     pub is_pinned: bool,
+    /// Its numbering is another one since its subscribers came: they get nothing until they have been told.
+    pub is_muted: bool,
     /// Somebody was moved to where the sweep has been already: this lap proves nothing about cursors.
     pub lap_broken: bool,
     /// How many subscribers are swept.
@@ -130,6 +132,7 @@ impl Topic {
             interest: Interest::Attaching,
             in_round: false,
             is_pinned: false,
+            is_muted: false,
             lap_broken: false,
             awake: 0,
             behind: 0,
