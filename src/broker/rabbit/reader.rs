@@ -222,7 +222,7 @@ pub(super) fn random() -> u64 {
 mod tests {
     use super::*;
     use lapin::BasicProperties;
-    use lapin::types::{AMQPValue, FieldTable};
+    use lapin::types::AMQPValue;
 
     struct House {
         reader: Reader,
