@@ -222,7 +222,7 @@ pub(super) fn random() -> u64 {
 mod tests {
     use super::*;
     use lapin::BasicProperties;
-    use lapin::types::{AMQPValue, FieldTable};
+    use lapin::types::AMQPValue;
 
     struct House {
         reader: Reader,
@@ -246,7 +246,7 @@ mod tests {
         fn deliver(&mut self, marker: Option<&Marker>) -> Option<Marker> {
             let written = marker.map(|marker| markers::letter(&"fanfare".into(), marker).properties);
             let properties = written.unwrap_or_default();
-            let mut headers = properties.headers().clone().unwrap_or_else(FieldTable::default);
+            let mut headers = properties.headers().clone().unwrap_or_default();
             headers.insert(message::OFFSET.into(), AMQPValue::LongLongInt(self.offset));
             self.offset += 1;
             let exchange = if marker.is_some() { "" } else { "fanfare" };
