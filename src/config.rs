@@ -24,7 +24,7 @@ mod validate;
 pub use cpus::parse_cpus;
 pub use load::{FILE_VARIABLE, Loaded, load};
 pub use problem::{Origin, Problem, Problems, grouped};
-pub use secret::{AmqpUrl, Secret};
+pub use secret::{AmqpUrl, AmqpUrls, Secret};
 pub use validate::NAMESPACES_MAX;
 
 /// A configuration file in which every key stands at its default, with a comment on each.
@@ -123,8 +123,9 @@ impl Default for Control {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Amqp {
-    /// `amqp://user:password@host:port/vhost` or `amqps://`. Default empty: the embedded backplane.
-    pub url: AmqpUrl,
+    /// `amqp://user:password@host:port/vhost` or `amqps://`; or several, of which any one will do: they are
+    /// tried round the list, from the one that worked last. Default empty: the embedded backplane.
+    pub url: AmqpUrls,
     /// The topic exchange that publishers send to. An existing one is used as it is. Default `fanfare`.
     pub exchange: String,
     /// An existing durable queue to consume. Default empty: an exclusive queue of this node's own.
@@ -144,7 +145,9 @@ pub struct Amqp {
     /// up to that many bodies of memory.
     pub prefetch: u16,
     /// The latest ids of messages (`message-id`) that are remembered: a message with one of them is a repetition,
-    /// and is not pushed. Default 10,000; 0: every message is pushed. Costs about 150 bytes each.
+    /// and is not pushed. Default 100,000; 0: every message is pushed. Costs about 150 bytes each. Every publish of
+    /// an engine has one, and is sent again after a lost connection: fewer than all engines publish within
+    /// `timeouts.publish` would let repetitions through.
     pub message_ids: usize,
     /// First pause before connecting again. Default 100 ms; doubles, with jitter, up to `reconnect_max`.
     pub reconnect_min: Interval,
@@ -155,7 +158,7 @@ pub struct Amqp {
 impl Default for Amqp {
     fn default() -> Self {
         Self {
-            url: AmqpUrl::default(),
+            url: AmqpUrls::default(),
             exchange: "fanfare".to_owned(),
             queue: String::new(),
             queue_delay: Interval::from_secs(5),
@@ -164,7 +167,7 @@ impl Default for Amqp {
             dead_letter_queue: "fanfare.dead".to_owned(),
             dead_letter_max: 10_000,
             prefetch: 4096,
-            message_ids: 10_000,
+            message_ids: 100_000,
             reconnect_min: Interval::from_millis(100),
             reconnect_max: Interval::from_secs(10),
         }
@@ -256,7 +259,8 @@ pub struct Timeouts {
     pub close: Interval,
     /// How long replies may wait for a client that does not take them; then 3008. Default 10 s.
     pub replies: Interval,
-    /// From publish to confirm; then error 100. Default 5 s.
+    /// From publish to confirm, however often it is sent meanwhile; then error 100, and it may or may not have
+    /// been stored. Default 5 s.
     pub publish: Interval,
 }
 

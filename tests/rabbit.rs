@@ -102,7 +102,7 @@ impl House {
     fn publish(&self, topics: &[&str], data: &[u8]) -> Result<(), ErrorCode> {
         let (asker, answer) = oneshot::channel();
         let topics = topics.iter().map(|&topic| TopicName::from(topic)).collect();
-        let publish = Publish { asker: Asker::Control(asker), topics, data: data.into() };
+        let publish = Publish { asker: Asker::Control(asker), topics, data: data.into(), id: None };
         self.requests.send(Request::Publish(publish)).expect("room");
         answer.blocking_recv().expect("an answer")
     }
@@ -468,7 +468,7 @@ fn a_blocked_rabbitmq_lets_publishes_fail_in_time_and_go_on_after() {
 #[test]
 fn one_message_can_be_published_without_an_engine() {
     let url = RabbitNode::shared().new_vhost("once");
-    let publish = |exchange, url: &str| publish_once(url, exchange, "a", b"1", SOON);
+    let publish = |exchange, url: &str| publish_once(&url.into(), exchange, "a", b"1", SOON);
     let error = publish("fanfare", &url).expect_err("there is no exchange").to_string();
     assert!(error.contains("no exchange 'fanfare'"), "{error}");
     let mut house = House::start(&url, |_| {});
