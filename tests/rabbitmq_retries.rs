@@ -24,8 +24,8 @@ const DURABLE: &str = "[timeouts]\npublish = \"90s\"\n\
 
 /// Whoever publishes at the same time.
 const PUBLISHERS: usize = 8;
-/// Bytes that make a message longer than what one read takes, so that cuts fall into bodies.
-const BALLAST: usize = 5_000;
+/// Bytes that make it likely that a cut falls into a body; few enough that a client need not read meanwhile.
+const BALLAST: usize = 1_000;
 
 /// An engine with a durable queue.
 fn durable_engine(declare_at: &str, url: &str) -> Engine {
