@@ -483,7 +483,7 @@ fn one_message_can_be_published_without_an_engine() {
     assert!(error.contains("no exchange 'fanfare'"), "{error}");
     let mut house = House::start(&url, |_| {});
     house.attach(0, "a");
-    assert_eq!(publish("fanfare", &url), Ok(()));
+    assert_eq!(publish("fanfare", &format!("amqp://127.0.0.1:1,{url}")), Ok(()));
     house.expect_line(0, "a", "1");
     let error =
         publish("fanfare", &url.replace("guest:guest", "guest:hunter2")).expect_err("refused").to_string();

@@ -186,6 +186,45 @@ fn what_rabbitmq_refuses_is_sent_again_until_it_is_taken_and_pushed_once() {
     assert!(client.is_silent_for(Duration::from_millis(300)));
 }
 
+/// The key, not the node or the request, says what is the same.
+#[test]
+fn an_idempotency_key_counts_on_all_nodes() {
+    let url = RabbitNode::shared().new_vhost("keys");
+    let engines = [(); 2].map(|()| Engine::with_config_and(PATIENT, &["--amqp", &url]));
+    engines.iter().for_each(Engine::wait_until_ready);
+    let mut clients = engines.each_ref().map(|engine| RawClient::connect(engine.client_address()));
+    clients.iter_mut().for_each(|client| client.subscribe("news"));
+    for (n, (engine, key)) in [(0, "k"), (1, "k"), (1, "l"), (0, "l"), (0, "m")].into_iter().enumerate() {
+        let publish = json!({"channel": "news", "data": n, "idempotency_key": key});
+        assert_eq!(engines[engine].api("publish", &publish), json!({"result": {}}));
+    }
+    for client in &mut clients {
+        assert_eq!(["0", "2", "4"].map(|_| client.publication("news")), ["0", "2", "4"]);
+    }
+}
+
+/// Who stops gives what was begun its time, over a new connection if need be.
+#[test]
+fn an_engine_that_stops_brings_its_publishes_home() {
+    let node = RabbitNode::shared();
+    let url = node.new_vhost("stopping");
+    let proxy = Proxy::to(node.port());
+    let mut engine = durable_engine(&url, &proxy.instead_of(node.port(), &url));
+    proxy.hold(Way::There);
+    thread::scope(|scope| {
+        let publisher = scope.spawn(|| engine.publish("news", &json!(1)));
+        let under_way = || engine.metric("fanfare_requests_depth", &[]) == 0.0;
+        wait_until(SOON, "the publish to be under way", under_way);
+        engine.signal("TERM");
+        wait_until(SOON, "the engine to stop", || engine.stderr().contain("stopping"));
+        proxy.cut();
+        proxy.resume();
+        publisher.join().expect("success");
+    });
+    assert!(engine.wait_for_exit(SOON).success());
+    assert_eq!(Amqp::connect(&url).take("pushes").0, b"1");
+}
+
 /// Sending again what RabbitMQ closes the channel for would only close the next one.
 #[test]
 fn what_rabbitmq_will_never_take_fails_at_once_and_costs_one_connection() {
