@@ -37,6 +37,12 @@ fn durable_engine(declare_at: &str, url: &str) -> Engine {
     engine
 }
 
+/// Whether a queue holds so many messages, those that are not acknowledged included.
+fn holds(node: &RabbitNode, vhost: &str, queue: &str, count: &str) -> bool {
+    let listed = node.ctl(&["list_queues", "-p", vhost, "name", "messages"]);
+    listed.lines().any(|line| line.split_whitespace().eq([queue, count]))
+}
+
 /// Publishes numbers to `load` from several threads, while `fault` happens; returns how each was answered.
 fn publish_while(engine: &Engine, count: usize, fault: impl FnOnce(&AtomicUsize)) -> BTreeMap<usize, Value> {
     let (next, answered) = (AtomicUsize::new(0), AtomicUsize::new(0));
@@ -116,10 +122,7 @@ fn a_publish_whose_confirm_was_lost_is_pushed_once() {
     let proxy = Proxy::to(node.port());
     let engine = durable_engine(&url, &proxy.instead_of(node.port(), &url));
     Amqp::connect(&url).declare_queue("copies", "fanfare", "#");
-    let stored = |count: &str| {
-        let listed = node.ctl(&["list_queues", "-p", "lost_confirm", "name", "messages"]);
-        listed.lines().any(|line| line.split_whitespace().eq(["copies", count]))
-    };
+    let stored = |count| holds(node, "lost_confirm", "copies", count);
     let mut client = RawClient::connect(engine.client_address());
     client.subscribe("news");
     proxy.hold(Way::Back);
@@ -210,11 +213,10 @@ fn an_engine_that_stops_brings_its_publishes_home() {
     let url = node.new_vhost("stopping");
     let proxy = Proxy::to(node.port());
     let mut engine = durable_engine(&url, &proxy.instead_of(node.port(), &url));
-    proxy.hold(Way::There);
+    proxy.hold(Way::Back);
     thread::scope(|scope| {
         let publisher = scope.spawn(|| engine.publish("news", &json!(1)));
-        let under_way = || engine.metric("fanfare_requests_depth", &[]) == 0.0;
-        wait_until(SOON, "the publish to be under way", under_way);
+        wait_until(SOON, "RabbitMQ to store it", || holds(node, "stopping", "pushes", "1"));
         engine.signal("TERM");
         wait_until(SOON, "the engine to stop", || engine.stderr().contain("stopping"));
         proxy.cut();
