@@ -37,9 +37,10 @@ fn durable_engine(declare_at: &str, url: &str) -> Engine {
     engine
 }
 
-/// Whether a queue holds so many messages, those that are not acknowledged included.
-fn holds(node: &RabbitNode, vhost: &str, queue: &str, count: &str) -> bool {
-    let listed = node.ctl(&["list_queues", "-p", vhost, "name", "messages"]);
+/// Whether a queue has so many of something: `consumers`, or `messages`, those that are not acknowledged
+/// included.
+fn has(node: &RabbitNode, vhost: &str, queue: &str, what: &str, count: &str) -> bool {
+    let listed = node.ctl(&["list_queues", "-p", vhost, "name", what]);
     listed.lines().any(|line| line.split_whitespace().eq([queue, count]))
 }
 
@@ -122,7 +123,7 @@ fn a_publish_whose_confirm_was_lost_is_pushed_once() {
     let proxy = Proxy::to(node.port());
     let engine = durable_engine(&url, &proxy.instead_of(node.port(), &url));
     Amqp::connect(&url).declare_queue("copies", "fanfare", "#");
-    let stored = |count| holds(node, "lost_confirm", "copies", count);
+    let stored = |count| has(node, "lost_confirm", "copies", "messages", count);
     let mut client = RawClient::connect(engine.client_address());
     client.subscribe("news");
     proxy.hold(Way::Back);
@@ -216,9 +217,10 @@ fn an_engine_that_stops_brings_its_publishes_home() {
     proxy.hold(Way::Back);
     thread::scope(|scope| {
         let publisher = scope.spawn(|| engine.publish("news", &json!(1)));
-        wait_until(SOON, "RabbitMQ to store it", || holds(node, "stopping", "pushes", "1"));
+        let pushes_has = |what, count| has(node, "stopping", "pushes", what, count);
+        wait_until(SOON, "RabbitMQ to store it", || pushes_has("messages", "1"));
         engine.signal("TERM");
-        wait_until(SOON, "the engine to stop", || engine.stderr().contain("stopping"));
+        wait_until(SOON, "the engine to consume no more", || pushes_has("consumers", "0"));
         proxy.cut();
         proxy.resume();
         publisher.join().expect("success");
