@@ -26,7 +26,7 @@ pub use amqp::{Ack, Amqp, Source};
 pub use cpus::parse_cpus;
 pub use load::{FILE_VARIABLE, Loaded, load};
 pub use problem::{Origin, Problem, Problems, grouped};
-pub use secret::{AmqpUrl, Secret};
+pub use secret::{AmqpUrl, AmqpUrls, Secret};
 pub use validate::NAMESPACES_MAX;
 
 /// A configuration file in which every key stands at its default, with a comment on each.
@@ -214,7 +214,8 @@ pub struct Timeouts {
     pub close: Interval,
     /// How long replies may wait for a client that does not take them; then 3008. Default 10 s.
     pub replies: Interval,
-    /// From publish to confirm; then error 100. Default 5 s.
+    /// From publish to confirm, however often it is sent meanwhile; then error 100, and it may or may not have
+    /// been stored. Default 5 s.
     pub publish: Interval,
 }
 

@@ -369,6 +369,9 @@ pub struct Publish {
     pub topics: Vec<TopicName>,
     /// JSON, byte for byte as it came, checked to be well-formed.
     pub data: Box<[u8]>,
+    /// What tells it from all others (`message-id`), at most 255 bytes: if a publication with the same id was
+    /// there lately, it is confirmed and goes nowhere. `None`: nobody else has published it.
+    pub id: Option<Box<str>>,
 }
 
 /// Who waits for the answer to a publish.

@@ -111,6 +111,38 @@ fn check_shows_what_differs_and_who_said_so_but_no_secret() {
 }
 
 #[test]
+fn several_nodes_of_rabbitmq_are_a_list_or_one_text() {
+    let file = File::new("nodes", "[amqp]\nurl = ['amqp://shop:hunter2@one', 'amqps://shop:hunter2@two']\n");
+    let shown = "url = [\"amqp://one:5672/%2f\", \"amqps://two:5671/%2f\"]";
+    let mut from_file = check(&["--config", file.path()]);
+    let mut from_environment = check(&[]);
+    from_environment.env("FANFARE_AMQP_URL", "amqp://shop:hunter2@one, amqps://shop:hunter2@two");
+    for command in [&mut from_file, &mut from_environment] {
+        let (code, report, _) = run(command);
+        assert_eq!(code, Some(0), "{report}");
+        assert!(report.contains(shown), "{report}");
+        assert!(report.contains("ok       amqps://two:5671/%2f is well-formed"), "{report}");
+        assert!(!report.contains("hunter2"), "{report}");
+    }
+    let (code, _, errors) = run(check(&[]).env("FANFARE_AMQP_URL", "amqp://one,shop:hunter2@two"));
+    assert_eq!(code, Some(1));
+    assert!(errors.contains("amqp.url (number 2 of 2) begins neither"), "{errors}");
+    assert!(!errors.contains("hunter2"), "{errors}");
+}
+
+#[test]
+fn publish_tries_one_node_after_the_other() {
+    let nodes = [refusing(), refusing()];
+    let urls = nodes.each_ref().map(|(_, address)| format!("amqp://shop:hunter2@{address}")).join(",");
+    let (code, report, errors) = run(&mut fanfare(&["publish", "a", "1", "--amqp", &urls]));
+    assert_eq!((code, report.as_str()), (Some(1), ""), "{errors}");
+    for (_, address) in &nodes {
+        assert!(errors.contains(&format!("amqp://{address}/%2f cannot be reached")), "{errors}");
+    }
+    assert!(!errors.contains("hunter2"), "{errors}");
+}
+
+#[test]
 fn check_fails_where_the_machine_does_not_fit() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

@@ -21,6 +21,8 @@ fn cent_publishes_broadcasts_lists_unsubscribes_and_disconnects() {
     let mut step = |name: &str| cent.next(name, |event| event["step"] == name);
     let broadcast = step("broadcast");
     assert_eq!((&broadcast["responses"], &broadcast["errors"]), (&json!(2), &json!([])));
+    let repeated = step("repeated");
+    assert_eq!((&repeated["responses"], &repeated["errors"]), (&json!(2), &json!([])));
     assert_eq!(step("channels")["channels"], json!({"A": 1, "B": 1}));
     let info = step("info");
     assert_eq!([&info["nodes"], &info["clients"], &info["channels"]], [1, 1, 2].map(Value::from).each_ref());
@@ -28,8 +30,8 @@ fn cent_publishes_broadcasts_lists_unsubscribes_and_disconnects() {
     step("unauthorized");
     step("unsubscribed");
     assert_eq!(client.event("unsubscribed", Some("A"))["code"], 2000);
-    client.expect("A", &[json!({"n": 1}), json!({"n": 2})]);
-    client.expect("B", &[json!({"n": 2})]);
+    client.expect("A", &[json!({"n": 1}), json!({"n": 2}), json!({"n": 3})]);
+    client.expect("B", &[json!({"n": 2}), json!({"n": 3})]);
 
     cent.tell(&json!("go on"));
     cent.next("disconnected", |event| event["step"] == "disconnected");

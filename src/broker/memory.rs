@@ -67,14 +67,14 @@ impl Memory {
     }
 
     fn deliver(&mut self, waiting: Waiting) -> Event {
-        let Waiting { published, publish: Publish { asker, topics, data }, .. } = waiting;
+        let Waiting { published, publish: Publish { asker, topics, data, id }, .. } = waiting;
         self.events.push_back(Event::Published { asker, outcome: Ok(()) });
         let tag = self.next_tag;
         self.next_tag += 1;
         Event::Message(Message {
             topics: topics.iter().map(|topic| Box::from(&**topic)).collect(),
             body: data.into_vec(),
-            id: None,
+            id,
             content: Content::Json,
             key: None,
             published,
@@ -127,7 +127,8 @@ mod tests {
     use tokio::sync::oneshot;
 
     fn publish(data: &[u8]) -> Publish {
-        Publish { asker: Asker::Control(oneshot::channel().0), topics: vec!["a".into()], data: data.into() }
+        let asker = Asker::Control(oneshot::channel().0);
+        Publish { asker, topics: vec!["a".into()], data: data.into(), id: Some("x".into()) }
     }
 
     fn memory(room: usize, limit: Duration) -> Memory {
@@ -147,6 +148,7 @@ mod tests {
         for expected in [b"1", b"2"] {
             let Event::Message(message) = memory.next(true).await else { panic!("no message") };
             assert_eq!((&message.body[..], &*message.topics[0]), (&expected[..], "a"));
+            assert_eq!(message.id.as_deref(), Some("x"));
             let Event::Published { outcome, .. } = memory.next(true).await else { panic!("no answer") };
             assert_eq!(outcome, Ok(()));
         }

@@ -10,7 +10,7 @@ use anyhow::Context;
 use clap::Args;
 use fanfare::config::host::{DescriptorLimit, available_cpus, cpus_problem};
 use fanfare::config::tuning::{self, Rule, State, Sysctl};
-use fanfare::config::{Config, Loaded, grouped};
+use fanfare::config::{AmqpUrl, Config, Loaded, grouped};
 
 use super::{ConfigurationFile, WRONG_CONFIGURATION, print};
 
@@ -80,8 +80,10 @@ fn findings(config: &Config) -> Vec<Finding> {
     if config.amqp.url.is_empty() {
         findings.push(Finding::Good("no RabbitMQ: topics live in memory".to_owned()));
     } else {
-        let url = config.amqp.url.public();
-        findings.push(Finding::Good(format!("{url} is well-formed; whether it answers is not tried")));
+        let well_formed = |url: &AmqpUrl| {
+            Finding::Good(format!("{} is well-formed; whether it answers is not tried", url.public()))
+        };
+        findings.extend(config.amqp.url.iter().map(well_formed));
     }
     findings.extend(kernel(&tuning::sysctls()));
     findings

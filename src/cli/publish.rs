@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use fanfare::config::{AmqpUrl, Config, Secret};
+use fanfare::config::{AmqpUrls, Config, Secret};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::{Request, StatusCode, header};
@@ -31,9 +31,10 @@ pub(super) struct Options {
     json: String,
     #[command(flatten)]
     file: ConfigurationFile,
-    /// Publish straight to RabbitMQ, which need not have an engine listening.
+    /// Publish straight to RabbitMQ, which need not have an engine listening. Several nodes, separated by
+    /// commas, are tried in turn.
     #[arg(long, value_name = "URL", conflicts_with_all = ["control", "api_key"])]
-    amqp: Option<AmqpUrl>,
+    amqp: Option<AmqpUrls>,
     /// Control port of the engine to publish through.
     #[arg(long, value_name = "ADDR")]
     control: Option<SocketAddr>,
@@ -135,18 +136,18 @@ fn accepted(address: SocketAddr, status: StatusCode, body: &[u8]) -> anyhow::Res
     }
 }
 
-fn through_rabbitmq(url: &AmqpUrl, config: &Config, topic: &str, data: &RawValue) -> anyhow::Result<()> {
-    if let Err(problem) = url.check() {
+fn through_rabbitmq(urls: &AmqpUrls, config: &Config, topic: &str, data: &RawValue) -> anyhow::Result<()> {
+    if let Err(problem) = urls.check() {
         bail!("--amqp {problem}");
     }
     fanfare::broker::publish_once(
-        url,
+        urls,
         &config.amqp.exchange,
         topic,
         data.get().as_bytes(),
         config.timeouts.publish.0,
     )
-    .with_context(|| format!("{} did not take it", url.public()))
+    .with_context(|| format!("{} did not take it", urls.public()))
 }
 
 #[cfg(test)]

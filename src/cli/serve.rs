@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::Args;
 use fanfare::config::host::{DescriptorLimit, cpus_problem};
-use fanfare::config::{AmqpUrl, Config, Source};
+use fanfare::config::{AmqpUrls, Config, Source};
 use fanfare::engine::{Engine, RunError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -26,10 +26,10 @@ pub(super) struct Options {
     /// Address of API, metrics, health and live page, such as 127.0.0.1:9000.
     #[arg(long, value_name = "ADDR")]
     control: Option<SocketAddr>,
-    /// RabbitMQ, such as amqp://user:password@localhost:5672; without it, topics live in memory. Others on
-    /// this machine can see flags: FANFARE_AMQP_URL hides the password.
+    /// RabbitMQ, such as amqp://user:password@localhost:5672, or several nodes, separated by commas; without
+    /// it, topics live in memory. Others on this machine can see flags: FANFARE_AMQP_URL hides the password.
     #[arg(long, value_name = "URL")]
-    amqp: Option<AmqpUrl>,
+    amqp: Option<AmqpUrls>,
     /// Where RabbitMQ's messages come from: `stream`, kept for all nodes and over restarts, or `queue`.
     #[arg(long, value_name = "KIND")]
     source: Option<Source>,

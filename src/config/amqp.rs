@@ -4,14 +4,15 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AmqpUrl, Interval};
+use super::{AmqpUrls, Interval};
 
 /// `[amqp]`
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Amqp {
-    /// `amqp://user:password@host:port/vhost` or `amqps://`. Default empty: the embedded backplane.
-    pub url: AmqpUrl,
+    /// `amqp://user:password@host:port/vhost` or `amqps://`; or several, of which any one will do: they are
+    /// tried round the list, from the one that worked last. Default empty: the embedded backplane.
+    pub url: AmqpUrls,
     /// The topic exchange that publishers send to. An existing one is used as it is. Default `fanfare`.
     pub exchange: String,
     /// Where publications come from. Default [`Source::Stream`].
@@ -55,7 +56,9 @@ pub struct Amqp {
     pub written_timeout: Interval,
     /// How long ids of messages (`message-id`) are remembered: a message with one of them is a repetition, and is
     /// not pushed. Of a stream, those of so many messages before it; of a queue, the latest so many. Default
-    /// 10,000; 0: every message is pushed. Costs about 150 bytes each.
+    /// 100,000; 0: every message is pushed. Costs about 150 bytes each, and of a stream as many messages more that
+    /// are read at the start. Every publish of an engine has one, and is sent again after a lost connection: fewer
+    /// than what comes within `timeouts.publish` would let repetitions through.
     pub message_ids: usize,
     /// First pause before connecting again. Default 100 ms; doubles, with jitter, up to `reconnect_max`.
     pub reconnect_min: Interval,
@@ -66,7 +69,7 @@ pub struct Amqp {
 impl Default for Amqp {
     fn default() -> Self {
         Self {
-            url: AmqpUrl::default(),
+            url: AmqpUrls::default(),
             exchange: "fanfare".to_owned(),
             source: Source::default(),
             stream: "fanfare".to_owned(),
@@ -84,7 +87,7 @@ impl Default for Amqp {
             prefetch: 4096,
             ack: Ack::default(),
             written_timeout: Interval::from_secs(1),
-            message_ids: 10_000,
+            message_ids: 100_000,
             reconnect_min: Interval::from_millis(100),
             reconnect_max: Interval::from_secs(10),
         }

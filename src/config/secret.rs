@@ -4,6 +4,7 @@
 use std::fmt;
 use std::ops::Deref;
 
+use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use url::Url;
 
@@ -73,7 +74,107 @@ impl AmqpUrl {
     }
 }
 
-/// What both types share: made from text, read as text, shown as a mask.
+/// The URLs of the nodes of a RabbitMQ, any one of which will do. None: the embedded backplane.
+///
+/// Written as one text, in which commas separate (`%2C` stands for one in a password), or as a list of texts.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct AmqpUrls(Vec<AmqpUrl>);
+
+impl AmqpUrls {
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Each of them, in the order in which they were given.
+    pub fn iter(&self) -> impl Iterator<Item = &AmqpUrl> {
+        self.0.iter()
+    }
+
+    /// What can be shown of them: see [`AmqpUrl::public`].
+    #[must_use]
+    pub fn public(&self) -> String {
+        self.0.iter().map(AmqpUrl::public).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Whether a connection can be tried with each; if not, why not, in words that hold nothing of the URL.
+    ///
+    /// # Errors
+    /// The sentence that says what is wrong and how it would be right.
+    pub fn check(&self) -> Result<(), String> {
+        let count = self.0.len();
+        let which =
+            |at: usize| if count > 1 { format!("(number {} of {count}) ", at + 1) } else { String::new() };
+        let mut checked = self.0.iter().enumerate();
+        checked.try_for_each(|(at, url)| url.check().map_err(|problem| which(at) + &problem))
+    }
+
+    fn extend(&mut self, text: &str) {
+        let urls = text.split(',').map(str::trim).filter(|url| !url.is_empty());
+        self.0.extend(urls.map(AmqpUrl::from));
+    }
+}
+
+impl From<&str> for AmqpUrls {
+    fn from(text: &str) -> Self {
+        let mut urls = Self::default();
+        urls.extend(text);
+        urls
+    }
+}
+
+impl From<String> for AmqpUrls {
+    fn from(text: String) -> Self {
+        Self::from(&*text)
+    }
+}
+
+impl fmt::Debug for AmqpUrls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Serialize for AmqpUrls {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.0[..] {
+            [] => serializer.serialize_str(""),
+            [url] => url.serialize(serializer),
+            urls => serializer.collect_seq(urls),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for AmqpUrls {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Texts;
+
+        impl<'de> Visitor<'de> for Texts {
+            type Value = AmqpUrls;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a URL in quotes, or a list of URLs")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<AmqpUrls, E> {
+                Ok(text.into())
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut texts: A) -> Result<AmqpUrls, A::Error> {
+                let mut urls = AmqpUrls::default();
+                while let Some(text) = texts.next_element::<String>()? {
+                    urls.extend(&text);
+                }
+                Ok(urls)
+            }
+        }
+
+        deserializer.deserialize_any(Texts)
+    }
+}
+
+/// What the single texts share: made from text, read as text, shown as a mask.
 macro_rules! hidden_text {
     ($name:ident, $shown:expr) => {
         impl From<String> for $name {
@@ -144,6 +245,23 @@ mod tests {
             assert_eq!(toml::Value::try_from(&url).unwrap().as_str(), Some(shown));
             assert!(!format!("{url:?}").contains("hunter2"));
         }
+    }
+
+    #[test]
+    fn several_urls_are_one_text_or_a_list_and_are_shown_without_secrets() {
+        let text = AmqpUrls::from("amqp://a:hunter2@x:1, amqps://b:hunter2@y/live");
+        let list = toml::Value::Array(vec!["amqp://a:hunter2@x:1".into(), "amqps://b:hunter2@y/live".into()]);
+        let list: AmqpUrls = list.try_into().unwrap();
+        assert_eq!(text, list);
+        assert_eq!(list.public(), "amqp://x:1/%2f, amqps://y:5671/live");
+        assert_eq!(format!("{list:?}"), r#"["amqp://x:1/%2f", "amqps://y:5671/live"]"#);
+        assert_eq!(toml::Value::try_from(&list).unwrap().as_array().map(Vec::len), Some(2));
+        assert_eq!(toml::Value::try_from(AmqpUrls::from("hunter2")).unwrap().as_str(), Some("***"));
+        assert_eq!(toml::Value::try_from(AmqpUrls::default()).unwrap().as_str(), Some(""));
+        assert!(AmqpUrls::from(" ").is_empty());
+        assert_eq!(list.check(), Ok(()));
+        let problem = AmqpUrls::from("amqp://a:hunter2@x,amqp://b:hun,ter2@y").check().unwrap_err();
+        assert!(problem.starts_with("(number 2 of 3) ") && !problem.contains("hun"), "{problem}");
     }
 
     #[test]

@@ -171,7 +171,8 @@ fn no_secret_is_ever_shown() {
     for text in [
         "control.api_key = 7777777",
         "control.api_key = ['7777777']",
-        "amqp.url = ['amqp://a:7777777@b']",
+        "amqp.url = [7777777]",
+        "amqp.url = { a = 'amqp://a:7777777@b' }",
         "control.api_key = \"7777777",
         "control.api_ky = '7777777'",
         "amqp.url = 'amqp://a:7777777@b' x",
@@ -179,11 +180,14 @@ fn no_secret_is_ever_shown() {
         let problems = load_text("secret", text, &[]).unwrap_err();
         assert!(!problems.contains("7777777"), "{problems}");
     }
-    let text = "control.api_key = '7777777'\namqp.url = 'amqp://a:7777777@[::1]'";
-    let loaded = load_text("secret", text, &[]).unwrap();
-    assert!(!format!("{loaded:?}").contains("7777777"), "{loaded:?}");
-    assert!(!toml::to_string(&loaded.config).unwrap().contains("7777777"));
-    assert!(!loaded.config.validate().unwrap_err().to_string().contains("7777777"));
+    for urls in ["'amqp://a:7777777@[::1]'", "['amqp://a:7777777@b', 'amqp://a:7777777@[::1]']"] {
+        let text = format!("control.api_key = '7777777'\namqp.url = {urls}");
+        let loaded = load_text("secret", &text, &[]).unwrap();
+        assert!(!format!("{loaded:?}").contains("7777777"), "{loaded:?}");
+        assert!(!toml::to_string(&loaded.config).unwrap().contains("7777777"));
+        assert!(!format!("{:?}", loaded.config.differences()).contains("7777777"));
+        assert!(!loaded.config.validate().unwrap_err().to_string().contains("7777777"));
+    }
 }
 
 #[test]

@@ -113,9 +113,33 @@ fn broadcast_publishes_once_to_all_and_answers_for_each() {
         (r#"{"data":1}"#, 107),
         (r#"{"channels":["a"]}"#, 107),
         (r#"{"channels":["busy","a"],"data":1}"#, 111),
-        (r#"{"channels":["a"],"data":1,"idempotency_key":"x"}"#, 108),
+        (r#"{"channels":["a"],"data":1,"idempotency_key":7}"#, 107),
     ] {
         assert_eq!(house.ask("broadcast", body)["error"]["code"], code, "{body}");
+    }
+}
+
+#[test]
+fn an_idempotency_key_becomes_an_id_for_each_channel() {
+    let house = open();
+    let done = json!({"result": {}});
+    assert_eq!(house.ask("publish", r#"{"channel":"a:1","data":1,"idempotency_key":"k"}"#), done);
+    assert_eq!(house.heard(), "publish a:1 1 as fanfare-key:3:a:1:k");
+    assert_eq!(house.ask("publish", r#"{"channel":"a","data":1,"idempotency_key":""}"#), done);
+    assert_eq!(house.heard(), "publish a 1", "an empty key is none");
+
+    let answer =
+        house.ask("broadcast", r#"{"channels":["a","","b","fails"],"data":2,"idempotency_key":"k"}"#);
+    let responses = answer["result"]["responses"].as_array().unwrap();
+    let codes: Vec<_> = responses.iter().map(|response| response["error"]["code"].as_u64()).collect();
+    assert_eq!(codes, [None, Some(107), None, Some(100)], "{answer}");
+    assert_eq!(house.heard(), "publish a 2 as fanfare-key:1:a:k");
+    assert_eq!(house.heard(), "publish b 2 as fanfare-key:1:b:k");
+
+    for (bytes, code) in [(239, None), (240, Some(107))] {
+        let key = "k".repeat(bytes);
+        let body = format!(r#"{{"channel":"a","data":1,"idempotency_key":"{key}"}}"#);
+        assert_eq!(house.ask("publish", &body)["error"]["code"].as_u64(), code);
     }
 }
 

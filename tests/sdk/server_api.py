@@ -27,6 +27,11 @@ def say(step, **fields):
 api.publish(PublishRequest(channel="A", data={"n": 1}))
 broadcast = api.broadcast(BroadcastRequest(channels=["A", "B"], data={"n": 2}))
 say("broadcast", responses=len(broadcast.responses), errors=[r.error for r in broadcast.responses if r.error])
+# Sent again because the answer was lost, say: a key names one publication of each channel.
+for _ in range(2):
+    api.publish(PublishRequest(channel="A", data={"n": 3}, idempotency_key="once"))
+repeated = api.broadcast(BroadcastRequest(channels=["A", "B"], data={"n": 3}, idempotency_key="once"))
+say("repeated", responses=len(repeated.responses), errors=[r.error for r in repeated.responses if r.error])
 say("channels", channels={name: info.num_clients for name, info in api.channels(ChannelsRequest()).channels.items()})
 nodes = api.info(InfoRequest()).nodes
 say("info", nodes=len(nodes), clients=nodes[0].num_clients, channels=nodes[0].num_channels)

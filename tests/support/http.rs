@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// Longest wait for an answer; a publish may take as long as RabbitMQ's confirm.
-const LIMIT: Duration = Duration::from_secs(20);
+/// Longest wait for an answer; a publish may take as long as RabbitMQ needs to come back.
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// What came back.
 #[derive(Debug)]

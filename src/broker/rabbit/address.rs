@@ -1,12 +1,13 @@
-//! Where RabbitMQ is, and what it takes to speak TLS there.
+//! Where RabbitMQ's nodes are, and what it takes to speak TLS there.
 
 use std::fmt;
+use std::sync::Arc;
 
 use lapin::tcp::OwnedTLSConfig;
 use lapin::uri::{AMQPScheme, AMQPUri};
 use url::Url;
 
-use crate::config::AmqpUrl;
+use crate::config::{AmqpUrl, AmqpUrls};
 
 use super::fault::Fault;
 
@@ -49,6 +50,57 @@ impl Address {
     /// Whether TLS is spoken.
     pub(super) fn is_encrypted(&self) -> bool {
         self.uri.scheme == AMQPScheme::AMQPS
+    }
+}
+
+/// All nodes there are, and which one is to be tried next: round the list, from the one that worked last.
+#[derive(Debug)]
+pub(super) struct Addresses {
+    all: Vec<Arc<Address>>,
+    at: usize,
+    /// Attempts since one worked.
+    tried: usize,
+}
+
+impl Addresses {
+    /// Parses all URLs.
+    ///
+    /// # Errors
+    /// What is wrong with the first one of which something is.
+    pub(super) fn parse(urls: &AmqpUrls) -> Result<Self, Fault> {
+        let all: Vec<_> =
+            urls.iter().map(|url| Address::parse(url).map(Arc::new)).collect::<Result<_, _>>()?;
+        if all.is_empty() {
+            return Err(Fault::lasting("amqp.url is empty".to_owned()));
+        }
+        Ok(Self { all, at: 0, tried: 0 })
+    }
+
+    /// How many there are, at least one.
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// The number of the one to be tried.
+    pub(super) fn number(&self) -> usize {
+        self.at
+    }
+
+    /// The one to be tried, or that works.
+    pub(super) fn current(&self) -> &Arc<Address> {
+        &self.all[self.at]
+    }
+
+    /// It works.
+    pub(super) fn worked(&mut self) {
+        self.tried = 0;
+    }
+
+    /// It does not, and the next one has its turn. Returns whether all have had theirs.
+    pub(super) fn failed(&mut self) -> bool {
+        self.at = (self.at + 1) % self.all.len();
+        self.tried += 1;
+        self.tried.is_multiple_of(self.all.len())
     }
 }
 
@@ -97,6 +149,19 @@ mod tests {
             assert!(fault.is_final && fault.text.contains("amqp.url"), "{}", fault.text);
             assert!(fault.text.contains(word) && !fault.text.contains("hunter2"), "{}", fault.text);
         }
+    }
+
+    #[test]
+    fn nodes_are_tried_round_the_list_from_the_one_that_worked() {
+        let mut addresses = Addresses::parse(&"amqp://a,amqp://b,amqp://c".into()).unwrap();
+        assert_eq!((addresses.len(), addresses.current().to_string()), (3, "amqp://a:5672/%2f".to_owned()));
+        assert!(!addresses.failed());
+        addresses.worked();
+        for (number, round_is_over) in [(1, false), (2, false), (0, true), (1, false), (2, false), (0, true)]
+        {
+            assert_eq!((addresses.number(), addresses.failed()), (number, round_is_over));
+        }
+        assert!(Addresses::parse(&"".into()).is_err());
     }
 
     #[test]

@@ -26,7 +26,6 @@ use lapin::message::Delivery;
 use lapin::options::{BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Connection, Consumer};
-use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::config::Amqp;
@@ -171,9 +170,7 @@ impl Gate<'_> {
     /// Writes a marker without a claim.
     async fn mark(&self, nonce: u64) -> Result<(), Fault> {
         let letter = markers::letter(self.stream, &Marker { nonce, node: self.node, claim: None });
-        let unblocked = watch::Sender::new(false);
-        let confirmed =
-            timeout(CONFIRM_LIMIT, confirm(self.publisher.clone(), unblocked.subscribe(), letter)).await;
+        let confirmed = timeout(CONFIRM_LIMIT, confirm(self.publisher, &letter)).await;
         confirmed.unwrap_or(Err(Unconfirmed::Late)).map_err(|error| {
             Fault::passing(format!("RabbitMQ at {} takes no marker into the stream: {error}", self.address))
         })

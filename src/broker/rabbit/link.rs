@@ -15,21 +15,17 @@ use lapin::{Channel, Connection, ConnectionProperties, Consumer};
 use parking_lot::Mutex;
 use socket2::{SockRef, Socket};
 use tokio::select;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
-use crate::broker::backplane::{Event, Message};
-use crate::broker::payload::Undeliverable;
 use crate::config::Config;
-use crate::mail::{Asker, Publish};
-use crate::protocol::codes::ErrorCode;
 
 use super::address::Address;
 use super::attach::{Gate, Reading, Start};
-use super::fault::{Fault, reply_text};
-use super::publisher::{Letter, Publisher, Purpose, Report};
+use super::fault::{Fault, is_refused, reply_text};
+use super::publisher::{Letter, Publisher, Report};
 use super::reader::{Entrance, random};
 use super::trail::Marker;
-use super::{markers, message, topology};
+use super::{markers, topology, until};
 
 /// From the first packet to a connection with TLS.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -37,6 +33,8 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const SETUP_LIMIT: Duration = Duration::from_secs(15);
 /// For AMQP's "close".
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
+/// From the closing of the publishing channel to the event that says why; it comes within milliseconds.
+const REASON_LIMIT: Duration = Duration::from_millis(500);
 /// The reply code of a close without a fault (AMQP 0.9.1, section 1.1).
 const SUCCESS: u16 = 200;
 
@@ -51,26 +49,39 @@ pub(super) struct Link {
     publishing: Connection,
     publishing_events: Events,
     publisher: Publisher,
+    /// Whether RabbitMQ takes no publishes at the moment. lapin would keep them.
+    is_blocked: bool,
+    /// If the publishing channel is closed: until when the reason is waited for.
+    reason_due: Option<Instant>,
     source: ShortString,
     start: Option<Start>,
-    exchange: ShortString,
-    dead_letter_exchange: ShortString,
-    publishes_max: usize,
 }
 
 /// What a link has to say.
 #[expect(clippy::large_enum_variant, reason = "lapin's deliveries are what they are; it is moved once")]
 pub(super) enum Next {
-    Event(Event),
     /// A message of the queue or stream.
     Delivered(Delivery),
-    /// The dead-letter exchange did not take a message.
-    BurialFailed {
-        tag: u64,
-        error: String,
-    },
-    /// The link is of no use any more, and why.
-    Lost(String),
+    /// A word on a letter.
+    Report(Report),
+    /// RabbitMQ takes publishes again.
+    Unblocked,
+    /// The link is of no use any more.
+    Lost(Loss),
+}
+
+/// Why a link was lost.
+#[derive(Debug)]
+pub(super) struct Loss {
+    pub(super) reason: String,
+    /// Whether RabbitMQ closed the channel because it refused a publish, and would do so again.
+    pub(super) refused: bool,
+}
+
+impl Loss {
+    fn because(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), refused: false }
+    }
 }
 
 impl Link {
@@ -128,12 +139,11 @@ impl Link {
             consumer: Some(consumer),
             channel,
             publishing,
-            publisher: Publisher::new(publisher, config.timeouts.publish.0),
+            publisher: Publisher::new(publisher),
+            is_blocked: false,
+            reason_due: None,
             source: queue,
             start,
-            exchange: amqp.exchange.as_str().into(),
-            dead_letter_exchange: amqp.dead_letter_exchange.as_str().into(),
-            publishes_max: config.limits.publishes,
         })
     }
 
@@ -150,31 +160,22 @@ impl Link {
     /// Waits for whatever comes first. Can be dropped at any time without loss.
     pub(super) async fn next(&mut self, take: bool) -> Next {
         loop {
-            if !self.publisher.is_open() {
-                return Next::Lost("the publishing channel was closed".to_owned());
+            if self.reason_due.is_none() && !self.publisher.is_open() {
+                self.reason_due = Some(Instant::now() + REASON_LIMIT);
             }
             let consumer = if take { self.consumer.as_mut() } else { None };
             let next = select! {
                 biased;
-                event = self.consuming_events.next() => trouble(event, "consuming"),
-                event = self.publishing_events.next() => match event {
-                    Some(lapin::Event::ConnectionBlocked(reason)) => {
-                        tracing::warn!(%reason, "RabbitMQ takes no publishes at the moment");
-                        self.publisher.set_blocked(true);
-                        None
-                    }
-                    Some(lapin::Event::ConnectionUnblocked) => {
-                        tracing::info!("RabbitMQ takes publishes again");
-                        self.publisher.set_blocked(false);
-                        None
-                    }
-                    event => trouble(event, "publishing"),
-                },
-                report = self.publisher.next() => settled(report),
+                event = self.consuming_events.next() => trouble(event, "consuming").map(Next::Lost),
+                event = self.publishing_events.next() => self.publishing_event(event),
+                () = until(self.reason_due) => {
+                    Some(Next::Lost(Loss::because("the publishing channel was closed")))
+                }
+                report = self.publisher.next() => Some(Next::Report(report)),
                 delivery = delivered(consumer) => Some(match delivery {
                     Some(Ok(delivery)) => Next::Delivered(delivery),
-                    Some(Err(error)) => Next::Lost(reply_text(&error)),
-                    None => Next::Lost("RabbitMQ ended the consumer: its queue is gone".to_owned()),
+                    Some(Err(error)) => Next::Lost(Loss::because(reply_text(&error))),
+                    None => Next::Lost(Loss::because("RabbitMQ ended the consumer: its queue is gone")),
                 }),
             };
             if let Some(next) = next {
@@ -183,40 +184,38 @@ impl Link {
         }
     }
 
-    /// Publishes to the exchange.
-    pub(super) fn publish(&mut self, publish: Publish) -> Result<(), (Publish, ErrorCode)> {
-        if self.consumer.is_none() || !self.publisher.is_open() {
-            return Err((publish, ErrorCode::Internal));
+    fn publishing_event(&mut self, event: Option<lapin::Event>) -> Option<Next> {
+        match event {
+            Some(lapin::Event::ConnectionBlocked(reason)) => {
+                tracing::warn!(%reason, "RabbitMQ takes no publishes at the moment");
+                self.is_blocked = true;
+                None
+            }
+            Some(lapin::Event::ConnectionUnblocked) => {
+                tracing::info!("RabbitMQ takes publishes again");
+                self.is_blocked = false;
+                Some(Next::Unblocked)
+            }
+            event => {
+                let refused = matches!(&event, Some(lapin::Event::Error(error)) if is_refused(error));
+                trouble(event, "publishing").map(|loss| Next::Lost(Loss { refused, ..loss }))
+            }
         }
-        if self.publisher.in_flight() >= self.publishes_max {
-            return Err((publish, ErrorCode::TooManyRequests));
-        }
-        let Publish { asker, topics, data } = publish;
-        let [first, copies @ ..] = &topics[..] else { unreachable!("checked: a publish has topics") };
-        let letter = Letter {
-            exchange: self.exchange.clone(),
-            routing_key: ShortString::from(&**first),
-            body: data.into_vec(),
-            properties: message::properties(copies),
-        };
-        self.publisher.send(Purpose::Publish(asker), letter);
-        Ok(())
     }
 
-    /// Publishes to the dead-letter exchange.
-    pub(super) fn bury(&mut self, message: Message, reason: &Undeliverable) {
-        let tag = message.tag;
-        let (routing_key, body, properties) = message::bury(message, reason);
-        let exchange = self.dead_letter_exchange.clone();
-        let letter = Letter { exchange, routing_key, body, properties };
-        self.publisher.send(Purpose::Burial { tag }, letter);
+    /// Whether letters can be sent.
+    pub(super) fn takes_letters(&self) -> bool {
+        !self.is_blocked && self.publisher.is_open()
+    }
+
+    /// Sends a letter; [`Next::Report`] brings the word on it.
+    pub(super) fn send(&mut self, number: u64, letter: Arc<Letter>) {
+        self.publisher.send(number, letter);
     }
 
     /// Writes a marker into the stream. Whether it gets there shows when it is read.
     pub(super) fn mark(&mut self, marker: &Marker) {
-        if self.consumer.is_some() && self.publisher.is_open() {
-            self.publisher.send(Purpose::Marker, markers::letter(&self.source, marker));
-        }
+        self.publisher.send_marker(markers::letter(&self.source, marker));
     }
 
     /// Acknowledges everything up to `tag`. The first poll hands the frame to lapin's thread; that it has
@@ -225,18 +224,13 @@ impl Link {
         let _ = self.channel.basic_ack(tag, BasicAckOptions { multiple: true }).now_or_never();
     }
 
-    /// Consumes no more: what was not taken yet goes back into the queue. Publishes no more.
+    /// Consumes no more: what was not taken yet goes back into the queue.
     pub(super) fn wind_down(&mut self) {
         self.consumer = None;
     }
 
-    /// Letters that nobody has been told about.
-    pub(super) fn in_flight(&self) -> usize {
-        self.publisher.unsettled()
-    }
-
-    /// Gives up both connections; returns whoever waits for an answer.
-    pub(super) fn abandon(&mut self) -> Vec<Asker> {
+    /// Gives up both connections; returns the words on letters that came in and were not taken.
+    pub(super) fn abandon(&mut self) -> Vec<Report> {
         self.consumer = None;
         self.publisher.abandon()
     }
@@ -264,36 +258,14 @@ async fn delivered(consumer: Option<&mut Consumer>) -> Option<lapin::Result<Deli
     }
 }
 
-/// What a settled letter means to the broker.
-fn settled(Report { purpose, outcome }: Report) -> Option<Next> {
-    let next = match (purpose, outcome) {
-        (Purpose::Marker, outcome) => {
-            if let Err(error) = outcome {
-                tracing::debug!(%error, "a marker failed");
-            }
-            return None;
-        }
-        (Purpose::Publish(asker), outcome) => {
-            if let Err(error) = &outcome {
-                tracing::debug!(%error, "a publish failed");
-            }
-            let outcome = outcome.map_err(|_| ErrorCode::Internal);
-            Next::Event(Event::Published { asker, outcome })
-        }
-        (Purpose::Burial { tag }, Ok(())) => Next::Event(Event::Buried { tag }),
-        (Purpose::Burial { tag }, Err(error)) => Next::BurialFailed { tag, error: error.to_string() },
-    };
-    Some(next)
-}
-
 /// Whether an event means that the link is lost.
-fn trouble(event: Option<lapin::Event>, which: &str) -> Option<Next> {
+fn trouble(event: Option<lapin::Event>, which: &str) -> Option<Loss> {
     match event {
         Some(lapin::Event::Error(error)) => {
-            Some(Next::Lost(format!("the {which} connection failed: {}", reply_text(&error))))
+            Some(Loss::because(format!("the {which} connection failed: {}", reply_text(&error))))
         }
         Some(_) => None,
-        None => Some(Next::Lost(format!("the {which} connection has ended"))),
+        None => Some(Loss::because(format!("the {which} connection has ended"))),
     }
 }
 

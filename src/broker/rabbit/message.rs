@@ -107,8 +107,9 @@ pub(super) fn whole_number(value: &AMQPValue) -> Option<u64> {
     }
 }
 
-/// The properties of a publish of our own; `copies` are the topics beside the routing key.
-pub(super) fn properties(copies: &[TopicName]) -> BasicProperties {
+/// The properties of a publish of our own: `id` tells it from all others, however often it is sent; `copies`
+/// are the topics beside the routing key.
+pub(super) fn properties(id: ShortString, copies: &[TopicName]) -> BasicProperties {
     let mut headers = FieldTable::default();
     let now = microseconds(SystemTime::now()).and_then(|now| i64::try_from(now).ok());
     if let Some(now) = now {
@@ -122,6 +123,7 @@ pub(super) fn properties(copies: &[TopicName]) -> BasicProperties {
     BasicProperties::default()
         .with_content_type("application/json".into())
         .with_delivery_mode(PERSISTENT)
+        .with_message_id(id)
         .with_headers(headers)
 }
 
@@ -179,10 +181,11 @@ mod tests {
     #[test]
     fn several_topics_travel_as_one_message_and_are_found_again() {
         let topics: Vec<TopicName> = vec!["b".into(), "a".into(), "b".into()];
-        let message = receive(delivery("a", properties(&topics)), None);
+        let message = receive(delivery("a", properties("1".into(), &topics)), None);
+        assert_eq!(message.id.as_deref(), Some("1"));
         assert_eq!(message.topics, [Box::from("a"), Box::from("b")]);
         // As a stream gives it back.
-        let mut came = delivery("a", properties(&topics));
+        let mut came = delivery("a", properties("1".into(), &topics));
         let mut kept = came.properties.headers().clone().unwrap();
         kept = headers(&[(TOPICS, kept.inner()[TOPICS].clone())]);
         came.properties = BasicProperties::default().with_headers(kept);
@@ -234,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_dead_letter_keeps_the_body_and_says_why() {
-        let came = properties(&["b".into()]).with_content_type("text/plain".into());
+        let came = properties("1".into(), &["b".into()]).with_content_type("text/plain".into());
         let (routing_key, body, kept) = bury(receive(delivery("a", came), None), &Undeliverable::NotUtf8(3));
         assert_eq!((routing_key.as_str(), &body[..]), ("a", &b"1"[..]));
         let headers = kept.headers().clone().unwrap();

@@ -6,22 +6,29 @@
 //! own recovery is not used: it cannot bring back queues with names of the server's making, and does not
 //! tell of the gap.
 //!
-//! [`link`] builds, [`topology`] declares, [`message`] translates, [`publisher`] waits for confirms,
-//! [`fault`] says what is wrong in words for operators, [`backoff`] how long to wait before the next attempt.
+//! Publishes do not depend on a link: [`outgoing`] keeps each until it is confirmed or its time is over, and
+//! sends it over the next link if this one is lost.
+//!
+//! [`link`] builds, [`topology`] declares, [`message`] translates, [`publisher`] waits for confirms, [`address`]
+//! knows which node has its turn, [`fault`] says what is wrong in words for operators, [`backoff`] how long to
+//! wait before the next attempt.
 //!
 //! A stream is read, not emptied: [`attach`] finds the place to go on, [`reader`] says what each delivery is,
 //! and [`trail`] knows what came before; [`markers`] are what nodes write into the stream for each other. What
 //! was taken from it does not come again, and nothing is missed, whatever becomes of the link. Acknowledging
-//! is nothing but asking for more.
+//! is nothing but asking for more. Letters wait until the stream has been read back: what is in it before that
+//! is history, and not pushed.
 
 mod address;
 mod attach;
 mod backoff;
 mod fault;
+mod ids;
 mod link;
 mod markers;
 mod message;
 mod once;
+mod outgoing;
 mod publisher;
 mod reader;
 mod topology;
@@ -34,6 +41,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lapin::message::Delivery;
+use lapin::types::ShortString;
 use tokio::select;
 use tokio::task::JoinHandle;
 use tokio::time::sleep_until;
@@ -46,10 +54,13 @@ use crate::ratelimit::RateLimit;
 use super::backplane::{Event, Message};
 use super::payload::Undeliverable;
 
-use address::Address;
+use address::Addresses;
 use backoff::Backoff;
 use fault::Fault;
-use link::Link;
+use ids::Ids;
+use link::{Link, Loss};
+use outgoing::{Outgoing, Purpose, Settled};
+use publisher::{Letter, Unconfirmed};
 use reader::{Entrance, Reader};
 use trail::Marker;
 
@@ -59,14 +70,22 @@ pub use once::{PublishError, publish_once};
 /// Between two log lines about attempts that fail for the same reason.
 const LOG_EVERY: Duration = Duration::from_secs(60);
 
+/// How long the start goes on to further nodes before it lets the engine begin without RabbitMQ.
+const START_ROUND: Duration = Duration::from_secs(10);
+
 /// The connection to RabbitMQ, with what it takes to make a new one.
 #[derive(Debug)]
 pub(super) struct Rabbit {
     config: Arc<Config>,
-    address: Arc<Address>,
+    addresses: Addresses,
     state: State,
     /// If the source is a stream.
     reader: Option<Reader>,
+    /// What it wants to have written next. The newest one counts; it does not outlive the link.
+    marker: Option<Marker>,
+    /// What was published and is not known to be safe.
+    outgoing: Outgoing,
+    ids: Ids,
     /// What has to be told before anything else.
     events: VecDeque<Event>,
     backoff: Backoff,
@@ -74,8 +93,10 @@ pub(super) struct Rabbit {
     taking_from: tokio::time::Instant,
     /// Whether there was a link before.
     was_linked: bool,
+    winding_down: bool,
     attempts_log: RateLimit,
-    last_fault: String,
+    /// Why the latest attempt failed, for each address.
+    last_faults: Vec<String>,
     burials_log: RateLimit,
 }
 
@@ -91,102 +112,164 @@ enum State {
     Over,
 }
 
+/// What comes of waiting.
+#[expect(clippy::large_enum_variant, reason = "see `link::Next`")]
+enum Happening {
+    Attempted(Box<Result<Link, Fault>>),
+    Link(link::Next),
+    /// Messages may be taken from now on.
+    TimeToTake,
+}
+
+impl State {
+    /// Waits for what happens next. Can be dropped at any time without loss.
+    async fn next(&mut self, take: bool, taking_from: tokio::time::Instant) -> Happening {
+        match self {
+            Self::Away(attempt) => {
+                let ended = |error| Err(Fault::passing(format!("the attempt ended: {error}")));
+                Happening::Attempted(Box::new(attempt.await.unwrap_or_else(ended)))
+            }
+            Self::Linked { link, .. } => {
+                let is_early = take && tokio::time::Instant::now() < taking_from;
+                select! {
+                    next = link.next(take && !is_early) => Happening::Link(next),
+                    () = sleep_until(taking_from), if is_early => Happening::TimeToTake,
+                }
+            }
+            Self::Over => pending().await,
+        }
+    }
+}
+
 /// A queue of this node's own holds nothing from before the start.
 fn taking_from(amqp: &Amqp) -> tokio::time::Instant {
     let delay = if amqp.queue.is_empty() { Duration::ZERO } else { amqp.queue_delay.0 };
     tokio::time::Instant::now() + delay
 }
 
+/// Waits for a moment, or for ever if there is none.
+async fn until(moment: Option<tokio::time::Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => pending().await,
+    }
+}
+
 impl Rabbit {
-    /// Connects. A RabbitMQ that cannot be reached may be there later: that is no error.
+    /// Connects to the first node that takes us. If none can be reached, one may be there later: that is no
+    /// error.
     ///
     /// # Errors
-    /// What RabbitMQ refuses, or what is wrong with the URL, in words for the operator.
+    /// What all nodes refuse, or what is wrong with a URL, in words for the operator.
     pub(super) async fn start(config: &Arc<Config>) -> Result<Self, String> {
-        let address = Arc::new(Address::parse(&config.amqp.url).map_err(|fault| fault.text)?);
         let amqp = &config.amqp;
+        let addresses = Addresses::parse(&amqp.url).map_err(|fault| fault.text)?;
         let is_stream = amqp.source == Source::Stream;
         let mut rabbit = Self {
             reader: is_stream.then(|| Reader::new(amqp, Instant::now())),
+            marker: None,
             config: Arc::clone(config),
+            outgoing: Outgoing::new(config.timeouts.publish.0, config.limits.publishes),
+            ids: Ids::new(),
             backoff: Backoff::new(amqp.reconnect_min.0, amqp.reconnect_max.0),
             taking_from: taking_from(amqp),
-            address,
+            last_faults: vec![String::new(); addresses.len()],
+            addresses,
             state: State::Over,
             events: VecDeque::new(),
             was_linked: false,
+            winding_down: false,
             attempts_log: RateLimit::new(LOG_EVERY),
-            last_fault: String::new(),
             burials_log: RateLimit::new(LOG_EVERY),
         };
-        match Link::open(&rabbit.address, &rabbit.config, rabbit.entrance()).await {
-            Ok(link) => rabbit.linked(link),
-            Err(fault) if fault.is_final => return Err(fault.text),
-            Err(fault) => {
-                rabbit.attempt_failed(&fault);
-                rabbit.try_again();
+        rabbit.first_round().await?;
+        Ok(rabbit)
+    }
+
+    /// Tries one node after the other, and goes on in the background if none can be reached.
+    async fn first_round(&mut self) -> Result<(), String> {
+        let begun = Instant::now();
+        let mut refusals = Vec::new();
+        for _ in 0..self.addresses.len() {
+            match Link::open(self.addresses.current(), &self.config, self.entrance()).await {
+                Ok(link) => {
+                    self.linked(link);
+                    return Ok(());
+                }
+                Err(fault) if fault.is_final => {
+                    refusals.push(fault.text);
+                    if refusals.len() == self.addresses.len() {
+                        return Err(refusals.join("; "));
+                    }
+                }
+                Err(fault) => self.attempt_failed(&fault),
+            }
+            self.addresses.failed();
+            if begun.elapsed() > START_ROUND {
+                break;
             }
         }
-        Ok(rabbit)
+        for refusal in &refusals {
+            tracing::warn!(reason = %refusal, "a RabbitMQ does not take us");
+        }
+        self.try_again(true);
+        Ok(())
     }
 
     /// Waits for the next event. Can be dropped at any time without loss.
     pub(super) async fn next(&mut self, take: bool) -> Event {
         loop {
+            self.pass_time();
             if let Some(event) = self.events.pop_front() {
                 return event;
             }
-            match &mut self.state {
-                State::Away(attempt) => match attempt.await {
-                    Ok(Ok(link)) => self.linked(link),
-                    Ok(Err(fault)) => {
-                        self.attempt_failed(&fault);
-                        self.try_again();
-                    }
-                    Err(error) => {
-                        self.attempt_failed(&Fault::passing(format!("the attempt ended: {error}")));
-                        self.try_again();
-                    }
-                },
-                State::Linked { link, .. } => {
-                    let is_early = take && tokio::time::Instant::now() < self.taking_from;
-                    let due = self.reader.as_ref().map(Reader::due);
-                    let next = select! {
-                        next = link.next(take && !is_early) => next,
-                        () = sleep_until(self.taking_from), if is_early => continue,
-                        () = ring_at(due) => {
-                            self.on_time();
-                            continue;
-                        }
-                    };
-                    match next {
-                        link::Next::Event(event) => return event,
-                        link::Next::Delivered(delivery) => self.delivered(delivery),
-                        link::Next::BurialFailed { tag, error } => return self.burial_failed(tag, &error),
-                        link::Next::Lost(reason) => self.lost(&reason),
-                    }
-                }
-                State::Over => pending().await,
+            self.send_letters();
+            let change = self.next_change().map(tokio::time::Instant::from_std);
+            select! {
+                biased;
+                happening = self.state.next(take, self.taking_from) => self.happened(happening),
+                () = until(change) => {}
             }
         }
     }
 
-    fn linked(&mut self, link: Link) {
-        let source = link.source();
-        tracing::info!(rabbitmq = %self.address, %source, "connected to RabbitMQ");
-        let now = Instant::now();
-        let mut link = Box::new(link);
-        if let (Some(reader), Some(start)) = (&mut self.reader, link.start()) {
-            if let Some(marker) = reader.linked(start, &mut self.events, now) {
-                link.mark(&marker);
+    fn happened(&mut self, happening: Happening) {
+        match happening {
+            Happening::Attempted(attempt) => match *attempt {
+                Ok(link) => self.linked(link),
+                Err(fault) => {
+                    self.attempt_failed(&fault);
+                    let all_had_their_turn = self.addresses.failed();
+                    self.try_again(all_had_their_turn);
+                }
+            },
+            Happening::Link(link::Next::Delivered(delivery)) => self.delivered(delivery),
+            Happening::Link(link::Next::Report(report)) => {
+                if let Some(settled) = self.outgoing.hear(report, Instant::now()) {
+                    self.settle(settled);
+                }
             }
+            Happening::Link(link::Next::Lost(loss)) => self.lost(&loss),
+            Happening::Link(link::Next::Unblocked) | Happening::TimeToTake => {}
+        }
+    }
+
+    fn linked(&mut self, mut link: Link) {
+        let (source, unconfirmed) = (link.source(), self.outgoing.len());
+        self.addresses.worked();
+        self.last_faults.iter_mut().for_each(String::clear);
+        let rabbitmq = self.addresses.current();
+        tracing::info!(%rabbitmq, %source, unconfirmed, "connected to RabbitMQ");
+        if self.winding_down {
+            link.wind_down();
+        } else if let (Some(reader), Some(start)) = (&mut self.reader, link.start()) {
+            self.marker = reader.linked(start, &mut self.events, Instant::now());
         } else {
             let gap = self.was_linked && !self.has_named_queue();
             self.events.push_back(Event::Connected { gap });
         }
         self.was_linked = true;
-        self.last_fault.clear();
-        self.state = State::Linked { link, since: now };
+        self.state = State::Linked { link: Box::new(link), since: Instant::now() };
     }
 
     fn entrance(&self) -> Option<Entrance> {
@@ -199,19 +282,7 @@ impl Rabbit {
             return;
         };
         let marker = reader.take(delivery, &mut self.events, Instant::now());
-        self.mark(marker);
-    }
-
-    /// The stream's reader has something to look after.
-    fn on_time(&mut self) {
-        let marker = self.reader.as_mut().and_then(|reader| reader.on_time(Instant::now()));
-        self.mark(marker);
-    }
-
-    fn mark(&mut self, marker: Option<Marker>) {
-        if let (State::Linked { link, .. }, Some(marker)) = (&mut self.state, marker) {
-            link.mark(&marker);
-        }
+        self.marker = marker.or_else(|| self.marker.take());
     }
 
     /// Whether a stream is being read back at this moment.
@@ -226,22 +297,36 @@ impl Rabbit {
         !self.config.amqp.queue.is_empty()
     }
 
-    fn lost(&mut self, reason: &str) {
+    fn lost(&mut self, loss: &Loss) {
         let State::Linked { mut link, since } = std::mem::replace(&mut self.state, State::Over) else {
             return;
         };
-        tracing::warn!(rabbitmq = %self.address, %reason, "lost RabbitMQ; clients stay, publishes fail");
-        let outcome = Err(ErrorCode::Internal);
-        let unanswered = link.abandon().into_iter();
-        self.events.extend(unanswered.map(|asker| Event::Published { asker, outcome }));
+        let (rabbitmq, reason) = (self.addresses.current(), &loss.reason);
+        tracing::warn!(%rabbitmq, %reason, "lost RabbitMQ; clients stay, publishes wait");
+        let reports = link.abandon().into_iter();
+        let mut settled: Vec<_> =
+            reports.filter_map(|report| self.outgoing.hear(report, Instant::now())).collect();
+        settled.extend(self.outgoing.connection_is_gone(loss.refused));
+        settled.into_iter().for_each(|settled| self.settle(settled));
+        self.marker = None;
         self.events.push_back(Event::Lost { comes_again: self.has_named_queue() });
         self.backoff.lived(since.elapsed());
-        self.try_again();
+        self.try_again(true);
     }
 
-    fn try_again(&mut self) {
-        let pause = self.backoff.pause(RandomState::new().hash_one("pause"));
-        let (address, config) = (Arc::clone(&self.address), Arc::clone(&self.config));
+    /// Begins the next attempt, after a pause if all nodes have had their turn. Who winds down needs a link only
+    /// for what is still to be sent.
+    fn try_again(&mut self, all_had_their_turn: bool) {
+        if self.winding_down && self.outgoing.is_empty() {
+            self.state = State::Over;
+            return;
+        }
+        let pause = if all_had_their_turn {
+            self.backoff.pause(RandomState::new().hash_one("pause"))
+        } else {
+            Duration::ZERO
+        };
+        let (address, config) = (Arc::clone(self.addresses.current()), Arc::clone(&self.config));
         let entrance = self.entrance();
         self.state = State::Away(tokio::spawn(async move {
             tokio::time::sleep(pause).await;
@@ -251,39 +336,124 @@ impl Rabbit {
 
     /// One line when the reason changes, and now and then as a reminder; not one per attempt.
     fn attempt_failed(&mut self, fault: &Fault) {
-        let is_news = fault.text != self.last_fault;
-        if self.attempts_log.allow(Instant::now()).is_some() || is_news {
+        let last = &mut self.last_faults[self.addresses.number()];
+        if self.attempts_log.allow(Instant::now()).is_some() || fault.text != *last {
             tracing::warn!(reason = %fault.text, "no connection to RabbitMQ; trying again");
         }
-        self.last_fault.clone_from(&fault.text);
+        last.clone_from(&fault.text);
     }
 
-    fn burial_failed(&mut self, tag: u64, error: &str) -> Event {
+    /// What is due leaves, if it can.
+    fn send_letters(&mut self) {
+        // Who winds down pushes nothing more; others do.
+        let is_too_early = self.is_loading() && !self.winding_down;
+        let State::Linked { link, .. } = &mut self.state else { return };
+        if link.takes_letters()
+            && let Some(marker) = self.marker.take()
+        {
+            link.mark(&marker);
+        }
+        while !is_too_early
+            && link.takes_letters()
+            && let Some((number, letter)) = self.outgoing.leave()
+        {
+            link.send(number, letter);
+        }
+    }
+
+    /// The reader, while it has something to read and to look after.
+    fn active_reader(&mut self) -> Option<&mut Reader> {
+        let is_reading = matches!(self.state, State::Linked { .. }) && !self.winding_down;
+        self.reader.as_mut().filter(|_| is_reading)
+    }
+
+    /// When [`Self::pass_time`] has something to do next.
+    fn next_change(&mut self) -> Option<Instant> {
+        let reader_is_due = self.active_reader().map(|reader| reader.due());
+        self.outgoing.next_change().into_iter().chain(reader_is_due).min()
+    }
+
+    fn pass_time(&mut self) {
+        let now = Instant::now();
+        if self.next_change().is_none_or(|change| change > now) {
+            return;
+        }
+        let failed = self.outgoing.pass(now);
+        failed.into_iter().for_each(|settled| self.settle(settled));
+        let due = self.active_reader().filter(|reader| reader.due() <= now);
+        if let Some(marker) = due.and_then(|reader| reader.on_time(now)) {
+            self.marker = Some(marker);
+        }
+    }
+
+    /// Tells of a letter that is done with.
+    fn settle(&mut self, (purpose, outcome): Settled) {
+        match (purpose, outcome) {
+            (Purpose::Publish(asker), outcome) => {
+                if let Err(error) = &outcome {
+                    tracing::debug!(%error, "a publish failed");
+                }
+                let outcome = outcome.map_err(|_| ErrorCode::Internal);
+                self.events.push_back(Event::Published { asker, outcome });
+            }
+            (Purpose::Burial { tag }, outcome) => {
+                if let Err(error) = outcome {
+                    self.burial_failed(&error);
+                }
+                self.events.push_back(Event::Buried { tag });
+            }
+        }
+    }
+
+    fn burial_failed(&mut self, error: &Unconfirmed) {
         if let Some(unsaid) = self.burials_log.allow(Instant::now()) {
             let exchange = &self.config.amqp.dead_letter_exchange;
             tracing::error!(
                 exchange,
-                error,
+                %error,
                 unsaid,
                 "an undeliverable message is lost: the dead-letter exchange did not take it"
             );
         }
-        Event::Buried { tag }
     }
 
-    /// Begins to publish.
+    /// Takes a publish. Without a link it waits for the next one.
     pub(super) fn publish(&mut self, publish: Publish) -> Result<(), (Publish, ErrorCode)> {
-        match &mut self.state {
-            State::Linked { link, .. } => link.publish(publish),
-            State::Away(_) | State::Over => Err((publish, ErrorCode::Internal)),
+        if self.winding_down {
+            return Err((publish, ErrorCode::Internal));
         }
+        if !self.outgoing.has_room() {
+            return Err((publish, ErrorCode::TooManyRequests));
+        }
+        let id = match publish.id.as_deref().map(ShortString::try_new) {
+            Some(Ok(id)) => id,
+            Some(Err(_)) => return Err((publish, ErrorCode::BadRequest)),
+            None => self.ids.next(),
+        };
+        let Publish { asker, topics, data, .. } = publish;
+        let [first, copies @ ..] = &topics[..] else { unreachable!("checked: a publish has topics") };
+        let letter = Letter {
+            exchange: self.config.amqp.exchange.as_str().into(),
+            routing_key: ShortString::from(&**first),
+            body: data.into_vec(),
+            properties: message::properties(id, copies),
+        };
+        self.outgoing.add(Purpose::Publish(asker), letter, Instant::now());
+        self.send_letters();
+        Ok(())
     }
 
     /// Sends a message to the dead-letter exchange.
     pub(super) fn bury(&mut self, message: Message, reason: &Undeliverable) {
-        if let State::Linked { link, .. } = &mut self.state {
-            link.bury(message, reason);
+        if !matches!(self.state, State::Linked { .. }) {
+            return;
         }
+        let tag = message.tag;
+        let (routing_key, body, properties) = message::bury(message, reason);
+        let exchange = self.config.amqp.dead_letter_exchange.as_str().into();
+        let letter = Letter { exchange, routing_key, body, properties };
+        self.outgoing.add(Purpose::Burial { tag }, letter, Instant::now());
+        self.send_letters();
     }
 
     pub(super) fn acknowledge(&mut self, tag: u64) {
@@ -292,23 +462,24 @@ impl Rabbit {
         }
     }
 
-    /// Consumes no more and publishes no more. If there is no link, there will be none.
+    /// Consumes no more and takes no more publishes. What is under way goes on, over another link if need be.
     pub(super) fn wind_down(&mut self) {
+        self.winding_down = true;
         match &mut self.state {
-            State::Linked { link, .. } => link.wind_down(),
-            State::Away(attempt) => {
+            State::Linked { link, .. } => {
+                self.marker = None;
+                link.wind_down();
+            }
+            State::Away(attempt) if self.outgoing.is_empty() => {
                 attempt.abort();
                 self.state = State::Over;
             }
-            State::Over => {}
+            State::Away(_) | State::Over => {}
         }
     }
 
     pub(super) fn in_flight(&self) -> usize {
-        match &self.state {
-            State::Linked { link, .. } => link.in_flight(),
-            State::Away(_) | State::Over => 0,
-        }
+        self.outgoing.len()
     }
 
     pub(super) fn prefetch(&self) -> u64 {
@@ -319,12 +490,5 @@ impl Rabbit {
         if let State::Linked { link, .. } = self.state {
             link.close().await;
         }
-    }
-}
-
-async fn ring_at(due: Option<Instant>) {
-    match due {
-        Some(due) => sleep_until(due.into()).await,
-        None => pending().await,
     }
 }

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use lapin::options::ConfirmSelectOptions;
-use tokio::sync::watch;
+use lapin::types::ShortString;
 
-use crate::config::AmqpUrl;
+use crate::config::AmqpUrls;
 
-use super::address::Address;
+use super::address::{Address, Addresses};
 use super::fault::{Fault, is_missing};
+use super::ids::Ids;
 use super::link::connect;
 use super::message;
 use super::publisher::{Letter, Unconfirmed, confirm};
@@ -18,48 +19,62 @@ use super::publisher::{Letter, Unconfirmed, confirm};
 #[error("{0}")]
 pub struct PublishError(String);
 
-/// Publishes `body` as JSON to `topic` and waits for RabbitMQ's confirm, `limit` at most for everything.
-/// Declares nothing. Blocks the calling thread, which must not be one of an event loop.
+/// Publishes `body` as JSON to `topic` and waits for RabbitMQ's confirm, `limit` at most for everything. Of
+/// several nodes the first that confirms it is the last one asked; what an earlier one may have stored has the
+/// same `message-id`. Declares nothing. Blocks the calling thread, which must not be one of an event loop.
 ///
 /// # Errors
-/// What is wrong with the URL, what RabbitMQ refuses, that the exchange is missing, or that time is up.
+/// What is wrong with a URL, what RabbitMQ refuses, that the exchange is missing, or that time is up.
 pub fn publish_once(
-    url: &str,
+    urls: &AmqpUrls,
     exchange: &str,
     topic: &str,
     body: &[u8],
     limit: Duration,
 ) -> Result<(), PublishError> {
-    let address = Address::parse(&AmqpUrl::from(url)).map_err(|fault| PublishError(fault.text))?;
+    let mut addresses = Addresses::parse(urls).map_err(|fault| PublishError(fault.text))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| PublishError(format!("no event loop: {error}")))?;
-    let late =
-        |_| PublishError(format!("RabbitMQ at {address} did not confirm within {} s", limit.as_secs_f32()));
-    runtime.block_on(async {
-        tokio::time::timeout(limit, publish(&address, exchange, topic, body)).await.map_err(late)?
-    })
-}
-
-async fn publish(address: &Address, exchange: &str, topic: &str, body: &[u8]) -> Result<(), PublishError> {
-    let short = |name: &str, what| {
-        lapin::types::ShortString::try_new(name)
-            .map_err(|_| PublishError(format!("{what} has more than 255 bytes")))
-    };
     let letter = Letter {
         exchange: short(exchange, "the exchange's name")?,
         routing_key: short(topic, "the topic's name")?,
         body: body.to_vec(),
-        properties: message::properties(&[]),
+        properties: message::properties(Ids::new().next(), &[]),
     };
+    // One that does not answer must leave time for the others.
+    let share = limit / u32::try_from(addresses.len()).unwrap_or(u32::MAX);
+    let mut faults = Vec::new();
+    runtime.block_on(async {
+        loop {
+            let address = addresses.current();
+            let late = |_| {
+                let seconds = share.as_secs_f32();
+                PublishError(format!("RabbitMQ at {address} did not confirm within {seconds} s"))
+            };
+            let published = tokio::time::timeout(share, publish(address, &letter)).await;
+            match published.map_err(late).flatten() {
+                Ok(()) => return Ok(()),
+                Err(PublishError(text)) => faults.push(text),
+            }
+            if addresses.failed() {
+                return Err(PublishError(faults.join("; ")));
+            }
+        }
+    })
+}
+
+fn short(name: &str, what: &str) -> Result<ShortString, PublishError> {
+    ShortString::try_new(name).map_err(|_| PublishError(format!("{what} has more than 255 bytes")))
+}
+
+async fn publish(address: &Address, letter: &Letter) -> Result<(), PublishError> {
     let connection =
         connect(address, "fanfare: publishes once").await.map_err(|fault| PublishError(fault.text))?;
     let fault =
         |error: lapin::Error| PublishError(Fault::other("no channel could be opened", &error, address).text);
     let channel = connection.create_channel().await.map_err(fault)?;
     channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(fault)?;
-    let unblocked = watch::Sender::new(false);
-    let confirmed = confirm(channel, unblocked.subscribe(), letter).await;
-    confirmed.map_err(|error| {
+    confirm(&channel, letter).await.map_err(|error| {
         let remedy = match &error {
             Unconfirmed::Failed(error) if is_missing(error) => {
                 ". Engines declare their exchange when they start; is it the one that amqp.exchange names?"

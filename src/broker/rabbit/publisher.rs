@@ -1,18 +1,15 @@
-//! Publishes under way: each is a task that hands its message to lapin and waits for RabbitMQ's confirm.
+//! Letters under way over one channel: each is a task that hands its letter to lapin and waits for RabbitMQ's
+//! confirm. How long that may take, and what becomes of a letter that is not confirmed, is `outgoing`'s.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use lapin::options::BasicPublishOptions;
 use lapin::types::ShortString;
 use lapin::{BasicProperties, Channel};
-use rustc_hash::FxHashMap;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
 
-use crate::mail::Asker;
-
-use super::fault::reply_text;
+use super::fault::{is_refused, reply_text};
 
 /// What to publish.
 #[derive(Debug)]
@@ -21,17 +18,6 @@ pub(super) struct Letter {
     pub(super) routing_key: ShortString,
     pub(super) body: Vec<u8>,
     pub(super) properties: BasicProperties,
-}
-
-/// Why a letter was sent.
-#[derive(Debug)]
-pub(super) enum Purpose {
-    /// Somebody published, and waits for the answer.
-    Publish(Asker),
-    /// A message could not be delivered; it is acknowledged when it is safe elsewhere.
-    Burial { tag: u64 },
-    /// It is a marker for the stream; nobody waits for it here.
-    Marker,
 }
 
 /// Why a letter is not known to be safe.
@@ -43,12 +29,25 @@ pub(super) enum Unconfirmed {
     NotStored,
     #[error("RabbitMQ did not confirm it in time")]
     Late,
+    #[error("RabbitMQ refused it, or another one that was under way with it, and closed the channel")]
+    Refused,
 }
 
-/// How it went with a letter: confirmed, or why not.
+impl Unconfirmed {
+    /// Whether it may go better if the letter is sent again.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Self::Failed(error) => !is_refused(error),
+            Self::NotStored => true,
+            Self::Late | Self::Refused => false,
+        }
+    }
+}
+
+/// How it went with the letter of this number: confirmed, or why not.
 #[derive(Debug)]
 pub(super) struct Report {
-    pub(super) purpose: Purpose,
+    pub(super) number: u64,
     pub(super) outcome: Result<(), Unconfirmed>,
 }
 
@@ -56,80 +55,49 @@ pub(super) struct Report {
 #[derive(Debug)]
 pub(super) struct Publisher {
     channel: Channel,
-    /// Whether RabbitMQ takes nothing at the moment.
-    blocked: watch::Sender<bool>,
-    limit: Duration,
     tasks: JoinSet<()>,
-    open: FxHashMap<u64, Purpose>,
-    next: u64,
-    outcomes: (mpsc::UnboundedSender<Outcome>, mpsc::UnboundedReceiver<Outcome>),
+    reports: (mpsc::UnboundedSender<Report>, mpsc::UnboundedReceiver<Report>),
 }
 
-/// The number of a letter, and how it went with it.
-type Outcome = (u64, Result<(), Unconfirmed>);
-
 impl Publisher {
-    /// For a channel in confirm mode; each letter has `limit` to be confirmed.
-    pub(super) fn new(channel: Channel, limit: Duration) -> Self {
-        Self {
-            channel,
-            blocked: watch::Sender::new(false),
-            limit,
-            tasks: JoinSet::new(),
-            open: FxHashMap::default(),
-            next: 0,
-            outcomes: mpsc::unbounded_channel(),
-        }
+    /// For a channel in confirm mode.
+    pub(super) fn new(channel: Channel) -> Self {
+        Self { channel, tasks: JoinSet::new(), reports: mpsc::unbounded_channel() }
     }
 
     /// Sends a letter. Letters are handed to lapin in the order of these calls, as tokio runs new tasks in
     /// their order.
-    pub(super) fn send(&mut self, purpose: Purpose, letter: Letter) {
-        let number = self.next;
-        self.next += 1;
-        self.open.insert(number, purpose);
-        let (channel, blocked) = (self.channel.clone(), self.blocked.subscribe());
-        let (outcomes, limit) = (self.outcomes.0.clone(), self.limit);
-        self.tasks.spawn(async move {
-            let mut confirmed = std::pin::pin!(confirm(channel, blocked, letter));
-            let in_time = timeout(limit, &mut confirmed).await;
-            let late = in_time.is_err();
-            let outcome = in_time.unwrap_or(Err(Unconfirmed::Late));
-            // Fails only if the link is gone, and nobody is interested.
-            let _ = outcomes.send((number, outcome));
-            if late {
-                // lapin keeps a confirm that nobody waits for until the connection ends. This way it counts
-                // as under way, and what is under way is bounded.
-                let _ = confirmed.await;
+    ///
+    /// The task waits as long as it takes, even if nobody is interested any more: lapin keeps a confirm that
+    /// nobody waits for until the connection ends.
+    pub(super) fn send(&mut self, number: u64, letter: Arc<Letter>) {
+        let reports = self.reports.0.clone();
+        // Fails only if the link is gone, and nobody is interested.
+        self.spawn(letter, move |outcome| drop(reports.send(Report { number, outcome })));
+    }
+
+    /// Sends a marker, on which no report comes: its writer sees it in the stream, or writes another one.
+    pub(super) fn send_marker(&mut self, letter: Letter) {
+        self.spawn(Arc::new(letter), |outcome| {
+            if let Err(error) = outcome {
+                tracing::debug!(%error, "a marker failed");
             }
         });
     }
 
-    /// The next letter that is settled. Can be dropped at any time without loss.
-    pub(super) async fn next(&mut self) -> Report {
-        loop {
-            // There is a sender in `self`, so that this never ends.
-            let Some((number, outcome)) = self.outcomes.1.recv().await else { std::future::pending().await };
-            if let Some(purpose) = self.open.remove(&number) {
-                return Report { purpose, outcome };
-            }
-        }
-    }
-
-    /// Letters that RabbitMQ has not settled, those whose time limit has passed included.
-    pub(super) fn in_flight(&mut self) -> usize {
+    fn spawn(&mut self, letter: Arc<Letter>, tell: impl FnOnce(Result<(), Unconfirmed>) + Send + 'static) {
         while self.tasks.try_join_next().is_some() {}
-        self.tasks.len()
+        let channel = self.channel.clone();
+        self.tasks.spawn(async move { tell(confirm(&channel, &letter).await) });
     }
 
-    /// Letters that nobody has been told about.
-    pub(super) fn unsettled(&self) -> usize {
-        self.open.len()
-    }
-
-    /// RabbitMQ said whether it takes anything.
-    pub(super) fn set_blocked(&self, blocked: bool) {
-        self.blocked.send_replace(blocked);
+    /// The next word on a letter. Can be dropped at any time without loss.
+    pub(super) async fn next(&mut self) -> Report {
+        match self.reports.1.recv().await {
+            Some(report) => report,
+            // There is a sender in `self`, so that this never ends.
+            None => std::future::pending().await,
+        }
     }
 
     /// Whether the channel is usable.
@@ -137,28 +105,22 @@ impl Publisher {
         self.channel.status().connected()
     }
 
-    /// Gives up: whoever waits for an answer will not get it from here.
-    pub(super) fn abandon(&mut self) -> Vec<Asker> {
+    /// Gives up; returns what came in and was not taken.
+    pub(super) fn abandon(&mut self) -> Vec<Report> {
         self.tasks.abort_all();
-        let asker = |purpose| match purpose {
-            Purpose::Publish(asker) => Some(asker),
-            Purpose::Burial { .. } | Purpose::Marker => None,
-        };
-        self.open.drain().filter_map(|(_, purpose)| asker(purpose)).collect()
+        std::iter::from_fn(|| self.reports.1.try_recv().ok()).collect()
     }
 }
 
-/// Publishes and waits for the confirm, as long as it takes. While RabbitMQ takes nothing, lapin is given
-/// nothing either: it would keep it.
-pub(super) async fn confirm(
-    channel: Channel,
-    mut blocked: watch::Receiver<bool>,
-    letter: Letter,
-) -> Result<(), Unconfirmed> {
-    // It fails only if the link is gone, and then the next step fails as well.
-    let _ = blocked.wait_for(|blocked| !blocked).await;
+/// Publishes and waits for the confirm, as long as it takes.
+///
+/// Not `mandatory`: an exchange need not route everything, and lapin 4.12 hands a message that was returned to
+/// whichever confirm it settles next, so that in an acknowledgement of several it would be the wrong one. What a
+/// node publishes is routed to its own source all the same, as a link stands only after RabbitMQ has declared that.
+pub(super) async fn confirm(channel: &Channel, letter: &Letter) -> Result<(), Unconfirmed> {
     let Letter { exchange, routing_key, body, properties } = letter;
     let options = BasicPublishOptions::default();
-    let published = channel.basic_publish(exchange, routing_key, options, &body, properties).await?;
+    let (exchange, routing_key) = (exchange.clone(), routing_key.clone());
+    let published = channel.basic_publish(exchange, routing_key, options, body, properties.clone()).await?;
     if published.await?.is_ack() { Ok(()) } else { Err(Unconfirmed::NotStored) }
 }

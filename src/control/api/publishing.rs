@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -20,6 +21,8 @@ use super::topic;
 /// What the broker thread may take beyond `timeouts.publish` to answer a publish, before the operator is
 /// told that nothing is known of it.
 const ANSWER_GRACE: Duration = Duration::from_secs(1);
+/// AMQP's limit for a `message-id`.
+const ID_BYTES_MAX: usize = 255;
 
 /// The parameters of `publish`.
 #[derive(Debug, Deserialize)]
@@ -27,6 +30,8 @@ pub(super) struct PublishParams<'a> {
     channel: String,
     #[serde(borrow)]
     data: &'a RawValue,
+    /// Names this publication: a repeated request with the same key is pushed once.
+    idempotency_key: Option<String>,
     #[serde(flatten)]
     extras: Extras,
 }
@@ -37,6 +42,8 @@ pub(super) struct BroadcastParams<'a> {
     channels: Vec<String>,
     #[serde(borrow)]
     data: &'a RawValue,
+    /// Names this publication: a repeated request with the same key is pushed once.
+    idempotency_key: Option<String>,
     #[serde(flatten)]
     extras: Extras,
 }
@@ -47,13 +54,11 @@ pub(super) struct BroadcastParams<'a> {
 struct Extras {
     tags: Option<IgnoredAny>,
     b64data: Option<IgnoredAny>,
-    idempotency_key: Option<IgnoredAny>,
 }
 
 impl Extras {
     fn refuse(&self) -> Result<(), Fault> {
-        let given =
-            [("tags", &self.tags), ("b64data", &self.b64data), ("idempotency_key", &self.idempotency_key)];
+        let given = [("tags", &self.tags), ("b64data", &self.b64data)];
         match given.into_iter().find(|(_, value)| value.is_some()) {
             Some((name, _)) => Err(Fault::new(
                 ErrorCode::NotAvailable,
@@ -74,32 +79,75 @@ struct BroadcastResult {
 pub(super) async fn publish(desk: &Desk, params: PublishParams<'_>) -> Outcome {
     params.extras.refuse()?;
     let topic = topic(desk, &params.channel)?;
-    hand_in(desk, vec![topic], params.data).await?;
+    let id = identify(&topic, params.idempotency_key.as_deref())?;
+    hand_in(desk, vec![topic], params.data, id).await?;
     done()
 }
 
 /// Publishes to several topics at once. A topic that is none gets its error in its place, and the others
 /// are published to; a topic named twice is published to once.
+///
+/// A key names one publication of each topic, as in Centrifugo: whoever repeats half of a broadcast gets it to the
+/// topics that lack it. So there is a message for each topic then, with an id and an answer of its own.
 pub(super) async fn broadcast(desk: &Desk, params: BroadcastParams<'_>) -> Outcome {
     params.extras.refuse()?;
     if params.channels.is_empty() {
         return Err(Fault::bad("`channels` is empty"));
     }
     let checked: Vec<_> = params.channels.iter().map(|name| topic(desk, name)).collect();
+    if let Some(key) = params.idempotency_key.as_deref().filter(|key| !key.is_empty()) {
+        return broadcast_with_key(desk, &checked, params.data, key).await;
+    }
     let mut seen = HashSet::new();
     let wanted = checked.iter().flatten().filter(|topic| seen.insert(TopicName::clone(topic)));
     let topics: Vec<TopicName> = wanted.cloned().collect();
     if !topics.is_empty() {
-        hand_in(desk, topics, params.data).await?;
+        hand_in(desk, topics, params.data, None).await?;
     }
     let responses = checked.into_iter().map(|checked| checked.and_then(|_| done()).into()).collect();
     result(&BroadcastResult { responses })
 }
 
+async fn broadcast_with_key(
+    desk: &Desk,
+    topics: &[Result<TopicName, Fault>],
+    data: &RawValue,
+    key: &str,
+) -> Outcome {
+    let publish = async |topic: &Result<TopicName, Fault>| {
+        let topic = topic.as_ref().map_err(Clone::clone)?;
+        let id = identify(topic, Some(key))?;
+        hand_in(desk, vec![TopicName::clone(topic)], data, id).await?;
+        done()
+    };
+    let outcomes = join_all(topics.iter().map(publish)).await;
+    result(&BroadcastResult { responses: outcomes.into_iter().map(Envelope::from).collect() })
+}
+
+/// The id of the publication of `topic` that `key` names; an empty key is none. No other id looks like it, and
+/// those of two topics differ. The same on every node.
+fn identify(topic: &str, key: Option<&str>) -> Result<Option<Box<str>>, Fault> {
+    let Some(key) = key.filter(|key| !key.is_empty()) else { return Ok(None) };
+    let id = format!("fanfare-key:{}:{topic}:{key}", topic.len());
+    if id.len() > ID_BYTES_MAX {
+        return Err(Fault::bad(format_args!(
+            "`idempotency_key` and the channel's name have {} bytes together: at most {} fit into a message-id",
+            topic.len() + key.len(),
+            ID_BYTES_MAX - (id.len() - topic.len() - key.len())
+        )));
+    }
+    Ok(Some(id.into()))
+}
+
 /// Hands a publication to the broker thread and waits for the backplane's word.
-async fn hand_in(desk: &Desk, topics: Vec<TopicName>, data: &RawValue) -> Result<(), Fault> {
+async fn hand_in(
+    desk: &Desk,
+    topics: Vec<TopicName>,
+    data: &RawValue,
+    id: Option<Box<str>>,
+) -> Result<(), Fault> {
     let (asker, answer) = oneshot::channel();
-    let publish = Publish { asker: Asker::Control(asker), topics, data: data.get().as_bytes().into() };
+    let publish = Publish { asker: Asker::Control(asker), topics, data: data.get().as_bytes().into(), id };
     desk.post(Request::Publish(publish)).await?;
     match timeout(desk.config.timeouts.publish.0 + ANSWER_GRACE, answer).await {
         Ok(Ok(Ok(()))) => Ok(()),
@@ -111,9 +159,10 @@ async fn hand_in(desk: &Desk, topics: Vec<TopicName>, data: &RawValue) -> Result
 
 fn failed(desk: &Desk, code: ErrorCode) -> Fault {
     match code {
-        ErrorCode::Internal if !desk.backplane_is_ready() => {
-            Fault::new(code, "RabbitMQ is away; the engine keeps trying to reach it")
-        }
+        ErrorCode::Internal if !desk.backplane_is_ready() => Fault::new(
+            code,
+            "RabbitMQ is away and has not confirmed the publication; it may or may not arrive",
+        ),
         ErrorCode::Internal => {
             Fault::new(code, "the publication was not confirmed; it may or may not arrive")
         }

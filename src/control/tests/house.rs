@@ -125,7 +125,9 @@ fn play_broker(mut mailbox: Receiver<Request>, said: &mpsc::Sender<String>, stop
 fn describe(request: &Request) -> String {
     match request {
         Request::Publish(publish) => {
-            format!("publish {} {}", publish.topics.join(","), String::from_utf8_lossy(&publish.data))
+            let (topics, data) = (publish.topics.join(","), String::from_utf8_lossy(&publish.data));
+            let id = publish.id.as_ref().map_or(String::new(), |id| format!(" as {id}"));
+            format!("publish {topics} {data}{id}")
         }
         Request::Survey(_) => "survey".to_owned(),
         other => format!("{other:?}"),

@@ -1,0 +1,344 @@
+//! Letters that RabbitMQ has not confirmed: kept whatever becomes of the connection, and sent again until
+//! they are confirmed or their time is over. No clock and no socket.
+//!
+//! A letter keeps its `message-id`, by which whoever gets it twice knows it. Letters leave in the order in
+//! which they came, and over a new connection so again. Of a topic of which a letter was refused nothing leaves
+//! for a while, so that the order stays; other topics do not wait for it.
+//!
+//! A letter whose time is over may have been stored all the same: its confirm may have been lost, or come
+//! later. Nobody can know, so that "failed" means "not known to be safe". Sending it once more with the same
+//! `message-id` is harmless.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use lapin::types::ShortString;
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::mail::Asker;
+
+use super::publisher::{Letter, Report, Unconfirmed};
+
+/// How long a topic rests after one of its letters was refused: long enough not to keep a RabbitMQ busy that
+/// is out of room, short enough to be tried dozens of times within `timeouts.publish`.
+const REST: Duration = Duration::from_millis(100);
+
+/// Why a letter was sent.
+#[derive(Debug)]
+pub(super) enum Purpose {
+    /// Somebody published, and waits for the answer.
+    Publish(Asker),
+    /// A message could not be delivered; it is acknowledged when it is safe elsewhere.
+    Burial { tag: u64 },
+}
+
+/// A letter that is done with, and how it went.
+pub(super) type Settled = (Purpose, Result<(), Unconfirmed>);
+
+/// All letters that nobody has been told about.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    /// From when a letter comes until it fails.
+    limit: Duration,
+    /// How many there may be, besides burials.
+    room: usize,
+    next: u64,
+    /// By number: in the order in which they came, which is that in which their time ends.
+    open: BTreeMap<u64, Open>,
+    /// Those that should leave now.
+    due: BTreeSet<u64>,
+    /// Those that wait because a letter of their topic was refused.
+    resting: FxHashMap<ShortString, BTreeSet<u64>>,
+    /// When which topic has rested, in that order.
+    rests: VecDeque<(Instant, ShortString)>,
+    /// Those whose time ended while they were under way: the client library still keeps them.
+    late: FxHashSet<u64>,
+}
+
+#[derive(Debug)]
+struct Open {
+    purpose: Purpose,
+    letter: Arc<Letter>,
+    until: Instant,
+    is_under_way: bool,
+}
+
+impl Outgoing {
+    /// Each letter has `limit` to be confirmed; publishes fit in while there are fewer than `room`.
+    pub(super) fn new(limit: Duration, room: usize) -> Self {
+        Self {
+            limit,
+            room,
+            next: 0,
+            open: BTreeMap::new(),
+            due: BTreeSet::new(),
+            resting: FxHashMap::default(),
+            rests: VecDeque::new(),
+            late: FxHashSet::default(),
+        }
+    }
+
+    /// Whether one more publish may come.
+    pub(super) fn has_room(&self) -> bool {
+        self.open.len() + self.late.len() < self.room
+    }
+
+    /// Takes a letter.
+    pub(super) fn add(&mut self, purpose: Purpose, letter: Letter, now: Instant) {
+        let number = self.next;
+        self.next += 1;
+        let open = Open { purpose, letter: Arc::new(letter), until: now + self.limit, is_under_way: false };
+        match self.resting.get_mut(&open.letter.routing_key) {
+            Some(resting) => resting.insert(number),
+            None => self.due.insert(number),
+        };
+        self.open.insert(number, open);
+    }
+
+    /// The letter to send next, with its number. It is under way from then on.
+    pub(super) fn leave(&mut self) -> Option<(u64, Arc<Letter>)> {
+        let number = self.due.pop_first()?;
+        let open = self.open.get_mut(&number).expect("what is due is open");
+        open.is_under_way = true;
+        Some((number, Arc::clone(&open.letter)))
+    }
+
+    /// Takes the word about a letter that was under way. If it is refused and that may pass, it rests and is
+    /// due again.
+    pub(super) fn hear(&mut self, report: Report, now: Instant) -> Option<Settled> {
+        let Report { number, outcome } = report;
+        if self.late.remove(&number) {
+            return None;
+        }
+        let open = self.open.get_mut(&number)?;
+        if matches!(&outcome, Err(error) if error.may_pass()) {
+            open.is_under_way = false;
+            let topic = open.letter.routing_key.clone();
+            self.rest(topic, number, now);
+            return None;
+        }
+        let open = self.open.remove(&number)?;
+        Some((open.purpose, outcome))
+    }
+
+    fn rest(&mut self, topic: ShortString, number: u64, now: Instant) {
+        if !self.resting.contains_key(&topic) {
+            self.rests.push_back((now + REST, topic.clone()));
+        }
+        self.resting.entry(topic).or_default().insert(number);
+    }
+
+    /// Time has passed: topics have rested, and letters have failed, which are returned.
+    pub(super) fn pass(&mut self, now: Instant) -> Vec<Settled> {
+        while let Some((until, _)) = self.rests.front()
+            && *until <= now
+            && let Some((_, topic)) = self.rests.pop_front()
+        {
+            self.due.extend(self.resting.remove(&topic).into_iter().flatten());
+        }
+        let mut failed = Vec::new();
+        while let Some(first) = self.open.first_entry()
+            && first.get().until <= now
+        {
+            let (number, open) = first.remove_entry();
+            self.forget(number, &open);
+            failed.push((open.purpose, Err(Unconfirmed::Late)));
+        }
+        failed
+    }
+
+    /// A letter failed: it must not leave, and what is heard of it is of no interest.
+    fn forget(&mut self, number: u64, open: &Open) {
+        if open.is_under_way {
+            self.late.insert(number);
+        } else if let Some(resting) = self.resting.get_mut(&open.letter.routing_key) {
+            resting.remove(&number);
+        }
+        self.due.remove(&number);
+    }
+
+    /// When [`Self::pass`] has something to do next.
+    pub(super) fn next_change(&self) -> Option<Instant> {
+        let fails = self.open.first_key_value().map(|(_, open)| open.until);
+        let rested = self.rests.front().map(|(until, _)| *until);
+        fails.into_iter().chain(rested).min()
+    }
+
+    /// The connection is gone, and with it the tags of all burials. Publishes are due for the next one; but if
+    /// it is gone because RabbitMQ `refused` one of those under way, these have failed, and are returned: the
+    /// next one would go the same way.
+    pub(super) fn connection_is_gone(&mut self, refused: bool) -> Vec<Settled> {
+        self.late.clear();
+        self.resting.clear();
+        self.rests.clear();
+        self.due.clear();
+        let mut failed = Vec::new();
+        for (number, mut open) in std::mem::take(&mut self.open) {
+            if matches!(open.purpose, Purpose::Burial { .. }) {
+                continue;
+            }
+            if refused && open.is_under_way {
+                failed.push((open.purpose, Err(Unconfirmed::Refused)));
+                continue;
+            }
+            open.is_under_way = false;
+            self.due.insert(number);
+            self.open.insert(number, open);
+        }
+        failed
+    }
+
+    /// Letters that nobody has been told about.
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lapin::BasicProperties;
+    use tokio::sync::oneshot;
+
+    const LIMIT: Duration = Duration::from_secs(5);
+
+    /// Letters, and a clock that is moved by hand.
+    struct Desk {
+        outgoing: Outgoing,
+        now: Instant,
+    }
+
+    impl Desk {
+        fn new() -> Self {
+            Self { outgoing: Outgoing::new(LIMIT, 4), now: Instant::now() }
+        }
+
+        fn add(&mut self, purpose: Purpose, topic: &str) {
+            let letter = Letter {
+                exchange: "fanfare".into(),
+                routing_key: topic.into(),
+                body: b"1".to_vec(),
+                properties: BasicProperties::default(),
+            };
+            self.outgoing.add(purpose, letter, self.now);
+        }
+
+        fn publish(&mut self, topic: &str) {
+            self.add(Purpose::Publish(Asker::Control(oneshot::channel().0)), topic);
+        }
+
+        /// The numbers of all that leave now.
+        fn leave(&mut self) -> Vec<u64> {
+            std::iter::from_fn(|| self.outgoing.leave()).map(|(number, _)| number).collect()
+        }
+
+        fn hear(&mut self, number: u64, outcome: Result<(), Unconfirmed>) -> Option<Settled> {
+            self.outgoing.hear(Report { number, outcome }, self.now)
+        }
+
+        /// How many failed because of it.
+        fn wait(&mut self, time: Duration) -> usize {
+            self.now += time;
+            self.outgoing.pass(self.now).len()
+        }
+    }
+
+    #[test]
+    fn what_is_confirmed_is_told_once() {
+        let mut desk = Desk::new();
+        desk.publish("a");
+        assert_eq!(desk.leave(), [0]);
+        assert!(matches!(desk.hear(0, Ok(())), Some((Purpose::Publish(_), Ok(())))));
+        assert!(desk.hear(0, Ok(())).is_none());
+        assert!(desk.outgoing.is_empty() && desk.outgoing.next_change().is_none());
+    }
+
+    #[test]
+    fn a_refused_letter_leaves_again_before_what_came_later_for_its_topic() {
+        let mut desk = Desk::new();
+        desk.publish("a");
+        assert_eq!(desk.leave(), [0]);
+        assert!(desk.hear(0, Err(Unconfirmed::NotStored)).is_none());
+        desk.publish("a");
+        desk.publish("b");
+        assert_eq!(desk.leave(), [2], "another topic does not wait");
+        assert_eq!(desk.outgoing.next_change(), Some(desk.now + REST));
+        assert_eq!(desk.wait(REST), 0);
+        assert_eq!(desk.leave(), [0, 1]);
+        assert!(matches!(desk.hear(1, Ok(())), Some((_, Ok(())))));
+        assert!(matches!(desk.hear(0, Err(Unconfirmed::Refused)), Some((_, Err(_)))), "that will not pass");
+    }
+
+    #[test]
+    fn letters_outlive_the_connection_in_their_order_and_burials_do_not() {
+        let mut desk = Desk::new();
+        for topic in ["b", "a", "b"] {
+            desk.publish(topic);
+        }
+        desk.add(Purpose::Burial { tag: 7 }, "a");
+        assert_eq!(desk.leave(), [0, 1, 2, 3]);
+        assert!(desk.hear(1, Ok(())).is_some());
+        assert!(desk.hear(2, Err(Unconfirmed::NotStored)).is_none());
+        assert!(desk.outgoing.connection_is_gone(false).is_empty());
+        desk.publish("c");
+        assert_eq!(desk.leave(), [0, 2, 4]);
+        assert_eq!(desk.outgoing.len(), 3);
+    }
+
+    #[test]
+    fn what_rabbitmq_closed_the_channel_for_is_not_sent_again() {
+        let mut desk = Desk::new();
+        desk.publish("a");
+        assert_eq!(desk.leave(), [0]);
+        desk.publish("b");
+        let failed = desk.outgoing.connection_is_gone(true);
+        assert!(matches!(failed[..], [(Purpose::Publish(_), Err(Unconfirmed::Refused))]));
+        assert_eq!(desk.leave(), [1]);
+    }
+
+    #[test]
+    fn time_ends_in_whatever_state_and_what_is_heard_later_counts_for_nothing() {
+        let mut desk = Desk::new();
+        for topic in ["a", "b", "c"] {
+            desk.publish(topic);
+        }
+        assert_eq!(desk.leave(), [0, 1, 2]);
+        assert_eq!(desk.wait(LIMIT - REST / 2), 0);
+        assert!(desk.hear(1, Err(Unconfirmed::NotStored)).is_none());
+        desk.publish("b");
+        assert_eq!(desk.wait(REST / 2), 3, "two under way, one resting");
+        assert!(desk.leave().is_empty());
+        assert_eq!(desk.wait(REST / 2), 0);
+        assert_eq!(desk.leave(), [3]);
+        assert!(desk.hear(0, Ok(())).is_none());
+        assert!(desk.hear(3, Ok(())).is_some());
+    }
+
+    #[test]
+    fn letters_that_failed_under_way_take_room_until_the_connection_ends_or_settles_them() {
+        let mut desk = Desk::new();
+        for topic in ["a", "b", "c", "d"] {
+            assert!(desk.outgoing.has_room());
+            desk.publish(topic);
+        }
+        assert!(!desk.outgoing.has_room());
+        desk.outgoing.leave();
+        desk.outgoing.leave();
+        assert_eq!(desk.wait(LIMIT), 4);
+        desk.publish("e");
+        desk.publish("f");
+        assert!(!desk.outgoing.has_room());
+        assert!(desk.hear(0, Ok(())).is_none());
+        assert!(desk.outgoing.has_room());
+        desk.publish("g");
+        assert!(!desk.outgoing.has_room());
+        desk.outgoing.connection_is_gone(false);
+        assert!(desk.outgoing.has_room());
+    }
+}
