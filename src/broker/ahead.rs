@@ -14,21 +14,21 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// Those who wait, by the offset that they wait for.
 #[derive(Debug, Default)]
 pub(super) struct Ahead {
-    waiting: BTreeMap<u64, Vec<Box<Recover>>>,
+    waiting: BTreeMap<u64, Vec<Recover>>,
     /// In the order in which they come, one for each who waited.
     deadlines: VecDeque<(Instant, u64)>,
 }
 
 impl Ahead {
     /// Lets a question wait from `now` on until this node has read as far as it asks.
-    pub(super) fn wait(&mut self, question: Box<Recover>, now: Instant) {
+    pub(super) fn wait(&mut self, question: Recover, now: Instant) {
         let offset = question.since.offset;
         self.deadlines.push_back((now + PATIENCE, offset));
         self.waiting.entry(offset).or_default().push(question);
     }
 
     /// Those who need not wait any longer, or shall not, when this node has read up to `offset`.
-    pub(super) fn take_due(&mut self, offset: u64, now: Instant) -> Vec<Box<Recover>> {
+    pub(super) fn take_due(&mut self, offset: u64, now: Instant) -> Vec<Recover> {
         let mut due = Vec::new();
         while let Some(first) = self.waiting.first_entry()
             && *first.key() <= offset
@@ -56,8 +56,8 @@ mod tests {
     use super::*;
     use crate::mail::{ClientKey, CommandKey, Encoding, Lane, Since, TopicSlot, Variant};
 
-    fn question(command: u32, offset: u64) -> Box<Recover> {
-        Box::new(Recover {
+    fn question(command: u32, offset: u64) -> Recover {
+        Recover {
             shard: 0,
             topic: TopicSlot(0),
             variant: Variant { encoding: Encoding::Json, lane: Lane::FIRST },
@@ -66,10 +66,10 @@ mod tests {
             recoverable: true,
             since: Since { epoch: "e".into(), offset },
             rejects_unrecovered: false,
-        })
+        }
     }
 
-    fn commands(due: &[Box<Recover>]) -> Vec<u32> {
+    fn commands(due: &[Recover]) -> Vec<u32> {
         due.iter().map(|question| question.asker.id).collect()
     }
 

@@ -33,7 +33,7 @@ impl Broker {
         let is_ahead = self.read_to.is_some_and(|read_to| question.since.offset > read_to);
         let Position { epoch, .. } = self.history.position(&question.name, u64::MAX);
         if self.is_loading() || is_ahead && *question.since.epoch == *epoch {
-            self.ahead.wait(question, Instant::now());
+            self.ahead.wait(*question, Instant::now());
         } else {
             self.answer_recovery(question);
         }
@@ -46,7 +46,7 @@ impl Broker {
         }
         let read_to = self.read_to.unwrap_or_default();
         for question in self.ahead.take_due(read_to, Instant::now()) {
-            self.answer_recovery(question);
+            self.answer_recovery(Box::new(question));
         }
     }
 

@@ -51,7 +51,9 @@ mod tests {
     #[test]
     fn a_publication_is_one_line_with_its_data_as_it_came() {
         assert_eq!(
-            appended(|out| drop(publication(out, "a \"b\"", b"{\"n\" :\n1e400}", 0))),
+            appended(|out| {
+                publication(out, "a \"b\"", b"{\"n\" :\n1e400}", 0);
+            }),
             "{\"push\":{\"channel\":\"a \\\"b\\\"\",\"pub\":{\"data\":{\"n\" : 1e400}}}}\n"
         );
     }
