@@ -2,7 +2,7 @@
 //!
 //! *Live* is whoever can answer at all. *Ready* means that clients are accepted and publications come in
 //! and go out: not before everything has started, not once the engine was told to stop, and not while
-//! RabbitMQ is away, for then publishes fail and nothing is delivered. A node whose RabbitMQ is away stays
+//! RabbitMQ is away, for then publishes wait and nothing is delivered. A node whose RabbitMQ is away stays
 //! live: a restart would throw its clients out and help nobody.
 
 use std::sync::Arc;

@@ -81,7 +81,8 @@ pub(super) struct Rabbit {
     state: State,
     /// If the source is a stream.
     reader: Option<Reader>,
-    /// What it wants to have written next. The newest one counts; it does not outlive the link.
+    /// What it wants to have written next: before letters, once, and only over this link. It knows by what it
+    /// reads, or does not, whether to write another one.
     marker: Option<Marker>,
     /// What was published and is not known to be safe.
     outgoing: Outgoing,
@@ -345,7 +346,7 @@ impl Rabbit {
 
     /// What is due leaves, if it can.
     fn send_letters(&mut self) {
-        // Who winds down pushes nothing more; others do.
+        // Who winds down pushes nothing more, and need not wait to push it; other nodes do.
         let is_too_early = self.is_loading() && !self.winding_down;
         let State::Linked { link, .. } = &mut self.state else { return };
         if link.takes_letters()
@@ -361,16 +362,15 @@ impl Rabbit {
         }
     }
 
-    /// The reader, while it has something to read and to look after.
-    fn active_reader(&mut self) -> Option<&mut Reader> {
+    /// When the reader has something to look after, while it reads.
+    fn reader_is_due(&self) -> Option<Instant> {
         let is_reading = matches!(self.state, State::Linked { .. }) && !self.winding_down;
-        self.reader.as_mut().filter(|_| is_reading)
+        self.reader.as_ref().filter(|_| is_reading).map(Reader::due)
     }
 
     /// When [`Self::pass_time`] has something to do next.
-    fn next_change(&mut self) -> Option<Instant> {
-        let reader_is_due = self.active_reader().map(|reader| reader.due());
-        self.outgoing.next_change().into_iter().chain(reader_is_due).min()
+    fn next_change(&self) -> Option<Instant> {
+        self.outgoing.next_change().into_iter().chain(self.reader_is_due()).min()
     }
 
     fn pass_time(&mut self) {
@@ -380,8 +380,9 @@ impl Rabbit {
         }
         let failed = self.outgoing.pass(now);
         failed.into_iter().for_each(|settled| self.settle(settled));
-        let due = self.active_reader().filter(|reader| reader.due() <= now);
-        if let Some(marker) = due.and_then(|reader| reader.on_time(now)) {
+        if self.reader_is_due().is_some_and(|due| due <= now)
+            && let Some(marker) = self.reader.as_mut().and_then(|reader| reader.on_time(now))
+        {
             self.marker = Some(marker);
         }
     }

@@ -115,8 +115,8 @@ impl Publisher {
 /// Publishes and waits for the confirm, as long as it takes.
 ///
 /// Not `mandatory`: an exchange need not route everything, and lapin 4.12 hands a message that was returned to
-/// whichever confirm it settles next, so that in an acknowledgement of several it would be the wrong one. What a
-/// node publishes is routed to its own source all the same, as a link stands only after RabbitMQ has declared that.
+/// whichever confirm it settles next, which is the wrong one if several are acknowledged together. What a node's
+/// own source is bound to gets there all the same: there is no link before RabbitMQ has found or declared it.
 pub(super) async fn confirm(channel: &Channel, letter: &Letter) -> Result<(), Unconfirmed> {
     let Letter { exchange, routing_key, body, properties } = letter;
     let options = BasicPublishOptions::default();
