@@ -1,4 +1,5 @@
-//! Clients that were away get what they missed, exactly; through the embedded backplane, byte by byte.
+//! Clients that were away get what they missed, exactly, byte by byte: through the embedded backplane, and through
+//! a stream from another engine, or from the same after it was killed.
 
 mod support;
 
@@ -6,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::engine::Engine;
+use support::rabbitmq::RabbitNode;
 use support::websocket::RawClient;
 
 const CONFIG: &str = "[namespaces.kept]\nhistory_size = 5\n\
@@ -219,4 +221,43 @@ fn history_can_be_read_and_removed() {
     assert_eq!(engine.api("history_remove", &json!({"channel": "kept:a"})), json!({"result": {}}));
     let removed = engine.api("history", &json!({"channel": "kept:a", "limit": -1}));
     assert_eq!(removed["result"], json!({"publications": [], "epoch": epoch, "offset": 7}));
+}
+
+/// The story `back_after_tunnel`: gone for a while, back on another node, and the list goes on.
+#[test]
+fn another_node_and_one_that_was_killed_know_what_was_missed() {
+    let url = RabbitNode::shared().new_vhost("recovery");
+    let start = || {
+        let engine = Engine::with_config_and(CONFIG, &["--amqp", &url]);
+        engine.wait_until_ready();
+        engine
+    };
+    let (first, second) = (start(), start());
+    let mut client = RawClient::connect(first.client_address());
+    let begin = subscribe(&mut client, "merged:a");
+    publish(&first, "merged:a", 1..=2);
+    let mut offset = 0;
+    for n in 1..=2 {
+        let line: Value = serde_json::from_str(&client.line()).expect("JSON");
+        assert_eq!(line["push"]["pub"]["data"], json!(n));
+        offset = line["push"]["pub"]["offset"].as_u64().expect("an offset");
+    }
+    drop(client);
+    first.kill();
+    publish(&second, "merged:a", 3..=5);
+    publish(&second, "kept:other", 1..=2);
+
+    let third = start();
+    for engine in [&second, &third] {
+        let mut back = RawClient::connect(engine.client_address());
+        let reply = recover(&mut back, "merged:a", &Position { offset, ..begin.clone() });
+        assert_eq!(reply["recovered"], json!(true), "{reply}");
+        let mut got: Vec<_> = publications(&reply).into_iter().map(|(data, _)| data).collect();
+        while got.len() < 3 {
+            let line: Value = serde_json::from_str(&back.line()).expect("JSON");
+            got.push(line["push"]["pub"]["data"].clone());
+        }
+        assert_eq!(got, [json!(3), json!(4), json!(5)]);
+        assert!(back.is_silent_for(Duration::from_millis(200)), "nothing comes twice");
+    }
 }
