@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+mod amqp;
 mod cpus;
 mod differences;
 pub mod host;
@@ -21,6 +22,7 @@ mod tests;
 pub mod tuning;
 mod validate;
 
+pub use amqp::{Ack, Amqp, Source};
 pub use cpus::parse_cpus;
 pub use load::{FILE_VARIABLE, Loaded, load};
 pub use problem::{Origin, Problem, Problems, grouped};
@@ -119,58 +121,6 @@ impl Default for Control {
     }
 }
 
-/// `[amqp]`
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Amqp {
-    /// `amqp://user:password@host:port/vhost` or `amqps://`. Default empty: the embedded backplane.
-    pub url: AmqpUrl,
-    /// The topic exchange that publishers send to. An existing one is used as it is. Default `fanfare`.
-    pub exchange: String,
-    /// An existing durable queue to consume. Default empty: an exclusive queue of this node's own.
-    pub queue: String,
-    /// With `queue`: how long after the start nothing is taken from it, so that clients are back before what
-    /// waited for them is pushed. Default 5 s.
-    pub queue_delay: Interval,
-    /// Patterns by which the node's own queue is bound to the exchange. Default `#`: everything.
-    pub bindings: Vec<String>,
-    /// The dead-letter exchange, for what cannot be delivered. Default `fanfare.dead`.
-    pub dead_letter_exchange: String,
-    /// The durable queue bound to it. Default `fanfare.dead`.
-    pub dead_letter_queue: String,
-    /// Messages that queue keeps at most; the oldest go first. Default 10,000.
-    pub dead_letter_max: u32,
-    /// Messages taken and not acknowledged, at most: the outer limit of back-pressure. Default 4,096; costs
-    /// up to that many bodies of memory.
-    pub prefetch: u16,
-    /// The latest ids of messages (`message-id`) that are remembered: a message with one of them is a repetition,
-    /// and is not pushed. Default 10,000; 0: every message is pushed. Costs about 150 bytes each.
-    pub message_ids: usize,
-    /// First pause before connecting again. Default 100 ms; doubles, with jitter, up to `reconnect_max`.
-    pub reconnect_min: Interval,
-    /// Longest pause before connecting again. Default 10 s.
-    pub reconnect_max: Interval,
-}
-
-impl Default for Amqp {
-    fn default() -> Self {
-        Self {
-            url: AmqpUrl::default(),
-            exchange: "fanfare".to_owned(),
-            queue: String::new(),
-            queue_delay: Interval::from_secs(5),
-            bindings: vec!["#".to_owned()],
-            dead_letter_exchange: "fanfare.dead".to_owned(),
-            dead_letter_queue: "fanfare.dead".to_owned(),
-            dead_letter_max: 10_000,
-            prefetch: 4096,
-            message_ids: 10_000,
-            reconnect_min: Interval::from_millis(100),
-            reconnect_max: Interval::from_secs(10),
-        }
-    }
-}
-
 /// `[limits]`
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -212,6 +162,12 @@ pub struct Limits {
     pub requests: usize,
     /// Publishes of operators and clients that wait for a confirm. Default 16,384; one more gets error 111.
     pub publishes: usize,
+    /// Bytes of all topics' history on this node. Default 256 MiB; beyond, the oldest publications go first,
+    /// whoever's they are.
+    pub history_bytes: usize,
+    /// Topics whose place in their history is remembered although nothing is kept of them. Default 1,000,000,
+    /// about 150 bytes each; beyond, the longest idle are forgotten, and nothing of them can be recovered.
+    pub history_topics: usize,
     /// Bytes waiting to be merged on this node. Default 64 MiB; beyond, everything is handed over at once.
     pub merging_bytes: usize,
 }
@@ -235,6 +191,8 @@ impl Default for Limits {
             mailbox: 4096,
             requests: 16_384,
             publishes: 16_384,
+            history_bytes: 256 << 20,
+            history_topics: 1_000_000,
             merging_bytes: 64 << 20,
         }
     }
@@ -361,6 +319,18 @@ pub struct Namespace {
     pub max_messages: u32,
     /// With `max_delay`: hand over as soon as this many bytes wait. Default 0: only `limits.frame_bytes`.
     pub max_bytes: usize,
+    /// Publications kept of each topic, so that clients get what they missed while they were away. Default 0:
+    /// none.
+    pub history_size: u32,
+    /// With `history_size`: how long they are kept. Default 5 min.
+    pub history_ttl: Interval,
+    /// Whether every subscription can be recovered, also where the client does not ask for that. Default false.
+    pub force_recovery: bool,
+    /// Whether every subscriber is told where it stands. Default false.
+    pub force_positioning: bool,
+    /// What a client that comes back gets: everything that it missed, or the newest publication. Default
+    /// `stream`.
+    pub recovery_mode: RecoveryMode,
     /// Bytes that a topic's log may hold on one shard. Default 0: `limits.log_bytes`.
     pub log_bytes: usize,
     /// Bytes of one publication's data in this namespace. Default 0: `limits.publication_bytes`.
@@ -381,6 +351,11 @@ impl Default for Namespace {
             max_delay: Interval::default(),
             max_messages: 0,
             max_bytes: 0,
+            history_size: 0,
+            history_ttl: Interval::from_secs(300),
+            force_recovery: false,
+            force_positioning: false,
+            recovery_mode: RecoveryMode::default(),
             log_bytes: 0,
             publication_bytes: 0,
             binary: BinaryPayloads::default(),
@@ -401,6 +376,25 @@ pub enum SlowPolicy {
     Resync,
     /// It goes on with the newest; for topics where only the last value matters.
     Skip,
+}
+
+impl Namespace {
+    /// Whether publications are kept.
+    #[must_use]
+    pub fn has_history(&self) -> bool {
+        self.history_size > 0 && !self.history_ttl.is_zero()
+    }
+}
+
+/// What a client gets that comes back to a topic with history.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RecoveryMode {
+    /// Everything that it missed.
+    #[default]
+    Stream,
+    /// The newest publication, if it has not got that; for topics where only the last value matters.
+    Cache,
 }
 
 /// What becomes of binary payloads where JSON is spoken.

@@ -19,12 +19,13 @@ use tokio::sync::{oneshot, watch};
 
 use crate::broker::EventLoop;
 use crate::client_id::NodeId;
-use crate::config::Config;
 use crate::config::host::clients_by_descriptors;
+use crate::config::{Ack, Config};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::mail::{Mail, Request, ShardId};
-use crate::mailbox::{Sender, Wake, mailbox};
+use crate::mailbox::{Receiver, Sender, Wake, mailbox};
 use crate::namespaces::Namespaces;
+use crate::receipt::{Receipt, Reporter, receipt};
 use crate::shard::poll::{self, Bell};
 use crate::shard::{Application, Commands};
 use crate::stats::Stats;
@@ -35,7 +36,8 @@ use berth::{Berth, Place};
 use cpus::CpuPlan;
 use threads::Threads;
 
-/// How long a thread may take to say that it has started; the broker waits for RabbitMQ's first answer.
+/// How long a thread may take to say that it has started. The broker waits for RabbitMQ's first answer, and
+/// while it reads a stream back, each such time has to bring it on.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// Why the engine could not be started.
@@ -135,6 +137,7 @@ impl Engine {
             wakes.into_iter().map(|wake| mailbox(config.limits.mailbox, wake)).unzip();
         let (requests, inlet) = broker::inlet(config.limits.requests);
         let namespaces = Arc::new(Namespaces::new(&config));
+        let (reporters, receipts) = receipts(config.amqp.ack, plan.shards);
 
         plan.leave_shards_alone();
         let setup = broker::Setup {
@@ -142,6 +145,7 @@ impl Engine {
             namespaces: Arc::clone(&namespaces),
             requests: inlet,
             shards: mailboxes,
+            receipts,
             stats: Arc::clone(&stats.broker),
         };
         start_broker(&threads, event_loop, setup)?;
@@ -149,8 +153,8 @@ impl Engine {
         let shared =
             SharedByShards { config: &config, namespaces, stats: &stats, requests: &requests, node, control };
         let clients_max = clients_per_shard(&config, plan.shards);
-        for (id, (berth, inbox)) in (0..).zip(berths.into_iter().zip(inboxes)) {
-            berth.begin(shared.setup(id, plan.shards, inbox), &addresses, clients_max)?;
+        for (id, ((berth, inbox), reporter)) in (0..).zip(berths.into_iter().zip(inboxes).zip(reporters)) {
+            berth.begin(shared.setup(id, plan.shards, inbox, reporter), &addresses, clients_max)?;
         }
 
         let lifecycle = Arc::new(Lifecycle::default());
@@ -270,6 +274,16 @@ fn listen_for_operators(address: SocketAddr) -> Result<std::net::TcpListener, St
     control::bind(address).map_err(|error| cannot_listen("the control port", address, error))
 }
 
+/// Both ends of what each shard reports, where messages are acknowledged when they are written.
+fn receipts(ack: Ack, shards: u16) -> (Vec<Option<Reporter>>, Vec<Receipt>) {
+    match ack {
+        Ack::Handover => ((0..shards).map(|_| None).collect(), Vec::new()),
+        Ack::Written => {
+            (0..shards).map(|_| receipt()).map(|(reporter, receipt)| (Some(reporter), receipt)).unzip()
+        }
+    }
+}
+
 /// What all shards are given alike.
 struct SharedByShards<'a> {
     config: &'a Arc<Config>,
@@ -281,7 +295,13 @@ struct SharedByShards<'a> {
 }
 
 impl SharedByShards<'_> {
-    fn setup(&self, id: ShardId, shards: u16, inbox: crate::mailbox::Receiver<Mail>) -> shard::Setup {
+    fn setup(
+        &self,
+        id: ShardId,
+        shards: u16,
+        inbox: Receiver<Mail>,
+        reporter: Option<Reporter>,
+    ) -> shard::Setup {
         shard::Setup {
             id,
             node: self.node,
@@ -291,6 +311,7 @@ impl SharedByShards<'_> {
             shards,
             inbox,
             requests: self.requests.clone(),
+            reporter,
             stats: Arc::clone(&self.stats.shards[usize::from(id)]),
         }
     }
@@ -357,13 +378,21 @@ const CONTROL: &str = "control";
 
 fn start_broker(threads: &Threads, event_loop: EventLoop, setup: broker::Setup) -> Result<(), StartError> {
     let (started, wait) = mpsc::channel();
+    let stats = Arc::clone(&setup.stats);
     threads.spawn("broker", move || {
         broker::run(&event_loop, setup, move |result| drop(started.send(result)));
         Ok(())
     })?;
-    match wait.recv_timeout(START_LIMIT) {
-        Ok(result) => Ok(result?),
-        Err(error) => Err(not_set_up("broker", &error)),
+    let mut replayed = 0;
+    loop {
+        match wait.recv_timeout(START_LIMIT) {
+            Ok(result) => return Ok(result?),
+            // A long stream takes its time, as long as it moves.
+            Err(mpsc::RecvTimeoutError::Timeout) if stats.replayed.value() > replayed => {
+                replayed = stats.replayed.value();
+            }
+            Err(error) => return Err(not_set_up("broker", &error)),
+        }
     }
 }
 

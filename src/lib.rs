@@ -33,6 +33,9 @@
 //! | segment | a batch compressed alone, so that it can stand beside others in a frame |
 //! | log | the lines of one topic, on one shard, that some subscriber there has not been sent yet |
 //! | cursor | where in that log one subscriber stands |
+//! | history | a topic's latest publications, kept by the broker thread for those who come back |
+//! | position | where somebody stands in a topic with history: an offset, in an epoch |
+//! | epoch | what tells one numbering of publications from another |
 //! | session | one client's protocol state, from upgrade to close |
 //! | tick | one turn of a shard's loop |
 //!
@@ -68,6 +71,26 @@
 //! taken out, every later mail is a later publication, and whoever waited is attached at the log's end. Who
 //! comes to a live topic is attached there at once. A slot for a topic is used again only after the broker's
 //! last word on it ([`mail`]).
+//!
+//! # How somebody comes back
+//!
+//! A stream numbers its messages, and that is what nodes number publications by; where there is none, each topic is
+//! numbered 1, 2, 3 by the node. A client that comes back says which epoch and offset it has. Its shard asks the broker
+//! thread, which has the history, and answers through the mailbox that publications come by: so the answer ends with
+//! the last publication that was put into that mailbox before it, and the client is attached at the log's end, as
+//! anybody else. What still waits to be merged is not in the answer, and comes after it (`broker/recovery.rs`,
+//! `broker/history.rs`).
+//!
+//! A node that starts reads the stream back before it lets clients in. What its history is, is a function of the stream
+//! alone, so that any node, after any restart, gives the same answer. AMQP shows no identity of a stream: markers in it
+//! do, and name its epoch (`broker/rabbit/trail.rs`). When the epoch is another one, every subscriber is told (2500), and
+//! gets nothing of the new numbering before.
+//!
+//! # When a message is acknowledged
+//!
+//! When it is in the mailboxes of all shards that want it; or, if the operator wants so, when it was written to
+//! everybody who could be written to. For that each shard reports one number, through which batch it has written
+//! ([`receipt`]), and the broker thread holds the messages that came in later ones.
 //!
 //! # How a frame leaves without a copy
 //!
@@ -109,7 +132,7 @@
 //!    [`shard::log`], `shard/retention.rs` (what logs keep, and who pays).
 //! 3. [`session`], [`wire`], [`protocol`]: from bytes to commands, and back.
 //! 4. [`broker`]: `turn.rs` (the loop), `incoming.rs` and `requests.rs` (its two doors), `merge.rs`, `lanes.rs`,
-//!    `acks.rs`, then `backplane.rs` and behind it `rabbit/` and `memory.rs`.
+//!    `acks.rs`, then `recovery.rs` and `history.rs`, then `backplane.rs` and behind it `rabbit/` and `memory.rs`.
 //! 5. [`engine`]: how it is put together, started and stopped. [`control`] and [`config`] when you need them.
 //! 6. [`load`]: the load generator, which knows nothing of the engine but its protocol.
 //!
@@ -128,6 +151,7 @@ pub mod mailbox;
 pub mod namespaces;
 pub mod protocol;
 pub mod ratelimit;
+pub mod receipt;
 pub mod session;
 pub mod shard;
 pub mod slab;

@@ -24,6 +24,15 @@ pub struct ClientKey {
     pub generation: u32,
 }
 
+/// A client's command that waits for an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CommandKey {
+    /// Whose.
+    pub client: ClientKey,
+    /// Its id.
+    pub id: u32,
+}
+
 /// A shard's own number for a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TopicSlot(pub u32);
@@ -130,6 +139,8 @@ pub struct Lines {
     pub count: u32,
     /// How many bytes the lines have as they are.
     pub plain_bytes: u32,
+    /// The offset of the last of them; 0 where topics have no history.
+    pub offset: u64,
 }
 
 /// From the broker thread to one shard.
@@ -142,10 +153,29 @@ pub enum Mail {
         /// What to push.
         lines: Lines,
     },
-    /// The shard is registered: from here on every batch of the topic comes to it.
+    /// The shard is registered: from here on every batch of the topic comes to it. Comes again when the
+    /// topic's numbering is another.
     Attached {
         /// The topic, by this shard's number.
         topic: TopicSlot,
+        /// Where a topic with history stands.
+        position: Option<Position>,
+    },
+    /// The answer to [`Request::Recover`]. Every batch after it is of publications that are not in it.
+    Recovered {
+        /// What was asked.
+        question: Box<Recover>,
+        /// What becomes of it.
+        answer: Box<Recovery>,
+    },
+    /// The answer to a client's [`Request::History`].
+    History {
+        /// Who asked.
+        client: ClientKey,
+        /// The id of its command.
+        command: u32,
+        /// What there is, or why not.
+        page: Box<Result<HistoryPage, ErrorCode>>,
     },
     /// The topic could not be attached; the slot is free.
     AttachFailed {
@@ -223,6 +253,15 @@ pub enum Request {
     },
     /// Somebody publishes.
     Publish(Publish),
+    /// A client wants to go on where it was, in a topic that is attached to its shard.
+    Recover(Box<Recover>),
+    /// Somebody wants to see what was published.
+    History(Box<History>),
+    /// An operator wants it forgotten.
+    RemoveHistory {
+        /// Of which topic.
+        topic: TopicName,
+    },
     /// An operator closes one client; the shard is part of its id.
     Disconnect {
         /// Which shard.
@@ -258,6 +297,67 @@ pub enum Request {
         /// Which shard.
         shard: ShardId,
     },
+}
+
+/// A client's wish to go on where it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recover {
+    /// Which shard.
+    pub shard: ShardId,
+    /// The topic, by that shard's number.
+    pub topic: TopicSlot,
+    /// In which variant.
+    pub variant: Variant,
+    /// The topic.
+    pub name: TopicName,
+    /// Who asks.
+    pub asker: CommandKey,
+    /// Whether the client can go on again the next time.
+    pub recoverable: bool,
+    /// From where on.
+    pub since: Since,
+    /// Whether it wants an error and no subscription if that is not possible.
+    pub rejects_unrecovered: bool,
+}
+
+/// A question about a topic's history.
+#[derive(Debug)]
+pub struct History {
+    /// Who asks.
+    pub asker: HistoryAsker,
+    /// The topic.
+    pub topic: TopicName,
+    /// At most so many publications; 0: none, only where the topic stands; `None`: all.
+    pub limit: Option<u32>,
+    /// Those after this place, or before it.
+    pub since: Option<Since>,
+    /// The newest first.
+    pub reverse: bool,
+}
+
+/// Who waits for a topic's history.
+#[derive(Debug)]
+pub enum HistoryAsker {
+    /// A client: the answer goes to its shard's mailbox.
+    Client {
+        /// Which shard.
+        shard: ShardId,
+        /// Whom to answer.
+        client: ClientKey,
+        /// The id of its command.
+        command: u32,
+    },
+    /// The control thread.
+    Control(oneshot::Sender<Result<HistoryPage, ErrorCode>>),
+}
+
+/// A part of a topic's history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryPage {
+    /// Where the topic stands.
+    pub position: Position,
+    /// Publications as members of a JSON array, joined by commas.
+    pub publications: Vec<u8>,
 }
 
 /// A publication on its way to the backplane.

@@ -173,6 +173,8 @@ pub enum BackplaneState {
     Away = 0,
     /// Connected, consuming and able to publish. Always so for the embedded backplane.
     Ready = 1,
+    /// Connected, and reading a stream back: nothing is pushed.
+    Loading = 2,
 }
 
 /// What the broker thread counts.
@@ -200,6 +202,10 @@ pub struct BrokerStats {
     pub dead_lettered: Number,
     /// Messages whose `message-id` was taken before.
     pub duplicates: Number,
+    /// Messages of a stream that were there before, and were read to know of them.
+    pub replayed: Number,
+    /// Publications that were not pushed because their time was over (AMQP's `expiration`).
+    pub expired: Number,
     /// Publishes of clients and operators that the backplane confirmed.
     pub confirmed: Number,
     /// Publishes of clients and operators that failed.
@@ -216,6 +222,16 @@ pub struct BrokerStats {
     pub merging_bytes: Number,
     /// Requests waiting in the broker thread's mailbox.
     pub requests_depth: Number,
+    /// Bytes of publications kept for those who come back, with what it takes to find them.
+    pub history_bytes: Number,
+    /// Publications kept.
+    pub history_publications: Number,
+    /// Topics whose place is remembered, with publications or without.
+    pub history_topics: Number,
+    /// Clients that came back and got what they missed.
+    pub recovered: Number,
+    /// Clients that came back and could not.
+    pub unrecovered: Number,
     /// Microseconds from the publisher's time stamp, where a message has one, to the hand-over.
     pub handover: Histogram<12>,
 }
@@ -233,6 +249,8 @@ impl Default for BrokerStats {
             batches: Number::default(),
             dead_lettered: Number::default(),
             duplicates: Number::default(),
+            replayed: Number::default(),
+            expired: Number::default(),
             confirmed: Number::default(),
             publish_failures: Number::default(),
             unacknowledged: Number::default(),
@@ -241,6 +259,11 @@ impl Default for BrokerStats {
             outbox: Number::default(),
             merging_bytes: Number::default(),
             requests_depth: Number::default(),
+            history_bytes: Number::default(),
+            history_publications: Number::default(),
+            history_topics: Number::default(),
+            recovered: Number::default(),
+            unrecovered: Number::default(),
             handover: Histogram::new(&MICROSECONDS),
         }
     }

@@ -9,21 +9,18 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use fanfare::broker::{self, Setup, StartError, publish_once};
-use fanfare::config::{Config, Interval, Namespace};
+use fanfare::config::{Config, Interval, Namespace, Source};
 use fanfare::mail::{Asker, Encoding, Lane, Mail, Publish, Request, TopicName, TopicSlot, Variant};
 use fanfare::mailbox::{Receiver, Sender, Wake, mailbox};
 use fanfare::namespaces::Namespaces;
 use fanfare::protocol::codes::ErrorCode;
 use fanfare::stats::{BackplaneState, BrokerStats};
-use lapin::options::{
-    BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions,
-    QueueDeclareOptions,
-};
-use lapin::types::{AMQPValue, FieldTable};
-use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
+use lapin::options::ExchangeDeclareOptions;
+use lapin::types::AMQPValue;
+use lapin::{BasicProperties, ExchangeKind};
+use support::publisher::{DURABLE, Publisher, headers, list};
 use support::rabbitmq::RabbitNode;
 use support::wait::{SOON, hold_for, wait_for, wait_until};
-use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
 struct Nobody;
@@ -55,6 +52,7 @@ impl House {
             namespaces,
             requests: inlet,
             shards,
+            receipts: Vec::new(),
             stats: Arc::clone(&stats),
         };
         let (started, has_started) = mpsc::channel();
@@ -96,7 +94,7 @@ impl House {
             })
             .expect("room");
         let mail = self.mail();
-        assert!(matches!(mail, Mail::Attached { topic } if topic.0 == slot), "{mail:?}");
+        assert!(matches!(mail, Mail::Attached { topic, .. } if topic.0 == slot), "{mail:?}");
     }
 
     fn publish(&self, topics: &[&str], data: &[u8]) -> Result<(), ErrorCode> {
@@ -130,98 +128,23 @@ impl House {
     }
 }
 
-/// Somebody else's AMQP connection.
-struct Publisher {
-    runtime: Runtime,
-    connection: Connection,
-    channel: Channel,
+/// For what is about queues; the rest is about the default, a stream.
+fn by_queue(config: &mut Config) {
+    config.amqp.source = Source::Queue;
 }
-
-impl Publisher {
-    fn connect(url: &str) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        let runtime = runtime.expect("an event loop");
-        let (connection, channel) = runtime.block_on(async {
-            let connection =
-                Connection::connect(url, ConnectionProperties::default()).await.expect("RabbitMQ");
-            let channel = connection.create_channel().await.expect("a channel");
-            channel.confirm_select(ConfirmSelectOptions::default()).await.expect("confirms");
-            (connection, channel)
-        });
-        Self { runtime, connection, channel }
-    }
-
-    fn publish(&self, topic: &str, body: &[u8], properties: BasicProperties) {
-        let options = BasicPublishOptions::default();
-        let confirmed = self.runtime.block_on(async {
-            let published =
-                self.channel.basic_publish("fanfare".into(), topic.into(), options, body, properties);
-            published.await?.await
-        });
-        assert!(confirmed.expect("published").is_ack());
-    }
-
-    fn declare_exchange(&self, kind: ExchangeKind, options: ExchangeDeclareOptions) {
-        let declared = self.channel.exchange_declare("fanfare".into(), kind, options, FieldTable::default());
-        self.runtime.block_on(declared).expect("declared");
-    }
-
-    fn declare_queue(&self, name: &str) {
-        let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-        self.runtime.block_on(async {
-            self.channel.queue_declare(name.into(), options, FieldTable::default()).await.expect("declared");
-            let options = QueueBindOptions::default();
-            let bound = self.channel.queue_bind(
-                name.into(),
-                "fanfare".into(),
-                "#".into(),
-                options,
-                FieldTable::default(),
-            );
-            bound.await.expect("bound");
-        });
-    }
-
-    /// The next dead letter: its body, its reason and its topics.
-    fn dead_letter(&self) -> (Vec<u8>, String, String) {
-        let options = BasicGetOptions { no_ack: true };
-        let letter = wait_for(SOON, "a dead letter", || {
-            self.runtime.block_on(self.channel.basic_get("fanfare.dead".into(), options)).expect("got")
-        });
-        let headers = letter.delivery.properties.headers().clone().expect("headers");
-        let text = |name| match headers.inner().get(name) {
-            Some(AMQPValue::LongString(text)) => text.to_string(),
-            other => panic!("{name}: {other:?}"),
-        };
-        (letter.delivery.data.clone(), text("x-fanfare-reason"), text("x-fanfare-topic"))
-    }
-}
-
-fn headers(pairs: &[(&str, AMQPValue)]) -> BasicProperties {
-    let mut table = FieldTable::default();
-    for (name, value) in pairs {
-        table.insert((*name).into(), value.clone());
-    }
-    BasicProperties::default().with_headers(table)
-}
-
-fn list(texts: &[&str]) -> AMQPValue {
-    let texts: Vec<_> = texts.iter().map(|&text| AMQPValue::LongString(text.into())).collect();
-    AMQPValue::FieldArray(texts.into())
-}
-
-const DURABLE: ExchangeDeclareOptions = ExchangeDeclareOptions {
-    passive: false,
-    durable: true,
-    auto_delete: false,
-    internal: false,
-    nowait: false,
-};
 
 #[test]
 fn what_is_published_comes_back_as_lines_once_for_each_topic() {
-    let url = RabbitNode::shared().new_vhost("round");
-    let mut house = House::start(&url, |_| {});
+    let by_list = ("CC", list(&["a", "b", "b"]));
+    let by_text = ("x-topics", AMQPValue::LongString("a\nb\nb".into()));
+    for (source, copies) in [(Source::Queue, by_list), (Source::Stream, by_text)] {
+        come_back_as_lines(source, copies);
+    }
+}
+
+fn come_back_as_lines(source: Source, copies: (&str, AMQPValue)) {
+    let url = RabbitNode::shared().new_vhost(&format!("round_{source:?}"));
+    let mut house = House::start(&url, |config| config.amqp.source = source);
     house.attach(1, "a");
     house.attach(2, "b");
     assert_eq!(house.publish(&["a"], b"1e400"), Ok(()));
@@ -230,13 +153,9 @@ fn what_is_published_comes_back_as_lines_once_for_each_topic() {
     let mut both = [house.lines(), house.lines()];
     both.sort();
     assert_eq!(both.map(|(slot, _)| slot), [1, 2]);
-    // Another's message with CC, a topic named twice, and headers of types that mean nothing.
+    // Another's message with more topics, a topic named twice, and headers of types that mean nothing.
     let publisher = Publisher::connect(&url);
-    let odd = [
-        ("CC", list(&["a", "b", "b"])),
-        ("x-key", AMQPValue::Boolean(true)),
-        ("x-timestamp-us", AMQPValue::Float(1.5)),
-    ];
+    let odd = [copies, ("x-key", AMQPValue::Boolean(true)), ("x-timestamp-us", AMQPValue::Float(1.5))];
     publisher.publish("a", b"{\n}", headers(&odd));
     let mut both = [house.lines(), house.lines()];
     both.sort();
@@ -276,7 +195,7 @@ fn undeliverable_messages_are_kept_with_the_reason_and_acknowledged() {
         assert_eq!(kept_topic, *topic);
     }
     house.attach(0, "good");
-    publisher.publish("good", b"1", headers(&[("CC", list(&["bad\n"]))]));
+    publisher.publish("good", b"1", headers(&[("x-topics", AMQPValue::LongString("bad\u{7}".into()))]));
     house.expect_line(0, "good", "1");
     assert!(publisher.dead_letter().1.contains("control character"));
     wait_until(SOON, "everything to be acknowledged", || house.stats.unacknowledged.value() == 0);
@@ -288,7 +207,7 @@ fn undeliverable_messages_are_kept_with_the_reason_and_acknowledged() {
 fn a_node_that_stops_costs_a_gap_and_publishes_fail_at_once() {
     let mut node = RabbitNode::start();
     let url = node.amqp_url();
-    let mut house = House::start(&url, |_| {});
+    let mut house = House::start(&url, by_queue);
     house.attach(0, "a");
     assert_eq!(house.publish(&["a"], b"1"), Ok(()));
     house.expect_line(0, "a", "1");
@@ -320,6 +239,7 @@ fn a_named_queue_has_no_gap_and_gives_back_what_was_not_acknowledged() {
     let slowly = |config: &mut Config| {
         let slow = Namespace { max_delay: Interval::from_secs(3), ..Namespace::default() };
         config.namespaces = [("slow".to_owned(), slow)].into();
+        by_queue(config);
         config.amqp.queue = "pushes".to_owned();
         config.amqp.queue_delay.0 = Duration::ZERO;
     };
@@ -343,14 +263,16 @@ fn a_named_queue_has_no_gap_and_gives_back_what_was_not_acknowledged() {
     let shard = &house.shard;
     hold_for(Duration::from_millis(100), "no gap and nothing twice", || shard.is_empty());
     house.stop();
-    drop(publisher.connection);
 }
 
 /// A publisher that saw no confirm sends again, with the same id.
 #[test]
 fn a_message_id_that_was_there_is_a_repetition() {
     let url = RabbitNode::shared().new_vhost("message_ids");
-    let mut house = House::start(&url, |config| config.amqp.message_ids = 2);
+    let mut house = House::start(&url, |config| {
+        by_queue(config);
+        config.amqp.message_ids = 2;
+    });
     house.attach(0, "a");
     let publisher = Publisher::connect(&url);
     for (id, body) in [("x", "1"), ("x", "2"), ("y", "3"), ("x", "4"), ("z", "5"), ("x", "6")] {
@@ -399,7 +321,10 @@ fn what_rabbitmq_refuses_is_said_at_the_start() {
     let url = node.new_vhost("refused");
     let publisher = Publisher::connect(&url);
     publisher.declare_exchange(ExchangeKind::Fanout, DURABLE);
-    let named = |config: &mut Config| config.amqp.queue = "nowhere".to_owned();
+    let named = |config: &mut Config| {
+        by_queue(config);
+        config.amqp.queue = "nowhere".to_owned();
+    };
     let nothing = |_: &mut Config| {};
     let wrong_password = url.replace("guest:guest", "guest:hunter2");
     let no_vhost = url.replace("/refused", "/hunter");

@@ -14,11 +14,16 @@ use support::websocket::RawClient;
 const CHAT: &str = "[namespaces.chat]\nclient_publish = true\n[timeouts]\npublish = \"1s\"\n\
                     [amqp]\nreconnect_max = \"500ms\"\n";
 
+/// The same, and a queue of the node's own, which does not outlive its connection.
+fn chat_by_queue() -> String {
+    format!("{CHAT}source = \"queue\"\n")
+}
+
 #[test]
 fn clients_stay_while_rabbitmq_is_away_and_are_told_of_the_gap() {
     let mut node = RabbitNode::start();
     let url = node.amqp_url();
-    let engine = Engine::with_config_and(CHAT, &["--amqp", &url]);
+    let engine = Engine::with_config_and(&chat_by_queue(), &["--amqp", &url]);
     engine.wait_until_ready();
     let mut clients = [Subscriber::node(&engine.ws_url()), Subscriber::python(&engine.ws_url())];
     clients.iter_mut().for_each(|client| client.subscribe("chat:1"));
@@ -55,7 +60,7 @@ fn clients_stay_while_rabbitmq_is_away_and_are_told_of_the_gap() {
 fn a_node_that_is_killed_under_load_costs_a_gap_that_is_told() {
     let mut node = RabbitNode::start();
     let url = node.amqp_url();
-    let engine = Engine::with_config_and(CHAT, &["--amqp", &url]);
+    let engine = Engine::with_config_and(&chat_by_queue(), &["--amqp", &url]);
     engine.wait_until_ready();
     let mut client = RawClient::connect(engine.client_address());
     client.subscribe("load");
@@ -86,7 +91,7 @@ fn what_was_sent_to_a_durable_queue_meanwhile_is_pushed_on_return() {
     let mut service = Amqp::connect(&url);
     service.declare_exchange("fanfare", "topic", true);
     service.declare_queue("pushes", "fanfare", "#");
-    let engine = Engine::on_fixed_ports(&format!("{CHAT}url = \"{url}\"\nqueue = \"pushes\"\n"));
+    let engine = Engine::on_fixed_ports(&format!("{}url = \"{url}\"\nqueue = \"pushes\"\n", chat_by_queue()));
     engine.wait_until_ready();
     let mut client = Subscriber::node(&engine.ws_url());
     client.subscribe("order.42");
@@ -161,7 +166,7 @@ fn an_exchange_that_is_there_is_used_unless_it_is_of_another_type() {
 #[test]
 fn an_exchange_that_is_deleted_while_it_runs_is_declared_anew() {
     let url = RabbitNode::shared().new_vhost("deleted_exchange");
-    let engine = Engine::with_config_and(CHAT, &["--amqp", &url]);
+    let engine = Engine::with_config_and(&chat_by_queue(), &["--amqp", &url]);
     engine.wait_until_ready();
     let mut client = RawClient::connect(engine.client_address());
     client.subscribe("news");

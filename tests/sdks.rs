@@ -98,7 +98,7 @@ fn one_message_to_many_topics() {
     let mut client = Subscriber::node(&engine.ws_url());
     ["A", "B", "C", "D"].iter().for_each(|topic| client.subscribe(topic));
     let mut service = Amqp::connect(&url);
-    service.publish_with("A", b"1", &json!({ "CC": ["B", "C"] }));
+    service.publish_with("A", b"1", &json!({ "headers": { "x-topics": "B\nC" } }));
     service.publish("D", b"2");
     ["A", "B", "C"].iter().for_each(|topic| client.expect(topic, &[json!(1)]));
     client.expect("D", &[json!(2)]);

@@ -119,7 +119,8 @@ fn engine_round(url: &str, task: Task) -> Result<Cost> {
     let started = Instant::now();
     let delay = task.queue_delay.as_millis();
     let engine = start_engine(&format!(
-        "[amqp]\nurl = \"{url}\"\nqueue = \"{QUEUE}\"\nqueue_delay = \"{delay}ms\"\n[timeouts]\nping = \"1h\"\n"
+        "[amqp]\nurl = \"{url}\"\nsource = \"queue\"\nqueue = \"{QUEUE}\"\n\
+         queue_delay = \"{delay}ms\"\n[timeouts]\nping = \"1h\"\n"
     ));
     on_client_cpu(|| {
         let mut swarm = connect(engine.client_address(), task.clients)?;

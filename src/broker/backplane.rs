@@ -1,6 +1,8 @@
 //! The seam between the broker thread's work and where publications come from and go to.
 
-use crate::mail::{Asker, Publish};
+use std::time::Duration;
+
+use crate::mail::{Asker, Epoch, Publish};
 use crate::protocol::codes::ErrorCode;
 
 use super::memory::Memory;
@@ -20,10 +22,26 @@ pub(super) struct Message {
     pub(super) key: Option<Box<str>>,
     /// When it was published, if it says so: microseconds since 1970.
     pub(super) published: Option<u64>,
+    /// How long after that it is of use, if it says so.
+    pub(super) expires_after: Option<Duration>,
+    /// What a stream says of it; none from a queue.
+    pub(super) place: Option<Place>,
     /// Its number; they rise until the backplane is lost, and then begin again.
     pub(super) tag: u64,
     /// What RabbitMQ must get back if the message cannot be delivered.
     pub(super) envelope: Envelope,
+}
+
+/// Where a message stands in a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// The number of its publications, the same on every node: at least 1, and rising within an epoch, not
+    /// always by 1.
+    pub(super) offset: u64,
+    /// It was there before this node could push it, and is only to be known.
+    pub(super) is_replayed: bool,
+    /// This node is the one that dead-letters it, if it cannot be delivered. Never so if replayed.
+    pub(super) is_ours_to_bury: bool,
 }
 
 /// What a backplane has to say.
@@ -39,6 +57,24 @@ pub(super) enum Event {
     /// not be held any longer.
     Buried {
         tag: u64,
+    },
+    /// A delivery that is no publication, and only has to be acknowledged.
+    Passed {
+        tag: u64,
+    },
+    /// A stream is read back from here on. Whatever was known of it is void: epoch, positions, histories.
+    Loading {
+        /// Publications with offsets up to this one are not known. Messages up to it may come nevertheless,
+        /// for their ids.
+        base: u64,
+    },
+    /// All that was in the stream when the reading back began has come. [`Event::Connected`] follows.
+    CaughtUp {
+        epoch: Epoch,
+    },
+    /// The epoch has another name than was thought: positions of the former one are void, offsets are not.
+    Renamed {
+        epoch: Epoch,
     },
     /// Messages can come and go from now on.
     Connected {
@@ -117,6 +153,14 @@ impl Backplane {
         match self {
             Self::Memory(_) => None,
             Self::Rabbit(rabbit) => Some(rabbit.prefetch()),
+        }
+    }
+
+    /// Whether a stream is being read back at this moment, over a link that stands.
+    pub(super) fn is_loading(&self) -> bool {
+        match self {
+            Self::Memory(_) => false,
+            Self::Rabbit(rabbit) => rabbit.is_loading(),
         }
     }
 

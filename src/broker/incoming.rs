@@ -1,6 +1,6 @@
 //! The way of a message from the backplane to the shards' mailboxes.
 
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::config::{Namespace, SlowPolicy};
 use crate::mail::{Encoding, Lines, Mail, Variant};
@@ -10,6 +10,7 @@ use crate::stats::BrokerStats;
 use crate::wire::deflate::Deflater;
 
 use super::backplane::Message;
+use super::history::{self, Keep};
 use super::memory::microseconds;
 use super::merge::{Arrival, Batch, Rules};
 use super::payload::{self, Content, Undeliverable};
@@ -26,17 +27,41 @@ pub(super) struct Encoder {
 impl Broker {
     /// Takes a message: its publications go on to be merged. If one of them cannot be delivered, the message
     /// goes to the dead-letter exchange as well, heard or not: a bad message is a fault of its publisher's,
-    /// whoever listens. One with an id that was taken lately is a repetition, and goes nowhere.
+    /// whoever listens. One with an id that was taken lately is a repetition, and goes nowhere. What a stream
+    /// held before is known from here on, and goes nowhere either.
     pub(super) fn take_message(&mut self, message: Message) {
         self.acks.take(message.tag);
-        if message.id.as_deref().is_some_and(|id| self.seen.has(id, message.tag)) {
+        let (tag, place) = (message.tag, message.place);
+        let offset = place.map(|place| place.offset);
+        self.read_to = offset.or(self.read_to);
+        let is_repetition = message.id.as_deref().is_some_and(|id| self.seen.has(id, tag, offset));
+        if place.is_some_and(|place| place.is_replayed) {
+            self.stats.replayed.add(1);
+            if !is_repetition {
+                self.remember(&message);
+            }
+            return;
+        }
+        if is_repetition {
             self.stats.duplicates.add(1);
             return;
         }
-        if let Err(reason) = self.deliver(&message) {
+        if let Err(reason) = self.deliver(&message)
+            && place.is_none_or(|place| place.is_ours_to_bury)
+        {
             self.stats.dead_lettered.add(1);
-            self.acks.hold(message.tag);
+            self.acks.hold(tag);
             self.backplane.bury(message, &reason);
+        }
+    }
+
+    /// Takes what was in a stream before this node could push it, for those who come back. What cannot be
+    /// delivered was dead-lettered when it was new.
+    fn remember(&mut self, message: &Message) {
+        let has_history = |topic: &str| self.namespaces.options(self.namespaces.of(topic)).has_history();
+        let is_known = message.place.is_some_and(|place| place.offset > self.unknown_to);
+        if is_known && message.topics.iter().any(|topic| has_history(topic)) {
+            let _ = self.deliver(message);
         }
     }
 
@@ -69,22 +94,46 @@ impl Broker {
         let namespace = found.map_or_else(|| self.namespaces.of(name), |id| self.topics[id].namespace);
         let namespace = self.namespaces.options(namespace);
         payload::admit(message.body.len(), message.content, namespace, limits)?;
-        self.stats.publications.add(1);
-        let Some(topic) = found else {
-            self.stats.unheard.add(1);
+        let is_new = message.place.is_none_or(|place| !place.is_replayed);
+        let found = found.filter(|_| is_new);
+        if is_new {
+            self.stats.publications.add(1);
+            self.stats.unheard.add(u64::from(found.is_none()));
+        }
+        let left = time_left(message, SystemTime::now());
+        if left == Some(Duration::ZERO) {
+            self.stats.expired.add(u64::from(is_new));
             return Ok(());
+        }
+        if found.is_none() && !namespace.has_history() {
+            return Ok(());
+        }
+        let offset = match message.place {
+            _ if !namespace.has_history() => 0,
+            Some(place) => place.offset,
+            None => self.history.next_offset(name),
         };
         let line = &mut self.encoder.line;
         line.clear();
-        push::publication(line, name, data);
+        let publication = push::publication(line, name, data, offset);
         self.stats.encodings.add(1);
         if line.len() > limits.frame_bytes {
             return Err(Undeliverable::LineTooLong { len: line.len(), max: limits.frame_bytes });
         }
+        let now = Instant::now();
+        if namespace.has_history() {
+            let keep = Keep { size: namespace.history_size, ttl: namespace.history_ttl.0 };
+            let json = &line[publication];
+            let age = if is_new { Duration::ZERO } else { age(message, SystemTime::now()) };
+            let expires = left.and_then(|left| now.checked_add(left));
+            let publication = history::Publication { offset, json, age, expires };
+            self.history.add(name, &publication, keep, now);
+        }
+        let Some(topic) = found else { return Ok(()) };
         let (key, tag, published) = (message.key.as_deref(), message.tag, message.published);
         let lanes = self.topics[topic].lanes();
-        let arrival = Arrival { topic, lanes, line, key, tag, published };
-        let begun = self.merge.add(&arrival, &rules(namespace), Instant::now());
+        let arrival = Arrival { topic, lanes, line, key, tag, published, offset };
+        let begun = self.merge.add(&arrival, &rules(namespace), now);
         (0..begun).for_each(|_| self.acks.hold(tag));
         Ok(())
     }
@@ -120,6 +169,9 @@ impl Broker {
             for place in places {
                 self.outbox.push(place.shard, Mail::Batch { topic: place.slot, lines: lines.clone() });
                 self.stats.batches.add(1);
+                if self.receipts.give(place.shard, batch.tag) {
+                    self.acks.hold(batch.tag);
+                }
             }
         }
         for published in batch.published {
@@ -144,8 +196,20 @@ impl Encoder {
         };
         // Batches fit into frames, whose limit would have to be beyond 4 GB.
         let plain_bytes = u32::try_from(batch.bytes.len()).unwrap_or(u32::MAX);
-        Lines { bytes: bytes.into(), count: batch.lines, plain_bytes }
+        Lines { bytes: bytes.into(), count: batch.lines, plain_bytes, offset: batch.offset }
     }
+}
+
+/// How long a message is still of use; `None`: for ever, or it does not say since when.
+fn time_left(message: &Message, now: SystemTime) -> Option<Duration> {
+    let after = message.expires_after?;
+    message.published.map(|_| after.saturating_sub(age(message, now)))
+}
+
+/// How long ago a message was published, if it says so.
+fn age(message: &Message, now: SystemTime) -> Duration {
+    let published = message.published.zip(microseconds(now));
+    Duration::from_micros(published.map_or(0, |(published, now)| now.saturating_sub(published)))
 }
 
 /// How long publications of a namespace wait for each other.

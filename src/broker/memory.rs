@@ -78,6 +78,8 @@ impl Memory {
             content: Content::Json,
             key: None,
             published,
+            expires_after: None,
+            place: None,
             tag,
             envelope: Envelope::default(),
         })

@@ -39,6 +39,8 @@ pub(super) struct Arrival<'a> {
     pub(super) tag: u64,
     /// When it was published, if it says so: microseconds since 1970.
     pub(super) published: Option<u64>,
+    /// Where its topic stands with it; 0 where topics have no history.
+    pub(super) offset: u64,
 }
 
 /// Lines to hand over.
@@ -55,6 +57,8 @@ pub(super) struct Batch {
     pub(super) tag: u64,
     /// When those were published that say so.
     pub(super) published: Vec<u64>,
+    /// Where the topic stands with the last of them; 0 where topics have no history.
+    pub(super) offset: u64,
 }
 
 /// Everything that waits.
@@ -80,6 +84,8 @@ type Where = (TopicId, Lane);
 struct Window {
     deadline: Instant,
     tag: u64,
+    /// Of the line that it began with, and of the last one.
+    offsets: (u64, u64),
     lines: Lines,
 }
 
@@ -146,13 +152,14 @@ impl Merge {
         let mut begins = false;
         let window = self.windows.entry(key).or_insert_with(|| {
             begins = true;
-            Window::new(end, arrival.tag, rules.latest_per_key)
+            Window::new(end, arrival, rules.latest_per_key)
         });
         if begins {
             self.deadlines.insert((end, key));
         }
         let before = window.lines.len();
         window.lines.push(arrival);
+        window.offsets.1 = arrival.offset;
         self.bytes = self.bytes + window.lines.len() - before;
         if window.is_complete(rules) {
             self.close(key);
@@ -168,6 +175,16 @@ impl Merge {
             self.close(key);
         }
         std::mem::take(&mut self.ripe)
+    }
+
+    /// The offset with which what waits for a lane begins: everything before was handed over.
+    pub(super) fn waiting_from(&self, topic: TopicId, lane: Lane) -> Option<u64> {
+        self.windows.get(&(topic, lane)).map(|window| window.offsets.0)
+    }
+
+    /// Ends the waiting for one lane.
+    pub(super) fn close_lane(&mut self, topic: TopicId, lane: Lane) {
+        self.close((topic, lane));
     }
 
     /// When [`Merge::take_ripe`] has something to give at the latest.
@@ -228,13 +245,13 @@ impl Batch {
 }
 
 impl Window {
-    fn new(deadline: Instant, tag: u64, latest_per_key: bool) -> Self {
+    fn new(deadline: Instant, first: &Arrival<'_>, latest_per_key: bool) -> Self {
         let lines = if latest_per_key {
             Lines::Latest(Latest::default())
         } else {
             Lines::All { bytes: Vec::new(), count: 0, published: Vec::new() }
         };
-        Self { deadline, tag, lines }
+        Self { deadline, tag: first.tag, offsets: (first.offset, first.offset), lines }
     }
 
     fn is_complete(&self, rules: &Rules) -> bool {
@@ -249,7 +266,8 @@ impl Window {
             Lines::All { bytes, published, .. } => (bytes, published),
             Lines::Latest(latest) => latest.into_bytes(),
         };
-        Batch { topic, lanes: Lanes::from_iter([lane]), bytes, lines, tag: self.tag, published }
+        let lanes = Lanes::from_iter([lane]);
+        Batch { topic, lanes, bytes, lines, tag: self.tag, published, offset: self.offsets.1 }
     }
 }
 

@@ -17,11 +17,13 @@
 //! more than `amqp.prefetch` unacknowledged messages. Requests, timers and RabbitMQ's heartbeats go on.
 //!
 //! Its tokio runtime, of this thread alone, exists for lapin. Read `turn` first, then `incoming` and
-//! `requests`; `topics`, `merge`, `lanes`, `acks`, `seen`, `outbox`, `payload` and `surveys` are rooms
-//! without clock and socket; `backplane` is the seam to `rabbit` and `memory`.
+//! `requests`, then `recovery`; `topics`, `history`, `ahead`, `merge`, `lanes`, `acks`, `receipts`, `seen`, `outbox`,
+//! `payload` and `surveys` are rooms without clock and socket; `backplane` is the seam to `rabbit` and `memory`.
 
 mod acks;
+mod ahead;
 mod backplane;
+mod history;
 mod incoming;
 mod lanes;
 mod memory;
@@ -29,6 +31,8 @@ mod merge;
 mod outbox;
 mod payload;
 mod rabbit;
+mod receipts;
+mod recovery;
 mod requests;
 mod seen;
 mod surveys;
@@ -47,6 +51,7 @@ use crate::config::Config;
 use crate::mail::{Mail, Request};
 use crate::mailbox::{Receiver, Sender, Wake, mailbox};
 use crate::namespaces::Namespaces;
+use crate::receipt::Receipt;
 use crate::stats::BrokerStats;
 
 use backplane::Backplane;
@@ -111,6 +116,8 @@ pub struct Setup {
     pub requests: Inlet,
     /// The shards' mailboxes, in the order of their numbers.
     pub shards: Vec<Sender<Mail>>,
+    /// How far they have written, if messages are acknowledged only then; else none.
+    pub receipts: Vec<Receipt>,
     /// What it counts.
     pub stats: Arc<BrokerStats>,
 }
@@ -122,13 +129,16 @@ pub struct Setup {
 pub struct StartError(String);
 
 /// Does the broker's work on the calling thread until [`Request::Stop`] is done. `started` is called once,
-/// when it is known whether the backplane takes us, or that it cannot be reached yet.
+/// when it is known whether the backplane takes us, or that it cannot be reached yet: a stream has been read
+/// back by then, unless RabbitMQ is away.
 pub fn run(event_loop: &EventLoop, setup: Setup, started: impl FnOnce(Result<(), StartError>)) {
     event_loop.0.block_on(async {
         match open(&setup.config).await {
             Ok(backplane) => {
+                let mut broker = Broker::new(setup, backplane);
+                broker.load().await;
                 started(Ok(()));
-                Broker::new(setup, backplane).serve().await;
+                broker.serve().await;
             }
             Err(error) => started(Err(error)),
         }

@@ -128,12 +128,12 @@ mod tests {
     }
 
     fn attached(slot: u32) -> Mail {
-        Mail::Attached { topic: TopicSlot(slot) }
+        Mail::Attached { topic: TopicSlot(slot), position: None }
     }
 
     fn slots(inbox: &mut Receiver<Mail>) -> Vec<u32> {
         let slot = |mail| match mail {
-            Mail::Attached { topic } => topic.0,
+            Mail::Attached { topic, .. } => topic.0,
             other => panic!("{other:?}"),
         };
         std::iter::from_fn(|| inbox.take()).map(slot).collect()

@@ -30,6 +30,9 @@ impl Broker {
                 self.detach(&name, Place { shard, variant, slot });
             }
             Request::Publish(publish) => self.publish(publish),
+            Request::Recover(question) => self.recover(question),
+            Request::History(question) => self.read_history(*question),
+            Request::RemoveHistory { topic } => self.history.remove(&topic),
             Request::Disconnect { shard, client, reason } => {
                 self.outbox.push(shard, Mail::Disconnect { client, reason });
             }
@@ -47,10 +50,10 @@ impl Broker {
     /// The shard's first batch of the topic is the first one that is put into its mailbox after the answer.
     fn attach(&mut self, name: TopicName, place: Place) {
         let namespaces = &self.namespaces;
-        let attached = self.topics.attach(name, place, |name| namespaces.of(name));
+        let attached = self.topics.attach(TopicName::clone(&name), place, |name| namespaces.of(name));
         let topic = place.slot;
         let answer = match attached {
-            Ok(()) => Mail::Attached { topic },
+            Ok(()) => Mail::Attached { topic, position: self.position(&name, place.variant.lane) },
             Err(_) => Mail::AttachFailed { topic, error: ErrorCode::LimitExceeded },
         };
         self.outbox.push(place.shard, answer);

@@ -52,6 +52,7 @@ impl House {
             namespaces,
             requests: inlet,
             shards: senders,
+            receipts: Vec::new(),
             stats: Arc::clone(&stats),
         };
         let (started, has_started) = std::sync::mpsc::channel();
@@ -97,7 +98,7 @@ impl House {
         let topic = TopicSlot(slot);
         self.ask(Request::Attach { shard, topic, variant, name: name.into() });
         let mail = self.mail(shard.into());
-        assert!(matches!(mail, Mail::Attached { topic } if topic.0 == slot), "{mail:?}");
+        assert!(matches!(mail, Mail::Attached { topic, .. } if topic.0 == slot), "{mail:?}");
     }
 
     fn publish(&self, topics: &[&str], data: &str) -> oneshot::Receiver<Result<(), ErrorCode>> {

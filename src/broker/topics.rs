@@ -144,6 +144,11 @@ impl Topics {
         Ok(())
     }
 
+    /// All of them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Topic> {
+        self.slab.iter().map(|(_, topic)| topic)
+    }
+
     fn insert(&mut self, topic: Topic) {
         let hash = self.hasher.hash_one(&*topic.name);
         let id = TopicId(self.slab.insert(topic));

@@ -1,6 +1,7 @@
 //! The loop of the broker thread, one turn after the other.
 
 use std::future::pending;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,15 +11,18 @@ use tokio::task::yield_now;
 use tokio::time::sleep_until;
 
 use crate::config::Config;
-use crate::mail::{Mail, ShardId};
+use crate::mail::{Epoch, Mail, ShardId};
 use crate::namespaces::Namespaces;
 use crate::stats::{BackplaneState, BrokerStats};
 
 use super::acks::Acks;
+use super::ahead::Ahead;
 use super::backplane::{Backplane, Event};
+use super::history::History;
 use super::incoming::Encoder;
 use super::merge::Merge;
 use super::outbox::Outbox;
+use super::receipts::Receipts;
 use super::seen::Seen;
 use super::surveys::Surveys;
 use super::topics::Topics;
@@ -43,7 +47,15 @@ pub(super) struct Broker {
     pub(super) topics: Topics,
     pub(super) merge: Merge,
     pub(super) acks: Acks,
+    pub(super) receipts: Receipts,
     pub(super) seen: Seen,
+    pub(super) history: History,
+    /// Who waits for messages that this node has not read yet.
+    pub(super) ahead: Ahead,
+    /// The offset of the newest message that was read, where the backplane numbers them.
+    pub(super) read_to: Option<u64>,
+    /// The offset up to which nothing of a stream was read back.
+    pub(super) unknown_to: u64,
     pub(super) encoder: Encoder,
     pub(super) surveys: Surveys,
     pub(super) backplane: Backplane,
@@ -69,7 +81,12 @@ impl Broker {
             topics: Topics::new(limits.topics),
             merge: Merge::new(limits.frame_bytes, limits.merging_bytes),
             acks: Acks::default(),
-            seen: Seen::new(setup.config.amqp.message_ids),
+            receipts: Receipts::new(setup.receipts),
+            seen: Seen::new(&setup.config.amqp),
+            history: History::new(new_epoch(), limits.history_bytes, limits.history_topics, Instant::now()),
+            ahead: Ahead::default(),
+            read_to: None,
+            unknown_to: 0,
             encoder: Encoder::default(),
             surveys: Surveys::default(),
             backplane,
@@ -81,21 +98,32 @@ impl Broker {
         }
     }
 
+    /// Turns until a stream that can be read has been read back.
+    pub(super) async fn load(&mut self) {
+        while self.backplane.is_loading() && !self.is_done() {
+            self.wait_and_turn().await;
+        }
+    }
+
     /// Turns until all shards have ended.
     pub(super) async fn serve(mut self) {
         while !self.is_done() {
-            let first = self.wait().await;
-            self.turn(first);
-            // lapin's and the publishes' tasks are on this thread, too.
-            yield_now().await;
+            self.wait_and_turn().await;
         }
         self.backplane.close().await;
+    }
+
+    async fn wait_and_turn(&mut self) {
+        let first = self.wait().await;
+        self.turn(first);
+        // lapin's and the publishes' tasks are on this thread, too.
+        yield_now().await;
     }
 
     /// Sleeps until there is something to do. If it is an event, it is the first of the turn.
     async fn wait(&mut self) -> Option<Event> {
         self.inlet.requests.rearm();
-        if self.takes_requests() && !self.inlet.requests.is_empty() {
+        if self.takes_requests() && !self.inlet.requests.is_empty() || self.receipts.has_news() {
             return None;
         }
         let alarm = self.alarm();
@@ -114,6 +142,8 @@ impl Broker {
         self.take_events(first);
         self.hand_over();
         self.take_requests();
+        self.recover_those_ahead();
+        self.history.expire(Instant::now());
         self.acknowledge();
         self.go_on_stopping();
         self.outbox.notify();
@@ -136,18 +166,57 @@ impl Broker {
             Event::Message(message) => self.take_message(message),
             Event::Published { asker, outcome } => self.answer(asker, outcome),
             Event::Buried { tag } => self.acks.release(tag),
+            Event::Passed { tag } => self.acks.take(tag),
+            Event::Loading { base } => self.loading(base),
+            Event::CaughtUp { epoch } => self.caught_up(epoch),
+            Event::Renamed { epoch } => self.renamed(epoch),
             Event::Connected { gap } => self.connected(gap),
             Event::Lost { comes_again } => self.lost(comes_again),
         }
     }
 
+    /// A stream is read back: what is known of another one, or of what came before, says nothing about it.
+    fn loading(&mut self, base: u64) {
+        self.stats.backplane.set(BackplaneState::Loading as u64);
+        self.merge.close_all();
+        self.hand_over();
+        self.seen.forget();
+        self.history.restart(new_epoch(), base);
+        self.unknown_to = base;
+        self.read_to = None;
+    }
+
+    fn caught_up(&mut self, epoch: Epoch) {
+        self.history.rename(epoch);
+        self.tell_positions();
+    }
+
+    /// Other nodes know the stream under another name: clients must not come to them with ours.
+    fn renamed(&mut self, epoch: Epoch) {
+        self.caught_up(epoch);
+        self.tell_of_gap();
+    }
+
     fn connected(&mut self, gap: bool) {
         self.stats.backplane.set(BackplaneState::Ready as u64);
         self.stats.connects.add(u64::from(self.backplane.prefetch().is_some()));
-        if gap {
-            self.stats.gaps.add(1);
-            self.outbox.push_to_all(|| Mail::Gap);
+        if gap && !self.config.amqp.reads_stream() {
+            self.history.restart(new_epoch(), 0);
+            self.tell_positions();
         }
+        if gap {
+            self.tell_of_gap();
+        }
+    }
+
+    fn tell_of_gap(&mut self) {
+        self.stats.gaps.add(1);
+        self.outbox.push_to_all(|| Mail::Gap);
+    }
+
+    /// Whether a stream is being read back, so that what is known of it is not all there is.
+    pub(super) fn is_loading(&self) -> bool {
+        self.stats.backplane.value() == BackplaneState::Loading as u64
     }
 
     /// What waits to be merged either comes again, and must not come twice, or is all there will be.
@@ -161,10 +230,15 @@ impl Broker {
         }
         self.seen.channel_is_gone(self.acks.first_held());
         self.acks.reset();
+        self.receipts.forget_tags();
     }
 
-    /// What is in a mailbox is handed over; what is in the outbox is not.
+    /// What is in a mailbox is handed over; what is in the outbox is not. Where messages are acknowledged when
+    /// they are written, they are held until then.
     fn acknowledge(&mut self) {
+        for tag in self.receipts.take_written() {
+            self.acks.release(tag);
+        }
         if self.outbox.is_empty()
             && let Some(tag) = self.acks.due()
         {
@@ -185,7 +259,9 @@ impl Broker {
             Stop::Settling { until } => Some(until),
             Stop::No | Stop::Draining { .. } => None,
         };
-        [retry, settle, self.merge.next_deadline()].into_iter().flatten().min()
+        let ahead = self.ahead.next_deadline().filter(|_| !self.is_loading());
+        let rooms = [self.merge.next_deadline(), ahead, self.history.next_expiry()];
+        rooms.into_iter().chain([retry, settle]).flatten().min()
     }
 
     /// Begins to stop: nothing new comes in, and what waits need not wait for more.
@@ -210,6 +286,9 @@ impl Broker {
     /// A shard has sent its last client away and reads no more mail.
     pub(super) fn drained(&mut self, shard: ShardId) {
         self.outbox.close(shard);
+        for tag in self.receipts.close(shard) {
+            self.acks.release(tag);
+        }
         self.surveys.end();
         if let Stop::Draining { shards } = &mut self.stop {
             shards.retain(|&other| other != shard);
@@ -226,6 +305,9 @@ impl Broker {
             (&self.stats.outbox, self.outbox.len()),
             (&self.stats.merging_bytes, self.merge.bytes()),
             (&self.stats.requests_depth, self.inlet.requests.len()),
+            (&self.stats.history_bytes, self.history.bytes()),
+            (&self.stats.history_publications, self.history.publications()),
+            (&self.stats.history_topics, self.history.topics()),
         ];
         for (gauge, value) in gauges {
             gauge.set(value as u64);
@@ -234,6 +316,11 @@ impl Broker {
             self.stats.unacknowledged.set(self.acks.unacknowledged());
         }
     }
+}
+
+/// A name for a numbering of publications that none had before, by the operating system's randomness.
+fn new_epoch() -> Epoch {
+    format!("{:016x}", RandomState::new().hash_one("fanfare epoch")).into()
 }
 
 async fn ring_at(alarm: Option<Instant>) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::Args;
 use fanfare::config::host::{DescriptorLimit, cpus_problem};
-use fanfare::config::{AmqpUrl, Config};
+use fanfare::config::{AmqpUrl, Config, Source};
 use fanfare::engine::{Engine, RunError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -30,6 +30,9 @@ pub(super) struct Options {
     /// this machine can see flags: FANFARE_AMQP_URL hides the password.
     #[arg(long, value_name = "URL")]
     amqp: Option<AmqpUrl>,
+    /// Where RabbitMQ's messages come from: `stream`, kept for all nodes and over restarts, or `queue`.
+    #[arg(long, value_name = "KIND")]
+    source: Option<Source>,
     /// Number of shards (event loops); 0: as many as fit the CPUs.
     #[arg(long, value_name = "N")]
     shards: Option<u16>,
@@ -53,6 +56,7 @@ impl Options {
         }
         overlay(&mut config.control.listen, self.control.as_ref());
         overlay(&mut config.amqp.url, self.amqp.as_ref());
+        overlay(&mut config.amqp.source, self.source.as_ref());
         overlay(&mut config.server.shards, self.shards.as_ref());
         overlay(&mut config.server.cpus, self.cpus.as_ref());
         config.server.insecure |= self.insecure;

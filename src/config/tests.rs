@@ -301,7 +301,20 @@ fn a_rabbitmq_that_makes_no_sense_is_refused() {
         (|c| c.amqp.bindings.push("x".repeat(256)), "amqp.bindings"),
         (|c| c.amqp.bindings.clear(), "nothing would ever arrive"),
         (|c| c.amqp.dead_letter_exchange = c.amqp.exchange.clone(), "for ever"),
-        (|c| c.amqp.queue = c.amqp.dead_letter_queue.clone(), "for ever"),
+        (
+            |c| {
+                c.amqp.source = Source::Queue;
+                c.amqp.queue = c.amqp.dead_letter_queue.clone();
+            },
+            "for ever",
+        ),
+        (|c| c.amqp.queue = "mine".to_owned(), "but amqp.source is \"stream\""),
+        (|c| c.amqp.stream.clear(), "amqp.stream is empty"),
+        (|c| c.amqp.stream = c.amqp.dead_letter_queue.clone(), "for ever"),
+        (|c| c.amqp.replay_max_age = Interval::from_secs(119), "amqp.replay_max_age is 119s"),
+        (|c| c.amqp.stream_max_age = Interval::from_secs(599), "amqp.stream_max_age is 599s"),
+        (|c| c.amqp.stream_max_bytes = 999_999, "amqp.stream_max_bytes is 999,999"),
+        (|c| c.amqp.replay_max_messages = 0, "amqp.replay_max_messages is 0"),
         (|c| c.amqp.prefetch = 0, "amqp.prefetch is 0"),
         (|c| c.amqp.dead_letter_max = 0, "amqp.dead_letter_max is 0"),
         (|c| c.amqp.queue_delay = Interval::from_secs(86_401), "amqp.queue_delay is 86401s"),

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{
-    Amqp, Config, Control, Interval, Limits, Namespace, Problem, Problems, Server, grouped, parse_cpus,
+    Amqp, Config, Control, Interval, Limits, Namespace, Problem, Problems, Server, SlowPolicy, Source,
+    grouped, parse_cpus,
 };
 use crate::client_id::SHARDS_MAX;
 
@@ -28,6 +29,14 @@ const MAILBOX_MIN: usize = 16;
 const JSON_DEPTH_MAX: usize = 1024;
 /// No time is longer: sums of a few with the clock's present then never overflow.
 const INTERVAL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Twice the time between two markers of a node in its stream.
+const REPLAY_AGE_MIN: Duration = Duration::from_secs(2 * 60);
+/// A stream is no archive.
+const STREAM_AGE_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// A stream without room for a message of any size keeps nothing.
+const STREAM_BYTES_MIN: usize = 1_000_000;
+/// As AMQP says it: a signed number of 64 bits.
+const STREAM_BYTES_MAX: usize = usize::MAX >> 1;
 
 impl Config {
     /// Checks what a value's type cannot say: relations between limits, well-formed lists and URLs, and
@@ -176,6 +185,7 @@ fn amqp(findings: &mut Findings, amqp: &Amqp) {
     }
     let names = [
         ("amqp.exchange", &amqp.exchange),
+        ("amqp.stream", &amqp.stream),
         ("amqp.dead_letter_exchange", &amqp.dead_letter_exchange),
         ("amqp.dead_letter_queue", &amqp.dead_letter_queue),
     ];
@@ -199,6 +209,7 @@ fn amqp(findings: &mut Findings, amqp: &Amqp) {
     findings.require(!amqp.queue.is_empty() || !amqp.bindings.is_empty(), || {
         "amqp.bindings is empty: nothing would ever arrive; `#` stands for everything".to_owned()
     });
+    stream(findings, amqp);
     findings.positive("amqp.prefetch", amqp.prefetch.into(), "0 means no limit to RabbitMQ");
     let dead_letters = usize::try_from(amqp.dead_letter_max).unwrap_or(usize::MAX);
     findings.positive("amqp.dead_letter_max", dead_letters, "a queue without room keeps nothing");
@@ -214,6 +225,40 @@ fn amqp(findings: &mut Findings, amqp: &Amqp) {
             String::from(amqp.reconnect_max)
         )
     });
+}
+
+fn stream(findings: &mut Findings, amqp: &Amqp) {
+    findings.require(amqp.queue.is_empty() || amqp.source == Source::Queue, || {
+        format!(
+            "amqp.queue names `{}`, but amqp.source is \"stream\": say amqp.source = \"queue\" \
+             (`--source queue`) to consume it, or leave amqp.queue empty",
+            amqp.queue
+        )
+    });
+    findings.require(amqp.stream != amqp.dead_letter_queue, || {
+        "amqp.dead_letter_queue is amqp.stream: what cannot be delivered would come back for ever".to_owned()
+    });
+    let (least, most) = (amqp.replay_max_age, amqp.stream_max_age);
+    findings.require(least.0 >= REPLAY_AGE_MIN && least.0 <= INTERVAL_MAX, || {
+        format!(
+            "amqp.replay_max_age is {} and must be from 2m, so that a living node's marker is among what is \
+             read back, to 24h",
+            String::from(least)
+        )
+    });
+    findings.require(least <= most && most.0 <= STREAM_AGE_MAX, || {
+        format!(
+            "amqp.stream_max_age is {} and must be from amqp.replay_max_age ({}) to 8760h: what is read back \
+             has to be there",
+            String::from(most),
+            String::from(least)
+        )
+    });
+    let bytes = usize::try_from(amqp.stream_max_bytes).unwrap_or(usize::MAX);
+    let range = (STREAM_BYTES_MIN, STREAM_BYTES_MAX);
+    findings.within("amqp.stream_max_bytes", bytes, range, "a stream has room for messages");
+    let messages = usize::try_from(amqp.replay_max_messages).unwrap_or(usize::MAX);
+    findings.positive("amqp.replay_max_messages", messages, "nothing would be known at the start");
 }
 
 /// Bytes of a line besides its data.
@@ -302,6 +347,7 @@ fn timeouts(findings: &mut Findings, config: &Config) {
         ("timeouts.close", timeouts.close),
         ("timeouts.replies", timeouts.replies),
         ("timeouts.publish", timeouts.publish),
+        ("amqp.written_timeout", config.amqp.written_timeout),
         ("stop.limit", config.stop.limit),
     ] {
         findings.time(key, interval);
@@ -350,6 +396,16 @@ fn namespace(findings: &mut Findings, name: &str, options: &Namespace, limits: &
     });
     findings.require(options.max_delay.0 <= INTERVAL_MAX, || {
         format!("{} is {} and must be at most 24h", key("max_delay"), String::from(options.max_delay))
+    });
+    findings.require(options.history_ttl.0 <= INTERVAL_MAX, || {
+        format!("{} is {} and must be at most 24h", key("history_ttl"), String::from(options.history_ttl))
+    });
+    findings.require(options.slow != SlowPolicy::Skip || !options.has_history(), || {
+        format!(
+            "{} is \"skip\", which leaves publications out, and {} promises that none is missing: choose one",
+            key("slow"),
+            key("history_size")
+        )
     });
     let frame = ("limits.frame_bytes", limits.frame_bytes);
     findings.not_above((&key("max_bytes"), options.max_bytes), frame, "what waits leaves in one frame");

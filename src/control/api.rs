@@ -2,6 +2,7 @@
 //! its API clients work. The content type is not looked at: `curl -d` sends another one.
 
 mod clients;
+mod history;
 mod publishing;
 mod surveys;
 
@@ -18,7 +19,9 @@ use tokio::time::timeout;
 
 use super::desk::Desk;
 use super::envelope::{ErrorMode, Fault, Outcome, refuse, respond};
+use crate::mail::TopicName;
 use crate::protocol::codes::ErrorCode;
+use crate::protocol::topic;
 
 /// What operators can ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +30,8 @@ enum Ask {
     Broadcast,
     Info,
     Channels,
+    History,
+    HistoryRemove,
     Disconnect,
     Unsubscribe,
 }
@@ -38,6 +43,8 @@ impl Ask {
             "broadcast" => Self::Broadcast,
             "info" => Self::Info,
             "channels" => Self::Channels,
+            "history" => Self::History,
+            "history_remove" => Self::HistoryRemove,
             "disconnect" => Self::Disconnect,
             "unsubscribe" => Self::Unsubscribe,
             _ => return None,
@@ -74,9 +81,17 @@ async fn carry_out(desk: &Desk, ask: Ask, body: &[u8]) -> Outcome {
         Ask::Broadcast => publishing::broadcast(desk, parse(body)?).await,
         Ask::Info => surveys::info(desk, &parse(body)?),
         Ask::Channels => surveys::channels(desk, parse(body)?).await,
+        Ask::History => history::history(desk, parse(body)?).await,
+        Ask::HistoryRemove => history::remove(desk, parse(body)?).await,
         Ask::Disconnect => clients::disconnect(desk, parse(body)?).await,
         Ask::Unsubscribe => clients::unsubscribe(desk, parse(body)?).await,
     }
+}
+
+/// The topic of this name, if it can be one.
+fn topic(desk: &Desk, name: &str) -> Result<TopicName, Fault> {
+    let checked = topic::check(name, desk.config.limits.topic_bytes);
+    checked.map(|()| name.into()).map_err(|error| Fault::bad(format_args!("`channel`: {error}")))
 }
 
 /// The parameters in `body`. No body at all is as good as `{}`.
@@ -98,7 +113,8 @@ async fn read(body: Body, limit: usize) -> Result<Bytes, Response> {
 }
 
 fn unknown_method() -> Response {
-    let text = "method not found: there are publish, broadcast, info, channels, disconnect and unsubscribe";
+    let text = "method not found: there are publish, broadcast, info, channels, history, history_remove, \
+                disconnect and unsubscribe";
     refuse(StatusCode::NOT_FOUND, ErrorCode::MethodNotFound.code(), text)
 }
 

@@ -75,9 +75,15 @@ const BROKER_COUNTERS: &[Row<BrokerStats>] = &[
     ("deflate_out_bytes", "Bytes that they became.", |b| &b.deflate_out),
     ("batches", "Batches handed to shards.", |b| &b.batches),
     ("dead_lettered", "Messages that could not be delivered.", |b| &b.dead_lettered),
+    ("replayed", "Messages of a stream that were there before, and were only read to know of them.", |b| {
+        &b.replayed
+    }),
+    ("expired", "Publications not pushed because their expiration had passed.", |b| &b.expired),
     ("duplicates", "Messages left out because their message-id had come before.", |b| &b.duplicates),
     ("confirmed", "Publishes of clients and operators that the backplane confirmed.", |b| &b.confirmed),
     ("publish_failures", "Publishes of clients and operators that failed.", |b| &b.publish_failures),
+    ("recovered", "Subscribers that came back and got what they missed.", |b| &b.recovered),
+    ("unrecovered", "Subscribers that came back after what they missed was gone.", |b| &b.unrecovered),
     ("gaps", "Times that publications may have been lost before they reached this node.", |b| &b.gaps),
 ];
 
@@ -91,6 +97,9 @@ const BROKER_GAUGES: &[Row<BrokerStats>] = &[
     ("outbox", "Mails waiting for a shard whose mailbox is full.", |b| &b.outbox),
     ("merging_bytes", "Bytes waiting to be merged.", |b| &b.merging_bytes),
     ("requests_depth", "Requests waiting in the broker thread's mailbox.", |b| &b.requests_depth),
+    ("history_bytes", "Bytes of publications kept for those who come back.", |b| &b.history_bytes),
+    ("history_publications", "Publications kept for those who come back.", |b| &b.history_publications),
+    ("history_topics", "Topics whose place in their history is known.", |b| &b.history_topics),
 ];
 
 /// Answers a scrape.

@@ -201,7 +201,7 @@ fn what_is_no_api_request_gets_an_http_status() {
     let mut config = Config::default();
     config.control.body_bytes = 100;
     let house = House::open(config);
-    let unknown = house.post("/api/history", "", "{}");
+    let unknown = house.post("/api/presence", "", "{}");
     assert_eq!((unknown.status, unknown.error_code()), (404, 104));
     assert_eq!(house.post("/api/publish/", "", "{}").status, 404);
     let large = house.post("/api/publish", "", &"x".repeat(101));

@@ -177,6 +177,8 @@ pub enum ErrorCode {
     NotAvailable,
     /// The engine is behind; try again.
     TooManyRequests,
+    /// What was missed since then is no longer known.
+    UnrecoverablePosition,
 }
 
 impl ErrorCode {
@@ -193,6 +195,7 @@ impl ErrorCode {
             Self::BadRequest => 107,
             Self::NotAvailable => 108,
             Self::TooManyRequests => 111,
+            Self::UnrecoverablePosition => 112,
         }
     }
 
@@ -209,6 +212,7 @@ impl ErrorCode {
             Self::BadRequest => "bad request",
             Self::NotAvailable => "not available",
             Self::TooManyRequests => "too many requests",
+            Self::UnrecoverablePosition => "unrecoverable position",
         }
     }
 

@@ -45,6 +45,13 @@ pub enum Method<'a> {
         /// JSON, well-formed but of any depth, without line breaks; none if the field was missing.
         data: Option<&'a [u8]>,
     },
+    /// What was published in a topic.
+    History {
+        /// The topic, as it came: its name is not checked here.
+        topic: Cow<'a, str>,
+        /// How much of it.
+        page: Page<'a>,
+    },
     /// A message to the server, which wants no reply.
     Send,
     /// A method of the protocol that this engine does not offer.
@@ -78,12 +85,41 @@ impl fmt::Debug for Connect<'_> {
 pub struct Subscribe<'a> {
     /// The topic, as it came: its name is not checked here.
     pub topic: Cow<'a, str>,
-    /// Whether the client asks for what it missed.
-    pub recover: bool,
+    /// If the client asks for what it missed: since when.
+    pub recover: Option<Since<'a>>,
+    /// Whether it would like to be able to, the next time.
+    pub recoverable: bool,
+    /// Whether it wants to know where in the topic it stands.
+    pub positioned: bool,
+    /// Whether it wants an error (112) where it cannot have what it missed, and no subscription.
+    pub rejects_unrecovered: bool,
     /// Whether it wants a kind of subscription that is not a stream of publications (`type` is not 0: map,
     /// shared poll).
     pub unsupported: bool,
 }
+
+/// A place in a topic's history: an SDK leaves out what is empty, so that an offset of 0 may be none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Since<'a> {
+    /// In which numbering; empty: whichever it is.
+    pub epoch: Cow<'a, str>,
+    /// The newest publication that the client has.
+    pub offset: u64,
+}
+
+/// Which publications of a topic's history.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page<'a> {
+    /// At most so many; 0: none, only where the topic stands; below: all.
+    pub limit: i32,
+    /// Those after this place, or before it.
+    pub since: Option<Since<'a>>,
+    /// The newest first.
+    pub reverse: bool,
+}
+
+/// The bit of a subscribe's `flag` that asks for an error instead of a subscription that was not recovered.
+const REJECT_UNRECOVERED: i64 = 2;
 
 /// Why a line is no command. Its sender is sent away (3501).
 #[derive(Debug, Error)]
@@ -130,7 +166,8 @@ struct Fields<'a> {
     send: Option<IgnoredAny>,
     presence: Option<IgnoredAny>,
     presence_stats: Option<IgnoredAny>,
-    history: Option<IgnoredAny>,
+    #[serde(borrow)]
+    history: Option<Object<HistoryFields<'a>>>,
     rpc: Option<IgnoredAny>,
     refresh: Option<IgnoredAny>,
     sub_refresh: Option<IgnoredAny>,
@@ -140,20 +177,14 @@ struct Fields<'a> {
 impl<'a> Fields<'a> {
     /// The one method there is, if there is one.
     fn method(self) -> Result<Option<Method<'a>>, Malformed> {
-        let unavailable = [
-            self.presence,
-            self.presence_stats,
-            self.history,
-            self.rpc,
-            self.refresh,
-            self.sub_refresh,
-            self.ping,
-        ];
+        let unavailable =
+            [self.presence, self.presence_stats, self.rpc, self.refresh, self.sub_refresh, self.ping];
         let mut methods = [
             self.connect.map(|Object(fields)| fields.method()),
             self.subscribe.map(|Object(fields)| fields.method()),
             self.unsubscribe.map(|Object(fields)| fields.method()),
             self.publish.map(|Object(fields)| fields.method()),
+            self.history.map(|Object(fields)| fields.method()),
             self.send.map(|_| Method::Send),
         ]
         .into_iter()
@@ -190,15 +221,25 @@ struct SubscribeFields<'a> {
     #[serde(borrow, default)]
     channel: Cow<'a, str>,
     recover: Option<bool>,
+    #[serde(borrow)]
+    epoch: Option<Text<'a>>,
+    offset: Option<u64>,
+    recoverable: Option<bool>,
+    positioned: Option<bool>,
+    flag: Option<i64>,
     #[serde(rename = "type")]
     kind: Option<i32>,
 }
 
 impl<'a> SubscribeFields<'a> {
     fn method(self) -> Method<'a> {
+        let since = since(self.epoch, self.offset);
         Method::Subscribe(Subscribe {
             topic: self.channel,
-            recover: self.recover.unwrap_or_default(),
+            recover: self.recover.unwrap_or_default().then_some(since),
+            recoverable: self.recoverable.unwrap_or_default(),
+            positioned: self.positioned.unwrap_or_default(),
+            rejects_unrecovered: self.flag.is_some_and(|flag| flag & REJECT_UNRECOVERED != 0),
             unsupported: self.kind.is_some_and(|kind| kind != 0),
         })
     }
@@ -234,6 +275,39 @@ impl<'a> PublishFields<'a> {
         }
         Method::Publish { topic: self.channel, data: self.data.map(|data| data.get().as_bytes()) }
     }
+}
+
+#[derive(serde::Deserialize)]
+struct HistoryFields<'a> {
+    #[serde(borrow, default)]
+    channel: Cow<'a, str>,
+    limit: Option<i32>,
+    #[serde(borrow)]
+    since: Option<Object<SinceFields<'a>>>,
+    reverse: Option<bool>,
+}
+
+#[derive(serde::Deserialize)]
+struct SinceFields<'a> {
+    #[serde(borrow)]
+    epoch: Option<Text<'a>>,
+    offset: Option<u64>,
+}
+
+impl<'a> HistoryFields<'a> {
+    fn method(self) -> Method<'a> {
+        let page = Page {
+            limit: self.limit.unwrap_or_default(),
+            since: self.since.map(|Object(fields)| since(fields.epoch, fields.offset)),
+            reverse: self.reverse.unwrap_or_default(),
+        };
+        Method::History { topic: self.channel, page }
+    }
+}
+
+fn since<'a>(epoch: Option<Text<'a>>, offset: Option<u64>) -> Since<'a> {
+    let epoch = epoch.map(|Text(epoch)| epoch).unwrap_or_default();
+    Since { epoch, offset: offset.unwrap_or_default() }
 }
 
 /// A value that is there, `null` included: as a publication it is as good as any other.

@@ -1,17 +1,28 @@
 //! What clients are told without having asked.
 
 use std::io::Write;
+use std::ops::Range;
 
 use super::codes::UnsubscribeCode;
 use super::json;
 
 /// Appends the line of a publication, closed by `\n`: encoded once, however many clients get it. `data` has
-/// been checked to be JSON ([`json::Checker`]).
-pub fn publication(out: &mut Vec<u8>, topic: &str, data: &[u8]) {
+/// been checked to be JSON ([`json::Checker`]). An `offset` of 0 is left out: the topic has no history.
+///
+/// Returns where in `out` the publication alone stands, as replies to a recovery have it.
+pub fn publication(out: &mut Vec<u8>, topic: &str, data: &[u8], offset: u64) -> Range<usize> {
     begin(out, topic);
-    out.extend_from_slice(b"\"pub\":{\"data\":");
+    out.extend_from_slice(b"\"pub\":");
+    let start = out.len();
+    out.extend_from_slice(b"{\"data\":");
     json::embed(out, data);
-    out.extend_from_slice(b"}}}\n");
+    if offset > 0 {
+        write!(out, ",\"offset\":{offset}").expect("writing to memory does not fail");
+    }
+    out.push(b'}');
+    let end = out.len();
+    out.extend_from_slice(b"}}\n");
+    start..end
 }
 
 /// Appends what a client is told when its subscription ends, without a line end: the caller joins.
@@ -40,9 +51,21 @@ mod tests {
     #[test]
     fn a_publication_is_one_line_with_its_data_as_it_came() {
         assert_eq!(
-            appended(|out| publication(out, "a \"b\"", b"{\"n\" :\n1e400}")),
+            appended(|out| {
+                publication(out, "a \"b\"", b"{\"n\" :\n1e400}", 0);
+            }),
             "{\"push\":{\"channel\":\"a \\\"b\\\"\",\"pub\":{\"data\":{\"n\" : 1e400}}}}\n"
         );
+    }
+
+    #[test]
+    fn a_publication_of_a_topic_with_history_says_where_it_stands() {
+        let mut out = b"before\n".to_vec();
+        let alone = publication(&mut out, "a", b"1", u64::MAX);
+        assert_eq!(&out[alone], br#"{"data":1,"offset":18446744073709551615}"#);
+        let line =
+            "before\n{\"push\":{\"channel\":\"a\",\"pub\":{\"data\":1,\"offset\":18446744073709551615}}}\n";
+        assert_eq!(String::from_utf8(out).unwrap(), line);
     }
 
     #[test]

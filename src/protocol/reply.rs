@@ -34,6 +34,58 @@ pub fn connected(out: &mut Vec<u8>, id: u32, reply: &Connected<'_>) {
     out.extend_from_slice(b"}}");
 }
 
+/// What a subscriber to a topic with history learns.
+#[derive(Clone, Copy, Debug)]
+pub struct Subscribed<'a> {
+    /// In which numbering.
+    pub epoch: &'a str,
+    /// The newest publication that the client need not wait for; with `missed`, the one that it said it has.
+    pub offset: u64,
+    /// Whether the client may ask for what it missed, when it comes again.
+    pub recoverable: bool,
+    /// Whether it asked for it now.
+    pub was_recovering: bool,
+    /// If it asked and can have it: what it missed, as members of a JSON array, joined by commas.
+    pub missed: Option<&'a [u8]>,
+}
+
+/// Appends the reply to a subscribe to a topic with history.
+pub fn subscribed(out: &mut Vec<u8>, id: u32, reply: &Subscribed<'_>) {
+    put(out, format_args!("{{\"id\":{id},\"subscribe\":{{\"positioned\":true,\"epoch\":"));
+    put_string(out, reply.epoch);
+    if reply.offset > 0 {
+        put(out, format_args!(",\"offset\":{}", reply.offset));
+    }
+    let flags = [
+        ("recoverable", reply.recoverable),
+        ("was_recovering", reply.was_recovering),
+        ("recovered", reply.missed.is_some()),
+    ];
+    for (name, _) in flags.into_iter().filter(|&(_, is_set)| is_set) {
+        put(out, format_args!(",\"{name}\":true"));
+    }
+    if let Some(missed) = reply.missed.filter(|missed| !missed.is_empty()) {
+        put_publications(out, missed);
+    }
+    out.extend_from_slice(b"}}");
+}
+
+/// Appends the reply to a history command: where the topic stands, and some of its publications, as members
+/// of a JSON array, joined by commas.
+pub fn history(out: &mut Vec<u8>, id: u32, epoch: &str, offset: u64, publications: &[u8]) {
+    put(out, format_args!("{{\"id\":{id},\"history\":{{\"epoch\":"));
+    put_string(out, epoch);
+    put(out, format_args!(",\"offset\":{offset}"));
+    put_publications(out, publications);
+    out.extend_from_slice(b"}}");
+}
+
+fn put_publications(out: &mut Vec<u8>, publications: &[u8]) {
+    out.extend_from_slice(b",\"publications\":[");
+    out.extend_from_slice(publications);
+    out.push(b']');
+}
+
 /// Appends the reply to a command that has no more to say than that it was done. The name of the method
 /// must be there, because SDKs look for it.
 pub fn empty(out: &mut Vec<u8>, id: u32, method: &str) {
@@ -99,6 +151,43 @@ mod tests {
         assert_eq!(
             appended(|out| error(out, 7, ErrorCode::PermissionDenied)),
             r#"{"id":7,"error":{"code":103,"message":"permission denied"}}"#
+        );
+    }
+
+    #[test]
+    fn a_subscriber_learns_where_it_stands_and_what_it_missed() {
+        let live =
+            Subscribed { epoch: "e", offset: 0, recoverable: false, was_recovering: false, missed: None };
+        let cases = [
+            (live, r#""positioned":true,"epoch":"e""#),
+            (
+                Subscribed { offset: 7, recoverable: true, ..live },
+                r#""positioned":true,"epoch":"e","offset":7,"recoverable":true"#,
+            ),
+            (
+                Subscribed { offset: 7, recoverable: true, was_recovering: true, ..live },
+                r#""positioned":true,"epoch":"e","offset":7,"recoverable":true,"was_recovering":true"#,
+            ),
+            (
+                Subscribed { offset: 7, was_recovering: true, missed: Some(b""), ..live },
+                r#""positioned":true,"epoch":"e","offset":7,"was_recovering":true,"recovered":true"#,
+            ),
+            (
+                Subscribed { was_recovering: true, missed: Some(br#"{"data":1},{"data":2}"#), ..live },
+                r#""positioned":true,"epoch":"e","was_recovering":true,"recovered":true,"publications":[{"data":1},{"data":2}]"#,
+            ),
+        ];
+        for (reply, fields) in cases {
+            let wanted = format!(r#"{{"id":2,"subscribe":{{{fields}}}}}"#);
+            assert_eq!(appended(|out| subscribed(out, 2, &reply)), wanted);
+        }
+    }
+
+    #[test]
+    fn history_is_an_array_even_if_nothing_is_in_it() {
+        assert_eq!(
+            appended(|out| history(out, 5, "e", 0, b"")),
+            r#"{"id":5,"history":{"epoch":"e","offset":0,"publications":[]}}"#
         );
     }
 

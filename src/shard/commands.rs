@@ -2,12 +2,13 @@
 
 use std::borrow::Cow;
 
-use crate::mail::{Asker, Publish, Request};
+use crate::mail::{Asker, History, HistoryAsker, Publish, Request, Since};
 use crate::protocol::codes::{CloseReason, ErrorCode};
-use crate::protocol::command::{self, Command, Method, Subscribe};
+use crate::protocol::command::{self, Command, Method, Page, Subscribe};
 use crate::protocol::{json, reply, topic};
 use crate::session::Phase;
 use crate::shard::membership::Joined;
+use crate::shard::topics::{Resume, Wish};
 use crate::shard::{Application, Shard, Socket};
 use crate::wire::encode::Opcode;
 
@@ -114,6 +115,7 @@ impl<S: Socket> Shard<S, Commands> {
             Method::Subscribe(subscribe) => return self.subscribe(slot, id, &subscribe),
             Method::Unsubscribe { topic } => return self.unsubscribe(slot, id, &topic),
             Method::Publish { topic, data } => return self.publish(slot, id, &topic, data),
+            Method::History { topic, page } => return self.history(slot, id, &topic, page),
             Method::Unavailable => self.say_error(id, ErrorCode::NotAvailable),
             Method::Unknown => self.say_error(id, ErrorCode::MethodNotFound),
         }
@@ -148,14 +150,30 @@ impl<S: Socket> Shard<S, Commands> {
             return Outcome::Wait;
         }
         let joined = match self.may_subscribe(slot, command) {
-            Ok(()) => self.join(slot, &command.topic, id),
+            Ok(()) => self.join(slot, &command.topic, id, self.wish(command)),
             Err(error) => return self.answer_error(id, error),
         };
         match joined {
-            Joined::AtOnce => self.answer_empty(id, "subscribe"),
-            Joined::Later => self.done(),
+            Joined::AtOnce | Joined::Later => self.done(),
             Joined::NoRoom => self.starve(slot),
         }
+    }
+
+    /// What the topic's namespace grants of what the client would like.
+    fn wish(&self, command: &Subscribe<'_>) -> Wish {
+        let namespace = self.namespaces.options(self.namespaces.of(&command.topic));
+        if !namespace.has_history() {
+            return Wish::default();
+        }
+        let recover = command.recover.as_ref().map(|since| {
+            Box::new(Resume {
+                since: Since { epoch: since.epoch.as_ref().into(), offset: since.offset },
+                rejects_unrecovered: command.rejects_unrecovered,
+            })
+        });
+        let recoverable = namespace.force_recovery || command.recoverable || recover.is_some();
+        let positioned = namespace.force_positioning || command.positioned || recoverable;
+        Wish { positioned, recoverable, recover }
     }
 
     fn may_subscribe(&self, slot: u32, command: &Subscribe<'_>) -> Result<(), ErrorCode> {
@@ -206,6 +224,33 @@ impl<S: Socket> Shard<S, Commands> {
         }
         self.wait_for(slot, topic, id);
         self.done()
+    }
+
+    fn history(&mut self, slot: u32, id: u32, topic: &str, page: Page<'_>) -> Outcome {
+        if self.is_busy(slot, topic) {
+            return Outcome::Wait;
+        }
+        if let Err(error) = self.may_read_history(topic) {
+            return self.answer_error(id, error);
+        }
+        let history = History {
+            asker: HistoryAsker::Client { shard: self.id, client: self.clients.key(slot), command: id },
+            topic: topic.into(),
+            limit: u32::try_from(page.limit).ok(),
+            since: page.since.map(|since| Since { epoch: since.epoch.into(), offset: since.offset }),
+            reverse: page.reverse,
+        };
+        if self.requests.send(Request::History(Box::new(history))).is_err() {
+            return self.starve(slot);
+        }
+        self.wait_for(slot, topic, id);
+        self.done()
+    }
+
+    fn may_read_history(&self, topic: &str) -> Result<(), ErrorCode> {
+        self.check_topic(topic)?;
+        let namespace = self.namespaces.options(self.namespaces.of(topic));
+        if namespace.has_history() { Ok(()) } else { Err(ErrorCode::NotAvailable) }
     }
 
     fn may_publish<'a>(&self, topic: &str, data: Option<&'a [u8]>) -> Result<&'a [u8], ErrorCode> {

@@ -1,11 +1,10 @@
 //! What the broker tells a shard.
 
-use crate::mail::{ClientKey, Mail, Request, TopicCounts, TopicSlot};
+use crate::mail::{ClientKey, CommandKey, HistoryPage, Lines, Mail, Request, TopicCounts, TopicSlot};
 use crate::protocol::codes::{CloseReason, ErrorCode, UnsubscribeCode};
 use crate::protocol::reply;
-use crate::session::Phase;
 use crate::shard::farewell::Walk;
-use crate::shard::topics::{Applicant, Interest};
+use crate::shard::topics::Interest;
 use crate::shard::{Application, Shard, Socket};
 
 /// Topics looked at for a survey in one tick: a survey of many topics must not delay deliveries.
@@ -36,15 +35,18 @@ impl<S: Socket, A: Application> Shard<S, A> {
     fn open(&mut self, mail: Mail) -> Option<Mail> {
         match mail {
             Mail::Batch { topic, lines } => {
-                let wanted = self.topics[topic].interest == Interest::Live;
+                let wanted = self.topics[topic].interest == Interest::Live && !self.is_muted(topic, &lines);
                 if wanted && !self.append(topic, &lines) {
                     return Some(Mail::Batch { topic, lines });
                 }
+                self.note_batch(topic);
             }
-            Mail::Attached { topic } => self.attached(topic),
+            Mail::Attached { topic, position } => self.attached(topic, position),
+            Mail::Recovered { question, answer } => self.recovered(&question, &answer),
             Mail::AttachFailed { topic, error } => self.attach_failed(topic, error),
             Mail::Detached { topic } => self.detached(topic),
             Mail::Published { client, command, outcome } => self.published(client, command, outcome),
+            Mail::History { client, command, page } => self.history_read(client, command, *page),
             Mail::Gap => self.begin_gap(),
             Mail::Disconnect { client, reason } => self.disconnect(client, reason),
             Mail::Unsubscribe { client, topic, code } => self.unsubscribe_for_operator(client, &topic, code),
@@ -54,10 +56,35 @@ impl<S: Socket, A: Application> Shard<S, A> {
         None
     }
 
+    /// Whether a topic's subscribers are still to be told that its numbering is another one. What comes meanwhile
+    /// is not for them, and those who come stand behind it.
+    fn is_muted(&mut self, topic: TopicSlot, lines: &Lines) -> bool {
+        let topic = &mut self.topics[topic];
+        if topic.is_muted
+            && let Some(position) = &mut topic.position
+        {
+            position.offset = lines.offset;
+        }
+        topic.is_muted
+    }
+
     fn published(&mut self, client: ClientKey, command: u32, outcome: Result<(), ErrorCode>) {
-        if self.clients.find(client).is_some_and(|client| client.session.phase == Phase::Open) {
-            self.reply(Applicant { client, command }, |out, id| match outcome {
+        let asker = CommandKey { client, id: command };
+        if self.has_applied(asker) {
+            self.reply(asker, |out, id| match outcome {
                 Ok(()) => reply::empty(out, id, "publish"),
+                Err(error) => reply::error(out, id, error),
+            });
+        }
+    }
+
+    fn history_read(&mut self, client: ClientKey, command: u32, page: Result<HistoryPage, ErrorCode>) {
+        let asker = CommandKey { client, id: command };
+        if self.has_applied(asker) {
+            self.reply(asker, |out, id| match page {
+                Ok(page) => {
+                    reply::history(out, id, &page.position.epoch, page.position.offset, &page.publications);
+                }
                 Err(error) => reply::error(out, id, error),
             });
         }

@@ -46,6 +46,8 @@ pub struct Log {
     marks: VecDeque<Mark>,
     /// How long it must be before it is searched again for what everybody has: its owner's note.
     pub trim_at: usize,
+    /// Before this, no swept subscriber lacks anything: its owner's note.
+    pub swept_to: u64,
     encoding: Encoding,
 }
 
@@ -56,7 +58,7 @@ impl Log {
         buffer.clear();
         buffer.resize(HEADER_MAX, 0);
         let marks = VecDeque::from([Mark { position, plain: 0, lines: 0 }]);
-        Self { buffer, start: position, marks, trim_at: 0, encoding }
+        Self { buffer, start: position, marks, trim_at: 0, swept_to: position, encoding }
     }
 
     /// Position of the oldest byte held.
@@ -197,7 +199,7 @@ mod tests {
         for batch in batches {
             let count = u32::try_from(batch.matches('\n').count()).unwrap();
             let plain_bytes = u32::try_from(batch.len()).unwrap();
-            log.append(&Lines { bytes: batch.as_bytes().into(), count, plain_bytes });
+            log.append(&Lines { bytes: batch.as_bytes().into(), count, plain_bytes, offset: 0 });
         }
         log
     }
@@ -230,7 +232,7 @@ mod tests {
         let mut log = Log::new(100, Encoding::Deflated, Vec::new());
         for (segment, plain_bytes) in [("aa", 50), ("b", 60), ("", 70), ("cccc", 7)] {
             let bytes = [segment.as_bytes(), &TAIL].concat().into();
-            log.append(&Lines { bytes, count: 2, plain_bytes });
+            log.append(&Lines { bytes, count: 2, plain_bytes, offset: 0 });
         }
         let all = log.span(100, 187);
         assert_eq!(all, Span { from: 100, to: 123, lines: 8 });
@@ -246,7 +248,7 @@ mod tests {
         // Segments may also be larger than what they are made of.
         let mut stored = Log::new(0, Encoding::Deflated, Vec::new());
         for _ in 0..3 {
-            stored.append(&Lines { bytes: [0; 20].into(), count: 1, plain_bytes: 10 });
+            stored.append(&Lines { bytes: [0; 20].into(), count: 1, plain_bytes: 10, offset: 0 });
         }
         assert_eq!(stored.span(0, 59).to, 40);
     }

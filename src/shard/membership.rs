@@ -3,15 +3,20 @@
 //! A topic is attached to the shard with its first subscriber and detached after its last. Whoever comes
 //! while the broker has not answered waits with the topic, not each with a request of its own; whoever comes
 //! to a live topic is attached at its log's end at once.
+//!
+//! Who wants to go on where it was has a request of its own, once the topic is live: the broker has the
+//! history, and answers through the mailbox that publications come by. So the answer ends where the log does,
+//! and that is where the subscriber is attached.
 
 use std::time::Duration;
 
-use crate::mail::{Encoding, Lane, Request, TopicSlot, Variant};
+use crate::mail::{CommandKey, Encoding, Lane, Position, Recover, Recovery, Request, TopicSlot, Variant};
 use crate::protocol::codes::{ErrorCode, UnsubscribeCode};
+use crate::protocol::reply::Subscribed;
 use crate::protocol::{push, reply};
 use crate::session::Phase;
 use crate::shard::clients::{Subscription, Unanswered, Waiting};
-use crate::shard::topics::{Applicant, Interest};
+use crate::shard::topics::{Applicant, Interest, Wish};
 use crate::shard::{Application, Shard, Socket};
 
 /// Where publications wait for each other for less, a crowd is not spread over lanes: each would have less than
@@ -30,21 +35,62 @@ pub(super) enum Joined {
 
 impl<S: Socket, A: Application> Shard<S, A> {
     /// Subscribes a client, at once or as soon as the broker has answered.
-    pub(super) fn join(&mut self, slot: u32, name: &str, command: u32) -> Joined {
+    pub(super) fn join(&mut self, slot: u32, name: &str, command: u32, wish: Wish) -> Joined {
         let variant = self.variant_for(slot, name);
         let topic = match self.topics.find(name, variant) {
             Some(topic) => topic,
             None if self.requests.room() == 0 => return Joined::NoRoom,
             None => self.attach(name, variant),
         };
-        if self.topics[topic].interest == Interest::Live {
+        let asker = CommandKey { client: self.clients.key(slot), id: command };
+        let applicant = Applicant { asker, wish };
+        if self.topics[topic].interest != Interest::Live || self.topics[topic].is_muted {
+            self.topics[topic].apply(applicant);
+        } else if applicant.wish.recover.is_some() {
+            self.ask_to_recover(topic, applicant);
+            self.tell_the_broker();
+        } else {
             self.add_subscriber(topic, slot);
+            self.say_subscribed(topic, command, &applicant.wish);
             return Joined::AtOnce;
         }
-        let client = self.clients.key(slot);
-        self.topics[topic].apply(Applicant { client, command });
         self.wait_for(slot, name, command);
         Joined::Later
+    }
+
+    /// Asks the broker for what somebody missed, as soon as there is room.
+    fn ask_to_recover(&mut self, slot: TopicSlot, Applicant { asker, wish }: Applicant) {
+        let Some(resume) = wish.recover else { unreachable!("only who recovers is asked for") };
+        let topic = &mut self.topics[slot];
+        topic.recovering += 1;
+        self.recoveries.push_back(Box::new(Recover {
+            shard: self.id,
+            topic: slot,
+            variant: topic.variant,
+            name: topic.name.clone(),
+            asker,
+            recoverable: wish.recoverable,
+            since: resume.since,
+            rejects_unrecovered: resume.rejects_unrecovered,
+        }));
+    }
+
+    /// Answers a subscribe that is done: the next publication is the first one after the topic's position.
+    fn say_subscribed(&mut self, topic: TopicSlot, command: u32, wish: &Wish) {
+        match self.topics[topic].position.as_deref().filter(|_| wish.positioned) {
+            Some(Position { epoch, offset }) => {
+                let subscribed = Subscribed {
+                    epoch,
+                    offset: *offset,
+                    recoverable: wish.recoverable,
+                    was_recovering: false,
+                    missed: None,
+                };
+                reply::subscribed(&mut self.lines, command, &subscribed);
+            }
+            None => reply::empty(&mut self.lines, command, "subscribe"),
+        }
+        self.lines.push(b'\n');
     }
 
     /// Notes that a command about a topic waits for the broker.
@@ -109,11 +155,21 @@ impl<S: Socket, A: Application> Shard<S, A> {
             clients[moved.client].subscriptions.moved(topic, moved.position);
         });
         self.stats.subscriptions.sub(1);
+        self.unmute_if_all_know(topic);
         if self.topics[topic].behind() == 0 && !self.topics[topic].in_round {
             self.settle_log(topic);
         }
         self.detach_if_deserted(topic);
         true
+    }
+
+    /// Everybody has been told that a topic's numbering is another one: who came back meanwhile can have it.
+    fn unmute_if_all_know(&mut self, slot: TopicSlot) {
+        let topic = &mut self.topics[slot];
+        if topic.is_muted && topic.subscribers().is_empty() {
+            topic.is_muted = false;
+            self.admit_applicants(slot);
+        }
     }
 
     /// Ends all subscriptions of a client.
@@ -137,7 +193,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     fn detach_if_deserted(&mut self, slot: TopicSlot) {
         let topic = &mut self.topics[slot];
-        if topic.interest == Interest::Live && topic.subscribers().is_empty() {
+        if topic.interest == Interest::Live && topic.is_deserted() {
             topic.interest = Interest::Detaching;
             self.owed.push_back(slot);
         }
@@ -163,33 +219,89 @@ impl<S: Socket, A: Application> Shard<S, A> {
             told = true;
             self.owed.pop_front();
         }
+        told |= self.ask_recoveries();
         if told {
             self.requests.notify();
         }
     }
 
-    /// The broker has registered this shard for a topic: whoever waited is attached at the log's end.
-    pub(super) fn attached(&mut self, slot: TopicSlot) {
-        self.topics[slot].interest = Interest::Live;
-        let mut applicants = self.topics[slot].take_applicants();
-        applicants.retain(|&applicant| self.has_applied(applicant));
-        // All of them first: a reply can end its connection, and the last subscriber with it.
-        for applicant in &applicants {
-            self.add_subscriber(slot, applicant.client.slot);
+    /// Sends the questions that wait, as far as there is room: whether one was sent. They are about topics that
+    /// the broker knows of, and hears of no detaching before it has answered.
+    fn ask_recoveries(&mut self) -> bool {
+        let mut asked = false;
+        while self.requests.room() > 0
+            && let Some(recover) = self.recoveries.pop_front()
+        {
+            asked |= self.requests.push(Request::Recover(recover)).is_ok();
         }
-        for applicant in applicants {
-            if self.has_applied(applicant) {
-                self.reply(applicant, |out, id| reply::empty(out, id, "subscribe"));
+        asked
+    }
+
+    /// The broker has registered this shard for a topic: whoever waited is attached at the log's end, or has
+    /// its history asked for. Or the topic stands somewhere else now, in another numbering.
+    pub(super) fn attached(&mut self, slot: TopicSlot, position: Option<Position>) {
+        let topic = &mut self.topics[slot];
+        topic.position = position.map(Box::new);
+        if topic.interest == Interest::Attaching {
+            topic.interest = Interest::Live;
+            self.admit_applicants(slot);
+        } else {
+            topic.is_muted = !topic.subscribers().is_empty();
+        }
+    }
+
+    /// Subscribes whoever waited for a topic that is live now.
+    fn admit_applicants(&mut self, slot: TopicSlot) {
+        let applicants = self.topics[slot].take_applicants();
+        let present = applicants.into_iter().filter(|applicant| self.has_applied(applicant.asker));
+        let (recovering, others): (Vec<_>, Vec<_>) =
+            present.partition(|applicant| applicant.wish.recover.is_some());
+        // All of them first: a reply can end its connection, and the last subscriber with it.
+        for applicant in &others {
+            self.add_subscriber(slot, applicant.asker.client.slot);
+        }
+        for applicant in recovering {
+            self.ask_to_recover(slot, applicant);
+        }
+        for Applicant { asker, wish } in others {
+            if self.has_applied(asker) {
+                self.say_subscribed(slot, asker.id, &wish);
+                self.send_reply(asker);
             }
         }
         self.detach_if_deserted(slot);
     }
 
+    /// The broker has looked for what a client missed. Every batch after this is of publications that are not
+    /// in the answer, and the subscriber is attached at the log's end.
+    pub(super) fn recovered(&mut self, question: &Recover, answer: &Recovery) {
+        let Recover { topic, asker, .. } = *question;
+        self.topics[topic].recovering -= 1;
+        if self.has_applied(asker) {
+            if answer.missed.is_none() && question.rejects_unrecovered {
+                self.reply(asker, |out, id| reply::error(out, id, ErrorCode::UnrecoverablePosition));
+            } else {
+                self.add_subscriber(topic, asker.client.slot);
+                let offset =
+                    if answer.missed.is_some() { question.since.offset } else { answer.position.offset };
+                let subscribed = Subscribed {
+                    epoch: &answer.position.epoch,
+                    offset,
+                    recoverable: question.recoverable,
+                    was_recovering: true,
+                    missed: answer.missed.as_deref(),
+                };
+                self.reply(asker, |out, id| reply::subscribed(out, id, &subscribed));
+            }
+        }
+        self.detach_if_deserted(topic);
+    }
+
     /// The broker has not: whoever waited is told, and the slot is free.
     pub(super) fn attach_failed(&mut self, slot: TopicSlot, error: ErrorCode) {
-        for applicant in self.topics.remove(slot).take_applicants() {
-            if self.has_applied(applicant) {
-                self.reply(applicant, |out, id| reply::error(out, id, error));
+        for Applicant { asker, .. } in self.topics.remove(slot).take_applicants() {
+            if self.has_applied(asker) {
+                self.reply(asker, |out, id| reply::error(out, id, error));
             }
         }
     }
@@ -208,16 +320,22 @@ impl<S: Socket, A: Application> Shard<S, A> {
         self.topics.remove(slot);
     }
 
-    fn has_applied(&self, applicant: Applicant) -> bool {
-        self.clients.find(applicant.client).is_some_and(|client| client.session.phase == Phase::Open)
+    /// Whether whoever asked is still there to be answered.
+    pub(super) fn has_applied(&self, asker: CommandKey) -> bool {
+        self.clients.find(asker.client).is_some_and(|client| client.session.phase == Phase::Open)
     }
 
     /// Answers a command that waited for the broker, and lets the client's next command have its turn.
-    pub(super) fn reply(&mut self, to: Applicant, write: impl FnOnce(&mut Vec<u8>, u32)) {
-        let slot = to.client.slot;
-        self.clients[slot].answered(to.command);
-        write(&mut self.lines, to.command);
+    pub(super) fn reply(&mut self, to: CommandKey, write: impl FnOnce(&mut Vec<u8>, u32)) {
+        write(&mut self.lines, to.id);
         self.lines.push(b'\n');
+        self.send_reply(to);
+    }
+
+    /// The same, for a reply that is written already.
+    fn send_reply(&mut self, to: CommandKey) {
+        let slot = to.client.slot;
+        self.clients[slot].answered(to.id);
         self.flush_lines(slot);
         if self.clients[slot].held_up {
             self.readable(slot);

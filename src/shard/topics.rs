@@ -16,7 +16,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use std::hash::BuildHasher;
 
-use crate::mail::{ClientKey, Lines, TopicName, TopicSlot, Variant};
+use crate::mail::{CommandKey, Lines, Position, Since, TopicName, TopicSlot, Variant};
 use crate::namespaces::NamespaceId;
 use crate::shard::log::Log;
 use crate::slab::Slab;
@@ -42,12 +42,32 @@ pub enum Interest {
 }
 
 /// A client that waits to be subscribed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Applicant {
-    /// Who.
-    pub client: ClientKey,
-    /// The id of its command.
-    pub command: u32,
+    /// Whom to answer.
+    pub asker: CommandKey,
+    /// How it wants to be.
+    pub wish: Wish,
+}
+
+/// How a client wants to be subscribed, as far as the topic's namespace goes along with it.
+#[derive(Clone, Debug, Default)]
+pub struct Wish {
+    /// It is told where it stands.
+    pub positioned: bool,
+    /// It can go on from there when it comes again.
+    pub recoverable: bool,
+    /// It goes on from here.
+    pub recover: Option<Box<Resume>>,
+}
+
+/// From where a client wants to go on.
+#[derive(Clone, Debug)]
+pub struct Resume {
+    /// What it has.
+    pub since: Since,
+    /// Whether it wants an error and no subscription if that is not possible.
+    pub rejects_unrecovered: bool,
 }
 
 /// A subscriber that has a new place in the array: its client must remember it.
@@ -77,6 +97,8 @@ pub struct Topic {
     pub in_round: bool,
     /// It stands in the list of topics whose log is kept for parked subscribers alone.
     pub is_pinned: bool,
+    /// Its numbering is another one since its subscribers came: they get nothing until they have been told.
+    pub is_muted: bool,
     /// Somebody was moved to where the sweep has been already: this lap proves nothing about cursors.
     pub lap_broken: bool,
     /// How many subscribers are swept.
@@ -91,6 +113,10 @@ pub struct Topic {
     pub lap_began_at: u64,
     /// What somebody lacks.
     pub log: Option<Box<Log>>,
+    /// Where a topic with history stands at the log's end.
+    pub position: Option<Box<Position>>,
+    /// How many wait for the broker's answer to [`crate::mail::Request::Recover`].
+    pub recovering: u32,
     subscribers: Vec<Subscriber>,
     /// Who waits for the broker's answer. Most of the time nobody.
     #[allow(clippy::box_collection, reason = "in an idle topic every word counts")]
@@ -106,6 +132,7 @@ impl Topic {
             interest: Interest::Attaching,
             in_round: false,
             is_pinned: false,
+            is_muted: false,
             lap_broken: false,
             awake: 0,
             behind: 0,
@@ -113,6 +140,8 @@ impl Topic {
             end: 0,
             lap_began_at: 0,
             log: None,
+            position: None,
+            recovering: 0,
             subscribers: Vec::new(),
             applicants: None,
         }
@@ -162,13 +191,20 @@ impl Topic {
     /// How many subscribe to it, or wait to.
     #[must_use]
     pub fn audience(&self) -> usize {
-        self.subscribers.len() + self.applicants.as_ref().map_or(0, |applicants| applicants.len())
+        let applicants = self.applicants.as_ref().map_or(0, |applicants| applicants.len());
+        self.subscribers.len() + applicants + self.recovering as usize
     }
 
-    /// Whether somebody waits to be subscribed.
+    /// Whether somebody waits to be subscribed and the broker was not asked for it yet.
     #[must_use]
     pub fn has_applicants(&self) -> bool {
         self.applicants.is_some()
+    }
+
+    /// Whether nobody has it, or waits for it.
+    #[must_use]
+    pub fn is_deserted(&self) -> bool {
+        self.subscribers.is_empty() && self.recovering == 0
     }
 
     /// Takes out who waits to be subscribed.
@@ -253,6 +289,9 @@ impl Topic {
         log.append(lines);
         self.end = log.end();
         self.behind = self.awake;
+        if let Some(position) = &mut self.position {
+            position.offset = lines.offset;
+        }
     }
 
     /// Notes that the sweep has come round to the first subscriber again. The position before which no swept
@@ -369,101 +408,4 @@ impl std::ops::IndexMut<TopicSlot> for Topics {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::mail::{Encoding, Lane};
-    use std::collections::BTreeMap;
-
-    const PLAIN: Variant = Variant { encoding: Encoding::Json, lane: Lane::FIRST };
-
-    fn topic() -> Topic {
-        let namespaces = crate::namespaces::Namespaces::new(&crate::config::Config::default());
-        Topic::new("t".into(), namespaces.of("t"), PLAIN)
-    }
-
-    fn lines(text: &str) -> Lines {
-        Lines { bytes: text.as_bytes().into(), count: 1, plain_bytes: u32::try_from(text.len()).unwrap() }
-    }
-
-    /// Plays every sequence of six operations on up to four subscribers and checks after each that the
-    /// places told are the places taken, and that `behind` is what the cursors say.
-    #[test]
-    fn every_short_history_keeps_places_and_counts() {
-        const STEPS: u32 = 6;
-        const KINDS: u32 = 7;
-        for mut history in 0..KINDS.pow(STEPS) {
-            let (mut topic, mut places, mut next) = (topic(), BTreeMap::new(), 0_u32);
-            for _ in 0..STEPS {
-                let kind = history % KINDS;
-                history /= KINDS;
-                let first = places.iter().next().map(|(&client, &place)| (client, place));
-                let last = places.iter().next_back().map(|(&client, &place)| (client, place));
-                let mut told = |moved: Moved| {
-                    places.insert(moved.client, moved.position);
-                };
-                match (kind, first, last) {
-                    (0 | 1, ..) => {
-                        topic.subscribe(next, told);
-                        next += 1;
-                    }
-                    (2, Some((_, place)), _) if !topic.is_parked(place) => topic.park(place, told),
-                    (2, Some((_, place)), _) => topic.unpark(place, told),
-                    (3, _, Some((_, place))) if !topic.is_parked(place) => topic.park(place, told),
-                    (4, _, Some((client, place))) => {
-                        topic.unsubscribe(place, &mut told);
-                        places.remove(&client);
-                    }
-                    (5, Some((_, place)), _) => topic.advance(place, topic.end),
-                    (6, ..) => topic.append(&lines("x\n"), Vec::new),
-                    _ => {}
-                }
-                check(&topic, &places);
-            }
-        }
-    }
-
-    fn check(topic: &Topic, places: &BTreeMap<u32, u32>) {
-        assert_eq!(topic.subscribers().len(), places.len());
-        for (&client, &place) in places {
-            assert_eq!(topic.subscribers()[place as usize].client, client);
-        }
-        let behind = topic.awake().iter().filter(|one| one.cursor < topic.end).count();
-        assert_eq!(topic.behind() as usize, behind);
-    }
-
-    #[test]
-    fn names_are_found_after_their_slots_were_reused() {
-        let namespaces = crate::namespaces::Namespaces::new(&crate::config::Config::default());
-        let mut topics = Topics::default();
-        let insert = |topics: &mut Topics, name: &str| topics.insert(name.into(), namespaces.of(name), PLAIN);
-        let a = insert(&mut topics, "a");
-        let b = insert(&mut topics, "b");
-        topics.remove(a);
-        let find = |topics: &Topics, name| topics.find(name, PLAIN);
-        assert_eq!(find(&topics, "a"), None);
-        assert_eq!(insert(&mut topics, "c"), a);
-        assert_eq!((find(&topics, "c"), find(&topics, "b"), topics.len()), (Some(a), Some(b), 2));
-    }
-
-    #[test]
-    fn a_topic_in_several_variants_is_several() {
-        let namespaces = crate::namespaces::Namespaces::new(&crate::config::Config::default());
-        let variants = [
-            PLAIN,
-            Variant { encoding: Encoding::Deflated, ..PLAIN },
-            Variant { lane: Lane::ALL[1], ..PLAIN },
-        ];
-        let mut topics = Topics::default();
-        let slots = variants.map(|variant| {
-            assert_eq!(topics.find("a", variant), None);
-            topics.insert("a".into(), namespaces.of("a"), variant)
-        });
-        topics.insert("b".into(), namespaces.of("b"), PLAIN);
-        assert_eq!(variants.map(|variant| topics.find("a", variant)), slots.map(Some));
-        topics.remove(slots[1]);
-        assert_eq!(topics.find("a", variants[1]), None);
-        let mut left: Vec<_> = topics.variants("a").collect();
-        left.sort_unstable();
-        assert_eq!(left, [slots[0], slots[2]]);
-    }
-}
+mod tests;

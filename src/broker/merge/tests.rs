@@ -24,7 +24,8 @@ fn topics(count: usize) -> Vec<TopicId> {
 
 fn arrival<'a>(topic: TopicId, line: &'a str, key: Option<&'a str>, tag: u64) -> Arrival<'a> {
     let lanes = Lanes::from_iter([Lane::FIRST]);
-    Arrival { topic, lanes, line: line.as_bytes(), key, tag, published: Some(tag * 10) }
+    let published = Some(tag * 10);
+    Arrival { topic, lanes, line: line.as_bytes(), key, tag, published, offset: tag * 2 }
 }
 
 fn shown(batches: &[Batch]) -> Vec<(&str, u32, u64)> {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
+use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, ConfirmSelectOptions};
 use lapin::tcp::AsyncTcpStream;
 use lapin::types::{FieldTable, ShortString};
@@ -23,10 +24,12 @@ use crate::mail::{Asker, Publish};
 use crate::protocol::codes::ErrorCode;
 
 use super::address::Address;
+use super::attach::{Gate, Reading, Start};
 use super::fault::{Fault, reply_text};
-use super::message;
 use super::publisher::{Letter, Publisher, Purpose, Report};
-use super::topology;
+use super::reader::{Entrance, random};
+use super::trail::Marker;
+use super::{markers, message, topology};
 
 /// From the first packet to a connection with TLS.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -49,14 +52,18 @@ pub(super) struct Link {
     publishing_events: Events,
     publisher: Publisher,
     source: ShortString,
+    start: Option<Start>,
     exchange: ShortString,
     dead_letter_exchange: ShortString,
     publishes_max: usize,
 }
 
 /// What a link has to say.
+#[expect(clippy::large_enum_variant, reason = "lapin's deliveries are what they are; it is moved once")]
 pub(super) enum Next {
     Event(Event),
+    /// A message of the queue or stream.
+    Delivered(Delivery),
     /// The dead-letter exchange did not take a message.
     BurialFailed {
         tag: u64,
@@ -71,10 +78,14 @@ impl Link {
     ///
     /// # Errors
     /// What is wrong, and whether it may pass.
-    pub(super) async fn open(address: &Address, config: &Config) -> Result<Self, Fault> {
+    pub(super) async fn open(
+        address: &Address,
+        config: &Config,
+        entrance: Option<Entrance>,
+    ) -> Result<Self, Fault> {
         let consuming = connect(address, "fanfare: consumes").await?;
         let publishing = connect(address, "fanfare: publishes").await?;
-        let set_up = timeout(SETUP_LIMIT, Self::set_up(consuming, publishing, address, config));
+        let set_up = timeout(SETUP_LIMIT, Self::set_up(consuming, publishing, address, config, entrance));
         let late = |_| Fault::passing(format!("RabbitMQ at {address} does not answer"));
         set_up.await.map_err(late)?
     }
@@ -84,6 +95,7 @@ impl Link {
         publishing: Connection,
         address: &Address,
         config: &Config,
+        entrance: Option<Entrance>,
     ) -> Result<Self, Fault> {
         let fault = |what| move |error| Fault::other(what, &error, address);
         let amqp = &config.amqp;
@@ -92,11 +104,23 @@ impl Link {
         let publisher = publishing.create_channel().await.map_err(fault("no channel could be opened"))?;
         let confirms = publisher.confirm_select(ConfirmSelectOptions::default());
         confirms.await.map_err(fault("it does not confirm publishes"))?;
-        let limited = channel.basic_qos(amqp.prefetch, BasicQosOptions::default());
-        limited.await.map_err(fault("the prefetch limit cannot be set"))?;
-        let options = BasicConsumeOptions::default();
-        let consumer = channel.basic_consume(queue.clone(), "".into(), options, FieldTable::default());
-        let consumer = consumer.await.map_err(fault("the queue cannot be consumed"))?;
+        let (Reading { channel, consumer }, start) = match entrance {
+            Some(Entrance { anchor, reach, node }) => {
+                let (connection, publisher, stream) = (&consuming, &publisher, &queue);
+                let gate = Gate { connection, publisher, stream, amqp, address, node };
+                let (reading, start) = gate.enter(anchor, reach, random).await?;
+                (reading, Some(start))
+            }
+            None => {
+                let limited = channel.basic_qos(amqp.prefetch, BasicQosOptions::default());
+                limited.await.map_err(fault("the prefetch limit cannot be set"))?;
+                let options = BasicConsumeOptions::default();
+                let consumer =
+                    channel.basic_consume(queue.clone(), "".into(), options, FieldTable::default());
+                let consumer = consumer.await.map_err(fault("the queue cannot be consumed"))?;
+                (Reading { channel, consumer }, None)
+            }
+        };
         Ok(Self {
             consuming_events: Box::pin(consuming.events_listener()),
             publishing_events: Box::pin(publishing.events_listener()),
@@ -106,10 +130,16 @@ impl Link {
             publishing,
             publisher: Publisher::new(publisher, config.timeouts.publish.0),
             source: queue,
+            start,
             exchange: amqp.exchange.as_str().into(),
             dead_letter_exchange: amqp.dead_letter_exchange.as_str().into(),
             publishes_max: config.limits.publishes,
         })
+    }
+
+    /// Where in the stream it begins, if it reads one.
+    pub(super) fn start(&self) -> Option<Start> {
+        self.start
     }
 
     /// The queue that is consumed.
@@ -140,9 +170,9 @@ impl Link {
                     }
                     event => trouble(event, "publishing"),
                 },
-                report = self.publisher.next() => Some(settled(report)),
+                report = self.publisher.next() => settled(report),
                 delivery = delivered(consumer) => Some(match delivery {
-                    Some(Ok(delivery)) => Next::Event(Event::Message(message::receive(delivery))),
+                    Some(Ok(delivery)) => Next::Delivered(delivery),
                     Some(Err(error)) => Next::Lost(reply_text(&error)),
                     None => Next::Lost("RabbitMQ ended the consumer: its queue is gone".to_owned()),
                 }),
@@ -180,6 +210,13 @@ impl Link {
         let exchange = self.dead_letter_exchange.clone();
         let letter = Letter { exchange, routing_key, body, properties };
         self.publisher.send(Purpose::Burial { tag }, letter);
+    }
+
+    /// Writes a marker into the stream. Whether it gets there shows when it is read.
+    pub(super) fn mark(&mut self, marker: &Marker) {
+        if self.consumer.is_some() && self.publisher.is_open() {
+            self.publisher.send(Purpose::Marker, markers::letter(&self.source, marker));
+        }
     }
 
     /// Acknowledges everything up to `tag`. The first poll hands the frame to lapin's thread; that it has
@@ -220,7 +257,7 @@ impl fmt::Debug for Link {
 }
 
 /// The next delivery, or nothing for ever where nothing is consumed.
-async fn delivered(consumer: Option<&mut Consumer>) -> Option<lapin::Result<lapin::message::Delivery>> {
+async fn delivered(consumer: Option<&mut Consumer>) -> Option<lapin::Result<Delivery>> {
     match consumer {
         Some(consumer) => consumer.next().await,
         None => std::future::pending().await,
@@ -228,8 +265,14 @@ async fn delivered(consumer: Option<&mut Consumer>) -> Option<lapin::Result<lapi
 }
 
 /// What a settled letter means to the broker.
-fn settled(Report { purpose, outcome }: Report) -> Next {
-    match (purpose, outcome) {
+fn settled(Report { purpose, outcome }: Report) -> Option<Next> {
+    let next = match (purpose, outcome) {
+        (Purpose::Marker, outcome) => {
+            if let Err(error) = outcome {
+                tracing::debug!(%error, "a marker failed");
+            }
+            return None;
+        }
         (Purpose::Publish(asker), outcome) => {
             if let Err(error) = &outcome {
                 tracing::debug!(%error, "a publish failed");
@@ -239,7 +282,8 @@ fn settled(Report { purpose, outcome }: Report) -> Next {
         }
         (Purpose::Burial { tag }, Ok(())) => Next::Event(Event::Buried { tag }),
         (Purpose::Burial { tag }, Err(error)) => Next::BurialFailed { tag, error: error.to_string() },
-    }
+    };
+    Some(next)
 }
 
 /// Whether an event means that the link is lost.

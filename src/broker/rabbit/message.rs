@@ -1,18 +1,21 @@
 //! Between AMQP's messages and ours.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use lapin::BasicProperties;
 use lapin::message::Delivery;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
-use crate::broker::backplane::Message;
+use crate::broker::backplane::{Message, Place};
 use crate::broker::memory::microseconds;
 use crate::broker::payload::{Content, Undeliverable};
 use crate::mail::TopicName;
 
-/// RabbitMQ routes by it as by the routing key, and passes it on.
+/// RabbitMQ routes by it as by the routing key, and passes it on; but up to version 3, streams keep no header
+/// that is a list or a table.
 const COPIES: &str = "CC";
+/// So topics beside the routing key can be said by this one as well: text, a topic per line.
+const TOPICS: &str = "x-topics";
 const KEY: &str = "x-key";
 /// Microseconds since 1970, as our own publishes say them.
 const MICROSECONDS: &str = "x-timestamp-us";
@@ -20,6 +23,8 @@ const MICROSECONDS: &str = "x-timestamp-us";
 const MILLISECONDS: &str = "timestamp_in_ms";
 const REASON: &str = "x-fanfare-reason";
 const TOPIC: &str = "x-fanfare-topic";
+/// Where RabbitMQ says that a message stands in its stream.
+pub(super) const OFFSET: &str = "x-stream-offset";
 /// AMQP's number for messages that survive a restart of RabbitMQ.
 const PERSISTENT: u8 = 2;
 
@@ -28,8 +33,8 @@ const PERSISTENT: u8 = 2;
 #[derive(Debug, Default)]
 pub(in crate::broker) struct Envelope(Option<Box<BasicProperties>>);
 
-/// A message as it was delivered.
-pub(super) fn receive(delivery: Delivery) -> Message {
+/// A message as it was delivered, and where it stands in the stream, if it comes from one.
+pub(super) fn receive(delivery: Delivery, place: Option<Place>) -> Message {
     let Delivery { delivery_tag, routing_key, properties, data, .. } = delivery;
     let none = FieldTable::default();
     let headers = properties.headers().as_ref().unwrap_or(&none);
@@ -41,28 +46,34 @@ pub(super) fn receive(delivery: Delivery) -> Message {
         content: Content::of(content_type),
         key: text(headers, KEY).map(Box::from),
         published: published(headers, *properties.timestamp()),
+        expires_after: properties.expiration().as_ref().and_then(expiration),
+        place,
         tag: delivery_tag,
         envelope: Envelope(Some(Box::new(properties))),
     }
 }
 
-/// The routing key and those that `CC` adds, each once.
+/// The routing key and those that the headers add, each once.
 fn topics(routing_key: ShortString, headers: &FieldTable) -> Vec<Box<str>> {
     let mut topics = vec![String::from(routing_key).into_boxed_str()];
+    let mut add = |topic: &str| {
+        if !topics.iter().any(|known| **known == *topic) {
+            topics.push(topic.into());
+        }
+    };
     if let Some(AMQPValue::FieldArray(copies)) = headers.inner().get(COPIES) {
         for copy in copies.as_slice() {
             // RabbitMQ refuses anything but strings here; what is not UTF-8 can be no topic's name.
             let AMQPValue::LongString(copy) = copy else { continue };
-            let copy = String::from_utf8_lossy(copy.as_bytes());
-            if !topics.iter().any(|topic| **topic == *copy) {
-                topics.push(copy.into());
-            }
+            add(&String::from_utf8_lossy(copy.as_bytes()));
         }
     }
+    text(headers, TOPICS).into_iter().flat_map(str::lines).for_each(add);
     topics
 }
 
-fn text<'a>(headers: &'a FieldTable, name: &str) -> Option<&'a str> {
+/// A header that is text.
+pub(super) fn text<'a>(headers: &'a FieldTable, name: &str) -> Option<&'a str> {
     match headers.inner().get(name)? {
         AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok(),
         AMQPValue::ShortString(text) => Some(text.as_str()),
@@ -80,8 +91,13 @@ fn published(headers: &FieldTable, timestamp: Option<u64>) -> Option<u64> {
         .filter(|&published| published > 0)
 }
 
+/// AMQP's `expiration`: milliseconds, as text. RabbitMQ lets nothing else through.
+fn expiration(text: &ShortString) -> Option<Duration> {
+    text.as_str().parse().ok().map(Duration::from_millis)
+}
+
 /// A number of any of AMQP's types for whole ones, as each client library chooses another.
-fn whole_number(value: &AMQPValue) -> Option<u64> {
+pub(super) fn whole_number(value: &AMQPValue) -> Option<u64> {
     match *value {
         AMQPValue::LongLongInt(number) => u64::try_from(number).ok(),
         AMQPValue::LongInt(number) => u64::try_from(number).ok(),
@@ -99,6 +115,7 @@ pub(super) fn properties(copies: &[TopicName]) -> BasicProperties {
         headers.insert(MICROSECONDS.into(), AMQPValue::LongLongInt(now));
     }
     if !copies.is_empty() {
+        headers.insert(TOPICS.into(), AMQPValue::LongString(copies.join("\n").into()));
         let copies = copies.iter().map(|topic| AMQPValue::LongString(topic.as_bytes().into()));
         headers.insert(COPIES.into(), AMQPValue::FieldArray(copies.collect::<Vec<_>>().into()));
     }
@@ -109,13 +126,13 @@ pub(super) fn properties(copies: &[TopicName]) -> BasicProperties {
 }
 
 /// A dead letter: the message's routing key, the body as it was, and its properties with the reason. `CC`
-/// goes, or RabbitMQ would route by it, and so does an expiration.
+/// goes, or RabbitMQ would route by it, and so do an expiration and the place in a stream.
 pub(super) fn bury(message: Message, reason: &Undeliverable) -> (ShortString, Vec<u8>, BasicProperties) {
     let Message { topics, body, envelope: Envelope(properties), .. } = message;
     let properties = properties.unwrap_or_default();
     let was = properties.headers().iter().flatten();
     let mut headers = FieldTable::default();
-    for (name, value) in was.filter(|(name, _)| name.as_str() != COPIES) {
+    for (name, value) in was.filter(|(name, _)| ![COPIES, OFFSET].contains(&name.as_str())) {
         headers.insert(name.clone(), value.clone());
     }
     headers.insert(REASON.into(), AMQPValue::LongString(reason.to_string().into()));
@@ -154,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_bare_message_has_one_topic_and_is_json() {
-        let message = receive(delivery("order.42", BasicProperties::default()));
+        let message = receive(delivery("order.42", BasicProperties::default()), None);
         assert_eq!((&*message.topics, message.tag), (&[Box::from("order.42")][..], 7));
         assert_eq!((message.content, message.key, message.published), (Content::Json, None, None));
     }
@@ -162,8 +179,14 @@ mod tests {
     #[test]
     fn several_topics_travel_as_one_message_and_are_found_again() {
         let topics: Vec<TopicName> = vec!["b".into(), "a".into(), "b".into()];
-        let message = receive(delivery("a", properties(&topics)));
+        let message = receive(delivery("a", properties(&topics)), None);
         assert_eq!(message.topics, [Box::from("a"), Box::from("b")]);
+        // As a stream gives it back.
+        let mut came = delivery("a", properties(&topics));
+        let mut kept = came.properties.headers().clone().unwrap();
+        kept = headers(&[(TOPICS, kept.inner()[TOPICS].clone())]);
+        came.properties = BasicProperties::default().with_headers(kept);
+        assert_eq!(receive(came, None).topics, message.topics);
         assert!(message.published.is_some_and(|published| published > 1_700_000_000_000_000));
     }
 
@@ -185,6 +208,19 @@ mod tests {
     }
 
     #[test]
+    fn an_expiration_is_milliseconds_and_nonsense_is_none() {
+        for (text, expires_after) in [
+            ("250", Some(Duration::from_millis(250))),
+            ("0", Some(Duration::ZERO)),
+            ("soon", None),
+            ("", None),
+        ] {
+            let properties = BasicProperties::default().with_expiration(text.into());
+            assert_eq!(receive(delivery("a", properties), None).expires_after, expires_after, "{text}");
+        }
+    }
+
+    #[test]
     fn keys_are_text() {
         for (value, key) in [
             (AMQPValue::LongString("k".into()), Some("k")),
@@ -192,14 +228,14 @@ mod tests {
             (AMQPValue::LongInt(7), None),
         ] {
             let properties = BasicProperties::default().with_headers(headers(&[(KEY, value)]));
-            assert_eq!(receive(delivery("a", properties)).key.as_deref(), key);
+            assert_eq!(receive(delivery("a", properties), None).key.as_deref(), key);
         }
     }
 
     #[test]
     fn a_dead_letter_keeps_the_body_and_says_why() {
         let came = properties(&["b".into()]).with_content_type("text/plain".into());
-        let (routing_key, body, kept) = bury(receive(delivery("a", came)), &Undeliverable::NotUtf8(3));
+        let (routing_key, body, kept) = bury(receive(delivery("a", came), None), &Undeliverable::NotUtf8(3));
         assert_eq!((routing_key.as_str(), &body[..]), ("a", &b"1"[..]));
         let headers = kept.headers().clone().unwrap();
         assert!(text(&headers, REASON).unwrap().contains("byte 3"));

@@ -8,15 +8,24 @@
 //!
 //! [`link`] builds, [`topology`] declares, [`message`] translates, [`publisher`] waits for confirms,
 //! [`fault`] says what is wrong in words for operators, [`backoff`] how long to wait before the next attempt.
+//!
+//! A stream is read, not emptied: [`attach`] finds the place to go on, [`reader`] says what each delivery is,
+//! and [`trail`] knows what came before; [`markers`] are what nodes write into the stream for each other. What
+//! was taken from it does not come again, and nothing is missed, whatever becomes of the link. Acknowledging
+//! is nothing but asking for more.
 
 mod address;
+mod attach;
 mod backoff;
 mod fault;
 mod link;
+mod markers;
 mod message;
 mod once;
 mod publisher;
+mod reader;
 mod topology;
+mod trail;
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -24,11 +33,12 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use lapin::message::Delivery;
 use tokio::select;
 use tokio::task::JoinHandle;
 use tokio::time::sleep_until;
 
-use crate::config::{Amqp, Config};
+use crate::config::{Amqp, Config, Source};
 use crate::mail::Publish;
 use crate::protocol::codes::ErrorCode;
 use crate::ratelimit::RateLimit;
@@ -40,6 +50,8 @@ use address::Address;
 use backoff::Backoff;
 use fault::Fault;
 use link::Link;
+use reader::{Entrance, Reader};
+use trail::Marker;
 
 pub(super) use message::Envelope;
 pub use once::{PublishError, publish_once};
@@ -53,6 +65,8 @@ pub(super) struct Rabbit {
     config: Arc<Config>,
     address: Arc<Address>,
     state: State,
+    /// If the source is a stream.
+    reader: Option<Reader>,
     /// What has to be told before anything else.
     events: VecDeque<Event>,
     backoff: Backoff,
@@ -91,7 +105,9 @@ impl Rabbit {
     pub(super) async fn start(config: &Arc<Config>) -> Result<Self, String> {
         let address = Arc::new(Address::parse(&config.amqp.url).map_err(|fault| fault.text)?);
         let amqp = &config.amqp;
+        let is_stream = amqp.source == Source::Stream;
         let mut rabbit = Self {
+            reader: is_stream.then(|| Reader::new(amqp, Instant::now())),
             config: Arc::clone(config),
             backoff: Backoff::new(amqp.reconnect_min.0, amqp.reconnect_max.0),
             taking_from: taking_from(amqp),
@@ -103,7 +119,7 @@ impl Rabbit {
             last_fault: String::new(),
             burials_log: RateLimit::new(LOG_EVERY),
         };
-        match Link::open(&rabbit.address, &rabbit.config).await {
+        match Link::open(&rabbit.address, &rabbit.config, rabbit.entrance()).await {
             Ok(link) => rabbit.linked(link),
             Err(fault) if fault.is_final => return Err(fault.text),
             Err(fault) => {
@@ -134,12 +150,18 @@ impl Rabbit {
                 },
                 State::Linked { link, .. } => {
                     let is_early = take && tokio::time::Instant::now() < self.taking_from;
+                    let due = self.reader.as_ref().map(Reader::due);
                     let next = select! {
                         next = link.next(take && !is_early) => next,
                         () = sleep_until(self.taking_from), if is_early => continue,
+                        () = ring_at(due) => {
+                            self.on_time();
+                            continue;
+                        }
                     };
                     match next {
                         link::Next::Event(event) => return event,
+                        link::Next::Delivered(delivery) => self.delivered(delivery),
                         link::Next::BurialFailed { tag, error } => return self.burial_failed(tag, &error),
                         link::Next::Lost(reason) => self.lost(&reason),
                     }
@@ -152,15 +174,54 @@ impl Rabbit {
     fn linked(&mut self, link: Link) {
         let source = link.source();
         tracing::info!(rabbitmq = %self.address, %source, "connected to RabbitMQ");
-        let gap = self.was_linked && !self.has_named_queue();
-        self.events.push_back(Event::Connected { gap });
+        let now = Instant::now();
+        let mut link = Box::new(link);
+        if let (Some(reader), Some(start)) = (&mut self.reader, link.start()) {
+            if let Some(marker) = reader.linked(start, &mut self.events, now) {
+                link.mark(&marker);
+            }
+        } else {
+            let gap = self.was_linked && !self.has_named_queue();
+            self.events.push_back(Event::Connected { gap });
+        }
         self.was_linked = true;
         self.last_fault.clear();
-        self.state = State::Linked { link: Box::new(link), since: Instant::now() };
+        self.state = State::Linked { link, since: now };
+    }
+
+    fn entrance(&self) -> Option<Entrance> {
+        self.reader.as_ref().map(Reader::entrance)
+    }
+
+    fn delivered(&mut self, delivery: Delivery) {
+        let Some(reader) = &mut self.reader else {
+            self.events.push_back(Event::Message(message::receive(delivery, None)));
+            return;
+        };
+        let marker = reader.take(delivery, &mut self.events, Instant::now());
+        self.mark(marker);
+    }
+
+    /// The stream's reader has something to look after.
+    fn on_time(&mut self) {
+        let marker = self.reader.as_mut().and_then(|reader| reader.on_time(Instant::now()));
+        self.mark(marker);
+    }
+
+    fn mark(&mut self, marker: Option<Marker>) {
+        if let (State::Linked { link, .. }, Some(marker)) = (&mut self.state, marker) {
+            link.mark(&marker);
+        }
+    }
+
+    /// Whether a stream is being read back at this moment.
+    pub(super) fn is_loading(&self) -> bool {
+        let is_linked = matches!(self.state, State::Linked { .. });
+        is_linked && self.reader.as_ref().is_some_and(|reader| !reader.is_live())
     }
 
     /// A queue of this node's own ends with the connection; a named one keeps what is sent meanwhile, and
-    /// sends again what was not acknowledged.
+    /// sends again what was not acknowledged. A stream keeps everything, and sends nothing again.
     fn has_named_queue(&self) -> bool {
         !self.config.amqp.queue.is_empty()
     }
@@ -181,9 +242,10 @@ impl Rabbit {
     fn try_again(&mut self) {
         let pause = self.backoff.pause(RandomState::new().hash_one("pause"));
         let (address, config) = (Arc::clone(&self.address), Arc::clone(&self.config));
+        let entrance = self.entrance();
         self.state = State::Away(tokio::spawn(async move {
             tokio::time::sleep(pause).await;
-            Link::open(&address, &config).await
+            Link::open(&address, &config, entrance).await
         }));
     }
 
@@ -257,5 +319,12 @@ impl Rabbit {
         if let State::Linked { link, .. } = self.state {
             link.close().await;
         }
+    }
+}
+
+async fn ring_at(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due.into()).await,
+        None => pending().await,
     }
 }

@@ -30,6 +30,8 @@ pub(super) enum Purpose {
     Publish(Asker),
     /// A message could not be delivered; it is acknowledged when it is safe elsewhere.
     Burial { tag: u64 },
+    /// It is a marker for the stream; nobody waits for it here.
+    Marker,
 }
 
 /// Why a letter is not known to be safe.
@@ -140,7 +142,7 @@ impl Publisher {
         self.tasks.abort_all();
         let asker = |purpose| match purpose {
             Purpose::Publish(asker) => Some(asker),
-            Purpose::Burial { .. } => None,
+            Purpose::Burial { .. } | Purpose::Marker => None,
         };
         self.open.drain().filter_map(|(_, purpose)| asker(purpose)).collect()
     }

@@ -3,11 +3,13 @@
 //! RabbitMQ closes a channel on every refusal, so that each declaration that may be refused gets one of its
 //! own.
 
-use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::options::{
+    BasicConsumeOptions, BasicQosOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
+};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Connection, ExchangeKind};
 
-use crate::config::Amqp;
+use crate::config::{Amqp, Source};
 
 use super::address::Address;
 use super::fault::{Fault, is_missing, is_refused, reply_text};
@@ -31,7 +33,26 @@ pub(super) async fn prepare(
     let ground = Ground { connection, amqp, address };
     ground.exchange().await?;
     ground.dead_letters().await?;
-    if amqp.queue.is_empty() { ground.own_queue(channel).await } else { ground.named_queue().await }
+    match amqp.source {
+        Source::Stream => ground.stream().await,
+        Source::Queue if amqp.queue.is_empty() => ground.own_queue(channel).await,
+        Source::Queue => ground.named_queue().await,
+    }
+}
+
+/// What makes a queue a stream, and its limits.
+fn stream_arguments(amqp: &Amqp) -> FieldTable {
+    let mut arguments = FieldTable::default();
+    let max_age = format!("{}s", amqp.stream_max_age.0.as_secs());
+    let max_bytes = i64::try_from(amqp.stream_max_bytes).unwrap_or(i64::MAX);
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString("stream".into()));
+    arguments.insert("x-max-age".into(), AMQPValue::LongString(max_age.into()));
+    arguments.insert("x-max-length-bytes".into(), AMQPValue::LongLongInt(max_bytes));
+    if amqp.stream_replicas > 0 {
+        let replicas = AMQPValue::LongInt(amqp.stream_replicas.into());
+        arguments.insert("x-initial-cluster-size".into(), replicas);
+    }
+    arguments
 }
 
 struct Ground<'a> {
@@ -88,6 +109,53 @@ impl Ground<'_> {
             Err(error) => return Err(self.no_queue(queue, &error)),
         }
         self.bind(&self.channel().await?, queue, exchange, "").await
+    }
+
+    /// The stream. One that is there is used as it is, with other limits than ours, or without the right to
+    /// declare it.
+    async fn stream(&self) -> Result<ShortString, Fault> {
+        let name = &self.amqp.stream;
+        let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+        let arguments = stream_arguments(self.amqp);
+        let declared = self.channel().await?.queue_declare(name.as_str().into(), durable, arguments).await;
+        if let Err(error) = declared {
+            if !is_refused(&error) {
+                return Err(self.no_queue(name, &error));
+            }
+            let difference = reply_text(&error);
+            self.is_stream(name).await?;
+            tracing::warn!(stream = name, %difference, "the stream is used as it is");
+        }
+        let channel = self.channel().await?;
+        for pattern in &self.amqp.bindings {
+            self.bind(&channel, name, &self.amqp.exchange, pattern).await?;
+        }
+        Ok(name.as_str().into())
+    }
+
+    /// Asks a queue for what only a stream can give, before anything is bound to it. What it does not have by
+    /// the name of its type, RabbitMQ tells after other differences, if at all.
+    async fn is_stream(&self, name: &str) -> Result<(), Fault> {
+        let channel = self.channel().await?;
+        let fault = |error: lapin::Error| {
+            let text = reply_text(&error);
+            if !text.contains("x-stream-offset") {
+                return self.no_queue(name, &error);
+            }
+            Fault::lasting(format!(
+                "the queue `{name}` (amqp.stream) on {} is there and is no stream ({text}): delete it, name \
+                 another stream, or consume it by amqp.source = \"queue\" and amqp.queue",
+                self.address
+            ))
+        };
+        channel.basic_qos(1, BasicQosOptions::default()).await.map_err(fault)?;
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-stream-offset".into(), AMQPValue::LongString("next".into()));
+        let options = BasicConsumeOptions::default();
+        channel.basic_consume(name.into(), "".into(), options, arguments).await.map_err(fault)?;
+        // What fails here fails again at the next step.
+        let _ = channel.close(200, "seen".into()).await;
+        Ok(())
     }
 
     /// A queue that ends with the connection.

@@ -14,7 +14,8 @@ use crate::control::desk::Desk;
 use crate::control::envelope::{Envelope, Fault, Outcome, done, result};
 use crate::mail::{Asker, Publish, Request, TopicName};
 use crate::protocol::codes::ErrorCode;
-use crate::protocol::topic;
+
+use super::topic;
 
 /// What the broker thread may take beyond `timeouts.publish` to answer a publish, before the operator is
 /// told that nothing is known of it.
@@ -93,12 +94,6 @@ pub(super) async fn broadcast(desk: &Desk, params: BroadcastParams<'_>) -> Outco
     }
     let responses = checked.into_iter().map(|checked| checked.and_then(|_| done()).into()).collect();
     result(&BroadcastResult { responses })
-}
-
-/// The topic of this name, if it can be one.
-fn topic(desk: &Desk, name: &str) -> Result<TopicName, Fault> {
-    let checked = topic::check(name, desk.config.limits.topic_bytes);
-    checked.map(|()| name.into()).map_err(|error| Fault::bad(format_args!("`channel`: {error}")))
 }
 
 /// Hands a publication to the broker thread and waits for the backplane's word.

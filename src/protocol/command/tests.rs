@@ -10,7 +10,14 @@ fn method(line: &str) -> Method<'_> {
 }
 
 fn subscribe(topic: &str) -> Subscribe<'_> {
-    Subscribe { topic: topic.into(), recover: false, unsupported: false }
+    Subscribe {
+        topic: topic.into(),
+        recover: None,
+        recoverable: false,
+        positioned: false,
+        rejects_unrecovered: false,
+        unsupported: false,
+    }
 }
 
 #[test]
@@ -32,11 +39,6 @@ fn the_commands_of_the_sdks() {
         (r#"{"subscribe":{"channel":"news","flag":1},"id":2}"#, 2, Method::Subscribe(subscribe("news"))),
         (r#"{"id":2,"subscribe":{}}"#, 2, Method::Subscribe(subscribe(""))),
         (
-            r#"{"id":2,"subscribe":{"channel":"a","recover":true,"offset":7,"epoch":"e"}}"#,
-            2,
-            Method::Subscribe(Subscribe { recover: true, ..subscribe("a") }),
-        ),
-        (
             r#"{"id":2,"subscribe":{"channel":"a","type":4,"phase":2}}"#,
             2,
             Method::Subscribe(Subscribe { unsupported: true, ..subscribe("a") }),
@@ -57,8 +59,53 @@ fn the_commands_of_the_sdks() {
 }
 
 #[test]
+fn where_a_client_stands_and_what_it_missed() {
+    let cases = [
+        (
+            r#"{"id":2,"subscribe":{"channel":"a","recover":true,"offset":7,"epoch":"e"}}"#,
+            2,
+            Method::Subscribe(Subscribe {
+                recover: Some(Since { epoch: "e".into(), offset: 7 }),
+                ..subscribe("a")
+            }),
+        ),
+        (
+            r#"{"id":2,"subscribe":{"channel":"a","recover":true,"flag":3,"recoverable":true}}"#,
+            2,
+            Method::Subscribe(Subscribe {
+                recover: Some(Since::default()),
+                recoverable: true,
+                rejects_unrecovered: true,
+                ..subscribe("a")
+            }),
+        ),
+        (
+            r#"{"id":2,"subscribe":{"channel":"a","positioned":true,"offset":7}}"#,
+            2,
+            Method::Subscribe(Subscribe { positioned: true, ..subscribe("a") }),
+        ),
+        (
+            r#"{"id":6,"history":{"channel":"a"}}"#,
+            6,
+            Method::History { topic: "a".into(), page: Page::default() },
+        ),
+        (
+            r#"{"id":6,"history":{"channel":"a","limit":-1,"since":{"offset":3,"epoch":"e"},"reverse":true}}"#,
+            6,
+            Method::History {
+                topic: "a".into(),
+                page: Page { limit: -1, since: Some(Since { epoch: "e".into(), offset: 3 }), reverse: true },
+            },
+        ),
+    ];
+    for (line, id, method) in cases {
+        assert_eq!(parse(line).unwrap(), Command { id, method }, "{line}");
+    }
+}
+
+#[test]
 fn methods_that_are_not_offered() {
-    for name in ["presence", "presence_stats", "history", "rpc", "refresh", "sub_refresh", "ping"] {
+    for name in ["presence", "presence_stats", "rpc", "refresh", "sub_refresh", "ping"] {
         assert_eq!(
             method(&format!(r#"{{"id":1,"{name}":{{"channel":"a"}}}}"#)),
             Method::Unavailable,

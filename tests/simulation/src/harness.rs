@@ -9,9 +9,12 @@ use std::time::{Duration, Instant};
 
 use fanfare::client_id::NodeId;
 use fanfare::config::{Budgets, Config, Interval, Limits, Namespace, SlowPolicy, Timeouts};
-use fanfare::mail::{Asker, Encoding, Lane, Lines, Mail, Request, TopicSlot, Variant};
+use fanfare::mail::{
+    Asker, Encoding, Lane, Lines, Mail, Position, Recover, Recovery, Request, TopicSlot, Variant,
+};
 use fanfare::mailbox::{Receiver, Sender, Wake, mailbox};
 use fanfare::namespaces::Namespaces;
+use fanfare::receipt::{Receipt, receipt};
 use fanfare::stats::ShardStats;
 use fanfare::wire::upgrade::UpgradePolicy;
 
@@ -20,7 +23,13 @@ use crate::Events;
 use crate::rng::Rng;
 use crate::wire::{Frame, segment, take_frames, text_frame};
 
-const TOPICS: [&str; 5] = ["d:a", "r:a", "s:a", "r:b", "s:b"];
+/// Those that begin with an `h` have a history.
+const TOPICS: [&str; 6] = ["d:a", "r:a", "s:a", "r:b", "s:b", "h:a"];
+/// Publications of a topic that the fake broker keeps.
+const KEPT: u64 = 30;
+/// Offsets are sparse: those of one topic have others between them.
+const OFFSETS_APART: u64 = 3;
+const EPOCH: &str = "e";
 /// In which each topic can be had, though few are: seven clients are in seven lanes at most.
 const VARIANTS: [Variant; 16] = {
     let mut all = [Variant { encoding: Encoding::Json, lane: Lane::FIRST }; 16];
@@ -130,7 +139,7 @@ impl Drop for FakeSocket {
 enum Asked {
     Connect,
     /// What had surely been taken by the shard of the topic's publications when it was asked.
-    Subscribe { topic: &'static str, floor: u64 },
+    Subscribe { topic: &'static str, floor: u64, resumes: bool },
     Unsubscribe { topic: &'static str },
     Publish,
 }
@@ -193,17 +202,26 @@ struct World {
     peers: Vec<Peer>,
     mail: Sender<Mail>,
     outbox: VecDeque<Mail>,
+    /// For whom each batch was, its topic, and the number of its last publication.
+    batches: Vec<(TopicSlot, &'static str, u64)>,
+    /// Through which of them the shard says that it has written.
+    receipt: Receipt,
     requests: Receiver<Request>,
     interest: HashMap<(String, Variant), TopicSlot>,
     /// Batches for lanes whose windows have not ended.
-    windows: BTreeMap<TopicSlot, Vec<Mail>>,
+    windows: BTreeMap<TopicSlot, Vec<Batch>>,
     late_answers: Vec<Mail>,
     published: HashMap<&'static str, u64>,
+    /// Where clients were in topics with history when their subscriptions ended.
+    left_at: Vec<(&'static str, u64)>,
     /// What of it the shard has surely taken.
     settled: HashMap<&'static str, u64>,
     ready: Vec<(u32, Edge)>,
     events: Events,
 }
+
+/// A batch; for whom, its topic, and the number of its last publication.
+type Batch = (Mail, (TopicSlot, &'static str, u64));
 
 #[derive(Clone, Copy, Debug)]
 enum Edge {
@@ -278,6 +296,15 @@ fn config(Kind { scale, pings }: Kind) -> Config {
         ("d", Namespace { max_delay, ..policy(SlowPolicy::Disconnect, false) }),
         ("r", Namespace { deflate: true, ..policy(SlowPolicy::Resync, true) }),
         ("s", Namespace { deflate: true, max_delay, ..policy(SlowPolicy::Skip, false) }),
+        (
+            "h",
+            Namespace {
+                deflate: true,
+                history_size: 30,
+                force_recovery: true,
+                ..policy(SlowPolicy::Resync, false)
+            },
+        ),
     ];
     Config {
         limits: Limits {
@@ -303,6 +330,7 @@ impl World {
         let config = Arc::new(config);
         let (mail, inbox) = mailbox(5, Box::new(NoWake));
         let (sender, requests) = mailbox(4, Box::new(NoWake));
+        let (reporter, receipt) = receipt();
         let stats = Arc::new(ShardStats::default());
         let now = Instant::now();
         let upgrade = UpgradePolicy {
@@ -321,6 +349,7 @@ impl World {
             shards: 1,
             inbox,
             requests: sender,
+            reporter: Some(reporter),
             stats: Arc::clone(&stats),
         };
         Self {
@@ -334,11 +363,14 @@ impl World {
             peers: Vec::new(),
             mail,
             outbox: VecDeque::new(),
+            batches: Vec::new(),
+            receipt,
             requests,
             interest: HashMap::new(),
             windows: BTreeMap::new(),
             late_answers: Vec::new(),
             published: HashMap::new(),
+            left_at: Vec::new(),
             settled: HashMap::new(),
             ready: Vec::new(),
             events: Events::default(),
@@ -416,8 +448,23 @@ impl World {
 
     fn subscribe_to(&mut self, peer: usize, topic: &'static str) {
         let floor = self.settled.get(topic).copied().unwrap_or(0);
-        self.command(peer, &format!("\"subscribe\":{{\"channel\":\"{topic}\"}}"), Asked::Subscribe { topic, floor });
+        let since = self.somebodys_place(topic);
+        let resume = since.map_or(String::new(), |number| {
+            format!(",\"recover\":true,\"epoch\":\"{EPOCH}\",\"offset\":{}", number * OFFSETS_APART)
+        });
+        let asked = Asked::Subscribe { topic, floor, resumes: since.is_some() };
+        self.command(peer, &format!("\"subscribe\":{{\"channel\":\"{topic}\"{resume}}}"), asked);
         self.events.subscribes += 1;
+    }
+
+    /// Where some client was when it left a topic with history: another one goes on from there, as a browser
+    /// does on a new connection. Sometimes it is one that never was there.
+    fn somebodys_place(&mut self, topic: &'static str) -> Option<u64> {
+        if !topic.starts_with('h') || self.rng.one_in(3) {
+            return None;
+        }
+        let place = self.left_at.iter().position(|&(left, _)| left == topic)?;
+        Some(self.left_at.swap_remove(place).1)
     }
 
     /// Whether the client neither has the topic nor is about to.
@@ -503,6 +550,7 @@ impl World {
             *published += 1;
             bytes.extend(format!("{{\"push\":{{\"channel\":\"{topic}\",\"pub\":{{\"data\":{published}}}}}}}{filler}\n").bytes());
         }
+        let offset = *published * OFFSETS_APART;
         self.events.publications += count as u64;
         let plain_bytes = u32::try_from(bytes.len()).expect("few");
         for variant in VARIANTS {
@@ -511,15 +559,20 @@ impl World {
                     Encoding::Json => bytes.as_slice().into(),
                     Encoding::Deflated => segment(&bytes).into(),
                 };
-                let lines = Lines { bytes, count: u32::try_from(count).expect("few"), plain_bytes };
-                let batch = Mail::Batch { topic: slot, lines };
+                let lines = Lines { bytes, count: u32::try_from(count).expect("few"), plain_bytes, offset };
+                let batch = (Mail::Batch { topic: slot, lines }, (slot, topic, self.published[topic]));
                 if variant.lane == Lane::FIRST {
-                    self.outbox.push_back(batch);
+                    self.send_batch(batch);
                 } else {
                     self.windows.entry(slot).or_default().push(batch);
                 }
             }
         }
+    }
+
+    fn send_batch(&mut self, (mail, last): Batch) {
+        self.outbox.push_back(mail);
+        self.batches.push(last);
     }
 
     /// The broker takes some requests, answers some late, and sends what the mailbox takes.
@@ -531,13 +584,22 @@ impl World {
                     self.events.lanes += u64::from(variant.lane != Lane::FIRST);
                     let before = self.interest.insert((name.to_string(), variant), topic);
                     assert!(before.is_none(), "{name} attached twice");
-                    self.outbox.push_back(Mail::Attached { topic });
+                    let position = name.starts_with('h').then(|| self.position(&name));
+                    self.outbox.push_back(Mail::Attached { topic, position });
                 }
                 Some(Request::Detach { topic, variant, name, .. }) => {
                     self.windows.remove(&topic);
                     let before = self.interest.remove(&(name.to_string(), variant));
                     assert_eq!(before, Some(topic), "{name} detached, but not attached so");
                     self.outbox.push_back(Mail::Detached { topic });
+                }
+                Some(Request::Recover(question)) => {
+                    let attached = self.interest.get(&(question.name.to_string(), question.variant));
+                    assert_eq!(attached, Some(&question.topic), "{} is asked for, but not attached so", question.name);
+                    let answer = Box::new(self.recover(&question));
+                    self.events.recovered += u64::from(answer.missed.is_some());
+                    self.events.unrecovered += u64::from(answer.missed.is_none());
+                    self.outbox.push_back(Mail::Recovered { question, answer });
                 }
                 Some(Request::Publish(publish)) => {
                     let Asker::Client { client, command, .. } = publish.asker else { panic!("clients ask") };
@@ -553,7 +615,7 @@ impl World {
         if !self.windows.is_empty() && self.rng.one_in(2) {
             let ends = self.rng.below(self.windows.len());
             let slot = *self.windows.keys().nth(ends).expect("one of them");
-            self.outbox.extend(self.windows.remove(&slot).into_iter().flatten());
+            self.windows.remove(&slot).into_iter().flatten().for_each(|batch| self.send_batch(batch));
         }
         while let Some(mail) = self.outbox.pop_front() {
             if let Err(mail) = self.mail.send(mail) {
@@ -562,6 +624,23 @@ impl World {
                 break;
             }
         }
+    }
+
+    /// Where a topic with history stands.
+    fn position(&self, topic: &str) -> Position {
+        let published = self.published.get(topic).copied().unwrap_or(0);
+        Position { epoch: EPOCH.into(), offset: published * OFFSETS_APART }
+    }
+
+    /// Every batch is on its way when it is published, so that nothing waits to be merged here.
+    fn recover(&self, question: &Recover) -> Recovery {
+        let position = self.position(&question.name);
+        let (asked, published) = (question.since.offset / OFFSETS_APART, position.offset / OFFSETS_APART);
+        let missed = (published.saturating_sub(KEPT) <= asked).then(|| {
+            let publications: Vec<_> = (asked + 1..=published).map(|number| format!("{{\"data\":{number}}}")).collect();
+            publications.join(",").into_bytes().into()
+        });
+        Recovery { position, missed }
     }
 
     /// The loop around the shard: ticks it if that loop would.
@@ -586,6 +665,7 @@ impl World {
         self.events.ticks += 1;
         self.check_limits();
         self.peers_read();
+        self.check_receipt();
         if self.is_settled() {
             self.settled.clone_from(&self.published);
         }
@@ -602,6 +682,26 @@ impl World {
         assert!(logs <= (self.limits.logs_bytes + newest) as u64, "{logs} bytes in logs");
         let rest = self.stats.rest_bytes.value();
         assert!(rest <= self.limits.rest_bytes as u64, "{rest} bytes kept for started frames");
+    }
+
+    /// What is said to be written, everybody has whose socket never refused anything.
+    fn check_receipt(&self) {
+        for (&topic, run) in self.peers.iter().filter(|peer| !peer.excused).flat_map(|peer| &peer.runs) {
+            if let (Some(last), Some(written)) = (run.last, self.surely_written(topic)) {
+                assert!(last >= written, "{topic} is written up to {written}, and a client has {last}");
+            }
+        }
+    }
+
+    /// Up to which number every variant of a topic is said to be written, if it is.
+    fn surely_written(&self, topic: &str) -> Option<u64> {
+        let batches = &self.batches[..usize::try_from(self.receipt.written()).expect("few")];
+        let slots = self.interest.iter().filter(|((name, _), _)| name == topic).map(|(_, &slot)| slot);
+        let newest = slots.map(|slot| {
+            let newest = batches.iter().rev().find(|batch| (batch.0, batch.1) == (slot, topic));
+            newest.map(|batch| batch.2)
+        });
+        newest.min().flatten()
     }
 
     fn peers_read(&mut self) {
@@ -669,20 +769,31 @@ impl World {
         } else {
             let id = u32::try_from(value["id"].as_u64().expect("replies have ids")).expect("ours are small");
             assert!(value.get("error").is_none(), "{line}");
-            self.reply(peer, id);
+            self.reply(peer, id, &value["subscribe"]);
         }
     }
 
-    fn reply(&mut self, peer: usize, id: u32) {
+    fn reply(&mut self, peer: usize, id: u32, subscribed: &serde_json::Value) {
         self.events.replies += 1;
         let asked = self.peers[peer].asked.remove(&id).unwrap_or_else(|| panic!("a reply to {id}, which nobody asked"));
         match asked {
-            Asked::Subscribe { topic, floor } => {
+            Asked::Subscribe { topic, floor, resumes } => {
                 let ceiling = self.published.get(topic).copied().unwrap_or(0) + 1;
-                self.peers[peer].runs.insert(topic, Run { floor, ceiling, last: None });
+                let last = topic.starts_with('h').then(|| stands_at(subscribed, resumes));
+                self.peers[peer].runs.insert(topic, Run { floor, ceiling, last });
             }
-            Asked::Unsubscribe { topic } => drop(self.peers[peer].runs.remove(topic)),
+            Asked::Unsubscribe { topic } => {
+                if let Some(run) = self.peers[peer].runs.remove(topic) {
+                    self.left(topic, &run);
+                }
+            }
             Asked::Connect | Asked::Publish => {}
+        }
+    }
+
+    fn left(&mut self, topic: &'static str, run: &Run) {
+        if let Some(last) = run.last.filter(|_| topic.starts_with('h')) {
+            self.left_at.push((topic, last));
         }
     }
 
@@ -703,10 +814,12 @@ impl World {
         run.last = Some(number);
     }
 
-    fn unsubscribed(&mut self, peer: usize, topic: &str, code: &serde_json::Value) {
+    fn unsubscribed(&mut self, peer: usize, topic: &'static str, code: &serde_json::Value) {
         assert_eq!(code.as_u64(), Some(2500));
-        assert!(self.peers[peer].excused && topic.starts_with('r'), "{topic}: a healthy subscription ended");
-        assert!(self.peers[peer].runs.remove(topic).is_some(), "{topic} ended, and was none");
+        let resyncs = topic.starts_with('r') || topic.starts_with('h');
+        assert!(self.peers[peer].excused && resyncs, "{topic}: a healthy subscription ended");
+        let run = self.peers[peer].runs.remove(topic).unwrap_or_else(|| panic!("{topic} ended, and was none"));
+        self.left(topic, &run);
         self.events.resynced += 1;
     }
 
@@ -715,8 +828,9 @@ impl World {
         while index < self.peers.len() {
             let gone = self.peers[index].pipe.borrow().server_gone;
             if gone || self.peers[index].closed.is_some() {
-                let peer = self.peers.swap_remove(index);
+                let mut peer = self.peers.swap_remove(index);
                 assert!(peer.excused, "a healthy client lost its connection");
+                peer.runs.drain().for_each(|(topic, run)| self.left(topic, &run));
                 let mut pipe = peer.pipe.borrow_mut();
                 self.events.short_writes += pipe.short_writes;
                 self.events.refused_writes += pipe.refused_writes;
@@ -740,11 +854,14 @@ impl World {
             }
             self.broker_acts();
             self.turn();
-            if self.is_settled() && self.late_answers.is_empty() && self.requests.is_empty() && self.is_served() {
+            let is_written = self.receipt.written() == self.batches.len() as u64;
+            let is_answered = self.late_answers.is_empty() && self.requests.is_empty();
+            if self.is_settled() && is_answered && self.is_served() && is_written {
                 break;
             }
         }
         assert_ne!(self.shard.patience(), Some(Duration::ZERO), "the shard finds no sleep");
+        assert_eq!(self.receipt.written(), self.batches.len() as u64, "everybody has everything");
         for peer in &self.peers {
             assert!(peer.asked.is_empty(), "client {} waits for {:?}", peer.slot, peer.asked);
             for (topic, run) in &peer.runs {
@@ -803,4 +920,18 @@ impl World {
             assert_eq!(gauge.value(), 0, "{what} are left");
         }
     }
+}
+
+/// The number of the publication after which a new subscriber to a topic with history stands, when it has read
+/// what the reply brings.
+fn stands_at(subscribed: &serde_json::Value, resumes: bool) -> u64 {
+    let offset = subscribed["offset"].as_u64().unwrap_or(0);
+    assert_eq!((&subscribed["epoch"], offset % OFFSETS_APART), (&EPOCH.into(), 0), "{subscribed}");
+    assert_eq!(subscribed["was_recovering"].as_bool().unwrap_or(false), resumes, "{subscribed}");
+    let missed = subscribed["publications"].as_array().map_or(&[][..], |all| all);
+    assert!(missed.is_empty() || subscribed["recovered"] == true, "{subscribed}");
+    missed.iter().fold(offset / OFFSETS_APART, |last, publication| {
+        assert_eq!(publication["data"].as_u64(), Some(last + 1), "{subscribed}");
+        last + 1
+    })
 }

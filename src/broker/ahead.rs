@@ -1,0 +1,99 @@
+//! Clients that come from a node that is ahead of this one: they have a publication which this node has not
+//! read yet. They wait until it has, but not for ever: it may never come.
+//!
+//! Pure: time is an argument.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use crate::mail::Recover;
+
+/// How long they wait. Nodes that read the same stream are milliseconds apart, unless one of them is in trouble.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Those who wait, by the offset that they wait for.
+#[derive(Debug, Default)]
+pub(super) struct Ahead {
+    waiting: BTreeMap<u64, Vec<Recover>>,
+    /// In the order in which they come, one for each who waited.
+    deadlines: VecDeque<(Instant, u64)>,
+}
+
+impl Ahead {
+    /// Lets a question wait from `now` on until this node has read as far as it asks.
+    pub(super) fn wait(&mut self, question: Recover, now: Instant) {
+        let offset = question.since.offset;
+        self.deadlines.push_back((now + PATIENCE, offset));
+        self.waiting.entry(offset).or_default().push(question);
+    }
+
+    /// Those who need not wait any longer, or shall not, when this node has read up to `offset`.
+    pub(super) fn take_due(&mut self, offset: u64, now: Instant) -> Vec<Recover> {
+        let mut due = Vec::new();
+        while let Some(first) = self.waiting.first_entry()
+            && *first.key() <= offset
+        {
+            due.append(&mut first.remove());
+        }
+        while let Some(&(deadline, offset)) = self.deadlines.front()
+            && (deadline <= now || self.waiting.is_empty())
+        {
+            self.deadlines.pop_front();
+            // All with this offset go, those who came later included: they would not fare better.
+            due.append(&mut self.waiting.remove(&offset).unwrap_or_default());
+        }
+        due
+    }
+
+    /// When [`Self::take_due`] has something to give at the latest.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.front().map(|&(deadline, _)| deadline)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::{ClientKey, CommandKey, Encoding, Lane, Since, TopicSlot, Variant};
+
+    fn question(command: u32, offset: u64) -> Recover {
+        Recover {
+            shard: 0,
+            topic: TopicSlot(0),
+            variant: Variant { encoding: Encoding::Json, lane: Lane::FIRST },
+            name: "a".into(),
+            asker: CommandKey { client: ClientKey { slot: 0, generation: 0 }, id: command },
+            recoverable: true,
+            since: Since { epoch: "e".into(), offset },
+            rejects_unrecovered: false,
+        }
+    }
+
+    fn commands(due: &[Recover]) -> Vec<u32> {
+        due.iter().map(|question| question.asker.id).collect()
+    }
+
+    #[test]
+    fn who_is_ahead_waits_for_the_offset_or_for_the_deadline() {
+        let (mut ahead, start) = (Ahead::default(), Instant::now());
+        let second = Duration::from_secs(1);
+        ahead.wait(question(1, 10), start);
+        ahead.wait(question(2, 12), start + second);
+        ahead.wait(question(3, 10), start + second);
+        assert_eq!(commands(&ahead.take_due(9, start + second)), [0; 0]);
+        assert_eq!(commands(&ahead.take_due(11, start + second)), [1, 3]);
+        assert_eq!(ahead.next_deadline(), Some(start + PATIENCE));
+        assert_eq!(commands(&ahead.take_due(11, start + PATIENCE)), [0; 0]);
+        assert_eq!(ahead.next_deadline(), Some(start + second + PATIENCE));
+        assert_eq!(commands(&ahead.take_due(11, start + second + PATIENCE)), [2]);
+        assert_eq!((ahead.next_deadline(), ahead.take_due(u64::MAX, start).len()), (None, 0));
+    }
+
+    #[test]
+    fn deadlines_of_those_who_are_gone_are_forgotten() {
+        let (mut ahead, start) = (Ahead::default(), Instant::now());
+        ahead.wait(question(1, 10), start);
+        assert_eq!(commands(&ahead.take_due(10, start)), [1]);
+        assert_eq!(ahead.next_deadline(), None);
+    }
+}

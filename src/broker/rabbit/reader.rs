@@ -1,0 +1,334 @@
+//! Reading the stream: what its deliveries are to the broker, and which markers this node has to write.
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher as _, RandomState};
+use std::time::{Duration, Instant};
+
+use lapin::message::Delivery;
+
+use crate::broker::backplane::{Event, Place};
+use crate::config::Amqp;
+use crate::mail::Epoch;
+
+use super::attach::{Reach, Start};
+use super::trail::{Anchor, Claim, Finding, Marker, Trail};
+use super::{markers, message};
+
+/// Between two claims of one node. Whoever reads back over twice that meets one, if a node lives.
+const CLAIM_EVERY: Duration = Duration::from_secs(60);
+/// Messages after which a claim is due as well: after a lost link, the stream is read again from the newest
+/// marker on.
+const CLAIM_EVERY_MESSAGES: u64 = 50_000;
+/// Between two lines about how far the reading back has come.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+/// After which a marker that was waited for while reading back is written again.
+const REPEAT_AFTER: Duration = Duration::from_secs(5);
+
+/// What it takes to find the place in the stream, for whoever makes the link.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entrance {
+    pub(super) anchor: Option<Anchor>,
+    pub(super) reach: Reach,
+    pub(super) node: u64,
+}
+
+/// A node's way through its stream, over all links.
+#[derive(Debug)]
+pub(super) struct Reader {
+    node: u64,
+    reach: Reach,
+    trail: Trail,
+    /// While the stream is read back.
+    loading: Option<Loading>,
+    /// Whether a stream was read back before.
+    was_live: bool,
+    /// When this node wrote a marker last.
+    marked: Instant,
+    /// When it looks after markers next.
+    due: Instant,
+}
+
+#[derive(Debug)]
+struct Loading {
+    /// Nonce of the marker that ends it.
+    goal: u64,
+    /// See [`Start::Back`].
+    wanted: u64,
+    top: u64,
+    /// Messages read so far.
+    read: u64,
+    since: Instant,
+}
+
+impl Reader {
+    /// For a node that has read nothing yet.
+    pub(super) fn new(amqp: &Amqp, now: Instant) -> Self {
+        let node = random();
+        let ids = u64::try_from(amqp.message_ids).unwrap_or(u64::MAX);
+        Self {
+            node,
+            reach: Reach { span: amqp.replay_max_age.0, messages: amqp.replay_max_messages, ids },
+            trail: Trail::new(node),
+            loading: None,
+            was_live: false,
+            marked: now,
+            due: now,
+        }
+    }
+
+    /// Where the next link has to begin.
+    pub(super) fn entrance(&self) -> Entrance {
+        Entrance { anchor: self.trail.anchor(), reach: self.reach, node: self.node }
+    }
+
+    /// Whether the stream has been read back.
+    pub(super) fn is_live(&self) -> bool {
+        self.trail.is_live()
+    }
+
+    /// There is a link, and it begins here. Returns the marker to write.
+    pub(super) fn linked(
+        &mut self,
+        start: Start,
+        events: &mut VecDeque<Event>,
+        now: Instant,
+    ) -> Option<Marker> {
+        match start {
+            Start::Anchor => {
+                events.push_back(Event::Connected { gap: false });
+                None
+            }
+            Start::Back { wanted, top } => {
+                if self.was_live {
+                    tracing::warn!("this is another stream, or it has lost what was not read yet: read anew");
+                }
+                let goal = random();
+                self.trail.begin(goal);
+                self.loading = Some(Loading { goal, wanted, top, read: 0, since: now });
+                self.due = now + PROGRESS_EVERY;
+                Some(self.marker(goal, None, now))
+            }
+        }
+    }
+
+    /// Says what a delivery is. Returns the marker to write because of it.
+    pub(super) fn take(
+        &mut self,
+        delivery: Delivery,
+        events: &mut VecDeque<Event>,
+        now: Instant,
+    ) -> Option<Marker> {
+        let tag = delivery.delivery_tag;
+        let Some(offset) = markers::offset(&delivery) else {
+            events.push_back(Event::Passed { tag });
+            return None;
+        };
+        if let Some(loading) = &mut self.loading {
+            if loading.read == 0 {
+                // What RabbitMQ dropped in this moment is not there to be known.
+                events.push_back(Event::Loading { base: loading.wanted.max(offset) });
+            }
+            loading.read += 1;
+        }
+        if let Some(marker) = markers::read(&delivery) {
+            events.push_back(Event::Passed { tag });
+            let finding = self.trail.marker(offset, &marker);
+            return self.act_on(finding, events, now);
+        }
+        let Some(role) = self.trail.publication(offset) else {
+            events.push_back(Event::Passed { tag });
+            return None;
+        };
+        let place = Place { offset: offset + 1, is_replayed: role.replayed, is_ours_to_bury: role.buries };
+        events.push_back(Event::Message(message::receive(delivery, Some(place))));
+        let is_due = self.is_live() && self.trail.since_anchor().is_multiple_of(CLAIM_EVERY_MESSAGES);
+        if is_due { self.claim(now) } else { None }
+    }
+
+    fn act_on(&mut self, finding: Finding, events: &mut VecDeque<Event>, now: Instant) -> Option<Marker> {
+        match finding {
+            Finding::Nothing => None,
+            Finding::NoEpoch => Some(self.proposal(now)),
+            Finding::Contested => self.claim(now),
+            Finding::Renamed(epoch) => {
+                tracing::warn!(%epoch, "another node's epoch of the stream is older than ours, and holds");
+                events.push_back(Event::Renamed { epoch });
+                None
+            }
+            Finding::CaughtUp(epoch) => {
+                self.caught_up(&epoch, now);
+                events.push_back(Event::CaughtUp { epoch });
+                events.push_back(Event::Connected { gap: self.was_live });
+                self.was_live = true;
+                self.claim(now)
+            }
+        }
+    }
+
+    fn caught_up(&mut self, epoch: &Epoch, now: Instant) {
+        if let Some(Loading { read, since, .. }) = self.loading.take() {
+            let seconds = now.duration_since(since).as_secs_f32();
+            tracing::info!(messages = read, seconds, %epoch, "read the stream back");
+        }
+    }
+
+    /// When [`Self::on_time`] has something to do.
+    pub(super) fn due(&self) -> Instant {
+        self.due
+    }
+
+    /// Looks after what has to be done although nothing comes. Returns the marker to write.
+    pub(super) fn on_time(&mut self, now: Instant) -> Option<Marker> {
+        let Some(loading) = &self.loading else { return self.claim(now) };
+        let of = loading.top.saturating_sub(loading.wanted.saturating_sub(self.reach.ids));
+        tracing::info!(messages = loading.read, about = of, "reading the stream back");
+        self.due = now + PROGRESS_EVERY;
+        if now < self.marked + REPEAT_AFTER {
+            return None;
+        }
+        // It was not confirmed, or it is behind much else: then it comes twice, which is one time too many
+        // and does no harm.
+        if self.trail.lacks_epoch() {
+            return Some(self.proposal(now));
+        }
+        Some(self.marker(loading.goal, None, now))
+    }
+
+    /// What this node knows of the epoch, told again.
+    fn claim(&mut self, now: Instant) -> Option<Marker> {
+        let claim = self.trail.claim();
+        self.due = now + CLAIM_EVERY;
+        claim.map(|claim| self.marker(random(), Some(claim), now))
+    }
+
+    /// A new epoch, for a stream without one.
+    fn proposal(&mut self, now: Instant) -> Marker {
+        let epoch = format!("{:016x}", random()).into();
+        self.marker(random(), Some(Claim { epoch, origin: None }), now)
+    }
+
+    fn marker(&mut self, nonce: u64, claim: Option<Claim>, now: Instant) -> Marker {
+        self.marked = now;
+        Marker { nonce, node: self.node, claim }
+    }
+}
+
+/// 64 bits from the operating system's randomness.
+pub(super) fn random() -> u64 {
+    RandomState::new().hash_one("fanfare marker")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lapin::BasicProperties;
+    use lapin::types::AMQPValue;
+
+    struct House {
+        reader: Reader,
+        events: VecDeque<Event>,
+        now: Instant,
+        offset: i64,
+    }
+
+    impl House {
+        fn new() -> Self {
+            let now = Instant::now();
+            Self { reader: Reader::new(&Amqp::default(), now), events: VecDeque::new(), now, offset: 0 }
+        }
+
+        fn begin(&mut self) -> Marker {
+            let start = Start::Back { wanted: 0, top: 0 };
+            self.reader.linked(start, &mut self.events, self.now).expect("a marker to read back")
+        }
+
+        /// The stream gives back what was written into it, at the next offset.
+        fn deliver(&mut self, marker: Option<&Marker>) -> Option<Marker> {
+            let written = marker.map(|marker| markers::letter(&"fanfare".into(), marker).properties);
+            let properties = written.unwrap_or_default();
+            let mut headers = properties.headers().clone().unwrap_or_default();
+            headers.insert(message::OFFSET.into(), AMQPValue::LongLongInt(self.offset));
+            self.offset += 1;
+            let exchange = if marker.is_some() { "" } else { "fanfare" };
+            let mut delivery = Delivery::mock(1, exchange.into(), "a".into(), false, Vec::new());
+            delivery.properties = BasicProperties::default().with_headers(headers);
+            self.reader.take(delivery, &mut self.events, self.now)
+        }
+
+        /// What was said since the last time, in short.
+        fn said(&mut self) -> Vec<String> {
+            let short = |event| match event {
+                Event::Message(message) => {
+                    let place = message.place.expect("from a stream");
+                    format!("{} {} {}", place.offset, place.is_replayed, place.is_ours_to_bury)
+                }
+                Event::Passed { .. } => "passed".to_owned(),
+                Event::Loading { base } => format!("loading after {base}"),
+                Event::CaughtUp { .. } => "caught up".to_owned(),
+                Event::Connected { gap } => format!("connected {gap}"),
+                event => panic!("{event:?}"),
+            };
+            self.events.drain(..).map(short).collect()
+        }
+
+        fn live() -> Self {
+            let mut house = Self::new();
+            let goal = house.begin();
+            let proposal = house.deliver(Some(&goal)).expect("a proposal");
+            house.deliver(Some(&proposal));
+            house.said();
+            house
+        }
+    }
+
+    #[test]
+    fn a_stream_is_read_back_before_anything_is_new() {
+        let mut house = House::new();
+        house.offset = 5;
+        let goal = house.begin();
+        assert_eq!(goal.claim, None, "which stream this is is not known yet");
+        house.deliver(None);
+        let proposal = house.deliver(Some(&goal)).expect("a proposal");
+        assert!(proposal.claim.as_ref().is_some_and(|claim| claim.origin.is_none()));
+        house.deliver(None);
+        let claim = house.deliver(Some(&proposal)).expect("a claim").claim.expect("a claim");
+        assert_eq!((claim.epoch, claim.origin), (proposal.claim.unwrap().epoch, Some(8)));
+        house.deliver(None);
+        let said = house.said();
+        let read = ["loading after 5", "6 true false", "passed", "8 true false", "passed"];
+        assert_eq!(said[..5], read);
+        assert_eq!(said[5..], ["caught up", "connected false", "10 false true"]);
+    }
+
+    #[test]
+    fn what_was_read_before_a_lost_link_is_passed_over() {
+        let mut house = House::live();
+        house.deliver(None);
+        house.reader.linked(Start::Anchor, &mut house.events, house.now);
+        house.offset = 1;
+        (0..3).for_each(|_| drop(house.deliver(None)));
+        assert_eq!(house.said(), ["3 false true", "connected false", "passed", "passed", "4 false true"]);
+        let goal = house.begin();
+        house.offset = 0;
+        let proposal = house.deliver(Some(&goal)).expect("another epoch");
+        house.deliver(Some(&proposal));
+        assert_eq!(house.said(), ["loading after 0", "passed", "passed", "caught up", "connected true"]);
+    }
+
+    #[test]
+    fn claims_are_repeated_and_so_is_what_was_not_read_back() {
+        let mut house = House::live();
+        assert_eq!(house.reader.due(), house.now + CLAIM_EVERY);
+        assert!(house.reader.on_time(house.now + CLAIM_EVERY).is_some_and(|marker| marker.claim.is_some()));
+
+        let mut house = House::new();
+        let goal = house.begin();
+        assert_eq!(house.reader.on_time(house.now + PROGRESS_EVERY), None);
+        assert_eq!(house.reader.due(), house.now + PROGRESS_EVERY * 2);
+        assert_eq!(house.reader.on_time(house.now + REPEAT_AFTER), Some(goal.clone()));
+        house.now += REPEAT_AFTER;
+        assert!(house.deliver(Some(&goal)).is_some());
+        let again = house.reader.on_time(house.now + REPEAT_AFTER);
+        assert!(again.is_some_and(|marker| marker.claim.is_some()));
+    }
+}

@@ -1,0 +1,120 @@
+//! What is asked of the history: by clients that go on where they were, and by those who look into it.
+//!
+//! An answer to a recovery ends with the last publication that was put into the shard's mailbox before it. What
+//! still waits to be merged is not in it, and comes after it.
+
+use std::time::Instant;
+
+use crate::config::RecoveryMode;
+use crate::mail::{History as Question, HistoryAsker, HistoryPage, Lane, Mail, Position, Recover};
+use crate::protocol::codes::ErrorCode;
+
+use super::history::{Mode, Page, Query, Unrecoverable, Wish};
+use super::turn::Broker;
+
+/// Publications in one answer about a topic's history at most, as SDKs expect it.
+const PAGE_MAX: usize = 300;
+
+impl Broker {
+    /// Where a topic stands for those who are attached in a lane now, if its namespace has a history.
+    pub(super) fn position(&self, name: &str, lane: Lane) -> Option<Position> {
+        let has_history = self.namespaces.options(self.namespaces.of(name)).has_history();
+        has_history.then(|| self.history.position(name, self.handed_over(name, lane)))
+    }
+
+    /// The offset up to which everything of a topic was handed over to those in a lane.
+    fn handed_over(&self, name: &str, lane: Lane) -> u64 {
+        let waiting_from = self.topics.find(name).and_then(|id| self.merge.waiting_from(id, lane));
+        waiting_from.map_or(u64::MAX, |first| first.saturating_sub(1))
+    }
+
+    /// Answers a client that wants to go on where it was; at once, or when this node has read as far.
+    pub(super) fn recover(&mut self, question: Box<Recover>) {
+        let is_ahead = self.read_to.is_some_and(|read_to| question.since.offset > read_to);
+        let Position { epoch, .. } = self.history.position(&question.name, u64::MAX);
+        if self.is_loading() || is_ahead && *question.since.epoch == *epoch {
+            self.ahead.wait(*question, Instant::now());
+        } else {
+            self.answer_recovery(question);
+        }
+    }
+
+    /// Answers those who were ahead and are not any more, or have waited for long enough.
+    pub(super) fn recover_those_ahead(&mut self) {
+        if self.is_loading() {
+            return;
+        }
+        let read_to = self.read_to.unwrap_or_default();
+        for question in self.ahead.take_due(read_to, Instant::now()) {
+            self.answer_recovery(Box::new(question));
+        }
+    }
+
+    fn answer_recovery(&mut self, question: Box<Recover>) {
+        let lane = question.variant.lane;
+        if question.since.offset > self.handed_over(&question.name, lane) {
+            // Another lane, or another node, was quicker: what this client has must not come to it again.
+            self.end_waiting(&question.name, lane);
+        }
+        let wish = Wish {
+            topic: &question.name,
+            since: &question.since,
+            up_to: self.handed_over(&question.name, lane),
+            read_to: self.read_to.unwrap_or(0),
+            mode: match self.namespaces.options(self.namespaces.of(&question.name)).recovery_mode {
+                RecoveryMode::Stream => Mode::Stream,
+                RecoveryMode::Cache => Mode::Cache,
+            },
+            bytes_max: self.config.limits.frame_bytes,
+        };
+        let answer = self.history.recover(&wish, Instant::now());
+        let counter = if answer.missed.is_some() { &self.stats.recovered } else { &self.stats.unrecovered };
+        counter.add(1);
+        self.outbox.push(question.shard, Mail::Recovered { question, answer: Box::new(answer) });
+    }
+
+    fn end_waiting(&mut self, name: &str, lane: Lane) {
+        if let Some(topic) = self.topics.find(name) {
+            self.merge.close_lane(topic, lane);
+            self.hand_over();
+        }
+    }
+
+    /// Answers whoever wants to see what was published.
+    pub(super) fn read_history(&mut self, question: Question) {
+        let Question { asker, topic, limit, since, reverse } = question;
+        let page = if self.namespaces.options(self.namespaces.of(&topic)).has_history() {
+            let limit = limit.map_or(PAGE_MAX, |limit| limit as usize).min(PAGE_MAX);
+            let bytes_max = self.config.limits.frame_bytes;
+            let query = Query { topic: &topic, since: since.as_ref(), limit, reverse, bytes_max };
+            let page = self.history.read(&query, Instant::now());
+            page.map(|Page { position, publications }| HistoryPage { position, publications })
+                .map_err(|Unrecoverable| ErrorCode::UnrecoverablePosition)
+        } else {
+            Err(ErrorCode::NotAvailable)
+        };
+        self.answer_history(asker, page);
+    }
+
+    fn answer_history(&mut self, asker: HistoryAsker, page: Result<HistoryPage, ErrorCode>) {
+        match asker {
+            HistoryAsker::Client { shard, client, command } => {
+                self.outbox.push(shard, Mail::History { client, command, page: Box::new(page) });
+            }
+            // Nobody may be waiting any more: an operator who hung up.
+            HistoryAsker::Control(answer) => drop(answer.send(page)),
+        }
+    }
+
+    /// Tells all shards where their topics with history stand: offsets count anew, or under another name.
+    pub(super) fn tell_positions(&mut self) {
+        let places =
+            self.topics.iter().flat_map(|topic| topic.places().iter().map(move |place| (topic, place)));
+        let attached = places
+            .filter_map(|(topic, place)| Some((*place, self.position(&topic.name, place.variant.lane)?)));
+        let attached: Vec<_> = attached.collect();
+        for (place, position) in attached {
+            self.outbox.push(place.shard, Mail::Attached { topic: place.slot, position: Some(position) });
+        }
+    }
+}

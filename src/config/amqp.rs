@@ -1,0 +1,135 @@
+//! `[amqp]`: RabbitMQ, and what is taken from it.
+
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{AmqpUrl, Interval};
+
+/// `[amqp]`
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Amqp {
+    /// `amqp://user:password@host:port/vhost` or `amqps://`. Default empty: the embedded backplane.
+    pub url: AmqpUrl,
+    /// The topic exchange that publishers send to. An existing one is used as it is. Default `fanfare`.
+    pub exchange: String,
+    /// Where publications come from. Default [`Source::Stream`].
+    pub source: Source,
+    /// The stream that is read. Default `fanfare`. One that is there is used as it is.
+    pub stream: String,
+    /// How long the stream keeps messages (RabbitMQ's `x-max-age`). Default 24 h.
+    pub stream_max_age: Interval,
+    /// Bytes that the stream keeps (`x-max-length-bytes`). Default 10 GiB; costs as much disk, on each of
+    /// its replicas.
+    pub stream_max_bytes: u64,
+    /// Nodes of a RabbitMQ cluster that keep the stream (`x-initial-cluster-size`). Default 0: RabbitMQ's
+    /// choice.
+    pub stream_replicas: u16,
+    /// Messages of the stream that are read back at the start, at most, besides those that are read for
+    /// their ids. Default 1,000,000.
+    pub replay_max_messages: u64,
+    /// How far back in time the stream is read at the start. Default 10 min.
+    pub replay_max_age: Interval,
+    /// With [`Source::Queue`]: an existing durable queue to consume. Default empty: an exclusive queue of
+    /// this node's own.
+    pub queue: String,
+    /// With `queue`: how long after the start nothing is taken from it, so that clients are back before what
+    /// waited for them is pushed. Default 5 s.
+    pub queue_delay: Interval,
+    /// Patterns by which the stream, or the node's own queue, is bound to the exchange. Default `#`:
+    /// everything.
+    pub bindings: Vec<String>,
+    /// The dead-letter exchange, for what cannot be delivered. Default `fanfare.dead`.
+    pub dead_letter_exchange: String,
+    /// The durable queue bound to it. Default `fanfare.dead`.
+    pub dead_letter_queue: String,
+    /// Messages that queue keeps at most; the oldest go first. Default 10,000.
+    pub dead_letter_max: u32,
+    /// Messages taken and not acknowledged, at most: the outer limit of back-pressure. Default 4,096; costs
+    /// up to that many bodies of memory.
+    pub prefetch: u16,
+    /// When a message is acknowledged to RabbitMQ. Default `handover`.
+    pub ack: Ack,
+    /// With `ack = "written"`: how long a message waits for clients whose sockets take nothing. Default 1 s.
+    pub written_timeout: Interval,
+    /// How long ids of messages (`message-id`) are remembered: a message with one of them is a repetition, and is
+    /// not pushed. Of a stream, those of so many messages before it; of a queue, the latest so many. Default
+    /// 10,000; 0: every message is pushed. Costs about 150 bytes each.
+    pub message_ids: usize,
+    /// First pause before connecting again. Default 100 ms; doubles, with jitter, up to `reconnect_max`.
+    pub reconnect_min: Interval,
+    /// Longest pause before connecting again. Default 10 s.
+    pub reconnect_max: Interval,
+}
+
+impl Default for Amqp {
+    fn default() -> Self {
+        Self {
+            url: AmqpUrl::default(),
+            exchange: "fanfare".to_owned(),
+            source: Source::default(),
+            stream: "fanfare".to_owned(),
+            stream_max_age: Interval::from_secs(24 * 60 * 60),
+            stream_max_bytes: 10 << 30,
+            stream_replicas: 0,
+            replay_max_messages: 1_000_000,
+            replay_max_age: Interval::from_secs(10 * 60),
+            queue: String::new(),
+            queue_delay: Interval::from_secs(5),
+            bindings: vec!["#".to_owned()],
+            dead_letter_exchange: "fanfare.dead".to_owned(),
+            dead_letter_queue: "fanfare.dead".to_owned(),
+            dead_letter_max: 10_000,
+            prefetch: 4096,
+            ack: Ack::default(),
+            written_timeout: Interval::from_secs(1),
+            message_ids: 10_000,
+            reconnect_min: Interval::from_millis(100),
+            reconnect_max: Interval::from_secs(10),
+        }
+    }
+}
+
+impl Amqp {
+    /// Whether publications come from a stream, which numbers them.
+    #[must_use]
+    pub fn reads_stream(&self) -> bool {
+        self.source == Source::Stream && !self.url.is_empty()
+    }
+}
+
+/// When a message is acknowledged to RabbitMQ.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ack {
+    /// When it is in the mailboxes of all shards that want it.
+    #[default]
+    Handover,
+    /// When it was written to everybody who could be written to when it came, and to the others or
+    /// `amqp.written_timeout` is over. The queue's depth in RabbitMQ is then how far the pushes are behind.
+    Written,
+}
+
+/// Where publications come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// One durable stream for all nodes: what was published is there after any restart, for any node.
+    #[default]
+    Stream,
+    /// A queue for each node, or one by name: lowest latency, and what was pushed is gone.
+    Queue,
+}
+
+impl FromStr for Source {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "stream" => Ok(Self::Stream),
+            "queue" => Ok(Self::Queue),
+            _ => Err(format!("`{text}` is no source: expected `stream` or `queue`")),
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! `history` and `history_remove`: what was published in a topic, as far as this node keeps it.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use crate::control::desk::Desk;
+use crate::control::envelope::{Fault, Outcome, done, result};
+use crate::mail::{Epoch, History, HistoryAsker, HistoryPage, Request, Since};
+use crate::protocol::codes::ErrorCode;
+
+use super::topic;
+
+/// The parameters of `history`.
+#[derive(Debug, Deserialize)]
+pub(super) struct HistoryParams {
+    channel: String,
+    /// At most so many publications; 0: none, only where the topic stands; below: all.
+    #[serde(default)]
+    limit: i32,
+    since: Option<SinceParams>,
+    #[serde(default)]
+    reverse: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct SinceParams {
+    #[serde(default)]
+    epoch: Box<str>,
+    #[serde(default)]
+    offset: u64,
+}
+
+/// The parameters of `history_remove`.
+#[derive(Debug, Deserialize)]
+pub(super) struct RemoveParams {
+    channel: String,
+}
+
+#[derive(Debug, Serialize)]
+struct HistoryResult {
+    publications: Box<RawValue>,
+    #[serde(serialize_with = "as_text")]
+    epoch: Epoch,
+    offset: u64,
+}
+
+fn as_text<S: serde::Serializer>(epoch: &Epoch, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(epoch)
+}
+
+/// Shows a part of a topic's history.
+pub(super) async fn history(desk: &Desk, params: HistoryParams) -> Outcome {
+    let topic = topic(desk, &params.channel)?;
+    let (asker, answer) = oneshot::channel();
+    let question = History {
+        asker: HistoryAsker::Control(asker),
+        topic,
+        limit: u32::try_from(params.limit).ok(),
+        since: params.since.map(|SinceParams { epoch, offset }| Since { epoch, offset }),
+        reverse: params.reverse,
+    };
+    desk.post(Request::History(Box::new(question))).await?;
+    let page = timeout(desk.config.timeouts.publish.0, answer).await;
+    // No answer at all: the broker thread is going down, or hangs.
+    let page = page.ok().and_then(Result::ok).unwrap_or(Err(ErrorCode::Internal));
+    let HistoryPage { position, publications } = page.map_err(|code| refused(&params.channel, code))?;
+    let text = [b"[", &*publications, b"]"].concat();
+    let publications =
+        serde_json::from_slice(&text).map_err(|error| Fault::new(ErrorCode::Internal, error))?;
+    result(&HistoryResult { publications, epoch: position.epoch, offset: position.offset })
+}
+
+/// Forgets what was published in a topic. Its offsets go on.
+pub(super) async fn remove(desk: &Desk, params: RemoveParams) -> Outcome {
+    let topic = topic(desk, &params.channel)?;
+    desk.post(Request::RemoveHistory { topic }).await?;
+    done()
+}
+
+fn refused(channel: &str, code: ErrorCode) -> Fault {
+    match code {
+        ErrorCode::NotAvailable => Fault::new(
+            code,
+            format_args!("`{channel}`: its namespace keeps no history (history_size); see `config`"),
+        ),
+        ErrorCode::UnrecoverablePosition => {
+            Fault::new(code, "`since` is of another epoch; leave it out to read from the start")
+        }
+        code => Fault { code, message: code.text().to_owned() },
+    }
+}

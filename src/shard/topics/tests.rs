@@ -1,0 +1,94 @@
+use super::*;
+use crate::mail::{Encoding, Lane};
+use std::collections::BTreeMap;
+
+const PLAIN: Variant = Variant { encoding: Encoding::Json, lane: Lane::FIRST };
+
+fn topic() -> Topic {
+    let namespaces = crate::namespaces::Namespaces::new(&crate::config::Config::default());
+    Topic::new("t".into(), namespaces.of("t"), PLAIN)
+}
+
+fn lines(text: &str) -> Lines {
+    let plain_bytes = u32::try_from(text.len()).unwrap();
+    Lines { bytes: text.as_bytes().into(), count: 1, plain_bytes, offset: 0 }
+}
+
+/// Plays every sequence of six operations on up to four subscribers and checks after each that the
+/// places told are the places taken, and that `behind` is what the cursors say.
+#[test]
+fn every_short_history_keeps_places_and_counts() {
+    const STEPS: u32 = 6;
+    const KINDS: u32 = 7;
+    for mut history in 0..KINDS.pow(STEPS) {
+        let (mut topic, mut places, mut next) = (topic(), BTreeMap::new(), 0_u32);
+        for _ in 0..STEPS {
+            let kind = history % KINDS;
+            history /= KINDS;
+            let first = places.iter().next().map(|(&client, &place)| (client, place));
+            let last = places.iter().next_back().map(|(&client, &place)| (client, place));
+            let mut told = |moved: Moved| {
+                places.insert(moved.client, moved.position);
+            };
+            match (kind, first, last) {
+                (0 | 1, ..) => {
+                    topic.subscribe(next, told);
+                    next += 1;
+                }
+                (2, Some((_, place)), _) if !topic.is_parked(place) => topic.park(place, told),
+                (2, Some((_, place)), _) => topic.unpark(place, told),
+                (3, _, Some((_, place))) if !topic.is_parked(place) => topic.park(place, told),
+                (4, _, Some((client, place))) => {
+                    topic.unsubscribe(place, &mut told);
+                    places.remove(&client);
+                }
+                (5, Some((_, place)), _) => topic.advance(place, topic.end),
+                (6, ..) => topic.append(&lines("x\n"), Vec::new),
+                _ => {}
+            }
+            check(&topic, &places);
+        }
+    }
+}
+
+fn check(topic: &Topic, places: &BTreeMap<u32, u32>) {
+    assert_eq!(topic.subscribers().len(), places.len());
+    for (&client, &place) in places {
+        assert_eq!(topic.subscribers()[place as usize].client, client);
+    }
+    let behind = topic.awake().iter().filter(|one| one.cursor < topic.end).count();
+    assert_eq!(topic.behind() as usize, behind);
+}
+
+#[test]
+fn names_are_found_after_their_slots_were_reused() {
+    let namespaces = crate::namespaces::Namespaces::new(&crate::config::Config::default());
+    let mut topics = Topics::default();
+    let insert = |topics: &mut Topics, name: &str| topics.insert(name.into(), namespaces.of(name), PLAIN);
+    let a = insert(&mut topics, "a");
+    let b = insert(&mut topics, "b");
+    topics.remove(a);
+    let find = |topics: &Topics, name| topics.find(name, PLAIN);
+    assert_eq!(find(&topics, "a"), None);
+    assert_eq!(insert(&mut topics, "c"), a);
+    assert_eq!((find(&topics, "c"), find(&topics, "b"), topics.len()), (Some(a), Some(b), 2));
+}
+
+#[test]
+fn a_topic_in_several_variants_is_several() {
+    let namespaces = crate::namespaces::Namespaces::new(&crate::config::Config::default());
+    let variants =
+        [PLAIN, Variant { encoding: Encoding::Deflated, ..PLAIN }, Variant { lane: Lane::ALL[1], ..PLAIN }];
+    let mut topics = Topics::default();
+    let slots = variants.map(|variant| {
+        assert_eq!(topics.find("a", variant), None);
+        topics.insert("a".into(), namespaces.of("a"), variant)
+    });
+    topics.insert("b".into(), namespaces.of("b"), PLAIN);
+    assert_eq!(variants.map(|variant| topics.find("a", variant)), slots.map(Some));
+    topics.remove(slots[1]);
+    assert_eq!(topics.find("a", variants[1]), None);
+    let mut left: Vec<_> = topics.variants("a").collect();
+    left.sort_unstable();
+    assert_eq!(left, [slots[0], slots[2]]);
+}

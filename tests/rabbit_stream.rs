@@ -1,0 +1,237 @@
+//! The stream as the source: nothing is lost or repeated over restarts of either side, all nodes are in one
+//! epoch, and a stream that is another one is noticed.
+
+mod support;
+
+use std::time::Duration;
+
+use lapin::BasicProperties;
+use lapin::types::AMQPValue;
+use support::engine::{Engine, run_to_end, serve};
+use support::publisher::{Publisher, headers};
+use support::rabbitmq::RabbitNode;
+use support::wait::{SOON, hold_for, wait_for, wait_until};
+use support::websocket::RawClient;
+
+fn configuration(url: &str) -> String {
+    format!("[amqp]\nurl = \"{url}\"\nreconnect_max = \"500ms\"\n")
+}
+
+fn start(url: &str) -> Engine {
+    let engine = Engine::with_config(&configuration(url));
+    engine.wait_until_ready();
+    engine
+}
+
+/// The epochs in which an engine has read its stream back, in order.
+fn epochs(engine: &Engine) -> Vec<String> {
+    let lines = engine.stderr().so_far();
+    let of = |line: &String| {
+        let (_, rest) = line.split_once("read the stream back")?.1.split_once("epoch=")?;
+        Some(rest.split_whitespace().next()?.to_owned())
+    };
+    lines.iter().filter_map(of).collect()
+}
+
+fn plain() -> BasicProperties {
+    BasicProperties::default()
+}
+
+fn text(text: &str) -> AMQPValue {
+    AMQPValue::LongString(text.into())
+}
+
+/// A marker as another node would write it.
+fn claim(publisher: &Publisher, epoch: &str, origin: i64) {
+    let marker = headers(&[
+        ("x-fanfare-marker", text("1")),
+        ("x-fanfare-node", text("2")),
+        ("x-fanfare-epoch", text(epoch)),
+        ("x-fanfare-origin", AMQPValue::LongLongInt(origin)),
+    ]);
+    publisher.publish_to("", "fanfare", b"", marker);
+}
+
+#[test]
+fn an_engine_that_is_started_again_knows_what_was_there_and_pushes_what_is_new() {
+    let url = RabbitNode::shared().new_vhost("restart");
+    let engine = Engine::on_fixed_ports(&configuration(&url));
+    engine.wait_until_ready();
+    let publisher = Publisher::connect(&url);
+    let with_id = |id: &str| plain().with_message_id(id.into());
+    let mut client = RawClient::connect(engine.client_address());
+    client.subscribe("news");
+    publisher.publish("news", b"1", with_id("x"));
+    publisher.publish("news", b"2", with_id("x"));
+    publisher.publish("news", b"3", plain());
+    assert_eq!([client.publication("news"), client.publication("news")], ["1", "3"]);
+    let before = epochs(&engine);
+
+    let stopped = engine.stop_for_now();
+    publisher.publish("news", b"4", plain());
+    let engine = stopped.start();
+    // It listens when it has read everything back.
+    assert_eq!(engine.metric("fanfare_replayed_total", &[]), 4.0);
+    assert_eq!((before.len(), epochs(&engine)), (1, before));
+    let mut client = RawClient::connect(engine.client_address());
+    client.subscribe("news");
+    publisher.publish("news", b"5", with_id("x"));
+    publisher.publish("news", b"6", plain());
+    assert_eq!(client.publication("news"), "6", "an id is known over the restart, and history is not pushed");
+    assert_eq!(engine.metric("fanfare_duplicates_total", &[]), 1.0);
+}
+
+#[test]
+fn nothing_is_lost_or_repeated_when_rabbitmq_stops_or_is_killed() {
+    let mut node = RabbitNode::start();
+    let url = node.amqp_url();
+    let engine = start(&url);
+    let mut client = RawClient::connect(engine.client_address());
+    client.subscribe("load");
+    let publish = |range: std::ops::Range<u32>| {
+        let publisher = Publisher::connect_when_there(&url, "fanfare");
+        range.for_each(|n| publisher.publish("load", n.to_string().as_bytes(), plain()));
+    };
+    publish(0..300);
+    node.stop();
+    node.start_again();
+    publish(300..600);
+    node.kill();
+    node.start_again();
+    publish(600..900);
+    for n in 0..900 {
+        assert_eq!(client.publication("load"), n.to_string());
+    }
+    engine.wait_until_ready();
+    assert!(engine.metric("fanfare_rabbitmq_connects_total", &[]) >= 2.0);
+    assert_eq!(engine.metric("fanfare_gaps_total", &[]), 0.0);
+    assert_eq!(epochs(&engine).len(), 1, "it was read back once");
+}
+
+#[test]
+fn a_stream_that_is_deleted_is_another_one_even_if_it_is_longer() {
+    let url = RabbitNode::shared().new_vhost("deleted");
+    let engine = start(&url);
+    let publisher = Publisher::connect(&url);
+    let mut client = RawClient::connect(engine.client_address());
+    let told_of_a_gap = |client: &mut RawClient| {
+        let told = client.line();
+        assert!(told.contains(r#""unsubscribe":{"code":2500"#), "{told}");
+        client.subscribe("news");
+    };
+    client.subscribe("news");
+    publisher.publish("news", b"1", plain());
+    assert_eq!(client.publication("news"), "1");
+    publisher.delete_queue("fanfare");
+    told_of_a_gap(&mut client);
+    publisher.publish("news", b"2", plain());
+    assert_eq!(client.publication("news"), "2");
+
+    // While the engine sees nothing, a new one takes its place and grows beyond the old one.
+    engine.signal("STOP");
+    publisher.delete_queue("fanfare");
+    publisher.declare_queue_with("fanfare", &[("x-queue-type", text("stream"))]);
+    (0..100).for_each(|_| publisher.publish("news", b"3", plain()));
+    engine.signal("CONT");
+    told_of_a_gap(&mut client);
+    publisher.publish("news", b"4", plain());
+    assert_eq!(client.publication("news"), "4");
+    let mut epochs = epochs(&engine);
+    epochs.sort();
+    epochs.dedup();
+    assert_eq!(epochs.len(), 3, "each has an epoch of its own");
+    assert!(engine.stderr().contain("the stream is used as it is"), "it was declared without our limits");
+}
+
+#[test]
+fn all_nodes_are_in_one_epoch_and_the_oldest_holds() {
+    let url = RabbitNode::shared().new_vhost("epochs");
+    let engines = [(); 2].map(|()| Engine::with_config(&configuration(&url)));
+    engines.iter().for_each(Engine::wait_until_ready);
+    let [one, two] = engines.each_ref().map(epochs);
+    assert_eq!((one.len(), &one), (1, &two));
+
+    let publisher = Publisher::connect(&url);
+    claim(&publisher, "madeup", 1_000_000);
+    claim(&publisher, "later", 100);
+    claim(&publisher, "older", 0);
+    for engine in &engines {
+        let renamed = |line: &String| line.contains("is older than ours") && line.contains("epoch=older");
+        wait_until(SOON, "the older epoch", || engine.stderr().so_far().iter().any(renamed));
+    }
+    assert_eq!(epochs(&start(&url)), ["older"]);
+}
+
+#[test]
+fn of_several_nodes_one_buries_and_never_again() {
+    let url = RabbitNode::shared().new_vhost("burials");
+    let engines = [(); 3].map(|()| start(&url));
+    let publisher = Publisher::connect(&url);
+    for _ in 0..3 {
+        publisher.publish("news", b"{", plain());
+        let (body, reason, topic) = publisher.dead_letter();
+        assert_eq!((&body[..], &*topic), (&b"{"[..], "news"), "{reason}");
+    }
+    let buried =
+        || engines.iter().map(|engine| engine.metric("fanfare_dead_lettered_total", &[])).sum::<f64>();
+    wait_until(SOON, "everybody to have read it", || {
+        engines.iter().all(|engine| engine.metric("fanfare_unacknowledged", &[]) == 0.0)
+    });
+    assert_eq!(buried(), 3.0);
+    let another = start(&url);
+    assert!(another.metric("fanfare_replayed_total", &[]) >= 3.0);
+    hold_for(Duration::from_millis(300), "no second burial", || publisher.has_no_dead_letter());
+}
+
+#[test]
+fn what_has_expired_is_not_pushed() {
+    let url = RabbitNode::shared().new_vhost("expired");
+    let engine = start(&url);
+    let publisher = Publisher::connect(&url);
+    let mut client = RawClient::connect(engine.client_address());
+    client.subscribe("news");
+    let old = || plain().with_timestamp(1_000_000);
+    publisher.publish("news", b"1", old().with_expiration("60000".into()));
+    publisher.publish("news", b"2", old());
+    publisher.publish("news", b"3", plain().with_expiration("60000".into()));
+    assert_eq!([client.publication("news"), client.publication("news")], ["2", "3"]);
+    assert_eq!(engine.metric("fanfare_expired_total", &[]), 1.0);
+}
+
+#[test]
+fn a_queue_that_is_no_stream_is_refused_with_the_remedy() {
+    let url = RabbitNode::shared().new_vhost("no_stream");
+    let engine = Engine::start(&["--amqp", &url, "--source", "queue"]);
+    engine.wait_until_ready();
+    Publisher::connect(&url).declare_queue("fanfare");
+    let mut command = serve();
+    command.args(["--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--amqp", &url]);
+    let (status, _, stderr) = run_to_end(command, SOON);
+    assert_eq!(status.code(), Some(1));
+    assert!(stderr.contains("is no stream") && stderr.contains("amqp.stream"), "{stderr}");
+}
+
+/// RabbitMQ may come later: then nobody has missed anything, and what was there is not pushed.
+#[test]
+fn a_stream_that_comes_later_than_the_clients_is_read_back_and_not_pushed() {
+    let mut node = RabbitNode::start();
+    let url = node.amqp_url();
+    let first = start(&url);
+    let publisher = Publisher::connect(&url);
+    publisher.publish("news", b"1", plain());
+    drop(publisher);
+    first.stop();
+    node.stop();
+    let engine = Engine::with_config(&configuration(&url));
+    let mut client = RawClient::connect(engine.client_address());
+    client.subscribe("news");
+    node.start_again();
+    engine.wait_until_ready();
+    let replayed = wait_for(SOON, "the stream to be read back", || {
+        let replayed = engine.metric("fanfare_replayed_total", &[]);
+        (replayed > 0.0).then_some(replayed)
+    });
+    assert_eq!(replayed, 1.0);
+    Publisher::connect_when_there(&url, "fanfare").publish("news", b"2", plain());
+    assert_eq!(client.publication("news"), "2");
+}
