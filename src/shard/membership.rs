@@ -219,16 +219,14 @@ impl<S: Socket, A: Application> Shard<S, A> {
             told = true;
             self.owed.pop_front();
         }
-        if self.owed.is_empty() {
-            told |= self.ask_recoveries();
-        }
+        told |= self.ask_recoveries();
         if told {
             self.requests.notify();
         }
     }
 
-    /// Sends the questions that wait, as far as there is room: whether one was sent. Not before the broker knows
-    /// of their topics.
+    /// Sends the questions that wait, as far as there is room: whether one was sent. They are about topics that
+    /// the broker knows of, and hears of no detaching before it has answered.
     fn ask_recoveries(&mut self) -> bool {
         let mut asked = false;
         while self.requests.room() > 0

@@ -202,8 +202,8 @@ struct World {
     peers: Vec<Peer>,
     mail: Sender<Mail>,
     outbox: VecDeque<Mail>,
-    /// The topic of each batch, and the number of its last publication.
-    batches: Vec<(&'static str, u64)>,
+    /// For whom each batch was, its topic, and the number of its last publication.
+    batches: Vec<(TopicSlot, &'static str, u64)>,
     /// Through which of them the shard says that it has written.
     receipt: Receipt,
     requests: Receiver<Request>,
@@ -220,8 +220,8 @@ struct World {
     events: Events,
 }
 
-/// A batch, with its topic and the number of its last publication.
-type Batch = (Mail, (&'static str, u64));
+/// A batch; for whom, its topic, and the number of its last publication.
+type Batch = (Mail, (TopicSlot, &'static str, u64));
 
 #[derive(Clone, Copy, Debug)]
 enum Edge {
@@ -560,7 +560,7 @@ impl World {
                     Encoding::Deflated => segment(&bytes).into(),
                 };
                 let lines = Lines { bytes, count: u32::try_from(count).expect("few"), plain_bytes, offset };
-                let batch = (Mail::Batch { topic: slot, lines }, (topic, self.published[topic]));
+                let batch = (Mail::Batch { topic: slot, lines }, (slot, topic, self.published[topic]));
                 if variant.lane == Lane::FIRST {
                     self.send_batch(batch);
                 } else {
@@ -686,14 +686,22 @@ impl World {
 
     /// What is said to be written, everybody has whose socket never refused anything.
     fn check_receipt(&self) {
-        let written = usize::try_from(self.receipt.written()).expect("few");
-        for peer in self.peers.iter().filter(|peer| !peer.excused) {
-            for (&topic, run) in &peer.runs {
-                let newest = self.batches[..written].iter().rev().find(|batch| batch.0 == topic);
-                let (Some(last), Some(&(_, newest))) = (run.last, newest) else { continue };
-                assert!(last >= newest, "{topic} is written up to {newest}, and client {} has {last}", peer.slot);
+        for (&topic, run) in self.peers.iter().filter(|peer| !peer.excused).flat_map(|peer| &peer.runs) {
+            if let (Some(last), Some(written)) = (run.last, self.surely_written(topic)) {
+                assert!(last >= written, "{topic} is written up to {written}, and a client has {last}");
             }
         }
+    }
+
+    /// Up to which number every variant of a topic is said to be written, if it is.
+    fn surely_written(&self, topic: &str) -> Option<u64> {
+        let batches = &self.batches[..usize::try_from(self.receipt.written()).expect("few")];
+        let slots = self.interest.iter().filter(|((name, _), _)| name == topic).map(|(_, &slot)| slot);
+        let newest = slots.map(|slot| {
+            let newest = batches.iter().rev().find(|batch| (batch.0, batch.1) == (slot, topic));
+            newest.map(|batch| batch.2)
+        });
+        newest.min().flatten()
     }
 
     fn peers_read(&mut self) {
@@ -846,7 +854,9 @@ impl World {
             }
             self.broker_acts();
             self.turn();
-            if self.is_settled() && self.late_answers.is_empty() && self.requests.is_empty() && self.is_served() {
+            let is_written = self.receipt.written() == self.batches.len() as u64;
+            let is_answered = self.late_answers.is_empty() && self.requests.is_empty();
+            if self.is_settled() && is_answered && self.is_served() && is_written {
                 break;
             }
         }
