@@ -9,6 +9,7 @@ pub mod http;
 pub mod peer;
 pub mod ports;
 pub mod process;
+pub mod proxy;
 pub mod rabbitmq;
 pub mod script;
 pub mod swarm;
