@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use fanfare::client_id::NodeId;
 use fanfare::config::{Budgets, Config, Interval, Limits, Namespace, SlowPolicy, Timeouts};
-use fanfare::mail::{Asker, Encoding, Lines, Mail, Request, TopicSlot};
+use fanfare::mail::{Asker, Encoding, Lines, Mail, Position, Recover, Recovery, Request, TopicSlot};
 use fanfare::mailbox::{Receiver, Sender, Wake, mailbox};
 use fanfare::namespaces::Namespaces;
 use fanfare::stats::ShardStats;
@@ -20,7 +20,13 @@ use crate::Events;
 use crate::rng::Rng;
 use crate::wire::{Frame, segment, take_frames, text_frame};
 
-const TOPICS: [&str; 5] = ["d:a", "r:a", "s:a", "r:b", "s:b"];
+/// Those that begin with an `h` have a history.
+const TOPICS: [&str; 6] = ["d:a", "r:a", "s:a", "r:b", "s:b", "h:a"];
+/// Publications of a topic that the fake broker keeps.
+const KEPT: u64 = 30;
+/// Offsets are sparse: those of one topic have others between them.
+const OFFSETS_APART: u64 = 3;
+const EPOCH: &str = "e";
 const STEPS: usize = 300;
 const CLIENTS_MAX: usize = 7;
 const QUIET_LIMIT: usize = 5000;
@@ -120,7 +126,7 @@ impl Drop for FakeSocket {
 enum Asked {
     Connect,
     /// What had surely been taken by the shard of the topic's publications when it was asked.
-    Subscribe { topic: &'static str, floor: u64 },
+    Subscribe { topic: &'static str, floor: u64, resumes: bool },
     Unsubscribe { topic: &'static str },
     Publish,
 }
@@ -187,6 +193,8 @@ struct World {
     interest: HashMap<(String, Encoding), TopicSlot>,
     late_answers: Vec<Mail>,
     published: HashMap<&'static str, u64>,
+    /// Where clients were in topics with history when their subscriptions ended.
+    left_at: Vec<(&'static str, u64)>,
     /// What of it the shard has surely taken.
     settled: HashMap<&'static str, u64>,
     ready: Vec<(u32, Edge)>,
@@ -265,6 +273,15 @@ fn config(Kind { scale, pings }: Kind) -> Config {
         ("d", policy(SlowPolicy::Disconnect, false)),
         ("r", Namespace { deflate: true, ..policy(SlowPolicy::Resync, true) }),
         ("s", Namespace { deflate: true, ..policy(SlowPolicy::Skip, false) }),
+        (
+            "h",
+            Namespace {
+                deflate: true,
+                history_size: 30,
+                force_recovery: true,
+                ..policy(SlowPolicy::Resync, false)
+            },
+        ),
     ];
     Config {
         limits: Limits {
@@ -325,6 +342,7 @@ impl World {
             interest: HashMap::new(),
             late_answers: Vec::new(),
             published: HashMap::new(),
+            left_at: Vec::new(),
             settled: HashMap::new(),
             ready: Vec::new(),
             events: Events::default(),
@@ -402,8 +420,23 @@ impl World {
 
     fn subscribe_to(&mut self, peer: usize, topic: &'static str) {
         let floor = self.settled.get(topic).copied().unwrap_or(0);
-        self.command(peer, &format!("\"subscribe\":{{\"channel\":\"{topic}\"}}"), Asked::Subscribe { topic, floor });
+        let since = self.somebodys_place(topic);
+        let resume = since.map_or(String::new(), |number| {
+            format!(",\"recover\":true,\"epoch\":\"{EPOCH}\",\"offset\":{}", number * OFFSETS_APART)
+        });
+        let asked = Asked::Subscribe { topic, floor, resumes: since.is_some() };
+        self.command(peer, &format!("\"subscribe\":{{\"channel\":\"{topic}\"{resume}}}"), asked);
         self.events.subscribes += 1;
+    }
+
+    /// Where some client was when it left a topic with history: another one goes on from there, as a browser
+    /// does on a new connection. Sometimes it is one that never was there.
+    fn somebodys_place(&mut self, topic: &'static str) -> Option<u64> {
+        if !topic.starts_with('h') || self.rng.one_in(3) {
+            return None;
+        }
+        let place = self.left_at.iter().position(|&(left, _)| left == topic)?;
+        Some(self.left_at.swap_remove(place).1)
     }
 
     /// Whether the client neither has the topic nor is about to.
@@ -489,6 +522,7 @@ impl World {
             *published += 1;
             bytes.extend(format!("{{\"push\":{{\"channel\":\"{topic}\",\"pub\":{{\"data\":{published}}}}}}}{filler}\n").bytes());
         }
+        let offset = *published * OFFSETS_APART;
         self.events.publications += count as u64;
         let plain_bytes = u32::try_from(bytes.len()).expect("few");
         for encoding in Encoding::ALL {
@@ -497,7 +531,7 @@ impl World {
                     Encoding::Json => bytes.as_slice().into(),
                     Encoding::Deflated => segment(&bytes).into(),
                 };
-                let lines = Lines { bytes, count: u32::try_from(count).expect("few"), plain_bytes, offset: 0 };
+                let lines = Lines { bytes, count: u32::try_from(count).expect("few"), plain_bytes, offset };
                 self.outbox.push_back(Mail::Batch { topic: slot, lines });
             }
         }
@@ -511,12 +545,21 @@ impl World {
                 Some(Request::Attach { topic, encoding, name, .. }) => {
                     let before = self.interest.insert((name.to_string(), encoding), topic);
                     assert!(before.is_none(), "{name} attached twice");
-                    self.outbox.push_back(Mail::Attached { topic, position: None });
+                    let position = name.starts_with('h').then(|| self.position(&name));
+                    self.outbox.push_back(Mail::Attached { topic, position });
                 }
                 Some(Request::Detach { topic, encoding, name, .. }) => {
                     let before = self.interest.remove(&(name.to_string(), encoding));
                     assert_eq!(before, Some(topic), "{name} detached, but not attached so");
                     self.outbox.push_back(Mail::Detached { topic });
+                }
+                Some(Request::Recover(question)) => {
+                    let attached = self.interest.get(&(question.name.to_string(), question.encoding));
+                    assert_eq!(attached, Some(&question.topic), "{} is asked for, but not attached so", question.name);
+                    let answer = Box::new(self.recover(&question));
+                    self.events.recovered += u64::from(answer.missed.is_some());
+                    self.events.unrecovered += u64::from(answer.missed.is_none());
+                    self.outbox.push_back(Mail::Recovered { question, answer });
                 }
                 Some(Request::Publish(publish)) => {
                     let Asker::Client { client, command, .. } = publish.asker else { panic!("clients ask") };
@@ -536,6 +579,23 @@ impl World {
                 break;
             }
         }
+    }
+
+    /// Where a topic with history stands.
+    fn position(&self, topic: &str) -> Position {
+        let published = self.published.get(topic).copied().unwrap_or(0);
+        Position { epoch: EPOCH.into(), offset: published * OFFSETS_APART }
+    }
+
+    /// Every batch is on its way when it is published, so that nothing waits to be merged here.
+    fn recover(&self, question: &Recover) -> Recovery {
+        let position = self.position(&question.name);
+        let (asked, published) = (question.since.offset / OFFSETS_APART, position.offset / OFFSETS_APART);
+        let missed = (published.saturating_sub(KEPT) <= asked).then(|| {
+            let publications: Vec<_> = (asked + 1..=published).map(|number| format!("{{\"data\":{number}}}")).collect();
+            publications.join(",").into_bytes().into()
+        });
+        Recovery { position, missed }
     }
 
     /// The loop around the shard: ticks it if that loop would.
@@ -643,20 +703,31 @@ impl World {
         } else {
             let id = u32::try_from(value["id"].as_u64().expect("replies have ids")).expect("ours are small");
             assert!(value.get("error").is_none(), "{line}");
-            self.reply(peer, id);
+            self.reply(peer, id, &value["subscribe"]);
         }
     }
 
-    fn reply(&mut self, peer: usize, id: u32) {
+    fn reply(&mut self, peer: usize, id: u32, subscribed: &serde_json::Value) {
         self.events.replies += 1;
         let asked = self.peers[peer].asked.remove(&id).unwrap_or_else(|| panic!("a reply to {id}, which nobody asked"));
         match asked {
-            Asked::Subscribe { topic, floor } => {
+            Asked::Subscribe { topic, floor, resumes } => {
                 let ceiling = self.published.get(topic).copied().unwrap_or(0) + 1;
-                self.peers[peer].runs.insert(topic, Run { floor, ceiling, last: None });
+                let last = topic.starts_with('h').then(|| stands_at(subscribed, resumes));
+                self.peers[peer].runs.insert(topic, Run { floor, ceiling, last });
             }
-            Asked::Unsubscribe { topic } => drop(self.peers[peer].runs.remove(topic)),
+            Asked::Unsubscribe { topic } => {
+                if let Some(run) = self.peers[peer].runs.remove(topic) {
+                    self.left(topic, &run);
+                }
+            }
             Asked::Connect | Asked::Publish => {}
+        }
+    }
+
+    fn left(&mut self, topic: &'static str, run: &Run) {
+        if let Some(last) = run.last.filter(|_| topic.starts_with('h')) {
+            self.left_at.push((topic, last));
         }
     }
 
@@ -677,10 +748,12 @@ impl World {
         run.last = Some(number);
     }
 
-    fn unsubscribed(&mut self, peer: usize, topic: &str, code: &serde_json::Value) {
+    fn unsubscribed(&mut self, peer: usize, topic: &'static str, code: &serde_json::Value) {
         assert_eq!(code.as_u64(), Some(2500));
-        assert!(self.peers[peer].excused && topic.starts_with('r'), "{topic}: a healthy subscription ended");
-        assert!(self.peers[peer].runs.remove(topic).is_some(), "{topic} ended, and was none");
+        let resyncs = topic.starts_with('r') || topic.starts_with('h');
+        assert!(self.peers[peer].excused && resyncs, "{topic}: a healthy subscription ended");
+        let run = self.peers[peer].runs.remove(topic).unwrap_or_else(|| panic!("{topic} ended, and was none"));
+        self.left(topic, &run);
         self.events.resynced += 1;
     }
 
@@ -689,8 +762,9 @@ impl World {
         while index < self.peers.len() {
             let gone = self.peers[index].pipe.borrow().server_gone;
             if gone || self.peers[index].closed.is_some() {
-                let peer = self.peers.swap_remove(index);
+                let mut peer = self.peers.swap_remove(index);
                 assert!(peer.excused, "a healthy client lost its connection");
+                peer.runs.drain().for_each(|(topic, run)| self.left(topic, &run));
                 let mut pipe = peer.pipe.borrow_mut();
                 self.events.short_writes += pipe.short_writes;
                 self.events.refused_writes += pipe.refused_writes;
@@ -777,4 +851,18 @@ impl World {
             assert_eq!(gauge.value(), 0, "{what} are left");
         }
     }
+}
+
+/// The number of the publication after which a new subscriber to a topic with history stands, when it has read
+/// what the reply brings.
+fn stands_at(subscribed: &serde_json::Value, resumes: bool) -> u64 {
+    let offset = subscribed["offset"].as_u64().unwrap_or(0);
+    assert_eq!((&subscribed["epoch"], offset % OFFSETS_APART), (&EPOCH.into(), 0), "{subscribed}");
+    assert_eq!(subscribed["was_recovering"].as_bool().unwrap_or(false), resumes, "{subscribed}");
+    let missed = subscribed["publications"].as_array().map_or(&[][..], |all| all);
+    assert!(missed.is_empty() || subscribed["recovered"] == true, "{subscribed}");
+    missed.iter().fold(offset / OFFSETS_APART, |last, publication| {
+        assert_eq!(publication["data"].as_u64(), Some(last + 1), "{subscribed}");
+        last + 1
+    })
 }

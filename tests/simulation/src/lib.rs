@@ -29,6 +29,8 @@ pub struct Events {
     pub disconnected_for_slowness: u64,
     pub resynced: u64,
     pub skipped: u64,
+    pub recovered: u64,
+    pub unrecovered: u64,
     pub replies: u64,
     pub fair_turns: u64,
 }
@@ -41,7 +43,7 @@ impl Events {
         }
     }
 
-    pub fn fields(&mut self) -> [(&'static str, &mut u64); 20] {
+    pub fn fields(&mut self) -> [(&'static str, &mut u64); 22] {
         [
             ("ticks", &mut self.ticks),
             ("publications", &mut self.publications),
@@ -61,6 +63,8 @@ impl Events {
             ("disconnected for slowness", &mut self.disconnected_for_slowness),
             ("resynced", &mut self.resynced),
             ("skipped", &mut self.skipped),
+            ("recovered", &mut self.recovered),
+            ("unrecovered", &mut self.unrecovered),
             ("replies", &mut self.replies),
             ("fair turns", &mut self.fair_turns),
         ]

@@ -1,0 +1,433 @@
+use super::*;
+
+const AMPLE: usize = 1 << 30;
+const KEEP: Keep = Keep { size: 100, ttl: Duration::from_secs(60) };
+/// What ages are rounded to.
+const STEP: Duration = Duration::from_millis(100);
+
+/// A room with a clock.
+struct Room {
+    history: History,
+    now: Instant,
+}
+
+impl Room {
+    fn new() -> Self {
+        Self::with(AMPLE, 100)
+    }
+
+    fn with(bytes_max: usize, topics_max: usize) -> Self {
+        let now = Instant::now();
+        Self { history: History::new("E".into(), bytes_max, topics_max, now), now }
+    }
+
+    fn add(&mut self, topic: &str, offset: u64) {
+        self.add_with(topic, offset, KEEP, None);
+    }
+
+    fn add_with(&mut self, topic: &str, offset: u64, keep: Keep, expires: Option<Instant>) {
+        let json = json(offset);
+        let publication = Publication { offset, json: json.as_bytes(), age: Duration::ZERO, expires };
+        self.history.add(topic, &publication, keep, self.now);
+    }
+
+    fn all(&mut self, topics: &[(&str, u64)]) -> &mut Self {
+        topics.iter().for_each(|(topic, offset)| self.add(topic, *offset));
+        self
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now += time;
+    }
+
+    fn ask(&mut self, topic: &str, since: &Since, up_to: u64, mode: Mode, bytes_max: usize) -> Recovery {
+        self.history.recover(&Wish { topic, since, up_to, read_to: 0, mode, bytes_max }, self.now)
+    }
+
+    /// Which offsets were recovered in mode `Stream`, and where the client is then.
+    fn recover(&mut self, topic: &str, epoch: &str, offset: u64, up_to: u64) -> (Option<Vec<u64>>, u64) {
+        told(&self.ask(topic, &since(epoch, offset), up_to, Mode::Stream, AMPLE))
+    }
+
+    fn cached(&mut self, topic: &str, epoch: &str, offset: u64, up_to: u64) -> (Option<Vec<u64>>, u64) {
+        told(&self.ask(topic, &since(epoch, offset), up_to, Mode::Cache, AMPLE))
+    }
+
+    fn read(&mut self, topic: &str, after: Option<u64>, limit: usize, reverse: bool) -> (Vec<u64>, u64) {
+        let after = after.map(|offset| since("E", offset));
+        let query = Query { topic, since: after.as_ref(), limit, reverse, bytes_max: AMPLE };
+        let page = self.history.read(&query, self.now).unwrap();
+        (offsets(&page.publications), page.position.offset)
+    }
+}
+
+fn json(offset: u64) -> String {
+    format!("{{\"data\":\"{}\",\"offset\":{offset}}}", "-".repeat(usize::try_from(offset % 7).unwrap()))
+}
+
+/// What was published, out of members of an array that must be byte for byte what was put in.
+fn offsets(members: &[u8]) -> Vec<u64> {
+    let array = format!("[{}]", std::str::from_utf8(members).unwrap());
+    let values: Vec<serde_json::Value> = serde_json::from_str(&array).unwrap();
+    let offsets: Vec<_> = values.iter().map(|value| value["offset"].as_u64().unwrap()).collect();
+    let texts: Vec<_> = offsets.iter().map(|offset| json(*offset)).collect();
+    assert_eq!(texts.join(",").as_bytes(), members);
+    offsets
+}
+
+fn told(recovery: &Recovery) -> (Option<Vec<u64>>, u64) {
+    (recovery.missed.as_deref().map(offsets), recovery.position.offset)
+}
+
+fn since(epoch: &str, offset: u64) -> Since {
+    Since { epoch: epoch.into(), offset }
+}
+
+const NEWEST: u64 = u64::MAX;
+
+#[test]
+fn recovery_is_decided_by_the_epoch_and_by_floor_and_top() {
+    const SMALL: Keep = Keep { size: 3, ..KEEP };
+    // Each: the offsets published to the topic, of which three are held, and for a position asked from what
+    // is recovered. Dense, then sparse.
+    let cases: [(&[u64], &str, u64, Option<&[u64]>); 24] = [
+        (&[], "E", 0, Some(&[])),
+        (&[], "", 0, Some(&[])),
+        (&[], "F", 0, None),
+        (&[], "E", 1, None),
+        (&[1, 2, 3], "E", 0, Some(&[1, 2, 3])),
+        (&[1, 2, 3], "E", 1, Some(&[2, 3])),
+        (&[1, 2, 3], "E", 3, Some(&[])),
+        (&[1, 2, 3], "", 2, Some(&[3])),
+        (&[1, 2, 3], "F", 2, None),
+        (&[1, 2, 3], "E1", 2, None),
+        (&[1, 2, 3], "E", 4, None),
+        // Trimmed before the one asked from, exactly at it, after it.
+        (&[1, 2, 3, 4, 5], "E", 3, Some(&[4, 5])),
+        (&[1, 2, 3, 4, 5], "E", 2, Some(&[3, 4, 5])),
+        (&[1, 2, 3, 4, 5], "E", 1, None),
+        (&[1, 2, 3, 4, 5], "E", 0, None),
+        (&[1, 2, 3, 4, 5], "", 1, None),
+        (&[10, 20, 30], "E", 0, Some(&[10, 20, 30])),
+        // All that is between belongs to other topics.
+        (&[10, 20, 30], "E", 15, Some(&[20, 30])),
+        (&[10, 20, 30], "E", 29, Some(&[30])),
+        (&[10, 20, 30], "E", 31, None),
+        (&[10, 20, 30, 40], "E", 9, None),
+        (&[10, 20, 30, 40], "E", 10, Some(&[20, 30, 40])),
+        (&[10, 20, 30, 40], "E", 11, Some(&[20, 30, 40])),
+        (&[10, 20, 30, 40], "E", NEWEST, None),
+    ];
+    for (published, epoch, asked, expected) in cases {
+        let mut room = Room::new();
+        published.iter().for_each(|offset| room.add_with("t", *offset, SMALL, None));
+        let top = published.last().copied().unwrap_or(0);
+        let expected = (expected.map(<[u64]>::to_vec), top);
+        let case = format!("{asked} of {epoch:?} among {published:?}");
+        assert_eq!(room.recover("t", epoch, asked, NEWEST), expected, "{case}");
+        assert_eq!(room.recover("t", epoch, asked, NEWEST), expected, "{case}, again");
+        assert_eq!(room.history.position("t", NEWEST), Position { epoch: "E".into(), offset: top }, "{case}");
+    }
+}
+
+#[test]
+fn what_was_not_handed_over_is_not_recovered() {
+    let mut room = Room::new();
+    room.all(&[("t", 10), ("t", 20), ("t", 30)]);
+    assert_eq!(room.recover("t", "E", 0, 20), (Some(vec![10, 20]), 20));
+    assert_eq!(room.recover("t", "E", 10, 29), (Some(vec![20]), 20), "just before the first that waits");
+    assert_eq!(room.recover("t", "E", 20, 20), (Some(vec![]), 20));
+    assert_eq!(room.recover("t", "E", 30, 20), (None, 20), "not before it is handed over");
+    assert_eq!(room.recover("t", "E", 0, 9), (Some(vec![]), 0), "nothing was handed over");
+    assert_eq!(room.history.position("t", 25).offset, 20);
+    // Gone before they were handed over: they were missed by nobody.
+    for offset in [40, 50] {
+        room.add_with("t", offset, Keep { size: 1, ..KEEP }, None);
+    }
+    assert_eq!(room.recover("t", "E", 20, 20), (Some(vec![]), 20));
+    assert_eq!(room.recover("t", "E", 10, 20), (None, 20));
+    room.history.remove("t");
+    assert_eq!(room.recover("t", "E", 20, 20), (Some(vec![]), 20));
+    assert_eq!(room.recover("t", "E", 10, 20), (None, 20));
+}
+
+#[test]
+fn who_has_read_a_stream_further_than_the_topic_goes_lacks_nothing() {
+    let mut room = Room::new();
+    room.all(&[("t", 10), ("t", 20)]);
+    let mut ask = |offset, up_to, read_to| {
+        let (topic, since) = ("t", &since("E", offset));
+        let wish = Wish { topic, since, up_to, read_to, mode: Mode::Stream, bytes_max: AMPLE };
+        told(&room.history.recover(&wish, room.now))
+    };
+    assert_eq!(ask(25, NEWEST, 25), (Some(vec![]), 20));
+    assert_eq!(ask(26, NEWEST, 25), (None, 20), "from the future");
+    assert_eq!(ask(19, 10, 25), (Some(vec![]), 10));
+    assert_eq!(ask(20, 10, 25), (None, 10), "it would get 20 again");
+    assert_eq!(ask(25, 10, 25), (None, 10));
+}
+
+#[test]
+fn publications_go_when_their_time_is_over_and_not_earlier() {
+    let mut room = Room::new();
+    let publication = Publication { offset: 1, json: b"1", age: Duration::from_secs(20), expires: None };
+    room.history.add("t", &publication, KEEP, room.now);
+    room.pass(Duration::from_millis(10_050));
+    room.add("t", 2);
+    let start = room.now - Duration::from_millis(10_050);
+    assert_eq!(room.history.next_expiry(), Some(start + Duration::from_secs(40)));
+    room.now = start + Duration::from_millis(39_999);
+    room.history.expire(room.now);
+    assert_eq!(room.history.publications(), 2);
+    room.now = start + Duration::from_secs(40);
+    assert_eq!(room.recover("t", "E", 0, NEWEST), (None, 2), "trimmed when asked, too");
+    assert_eq!(room.history.publications(), 1);
+    assert_eq!(room.history.next_expiry(), Some(start + Duration::from_millis(70_100)));
+    room.now = start + Duration::from_millis(70_100);
+    room.history.expire(room.now);
+    assert_eq!((room.history.publications(), room.history.bytes(), room.history.topics()), (0, 0, 1));
+    assert_eq!(room.history.next_expiry(), None);
+    assert_eq!(room.recover("t", "E", 1, NEWEST), (None, 2));
+    assert_eq!(room.recover("t", "E", 2, NEWEST), (Some(vec![]), 2));
+    room.add("t", 3);
+    assert_eq!(room.recover("t", "E", 1, NEWEST), (None, 3));
+    assert_eq!(room.recover("t", "E", 2, NEWEST), (Some(vec![3]), 3));
+}
+
+#[test]
+fn what_is_kept_forever_never_expires() {
+    let mut room = Room::new();
+    room.add_with("t", 1, Keep { size: 1, ttl: Duration::MAX }, None);
+    assert_eq!(room.history.next_expiry(), None);
+    room.pass(Duration::from_secs(400_000_000));
+    room.history.expire(room.now);
+    assert_eq!(room.recover("t", "E", 0, NEWEST), (Some(vec![1]), 1));
+}
+
+#[test]
+fn expiring_is_done_in_pieces() {
+    let mut room = Room::with(AMPLE, 10);
+    for offset in 1..=2 * EXPIRING_AT_ONCE as u64 {
+        room.add(&format!("t{offset}"), offset);
+    }
+    room.pass(KEEP.ttl);
+    room.history.expire(room.now);
+    assert_eq!(room.history.publications(), EXPIRING_AT_ONCE);
+    assert!(room.history.next_expiry().unwrap() <= room.now);
+    room.history.expire(room.now);
+    assert_eq!((room.history.publications(), room.history.topics()), (0, 10));
+}
+
+#[test]
+fn who_has_expired_is_left_out_of_the_middle() {
+    let mut room = Room::new();
+    let soon = room.now + Duration::from_secs(1);
+    room.add("t", 1);
+    room.add_with("t", 2, KEEP, Some(soon));
+    room.all(&[("t", 3)]);
+    room.add_with("t", 4, KEEP, Some(soon + Duration::from_secs(1)));
+    assert_eq!(room.recover("t", "E", 0, NEWEST), (Some(vec![1, 2, 3, 4]), 4));
+    room.now = soon;
+    assert_eq!(room.recover("t", "E", 0, NEWEST), (Some(vec![1, 3, 4]), 4));
+    assert_eq!(room.recover("t", "E", 1, NEWEST), (Some(vec![3, 4]), 4));
+    assert_eq!(room.read("t", None, 2, false), (vec![1, 3], 4));
+    room.pass(Duration::from_secs(1));
+    assert_eq!(room.recover("t", "E", 1, NEWEST), (Some(vec![3]), 4));
+    assert_eq!(room.recover("t", "E", 3, NEWEST), (Some(vec![]), 4), "expired, but not lost");
+    assert_eq!(room.cached("t", "E", 1, NEWEST), (None, 4), "there is no latest value any more");
+    assert_eq!(room.cached("t", "E", 4, NEWEST), (Some(vec![]), 4));
+}
+
+#[test]
+fn in_cache_mode_the_latest_is_enough() {
+    let mut room = Room::new();
+    assert_eq!(room.cached("t", "", 0, NEWEST), (None, 0));
+    room.all(&[("t", 10), ("t", 20), ("t", 30)]);
+    assert_eq!(room.cached("t", "", 0, NEWEST), (Some(vec![30]), 30));
+    assert_eq!(room.cached("t", "F", 30, NEWEST), (Some(vec![30]), 30), "of another epoch");
+    assert_eq!(room.cached("t", "E", 10, NEWEST), (Some(vec![30]), 30));
+    assert_eq!(room.cached("t", "E", 99, NEWEST), (Some(vec![30]), 30));
+    assert_eq!(room.cached("t", "E", 30, NEWEST), (Some(vec![]), 30));
+    assert_eq!(room.cached("t", "E", 30, 20), (Some(vec![20]), 20));
+    assert_eq!(room.cached("t", "", 0, 9), (None, 0), "nothing was handed over");
+    room.pass(KEEP.ttl);
+    assert_eq!(room.cached("t", "E", 10, NEWEST), (None, 30));
+    assert_eq!(room.cached("t", "E", 30, NEWEST), (Some(vec![]), 30));
+}
+
+#[test]
+fn what_does_not_fit_into_a_frame_is_not_recovered() {
+    let mut room = Room::new();
+    room.all(&[("t", 7), ("t", 14)]);
+    let both = json(7).len() + 1 + json(14).len();
+    let later = room.now + Duration::from_secs(1);
+    for mode in [Mode::Stream, Mode::Cache] {
+        let whole = if mode == Mode::Stream { both } else { json(14).len() };
+        for _ in 0..2 {
+            assert!(room.ask("t", &since("E", 0), NEWEST, mode, whole - 1).missed.is_none());
+            assert_eq!(room.ask("t", &since("E", 0), NEWEST, mode, whole).missed.unwrap().len(), whole);
+        }
+    }
+    room.add_with("t", 21, KEEP, Some(later));
+    assert!(room.ask("t", &since("E", 0), NEWEST, Mode::Stream, both).missed.is_none());
+    room.now = later;
+    assert_eq!(room.ask("t", &since("E", 0), NEWEST, Mode::Stream, both).missed.unwrap().len(), both);
+    assert!(room.ask("t", &since("E", 0), NEWEST, Mode::Stream, both - 1).missed.is_none());
+}
+
+#[test]
+fn those_who_ask_for_the_same_share_it_until_the_topic_changes() {
+    let mut room = Room::new();
+    room.all(&[("t", 10), ("t", 20), ("u", 25)]);
+    let mut ask = |room: &mut Room, offset| {
+        room.ask("t", &since("E", offset), NEWEST, Mode::Stream, AMPLE).missed.unwrap()
+    };
+    let first = ask(&mut room, 10);
+    assert!(Arc::ptr_eq(&first, &ask(&mut room, 10)));
+    assert!(Arc::ptr_eq(&first, &ask(&mut room, 19)), "the same publications, from another position");
+    room.add("u", 26);
+    assert!(Arc::ptr_eq(&first, &ask(&mut room, 10)), "another topic has changed");
+    room.add("t", 30);
+    assert_eq!(offsets(&ask(&mut room, 10)), [20, 30]);
+    assert_eq!(offsets(&first), [20]);
+    assert_eq!(Arc::strong_count(&first), 1, "the room keeps no old answers");
+    let last = ask(&mut room, 10);
+    room.history.remove("t");
+    assert_eq!(Arc::strong_count(&last), 1);
+}
+
+#[test]
+fn shared_answers_are_bounded() {
+    let mut answers = Answers::default();
+    let members: Arc<[u8]> = vec![0; 5 << 20].into();
+    for topic in 0..10 {
+        let answer = Answer { offsets: (1, 2), until: None, members: Arc::clone(&members) };
+        answers.keep(RecordId(topic), answer);
+        assert!(Arc::strong_count(&members) <= 1 + 3);
+    }
+    answers.keep(RecordId(9), Answer { offsets: (1, 2), until: None, members: vec![0; 17 << 20].into() });
+    let now = Instant::now();
+    assert!((0..10).all(|topic| answers.find(RecordId(topic), (1, 2), now).is_none()));
+    assert_eq!(Arc::strong_count(&members), 1);
+}
+
+#[test]
+fn the_oldest_of_all_go_when_the_node_is_full() {
+    let cost = |topic: &str, offset| TOPIC_COST + topic.len() + Held::cost(json(offset).len());
+    let max = cost("a", 1) + cost("b", 2);
+    let mut room = Room::with(max, 100);
+    room.all(&[("a", 1), ("b", 2)]);
+    assert_eq!((room.history.bytes(), room.history.publications()), (max, 2));
+    room.pass(STEP);
+    room.add("c", 3);
+    assert_eq!(room.recover("a", "E", 0, NEWEST), (None, 1));
+    assert_eq!(room.recover("a", "E", 1, NEWEST), (Some(vec![]), 1));
+    assert_eq!(room.recover("b", "E", 0, NEWEST), (None, 2), "it had to go, too: the next is longer");
+    assert_eq!(room.recover("c", "E", 0, NEWEST), (Some(vec![3]), 3));
+    let mut nothing = Room::with(10, 100);
+    nothing.add("a", 5);
+    assert_eq!((nothing.history.publications(), nothing.history.bytes()), (0, 0));
+    assert_eq!(nothing.recover("a", "E", 4, NEWEST), (None, 5));
+}
+
+#[test]
+fn a_topic_that_was_forgotten_goes_on_beyond_where_it_was() {
+    let mut room = Room::with(AMPLE, 1);
+    for (topic, count) in [("a", 3), ("b", 5), ("c", 1)] {
+        for _ in 0..count {
+            let next = room.history.next_offset(topic);
+            room.add(topic, next);
+        }
+        room.history.remove(topic);
+    }
+    assert_eq!(room.history.topics(), 1, "the one that went last");
+    assert_eq!(room.recover("c", "E", 4, NEWEST), (Some(vec![]), 4), "it came when `a` had been forgotten");
+    for topic in ["a", "b", "new"] {
+        assert_eq!(room.history.next_offset(topic), 6, "{topic}");
+        assert_eq!(room.recover(topic, "E", 3, NEWEST), (None, 5), "{topic}");
+    }
+    room.add("a", 6);
+    assert_eq!(room.recover("a", "E", 3, NEWEST), (None, 6));
+    assert_eq!(room.recover("a", "E", 5, NEWEST), (Some(vec![6]), 6));
+}
+
+#[test]
+fn topics_of_one_message_have_one_offset() {
+    // So little is held that the first is forgotten before the second comes.
+    let mut room = Room::with(0, 0);
+    room.all(&[("a", 7), ("b", 7)]);
+    assert_eq!((room.history.topics(), room.history.bytes()), (0, 0));
+    assert_eq!(room.recover("b", "E", 6, NEWEST), (None, 7));
+    assert_eq!(room.recover("b", "E", 7, NEWEST), (Some(vec![]), 7));
+}
+
+#[test]
+fn a_restart_forgets_everything() {
+    let mut room = Room::new();
+    room.all(&[("a", 10), ("b", 20)]);
+    room.recover("a", "E", 0, NEWEST);
+    room.history.remove("b");
+    room.history.restart("F".into(), 100);
+    assert_eq!((room.history.topics(), room.history.bytes(), room.history.publications()), (0, 0, 0));
+    assert_eq!(room.history.next_expiry(), None);
+    assert_eq!(room.recover("a", "E", 10, NEWEST), (None, 100));
+    assert_eq!(room.recover("a", "F", 99, NEWEST), (None, 100));
+    assert_eq!(room.recover("a", "", 100, NEWEST), (Some(vec![]), 100));
+    room.add("a", 150);
+    assert_eq!(room.recover("a", "F", 100, NEWEST), (Some(vec![150]), 150));
+    assert_eq!(room.recover("a", "F", 99, NEWEST), (None, 150));
+    assert_eq!(&*room.history.position("a", NEWEST).epoch, "F");
+}
+
+#[test]
+fn history_is_read_in_pages_both_ways() {
+    let mut room = Room::new();
+    assert_eq!(room.read("t", None, 10, false), (vec![], 0));
+    room.all(&[("t", 10), ("t", 20), ("t", 30), ("t", 40)]);
+    let cases: [(Option<u64>, usize, bool, &[u64]); 10] = [
+        (None, 0, false, &[]),
+        (None, 2, false, &[10, 20]),
+        (None, 9, false, &[10, 20, 30, 40]),
+        (None, 3, true, &[40, 30, 20]),
+        (Some(20), 1, false, &[30]),
+        (Some(25), 9, false, &[30, 40]),
+        (Some(40), 9, false, &[]),
+        (Some(30), 9, true, &[20, 10]),
+        (Some(0), 9, true, &[]),
+        (Some(NEWEST), 1, true, &[40]),
+    ];
+    for (after, limit, reverse, expected) in cases {
+        let read = room.read("t", after, limit, reverse);
+        assert_eq!(read, (expected.to_vec(), 40), "{limit} from {after:?}, {reverse}");
+    }
+    let foreign = since("F", 10);
+    let query = Query { topic: "t", since: Some(&foreign), limit: 1, reverse: false, bytes_max: AMPLE };
+    assert_eq!(room.history.read(&query, room.now), Err(Unrecoverable));
+    let bytes_max = json(10).len() + 1 + json(20).len();
+    for (less, expected) in [(0, &[10, 20][..]), (1, &[10])] {
+        let query = Query { since: None, limit: 4, bytes_max: bytes_max - less, ..query };
+        assert_eq!(offsets(&room.history.read(&query, room.now).unwrap().publications), expected);
+    }
+}
+
+#[test]
+fn a_namespace_without_history_leaves_no_trace() {
+    let mut room = Room::new();
+    room.add_with("t", 1, Keep { size: 0, ..KEEP }, None);
+    assert_eq!((room.history.topics(), room.history.bytes()), (0, 0));
+}
+
+#[test]
+#[should_panic(expected = "does not come after 5")]
+fn offsets_rise() {
+    let mut room = Room::new();
+    room.all(&[("t", 5), ("t", 5)]);
+}
+
+#[test]
+#[should_panic(expected = "is before 100")]
+fn offsets_of_an_old_numbering_are_a_mistake() {
+    let mut room = Room::new();
+    room.history.restart("E".into(), 100);
+    room.add("t", 99);
+}

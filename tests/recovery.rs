@@ -1,0 +1,224 @@
+//! Clients that were away get what they missed, exactly; through the embedded backplane, byte by byte.
+
+mod support;
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use support::engine::Engine;
+use support::websocket::RawClient;
+
+const CONFIG: &str = "[namespaces.kept]\nhistory_size = 5\n\
+                      [namespaces.forced]\nhistory_size = 5\nforce_recovery = true\n\
+                      [namespaces.told]\nhistory_size = 5\nforce_positioning = true\n\
+                      [namespaces.short]\nhistory_size = 5\nhistory_ttl = \"300ms\"\n\
+                      [namespaces.latest]\nhistory_size = 1\nrecovery_mode = \"cache\"\n\
+                      [namespaces.merged]\nhistory_size = 100\nmax_delay = \"1s\"\n";
+
+/// Where a subscriber stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Position {
+    epoch: String,
+    offset: u64,
+}
+
+/// The `subscribe` of a reply.
+fn subscribed(reply: &str) -> Value {
+    let reply: Value = serde_json::from_str(reply).expect("JSON");
+    reply.get("subscribe").unwrap_or_else(|| panic!("no subscription: {reply}")).clone()
+}
+
+fn position(subscribed: &Value) -> Position {
+    let epoch = subscribed["epoch"].as_str().unwrap_or_else(|| panic!("no epoch: {subscribed}")).to_owned();
+    Position { epoch, offset: subscribed["offset"].as_u64().unwrap_or(0) }
+}
+
+/// Subscribes so that it can recover.
+fn subscribe(client: &mut RawClient, topic: &str) -> Position {
+    let reply = client
+        .command(&format!(r#""subscribe":{{"channel":"{topic}","recoverable":true,"positioned":true}}"#));
+    let subscribed = subscribed(&reply);
+    assert_eq!((&subscribed["recoverable"], &subscribed["recovered"]), (&json!(true), &Value::Null));
+    position(&subscribed)
+}
+
+/// Comes back: the `subscribe` of the reply.
+fn recover(client: &mut RawClient, topic: &str, since: &Position) -> Value {
+    let Position { epoch, offset } = since;
+    let fields = json!({"channel": topic, "recover": true, "epoch": epoch, "offset": offset});
+    let subscribed = subscribed(&client.command(&format!(r#""subscribe":{fields}"#)));
+    assert_eq!(subscribed["was_recovering"], json!(true), "{subscribed}");
+    subscribed
+}
+
+/// The data and offsets of recovered publications.
+fn publications(subscribed: &Value) -> Vec<(Value, u64)> {
+    let none = Vec::new();
+    let all = subscribed["publications"].as_array().unwrap_or(&none);
+    all.iter().map(|one| (one["data"].clone(), one["offset"].as_u64().expect("an offset"))).collect()
+}
+
+fn numbers(range: std::ops::RangeInclusive<u64>) -> Vec<(Value, u64)> {
+    range.map(|n| (json!(n), n)).collect()
+}
+
+fn publish(engine: &Engine, topic: &str, range: std::ops::RangeInclusive<u64>) {
+    range.for_each(|n| engine.publish(topic, &json!(n)));
+}
+
+#[test]
+fn who_was_away_gets_what_it_missed_and_then_the_next_one() {
+    let engine = Engine::with_config(CONFIG);
+    let mut here = RawClient::connect(engine.client_address());
+    let start = subscribe(&mut here, "kept:a");
+    assert_eq!(start.offset, 0);
+    publish(&engine, "kept:a", 1..=2);
+    assert_eq!(here.line(), r#"{"push":{"channel":"kept:a","pub":{"data":1,"offset":1}}}"#);
+    drop(here);
+    publish(&engine, "kept:a", 3..=4);
+    let mut back = RawClient::connect(engine.client_address());
+    for (asked, missed) in [(0, 1..=4), (2, 3..=4), (4, 5..=4)] {
+        let since = Position { offset: asked, ..start.clone() };
+        let reply = recover(&mut back, "kept:a", &since);
+        assert_eq!((&reply["recovered"], position(&reply)), (&json!(true), since), "{reply}");
+        assert_eq!(publications(&reply), numbers(missed));
+        assert!(back.command(r#""unsubscribe":{"channel":"kept:a"}"#).contains("unsubscribe"));
+    }
+    recover(&mut back, "kept:a", &Position { offset: 4, ..start });
+    publish(&engine, "kept:a", 5..=5);
+    assert_eq!(back.line(), r#"{"push":{"channel":"kept:a","pub":{"data":5,"offset":5}}}"#);
+}
+
+#[test]
+fn who_was_away_for_too_long_is_told_so() {
+    let engine = Engine::with_config(CONFIG);
+    let mut client = RawClient::connect(engine.client_address());
+    let start = subscribe(&mut client, "kept:a");
+    drop(client);
+    publish(&engine, "kept:a", 1..=7);
+    let mut back = RawClient::connect(engine.client_address());
+    // Publications 3 to 7 are kept: who has 2 lacks nothing that is gone.
+    let foreign = Position { epoch: "another".to_owned(), offset: 6 };
+    let beyond = Position { offset: 8, ..start.clone() };
+    for since in [start.clone(), Position { offset: 1, ..start.clone() }, foreign, beyond] {
+        let reply = recover(&mut back, "kept:a", &since);
+        assert_eq!(reply["recovered"], Value::Null, "{since:?}: {reply}");
+        assert_eq!((position(&reply), reply["publications"].clone()), (
+            Position { offset: 7, ..start.clone() },
+            Value::Null
+        ));
+        back.command(r#""unsubscribe":{"channel":"kept:a"}"#);
+    }
+    let reply = recover(&mut back, "kept:a", &Position { offset: 2, ..start });
+    assert_eq!(publications(&reply), numbers(3..=7));
+    back.command(r#""unsubscribe":{"channel":"kept:a"}"#);
+    // `flag` 2: rather an error than a subscription.
+    let reply = back.command(
+        r#""subscribe":{"channel":"kept:a","recover":true,"epoch":"another","offset":1,"flag":3}"#,
+    );
+    assert!(reply.contains(r#""error":{"code":112"#), "{reply}");
+    assert_eq!(engine.metric("fanfare_recovered_total", &[]), 1.0);
+    assert_eq!(engine.metric("fanfare_unrecovered_total", &[]), 5.0);
+}
+
+#[test]
+fn a_namespace_may_want_it_for_all_or_not_at_all() {
+    let engine = Engine::with_config(CONFIG);
+    let mut client = RawClient::connect(engine.client_address());
+    let mut subscribe_plainly = |topic: &str| {
+        subscribed(&client.command(&format!(r#""subscribe":{{"channel":"{topic}"}}"#)))
+    };
+    assert_eq!(subscribe_plainly("kept:a"), json!({}));
+    let forced = subscribe_plainly("forced:a");
+    assert_eq!((&forced["recoverable"], &forced["positioned"]), (&json!(true), &json!(true)));
+    let told = subscribe_plainly("told:a");
+    assert_eq!((&told["recoverable"], &told["positioned"]), (&Value::Null, &json!(true)));
+    // Without history there is nothing to be told, whatever the client asks for.
+    let reply = client.command(
+        r#""subscribe":{"channel":"plain","recover":true,"recoverable":true,"epoch":"e","offset":7}"#,
+    );
+    assert_eq!(subscribed(&reply), json!({}));
+    engine.publish("plain", &json!(1));
+    assert_eq!(client.line(), r#"{"push":{"channel":"plain","pub":{"data":1}}}"#);
+}
+
+#[test]
+fn what_is_too_old_cannot_be_recovered() {
+    let engine = Engine::with_config(CONFIG);
+    let mut client = RawClient::connect(engine.client_address());
+    let start = subscribe(&mut client, "short:a");
+    publish(&engine, "short:a", 1..=2);
+    support::wait::wait_until(Duration::from_secs(5), "the publications to be gone", || {
+        engine.metric("fanfare_history_publications", &[]) == 0.0
+    });
+    client.command(r#""unsubscribe":{"channel":"short:a"}"#);
+    assert_eq!(recover(&mut client, "short:a", &start)["recovered"], Value::Null);
+    client.command(r#""unsubscribe":{"channel":"short:a"}"#);
+    // Who has the newest lacks nothing.
+    let newest = Position { offset: 2, ..start };
+    assert_eq!(recover(&mut client, "short:a", &newest)["recovered"], json!(true));
+}
+
+#[test]
+fn where_only_the_newest_counts_only_that_comes() {
+    let engine = Engine::with_config(CONFIG);
+    publish(&engine, "latest:a", 1..=9);
+    let mut client = RawClient::connect(engine.client_address());
+    let reply = subscribed(&client.command(r#""subscribe":{"channel":"latest:a","recover":true}"#));
+    assert_eq!((&reply["recovered"], publications(&reply)), (&json!(true), numbers(9..=9)), "{reply}");
+    publish(&engine, "latest:a", 10..=10);
+    assert_eq!(client.line(), r#"{"push":{"channel":"latest:a","pub":{"data":10,"offset":10}}}"#);
+}
+
+/// Publications that still wait for others are not in the answer, and come after it.
+#[test]
+fn what_waits_to_be_merged_comes_once() {
+    let engine = Engine::with_config(CONFIG);
+    let mut here = RawClient::connect(engine.client_address());
+    let start = subscribe(&mut here, "merged:a");
+    publish(&engine, "merged:a", 1..=3);
+    let mut back = RawClient::connect(engine.client_address());
+    let reply = recover(&mut back, "merged:a", &start);
+    let mut got = publications(&reply);
+    while got.len() < 3 {
+        let line: Value = serde_json::from_str(&back.line()).expect("JSON");
+        let publication = &line["push"]["pub"];
+        got.push((publication["data"].clone(), publication["offset"].as_u64().expect("an offset")));
+    }
+    assert_eq!(got, numbers(1..=3));
+    // Everybody else's wait is not shortened by it.
+    assert_eq!(here.publication("merged:a"), "1");
+    let late = subscribe(&mut RawClient::connect(engine.client_address()), "merged:a");
+    assert_eq!(late, Position { offset: 3, ..start });
+}
+
+#[test]
+fn history_can_be_read_and_removed() {
+    let engine = Engine::with_config(CONFIG);
+    publish(&engine, "kept:a", 1..=7);
+    let mut client = RawClient::connect(engine.client_address());
+    let mut read = |fields: &str| -> Value {
+        let reply = client.command(&format!(r#""history":{{"channel":"kept:a"{fields}}}"#));
+        let reply: Value = serde_json::from_str(&reply).expect("JSON");
+        reply.get("history").unwrap_or(&reply["error"]["code"]).clone()
+    };
+    let all = read(r#","limit":-1"#);
+    assert_eq!((publications(&all), all["offset"].as_u64()), (numbers(3..=7), Some(7)));
+    assert_eq!(publications(&read("")), []);
+    let epoch = all["epoch"].clone();
+    assert_eq!(
+        publications(&read(&format!(r#","limit":2,"since":{{"offset":4,"epoch":{epoch}}}"#))),
+        numbers(5..=6)
+    );
+    let backwards: Vec<_> = numbers(6..=7).into_iter().rev().collect();
+    assert_eq!(publications(&read(r#","limit":2,"reverse":true"#)), backwards);
+    assert_eq!(read(r#","since":{"offset":4,"epoch":"another"}"#), json!(112));
+
+    let by_api = engine.api("history", &json!({"channel": "kept:a", "limit": -1}));
+    assert_eq!(by_api["result"], all);
+    let none = engine.api("history", &json!({"channel": "plain"}));
+    assert_eq!(none["error"]["code"], json!(108), "{none}");
+    assert_eq!(engine.api("history_remove", &json!({"channel": "kept:a"})), json!({"result": {}}));
+    let removed = engine.api("history", &json!({"channel": "kept:a", "limit": -1}));
+    assert_eq!(removed["result"], json!({"publications": [], "epoch": epoch, "offset": 7}));
+}
