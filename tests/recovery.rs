@@ -103,19 +103,18 @@ fn who_was_away_for_too_long_is_told_so() {
     for since in [start.clone(), Position { offset: 1, ..start.clone() }, foreign, beyond] {
         let reply = recover(&mut back, "kept:a", &since);
         assert_eq!(reply["recovered"], Value::Null, "{since:?}: {reply}");
-        assert_eq!((position(&reply), reply["publications"].clone()), (
-            Position { offset: 7, ..start.clone() },
-            Value::Null
-        ));
+        assert_eq!(
+            (position(&reply), reply["publications"].clone()),
+            (Position { offset: 7, ..start.clone() }, Value::Null)
+        );
         back.command(r#""unsubscribe":{"channel":"kept:a"}"#);
     }
     let reply = recover(&mut back, "kept:a", &Position { offset: 2, ..start });
     assert_eq!(publications(&reply), numbers(3..=7));
     back.command(r#""unsubscribe":{"channel":"kept:a"}"#);
     // `flag` 2: rather an error than a subscription.
-    let reply = back.command(
-        r#""subscribe":{"channel":"kept:a","recover":true,"epoch":"another","offset":1,"flag":3}"#,
-    );
+    let reply = back
+        .command(r#""subscribe":{"channel":"kept:a","recover":true,"epoch":"another","offset":1,"flag":3}"#);
     assert!(reply.contains(r#""error":{"code":112"#), "{reply}");
     assert_eq!(engine.metric("fanfare_recovered_total", &[]), 1.0);
     assert_eq!(engine.metric("fanfare_unrecovered_total", &[]), 5.0);
@@ -125,9 +124,8 @@ fn who_was_away_for_too_long_is_told_so() {
 fn a_namespace_may_want_it_for_all_or_not_at_all() {
     let engine = Engine::with_config(CONFIG);
     let mut client = RawClient::connect(engine.client_address());
-    let mut subscribe_plainly = |topic: &str| {
-        subscribed(&client.command(&format!(r#""subscribe":{{"channel":"{topic}"}}"#)))
-    };
+    let mut subscribe_plainly =
+        |topic: &str| subscribed(&client.command(&format!(r#""subscribe":{{"channel":"{topic}"}}"#)));
     assert_eq!(subscribe_plainly("kept:a"), json!({}));
     let forced = subscribe_plainly("forced:a");
     assert_eq!((&forced["recoverable"], &forced["positioned"]), (&json!(true), &json!(true)));

@@ -184,7 +184,7 @@ fn queues(world: &World, kind: &str) -> Vec<String> {
 /// Cut three times, each time so many bytes on: in the middle of whatever is on its way then.
 fn link_cut(world: &mut World, dice: &mut Dice) {
     for _ in 0..3 {
-        world.link().cut_after(dice.below(5000));
+        world.link.cut_after(dice.below(5000));
         world.flow(50);
         let between = a_while(dice);
         world.hold(dice, between);
@@ -193,7 +193,7 @@ fn link_cut(world: &mut World, dice: &mut Dice) {
 
 /// Both ends stay open, and neither hears of the other any more.
 fn link_silent(world: &mut World, dice: &mut Dice) {
-    world.link().silence();
+    world.link.silence();
     let longer = a_while(dice);
     world.hold(dice, GIVEN_UP + longer);
 }

@@ -17,7 +17,9 @@ pub type TopicIndex = usize;
 pub type ClientIndex = usize;
 
 /// Lines kept of each client, to show what led to a violation.
-const LINES_KEPT: usize = 60;
+const LINES_KEPT: usize = 2000;
+/// Lines shown of those: the latest about the topic, or about the client's connection.
+const LINES_SHOWN: usize = 30;
 
 /// What a client says of itself, one line each; [`crate::clients`] reads them.
 #[derive(Clone, Debug)]
@@ -92,12 +94,19 @@ pub struct Violation {
     pub context: Vec<String>,
 }
 
+#[derive(Clone, Debug)]
+struct Line {
+    /// None: it is about the connection.
+    topic: Option<TopicIndex>,
+    text: String,
+}
+
 #[derive(Debug)]
 struct Book {
     columns: Vec<Column>,
     /// By client, then by topic.
     pages: Vec<Vec<Page>>,
-    lines: Vec<VecDeque<String>>,
+    lines: Vec<VecDeque<Line>>,
     /// Whether a client may be told that something is missing.
     allows_gaps: bool,
     sums: Sums,
@@ -168,6 +177,13 @@ impl Ledger {
         book.sums.confirmed += 1;
     }
 
+    /// A publisher was told something that it must not be told.
+    pub fn complain(&self, topic: TopicIndex, what: &str) {
+        let mut book = self.book();
+        let text = format!("{}: {what}", book.columns[topic].name);
+        book.violations.push(Violation { text, context: Vec::new() });
+    }
+
     /// Whether everything begun is confirmed.
     pub fn is_confirmed(&self) -> bool {
         self.book().columns.iter().all(|column| column.confirmed == column.begun)
@@ -178,11 +194,13 @@ impl Ledger {
     /// A client has said something; `line` is how it said it.
     pub fn hear(&self, client: ClientIndex, line: &str, said: Said) {
         let mut book = self.book();
+        let topic = book.columns.iter().position(|column| line.contains(&column.name));
         let lines = &mut book.lines[client];
         if lines.len() == LINES_KEPT {
             lines.pop_front();
         }
-        lines.push_back(format!("{:9.3} {line}", self.opened.elapsed().as_secs_f64()));
+        let text = format!("{:9.3} {line}", self.opened.elapsed().as_secs_f64());
+        lines.push_back(Line { topic, text });
         book.hear(client, said);
     }
 
@@ -273,7 +291,10 @@ impl Book {
 
     fn violate(&mut self, client: ClientIndex, topic: TopicIndex, what: &str) {
         let text = format!("client {client}, {}: {what}", self.columns[topic].name);
-        let context = self.lines[client].iter().cloned().collect();
+        let concerns = |line: &&Line| line.topic.is_none_or(|its| its == topic);
+        let lines = self.lines[client].iter().rev().filter(concerns).take(LINES_SHOWN);
+        let mut context: Vec<_> = lines.map(|line| line.text.clone()).collect();
+        context.reverse();
         self.violations.push(Violation { text, context });
     }
 }

@@ -225,8 +225,10 @@ impl Publisher {
         });
         let Ok(answer) = http::post(desk, "/api/publish", &[], &body) else { return false };
         let Ok(answer) = serde_json::from_str::<serde_json::Value>(&answer.body) else { return false };
-        if answer["error"]["code"] == 100 {
-            self.signs.refusals.fetch_add(1, Ordering::SeqCst);
+        match &answer["error"]["code"] {
+            serde_json::Value::Null => {}
+            code if code == 100 => drop(self.signs.refusals.fetch_add(1, Ordering::SeqCst)),
+            _ => self.ledger.complain(publication.topic, &format!("publishing by the API: {answer}")),
         }
         let is_confirmed = answer.get("result").is_some();
         if is_confirmed {

@@ -49,8 +49,8 @@ pub struct World {
     /// Between clients and engines: a client goes to the next engine that takes it.
     pub entrance: Proxy,
     engines: Vec<Option<Engine>>,
-    /// Between engines and RabbitMQ, where there is one RabbitMQ.
-    link: Option<Proxy>,
+    /// Between engines and RabbitMQ: an engine goes to the next node that takes it.
+    pub link: Proxy,
     /// RabbitMQ's nodes.
     pub nodes: Vec<RabbitNode>,
     /// What happened.
@@ -69,14 +69,9 @@ impl World {
             Place::Stream | Place::Queue => vec![RabbitNode::start()],
             Place::Cluster => RabbitNode::start_cluster(3),
         };
-        let link = (place != Place::Cluster)
-            .then(|| Proxy::start(&[SocketAddr::from(([127, 0, 0, 1], nodes[0].port()))]));
-        let ports = match &link {
-            Some(link) => vec![link.address().port()],
-            None => nodes.iter().map(RabbitNode::port).collect(),
-        };
+        let link = Proxy::start(&nodes.iter().map(|node| loopback(node.port())).collect::<Vec<_>>());
         let engines = if place == Place::Cluster { 2 } else { 1 };
-        let toml = configuration(place, &ports);
+        let toml = configuration(place, link.address().port());
         let engines: Vec<_> = (0..engines).map(|_| Engine::on_fixed_ports(&toml)).collect();
         engines.iter().for_each(Engine::wait_until_ready);
 
@@ -138,14 +133,6 @@ impl World {
     pub fn wait_for_refusal(&self) {
         let before = self.publishers.refusals();
         wait_until(FLOW_LIMIT, "error 100", || self.publishers.refusals() > before);
-    }
-
-    /// Between engine and RabbitMQ.
-    ///
-    /// # Panics
-    /// If there is nothing, because there are more than one of each.
-    pub fn link(&self) -> &Proxy {
-        self.link.as_ref().expect("a world with one RabbitMQ")
     }
 
     // Engines -------------------------------------------------------------------------------------------------
@@ -234,14 +221,23 @@ fn amqp_url(port: u16) -> String {
     format!("amqp://guest:guest@127.0.0.1:{port}/%2f?heartbeat={HEARTBEAT}")
 }
 
-fn configuration(place: Place, ports: &[u16]) -> String {
-    let urls: Vec<_> = ports.iter().map(|&port| amqp_url(port)).collect();
-    let source = if place == Place::Queue { "queue" } else { "stream" };
-    let url = urls.join(",");
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+/// Nothing expires on an engine whose clock is wrong by hours, and what is read back at the start is more than
+/// clients can have missed.
+fn configuration(place: Place, port: u16) -> String {
+    let source = match place {
+        Place::Stream | Place::Cluster => "stream",
+        Place::Queue => "queue",
+    };
     format!(
-        "[namespaces.ledger]\nhistory_size = 100000\nhistory_ttl = \"24h\"\nforce_recovery = true\n\
+        "[namespaces.ledger]\nhistory_size = 20000\nhistory_ttl = \"24h\"\nforce_recovery = true\n\
          [timeouts]\npublish = \"3s\"\n\
-         [amqp]\nsource = \"{source}\"\nreconnect_max = \"500ms\"\nurl = \"{url}\"\n"
+         [amqp]\nsource = \"{source}\"\nreplay_max_age = \"24h\"\nreplay_max_messages = 50000\n\
+         reconnect_max = \"500ms\"\nurl = \"{}\"\n",
+        amqp_url(port)
     )
 }
 
