@@ -143,6 +143,10 @@ pub struct Amqp {
     /// Messages taken and not acknowledged, at most: the outer limit of back-pressure. Default 4,096; costs
     /// up to that many bodies of memory.
     pub prefetch: u16,
+    /// When a message is acknowledged to RabbitMQ. Default `handover`.
+    pub ack: Ack,
+    /// With `ack = "written"`: how long a message waits for clients whose sockets take nothing. Default 1 s.
+    pub written_timeout: Interval,
     /// The latest ids of messages (`message-id`) that are remembered: a message with one of them is a repetition,
     /// and is not pushed. Default 10,000; 0: every message is pushed. Costs about 150 bytes each.
     pub message_ids: usize,
@@ -164,11 +168,25 @@ impl Default for Amqp {
             dead_letter_queue: "fanfare.dead".to_owned(),
             dead_letter_max: 10_000,
             prefetch: 4096,
+            ack: Ack::default(),
+            written_timeout: Interval::from_secs(1),
             message_ids: 10_000,
             reconnect_min: Interval::from_millis(100),
             reconnect_max: Interval::from_secs(10),
         }
     }
+}
+
+/// When a message is acknowledged to RabbitMQ.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ack {
+    /// When it is in the mailboxes of all shards that want it.
+    #[default]
+    Handover,
+    /// When it was written to everybody who could be written to when it came, and to the others or
+    /// `amqp.written_timeout` is over. The queue's depth in RabbitMQ is then how far the pushes are behind.
+    Written,
 }
 
 /// `[limits]`

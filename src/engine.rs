@@ -19,12 +19,13 @@ use tokio::sync::{oneshot, watch};
 
 use crate::broker::EventLoop;
 use crate::client_id::NodeId;
-use crate::config::Config;
 use crate::config::host::clients_by_descriptors;
+use crate::config::{Ack, Config};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::mail::{Mail, Request, ShardId};
-use crate::mailbox::{Sender, Wake, mailbox};
+use crate::mailbox::{Receiver, Sender, Wake, mailbox};
 use crate::namespaces::Namespaces;
+use crate::receipt::{Receipt, Reporter, receipt};
 use crate::shard::poll::{self, Bell};
 use crate::shard::{Application, Commands};
 use crate::stats::Stats;
@@ -135,6 +136,7 @@ impl Engine {
             wakes.into_iter().map(|wake| mailbox(config.limits.mailbox, wake)).unzip();
         let (requests, inlet) = broker::inlet(config.limits.requests);
         let namespaces = Arc::new(Namespaces::new(&config));
+        let (reporters, receipts) = receipts(config.amqp.ack, plan.shards);
 
         plan.leave_shards_alone();
         let setup = broker::Setup {
@@ -142,6 +144,7 @@ impl Engine {
             namespaces: Arc::clone(&namespaces),
             requests: inlet,
             shards: mailboxes,
+            receipts,
             stats: Arc::clone(&stats.broker),
         };
         start_broker(&threads, event_loop, setup)?;
@@ -149,8 +152,8 @@ impl Engine {
         let shared =
             SharedByShards { config: &config, namespaces, stats: &stats, requests: &requests, node, control };
         let clients_max = clients_per_shard(&config, plan.shards);
-        for (id, (berth, inbox)) in (0..).zip(berths.into_iter().zip(inboxes)) {
-            berth.begin(shared.setup(id, plan.shards, inbox), &addresses, clients_max)?;
+        for (id, ((berth, inbox), reporter)) in (0..).zip(berths.into_iter().zip(inboxes).zip(reporters)) {
+            berth.begin(shared.setup(id, plan.shards, inbox, reporter), &addresses, clients_max)?;
         }
 
         let lifecycle = Arc::new(Lifecycle::default());
@@ -270,6 +273,16 @@ fn listen_for_operators(address: SocketAddr) -> Result<std::net::TcpListener, St
     control::bind(address).map_err(|error| cannot_listen("the control port", address, error))
 }
 
+/// Both ends of what each shard reports, where messages are acknowledged when they are written.
+fn receipts(ack: Ack, shards: u16) -> (Vec<Option<Reporter>>, Vec<Receipt>) {
+    match ack {
+        Ack::Handover => ((0..shards).map(|_| None).collect(), Vec::new()),
+        Ack::Written => {
+            (0..shards).map(|_| receipt()).map(|(reporter, receipt)| (Some(reporter), receipt)).unzip()
+        }
+    }
+}
+
 /// What all shards are given alike.
 struct SharedByShards<'a> {
     config: &'a Arc<Config>,
@@ -281,7 +294,13 @@ struct SharedByShards<'a> {
 }
 
 impl SharedByShards<'_> {
-    fn setup(&self, id: ShardId, shards: u16, inbox: crate::mailbox::Receiver<Mail>) -> shard::Setup {
+    fn setup(
+        &self,
+        id: ShardId,
+        shards: u16,
+        inbox: Receiver<Mail>,
+        reporter: Option<Reporter>,
+    ) -> shard::Setup {
         shard::Setup {
             id,
             node: self.node,
@@ -291,6 +310,7 @@ impl SharedByShards<'_> {
             shards,
             inbox,
             requests: self.requests.clone(),
+            reporter,
             stats: Arc::clone(&self.stats.shards[usize::from(id)]),
         }
     }

@@ -113,6 +113,7 @@ pub mod mailbox;
 pub mod namespaces;
 pub mod protocol;
 pub mod ratelimit;
+pub mod receipt;
 pub mod session;
 pub mod shard;
 pub mod slab;

@@ -55,6 +55,7 @@ impl House {
             namespaces,
             requests: inlet,
             shards,
+            receipts: Vec::new(),
             stats: Arc::clone(&stats),
         };
         let (started, has_started) = mpsc::channel();

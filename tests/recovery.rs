@@ -77,11 +77,11 @@ fn who_was_away_gets_what_it_missed_and_then_the_next_one() {
     drop(here);
     publish(&engine, "kept:a", 3..=4);
     let mut back = RawClient::connect(engine.client_address());
-    for (asked, missed) in [(0, 1..=4), (2, 3..=4), (4, 5..=4)] {
+    for (asked, missed) in [(0, numbers(1..=4)), (2, numbers(3..=4)), (4, Vec::new())] {
         let since = Position { offset: asked, ..start.clone() };
         let reply = recover(&mut back, "kept:a", &since);
         assert_eq!((&reply["recovered"], position(&reply)), (&json!(true), since), "{reply}");
-        assert_eq!(publications(&reply), numbers(missed));
+        assert_eq!(publications(&reply), missed);
         assert!(back.command(r#""unsubscribe":{"channel":"kept:a"}"#).contains("unsubscribe"));
     }
     recover(&mut back, "kept:a", &Position { offset: 4, ..start });
@@ -198,7 +198,7 @@ fn history_can_be_read_and_removed() {
     let mut read = |fields: &str| -> Value {
         let reply = client.command(&format!(r#""history":{{"channel":"kept:a"{fields}}}"#));
         let reply: Value = serde_json::from_str(&reply).expect("JSON");
-        reply.get("history").unwrap_or(&reply["error"]["code"]).clone()
+        reply.get("history").unwrap_or_else(|| &reply["error"]["code"]).clone()
     };
     let all = read(r#","limit":-1"#);
     assert_eq!((publications(&all), all["offset"].as_u64()), (numbers(3..=7), Some(7)));

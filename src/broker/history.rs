@@ -12,12 +12,18 @@
 //!
 //! Pure: time is an argument, nothing is sent, logged or counted here.
 //!
-//! A publication costs 17 bytes beside its own, and rings are up to a fifth larger than what is in them. A
-//! topic with publications costs about 300 bytes and its name, one without about 90 and its name.
+//! # Memory
+//!
+//! A publication costs 17 bytes beside its own, and one that ends by itself 24 more; the rings that they are in
+//! are up to a quarter larger than what is in them. A topic with publications costs about 220 bytes beside its
+//! name, one without about 80. [`History::bytes`] counts all that but the idle topics and what is unused in rings.
+//! Answers that are shared are at most 16 MiB more.
 
 mod ages;
 mod answers;
 mod held;
+mod recovery;
+mod topics;
 
 #[cfg(test)]
 mod model;
@@ -25,9 +31,6 @@ mod model;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::hash::BuildHasher as _;
-use std::ops::Range;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
@@ -36,12 +39,12 @@ use hashbrown::HashTable;
 use crate::mail::{Epoch, Position, Recovery, Since};
 use crate::slab::Slab;
 
-use ages::{Ages, ClassId, Listing, RecordId, Tick};
-use answers::{Answer, Answers};
-use held::{Entry, Held};
+use ages::{Ages, ClassId, Listing, RecordId};
+use answers::Answers;
+use held::Held;
 
 /// What a topic with publications is counted as, beside its name and its publications.
-const TOPIC_COST: usize = 300;
+const TOPIC_COST: usize = 240;
 /// How many topics are looked at when publications expire, before others have their turn.
 const EXPIRING_AT_ONCE: usize = 1024;
 
@@ -276,7 +279,10 @@ impl History {
         let id = self.find_trimmed(query.topic, now);
         let position = self.position_of(id, u64::MAX);
         let held = id.and_then(|id| self.record(id).held());
-        Ok(Page { position, publications: held.map(|held| page(held, query, now)).unwrap_or_default() })
+        Ok(Page {
+            position,
+            publications: held.map(|held| recovery::page(held, query, now)).unwrap_or_default(),
+        })
     }
 
     /// Lets go of a topic's publications. Its numbering goes on, so that nobody recovers across the hole.
@@ -314,254 +320,4 @@ impl History {
     pub(super) fn publications(&self) -> usize {
         self.publications
     }
-}
-
-/// What is answered.
-impl History {
-    /// Everything that is newer than what the client has, if that is held.
-    fn missed(
-        &mut self,
-        id: Option<RecordId>,
-        position: &Position,
-        wish: &Wish<'_>,
-        now: Instant,
-    ) -> Option<Arc<[u8]>> {
-        let Since { epoch, offset: asked } = wish.since;
-        let held = id.and_then(|id| self.record(id).held());
-        let top = position.offset;
-        // What went before it was handed over is nothing that anybody can have missed yet.
-        let floor = held.map_or(top, |held| held.floor().min(top));
-        if !self.is_ours(epoch) || !(floor..=top.max(wish.read_to)).contains(asked) {
-            return None;
-        }
-        let Some((id, held)) = id.zip(held) else { return Some(Arc::default()) };
-        // A client that already has what is still to come here would be given it again.
-        if !held.range(top, *asked).is_empty() {
-            return None;
-        }
-        let range = held.range(*asked, top);
-        self.answer(id, &range, wish.bytes_max, now)
-    }
-
-    /// The newest publication, if the client does not have it, whatever it missed: as Centrifugo's recovery
-    /// mode `cache`.
-    fn latest(
-        &mut self,
-        id: Option<RecordId>,
-        position: &Position,
-        wish: &Wish<'_>,
-        now: Instant,
-    ) -> Option<Arc<[u8]>> {
-        let Since { epoch, offset } = wish.since;
-        if *offset > 0 && *offset == position.offset && **epoch == *position.epoch {
-            return Some(Arc::default());
-        }
-        let id = id?;
-        let held = self.record(id).held()?;
-        let newest = held.range(position.offset.checked_sub(1)?, position.offset);
-        if newest.is_empty() || held.has_ended(newest.start, now) {
-            return None;
-        }
-        self.answer(id, &newest, wish.bytes_max, now)
-    }
-
-    /// Some publications of a topic, joined, unless they are more than `bytes_max`.
-    fn answer(
-        &mut self,
-        id: RecordId,
-        range: &Range<usize>,
-        bytes_max: usize,
-        now: Instant,
-    ) -> Option<Arc<[u8]>> {
-        let held = self.record(id).held()?;
-        let Some(offsets) = held.offsets(range) else { return Some(Arc::default()) };
-        if let Some(members) = self.answers.find(id, offsets, now) {
-            return (members.len() <= bytes_max).then_some(members);
-        }
-        let members = if held.ends_of(offsets).any(|end| end <= now) {
-            let open = range.clone().filter(|&index| !held.has_ended(index, now));
-            Arc::from(join(held, open, bytes_max).ok()?)
-        } else {
-            copy(held, range, bytes_max)?
-        };
-        let until = held.ends_of(offsets).filter(|end| *end > now).min();
-        self.answers.keep(id, Answer { offsets, until, members: Arc::clone(&members) });
-        Some(members)
-    }
-
-    fn position_of(&self, id: Option<RecordId>, up_to: u64) -> Position {
-        let offset = match id.map(|id| self.record(id)) {
-            None => self.base.min(up_to),
-            Some(record) => record.held().map_or(record.top.min(up_to), |held| held.newest(up_to)),
-        };
-        Position { epoch: Arc::clone(&self.epoch), offset }
-    }
-
-    fn is_ours(&self, epoch: &str) -> bool {
-        epoch.is_empty() || *epoch == *self.epoch
-    }
-}
-
-/// What is held, and of whom.
-impl History {
-    fn find(&self, topic: &str) -> Option<RecordId> {
-        let hash = self.hasher.hash_one(topic);
-        self.index.find(hash, |&id| *self.record(id).name == *topic).copied()
-    }
-
-    fn record(&self, id: RecordId) -> &Record {
-        &self.records[id.0]
-    }
-
-    /// The topic, without what it has held long enough.
-    fn find_trimmed(&mut self, topic: &str, now: Instant) -> Option<RecordId> {
-        let id = self.find(topic)?;
-        self.trim_by_age(id, now);
-        // With its last publication it may have been forgotten.
-        self.records.get(id.0).map(|_| id)
-    }
-
-    /// The topic, ready to hold a publication; if it holds none, this will be its oldest.
-    fn open(&mut self, topic: &str, offset: u64, born: Tick, ttl: Duration) -> RecordId {
-        let known = self.find(topic);
-        let floor = match known.map(|id| (id, &self.records[id.0])) {
-            Some((id, Record { state: State::Holding(_), .. })) => return id,
-            Some((_, Record { top, state: State::Idle(turn), .. })) => {
-                self.idle.remove(turn);
-                *top
-            }
-            None => {
-                // Not beyond: another topic of the same message may be forgotten already.
-                assert!(offset >= self.base, "offset {offset} of '{topic}' is before {}", self.base);
-                self.base.min(offset.saturating_sub(1))
-            }
-        };
-        let id = known.unwrap_or(RecordId(self.records.vacancy()));
-        let listing = Listing { born, offset, topic: id };
-        let class = self.ages.class(ttl);
-        self.ages.list(class, listing);
-        self.bytes += cost_of(topic);
-        let state = State::Holding(Box::new(Holding { held: Held::new(floor), class, listing }));
-        match known {
-            Some(id) => self.records[id.0].state = state,
-            None => self.insert(Record { name: topic.into(), top: floor, state }),
-        }
-        id
-    }
-
-    fn insert(&mut self, record: Record) {
-        let hash = self.hasher.hash_one(&*record.name);
-        let id = RecordId(self.records.insert(record));
-        let (records, hasher) = (&self.records, &self.hasher);
-        self.index.insert_unique(hash, id, |id| hasher.hash_one(&*records[id.0].name));
-    }
-
-    /// Lets go of the oldest publication of all, or finds that the topic thought to have it is younger.
-    /// Returns whether there was anything to look at.
-    fn drop_oldest(&mut self) -> bool {
-        let Some(listing) = self.ages.oldest() else { return false };
-        self.trim(listing.topic, |entry| entry.offset == listing.offset);
-        true
-    }
-
-    fn trim_by_age(&mut self, id: RecordId, now: Instant) {
-        if let State::Holding(holding) = &self.record(id).state
-            && let Some(due) = self.ages.newest_due(holding.class, now)
-        {
-            self.trim(id, |entry| entry.born <= due);
-        }
-    }
-
-    /// Lets go of a topic's oldest publications as long as `goes` says so, and lists it as it is then.
-    fn trim(&mut self, id: RecordId, goes: impl Fn(Entry) -> bool) {
-        let State::Holding(holding) = &mut self.records[id.0].state else { return };
-        while holding.held.oldest().is_some_and(&goes) {
-            self.bytes -= holding.held.pop();
-            self.publications -= 1;
-            self.answers.forget(id);
-        }
-        let oldest = holding.held.oldest();
-        if oldest.is_none_or(|oldest| oldest.offset != holding.listing.offset) {
-            self.ages.unlist(holding.class, &holding.listing);
-        }
-        match oldest {
-            Some(Entry { offset, .. }) if offset == holding.listing.offset => {}
-            Some(Entry { offset, born, .. }) => {
-                holding.listing = Listing { born, offset, topic: id };
-                self.ages.list(holding.class, holding.listing);
-            }
-            None => self.rest(id),
-        }
-    }
-
-    /// A topic has lost its last publication.
-    fn rest(&mut self, id: RecordId) {
-        self.idled += 1;
-        let record = &mut self.records[id.0];
-        record.state = State::Idle(self.idled);
-        self.bytes -= cost_of(&record.name);
-        self.idle.insert(self.idled, id);
-        while self.idle.len() > self.topics_max
-            && let Some((_, longest)) = self.idle.pop_first()
-        {
-            self.forget(longest);
-        }
-    }
-
-    fn forget(&mut self, id: RecordId) {
-        let hash = self.hasher.hash_one(&*self.record(id).name);
-        if let Ok(entry) = self.index.find_entry(hash, |&other| other == id) {
-            entry.remove();
-        }
-        self.base = self.base.max(self.records.remove(id.0).top);
-    }
-}
-
-fn cost_of(topic: &str) -> usize {
-    TOPIC_COST + topic.len()
-}
-
-fn page(held: &Held, query: &Query<'_>, now: Instant) -> Vec<u8> {
-    let range = match query.since {
-        None => 0..held.len(),
-        Some(since) if query.reverse => held.range(0, since.offset.saturating_sub(1)),
-        Some(since) => held.range(since.offset, u64::MAX),
-    };
-    let is_open = |index: &usize| !held.has_ended(*index, now);
-    let joined = if query.reverse {
-        join(held, range.rev().filter(is_open).take(query.limit), query.bytes_max)
-    } else {
-        join(held, range.filter(is_open).take(query.limit), query.bytes_max)
-    };
-    joined.unwrap_or_else(|TooMany(fitting)| fitting)
-}
-
-/// Those publications that fit in.
-struct TooMany(Vec<u8>);
-
-/// Publications, one by one.
-fn join(held: &Held, indices: impl Iterator<Item = usize>, bytes_max: usize) -> Result<Vec<u8>, TooMany> {
-    let mut joined = Vec::new();
-    for index in indices {
-        let (head, tail) = held.members(&(index..index + 1));
-        let comma = usize::from(!joined.is_empty());
-        if joined.len() + comma + head.len() + tail.len() > bytes_max {
-            return Err(TooMany(joined));
-        }
-        if !joined.is_empty() {
-            joined.push(b',');
-        }
-        joined.extend_from_slice(head);
-        joined.extend_from_slice(tail);
-    }
-    Ok(joined)
-}
-
-/// Publications all at once, unless they are more than `bytes_max`.
-fn copy(held: &Held, range: &Range<usize>, bytes_max: usize) -> Option<Arc<[u8]>> {
-    let (head, tail) = held.members(range);
-    if head.len() + tail.len() > bytes_max {
-        return None;
-    }
-    Some(if tail.is_empty() { head.into() } else { [head, tail].concat().into() })
 }

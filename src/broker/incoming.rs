@@ -133,6 +133,9 @@ impl Broker {
             for place in places {
                 self.outbox.push(place.shard, Mail::Batch { topic: place.slot, lines: lines.clone() });
                 self.stats.batches.add(1);
+                if self.receipts.give(place.shard, batch.tag) {
+                    self.acks.hold(batch.tag);
+                }
             }
         }
         for published in batch.published {

@@ -17,7 +17,7 @@
 //! more than `amqp.prefetch` unacknowledged messages. Requests, timers and RabbitMQ's heartbeats go on.
 //!
 //! Its tokio runtime, of this thread alone, exists for lapin. Read `turn` first, then `incoming` and
-//! `requests`, then `recovery`; `topics`, `history`, `ahead`, `merge`, `acks`, `seen`, `outbox`, `payload` and
+//! `requests`, then `recovery`; `topics`, `history`, `ahead`, `merge`, `acks`, `receipts`, `seen`, `outbox`, `payload` and
 //! `surveys` are rooms without clock and socket; `backplane` is the seam to `rabbit` and `memory`.
 
 mod acks;
@@ -30,6 +30,7 @@ mod merge;
 mod outbox;
 mod payload;
 mod rabbit;
+mod receipts;
 mod recovery;
 mod requests;
 mod seen;
@@ -49,6 +50,7 @@ use crate::config::Config;
 use crate::mail::{Mail, Request};
 use crate::mailbox::{Receiver, Sender, Wake, mailbox};
 use crate::namespaces::Namespaces;
+use crate::receipt::Receipt;
 use crate::stats::BrokerStats;
 
 use backplane::Backplane;
@@ -113,6 +115,8 @@ pub struct Setup {
     pub requests: Inlet,
     /// The shards' mailboxes, in the order of their numbers.
     pub shards: Vec<Sender<Mail>>,
+    /// How far they have written, if messages are acknowledged only then; else none.
+    pub receipts: Vec<Receipt>,
     /// What it counts.
     pub stats: Arc<BrokerStats>,
 }

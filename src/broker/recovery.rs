@@ -52,6 +52,7 @@ impl Broker {
             topic: &question.name,
             since: &question.since,
             up_to: self.handed_over(&question.name),
+            read_to: self.read_to.unwrap_or(0),
             mode: match self.namespaces.options(self.namespaces.of(&question.name)).recovery_mode {
                 RecoveryMode::Stream => Mode::Stream,
                 RecoveryMode::Cache => Mode::Cache,

@@ -48,6 +48,7 @@ impl House {
             namespaces,
             requests: inlet,
             shards: senders,
+            receipts: Vec::new(),
             stats: Arc::clone(&stats),
         };
         let (started, has_started) = std::sync::mpsc::channel();

@@ -22,6 +22,7 @@ use super::history::History;
 use super::incoming::Encoder;
 use super::merge::Merge;
 use super::outbox::Outbox;
+use super::receipts::Receipts;
 use super::seen::Seen;
 use super::surveys::Surveys;
 use super::topics::Topics;
@@ -46,6 +47,7 @@ pub(super) struct Broker {
     pub(super) topics: Topics,
     pub(super) merge: Merge,
     pub(super) acks: Acks,
+    pub(super) receipts: Receipts,
     pub(super) seen: Seen,
     pub(super) history: History,
     /// Who waits for messages that this node has not read yet.
@@ -77,6 +79,7 @@ impl Broker {
             topics: Topics::new(limits.topics),
             merge: Merge::new(limits.frame_bytes, limits.merging_bytes),
             acks: Acks::default(),
+            receipts: Receipts::new(setup.receipts),
             seen: Seen::new(setup.config.amqp.message_ids),
             history: History::new(new_epoch(), limits.history_bytes, limits.history_topics, Instant::now()),
             ahead: Ahead::default(),
@@ -106,7 +109,7 @@ impl Broker {
     /// Sleeps until there is something to do. If it is an event, it is the first of the turn.
     async fn wait(&mut self) -> Option<Event> {
         self.inlet.requests.rearm();
-        if self.takes_requests() && !self.inlet.requests.is_empty() {
+        if self.takes_requests() && !self.inlet.requests.is_empty() || self.receipts.has_news() {
             return None;
         }
         let alarm = self.alarm();
@@ -175,10 +178,15 @@ impl Broker {
         }
         self.seen.channel_is_gone(self.acks.first_held());
         self.acks.reset();
+        self.receipts.forget_tags();
     }
 
-    /// What is in a mailbox is handed over; what is in the outbox is not.
+    /// What is in a mailbox is handed over; what is in the outbox is not. Where messages are acknowledged when
+    /// they are written, they are held until then.
     fn acknowledge(&mut self) {
+        for tag in self.receipts.take_written() {
+            self.acks.release(tag);
+        }
         if self.outbox.is_empty()
             && let Some(tag) = self.acks.due()
         {
@@ -225,6 +233,9 @@ impl Broker {
     /// A shard has sent its last client away and reads no more mail.
     pub(super) fn drained(&mut self, shard: ShardId) {
         self.outbox.close(shard);
+        for tag in self.receipts.close(shard) {
+            self.acks.release(tag);
+        }
         self.surveys.end();
         if let Stop::Draining { shards } = &mut self.stop {
             shards.retain(|&other| other != shard);

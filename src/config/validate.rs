@@ -302,6 +302,7 @@ fn timeouts(findings: &mut Findings, config: &Config) {
         ("timeouts.close", timeouts.close),
         ("timeouts.replies", timeouts.replies),
         ("timeouts.publish", timeouts.publish),
+        ("amqp.written_timeout", config.amqp.written_timeout),
         ("stop.limit", config.stop.limit),
     ] {
         findings.time(key, interval);

@@ -39,6 +39,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
                 if wanted && !self.append(topic, &lines) {
                     return Some(Mail::Batch { topic, lines });
                 }
+                self.note_batch(topic);
             }
             Mail::Attached { topic, position } => self.attached(topic, position),
             Mail::Recovered { question, answer } => self.recovered(&question, &answer),

@@ -46,6 +46,8 @@ pub struct Log {
     marks: VecDeque<Mark>,
     /// How long it must be before it is searched again for what everybody has: its owner's note.
     pub trim_at: usize,
+    /// Before this, no swept subscriber lacks anything: its owner's note.
+    pub swept_to: u64,
     encoding: Encoding,
 }
 
@@ -56,7 +58,7 @@ impl Log {
         buffer.clear();
         buffer.resize(HEADER_MAX, 0);
         let marks = VecDeque::from([Mark { position, plain: 0, lines: 0 }]);
-        Self { buffer, start: position, marks, trim_at: 0, encoding }
+        Self { buffer, start: position, marks, trim_at: 0, swept_to: position, encoding }
     }
 
     /// Position of the oldest byte held.

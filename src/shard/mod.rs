@@ -21,6 +21,7 @@ mod reading;
 mod retention;
 mod timing;
 pub mod topics;
+mod written;
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -34,6 +35,7 @@ use crate::mail::{ClientKey, Mail, Recover, Request, ShardId, TopicSlot};
 use crate::mailbox::{Receiver, Sender};
 use crate::namespaces::Namespaces;
 use crate::protocol::codes::CloseReason;
+use crate::receipt::Reporter;
 use crate::session::{Phase, Policy};
 use crate::stats::ShardStats;
 use crate::wire::deflate::Inflater;
@@ -45,11 +47,12 @@ pub use clients::Socket;
 pub use commands::Commands;
 
 use clients::Clients;
-use deadlines::Deadlines;
+use deadlines::{Deadlines, GRAIN};
 use delivery::Piece;
 use farewell::Walk;
 use inbox::Survey;
 use topics::Topics;
+use written::Progress;
 
 /// How long the loop sleeps at most while something must be tried again that no event announces.
 const RETRY: Duration = Duration::from_millis(1);
@@ -73,6 +76,8 @@ pub struct Setup {
     pub inbox: Receiver<Mail>,
     /// Where requests go.
     pub requests: Sender<Request>,
+    /// Where it says through which batch it has written, if the broker wants to know.
+    pub reporter: Option<Reporter>,
     /// Where it counts.
     pub stats: Arc<ShardStats>,
 }
@@ -99,6 +104,8 @@ pub struct Shard<S, A = Commands> {
     namespaces: Arc<Namespaces>,
     inbox: Receiver<Mail>,
     requests: Sender<Request>,
+    /// Through which batch everything was written, if the broker wants to know.
+    progress: Option<Progress>,
     stats: Arc<ShardStats>,
 
     clients: Clients<S>,
@@ -174,6 +181,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             namespaces: setup.namespaces,
             inbox: setup.inbox,
             requests: setup.requests,
+            progress: setup.reporter.map(|reporter| Progress::new(reporter, config.amqp.written_timeout.0)),
             stats: setup.stats,
             clients: Clients::default(),
             topics: Topics::default(),
@@ -214,6 +222,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         self.write_to_the_unblocked();
         self.read_clients();
         self.sweep();
+        self.report_written();
         self.keep_deadlines();
         self.walk(now);
         self.answer_surveys();
@@ -236,11 +245,9 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let questions = !self.owed.is_empty() || !self.recoveries.is_empty();
         let retries = !self.starved.is_empty() || questions || !self.surveys.is_empty();
         let walks = self.drain.is_some() || self.gap.is_some();
-        match self.deadlines.patience() {
-            Some(Duration::ZERO) => Some(Duration::ZERO),
-            patience if retries || walks => Some(patience.map_or(RETRY, |until| until.min(RETRY))),
-            patience => patience,
-        }
+        let retry = (retries || walks).then_some(RETRY);
+        let unwritten = self.progress.as_ref().is_some_and(Progress::is_behind).then_some(GRAIN);
+        [self.deadlines.patience(), retry, unwritten].into_iter().flatten().min()
     }
 
     /// The key of the next client, to register its socket under.

@@ -104,6 +104,9 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// Called when a sweep comes round: what everybody had when the lap began can go.
     pub(super) fn finish_lap(&mut self, slot: TopicSlot) {
         if let Some(shown) = self.topics[slot].begin_lap() {
+            if let Some(log) = &mut self.topics[slot].log {
+                log.swept_to = shown;
+            }
             self.trim(slot, shown);
         }
     }
@@ -127,7 +130,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     }
 
     /// The first position a parked subscriber still needs: its cursor, or the frame it has in part.
-    fn needed_by(&self, slot: TopicSlot, client: u32, cursor: u64) -> u64 {
+    pub(super) fn needed_by(&self, slot: TopicSlot, client: u32, cursor: u64) -> u64 {
         let outgoing = self.clients[client].outgoing.as_ref();
         let rest = outgoing.and_then(|outgoing| outgoing.rest).filter(|rest| rest.topic == slot);
         rest.map_or(cursor, |rest| rest.span.from)

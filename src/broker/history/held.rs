@@ -165,3 +165,54 @@ fn give_back<T>(ring: &mut VecDeque<T>) {
         ring.shrink_to(ring.len() * 2);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::ages::Ages;
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn memory_is_what_is_needed() {
+        let now = Instant::now();
+        let birth = Ages::new(now).birth(now, Duration::ZERO);
+        let mut held = Held::new(0);
+        for offset in 1..=10_000 {
+            held.push(offset, b"0123456789", birth, Some(now));
+        }
+        assert!(held.bytes.capacity() <= 110_000 * 5 / 4, "{}", held.bytes.capacity());
+        assert!(held.entries.capacity() <= 10_000 * 5 / 4, "{}", held.entries.capacity());
+        while held.len() > 100 {
+            held.pop();
+        }
+        assert!(held.bytes.capacity() <= 4 * 1100, "{}", held.bytes.capacity());
+        assert!(held.entries.capacity() <= 4 * 100, "{}", held.entries.capacity());
+        assert_eq!(held.ends.len(), 100);
+        assert!(size_of::<Entry>() <= 16);
+    }
+
+    #[test]
+    fn the_scale_of_positions_wraps() {
+        let now = Instant::now();
+        let birth = Ages::new(now).birth(now, Duration::ZERO);
+        let mut held = Held { begin: u32::MAX - 5, ..Held::new(0) };
+        for (offset, json) in [(1, "123"), (2, "456"), (3, "789")] {
+            held.push(offset, json.as_bytes(), birth, None);
+        }
+        assert_eq!(held.members(&(1..3)).0, b"456,789");
+        let costs: Vec<_> = (0..4).map(|_| held.pop()).collect();
+        assert_eq!(costs, [Held::cost(3), Held::cost(3), Held::cost(3), 0]);
+    }
+
+    #[test]
+    fn who_came_later_is_not_older() {
+        let now = Instant::now();
+        let ages = Ages::new(now);
+        let young = ages.birth(now, Duration::from_secs(1));
+        let mut held = Held::new(0);
+        held.push(1, b"1", young, None);
+        held.push(2, b"2", ages.birth(now, Duration::from_secs(60)), None);
+        held.pop();
+        assert_eq!(held.oldest().map(|entry| entry.born), Some(young));
+    }
+}

@@ -1,4 +1,7 @@
+use super::answers::Answer;
 use super::*;
+
+use std::sync::Arc;
 
 const AMPLE: usize = 1 << 30;
 const KEEP: Keep = Keep { size: 100, ttl: Duration::from_secs(60) };
@@ -88,9 +91,10 @@ const NEWEST: u64 = u64::MAX;
 #[test]
 fn recovery_is_decided_by_the_epoch_and_by_floor_and_top() {
     const SMALL: Keep = Keep { size: 3, ..KEEP };
-    // Each: the offsets published to the topic, of which three are held, and for a position asked from what
-    // is recovered. Dense, then sparse.
-    let cases: [(&[u64], &str, u64, Option<&[u64]>); 24] = [
+    /// What was published, epoch and offset asked from, and what is recovered.
+    type Case = (&'static [u64], &'static str, u64, Option<&'static [u64]>);
+    // Three are held. Dense, then sparse.
+    let cases: [Case; 24] = [
         (&[], "E", 0, Some(&[])),
         (&[], "", 0, Some(&[])),
         (&[], "F", 0, None),
@@ -195,6 +199,26 @@ fn publications_go_when_their_time_is_over_and_not_earlier() {
 }
 
 #[test]
+fn who_asks_for_a_topic_may_be_the_one_who_sees_it_forgotten() {
+    let mut room = Room::with(AMPLE, 0);
+    room.add("t", 1);
+    room.pass(KEEP.ttl);
+    assert_eq!(room.recover("t", "E", 0, NEWEST), (None, 1));
+    assert_eq!(room.recover("t", "E", 1, NEWEST), (Some(vec![]), 1));
+    assert_eq!(room.history.topics(), 0);
+}
+
+#[test]
+fn times_to_live_are_rounded_up() {
+    let mut room = Room::new();
+    room.add_with("t", 1, Keep { size: 1, ttl: STEP / 2 * 3 }, None);
+    room.pass(STEP);
+    assert_eq!(room.recover("t", "E", 0, NEWEST), (Some(vec![1]), 1));
+    room.pass(STEP);
+    assert_eq!(room.recover("t", "E", 0, NEWEST), (None, 1));
+}
+
+#[test]
 fn what_is_kept_forever_never_expires() {
     let mut room = Room::new();
     room.add_with("t", 1, Keep { size: 1, ttl: Duration::MAX }, None);
@@ -276,10 +300,23 @@ fn what_does_not_fit_into_a_frame_is_not_recovered() {
 }
 
 #[test]
+fn the_limit_counts_publications_wherever_they_are_in_memory() {
+    let mut room = Room::new();
+    for offset in 1..200 {
+        room.add_with("t", offset, Keep { size: 4, ..KEEP }, None);
+        let floor = since("E", offset.saturating_sub(4));
+        let whole: Vec<_> = (floor.offset + 1..=offset).map(json).collect();
+        let len = whole.join(",").len();
+        assert!(room.ask("t", &floor, NEWEST, Mode::Stream, len - 1).missed.is_none());
+        assert_eq!(room.ask("t", &floor, NEWEST, Mode::Stream, len).missed.unwrap().len(), len);
+    }
+}
+
+#[test]
 fn those_who_ask_for_the_same_share_it_until_the_topic_changes() {
     let mut room = Room::new();
     room.all(&[("t", 10), ("t", 20), ("u", 25)]);
-    let mut ask = |room: &mut Room, offset| {
+    let ask = |room: &mut Room, offset| {
         room.ask("t", &since("E", offset), NEWEST, Mode::Stream, AMPLE).missed.unwrap()
     };
     let first = ask(&mut room, 10);
@@ -288,9 +325,12 @@ fn those_who_ask_for_the_same_share_it_until_the_topic_changes() {
     room.add("u", 26);
     assert!(Arc::ptr_eq(&first, &ask(&mut room, 10)), "another topic has changed");
     room.add("t", 30);
+    assert_eq!(Arc::strong_count(&first), 1, "the room keeps no old answers");
     assert_eq!(offsets(&ask(&mut room, 10)), [20, 30]);
     assert_eq!(offsets(&first), [20]);
-    assert_eq!(Arc::strong_count(&first), 1, "the room keeps no old answers");
+    let last = ask(&mut room, 10);
+    room.add("t", 40);
+    assert_eq!(Arc::strong_count(&last), 1);
     let last = ask(&mut room, 10);
     room.history.remove("t");
     assert_eq!(Arc::strong_count(&last), 1);

@@ -12,6 +12,7 @@ use fanfare::config::{Budgets, Config, Interval, Limits, Namespace, SlowPolicy, 
 use fanfare::mail::{Asker, Encoding, Lines, Mail, Position, Recover, Recovery, Request, TopicSlot};
 use fanfare::mailbox::{Receiver, Sender, Wake, mailbox};
 use fanfare::namespaces::Namespaces;
+use fanfare::receipt::{Receipt, receipt};
 use fanfare::stats::ShardStats;
 use fanfare::wire::upgrade::UpgradePolicy;
 
@@ -189,6 +190,10 @@ struct World {
     peers: Vec<Peer>,
     mail: Sender<Mail>,
     outbox: VecDeque<Mail>,
+    /// The topic of each batch, and the number of its last publication.
+    batches: Vec<(&'static str, u64)>,
+    /// Through which of them the shard says that it has written.
+    receipt: Receipt,
     requests: Receiver<Request>,
     interest: HashMap<(String, Encoding), TopicSlot>,
     late_answers: Vec<Mail>,
@@ -307,6 +312,7 @@ impl World {
         let config = Arc::new(config);
         let (mail, inbox) = mailbox(5, Box::new(NoWake));
         let (sender, requests) = mailbox(4, Box::new(NoWake));
+        let (reporter, receipt) = receipt();
         let stats = Arc::new(ShardStats::default());
         let now = Instant::now();
         let upgrade = UpgradePolicy {
@@ -325,6 +331,7 @@ impl World {
             shards: 1,
             inbox,
             requests: sender,
+            reporter: Some(reporter),
             stats: Arc::clone(&stats),
         };
         Self {
@@ -338,6 +345,8 @@ impl World {
             peers: Vec::new(),
             mail,
             outbox: VecDeque::new(),
+            batches: Vec::new(),
+            receipt,
             requests,
             interest: HashMap::new(),
             late_answers: Vec::new(),
@@ -533,6 +542,7 @@ impl World {
                 };
                 let lines = Lines { bytes, count: u32::try_from(count).expect("few"), plain_bytes, offset };
                 self.outbox.push_back(Mail::Batch { topic: slot, lines });
+                self.batches.push((topic, self.published[topic]));
             }
         }
     }
@@ -620,6 +630,7 @@ impl World {
         self.events.ticks += 1;
         self.check_limits();
         self.peers_read();
+        self.check_receipt();
         if self.is_settled() {
             self.settled.clone_from(&self.published);
         }
@@ -636,6 +647,18 @@ impl World {
         assert!(logs <= (self.limits.logs_bytes + newest) as u64, "{logs} bytes in logs");
         let rest = self.stats.rest_bytes.value();
         assert!(rest <= self.limits.rest_bytes as u64, "{rest} bytes kept for started frames");
+    }
+
+    /// What is said to be written, everybody has whose socket never refused anything.
+    fn check_receipt(&self) {
+        let written = usize::try_from(self.receipt.written()).expect("few");
+        for peer in self.peers.iter().filter(|peer| !peer.excused) {
+            for (&topic, run) in &peer.runs {
+                let newest = self.batches[..written].iter().rev().find(|batch| batch.0 == topic);
+                let (Some(last), Some(&(_, newest))) = (run.last, newest) else { continue };
+                assert!(last >= newest, "{topic} is written up to {newest}, and client {} has {last}", peer.slot);
+            }
+        }
     }
 
     fn peers_read(&mut self) {
@@ -793,6 +816,7 @@ impl World {
             }
         }
         assert_ne!(self.shard.patience(), Some(Duration::ZERO), "the shard finds no sleep");
+        assert_eq!(self.receipt.written(), self.batches.len() as u64, "everybody has everything");
         for peer in &self.peers {
             assert!(peer.asked.is_empty(), "client {} waits for {:?}", peer.slot, peer.asked);
             for (topic, run) in &peer.runs {

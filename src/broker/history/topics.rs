@@ -1,0 +1,131 @@
+//! What is held, and of which topics: a topic is known from its first publication on, and forgotten when it
+//! has had none for longer than too many others.
+
+use std::hash::BuildHasher as _;
+use std::time::{Duration, Instant};
+
+use super::ages::{Listing, RecordId, Tick};
+use super::held::{Entry, Held};
+use super::{History, Holding, Record, State, TOPIC_COST};
+
+impl History {
+    /// The topic of that name, if it is known.
+    pub(super) fn find(&self, topic: &str) -> Option<RecordId> {
+        let hash = self.hasher.hash_one(topic);
+        self.index.find(hash, |&id| *self.record(id).name == *topic).copied()
+    }
+
+    /// What is known of it.
+    pub(super) fn record(&self, id: RecordId) -> &Record {
+        &self.records[id.0]
+    }
+
+    /// The topic, without what it has held long enough.
+    pub(super) fn find_trimmed(&mut self, topic: &str, now: Instant) -> Option<RecordId> {
+        let id = self.find(topic)?;
+        self.trim_by_age(id, now);
+        // With its last publication it may have been forgotten.
+        self.records.get(id.0).map(|_| id)
+    }
+
+    /// The topic, ready to hold a publication; if it holds none, this will be its oldest.
+    pub(super) fn open(&mut self, topic: &str, offset: u64, born: Tick, ttl: Duration) -> RecordId {
+        let known = self.find(topic);
+        let floor = match known.map(|id| (id, &self.records[id.0])) {
+            Some((id, Record { state: State::Holding(_), .. })) => return id,
+            Some((_, Record { top, state: State::Idle(turn), .. })) => {
+                self.idle.remove(turn);
+                *top
+            }
+            None => {
+                // Not beyond: another topic of the same message may be forgotten already.
+                assert!(offset >= self.base, "offset {offset} of '{topic}' is before {}", self.base);
+                self.base.min(offset.saturating_sub(1))
+            }
+        };
+        let id = known.unwrap_or_else(|| RecordId(self.records.vacancy()));
+        let listing = Listing { born, offset, topic: id };
+        let class = self.ages.class(ttl);
+        self.ages.list(class, listing);
+        self.bytes += cost_of(topic);
+        let state = State::Holding(Box::new(Holding { held: Held::new(floor), class, listing }));
+        match known {
+            Some(id) => self.records[id.0].state = state,
+            None => self.insert(Record { name: topic.into(), top: floor, state }),
+        }
+        id
+    }
+
+    fn insert(&mut self, record: Record) {
+        let hash = self.hasher.hash_one(&*record.name);
+        let id = RecordId(self.records.insert(record));
+        let (records, hasher) = (&self.records, &self.hasher);
+        self.index.insert_unique(hash, id, |id| hasher.hash_one(&*records[id.0].name));
+    }
+
+    /// Lets go of the oldest publication of all, or finds that the topic thought to have it is younger.
+    /// Returns whether there was anything to look at.
+    pub(super) fn drop_oldest(&mut self) -> bool {
+        let Some(listing) = self.ages.oldest() else { return false };
+        self.trim(listing.topic, |entry| entry.offset == listing.offset);
+        true
+    }
+
+    /// Lets go of what a topic has held long enough.
+    pub(super) fn trim_by_age(&mut self, id: RecordId, now: Instant) {
+        if let State::Holding(holding) = &self.record(id).state
+            && let Some(due) = self.ages.newest_due(holding.class, now)
+        {
+            self.trim(id, |entry| entry.born <= due);
+        }
+    }
+
+    /// Lets go of a topic's oldest publications as long as `goes` says so, and lists it as it is then.
+    pub(super) fn trim(&mut self, id: RecordId, goes: impl Fn(Entry) -> bool) {
+        let State::Holding(holding) = &mut self.records[id.0].state else { return };
+        while holding.held.oldest().is_some_and(&goes) {
+            self.bytes -= holding.held.pop();
+            self.publications -= 1;
+            self.answers.forget(id);
+        }
+        let oldest = holding.held.oldest();
+        if oldest.is_some_and(|oldest| oldest.offset == holding.listing.offset) {
+            return;
+        }
+        self.ages.unlist(holding.class, &holding.listing);
+        match oldest {
+            Some(Entry { offset, born, .. }) => {
+                holding.listing = Listing { born, offset, topic: id };
+                self.ages.list(holding.class, holding.listing);
+            }
+            None => self.rest(id),
+        }
+    }
+
+    /// A topic has lost its last publication.
+    fn rest(&mut self, id: RecordId) {
+        self.idled += 1;
+        let record = &mut self.records[id.0];
+        record.state = State::Idle(self.idled);
+        self.bytes -= cost_of(&record.name);
+        self.idle.insert(self.idled, id);
+        while self.idle.len() > self.topics_max
+            && let Some((_, longest)) = self.idle.pop_first()
+        {
+            self.forget(longest);
+        }
+    }
+
+    fn forget(&mut self, id: RecordId) {
+        let hash = self.hasher.hash_one(&*self.record(id).name);
+        if let Ok(entry) = self.index.find_entry(hash, |&other| other == id) {
+            entry.remove();
+        }
+        self.base = self.base.max(self.records.remove(id.0).top);
+    }
+}
+
+/// What a topic with publications costs beside them.
+pub(super) fn cost_of(topic: &str) -> usize {
+    TOPIC_COST + topic.len()
+}

@@ -1,0 +1,107 @@
+//! `amqp.ack = "written"`: RabbitMQ's messages are acknowledged when they were written to the clients.
+
+mod support;
+
+use std::time::Duration;
+
+use serde_json::json;
+use support::engine::Engine;
+use support::rabbitmq::RabbitNode;
+use support::swarm::{ClientIndex, Line, Observer, Swarm};
+use support::wait::{SOON, wait_until};
+use support::websocket::RawClient;
+
+/// `SO_RCVBUF` of who stalls; the kernel makes 2,304 bytes of anything smaller.
+const RECEIVE_BUFFER: usize = 2304;
+/// Bytes of a publication's data: some of them fill the socket of who does not read.
+const FILL: usize = 10_000;
+const PREFETCH: u64 = 10;
+
+fn start(url: &str, written_timeout: &str) -> Engine {
+    let config = format!(
+        "[amqp]\nprefetch = {PREFETCH}\nack = \"written\"\nwritten_timeout = \"{written_timeout}\"\n\
+         [timeouts]\nping = \"1h\"\n[limits]\nlog_bytes = 16_777_216\n"
+    );
+    let engine = Engine::with_config_and(&config, &["--amqp", url]);
+    engine.wait_until_ready();
+    engine
+}
+
+/// A subscriber to `topic` that reads nothing.
+fn stalled(engine: &Engine, topic: &str) -> Swarm {
+    let mut swarm = Swarm::new(engine.client_address(), 1).expect("a poll");
+    swarm.shrink_receive_buffer(0, RECEIVE_BUFFER);
+    swarm.connect_all(&mut Count::default(), SOON, |_, _| vec![topic.to_owned()]).expect("it connects");
+    swarm.stall(0);
+    swarm
+}
+
+#[derive(Default)]
+struct Count {
+    publications: usize,
+}
+
+impl Observer for Count {
+    fn line(&mut self, _: ClientIndex, line: Line<'_>) {
+        self.publications += usize::from(matches!(line, Line::Publication(_)));
+    }
+}
+
+fn unacknowledged(engine: &Engine) -> f64 {
+    engine.metric("fanfare_unacknowledged", &[])
+}
+
+fn publish_until_blocked(engine: &Engine, topic: &str) -> usize {
+    let filler = "x".repeat(FILL);
+    let mut published = 0;
+    while engine.metric("fanfare_blocked_clients", &[]) == 0.0 {
+        assert!(published < 500, "the client's socket takes everything");
+        engine.publish(topic, &json!({"n": published + 1, "fill": filler}));
+        published += 1;
+    }
+    published
+}
+
+#[test]
+fn what_is_not_written_is_not_acknowledged() {
+    let url = RabbitNode::shared().new_vhost("written");
+    let engine = start(&url, "1m");
+    let mut client = RawClient::connect(engine.client_address());
+    client.subscribe("everybody reads");
+    (0..50).for_each(|n| engine.publish("everybody reads", &json!(n)));
+    wait_until(SOON, "everything to be acknowledged", || unacknowledged(&engine) == 0.0);
+
+    let mut swarm = stalled(&engine, "somebody stalls");
+    let published = publish_until_blocked(&engine, "somebody stalls");
+    wait_until(SOON, "the hand-over", || unacknowledged(&engine) > 0.0);
+    // Another topic's messages come behind it, and RabbitMQ sends no more than its prefetch.
+    for n in 0..2 * PREFETCH {
+        engine.publish("everybody reads", &json!(n));
+    }
+    wait_until(SOON, "the prefetch to be used up", || unacknowledged(&engine) == PREFETCH as f64);
+
+    let mut count = Count::default();
+    swarm.resume(0, &mut count);
+    let all = |_: &Swarm, count: &mut Count| count.publications == published;
+    swarm.turn_until("who stalled has everything", SOON, &mut count, all).expect("the swarm turns");
+    wait_until(SOON, "everything to be acknowledged", || unacknowledged(&engine) == 0.0);
+    assert_eq!((0..50 + 2 * PREFETCH).map(|_| client.publication("everybody reads")).count(), 70);
+}
+
+#[test]
+fn who_takes_nothing_holds_others_up_for_a_bounded_time_only() {
+    let url = RabbitNode::shared().new_vhost("bounded");
+    let engine = start(&url, "200ms");
+    let mut client = RawClient::connect(engine.client_address());
+    client.subscribe("t");
+    let _stalled = stalled(&engine, "t");
+    let mut published = publish_until_blocked(&engine, "t");
+    for n in 0..5 * PREFETCH {
+        engine.publish("t", &json!(n));
+        published += 1;
+    }
+    (0..published).for_each(|_| drop(client.publication("t")));
+    wait_until(SOON, "everything to be acknowledged", || unacknowledged(&engine) == 0.0);
+    assert!(client.is_silent_for(Duration::from_millis(100)));
+    assert_eq!(engine.metric("fanfare_blocked_clients", &[]), 1.0, "nobody was closed for it");
+}
