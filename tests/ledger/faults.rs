@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use crate::clients::CLIENTS;
 use crate::dice::Dice;
+use crate::support::proxy::Way;
+use crate::support::wait::{SOON, wait_until};
 use crate::world::{GIVEN_UP, Place, World};
 
 /// What must hold whatever happens.
@@ -181,10 +183,11 @@ fn queues(world: &World, kind: &str) -> Vec<String> {
 
 // The network ---------------------------------------------------------------------------------------------------
 
-/// Cut three times, each time so many bytes on: in the middle of whatever is on its way then.
+/// Cut some times, each time so many bytes on, one way or the other: in the middle of whatever is on its way then.
 fn link_cut(world: &mut World, dice: &mut Dice) {
-    for _ in 0..3 {
-        world.link.cut_after(dice.below(5000));
+    for way in [Way::There, Way::Back, Way::There, Way::Back] {
+        world.link.cut_after_going(way, dice.below(5000));
+        wait_until(SOON, "the link to be cut", || !world.link.is_to_cut());
         world.flow(50);
         let between = a_while(dice);
         world.hold(dice, between);
@@ -202,7 +205,7 @@ fn link_silent(world: &mut World, dice: &mut Dice) {
 fn clients_cut(world: &mut World, dice: &mut Dice) {
     for _ in 0..30 {
         if dice.below(10) == 0 {
-            world.entrance.cut_after(dice.below(2000));
+            world.entrance.cut_after_going(Way::Back, dice.below(2000));
         } else {
             world.clients.cut(dice.below(CLIENTS));
         }

@@ -19,6 +19,7 @@ mod publishers;
 mod tally;
 mod world;
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::env;
 use std::io::{self, Write};
@@ -124,9 +125,12 @@ impl Run {
         let mut world = self.worlds.remove(&fault.place).unwrap_or_else(|| World::start(fault.place));
         let outcome = catch_unwind(AssertUnwindSafe(|| suffer(&mut world, fault, &mut self.dice)));
         // A fault that could not be carried out may leave anything behind; what clients saw counts even so.
-        let is_done = outcome.is_ok();
-        let (sums, violations) = outcome.unwrap_or_else(|_| world.ledger.close());
-        let has_failed = !is_done || !violations.is_empty();
+        let (sums, violations) = outcome.unwrap_or_else(|panic| {
+            let (sums, mut violations) = world.ledger.close();
+            violations.insert(0, Violation { text: words(&*panic), context: Vec::new() });
+            (sums, violations)
+        });
+        let has_failed = !violations.is_empty();
         self.tally.add(kind, sums, has_failed);
         let Sums { confirmed, received, lost, repeated, announced } = sums;
         report(&format!(
@@ -159,6 +163,12 @@ fn suffer(world: &mut World, fault: &Fault, dice: &mut Dice) -> (Sums, Vec<Viola
     }
     thread::sleep(SILENCE);
     world.ledger.close()
+}
+
+/// What a panic said.
+fn words(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("a panic without words").to_owned()
 }
 
 /// What went wrong, and what was said around it.

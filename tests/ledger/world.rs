@@ -1,7 +1,6 @@
 //! A world to strike: RabbitMQ, engines, publishers and clients, all of them real, and the ledger of what
 //! they did.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
@@ -69,15 +68,16 @@ impl World {
             Place::Stream | Place::Queue => vec![RabbitNode::start()],
             Place::Cluster => RabbitNode::start_cluster(3),
         };
-        let link = Proxy::start(&nodes.iter().map(|node| loopback(node.port())).collect::<Vec<_>>());
+        let link = Proxy::to_any(&nodes.iter().map(RabbitNode::port).collect::<Vec<_>>());
         let engines = if place == Place::Cluster { 2 } else { 1 };
-        let toml = configuration(place, link.address().port());
+        let toml = configuration(place, link.port());
         let engines: Vec<_> = (0..engines).map(|_| Engine::on_fixed_ports(&toml)).collect();
         engines.iter().for_each(Engine::wait_until_ready);
 
-        let entrance = Proxy::start(&engines.iter().map(Engine::client_address).collect::<Vec<_>>());
+        let entrance =
+            Proxy::to_any(&engines.iter().map(|engine| engine.client_address().port()).collect::<Vec<_>>());
         let ledger = Arc::new(Ledger::new(&topics(), CLIENTS));
-        let url = format!("ws://{}/connection/websocket", entrance.address());
+        let url = format!("ws://127.0.0.1:{}/connection/websocket", entrance.port());
         let clients = Clients::start(&url, &ledger);
         wait_until(FLOW_LIMIT, "every client to be subscribed", || ledger.is_subscribed());
         let urls: Vec<_> = nodes.iter().map(|node| amqp_url(node.port())).collect();
@@ -219,10 +219,6 @@ fn topics() -> Vec<(String, u64)> {
 
 fn amqp_url(port: u16) -> String {
     format!("amqp://guest:guest@127.0.0.1:{port}/%2f?heartbeat={HEARTBEAT}")
-}
-
-fn loopback(port: u16) -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], port))
 }
 
 /// Nothing expires on an engine whose clock is wrong by hours, and what is read back at the start is more than

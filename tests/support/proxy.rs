@@ -1,166 +1,218 @@
-//! A TCP proxy that does what networks do: it cuts connections, at any byte, and lets them fall silent.
+//! A TCP proxy between the engine and RabbitMQ, or between clients and engines, that does what networks do: cuts
+//! connections, in the middle of a frame if asked to, or falls silent while they stay open.
 
-use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread;
-use std::time::Duration;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::{self, JoinHandle};
 
-/// What is passed on at once.
-const CHUNK: usize = 16 * 1024;
-/// Longest wait for a server to take a connection.
-const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+/// Which way bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// From whoever connected to the server.
+    There,
+    /// From the server back.
+    Back,
+}
 
-/// A proxy before one or more servers: a connection goes to the next that takes it. It ends with the value.
+/// Accepts on a port of its own and forwards to others. Ends, with all connections, when it is dropped.
 #[derive(Debug)]
 pub struct Proxy {
-    address: SocketAddr,
-    shared: Arc<Shared>,
+    port: u16,
+    state: Arc<State>,
+    accepting: Option<JoinHandle<()>>,
 }
 
-#[derive(Debug)]
-struct Shared {
-    servers: Vec<SocketAddr>,
-    next: AtomicUsize,
-    has_ended: AtomicBool,
-    passages: Mutex<Vec<Arc<Passage>>>,
+#[derive(Debug, Default)]
+struct State {
+    rules: Mutex<Rules>,
+    /// Rung when the rules have changed.
+    changed: Condvar,
 }
 
-/// One connection and its other half.
-#[derive(Debug)]
-struct Passage {
-    client: TcpStream,
-    server: TcpStream,
-    /// Bytes that may still pass, both ways together; then it is cut.
-    rest: Mutex<Option<usize>>,
-    /// Nothing passes any more, and nobody is told.
-    is_silent: AtomicBool,
+#[derive(Debug, Default)]
+struct Rules {
+    /// Both ends of every connection since the last cut.
+    streams: Vec<TcpStream>,
+    held: Vec<Way>,
+    /// Bytes that may still go this way before everything is cut.
+    cut_after: Option<(Way, usize)>,
+    /// Connections that were ever taken.
+    taken: u64,
+    /// So many of those, the oldest, are silent for good.
+    silent: u64,
+    has_ended: bool,
 }
 
 impl Proxy {
-    /// A proxy on a port of its own.
+    /// Forwards to `target` on 127.0.0.1.
     ///
     /// # Panics
-    /// If there is none.
-    pub fn start(servers: &[SocketAddr]) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-        let address = listener.local_addr().expect("it is bound");
-        let shared = Arc::new(Shared {
-            servers: servers.to_vec(),
-            next: AtomicUsize::new(0),
-            has_ended: AtomicBool::new(false),
-            passages: Mutex::default(),
-        });
-        let kept = Arc::clone(&shared);
-        thread::spawn(move || {
-            for client in listener.incoming() {
-                if kept.has_ended.load(Ordering::SeqCst) {
-                    return;
-                }
-                let shared = Arc::clone(&kept);
-                thread::spawn(move || client.is_ok_and(|client| shared.connect(client).is_ok()));
-            }
-        });
-        Self { address, shared }
+    /// If no port can be listened on.
+    pub fn to(target: u16) -> Self {
+        Self::to_any(&[target])
     }
 
-    /// Where clients connect.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    /// Forwards each connection to the next of `targets` on 127.0.0.1 that takes it, in turns.
+    ///
+    /// # Panics
+    /// If no port can be listened on.
+    pub fn to_any(targets: &[u16]) -> Self {
+        let targets = targets.to_vec();
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        let state = Arc::new(State::default());
+        let shared = Arc::clone(&state);
+        let accepting = thread::spawn(move || accept(&listener, &targets, &shared));
+        Self { port, state, accepting: Some(accepting) }
     }
 
-    /// Cuts every connection that is open now.
+    /// Where it accepts.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// `url` with the proxy's port in place of `port`, its target.
+    pub fn instead_of(&self, port: u16, url: &str) -> String {
+        url.replace(&format!(":{port}/"), &format!(":{}/", self.port))
+    }
+
+    /// Cuts all connections, at whatever byte they are. New ones are taken.
     pub fn cut(&self) {
-        self.shared.each(Passage::cut);
+        self.state.rules().cut();
     }
 
-    /// Cuts every connection that is open now when `bytes` more have passed, wherever in a message that is.
+    /// Cuts all connections when so many bytes more have gone to the server, over all of them together.
     pub fn cut_after(&self, bytes: usize) {
-        self.shared.each(|passage| *passage.rest.lock().expect("no holder panics") = Some(bytes));
+        self.cut_after_going(Way::There, bytes);
     }
 
-    /// Lets every connection that is open now fall silent, for good: both ends stay open.
+    /// The same with bytes that go this way.
+    pub fn cut_after_going(&self, way: Way, bytes: usize) {
+        self.state.rules().cut_after = Some((way, bytes));
+    }
+
+    /// Whether the cut that was asked for last is still to come.
+    pub fn is_to_cut(&self) -> bool {
+        self.state.rules().cut_after.is_some()
+    }
+
+    /// Forwards nothing more this way. Connections stay open, and new ones are taken: nobody is told.
+    pub fn hold(&self, way: Way) {
+        self.state.rules().held.push(way);
+    }
+
+    /// Forwards nothing more for the connections that are open now, either way and for good. Both ends stay open:
+    /// nobody is told. New connections are as usual.
     pub fn silence(&self) {
-        self.shared.each(|passage| passage.is_silent.store(true, Ordering::SeqCst));
+        let mut rules = self.state.rules();
+        rules.silent = rules.taken;
     }
 
-    /// Connections that are open.
-    pub fn connections(&self) -> usize {
-        self.shared.passages.lock().expect("no holder panics").len()
+    /// Forwards everything again, what was held back included.
+    pub fn resume(&self) {
+        self.state.rules().held.clear();
+        self.state.changed.notify_all();
     }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        self.shared.has_ended.store(true, Ordering::SeqCst);
-        self.shared.each(Passage::cut);
-        // Wakes the thread that listens; it fails only if that has ended.
-        let _ = TcpStream::connect(self.address);
+        let mut rules = self.state.rules();
+        rules.has_ended = true;
+        rules.held.clear();
+        rules.cut();
+        drop(rules);
+        self.state.changed.notify_all();
+        // Wakes the listener, which then sees that it has ended.
+        drop(TcpStream::connect(("127.0.0.1", self.port)));
+        if let Some(accepting) = self.accepting.take() {
+            accepting.join().expect("the proxy does not panic");
+        }
     }
 }
 
-impl Shared {
-    fn each(&self, act: impl Fn(&Passage)) {
-        self.passages.lock().expect("no holder panics").iter().for_each(|passage| act(passage));
+impl State {
+    fn rules(&self) -> MutexGuard<'_, Rules> {
+        self.rules.lock().expect("no holder panics")
     }
 
-    fn connect(&self, client: TcpStream) -> io::Result<()> {
-        let server = self.server()?;
-        client.set_nodelay(true)?;
-        server.set_nodelay(true)?;
-        let passage =
-            Arc::new(Passage { client, server, rest: Mutex::new(None), is_silent: AtomicBool::new(false) });
-        self.passages.lock().expect("no holder panics").push(Arc::clone(&passage));
-        let there = Arc::clone(&passage);
-        let up = thread::spawn(move || there.pass(&there.client, &there.server));
-        let _ = passage.pass(&passage.server, &passage.client);
-        let _ = up.join();
-        self.passages.lock().expect("no holder panics").retain(|other| !Arc::ptr_eq(other, &passage));
-        Ok(())
-    }
-
-    /// A connection to the next server that takes one.
-    fn server(&self) -> io::Result<TcpStream> {
-        let count = self.servers.len();
-        let first = self.next.fetch_add(1, Ordering::SeqCst);
-        let connect = |step| TcpStream::connect_timeout(&self.servers[(first + step) % count], CONNECT_LIMIT);
-        (0..count).find_map(|step| connect(step).ok()).ok_or_else(|| io::ErrorKind::ConnectionRefused.into())
-    }
-}
-
-impl Passage {
-    /// Passes on what `from` sends, until one side ends or the rest has passed.
-    fn pass(&self, mut from: &TcpStream, mut to: &TcpStream) -> io::Result<()> {
-        let mut chunk = [0; CHUNK];
-        loop {
-            let count = from.read(&mut chunk).unwrap_or(0);
-            if self.is_silent.load(Ordering::SeqCst) {
-                if count == 0 {
-                    return Ok(());
-                }
-                continue;
+    /// Waits until bytes may go this way; returns how many of `len` may, and whether the cut comes then.
+    fn allow(&self, way: Way, len: usize) -> (usize, bool) {
+        let rules = self.rules();
+        let mut rules =
+            self.changed.wait_while(rules, |rules| rules.held.contains(&way)).expect("no holder panics");
+        match &mut rules.cut_after {
+            Some((its, left)) if *its == way && *left <= len => (*left, true),
+            Some((its, left)) if *its == way => {
+                *left -= len;
+                (len, false)
             }
-            let allowed = self.take(count);
-            let is_passed = to.write_all(&chunk[..allowed]).is_ok();
-            if count == 0 || allowed < count || !is_passed {
-                self.cut();
-                return Ok(());
-            }
+            _ => (len, false),
         }
     }
 
-    /// How many of `count` bytes may pass.
-    fn take(&self, count: usize) -> usize {
-        let mut rest = self.rest.lock().expect("no holder panics");
-        let allowed = rest.map_or(count, |rest| rest.min(count));
-        *rest = rest.map(|rest| rest - allowed);
-        allowed
+    /// Whether this connection, by its number, is silent for good.
+    fn is_silent(&self, number: u64) -> bool {
+        number < self.rules().silent
     }
+}
 
-    fn cut(&self) {
-        // Both fail only if the connection has ended.
-        let _ = self.client.shutdown(Shutdown::Both);
-        let _ = self.server.shutdown(Shutdown::Both);
+impl Rules {
+    fn cut(&mut self) {
+        self.cut_after = None;
+        for stream in self.streams.drain(..) {
+            // It fails only if the other side has gone, which is as good.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+fn accept(listener: &TcpListener, targets: &[u16], state: &Arc<State>) {
+    let mut first = 0;
+    for client in listener.incoming().map_while(Result::ok) {
+        let mut rules = state.rules();
+        if rules.has_ended {
+            return;
+        }
+        first += 1;
+        let turn = targets.iter().cycle().skip(first % targets.len()).take(targets.len());
+        let server = turn.into_iter().find_map(|&target| TcpStream::connect(("127.0.0.1", target)).ok());
+        // Servers that are away show as a connection that is closed at once.
+        let Some(server) = server else { continue };
+        let number = rules.taken;
+        rules.taken += 1;
+        for (from, to, way) in [(&client, &server, Way::There), (&server, &client, Way::Back)] {
+            let (from, to) = (clone(from), clone(to));
+            let state = Arc::clone(state);
+            thread::spawn(move || forward(from, to, way, number, &state));
+        }
+        rules.streams.extend([client, server]);
+    }
+}
+
+fn clone(stream: &TcpStream) -> TcpStream {
+    stream.try_clone().expect("a descriptor")
+}
+
+fn forward(mut from: TcpStream, mut to: TcpStream, way: Way, number: u64, state: &State) {
+    let mut buffer = vec![0; 64 << 10];
+    while let Ok(len @ 1..) = from.read(&mut buffer) {
+        if state.is_silent(number) {
+            continue;
+        }
+        let (len, is_last) = state.allow(way, len);
+        if to.write_all(&buffer[..len]).is_err() {
+            break;
+        }
+        if is_last {
+            state.rules().cut();
+        }
+    }
+    // What is silent does not say either that one side has gone.
+    if !state.is_silent(number) {
+        for stream in [from, to] {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
     }
 }
