@@ -82,7 +82,7 @@ fn engine_stopped(world: &mut World, dice: &mut Dice) {
 fn engine_lost(world: &mut World, dice: &mut Dice) {
     let index = dice.below(world.engine_count());
     let stopped = world.kill_engine(index);
-    world.flow(200);
+    world.reach(200);
     let away = a_while(dice);
     world.hold(dice, away);
     world.start_engine(index, stopped);
@@ -132,10 +132,11 @@ fn memory_alarm(world: &mut World, dice: &mut Dice) {
     world.nodes[0].ctl(&["set_vm_memory_high_watermark", "0.4"]);
 }
 
+/// The two others are a majority: for clients nothing stops for long.
 fn node_killed(world: &mut World, dice: &mut Dice) {
     let index = dice.below(world.nodes.len());
     world.nodes[index].kill();
-    world.flow(200);
+    world.reach(200);
     let away = a_while(dice);
     world.hold(dice, away);
     world.nodes[index].start_again();
@@ -156,22 +157,27 @@ fn two_nodes_killed(world: &mut World, dice: &mut Dice) {
     });
 }
 
-/// What was in the stream is gone with it. The engine has to notice, and to say so.
-fn stream_deleted(world: &mut World, dice: &mut Dice) {
+/// What was in the stream is gone with it, and what was on its way. The engine has to notice, and to say so.
+fn stream_deleted(world: &mut World, _: &mut Dice) {
     let streams = queues(world, "stream");
     assert_eq!(streams.len(), 1, "the engine has declared one stream: {streams:?}");
-    let away = a_while(dice);
-    world.hold(dice, away);
-    world.nodes[0].ctl(&["delete_queue", &streams[0]]);
+    delete_queue(world, &streams[0]);
 }
 
-fn queue_deleted(world: &mut World, dice: &mut Dice) {
+fn queue_deleted(world: &mut World, _: &mut Dice) {
     let queues = queues(world, "classic");
     let own: Vec<_> = queues.iter().filter(|name| *name != "fanfare.dead").collect();
     assert_eq!(own.len(), 1, "the engine has declared one queue of its own: {queues:?}");
-    let away = a_while(dice);
-    world.hold(dice, away);
-    world.nodes[0].ctl(&["delete_queue", own[0]]);
+    delete_queue(world, own[0]);
+}
+
+/// Deletes a queue while the engine waits for some of what was in it, which it will never get.
+fn delete_queue(world: &World, name: &str) {
+    world.link.hold(Way::Back);
+    world.flow(100);
+    world.nodes[0].ctl(&["delete_queue", name]);
+    world.link.cut();
+    world.link.resume();
 }
 
 /// The names of all queues of a type.

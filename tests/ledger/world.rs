@@ -99,6 +99,16 @@ impl World {
         wait_until(FLOW_LIMIT, "publications to be confirmed", || self.ledger.sums().confirmed >= goal);
     }
 
+    /// Waits until so many more have reached every client, on average: engines are there for their clients.
+    ///
+    /// # Panics
+    /// If that does not happen.
+    #[track_caller]
+    pub fn reach(&self, count: u64) {
+        let goal = self.ledger.sums().received + count * CLIENTS as u64;
+        wait_until(FLOW_LIMIT, "publications to reach clients", || self.ledger.sums().received >= goal);
+    }
+
     /// Lets everything go on for `length`; somewhere in it some client's connection is cut.
     pub fn hold(&mut self, dice: &mut Dice, length: Duration) {
         let end = Instant::now() + length;
