@@ -85,6 +85,7 @@ fn expect_each_once(client: &mut RawClient, answers: &BTreeMap<usize, Value>) {
 fn expect_all_over_a_kill(node: &mut RabbitNode, engine: &Engine) {
     let mut client = RawClient::connect(engine.client_address());
     client.subscribe("load");
+    node.sync_tables();
     let answers = publish_while(engine, 800, |answered| {
         wait_until(SOON, "some answers", || answered.load(Ordering::Relaxed) > 200);
         node.kill();

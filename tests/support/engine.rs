@@ -92,6 +92,20 @@ impl Engine {
         signal(self.child.id(), "TERM");
         let status = self.wait_for_exit(SOON * 2);
         assert!(status.success(), "{status}");
+        self.stopped()
+    }
+
+    /// Ends it by SIGKILL, to be started again later.
+    ///
+    /// # Panics
+    /// If it was not made by [`Self::on_fixed_ports`].
+    #[track_caller]
+    pub fn kill_for_now(mut self) -> Stopped {
+        self.end();
+        self.stopped()
+    }
+
+    fn stopped(&mut self) -> Stopped {
         Stopped { listen: [self.clients, self.control], files: self.files.take().expect("it has a file") }
     }
 
@@ -246,7 +260,18 @@ impl Stopped {
     /// If it does not start.
     #[track_caller]
     pub fn start(self) -> Engine {
-        Engine::launch(serve_at(self.listen, &self.files), Some(self.files))
+        self.start_with(&[])
+    }
+
+    /// The same with further variables of the environment, for this run only.
+    ///
+    /// # Panics
+    /// If it does not start.
+    #[track_caller]
+    pub fn start_with(self, environment: &[(&str, &str)]) -> Engine {
+        let mut command = serve_at(self.listen, &self.files);
+        command.envs(environment.iter().copied());
+        Engine::launch(command, Some(self.files))
     }
 }
 

@@ -6,7 +6,8 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
+use std::thread;
 use std::time::Duration;
 
 use super::ports::free_port;
@@ -19,6 +20,9 @@ const PROGRAMS: &str = "/usr/lib/rabbitmq/bin";
 /// A node is up after about 9 s, or a multiple where the machine is busy.
 const START_LIMIT: Duration = Duration::from_secs(90);
 
+/// Test machines have small disks; RabbitMQ's own limits on memory stay.
+const CONFIGURATION: &str = "disk_free_limit.absolute = 50MB\n";
+
 /// What a client sends first (AMQP 0.9.1, section 4.2.2).
 const AMQP_HEADER: &[u8] = b"AMQP\x00\x00\x09\x01";
 
@@ -26,13 +30,19 @@ const AMQP_HEADER: &[u8] = b"AMQP\x00\x00\x09\x01";
 #[derive(Debug)]
 pub struct RabbitNode {
     port: u16,
-    port_mapper_port: u16,
     distribution_port: u16,
     /// Whether `port` speaks TLS, and nothing else does.
     is_encrypted: bool,
     directory: TempDir,
-    _port_mapper: Kept,
+    port_mapper: Arc<PortMapper>,
     server: Option<Kept>,
+}
+
+/// The Erlang port mapper: all nodes of a cluster ask the same one.
+#[derive(Debug)]
+struct PortMapper {
+    port: u16,
+    _process: Kept,
 }
 
 /// What a server shows of itself, in PEM.
@@ -63,6 +73,25 @@ impl RabbitNode {
         Self::launch(port, None)
     }
 
+    /// Starts `count` nodes that form a cluster.
+    ///
+    /// # Panics
+    /// If RabbitMQ is not installed or a node does not start.
+    #[track_caller]
+    pub fn start_cluster(count: usize) -> Vec<Self> {
+        let first = Self::start();
+        let mut nodes = vec![first];
+        // Two blank nodes that start at once could wait for each other: there is one to join.
+        let others: Vec<_> = (1..count).map(|_| nodes[0].prepare_fellow()).collect();
+        nodes.extend(others);
+        thread::scope(|scope| {
+            nodes[1..].iter_mut().for_each(|node| {
+                scope.spawn(|| node.start_again());
+            });
+        });
+        nodes
+    }
+
     /// The same with one listener, which speaks TLS and nothing else.
     ///
     /// # Panics
@@ -79,18 +108,40 @@ impl RabbitNode {
         if let Some(identity) = identity {
             write_tls_files(&directory, port, identity);
         }
-        let port_mapper_port = free_port();
         let mut node = Self {
             port,
             is_encrypted: identity.is_some(),
-            port_mapper_port,
             distribution_port: free_port(),
-            _port_mapper: start_port_mapper(port_mapper_port, &directory),
+            port_mapper: Arc::new(start_port_mapper(free_port(), &directory)),
             directory,
             server: None,
         };
         node.start_again();
         node
+    }
+
+    /// A node that will join this one's cluster when it starts first.
+    fn prepare_fellow(&self) -> Self {
+        let directory = TempDir::new("rabbitmq");
+        write_files(&directory);
+        let configuration = format!(
+            "{CONFIGURATION}cluster_formation.peer_discovery_backend = classic_config\n\
+             cluster_formation.classic_config.nodes.1 = {}\n",
+            self.name()
+        );
+        directory.write("rabbitmq.conf", &configuration);
+        Self {
+            port: free_port(),
+            is_encrypted: false,
+            distribution_port: free_port(),
+            port_mapper: Arc::clone(&self.port_mapper),
+            directory,
+            server: None,
+        }
+    }
+
+    fn name(&self) -> String {
+        format!("fanfare-test-{}@localhost", self.port)
     }
 
     /// A node for all tests of this program that do not stop it; each takes a [`Self::new_vhost`].
@@ -145,6 +196,16 @@ impl RabbitNode {
         stdout.into_owned()
     }
 
+    /// Has what was declared until now outlive a SIGKILL. RabbitMQ's tables are written some seconds late, and
+    /// a node that is killed before is left with a stream whose "home node is down" for good.
+    ///
+    /// # Panics
+    /// If it is not running.
+    #[track_caller]
+    pub fn sync_tables(&self) {
+        self.ctl(&["eval", "ok = mnesia:sync_log()."]);
+    }
+
     /// Ends the node by SIGTERM and waits. What is durable stays.
     ///
     /// # Panics
@@ -159,6 +220,14 @@ impl RabbitNode {
     /// If it is not running.
     pub fn kill(&mut self) {
         self.server.take().expect("the node runs").end("KILL");
+    }
+
+    /// Sends a signal, such as `STOP`, to the node.
+    ///
+    /// # Panics
+    /// If it is not running.
+    pub fn signal(&self, name: &str) {
+        signal(self.server.as_ref().expect("the node runs").pid, name);
     }
 
     /// Starts the node again on the same ports and tables, and waits until it answers.
@@ -194,11 +263,11 @@ impl RabbitNode {
         let mut command = Command::new(path);
         command
             .env("HOME", self.directory.path())
-            .env("RABBITMQ_NODENAME", format!("fanfare-test-{}@localhost", self.port))
+            .env("RABBITMQ_NODENAME", self.name())
             .env("RABBITMQ_NODE_PORT", self.port.to_string())
             .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
             .env("RABBITMQ_DIST_PORT", self.distribution_port.to_string())
-            .env("ERL_EPMD_PORT", self.port_mapper_port.to_string())
+            .env("ERL_EPMD_PORT", self.port_mapper.port.to_string())
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
             .env("RABBITMQ_MNESIA_BASE", at("tables"))
             .env("RABBITMQ_LOG_BASE", at("log"))
@@ -228,8 +297,7 @@ fn write_files(directory: &TempDir) {
     let cookie = directory.write(".erlang.cookie", "FANFARETESTS");
     fs::set_permissions(&cookie, fs::Permissions::from_mode(0o400)).expect("own file");
     directory.write("plugins", "[].");
-    // Test machines have small disks; RabbitMQ's own limits on memory stay.
-    directory.write("rabbitmq.conf", "disk_free_limit.absolute = 50MB\n");
+    directory.write("rabbitmq.conf", CONFIGURATION);
 }
 
 /// One listener with TLS in place of the plain one.
@@ -237,7 +305,7 @@ fn write_tls_files(directory: &TempDir, port: u16, identity: &Identity) {
     let certificate = directory.write("server.pem", &identity.certificate);
     let key = directory.write("server.key", &identity.key);
     let configuration = format!(
-        "disk_free_limit.absolute = 50MB\nlisteners.tcp = none\nlisteners.ssl.1 = 127.0.0.1:{port}\n\
+        "{CONFIGURATION}listeners.tcp = none\nlisteners.ssl.1 = 127.0.0.1:{port}\n\
          ssl_options.certfile = {}\nssl_options.keyfile = {}\nssl_options.verify = verify_none\n",
         certificate.display(),
         key.display()
@@ -246,7 +314,7 @@ fn write_tls_files(directory: &TempDir, port: u16, identity: &Identity) {
 }
 
 /// The Erlang port mapper, which a node would otherwise start for itself and leave behind.
-fn start_port_mapper(port: u16, directory: &TempDir) -> Kept {
+fn start_port_mapper(port: u16, directory: &TempDir) -> PortMapper {
     let mut command = Command::new("epmd");
     command.args(["-address", "127.0.0.1", "-port", &port.to_string()]).env("HOME", directory.path());
     let mapper = Kept::spawn(&command);
@@ -254,7 +322,7 @@ fn start_port_mapper(port: u16, directory: &TempDir) -> Kept {
         assert!(mapper.runs(), "epmd ended:\n{}", mapper.output.so_far().join("\n"));
         TcpStream::connect(("127.0.0.1", port)).is_ok()
     });
-    mapper
+    PortMapper { port, _process: mapper }
 }
 
 /// Whether a server on `port` begins an AMQP conversation without TLS.

@@ -1,0 +1,181 @@
+//! The ledger: whatever happens to engine, RabbitMQ or network, every publication that RabbitMQ confirmed is
+//! seen by every client once and in order.
+//!
+//! Real binaries, real processes, real signals. Settings by the environment, as `tests/run --faults` makes
+//! them: `LEDGER_SECONDS` (how long; without it each kind of fault once), `LEDGER_SEED`, and `LEDGER_ONLY`
+//! (kinds of faults, with commas between them).
+
+#![allow(unreachable_pub, reason = "modules of one test program")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod clients;
+mod dice;
+mod faults;
+mod ledger;
+mod page;
+mod publishers;
+mod tally;
+mod world;
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::env;
+use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use dice::Dice;
+use faults::{FAULTS, Fault, Promise};
+use ledger::{Sums, Violation};
+use tally::Tally;
+use world::{Place, World};
+
+/// Publications that are confirmed before a fault, and after it.
+const FLOW: u64 = 100;
+/// How long everything that is confirmed may take to reach every client.
+const ARRIVAL: Duration = Duration::from_secs(60);
+/// How long nothing more may come then.
+const SILENCE: Duration = Duration::from_millis(300);
+/// How many of each kind a long run has to have.
+const LEAST: u64 = 3;
+/// Violations that are shown of one fault: what follows from the first is seldom news.
+const SHOWN: usize = 3;
+
+#[test]
+fn what_rabbitmq_confirmed_is_seen_once_and_in_order_whatever_happens() {
+    let settings = Settings::from_environment();
+    let Settings { seed, .. } = settings;
+    report(&format!("ledger: seed {seed}"));
+    let mut run = Run { dice: Dice::new(seed), seed, worlds: HashMap::new(), tally: Tally::new() };
+    let end = settings.length.map(|length| Instant::now() + length);
+    loop {
+        for kind in run.dice.shuffled(settings.kinds.clone()) {
+            if end.is_none_or(|end| Instant::now() < end) {
+                run.strike(kind);
+            }
+        }
+        if end.is_none_or(|end| Instant::now() >= end) {
+            break;
+        }
+    }
+    report(&format!("ledger: seed {seed}\n{}", run.tally));
+    let Run { tally, .. } = run;
+    assert_eq!(tally.failed(), 0, "of {} faults, with seed {seed}", tally.times());
+    if settings.length.is_some() {
+        let too_few = tally.too_few(&settings.kinds, LEAST);
+        assert!(too_few.is_empty(), "fewer than {LEAST} of {too_few:?}: it takes longer");
+    }
+}
+
+/// Prints to the real standard output: what was checked is worth reading although the test has passed.
+fn report(text: &str) {
+    writeln!(io::stdout(), "{text}").expect("standard output takes it");
+}
+
+#[derive(Debug)]
+struct Settings {
+    seed: u64,
+    /// Without it, each kind once.
+    length: Option<Duration>,
+    /// Indices into [`FAULTS`].
+    kinds: Vec<usize>,
+}
+
+impl Settings {
+    fn from_environment() -> Self {
+        let number = |name: &str| {
+            let text = env::var(name).ok()?;
+            Some(text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
+        };
+        let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+        let only = env::var("LEDGER_ONLY").unwrap_or_default();
+        let only: Vec<_> = only.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+        let kind = |name: &&str| {
+            let found = FAULTS.iter().position(|fault| fault.name == *name);
+            found.unwrap_or_else(|| panic!("there is no fault `{name}`"))
+        };
+        Self {
+            seed: number("LEDGER_SEED").unwrap_or_else(now),
+            length: number("LEDGER_SECONDS").map(Duration::from_secs),
+            kinds: if only.is_empty() {
+                (0..FAULTS.len()).collect()
+            } else {
+                only.iter().map(kind).collect()
+            },
+        }
+    }
+}
+
+/// One run of the program.
+struct Run {
+    dice: Dice,
+    seed: u64,
+    worlds: HashMap<Place, World>,
+    tally: Tally,
+}
+
+impl Run {
+    /// One fault, and its entry in the table. A world in which something went wrong is left behind.
+    fn strike(&mut self, kind: usize) {
+        let start = Instant::now();
+        let fault = &FAULTS[kind];
+        let mut world = self.worlds.remove(&fault.place).unwrap_or_else(|| World::start(fault.place));
+        let outcome = catch_unwind(AssertUnwindSafe(|| suffer(&mut world, fault, &mut self.dice)));
+        // A fault that could not be carried out may leave anything behind; what clients saw counts even so.
+        let (sums, violations) = outcome.unwrap_or_else(|panic| {
+            let (sums, mut violations) = world.ledger.close();
+            violations.insert(0, Violation { text: words(&*panic), context: Vec::new() });
+            (sums, violations)
+        });
+        let has_failed = !violations.is_empty();
+        self.tally.add(kind, sums, has_failed);
+        let Sums { confirmed, received, lost, repeated, announced } = sums;
+        report(&format!(
+            "{:>3} {}: {confirmed} confirmed, {received} received, {lost} lost, {repeated} repeated, \
+             {announced} announced, in {:.1?}{}",
+            self.tally.times(),
+            fault.name,
+            start.elapsed(),
+            if has_failed { " FAILED" } else { "" }
+        ));
+        if has_failed {
+            show(fault, self.seed, &violations, &world);
+        } else {
+            self.worlds.insert(fault.place, world);
+        }
+    }
+}
+
+/// Lets one fault happen while publications flow, and returns what the ledger says when all is over.
+fn suffer(world: &mut World, fault: &Fault, dice: &mut Dice) -> (Sums, Vec<Violation>) {
+    world.ledger.allow_gaps(fault.promise == Promise::Told);
+    world.publishers.resume();
+    world.flow(FLOW);
+    (fault.strike)(world, dice);
+    world.flow(FLOW);
+    world.publishers.pause();
+    let deadline = Instant::now() + ARRIVAL;
+    while !world.ledger.is_complete() && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(20));
+    }
+    thread::sleep(SILENCE);
+    world.ledger.close()
+}
+
+/// What a panic said.
+fn words(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("a panic without words").to_owned()
+}
+
+/// What went wrong, and what was said around it.
+fn show(fault: &Fault, seed: u64, violations: &[Violation], world: &World) {
+    report(&format!("seed {seed}, {}: {} violations", fault.name, violations.len()));
+    for Violation { text, context } in violations.iter().take(SHOWN) {
+        report(&format!("  {text}; the client's last lines:\n    {}", context.join("\n    ")));
+    }
+    report(&format!("  what engines and clients wrote:\n    {}", world.last_words().join("\n    ")));
+}
