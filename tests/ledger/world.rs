@@ -73,6 +73,7 @@ impl World {
         let toml = configuration(place, link.port());
         let engines: Vec<_> = (0..engines).map(|_| Engine::on_fixed_ports(&toml)).collect();
         engines.iter().for_each(Engine::wait_until_ready);
+        nodes.iter().for_each(RabbitNode::sync_tables);
 
         let entrance =
             Proxy::to_any(&engines.iter().map(|engine| engine.client_address().port()).collect::<Vec<_>>());
