@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use support::engine::{BINARY as FANFARE, Engine, clear_settings};
 use support::peer::{BINARY, CLOSE, PING, Peer, TEXT, UPGRADE, frame, frame_with};
 use support::process::TempDir;
-use support::wait::{SOON, wait_until};
+use support::wait::{SOON, hold_for, wait_until};
 use support::websocket::RawClient;
 
 /// Healthy clients publish for themselves, so that the check needs nothing but their own connection; and
@@ -257,6 +257,20 @@ fn many_commands_in_one_frame_are_answered_in_order() {
     }
     assert_eq!(ids, (2..102).collect::<Vec<_>>());
     scene.is_unharmed("many commands");
+}
+
+/// A shard with nobody to look after sleeps, and its clock with it.
+#[test]
+fn who_comes_after_a_long_silence_has_all_its_time() {
+    let engine = Engine::with_config(CONFIG);
+    let refused = || engine.metric("fanfare_refused_upgrades_total", &[]);
+    hold_for(Duration::from_millis(700), "nobody to be refused", || refused() == 0.0);
+    for _ in 0..8 {
+        let mut late = Peer::connect(engine.client_address());
+        hold_for(Duration::from_millis(100), "nobody to be refused", || refused() == 0.0);
+        late.send(UPGRADE.as_bytes());
+        assert!(late.read_head().starts_with("HTTP/1.1 101 "));
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
     ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueuePurgeOptions,
 };
-use lapin::types::{FieldTable, ShortString};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer, ExchangeKind};
 use tokio::runtime::{Builder, Runtime};
 
@@ -88,10 +88,29 @@ impl Amqp {
             .map_err(broken)
     }
 
+    /// An empty queue that goes with the connection, bound to everything.
+    async fn own_queue(&self) -> lapin::Result<ShortString> {
+        let own = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
+        let declared = self.channel.queue_declare("".into(), own, FieldTable::default()).await?;
+        self.bind(declared.name().clone()).await?;
+        Ok(declared.name().clone())
+    }
+
     async fn bind(&self, queue: ShortString) -> lapin::Result<()> {
         let options = QueueBindOptions::default();
         self.channel.queue_bind(queue, EXCHANGE.into(), "#".into(), options, FieldTable::default()).await
     }
+}
+
+/// What a bare consumer reads.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Source<'a> {
+    /// A queue of its own, which gets everything published to the engine's exchange.
+    OwnQueue,
+    /// A queue that is there.
+    Queue(&'a str),
+    /// A stream that is there, from its end on.
+    Stream(&'a str),
 }
 
 /// A consumer that does nothing but what it is told, on the calling thread's event loop.
@@ -101,22 +120,25 @@ pub(crate) struct Bare {
 }
 
 impl Bare {
-    /// Consumes a queue, or one of its own if `queue` is empty, with the engine's prefetch.
-    pub(crate) fn consume(url: &str, queue: &str) -> Result<Self> {
+    /// Consumes with the engine's prefetch.
+    pub(crate) fn consume(url: &str, source: Source<'_>) -> Result<Self> {
         let amqp = Amqp::on(Builder::new_current_thread().enable_all().build()?, url)?;
         let consumer = amqp
             .runtime
             .block_on(async {
-                let mut name = ShortString::from(queue);
-                if queue.is_empty() {
-                    let own = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
-                    let declared = amqp.channel.queue_declare("".into(), own, FieldTable::default()).await?;
-                    name = declared.name().clone();
-                    amqp.bind(name.clone()).await?;
-                }
+                let mut arguments = FieldTable::default();
+                let name = match source {
+                    Source::OwnQueue => amqp.own_queue().await?,
+                    Source::Queue(name) => name.into(),
+                    Source::Stream(name) => {
+                        let end = AMQPValue::LongString("next".into());
+                        arguments.insert("x-stream-offset".into(), end);
+                        name.into()
+                    }
+                };
                 amqp.channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
                 let options = BasicConsumeOptions::default();
-                amqp.channel.basic_consume(name, "".into(), options, FieldTable::default()).await
+                amqp.channel.basic_consume(name, "".into(), options, arguments).await
             })
             .map_err(broken)?;
         Ok(Self { amqp, consumer })

@@ -47,7 +47,7 @@ impl Target {
 #[derive(Debug)]
 pub(crate) struct Report {
     suite: &'static str,
-    part: &'static str,
+    part: String,
     rows: Vec<Value>,
 }
 
@@ -56,13 +56,13 @@ impl Report {
     pub(crate) fn new(suite: &'static str, about: &str) -> Self {
         println!("{suite}: {about}");
         println!("  median (least to most); {}", machine());
-        Self { suite, part: "", rows: Vec::new() }
+        Self { suite, part: String::new(), rows: Vec::new() }
     }
 
     /// Begins a part of the table.
-    pub(crate) fn part(&mut self, name: &'static str, about: &str) {
+    pub(crate) fn part(&mut self, name: &str, about: &str) {
         println!("\n{name}: {about}");
-        self.part = name;
+        name.clone_into(&mut self.part);
     }
 
     /// Adds a figure.

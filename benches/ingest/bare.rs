@@ -3,7 +3,7 @@
 use std::io::{Error, Read, Result};
 use std::net::TcpStream;
 
-use crate::common::amqp::Bare;
+use crate::common::amqp::{Bare, Source};
 use crate::common::floor::{frame, send, welcome_all};
 use crate::common::{Arguments, LINE_BYTES, SERVER_CPU, pin};
 
@@ -20,7 +20,7 @@ fn run(url: &str, queue: &str, clients: &str, messages: &str) -> Result<()> {
     for order in std::io::stdin().lock().bytes() {
         order?;
         // Connected for each round anew, like the engine, so that nothing is taken before.
-        let mut consumer = Bare::consume(url, queue)?;
+        let mut consumer = Bare::consume(url, Source::Queue(queue))?;
         pin(SERVER_CPU);
         consumer.messages(messages, |topic, body| {
             let client = topic.rsplit(':').next().and_then(|number| number.parse().ok());

@@ -256,8 +256,9 @@ impl<S: Socket, A: Application> Shard<S, A> {
         self.clients.vacancy()
     }
 
-    /// Takes a new connection in.
-    pub fn admit(&mut self, socket: S) -> ClientKey {
+    /// Takes a new connection in. It is timed from `now`: the latest tick may have been long ago.
+    pub fn admit(&mut self, socket: S, now: Instant) -> ClientKey {
+        self.deadlines.advance(now);
         let key = self.clients.insert(socket, self.deadlines.now());
         self.stats.accepted.add(1);
         self.stats.upgrading.add(1);

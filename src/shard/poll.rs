@@ -294,7 +294,7 @@ impl<A: Application> Loop<A> {
         let interest = Interest::READABLE | Interest::WRITABLE;
         match self.poll.registry().register(&mut socket, token, interest) {
             Ok(()) => {
-                self.shard.admit(socket);
+                self.shard.admit(socket, Instant::now());
             }
             Err(error) => self.pause_accepting(&error),
         }

@@ -403,7 +403,7 @@ impl World {
         let room = self.scale * self.rng.below(1500);
         let pipe = Rc::new(RefCell::new(Pipe { room, ..Pipe::default() }));
         let vacancy = self.shard.vacancy();
-        let key = self.shard.admit(FakeSocket(Rc::clone(&pipe)));
+        let key = self.shard.admit(FakeSocket(Rc::clone(&pipe)), self.now);
         assert_eq!(key, vacancy);
         self.peers.push(Peer {
             slot: key.slot,
