@@ -38,9 +38,13 @@ use common::{
 const ROUNDS: usize = 7;
 
 /// Pings stay away; `merged` waits for its hundred lines and not for the clock.
+/// Nobody is a crowd: what is published at once is to reach everyone in one frame.
 const CONFIGURATION: &str = r#"
 [timeouts]
 ping = "1h"
+
+[budgets]
+crowd = 1_000_000
 
 [namespaces.merged]
 max_delay = "60s"
