@@ -55,7 +55,7 @@ impl Fault {
     /// Why something about a connection did not work out that has no words of its own.
     pub(super) fn other(what: &str, error: &lapin::Error, address: &Address) -> Self {
         let text = format!("RabbitMQ at {address}: {what}: {}", reply_text(error));
-        if error.is_amqp_error() { Self::lasting(text) } else { Self::passing(text) }
+        if error.is_amqp_error() && !is_away(error) { Self::lasting(text) } else { Self::passing(text) }
     }
 }
 
@@ -78,6 +78,14 @@ pub(super) fn reply_text(error: &lapin::Error) -> String {
 /// Whether RabbitMQ said that there is no such thing.
 pub(super) fn is_missing(error: &lapin::Error) -> bool {
     reply_kind(error) == Some(&AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND))
+}
+
+/// Whether RabbitMQ said that a queue is where it cannot be reached now: on a node of the cluster that is down,
+/// or, a stream, on other nodes than ours so far. There is no reply code of its own for that.
+pub(super) fn is_away(error: &lapin::Error) -> bool {
+    const WORDS: [&str; 2] = ["is down or inaccessible", "does not have a replica on the local node"];
+    let text = reply_text(error);
+    WORDS.iter().any(|words| text.contains(words))
 }
 
 /// Whether RabbitMQ said that there is such a thing, and that it is another one, or that one may not ask.

@@ -12,7 +12,7 @@ use lapin::{Channel, Connection, ExchangeKind};
 use crate::config::{Amqp, Source};
 
 use super::address::Address;
-use super::fault::{Fault, is_missing, is_refused, reply_text};
+use super::fault::{Fault, is_away, is_missing, is_refused, reply_text};
 
 const PASSIVELY: ExchangeDeclareOptions = ExchangeDeclareOptions {
     passive: true,
@@ -51,6 +51,18 @@ fn stream_arguments(amqp: &Amqp) -> FieldTable {
     if amqp.stream_replicas > 0 {
         let replicas = AMQPValue::LongInt(amqp.stream_replicas.into());
         arguments.insert("x-initial-cluster-size".into(), replicas);
+    }
+    arguments
+}
+
+/// The limits of the queue that keeps dead letters. Beside a stream, which a cluster replicates, it is replicated
+/// as well.
+fn dead_letter_arguments(amqp: &Amqp) -> FieldTable {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(amqp.dead_letter_max.into()));
+    arguments.insert("x-overflow".into(), AMQPValue::LongString("drop-head".into()));
+    if amqp.source == Source::Stream {
+        arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
     }
     arguments
 }
@@ -97,15 +109,18 @@ impl Ground<'_> {
             }
             self.is_there(exchange).await?;
         }
-        let mut arguments = FieldTable::default();
-        arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(self.amqp.dead_letter_max.into()));
-        arguments.insert("x-overflow".into(), AMQPValue::LongString("drop-head".into()));
         let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+        let arguments = dead_letter_arguments(self.amqp);
         let declared = self.channel().await?.queue_declare(queue.as_str().into(), durable, arguments).await;
         match declared {
             Ok(_) => {}
             // It is there with other limits, or one may only use it: the operator's choice.
             Err(error) if is_refused(&error) => return Ok(()),
+            // Clients need not wait for a node on which nothing is but what could not be delivered.
+            Err(error) if is_away(&error) => {
+                tracing::warn!(queue, reason = reply_text(&error), "no queue takes dead letters for now");
+                return Ok(());
+            }
             Err(error) => return Err(self.no_queue(queue, &error)),
         }
         self.bind(&self.channel().await?, queue, exchange, "").await
@@ -176,7 +191,7 @@ impl Ground<'_> {
         let channel = self.channel().await?;
         match channel.queue_declare(name.as_str().into(), options, FieldTable::default()).await {
             Ok(queue) => Ok(queue.name().clone()),
-            Err(error) if is_missing(&error) => Err(Fault::lasting(format!(
+            Err(error) if is_missing(&error) && !is_away(&error) => Err(Fault::lasting(format!(
                 "the queue `{name}` (amqp.queue) is not there on {}: create it and bind it to the exchange \
                  `{}`, or leave amqp.queue empty for a queue of the engine's own",
                 self.address, self.amqp.exchange
