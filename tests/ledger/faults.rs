@@ -90,9 +90,11 @@ fn engine_lost(world: &mut World, dice: &mut Dice) {
 
 /// Started with a clock that is wrong already, then set while it runs.
 fn clock_set(world: &mut World, dice: &mut Dice) {
-    world.set_clock(hours(dice));
+    let wrong = hours(dice);
+    world.set_clock(wrong);
     let stopped = world.stop_engine(0);
     world.start_engine_with_clock(0, stopped);
+    world.expect_clock(0, wrong);
     for _ in 0..3 {
         world.set_clock(hours(dice));
         world.flow(50);

@@ -2,6 +2,7 @@
 //! they did.
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -204,6 +205,23 @@ impl World {
     /// If the file cannot be written.
     pub fn set_clock(&self, seconds: i64) {
         std::fs::write(&self.clock, format!("{seconds:+}")).expect("own file");
+    }
+
+    /// An engine's clock is as it was set: it has written a line at that time, to the minute.
+    ///
+    /// # Panics
+    /// If it has not.
+    #[track_caller]
+    pub fn expect_clock(&self, index: usize, seconds: i64) {
+        let minute = |earlier: i64| {
+            let at = format!("{:+} seconds", seconds - earlier);
+            let output = Command::new("date").args(["--utc", "--date", &at, "+%Y-%m-%dT%H:%M"]).output();
+            String::from_utf8(output.expect("date runs").stdout).expect("digits").trim().to_owned()
+        };
+        let minutes = [minute(0), minute(60)];
+        let lines = self.engines[index].as_ref().expect("it runs").stderr().so_far();
+        let is_right = |line: &String| minutes.iter().any(|minute| line.starts_with(minute));
+        assert!(lines.iter().any(is_right), "the clock is not {seconds:+} s off: {lines:?}");
     }
 
     /// The last that engines and clients wrote to standard error.
