@@ -41,15 +41,16 @@ fn main() -> Result<()> {
     let engine = start_engine("[timeouts]\nping = \"1h\"\n");
     on_client_cpu(|| spaced(&engine, divisor, rounds, &mut report))?;
     drop(engine);
-    added("queue", Source::OwnQueue, divisor, &mut report)?;
-    added("stream", Source::Stream("fanfare"), divisor, &mut report)?;
+    let node = RabbitNode::start();
+    added(&node, "queue", Source::OwnQueue, divisor, &mut report)?;
+    added(&node, "stream", Source::Stream("fanfare"), divisor, &mut report)?;
     report.finish()
 }
 
 /// Evenly spaced broadcasts.
 fn spaced(engine: &Engine, divisor: u32, rounds: usize, report: &mut Report) -> Result<()> {
     const CLIENTS: usize = 5000;
-    const LENGTH: Duration = Duration::from_secs(4);
+    const LENGTH: Duration = Duration::from_secs(3);
     let mut broadcasts = Broadcasts::connect(engine, CLIENTS, TOPIC, LINE_BYTES)?;
     let fan_out = broadcasts.saturated()?;
     let (interval, length) = (fan_out * 2, LENGTH / divisor);
@@ -94,11 +95,16 @@ fn raw_passes(floor: &mut Floor, pace: Pace, swarm: &mut Swarm) -> Result<Vec<f6
 }
 
 /// What an engine with this `amqp.source` adds between RabbitMQ and a client; a bare consumer reads `beside` it.
-fn added(source: &str, beside: Source<'_>, divisor: u32, report: &mut Report) -> Result<()> {
-    const LENGTH: Duration = Duration::from_secs(10);
+fn added(
+    node: &RabbitNode,
+    source: &str,
+    beside: Source<'_>,
+    divisor: u32,
+    report: &mut Report,
+) -> Result<()> {
+    const LENGTH: Duration = Duration::from_secs(5);
     /// Far enough from each other that nothing is under way when the next one comes.
     const INTERVAL: Duration = Duration::from_millis(5);
-    let node = RabbitNode::start();
     let url = node.amqp_url();
     let config = format!("[amqp]\nurl = \"{url}\"\nsource = \"{source}\"\n[timeouts]\nping = \"1h\"\n");
     let engine = start_engine(&config);

@@ -121,7 +121,7 @@ fn stalled(engine: &Engine, scale: &Scale, report: &mut Report) -> Result<()> {
     const CLIENTS: usize = 2000;
     /// Long lines, so that sockets and the topic's log, of 1 MiB, are full before a round ends.
     const LONG_LINE: usize = 16_000;
-    const PUBLICATIONS: u32 = 100;
+    const PUBLICATIONS: u32 = 75;
     /// Default of `limits.log_bytes` and of `limits.rest_bytes`, in MB.
     const LOGS_MAX: f64 = 17.0 * 1.048_576;
     let mut broadcasts = Broadcasts::connect(engine, CLIENTS, TOPIC, LONG_LINE)?;

@@ -44,7 +44,7 @@ struct Scale {
     connections: usize,
 }
 
-const FULL: Scale = Scale { clients: 2000, fan_outs: 20, rounds: ROUNDS, connections: 1000 };
+const FULL: Scale = Scale { clients: 1000, fan_outs: 20, rounds: ROUNDS, connections: 1000 };
 const SHORT: Scale = Scale { clients: 200, fan_outs: 3, rounds: 1, connections: 100 };
 
 /// A set of options that differs from the engine's in one.

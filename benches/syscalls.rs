@@ -22,7 +22,7 @@ use common::support::engine::Engine;
 use common::{Arguments, LINE_BYTES, counting_clients, on_client_cpu, start_engine};
 
 const ROUNDS: usize = 5;
-const FAN_OUTS: usize = 10;
+const FAN_OUTS: usize = 5;
 /// Pings stay away.
 const CONFIGURATION: &str = "[timeouts]\nping = \"1h\"\n";
 

@@ -379,6 +379,15 @@ pub enum SlowPolicy {
     Skip,
 }
 
+impl Config {
+    /// How long the longest of all histories is, in time. Zero if nothing is kept.
+    #[must_use]
+    pub fn longest_history(&self) -> Duration {
+        let kept = self.namespaces.values().filter(|namespace| namespace.has_history());
+        kept.map(|namespace| namespace.history_ttl.0).max().unwrap_or_default()
+    }
+}
+
 impl Namespace {
     /// Whether publications are kept.
     #[must_use]

@@ -30,7 +30,8 @@ pub struct Amqp {
     /// Messages of the stream that are read back at the start, at most, besides those that are read for
     /// their ids. Default 1,000,000.
     pub replay_max_messages: u64,
-    /// How far back in time the stream is read at the start. Default 10 min.
+    /// How far back in time the stream is read at the start, if a namespace's history is that long. Default
+    /// 10 min.
     pub replay_max_age: Interval,
     /// With [`Source::Queue`]: an existing durable queue to consume. Default empty: an exclusive queue of
     /// this node's own.

@@ -167,7 +167,8 @@ fn suffer(world: &mut World, fault: &Fault, dice: &mut Dice) -> (Sums, Vec<Viola
 
 /// What a panic said.
 fn words(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+    let text =
+        panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     text.unwrap_or("a panic without words").to_owned()
 }
 

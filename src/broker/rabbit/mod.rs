@@ -167,7 +167,7 @@ impl Rabbit {
         let addresses = Addresses::parse(&amqp.url).map_err(|fault| fault.text)?;
         let is_stream = amqp.source == Source::Stream;
         let mut rabbit = Self {
-            reader: is_stream.then(|| Reader::new(amqp, Instant::now())),
+            reader: is_stream.then(|| Reader::new(config, Instant::now())),
             marker: None,
             config: Arc::clone(config),
             outgoing: Outgoing::new(config.timeouts.publish.0, config.limits.publishes),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use lapin::message::Delivery;
 
 use crate::broker::backplane::{Event, Place};
-use crate::config::Amqp;
+use crate::config::{Config, Interval};
 use crate::mail::Epoch;
 
 use super::attach::{Reach, Start};
@@ -62,12 +62,11 @@ struct Loading {
 
 impl Reader {
     /// For a node that has read nothing yet.
-    pub(super) fn new(amqp: &Amqp, now: Instant) -> Self {
+    pub(super) fn new(config: &Config, now: Instant) -> Self {
         let node = random();
-        let ids = u64::try_from(amqp.message_ids).unwrap_or(u64::MAX);
         Self {
             node,
-            reach: Reach { span: amqp.replay_max_age.0, messages: amqp.replay_max_messages, ids },
+            reach: reach(config),
             trail: Trail::new(node),
             loading: None,
             was_live: false,
@@ -213,6 +212,23 @@ impl Reader {
     }
 }
 
+/// As far back as the longest history goes, within the limits; and in any case so far that a claim is met, if a
+/// node lives.
+fn reach(config: &Config) -> Reach {
+    let amqp = &config.amqp;
+    let (history, limit) = (config.longest_history(), amqp.replay_max_age.0);
+    if history > limit {
+        let (history, limit) = (String::from(Interval(history)), String::from(amqp.replay_max_age));
+        tracing::info!(
+            "a history_ttl is {history}, amqp.replay_max_age {limit}: who comes back after a restart of the \
+             engine recovers what is younger than the latter"
+        );
+    }
+    let span = history.min(limit).max(2 * CLAIM_EVERY);
+    let ids = u64::try_from(amqp.message_ids).unwrap_or(u64::MAX);
+    Reach { span, messages: amqp.replay_max_messages, ids }
+}
+
 /// 64 bits from the operating system's randomness.
 pub(super) fn random() -> u64 {
     RandomState::new().hash_one("fanfare marker")
@@ -221,6 +237,7 @@ pub(super) fn random() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Namespace;
     use lapin::BasicProperties;
     use lapin::types::AMQPValue;
 
@@ -234,7 +251,7 @@ mod tests {
     impl House {
         fn new() -> Self {
             let now = Instant::now();
-            Self { reader: Reader::new(&Amqp::default(), now), events: VecDeque::new(), now, offset: 0 }
+            Self { reader: Reader::new(&Config::default(), now), events: VecDeque::new(), now, offset: 0 }
         }
 
         fn begin(&mut self) -> Marker {
@@ -278,6 +295,29 @@ mod tests {
             house.deliver(Some(&proposal));
             house.said();
             house
+        }
+    }
+
+    #[test]
+    fn it_reads_back_as_far_as_the_longest_history_within_the_limit() {
+        let minutes = |minutes: u64| Interval::from_secs(60 * minutes);
+        for (histories, limit, span) in [
+            (vec![], 10, 2),
+            (vec![(0, 8)], 10, 2),
+            (vec![(1, 1)], 10, 2),
+            (vec![(1, 5), (1, 8)], 10, 8),
+            (vec![(1, 5), (1, 30)], 10, 10),
+        ] {
+            let namespace = |(history_size, ttl): (u32, u64)| Namespace {
+                history_size,
+                history_ttl: minutes(ttl),
+                ..Namespace::default()
+            };
+            let mut config = Config::default();
+            config.amqp.replay_max_age = minutes(limit);
+            let named = histories.iter().enumerate().map(|(n, &history)| (n.to_string(), namespace(history)));
+            config.namespaces = named.collect();
+            assert_eq!(reach(&config).span, minutes(span).0, "{histories:?}");
         }
     }
 
