@@ -8,7 +8,8 @@
 //! <!-- test: skip REASON -->               the next block is not run, because of REASON
 //! <!-- test: printed TEXT -->              what was run last printed TEXT
 //! <!-- test: NAME said TEXT -->            what was started as NAME prints TEXT
-//! <!-- test: NAME counts -->               what was started as NAME prints 1, 2, 3, ..., and goes on to do so
+//! <!-- test: NAME goes on -->              what was started as NAME prints some more lines
+//! <!-- test: NAME counts -->               what was started as NAME has printed 1, 2, 3, ... and nothing else
 //! <!-- test: browse FILE until "TEXT" -->  FILE is opened in Chromium and shows TEXT
 //! <!-- test: page shows TEXT -->           the file that is open shows TEXT
 //! <!-- test: stop NAME -->                 ends what was started as NAME, as Ctrl-C does
@@ -132,6 +133,7 @@ impl Reader {
             ["ready"] => wait_until(SOON * 2, "the engine to be ready", is_ready),
             ["skip", _, ..] => {}
             [name, "said", ..] => self.running[name].wait_to_say(&rest(2)),
+            [name, "goes", "on"] => self.running[name].wait_to_go_on(),
             [name, "counts"] => self.running[name].check_counting(),
             _ => panic!("README.md:{}: no such instruction: {}", step.line, step.directive),
         }
@@ -222,11 +224,15 @@ impl Running {
         });
     }
 
-    /// It prints a number per line, after a tab: none is missing, none comes twice, and more come.
+    #[track_caller]
+    fn wait_to_go_on(&self) {
+        let enough = self.output.so_far().len() + 3;
+        wait_until(SOON, "more lines", || self.output.so_far().len() >= enough);
+    }
+
+    /// It prints a number per line, after a tab: none is missing, none comes twice.
     #[track_caller]
     fn check_counting(&self) {
-        let before = self.output.so_far().len();
-        wait_until(SOON, "more numbers", || self.output.so_far().len() > before);
         let lines = self.output.so_far();
         let numbers: Vec<usize> =
             lines.iter().filter_map(|line| line.split_once('\t')?.1.parse().ok()).collect();
