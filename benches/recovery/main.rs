@@ -5,7 +5,7 @@
 //! * *start*: an engine reads back a stream that has messages already, against a bare lapin consumer that reads the
 //!   same from its beginning, in turns.
 //!
-//! `--short` has a tenth of the clients, and a fortieth of the messages.
+//! `--short` has a tenth of the clients, and a twentieth of the messages.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -24,7 +24,7 @@ fn main() -> Result<()> {
     let arguments = Arguments::read();
     let rounds = arguments.rounds(ROUNDS);
     let mut report = Report::new("recovery", &format!("{rounds} rounds"));
-    let (clients, messages) = if arguments.short() { (1500, 5000) } else { (15_000, 200_000) };
+    let (clients, messages) = if arguments.short() { (1500, 5000) } else { (15_000, 100_000) };
     storm::measure(clients, rounds, &mut report)?;
     start::measure(messages, rounds, &mut report)?;
     report.finish()
