@@ -1,10 +1,11 @@
-//! Memory: what an idle client costs the engine, in its own memory, at 100,000 clients.
+//! Memory: what an idle client costs the engine, in its own memory, at 100,000 clients; and what a publication
+//! costs that is kept for those who come back, at 100,000 publications.
 //!
 //! Counted is what the engine's process allocated (`Anonymous` of `/proc/PID/smaps_rollup`), before any
 //! client came and when all are connected, subscribed and silent; not the kernel's sockets. The engine is
 //! fresh and its configuration the default one, but for pings that stay away and for tables of descriptors per
 //! shard, so that 20,000 each are enough. *Fresh* clients have never got anything; *used* is after every topic
-//! has carried a publication and gone idle again. `--short` connects 2,000.
+//! has carried a publication and gone idle again. `--short` connects 2,000, and keeps as many publications.
 
 mod common;
 
@@ -26,6 +27,14 @@ clients = 120_000
 [timeouts]
 ping = "1h"
 "#;
+/// As many publications of each topic are kept as there are.
+const HISTORY_CONFIGURATION: &str = r#"
+[namespaces.kept]
+history_size = 100_000
+history_ttl = "1h"
+"#;
+/// Publications of each topic, where there are many topics.
+const KEPT_OF_EACH: usize = 100;
 /// Bytes per client that shares its topic with all others, and of one with a topic of its own.
 const SHARED_TARGET: Target = Target::AtMost(256.0);
 const PRIVATE_TARGET: Target = Target::AtMost(512.0);
@@ -48,6 +57,12 @@ fn main() -> Result<()> {
     measure_clients(clients, "shared", SHARED_TARGET, &mut report)?;
     report.part("private", "a topic for each");
     measure_clients(clients, "private:{}", PRIVATE_TARGET, &mut report)?;
+    let publications = clients;
+    report.part(
+        "history",
+        &format!("{publications} publications of {LINE_BYTES} bytes are kept, by nobody heard"),
+    );
+    measure_history(publications, &mut report)?;
     report.finish()
 }
 
@@ -74,12 +89,50 @@ fn publish_to_each(engine: &Engine, topics: &[String], crowd: &mut Crowd) -> Res
     let mut publisher = Publisher::connect(engine.control_address())?;
     // A frame's only line has no line break.
     crowd.expect((LINE_BYTES - 1) as u64)?;
+    publish(&mut publisher, topics)?;
+    crowd.got()?;
+    Ok(())
+}
+
+/// One publication for each time that a topic is named.
+fn publish(publisher: &mut Publisher, topics: &[String]) -> Result<()> {
     for some in topics.chunks(AT_ONCE) {
         let requests: Vec<u8> =
             some.iter().flat_map(|topic| publisher.request(topic, &plain_data(topic, LINE_BYTES))).collect();
         publisher.publish(&requests, some.len())?;
     }
-    crowd.got()?;
+    Ok(())
+}
+
+/// Bytes per publication that is kept, where each topic has a hundred, and where one topic has them all.
+fn measure_history(publications: usize, report: &mut Report) -> Result<()> {
+    let engine = Engine::with_config_and(HISTORY_CONFIGURATION, &["--shards", "1"]);
+    let mut publisher = Publisher::connect(engine.control_address())?;
+    // Nothing of these is kept. Before, they bring what the engine needs to publish at all; after, the allocator
+    // gives back what was freed only when there is something to do.
+    let unkept = vec!["unkept".to_owned(); publications / 4];
+    publish(&mut publisher, &unkept)?;
+    let mut before = settled_bytes(&engine)?;
+    let many = publications / KEPT_OF_EACH;
+    for (topics, name) in [(many, format!("{many} topics of {KEPT_OF_EACH}")), (1, "one topic".to_owned())] {
+        // As long a name, whatever the number.
+        let named = (0..publications).map(|number| format!("kept:{topics:04}:{:04}", number % topics));
+        publish(&mut publisher, &named.collect::<Vec<_>>())?;
+        publish(&mut publisher, &unkept)?;
+        let after = settled_bytes(&engine)?;
+        let each = (after as f64 - before as f64) / publications as f64;
+        report.row(&name, each, "bytes per publication", Target::None);
+        before = after;
+    }
+    let kept = engine.metric("fanfare_history_publications", &[]);
+    assert_eq!(kept, 2.0 * publications as f64);
+    let counted = engine.metric("fanfare_history_bytes", &[]) / kept;
+    report.row("as the engine counts them, both", counted, "bytes per publication", Target::None);
+    let data = plain_data("kept:0001:0000", LINE_BYTES).len();
+    let json = data + r#"{"data":,"offset":12345}"#.len();
+    report.row("of it, what a client is given", json as f64, "bytes per publication", Target::None);
+    let line = LINE_BYTES + r#","offset":12345"#.len();
+    report.row("beside it, its line", line as f64, "bytes per publication", Target::None);
     Ok(())
 }
 

@@ -309,10 +309,7 @@ fn welcome(socket: &mut WebSocket<TcpStream>, topics: &[&str]) {
     assert_eq!(opening.lines().count(), 1 + topics.len(), "one frame: {opening}");
     let mut replies = r#"{"id":1,"connect":{"client":"c","version":"v","ping":25,"pong":true}}"#.to_owned();
     for (topic, id) in topics.iter().zip(2..) {
-        assert!(
-            opening.contains(&format!(r#"{{"id":{id},"subscribe":{{"channel":"{topic}"}}}}"#)),
-            "{opening}"
-        );
+        assert!(opening.contains(&format!(r#"{{"id":{id},"subscribe":{{"channel":"{topic}","#)), "{opening}");
         replies.push_str(&format!("\n{{\"id\":{id},\"subscribe\":{{}}}}"));
     }
     socket.send(Message::text(replies)).unwrap();
@@ -347,6 +344,33 @@ fn subscribe_prints_a_line_per_publication_and_comes_back_when_told_to() {
     assert_eq!(code, Some(1), "sent away for good");
     assert!(errors.contains("closed by the engine: shutdown (3001); connecting again in"), "{errors}");
     assert!(errors.ends_with("fanfare: closed by the engine: force disconnect (3503)\n"), "{errors}");
+    server.join().unwrap();
+}
+
+#[test]
+fn subscribe_recovers_what_it_missed_while_it_was_away() {
+    let (url, server) = endpoint(|listener| {
+        let mut socket = accept(listener);
+        text(&mut socket);
+        let connected = r#"{"id":1,"connect":{"client":"c","version":"v"}}"#;
+        let subscribed = r#"{"id":2,"subscribe":{"recoverable":true,"epoch":"e"}}"#;
+        socket.send(Message::text(format!("{connected}\n{subscribed}"))).unwrap();
+        socket.send(Message::text(publication("a", "1"))).unwrap();
+        drop(socket);
+        let mut socket = accept(listener);
+        let opening = text(&mut socket);
+        assert!(opening.contains(r#""epoch":"e","offset":1,"recover":true"#), "{opening}");
+        let missed = r#"{"data":2,"offset":2},{"data":3,"offset":3}"#;
+        let subscribed = format!(
+            r#"{{"id":2,"subscribe":{{"recoverable":true,"epoch":"e","offset":1,"recovered":true,"publications":[{missed}]}}}}"#
+        );
+        socket.send(Message::text(format!("{connected}\n{subscribed}"))).unwrap();
+        close(&mut socket, 3503, "force disconnect");
+    });
+    let (_, report, errors) = run(&mut fanfare(&["subscribe", "a", "--url", &url]));
+    assert_eq!(report, "a\t1\na\t2\na\t3\n");
+    assert!(errors.contains("fanfare: subscribed to a again after "), "{errors}");
+    assert!(errors.contains(" s; 2 publications recovered\n"), "{errors}");
     server.join().unwrap();
 }
 

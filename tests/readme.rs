@@ -8,6 +8,8 @@
 //! <!-- test: skip REASON -->               the next block is not run, because of REASON
 //! <!-- test: printed TEXT -->              what was run last printed TEXT
 //! <!-- test: NAME said TEXT -->            what was started as NAME prints TEXT
+//! <!-- test: NAME goes on -->              what was started as NAME prints some more lines
+//! <!-- test: NAME counts -->               what was started as NAME has printed 1, 2, 3, ... and nothing else
 //! <!-- test: browse FILE until "TEXT" -->  FILE is opened in Chromium and shows TEXT
 //! <!-- test: page shows TEXT -->           the file that is open shows TEXT
 //! <!-- test: stop NAME -->                 ends what was started as NAME, as Ctrl-C does
@@ -131,6 +133,8 @@ impl Reader {
             ["ready"] => wait_until(SOON * 2, "the engine to be ready", is_ready),
             ["skip", _, ..] => {}
             [name, "said", ..] => self.running[name].wait_to_say(&rest(2)),
+            [name, "goes", "on"] => self.running[name].wait_to_go_on(),
+            [name, "counts"] => self.running[name].check_counting(),
             _ => panic!("README.md:{}: no such instruction: {}", step.line, step.directive),
         }
     }
@@ -161,6 +165,9 @@ impl Reader {
     fn stop(&mut self, name: &str) {
         let running = self.running.remove(name).unwrap_or_else(|| panic!("{name} is not running"));
         running.interrupt();
+        if name == "engine" {
+            wait_until(SOON, "free ports", || TcpListener::bind(("127.0.0.1", CLIENTS)).is_ok());
+        }
     }
 
     /// In the reader's directory, which is inside the repository, with the tests' packages.
@@ -217,11 +224,25 @@ impl Running {
         });
     }
 
-    /// As Ctrl-C does; then the ports are free again.
+    #[track_caller]
+    fn wait_to_go_on(&self) {
+        let enough = self.output.so_far().len() + 3;
+        wait_until(SOON, "more lines", || self.output.so_far().len() >= enough);
+    }
+
+    /// It prints a number per line, after a tab: none is missing, none comes twice.
+    #[track_caller]
+    fn check_counting(&self) {
+        let lines = self.output.so_far();
+        let numbers: Vec<usize> =
+            lines.iter().filter_map(|line| line.split_once('\t')?.1.parse().ok()).collect();
+        assert_eq!(numbers, (1..=lines.len()).collect::<Vec<_>>());
+    }
+
+    /// As Ctrl-C does.
     fn interrupt(mut self) {
         support::process::signal_group(self.child.id(), "INT");
         wait_for(SOON * 2, "the end after Ctrl-C", || self.child.try_wait().expect("it can be asked"));
-        wait_until(SOON, "free ports", || TcpListener::bind(("127.0.0.1", CLIENTS)).is_ok());
     }
 }
 

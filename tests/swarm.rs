@@ -186,6 +186,8 @@ fn the_usual_and_the_unusual_publication_are_read_alike() {
 fn replies_pings_and_unsubscribes_are_told_apart() {
     assert_eq!(Line::parse(b"{}"), Line::Ping);
     assert_eq!(Line::parse(br#"{"id":3,"subscribe":{}}"#), Line::Reply { id: 3, error: None });
+    let recovered = br#"{"id":7,"subscribe":{"recovered":true,"publications":[{"data":1,"offset":1}]}}"#;
+    assert_eq!(Line::parse(recovered), Line::Reply { id: 7, error: None });
     let refused = br#"{"id":4,"error":{"code":105,"message":"already subscribed"}}"#;
     assert_eq!(Line::parse(refused), Line::Reply { id: 4, error: Some(105) });
     let push = br#"{"push":{"channel":"t","unsubscribe":{"code":2500,"reason":"insufficient state"}}}"#;

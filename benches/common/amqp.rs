@@ -111,6 +111,8 @@ pub(crate) enum Source<'a> {
     Queue(&'a str),
     /// A stream that is there, from its end on.
     Stream(&'a str),
+    /// The same from its beginning on.
+    WholeStream(&'a str),
 }
 
 /// A consumer that does nothing but what it is told, on the calling thread's event loop.
@@ -127,12 +129,18 @@ impl Bare {
             .runtime
             .block_on(async {
                 let mut arguments = FieldTable::default();
+                let mut begin_at = |offset: &str| {
+                    arguments.insert("x-stream-offset".into(), AMQPValue::LongString(offset.into()));
+                };
                 let name = match source {
                     Source::OwnQueue => amqp.own_queue().await?,
                     Source::Queue(name) => name.into(),
                     Source::Stream(name) => {
-                        let end = AMQPValue::LongString("next".into());
-                        arguments.insert("x-stream-offset".into(), end);
+                        begin_at("next");
+                        name.into()
+                    }
+                    Source::WholeStream(name) => {
+                        begin_at("first");
                         name.into()
                     }
                 };

@@ -3,7 +3,10 @@
 //!
 //! A durable queue is filled first, and then emptied by one of the two as fast as it can, in turns. The engine
 //! is started for each of its rounds, and takes nothing from the queue until its clients are there
-//! (`amqp.queue_delay`). RabbitMQ runs beside them, on whichever CPU is free. `--short` sends a tenth.
+//! (`amqp.queue_delay`). RabbitMQ runs beside them, on whichever CPU is free.
+//!
+//! The engine takes two turns in each round: it acknowledges when messages are handed over, and when they are
+//! written (`amqp.ack`). `--short` sends a tenth.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -64,6 +67,13 @@ impl Cost {
     }
 }
 
+/// The engine's rounds, by `amqp.ack`.
+#[derive(Clone, Copy, Debug)]
+struct Acknowledged {
+    handover: Cost,
+    written: Cost,
+}
+
 fn main() -> Result<()> {
     let arguments = Arguments::read();
     if let Some(result) = arguments.help().or_else(|| bare::run_if_asked(&arguments)) {
@@ -82,12 +92,13 @@ fn main() -> Result<()> {
     let mut bare_swarm = on_client_cpu(|| connect(bare.address, clients))?;
     let queue_delay = (begin.elapsed() * PATIENCE).max(QUEUE_DELAY_LEAST);
     let task = Task { clients, messages, queue_delay };
+    let engine_round = |ack| {
+        fill(&amqp, task)?;
+        engine_round(&url, ack, task)
+    };
     let pairs = Pairs::take(
         rounds,
-        || {
-            fill(&amqp, task)?;
-            engine_round(&url, task)
-        },
+        || Ok(Acknowledged { handover: engine_round("handover")?, written: engine_round("written")? }),
         || {
             fill(&amqp, task)?;
             on_client_cpu(|| bare_round(&mut bare, &mut bare_swarm, task))
@@ -115,11 +126,11 @@ fn connect(server: SocketAddr, clients: usize) -> Result<Swarm> {
     Ok(swarm)
 }
 
-fn engine_round(url: &str, task: Task) -> Result<Cost> {
+fn engine_round(url: &str, ack: &str, task: Task) -> Result<Cost> {
     let started = Instant::now();
     let delay = task.queue_delay.as_millis();
     let engine = start_engine(&format!(
-        "[amqp]\nurl = \"{url}\"\nsource = \"queue\"\nqueue = \"{QUEUE}\"\n\
+        "[amqp]\nurl = \"{url}\"\nsource = \"queue\"\nqueue = \"{QUEUE}\"\nack = \"{ack}\"\n\
          queue_delay = \"{delay}ms\"\n[timeouts]\nping = \"1h\"\n"
     ));
     on_client_cpu(|| {
@@ -158,10 +169,10 @@ fn until_all_came(swarm: &mut Swarm, watched: &Watched, messages: u64) -> Result
     Ok(Cost { messages, wall, consumer, process })
 }
 
-fn show(pairs: &Pairs<Cost, Cost>, report: &mut Report) {
-    let engine = |of: fn(&Cost) -> f64| Summary::of(pairs.first().map(of));
+fn show(pairs: &Pairs<Acknowledged, Cost>, report: &mut Report) {
+    let engine = |of: fn(&Cost) -> f64| Summary::of(pairs.first().map(|engine| of(&engine.handover)));
     let bare = |of: fn(&Cost) -> f64| Summary::of(pairs.second().map(of));
-    let ratio = |of: fn(&Cost) -> f64| pairs.ratio(of, of);
+    let ratio = |of: fn(&Cost) -> f64| pairs.ratio(|engine| of(&engine.handover), of);
     report.row("rate, engine / bare consumer", ratio(Cost::messages_per_second), "", Target::AtLeast(0.9));
     let cpu = ratio(Cost::consumer_microseconds);
     report.row("CPU, broker thread / bare consumer", cpu, "", Target::AtMost(1.5));
@@ -181,4 +192,20 @@ fn show(pairs: &Pairs<Cost, Cost>, report: &mut Report) {
         "us per message",
         Target::None,
     );
+    show_written(pairs.first(), report);
+}
+
+/// What it costs to acknowledge later.
+fn show_written<'a>(rounds: impl Iterator<Item = &'a Acknowledged> + Clone, report: &mut Report) {
+    report.part("written", "the engine acknowledges what was written, against what was handed over");
+    let written = |of: fn(&Cost) -> f64| Summary::of(rounds.clone().map(|engine| of(&engine.written)));
+    let ratio = |of: fn(&Cost) -> f64| {
+        Summary::of(rounds.clone().map(|engine| of(&engine.written) / of(&engine.handover)))
+    };
+    report.row("rate, written / handed over", ratio(Cost::messages_per_second), "", Target::None);
+    report.row("CPU of all threads", ratio(Cost::process_microseconds), "", Target::None);
+    report.row("CPU of the broker thread", ratio(Cost::consumer_microseconds), "", Target::None);
+    report.row("written", written(Cost::messages_per_second), "messages/s", Target::None);
+    report.row("broker thread", written(Cost::consumer_microseconds), "us per message", Target::None);
+    report.row("all threads", written(Cost::process_microseconds), "us per message", Target::None);
 }

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::io::{self, Write};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tungstenite::handshake::HandshakeError;
 use tungstenite::protocol::CloseFrame;
@@ -73,13 +73,13 @@ fn refused(url: &Url, error: &Error) -> End {
 
 /// Passes frames to and fro; there is no other way out than an [`End`].
 fn converse(socket: &mut WebSocket<TcpStream>, feed: &mut Feed) -> Result<Infallible, End> {
-    send(socket, feed.opening())?;
+    send(socket, feed.opening(Instant::now()))?;
     loop {
         match socket.read() {
             Ok(Message::Text(frame)) => {
                 let step = feed.take(&frame)?;
-                print(&step.output)?;
                 step.notices.iter().for_each(say);
+                print(&step.output)?;
                 if !step.commands.is_empty() {
                     send(socket, step.commands)?;
                 }

@@ -1,9 +1,12 @@
 //! The client's side of the protocol, without a socket: frames in; lines, words and commands out.
 
+#[cfg(test)]
+mod tests;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde_json::json;
@@ -19,10 +22,10 @@ const PING_GRACE: Duration = Duration::from_secs(10);
 /// What one frame led to.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Step {
-    /// Lines to print.
-    pub(super) output: String,
     /// What to tell the person watching.
     pub(super) notices: Vec<String>,
+    /// Lines to print after that.
+    pub(super) output: String,
     /// What to answer; empty: nothing.
     pub(super) commands: String,
     /// After how long a silence the connection is to be taken for dead, when that is told.
@@ -32,13 +35,37 @@ pub(super) struct Step {
 /// The subscriptions, over all connections.
 #[derive(Debug)]
 pub(super) struct Feed {
-    /// Topics that are, or are to be, subscribed.
-    topics: Vec<String>,
+    topics: Vec<Topic>,
     /// Subscribe commands that wait for their replies, by id.
-    pending: BTreeMap<u32, String>,
+    pending: BTreeMap<u32, Pending>,
     next_id: u32,
+    /// When the connection was lost, while there is no other.
+    left: Option<Instant>,
     connected: bool,
     answers_pings: bool,
+}
+
+/// A topic that is, or is to be, subscribed.
+#[derive(Debug)]
+struct Topic {
+    name: String,
+    /// Whether it was subscribed before.
+    is_known: bool,
+    /// From where on to recover, if its namespace keeps a history.
+    position: Option<Position>,
+}
+
+#[derive(Debug)]
+struct Position {
+    epoch: String,
+    offset: u64,
+}
+
+#[derive(Debug)]
+struct Pending {
+    topic: String,
+    /// How long there was no connection before this one.
+    away: Option<Duration>,
 }
 
 #[derive(Deserialize)]
@@ -47,6 +74,8 @@ struct Reply<'a> {
     id: u32,
     error: Option<ReplyError>,
     connect: Option<Connected>,
+    #[serde(borrow)]
+    subscribe: Option<Subscribed<'a>>,
     #[serde(borrow)]
     push: Option<Push<'a>>,
 }
@@ -69,6 +98,20 @@ struct Connected {
 }
 
 #[derive(Deserialize)]
+struct Subscribed<'a> {
+    #[serde(default)]
+    recoverable: bool,
+    #[serde(default)]
+    epoch: String,
+    #[serde(default)]
+    offset: u64,
+    #[serde(default)]
+    recovered: bool,
+    #[serde(default, borrow)]
+    publications: Vec<Publication<'a>>,
+}
+
+#[derive(Deserialize)]
 struct Push<'a> {
     #[serde(default, borrow)]
     channel: Cow<'a, str>,
@@ -82,6 +125,9 @@ struct Push<'a> {
 struct Publication<'a> {
     #[serde(borrow)]
     data: &'a RawValue,
+    /// 0 where there is no history.
+    #[serde(default)]
+    offset: u64,
 }
 
 #[derive(Deserialize)]
@@ -94,31 +140,39 @@ struct Notice {
 impl Feed {
     /// Wants `topics`, each once.
     pub(super) fn new(topics: &[String]) -> Self {
-        let mut wanted: Vec<String> = Vec::new();
-        for topic in topics {
-            if !wanted.contains(topic) {
-                wanted.push(topic.clone());
+        let mut wanted: Vec<Topic> = Vec::new();
+        for name in topics {
+            if wanted.iter().all(|topic| topic.name != *name) {
+                wanted.push(Topic { name: name.clone(), is_known: false, position: None });
             }
         }
-        let pending = BTreeMap::new();
-        Self { topics: wanted, pending, next_id: CONNECT_ID, connected: false, answers_pings: false }
+        Self {
+            topics: wanted,
+            pending: BTreeMap::new(),
+            next_id: CONNECT_ID,
+            left: None,
+            connected: false,
+            answers_pings: false,
+        }
     }
 
     /// The first frame of a connection: connect, and subscribe to everything.
-    pub(super) fn opening(&mut self) -> String {
+    pub(super) fn opening(&mut self, now: Instant) -> String {
         self.next_id = CONNECT_ID + 1;
         self.pending.clear();
+        let away = self.left.map(|left| now.duration_since(left));
         let mut commands = json!({"id": CONNECT_ID, "connect": {"name": "fanfare"}}).to_string();
-        for topic in self.topics.clone() {
+        for index in 0..self.topics.len() {
             commands.push('\n');
-            commands.push_str(&self.subscribe(topic));
+            commands.push_str(&self.subscribe(index, away));
         }
         commands
     }
 
     /// The connection is gone. Returns whether it had been accepted.
-    pub(super) fn leave(&mut self) -> bool {
+    pub(super) fn leave(&mut self, now: Instant) -> bool {
         self.answers_pings = false;
+        self.left.get_or_insert(now);
         std::mem::take(&mut self.connected)
     }
 
@@ -140,69 +194,90 @@ impl Feed {
         Ok(step)
     }
 
-    fn subscribe(&mut self, topic: String) -> String {
+    /// The command that subscribes to a topic, from where it was on if that is known.
+    fn subscribe(&mut self, index: usize, away: Option<Duration>) -> String {
         let id = self.next_id;
         self.next_id += 1;
-        let command = json!({"id": id, "subscribe": {"channel": topic}}).to_string();
-        self.pending.insert(id, topic);
-        command
+        let Topic { name, position, .. } = &self.topics[index];
+        let mut request = json!({"channel": name, "recoverable": true});
+        if let Some(Position { epoch, offset }) = position {
+            request["recover"] = json!(true);
+            request["epoch"] = json!(epoch);
+            request["offset"] = json!(offset);
+        }
+        self.pending.insert(id, Pending { topic: name.clone(), away });
+        json!({"id": id, "subscribe": request}).to_string()
     }
 
     fn reply(&mut self, reply: Reply<'_>, step: &mut Step) -> Result<(), End> {
         if let Some(push) = reply.push {
             return self.push(push, step);
         }
-        let topic = self.pending.remove(&reply.id);
-        match (reply.error, reply.connect, topic) {
-            (Some(error), _, Some(topic)) => self.refused(&error, topic, step),
+        let pending = self.pending.remove(&reply.id);
+        match (reply.error, reply.connect, pending) {
+            (Some(error), _, Some(pending)) => self.refused(&error, &pending.topic, step),
             (Some(error), _, None) => Err(error.end("the engine does not let us in")),
             (None, Some(connected), _) => {
                 self.connected = true;
+                self.left = None;
                 self.answers_pings = connected.pong;
                 step.silence =
                     (connected.ping > 0).then(|| Duration::from_secs(connected.ping.into()) + PING_GRACE);
                 Ok(())
             }
-            (None, None, Some(topic)) => {
-                step.notices.push(format!("fanfare: subscribed to {}", topic.escape_debug()));
+            (None, None, Some(pending)) => {
+                if let Some(subscribed) = reply.subscribe {
+                    self.subscribed(subscribed, &pending, step);
+                }
                 Ok(())
             }
             (None, None, None) => Ok(()),
         }
     }
 
-    fn refused(&mut self, error: &ReplyError, topic: String, step: &mut Step) -> Result<(), End> {
+    /// Notes where a topic stands, and brings what was missed.
+    fn subscribed(&mut self, reply: Subscribed<'_>, pending: &Pending, step: &mut Step) {
+        let Some(topic) = self.topics.iter_mut().find(|topic| topic.name == pending.topic) else { return };
+        step.notices.push(notice(topic, &reply, pending.away));
+        topic.is_known = true;
+        let Subscribed { recoverable, epoch, offset, publications, .. } = reply;
+        topic.position = recoverable.then_some(Position { epoch, offset });
+        for publication in publications {
+            topic.take(&publication, step);
+        }
+    }
+
+    fn refused(&mut self, error: &ReplyError, topic: &str, step: &mut Step) -> Result<(), End> {
         let text = format!("no subscription to {}", topic.escape_debug());
         match error.end(&text) {
-            End::Final(text) => self.drop_topic(&topic, text, step),
+            End::Final(text) => self.drop_topic(topic, text, step),
             retry => Err(retry),
         }
     }
 
     fn push(&mut self, push: Push<'_>, step: &mut Step) -> Result<(), End> {
         let Push { channel, publication, unsubscribe, disconnect } = push;
-        if let Some(publication) = publication {
-            // Writing to a string cannot fail.
-            let _ = writeln!(step.output, "{channel}\t{}", publication.data.get());
+        let index = self.topics.iter().position(|topic| *topic.name == *channel);
+        if let Some((publication, index)) = publication.zip(index) {
+            self.topics[index].take(&publication, step);
         }
         if let Some(Notice { code, reason }) = disconnect {
             let text = format!("disconnected by the engine: {} ({code})", reason.escape_debug());
             return Err(end(code, &text));
         }
-        match unsubscribe {
+        match (unsubscribe, index) {
             // From 2500 on the engine asks to subscribe again.
-            Some(Notice { code: 2500.., reason }) => {
-                let topic = channel.into_owned();
+            (Some(Notice { code: 2500.., reason }), Some(index)) => {
                 step.notices.push(format!(
-                    "fanfare: {}: {}; subscribing again, something may be missing here",
-                    topic.escape_debug(),
+                    "fanfare: {}: {}; subscribing again",
+                    channel.escape_debug(),
                     reason.escape_debug()
                 ));
-                let again = self.subscribe(topic);
+                let again = self.subscribe(index, None);
                 command(step, &again);
                 Ok(())
             }
-            Some(Notice { code, reason }) => {
+            (Some(Notice { code, reason }), _) => {
                 let text = format!(
                     "the engine ended the subscription to {}: {} ({code})",
                     channel.escape_debug(),
@@ -210,19 +285,46 @@ impl Feed {
                 );
                 self.drop_topic(&channel, text, step)
             }
-            None => Ok(()),
+            (None, _) => Ok(()),
         }
     }
 
     /// Goes on without a topic, or ends if it was the last.
     fn drop_topic(&mut self, topic: &str, why: String, step: &mut Step) -> Result<(), End> {
-        self.topics.retain(|wanted| wanted != topic);
+        self.topics.retain(|wanted| wanted.name != topic);
         if self.topics.is_empty() {
             return Err(End::Final(why));
         }
         step.notices.push(format!("fanfare: {why}"));
         Ok(())
     }
+}
+
+impl Topic {
+    /// Prints a publication, and moves on behind it.
+    fn take(&mut self, publication: &Publication<'_>, step: &mut Step) {
+        // Writing to a string cannot fail.
+        let _ = writeln!(step.output, "{}\t{}", self.name, publication.data.get());
+        if let Some(position) = self.position.as_mut().filter(|_| publication.offset > 0) {
+            position.offset = publication.offset;
+        }
+    }
+}
+
+/// What to say of a subscription that was made, and what came of the time in which there was none.
+fn notice(topic: &Topic, reply: &Subscribed<'_>, away: Option<Duration>) -> String {
+    let name = topic.name.escape_debug();
+    if !topic.is_known {
+        return format!("fanfare: subscribed to {name}");
+    }
+    let after = away.map(|away| format!(" after {:.1} s", away.as_secs_f64())).unwrap_or_default();
+    let missed = match (reply.recovered, reply.publications.len()) {
+        (false, _) => "something may be missing here".to_owned(),
+        (true, 0) => "nothing was missed".to_owned(),
+        (true, 1) => "1 publication recovered".to_owned(),
+        (true, count) => format!("{count} publications recovered"),
+    };
+    format!("fanfare: subscribed to {name} again{after}; {missed}")
 }
 
 impl ReplyError {
@@ -247,119 +349,4 @@ fn command(step: &mut Step, text: &str) {
         step.commands.push('\n');
     }
     step.commands.push_str(text);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const CONNECT_REPLY: &str = r#"{"id":1,"connect":{"client":"c","version":"v","ping":25,"pong":true}}"#;
-
-    fn feed(topics: &[&str]) -> Feed {
-        let topics: Vec<String> = topics.iter().map(|&topic| topic.to_owned()).collect();
-        let mut feed = Feed::new(&topics);
-        feed.opening();
-        feed.take(CONNECT_REPLY).unwrap();
-        feed
-    }
-
-    #[test]
-    fn the_first_frame_connects_and_subscribes_to_each_topic_once() {
-        let mut feed = Feed::new(&["a", "b\"c", "a"].map(str::to_owned));
-        assert_eq!(
-            feed.opening(),
-            "{\"connect\":{\"name\":\"fanfare\"},\"id\":1}\n\
-             {\"id\":2,\"subscribe\":{\"channel\":\"a\"}}\n\
-             {\"id\":3,\"subscribe\":{\"channel\":\"b\\\"c\"}}"
-        );
-        assert_eq!(feed.opening().lines().count(), 3, "and again on the next connection");
-    }
-
-    #[test]
-    fn several_replies_in_one_frame_are_taken_in_order() {
-        let mut feed = Feed::new(&["a".to_owned()]);
-        feed.opening();
-        let frame = format!(
-            "{CONNECT_REPLY}\n{}\n{{}}\n{}\n{}\n",
-            r#"{"id":2,"subscribe":{}}"#,
-            r#"{"push":{"channel":"a","pub":{"data":{"n": 1e400},"offset":1}}}"#,
-            r#"{"push":{"channel":"a","pub":{"data":"x\ty"}}}"#,
-        );
-        let step = feed.take(&frame).unwrap();
-        assert_eq!(step.output, "a\t{\"n\": 1e400}\na\t\"x\\ty\"\n");
-        assert_eq!(step.commands, "{}");
-        assert_eq!(step.silence, Some(Duration::from_secs(35)));
-        assert_eq!(step.notices, ["fanfare: subscribed to a"]);
-        assert!(feed.leave());
-        assert!(!feed.leave());
-    }
-
-    #[test]
-    fn pings_are_answered_only_where_pongs_are_wanted() {
-        let mut feed = Feed::new(&["a".to_owned()]);
-        feed.opening();
-        feed.take(r#"{"id":1,"connect":{"ping":25}}"#).unwrap();
-        assert_eq!(feed.take("{}").unwrap(), Step::default());
-    }
-
-    #[test]
-    fn a_refused_topic_is_left_out_and_the_last_one_ends_it() {
-        let mut feed = feed(&["a", "b"]);
-        let step = feed.take(r#"{"id":2,"error":{"code":103,"message":"permission denied"}}"#).unwrap();
-        assert_eq!(step.notices, ["fanfare: no subscription to a: permission denied (error 103)"]);
-        assert!(!feed.opening().contains("\"a\""));
-        let end = feed.take(r#"{"id":2,"error":{"code":103,"message":"permission denied"}}"#).unwrap_err();
-        assert_eq!(end, End::Final("no subscription to b: permission denied (error 103)".to_owned()));
-    }
-
-    #[test]
-    fn temporary_errors_lead_to_another_try() {
-        for (frame, retry) in [
-            (r#"{"id":1,"error":{"code":100,"message":"m","temporary":true}}"#, true),
-            (r#"{"id":1,"error":{"code":101,"message":"m"}}"#, false),
-            (r#"{"id":2,"error":{"code":111,"message":"m","temporary":true}}"#, true),
-            (r#"{"push":{"disconnect":{"code":3001,"reason":"shutdown"}}}"#, true),
-            (r#"{"push":{"disconnect":{"code":3501,"reason":"bad request"}}}"#, false),
-            ("<html>", false),
-        ] {
-            let end = feed(&["a"]).take(frame).unwrap_err();
-            assert_eq!(matches!(end, End::Retry(_)), retry, "{frame}: {end:?}");
-        }
-    }
-
-    #[test]
-    fn a_subscription_that_missed_something_is_made_again() {
-        let mut feed = feed(&["a"]);
-        let push = r#"{"push":{"channel":"a","unsubscribe":{"code":2500,"reason":"insufficient state"}}}"#;
-        let step = feed.take(push).unwrap();
-        assert_eq!(step.commands, r#"{"id":3,"subscribe":{"channel":"a"}}"#);
-        assert!(step.notices[0].contains("something may be missing here"));
-        let push = r#"{"push":{"channel":"a","unsubscribe":{"code":2000,"reason":"server unsubscribe"}}}"#;
-        let end = feed.take(push).unwrap_err();
-        assert!(matches!(end, End::Final(text) if text.contains("server unsubscribe (2000)")));
-    }
-
-    #[test]
-    fn close_codes_say_whether_to_come_back() {
-        for (code, retry) in [
-            (1000, true),
-            (1009, false),
-            (3001, true),
-            (3499, true),
-            (3500, false),
-            (3999, false),
-            (4000, true),
-            (4500, false),
-            (5000, true),
-        ] {
-            assert_eq!(matches!(end(code, ""), End::Retry(_)), retry, "{code}");
-        }
-    }
-
-    #[test]
-    fn what_a_peer_says_cannot_move_the_terminal() {
-        let end =
-            feed(&["a"]).take("{\"id\":1,\"error\":{\"code\":101,\"message\":\"\\u001b[2J\"}}").unwrap_err();
-        assert!(matches!(end, End::Final(text) if !text.contains('\x1b')));
-    }
 }

@@ -1,11 +1,12 @@
-//! `fanfare subscribe`: what is published to topics, one `topic<TAB>data` line each, until Ctrl-C.
+//! `fanfare subscribe`: what is published to topics, one `topic<TAB>data` line each, until Ctrl-C. A lost
+//! connection is made again, and what was missed meanwhile comes first, where the topic has a history.
 
 mod connection;
 mod feed;
 
 use std::hash::{BuildHasher, RandomState};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use clap::Args;
@@ -45,7 +46,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let mut failures = 0;
     loop {
         let end = connection::follow(&options.url, &mut feed);
-        let was_connected = feed.leave();
+        let was_connected = feed.leave(Instant::now());
         match end {
             End::NoReader => return Ok(ExitCode::SUCCESS),
             End::Final(why) => bail!(why),

@@ -58,8 +58,13 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// A new connection takes the place of the old one, if there was one.
-    pub(super) fn start<T: AsRef<str>>(&mut self, stream: TcpStream, server: SocketAddr, topics: &[T]) {
+    /// A new connection takes the place of the old one, if there was one. `subscribes` are JSON objects.
+    pub(super) fn start<S: AsRef<str>>(
+        &mut self,
+        stream: TcpStream,
+        server: SocketAddr,
+        subscribes: impl IntoIterator<Item = S>,
+    ) {
         let Self { receive_buffer, deflates, .. } = *self;
         *self = Self { stream: Some(stream), receive_buffer, deflates, ..Self::default() };
         let offer = if deflates { "Sec-WebSocket-Extensions: permessage-deflate\r\n" } else { "" };
@@ -70,11 +75,10 @@ impl Client {
         self.unsent.extend_from_slice(request.as_bytes());
         self.last_id = CONNECT_ID;
         let mut commands = format!(r#"{{"id":{CONNECT_ID},"connect":{{}}}}"#);
-        for topic in topics {
+        for subscribe in subscribes {
             self.last_id += 1;
-            let (id, topic) = (self.last_id, topic.as_ref());
             // Writing to a string cannot fail.
-            let _ = write!(commands, "\n{{\"id\":{id},\"subscribe\":{{\"channel\":\"{topic}\"}}}}");
+            let _ = write!(commands, "\n{{\"id\":{},\"subscribe\":{}}}", self.last_id, subscribe.as_ref());
         }
         self.unanswered = self.last_id;
         frames::write(&mut self.unsent, frames::TEXT, commands.as_bytes());

@@ -1,7 +1,8 @@
 //! What the server says, line by line.
 //!
 //! Nearly every line is a publication, and there are tens of millions of them, so those are recognised by
-//! their shape; everything else, and a publication of another shape, goes through serde.
+//! their shape; so are replies that give back what was missed, because they are long. Everything else, and
+//! whatever has another shape, goes through serde.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -57,7 +58,10 @@ impl<'a> Line<'a> {
         if line == b"{}" {
             return Self::Ping;
         }
-        usual_publication(line).map_or_else(|| unusual(line), Self::Publication)
+        usual_publication(line)
+            .map(Self::Publication)
+            .or_else(|| recovery(line))
+            .unwrap_or_else(|| unusual(line))
     }
 }
 
@@ -70,6 +74,15 @@ fn usual_publication(line: &[u8]) -> Option<Publication<'_>> {
     let data = data.ends_with(END).then(|| &data[..data.len() - AFTER_DATA])?;
     let topic = std::str::from_utf8(topic).ok().filter(|topic| !topic.contains('\\'))?;
     Some(Publication { topic, number, data })
+}
+
+/// The successful reply in `line`, if it ends with recovered publications. They are not looked at.
+fn recovery(line: &[u8]) -> Option<Line<'_>> {
+    let rest = line.strip_prefix(br#"{"id":"#)?;
+    let id = u32::try_from(digits(rest)).ok()?;
+    let rest = &rest[rest.iter().position(|byte| !byte.is_ascii_digit())?..];
+    let is_recovery = rest.starts_with(br#","subscribe":{"#) && rest.ends_with(b"]}}");
+    is_recovery.then_some(Line::Reply { id, error: None })
 }
 
 /// The number at the start of `bytes`, 0 if there is none.

@@ -117,12 +117,22 @@ impl Swarm {
     /// Connects a client, for the first time or again, and sends `connect` (id [`CONNECT_ID`]) and one
     /// `subscribe` per topic (ids 2, 3, ...) as soon as the server has accepted.
     pub fn connect<T: AsRef<str>>(&mut self, client: ClientIndex, topics: &[T]) -> io::Result<()> {
+        self.connect_with(client, topics.iter().map(|topic| format!(r#"{{"channel":"{}"}}"#, topic.as_ref())))
+    }
+
+    /// The same for clients that have more to say than a topic, such as from where on they recover: each
+    /// subscribe is a JSON object.
+    pub fn connect_with<S: AsRef<str>>(
+        &mut self,
+        client: ClientIndex,
+        subscribes: impl IntoIterator<Item = S>,
+    ) -> io::Result<()> {
         let socket =
             open_socket(self.server, source_of(self.network, client), self.clients[client].receive_buffer)?;
         let mut stream = mio::net::TcpStream::from_std(socket.into());
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut stream, Token(client), interest)?;
-        self.clients[client].start(stream, self.server, topics);
+        self.clients[client].start(stream, self.server, subscribes);
         Ok(())
     }
 

@@ -1,0 +1,31 @@
+//! Coming back: what it costs that nothing is lost.
+//!
+//! * *storm*: 15,000 clients are cut at once and come back at once, each with 100 publications to recover, against
+//!   the same clients and publications in a topic without history, in turns.
+//! * *start*: an engine reads back a stream that has messages already, against a bare lapin consumer that reads the
+//!   same from its beginning, in turns.
+//!
+//! `--short` has a tenth of the clients, and a twentieth of the messages.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod start;
+mod storm;
+
+use std::io::Result;
+
+use common::Arguments;
+use common::report::Report;
+
+const ROUNDS: usize = 5;
+
+fn main() -> Result<()> {
+    let arguments = Arguments::read();
+    let rounds = arguments.rounds(ROUNDS);
+    let mut report = Report::new("recovery", &format!("{rounds} rounds"));
+    let (clients, messages) = if arguments.short() { (1500, 5000) } else { (15_000, 100_000) };
+    storm::measure(clients, rounds, &mut report)?;
+    start::measure(messages, rounds, &mut report)?;
+    report.finish()
+}
