@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 mod amqp;
+mod bindings;
 mod cpus;
 mod differences;
 pub mod host;
@@ -23,6 +24,7 @@ pub mod tuning;
 mod validate;
 
 pub use amqp::{Ack, Amqp, Source};
+pub use bindings::Bindings;
 pub use cpus::parse_cpus;
 pub use load::{FILE_VARIABLE, Loaded, load};
 pub use problem::{Origin, Problem, Problems, grouped};

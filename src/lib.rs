@@ -72,6 +72,11 @@
 //! comes to a live topic is attached there at once. A slot for a topic is used again only after the broker's
 //! last word on it ([`mail`]).
 //!
+//! Where the node's queue is bound to those topics only that somebody here subscribes to, the broker answers when
+//! RabbitMQ has confirmed the binding: so what is published after the reply comes to this node. A topic stays bound
+//! for a while after its last subscriber, and shares a pattern with others where there are many
+//! (`broker/rabbit/bindings.rs`). Nothing is known of a topic while it is not bound: its history ends with its binding.
+//!
 //! # How somebody comes back
 //!
 //! A stream numbers its messages, and that is what nodes number publications by; where there is none, each topic is
@@ -91,6 +96,13 @@
 //! When it is in the mailboxes of all shards that want it; or, if the operator wants so, when it was written to
 //! everybody who could be written to. For that each shard reports one number, through which batch it has written
 //! ([`receipt`]), and the broker thread holds the messages that came in later ones.
+//!
+//! # When something is missing
+//!
+//! Of a stream nothing is, but what its retention dropped. A queue of the node's own is gone with its connection, and
+//! drops its oldest messages when it is full, of which RabbitMQ sends notices (`broker/rabbit/overflow.rs`). The node
+//! numbers a queue's publications itself and sees no hole in them; so after either, everybody is told (2500), and
+//! numbers begin again in another epoch.
 //!
 //! # How a frame leaves without a copy
 //!

@@ -214,6 +214,8 @@ pub struct BrokerStats {
     pub unacknowledged: Number,
     /// Gaps: times that publications may have been lost before they reached this node.
     pub gaps: Number,
+    /// Those of them that were found because this node's own queue had dropped messages.
+    pub overflows: Number,
     /// Topics with a subscriber on this node.
     pub topics: Number,
     /// Mails waiting in the outbox for a shard whose mailbox is full.
@@ -255,6 +257,7 @@ impl Default for BrokerStats {
             publish_failures: Number::default(),
             unacknowledged: Number::default(),
             gaps: Number::default(),
+            overflows: Number::default(),
             topics: Number::default(),
             outbox: Number::default(),
             merging_bytes: Number::default(),

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use fanfare::broker::{self, Setup, StartError, publish_once};
-use fanfare::config::{Config, Interval, Namespace, Source};
+use fanfare::config::{Bindings, Config, Interval, Namespace, Source};
 use fanfare::mail::{Asker, Encoding, Lane, Mail, Publish, Request, TopicName, TopicSlot, Variant};
 use fanfare::mailbox::{Receiver, Sender, Wake, mailbox};
 use fanfare::namespaces::Namespaces;
@@ -360,8 +360,7 @@ fn an_exchange_with_other_properties_is_used_as_it_is() {
     let url = RabbitNode::shared().new_vhost("other_properties");
     let publisher = Publisher::connect(&url);
     publisher.declare_exchange(ExchangeKind::Topic, ExchangeDeclareOptions { durable: false, ..DURABLE });
-    let mut house =
-        House::start(&url, |config| config.amqp.bindings = vec!["a.*".to_owned(), "b".to_owned()]);
+    let mut house = House::start(&url, |config| config.amqp.bindings = Bindings::from(&["a.*", "b"][..]));
     house.attach(0, "a.1");
     house.attach(1, "c");
     publisher.publish("c", b"0", BasicProperties::default());

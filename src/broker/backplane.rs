@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::mail::{Asker, Epoch, Publish};
+use crate::mail::{Asker, Epoch, Publish, TopicName};
 use crate::protocol::codes::ErrorCode;
 
 use super::memory::Memory;
@@ -44,6 +44,20 @@ pub(super) struct Place {
     pub(super) is_ours_to_bury: bool,
 }
 
+/// Whether messages of a topic come to this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Coming {
+    /// They did not until now, so that nothing is known of what was published before.
+    pub(super) is_new: bool,
+    /// They do not yet: [`Event::Bound`] or [`Event::Refused`] tells, if [`Event::Lost`] does not come first.
+    pub(super) is_awaited: bool,
+}
+
+impl Coming {
+    /// They come whoever subscribes.
+    const ALWAYS: Self = Self { is_new: false, is_awaited: false };
+}
+
 /// What a backplane has to say.
 #[derive(Debug)]
 pub(super) enum Event {
@@ -68,6 +82,16 @@ pub(super) enum Event {
         /// for their ids.
         base: u64,
     },
+    /// Messages of this topic come from now on.
+    Bound {
+        topic: TopicName,
+    },
+    /// No messages of this topic can be had: RabbitMQ does not allow it.
+    Refused {
+        topic: TopicName,
+    },
+    /// Messages were dropped before they came, while the link stood: publications were missed.
+    Overflowed,
     /// All that was in the stream when the reading back began has come. [`Event::Connected`] follows.
     CaughtUp {
         epoch: Epoch,
@@ -102,6 +126,30 @@ impl Backplane {
         match self {
             Self::Memory(memory) => memory.next(take).await,
             Self::Rabbit(rabbit) => rabbit.next(take).await,
+        }
+    }
+
+    /// Somebody on this node subscribes to a topic.
+    pub(super) fn want(&mut self, topic: &TopicName) -> Coming {
+        match self {
+            Self::Memory(_) => Coming::ALWAYS,
+            Self::Rabbit(rabbit) => rabbit.want(topic).unwrap_or(Coming::ALWAYS),
+        }
+    }
+
+    /// Nobody on this node subscribes to a topic any more.
+    pub(super) fn leave(&mut self, topic: &TopicName) {
+        match self {
+            Self::Memory(_) => {}
+            Self::Rabbit(rabbit) => rabbit.leave(topic),
+        }
+    }
+
+    /// Whether all messages of a topic come, subscribed to or not, or at least since it was subscribed to.
+    pub(super) fn follows(&self, topic: &str) -> bool {
+        match self {
+            Self::Memory(_) => true,
+            Self::Rabbit(rabbit) => rabbit.follows(topic),
         }
     }
 

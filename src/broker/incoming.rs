@@ -105,7 +105,7 @@ impl Broker {
             self.stats.expired.add(u64::from(is_new));
             return Ok(());
         }
-        if found.is_none() && !namespace.has_history() {
+        if found.is_none() && !(namespace.has_history() && self.backplane.follows(name)) {
             return Ok(());
         }
         let offset = match message.place {

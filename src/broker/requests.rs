@@ -3,9 +3,10 @@
 use crate::mail::{Asker, ClientKey, Mail, Publish, Request, ShardId, TopicName};
 use crate::protocol::codes::{ErrorCode, UnsubscribeCode};
 
+use super::backplane::Coming;
 use super::incoming::admissible;
 use super::payload::Undeliverable;
-use super::topics::{Left, Place};
+use super::topics::{Full, Left, Place};
 use super::turn::{Broker, REQUESTS_PER_TURN};
 
 impl Broker {
@@ -47,22 +48,60 @@ impl Broker {
         }
     }
 
-    /// The shard's first batch of the topic is the first one that is put into its mailbox after the answer.
+    /// A shard wants a topic. Where messages do not come to this node before somebody wants them, what is known
+    /// of the topic from earlier has a hole, and nobody is told to be subscribed before they do come.
     fn attach(&mut self, name: TopicName, place: Place) {
-        let namespaces = &self.namespaces;
-        let attached = self.topics.attach(TopicName::clone(&name), place, |name| namespaces.of(name));
-        let topic = place.slot;
-        let answer = match attached {
-            Ok(()) => Mail::Attached { topic, position: self.position(&name, place.variant.lane) },
-            Err(_) => Mail::AttachFailed { topic, error: ErrorCode::LimitExceeded },
-        };
-        self.outbox.push(place.shard, answer);
+        let Coming { is_new, is_awaited } = self.backplane.want(&name);
+        if is_new && self.namespaces.options(self.namespaces.of(&name)).has_history() {
+            self.history.miss(&name);
+        }
+        if is_awaited {
+            self.arrivals.entry(name).or_default().push(place);
+        } else {
+            self.admit(&name, &[place]);
+        }
+    }
+
+    /// Messages of a topic come.
+    pub(super) fn arrived(&mut self, name: &TopicName) {
+        let places = self.arrivals.remove(name).unwrap_or_default();
+        self.admit(name, &places);
+    }
+
+    /// Each shard's first batch of the topic is the first one that is put into its mailbox after the answer.
+    pub(super) fn admit(&mut self, name: &TopicName, places: &[Place]) {
+        for &place in places {
+            let namespaces = &self.namespaces;
+            let attached = self.topics.attach(TopicName::clone(name), place, |name| namespaces.of(name));
+            let topic = place.slot;
+            let answer = match attached {
+                Ok(()) => Mail::Attached { topic, position: self.position(name, place.variant.lane) },
+                Err(Full) => {
+                    self.backplane.leave(name);
+                    Mail::AttachFailed { topic, error: ErrorCode::LimitExceeded }
+                }
+            };
+            self.outbox.push(place.shard, answer);
+        }
+    }
+
+    /// Messages of a topic do not come, and if they did until now, not any more.
+    pub(super) fn forbidden(&mut self, name: &TopicName) {
+        for Place { shard, slot: topic, .. } in self.arrivals.remove(name).unwrap_or_default() {
+            self.outbox.push(shard, Mail::AttachFailed { topic, error: ErrorCode::PermissionDenied });
+        }
+        if self.topics.find(name).is_some() {
+            self.unsubscribe(None, name);
+        }
     }
 
     /// Nobody is left to hand over to what a topic without shards has waiting.
-    fn detach(&mut self, name: &str, place: Place) {
+    fn detach(&mut self, name: &TopicName, place: Place) {
         if let Left::TopicGone(id) = self.topics.detach(name, place.shard, place.variant) {
             self.merge.forget(id).for_each(|tag| self.acks.release(tag));
+            if !self.arrivals.contains_key(name) {
+                self.backplane.leave(name);
+            }
         }
         self.outbox.push(place.shard, Mail::Detached { topic: place.slot });
     }

@@ -1,5 +1,6 @@
 //! The loop of the broker thread, one turn after the other.
 
+use std::collections::HashMap;
 use std::future::pending;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use tokio::task::yield_now;
 use tokio::time::sleep_until;
 
 use crate::config::Config;
-use crate::mail::{Epoch, Mail, ShardId};
+use crate::mail::{Epoch, Mail, ShardId, TopicName};
 use crate::namespaces::Namespaces;
 use crate::stats::{BackplaneState, BrokerStats};
 
@@ -25,7 +26,7 @@ use super::outbox::Outbox;
 use super::receipts::Receipts;
 use super::seen::Seen;
 use super::surveys::Surveys;
-use super::topics::Topics;
+use super::topics::{Place, Topics};
 use super::{Inlet, Setup};
 
 /// Events taken from the backplane in one turn: enough to merge what came together, and few enough to be
@@ -45,6 +46,8 @@ pub(super) struct Broker {
     pub(super) inlet: Inlet,
     pub(super) outbox: Outbox,
     pub(super) topics: Topics,
+    /// Shards that will be attached when messages of the topic come.
+    pub(super) arrivals: HashMap<TopicName, Vec<Place>>,
     pub(super) merge: Merge,
     pub(super) acks: Acks,
     pub(super) receipts: Receipts,
@@ -79,6 +82,7 @@ impl Broker {
         Self {
             outbox: Outbox::new(setup.shards),
             topics: Topics::new(limits.topics),
+            arrivals: HashMap::new(),
             merge: Merge::new(limits.frame_bytes, limits.merging_bytes),
             acks: Acks::default(),
             receipts: Receipts::new(setup.receipts),
@@ -167,6 +171,9 @@ impl Broker {
             Event::Published { asker, outcome } => self.answer(asker, outcome),
             Event::Buried { tag } => self.acks.release(tag),
             Event::Passed { tag } => self.acks.take(tag),
+            Event::Bound { topic } => self.arrived(&topic),
+            Event::Refused { topic } => self.forbidden(&topic),
+            Event::Overflowed => self.overflowed(),
             Event::Loading { base } => self.loading(base),
             Event::CaughtUp { epoch } => self.caught_up(epoch),
             Event::Renamed { epoch } => self.renamed(epoch),
@@ -201,12 +208,26 @@ impl Broker {
         self.stats.backplane.set(BackplaneState::Ready as u64);
         self.stats.connects.add(u64::from(self.backplane.prefetch().is_some()));
         if gap && !self.config.amqp.reads_stream() {
-            self.history.restart(new_epoch(), 0);
-            self.tell_positions();
+            self.begin_anew();
         }
         if gap {
             self.tell_of_gap();
         }
+    }
+
+    /// A queue has lost messages, and nobody knows of which topics.
+    fn overflowed(&mut self) {
+        self.stats.overflows.add(1);
+        self.merge.close_all();
+        self.hand_over();
+        self.begin_anew();
+        self.tell_of_gap();
+    }
+
+    /// Publications that this node numbers were missed: numbers begin again, in another epoch.
+    fn begin_anew(&mut self) {
+        self.history.restart(new_epoch(), 0);
+        self.tell_positions();
     }
 
     fn tell_of_gap(&mut self) {
@@ -231,6 +252,9 @@ impl Broker {
         self.seen.channel_is_gone(self.acks.first_held());
         self.acks.reset();
         self.receipts.forget_tags();
+        // What they wait for comes with the next link.
+        let arrivals = std::mem::take(&mut self.arrivals);
+        arrivals.keys().for_each(|topic| self.admit(topic, &arrivals[topic]));
     }
 
     /// What is in a mailbox is handed over; what is in the outbox is not. Where messages are acknowledged when

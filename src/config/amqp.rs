@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AmqpUrls, Interval};
+use super::{AmqpUrls, Bindings, Interval};
 
 /// `[amqp]`
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -39,9 +39,14 @@ pub struct Amqp {
     /// With `queue`: how long after the start nothing is taken from it, so that clients are back before what
     /// waited for them is pushed. Default 5 s.
     pub queue_delay: Interval,
-    /// Patterns by which the stream, or the node's own queue, is bound to the exchange. Default `#`:
-    /// everything.
-    pub bindings: Vec<String>,
+    /// Messages that a queue of this node's own keeps at most; the oldest go first, and subscribers are told of
+    /// the gap. Default 1,000,000; costs as much of RabbitMQ's memory and disk.
+    pub queue_max_messages: u32,
+    /// What of the exchange comes to the stream, or to the node's own queue. Default everything.
+    pub bindings: Bindings,
+    /// With [`Bindings::Dynamic`]: how long a topic stays bound after its last subscriber has left. Default 10 s;
+    /// costs what comes meanwhile. A topic's history ends with its binding.
+    pub binding_linger: Interval,
     /// The dead-letter exchange, for what cannot be delivered. Default `fanfare.dead`.
     pub dead_letter_exchange: String,
     /// The durable queue bound to it. Default `fanfare.dead`.
@@ -81,7 +86,9 @@ impl Default for Amqp {
             replay_max_age: Interval::from_secs(10 * 60),
             queue: String::new(),
             queue_delay: Interval::from_secs(5),
-            bindings: vec!["#".to_owned()],
+            queue_max_messages: 1_000_000,
+            bindings: Bindings::default(),
+            binding_linger: Interval::from_secs(10),
             dead_letter_exchange: "fanfare.dead".to_owned(),
             dead_letter_queue: "fanfare.dead".to_owned(),
             dead_letter_max: 10_000,

@@ -49,6 +49,7 @@ fn the_environment_goes_over_the_file_and_the_file_over_the_defaults() {
         ("FANFARE_SERVER_LISTEN", "127.0.0.1:2, [::1]:3"),
         ("FANFARE_SERVER_INSECURE", "true"),
         ("FANFARE_CONTROL_API_KEY", "7"),
+        ("FANFARE_AMQP_BINDINGS", "dynamic"),
         ("FANFARE_TIMEOUTS_PING", "2m"),
         ("FANFARE_LOG_FORMAT", "json"),
         ("FANFARE_NAMESPACES_CHAT_MAX_DELAY", "1s"),
@@ -62,6 +63,7 @@ fn the_environment_goes_over_the_file_and_the_file_over_the_defaults() {
     assert_eq!(config.server.listen, ["127.0.0.1:2".parse().unwrap(), "[::1]:3".parse().unwrap()]);
     assert!(config.server.insecure);
     assert_eq!(&*config.control.api_key, "7");
+    assert_eq!(config.amqp.bindings, Bindings::Dynamic);
     assert_eq!(config.timeouts.ping, Interval::from_secs(120));
     assert_eq!(config.log.format, LogFormat::Json);
     assert_eq!(config.limits.mailbox, Limits::default().mailbox);
@@ -70,7 +72,7 @@ fn the_environment_goes_over_the_file_and_the_file_over_the_defaults() {
     assert_eq!(config.namespaces["news"].binary, BinaryPayloads::Base64);
     assert_eq!(origins["server.shards"], Origin::Environment("FANFARE_SERVER_SHARDS".to_owned()));
     assert!(matches!(&origins["limits.clients"], Origin::File { line: 1, .. }));
-    assert_eq!(origins.len(), 10, "{origins:?}");
+    assert_eq!(origins.len(), 11, "{origins:?}");
 }
 
 #[test]
@@ -302,8 +304,19 @@ fn a_rabbitmq_that_makes_no_sense_is_refused() {
         (|c| c.amqp.url = "rabbit".into(), "amqp.url is no URL"),
         (|c| c.amqp.exchange.clear(), "amqp.exchange is empty"),
         (|c| c.amqp.exchange = "x".repeat(256), "longer than AMQP's 255 bytes"),
-        (|c| c.amqp.bindings.push("x".repeat(256)), "amqp.bindings"),
-        (|c| c.amqp.bindings.clear(), "nothing would ever arrive"),
+        (|c| c.amqp.bindings = Bindings::Patterns(vec!["x".repeat(256)]), "amqp.bindings"),
+        (|c| c.amqp.bindings = Bindings::Patterns(Vec::new()), "nothing would ever arrive"),
+        (|c| c.amqp.bindings = Bindings::Dynamic, "but amqp.source is \"stream\""),
+        (
+            |c| {
+                c.amqp.source = Source::Queue;
+                c.amqp.queue = "mine".to_owned();
+                c.amqp.bindings = Bindings::Dynamic;
+            },
+            "but amqp.queue names `mine`",
+        ),
+        (|c| c.amqp.binding_linger = Interval::from_secs(86_401), "amqp.binding_linger is 86401s"),
+        (|c| c.amqp.queue_max_messages = 0, "amqp.queue_max_messages is 0"),
         (|c| c.amqp.dead_letter_exchange = c.amqp.exchange.clone(), "for ever"),
         (
             |c| {

@@ -193,7 +193,7 @@ fn amqp(findings: &mut Findings, amqp: &Amqp) {
         findings
             .require(!name.is_empty(), || format!("{key} is empty: RabbitMQ would take another one for it"));
     }
-    let patterns = amqp.bindings.iter().map(|pattern| ("amqp.bindings", pattern));
+    let patterns = amqp.bindings.patterns().iter().map(|pattern| ("amqp.bindings", pattern));
     for (key, name) in names.into_iter().chain([("amqp.queue", &amqp.queue)]).chain(patterns) {
         findings.require(name.len() <= AMQP_NAME_BYTES_MAX, || {
             format!("{key}: `{name}` is longer than AMQP's {AMQP_NAME_BYTES_MAX} bytes")
@@ -206,13 +206,13 @@ fn amqp(findings: &mut Findings, amqp: &Amqp) {
     findings.require(amqp.queue.is_empty() || amqp.queue != amqp.dead_letter_queue, || {
         "amqp.dead_letter_queue is amqp.queue: what cannot be delivered would come back for ever".to_owned()
     });
-    findings.require(!amqp.queue.is_empty() || !amqp.bindings.is_empty(), || {
-        "amqp.bindings is empty: nothing would ever arrive; `#` stands for everything".to_owned()
-    });
+    bindings(findings, amqp);
     stream(findings, amqp);
     findings.positive("amqp.prefetch", amqp.prefetch.into(), "0 means no limit to RabbitMQ");
     let dead_letters = usize::try_from(amqp.dead_letter_max).unwrap_or(usize::MAX);
     findings.positive("amqp.dead_letter_max", dead_letters, "a queue without room keeps nothing");
+    let own = usize::try_from(amqp.queue_max_messages).unwrap_or(usize::MAX);
+    findings.positive("amqp.queue_max_messages", own, "a queue without room keeps nothing");
     findings.time("amqp.reconnect_min", amqp.reconnect_min);
     findings.time("amqp.reconnect_max", amqp.reconnect_max);
     findings.require(amqp.queue_delay.0 <= INTERVAL_MAX, || {
@@ -224,6 +224,32 @@ fn amqp(findings: &mut Findings, amqp: &Amqp) {
             String::from(amqp.reconnect_min),
             String::from(amqp.reconnect_max)
         )
+    });
+}
+
+/// Bindings that follow subscribers are for what nobody else reads, and what holds nothing for later.
+fn bindings(findings: &mut Findings, amqp: &Amqp) {
+    let is_empty = !amqp.bindings.is_dynamic() && amqp.bindings.patterns().is_empty();
+    findings.require(!amqp.queue.is_empty() || !is_empty, || {
+        "amqp.bindings is empty: nothing would ever arrive; \"all\" stands for everything".to_owned()
+    });
+    let is_dynamic = amqp.bindings.is_dynamic();
+    findings.require(!is_dynamic || amqp.source == Source::Queue, || {
+        "amqp.bindings is \"dynamic\", but amqp.source is \"stream\": all nodes read the stream, and it keeps \
+         what subscribers will come back for, so it cannot follow those of one node; say amqp.source = \
+         \"queue\" (`--source queue`), or amqp.bindings = \"all\""
+            .to_owned()
+    });
+    findings.require(!is_dynamic || amqp.queue.is_empty(), || {
+        format!(
+            "amqp.bindings is \"dynamic\", but amqp.queue names `{}`: it keeps what is sent while no engine \
+             and so no subscriber is there, and its bindings are its owner's; leave amqp.queue empty, or say \
+             amqp.bindings = \"all\"",
+            amqp.queue
+        )
+    });
+    findings.require(amqp.binding_linger.0 <= INTERVAL_MAX, || {
+        format!("amqp.binding_linger is {} and must be at most 24h", String::from(amqp.binding_linger))
     });
 }
 

@@ -85,6 +85,7 @@ const BROKER_COUNTERS: &[Row<BrokerStats>] = &[
     ("recovered", "Subscribers that came back and got what they missed.", |b| &b.recovered),
     ("unrecovered", "Subscribers that came back after what they missed was gone.", |b| &b.unrecovered),
     ("gaps", "Times that publications may have been lost before they reached this node.", |b| &b.gaps),
+    ("overflows", "Those of them that came of an overflow of this node's own queue.", |b| &b.overflows),
 ];
 
 /// Gauges of the broker thread.

@@ -135,6 +135,23 @@ fn recovery_is_decided_by_the_epoch_and_by_floor_and_top() {
 }
 
 #[test]
+fn nobody_recovers_across_what_was_missed() {
+    let mut room = Room::with(AMPLE, 1);
+    room.all(&[("t", 1), ("t", 2)]);
+    for topic in ["t", "u", "t"] {
+        let top = room.history.position(topic, NEWEST).offset;
+        assert!(room.recover(topic, "E", top, NEWEST).0.is_some());
+        room.history.miss(topic);
+        assert_eq!(room.recover(topic, "E", top, NEWEST), (None, top + 1), "{topic}");
+        assert_eq!(room.recover(topic, "E", top + 1, NEWEST), (Some(vec![]), top + 1), "{topic}");
+    }
+    assert_eq!((room.history.publications(), room.history.bytes()), (0, 0));
+    let next = room.history.next_offset("t");
+    room.add("t", next);
+    assert_eq!(room.recover("t", "E", next - 1, NEWEST), (Some(vec![next]), next));
+}
+
+#[test]
 fn what_was_not_handed_over_is_not_recovered() {
     let mut room = Room::new();
     room.all(&[("t", 10), ("t", 20), ("t", 30)]);

@@ -56,6 +56,20 @@ impl History {
         id
     }
 
+    /// Publications of a topic were missed: lets go of those that are held, and leaves one offset out, so that
+    /// nobody recovers across the hole.
+    pub(in crate::broker) fn miss(&mut self, topic: &str) {
+        self.remove(topic);
+        if let Some(id) = self.find(topic) {
+            self.records[id.0].top += 1;
+            return;
+        }
+        let id = RecordId(self.records.vacancy());
+        self.insert(Record { name: topic.into(), top: self.base + 1, state: State::Idle(0) });
+        self.bytes += cost_of(topic);
+        self.rest(id);
+    }
+
     fn insert(&mut self, record: Record) {
         let hash = self.hasher.hash_one(&*record.name);
         let id = RecordId(self.records.insert(record));

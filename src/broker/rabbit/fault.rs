@@ -96,6 +96,11 @@ pub(super) fn is_refused(error: &lapin::Error) -> bool {
     )
 }
 
+/// Whether RabbitMQ said that we may not do that.
+pub(super) fn is_forbidden(error: &lapin::Error) -> bool {
+    reply_kind(error) == Some(&AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED))
+}
+
 /// Whether the fault lies with TLS rather than with reaching the host: rustls' errors come as "invalid
 /// data", and a store without certificates as "other".
 fn is_tls(error: &lapin::Error) -> bool {

@@ -17,13 +17,17 @@ use socket2::{SockRef, Socket};
 use tokio::select;
 use tokio::time::{Instant, timeout};
 
-use crate::config::Config;
+use crate::config::{Bindings, Config};
 
 use super::address::Address;
 use super::attach::{Gate, Reading, Start};
-use super::fault::{Fault, is_refused, reply_text};
+use super::binder::{self, Binder};
+use super::bindings::Order;
+use super::fault::{Fault, is_forbidden, is_refused, reply_text};
+use super::overflow::Watch;
 use super::publisher::{Letter, Publisher, Report};
 use super::reader::{Entrance, random};
+use super::topology::Spring;
 use super::trail::Marker;
 use super::{markers, topology, until};
 
@@ -42,7 +46,7 @@ type Events = Pin<Box<dyn Stream<Item = lapin::Event> + Send>>;
 
 /// Both connections, linked to the queue and to the exchange.
 pub(super) struct Link {
-    consuming: Connection,
+    consuming: Arc<Connection>,
     consuming_events: Events,
     consumer: Option<Consumer>,
     channel: Channel,
@@ -55,6 +59,10 @@ pub(super) struct Link {
     reason_due: Option<Instant>,
     source: ShortString,
     start: Option<Start>,
+    /// Where bindings follow the subscribers.
+    binder: Option<Binder>,
+    /// Of a queue of this node's own.
+    watch: Option<Watch>,
 }
 
 /// What a link has to say.
@@ -66,6 +74,10 @@ pub(super) enum Next {
     Report(Report),
     /// RabbitMQ takes publishes again.
     Unblocked,
+    /// A word on the bindings.
+    Bindings(binder::Answer),
+    /// The queue has dropped messages.
+    Overflowed,
     /// The link is of no use any more.
     Lost(Loss),
 }
@@ -79,7 +91,7 @@ pub(super) struct Loss {
 }
 
 impl Loss {
-    fn because(reason: impl Into<String>) -> Self {
+    pub(super) fn because(reason: impl Into<String>) -> Self {
         Self { reason: reason.into(), refused: false }
     }
 }
@@ -110,8 +122,19 @@ impl Link {
     ) -> Result<Self, Fault> {
         let fault = |what| move |error| Fault::other(what, &error, address);
         let amqp = &config.amqp;
+        let consuming = Arc::new(consuming);
         let channel = consuming.create_channel().await.map_err(fault("no channel could be opened"))?;
-        let queue = topology::prepare(&consuming, &channel, amqp, address).await?;
+        let Spring { name: queue, notices } = topology::prepare(&consuming, &channel, amqp, address).await?;
+        let watch = match notices {
+            Some(notices) => Some(Watch::begin(&consuming, queue.clone(), notices).await),
+            None => None,
+        };
+        let watch = watch.transpose().map_err(fault("the queue cannot be watched"))?;
+        let binder = match amqp.bindings {
+            Bindings::Dynamic => Some(Binder::open(&consuming, queue.clone(), &amqp.exchange).await),
+            Bindings::Patterns(_) => None,
+        };
+        let binder = binder.transpose().map_err(fault("no channel could be opened"))?;
         let publisher = publishing.create_channel().await.map_err(fault("no channel could be opened"))?;
         let confirms = publisher.confirm_select(ConfirmSelectOptions::default());
         confirms.await.map_err(fault("it does not confirm publishes"))?;
@@ -144,6 +167,8 @@ impl Link {
             reason_due: None,
             source: queue,
             start,
+            binder,
+            watch,
         })
     }
 
@@ -166,12 +191,17 @@ impl Link {
             let consumer = if take { self.consumer.as_mut() } else { None };
             let next = select! {
                 biased;
-                event = self.consuming_events.next() => trouble(event, "consuming").map(Next::Lost),
+                event = self.consuming_events.next() => self.consuming_event(event),
                 event = self.publishing_events.next() => self.publishing_event(event),
                 () = until(self.reason_due) => {
                     Some(Next::Lost(Loss::because("the publishing channel was closed")))
                 }
                 report = self.publisher.next() => Some(Next::Report(report)),
+                answer = binder_answer(self.binder.as_mut()) => Some(Next::Bindings(answer)),
+                loss = overflowed(self.watch.as_mut()) => Some(match loss {
+                    Some(()) => Next::Overflowed,
+                    None => Next::Lost(Loss::because("nobody can say what the queue drops")),
+                }),
                 delivery = delivered(consumer) => Some(match delivery {
                     Some(Ok(delivery)) => Next::Delivered(delivery),
                     Some(Err(error)) => Next::Lost(Loss::because(reply_text(&error))),
@@ -181,6 +211,14 @@ impl Link {
             if let Some(next) = next {
                 return next;
             }
+        }
+    }
+
+    /// A binding that is refused closes the binder's channel only, which says so itself, as the consumer does.
+    fn consuming_event(&self, event: Option<lapin::Event>) -> Option<Next> {
+        match event {
+            Some(lapin::Event::Error(error)) if self.binder.is_some() && is_forbidden(&error) => None,
+            event => trouble(event, "consuming").map(Next::Lost),
         }
     }
 
@@ -218,6 +256,18 @@ impl Link {
         self.publisher.send_marker(markers::letter(&self.source, marker));
     }
 
+    /// Whether bindings can be changed.
+    pub(super) fn takes_orders(&self) -> bool {
+        self.binder.as_ref().is_some_and(Binder::is_open)
+    }
+
+    /// Changes a binding; [`Next::Bindings`] brings the answer.
+    pub(super) fn order(&mut self, order: Order) {
+        if let Some(binder) = &mut self.binder {
+            binder.send(order);
+        }
+    }
+
     /// Acknowledges everything up to `tag`. The first poll hands the frame to lapin's thread; that it has
     /// been written is of no interest, and that it cannot be shows as a lost link.
     pub(super) fn acknowledge(&self, tag: u64) {
@@ -232,12 +282,13 @@ impl Link {
     /// Gives up both connections; returns the words on letters that came in and were not taken.
     pub(super) fn abandon(&mut self) -> Vec<Report> {
         self.consumer = None;
+        self.watch = None;
         self.publisher.abandon()
     }
 
     /// Closes both connections in good order.
     pub(super) async fn close(self) {
-        for connection in [&self.consuming, &self.publishing] {
+        for connection in [&*self.consuming, &self.publishing] {
             // A connection that is gone needs no close.
             let _ = timeout(CLOSE_LIMIT, connection.close(SUCCESS, "the engine stops".into())).await;
         }
@@ -254,6 +305,22 @@ impl fmt::Debug for Link {
 async fn delivered(consumer: Option<&mut Consumer>) -> Option<lapin::Result<Delivery>> {
     match consumer {
         Some(consumer) => consumer.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The next answer about bindings, or nothing for ever where they are fixed.
+async fn binder_answer(binder: Option<&mut Binder>) -> binder::Answer {
+    match binder {
+        Some(binder) => binder.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The next loss of messages, or nothing for ever where no queue is watched.
+async fn overflowed(watch: Option<&mut Watch>) -> Option<()> {
+    match watch {
+        Some(watch) => watch.next().await,
         None => std::future::pending().await,
     }
 }

@@ -13,6 +13,9 @@
 //! knows which node has its turn, [`fault`] says what is wrong in words for operators, [`backoff`] how long to
 //! wait before the next attempt.
 //!
+//! Where the bindings follow the subscribers, [`bindings`] knows which there ought to be, [`binder`] makes them, and
+//! [`following`] stands between them and the broker. What the node's own queue drops is seen by [`overflow`].
+//!
 //! A stream is read, not emptied: [`attach`] finds the place to go on, [`reader`] says what each delivery is,
 //! and [`trail`] knows what came before; [`markers`] are what nodes write into the stream for each other. What
 //! was taken from it does not come again, and nothing is missed, whatever becomes of the link. Acknowledging
@@ -22,13 +25,18 @@
 mod address;
 mod attach;
 mod backoff;
+mod binder;
+mod bindings;
 mod fault;
+mod following;
 mod ids;
+mod letters;
 mod link;
 mod markers;
 mod message;
 mod once;
 mod outgoing;
+mod overflow;
 mod publisher;
 mod reader;
 mod topology;
@@ -41,26 +49,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lapin::message::Delivery;
-use lapin::types::ShortString;
 use tokio::select;
 use tokio::task::JoinHandle;
 use tokio::time::sleep_until;
 
 use crate::config::{Amqp, Config, Source};
-use crate::mail::Publish;
-use crate::protocol::codes::ErrorCode;
 use crate::ratelimit::RateLimit;
 
-use super::backplane::{Event, Message};
-use super::payload::Undeliverable;
+use super::backplane::Event;
 
 use address::Addresses;
 use backoff::Backoff;
+use bindings::{Bindings, Room};
 use fault::Fault;
 use ids::Ids;
 use link::{Link, Loss};
-use outgoing::{Outgoing, Purpose, Settled};
-use publisher::{Letter, Unconfirmed};
+use outgoing::Outgoing;
 use reader::{Entrance, Reader};
 use trail::Marker;
 
@@ -84,6 +88,10 @@ pub(super) struct Rabbit {
     /// What it wants to have written next: before letters, once, and only over this link. It knows by what it
     /// reads, or does not, whether to write another one.
     marker: Option<Marker>,
+    /// If they follow the subscribers.
+    bindings: Option<Bindings>,
+    /// What to say of a new link once it is bound as the one before: whether there was a gap.
+    greeting: Option<Event>,
     /// What was published and is not known to be safe.
     outgoing: Outgoing,
     ids: Ids,
@@ -169,6 +177,11 @@ impl Rabbit {
         let mut rabbit = Self {
             reader: is_stream.then(|| Reader::new(config, Instant::now())),
             marker: None,
+            bindings: amqp
+                .bindings
+                .is_dynamic()
+                .then(|| Bindings::new(amqp.binding_linger.0, Room::default())),
+            greeting: None,
             config: Arc::clone(config),
             outgoing: Outgoing::new(config.timeouts.publish.0, config.limits.publishes),
             ids: Ids::new(),
@@ -225,7 +238,9 @@ impl Rabbit {
                 return event;
             }
             self.send_letters();
+            self.send_orders();
             let change = self.next_change().map(tokio::time::Instant::from_std);
+            let take = take && self.is_bound();
             select! {
                 biased;
                 happening = self.state.next(take, self.taking_from) => self.happened(happening),
@@ -250,6 +265,8 @@ impl Rabbit {
                     self.settle(settled);
                 }
             }
+            Happening::Link(link::Next::Bindings(answer)) => self.hear_of_bindings(answer),
+            Happening::Link(link::Next::Overflowed) => self.overflowed(),
             Happening::Link(link::Next::Lost(loss)) => self.lost(&loss),
             Happening::Link(link::Next::Unblocked) | Happening::TimeToTake => {}
         }
@@ -267,7 +284,8 @@ impl Rabbit {
             self.marker = reader.linked(start, &mut self.events, Instant::now());
         } else {
             let gap = self.was_linked && !self.has_named_queue();
-            self.events.push_back(Event::Connected { gap });
+            self.greeting = Some(Event::Connected { gap });
+            self.begin_to_bind();
         }
         self.was_linked = true;
         self.state = State::Linked { link: Box::new(link), since: Instant::now() };
@@ -310,6 +328,7 @@ impl Rabbit {
         settled.extend(self.outgoing.connection_is_gone(loss.refused));
         settled.into_iter().for_each(|settled| self.settle(settled));
         self.marker = None;
+        self.stop_binding();
         self.events.push_back(Event::Lost { comes_again: self.has_named_queue() });
         self.backoff.lived(since.elapsed());
         self.try_again(true);
@@ -344,24 +363,6 @@ impl Rabbit {
         last.clone_from(&fault.text);
     }
 
-    /// What is due leaves, if it can.
-    fn send_letters(&mut self) {
-        // Who winds down pushes nothing more, and need not wait to push it; other nodes do.
-        let is_too_early = self.is_loading() && !self.winding_down;
-        let State::Linked { link, .. } = &mut self.state else { return };
-        if link.takes_letters()
-            && let Some(marker) = self.marker.take()
-        {
-            link.mark(&marker);
-        }
-        while !is_too_early
-            && link.takes_letters()
-            && let Some((number, letter)) = self.outgoing.leave()
-        {
-            link.send(number, letter);
-        }
-    }
-
     /// When the reader has something to look after, while it reads.
     fn reader_is_due(&self) -> Option<Instant> {
         let is_reading = matches!(self.state, State::Linked { .. }) && !self.winding_down;
@@ -370,13 +371,17 @@ impl Rabbit {
 
     /// When [`Self::pass_time`] has something to do next.
     fn next_change(&self) -> Option<Instant> {
-        self.outgoing.next_change().into_iter().chain(self.reader_is_due()).min()
+        let linger = self.bindings.as_ref().and_then(Bindings::next_change);
+        self.outgoing.next_change().into_iter().chain(self.reader_is_due()).chain(linger).min()
     }
 
     fn pass_time(&mut self) {
         let now = Instant::now();
         if self.next_change().is_none_or(|change| change > now) {
             return;
+        }
+        if let Some(bindings) = &mut self.bindings {
+            bindings.pass(now);
         }
         let failed = self.outgoing.pass(now);
         failed.into_iter().for_each(|settled| self.settle(settled));
@@ -385,76 +390,6 @@ impl Rabbit {
         {
             self.marker = Some(marker);
         }
-    }
-
-    /// Tells of a letter that is done with.
-    fn settle(&mut self, (purpose, outcome): Settled) {
-        match (purpose, outcome) {
-            (Purpose::Publish(asker), outcome) => {
-                if let Err(error) = &outcome {
-                    tracing::debug!(%error, "a publish failed");
-                }
-                let outcome = outcome.map_err(|_| ErrorCode::Internal);
-                self.events.push_back(Event::Published { asker, outcome });
-            }
-            (Purpose::Burial { tag }, outcome) => {
-                if let Err(error) = outcome {
-                    self.burial_failed(&error);
-                }
-                self.events.push_back(Event::Buried { tag });
-            }
-        }
-    }
-
-    fn burial_failed(&mut self, error: &Unconfirmed) {
-        if let Some(unsaid) = self.burials_log.allow(Instant::now()) {
-            let exchange = &self.config.amqp.dead_letter_exchange;
-            tracing::error!(
-                exchange,
-                %error,
-                unsaid,
-                "an undeliverable message is lost: the dead-letter exchange did not take it"
-            );
-        }
-    }
-
-    /// Takes a publish. Without a link it waits for the next one.
-    pub(super) fn publish(&mut self, publish: Publish) -> Result<(), (Publish, ErrorCode)> {
-        if self.winding_down {
-            return Err((publish, ErrorCode::Internal));
-        }
-        if !self.outgoing.has_room() {
-            return Err((publish, ErrorCode::TooManyRequests));
-        }
-        let id = match publish.id.as_deref().map(ShortString::try_new) {
-            Some(Ok(id)) => id,
-            Some(Err(_)) => return Err((publish, ErrorCode::BadRequest)),
-            None => self.ids.next(),
-        };
-        let Publish { asker, topics, data, .. } = publish;
-        let [first, copies @ ..] = &topics[..] else { unreachable!("checked: a publish has topics") };
-        let letter = Letter {
-            exchange: self.config.amqp.exchange.as_str().into(),
-            routing_key: ShortString::from(&**first),
-            body: data.into_vec(),
-            properties: message::properties(id, copies),
-        };
-        self.outgoing.add(Purpose::Publish(asker), letter, Instant::now());
-        self.send_letters();
-        Ok(())
-    }
-
-    /// Sends a message to the dead-letter exchange.
-    pub(super) fn bury(&mut self, message: Message, reason: &Undeliverable) {
-        if !matches!(self.state, State::Linked { .. }) {
-            return;
-        }
-        let tag = message.tag;
-        let (routing_key, body, properties) = message::bury(message, reason);
-        let exchange = self.config.amqp.dead_letter_exchange.as_str().into();
-        let letter = Letter { exchange, routing_key, body, properties };
-        self.outgoing.add(Purpose::Burial { tag }, letter, Instant::now());
-        self.send_letters();
     }
 
     pub(super) fn acknowledge(&mut self, tag: u64) {

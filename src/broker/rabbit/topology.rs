@@ -13,6 +13,7 @@ use crate::config::{Amqp, Source};
 
 use super::address::Address;
 use super::fault::{Fault, is_away, is_missing, is_refused, reply_text};
+use super::overflow;
 
 const PASSIVELY: ExchangeDeclareOptions = ExchangeDeclareOptions {
     passive: true,
@@ -23,20 +24,34 @@ const PASSIVELY: ExchangeDeclareOptions = ExchangeDeclareOptions {
 };
 const DURABLY: ExchangeDeclareOptions = ExchangeDeclareOptions { passive: false, durable: true, ..PASSIVELY };
 
-/// Makes sure that everything is there, and returns the name of the queue to consume.
+/// Where messages come from.
+pub(super) struct Spring {
+    /// The queue or stream to consume.
+    pub(super) name: ShortString,
+    /// The queue that says what was dropped from it, if it is of this node's own.
+    pub(super) notices: Option<ShortString>,
+}
+
+impl From<ShortString> for Spring {
+    fn from(name: ShortString) -> Self {
+        Self { name, notices: None }
+    }
+}
+
+/// Makes sure that everything is there, and returns what to consume.
 pub(super) async fn prepare(
     connection: &Connection,
     channel: &Channel,
     amqp: &Amqp,
     address: &Address,
-) -> Result<ShortString, Fault> {
+) -> Result<Spring, Fault> {
     let ground = Ground { connection, amqp, address };
     ground.exchange().await?;
     ground.dead_letters().await?;
     match amqp.source {
-        Source::Stream => ground.stream().await,
+        Source::Stream => ground.stream().await.map(Spring::from),
         Source::Queue if amqp.queue.is_empty() => ground.own_queue(channel).await,
-        Source::Queue => ground.named_queue().await,
+        Source::Queue => ground.named_queue().await.map(Spring::from),
     }
 }
 
@@ -142,7 +157,7 @@ impl Ground<'_> {
             tracing::warn!(stream = name, %difference, "the stream is used as it is");
         }
         let channel = self.channel().await?;
-        for pattern in &self.amqp.bindings {
+        for pattern in self.amqp.bindings.patterns() {
             self.bind(&channel, name, &self.amqp.exchange, pattern).await?;
         }
         Ok(name.as_str().into())
@@ -173,16 +188,18 @@ impl Ground<'_> {
         Ok(())
     }
 
-    /// A queue that ends with the connection.
-    async fn own_queue(&self, channel: &Channel) -> Result<ShortString, Fault> {
+    /// A queue that ends with the connection, and another one for what it drops.
+    async fn own_queue(&self, channel: &Channel) -> Result<Spring, Fault> {
+        let fault = |error: lapin::Error| self.no_queue("of its own", &error);
+        let notices = overflow::declare_notices(channel).await.map_err(fault)?;
         let options =
             QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
-        let declared = channel.queue_declare("".into(), options, FieldTable::default()).await;
-        let queue = declared.map_err(|error| self.no_queue("of its own", &error))?.name().clone();
-        for pattern in &self.amqp.bindings {
-            self.bind(channel, queue.as_str(), &self.amqp.exchange, pattern).await?;
+        let limits = overflow::limits(self.amqp.queue_max_messages, &notices);
+        let name = channel.queue_declare("".into(), options, limits).await.map_err(fault)?.name().clone();
+        for pattern in self.amqp.bindings.patterns() {
+            self.bind(channel, name.as_str(), &self.amqp.exchange, pattern).await?;
         }
-        Ok(queue)
+        Ok(Spring { name, notices: Some(notices) })
     }
 
     async fn named_queue(&self) -> Result<ShortString, Fault> {

@@ -1,0 +1,105 @@
+//! What is published, by clients and operators and by ourselves: the doors to [`super::outgoing`], and what is said of
+//! each letter in the end.
+
+use std::time::Instant;
+
+use lapin::types::ShortString;
+
+use crate::broker::backplane::{Event, Message};
+use crate::broker::payload::Undeliverable;
+use crate::mail::Publish;
+use crate::protocol::codes::ErrorCode;
+
+use super::outgoing::{Purpose, Settled};
+use super::publisher::{Letter, Unconfirmed};
+use super::{Rabbit, State, message};
+
+impl Rabbit {
+    /// Tells of a letter that is done with.
+    pub(super) fn settle(&mut self, (purpose, outcome): Settled) {
+        match (purpose, outcome) {
+            (Purpose::Publish(asker), outcome) => {
+                if let Err(error) = &outcome {
+                    tracing::debug!(%error, "a publish failed");
+                }
+                let outcome = outcome.map_err(|_| ErrorCode::Internal);
+                self.events.push_back(Event::Published { asker, outcome });
+            }
+            (Purpose::Burial { tag }, outcome) => {
+                if let Err(error) = outcome {
+                    self.burial_failed(&error);
+                }
+                self.events.push_back(Event::Buried { tag });
+            }
+        }
+    }
+
+    fn burial_failed(&mut self, error: &Unconfirmed) {
+        if let Some(unsaid) = self.burials_log.allow(Instant::now()) {
+            let exchange = &self.config.amqp.dead_letter_exchange;
+            tracing::error!(
+                exchange,
+                %error,
+                unsaid,
+                "an undeliverable message is lost: the dead-letter exchange did not take it"
+            );
+        }
+    }
+
+    /// Takes a publish. Without a link it waits for the next one.
+    pub(in crate::broker) fn publish(&mut self, publish: Publish) -> Result<(), (Publish, ErrorCode)> {
+        if self.winding_down {
+            return Err((publish, ErrorCode::Internal));
+        }
+        if !self.outgoing.has_room() {
+            return Err((publish, ErrorCode::TooManyRequests));
+        }
+        let id = match publish.id.as_deref().map(ShortString::try_new) {
+            Some(Ok(id)) => id,
+            Some(Err(_)) => return Err((publish, ErrorCode::BadRequest)),
+            None => self.ids.next(),
+        };
+        let Publish { asker, topics, data, .. } = publish;
+        let [first, copies @ ..] = &topics[..] else { unreachable!("checked: a publish has topics") };
+        let letter = Letter {
+            exchange: self.config.amqp.exchange.as_str().into(),
+            routing_key: ShortString::from(&**first),
+            body: data.into_vec(),
+            properties: message::properties(id, copies),
+        };
+        self.outgoing.add(Purpose::Publish(asker), letter, Instant::now());
+        self.send_letters();
+        Ok(())
+    }
+
+    /// Sends a message to the dead-letter exchange.
+    pub(in crate::broker) fn bury(&mut self, message: Message, reason: &Undeliverable) {
+        if !matches!(self.state, State::Linked { .. }) {
+            return;
+        }
+        let tag = message.tag;
+        let (routing_key, body, properties) = message::bury(message, reason);
+        let exchange = self.config.amqp.dead_letter_exchange.as_str().into();
+        let letter = Letter { exchange, routing_key, body, properties };
+        self.outgoing.add(Purpose::Burial { tag }, letter, Instant::now());
+        self.send_letters();
+    }
+
+    /// What is due leaves, if it can.
+    pub(super) fn send_letters(&mut self) {
+        // Who winds down pushes nothing more, and need not wait to push it; other nodes do.
+        let is_too_early = (self.is_loading() || !self.is_bound()) && !self.winding_down;
+        let State::Linked { link, .. } = &mut self.state else { return };
+        if link.takes_letters()
+            && let Some(marker) = self.marker.take()
+        {
+            link.mark(&marker);
+        }
+        while !is_too_early
+            && link.takes_letters()
+            && let Some((number, letter)) = self.outgoing.leave()
+        {
+            link.send(number, letter);
+        }
+    }
+}
