@@ -257,10 +257,12 @@ pub enum Request {
     Recover(Box<Recover>),
     /// Somebody wants to see what was published.
     History(Box<History>),
-    /// An operator wants it forgotten.
+    /// An operator wants it forgotten, on all nodes that read the same stream.
     RemoveHistory {
         /// Of which topic.
         topic: TopicName,
+        /// Who waits until that is certain.
+        asker: Asker,
     },
     /// An operator closes one client; the shard is part of its id.
     Disconnect {
@@ -374,7 +376,7 @@ pub struct Publish {
     pub id: Option<Box<str>>,
 }
 
-/// Who waits for the answer to a publish.
+/// Who waits for the answer to a publish, or to whatever else goes the same way.
 #[derive(Debug)]
 pub enum Asker {
     /// A client: the answer goes to its shard's mailbox.

@@ -268,6 +268,32 @@ fn another_node_and_one_that_was_killed_know_what_was_missed() {
     }
 }
 
+#[test]
+fn a_history_that_is_removed_is_gone_on_every_node() {
+    let url = RabbitNode::shared().new_vhost("removed");
+    let start = || {
+        let engine = Engine::with_config_and(CONFIG, &["--amqp", &url]);
+        engine.wait_until_ready();
+        engine
+    };
+    let kept = |engine: &Engine, topic: &str| {
+        let page = engine.api("history", &json!({"channel": topic, "limit": -1}));
+        publications(&page["result"]).into_iter().map(|(data, _)| data).collect::<Vec<_>>()
+    };
+    let (first, second) = (start(), start());
+    let begin = subscribe(&mut RawClient::connect(second.client_address()), "kept:a");
+    publish(&first, "kept:a", 1..=3);
+    publish(&first, "kept:b", 1..=3);
+    assert_eq!(first.api("history_remove", &json!({"channel": "kept:a"})), json!({"result": {}}));
+    publish(&first, "kept:a", 4..=4);
+    for engine in [&first, &second, &start()] {
+        wait_until(SOON, "what came after", || kept(engine, "kept:a").contains(&json!(4)));
+        assert_eq!((kept(engine, "kept:a"), kept(engine, "kept:b").len()), (vec![json!(4)], 3));
+        let reply = recover(&mut RawClient::connect(engine.client_address()), "kept:a", &begin);
+        assert_eq!(reply.get("recovered"), None, "across the hole: {reply}");
+    }
+}
+
 /// `fanfare subscribe`, and what it prints.
 struct CommandLineSubscriber {
     child: Child,

@@ -58,6 +58,15 @@ impl Coming {
     const ALWAYS: Self = Self { is_new: false, is_awaited: false };
 }
 
+/// What becomes of an order to forget a history that does not go through a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Removal {
+    /// There is no stream: what is here is all there is.
+    Here,
+    /// The stream cannot take it.
+    Refused(ErrorCode),
+}
+
 /// What a backplane has to say.
 #[derive(Debug)]
 pub(super) enum Event {
@@ -74,6 +83,11 @@ pub(super) enum Event {
     },
     /// A delivery that is no publication, and only has to be acknowledged.
     Passed {
+        tag: u64,
+    },
+    /// A delivery by which an operator has the history of a topic forgotten, from here in the stream on.
+    HistoryRemoved {
+        topic: TopicName,
         tag: u64,
     },
     /// A stream is read back from here on. Whatever was known of it is void: epoch, positions, histories.
@@ -161,6 +175,18 @@ impl Backplane {
         match self {
             Self::Memory(memory) => memory.publish(publish),
             Self::Rabbit(rabbit) => rabbit.publish(publish),
+        }
+    }
+
+    /// Begins to have the history of a topic forgotten by everybody who reads the same stream:
+    /// [`Event::HistoryRemoved`] tells when it is our turn, and the answer comes as [`Event::Published`].
+    ///
+    /// # Errors
+    /// Gives the asker back if it does not go that way.
+    pub(super) fn remove_history(&mut self, topic: &TopicName, asker: Asker) -> Result<(), (Asker, Removal)> {
+        match self {
+            Self::Memory(_) => Err((asker, Removal::Here)),
+            Self::Rabbit(rabbit) => rabbit.remove_history(topic, asker),
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::mail::{Asker, ClientKey, Mail, Publish, Request, ShardId, TopicName};
 use crate::protocol::codes::{ErrorCode, UnsubscribeCode};
 
-use super::backplane::Coming;
+use super::backplane::{Coming, Removal};
 use super::incoming::admissible;
 use super::payload::Undeliverable;
 use super::topics::{Full, Left, Place};
@@ -33,7 +33,7 @@ impl Broker {
             Request::Publish(publish) => self.publish(publish),
             Request::Recover(question) => self.recover(question),
             Request::History(question) => self.read_history(*question),
-            Request::RemoveHistory { topic } => self.history.remove(&topic),
+            Request::RemoveHistory { topic, asker } => self.remove_history(&topic, asker),
             Request::Disconnect { shard, client, reason } => {
                 self.outbox.push(shard, Mail::Disconnect { client, reason });
             }
@@ -130,10 +130,27 @@ impl Broker {
         }
     }
 
+    /// Through the stream, if there is one: so all nodes forget the same. Otherwise each node has a history of its
+    /// own.
+    fn remove_history(&mut self, topic: &TopicName, asker: Asker) {
+        match self.backplane.remove_history(topic, asker) {
+            Ok(()) => {}
+            Err((asker, Removal::Here)) => {
+                self.history.remove(topic);
+                self.reply(asker, Ok(()));
+            }
+            Err((asker, Removal::Refused(error))) => self.reply(asker, Err(error)),
+        }
+    }
+
     /// Tells whoever published how it went.
     pub(super) fn answer(&mut self, asker: Asker, outcome: Result<(), ErrorCode>) {
         let counter = if outcome.is_ok() { &self.stats.confirmed } else { &self.stats.publish_failures };
         counter.add(1);
+        self.reply(asker, outcome);
+    }
+
+    fn reply(&mut self, asker: Asker, outcome: Result<(), ErrorCode>) {
         match asker {
             Asker::Client { shard, client, command } => {
                 self.outbox.push(shard, Mail::Published { client, command, outcome });

@@ -171,6 +171,10 @@ impl Broker {
             Event::Published { asker, outcome } => self.answer(asker, outcome),
             Event::Buried { tag } => self.acks.release(tag),
             Event::Passed { tag } => self.acks.take(tag),
+            Event::HistoryRemoved { topic, tag } => {
+                self.acks.take(tag);
+                self.history.remove(&topic);
+            }
             Event::Bound { topic } => self.arrived(&topic),
             Event::Refused { topic } => self.forbidden(&topic),
             Event::Overflowed => self.overflowed(),

@@ -5,14 +5,14 @@ use std::time::Instant;
 
 use lapin::types::ShortString;
 
-use crate::broker::backplane::{Event, Message};
+use crate::broker::backplane::{Event, Message, Removal};
 use crate::broker::payload::Undeliverable;
-use crate::mail::Publish;
+use crate::mail::{Asker, Publish};
 use crate::protocol::codes::ErrorCode;
 
 use super::outgoing::{Purpose, Settled};
 use super::publisher::{Letter, Unconfirmed};
-use super::{Rabbit, State, message};
+use super::{Rabbit, State, markers, message};
 
 impl Rabbit {
     /// Tells of a letter that is done with.
@@ -29,7 +29,7 @@ impl Rabbit {
                 if let Err(error) = outcome {
                     self.burial_failed(&error);
                 }
-                self.events.push_back(Event::Buried { tag });
+                self.events.extend(tag.map(|tag| Event::Buried { tag }));
             }
         }
     }
@@ -44,6 +44,27 @@ impl Rabbit {
                 "an undeliverable message is lost: the dead-letter exchange did not take it"
             );
         }
+    }
+
+    /// Has a history forgotten through the stream, by this node as well when it reads of it.
+    pub(in crate::broker) fn remove_history(
+        &mut self,
+        topic: &str,
+        asker: Asker,
+    ) -> Result<(), (Asker, Removal)> {
+        if self.reader.is_none() {
+            return Err((asker, Removal::Here));
+        }
+        if self.winding_down {
+            return Err((asker, Removal::Refused(ErrorCode::Internal)));
+        }
+        if !self.outgoing.has_room() {
+            return Err((asker, Removal::Refused(ErrorCode::TooManyRequests)));
+        }
+        let letter = markers::removal(&self.config.amqp.stream.as_str().into(), topic);
+        self.outgoing.add(Purpose::Publish(asker), letter, Instant::now());
+        self.send_letters();
+        Ok(())
     }
 
     /// Takes a publish. Without a link it waits for the next one.
@@ -72,12 +93,14 @@ impl Rabbit {
         Ok(())
     }
 
-    /// Sends a message to the dead-letter exchange.
+    /// Sends a message to the dead-letter exchange. One whose link is gone meanwhile either comes again, or is buried
+    /// over the next link.
     pub(in crate::broker) fn bury(&mut self, message: Message, reason: &Undeliverable) {
-        if !matches!(self.state, State::Linked { .. }) {
+        let is_linked = matches!(self.state, State::Linked { .. });
+        if !is_linked && self.has_named_queue() {
             return;
         }
-        let tag = message.tag;
+        let tag = is_linked.then_some(message.tag);
         let (routing_key, body, properties) = message::bury(message, reason);
         let exchange = self.config.amqp.dead_letter_exchange.as_str().into();
         let letter = Letter { exchange, routing_key, body, properties };

@@ -1,4 +1,5 @@
-//! Markers as AMQP messages: see [`trail`](super::trail).
+//! What nodes write into the stream for each other, as AMQP messages: markers, see [`trail`](super::trail), and orders
+//! to forget a history.
 
 use lapin::BasicProperties;
 use lapin::message::Delivery;
@@ -12,6 +13,7 @@ const NONCE: &str = "x-fanfare-marker";
 const NODE: &str = "x-fanfare-node";
 const EPOCH: &str = "x-fanfare-epoch";
 const ORIGIN: &str = "x-fanfare-origin";
+const REMOVE: &str = "x-fanfare-remove";
 /// Bytes of an epoch's name that a claim is believed with: clients are sent it with every position.
 const EPOCH_BYTES_MAX: usize = 64;
 
@@ -27,6 +29,17 @@ pub(super) fn letter(stream: &ShortString, marker: &Marker) -> Letter {
             headers.insert(ORIGIN.into(), AMQPValue::LongLongInt(origin));
         }
     }
+    to_stream(stream, headers)
+}
+
+/// A letter by which all nodes forget the history of a topic.
+pub(super) fn removal(stream: &ShortString, topic: &str) -> Letter {
+    let mut headers = FieldTable::default();
+    headers.insert(REMOVE.into(), AMQPValue::LongString(topic.into()));
+    to_stream(stream, headers)
+}
+
+fn to_stream(stream: &ShortString, headers: FieldTable) -> Letter {
     Letter {
         exchange: "".into(),
         routing_key: stream.clone(),
@@ -38,10 +51,7 @@ pub(super) fn letter(stream: &ShortString, marker: &Marker) -> Letter {
 /// The marker that a delivery is, if it is one: what comes by another exchange is a publication, whatever
 /// its headers say.
 pub(super) fn read(delivery: &Delivery) -> Option<Marker> {
-    if !delivery.exchange.as_str().is_empty() {
-        return None;
-    }
-    let headers = delivery.properties.headers().as_ref()?;
+    let headers = headers(delivery)?;
     let number = |name| u64::from_str_radix(text(headers, name)?, 16).ok();
     let epoch = text(headers, EPOCH).filter(|epoch| is_epoch(epoch));
     let origin = headers.inner().get(ORIGIN).and_then(whole_number);
@@ -50,6 +60,17 @@ pub(super) fn read(delivery: &Delivery) -> Option<Marker> {
         node: number(NODE)?,
         claim: epoch.map(|epoch| Claim { epoch: epoch.into(), origin }),
     })
+}
+
+/// The topic whose history is to be forgotten, if that is what a delivery says.
+pub(super) fn removed(delivery: &Delivery) -> Option<&str> {
+    text(headers(delivery)?, REMOVE)
+}
+
+/// The headers of what came from a node, and not by another exchange.
+fn headers(delivery: &Delivery) -> Option<&FieldTable> {
+    let is_direct = delivery.exchange.as_str().is_empty();
+    delivery.properties.headers().as_ref().filter(|_| is_direct)
 }
 
 /// Where a delivery stands in the stream.
@@ -88,6 +109,15 @@ mod tests {
         {
             assert_eq!(read(&delivered(letter(&stream, &marker))), Some(marker));
         }
+    }
+
+    #[test]
+    fn orders_to_forget_survive_the_way_and_are_no_markers() {
+        let delivery = delivered(removal(&"fanfare".into(), "kept:a"));
+        assert_eq!((removed(&delivery), read(&delivery)), (Some("kept:a"), None));
+        let mut by_an_exchange = removal(&"fanfare".into(), "kept:a");
+        by_an_exchange.exchange = "fanfare".into();
+        assert_eq!(removed(&delivered(by_an_exchange)), None);
     }
 
     #[test]

@@ -325,7 +325,7 @@ impl Rabbit {
         let reports = link.abandon().into_iter();
         let mut settled: Vec<_> =
             reports.filter_map(|report| self.outgoing.hear(report, Instant::now())).collect();
-        settled.extend(self.outgoing.connection_is_gone(loss.refused));
+        settled.extend(self.outgoing.connection_is_gone(loss.refused, self.has_named_queue()));
         settled.into_iter().for_each(|settled| self.settle(settled));
         self.marker = None;
         self.stop_binding();

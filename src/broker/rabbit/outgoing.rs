@@ -29,8 +29,9 @@ const REST: Duration = Duration::from_millis(100);
 pub(super) enum Purpose {
     /// Somebody published, and waits for the answer.
     Publish(Asker),
-    /// A message could not be delivered; it is acknowledged when it is safe elsewhere.
-    Burial { tag: u64 },
+    /// A message could not be delivered; it is acknowledged when it is safe elsewhere. Without a tag, it came by a
+    /// link that is gone.
+    Burial { tag: Option<u64> },
 }
 
 /// A letter that is done with, and how it went.
@@ -165,18 +166,21 @@ impl Outgoing {
         fails.into_iter().chain(rested).min()
     }
 
-    /// The connection is gone, and with it the tags of all burials. Publishes are due for the next one; but if
-    /// it is gone because RabbitMQ `refused` one of those under way, these have failed, and are returned: the
-    /// next one would go the same way.
-    pub(super) fn connection_is_gone(&mut self, refused: bool) -> Vec<Settled> {
+    /// The connection is gone, and with it the tags of all burials: if the messages come again (`again`), so do they.
+    /// Everything else is due for the next one; but if it is gone because RabbitMQ `refused` one of those under way,
+    /// these have failed, and are returned: the next one would go the same way.
+    pub(super) fn connection_is_gone(&mut self, refused: bool, again: bool) -> Vec<Settled> {
         self.late.clear();
         self.resting.clear();
         self.rests.clear();
         self.due.clear();
         let mut failed = Vec::new();
         for (number, mut open) in std::mem::take(&mut self.open) {
-            if matches!(open.purpose, Purpose::Burial { .. }) {
-                continue;
+            if let Purpose::Burial { tag } = &mut open.purpose {
+                if again {
+                    continue;
+                }
+                *tag = None;
             }
             if refused && open.is_under_way {
                 failed.push((open.purpose, Err(Unconfirmed::Refused)));
@@ -276,19 +280,29 @@ mod tests {
     }
 
     #[test]
-    fn letters_outlive_the_connection_in_their_order_and_burials_do_not() {
+    fn letters_outlive_the_connection_in_their_order_and_burials_of_what_comes_again_do_not() {
         let mut desk = Desk::new();
         for topic in ["b", "a", "b"] {
             desk.publish(topic);
         }
-        desk.add(Purpose::Burial { tag: 7 }, "a");
+        desk.add(Purpose::Burial { tag: Some(7) }, "a");
         assert_eq!(desk.leave(), [0, 1, 2, 3]);
         assert!(desk.hear(1, Ok(())).is_some());
         assert!(desk.hear(2, Err(Unconfirmed::NotStored)).is_none());
-        assert!(desk.outgoing.connection_is_gone(false).is_empty());
+        assert!(desk.outgoing.connection_is_gone(false, true).is_empty());
         desk.publish("c");
         assert_eq!(desk.leave(), [0, 2, 4]);
         assert_eq!(desk.outgoing.len(), 3);
+    }
+
+    #[test]
+    fn burials_of_what_does_not_come_again_outlive_the_connection_but_not_their_tags() {
+        let mut desk = Desk::new();
+        desk.add(Purpose::Burial { tag: Some(7) }, "a");
+        assert_eq!(desk.leave(), [0]);
+        assert!(desk.outgoing.connection_is_gone(false, false).is_empty());
+        assert_eq!(desk.leave(), [0]);
+        assert!(matches!(desk.hear(0, Ok(())), Some((Purpose::Burial { tag: None }, Ok(())))));
     }
 
     #[test]
@@ -297,7 +311,7 @@ mod tests {
         desk.publish("a");
         assert_eq!(desk.leave(), [0]);
         desk.publish("b");
-        let failed = desk.outgoing.connection_is_gone(true);
+        let failed = desk.outgoing.connection_is_gone(true, true);
         assert!(matches!(failed[..], [(Purpose::Publish(_), Err(Unconfirmed::Refused))]));
         assert_eq!(desk.leave(), [1]);
     }
@@ -338,7 +352,7 @@ mod tests {
         assert!(desk.outgoing.has_room());
         desk.publish("g");
         assert!(!desk.outgoing.has_room());
-        desk.outgoing.connection_is_gone(false);
+        desk.outgoing.connection_is_gone(false, true);
         assert!(desk.outgoing.has_room());
     }
 }

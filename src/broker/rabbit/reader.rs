@@ -138,6 +138,10 @@ impl Reader {
             events.push_back(Event::Passed { tag });
             return None;
         };
+        if let Some(topic) = markers::removed(&delivery) {
+            events.push_back(Event::HistoryRemoved { topic: topic.into(), tag });
+            return None;
+        }
         let place = Place { offset: offset + 1, is_replayed: role.replayed, is_ours_to_bury: role.buries };
         events.push_back(Event::Message(message::receive(delivery, Some(place))));
         let is_due = self.is_live() && self.trail.since_anchor().is_multiple_of(CLAIM_EVERY_MESSAGES);

@@ -7,9 +7,10 @@ use tokio::time::timeout;
 
 use crate::control::desk::Desk;
 use crate::control::envelope::{Fault, Outcome, done, result};
-use crate::mail::{Epoch, History, HistoryAsker, HistoryPage, Request, Since};
+use crate::mail::{Asker, Epoch, History, HistoryAsker, HistoryPage, Request, Since};
 use crate::protocol::codes::ErrorCode;
 
+use super::publishing::confirmed;
 use super::topic;
 
 /// The parameters of `history`.
@@ -72,10 +73,12 @@ pub(super) async fn history(desk: &Desk, params: HistoryParams) -> Outcome {
     result(&HistoryResult { publications, epoch: position.epoch, offset: position.offset })
 }
 
-/// Forgets what was published in a topic. Its offsets go on.
+/// Forgets what was published in a topic, on all nodes that read the same stream. Its offsets go on.
 pub(super) async fn remove(desk: &Desk, params: RemoveParams) -> Outcome {
     let topic = topic(desk, &params.channel)?;
-    desk.post(Request::RemoveHistory { topic }).await?;
+    let (asker, answer) = oneshot::channel();
+    desk.post(Request::RemoveHistory { topic, asker: Asker::Control(asker) }).await?;
+    confirmed(desk, answer).await?;
     done()
 }
 

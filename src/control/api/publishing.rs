@@ -149,6 +149,14 @@ async fn hand_in(
     let (asker, answer) = oneshot::channel();
     let publish = Publish { asker: Asker::Control(asker), topics, data: data.get().as_bytes().into(), id };
     desk.post(Request::Publish(publish)).await?;
+    confirmed(desk, answer).await
+}
+
+/// Waits for the backplane's word.
+pub(super) async fn confirmed(
+    desk: &Desk,
+    answer: oneshot::Receiver<Result<(), ErrorCode>>,
+) -> Result<(), Fault> {
     match timeout(desk.config.timeouts.publish.0 + ANSWER_GRACE, answer).await {
         Ok(Ok(Ok(()))) => Ok(()),
         Ok(Ok(Err(code))) => Err(failed(desk, code)),
