@@ -105,7 +105,8 @@ impl House {
         let (asker, answer) = oneshot::channel();
         let topics = topics.iter().map(|&topic| TopicName::from(topic)).collect();
         let data = data.as_bytes().into();
-        self.ask(Request::Publish(Publish { asker: Asker::Control(asker), topics, data, id: None }));
+        let asker = Asker::Control(asker);
+        self.ask(Request::Publish(Publish { asker, topics, data, id: None, key: None }));
         answer
     }
 
@@ -382,7 +383,8 @@ fn answers_to_clients_and_orders_of_operators_go_to_their_shards() {
     let mut house = House::new(2, |_| {});
     let client = ClientKey { slot: 3, generation: 4 };
     let asker = Asker::Client { shard: 1, client, command: 9 };
-    house.ask(Request::Publish(Publish { asker, topics: vec!["a".into()], data: (*b"1").into(), id: None }));
+    let (topics, data) = (vec!["a".into()], (*b"1").into());
+    house.ask(Request::Publish(Publish { asker, topics, data, id: None, key: None }));
     let mail = house.mail(1);
     assert!(
         matches!(mail, Mail::Published { client: to, command: 9, outcome: Ok(()) } if to == client),
