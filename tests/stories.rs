@@ -130,7 +130,7 @@ fn ticker() {
     for phone in &mut phones {
         phone.subscribe("prices:all");
         // The least that the kernel gives.
-        socket2::SockRef::from(&phone.peer.0).set_recv_buffer_size(1).expect("SO_RCVBUF");
+        phone.set_receive_buffer(1);
     }
 
     let exchange = Exchange { publisher: Publisher::connect(&url), terminal: &terminal };
@@ -146,6 +146,7 @@ fn ticker() {
     assert!(engine.metric("fanfare_slow_outcomes_total", &[("policy", "skip")]) >= 2.0);
 
     for phone in &mut phones {
+        phone.set_receive_buffer(1 << 20);
         let seen = newest_prices(phone, rounds);
         let all = rounds * INSTRUMENTS;
         assert!(seen + 10 * INSTRUMENTS < all, "{seen} of {all}: the phone did not skip");
