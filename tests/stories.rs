@@ -93,13 +93,12 @@ fn friday_restart() {
     });
 }
 
-/// Room for the latest price of each of [`INSTRUMENTS`], about 200 bytes each, and for some rounds of changes.
-/// Who reads no longer answers pings.
+/// Room for the latest price of each of [`INSTRUMENTS`], about 200 bytes each, and for four rounds of changes. Who reads no longer answers pings.
 const TICKER: &str = r#"
 [limits]
 publication_bytes = 4096
 frame_bytes = 65536
-log_bytes = 262144
+log_bytes = 524288
 
 [timeouts]
 ping = "1h"
@@ -127,11 +126,7 @@ fn ticker() {
     let address = engine.client_address();
     let terminal = Terminal::connect(address);
     let mut phones = [Framed::connect(address), Framed::deflating(address)];
-    for phone in &mut phones {
-        phone.subscribe("prices:all");
-        // The least that the kernel gives.
-        phone.set_receive_buffer(1);
-    }
+    phones.iter_mut().for_each(|phone| phone.subscribe("prices:all"));
 
     let exchange = Exchange { publisher: Publisher::connect(&url), terminal: &terminal };
     let blocked = || engine.metric("fanfare_blocked_clients", &[]) == 2.0;
@@ -146,7 +141,6 @@ fn ticker() {
     assert!(engine.metric("fanfare_slow_outcomes_total", &[("policy", "skip")]) >= 2.0);
 
     for phone in &mut phones {
-        phone.set_receive_buffer(1 << 20);
         let seen = newest_prices(phone, rounds);
         let all = rounds * INSTRUMENTS;
         assert!(seen + 10 * INSTRUMENTS < all, "{seen} of {all}: the phone did not skip");

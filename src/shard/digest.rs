@@ -47,6 +47,11 @@ impl Keys {
         Self::weight_of(self.0.len())
     }
 
+    /// The same for the lines of batches from `position` on.
+    pub(super) fn weight_from(&self, position: u64) -> usize {
+        Self::weight_of(self.0.len() - self.before(position))
+    }
+
     /// The same for so many lines.
     pub(super) fn weight_of(lines: usize) -> usize {
         lines * size_of::<Keyed>()

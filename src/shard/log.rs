@@ -110,6 +110,13 @@ impl Log {
         self.len() + self.keys.as_ref().map_or(0, |keys| keys.weight())
     }
 
+    /// The same for what lies from `position` on.
+    #[must_use]
+    pub(super) fn weight_from(&self, position: u64) -> usize {
+        let held = self.buffer.len() - self.index(position);
+        held + self.keys.as_ref().map_or(0, |keys| keys.weight_from(position))
+    }
+
     /// By how many bytes of memory a batch makes a log heavier.
     #[must_use]
     pub fn weight_of(batch: &Lines) -> usize {

@@ -25,6 +25,8 @@ struct Remains {
     whole: usize,
     /// Of those before them, if lines have keys: the latest of each.
     digest: usize,
+    /// Of both together.
+    in_all: usize,
 }
 
 /// Buffers kept for logs to come, each of at most [`TRIM_FROM`] bytes.
@@ -54,11 +56,12 @@ impl<S: Socket, A: Application> Shard<S, A> {
             if self.topics[slot].behind() > 0 {
                 return false;
             }
-            let half = (log_bytes / 2).saturating_sub(length);
-            // With keys a quarter more stays, so that the latest lines may have a half: a quarter is room enough
-            // that boiling down costs little of what appending does.
-            let whole = if self.has_keys(slot) { half / 2 } else { half };
-            self.drop_from_the_parked(slot, Remains { whole, digest: half });
+            let whole = (log_bytes / 2).saturating_sub(length);
+            // With keys a quarter, so that the latest lines may have a half, and what boiling down costs is little
+            // beside what it takes to append the quarter that is free then.
+            let whole = if self.has_keys(slot) { whole / 2 } else { whole };
+            let in_all = log_bytes.saturating_sub(length);
+            self.drop_from_the_parked(slot, Remains { whole, digest: log_bytes / 2, in_all });
         }
         // Each is tried once for half of it, and once for all: one whose subscribers skip keeps its newest batch,
         // and is pinned again.
@@ -97,7 +100,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             && topic.behind() == 0
         {
             let digest = if gives_half { log.weight() / 2 } else { 0 };
-            self.drop_from_the_parked(slot, Remains { whole: 0, digest });
+            self.drop_from_the_parked(slot, Remains { whole: 0, digest, in_all: usize::MAX });
         }
     }
 
@@ -204,7 +207,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             self.free_log(slot);
         } else {
             if has_keys {
-                self.compact(slot, floor, remains.digest);
+                self.compact(slot, floor, remains);
             } else {
                 self.drop_before(slot, floor);
             }
@@ -213,12 +216,13 @@ impl<S: Socket, A: Application> Shard<S, A> {
     }
 
     /// Boils down what lies before `floor`, and lets those who lack some of it go on in what is left.
-    fn compact(&mut self, slot: TopicSlot, floor: u64, bytes: usize) {
+    fn compact(&mut self, slot: TopicSlot, floor: u64, remains: Remains) {
         let topic = &mut self.topics[slot];
         let keys = self.namespaces.options(topic.namespace).keys_max;
         let Some(log) = &mut topic.log else { return };
         let before = log.weight();
         let floor = floor.max(log.start());
+        let bytes = remains.digest.min(remains.in_all.saturating_sub(log.weight_from(floor)));
         let compacted = log.compact(floor, Room { keys, bytes }, &mut self.inflater);
         self.log_bytes -= before - log.weight();
         self.stats.keys_dropped.add(compacted.dropped);

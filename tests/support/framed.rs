@@ -57,11 +57,6 @@ impl Framed {
         client
     }
 
-    /// How many bytes its kernel takes while it does not read.
-    pub fn set_receive_buffer(&self, bytes: usize) {
-        socket2::SockRef::from(&self.peer.0).set_recv_buffer_size(bytes).expect("SO_RCVBUF");
-    }
-
     /// Sends a command, compressed if that was agreed on, and returns the next line.
     #[track_caller]
     pub fn ask(&mut self, command: &str) -> String {
