@@ -157,7 +157,7 @@ pub struct Limits {
     /// Bytes of one shard kept only for clients in the middle of a frame. Default 16 MiB; beyond, those
     /// clients are closed.
     pub rest_bytes: usize,
-    /// Mails in a shard's mailbox. Default 4,096, 40 bytes each; beyond, the broker's outbox holds them and
+    /// Mails in a shard's mailbox. Default 4,096, 48 bytes each; beyond, the broker's outbox holds them and
     /// consumes no more.
     pub mailbox: usize,
     /// Requests in the broker thread's mailbox. Default 16,384; beyond, shards stop reading clients.
@@ -316,6 +316,10 @@ pub struct Namespace {
     /// What becomes of a client that did not take publications before the log had to drop them. Default
     /// `resync`.
     pub slow: SlowPolicy,
+    /// With `slow = "skip"`: keys (`x-key`) of one topic of which a client that was too slow is sent the latest
+    /// publication. Default 10,000; of more, the keys that were not published for the longest are skipped. 0: all
+    /// are.
+    pub keys_max: usize,
     /// How long a publication may wait for others, to leave in one frame with them. Default 0: not at all.
     pub max_delay: Interval,
     /// With `max_delay`: hand over as soon as this many wait. Default 0: no such limit.
@@ -351,6 +355,7 @@ impl Default for Namespace {
         Self {
             client_publish: false,
             slow: SlowPolicy::default(),
+            keys_max: 10_000,
             max_delay: Interval::default(),
             max_messages: 0,
             max_bytes: 0,
@@ -377,7 +382,8 @@ pub enum SlowPolicy {
     /// The subscription ends with 2500; the SDK subscribes again.
     #[default]
     Resync,
-    /// It goes on with the newest; for topics where only the last value matters.
+    /// It goes on with the newest, or with the latest of each key that it missed; for topics where only the last
+    /// value matters.
     Skip,
 }
 
@@ -395,6 +401,12 @@ impl Namespace {
     #[must_use]
     pub fn has_history(&self) -> bool {
         self.history_size > 0 && !self.history_ttl.is_zero()
+    }
+
+    /// Whether slow clients are sent the latest publication of each key that they missed.
+    #[must_use]
+    pub fn has_keys(&self) -> bool {
+        self.slow == SlowPolicy::Skip && self.keys_max > 0
     }
 }
 

@@ -55,7 +55,8 @@ pub async fn run(requests: Sender<Request>) {
 async fn publish(requests: &Sender<Request>, topic: &str, data: String) -> Result<(), ErrorCode> {
     let (asker, answer) = oneshot::channel();
     let data = data.into_bytes().into_boxed_slice();
-    let publish = Publish { asker: Asker::Control(asker), topics: vec![topic.into()], data, id: None };
+    let (asker, topics) = (Asker::Control(asker), vec![topic.into()]);
+    let publish = Publish { asker, topics, data, id: None, key: None };
     requests.send(Request::Publish(publish)).map_err(|_| ErrorCode::TooManyRequests)?;
     answer.await.unwrap_or(Err(ErrorCode::Internal))
 }

@@ -33,6 +33,8 @@
 //! | segment | a batch compressed alone, so that it can stand beside others in a frame |
 //! | log | the lines of one topic, on one shard, that some subscriber there has not been sent yet |
 //! | cursor | where in that log one subscriber stands |
+//! | key | what a publication is the latest of, if its publisher says so (`x-key`) |
+//! | digest | what is left of a log's older lines when only the latest of each key matter |
 //! | history | a topic's latest publications, kept by the broker thread for those who come back |
 //! | position | where somebody stands in a topic with history: an offset, in an epoch |
 //! | epoch | what tells one numbering of publications from another |
@@ -130,6 +132,20 @@
 //! delay leaves as one frame, and as one batch for all. After it, each lane has at most one frame per delay,
 //! unless limits end its windows earlier. Batches that differ from lane to lane are compressed for each.
 //!
+//! # What a slow client gets of many keys
+//!
+//! Where a namespace's slow clients skip, and publications have keys, somebody who is too slow gets the latest of
+//! each key that it missed. Who is too slow is known where the logs are, and not before a log must drop something:
+//! so it is done there, and not while publications wait to be merged, where it would take changes from those who
+//! keep up as well. The broker thread says with each batch which lines are of which key, as numbers. When a log is
+//! full of what only blocked clients lack, the older part is *compacted* ([`shard::log::Log::compact`]): lines that a
+//! later one makes superfluous go, the others stay in their order.
+//!
+//! Of such a digest each client lacks what stands behind its cursor, as of any log: one slice, in as few frames as
+//! the limit on frames allows, with nothing in it that the client has already. So a digest is made once per topic and
+//! shard, whoever needs it; sending knows nothing of keys; and a client still costs a cursor. A segment is cut by
+//! storing the lines that stay, uncompressed, where that is shorter: compressing is done once, by the broker.
+//!
 //! # Descriptors
 //!
 //! With `server.private_fd_tables` each shard's thread has a table of descriptors of its own, so that the limit on
@@ -141,7 +157,7 @@
 //!
 //! 1. [`mail`] and [`mailbox`]: what the threads say to each other.
 //! 2. [`shard`]: the tick; then `shard/delivery.rs` (sweep and visit), [`shard::topics`] (cursors),
-//!    [`shard::log`], `shard/retention.rs` (what logs keep, and who pays).
+//!    [`shard::log`], `shard/retention.rs` (what logs keep, and who pays), `shard/digest.rs`.
 //! 3. [`session`], [`wire`], [`protocol`]: from bytes to commands, and back.
 //! 4. [`broker`]: `turn.rs` (the loop), `incoming.rs` and `requests.rs` (its two doors), `merge.rs`, `lanes.rs`,
 //!    `acks.rs`, then `recovery.rs` and `history.rs`, then `backplane.rs` and behind it `rabbit/` and `memory.rs`.

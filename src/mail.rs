@@ -129,6 +129,28 @@ pub struct Variant {
     pub lane: Lane,
 }
 
+/// A line that a later one of the same key makes superfluous, for those who are slow in a namespace where they
+/// skip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyedLine {
+    /// A hash of the publication's `x-key`, different from run to run: 64 bits, which nobody can aim at, so that
+    /// two of 10,000 keys have the same with a probability of 3 in 10^12.
+    pub key: u64,
+    /// Where the line begins among the bytes of its batch, as they are before they are compressed.
+    pub from: u32,
+    /// Where it ends, its `\n` included.
+    pub to: u32,
+}
+
+impl KeyedLine {
+    /// How many bytes it has.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty, reason = "no line is empty")]
+    pub fn len(&self) -> usize {
+        (self.to - self.from) as usize
+    }
+}
+
 /// Lines of one topic, encoded once, shared by all shards that want them.
 #[derive(Clone, Debug)]
 pub struct Lines {
@@ -141,6 +163,9 @@ pub struct Lines {
     pub plain_bytes: u32,
     /// The offset of the last of them; 0 where topics have no history.
     pub offset: u64,
+    /// Those with a key, in their order, where slow subscribers get the latest of each key. Behind one pointer, as
+    /// most batches have none.
+    pub keyed: Option<Arc<Vec<KeyedLine>>>,
 }
 
 /// From the broker thread to one shard.
@@ -374,6 +399,8 @@ pub struct Publish {
     /// What tells it from all others (`message-id`), at most 255 bytes: if a publication with the same id was
     /// there lately, it is confirmed and goes nowhere. `None`: nobody else has published it.
     pub id: Option<Box<str>>,
+    /// What it is the latest of (`x-key`).
+    pub key: Option<Box<str>>,
 }
 
 /// Who waits for the answer to a publish, or to whatever else goes the same way.

@@ -115,8 +115,10 @@ pub struct ShardStats {
     pub policy_disconnect: Number,
     /// Subscriptions ended with 2500 for being slow.
     pub policy_resync: Number,
-    /// Subscriptions that jumped to the newest line for being slow.
+    /// Subscriptions that jumped to the newest line, or to the latest of each key, for being slow.
     pub policy_skip: Number,
+    /// Keys whose latest line slow subscriptions did not get, for want of room.
+    pub keys_dropped: Number,
     /// Subscriptions ended with 2500 after a gap in the backplane.
     pub gaps_told: Number,
     /// Closed clients by [`CloseReason`], in the order of [`CloseReason::ALL`].
@@ -154,6 +156,7 @@ impl Default for ShardStats {
             policy_disconnect: Number::default(),
             policy_resync: Number::default(),
             policy_skip: Number::default(),
+            keys_dropped: Number::default(),
             gaps_told: Number::default(),
             closes: std::array::from_fn(|_| Number::default()),
             mailbox_depth: Number::default(),

@@ -3,11 +3,9 @@
 
 mod support;
 
-use std::collections::VecDeque;
-
-use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 use serde_json::json;
 use support::engine::Engine;
+use support::framed::{COMPRESSED, Framed, compressed};
 use support::peer::{Peer, TEXT, UPGRADE, frame, frame_with};
 use support::script::Subscriber;
 use support::wait::{SOON, wait_until};
@@ -16,12 +14,6 @@ use support::websocket::RawClient;
 const CONFIG: &str = "[namespaces.zip]\ndeflate = true\nlog_bytes = 33554432\n\
                       [namespaces.late]\ndeflate = true\nmax_delay = \"300ms\"\n\
                       [namespaces.alive]\nclient_publish = true\n";
-
-/// The first bit that RFC 6455 reserves.
-const COMPRESSED: u8 = 0x40;
-
-/// The bytes that a compressed message is sent without.
-const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 
 /// What is published: text that compresses and text that does not, below and beyond the minimum.
 fn payloads() -> Vec<serde_json::Value> {
@@ -37,91 +29,19 @@ fn payloads() -> Vec<serde_json::Value> {
     ]
 }
 
-/// A client that has agreed on compression, and shows what is compressed.
-struct Deflating {
-    peer: Peer,
-    lines: VecDeque<String>,
-    /// Compressed frames that came, and lines in them.
-    frames: usize,
-}
-
-impl Deflating {
-    #[track_caller]
-    fn connect(engine: &Engine) -> Self {
-        let mut peer = Peer::connect(engine.client_address());
-        let offer = "\r\nSec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n";
-        peer.send(UPGRADE.replace("\r\n\r\n", offer).as_bytes());
-        let head = peer.read_head().to_lowercase();
-        let answer = "permessage-deflate; server_no_context_takeover; client_no_context_takeover\r\n";
-        assert!(head.contains(&format!("sec-websocket-extensions: {answer}")), "{head}");
-        let mut client = Self { peer, lines: VecDeque::new(), frames: 0 };
-        client.ask(r#"{"id":1,"connect":{}}"#);
-        client
-    }
-
-    /// Sends a command compressed, and returns its reply.
-    #[track_caller]
-    fn ask(&mut self, command: &str) -> String {
-        self.peer.send(&frame_with(0x80 | COMPRESSED | TEXT, &compressed(command.as_bytes())));
-        self.line()
-    }
-
-    #[track_caller]
-    fn subscribe(&mut self, topic: &str) {
-        let reply = self.ask(&format!(r#"{{"id":2,"subscribe":{{"channel":"{topic}"}}}}"#));
-        assert!(reply.contains(r#""subscribe":{}"#), "{reply}");
-    }
-
-    #[track_caller]
-    fn line(&mut self) -> String {
-        while self.lines.is_empty() {
-            let (first, payload) = self.peer.read_marked_frame().expect("a frame");
-            let plain = match first {
-                0x81 => payload,
-                0xc1 => {
-                    self.frames += 1;
-                    inflated(&payload)
-                }
-                other => panic!("a frame that begins with {other:#04x}"),
-            };
-            assert!(plain.len() <= 512 << 10, "a message of {} bytes", plain.len());
-            let text = String::from_utf8(plain).expect("UTF-8");
-            self.lines.extend(text.split('\n').filter(|line| !line.is_empty()).map(str::to_owned));
-        }
-        self.lines.pop_front().expect("just seen")
-    }
-}
-
-fn compressed(plain: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(plain.len() + 1000);
-    let mut compress = Compress::new(Compression::best(), false);
-    compress.compress_vec(plain, &mut out, FlushCompress::Sync).expect("it can be compressed");
-    assert!(out.ends_with(&TAIL));
-    out.truncate(out.len() - TAIL.len());
-    out
-}
-
-fn inflated(payload: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::with_capacity(2 << 20);
-    let whole = [payload, &TAIL].concat();
-    Decompress::new(false)
-        .decompress_vec(&whole, &mut plain, FlushDecompress::Sync)
-        .expect("it can be inflated");
-    plain
-}
-
 #[test]
 fn the_same_bytes_reach_clients_that_compress_and_clients_that_do_not() {
     let engine = Engine::with_config(CONFIG);
     let mut plain = RawClient::connect(engine.client_address());
-    let mut deflating = Deflating::connect(&engine);
+    let mut deflating = Framed::deflating(engine.client_address());
     let mut sdks = [Subscriber::node(&engine.ws_url()), Subscriber::python(&engine.ws_url())];
     let payloads = payloads();
     for topic in ["zip:1", "late:1", "plain"] {
         plain.subscribe(topic);
         deflating.subscribe(topic);
         sdks.iter_mut().for_each(|sdk| sdk.subscribe(topic));
-        let (frames, before) = (deflating.frames, engine.metric("fanfare_deflate_in_bytes_total", &[]));
+        let (frames, before) =
+            (deflating.deflated_frames, engine.metric("fanfare_deflate_in_bytes_total", &[]));
         payloads.iter().for_each(|data| engine.publish(topic, data));
         for _ in &payloads {
             assert_eq!(deflating.line(), plain.line());
@@ -130,11 +50,11 @@ fn the_same_bytes_reach_clients_that_compress_and_clients_that_do_not() {
         // Both SDKs and a raw client have agreed on compression, and it was done once for all of them.
         let bytes = engine.metric("fanfare_deflate_in_bytes_total", &[]) - before;
         match topic {
-            "plain" => assert_eq!((bytes, deflating.frames - frames), (0.0, 0)),
+            "plain" => assert_eq!((bytes, deflating.deflated_frames - frames), (0.0, 0)),
             _ => assert!((200_000.0..220_000.0).contains(&bytes), "{bytes} bytes were compressed"),
         }
         if topic == "late:1" {
-            assert!(deflating.frames - frames < payloads.len(), "nothing was merged");
+            assert!(deflating.deflated_frames - frames < payloads.len(), "nothing was merged");
         }
     }
 }
@@ -157,7 +77,7 @@ fn the_sdks_offer_compression_and_are_taken_at_their_word() {
 #[test]
 fn who_is_behind_gets_many_segments_in_one_frame() {
     let engine = Engine::with_config(CONFIG);
-    let mut behind = Deflating::connect(&engine);
+    let mut behind = Framed::deflating(engine.client_address());
     behind.subscribe("zip:1");
     let noise = |seed: u64| -> String {
         (1..2000_u64)
@@ -179,7 +99,12 @@ fn who_is_behind_gets_many_segments_in_one_frame() {
         let line = behind.line();
         assert!(line.contains(&format!("\"{text}\"")), "not {}: {}", &text[..text.len().min(20)], line.len());
     }
-    assert!(behind.frames + 90 < texts.len(), "{} frames for {} lines", behind.frames, texts.len());
+    assert!(
+        behind.deflated_frames + 90 < texts.len(),
+        "{} frames for {} lines",
+        behind.deflated_frames,
+        texts.len()
+    );
 }
 
 #[test]
@@ -188,8 +113,8 @@ fn operators_see_one_topic_and_end_it_for_everybody() {
     for (config, topic) in [(CONFIG, "zip:1"), (&lanes, "late:1")] {
         let engine = Engine::with_config(config);
         let mut plain = RawClient::connect(engine.client_address());
-        let mut deflating = Deflating::connect(&engine);
-        let mut leaver = Deflating::connect(&engine);
+        let mut deflating = Framed::deflating(engine.client_address());
+        let mut leaver = Framed::deflating(engine.client_address());
         plain.subscribe(topic);
         deflating.subscribe(topic);
         leaver.subscribe(topic);
@@ -227,7 +152,7 @@ fn bombs_and_garbage_end_their_own_connection_only() {
         ("a marked ping", frame_with(0xc9, b""), 1002),
         ("no UTF-8", marked(&compressed(b"\xff\xfe")), 1007),
     ] {
-        let mut peer = Deflating::connect(&engine).peer;
+        let mut peer = Framed::deflating(engine.client_address()).peer;
         peer.send(&bytes);
         assert_eq!(peer.close_code(), Some(code), "{what}");
         let reply = healthy.command(r#""publish":{"channel":"alive:1","data":1}"#);

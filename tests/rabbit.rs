@@ -104,7 +104,8 @@ impl House {
     fn begin_to_publish(&self, topics: &[&str], data: &[u8]) -> oneshot::Receiver<Result<(), ErrorCode>> {
         let (asker, answer) = oneshot::channel();
         let topics = topics.iter().map(|&topic| TopicName::from(topic)).collect();
-        let publish = Publish { asker: Asker::Control(asker), topics, data: data.into(), id: None };
+        let publish =
+            Publish { asker: Asker::Control(asker), topics, data: data.into(), id: None, key: None };
         self.requests.send(Request::Publish(publish)).expect("room");
         answer
     }

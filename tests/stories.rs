@@ -2,11 +2,20 @@
 
 mod support;
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+
+use lapin::types::AMQPValue;
 use serde_json::{Value, json};
 use support::engine::Engine;
+use support::framed::Framed;
+use support::publisher::{Publisher, headers};
 use support::rabbitmq::RabbitNode;
 use support::script::{Amqp, Script, Subscriber};
 use support::wait::{SOON, wait_until};
+use support::websocket::RawClient;
 
 /// Two tabs subscribe to A, B and C and get whatever is sent to all. One unsubscribes from A: from then on
 /// it gets B and C only, the other still all three.
@@ -82,4 +91,147 @@ fn friday_restart() {
     wait_until(SOON, "both clients to be counted", || {
         engine.metric("fanfare_clients", &[("state", "open")]) == 2.0
     });
+}
+
+/// Room for the latest price of each of [`INSTRUMENTS`], about 200 bytes each, and for four rounds of changes. Who reads no longer answers pings.
+const TICKER: &str = r#"
+[limits]
+publication_bytes = 4096
+frame_bytes = 65536
+log_bytes = 524288
+
+[timeouts]
+ping = "1h"
+
+[namespaces.prices]
+slow = "skip"
+deflate = true
+"#;
+const INSTRUMENTS: usize = 500;
+/// Rounds in which all prices change: several times what a log holds.
+const ROUNDS: usize = 30;
+/// Rounds until those who do not read are blocked: their kernels take what the logs could hold.
+const ROUNDS_MAX: usize = 60;
+
+/// The last publication of the day.
+const CLOSED: &str = "the exchange is closed";
+
+/// Prices of many instruments. The fast desk terminal sees every change. Two phones take nothing for a while, one of
+/// them with compression; then each gets the newest price of every instrument, in order, and not all of them late.
+#[test]
+fn ticker() {
+    let url = RabbitNode::shared().new_vhost("ticker");
+    let engine = Engine::with_config_and(TICKER, &["--amqp", &url]);
+    engine.wait_until_ready();
+    let address = engine.client_address();
+    let terminal = Terminal::connect(address);
+    let mut phones = [Framed::connect(address), Framed::deflating(address)];
+    phones.iter_mut().for_each(|phone| phone.subscribe("prices:all"));
+
+    let exchange = Exchange { publisher: Publisher::connect(&url), terminal: &terminal };
+    let blocked = || engine.metric("fanfare_blocked_clients", &[]) == 2.0;
+    let began = (0..ROUNDS_MAX).find(|&round| {
+        exchange.change_all_prices(round);
+        blocked()
+    });
+    let rounds = began.expect("phones that do not read are blocked") + 1 + ROUNDS;
+    (rounds - ROUNDS..rounds).for_each(|round| exchange.change_all_prices(round));
+    assert!(blocked(), "the phones take nothing");
+    assert_eq!(engine.metric("fanfare_keys_dropped_total", &[]), 0.0);
+    assert!(engine.metric("fanfare_slow_outcomes_total", &[("policy", "skip")]) >= 2.0);
+
+    for phone in &mut phones {
+        let seen = newest_prices(phone, rounds);
+        let all = rounds * INSTRUMENTS;
+        assert!(seen + 10 * INSTRUMENTS < all, "{seen} of {all}: the phone did not skip");
+    }
+    assert!(phones[1].deflated_frames > 0);
+    // Now they read, and see every change again.
+    exchange.change_all_prices(rounds);
+    for phone in &mut phones {
+        (0..INSTRUMENTS).for_each(|instrument| assert_eq!(change(&phone.line()), (instrument, rounds)));
+    }
+    drop(exchange);
+    engine.publish("prices:all", &json!(CLOSED));
+    terminal.reads.join().expect("the terminal saw every change");
+}
+
+/// Somebody who sees every change, on a thread of its own.
+struct Terminal {
+    seen: Arc<AtomicUsize>,
+    reads: JoinHandle<()>,
+}
+
+impl Terminal {
+    fn connect(address: SocketAddr) -> Self {
+        let mut client = RawClient::connect(address);
+        client.subscribe("prices:all");
+        let seen = Arc::new(AtomicUsize::new(0));
+        let counts = Arc::clone(&seen);
+        let reads = thread::spawn(move || {
+            loop {
+                let line = client.line();
+                if line.contains(CLOSED) {
+                    return;
+                }
+                let seen = counts.load(Ordering::Relaxed);
+                assert_eq!(change(&line), (seen % INSTRUMENTS, seen / INSTRUMENTS));
+                counts.store(seen + 1, Ordering::Relaxed);
+            }
+        });
+        Self { seen, reads }
+    }
+}
+
+/// Where prices come from.
+struct Exchange<'a> {
+    publisher: Publisher,
+    terminal: &'a Terminal,
+}
+
+impl Exchange<'_> {
+    /// Changes the price of every instrument, and waits until the terminal has seen it.
+    fn change_all_prices(&self, round: usize) {
+        let message = |instrument: usize| {
+            // Prices that do not compress.
+            let price = |n: usize| {
+                format!("{:016x}", (round * INSTRUMENTS + instrument + n).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+            };
+            let prices: String = (0..5).map(|n| price(n * 1_000_003)).collect();
+            let key = AMQPValue::LongString(format!("I{instrument}").into());
+            let body = json!({"instrument": instrument, "round": round, "prices": prices});
+            (body.to_string(), headers(&[("x-key", key)]))
+        };
+        self.publisher.publish_all("prices:all", (0..INSTRUMENTS).map(message));
+        wait_until(SOON, "the terminal to see every change", || {
+            assert!(!self.terminal.reads.is_finished(), "the terminal has failed");
+            self.terminal.seen.load(Ordering::Relaxed) == (round + 1) * INSTRUMENTS
+        });
+    }
+}
+
+/// Instrument and round of a change of price.
+fn change(line: &str) -> (usize, usize) {
+    let line: Value = serde_json::from_str(line).expect("a line of JSON");
+    let number =
+        |name: &str| line["push"]["pub"]["data"][name].as_u64().and_then(|n| usize::try_from(n).ok());
+    number("instrument").zip(number("round")).unwrap_or_else(|| panic!("no change of price: {line}"))
+}
+
+/// Reads until the phone has the latest price of every instrument, which must come in their order: how many changes
+/// it saw.
+fn newest_prices(phone: &mut Framed, rounds: usize) -> usize {
+    let mut latest = vec![None; INSTRUMENTS];
+    let mut seen = 0;
+    while latest.iter().any(|round| *round != Some(rounds - 1)) {
+        let (instrument, round) = change(&phone.line());
+        assert!(
+            latest[instrument] < Some(round),
+            "{instrument} of round {round} after {:?}",
+            latest[instrument]
+        );
+        latest[instrument] = Some(round);
+        seen += 1;
+    }
+    seen
 }

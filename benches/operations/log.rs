@@ -14,7 +14,13 @@ const LINE_BYTES: usize = 100;
 /// A batch of one line.
 pub(crate) fn batch() -> Lines {
     let bytes: Arc<[u8]> = format!("{}\n", "x".repeat(LINE_BYTES - 1)).into_bytes().into();
-    Lines { bytes, count: 1, plain_bytes: u32::try_from(LINE_BYTES).expect("a short line"), offset: 0 }
+    Lines {
+        bytes,
+        count: 1,
+        plain_bytes: u32::try_from(LINE_BYTES).expect("a short line"),
+        offset: 0,
+        keyed: None,
+    }
 }
 
 /// A log of so many batches.

@@ -1,9 +1,11 @@
 //! The way of a message from the backplane to the shards' mailboxes.
 
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::config::{Namespace, SlowPolicy};
-use crate::mail::{Encoding, Lines, Mail, Variant};
+use crate::config::Namespace;
+use crate::mail::{Encoding, KeyedLine, Lines, Mail, Variant};
 use crate::protocol::json::Checker;
 use crate::protocol::{push, topic};
 use crate::stats::BrokerStats;
@@ -22,6 +24,8 @@ pub(super) struct Encoder {
     checker: Checker,
     line: Vec<u8>,
     deflater: Deflater,
+    /// Makes keys numbers: strongly, as two keys with one number would be one to slow subscribers.
+    keys: RandomState,
 }
 
 impl Broker {
@@ -130,7 +134,9 @@ impl Broker {
             self.history.add(name, &publication, keep, now);
         }
         let Some(topic) = found else { return Ok(()) };
-        let (key, tag, published) = (message.key.as_deref(), message.tag, message.published);
+        let key = message.key.as_deref().filter(|_| namespace.has_keys());
+        let key = key.map(|key| self.encoder.keys.hash_one(key));
+        let (tag, published) = (message.tag, message.published);
         let lanes = self.topics[topic].lanes();
         let arrival = Arrival { topic, lanes, line, key, tag, published, offset };
         let begun = self.merge.add(&arrival, &rules(namespace), now);
@@ -155,7 +161,9 @@ impl Broker {
         }
     }
 
-    fn hand_over_batch(&mut self, batch: Batch, now: u64) {
+    fn hand_over_batch(&mut self, mut batch: Batch, now: u64) {
+        let keyed = std::mem::take(&mut batch.keyed);
+        let keyed = (!keyed.is_empty()).then(|| Arc::new(keyed));
         let topic = &self.topics[batch.topic];
         for encoding in Encoding::ALL {
             let is_theirs =
@@ -165,7 +173,7 @@ impl Broker {
                 continue;
             }
             let min_bytes = self.namespaces.options(topic.namespace).deflate_min_bytes;
-            let lines = self.encoder.encode(&batch, encoding, min_bytes, &self.stats);
+            let lines = self.encoder.encode(&batch, keyed.as_ref(), encoding, min_bytes, &self.stats);
             for place in places {
                 self.outbox.push(place.shard, Mail::Batch { topic: place.slot, lines: lines.clone() });
                 self.stats.batches.add(1);
@@ -183,7 +191,14 @@ impl Broker {
 
 impl Encoder {
     /// What a batch is to those who want it in this encoding.
-    fn encode(&mut self, batch: &Batch, encoding: Encoding, min_bytes: usize, stats: &BrokerStats) -> Lines {
+    fn encode(
+        &mut self,
+        batch: &Batch,
+        keyed: Option<&Arc<Vec<KeyedLine>>>,
+        encoding: Encoding,
+        min_bytes: usize,
+        stats: &BrokerStats,
+    ) -> Lines {
         let bytes = match encoding {
             Encoding::Json => &batch.bytes[..],
             Encoding::Deflated => {
@@ -196,7 +211,8 @@ impl Encoder {
         };
         // Batches fit into frames, whose limit would have to be beyond 4 GB.
         let plain_bytes = u32::try_from(batch.bytes.len()).unwrap_or(u32::MAX);
-        Lines { bytes: bytes.into(), count: batch.lines, plain_bytes, offset: batch.offset }
+        let (count, offset) = (batch.lines, batch.offset);
+        Lines { bytes: bytes.into(), count, plain_bytes, offset, keyed: keyed.cloned() }
     }
 }
 
@@ -214,13 +230,7 @@ fn age(message: &Message, now: SystemTime) -> Duration {
 
 /// How long publications of a namespace wait for each other.
 fn rules(namespace: &Namespace) -> Rules {
-    let delay = namespace.max_delay.0;
-    Rules {
-        delay,
-        lines: namespace.max_messages,
-        bytes: namespace.max_bytes,
-        latest_per_key: namespace.slow == SlowPolicy::Skip && !delay.is_zero(),
-    }
+    Rules { delay: namespace.max_delay.0, lines: namespace.max_messages, bytes: namespace.max_bytes }
 }
 
 /// Whether a publish of ours can be delivered when it comes back, as far as that can be said before.

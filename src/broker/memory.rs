@@ -67,7 +67,7 @@ impl Memory {
     }
 
     fn deliver(&mut self, waiting: Waiting) -> Event {
-        let Waiting { published, publish: Publish { asker, topics, data, id }, .. } = waiting;
+        let Waiting { published, publish: Publish { asker, topics, data, id, key }, .. } = waiting;
         self.events.push_back(Event::Published { asker, outcome: Ok(()) });
         let tag = self.next_tag;
         self.next_tag += 1;
@@ -76,7 +76,7 @@ impl Memory {
             body: data.into_vec(),
             id,
             content: Content::Json,
-            key: None,
+            key,
             published,
             expires_after: None,
             place: None,
@@ -128,7 +128,8 @@ mod tests {
 
     fn publish(data: &[u8]) -> Publish {
         let asker = Asker::Control(oneshot::channel().0);
-        Publish { asker, topics: vec!["a".into()], data: data.into(), id: Some("x".into()) }
+        let (topics, data) = (vec!["a".into()], data.into());
+        Publish { asker, topics, data, id: Some("x".into()), key: Some("k".into()) }
     }
 
     fn memory(room: usize, limit: Duration) -> Memory {
@@ -148,7 +149,7 @@ mod tests {
         for expected in [b"1", b"2"] {
             let Event::Message(message) = memory.next(true).await else { panic!("no message") };
             assert_eq!((&message.body[..], &*message.topics[0]), (&expected[..], "a"));
-            assert_eq!(message.id.as_deref(), Some("x"));
+            assert_eq!((message.id.as_deref(), message.key.as_deref()), (Some("x"), Some("k")));
             let Event::Published { outcome, .. } = memory.next(true).await else { panic!("no answer") };
             assert_eq!(outcome, Ok(()));
         }

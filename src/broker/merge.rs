@@ -3,12 +3,12 @@
 //!
 //! Pure: time is an argument, nothing is sent, logged or counted here.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 
-use crate::mail::Lane;
+use crate::mail::{KeyedLine, Lane};
 
 use super::lanes::{Lanes, Rhythm};
 use super::topics::TopicId;
@@ -22,8 +22,6 @@ pub(super) struct Rules {
     pub(super) lines: u32,
     /// Bytes that end the wait; 0: as many as fit into a frame.
     pub(super) bytes: usize,
-    /// Whether a line replaces the waiting one with the same key.
-    pub(super) latest_per_key: bool,
 }
 
 /// A line that may wait.
@@ -33,8 +31,8 @@ pub(super) struct Arrival<'a> {
     /// Where there is somebody to wait for it.
     pub(super) lanes: Lanes,
     pub(super) line: &'a [u8],
-    /// With [`Rules::latest_per_key`]: what it is the latest of.
-    pub(super) key: Option<&'a str>,
+    /// What it is the latest of, as a hash, where that matters to slow subscribers.
+    pub(super) key: Option<u64>,
     /// The message it came in; they rise.
     pub(super) tag: u64,
     /// When it was published, if it says so: microseconds since 1970.
@@ -53,7 +51,9 @@ pub(super) struct Batch {
     pub(super) bytes: Vec<u8>,
     /// How many they are.
     pub(super) lines: u32,
-    /// The message that the first of them came in, even if it was replaced since.
+    /// Those with a key.
+    pub(super) keyed: Vec<KeyedLine>,
+    /// The message that the first of them came in.
     pub(super) tag: u64,
     /// When those were published that say so.
     pub(super) published: Vec<u64>,
@@ -89,25 +89,12 @@ struct Window {
     lines: Lines,
 }
 
-#[derive(Debug)]
-enum Lines {
-    All { bytes: Vec<u8>, count: u32, published: Vec<u64> },
-    Latest(Latest),
-}
-
-/// Lines of which the latest per key are kept, in the order of their last occurrences.
 #[derive(Debug, Default)]
-struct Latest {
-    lines: BTreeMap<u64, Line>,
-    by_key: HashMap<Box<str>, u64>,
-    next: u64,
-    bytes: usize,
-}
-
-#[derive(Debug)]
-struct Line {
-    bytes: Box<[u8]>,
-    published: Option<u64>,
+struct Lines {
+    bytes: Vec<u8>,
+    count: u32,
+    keyed: Vec<KeyedLine>,
+    published: Vec<u64>,
 }
 
 impl Merge {
@@ -145,22 +132,22 @@ impl Merge {
     /// Adds a line to the window of one lane. Returns whether one began with it, to end at `end`.
     fn add_to(&mut self, lane: Lane, arrival: &Arrival<'_>, rules: &Rules, end: Instant) -> bool {
         let key = (arrival.topic, lane);
-        let frame_is_full = |window: &Window| window.lines.len() + arrival.line.len() > self.frame_bytes;
+        let frame_is_full =
+            |window: &Window| window.lines.bytes.len() + arrival.line.len() > self.frame_bytes;
         if self.windows.get(&key).is_some_and(frame_is_full) {
             self.close(key);
         }
         let mut begins = false;
         let window = self.windows.entry(key).or_insert_with(|| {
             begins = true;
-            Window::new(end, arrival, rules.latest_per_key)
+            Window::new(end, arrival)
         });
         if begins {
             self.deadlines.insert((end, key));
         }
-        let before = window.lines.len();
         window.lines.push(arrival);
         window.offsets.1 = arrival.offset;
-        self.bytes = self.bytes + window.lines.len() - before;
+        self.bytes += arrival.line.len();
         if window.is_complete(rules) {
             self.close(key);
         }
@@ -230,7 +217,7 @@ impl Merge {
     fn remove(&mut self, key: Where) -> Option<Window> {
         let window = self.windows.remove(&key)?;
         self.deadlines.remove(&(window.deadline, key));
-        self.bytes -= window.lines.len();
+        self.bytes -= window.lines.bytes.len();
         Some(window)
     }
 }
@@ -245,77 +232,35 @@ impl Batch {
 }
 
 impl Window {
-    fn new(deadline: Instant, first: &Arrival<'_>, latest_per_key: bool) -> Self {
-        let lines = if latest_per_key {
-            Lines::Latest(Latest::default())
-        } else {
-            Lines::All { bytes: Vec::new(), count: 0, published: Vec::new() }
-        };
-        Self { deadline, tag: first.tag, offsets: (first.offset, first.offset), lines }
+    fn new(deadline: Instant, first: &Arrival<'_>) -> Self {
+        Self { deadline, tag: first.tag, offsets: (first.offset, first.offset), lines: Lines::default() }
     }
 
     fn is_complete(&self, rules: &Rules) -> bool {
-        let enough_lines = rules.lines > 0 && self.lines.count() >= rules.lines;
-        let enough_bytes = rules.bytes > 0 && self.lines.len() >= rules.bytes;
+        let enough_lines = rules.lines > 0 && self.lines.count >= rules.lines;
+        let enough_bytes = rules.bytes > 0 && self.lines.bytes.len() >= rules.bytes;
         enough_lines || enough_bytes
     }
 
     fn into_batch(self, (topic, lane): Where) -> Batch {
-        let lines = self.lines.count();
-        let (bytes, published) = match self.lines {
-            Lines::All { bytes, published, .. } => (bytes, published),
-            Lines::Latest(latest) => latest.into_bytes(),
-        };
+        let Lines { bytes, count: lines, keyed, published } = self.lines;
         let lanes = Lanes::from_iter([lane]);
-        Batch { topic, lanes, bytes, lines, tag: self.tag, published, offset: self.offsets.1 }
+        Batch { topic, lanes, bytes, lines, keyed, tag: self.tag, published, offset: self.offsets.1 }
     }
 }
 
 impl Lines {
     fn push(&mut self, arrival: &Arrival<'_>) {
-        match self {
-            Self::All { bytes, count, published } => {
-                bytes.extend_from_slice(arrival.line);
-                *count += 1;
-                published.extend(arrival.published);
-            }
-            Self::Latest(latest) => latest.push(arrival),
-        }
-    }
-
-    fn len(&self) -> usize {
-        match self {
-            Self::All { bytes, .. } => bytes.len(),
-            Self::Latest(latest) => latest.bytes,
-        }
-    }
-
-    fn count(&self) -> u32 {
-        match self {
-            Self::All { count, .. } => *count,
-            Self::Latest(latest) => u32::try_from(latest.lines.len()).unwrap_or(u32::MAX),
-        }
-    }
-}
-
-impl Latest {
-    fn push(&mut self, arrival: &Arrival<'_>) {
+        let from = self.bytes.len();
+        self.bytes.extend_from_slice(arrival.line);
+        self.count += 1;
+        self.published.extend(arrival.published);
+        // A batch fits into a frame. Beyond 4 GB a line counts as one without a key.
         if let Some(key) = arrival.key
-            && let Some(replaced) = self.by_key.insert(key.into(), self.next)
-            && let Some(line) = self.lines.remove(&replaced)
+            && let (Ok(from), Ok(to)) = (u32::try_from(from), u32::try_from(self.bytes.len()))
         {
-            self.bytes -= line.bytes.len();
+            self.keyed.push(KeyedLine { key, from, to });
         }
-        self.bytes += arrival.line.len();
-        self.lines.insert(self.next, Line { bytes: arrival.line.into(), published: arrival.published });
-        self.next += 1;
-    }
-
-    fn into_bytes(self) -> (Vec<u8>, Vec<u64>) {
-        let published = self.lines.values().filter_map(|line| line.published).collect();
-        let mut bytes = Vec::with_capacity(self.bytes);
-        self.lines.values().for_each(|line| bytes.extend_from_slice(&line.bytes));
-        (bytes, published)
     }
 }
 

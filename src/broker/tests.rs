@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::*;
 use crate::config::{Interval, Namespace, SlowPolicy};
 use crate::mail::{
-    Asker, ClientKey, Encoding, Lane, Publish, ShardId, TopicCounts, TopicName, TopicSlot, Variant,
+    Asker, ClientKey, Encoding, KeyedLine, Lane, Publish, ShardId, TopicCounts, TopicName, TopicSlot, Variant,
 };
 use crate::mailbox::Receiver;
 use crate::protocol::codes::{CloseReason, ErrorCode, UnsubscribeCode};
@@ -102,10 +102,20 @@ impl House {
     }
 
     fn publish(&self, topics: &[&str], data: &str) -> oneshot::Receiver<Result<(), ErrorCode>> {
+        self.publish_of(None, topics, data)
+    }
+
+    fn publish_of(
+        &self,
+        key: Option<&str>,
+        topics: &[&str],
+        data: &str,
+    ) -> oneshot::Receiver<Result<(), ErrorCode>> {
         let (asker, answer) = oneshot::channel();
         let topics = topics.iter().map(|&topic| TopicName::from(topic)).collect();
         let data = data.as_bytes().into();
-        self.ask(Request::Publish(Publish { asker: Asker::Control(asker), topics, data, id: None }));
+        let asker = Asker::Control(asker);
+        self.ask(Request::Publish(Publish { asker, topics, data, id: None, key: key.map(Box::from) }));
         answer
     }
 
@@ -332,6 +342,43 @@ fn a_namespace_that_waits_gets_its_publications_in_one_batch() {
     house.stop();
 }
 
+/// Whoever keeps up gets all: which lines are of which key is for shards with somebody who does not.
+#[test]
+fn keys_go_along_where_slow_clients_skip_and_nothing_is_left_out() {
+    let mut house = House::new(1, |config| {
+        let waits =
+            Namespace { max_delay: Interval::from_secs(3600), max_messages: 4, ..Namespace::default() };
+        let skip = Namespace { slow: SlowPolicy::Skip, deflate: true, ..waits.clone() };
+        let no_keys = Namespace { keys_max: 0, ..skip.clone() };
+        let namespaces = [("default", waits), ("skip", skip), ("none", no_keys)];
+        config.namespaces = namespaces.map(|(name, options)| (name.to_owned(), options)).into();
+    });
+    let topics = ["skip:a", "none:a", "a"];
+    (0..).zip(topics).for_each(|(slot, topic)| house.attach(0, slot, topic));
+    house.attach_in(DEFLATED, 0, 3, "skip:a");
+    for (data, key) in [("1", Some("x")), ("2", None), ("3", Some("x")), ("4", Some("y"))] {
+        house.publish_of(key, &topics, data).blocking_recv().unwrap().unwrap();
+    }
+    let mut batches: Vec<_> = (0..4)
+        .map(|_| match house.mail(0) {
+            Mail::Batch { topic, lines } => (topic.0, lines),
+            mail => panic!("no batch: {mail:?}"),
+        })
+        .collect();
+    batches.sort_by_key(|&(slot, _)| slot);
+    assert!(batches.iter().all(|(_, lines)| lines.count == 4), "{batches:?}");
+    let [skip, no_keys, other, deflated] = [0, 1, 2, 3].map(|slot| batches[slot].1.keyed.clone());
+    assert_eq!((no_keys, other), (None, None));
+    let skip = skip.unwrap();
+    assert!(Arc::ptr_eq(&skip, &deflated.unwrap()), "made twice");
+    let line = |place: &KeyedLine| &batches[0].1.bytes[place.from as usize..place.to as usize];
+    let expected =
+        |n| format!("{{\"push\":{{\"channel\":\"skip:a\",\"pub\":{{\"data\":{n}}}}}}}\n").into_bytes();
+    assert_eq!(skip.iter().map(|place| line(place).to_vec()).collect::<Vec<_>>(), [1, 3, 4].map(expected));
+    assert!(skip[0].key == skip[1].key && skip[1].key != skip[2].key, "{skip:?}");
+    house.stop();
+}
+
 #[test]
 fn what_waits_to_be_merged_is_handed_over_before_the_end() {
     let mut house = House::new(1, |config| {
@@ -382,7 +429,8 @@ fn answers_to_clients_and_orders_of_operators_go_to_their_shards() {
     let mut house = House::new(2, |_| {});
     let client = ClientKey { slot: 3, generation: 4 };
     let asker = Asker::Client { shard: 1, client, command: 9 };
-    house.ask(Request::Publish(Publish { asker, topics: vec!["a".into()], data: (*b"1").into(), id: None }));
+    let (topics, data) = (vec!["a".into()], (*b"1").into());
+    house.ask(Request::Publish(Publish { asker, topics, data, id: None, key: None }));
     let mail = house.mail(1);
     assert!(
         matches!(mail, Mail::Published { client: to, command: 9, outcome: Ok(()) } if to == client),

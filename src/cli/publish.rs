@@ -29,6 +29,10 @@ pub(super) struct Options {
     topic: String,
     /// The data: one JSON value, in quotes for the shell, such as '{"hello":"world"}' or '"text"'.
     json: String,
+    /// What it is the latest of, such as an instrument of which it is the price: where slow clients skip, they are
+    /// sent the latest of each key.
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
     #[command(flatten)]
     file: ConfigurationFile,
     /// Publish straight to RabbitMQ, which need not have an engine listening. Several nodes, separated by
@@ -49,6 +53,8 @@ pub(super) struct Options {
 struct Publication<'a> {
     channel: &'a str,
     data: &'a RawValue,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a str>,
 }
 
 /// What the API answers: a result, or an error.
@@ -69,7 +75,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         .with_context(|| format!("`{}` is not JSON (a text is written '\"text\"')", options.json))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match &options.amqp {
-        Some(url) => through_rabbitmq(url, &config, &options.topic, data)?,
+        Some(urls) => through_rabbitmq(urls, options, &config, data)?,
         None => runtime.block_on(through_engine(options, &config, data))?,
     }
     print(&format!("published to {}\n", options.topic.escape_debug()))?;
@@ -79,7 +85,8 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
 async fn through_engine(options: &Options, config: &Config, data: &RawValue) -> anyhow::Result<()> {
     let address = reachable(options.control.unwrap_or(config.control.listen));
     let api_key = options.api_key.as_ref().unwrap_or(&config.control.api_key);
-    let body = serde_json::to_vec(&Publication { channel: &options.topic, data })?;
+    let publication = Publication { channel: &options.topic, data, key: options.key.as_deref() };
+    let body = serde_json::to_vec(&publication)?;
     let limit = config.timeouts.publish.0 + ANSWER_GRACE;
     let (status, answer) = tokio::time::timeout(limit, post(address, api_key, body))
         .await
@@ -136,14 +143,20 @@ fn accepted(address: SocketAddr, status: StatusCode, body: &[u8]) -> anyhow::Res
     }
 }
 
-fn through_rabbitmq(urls: &AmqpUrls, config: &Config, topic: &str, data: &RawValue) -> anyhow::Result<()> {
+fn through_rabbitmq(
+    urls: &AmqpUrls,
+    options: &Options,
+    config: &Config,
+    data: &RawValue,
+) -> anyhow::Result<()> {
     if let Err(problem) = urls.check() {
         bail!("--amqp {problem}");
     }
     fanfare::broker::publish_once(
         urls,
         &config.amqp.exchange,
-        topic,
+        &options.topic,
+        options.key.as_deref(),
         data.get().as_bytes(),
         config.timeouts.publish.0,
     )

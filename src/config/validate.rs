@@ -428,7 +428,8 @@ fn namespace(findings: &mut Findings, name: &str, options: &Namespace, limits: &
     });
     findings.require(options.slow != SlowPolicy::Skip || !options.has_history(), || {
         format!(
-            "{} is \"skip\", which leaves publications out, and {} promises that none is missing: choose one",
+            "{} is \"skip\", which leaves publications out, or all but the latest of each key, and {} promises that \
+             none is missing: choose one",
             key("slow"),
             key("history_size")
         )

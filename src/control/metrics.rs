@@ -36,6 +36,11 @@ const SHARD_COUNTERS: &[Row<ShardStats>] = &[
     ("frames", "WebSocket frames with publications.", |s| &s.frames),
     ("writes", "Calls that wrote to a socket.", |s| &s.writes),
     ("sent_bytes", "Bytes that sockets took, headers and replies included.", |s| &s.bytes),
+    (
+        "keys_dropped",
+        "Keys whose latest publication slow subscribers were not sent, for want of room.",
+        |s| &s.keys_dropped,
+    ),
     ("gaps_told", "Subscriptions ended with 2500 after a gap in the backplane.", |s| &s.gaps_told),
     ("ticks", "Turns of the shard's loop.", |s| &s.ticks),
 ];

@@ -144,6 +144,33 @@ fn an_idempotency_key_becomes_an_id_for_each_channel() {
 }
 
 #[test]
+fn a_key_goes_along_with_the_publication() {
+    let house = open();
+    let key = "k".repeat(255);
+    for (method, body, heard) in [
+        ("publish", r#"{"channel":"a","data":1,"key":"k"}"#, "publish a 1 of k"),
+        ("publish", r#"{"channel":"a","data":1,"key":""}"#, "publish a 1"),
+        (
+            "publish",
+            &format!(r#"{{"channel":"a","data":1,"key":"{key}"}}"#),
+            &format!("publish a 1 of {key}"),
+        ),
+        ("broadcast", r#"{"channels":["a","b"],"data":1,"key":"k"}"#, "publish a,b 1 of k"),
+        (
+            "broadcast",
+            r#"{"channels":["a"],"data":1,"key":"k","idempotency_key":"i"}"#,
+            "publish a 1 as fanfare-key:1:a:i of k",
+        ),
+    ] {
+        assert!(house.ask(method, body).get("result").is_some(), "{body}");
+        assert_eq!(house.heard(), heard);
+    }
+    let error = house.ask("publish", &format!(r#"{{"channel":"a","data":1,"key":"{key}k"}}"#));
+    assert_eq!(error["error"]["code"], 107, "{error}");
+    assert!(error["error"]["message"].as_str().unwrap().contains("256 bytes"), "{error}");
+}
+
+#[test]
 fn info_counts_this_node() {
     let house = open();
     house.stats.shards[0].open.set(3);

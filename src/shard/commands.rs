@@ -218,7 +218,7 @@ impl<S: Socket> Shard<S, Commands> {
         }
         let client = self.clients.key(slot);
         let asker = Asker::Client { shard: self.id, client, command: id };
-        let publish = Publish { asker, topics: vec![topic.into()], data: data.into(), id: None };
+        let publish = Publish { asker, topics: vec![topic.into()], data: data.into(), id: None, key: None };
         if self.requests.send(Request::Publish(publish)).is_err() {
             return self.starve(slot);
         }

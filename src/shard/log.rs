@@ -7,11 +7,15 @@
 //! cursor at any line.
 //!
 //! Of a topic whose lines are compressed the log holds segments, which stand side by side as lines do.
+//!
+//! Where slow subscribers get the latest line of each key, the log knows which lines are of which key, and can let
+//! go of all the others: [`Log::compact`].
 
 use std::collections::VecDeque;
 
 use crate::mail::{Encoding, Lines};
-use crate::wire::deflate::TAIL;
+use crate::shard::digest::{Batch, Digest, Keyed, Keys, Part, Room};
+use crate::wire::deflate::{Inflater, TAIL};
 use crate::wire::encode::{self, HEADER_MAX, Opcode};
 
 /// Where the end of a batch is, and how many lines there were up to it.
@@ -49,6 +53,27 @@ pub struct Log {
     /// Before this, no swept subscriber lacks anything: its owner's note.
     pub swept_to: u64,
     encoding: Encoding,
+    /// The lines that have keys, where that matters.
+    keys: Option<Box<Keys>>,
+}
+
+/// What a log was compacted to.
+#[derive(Debug)]
+pub(super) struct Compacted {
+    /// Where batches began, and where what is left of them begins.
+    moved: Vec<(u64, u64)>,
+    /// From here on everything is where it was.
+    floor: u64,
+    /// Keys whose latest line there was no room for.
+    pub(super) dropped: u64,
+}
+
+impl Compacted {
+    /// Where a subscriber stands now that stood at `cursor`, before the floor.
+    pub(super) fn place_of(&self, cursor: u64) -> u64 {
+        let index = self.moved.partition_point(|&(was_at, _)| was_at < cursor);
+        self.moved.get(index).map_or(self.floor, |&(_, begins)| begins)
+    }
 }
 
 impl Log {
@@ -58,7 +83,7 @@ impl Log {
         buffer.clear();
         buffer.resize(HEADER_MAX, 0);
         let marks = VecDeque::from([Mark { position, plain: 0, lines: 0 }]);
-        Self { buffer, start: position, marks, trim_at: 0, swept_to: position, encoding }
+        Self { buffer, start: position, marks, trim_at: 0, swept_to: position, encoding, keys: None }
     }
 
     /// Position of the oldest byte held.
@@ -79,6 +104,31 @@ impl Log {
         self.buffer.len() - HEADER_MAX
     }
 
+    /// Bytes of memory in use: those held, and what is known of their keys.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        self.len() + self.keys.as_ref().map_or(0, |keys| keys.weight())
+    }
+
+    /// The same for what lies from `position` on.
+    #[must_use]
+    pub(super) fn weight_from(&self, position: u64) -> usize {
+        let held = self.buffer.len() - self.index(position);
+        held + self.keys.as_ref().map_or(0, |keys| keys.weight_from(position))
+    }
+
+    /// By how many bytes of memory a batch makes a log heavier.
+    #[must_use]
+    pub fn weight_of(batch: &Lines) -> usize {
+        batch.bytes.len() + batch.keyed.as_ref().map_or(0, |lines| Keys::weight_of(lines.len()))
+    }
+
+    /// Whether a line has a key.
+    #[must_use]
+    pub fn has_keys(&self) -> bool {
+        self.keys.as_ref().is_some_and(|keys| !keys.is_empty())
+    }
+
     /// Whether nothing is held.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -93,6 +143,10 @@ impl Log {
 
     /// Adds a batch.
     pub fn append(&mut self, batch: &Lines) {
+        if let Some(lines) = &batch.keyed {
+            let end = self.end();
+            self.keys.get_or_insert_default().append(end, lines);
+        }
         self.buffer.extend_from_slice(&batch.bytes);
         let last = self.last_mark();
         self.marks.push_back(Mark {
@@ -153,6 +207,12 @@ impl Log {
         self.marks.get(index).map_or_else(|| self.end(), |mark| mark.position)
     }
 
+    /// The last mark at or before `position`, which is not before the start.
+    #[must_use]
+    pub fn boundary_before(&self, position: u64) -> u64 {
+        self.marks[self.marks.partition_point(|mark| mark.position <= position) - 1].position
+    }
+
     /// Forgets what lies before `position`, which must be at a mark. Moves the bytes that stay: to be called
     /// when at least half of the log goes, so that a byte is moved once on average.
     pub fn drop_before(&mut self, position: u64) {
@@ -161,6 +221,69 @@ impl Log {
         let marks_gone = self.mark_at(position);
         self.marks.drain(..marks_gone);
         self.start = position;
+        if let Some(keys) = &mut self.keys {
+            keys.drop_before(position);
+        }
+    }
+
+    /// Leaves of what lies before `floor`, which must be at a mark, the latest line of each key, as far as there
+    /// is room. They end at `floor`: whoever stands there or later stands where it stood.
+    pub(super) fn compact(&mut self, floor: u64, room: Room, inflater: &mut Inflater) -> Compacted {
+        let Some(keys) = &mut self.keys else { unreachable!("only a log with keys is compacted") };
+        let (latest, dropped) = keys.take_latest(floor, room);
+        let digest = self.digest(floor, latest, inflater);
+        let start = floor - digest.bytes.len() as u64;
+        let moved = digest.parts.iter().map(|part| (part.was_at, start + part.from as u64)).collect();
+        self.replace_before(floor, start, digest);
+        Compacted { moved, floor, dropped }
+    }
+
+    /// What is left of the batches before `floor`, when of their lines only these matter; the latest ones first.
+    fn digest(&self, floor: u64, latest: Vec<Keyed>, inflater: &mut Inflater) -> Digest {
+        let mut digest = Digest::default();
+        let latest: Vec<_> = latest.into_iter().rev().collect();
+        for lines in latest.chunk_by(|one, next| one.batch == next.batch) {
+            let at = self.mark_at(lines[0].batch);
+            let (first, last) = (self.marks[at], self.marks[at + 1]);
+            debug_assert!(last.position <= floor, "what is not before the floor stays");
+            let batch = Batch {
+                position: first.position,
+                bytes: &self.buffer[self.index(first.position)..self.index(last.position)],
+                encoding: self.encoding,
+                lines: last.lines - first.lines,
+                plain: last.plain - first.plain,
+            };
+            digest.add(&batch, lines, inflater);
+        }
+        digest
+    }
+
+    /// Puts a digest in the place of what lies before `floor`. The log begins at `start` then.
+    fn replace_before(&mut self, floor: u64, start: u64, digest: Digest) {
+        let end = self.index(floor);
+        let place = end - digest.bytes.len();
+        self.buffer[place..end].copy_from_slice(&digest.bytes);
+        self.buffer.drain(HEADER_MAX..place);
+        let mut marks = vec![Mark { position: start, plain: 0, lines: 0 }];
+        for Part { to, lines, plain, .. } in digest.parts {
+            let last = marks[marks.len() - 1];
+            let position = start + to as u64;
+            marks.push(Mark { position, plain: last.plain + plain, lines: last.lines + lines });
+        }
+        let base = marks[marks.len() - 1];
+        let at_floor = self.mark_at(floor);
+        let was = self.marks[at_floor];
+        marks.extend(self.marks.range(at_floor + 1..).map(|mark| Mark {
+            position: mark.position,
+            plain: mark.plain - was.plain + base.plain,
+            lines: mark.lines - was.lines + base.lines,
+        }));
+        self.marks = marks.into();
+        self.start = start;
+        if let Some(keys) = &mut self.keys {
+            let keyed = digest.keyed.into_iter();
+            keys.put_first(keyed.map(|keyed| Keyed { batch: start + keyed.batch, ..keyed }));
+        }
     }
 
     /// The capacity, for the next log that needs one.
@@ -191,91 +314,4 @@ impl Log {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn log_of(position: u64, batches: &[&str]) -> Log {
-        let mut log = Log::new(position, Encoding::Json, Vec::new());
-        for batch in batches {
-            let count = u32::try_from(batch.matches('\n').count()).unwrap();
-            let plain_bytes = u32::try_from(batch.len()).unwrap();
-            log.append(&Lines { bytes: batch.as_bytes().into(), count, plain_bytes, offset: 0 });
-        }
-        log
-    }
-
-    fn frame(log: &mut Log, span: &Span) -> Vec<u8> {
-        log.with_frame(span, <[u8]>::to_vec)
-    }
-
-    #[test]
-    fn whoever_is_behind_gets_everything_in_one_frame() {
-        let mut log = log_of(1000, &["a\n", "bb\nc\n", "d\n"]);
-        let span = log.span(1002, 100);
-        assert_eq!(span, Span { from: 1002, to: 1009, lines: 3 });
-        assert_eq!(frame(&mut log, &span), b"\x81\x06bb\nc\nd");
-        let all = log.span(1000, 100);
-        assert_eq!(frame(&mut log, &all), b"\x81\x08a\nbb\nc\nd", "the borrowed bytes are back in place");
-    }
-
-    #[test]
-    fn a_frame_ends_between_batches_within_its_limit() {
-        let log = log_of(0, &["aaaa\n", "bbbb\n", "cccc\n"]);
-        for (limit, to) in [(15, 15), (14, 10), (10, 10), (9, 5), (5, 5), (1, 5)] {
-            assert_eq!(log.span(0, limit).to, to, "limit {limit}");
-        }
-        assert_eq!(log.span(5, 5), Span { from: 5, to: 10, lines: 1 });
-    }
-
-    #[test]
-    fn a_compressed_frame_is_marked_ends_before_its_tail_and_is_limited_by_what_comes_out_of_it() {
-        let mut log = Log::new(100, Encoding::Deflated, Vec::new());
-        for (segment, plain_bytes) in [("aa", 50), ("b", 60), ("", 70), ("cccc", 7)] {
-            let bytes = [segment.as_bytes(), &TAIL].concat().into();
-            log.append(&Lines { bytes, count: 2, plain_bytes, offset: 0 });
-        }
-        let all = log.span(100, 187);
-        assert_eq!(all, Span { from: 100, to: 123, lines: 8 });
-        assert_eq!(frame(&mut log, &all), [&b"\xc1\x13aa"[..], &TAIL, b"b", &TAIL, &TAIL, b"cccc"].concat());
-        for (limit, to) in [(186, 115), (180, 115), (179, 111), (110, 111), (109, 106), (1, 106)] {
-            assert_eq!(log.span(100, limit).to, to, "limit {limit}");
-        }
-        // What has gone before counts no more.
-        log.drop_before(106);
-        let rest = log.span(106, 137);
-        assert_eq!(rest, Span { from: 106, to: 123, lines: 6 });
-        assert_eq!(frame(&mut log, &rest), [&b"\xc1\x0db"[..], &TAIL, &TAIL, b"cccc"].concat());
-        // Segments may also be larger than what they are made of.
-        let mut stored = Log::new(0, Encoding::Deflated, Vec::new());
-        for _ in 0..3 {
-            stored.append(&Lines { bytes: [0; 20].into(), count: 1, plain_bytes: 10, offset: 0 });
-        }
-        assert_eq!(stored.span(0, 59).to, 40);
-    }
-
-    #[test]
-    fn long_frames_have_long_headers() {
-        for length in [124, 125, 126, 65_535, 65_536] {
-            let line = format!("{}\n", "x".repeat(length));
-            let mut log = log_of(7, &["before\n", &line]);
-            let span = log.span(14, usize::MAX >> 1);
-            let mut expected = encode::header(Opcode::Text, length).as_bytes().to_vec();
-            expected.extend_from_slice(&line.as_bytes()[..length]);
-            assert!(frame(&mut log, &span) == expected, "{length}");
-        }
-    }
-
-    #[test]
-    fn what_is_dropped_is_gone_and_the_rest_is_where_it_was() {
-        let mut log = log_of(0, &["a\n", "b\n", "c\n"]);
-        assert_eq!(log.boundary(1), 2);
-        log.drop_before(2);
-        assert_eq!((log.start(), log.end(), log.len(), log.newest()), (2, 6, 4, 4));
-        let span = log.span(2, 100);
-        assert_eq!(span.lines, 2);
-        assert_eq!(frame(&mut log, &span), b"\x81\x03b\nc");
-        log.drop_before(6);
-        assert!(log.is_empty());
-        assert_eq!(log.newest(), 6);
-    }
-}
+mod tests;

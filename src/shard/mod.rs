@@ -12,6 +12,7 @@ pub mod clients;
 mod commands;
 pub mod deadlines;
 mod delivery;
+mod digest;
 mod farewell;
 mod inbox;
 pub mod log;

@@ -3,15 +3,31 @@
 //! A log drops what everybody has. Beyond its bound it drops what only parked subscribers lack, and the
 //! topic's policy says what becomes of those. It never drops what somebody lacks who can be written to: then
 //! the sweep is behind, and the shard takes no mail until it has caught up.
+//!
+//! Where they skip and lines have keys, what would be dropped is boiled down to the latest line of each key, once
+//! for all of them, and they go on in that.
 
 use crate::config::SlowPolicy;
 use crate::mail::{Lines, TopicSlot};
 use crate::protocol::codes::{CloseReason, UnsubscribeCode};
 use crate::shard::clients::Outgoing;
+use crate::shard::digest::Room;
+use crate::shard::log::Log;
 use crate::shard::{Application, Shard, Socket};
 
 /// A log is searched for what everybody has when it has grown to this, and then whenever it has doubled.
 const TRIM_FROM: usize = 64 << 10;
+
+/// How many bytes stay of a log that only parked subscribers need.
+#[derive(Clone, Copy, Debug)]
+struct Remains {
+    /// Of the newest batches, as they are.
+    whole: usize,
+    /// Of those before them, if lines have keys: the latest of each.
+    digest: usize,
+    /// Of both together.
+    in_all: usize,
+}
 
 /// Buffers kept for logs to come, each of at most [`TRIM_FROM`] bytes.
 const BUFFERS: usize = 64;
@@ -19,7 +35,7 @@ const BUFFERS: usize = 64;
 impl<S: Socket, A: Application> Shard<S, A> {
     /// Adds a batch to a topic's log, if there is room for it now.
     pub(super) fn append(&mut self, slot: TopicSlot, lines: &Lines) -> bool {
-        let length = lines.bytes.len();
+        let length = Log::weight_of(lines);
         if !self.make_room(slot, length) {
             return false;
         }
@@ -34,25 +50,36 @@ impl<S: Socket, A: Application> Shard<S, A> {
     }
 
     fn make_room(&mut self, slot: TopicSlot, length: usize) -> bool {
-        let held = self.topics[slot].log.as_ref().map_or(0, |log| log.len());
+        let held = self.topics[slot].log.as_ref().map_or(0, |log| log.weight());
         let log_bytes = self.log_bytes_max(slot);
         if held + length > log_bytes {
             if self.topics[slot].behind() > 0 {
                 return false;
             }
-            let keep = (log_bytes / 2).saturating_sub(length);
-            self.drop_from_the_parked(slot, keep);
+            let whole = (log_bytes / 2).saturating_sub(length);
+            // With keys a quarter, so that the latest lines may have a half, and what boiling down costs is little
+            // beside what it takes to append the quarter that is free then.
+            let whole = if self.has_keys(slot) { whole / 2 } else { whole };
+            let in_all = log_bytes.saturating_sub(length);
+            self.drop_from_the_parked(slot, Remains { whole, digest: log_bytes / 2, in_all });
         }
-        // Each is tried once: one whose subscribers skip keeps its newest batch, and is pinned again.
-        for _ in 0..self.pinned.len() {
+        // Each is tried once for half of it, and once for all: one whose subscribers skip keeps its newest batch,
+        // and is pinned again.
+        let pinned = self.pinned.len();
+        for attempt in 0..2 * pinned {
             if self.log_bytes + length <= self.limits.logs_bytes {
                 break;
             }
             if let Some(longest_kept) = self.pinned.pop_front() {
-                self.unpin(longest_kept);
+                self.unpin(longest_kept, attempt < pinned);
             }
         }
         self.log_bytes + length <= self.limits.logs_bytes || self.round.is_empty()
+    }
+
+    /// Whether what this topic's log drops is boiled down. The broker sends keys only where slow subscribers skip.
+    fn has_keys(&self, slot: TopicSlot) -> bool {
+        self.topics[slot].log.as_ref().is_some_and(|log| log.has_keys())
     }
 
     /// How large this topic's log may become.
@@ -61,14 +88,19 @@ impl<S: Socket, A: Application> Shard<S, A> {
         if own > 0 { own } else { self.limits.log_bytes }
     }
 
-    /// Gives up a log that is kept for parked subscribers alone.
-    fn unpin(&mut self, slot: TopicSlot) {
+    /// Gives up a log that is kept for parked subscribers alone; or half of it, if the other half can be the latest
+    /// lines of its keys.
+    fn unpin(&mut self, slot: TopicSlot, gives_half: bool) {
         if self.topics.get(slot).is_none_or(|topic| !topic.is_pinned) {
             return;
         }
         self.topics[slot].is_pinned = false;
-        if self.topics[slot].behind() == 0 && self.topics[slot].log.is_some() {
-            self.drop_from_the_parked(slot, 0);
+        let topic = &self.topics[slot];
+        if let Some(log) = &topic.log
+            && topic.behind() == 0
+        {
+            let digest = if gives_half { log.weight() / 2 } else { 0 };
+            self.drop_from_the_parked(slot, Remains { whole: 0, digest, in_all: usize::MAX });
         }
     }
 
@@ -93,7 +125,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     pub(super) fn free_log(&mut self, slot: TopicSlot) {
         if let Some(log) = self.topics[slot].log.take() {
-            self.log_bytes -= log.len();
+            self.log_bytes -= log.weight();
             let buffer = log.into_buffer();
             if self.buffers.len() < BUFFERS && buffer.capacity() <= TRIM_FROM {
                 self.buffers.push(buffer);
@@ -121,6 +153,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
         }
         let needed = topic.parked().iter().map(|one| self.needed_by(slot, one.client, one.cursor)).min();
         let floor = needed.map_or(floor, |needed| needed.min(floor)).max(log.start());
+        // What the sweep has shown may be a place in batches that were boiled down since.
+        let floor = log.boundary_before(floor);
         if (floor - log.start()) * 2 >= log.len() as u64 {
             self.drop_before(slot, floor);
         }
@@ -138,20 +172,21 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     fn drop_before(&mut self, slot: TopicSlot, position: u64) {
         if let Some(log) = &mut self.topics[slot].log {
-            let before = log.len();
-            log.drop_before(position);
-            self.log_bytes -= before - log.len();
+            let before = log.weight();
+            // Whoever left meanwhile may have been the last to lack even more.
+            log.drop_before(position.max(log.start()));
+            self.log_bytes -= before - log.weight();
         }
     }
 
-    /// Drops all but the newest `keep` bytes of a log that only parked subscribers need, and applies the
-    /// topic's policy to those who lose something.
-    fn drop_from_the_parked(&mut self, slot: TopicSlot, keep: usize) {
+    /// Drops all but what shall remain of a log that only parked subscribers need, and applies the topic's policy
+    /// to those who lose something.
+    fn drop_from_the_parked(&mut self, slot: TopicSlot, remains: Remains) {
         let topic = &self.topics[slot];
         let policy = self.namespaces.options(topic.namespace).slow;
         let Some(log) = &topic.log else { return };
         let newest = log.newest();
-        let wanted = log.boundary(log.start().max(log.end().saturating_sub(keep as u64)));
+        let wanted = log.boundary(log.start().max(log.end().saturating_sub(remains.whole as u64)));
         // Who skips is to have the newest, even if nothing follows it for a long time.
         let floor = if policy == SlowPolicy::Skip { wanted.min(newest) } else { wanted };
         let losers: Vec<_> = topic
@@ -160,22 +195,42 @@ impl<S: Socket, A: Application> Shard<S, A> {
             .filter(|one| self.needed_by(slot, one.client, one.cursor) < floor)
             .map(|one| (one.client, one.cursor < floor))
             .collect();
+        let has_keys = log.has_keys();
         for (client, loses_lines) in losers {
             self.own_rest(client);
             if loses_lines && !self.clients[client].dead {
-                self.apply_policy(policy, slot, client, newest);
+                self.apply_policy(policy, slot, client, (!has_keys).then_some(newest));
             }
         }
         self.topics[slot].is_pinned = false;
         if self.topics.get(slot).is_some_and(|topic| topic.parked().is_empty()) {
             self.free_log(slot);
         } else {
-            self.drop_before(slot, floor);
+            if has_keys {
+                self.compact(slot, floor, remains);
+            } else {
+                self.drop_before(slot, floor);
+            }
             self.pin(slot);
         }
     }
 
-    fn apply_policy(&mut self, policy: SlowPolicy, topic: TopicSlot, client: u32, newest: u64) {
+    /// Boils down what lies before `floor`, and lets those who lack some of it go on in what is left.
+    fn compact(&mut self, slot: TopicSlot, floor: u64, remains: Remains) {
+        let topic = &mut self.topics[slot];
+        let keys = self.namespaces.options(topic.namespace).keys_max;
+        let Some(log) = &mut topic.log else { return };
+        let before = log.weight();
+        let floor = floor.max(log.start());
+        let bytes = remains.digest.min(remains.in_all.saturating_sub(log.weight_from(floor)));
+        let compacted = log.compact(floor, Room { keys, bytes }, &mut self.inflater);
+        self.log_bytes -= before - log.weight();
+        self.stats.keys_dropped.add(compacted.dropped);
+        topic.move_parked(floor, |cursor| compacted.place_of(cursor));
+    }
+
+    /// `newest`: where to somebody skips, unless it goes on in what is left of what it lacks.
+    fn apply_policy(&mut self, policy: SlowPolicy, topic: TopicSlot, client: u32, newest: Option<u64>) {
         match policy {
             SlowPolicy::Disconnect => {
                 self.stats.policy_disconnect.add(1);
@@ -187,7 +242,9 @@ impl<S: Socket, A: Application> Shard<S, A> {
             }
             SlowPolicy::Skip => {
                 self.stats.policy_skip.add(1);
-                if let Some(found) = self.clients[client].subscriptions.find(topic) {
+                if let Some(newest) = newest
+                    && let Some(found) = self.clients[client].subscriptions.find(topic)
+                {
                     self.topics[topic].advance(found.position, newest);
                 }
             }

@@ -282,6 +282,15 @@ impl Topic {
         }
     }
 
+    /// Moves the parked subscribers that stand before `floor` to where `place_of` says, not beyond the end.
+    pub fn move_parked(&mut self, floor: u64, place_of: impl Fn(u64) -> u64) {
+        for one in &mut self.subscribers[self.awake as usize..] {
+            if one.cursor < floor {
+                one.cursor = place_of(one.cursor);
+            }
+        }
+    }
+
     /// Adds a batch to the log: everybody lacks something now.
     pub fn append(&mut self, lines: &Lines, buffer: impl FnOnce() -> Vec<u8>) {
         let (end, encoding) = (self.end, self.variant.encoding);

@@ -13,6 +13,9 @@ pub const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 /// The most that one stored block holds (RFC 1951, section 3.2.4).
 const STORED_MAX: usize = 65_535;
 
+/// What a stored block has besides: a byte with its kind, its length twice (the same).
+const STORED_OVERHEAD: usize = 5;
+
 /// Room for the end of a flush: with 6 bytes or fewer left, zlib would repeat its marker.
 const FLUSH_ROOM: usize = 64;
 
@@ -42,8 +45,8 @@ impl Deflater {
     }
 }
 
-/// Appends `plain` in stored blocks, and an empty one.
-fn store(out: &mut Vec<u8>, plain: &[u8]) {
+/// Appends `plain` as a segment that is not compressed: stored blocks, and an empty one.
+pub fn store(out: &mut Vec<u8>, plain: &[u8]) {
     for block in plain.chunks(STORED_MAX).chain([&[][..]]) {
         let len = u16::try_from(block.len()).expect("chunks are no longer than they may be");
         out.push(0);
@@ -51,6 +54,12 @@ fn store(out: &mut Vec<u8>, plain: &[u8]) {
         out.extend_from_slice(&(!len).to_le_bytes());
         out.extend_from_slice(block);
     }
+}
+
+/// How long a segment is that [`store`] makes of so many bytes.
+#[must_use]
+pub fn stored_len(plain: usize) -> usize {
+    plain + STORED_OVERHEAD * (plain.div_ceil(STORED_MAX) + 1)
 }
 
 fn deflate(compress: &mut Compress, plain: &[u8], out: &mut Vec<u8>) {
@@ -231,6 +240,7 @@ mod tests {
             for min_bytes in [0, usize::MAX] {
                 let segment = deflater.segment(&plain, min_bytes);
                 assert!(segment.len() < plain.len() + plain.len() / 1000 + 100 && segment.ends_with(&TAIL));
+                assert!(min_bytes == 0 || segment.len() == stored_len(plain.len()));
                 let payload = &segment[..segment.len() - TAIL.len()];
                 assert!(Inflater::default().message(payload, plain.len()).as_ref() == Ok(&plain));
             }

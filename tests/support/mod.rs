@@ -5,6 +5,7 @@
 #![allow(dead_code, unreachable_pub, unused_imports, reason = "each test program uses another part")]
 
 pub mod engine;
+pub mod framed;
 pub mod http;
 pub mod peer;
 pub mod ports;

@@ -54,6 +54,27 @@ impl Publisher {
         self.publish_to("fanfare", topic, body, properties);
     }
 
+    /// Publishes many to one topic, then waits for the confirms.
+    pub fn publish_all(&self, topic: &str, messages: impl IntoIterator<Item = (String, BasicProperties)>) {
+        self.runtime.block_on(async {
+            let mut confirms = Vec::new();
+            for (body, properties) in messages {
+                let options = BasicPublishOptions::default();
+                let published = self.channel.basic_publish(
+                    "fanfare".into(),
+                    topic.into(),
+                    options,
+                    body.as_bytes(),
+                    properties,
+                );
+                confirms.push(published.await.expect("published"));
+            }
+            for confirm in confirms {
+                assert!(confirm.await.expect("a confirm").is_ack());
+            }
+        });
+    }
+
     /// The same to another exchange; `""` is the default one, which routes to the queue of that name.
     pub fn publish_to(&self, exchange: &str, key: &str, body: &[u8], properties: BasicProperties) {
         let options = BasicPublishOptions::default();

@@ -80,13 +80,13 @@ impl Rabbit {
             Some(Err(_)) => return Err((publish, ErrorCode::BadRequest)),
             None => self.ids.next(),
         };
-        let Publish { asker, topics, data, .. } = publish;
+        let Publish { asker, topics, data, key, .. } = publish;
         let [first, copies @ ..] = &topics[..] else { unreachable!("checked: a publish has topics") };
         let letter = Letter {
             exchange: self.config.amqp.exchange.as_str().into(),
             routing_key: ShortString::from(&**first),
             body: data.into_vec(),
-            properties: message::properties(id, copies),
+            properties: message::properties(id, copies, key.as_deref()),
         };
         self.outgoing.add(Purpose::Publish(asker), letter, Instant::now());
         self.send_letters();

@@ -108,12 +108,15 @@ pub(super) fn whole_number(value: &AMQPValue) -> Option<u64> {
 }
 
 /// The properties of a publish of our own: `id` tells it from all others, however often it is sent; `copies`
-/// are the topics beside the routing key.
-pub(super) fn properties(id: ShortString, copies: &[TopicName]) -> BasicProperties {
+/// are the topics beside the routing key, and `key` is what it is the latest of.
+pub(super) fn properties(id: ShortString, copies: &[TopicName], key: Option<&str>) -> BasicProperties {
     let mut headers = FieldTable::default();
     let now = microseconds(SystemTime::now()).and_then(|now| i64::try_from(now).ok());
     if let Some(now) = now {
         headers.insert(MICROSECONDS.into(), AMQPValue::LongLongInt(now));
+    }
+    if let Some(key) = key {
+        headers.insert(KEY.into(), AMQPValue::LongString(key.into()));
     }
     if !copies.is_empty() {
         headers.insert(TOPICS.into(), AMQPValue::LongString(copies.join("\n").into()));
@@ -181,11 +184,11 @@ mod tests {
     #[test]
     fn several_topics_travel_as_one_message_and_are_found_again() {
         let topics: Vec<TopicName> = vec!["b".into(), "a".into(), "b".into()];
-        let message = receive(delivery("a", properties("1".into(), &topics)), None);
+        let message = receive(delivery("a", properties("1".into(), &topics, None)), None);
         assert_eq!(message.id.as_deref(), Some("1"));
         assert_eq!(message.topics, [Box::from("a"), Box::from("b")]);
         // As a stream gives it back.
-        let mut came = delivery("a", properties("1".into(), &topics));
+        let mut came = delivery("a", properties("1".into(), &topics, None));
         let mut kept = came.properties.headers().clone().unwrap();
         kept = headers(&[(TOPICS, kept.inner()[TOPICS].clone())]);
         came.properties = BasicProperties::default().with_headers(kept);
@@ -233,11 +236,13 @@ mod tests {
             let properties = BasicProperties::default().with_headers(headers(&[(KEY, value)]));
             assert_eq!(receive(delivery("a", properties), None).key.as_deref(), key);
         }
+        let ours = properties("1".into(), &[], Some("k"));
+        assert_eq!(receive(delivery("a", ours), None).key.as_deref(), Some("k"));
     }
 
     #[test]
     fn a_dead_letter_keeps_the_body_and_says_why() {
-        let came = properties("1".into(), &["b".into()]).with_content_type("text/plain".into());
+        let came = properties("1".into(), &["b".into()], None).with_content_type("text/plain".into());
         let (routing_key, body, kept) = bury(receive(delivery("a", came), None), &Undeliverable::NotUtf8(3));
         assert_eq!((routing_key.as_str(), &body[..]), ("a", &b"1"[..]));
         let headers = kept.headers().clone().unwrap();

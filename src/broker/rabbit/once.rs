@@ -19,7 +19,7 @@ use super::publisher::{Letter, Unconfirmed, confirm};
 #[error("{0}")]
 pub struct PublishError(String);
 
-/// Publishes `body` as JSON to `topic` and waits for RabbitMQ's confirm, `limit` at most for everything. Of
+/// Publishes `body` as JSON to `topic`, as the latest of `key` if there is one, and waits for RabbitMQ's confirm, `limit` at most for everything. Of
 /// several nodes the first that confirms it is the last one asked; what an earlier one may have stored has the
 /// same `message-id`. Declares nothing. Blocks the calling thread, which must not be one of an event loop.
 ///
@@ -29,6 +29,7 @@ pub fn publish_once(
     urls: &AmqpUrls,
     exchange: &str,
     topic: &str,
+    key: Option<&str>,
     body: &[u8],
     limit: Duration,
 ) -> Result<(), PublishError> {
@@ -39,7 +40,7 @@ pub fn publish_once(
         exchange: short(exchange, "the exchange's name")?,
         routing_key: short(topic, "the topic's name")?,
         body: body.to_vec(),
-        properties: message::properties(Ids::new().next(), &[]),
+        properties: message::properties(Ids::new().next(), &[], key),
     };
     // One that does not answer must leave time for the others.
     let share = limit / u32::try_from(addresses.len()).unwrap_or(u32::MAX);

@@ -23,6 +23,8 @@ use super::topic;
 const ANSWER_GRACE: Duration = Duration::from_secs(1);
 /// AMQP's limit for a `message-id`.
 const ID_BYTES_MAX: usize = 255;
+/// Bytes of a key: as many as a topic's name has at most.
+const KEY_BYTES_MAX: usize = 255;
 
 /// The parameters of `publish`.
 #[derive(Debug, Deserialize)]
@@ -32,6 +34,8 @@ pub(super) struct PublishParams<'a> {
     data: &'a RawValue,
     /// Names this publication: a repeated request with the same key is pushed once.
     idempotency_key: Option<String>,
+    /// What it is the latest of; empty: of nothing.
+    key: Option<String>,
     #[serde(flatten)]
     extras: Extras,
 }
@@ -44,6 +48,8 @@ pub(super) struct BroadcastParams<'a> {
     data: &'a RawValue,
     /// Names this publication: a repeated request with the same key is pushed once.
     idempotency_key: Option<String>,
+    /// What it is the latest of; empty: of nothing.
+    key: Option<String>,
     #[serde(flatten)]
     extras: Extras,
 }
@@ -80,14 +86,14 @@ pub(super) async fn publish(desk: &Desk, params: PublishParams<'_>) -> Outcome {
     params.extras.refuse()?;
     let topic = topic(desk, &params.channel)?;
     let id = identify(&topic, params.idempotency_key.as_deref())?;
-    hand_in(desk, vec![topic], params.data, id).await?;
+    hand_in(desk, vec![topic], params.data, id, checked_key(params.key)?).await?;
     done()
 }
 
 /// Publishes to several topics at once. A topic that is none gets its error in its place, and the others
 /// are published to; a topic named twice is published to once.
 ///
-/// A key names one publication of each topic, as in Centrifugo: whoever repeats half of a broadcast gets it to the
+/// An idempotency key names one publication of each topic, as in Centrifugo: whoever repeats half of a broadcast gets it to the
 /// topics that lack it. So there is a message for each topic then, with an id and an answer of its own.
 pub(super) async fn broadcast(desk: &Desk, params: BroadcastParams<'_>) -> Outcome {
     params.extras.refuse()?;
@@ -95,29 +101,31 @@ pub(super) async fn broadcast(desk: &Desk, params: BroadcastParams<'_>) -> Outco
         return Err(Fault::bad("`channels` is empty"));
     }
     let checked: Vec<_> = params.channels.iter().map(|name| topic(desk, name)).collect();
-    if let Some(key) = params.idempotency_key.as_deref().filter(|key| !key.is_empty()) {
-        return broadcast_with_key(desk, &checked, params.data, key).await;
+    let key = checked_key(params.key)?;
+    if let Some(name) = params.idempotency_key.as_deref().filter(|name| !name.is_empty()) {
+        return broadcast_by_name(desk, &checked, params.data, name, key).await;
     }
     let mut seen = HashSet::new();
     let wanted = checked.iter().flatten().filter(|topic| seen.insert(TopicName::clone(topic)));
     let topics: Vec<TopicName> = wanted.cloned().collect();
     if !topics.is_empty() {
-        hand_in(desk, topics, params.data, None).await?;
+        hand_in(desk, topics, params.data, None, key).await?;
     }
     let responses = checked.into_iter().map(|checked| checked.and_then(|_| done()).into()).collect();
     result(&BroadcastResult { responses })
 }
 
-async fn broadcast_with_key(
+async fn broadcast_by_name(
     desk: &Desk,
     topics: &[Result<TopicName, Fault>],
     data: &RawValue,
-    key: &str,
+    name: &str,
+    key: Option<Box<str>>,
 ) -> Outcome {
     let publish = async |topic: &Result<TopicName, Fault>| {
         let topic = topic.as_ref().map_err(Clone::clone)?;
-        let id = identify(topic, Some(key))?;
-        hand_in(desk, vec![TopicName::clone(topic)], data, id).await?;
+        let id = identify(topic, Some(name))?;
+        hand_in(desk, vec![TopicName::clone(topic)], data, id, key.clone()).await?;
         done()
     };
     let outcomes = join_all(topics.iter().map(publish)).await;
@@ -139,15 +147,27 @@ fn identify(topic: &str, key: Option<&str>) -> Result<Option<Box<str>>, Fault> {
     Ok(Some(id.into()))
 }
 
+/// What a publication is the latest of, if anything.
+fn checked_key(key: Option<String>) -> Result<Option<Box<str>>, Fault> {
+    let key = key.filter(|key| !key.is_empty());
+    if let Some(key) = key.as_ref().filter(|key| key.len() > KEY_BYTES_MAX) {
+        let len = key.len();
+        return Err(Fault::bad(format_args!("`key` has {len} bytes: at most {KEY_BYTES_MAX} are allowed")));
+    }
+    Ok(key.map(String::into_boxed_str))
+}
+
 /// Hands a publication to the broker thread and waits for the backplane's word.
 async fn hand_in(
     desk: &Desk,
     topics: Vec<TopicName>,
     data: &RawValue,
     id: Option<Box<str>>,
+    key: Option<Box<str>>,
 ) -> Result<(), Fault> {
     let (asker, answer) = oneshot::channel();
-    let publish = Publish { asker: Asker::Control(asker), topics, data: data.get().as_bytes().into(), id };
+    let (asker, data) = (Asker::Control(asker), data.get().as_bytes().into());
+    let publish = Publish { asker, topics, data, id, key };
     desk.post(Request::Publish(publish)).await?;
     confirmed(desk, answer).await
 }

@@ -127,7 +127,8 @@ fn describe(request: &Request) -> String {
         Request::Publish(publish) => {
             let (topics, data) = (publish.topics.join(","), String::from_utf8_lossy(&publish.data));
             let id = publish.id.as_ref().map_or(String::new(), |id| format!(" as {id}"));
-            format!("publish {topics} {data}{id}")
+            let key = publish.key.as_ref().map_or(String::new(), |key| format!(" of {key}"));
+            format!("publish {topics} {data}{id}{key}")
         }
         Request::Survey(_) => "survey".to_owned(),
         other => format!("{other:?}"),

@@ -11,7 +11,7 @@ fn topic() -> Topic {
 
 fn lines(text: &str) -> Lines {
     let plain_bytes = u32::try_from(text.len()).unwrap();
-    Lines { bytes: text.as_bytes().into(), count: 1, plain_bytes, offset: 0 }
+    Lines { bytes: text.as_bytes().into(), count: 1, plain_bytes, offset: 0, keyed: None }
 }
 
 /// Plays every sequence of six operations on up to four subscribers and checks after each that the

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use fanfare::client_id::NodeId;
 use fanfare::config::{Budgets, Config, Interval, Limits, Namespace, SlowPolicy, Timeouts};
 use fanfare::mail::{
-    Asker, Encoding, Lane, Lines, Mail, Position, Recover, Recovery, Request, TopicSlot, Variant,
+    Asker, Encoding, KeyedLine, Lane, Lines, Mail, Position, Recover, Recovery, Request, TopicSlot, Variant,
 };
 use fanfare::mailbox::{Receiver, Sender, Wake, mailbox};
 use fanfare::namespaces::Namespaces;
@@ -25,6 +25,8 @@ use crate::wire::{Frame, segment, take_frames, text_frame};
 
 /// Those that begin with an `h` have a history.
 const TOPICS: [&str; 6] = ["d:a", "r:a", "s:a", "r:b", "s:b", "h:a"];
+/// The one whose publications have keys, but for every seventh: of each key the slow ones get the latest.
+const KEYED: &str = TOPICS[2];
 /// Publications of a topic that the fake broker keeps.
 const KEPT: u64 = 30;
 /// Offsets are sparse: those of one topic have others between them.
@@ -150,6 +152,8 @@ struct Run {
     floor: u64,
     ceiling: u64,
     last: Option<u64>,
+    /// By key: the publication that was left out last, for which a later one of the key has to come.
+    owed: BTreeMap<u64, u64>,
 }
 
 /// A client.
@@ -545,21 +549,26 @@ impl World {
         // JSON may end with spaces.
         let filler = " ".repeat((self.scale - 1) * 50);
         let published = self.published.entry(topic).or_default();
-        let mut bytes = Vec::new();
+        let (mut bytes, mut keyed) = (Vec::new(), Vec::new());
         for _ in 0..count {
             *published += 1;
+            let from = place(&bytes);
             bytes.extend(format!("{{\"push\":{{\"channel\":\"{topic}\",\"pub\":{{\"data\":{published}}}}}}}{filler}\n").bytes());
+            let key = key_of(topic, *published);
+            keyed.extend(key.map(|key| KeyedLine { key, from, to: place(&bytes) }));
         }
+        let keyed = (!keyed.is_empty()).then(|| Arc::new(keyed));
         let offset = *published * OFFSETS_APART;
         self.events.publications += count as u64;
-        let plain_bytes = u32::try_from(bytes.len()).expect("few");
+        let plain_bytes = place(&bytes);
         for variant in VARIANTS {
             if let Some(&slot) = self.interest.get(&(topic.to_owned(), variant)) {
                 let bytes = match variant.encoding {
                     Encoding::Json => bytes.as_slice().into(),
                     Encoding::Deflated => segment(&bytes).into(),
                 };
-                let lines = Lines { bytes, count: u32::try_from(count).expect("few"), plain_bytes, offset };
+                let (count, keyed) = (u32::try_from(count).expect("few"), keyed.clone());
+                let lines = Lines { bytes, count, plain_bytes, offset, keyed };
                 let batch = (Mail::Batch { topic: slot, lines }, (slot, topic, self.published[topic]));
                 if variant.lane == Lane::FIRST {
                     self.send_batch(batch);
@@ -677,7 +686,7 @@ impl World {
 
     fn check_limits(&self) {
         // Where slow clients skip, the newest batch of each topic stays, whatever the limit says.
-        let newest = self.scale * TOPICS.len() * VARIANTS.len() * 4 * 60;
+        let newest = TOPICS.len() * VARIANTS.len() * 4 * (60 * self.scale + 24);
         let logs = self.stats.log_bytes.value();
         assert!(logs <= (self.limits.logs_bytes + newest) as u64, "{logs} bytes in logs");
         let rest = self.stats.rest_bytes.value();
@@ -780,7 +789,7 @@ impl World {
             Asked::Subscribe { topic, floor, resumes } => {
                 let ceiling = self.published.get(topic).copied().unwrap_or(0) + 1;
                 let last = topic.starts_with('h').then(|| stands_at(subscribed, resumes));
-                self.peers[peer].runs.insert(topic, Run { floor, ceiling, last });
+                self.peers[peer].runs.insert(topic, Run { floor, ceiling, last, owed: BTreeMap::new() });
             }
             Asked::Unsubscribe { topic } => {
                 if let Some(run) = self.peers[peer].runs.remove(topic) {
@@ -810,6 +819,11 @@ impl World {
             }
             Some(last) if skips && number > last + 1 => self.events.skipped += 1,
             Some(last) => assert_eq!(number, last + 1, "{topic}: {number} after {last}"),
+        }
+        let expected = run.last.map_or(run.ceiling, |last| last + 1);
+        run.owed.extend((expected..number).filter_map(|left_out| Some((key_of(topic, left_out)?, left_out))));
+        if let Some(key) = key_of(topic, number) {
+            self.events.made_good += u64::from(run.owed.remove(&key).is_some());
         }
         run.last = Some(number);
     }
@@ -862,12 +876,16 @@ impl World {
         }
         assert_ne!(self.shard.patience(), Some(Duration::ZERO), "the shard finds no sleep");
         assert_eq!(self.receipt.written(), self.batches.len() as u64, "everybody has everything");
+        self.events.keys_dropped += self.stats.keys_dropped.value();
+        self.events.worlds_without_room += u64::from(self.stats.keys_dropped.value() > 0);
         for peer in &self.peers {
             assert!(peer.asked.is_empty(), "client {} waits for {:?}", peer.slot, peer.asked);
             for (topic, run) in &peer.runs {
                 let all = self.published.get(topic).copied().unwrap_or(0);
                 let complete = run.last.map_or(all < run.ceiling, |last| last == all);
                 assert!(complete, "client {} lacks {topic} after {:?}, of {all}", peer.slot, run.last);
+                let had_room = self.stats.keys_dropped.value() == 0;
+                assert!(!had_room || run.owed.is_empty(), "client {} lacks {topic} {:?}", peer.slot, run.owed);
             }
             let pipe = peer.pipe.borrow();
             self.events.short_writes += pipe.short_writes;
@@ -920,6 +938,18 @@ impl World {
             assert_eq!(gauge.value(), 0, "{what} are left");
         }
     }
+}
+
+/// What a publication of a topic is the latest of.
+fn key_of(topic: &str, number: u64) -> Option<u64> {
+    // One key is rarer than the others.
+    let key = if number % 20 == 1 { 20 } else { number % 3 };
+    (topic == KEYED && number % 7 > 0).then_some(key)
+}
+
+/// Where the next byte will stand in a batch.
+fn place(bytes: &[u8]) -> u32 {
+    u32::try_from(bytes.len()).expect("few")
 }
 
 /// The number of the publication after which a new subscriber to a topic with history stands, when it has read

@@ -29,6 +29,9 @@ pub struct Events {
     pub disconnected_for_slowness: u64,
     pub resynced: u64,
     pub skipped: u64,
+    pub made_good: u64,
+    pub keys_dropped: u64,
+    pub worlds_without_room: u64,
     pub recovered: u64,
     pub unrecovered: u64,
     pub replies: u64,
@@ -44,7 +47,7 @@ impl Events {
         }
     }
 
-    pub fn fields(&mut self) -> [(&'static str, &mut u64); 23] {
+    pub fn fields(&mut self) -> [(&'static str, &mut u64); 26] {
         [
             ("ticks", &mut self.ticks),
             ("publications", &mut self.publications),
@@ -64,6 +67,9 @@ impl Events {
             ("disconnected for slowness", &mut self.disconnected_for_slowness),
             ("resynced", &mut self.resynced),
             ("skipped", &mut self.skipped),
+            ("made good", &mut self.made_good),
+            ("keys dropped", &mut self.keys_dropped),
+            ("worlds without room", &mut self.worlds_without_room),
             ("recovered", &mut self.recovered),
             ("unrecovered", &mut self.unrecovered),
             ("replies", &mut self.replies),
