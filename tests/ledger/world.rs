@@ -260,7 +260,7 @@ fn configuration(place: Place, port: u16) -> String {
     format!(
         "[namespaces.ledger]\nhistory_size = 20000\nhistory_ttl = \"24h\"\nforce_recovery = true\n\
          [timeouts]\npublish = \"3s\"\n\
-         [amqp]\nsource = \"{source}\"\nreplay_max_age = \"24h\"\nreplay_max_messages = 50000\n\
+         [amqp]\nsource = \"{source}\"\nreplay_max_age = \"24h\"\nreplay_max_messages = 20000\nmessage_ids = 20000\n\
          reconnect_max = \"500ms\"\nurl = \"{}\"\n",
         amqp_url(port)
     )

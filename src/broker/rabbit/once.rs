@@ -19,9 +19,9 @@ use super::publisher::{Letter, Unconfirmed, confirm};
 #[error("{0}")]
 pub struct PublishError(String);
 
-/// Publishes `body` as JSON to `topic`, as the latest of `key` if there is one, and waits for RabbitMQ's confirm, `limit` at most for everything. Of
-/// several nodes the first that confirms it is the last one asked; what an earlier one may have stored has the
-/// same `message-id`. Declares nothing. Blocks the calling thread, which must not be one of an event loop.
+/// Publishes `body` as JSON to `topic`, as the latest of `key` if there is one, and waits for RabbitMQ's confirm,
+/// `limit` at most for everything. Of several nodes the first that confirms it is the last one asked; what an
+/// earlier one may have stored has the same `message-id`. Declares nothing. Blocks the calling thread, which must not be one of an event loop.
 ///
 /// # Errors
 /// What is wrong with a URL, what RabbitMQ refuses, that the exchange is missing, or that time is up.
