@@ -407,7 +407,7 @@ fn a_blocked_rabbitmq_lets_publishes_fail_in_time_and_go_on_after() {
 #[test]
 fn one_message_can_be_published_without_an_engine() {
     let url = RabbitNode::shared().new_vhost("once");
-    let publish = |exchange, url: &str| publish_once(&url.into(), exchange, "a", b"1", SOON);
+    let publish = |exchange, url: &str| publish_once(&url.into(), exchange, "a", Some("k"), b"1", SOON);
     let error = publish("fanfare", &url).expect_err("there is no exchange").to_string();
     assert!(error.contains("no exchange 'fanfare'"), "{error}");
     let mut house = House::start(&url, |_| {});
