@@ -138,7 +138,7 @@
 //! each key that it missed. Who is too slow is known where the logs are, and not before a log must drop something:
 //! so it is done there, and not while publications wait to be merged, where it would take changes from those who
 //! keep up as well. The broker thread says with each batch which lines are of which key, as numbers. When a log is
-//! full of what only blocked clients lack, the older part is *compacted* ([`shard::log::Log::compact`]): lines that a
+//! full of what only blocked clients lack, the older part is *compacted* (`shard/log.rs`): lines that a
 //! later one makes superfluous go, the others stay in their order.
 //!
 //! Of such a digest each client lacks what stands behind its cursor, as of any log: one slice, in as few frames as

@@ -9,7 +9,7 @@
 //! Of a topic whose lines are compressed the log holds segments, which stand side by side as lines do.
 //!
 //! Where slow subscribers get the latest line of each key, the log knows which lines are of which key, and can let
-//! go of all the others: [`Log::compact`].
+//! go of all the others (`compact`).
 
 use std::collections::VecDeque;
 
