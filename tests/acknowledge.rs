@@ -4,9 +4,10 @@ mod support;
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use support::engine::Engine;
 use support::rabbitmq::RabbitNode;
+use support::script::Amqp;
 use support::swarm::{ClientIndex, Line, Observer, Swarm};
 use support::wait::{SOON, wait_until};
 use support::websocket::RawClient;
@@ -18,8 +19,14 @@ const FILL: usize = 10_000;
 const PREFETCH: u64 = 10;
 
 fn start(url: &str, written_timeout: &str) -> Engine {
+    start_from(url, "", written_timeout)
+}
+
+/// An engine with these options of `[amqp]` besides.
+fn start_from(url: &str, source: &str, written_timeout: &str) -> Engine {
     let config = format!(
-        "[amqp]\nprefetch = {PREFETCH}\nack = \"written\"\nwritten_timeout = \"{written_timeout}\"\n\
+        "[amqp]\n{source}prefetch = {PREFETCH}\nack = \"written\"\n\
+         written_timeout = \"{written_timeout}\"\n\
          [timeouts]\nping = \"1h\"\n[limits]\nlog_bytes = 16_777_216\n"
     );
     let engine = Engine::with_config_and(&config, &["--amqp", url]);
@@ -104,4 +111,33 @@ fn who_takes_nothing_holds_others_up_for_a_bounded_time_only() {
     wait_until(SOON, "everything to be acknowledged", || unacknowledged(&engine) == 0.0);
     assert!(client.is_silent_for(Duration::from_millis(100)));
     assert_eq!(engine.metric("fanfare_blocked_clients", &[]), 1.0, "nobody was closed for it");
+}
+
+/// A durable queue keeps what was not acknowledged, and whoever comes next gets it.
+#[test]
+fn what_a_killed_engine_had_not_written_comes_again() {
+    let url = RabbitNode::shared().new_vhost("killed");
+    let mut service = Amqp::connect(&url);
+    service.declare_exchange("fanfare", "topic", true);
+    service.declare_queue("pushes", "fanfare", "#");
+    let from_queue = "source = \"queue\"\nqueue = \"pushes\"\n";
+    let engine = start_from(&url, from_queue, "1m");
+    let stalled = stalled(&engine, "t");
+    let published = publish_until_blocked(&engine, "t");
+    wait_until(SOON, "the hand-over", || unacknowledged(&engine) > 0.0);
+    engine.kill();
+    drop(stalled);
+
+    let engine = start_from(&url, from_queue, "1m");
+    let mut client = RawClient::connect(engine.client_address());
+    client.subscribe("t");
+    let mut number = || {
+        let data: Value = serde_json::from_str(&client.publication("t")).expect("JSON");
+        usize::try_from(data["n"].as_u64().expect("a number")).expect("small")
+    };
+    let first = number();
+    assert!(first > 1, "what was written does not come again");
+    for next in first + 1..=published {
+        assert_eq!(number(), next);
+    }
 }
