@@ -138,7 +138,9 @@ impl Page {
             return troubles;
         }
         if let Some(begun) = self.told.take() {
-            self.excused = self.excused.max(begun.min(number - 1));
+            // Others of its batch may have come before it: while nobody was listening.
+            let end_of_batch = number.div_ceil(self.batch) * self.batch;
+            self.excused = self.excused.max(begun.min(end_of_batch));
         }
         // Everything in earlier batches was confirmed before this one was begun.
         troubles.extend(self.settle((number - 1) / self.batch * self.batch));
@@ -200,4 +202,14 @@ fn within_a_batch_any_order_goes_but_not_between_batches() {
     assert_eq!(page.received(4, 5, 6), []);
     assert_eq!(page.received(1, 6, 6), [Trouble::Repeated { number: 1, offset: 6 }]);
     assert_eq!(page.close(6), [Trouble::Lost(vec![6])]);
+}
+
+#[test]
+fn who_was_told_of_a_gap_may_lack_any_of_the_batch_that_comes_first() {
+    let mut page = Page::new(3);
+    page.subscribed(false, "a".into(), 0);
+    assert_eq!(page.received(2, 1, 3), []);
+    page.subscribed(false, "b".into(), 9);
+    assert_eq!(page.received(4, 3, 9), [Trouble::Announced(vec![1, 3])]);
+    assert_eq!(page.close(9), [Trouble::Announced(vec![5, 6]), Trouble::Lost(vec![7, 8, 9])]);
 }
