@@ -76,13 +76,13 @@ impl Bell {
 
 /// Binds one of possibly several sockets to `address`, each with its share of the connections. Options set
 /// here pass to the accepted sockets. `cargo bench --bench sockets` measures them one by one; the figures are
-/// of loopback and two busy CPUs. None of them shows in the CPU that a frame of one line costs: medians of two
-/// runs were 0.93 to 1.04 of that with this set, and 0.97 and 1.01 where nothing differed.
+/// of loopback and two CPUs. None of them shows in the CPU that a frame of one line costs: medians of five
+/// rounds were 0.96 to 1.01 of that with this set, and 0.98 where nothing differed.
 ///
 /// Set:
 /// * `TCP_NODELAY`. Without it, the second of two frames to a client that has just sent a pong waits 40 ms and
 ///   more for the acknowledgement of the first, instead of 0.01 ms.
-/// * `TCP_NOTSENT_LOWAT`. A client that reads nothing has 56 KB in the kernel, and 3.9 MB without: a slow client
+/// * `TCP_NOTSENT_LOWAT`. A client that reads nothing has 56 KB in the kernel, and 4.2 MB without: a slow client
 ///   would have a queue of its own after all.
 ///
 /// Left out:
