@@ -181,7 +181,12 @@ fn an_exchange_that_is_deleted_while_it_runs_is_declared_anew() {
     client.subscribe("news");
     engine.wait_until_ready();
     engine.publish("news", &json!("by the engine"));
-    assert_eq!(client.publication("news"), r#""by the engine""#);
+    // It leaves over the next link, so that who subscribes again at once may be there for the first one.
+    let mut data = client.publication("news");
+    if data == r#""through the next exchange""# {
+        data = client.publication("news");
+    }
+    assert_eq!(data, r#""by the engine""#);
     service.publish("news", br#""by somebody else""#);
     assert_eq!(client.publication("news"), r#""by somebody else""#);
 }

@@ -116,14 +116,18 @@ impl Engine {
     /// If it ends, or prints no addresses in time.
     #[track_caller]
     pub fn launch(mut command: Command, files: Option<TempDir>) -> Self {
-        let (mut child, stdout, stderr) = spawn(&mut command);
-        let addresses = wait_for(SOON, "the engine's addresses on its standard output", || {
-            if let Some(status) = child.try_wait().expect("the child can be asked") {
-                panic!("the engine ended with {status}; standard error:\n{}", stderr.so_far().join("\n"));
+        let (child, stdout, stderr) = spawn(&mut command);
+        let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+        // It is an engine from the start, so that it ends with us if it prints nothing.
+        let mut engine = Self { child, stdout, stderr, clients: unknown, control: unknown, files };
+        let (clients, control) = wait_for(SOON, "the engine's addresses on its standard output", || {
+            if let Some(status) = engine.child.try_wait().expect("the child can be asked") {
+                panic!("the engine ended with {status}");
             }
-            addresses(&stdout.so_far())
+            addresses(&engine.stdout.so_far())
         });
-        Self { child, stdout, stderr, clients: addresses.0, control: addresses.1, files }
+        (engine.clients, engine.control) = (clients, control);
+        engine
     }
 
     /// Where clients connect.

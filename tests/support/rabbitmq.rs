@@ -203,7 +203,7 @@ impl RabbitNode {
     /// If it is not running.
     #[track_caller]
     pub fn sync_tables(&self) {
-        self.ctl(&["eval", "ok = mnesia:sync_log()."]);
+        self.ctl(&["eval", "ok = mnesia:sync_log(), [ok = dets:sync(Table) || Table <- dets:all()]."]);
     }
 
     /// Ends the node by SIGTERM and waits. What is durable stays.
