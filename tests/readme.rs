@@ -189,10 +189,11 @@ impl Step<'_> {
     }
 }
 
-/// The block as a shell's input, which stops at the first line that fails.
+/// The block as a shell's input, which stops at the first line that fails. Ctrl-C ends it, as at a terminal,
+/// although the tests themselves may run where nobody types it, and it is ignored.
 fn bash(block: &str) -> Command {
-    let mut command = Command::new("bash");
-    command.args(["-euo", "pipefail", "-c", block]);
+    let mut command = Command::new("env");
+    command.args(["--default-signal=INT", "bash", "-euo", "pipefail", "-c", block]);
     command
 }
 
