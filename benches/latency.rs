@@ -50,7 +50,7 @@ fn main() -> Result<()> {
 /// Evenly spaced broadcasts.
 fn spaced(engine: &Engine, divisor: u32, rounds: usize, report: &mut Report) -> Result<()> {
     const CLIENTS: usize = 5000;
-    const LENGTH: Duration = Duration::from_secs(3);
+    const LENGTH: Duration = Duration::from_secs(2);
     let mut broadcasts = Broadcasts::connect(engine, CLIENTS, TOPIC, LINE_BYTES)?;
     let fan_out = broadcasts.saturated()?;
     let (interval, length) = (fan_out * 2, LENGTH / divisor);

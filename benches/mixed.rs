@@ -66,7 +66,7 @@ fn private(engine: &Engine, scale: &Scale, report: &mut Report) -> Result<()> {
     const BROADCAST: &str = "mixed:all";
     const BROADCAST_CLIENTS: usize = 10_000;
     const PRIVATE_CLIENTS: usize = 9000;
-    const LENGTH: Duration = Duration::from_secs(3);
+    const LENGTH: Duration = Duration::from_secs(2);
     /// A multiple of what one shard can do one at a time, so that there is always one under way.
     const BROADCASTS_EACH: Duration = Duration::from_millis(10);
     const PRIVATE_EACH: Duration = Duration::from_millis(4);
@@ -121,7 +121,7 @@ fn stalled(engine: &Engine, scale: &Scale, report: &mut Report) -> Result<()> {
     const CLIENTS: usize = 2000;
     /// Long lines, so that sockets and the topic's log, of 1 MiB, are full before a round ends.
     const LONG_LINE: usize = 16_000;
-    const PUBLICATIONS: u32 = 75;
+    const PUBLICATIONS: u32 = 50;
     /// Default of `limits.log_bytes` and of `limits.rest_bytes`, in MB.
     const LOGS_MAX: f64 = 17.0 * 1.048_576;
     let mut broadcasts = Broadcasts::connect(engine, CLIENTS, TOPIC, LONG_LINE)?;

@@ -40,7 +40,7 @@ fn main() -> Result<()> {
     if let Some(result) = arguments.help().or_else(|| raw_loop::run_if_asked(&arguments)) {
         return result;
     }
-    let (clients, interval) = if arguments.short() { (1500, 2) } else { (15_000, 6) };
+    let (clients, interval) = if arguments.short() { (1500, 2) } else { (15_000, 4) };
     let rounds = arguments.rounds(ROUNDS);
     let about = format!("{clients} clients, a ping each {interval} s, {rounds} rounds of that length");
     let mut report = Report::new("idle", &about);

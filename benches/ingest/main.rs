@@ -32,7 +32,7 @@ const QUEUE: &str = "ingest";
 /// The engine takes the first message so many times later as clients take to connect, but not before this
 /// many seconds are over.
 const PATIENCE: u32 = 6;
-const QUEUE_DELAY_LEAST: Duration = Duration::from_secs(3);
+const QUEUE_DELAY_LEAST: Duration = Duration::from_secs(4);
 
 /// What each round does.
 #[derive(Clone, Copy, Debug)]
@@ -80,7 +80,7 @@ fn main() -> Result<()> {
         return result;
     }
     let rounds = arguments.rounds(ROUNDS);
-    let (clients, messages) = if arguments.short() { (500, 10_000) } else { (5000, 100_000) };
+    let (clients, messages) = if arguments.short() { (500, 10_000) } else { (5000, 60_000) };
     let about = format!("{messages} messages to {clients} private topics, {rounds} rounds");
     let mut report = Report::new("ingest", &about);
     let node = RabbitNode::start();
