@@ -17,7 +17,8 @@
 //! A publication costs 17 bytes beside its own, and one that ends by itself 24 more; the rings that they are in
 //! are up to a quarter larger than what is in them. A topic with publications costs about 220 bytes beside its
 //! name, one without about 80. [`History::bytes`] counts all that but the idle topics and what is unused in rings.
-//! Answers that are shared are at most 16 MiB more.
+//! The process has half as much again, as `cargo bench --bench memory` shows: 135 to 148 bytes for a publication of
+//! 70, of which 87 are counted. Answers that are shared are at most 16 MiB more.
 
 mod ages;
 mod answers;

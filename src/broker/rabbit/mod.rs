@@ -197,6 +197,8 @@ impl Rabbit {
             burials_log: RateLimit::new(LOG_EVERY),
         };
         rabbit.first_round().await?;
+        // Clients come from now on, however long RabbitMQ took.
+        rabbit.taking_from = taking_from(amqp);
         Ok(rabbit)
     }
 
