@@ -133,7 +133,7 @@ fn engine_round(url: &str, ack: &str, task: Task) -> Result<Cost> {
          queue_delay = \"{delay}ms\"\n[timeouts]\nping = \"1h\"\n"
     ));
     let started = Instant::now();
-    on_client_cpu(|| {
+    on_client_cpu(move || {
         let mut swarm = connect(engine.client_address(), task.clients)?;
         assert!(started.elapsed() < task.queue_delay, "the clients came too late: the machine is too busy");
         let watched = Watched::new(engine.pid(), Some("broker"))?;
@@ -141,6 +141,10 @@ fn engine_round(url: &str, ack: &str, task: Task) -> Result<Cost> {
         // Whatever the clients counted, the engine must agree.
         assert_eq!(engine.metric("fanfare_publications_total", &[]), task.messages as f64);
         assert_eq!(engine.metric("fanfare_unheard_total", &[]), 0.0);
+        // Whoever closes first keeps the connection for a minute (RFC 9293, TIME-WAIT). If it were the clients, a few
+        // rounds would use up their ports, and connecting would take the kernel seconds of search.
+        drop(engine);
+        drop(swarm);
         Ok(cost)
     })
 }
