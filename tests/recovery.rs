@@ -229,15 +229,18 @@ fn history_can_be_read_and_removed() {
     assert_eq!(removed["result"], json!({"publications": [], "epoch": epoch, "offset": 7}));
 }
 
+/// One of several nodes on this RabbitMQ.
+fn start_at(url: &str) -> Engine {
+    let engine = Engine::with_config_and(CONFIG, &["--amqp", url]);
+    engine.wait_until_ready();
+    engine
+}
+
 /// The story `back_after_tunnel`: gone for a while, back on another node, and the list goes on.
 #[test]
 fn another_node_and_one_that_was_killed_know_what_was_missed() {
     let url = RabbitNode::shared().new_vhost("recovery");
-    let start = || {
-        let engine = Engine::with_config_and(CONFIG, &["--amqp", &url]);
-        engine.wait_until_ready();
-        engine
-    };
+    let start = || start_at(&url);
     let (first, second) = (start(), start());
     let mut client = RawClient::connect(first.client_address());
     let begin = subscribe(&mut client, "merged:a");
@@ -271,11 +274,7 @@ fn another_node_and_one_that_was_killed_know_what_was_missed() {
 #[test]
 fn a_history_that_is_removed_is_gone_on_every_node() {
     let url = RabbitNode::shared().new_vhost("removed");
-    let start = || {
-        let engine = Engine::with_config_and(CONFIG, &["--amqp", &url]);
-        engine.wait_until_ready();
-        engine
-    };
+    let start = || start_at(&url);
     let kept = |engine: &Engine, topic: &str| {
         let page = engine.api("history", &json!({"channel": topic, "limit": -1}));
         publications(&page["result"]).into_iter().map(|(data, _)| data).collect::<Vec<_>>()
