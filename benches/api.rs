@@ -52,7 +52,7 @@ impl Cost {
     }
 
     fn microseconds(&self, of: CpuTime) -> f64 {
-        of.nanoseconds as f64 / 1000.0 / self.publications
+        of.microseconds_each(self.publications)
     }
 }
 

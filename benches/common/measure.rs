@@ -34,6 +34,11 @@ impl CpuTime {
         })
     }
 
+    /// Microseconds for each of so many things.
+    pub(crate) fn microseconds_each(self, things: f64) -> f64 {
+        self.nanoseconds as f64 / 1000.0 / things
+    }
+
     /// The time between an earlier reading and this one; a process may have lost a thread between them.
     pub(crate) fn since(self, earlier: Self) -> Self {
         Self {

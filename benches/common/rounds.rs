@@ -36,12 +36,12 @@ pub(crate) struct Round {
 impl Round {
     /// CPU time of the server's thread.
     pub(crate) fn thread_microseconds(&self) -> f64 {
-        self.thread.nanoseconds as f64 / 1000.0 / self.wanted as f64
+        self.thread.microseconds_each(self.wanted as f64)
     }
 
     /// CPU time of all the server's threads.
     pub(crate) fn process_microseconds(&self) -> f64 {
-        self.process.nanoseconds as f64 / 1000.0 / self.wanted as f64
+        self.process.microseconds_each(self.wanted as f64)
     }
 
     /// Time that passed.

@@ -31,7 +31,7 @@ struct Cost {
 
 impl Cost {
     fn microseconds(&self) -> f64 {
-        self.thread.nanoseconds as f64 / 1000.0 / self.pings
+        self.thread.microseconds_each(self.pings)
     }
 }
 

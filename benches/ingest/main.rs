@@ -59,11 +59,11 @@ impl Cost {
     }
 
     fn consumer_microseconds(&self) -> f64 {
-        self.consumer.nanoseconds as f64 / 1000.0 / self.messages as f64
+        self.consumer.microseconds_each(self.messages as f64)
     }
 
     fn process_microseconds(&self) -> f64 {
-        self.process.nanoseconds as f64 / 1000.0 / self.messages as f64
+        self.process.microseconds_each(self.messages as f64)
     }
 }
 

@@ -34,11 +34,11 @@ impl Reading {
     }
 
     fn thread_microseconds(&self) -> f64 {
-        self.thread.nanoseconds as f64 / 1000.0 / self.messages as f64
+        self.thread.microseconds_each(self.messages as f64)
     }
 
     fn process_microseconds(&self) -> f64 {
-        self.process.nanoseconds as f64 / 1000.0 / self.messages as f64
+        self.process.microseconds_each(self.messages as f64)
     }
 }
 

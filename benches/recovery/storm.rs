@@ -268,7 +268,7 @@ impl Observer for Back<'_> {
 fn show(pairs: &Pairs<Storm, Storm>, clients: usize, report: &mut Report) {
     let recovering = |of: &dyn Fn(&Storm) -> f64| Summary::of(pairs.first().map(of));
     let plain = |of: &dyn Fn(&Storm) -> f64| Summary::of(pairs.second().map(of));
-    let per_client = |time: CpuTime| time.nanoseconds as f64 / 1000.0 / clients as f64;
+    let per_client = |time: CpuTime| time.microseconds_each(clients as f64);
     let shard = |storm: &Storm| per_client(storm.shard);
     let broker = |storm: &Storm| per_client(storm.broker);
     let receives = |storm: &Storm| storm.receives;
