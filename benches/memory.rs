@@ -70,17 +70,21 @@ fn main() -> Result<()> {
 fn measure_clients(clients: usize, topic: &str, target: Target, report: &mut Report) -> Result<()> {
     let shards = clients.div_ceil(CLIENTS_PER_SHARD).to_string();
     let engine = Engine::with_config_and(CONFIGURATION, &["--shards", &shards]);
-    let before = settled_bytes(&engine)?;
+    let before = settled_bytes(&engine, nothing)?;
     let per_client = |bytes: u64| (bytes as f64 - before as f64) / clients as f64;
     let mut crowd = Crowd::connect(engine.client_address(), clients, topic, Reads::Nothing)?;
-    let fresh = settled_bytes(&engine)?;
+    let fresh = settled_bytes(&engine, nothing)?;
     report.row("fresh clients", per_client(fresh), "bytes per client", target);
     let mut topics: Vec<_> = (0..clients).map(|client| topic.replace("{}", &client.to_string())).collect();
     topics.dedup();
     publish_to_each(&engine, &topics, &mut crowd)?;
-    let used = settled_bytes(&engine)?;
+    let used = settled_bytes(&engine, nothing)?;
     report.row("after a publication to each topic", per_client(used), "bytes per client", target);
     report.row("resident", resident_bytes(engine.pid())? as f64 / 1e6, "MB", Target::None);
+    Ok(())
+}
+
+fn nothing() -> Result<()> {
     Ok(())
 }
 
@@ -109,17 +113,15 @@ fn measure_history(publications: usize, report: &mut Report) -> Result<()> {
     let engine = Engine::with_config_and(HISTORY_CONFIGURATION, &["--shards", "1"]);
     let mut publisher = Publisher::connect(engine.control_address())?;
     // Nothing of these is kept. Before, they bring what the engine needs to publish at all; after, the allocator
-    // gives back what was freed only when there is something to do.
-    let unkept = vec!["unkept".to_owned(); publications / 4];
-    publish(&mut publisher, &unkept)?;
-    let mut before = settled_bytes(&engine)?;
+    // gives back what was freed only when there is something to do, and not at once.
+    let unkept = vec!["unkept".to_owned(); publications / 20];
+    let mut before = settled_bytes(&engine, || publish(&mut publisher, &unkept))?;
     let many = publications / KEPT_OF_EACH;
     for (topics, name) in [(many, format!("{many} topics of {KEPT_OF_EACH}")), (1, "one topic".to_owned())] {
         // As long a name, whatever the number.
         let named = (0..publications).map(|number| format!("kept:{topics:04}:{:04}", number % topics));
         publish(&mut publisher, &named.collect::<Vec<_>>())?;
-        publish(&mut publisher, &unkept)?;
-        let after = settled_bytes(&engine)?;
+        let after = settled_bytes(&engine, || publish(&mut publisher, &unkept))?;
         let each = (after as f64 - before as f64) / publications as f64;
         report.row(&name, each, "bytes per publication", Target::None);
         before = after;
@@ -136,12 +138,13 @@ fn measure_history(publications: usize, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// The least memory the engine is seen with while it has nothing to do.
-fn settled_bytes(engine: &Engine) -> Result<u64> {
+/// The least memory the engine is seen with while this is all that it has to do.
+fn settled_bytes(engine: &Engine, mut meanwhile: impl FnMut() -> Result<()>) -> Result<u64> {
     let end = Instant::now() + SETTLING;
     let mut least = u64::MAX;
     while Instant::now() < end {
         std::thread::sleep(PAUSE);
+        meanwhile()?;
         least = least.min(anonymous_bytes(engine.pid())?);
     }
     Ok(least)

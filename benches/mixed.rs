@@ -169,7 +169,7 @@ fn churn(engine: &Engine, scale: &Scale, report: &mut Report) -> Result<()> {
     const STAYING: usize = 4500;
     /// Each of them lives for a second: a tenth of all per second.
     const CHANGING: usize = 500;
-    const FAN_OUTS: usize = 100;
+    const FAN_OUTS: usize = 60;
     let mut publisher = Publisher::connect(engine.control_address())?;
     let request = publisher.request(TOPIC, &plain_data(TOPIC, LINE_BYTES));
     let mut server = Server {
