@@ -190,8 +190,8 @@ pub enum Mail {
     Recovered {
         /// What was asked.
         question: Box<Recover>,
-        /// What becomes of it.
-        answer: Box<Recovery>,
+        /// What becomes of it, or why that cannot be said now.
+        answer: Box<Result<Recovery, ErrorCode>>,
     },
     /// The answer to a client's [`Request::History`].
     History {

@@ -382,6 +382,7 @@ fn a_rabbitmq_that_is_not_there_yet_is_waited_for() {
     house.attach(0, "a");
     node.start_again();
     house.wait_until_ready();
+    assert!(matches!(house.mail(), Mail::Gap), "who was here before may have missed something");
     assert_eq!(house.publish(&["a"], b"2"), Ok(()));
     house.expect_line(0, "a", "2");
     house.stop();

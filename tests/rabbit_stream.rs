@@ -211,7 +211,7 @@ fn a_queue_that_is_no_stream_is_refused_with_the_remedy() {
     assert!(stderr.contains("is no stream") && stderr.contains("amqp.stream"), "{stderr}");
 }
 
-/// RabbitMQ may come later: then nobody has missed anything, and what was there is not pushed.
+/// RabbitMQ may come later: what was there is not pushed, but whoever was here before is told of it.
 #[test]
 fn a_stream_that_comes_later_than_the_clients_is_read_back_and_not_pushed() {
     let mut node = RabbitNode::start();
@@ -232,6 +232,9 @@ fn a_stream_that_comes_later_than_the_clients_is_read_back_and_not_pushed() {
         (replayed > 0.0).then_some(replayed)
     });
     assert_eq!(replayed, 1.0);
+    let told = client.line();
+    assert!(told.contains(r#""unsubscribe":{"code":2500"#), "{told}");
+    client.subscribe("news");
     Publisher::connect_when_there(&url, "fanfare").publish("news", b"2", plain());
     assert_eq!(client.publication("news"), "2");
 }

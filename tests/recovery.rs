@@ -271,6 +271,67 @@ fn another_node_and_one_that_was_killed_know_what_was_missed() {
     }
 }
 
+/// Who has a position of another node is not told of a loss by one that knows less of the stream, but has read it.
+#[test]
+fn a_position_between_markers_is_as_good_on_every_node() {
+    let url = RabbitNode::shared().new_vhost("markers");
+    let first = start_at(&url);
+    // It reads nothing back, so that whatever it does not know may have lost something until here.
+    let config = format!("[amqp]\nreplay_max_messages = 0\nmessage_ids = 0\n{CONFIG}");
+    let second = Engine::with_config_and(&config, &["--amqp", &url]);
+    second.wait_until_ready();
+    let mut client = RawClient::connect(second.client_address());
+    let position = subscribe(&mut client, "kept:a");
+    assert!(position.offset > 0, "{position:?}");
+    drop(client);
+    for engine in [&second, &first] {
+        let reply = recover(&mut RawClient::connect(engine.client_address()), "kept:a", &position);
+        assert_eq!(reply["recovered"], json!(true), "{reply}");
+    }
+}
+
+/// An engine that cannot read the stream says neither that somebody has lost something nor that it has not; who
+/// came before the stream is told of the gap when it comes.
+#[test]
+fn nobody_is_told_of_a_loss_by_an_engine_that_knows_nothing_yet() {
+    let mut node = RabbitNode::start();
+    let url = node.amqp_url();
+    let first = start_at(&url);
+    let mut client = RawClient::connect(first.client_address());
+    let begin = subscribe(&mut client, "kept:a");
+    publish(&first, "kept:a", 1..=2);
+    assert!(client.line().contains(r#""data":1"#));
+    drop(client);
+    node.sync_tables();
+    first.stop();
+    node.stop();
+
+    let engine = Engine::with_config_and(CONFIG, &["--amqp", &url]);
+    let [mut new, mut old] = [(); 2].map(|()| RawClient::connect(engine.client_address()));
+    subscribe(&mut new, "kept:a");
+    let Position { epoch, offset } = &begin;
+    let again = format!(
+        r#""subscribe":{{"channel":"kept:a","recover":true,"epoch":"{epoch}","offset":{offset}}}"#
+    );
+    let refused = old.command(&again);
+    assert!(refused.contains(r#""code":100"#) && refused.contains(r#""temporary":true"#), "{refused}");
+
+    node.start_again();
+    engine.wait_until_ready();
+    let told = new.line();
+    assert!(told.contains(r#""unsubscribe":{"code":2500"#), "{told}");
+    let position = subscribe(&mut new, "kept:a");
+    assert_eq!(position.epoch, begin.epoch);
+    let reply = recover(&mut old, "kept:a", &begin);
+    assert_eq!(reply["recovered"], json!(true), "{reply}");
+    let missed: Vec<_> = publications(&reply).into_iter().map(|(data, _)| data).collect();
+    assert_eq!(missed, [json!(1), json!(2)]);
+    publish(&engine, "kept:a", 3..=3);
+    for client in [&mut new, &mut old] {
+        assert!(client.line().contains(r#""data":3"#));
+    }
+}
+
 #[test]
 fn a_history_that_is_removed_is_gone_on_every_node() {
     let url = RabbitNode::shared().new_vhost("removed");

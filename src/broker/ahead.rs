@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use crate::mail::Recover;
 
-/// How long they wait. Nodes that read the same stream are milliseconds apart, unless one of them is in trouble.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+/// How long they wait. Nodes that read the same stream are milliseconds apart, unless one of them is in trouble;
+/// SDKs wait for 5 s, and are to have an answer before.
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Those who wait, by the offset that they wait for.
 #[derive(Debug, Default)]
@@ -27,25 +28,36 @@ impl Ahead {
         self.waiting.entry(offset).or_default().push(question);
     }
 
-    /// Those who need not wait any longer, or shall not, when this node has read up to `offset`.
-    pub(super) fn take_due(&mut self, offset: u64, now: Instant) -> Vec<Recover> {
-        let mut due = Vec::new();
+    /// Everybody.
+    pub(super) fn take_all(&mut self) -> Vec<Recover> {
+        self.take_reached(u64::MAX)
+    }
+
+    /// Those who need not wait any longer when this node has read up to `offset`.
+    pub(super) fn take_reached(&mut self, offset: u64) -> Vec<Recover> {
+        let mut reached = Vec::new();
         while let Some(first) = self.waiting.first_entry()
             && *first.key() <= offset
         {
-            due.append(&mut first.remove());
+            reached.append(&mut first.remove());
         }
+        reached
+    }
+
+    /// Those who shall not wait any longer.
+    pub(super) fn take_late(&mut self, now: Instant) -> Vec<Recover> {
+        let mut late = Vec::new();
         while let Some(&(deadline, offset)) = self.deadlines.front()
             && (deadline <= now || self.waiting.is_empty())
         {
             self.deadlines.pop_front();
             // All with this offset go, those who came later included: they would not fare better.
-            due.append(&mut self.waiting.remove(&offset).unwrap_or_default());
+            late.append(&mut self.waiting.remove(&offset).unwrap_or_default());
         }
-        due
+        late
     }
 
-    /// When [`Self::take_due`] has something to give at the latest.
+    /// When [`Self::take_late`] has something to give at the latest.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.deadlines.front().map(|&(deadline, _)| deadline)
     }
@@ -80,20 +92,22 @@ mod tests {
         ahead.wait(question(1, 10), start);
         ahead.wait(question(2, 12), start + second);
         ahead.wait(question(3, 10), start + second);
-        assert_eq!(commands(&ahead.take_due(9, start + second)), [0; 0]);
-        assert_eq!(commands(&ahead.take_due(11, start + second)), [1, 3]);
+        assert_eq!(commands(&ahead.take_reached(9)), [0; 0]);
+        assert_eq!(commands(&ahead.take_late(start + second)), [0; 0]);
+        assert_eq!(commands(&ahead.take_reached(11)), [1, 3]);
         assert_eq!(ahead.next_deadline(), Some(start + PATIENCE));
-        assert_eq!(commands(&ahead.take_due(11, start + PATIENCE)), [0; 0]);
+        assert_eq!(commands(&ahead.take_late(start + PATIENCE)), [0; 0]);
         assert_eq!(ahead.next_deadline(), Some(start + second + PATIENCE));
-        assert_eq!(commands(&ahead.take_due(11, start + second + PATIENCE)), [2]);
-        assert_eq!((ahead.next_deadline(), ahead.take_due(u64::MAX, start).len()), (None, 0));
+        assert_eq!(commands(&ahead.take_late(start + second + PATIENCE)), [2]);
+        assert_eq!((ahead.next_deadline(), ahead.take_all().len()), (None, 0));
     }
 
     #[test]
     fn deadlines_of_those_who_are_gone_are_forgotten() {
         let (mut ahead, start) = (Ahead::default(), Instant::now());
         ahead.wait(question(1, 10), start);
-        assert_eq!(commands(&ahead.take_due(10, start)), [1]);
+        assert_eq!(commands(&ahead.take_reached(10)), [1]);
+        assert_eq!(ahead.take_late(start).len(), 0);
         assert_eq!(ahead.next_deadline(), None);
     }
 }

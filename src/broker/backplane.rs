@@ -84,11 +84,15 @@ pub(super) enum Event {
     /// A delivery that is no publication, and only has to be acknowledged.
     Passed {
         tag: u64,
+        /// As [`Place::offset`], where a stream numbers it.
+        offset: Option<u64>,
     },
     /// A delivery by which an operator has the history of a topic forgotten, from here in the stream on.
     HistoryRemoved {
         topic: TopicName,
         tag: u64,
+        /// As [`Place::offset`].
+        offset: u64,
     },
     /// A stream is read back from here on. Whatever was known of it is void: epoch, positions, histories.
     Loading {
@@ -116,7 +120,7 @@ pub(super) enum Event {
     },
     /// Messages can come and go from now on.
     Connected {
-        /// Whether messages may have been missed since the last time.
+        /// Whether messages may have been missed since the last time, or before the first.
         gap: bool,
     },
     /// No messages come or go, and no tag is valid any more.

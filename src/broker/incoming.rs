@@ -37,7 +37,7 @@ impl Broker {
         self.acks.take(message.tag);
         let (tag, place) = (message.tag, message.place);
         let offset = place.map(|place| place.offset);
-        self.read_to = offset.or(self.read_to);
+        self.read_to = self.read_to.max(offset);
         let is_repetition = message.id.as_deref().is_some_and(|id| self.seen.has(id, tag, offset));
         if place.is_some_and(|place| place.is_replayed) {
             self.stats.replayed.add(1);

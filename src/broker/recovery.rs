@@ -32,22 +32,38 @@ impl Broker {
     pub(super) fn recover(&mut self, question: Box<Recover>) {
         let is_ahead = self.read_to.is_some_and(|read_to| question.since.offset > read_to);
         let Position { epoch, .. } = self.history.position(&question.name, u64::MAX);
-        if self.is_loading() || is_ahead && *question.since.epoch == *epoch {
+        if !self.is_read_back || is_ahead && *question.since.epoch == *epoch {
             self.ahead.wait(*question, Instant::now());
         } else {
             self.answer_recovery(question);
         }
     }
 
-    /// Answers those who were ahead and are not any more, or have waited for long enough.
+    /// All that was in the stream is known now, and what it is called.
+    pub(super) fn ask_again(&mut self) {
+        self.ahead.take_all().into_iter().for_each(|question| self.recover(Box::new(question)));
+    }
+
+    /// Answers those who were ahead and are not any more, or have waited for long enough. What a node cannot read
+    /// now is not lost, so that it has no answer: who asks again may come to a node that has.
     pub(super) fn recover_those_ahead(&mut self) {
-        if self.is_loading() {
-            return;
+        if self.is_read_back {
+            for question in self.ahead.take_reached(self.read_to.unwrap_or_default()) {
+                self.answer_recovery(Box::new(question));
+            }
         }
-        let read_to = self.read_to.unwrap_or_default();
-        for question in self.ahead.take_due(read_to, Instant::now()) {
-            self.answer_recovery(Box::new(question));
+        for question in self.ahead.take_late(Instant::now()) {
+            if self.is_read_back && self.is_linked {
+                self.answer_recovery(Box::new(question));
+            } else {
+                self.refuse_recovery(question);
+            }
         }
+    }
+
+    fn refuse_recovery(&mut self, question: Recover) {
+        let answer = Box::new(Err(ErrorCode::Internal));
+        self.outbox.push(question.shard, Mail::Recovered { question: Box::new(question), answer });
     }
 
     fn answer_recovery(&mut self, question: Box<Recover>) {
@@ -70,7 +86,7 @@ impl Broker {
         let answer = self.history.recover(&wish, Instant::now());
         let counter = if answer.missed.is_some() { &self.stats.recovered } else { &self.stats.unrecovered };
         counter.add(1);
-        self.outbox.push(question.shard, Mail::Recovered { question, answer: Box::new(answer) });
+        self.outbox.push(question.shard, Mail::Recovered { question, answer: Box::new(Ok(answer)) });
     }
 
     fn end_waiting(&mut self, name: &str, lane: Lane) {

@@ -57,6 +57,11 @@ pub(super) struct Broker {
     pub(super) ahead: Ahead,
     /// The offset of the newest message that was read, where the backplane numbers them.
     pub(super) read_to: Option<u64>,
+    /// Whether all that was in the stream before has been read, if it is one.
+    pub(super) is_read_back: bool,
+    pub(super) is_linked: bool,
+    /// Whether there was a link before.
+    was_linked: bool,
     /// The offset up to which nothing of a stream was read back.
     pub(super) unknown_to: u64,
     pub(super) encoder: Encoder,
@@ -90,6 +95,9 @@ impl Broker {
             history: History::new(new_epoch(), limits.history_bytes, limits.history_topics, Instant::now()),
             ahead: Ahead::default(),
             read_to: None,
+            is_read_back: !setup.config.amqp.reads_stream(),
+            is_linked: false,
+            was_linked: false,
             unknown_to: 0,
             encoder: Encoder::default(),
             surveys: Surveys::default(),
@@ -170,9 +178,9 @@ impl Broker {
             Event::Message(message) => self.take_message(message),
             Event::Published { asker, outcome } => self.answer(asker, outcome),
             Event::Buried { tag } => self.acks.release(tag),
-            Event::Passed { tag } => self.acks.take(tag),
-            Event::HistoryRemoved { topic, tag } => {
-                self.acks.take(tag);
+            Event::Passed { tag, offset } => self.pass(tag, offset),
+            Event::HistoryRemoved { topic, tag, offset } => {
+                self.pass(tag, Some(offset));
                 self.history.remove(&topic);
             }
             Event::Bound { topic } => self.arrived(&topic),
@@ -186,6 +194,12 @@ impl Broker {
         }
     }
 
+    /// A delivery is no publication, but it shows how far the stream has been read.
+    fn pass(&mut self, tag: u64, offset: Option<u64>) {
+        self.acks.take(tag);
+        self.read_to = self.read_to.max(offset);
+    }
+
     /// A stream is read back: what is known of another one, or of what came before, says nothing about it.
     fn loading(&mut self, base: u64) {
         self.stats.backplane.set(BackplaneState::Loading as u64);
@@ -195,11 +209,14 @@ impl Broker {
         self.history.restart(new_epoch(), base);
         self.unknown_to = base;
         self.read_to = None;
+        self.is_read_back = false;
     }
 
     fn caught_up(&mut self, epoch: Epoch) {
+        self.is_read_back = true;
         self.history.rename(epoch);
         self.tell_positions();
+        self.ask_again();
     }
 
     /// Other nodes know the stream under another name: clients must not come to them with ours.
@@ -211,6 +228,10 @@ impl Broker {
     fn connected(&mut self, gap: bool) {
         self.stats.backplane.set(BackplaneState::Ready as u64);
         self.stats.connects.add(u64::from(self.backplane.prefetch().is_some()));
+        self.is_linked = true;
+        let was_linked = std::mem::replace(&mut self.was_linked, true);
+        // Who came before the first link may have missed something. Mostly nobody did.
+        let gap = gap && (was_linked || self.topics.len() > 0);
         if gap && !self.config.amqp.reads_stream() {
             self.begin_anew();
         }
@@ -239,14 +260,10 @@ impl Broker {
         self.outbox.push_to_all(|| Mail::Gap);
     }
 
-    /// Whether a stream is being read back, so that what is known of it is not all there is.
-    pub(super) fn is_loading(&self) -> bool {
-        self.stats.backplane.value() == BackplaneState::Loading as u64
-    }
-
     /// What waits to be merged either comes again, and must not come twice, or is all there will be.
     fn lost(&mut self, comes_again: bool) {
         self.stats.backplane.set(BackplaneState::Away as u64);
+        self.is_linked = false;
         if comes_again {
             self.merge.clear();
         } else {
@@ -287,8 +304,8 @@ impl Broker {
             Stop::Settling { until } => Some(until),
             Stop::No | Stop::Draining { .. } => None,
         };
-        let ahead = self.ahead.next_deadline().filter(|_| !self.is_loading());
-        let rooms = [self.merge.next_deadline(), ahead, self.history.next_expiry()];
+        let rooms =
+            [self.merge.next_deadline(), self.ahead.next_deadline(), self.history.next_expiry()];
         rooms.into_iter().chain([retry, settle]).flatten().min()
     }
 

@@ -156,6 +156,7 @@ impl<S: Socket> Shard<S, Commands> {
         match joined {
             Joined::AtOnce | Joined::Later => self.done(),
             Joined::NoRoom => self.starve(slot),
+            Joined::NotNow => self.answer_error(id, ErrorCode::TooManyRequests),
         }
     }
 

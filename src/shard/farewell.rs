@@ -1,13 +1,17 @@
 //! What is done to everybody, but not to everybody at once: closing on a stop, and telling of a gap. Whoever
 //! is told comes back at once, so the pace here is the pace of the storm that follows.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::mail::Request;
 use crate::protocol::codes::{CloseReason, UnsubscribeCode};
 use crate::session::Phase;
 use crate::shard::{Application, Shard, Socket};
 use crate::wire::upgrade::refusal;
+
+/// How long a subscribe may wait until a topic's other subscribers have been told of a gap: the SDKs give up after
+/// 5 s, and connect anew.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A walk over all slots at a pace.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +27,11 @@ impl Walk {
     pub(super) fn begin(per_second: u32, clients: usize) -> Self {
         let few = u32::try_from(2 * clients.min(100)).unwrap_or(0);
         Self { next: 0, per_second: per_second.max(few), began: None, done: 0 }
+    }
+
+    /// How long it takes at its pace until it has met all who may be left of so many slots.
+    fn rest(&self, slots: u32) -> Duration {
+        Duration::from_secs(slots.saturating_sub(self.next).into()) / self.per_second.max(1)
     }
 
     /// How many clients more may be met by `now`.
@@ -52,6 +61,11 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// begins again, for those who were told and are back.
     pub(super) fn begin_gap(&mut self) {
         self.gap = Some(Walk::begin(self.gaps_per_second, self.clients.len()));
+    }
+
+    /// Whether it takes long until everybody has been told of a gap, for somebody who waits for that.
+    pub(super) fn gap_lasts(&self) -> bool {
+        self.gap.is_some_and(|walk| walk.rest(self.clients.slots()) > PATIENCE)
     }
 
     fn drain_some(&mut self, walk: &mut Walk, now: Instant) {

@@ -42,7 +42,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
                 self.note_batch(topic);
             }
             Mail::Attached { topic, position } => self.attached(topic, position),
-            Mail::Recovered { question, answer } => self.recovered(&question, &answer),
+            Mail::Recovered { question, answer } => self.recovered(*question, *answer),
             Mail::AttachFailed { topic, error } => self.attach_failed(topic, error),
             Mail::Detached { topic } => self.detached(topic),
             Mail::Published { client, command, outcome } => self.published(client, command, outcome),

@@ -31,6 +31,8 @@ pub(super) enum Joined {
     Later,
     /// There is no room for the question now.
     NoRoom,
+    /// It takes longer than anybody waits for an answer: the SDKs try again later.
+    NotNow,
 }
 
 impl<S: Socket, A: Application> Shard<S, A> {
@@ -44,6 +46,9 @@ impl<S: Socket, A: Application> Shard<S, A> {
         };
         let asker = CommandKey { client: self.clients.key(slot), id: command };
         let applicant = Applicant { asker, wish };
+        if self.topics[topic].is_muted && self.gap_lasts() {
+            return Joined::NotNow;
+        }
         if self.topics[topic].interest != Interest::Live || self.topics[topic].is_muted {
             self.topics[topic].apply(applicant);
         } else if applicant.wish.recover.is_some() {
@@ -232,7 +237,12 @@ impl<S: Socket, A: Application> Shard<S, A> {
         while self.requests.room() > 0
             && let Some(recover) = self.recoveries.pop_front()
         {
-            asked |= self.requests.push(Request::Recover(recover)).is_ok();
+            // The room was another thread's as well, and it may have been quicker.
+            if let Err(Request::Recover(refused)) = self.requests.push(Request::Recover(recover)) {
+                self.recoveries.push_front(refused);
+                break;
+            }
+            asked = true;
         }
         asked
     }
@@ -272,29 +282,37 @@ impl<S: Socket, A: Application> Shard<S, A> {
         self.detach_if_deserted(slot);
     }
 
-    /// The broker has looked for what a client missed. Every batch after this is of publications that are not
-    /// in the answer, and the subscriber is attached at the log's end.
-    pub(super) fn recovered(&mut self, question: &Recover, answer: &Recovery) {
-        let Recover { topic, asker, .. } = *question;
+    /// The broker has looked for what a client missed.
+    pub(super) fn recovered(&mut self, question: Recover, answer: Result<Recovery, ErrorCode>) {
+        let Recover { topic, asker, .. } = question;
         self.topics[topic].recovering -= 1;
         if self.has_applied(asker) {
-            if answer.missed.is_none() && question.rejects_unrecovered {
-                self.reply(asker, |out, id| reply::error(out, id, ErrorCode::UnrecoverablePosition));
-            } else {
-                self.add_subscriber(topic, asker.client.slot);
-                let offset =
-                    if answer.missed.is_some() { question.since.offset } else { answer.position.offset };
-                let subscribed = Subscribed {
-                    epoch: &answer.position.epoch,
-                    offset,
-                    recoverable: question.recoverable,
-                    was_recovering: true,
-                    missed: answer.missed.as_deref(),
-                };
-                self.reply(asker, |out, id| reply::subscribed(out, id, &subscribed));
+            match answer {
+                // The numbering is another one by now, and the answer may be of the former one: asked again when
+                // all who know the former one have been told. They need not be told of who is not there yet.
+                _ if self.topics[topic].is_muted => self.topics[topic].apply(Applicant::again(question)),
+                Err(error) => self.reply(asker, |out, id| reply::error(out, id, error)),
+                Ok(Recovery { missed: None, .. }) if question.rejects_unrecovered => {
+                    self.reply(asker, |out, id| reply::error(out, id, ErrorCode::UnrecoverablePosition));
+                }
+                Ok(recovery) => self.go_on(&question, &recovery),
             }
         }
         self.detach_if_deserted(topic);
+    }
+
+    /// Subscribes a client that was away. Every batch after this is of publications that are not in the answer,
+    /// and the subscriber is attached at the log's end.
+    fn go_on(&mut self, question: &Recover, Recovery { position, missed }: &Recovery) {
+        self.add_subscriber(question.topic, question.asker.client.slot);
+        let subscribed = Subscribed {
+            epoch: &position.epoch,
+            offset: if missed.is_some() { question.since.offset } else { position.offset },
+            recoverable: question.recoverable,
+            was_recovering: true,
+            missed: missed.as_deref(),
+        };
+        self.reply(question.asker, |out, id| reply::subscribed(out, id, &subscribed));
     }
 
     /// The broker has not: whoever waited is told, and the slot is free.

@@ -16,7 +16,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use std::hash::BuildHasher;
 
-use crate::mail::{CommandKey, Lines, Position, Since, TopicName, TopicSlot, Variant};
+use crate::mail::{CommandKey, Lines, Position, Recover, Since, TopicName, TopicSlot, Variant};
 use crate::namespaces::NamespaceId;
 use crate::shard::log::Log;
 use crate::slab::Slab;
@@ -68,6 +68,16 @@ pub struct Resume {
     pub since: Since,
     /// Whether it wants an error and no subscription if that is not possible.
     pub rejects_unrecovered: bool,
+}
+
+impl Applicant {
+    /// Whoever asked this, to ask it again.
+    #[must_use]
+    pub fn again(question: Recover) -> Self {
+        let Recover { asker, recoverable, since, rejects_unrecovered, .. } = question;
+        let recover = Some(Box::new(Resume { since, rejects_unrecovered }));
+        Self { asker, wish: Wish { positioned: true, recoverable, recover } }
+    }
 }
 
 /// A subscriber that has a new place in the array: its client must remember it.

@@ -100,8 +100,6 @@ pub(super) struct Rabbit {
     backoff: Backoff,
     /// Before that, nothing is taken from the queue: see `amqp.queue_delay`.
     taking_from: tokio::time::Instant,
-    /// Whether there was a link before.
-    was_linked: bool,
     winding_down: bool,
     attempts_log: RateLimit,
     /// Why the latest attempt failed, for each address.
@@ -191,7 +189,6 @@ impl Rabbit {
             addresses,
             state: State::Over,
             events: VecDeque::new(),
-            was_linked: false,
             winding_down: false,
             attempts_log: RateLimit::new(LOG_EVERY),
             burials_log: RateLimit::new(LOG_EVERY),
@@ -285,11 +282,9 @@ impl Rabbit {
         } else if let (Some(reader), Some(start)) = (&mut self.reader, link.start()) {
             self.marker = reader.linked(start, &mut self.events, Instant::now());
         } else {
-            let gap = self.was_linked && !self.has_named_queue();
-            self.greeting = Some(Event::Connected { gap });
+            self.greeting = Some(Event::Connected { gap: !self.has_named_queue() });
             self.begin_to_bind();
         }
-        self.was_linked = true;
         self.state = State::Linked { link: Box::new(link), since: Instant::now() };
     }
 

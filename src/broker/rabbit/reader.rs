@@ -119,7 +119,7 @@ impl Reader {
     ) -> Option<Marker> {
         let tag = delivery.delivery_tag;
         let Some(offset) = markers::offset(&delivery) else {
-            events.push_back(Event::Passed { tag });
+            events.push_back(Event::Passed { tag, offset: None });
             return None;
         };
         if let Some(loading) = &mut self.loading {
@@ -130,16 +130,16 @@ impl Reader {
             loading.read += 1;
         }
         if let Some(marker) = markers::read(&delivery) {
-            events.push_back(Event::Passed { tag });
+            events.push_back(Event::Passed { tag, offset: Some(offset + 1) });
             let finding = self.trail.marker(offset, &marker);
             return self.act_on(finding, events, now);
         }
         let Some(role) = self.trail.publication(offset) else {
-            events.push_back(Event::Passed { tag });
+            events.push_back(Event::Passed { tag, offset: Some(offset + 1) });
             return None;
         };
         if let Some(topic) = markers::removed(&delivery) {
-            events.push_back(Event::HistoryRemoved { topic: topic.into(), tag });
+            events.push_back(Event::HistoryRemoved { topic: topic.into(), tag, offset: offset + 1 });
             return None;
         }
         let place = Place { offset: offset + 1, is_replayed: role.replayed, is_ours_to_bury: role.buries };
@@ -161,7 +161,7 @@ impl Reader {
             Finding::CaughtUp(epoch) => {
                 self.caught_up(&epoch, now);
                 events.push_back(Event::CaughtUp { epoch });
-                events.push_back(Event::Connected { gap: self.was_live });
+                events.push_back(Event::Connected { gap: true });
                 self.was_live = true;
                 self.claim(now)
             }
@@ -341,7 +341,7 @@ mod tests {
         let said = house.said();
         let read = ["loading after 5", "6 true false", "passed", "8 true false", "passed"];
         assert_eq!(said[..5], read);
-        assert_eq!(said[5..], ["caught up", "connected false", "10 false true"]);
+        assert_eq!(said[5..], ["caught up", "connected true", "10 false true"]);
     }
 
     #[test]

@@ -605,10 +605,10 @@ impl World {
                 Some(Request::Recover(question)) => {
                     let attached = self.interest.get(&(question.name.to_string(), question.variant));
                     assert_eq!(attached, Some(&question.topic), "{} is asked for, but not attached so", question.name);
-                    let answer = Box::new(self.recover(&question));
+                    let answer = self.recover(&question);
                     self.events.recovered += u64::from(answer.missed.is_some());
                     self.events.unrecovered += u64::from(answer.missed.is_none());
-                    self.outbox.push_back(Mail::Recovered { question, answer });
+                    self.outbox.push_back(Mail::Recovered { question, answer: Box::new(Ok(answer)) });
                 }
                 Some(Request::Publish(publish)) => {
                     let Asker::Client { client, command, .. } = publish.asker else { panic!("clients ask") };
