@@ -276,8 +276,8 @@ fn another_node_and_one_that_was_killed_know_what_was_missed() {
 fn a_position_between_markers_is_as_good_on_every_node() {
     let url = RabbitNode::shared().new_vhost("markers");
     let first = start_at(&url);
-    // It reads nothing back, so that whatever it does not know may have lost something until here.
-    let config = format!("[amqp]\nreplay_max_messages = 0\nmessage_ids = 0\n{CONFIG}");
+    // It reads next to nothing back, so that a topic it does not know may have lost something until there.
+    let config = format!("[amqp]\nreplay_max_messages = 1\nmessage_ids = 0\n{CONFIG}");
     let second = Engine::with_config_and(&config, &["--amqp", &url]);
     second.wait_until_ready();
     let mut client = RawClient::connect(second.client_address());
