@@ -3,7 +3,7 @@
 //! Threads are built in two phases, so that each has everybody's door before any begins: first every shard's
 //! poll is made, and its thread takes its CPU and, with `server.private_fd_tables`, a table of descriptors of
 //! its own; then, with all mailboxes there, every thread gets its [`Setup`](shard::Setup) and starts.
-//! Listeners are opened last: whoever connects finds a whole engine.
+//! Operators are answered from then on; clients' listeners are opened last: whoever connects finds a whole engine.
 
 mod berth;
 mod cpus;
@@ -148,17 +148,8 @@ impl Engine {
             receipts,
             stats: Arc::clone(&stats.broker),
         };
-        start_broker(&threads, event_loop, setup)?;
-
-        let shared =
-            SharedByShards { config: &config, namespaces, stats: &stats, requests: &requests, node, control };
-        let clients_max = clients_per_shard(&config, plan.shards);
-        for (id, ((berth, inbox), reporter)) in (0..).zip(berths.into_iter().zip(inboxes).zip(reporters)) {
-            berth.begin(shared.setup(id, plan.shards, inbox, reporter), &addresses, clients_max)?;
-        }
-
         let lifecycle = Arc::new(Lifecycle::default());
-        let setup = control::Setup {
+        let operators = control::Setup {
             config: Arc::clone(&config),
             node,
             requests: requests.clone(),
@@ -170,7 +161,17 @@ impl Engine {
             lifecycle: Arc::clone(&lifecycle),
             demo,
         };
-        let stop_control = start_control(&threads, setup, control_listener)?;
+        let stop_control = start_control(&threads, operators, control_listener)?;
+        // A stream may take long to be read back: operators can watch, but nobody comes in before.
+        start_broker(&threads, event_loop, setup)?;
+
+        let shared =
+            SharedByShards { config: &config, namespaces, stats: &stats, requests: &requests, node, control };
+        let clients_max = clients_per_shard(&config, plan.shards);
+        for (id, ((berth, inbox), reporter)) in (0..).zip(berths.into_iter().zip(inboxes).zip(reporters)) {
+            berth.begin(shared.setup(id, plan.shards, inbox, reporter), &addresses, clients_max)?;
+        }
+
         lifecycle.enter(Phase::Serving);
         let (stopping, stop_seen) = watch::channel(false);
         let stop_limit = config.stop.limit.0;

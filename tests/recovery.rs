@@ -310,9 +310,8 @@ fn nobody_is_told_of_a_loss_by_an_engine_that_knows_nothing_yet() {
     let [mut new, mut old] = [(); 2].map(|()| RawClient::connect(engine.client_address()));
     subscribe(&mut new, "kept:a");
     let Position { epoch, offset } = &begin;
-    let again = format!(
-        r#""subscribe":{{"channel":"kept:a","recover":true,"epoch":"{epoch}","offset":{offset}}}"#
-    );
+    let again =
+        format!(r#""subscribe":{{"channel":"kept:a","recover":true,"epoch":"{epoch}","offset":{offset}}}"#);
     let refused = old.command(&again);
     assert!(refused.contains(r#""code":100"#) && refused.contains(r#""temporary":true"#), "{refused}");
 

@@ -2,13 +2,16 @@
 
 mod support;
 
-use std::process::Command;
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use support::engine::{BINARY, Engine, clear_settings, run_to_end, serve};
 use support::http;
+use support::ports::free_port;
+use support::process::signal;
 use support::script::Subscriber;
-use support::wait::{SOON, wait_until};
+use support::wait::{SOON, wait_for, wait_until};
 use support::websocket::RawClient;
 
 #[test]
@@ -53,6 +56,34 @@ fn a_second_signal_ends_it_at_once() {
     engine.signal("TERM");
     engine.wait_for_exit(SOON);
     assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+}
+
+/// While RabbitMQ lets it wait, operators can see that it starts, and end it.
+#[test]
+fn who_is_starting_says_so_and_can_be_stopped() {
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let rabbitmq = format!("amqp://{}", silent.local_addr().expect("bound"));
+    let control = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let mut command = serve();
+    command.args(["--listen", "127.0.0.1:0", "--control", &control.to_string(), "--amqp", &rabbitmq]);
+    let mut engine = Running(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts"));
+    let health = wait_for(SOON, "an answer", || http::get(control, "/health").ok());
+    assert_eq!((health.status, &health.json()["phase"]), (503, &"starting".into()));
+    assert!(http::get(control, "/metrics").expect("metrics").body.contains("fanfare_replayed_total 0"));
+    signal(engine.0.id(), "TERM");
+    let status = wait_for(SOON, "its end", || engine.0.try_wait().expect("it is ours"));
+    assert_eq!(status.code(), Some(0));
+}
+
+/// Ended with its test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail only if it has ended, which is what is wanted.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Clients that never answer the close frame hold nobody up for longer than `timeouts.close`.

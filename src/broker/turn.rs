@@ -304,8 +304,7 @@ impl Broker {
             Stop::Settling { until } => Some(until),
             Stop::No | Stop::Draining { .. } => None,
         };
-        let rooms =
-            [self.merge.next_deadline(), self.ahead.next_deadline(), self.history.next_expiry()];
+        let rooms = [self.merge.next_deadline(), self.ahead.next_deadline(), self.history.next_expiry()];
         rooms.into_iter().chain([retry, settle]).flatten().min()
     }
 

@@ -10,6 +10,7 @@ use fanfare::config::host::{DescriptorLimit, cpus_problem};
 use fanfare::config::{AmqpUrls, Config, Source};
 use fanfare::engine::{Engine, RunError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 
 use super::{ConfigurationFile, WRONG_CONFIGURATION, logging, print, reachable, say};
 
@@ -86,17 +87,34 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         .build()
         .context("the thread that waits for signals cannot be set up")?;
     // Before the engine, so that a signal during its start is not lost.
-    let signals = {
+    let mut signals = {
         let _inside = runtime.enter();
         Signals::new()?
     };
     let limit = config.stop.limit.0 + STOP_GRACE;
     let (path, mode) = (config.server.path.clone(), mode(&config));
-    let engine = Engine::start(config, options.demo).context("the engine could not be started")?;
+    let Some(engine) = runtime.block_on(start(config, options.demo, &mut signals))? else {
+        return Ok(ExitCode::SUCCESS);
+    };
     if let Err(error) = print(&announcement(&engine, &path, &mode)) {
         tracing::warn!("{error:#}");
     }
     Ok(runtime.block_on(until_the_end(&engine, signals, limit)))
+}
+
+/// Starts the engine on a thread of its own, as it may take long to read a stream back. `None` if a signal comes
+/// first: nobody is there to be sent away.
+async fn start(config: Config, demo: bool, signals: &mut Signals) -> anyhow::Result<Option<Engine>> {
+    const FAILED: &str = "the engine could not be started";
+    let (started, engine) = oneshot::channel();
+    std::thread::spawn(move || drop(started.send(Engine::start(config, demo))));
+    tokio::select! {
+        engine = engine => Ok(Some(engine.context(FAILED)?.context(FAILED)?)),
+        signal = signals.next() => {
+            tracing::info!(signal, "stopped before it had started");
+            Ok(None)
+        }
+    }
 }
 
 /// Where publications come from, in words.
