@@ -236,7 +236,7 @@ fn start_at(url: &str) -> Engine {
     engine
 }
 
-/// The story `back_after_tunnel`: gone for a while, back on another node, and the list goes on.
+/// Gone for a while, back on another node, which reads the stream or has read it back.
 #[test]
 fn another_node_and_one_that_was_killed_know_what_was_missed() {
     let url = RabbitNode::shared().new_vhost("recovery");

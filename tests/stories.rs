@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 
+use lapin::BasicProperties;
 use lapin::types::AMQPValue;
 use serde_json::{Value, json};
 use support::engine::Engine;
 use support::framed::Framed;
+use support::proxy::{Proxy, Way};
 use support::publisher::{Publisher, headers};
 use support::rabbitmq::RabbitNode;
 use support::script::{Amqp, Script, Subscriber};
@@ -72,28 +74,86 @@ fn order_status() {
     assert!(tab_of_42.publications("order.43").is_empty());
 }
 
-/// The operator stops the engine while people are there. Nobody has to reload the page: the clients are
-/// back, and subscribed, as soon as the engine is.
+/// What a client holds goes on from where it was, whichever client asks for it or not.
+const RECOVERING: &str = "[namespaces.default]\nhistory_size = 100\nforce_recovery = true\n";
+
+/// The app loses its network in a tunnel, and comes back on another node: the list goes on without a hole and
+/// without a repeat.
+#[test]
+fn back_after_tunnel() {
+    let url = RabbitNode::shared().new_vhost("tunnel");
+    let nodes = [(); 2].map(|()| Engine::with_config_and(RECOVERING, &["--amqp", &url]));
+    nodes.iter().for_each(Engine::wait_until_ready);
+    let ports = nodes.each_ref().map(|node| node.client_address().port());
+    let network = Proxy::to_any(&ports);
+    let address = network.instead_of(ports[0], &nodes[0].ws_url());
+    let mut apps = [Subscriber::node(&address), Subscriber::python(&address)];
+    apps.iter_mut().for_each(|app| app.subscribe("list"));
+    let mut shop = Amqp::connect(&url);
+    let mut list = Vec::new();
+    let mut add = |count: usize| {
+        for item in list.len()..list.len() + count {
+            shop.publish("list", item.to_string().as_bytes());
+            list.push(json!(item));
+        }
+        list.clone()
+    };
+    let before = add(3);
+    apps.iter().for_each(|app| app.expect("list", &before));
+
+    let [first, _second] = nodes;
+    network.hold(Way::There);
+    network.hold(Way::Back);
+    first.kill();
+    add(5);
+    network.cut();
+    network.resume();
+    for app in &mut apps {
+        app.event("connecting", None);
+        app.event("subscribed", Some("list"));
+    }
+    let all = add(2);
+    apps.iter().for_each(|app| app.expect("list", &all));
+}
+
+/// The operator stops the engine while people are there, and then RabbitMQ is killed. Nobody has to reload the
+/// page: the clients are back, and subscribed, as soon as the engine is, and have what was published meanwhile.
 #[test]
 fn friday_restart() {
-    let engine = Engine::on_fixed_ports("");
+    let mut rabbitmq = RabbitNode::start();
+    let url = rabbitmq.amqp_url();
+    let engine = Engine::on_fixed_ports(&format!("[amqp]\nurl = \"{url}\"\n{RECOVERING}"));
+    engine.wait_until_ready();
     let mut tabs = [Subscriber::node(&engine.ws_url()), Subscriber::python(&engine.ws_url())];
     for tab in &mut tabs {
         tab.subscribe("news");
     }
-    let engine = engine.restart();
+    let publisher = Publisher::connect(&url);
+    let publish = |publisher: &Publisher, number: &str| {
+        publisher.publish("news", number.as_bytes(), BasicProperties::default());
+    };
+    publish(&publisher, "1");
+    let stopped = engine.stop_for_now();
+    publish(&publisher, "2");
+    let engine = stopped.start();
     for tab in &mut tabs {
         assert_eq!(tab.event("connecting", None)["code"], 3001);
         tab.event("subscribed", Some("news"));
     }
-    engine.publish("news", &json!("we are back"));
-    tabs.iter().for_each(|tab| tab.expect("news", &[json!("we are back")]));
+    drop(publisher);
+    rabbitmq.sync_tables();
+    rabbitmq.kill();
+    rabbitmq.start_again();
+    publish(&Publisher::connect_when_there(&url, "fanfare"), "3");
+    engine.wait_until_ready();
+    tabs.iter().for_each(|tab| tab.expect("news", &[json!(1), json!(2), json!(3)]));
     wait_until(SOON, "both clients to be counted", || {
         engine.metric("fanfare_clients", &[("state", "open")]) == 2.0
     });
 }
 
-/// Room for the latest price of each of [`INSTRUMENTS`], about 200 bytes each, and for four rounds of changes. Who reads no longer answers pings.
+/// Room for the latest price of each of [`INSTRUMENTS`], about 200 bytes each, and for four rounds of changes. Who
+/// reads no longer answers pings.
 const TICKER: &str = r#"
 [limits]
 publication_bytes = 4096
