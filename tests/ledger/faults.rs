@@ -44,6 +44,7 @@ pub const FAULTS: &[Fault] = &[
     exact("clock set", Place::Stream, clock_set),
     told("stream deleted", Place::Stream, stream_deleted),
     told("queue deleted", Place::Queue, queue_deleted),
+    told("queue's link cut", Place::Queue, link_cut),
     exact("node killed", Place::Cluster, node_killed),
     exact("two nodes killed", Place::Cluster, two_nodes_killed),
     exact("engine lost", Place::Cluster, engine_lost),
@@ -160,10 +161,10 @@ fn two_nodes_killed(world: &mut World, dice: &mut Dice) {
 }
 
 /// What was in the stream is gone with it, and what was on its way. The engine has to notice, and to say so.
-fn stream_deleted(world: &mut World, _: &mut Dice) {
+fn stream_deleted(world: &mut World, dice: &mut Dice) {
     let streams = queues(world, "stream");
     assert_eq!(streams.len(), 1, "the engine has declared one stream: {streams:?}");
-    delete_queue(world, &streams[0]);
+    delete_queue(world, &streams[0], dice);
 }
 
 /// One is consumed, and the other tells whether it overflows.
@@ -171,16 +172,22 @@ fn queue_deleted(world: &mut World, dice: &mut Dice) {
     let queues = queues(world, "classic");
     let own: Vec<_> = queues.iter().filter(|name| *name != "fanfare.dead").collect();
     assert_eq!(own.len(), 2, "the engine has declared two queues of its own: {queues:?}");
-    delete_queue(world, own[dice.below(own.len())]);
+    delete_queue(world, own[dice.below(own.len())], dice);
 }
 
-/// Deletes a queue while the engine waits for some of what was in it, which it will never get.
-fn delete_queue(world: &World, name: &str) {
-    world.link.hold(Way::Back);
+/// Deletes a queue under its consumer; or while the engine waits for some of what was in it, which it will never
+/// get.
+fn delete_queue(world: &World, name: &str, dice: &mut Dice) {
+    let is_waited_for = dice.below(2) == 0;
+    if is_waited_for {
+        world.link.hold(Way::Back);
+    }
     world.flow(100);
     world.nodes[0].ctl(&["delete_queue", name]);
-    world.link.cut();
-    world.link.resume();
+    if is_waited_for {
+        world.link.cut();
+        world.link.resume();
+    }
 }
 
 /// The names of all queues of a type.
