@@ -4,7 +4,7 @@
 //! replies that wait, is in a box that is there while it is needed.
 
 use crate::mail::{ClientKey, TopicSlot};
-use crate::session::Session;
+use crate::session::{Phase, Session};
 use crate::shard::deadlines::Moment;
 use crate::slab::Slab;
 
@@ -211,6 +211,12 @@ impl<S> Client<S> {
             held_up: false,
             dead: false,
         }
+    }
+
+    /// Whether its commands are still done.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        !self.dead && self.session.phase == Phase::Open
     }
 
     /// Whether nothing but publications can be on the way out.

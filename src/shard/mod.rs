@@ -380,6 +380,9 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// Ends a connection with a close frame: what was begun is sent first, then the frame, then the peer
     /// has its time to answer.
     fn close(&mut self, slot: u32, reason: CloseReason) {
+        if self.clients[slot].dead {
+            return;
+        }
         match self.clients[slot].session.phase {
             Phase::Closing => return,
             Phase::Upgrading => return self.lose(slot, reason),
@@ -436,6 +439,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
     fn bury(&mut self) {
         while let Some(slot) = self.dead.pop() {
             let client = self.clients.remove(slot);
+            // A subscription that is left would be served to the slot's next owner.
+            assert!(client.subscriptions.as_slice().is_empty(), "the dead have left all topics");
             match client.session.phase {
                 Phase::Upgrading => self.stats.upgrading.sub(1),
                 Phase::Open => self.stats.open.sub(1),
@@ -455,3 +460,6 @@ impl<S: Socket, A: Application> Shard<S, A> {
         stats.topics.set(self.topics.len() as u64);
     }
 }
+
+#[cfg(test)]
+mod tests;
