@@ -132,16 +132,8 @@ pub struct Outgoing {
     pub bytes: Vec<u8>,
     /// How many of `bytes` are there only because a log had to let go of a started frame.
     pub orphaned: usize,
-    /// Since when something waits.
-    pub since: Moment,
-}
-
-impl Outgoing {
-    /// Nothing yet, from `now` on.
-    #[must_use]
-    pub fn since(now: Moment) -> Self {
-        Self { since: now, ..Self::default() }
-    }
+    /// Since when replies wait, if any do.
+    pub replies_since: Moment,
 }
 
 /// A command that waits for the broker's answer.

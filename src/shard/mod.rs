@@ -336,18 +336,28 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     /// Puts a frame for the client in `slot` behind what waits for it already.
     pub fn answer(&mut self, slot: u32, opcode: Opcode, payload: &[u8]) {
-        let now = self.deadlines.now();
-        let outgoing =
-            self.clients[slot].outgoing.get_or_insert_with(|| Box::new(clients::Outgoing::since(now)));
-        encode::frame(&mut outgoing.bytes, opcode, payload);
+        self.put_behind(slot, |bytes| encode::frame(bytes, opcode, payload));
     }
 
     /// Puts bytes for the client in `slot` behind what waits for it already: frames that are whole.
     pub fn append_frames(&mut self, slot: u32, frames: &[u8]) {
+        self.put_behind(slot, |bytes| bytes.extend_from_slice(frames));
+    }
+
+    /// Lets `add` put bytes behind what waits for a client already. What waits for a socket that takes nothing
+    /// is timed from here on: no visit will do it.
+    fn put_behind(&mut self, slot: u32, add: impl FnOnce(&mut Vec<u8>)) {
         let now = self.deadlines.now();
-        let outgoing =
-            self.clients[slot].outgoing.get_or_insert_with(|| Box::new(clients::Outgoing::since(now)));
-        outgoing.bytes.extend_from_slice(frames);
+        let client = &mut self.clients[slot];
+        let is_first = client.reply_bytes() == 0;
+        let outgoing = client.outgoing.get_or_insert_default();
+        if is_first {
+            outgoing.replies_since = now;
+        }
+        add(&mut outgoing.bytes);
+        if client.blocked {
+            self.time(slot);
+        }
     }
 
     /// What the client in `slot` has agreed on about compressed messages.

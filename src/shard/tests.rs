@@ -247,3 +247,51 @@ fn who_dies_of_what_it_leaves_does_no_more() {
     world.publish(topic, LINE);
     assert_eq!((healthy.pipe().from_server.len(), stranger.pipe().from_server.len()), (FRAME, 0));
 }
+
+/// Its socket is always in the middle of a frame, and always takes some more.
+#[test]
+fn a_ping_to_someone_who_reads_slowly_does_not_wait_for_what_was_before_it() {
+    let mut world = World::new(config(|config| {
+        config.timeouts.replies = Interval::from_millis(900);
+        config.timeouts.ping = Interval::from_secs(2);
+        config.limits.frame_bytes = 10 * LINE as usize;
+    }));
+    let slow = world.connect();
+    let topic = world.subscribe(&slow, "t");
+    slow.pipe().room = FRAME / 2;
+    world.publish(topic, 10 * LINE);
+    let mut got = String::new();
+    for _ in 0..60 {
+        world.publish(topic, 10 * LINE);
+        world.later(Duration::from_millis(50));
+        // A frame takes half a second.
+        world.give_room(&slow, FRAME);
+        assert_eq!(world.closes(CloseReason::Slow), 0);
+        assert!(world.shard.clients[slow.key.slot].outgoing.is_some(), "always in the middle of a frame");
+        got += &slow.got();
+    }
+    assert!(got.contains("{}"), "it is pinged");
+}
+
+#[test]
+fn a_reply_that_nobody_takes_waits_no_longer_than_it_may() {
+    let mut world = World::new(config(|config| {
+        config.timeouts.replies = Interval::from_millis(500);
+        config.timeouts.close = Interval::from_secs(2);
+    }));
+    let slow = world.connect();
+    let topic = world.subscribe(&slow, "t");
+    slow.pipe().room = 10;
+    world.publish(topic, LINE);
+    world.later(Duration::from_secs(5));
+    world.say(&slow, r#"{"id":3,"rpc":{}}"#);
+    for closes in [0, 1] {
+        world.later(Duration::from_millis(350));
+        assert_eq!(world.closes(CloseReason::Slow), closes);
+    }
+    // The close frame has its own time.
+    world.later(Duration::from_secs(1));
+    world.give_room(&slow, usize::MAX / 2);
+    let closes = |four: &[u8]| four[0] == 0x88 && four[2..] == 3008_u16.to_be_bytes();
+    assert!(slow.pipe().from_server.windows(4).any(closes));
+}
