@@ -252,6 +252,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     /// Subscribes whoever waited for a topic that is live now.
     fn admit_applicants(&mut self, slot: TopicSlot) {
+        // Whoever left the topic just now may have replies to come in the same message.
+        let held = std::mem::take(&mut self.lines);
         let applicants = self.topics[slot].take_applicants();
         let present = applicants.into_iter().filter(|applicant| self.has_applied(applicant.asker));
         let (recovering, others): (Vec<_>, Vec<_>) =
@@ -269,6 +271,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
                 self.send_reply(asker);
             }
         }
+        self.lines = held;
         self.detach_if_deserted(slot);
     }
 

@@ -295,3 +295,18 @@ fn a_reply_that_nobody_takes_waits_no_longer_than_it_may() {
     let closes = |four: &[u8]| four[0] == 0x88 && four[2..] == 3008_u16.to_be_bytes();
     assert!(slow.pipe().from_server.windows(4).any(closes));
 }
+
+#[test]
+fn replies_to_one_client_do_not_go_with_those_to_another() {
+    let mut world = World::new(config(|_| {}));
+    let (leaves, comes) = (world.connect(), world.connect());
+    let topic = world.subscribe(&leaves, "t");
+    let position = Position { epoch: "another".into(), offset: 7 };
+    world.tell(Mail::Attached { topic, position: Some(position) });
+    world.say(&comes, r#"{"id":5,"subscribe":{"channel":"t"}}"#);
+    assert_eq!(comes.got(), "");
+    world.say(&leaves, "{\"id\":70,\"rpc\":{}}\n{\"id\":71,\"unsubscribe\":{\"channel\":\"t\"}}");
+    let (left, came) = (leaves.got(), comes.got());
+    assert!(came.contains(r#""id":5,"#) && !came.contains(r#""id":70,"#), "{came}");
+    assert!(left.contains(r#""id":70,"#) && left.contains(r#""id":71,"#), "{left}");
+}
