@@ -310,3 +310,38 @@ fn replies_to_one_client_do_not_go_with_those_to_another() {
     assert!(came.contains(r#""id":5,"#) && !came.contains(r#""id":70,"#), "{came}");
     assert!(left.contains(r#""id":70,"#) && left.contains(r#""id":71,"#), "{left}");
 }
+
+#[test]
+fn a_batch_is_not_written_while_the_rest_of_its_frame_waits_somewhere_else() {
+    let mut world = World::new(config(|config| {
+        config.limits.log_bytes = 4 * LINE as usize;
+        config.amqp.written_timeout = Interval::from_secs(10);
+        config.namespaces.extend([policy(SlowPolicy::Skip)]);
+    }));
+    let slow = world.connect();
+    let topic = world.subscribe(&slow, "n:t");
+    slow.pipe().room = 10;
+    (0..10).for_each(|_| world.publish(topic, LINE));
+    assert!(world.shard.rest_bytes > 0, "the log has let go of the frame");
+    assert_eq!(world.receipt.written(), 0);
+    world.give_room(&slow, FRAME - 10);
+    assert!(world.receipt.written() > 0);
+}
+
+/// The latest lines of both keys end where the older ones ended: behind the place of the first batch.
+#[test]
+fn a_batch_is_not_written_while_what_was_left_of_it_waits() {
+    let mut world = World::new(config(|config| {
+        config.limits.log_bytes = 10 * LINE as usize;
+        config.amqp.written_timeout = Interval::from_secs(10);
+        config.namespaces.extend([policy(SlowPolicy::Skip)]);
+    }));
+    let slow = world.connect();
+    let topic = world.subscribe(&slow, "n:t");
+    slow.pipe().room = 0;
+    (0..12).for_each(|n| world.publish_latest(topic, LINE, u64::from(n > 0)));
+    assert!(world.shard.topics[topic].parked()[0].cursor >= u64::from(LINE), "the first batch has moved");
+    assert_eq!(world.receipt.written(), 0);
+    world.give_room(&slow, usize::MAX);
+    assert_eq!(world.receipt.written(), 12);
+}

@@ -268,6 +268,9 @@ impl Topic {
     pub fn unpark(&mut self, position: u32, mut moved: impl FnMut(Moved)) {
         debug_assert!(position >= self.awake, "only the parked come back");
         self.behind += u32::from(self.lacks(position));
+        if let Some(log) = &mut self.log {
+            log.swept_to = log.swept_to.min(self.subscribers[position as usize].cursor);
+        }
         let place = self.awake as usize;
         self.awake += 1;
         self.exchange(position as usize, place, &mut moved);

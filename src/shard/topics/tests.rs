@@ -60,6 +60,33 @@ fn check(topic: &Topic, places: &BTreeMap<u32, u32>) {
     assert_eq!(topic.behind() as usize, behind);
 }
 
+/// Three subscribers that have everything, and one line that they lack.
+fn three_and_a_line() -> Topic {
+    let mut topic = topic();
+    (0..3).for_each(|client| topic.subscribe(client, |_| {}));
+    topic.append(&lines("x\n"), Vec::new);
+    topic
+}
+
+/// Gives whoever the sweep is at everything, and goes on.
+fn sweep_one(topic: &mut Topic) {
+    topic.advance(topic.sweep, topic.end);
+    topic.sweep += 1;
+}
+
+#[test]
+fn who_comes_back_lacks_what_was_written_to_the_others() {
+    let mut topic = three_and_a_line();
+    topic.park(0, |_| {});
+    (0..2).for_each(|_| sweep_one(&mut topic));
+    topic.begin_lap();
+    let shown = topic.begin_lap().expect("nobody was moved");
+    assert_eq!(shown, topic.end);
+    topic.log.as_mut().unwrap().swept_to = shown;
+    topic.unpark(2, |_| {});
+    assert_eq!(topic.log.as_ref().unwrap().swept_to, 0);
+}
+
 #[test]
 fn names_are_found_after_their_slots_were_reused() {
     let namespaces = crate::namespaces::Namespaces::new(&crate::config::Config::default());
