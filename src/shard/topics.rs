@@ -271,9 +271,11 @@ impl Topic {
         if let Some(log) = &mut self.log {
             log.swept_to = log.swept_to.min(self.subscribers[position as usize].cursor);
         }
-        let place = self.awake as usize;
+        let place = self.awake;
         self.awake += 1;
-        self.exchange(position as usize, place, &mut moved);
+        // Where the last of the swept are gone, the sweep stands beyond them.
+        self.lap_broken |= place < self.sweep;
+        self.exchange(position as usize, place as usize, &mut moved);
     }
 
     /// Notes that the subscriber at `position` has been sent everything before `cursor`.

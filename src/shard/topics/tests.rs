@@ -88,6 +88,21 @@ fn who_comes_back_lacks_what_was_written_to_the_others() {
 }
 
 #[test]
+fn a_lap_that_leaves_out_who_came_back_shows_nothing() {
+    let mut topic = three_and_a_line();
+    topic.begin_lap();
+    topic.park(0, |_| {});
+    sweep_one(&mut topic);
+    // The last of those who are swept blocks at its turn, and then the other one leaves.
+    topic.park(1, |_| {});
+    topic.unsubscribe(0, |_| {});
+    let parked_first = topic.subscribers().iter().position(|one| one.client == 0).unwrap();
+    topic.unpark(u32::try_from(parked_first).unwrap(), |_| {});
+    assert!(topic.lacks(0) && topic.sweep == 1, "the sweep does not meet who came back");
+    assert_eq!(topic.begin_lap(), None);
+}
+
+#[test]
 fn names_are_found_after_their_slots_were_reused() {
     let namespaces = crate::namespaces::Namespaces::new(&crate::config::Config::default());
     let mut topics = Topics::default();
