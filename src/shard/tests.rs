@@ -345,3 +345,19 @@ fn a_batch_is_not_written_while_what_was_left_of_it_waits() {
     world.give_room(&slow, usize::MAX);
     assert_eq!(world.receipt.written(), 12);
 }
+
+#[test]
+fn a_topic_that_is_not_attached_again_leaves_nothing_behind() {
+    let mut world = World::new(config(|config| config.budgets.visits = 0));
+    let (leaves, comes) = (world.connect(), world.connect());
+    let topic = world.subscribe(&leaves, "t");
+    world.publish(topic, LINE);
+    world.say(&leaves, r#"{"id":3,"unsubscribe":{"channel":"t"}}"#);
+    world.say(&comes, r#"{"id":3,"subscribe":{"channel":"t"}}"#);
+    world.tell(Mail::Detached { topic });
+    world.tell(Mail::AttachFailed { topic, error: crate::protocol::codes::ErrorCode::Internal });
+    world.shard.budgets.visits = 10;
+    world.tick();
+    assert!(comes.got().contains(r#""error""#));
+    assert_eq!((world.shard.log_bytes, world.shard.topics.len(), world.shard.round.len()), (0, 0, 0));
+}
