@@ -361,3 +361,33 @@ fn a_topic_that_is_not_attached_again_leaves_nothing_behind() {
     assert!(comes.got().contains(r#""error""#));
     assert_eq!((world.shard.log_bytes, world.shard.topics.len(), world.shard.round.len()), (0, 0, 0));
 }
+
+#[test]
+fn a_topic_is_pinned_once_however_often_its_log_is_full() {
+    let mut world = World::new(config(|config| {
+        config.limits.log_bytes = 4 * LINE as usize;
+        config.namespaces.extend([policy(SlowPolicy::Skip)]);
+    }));
+    let slow = world.connect();
+    let topic = world.subscribe(&slow, "n:t");
+    slow.pipe().room = 10;
+    (0..50).for_each(|_| world.publish(topic, LINE));
+    assert_eq!(world.shard.pinned, [topic]);
+}
+
+#[test]
+fn topics_that_are_gone_are_not_pinned_for_ever() {
+    let mut world = World::new(config(|_| {}));
+    for _ in 0..50 {
+        let slow = world.connect();
+        let topic = world.subscribe(&slow, "t");
+        slow.pipe().room = 0;
+        world.publish(topic, LINE);
+        assert!(world.shard.topics[topic].is_pinned);
+        world.say(&slow, r#"{"id":3,"unsubscribe":{"channel":"t"}}"#);
+        assert!(matches!(world.requests.take(), Some(Request::Detach { .. })));
+        world.tell(Mail::Detached { topic });
+    }
+    assert!(world.shard.topics.is_empty());
+    assert!(world.shard.pinned.len() <= 2, "{:?}", world.shard.pinned);
+}
