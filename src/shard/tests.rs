@@ -391,3 +391,23 @@ fn topics_that_are_gone_are_not_pinned_for_ever() {
     assert!(world.shard.topics.is_empty());
     assert!(world.shard.pinned.len() <= 2, "{:?}", world.shard.pinned);
 }
+
+#[test]
+fn commands_before_the_end_of_the_input_are_done() {
+    let mut world = World::new(config(|config| config.namespaces.extend([policy(SlowPolicy::Skip)])));
+    let hasty = world.connect();
+    for id in 3..6 {
+        world.send_later(&hasty, &format!(r#"{{"id":{id},"publish":{{"channel":"n:t","data":{id}}}}}"#));
+    }
+    hasty.pipe().ended = true;
+    world.shard.hung_up(hasty.key.slot);
+    for id in 3..6 {
+        world.tick();
+        let Some(Request::Publish(publish)) = world.requests.take() else { panic!("{id} is not published") };
+        assert_eq!(*publish.data, *id.to_string().as_bytes());
+        assert_eq!(world.is_alive(&hasty), id < 5, "whether it has more to say");
+        world.tell(Mail::Published { client: hasty.key, command: id, outcome: Ok(()) });
+    }
+    world.tick();
+    assert!(!world.is_alive(&hasty));
+}
