@@ -328,6 +328,21 @@ fn two_hundred_that_reset_at_once_leave_nothing_behind() {
     });
 }
 
+/// Its commands are read, and the replies to the first of them find nobody: the last one is not done.
+#[test]
+fn who_resets_in_the_middle_of_its_commands_gets_no_subscription() {
+    let mut scene = Scene::with(Engine::with_config_and(CONFIG, &["--shards", "1"]));
+    let commands: Vec<_> = (2..800).map(|id| format!(r#"{{"id":{id},"rpc":{{}}}}"#)).collect();
+    let and_then = r#"{"id":1000,"subscribe":{"channel":"alive:1"}}"#;
+    let message = format!("{}\n{and_then}", commands.join("\n"));
+    for n in 0..50 {
+        let mut peer = scene.connected();
+        peer.command(&message);
+        peer.reset();
+        scene.is_unharmed(&format!("reset {n}"));
+    }
+}
+
 /// More come than there are descriptors for. Those who are here go on, the rest wait or are turned away,
 /// and when some leave, others come in.
 #[test]

@@ -4,7 +4,7 @@
 //! replies that wait, is in a box that is there while it is needed.
 
 use crate::mail::{ClientKey, TopicSlot};
-use crate::session::Session;
+use crate::session::{Phase, Session};
 use crate::shard::deadlines::Moment;
 use crate::slab::Slab;
 
@@ -132,16 +132,8 @@ pub struct Outgoing {
     pub bytes: Vec<u8>,
     /// How many of `bytes` are there only because a log had to let go of a started frame.
     pub orphaned: usize,
-    /// Since when something waits.
-    pub since: Moment,
-}
-
-impl Outgoing {
-    /// Nothing yet, from `now` on.
-    #[must_use]
-    pub fn since(now: Moment) -> Self {
-        Self { since: now, ..Self::default() }
-    }
+    /// Since when replies wait, if any do.
+    pub replies_since: Moment,
 }
 
 /// A command that waits for the broker's answer.
@@ -211,6 +203,12 @@ impl<S> Client<S> {
             held_up: false,
             dead: false,
         }
+    }
+
+    /// Whether its commands are still done.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        !self.dead && self.session.phase == Phase::Open
     }
 
     /// Whether nothing but publications can be on the way out.

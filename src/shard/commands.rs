@@ -6,7 +6,6 @@ use crate::mail::{Asker, History, HistoryAsker, Publish, Request, Since};
 use crate::protocol::codes::{CloseReason, ErrorCode};
 use crate::protocol::command::{self, Command, Method, Page, Subscribe};
 use crate::protocol::{json, reply, topic};
-use crate::session::Phase;
 use crate::shard::membership::Joined;
 use crate::shard::topics::{Resume, Wish};
 use crate::shard::{Application, Shard, Socket};
@@ -22,7 +21,7 @@ enum Outcome {
     Done,
     /// It must wait for the answer to an earlier one, or for room.
     Wait,
-    /// The connection is being closed.
+    /// The connection is being closed, or is gone: no more is done for it, and nobody is left to be answered.
     Closed,
 }
 
@@ -42,7 +41,7 @@ impl Application for Commands {
                     shard.flush_lines(slot);
                     return shard.put_off(slot, lines);
                 }
-                Outcome::Closed => return,
+                Outcome::Closed => return shard.lines.clear(),
             }
         }
         shard.flush_lines(slot);
@@ -72,7 +71,7 @@ impl<S: Socket> Shard<S, Commands> {
     /// Keeps the rest of a message until its first command can have its turn.
     fn put_off(&mut self, slot: u32, lines: &str) {
         let client = &mut self.clients[slot];
-        if client.session.phase == Phase::Open && !client.dead {
+        if client.is_open() {
             client.held_up = true;
             client.waiting.get_or_insert_default().backlog = Some(lines.into());
         }
@@ -81,6 +80,10 @@ impl<S: Socket> Shard<S, Commands> {
     fn command(&mut self, slot: u32, line: &str) -> Outcome {
         if self.replies_wait(slot) {
             return Outcome::Wait;
+        }
+        // What was sent just now may have shown that it is gone.
+        if !self.clients[slot].is_open() {
+            return Outcome::Closed;
         }
         if json::too_deep(line.as_bytes(), self.limits.json_depth) {
             return self.end(slot, CloseReason::BadRequest);
@@ -202,6 +205,10 @@ impl<S: Socket> Shard<S, Commands> {
         }
         if let Some(topic) = self.subscribed(slot, topic) {
             self.leave(slot, topic);
+        }
+        // It may have left behind more of a started frame than there is room for.
+        if !self.clients[slot].is_open() {
+            return Outcome::Closed;
         }
         self.answer_empty(id, "unsubscribe")
     }

@@ -138,7 +138,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             Ok(sent) if sent > 0 => {
                 topic.advance(position, span.to);
                 let rest = Some(Rest { topic: slot, span, sent });
-                client.outgoing = Some(Box::new(Outgoing { rest, ..Outgoing::since(self.deadlines.now()) }));
+                client.outgoing = Some(Box::new(Outgoing { rest, ..Outgoing::default() }));
                 self.count_frame(&span, sent);
                 self.block(client_slot);
             }
@@ -270,8 +270,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         self.topics[topic].advance(position, span.to);
         self.count_lines(&span);
         if sent < length {
-            let now = self.deadlines.now();
-            let outgoing = self.clients[slot].outgoing.get_or_insert_with(|| Box::new(Outgoing::since(now)));
+            let outgoing = self.clients[slot].outgoing.get_or_insert_default();
             outgoing.rest = Some(Rest { topic, span, sent });
         }
     }

@@ -52,6 +52,8 @@ pub struct Log {
     pub trim_at: usize,
     /// Before this, no swept subscriber lacks anything: its owner's note.
     pub swept_to: u64,
+    /// Before this, it holds what batches were boiled down to, and not where they were.
+    pub(super) compacted_to: u64,
     encoding: Encoding,
     /// The lines that have keys, where that matters.
     keys: Option<Box<Keys>>,
@@ -83,7 +85,16 @@ impl Log {
         buffer.clear();
         buffer.resize(HEADER_MAX, 0);
         let marks = VecDeque::from([Mark { position, plain: 0, lines: 0 }]);
-        Self { buffer, start: position, marks, trim_at: 0, swept_to: position, encoding, keys: None }
+        Self {
+            buffer,
+            start: position,
+            marks,
+            trim_at: 0,
+            swept_to: position,
+            compacted_to: position,
+            encoding,
+            keys: None,
+        }
     }
 
     /// Position of the oldest byte held.
@@ -235,6 +246,7 @@ impl Log {
         let start = floor - digest.bytes.len() as u64;
         let moved = digest.parts.iter().map(|part| (part.was_at, start + part.from as u64)).collect();
         self.replace_before(floor, start, digest);
+        self.compacted_to = floor;
         Compacted { moved, floor, dropped }
     }
 

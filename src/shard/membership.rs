@@ -16,7 +16,7 @@ use crate::protocol::reply::Subscribed;
 use crate::protocol::{push, reply};
 use crate::session::Phase;
 use crate::shard::clients::{Subscription, Unanswered, Waiting};
-use crate::shard::topics::{Applicant, Interest, Wish};
+use crate::shard::topics::{Applicant, Interest, Topic, Wish};
 use crate::shard::{Application, Shard, Socket};
 
 /// Where publications wait for each other for less, a crowd is not spread over lanes: each would have less than
@@ -262,6 +262,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     /// Subscribes whoever waited for a topic that is live now.
     fn admit_applicants(&mut self, slot: TopicSlot) {
+        // Whoever left the topic just now may have replies to come in the same message.
+        let held = std::mem::take(&mut self.lines);
         let applicants = self.topics[slot].take_applicants();
         let present = applicants.into_iter().filter(|applicant| self.has_applied(applicant.asker));
         let (recovering, others): (Vec<_>, Vec<_>) =
@@ -279,6 +281,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
                 self.send_reply(asker);
             }
         }
+        self.lines = held;
         self.detach_if_deserted(slot);
     }
 
@@ -317,7 +320,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     /// The broker has not: whoever waited is told, and the slot is free.
     pub(super) fn attach_failed(&mut self, slot: TopicSlot, error: ErrorCode) {
-        for Applicant { asker, .. } in self.topics.remove(slot).take_applicants() {
+        for Applicant { asker, .. } in self.free(slot).take_applicants() {
             if self.has_applied(asker) {
                 self.reply(asker, |out, id| reply::error(out, id, error));
             }
@@ -331,11 +334,16 @@ impl<S: Socket, A: Application> Shard<S, A> {
             self.owed.push_back(slot);
             return;
         }
+        self.free(slot);
+    }
+
+    /// Takes a topic without subscribers out. Those who were there last may have left it in the round, with its log.
+    fn free(&mut self, slot: TopicSlot) -> Topic {
         if self.topics[slot].in_round {
             self.round.retain(|&other| other != slot);
         }
         self.free_log(slot);
-        self.topics.remove(slot);
+        self.topics.remove(slot)
     }
 
     /// Whether whoever asked is still there to be answered.

@@ -336,18 +336,28 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     /// Puts a frame for the client in `slot` behind what waits for it already.
     pub fn answer(&mut self, slot: u32, opcode: Opcode, payload: &[u8]) {
-        let now = self.deadlines.now();
-        let outgoing =
-            self.clients[slot].outgoing.get_or_insert_with(|| Box::new(clients::Outgoing::since(now)));
-        encode::frame(&mut outgoing.bytes, opcode, payload);
+        self.put_behind(slot, |bytes| encode::frame(bytes, opcode, payload));
     }
 
     /// Puts bytes for the client in `slot` behind what waits for it already: frames that are whole.
     pub fn append_frames(&mut self, slot: u32, frames: &[u8]) {
+        self.put_behind(slot, |bytes| bytes.extend_from_slice(frames));
+    }
+
+    /// Lets `add` put bytes behind what waits for a client already. What waits for a socket that takes nothing
+    /// is timed from here on: no visit will do it.
+    fn put_behind(&mut self, slot: u32, add: impl FnOnce(&mut Vec<u8>)) {
         let now = self.deadlines.now();
-        let outgoing =
-            self.clients[slot].outgoing.get_or_insert_with(|| Box::new(clients::Outgoing::since(now)));
-        outgoing.bytes.extend_from_slice(frames);
+        let client = &mut self.clients[slot];
+        let is_first = client.reply_bytes() == 0;
+        let outgoing = client.outgoing.get_or_insert_default();
+        if is_first {
+            outgoing.replies_since = now;
+        }
+        add(&mut outgoing.bytes);
+        if client.blocked {
+            self.time(slot);
+        }
     }
 
     /// What the client in `slot` has agreed on about compressed messages.
@@ -380,6 +390,9 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// Ends a connection with a close frame: what was begun is sent first, then the frame, then the peer
     /// has its time to answer.
     fn close(&mut self, slot: u32, reason: CloseReason) {
+        if self.clients[slot].dead {
+            return;
+        }
         match self.clients[slot].session.phase {
             Phase::Closing => return,
             Phase::Upgrading => return self.lose(slot, reason),
@@ -436,6 +449,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
     fn bury(&mut self) {
         while let Some(slot) = self.dead.pop() {
             let client = self.clients.remove(slot);
+            // A subscription that is left would be served to the slot's next owner.
+            assert!(client.subscriptions.as_slice().is_empty(), "the dead have left all topics");
             match client.session.phase {
                 Phase::Upgrading => self.stats.upgrading.sub(1),
                 Phase::Open => self.stats.open.sub(1),
@@ -455,3 +470,6 @@ impl<S: Socket, A: Application> Shard<S, A> {
         stats.topics.set(self.topics.len() as u64);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -35,7 +35,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let mut input = std::mem::take(&mut self.input);
         let kept = self.take_tail(slot, &mut input);
         match self.clients[slot].socket.read(&mut input[kept..]) {
-            Ok(0) => self.lose_at_end(slot),
+            Ok(0) => self.finish_reading(slot, &mut input[..kept]),
             Ok(read) => {
                 let filled = kept + read;
                 // Edges are not repeated. A read that took less than there was room for took everything,
@@ -75,6 +75,15 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     fn keep_tail(&mut self, slot: u32, tail: &[u8]) {
         self.clients[slot].tail = (!tail.is_empty()).then(|| Box::new(tail.to_vec()));
+    }
+
+    /// The peer sends no more. What it sent before may have had to wait, and perhaps has to wait again: then this is
+    /// not the end yet.
+    fn finish_reading(&mut self, slot: u32, kept: &mut [u8]) {
+        self.digest(slot, kept);
+        if !self.clients[slot].dead && !self.clients[slot].held_up {
+            self.lose_at_end(slot);
+        }
     }
 
     fn lose_at_end(&mut self, slot: u32) {

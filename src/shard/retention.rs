@@ -110,6 +110,24 @@ impl<S: Socket, A: Application> Shard<S, A> {
             topic.is_pinned = true;
             self.pinned.push_back(slot);
         }
+        if self.pinned.len() > 2 * self.topics.len() {
+            self.forget_old_pins();
+        }
+    }
+
+    /// Topics that are removed leave their entries behind, perhaps to the next topic of their slot. Once there are
+    /// more of those than topics, they go: so each costs little, and nobody looks for one among all others.
+    fn forget_old_pins(&mut self) {
+        let topics = &mut self.topics;
+        // Each topic's first entry takes its mark off, so that it stays alone, and those that stay put it on again.
+        self.pinned.retain(|&slot| {
+            let stays = topics.get(slot).is_some_and(|topic| topic.is_pinned);
+            if stays {
+                topics[slot].is_pinned = false;
+            }
+            stays
+        });
+        self.pinned.iter().for_each(|&slot| topics[slot].is_pinned = true);
     }
 
     /// Called when a sweep has nobody left: frees the log, or what of it no parked subscriber lacks.
@@ -202,8 +220,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
                 self.apply_policy(policy, slot, client, (!has_keys).then_some(newest));
             }
         }
-        self.topics[slot].is_pinned = false;
-        if self.topics.get(slot).is_some_and(|topic| topic.parked().is_empty()) {
+        if self.topics[slot].parked().is_empty() {
             self.free_log(slot);
         } else {
             if has_keys {

@@ -37,10 +37,12 @@ impl<S: Socket, A: Application> Shard<S, A> {
         self.replies_due(client).map_or(phase, |replies| replies.min(phase))
     }
 
-    /// When replies will have waited too long, if any wait for a socket that takes nothing.
+    /// When replies will have waited too long, if any wait for a socket that takes nothing. Those before a close
+    /// frame have the time that it has.
     fn replies_due(&self, client: &Client<S>) -> Option<Moment> {
-        let outgoing = client.outgoing.as_ref().filter(|_| client.blocked && client.reply_bytes() > 0)?;
-        Some(outgoing.since.after(self.timeouts.replies.0))
+        let waits = client.is_open() && client.blocked && client.reply_bytes() > 0;
+        let outgoing = client.outgoing.as_ref().filter(|_| waits)?;
+        Some(outgoing.replies_since.after(self.timeouts.replies.0))
     }
 
     /// Looks at those whose entries have fired, as far as the budget goes.

@@ -278,9 +278,14 @@ impl Topic {
     pub fn unpark(&mut self, position: u32, mut moved: impl FnMut(Moved)) {
         debug_assert!(position >= self.awake, "only the parked come back");
         self.behind += u32::from(self.lacks(position));
-        let place = self.awake as usize;
+        if let Some(log) = &mut self.log {
+            log.swept_to = log.swept_to.min(self.subscribers[position as usize].cursor);
+        }
+        let place = self.awake;
         self.awake += 1;
-        self.exchange(position as usize, place, &mut moved);
+        // Where the last of the swept are gone, the sweep stands beyond them.
+        self.lap_broken |= place < self.sweep;
+        self.exchange(position as usize, place as usize, &mut moved);
     }
 
     /// Notes that the subscriber at `position` has been sent everything before `cursor`.

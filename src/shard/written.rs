@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::mail::TopicSlot;
 use crate::receipt::Reporter;
 use crate::shard::deadlines::Moment;
+use crate::shard::topics::Subscriber;
 use crate::shard::{Application, Shard, Socket};
 
 /// What the broker is told.
@@ -76,10 +77,19 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let Some(topic) = self.topics.get(batch.topic).filter(|topic| topic.end >= batch.end) else {
             return true;
         };
-        let swept = topic.behind() == 0 || topic.log.as_ref().is_none_or(|log| log.swept_to >= batch.end);
-        let lacks = |slot: u32, cursor: u64| self.needed_by(batch.topic, slot, cursor) < batch.end;
+        // Of a batch that was boiled down, what is left stands somewhere before the place where that ended.
+        let end = batch.end.max(topic.log.as_ref().map_or(0, |log| log.compacted_to));
+        let swept = topic.behind() == 0 || topic.log.as_ref().is_none_or(|log| log.swept_to >= end);
         swept
             && (batch.deadline <= self.deadlines.now()
-                || !topic.parked().iter().any(|one| lacks(one.client, one.cursor)))
+                || !topic.parked().iter().any(|one| self.lacks_before(batch.topic, one, end)))
+    }
+
+    /// Whether a parked subscriber has not been written everything before `end`. Of whoever keeps the rest of a frame
+    /// that a log has let go of, nobody knows any more what was in it.
+    fn lacks_before(&self, topic: TopicSlot, one: &Subscriber, end: u64) -> bool {
+        let outgoing = self.clients[one.client].outgoing.as_ref();
+        let keeps_a_rest = outgoing.is_some_and(|outgoing| outgoing.orphaned > 0);
+        keeps_a_rest || self.needed_by(topic, one.client, one.cursor) < end
     }
 }

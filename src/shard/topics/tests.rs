@@ -60,6 +60,48 @@ fn check(topic: &Topic, places: &BTreeMap<u32, u32>) {
     assert_eq!(topic.behind() as usize, behind);
 }
 
+/// Three subscribers that have everything, and one line that they lack.
+fn three_and_a_line() -> Topic {
+    let mut topic = topic();
+    (0..3).for_each(|client| topic.subscribe(client, |_| {}));
+    topic.append(&lines("x\n"), Vec::new);
+    topic
+}
+
+/// Gives whoever the sweep is at everything, and goes on.
+fn sweep_one(topic: &mut Topic) {
+    topic.advance(topic.sweep, topic.end);
+    topic.sweep += 1;
+}
+
+#[test]
+fn who_comes_back_lacks_what_was_written_to_the_others() {
+    let mut topic = three_and_a_line();
+    topic.park(0, |_| {});
+    (0..2).for_each(|_| sweep_one(&mut topic));
+    topic.begin_lap();
+    let shown = topic.begin_lap().expect("nobody was moved");
+    assert_eq!(shown, topic.end);
+    topic.log.as_mut().unwrap().swept_to = shown;
+    topic.unpark(2, |_| {});
+    assert_eq!(topic.log.as_ref().unwrap().swept_to, 0);
+}
+
+#[test]
+fn a_lap_that_leaves_out_who_came_back_shows_nothing() {
+    let mut topic = three_and_a_line();
+    topic.begin_lap();
+    topic.park(0, |_| {});
+    sweep_one(&mut topic);
+    // The last of those who are swept blocks at its turn, and then the other one leaves.
+    topic.park(1, |_| {});
+    topic.unsubscribe(0, |_| {});
+    let parked_first = topic.subscribers().iter().position(|one| one.client == 0).unwrap();
+    topic.unpark(u32::try_from(parked_first).unwrap(), |_| {});
+    assert!(topic.lacks(0) && topic.sweep == 1, "the sweep does not meet who came back");
+    assert_eq!(topic.begin_lap(), None);
+}
+
 #[test]
 fn names_are_found_after_their_slots_were_reused() {
     let namespaces = crate::namespaces::Namespaces::new(&crate::config::Config::default());

@@ -1,0 +1,413 @@
+//! Single histories of a shard that chance seldom writes: what stands in each is what once went wrong.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind};
+use std::rc::Rc;
+
+use super::*;
+use crate::config::{Interval, Namespace, SlowPolicy};
+use crate::mail::{Encoding, KeyedLine, Lane, Lines, Position, Variant};
+use crate::mailbox::{Wake, mailbox};
+use crate::receipt::{Receipt, receipt};
+
+const UPGRADE: &str = "GET /connection/websocket HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                       Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+/// What both ends of a connection share.
+#[derive(Debug, Default)]
+struct Pipe {
+    to_server: VecDeque<u8>,
+    /// The client sends no more.
+    ended: bool,
+    from_server: Vec<u8>,
+    /// Bytes that the server may still write.
+    room: usize,
+    /// Whoever writes is told that the client is gone; what it sent can still be read.
+    reset: bool,
+}
+
+#[derive(Clone, Debug)]
+struct End(Rc<RefCell<Pipe>>);
+
+impl Socket for End {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut pipe = self.0.borrow_mut();
+        if pipe.to_server.is_empty() {
+            return if pipe.ended { Ok(0) } else { Err(ErrorKind::WouldBlock.into()) };
+        }
+        let taken = buffer.len().min(pipe.to_server.len());
+        buffer.iter_mut().zip(pipe.to_server.drain(..taken)).for_each(|(place, byte)| *place = byte);
+        Ok(taken)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut pipe = self.0.borrow_mut();
+        if pipe.reset {
+            return Err(ErrorKind::BrokenPipe.into());
+        }
+        let taken = bytes.len().min(pipe.room);
+        pipe.room -= taken;
+        pipe.from_server.extend_from_slice(&bytes[..taken]);
+        if taken == 0 { Err(ErrorKind::WouldBlock.into()) } else { Ok(taken) }
+    }
+
+    fn finish(&mut self) {}
+}
+
+struct NoWake;
+
+impl Wake for NoWake {
+    fn wake(&self) {}
+}
+
+/// A client, as it sees itself.
+struct Peer {
+    key: ClientKey,
+    end: End,
+}
+
+impl Peer {
+    fn pipe(&self) -> std::cell::RefMut<'_, Pipe> {
+        self.end.0.borrow_mut()
+    }
+
+    /// What has come since this was asked last.
+    fn got(&self) -> String {
+        String::from_utf8_lossy(&std::mem::take(&mut self.pipe().from_server)).into_owned()
+    }
+}
+
+struct World {
+    shard: Shard<End>,
+    mail: Sender<Mail>,
+    requests: Receiver<Request>,
+    receipt: Receipt,
+    now: Instant,
+}
+
+impl World {
+    fn new(config: Config) -> Self {
+        let (mail, inbox) = mailbox(100, Box::new(NoWake));
+        let (sender, requests) = mailbox(100, Box::new(NoWake));
+        let (reporter, receipt) = receipt();
+        let (config, now) = (Arc::new(config), Instant::now());
+        let setup = Setup {
+            id: 0,
+            node: NodeId::random(),
+            namespaces: Arc::new(Namespaces::new(&config)),
+            config,
+            upgrade: UpgradePolicy {
+                path: "/connection/websocket".to_owned(),
+                head_bytes: 8192,
+                allowed_origins: Vec::new(),
+                open_on_loopback: false,
+                deflate: false,
+            },
+            shards: 1,
+            inbox,
+            requests: sender,
+            reporter: Some(reporter),
+            stats: Arc::default(),
+        };
+        Self { shard: Shard::new(setup, now), mail, requests, receipt, now }
+    }
+
+    fn tick(&mut self) {
+        self.shard.rearm();
+        self.shard.tick(self.now);
+    }
+
+    fn later(&mut self, length: Duration) {
+        self.now += length;
+        self.tick();
+    }
+
+    fn tell(&mut self, mail: Mail) {
+        assert!(self.mail.send(mail).is_ok(), "the mailbox has room");
+        self.tick();
+    }
+
+    /// Somebody who has connected in the protocol's sense.
+    fn connect(&mut self) -> Peer {
+        let end = End(Rc::new(RefCell::new(Pipe { room: usize::MAX, ..Pipe::default() })));
+        let peer = Peer { key: self.shard.admit(end.clone(), self.now), end };
+        peer.pipe().to_server.extend(UPGRADE.bytes());
+        self.say(&peer, r#"{"id":1,"connect":{}}"#);
+        assert!(peer.got().contains(r#""connect""#));
+        peer
+    }
+
+    /// Sends one message, as a client must mask it.
+    fn say(&mut self, peer: &Peer, text: &str) {
+        self.send_later(peer, text);
+        self.shard.readable(peer.key.slot);
+        self.tick();
+    }
+
+    /// The same, for the server to read with what follows.
+    fn send_later(&self, peer: &Peer, text: &str) {
+        let length = u16::try_from(text.len()).expect("a short message").to_be_bytes();
+        let header = match text.len() {
+            short @ ..=125 => vec![0x81, 0x80 | u8::try_from(short).expect("at most 125")],
+            _ => vec![0x81, 0x80 | 126, length[0], length[1]],
+        };
+        peer.pipe().to_server.extend(header.into_iter().chain([0; 4]).chain(text.bytes()));
+    }
+
+    /// Subscribes somebody, and answers for the broker if it is asked.
+    fn subscribe(&mut self, peer: &Peer, topic: &str) -> TopicSlot {
+        self.say(peer, &format!(r#"{{"id":2,"subscribe":{{"channel":"{topic}"}}}}"#));
+        if let Some(Request::Attach { topic, .. }) = self.requests.take() {
+            self.tell(Mail::Attached { topic, position: None });
+        }
+        assert!(peer.got().contains(r#""subscribe""#));
+        self.shard.topics.find(topic, PLAIN).expect("it is subscribed to")
+    }
+
+    /// The line has `bytes` bytes, its end included.
+    fn publish(&mut self, topic: TopicSlot, bytes: u32) {
+        self.publish_keyed(topic, bytes, None);
+    }
+
+    /// The same, with a key of which it is the latest.
+    fn publish_latest(&mut self, topic: TopicSlot, bytes: u32, key: u64) {
+        self.publish_keyed(topic, bytes, Some(Arc::new(vec![KeyedLine { key, from: 0, to: bytes }])));
+    }
+
+    fn publish_keyed(&mut self, topic: TopicSlot, bytes: u32, keyed: Option<Arc<Vec<KeyedLine>>>) {
+        let mut line = vec![b'p'; bytes as usize - 1];
+        line.push(b'\n');
+        let lines = Lines { bytes: line.into(), count: 1, plain_bytes: bytes, offset: 0, keyed };
+        self.tell(Mail::Batch { topic, lines });
+    }
+
+    fn give_room(&mut self, peer: &Peer, bytes: usize) {
+        peer.pipe().room += bytes;
+        self.shard.writable(peer.key.slot);
+        self.tick();
+    }
+
+    fn is_alive(&self, peer: &Peer) -> bool {
+        self.shard.clients.find(peer.key).is_some()
+    }
+
+    fn closes(&self, reason: CloseReason) -> u64 {
+        self.shard.stats.closes[reason as usize].value()
+    }
+}
+
+const PLAIN: Variant = Variant { encoding: Encoding::Json, lane: Lane::FIRST };
+
+/// A line of this many bytes is a frame of as many and one more, its end being left out.
+const LINE: u32 = 100;
+const FRAME: usize = LINE as usize + 1;
+
+fn config(change: impl FnOnce(&mut Config)) -> Config {
+    let mut config = Config::default();
+    config.timeouts.ping = Interval::from_secs(3600);
+    change(&mut config);
+    config
+}
+
+fn policy(slow: SlowPolicy) -> (String, Namespace) {
+    ("n".to_owned(), Namespace { slow, client_publish: true, ..Namespace::default() })
+}
+
+#[test]
+fn who_dies_in_mid_message_does_no_more() {
+    let mut world = World::new(config(|config| config.limits.replies_bytes = 200));
+    let (healthy, reset) = (world.connect(), world.connect());
+    let topic = world.subscribe(&healthy, "t");
+    reset.pipe().reset = true;
+    // The replies to two are sent before the third is looked at.
+    let commands =
+        [r#"{"id":2,"rpc":{}}"#, r#"{"id":3,"rpc":{}}"#, r#"{"id":4,"subscribe":{"channel":"t"}}"#];
+    world.say(&reset, &commands.join("\n"));
+    assert!(!world.is_alive(&reset));
+    assert_eq!(world.closes(CloseReason::ConnectionLost), 1);
+    let stranger = world.connect();
+    assert_eq!(stranger.key.slot, reset.key.slot);
+    world.publish(topic, LINE);
+    assert_eq!((healthy.pipe().from_server.len(), stranger.pipe().from_server.len()), (FRAME, 0));
+}
+
+#[test]
+fn who_dies_of_what_it_leaves_does_no_more() {
+    let mut world = World::new(config(|config| config.limits.rest_bytes = 0));
+    let (healthy, slow) = (world.connect(), world.connect());
+    let topic = world.subscribe(&healthy, "t");
+    let left = world.subscribe(&slow, "u");
+    slow.pipe().room = 10;
+    world.publish(left, LINE);
+    let commands = [r#"{"id":3,"unsubscribe":{"channel":"u"}}"#, r#"{"id":4,"subscribe":{"channel":"t"}}"#];
+    world.say(&slow, &commands.join("\n"));
+    assert!(!world.is_alive(&slow));
+    let stranger = world.connect();
+    world.publish(topic, LINE);
+    assert_eq!((healthy.pipe().from_server.len(), stranger.pipe().from_server.len()), (FRAME, 0));
+}
+
+/// Its socket is always in the middle of a frame, and always takes some more.
+#[test]
+fn a_ping_to_someone_who_reads_slowly_does_not_wait_for_what_was_before_it() {
+    let mut world = World::new(config(|config| {
+        config.timeouts.replies = Interval::from_millis(900);
+        config.timeouts.ping = Interval::from_secs(2);
+        config.limits.frame_bytes = 10 * LINE as usize;
+    }));
+    let slow = world.connect();
+    let topic = world.subscribe(&slow, "t");
+    slow.pipe().room = FRAME / 2;
+    world.publish(topic, 10 * LINE);
+    let mut got = String::new();
+    for _ in 0..60 {
+        world.publish(topic, 10 * LINE);
+        world.later(Duration::from_millis(50));
+        // A frame takes half a second.
+        world.give_room(&slow, FRAME);
+        assert_eq!(world.closes(CloseReason::Slow), 0);
+        assert!(world.shard.clients[slow.key.slot].outgoing.is_some(), "always in the middle of a frame");
+        got += &slow.got();
+    }
+    assert!(got.contains("{}"), "it is pinged");
+}
+
+#[test]
+fn a_reply_that_nobody_takes_waits_no_longer_than_it_may() {
+    let mut world = World::new(config(|config| {
+        config.timeouts.replies = Interval::from_millis(500);
+        config.timeouts.close = Interval::from_secs(2);
+    }));
+    let slow = world.connect();
+    let topic = world.subscribe(&slow, "t");
+    slow.pipe().room = 10;
+    world.publish(topic, LINE);
+    world.later(Duration::from_secs(5));
+    world.say(&slow, r#"{"id":3,"rpc":{}}"#);
+    for closes in [0, 1] {
+        world.later(Duration::from_millis(350));
+        assert_eq!(world.closes(CloseReason::Slow), closes);
+    }
+    // The close frame has its own time.
+    world.later(Duration::from_secs(1));
+    world.give_room(&slow, usize::MAX / 2);
+    let closes = |four: &[u8]| four[0] == 0x88 && four[2..] == 3008_u16.to_be_bytes();
+    assert!(slow.pipe().from_server.windows(4).any(closes));
+}
+
+#[test]
+fn replies_to_one_client_do_not_go_with_those_to_another() {
+    let mut world = World::new(config(|_| {}));
+    let (leaves, comes) = (world.connect(), world.connect());
+    let topic = world.subscribe(&leaves, "t");
+    let position = Position { epoch: "another".into(), offset: 7 };
+    world.tell(Mail::Attached { topic, position: Some(position) });
+    world.say(&comes, r#"{"id":5,"subscribe":{"channel":"t"}}"#);
+    assert_eq!(comes.got(), "");
+    world.say(&leaves, "{\"id\":70,\"rpc\":{}}\n{\"id\":71,\"unsubscribe\":{\"channel\":\"t\"}}");
+    let (left, came) = (leaves.got(), comes.got());
+    assert!(came.contains(r#""id":5,"#) && !came.contains(r#""id":70,"#), "{came}");
+    assert!(left.contains(r#""id":70,"#) && left.contains(r#""id":71,"#), "{left}");
+}
+
+#[test]
+fn a_batch_is_not_written_while_the_rest_of_its_frame_waits_somewhere_else() {
+    let mut world = World::new(config(|config| {
+        config.limits.log_bytes = 4 * LINE as usize;
+        config.amqp.written_timeout = Interval::from_secs(10);
+        config.namespaces.extend([policy(SlowPolicy::Skip)]);
+    }));
+    let slow = world.connect();
+    let topic = world.subscribe(&slow, "n:t");
+    slow.pipe().room = 10;
+    (0..10).for_each(|_| world.publish(topic, LINE));
+    assert!(world.shard.rest_bytes > 0, "the log has let go of the frame");
+    assert_eq!(world.receipt.written(), 0);
+    world.give_room(&slow, FRAME - 10);
+    assert!(world.receipt.written() > 0);
+}
+
+/// The latest lines of both keys end where the older ones ended: behind the place of the first batch.
+#[test]
+fn a_batch_is_not_written_while_what_was_left_of_it_waits() {
+    let mut world = World::new(config(|config| {
+        config.limits.log_bytes = 10 * LINE as usize;
+        config.amqp.written_timeout = Interval::from_secs(10);
+        config.namespaces.extend([policy(SlowPolicy::Skip)]);
+    }));
+    let slow = world.connect();
+    let topic = world.subscribe(&slow, "n:t");
+    slow.pipe().room = 0;
+    (0..12).for_each(|n| world.publish_latest(topic, LINE, u64::from(n > 0)));
+    assert!(world.shard.topics[topic].parked()[0].cursor >= u64::from(LINE), "the first batch has moved");
+    assert_eq!(world.receipt.written(), 0);
+    world.give_room(&slow, usize::MAX);
+    assert_eq!(world.receipt.written(), 12);
+}
+
+#[test]
+fn a_topic_that_is_not_attached_again_leaves_nothing_behind() {
+    let mut world = World::new(config(|config| config.budgets.visits = 0));
+    let (leaves, comes) = (world.connect(), world.connect());
+    let topic = world.subscribe(&leaves, "t");
+    world.publish(topic, LINE);
+    world.say(&leaves, r#"{"id":3,"unsubscribe":{"channel":"t"}}"#);
+    world.say(&comes, r#"{"id":3,"subscribe":{"channel":"t"}}"#);
+    world.tell(Mail::Detached { topic });
+    world.tell(Mail::AttachFailed { topic, error: crate::protocol::codes::ErrorCode::Internal });
+    world.shard.budgets.visits = 10;
+    world.tick();
+    assert!(comes.got().contains(r#""error""#));
+    assert_eq!((world.shard.log_bytes, world.shard.topics.len(), world.shard.round.len()), (0, 0, 0));
+}
+
+#[test]
+fn a_topic_is_pinned_once_however_often_its_log_is_full() {
+    let mut world = World::new(config(|config| {
+        config.limits.log_bytes = 4 * LINE as usize;
+        config.namespaces.extend([policy(SlowPolicy::Skip)]);
+    }));
+    let slow = world.connect();
+    let topic = world.subscribe(&slow, "n:t");
+    slow.pipe().room = 10;
+    (0..50).for_each(|_| world.publish(topic, LINE));
+    assert_eq!(world.shard.pinned, [topic]);
+}
+
+#[test]
+fn topics_that_are_gone_are_not_pinned_for_ever() {
+    let mut world = World::new(config(|_| {}));
+    for _ in 0..50 {
+        let slow = world.connect();
+        let topic = world.subscribe(&slow, "t");
+        slow.pipe().room = 0;
+        world.publish(topic, LINE);
+        assert!(world.shard.topics[topic].is_pinned);
+        world.say(&slow, r#"{"id":3,"unsubscribe":{"channel":"t"}}"#);
+        assert!(matches!(world.requests.take(), Some(Request::Detach { .. })));
+        world.tell(Mail::Detached { topic });
+    }
+    assert!(world.shard.topics.is_empty());
+    assert!(world.shard.pinned.len() <= 2, "{:?}", world.shard.pinned);
+}
+
+#[test]
+fn commands_before_the_end_of_the_input_are_done() {
+    let mut world = World::new(config(|config| config.namespaces.extend([policy(SlowPolicy::Skip)])));
+    let hasty = world.connect();
+    for id in 3..6 {
+        world.send_later(&hasty, &format!(r#"{{"id":{id},"publish":{{"channel":"n:t","data":{id}}}}}"#));
+    }
+    hasty.pipe().ended = true;
+    world.shard.hung_up(hasty.key.slot);
+    for id in 3..6 {
+        world.tick();
+        let Some(Request::Publish(publish)) = world.requests.take() else { panic!("{id} is not published") };
+        assert_eq!(*publish.data, *id.to_string().as_bytes());
+        assert_eq!(world.is_alive(&hasty), id < 5, "whether it has more to say");
+        world.tell(Mail::Published { client: hasty.key, command: id, outcome: Ok(()) });
+    }
+    world.tick();
+    assert!(!world.is_alive(&hasty));
+}
