@@ -17,7 +17,9 @@ use common::publisher::{Publisher, plain_data};
 use common::report::{Report, Target};
 use common::support::engine::Engine;
 use common::support::swarm::Swarm;
-use common::{Arguments, LIMIT, LINE_BYTES, Nobody, SERVER_CPU, counting_clients, pin, start_engine};
+use common::{
+    Arguments, CLIENT_CPU, LIMIT, LINE_BYTES, Nobody, SERVER_CPU, counting_clients, pin, start_engine,
+};
 use futures_util::StreamExt as _;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
@@ -61,7 +63,10 @@ fn main() -> Result<()> {
     let (batches, rounds) = (if arguments.short() { 30 } else { 300 }, arguments.rounds(ROUNDS));
     let engine = start_engine("[timeouts]\nping = \"1h\"\n");
     let about = format!("{} publications a round, {rounds} rounds", batches * AT_ONCE);
-    let mut report = Report::new("api", &about);
+    let places = format!(
+        "shard, publishers and client on CPU {SERVER_CPU}; the engine's other threads on CPU {CLIENT_CPU}"
+    );
+    let mut report = Report::new("api", &about, places);
     pin(SERVER_CPU);
     let mut rig = Rig {
         swarm: counting_clients(engine.client_address(), 1, &[TOPIC.to_owned()])?,

@@ -2,7 +2,8 @@
 //! more than single frames could carry.
 //!
 //! Engine and floor send the same number of bytes to the same client program through sockets with the same
-//! options, in turns within one run: the machine's noise meets both.
+//! options, in turns within one run: the machine's noise meets both. Clients count what they get; after that they
+//! read some more, and each must get each publication once and in order.
 //!
 //! * *single*: one publication at a time to 5,000 clients;
 //! * *merged*: 100 lines in each frame to 2,000 clients;
@@ -22,11 +23,12 @@ use std::io::Result;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use common::exact::check_broadcasts;
 use common::floor::Floor;
 use common::latency::{Clock, Latencies};
 use common::measure::{CpuTime, Summary, Watched};
 use common::publisher::{Pace, Publisher, ended, numbered_data, plain_data, publish_evenly};
-use common::report::{Report, Target};
+use common::report::{Report, Target, places};
 use common::rounds::{Pairs, Round, Server};
 use common::support::engine::Engine;
 use common::support::swarm::{ClientIndex, Line, Observer, Swarm};
@@ -107,7 +109,8 @@ fn main() -> Result<()> {
         Scale { divisor: 1, rounds: ROUNDS }
     };
     on_client_cpu(|| {
-        let mut report = Report::new("fanout", &format!("{} rounds", scale.rounds));
+        let mut report =
+            Report::new("fanout", &format!("{} rounds", scale.rounds), places("shard and raw loop"));
         for load in &LOADS {
             against_the_floor(&engine, load, &scale, &mut report)?;
         }
@@ -144,6 +147,8 @@ fn against_the_floor(engine: &Engine, load: &Load, scale: &Scale, report: &mut R
         || of_engine.round(fan_outs, payload),
         || of_floor.round(fan_outs, payload),
     )?;
+    let lines = load.lines_per_frame as u64;
+    check_broadcasts(engine, &mut of_engine.swarm, &topics, lines, LINE_BYTES)?;
     show(load, payload, &pairs, report);
     Ok(())
 }
@@ -255,6 +260,8 @@ fn many_topics(engine: &Engine, scale: &Scale, report: &mut Report) -> Result<()
         || with_many.round(fan_outs, payload),
         || with_one.round(fan_outs, payload),
     )?;
+    check_broadcasts(engine, &mut with_many.swarm, &many, 1, LINE_BYTES)?;
+    check_broadcasts(engine, &mut with_one.swarm, &one, 1, LINE_BYTES)?;
     report.part(
         "topics",
         &format!("{CLIENTS} clients with {TOPICS} topics, as many with one, same deliveries"),
@@ -265,9 +272,7 @@ fn many_topics(engine: &Engine, scale: &Scale, report: &mut Report) -> Result<()
         "",
         Target::AtMost(1.2),
     );
-    let cpu = |rounds: &mut dyn Iterator<Item = &Round>| Summary::of(rounds.map(Round::thread_microseconds));
-    report.row("CPU of shard, 100 topics", cpu(&mut pairs.first()), "us per frame", Target::None);
-    report.row("CPU of shard, 1 topic", cpu(&mut pairs.second()), "us per frame", Target::None);
+    show_both("100 topics", "1 topic", &pairs, report);
     Ok(())
 }
 
@@ -289,10 +294,27 @@ fn tables(shared: &Engine, private: &Engine, scale: &Scale, report: &mut Report)
         || with_private.round(fan_outs, payload),
         || with_shared.round(fan_outs, payload),
     )?;
+    for (engine, server) in [(private, &mut with_private), (shared, &mut with_shared)] {
+        check_broadcasts(engine, &mut server.swarm, &[topic.to_owned()], 1, LINE_BYTES)?;
+    }
     report.part("tables", &format!("{CLIENTS} clients, private tables of descriptors and a shared one"));
     let ratio = pairs.ratio(Round::thread_microseconds, Round::thread_microseconds);
     report.row("CPU with private tables / with shared", ratio, "", Target::None);
+    show_both("private tables", "shared", &pairs, report);
     Ok(())
+}
+
+/// What both of two kinds of clients cost, or clients of two engines.
+fn show_both(first: &str, second: &str, pairs: &Pairs<Round, Round>, report: &mut Report) {
+    let mut rows = |name: &str, rounds: &mut dyn Iterator<Item = &Round>| {
+        let (thread, process): (Vec<_>, Vec<_>) =
+            rounds.map(|round| (round.thread_microseconds(), round.process_microseconds())).unzip();
+        let (thread, process) = (Summary::of(thread), Summary::of(process));
+        report.row(&format!("CPU of shard, {name}"), thread, "us per frame", Target::None);
+        report.row(&format!("CPU of all threads, {name}"), process, "us per frame", Target::None);
+    };
+    rows(first, &mut pairs.first());
+    rows(second, &mut pairs.second());
 }
 
 /// What it costs a shard that the clients take compressed messages, and the broker thread.
@@ -322,6 +344,10 @@ fn deflated(engine: &Engine, scale: &Scale, report: &mut Report) -> Result<()> {
             counting_server(engine, topic, &data, clients)?.round(fan_outs, plain_bytes)
         },
     )?;
+    for connect in [deflating_clients, counting_clients] {
+        let mut swarm = connect(engine.client_address(), CLIENTS, &topics)?;
+        check_broadcasts(engine, &mut swarm, &topics, 1, DATA_BYTES)?;
+    }
     report.part(
         "deflated",
         &format!("{CLIENTS} clients, frames of {compressed_bytes} and {plain_bytes} bytes"),
@@ -330,6 +356,7 @@ fn deflated(engine: &Engine, scale: &Scale, report: &mut Report) -> Result<()> {
     report.row("CPU of shard, compressed / plain", ratio, "", Target::AtMost(1.0));
     let ratio = pairs.ratio(Round::process_microseconds, Round::process_microseconds);
     report.row("CPU of all threads, compressed / plain", ratio, "", Target::None);
+    show_both("compressed", "plain", &pairs, report);
     Ok(())
 }
 
@@ -377,6 +404,7 @@ struct Flood {
     deliveries_per_second: f64,
     lines_per_frame: f64,
     shard_percent: f64,
+    process_percent: f64,
     clients_percent: f64,
 }
 
@@ -397,23 +425,25 @@ fn overload(engine: &Engine, scale: &Scale, report: &mut Report) -> Result<()> {
         let pace = Pace::every(clock, Duration::from_secs(1) / PER_SECOND, length);
         latencies.begin(pace.first);
         let deliveries = pace.count * CLIENTS as u64;
-        let before = (shard.thread()?, own.thread()?, engine.metric("fanfare_frames_total", &[]));
+        let frames = engine.metric("fanfare_frames_total", &[]);
+        let before = (shard.thread()?, shard.process()?, own.thread()?);
         let publisher = publish_evenly(engine.control_address(), pace, move |_, due| {
             (topic.to_owned(), numbered_data(topic, due, LINE_BYTES))
         })?;
         let all = |_: &Swarm, latencies: &mut Latencies| latencies.publications() >= deliveries;
         swarm.turn_until("everything reaches everyone", LIMIT, &mut latencies, all)?;
-        let nanoseconds = (clock.now() - pace.first) as f64;
+        let wall = Duration::from_nanos(clock.now() - pace.first);
         ended(publisher)?;
         // In rising order, none missing: so each client has got each of them once.
         assert_eq!(latencies.publications_per_client(), (pace.count, pace.count));
-        let percent = |now: CpuTime, before| now.since(before).nanoseconds as f64 / nanoseconds * 100.0;
+        let percent = |now: CpuTime, before| now.since(before).percent_of(wall);
         Ok(Flood {
             milliseconds: [0.5, 0.99, 1.0].map(|quantile| latencies.milliseconds(quantile)),
-            deliveries_per_second: deliveries as f64 / nanoseconds * 1e9,
-            lines_per_frame: deliveries as f64 / (engine.metric("fanfare_frames_total", &[]) - before.2),
+            deliveries_per_second: deliveries as f64 / wall.as_secs_f64(),
+            lines_per_frame: deliveries as f64 / (engine.metric("fanfare_frames_total", &[]) - frames),
             shard_percent: percent(shard.thread()?, before.0),
-            clients_percent: percent(own.thread()?, before.1),
+            process_percent: percent(shard.process()?, before.1),
+            clients_percent: percent(own.thread()?, before.2),
         })
     };
     let floods = (0..scale.rounds).map(flood).collect::<Result<Vec<_>>>()?;
@@ -426,6 +456,8 @@ fn overload(engine: &Engine, scale: &Scale, report: &mut Report) -> Result<()> {
     report.row("deliveries", millions, "million/s", Target::None);
     report.row("lines per frame", summary(|flood| flood.lines_per_frame), "", Target::None);
     report.row("shard was busy", summary(|flood| flood.shard_percent), "% of the time", Target::None);
+    let process = summary(|flood| flood.process_percent);
+    report.row("CPU of all threads of the engine", process, "% of one CPU", Target::None);
     report.row("clients were busy", summary(|flood| flood.clients_percent), "% of the time", Target::None);
     Ok(())
 }

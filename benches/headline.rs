@@ -17,7 +17,7 @@ use common::crowd::{Crowd, Reads};
 use common::latency::{Clock, milliseconds};
 use common::measure::{CpuTime, Watched};
 use common::publisher::{Pace, ended, numbered_data, publish_evenly};
-use common::report::{Report, Target};
+use common::report::{Report, Target, places};
 use common::support::engine::Engine;
 use common::{Arguments, CLIENTS_PER_SHARD, LINE_BYTES, SERVER_CPU, on_client_cpu};
 
@@ -47,7 +47,7 @@ fn main() -> Result<()> {
         "{clients} clients, {shards} shards on one CPU, {length} s of a publication each {} ms, merged for 1 s",
         PUBLISH_EVERY.as_millis()
     );
-    let mut report = Report::new("headline", &about);
+    let mut report = Report::new("headline", &about, places(&format!("{shards} shards")));
     on_client_cpu(|| headline(&engine, clients, Duration::from_secs(length), &mut report))?;
     report.finish()
 }
@@ -71,7 +71,6 @@ fn headline(engine: &Engine, clients: usize, length: Duration, report: &mut Repo
     report.row("age, p50", milliseconds(&ages.histogram, 0.5), "ms", Target::None);
     report.row("age, p99", milliseconds(&ages.histogram, 0.99), "ms", Target::AtMost(1200.0));
     report.row("age, longest", milliseconds(&ages.histogram, 1.0), "ms", Target::None);
-    let percent = used.nanoseconds as f64 / length.as_nanos() as f64 * 100.0;
-    report.row("CPU of all threads of the engine", percent, "% of one CPU", Target::None);
+    report.row("CPU of all threads of the engine", used.percent_of(length), "% of one CPU", Target::None);
     Ok(())
 }

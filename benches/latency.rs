@@ -4,7 +4,7 @@
 //!   last client cannot have it earlier than a raw loop has sent to all: the yardstick is one pass of the
 //!   floor over as many clients, at the same spacing, in turns.
 //! * *added*, from a queue and from a stream: what an idle engine adds between RabbitMQ and a client, against a
-//!   bare consumer of the same publications beside it, publication by publication.
+//!   bare consumer of the same publications beside it, publication by publication; each second is a round.
 //!
 //! `--short` does a little of each.
 
@@ -16,12 +16,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use common::amqp::{Amqp, Bare, Source};
-use common::broadcasts::{Broadcasts, Quantiles};
+use common::broadcasts::{Broadcasts, Spaced};
 use common::floor::Floor;
 use common::latency::Clock;
-use common::measure::Summary;
+use common::measure::{Summary, Watched};
 use common::publisher::{Pace, ended, numbered_data};
-use common::report::{Report, Target};
+use common::report::{Report, Target, places};
 use common::rounds::Pairs;
 use common::support::engine::Engine;
 use common::support::rabbitmq::RabbitNode;
@@ -37,13 +37,15 @@ fn main() -> Result<()> {
         return result;
     }
     let (divisor, rounds) = (if arguments.short() { 10 } else { 1 }, arguments.rounds(ROUNDS));
-    let mut report = Report::new("latency", &format!("from due to received, {rounds} rounds"));
+    let places =
+        places("shard and raw loop") + "; RabbitMQ on both, as are bare consumer and client beside it";
+    let mut report = Report::new("latency", &format!("from due to received, {rounds} rounds"), places);
     let engine = start_engine("[timeouts]\nping = \"1h\"\n");
     on_client_cpu(|| spaced(&engine, divisor, rounds, &mut report))?;
     drop(engine);
     let node = RabbitNode::start();
-    added(&node, "queue", Source::OwnQueue, divisor, &mut report)?;
-    added(&node, "stream", Source::Stream("fanfare"), divisor, &mut report)?;
+    added(&node, "queue", Source::OwnQueue, divisor, rounds, &mut report)?;
+    added(&node, "stream", Source::Stream("fanfare"), divisor, rounds, &mut report)?;
     report.finish()
 }
 
@@ -68,11 +70,13 @@ fn spaced(engine: &Engine, divisor: u32, rounds: usize, report: &mut Report) -> 
         (|passes: &Vec<f64>| passes[passes.len() / 2], |passes: &Vec<f64>| passes[passes.len() - 1]);
     let over_pass = pairs.ratio(|engine| engine.p99, middle);
     report.row("p99 / one raw pass", over_pass, "", Target::AtMost(1.3));
-    let row = |of: fn(&Quantiles) -> f64| Summary::of(pairs.first().map(of));
+    let row = |of: fn(&Spaced) -> f64| Summary::of(pairs.first().map(of));
     report.row("p50", row(|engine| engine.p50), "ms", Target::None);
     report.row("p99", row(|engine| engine.p99), "ms", Target::None);
     report.row("p99.9", row(|engine| engine.p999), "ms", Target::None);
     report.row("longest", row(|engine| engine.longest), "ms", Target::None);
+    let process = row(|engine| engine.process_percent);
+    report.row("CPU of all threads of the engine", process, "% of one CPU", Target::None);
     report.row("one raw pass", Summary::of(pairs.second().map(middle)), "ms", Target::None);
     report.row("one raw pass, longest", Summary::of(pairs.second().map(longest)), "ms", Target::None);
     report.row("one fan-out at saturation", fan_out.as_secs_f64() * 1000.0, "ms", Target::None);
@@ -100,40 +104,69 @@ fn added(
     source: &str,
     beside: Source<'_>,
     divisor: u32,
+    rounds: usize,
     report: &mut Report,
 ) -> Result<()> {
-    const LENGTH: Duration = Duration::from_secs(5);
+    const LENGTH: Duration = Duration::from_secs(1);
     /// Far enough from each other that nothing is under way when the next one comes.
     const INTERVAL: Duration = Duration::from_millis(5);
     let url = node.amqp_url();
     let config = format!("[amqp]\nurl = \"{url}\"\nsource = \"{source}\"\n[timeouts]\nping = \"1h\"\n");
     let engine = start_engine(&config);
     engine.wait_until_ready();
+    let watched = Watched::new(engine.pid(), None)?;
     let clock = Clock::start();
-    let pace = Pace::every(clock, INTERVAL, LENGTH / divisor);
-    let count = usize::try_from(pace.count).expect("small");
     let mut swarm = Swarm::new(engine.client_address(), 1)?;
     let mut arrivals = Arrivals { clock, at: HashMap::new() };
     swarm.connect_all(&mut arrivals, LIMIT, |_, _| vec![TOPIC])?;
+    let length = LENGTH * u32::try_from(rounds).expect("few") / divisor;
+    let pace = Pace::every(clock, INTERVAL, length);
+    let count = usize::try_from(pace.count).expect("small");
     let bare = bare_arrivals(Bare::consume(&url, beside)?, clock, pace.count);
+    let before = watched.process()?;
     let publisher = publish_to_rabbitmq(&url, pace)?;
     let all = |_: &Swarm, arrivals: &mut Arrivals| arrivals.at.len() == count;
     swarm.turn_until("all publications come", LIMIT, &mut arrivals, all)?;
+    let process = watched.process()?.since(before);
     ended(publisher)?;
-    let bare = bare.join().expect("it does not panic")?;
-    let microseconds = |later: u64, earlier: u64| (later as f64 - earlier as f64) / 1000.0;
-    let mut added: Vec<f64> = bare.iter().map(|(due, at)| microseconds(arrivals.at[due], *at)).collect();
-    let mut total: Vec<f64> = arrivals.at.iter().map(|(due, at)| microseconds(*at, *due)).collect();
-    added.sort_by(f64::total_cmp);
-    total.sort_by(f64::total_cmp);
+    let mut dues: Vec<_> = bare.join().expect("it does not panic")?.into_iter().collect();
+    dues.sort_unstable();
+    let rounds: Vec<_> = dues.chunks(count / rounds).map(|round| Added::of(round, &arrivals)).collect();
     let about =
         format!("{count} publications through RabbitMQ's {source}, one each {INTERVAL:?}, one client");
     report.part(&format!("added, {source}"), &about);
-    report.row("engine's client after bare consumer, p50", added[count / 2], "us", Target::AtMost(150.0));
-    report.row("engine's client after bare consumer, p99", added[count * 99 / 100], "us", Target::None);
-    report.row("due to received, p50", total[count / 2], "us", Target::None);
-    report.row("due to received, p99", total[count * 99 / 100], "us", Target::None);
+    let row = |of: fn(&Added) -> f64| Summary::of(rounds.iter().map(of));
+    let after_bare = row(|round| round.after_bare[0]);
+    report.row("engine's client after bare consumer, p50", after_bare, "us", Target::AtMost(150.0));
+    let after_bare = row(|round| round.after_bare[1]);
+    report.row("engine's client after bare consumer, p99", after_bare, "us", Target::None);
+    report.row("due to received, p50", row(|round| round.after_due[0]), "us", Target::None);
+    report.row("due to received, p99", row(|round| round.after_due[1]), "us", Target::None);
+    let process = process.microseconds_each(count as f64);
+    report.row("CPU of all threads of the engine", process, "us per publication", Target::None);
     Ok(())
+}
+
+/// When the engine's client got the publications of one round, in microseconds: p50 and p99.
+struct Added {
+    after_bare: [f64; 2],
+    after_due: [f64; 2],
+}
+
+impl Added {
+    /// `round` has for each publication when it was due, and when it came to the bare consumer.
+    fn of(round: &[(u64, u64)], arrivals: &Arrivals) -> Self {
+        let after = |of: fn(&(u64, u64)) -> u64| {
+            let came = |publication: &(u64, u64)| arrivals.at[&publication.0] as f64;
+            let mut microseconds: Vec<_> = round
+                .iter()
+                .map(|publication| (came(publication) - of(publication) as f64) / 1000.0)
+                .collect();
+            microseconds.sort_by(f64::total_cmp);
+            [microseconds[round.len() / 2], microseconds[round.len() * 99 / 100]]
+        };
+        Self { after_bare: after(|(_, bare)| *bare), after_due: after(|(due, _)| *due) }
+    }
 }
 
 /// Publishes at even intervals on a thread of its own.

@@ -3,9 +3,10 @@
 //!
 //! Counted is what the engine's process allocated (`Anonymous` of `/proc/PID/smaps_rollup`), before any
 //! client came and when all are connected, subscribed and silent; not the kernel's sockets. The engine is
-//! fresh and its configuration the default one, but for pings that stay away and for tables of descriptors per
-//! shard, so that 20,000 each are enough. *Fresh* clients have never got anything; *used* is after every topic
-//! has carried a publication and gone idle again. `--short` connects 2,000, and keeps as many publications.
+//! fresh and its configuration the default one, but for the limit on clients, for pings that stay away and for tables
+//! of descriptors per shard, so that 20,000 each are enough. *Fresh* clients have never got anything; *used* is after
+//! every topic has carried a publication and gone idle again. `--short` connects 2,000, and keeps as many
+//! publications.
 
 mod common;
 
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 use common::crowd::{Crowd, Reads};
 use common::measure::{anonymous_bytes, resident_bytes};
 use common::publisher::{Publisher, plain_data};
-use common::report::{Report, Target};
+use common::report::{Report, SHARDS_EVERYWHERE, Target};
 use common::support::engine::Engine;
 use common::{Arguments, CLIENTS_PER_SHARD, LINE_BYTES};
 
@@ -52,7 +53,8 @@ fn main() -> Result<()> {
         return result;
     }
     let clients = if arguments.short() { 2000 } else { 100_000 };
-    let mut report = Report::new("memory", &format!("the engine's own, per idle client, {clients} clients"));
+    let about = format!("the engine's own, per idle client, {clients} clients");
+    let mut report = Report::new("memory", &about, SHARDS_EVERYWHERE);
     report.part("shared", "one topic for all");
     measure_clients(clients, "shared", SHARED_TARGET, &mut report)?;
     report.part("private", "a topic for each");

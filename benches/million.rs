@@ -1,19 +1,22 @@
 //! A million clients, each subscribed, in one process of the engine on this machine, the clients beside it:
-//! what they cost in memory, and how long a hundred publications take to reach all of them.
+//! what they cost in memory, and how long a hundred publications take to reach all of them. Clients count what they
+//! get; after that they read ten more, and each must get each of them once and in order.
 //!
 //! `cargo bench --bench million [-- --clients N]`: minutes, and some 10 GB of the kernel's memory, so that
 //! plain `cargo bench` leaves it out. Each shard and each process of clients has a table of descriptors of
-//! its own; no limit has to be raised.
+//! its own; no limit has to be raised. `--short` has 2,000 clients.
 
 mod common;
 
 use std::io::{Error, Result};
 use std::time::{Duration, Instant};
 
-use common::CLIENTS_PER_SHARD;
-use common::crowd::{self, Crowd, Got, Reads};
+use common::crowd::{Crowd, Got, Reads};
 use common::measure;
+use common::publisher::{Publisher, numbered_data};
+use common::report::{SHARDS_EVERYWHERE, write_json};
 use common::support::engine::Engine;
+use common::{Arguments, CLIENTS_PER_SHARD, LINE_BYTES};
 use serde_json::json;
 
 /// The topic of everybody: its namespace merges what comes within a second.
@@ -28,17 +31,18 @@ max_delay = "1s"
 "#;
 const PUBLICATIONS: usize = 100;
 const PUBLISH_EVERY: Duration = Duration::from_millis(100);
-/// Encoded bytes of each line, its line break included.
-const LINE_BYTES: usize = 100;
+/// Publications that are not measured but read.
+const READ: u64 = 10;
 /// How long the allocator may take to give memory back.
 const SETTLING: Duration = Duration::from_secs(5);
 
 fn main() -> Result<()> {
-    let arguments: Vec<String> = std::env::args().collect();
-    if let Some(result) = crowd::run_if_asked(&arguments) {
+    let arguments = Arguments::read();
+    if let Some(result) = arguments.help() {
         return result;
     }
-    let clients = option(&arguments, "--clients", 1_000_000)?;
+    let usual = if arguments.short() { 2000 } else { 1_000_000 };
+    let clients = option(arguments.all(), "--clients", usual)?;
     let shards = clients.div_ceil(CLIENTS_PER_SHARD);
     let config = format!("{CONFIGURATION}[limits]\nclients = {}\n", shards * CLIENTS_PER_SHARD * 11 / 10);
     let engine = Engine::with_config_and(&config, &["--shards", &shards.to_string()]);
@@ -64,9 +68,12 @@ fn main() -> Result<()> {
         got.frames_most,
         bytes_per_second / 1e6
     );
-    measure::write_json(
+    check(&engine, &mut crowd)?;
+    println!("{READ} more were read: each client got each of them once and in order");
+    write_json(
         "million",
-        &json!({
+        SHARDS_EVERYWHERE,
+        json!({
             "clients": clients, "shards": shards, "connecting_seconds": connecting.as_secs_f64(),
             "resident_bytes_idle": idle.resident, "bytes_per_client_idle": idle.own as f64 / clients as f64,
             "resident_bytes_after": after.resident, "publications": PUBLICATIONS, "seconds": seconds,
@@ -106,6 +113,18 @@ fn push(engine: &Engine, crowd: &mut Crowd) -> Result<(Got, f64)> {
         assert_eq!(bytes + frames, (PUBLICATIONS * LINE_BYTES) as u64, "{got:?}");
     }
     Ok((got, seconds))
+}
+
+/// Publishes some more, which everybody reads.
+fn check(engine: &Engine, crowd: &mut Crowd) -> Result<()> {
+    let mut publisher = Publisher::connect(engine.control_address())?;
+    crowd.check(READ, || {
+        for number in 1..=READ {
+            publisher.publish(&publisher.request(TOPIC, &numbered_data(TOPIC, number, LINE_BYTES)), 1)?;
+            std::thread::sleep(PUBLISH_EVERY);
+        }
+        Ok(())
+    })
 }
 
 /// What the engine's process holds.

@@ -6,7 +6,8 @@
 //! * *stalled*: evenly spaced broadcasts at half the rate that saturates the engine, with 1 % of the clients
 //!   taking nothing, against the same without them.
 //! * *churn*: broadcasts one after the other while 10 % of the clients per second leave and others join,
-//!   against the same while nobody does.
+//!   against the same while nobody does. Those who stay count; after that they read some more while others come
+//!   and go, and each must get each publication once and in order.
 //!
 //! `--short` does a little of each.
 
@@ -19,10 +20,11 @@ use std::time::{Duration, Instant};
 use common::broadcasts::Broadcasts;
 use common::churn::Guests;
 use common::crowd::{Crowd, Reads};
+use common::exact::check_broadcasts;
 use common::latency::{Clock, Latencies};
 use common::measure::{Summary, Watched, anonymous_bytes};
 use common::publisher::{Pace, Publisher, ended, numbered_data, plain_data, publish_evenly};
-use common::report::{Report, Target};
+use common::report::{Report, Target, places};
 use common::rounds::{Pairs, Round, Server};
 use common::support::engine::Engine;
 use common::support::swarm::Swarm;
@@ -37,7 +39,7 @@ fn main() -> Result<()> {
         return result;
     }
     let scale = Scale { divisor: if arguments.short() { 10 } else { 1 }, rounds: arguments.rounds(ROUNDS) };
-    let mut report = Report::new("mixed", &format!("{} rounds", scale.rounds));
+    let mut report = Report::new("mixed", &format!("{} rounds", scale.rounds), places("shard"));
     for part in [private, stalled, churn] {
         let engine = start_engine(CONFIGURATION);
         on_client_cpu(|| part(&engine, &scale, &mut report))?;
@@ -77,7 +79,7 @@ fn private(engine: &Engine, scale: &Scale, report: &mut Report) -> Result<()> {
     let mut swarm = Swarm::new(engine.client_address(), private_clients)?;
     swarm.connect_all(&mut latencies, LIMIT, |_, client| vec![format!("private:{client}")])?;
     let shard = Watched::new(engine.pid(), Some("shard-0"))?;
-    let (mut quantiles, mut busy) = (Vec::new(), Vec::new());
+    let (mut quantiles, mut busy, mut process) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..scale.rounds {
         let length = scale.length(LENGTH);
         // Broadcasts begin before the private publications and end after them.
@@ -89,7 +91,7 @@ fn private(engine: &Engine, scale: &Scale, report: &mut Report) -> Result<()> {
         std::thread::sleep(length / 4);
         let pace = Pace::every(clock, PRIVATE_EACH, length);
         latencies.begin(pace.first);
-        let (before, begin) = (shard.thread()?, Instant::now());
+        let (before, begin) = ((shard.thread()?, shard.process()?), Instant::now());
         let publisher = publish_evenly(engine.control_address(), pace, move |number, due| {
             // A prime, so that neighbours in time are no neighbours in the engine.
             let client = number * 7919 % private_clients as u64;
@@ -99,8 +101,9 @@ fn private(engine: &Engine, scale: &Scale, report: &mut Report) -> Result<()> {
         })?;
         let all = |_: &Swarm, latencies: &mut Latencies| latencies.publications() >= pace.count;
         swarm.turn_until("every private publication comes", LIMIT, &mut latencies, all)?;
-        let shard_nanoseconds = shard.thread()?.since(before).nanoseconds as f64;
-        busy.push(shard_nanoseconds / begin.elapsed().as_nanos() as f64 * 100.0);
+        let wall = begin.elapsed();
+        busy.push(shard.thread()?.since(before.0).percent_of(wall));
+        process.push(shard.process()?.since(before.1).percent_of(wall));
         quantiles.push([0.5, 0.99, 1.0].map(|quantile| latencies.milliseconds(quantile)));
         ended(publisher)?;
         ended(broadcasts)?;
@@ -112,6 +115,7 @@ fn private(engine: &Engine, scale: &Scale, report: &mut Report) -> Result<()> {
     report.row("private, due to received, p99", summary(1), "ms", Target::AtMost(5.0));
     report.row("private, due to received, longest", summary(2), "ms", Target::None);
     report.row("shard was busy", Summary::of(busy), "% of the time", Target::None);
+    report.row("CPU of all threads of the engine", Summary::of(process), "% of one CPU", Target::None);
     Ok(())
 }
 
@@ -149,6 +153,10 @@ fn stalled(engine: &Engine, scale: &Scale, report: &mut Report) -> Result<()> {
     report.row("p99 of the others, with / without", ratio, "", Target::AtMost(1.15));
     report.row("p99 with", Summary::of(pairs.first().map(|with| with.p99)), "ms", Target::None);
     report.row("p99 without", Summary::of(pairs.second().map(|without| without.p99)), "ms", Target::None);
+    let process = Summary::of(pairs.first().map(|with| with.process_percent));
+    report.row("CPU of all threads with", process, "% of one CPU", Target::None);
+    let process = Summary::of(pairs.second().map(|without| without.process_percent));
+    report.row("CPU of all threads without", process, "% of one CPU", Target::None);
     report.row("blocked at the end of a round", Summary::of(blocked), "clients", Target::None);
     report.row("growth of the engine's memory", Summary::of(growth), "MB", Target::AtMost(LOGS_MAX));
     Ok(())
@@ -172,24 +180,28 @@ fn churn(engine: &Engine, scale: &Scale, report: &mut Report) -> Result<()> {
     const FAN_OUTS: usize = 60;
     let mut publisher = Publisher::connect(engine.control_address())?;
     let request = publisher.request(TOPIC, &plain_data(TOPIC, LINE_BYTES));
+    let topics = [TOPIC.to_owned()];
     let mut server = Server {
-        swarm: counting_clients(engine.client_address(), STAYING, &[TOPIC.to_owned()])?,
+        swarm: counting_clients(engine.client_address(), STAYING, &topics)?,
         watched: Watched::new(engine.pid(), Some("shard-0"))?,
         poke: Box::new(|| publisher.publish(&request, 1)),
     };
     let fan_outs = scale.count(FAN_OUTS);
-    let guests = Guests::connect(engine.client_address(), CHANGING, |_| vec![TOPIC.to_owned()])?;
-    let accepted = engine.metric("fanfare_accepted_total", &[]);
-    let begin = Instant::now();
-    let pairs = guests.beside(|orders| {
+    let guests = Guests::connect(engine.client_address(), CHANGING, |_| topics.to_vec())?;
+    let (pairs, per_second) = guests.beside(|orders| {
+        let (accepted, begin) = (engine.metric("fanfare_accepted_total", &[]), Instant::now());
         let server = std::cell::RefCell::new(&mut server);
         let round = |is_changing| {
             orders.change(is_changing);
             server.borrow_mut().round(fan_outs, LINE_BYTES - 1)
         };
-        Pairs::take(scale.rounds, || round(true), || round(false))
+        let pairs = Pairs::take(scale.rounds, || round(true), || round(false))?;
+        let came = engine.metric("fanfare_accepted_total", &[]) - accepted;
+        let per_second = came / begin.elapsed().as_secs_f64() * 2.0;
+        orders.change(true);
+        check_broadcasts(engine, &mut server.borrow_mut().swarm, &topics, 1, LINE_BYTES)?;
+        Ok((pairs, per_second))
     })?;
-    let came = engine.metric("fanfare_accepted_total", &[]) - accepted;
     report.part("churn", &format!("{STAYING} clients that stay and {CHANGING} that live for a second"));
     let rate = |round: &Round| 1.0 / round.wall_microseconds();
     report.row("rate with churn / without", pairs.ratio(rate, rate), "", Target::AtLeast(0.9));
@@ -197,8 +209,11 @@ fn churn(engine: &Engine, scale: &Scale, report: &mut Report) -> Result<()> {
     report.row("CPU of shard with churn", row(Round::thread_microseconds), "us per frame", Target::None);
     let without = Summary::of(pairs.second().map(Round::thread_microseconds));
     report.row("CPU of shard without", without, "us per frame", Target::None);
+    let process = row(Round::process_microseconds);
+    report.row("CPU of all threads with churn", process, "us per frame", Target::None);
+    let without = Summary::of(pairs.second().map(Round::process_microseconds));
+    report.row("CPU of all threads without", without, "us per frame", Target::None);
     report.row("clients were busy with churn", row(Round::clients_busy), "% of the time", Target::None);
-    let per_second = came / begin.elapsed().as_secs_f64() * 2.0;
     report.row("clients that came, while they did", per_second, "per second", Target::None);
     Ok(())
 }

@@ -125,7 +125,8 @@ fn main() -> Result<()> {
     let scale = if arguments.short() { SHORT } else { FULL };
     on_client_cpu(|| {
         let about = format!("a raw loop to {} clients, {} rounds", scale.clients, scale.rounds);
-        let mut report = Report::new("sockets", &about);
+        let places = format!("raw loops on CPU {SERVER_CPU}; the clients on CPU {CLIENT_CPU}");
+        let mut report = Report::new("sockets", &about, places);
         cpu_per_frame("one line", ONE_LINE, Variant::for_one_line(), &scale, &mut report)?;
         cpu_per_frame("100 lines", HUNDRED_LINES, Variant::for_many_lines(), &scale, &mut report)?;
         nagle(&scale, &mut report)?;

@@ -1,5 +1,6 @@
 //! Reconnect storm: 15,000 clients are cut at once, connect again at once without waiting for each other, and
-//! subscribe again, while publications go on. Time until each of them receives.
+//! subscribe again, while publications go on. Time until each of them receives; from then on it must get each
+//! publication once and in order, to the last one.
 //!
 //! `--short` has a tenth of the clients.
 
@@ -11,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use common::latency::Clock;
 use common::measure::{CpuTime, Summary, Watched};
-use common::publisher::{Pace, ended, plain_data, publish_evenly};
-use common::report::{Report, Target};
+use common::publisher::{Pace, ended, numbered_data, publish_evenly};
+use common::report::{Report, Target, places};
 use common::support::engine::Engine;
 use common::support::swarm::{ClientIndex, Goodbye, Line, Observer, Swarm};
 use common::{Arguments, LIMIT, LINE_BYTES, Nobody, on_client_cpu, start_engine};
@@ -30,7 +31,7 @@ fn main() -> Result<()> {
     let arguments = Arguments::read();
     let (clients, rounds) = (if arguments.short() { 1500 } else { 15_000 }, arguments.rounds(ROUNDS));
     let about = format!("{clients} clients cut at once and back at once, {rounds} rounds");
-    let mut report = Report::new("storm", &about);
+    let mut report = Report::new("storm", &about, places("shard"));
     let engine = start_engine("[timeouts]\nping = \"1h\"\n");
     on_client_cpu(|| {
         let mut swarm = Swarm::new(engine.client_address(), clients)?;
@@ -47,7 +48,8 @@ struct Storm {
     connecting: f64,
     half: f64,
     all: f64,
-    shard_milliseconds: f64,
+    shard: CpuTime,
+    process: CpuTime,
     counters: [f64; 4],
 }
 
@@ -58,50 +60,74 @@ fn storm(engine: &Engine, round: usize, swarm: &mut Swarm) -> Result<Storm> {
     let shard = Watched::new(engine.pid(), Some("shard-0"))?;
     let clock = Clock::start();
     let pace = Pace::every(clock, PUBLICATION_EACH, LENGTH);
-    let publication = |_, _| (TOPIC.to_owned(), plain_data(TOPIC, LINE_BYTES));
+    let publication = |number, _| (TOPIC.to_owned(), numbered_data(TOPIC, number + 1, LINE_BYTES));
     let publisher = publish_evenly(engine.control_address(), pace, publication)?;
-    let (counters, cpu, begin) = (kernel_counters()?, shard.thread()?, Instant::now());
-    let mut back = Back { begin, at: vec![None; clients], missing: clients };
+    let (counters, before) = (kernel_counters()?, (shard.thread()?, shard.process()?));
+    let mut back = Back::new(clients);
     (0..clients).for_each(|client| swarm.disconnect(client, Goodbye::Abrupt));
     (0..clients).try_for_each(|client| swarm.connect(client, &[TOPIC]))?;
-    let connecting = begin.elapsed();
+    let connecting = back.begin.elapsed();
     swarm.turn_until("everybody receives again", LIMIT, &mut back, |_, back| back.missing == 0)?;
-    let spent: CpuTime = shard.thread()?.since(cpu);
-    let mut times: Vec<_> = back.at.iter().flatten().map(|at| at.as_secs_f64() * 1000.0).collect();
+    let spent = (shard.thread()?.since(before.0), shard.process()?.since(before.1));
+    let mut times: Vec<_> =
+        back.clients.iter().map(|client| client.receives.as_secs_f64() * 1000.0).collect();
     times.sort_by(f64::total_cmp);
     let now = kernel_counters()?;
     // What else was published must not meet the next storm.
-    let all = |_: &Swarm, _: &mut Nobody| publisher.is_finished();
-    swarm.turn_until("the publisher ends", LIMIT, &mut Nobody, all)?;
+    let all = |_: &Swarm, back: &mut Back| back.clients.iter().all(|client| client.newest == pace.count);
+    swarm.turn_until("everybody has the last publication", LIMIT, &mut back, all)?;
     ended(publisher)?;
     Ok(Storm {
         connecting: connecting.as_secs_f64() * 1000.0,
         half: times[clients / 2],
         all: times[clients - 1],
-        shard_milliseconds: spent.nanoseconds as f64 / 1e6,
+        shard: spent.0,
+        process: spent.1,
         counters: std::array::from_fn(|index| now[index] - counters[index]),
     })
 }
 
-/// When each client received for the first time after the cut. A connection that is refused or closed ends
-/// the bench.
+/// What a client got since the cut.
+#[derive(Clone, Copy, Default)]
+struct Client {
+    /// For the first time.
+    receives: Duration,
+    /// The newest publication; 0: none yet.
+    newest: u64,
+}
+
+/// Sees everybody come back. A connection that is refused or closed ends the bench, as does a publication that is
+/// missing or comes twice.
 struct Back {
     begin: Instant,
-    at: Vec<Option<Duration>>,
+    clients: Vec<Client>,
+    /// Clients that have not received anything yet.
     missing: usize,
 }
 
+impl Back {
+    /// Begins to count the time.
+    fn new(clients: usize) -> Self {
+        Self { begin: Instant::now(), clients: vec![Client::default(); clients], missing: clients }
+    }
+}
+
 impl Observer for Back {
-    fn line(&mut self, client: ClientIndex, line: Line<'_>) {
+    fn line(&mut self, index: ClientIndex, line: Line<'_>) {
+        let client = &mut self.clients[index];
         match line {
-            Line::Publication(_) => {
-                if self.at[client].is_none() {
-                    self.at[client] = Some(self.begin.elapsed());
+            Line::Publication(publication) => {
+                let number = publication.number;
+                if client.newest == 0 {
+                    client.receives = self.begin.elapsed();
                     self.missing -= 1;
+                } else {
+                    assert_eq!(number, client.newest + 1, "client {index} has {}", client.newest);
                 }
+                client.newest = number;
             }
             Line::Reply { error: None, .. } => {}
-            other => panic!("client {client} got {other:?}"),
+            other => panic!("client {index} got {other:?}"),
         }
     }
 }
@@ -125,7 +151,10 @@ fn show(storms: &[Storm], report: &mut Report) {
     report.row("half of them receive", summary(&|storm| storm.half), "ms after the cut", Target::None);
     let connecting = summary(&|storm| storm.connecting);
     report.row("the last one begins to connect", connecting, "ms after the cut", Target::None);
-    report.row("CPU of shard", summary(&|storm| storm.shard_milliseconds), "ms", Target::None);
+    let milliseconds = |time: CpuTime| time.nanoseconds as f64 / 1e6;
+    report.row("CPU of shard", summary(&|storm| milliseconds(storm.shard)), "ms", Target::None);
+    let process = summary(&|storm| milliseconds(storm.process));
+    report.row("CPU of all threads of the engine", process, "ms", Target::None);
     for (index, name) in COUNTERS.iter().enumerate() {
         report.row(name, summary(&|storm| storm.counters[index]), "of the kernel", Target::None);
     }

@@ -15,7 +15,7 @@ use std::io::Result;
 use common::churn::Guests;
 use common::measure::{Summary, Watched};
 use common::publisher::{Publisher, plain_data};
-use common::report::{Report, Target};
+use common::report::{Report, Target, places};
 use common::rounds::Server;
 use common::strace::{Calls, Strace};
 use common::support::engine::Engine;
@@ -30,7 +30,8 @@ fn main() -> anyhow::Result<()> {
     let arguments = Arguments::read();
     let rounds = arguments.rounds(ROUNDS);
     let clients = if arguments.short() { 500 } else { 2000 };
-    let mut report = Report::new("syscalls", &format!("{rounds} rounds of {FAN_OUTS} publications"));
+    let about = format!("{rounds} rounds of {FAN_OUTS} publications");
+    let mut report = Report::new("syscalls", &about, places("shard"));
     for part in [broadcast, churn] {
         let engine = start_engine(CONFIGURATION);
         on_client_cpu(|| part(&engine, clients, rounds, &mut report))?;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tungstenite::protocol::Role;
 use tungstenite::{Message, WebSocket};
 
+use support::framed::compressed;
 use support::swarm::{ClientIndex, Counted, Line, Observer, Publication, Swarm};
 use support::wait::SOON;
 
@@ -168,6 +169,29 @@ fn counting_sees_as_many_frames_and_bytes_wherever_they_are_cut() {
         let sent = understood(server.join().expect("the server's script ends"));
         assert_eq!(sent[1..], [Message::text("{}")], "cut at {cut}");
     }
+}
+
+#[test]
+fn who_counted_reads_again_and_compressed_frames_too() {
+    let (status, rest) = WELCOME.split_at(WELCOME.iter().position(|byte| *byte == b'\n').expect("lines") + 1);
+    let welcome = [status, b"Sec-WebSocket-Extensions: permessage-deflate\r\n", rest].concat();
+    let line = compressed(br#"{"push":{"channel":"t","pub":{"data":{"n":4,"fill":""}}}}"#);
+    let frame = [&[0xc1, u8::try_from(line.len()).expect("short")], line.as_slice()].concat();
+    let (address, go, _server) = scripted_server(vec![welcome, news(), [news(), frame].concat()]);
+    let mut swarm = Swarm::new(address, 1).expect("a poll");
+    swarm.deflate();
+    let mut diary = Diary::default();
+    go.send(()).expect("the server waits");
+    swarm.connect_all(&mut diary, SOON, |_, _| vec!["t"]).expect("connects");
+    swarm.count_only();
+    go.send(()).expect("the server waits");
+    let counted = |swarm: &Swarm, _: &mut Diary| swarm.counted().frames == 2;
+    swarm.turn_until("the first ones are counted", SOON, &mut diary, counted).expect("turns");
+    swarm.read_again();
+    go.send(()).expect("the server waits");
+    let all = |_: &Swarm, diary: &mut Diary| diary.numbers.len() == 4;
+    swarm.turn_until("the others are read", SOON, &mut diary, all).expect("turns");
+    assert_eq!(diary.numbers, [1, 2, 3, 4]);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::LIMIT;
 use super::latency::{Clock, Latencies};
+use super::measure::Watched;
 use super::publisher::{Pace, Publisher, ended, numbered_data, publish_evenly};
 use super::support::engine::Engine;
 use super::support::swarm::Swarm;
@@ -19,13 +20,15 @@ pub(crate) struct Broadcasts<'a> {
     line_bytes: usize,
 }
 
-/// Latencies from due to received, in milliseconds.
+/// What a round showed: latencies from due to received, in milliseconds.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Quantiles {
+pub(crate) struct Spaced {
     pub(crate) p50: f64,
     pub(crate) p99: f64,
     pub(crate) p999: f64,
     pub(crate) longest: f64,
+    /// CPU time of all threads of the engine, in percent of one CPU.
+    pub(crate) process_percent: f64,
 }
 
 impl<'a> Broadcasts<'a> {
@@ -63,18 +66,22 @@ impl<'a> Broadcasts<'a> {
 
     /// Publishes one in each `interval` for that `length`, and measures. Each client gets each publication
     /// once and in order: that is checked.
-    pub(crate) fn round(&mut self, interval: Duration, length: Duration) -> Result<Quantiles> {
+    pub(crate) fn round(&mut self, interval: Duration, length: Duration) -> Result<Spaced> {
+        let watched = Watched::new(self.engine.pid(), None)?;
         let pace = Pace::every(self.clock, interval, length);
         self.latencies.begin(pace.first);
+        let process = watched.process()?;
         let (topic, line_bytes) = (self.topic, self.line_bytes);
         let publication = move |_, due| (topic.to_owned(), numbered_data(topic, due, line_bytes));
         let publisher = publish_evenly(self.engine.control_address(), pace, publication)?;
         self.turn_until_all(pace.count)?;
+        let wall = Duration::from_nanos(self.clock.now() - pace.first);
+        let process_percent = watched.process()?.since(process).percent_of(wall);
         ended(publisher)?;
         // In rising order, and as many as were published: so each client has got each of them once.
         assert_eq!(self.latencies.publications_per_client(), (pace.count, pace.count));
         let [p50, p99, p999, longest] = [0.5, 0.99, 0.999, 1.0].map(|at| self.latencies.milliseconds(at));
-        Ok(Quantiles { p50, p99, p999, longest })
+        Ok(Spaced { p50, p99, p999, longest, process_percent })
     }
 
     fn turn_until_all(&mut self, publications: u64) -> Result<()> {

@@ -2,7 +2,8 @@
 //!
 //! The bench's own program is started once more for each process, with `--crowd`. It connects its clients,
 //! says so, and then does what it is told: count what they get until all have so many bytes, or read every
-//! line and measure how old it is, until all have so many publications.
+//! line and measure how old it is, until all have so many publications. Those that count can be told to read for a
+//! while: whether each client gets each publication once and in order.
 
 use std::io::{BufRead, BufReader, Error, Result, Write};
 use std::net::SocketAddr;
@@ -12,9 +13,10 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use super::Nobody;
+use super::exact::Numbered;
 use super::latency::{Clock, Latencies, empty_histogram};
 use super::support::swarm::{Observer, Swarm};
+use super::{LIMIT, Nobody};
 
 /// The flags that make a process a part of a crowd.
 const CROWD: &str = "--crowd";
@@ -35,7 +37,7 @@ const TURN: Duration = Duration::from_millis(20);
 /// What the clients do with what they get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reads {
-    /// They throw it away: [`Crowd::expect`].
+    /// They throw it away: [`Crowd::expect`]; but for [`Crowd::check`].
     Nothing,
     /// Every line, which carries the time at which it was due: [`Crowd::measure`].
     Lines,
@@ -99,6 +101,14 @@ impl Crowd {
     /// called before they are published.
     pub(crate) fn measure(&mut self, from: u64, count: u64) -> Result<()> {
         self.order(&format!("{from} {count}"))
+    }
+
+    /// Has clients that throw away what they get read what `publish` publishes: `count` publications for each,
+    /// numbered from 1 on. Each gets each of them once and in order: that is checked.
+    pub(crate) fn check(&mut self, count: u64, publish: impl FnOnce() -> Result<()>) -> Result<()> {
+        self.order(&format!("1 {count}"))?;
+        publish()?;
+        self.members.iter_mut().try_for_each(|member| member.expect_answer("exact"))
     }
 
     /// Tells all processes what to do, and waits until they are ready.
@@ -193,13 +203,14 @@ pub(crate) fn run_if_asked(arguments: &[String]) -> Option<Result<()>> {
     }
 }
 
-/// Does what [`Crowd::expect`] tells, until nobody tells anything any more.
+/// Does what [`Crowd::expect`] and [`Crowd::check`] tell, until nobody tells anything any more.
 fn count_bytes(number: &str, clients: &str, server: &str, topic: &str) -> Result<()> {
     let mut swarm = connect(number, clients, server, topic, &mut Nobody)?;
     swarm.count_only();
-    obey(&mut swarm, &mut Nobody, |swarm, _, order| {
-        let &[bytes] = order else { return Err(Error::other("the number of bytes is missing")) };
-        count_until(swarm, bytes)
+    obey(&mut swarm, &mut Nobody, |swarm, _, order| match *order {
+        [bytes] => count_until(swarm, bytes),
+        [1, count] => read_until(swarm, count),
+        _ => Err(Error::other("neither a number of bytes nor the publications from 1 on")),
     })
 }
 
@@ -277,6 +288,18 @@ fn count_until(swarm: &mut Swarm, bytes: u64) -> Result<()> {
     let bytes = || swarm.counted_by_each().zip(&before).map(|(now, before)| now.bytes - before.bytes);
     let (frames_least, frames_most) = (frames().min().unwrap_or(0), frames().max().unwrap_or(0));
     println!("{frames_least} {frames_most} {} {}", bytes().min().unwrap_or(0), bytes().max().unwrap_or(0));
+    Ok(())
+}
+
+/// Reads until each client has got so many publications, and tells that each has got each of them once.
+fn read_until(swarm: &mut Swarm, count: u64) -> Result<()> {
+    let mut numbered = Numbered::new(swarm.len());
+    swarm.read_again();
+    println!("ready");
+    let all = |_: &Swarm, numbered: &mut Numbered| numbered.have_come_up_to(count);
+    swarm.turn_until("every publication reaches everyone", LIMIT, &mut numbered, all)?;
+    swarm.count_only();
+    println!("exact");
     Ok(())
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::fs;
 use std::io::{Error, ErrorKind, Result};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Length of a tick in `/proc/PID/stat`: `sysconf(_SC_CLK_TCK)` is 100 on every Linux in use.
 const TICK_NANOSECONDS: u64 = 10_000_000;
@@ -37,6 +38,11 @@ impl CpuTime {
     /// Microseconds for each of so many things.
     pub(crate) fn microseconds_each(self, things: f64) -> f64 {
         self.nanoseconds as f64 / 1000.0 / things
+    }
+
+    /// As a part, in percent, of the time that passed; that of several threads may be more than 100.
+    pub(crate) fn percent_of(self, wall: Duration) -> f64 {
+        self.nanoseconds as f64 / wall.as_nanos() as f64 * 100.0
     }
 
     /// The time between an earlier reading and this one; a process may have lost a thread between them.
@@ -181,15 +187,4 @@ impl fmt::Display for Summary {
         }
         Ok(())
     }
-}
-
-/// Writes `target/bench/NAME.json` and says so.
-pub(crate) fn write_json(name: &str, value: &serde_json::Value) -> Result<()> {
-    // CARGO_TARGET_TMPDIR is `target/tmp`, which cargo makes for tests and benches.
-    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench");
-    fs::create_dir_all(&directory)?;
-    let path = directory.join(format!("{name}.json"));
-    fs::write(&path, format!("{value:#}\n"))?;
-    println!("written to {}", path.display());
-    Ok(())
 }

@@ -12,6 +12,7 @@ pub(crate) mod amqp;
 pub(crate) mod broadcasts;
 pub(crate) mod churn;
 pub(crate) mod crowd;
+pub(crate) mod exact;
 pub(crate) mod floor;
 pub(crate) mod latency;
 pub(crate) mod measure;

@@ -85,11 +85,11 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// One publication in each `interval` for that `length`, from a moment from now on.
+    /// One publication in each `interval` for that `length`, but at least one, from a moment from now on.
     pub(crate) fn every(clock: Clock, interval: Duration, length: Duration) -> Self {
         const AHEAD: u64 = 100_000_000;
         let count = length.as_nanos() / interval.as_nanos();
-        let count = u64::try_from(count).expect("nobody waits for that many");
+        let count = u64::try_from(count).expect("nobody waits for that many").max(1);
         Self { clock, first: clock.now() + AHEAD, interval, count }
     }
 

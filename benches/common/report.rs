@@ -2,10 +2,13 @@
 
 use std::fs;
 use std::io::{Result, Write};
+use std::path::Path;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::measure::{self, Summary};
+use super::measure::Summary;
+use super::{Arguments, CLIENT_CPU, SERVER_CPU};
 
 /// What a figure should be. Missing it is no failure of the suite: machines differ, and are not always quiet.
 #[derive(Clone, Copy, Debug)]
@@ -47,16 +50,18 @@ impl Target {
 #[derive(Debug)]
 pub(crate) struct Report {
     suite: &'static str,
+    places: String,
     part: String,
     rows: Vec<Value>,
 }
 
 impl Report {
-    /// Begins the table of a suite, and says on what machine.
-    pub(crate) fn new(suite: &'static str, about: &str) -> Self {
+    /// Begins the table of a suite, and says on what machine, and what runs where on it.
+    pub(crate) fn new(suite: &'static str, about: &str, places: impl Into<String>) -> Self {
+        let places = places.into();
         println!("{suite}: {about}");
-        println!("  median (least to most); {}", machine());
-        Self { suite, part: String::new(), rows: Vec::new() }
+        println!("  median (least to most); {}; {places}", machine());
+        Self { suite, places, part: String::new(), rows: Vec::new() }
     }
 
     /// Begins a part of the table.
@@ -77,10 +82,45 @@ impl Report {
         }));
     }
 
-    /// Writes `target/bench/SUITE.json`.
+    /// Writes it as JSON: [`write_json`].
     pub(crate) fn finish(self) -> Result<()> {
-        measure::write_json(self.suite, &json!({ "machine": machine(), "rows": self.rows }))
+        write_json(self.suite, &self.places, json!({ "rows": self.rows }))
     }
+}
+
+/// What runs where, if the engine is told of no CPUs.
+pub(crate) const SHARDS_EVERYWHERE: &str = "shards on all CPUs in turn; all else wherever there is room";
+
+/// What runs where, if `server` has the one CPU.
+pub(crate) fn places(server: &str) -> String {
+    format!("{server} on CPU {SERVER_CPU}; the engine's other threads and the clients on CPU {CLIENT_CPU}")
+}
+
+/// Writes a suite's figures, an object, with what tells one run from another, to `target/bench/SUITE.json`; those
+/// of a short run to `target/bench/short/`, so that no measurement is lost by it. Says so.
+pub(crate) fn write_json(suite: &str, places: &str, mut figures: Value) -> Result<()> {
+    let short = Arguments::read().short();
+    figures["machine"] = machine().into();
+    figures["places"] = places.into();
+    figures["commit"] = commit().into();
+    figures["short"] = short.into();
+    // CARGO_TARGET_TMPDIR is `target/tmp`, which cargo makes for tests and benches.
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench");
+    let directory = if short { directory.join("short") } else { directory };
+    fs::create_dir_all(&directory)?;
+    let path = directory.join(format!("{suite}.json"));
+    fs::write(&path, format!("{figures:#}\n"))?;
+    println!("written to {}", path.display());
+    Ok(())
+}
+
+/// The commit that is measured, with `-dirty` behind it if files differ from it; `unknown` outside a repository.
+fn commit() -> String {
+    // Whatever tags there are: the commit's own short name.
+    let describe = ["describe", "--always", "--dirty", "--exclude=*"];
+    let output = Command::new("git").args(["-C", env!("CARGO_MANIFEST_DIR")]).args(describe).output();
+    let name = output.ok().filter(|output| output.status.success());
+    name.map_or_else(|| "unknown".to_owned(), |name| String::from_utf8_lossy(&name.stdout).trim().to_owned())
 }
 
 /// What the figures depend on besides the program.

@@ -52,12 +52,12 @@ impl Round {
     /// The part of the time, in percent, in which the server's thread was on its CPU; where it is small, the
     /// bench measures its own clients.
     pub(crate) fn server_busy(&self) -> f64 {
-        self.thread.nanoseconds as f64 / self.wall.as_nanos() as f64 * 100.0
+        self.thread.percent_of(self.wall)
     }
 
     /// The same of the clients' thread.
     pub(crate) fn clients_busy(&self) -> f64 {
-        self.clients.nanoseconds as f64 / self.wall.as_nanos() as f64 * 100.0
+        self.clients.percent_of(self.wall)
     }
 }
 

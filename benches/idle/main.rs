@@ -3,7 +3,8 @@
 //!
 //! Engine and raw loop share a CPU and are measured over the same time, which begins when the first pings
 //! are over: there is far more of it than both need. The engine's default is a ping each 25 s; here it is one
-//! each 8 s, so that the suite takes a minute. `--short` has a tenth of the clients, pinged each 2 s.
+//! each 4 s, because what one ping and its pong cost is the same, and five rounds of 25 s would take two minutes.
+//! `--short` has a tenth of the clients, pinged each 2 s.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 use common::crowd::{Crowd, Reads};
 use common::floor::Helper;
 use common::measure::{CpuTime, Summary, Watched};
-use common::report::{Report, Target};
+use common::report::{Report, Target, places};
 use common::support::engine::Engine;
 use common::{Arguments, on_client_cpu, start_engine};
 
@@ -26,6 +27,7 @@ const TOPIC: &str = "idle";
 /// What a server spent in one interval.
 struct Cost {
     thread: CpuTime,
+    process: CpuTime,
     pings: f64,
 }
 
@@ -43,7 +45,7 @@ fn main() -> Result<()> {
     let (clients, interval) = if arguments.short() { (1500, 2) } else { (15_000, 4) };
     let rounds = arguments.rounds(ROUNDS);
     let about = format!("{clients} clients, a ping each {interval} s, {rounds} rounds of that length");
-    let mut report = Report::new("idle", &about);
+    let mut report = Report::new("idle", &about, places("shard and raw loop"));
     // A pong may take half of the interval.
     let engine = start_engine(&format!("[timeouts]\nping = \"{interval}s\"\npong = \"{}s\"\n", interval / 2));
     let raw = Helper::start(&["--raw-loop", &clients.to_string(), &interval.to_string()])?;
@@ -70,13 +72,17 @@ fn measure(
     let mut costs = Vec::new();
     for _ in 0..rounds {
         let begin = Instant::now();
-        let before = (shard.thread()?, raw_thread.thread()?);
+        let before = (shard.thread()?, shard.process()?, raw_thread.thread()?, raw_thread.process()?);
         let pings = (pings_of_engine(engine), pings_of_raw_loop(&mut raw)?);
         std::thread::sleep(interval.saturating_sub(begin.elapsed()));
-        let of_engine =
-            Cost { thread: shard.thread()?.since(before.0), pings: pings_of_engine(engine) - pings.0 };
+        let of_engine = Cost {
+            thread: shard.thread()?.since(before.0),
+            process: shard.process()?.since(before.1),
+            pings: pings_of_engine(engine) - pings.0,
+        };
         let of_raw = Cost {
-            thread: raw_thread.thread()?.since(before.1),
+            thread: raw_thread.thread()?.since(before.2),
+            process: raw_thread.process()?.since(before.3),
             pings: pings_of_raw_loop(&mut raw)? - pings.1,
         };
         costs.push((of_engine, of_raw));
@@ -106,7 +112,11 @@ fn show(costs: &[(Cost, Cost)], clients: usize, interval: Duration, report: &mut
     report.row("CPU of shard", engine, "us per ping and pong", Target::None);
     let raw = summary(&|(_, raw)| raw.microseconds());
     report.row("CPU of raw loop", raw, "us per ping and pong", Target::None);
-    let busy = summary(&|(engine, _)| engine.thread.nanoseconds as f64 / interval.as_nanos() as f64 * 100.0);
+    let process = summary(&|(engine, _)| engine.process.microseconds_each(engine.pings));
+    report.row("CPU of all threads of the engine", process, "us per ping and pong", Target::None);
+    let process = summary(&|(_, raw)| raw.process.microseconds_each(raw.pings));
+    report.row("CPU of all threads of the raw loop", process, "us per ping and pong", Target::None);
+    let busy = summary(&|(engine, _)| engine.thread.percent_of(interval));
     report.row("shard was busy", busy, "% of the time", Target::None);
     let pings = summary(&|(engine, _)| engine.pings / clients as f64);
     report.row("pings of the engine", pings, "per client and round", Target::None);

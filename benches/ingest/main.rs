@@ -6,7 +6,8 @@
 //! (`amqp.queue_delay`). RabbitMQ runs beside them, on whichever CPU is free.
 //!
 //! The engine takes two turns in each round: it acknowledges when messages are handed over, and when they are
-//! written (`amqp.ack`). `--short` sends a tenth.
+//! written (`amqp.ack`). Clients count what they get; in the end, with either, some read some more, and each must get
+//! each message once and in order. `--short` sends a sixth, to a tenth of the clients.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -18,11 +19,13 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use common::amqp::Amqp;
+use common::exact::check;
 use common::floor::Helper;
 use common::measure::{CpuTime, Summary, Watched};
-use common::publisher::plain_data;
-use common::report::{Report, Target};
+use common::publisher::{numbered_data, plain_data};
+use common::report::{Report, Target, places};
 use common::rounds::Pairs;
+use common::support::engine::Engine;
 use common::support::rabbitmq::RabbitNode;
 use common::support::swarm::Swarm;
 use common::{Arguments, LIMIT, LINE_BYTES, Nobody, on_client_cpu, start_engine};
@@ -82,7 +85,7 @@ fn main() -> Result<()> {
     let rounds = arguments.rounds(ROUNDS);
     let (clients, messages) = if arguments.short() { (500, 10_000) } else { (5000, 60_000) };
     let about = format!("{messages} messages to {clients} private topics, {rounds} rounds");
-    let mut report = Report::new("ingest", &about);
+    let mut report = Report::new("ingest", &about, places("shard and bare consumer") + "; RabbitMQ on both");
     let node = RabbitNode::start();
     let url = node.amqp_url();
     let amqp = Amqp::connect(&url)?;
@@ -105,6 +108,9 @@ fn main() -> Result<()> {
         },
     )?;
     show(&pairs, &mut report);
+    for ack in ["handover", "written"] {
+        check_exactness(&amqp, &url, ack, clients / 5)?;
+    }
     report.finish()
 }
 
@@ -126,12 +132,32 @@ fn connect(server: SocketAddr, clients: usize) -> Result<Swarm> {
     Ok(swarm)
 }
 
-fn engine_round(url: &str, ack: &str, task: Task) -> Result<Cost> {
-    let delay = task.queue_delay.as_millis();
-    let engine = start_engine(&format!(
-        "[amqp]\nurl = \"{url}\"\nsource = \"queue\"\nqueue = \"{QUEUE}\"\nack = \"{ack}\"\n\
+/// An engine that reads this queue.
+fn start(url: &str, queue: &str, ack: &str, queue_delay: Duration) -> Engine {
+    let delay = queue_delay.as_millis();
+    start_engine(&format!(
+        "[amqp]\nurl = \"{url}\"\nsource = \"queue\"\nqueue = \"{queue}\"\nack = \"{ack}\"\n\
          queue_delay = \"{delay}ms\"\n[timeouts]\nping = \"1h\"\n"
-    ));
+    ))
+}
+
+/// Each client gets some numbered messages. Of fewer clients than are measured, so that it takes no second; and from
+/// a queue of its own, so that nothing else is in it.
+fn check_exactness(amqp: &Amqp, url: &str, ack: &str, clients: usize) -> Result<()> {
+    let queue = format!("{QUEUE}-{ack}");
+    amqp.declare_queue(&queue)?;
+    let engine = start(url, &queue, ack, Duration::ZERO);
+    engine.wait_until_ready();
+    on_client_cpu(|| {
+        let mut swarm = connect(engine.client_address(), clients)?;
+        check(&mut swarm, 1, |numbers| {
+            amqp.publish_all((0..clients).map(topic), &numbered_data(&topic(0), *numbers.start(), LINE_BYTES))
+        })
+    })
+}
+
+fn engine_round(url: &str, ack: &str, task: Task) -> Result<Cost> {
+    let engine = start(url, QUEUE, ack, task.queue_delay);
     let started = Instant::now();
     on_client_cpu(move || {
         let mut swarm = connect(engine.client_address(), task.clients)?;

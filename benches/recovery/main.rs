@@ -16,14 +16,15 @@ mod storm;
 use std::io::Result;
 
 use common::Arguments;
-use common::report::Report;
+use common::report::{Report, places};
 
 const ROUNDS: usize = 5;
 
 fn main() -> Result<()> {
     let arguments = Arguments::read();
     let rounds = arguments.rounds(ROUNDS);
-    let mut report = Report::new("recovery", &format!("{rounds} rounds"));
+    let places = places("shard") + ", as is the bare consumer; RabbitMQ on both";
+    let mut report = Report::new("recovery", &format!("{rounds} rounds"), places);
     let (clients, messages) = if arguments.short() { (1500, 5000) } else { (15_000, 100_000) };
     storm::measure(clients, rounds, &mut report)?;
     start::measure(messages, rounds, &mut report)?;

@@ -53,6 +53,7 @@ struct Storm {
     receives: f64,
     shard: CpuTime,
     broker: CpuTime,
+    process: CpuTime,
     /// Publications of each client, recovered and new: the least.
     got: u64,
 }
@@ -111,7 +112,7 @@ impl<'a> Storms<'a> {
         let mut publisher = Publisher::connect(self.engine.control_address())?;
         let pid = self.engine.pid();
         let (shard, broker) = (Watched::new(pid, Some("shard-0"))?, Watched::new(pid, Some("broker"))?);
-        let before = (shard.thread()?, broker.thread()?);
+        let before = (shard.thread()?, broker.thread()?, shard.process()?);
         let mut back = Back::new(self.swarm.len(), room.recovers.then_some(&expected));
         (0..self.swarm.len()).for_each(|client| self.swarm.disconnect(client, Goodbye::Abrupt));
         publish(&mut publisher, room, MISSED)?;
@@ -129,6 +130,7 @@ impl<'a> Storms<'a> {
             receives: last(|client| client.receives).as_secs_f64() * 1000.0,
             shard: shard.thread()?.since(before.0),
             broker: broker.thread()?.since(before.1),
+            process: shard.process()?.since(before.2),
             got: back.clients.iter().map(|client| client.got).min().unwrap_or(0),
         })
     }
@@ -271,6 +273,7 @@ fn show(pairs: &Pairs<Storm, Storm>, clients: usize, report: &mut Report) {
     let per_client = |time: CpuTime| time.microseconds_each(clients as f64);
     let shard = |storm: &Storm| per_client(storm.shard);
     let broker = |storm: &Storm| per_client(storm.broker);
+    let process = |storm: &Storm| per_client(storm.process);
     let receives = |storm: &Storm| storm.receives;
     report.row(
         "everybody has what it missed",
@@ -286,6 +289,8 @@ fn show(pairs: &Pairs<Storm, Storm>, clients: usize, report: &mut Report) {
     report.row("without recovery", plain(&shard), "us per client", Target::None);
     report.row("CPU of broker thread", recovering(&broker), "us per client", Target::None);
     report.row("without recovery", plain(&broker), "us per client", Target::None);
+    report.row("CPU of all threads", recovering(&process), "us per client", Target::None);
+    report.row("without recovery", plain(&process), "us per client", Target::None);
     let got = recovering(&|storm| storm.got as f64);
     report.row("publications of each, at least", got, "none missing or twice", Target::None);
 }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use mio::net::TcpStream;
 
+use super::super::framed::inflated;
 use super::frames::{self, Head};
 use super::{CONNECT_ID, ClientIndex, Counted, Goodbye, Line, Observer};
 
@@ -110,6 +111,15 @@ impl Client {
         );
         self.stage = Stage::Counting { payload_left: 0 };
         self.counted = Counted::default();
+    }
+
+    /// From here on lines are read again.
+    pub(super) fn read_again(&mut self) {
+        assert!(
+            self.stage == Stage::Counting { payload_left: 0 } && self.tail.is_empty(),
+            "a client that counts reads again only between two frames"
+        );
+        self.stage = Stage::Reading;
     }
 
     /// Ends the connection from this side.
@@ -229,7 +239,14 @@ impl Client {
             let start = used + head.bytes;
             let Some(payload) = input.get(start..start + head.payload) else { break };
             used = start + head.payload;
-            assert!(!head.compressed, "client {index} got a compressed frame, which it can only count");
+            assert!(!head.compressed || self.deflates, "client {index} agreed on no compressed frame");
+            let plain;
+            let payload = if head.compressed {
+                plain = inflated(payload);
+                &plain
+            } else {
+                payload
+            };
             match head.opcode {
                 frames::TEXT => self.read_lines(index, payload, observer),
                 frames::PING => self.send(frames::PONG, payload),

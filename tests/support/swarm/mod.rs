@@ -108,8 +108,7 @@ impl Swarm {
         self.clients[client].receive_buffer = Some(bytes);
     }
 
-    /// All clients agree with the server on compressed messages, from their next connections on. Publications
-    /// may then come compressed, which they can only count: [`Self::count_only`].
+    /// All clients agree with the server on compressed messages, from their next connections on.
     pub fn deflate(&mut self) {
         self.clients.iter_mut().for_each(|client| client.deflates = true);
     }
@@ -195,6 +194,12 @@ impl Swarm {
         for client in &mut self.clients {
             client.count_only();
         }
+        self.counted = Counted::default();
+    }
+
+    /// From here on lines are read again, after [`Swarm::count_only`]. No frame may be under way.
+    pub fn read_again(&mut self) {
+        self.clients.iter_mut().for_each(Client::read_again);
     }
 
     /// What was counted since [`Swarm::count_only`], by all clients together.
