@@ -13,6 +13,8 @@
 //! * a stream that is deleted: `basic.cancel` within milliseconds, which ends the consumer. What is sent to it by
 //!   the default exchange afterwards is confirmed, and gone;
 //! * `message_count` of a declaration is of no use: it lags behind;
+//! * after the host has lost power, or with its disk as it was an hour ago, the stream ends earlier, and goes on from
+//!   there with the same offsets for other messages: [`trail`](super::trail) notices if the anchor is still there;
 //! * for a moment after a start of RabbitMQ, the stream is declared with "home node is down or inaccessible" (404),
 //!   and what is published to an exchange it is bound to is confirmed, and dropped as unroutable.
 //!
@@ -50,6 +52,8 @@ pub(super) enum Start {
         wanted: u64,
         /// About where the stream ends.
         top: u64,
+        /// The anchor is gone, and was not dropped by retention: so was what came after it.
+        is_rewound: bool,
     },
 }
 
@@ -76,6 +80,14 @@ pub(super) struct Gate<'a> {
     pub(super) node: u64,
 }
 
+/// What is where the anchor was.
+enum Place {
+    Anchor,
+    /// Nothing, and nothing before it either: retention has come so far.
+    Dropped,
+    Another,
+}
+
 /// A consumer on a channel of its own.
 pub(super) struct Reading {
     pub(super) channel: Channel,
@@ -97,17 +109,21 @@ impl Gate<'_> {
         // So that the stream has an end to ask for.
         self.mark(nonce()).await?;
         let top = self.first_offset(AMQPValue::LongString("last".into())).await?;
+        // An anchor was there before the marker was: if it is beyond, it was in another stream, or at a lost end.
+        let mut is_rewound = anchor.is_some();
         if let Some(anchor) = anchor.filter(|anchor| anchor.offset <= top) {
             let mut reading = self.consume(offset_value(anchor.offset), self.amqp.prefetch).await?;
-            if self.is_there(anchor, &mut reading).await? {
-                return Ok((reading, Start::Anchor));
+            match self.look_at(anchor, &mut reading).await? {
+                Place::Anchor => return Ok((reading, Start::Anchor)),
+                Place::Dropped => is_rewound = false,
+                Place::Another => {}
             }
             close(&reading).await;
         }
         let wanted = self.since(reach.span, top, nonce()).await?.max(top.saturating_sub(reach.messages));
         let first = wanted.saturating_sub(reach.ids);
         let reading = self.consume(offset_value(first), self.amqp.prefetch).await?;
-        Ok((reading, Start::Back { wanted, top }))
+        Ok((reading, Start::Back { wanted, top, is_rewound }))
     }
 
     /// The offset of the first message of the last `span`, or 0 if this host's clock is ahead of RabbitMQ's.
@@ -126,12 +142,15 @@ impl Gate<'_> {
         Ok(0)
     }
 
-    async fn is_there(&self, anchor: Anchor, reading: &mut Reading) -> Result<bool, Fault> {
+    async fn look_at(&self, anchor: Anchor, reading: &mut Reading) -> Result<Place, Fault> {
         loop {
             let (offset, delivery) = self.next(reading).await?;
-            if offset >= anchor.offset {
-                let is_it = |marker: Marker| offset == anchor.offset && marker.nonce == anchor.nonce;
-                return Ok(markers::read(&delivery).is_some_and(is_it));
+            if offset > anchor.offset {
+                return Ok(Place::Dropped);
+            }
+            if offset == anchor.offset {
+                let is_it = markers::read(&delivery).is_some_and(|marker| marker.nonce == anchor.nonce);
+                return Ok(if is_it { Place::Anchor } else { Place::Another });
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Between AMQP's messages and ours.
 
+use std::hash::BuildHasher;
 use std::time::{Duration, SystemTime};
 
 use lapin::BasicProperties;
@@ -51,6 +52,13 @@ pub(super) fn receive(delivery: Delivery, place: Option<Place>) -> Message {
         tag: delivery_tag,
         envelope: Envelope(Some(Box::new(properties))),
     }
+}
+
+/// What tells a delivery from others, and is the same whenever it comes from its stream.
+pub(super) fn fingerprint(delivery: &Delivery, hasher: &impl BuildHasher) -> u64 {
+    let Delivery { exchange, routing_key, properties, data, .. } = delivery;
+    let id = properties.message_id().as_ref().map(ShortString::as_str);
+    hasher.hash_one((exchange.as_str(), routing_key.as_str(), id, properties.timestamp(), data))
 }
 
 /// The routing key and those that the headers add, each once.
