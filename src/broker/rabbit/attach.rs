@@ -10,6 +10,8 @@
 //! * `last`: from the first message of the last chunk (what was written at once); nothing if the stream is
 //!   empty, and then everything that comes;
 //! * a time: from the first chunk that is not older; one in the future: as `next`, from the end;
+//! * on a node of a cluster, what the replica there has; one that lags behind lacks what was confirmed, for a moment
+//!   or for as long as it catches up, and its end is not the stream's;
 //! * a stream that is deleted: `basic.cancel` within milliseconds, which ends the consumer. What is sent to it by
 //!   the default exchange afterwards is confirmed, and gone;
 //! * `message_count` of a declaration is of no use: it lags behind;
@@ -25,7 +27,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::StreamExt as _;
 use lapin::message::Delivery;
-use lapin::options::{BasicConsumeOptions, BasicQosOptions};
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Connection, Consumer};
 use tokio::time::timeout;
@@ -108,8 +110,11 @@ impl Gate<'_> {
     ) -> Result<(Reading, Start), Fault> {
         // So that the stream has an end to ask for.
         self.mark(nonce()).await?;
-        let top = self.first_offset(AMQPValue::LongString("last".into())).await?;
-        // An anchor was there before the marker was: if it is beyond, it was in another stream, or at a lost end.
+        let mut top = self.first_offset(last()).await?;
+        if anchor.is_some_and(|anchor| anchor.offset > top) {
+            top = self.end(nonce()).await?;
+        }
+        // If the anchor is beyond even that, it was in another stream, or at an end that is lost.
         let mut is_rewound = anchor.is_some();
         if let Some(anchor) = anchor.filter(|anchor| anchor.offset <= top) {
             let mut reading = self.consume(offset_value(anchor.offset), self.amqp.prefetch).await?;
@@ -155,6 +160,25 @@ impl Gate<'_> {
         }
     }
 
+    /// The offset of a marker that is written now, once it has come. What the replica lacks that is read here, but
+    /// others have confirmed, has come before.
+    async fn end(&self, nonce: u64) -> Result<u64, Fault> {
+        let mut reading = self.consume(last(), self.amqp.prefetch).await?;
+        // The last chunk is chosen when it is sent: only then the marker is certain to be behind it.
+        let (_, mut delivery) = self.next(&mut reading).await?;
+        self.mark(nonce).await?;
+        loop {
+            // It fails only if the connection has, and then nothing comes.
+            let _ = delivery.ack(BasicAckOptions::default()).await;
+            let (offset, next) = self.next(&mut reading).await?;
+            if markers::read(&next).is_some_and(|marker| marker.nonce == nonce) {
+                close(&reading).await;
+                return Ok(offset);
+            }
+            delivery = next;
+        }
+    }
+
     async fn first_offset(&self, from: AMQPValue) -> Result<u64, Fault> {
         let mut reading = self.consume(from, 1).await?;
         let (offset, _) = self.next(&mut reading).await?;
@@ -194,6 +218,10 @@ impl Gate<'_> {
             Fault::passing(format!("RabbitMQ at {} takes no marker into the stream: {error}", self.address))
         })
     }
+}
+
+fn last() -> AMQPValue {
+    AMQPValue::LongString("last".into())
 }
 
 fn offset_value(offset: u64) -> AMQPValue {

@@ -190,6 +190,29 @@ mod tests {
     }
 
     #[test]
+    fn a_fingerprint_is_of_what_is_the_same_each_time_and_tells_one_from_another() {
+        let hasher = foldhash::fast::RandomState::default();
+        let plain = || delivery("a", BasicProperties::default());
+        let of = |delivery: &Delivery| fingerprint(delivery, &hasher);
+        let mut again = plain();
+        again.delivery_tag += 1;
+        again.properties = again.properties.with_headers(headers(&[(OFFSET, AMQPValue::LongLongInt(5))]));
+        assert_eq!(of(&plain()), of(&again));
+        let with = |properties| of(&delivery("a", properties));
+        let (mut exchange, mut body) = (plain(), plain());
+        exchange.exchange = "another".into();
+        body.data = b"2".to_vec();
+        let others = [
+            of(&exchange),
+            of(&body),
+            of(&delivery("b", BasicProperties::default())),
+            with(BasicProperties::default().with_message_id("1".into())),
+            with(BasicProperties::default().with_timestamp(1)),
+        ];
+        assert!(others.iter().all(|&other| other != of(&plain())));
+    }
+
+    #[test]
     fn several_topics_travel_as_one_message_and_are_found_again() {
         let topics: Vec<TopicName> = vec!["b".into(), "a".into(), "b".into()];
         let message = receive(delivery("a", properties("1".into(), &topics, None)), None);
