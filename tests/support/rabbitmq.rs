@@ -17,6 +17,9 @@ use super::wait::{wait_for, wait_until};
 /// Debian's place for the programs themselves; the wrappers in sbin would change the user.
 const PROGRAMS: &str = "/usr/lib/rabbitmq/bin";
 
+/// Where a node has what is to last, in its directory.
+const TABLES: &str = "tables";
+
 /// A node is up after about 9 s, or a multiple where the machine is busy.
 const START_LIMIT: Duration = Duration::from_secs(90);
 
@@ -206,6 +209,31 @@ impl RabbitNode {
         self.ctl(&["eval", "ok = mnesia:sync_log(), [ok = dets:sync(Table) || Table <- dets:all()]."]);
     }
 
+    /// What is on its disk at this moment. It stands still meanwhile, as if its host did.
+    ///
+    /// # Panics
+    /// If it is not running, or there is no room for a copy.
+    #[track_caller]
+    pub fn snapshot(&self) -> TempDir {
+        let snapshot = TempDir::new("snapshot");
+        self.sync_tables();
+        self.signal("STOP");
+        copy_tables(&self.directory, &snapshot);
+        self.signal("CONT");
+        snapshot
+    }
+
+    /// Has its disk as it was, for the next start.
+    ///
+    /// # Panics
+    /// If it is running, or there is no room for a copy.
+    #[track_caller]
+    pub fn put_back(&self, snapshot: &TempDir) {
+        assert!(self.server.is_none(), "a node that runs has its tables open");
+        fs::remove_dir_all(self.directory.path().join(TABLES)).expect("own directory");
+        copy_tables(snapshot, &self.directory);
+    }
+
     /// Ends the node by SIGTERM and waits. What is durable stays.
     ///
     /// # Panics
@@ -269,7 +297,7 @@ impl RabbitNode {
             .env("RABBITMQ_DIST_PORT", self.distribution_port.to_string())
             .env("ERL_EPMD_PORT", self.port_mapper.port.to_string())
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
-            .env("RABBITMQ_MNESIA_BASE", at("tables"))
+            .env("RABBITMQ_MNESIA_BASE", at(TABLES))
             .env("RABBITMQ_LOG_BASE", at("log"))
             .env("RABBITMQ_GENERATED_CONFIG_DIR", at("generated"))
             .env("RABBITMQ_CONFIG_FILE", at("rabbitmq.conf"))
@@ -298,6 +326,12 @@ fn write_files(directory: &TempDir) {
     fs::set_permissions(&cookie, fs::Permissions::from_mode(0o400)).expect("own file");
     directory.write("plugins", "[].");
     directory.write("rabbitmq.conf", CONFIGURATION);
+}
+
+fn copy_tables(from: &TempDir, to: &TempDir) {
+    let [from, to] = [from, to].map(|directory| directory.path().join(TABLES));
+    let status = Command::new("cp").arg("--archive").args([from, to]).status();
+    assert!(status.expect("cp runs").success(), "the tables cannot be copied");
 }
 
 /// One listener with TLS in place of the plain one.

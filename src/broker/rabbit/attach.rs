@@ -10,9 +10,13 @@
 //! * `last`: from the first message of the last chunk (what was written at once); nothing if the stream is
 //!   empty, and then everything that comes;
 //! * a time: from the first chunk that is not older; one in the future: as `next`, from the end;
+//! * on a node of a cluster, what the replica there has; one that lags behind lacks what was confirmed, for a moment
+//!   or for as long as it catches up, and its end is not the stream's;
 //! * a stream that is deleted: `basic.cancel` within milliseconds, which ends the consumer. What is sent to it by
 //!   the default exchange afterwards is confirmed, and gone;
 //! * `message_count` of a declaration is of no use: it lags behind;
+//! * after the host has lost power, or with its disk as it was an hour ago, the stream ends earlier, and goes on from
+//!   there with the same offsets for other messages: [`trail`](super::trail) notices if the anchor is still there;
 //! * for a moment after a start of RabbitMQ, the stream is declared with "home node is down or inaccessible" (404),
 //!   and what is published to an exchange it is bound to is confirmed, and dropped as unroutable.
 //!
@@ -23,7 +27,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::StreamExt as _;
 use lapin::message::Delivery;
-use lapin::options::{BasicConsumeOptions, BasicQosOptions};
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Connection, Consumer};
 use tokio::time::timeout;
@@ -50,6 +54,8 @@ pub(super) enum Start {
         wanted: u64,
         /// About where the stream ends.
         top: u64,
+        /// The anchor is gone, and was not dropped by retention: so was what came after it.
+        is_rewound: bool,
     },
 }
 
@@ -76,6 +82,14 @@ pub(super) struct Gate<'a> {
     pub(super) node: u64,
 }
 
+/// What is where the anchor was.
+enum Place {
+    Anchor,
+    /// Nothing, and nothing before it either: retention has come so far.
+    Dropped,
+    Another,
+}
+
 /// A consumer on a channel of its own.
 pub(super) struct Reading {
     pub(super) channel: Channel,
@@ -96,18 +110,25 @@ impl Gate<'_> {
     ) -> Result<(Reading, Start), Fault> {
         // So that the stream has an end to ask for.
         self.mark(nonce()).await?;
-        let top = self.first_offset(AMQPValue::LongString("last".into())).await?;
+        let mut top = self.first_offset(last()).await?;
+        if anchor.is_some_and(|anchor| anchor.offset > top) {
+            top = self.end(nonce()).await?;
+        }
+        // If the anchor is beyond even that, it was in another stream, or at an end that is lost.
+        let mut is_rewound = anchor.is_some();
         if let Some(anchor) = anchor.filter(|anchor| anchor.offset <= top) {
             let mut reading = self.consume(offset_value(anchor.offset), self.amqp.prefetch).await?;
-            if self.is_there(anchor, &mut reading).await? {
-                return Ok((reading, Start::Anchor));
+            match self.look_at(anchor, &mut reading).await? {
+                Place::Anchor => return Ok((reading, Start::Anchor)),
+                Place::Dropped => is_rewound = false,
+                Place::Another => {}
             }
             close(&reading).await;
         }
         let wanted = self.since(reach.span, top, nonce()).await?.max(top.saturating_sub(reach.messages));
         let first = wanted.saturating_sub(reach.ids);
         let reading = self.consume(offset_value(first), self.amqp.prefetch).await?;
-        Ok((reading, Start::Back { wanted, top }))
+        Ok((reading, Start::Back { wanted, top, is_rewound }))
     }
 
     /// The offset of the first message of the last `span`, or 0 if this host's clock is ahead of RabbitMQ's.
@@ -126,13 +147,35 @@ impl Gate<'_> {
         Ok(0)
     }
 
-    async fn is_there(&self, anchor: Anchor, reading: &mut Reading) -> Result<bool, Fault> {
+    async fn look_at(&self, anchor: Anchor, reading: &mut Reading) -> Result<Place, Fault> {
         loop {
             let (offset, delivery) = self.next(reading).await?;
-            if offset >= anchor.offset {
-                let is_it = |marker: Marker| offset == anchor.offset && marker.nonce == anchor.nonce;
-                return Ok(markers::read(&delivery).is_some_and(is_it));
+            if offset > anchor.offset {
+                return Ok(Place::Dropped);
             }
+            if offset == anchor.offset {
+                let is_it = markers::read(&delivery).is_some_and(|marker| marker.nonce == anchor.nonce);
+                return Ok(if is_it { Place::Anchor } else { Place::Another });
+            }
+        }
+    }
+
+    /// The offset of a marker that is written now, once it has come. What the replica lacks that is read here, but
+    /// others have confirmed, has come before.
+    async fn end(&self, nonce: u64) -> Result<u64, Fault> {
+        let mut reading = self.consume(last(), self.amqp.prefetch).await?;
+        // The last chunk is chosen when it is sent: only then the marker is certain to be behind it.
+        let (_, mut delivery) = self.next(&mut reading).await?;
+        self.mark(nonce).await?;
+        loop {
+            // It fails only if the connection has, and then nothing comes.
+            let _ = delivery.ack(BasicAckOptions::default()).await;
+            let (offset, next) = self.next(&mut reading).await?;
+            if markers::read(&next).is_some_and(|marker| marker.nonce == nonce) {
+                close(&reading).await;
+                return Ok(offset);
+            }
+            delivery = next;
         }
     }
 
@@ -175,6 +218,10 @@ impl Gate<'_> {
             Fault::passing(format!("RabbitMQ at {} takes no marker into the stream: {error}", self.address))
         })
     }
+}
+
+fn last() -> AMQPValue {
+    AMQPValue::LongString("last".into())
 }
 
 fn offset_value(offset: u64) -> AMQPValue {

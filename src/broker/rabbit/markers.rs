@@ -12,6 +12,7 @@ use super::trail::{Claim, Marker};
 const NONCE: &str = "x-fanfare-marker";
 const NODE: &str = "x-fanfare-node";
 const EPOCH: &str = "x-fanfare-epoch";
+const GENERATION: &str = "x-fanfare-generation";
 const ORIGIN: &str = "x-fanfare-origin";
 const REMOVE: &str = "x-fanfare-remove";
 /// Bytes of an epoch's name that a claim is believed with: clients are sent it with every position.
@@ -23,8 +24,11 @@ pub(super) fn letter(stream: &ShortString, marker: &Marker) -> Letter {
     let mut headers = FieldTable::default();
     headers.insert(NONCE.into(), hexadecimal(marker.nonce));
     headers.insert(NODE.into(), hexadecimal(marker.node));
-    if let Some(Claim { epoch, origin }) = &marker.claim {
+    if let Some(Claim { epoch, generation, origin }) = &marker.claim {
         headers.insert(EPOCH.into(), AMQPValue::LongString((**epoch).into()));
+        if *generation > 0 {
+            headers.insert(GENERATION.into(), AMQPValue::LongLongInt((*generation).into()));
+        }
         if let Some(origin) = origin.and_then(|origin| i64::try_from(origin).ok()) {
             headers.insert(ORIGIN.into(), AMQPValue::LongLongInt(origin));
         }
@@ -53,13 +57,18 @@ fn to_stream(stream: &ShortString, headers: FieldTable) -> Letter {
 pub(super) fn read(delivery: &Delivery) -> Option<Marker> {
     let headers = headers(delivery)?;
     let number = |name| u64::from_str_radix(text(headers, name)?, 16).ok();
-    let epoch = text(headers, EPOCH).filter(|epoch| is_epoch(epoch));
+    Some(Marker { nonce: number(NONCE)?, node: number(NODE)?, claim: claim(headers) })
+}
+
+/// What a marker claims, if it can be believed.
+fn claim(headers: &FieldTable) -> Option<Claim> {
+    let epoch = text(headers, EPOCH).filter(|epoch| is_epoch(epoch))?;
+    let generation = match headers.inner().get(GENERATION) {
+        Some(generation) => whole_number(generation)?.try_into().ok()?,
+        None => 0,
+    };
     let origin = headers.inner().get(ORIGIN).and_then(whole_number);
-    Some(Marker {
-        nonce: number(NONCE)?,
-        node: number(NODE)?,
-        claim: epoch.map(|epoch| Claim { epoch: epoch.into(), origin }),
-    })
+    Some(Claim { epoch: epoch.into(), generation, origin })
 }
 
 /// The topic whose history is to be forgotten, if that is what a delivery says.
@@ -97,16 +106,20 @@ mod tests {
         delivery
     }
 
-    fn claim(epoch: &str, origin: Option<u64>) -> Marker {
-        Marker { nonce: u64::MAX, node: 3, claim: Some(Claim { epoch: epoch.into(), origin }) }
+    fn claim(epoch: &str, generation: u32, origin: Option<u64>) -> Marker {
+        let claim = Claim { epoch: epoch.into(), generation, origin };
+        Marker { nonce: u64::MAX, node: 3, claim: Some(claim) }
     }
 
     #[test]
     fn markers_survive_the_way_through_rabbitmq() {
         let stream = "fanfare".into();
-        for marker in
-            [Marker { nonce: 1, node: 0, claim: None }, claim("0a", None), claim("0a", Some(1 << 40))]
-        {
+        for marker in [
+            Marker { nonce: 1, node: 0, claim: None },
+            claim("0a", 0, None),
+            claim("0a", 1, None),
+            claim("0a", u32::MAX, Some(1 << 40)),
+        ] {
             assert_eq!(read(&delivered(letter(&stream, &marker))), Some(marker));
         }
     }
@@ -123,7 +136,7 @@ mod tests {
     #[test]
     fn what_is_no_marker_of_ours_is_none() {
         let stream = "fanfare".into();
-        let marker = claim("0a", Some(1));
+        let marker = claim("0a", 0, Some(1));
         let mut by_an_exchange = letter(&stream, &marker);
         by_an_exchange.exchange = "fanfare".into();
         assert_eq!(read(&delivered(by_an_exchange)), None);
@@ -135,8 +148,26 @@ mod tests {
     #[test]
     fn an_epoch_that_could_not_be_sent_to_clients_is_no_claim() {
         for epoch in ["", "a b", "\"", &"x".repeat(65)] {
-            let marker = read(&delivered(letter(&"s".into(), &claim(epoch, None)))).unwrap();
+            let marker = read(&delivered(letter(&"s".into(), &claim(epoch, 0, None)))).unwrap();
             assert_eq!(marker.claim, None, "{epoch}");
+        }
+    }
+
+    #[test]
+    fn a_generation_that_makes_no_sense_is_no_claim() {
+        let first = delivered(letter(&"s".into(), &claim("0a", 0, None)));
+        assert_eq!(read(&first).and_then(|marker| marker.claim).map(|claim| claim.generation), Some(0));
+        for generation in [
+            AMQPValue::LongLongInt(-1),
+            AMQPValue::LongLongInt(1 << 32),
+            AMQPValue::LongLongInt(i64::MAX),
+            AMQPValue::LongString("1".into()),
+        ] {
+            let mut letter = letter(&"s".into(), &claim("0a", 1, None));
+            let mut headers = letter.properties.headers().clone().unwrap();
+            headers.insert(GENERATION.into(), generation.clone());
+            letter.properties = letter.properties.with_headers(headers);
+            assert_eq!(read(&delivered(letter)).unwrap().claim, None, "{generation:?}");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Between AMQP's messages and ours.
 
+use std::hash::BuildHasher;
 use std::time::{Duration, SystemTime};
 
 use lapin::BasicProperties;
@@ -51,6 +52,13 @@ pub(super) fn receive(delivery: Delivery, place: Option<Place>) -> Message {
         tag: delivery_tag,
         envelope: Envelope(Some(Box::new(properties))),
     }
+}
+
+/// What tells a delivery from others, and is the same whenever it comes from its stream.
+pub(super) fn fingerprint(delivery: &Delivery, hasher: &impl BuildHasher) -> u64 {
+    let Delivery { exchange, routing_key, properties, data, .. } = delivery;
+    let id = properties.message_id().as_ref().map(ShortString::as_str);
+    hasher.hash_one((exchange.as_str(), routing_key.as_str(), id, properties.timestamp(), data))
 }
 
 /// The routing key and those that the headers add, each once.
@@ -179,6 +187,29 @@ mod tests {
         let message = receive(delivery("order.42", BasicProperties::default()), None);
         assert_eq!((&*message.topics, message.tag), (&[Box::from("order.42")][..], 7));
         assert_eq!((message.content, message.key, message.published), (Content::Json, None, None));
+    }
+
+    #[test]
+    fn a_fingerprint_is_of_what_is_the_same_each_time_and_tells_one_from_another() {
+        let hasher = foldhash::fast::RandomState::default();
+        let plain = || delivery("a", BasicProperties::default());
+        let of = |delivery: &Delivery| fingerprint(delivery, &hasher);
+        let mut again = plain();
+        again.delivery_tag += 1;
+        again.properties = again.properties.with_headers(headers(&[(OFFSET, AMQPValue::LongLongInt(5))]));
+        assert_eq!(of(&plain()), of(&again));
+        let with = |properties| of(&delivery("a", properties));
+        let (mut exchange, mut body) = (plain(), plain());
+        exchange.exchange = "another".into();
+        body.data = b"2".to_vec();
+        let others = [
+            of(&exchange),
+            of(&body),
+            of(&delivery("b", BasicProperties::default())),
+            with(BasicProperties::default().with_message_id("1".into())),
+            with(BasicProperties::default().with_timestamp(1)),
+        ];
+        assert!(others.iter().all(|&other| other != of(&plain())));
     }
 
     #[test]

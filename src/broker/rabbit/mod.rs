@@ -299,6 +299,11 @@ impl Rabbit {
         };
         let marker = reader.take(delivery, &mut self.events, Instant::now());
         self.marker = marker.or_else(|| self.marker.take());
+        if reader.is_astray() {
+            self.lost(&Loss::because(
+                "its stream was rewound: other messages are where some were that we read",
+            ));
+        }
     }
 
     /// Whether a stream is being read back at this moment.

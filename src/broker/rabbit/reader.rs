@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::{Duration, Instant};
 
+use foldhash::fast::RandomState as Fingerprints;
 use lapin::message::Delivery;
 
 use crate::broker::backplane::{Event, Place};
@@ -38,6 +39,7 @@ pub(super) struct Reader {
     node: u64,
     reach: Reach,
     trail: Trail,
+    fingerprints: Fingerprints,
     /// While the stream is read back.
     loading: Option<Loading>,
     /// Whether a stream was read back before.
@@ -68,6 +70,7 @@ impl Reader {
             node,
             reach: reach(config),
             trail: Trail::new(node),
+            fingerprints: Fingerprints::default(),
             loading: None,
             was_live: false,
             marked: now,
@@ -85,6 +88,11 @@ impl Reader {
         self.trail.is_live()
     }
 
+    /// Whether the stream was found to be rewound: the link is at the wrong place.
+    pub(super) fn is_astray(&self) -> bool {
+        self.trail.is_blank()
+    }
+
     /// There is a link, and it begins here. Returns the marker to write.
     pub(super) fn linked(
         &mut self,
@@ -94,12 +102,16 @@ impl Reader {
     ) -> Option<Marker> {
         match start {
             Start::Anchor => {
+                self.trail.resume();
                 events.push_back(Event::Connected { gap: false });
                 None
             }
-            Start::Back { wanted, top } => {
+            Start::Back { wanted, top, is_rewound } => {
                 if self.was_live {
-                    tracing::warn!("this is another stream, or it has lost what was not read yet: read anew");
+                    tracing::warn!("this is another stream, or it has lost messages: read anew");
+                }
+                if is_rewound {
+                    self.trail.rewound();
                 }
                 let goal = random();
                 self.trail.begin(goal);
@@ -134,7 +146,8 @@ impl Reader {
             let finding = self.trail.marker(offset, &marker);
             return self.act_on(finding, events, now);
         }
-        let Some(role) = self.trail.publication(offset) else {
+        let fingerprint = message::fingerprint(&delivery, &self.fingerprints);
+        let Some(role) = self.trail.publication(offset, fingerprint) else {
             events.push_back(Event::Passed { tag, offset: Some(offset + 1) });
             return None;
         };
@@ -154,7 +167,10 @@ impl Reader {
             Finding::NoEpoch => Some(self.proposal(now)),
             Finding::Contested => self.claim(now),
             Finding::Renamed(epoch) => {
-                tracing::warn!(%epoch, "another node's epoch of the stream is older than ours, and holds");
+                tracing::warn!(
+                    %epoch,
+                    "another node's epoch of the stream holds: it is older than ours, or the stream was rewound"
+                );
                 events.push_back(Event::Renamed { epoch });
                 None
             }
@@ -204,10 +220,10 @@ impl Reader {
         claim.map(|claim| self.marker(random(), Some(claim), now))
     }
 
-    /// A new epoch, for a stream without one.
+    /// A new epoch, for a stream without one that holds.
     fn proposal(&mut self, now: Instant) -> Marker {
-        let epoch = format!("{:016x}", random()).into();
-        self.marker(random(), Some(Claim { epoch, origin: None }), now)
+        let claim = self.trail.proposal(format!("{:016x}", random()).into());
+        self.marker(random(), Some(claim), now)
     }
 
     fn marker(&mut self, nonce: u64, claim: Option<Claim>, now: Instant) -> Marker {
@@ -259,7 +275,7 @@ mod tests {
         }
 
         fn begin(&mut self) -> Marker {
-            let start = Start::Back { wanted: 0, top: 0 };
+            let start = Start::Back { wanted: 0, top: 0, is_rewound: false };
             self.reader.linked(start, &mut self.events, self.now).expect("a marker to read back")
         }
 
@@ -349,14 +365,39 @@ mod tests {
         let mut house = House::live();
         house.deliver(None);
         house.reader.linked(Start::Anchor, &mut house.events, house.now);
-        house.offset = 1;
-        (0..3).for_each(|_| drop(house.deliver(None)));
-        assert_eq!(house.said(), ["3 false true", "connected false", "passed", "passed", "4 false true"]);
+        house.offset = 2;
+        (0..2).for_each(|_| drop(house.deliver(None)));
+        assert_eq!(house.said(), ["3 false true", "connected false", "passed", "4 false true"]);
         let goal = house.begin();
         house.offset = 0;
         let proposal = house.deliver(Some(&goal)).expect("another epoch");
         house.deliver(Some(&proposal));
         assert_eq!(house.said(), ["loading after 0", "passed", "passed", "caught up", "connected true"]);
+    }
+
+    #[test]
+    fn a_stream_that_was_rewound_is_read_back_and_gets_an_epoch_of_the_next_generation() {
+        let mut house = House::live();
+        house.deliver(None);
+        house.reader.linked(Start::Anchor, &mut house.events, house.now);
+        house.offset = 2;
+        let old = house.reader.claim(house.now).expect("a claim");
+        assert!(!house.reader.is_astray());
+        house.deliver(Some(&old));
+        assert!(house.reader.is_astray());
+        assert_eq!(house.reader.entrance().anchor.map(|anchor| anchor.offset), None);
+        let goal = house.begin();
+        house.offset = 1;
+        house.deliver(Some(&old));
+        let proposal = house.deliver(Some(&goal)).expect("the old epoch does not hold").claim;
+        assert_eq!(proposal.map(|claim| claim.generation), Some(1));
+
+        // As who finds the anchor gone.
+        let mut house = House::live();
+        let start = Start::Back { wanted: 0, top: 0, is_rewound: true };
+        let goal = house.reader.linked(start, &mut house.events, house.now).expect("a marker");
+        let proposal = house.deliver(Some(&goal)).expect("a proposal").claim;
+        assert_eq!(proposal.map(|claim| claim.generation), Some(1));
     }
 
     #[test]

@@ -6,12 +6,31 @@
 //!
 //! * Each has a nonce. The newest one read, with its offset, is the **anchor**: a stream that has another
 //!   message there is another stream.
-//! * One with a **claim** names the epoch and the epoch's origin: the offset of the first marker that claimed
-//!   it, or none if it is this marker itself. Of two claims the one with the lower origin holds. So the first
-//!   in the stream wins, whoever reads it in whatever order.
+//! * One with a **claim** names the epoch, its generation, and its origin: the offset of the first marker that
+//!   claimed it, or none if it is this marker itself. Of two claims the one of the higher generation holds, of two
+//!   of the same the one with the lower origin. So the first of a generation wins, whoever reads it in whatever
+//!   order.
 //! * The node that wrote the newest claim before a message is the one that dead-letters it.
 //!
+//! A stream can also be **rewound**: a host that loses power, or whose disk is put back to a snapshot, has lost the
+//! end of it, and gives the offsets that were there to other messages. Who goes on behind those would never see
+//! them, and who recovers in the same epoch would get the wrong ones. A node that has read the lost end notices:
+//!
+//! * its anchor is gone, and not by retention, which drops from the front; or
+//! * behind the anchor, which is the newest marker, there is another one before the last message read: every node
+//!   writes one when it comes back, so that an end that is too short shows at once; or
+//! * the messages between the two are not the same, by a digest. (Those that are, byte by byte, with the same
+//!   `message-id` and time stamp, or without either, are the same to whoever gets them, too.)
+//!
+//! It reads back, and what it finds does not hold for it: it proposes a new epoch, of the next generation. All
+//! others take that over and tell their clients of a gap.
+//!
 //! No lapin, no clock, no randomness: they are the caller's. Offsets here are the stream's, from 0.
+
+#[cfg(test)]
+mod tests;
+
+use std::cmp::{Ordering, Reverse};
 
 use crate::mail::Epoch;
 
@@ -30,6 +49,8 @@ pub(super) struct Marker {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Claim {
     pub(super) epoch: Epoch,
+    /// How often, to the knowledge of who claimed it first, the stream had been rewound.
+    pub(super) generation: u32,
     /// Offset of the first marker that claimed it. None: the one that holds this claim.
     pub(super) origin: Option<u64>,
 }
@@ -55,11 +76,11 @@ pub(super) struct Role {
 pub(super) enum Finding {
     /// Nothing that anybody has to know.
     Nothing,
-    /// All that was there at the start has been read, and no epoch was found: one has to be claimed.
+    /// All that was there at the start has been read, and no epoch was found that holds: one has to be proposed.
     NoEpoch,
     /// All that was there at the start has been read, and the epoch is known.
     CaughtUp(Epoch),
-    /// The epoch has another name than this node thought. The offsets stay.
+    /// The epoch has another name than this node thought. The offsets of what it has read stay.
     Renamed(Epoch),
     /// A node claims what does not hold, and this one is to tell it.
     Contested,
@@ -81,7 +102,26 @@ enum Stage {
 #[derive(Debug)]
 struct Known {
     epoch: Epoch,
+    generation: u32,
     origin: u64,
+}
+
+impl Known {
+    /// Of two claims the greater one holds.
+    fn rank(&self) -> (u32, Reverse<u64>) {
+        (self.generation, Reverse(self.origin))
+    }
+}
+
+/// Of messages, one after the other, each by its fingerprint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Digest(u64);
+
+impl Digest {
+    /// Fingerprints are as good as random: an odd factor is enough for their order to count.
+    fn add(&mut self, fingerprint: u64) {
+        self.0 = self.0.wrapping_mul(31).wrapping_add(fingerprint);
+    }
 }
 
 /// What a node knows of its stream.
@@ -92,7 +132,13 @@ pub(super) struct Trail {
     /// Offset of the last message read.
     last: Option<u64>,
     anchor: Option<Anchor>,
+    /// Of the messages behind the anchor.
+    tail: Digest,
+    /// Of those of them that came once more, while they do.
+    again: Option<Digest>,
     epoch: Option<Known>,
+    /// This generation is over, as the stream has been rewound since: only a later one holds.
+    over: Option<u32>,
     /// Who wrote the newest claim.
     burier: Option<u64>,
 }
@@ -100,12 +146,43 @@ pub(super) struct Trail {
 impl Trail {
     /// Of a node that knows nothing yet.
     pub(super) fn new(node: u64) -> Self {
-        Self { node, stage: Stage::Blank, last: None, anchor: None, epoch: None, burier: None }
+        Self {
+            node,
+            stage: Stage::Blank,
+            last: None,
+            anchor: None,
+            tail: Digest::default(),
+            again: None,
+            epoch: None,
+            over: None,
+            burier: None,
+        }
     }
 
-    /// Forgets everything: the stream is read back until the marker with the nonce `goal` comes.
+    /// Forgets everything but which generation is over: the stream is read back until the marker with the nonce
+    /// `goal` comes.
     pub(super) fn begin(&mut self, goal: u64) {
-        *self = Self { stage: Stage::Loading { goal }, ..Self::new(self.node) };
+        *self = Self { stage: Stage::Loading { goal }, over: self.over, ..Self::new(self.node) };
+    }
+
+    /// The stream is read again from behind the anchor on.
+    pub(super) fn resume(&mut self) {
+        self.again = (self.since_anchor() > 0).then(Digest::default);
+    }
+
+    /// The stream was rewound: it has to be read back, and then to be in a later generation.
+    pub(super) fn rewound(&mut self) {
+        let generation = self.epoch.as_ref().map(|known| known.generation);
+        // A node would wait for ever for what comes after the last one. To get there takes somebody who makes
+        // markers up, and may as well claim the epoch.
+        let over = generation.max(self.over).filter(|&generation| generation < u32::MAX);
+        *self = Self { over, ..Self::new(self.node) };
+    }
+
+    /// Whether the stream has to be read back before anything that comes is of use: none was begun, or it was
+    /// found to be rewound.
+    pub(super) fn is_blank(&self) -> bool {
+        self.stage == Stage::Blank
     }
 
     /// By what the stream is known again after a lost link. None: it has to be read back.
@@ -118,7 +195,7 @@ impl Trail {
         self.stage == Stage::Live
     }
 
-    /// Whether all has been read but an epoch.
+    /// Whether all has been read but an epoch that holds.
     pub(super) fn lacks_epoch(&self) -> bool {
         self.stage == Stage::WithoutEpoch
     }
@@ -131,21 +208,34 @@ impl Trail {
     /// What this node knows, for others.
     pub(super) fn claim(&self) -> Option<Claim> {
         let known = self.epoch.as_ref()?;
-        Some(Claim { epoch: Epoch::clone(&known.epoch), origin: Some(known.origin) })
+        let epoch = Epoch::clone(&known.epoch);
+        Some(Claim { epoch, generation: known.generation, origin: Some(known.origin) })
     }
 
-    /// A publication. None: it has been read before.
-    pub(super) fn publication(&mut self, offset: u64) -> Option<Role> {
+    /// A new epoch, for a stream without one that holds.
+    pub(super) fn proposal(&self, epoch: Epoch) -> Claim {
+        let generation = self.over.map_or(0, |over| over.saturating_add(1));
+        Claim { epoch, generation, origin: None }
+    }
+
+    /// A publication, with something that tells it from others. None: it has been read before, or the stream was
+    /// rewound, and the trail [is blank](Self::is_blank).
+    pub(super) fn publication(&mut self, offset: u64, fingerprint: u64) -> Option<Role> {
         let role = Role { replayed: !self.is_live(), buries: self.is_live() && self.is_burier() };
-        self.advance(offset).then_some(role)
+        let is_new = self.advance(offset, Some(fingerprint));
+        if is_new {
+            self.tail.add(fingerprint);
+        }
+        is_new.then_some(role)
     }
 
-    /// A marker.
+    /// A marker. The trail [is blank](Self::is_blank) if it shows that the stream was rewound.
     pub(super) fn marker(&mut self, offset: u64, marker: &Marker) -> Finding {
-        if !self.advance(offset) {
+        if !self.advance(offset, None) {
             return Finding::Nothing;
         }
         self.anchor = Some(Anchor { offset, nonce: marker.nonce });
+        self.tail = Digest::default();
         let was_burier = self.is_burier();
         let verdict = marker.claim.as_ref().map_or(Verdict::Repeats, |claim| self.weigh(offset, claim));
         if marker.claim.is_some() && verdict != Verdict::Senseless {
@@ -155,30 +245,54 @@ impl Trail {
         if has_arrived {
             self.stage = Stage::WithoutEpoch;
         }
-        match (self.stage, &self.epoch) {
+        match (self.stage, self.epoch_that_holds()) {
             (Stage::WithoutEpoch, None) if has_arrived => Finding::NoEpoch,
-            (Stage::WithoutEpoch, Some(known)) => {
+            (Stage::WithoutEpoch, Some(epoch)) => {
                 self.stage = Stage::Live;
-                Finding::CaughtUp(Epoch::clone(&known.epoch))
+                self.over = None;
+                Finding::CaughtUp(epoch)
             }
-            (Stage::Live, Some(known)) if verdict == Verdict::Wins => {
-                Finding::Renamed(Epoch::clone(&known.epoch))
-            }
+            (Stage::Live, Some(epoch)) if verdict == Verdict::Wins => Finding::Renamed(epoch),
             (Stage::Live, _) if verdict == Verdict::Loses && was_burier => Finding::Contested,
             _ => Finding::Nothing,
         }
+    }
+
+    fn epoch_that_holds(&self) -> Option<Epoch> {
+        let known = self.epoch.as_ref().filter(|known| self.over.is_none_or(|over| known.generation > over));
+        known.map(|known| Epoch::clone(&known.epoch))
     }
 
     fn is_burier(&self) -> bool {
         self.burier == Some(self.node)
     }
 
-    fn advance(&mut self, offset: u64) -> bool {
+    /// Goes on to a publication of this fingerprint, or to a marker. False: it is not new, or the stream was
+    /// rewound.
+    fn advance(&mut self, offset: u64, fingerprint: Option<u64>) -> bool {
+        if !self.is_as_before(offset, fingerprint) {
+            self.rewound();
+            return false;
+        }
         let is_new = self.last.is_none_or(|last| offset > last);
         if is_new {
             self.last = Some(offset);
         }
         is_new
+    }
+
+    /// Compares what comes once more with what came the first time.
+    fn is_as_before(&mut self, offset: u64, fingerprint: Option<u64>) -> bool {
+        let (Some(again), Some(last)) = (&mut self.again, self.last) else { return true };
+        let Some(fingerprint) = fingerprint else { return false };
+        again.add(fingerprint);
+        if offset < last {
+            return true;
+        }
+        // If it is behind the last one, that has not come: messages were dropped that had been there.
+        let is_same = offset == last && *again == self.tail;
+        self.again = None;
+        is_same
     }
 
     /// Compares a claim with what is known, and takes it over if it holds.
@@ -187,14 +301,16 @@ impl Trail {
         if origin > offset {
             return Verdict::Senseless;
         }
-        let verdict = match &self.epoch {
-            Some(known) if origin > known.origin => Verdict::Loses,
-            Some(known) if origin == known.origin && known.epoch != claim.epoch => Verdict::Senseless,
-            Some(known) if origin == known.origin => Verdict::Repeats,
-            Some(_) | None => Verdict::Wins,
+        let claimed = Known { epoch: Epoch::clone(&claim.epoch), generation: claim.generation, origin };
+        let known = self.epoch.as_ref();
+        let verdict = match known.map(|known| (claimed.rank().cmp(&known.rank()), &known.epoch)) {
+            None | Some((Ordering::Greater, _)) => Verdict::Wins,
+            Some((Ordering::Less, _)) => Verdict::Loses,
+            Some((Ordering::Equal, epoch)) if *epoch == claim.epoch => Verdict::Repeats,
+            Some((Ordering::Equal, _)) => Verdict::Senseless,
         };
         if verdict == Verdict::Wins {
-            self.epoch = Some(Known { epoch: Epoch::clone(&claim.epoch), origin });
+            self.epoch = Some(claimed);
         }
         verdict
     }
@@ -208,166 +324,4 @@ enum Verdict {
     Loses,
     /// It contradicts the stream itself, or another claim about the same marker.
     Senseless,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ME: u64 = 1;
-    const OTHER: u64 = 2;
-    const GOAL: u64 = 900;
-
-    fn ping(nonce: u64) -> Marker {
-        Marker { nonce, node: ME, claim: None }
-    }
-
-    fn claim(node: u64, epoch: &str, origin: Option<u64>) -> Marker {
-        Marker { nonce: 7, node, claim: Some(Claim { epoch: epoch.into(), origin }) }
-    }
-
-    fn caught_up(epoch: &str) -> Finding {
-        Finding::CaughtUp(epoch.into())
-    }
-
-    fn reading() -> Trail {
-        let mut trail = Trail::new(ME);
-        trail.begin(GOAL);
-        trail
-    }
-
-    /// What each of these markers changes, for a node that begins with them.
-    fn findings(markers: &[(u64, Marker)]) -> (Vec<Finding>, Trail) {
-        let mut trail = reading();
-        let findings = markers.iter().map(|(offset, marker)| trail.marker(*offset, marker)).collect();
-        (findings, trail)
-    }
-
-    /// What is read, what comes of it, and which epoch holds at the end.
-    type Case = (&'static str, Vec<(u64, Marker)>, Vec<Finding>, Option<(&'static str, u64)>);
-
-    fn beginnings() -> Vec<Case> {
-        use Finding::{Contested, NoEpoch, Nothing};
-        vec![
-            ("nobody was there", vec![(0, ping(GOAL))], vec![NoEpoch], None),
-            (
-                "the own proposal is the first",
-                vec![(0, ping(GOAL)), (1, claim(ME, "a", None)), (2, claim(OTHER, "b", None))],
-                vec![NoEpoch, caught_up("a"), Contested],
-                Some(("a", 1)),
-            ),
-            (
-                "another's proposal is the first",
-                vec![(0, ping(GOAL)), (1, claim(OTHER, "b", None)), (2, claim(ME, "a", None))],
-                vec![NoEpoch, caught_up("b"), Nothing],
-                Some(("b", 1)),
-            ),
-            (
-                "another's ping asks for no second proposal",
-                vec![(0, ping(5)), (1, ping(GOAL)), (2, ping(6)), (3, claim(OTHER, "b", None))],
-                vec![Nothing, NoEpoch, Nothing, caught_up("b")],
-                Some(("b", 3)),
-            ),
-            (
-                "an epoch whose first marker is long gone",
-                vec![(100, claim(OTHER, "b", Some(3))), (101, ping(GOAL))],
-                vec![Nothing, caught_up("b")],
-                Some(("b", 3)),
-            ),
-        ]
-    }
-
-    fn disputes() -> Vec<Case> {
-        use Finding::{NoEpoch, Nothing};
-        let renamed = |epoch: &str| Finding::Renamed(epoch.into());
-        vec![
-            (
-                "the lower origin wins, however late it is read",
-                vec![
-                    (100, ping(GOAL)),
-                    (101, claim(ME, "a", None)),
-                    (102, claim(OTHER, "b", Some(3))),
-                    (103, claim(ME, "a", Some(101))),
-                    (104, claim(OTHER, "b", Some(3))),
-                ],
-                vec![NoEpoch, caught_up("a"), renamed("b"), Nothing, Nothing],
-                Some(("b", 3)),
-            ),
-            (
-                "while it is read back, a better claim is no news",
-                vec![
-                    (10, claim(OTHER, "b", Some(9))),
-                    (11, claim(OTHER, "c", Some(3))),
-                    (12, claim(OTHER, "b", Some(9))),
-                    (13, ping(GOAL)),
-                ],
-                vec![Nothing, Nothing, Nothing, caught_up("c")],
-                Some(("c", 3)),
-            ),
-            (
-                "a claim from another stream, or two about the same marker",
-                vec![
-                    (0, ping(GOAL)),
-                    (1, claim(OTHER, "x", Some(50))),
-                    (2, claim(ME, "a", None)),
-                    (3, claim(OTHER, "y", Some(2))),
-                ],
-                vec![NoEpoch, Nothing, caught_up("a"), Nothing],
-                Some(("a", 2)),
-            ),
-            (
-                "what was read before changes nothing",
-                vec![(5, claim(OTHER, "b", None)), (6, ping(GOAL)), (5, claim(OTHER, "c", Some(0)))],
-                vec![Nothing, caught_up("b"), Nothing],
-                Some(("b", 5)),
-            ),
-        ]
-    }
-
-    #[test]
-    fn the_first_claim_in_the_stream_holds_for_everybody() {
-        for (case, markers, expected, epoch) in beginnings().into_iter().chain(disputes()) {
-            let (found, trail) = findings(&markers);
-            assert_eq!(found, expected, "{case}");
-            let known = trail.claim().map(|claim| (claim.epoch, claim.origin.unwrap()));
-            assert_eq!(known, epoch.map(|(epoch, origin)| (epoch.into(), origin)), "{case}");
-        }
-    }
-
-    #[test]
-    fn the_newest_claims_writer_buries_and_nobody_what_is_replayed() {
-        let mut trail = reading();
-        let mut roles = Vec::new();
-        let mut role = |trail: &mut Trail, offset| {
-            roles.push(trail.publication(offset).map(|role| (role.replayed, role.buries)));
-        };
-        trail.marker(0, &claim(ME, "a", None));
-        role(&mut trail, 1);
-        trail.marker(2, &ping(GOAL));
-        role(&mut trail, 3);
-        trail.marker(4, &claim(OTHER, "a", Some(0)));
-        role(&mut trail, 5);
-        trail.marker(6, &claim(OTHER, "x", Some(60)));
-        trail.marker(7, &claim(ME, "a", Some(0)));
-        trail.marker(8, &ping(5));
-        role(&mut trail, 9);
-        role(&mut trail, 9);
-        let (replayed, buries, leaves) = (Some((true, false)), Some((false, true)), Some((false, false)));
-        assert_eq!(roles, [replayed, buries, leaves, buries, None]);
-    }
-
-    #[test]
-    fn the_anchor_is_the_newest_marker_once_there_is_something_to_go_on_with() {
-        let (_, mut trail) = findings(&[(3, claim(OTHER, "a", None))]);
-        assert_eq!(trail.anchor(), None, "it must read back anew");
-        trail.marker(4, &ping(GOAL));
-        trail.publication(5);
-        trail.publication(9);
-        assert_eq!(trail.anchor(), Some(Anchor { offset: 4, nonce: GOAL }));
-        assert_eq!(trail.since_anchor(), 5);
-        trail.begin(GOAL);
-        assert_eq!((trail.anchor(), trail.since_anchor(), trail.claim()), (None, 0, None));
-        // Another stream of that name, with smaller offsets.
-        assert_eq!(trail.marker(0, &ping(GOAL)), Finding::NoEpoch);
-    }
 }

@@ -1,0 +1,179 @@
+//! RabbitMQ's disk goes back in time, as after a power cut or when a snapshot of the host is put back: the stream
+//! ends earlier than it did, and gives the offsets that were there to other messages. Nobody misses those, and
+//! nobody goes on from a position that has another meaning now.
+
+mod support;
+
+use lapin::BasicProperties;
+use serde_json::{Value, json};
+use std::ops::Range;
+use std::time::Duration;
+use support::engine::Engine;
+use support::process::TempDir;
+use support::publisher::Publisher;
+use support::rabbitmq::RabbitNode;
+use support::wait::{SOON, wait_until};
+use support::websocket::RawClient;
+
+const TOPIC: &str = "kept:a";
+
+/// Where a subscriber stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Position {
+    epoch: String,
+    offset: u64,
+}
+
+fn start(url: &str) -> Engine {
+    let engine = Engine::with_config(&format!(
+        "[amqp]\nurl = \"{url}\"\nreconnect_max = \"500ms\"\n[namespaces.kept]\nhistory_size = 1000\n"
+    ));
+    engine.wait_until_ready();
+    engine
+}
+
+/// The epoch in which an engine has read its stream back last.
+fn epoch(engine: &Engine) -> String {
+    let lines = engine.stderr().so_far();
+    let of = |line: &String| {
+        let (_, rest) = line.split_once("read the stream back")?.1.split_once("epoch=")?;
+        Some(rest.split_whitespace().next()?.to_owned())
+    };
+    lines.iter().rev().find_map(of).expect("it has read it back")
+}
+
+fn publish(url: &str, numbers: Range<u64>) {
+    let publisher = Publisher::connect_when_there(url, "fanfare");
+    numbers.for_each(|n| publisher.publish(TOPIC, n.to_string().as_bytes(), BasicProperties::default()));
+}
+
+/// Subscribes with these further fields: the reply's `subscribe`.
+fn subscribe(client: &mut RawClient, fields: &str) -> Value {
+    let command =
+        format!(r#""subscribe":{{"channel":"{TOPIC}","recoverable":true,"positioned":true{fields}}}"#);
+    let reply: Value = serde_json::from_str(&client.command(&command)).expect("JSON");
+    reply.get("subscribe").unwrap_or_else(|| panic!("no subscription: {reply}")).clone()
+}
+
+fn position(subscribed: &Value) -> Position {
+    let epoch = subscribed["epoch"].as_str().unwrap_or_else(|| panic!("no epoch: {subscribed}")).to_owned();
+    Position { epoch, offset: subscribed["offset"].as_u64().unwrap_or(0) }
+}
+
+/// A RabbitMQ, two engines, and a client of the first of them.
+struct House {
+    node: RabbitNode,
+    engines: [Engine; 2],
+    client: RawClient,
+    /// Where the client stands.
+    here: Position,
+    /// The next number to be published.
+    next: u64,
+    /// Where clients stood before the disk went back.
+    void: Vec<Position>,
+}
+
+impl House {
+    fn build() -> Self {
+        let node = RabbitNode::start();
+        let engines = [(); 2].map(|()| start(&node.amqp_url()));
+        let mut client = RawClient::connect(engines[0].client_address());
+        let here = position(&subscribe(&mut client, ""));
+        Self { node, engines, client, here, next: 0, void: Vec::new() }
+    }
+
+    /// Publishes so many, which the client gets, each once and nothing else.
+    #[track_caller]
+    fn go_on(&mut self, count: u64) {
+        let numbers = self.next..self.next + count;
+        self.next = numbers.end;
+        publish(&self.node.amqp_url(), numbers.clone());
+        for n in numbers {
+            let line: Value = serde_json::from_str(&self.client.line()).expect("JSON");
+            let publication = &line["push"]["pub"];
+            assert_eq!(publication["data"], json!(n), "{line}");
+            self.here.offset = publication["offset"].as_u64().expect("an offset");
+        }
+        assert!(self.client.is_silent_for(Duration::from_millis(200)), "nothing comes twice");
+    }
+
+    /// RabbitMQ's host dies, and comes back with its disk as it was. `meanwhile` the engines see nothing, and so many
+    /// are published.
+    #[track_caller]
+    fn go_back_to(&mut self, snapshot: &TempDir, meanwhile: u64) {
+        self.void.push(self.here.clone());
+        if meanwhile > 0 {
+            self.engines.iter().for_each(|engine| engine.signal("STOP"));
+        }
+        self.node.kill();
+        self.node.put_back(snapshot);
+        self.node.start_again();
+        if meanwhile > 0 {
+            publish(&self.node.amqp_url(), self.next..self.next + meanwhile);
+            self.next += meanwhile;
+            self.engines.iter().for_each(|engine| engine.signal("CONT"));
+        }
+    }
+
+    /// The client is told, and subscribes anew; all nodes come to the same new epoch.
+    #[track_caller]
+    fn is_told(&mut self) {
+        let told = self.client.line();
+        assert!(told.contains(r#""unsubscribe":{"code":2500"#), "{told}");
+        self.here = position(&subscribe(&mut self.client, ""));
+        assert!(self.void.iter().all(|void| void.epoch != self.here.epoch), "{:?}", self.here);
+        let Self { engines, here, .. } = self;
+        wait_until(SOON, "all nodes to be in the new epoch", || {
+            engines.iter().all(|engine| epoch(engine) == here.epoch)
+        });
+    }
+
+    /// Whatever is in the stream by now, no position from before the disk went back is of use, on any node.
+    #[track_caller]
+    fn nobody_recovers_across_the_hole(&self) {
+        assert!(self.void.iter().all(|void| void.offset < self.here.offset), "they are not beyond the end");
+        for engine in &self.engines {
+            for Position { epoch, offset } in &self.void {
+                let mut back = RawClient::connect(engine.client_address());
+                let fields = format!(r#","recover":true,"epoch":"{epoch}","offset":{offset}"#);
+                let reply = subscribe(&mut back, &fields);
+                assert_eq!(reply["was_recovering"], json!(true), "{reply}");
+                assert_eq!(
+                    (&reply["recovered"], position(&reply)),
+                    (&Value::Null, self.here.clone()),
+                    "{reply}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_disk_that_goes_back_in_time_hides_nothing_and_begins_a_new_epoch() {
+    let mut house = House::build();
+    house.go_on(20);
+    let long_ago = house.node.snapshot();
+    house.go_on(20);
+    // The markers of the engines, which are back at once, come before the offset that they had read.
+    house.go_back_to(&long_ago, 0);
+    house.is_told();
+    house.go_on(60);
+    house.nobody_recovers_across_the_hole();
+
+    // Others were quicker, and the stream is longer than it was.
+    let snapshot = house.node.snapshot();
+    house.go_on(20);
+    house.go_back_to(&snapshot, 60);
+    house.is_told();
+    house.go_on(20);
+    house.nobody_recovers_across_the_hole();
+
+    // So far that the newest markers that they have read are gone: another message is there, or nothing yet.
+    for (meanwhile, then) in [(300, 20), (0, 600)] {
+        house.go_back_to(&long_ago, meanwhile);
+        house.is_told();
+        house.go_on(then);
+        house.nobody_recovers_across_the_hole();
+    }
+    assert_eq!(epoch(&start(&house.node.amqp_url())), house.here.epoch, "who starts later knows it");
+}
