@@ -25,8 +25,10 @@ struct Position {
 }
 
 fn start(url: &str) -> Engine {
+    // Clients here answer no ping while RabbitMQ starts, which takes its time on a busy machine.
     let engine = Engine::with_config(&format!(
-        "[amqp]\nurl = \"{url}\"\nreconnect_max = \"500ms\"\n[namespaces.kept]\nhistory_size = 1000\n"
+        "[amqp]\nurl = \"{url}\"\nreconnect_max = \"500ms\"\n[timeouts]\nping = \"5m\"\n\
+         [namespaces.kept]\nhistory_size = 1000\n"
     ));
     engine.wait_until_ready();
     engine
