@@ -99,12 +99,17 @@
 //! everybody who could be written to. For that each shard reports one number, through which batch it has written
 //! ([`receipt`]), and the broker thread holds the messages that came in later ones.
 //!
+//! What was not acknowledged when a link is lost comes again from a durable queue. It is with the shards, or on its way
+//! to them, and in the history; so what waits to be merged goes out at once, and what comes again is known by its
+//! `message-id`, and acknowledged when what it repeats is. A message without an id comes twice then.
+//!
 //! # When something is missing
 //!
 //! Of a stream nothing is, but what its retention dropped. A queue of the node's own is gone with its connection, and
-//! drops its oldest messages when it is full, of which RabbitMQ sends notices (`broker/rabbit/overflow.rs`). The node
-//! numbers a queue's publications itself and sees no hole in them; so after either, everybody is told (2500), and
-//! numbers begin again in another epoch.
+//! drops its oldest messages when it is full, of which RabbitMQ sends notices (`broker/rabbit/overflow.rs`). A durable
+//! one is gone with all that is in it when somebody deletes it, which RabbitMQ tells by ending the consumer, or by having
+//! none of its name. The node numbers a queue's publications itself and sees no hole in them; so after either, everybody
+//! is told (2500), and numbers begin again in another epoch.
 //!
 //! # How a frame leaves without a copy
 //!

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::engine::Engine;
+use support::proxy::Proxy;
 use support::rabbitmq::RabbitNode;
 use support::script::Amqp;
 use support::swarm::{ClientIndex, Line, Observer, Swarm};
-use support::wait::{SOON, wait_until};
+use support::wait::{SOON, hold_for, wait_until};
 use support::websocket::RawClient;
 
 /// `SO_RCVBUF` of who stalls; the kernel makes 2,304 bytes of anything smaller.
@@ -117,6 +118,38 @@ fn who_takes_nothing_holds_others_up_for_a_bounded_time_only() {
     wait_until(SOON, "everything to be acknowledged", || unacknowledged(&engine) == 0.0);
     assert!(client.is_silent_for(Duration::from_millis(100)));
     assert_eq!(engine.metric("fanfare_blocked_clients", &[]), 1.0, "nobody was closed for it");
+}
+
+/// What is in the mailboxes is known by its id when a lost link brings it again; and acknowledged, as before, when it is
+/// written.
+#[test]
+fn what_was_not_written_when_the_link_was_lost_comes_again_and_is_written_once() {
+    let node = RabbitNode::shared();
+    let url = node.new_vhost("unwritten");
+    let proxy = Proxy::to(node.port());
+    let mut service = Amqp::connect(&url);
+    service.declare_exchange("fanfare", "topic", true);
+    service.declare_queue("pushes", "fanfare", "#");
+    let from_queue = "source = \"queue\"\nqueue = \"pushes\"\nqueue_delay = \"0s\"\n";
+    let engine = start_from(&proxy.instead_of(node.port(), &url), from_queue, "1m");
+    let mut swarm = stalled(&engine, "t");
+    let published = publish_until_blocked(&engine, "t");
+    wait_until(SOON, "the hand-over", || unacknowledged(&engine) > 0.0);
+    proxy.cut();
+    let is_held = || unacknowledged(&engine) > 0.0;
+    let came_again = || engine.metric("fanfare_duplicates_total", &[]) > 0.0;
+    wait_until(SOON, "them to come again", || came_again() && is_held());
+    hold_for(Duration::from_millis(300), "the client to have them unread", is_held);
+
+    let mut count = Count::default();
+    swarm.resume(0, &mut count);
+    let all = |_: &Swarm, count: &mut Count| count.publications >= published;
+    swarm.turn_until("who stalled has everything", SOON, &mut count, all).expect("the swarm turns");
+    wait_until(SOON, "everything to be acknowledged", || unacknowledged(&engine) == 0.0);
+    engine.publish("t", &json!("last"));
+    let last = |_: &Swarm, count: &mut Count| count.publications > published;
+    swarm.turn_until("the last one", SOON, &mut count, last).expect("the swarm turns");
+    assert_eq!(count.publications, published + 1, "something came twice");
 }
 
 /// A durable queue keeps what was not acknowledged, and whoever comes next gets it.

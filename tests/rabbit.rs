@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use fanfare::broker::{self, Setup, StartError, publish_once};
 use fanfare::config::{Bindings, Config, Interval, Namespace, Source};
-use fanfare::mail::{Asker, Encoding, Lane, Mail, Publish, Request, TopicName, TopicSlot, Variant};
+use fanfare::mail::{
+    Asker, Encoding, History, HistoryAsker, Lane, Mail, Publish, Request, TopicName, TopicSlot, Variant,
+};
 use fanfare::mailbox::{Receiver, Sender, Wake, mailbox};
 use fanfare::namespaces::Namespaces;
 use fanfare::protocol::codes::ErrorCode;
@@ -18,6 +20,7 @@ use fanfare::stats::{BackplaneState, BrokerStats};
 use lapin::options::ExchangeDeclareOptions;
 use lapin::types::AMQPValue;
 use lapin::{BasicProperties, ExchangeKind};
+use support::proxy::Proxy;
 use support::publisher::{DURABLE, Publisher, headers, list};
 use support::rabbitmq::RabbitNode;
 use support::wait::{SOON, hold_for, wait_for, wait_until};
@@ -122,6 +125,19 @@ impl House {
     fn expect_line(&mut self, slot: u32, topic: &str, data: &str) {
         let line = format!("{{\"push\":{{\"channel\":\"{topic}\",\"pub\":{{\"data\":{data}}}}}}}\n");
         assert_eq!(self.lines(), (slot, line));
+    }
+
+    /// The data of what is kept of a topic, with commas between.
+    #[track_caller]
+    fn history(&self, topic: &str) -> String {
+        let (asker, answer) = oneshot::channel();
+        let asker = HistoryAsker::Control(asker);
+        let question = History { asker, topic: topic.into(), limit: None, since: None, reverse: false };
+        self.requests.send(Request::History(Box::new(question))).expect("room");
+        let page = answer.blocking_recv().expect("an answer").expect("a topic with history");
+        let page = String::from_utf8(page.publications).expect("text");
+        let data = page.split("\"data\":").skip(1).map(|rest| &rest[..rest.find([',', '}']).expect("JSON")]);
+        data.collect::<Vec<_>>().join(",")
     }
 
     #[track_caller]
@@ -238,7 +254,7 @@ fn a_node_that_stops_costs_a_gap_and_publishes_wait_for_it_in_their_order() {
 }
 
 /// What was taken from a named queue and waits to be merged is not acknowledged: after a loss it comes
-/// again, and comes once.
+/// again, and is pushed once.
 #[test]
 fn a_named_queue_has_no_gap_and_gives_back_what_was_not_acknowledged() {
     let mut node = RabbitNode::start();
@@ -263,17 +279,58 @@ fn a_named_queue_has_no_gap_and_gives_back_what_was_not_acknowledged() {
     }
     wait_until(SOON, "three that wait", || house.stats.unacknowledged.value() == 3);
     node.kill();
-    wait_until(SOON, "the loss to be seen", || house.stats.backplane.value() == BackplaneState::Away as u64);
-    node.start_again();
-    house.wait_until_ready();
     let (_, lines) = house.lines();
     let data: Vec<_> = lines.lines().filter_map(|line| line.split("\"data\":").nth(1)).collect();
-    assert_eq!(data, ["1}}}", "2}}}", "3}}}"]);
-    // One before, and three twice.
-    wait_until(SOON, "the second delivery", || house.stats.publications.value() == 7);
+    assert_eq!(data, ["1}}}", "2}}}", "3}}}"], "nothing more comes to be merged with");
+    node.start_again();
+    house.wait_until_ready();
+    wait_until(SOON, "the second delivery", || house.stats.duplicates.value() == 3);
+    assert_eq!(house.stats.publications.value(), 4, "one before, and three once");
     wait_until(SOON, "everything to be acknowledged", || house.stats.unacknowledged.value() == 0);
     let shard = &house.shard;
     hold_for(Duration::from_millis(100), "no gap and nothing twice", || shard.is_empty());
+    house.stop();
+}
+
+/// Whether it waited to be merged or was out already: what has an id is pushed once and is in the history once. What
+/// waited and has none cannot be known.
+#[test]
+fn what_comes_again_after_a_lost_link_is_known_by_its_id() {
+    let node = RabbitNode::shared();
+    let url = node.new_vhost("known_ids");
+    let proxy = Proxy::to(node.port());
+    let publisher = Publisher::connect(&url);
+    publisher.declare_exchange(ExchangeKind::Topic, DURABLE);
+    publisher.declare_queue("pushes");
+    let mut house = House::start(&proxy.instead_of(node.port(), &url), |config| {
+        let kept = Namespace { history_size: 10, ..Namespace::default() };
+        let slow = Namespace { max_delay: Interval::from_secs(3600), ..kept.clone() };
+        config.namespaces = [("kept".to_owned(), kept), ("slow".to_owned(), slow)].into();
+        by_queue(config);
+        config.amqp.queue = "pushes".to_owned();
+        config.amqp.queue_delay.0 = Duration::ZERO;
+    });
+    house.attach(0, "slow:1");
+    house.attach(1, "kept:1");
+    let with_id = |id: &str| BasicProperties::default().with_message_id(id.into());
+    publisher.publish("slow:1", b"1", with_id("a"));
+    publisher.publish("slow:1", b"2", BasicProperties::default());
+    publisher.publish("kept:1", b"1", with_id("b"));
+    let line = |topic, n| {
+        format!("{{\"push\":{{\"channel\":\"{topic}\",\"pub\":{{\"data\":{n},\"offset\":{n}}}}}}}\n")
+    };
+    assert_eq!(house.lines(), (1, line("kept:1", 1)));
+    wait_until(SOON, "three that are held", || house.stats.unacknowledged.value() == 3);
+    proxy.cut();
+    assert_eq!(house.lines(), (0, line("slow:1", 1) + &line("slow:1", 2)));
+    publisher.publish("kept:1", b"2", with_id("c"));
+    assert_eq!(house.lines(), (1, line("kept:1", 2)), "this id is not known");
+    wait_until(SOON, "the second delivery", || house.stats.duplicates.value() == 2);
+    wait_until(SOON, "what has no id", || house.stats.publications.value() == 5);
+    assert_eq!(house.history("kept:1"), "1,2");
+    assert_eq!(house.history("slow:1"), "1,2,2", "what has no id comes twice");
+    let shard = &house.shard;
+    hold_for(Duration::from_millis(100), "nothing twice", || shard.is_empty());
     house.stop();
 }
 

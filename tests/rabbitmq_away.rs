@@ -4,8 +4,11 @@ mod support;
 
 use std::time::Duration;
 
+use lapin::{BasicProperties, ExchangeKind};
 use serde_json::json;
 use support::engine::{Engine, run_to_end, serve};
+use support::proxy::{Proxy, Way};
+use support::publisher::{DURABLE, Publisher};
 use support::rabbitmq::RabbitNode;
 use support::script::{Amqp, Subscriber};
 use support::wait::{SOON, wait_until};
@@ -17,6 +20,14 @@ const CHAT: &str = "[namespaces.chat]\nclient_publish = true\n[timeouts]\npublis
 /// The same, and a queue of the node's own, which does not outlive its connection.
 fn chat_by_queue() -> String {
     format!("{CHAT}source = \"queue\"\n")
+}
+
+/// The client is told that it may have missed something, and subscribes again.
+#[track_caller]
+fn told_of_a_gap(client: &mut RawClient, topic: &str) {
+    let told = client.line();
+    assert!(told.contains(r#""unsubscribe":{"code":2500"#), "{told}");
+    client.subscribe(topic);
 }
 
 #[test]
@@ -107,6 +118,45 @@ fn what_was_sent_to_a_durable_queue_meanwhile_is_pushed_on_return() {
     client.expect("order.42", &[json!(1), json!(2), json!(3)]);
 }
 
+/// What waited in it is gone with it, and one of the same name that is made anew never had it: whether the engine sees
+/// its consumer end, or finds no queue when it comes back.
+#[test]
+fn a_durable_queue_that_is_deleted_and_made_anew_is_a_gap_that_is_told() {
+    let node = RabbitNode::shared();
+    let url = node.new_vhost("deleted_queue");
+    let proxy = Proxy::to(node.port());
+    let service = Publisher::connect(&url);
+    service.declare_exchange(ExchangeKind::Topic, DURABLE);
+    service.declare_queue("pushes");
+    let config = format!("{}queue = \"pushes\"\nqueue_delay = \"0s\"\n", chat_by_queue());
+    let engine = Engine::with_config_and(&config, &["--amqp", &proxy.instead_of(node.port(), &url)]);
+    engine.wait_until_ready();
+    let mut client = RawClient::connect(engine.client_address());
+    client.subscribe("news");
+    let pushes = |client: &mut RawClient, body: &str| {
+        service.publish("news", body.as_bytes(), BasicProperties::default());
+        assert_eq!(client.publication("news"), body);
+    };
+    proxy.cut();
+    pushes(&mut client, "1");
+
+    service.delete_queue("pushes");
+    service.declare_queue("pushes");
+    told_of_a_gap(&mut client, "news");
+    pushes(&mut client, "2");
+
+    proxy.hold(Way::There);
+    proxy.cut();
+    wait_until(SOON, "the loss to be seen", || engine.get("/health/ready").status == 503);
+    service.delete_queue("pushes");
+    proxy.resume();
+    wait_until(SOON, "the queue to be missed", || engine.stderr().contain("(amqp.queue) is not there"));
+    service.declare_queue("pushes");
+    told_of_a_gap(&mut client, "news");
+    pushes(&mut client, "3");
+    assert_eq!(engine.metric("fanfare_gaps_total", &[]), 2.0, "a link that is cut is none");
+}
+
 /// What will not get better by waiting ends the start, with the key to look at and without the password.
 #[test]
 fn what_rabbitmq_refuses_at_the_start_is_said_with_the_remedy() {
@@ -179,9 +229,7 @@ fn an_exchange_that_is_deleted_while_it_runs_is_declared_anew() {
     let mut service = Amqp::connect(&url);
     service.delete_exchange("fanfare");
     engine.publish("news", &json!("through the next exchange"));
-    let told = client.line();
-    assert!(told.contains(r#""unsubscribe":{"code":2500"#), "{told}");
-    client.subscribe("news");
+    told_of_a_gap(&mut client, "news");
     engine.wait_until_ready();
     engine.publish("news", &json!("by the engine"));
     // It leaves over the next link, so that who subscribes again at once may be there for the first one.

@@ -279,6 +279,43 @@ fn what_rabbitmq_will_never_take_fails_at_once_and_costs_one_connection() {
     hold_for(Duration::from_millis(500), "the second connection", || connects() == 2.0);
 }
 
+/// RabbitMQ closes the channel and does not say for which publish: those that were under way with it are sent again.
+#[test]
+fn of_those_under_way_together_only_the_one_that_rabbitmq_will_never_take_fails() {
+    let node = RabbitNode::shared();
+    let url = node.new_vhost("one_refused");
+    node.ctl(&["set_topic_permissions", "-p", "one_refused", "guest", "fanfare", "^good$", ".*"]);
+    let proxy = Proxy::to(node.port());
+    // Longer than the link is silent, however slow `rabbitmqctl` is.
+    let patient = format!("{}?heartbeat=60", proxy.instead_of(node.port(), &url));
+    let engine = durable_engine(&url, &patient);
+    let mut client = RawClient::connect(engine.client_address());
+    client.subscribe("good");
+    let has_channel = || node.ctl(&["list_channels", "vhost", "confirm"]).contains("one_refused\ttrue");
+    assert!(has_channel(), "the engine publishes with confirms");
+    let publish = |topic: &str, n: usize| engine.api("publish", &json!({"channel": topic, "data": n}));
+    proxy.hold(Way::Back);
+    thread::scope(|scope| {
+        let stored = |count| has(node, "one_refused", "pushes", "messages", count);
+        let good = ["1", "2"].map(|count| {
+            let publisher = scope.spawn(move || publish("good", count.parse().expect("a number")));
+            wait_until(SOON, "RabbitMQ to store it", || stored(count));
+            publisher
+        });
+        let bad = scope.spawn(|| publish("bad", 3));
+        wait_until(SOON, "RabbitMQ to close the channel", || !has_channel());
+        proxy.resume();
+        assert_eq!(bad.join().expect("an answer")["error"]["code"], 100);
+        for publisher in good {
+            assert_eq!(publisher.join().expect("an answer"), json!({"result": {}}));
+        }
+    });
+    assert_eq!([client.publication("good"), client.publication("good")], ["1", "2"]);
+    assert!(client.is_silent_for(Duration::from_millis(300)));
+    let connects = engine.metric("fanfare_rabbitmq_connects_total", &[]);
+    assert_eq!(connects, 3.0, "it was refused with the others, and alone");
+}
+
 /// A list of nodes: one that is not there, one that goes away, one that takes over.
 #[test]
 fn the_next_node_of_the_list_is_taken_when_one_is_away() {

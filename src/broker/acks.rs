@@ -56,7 +56,7 @@ impl Acks {
     }
 
     /// The lowest tag that waits for something.
-    pub(super) fn first_held(&self) -> Option<u64> {
+    fn first_held(&self) -> Option<u64> {
         self.held.first_key_value().map(|(&first, _)| first)
     }
 

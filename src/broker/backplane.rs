@@ -123,11 +123,8 @@ pub(super) enum Event {
         /// Whether messages may have been missed since the last time, or before the first.
         gap: bool,
     },
-    /// No messages come or go, and no tag is valid any more.
-    Lost {
-        /// Whether what was not acknowledged comes again.
-        comes_again: bool,
-    },
+    /// No messages come or go, and no tag is valid any more. What was not acknowledged may come again, with other tags.
+    Lost,
 }
 
 /// RabbitMQ, or a stand-in in memory with the same doors.

@@ -31,14 +31,15 @@ pub(super) struct Encoder {
 impl Broker {
     /// Takes a message: its publications go on to be merged. If one of them cannot be delivered, the message
     /// goes to the dead-letter exchange as well, heard or not: a bad message is a fault of its publisher's,
-    /// whoever listens. One with an id that was taken lately is a repetition, and goes nowhere. What a stream
-    /// held before is known from here on, and goes nowhere either.
+    /// whoever listens. One with an id that was taken lately is a repetition, and goes nowhere; it is safe when what
+    /// it repeats is, which may have come by a link that is gone. What a stream held before is known from here on, and
+    /// goes nowhere either.
     pub(super) fn take_message(&mut self, message: Message) {
         self.acks.take(message.tag);
         let (tag, place) = (message.tag, message.place);
         let offset = place.map(|place| place.offset);
         self.read_to = self.read_to.max(offset);
-        let is_repetition = message.id.as_deref().is_some_and(|id| self.seen.has(id, tag, offset));
+        let is_repetition = message.id.as_deref().is_some_and(|id| self.seen.has(id, offset));
         if place.is_some_and(|place| place.is_replayed) {
             self.stats.replayed.add(1);
             if !is_repetition {
@@ -48,6 +49,7 @@ impl Broker {
         }
         if is_repetition {
             self.stats.duplicates.add(1);
+            (0..self.receipts.follow(tag)).for_each(|_| self.acks.hold(tag));
             return;
         }
         if let Err(reason) = self.deliver(&message)

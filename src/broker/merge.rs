@@ -193,11 +193,6 @@ impl Merge {
         Lane::ALL.into_iter().filter_map(move |lane| self.remove((topic, lane))).map(|window| window.tag)
     }
 
-    /// Drops everything: it will be delivered again.
-    pub(super) fn clear(&mut self) {
-        *self = Self::new(self.frame_bytes, self.bytes_max);
-    }
-
     /// Bytes that wait.
     pub(super) fn bytes(&self) -> usize {
         self.bytes

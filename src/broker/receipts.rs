@@ -35,6 +35,13 @@ impl Receipts {
         true
     }
 
+    /// `tag` has to wait until all that was given so far is written: how many times, one for each shard that has
+    /// not written all.
+    pub(super) fn follow(&mut self, tag: u64) -> usize {
+        let behind = self.0.iter_mut().filter(|shard| shard.receipt.written() < shard.given);
+        behind.map(|shard| shard.waiting.push_back((shard.given, tag))).count()
+    }
+
     /// Whether a shard has written something that was waited for.
     pub(super) fn has_news(&self) -> bool {
         self.0.iter().any(|shard| {
@@ -43,7 +50,8 @@ impl Receipts {
         })
     }
 
-    /// The tags of what has been written since the last time, one for each [`Self::give`].
+    /// The tags of what has been written since the last time, one for each [`Self::give`] and each time that
+    /// [`Self::follow`] said.
     pub(super) fn take_written(&mut self) -> Vec<u64> {
         let mut tags = Vec::new();
         for shard in &mut self.0 {
@@ -99,9 +107,27 @@ mod tests {
     }
 
     #[test]
+    fn who_follows_waits_for_all_that_was_given_whatever_became_of_its_tag() {
+        let (reporters, receipts): (Vec<_>, Vec<_>) = (0..3).map(|_| receipt()).unzip();
+        let mut receipts = Receipts::new(receipts);
+        for (shard, tag) in [(0, 1), (0, 2), (1, 2), (2, 2)] {
+            receipts.give(shard, tag);
+        }
+        reporters[1].report(1);
+        receipts.forget_tags();
+        assert_eq!(receipts.follow(1), 2, "one shard has written all, two have not");
+        reporters[0].report(1);
+        assert_eq!(receipts.take_written(), [0; 0]);
+        reporters[0].report(2);
+        assert_eq!(receipts.take_written(), [1]);
+        reporters[2].report(1);
+        assert_eq!((receipts.take_written(), receipts.follow(2)), (vec![1], 0));
+    }
+
+    #[test]
     fn without_receipts_nothing_waits() {
         let mut receipts = Receipts::new(Vec::new());
-        assert!(!receipts.give(0, 1) && !receipts.has_news());
+        assert!(!receipts.give(0, 1) && receipts.follow(1) == 0 && !receipts.has_news());
         assert_eq!((receipts.take_written(), receipts.close(0)), (vec![], vec![]));
     }
 }

@@ -25,21 +25,12 @@ impl Seen {
         }
     }
 
-    /// Whether a message with this id was taken before. If not, it is from now on. `tag` is the message's,
-    /// `offset` its place in a stream, if it comes from one.
-    pub(super) fn has(&mut self, id: &str, tag: u64, offset: Option<u64>) -> bool {
+    /// Whether a message with this id was taken before. If not, it is from now on. `offset` is its place in a stream,
+    /// if it comes from one.
+    pub(super) fn has(&mut self, id: &str, offset: Option<u64>) -> bool {
         match self {
-            Self::Latest(latest) => latest.has(id, tag),
+            Self::Latest(latest) => latest.has(id),
             Self::InStream(window) => offset.is_some_and(|offset| window.has(id, offset)),
-        }
-    }
-
-    /// The channel is gone: messages of a queue from the tag `first_open` on come again, and were not handed
-    /// over, or not all of them. A stream's do not.
-    pub(super) fn channel_is_gone(&mut self, first_open: Option<u64>) {
-        match self {
-            Self::Latest(latest) => latest.channel_is_gone(first_open),
-            Self::InStream(_) => {}
         }
     }
 
@@ -86,13 +77,13 @@ impl InStream {
     }
 }
 
-/// The latest ids.
+/// The latest ids. They outlive a link: what a queue gives again after it is known.
 #[derive(Debug)]
 pub(super) struct Latest {
     window: usize,
     known: HashSet<Arc<str>>,
-    /// In the order in which they came, with the tags of their messages; 0: of a channel that is gone.
-    order: VecDeque<(Arc<str>, u64)>,
+    /// In the order in which they came.
+    order: VecDeque<Arc<str>>,
 }
 
 impl Latest {
@@ -102,7 +93,7 @@ impl Latest {
     }
 
     /// Whether a message with this id was taken before. If not, it is from now on.
-    fn has(&mut self, id: &str, tag: u64) -> bool {
+    fn has(&mut self, id: &str) -> bool {
         if self.window == 0 {
             return false;
         }
@@ -111,25 +102,13 @@ impl Latest {
         }
         let id: Arc<str> = id.into();
         self.known.insert(Arc::clone(&id));
-        self.order.push_back((id, tag));
+        self.order.push_back(id);
         if self.order.len() > self.window
-            && let Some((oldest, _)) = self.order.pop_front()
+            && let Some(oldest) = self.order.pop_front()
         {
             self.known.remove(&oldest);
         }
         false
-    }
-
-    /// The channel is gone: messages from the tag `first_open` on come again, and were not handed over, or not
-    /// all of them.
-    fn channel_is_gone(&mut self, first_open: Option<u64>) {
-        while let (Some(first_open), Some((_, tag))) = (first_open, self.order.back())
-            && *tag >= first_open
-            && let Some((id, _)) = self.order.pop_back()
-        {
-            self.known.remove(&id);
-        }
-        self.order.iter_mut().for_each(|(_, tag)| *tag = 0);
     }
 }
 
@@ -141,26 +120,11 @@ mod tests {
     fn an_id_is_known_as_long_as_it_is_among_the_latest() {
         let mut seen = Latest::new(2);
         assert_eq!(
-            ["a", "a", "b", "a", "c", "b", "a"].map(|id| seen.has(id, 1)),
+            ["a", "a", "b", "a", "c", "b", "a"].map(|id| seen.has(id)),
             [false, true, false, true, false, true, false]
         );
         let mut nothing = Latest::new(0);
-        assert_eq!(["a", "a"].map(|id| nothing.has(id, 1)), [false, false]);
-    }
-
-    #[test]
-    fn what_was_not_handed_over_when_the_channel_went_may_come_again() {
-        let mut seen = Latest::new(10);
-        for (id, tag) in [("a", 1), ("b", 2), ("c", 3)] {
-            assert!(!seen.has(id, tag));
-        }
-        seen.channel_is_gone(Some(2));
-        assert_eq!(["a", "b"].map(|id| seen.has(id, 1)), [true, false]);
-        seen.channel_is_gone(None);
-        assert!(seen.has("b", 1), "everything was handed over");
-        // Tags of the old channel say nothing about those of the new one.
-        seen.channel_is_gone(Some(1));
-        assert!(seen.has("a", 1));
+        assert_eq!(["a", "a"].map(|id| nothing.has(id)), [false, false]);
     }
 
     /// Whether an id is a repetition is the same for a node that began to read later, as soon as it has read

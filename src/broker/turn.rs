@@ -190,7 +190,7 @@ impl Broker {
             Event::CaughtUp { epoch } => self.caught_up(epoch),
             Event::Renamed { epoch } => self.renamed(epoch),
             Event::Connected { gap } => self.connected(gap),
-            Event::Lost { comes_again } => self.lost(comes_again),
+            Event::Lost => self.lost(),
         }
     }
 
@@ -260,17 +260,13 @@ impl Broker {
         self.outbox.push_to_all(|| Mail::Gap);
     }
 
-    /// What waits to be merged either comes again, and must not come twice, or is all there will be.
-    fn lost(&mut self, comes_again: bool) {
+    /// What waits to be merged is in the history already, and goes out now. If it comes again, it is known by its id;
+    /// without one, it comes twice.
+    fn lost(&mut self) {
         self.stats.backplane.set(BackplaneState::Away as u64);
         self.is_linked = false;
-        if comes_again {
-            self.merge.clear();
-        } else {
-            self.merge.close_all();
-            self.hand_over();
-        }
-        self.seen.channel_is_gone(self.acks.first_held());
+        self.merge.close_all();
+        self.hand_over();
         self.acks.reset();
         self.receipts.forget_tags();
         // What they wait for comes with the next link.

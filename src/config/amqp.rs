@@ -63,8 +63,9 @@ pub struct Amqp {
     /// How long ids of messages (`message-id`) are remembered: a message with one of them is a repetition, and is
     /// not pushed. Of a stream, those of so many messages before it; of a queue, the latest so many. Default
     /// 100,000; 0: every message is pushed. Costs about 150 bytes each, and of a stream as many messages more that
-    /// are read at the start. Every publish of an engine has one, and is sent again after a lost connection: fewer
-    /// than what comes within `timeouts.publish` would let repetitions through.
+    /// are read at the start. Every publish of an engine has one, and is sent again after a lost connection, as is by
+    /// RabbitMQ what was taken from `queue` and not acknowledged: fewer than what comes within `timeouts.publish`, or
+    /// than `prefetch`, would let repetitions through.
     pub message_ids: usize,
     /// First pause before connecting again. Default 100 ms; doubles, with jitter, up to `reconnect_max`.
     pub reconnect_min: Interval,

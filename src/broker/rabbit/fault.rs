@@ -16,17 +16,24 @@ pub(super) struct Fault {
     /// Whether trying again without changing something is useless. At the start that ends the engine; later
     /// it is tried again nevertheless.
     pub(super) is_final: bool,
+    /// Whether the queue that an operator named is not there: whatever was in it is gone.
+    pub(super) queue_is_gone: bool,
 }
 
 impl Fault {
     /// A fault that stays until somebody does something about it.
     pub(super) fn lasting(text: String) -> Self {
-        Self { text, is_final: true }
+        Self { text, is_final: true, queue_is_gone: false }
     }
 
     /// A fault that may pass.
     pub(super) fn passing(text: String) -> Self {
-        Self { text, is_final: false }
+        Self { text, is_final: false, queue_is_gone: false }
+    }
+
+    /// A fault that stays until somebody declares the queue anew.
+    pub(super) fn missing_queue(text: String) -> Self {
+        Self { queue_is_gone: true, ..Self::lasting(text) }
     }
 
     /// Why no connection came about.
@@ -50,6 +57,12 @@ impl Fault {
             )),
             _ => Self::passing(format!("RabbitMQ at {address} cannot be reached: {}", innermost(error))),
         }
+    }
+
+    /// Why a queue cannot be consumed that was there a moment ago.
+    pub(super) fn consuming(error: &lapin::Error, address: &Address) -> Self {
+        let queue_is_gone = is_missing(error) && !is_away(error);
+        Self { queue_is_gone, ..Self::other("the queue cannot be consumed", error, address) }
     }
 
     /// Why something about a connection did not work out that has no words of its own.

@@ -93,13 +93,9 @@ impl Rabbit {
         Ok(())
     }
 
-    /// Sends a message to the dead-letter exchange. One whose link is gone meanwhile either comes again, or is buried
-    /// over the next link.
+    /// Sends a message to the dead-letter exchange. One whose link is gone meanwhile is buried over the next link.
     pub(in crate::broker) fn bury(&mut self, message: Message, reason: &Undeliverable) {
         let is_linked = matches!(self.state, State::Linked { .. });
-        if !is_linked && self.has_named_queue() {
-            return;
-        }
         let tag = is_linked.then_some(message.tag);
         let (routing_key, body, properties) = message::bury(message, reason);
         let exchange = self.config.amqp.dead_letter_exchange.as_str().into();

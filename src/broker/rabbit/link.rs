@@ -88,11 +88,17 @@ pub(super) struct Loss {
     pub(super) reason: String,
     /// Whether RabbitMQ closed the channel because it refused a publish, and would do so again.
     pub(super) refused: bool,
+    /// Whether RabbitMQ ended the consumer: its queue was deleted, or is where it cannot be reached.
+    pub(super) queue_is_gone: bool,
 }
 
 impl Loss {
     pub(super) fn because(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), refused: false }
+        Self { reason: reason.into(), refused: false, queue_is_gone: false }
+    }
+
+    fn of_queue() -> Self {
+        Self { queue_is_gone: true, ..Self::because("RabbitMQ ended the consumer: its queue is gone") }
     }
 }
 
@@ -151,7 +157,7 @@ impl Link {
                 let options = BasicConsumeOptions::default();
                 let consumer =
                     channel.basic_consume(queue.clone(), "".into(), options, FieldTable::default());
-                let consumer = consumer.await.map_err(fault("the queue cannot be consumed"))?;
+                let consumer = consumer.await.map_err(|error| Fault::consuming(&error, address))?;
                 (Reading { channel, consumer }, None)
             }
         };
@@ -205,7 +211,7 @@ impl Link {
                 delivery = delivered(consumer) => Some(match delivery {
                     Some(Ok(delivery)) => Next::Delivered(delivery),
                     Some(Err(error)) => Next::Lost(Loss::because(reply_text(&error))),
-                    None => Next::Lost(Loss::because("RabbitMQ ended the consumer: its queue is gone")),
+                    None => Next::Lost(Loss::of_queue()),
                 }),
             };
             if let Some(next) = next {

@@ -100,6 +100,8 @@ pub(super) struct Rabbit {
     backoff: Backoff,
     /// Before that, nothing is taken from the queue: see `amqp.queue_delay`.
     taking_from: tokio::time::Instant,
+    /// Whether the queue was gone since the last link was made: one that is made anew lacks what the old one had.
+    queue_was_gone: bool,
     winding_down: bool,
     attempts_log: RateLimit,
     /// Why the latest attempt failed, for each address.
@@ -189,6 +191,7 @@ impl Rabbit {
             addresses,
             state: State::Over,
             events: VecDeque::new(),
+            queue_was_gone: false,
             winding_down: false,
             attempts_log: RateLimit::new(LOG_EVERY),
             burials_log: RateLimit::new(LOG_EVERY),
@@ -282,7 +285,8 @@ impl Rabbit {
         } else if let (Some(reader), Some(start)) = (&mut self.reader, link.start()) {
             self.marker = reader.linked(start, &mut self.events, Instant::now());
         } else {
-            self.greeting = Some(Event::Connected { gap: !self.has_named_queue() });
+            let gap = !self.has_named_queue() || std::mem::take(&mut self.queue_was_gone);
+            self.greeting = Some(Event::Connected { gap });
             self.begin_to_bind();
         }
         self.state = State::Linked { link: Box::new(link), since: Instant::now() };
@@ -312,8 +316,8 @@ impl Rabbit {
         is_linked && self.reader.as_ref().is_some_and(|reader| !reader.is_live())
     }
 
-    /// A queue of this node's own ends with the connection; a named one keeps what is sent meanwhile, and
-    /// sends again what was not acknowledged. A stream keeps everything, and sends nothing again.
+    /// A queue of this node's own ends with the connection; a named one keeps what is sent meanwhile unless somebody
+    /// deletes it, and sends again what was not acknowledged. A stream keeps everything, and sends nothing again.
     fn has_named_queue(&self) -> bool {
         !self.config.amqp.queue.is_empty()
     }
@@ -327,11 +331,12 @@ impl Rabbit {
         let reports = link.abandon().into_iter();
         let mut settled: Vec<_> =
             reports.filter_map(|report| self.outgoing.hear(report, Instant::now())).collect();
-        settled.extend(self.outgoing.connection_is_gone(loss.refused, self.has_named_queue()));
+        settled.extend(self.outgoing.connection_is_gone(loss.refused));
         settled.into_iter().for_each(|settled| self.settle(settled));
+        self.queue_was_gone |= loss.queue_is_gone;
         self.marker = None;
         self.stop_binding();
-        self.events.push_back(Event::Lost { comes_again: self.has_named_queue() });
+        self.events.push_back(Event::Lost);
         self.backoff.lived(since.elapsed());
         self.try_again(true);
     }
@@ -363,6 +368,7 @@ impl Rabbit {
             tracing::warn!(reason = %fault.text, "no connection to RabbitMQ; trying again");
         }
         last.clone_from(&fault.text);
+        self.queue_was_gone |= fault.queue_is_gone;
     }
 
     /// When the reader has something to look after, while it reads.

@@ -2,14 +2,20 @@
 //! they are confirmed or their time is over. No clock and no socket.
 //!
 //! A letter keeps its `message-id`, by which whoever gets it twice knows it. Letters leave in the order in
-//! which they came, and over a new connection so again. Of a topic of which a letter was refused nothing leaves
-//! for a while, so that the order stays; other topics do not wait for it.
+//! which they came, and over a new connection so again. Of a topic of which a letter could not be stored nothing
+//! leaves for a while, so that the order stays; other topics do not wait for it.
+//!
+//! RabbitMQ refuses for good (no permission, a property that it does not take) by closing the channel, and does not
+//! say which letter it meant. So those that were under way are suspects: over the next connections, until each of them
+//! is settled, letters leave one at a time, and the one that was alone under way when the channel was closed has
+//! failed. It costs two connections, and the others some time.
 //!
 //! A letter whose time is over may have been stored all the same: its confirm may have been lost, or come
 //! later. Nobody can know, so that "failed" means "not known to be safe". Sending it once more with the same
 //! `message-id` is harmless.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,7 +26,7 @@ use crate::mail::Asker;
 
 use super::publisher::{Letter, Report, Unconfirmed};
 
-/// How long a topic rests after one of its letters was refused: long enough not to keep a RabbitMQ busy that
+/// How long a topic rests after one of its letters could not be stored: long enough not to keep a RabbitMQ busy that
 /// is out of room, short enough to be tried dozens of times within `timeouts.publish`.
 const REST: Duration = Duration::from_millis(100);
 
@@ -49,7 +55,11 @@ pub(super) struct Outgoing {
     open: BTreeMap<u64, Open>,
     /// Those that should leave now.
     due: BTreeSet<u64>,
-    /// Those that wait because a letter of their topic was refused.
+    /// Those that have left, and of which nothing was heard.
+    under_way: BTreeSet<u64>,
+    /// One of these was refused for good.
+    suspects: BTreeSet<u64>,
+    /// Those that wait because a letter of their topic could not be stored.
     resting: FxHashMap<ShortString, BTreeSet<u64>>,
     /// When which topic has rested, in that order.
     rests: VecDeque<(Instant, ShortString)>,
@@ -62,7 +72,6 @@ struct Open {
     purpose: Purpose,
     letter: Arc<Letter>,
     until: Instant,
-    is_under_way: bool,
 }
 
 impl Outgoing {
@@ -74,6 +83,8 @@ impl Outgoing {
             next: 0,
             open: BTreeMap::new(),
             due: BTreeSet::new(),
+            under_way: BTreeSet::new(),
+            suspects: BTreeSet::new(),
             resting: FxHashMap::default(),
             rests: VecDeque::new(),
             late: FxHashSet::default(),
@@ -89,7 +100,7 @@ impl Outgoing {
     pub(super) fn add(&mut self, purpose: Purpose, letter: Letter, now: Instant) {
         let number = self.next;
         self.next += 1;
-        let open = Open { purpose, letter: Arc::new(letter), until: now + self.limit, is_under_way: false };
+        let open = Open { purpose, letter: Arc::new(letter), until: now + self.limit };
         match self.resting.get_mut(&open.letter.routing_key) {
             Some(resting) => resting.insert(number),
             None => self.due.insert(number),
@@ -99,28 +110,27 @@ impl Outgoing {
 
     /// The letter to send next, with its number. It is under way from then on.
     pub(super) fn leave(&mut self) -> Option<(u64, Arc<Letter>)> {
+        if !self.suspects.is_empty() && !self.under_way.is_empty() {
+            return None;
+        }
         let number = self.due.pop_first()?;
-        let open = self.open.get_mut(&number).expect("what is due is open");
-        open.is_under_way = true;
+        let open = self.open.get(&number).expect("what is due is open");
+        self.under_way.insert(number);
         Some((number, Arc::clone(&open.letter)))
     }
 
-    /// Takes the word about a letter that was under way. If it is refused and that may pass, it rests and is
-    /// due again.
-    pub(super) fn hear(&mut self, report: Report, now: Instant) -> Option<Settled> {
-        let Report { number, outcome } = report;
-        if self.late.remove(&number) {
+    /// Takes RabbitMQ's word about a letter that was under way. If it could not be stored, it rests and is due again.
+    pub(super) fn hear(&mut self, Report { number, is_stored }: Report, now: Instant) -> Option<Settled> {
+        if self.late.remove(&number) || !self.under_way.remove(&number) {
             return None;
         }
-        let open = self.open.get_mut(&number)?;
-        if matches!(&outcome, Err(error) if error.may_pass()) {
-            open.is_under_way = false;
-            let topic = open.letter.routing_key.clone();
-            self.rest(topic, number, now);
-            return None;
+        self.suspects.remove(&number);
+        if is_stored {
+            return self.open.remove(&number).map(|open| (open.purpose, Ok(())));
         }
-        let open = self.open.remove(&number)?;
-        Some((open.purpose, outcome))
+        let topic = self.open.get(&number)?.letter.routing_key.clone();
+        self.rest(topic, number, now);
+        None
     }
 
     fn rest(&mut self, topic: ShortString, number: u64, now: Instant) {
@@ -151,7 +161,8 @@ impl Outgoing {
 
     /// A letter failed: it must not leave, and what is heard of it is of no interest.
     fn forget(&mut self, number: u64, open: &Open) {
-        if open.is_under_way {
+        self.suspects.remove(&number);
+        if self.under_way.remove(&number) {
             self.late.insert(number);
         } else if let Some(resting) = self.resting.get_mut(&open.letter.routing_key) {
             resting.remove(&number);
@@ -166,31 +177,27 @@ impl Outgoing {
         fails.into_iter().chain(rested).min()
     }
 
-    /// The connection is gone, and with it the tags of all burials: if the messages come again (`again`), so do they.
-    /// Everything else is due for the next one; but if it is gone because RabbitMQ `refused` one of those under way,
-    /// these have failed, and are returned: the next one would go the same way.
-    pub(super) fn connection_is_gone(&mut self, refused: bool, again: bool) -> Vec<Settled> {
-        self.late.clear();
-        self.resting.clear();
-        self.rests.clear();
-        self.due.clear();
-        let mut failed = Vec::new();
-        for (number, mut open) in std::mem::take(&mut self.open) {
+    /// The connection is gone, and with it the tags of all burials. All letters are due for the next one; but if it is
+    /// gone because RabbitMQ `refused` one, and only one was under way, this has failed, and is returned.
+    pub(super) fn connection_is_gone(&mut self, refused: bool) -> Option<Settled> {
+        let (mut under_way, late) = (mem::take(&mut self.under_way), mem::take(&mut self.late));
+        let guilty = under_way.first().copied().filter(|_| refused && under_way.len() + late.len() == 1);
+        let failed = guilty.and_then(|number| {
+            self.suspects.remove(&number);
+            self.open.remove(&number)
+        });
+        if refused && guilty.is_none() {
+            self.suspects.append(&mut under_way);
+        }
+        for open in self.open.values_mut() {
             if let Purpose::Burial { tag } = &mut open.purpose {
-                if again {
-                    continue;
-                }
                 *tag = None;
             }
-            if refused && open.is_under_way {
-                failed.push((open.purpose, Err(Unconfirmed::Refused)));
-                continue;
-            }
-            open.is_under_way = false;
-            self.due.insert(number);
-            self.open.insert(number, open);
         }
-        failed
+        self.resting.clear();
+        self.rests.clear();
+        self.due = self.open.keys().copied().collect();
+        failed.map(|open| (open.purpose, Err(Unconfirmed::Refused)))
     }
 
     /// Letters that nobody has been told about.
@@ -242,8 +249,8 @@ mod tests {
             std::iter::from_fn(|| self.outgoing.leave()).map(|(number, _)| number).collect()
         }
 
-        fn hear(&mut self, number: u64, outcome: Result<(), Unconfirmed>) -> Option<Settled> {
-            self.outgoing.hear(Report { number, outcome }, self.now)
+        fn hear(&mut self, number: u64, is_stored: bool) -> Option<Settled> {
+            self.outgoing.hear(Report { number, is_stored }, self.now)
         }
 
         /// How many failed because of it.
@@ -258,8 +265,8 @@ mod tests {
         let mut desk = Desk::new();
         desk.publish("a");
         assert_eq!(desk.leave(), [0]);
-        assert!(matches!(desk.hear(0, Ok(())), Some((Purpose::Publish(_), Ok(())))));
-        assert!(desk.hear(0, Ok(())).is_none());
+        assert!(matches!(desk.hear(0, true), Some((Purpose::Publish(_), Ok(())))));
+        assert!(desk.hear(0, true).is_none());
         assert!(desk.outgoing.is_empty() && desk.outgoing.next_change().is_none());
     }
 
@@ -268,52 +275,117 @@ mod tests {
         let mut desk = Desk::new();
         desk.publish("a");
         assert_eq!(desk.leave(), [0]);
-        assert!(desk.hear(0, Err(Unconfirmed::NotStored)).is_none());
+        assert!(desk.hear(0, false).is_none());
         desk.publish("a");
         desk.publish("b");
         assert_eq!(desk.leave(), [2], "another topic does not wait");
         assert_eq!(desk.outgoing.next_change(), Some(desk.now + REST));
         assert_eq!(desk.wait(REST), 0);
         assert_eq!(desk.leave(), [0, 1]);
-        assert!(matches!(desk.hear(1, Ok(())), Some((_, Ok(())))));
-        assert!(matches!(desk.hear(0, Err(Unconfirmed::Refused)), Some((_, Err(_)))), "that will not pass");
+        assert!(matches!(desk.hear(1, true), Some((_, Ok(())))));
+        assert!(desk.hear(0, true).is_some());
     }
 
     #[test]
-    fn letters_outlive_the_connection_in_their_order_and_burials_of_what_comes_again_do_not() {
+    fn letters_outlive_the_connection_in_their_order() {
         let mut desk = Desk::new();
         for topic in ["b", "a", "b"] {
             desk.publish(topic);
         }
-        desk.add(Purpose::Burial { tag: Some(7) }, "a");
-        assert_eq!(desk.leave(), [0, 1, 2, 3]);
-        assert!(desk.hear(1, Ok(())).is_some());
-        assert!(desk.hear(2, Err(Unconfirmed::NotStored)).is_none());
-        assert!(desk.outgoing.connection_is_gone(false, true).is_empty());
+        assert_eq!(desk.leave(), [0, 1, 2]);
+        assert!(desk.hear(1, true).is_some());
+        assert!(desk.hear(2, false).is_none());
+        assert!(desk.outgoing.connection_is_gone(false).is_none());
         desk.publish("c");
-        assert_eq!(desk.leave(), [0, 2, 4]);
+        assert_eq!(desk.leave(), [0, 2, 3]);
         assert_eq!(desk.outgoing.len(), 3);
     }
 
     #[test]
-    fn burials_of_what_does_not_come_again_outlive_the_connection_but_not_their_tags() {
+    fn burials_outlive_the_connection_but_not_their_tags() {
         let mut desk = Desk::new();
         desk.add(Purpose::Burial { tag: Some(7) }, "a");
         assert_eq!(desk.leave(), [0]);
-        assert!(desk.outgoing.connection_is_gone(false, false).is_empty());
+        assert!(desk.outgoing.connection_is_gone(false).is_none());
         assert_eq!(desk.leave(), [0]);
-        assert!(matches!(desk.hear(0, Ok(())), Some((Purpose::Burial { tag: None }, Ok(())))));
+        assert!(matches!(desk.hear(0, true), Some((Purpose::Burial { tag: None }, Ok(())))));
+    }
+
+    /// A RabbitMQ that confirms letters as they come, and closes the channel at those of `refused`; it may be that
+    /// the confirms before that are lost. Returns those that it confirmed, how many failed, and the connections.
+    fn bring_home(desk: &mut Desk, refused: &[u64], confirms_are_lost: bool) -> (Vec<u64>, usize, usize) {
+        let (mut confirmed, mut failed) = (Vec::new(), 0);
+        for connection in 1..=20 {
+            let is_closed = loop {
+                let came = desk.leave();
+                if came.is_empty() {
+                    break false;
+                }
+                let taken = came.iter().take_while(|number| !refused.contains(number)).count();
+                let is_closed = taken < came.len();
+                if !(is_closed && confirms_are_lost) {
+                    confirmed
+                        .extend(came[..taken].iter().filter(|&&number| desk.hear(number, true).is_some()));
+                }
+                if is_closed {
+                    break true;
+                }
+            };
+            if !is_closed {
+                return (confirmed, failed, connection);
+            }
+            failed += usize::from(desk.outgoing.connection_is_gone(true).is_some());
+        }
+        panic!("somebody closes the channel for ever");
     }
 
     #[test]
-    fn what_rabbitmq_closed_the_channel_for_is_not_sent_again() {
+    fn only_those_fail_that_rabbitmq_closes_the_channel_for_and_each_costs_one_connection_once_suspected() {
+        let cases: [(u64, &[u64], usize); 7] = [
+            (5, &[], 1),
+            (1, &[0], 2),
+            (5, &[0], 3),
+            (5, &[2], 3),
+            (5, &[4], 3),
+            (5, &[0, 3], 4),
+            (5, &[0, 1, 2, 3, 4], 7),
+        ];
+        for (letters, refused, connections) in cases {
+            for confirms_are_lost in [false, true] {
+                let mut desk = Desk::new();
+                (0..letters).for_each(|_| desk.publish("a"));
+                let came_home = bring_home(&mut desk, refused, confirms_are_lost);
+                let innocent = (0..letters).filter(|number| !refused.contains(number)).collect();
+                // If the last one is refused and the confirms before it came, it was alone at once.
+                let connections = connections - usize::from(refused == [4] && !confirms_are_lost);
+                assert_eq!(came_home, (innocent, refused.len(), connections), "{letters} {refused:?}");
+                assert!(desk.outgoing.is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn who_is_suspected_leaves_alone_and_who_was_not_alone_has_not_failed() {
         let mut desk = Desk::new();
-        desk.publish("a");
+        ["a", "b"].iter().for_each(|topic| desk.publish(topic));
+        assert_eq!(desk.leave(), [0, 1]);
+        assert!(desk.outgoing.connection_is_gone(true).is_none());
+        desk.publish("c");
         assert_eq!(desk.leave(), [0]);
-        desk.publish("b");
-        let failed = desk.outgoing.connection_is_gone(true, true);
-        assert!(matches!(failed[..], [(Purpose::Publish(_), Err(Unconfirmed::Refused))]));
+        assert!(desk.outgoing.connection_is_gone(false).is_none(), "lost for another reason");
+        assert_eq!(desk.leave(), [0]);
+        assert!(desk.hear(0, false).is_none(), "it was not refused for good");
         assert_eq!(desk.leave(), [1]);
+        assert_eq!(desk.wait(LIMIT), 3, "its time is over");
+        ["d", "e"].iter().for_each(|topic| desk.publish(topic));
+        assert_eq!(desk.leave(), [3, 4], "nobody is suspected");
+        assert!(desk.hear(4, true).is_some());
+        assert!(
+            desk.outgoing.connection_is_gone(true).is_none(),
+            "it may have been the one whose time was over"
+        );
+        assert_eq!(desk.leave(), [3]);
+        assert!(desk.outgoing.connection_is_gone(true).is_some());
     }
 
     #[test]
@@ -324,14 +396,14 @@ mod tests {
         }
         assert_eq!(desk.leave(), [0, 1, 2]);
         assert_eq!(desk.wait(LIMIT - REST / 2), 0);
-        assert!(desk.hear(1, Err(Unconfirmed::NotStored)).is_none());
+        assert!(desk.hear(1, false).is_none());
         desk.publish("b");
         assert_eq!(desk.wait(REST / 2), 3, "two under way, one resting");
         assert!(desk.leave().is_empty());
         assert_eq!(desk.wait(REST / 2), 0);
         assert_eq!(desk.leave(), [3]);
-        assert!(desk.hear(0, Ok(())).is_none());
-        assert!(desk.hear(3, Ok(())).is_some());
+        assert!(desk.hear(0, true).is_none());
+        assert!(desk.hear(3, true).is_some());
     }
 
     #[test]
@@ -348,11 +420,11 @@ mod tests {
         desk.publish("e");
         desk.publish("f");
         assert!(!desk.outgoing.has_room());
-        assert!(desk.hear(0, Ok(())).is_none());
+        assert!(desk.hear(0, true).is_none());
         assert!(desk.outgoing.has_room());
         desk.publish("g");
         assert!(!desk.outgoing.has_room());
-        desk.outgoing.connection_is_gone(false, true);
+        desk.outgoing.connection_is_gone(false);
         assert!(desk.outgoing.has_room());
     }
 }

@@ -9,7 +9,7 @@ use lapin::{BasicProperties, Channel};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::fault::{is_refused, reply_text};
+use super::fault::reply_text;
 
 /// What to publish.
 #[derive(Debug)]
@@ -29,26 +29,16 @@ pub(super) enum Unconfirmed {
     NotStored,
     #[error("RabbitMQ did not confirm it in time")]
     Late,
-    #[error("RabbitMQ refused it, or another one that was under way with it, and closed the channel")]
+    #[error("RabbitMQ refused it and closed the channel")]
     Refused,
 }
 
-impl Unconfirmed {
-    /// Whether it may go better if the letter is sent again.
-    pub(super) fn may_pass(&self) -> bool {
-        match self {
-            Self::Failed(error) => !is_refused(error),
-            Self::NotStored => true,
-            Self::Late | Self::Refused => false,
-        }
-    }
-}
-
-/// How it went with the letter of this number: confirmed, or why not.
+/// RabbitMQ's word on the letter of this number.
 #[derive(Debug)]
 pub(super) struct Report {
     pub(super) number: u64,
-    pub(super) outcome: Result<(), Unconfirmed>,
+    /// It is confirmed; if not, RabbitMQ could not store it.
+    pub(super) is_stored: bool,
 }
 
 /// One channel for publishing, and what is under way on it.
@@ -66,14 +56,22 @@ impl Publisher {
     }
 
     /// Sends a letter. Letters are handed to lapin in the order of these calls, as tokio runs new tasks in
-    /// their order.
+    /// their order. There is no report if the channel is closed meanwhile: lapin says the same of all that were under
+    /// way, and what became of each is not known.
     ///
     /// The task waits as long as it takes, even if nobody is interested any more: lapin keeps a confirm that
     /// nobody waits for until the connection ends.
     pub(super) fn send(&mut self, number: u64, letter: Arc<Letter>) {
         let reports = self.reports.0.clone();
-        // Fails only if the link is gone, and nobody is interested.
-        self.spawn(letter, move |outcome| drop(reports.send(Report { number, outcome })));
+        self.spawn(letter, move |outcome| {
+            let is_stored = match outcome {
+                Ok(()) => true,
+                Err(Unconfirmed::NotStored) => false,
+                Err(error) => return tracing::debug!(%error, "nothing is known of a letter"),
+            };
+            // Fails only if the link is gone, and nobody is interested.
+            drop(reports.send(Report { number, is_stored }));
+        });
     }
 
     /// Sends a marker, on which no report comes: its writer sees it in the stream, or writes another one.
