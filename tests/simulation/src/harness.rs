@@ -93,7 +93,8 @@ impl Socket for FakeSocket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut pipe = self.0.borrow_mut();
         pipe.count_call();
-        if pipe.reset {
+        // What came before the reset can still be read.
+        if pipe.reset && pipe.to_server.is_empty() {
             return Err(ErrorKind::ConnectionReset.into());
         }
         if pipe.to_server.is_empty() {
@@ -432,15 +433,31 @@ impl World {
     }
 
     fn hang_up(&mut self, peer: usize) {
+        let resets = self.rng.one_in(2);
+        if resets {
+            self.say_last_words(peer);
+        }
         let peer = self.peers.swap_remove(peer);
         let mut pipe = peer.pipe.borrow_mut();
-        if self.rng.one_in(2) {
+        if resets {
             pipe.reset = true;
         } else {
             pipe.client_closed = true;
         }
         self.ready.push((peer.slot, Edge::HungUp));
         self.events.resets += 1;
+    }
+
+    /// One message whose first replies are sent before its last command is looked at.
+    fn say_last_words(&mut self, peer: usize) {
+        let id = self.peers[peer].next_id;
+        let topic = TOPICS[self.rng.below(TOPICS.len())];
+        let mut message = String::new();
+        for id in id..id + 3 {
+            message += &format!("{{\"id\":{id},\"unsubscribe\":{{\"channel\":\"r:nobody\"}}}}\n");
+        }
+        message += &format!("{{\"id\":{},\"subscribe\":{{\"channel\":\"{topic}\"}}}}", id + 3);
+        self.send(peer, &text_frame(message.as_bytes()));
     }
 
     fn subscribe(&mut self, peer: usize) {
