@@ -14,7 +14,8 @@ use support::wait::{SOON, hold_for, wait_for, wait_until};
 use support::websocket::RawClient;
 
 fn configuration(url: &str) -> String {
-    format!("[amqp]\nurl = \"{url}\"\nreconnect_max = \"500ms\"\n")
+    // Who waits for RabbitMQ to start need not answer pings.
+    format!("[amqp]\nurl = \"{url}\"\nreconnect_max = \"500ms\"\n[timeouts]\nping = \"5m\"\n")
 }
 
 fn start(url: &str) -> Engine {

@@ -453,10 +453,10 @@ impl World {
         let id = self.peers[peer].next_id;
         let topic = TOPICS[self.rng.below(TOPICS.len())];
         let mut message = String::new();
-        for id in id..id + 4 {
+        for id in id..id + 3 {
             message += &format!("{{\"id\":{id},\"unsubscribe\":{{\"channel\":\"r:nobody\"}}}}\n");
         }
-        message += &format!("{{\"id\":{},\"subscribe\":{{\"channel\":\"{topic}\"}}}}", id + 4);
+        message += &format!("{{\"id\":{},\"subscribe\":{{\"channel\":\"{topic}\"}}}}", id + 3);
         self.send(peer, &text_frame(message.as_bytes()));
     }
 
