@@ -102,6 +102,7 @@ fn every_line_has_its_reason() {
         "sysctl.d/60-fanfare.conf",
         "sysctl.d/61-fanfare-load.conf",
         "limits.d/60-fanfare.conf",
+        "systemd/fanfare.service",
         "fanfare.toml",
         "nginx/nginx.conf",
         "haproxy/haproxy.cfg",

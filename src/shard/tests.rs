@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use super::*;
 use crate::config::{Interval, Namespace, SlowPolicy};
-use crate::mail::{Encoding, KeyedLine, Lane, Lines, Position, Variant};
+use crate::mail::{Encoding, KeyedLine, Lane, Lines, Position, Recovery, Variant};
 use crate::mailbox::{Wake, mailbox};
 use crate::receipt::{Receipt, receipt};
 
@@ -410,4 +410,65 @@ fn commands_before_the_end_of_the_input_are_done() {
     }
     world.tick();
     assert!(!world.is_alive(&hasty));
+}
+
+/// The answer is about a numbering that is over, and who is subscribed by it would be passed over by the walk that
+/// tells all others, and hold the topic back for ever.
+#[test]
+fn who_recovers_while_a_topic_is_numbered_anew_is_asked_for_again() {
+    let history = Namespace { history_size: 10, ..Namespace::default() };
+    let mut world =
+        World::new(config(|config| config.namespaces.extend([("h".to_owned(), history.clone())])));
+    let (back, here) = (world.connect(), world.connect());
+    let position = |epoch: &str, offset| Position { epoch: epoch.into(), offset };
+    world.say(&here, r#"{"id":2,"subscribe":{"channel":"h:t"}}"#);
+    let Some(Request::Attach { topic, .. }) = world.requests.take() else { panic!("it is attached") };
+    world.tell(Mail::Attached { topic, position: Some(position("old", 5)) });
+    assert!(here.got().contains(r#""subscribe""#));
+    world.say(&back, r#"{"id":2,"subscribe":{"channel":"h:t","recover":true,"epoch":"old","offset":5}}"#);
+    let Some(Request::Recover(question)) = world.requests.take() else { panic!("it is asked for") };
+
+    world.tell(Mail::Attached { topic, position: Some(position("new", 0)) });
+    let nothing: Arc<[u8]> = Arc::default();
+    let answer = Recovery { position: position("old", 5), missed: Some(nothing) };
+    world.tell(Mail::Recovered { question, answer: Box::new(Ok(answer)) });
+    assert_eq!(back.got(), "");
+    world.tell(Mail::Gap);
+    world.later(Duration::from_secs(1));
+    assert!(here.got().contains("2500"));
+
+    let Some(Request::Recover(question)) = world.requests.take() else { panic!("it is asked for again") };
+    assert_eq!((&*question.since.epoch, question.since.offset), ("old", 5));
+    let answer = Recovery { position: position("new", 0), missed: None };
+    world.tell(Mail::Recovered { question, answer: Box::new(Ok(answer)) });
+    let reply = back.got();
+    assert!(reply.contains(r#""epoch":"new""#) && !reply.contains(r#""recovered""#), "{reply}");
+    world.publish(topic, LINE);
+    assert!(back.got().contains("ppp"));
+}
+
+/// Others wait with it only as long as SDKs do.
+#[test]
+fn while_it_takes_long_to_tell_all_of_a_gap_who_comes_is_told_to_come_later() {
+    let history = Namespace { history_size: 10, ..Namespace::default() };
+    let mut world = World::new(config(|config| {
+        config.stop.gaps_per_second = 1;
+        config.namespaces.extend([("h".to_owned(), history.clone())]);
+    }));
+    let crowd: Vec<_> = (0..1000).map(|_| world.connect()).collect();
+    let [first, last] = [&crowd[0], &crowd[999]];
+    world.say(last, r#"{"id":2,"subscribe":{"channel":"h:t"}}"#);
+    let Some(Request::Attach { topic, .. }) = world.requests.take() else { panic!("it is attached") };
+    let position = |epoch: &str| Some(Position { epoch: epoch.into(), offset: 0 });
+    world.tell(Mail::Attached { topic, position: position("old") });
+    for another in &crowd[..999] {
+        world.say(another, r#"{"id":2,"subscribe":{"channel":"h:t"}}"#);
+    }
+    crowd.iter().for_each(|peer| drop(peer.got()));
+    world.tell(Mail::Attached { topic, position: position("new") });
+    world.tell(Mail::Gap);
+    assert!(first.got().contains("2500") && last.got().is_empty());
+    world.say(first, r#"{"id":3,"subscribe":{"channel":"h:t"}}"#);
+    let refused = first.got();
+    assert!(refused.contains(r#""code":111"#) && refused.contains(r#""temporary":true"#), "{refused}");
 }
