@@ -291,29 +291,31 @@ fn of_those_under_way_together_only_the_one_that_rabbitmq_will_never_take_fails(
     let engine = durable_engine(&url, &patient);
     let mut client = RawClient::connect(engine.client_address());
     client.subscribe("good");
-    let has_channel = || node.ctl(&["list_channels", "vhost", "confirm"]).contains("one_refused\ttrue");
-    assert!(has_channel(), "the engine publishes with confirms");
+    let has_refused = || {
+        let channels = node.ctl(&["eval", "rabbit_channel:info_all([vhost, state])."]);
+        let channels = channels.split_whitespace().collect::<String>();
+        channels.contains(r#"{vhost,<<"one_refused">>},{state,closing}"#)
+    };
     let publish = |topic: &str, n: usize| engine.api("publish", &json!({"channel": topic, "data": n}));
     proxy.hold(Way::Back);
     thread::scope(|scope| {
-        let stored = |count| has(node, "one_refused", "pushes", "messages", count);
-        let good = ["1", "2"].map(|count| {
-            let publisher = scope.spawn(move || publish("good", count.parse().expect("a number")));
-            wait_until(SOON, "RabbitMQ to store it", || stored(count));
-            publisher
-        });
-        let bad = scope.spawn(|| publish("bad", 3));
-        wait_until(SOON, "RabbitMQ to close the channel", || !has_channel());
+        let bad = scope.spawn(|| publish("bad", 0));
+        wait_until(SOON, "RabbitMQ to close the channel", has_refused);
+        let good = [1, 2].map(|n| scope.spawn(move || publish("good", n)));
+        let everybody_waits = || !bad.is_finished() && good.iter().all(|publisher| !publisher.is_finished());
+        hold_for(Duration::from_millis(500), "no answer", everybody_waits);
         proxy.resume();
         assert_eq!(bad.join().expect("an answer")["error"]["code"], 100);
         for publisher in good {
             assert_eq!(publisher.join().expect("an answer"), json!({"result": {}}));
         }
     });
-    assert_eq!([client.publication("good"), client.publication("good")], ["1", "2"]);
+    let mut pushed = [client.publication("good"), client.publication("good")];
+    pushed.sort();
+    assert_eq!(pushed, ["1", "2"]);
     assert!(client.is_silent_for(Duration::from_millis(300)));
     let connects = engine.metric("fanfare_rabbitmq_connects_total", &[]);
-    assert_eq!(connects, 3.0, "it was refused with the others, and alone");
+    assert!(connects <= 3.0, "refused among others, and alone: not {connects} connections");
 }
 
 /// A list of nodes: one that is not there, one that goes away, one that takes over.
