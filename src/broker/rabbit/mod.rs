@@ -276,6 +276,7 @@ impl Rabbit {
 
     fn linked(&mut self, mut link: Link) {
         let (source, unconfirmed) = (link.source(), self.outgoing.len());
+        self.outgoing.connection_is_there(Instant::now());
         self.addresses.worked();
         self.last_faults.iter_mut().for_each(String::clear);
         let rabbitmq = self.addresses.current();

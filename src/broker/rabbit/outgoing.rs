@@ -10,6 +10,9 @@
 //! is settled, letters leave one at a time, and the one that was alone under way when the channel was closed has
 //! failed. It costs two connections, and the others some time.
 //!
+//! Burials have their time over each connection anew, and wait for the next one without limit: meanwhile nobody waits
+//! for them, and what they carry is nowhere else.
+//!
 //! A letter whose time is over may have been stored all the same: its confirm may have been lost, or come
 //! later. Nobody can know, so that "failed" means "not known to be safe". Sending it once more with the same
 //! `message-id` is harmless.
@@ -55,6 +58,8 @@ pub(super) struct Outgoing {
     open: BTreeMap<u64, Open>,
     /// Those that should leave now.
     due: BTreeSet<u64>,
+    /// Burials without a connection, and whether RabbitMQ may have refused them.
+    waiting: Vec<(Arc<Letter>, bool)>,
     /// Those that have left, and of which nothing was heard.
     under_way: BTreeSet<u64>,
     /// One of these was refused for good.
@@ -83,6 +88,7 @@ impl Outgoing {
             next: 0,
             open: BTreeMap::new(),
             due: BTreeSet::new(),
+            waiting: Vec::new(),
             under_way: BTreeSet::new(),
             suspects: BTreeSet::new(),
             resting: FxHashMap::default(),
@@ -98,14 +104,19 @@ impl Outgoing {
 
     /// Takes a letter.
     pub(super) fn add(&mut self, purpose: Purpose, letter: Letter, now: Instant) {
+        self.enter(purpose, Arc::new(letter), now);
+    }
+
+    fn enter(&mut self, purpose: Purpose, letter: Arc<Letter>, now: Instant) -> u64 {
         let number = self.next;
         self.next += 1;
-        let open = Open { purpose, letter: Arc::new(letter), until: now + self.limit };
+        let open = Open { purpose, letter, until: now + self.limit };
         match self.resting.get_mut(&open.letter.routing_key) {
             Some(resting) => resting.insert(number),
             None => self.due.insert(number),
         };
         self.open.insert(number, open);
+        number
     }
 
     /// The letter to send next, with its number. It is under way from then on.
@@ -177,7 +188,17 @@ impl Outgoing {
         fails.into_iter().chain(rested).min()
     }
 
-    /// The connection is gone, and with it the tags of all burials. All letters are due for the next one; but if it is
+    /// There is a connection.
+    pub(super) fn connection_is_there(&mut self, now: Instant) {
+        for (letter, is_suspect) in mem::take(&mut self.waiting) {
+            let number = self.enter(Purpose::Burial { tag: None }, letter, now);
+            if is_suspect {
+                self.suspects.insert(number);
+            }
+        }
+    }
+
+    /// The connection is gone, and with it the tags of all burials. All letters are for the next one; but if it is
     /// gone because RabbitMQ `refused` one, and only one was under way, this has failed, and is returned.
     pub(super) fn connection_is_gone(&mut self, refused: bool) -> Option<Settled> {
         let (mut under_way, late) = (mem::take(&mut self.under_way), mem::take(&mut self.late));
@@ -189,9 +210,10 @@ impl Outgoing {
         if refused && guilty.is_none() {
             self.suspects.append(&mut under_way);
         }
-        for open in self.open.values_mut() {
-            if let Purpose::Burial { tag } = &mut open.purpose {
-                *tag = None;
+        for (number, open) in mem::take(&mut self.open) {
+            match open.purpose {
+                Purpose::Publish(_) => drop(self.open.insert(number, open)),
+                Purpose::Burial { .. } => self.waiting.push((open.letter, self.suspects.remove(&number))),
             }
         }
         self.resting.clear();
@@ -202,12 +224,12 @@ impl Outgoing {
 
     /// Letters that nobody has been told about.
     pub(super) fn len(&self) -> usize {
-        self.open.len()
+        self.open.len() + self.waiting.len()
     }
 
     /// Whether there are none.
     pub(super) fn is_empty(&self) -> bool {
-        self.open.is_empty()
+        self.len() == 0
     }
 }
 
@@ -302,13 +324,32 @@ mod tests {
     }
 
     #[test]
-    fn burials_outlive_the_connection_but_not_their_tags() {
+    fn burials_wait_for_the_next_connection_however_long_but_not_their_tags() {
         let mut desk = Desk::new();
         desk.add(Purpose::Burial { tag: Some(7) }, "a");
         assert_eq!(desk.leave(), [0]);
         assert!(desk.outgoing.connection_is_gone(false).is_none());
-        assert_eq!(desk.leave(), [0]);
-        assert!(matches!(desk.hear(0, true), Some((Purpose::Burial { tag: None }, Ok(())))));
+        assert_eq!((desk.leave().len(), desk.wait(2 * LIMIT), desk.outgoing.len()), (0, 0, 1));
+        desk.outgoing.connection_is_there(desk.now);
+        assert_eq!(desk.leave(), [1]);
+        assert!(matches!(desk.hear(1, true), Some((Purpose::Burial { tag: None }, Ok(())))));
+        desk.add(Purpose::Burial { tag: Some(8) }, "a");
+        assert_eq!((desk.leave(), desk.wait(LIMIT)), (vec![2], 1), "it does not hold others up for ever");
+    }
+
+    #[test]
+    fn a_burial_that_is_refused_for_good_fails_and_no_other() {
+        let mut desk = Desk::new();
+        desk.add(Purpose::Burial { tag: Some(7) }, "a");
+        desk.add(Purpose::Burial { tag: Some(8) }, "b");
+        assert_eq!(desk.leave(), [0, 1]);
+        assert!(desk.outgoing.connection_is_gone(true).is_none());
+        desk.outgoing.connection_is_there(desk.now);
+        assert_eq!(desk.leave(), [2], "suspected, and so alone");
+        assert!(matches!(desk.outgoing.connection_is_gone(true), Some((Purpose::Burial { .. }, Err(_)))));
+        desk.outgoing.connection_is_there(desk.now);
+        assert_eq!(desk.leave(), [4]);
+        assert!(desk.hear(4, true).is_some() && desk.outgoing.is_empty());
     }
 
     /// A RabbitMQ that confirms letters as they come, and closes the channel at those of `refused`; it may be that
