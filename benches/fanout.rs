@@ -234,7 +234,7 @@ fn user_nanoseconds<'a>(rounds: impl Iterator<Item = &'a Round> + Clone) -> Summ
 fn many_topics(engine: &Engine, scale: &Scale, report: &mut Report) -> Result<()> {
     const CLIENTS: usize = 2000;
     const TOPICS: usize = 100;
-    const FAN_OUTS: usize = 100;
+    const FAN_OUTS: usize = 60;
     let many: Vec<_> = (0..TOPICS).map(|topic| format!("topics:{topic:03}")).collect();
     let one = ["topics:one".to_owned()];
     let mut publisher =

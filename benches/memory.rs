@@ -41,7 +41,7 @@ const SHARED_TARGET: Target = Target::AtMost(256.0);
 const PRIVATE_TARGET: Target = Target::AtMost(512.0);
 /// The engine gives memory back in a sweep once a second, and its allocator some time after that: the
 /// least of the readings in this time counts. To see that the suite works, less will do.
-const SETTLING: Duration = Duration::from_secs(5);
+const SETTLING: Duration = Duration::from_secs(3);
 const SETTLING_SHORT: Duration = Duration::from_millis(500);
 /// Between two readings.
 const PAUSE: Duration = Duration::from_millis(250);

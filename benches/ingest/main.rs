@@ -7,7 +7,7 @@
 //!
 //! The engine takes two turns in each round: it acknowledges when messages are handed over, and when they are
 //! written (`amqp.ack`). Clients count what they get; in the end, with either, some read some more, and each must get
-//! each message once and in order. `--short` sends a sixth, to a tenth of the clients.
+//! each message once and in order. `--short` sends a quarter, to a tenth of the clients.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -83,7 +83,7 @@ fn main() -> Result<()> {
         return result;
     }
     let rounds = arguments.rounds(ROUNDS);
-    let (clients, messages) = if arguments.short() { (500, 10_000) } else { (5000, 60_000) };
+    let (clients, messages) = if arguments.short() { (500, 10_000) } else { (5000, 40_000) };
     let about = format!("{messages} messages to {clients} private topics, {rounds} rounds");
     let mut report = Report::new("ingest", &about, places("shard and bare consumer") + "; RabbitMQ on both");
     let node = RabbitNode::start();
