@@ -461,6 +461,36 @@ fn a_blocked_rabbitmq_lets_publishes_fail_in_time_and_go_on_after() {
     house.stop();
 }
 
+/// They are not held meanwhile, so that others can come, and are nowhere else.
+#[test]
+fn undeliverable_messages_outlive_an_alarm_that_is_longer_than_publishes_wait() {
+    let node = RabbitNode::start();
+    let url = node.amqp_url();
+    let publisher = Publisher::connect(&url);
+    publisher.declare_exchange(ExchangeKind::Topic, DURABLE);
+    publisher.declare_queue("pushes");
+    let bodies = ["{1", "{2", "{3"];
+    bodies.iter().for_each(|body| publisher.publish("a", body.as_bytes(), BasicProperties::default()));
+    node.ctl(&["set_vm_memory_high_watermark", "absolute", "1"]);
+    let alarms = || node.ctl(&["eval", "rabbit_alarm:get_alarms()."]);
+    wait_until(SOON, "the alarm", || alarms().contains("memory"));
+    let house = House::start(&url, |config| {
+        by_queue(config);
+        config.amqp.queue = "pushes".to_owned();
+        config.amqp.queue_delay.0 = Duration::from_secs(1);
+        config.timeouts.publish = Interval::from_millis(300);
+    });
+    // By the first publish RabbitMQ blocks the connection: burials do not even leave.
+    assert_eq!(house.publish(&["b"], b"0"), Err(ErrorCode::Internal));
+    wait_until(SOON, "the burials", || house.stats.dead_lettered.value() == 3);
+    wait_until(SOON, "everything to be acknowledged", || house.stats.unacknowledged.value() == 0);
+    assert!(publisher.has_no_dead_letter());
+    node.ctl(&["set_vm_memory_high_watermark", "0.4"]);
+    assert_eq!(bodies.map(|_| publisher.dead_letter().0), bodies.map(|body| body.as_bytes().to_vec()));
+    assert_eq!(house.stats.connects.value(), 1);
+    house.stop();
+}
+
 #[test]
 fn one_message_can_be_published_without_an_engine() {
     let url = RabbitNode::shared().new_vhost("once");

@@ -76,8 +76,8 @@ pub(super) enum Event {
         asker: Asker,
         outcome: Result<(), ErrorCode>,
     },
-    /// A message that could not be delivered is with the dead-letter exchange, or cannot get there: it need
-    /// not be held any longer.
+    /// A message that could not be delivered is with the dead-letter exchange, or cannot get there, or not soon: it
+    /// need not be held any longer.
     Buried {
         tag: u64,
     },

@@ -16,21 +16,36 @@ use super::{Rabbit, State, markers, message};
 
 impl Rabbit {
     /// Tells of a letter that is done with.
-    pub(super) fn settle(&mut self, (purpose, outcome): Settled) {
-        match (purpose, outcome) {
-            (Purpose::Publish(asker), outcome) => {
+    pub(super) fn settle(&mut self, settled: Settled) {
+        match settled {
+            Settled::Publish(asker, outcome) => {
                 if let Err(error) = &outcome {
                     tracing::debug!(%error, "a publish failed");
                 }
                 let outcome = outcome.map_err(|_| ErrorCode::Internal);
                 self.events.push_back(Event::Published { asker, outcome });
             }
-            (Purpose::Burial { tag }, outcome) => {
+            Settled::Burial { tag, outcome } => {
                 if let Err(error) = outcome {
                     self.burial_failed(&error);
                 }
                 self.events.extend(tag.map(|tag| Event::Buried { tag }));
             }
+            Settled::Released { tag } => {
+                self.burial_waits();
+                self.events.push_back(Event::Buried { tag });
+            }
+        }
+    }
+
+    fn burial_waits(&mut self) {
+        if let Some(unsaid) = self.waits_log.allow(Instant::now()) {
+            let exchange = &self.config.amqp.dead_letter_exchange;
+            tracing::warn!(
+                exchange,
+                unsaid,
+                "RabbitMQ does not confirm an undeliverable message: it is kept in memory, and tried on"
+            );
         }
     }
 

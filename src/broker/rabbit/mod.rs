@@ -107,6 +107,7 @@ pub(super) struct Rabbit {
     /// Why the latest attempt failed, for each address.
     last_faults: Vec<String>,
     burials_log: RateLimit,
+    waits_log: RateLimit,
 }
 
 #[derive(Debug)]
@@ -183,7 +184,7 @@ impl Rabbit {
                 .then(|| Bindings::new(amqp.binding_linger.0, Room::default())),
             greeting: None,
             config: Arc::clone(config),
-            outgoing: Outgoing::new(config.timeouts.publish.0, config.limits.publishes),
+            outgoing: Outgoing::new(config.timeouts.publish.0, config.limits.publishes, amqp.prefetch.into()),
             ids: Ids::new(),
             backoff: Backoff::new(amqp.reconnect_min.0, amqp.reconnect_max.0),
             taking_from: taking_from(amqp),
@@ -195,6 +196,7 @@ impl Rabbit {
             winding_down: false,
             attempts_log: RateLimit::new(LOG_EVERY),
             burials_log: RateLimit::new(LOG_EVERY),
+            waits_log: RateLimit::new(LOG_EVERY),
         };
         rabbit.first_round().await?;
         // Clients come from now on, however long RabbitMQ took.
@@ -392,8 +394,8 @@ impl Rabbit {
         if let Some(bindings) = &mut self.bindings {
             bindings.pass(now);
         }
-        let failed = self.outgoing.pass(now);
-        failed.into_iter().for_each(|settled| self.settle(settled));
+        let settled = self.outgoing.pass(now);
+        settled.into_iter().for_each(|settled| self.settle(settled));
         if self.reader_is_due().is_some_and(|due| due <= now)
             && let Some(marker) = self.reader.as_mut().and_then(|reader| reader.on_time(now))
         {
@@ -432,6 +434,10 @@ impl Rabbit {
     }
 
     pub(super) async fn close(self) {
+        let unconfirmed = self.outgoing.len();
+        if unconfirmed > 0 {
+            tracing::error!(unconfirmed, "stops before RabbitMQ has confirmed all: publishes, or dead letters");
+        }
         if let State::Linked { link, .. } = self.state {
             link.close().await;
         }

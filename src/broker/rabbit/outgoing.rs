@@ -10,8 +10,10 @@
 //! is settled, letters leave one at a time, and the one that was alone under way when the channel was closed has
 //! failed. It costs two connections, and the others some time.
 //!
-//! Burials have their time over each connection anew, and wait for the next one without limit: meanwhile nobody waits
-//! for them, and what they carry is nowhere else.
+//! What a burial carries may be nowhere else, so that one of which nothing is heard does not fail: RabbitMQ is away, or
+//! takes nothing while it is short of memory. When its time is over its tag need not wait any longer, lest
+//! undeliverable messages keep others from coming; the letter itself goes on, over the next connection too. A burial
+//! fails when RabbitMQ would not store it until its time was over, and when too many wait.
 //!
 //! A letter whose time is over may have been stored all the same: its confirm may have been lost, or come
 //! later. Nobody can know, so that "failed" means "not known to be safe". Sending it once more with the same
@@ -29,6 +31,8 @@ use crate::mail::Asker;
 
 use super::publisher::{Letter, Report, Unconfirmed};
 
+type Outcome = Result<(), Unconfirmed>;
+
 /// How long a topic rests after one of its letters could not be stored: long enough not to keep a RabbitMQ busy that
 /// is out of room, short enough to be tried dozens of times within `timeouts.publish`.
 const REST: Duration = Duration::from_millis(100);
@@ -43,19 +47,44 @@ pub(super) enum Purpose {
     Burial { tag: Option<u64> },
 }
 
-/// A letter that is done with, and how it went.
-pub(super) type Settled = (Purpose, Result<(), Unconfirmed>);
+impl Purpose {
+    fn settled(self, outcome: Outcome) -> Settled {
+        match self {
+            Self::Publish(asker) => Settled::Publish(asker, outcome),
+            Self::Burial { tag } => Settled::Burial { tag, outcome },
+        }
+    }
+}
+
+/// What has to be told of a letter.
+#[derive(Debug)]
+pub(super) enum Settled {
+    Publish(Asker, Outcome),
+    /// Without a tag, nothing waits for it.
+    Burial {
+        tag: Option<u64>,
+        outcome: Outcome,
+    },
+    /// A burial is not safe yet, and goes on; this must not wait for it any longer.
+    Released {
+        tag: u64,
+    },
+}
 
 /// All letters that nobody has been told about.
 #[derive(Debug)]
 pub(super) struct Outgoing {
     /// From when a letter comes until it fails.
     limit: Duration,
-    /// How many there may be, besides burials.
+    /// How many there may be, besides [`Self::overdue`].
     room: usize,
+    /// How many of those.
+    overdue_room: usize,
     next: u64,
     /// By number: in the order in which they came, which is that in which their time ends.
     open: BTreeMap<u64, Open>,
+    /// Burials whose time is over, and of which nothing was heard.
+    overdue: BTreeMap<u64, Arc<Letter>>,
     /// Those that should leave now.
     due: BTreeSet<u64>,
     /// Burials without a connection, and whether RabbitMQ may have refused them.
@@ -77,16 +106,21 @@ struct Open {
     purpose: Purpose,
     letter: Arc<Letter>,
     until: Instant,
+    /// RabbitMQ has said that it could not store it (`basic.nack`).
+    was_nacked: bool,
 }
 
 impl Outgoing {
-    /// Each letter has `limit` to be confirmed; publishes fit in while there are fewer than `room`.
-    pub(super) fn new(limit: Duration, room: usize) -> Self {
+    /// Each letter has `limit` to be confirmed; publishes fit in while there are fewer than `room`, and of burials
+    /// `overdue_room` may wait for longer.
+    pub(super) fn new(limit: Duration, room: usize, overdue_room: usize) -> Self {
         Self {
             limit,
             room,
+            overdue_room,
             next: 0,
             open: BTreeMap::new(),
+            overdue: BTreeMap::new(),
             due: BTreeSet::new(),
             waiting: Vec::new(),
             under_way: BTreeSet::new(),
@@ -110,7 +144,7 @@ impl Outgoing {
     fn enter(&mut self, purpose: Purpose, letter: Arc<Letter>, now: Instant) -> u64 {
         let number = self.next;
         self.next += 1;
-        let open = Open { purpose, letter, until: now + self.limit };
+        let open = Open { purpose, letter, until: now + self.limit, was_nacked: false };
         match self.resting.get_mut(&open.letter.routing_key) {
             Some(resting) => resting.insert(number),
             None => self.due.insert(number),
@@ -125,9 +159,10 @@ impl Outgoing {
             return None;
         }
         let number = self.due.pop_first()?;
-        let open = self.open.get(&number).expect("what is due is open");
+        let open = self.open.get(&number).map(|open| &open.letter);
+        let letter = open.or_else(|| self.overdue.get(&number)).expect("what is due is open, or overdue");
         self.under_way.insert(number);
-        Some((number, Arc::clone(&open.letter)))
+        Some((number, Arc::clone(letter)))
     }
 
     /// Takes RabbitMQ's word about a letter that was under way. If it could not be stored, it rests and is due again.
@@ -136,10 +171,16 @@ impl Outgoing {
             return None;
         }
         self.suspects.remove(&number);
-        if is_stored {
-            return self.open.remove(&number).map(|open| (open.purpose, Ok(())));
+        if self.overdue.remove(&number).is_some() {
+            let outcome = if is_stored { Ok(()) } else { Err(Unconfirmed::NotStored) };
+            return Some(Settled::Burial { tag: None, outcome });
         }
-        let topic = self.open.get(&number)?.letter.routing_key.clone();
+        if is_stored {
+            return self.open.remove(&number).map(|open| open.purpose.settled(Ok(())));
+        }
+        let open = self.open.get_mut(&number)?;
+        open.was_nacked = true;
+        let topic = open.letter.routing_key.clone();
         self.rest(topic, number, now);
         None
     }
@@ -151,7 +192,7 @@ impl Outgoing {
         self.resting.entry(topic).or_default().insert(number);
     }
 
-    /// Time has passed: topics have rested, and letters have failed, which are returned.
+    /// Time has passed: topics have rested, and the time of letters is over, of which is told.
     pub(super) fn pass(&mut self, now: Instant) -> Vec<Settled> {
         while let Some((until, _)) = self.rests.front()
             && *until <= now
@@ -159,23 +200,38 @@ impl Outgoing {
         {
             self.due.extend(self.resting.remove(&topic).into_iter().flatten());
         }
-        let mut failed = Vec::new();
+        let mut settled = Vec::new();
         while let Some(first) = self.open.first_entry()
             && first.get().until <= now
         {
             let (number, open) = first.remove_entry();
-            self.forget(number, &open);
-            failed.push((open.purpose, Err(Unconfirmed::Late)));
+            match open.purpose {
+                Purpose::Burial { tag } if self.may_go_on(number, open.was_nacked) => {
+                    self.overdue.insert(number, open.letter);
+                    settled.extend(tag.map(|tag| Settled::Released { tag }));
+                }
+                purpose => {
+                    self.forget(number, &open.letter);
+                    settled.push(purpose.settled(Err(Unconfirmed::Late)));
+                }
+            }
         }
-        failed
+        settled
+    }
+
+    /// Whether a burial may wait beyond its time: not if RabbitMQ has refused it, nor if other letters wait for the
+    /// word on it.
+    fn may_go_on(&self, number: u64, was_nacked: bool) -> bool {
+        let is_waited_for = !self.suspects.is_empty() && self.under_way.contains(&number);
+        self.overdue.len() < self.overdue_room && !was_nacked && !is_waited_for
     }
 
     /// A letter failed: it must not leave, and what is heard of it is of no interest.
-    fn forget(&mut self, number: u64, open: &Open) {
+    fn forget(&mut self, number: u64, letter: &Letter) {
         self.suspects.remove(&number);
         if self.under_way.remove(&number) {
             self.late.insert(number);
-        } else if let Some(resting) = self.resting.get_mut(&open.letter.routing_key) {
+        } else if let Some(resting) = self.resting.get_mut(&letter.routing_key) {
             resting.remove(&number);
         }
         self.due.remove(&number);
@@ -205,10 +261,14 @@ impl Outgoing {
         let guilty = under_way.first().copied().filter(|_| refused && under_way.len() + late.len() == 1);
         let failed = guilty.and_then(|number| {
             self.suspects.remove(&number);
-            self.open.remove(&number)
+            let overdue = self.overdue.remove(&number).map(|_| Purpose::Burial { tag: None });
+            overdue.or_else(|| self.open.remove(&number).map(|open| open.purpose))
         });
         if refused && guilty.is_none() {
             self.suspects.append(&mut under_way);
+        }
+        for (number, letter) in mem::take(&mut self.overdue) {
+            self.waiting.push((letter, self.suspects.remove(&number)));
         }
         for (number, open) in mem::take(&mut self.open) {
             match open.purpose {
@@ -219,12 +279,12 @@ impl Outgoing {
         self.resting.clear();
         self.rests.clear();
         self.due = self.open.keys().copied().collect();
-        failed.map(|open| (open.purpose, Err(Unconfirmed::Refused)))
+        failed.map(|purpose| purpose.settled(Err(Unconfirmed::Refused)))
     }
 
     /// Letters that nobody has been told about.
     pub(super) fn len(&self) -> usize {
-        self.open.len() + self.waiting.len()
+        self.open.len() + self.overdue.len() + self.waiting.len()
     }
 
     /// Whether there are none.
@@ -249,7 +309,7 @@ mod tests {
 
     impl Desk {
         fn new() -> Self {
-            Self { outgoing: Outgoing::new(LIMIT, 4), now: Instant::now() }
+            Self { outgoing: Outgoing::new(LIMIT, 4, 4), now: Instant::now() }
         }
 
         fn add(&mut self, purpose: Purpose, topic: &str) {
@@ -275,10 +335,14 @@ mod tests {
             self.outgoing.hear(Report { number, is_stored }, self.now)
         }
 
-        /// How many failed because of it.
-        fn wait(&mut self, time: Duration) -> usize {
+        fn wait_for_settled(&mut self, time: Duration) -> Vec<Settled> {
             self.now += time;
-            self.outgoing.pass(self.now).len()
+            self.outgoing.pass(self.now)
+        }
+
+        /// Of how many is told because of it.
+        fn wait(&mut self, time: Duration) -> usize {
+            self.wait_for_settled(time).len()
         }
     }
 
@@ -287,7 +351,7 @@ mod tests {
         let mut desk = Desk::new();
         desk.publish("a");
         assert_eq!(desk.leave(), [0]);
-        assert!(matches!(desk.hear(0, true), Some((Purpose::Publish(_), Ok(())))));
+        assert!(matches!(desk.hear(0, true), Some(Settled::Publish(_, Ok(())))));
         assert!(desk.hear(0, true).is_none());
         assert!(desk.outgoing.is_empty() && desk.outgoing.next_change().is_none());
     }
@@ -304,7 +368,7 @@ mod tests {
         assert_eq!(desk.outgoing.next_change(), Some(desk.now + REST));
         assert_eq!(desk.wait(REST), 0);
         assert_eq!(desk.leave(), [0, 1]);
-        assert!(matches!(desk.hear(1, true), Some((_, Ok(())))));
+        assert!(matches!(desk.hear(1, true), Some(Settled::Publish(_, Ok(())))));
         assert!(desk.hear(0, true).is_some());
     }
 
@@ -332,9 +396,56 @@ mod tests {
         assert_eq!((desk.leave().len(), desk.wait(2 * LIMIT), desk.outgoing.len()), (0, 0, 1));
         desk.outgoing.connection_is_there(desk.now);
         assert_eq!(desk.leave(), [1]);
-        assert!(matches!(desk.hear(1, true), Some((Purpose::Burial { tag: None }, Ok(())))));
+        assert!(matches!(desk.hear(1, true), Some(Settled::Burial { tag: None, outcome: Ok(()) })));
+    }
+
+    #[test]
+    fn a_burial_of_which_nothing_is_heard_gives_its_tag_back_and_goes_on() {
+        for has_left in [false, true] {
+            let mut desk = Desk::new();
+            desk.add(Purpose::Burial { tag: Some(7) }, "a");
+            let mut left = if has_left { desk.leave() } else { Vec::new() };
+            assert!(matches!(desk.wait_for_settled(LIMIT)[..], [Settled::Released { tag: 7 }]));
+            assert_eq!((desk.wait(2 * LIMIT), desk.outgoing.next_change()), (0, None));
+            left.extend(desk.leave());
+            assert_eq!(left, [0], "it leaves once");
+            assert!(matches!(desk.hear(0, true), Some(Settled::Burial { tag: None, outcome: Ok(()) })));
+            assert!(desk.outgoing.is_empty());
+        }
+    }
+
+    #[test]
+    fn an_overdue_burial_goes_over_the_next_connection_too_and_fails_when_rabbitmq_says_so() {
+        let mut desk = Desk::new();
+        desk.add(Purpose::Burial { tag: Some(7) }, "a");
+        assert_eq!((desk.leave(), desk.wait(LIMIT)), (vec![0], 1));
+        assert!(desk.outgoing.connection_is_gone(false).is_none());
+        desk.outgoing.connection_is_there(desk.now);
+        assert_eq!((desk.leave(), desk.wait(LIMIT)), (vec![1], 0), "it has no tag any more");
+        let not_stored = desk.hear(1, false);
+        assert!(matches!(not_stored, Some(Settled::Burial { tag: None, outcome: Err(_) })), "{not_stored:?}");
         desk.add(Purpose::Burial { tag: Some(8) }, "a");
-        assert_eq!((desk.leave(), desk.wait(LIMIT)), (vec![2], 1), "it does not hold others up for ever");
+        assert_eq!((desk.leave(), desk.wait(LIMIT)), (vec![2], 1));
+        let refused = desk.outgoing.connection_is_gone(true);
+        assert!(matches!(refused, Some(Settled::Burial { tag: None, outcome: Err(_) })), "{refused:?}");
+        assert!(desk.outgoing.is_empty());
+    }
+
+    #[test]
+    fn burials_fail_in_their_time_if_rabbitmq_cannot_store_them_or_too_many_wait() {
+        let mut desk = Desk::new();
+        desk.add(Purpose::Burial { tag: Some(7) }, "full");
+        assert_eq!((desk.leave(), desk.wait(LIMIT - REST / 2)), (vec![0], 0));
+        assert!(desk.hear(0, false).is_none());
+        let settled = desk.wait_for_settled(REST / 2);
+        assert!(matches!(settled[..], [Settled::Burial { tag: Some(7), outcome: Err(_) }]), "{settled:?}");
+        (1..=5).for_each(|tag| desk.add(Purpose::Burial { tag: Some(tag) }, "a"));
+        let settled = desk.wait_for_settled(LIMIT);
+        let is_released = |settled: &Settled| matches!(settled, Settled::Released { .. });
+        assert!(settled[..4].iter().all(is_released), "{settled:?}");
+        assert!(matches!(settled[4..], [Settled::Burial { tag: Some(5), outcome: Err(_) }]), "{settled:?}");
+        assert_eq!(desk.leave(), [1, 2, 3, 4]);
+        assert!(desk.outgoing.has_room(), "they take no room of publishes");
     }
 
     #[test]
@@ -346,7 +457,8 @@ mod tests {
         assert!(desk.outgoing.connection_is_gone(true).is_none());
         desk.outgoing.connection_is_there(desk.now);
         assert_eq!(desk.leave(), [2], "suspected, and so alone");
-        assert!(matches!(desk.outgoing.connection_is_gone(true), Some((Purpose::Burial { .. }, Err(_)))));
+        let refused = desk.outgoing.connection_is_gone(true);
+        assert!(matches!(refused, Some(Settled::Burial { outcome: Err(_), .. })), "{refused:?}");
         desk.outgoing.connection_is_there(desk.now);
         assert_eq!(desk.leave(), [4]);
         assert!(desk.hear(4, true).is_some() && desk.outgoing.is_empty());
