@@ -322,32 +322,27 @@ fn deflated(engine: &Engine, scale: &Scale, report: &mut Report) -> Result<()> {
     const CLIENTS: usize = 2000;
     const FAN_OUTS: usize = 30;
     const DATA_BYTES: usize = 4096;
-    let topic = "deflated:bench";
     let data = prices(DATA_BYTES);
-    let topics = [topic.to_owned()];
-    let mut compressed =
-        counting_server(engine, topic, &data, |server| deflating_clients(server, 1, &topics))?;
-    let compressed_bytes = first_frame(&mut compressed)?;
-    let mut plain = counting_server(engine, topic, &data, |server| counting_clients(server, 1, &topics))?;
-    let plain_bytes = first_frame(&mut plain)?;
+    // A topic for each, as a publication goes to all clients of its topic.
+    let [of_compressed, of_plain] = ["deflated:a", "deflated:b"].map(|topic| [topic.to_owned()]);
+    let compressed = |clients| {
+        let connect = |server| deflating_clients(server, clients, &of_compressed);
+        counting_server(engine, &of_compressed[0], &data, connect)
+    };
+    let plain = |clients| {
+        let connect = |server| counting_clients(server, clients, &of_plain);
+        counting_server(engine, &of_plain[0], &data, connect)
+    };
+    let (compressed_bytes, plain_bytes) = (first_frame(compressed(1)?)?, first_frame(plain(1)?)?);
+    let (mut compressed, mut plain) = (compressed(CLIENTS)?, plain(CLIENTS)?);
     let fan_outs = (FAN_OUTS / scale.divisor).max(1);
-    // One after the other and not together: each publication goes to all clients of its topic.
-    drop((compressed, plain));
     let pairs = Pairs::take(
         scale.rounds,
-        || {
-            let clients = |server| deflating_clients(server, CLIENTS, &topics);
-            counting_server(engine, topic, &data, clients)?.round(fan_outs, compressed_bytes)
-        },
-        || {
-            let clients = |server| counting_clients(server, CLIENTS, &topics);
-            counting_server(engine, topic, &data, clients)?.round(fan_outs, plain_bytes)
-        },
+        || compressed.round(fan_outs, compressed_bytes),
+        || plain.round(fan_outs, plain_bytes),
     )?;
-    for connect in [deflating_clients, counting_clients] {
-        let mut swarm = connect(engine.client_address(), CLIENTS, &topics)?;
-        check_broadcasts(engine, &mut swarm, &topics, 1, DATA_BYTES)?;
-    }
+    check_broadcasts(engine, &mut compressed.swarm, &of_compressed, 1, DATA_BYTES)?;
+    check_broadcasts(engine, &mut plain.swarm, &of_plain, 1, DATA_BYTES)?;
     report.part(
         "deflated",
         &format!("{CLIENTS} clients, frames of {compressed_bytes} and {plain_bytes} bytes"),
@@ -377,7 +372,7 @@ fn counting_server<'a>(
 }
 
 /// Bytes of the payload in which the only client of a server gets a publication.
-fn first_frame(server: &mut Server<'_>) -> Result<usize> {
+fn first_frame(mut server: Server<'_>) -> Result<usize> {
     (server.poke)()?;
     let one = |swarm: &Swarm, _: &mut Nobody| swarm.counted().frames == 1;
     server.swarm.turn_until("the first frame comes", LIMIT, &mut Nobody, one)?;

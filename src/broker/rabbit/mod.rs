@@ -436,7 +436,10 @@ impl Rabbit {
     pub(super) async fn close(self) {
         let unconfirmed = self.outgoing.len();
         if unconfirmed > 0 {
-            tracing::error!(unconfirmed, "stops before RabbitMQ has confirmed all: publishes, or dead letters");
+            tracing::error!(
+                unconfirmed,
+                "stops before RabbitMQ has confirmed all: publishes, or dead letters"
+            );
         }
         if let State::Linked { link, .. } = self.state {
             link.close().await;
