@@ -149,6 +149,8 @@ fn check_fails_where_the_machine_does_not_fit() {
     let (code, report, _) = run(check(&[]).env("FANFARE_CONTROL_LISTEN", &address));
     assert_eq!(code, Some(1));
     assert!(report.contains(&format!("problem  {address} is taken")), "{report}");
+    let port = taken.local_addr().unwrap().port();
+    assert!(report.contains(&format!("`ss -ltnp 'sport = :{port}'`")), "{report}");
 
     let (code, report, _) = run(check(&[]).env("FANFARE_SERVER_CPUS", "1023"));
     assert_eq!(code, Some(1));

@@ -101,7 +101,9 @@ fn port(address: SocketAddr, outgoing: Option<&RangeInclusive<u16>>) -> Finding 
         Ok(_) => Finding::Good(format!("{address} is free")),
         Err(error) => match error.kind() {
             io::ErrorKind::AddrInUse => Finding::Problem(format!(
-                "{address} is taken: another program listens there, perhaps Fanfare itself"
+                "{address} is taken: another program listens there, perhaps Fanfare itself; \
+                 `ss -ltnp 'sport = :{}'` names it",
+                address.port()
             )),
             io::ErrorKind::AddrNotAvailable if address.is_ipv6() && address.ip().is_loopback() => {
                 Finding::Warning(format!("{address} will be skipped: there is no IPv6 on this host"))

@@ -438,7 +438,7 @@ impl Rabbit {
         if unconfirmed > 0 {
             tracing::error!(
                 unconfirmed,
-                "stops before RabbitMQ has confirmed all: publishes, or dead letters"
+                "the engine stops, and RabbitMQ has not confirmed all publishes and dead letters: they may be lost"
             );
         }
         if let State::Linked { link, .. } = self.state {
