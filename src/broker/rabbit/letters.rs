@@ -44,9 +44,25 @@ impl Rabbit {
             tracing::warn!(
                 exchange,
                 unsaid,
-                "RabbitMQ does not confirm an undeliverable message: it is kept in memory, and tried on"
+                "RabbitMQ has not confirmed a dead letter in time: it is kept in memory, and goes on being sent"
             );
         }
+    }
+
+    /// Whether messages may be taken, of which each may have to be buried. While a stream is read back nothing is
+    /// buried, and no letter leaves.
+    pub(super) fn has_room_for_burials(&mut self) -> bool {
+        let has_room = self.outgoing.has_room_for_burials() || self.is_loading();
+        if !has_room && let Some(unsaid) = self.full_log.allow(Instant::now()) {
+            let (exchange, waiting) = (&self.config.amqp.dead_letter_exchange, self.prefetch());
+            tracing::warn!(
+                exchange,
+                waiting,
+                unsaid,
+                "no messages are taken until RabbitMQ has confirmed some of the dead letters"
+            );
+        }
+        has_room
     }
 
     fn burial_failed(&mut self, error: &Unconfirmed) {
@@ -73,7 +89,7 @@ impl Rabbit {
         if self.winding_down {
             return Err((asker, Removal::Refused(ErrorCode::Internal)));
         }
-        if !self.outgoing.has_room() {
+        if !self.outgoing.has_room_for_publishes() {
             return Err((asker, Removal::Refused(ErrorCode::TooManyRequests)));
         }
         let letter = markers::removal(&self.config.amqp.stream.as_str().into(), topic);
@@ -87,7 +103,7 @@ impl Rabbit {
         if self.winding_down {
             return Err((publish, ErrorCode::Internal));
         }
-        if !self.outgoing.has_room() {
+        if !self.outgoing.has_room_for_publishes() {
             return Err((publish, ErrorCode::TooManyRequests));
         }
         let id = match publish.id.as_deref().map(ShortString::try_new) {
@@ -124,6 +140,7 @@ impl Rabbit {
         // Who winds down pushes nothing more, and need not wait to push it; other nodes do.
         let is_too_early = (self.is_loading() || !self.is_bound()) && !self.winding_down;
         let State::Linked { link, .. } = &mut self.state else { return };
+        let now = Instant::now();
         if link.takes_letters()
             && let Some(marker) = self.marker.take()
         {
@@ -131,7 +148,7 @@ impl Rabbit {
         }
         while !is_too_early
             && link.takes_letters()
-            && let Some((number, letter)) = self.outgoing.leave()
+            && let Some((number, letter)) = self.outgoing.leave(now)
         {
             link.send(number, letter);
         }

@@ -108,6 +108,7 @@ pub(super) struct Rabbit {
     last_faults: Vec<String>,
     burials_log: RateLimit,
     waits_log: RateLimit,
+    full_log: RateLimit,
 }
 
 #[derive(Debug)]
@@ -175,6 +176,7 @@ impl Rabbit {
         let amqp = &config.amqp;
         let addresses = Addresses::parse(&amqp.url).map_err(|fault| fault.text)?;
         let is_stream = amqp.source == Source::Stream;
+        let room = outgoing::Room { publishes: config.limits.publishes, burials: amqp.prefetch.into() };
         let mut rabbit = Self {
             reader: is_stream.then(|| Reader::new(config, Instant::now())),
             marker: None,
@@ -184,7 +186,7 @@ impl Rabbit {
                 .then(|| Bindings::new(amqp.binding_linger.0, Room::default())),
             greeting: None,
             config: Arc::clone(config),
-            outgoing: Outgoing::new(config.timeouts.publish.0, config.limits.publishes, amqp.prefetch.into()),
+            outgoing: Outgoing::new(config.timeouts.publish.0, room),
             ids: Ids::new(),
             backoff: Backoff::new(amqp.reconnect_min.0, amqp.reconnect_max.0),
             taking_from: taking_from(amqp),
@@ -197,6 +199,7 @@ impl Rabbit {
             attempts_log: RateLimit::new(LOG_EVERY),
             burials_log: RateLimit::new(LOG_EVERY),
             waits_log: RateLimit::new(LOG_EVERY),
+            full_log: RateLimit::new(LOG_EVERY),
         };
         rabbit.first_round().await?;
         // Clients come from now on, however long RabbitMQ took.
@@ -244,7 +247,7 @@ impl Rabbit {
             self.send_letters();
             self.send_orders();
             let change = self.next_change().map(tokio::time::Instant::from_std);
-            let take = take && self.is_bound();
+            let take = take && self.is_bound() && self.has_room_for_burials();
             select! {
                 biased;
                 happening = self.state.next(take, self.taking_from) => self.happened(happening),
@@ -278,7 +281,6 @@ impl Rabbit {
 
     fn linked(&mut self, mut link: Link) {
         let (source, unconfirmed) = (link.source(), self.outgoing.len());
-        self.outgoing.connection_is_there(Instant::now());
         self.addresses.worked();
         self.last_faults.iter_mut().for_each(String::clear);
         let rabbitmq = self.addresses.current();
