@@ -54,8 +54,8 @@ pub struct Amqp {
     /// Messages that queue keeps at most; the oldest go first. Default 10,000.
     pub dead_letter_max: u32,
     /// Messages taken and not acknowledged, at most: the outer limit of back-pressure. Default 4,096; costs
-    /// up to that many bodies of memory. When as many that cannot be delivered wait for RabbitMQ to take them as dead
-    /// letters, no more are taken until it does.
+    /// up to that many bodies of memory, and as many of dead letters that RabbitMQ does not take at the moment; then
+    /// no more messages are taken until it does.
     pub prefetch: u16,
     /// When a message is acknowledged to RabbitMQ. Default `handover`.
     pub ack: Ack,

@@ -120,6 +120,25 @@ fn broadcast_publishes_once_to_all_and_answers_for_each() {
 }
 
 #[test]
+fn a_broadcast_to_more_than_one_message_holds_goes_by_several_which_fail_one_by_one() {
+    let house = open();
+    let name = |n: usize| format!("{n:0>200}");
+    let mut channels: Vec<String> = (0..400).map(name).collect();
+    channels[0] = "fails".to_owned();
+    let answer = house.ask("broadcast", &json!({"channels": channels, "data": 1}).to_string());
+    let responses = answer["result"]["responses"].as_array().unwrap();
+    let failed = responses.iter().take_while(|response| response["error"]["code"] == 100).count();
+    let done = responses.iter().filter(|response| response["result"] == json!({})).count();
+    // 163 names of 200 bytes are 32 KiB.
+    assert_eq!((failed, done), (164, 236));
+    for (first, last) in [("fails".to_owned(), 163), (name(164), 326), (name(327), 399)] {
+        let heard = house.heard();
+        assert!(heard.starts_with(&format!("publish {first},")), "{heard}");
+        assert!(heard.ends_with(&format!(",{} 1", name(last))), "{heard}");
+    }
+}
+
+#[test]
 fn an_idempotency_key_becomes_an_id_for_each_channel() {
     let house = open();
     let done = json!({"result": {}});

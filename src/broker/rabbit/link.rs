@@ -23,7 +23,7 @@ use super::address::Address;
 use super::attach::{Gate, Reading, Start};
 use super::binder::{self, Binder};
 use super::bindings::Order;
-use super::fault::{Fault, is_forbidden, is_refused, reply_text};
+use super::fault::{Fault, is_forbidden, is_refused_for_good, reply_text};
 use super::overflow::Watch;
 use super::publisher::{Letter, Publisher, Report};
 use super::reader::{Entrance, random};
@@ -241,7 +241,8 @@ impl Link {
                 Some(Next::Unblocked)
             }
             event => {
-                let refused = matches!(&event, Some(lapin::Event::Error(error)) if is_refused(error));
+                let refused =
+                    matches!(&event, Some(lapin::Event::Error(error)) if is_refused_for_good(error));
                 trouble(event, "publishing").map(|loss| Next::Lost(Loss { refused, ..loss }))
             }
         }

@@ -24,6 +24,8 @@ const MICROSECONDS: &str = "x-timestamp-us";
 const MILLISECONDS: &str = "timestamp_in_ms";
 const REASON: &str = "x-fanfare-reason";
 const TOPIC: &str = "x-fanfare-topic";
+/// Bytes of it: all headers of a message have to fit into a frame, and `TOPICS` still has all names.
+const NAMES_BYTES_MAX: usize = 1024;
 /// Where RabbitMQ says that a message stands in its stream.
 pub(super) const OFFSET: &str = "x-stream-offset";
 /// AMQP's number for messages that survive a restart of RabbitMQ.
@@ -149,7 +151,9 @@ pub(super) fn bury(message: Message, reason: &Undeliverable) -> (ShortString, Ve
         headers.insert(name.clone(), value.clone());
     }
     headers.insert(REASON.into(), AMQPValue::LongString(reason.to_string().into()));
-    headers.insert(TOPIC.into(), AMQPValue::LongString(topics.join(" ").into()));
+    let mut names = topics.join(" ");
+    names.truncate(names.floor_char_boundary(NAMES_BYTES_MAX));
+    headers.insert(TOPIC.into(), AMQPValue::LongString(names.into()));
     let mut kept = BasicProperties::default().with_delivery_mode(PERSISTENT).with_headers(headers);
     if let Some(content_type) = properties.content_type() {
         kept = kept.with_content_type(content_type.clone());

@@ -2,8 +2,8 @@
 //! they are confirmed or their time is over. No clock and no socket.
 //!
 //! A letter keeps its `message-id`, by which whoever gets it twice knows it. Letters leave in the order in
-//! which they came, and over a new connection so again. Of a topic of which a letter could not be stored nothing
-//! leaves for a while, so that the order stays; other topics do not wait for it.
+//! which they came, and over a new connection so again. When a letter could not be stored, nothing leaves to the same
+//! exchange and topic for a while, so that the order stays; others do not wait for it.
 //!
 //! RabbitMQ refuses for good (no permission, a property that it does not take) by closing the channel, and does not
 //! say which letter it meant. So those that were under way are suspects: over the next connections, until each of them
@@ -12,8 +12,9 @@
 //!
 //! What a burial carries may be nowhere else. So one of which nothing is heard does not fail: RabbitMQ is away, or takes
 //! nothing while it is short of memory. When its time is over it gives its tag back, lest undeliverable messages keep
-//! others from coming, and waits without limit. It has its time again when RabbitMQ says that it cannot store it, and
-//! fails at the end of that. How many there may be is a matter of back-pressure: see [`Outgoing::has_room_for_burials`].
+//! others from coming, and waits without limit. Its time begins again when RabbitMQ says that it cannot store it; if this
+//! is still so at the end, it fails. How many there may be is a matter of back-pressure: see
+//! [`Outgoing::has_room_for_burials`].
 //!
 //! A letter whose time is over may have been stored all the same: its confirm may have been lost, or come
 //! later. Nobody can know, so that "failed" means "not known to be safe". Sending it once more with the same
@@ -36,6 +37,10 @@ type Outcome = Result<(), Unconfirmed>;
 /// How long a topic rests after one of its letters could not be stored: long enough not to keep a RabbitMQ busy that
 /// is out of room, short enough to be tried dozens of times within `timeouts.publish`.
 const REST: Duration = Duration::from_millis(100);
+
+/// How long others wait for the word on a burial that left alone: RabbitMQ closes the channel within a round trip, if
+/// that is what it does.
+const ALONE: Duration = Duration::from_secs(1);
 
 /// Why a letter was sent.
 #[derive(Debug)]
@@ -90,12 +95,21 @@ pub(super) struct Outgoing {
     under_way: BTreeSet<u64>,
     /// One of these was refused for good.
     suspects: BTreeSet<u64>,
-    /// Those that wait because a letter of their topic could not be stored.
-    resting: FxHashMap<ShortString, BTreeSet<u64>>,
-    /// When which topic has rested, in that order.
-    rests: VecDeque<(Instant, ShortString)>,
+    /// Burials that had left alone for too long.
+    aside: BTreeSet<u64>,
+    /// Those that wait because one like them could not be stored.
+    resting: FxHashMap<Destination, BTreeSet<u64>>,
+    /// When which of them have rested, in that order.
+    rests: VecDeque<(Instant, Destination)>,
     /// Those whose time ended while they were under way: the client library still keeps them.
     late: FxHashSet<u64>,
+}
+
+/// An exchange and a topic.
+type Destination = (ShortString, ShortString);
+
+fn destination(letter: &Letter) -> Destination {
+    (letter.exchange.clone(), letter.routing_key.clone())
 }
 
 /// How many letters there may be.
@@ -111,8 +125,8 @@ struct Open {
     letter: Arc<Letter>,
     /// When its time is over, if it has one.
     until: Option<Instant>,
-    /// The last that RabbitMQ said is that it could not store it (`basic.nack`).
-    was_nacked: bool,
+    /// RabbitMQ could not store it (`basic.nack`), and its time is that from the first such word on.
+    is_refused: bool,
 }
 
 impl Outgoing {
@@ -128,6 +142,7 @@ impl Outgoing {
             due: BTreeSet::new(),
             under_way: BTreeSet::new(),
             suspects: BTreeSet::new(),
+            aside: BTreeSet::new(),
             resting: FxHashMap::default(),
             rests: VecDeque::new(),
             late: FxHashSet::default(),
@@ -149,7 +164,7 @@ impl Outgoing {
         let number = self.number();
         let is_waited_for = !matches!(purpose, Purpose::Burial { tag: None });
         self.burials += usize::from(matches!(purpose, Purpose::Burial { .. }));
-        let open = Open { purpose, letter: Arc::new(letter), until: None, was_nacked: false };
+        let open = Open { purpose, letter: Arc::new(letter), until: None, is_refused: false };
         self.open.insert(number, open);
         self.due.insert(number);
         if is_waited_for {
@@ -185,22 +200,20 @@ impl Outgoing {
             return None;
         }
         let number = self.next_due()?;
-        let open = self.open.get_mut(&number).expect("what is due is open");
-        open.was_nacked = false;
-        let letter = Arc::clone(&open.letter);
-        if goes_alone && open.until.is_none() {
-            // The others do not wait for it for ever.
-            self.set_time(number, Some(now + self.limit));
+        let Open { purpose, letter, .. } = &self.open[&number];
+        let letter = Arc::clone(letter);
+        if goes_alone && matches!(purpose, Purpose::Burial { .. }) {
+            self.set_time(number, Some(now + ALONE));
         }
         self.under_way.insert(number);
         Some((number, letter))
     }
 
-    /// The first letter that is due. Those before it whose topic rests, rest.
+    /// The first letter that is due. Those before it that have to rest, rest.
     fn next_due(&mut self) -> Option<u64> {
         loop {
             let number = self.due.pop_first()?;
-            match self.resting.get_mut(&self.open[&number].letter.routing_key) {
+            match self.resting.get_mut(&destination(&self.open[&number].letter)) {
                 Some(resting) => resting.insert(number),
                 None => return Some(number),
             };
@@ -209,82 +222,88 @@ impl Outgoing {
 
     /// Takes RabbitMQ's word about a letter that was under way. If it could not be stored, it rests and is due again.
     pub(super) fn hear(&mut self, Report { number, is_stored }: Report, now: Instant) -> Option<Settled> {
-        if self.late.remove(&number) || !self.under_way.remove(&number) {
+        self.late.remove(&number);
+        if !self.under_way.remove(&number) && !self.aside.remove(&number) {
             return None;
         }
         if is_stored {
             return self.take_out(number).map(|open| open.purpose.settled(Ok(())));
         }
         self.suspects.remove(&number);
-        let open = self.open.get_mut(&number)?;
-        open.was_nacked = true;
-        let topic = open.letter.routing_key.clone();
-        if open.until.is_none() {
+        let Open { purpose, letter, is_refused, .. } = self.open.get_mut(&number)?;
+        let (destination, is_burial) = (destination(letter), matches!(purpose, Purpose::Burial { .. }));
+        if !mem::replace(is_refused, true) && is_burial {
             self.set_time(number, Some(now + self.limit));
         }
-        self.rest(topic, number, now);
+        self.rest(destination, number, now);
         None
     }
 
-    fn rest(&mut self, topic: ShortString, number: u64, now: Instant) {
-        if !self.resting.contains_key(&topic) {
-            self.rests.push_back((now + REST, topic.clone()));
+    fn rest(&mut self, destination: Destination, number: u64, now: Instant) {
+        if !self.resting.contains_key(&destination) {
+            self.rests.push_back((now + REST, destination.clone()));
         }
-        self.resting.entry(topic).or_default().insert(number);
+        self.resting.entry(destination).or_default().insert(number);
     }
 
-    /// Time has passed: topics have rested, and that of letters is over, of which is told.
+    /// Time has passed: that of letters is over, of which is told, and others have rested.
     pub(super) fn pass(&mut self, now: Instant) -> Vec<Settled> {
-        while let Some((until, _)) = self.rests.front()
-            && *until <= now
-            && let Some((_, topic)) = self.rests.pop_front()
-        {
-            self.due.extend(self.resting.remove(&topic).into_iter().flatten());
-        }
         let mut settled = Vec::new();
         while let Some(&(until, number)) = self.ends.first()
             && until <= now
         {
             settled.extend(self.time_is_over(number));
         }
+        while let Some((until, _)) = self.rests.front()
+            && *until <= now
+            && let Some((_, destination)) = self.rests.pop_front()
+        {
+            self.due.extend(self.resting.remove(&destination).into_iter().flatten());
+        }
         settled
     }
 
     fn time_is_over(&mut self, number: u64) -> Option<Settled> {
         self.set_time(number, None);
-        match self.open.get_mut(&number)? {
-            Open { purpose: Purpose::Burial { tag }, was_nacked: false, .. } => {
+        let Open { purpose, letter, is_refused, .. } = self.open.get_mut(&number)?;
+        let resting = self.resting.get(&destination(letter));
+        let rests = resting.is_some_and(|resting| resting.contains(&number));
+        match purpose {
+            Purpose::Burial { tag } if !(*is_refused && rests) => {
+                *is_refused = false;
                 let tag = tag.take();
-                self.step_aside(number);
+                if !self.suspects.is_empty() && self.under_way.contains(&number) {
+                    self.set_burials_aside(number);
+                }
                 tag.map(|tag| Settled::Released { tag })
             }
             _ => self.fail(number),
         }
     }
 
-    /// A burial waits without limit. If it was alone under way, it gives way to the others, and leaves again over the
-    /// next connection.
-    fn step_aside(&mut self, number: u64) {
-        if self.suspects.is_empty() || !self.under_way.remove(&number) {
-            return;
+    /// Others need not wait for the word on a burial that left alone. The suspected ones behind it would be as long on
+    /// their way: none of them leaves over this connection any more, unless its word comes.
+    fn set_burials_aside(&mut self, silent: u64) {
+        self.under_way.remove(&silent);
+        self.aside.insert(silent);
+        let is_burial = |number: &u64| matches!(self.open[number].purpose, Purpose::Burial { .. });
+        let suspects: Vec<u64> = self.suspects.iter().copied().filter(is_burial).collect();
+        for number in suspects {
+            self.suspects.remove(&number);
+            self.due.remove(&number);
         }
-        self.late.insert(number);
-        self.suspects.remove(&number);
-        let open = self.open.remove(&number);
-        let number = self.number();
-        self.open.extend(open.map(|open| (number, open)));
     }
 
     /// A letter fails: it must not leave, and what is heard of it is of no interest.
     fn fail(&mut self, number: u64) -> Option<Settled> {
-        let Open { purpose, letter, was_nacked, .. } = self.take_out(number)?;
+        let Open { purpose, letter, is_refused, .. } = self.take_out(number)?;
         if self.under_way.remove(&number) {
             self.late.insert(number);
-        } else if let Some(resting) = self.resting.get_mut(&letter.routing_key) {
+        } else if let Some(resting) = self.resting.get_mut(&destination(&letter)) {
             resting.remove(&number);
         }
         self.due.remove(&number);
-        Some(purpose.settled(Err(if was_nacked { Unconfirmed::NotStored } else { Unconfirmed::Late })))
+        Some(purpose.settled(Err(if is_refused { Unconfirmed::NotStored } else { Unconfirmed::Late })))
     }
 
     /// When [`Self::pass`] has something to do next.
@@ -297,17 +316,17 @@ impl Outgoing {
     /// The connection is gone, and with it the tags of all burials. All letters are for the next one; but if it is
     /// gone because RabbitMQ `refused` one, and only one was under way, this has failed, and is returned.
     pub(super) fn connection_is_gone(&mut self, refused: bool) -> Option<Settled> {
-        let (mut under_way, late) = (mem::take(&mut self.under_way), mem::take(&mut self.late));
-        let guilty = under_way.first().copied().filter(|_| refused && under_way.len() + late.len() == 1);
+        let (mut left, late) = (mem::take(&mut self.under_way), mem::take(&mut self.late));
+        left.append(&mut self.aside);
+        let guilty = left.first().copied().filter(|_| refused && left.len() + late.len() == 1);
         let failed = guilty.and_then(|number| self.take_out(number));
         if refused && guilty.is_none() {
-            self.suspects.append(&mut under_way);
+            self.suspects.append(&mut left);
         }
-        for (number, open) in &mut self.open {
-            if let Purpose::Burial { tag } = &mut open.purpose {
-                *tag = None;
-                let until = open.until.take();
-                until.map(|until| self.ends.remove(&(until, *number)));
+        for (number, Open { purpose, until, is_refused, .. }) in &mut self.open {
+            if let Purpose::Burial { tag } = purpose {
+                (*tag, *is_refused) = (None, false);
+                until.take().map(|until| self.ends.remove(&(until, *number)));
             }
         }
         self.resting.clear();

@@ -1,7 +1,7 @@
 //! `publish` and `broadcast`: the same door as everybody else's publications, through the backplane. The
 //! answer waits until the backplane has confirmed.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -23,6 +23,9 @@ use super::topic;
 const ANSWER_GRACE: Duration = Duration::from_secs(1);
 /// AMQP's limit for a `message-id`.
 const ID_BYTES_MAX: usize = 255;
+/// Bytes of the names of topics that one message has, beyond its first one: they are in its headers twice, and RabbitMQ
+/// takes 128 KiB of those (`frame_max`, which it does not raise).
+const NAMES_BYTES_MAX: usize = 32 << 10;
 /// Bytes of a key: as many as a topic's name has at most.
 const KEY_BYTES_MAX: usize = 255;
 
@@ -91,7 +94,7 @@ pub(super) async fn publish(desk: &Desk, params: PublishParams<'_>) -> Outcome {
 }
 
 /// Publishes to several topics at once. A topic that is none gets its error in its place, and the others
-/// are published to; a topic named twice is published to once.
+/// are published to; a topic named twice is published to once. More than fit into one message go by several.
 ///
 /// An idempotency key names one publication of each topic, as in Centrifugo: whoever repeats half of a broadcast gets it to the
 /// topics that lack it. So there is a message for each topic then, with an id and an answer of its own.
@@ -107,12 +110,36 @@ pub(super) async fn broadcast(desk: &Desk, params: BroadcastParams<'_>) -> Outco
     }
     let mut seen = HashSet::new();
     let wanted = checked.iter().flatten().filter(|topic| seen.insert(TopicName::clone(topic)));
-    let topics: Vec<TopicName> = wanted.cloned().collect();
-    if !topics.is_empty() {
-        hand_in(desk, topics, params.data, None, key).await?;
+    let mut failed = HashMap::new();
+    let messages = messages(wanted.cloned());
+    let hand_in =
+        async |topics: &Vec<TopicName>| hand_in(desk, topics.clone(), params.data, None, key.clone()).await;
+    for (topics, outcome) in messages.iter().zip(join_all(messages.iter().map(hand_in)).await) {
+        match outcome {
+            Err(fault) if messages.len() == 1 => return Err(fault),
+            Err(fault) => failed.extend(topics.iter().map(|topic| (TopicName::clone(topic), fault.clone()))),
+            Ok(()) => {}
+        }
     }
-    let responses = checked.into_iter().map(|checked| checked.and_then(|_| done()).into()).collect();
+    let answer = |topic: TopicName| failed.get(&topic).map_or_else(done, |fault| Err(fault.clone()));
+    let responses = checked.into_iter().map(|checked| checked.and_then(answer).into()).collect();
     result(&BroadcastResult { responses })
+}
+
+/// Topics by the message that they go with: as few as hold their names.
+fn messages(topics: impl Iterator<Item = TopicName>) -> Vec<Vec<TopicName>> {
+    let (mut messages, mut bytes) = (Vec::<Vec<TopicName>>::new(), 0);
+    for topic in topics {
+        bytes += topic.len();
+        match messages.last_mut().filter(|_| bytes <= NAMES_BYTES_MAX) {
+            Some(message) => message.push(topic),
+            None => {
+                bytes = topic.len();
+                messages.push(vec![topic]);
+            }
+        }
+    }
+    messages
 }
 
 async fn broadcast_by_name(
