@@ -151,9 +151,7 @@ pub(super) fn bury(message: Message, reason: &Undeliverable) -> (ShortString, Ve
         headers.insert(name.clone(), value.clone());
     }
     headers.insert(REASON.into(), AMQPValue::LongString(reason.to_string().into()));
-    let mut names = topics.join(" ");
-    names.truncate(names.floor_char_boundary(NAMES_BYTES_MAX));
-    headers.insert(TOPIC.into(), AMQPValue::LongString(names.into()));
+    headers.insert(TOPIC.into(), AMQPValue::LongString(names(&topics).into()));
     let mut kept = BasicProperties::default().with_delivery_mode(PERSISTENT).with_headers(headers);
     if let Some(content_type) = properties.content_type() {
         kept = kept.with_content_type(content_type.clone());
@@ -166,6 +164,16 @@ pub(super) fn bury(message: Message, reason: &Undeliverable) -> (ShortString, Ve
     }
     let routing_key = topics.into_iter().next().unwrap_or_default();
     (ShortString::from(String::from(routing_key)), body, kept)
+}
+
+/// As many of the first topics as `TOPIC` holds.
+fn names(topics: &[Box<str>]) -> String {
+    let mut bytes = 0;
+    let fits = |topic: &&Box<str>| {
+        bytes += topic.len() + 1;
+        bytes <= NAMES_BYTES_MAX
+    };
+    topics.iter().take_while(fits).map(|topic| &**topic).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
