@@ -169,11 +169,11 @@ pub(super) fn bury(message: Message, reason: &Undeliverable) -> (ShortString, Ve
 /// As many of the first topics as `TOPIC` holds.
 fn names(topics: &[Box<str>]) -> String {
     let mut bytes = 0;
-    let fits = |topic: &&Box<str>| {
+    let fits = |topic: &&str| {
         bytes += topic.len() + 1;
         bytes <= NAMES_BYTES_MAX
     };
-    topics.iter().take_while(fits).map(|topic| &**topic).collect::<Vec<_>>().join(" ")
+    topics.iter().map(Box::as_ref).take_while(fits).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
