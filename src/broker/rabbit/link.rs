@@ -281,6 +281,11 @@ impl Link {
         let _ = self.channel.basic_ack(tag, BasicAckOptions { multiple: true }).now_or_never();
     }
 
+    /// Acknowledges `tag`, and no other.
+    pub(super) fn acknowledge_alone(&self, tag: u64) {
+        let _ = self.channel.basic_ack(tag, BasicAckOptions { multiple: false }).now_or_never();
+    }
+
     /// Consumes no more: what was not taken yet goes back into the queue.
     pub(super) fn wind_down(&mut self) {
         self.consumer = None;

@@ -24,7 +24,7 @@ const MICROSECONDS: &str = "x-timestamp-us";
 const MILLISECONDS: &str = "timestamp_in_ms";
 const REASON: &str = "x-fanfare-reason";
 const TOPIC: &str = "x-fanfare-topic";
-/// Bytes of it: all headers of a message have to fit into a frame, and `TOPICS` still has all names.
+/// Bytes of it beside `TOPICS`, which still has all names: all headers of a message have to fit into a frame.
 const NAMES_BYTES_MAX: usize = 1024;
 /// Where RabbitMQ says that a message stands in its stream.
 pub(super) const OFFSET: &str = "x-stream-offset";
@@ -151,7 +151,8 @@ pub(super) fn bury(message: Message, reason: &Undeliverable) -> (ShortString, Ve
         headers.insert(name.clone(), value.clone());
     }
     headers.insert(REASON.into(), AMQPValue::LongString(reason.to_string().into()));
-    headers.insert(TOPIC.into(), AMQPValue::LongString(names(&topics).into()));
+    let limit = if headers.inner().contains_key(TOPICS) { NAMES_BYTES_MAX } else { usize::MAX };
+    headers.insert(TOPIC.into(), AMQPValue::LongString(names(&topics, limit).into()));
     let mut kept = BasicProperties::default().with_delivery_mode(PERSISTENT).with_headers(headers);
     if let Some(content_type) = properties.content_type() {
         kept = kept.with_content_type(content_type.clone());
@@ -166,12 +167,12 @@ pub(super) fn bury(message: Message, reason: &Undeliverable) -> (ShortString, Ve
     (ShortString::from(String::from(routing_key)), body, kept)
 }
 
-/// As many of the first topics as `TOPIC` holds.
-fn names(topics: &[Box<str>]) -> String {
+/// The first topics, as many as fit into `limit` bytes.
+fn names(topics: &[Box<str>], limit: usize) -> String {
     let mut bytes = 0;
     let fits = |topic: &&str| {
         bytes += topic.len() + 1;
-        bytes <= NAMES_BYTES_MAX
+        bytes <= limit
     };
     topics.iter().map(Box::as_ref).take_while(fits).collect::<Vec<_>>().join(" ")
 }

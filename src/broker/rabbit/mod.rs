@@ -333,6 +333,10 @@ impl Rabbit {
         };
         let (rabbitmq, reason) = (self.addresses.current(), &loss.reason);
         tracing::warn!(%rabbitmq, %reason, "lost RabbitMQ; clients stay, publishes wait");
+        if loss.refused {
+            // Burials go on from here. If the message of one that is never taken came again, it would cost every link.
+            self.outgoing.tags().for_each(|tag| link.acknowledge_alone(tag));
+        }
         let reports = link.abandon().into_iter();
         let mut settled: Vec<_> =
             reports.filter_map(|report| self.outgoing.hear(report, Instant::now())).collect();

@@ -97,6 +97,8 @@ pub(super) struct Outgoing {
     suspects: BTreeSet<u64>,
     /// Burials that had left alone for too long.
     aside: BTreeSet<u64>,
+    /// Suspected burials that wait until something is heard of one.
+    parked: BTreeSet<u64>,
     /// Those that wait because one like them could not be stored.
     resting: FxHashMap<Destination, BTreeSet<u64>>,
     /// When which of them have rested, in that order.
@@ -143,6 +145,7 @@ impl Outgoing {
             under_way: BTreeSet::new(),
             suspects: BTreeSet::new(),
             aside: BTreeSet::new(),
+            parked: BTreeSet::new(),
             resting: FxHashMap::default(),
             rests: VecDeque::new(),
             late: FxHashSet::default(),
@@ -200,9 +203,11 @@ impl Outgoing {
             return None;
         }
         let number = self.next_due()?;
-        let Open { purpose, letter, .. } = &self.open[&number];
+        let Open { purpose, letter, is_refused, .. } =
+            self.open.get_mut(&number).expect("what is due is open");
         let letter = Arc::clone(letter);
         if goes_alone && matches!(purpose, Purpose::Burial { .. }) {
+            *is_refused = false;
             self.set_time(number, Some(now + ALONE));
         }
         self.under_way.insert(number);
@@ -227,7 +232,11 @@ impl Outgoing {
             return None;
         }
         if is_stored {
-            return self.take_out(number).map(|open| open.purpose.settled(Ok(())));
+            let open = self.take_out(number)?;
+            if matches!(open.purpose, Purpose::Burial { .. }) {
+                self.unpark();
+            }
+            return Some(open.purpose.settled(Ok(())));
         }
         self.suspects.remove(&number);
         let Open { purpose, letter, is_refused, .. } = self.open.get_mut(&number)?;
@@ -282,16 +291,24 @@ impl Outgoing {
     }
 
     /// Others need not wait for the word on a burial that left alone. The suspected ones behind it would be as long on
-    /// their way: none of them leaves over this connection any more, unless its word comes.
+    /// their way, and are parked.
     fn set_burials_aside(&mut self, silent: u64) {
         self.under_way.remove(&silent);
+        self.suspects.remove(&silent);
         self.aside.insert(silent);
         let is_burial = |number: &u64| matches!(self.open[number].purpose, Purpose::Burial { .. });
-        let suspects: Vec<u64> = self.suspects.iter().copied().filter(is_burial).collect();
-        for number in suspects {
-            self.suspects.remove(&number);
-            self.due.remove(&number);
-        }
+        let (mut burials, others) = mem::take(&mut self.suspects).into_iter().partition(is_burial);
+        self.parked.append(&mut burials);
+        self.suspects = others;
+        let parked = &self.parked;
+        self.due.retain(|number| !parked.contains(number));
+        self.resting.values_mut().for_each(|resting| resting.retain(|number| !parked.contains(number)));
+    }
+
+    /// RabbitMQ takes burials again: those that were parked go on as they were, suspected and one at a time.
+    fn unpark(&mut self) {
+        self.suspects.extend(&self.parked);
+        self.due.append(&mut self.parked);
     }
 
     /// A letter fails: it must not leave, and what is heard of it is of no interest.
@@ -316,13 +333,15 @@ impl Outgoing {
     /// The connection is gone, and with it the tags of all burials. All letters are for the next one; but if it is
     /// gone because RabbitMQ `refused` one, and only one was under way, this has failed, and is returned.
     pub(super) fn connection_is_gone(&mut self, refused: bool) -> Option<Settled> {
-        let (mut left, late) = (mem::take(&mut self.under_way), mem::take(&mut self.late));
-        left.append(&mut self.aside);
-        let guilty = left.first().copied().filter(|_| refused && left.len() + late.len() == 1);
+        let guilty = self.guilty().filter(|_| refused);
         let failed = guilty.and_then(|number| self.take_out(number));
+        let mut left = mem::take(&mut self.under_way);
+        left.append(&mut self.aside);
         if refused && guilty.is_none() {
             self.suspects.append(&mut left);
         }
+        self.late.clear();
+        self.parked.clear();
         for (number, Open { purpose, until, is_refused, .. }) in &mut self.open {
             if let Purpose::Burial { tag } = purpose {
                 (*tag, *is_refused) = (None, false);
@@ -333,6 +352,23 @@ impl Outgoing {
         self.rests.clear();
         self.due = self.open.keys().copied().collect();
         failed.map(|open| open.purpose.settled(Err(Unconfirmed::Refused)))
+    }
+
+    /// Whom RabbitMQ must have meant, if it has refused one of those that have left: the only one. Beside burials that
+    /// stepped aside it is taken to be the publish that was alone, of which its publisher will be told that nobody knows.
+    fn guilty(&self) -> Option<u64> {
+        let mut alone = self.under_way.iter().chain(&self.aside);
+        let (first, others) = (*alone.next()?, alone.count() + self.late.len());
+        let is_publish = matches!(self.open[&first].purpose, Purpose::Publish(_));
+        (others == 0 || is_publish && self.under_way.len() == 1 && self.late.is_empty()).then_some(first)
+    }
+
+    /// The tags of burials, which would come again over the next connection, and would be buried once more.
+    pub(super) fn tags(&self) -> impl Iterator<Item = u64> {
+        self.open.values().filter_map(|open| match open.purpose {
+            Purpose::Burial { tag } => tag,
+            Purpose::Publish(_) => None,
+        })
     }
 
     /// Letters that are not settled.

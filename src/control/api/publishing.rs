@@ -23,9 +23,8 @@ use super::topic;
 const ANSWER_GRACE: Duration = Duration::from_secs(1);
 /// AMQP's limit for a `message-id`.
 const ID_BYTES_MAX: usize = 255;
-/// Bytes of the names of topics that one message has, beyond its first one: they are in its headers twice, and RabbitMQ
-/// takes 128 KiB of those (`frame_max`, which it does not raise).
-const NAMES_BYTES_MAX: usize = 32 << 10;
+/// Bytes that the names of topics take in the headers of one message: RabbitMQ takes 128 KiB of headers (`frame_max`).
+const NAMES_BYTES_MAX: usize = 64 << 10;
 /// Bytes of a key: as many as a topic's name has at most.
 const KEY_BYTES_MAX: usize = 255;
 
@@ -130,11 +129,13 @@ pub(super) async fn broadcast(desk: &Desk, params: BroadcastParams<'_>) -> Outco
 fn messages(topics: impl Iterator<Item = TopicName>) -> Vec<Vec<TopicName>> {
     let (mut messages, mut bytes) = (Vec::<Vec<TopicName>>::new(), 0);
     for topic in topics {
-        bytes += topic.len();
+        // Each is there twice: in a list, with its type and length, and in a text, with a line break.
+        let size = 2 * topic.len() + 6;
+        bytes += size;
         match messages.last_mut().filter(|_| bytes <= NAMES_BYTES_MAX) {
             Some(message) => message.push(topic),
             None => {
-                bytes = topic.len();
+                bytes = size;
                 messages.push(vec![topic]);
             }
         }

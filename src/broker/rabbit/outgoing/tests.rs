@@ -219,8 +219,8 @@ fn a_burial_that_is_refused_for_good_fails_and_no_other() {
 
 /// The dead-letter queue may have no majority while what is published is stored.
 #[test]
-fn suspected_burials_of_which_nothing_is_heard_give_way_and_their_word_counts_when_it_comes() {
-    for (is_stored, leaves_again) in [(true, vec![]), (false, vec![0])] {
+fn suspected_burials_of_which_nothing_is_heard_give_way_and_go_on_when_something_is() {
+    for is_stored in [true, false] {
         let mut desk = Desk::new();
         desk.bury(7, "a");
         desk.bury(8, "b");
@@ -229,15 +229,47 @@ fn suspected_burials_of_which_nothing_is_heard_give_way_and_their_word_counts_wh
         desk.publish("c");
         assert_eq!((desk.leave(), desk.wait(ALONE)), (vec![0], 0));
         desk.publish("d");
-        assert_eq!(desk.leave(), [2, 3], "nobody is suspected any more, and and no burial is due");
+        assert_eq!(desk.leave(), [2, 3], "nobody is suspected any more, and no burial is due");
+        assert!(desk.hear(2, true).is_some() && desk.hear(3, true).is_some());
         assert_eq!(desk.hear(0, is_stored).is_some(), is_stored);
-        assert_eq!((desk.wait(REST), desk.leave()), (0, leaves_again));
+        assert_eq!((desk.wait(REST), desk.leave()), (0, vec![u64::from(is_stored)]));
         assert!(desk.outgoing.connection_is_gone(false).is_none());
-        let rest = if is_stored { vec![1, 2, 3] } else { vec![0, 1, 2, 3] };
-        assert_eq!(desk.leave(), rest);
+        assert_eq!(desk.leave(), if is_stored { vec![1] } else { vec![0, 1] });
         assert!(desk.hear(1, true).is_some());
         assert!(desk.outgoing.has_room_for_burials());
     }
+}
+
+#[test]
+fn a_publish_that_is_refused_fails_beside_burials_of_which_nothing_is_heard() {
+    let mut desk = Desk::new();
+    desk.bury(7, "a");
+    desk.bury(8, "a");
+    desk.publish("forbidden");
+    assert_eq!(desk.leave(), [0, 1, 2]);
+    assert!(desk.outgoing.connection_is_gone(true).is_none());
+    assert_eq!((desk.leave(), desk.wait(ALONE)), (vec![0], 0));
+    assert_eq!(desk.leave(), [2]);
+    let failed = desk.outgoing.connection_is_gone(true);
+    assert!(matches!(failed, Some(Settled::Publish(_, Err(Unconfirmed::Refused)))), "{failed:?}");
+    assert_eq!(desk.leave(), [0, 1], "nobody is suspected any more");
+}
+
+#[test]
+fn a_suspected_burial_that_cannot_be_stored_has_its_time_all_the_same() {
+    let mut desk = Desk::new();
+    desk.bury(7, "a");
+    (0..3).for_each(|_| desk.publish("b"));
+    assert_eq!(desk.leave(), [0, 1, 2, 3]);
+    assert!(desk.outgoing.connection_is_gone(true).is_none());
+    for publish in [1, 2, 3] {
+        assert_eq!(desk.leave(), [0]);
+        assert!(desk.hear(0, false).is_none());
+        assert_eq!(desk.leave(), [publish]);
+        assert!(desk.hear(publish, true).is_some());
+        assert_eq!(desk.wait(REST), 0);
+    }
+    assert_eq!(desk.outgoing.next_change(), Some(desk.now - REST + LIMIT), "from the last word on");
 }
 
 #[test]
@@ -250,6 +282,16 @@ fn a_burial_that_is_refused_after_it_stepped_aside_has_failed_if_nothing_else_wa
     assert_eq!((desk.leave(), desk.wait(ALONE)), (vec![0], 0));
     assert!(desk.outgoing.connection_is_gone(true).is_some());
     assert_eq!(desk.leave(), [1]);
+}
+
+#[test]
+fn tags_are_those_of_burials_that_are_still_waited_for() {
+    let mut desk = Desk::new();
+    desk.bury(7, "a");
+    desk.wait(LIMIT);
+    desk.bury(8, "a");
+    desk.publish("a");
+    assert_eq!(desk.outgoing.tags().collect::<Vec<_>>(), [8]);
 }
 
 /// A RabbitMQ that confirms letters as they come, and closes the channel at those of `refused`; it may be that
