@@ -14,7 +14,8 @@
 //!
 //! It never blocks. What does not fit into a shard's mailbox waits in the `outbox`; while anything waits
 //! there, no message is taken from the backplane, and so the wait ends in RabbitMQ, which is told to send no
-//! more than `amqp.prefetch` unacknowledged messages. Requests, timers and RabbitMQ's heartbeats go on.
+//! more than `amqp.prefetch` unacknowledged messages. So it does when as many that cannot be delivered wait to be dead
+//! letters. Requests, timers and RabbitMQ's heartbeats go on.
 //!
 //! Its tokio runtime, of this thread alone, exists for lapin. Read `turn` first, then `incoming` and
 //! `requests`, then `recovery`; `topics`, `history`, `ahead`, `merge`, `lanes`, `acks`, `receipts`, `seen`, `outbox`,
