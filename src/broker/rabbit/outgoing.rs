@@ -53,6 +53,10 @@ pub(super) enum Purpose {
 }
 
 impl Purpose {
+    fn is_burial(&self) -> bool {
+        matches!(self, Self::Burial { .. })
+    }
+
     fn settled(self, outcome: Outcome) -> Settled {
         match self {
             Self::Publish(asker) => Settled::Publish(asker, outcome),
@@ -164,20 +168,16 @@ impl Outgoing {
 
     /// Takes a letter.
     pub(super) fn add(&mut self, purpose: Purpose, letter: Letter, now: Instant) {
-        let number = self.number();
+        let number = self.next;
+        self.next += 1;
         let is_waited_for = !matches!(purpose, Purpose::Burial { tag: None });
-        self.burials += usize::from(matches!(purpose, Purpose::Burial { .. }));
+        self.burials += usize::from(purpose.is_burial());
         let open = Open { purpose, letter: Arc::new(letter), until: None, is_refused: false };
         self.open.insert(number, open);
         self.due.insert(number);
         if is_waited_for {
             self.set_time(number, Some(now + self.limit));
         }
-    }
-
-    fn number(&mut self) -> u64 {
-        self.next += 1;
-        self.next - 1
     }
 
     fn set_time(&mut self, number: u64, until: Option<Instant>) {
@@ -192,7 +192,7 @@ impl Outgoing {
         self.set_time(number, None);
         self.suspects.remove(&number);
         let open = self.open.remove(&number)?;
-        self.burials -= usize::from(matches!(open.purpose, Purpose::Burial { .. }));
+        self.burials -= usize::from(open.purpose.is_burial());
         Some(open)
     }
 
@@ -206,7 +206,7 @@ impl Outgoing {
         let Open { purpose, letter, is_refused, .. } =
             self.open.get_mut(&number).expect("what is due is open");
         let letter = Arc::clone(letter);
-        if goes_alone && matches!(purpose, Purpose::Burial { .. }) {
+        if goes_alone && purpose.is_burial() {
             *is_refused = false;
             self.set_time(number, Some(now + ALONE));
         }
@@ -233,14 +233,14 @@ impl Outgoing {
         }
         if is_stored {
             let open = self.take_out(number)?;
-            if matches!(open.purpose, Purpose::Burial { .. }) {
+            if open.purpose.is_burial() {
                 self.unpark();
             }
             return Some(open.purpose.settled(Ok(())));
         }
         self.suspects.remove(&number);
         let Open { purpose, letter, is_refused, .. } = self.open.get_mut(&number)?;
-        let (destination, is_burial) = (destination(letter), matches!(purpose, Purpose::Burial { .. }));
+        let (destination, is_burial) = (destination(letter), purpose.is_burial());
         if !mem::replace(is_refused, true) && is_burial {
             self.set_time(number, Some(now + self.limit));
         }
@@ -296,7 +296,7 @@ impl Outgoing {
         self.under_way.remove(&silent);
         self.suspects.remove(&silent);
         self.aside.insert(silent);
-        let is_burial = |number: &u64| matches!(self.open[number].purpose, Purpose::Burial { .. });
+        let is_burial = |number: &u64| self.open[number].purpose.is_burial();
         let (mut burials, others) = mem::take(&mut self.suspects).into_iter().partition(is_burial);
         self.parked.append(&mut burials);
         self.suspects = others;
@@ -359,7 +359,7 @@ impl Outgoing {
     fn guilty(&self) -> Option<u64> {
         let mut alone = self.under_way.iter().chain(&self.aside);
         let (first, others) = (*alone.next()?, alone.count() + self.late.len());
-        let is_publish = matches!(self.open[&first].purpose, Purpose::Publish(_));
+        let is_publish = !self.open[&first].purpose.is_burial();
         (others == 0 || is_publish && self.under_way.len() == 1 && self.late.is_empty()).then_some(first)
     }
 
