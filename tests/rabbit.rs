@@ -224,6 +224,49 @@ fn undeliverable_messages_are_kept_with_the_reason_and_acknowledged() {
     house.stop();
 }
 
+/// What RabbitMQ would act on moves; everything else is there under its name, so that it can be mended and sent again.
+#[test]
+fn a_dead_letter_has_all_that_its_message_had() {
+    for (source, name) in [(Source::Queue, "whole_queue"), (Source::Stream, "whole_stream")] {
+        let url = RabbitNode::shared().new_vhost(name);
+        let house = House::start(&url, |config| config.amqp.source = source);
+        let publisher = Publisher::connect(&url);
+        let text = |text: &str| AMQPValue::LongString(text.into());
+        let theirs = [("x-key", text("k")), ("tenant", text("t")), ("CC", list(&["copy"]))];
+        let sent = headers(&theirs)
+            .with_content_type("application/json".into())
+            .with_content_encoding("identity".into())
+            .with_priority(3)
+            .with_correlation_id("correlation".into())
+            .with_reply_to("replies".into())
+            .with_message_id("id".into())
+            .with_timestamp(99)
+            .with_type("order.created".into())
+            .with_app_id("shop".into())
+            .with_expiration("60000".into())
+            .with_user_id("guest".into());
+        publisher.publish("a", b"{", sent.clone());
+        let kept = publisher.whole_dead_letter().delivery.properties;
+        let properties = |of: &BasicProperties| {
+            let texts = [of.content_type(), of.content_encoding(), of.correlation_id(), of.reply_to()];
+            let more = [of.message_id(), of.kind(), of.app_id()];
+            (texts.map(Clone::clone), more.map(Clone::clone), *of.priority(), *of.timestamp())
+        };
+        assert_eq!(properties(&kept), properties(&sent));
+        assert_eq!((kept.expiration(), kept.user_id()), (&None, &None));
+        let headers = kept.headers().clone().expect("headers");
+        let expected = [("x-key", "k"), ("tenant", "t"), ("x-fanfare-expiration", "60000")];
+        for (name, value) in expected.into_iter().chain([("x-fanfare-user-id", "guest")]) {
+            assert_eq!(headers.inner().get(name), Some(&text(value)), "{name}");
+        }
+        assert!(!headers.contains_key("CC") && !headers.contains_key("x-stream-offset"));
+        let is_stream = source == Source::Stream;
+        assert_eq!(headers.contains_key("x-fanfare-stream-offset"), is_stream);
+        assert!(is_stream || headers.inner()["x-fanfare-cc"] == list(&["copy"]));
+        house.stop();
+    }
+}
+
 #[test]
 fn a_node_that_stops_costs_a_gap_and_publishes_wait_for_it_in_their_order() {
     let mut node = RabbitNode::start();

@@ -130,9 +130,14 @@ impl Publisher {
         self.dead_letter_if_any().is_none()
     }
 
+    /// The next dead letter, with all that it has.
+    pub fn whole_dead_letter(&self) -> BasicGetMessage {
+        wait_for(SOON, "a dead letter", || self.dead_letter_if_any())
+    }
+
     /// The next dead letter: its body, its reason and its topics.
     pub fn dead_letter(&self) -> (Vec<u8>, String, String) {
-        let letter = wait_for(SOON, "a dead letter", || self.dead_letter_if_any());
+        let letter = self.whole_dead_letter();
         let headers = letter.delivery.properties.headers().clone().expect("headers");
         let text = |name| match headers.inner().get(name) {
             Some(AMQPValue::LongString(text)) => text.to_string(),

@@ -12,7 +12,7 @@ use crate::protocol::codes::ErrorCode;
 
 use super::outgoing::{Purpose, Settled};
 use super::publisher::{Letter, Unconfirmed};
-use super::{Rabbit, State, markers, message};
+use super::{Rabbit, State, dead_letter, markers, message};
 
 impl Rabbit {
     /// Tells of a letter that is done with.
@@ -128,9 +128,7 @@ impl Rabbit {
     pub(in crate::broker) fn bury(&mut self, message: Message, reason: &Undeliverable) {
         let is_linked = matches!(self.state, State::Linked { .. });
         let tag = is_linked.then_some(message.tag);
-        let (routing_key, body, properties) = message::bury(message, reason);
-        let exchange = self.config.amqp.dead_letter_exchange.as_str().into();
-        let letter = Letter { exchange, routing_key, body, properties };
+        let letter = dead_letter::of(message, reason, self.config.amqp.dead_letter_exchange.as_str().into());
         self.outgoing.add(Purpose::Burial { tag }, letter, Instant::now());
         self.send_letters();
     }

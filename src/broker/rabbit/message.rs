@@ -9,32 +9,28 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 
 use crate::broker::backplane::{Message, Place};
 use crate::broker::memory::microseconds;
-use crate::broker::payload::{Content, Undeliverable};
+use crate::broker::payload::Content;
 use crate::mail::TopicName;
 
 /// RabbitMQ routes by it as by the routing key, and passes it on; but up to version 3, streams keep no header
 /// that is a list or a table.
-const COPIES: &str = "CC";
+pub(super) const COPIES: &str = "CC";
 /// So topics beside the routing key can be said by this one as well: text, a topic per line.
-const TOPICS: &str = "x-topics";
+pub(super) const TOPICS: &str = "x-topics";
 const KEY: &str = "x-key";
 /// Microseconds since 1970, as our own publishes say them.
 const MICROSECONDS: &str = "x-timestamp-us";
 /// As RabbitMQ's timestamp interceptor says them.
 const MILLISECONDS: &str = "timestamp_in_ms";
-const REASON: &str = "x-fanfare-reason";
-const TOPIC: &str = "x-fanfare-topic";
-/// Bytes of it beside `TOPICS`, which still has all names: all headers of a message have to fit into a frame.
-const NAMES_BYTES_MAX: usize = 1024;
 /// Where RabbitMQ says that a message stands in its stream.
 pub(super) const OFFSET: &str = "x-stream-offset";
 /// AMQP's number for messages that survive a restart of RabbitMQ.
-const PERSISTENT: u8 = 2;
+pub(super) const PERSISTENT: u8 = 2;
 
 /// What came with a message and is needed only if it goes to the dead-letter exchange. Boxed, as it has ten
 /// times the size of everything else about a message.
 #[derive(Debug, Default)]
-pub(in crate::broker) struct Envelope(Option<Box<BasicProperties>>);
+pub(in crate::broker) struct Envelope(pub(super) Option<Box<BasicProperties>>);
 
 /// A message as it was delivered, and where it stands in the stream, if it comes from one.
 pub(super) fn receive(delivery: Delivery, place: Option<Place>) -> Message {
@@ -138,43 +134,6 @@ pub(super) fn properties(id: ShortString, copies: &[TopicName], key: Option<&str
         .with_delivery_mode(PERSISTENT)
         .with_message_id(id)
         .with_headers(headers)
-}
-
-/// A dead letter: the message's routing key, the body as it was, and its properties with the reason. `CC`
-/// goes, or RabbitMQ would route by it, and so do an expiration and the place in a stream.
-pub(super) fn bury(message: Message, reason: &Undeliverable) -> (ShortString, Vec<u8>, BasicProperties) {
-    let Message { topics, body, envelope: Envelope(properties), .. } = message;
-    let properties = properties.unwrap_or_default();
-    let was = properties.headers().iter().flatten();
-    let mut headers = FieldTable::default();
-    for (name, value) in was.filter(|(name, _)| ![COPIES, OFFSET].contains(&name.as_str())) {
-        headers.insert(name.clone(), value.clone());
-    }
-    headers.insert(REASON.into(), AMQPValue::LongString(reason.to_string().into()));
-    let limit = if headers.inner().contains_key(TOPICS) { NAMES_BYTES_MAX } else { usize::MAX };
-    headers.insert(TOPIC.into(), AMQPValue::LongString(names(&topics, limit).into()));
-    let mut kept = BasicProperties::default().with_delivery_mode(PERSISTENT).with_headers(headers);
-    if let Some(content_type) = properties.content_type() {
-        kept = kept.with_content_type(content_type.clone());
-    }
-    if let Some(id) = properties.message_id() {
-        kept = kept.with_message_id(id.clone());
-    }
-    if let Some(timestamp) = properties.timestamp() {
-        kept = kept.with_timestamp(*timestamp);
-    }
-    let routing_key = topics.into_iter().next().unwrap_or_default();
-    (ShortString::from(String::from(routing_key)), body, kept)
-}
-
-/// The first topics, as many as fit into `limit` bytes.
-fn names(topics: &[Box<str>], limit: usize) -> String {
-    let mut bytes = 0;
-    let fits = |topic: &&str| {
-        bytes += topic.len() + 1;
-        bytes <= limit
-    };
-    topics.iter().map(Box::as_ref).take_while(fits).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -282,17 +241,5 @@ mod tests {
         }
         let ours = properties("1".into(), &[], Some("k"));
         assert_eq!(receive(delivery("a", ours), None).key.as_deref(), Some("k"));
-    }
-
-    #[test]
-    fn a_dead_letter_keeps_the_body_and_says_why() {
-        let came = properties("1".into(), &["b".into()], None).with_content_type("text/plain".into());
-        let (routing_key, body, kept) = bury(receive(delivery("a", came), None), &Undeliverable::NotUtf8(3));
-        assert_eq!((routing_key.as_str(), &body[..]), ("a", &b"1"[..]));
-        let headers = kept.headers().clone().unwrap();
-        assert!(text(&headers, REASON).unwrap().contains("byte 3"));
-        assert_eq!(text(&headers, TOPIC), Some("a b"));
-        assert!(!headers.contains_key(COPIES) && headers.contains_key(MICROSECONDS));
-        assert_eq!(kept.content_type().as_ref().map(ShortString::as_str), Some("text/plain"));
     }
 }

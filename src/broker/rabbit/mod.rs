@@ -9,9 +9,9 @@
 //! Publishes do not depend on a link: [`outgoing`] keeps each until it is confirmed or its time is over, and
 //! sends it over the next link if this one is lost.
 //!
-//! [`link`] builds, [`topology`] declares, [`message`] translates, [`publisher`] waits for confirms, [`address`]
-//! knows which node has its turn, [`fault`] says what is wrong in words for operators, [`backoff`] how long to
-//! wait before the next attempt.
+//! [`link`] builds, [`topology`] declares, [`message`] translates, [`dead_letter`] keeps what cannot be delivered,
+//! [`publisher`] waits for confirms, [`address`] knows which node has its turn, [`fault`] says what is wrong in words
+//! for operators, [`backoff`] how long to wait before the next attempt.
 //!
 //! Where the bindings follow the subscribers, [`bindings`] knows which there ought to be, [`binder`] makes them, and
 //! [`following`] stands between them and the broker. What the node's own queue drops is seen by [`overflow`].
@@ -27,6 +27,7 @@ mod attach;
 mod backoff;
 mod binder;
 mod bindings;
+mod dead_letter;
 mod fault;
 mod following;
 mod ids;

@@ -1,0 +1,182 @@
+//! From a message that cannot be delivered to the dead letter that keeps it.
+//!
+//! A dead letter can be mended and sent again: it has the body, every property and all headers of its message, under
+//! their names. What RabbitMQ would act on, or refuse, moves to a header that begins with `x-fanfare-`: `expiration`,
+//! `user-id`, `CC`, `BCC` and `x-stream-offset`.
+
+use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+
+use crate::broker::backplane::Message;
+use crate::broker::payload::Undeliverable;
+
+use super::message::{COPIES, Envelope, OFFSET, PERSISTENT, TOPICS};
+use super::publisher::Letter;
+
+/// Why the message could not be delivered.
+const REASON: &str = "x-fanfare-reason";
+/// The topics of the message.
+const TOPIC: &str = "x-fanfare-topic";
+/// Bytes of it beside `TOPICS`, which still has all names: all headers of a message have to fit into a frame.
+const NAMES_BYTES_MAX: usize = 1024;
+/// RabbitMQ would drop the dead letter after that time.
+const EXPIRATION: &str = "x-fanfare-expiration";
+/// RabbitMQ takes no other user's name than that of the connection.
+const USER_ID: &str = "x-fanfare-user-id";
+/// Headers that move, and where to. RabbitMQ would route by the first two; the third is the message's place in its
+/// stream, by which a dead letter that comes twice is known.
+const MOVED: [(&str, &str); 3] =
+    [(COPIES, "x-fanfare-cc"), ("BCC", "x-fanfare-bcc"), (OFFSET, "x-fanfare-stream-offset")];
+
+/// The dead letter of a message, for this exchange.
+pub(super) fn of(message: Message, reason: &Undeliverable, exchange: ShortString) -> Letter {
+    let Message { topics, body, envelope: Envelope(properties), .. } = message;
+    let properties = properties.map_or_else(BasicProperties::default, |properties| *properties);
+    let headers = headers(&properties, &topics, reason);
+    let routing_key = topics.into_iter().next().unwrap_or_default();
+    Letter {
+        exchange,
+        routing_key: ShortString::from(String::from(routing_key)),
+        body,
+        properties: kept(&properties).with_delivery_mode(PERSISTENT).with_headers(headers),
+    }
+}
+
+fn headers(properties: &BasicProperties, topics: &[Box<str>], reason: &Undeliverable) -> FieldTable {
+    let mut headers = FieldTable::default();
+    for (name, value) in properties.headers().iter().flatten() {
+        let moved = MOVED.iter().find(|(from, _)| *from == name.as_str());
+        headers.insert(moved.map_or_else(|| name.clone(), |(_, to)| (*to).into()), value.clone());
+    }
+    let moved = [(EXPIRATION, properties.expiration()), (USER_ID, properties.user_id())];
+    for (name, value) in moved {
+        let value = value.as_ref().map(|value| AMQPValue::LongString(value.as_str().into()));
+        value.map(|value| headers.insert(name.into(), value));
+    }
+    headers.insert(REASON.into(), AMQPValue::LongString(reason.to_string().into()));
+    let limit = if headers.inner().contains_key(TOPICS) { NAMES_BYTES_MAX } else { usize::MAX };
+    headers.insert(TOPIC.into(), AMQPValue::LongString(names(topics, limit).into()));
+    headers
+}
+
+/// All properties but headers, and but those that move. A property cannot be taken away again.
+fn kept(properties: &BasicProperties) -> BasicProperties {
+    type With<T> = fn(BasicProperties, T) -> BasicProperties;
+    let texts: [(&Option<ShortString>, With<ShortString>); 8] = [
+        (properties.content_type(), BasicProperties::with_content_type),
+        (properties.content_encoding(), BasicProperties::with_content_encoding),
+        (properties.correlation_id(), BasicProperties::with_correlation_id),
+        (properties.reply_to(), BasicProperties::with_reply_to),
+        (properties.message_id(), BasicProperties::with_message_id),
+        (properties.kind(), BasicProperties::with_type),
+        (properties.app_id(), BasicProperties::with_app_id),
+        (properties.cluster_id(), BasicProperties::with_cluster_id),
+    ];
+    let mut kept = BasicProperties::default();
+    for (value, with) in texts {
+        if let Some(value) = value {
+            kept = with(kept, value.clone());
+        }
+    }
+    if let Some(priority) = *properties.priority() {
+        kept = kept.with_priority(priority);
+    }
+    if let Some(timestamp) = *properties.timestamp() {
+        kept = kept.with_timestamp(timestamp);
+    }
+    kept
+}
+
+/// The first topics, as many as fit into `limit` bytes.
+fn names(topics: &[Box<str>], limit: usize) -> String {
+    let mut bytes = 0;
+    let fits = |topic: &&str| {
+        bytes += topic.len() + 1;
+        bytes <= limit
+    };
+    topics.iter().map(Box::as_ref).take_while(fits).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::rabbit::message::{self, text};
+    use lapin::message::Delivery;
+
+    fn dead(routing_key: &str, properties: BasicProperties) -> Letter {
+        let mut delivery = Delivery::mock(7, "fanfare".into(), routing_key.into(), false, b"1".to_vec());
+        delivery.properties = properties;
+        of(message::receive(delivery, None), &Undeliverable::NotUtf8(3), "fanfare.dead".into())
+    }
+
+    fn string(text: &str) -> AMQPValue {
+        AMQPValue::LongString(text.into())
+    }
+
+    #[test]
+    fn a_dead_letter_keeps_the_body_and_says_why() {
+        let Letter { exchange, routing_key, body, properties } =
+            dead("a", message::properties("1".into(), &["b".into()], None));
+        assert_eq!((exchange.as_str(), routing_key.as_str(), &body[..]), ("fanfare.dead", "a", &b"1"[..]));
+        let headers = properties.headers().clone().unwrap();
+        assert!(text(&headers, REASON).unwrap().contains("byte 3"));
+        assert_eq!(text(&headers, TOPIC), Some("a b"));
+        assert_eq!(text(&headers, TOPICS), Some("b"));
+    }
+
+    #[test]
+    fn a_dead_letter_keeps_every_property_but_what_rabbitmq_would_act_on() {
+        let all = BasicProperties::default()
+            .with_content_type("text/plain".into())
+            .with_content_encoding("gzip".into())
+            .with_delivery_mode(1)
+            .with_priority(7)
+            .with_correlation_id("correlation".into())
+            .with_reply_to("reply".into())
+            .with_message_id("id".into())
+            .with_timestamp(99)
+            .with_type("type".into())
+            .with_app_id("app".into())
+            .with_cluster_id("cluster".into());
+        let expected = all.clone().with_delivery_mode(PERSISTENT);
+        let came = all.with_expiration("1".into()).with_user_id("guest".into());
+        let letter = dead("a", came);
+        let headers = letter.properties.headers().clone().unwrap();
+        assert_eq!(letter.properties, expected.with_headers(headers.clone()));
+        assert_eq!((text(&headers, EXPIRATION), text(&headers, USER_ID)), (Some("1"), Some("guest")));
+    }
+
+    #[test]
+    fn a_dead_letter_keeps_all_headers_and_moves_those_that_would_route_it() {
+        let list = || AMQPValue::FieldArray(vec![string("c")].into());
+        let table = || AMQPValue::FieldTable(FieldTable::default());
+        let mut came = FieldTable::default();
+        let pairs: [(&str, &str, AMQPValue); 7] = [
+            ("CC", "x-fanfare-cc", list()),
+            ("BCC", "x-fanfare-bcc", list()),
+            ("x-stream-offset", "x-fanfare-stream-offset", AMQPValue::LongLongInt(5)),
+            ("x-key", "x-key", string("k")),
+            ("theirs", "theirs", table()),
+            ("nothing", "nothing", AMQPValue::Void),
+            ("x-death", "x-death", list()),
+        ];
+        for (name, _, value) in &pairs {
+            came.insert((*name).into(), value.clone());
+        }
+        let letter = dead("a", BasicProperties::default().with_headers(came));
+        let headers = letter.properties.headers().clone().unwrap();
+        for (_, name, value) in &pairs {
+            assert_eq!(headers.inner().get(*name), Some(value), "{name}");
+        }
+        assert_eq!(headers.inner().len(), pairs.len() + 2, "{headers:?}");
+    }
+
+    #[test]
+    fn the_names_of_many_topics_are_said_once() {
+        let many: Vec<_> = (0..1000).map(|n| format!("topic-{n}").into()).collect();
+        let letter = dead("topic-0", message::properties("1".into(), &many, None));
+        let headers = letter.properties.headers().clone().unwrap();
+        assert!(text(&headers, TOPIC).unwrap().len() <= NAMES_BYTES_MAX);
+        assert!(text(&headers, TOPICS).unwrap().ends_with("topic-999"));
+    }
+}
