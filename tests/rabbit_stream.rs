@@ -163,6 +163,37 @@ fn all_nodes_are_in_one_epoch_and_the_oldest_holds() {
     assert_eq!(epochs(&start(&url)), ["older"]);
 }
 
+/// What nobody can use is not read back, and yet always a claim, or the new node would propose an epoch of its own, and
+/// all clients would be told of a gap.
+#[test]
+fn without_a_history_little_is_read_back_and_yet_a_claim_is_met() {
+    let url = RabbitNode::shared().new_vhost("little");
+    let configuration = configuration(&url).replace("[amqp]\n", "[amqp]\nmessage_ids = 0\n");
+    let start = || {
+        let engine = Engine::with_config(&configuration);
+        engine.wait_until_ready();
+        engine
+    };
+    let first = start();
+    let epoch = epochs(&first);
+    first.stop();
+    let publisher = Publisher::connect(&url);
+    let publish = |count| publisher.publish_all("news", (0..count).map(|_| ("1".to_owned(), plain())));
+    publish(22_000);
+
+    let second = start();
+    assert!(second.stderr().contain("it is read from further back"));
+    let replayed = |engine: &Engine| engine.metric("fanfare_replayed_total", &[]);
+    assert!((41_900.0..=42_000.0).contains(&replayed(&second)), "20,000 messages, and then all of them");
+    let mut client = RawClient::connect(second.client_address());
+    client.subscribe("news");
+    let third = start();
+    assert!((19_900.0..=20_000.0).contains(&replayed(&third)), "it has met the second one's claim");
+    assert_eq!([epochs(&second), epochs(&third)], [epoch.clone(), epoch]);
+    publish(1);
+    assert_eq!(client.publication("news"), "1", "nobody was told of a gap");
+}
+
 #[test]
 fn of_several_nodes_one_buries_and_never_again() {
     let url = RabbitNode::shared().new_vhost("burials");

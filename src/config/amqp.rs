@@ -27,8 +27,7 @@ pub struct Amqp {
     /// Nodes of a RabbitMQ cluster that keep the stream (`x-initial-cluster-size`). Default 0: RabbitMQ's
     /// choice.
     pub stream_replicas: u16,
-    /// Messages of the stream that are read back at the start, at most, besides those that are read for
-    /// their ids. Default 1,000,000.
+    /// Messages of the stream that are read back for histories at the start, at most. Default 1,000,000.
     pub replay_max_messages: u64,
     /// How far back in time the stream is read at the start, if a namespace's history is that long. Default
     /// 10 min.

@@ -40,6 +40,12 @@ use super::markers;
 use super::publisher::{Unconfirmed, confirm};
 use super::trail::{Anchor, Marker};
 
+/// How far back there is a claim, if a node lives: it claims twice within this time.
+pub(super) const CLAIM_SPAN: Duration = Duration::from_secs(120);
+/// Where messages are many, there is a claim within so many of them: a node claims after half of them as well, unless
+/// it is behind by more than it was at its claim before.
+pub(super) const CLAIM_MESSAGES: u64 = 20_000;
+
 /// For RabbitMQ to confirm a marker.
 const CONFIRM_LIMIT: Duration = Duration::from_secs(5);
 
@@ -50,10 +56,15 @@ pub(super) enum Start {
     Anchor,
     /// Back in time: nothing is known of this stream, or nothing any more.
     Back {
-        /// Messages from this offset on are wanted; those before it for their ids only.
+        /// The first offset that is asked for.
+        first: u64,
+        /// Messages from this offset on are wanted; those before it for their ids and claims only.
         wanted: u64,
         /// About where the stream ends.
         top: u64,
+        /// Claims of living nodes may be before `first`: further back than [`CLAIM_MESSAGES`], and within
+        /// [`CLAIM_SPAN`].
+        is_short: bool,
         /// The anchor is gone, and was not dropped by retention: so was what came after it.
         is_rewound: bool,
     },
@@ -62,12 +73,14 @@ pub(super) enum Start {
 /// How far to read back, if the anchor is not there.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reach {
-    /// In time.
+    /// How old the oldest message is that a history can still hold. Zero: there are no histories.
     pub(super) span: Duration,
-    /// In messages.
+    /// Messages at most, however young they are.
     pub(super) messages: u64,
     /// Further messages that are read for their ids.
     pub(super) ids: u64,
+    /// Whether claims are looked for in all of [`CLAIM_SPAN`], because there was none in [`CLAIM_MESSAGES`].
+    pub(super) is_far: bool,
 }
 
 /// What it takes to read the stream.
@@ -125,10 +138,15 @@ impl Gate<'_> {
             }
             close(&reading).await;
         }
-        let wanted = self.since(reach.span, top, nonce()).await?.max(top.saturating_sub(reach.messages));
-        let first = wanted.saturating_sub(reach.ids);
+        let oldest = top.saturating_sub(reach.messages);
+        let wanted =
+            if reach.span.is_zero() { top } else { self.since(reach.span, top, nonce()).await?.max(oldest) };
+        let claims = self.since(CLAIM_SPAN, top, nonce()).await?.max(oldest);
+        let near = if reach.is_far { claims } else { claims.max(top.saturating_sub(CLAIM_MESSAGES)) };
+        let first = near.min(wanted.saturating_sub(reach.ids));
+        let is_short = claims < first;
         let reading = self.consume(offset_value(first), self.amqp.prefetch).await?;
-        Ok((reading, Start::Back { wanted, top, is_rewound }))
+        Ok((reading, Start::Back { first, wanted, top, is_short, is_rewound }))
     }
 
     /// The offset of the first message of the last `span`, or 0 if this host's clock is ahead of RabbitMQ's.

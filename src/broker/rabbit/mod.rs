@@ -66,7 +66,7 @@ use fault::Fault;
 use ids::Ids;
 use link::{Link, Loss};
 use outgoing::Outgoing;
-use reader::{Entrance, Reader};
+use reader::{Astray, Entrance, Reader};
 use trail::Marker;
 
 pub(super) use message::Envelope;
@@ -86,6 +86,8 @@ pub(super) struct Rabbit {
     state: State,
     /// If the source is a stream.
     reader: Option<Reader>,
+    /// The link was given up only to read the stream from further back.
+    reads_further: bool,
     /// What it wants to have written next: before letters, once, and only over this link. It knows by what it
     /// reads, or does not, whether to write another one.
     marker: Option<Marker>,
@@ -180,6 +182,7 @@ impl Rabbit {
         let room = outgoing::Room { publishes: config.limits.publishes, burials: amqp.prefetch.into() };
         let mut rabbit = Self {
             reader: is_stream.then(|| Reader::new(config, Instant::now())),
+            reads_further: false,
             marker: None,
             bindings: amqp
                 .bindings
@@ -283,6 +286,7 @@ impl Rabbit {
     fn linked(&mut self, mut link: Link) {
         let (source, unconfirmed) = (link.source(), self.outgoing.len());
         self.addresses.worked();
+        self.reads_further = false;
         self.last_faults.iter_mut().for_each(String::clear);
         let rabbitmq = self.addresses.current();
         tracing::info!(%rabbitmq, %source, unconfirmed, "connected to RabbitMQ");
@@ -309,17 +313,21 @@ impl Rabbit {
         };
         let marker = reader.take(delivery, &mut self.events, Instant::now());
         self.marker = marker.or_else(|| self.marker.take());
-        if reader.is_astray() {
-            self.lost(&Loss::because(
-                "its stream was rewound: other messages are where some were that we read",
-            ));
+        if let Some(astray) = reader.astray() {
+            self.reads_further = astray == Astray::Short;
+            self.lost(&Loss::because(match astray {
+                Astray::Rewound => "its stream was rewound: other messages are where some were that we read",
+                Astray::Short => {
+                    "no engine's claim was in what was read of the stream: it is read from further back"
+                }
+            }));
         }
     }
 
     /// Whether a stream is being read back at this moment.
     pub(super) fn is_loading(&self) -> bool {
-        let is_linked = matches!(self.state, State::Linked { .. });
-        is_linked && self.reader.as_ref().is_some_and(|reader| !reader.is_live())
+        let is_reading = self.reads_further || matches!(self.state, State::Linked { .. });
+        is_reading && self.reader.as_ref().is_some_and(|reader| !reader.is_live())
     }
 
     /// A queue of this node's own ends with the connection; a named one keeps what is sent meanwhile unless somebody
@@ -373,6 +381,7 @@ impl Rabbit {
 
     /// One line when the reason changes, and now and then as a reminder; not one per attempt.
     fn attempt_failed(&mut self, fault: &Fault) {
+        self.reads_further = false;
         let last = &mut self.last_faults[self.addresses.number()];
         if self.attempts_log.allow(Instant::now()).is_some() || fault.text != *last {
             tracing::warn!(reason = %fault.text, "no connection to RabbitMQ; trying again");

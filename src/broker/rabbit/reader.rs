@@ -11,15 +11,15 @@ use crate::broker::backplane::{Event, Place};
 use crate::config::{Config, Interval};
 use crate::mail::Epoch;
 
-use super::attach::{Reach, Start};
+use super::attach::{CLAIM_MESSAGES, CLAIM_SPAN, Reach, Start};
 use super::trail::{Anchor, Claim, Finding, Marker, Trail};
 use super::{markers, message};
 
 /// Between two claims of one node. Whoever reads back over twice that meets one, if a node lives.
-const CLAIM_EVERY: Duration = Duration::from_secs(60);
+const CLAIM_EVERY: Duration = Duration::from_secs(CLAIM_SPAN.as_secs() / 2);
 /// Messages after which a claim is due as well: after a lost link, the stream is read again from the newest
-/// marker on.
-const CLAIM_EVERY_MESSAGES: u64 = 50_000;
+/// marker on, and who starts need not read far for a claim.
+const CLAIM_EVERY_MESSAGES: u64 = CLAIM_MESSAGES / 2;
 /// Between two lines about how far the reading back has come.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// After which a marker that was waited for while reading back is written again.
@@ -55,8 +55,10 @@ struct Loading {
     /// Nonce of the marker that ends it.
     goal: u64,
     /// See [`Start::Back`].
+    first: u64,
     wanted: u64,
     top: u64,
+    is_short: bool,
     /// Messages read so far.
     read: u64,
     since: Instant,
@@ -88,9 +90,10 @@ impl Reader {
         self.trail.is_live()
     }
 
-    /// Whether the stream was found to be rewound: the link is at the wrong place.
-    pub(super) fn is_astray(&self) -> bool {
-        self.trail.is_blank()
+    /// Whether the link is at the wrong place, and a new one has to be made.
+    pub(super) fn astray(&self) -> Option<Astray> {
+        let why = if self.reach.is_far { Astray::Short } else { Astray::Rewound };
+        self.trail.is_blank().then_some(why)
     }
 
     /// There is a link, and it begins here. Returns the marker to write.
@@ -106,7 +109,7 @@ impl Reader {
                 events.push_back(Event::Connected { gap: false });
                 None
             }
-            Start::Back { wanted, top, is_rewound } => {
+            Start::Back { first, wanted, top, is_short, is_rewound } => {
                 if self.was_live {
                     tracing::warn!("this is another stream, or it has lost messages: read anew");
                 }
@@ -115,7 +118,7 @@ impl Reader {
                 }
                 let goal = random();
                 self.trail.begin(goal);
-                self.loading = Some(Loading { goal, wanted, top, read: 0, since: now });
+                self.loading = Some(Loading { goal, first, wanted, top, is_short, read: 0, since: now });
                 self.due = now + PROGRESS_EVERY;
                 Some(self.marker(goal, None, now))
             }
@@ -164,6 +167,11 @@ impl Reader {
     fn act_on(&mut self, finding: Finding, events: &mut VecDeque<Event>, now: Instant) -> Option<Marker> {
         match finding {
             Finding::Nothing => None,
+            Finding::NoEpoch if self.may_find_a_claim() => {
+                self.reach.is_far = true;
+                self.trail.forget();
+                None
+            }
             Finding::NoEpoch => Some(self.proposal(now)),
             Finding::Contested => self.claim(now),
             Finding::Renamed(epoch) => {
@@ -184,7 +192,13 @@ impl Reader {
         }
     }
 
+    /// Whether the stream may have a claim before what was read back.
+    fn may_find_a_claim(&self) -> bool {
+        self.trail.claim().is_none() && self.loading.as_ref().is_some_and(|loading| loading.is_short)
+    }
+
     fn caught_up(&mut self, epoch: &Epoch, now: Instant) {
+        self.reach.is_far = false;
         if let Some(Loading { read, since, .. }) = self.loading.take() {
             let seconds = now.duration_since(since).as_secs_f32();
             tracing::info!(messages = read, seconds, %epoch, "read the stream back");
@@ -199,7 +213,7 @@ impl Reader {
     /// Looks after what has to be done although nothing comes. Returns the marker to write.
     pub(super) fn on_time(&mut self, now: Instant) -> Option<Marker> {
         let Some(loading) = &self.loading else { return self.claim(now) };
-        let of = loading.top.saturating_sub(loading.wanted.saturating_sub(self.reach.ids));
+        let of = loading.top.saturating_sub(loading.first);
         tracing::info!(messages = loading.read, about = of, "reading the stream back");
         self.due = now + PROGRESS_EVERY;
         if now < self.marked + REPEAT_AFTER {
@@ -232,8 +246,16 @@ impl Reader {
     }
 }
 
-/// As far back as the longest history goes, within the limits; and in any case so far that a claim is met, if a
-/// node lives.
+/// Why a link is at the wrong place in the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Astray {
+    /// Other messages are where some were that this node has read.
+    Rewound,
+    /// It began too late for a claim to be met, and there may be one further back.
+    Short,
+}
+
+/// As far back as the longest history goes, within the limits.
 fn reach(config: &Config) -> Reach {
     let amqp = &config.amqp;
     let (history, limit) = (config.longest_history(), amqp.replay_max_age.0);
@@ -244,9 +266,8 @@ fn reach(config: &Config) -> Reach {
              engine recovers what is younger than the latter"
         );
     }
-    let span = history.min(limit).max(2 * CLAIM_EVERY);
     let ids = u64::try_from(amqp.message_ids).unwrap_or(u64::MAX);
-    Reach { span, messages: amqp.replay_max_messages, ids }
+    Reach { span: history.min(limit), messages: amqp.replay_max_messages, ids, is_far: false }
 }
 
 /// 64 bits from the operating system's randomness.
@@ -260,6 +281,9 @@ mod tests {
     use crate::config::Namespace;
     use lapin::BasicProperties;
     use lapin::types::AMQPValue;
+
+    /// Back to the beginning.
+    const BACK: Start = Start::Back { first: 0, wanted: 0, top: 0, is_short: false, is_rewound: false };
 
     struct House {
         reader: Reader,
@@ -275,8 +299,7 @@ mod tests {
         }
 
         fn begin(&mut self) -> Marker {
-            let start = Start::Back { wanted: 0, top: 0, is_rewound: false };
-            self.reader.linked(start, &mut self.events, self.now).expect("a marker to read back")
+            self.reader.linked(BACK, &mut self.events, self.now).expect("a marker to read back")
         }
 
         /// The stream gives back what was written into it, at the next offset.
@@ -322,9 +345,9 @@ mod tests {
     fn it_reads_back_as_far_as_the_longest_history_within_the_limit() {
         let minutes = |minutes: u64| Interval::from_secs(60 * minutes);
         for (histories, limit, span) in [
-            (vec![], 10, 2),
-            (vec![(0, 8)], 10, 2),
-            (vec![(1, 1)], 10, 2),
+            (vec![], 10, 0),
+            (vec![(0, 8)], 10, 0),
+            (vec![(1, 1)], 10, 1),
             (vec![(1, 5), (1, 8)], 10, 8),
             (vec![(1, 5), (1, 30)], 10, 10),
         ] {
@@ -382,9 +405,9 @@ mod tests {
         house.reader.linked(Start::Anchor, &mut house.events, house.now);
         house.offset = 2;
         let old = house.reader.claim(house.now).expect("a claim");
-        assert!(!house.reader.is_astray());
+        assert_eq!(house.reader.astray(), None);
         house.deliver(Some(&old));
-        assert!(house.reader.is_astray());
+        assert_eq!(house.reader.astray(), Some(Astray::Rewound));
         assert_eq!(house.reader.entrance().anchor.map(|anchor| anchor.offset), None);
         let goal = house.begin();
         house.offset = 1;
@@ -394,10 +417,35 @@ mod tests {
 
         // As who finds the anchor gone.
         let mut house = House::live();
-        let start = Start::Back { wanted: 0, top: 0, is_rewound: true };
+        let start = Start::Back { first: 0, wanted: 0, top: 0, is_short: false, is_rewound: true };
         let goal = house.reader.linked(start, &mut house.events, house.now).expect("a marker");
         let proposal = house.deliver(Some(&goal)).expect("a proposal").claim;
         assert_eq!(proposal.map(|claim| claim.generation), Some(1));
+    }
+
+    /// A node that reads back too little to meet a claim must not propose an epoch: everybody would be told of a gap.
+    #[test]
+    fn where_no_claim_is_met_it_reads_from_further_back_once_before_it_proposes_one() {
+        let short = |is_short| Start::Back { first: 7, wanted: 9, top: 9, is_short, is_rewound: false };
+        let mut house = House::new();
+        house.offset = 7;
+        let goal = house.reader.linked(short(true), &mut house.events, house.now);
+        assert!(!house.reader.entrance().reach.is_far);
+        assert_eq!(house.deliver(goal.as_ref()), None);
+        assert_eq!(house.reader.astray(), Some(Astray::Short));
+        assert!(house.reader.entrance().reach.is_far);
+        let goal = house.reader.linked(short(false), &mut house.events, house.now);
+        assert_eq!(house.reader.astray(), None);
+        let proposal = house.deliver(goal.as_ref()).expect("there is none");
+        house.deliver(Some(&proposal));
+        assert!(house.reader.is_live() && !house.reader.entrance().reach.is_far);
+
+        let mut house = House::live();
+        let claim = house.reader.claim(house.now).expect("a claim");
+        let goal = house.reader.linked(short(true), &mut house.events, house.now);
+        house.deliver(Some(&claim));
+        house.deliver(goal.as_ref());
+        assert!(house.reader.is_live(), "it has met one");
     }
 
     #[test]

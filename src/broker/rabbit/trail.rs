@@ -179,6 +179,11 @@ impl Trail {
         *self = Self { over, ..Self::new(self.node) };
     }
 
+    /// What was read back was too little: it is read from further back.
+    pub(super) fn forget(&mut self) {
+        *self = Self { over: self.over, ..Self::new(self.node) };
+    }
+
     /// Whether the stream has to be read back before anything that comes is of use: none was begun, or it was
     /// found to be rewound.
     pub(super) fn is_blank(&self) -> bool {
