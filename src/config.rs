@@ -75,7 +75,8 @@ pub struct Server {
     /// Allows listening to clients beyond loopback although nobody has to show a token. Default false.
     pub insecure: bool,
     /// Origins, such as `https://example.org`, whose pages may open WebSockets here, besides pages from
-    /// the same host and the live page. `*` allows every page. Default none.
+    /// the same host and the live page. `*.` in front of a name stands for one label or more, `*` for any port;
+    /// `file://` and `null` are pages from disk. `*` allows every page. Default none.
     pub allowed_origins: Vec<String>,
     /// Path of the WebSocket endpoint. Default `/connection/websocket`.
     pub path: String,
@@ -130,7 +131,7 @@ pub struct Limits {
     /// Clients of this node. Default 0: what the limit on descriptors leaves room for. A shard that has its
     /// share closes its listener until somebody leaves.
     pub clients: usize,
-    /// Bytes of an HTTP request's head. Default 8 KiB, paid while the head is incomplete; more gets 431.
+    /// Bytes of an HTTP request's head. Default 32 KiB, paid while the head is incomplete; more gets 431.
     pub head_bytes: usize,
     /// Bytes of a client's message, and of each command in it. Default 64 KiB, paid while it is incomplete;
     /// a larger one closes with 1009.
@@ -178,7 +179,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             clients: 0,
-            head_bytes: 8 << 10,
+            head_bytes: 32 << 10,
             message_bytes: 64 << 10,
             topics_per_client: 128,
             topic_bytes: 255,

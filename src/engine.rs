@@ -29,6 +29,7 @@ use crate::receipt::{Receipt, Reporter, receipt};
 use crate::shard::poll::{self, Bell};
 use crate::shard::{Application, Commands};
 use crate::stats::Stats;
+use crate::wire::origin::OriginPattern;
 use crate::wire::upgrade::UpgradePolicy;
 use crate::{broker, control, shard};
 
@@ -317,18 +318,14 @@ impl SharedByShards<'_> {
         }
     }
 
-    /// Pages from the control port may open WebSockets, by whatever name of loopback they were opened; and
-    /// pages from disk, whose origin is `null`, while only this host can reach us without a key.
+    /// Pages from the control port may open WebSockets, by whatever name of loopback they were opened.
     fn upgrade_policy(&self) -> UpgradePolicy {
-        let mut allowed_origins = self.config.server.allowed_origins.clone();
-        for host in [
-            self.control.ip().to_string(),
-            "localhost".to_owned(),
-            "127.0.0.1".to_owned(),
-            "[::1]".to_owned(),
-        ] {
-            allowed_origins.push(format!("http://{host}:{}", self.control.port()));
-        }
+        let port = self.control.port();
+        let loopback = ["localhost", "127.0.0.1", "[::1]"].map(|host| format!("http://{host}:{port}"));
+        let own = loopback.into_iter().chain([format!("http://{}", self.control)]);
+        let all = self.config.server.allowed_origins.iter().cloned().chain(own);
+        let allowed_origins =
+            all.map(|origin| OriginPattern::parse(&origin).expect("validated, or our own")).collect();
         let loopback_only = self.config.server.listen.iter().all(|address| address.ip().is_loopback());
         UpgradePolicy {
             path: self.config.server.path.clone(),

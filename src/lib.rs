@@ -182,6 +182,7 @@ pub mod load;
 pub mod mail;
 pub mod mailbox;
 pub mod namespaces;
+pub mod printable;
 pub mod protocol;
 pub mod ratelimit;
 pub mod receipt;

@@ -13,6 +13,7 @@ use crate::protocol::codes::CloseReason;
 use crate::wire::decode::{self, Assembly, Decoded, Event, Violation};
 use crate::wire::deflate::Inflater;
 use crate::wire::extension::Deflate;
+use crate::wire::refusal::Refusal;
 use crate::wire::upgrade::{self, Upgrade, UpgradePolicy};
 
 /// Where a client is in its life.
@@ -56,8 +57,13 @@ pub enum Step<'a> {
     Nothing,
     /// A request that becomes a WebSocket; the answer to send.
     Upgraded(Vec<u8>),
-    /// A request that does not; the answer to send, after which the connection ends.
-    Refused(Vec<u8>),
+    /// A request that does not: it is to be answered, and the connection ends.
+    Refused {
+        /// Why.
+        refusal: Refusal,
+        /// What it sent.
+        head: &'a [u8],
+    },
     /// A message in text.
     Text(Cow<'a, str>),
     /// A message in bytes.
@@ -69,7 +75,7 @@ pub enum Step<'a> {
     /// The peer closes, with a code or without one.
     PeerCloses(Option<u16>),
     /// The peer broke the rules and is to be closed.
-    Broken(CloseReason),
+    Broken(Violation),
 }
 
 /// What a session must know of the configuration.
@@ -97,7 +103,7 @@ impl Session {
         }
     }
 
-    fn upgrade<'a>(&mut self, input: &[u8], policy: &UpgradePolicy) -> (usize, Step<'a>) {
+    fn upgrade<'a>(&mut self, input: &'a [u8], policy: &UpgradePolicy) -> (usize, Step<'a>) {
         match upgrade::upgrade(input, policy) {
             Upgrade::Incomplete => (0, Step::Incomplete),
             Upgrade::Accepted { consumed, response, native_pings, deflate } => {
@@ -106,7 +112,7 @@ impl Session {
                 self.deflate = deflate;
                 (consumed, Step::Upgraded(response))
             }
-            Upgrade::Refused { response, .. } => (input.len(), Step::Refused(response)),
+            Upgrade::Refused(refusal) => (input.len(), Step::Refused { refusal, head: input }),
         }
     }
 
@@ -120,7 +126,7 @@ impl Session {
         match decode::decode(input, &mut self.assembly, message_bytes, inflater) {
             Ok(Decoded::Incomplete) => (0, Step::Incomplete),
             Ok(Decoded::Frame { consumed, event }) => (consumed, Step::from(event)),
-            Err(violation) => (0, Step::Broken(violation.into())),
+            Err(violation) => (0, Step::Broken(violation)),
         }
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::protocol::codes::CloseReason;
+use crate::wire::refusal::Refusal;
 
 /// A number that its one writer moves and everybody may read. Serves as counter and as gauge.
 #[derive(Debug, Default)]
@@ -97,8 +98,8 @@ pub struct ShardStats {
     pub accepted: Number,
     /// `accept` calls that failed for want of descriptors or memory.
     pub accept_failures: Number,
-    /// HTTP requests refused, whatever the status.
-    pub refused_upgrades: Number,
+    /// HTTP requests refused by [`Refusal`], in the order of [`Refusal::ALL`].
+    pub refused_upgrades: [Number; Refusal::ALL.len()],
     /// Commands taken from clients.
     pub commands: Number,
     /// Publications handed to clients' sockets: one per line and client.
@@ -146,7 +147,7 @@ impl Default for ShardStats {
             blocked_clients: Number::default(),
             accepted: Number::default(),
             accept_failures: Number::default(),
-            refused_upgrades: Number::default(),
+            refused_upgrades: std::array::from_fn(|_| Number::default()),
             commands: Number::default(),
             deliveries: Number::default(),
             frames: Number::default(),

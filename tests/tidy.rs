@@ -15,18 +15,19 @@ const FILE_LINES: usize = 500;
 /// Whom each room may know besides itself: another room, or a part of one. A room is a file or folder
 /// right under `src/`.
 const KNOWS: &[(&str, &[&str])] = &[
-    ("wire", &[]),
+    ("printable", &[]),
+    ("wire", &["printable"]),
     ("protocol", &[]),
     ("mailbox", &["model"]), // loom's, in tests/loom
     ("ratelimit", &[]),
     ("slab", &[]),
     ("lifecycle", &[]),
     ("receipt", &[]),
-    ("config", &["client_id"]),
+    ("config", &["client_id", "wire::origin"]),
     ("namespaces", &["config"]),
     ("mail", &["protocol::codes"]),
     ("client_id", &["mail"]),
-    ("stats", &["protocol::codes"]),
+    ("stats", &["protocol::codes", "wire::refusal"]),
     ("session", &["wire", "protocol"]),
     (
         "shard",
@@ -42,6 +43,7 @@ const KNOWS: &[(&str, &[&str])] = &[
             "config",
             "client_id",
             "ratelimit",
+            "printable",
             "slab",
         ],
     ),
@@ -71,6 +73,7 @@ const KNOWS: &[(&str, &[&str])] = &[
             "client_id",
             "protocol::codes",
             "protocol::topic",
+            "wire::refusal",
             "lifecycle",
             "demo",
         ],

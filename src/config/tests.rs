@@ -284,8 +284,8 @@ fn a_server_that_makes_no_sense_is_refused() {
         (|c| c.control.body_bytes = 0, "control.body_bytes is 0"),
         (|c| c.server.shards = 4097, "from 0 to 4,096"),
         (|c| c.server.cpus = "3-0".to_owned(), "server.cpus: `3-0` runs backwards"),
-        (|c| c.server.allowed_origins = vec!["https://a/".to_owned()], "is no origin"),
-        (|c| c.server.allowed_origins = vec!["example.org".to_owned()], "is no origin"),
+        (|c| c.server.allowed_origins = vec!["https://a/".to_owned()], "leave out what follows"),
+        (|c| c.server.allowed_origins = vec!["example.org".to_owned()], "a scheme is missing"),
         (|c| c.server.path = "connection".to_owned(), "expected a path"),
         (|c| c.server.path = "/a?b".to_owned(), "expected a path"),
         (|c| c.server.namespace_boundary = '\n', "control character"),
@@ -294,7 +294,10 @@ fn a_server_that_makes_no_sense_is_refused() {
     let mut several = Config::default();
     several.server.listen = vec![address("127.0.0.1:0"), address("127.0.0.1:0")];
     several.control.listen = address("127.0.0.1:0");
-    several.server.allowed_origins = ["*", "null", "https://a:8", "http://[::1]"].map(str::to_owned).to_vec();
+    several.server.allowed_origins =
+        ["*", "null", "file://", "https://a:8", "https://*.a:443", "http://[::1]:*"]
+            .map(str::to_owned)
+            .to_vec();
     assert!(several.validate().is_ok(), "port 0 is always another one");
 }
 

@@ -8,6 +8,7 @@ use super::{
     grouped, parse_cpus,
 };
 use crate::client_id::SHARDS_MAX;
+use crate::wire::origin::OriginPattern;
 
 /// Namespaces besides the default one, at most: their numbers have 16 bits.
 pub const NAMESPACES_MAX: usize = 65_535;
@@ -132,12 +133,11 @@ fn server(findings: &mut Findings, server: &Server) {
         findings.require(false, || format!("server.cpus: {problem}"));
     }
     for origin in &server.allowed_origins {
-        findings.require(origin == "*" || is_origin(origin), || {
-            format!(
-                "server.allowed_origins: `{origin}` is no origin: write scheme, host and port if there is \
-                 one, such as `https://example.org`, without a `/` at the end; or `*` for every page"
-            )
-        });
+        if let Err(error) = OriginPattern::parse(origin) {
+            findings.require(false, || {
+                format!("server.allowed_origins: `{origin}` is no origin that a page can have: {error}")
+            });
+        }
     }
     let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#');
     findings.require(server.path.starts_with('/') && server.path.bytes().all(plain), || {
@@ -146,13 +146,6 @@ fn server(findings: &mut Findings, server: &Server) {
     findings.require(!server.namespace_boundary.is_control(), || {
         "server.namespace_boundary is a control character, which no topic's name may contain".to_owned()
     });
-}
-
-/// Whether it looks as browsers write the `Origin` header (RFC 6454, section 7), `null` included.
-fn is_origin(text: &str) -> bool {
-    let host =
-        |rest: &str| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/');
-    text == "null" || text.split_once("://").is_some_and(|(scheme, rest)| !scheme.is_empty() && host(rest))
 }
 
 fn control(findings: &mut Findings, control: &Control, server: &Server) {

@@ -17,6 +17,7 @@ use super::desk::{Desk, Mode};
 use super::process;
 use crate::protocol::codes::CloseReason;
 use crate::stats::{BrokerStats, Histogram, Number, ShardStats, Stats};
+use crate::wire::refusal::Refusal;
 
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -30,7 +31,6 @@ type Row<T> = (&'static str, &'static str, fn(&T) -> &Number);
 const SHARD_COUNTERS: &[Row<ShardStats>] = &[
     ("accepted", "Connections accepted.", |s| &s.accepted),
     ("accept_failures", "Accepts that failed for want of descriptors or memory.", |s| &s.accept_failures),
-    ("refused_upgrades", "HTTP requests that were not upgraded.", |s| &s.refused_upgrades),
     ("commands", "Commands taken from clients.", |s| &s.commands),
     ("deliveries", "Publications handed to sockets: one per line and client.", |s| &s.deliveries),
     ("frames", "WebSocket frames with publications.", |s| &s.frames),
@@ -171,6 +171,7 @@ impl Counters {
         let slow = ("slow_outcomes", "What became of clients that were too slow.", MetricType::Counter);
         self.per_shard_and(sheet, slow, "policy", &POLICIES)?;
         self.closes(sheet)?;
+        self.refused_upgrades(sheet)?;
         let help = "Publications in each frame.";
         let mut family = sheet.family("fanfare_lines_per_frame", help, MetricType::Histogram)?;
         for (shard, stats) in self.numbered() {
@@ -252,6 +253,19 @@ impl Counters {
             for &(value, number) in values {
                 let labels = ([("shard", shard)], [(label, value)]);
                 sample(&mut family, &labels, kind, number(stats).value())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn refused_upgrades(&self, sheet: &mut Sheet<'_>) -> fmt::Result {
+        let help = "HTTP requests on clients' ports that were not upgraded, by status and reason.";
+        let mut family = sheet.family("fanfare_refused_upgrades", help, MetricType::Counter)?;
+        for (shard, stats) in self.numbered() {
+            for (refusal, number) in Refusal::ALL.into_iter().zip(&stats.refused_upgrades) {
+                let status = refusal.status().to_string();
+                let labels = ([("shard", shard)], [("status", &*status), ("reason", refusal.label())]);
+                sample(&mut family, &labels, MetricType::Counter, number.value())?;
             }
         }
         Ok(())

@@ -149,6 +149,23 @@ impl CloseReason {
         }
     }
 
+    /// Whether it is for something that the client did and no well-behaved one does: an operator may want to know
+    /// which one, and what it did.
+    #[must_use]
+    pub const fn is_clients_fault(self) -> bool {
+        matches!(
+            self,
+            Self::ProtocolViolation
+                | Self::InvalidUtf8
+                | Self::MessageTooBig
+                | Self::BadRequest
+                | Self::Stale
+                | Self::ChannelLimit
+                | Self::InappropriateProtocol
+                | Self::NotAvailable
+        )
+    }
+
     /// Whether a close frame says it: not where the connection is gone or never became a WebSocket.
     #[must_use]
     pub const fn is_said(self) -> bool {

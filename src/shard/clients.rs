@@ -3,6 +3,8 @@
 //! An idle client is the slot and nothing else: whatever exists only now and then, such as half a message or
 //! replies that wait, is in a box that is there while it is needed.
 
+use std::net::SocketAddr;
+
 use crate::mail::{ClientKey, TopicSlot};
 use crate::session::{Phase, Session};
 use crate::shard::deadlines::Moment;
@@ -26,6 +28,11 @@ pub trait Socket {
 
     /// Closes our side; the peer's can still be read.
     fn finish(&mut self);
+
+    /// Where the peer is, for a log; none where that is not known.
+    fn peer(&self) -> Option<SocketAddr> {
+        None
+    }
 }
 
 /// A subscription as its client holds it: the topic, and where in the topic's array the subscriber stands.

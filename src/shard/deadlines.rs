@@ -68,6 +68,12 @@ impl Deadlines {
         self.now
     }
 
+    /// The same on the clock of those who call us, as exact as a grain.
+    #[must_use]
+    pub fn instant(&self) -> Instant {
+        self.start + GRAIN * self.now.0
+    }
+
     /// Arms `client` for `at`, and gives back the moment to remember. Entries of the past fire with the
     /// next grain, entries beyond the wheel's horizon at the horizon.
     #[must_use]

@@ -7,7 +7,7 @@ use crate::mail::Request;
 use crate::protocol::codes::{CloseReason, UnsubscribeCode};
 use crate::session::Phase;
 use crate::shard::{Application, Shard, Socket};
-use crate::wire::upgrade::refusal;
+use crate::wire::refusal::Refusal;
 
 /// How long a subscribe may wait until a topic's other subscribers have been told of a gap: the SDKs give up after
 /// 5 s, and connect anew.
@@ -75,7 +75,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             walk.next += 1;
             let Some(client) = self.clients.living(slot) else { continue };
             match client.session.phase {
-                Phase::Upgrading => self.refuse(slot, refusal(503)),
+                Phase::Upgrading => self.refuse(slot, Refusal::Stopping, b""),
                 Phase::Open => self.close(slot, CloseReason::Shutdown),
                 Phase::Closing => continue,
             }

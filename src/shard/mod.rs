@@ -14,6 +14,7 @@ pub mod deadlines;
 mod delivery;
 mod digest;
 mod farewell;
+mod faults;
 mod inbox;
 pub mod log;
 mod membership;
@@ -26,6 +27,7 @@ mod written;
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::fmt::Display;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -42,7 +44,8 @@ use crate::stats::ShardStats;
 use crate::wire::deflate::Inflater;
 use crate::wire::encode::{self, Opcode};
 use crate::wire::extension::Deflate;
-use crate::wire::upgrade::{UpgradePolicy, refusal};
+use crate::wire::refusal::Refusal;
+use crate::wire::upgrade::UpgradePolicy;
 
 pub use clients::Socket;
 pub use commands::Commands;
@@ -51,6 +54,7 @@ use clients::Clients;
 use deadlines::{Deadlines, GRAIN};
 use delivery::Piece;
 use farewell::Walk;
+use faults::FaultLog;
 use inbox::Survey;
 use topics::Topics;
 use written::Progress;
@@ -108,6 +112,7 @@ pub struct Shard<S, A = Commands> {
     /// Through which batch everything was written, if the broker wants to know.
     progress: Option<Progress>,
     stats: Arc<ShardStats>,
+    faults: FaultLog,
 
     clients: Clients<S>,
     topics: Topics,
@@ -184,6 +189,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             requests: setup.requests,
             progress: setup.reporter.map(|reporter| Progress::new(reporter, config.amqp.written_timeout.0)),
             stats: setup.stats,
+            faults: FaultLog::default(),
             clients: Clients::default(),
             topics: Topics::default(),
             deadlines: Deadlines::new(start),
@@ -265,7 +271,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         self.stats.upgrading.add(1);
         self.time(key.slot);
         if self.drain.is_some() {
-            self.refuse(key.slot, refusal(503));
+            self.refuse(key.slot, Refusal::Stopping, b"");
         }
         key
     }
@@ -390,6 +396,11 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// Ends a connection with a close frame: what was begun is sent first, then the frame, then the peer
     /// has its time to answer.
     fn close(&mut self, slot: u32, reason: CloseReason) {
+        self.close_for(slot, reason, &"");
+    }
+
+    /// The same, with what the client did, for the log.
+    fn close_for(&mut self, slot: u32, reason: CloseReason, fault: &dyn Display) {
         if self.clients[slot].dead {
             return;
         }
@@ -399,17 +410,19 @@ impl<S: Socket, A: Application> Shard<S, A> {
             Phase::Open => {}
         }
         self.count_close(reason);
+        self.log_close(slot, reason, fault);
         let mut frame = Vec::new();
         encode::close(&mut frame, reason.code(), reason.text());
         self.begin_closing(slot, &frame);
     }
 
-    /// Answers an HTTP request that does not become a client.
-    fn refuse(&mut self, slot: u32, response: Vec<u8>) {
-        self.stats.refused_upgrades.add(1);
+    /// Answers an HTTP request that does not become a client; `head` is what has come of it.
+    fn refuse(&mut self, slot: u32, refusal: Refusal, head: &[u8]) {
+        self.stats.refused_upgrades[refusal as usize].add(1);
+        self.log_refusal(slot, refusal, head);
         self.count_close(CloseReason::UpgradeFailed);
         self.clients[slot].session.refused = true;
-        self.begin_closing(slot, &response);
+        self.begin_closing(slot, &refusal.answer());
     }
 
     /// Sends the last bytes of a connection.

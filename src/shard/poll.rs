@@ -44,6 +44,10 @@ impl Socket for TcpStream {
         // Fails only on a connection that is gone already.
         let _ = self.shutdown(Shutdown::Write);
     }
+
+    fn peer(&self) -> Option<SocketAddr> {
+        self.peer_addr().ok()
+    }
 }
 
 struct WakePoll(Waker);

@@ -103,7 +103,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             if matches!(step, Step::Incomplete) {
                 break;
             }
-            let ends = matches!(step, Step::Broken(_) | Step::Refused(_));
+            let ends = matches!(step, Step::Broken(_) | Step::Refused { .. });
             self.take(slot, step);
             at = if ends { input.len() } else { at + consumed };
         }
@@ -118,7 +118,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         match step {
             Step::Incomplete | Step::Nothing => {}
             Step::Upgraded(response) => self.upgraded(slot, &response),
-            Step::Refused(response) => self.refuse(slot, response),
+            Step::Refused { refusal, head } => self.refuse(slot, refusal, head),
             Step::Text(text) => A::text(self, slot, text),
             Step::Binary(bytes) => A::binary(self, slot, bytes),
             Step::Ping(payload) => self.answer(slot, Opcode::Pong, payload),
@@ -129,7 +129,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
                 }
             }
             Step::PeerCloses(code) => self.peer_closes(slot, code),
-            Step::Broken(reason) => self.close(slot, reason),
+            Step::Broken(violation) => self.close_for(slot, violation.into(), &violation),
         }
     }
 

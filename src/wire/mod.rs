@@ -6,4 +6,6 @@ pub mod decode;
 pub mod deflate;
 pub mod encode;
 pub mod extension;
+pub mod origin;
+pub mod refusal;
 pub mod upgrade;

@@ -6,16 +6,18 @@
 //! Nothing is parsed before the blank line that ends the head is there, so a head that comes byte by byte
 //! is not parsed again and again. What cannot become HTTP any more is refused at once.
 
-use std::net::IpAddr;
+use std::borrow::Cow;
 
 use memchr::memchr_iter;
 use tungstenite::error::{CapacityError, Error, ProtocolError};
 use tungstenite::handshake::machine::TryParse;
 use tungstenite::handshake::server::{Request, create_response, write_response};
 use tungstenite::http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use tungstenite::http::{Response, StatusCode};
 
 use super::extension::{self, Agreement, Deflate};
+use super::origin::{HostPort, Origin, OriginPattern};
+use super::refusal::Refusal;
+use crate::printable::printable;
 
 /// The sub-protocol that this engine speaks.
 const JSON_PROTOCOL: &str = "centrifuge-json";
@@ -29,12 +31,10 @@ pub struct UpgradePolicy {
     pub path: String,
     /// Bytes that a request's head may have, its blank line included.
     pub head_bytes: usize,
-    /// Origins, such as `https://example.org`, whose pages may connect besides those of the same host; `*`
-    /// allows every page.
-    pub allowed_origins: Vec<String>,
-    /// Whether only programs of this host reach us, and need no key. Then pages without an origin of their
-    /// own may connect, which are files opened from disk; and "the same host" means a name of loopback, as
-    /// whoever owns another name can make it resolve to this host (DNS rebinding).
+    /// Origins whose pages may connect besides those of the same host.
+    pub allowed_origins: Vec<OriginPattern>,
+    /// Whether only programs of this host reach us, and need no key. Then "the same host" means a name of
+    /// loopback, as whoever owns another name can make it resolve to this host (DNS rebinding).
     pub open_on_loopback: bool,
     /// Whether messages may be compressed (RFC 7692), for clients that offer it.
     pub deflate: bool,
@@ -57,92 +57,102 @@ pub enum Upgrade {
         deflate: Deflate,
     },
     /// It is not: the answer is to be sent, and the connection to be closed.
-    Refused {
-        /// The status in the answer.
-        status: u16,
-        /// The answer to send.
-        response: Vec<u8>,
-    },
+    Refused(Refusal),
 }
 
-/// Why a request is refused: the status, and the answer's body, which says what to do.
-#[derive(Clone, Copy)]
-struct Refusal {
-    status: u16,
-    text: &'static str,
+/// What a client's request says of itself, for a log: bounded, and without anything that could look like another
+/// line.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Described {
+    /// Its target without the query, in which there may be a token.
+    pub path: Option<String>,
+    /// Its `Origin` header.
+    pub origin: Option<String>,
 }
 
-impl Refusal {
-    const fn new(status: u16, text: &'static str) -> Self {
-        Self { status, text }
-    }
-}
-
-const NOT_HTTP: Refusal =
-    Refusal::new(400, "This is not an HTTP/1.1 request. Connect with ws://, or wss:// through a TLS proxy.");
-const BAD_HOST: Refusal = Refusal::new(400, "Send one Host header, as HTTP/1.1 asks.");
-const BAD_KEY: Refusal =
-    Refusal::new(400, "Send one Sec-WebSocket-Key header: 16 random bytes in base64 (RFC 6455, 4.1).");
-const PROTOBUF: Refusal = Refusal::new(
-    400,
-    "This engine speaks JSON. Offer the sub-protocol centrifuge-json or none, without format=protobuf.",
-);
-const FOREIGN_ORIGIN: Refusal = Refusal::new(
-    403,
-    "Pages of this origin may not connect. List the origin in server.allowed_origins to let them in.",
-);
-const OTHER_PATH: Refusal = Refusal::new(404, "Nothing is here. The WebSocket endpoint has another path.");
-const OTHER_METHOD: Refusal = Refusal::new(405, "Use GET, and ask for an upgrade to WebSocket.");
-const NO_UPGRADE: Refusal =
-    Refusal::new(426, "This is a WebSocket endpoint. Connect with ws:// and a client of the protocol.");
-const OTHER_VERSION: Refusal = Refusal::new(426, "Send Sec-WebSocket-Version: 13 (RFC 6455).");
-const LONG_HEAD: Refusal =
-    Refusal::new(431, "The request's head is too long. Send fewer or shorter headers.");
-const OTHER_HTTP: Refusal = Refusal::new(505, "Use HTTP/1.1.");
+/// Characters of a path or an origin in a log.
+const DESCRIBED_MAX: usize = 100;
 
 /// Judges the beginning of a connection, `head`, which may reach beyond the head's end.
 #[must_use]
 pub fn upgrade(head: &[u8], policy: &UpgradePolicy) -> Upgrade {
     match judge(head, policy) {
         Ok(upgrade) => upgrade,
-        Err(refusal) => Upgrade::Refused { status: refusal.status, response: answer(refusal) },
+        Err(refusal) => Upgrade::Refused(refusal),
     }
 }
 
-/// A complete HTTP answer that refuses whatever was asked, for the reasons that a request's head does not
-/// know: 503 while the engine stops or is full.
-///
-/// # Panics
-/// If `status` is no HTTP status: below 100 or above 999.
+/// What the request that begins with `head`, whole or not, says of itself.
 #[must_use]
-pub fn refusal(status: u16) -> Vec<u8> {
-    let text = match status {
-        503 => "The engine takes no more clients at the moment. Try again in a few seconds.",
-        _ => "The request was refused.",
-    };
-    answer(Refusal::new(status, text))
+pub fn describe(head: &[u8]) -> Described {
+    let head = &head[..end_of_head(head).unwrap_or(head.len())];
+    let mut lines = head.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
+    let target = lines.next().and_then(|line| line.split(|&byte| byte == b' ').nth(1));
+    let path = target.and_then(|target| target.split(|&byte| byte == b'?').next());
+    let origin = lines.find_map(|line| {
+        let (name, value) = line.split_at_checked("origin:".len())?;
+        name.eq_ignore_ascii_case(b"origin:").then_some(value.trim_ascii())
+    });
+    let shown = |bytes| printable(bytes, DESCRIBED_MAX);
+    Described { path: path.map(shown), origin: origin.map(shown) }
 }
 
 fn judge(head: &[u8], policy: &UpgradePolicy) -> Result<Upgrade, Refusal> {
+    if begins_with_proxy_preamble(head) {
+        return Err(Refusal::ProxyPreamble);
+    }
     if !may_become_http(head) {
-        return Err(NOT_HTTP);
+        return Err(Refusal::NotHttp);
     }
     let Some(consumed) = end_of_head(head) else {
-        return if head.len() < policy.head_bytes { Ok(Upgrade::Incomplete) } else { Err(LONG_HEAD) };
+        return if head.len() < policy.head_bytes { Ok(Upgrade::Incomplete) } else { Err(Refusal::LongHead) };
     };
     if consumed > policy.head_bytes {
-        return Err(LONG_HEAD);
+        return Err(Refusal::LongHead);
     }
     let mut request = parse(&head[..consumed])?;
     check_endpoint(&request, policy)?;
-    check_handshake(request.headers())?;
-    check_origin(request.headers(), policy)?;
+    let host = check_handshake(request.headers())?;
+    check_origin(request.headers(), &host, policy)?;
     let protocol = choose_protocol(&request)?;
     let agreement = if policy.deflate { agree(request.headers()) } else { None };
     let deflate = agreement.as_ref().map_or(Deflate::Off, |agreement| agreement.deflate);
     let response = accept(&mut request, protocol, agreement)?;
     let native_pings = asks_for(&request, "cf_ws_frame_ping_pong", "true");
     Ok(Upgrade::Accepted { consumed, response, native_pings, deflate })
+}
+
+/// The first bytes of the PROXY protocol, version 2.
+const PROXY_SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+
+/// Whether a proxy speaks the PROXY protocol to us (HAProxy's `send-proxy`, load balancers), of which version 1
+/// is a line of text.
+fn begins_with_proxy_preamble(head: &[u8]) -> bool {
+    let line = || head.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    let signature = &head[..head.len().min(PROXY_SIGNATURE.len())];
+    (signature.len() > b"\r\n\r\n".len() && PROXY_SIGNATURE.starts_with(signature))
+        || (head.starts_with(b"PROXY ") && memchr::memmem::find(line(), b" HTTP/").is_none())
+            && head.contains(&b'\n')
+}
+
+/// `head` with what its query must not hold written as it must be (RFC 3986, section 3.4). Some clients send JSON
+/// there as it is; nobody is harmed by it, as nothing is taken from a query but words.
+fn with_query_encoded(head: &[u8]) -> Cow<'_, [u8]> {
+    let end_of_line = memchr::memchr(b'\n', head).unwrap_or(head.len());
+    let Some(query) = memchr::memchr(b'?', &head[..end_of_line]) else { return Cow::Borrowed(head) };
+    let must_encode = |byte: u8| matches!(byte, b'"' | b'<' | b'>');
+    if !head[query..end_of_line].iter().any(|&byte| must_encode(byte)) {
+        return Cow::Borrowed(head);
+    }
+    let mut encoded = head[..query].to_vec();
+    for &byte in &head[query..end_of_line] {
+        match must_encode(byte) {
+            true => encoded.extend_from_slice(format!("%{byte:02X}").as_bytes()),
+            false => encoded.push(byte),
+        }
+    }
+    encoded.extend_from_slice(&head[end_of_line..]);
+    Cow::Owned(encoded)
 }
 
 /// Whether `head`, as far as it has come, is the beginning of an HTTP request: the method a token, the
@@ -169,70 +179,63 @@ fn end_of_head(head: &[u8]) -> Option<usize> {
 }
 
 fn parse(head: &[u8]) -> Result<Request, Refusal> {
-    match Request::try_parse(head) {
+    match Request::try_parse(&with_query_encoded(head)) {
         Ok(Some((_, request))) => Ok(request),
-        Err(Error::Protocol(ProtocolError::WrongHttpMethod)) => Err(OTHER_METHOD),
-        Err(Error::Protocol(ProtocolError::WrongHttpVersion)) => Err(OTHER_HTTP),
-        Err(Error::Capacity(CapacityError::TooManyHeaders)) => Err(LONG_HEAD),
-        Ok(None) | Err(_) => Err(NOT_HTTP),
+        Err(Error::Protocol(ProtocolError::WrongHttpMethod)) => Err(Refusal::OtherMethod),
+        Err(Error::Protocol(ProtocolError::WrongHttpVersion)) => Err(Refusal::OtherHttp),
+        Err(Error::Capacity(CapacityError::TooManyHeaders)) => Err(Refusal::ManyHeaders),
+        Ok(None) | Err(_) => Err(Refusal::NotHttp),
     }
 }
 
 fn check_endpoint(request: &Request, policy: &UpgradePolicy) -> Result<(), Refusal> {
-    if request.uri().path() == policy.path { Ok(()) } else { Err(OTHER_PATH) }
+    if request.uri().path() == policy.path { Ok(()) } else { Err(Refusal::OtherPath) }
 }
 
-/// The headers that make a request an opening handshake (RFC 6455, section 4.2.1).
-fn check_handshake(headers: &HeaderMap) -> Result<(), Refusal> {
-    if single(headers, header::HOST).is_none() {
-        return Err(BAD_HOST);
-    }
+/// The headers that make a request an opening handshake (RFC 6455, section 4.2.1). The host that it asks for.
+fn check_handshake(headers: &HeaderMap) -> Result<HostPort, Refusal> {
+    let host = single(headers, header::HOST).and_then(HostPort::parse).ok_or(Refusal::BadHost)?;
     let is_upgrade = tokens(headers, header::CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"))
         && tokens(headers, header::UPGRADE).any(|token| token.eq_ignore_ascii_case("websocket"));
     if !is_upgrade {
-        return Err(NO_UPGRADE);
+        return Err(Refusal::NoUpgrade);
+    }
+    // What one side takes for a body, and the other for frames, is how requests are smuggled.
+    let has_body = headers.get_all(header::CONTENT_LENGTH).iter().any(|length| length != "0");
+    if has_body || headers.contains_key(header::TRANSFER_ENCODING) {
+        return Err(Refusal::Body);
     }
     if single(headers, header::SEC_WEBSOCKET_VERSION) != Some("13") {
-        return Err(OTHER_VERSION);
+        return Err(Refusal::OtherVersion);
     }
-    single(headers, header::SEC_WEBSOCKET_KEY).map(|_| ()).ok_or(BAD_KEY)
+    single(headers, header::SEC_WEBSOCKET_KEY).map(|_| host).ok_or(Refusal::BadKey)
 }
 
 /// Browsers say which page opens a connection; other clients say nothing, and need not (RFC 6455, section
 /// 10.2). A page of the same host and port may, by whatever scheme it came: a TLS proxy may stand between.
-fn check_origin(headers: &HeaderMap, policy: &UpgradePolicy) -> Result<(), Refusal> {
-    if !headers.contains_key(header::ORIGIN) || policy.allowed_origins.iter().any(|allowed| allowed == "*") {
+///
+/// Any web page can put another one into a sandbox, where its origin is `null`: so that is let in only if the
+/// operator says so, on loopback as well.
+fn check_origin(headers: &HeaderMap, host: &HostPort, policy: &UpgradePolicy) -> Result<(), Refusal> {
+    if !headers.contains_key(header::ORIGIN) || policy.allowed_origins.iter().any(OriginPattern::is_any) {
         return Ok(());
     }
-    let Some(origin) = single(headers, header::ORIGIN) else { return Err(FOREIGN_ORIGIN) };
-    let is_allowed = if origin == "null" {
-        policy.open_on_loopback
-    } else {
-        let host = single(headers, header::HOST).unwrap_or_default();
-        policy.allowed_origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin))
-            || is_same_host(origin, host) && (!policy.open_on_loopback || is_loopback(host))
-    };
-    if is_allowed { Ok(()) } else { Err(FOREIGN_ORIGIN) }
-}
-
-fn is_same_host(origin: &str, host: &str) -> bool {
-    origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host))
-}
-
-/// Whether the host of `authority` is `localhost` or an address of loopback.
-fn is_loopback(authority: &str) -> bool {
-    let has_port = |(_, port): &(&str, &str)| port.bytes().all(|byte| byte.is_ascii_digit());
-    let host = authority.rsplit_once(':').filter(has_port).map_or(authority, |(host, _)| host);
-    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    host.eq_ignore_ascii_case("localhost")
-        || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    let origin = single(headers, header::ORIGIN).and_then(Origin::parse).ok_or(Refusal::ForeignOrigin)?;
+    let is_own = || origin.is_of(host) && (!policy.open_on_loopback || host.is_loopback());
+    if policy.allowed_origins.iter().any(|allowed| allowed.matches(&origin)) || is_own() {
+        return Ok(());
+    }
+    match origin {
+        Origin::Null | Origin::File => Err(Refusal::OpaqueOrigin),
+        Origin::Page { .. } => Err(Refusal::ForeignOrigin),
+    }
 }
 
 /// The sub-protocol for the answer. None is fine, and so is an offer of strange ones: the client gets none
 /// and decides for itself (RFC 6455, section 4.2.2).
 fn choose_protocol(request: &Request) -> Result<Option<HeaderValue>, Refusal> {
     if asks_for(request, "format", "protobuf") || asks_for(request, "cf_protocol", "protobuf") {
-        return Err(PROTOBUF);
+        return Err(Refusal::Protobuf);
     }
     let offers = |protocol| {
         tokens(request.headers(), header::SEC_WEBSOCKET_PROTOCOL).any(|offered| offered == protocol)
@@ -240,7 +243,7 @@ fn choose_protocol(request: &Request) -> Result<Option<HeaderValue>, Refusal> {
     if offers(JSON_PROTOCOL) {
         Ok(Some(HeaderValue::from_static(JSON_PROTOCOL)))
     } else if offers(PROTOBUF_PROTOCOL) {
-        Err(PROTOBUF)
+        Err(Refusal::Protobuf)
     } else {
         Ok(None)
     }
@@ -263,7 +266,7 @@ fn accept(
     let headers = request.headers_mut();
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    let mut response = create_response(request).map_err(|_| BAD_KEY)?;
+    let mut response = create_response(request).map_err(|_| Refusal::BadKey)?;
     if let Some(protocol) = protocol {
         response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
     }
@@ -271,44 +274,9 @@ fn accept(
         let answer = HeaderValue::from_str(&agreement.answer).expect("names and numbers");
         response.headers_mut().insert(header::SEC_WEBSOCKET_EXTENSIONS, answer);
     }
-    Ok(written(&response))
-}
-
-/// The whole answer to a request that is refused.
-fn answer(refusal: Refusal) -> Vec<u8> {
-    let status = StatusCode::from_u16(refusal.status).expect("a refusal's status has three digits");
-    let mut response = Response::new(());
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    let mut set = |name: HeaderName, value| headers.insert(name, HeaderValue::from_static(value));
-    set(header::CONNECTION, "close");
-    set(header::CONTENT_TYPE, "text/plain; charset=utf-8");
-    match status {
-        StatusCode::METHOD_NOT_ALLOWED => {
-            set(header::ALLOW, "GET");
-        }
-        StatusCode::UPGRADE_REQUIRED => {
-            set(header::CONNECTION, "close, Upgrade");
-            set(header::UPGRADE, "websocket");
-            set(header::SEC_WEBSOCKET_VERSION, "13");
-        }
-        StatusCode::SERVICE_UNAVAILABLE => {
-            set(header::RETRY_AFTER, "5");
-        }
-        _ => {}
-    }
-    // The body ends with a line end, for terminals.
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(refusal.text.len() + 1));
-    let mut bytes = written(&response);
-    bytes.extend_from_slice(refusal.text.as_bytes());
-    bytes.push(b'\n');
-    bytes
-}
-
-fn written(response: &Response<()>) -> Vec<u8> {
     let mut bytes = Vec::new();
-    write_response(&mut bytes, response).expect("HTTP/1.1 and ASCII headers, written to memory");
-    bytes
+    write_response(&mut bytes, &response).expect("HTTP/1.1 and ASCII headers, written to memory");
+    Ok(bytes)
 }
 
 /// The value of a header that must not be repeated.

@@ -13,11 +13,15 @@ const GOOD: &str = "GET /connection/websocket HTTP/1.1\r\n\
 const ORIGIN: &str = "Origin: http://push.example.org:8000\r\n";
 const KEY: &str = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
+fn allowed(origins: &[&str]) -> Vec<OriginPattern> {
+    origins.iter().map(|origin| OriginPattern::parse(origin).unwrap()).collect()
+}
+
 fn policy() -> UpgradePolicy {
     UpgradePolicy {
         path: "/connection/websocket".to_owned(),
         head_bytes: 8192,
-        allowed_origins: vec!["https://app.example.net".to_owned()],
+        allowed_origins: allowed(&["https://app.example.net"]),
         open_on_loopback: false,
         deflate: false,
     }
@@ -42,16 +46,17 @@ fn accepted(head: &str) -> (String, bool) {
 /// The head of the refusal, in lower case, after a look at what all of them have in common.
 fn refused(head: &[u8], policy: &UpgradePolicy, expected: u16) -> String {
     match upgrade(head, policy) {
-        Upgrade::Refused { status, response } => {
-            assert_eq!(status, expected, "{}", String::from_utf8_lossy(head));
-            checked_refusal(status, response)
+        Upgrade::Refused(refusal) => {
+            assert_eq!(refusal.status(), expected, "{}", String::from_utf8_lossy(head));
+            checked_refusal(refusal)
         }
         other => panic!("not refused: {other:?}\n{}", String::from_utf8_lossy(head)),
     }
 }
 
-fn checked_refusal(status: u16, response: Vec<u8>) -> String {
-    let response = String::from_utf8(response).unwrap();
+fn checked_refusal(refusal: Refusal) -> String {
+    let status = refusal.status();
+    let response = String::from_utf8(refusal.answer()).unwrap();
     let (head, body) = response.split_once("\r\n\r\n").unwrap();
     // Each line with its end, so that a value is compared to its end too.
     let head = format!("{head}\r\n");
@@ -100,6 +105,7 @@ fn variations_that_are_allowed() {
         ("bare line feeds", "\r\n", "\n"),
         ("a query", "/websocket HTTP", "/websocket?a=b&format=json HTTP"),
         ("an absolute target", "GET /", "GET http://push.example.org:8000/"),
+        ("a body of nothing", ORIGIN, "Content-Length: 0\r\n"),
         ("an unknown extension", ORIGIN, "Sec-WebSocket-Extensions: permessage-deflate\r\n"),
     ];
     for (what, from, to) in cases {
@@ -126,6 +132,11 @@ fn every_refusal() {
         ),
         (426, "no upgrade header", "Upgrade: websocket\r\n", "", "\r\nupgrade: websocket"),
         (426, "an upgrade to something else", "Upgrade: websocket", "Upgrade: h2c", "\r\nupgrade: websocket"),
+        (400, "a host with a user name", "push.example.org:8000\r\nConn", "evil@localhost\r\nConn", ""),
+        (400, "a host that is none", "push.example.org:8000\r\nConn", "a/b\r\nConn", ""),
+        (400, "a body", ORIGIN, "Content-Length: 5\r\n", ""),
+        (400, "two lengths", ORIGIN, "Content-Length: 0\r\nContent-Length: 5\r\n", ""),
+        (400, "a body in chunks", ORIGIN, "Transfer-Encoding: chunked\r\n", ""),
         (426, "an old version", "Version: 13", "Version: 8", "\r\nsec-websocket-version: 13"),
         (426, "no version", "Sec-WebSocket-Version: 13\r\n", "", "\r\nsec-websocket-version: 13"),
         (426, "two versions", "Version: 13", "Version: 13, 8", "\r\nsec-websocket-version: 13"),
@@ -192,7 +203,11 @@ fn the_limit_of_the_head() {
 fn origins() {
     let strict = policy();
     let file = UpgradePolicy { open_on_loopback: true, ..policy() };
-    let open = UpgradePolicy { allowed_origins: vec!["*".to_owned()], ..policy() };
+    let listed = UpgradePolicy {
+        allowed_origins: allowed(&["null", "file://", "https://*.example.com", "http://localhost:*"]),
+        ..file.clone()
+    };
+    let open = UpgradePolicy { allowed_origins: allowed(&["*"]), ..policy() };
     let cases = [
         ("https://push.example.org:8000", &strict, true),
         ("http://PUSH.example.org:8000", &strict, true),
@@ -206,8 +221,18 @@ fn origins() {
         ("push.example.org:8000", &strict, false),
         ("", &strict, false),
         ("null", &strict, false),
-        ("null", &file, true),
+        ("null", &file, false),
+        ("file://", &file, false),
         ("http://evil.example", &file, false),
+        ("null", &listed, true),
+        ("file://", &listed, true),
+        ("https://a.b.example.com", &listed, true),
+        ("https://example.com", &listed, false),
+        ("https://evilexample.com", &listed, false),
+        ("http://localhost:5173", &listed, true),
+        ("https://app.example.net:443", &strict, true),
+        ("https://app.example.net/", &strict, false),
+        ("https://me@app.example.net", &strict, false),
         ("null", &open, true),
         ("http://evil.example", &open, true),
     ];
@@ -249,6 +274,73 @@ fn the_same_host_on_loopback() {
             refused(head.as_bytes(), &loopback, 403);
         }
     }
+    let host = "Host: push.example.org:8000\r\n";
+    refused(with(host, "Host: evil@localhost\r\n").replace(ORIGIN, "").as_bytes(), &loopback, 400);
+}
+
+/// A port that the scheme implies may be written or not, on either side (nginx: `Host $host:$server_port`).
+#[test]
+fn the_same_host_with_a_port_that_goes_without_saying() {
+    for (host, origin, is_allowed) in [
+        ("shop.example:443", "https://shop.example", true),
+        ("shop.example", "https://shop.example:443", true),
+        ("shop.example:80", "http://shop.example", true),
+        ("shop.example:443", "http://shop.example", false),
+        ("shop.example:8443", "https://shop.example", false),
+    ] {
+        let head = with("Host: push.example.org:8000\r\n", &format!("Host: {host}\r\n"));
+        let head = head.replace(ORIGIN, &format!("Origin: {origin}\r\n"));
+        let is_accepted = matches!(upgrade(head.as_bytes(), &policy()), Upgrade::Accepted { .. });
+        assert_eq!(is_accepted, is_allowed, "{host} {origin}");
+    }
+}
+
+#[test]
+fn a_query_may_hold_what_clients_do_not_encode() {
+    for byte in b'!'..=b'~' {
+        let head = with("/websocket HTTP", &format!("/websocket?a={}b HTTP", char::from(byte)));
+        accepted(&head);
+    }
+    let head = with("/websocket HTTP", "/websocket?filter={\"a\":\"<1>\"}&cf_ws_frame_ping_pong=true HTTP");
+    assert!(accepted(&head).1, "what stands beside it is read");
+    accepted(&with("/websocket HTTP", "/websocket?a=é HTTP"));
+}
+
+/// The text is all that somebody has who set up a proxy wrongly.
+#[test]
+fn the_answer_names_what_is_wrong_with_a_proxy() {
+    let told = |head: &[u8]| match upgrade(head, &policy()) {
+        Upgrade::Refused(refusal) => refusal.text(),
+        other => panic!("{other:?}"),
+    };
+    assert!(told(with("HTTP/1.1", "HTTP/1.0").as_bytes()).contains("proxy_http_version 1.1"));
+    assert!(told(with("Upgrade: websocket\r\n", "").as_bytes()).contains("pass on the headers Upgrade"));
+    let preamble = format!("PROXY TCP4 192.0.2.1 192.0.2.2 5000 443\r\n{GOOD}");
+    assert!(told(preamble.as_bytes()).contains("PROXY protocol"));
+    let second = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x01\xc0\0\x02\x02\x13\x88\x01\xbb";
+    assert!(told(second).contains("PROXY protocol"));
+    assert!(told(&second[..6]).contains("PROXY protocol"));
+    let long = UpgradePolicy { head_bytes: 100, ..policy() };
+    assert!(matches!(upgrade(GOOD.as_bytes(), &long), Upgrade::Refused(Refusal::LongHead)));
+    assert!(Refusal::LongHead.text().contains("limits.head_bytes"));
+    // A method of this name is none of the preamble's business.
+    refused(with("GET ", "PROXY ").as_bytes(), &policy(), 405);
+}
+
+#[test]
+fn a_request_is_described_for_a_log_that_nobody_can_forge() {
+    let of = |head: &str| {
+        let Described { path, origin } = describe(head.as_bytes());
+        (path.unwrap_or_default(), origin.unwrap_or_default())
+    };
+    let known = ("/connection/websocket".to_owned(), "http://push.example.org:8000".to_owned());
+    assert_eq!(of(GOOD), known);
+    assert_eq!(of(&with("/websocket HTTP", "/websocket?token=secret HTTP")), known);
+    assert_eq!(of(&with("Origin: ", "origin:")), known);
+    let (path, origin) = of(&format!("GET /{} HTTP/1.1\r\nOrigin: a\u{1b}[2J\rb\r\n\r\n", "x".repeat(5000)));
+    assert_eq!((path.len(), origin.as_str()), (103, r"a\u{1b}[2J\rb"));
+    assert_eq!(describe(b"\x16\x03"), Described::default());
+    assert_eq!(of("GET /a HTTP/1.1\r\n\r\nOrigin: https://in.the.body\r\n").1, "");
 }
 
 #[test]
@@ -271,10 +363,7 @@ fn sub_protocols() {
     refused(protobuf.as_bytes(), &policy(), 400);
     for query in ["format=protobuf", "a=b&cf_protocol=protobuf"] {
         let head = with("/websocket HTTP", &format!("/websocket?{query} HTTP"));
-        let Upgrade::Refused { status: 400, response } = upgrade(head.as_bytes(), &policy()) else {
-            panic!("{query} was not refused");
-        };
-        assert!(String::from_utf8(response).unwrap().contains("speaks JSON"));
+        assert_eq!(upgrade(head.as_bytes(), &policy()), Upgrade::Refused(Refusal::Protobuf), "{query}");
     }
 }
 
@@ -289,10 +378,11 @@ fn native_pings_are_asked_for_in_the_query() {
 }
 
 #[test]
-fn a_refusal_from_outside_is_a_whole_answer() {
-    let answer = checked_refusal(503, refusal(503));
-    assert!(answer.contains("\r\nretry-after: "), "{answer}");
-    checked_refusal(500, refusal(500));
+fn every_refusal_is_a_whole_answer() {
+    for refusal in Refusal::ALL {
+        let answer = checked_refusal(refusal);
+        assert_eq!(answer.contains("\r\nretry-after: "), refusal.status() == 503, "{answer}");
+    }
 }
 
 #[test]
