@@ -27,3 +27,9 @@ fn topics_a_b_c_in_two_tabs() {
 fn mistakes_are_pointed_out_and_markup_stays_text() {
     tell("mistakes", &Engine::start(&[]));
 }
+
+/// A page of a sandboxed frame has the origin `null`, which any web page can have.
+#[test]
+fn a_sandboxed_frame_is_refused() {
+    tell("sandboxed_frame", &Engine::start(&[]));
+}

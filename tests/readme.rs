@@ -10,8 +10,8 @@
 //! <!-- test: NAME said TEXT -->            what was started as NAME prints TEXT
 //! <!-- test: NAME goes on -->              what was started as NAME prints some more lines
 //! <!-- test: NAME counts -->               what was started as NAME has printed 1, 2, 3, ... and nothing else
-//! <!-- test: browse FILE until "TEXT" -->  FILE is opened in Chromium and shows TEXT
-//! <!-- test: page shows TEXT -->           the file that is open shows TEXT
+//! <!-- test: browse URL until "TEXT" -->   URL is opened in Chromium and shows TEXT
+//! <!-- test: page shows TEXT -->           the page that is open shows TEXT
 //! <!-- test: stop NAME -->                 ends what was started as NAME, as Ctrl-C does
 //! <!-- test: ready -->                     waits until the engine is, RabbitMQ included
 //! <!-- test: rabbitmq -->                  a RabbitMQ of the test's own begins to answer on port 5672
@@ -125,7 +125,7 @@ impl Reader {
             ["file", name] => drop(self.directory.write(name, step.text())),
             ["run"] => self.run(step.text()),
             ["start", name, "until", ..] => self.start(name, bash(step.text()), &rest(3)),
-            ["browse", file, "until", ..] => self.browse(file, &rest(3)),
+            ["browse", url, "until", ..] => self.browse(url, &rest(3)),
             ["page", "shows", ..] => self.running["page"].wait_to_say(&rest(2)),
             ["printed", ..] => assert!(self.printed.contains(&rest(1)), "printed instead: {}", self.printed),
             ["stop", name] => self.stop(name),
@@ -156,9 +156,9 @@ impl Reader {
         self.running.insert(name.to_owned(), running);
     }
 
-    fn browse(&mut self, file: &str, text: &str) {
+    fn browse(&mut self, url: &str, text: &str) {
         let mut browser = Command::new("node");
-        browser.arg(sdk_directory().join("browse.mjs")).arg(self.directory.path().join(file));
+        browser.arg(sdk_directory().join("browse.mjs")).arg(url);
         self.start("page", browser, text);
     }
 

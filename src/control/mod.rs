@@ -85,6 +85,7 @@ pub fn run(setup: Setup, listener: TcpListener, stop: oneshot::Receiver<()>) -> 
 fn router(desk: Arc<Desk>) -> Router {
     Router::new()
         .route("/", get(page::document))
+        .route("/order.html", get(page::example))
         .route("/page.json", get(page::settings))
         .route("/page/{asset}", get(page::asset))
         .route("/metrics", get(metrics::scrape))

@@ -1,4 +1,5 @@
-//! The live page: five files inside the binary, and one document with what they have to know. Nothing is
+//! The live page: files inside the binary, and one document with what they have to know; and the example of a
+//! subscriber that README shows. Nothing is
 //! built to serve it and nothing is fetched from elsewhere; the browser is told to insist on that.
 
 use std::sync::Arc;
@@ -19,6 +20,11 @@ use crate::demo;
 /// has no words.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
     img-src data:; connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// The example is one file, its script included. It takes nothing from its address or from elsewhere that could
+/// become another script.
+const EXAMPLE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; connect-src ws: wss:; \
+    base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
@@ -41,6 +47,14 @@ struct Settings<'a> {
 /// `/`
 pub(super) async fn document() -> Response {
     text(HTML, include_str!("page/index.html"))
+}
+
+/// `/order.html`: the subscriber of README, who needs an origin that is let in.
+pub(super) async fn example() -> Response {
+    let mut response = text(HTML, include_str!("page/order.html"));
+    let policy = HeaderValue::from_static(EXAMPLE_POLICY);
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+    response
 }
 
 /// `/page/ASSET`
@@ -71,7 +85,8 @@ pub(super) async fn settings(State(desk): State<Arc<Desk>>) -> Response {
 
 /// Every other path.
 pub(super) async fn not_found() -> Response {
-    let text = "not found: there are /, /api/METHOD, /metrics, /health, /health/live and /health/ready";
+    let text =
+        "not found: there are /, /order.html, /api/METHOD, /metrics, /health, /health/live and /health/ready";
     refuse(StatusCode::NOT_FOUND, 104, text)
 }
 
@@ -79,7 +94,8 @@ pub(super) async fn not_found() -> Response {
 pub(super) async fn headers(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY));
+    let policy = HeaderValue::from_static(CONTENT_SECURITY_POLICY);
+    headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(policy);
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     response
@@ -92,4 +108,13 @@ fn text(content_type: &'static str, body: &'static str) -> Response {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_example_is_what_readme_shows() {
+        let shown = format!("```html\n{}```\n", include_str!("page/order.html"));
+        assert!(include_str!("../../README.md").contains(&shown), "README.md and page/order.html differ");
+    }
 }

@@ -188,6 +188,24 @@ fn pages_of_the_same_host_and_port_may_connect() {
     }
 }
 
+/// As a single sign-on leaves behind; nginx passes on up to 32 KB.
+#[test]
+fn twelve_kilobytes_of_cookies_pass() {
+    for name in [NGINX, HAPROXY] {
+        let engine = Engine::start(&[]);
+        let proxy = Config::shipped(name).start_before([Place::of(&engine), Place::of(&engine)]);
+        let url = format!("ws://{}/connection/websocket", proxy.address);
+        let mut request = url.into_client_request().expect("a URL");
+        for (header, bytes) in [("Cookie", 7000), ("X-Token", 5000)] {
+            let value = HeaderValue::from_str(&"x".repeat(bytes)).expect("plain");
+            request.headers_mut().insert(header, value);
+        }
+        let stream = TcpStream::connect(proxy.address).expect("it listens");
+        let answer = tungstenite::client(request, stream);
+        assert!(answer.is_ok(), "{name}: {answer:?}");
+    }
+}
+
 #[test]
 fn the_engine_is_told_where_the_client_is() {
     for name in [NGINX, HAPROXY] {

@@ -1,13 +1,13 @@
-// Opens a file in headless Chromium, as from disk, and says what it shows, each time that changes.
+// Opens a page in headless Chromium, and says what it shows, each time that changes.
 //
-//   node browse.mjs FILE
+//   node browse.mjs URL
 
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
 import { chromium } from 'playwright-core';
 
+const url = process.argv[2];
 const profile = await mkdtemp(join(tmpdir(), 'fanfare-browse-'));
 const context = await chromium.launchPersistentContext(profile, {
   executablePath: '/usr/bin/chromium',
@@ -18,10 +18,11 @@ const context = await chromium.launchPersistentContext(profile, {
 });
 const page = await context.newPage();
 page.on('request', (request) => {
-  if (!/^(file|ws):/.test(request.url())) process.stdout.write(`fetched from outside: ${request.url()}\n`);
+  const ours = request.url().startsWith('ws:') || new URL(request.url()).origin === new URL(url).origin;
+  if (!ours) process.stdout.write(`fetched from outside: ${request.url()}\n`);
 });
 await page.exposeFunction('report', (text) => process.stdout.write(`${text}\n`));
-await page.goto(pathToFileURL(process.argv[2]).href);
+await page.goto(url);
 await page.evaluate(() => {
   const tell = () => window.report(document.body.innerText);
   new MutationObserver(tell).observe(document.body, { childList: true, subtree: true, characterData: true });

@@ -114,7 +114,35 @@ async function mistakes(context) {
   await expectArrived(tab, ['A "<img src=x onerror=alert(1)>"']);
 }
 
-const stories = { live_at_once: liveAtOnce, topics_a_b_c: topicsABC, mistakes };
+/** Any web page can put another one into a sandbox. Its origin is `null`, and it must not reach the engine. */
+async function sandboxedFrame(context) {
+  await openTab(context);
+  const stranger = await context.newPage();
+  const answer = await stranger.evaluate((url) => new Promise((resolve) => {
+    window.onmessage = ({ data }) => resolve(data);
+    const iframe = document.createElement('iframe');
+    iframe.setAttribute('sandbox', 'allow-scripts');
+    iframe.srcdoc = `<script>
+      const socket = new WebSocket(${JSON.stringify(url)});
+      socket.onopen = () => parent.postMessage('open ' + origin, '*');
+      socket.onerror = () => parent.postMessage('refused ' + origin, '*');
+    </script>`;
+    document.body.append(iframe);
+  }), clientUrl);
+  assert.equal(answer, 'refused null');
+  // A page that the engine serves itself is let in, the example of README too.
+  await stranger.goto(new URL('/order.html', pageUrl).href);
+  await stranger.locator('#state').waitFor();
+  assert.equal(await stranger.evaluate((url) => new Promise((resolve) => {
+    const socket = new WebSocket(url);
+    socket.onopen = () => resolve('open');
+    socket.onerror = () => resolve('refused');
+  }), clientUrl), 'open');
+}
+
+const stories = {
+  live_at_once: liveAtOnce, topics_a_b_c: topicsABC, mistakes, sandboxed_frame: sandboxedFrame,
+};
 
 const profile = await mkdtemp(join(tmpdir(), 'fanfare-page-'));
 const context = await chromium.launchPersistentContext(profile, {
