@@ -343,7 +343,7 @@ pub struct Namespace {
     pub log_bytes: usize,
     /// Bytes of one publication's data in this namespace. Default 0: `limits.publication_bytes`.
     pub publication_bytes: usize,
-    /// What JSON clients get of an `application/octet-stream` body. Default `refuse`.
+    /// What JSON clients get of a body of a binary type, such as `application/octet-stream`. Default `refuse`.
     pub binary: BinaryPayloads,
     /// Whether clients that offer permessage-deflate are sent their publications compressed. Default false.
     pub deflate: bool,
@@ -431,6 +431,9 @@ pub enum BinaryPayloads {
     Refuse,
     /// They arrive as a JSON string in base64 (RFC 4648, section 4).
     Base64,
+    /// They arrive as what they are if they are JSON, which some client libraries label as binary whatever it is; else
+    /// they go to the dead-letter exchange.
+    Json,
 }
 
 /// A length of time, written as a number and a unit: `250ms`, `10s`, `5m`, `1h`.

@@ -204,7 +204,7 @@ pub struct BrokerStats {
     pub batches: Number,
     /// Messages that could not be delivered and went to the dead-letter exchange.
     pub dead_lettered: Number,
-    /// Messages whose `message-id` was taken before.
+    /// Publications whose message's `message-id` was taken before for their topic.
     pub duplicates: Number,
     /// Messages of a stream that were there before, and were read to know of them.
     pub replayed: Number,

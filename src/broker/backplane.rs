@@ -6,7 +6,7 @@ use crate::mail::{Asker, Epoch, Publish, TopicName};
 use crate::protocol::codes::ErrorCode;
 
 use super::memory::Memory;
-use super::payload::{Content, Undeliverable};
+use super::payload::{Compression, Content, Undeliverable};
 use super::rabbit::{Envelope, Rabbit};
 
 /// A message, as it came from the backplane.
@@ -15,9 +15,10 @@ pub(super) struct Message {
     /// Its topics, each once, at least one.
     pub(super) topics: Vec<Box<str>>,
     pub(super) body: Vec<u8>,
-    /// What tells it from all others (`message-id`).
+    /// What tells it from all others (`message-id`); never empty.
     pub(super) id: Option<Box<str>>,
     pub(super) content: Content,
+    pub(super) compression: Compression,
     /// What it is the latest of (`x-key`).
     pub(super) key: Option<Box<str>>,
     /// When it was published, if it says so: microseconds since 1970.

@@ -15,7 +15,8 @@ use super::backplane::Message;
 use super::history::{self, Keep};
 use super::memory::microseconds;
 use super::merge::{Arrival, Batch, Rules};
-use super::payload::{self, Content, Undeliverable};
+use super::payload::{self, Body, Undeliverable};
+use super::seen::Sighting;
 use super::turn::Broker;
 
 /// What encoding needs, kept between messages.
@@ -28,31 +29,37 @@ pub(super) struct Encoder {
     keys: RandomState,
 }
 
+/// A message on its way to its topics.
+struct Handling<'a> {
+    body: Body<'a>,
+    checker: Checker,
+    /// If it has an id that counts.
+    sighting: Option<Sighting<'a>>,
+    /// How many of its publications are repetitions.
+    repeats: u64,
+}
+
 impl Broker {
     /// Takes a message: its publications go on to be merged. If one of them cannot be delivered, the message
     /// goes to the dead-letter exchange as well, heard or not: a bad message is a fault of its publisher's,
-    /// whoever listens. One with an id that was taken lately is a repetition, and goes nowhere; it is safe when what
-    /// it repeats is, which may have come by a link that is gone. What a stream held before is known from here on, and
-    /// goes nowhere either.
+    /// whoever listens. A publication whose topic and id were taken lately is a repetition, and goes nowhere; it is safe
+    /// when what it repeats is, which may have come by a link that is gone. What a stream held before is known from here
+    /// on, and goes nowhere either.
     pub(super) fn take_message(&mut self, message: Message) {
         self.acks.take(message.tag);
         let (tag, place) = (message.tag, message.place);
-        let offset = place.map(|place| place.offset);
-        self.read_to = self.read_to.max(offset);
-        let is_repetition = message.id.as_deref().is_some_and(|id| self.seen.has(id, offset));
+        self.read_to = self.read_to.max(place.map(|place| place.offset));
         if place.is_some_and(|place| place.is_replayed) {
             self.stats.replayed.add(1);
-            if !is_repetition {
-                self.remember(&message);
-            }
+            self.remember(&message);
             return;
         }
-        if is_repetition {
-            self.stats.duplicates.add(1);
+        let (repeats, outcome) = self.deliver(&message);
+        if repeats > 0 {
+            self.stats.duplicates.add(repeats);
             (0..self.receipts.follow(tag)).for_each(|_| self.acks.hold(tag));
-            return;
         }
-        if let Err(reason) = self.deliver(&message)
+        if let Err(reason) = outcome
             && place.is_none_or(|place| place.is_ours_to_bury)
         {
             self.stats.dead_lettered.add(1);
@@ -61,17 +68,24 @@ impl Broker {
         }
     }
 
-    /// Takes what was in a stream before this node could push it, for those who come back. What cannot be
-    /// delivered was dead-lettered when it was new.
+    /// Takes what was in a stream before this node could push it, for those who come back, and for its id. What cannot
+    /// be delivered was dead-lettered when it was new.
     fn remember(&mut self, message: &Message) {
         let has_history = |topic: &str| self.namespaces.options(self.namespaces.of(topic)).has_history();
-        let is_known = message.place.is_some_and(|place| place.offset > self.unknown_to);
-        if is_known && message.topics.iter().any(|topic| has_history(topic)) {
-            let _ = self.deliver(message);
+        let has_id = message.id.is_some() && self.seen.is_on();
+        if has_id || self.is_known(message) && message.topics.iter().any(|topic| has_history(topic)) {
+            drop(self.deliver(message));
         }
     }
 
-    fn deliver(&mut self, message: &Message) -> Result<(), Undeliverable> {
+    /// Whether what it says is part of what this node knows, if it comes from a stream: not if it was read for its id
+    /// only.
+    fn is_known(&self, message: &Message) -> bool {
+        message.place.is_none_or(|place| place.offset > self.unknown_to)
+    }
+
+    /// Returns how many of a message's publications are repetitions, and what is wrong with it.
+    fn deliver(&mut self, message: &Message) -> (u64, Result<(), Undeliverable>) {
         let size_limit = |topic: &str| {
             let namespace = self.namespaces.options(self.namespaces.of(topic));
             payload::size_limit(namespace, &self.config.limits)
@@ -80,26 +94,43 @@ impl Broker {
         let max = message.topics.iter().map(|topic| size_limit(topic)).max().unwrap_or(0);
         let len = message.body.len();
         if len > max {
-            return Err(Undeliverable::TooBig { len, max });
+            return (0, Err(Undeliverable::TooBig { len, max }));
         }
-        let mut checker = std::mem::take(&mut self.encoder.checker);
-        let depth_max = self.config.limits.json_depth;
-        let data = payload::as_json(&mut checker, &message.body, message.content, depth_max);
-        self.encoder.checker = checker;
-        let data = data?;
-        let outcomes = message.topics.iter().map(|topic| self.publication(topic, message, &data));
+        let Message { body, content, compression, .. } = message;
+        let mut handling = Handling {
+            body: Body::new(body, *content, compression, max, self.config.limits.json_depth),
+            checker: std::mem::take(&mut self.encoder.checker),
+            sighting: self.seen.begin(message.id.as_deref(), message.place.map(|place| place.offset)),
+            repeats: 0,
+        };
+        let outcomes = message.topics.iter().map(|topic| self.publication(topic, message, &mut handling));
         // The first failure is the one that is told; the other topics get the publication nevertheless.
-        outcomes.fold(Ok(()), Result::and)
+        let outcome = outcomes.fold(Ok(()), Result::and);
+        self.encoder.checker = handling.checker;
+        (handling.repeats, outcome)
     }
 
     /// Encodes a publication of one topic, if anybody wants it, and lets it wait for others.
-    fn publication(&mut self, name: &str, message: &Message, data: &[u8]) -> Result<(), Undeliverable> {
+    fn publication(
+        &mut self,
+        name: &str,
+        message: &Message,
+        handling: &mut Handling<'_>,
+    ) -> Result<(), Undeliverable> {
         let limits = &self.config.limits;
         topic::check(name, limits.topic_bytes)?;
         let found = self.topics.find(name);
         let namespace = found.map_or_else(|| self.namespaces.of(name), |id| self.topics[id].namespace);
         let namespace = self.namespaces.options(namespace);
-        payload::admit(message.body.len(), message.content, namespace, limits)?;
+        let data = handling.body.in_namespace(namespace, limits, &mut handling.checker)?;
+        fits_into_a_frame(name, &data.json, namespace, limits.frame_bytes)?;
+        // From here on it is admitted, whoever listens.
+        if let Some(sighting) = handling.sighting
+            && self.seen.take(sighting, name)
+        {
+            handling.repeats += 1;
+            return Ok(());
+        }
         let is_new = message.place.is_none_or(|place| !place.is_replayed);
         let found = found.filter(|_| is_new);
         if is_new {
@@ -111,7 +142,8 @@ impl Broker {
             self.stats.expired.add(u64::from(is_new));
             return Ok(());
         }
-        if found.is_none() && !(namespace.has_history() && self.backplane.follows(name)) {
+        let is_kept = namespace.has_history() && self.is_known(message) && self.backplane.follows(name);
+        if found.is_none() && !is_kept {
             return Ok(());
         }
         let offset = match message.place {
@@ -121,11 +153,8 @@ impl Broker {
         };
         let line = &mut self.encoder.line;
         line.clear();
-        let publication = push::publication(line, name, data, offset);
+        let publication = push::publication(line, name, &data.json, offset);
         self.stats.encodings.add(1);
-        if line.len() > limits.frame_bytes {
-            return Err(Undeliverable::LineTooLong { len: line.len(), max: limits.frame_bytes });
-        }
         let now = Instant::now();
         if namespace.has_history() {
             let keep = Keep { size: namespace.history_size, ttl: namespace.history_ttl.0 };
@@ -235,10 +264,22 @@ fn rules(namespace: &Namespace) -> Rules {
     Rules { delay: namespace.max_delay.0, lines: namespace.max_messages, bytes: namespace.max_bytes }
 }
 
+/// Whether the line of a publication can be sent, wherever it will stand: the same for all nodes.
+fn fits_into_a_frame(
+    name: &str,
+    data: &[u8],
+    namespace: &Namespace,
+    max: usize,
+) -> Result<(), Undeliverable> {
+    let offset = if namespace.has_history() { u64::MAX } else { 0 };
+    let len = push::publication_len(name, data, offset);
+    if len > max { Err(Undeliverable::LineTooLong { len, max }) } else { Ok(()) }
+}
+
 /// Whether a publish of ours can be delivered when it comes back, as far as that can be said before.
 pub(super) fn admissible(name: &str, len: usize, broker: &Broker) -> Result<(), Undeliverable> {
     let limits = &broker.config.limits;
     topic::check(name, limits.topic_bytes)?;
     let namespace = broker.namespaces.options(broker.namespaces.of(name));
-    payload::admit(len, Content::Json, namespace, limits)
+    payload::admit(len, namespace, limits)
 }

@@ -11,7 +11,7 @@ use crate::mail::Publish;
 use crate::protocol::codes::ErrorCode;
 
 use super::backplane::{Event, Message};
-use super::payload::{Content, Undeliverable};
+use super::payload::{Compression, Content, Undeliverable};
 use super::rabbit::Envelope;
 
 /// The queue, and the answers that are due.
@@ -74,8 +74,9 @@ impl Memory {
         Event::Message(Message {
             topics: topics.iter().map(|topic| Box::from(&**topic)).collect(),
             body: data.into_vec(),
-            id,
+            id: id.filter(|id| !id.is_empty()),
             content: Content::Json,
+            compression: Compression::None,
             key,
             published,
             expires_after: None,

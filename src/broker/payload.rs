@@ -1,34 +1,82 @@
 //! From a message's body to the JSON that stands in a publication, or the reason why there is none.
 
+mod compression;
+mod hint;
+
 use std::borrow::Cow;
 
 use crate::config::{BinaryPayloads, Limits, Namespace};
 use crate::protocol::json::{self, Checker, JsonError};
 use crate::protocol::topic::TopicError;
 
+pub(super) use compression::Compression;
+use hint::Hint;
+
+/// What .NET's writers of UTF-8 put first. It is no part of the text (RFC 8259, section 8.1, lets a reader skip it).
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Media types that are never text, whatever a publisher means by them. A closed list, with what begins and what ends
+/// others: anything else is taken if it is JSON.
+const BINARY_TYPES: &[&str] = &[
+    "application/octet-stream",
+    "application/protobuf",
+    "application/x-protobuf",
+    "application/x-google-protobuf",
+    "application/vnd.google.protobuf",
+    "application/msgpack",
+    "application/x-msgpack",
+    "application/vnd.msgpack",
+    "application/cbor",
+    "application/bson",
+    "application/avro",
+    "application/x-avro",
+    "avro/binary",
+    "application/x-thrift",
+    "application/x-java-serialized-object",
+    "application/x-python-serialize",
+    "application/gzip",
+    "application/x-gzip",
+    "application/zip",
+    "application/pdf",
+    "application/wasm",
+];
+const BINARY_FAMILIES: &[&str] = &["image/", "audio/", "video/", "font/"];
+const BINARY_SUFFIXES: &[&str] = &["+protobuf", "+msgpack", "+cbor", "+avro"];
+
 /// What a publisher says its body is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Content {
-    /// JSON: `application/json`, nothing at all, or something this engine does not know, which is taken if
-    /// it is JSON.
+    /// JSON: `application/json`, `application/*+json`, nothing at all, or something this engine does not know, which
+    /// is taken if it is JSON.
     Json,
     /// `text/plain`, in UTF-8.
     Text,
-    /// `application/octet-stream`.
-    Binary,
+    /// Of a type that is never text, or of such a family or suffix.
+    Binary(&'static str),
 }
 
 impl Content {
     /// By the content type, without regard to case and parameters (RFC 9110, section 8.3.1).
     pub(super) fn of(content_type: &str) -> Self {
-        let essence = content_type.split(';').next().unwrap_or_default().trim();
-        if essence.eq_ignore_ascii_case("text/plain") {
-            Self::Text
-        } else if essence.eq_ignore_ascii_case("application/octet-stream") {
-            Self::Binary
-        } else {
-            Self::Json
+        let essence = content_type.split(';').next().unwrap_or_default().trim().as_bytes();
+        // What nearly all say.
+        if essence.is_empty() || essence.eq_ignore_ascii_case(b"application/json") {
+            return Self::Json;
         }
+        if essence.eq_ignore_ascii_case(b"text/plain") {
+            return Self::Text;
+        }
+        let is = |name: &&&str| essence.eq_ignore_ascii_case(name.as_bytes());
+        let begins = |name: &&&str| {
+            essence.get(..name.len()).is_some_and(|it| it.eq_ignore_ascii_case(name.as_bytes()))
+        };
+        let ends = |name: &&&str| {
+            let from = essence.len().saturating_sub(name.len());
+            essence[from..].eq_ignore_ascii_case(name.as_bytes())
+        };
+        let found = BINARY_TYPES.iter().find(is).or_else(|| BINARY_FAMILIES.iter().find(begins));
+        let found = found.or_else(|| BINARY_SUFFIXES.iter().find(ends));
+        found.map_or(Self::Json, |name| Self::Binary(name))
     }
 }
 
@@ -39,14 +87,23 @@ pub(super) enum Undeliverable {
     Empty,
     #[error("the body has {len} bytes: at most {max} are allowed (publication_bytes)")]
     TooBig { len: usize, max: usize },
+    #[error(
+        "the body is compressed ({encoding}) and becomes more than {max} bytes, which is all that is allowed (publication_bytes)"
+    )]
+    BecomesTooBig { encoding: &'static str, max: usize },
+    #[error("the body is not what its content-encoding says, '{encoding}': {error}")]
+    Corrupt { encoding: &'static str, error: String },
     #[error(transparent)]
     Json(#[from] JsonError),
     #[error("the body is text/plain and not UTF-8 from byte {0} on")]
     NotUtf8(usize),
+    #[error("{reason}; {hint}")]
+    Hinted { reason: Box<Self>, hint: Hint },
     #[error(
-        "the body is application/octet-stream, which the topic's namespace refuses (binary = \"refuse\")"
+        "the body is binary by its content-type ({0}), which the topic's namespace refuses (binary = \"refuse\"; \
+         \"json\" takes it if it is JSON, \"base64\" makes it a string)"
     )]
-    Binary,
+    Binary(&'static str),
     #[error(transparent)]
     Topic(#[from] TopicError),
     #[error(
@@ -60,105 +117,125 @@ pub(super) fn size_limit(namespace: &Namespace, limits: &Limits) -> usize {
     if namespace.publication_bytes > 0 { namespace.publication_bytes } else { limits.publication_bytes }
 }
 
-/// The body as JSON, for whatever namespace: the look at every byte that each message gets once.
-///
-/// # Errors
-/// Why it is none.
-pub(super) fn as_json<'a>(
-    checker: &mut Checker,
-    body: &'a [u8],
+/// A message's body, and what it becomes in its topics' namespaces: each form is made once, when it is asked for.
+#[derive(Debug)]
+pub(super) struct Body<'a> {
+    came: &'a [u8],
     content: Content,
+    compression: &'a Compression,
+    /// Bytes that it may have once it is decoded.
+    max: usize,
     depth_max: usize,
-) -> Result<Cow<'a, [u8]>, Undeliverable> {
-    if body.is_empty() {
-        return Err(Undeliverable::Empty);
-    }
-    let mut data = Vec::new();
-    match content {
-        Content::Json => {
-            checker.check(body, depth_max)?;
-            return Ok(Cow::Borrowed(body));
-        }
-        Content::Text => {
-            let text = simdutf8::compat::from_utf8(body);
-            let text = text.map_err(|error| Undeliverable::NotUtf8(error.valid_up_to()))?;
-            json::quote(&mut data, text);
-        }
-        Content::Binary => json::base64(&mut data, body),
-    }
-    Ok(Cow::Owned(data))
+    json: Option<Result<Data<'a>, Undeliverable>>,
+    base64: Option<Data<'a>>,
 }
 
-/// Whether a namespace takes such a body.
+/// The JSON that stands in a publication.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Data<'a> {
+    pub(super) json: Cow<'a, [u8]>,
+    /// What counts for `publication_bytes`: the bytes that it was made from, decoded.
+    pub(super) len: usize,
+}
+
+impl<'a> Body<'a> {
+    /// `max`: bytes that it may have once it is decoded, for whatever topic.
+    pub(super) fn new(
+        came: &'a [u8],
+        content: Content,
+        compression: &'a Compression,
+        max: usize,
+        depth_max: usize,
+    ) -> Self {
+        Self { came, content, compression, max, depth_max, json: None, base64: None }
+    }
+
+    /// As a namespace takes it.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub(super) fn in_namespace(
+        &mut self,
+        namespace: &Namespace,
+        limits: &Limits,
+        checker: &mut Checker,
+    ) -> Result<&Data<'a>, Undeliverable> {
+        let data = match (self.content, namespace.binary) {
+            _ if self.came.is_empty() => return Err(Undeliverable::Empty),
+            (Content::Binary(name), BinaryPayloads::Refuse) => return Err(Undeliverable::Binary(name)),
+            (Content::Binary(_), BinaryPayloads::Base64) => {
+                let came = self.came;
+                self.base64.get_or_insert_with(|| base64(came))
+            }
+            (Content::Binary(_), BinaryPayloads::Json) | (Content::Json | Content::Text, _) => {
+                if self.json.is_none() {
+                    self.json = Some(self.to_json(checker));
+                }
+                let json = self.json.as_ref().expect("it was made");
+                json.as_ref().map_err(Undeliverable::clone)?
+            }
+        };
+        admit(data.len, namespace, limits)?;
+        Ok(data)
+    }
+
+    /// The look at every byte that each message gets once.
+    fn to_json(&self, checker: &mut Checker) -> Result<Data<'a>, Undeliverable> {
+        let decoded = self.compression.decode(self.came, self.max)?;
+        let text = without_mark(decoded);
+        let checked = match self.content {
+            _ if text.is_empty() => return Err(Undeliverable::Empty),
+            Content::Text => quoted(&text),
+            Content::Json | Content::Binary(_) => {
+                checker.check(&text, self.depth_max).map_err(Undeliverable::from).map(|()| None)
+            }
+        };
+        let len = text.len();
+        match checked {
+            Ok(None) => Ok(Data { json: text, len }),
+            Ok(Some(json)) => Ok(Data { json: Cow::Owned(json), len }),
+            Err(reason) => Err(match Hint::about(&text, self.compression, &reason) {
+                Some(hint) => Undeliverable::Hinted { reason: Box::new(reason), hint },
+                None => reason,
+            }),
+        }
+    }
+}
+
+fn without_mark(text: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
+    match text {
+        Cow::Borrowed(text) => Cow::Borrowed(text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text)),
+        Cow::Owned(mut text) => {
+            if text.starts_with(BYTE_ORDER_MARK) {
+                text.drain(..BYTE_ORDER_MARK.len());
+            }
+            Cow::Owned(text)
+        }
+    }
+}
+
+fn quoted(text: &[u8]) -> Result<Option<Vec<u8>>, Undeliverable> {
+    let text = simdutf8::compat::from_utf8(text);
+    let text = text.map_err(|error| Undeliverable::NotUtf8(error.valid_up_to()))?;
+    let mut json = Vec::new();
+    json::quote(&mut json, text);
+    Ok(Some(json))
+}
+
+fn base64(bytes: &[u8]) -> Data<'static> {
+    let mut json = Vec::new();
+    json::base64(&mut json, bytes);
+    Data { json: Cow::Owned(json), len: bytes.len() }
+}
+
+/// Whether a namespace takes a publication of so many bytes.
 ///
 /// # Errors
 /// Why not.
-pub(super) fn admit(
-    len: usize,
-    content: Content,
-    namespace: &Namespace,
-    limits: &Limits,
-) -> Result<(), Undeliverable> {
+pub(super) fn admit(len: usize, namespace: &Namespace, limits: &Limits) -> Result<(), Undeliverable> {
     let max = size_limit(namespace, limits);
-    if len > max {
-        return Err(Undeliverable::TooBig { len, max });
-    }
-    if content == Content::Binary && namespace.binary == BinaryPayloads::Refuse {
-        return Err(Undeliverable::Binary);
-    }
-    Ok(())
+    if len > max { Err(Undeliverable::TooBig { len, max }) } else { Ok(()) }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn content_types_are_compared_without_case_and_parameters() {
-        for (content_type, content) in [
-            ("application/json", Content::Json),
-            ("APPLICATION/JSON; x=1", Content::Json),
-            ("", Content::Json),
-            ("application/x-whatever", Content::Json),
-            ("Text/Plain;charset=utf-8", Content::Text),
-            ("application/octet-stream ", Content::Binary),
-        ] {
-            assert_eq!(Content::of(content_type), content, "{content_type}");
-        }
-    }
-
-    #[test]
-    fn every_kind_of_body_becomes_json_or_a_reason() {
-        let mut checker = Checker::new();
-        for (body, content, outcome) in [
-            (&b"{\"a\": 1e400}"[..], Content::Json, Ok("{\"a\": 1e400}")),
-            (b"say \"hi\"\n", Content::Text, Ok(r#""say \"hi\"\n""#)),
-            (&[0, 255, 10], Content::Binary, Ok("\"AP8K\"")),
-            (b"", Content::Json, Err(Undeliverable::Empty)),
-            (b"", Content::Text, Err(Undeliverable::Empty)),
-            (b"ok\xff", Content::Text, Err(Undeliverable::NotUtf8(2))),
-            (b"[[[]]]", Content::Json, Err(Undeliverable::Json(JsonError::TooDeep(2)))),
-        ] {
-            let json = as_json(&mut checker, body, content, 2);
-            let json = json.map(|json| String::from_utf8(json.into_owned()).unwrap());
-            assert_eq!(json, outcome.map(str::to_owned), "{body:?}");
-        }
-        assert!(matches!(as_json(&mut checker, b"nope", Content::Json, 2), Err(Undeliverable::Json(_))));
-    }
-
-    #[test]
-    fn a_namespace_says_what_it_takes() {
-        let limits = Limits { publication_bytes: 10, ..Limits::default() };
-        let default = Namespace::default();
-        let own = Namespace { publication_bytes: 20, binary: BinaryPayloads::Base64, ..Namespace::default() };
-        for (namespace, len, content, outcome) in [
-            (&default, 10, Content::Json, Ok(())),
-            (&default, 11, Content::Text, Err(Undeliverable::TooBig { len: 11, max: 10 })),
-            (&default, 1, Content::Binary, Err(Undeliverable::Binary)),
-            (&own, 20, Content::Binary, Ok(())),
-            (&own, 21, Content::Json, Err(Undeliverable::TooBig { len: 21, max: 20 })),
-        ] {
-            assert_eq!(admit(len, content, namespace, &limits), outcome);
-        }
-    }
-}
+mod tests;

@@ -1,160 +1,231 @@
-//! Messages that were taken already, by their `message-id`: what a publisher sends again, because it saw no
-//! confirm, is pushed once.
+//! Publications that were taken already, by their topic and their message's `message-id`: what a publisher sends
+//! again, because it saw no confirm, is pushed once.
+//!
+//! An id counts for the topics of its message for which a publication was *admitted*: could have been delivered,
+//! whoever listens. What became a dead letter left no trace, so that it can be mended and sent again under its id, and
+//! one event for two topics may come as two messages of one id.
+//!
+//! # Why all nodes agree
+//!
+//! Whether a publication is a repetition is a function of the messages before it, and only of a bounded number of
+//! them:
+//!
+//! * Whether a publication is admitted is decided by its message and the configuration alone. It is one *occurrence* of
+//!   its pair of topic and id then, whether it is a repetition or not.
+//! * Known are the pairs of the latest occurrences: at most [`PAIRS_PER_MESSAGE`] times the window, and none of a
+//!   message that is further back than the window.
+//! * No occurrence is forgotten in the middle of a message, so that the order of its topics does not matter.
+//!
+//! So a node that has read a whole window of a stream knows what all others know, wherever it began to read; and who
+//! reads back reads so much more. (A pair is known by 128 bits of two hashes with seeds of the node's own. That two
+//! pairs have the same ones does not happen.)
+//!
+//! A queue has no offsets. Its messages are numbered as they come, and ids outlive a link: what a queue gives again
+//! after it is known.
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::hash::{BuildHasher as _, RandomState};
 
-use crate::config::Amqp;
+use rustc_hash::FxHashMap;
 
-/// The ids that count.
+/// Occurrences that are remembered, in windows: messages have several topics sometimes.
+const PAIRS_PER_MESSAGE: usize = 4;
+
+/// A topic and an id.
+type Pair = (u64, u64);
+
+/// The publications that are remembered.
 #[derive(Debug)]
-pub(super) enum Seen {
-    /// Of a queue, or of publications that go round in memory.
-    Latest(Latest),
-    /// Of a stream.
-    InStream(InStream),
+pub(super) struct Seen {
+    /// In messages.
+    window: u64,
+    pairs_max: usize,
+    hashers: [RandomState; 2],
+    /// With the places where they were last.
+    known: FxHashMap<Pair, u64>,
+    /// Every occurrence, in the order of the places.
+    order: VecDeque<(Pair, u64)>,
+    /// Messages with an id that did not come from a stream.
+    counted: u64,
+}
+
+/// A message whose id counts, while its publications are taken.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sighting<'a> {
+    id: &'a str,
+    place: u64,
 }
 
 impl Seen {
-    /// As the source asks for it.
-    pub(super) fn new(amqp: &Amqp) -> Self {
-        if amqp.reads_stream() {
-            Self::InStream(InStream::new(u64::try_from(amqp.message_ids).unwrap_or(u64::MAX)))
-        } else {
-            Self::Latest(Latest::new(amqp.message_ids))
+    /// Remembers publications of the latest `window` messages; none if it is 0.
+    pub(super) fn new(window: usize) -> Self {
+        Self {
+            window: u64::try_from(window).unwrap_or(u64::MAX),
+            pairs_max: window.saturating_mul(PAIRS_PER_MESSAGE),
+            hashers: [RandomState::new(), RandomState::new()],
+            known: FxHashMap::default(),
+            order: VecDeque::new(),
+            counted: 0,
         }
     }
 
-    /// Whether a message with this id was taken before. If not, it is from now on. `offset` is its place in a stream,
-    /// if it comes from one.
-    pub(super) fn has(&mut self, id: &str, offset: Option<u64>) -> bool {
-        match self {
-            Self::Latest(latest) => latest.has(id),
-            Self::InStream(window) => offset.is_some_and(|offset| window.has(id, offset)),
+    /// Whether ids count at all.
+    pub(super) fn is_on(&self) -> bool {
+        self.window > 0
+    }
+
+    /// A message comes; those that are too far back are forgotten. `offset` is its place in a stream, if it comes from
+    /// one. Returns what to take its publications with, if it has an id that counts.
+    pub(super) fn begin<'a>(&mut self, id: Option<&'a str>, offset: Option<u64>) -> Option<Sighting<'a>> {
+        let id = id.filter(|_| self.is_on())?;
+        let place = offset.unwrap_or_else(|| {
+            self.counted += 1;
+            self.counted
+        });
+        let first = place.saturating_sub(self.window);
+        while let Some(&(pair, at)) = self.order.front()
+            && (at < first || self.order.len() > self.pairs_max)
+        {
+            self.order.pop_front();
+            if self.known.get(&pair) == Some(&at) {
+                self.known.remove(&pair);
+            }
         }
+        Some(Sighting { id, place })
+    }
+
+    /// A publication was admitted: whether it is a repetition. If not, the next one is.
+    pub(super) fn take(&mut self, Sighting { id, place }: Sighting<'_>, topic: &str) -> bool {
+        let [first, second] = &self.hashers;
+        let pair = (first.hash_one((topic, id)), second.hash_one((topic, id)));
+        self.order.push_back((pair, place));
+        self.known.insert(pair, place).is_some()
     }
 
     /// What comes from here on is another stream, or another part of it.
     pub(super) fn forget(&mut self) {
-        match self {
-            Self::Latest(latest) => *latest = Latest::new(latest.window),
-            Self::InStream(in_stream) => *in_stream = InStream::new(in_stream.window),
-        }
-    }
-}
-
-/// The ids of a window that is counted in the stream's offsets. What is a repetition depends on the `window`
-/// messages before it alone: so all nodes agree, wherever they began to read.
-#[derive(Debug)]
-pub(super) struct InStream {
-    window: u64,
-    /// With the offsets where they were last.
-    known: HashMap<Arc<str>, u64>,
-    /// Every occurrence, in the order of the offsets.
-    order: VecDeque<(Arc<str>, u64)>,
-}
-
-impl InStream {
-    fn new(window: u64) -> Self {
-        Self { window, known: HashMap::new(), order: VecDeque::new() }
-    }
-
-    fn has(&mut self, id: &str, offset: u64) -> bool {
-        if self.window == 0 {
-            return false;
-        }
-        while let Some((_, at)) = self.order.front()
-            && *at < offset.saturating_sub(self.window)
-            && let Some((id, at)) = self.order.pop_front()
-        {
-            if self.known.get(&id) == Some(&at) {
-                self.known.remove(&id);
-            }
-        }
-        let id: Arc<str> = id.into();
-        self.order.push_back((Arc::clone(&id), offset));
-        self.known.insert(id, offset).is_some()
-    }
-}
-
-/// The latest ids. They outlive a link: what a queue gives again after it is known.
-#[derive(Debug)]
-pub(super) struct Latest {
-    window: usize,
-    known: HashSet<Arc<str>>,
-    /// In the order in which they came.
-    order: VecDeque<Arc<str>>,
-}
-
-impl Latest {
-    /// Remembers the latest `window` ids.
-    fn new(window: usize) -> Self {
-        Self { window, known: HashSet::new(), order: VecDeque::new() }
-    }
-
-    /// Whether a message with this id was taken before. If not, it is from now on.
-    fn has(&mut self, id: &str) -> bool {
-        if self.window == 0 {
-            return false;
-        }
-        if self.known.contains(id) {
-            return true;
-        }
-        let id: Arc<str> = id.into();
-        self.known.insert(Arc::clone(&id));
-        self.order.push_back(id);
-        if self.order.len() > self.window
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.known.remove(&oldest);
-        }
-        false
+        self.known = FxHashMap::default();
+        self.order = VecDeque::new();
+        self.counted = 0;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
-    #[test]
-    fn an_id_is_known_as_long_as_it_is_among_the_latest() {
-        let mut seen = Latest::new(2);
-        assert_eq!(
-            ["a", "a", "b", "a", "c", "b", "a"].map(|id| seen.has(id)),
-            [false, true, false, true, false, true, false]
-        );
-        let mut nothing = Latest::new(0);
-        assert_eq!(["a", "a"].map(|id| nothing.has(id)), [false, false]);
+    /// A message: its place, its id, and the topics for which it was admitted.
+    type Message = (u64, &'static str, Vec<&'static str>);
+
+    /// Which publications of a message are repetitions.
+    fn take(seen: &mut Seen, (offset, id, topics): &Message) -> Vec<bool> {
+        let Some(sighting) = seen.begin(Some(id), Some(*offset)) else { return vec![false; topics.len()] };
+        topics.iter().map(|topic| seen.take(sighting, topic)).collect()
     }
 
-    /// Whether an id is a repetition is the same for a node that began to read later, as soon as it has read
-    /// a whole window.
+    fn verdicts(window: usize, stream: &[Message]) -> Vec<Vec<bool>> {
+        let mut seen = Seen::new(window);
+        stream.iter().map(|message| take(&mut seen, message)).collect()
+    }
+
     #[test]
-    fn in_a_stream_the_window_before_a_message_decides_alone() {
-        let stream = [("a", 1), ("a", 4), ("b", 5), ("a", 7), ("b", 9), ("a", 11), ("a", 14)];
-        let verdicts = |from: usize| {
-            let mut seen = InStream::new(3);
-            stream[from..].iter().map(move |&(id, offset)| seen.has(id, offset)).collect::<Vec<_>>()
+    fn an_id_is_known_for_the_topics_that_it_came_to() {
+        let stream =
+            [(1, "x", vec!["a"]), (2, "x", vec!["b"]), (3, "x", vec!["a", "b", "c"]), (4, "y", vec!["a"])];
+        let expected = [vec![false], vec![false], vec![true, true, false], vec![false]];
+        assert_eq!(verdicts(10, &stream), expected);
+        assert_eq!(verdicts(0, &stream).concat(), [false; 6], "no window, no repetitions");
+        let mut seen = Seen::new(10);
+        assert!(seen.begin(None, Some(1)).is_none());
+        let (ab, a) = (seen.begin(Some("b"), None).unwrap(), seen.begin(Some(""), None).unwrap());
+        assert_eq!([seen.take(ab, "a"), seen.take(a, "ab")], [false, false], "what is joined is told apart");
+    }
+
+    #[test]
+    fn of_a_queue_the_latest_messages_count() {
+        let mut seen = Seen::new(2);
+        let mut has = |id: &str| {
+            let sighting = seen.begin(Some(id), None).unwrap();
+            seen.take(sighting, "t")
         };
-        let all = verdicts(0);
-        assert_eq!(all, [false, true, false, true, false, false, true]);
-        for from in 1..stream.len() {
-            for (at, verdict) in (from..).zip(verdicts(from)) {
-                let has_read_a_window = stream[at].1 >= stream[from].1 + 3;
-                assert!(!has_read_a_window || verdict == all[at], "{at} from {from}");
+        assert_eq!(
+            ["a", "a", "b", "c", "a", "b", "a"].map(&mut has),
+            [false, true, false, false, false, false, true]
+        );
+    }
+
+    #[test]
+    fn what_is_outside_the_window_takes_no_room() {
+        let mut seen = Seen::new(10);
+        for offset in 0..1000 {
+            for id in [&(offset % 7).to_string(), &format!("{offset} alone")] {
+                let sighting = seen.begin(Some(id), Some(offset)).unwrap();
+                seen.take(sighting, "t");
             }
         }
-        let mut nothing = InStream::new(0);
-        assert_eq!([1, 2].map(|offset| nothing.has("a", offset)), [false, false]);
+        assert_eq!((seen.order.len(), seen.known.len()), (22, 7 + 11));
     }
 
     #[test]
-    fn ids_outside_the_window_take_no_room() {
-        let mut seen = InStream::new(10);
-        for offset in 0..1000 {
-            seen.has(&(offset % 7).to_string(), offset);
-            seen.has(&format!("{offset} alone"), offset);
+    fn messages_of_many_topics_are_bounded_and_a_repetition_is_known_as_a_whole() {
+        let mut seen = Seen::new(10);
+        let topics: Vec<_> = (0..100).map(|topic| topic.to_string()).collect();
+        for offset in 0..20 {
+            let id = (offset / 2).to_string();
+            let sighting = seen.begin(Some(&id), Some(offset)).unwrap();
+            assert!(seen.order.len() <= 10 * PAIRS_PER_MESSAGE);
+            let repeats = topics.iter().filter(|topic| seen.take(sighting, topic)).count();
+            assert_eq!(repeats, if offset % 2 == 0 { 0 } else { 40 }, "as many as there is room for");
         }
-        assert_eq!((seen.order.len(), seen.known.len()), (22, 7 + 11));
+        seen.begin(Some("x"), Some(20));
+        assert_eq!((seen.order.len(), seen.known.len()), (40, 40));
+        seen.begin(Some("x"), Some(100));
+        assert_eq!((seen.order.len(), seen.known.len()), (0, 0));
+    }
+
+    fn stream() -> impl Strategy<Value = Vec<Message>> {
+        let id = prop::sample::select(vec!["x", "y", "z", "1", "2", "3", "4"]);
+        let topics = prop::sample::subsequence(vec!["a", "b", "c", "d", "e", "f"], 0..=6);
+        let message = (1..4_u64, id, topics);
+        prop::collection::vec(message, 1..120).prop_map(|messages| {
+            let mut offset = 0;
+            let at = |(step, id, topics)| {
+                offset += step;
+                (offset, id, topics)
+            };
+            messages.into_iter().map(at).collect()
+        })
+    }
+
+    proptest! {
+        /// Whoever has read a whole window says the same of what comes next, wherever it began to read.
+        #[test]
+        fn all_nodes_agree(stream in stream(), window in 1..12_usize) {
+            let all = verdicts(window, &stream);
+            for from in 1..stream.len() {
+                let first_sure = stream[from].0 + window as u64;
+                for (at, verdict) in (from..).zip(verdicts(window, &stream[from..])) {
+                    prop_assert!(stream[at].0 < first_sure || verdict == all[at], "{at} from {from}: {stream:?}");
+                }
+            }
+        }
+
+        /// Nothing is a repetition that did not come before, and what came within both bounds is one.
+        #[test]
+        fn it_is_a_bounded_memory_of_what_came(stream in stream(), window in 1..12_usize) {
+            let all = verdicts(window, &stream);
+            for (at, (offset, id, topics)) in stream.iter().enumerate() {
+                for (topic, verdict) in topics.iter().zip(&all[at]) {
+                    let before = stream[..at].iter().rposition(|(_, other, others)| other == id && others.contains(topic));
+                    let pairs_since = |from: usize| stream[from..at].iter().map(|message| message.2.len()).sum::<usize>();
+                    let is_sure = before.is_some_and(|before| {
+                        stream[before].0 + window as u64 >= *offset && pairs_since(before) <= window * PAIRS_PER_MESSAGE
+                    });
+                    prop_assert!(!verdict || before.is_some());
+                    prop_assert!(*verdict || !is_sure);
+                }
+            }
+        }
     }
 }

@@ -16,6 +16,8 @@ use crate::mailbox::Receiver;
 use crate::protocol::codes::{CloseReason, ErrorCode, UnsubscribeCode};
 use crate::stats::BackplaneState;
 
+mod ids;
+
 const LONG: Duration = Duration::from_secs(20);
 const PLAIN: Variant = Variant { encoding: Encoding::Json, lane: Lane::FIRST };
 const DEFLATED: Variant = Variant { encoding: Encoding::Deflated, ..PLAIN };
@@ -111,11 +113,21 @@ impl House {
         topics: &[&str],
         data: &str,
     ) -> oneshot::Receiver<Result<(), ErrorCode>> {
+        self.publish_as(None, key, topics, data)
+    }
+
+    fn publish_as(
+        &self,
+        id: Option<&str>,
+        key: Option<&str>,
+        topics: &[&str],
+        data: &str,
+    ) -> oneshot::Receiver<Result<(), ErrorCode>> {
         let (asker, answer) = oneshot::channel();
         let topics = topics.iter().map(|&topic| TopicName::from(topic)).collect();
-        let data = data.as_bytes().into();
-        let asker = Asker::Control(asker);
-        self.ask(Request::Publish(Publish { asker, topics, data, id: None, key: key.map(Box::from) }));
+        let (asker, data) = (Asker::Control(asker), data.as_bytes().into());
+        let (id, key) = (id.map(Box::from), key.map(Box::from));
+        self.ask(Request::Publish(Publish { asker, topics, data, id, key }));
         answer
     }
 

@@ -91,7 +91,7 @@ impl Broker {
             merge: Merge::new(limits.frame_bytes, limits.merging_bytes),
             acks: Acks::default(),
             receipts: Receipts::new(setup.receipts),
-            seen: Seen::new(&setup.config.amqp),
+            seen: Seen::new(setup.config.amqp.message_ids),
             history: History::new(new_epoch(), limits.history_bytes, limits.history_topics, Instant::now()),
             ahead: Ahead::default(),
             read_to: None,

@@ -60,12 +60,13 @@ pub struct Amqp {
     pub ack: Ack,
     /// With `ack = "written"`: how long a message waits for clients whose sockets take nothing. Default 1 s.
     pub written_timeout: Interval,
-    /// How long ids of messages (`message-id`) are remembered: a message with one of them is a repetition, and is
-    /// not pushed. Of a stream, those of so many messages before it; of a queue, the latest so many. Default
-    /// 100,000; 0: every message is pushed. Costs about 150 bytes each, and of a stream as many messages more that
-    /// are read at the start. Every publish of an engine has one, and is sent again after a lost connection, as is by
-    /// RabbitMQ what was taken from `queue` and not acknowledged: fewer than what comes within `timeouts.publish`, or
-    /// than `prefetch`, would let repetitions through.
+    /// How long ids of messages (`message-id`) are remembered: a message with one of them is a repetition for those
+    /// of its topics that were pushed with it, and is not pushed to them again. Of a stream, those of so many messages
+    /// before it; of a queue, of the latest so many with an id; and of no more than four times as many topics of
+    /// messages. Default 100,000; 0: every message is pushed. Costs about 70 bytes for each topic of a message, and of a
+    /// stream as many messages more that are read at the start. Every publish of an engine has one, and is sent again
+    /// after a lost connection, as is by RabbitMQ what was taken from `queue` and not acknowledged: fewer than what comes
+    /// within `timeouts.publish`, or than `prefetch`, would let repetitions through.
     pub message_ids: usize,
     /// First pause before connecting again. Default 100 ms; doubles, with jitter, up to `reconnect_max`.
     pub reconnect_min: Interval,

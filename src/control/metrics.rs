@@ -84,7 +84,9 @@ const BROKER_COUNTERS: &[Row<BrokerStats>] = &[
         &b.replayed
     }),
     ("expired", "Publications not pushed because their expiration had passed.", |b| &b.expired),
-    ("duplicates", "Messages left out because their message-id had come before.", |b| &b.duplicates),
+    ("duplicates", "Publications left out because their message-id had come before for their topic.", |b| {
+        &b.duplicates
+    }),
     ("confirmed", "Publishes of clients and operators that the backplane confirmed.", |b| &b.confirmed),
     ("publish_failures", "Publishes of clients and operators that failed.", |b| &b.publish_failures),
     ("recovered", "Subscribers that came back and got what they missed.", |b| &b.recovered),

@@ -147,6 +147,17 @@ pub fn quote(out: &mut Vec<u8>, text: &str) {
     }
 }
 
+/// How many bytes [`quote`] appends.
+#[must_use]
+pub fn quoted_len(text: &str) -> usize {
+    if is_quotable_as_it_is(text.as_bytes()) {
+        return text.len() + 2;
+    }
+    let mut quoted = Vec::new();
+    quote(&mut quoted, text);
+    quoted.len()
+}
+
 /// Whether no character needs an escape. Most topics are like that.
 fn is_quotable_as_it_is(text: &[u8]) -> bool {
     memchr2(b'"', b'\\', text).is_none() && text.iter().all(|&byte| byte >= b' ')

@@ -6,23 +6,45 @@ use std::ops::Range;
 use super::codes::UnsubscribeCode;
 use super::json;
 
+const BEGIN: &[u8] = b"{\"push\":{\"channel\":";
+const PUBLICATION: &[u8] = b"\"pub\":";
+const DATA: &[u8] = b"{\"data\":";
+const OFFSET: &[u8] = b",\"offset\":";
+const END: &[u8] = b"}}\n";
+
 /// Appends the line of a publication, closed by `\n`: encoded once, however many clients get it. `data` has
 /// been checked to be JSON ([`json::Checker`]). An `offset` of 0 is left out: the topic has no history.
 ///
 /// Returns where in `out` the publication alone stands, as replies to a recovery have it.
 pub fn publication(out: &mut Vec<u8>, topic: &str, data: &[u8], offset: u64) -> Range<usize> {
     begin(out, topic);
-    out.extend_from_slice(b"\"pub\":");
+    out.extend_from_slice(PUBLICATION);
     let start = out.len();
-    out.extend_from_slice(b"{\"data\":");
+    out.extend_from_slice(DATA);
     json::embed(out, data);
     if offset > 0 {
-        write!(out, ",\"offset\":{offset}").expect("writing to memory does not fail");
+        out.extend_from_slice(OFFSET);
+        write!(out, "{offset}").expect("writing to memory does not fail");
     }
     out.push(b'}');
     let end = out.len();
-    out.extend_from_slice(b"}}\n");
+    out.extend_from_slice(END);
     start..end
+}
+
+/// How many bytes [`publication`] appends.
+#[must_use]
+pub fn publication_len(topic: &str, data: &[u8], offset: u64) -> usize {
+    let digits = offset.checked_ilog10().map_or(0, |log| OFFSET.len() + 1 + log as usize);
+    BEGIN.len()
+        + json::quoted_len(topic)
+        + 1
+        + PUBLICATION.len()
+        + DATA.len()
+        + data.len()
+        + digits
+        + 1
+        + END.len()
 }
 
 /// Appends what a client is told when its subscription ends, without a line end: the caller joins.
@@ -33,7 +55,7 @@ pub fn unsubscribe(out: &mut Vec<u8>, topic: &str, code: UnsubscribeCode) {
 }
 
 fn begin(out: &mut Vec<u8>, topic: &str) {
-    out.extend_from_slice(b"{\"push\":{\"channel\":");
+    out.extend_from_slice(BEGIN);
     json::quote(out, topic);
     out.push(b',');
 }
@@ -66,6 +88,17 @@ mod tests {
         let line =
             "before\n{\"push\":{\"channel\":\"a\",\"pub\":{\"data\":1,\"offset\":18446744073709551615}}}\n";
         assert_eq!(String::from_utf8(out).unwrap(), line);
+    }
+
+    #[test]
+    fn how_long_a_line_is_can_be_known_before() {
+        for topic in ["a", "chat:\u{e9}", "a \"b\" \\", "\u{1f600}"] {
+            for offset in [0, 1, 9, 10, 99, 100, u64::MAX] {
+                let mut out = Vec::new();
+                publication(&mut out, topic, b"{\"n\":\n1}", offset);
+                assert_eq!(publication_len(topic, b"{\"n\":\n1}", offset), out.len(), "{topic} {offset}");
+            }
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 
 use crate::broker::backplane::{Message, Place};
 use crate::broker::memory::microseconds;
-use crate::broker::payload::Content;
+use crate::broker::payload::{Compression, Content};
 use crate::mail::TopicName;
 
 /// RabbitMQ routes by it as by the routing key, and passes it on; but up to version 3, streams keep no header
@@ -38,11 +38,19 @@ pub(super) fn receive(delivery: Delivery, place: Option<Place>) -> Message {
     let none = FieldTable::default();
     let headers = properties.headers().as_ref().unwrap_or(&none);
     let content_type = properties.content_type().as_ref().map_or("", ShortString::as_str);
+    let content_encoding = properties.content_encoding().as_ref().map_or("", ShortString::as_str);
     Message {
         topics: topics(routing_key, headers),
         body: data,
-        id: properties.message_id().as_ref().map(|id| id.as_str().into()),
+        // Some client libraries send every property, empty where there is nothing to say.
+        id: properties
+            .message_id()
+            .as_ref()
+            .map(ShortString::as_str)
+            .filter(|id| !id.is_empty())
+            .map(Box::from),
         content: Content::of(content_type),
+        compression: Compression::of(content_encoding),
         key: text(headers, KEY).map(Box::from),
         published: published(headers, *properties.timestamp()),
         expires_after: properties.expiration().as_ref().and_then(expiration),
