@@ -14,6 +14,8 @@ use super::rabbit::{Envelope, Rabbit};
 pub(super) struct Message {
     /// Its topics, each once, at least one.
     pub(super) topics: Vec<Box<str>>,
+    /// What is wrong with it, whatever becomes of its topics: some of them may not be known.
+    pub(super) flaw: Option<Box<Undeliverable>>,
     pub(super) body: Vec<u8>,
     /// What tells it from all others (`message-id`); never empty.
     pub(super) id: Option<Box<str>>,

@@ -106,6 +106,7 @@ impl Broker {
         let outcomes = message.topics.iter().map(|topic| self.publication(topic, message, &mut handling));
         // The first failure is the one that is told; the other topics get the publication nevertheless.
         let outcome = outcomes.fold(Ok(()), Result::and);
+        let outcome = outcome.and_then(|()| message.flaw.as_deref().cloned().map_or(Ok(()), Err));
         self.encoder.checker = handling.checker;
         (handling.repeats, outcome)
     }

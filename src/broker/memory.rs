@@ -73,6 +73,7 @@ impl Memory {
         self.next_tag += 1;
         Event::Message(Message {
             topics: topics.iter().map(|topic| Box::from(&**topic)).collect(),
+            flaw: None,
             body: data.into_vec(),
             id: id.filter(|id| !id.is_empty()),
             content: Content::Json,

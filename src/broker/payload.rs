@@ -106,6 +106,8 @@ pub(super) enum Undeliverable {
     Binary(&'static str),
     #[error(transparent)]
     Topic(#[from] TopicError),
+    #[error("the header x-topics is {0}: it has to be a text with a topic per line, or a list of such names")]
+    TopicsHeader(String),
     #[error(
         "the publication has {len} bytes with its topic: at most {max} fit into a frame (limits.frame_bytes)"
     )]

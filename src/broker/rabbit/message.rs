@@ -9,13 +9,14 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 
 use crate::broker::backplane::{Message, Place};
 use crate::broker::memory::microseconds;
-use crate::broker::payload::{Compression, Content};
+use crate::broker::payload::{Compression, Content, Undeliverable};
 use crate::mail::TopicName;
 
 /// RabbitMQ routes by it as by the routing key, and passes it on; but up to version 3, streams keep no header
 /// that is a list or a table.
 pub(super) const COPIES: &str = "CC";
-/// So topics beside the routing key can be said by this one as well: text, a topic per line.
+/// So topics beside the routing key can be said by this one as well: text, a topic per line, or a list of texts, where
+/// it is kept.
 pub(super) const TOPICS: &str = "x-topics";
 const KEY: &str = "x-key";
 /// Microseconds since 1970, as our own publishes say them.
@@ -39,8 +40,10 @@ pub(super) fn receive(delivery: Delivery, place: Option<Place>) -> Message {
     let headers = properties.headers().as_ref().unwrap_or(&none);
     let content_type = properties.content_type().as_ref().map_or("", ShortString::as_str);
     let content_encoding = properties.content_encoding().as_ref().map_or("", ShortString::as_str);
+    let (topics, flaw) = topics(routing_key, headers);
     Message {
-        topics: topics(routing_key, headers),
+        topics,
+        flaw: flaw.map(Box::new),
         body: data,
         // Some client libraries send every property, empty where there is nothing to say.
         id: properties
@@ -67,8 +70,8 @@ pub(super) fn fingerprint(delivery: &Delivery, hasher: &impl BuildHasher) -> u64
     hasher.hash_one((exchange.as_str(), routing_key.as_str(), id, properties.timestamp(), data))
 }
 
-/// The routing key and those that the headers add, each once.
-fn topics(routing_key: ShortString, headers: &FieldTable) -> Vec<Box<str>> {
+/// The routing key and those that the headers add, each once; and what is wrong with the headers.
+fn topics(routing_key: ShortString, headers: &FieldTable) -> (Vec<Box<str>>, Option<Undeliverable>) {
     let mut topics = vec![String::from(routing_key).into_boxed_str()];
     let mut add = |topic: &str| {
         if !topics.iter().any(|known| **known == *topic) {
@@ -82,8 +85,31 @@ fn topics(routing_key: ShortString, headers: &FieldTable) -> Vec<Box<str>> {
             add(&String::from_utf8_lossy(copy.as_bytes()));
         }
     }
-    text(headers, TOPICS).into_iter().flat_map(str::lines).for_each(add);
-    topics
+    let mut flaw = None;
+    match headers.inner().get(TOPICS) {
+        None | Some(AMQPValue::Void) => {}
+        Some(AMQPValue::FieldArray(names)) => {
+            for name in names.as_slice() {
+                as_text(name).map_or_else(|reason| flaw = Some(reason), &mut add);
+            }
+        }
+        Some(value) => match as_text(value) {
+            Ok(names) => names.lines().for_each(add),
+            Err(reason) => flaw = Some(reason),
+        },
+    }
+    (topics, flaw)
+}
+
+/// A value of `x-topics`, or of a list in it.
+fn as_text(value: &AMQPValue) -> Result<&str, Undeliverable> {
+    match value {
+        AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).map_err(|error| {
+            Undeliverable::TopicsHeader(format!("not UTF-8 from byte {} on", error.valid_up_to()))
+        }),
+        AMQPValue::ShortString(text) => Ok(text.as_str()),
+        other => Err(Undeliverable::TopicsHeader(format!("of type {:?}", other.get_type()))),
+    }
 }
 
 /// A header that is text.
@@ -170,6 +196,20 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_id_is_none_and_encodings_are_read() {
+        let said = |id: &str, encoding: &str| {
+            let properties = BasicProperties::default().with_message_id(id.into());
+            receive(delivery("a", properties.with_content_encoding(encoding.into())), None)
+        };
+        assert_eq!(said("", "").id, None);
+        assert_eq!(said("1", "").id.as_deref(), Some("1"));
+        assert_eq!(
+            [said("", "utf-8"), said("", "gzip")].map(|message| message.compression),
+            [Compression::None, Compression::Gzip]
+        );
+    }
+
+    #[test]
     fn a_fingerprint_is_of_what_is_the_same_each_time_and_tells_one_from_another() {
         let hasher = foldhash::fast::RandomState::default();
         let plain = || delivery("a", BasicProperties::default());
@@ -205,6 +245,37 @@ mod tests {
         came.properties = BasicProperties::default().with_headers(kept);
         assert_eq!(receive(came, None).topics, message.topics);
         assert!(message.published.is_some_and(|published| published > 1_700_000_000_000_000));
+    }
+
+    #[test]
+    fn further_topics_are_text_or_a_list_of_texts_and_anything_else_is_a_flaw() {
+        let text = |text: &str| AMQPValue::LongString(text.into());
+        let list = |values: Vec<AMQPValue>| AMQPValue::FieldArray(values.into());
+        for (value, topics, flaw) in [
+            (text("b\nc\r\n"), vec!["a", "b", "c"], None),
+            (AMQPValue::ShortString("b".into()), vec!["a", "b"], None),
+            (list(vec![text("b"), text("a"), AMQPValue::ShortString("c".into())]), vec!["a", "b", "c"], None),
+            (list(vec![]), vec!["a"], None),
+            (AMQPValue::Void, vec!["a"], None),
+            (list(vec![text("b"), AMQPValue::LongInt(7), text("c")]), vec!["a", "b", "c"], Some("LongInt")),
+            (AMQPValue::LongInt(7), vec!["a"], Some("LongInt")),
+            (AMQPValue::FieldTable(FieldTable::default()), vec!["a"], Some("FieldTable")),
+            (AMQPValue::LongString(vec![b'b', 0xff].into()), vec!["a"], Some("UTF-8 from byte 1 on")),
+        ] {
+            let properties = BasicProperties::default().with_headers(headers(&[(TOPICS, value.clone())]));
+            let message = receive(delivery("a", properties), None);
+            assert_eq!(
+                message.topics,
+                topics.into_iter().map(Box::from).collect::<Vec<Box<str>>>(),
+                "{value:?}"
+            );
+            let reason = message.flaw.map(|flaw| flaw.to_string());
+            let is_right = match (&reason, flaw) {
+                (Some(reason), Some(word)) => reason.contains(word) && reason.contains("x-topics"),
+                (reason, flaw) => reason.is_none() && flaw.is_none(),
+            };
+            assert!(is_right, "{value:?}: {reason:?}");
+        }
     }
 
     #[test]
