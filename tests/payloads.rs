@@ -3,8 +3,14 @@
 
 mod support;
 
+use std::io::Write as _;
+
+use flate2::Compression;
+use flate2::write::{GzEncoder, ZlibEncoder};
+use lapin::BasicProperties;
 use serde_json::json;
 use support::engine::Engine;
+use support::publisher::Publisher;
 use support::rabbitmq::RabbitNode;
 use support::script::Amqp;
 use support::wait::{SOON, wait_until};
@@ -69,6 +75,74 @@ fn plain_text_becomes_a_string_and_binary_what_its_namespace_says() {
     assert_eq!(client.publication("text"), r#""say \"hi\"\n""#);
     service.publish_with("bin:1", &[0, 255, 10], &json!({"contentType": "application/octet-stream"}));
     assert_eq!(client.publication("bin:1"), r#""AP8K""#);
+}
+
+fn gzip(plain: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(plain).expect("memory");
+    encoder.finish().expect("memory")
+}
+
+fn zlib(plain: &[u8]) -> Vec<u8> {
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(plain).expect("memory");
+    encoder.finish().expect("memory")
+}
+
+fn labelled(content_type: &str, content_encoding: &str) -> BasicProperties {
+    let properties = BasicProperties::default().with_content_type(content_type.into());
+    properties.with_content_encoding(content_encoding.into())
+}
+
+/// As client libraries label and wrap JSON; and what is none is kept with a reason that says what it probably is.
+#[test]
+fn json_under_another_label_arrives_as_what_it_is() {
+    let url = RabbitNode::shared().new_vhost("labels");
+    let namespaces = "[namespaces.json]\nbinary = \"json\"\n[namespaces.bin]\nbinary = \"base64\"\n";
+    let engine = Engine::with_config_and(namespaces, &["--amqp", &url]);
+    engine.wait_until_ready();
+    let mut client = RawClient::connect(engine.client_address());
+    ["a", "json:1", "bin:1"].iter().for_each(|topic| client.subscribe(topic));
+    let publisher = Publisher::connect(&url);
+    let order = br#"{"order":42}"#;
+    let with_mark = [b"\xef\xbb\xbf", &order[..]].concat();
+    let cases: [(&str, &[u8], BasicProperties); 9] = [
+        ("json:1", order, labelled("application/octet-stream", "")),
+        ("json:1", order, labelled("application/x-protobuf", "utf-8")),
+        ("json:1", &gzip(order), labelled("application/octet-stream", "gzip")),
+        ("a", &gzip(order), labelled("application/json", "gzip")),
+        ("a", &zlib(order), labelled("application/json", "deflate")),
+        ("a", &with_mark, labelled("application/json", "")),
+        ("a", &gzip(&with_mark), labelled("", "GZIP")),
+        ("a", order, labelled("application/cloudevents+json; charset=utf-8", "UTF-8")),
+        ("a", order, labelled("application/x-whatever", "x-whatever")),
+    ];
+    for (topic, body, properties) in cases {
+        publisher.publish(topic, body, properties.clone());
+        assert_eq!(client.publication(topic).as_bytes(), order, "{properties:?}");
+    }
+    publisher.publish("bin:1", order, labelled("application/octet-stream", "gzip"));
+    assert_eq!(client.publication("bin:1"), "\"eyJvcmRlciI6NDJ9\"", "as it came");
+
+    let bomb = gzip(&vec![b' '; 10 << 20]);
+    let wide: Vec<u8> = "{}".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let snappy = b"\xff\x06\x00\x00sNaPpY";
+    let cases: [(&str, &[u8], BasicProperties, &str); 8] = [
+        ("json:1", b"\x08\x2a", labelled("application/octet-stream", ""), "not JSON"),
+        ("a", order, labelled("application/x-protobuf", ""), "application/x-protobuf"),
+        ("a", snappy, labelled("application/json", "x-snappy-framed"), "'x-snappy-framed'"),
+        ("a", order, labelled("application/json", "gzip"), "'gzip'"),
+        ("a", &bomb, labelled("application/json", "gzip"), "more than 262144 bytes"),
+        ("a", &gzip(order), labelled("application/json", ""), "compressed (gzip)"),
+        ("a", &wide, labelled("application/json", ""), "UTF-16"),
+        ("a", b"{\"a\":NaN}", labelled("application/json", ""), "NaN at byte 5"),
+    ];
+    for (topic, body, properties, words) in cases {
+        publisher.publish(topic, body, properties);
+        let (kept, reason, _) = publisher.dead_letter();
+        assert!(kept == body, "{words}: {} bytes were kept", kept.len());
+        assert!(reason.contains(words), "{words} is not in: {reason}");
+    }
 }
 
 /// Bodies that nobody can be given, each with a word of the reason that goes with it.

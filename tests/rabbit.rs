@@ -190,6 +190,24 @@ fn come_back_as_lines(source: Source, copies: (&str, AMQPValue)) {
     house.stop();
 }
 
+/// A list where RabbitMQ keeps one; and what is neither text nor a list is told, to somebody who can mend it.
+#[test]
+fn further_topics_may_be_a_list_and_what_is_neither_is_told() {
+    let url = RabbitNode::shared().new_vhost("topics_list");
+    let mut house = House::start(&url, by_queue);
+    (0..).zip(["a", "b"]).for_each(|(slot, topic)| house.attach(slot, topic));
+    let publisher = Publisher::connect(&url);
+    publisher.publish("a", b"1", headers(&[("x-topics", list(&["b", "a"]))]));
+    house.expect_line(0, "a", "1");
+    house.expect_line(1, "b", "1");
+    publisher.publish("a", b"2", headers(&[("x-topics", AMQPValue::LongInt(7))]));
+    house.expect_line(0, "a", "2");
+    let (_, reason, topics) = publisher.dead_letter();
+    assert!(reason.contains("x-topics") && reason.contains("LongInt") && topics == "a", "{topics}: {reason}");
+    wait_until(SOON, "everything to be acknowledged", || house.stats.unacknowledged.value() == 0);
+    house.stop();
+}
+
 #[test]
 fn undeliverable_messages_are_kept_with_the_reason_and_acknowledged() {
     let url = RabbitNode::shared().new_vhost("dead_letters");

@@ -82,6 +82,47 @@ fn an_engine_that_is_started_again_knows_what_was_there_and_pushes_what_is_new()
     assert_eq!(engine.metric("fanfare_duplicates_total", &[]), 1.0);
 }
 
+/// One event for two topics is two messages of one id, and a mended dead letter keeps its own.
+#[test]
+fn an_id_counts_for_the_topics_where_it_was_admitted_after_a_restart_as_well() {
+    let url = RabbitNode::shared().new_vhost("ids");
+    let engine = Engine::on_fixed_ports(&configuration(&url));
+    engine.wait_until_ready();
+    let publisher = Publisher::connect(&url);
+    let with_id = |id: &str| plain().with_message_id(id.into());
+    let subscribe = |engine: &Engine| {
+        let mut client = RawClient::connect(engine.client_address());
+        ["customer.1", "customer.2", "customer.3"].iter().for_each(|topic| client.subscribe(topic));
+        client
+    };
+    let mut client = subscribe(&engine);
+    publisher.publish("customer.1", b"1", with_id("event"));
+    publisher.publish("customer.2", b"2", with_id("event"));
+    assert_eq!([client.publication("customer.1"), client.publication("customer.2")], ["1", "2"]);
+    (0..3).for_each(|n: u8| publisher.publish("customer.1", n.to_string().as_bytes(), with_id("")));
+    assert_eq!([(); 3].map(|()| client.publication("customer.1")), ["0", "1", "2"], "an empty id is none");
+    for id in ["mended at once", "mended later"] {
+        publisher.publish("customer.1", b"nope", with_id(id));
+        publisher.dead_letter();
+    }
+    publisher.publish("customer.1", b"3", with_id("mended at once"));
+    assert_eq!(client.publication("customer.1"), "3");
+
+    let engine = engine.restart();
+    let mut client = subscribe(&engine);
+    publisher.publish("customer.1", b"4", with_id("mended later"));
+    assert_eq!(client.publication("customer.1"), "4");
+    // It repeats two of three.
+    let all = headers(&[("x-topics", text("customer.2\ncustomer.3"))]).with_message_id("event".into());
+    publisher.publish("customer.1", b"5", all);
+    publisher.publish("customer.1", b"6", with_id("mended at once"));
+    publisher.publish("customer.1", b"7", plain());
+    publisher.publish("customer.2", b"8", plain());
+    assert_eq!([client.publication("customer.3"), client.publication("customer.1")], ["5", "7"]);
+    assert_eq!(client.publication("customer.2"), "8");
+    assert_eq!(engine.metric("fanfare_duplicates_total", &[]), 3.0);
+}
+
 #[test]
 fn nothing_is_lost_or_repeated_when_rabbitmq_stops_or_is_killed() {
     let mut node = RabbitNode::start();
