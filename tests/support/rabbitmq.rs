@@ -1,6 +1,7 @@
 //! A RabbitMQ node of the test's own: own ports, own port mapper, own directory. One that already runs on
 //! the machine is neither asked nor touched.
 
+use std::env;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -17,6 +18,20 @@ use super::wait::{wait_for, wait_until};
 /// Debian's place for the programs themselves; the wrappers in sbin would change the user.
 const PROGRAMS: &str = "/usr/lib/rabbitmq/bin";
 
+/// Runs those of a newer Debian.
+const PROGRAMS_OF_4: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/rabbitmq_4.sh");
+
+/// Where that Debian is.
+const COPY_OF_4: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/.cache/rabbitmq-4/.installed");
+
+/// Ports for `rabbitmqctl`, which is an Erlang node itself and listens. By default it takes one of eleven within the
+/// kernel's range for outgoing connections: where a crowd of clients has all of them, it cannot start
+/// ("nodistribution"). These are below that range, and below the range from which tests take ports.
+const CTL_PORTS: [&str; 2] = ["18000", "19999"];
+
+/// Erlang's distribution listens on loopback only.
+const LOOPBACK_ONLY: &str = "-kernel inet_dist_use_interface {127,0,0,1}";
+
 /// Where a node has what is to last, in its directory.
 const TABLES: &str = "tables";
 
@@ -28,6 +43,29 @@ const CONFIGURATION: &str = "disk_free_limit.absolute = 50MB\n";
 
 /// What a client sends first (AMQP 0.9.1, section 4.2.2).
 const AMQP_HEADER: &[u8] = b"AMQP\x00\x00\x09\x01";
+
+/// Which RabbitMQ the nodes of this test program are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// The one that Debian 12 has: 3.10.
+    Three,
+    /// The one that Debian 13 has: 4.0.
+    Four,
+}
+
+impl Version {
+    /// What `TEST_RABBITMQ` says: `3.10` (so without it) or `4`.
+    ///
+    /// # Panics
+    /// If it says something else.
+    pub fn of_this_run() -> Self {
+        match env::var("TEST_RABBITMQ").as_deref() {
+            Err(env::VarError::NotPresent) | Ok("3.10") => Self::Three,
+            Ok("4") => Self::Four,
+            other => panic!("TEST_RABBITMQ is 3.10 or 4, and not {other:?}"),
+        }
+    }
+}
 
 /// A node that ends with the value, or with the test program, however that ends.
 #[derive(Debug)]
@@ -170,8 +208,14 @@ impl RabbitNode {
     /// If the node refuses.
     #[track_caller]
     pub fn new_vhost(&self, name: &str) -> String {
-        self.ctl(&["add_vhost", name]);
-        self.ctl(&["set_permissions", "-p", name, "guest", ".*", ".*", ".*"]);
+        // One call for what is `add_vhost` and `set_permissions`: each starts an Erlang of its own, for a second.
+        self.ctl(&[
+            "eval",
+            &format!(
+                r#"ok = rabbit_vhost:add(<<"{name}">>, <<"tests">>), ok = rabbit_auth_backend_internal:set_permissions(
+                <<"guest">>, <<"{name}">>, <<".*">>, <<".*">>, <<".*">>, <<"tests">>)."#
+            ),
+        ]);
         format!("amqp://guest:guest@127.0.0.1:{}/{name}", self.port)
     }
 
@@ -206,7 +250,12 @@ impl RabbitNode {
     /// If it is not running.
     #[track_caller]
     pub fn sync_tables(&self) {
-        self.ctl(&["eval", "ok = mnesia:sync_log(), [ok = dets:sync(Table) || Table <- dets:all()]."]);
+        // Khepri, which takes Mnesia's place from RabbitMQ 4 on, writes before it answers.
+        self.ctl(&[
+            "eval",
+            "case mnesia:system_info(is_running) of yes -> ok = mnesia:sync_log(); no -> ok end, \
+             [ok = dets:sync(Table) || Table <- dets:all()].",
+        ]);
     }
 
     /// What is on its disk at this moment. It stands still meanwhile, as if its host did.
@@ -285,10 +334,8 @@ impl RabbitNode {
     }
 
     fn program(&self, name: &str) -> Command {
-        let path = format!("{PROGRAMS}/{name}");
-        assert!(fs::exists(&path).unwrap_or(false), "{path} is missing: run `tests/run --install`");
         let at = |name: &str| self.directory.path().join(name);
-        let mut command = Command::new(path);
+        let mut command = installed(name);
         command
             .env("HOME", self.directory.path())
             .env("RABBITMQ_NODENAME", self.name())
@@ -304,10 +351,10 @@ impl RabbitNode {
             .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
             .env("RABBITMQ_ENABLED_PLUGINS_FILE", at("plugins"))
             .env("RABBITMQ_PID_FILE", at("pid"))
-            .env(
-                "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
-                "-kernel inet_dist_use_interface {127,0,0,1} +S 1:1 +A 4",
-            );
+            .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", format!("{LOOPBACK_ONLY} +S 1:1 +A 4"))
+            .env("RABBITMQ_CTL_ERL_ARGS", format!("{LOOPBACK_ONLY} +S 1:1"))
+            .env("RABBITMQ_CTL_DIST_PORT_MIN", CTL_PORTS[0])
+            .env("RABBITMQ_CTL_DIST_PORT_MAX", CTL_PORTS[1]);
         command
     }
 }
@@ -318,6 +365,24 @@ impl Drop for RabbitNode {
             server.end("KILL");
         }
     }
+}
+
+/// A program of RabbitMQ.
+///
+/// # Panics
+/// If this version is not installed.
+fn installed(name: &str) -> Command {
+    let path = format!("{PROGRAMS}/{name}");
+    let (wanted, command) = match Version::of_this_run() {
+        Version::Three => (path.as_str(), Command::new(&path)),
+        Version::Four => {
+            let mut command = Command::new(PROGRAMS_OF_4);
+            command.arg(name);
+            (COPY_OF_4, command)
+        }
+    };
+    assert!(fs::exists(wanted).unwrap_or(false), "{wanted} is missing: run `tests/run --install`");
+    command
 }
 
 /// The cookie that lets `rabbitmqctl` in, the plugins (none) and the configuration.

@@ -60,15 +60,15 @@ impl Fault {
     }
 
     /// Why a queue cannot be consumed that was there a moment ago.
-    pub(super) fn consuming(error: &lapin::Error, address: &Address) -> Self {
-        let queue_is_gone = is_missing(error) && !is_away(error);
+    pub(super) fn consuming(error: &lapin::Error, queue: &str, address: &Address) -> Self {
+        let queue_is_gone = is_missing_queue(error, queue);
         Self { queue_is_gone, ..Self::other("the queue cannot be consumed", error, address) }
     }
 
     /// Why something about a connection did not work out that has no words of its own.
     pub(super) fn other(what: &str, error: &lapin::Error, address: &Address) -> Self {
         let text = format!("RabbitMQ at {address}: {what}: {}", reply_text(error));
-        if error.is_amqp_error() && !is_away(error) { Self::lasting(text) } else { Self::passing(text) }
+        if error.is_amqp_error() && !may_pass(error) { Self::lasting(text) } else { Self::passing(text) }
     }
 }
 
@@ -93,12 +93,36 @@ pub(super) fn is_missing(error: &lapin::Error) -> bool {
     reply_kind(error) == Some(&AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND))
 }
 
+/// Whether RabbitMQ said that there is no queue of this name. It has the same reply code for a queue that it knows and
+/// cannot reach now, in words that differ from release to release; for a queue that is not there the words stay.
+pub(super) fn is_missing_queue(error: &lapin::Error, name: &str) -> bool {
+    // Texts of more than 255 bytes are cut.
+    let wanted = format!("{NO_QUEUE}{name}'");
+    let said = reply_text(error);
+    let said = said.strip_prefix(NOT_FOUND).unwrap_or(&said);
+    let is_cut = said.starts_with(NO_QUEUE) && wanted.starts_with(said.trim_end_matches("..."));
+    is_missing(error) && (said.starts_with(&wanted) || is_cut)
+}
+
+const NOT_FOUND: &str = "NOT_FOUND - ";
+const NO_QUEUE: &str = "no queue '";
+const NO_EXCHANGE: &str = "no exchange '";
+
 /// Whether RabbitMQ said that a queue is where it cannot be reached now: on a node of the cluster that is down,
 /// or, a stream, on other nodes than ours so far. There is no reply code of its own for that.
 pub(super) fn is_away(error: &lapin::Error) -> bool {
-    const WORDS: [&str; 2] = ["is down or inaccessible", "does not have a replica on the local node"];
     let text = reply_text(error);
-    WORDS.iter().any(|words| text.contains(words))
+    let said = text.strip_prefix(NOT_FOUND).unwrap_or(&text);
+    let is_absent = said.starts_with(NO_QUEUE) || said.starts_with(NO_EXCHANGE);
+    // "does not have a replica" (3.10) and "does not have a running replica" (4.0).
+    (is_missing(error) && !is_absent) || text.contains("replica on the local node")
+}
+
+/// Whether what RabbitMQ said may be otherwise in a moment without anybody's doing: a queue is away, or something
+/// failed within RabbitMQ, such as the choice of a replicated queue's leader.
+fn may_pass(error: &lapin::Error) -> bool {
+    let failed_within = [AMQPHardError::INTERNALERROR, AMQPHardError::RESOURCEERROR].map(AMQPErrorKind::Hard);
+    is_away(error) || reply_kind(error).is_some_and(|kind| failed_within.contains(kind))
 }
 
 /// Whether RabbitMQ said that there is such a thing, and that it is another one, or that one may not ask.
@@ -139,4 +163,61 @@ fn innermost(error: &lapin::Error) -> String {
         cause = inner.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use lapin::protocol::AMQPError;
+
+    use super::*;
+
+    fn said(kind: AMQPErrorKind, text: &str) -> lapin::Error {
+        ErrorKind::ProtocolError(AMQPError::new(kind, text.into())).into()
+    }
+
+    fn not_found(text: &str) -> lapin::Error {
+        said(AMQPSoftError::NOTFOUND.into(), &format!("NOT_FOUND - {text}"))
+    }
+
+    #[test]
+    fn only_a_queue_that_is_not_there_is_missing_and_every_other_404_is_away() {
+        let missing = not_found("no queue 'orders' in vhost '/'");
+        assert!(is_missing_queue(&missing, "orders") && !is_away(&missing));
+        assert!(!is_missing_queue(&missing, "order") && !is_missing_queue(&missing, "orders2"));
+        let exchange = not_found("no exchange 'orders' in vhost '/'");
+        assert!(!is_missing_queue(&exchange, "orders") && !is_away(&exchange));
+        let name = "q".repeat(255);
+        let cut = not_found(&format!("no queue '{}...", "q".repeat(230)));
+        assert!(is_missing_queue(&cut, &name) && !is_missing_queue(&cut, "orders"));
+
+        for text in [
+            "home node 'b@localhost' of durable queue 'orders' in vhost '/' is down or inaccessible", // 3.10
+            "queue 'orders' in vhost '/' process is stopped by supervisor",                           // 4.0
+            "failed to perform operation on queue 'orders' in vhost '/' due to timeout",              // 4.0
+            "words of a release to come about queue 'orders'",
+        ] {
+            let error = not_found(text);
+            assert!(is_away(&error) && !is_missing_queue(&error, "orders"), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_may_pass_does_not_end_the_engine_at_its_start() {
+        let address = Address::parse(&"amqp://127.0.0.1:5672".into()).expect("a URL");
+        let is_final = |error: &lapin::Error| Fault::other("no", error, &address).is_final;
+        for text in
+            ["does not have a replica on the local node", "does not have a running replica on the local node"]
+        {
+            let text = format!("PRECONDITION_FAILED - stream 'fanfare' in vhost '/' {text}");
+            assert!(!is_final(&said(AMQPSoftError::PRECONDITIONFAILED.into(), &text)), "{text}");
+        }
+        assert!(!is_final(&not_found("queue 'fanfare' in vhost '/' process is stopped by supervisor")));
+        assert!(!is_final(&said(AMQPHardError::INTERNALERROR.into(), "INTERNAL_ERROR - no leader")));
+        assert!(is_final(&said(
+            AMQPSoftError::PRECONDITIONFAILED.into(),
+            "PRECONDITION_FAILED - another type"
+        )));
+        assert!(is_final(&said(AMQPSoftError::ACCESSREFUSED.into(), "ACCESS_REFUSED - no")));
+        assert!(is_final(&not_found("no exchange 'fanfare' in vhost '/'")));
+    }
 }

@@ -157,7 +157,8 @@ impl Link {
                 let options = BasicConsumeOptions::default();
                 let consumer =
                     channel.basic_consume(queue.clone(), "".into(), options, FieldTable::default());
-                let consumer = consumer.await.map_err(|error| Fault::consuming(&error, address))?;
+                let consumer =
+                    consumer.await.map_err(|error| Fault::consuming(&error, queue.as_str(), address))?;
                 (Reading { channel, consumer }, None)
             }
         };

@@ -12,7 +12,7 @@ use lapin::{Channel, Connection, ExchangeKind};
 use crate::config::{Amqp, Source};
 
 use super::address::Address;
-use super::fault::{Fault, is_away, is_missing, is_refused, reply_text};
+use super::fault::{Fault, is_away, is_missing_queue, is_refused, reply_text};
 use super::overflow;
 
 const PASSIVELY: ExchangeDeclareOptions = ExchangeDeclareOptions {
@@ -208,7 +208,7 @@ impl Ground<'_> {
         let channel = self.channel().await?;
         match channel.queue_declare(name.as_str().into(), options, FieldTable::default()).await {
             Ok(queue) => Ok(queue.name().clone()),
-            Err(error) if is_missing(&error) && !is_away(&error) => Err(Fault::missing_queue(format!(
+            Err(error) if is_missing_queue(&error, name) => Err(Fault::missing_queue(format!(
                 "the queue `{name}` (amqp.queue) is not there on {}: create it and bind it to the exchange \
                  `{}`, or leave amqp.queue empty for a queue of the engine's own",
                 self.address, self.amqp.exchange
