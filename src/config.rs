@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+mod address;
 mod amqp;
 mod bindings;
 mod cpus;
@@ -18,11 +19,14 @@ mod keys;
 mod load;
 mod problem;
 mod secret;
+mod service_links;
 #[cfg(test)]
 mod tests;
 pub mod tuning;
 mod validate;
+mod wrong;
 
+pub use address::{address, addresses};
 pub use amqp::{Ack, Amqp, Source};
 pub use bindings::Bindings;
 pub use cpus::parse_cpus;
@@ -62,7 +66,8 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Server {
-    /// Addresses for clients. Default: port 8000 on 127.0.0.1 and ::1.
+    /// Addresses for clients. Default: port 8000 on 127.0.0.1 and ::1. A name stands for every address that it has.
+    #[serde(deserialize_with = "address::deserialize_all")]
     pub listen: Vec<SocketAddr>,
     /// Number of shards, each one thread with its own event loop. Default 0: one per CPU, less one for
     /// broker and control where there are three CPUs or more.
@@ -106,7 +111,9 @@ impl Default for Server {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Control {
-    /// Address of API, metrics, health and live page. Default 127.0.0.1:9000.
+    /// Address of API, metrics, health and live page. Default 127.0.0.1:9000. A name stands for the first of its
+    /// addresses, one of IPv4 if there is one.
+    #[serde(deserialize_with = "address::deserialize_one")]
     pub listen: SocketAddr,
     /// What callers of the API must show. Default empty: no key, and then loopback only.
     pub api_key: Secret,
@@ -464,6 +471,7 @@ impl Interval {
 impl TryFrom<String> for Interval {
     type Error = String;
 
+    /// The error completes a sentence that ends with "expected".
     fn try_from(text: String) -> Result<Self, String> {
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let (number, unit) = text.split_at(digits);
@@ -473,17 +481,25 @@ impl TryFrom<String> for Interval {
             "m" => 60_000,
             "h" => 3_600_000,
             _ if text == "0" => 0,
-            _ => {
-                return Err(format!(
-                    "`{text}` is no length of time: write a number and ms, s, m or h, such as `250ms`"
-                ));
-            }
+            _ => return Err(expected_interval(number, unit.trim())),
         };
-        let number: u64 =
-            number.parse().map_err(|_| format!("`{text}` does not begin with a whole number"))?;
-        let milliseconds = number.checked_mul(scale).ok_or_else(|| format!("`{text}` is too long"))?;
+        let number: u64 = number.parse().map_err(|_| expected_interval(number, unit.trim()))?;
+        let milliseconds = number.checked_mul(scale).ok_or_else(|| expected_interval("", ""))?;
         Ok(Self::from_millis(milliseconds))
     }
+}
+
+/// What was probably meant, of a length of time that cannot be read: `25sec` is `25s`.
+fn expected_interval(number: &str, unit: &str) -> String {
+    let (number, unit) = match (number.parse::<u64>(), unit.to_lowercase()) {
+        (Ok(days), unit) if unit.starts_with('d') && days < 100_000 => (days * 24, "h"),
+        (Ok(number), unit) if unit.starts_with("mil") || unit.starts_with("ms") => (number, "ms"),
+        (Ok(number), unit) if unit.starts_with('m') => (number, "m"),
+        (Ok(number), unit) if unit.starts_with('h') => (number, "h"),
+        (Ok(number), _) => (number, "s"),
+        (Err(_), _) => (250, "ms"),
+    };
+    format!("a whole number and `ms`, `s`, `m` or `h`, such as `{number}{unit}`")
 }
 
 impl From<Interval> for String {

@@ -154,7 +154,7 @@ fn check_fails_where_the_machine_does_not_fit() {
 
     let (code, report, _) = run(check(&[]).env("FANFARE_SERVER_CPUS", "1023"));
     assert_eq!(code, Some(1));
-    assert!(report.contains("problem  server.cpus names [1023]"), "{report}");
+    assert!(report.contains("problem  server.cpus names 1023"), "{report}");
 }
 
 #[test]
@@ -198,6 +198,29 @@ fn flags_go_over_the_environment() {
         assert!(errors.contains(&format!("{address} can be reached from other machines")), "{errors}");
     }
     assert!(errors.contains("--insecure"), "{errors}");
+}
+
+#[test]
+fn a_source_without_a_rabbitmq_is_no_silent_default() {
+    let (code, report, errors) = run(&mut fanfare(&["serve", "--source", "queue"]));
+    assert_eq!((code, report.as_str()), (Some(1), ""));
+    assert!(errors.contains("no RabbitMQ is named") && errors.contains("--amqp"), "{errors}");
+    let (code, report, _) = run(check(&[]).env("FANFARE_AMQP_SOURCE", "queue"));
+    assert_eq!(code, Some(0), "{report}");
+    assert!(report.contains("warning  amqp.source has no effect: amqp.url is empty"), "{report}");
+}
+
+#[test]
+fn service_links_of_kubernetes_are_told_in_one_line() {
+    let mut command = check(&[]);
+    command.env("FANFARE_PORT", "tcp://10.96.12.7:8000").env("FANFARE_SERVICE_HOST", "10.96.12.7");
+    let (code, report, errors) = run(&mut command);
+    assert_eq!((code, errors.as_str()), (Some(0), ""), "{report}");
+    let told: Vec<&str> = report.lines().filter(|line| line.contains("Kubernetes")).collect();
+    assert!(
+        matches!(told[..], [line] if line.starts_with("note     Kubernetes set FANFARE_PORT, FANFARE_SERVICE_HOST")),
+        "{report}"
+    );
 }
 
 #[test]

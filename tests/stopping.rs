@@ -6,10 +6,11 @@ use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use support::engine::{BINARY, Engine, clear_settings, run_to_end, serve};
 use support::http;
 use support::ports::free_port;
-use support::process::signal;
+use support::process::{Lines, signal};
 use support::script::Subscriber;
 use support::wait::{SOON, wait_for, wait_until};
 use support::websocket::RawClient;
@@ -56,6 +57,57 @@ fn a_second_signal_ends_it_at_once() {
     engine.signal("TERM");
     engine.wait_for_exit(SOON);
     assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+}
+
+/// A closed terminal and a tool that rotates logs send SIGHUP. systemd would count an end by it as clean.
+#[test]
+fn signals_that_mean_nothing_are_told_and_end_nothing() {
+    let mut engine = Engine::start(&[]);
+    let mut client = RawClient::connect(engine.client_address());
+    for name in ["HUP", "USR1", "USR2"] {
+        engine.signal(name);
+        let word = format!("signal=\"SIG{name}\"");
+        wait_until(SOON, &word, || engine.stderr().contain(&word));
+        assert_eq!(engine.stderr().so_far().iter().filter(|line| line.contains(&word)).count(), 1);
+    }
+    client.subscribe("still here");
+    engine.signal("TERM");
+    assert_eq!(client.closed(), (3001, "shutdown".to_owned()));
+    drop(client);
+    // While it waits for the end, too.
+    assert_eq!(engine.wait_for_exit(SOON).code(), Some(0));
+}
+
+/// Whoever collects what it writes gets log lines only, in the format that was asked for.
+#[test]
+fn the_banner_is_for_terminals() {
+    let mut engine = Engine::with_config("[log]\nformat = \"json\"\n");
+    engine.signal("HUP");
+    wait_until(SOON, "the signal's line", || engine.stderr().contain("SIGHUP"));
+    engine.signal("TERM");
+    engine.wait_for_exit(SOON);
+    let lines: Vec<Value> = engine
+        .stderr()
+        .whole()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect();
+    let serving = lines.iter().find(|line| line["message"] == "serving").expect("it says where it is");
+    assert_eq!(serving["page"], format!("http://{}/", engine.control_address()));
+    assert_eq!(engine.stdout().whole(), "");
+
+    let mut terminal = Command::new("script");
+    let line = format!("exec {BINARY} serve --listen localhost:0 --control localhost:0");
+    terminal.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
+    clear_settings(&mut terminal);
+    let mut terminal = terminal.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("script runs");
+    let shown = Lines::collect(terminal.stdout.take().expect("piped"));
+    wait_until(SOON, "the banner", || shown.contain("Stop with Ctrl-C"));
+    assert!(shown.contain("  clients  ws://127.0.0.1:"), "localhost is an address: {:?}", shown.so_far());
+    assert!(!shown.contain("serving clients"), "said once");
+    // It passes the signal on.
+    signal(terminal.id(), "TERM");
+    terminal.wait().expect("it ends");
 }
 
 /// While RabbitMQ lets it wait, operators can see that it starts, and end it.

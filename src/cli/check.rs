@@ -24,6 +24,8 @@ pub(super) struct Options {
 enum Finding {
     /// As it should be.
     Good(String),
+    /// As it should be, and perhaps not what one expects.
+    Note(String),
     /// It will run as configured; under load it could run better.
     Advice(String),
     /// It will run, but not as configured.
@@ -36,6 +38,7 @@ impl Finding {
     fn line(&self) -> String {
         match self {
             Self::Good(text) => format!("ok       {text}\n"),
+            Self::Note(text) => format!("note     {text}\n"),
             Self::Advice(text) => format!("advice   {text}\n"),
             Self::Warning(text) => format!("warning  {text}\n"),
             Self::Problem(text) => format!("problem  {text}\n"),
@@ -48,7 +51,8 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     DescriptorLimit::raise();
     let loaded = options.file.load()?;
     loaded.config.validate().context(WRONG_CONFIGURATION)?;
-    let findings = findings(&loaded.config);
+    let mut findings = findings(&loaded.config);
+    findings.extend(loaded.notice().map(Finding::Note));
     let mut report = effective(&options.file.name(), &loaded);
     report.extend(findings.iter().map(Finding::line));
     print(&report)?;
@@ -78,6 +82,7 @@ fn findings(config: &Config) -> Vec<Finding> {
     findings.push(descriptors(config));
     findings.push(cpus(config));
     if config.amqp.url.is_empty() {
+        findings.extend(super::serve::idle_amqp_keys(config).map(Finding::Warning));
         findings.push(Finding::Good("no RabbitMQ: topics live in memory".to_owned()));
     } else {
         let well_formed = |url: &AmqpUrl| {

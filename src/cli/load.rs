@@ -14,7 +14,7 @@ use fanfare::load::{self, Outcome, PAYLOAD_MIN, Phase, Plan, Progress, Tally};
 use serde_json::{Value, json};
 use url::Url;
 
-use super::{ConfigurationFile, print, reachable, say, websocket};
+use super::{ConfigurationFile, parse_address, print, reachable, say, websocket};
 
 /// What `--short` stands for.
 const SHORT_CLIENTS: usize = 1000;
@@ -40,7 +40,7 @@ pub(super) struct Options {
     #[command(flatten)]
     file: ConfigurationFile,
     /// Control port of that engine, to publish through. Default: `control.listen` of the configuration.
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = parse_address)]
     control: Option<SocketAddr>,
     /// What that engine's `control.api_key` is. Others on this machine can see flags:
     /// FANFARE_CONTROL_API_KEY hides it.
@@ -97,7 +97,7 @@ enum Spread {
 }
 
 fn parse_time(text: &str) -> Result<Duration, String> {
-    let time = Interval::try_from(text.to_owned())?.0;
+    let time = Interval::try_from(text.to_owned()).map_err(|right| format!("expected {right}"))?.0;
     if time.is_zero() || time > TIME_MAX { Err("expected a time up to 24h".to_owned()) } else { Ok(time) }
 }
 

@@ -107,6 +107,11 @@ fn say(line: impl Display) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
+/// An address of a flag, by number or by name.
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    config::address(text).map_err(|right| format!("expected {right}"))
+}
+
 /// The address under which this machine itself reaches `address`: loopback for "every address".
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::net::TcpStream;
 
-use super::{ConfigurationFile, print, reachable};
+use super::{ConfigurationFile, parse_address, print, reachable};
 
 /// An answer to a publish has some 100 bytes; more than this is not from the engine.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
@@ -40,7 +40,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "URL", conflicts_with_all = ["control", "api_key"])]
     amqp: Option<AmqpUrls>,
     /// Control port of the engine to publish through.
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = parse_address)]
     control: Option<SocketAddr>,
     /// What that engine's `control.api_key` is. Others on this machine can see flags:
     /// FANFARE_CONTROL_API_KEY hides it.

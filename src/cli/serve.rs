@@ -1,5 +1,6 @@
 //! `fanfare serve`: the engine, from its flags to its end.
 
+use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -7,12 +8,12 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::Args;
 use fanfare::config::host::{DescriptorLimit, cpus_problem};
-use fanfare::config::{AmqpUrls, Config, Source};
+use fanfare::config::{self, AmqpUrls, Config, LogFormat, Source};
 use fanfare::engine::{Engine, RunError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
-use super::{ConfigurationFile, WRONG_CONFIGURATION, logging, print, reachable, say};
+use super::{ConfigurationFile, WRONG_CONFIGURATION, logging, parse_address, print, reachable, say};
 
 /// How much longer than `stop.limit` the engine may take to end by itself before it is left behind.
 const STOP_GRACE: Duration = Duration::from_secs(2);
@@ -21,11 +22,12 @@ const STOP_GRACE: Duration = Duration::from_secs(2);
 pub(super) struct Options {
     #[command(flatten)]
     file: ConfigurationFile,
-    /// Address for clients, such as 127.0.0.1:8000; may be given several times. Port 0: any free one.
-    #[arg(long, value_name = "ADDR")]
-    listen: Vec<SocketAddr>,
-    /// Address of API, metrics, health and live page, such as 127.0.0.1:9000.
-    #[arg(long, value_name = "ADDR")]
+    /// Address for clients, such as 127.0.0.1:8000 or localhost:8000; may be given several times. Port 0: any
+    /// free one.
+    #[arg(long, value_name = "ADDR", value_parser = parse_addresses)]
+    listen: Vec<Listen>,
+    /// Address of API, metrics, health and live page, such as 127.0.0.1:9000 or localhost:9000.
+    #[arg(long, value_name = "ADDR", value_parser = parse_address)]
     control: Option<SocketAddr>,
     /// RabbitMQ, such as amqp://user:password@localhost:5672, or several nodes, separated by commas; without
     /// it, topics live in memory. Others on this machine can see flags: FANFARE_AMQP_URL hides the password.
@@ -48,12 +50,22 @@ pub(super) struct Options {
     demo: bool,
 }
 
+/// All addresses that one `--listen` stands for.
+#[derive(Clone)]
+struct Listen(Vec<SocketAddr>);
+
+fn parse_addresses(text: &str) -> Result<Listen, String> {
+    config::addresses(text).map(Listen).map_err(|right| format!("expected {right}"))
+}
+
 impl Options {
-    /// The whole configuration: what flags say goes over everything else.
-    fn configuration(&self) -> anyhow::Result<Config> {
-        let mut config = self.file.load()?.config;
+    /// The whole configuration, and what an operator should know of it: what flags say goes over everything else.
+    fn configuration(&self) -> anyhow::Result<(Config, Vec<String>)> {
+        let loaded = self.file.load()?;
+        let mut notices: Vec<String> = loaded.notice().into_iter().collect();
+        let mut config = loaded.config;
         if !self.listen.is_empty() {
-            config.server.listen.clone_from(&self.listen);
+            config.server.listen = self.listen.iter().flat_map(|listen| &listen.0).copied().collect();
         }
         overlay(&mut config.control.listen, self.control.as_ref());
         overlay(&mut config.amqp.url, self.amqp.as_ref());
@@ -61,11 +73,18 @@ impl Options {
         overlay(&mut config.server.shards, self.shards.as_ref());
         overlay(&mut config.server.cpus, self.cpus.as_ref());
         config.server.insecure |= self.insecure;
+        if self.source.is_some() && config.amqp.url.is_empty() {
+            bail!(
+                "--source says where RabbitMQ's messages come from, but no RabbitMQ is named: name one with --amqp or \
+                 FANFARE_AMQP_URL, or leave --source out for topics that live in memory"
+            );
+        }
         config.validate().context(WRONG_CONFIGURATION)?;
         if let Some(problem) = cpus_problem(&config) {
             bail!(problem);
         }
-        Ok(config)
+        notices.extend(idle_amqp_keys(&config));
+        Ok((config, notices))
     }
 }
 
@@ -76,8 +95,9 @@ fn overlay<T: Clone>(value: &mut T, flag: Option<&T>) {
 }
 
 pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let config = options.configuration()?;
+    let (config, notices) = options.configuration()?;
     let _written_at_the_end = logging::start(&config.log);
+    notices.iter().for_each(|notice| tracing::warn!("{notice}"));
     DescriptorLimit::raise();
     if let Some(warning) = DescriptorLimit::of_this_process().warning(config.limits.clients) {
         tracing::warn!("{warning}");
@@ -93,11 +113,16 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     };
     let limit = config.stop.limit.0 + STOP_GRACE;
     let (path, mode) = (config.server.path.clone(), mode(&config));
+    let is_for_eyes = config.log.format == LogFormat::Human && io::stdout().is_terminal();
     let Some(engine) = runtime.block_on(start(config, options.demo, &mut signals))? else {
         return Ok(ExitCode::SUCCESS);
     };
-    if let Err(error) = print(&announcement(&engine, &path, &mode)) {
-        tracing::warn!("{error:#}");
+    if is_for_eyes {
+        if let Err(error) = print(&announcement(&engine, &path, &mode)) {
+            tracing::warn!("{error:#}");
+        }
+    } else {
+        log_addresses(&engine, &path, &mode);
     }
     Ok(runtime.block_on(until_the_end(&engine, signals, limit)))
 }
@@ -115,6 +140,16 @@ async fn start(config: Config, demo: bool, signals: &mut Signals) -> anyhow::Res
             Ok(None)
         }
     }
+}
+
+/// What is said of RabbitMQ where none is named. It has no effect, which is not always meant.
+pub(super) fn idle_amqp_keys(config: &Config) -> Option<String> {
+    let differences = if config.amqp.url.is_empty() { config.differences() } else { Vec::new() };
+    let keys: Vec<String> =
+        differences.into_iter().map(|(key, _)| key).filter(|key| key.starts_with("amqp.")).collect();
+    (!keys.is_empty()).then(|| {
+        format!("{} has no effect: amqp.url is empty, so that topics live in memory", keys.join(", "))
+    })
 }
 
 /// Where publications come from, in words.
@@ -146,24 +181,52 @@ fn announcement(engine: &Engine, path: &str, mode: &str) -> String {
     lines.join("\n") + "\n"
 }
 
-/// SIGINT and SIGTERM.
+/// The same as log lines, where a supervisor or a file collects what is written: they stand among others there, and
+/// nobody tries anything in another terminal.
+fn log_addresses(engine: &Engine, path: &str, mode: &str) {
+    for notice in engine.notices() {
+        tracing::info!("{notice}");
+    }
+    let clients: Vec<String> =
+        engine.client_addresses().iter().map(|address| format!("ws://{address}{path}")).collect();
+    let page = format!("http://{}/", engine.control_address());
+    tracing::info!(clients = %clients.join(","), %page, %mode, "serving");
+}
+
+/// The signals that end the engine, SIGINT and SIGTERM, and those that would end it if nobody listened to them.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    hangup: Signal,
+    user_1: Signal,
+    user_2: Signal,
 }
 
 impl Signals {
     /// From here on these signals no longer kill the process. To be called inside a runtime.
     fn new() -> anyhow::Result<Self> {
         let listen = |kind| signal(kind).context("signals cannot be listened to");
-        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            hangup: listen(SignalKind::hangup())?,
+            user_1: listen(SignalKind::user_defined1())?,
+            user_2: listen(SignalKind::user_defined2())?,
+        })
     }
 
-    /// Waits for the next one and names it.
+    /// Waits for the next signal to end, and names it. A terminal that is closed, or a tool that rotates logs, sends
+    /// SIGHUP, which is no reason to send clients away: it is told, as the other two are, and nothing else happens.
     async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.terminate.recv() => "SIGTERM",
+        loop {
+            let signal = tokio::select! {
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.hangup.recv() => "SIGHUP",
+                _ = self.user_1.recv() => "SIGUSR1",
+                _ = self.user_2.recv() => "SIGUSR2",
+            };
+            tracing::info!(signal, "this signal means nothing here; SIGTERM stops the engine");
         }
     }
 }

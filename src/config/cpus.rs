@@ -27,6 +27,16 @@ pub fn parse_cpus(list: &str) -> Result<Vec<usize>, String> {
     }
 }
 
+/// CPUs in ascending order as such a list: `0-3,6`.
+pub(super) fn list_cpus(cpus: &[usize]) -> String {
+    let ranges = cpus.chunk_by(|before, after| before + 1 == *after);
+    let written = ranges.map(|range| match range {
+        [first, .., last] => format!("{first}-{last}"),
+        single => single.first().map(usize::to_string).unwrap_or_default(),
+    });
+    written.collect::<Vec<_>>().join(",")
+}
+
 fn parse_cpu(text: &str, part: &str) -> Result<usize, String> {
     let cpu = text.trim().parse().ok().filter(|&cpu| cpu < CPUS_MAX);
     cpu.ok_or_else(|| {
@@ -48,6 +58,13 @@ mod tests {
             ("1023", vec![1023]),
         ] {
             assert_eq!(parse_cpus(list), Ok(cpus), "{list}");
+        }
+    }
+
+    #[test]
+    fn lists_are_written_as_ranges() {
+        for list in ["", "0", "0-3,6", "0-1,3-4,1023"] {
+            assert_eq!(list_cpus(&parse_cpus(list).unwrap()), list);
         }
     }
 

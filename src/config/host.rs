@@ -2,6 +2,7 @@
 
 use nix::sys::resource::{Resource, setrlimit};
 
+use super::cpus::list_cpus;
 use super::{Config, grouped, parse_cpus};
 
 /// Descriptors that are not for clients: listeners, event queues, RabbitMQ, the control port's connections,
@@ -103,6 +104,22 @@ pub fn available_cpus() -> Vec<usize> {
     core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|cpu| cpu.id).collect()
 }
 
+/// How many shards there are: what `server.shards = 0` means on this machine. With three CPUs or more, one is left to the
+/// broker and the operators, unless `server.cpus` says which ones are for shards.
+#[must_use]
+pub fn shards(config: &Config) -> u16 {
+    if config.server.shards > 0 {
+        return config.server.shards;
+    }
+    let chosen = parse_cpus(&config.server.cpus).map_or(0, |cpus| cpus.len());
+    let count = match (chosen, available_cpus().len()) {
+        (0, available @ 3..) => available - 1,
+        (0, available) => available,
+        (chosen, _) => chosen,
+    };
+    u16::try_from(count.max(1)).unwrap_or(u16::MAX)
+}
+
 /// What is wrong with `server.cpus` on this machine: that it names CPUs which are not there, or which the
 /// process may not use.
 #[must_use]
@@ -111,7 +128,11 @@ pub fn cpus_problem(config: &Config) -> Option<String> {
     let missing: Vec<usize> =
         parse_cpus(&config.server.cpus).ok()?.into_iter().filter(|cpu| !available.contains(cpu)).collect();
     (!missing.is_empty()).then(|| {
-        format!("server.cpus names {missing:?}, but this process may run on the CPUs {available:?} only")
+        format!(
+            "server.cpus names {}, but this process may run on the CPUs {} only",
+            list_cpus(&missing),
+            list_cpus(&available)
+        )
     })
 }
 
@@ -147,6 +168,9 @@ mod tests {
         assert_eq!(cpus_problem(&config), None);
         config.server.cpus = format!("{},1023", available_cpus()[0]);
         let problem = cpus_problem(&config).unwrap();
-        assert!(problem.starts_with("server.cpus names [1023], but"), "{problem}");
+        assert!(problem.starts_with("server.cpus names 1023, but"), "{problem}");
+        config.server.cpus = "900-999,1023".to_owned();
+        let problem = cpus_problem(&config).unwrap();
+        assert!(problem.starts_with("server.cpus names 900-999,1023, but"), "{problem}");
     }
 }

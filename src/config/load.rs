@@ -11,6 +11,8 @@ use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Table, Value};
 
 use super::keys::{Keys, PREFIX, Path, dotted};
+use super::service_links::is_service_link;
+use super::wrong;
 use super::{Config, Origin, Problem, Problems};
 
 /// The variable of the environment that names the configuration file; it is no key.
@@ -23,6 +25,23 @@ pub struct Loaded {
     pub config: Config,
     /// Where each key that was set got its value, by the key's name: `limits.clients`.
     pub origins: BTreeMap<String, Origin>,
+    /// Variables of the environment that begin with `FANFARE_` and were passed over, because Kubernetes makes them of
+    /// a Service whose name begins with `fanfare`.
+    pub service_links: Vec<String>,
+}
+
+impl Loaded {
+    /// What an operator should know about variables that were passed over; nothing if there are none.
+    #[must_use]
+    pub fn notice(&self) -> Option<String> {
+        let names = self.service_links.join(", ");
+        (!names.is_empty()).then(|| {
+            format!(
+                "Kubernetes set {names} for a Service of that name; they are no configuration, and passed over \
+                 (`enableServiceLinks: false` in the pod keeps them away)"
+            )
+        })
+    }
 }
 
 /// One value that somebody set.
@@ -53,7 +72,8 @@ pub fn load(
         .filter(|setting| setting.path.len() > 2)
         .map(|setting| setting.path[1].clone())
         .collect();
-    settings.extend(from_environment(environment, &keys, &namespaces, &mut problems));
+    let mut service_links = Vec::new();
+    settings.extend(from_environment(environment, &keys, &namespaces, &mut problems, &mut service_links));
     settings.retain(|setting| match wrong_value(setting) {
         Some(problem) => {
             problems.push(problem);
@@ -61,7 +81,7 @@ pub fn load(
         }
         None => true,
     });
-    Problems::unless_none(problems, merge(settings))
+    Problems::unless_none(problems, Loaded { service_links, ..merge(settings) })
 }
 
 fn from_file(path: &FilePath, keys: &Keys, problems: &mut Vec<Problem>) -> Vec<Setting> {
@@ -77,8 +97,10 @@ fn from_file(path: &FilePath, keys: &Keys, problems: &mut Vec<Problem>) -> Vec<S
         Ok(table) => reader.read(table.get_ref(), &[]),
         // Only the message: the error's own text quotes the line, which may hold a password.
         Err(error) => {
-            let origin = reader.origin(error.span().map_or(0, |span| span.start));
-            reader.problems.push(Problem::Syntax { origin, text: error.message().to_owned() });
+            let span = error.span().unwrap_or_default();
+            let origin = reader.origin(span.start);
+            let text = wrong::syntax(error.message(), text.get(span).unwrap_or_default());
+            reader.problems.push(Problem::Syntax { origin, text });
         }
     }
     reader.settings
@@ -119,8 +141,12 @@ impl FileReader<'_> {
             }
             (Some(false), _) => match Value::deserialize(value.clone().into_deserializer()) {
                 Ok(value) => self.settings.push(Setting { path, value, origin }),
-                // Such as a number beyond 64 bits.
-                Err(error) => self.wrong(&path, "no value".to_owned(), plainly(error.message()), origin),
+                // A number beyond 64 bits.
+                Err(_) => {
+                    let number = value.get_ref().as_integer().map(ToString::to_string).unwrap_or_default();
+                    let (shown, expected) = wrong::number_too_large(&path, &number);
+                    self.wrong(&path, shown, expected, origin);
+                }
             },
         }
     }
@@ -141,6 +167,7 @@ fn from_environment(
     keys: &Keys,
     namespaces: &[String],
     problems: &mut Vec<Problem>,
+    service_links: &mut Vec<String>,
 ) -> Vec<Setting> {
     let mut variables: Vec<(String, OsString)> = environment
         .into_iter()
@@ -150,6 +177,11 @@ fn from_environment(
     variables.sort_unstable();
     let mut settings = Vec::new();
     for (name, text) in variables {
+        let is_key = keys.of_variable(&name, namespaces).is_some();
+        if !is_key && text.to_str().is_some_and(|text| is_service_link(&name, text)) {
+            service_links.push(name);
+            continue;
+        }
         match from_variable(&name, text, keys, namespaces) {
             Ok(setting) => settings.push(setting),
             Err(problem) => problems.push(problem),
@@ -193,52 +225,13 @@ fn value_of_text(text: String, default: Option<&Value>) -> Value {
 
 /// What is wrong with the value of one setting, taken by itself.
 fn wrong_value(setting: &Setting) -> Option<Problem> {
-    let error = alone(&setting.path, setting.value.clone()).err()?;
+    let expected = wrong::expected(&setting.path, &setting.value)?;
     Some(Problem::WrongValue {
         origin: setting.origin.clone(),
         key: dotted(&setting.path),
-        value: shown(&setting.path, &setting.value),
-        expected: plainly(error.message()),
+        value: wrong::shown(&setting.path, &setting.value),
+        expected,
     })
-}
-
-/// The defaults with one value set.
-fn alone(path: &[String], value: Value) -> Result<Config, toml::de::Error> {
-    let nest = |value, key: &String| Value::Table(Table::from_iter([(key.clone(), value)]));
-    path.iter().rev().fold(value, nest).try_into()
-}
-
-/// A value as it may be shown: nothing of those that are secrets.
-fn shown(path: &[String], value: &Value) -> String {
-    if is_secret(path) { format!("of type {}", value.type_str()) } else { format!("`{value}`") }
-}
-
-/// Whether a key's type hides what it holds. The type is asked, not a list of names: that way no secret
-/// that is added later can be forgotten here.
-fn is_secret(path: &[String]) -> bool {
-    let probe = Value::from("probe");
-    let Ok(config) = alone(path, probe.clone()) else { return false };
-    let written = Value::try_from(config).expect("the configuration can be written as TOML");
-    path.iter().try_fold(&written, |table, key| table.get(key)) != Some(&probe)
-}
-
-/// What was expected, in an operator's words instead of the program's. Of serde's message only the end is
-/// used: its beginning repeats the value, which may be secret.
-fn plainly(message: &str) -> String {
-    let expected = message.rsplit_once("expected ").map_or(message, |(_, expected)| expected).trim();
-    match expected {
-        "u16" => "a whole number from 0 to 65,535".to_owned(),
-        "u32" => "a whole number from 0 to 4,294,967,295".to_owned(),
-        "usize" => "a whole number from 0".to_owned(),
-        "a boolean" => "`true` or `false`".to_owned(),
-        "a sequence" => "a list, such as `[\"a\", \"b\"]`".to_owned(),
-        "a string" => "text in quotes".to_owned(),
-        "a character" => "one character in quotes".to_owned(),
-        "socket address" | "invalid socket address syntax" => {
-            "an address with its port in quotes, such as `\"127.0.0.1:8000\"` or `\"[::1]:8000\"`".to_owned()
-        }
-        other => other.to_owned(),
-    }
 }
 
 /// All settings over the defaults, the later over the earlier.
@@ -253,7 +246,7 @@ fn merge(settings: Vec<Setting>) -> Loaded {
         }
     }
     let config = tables.try_into().expect("every setting was found to be right by itself");
-    Loaded { config, origins }
+    Loaded { config, origins, service_links: Vec::new() }
 }
 
 /// Puts a value where its path leads, making the tables on the way. A table that is there already stays.

@@ -57,7 +57,7 @@ fn the_environment_goes_over_the_file_and_the_file_over_the_defaults() {
         ("FANFARE_CONFIG", "elsewhere"),
         ("HOME", "/"),
     ];
-    let Loaded { config, origins } = load_text("precedence", file, &variables).unwrap();
+    let Loaded { config, origins, .. } = load_text("precedence", file, &variables).unwrap();
     assert_eq!(config.limits.clients, 5);
     assert_eq!(config.server.shards, 4);
     assert_eq!(config.server.listen, ["127.0.0.1:2".parse().unwrap(), "[::1]:3".parse().unwrap()]);
@@ -73,6 +73,16 @@ fn the_environment_goes_over_the_file_and_the_file_over_the_defaults() {
     assert_eq!(origins["server.shards"], Origin::Environment("FANFARE_SERVER_SHARDS".to_owned()));
     assert!(matches!(&origins["limits.clients"], Origin::File { line: 1, .. }));
     assert_eq!(origins.len(), 11, "{origins:?}");
+}
+
+#[test]
+fn names_of_hosts_stand_for_their_addresses() {
+    let text = "server.listen = ['localhost:1', '127.0.0.2:3']\ncontrol.listen = 'localhost:2'\n";
+    let config = load_text("names", text, &[]).unwrap().config;
+    assert!(config.server.listen.contains(&address("127.0.0.1:1")), "{:?}", config.server.listen);
+    assert!(config.server.listen.contains(&address("127.0.0.2:3")));
+    assert_eq!(config.control.listen, address("127.0.0.1:2"));
+    assert!(config.validate().is_ok());
 }
 
 #[test]
@@ -102,20 +112,49 @@ fn what_is_wrong_in_a_file_is_told_with_line_key_and_remedy() {
         ),
         ("limits.clients = -1", "`limits.clients` is `-1`: expected a whole number from 0"),
         ("limits.clients = 1.5", "expected a whole number from 0"),
-        ("limits.clients = 99999999999999999999", "`limits.clients` is no value: expected"),
+        (
+            "limits.clients = 99999999999999999999",
+            "FILE, line 1: `limits.clients` is `99999999999999999999`: expected a whole number from 0 to 9,223,",
+        ),
+        ("server.shards = 0xffffffffffffffffff", "expected a whole number from 0 to 65,535"),
+        ("timeouts.ping = 99999999999999999999", "expected a length of time in quotes"),
+        ("amqp.stream_max_bytes = 'all'", "expected a whole number from 0 to 9,223,372,036,854,775,807"),
         ("server.shards = 70000", "`server.shards` is `70000`: expected a whole number from 0 to 65,535"),
         ("server.insecure = 'yes'", "expected `true` or `false`"),
         ("server.listen = '127.0.0.1:1'", "expected a list, such as"),
-        ("server.listen = ['localhost:1']", "expected an address with its port in quotes"),
-        ("control.listen = '127.0.0.1'", "expected an address with its port in quotes"),
+        ("server.listen = ['localhost']", "expected an address with its port, such as `127.0.0.1:8000`"),
+        ("server.listen = ['nowhere.invalid:1']", "expected a name that this host can resolve"),
+        ("control.listen = '127.0.0.1'", "expected an address with its port, such as"),
+        ("control.listen = 9000", "expected text in quotes"),
         ("server.namespace_boundary = '::'", "expected one character in quotes"),
         ("log.format = 'xml'", "`log.format` is `\"xml\"`: expected `human` or `json`"),
         ("namespaces.a.slow = 'drop'", "expected one of `disconnect`, `resync`, `skip`"),
-        ("timeouts.ping = '25'", "`25` is no length of time: write a number and ms, s, m or h"),
-        ("timeouts.ping = 25", "`timeouts.ping` is `25`: expected text in quotes"),
+        (
+            "timeouts.ping = '25'",
+            "`timeouts.ping` is `\"25\"`: expected a whole number and `ms`, `s`, `m` or `h`, such as `25s`",
+        ),
+        (
+            "timeouts.ping = '25sec'",
+            "`\"25sec\"`: expected a whole number and `ms`, `s`, `m` or `h`, such as `25s`",
+        ),
+        ("timeouts.ping = '2 minutes'", "such as `2m`"),
+        ("amqp.stream_max_age = '7d'", "such as `168h`"),
+        ("timeouts.ping = 'often'", "expected a whole number and `ms`, `s`, `m` or `h`, such as `250ms`"),
+        ("timeouts.ping = '99999999999999999999h'", "expected a whole number and"),
+        (
+            "timeouts.ping = 25",
+            "`timeouts.ping` is `25`: expected a length of time in quotes, such as `\"25s\"`",
+        ),
         ("[limits.clients]\na = 1", "expected a whole number from 0"),
         ("[server]\nshards = = 1", "FILE, line 2: this is not TOML"),
-        ("log.level = 'info'\nlog.level = 'warn'", "FILE, line 2: this is not TOML: duplicate key"),
+        (
+            "log.level = 'info'\nlog.level = 'warn'",
+            "FILE, line 2: this is not TOML: `level` is there already",
+        ),
+        (
+            "[log]\nlevel = 'info'\n[log]\n",
+            "FILE, line 3: this is not TOML: `log` is there already, further up",
+        ),
     ] {
         let problems = load_text("wrong", text, &[]).unwrap_err();
         assert!(problems.contains(problem), "{text}\n  gave: {problems}\n  not:  {problem}");
@@ -138,10 +177,41 @@ fn what_is_wrong_in_the_environment_is_told_with_the_variable() {
         ),
         (("FANFARE_SERVER_INSECURE", "yes"), "expected `true` or `false`"),
         (("FANFARE_SERVER_LISTEN", "nowhere"), "expected an address with its port"),
+        (
+            ("FANFARE_TIMEOUTS_PING", "25"),
+            "FANFARE_TIMEOUTS_PING: `timeouts.ping` is `\"25\"`: expected a whole number and `ms`, `s`, `m` or `h`, such \
+             as `25s`",
+        ),
+        (("FANFARE_LIMITS_CLIENTS", "99999999999999999999"), "expected a whole number from 0 to 9,223,"),
+        (("FANFARE_PORT", "8000"), "there is no key `FANFARE_PORT`"),
     ] {
         let problems = load(None, environment(&[variable])).unwrap_err().to_string();
         assert!(problems.contains(problem), "{variable:?}: {problems}");
     }
+}
+
+/// A Service called `fanfare` puts them into every container beside it.
+#[test]
+fn service_links_of_kubernetes_are_passed_over_and_told() {
+    let links = [
+        ("FANFARE_PORT", "tcp://10.96.12.7:8000"),
+        ("FANFARE_PORT_8000_TCP", "tcp://10.96.12.7:8000"),
+        ("FANFARE_PORT_8000_TCP_ADDR", "10.96.12.7"),
+        ("FANFARE_PORT_8000_TCP_PORT", "8000"),
+        ("FANFARE_PORT_8000_TCP_PROTO", "tcp"),
+        ("FANFARE_SERVICE_HOST", "10.96.12.7"),
+        ("FANFARE_SERVICE_PORT", "8000"),
+        ("FANFARE_SERVICE_PORT_WS", "8000"),
+    ];
+    let loaded = load(None, environment(&links)).unwrap();
+    assert_eq!(loaded.config, Config::default());
+    assert_eq!(loaded.service_links, links.map(|(name, _)| name));
+    assert!(loaded.notice().unwrap().starts_with("Kubernetes set FANFARE_PORT, FANFARE_PORT_8000_TCP, "));
+    assert_eq!(load(None, []).unwrap().notice(), None);
+    let typo = [&links[..], &[("FANFARE_LIMITS_CLIENT", "1")]].concat();
+    let problems = load(None, environment(&typo)).unwrap_err().to_string();
+    assert_eq!(problems.lines().count(), 1, "{problems}");
+    assert!(problems.contains("FANFARE_LIMITS_CLIENTS"), "{problems}");
 }
 
 #[cfg(unix)]
@@ -172,6 +242,7 @@ fn an_unreadable_file_is_named() {
 fn no_secret_is_ever_shown() {
     for text in [
         "control.api_key = 7777777",
+        "control.api_key = 77777777777777777777",
         "control.api_key = ['7777777']",
         "amqp.url = [7777777]",
         "amqp.url = { a = 'amqp://a:7777777@b' }",
@@ -248,7 +319,7 @@ fn refused(cases: &[Case]) {
 }
 
 fn address(text: &str) -> SocketAddr {
-    text.parse().unwrap()
+    super::address(text).unwrap()
 }
 
 fn with_namespace(config: &mut Config, name: &str, namespace: Namespace) {

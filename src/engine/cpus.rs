@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use core_affinity::CoreId;
 
+use crate::config::host::shards;
 use crate::config::{Config, parse_cpus};
 use crate::engine::StartError;
 use crate::mail::ShardId;
@@ -25,17 +26,7 @@ impl CpuPlan {
             core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
         let chosen = parse_cpus(&config.server.cpus).map_err(StartError::Cpus)?;
         let candidates = if chosen.is_empty() { mask.clone() } else { chosen };
-        // With three CPUs or more, one is left to the broker and the operators.
-        let usual = if config.server.cpus.is_empty() && candidates.len() > 2 {
-            candidates.len() - 1
-        } else {
-            candidates.len()
-        };
-        let shards = if config.server.shards == 0 {
-            ShardId::try_from(usual.max(1)).unwrap_or(ShardId::MAX)
-        } else {
-            config.server.shards
-        };
+        let shards = shards(config);
         let cpus: Vec<usize> = candidates.into_iter().take(usize::from(shards)).collect();
         let pinned: BTreeSet<usize> = cpus.iter().copied().collect();
         let left_over = mask.into_iter().filter(|cpu| !pinned.contains(cpu)).collect();

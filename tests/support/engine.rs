@@ -120,11 +120,11 @@ impl Engine {
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
         // It is an engine from the start, so that it ends with us if it prints nothing.
         let mut engine = Self { child, stdout, stderr, clients: unknown, control: unknown, files };
-        let (clients, control) = wait_for(SOON, "the engine's addresses on its standard output", || {
+        let (clients, control) = wait_for(SOON, "the engine's addresses in its log", || {
             if let Some(status) = engine.child.try_wait().expect("the child can be asked") {
                 panic!("the engine ended with {status}");
             }
-            addresses(&engine.stdout.so_far())
+            addresses(&engine.stderr.so_far())
         });
         (engine.clients, engine.control) = (clients, control);
         engine
@@ -348,13 +348,11 @@ fn spawn(command: &mut Command) -> (Child, Lines, Lines) {
     (child, stdout, stderr)
 }
 
-/// The first client address and the page's address, once both are printed.
+/// The first client address and the page's address, once they are told, in whatever format.
 fn addresses(lines: &[String]) -> Option<(SocketAddr, SocketAddr)> {
-    let find = |word: &str, scheme: &str| {
-        let line = lines.iter().find_map(|line| line.trim().strip_prefix(word))?;
-        line.trim().strip_prefix(scheme)?.split('/').next()?.parse().ok()
-    };
-    Some((find("clients", "ws://")?, find("page", "http://")?))
+    let line = lines.iter().find(|line| line.contains("serving") && line.contains("clients"))?;
+    let find = |scheme: &str| line.split_once(scheme)?.1.split('/').next()?.parse().ok();
+    Some((find("ws://")?, find("http://")?))
 }
 
 /// The value in a line of Prometheus' text format, if it is a sample of `name` with these labels.

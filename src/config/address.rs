@@ -1,0 +1,89 @@
+//! Addresses to listen on or to connect to, by number or by name.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
+
+/// Every address that `text` names, each once: `127.0.0.1:8000` is one, `localhost:8000` may be two. A name is asked
+/// of the system, which can take as long as a name server does.
+///
+/// # Errors
+/// What would be right; it completes a sentence that ends with "expected".
+pub fn addresses(text: &str) -> Result<Vec<SocketAddr>, String> {
+    let text = text.trim();
+    if let Ok(address) = text.parse() {
+        return Ok(vec![address]);
+    }
+    let has_name_and_port =
+        text.rsplit_once(':').is_some_and(|(name, port)| !name.is_empty() && port.parse::<u16>().is_ok());
+    if !has_name_and_port {
+        return Err(
+            "an address with its port, such as `127.0.0.1:8000`, `[::1]:8000` or `localhost:8000`".to_owned()
+        );
+    }
+    let resolved = text.to_socket_addrs().map_err(|error| {
+        format!("a name that this host can resolve, or an address with its port ({error})")
+    })?;
+    let mut found = Vec::new();
+    for address in resolved {
+        if !found.contains(&address) {
+            found.push(address);
+        }
+    }
+    if found.is_empty() { Err("a name that has an address".to_owned()) } else { Ok(found) }
+}
+
+/// One of the addresses that `text` names: of several the first of IPv4, as that is where one listens who has only one.
+///
+/// # Errors
+/// Those of [`addresses`].
+pub fn address(text: &str) -> Result<SocketAddr, String> {
+    let mut found = addresses(text)?;
+    let at = found.iter().position(SocketAddr::is_ipv4).unwrap_or_default();
+    Ok(found.swap_remove(at))
+}
+
+pub(super) fn deserialize_all<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<SocketAddr>, D::Error> {
+    let mut found = Vec::new();
+    for text in Vec::<String>::deserialize(deserializer)? {
+        found.extend(addresses(&text).map_err(D::Error::custom)?);
+    }
+    Ok(found)
+}
+
+pub(super) fn deserialize_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    address(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_a_number_or_a_name() {
+        for text in ["127.0.0.1:8000", " [::1]:0 ", "0.0.0.0:65535"] {
+            assert_eq!(addresses(text), Ok(vec![text.trim().parse().unwrap()]), "{text}");
+        }
+        let local = addresses("localhost:8000").unwrap();
+        assert!(
+            local.iter().all(|address| address.ip().is_loopback() && address.port() == 8000),
+            "{local:?}"
+        );
+        assert_eq!(address("localhost:8000"), Ok("127.0.0.1:8000".parse().unwrap()));
+        for (text, expected) in [
+            ("8000", "an address with its port"),
+            (":8000", "an address with its port"),
+            ("localhost", "an address with its port"),
+            ("localhost:http", "an address with its port"),
+            ("127.0.0.1:80000", "an address with its port"),
+            ("", "an address with its port"),
+            ("nowhere.invalid:8000", "a name that this host can resolve"),
+        ] {
+            let error = addresses(text).unwrap_err();
+            assert!(error.starts_with(expected), "{text}: {error}");
+        }
+    }
+}
