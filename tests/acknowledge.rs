@@ -1,12 +1,15 @@
-//! `amqp.ack = "written"`: RabbitMQ's messages are acknowledged when they were written to the clients.
+//! When RabbitMQ's messages are acknowledged with `amqp.ack = "written"`: when they were written to the clients. And how
+//! much RabbitMQ sends ahead.
 
 mod support;
 
 use std::time::Duration;
 
+use lapin::{BasicProperties, ExchangeKind};
 use serde_json::{Value, json};
 use support::engine::Engine;
 use support::proxy::Proxy;
+use support::publisher::{DURABLE, Publisher};
 use support::rabbitmq::RabbitNode;
 use support::script::Amqp;
 use support::swarm::{ClientIndex, Line, Observer, Swarm};
@@ -176,4 +179,53 @@ fn what_a_killed_engine_had_not_written_comes_again() {
     for next in first + 1..=published {
         assert_eq!(number(&client.publication("t")), next);
     }
+}
+
+/// How much RabbitMQ may send ahead follows the sizes seen, by one consumer after the other: nothing is lost, repeated or
+/// out of order when they change.
+#[test]
+fn consumers_that_follow_each_other_lose_and_repeat_nothing() {
+    let url = RabbitNode::shared().new_vhost("sizes");
+    let publisher = Publisher::connect(&url);
+    let large = "x".repeat(200_000);
+    let body = |n: usize| {
+        let fill = if n % 1000 > 995 { &large } else { "" };
+        (json!({"n": n, "fill": fill}).to_string(), BasicProperties::default())
+    };
+    publisher.declare_exchange(ExchangeKind::Topic, DURABLE);
+    publisher.declare_queue("kept");
+    for source in ["queue = \"kept\"\nsource = \"queue\"", "source = \"queue\"", "source = \"stream\""] {
+        let config = format!(
+            "[amqp]\n{source}\nqueue_delay = \"0s\"\nprefetch_bytes = 1_048_576\n[limits]\nlog_bytes = 33_554_432\n"
+        );
+        let engine = Engine::with_config_and(&config, &["--amqp", &url]);
+        engine.wait_until_ready();
+        let mut client = RawClient::connect(engine.client_address());
+        client.subscribe("news");
+        publisher.publish_all("news", (1..2500).map(body));
+        for n in 1..2500 {
+            assert_eq!(number(&client.publication("news")), n, "{source}");
+        }
+        wait_until(SOON, "everything to be acknowledged", || unacknowledged(&engine) == 0.0);
+        publisher.purge("kept");
+    }
+}
+
+/// What RabbitMQ sends ahead is bounded in bytes, whatever the number of messages is that may be sent.
+#[test]
+fn large_messages_that_wait_are_not_sent_ahead_all_together() {
+    const BODY: usize = 8 << 20;
+    let url = RabbitNode::shared().new_vhost("large");
+    let publisher = Publisher::connect(&url);
+    publisher.declare_exchange(ExchangeKind::Topic, DURABLE);
+    publisher.declare_queue("kept");
+    let large = "x".repeat(BODY);
+    publisher.publish_all("news", (0..16).map(|_| (large.clone(), BasicProperties::default())));
+    let config = "[amqp]\nqueue = \"kept\"\nqueue_delay = \"1h\"\nsource = \"queue\"\n";
+    let engine = Engine::with_config_and(config, &["--amqp", &url]);
+    engine.wait_until_ready();
+    // It takes nothing yet; RabbitMQ sends what it may.
+    let waits = || publisher.ready("kept");
+    wait_until(SOON, "some to be sent ahead", || waits() == 12);
+    hold_for(Duration::from_millis(500), "no more to be sent", || waits() == 12);
 }

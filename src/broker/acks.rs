@@ -4,7 +4,7 @@
 //! it is enough to know the lowest tag that waits for something: to be merged, or to be safe with the
 //! dead-letter exchange. Of publications that wait together, the first one's tag is held.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// The tags of one channel.
 #[derive(Debug, Default)]
@@ -15,16 +15,21 @@ pub(super) struct Acks {
     acknowledged: u64,
     /// Tags above `acknowledged` that wait for something, and for how many things.
     held: BTreeMap<u64, u32>,
+    /// Tags above `acknowledged` with the bytes of their messages, in order, and those bytes together.
+    sizes: VecDeque<(u64, usize)>,
+    bytes: usize,
 }
 
 impl Acks {
-    /// A message came in.
+    /// A message of so many bytes came in.
     ///
     /// # Panics
     /// If tags do not rise: they are RabbitMQ's and one channel's.
-    pub(super) fn take(&mut self, tag: u64) {
+    pub(super) fn take(&mut self, tag: u64, bytes: usize) {
         assert!(tag > self.taken, "delivery tag {tag} after {}", self.taken);
         self.taken = tag;
+        self.sizes.push_back((tag, bytes));
+        self.bytes += bytes;
     }
 
     /// `tag`, and all that came later, must wait until it is released.
@@ -52,6 +57,12 @@ impl Acks {
             return None;
         }
         self.acknowledged = frontier;
+        while let Some(&(tag, bytes)) = self.sizes.front()
+            && tag <= frontier
+        {
+            self.sizes.pop_front();
+            self.bytes -= bytes;
+        }
         Some(frontier)
     }
 
@@ -63,6 +74,11 @@ impl Acks {
     /// How many messages came in that are not acknowledged.
     pub(super) fn unacknowledged(&self) -> u64 {
         self.taken - self.acknowledged
+    }
+
+    /// The bytes of those messages.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The channel is gone, and with it all of its tags.
@@ -80,23 +96,23 @@ mod tests {
         let mut acks = Acks::default();
         assert_eq!(acks.due(), None);
         for tag in 1..=5 {
-            acks.take(tag);
+            acks.take(tag, 10);
         }
         acks.hold(3);
         acks.hold(5);
         assert_eq!(acks.due(), Some(2));
-        assert_eq!((acks.due(), acks.unacknowledged()), (None, 3));
+        assert_eq!((acks.due(), acks.unacknowledged(), acks.bytes()), (None, 3, 30));
         acks.release(5);
         assert_eq!(acks.due(), None, "3 still holds 5 back");
         acks.release(3);
         assert_eq!(acks.due(), Some(5));
-        assert_eq!(acks.unacknowledged(), 0);
+        assert_eq!((acks.unacknowledged(), acks.bytes()), (0, 0));
     }
 
     #[test]
     fn a_tag_that_waits_for_two_things_waits_for_both() {
         let mut acks = Acks::default();
-        acks.take(1);
+        acks.take(1, 10);
         acks.hold(1);
         acks.hold(1);
         acks.release(1);
@@ -108,11 +124,11 @@ mod tests {
     #[test]
     fn a_new_channel_starts_at_one_again() {
         let mut acks = Acks::default();
-        acks.take(1);
-        acks.take(2);
+        acks.take(1, 10);
+        acks.take(2, 10);
         acks.hold(1);
         acks.reset();
-        acks.take(1);
+        acks.take(1, 10);
         assert_eq!(acks.due(), Some(1));
     }
 

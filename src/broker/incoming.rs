@@ -46,7 +46,7 @@ impl Broker {
     /// when what it repeats is, which may have come by a link that is gone. What a stream held before is known from here
     /// on, and goes nowhere either.
     pub(super) fn take_message(&mut self, message: Message) {
-        self.acks.take(message.tag);
+        self.acks.take(message.tag, message.body.len());
         let (tag, place) = (message.tag, message.place);
         self.read_to = self.read_to.max(place.map(|place| place.offset));
         if place.is_some_and(|place| place.is_replayed) {
@@ -178,8 +178,10 @@ impl Broker {
 
     /// Hands over what need not wait any longer.
     pub(super) fn hand_over(&mut self) {
-        let waiting = self.acks.unacknowledged();
-        if self.backplane.prefetch().is_some_and(|prefetch| waiting * 4 >= prefetch * 3) {
+        let (waiting, bytes) = (self.acks.unacknowledged(), self.acks.bytes());
+        let is_near =
+            |prefetch| waiting * 4 >= prefetch * 3 || bytes >= self.config.amqp.prefetch_bytes / 4 * 3;
+        if self.backplane.prefetch().is_some_and(is_near) {
             // Before RabbitMQ stops sending because of what waits to be merged.
             self.merge.close_all();
         }

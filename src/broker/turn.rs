@@ -139,7 +139,7 @@ impl Broker {
             return None;
         }
         let alarm = self.alarm();
-        let take = self.outbox.is_empty();
+        let take = self.takes_messages();
         select! {
             () = self.inlet.bell.notified() => None,
             event = self.backplane.next(take) => Some(event),
@@ -165,7 +165,7 @@ impl Broker {
     fn take_events(&mut self, first: Option<Event>) {
         let mut next = first;
         for _ in 0..EVENTS_PER_TURN {
-            let take = self.outbox.is_empty();
+            let take = self.takes_messages();
             match next.take().or_else(|| self.backplane.next(take).now_or_never()) {
                 Some(event) => self.event(event),
                 None => return,
@@ -196,7 +196,7 @@ impl Broker {
 
     /// A delivery is no publication, but it shows how far the stream has been read.
     fn pass(&mut self, tag: u64, offset: Option<u64>) {
-        self.acks.take(tag);
+        self.acks.take(tag, 0);
         self.read_to = self.read_to.max(offset);
     }
 
@@ -285,6 +285,12 @@ impl Broker {
         {
             self.backplane.acknowledge(tag);
         }
+    }
+
+    /// Messages wait in RabbitMQ while mail waits here, and while those that were taken and are not acknowledged have
+    /// as many bytes as there is room for.
+    fn takes_messages(&self) -> bool {
+        self.outbox.is_empty() && self.acks.bytes() < self.config.amqp.prefetch_bytes
     }
 
     /// Requests make answers, which may have to wait: beyond a limit no more are looked at. The shards take

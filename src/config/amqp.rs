@@ -56,6 +56,8 @@ pub struct Amqp {
     /// up to that many bodies of memory, and as many of dead letters that RabbitMQ does not take at the moment; then
     /// no more messages are taken until it does.
     pub prefetch: u16,
+    /// Bytes of bodies taken and not acknowledged, and about as many that RabbitMQ has sent ahead. Default 64 MiB.
+    pub prefetch_bytes: usize,
     /// When a message is acknowledged to RabbitMQ. Default `handover`.
     pub ack: Ack,
     /// With `ack = "written"`: how long a message waits for clients whose sockets take nothing. Default 1 s.
@@ -95,6 +97,7 @@ impl Default for Amqp {
             dead_letter_queue: "fanfare.dead".to_owned(),
             dead_letter_max: 10_000,
             prefetch: 4096,
+            prefetch_bytes: 64 << 20,
             ack: Ack::default(),
             written_timeout: Interval::from_secs(1),
             message_ids: 100_000,

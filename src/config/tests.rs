@@ -407,6 +407,7 @@ fn a_rabbitmq_that_makes_no_sense_is_refused() {
         (|c| c.amqp.stream_max_bytes = 999_999, "amqp.stream_max_bytes is 999,999"),
         (|c| c.amqp.replay_max_messages = 0, "amqp.replay_max_messages is 0"),
         (|c| c.amqp.prefetch = 0, "amqp.prefetch is 0"),
+        (|c| c.amqp.prefetch_bytes = 0, "amqp.prefetch_bytes is 0"),
         (|c| c.amqp.dead_letter_max = 0, "amqp.dead_letter_max is 0"),
         (|c| c.amqp.queue_delay = Interval::from_secs(86_401), "amqp.queue_delay is 86401s"),
         (

@@ -202,6 +202,7 @@ fn amqp(findings: &mut Findings, amqp: &Amqp) {
     bindings(findings, amqp);
     stream(findings, amqp);
     findings.positive("amqp.prefetch", amqp.prefetch.into(), "0 means no limit to RabbitMQ");
+    findings.positive("amqp.prefetch_bytes", amqp.prefetch_bytes, "nothing would be taken");
     let dead_letters = usize::try_from(amqp.dead_letter_max).unwrap_or(usize::MAX);
     findings.positive("amqp.dead_letter_max", dead_letters, "a queue without room keeps nothing");
     let own = usize::try_from(amqp.queue_max_messages).unwrap_or(usize::MAX);

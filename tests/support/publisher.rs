@@ -3,7 +3,7 @@
 use lapin::message::BasicGetMessage;
 use lapin::options::{
     BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions,
-    QueueDeclareOptions, QueueDeleteOptions,
+    QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
@@ -118,6 +118,19 @@ impl Publisher {
     pub fn delete_queue(&self, name: &str) {
         let deleted = self.channel.queue_delete(name.into(), QueueDeleteOptions::default());
         self.runtime.block_on(deleted).expect("deleted");
+    }
+
+    /// Deletes what is in a queue.
+    pub fn purge(&self, name: &str) {
+        let purged = self.channel.queue_purge(name.into(), QueuePurgeOptions::default());
+        self.runtime.block_on(purged).expect("purged");
+    }
+
+    /// How many messages of a queue have not been sent to a consumer.
+    pub fn ready(&self, name: &str) -> u32 {
+        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let asked = self.channel.queue_declare(name.into(), options, FieldTable::default());
+        self.runtime.block_on(asked).expect("it is there").message_count()
     }
 
     fn dead_letter_if_any(&self) -> Option<BasicGetMessage> {

@@ -32,8 +32,6 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Connection, Consumer};
 use tokio::time::timeout;
 
-use crate::config::Amqp;
-
 use super::address::Address;
 use super::fault::Fault;
 use super::markers;
@@ -89,7 +87,8 @@ pub(super) struct Gate<'a> {
     /// In confirm mode.
     pub(super) publisher: &'a Channel,
     pub(super) stream: &'a ShortString,
-    pub(super) amqp: &'a Amqp,
+    /// Messages that RabbitMQ may send ahead.
+    pub(super) prefetch: u16,
     pub(super) address: &'a Address,
     /// The writer of markers.
     pub(super) node: u64,
@@ -130,7 +129,7 @@ impl Gate<'_> {
         // If the anchor is beyond even that, it was in another stream, or at an end that is lost.
         let mut is_rewound = anchor.is_some();
         if let Some(anchor) = anchor.filter(|anchor| anchor.offset <= top) {
-            let mut reading = self.consume(offset_value(anchor.offset), self.amqp.prefetch).await?;
+            let mut reading = self.consume(offset_value(anchor.offset), self.prefetch).await?;
             match self.look_at(anchor, &mut reading).await? {
                 Place::Anchor => return Ok((reading, Start::Anchor)),
                 Place::Dropped => is_rewound = false,
@@ -145,7 +144,7 @@ impl Gate<'_> {
         let near = if reach.is_far { claims } else { claims.max(top.saturating_sub(CLAIM_MESSAGES)) };
         let first = near.min(wanted.saturating_sub(reach.ids));
         let is_short = claims < first;
-        let reading = self.consume(offset_value(first), self.amqp.prefetch).await?;
+        let reading = self.consume(offset_value(first), self.prefetch).await?;
         Ok((reading, Start::Back { first, wanted, top, is_short, is_rewound }))
     }
 
@@ -175,13 +174,15 @@ impl Gate<'_> {
                 let is_it = markers::read(&delivery).is_some_and(|marker| marker.nonce == anchor.nonce);
                 return Ok(if is_it { Place::Anchor } else { Place::Another });
             }
+            // It fails only if the connection has, and then nothing comes.
+            let _ = delivery.ack(BasicAckOptions::default()).await;
         }
     }
 
     /// The offset of a marker that is written now, once it has come. What the replica lacks that is read here, but
     /// others have confirmed, has come before.
     async fn end(&self, nonce: u64) -> Result<u64, Fault> {
-        let mut reading = self.consume(last(), self.amqp.prefetch).await?;
+        let mut reading = self.consume(last(), self.prefetch).await?;
         // The last chunk is chosen when it is sent: only then the marker is certain to be behind it.
         let (_, mut delivery) = self.next(&mut reading).await?;
         self.mark(nonce).await?;

@@ -11,7 +11,7 @@ use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, ConfirmSelectOptions};
 use lapin::tcp::AsyncTcpStream;
 use lapin::types::{FieldTable, ShortString};
-use lapin::{Channel, Connection, ConnectionProperties, Consumer};
+use lapin::{Channel, Connection, ConnectionProperties};
 use parking_lot::Mutex;
 use socket2::{SockRef, Socket};
 use tokio::select;
@@ -23,8 +23,10 @@ use super::address::Address;
 use super::attach::{Gate, Reading, Start};
 use super::binder::{self, Binder};
 use super::bindings::Order;
-use super::fault::{Fault, is_forbidden, is_refused_for_good, reply_text};
+use super::fault::{Fault, is_away, is_forbidden, is_missing, is_refused_for_good, reply_text};
+use super::intake::Intake;
 use super::overflow::Watch;
+use super::prefetch::Prefetch;
 use super::publisher::{Letter, Publisher, Report};
 use super::reader::{Entrance, random};
 use super::topology::Spring;
@@ -48,7 +50,8 @@ type Events = Pin<Box<dyn Stream<Item = lapin::Event> + Send>>;
 pub(super) struct Link {
     consuming: Arc<Connection>,
     consuming_events: Events,
-    consumer: Option<Consumer>,
+    /// None: nothing more is to come.
+    intake: Option<Intake>,
     channel: Channel,
     publishing: Connection,
     publishing_events: Events,
@@ -95,6 +98,11 @@ pub(super) struct Loss {
 impl Loss {
     pub(super) fn because(reason: impl Into<String>) -> Self {
         Self { reason: reason.into(), refused: false, queue_is_gone: false }
+    }
+
+    fn of_consumer(error: &lapin::Error) -> Self {
+        let queue_is_gone = is_missing(error) && !is_away(error);
+        Self { queue_is_gone, ..Self::because(reply_text(error)) }
     }
 
     fn of_queue() -> Self {
@@ -144,15 +152,17 @@ impl Link {
         let publisher = publishing.create_channel().await.map_err(fault("no channel could be opened"))?;
         let confirms = publisher.confirm_select(ConfirmSelectOptions::default());
         confirms.await.map_err(fault("it does not confirm publishes"))?;
+        let prefetch = Prefetch::new(amqp.prefetch, amqp.prefetch_bytes);
         let (Reading { channel, consumer }, start) = match entrance {
             Some(Entrance { anchor, reach, node }) => {
                 let (connection, publisher, stream) = (&consuming, &publisher, &queue);
-                let gate = Gate { connection, publisher, stream, amqp, address, node };
+                let prefetch = prefetch.current();
+                let gate = Gate { connection, publisher, stream, prefetch, address, node };
                 let (reading, start) = gate.enter(anchor, reach, random).await?;
                 (reading, Some(start))
             }
             None => {
-                let limited = channel.basic_qos(amqp.prefetch, BasicQosOptions::default());
+                let limited = channel.basic_qos(prefetch.current(), BasicQosOptions::default());
                 limited.await.map_err(fault("the prefetch limit cannot be set"))?;
                 let options = BasicConsumeOptions::default();
                 let consumer =
@@ -166,7 +176,7 @@ impl Link {
             consuming_events: Box::pin(consuming.events_listener()),
             publishing_events: Box::pin(publishing.events_listener()),
             consuming,
-            consumer: Some(consumer),
+            intake: Some(Intake::new(channel.clone(), queue.clone(), consumer, prefetch)),
             channel,
             publishing,
             publisher: Publisher::new(publisher),
@@ -195,7 +205,7 @@ impl Link {
             if self.reason_due.is_none() && !self.publisher.is_open() {
                 self.reason_due = Some(Instant::now() + REASON_LIMIT);
             }
-            let consumer = if take { self.consumer.as_mut() } else { None };
+            let intake = if take { self.intake.as_mut() } else { None };
             let next = select! {
                 biased;
                 event = self.consuming_events.next() => self.consuming_event(event),
@@ -209,9 +219,9 @@ impl Link {
                     Some(()) => Next::Overflowed,
                     None => Next::Lost(Loss::because("nobody can say what the queue drops")),
                 }),
-                delivery = delivered(consumer) => Some(match delivery {
+                delivery = delivered(intake) => Some(match delivery {
                     Some(Ok(delivery)) => Next::Delivered(delivery),
-                    Some(Err(error)) => Next::Lost(Loss::because(reply_text(&error))),
+                    Some(Err(error)) => Next::Lost(Loss::of_consumer(&error)),
                     None => Next::Lost(Loss::of_queue()),
                 }),
             };
@@ -289,12 +299,12 @@ impl Link {
 
     /// Consumes no more: what was not taken yet goes back into the queue.
     pub(super) fn wind_down(&mut self) {
-        self.consumer = None;
+        self.intake = None;
     }
 
     /// Gives up both connections; returns the words on letters that came in and were not taken.
     pub(super) fn abandon(&mut self) -> Vec<Report> {
-        self.consumer = None;
+        self.intake = None;
         self.watch = None;
         self.publisher.abandon()
     }
@@ -315,9 +325,9 @@ impl fmt::Debug for Link {
 }
 
 /// The next delivery, or nothing for ever where nothing is consumed.
-async fn delivered(consumer: Option<&mut Consumer>) -> Option<lapin::Result<Delivery>> {
-    match consumer {
-        Some(consumer) => consumer.next().await,
+async fn delivered(intake: Option<&mut Intake>) -> Option<lapin::Result<Delivery>> {
+    match intake {
+        Some(intake) => intake.next().await,
         None => std::future::pending().await,
     }
 }

@@ -13,6 +13,8 @@
 //! [`publisher`] waits for confirms, [`address`] knows which node has its turn, [`fault`] says what is wrong in words
 //! for operators, [`backoff`] how long to wait before the next attempt.
 //!
+//! [`intake`] takes what is consumed, and [`prefetch`] says how much RabbitMQ may send ahead.
+//!
 //! Where the bindings follow the subscribers, [`bindings`] knows which there ought to be, [`binder`] makes them, and
 //! [`following`] stands between them and the broker. What the node's own queue drops is seen by [`overflow`].
 //!
@@ -31,6 +33,7 @@ mod dead_letter;
 mod fault;
 mod following;
 mod ids;
+mod intake;
 mod letters;
 mod link;
 mod markers;
@@ -38,6 +41,7 @@ mod message;
 mod once;
 mod outgoing;
 mod overflow;
+mod prefetch;
 mod publisher;
 mod reader;
 mod topology;

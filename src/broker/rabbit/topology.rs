@@ -192,8 +192,8 @@ impl Ground<'_> {
     async fn own_queue(&self, channel: &Channel) -> Result<Spring, Fault> {
         let fault = |error: lapin::Error| self.no_queue("of its own", &error);
         let notices = overflow::declare_notices(channel).await.map_err(fault)?;
-        let options =
-            QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
+        // Not auto-delete: a consumer may end for another one to begin.
+        let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
         let limits = overflow::limits(self.amqp.queue_max_messages, &notices);
         let name = channel.queue_declare("".into(), options, limits).await.map_err(fault)?.name().clone();
         for pattern in self.amqp.bindings.patterns() {
