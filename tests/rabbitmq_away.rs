@@ -4,6 +4,7 @@ mod support;
 
 use std::time::Duration;
 
+use lapin::types::AMQPValue;
 use lapin::{BasicProperties, ExchangeKind};
 use serde_json::json;
 use support::engine::{Engine, run_to_end, serve};
@@ -256,4 +257,41 @@ fn two_nodes_share_their_topics_through_rabbitmq() {
     support::wait::hold_for(Duration::from_millis(200), "one publication each", || {
         clients.iter().all(|client| client.publications("chat:1").len() == 1)
     });
+}
+
+/// What is on a node of the cluster that is down is not missing, and is waited for; except for what only keeps dead
+/// letters, which keeps nobody waiting. A stream whose replicas are on other nodes is found there.
+#[test]
+fn what_another_node_of_the_cluster_has_is_not_missing() {
+    let mut nodes = RabbitNode::start_cluster(2);
+    let [here, there] = [0, 1].map(|node: usize| nodes[node].amqp_url());
+    let service = Publisher::connect(&there);
+    service.declare_exchange(ExchangeKind::Topic, DURABLE);
+    service.declare_queue("pushes");
+    // As it may have been declared long ago, without replicas.
+    service.declare_queue("fanfare.dead");
+    let one_replica: [(&str, AMQPValue); 2] = [
+        ("x-queue-type", AMQPValue::LongString("stream".into())),
+        ("x-initial-cluster-size", AMQPValue::LongInt(1)),
+    ];
+    service.declare_queue_with("elsewhere", &one_replica);
+    let stream = "[amqp]\nstream = \"elsewhere\"\nreconnect_max = \"500ms\"\n";
+    let waiting = Engine::with_config_and(stream, &["--amqp", &here]);
+    let says = |engine: &Engine, what: &str| {
+        wait_until(SOON, &format!("{what:?} to be said"), || engine.stderr().contain(what));
+    };
+    says(&waiting, "replica on the local node");
+    let both = Engine::with_config(&format!("{stream}url = [\"{here}\", \"{there}\"]\n"));
+    both.wait_until_ready();
+
+    nodes[1].stop();
+    let own = Engine::with_config_and("[amqp]\nsource = \"queue\"\n", &["--amqp", &here]);
+    own.wait_until_ready();
+    says(&own, "no queue takes dead letters for now");
+    let named = "[amqp]\nsource = \"queue\"\nqueue = \"pushes\"\nreconnect_max = \"500ms\"\n";
+    let named = Engine::with_config_and(named, &["--amqp", &here]);
+    says(&named, "the queue pushes can be neither declared nor used");
+    assert_eq!(waiting.get("/health/live").status, 200);
+    nodes[1].start_again();
+    named.wait_until_ready();
 }

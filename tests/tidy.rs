@@ -477,6 +477,22 @@ fn no_text_names_a_path_of_this_machine() {
     report(&findings);
 }
 
+/// `tests/run` runs the test programs that start a RabbitMQ with each version, and finds them by that.
+#[test]
+fn a_test_program_that_starts_a_rabbitmq_names_its_type() {
+    let support = root().join("tests/support");
+    let naming: Vec<String> = files_below(&support)
+        .into_iter()
+        .filter(|path| fs::read_to_string(path).is_ok_and(|source| source.contains("RabbitNode")))
+        .map(|path| below(&support, &path))
+        .collect();
+    assert_eq!(
+        naming,
+        ["rabbitmq.rs"],
+        "what starts a RabbitMQ for a test program hides that from `tests/run`"
+    );
+}
+
 #[test]
 fn every_rule_catches_its_offender() {
     let long_function = format!("fn long() {{\n{}}}", "\n".repeat(FUNCTION_LINES - 1));

@@ -30,7 +30,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use dice::Dice;
 use faults::{FAULTS, Fault, Promise};
 use ledger::{Sums, Violation};
-use tally::Tally;
+use tally::{End, Tally};
 use world::{Place, World};
 
 /// Publications that are confirmed before a fault, and after it.
@@ -64,6 +64,7 @@ fn what_rabbitmq_confirmed_is_seen_once_and_in_order_whatever_happens() {
     report(&format!("ledger: seed {seed}\n{}", run.tally));
     let Run { tally, .. } = run;
     assert_eq!(tally.failed(), 0, "of {} faults, with seed {seed}", tally.times());
+    assert_eq!(tally.halfway(), 0, "of {} faults could not be carried out, with seed {seed}", tally.times());
     if settings.length.is_some() {
         let too_few = tally.too_few(&settings.kinds, LEAST);
         assert!(too_few.is_empty(), "fewer than {LEAST} of {too_few:?}: it takes longer");
@@ -123,15 +124,9 @@ impl Run {
         let start = Instant::now();
         let fault = &FAULTS[kind];
         let mut world = self.worlds.remove(&fault.place).unwrap_or_else(|| World::start(fault.place));
-        let outcome = catch_unwind(AssertUnwindSafe(|| suffer(&mut world, fault, &mut self.dice)));
-        // A fault that could not be carried out may leave anything behind; what clients saw counts even so.
-        let (sums, violations) = outcome.unwrap_or_else(|panic| {
-            let (sums, mut violations) = world.ledger.close();
-            violations.insert(0, Violation { text: words(&*panic), context: Vec::new() });
-            (sums, violations)
-        });
-        let has_failed = !violations.is_empty();
-        self.tally.add(kind, sums, has_failed);
+        let outcome = suffer(&mut world, fault, &mut self.dice);
+        let Outcome { sums, violations, halfway } = &outcome;
+        self.tally.add(kind, *sums, outcome.end());
         let Sums { confirmed, received, lost, repeated, announced } = sums;
         report(&format!(
             "{:>3} {}: {confirmed} confirmed, {received} received, {lost} lost, {repeated} repeated, \
@@ -139,30 +134,68 @@ impl Run {
             self.tally.times(),
             fault.name,
             start.elapsed(),
-            if has_failed { " FAILED" } else { "" }
+            match outcome.end() {
+                End::Clean => "",
+                End::Halfway => " NOT CARRIED OUT",
+                End::Failed => " FAILED",
+            }
         ));
-        if has_failed {
-            show(fault, self.seed, &violations, &world);
-        } else {
+        if let Some(reason) = halfway {
+            report(&format!("seed {}, {}: not carried out, and undone: {reason}", self.seed, fault.name));
+        }
+        if outcome.end() == End::Clean {
             self.worlds.insert(fault.place, world);
+        } else {
+            show(fault, self.seed, violations, &world);
         }
     }
 }
 
-/// Lets one fault happen while publications flow, and returns what the ledger says when all is over.
-fn suffer(world: &mut World, fault: &Fault, dice: &mut Dice) -> (Sums, Vec<Violation>) {
+/// What came of a fault.
+struct Outcome {
+    sums: Sums,
+    violations: Vec<Violation>,
+    /// Why it could not be carried out, if it could not.
+    halfway: Option<String>,
+}
+
+impl Outcome {
+    fn end(&self) -> End {
+        match (&self.violations[..], &self.halfway) {
+            ([], None) => End::Clean,
+            ([], Some(_)) => End::Halfway,
+            _ => End::Failed,
+        }
+    }
+}
+
+/// Lets one fault happen while publications flow, and returns what the ledger says when all is over. A fault that ends
+/// halfway is undone first: what is missing while a link is held is not lost.
+fn suffer(world: &mut World, fault: &Fault, dice: &mut Dice) -> Outcome {
     world.ledger.allow_gaps(fault.promise == Promise::Told);
     world.publishers.resume();
-    world.flow(FLOW);
-    (fault.strike)(world, dice);
-    world.flow(FLOW);
-    world.publishers.pause();
+    let halfway = attempt(|| {
+        world.flow(FLOW);
+        (fault.strike)(world, dice);
+    });
+    let halfway = halfway.map(|reason| match attempt(|| world.undo()) {
+        None => reason,
+        Some(other) => format!("{reason}; nor could it be undone: {other}"),
+    });
+    let troubles = [attempt(|| world.flow(FLOW)), attempt(|| world.publishers.pause())];
     let deadline = Instant::now() + ARRIVAL;
     while !world.ledger.is_complete() && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(20));
     }
     thread::sleep(SILENCE);
-    world.ledger.close()
+    let (sums, violations) = world.ledger.close();
+    let troubles = troubles.into_iter().flatten().map(|text| Violation { text, context: Vec::new() });
+    Outcome { sums, violations: troubles.chain(violations).collect(), halfway }
+}
+
+/// Does something, and returns what it panicked with, if it did.
+fn attempt(something: impl FnOnce()) -> Option<String> {
+    catch_unwind(AssertUnwindSafe(something)).err().map(|panic| words(&*panic))
 }
 
 /// What a panic said.

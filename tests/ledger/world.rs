@@ -49,6 +49,8 @@ pub struct World {
     /// Between clients and engines: a client goes to the next engine that takes it.
     pub entrance: Proxy,
     engines: Vec<Option<Engine>>,
+    /// In place of those that do not run.
+    stopped: Vec<Option<Stopped>>,
     /// Between engines and RabbitMQ: an engine goes to the next node that takes it.
     pub link: Proxy,
     /// RabbitMQ's nodes.
@@ -87,8 +89,9 @@ impl World {
         let publishers = Publishers::start(&urls, &desks, &ledger);
         let files = TempDir::new("ledger");
         let clock = files.write("clock", "+0");
+        let stopped = engines.iter().map(|_| None).collect();
         let engines = engines.into_iter().map(Some).collect();
-        Self { publishers, clients, entrance, engines, link, nodes, ledger, clock, _files: files }
+        Self { publishers, clients, entrance, engines, stopped, link, nodes, ledger, clock, _files: files }
     }
 
     /// Waits until `count` more publications are confirmed.
@@ -109,6 +112,28 @@ impl World {
     pub fn reach(&self, count: u64) {
         let goal = self.ledger.sums().received + count * CLIENTS as u64;
         wait_until(FLOW_LIMIT, "publications to reach clients", || self.ledger.sums().received >= goal);
+    }
+
+    /// Has everything up again after a fault that ended halfway. What is up already stays as it is.
+    ///
+    /// # Panics
+    /// If something does not start.
+    #[track_caller]
+    pub fn undo(&mut self) {
+        self.link.resume();
+        for node in &mut self.nodes {
+            if node.runs() {
+                node.signal("CONT");
+                node.ctl(&["set_vm_memory_high_watermark", "0.4"]);
+            } else {
+                node.start_again();
+            }
+        }
+        (0..self.engines.len())
+            .filter(|&index| self.engines[index].is_none())
+            .collect::<Vec<_>>()
+            .into_iter()
+            .for_each(|index| self.start_engine(index));
     }
 
     /// Lets everything go on for `length`; somewhere in it some client's connection is cut.
@@ -159,8 +184,8 @@ impl World {
     /// # Panics
     /// If it does not run.
     #[track_caller]
-    pub fn kill_engine(&mut self, index: usize) -> Stopped {
-        self.engines[index].take().expect("it runs").kill_for_now()
+    pub fn kill_engine(&mut self, index: usize) {
+        self.stopped[index] = Some(self.engines[index].take().expect("it runs").kill_for_now());
     }
 
     /// Ends an engine by SIGTERM.
@@ -168,8 +193,8 @@ impl World {
     /// # Panics
     /// If it does not run, or does not end well.
     #[track_caller]
-    pub fn stop_engine(&mut self, index: usize) -> Stopped {
-        self.engines[index].take().expect("it runs").stop_for_now()
+    pub fn stop_engine(&mut self, index: usize) {
+        self.stopped[index] = Some(self.engines[index].take().expect("it runs").stop_for_now());
     }
 
     /// Starts an engine again, and waits until it is ready.
@@ -177,10 +202,8 @@ impl World {
     /// # Panics
     /// If it does not start.
     #[track_caller]
-    pub fn start_engine(&mut self, index: usize, stopped: Stopped) {
-        let engine = stopped.start();
-        engine.wait_until_ready();
-        self.engines[index] = Some(engine);
+    pub fn start_engine(&mut self, index: usize) {
+        self.start_engine_with(index, &[]);
     }
 
     /// The same with a wall clock that [`Self::set_clock`] sets.
@@ -188,15 +211,24 @@ impl World {
     /// # Panics
     /// If it does not start.
     #[track_caller]
-    pub fn start_engine_with_clock(&mut self, index: usize, stopped: Stopped) {
-        let engine = stopped.start_with(&[
-            ("LD_PRELOAD", &faketime()),
-            ("FAKETIME_TIMESTAMP_FILE", &self.clock.to_string_lossy()),
-            ("FAKETIME_NO_CACHE", "1"),
-            ("DONT_FAKE_MONOTONIC", "1"),
-        ]);
+    pub fn start_engine_with_clock(&mut self, index: usize) {
+        let clock = self.clock.to_string_lossy().into_owned();
+        self.start_engine_with(
+            index,
+            &[
+                ("LD_PRELOAD", &faketime()),
+                ("FAKETIME_TIMESTAMP_FILE", &clock),
+                ("FAKETIME_NO_CACHE", "1"),
+                ("DONT_FAKE_MONOTONIC", "1"),
+            ],
+        );
+    }
+
+    #[track_caller]
+    fn start_engine_with(&mut self, index: usize, environment: &[(&str, &str)]) {
+        let stopped = self.stopped[index].take().expect("it was stopped, and what starts it again is there");
+        let engine = self.engines[index].insert(stopped.start_with(environment));
         engine.wait_until_ready();
-        self.engines[index] = Some(engine);
     }
 
     /// Sets the wall clock of engines that were started for it: so many seconds from the host's.

@@ -235,12 +235,26 @@ impl RabbitNode {
     /// If it fails.
     #[track_caller]
     pub fn ctl(&self, arguments: &[&str]) -> String {
+        self.try_ctl(arguments).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The same where it may fail.
+    ///
+    /// # Errors
+    /// What it printed then.
+    ///
+    /// # Panics
+    /// If it does not run at all.
+    #[track_caller]
+    pub fn try_ctl(&self, arguments: &[&str]) -> Result<String, String> {
         let output = self.program("rabbitmqctl").arg("--quiet").args(arguments).output();
         let output = output.expect("rabbitmqctl runs");
         let (stdout, stderr) =
             (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success(), "rabbitmqctl {arguments:?}: {stdout}{stderr}");
-        stdout.into_owned()
+        if !output.status.success() {
+            return Err(format!("rabbitmqctl {arguments:?}: {stdout}{stderr}"));
+        }
+        Ok(stdout.into_owned())
     }
 
     /// Has what was declared until now outlive a SIGKILL. RabbitMQ's tables are written some seconds late, and
@@ -281,6 +295,11 @@ impl RabbitNode {
         assert!(self.server.is_none(), "a node that runs has its tables open");
         fs::remove_dir_all(self.directory.path().join(TABLES)).expect("own directory");
         copy_tables(snapshot, &self.directory);
+    }
+
+    /// Whether it was started, and neither stopped nor killed since.
+    pub fn runs(&self) -> bool {
+        self.server.is_some()
     }
 
     /// Ends the node by SIGTERM and waits. What is durable stays.
