@@ -75,6 +75,7 @@ const KNOWS: &[(&str, &[&str])] = &[
             "protocol::topic",
             "wire::refusal",
             "lifecycle",
+            "ratelimit",
             "demo",
         ],
     ),

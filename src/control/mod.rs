@@ -2,7 +2,7 @@
 //!
 //! One thread, one tokio runtime, no lock. Counters are read where the shards write them; everything else
 //! is a [`Request`] to the broker thread, so that nothing an operator does can delay a delivery. Read in
-//! this order: `serve` (connections), `guard` (who may ask), `api`, then `metrics`, `health` and `page`.
+//! this order: `serve` (connections; `places` has their number and `stream` their sockets), `guard` (who may ask), `api`, then `metrics`, `health` and `page`.
 
 mod api;
 mod desk;
@@ -12,8 +12,10 @@ mod guard;
 mod health;
 mod metrics;
 mod page;
+mod places;
 mod process;
 mod serve;
+mod stream;
 #[cfg(test)]
 mod tests;
 

@@ -1,12 +1,19 @@
 //! Connections of the control port: HTTP/1.1 with keep-alive and pipelining, and HTTP/2 without TLS for
-//! clients that begin with its preface. Bounded in number and in time.
+//! clients that begin with its preface. Bounded in number, in time and in memory.
+//!
+//! Each answer is written when it is there, and nothing is read behind an answer that the peer does not take: so a
+//! connection holds one head and one answer of HTTP/1.1, whatever its peer sends.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -14,24 +21,30 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
+use super::envelope::refuse;
+use super::places::{Connection, IDLE_MAX, Place, Places};
+use super::stream::Stream;
 use crate::config::Config;
-
-/// Connections at the same time; the next ones wait in the kernel's queue. Operators, a scraper and some
-/// publishers with pools need dozens. Costs about 20 KiB each, and a body in flight each.
-const CONNECTIONS_MAX: usize = 512;
+use crate::protocol::codes::ErrorCode;
+use crate::ratelimit::RateLimit;
 
 /// Requests at the same time on one HTTP/2 connection; the client waits with the next.
 const STREAMS_MAX: u32 = 64;
 
-/// How long a connection may be silent between two requests. Longer than a scraper's usual interval, so
-/// that a scraper and publishers can keep their connections.
-const IDLE_MAX: Duration = Duration::from_secs(75);
+/// Bytes of bodies that one HTTP/2 stream may send before they are read.
+const STREAM_WINDOW: u32 = 64 << 10;
+
+/// The same of all streams of one connection.
+const CONNECTION_WINDOW: u32 = 256 << 10;
 
 /// Pause after a failed `accept`: without descriptors the next one would fail at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Between two log lines about failed accepts.
+const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Whose request it is; an extension of every request.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +55,8 @@ pub(super) struct Peer(pub(super) SocketAddr);
 pub(super) struct Limits {
     /// Bytes of a request's head.
     head_bytes: usize,
+    /// From the connection to the end of its first request's head.
+    first_head: Duration,
     /// From the stop to the return, whatever is still in flight.
     stop: Duration,
 }
@@ -49,7 +64,8 @@ pub(super) struct Limits {
 impl Limits {
     pub(super) fn of(config: &Config) -> Self {
         // Below 8 KiB hyper's own minimum holds.
-        Self { head_bytes: config.limits.head_bytes.max(8 << 10), stop: config.stop.limit.0 }
+        let head_bytes = config.limits.head_bytes.max(8 << 10);
+        Self { head_bytes, first_head: config.timeouts.upgrade.0, stop: config.stop.limit.0 }
     }
 }
 
@@ -60,80 +76,117 @@ pub(super) async fn serve(
     limits: Limits,
     mut stop: oneshot::Receiver<()>,
 ) -> io::Result<()> {
-    let listener = TcpListener::from_std(listener)?;
+    let mut door = Door::new(TcpListener::from_std(listener)?);
     let graceful = GracefulShutdown::new();
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let (place, stream, peer) = tokio::select! {
             _ = &mut stop => break,
-            accepted = next_connection(&listener, &places) => accepted,
+            accepted = door.next_connection() => accepted,
         };
         let (router, watcher) = (router.clone(), graceful.watcher());
         tokio::spawn(async move {
-            converse(router, stream, peer, limits, watcher).await;
+            let connection = Arc::clone(&place.0);
+            tokio::select! {
+                () = converse(router, stream, peer, limits, watcher, Arc::clone(&connection)) => {}
+                () = connection.time_to_go(limits.first_head) => {}
+            }
             drop(place);
         });
     }
-    drop(listener);
+    drop(door);
     if timeout(limits.stop, graceful.shutdown()).await.is_err() {
         tracing::warn!("control: requests were still in flight when stop.limit was reached");
     }
     Ok(())
 }
 
-/// The next connection, once there is a place for it. Dropping the future loses none: what was not
-/// accepted stays in the kernel's queue.
-async fn next_connection(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> (Option<OwnedSemaphorePermit>, TcpStream, SocketAddr) {
-    // The semaphore is never closed, so a place is always had in the end.
-    let place = Arc::clone(places).acquire_owned().await.ok();
-    loop {
-        match listener.accept().await {
-            Ok((stream, peer)) => return (place, stream, peer),
-            Err(error) => {
-                tracing::warn!("control: a connection could not be accepted: {error}");
-                sleep(ACCEPT_PAUSE).await;
+/// Where connections come in.
+struct Door {
+    listener: TcpListener,
+    places: Places,
+    failures: RateLimit,
+}
+
+impl Door {
+    fn new(listener: TcpListener) -> Self {
+        Self { listener, places: Places::default(), failures: RateLimit::new(ACCEPT_LOG_INTERVAL) }
+    }
+
+    /// The next connection, with a place for it. Dropping the future loses none: what was not accepted stays in the
+    /// kernel's queue. The place is looked for when somebody has come, so that nobody makes room for nobody.
+    async fn next_connection(&mut self) -> (Place, TcpStream, SocketAddr) {
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, peer)) => return (self.places.take().await, stream, peer),
+                Err(error) => {
+                    if let Some(unsaid) = self.failures.allow(Instant::now()) {
+                        tracing::warn!(
+                            "control: a connection could not be accepted: {error} ({unsaid} more since the last line)"
+                        );
+                    }
+                    sleep(ACCEPT_PAUSE).await;
+                }
             }
         }
     }
 }
 
 /// Answers the requests of one connection, in order, until it closes or the server stops.
-async fn converse(router: Router, stream: TcpStream, peer: SocketAddr, limits: Limits, watcher: Watcher) {
-    // The version is told by the first bytes, and that wait has no timer of its own in the builder.
-    if !matches!(timeout(IDLE_MAX, stream.readable()).await, Ok(Ok(()))) {
-        return;
-    }
+async fn converse(
+    router: Router,
+    stream: TcpStream,
+    peer: SocketAddr,
+    limits: Limits,
+    watcher: Watcher,
+    connection: Arc<Connection>,
+) {
     // Answers are small and whole: waiting to fill a packet only delays them. Where it fails, they are late.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!("control: no TCP_NODELAY for {peer}: {error}");
     }
+    let stream = Stream::new(stream, Arc::clone(&connection));
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
-        router.call(request)
+        let answering = connection.asked();
+        let only_health = connection.is_reserved();
+        let answer =
+            (!only_health || request.uri().path().starts_with("/health")).then(|| router.call(request));
+        async move {
+            let mut response = match answer {
+                Some(answer) => answer.await.unwrap_or_else(|never: Infallible| match never {}),
+                None => too_many_connections(),
+            };
+            if only_health {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            drop(answering);
+            Ok::<Response<Body>, Infallible>(response)
+        }
     });
     let builder = builder(limits);
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = watcher.watch(connection.into_owned()).await {
+    let served = builder.serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = watcher.watch(served.into_owned()).await {
         tracing::debug!("control: the connection of {peer} ended early: {error}");
     }
 }
 
+/// What whoever got a reserved place is told about everything but `/health`.
+fn too_many_connections() -> Response {
+    let text = "too many requests: every connection that this port takes is waiting for an answer; try again";
+    refuse(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::TooManyRequests.code(), text)
+}
+
 fn builder(limits: Limits) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(IDLE_MAX)
-        .max_buf_size(limits.head_bytes)
-        .pipeline_flush(true);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE_MAX).max_buf_size(limits.head_bytes);
     builder
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(IDLE_MAX)
+        .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(STREAMS_MAX);
     builder
 }

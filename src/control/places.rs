@@ -1,0 +1,255 @@
+//! Who is connected: the places of the control port, and whose is given away when there is none left.
+//!
+//! The number is bounded, below what the limit on descriptors keeps free of clients. When all places are taken, the
+//! connection that has asked for nothing for the longest time makes room. When everybody is being answered, a few
+//! reserved places are left, for `/health` alone: so whoever decides about a restart gets an answer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// Connections at the same time. Operators, a scraper and some publishers with pools need dozens. Costs about
+/// 20 KiB each, and a body in flight each. With [`RESERVED`] it is half of `DESCRIPTORS_RESERVE`, which the
+/// configuration keeps free of clients.
+pub(super) const PLACES: usize = 120;
+
+/// Places beside them in which only `/health` is answered.
+pub(super) const RESERVED: usize = 8;
+
+/// How long a connection may be silent after its first request. Longer than a scraper's usual interval, so
+/// that a scraper and publishers can keep their connections.
+pub(super) const IDLE_MAX: Duration = Duration::from_secs(75);
+
+/// One connection: what it does, and whether it was told to go.
+#[derive(Debug)]
+pub(super) struct Connection {
+    opened: Instant,
+    /// In one of the reserved places.
+    reserved: bool,
+    /// Requests that are being answered.
+    in_flight: AtomicU32,
+    /// When the last request came or was answered, in milliseconds after `opened`; 0: none so far.
+    last_request: AtomicU64,
+    /// When the peer last took bytes, as above.
+    last_write: AtomicU64,
+    closed: AtomicBool,
+    evicted: Notify,
+    /// Tells [`Places`] that somebody was answered, or is gone.
+    freed: Arc<Notify>,
+}
+
+impl Connection {
+    fn new(opened: Instant, reserved: bool, freed: Arc<Notify>) -> Self {
+        Self {
+            opened,
+            reserved,
+            in_flight: AtomicU32::new(0),
+            last_request: AtomicU64::new(0),
+            last_write: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
+            evicted: Notify::new(),
+            freed,
+        }
+    }
+
+    /// Whether only `/health` is answered here.
+    pub(super) fn is_reserved(&self) -> bool {
+        self.reserved
+    }
+
+    /// A request has come. It is being answered until what this returns is dropped.
+    pub(super) fn asked(self: &Arc<Self>) -> Answering {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.touch(&self.last_request);
+        Answering(Arc::clone(self))
+    }
+
+    /// The peer has taken bytes.
+    pub(super) fn wrote(&self) {
+        self.touch(&self.last_write);
+    }
+
+    /// Returns when this connection has to be closed: because no request has come within `first_head`, because
+    /// nothing has happened for [`IDLE_MAX`], or because somebody else needs the place.
+    pub(super) async fn time_to_go(&self, first_head: Duration) {
+        let waited_too_long = async {
+            loop {
+                let deadline = self.deadline(first_head);
+                if deadline <= Instant::now() {
+                    return;
+                }
+                tokio::time::sleep_until(deadline).await;
+            }
+        };
+        tokio::select! {
+            () = waited_too_long => {}
+            () = self.evicted.notified() => {}
+        }
+    }
+
+    /// Until when it may stay if nothing happens.
+    fn deadline(&self, first_head: Duration) -> Instant {
+        if self.is_busy() {
+            return Instant::now() + IDLE_MAX;
+        }
+        match self.last_request.load(Ordering::Relaxed) {
+            0 => self.opened + first_head,
+            asked => {
+                let last = asked.max(self.last_write.load(Ordering::Relaxed));
+                self.opened + Duration::from_millis(last) + IDLE_MAX
+            }
+        }
+    }
+
+    fn is_busy(&self) -> bool {
+        self.in_flight.load(Ordering::Relaxed) > 0
+    }
+
+    /// When it last asked for something, or came.
+    fn idle_since(&self) -> Instant {
+        self.opened + Duration::from_millis(self.last_request.load(Ordering::Relaxed))
+    }
+
+    fn touch(&self, when: &AtomicU64) {
+        let after = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
+        when.store(after.max(1), Ordering::Relaxed);
+    }
+}
+
+/// A request that is being answered.
+#[derive(Debug)]
+pub(super) struct Answering(Arc<Connection>);
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.touch(&self.0.last_request);
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.0.freed.notify_one();
+    }
+}
+
+/// A place that is taken until this is dropped.
+#[derive(Debug)]
+pub(super) struct Place(pub(super) Arc<Connection>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.closed.store(true, Ordering::Relaxed);
+        self.0.freed.notify_one();
+    }
+}
+
+/// All places. Owned by whoever accepts.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    taken: Vec<Arc<Connection>>,
+    freed: Arc<Notify>,
+}
+
+impl Places {
+    /// A place for somebody who comes now, as soon as there is one.
+    pub(super) async fn take(&mut self) -> Place {
+        loop {
+            if let Some(place) = self.try_take() {
+                return place;
+            }
+            self.freed.notified().await;
+        }
+    }
+
+    /// A free place, that of the idlest, or a reserved one; none if everybody in every place is being answered.
+    fn try_take(&mut self) -> Option<Place> {
+        self.taken.retain(|connection| !connection.closed.load(Ordering::Relaxed));
+        [(false, PLACES), (true, RESERVED)].into_iter().find_map(|(reserved, places)| {
+            let taken = self.taken.iter().filter(|connection| connection.reserved == reserved).count();
+            (taken < places || self.evict_idlest(reserved)).then(|| self.add(reserved))
+        })
+    }
+
+    fn add(&mut self, reserved: bool) -> Place {
+        let connection = Arc::new(Connection::new(Instant::now(), reserved, Arc::clone(&self.freed)));
+        self.taken.push(Arc::clone(&connection));
+        Place(connection)
+    }
+
+    /// Tells the connection to go that has asked for nothing for the longest time. False if all are being answered.
+    fn evict_idlest(&mut self, reserved: bool) -> bool {
+        let idle = |connection: &Arc<Connection>| connection.reserved == reserved && !connection.is_busy();
+        let all = self.taken.iter().enumerate().filter(|(_, connection)| idle(connection));
+        let Some((at, _)) = all.min_by_key(|(_, connection)| connection.idle_since()) else { return false };
+        self.taken.swap_remove(at).evicted.notify_one();
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt as _;
+
+    fn take(places: &mut Places) -> Place {
+        places.try_take().expect("there is a place")
+    }
+
+    fn is_evicted(place: &Place) -> bool {
+        place.0.evicted.notified().now_or_never().is_some()
+    }
+
+    #[test]
+    fn the_idlest_makes_room() {
+        let mut places = Places::default();
+        let mut all: Vec<_> = (0..PLACES).map(|_| take(&mut places)).collect();
+        for (place, asked) in all.iter().zip([3, 1, 2].into_iter().chain(4..)) {
+            place.0.last_request.store(asked * 1_000_000, Ordering::Relaxed);
+        }
+        let busy = all[1].0.asked();
+        let newcomer = take(&mut places);
+        assert!(!newcomer.0.is_reserved());
+        let evicted: Vec<_> = (0..PLACES).filter(|&at| is_evicted(&all[at])).collect();
+        assert_eq!(evicted, [2], "the one before is being answered");
+        drop(all.pop());
+        drop(take(&mut places));
+        assert!(!all.iter().any(is_evicted), "a free place is taken first");
+        drop(busy);
+    }
+
+    #[test]
+    fn where_everybody_is_being_answered_the_reserved_places_are_left() {
+        let mut places = Places::default();
+        let all: Vec<_> = (0..PLACES).map(|_| take(&mut places)).collect();
+        let mut busy: Vec<_> = all.iter().map(|place| place.0.asked()).collect();
+        let reserved: Vec<_> = (0..RESERVED).map(|_| take(&mut places)).collect();
+        assert!(reserved.iter().all(|place| place.0.is_reserved()));
+        let last = take(&mut places);
+        assert!(last.0.is_reserved());
+        let evicted = reserved.iter().position(is_evicted).expect("one of them makes room");
+
+        let stay = reserved.iter().enumerate().filter(|(at, _)| *at != evicted);
+        let more: Vec<_> = stay.map(|(_, place)| place.0.asked()).chain([last.0.asked()]).collect();
+        assert!(places.try_take().is_none(), "everybody is being answered");
+        assert!(places.freed.notified().now_or_never().is_none());
+        busy.pop();
+        let taken = places.take().now_or_never().expect("somebody was answered");
+        assert!(!taken.0.is_reserved());
+        drop(more);
+    }
+
+    #[test]
+    fn silence_ends_a_connection() {
+        let first_head = Duration::from_secs(10);
+        let mut places = Places::default();
+        let connection = take(&mut places).0;
+        let left = || connection.deadline(first_head) - connection.opened;
+        assert_eq!(left(), first_head, "no request has come");
+        let answering = connection.asked();
+        assert!(left() >= IDLE_MAX, "it is being answered");
+        drop(answering);
+        connection.last_request.store(5_000, Ordering::Relaxed);
+        assert_eq!(left(), Duration::from_secs(5) + IDLE_MAX);
+        connection.last_write.store(7_000, Ordering::Relaxed);
+        assert_eq!(left(), Duration::from_secs(7) + IDLE_MAX, "it has taken bytes since");
+    }
+}
