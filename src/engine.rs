@@ -131,13 +131,13 @@ impl Engine {
 
         let control_listener = listen_for_operators(config.control.listen)?;
         let control = control_listener.local_addr().unwrap_or(config.control.listen);
-        let stats = Stats::new(usize::from(plan.shards));
+        let namespaces = Arc::new(Namespaces::new(&config));
+        let stats = Stats::new(usize::from(plan.shards), namespaces.names());
         let config = Arc::new(config);
         let node = NodeId::random();
         let (mailboxes, inboxes): (Vec<Sender<Mail>>, Vec<_>) =
             wakes.into_iter().map(|wake| mailbox(config.limits.mailbox, wake)).unzip();
         let (requests, inlet) = broker::inlet(config.limits.requests);
-        let namespaces = Arc::new(Namespaces::new(&config));
         let (reporters, receipts) = receipts(config.amqp.ack, plan.shards);
 
         plan.leave_shards_alone();
@@ -152,6 +152,7 @@ impl Engine {
         let lifecycle = Arc::new(Lifecycle::default());
         let operators = control::Setup {
             config: Arc::clone(&config),
+            namespaces: Arc::clone(&namespaces),
             node,
             requests: requests.clone(),
             stats: stats.clone(),

@@ -403,6 +403,10 @@ pub struct Publish {
     pub key: Option<Box<str>>,
 }
 
+/// Where a publication stands in each of its topics that has a history, as far as the node knows by then: always where
+/// the backplane is embedded, never where RabbitMQ numbers later.
+pub type Numbered = Vec<(Box<str>, Position)>;
+
 /// Who waits for the answer to a publish, or to whatever else goes the same way.
 #[derive(Debug)]
 pub enum Asker {
@@ -416,5 +420,5 @@ pub enum Asker {
         command: u32,
     },
     /// The control thread.
-    Control(oneshot::Sender<Result<(), ErrorCode>>),
+    Control(oneshot::Sender<Result<Numbered, ErrorCode>>),
 }

@@ -9,6 +9,14 @@ use crate::config::{Config, Namespace};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NamespaceId(u16);
 
+impl NamespaceId {
+    /// From 0, as an index.
+    #[must_use]
+    pub fn number(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
 /// All namespaces of the configuration.
 #[derive(Debug)]
 pub struct Namespaces {
@@ -41,6 +49,16 @@ impl Namespaces {
             .split_once(self.boundary)
             .and_then(|(name, _)| self.by_name.get(name).copied())
             .unwrap_or(NamespaceId(0))
+    }
+
+    /// Their names, in the order of their numbers.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let mut names = vec!["default".to_owned(); self.options.len()];
+        for (name, id) in &self.by_name {
+            names[id.number()].clone_from(name);
+        }
+        names
     }
 
     /// The options of a namespace.

@@ -181,12 +181,29 @@ pub enum BackplaneState {
     Loading = 2,
 }
 
+/// What the broker thread counts of one namespace.
+#[derive(Debug)]
+pub struct NamespaceStats {
+    /// Its name; `default` for the topics of no other.
+    pub name: String,
+    /// Publications taken from the backplane, one per message and topic.
+    pub publications: Number,
+}
+
 /// What the broker thread counts.
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct BrokerStats {
+    /// One for each namespace, in the order of their numbers.
+    pub namespaces: Vec<NamespaceStats>,
     /// A [`BackplaneState`].
     pub backplane: Number,
+    /// 1 while RabbitMQ takes no publishes for want of memory or disk, as far as it has said so.
+    pub rabbitmq_blocked: Number,
+    /// The offset of the newest message read from a stream.
+    pub stream_offset: Number,
+    /// How old the newest message of a stream was when it was taken, by its time stamp: in microseconds.
+    pub stream_lag: Number,
     /// Connections to RabbitMQ made since the start.
     pub connects: Number,
     /// Publications taken from the backplane, one per message and topic.
@@ -245,7 +262,11 @@ pub struct BrokerStats {
 impl Default for BrokerStats {
     fn default() -> Self {
         Self {
+            namespaces: Vec::new(),
             backplane: Number::default(),
+            rabbitmq_blocked: Number::default(),
+            stream_offset: Number::default(),
+            stream_lag: Number::default(),
             connects: Number::default(),
             publications: Number::default(),
             unheard: Number::default(),
@@ -276,6 +297,57 @@ impl Default for BrokerStats {
     }
 }
 
+/// What the control thread counts of one method of the API.
+#[derive(Debug)]
+pub struct MethodStats {
+    /// Requests that were carried out.
+    pub done: Number,
+    /// Requests that were not, whatever the reason.
+    pub failed: Number,
+    /// Microseconds from the end of a request's head to its answer.
+    pub latency: Histogram<12>,
+}
+
+impl Default for MethodStats {
+    fn default() -> Self {
+        let (done, failed) = (Number::default(), Number::default());
+        Self { done, failed, latency: Histogram::new(&MICROSECONDS) }
+    }
+}
+
+/// The methods of the API, in the order of [`ControlStats::methods`]; the last stands for all that there are not.
+pub const API_METHODS: [&str; 9] = [
+    "publish",
+    "broadcast",
+    "info",
+    "channels",
+    "history",
+    "history_remove",
+    "disconnect",
+    "unsubscribe",
+    "unknown",
+];
+
+/// What the control thread counts.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct ControlStats {
+    /// Requests to the API, in the order of [`API_METHODS`].
+    pub methods: [MethodStats; API_METHODS.len()],
+}
+
+impl BrokerStats {
+    /// Where the connection to the backplane stands.
+    #[must_use]
+    pub fn backplane(&self) -> BackplaneState {
+        match self.backplane.value() {
+            1 => BackplaneState::Ready,
+            2 => BackplaneState::Loading,
+            _ => BackplaneState::Away,
+        }
+    }
+}
+
 /// Everybody's counters, for the control thread.
 #[derive(Clone, Debug)]
 pub struct Stats {
@@ -283,13 +355,21 @@ pub struct Stats {
     pub shards: Vec<Arc<ShardStats>>,
     /// The broker thread's block.
     pub broker: Arc<BrokerStats>,
+    /// The control thread's block.
+    pub control: Arc<ControlStats>,
 }
 
 impl Stats {
-    /// Empty counters for `shards` shards.
+    /// Empty counters for `shards` shards and the namespaces of these names.
     #[must_use]
-    pub fn new(shards: usize) -> Self {
-        Self { shards: (0..shards).map(|_| Arc::default()).collect(), broker: Arc::default() }
+    pub fn new(shards: usize, namespaces: Vec<String>) -> Self {
+        let counted = |name| NamespaceStats { name, publications: Number::default() };
+        let namespaces = namespaces.into_iter().map(counted).collect();
+        Self {
+            shards: (0..shards).map(|_| Arc::default()).collect(),
+            broker: Arc::new(BrokerStats { namespaces, ..BrokerStats::default() }),
+            control: Arc::default(),
+        }
     }
 
     /// The sum of one number over all shards.

@@ -5,6 +5,7 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
@@ -90,6 +91,35 @@ fn next_answer(stream: &mut TcpStream) -> (u16, Value) {
     stream.read_exact(&mut body).expect("the body");
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
     (status, serde_json::from_slice(&body).expect("JSON"))
+}
+
+/// Whoever asks without a pause and reads nothing is read no further, and costs no memory.
+#[test]
+fn requests_whose_answers_nobody_takes_cost_nothing() {
+    /// What was written in the end is what the sockets' buffers hold.
+    const SILENCE: Duration = Duration::from_millis(300);
+    const ALLOWED_KB: u64 = 32 << 10;
+    let engine = Engine::start(&[]);
+    let resident = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", engine.pid())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number")
+    };
+    let before = resident();
+    let request = format!("GET /metrics HTTP/1.1\r\nHost: {}\r\n\r\n", engine.control_address()).repeat(100);
+    let streams: Vec<_> = (0..4)
+        .map(|_| {
+            let mut stream = TcpStream::connect(engine.control_address()).expect("it listens");
+            stream.set_write_timeout(Some(SILENCE)).expect("a timeout that is not zero");
+            // Nobody could take more than this; before that, the engine takes no more.
+            let written = (0..1_000).take_while(|_| stream.write_all(request.as_bytes()).is_ok()).count();
+            assert!(written < 1_000, "all requests were taken");
+            stream
+        })
+        .collect();
+    let after = resident();
+    assert!(after < before + ALLOWED_KB, "{before} kB became {after} kB");
+    drop(streams);
 }
 
 /// Two requests in one write, twice on the same connection: the answers come in the order of the requests.

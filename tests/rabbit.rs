@@ -11,7 +11,8 @@ use std::time::Duration;
 use fanfare::broker::{self, Setup, StartError, publish_once};
 use fanfare::config::{Bindings, Config, Interval, Namespace, Source};
 use fanfare::mail::{
-    Asker, Encoding, History, HistoryAsker, Lane, Mail, Publish, Request, TopicName, TopicSlot, Variant,
+    Asker, Encoding, History, HistoryAsker, Lane, Mail, Numbered, Publish, Request, TopicName, TopicSlot,
+    Variant,
 };
 use fanfare::mailbox::{Receiver, Sender, Wake, mailbox};
 use fanfare::namespaces::Namespaces;
@@ -101,10 +102,14 @@ impl House {
     }
 
     fn publish(&self, topics: &[&str], data: &[u8]) -> Result<(), ErrorCode> {
-        self.begin_to_publish(topics, data).blocking_recv().expect("an answer")
+        self.begin_to_publish(topics, data).blocking_recv().expect("an answer").map(drop)
     }
 
-    fn begin_to_publish(&self, topics: &[&str], data: &[u8]) -> oneshot::Receiver<Result<(), ErrorCode>> {
+    fn begin_to_publish(
+        &self,
+        topics: &[&str],
+        data: &[u8],
+    ) -> oneshot::Receiver<Result<Numbered, ErrorCode>> {
         let (asker, answer) = oneshot::channel();
         let topics = topics.iter().map(|&topic| TopicName::from(topic)).collect();
         let publish =
@@ -309,7 +314,7 @@ fn a_node_that_stops_costs_a_gap_and_publishes_wait_for_it_in_their_order() {
     }
     let data: Vec<_> = lines.lines().filter_map(|line| line.split("\"data\":").nth(1)).collect();
     assert_eq!(data, ["2}}}", "3}}}", "4}}}"]);
-    assert!(answers.into_iter().all(|answer| answer.blocking_recv() == Ok(Ok(()))));
+    assert!(answers.into_iter().all(|answer| answer.blocking_recv() == Ok(Ok(Numbered::new()))));
     assert_eq!((house.stats.gaps.value(), house.stats.connects.value()), (1, 2));
     house.stop();
 }

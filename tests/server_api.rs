@@ -9,7 +9,8 @@ use support::script::{Script, Subscriber};
 /// PyPI's `cent` does everything that this API offers, and what it does is seen by the clients.
 #[test]
 fn cent_publishes_broadcasts_lists_unsubscribes_and_disconnects() {
-    let engine = Engine::with_config("[control]\napi_key = \"secret\"\n");
+    let engine =
+        Engine::with_config("[control]\napi_key = \"secret\"\n[namespaces.kept]\nhistory_size = 5\n");
     let mut client = Subscriber::node(&engine.ws_url());
     ["A", "B"].iter().for_each(|topic| client.subscribe(topic));
     let events = client.0.events();
@@ -23,6 +24,10 @@ fn cent_publishes_broadcasts_lists_unsubscribes_and_disconnects() {
     assert_eq!((&broadcast["responses"], &broadcast["errors"]), (&json!(2), &json!([])));
     let repeated = step("repeated");
     assert_eq!((&repeated["responses"], &repeated["errors"]), (&json!(2), &json!([])));
+    let kept = step("kept");
+    assert_eq!(kept["offset"], json!(1), "{kept}");
+    assert!(kept["epoch"].as_str().is_some_and(|epoch| !epoch.is_empty()), "{kept}");
+    assert_eq!(step("unknown")["code"], 104, "an error of the API, not of HTTP");
     assert_eq!(step("channels")["channels"], json!({"A": 1, "B": 1}));
     let info = step("info");
     assert_eq!([&info["nodes"], &info["clients"], &info["channels"]], [1, 1, 2].map(Value::from).each_ref());

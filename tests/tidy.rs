@@ -76,6 +76,7 @@ const KNOWS: &[(&str, &[&str])] = &[
             "wire::refusal",
             "lifecycle",
             "ratelimit",
+            "namespaces",
             "demo",
         ],
     ),

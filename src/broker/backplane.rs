@@ -111,6 +111,10 @@ pub(super) enum Event {
     Refused {
         topic: TopicName,
     },
+    /// RabbitMQ takes no publishes, for want of memory or disk, or takes them again.
+    Blocked {
+        is_blocked: bool,
+    },
     /// Messages were dropped before they came, while the link stood: publications were missed.
     Overflowed,
     /// All that was in the stream when the reading back began has come. [`Event::Connected`] follows.
@@ -232,6 +236,11 @@ impl Backplane {
             Self::Memory(_) => None,
             Self::Rabbit(rabbit) => Some(rabbit.prefetch()),
         }
+    }
+
+    /// Whether each message is confirmed right after it was taken, and before the next one is.
+    pub(super) fn confirms_in_turn(&self) -> bool {
+        matches!(self, Self::Memory(_))
     }
 
     /// Whether a stream is being read back at this moment, over a link that stands.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::config::Namespace;
-use crate::mail::{Encoding, KeyedLine, Lines, Mail, Variant};
+use crate::mail::{Encoding, KeyedLine, Lines, Mail, Position, Variant};
 use crate::protocol::json::Checker;
 use crate::protocol::{push, topic};
 use crate::stats::BrokerStats;
@@ -49,6 +49,11 @@ impl Broker {
         self.acks.take(message.tag, message.body.len());
         let (tag, place) = (message.tag, message.place);
         self.read_to = self.read_to.max(place.map(|place| place.offset));
+        if place.is_some()
+            && let Some((now, published)) = microseconds(SystemTime::now()).zip(message.published)
+        {
+            self.stats.stream_lag.set(now.saturating_sub(published));
+        }
         if place.is_some_and(|place| place.is_replayed) {
             self.stats.replayed.add(1);
             self.remember(&message);
@@ -121,8 +126,8 @@ impl Broker {
         let limits = &self.config.limits;
         topic::check(name, limits.topic_bytes)?;
         let found = self.topics.find(name);
-        let namespace = found.map_or_else(|| self.namespaces.of(name), |id| self.topics[id].namespace);
-        let namespace = self.namespaces.options(namespace);
+        let namespace_id = found.map_or_else(|| self.namespaces.of(name), |id| self.topics[id].namespace);
+        let namespace = self.namespaces.options(namespace_id);
         let data = handling.body.in_namespace(namespace, limits, &mut handling.checker)?;
         fits_into_a_frame(name, &data.json, namespace, limits.frame_bytes)?;
         // From here on it is admitted, whoever listens.
@@ -137,6 +142,9 @@ impl Broker {
         if is_new {
             self.stats.publications.add(1);
             self.stats.unheard.add(u64::from(found.is_none()));
+            if let Some(namespace) = self.stats.namespaces.get(namespace_id.number()) {
+                namespace.publications.add(1);
+            }
         }
         let left = time_left(message, SystemTime::now());
         if left == Some(Duration::ZERO) {
@@ -152,6 +160,10 @@ impl Broker {
             Some(place) => place.offset,
             None => self.history.next_offset(name),
         };
+        if offset > 0 && self.backplane.confirms_in_turn() {
+            let position = Position { offset, ..self.history.position(name, u64::MAX) };
+            self.numbered.push((name.into(), position));
+        }
         let line = &mut self.encoder.line;
         line.clear();
         let publication = push::publication(line, name, &data.json, offset);

@@ -1,6 +1,6 @@
 //! What shards and operators ask of the broker thread.
 
-use crate::mail::{Asker, ClientKey, Mail, Publish, Request, ShardId, TopicName};
+use crate::mail::{Asker, ClientKey, Mail, Numbered, Publish, Request, ShardId, TopicName};
 use crate::protocol::codes::{ErrorCode, UnsubscribeCode};
 
 use super::backplane::{Coming, Removal};
@@ -137,22 +137,23 @@ impl Broker {
             Ok(()) => {}
             Err((asker, Removal::Here)) => {
                 self.history.remove(topic);
-                self.reply(asker, Ok(()));
+                self.reply(asker, Ok(Numbered::new()));
             }
             Err((asker, Removal::Refused(error))) => self.reply(asker, Err(error)),
         }
     }
 
     /// Tells whoever published how it went.
-    pub(super) fn answer(&mut self, asker: Asker, outcome: Result<(), ErrorCode>) {
+    pub(super) fn answer(&mut self, asker: Asker, outcome: Result<Numbered, ErrorCode>) {
         let counter = if outcome.is_ok() { &self.stats.confirmed } else { &self.stats.publish_failures };
         counter.add(1);
         self.reply(asker, outcome);
     }
 
-    fn reply(&mut self, asker: Asker, outcome: Result<(), ErrorCode>) {
+    fn reply(&mut self, asker: Asker, outcome: Result<Numbered, ErrorCode>) {
         match asker {
             Asker::Client { shard, client, command } => {
+                let outcome = outcome.map(drop);
                 self.outbox.push(shard, Mail::Published { client, command, outcome });
             }
             // Nobody may be waiting any more: an operator who hung up.

@@ -10,7 +10,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::*;
 use crate::config::{Interval, Namespace, SlowPolicy};
 use crate::mail::{
-    Asker, ClientKey, Encoding, KeyedLine, Lane, Publish, ShardId, TopicCounts, TopicName, TopicSlot, Variant,
+    Asker, ClientKey, Encoding, KeyedLine, Lane, Numbered, Publish, ShardId, TopicCounts, TopicName,
+    TopicSlot, Variant,
 };
 use crate::mailbox::Receiver;
 use crate::protocol::codes::{CloseReason, ErrorCode, UnsubscribeCode};
@@ -103,7 +104,7 @@ impl House {
         assert!(matches!(mail, Mail::Attached { topic, .. } if topic.0 == slot), "{mail:?}");
     }
 
-    fn publish(&self, topics: &[&str], data: &str) -> oneshot::Receiver<Result<(), ErrorCode>> {
+    fn publish(&self, topics: &[&str], data: &str) -> oneshot::Receiver<Result<Numbered, ErrorCode>> {
         self.publish_of(None, topics, data)
     }
 
@@ -112,7 +113,7 @@ impl House {
         key: Option<&str>,
         topics: &[&str],
         data: &str,
-    ) -> oneshot::Receiver<Result<(), ErrorCode>> {
+    ) -> oneshot::Receiver<Result<Numbered, ErrorCode>> {
         self.publish_as(None, key, topics, data)
     }
 
@@ -122,7 +123,7 @@ impl House {
         key: Option<&str>,
         topics: &[&str],
         data: &str,
-    ) -> oneshot::Receiver<Result<(), ErrorCode>> {
+    ) -> oneshot::Receiver<Result<Numbered, ErrorCode>> {
         let (asker, answer) = oneshot::channel();
         let topics = topics.iter().map(|&topic| TopicName::from(topic)).collect();
         let (asker, data) = (Asker::Control(asker), data.as_bytes().into());
@@ -179,16 +180,36 @@ fn a_publication_is_encoded_once_and_goes_to_whom_it_concerns() {
     house.attach(0, 5, "news");
     house.attach(2, 9, "news");
     house.attach(1, 0, "other");
-    assert_eq!(house.publish(&["news"], "[1, 2]").blocking_recv(), Ok(Ok(())));
+    assert_eq!(house.publish(&["news"], "[1, 2]").blocking_recv(), Ok(Ok(Numbered::new())));
     assert_eq!(house.batch(0), (5, vec!["[1,2]".to_owned()]));
     assert_eq!(house.batch(2), (9, vec!["[1,2]".to_owned()]));
-    assert_eq!(house.publish(&["nobody", "other"], "3").blocking_recv(), Ok(Ok(())));
+    assert_eq!(house.publish(&["nobody", "other"], "3").blocking_recv(), Ok(Ok(Numbered::new())));
     assert_eq!(house.batch(1), (0, vec!["3".to_owned()]));
     let stats = &house.stats;
     let counted = [&stats.publications, &stats.encodings, &stats.unheard, &stats.batches, &stats.confirmed];
     assert_eq!(counted.map(crate::stats::Number::value), [3, 2, 1, 3, 2]);
     assert_eq!(stats.backplane.value(), BackplaneState::Ready as u64);
     assert!(house.shards.iter().all(Receiver::is_empty));
+    house.stop();
+}
+
+#[test]
+fn the_answer_to_a_publish_says_where_it_stands_in_topics_with_history() {
+    let house = House::new(1, |config| {
+        let kept = Namespace { history_size: 2, ..Namespace::default() };
+        config.namespaces.insert("kept".to_owned(), kept);
+    });
+    let publish = |topics: &[&str]| house.publish(topics, "1").blocking_recv().unwrap().unwrap();
+    let offsets = |numbered: &Numbered| {
+        let offsets = numbered.iter().map(|(topic, position)| (topic.to_string(), position.offset));
+        offsets.collect::<Vec<_>>()
+    };
+    let first = publish(&["kept:a"]);
+    assert_eq!(offsets(&first), [("kept:a".to_owned(), 1)]);
+    assert!(!first[0].1.epoch.is_empty());
+    assert_eq!(publish(&["plain"]), []);
+    let both = publish(&["kept:b", "plain", "kept:a"]);
+    assert_eq!(offsets(&both), [("kept:b".to_owned(), 1), ("kept:a".to_owned(), 2)]);
     house.stop();
 }
 
@@ -281,7 +302,7 @@ fn a_full_mailbox_delays_and_loses_nothing_and_requests_go_on() {
     assert_eq!(house.collect(0, sent + 50), numbers(0..sent + 50));
     assert_eq!(house.batch(1), (0, vec!["1".to_owned()]));
     for answer in late {
-        assert_eq!(answer.blocking_recv(), Ok(Ok(())));
+        assert_eq!(answer.blocking_recv(), Ok(Ok(Numbered::new())));
     }
     house.wait_until("an empty outbox", |stats| stats.outbox.value() == 0);
     house.stop();

@@ -12,7 +12,7 @@ use tokio::task::yield_now;
 use tokio::time::sleep_until;
 
 use crate::config::Config;
-use crate::mail::{Epoch, Mail, ShardId, TopicName};
+use crate::mail::{Epoch, Mail, Numbered, ShardId, TopicName};
 use crate::namespaces::Namespaces;
 use crate::stats::{BackplaneState, BrokerStats};
 
@@ -64,6 +64,8 @@ pub(super) struct Broker {
     was_linked: bool,
     /// The offset up to which nothing of a stream was read back.
     pub(super) unknown_to: u64,
+    /// Where the publication stands that the embedded backplane confirms next.
+    pub(super) numbered: Numbered,
     pub(super) encoder: Encoder,
     pub(super) surveys: Surveys,
     pub(super) backplane: Backplane,
@@ -99,6 +101,7 @@ impl Broker {
             is_linked: false,
             was_linked: false,
             unknown_to: 0,
+            numbered: Numbered::new(),
             encoder: Encoder::default(),
             surveys: Surveys::default(),
             backplane,
@@ -176,7 +179,10 @@ impl Broker {
     fn event(&mut self, event: Event) {
         match event {
             Event::Message(message) => self.take_message(message),
-            Event::Published { asker, outcome } => self.answer(asker, outcome),
+            Event::Published { asker, outcome } => {
+                let numbered = std::mem::take(&mut self.numbered);
+                self.answer(asker, outcome.map(|()| numbered));
+            }
             Event::Buried { tag } => self.acks.release(tag),
             Event::Passed { tag, offset } => self.pass(tag, offset),
             Event::HistoryRemoved { topic, tag, offset } => {
@@ -186,6 +192,7 @@ impl Broker {
             Event::Bound { topic } => self.arrived(&topic),
             Event::Refused { topic } => self.forbidden(&topic),
             Event::Overflowed => self.overflowed(),
+            Event::Blocked { is_blocked } => self.stats.rabbitmq_blocked.set(u64::from(is_blocked)),
             Event::Loading { base } => self.loading(base),
             Event::CaughtUp { epoch } => self.caught_up(epoch),
             Event::Renamed { epoch } => self.renamed(epoch),
@@ -264,6 +271,7 @@ impl Broker {
     /// without one, it comes twice.
     fn lost(&mut self) {
         self.stats.backplane.set(BackplaneState::Away as u64);
+        self.stats.rabbitmq_blocked.set(0);
         self.is_linked = false;
         self.merge.close_all();
         self.hand_over();
@@ -357,6 +365,9 @@ impl Broker {
         ];
         for (gauge, value) in gauges {
             gauge.set(value as u64);
+        }
+        if let Some(read_to) = self.read_to {
+            self.stats.stream_offset.set(read_to);
         }
         if self.backplane.prefetch().is_some() {
             self.stats.unacknowledged.set(self.acks.unacknowledged());

@@ -3,27 +3,32 @@
 
 mod clients;
 mod history;
+mod others;
 mod publishing;
 mod surveys;
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Bytes;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
+use tokio::sync::SemaphorePermit;
 use tokio::time::timeout;
 
-use super::desk::Desk;
+use super::desk::{BODIES_BYTES, Desk};
 use super::envelope::{ErrorMode, Fault, Outcome, refuse, respond};
 use crate::mail::TopicName;
 use crate::protocol::codes::ErrorCode;
 use crate::protocol::topic;
+use crate::stats::API_METHODS;
 
-/// What operators can ask for.
+/// What operators can ask for, in the order of [`API_METHODS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ask {
     Publish,
@@ -34,45 +39,71 @@ enum Ask {
     HistoryRemove,
     Disconnect,
     Unsubscribe,
+    /// No method of this engine.
+    Unknown,
 }
 
 impl Ask {
-    fn named(method: &str) -> Option<Self> {
-        Some(match method {
-            "publish" => Self::Publish,
-            "broadcast" => Self::Broadcast,
-            "info" => Self::Info,
-            "channels" => Self::Channels,
-            "history" => Self::History,
-            "history_remove" => Self::HistoryRemove,
-            "disconnect" => Self::Disconnect,
-            "unsubscribe" => Self::Unsubscribe,
-            _ => return None,
-        })
+    const ALL: [Self; API_METHODS.len()] = [
+        Self::Publish,
+        Self::Broadcast,
+        Self::Info,
+        Self::Channels,
+        Self::History,
+        Self::HistoryRemove,
+        Self::Disconnect,
+        Self::Unsubscribe,
+        Self::Unknown,
+    ];
+
+    fn named(method: &str) -> Self {
+        let names = Self::ALL.into_iter().zip(API_METHODS);
+        names.into_iter().find(|(_, name)| *name == method).map_or(Self::Unknown, |(ask, _)| ask)
     }
 }
 
-/// Answers one request of the API.
+/// Answers one request of the API, and counts it.
 pub(super) async fn answer(
     State(desk): State<Arc<Desk>>,
     Path(method): Path<String>,
     request: Request,
 ) -> Response {
-    let Some(ask) = Ask::named(&method) else { return unknown_method() };
-    if request.method() != Method::POST {
-        return only_post();
-    }
+    let (ask, begun) = (Ask::named(&method), Instant::now());
     let mode = ErrorMode::of(request.headers());
-    let limits = &desk.config;
-    let body = read(request.into_body(), limits.control.body_bytes);
-    let body = match timeout(limits.timeouts.upgrade.0, body).await {
-        Ok(Ok(body)) => body,
-        Ok(Err(refusal)) => return refusal,
-        Err(_) => {
-            return refuse(StatusCode::REQUEST_TIMEOUT, 107, "bad request: the body did not come in time");
+    let (response, is_done) = match outcome(&desk, ask, request).await {
+        Ok(outcome) => {
+            let is_done = outcome.is_ok();
+            (respond(outcome, mode), is_done)
         }
+        Err(refusal) => (refusal, false),
     };
-    respond(carry_out(&desk, ask, &body).await, mode)
+    let counted = &desk.stats.control.methods[ask as usize];
+    let counter = if is_done { &counted.done } else { &counted.failed };
+    counter.add(1);
+    counted.latency.observe(u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX), 1);
+    response
+}
+
+/// What becomes of a request, or the answer to what is none that the API understands.
+async fn outcome(desk: &Desk, ask: Ask, request: Request) -> Result<Outcome, Response> {
+    if request.method() != Method::POST {
+        return Err(only_post());
+    }
+    let limits = &desk.config;
+    let body = read(desk, request.into_body(), limits.control.body_bytes);
+    let Ok(body) = timeout(limits.timeouts.upgrade.0, body).await else {
+        return Err(refuse(
+            StatusCode::REQUEST_TIMEOUT,
+            107,
+            "bad request: the body did not come in time, or found no room among others",
+        ));
+    };
+    let body = body?;
+    let outcome = carry_out(desk, ask, &body.bytes).await;
+    match &outcome {
+        Err(fault) if fault.code == ErrorCode::BadRequest => malformed(&body.bytes).map_or(Ok(outcome), Err),
+        _ => Ok(outcome),
+    }
 }
 
 async fn carry_out(desk: &Desk, ask: Ask, body: &[u8]) -> Outcome {
@@ -85,6 +116,7 @@ async fn carry_out(desk: &Desk, ask: Ask, body: &[u8]) -> Outcome {
         Ask::HistoryRemove => history::remove(desk, parse(body)?).await,
         Ask::Disconnect => clients::disconnect(desk, parse(body)?).await,
         Ask::Unsubscribe => clients::unsubscribe(desk, parse(body)?).await,
+        Ask::Unknown => Err(unknown_method()),
     }
 }
 
@@ -100,8 +132,28 @@ fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Fault> {
     serde_json::from_slice(body).map_err(Fault::bad)
 }
 
-async fn read(body: Body, limit: usize) -> Result<Bytes, Response> {
-    Limited::new(body, limit).collect().await.map(http_body_util::Collected::to_bytes).map_err(|error| {
+/// The answer to a body that is no JSON at all. Asked only where something was refused: what is no JSON cannot be
+/// carried out.
+fn malformed(body: &[u8]) -> Option<Response> {
+    let fault = parse::<IgnoredAny>(body).err()?;
+    Some(refuse(StatusCode::BAD_REQUEST, fault.code.code(), &fault.message))
+}
+
+/// A body, and its share of what all bodies may take.
+struct Whole<'a> {
+    bytes: Bytes,
+    _share: SemaphorePermit<'a>,
+}
+
+/// Reads a body, once there is room for it among the others that are in flight.
+async fn read(desk: &Desk, body: Body, limit: usize) -> Result<Whole<'_>, Response> {
+    let largest = body.size_hint().upper().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(limit);
+    let share = u32::try_from(largest.min(limit)).unwrap_or(u32::MAX).min(BODIES_BYTES);
+    let share = desk.bodies.acquire_many(share).await;
+    let share =
+        share.map_err(|_| refuse(StatusCode::SERVICE_UNAVAILABLE, 111, "the engine is going down"))?;
+    let read = Limited::new(body, limit).collect().await;
+    let bytes = read.map(http_body_util::Collected::to_bytes).map_err(|error| {
         if error.is::<LengthLimitError>() {
             let text = format!("bad request: the body is larger than {limit} bytes (control.body_bytes)");
             refuse(StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::BadRequest.code(), &text)
@@ -109,13 +161,14 @@ async fn read(body: Body, limit: usize) -> Result<Bytes, Response> {
             let text = format!("bad request: the body broke off: {error}");
             refuse(StatusCode::BAD_REQUEST, ErrorCode::BadRequest.code(), &text)
         }
-    })
+    })?;
+    Ok(Whole { bytes, _share: share })
 }
 
-fn unknown_method() -> Response {
-    let text = "method not found: there are publish, broadcast, info, channels, history, history_remove, \
-                disconnect and unsubscribe";
-    refuse(StatusCode::NOT_FOUND, ErrorCode::MethodNotFound.code(), text)
+/// An answer of the API, as Centrifugo gives it: so its clients raise the error that they have for this.
+fn unknown_method() -> Fault {
+    let (_, methods) = API_METHODS.split_last().unwrap_or((&"", &[]));
+    Fault::new(ErrorCode::MethodNotFound, format_args!("there are {}", methods.join(", ")))
 }
 
 fn only_post() -> Response {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use prometheus_client::registry::Registry;
+use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
 use super::envelope::Fault;
@@ -13,6 +14,7 @@ use crate::config::Config;
 use crate::lifecycle::Lifecycle;
 use crate::mail::Request;
 use crate::mailbox::Sender;
+use crate::namespaces::Namespaces;
 use crate::protocol::codes::ErrorCode;
 use crate::stats::{BackplaneState, Stats};
 
@@ -20,16 +22,23 @@ use crate::stats::{BackplaneState, Stats};
 /// about this time, and nobody wakes a sender.
 const RETRY: Duration = Duration::from_millis(5);
 
+/// Bytes of all bodies that are in flight. Those for which there is no room wait for it, in their order. A body whose
+/// length is not told counts as `control.body_bytes`, and one that is larger than all of this as all of it.
+pub(super) const BODIES_BYTES: u32 = 64 << 20;
+
 /// The state of every handler.
 #[derive(Debug)]
 pub(super) struct Desk {
     pub(super) config: Arc<Config>,
+    pub(super) namespaces: Arc<Namespaces>,
     pub(super) node: NodeId,
     pub(super) stats: Stats,
     pub(super) clients: Vec<String>,
     pub(super) lifecycle: Arc<Lifecycle>,
     pub(super) demo: bool,
     pub(super) metrics: Registry,
+    /// Room for bodies of requests, in bytes.
+    pub(super) bodies: Semaphore,
     requests: Sender<Request>,
     started: Instant,
 }
@@ -40,11 +49,13 @@ impl Desk {
         Self {
             metrics: metrics::registry(&setup.stats, mode),
             config: setup.config,
+            namespaces: setup.namespaces,
             node: setup.node,
             stats: setup.stats,
             clients: setup.clients,
             lifecycle: setup.lifecycle,
             demo: setup.demo,
+            bodies: Semaphore::new(BODIES_BYTES as usize),
             requests: setup.requests,
             started: Instant::now(),
         }
@@ -60,9 +71,14 @@ impl Desk {
         Mode::of(&self.config)
     }
 
-    /// Whether publications can come in and go out.
-    pub(super) fn backplane_is_ready(&self) -> bool {
-        self.stats.broker.backplane.value() == BackplaneState::Ready as u64
+    /// Where the connection to the backplane stands.
+    pub(super) fn backplane(&self) -> BackplaneState {
+        self.stats.broker.backplane()
+    }
+
+    /// Whether RabbitMQ has said that it takes no publishes, for want of memory or disk.
+    pub(super) fn rabbitmq_is_blocked(&self) -> bool {
+        self.stats.broker.rabbitmq_blocked.value() != 0
     }
 
     /// Hands `request` to the broker thread. While its mailbox is full this waits, for `timeouts.publish`

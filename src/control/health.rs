@@ -3,7 +3,8 @@
 //! *Live* is whoever can answer at all. *Ready* means that clients are accepted and publications come in
 //! and go out: not before everything has started, not once the engine was told to stop, and not while
 //! RabbitMQ is away, for then publishes wait and nothing is delivered. A node whose RabbitMQ is away stays
-//! live: a restart would throw its clients out and help nobody.
+//! live: a restart would throw its clients out and help nobody. So does one whose RabbitMQ has an alarm, and it stays
+//! ready: what is in RabbitMQ is delivered, and no other node can publish either.
 
 use std::sync::Arc;
 
@@ -15,13 +16,15 @@ use serde::Serialize;
 use super::desk::{Desk, Mode};
 use super::envelope::json;
 use crate::lifecycle::Phase;
+use crate::stats::BackplaneState;
 
 /// What `/health` says.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct Health {
     live: bool,
     ready: bool,
-    /// `ready`, `away`, or `embedded` where there is no RabbitMQ.
+    /// `ready`, `loading` while a stream is read back, `blocked` while RabbitMQ has an alarm and takes no publishes,
+    /// `away`, or `embedded` where there is no RabbitMQ.
     rabbitmq: &'static str,
     /// `starting`, `serving` or `draining`.
     phase: &'static str,
@@ -32,14 +35,18 @@ struct Health {
 impl Health {
     fn of(desk: &Desk) -> Self {
         let phase = desk.lifecycle.phase();
-        let connected = desk.backplane_is_ready();
+        let connected = desk.backplane() == BackplaneState::Ready;
         Self {
             live: true,
             ready: phase == Phase::Serving && connected,
             rabbitmq: match desk.mode() {
                 Mode::Embedded => "embedded",
-                Mode::RabbitMq if connected => "ready",
-                Mode::RabbitMq => "away",
+                Mode::RabbitMq => match desk.backplane() {
+                    BackplaneState::Ready if desk.rabbitmq_is_blocked() => "blocked",
+                    BackplaneState::Ready => "ready",
+                    BackplaneState::Loading => "loading",
+                    BackplaneState::Away => "away",
+                },
             },
             phase: match phase {
                 Phase::Starting => "starting",

@@ -1,12 +1,12 @@
-//! `/metrics`: everybody's counters, read where they are written, at the moment of the scrape. The format
-//! is OpenMetrics text, which Prometheus reads; names follow its conventions.
+//! `/metrics`: everybody's counters, read where they are written, at the moment of the scrape. Names follow the
+//! conventions of Prometheus. The format is its text format, or OpenMetrics for those who ask for that (`exposition`).
 
 use std::fmt;
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet, text};
@@ -14,12 +14,11 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::desk::{Desk, Mode};
+use super::exposition::Exposition;
 use super::process;
 use crate::protocol::codes::CloseReason;
-use crate::stats::{BrokerStats, Histogram, Number, ShardStats, Stats};
+use crate::stats::{API_METHODS, BackplaneState, BrokerStats, Histogram, Number, ShardStats, Stats};
 use crate::wire::refusal::Refusal;
-
-const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Where a shard has a number.
 type ShardNumber = fn(&ShardStats) -> &Number;
@@ -97,9 +96,12 @@ const BROKER_COUNTERS: &[Row<BrokerStats>] = &[
 
 /// Gauges of the broker thread.
 const BROKER_GAUGES: &[Row<BrokerStats>] = &[
-    ("rabbitmq_ready", "1 while the backplane is connected; always 1 where it is embedded.", |b| {
-        &b.backplane
-    }),
+    (
+        "rabbitmq_blocked",
+        "1 while RabbitMQ has an alarm and takes no publishes, as far as it has said so.",
+        |b| &b.rabbitmq_blocked,
+    ),
+    ("stream_offset", "Offset of the newest message read from the stream.", |b| &b.stream_offset),
     ("unacknowledged", "Messages taken from RabbitMQ and not acknowledged yet.", |b| &b.unacknowledged),
     ("topics", "Topics with a subscriber on this node.", |b| &b.topics),
     ("outbox", "Mails waiting for a shard whose mailbox is full.", |b| &b.outbox),
@@ -111,16 +113,18 @@ const BROKER_GAUGES: &[Row<BrokerStats>] = &[
 ];
 
 /// Answers a scrape.
-pub(super) async fn scrape(State(desk): State<Arc<Desk>>) -> Response {
+pub(super) async fn scrape(State(desk): State<Arc<Desk>>, headers: HeaderMap) -> Response {
+    let exposition = Exposition::wanted(&headers);
     let mut page = String::with_capacity(16 << 10);
     // Writing to a string cannot fail; an encoder that does is a fault worth a 500.
     let status = match text::encode(&mut page, &desk.metrics) {
         Ok(()) => StatusCode::OK,
         Err(fmt::Error) => StatusCode::INTERNAL_SERVER_ERROR,
     };
-    let mut response = Response::new(Body::from(page));
+    let mut response = Response::new(Body::from(exposition.of(page)));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
+    let content_type = HeaderValue::from_static(exposition.content_type());
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
@@ -150,6 +154,7 @@ impl Collector for Counters {
         self.build(&mut sheet)?;
         self.shards(&mut sheet)?;
         self.broker(&mut sheet)?;
+        self.api(&mut sheet)?;
         self.process(&mut sheet)
     }
 }
@@ -179,7 +184,7 @@ impl Counters {
         for (shard, stats) in self.numbered() {
             let labels = [("shard", shard)];
             let mut encoder = family.encode_family(&labels)?;
-            histogram(&mut encoder, &stats.lines_per_frame, 1.0)?;
+            histogram(&mut encoder, &stats.lines_per_frame, 1)?;
         }
         Ok(())
     }
@@ -195,7 +200,41 @@ impl Counters {
         }
         let help = "From a publication's time stamp, where it has one, to the hand-over to the shards.";
         let mut family = sheet.family("fanfare_handover_seconds", help, MetricType::Histogram)?;
-        histogram(&mut family, &self.stats.broker.handover, 1e-6)
+        histogram(&mut family, &self.stats.broker.handover, MICROSECONDS)?;
+        let help =
+            "1 while the backplane is connected and nothing is read back; always 1 where it is embedded.";
+        let ready = u64::from(self.stats.broker.backplane() == BackplaneState::Ready);
+        sheet.family("fanfare_rabbitmq_ready", help, MetricType::Gauge)?.encode_gauge(&ready)?;
+        let help = "How old the newest message of the stream was when it was taken, by its time stamp.";
+        let lag = scaled(self.stats.broker.stream_lag.value(), MICROSECONDS);
+        sheet.family("fanfare_stream_lag_seconds", help, MetricType::Gauge)?.encode_gauge(&lag)?;
+        let help = "Publications taken from the backplane, by namespace.";
+        let mut family = sheet.family("fanfare_namespace_publications", help, MetricType::Counter)?;
+        for namespace in &self.stats.broker.namespaces {
+            let labels = [("namespace", namespace.name.as_str())];
+            sample(&mut family, &labels, MetricType::Counter, namespace.publications.value())?;
+        }
+        Ok(())
+    }
+
+    /// The API's methods.
+    fn api(&self, sheet: &mut Sheet<'_>) -> fmt::Result {
+        let methods = || API_METHODS.into_iter().zip(&self.stats.control.methods);
+        let help = "Requests to the API, by what became of them.";
+        let mut family = sheet.family("fanfare_api_requests", help, MetricType::Counter)?;
+        for (method, stats) in methods() {
+            for (outcome, number) in [("done", &stats.done), ("failed", &stats.failed)] {
+                let labels = [("method", method), ("outcome", outcome)];
+                sample(&mut family, &labels, MetricType::Counter, number.value())?;
+            }
+        }
+        let help = "From the end of a request's head to its answer.";
+        let mut family = sheet.family("fanfare_api_seconds", help, MetricType::Histogram)?;
+        for (method, stats) in methods() {
+            let labels = [("method", method)];
+            histogram(&mut family.encode_family(&labels)?, &stats.latency, MICROSECONDS)?;
+        }
+        Ok(())
     }
 
     /// The names that Prometheus' own client libraries use for every process.
@@ -321,107 +360,28 @@ fn counter(encoder: &mut MetricEncoder<'_>, value: u64) -> fmt::Result {
     encoder.encode_counter::<NoLabelSet, u64, u64>(&value, None)
 }
 
-/// A histogram whose values are in units of `scale`.
+/// Microseconds in a second.
+const MICROSECONDS: u32 = 1_000_000;
+
+/// A histogram of whole numbers, `per_unit` of which are one of what is shown.
 fn histogram<const N: usize>(
     encoder: &mut MetricEncoder<'_>,
     histogram: &Histogram<N>,
-    scale: f64,
+    per_unit: u32,
 ) -> fmt::Result {
     let (buckets, beyond, sum) = histogram.read();
     let count = buckets.iter().map(|(_, count)| count).sum::<u64>() + beyond;
-    let finite = buckets.into_iter().map(|(bound, count)| (scaled(bound, scale), count));
+    let finite = buckets.into_iter().map(|(bound, count)| (scaled(bound, per_unit), count));
     let all: Vec<_> = finite.chain([(f64::INFINITY, beyond)]).collect();
-    encoder.encode_histogram::<NoLabelSet>(scaled(sum, scale), count, &all, None)
+    encoder.encode_histogram::<NoLabelSet>(scaled(sum, per_unit), count, &all, None)
 }
 
 /// Prometheus' numbers are floating-point ones: beyond 2^53 the last digits are rounded.
+/// A quotient is the number nearest to it, so that 50,000 microseconds are written as 0.05; times 1e-6 they are not.
 #[allow(clippy::cast_precision_loss)]
-fn scaled(number: u64, scale: f64) -> f64 {
-    number as f64 * scale
+fn scaled(number: u64, per_unit: u32) -> f64 {
+    number as f64 / f64::from(per_unit)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeMap;
-
-    /// Every sample by name and labels. Fails on what is no OpenMetrics text.
-    fn parse(page: &str) -> BTreeMap<String, f64> {
-        let body = page.strip_suffix("# EOF\n").expect("closed by an EOF line");
-        let samples = body.lines().filter(|line| !line.starts_with("# "));
-        let parse = |line: &str| {
-            let (name, value) = line.rsplit_once(' ').expect("name and value");
-            (name.to_owned(), value.parse().expect("a number"))
-        };
-        let parsed: BTreeMap<String, f64> = samples.clone().map(parse).collect();
-        assert_eq!(parsed.len(), samples.count(), "every sample once");
-        parsed
-    }
-
-    fn page(stats: &Stats) -> String {
-        let mut page = String::new();
-        text::encode(&mut page, &registry(stats, Mode::Embedded)).unwrap();
-        page
-    }
-
-    #[test]
-    fn numbers_arrive_under_their_names() {
-        let stats = Stats::new(2);
-        stats.shards[1].deliveries.add(7);
-        stats.shards[1].open.set(3);
-        stats.shards[0].policy_skip.add(2);
-        stats.shards[0].closes[CloseReason::Slow as usize].add(4);
-        stats.broker.publications.add(9);
-        stats.broker.backplane.set(1);
-        let samples = parse(&page(&stats));
-        for (name, value) in [
-            (r#"fanfare_deliveries_total{shard="0"}"#, 0.0),
-            (r#"fanfare_deliveries_total{shard="1"}"#, 7.0),
-            (r#"fanfare_clients{shard="1",state="open"}"#, 3.0),
-            (r#"fanfare_slow_outcomes_total{shard="0",policy="skip"}"#, 2.0),
-            (r#"fanfare_closes_total{shard="0",reason="slow"}"#, 4.0),
-            ("fanfare_publications_total", 9.0),
-            ("fanfare_rabbitmq_ready", 1.0),
-        ] {
-            assert_eq!(samples.get(name), Some(&value), "{name}");
-        }
-        let build =
-            format!(r#"fanfare_build_info{{version="{}",mode="embedded"}}"#, env!("CARGO_PKG_VERSION"));
-        assert_eq!(samples.get(&build), Some(&1.0));
-        assert!(samples["process_resident_memory_bytes"] > 1e6);
-    }
-
-    #[test]
-    fn histograms_are_cumulative_and_in_their_units() {
-        let stats = Stats::new(1);
-        stats.shards[0].lines_per_frame.observe(3, 5);
-        stats.shards[0].lines_per_frame.observe(5000, 1);
-        stats.broker.handover.observe(400, 2);
-        let samples = parse(&page(&stats));
-        for (name, value) in [
-            (r#"fanfare_lines_per_frame_bucket{le="2.0",shard="0"}"#, 0.0),
-            (r#"fanfare_lines_per_frame_bucket{le="4.0",shard="0"}"#, 5.0),
-            (r#"fanfare_lines_per_frame_bucket{le="+Inf",shard="0"}"#, 6.0),
-            (r#"fanfare_lines_per_frame_count{shard="0"}"#, 6.0),
-            (r#"fanfare_lines_per_frame_sum{shard="0"}"#, 5015.0),
-            (r#"fanfare_handover_seconds_bucket{le="0.0005"}"#, 2.0),
-            ("fanfare_handover_seconds_sum", 0.0008),
-        ] {
-            let found = samples.get(name).copied();
-            assert!(
-                found.is_some_and(|found| (found - value).abs() < 1e-9),
-                "{name}: {found:?}\n{}",
-                page(&stats)
-            );
-        }
-    }
-
-    #[test]
-    fn every_name_is_explained_once() {
-        let page = page(&Stats::new(1));
-        let explained: Vec<_> = page.lines().filter_map(|line| line.strip_prefix("# HELP ")).collect();
-        let names: BTreeMap<_, _> = explained.iter().filter_map(|line| line.split_once(' ')).collect();
-        assert_eq!(names.len(), explained.len());
-        assert!(names.values().all(|help| help.ends_with('.')), "{names:?}");
-    }
-}
+mod tests;

@@ -7,6 +7,7 @@
 mod api;
 mod desk;
 mod envelope;
+mod exposition;
 mod glob;
 mod guard;
 mod health;
@@ -34,6 +35,7 @@ use crate::demo;
 use crate::lifecycle::Lifecycle;
 use crate::mail::Request;
 use crate::mailbox::Sender;
+use crate::namespaces::Namespaces;
 use crate::stats::Stats;
 use desk::Desk;
 
@@ -42,6 +44,8 @@ use desk::Desk;
 pub struct Setup {
     /// The validated configuration.
     pub config: Arc<Config>,
+    /// Its namespaces.
+    pub namespaces: Arc<Namespaces>,
     /// This run of this engine, as it stands in clients' ids.
     pub node: NodeId,
     /// The broker thread's mailbox.

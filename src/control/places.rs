@@ -1,7 +1,7 @@
 //! Who is connected: the places of the control port, and whose is given away when there is none left.
 //!
 //! The number is bounded, below what the limit on descriptors keeps free of clients. When all places are taken, the
-//! connection that has asked for nothing for the longest time makes room. When everybody is being answered, a few
+//! connection that has asked for nothing for the longest time makes room, those first that never did. When everybody is being answered, a few
 //! reserved places are left, for `/health` alone: so whoever decides about a restart gets an answer.
 
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 /// Connections at the same time. Operators, a scraper and some publishers with pools need dozens. Costs about
 /// 20 KiB each, and a body in flight each. With [`RESERVED`] it is half of `DESCRIPTORS_RESERVE`, which the
@@ -22,6 +22,12 @@ pub(super) const RESERVED: usize = 8;
 /// How long a connection may be silent after its first request. Longer than a scraper's usual interval, so
 /// that a scraper and publishers can keep their connections.
 pub(super) const IDLE_MAX: Duration = Duration::from_secs(75);
+
+/// How long whoever has just come may take to ask, however many others come.
+const GRACE: Duration = Duration::from_millis(100);
+
+/// How long whoever has asked keeps its place, however many others come.
+const KEPT: Duration = Duration::from_secs(1);
 
 /// One connection: what it does, and whether it was told to go.
 #[derive(Debug)]
@@ -108,6 +114,21 @@ impl Connection {
         self.in_flight.load(Ordering::Relaxed) > 0
     }
 
+    /// Whether its place is somebody else's who needs it.
+    fn is_idle(&self, now: Instant) -> bool {
+        let kept = if self.has_asked() { KEPT } else { GRACE };
+        !self.is_busy() && self.idle_since() + kept <= now
+    }
+
+    /// Whether it may still be about to ask for the first time.
+    fn has_just_come(&self, now: Instant) -> bool {
+        !self.has_asked() && self.idle_since() + GRACE > now
+    }
+
+    fn has_asked(&self) -> bool {
+        self.last_request.load(Ordering::Relaxed) > 0
+    }
+
     /// When it last asked for something, or came.
     fn idle_since(&self) -> Instant {
         self.opened + Duration::from_millis(self.last_request.load(Ordering::Relaxed))
@@ -153,20 +174,28 @@ impl Places {
     /// A place for somebody who comes now, as soon as there is one.
     pub(super) async fn take(&mut self) -> Place {
         loop {
-            if let Some(place) = self.try_take() {
+            if let Some(place) = self.try_take(Instant::now()) {
                 return place;
             }
-            self.freed.notified().await;
+            // Nobody tells when somebody has been idle for long enough.
+            let _ = timeout(GRACE, self.freed.notified()).await;
         }
     }
 
-    /// A free place, that of the idlest, or a reserved one; none if everybody in every place is being answered.
-    fn try_take(&mut self) -> Option<Place> {
+    /// A free place, that of the idlest, or a reserved one if all others are in use; none as long as somebody has just
+    /// come who may be idle.
+    fn try_take(&mut self, now: Instant) -> Option<Place> {
         self.taken.retain(|connection| !connection.closed.load(Ordering::Relaxed));
-        [(false, PLACES), (true, RESERVED)].into_iter().find_map(|(reserved, places)| {
-            let taken = self.taken.iter().filter(|connection| connection.reserved == reserved).count();
-            (taken < places || self.evict_idlest(reserved)).then(|| self.add(reserved))
-        })
+        for (reserved, places) in [(false, PLACES), (true, RESERVED)] {
+            let here = |connection: &&Arc<Connection>| connection.reserved == reserved;
+            if self.taken.iter().filter(here).count() < places || self.evict_idlest(reserved, now) {
+                return Some(self.add(reserved));
+            }
+            if self.taken.iter().filter(here).any(|connection| connection.has_just_come(now)) {
+                return None;
+            }
+        }
+        None
     }
 
     fn add(&mut self, reserved: bool) -> Place {
@@ -175,11 +204,17 @@ impl Places {
         Place(connection)
     }
 
-    /// Tells the connection to go that has asked for nothing for the longest time. False if all are being answered.
-    fn evict_idlest(&mut self, reserved: bool) -> bool {
-        let idle = |connection: &Arc<Connection>| connection.reserved == reserved && !connection.is_busy();
-        let all = self.taken.iter().enumerate().filter(|(_, connection)| idle(connection));
-        let Some((at, _)) = all.min_by_key(|(_, connection)| connection.idle_since()) else { return false };
+    /// Tells the connection to go that has asked for nothing for the longest time; first, of those that never asked for
+    /// anything. False if there is none.
+    fn evict_idlest(&mut self, reserved: bool, now: Instant) -> bool {
+        let may_go =
+            |connection: &Arc<Connection>| connection.reserved == reserved && connection.is_idle(now);
+        let all = self.taken.iter().enumerate().filter(|(_, connection)| may_go(connection));
+        let Some((at, _)) =
+            all.min_by_key(|(_, connection)| (connection.has_asked(), connection.idle_since()))
+        else {
+            return false;
+        };
         self.taken.swap_remove(at).evicted.notify_one();
         true
     }
@@ -191,7 +226,12 @@ mod tests {
     use futures_util::FutureExt as _;
 
     fn take(places: &mut Places) -> Place {
-        places.try_take().expect("there is a place")
+        places.try_take(soon()).expect("there is a place")
+    }
+
+    /// When whoever came in this test has been idle for long enough.
+    fn soon() -> Instant {
+        Instant::now() + GRACE
     }
 
     fn is_evicted(place: &Place) -> bool {
@@ -202,11 +242,13 @@ mod tests {
     fn the_idlest_makes_room() {
         let mut places = Places::default();
         let mut all: Vec<_> = (0..PLACES).map(|_| take(&mut places)).collect();
+        assert!(places.try_take(Instant::now()).is_none(), "all have just come");
         for (place, asked) in all.iter().zip([3, 1, 2].into_iter().chain(4..)) {
-            place.0.last_request.store(asked * 1_000_000, Ordering::Relaxed);
+            place.0.last_request.store(asked * 1000, Ordering::Relaxed);
         }
         let busy = all[1].0.asked();
-        let newcomer = take(&mut places);
+        let later = Instant::now() + Duration::from_secs(10);
+        let newcomer = places.try_take(later).expect("there is a place");
         assert!(!newcomer.0.is_reserved());
         let evicted: Vec<_> = (0..PLACES).filter(|&at| is_evicted(&all[at])).collect();
         assert_eq!(evicted, [2], "the one before is being answered");
@@ -216,10 +258,10 @@ mod tests {
         drop(busy);
     }
 
-    #[test]
-    fn where_everybody_is_being_answered_the_reserved_places_are_left() {
+    #[tokio::test]
+    async fn where_everybody_is_being_answered_the_reserved_places_are_left() {
         let mut places = Places::default();
-        let all: Vec<_> = (0..PLACES).map(|_| take(&mut places)).collect();
+        let mut all: Vec<_> = (0..PLACES).map(|_| take(&mut places)).collect();
         let mut busy: Vec<_> = all.iter().map(|place| place.0.asked()).collect();
         let reserved: Vec<_> = (0..RESERVED).map(|_| take(&mut places)).collect();
         assert!(reserved.iter().all(|place| place.0.is_reserved()));
@@ -229,10 +271,10 @@ mod tests {
 
         let stay = reserved.iter().enumerate().filter(|(at, _)| *at != evicted);
         let more: Vec<_> = stay.map(|(_, place)| place.0.asked()).chain([last.0.asked()]).collect();
-        assert!(places.try_take().is_none(), "everybody is being answered");
+        assert!(places.try_take(soon()).is_none(), "everybody is being answered");
         assert!(places.freed.notified().now_or_never().is_none());
-        busy.pop();
-        let taken = places.take().now_or_never().expect("somebody was answered");
+        drop((busy.pop(), all.pop()));
+        let taken = places.take().now_or_never().expect("somebody has gone");
         assert!(!taken.0.is_reserved());
         drop(more);
     }
@@ -241,7 +283,8 @@ mod tests {
     fn silence_ends_a_connection() {
         let first_head = Duration::from_secs(10);
         let mut places = Places::default();
-        let connection = take(&mut places).0;
+        let place = take(&mut places);
+        let connection = &place.0;
         let left = || connection.deadline(first_head) - connection.opened;
         assert_eq!(left(), first_head, "no request has come");
         let answering = connection.asked();

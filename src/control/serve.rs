@@ -112,8 +112,8 @@ impl Door {
         Self { listener, places: Places::default(), failures: RateLimit::new(ACCEPT_LOG_INTERVAL) }
     }
 
-    /// The next connection, with a place for it. Dropping the future loses none: what was not accepted stays in the
-    /// kernel's queue. The place is looked for when somebody has come, so that nobody makes room for nobody.
+    /// The next connection, with a place for it. The place is looked for when somebody has come, so that nobody makes
+    /// room for nobody. Dropping the future closes who waits for a place; the others stay in the kernel's queue.
     async fn next_connection(&mut self) -> (Place, TcpStream, SocketAddr) {
         loop {
             match self.listener.accept().await {

@@ -12,6 +12,7 @@ from cent import (
     ChannelsRequest,
     DisconnectRequest,
     InfoRequest,
+    PresenceRequest,
     PublishRequest,
     UnsubscribeRequest,
 )
@@ -32,6 +33,12 @@ for _ in range(2):
     api.publish(PublishRequest(channel="A", data={"n": 3}, idempotency_key="once"))
 repeated = api.broadcast(BroadcastRequest(channels=["A", "B"], data={"n": 3}, idempotency_key="once"))
 say("repeated", responses=len(repeated.responses), errors=[r.error for r in repeated.responses if r.error])
+kept = api.publish(PublishRequest(channel="kept:A", data={"n": 1}))
+say("kept", offset=kept.offset, epoch=kept.epoch)
+try:
+    api.presence(PresenceRequest(channel="A"))
+except CentApiResponseError as error:
+    say("unknown", code=error.code)
 say("channels", channels={name: info.num_clients for name, info in api.channels(ChannelsRequest()).channels.items()})
 nodes = api.info(InfoRequest()).nodes
 say("info", nodes=len(nodes), clients=nodes[0].num_clients, channels=nodes[0].num_channels)

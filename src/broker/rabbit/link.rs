@@ -76,7 +76,8 @@ pub(super) enum Next {
     /// A word on a letter.
     Report(Report),
     /// RabbitMQ takes publishes again.
-    Unblocked,
+    /// RabbitMQ takes no publishes, for want of memory or disk, or takes them again.
+    Blocked { is_blocked: bool },
     /// A word on the bindings.
     Bindings(binder::Answer),
     /// The queue has dropped messages.
@@ -244,12 +245,12 @@ impl Link {
             Some(lapin::Event::ConnectionBlocked(reason)) => {
                 tracing::warn!(%reason, "RabbitMQ takes no publishes at the moment");
                 self.is_blocked = true;
-                None
+                Some(Next::Blocked { is_blocked: true })
             }
             Some(lapin::Event::ConnectionUnblocked) => {
                 tracing::info!("RabbitMQ takes publishes again");
                 self.is_blocked = false;
-                Some(Next::Unblocked)
+                Some(Next::Blocked { is_blocked: false })
             }
             event => {
                 let refused =

@@ -283,7 +283,10 @@ impl Rabbit {
             Happening::Link(link::Next::Bindings(answer)) => self.hear_of_bindings(answer),
             Happening::Link(link::Next::Overflowed) => self.overflowed(),
             Happening::Link(link::Next::Lost(loss)) => self.lost(&loss),
-            Happening::Link(link::Next::Unblocked) | Happening::TimeToTake => {}
+            Happening::Link(link::Next::Blocked { is_blocked }) => {
+                self.events.push_back(Event::Blocked { is_blocked });
+            }
+            Happening::TimeToTake => {}
         }
     }
 

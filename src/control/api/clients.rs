@@ -2,13 +2,14 @@
 //! only: requests that pick people by their user name wait until there are identities.
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
 use crate::client_id::ClientId;
 use crate::control::desk::Desk;
 use crate::control::envelope::{Fault, Outcome, done};
 use crate::mail::{ClientKey, Request, ShardId};
 use crate::protocol::codes::CloseReason;
+
+use super::others::Others;
 
 /// The parameters of `disconnect`.
 #[derive(Debug, Deserialize)]
@@ -17,9 +18,10 @@ pub(super) struct DisconnectParams {
     user: String,
     #[serde(default)]
     client: String,
-    session: Option<IgnoredAny>,
     #[serde(default)]
     disconnect: CloseParams,
+    #[serde(flatten)]
+    others: Others,
 }
 
 /// With what a client is sent away.
@@ -39,12 +41,13 @@ pub(super) struct UnsubscribeParams {
     channel: String,
     #[serde(default)]
     client: String,
-    session: Option<IgnoredAny>,
+    #[serde(flatten)]
+    others: Others,
 }
 
 /// Closes one client. Like Centrifugo, says nothing about whether it was still there.
 pub(super) async fn disconnect(desk: &Desk, params: DisconnectParams) -> Outcome {
-    nobody_by_name(&params.user, params.session.as_ref())?;
+    nobody_by_name(&params.user, params.others)?;
     let reason = close_reason(&params.disconnect)?;
     if params.client.is_empty() {
         return Err(Fault::bad(
@@ -59,7 +62,7 @@ pub(super) async fn disconnect(desk: &Desk, params: DisconnectParams) -> Outcome
 
 /// Takes a topic away from one client, or from everybody.
 pub(super) async fn unsubscribe(desk: &Desk, params: UnsubscribeParams) -> Outcome {
-    nobody_by_name(&params.user, params.session.as_ref())?;
+    nobody_by_name(&params.user, params.others)?;
     if params.channel.is_empty() {
         return Err(Fault::bad("`channel` is empty"));
     }
@@ -69,16 +72,16 @@ pub(super) async fn unsubscribe(desk: &Desk, params: UnsubscribeParams) -> Outco
 }
 
 /// Refuses to pick clients by what this engine does not know of them.
-fn nobody_by_name(user: &str, session: Option<&IgnoredAny>) -> Result<(), Fault> {
+fn nobody_by_name(user: &str, mut others: Others) -> Result<(), Fault> {
     if !user.is_empty() {
         return Err(Fault::bad(
             "`user` must be \"\": every client is anonymous until this engine knows identities",
         ));
     }
-    match session {
-        Some(_) => Err(Fault::bad("`session` is for other transports: name the `client`")),
-        None => Ok(()),
+    if others.take("session") {
+        return Err(Fault::bad("`session` is for other transports: name the `client`"));
     }
+    others.refuse()
 }
 
 /// Where the client of this id is.

@@ -10,6 +10,7 @@ use crate::control::envelope::{Fault, Outcome, done, result};
 use crate::mail::{Asker, Epoch, History, HistoryAsker, HistoryPage, Request, Since};
 use crate::protocol::codes::ErrorCode;
 
+use super::others::Others;
 use super::publishing::confirmed;
 use super::topic;
 
@@ -23,6 +24,8 @@ pub(super) struct HistoryParams {
     since: Option<SinceParams>,
     #[serde(default)]
     reverse: bool,
+    #[serde(flatten)]
+    others: Others,
 }
 
 #[derive(Debug, Deserialize)]
@@ -37,6 +40,8 @@ struct SinceParams {
 #[derive(Debug, Deserialize)]
 pub(super) struct RemoveParams {
     channel: String,
+    #[serde(flatten)]
+    others: Others,
 }
 
 #[derive(Debug, Serialize)]
@@ -53,6 +58,7 @@ fn as_text<S: serde::Serializer>(epoch: &Epoch, serializer: S) -> Result<S::Ok, 
 
 /// Shows a part of a topic's history.
 pub(super) async fn history(desk: &Desk, params: HistoryParams) -> Outcome {
+    params.others.refuse()?;
     let topic = topic(desk, &params.channel)?;
     let (asker, answer) = oneshot::channel();
     let question = History {
@@ -75,6 +81,7 @@ pub(super) async fn history(desk: &Desk, params: HistoryParams) -> Outcome {
 
 /// Forgets what was published in a topic, on all nodes that read the same stream. Its offsets go on.
 pub(super) async fn remove(desk: &Desk, params: RemoveParams) -> Outcome {
+    params.others.refuse()?;
     let topic = topic(desk, &params.channel)?;
     let (asker, answer) = oneshot::channel();
     desk.post(Request::RemoveHistory { topic, asker: Asker::Control(asker) }).await?;

@@ -5,17 +5,18 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use serde::de::IgnoredAny;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::control::desk::Desk;
-use crate::control::envelope::{Envelope, Fault, Outcome, done, result};
-use crate::mail::{Asker, Publish, Request, TopicName};
+use crate::control::envelope::{Envelope, Fault, Outcome, result};
+use crate::mail::{Asker, Numbered, Position, Publish, Request, TopicName};
 use crate::protocol::codes::ErrorCode;
+use crate::stats::BackplaneState;
 
+use super::others::Others;
 use super::topic;
 
 /// What the broker thread may take beyond `timeouts.publish` to answer a publish, before the operator is
@@ -32,49 +33,85 @@ const KEY_BYTES_MAX: usize = 255;
 #[derive(Debug, Deserialize)]
 pub(super) struct PublishParams<'a> {
     channel: String,
-    #[serde(borrow)]
-    data: &'a RawValue,
+    #[serde(default, borrow, deserialize_with = "present")]
+    data: Option<&'a RawValue>,
     /// Names this publication: a repeated request with the same key is pushed once.
     idempotency_key: Option<String>,
     /// What it is the latest of; empty: of nothing.
     key: Option<String>,
     #[serde(flatten)]
-    extras: Extras,
+    others: Others,
 }
 
 /// The parameters of `broadcast`.
 #[derive(Debug, Deserialize)]
 pub(super) struct BroadcastParams<'a> {
     channels: Vec<String>,
-    #[serde(borrow)]
-    data: &'a RawValue,
+    #[serde(default, borrow, deserialize_with = "present")]
+    data: Option<&'a RawValue>,
     /// Names this publication: a repeated request with the same key is pushed once.
     idempotency_key: Option<String>,
     /// What it is the latest of; empty: of nothing.
     key: Option<String>,
     #[serde(flatten)]
-    extras: Extras,
+    others: Others,
 }
 
-/// Parameters that Centrifugo has and this engine does not. Dropping them silently would break what they
-/// promise, so they are refused. `skip_history` promises nothing that is not true anyway.
-#[derive(Debug, Deserialize)]
-struct Extras {
-    tags: Option<IgnoredAny>,
-    b64data: Option<IgnoredAny>,
+/// A value that is there, `null` as well.
+fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
 }
 
-impl Extras {
-    fn refuse(&self) -> Result<(), Fault> {
-        let given = [("tags", &self.tags), ("b64data", &self.b64data)];
-        match given.into_iter().find(|(_, value)| value.is_some()) {
-            Some((name, _)) => Err(Fault::new(
+/// What `publish` and `broadcast` have in common, checked.
+#[derive(Debug)]
+struct Checked<'a> {
+    data: &'a RawValue,
+    key: Option<Box<str>>,
+    /// The publication shall be in no history.
+    skips_history: bool,
+}
+
+impl<'a> Checked<'a> {
+    fn new(data: Option<&'a RawValue>, key: Option<String>, mut others: Others) -> Result<Self, Fault> {
+        let skips_history = others.take("skip_history");
+        if others.take("b64data") {
+            return Err(Fault::new(
                 ErrorCode::NotAvailable,
-                format_args!("`{name}` is not offered by this engine; leave it out"),
-            )),
-            None => Ok(()),
+                "`b64data` is not offered by this engine: send JSON as `data`",
+            ));
         }
+        others.refuse()?;
+        let data = data.ok_or_else(|| Fault::bad("`data` is missing"))?;
+        Ok(Self { data, key: checked_key(key)?, skips_history })
     }
+
+    /// The topic of this name, if it can be published to so.
+    fn topic(&self, desk: &Desk, name: &str) -> Result<TopicName, Fault> {
+        let topic = topic(desk, name)?;
+        let has_history = || desk.namespaces.options(desk.namespaces.of(name)).has_history();
+        if self.skips_history && has_history() {
+            return Err(Fault::new(
+                ErrorCode::NotAvailable,
+                format_args!("`skip_history`: the namespace of `{name}` keeps a history of all publications"),
+            ));
+        }
+        Ok(topic)
+    }
+}
+
+/// Where a publication stands, if it is known by the time of the answer.
+#[derive(Debug, Default, Serialize)]
+struct PublishResult<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offset: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epoch: Option<&'a str>,
+}
+
+/// The result for one topic.
+fn published(position: Option<&Position>) -> Outcome {
+    let (offset, epoch) = (position.map(|at| at.offset), position.map(|at| &*at.epoch));
+    result(&PublishResult { offset, epoch })
 }
 
 #[derive(Debug, Serialize)]
@@ -85,11 +122,11 @@ struct BroadcastResult {
 
 /// Publishes to one topic.
 pub(super) async fn publish(desk: &Desk, params: PublishParams<'_>) -> Outcome {
-    params.extras.refuse()?;
-    let topic = topic(desk, &params.channel)?;
+    let checked = Checked::new(params.data, params.key, params.others)?;
+    let topic = checked.topic(desk, &params.channel)?;
     let id = identify(&topic, params.idempotency_key.as_deref())?;
-    hand_in(desk, vec![topic], params.data, id, checked_key(params.key)?).await?;
-    done()
+    let numbered = hand_in(desk, vec![topic], &checked, id).await?;
+    published(numbered.first().map(|(_, position)| position))
 }
 
 /// Publishes to several topics at once. A topic that is none gets its error in its place, and the others
@@ -98,30 +135,32 @@ pub(super) async fn publish(desk: &Desk, params: PublishParams<'_>) -> Outcome {
 /// An idempotency key names one publication of each topic, as in Centrifugo: whoever repeats half of a broadcast gets it to the
 /// topics that lack it. So there is a message for each topic then, with an id and an answer of its own.
 pub(super) async fn broadcast(desk: &Desk, params: BroadcastParams<'_>) -> Outcome {
-    params.extras.refuse()?;
+    let checked = Checked::new(params.data, params.key, params.others)?;
     if params.channels.is_empty() {
         return Err(Fault::bad("`channels` is empty"));
     }
-    let checked: Vec<_> = params.channels.iter().map(|name| topic(desk, name)).collect();
-    let key = checked_key(params.key)?;
+    let topics: Vec<_> = params.channels.iter().map(|name| checked.topic(desk, name)).collect();
     if let Some(name) = params.idempotency_key.as_deref().filter(|name| !name.is_empty()) {
-        return broadcast_by_name(desk, &checked, params.data, name, key).await;
+        return broadcast_by_name(desk, &topics, &checked, name).await;
     }
     let mut seen = HashSet::new();
-    let wanted = checked.iter().flatten().filter(|topic| seen.insert(TopicName::clone(topic)));
-    let mut failed = HashMap::new();
+    let wanted = topics.iter().flatten().filter(|topic| seen.insert(TopicName::clone(topic)));
     let messages = messages(wanted.cloned());
-    let hand_in =
-        async |topics: &Vec<TopicName>| hand_in(desk, topics.clone(), params.data, None, key.clone()).await;
+    let (mut failed, mut numbered) = (HashMap::new(), Numbered::new());
+    let hand_in = async |topics: &Vec<TopicName>| hand_in(desk, topics.clone(), &checked, None).await;
     for (topics, outcome) in messages.iter().zip(join_all(messages.iter().map(hand_in)).await) {
         match outcome {
             Err(fault) if messages.len() == 1 => return Err(fault),
             Err(fault) => failed.extend(topics.iter().map(|topic| (TopicName::clone(topic), fault.clone()))),
-            Ok(()) => {}
+            Ok(more) => numbered.extend(more),
         }
     }
-    let answer = |topic: TopicName| failed.get(&topic).map_or_else(done, |fault| Err(fault.clone()));
-    let responses = checked.into_iter().map(|checked| checked.and_then(answer).into()).collect();
+    let numbered: HashMap<_, _> = numbered.into_iter().collect();
+    let answer = |topic: TopicName| match failed.get(&topic) {
+        Some(fault) => Err(fault.clone()),
+        None => published(numbered.get(&*topic)),
+    };
+    let responses = topics.into_iter().map(|topic| topic.and_then(answer).into()).collect();
     result(&BroadcastResult { responses })
 }
 
@@ -146,15 +185,14 @@ fn messages(topics: impl Iterator<Item = TopicName>) -> Vec<Vec<TopicName>> {
 async fn broadcast_by_name(
     desk: &Desk,
     topics: &[Result<TopicName, Fault>],
-    data: &RawValue,
+    checked: &Checked<'_>,
     name: &str,
-    key: Option<Box<str>>,
 ) -> Outcome {
     let publish = async |topic: &Result<TopicName, Fault>| {
         let topic = topic.as_ref().map_err(Clone::clone)?;
         let id = identify(topic, Some(name))?;
-        hand_in(desk, vec![TopicName::clone(topic)], data, id, key.clone()).await?;
-        done()
+        let numbered = hand_in(desk, vec![TopicName::clone(topic)], checked, id).await?;
+        published(numbered.first().map(|(_, position)| position))
     };
     let outcomes = join_all(topics.iter().map(publish)).await;
     result(&BroadcastResult { responses: outcomes.into_iter().map(Envelope::from).collect() })
@@ -189,13 +227,12 @@ fn checked_key(key: Option<String>) -> Result<Option<Box<str>>, Fault> {
 async fn hand_in(
     desk: &Desk,
     topics: Vec<TopicName>,
-    data: &RawValue,
+    checked: &Checked<'_>,
     id: Option<Box<str>>,
-    key: Option<Box<str>>,
-) -> Result<(), Fault> {
+) -> Result<Numbered, Fault> {
     let (asker, answer) = oneshot::channel();
-    let (asker, data) = (Asker::Control(asker), data.get().as_bytes().into());
-    let publish = Publish { asker, topics, data, id, key };
+    let (asker, data) = (Asker::Control(asker), checked.data.get().as_bytes().into());
+    let publish = Publish { asker, topics, data, id, key: checked.key.clone() };
     desk.post(Request::Publish(publish)).await?;
     confirmed(desk, answer).await
 }
@@ -203,11 +240,10 @@ async fn hand_in(
 /// Waits for the backplane's word.
 pub(super) async fn confirmed(
     desk: &Desk,
-    answer: oneshot::Receiver<Result<(), ErrorCode>>,
-) -> Result<(), Fault> {
+    answer: oneshot::Receiver<Result<Numbered, ErrorCode>>,
+) -> Result<Numbered, Fault> {
     match timeout(desk.config.timeouts.publish.0 + ANSWER_GRACE, answer).await {
-        Ok(Ok(Ok(()))) => Ok(()),
-        Ok(Ok(Err(code))) => Err(failed(desk, code)),
+        Ok(Ok(outcome)) => outcome.map_err(|code| failed(desk, code)),
         // No answer at all: the broker thread is going down, or hangs.
         Ok(Err(_)) | Err(_) => Err(failed(desk, ErrorCode::Internal)),
     }
@@ -215,9 +251,14 @@ pub(super) async fn confirmed(
 
 fn failed(desk: &Desk, code: ErrorCode) -> Fault {
     match code {
-        ErrorCode::Internal if !desk.backplane_is_ready() => Fault::new(
+        ErrorCode::Internal if desk.backplane() == BackplaneState::Away => Fault::new(
             code,
             "RabbitMQ is away and has not confirmed the publication; it may or may not arrive",
+        ),
+        ErrorCode::Internal if desk.rabbitmq_is_blocked() => Fault::new(
+            code,
+            "RabbitMQ has an alarm for memory or disk and takes no publishes (connection.blocked); this one may or \
+             may not arrive later",
         ),
         ErrorCode::Internal => {
             Fault::new(code, "the publication was not confirmed; it may or may not arrive")

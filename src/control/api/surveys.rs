@@ -13,14 +13,21 @@ use crate::control::process;
 use crate::mail::{Request, TopicName};
 use crate::protocol::codes::ErrorCode;
 
+use super::others::Others;
+
 /// The parameters of `info`: none.
 #[derive(Debug, Deserialize)]
-pub(super) struct InfoParams {}
+pub(super) struct InfoParams {
+    #[serde(flatten)]
+    others: Others,
+}
 
 /// The parameters of `channels`.
 #[derive(Debug, Deserialize)]
 pub(super) struct ChannelsParams {
     pattern: Option<String>,
+    #[serde(flatten)]
+    others: Others,
 }
 
 #[derive(Debug, Serialize)]
@@ -62,7 +69,8 @@ struct ChannelInfo {
 }
 
 /// Says what there is on this node.
-pub(super) fn info(desk: &Desk, _: &InfoParams) -> Outcome {
+pub(super) fn info(desk: &Desk, params: &InfoParams) -> Outcome {
+    params.others.refuse()?;
     result(&InfoResult {
         nodes: [Node {
             uid: desk.node.to_string(),
@@ -79,6 +87,7 @@ pub(super) fn info(desk: &Desk, _: &InfoParams) -> Outcome {
 
 /// Lists the topics that have subscribers, those that the pattern picks if there is one.
 pub(super) async fn channels(desk: &Desk, params: ChannelsParams) -> Outcome {
+    params.others.refuse()?;
     let pattern = params.pattern.filter(|pattern| !pattern.is_empty());
     let glob = pattern.map(|pattern| Glob::parse(&pattern)).transpose();
     let glob = glob.map_err(|wrong| Fault::bad(format_args!("`pattern`: {wrong}")))?;

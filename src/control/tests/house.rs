@@ -15,8 +15,9 @@ use crate::client_id::{ClientId, NodeId};
 use crate::config::Config;
 use crate::control::{Setup, bind, run};
 use crate::lifecycle::{Lifecycle, Phase};
-use crate::mail::{Asker, ClientKey, Request};
+use crate::mail::{Asker, ClientKey, Numbered, Position, Request};
 use crate::mailbox::{Receiver, Wake, mailbox};
+use crate::namespaces::Namespaces;
 use crate::protocol::codes::ErrorCode;
 use crate::stats::{BackplaneState, Stats};
 
@@ -51,11 +52,13 @@ impl House {
         let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
+        let namespaces = Arc::new(Namespaces::new(&config));
         let setup = Setup {
+            stats: Stats::new(2, namespaces.names()),
             config: Arc::new(config),
+            namespaces,
             node: NodeId::random(),
             requests,
-            stats: Stats::new(2),
             clients: vec!["ws://127.0.0.1:8000/connection/websocket".to_owned()],
             lifecycle: Arc::default(),
             demo: false,
@@ -145,15 +148,15 @@ fn answer(request: Request) {
                 "narrow" => Err(ErrorCode::LimitExceeded),
                 "slow" => {
                     thread::sleep(Duration::from_millis(50));
-                    Ok(())
+                    Ok(Numbered::new())
                 }
                 "lost" => return,
-                _ => Ok(()),
+                _ => Ok(publish.topics.iter().filter_map(|topic| numbered(topic)).collect()),
             };
             let _ = asker.send(outcome);
         }
         Request::RemoveHistory { asker: Asker::Control(asker), .. } => {
-            let _ = asker.send(Ok(()));
+            let _ = asker.send(Ok(Numbered::new()));
         }
         Request::Survey(pieces) => {
             pieces.send(vec![("order.42".into(), 2), ("prices.BTC".into(), 1)]).unwrap();
@@ -161,6 +164,12 @@ fn answer(request: Request) {
         }
         _ => {}
     }
+}
+
+/// Topics with a number in their names have a history.
+fn numbered(topic: &str) -> Option<(Box<str>, Position)> {
+    let (_, offset) = topic.split_once('#')?;
+    Some((topic.into(), Position { epoch: "e".into(), offset: offset.parse().ok()? }))
 }
 
 pub(super) fn request(path: &str, headers: &str, body: &str) -> String {

@@ -1,0 +1,139 @@
+//! What the API answers, and what it counts.
+
+use serde_json::json;
+
+use super::house::House;
+use super::{open, with_history};
+use crate::config::Config;
+
+#[test]
+fn an_alarm_of_rabbitmq_is_named() {
+    let mut config = Config::default();
+    config.amqp.url = "amqp://localhost".to_owned().into();
+    let house = House::open(config);
+    house.stats.broker.rabbitmq_blocked.set(1);
+    let health = house.get("/health");
+    assert_eq!((health.status, &health.json()["rabbitmq"]), (200, &json!("blocked")));
+    assert!(house.get("/metrics").body.contains("\nfanfare_rabbitmq_blocked 1\n"));
+    let error = house.ask("publish", r#"{"channel":"fails","data":1}"#)["error"].take();
+    assert_eq!(error["code"], 100);
+    assert!(error["message"].as_str().unwrap().contains("alarm for memory or disk"), "{error}");
+}
+
+#[test]
+fn the_answer_says_where_a_publication_stands_if_that_is_known() {
+    let house = open();
+    let stands = |offset: u64| json!({"result": {"offset": offset, "epoch": "e"}});
+    assert_eq!(house.ask("publish", r#"{"channel":"a#7","data":1}"#), stands(7));
+    for key in ["", r#","idempotency_key":"k""#] {
+        let body = format!(r##"{{"channels":["a#1","b","c#3"],"data":1{key}}}"##);
+        let responses = house.ask("broadcast", &body)["result"]["responses"].take();
+        assert_eq!(responses, json!([stands(1), {"result": {}}, stands(3)]), "{body}");
+    }
+}
+
+#[test]
+fn what_a_method_does_not_have_is_refused_by_every_method() {
+    let house = House::open(with_history());
+    for (method, body) in [
+        ("broadcast", r#"{"channels":["a"],"data":1,"version":1}"#),
+        ("info", r#"{"x":1}"#),
+        ("channels", r#"{"x":1}"#),
+        ("history", r#"{"channel":"kept:a","x":1}"#),
+        ("history_remove", r#"{"channel":"kept:a","x":1}"#),
+        ("disconnect", r#"{"client":"x","whitelist":["y"]}"#),
+        ("unsubscribe", r#"{"channel":"a","x":1}"#),
+    ] {
+        assert_eq!(house.ask(method, body)["error"]["code"], 108, "{method}");
+    }
+    let body = r#"{"channels":["a","kept:a"],"data":1,"skip_history":true}"#;
+    let responses = house.ask("broadcast", body)["result"]["responses"].take();
+    assert_eq!((&responses[0], &responses[1]["error"]["code"]), (&json!({"result": {}}), &json!(108)));
+}
+
+#[test]
+fn requests_are_counted_by_method() {
+    let house = open();
+    house.ask("publish", r#"{"channel":"a","data":1}"#);
+    house.ask("publish", "{}");
+    house.post("/api/nothing", "", "{}");
+    let page = house.get("/metrics").body;
+    for line in [
+        r#"fanfare_api_requests_total{method="publish",outcome="done"} 1"#,
+        r#"fanfare_api_requests_total{method="publish",outcome="failed"} 1"#,
+        r#"fanfare_api_requests_total{method="unknown",outcome="failed"} 1"#,
+        r#"fanfare_api_seconds_count{method="publish"} 2"#,
+    ] {
+        assert!(page.lines().any(|found| found == line), "{line}\n{page}");
+    }
+}
+
+#[test]
+fn a_broadcast_to_more_than_one_message_holds_goes_by_several_which_fail_one_by_one() {
+    let house = open();
+    let name = |n: usize| format!("{n:0>200}");
+    let mut channels: Vec<String> = (0..400).map(name).collect();
+    channels[0] = "fails".to_owned();
+    let answer = house.ask("broadcast", &json!({"channels": channels, "data": 1}).to_string());
+    let responses = answer["result"]["responses"].as_array().unwrap();
+    let failed = responses.iter().take_while(|response| response["error"]["code"] == 100).count();
+    let done = responses.iter().filter(|response| response["result"] == json!({})).count();
+    // 161 names of 200 bytes, twice, are 64 KiB.
+    assert_eq!((failed, done), (162, 238));
+    for (first, last) in [("fails".to_owned(), 161), (name(162), 322), (name(323), 399)] {
+        let heard = house.heard();
+        assert!(heard.starts_with(&format!("publish {first},")), "{heard}");
+        assert!(heard.ends_with(&format!(",{} 1", name(last))), "{heard}");
+    }
+}
+
+#[test]
+fn an_idempotency_key_becomes_an_id_for_each_channel() {
+    let house = open();
+    let done = json!({"result": {}});
+    assert_eq!(house.ask("publish", r#"{"channel":"a:1","data":1,"idempotency_key":"k"}"#), done);
+    assert_eq!(house.heard(), "publish a:1 1 as fanfare-key:3:a:1:k");
+    assert_eq!(house.ask("publish", r#"{"channel":"a","data":1,"idempotency_key":""}"#), done);
+    assert_eq!(house.heard(), "publish a 1", "an empty key is none");
+
+    let answer =
+        house.ask("broadcast", r#"{"channels":["a","","b","fails"],"data":2,"idempotency_key":"k"}"#);
+    let responses = answer["result"]["responses"].as_array().unwrap();
+    let codes: Vec<_> = responses.iter().map(|response| response["error"]["code"].as_u64()).collect();
+    assert_eq!(codes, [None, Some(107), None, Some(100)], "{answer}");
+    assert_eq!(house.heard(), "publish a 2 as fanfare-key:1:a:k");
+    assert_eq!(house.heard(), "publish b 2 as fanfare-key:1:b:k");
+
+    for (bytes, code) in [(239, None), (240, Some(107))] {
+        let key = "k".repeat(bytes);
+        let body = format!(r#"{{"channel":"a","data":1,"idempotency_key":"{key}"}}"#);
+        assert_eq!(house.ask("publish", &body)["error"]["code"].as_u64(), code);
+    }
+}
+
+#[test]
+fn a_key_goes_along_with_the_publication() {
+    let house = open();
+    let key = "k".repeat(255);
+    for (method, body, heard) in [
+        ("publish", r#"{"channel":"a","data":1,"key":"k"}"#, "publish a 1 of k"),
+        ("publish", r#"{"channel":"a","data":1,"key":""}"#, "publish a 1"),
+        (
+            "publish",
+            &format!(r#"{{"channel":"a","data":1,"key":"{key}"}}"#),
+            &format!("publish a 1 of {key}"),
+        ),
+        ("broadcast", r#"{"channels":["a","b"],"data":1,"key":"k"}"#, "publish a,b 1 of k"),
+        (
+            "broadcast",
+            r#"{"channels":["a"],"data":1,"key":"k","idempotency_key":"i"}"#,
+            "publish a 1 as fanfare-key:1:a:i of k",
+        ),
+    ] {
+        assert!(house.ask(method, body).get("result").is_some(), "{body}");
+        assert_eq!(house.heard(), heard);
+    }
+    let error = house.ask("publish", &format!(r#"{{"channel":"a","data":1,"key":"{key}k"}}"#));
+    assert_eq!(error["error"]["code"], 107, "{error}");
+    assert!(error["error"]["message"].as_str().unwrap().contains("256 bytes"), "{error}");
+}

@@ -1,0 +1,164 @@
+//! Connections that misbehave: each gets its answer or its end, and takes nothing from the others.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
+use std::time::{Duration, Instant};
+
+use super::super::places::{PLACES, RESERVED};
+use super::house::{Answer, House, PATIENCE, request};
+use crate::config::{Config, Interval};
+
+const HEALTH: &[u8] = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
+const METRICS: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+fn with_first_head(limit: Duration) -> House {
+    let mut config = Config::default();
+    config.timeouts.upgrade = Interval(limit);
+    House::open(config)
+}
+
+/// Whether the peer closes without another word.
+fn is_closed(stream: &mut TcpStream) -> bool {
+    match stream.read(&mut [0; 64]) {
+        Ok(read) => read == 0,
+        Err(error) => error.kind() == ErrorKind::ConnectionReset,
+    }
+}
+
+#[test]
+fn requests_without_a_pause_are_answered() {
+    let house = House::open(Config::default());
+    let mut stream = house.connect();
+    let mut sender = stream.try_clone().unwrap();
+    let sending = std::thread::spawn(move || while sender.write_all(METRICS).is_ok() {});
+    for _ in 0..100 {
+        assert_eq!(Answer::read(&mut stream).status, 200);
+    }
+    stream.shutdown(Shutdown::Both).unwrap();
+    sending.join().unwrap();
+}
+
+#[test]
+fn a_request_is_answered_although_the_next_one_has_begun() {
+    let house = House::open(Config::default());
+    let mut stream = house.connect();
+    let (begun, rest) = HEALTH.split_at(10);
+    stream
+        .write_all(&[request("/api/publish", "", r#"{"channel":"a","data":1}"#).as_bytes(), begun].concat())
+        .unwrap();
+    assert_eq!(Answer::read(&mut stream).body, r#"{"result":{}}"#);
+    stream.write_all(rest).unwrap();
+    assert_eq!(Answer::read(&mut stream).status, 200);
+}
+
+#[test]
+fn what_is_no_request_gets_its_status_behind_the_answers_before_it() {
+    let house = House::open(Config::default());
+    let publish = request("/api/publish", "", r#"{"channel":"slow","data":1}"#);
+    let large = format!("GET / HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(200_000));
+    for (bad, status) in
+        [("nonsense\r\n\r\n", 400), ("GET / HTTP/1.1\r\nHost: a\r\nX\r\n\r\n", 400), (&large, 431)]
+    {
+        for before in ["", &publish] {
+            let mut stream = house.connect();
+            // The rest of a head that is too large may find nobody who takes it.
+            let _ = stream.write_all(format!("{before}{bad}").as_bytes());
+            if !before.is_empty() {
+                assert_eq!(Answer::read(&mut stream).status, 200, "{bad:.20}");
+            }
+            assert_eq!(Answer::read(&mut stream).status, status, "{bad:.20}");
+            assert!(is_closed(&mut stream), "{bad:.20}");
+        }
+    }
+}
+
+#[test]
+fn a_body_that_is_too_large_is_answered_however_much_of_it_follows() {
+    let mut config = Config::default();
+    config.control.body_bytes = 1000;
+    let house = House::open(config);
+    let mut stream = house.connect();
+    let _ = stream.write_all(request("/api/publish", "", &"x".repeat(1 << 20)).as_bytes());
+    assert_eq!(Answer::read(&mut stream).status, 413);
+}
+
+#[test]
+fn silent_connections_and_half_a_preface_end_in_time() {
+    let limit = Duration::from_millis(300);
+    let house = with_first_head(limit);
+    let begun = Instant::now();
+    let beginnings: [&[u8]; 5] =
+        [b"", b"P", b"PRI * HTTP/2.0\r\n\r\nSM\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"GET / HT"];
+    let mut streams = beginnings.map(|beginning| {
+        let mut stream = house.connect();
+        stream.write_all(beginning).unwrap();
+        stream
+    });
+    for (stream, beginning) in streams.iter_mut().zip(beginnings) {
+        // HTTP/2's own first frames may come before the end.
+        let ended = std::iter::repeat_with(|| stream.read(&mut [0; 1024])).take(10);
+        let ended = ended.map(|read| {
+            matches!(read, Ok(0)) || read.is_err_and(|error| error.kind() != ErrorKind::WouldBlock)
+        });
+        assert!(ended.into_iter().any(|ended| ended), "{beginning:?}");
+    }
+    assert!(begun.elapsed() >= limit && begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
+    // Who has asked may be silent for longer than that.
+    let mut stream = house.connect();
+    stream.write_all(HEALTH).unwrap();
+    assert_eq!(Answer::read(&mut stream).status, 200);
+    stream.set_read_timeout(Some(limit * 2)).unwrap();
+    let silence = stream.read(&mut [0]).map_err(|error| error.kind());
+    assert_eq!(silence, Err(ErrorKind::WouldBlock));
+}
+
+#[test]
+fn silent_connections_make_room_for_those_who_ask() {
+    let house = House::open(Config::default());
+    let mut asks = house.connect();
+    let mut silent: Vec<_> = (0..3 * PLACES)
+        .map(|n| {
+            let mut stream = house.connect();
+            stream.write_all(if n % 2 == 0 { b"" } else { b"P" }).unwrap();
+            if n % 50 == 0 {
+                asks.write_all(METRICS).unwrap();
+                assert_eq!(Answer::read(&mut asks).status, 200, "who asks keeps its place");
+            }
+            stream
+        })
+        .collect();
+    assert_eq!(house.get("/health").status, 200);
+    assert_eq!(house.get("/metrics").status, 200);
+    assert!(is_closed(&mut silent[0]));
+}
+
+#[test]
+fn where_everybody_is_being_answered_health_is_answered_all_the_same() {
+    let house = with_first_head(PATIENCE);
+    // Whoever is slow with the body is being answered.
+    let slow: Vec<_> = (0..PLACES)
+        .map(|_| {
+            let mut stream = house.connect();
+            let head = "POST /api/publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\
+                        Expect: 100-continue\r\n\r\n";
+            stream.write_all(head.as_bytes()).unwrap();
+            assert_eq!(Answer::read(&mut stream).status, 100);
+            stream
+        })
+        .collect();
+    for _ in 0..2 * RESERVED {
+        let health = house.get("/health");
+        assert_eq!(health.status, 200);
+        assert!(health.head.contains("connection: close"), "{}", health.head);
+        assert_eq!((house.get("/metrics").status, house.get("/metrics").error_code()), (503, 111));
+    }
+    let mut last = &slow[0];
+    last.write_all(b"{}   ").unwrap();
+    assert_eq!(Answer::read(&mut last.try_clone().unwrap()).error_code(), 107);
+    // Its place is free for everything.
+    drop(slow);
+    let deadline = Instant::now() + PATIENCE;
+    while house.get("/metrics").status != 200 {
+        assert!(Instant::now() < deadline, "no place became free");
+    }
+}
