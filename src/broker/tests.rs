@@ -18,6 +18,7 @@ use crate::protocol::codes::{CloseReason, ErrorCode, UnsubscribeCode};
 use crate::stats::BackplaneState;
 
 mod ids;
+mod positions;
 
 const LONG: Duration = Duration::from_secs(20);
 const PLAIN: Variant = Variant { encoding: Encoding::Json, lane: Lane::FIRST };
@@ -190,26 +191,6 @@ fn a_publication_is_encoded_once_and_goes_to_whom_it_concerns() {
     assert_eq!(counted.map(crate::stats::Number::value), [3, 2, 1, 3, 2]);
     assert_eq!(stats.backplane.value(), BackplaneState::Ready as u64);
     assert!(house.shards.iter().all(Receiver::is_empty));
-    house.stop();
-}
-
-#[test]
-fn the_answer_to_a_publish_says_where_it_stands_in_topics_with_history() {
-    let house = House::new(1, |config| {
-        let kept = Namespace { history_size: 2, ..Namespace::default() };
-        config.namespaces.insert("kept".to_owned(), kept);
-    });
-    let publish = |topics: &[&str]| house.publish(topics, "1").blocking_recv().unwrap().unwrap();
-    let offsets = |numbered: &Numbered| {
-        let offsets = numbered.iter().map(|(topic, position)| (topic.to_string(), position.offset));
-        offsets.collect::<Vec<_>>()
-    };
-    let first = publish(&["kept:a"]);
-    assert_eq!(offsets(&first), [("kept:a".to_owned(), 1)]);
-    assert!(!first[0].1.epoch.is_empty());
-    assert_eq!(publish(&["plain"]), []);
-    let both = publish(&["kept:b", "plain", "kept:a"]);
-    assert_eq!(offsets(&both), [("kept:b".to_owned(), 1), ("kept:a".to_owned(), 2)]);
     house.stop();
 }
 
