@@ -86,7 +86,7 @@ mod tests {
         let mut prefetch = Prefetch::new(4096, 64 * MIB);
         assert_eq!(prefetch.current(), 4);
         assert_eq!(numbers(&mut prefetch, [100; 1000]), [16, 32, 64, 128, 256, 512, 1024, 2048, 4096]);
-        assert_eq!(numbers(&mut prefetch, [100; 10_000]), []);
+        assert_eq!(numbers(&mut prefetch, [100; 10_000]), Vec::<u16>::new());
     }
 
     #[test]
@@ -94,10 +94,10 @@ mod tests {
         let mut prefetch = Prefetch::new(4096, 64 * MIB);
         assert_eq!(
             numbers(&mut prefetch, [10 * MIB; 1000]),
-            [],
+            Vec::<u16>::new(),
             "four of them are enough, and six no reason"
         );
-        assert_eq!(numbers(&mut prefetch, [100; 1000]), []);
+        assert_eq!(numbers(&mut prefetch, [100; 1000]), Vec::<u16>::new());
         let later = numbers(&mut prefetch, [100; 2000]);
         assert_eq!(later, [4096], "the large ones are long ago");
         assert_eq!(numbers(&mut prefetch, [100, MIB, 10 * MIB, 100]), [64, 6]);
