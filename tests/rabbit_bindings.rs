@@ -261,7 +261,7 @@ fn topics_that_rabbitmq_does_not_allow_are_refused_and_others_come() {
 fn a_new_link_is_bound_to_all_topics_before_anything_comes_or_goes() {
     const LOUD: u32 = 32;
     let mut node = RabbitNode::start();
-    let more = "[timeouts]\npublish = \"90s\"\n[namespaces.default]\nclient_publish = true\n";
+    let more = "[timeouts]\nping = \"1h\"\npublish = \"90s\"\n[namespaces.default]\nclient_publish = true\n";
     let engine = start(&node.amqp_url(), "1h", more);
     let mut client = RawClient::connect(engine.client_address());
     (0..100).for_each(|n| client.subscribe(&format!("before.{n}")));

@@ -78,6 +78,7 @@ struct House {
 impl House {
     fn build() -> Self {
         let node = RabbitNode::start();
+        node.switch_to_khepri();
         let engines = [(); 2].map(|()| start(&node.amqp_url()));
         let mut client = RawClient::connect(engines[0].client_address());
         let here = position(&subscribe(&mut client, ""));

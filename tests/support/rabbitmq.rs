@@ -272,6 +272,17 @@ impl RabbitNode {
         ]);
     }
 
+    /// Has its tables in Khepri from now on, which is to take Mnesia's place. RabbitMQ 3.10 has none, and keeps Mnesia.
+    ///
+    /// # Panics
+    /// If the node refuses.
+    #[track_caller]
+    pub fn switch_to_khepri(&self) {
+        if Version::of_this_run() == Version::Four {
+            self.ctl(&["enable_feature_flag", "--experimental", "khepri_db"]);
+        }
+    }
+
     /// What is on its disk at this moment. It stands still meanwhile, as if its host did.
     ///
     /// # Panics
