@@ -221,6 +221,10 @@ pub struct BrokerStats {
     pub batches: Number,
     /// Messages that could not be delivered and went to the dead-letter exchange.
     pub dead_lettered: Number,
+    /// Dead letters that the dead-letter exchange routes to no queue: they are lost.
+    pub dead_letters_unroutable: Number,
+    /// Dead letters that RabbitMQ refused, or could not store in time: they are lost.
+    pub dead_letters_refused: Number,
     /// Publications whose message's `message-id` was taken before for their topic.
     pub duplicates: Number,
     /// Messages of a stream that were there before, and were read to know of them.
@@ -275,6 +279,8 @@ impl Default for BrokerStats {
             deflate_out: Number::default(),
             batches: Number::default(),
             dead_lettered: Number::default(),
+            dead_letters_unroutable: Number::default(),
+            dead_letters_refused: Number::default(),
             duplicates: Number::default(),
             replayed: Number::default(),
             expired: Number::default(),

@@ -460,16 +460,22 @@ fn what_rabbitmq_refuses_is_said_at_the_start() {
         by_queue(config);
         config.amqp.queue = "nowhere".to_owned();
     };
+    let a_stream = |config: &mut Config| {
+        by_queue(config);
+        config.amqp.queue = "log".to_owned();
+    };
+    publisher.declare_queue_with("log", &[("x-queue-type", AMQPValue::LongString("stream".into()))]);
     let nothing = |_: &mut Config| {};
     let wrong_password = url.replace("guest:guest", "guest:hunter2");
     let no_vhost = url.replace("/refused", "/hunter");
     let no_tls = url.replace("amqp:", "amqps:");
-    let cases: [Refusal<'_>; 6] = [
+    let cases: [Refusal<'_>; 7] = [
         (&wrong_password, &nothing, &["user name or password", "amqp.url"]),
         (&no_vhost, &nothing, &["vhost", "amqp.url"]),
         (&no_tls, &nothing, &["TLS", "amqp.url"]),
         (&url, &nothing, &["`fanfare`", "not of type topic", "amqp.exchange"]),
         (&url, &named, &["`nowhere`", "amqp.queue"]),
+        (&url, &a_stream, &["`log`", "is a stream", "amqp.stream"]),
         ("amqp://guest:hunter2@127.0.0.1:x", &nothing, &["amqp.url"]),
     ];
     for (url, configure, words) in cases {
@@ -527,33 +533,102 @@ fn a_blocked_rabbitmq_lets_publishes_fail_in_time_and_go_on_after() {
     house.stop();
 }
 
-/// All headers have to fit into one of AMQP's frames, and a dead letter has two more than the message. If the message came
-/// again from a queue of its own, it would cost every link.
+/// All headers have to fit into one of AMQP's frames, and a dead letter has some more than the message: one that is larger
+/// ends the connection.
 #[test]
-fn a_dead_letter_that_cannot_be_sent_is_given_up_and_holds_nobody_up() {
-    for queue in ["", "pushes"] {
-        let url = RabbitNode::shared().new_vhost(&format!("large_headers{queue}"));
+fn a_dead_letter_whose_headers_do_not_fit_leaves_out_the_largest() {
+    let url = RabbitNode::shared().new_vhost("large_headers");
+    let publisher = Publisher::connect(&url);
+    let house = House::start(&url, by_queue);
+    let header = |name, bytes| headers(&[(name, AMQPValue::LongString("x".repeat(bytes).into()))]);
+    publisher.publish("a", b"{1", header("x-topics", 100_000));
+    let (body, _, topics) = publisher.dead_letter();
+    assert_eq!((&body[..], &topics[..]), (&b"{1"[..], "a"), "those that fit");
+    let bytes = [129_000, 129_600, 129_800, 130_000, 130_500, 130_950];
+    let is_left_out = bytes.map(|bytes| {
+        publisher.publish("a", b"{2", header("pad", bytes).with_message_id("id".into()));
+        let headers = publisher.whole_dead_letter().delivery.properties.headers().clone().expect("headers");
+        assert_ne!(headers.contains_key("pad"), headers.contains_key("x-fanfare-left-out"));
+        !headers.contains_key("pad")
+    });
+    assert!(!is_left_out[0] && is_left_out[5] && is_left_out.is_sorted(), "{is_left_out:?}");
+    assert_eq!(house.stats.connects.value(), 1);
+    house.stop();
+}
+
+/// What is there under the names of the dead-letter exchange and queue is used, if dead letters get from one to the other.
+#[test]
+fn dead_letters_get_from_whatever_exchange_there_is_to_a_queue_or_are_counted_as_lost() {
+    for (kind, name) in [(ExchangeKind::Topic, "dead_topic"), (ExchangeKind::Direct, "dead_direct")] {
+        let url = RabbitNode::shared().new_vhost(name);
         let publisher = Publisher::connect(&url);
         publisher.declare_exchange(ExchangeKind::Topic, DURABLE);
-        publisher.declare_queue("pushes");
-        let mut house = House::start(&url, |config| {
+        publisher.declare_exchange_named("fanfare.dead", kind.clone(), DURABLE);
+        let classic = [("x-queue-type", AMQPValue::LongString("classic".into()))];
+        publisher.declare_queue_with("fanfare.dead", &classic);
+        publisher.publish("nobody", b"0", BasicProperties::default());
+        assert_eq!(publisher.whole_dead_letter().delivery.data, b"0");
+        publisher.unbind_queue("fanfare.dead");
+        let house = House::start(&url, |config| {
             by_queue(config);
-            config.amqp.queue = queue.to_owned();
-            config.amqp.queue_delay.0 = Duration::ZERO;
+            config.timeouts.publish = Interval::from_millis(500);
         });
-        house.attach(0, "good");
-        let header = |name, bytes| headers(&[(name, AMQPValue::LongString("x".repeat(bytes).into()))]);
-        publisher.publish("a", b"{1", header("x-topics", 100_000));
-        let (body, _, topics) = publisher.dead_letter();
-        assert_eq!((&body[..], &topics[..]), (&b"{1"[..], "a"), "those that fit");
-        publisher.publish("a", b"{2", header("pad", 130_950));
-        wait_until(SOON, "a link that was lost", || house.stats.connects.value() > 1);
-        house.wait_until_ready();
-        publisher.publish("a", b"{3", BasicProperties::default());
-        assert_eq!(publisher.dead_letter().0, b"{3");
-        let connects = house.stats.connects.value();
-        assert!((2..=4).contains(&connects), "{connects} connections");
-        hold_for(Duration::from_secs(2), "no further one", || house.stats.connects.value() == connects);
+        let bodies = ["{1", "{2", "{3"];
+        bodies.iter().for_each(|body| publisher.publish("a.b", body.as_bytes(), BasicProperties::default()));
+        if kind == ExchangeKind::Topic {
+            assert_eq!(
+                bodies.map(|_| publisher.dead_letter().0),
+                bodies.map(|body| body.as_bytes().to_vec())
+            );
+        } else {
+            wait_until(SOON, "the losses", || house.stats.dead_letters_unroutable.value() == 3);
+            assert!(publisher.has_no_dead_letter());
+        }
+        wait_until(SOON, "everything to be acknowledged", || house.stats.unacknowledged.value() == 0);
+        assert_eq!((house.stats.dead_letters_refused.value(), house.stats.connects.value()), (0, 1));
+        house.stop();
+    }
+}
+
+/// RabbitMQ closes the channel by which it refuses something, and nothing else.
+#[test]
+fn a_missing_right_costs_what_it_is_missing_for_and_not_the_link() {
+    let node = RabbitNode::shared();
+    for (name, writable) in
+        [("no_dead_letters", "^(fanfare|amq\\.default)$"), ("no_publishes", "^fanfare\\.dead$")]
+    {
+        let url = node.new_vhost(name);
+        node.ctl(&["add_user", name, "secret"]);
+        node.ctl(&["set_permissions", "-p", name, name, ".*", ".*", ".*"]);
+        let publisher = Publisher::connect(&url);
+        let mut house = House::start(&url.replace("guest:guest", &format!("{name}:secret")), by_queue);
+        house.attach(0, "a");
+        node.ctl(&["set_permissions", "-p", name, name, ".*", writable, ".*"]);
+        let waiting = [1, 2, 3].map(|n| house.begin_to_publish(&["a"], n.to_string().as_bytes()));
+        for n in 1..=3 {
+            publisher.publish("a", format!("{{{n}").as_bytes(), BasicProperties::default());
+        }
+        let may_publish = name == "no_dead_letters";
+        let expected = if may_publish { Ok(()) } else { Err(ErrorCode::Internal) };
+        for answer in waiting {
+            assert_eq!(answer.blocking_recv(), Ok(expected));
+        }
+        if may_publish {
+            wait_until(SOON, "the refusals", || house.stats.dead_letters_refused.value() == 3);
+            let line = |n| format!("{{\"push\":{{\"channel\":\"a\",\"pub\":{{\"data\":{n}}}}}}}\n");
+            let expected: String = (1..=3).map(line).collect();
+            let mut pushed = String::new();
+            while pushed.len() < expected.len() {
+                pushed += &house.lines().1;
+            }
+            assert_eq!(pushed, expected);
+        } else {
+            (1..=3).for_each(|n| assert_eq!(publisher.dead_letter().0, format!("{{{n}").as_bytes()));
+        }
+        publisher.publish("a", b"4", BasicProperties::default());
+        house.expect_line(0, "a", "4");
+        wait_until(SOON, "everything to be acknowledged", || house.stats.unacknowledged.value() == 0);
+        assert_eq!((house.stats.connects.value(), house.stats.gaps.value()), (1, 0));
         house.stop();
     }
 }

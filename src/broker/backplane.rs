@@ -84,6 +84,10 @@ pub(super) enum Event {
     Buried {
         tag: u64,
     },
+    /// A dead letter is lost: the dead-letter exchange routes it to no queue, or did not take it.
+    DeadLetterLost {
+        is_unroutable: bool,
+    },
     /// A delivery that is no publication, and only has to be acknowledged.
     Passed {
         tag: u64,

@@ -184,6 +184,7 @@ impl Broker {
                 self.answer(asker, outcome.map(|()| numbered));
             }
             Event::Buried { tag } => self.acks.release(tag),
+            Event::DeadLetterLost { is_unroutable } => self.dead_letter_lost(is_unroutable),
             Event::Passed { tag, offset } => self.pass(tag, offset),
             Event::HistoryRemoved { topic, tag, offset } => {
                 self.pass(tag, Some(offset));
@@ -205,6 +206,11 @@ impl Broker {
     fn pass(&mut self, tag: u64, offset: Option<u64>) {
         self.acks.take(tag, 0);
         self.read_to = self.read_to.max(offset);
+    }
+
+    fn dead_letter_lost(&self, is_unroutable: bool) {
+        let stats = &self.stats;
+        if is_unroutable { stats.dead_letters_unroutable.add(1) } else { stats.dead_letters_refused.add(1) }
     }
 
     /// A stream is read back: what is known of another one, or of what came before, says nothing about it.

@@ -79,6 +79,14 @@ const BROKER_COUNTERS: &[Row<BrokerStats>] = &[
     ("deflate_out_bytes", "Bytes that they became.", |b| &b.deflate_out),
     ("batches", "Batches handed to shards.", |b| &b.batches),
     ("dead_lettered", "Messages that could not be delivered.", |b| &b.dead_lettered),
+    ("dead_letters_unroutable", "Dead letters lost because their exchange routes them to no queue.", |b| {
+        &b.dead_letters_unroutable
+    }),
+    (
+        "dead_letters_refused",
+        "Dead letters lost because RabbitMQ refused them, or could not store them.",
+        |b| &b.dead_letters_refused,
+    ),
     ("replayed", "Messages of a stream that were there before, and were only read to know of them.", |b| {
         &b.replayed
     }),

@@ -88,7 +88,12 @@ impl Publisher {
 
     /// Declares the exchange `fanfare`.
     pub fn declare_exchange(&self, kind: ExchangeKind, options: ExchangeDeclareOptions) {
-        let declared = self.channel.exchange_declare("fanfare".into(), kind, options, FieldTable::default());
+        self.declare_exchange_named("fanfare", kind, options);
+    }
+
+    /// The same with another name.
+    pub fn declare_exchange_named(&self, name: &str, kind: ExchangeKind, options: ExchangeDeclareOptions) {
+        let declared = self.channel.exchange_declare(name.into(), kind, options, FieldTable::default());
         self.runtime.block_on(declared).expect("declared");
     }
 
@@ -112,6 +117,13 @@ impl Publisher {
             );
             bound.await.expect("bound");
         });
+    }
+
+    /// Takes back what [`Self::declare_queue`] bound.
+    pub fn unbind_queue(&self, name: &str) {
+        let unbound =
+            self.channel.queue_unbind(name.into(), "fanfare".into(), "#".into(), FieldTable::default());
+        self.runtime.block_on(unbound).expect("unbound");
     }
 
     /// Deletes a queue or stream with all that is in it.

@@ -4,13 +4,16 @@
 //! their names. What RabbitMQ would act on, or refuse, moves to a header that begins with `x-fanfare-`: `expiration`,
 //! `user-id`, `CC`, `BCC` and `x-stream-offset`.
 
+use std::collections::BTreeMap;
+
 use lapin::BasicProperties;
+use lapin::protocol::basic::gen_properties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
 use crate::broker::backplane::Message;
 use crate::broker::payload::Undeliverable;
 
-use super::message::{COPIES, Envelope, OFFSET, PERSISTENT, TOPICS};
+use super::message::{COPIES, Envelope, OFFSET, PERSISTENT, TOPICS, whole_number};
 use super::publisher::Letter;
 
 /// Why the message could not be delivered.
@@ -27,6 +30,16 @@ const USER_ID: &str = "x-fanfare-user-id";
 /// stream, by which a dead letter that comes twice is known.
 const MOVED: [(&str, &str); 3] =
     [(COPIES, "x-fanfare-cc"), ("BCC", "x-fanfare-bcc"), (OFFSET, "x-fanfare-stream-offset")];
+
+/// Tells a dead letter from the others of its engine, in what RabbitMQ returns.
+const NUMBER: &str = "x-fanfare-letter";
+/// The names of headers that were left out because all of them have to fit into a frame.
+const LEFT_OUT: &str = "x-fanfare-left-out";
+/// What a frame has beside the properties: its own type, channel, length and end, and a body's class and length.
+const FRAME_BYTES: usize = 8 + 12;
+/// Left for headers that RabbitMQ adds when it gives a dead letter to somebody (`x-delivery-count`, `x-death`): whoever
+/// reads it has no larger frames either.
+const SPARE_BYTES: usize = 1024;
 
 /// The dead letter of a message, for this exchange.
 pub(super) fn of(message: Message, reason: &Undeliverable, exchange: ShortString) -> Letter {
@@ -59,10 +72,60 @@ fn headers(properties: &BasicProperties, topics: &[Box<str>], reason: &Undeliver
     headers
 }
 
-/// All properties but headers, and but those that move. A property cannot be taken away again.
-fn kept(properties: &BasicProperties) -> BasicProperties {
-    type With<T> = fn(BasicProperties, T) -> BasicProperties;
-    let texts: [(&Option<ShortString>, With<ShortString>); 8] = [
+/// The properties with the number of the letter, so that they fit into a frame: else RabbitMQ would end the
+/// connection. The largest of the message's headers are left out as far as need be.
+pub(super) fn numbered(properties: &BasicProperties, number: u64, frame_max: usize) -> BasicProperties {
+    let mut headers = properties.headers().clone().unwrap_or_default();
+    let number = AMQPValue::LongLongInt(i64::try_from(number).unwrap_or(i64::MAX));
+    headers.insert(NUMBER.into(), number);
+    let numbered = properties.clone().with_headers(headers);
+    let (size, room) = (bytes(&numbered), frame_max.saturating_sub(FRAME_BYTES + SPARE_BYTES));
+    if size > room { without_the_largest(numbered, size, room) } else { numbered }
+}
+
+/// The number of the letter that has these properties.
+pub(super) fn number(properties: &BasicProperties) -> Option<u64> {
+    properties.headers().as_ref()?.inner().get(NUMBER).and_then(whole_number)
+}
+
+fn without_the_largest(properties: BasicProperties, mut size: usize, room: usize) -> BasicProperties {
+    let mut kept = properties.headers().as_ref().map_or_else(BTreeMap::default, |all| all.inner().clone());
+    let is_theirs = |name: &&ShortString| ![NUMBER, REASON, TOPIC].contains(&name.as_str());
+    let sized = |(name, value): (&ShortString, &AMQPValue)| (bytes_of_header(name, value), name.clone());
+    let mut theirs: Vec<_> = kept.iter().filter(|(name, _)| is_theirs(name)).map(sized).collect();
+    theirs.sort();
+    let mut names = String::new();
+    while size + LEFT_OUT.len() + 6 + names.len() > room
+        && let Some((bytes, name)) = theirs.pop()
+    {
+        kept.remove(&name);
+        size -= bytes;
+        if names.len() + name.as_str().len() < NAMES_BYTES_MAX {
+            names.push_str(if names.is_empty() { "" } else { " " });
+            names.push_str(name.as_str());
+        }
+    }
+    kept.insert(LEFT_OUT.into(), AMQPValue::LongString(names.into()));
+    properties.with_headers(kept.into())
+}
+
+/// As a frame has them.
+fn bytes(properties: &BasicProperties) -> usize {
+    gen_properties(properties)(Vec::new().into()).map_or(usize::MAX, |written| written.write.len())
+}
+
+fn bytes_of_header(name: &ShortString, value: &AMQPValue) -> usize {
+    let with = |headers: FieldTable| bytes(&BasicProperties::default().with_headers(headers));
+    let mut headers = FieldTable::default();
+    headers.insert(name.clone(), value.clone());
+    with(headers) - with(FieldTable::default())
+}
+
+type WithText = fn(BasicProperties, ShortString) -> BasicProperties;
+
+/// The properties that are text, and how to set them.
+fn texts(properties: &BasicProperties) -> [(&Option<ShortString>, WithText); 8] {
+    [
         (properties.content_type(), BasicProperties::with_content_type),
         (properties.content_encoding(), BasicProperties::with_content_encoding),
         (properties.correlation_id(), BasicProperties::with_correlation_id),
@@ -71,9 +134,13 @@ fn kept(properties: &BasicProperties) -> BasicProperties {
         (properties.kind(), BasicProperties::with_type),
         (properties.app_id(), BasicProperties::with_app_id),
         (properties.cluster_id(), BasicProperties::with_cluster_id),
-    ];
+    ]
+}
+
+/// All properties but headers, and but those that move. A property cannot be taken away again.
+fn kept(properties: &BasicProperties) -> BasicProperties {
     let mut kept = BasicProperties::default();
-    for (value, with) in texts {
+    for (value, with) in texts(properties) {
         if let Some(value) = value {
             kept = with(kept, value.clone());
         }
@@ -178,5 +245,39 @@ mod tests {
         let headers = letter.properties.headers().clone().unwrap();
         assert!(text(&headers, TOPIC).unwrap().len() <= NAMES_BYTES_MAX);
         assert!(text(&headers, TOPICS).unwrap().ends_with("topic-999"));
+    }
+
+    #[test]
+    fn headers_fit_into_the_frame_and_no_more_is_left_out_than_need_be() {
+        let written = |properties: &BasicProperties| FRAME_BYTES + SPARE_BYTES + bytes(properties);
+        let mut came = FieldTable::default();
+        let others: [(&str, AMQPValue); 6] = [
+            ("a", AMQPValue::Void),
+            ("b", AMQPValue::Double(1.0)),
+            ("c", AMQPValue::FieldArray(vec![string("c"), AMQPValue::ShortInt(1)].into())),
+            ("d", AMQPValue::FieldTable(FieldTable::default())),
+            ("e", AMQPValue::ByteArray(vec![1, 2].into())),
+            ("f", AMQPValue::Boolean(true)),
+        ];
+        for (name, value) in &others {
+            came.insert((*name).into(), value.clone());
+        }
+        for pad in (2000..2900).step_by(7) {
+            came.insert("pad".into(), string(&"x".repeat(pad)));
+            let sent = BasicProperties::default()
+                .with_headers(came.clone())
+                .with_message_id("id".into())
+                .with_priority(1)
+                .with_timestamp(1);
+            let letter = dead("a", sent).properties;
+            let fitted = numbered(&letter, 7, 4096);
+            let (size, whole) = (written(&fitted), written(&numbered(&letter, 7, usize::MAX)));
+            assert!(size <= 4096, "{pad}: {size}");
+            let headers = fitted.headers().clone().unwrap();
+            let is_cut = headers.contains_key(LEFT_OUT);
+            assert_eq!((headers.contains_key("pad"), is_cut), (whole <= 4096, whole > 4096), "{pad}");
+            assert!(others.iter().all(|(name, value)| headers.inner().get(*name) == Some(value)));
+            assert_eq!((number(&fitted), text(&headers, LEFT_OUT)), (Some(7), is_cut.then_some("pad")));
+        }
     }
 }

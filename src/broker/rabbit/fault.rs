@@ -133,11 +133,15 @@ pub(super) fn is_refused(error: &lapin::Error) -> bool {
     )
 }
 
-/// Whether RabbitMQ ended channel or connection because of a message that it will never take: its exchange is not to
-/// be written to, or one of its frames is larger than `frame_max`, into which all of its headers have to go.
-pub(super) fn is_refused_for_good(error: &lapin::Error) -> bool {
-    let is_no_frame = reply_kind(error) == Some(&AMQPErrorKind::Hard(AMQPHardError::FRAMEERROR));
-    is_refused(error) || is_no_frame
+/// Whether RabbitMQ ended the connection because one of a message's frames is larger than `frame_max`, into which all of
+/// its headers have to go.
+pub(super) fn is_too_large(error: &lapin::Error) -> bool {
+    reply_kind(error) == Some(&AMQPErrorKind::Hard(AMQPHardError::FRAMEERROR))
+}
+
+/// Whether RabbitMQ closed a channel, and not the connection.
+pub(super) fn is_of_channel(error: &lapin::Error) -> bool {
+    matches!(reply_kind(error), Some(AMQPErrorKind::Soft(_)))
 }
 
 /// Whether RabbitMQ said that we may not do that.

@@ -7,20 +7,92 @@ use lapin::types::ShortString;
 
 use crate::broker::backplane::{Event, Message, Removal};
 use crate::broker::payload::Undeliverable;
+use crate::config::Config;
 use crate::mail::{Asker, Publish};
 use crate::protocol::codes::ErrorCode;
 
-use super::outgoing::{Purpose, Settled};
-use super::publisher::{Letter, Unconfirmed};
+use super::outgoing::{Outgoing, Purpose, Settled};
+use super::publisher::{Letter, Report, Traffic, Unconfirmed};
 use super::{Rabbit, State, dead_letter, markers, message};
 
+/// All letters that are not settled.
+#[derive(Debug)]
+pub(super) struct Letters {
+    publishes: Outgoing,
+    dead: Outgoing,
+}
+
+impl Letters {
+    /// By the time that each has and by how many there may be.
+    pub(super) fn new(config: &Config) -> Self {
+        let limit = config.timeouts.publish.0;
+        Self {
+            publishes: Outgoing::new(limit, config.limits.publishes),
+            dead: Outgoing::new(limit, config.amqp.prefetch.into()),
+        }
+    }
+
+    fn of(&mut self, traffic: Traffic) -> &mut Outgoing {
+        match traffic {
+            Traffic::Publishes => &mut self.publishes,
+            Traffic::DeadLetters => &mut self.dead,
+        }
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.publishes.len() + self.dead.len()
+    }
+
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// When [`Self::pass`] has something to do next.
+    pub(super) fn next_change(&self) -> Option<Instant> {
+        self.publishes.next_change().into_iter().chain(self.dead.next_change()).min()
+    }
+
+    /// Time has passed: tells of those whose time is over.
+    pub(super) fn pass(&mut self, now: Instant) -> Vec<Settled> {
+        let mut settled = self.publishes.pass(now);
+        settled.extend(self.dead.pass(now));
+        settled
+    }
+}
+
 impl Rabbit {
+    /// Takes words on letters.
+    pub(super) fn hear(&mut self, traffic: Traffic, reports: impl IntoIterator<Item = Report>) {
+        let now = Instant::now();
+        for report in reports {
+            let settled = self.letters.of(traffic).hear(report, now);
+            settled.into_iter().for_each(|settled| self.settle(settled));
+        }
+    }
+
+    /// The channel of a traffic is gone, because RabbitMQ refused a letter in these words, or with the connection.
+    pub(super) fn channel_is_gone(&mut self, traffic: Traffic, refused: Option<&str>) {
+        let failed = self.letters.of(traffic).channel_is_gone(refused);
+        failed.into_iter().for_each(|settled| self.settle(settled));
+    }
+
+    /// The connections are gone, and with them the tags of messages.
+    pub(super) fn connections_are_gone(&mut self, refused: Option<&str>) {
+        self.channel_is_gone(Traffic::Publishes, refused);
+        self.channel_is_gone(Traffic::DeadLetters, None);
+        self.letters.dead.tags_are_void();
+    }
+
     /// Tells of a letter that is done with.
     pub(super) fn settle(&mut self, settled: Settled) {
         match settled {
             Settled::Publish(asker, outcome) => {
-                if let Err(error) = &outcome {
-                    tracing::debug!(%error, "a publish failed");
+                match &outcome {
+                    Err(error @ Unconfirmed::Refused(_)) => self.publish_is_refused(error),
+                    Err(error) => tracing::debug!(%error, "a publish failed"),
+                    Ok(()) => {}
                 }
                 let outcome = outcome.map_err(|_| ErrorCode::Internal);
                 self.events.push_back(Event::Published { asker, outcome });
@@ -52,7 +124,7 @@ impl Rabbit {
     /// Whether messages may be taken, of which each may have to be buried. While a stream is read back nothing is
     /// buried, and no letter leaves.
     pub(super) fn has_room_for_burials(&mut self) -> bool {
-        let has_room = self.outgoing.has_room_for_burials() || self.is_loading();
+        let has_room = self.letters.dead.has_room() || self.is_loading();
         if !has_room && let Some(unsaid) = self.full_log.allow(Instant::now()) {
             let (exchange, waiting) = (&self.config.amqp.dead_letter_exchange, self.prefetch());
             tracing::warn!(
@@ -65,7 +137,16 @@ impl Rabbit {
         has_room
     }
 
+    fn publish_is_refused(&mut self, error: &Unconfirmed) {
+        if let Some(unsaid) = self.refused_log.allow(Instant::now()) {
+            let exchange = &self.config.amqp.exchange;
+            tracing::warn!(exchange, %error, unsaid, "a publish failed, and would fail again");
+        }
+    }
+
     fn burial_failed(&mut self, error: &Unconfirmed) {
+        let is_unroutable = matches!(error, Unconfirmed::Unroutable);
+        self.events.push_back(Event::DeadLetterLost { is_unroutable });
         if let Some(unsaid) = self.burials_log.allow(Instant::now()) {
             let exchange = &self.config.amqp.dead_letter_exchange;
             tracing::error!(
@@ -89,11 +170,11 @@ impl Rabbit {
         if self.winding_down {
             return Err((asker, Removal::Refused(ErrorCode::Internal)));
         }
-        if !self.outgoing.has_room_for_publishes() {
+        if !self.letters.publishes.has_room() {
             return Err((asker, Removal::Refused(ErrorCode::TooManyRequests)));
         }
         let letter = markers::removal(&self.config.amqp.stream.as_str().into(), topic);
-        self.outgoing.add(Purpose::Publish(asker), letter, Instant::now());
+        self.letters.publishes.add(Purpose::Publish(asker), letter, Instant::now());
         self.send_letters();
         Ok(())
     }
@@ -103,7 +184,7 @@ impl Rabbit {
         if self.winding_down {
             return Err((publish, ErrorCode::Internal));
         }
-        if !self.outgoing.has_room_for_publishes() {
+        if !self.letters.publishes.has_room() {
             return Err((publish, ErrorCode::TooManyRequests));
         }
         let id = match publish.id.as_deref().map(ShortString::try_new) {
@@ -119,17 +200,21 @@ impl Rabbit {
             body: data.into_vec(),
             properties: message::properties(id, copies, key.as_deref()),
         };
-        self.outgoing.add(Purpose::Publish(asker), letter, Instant::now());
+        self.letters.publishes.add(Purpose::Publish(asker), letter, Instant::now());
         self.send_letters();
         Ok(())
     }
 
     /// Sends a message to the dead-letter exchange. One whose link is gone meanwhile is buried over the next link.
     pub(in crate::broker) fn bury(&mut self, message: Message, reason: &Undeliverable) {
+        if let Some(unsaid) = self.dead_log.allow(Instant::now()) {
+            let topic = message.topics.first().map_or("", |topic| topic);
+            tracing::warn!(topic, %reason, unsaid, "a message cannot be delivered, and becomes a dead letter");
+        }
         let is_linked = matches!(self.state, State::Linked { .. });
         let tag = is_linked.then_some(message.tag);
         let letter = dead_letter::of(message, reason, self.config.amqp.dead_letter_exchange.as_str().into());
-        self.outgoing.add(Purpose::Burial { tag }, letter, Instant::now());
+        self.letters.dead.add(Purpose::Burial { tag }, letter, Instant::now());
         self.send_letters();
     }
 
@@ -138,17 +223,20 @@ impl Rabbit {
         // Who winds down pushes nothing more, and need not wait to push it; other nodes do.
         let is_too_early = (self.is_loading() || !self.is_bound()) && !self.winding_down;
         let State::Linked { link, .. } = &mut self.state else { return };
-        let now = Instant::now();
-        if link.takes_letters()
+        if link.takes_letters(Traffic::Publishes)
             && let Some(marker) = self.marker.take()
         {
             link.mark(&marker);
         }
-        while !is_too_early
-            && link.takes_letters()
-            && let Some((number, letter)) = self.outgoing.leave(now)
-        {
-            link.send(number, letter);
+        if is_too_early {
+            return;
+        }
+        for traffic in [Traffic::Publishes, Traffic::DeadLetters] {
+            while link.takes_letters(traffic)
+                && let Some((number, letter)) = self.letters.of(traffic).leave()
+            {
+                link.send(traffic, number, letter);
+            }
         }
     }
 }

@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, ConfirmSelectOptions};
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::tcp::AsyncTcpStream;
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Connection, ConnectionProperties};
 use parking_lot::Mutex;
 use socket2::{SockRef, Socket};
 use tokio::select;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use crate::config::{Bindings, Config};
 
@@ -23,15 +23,15 @@ use super::address::Address;
 use super::attach::{Gate, Reading, Start};
 use super::binder::{self, Binder};
 use super::bindings::Order;
-use super::fault::{Fault, is_away, is_forbidden, is_missing, is_refused_for_good, reply_text};
+use super::fault::{Fault, is_away, is_forbidden, is_missing, is_of_channel, is_too_large, reply_text};
 use super::intake::Intake;
 use super::overflow::Watch;
 use super::prefetch::Prefetch;
-use super::publisher::{Letter, Publisher, Report};
+use super::publisher::{Letter, Publisher, Report, Traffic, Word};
 use super::reader::{Entrance, random};
 use super::topology::Spring;
 use super::trail::Marker;
-use super::{markers, topology, until};
+use super::{markers, topology};
 
 /// From the first packet to a connection with TLS.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -39,8 +39,6 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const SETUP_LIMIT: Duration = Duration::from_secs(15);
 /// For AMQP's "close".
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
-/// From the closing of the publishing channel to the event that says why; it comes within milliseconds.
-const REASON_LIMIT: Duration = Duration::from_millis(500);
 /// The reply code of a close without a fault (AMQP 0.9.1, section 1.1).
 const SUCCESS: u16 = 200;
 
@@ -53,13 +51,12 @@ pub(super) struct Link {
     /// None: nothing more is to come.
     intake: Option<Intake>,
     channel: Channel,
-    publishing: Connection,
+    publishing: Arc<Connection>,
     publishing_events: Events,
-    publisher: Publisher,
+    publishes: Publisher,
+    dead_letters: Publisher,
     /// Whether RabbitMQ takes no publishes at the moment. lapin would keep them.
     is_blocked: bool,
-    /// If the publishing channel is closed: until when the reason is waited for.
-    reason_due: Option<Instant>,
     source: ShortString,
     start: Option<Start>,
     /// Where bindings follow the subscribers.
@@ -74,10 +71,13 @@ pub(super) enum Next {
     /// A message of the queue or stream.
     Delivered(Delivery),
     /// A word on a letter.
-    Report(Report),
-    /// RabbitMQ takes publishes again.
+    Report(Traffic, Report),
+    /// A channel was closed because RabbitMQ refuses a letter: see [`Word::Refused`].
+    Refused { traffic: Traffic, reports: Vec<Report>, text: String },
     /// RabbitMQ takes no publishes, for want of memory or disk, or takes them again.
     Blocked { is_blocked: bool },
+    /// The channel after one that was closed is open: letters can be sent.
+    Opened,
     /// A word on the bindings.
     Bindings(binder::Answer),
     /// The queue has dropped messages.
@@ -90,7 +90,7 @@ pub(super) enum Next {
 #[derive(Debug)]
 pub(super) struct Loss {
     pub(super) reason: String,
-    /// Whether RabbitMQ closed the channel because it refused a publish, and would do so again.
+    /// Whether RabbitMQ closed the connection because it refused a publish, and would do so again.
     pub(super) refused: bool,
     /// Whether RabbitMQ ended the consumer: its queue was deleted, or is where it cannot be reached.
     pub(super) queue_is_gone: bool,
@@ -108,6 +108,17 @@ impl Loss {
 
     fn of_queue() -> Self {
         Self { queue_is_gone: true, ..Self::because("RabbitMQ ended the consumer: its queue is gone") }
+    }
+}
+
+impl Next {
+    fn of(traffic: Traffic, word: Word) -> Self {
+        match word {
+            Word::Report(report) => Self::Report(traffic, report),
+            Word::Refused { reports, text } => Self::Refused { traffic, reports, text },
+            Word::Opened => Self::Opened,
+            Word::Lost(text) => Self::Lost(Loss::because(text)),
+        }
     }
 }
 
@@ -150,13 +161,16 @@ impl Link {
             Bindings::Patterns(_) => None,
         };
         let binder = binder.transpose().map_err(fault("no channel could be opened"))?;
-        let publisher = publishing.create_channel().await.map_err(fault("no channel could be opened"))?;
-        let confirms = publisher.confirm_select(ConfirmSelectOptions::default());
-        confirms.await.map_err(fault("it does not confirm publishes"))?;
+        let publishing = Arc::new(publishing);
+        let open = |traffic| Publisher::open(&publishing, traffic);
+        let publishes =
+            open(Traffic::Publishes).await.map_err(fault("no channel for publishes could be opened"))?;
+        let dead_letters =
+            open(Traffic::DeadLetters).await.map_err(fault("no channel for dead letters could be opened"))?;
         let prefetch = Prefetch::new(amqp.prefetch, amqp.prefetch_bytes);
         let (Reading { channel, consumer }, start) = match entrance {
             Some(Entrance { anchor, reach, node }) => {
-                let (connection, publisher, stream) = (&consuming, &publisher, &queue);
+                let (connection, publisher, stream) = (&consuming, publishes.channel(), &queue);
                 let prefetch = prefetch.current();
                 let gate = Gate { connection, publisher, stream, prefetch, address, node };
                 let (reading, start) = gate.enter(anchor, reach, random).await?;
@@ -180,9 +194,9 @@ impl Link {
             intake: Some(Intake::new(channel.clone(), queue.clone(), consumer, prefetch)),
             channel,
             publishing,
-            publisher: Publisher::new(publisher),
+            publishes,
+            dead_letters,
             is_blocked: false,
-            reason_due: None,
             source: queue,
             start,
             binder,
@@ -203,18 +217,13 @@ impl Link {
     /// Waits for whatever comes first. Can be dropped at any time without loss.
     pub(super) async fn next(&mut self, take: bool) -> Next {
         loop {
-            if self.reason_due.is_none() && !self.publisher.is_open() {
-                self.reason_due = Some(Instant::now() + REASON_LIMIT);
-            }
             let intake = if take { self.intake.as_mut() } else { None };
             let next = select! {
                 biased;
                 event = self.consuming_events.next() => self.consuming_event(event),
                 event = self.publishing_events.next() => self.publishing_event(event),
-                () = until(self.reason_due) => {
-                    Some(Next::Lost(Loss::because("the publishing channel was closed")))
-                }
-                report = self.publisher.next() => Some(Next::Report(report)),
+                word = self.publishes.next() => Some(Next::of(Traffic::Publishes, word)),
+                word = self.dead_letters.next() => Some(Next::of(Traffic::DeadLetters, word)),
                 answer = binder_answer(self.binder.as_mut()) => Some(Next::Bindings(answer)),
                 loss = overflowed(self.watch.as_mut()) => Some(match loss {
                     Some(()) => Next::Overflowed,
@@ -252,27 +261,35 @@ impl Link {
                 self.is_blocked = false;
                 Some(Next::Blocked { is_blocked: false })
             }
+            // The channel's publisher says so itself.
+            Some(lapin::Event::Error(error)) if is_of_channel(&error) => None,
             event => {
-                let refused =
-                    matches!(&event, Some(lapin::Event::Error(error)) if is_refused_for_good(error));
+                let refused = matches!(&event, Some(lapin::Event::Error(error)) if is_too_large(error));
                 trouble(event, "publishing").map(|loss| Next::Lost(Loss { refused, ..loss }))
             }
         }
     }
 
+    fn publisher(&mut self, traffic: Traffic) -> &mut Publisher {
+        match traffic {
+            Traffic::Publishes => &mut self.publishes,
+            Traffic::DeadLetters => &mut self.dead_letters,
+        }
+    }
+
     /// Whether letters can be sent.
-    pub(super) fn takes_letters(&self) -> bool {
-        !self.is_blocked && self.publisher.is_open()
+    pub(super) fn takes_letters(&mut self, traffic: Traffic) -> bool {
+        !self.is_blocked && self.publisher(traffic).is_open()
     }
 
     /// Sends a letter; [`Next::Report`] brings the word on it.
-    pub(super) fn send(&mut self, number: u64, letter: Arc<Letter>) {
-        self.publisher.send(number, letter);
+    pub(super) fn send(&mut self, traffic: Traffic, number: u64, letter: Arc<Letter>) {
+        self.publisher(traffic).send(number, letter);
     }
 
     /// Writes a marker into the stream. Whether it gets there shows when it is read.
     pub(super) fn mark(&mut self, marker: &Marker) {
-        self.publisher.send_marker(markers::letter(&self.source, marker));
+        self.publishes.send_marker(markers::letter(&self.source, marker));
     }
 
     /// Whether bindings can be changed.
@@ -293,26 +310,21 @@ impl Link {
         let _ = self.channel.basic_ack(tag, BasicAckOptions { multiple: true }).now_or_never();
     }
 
-    /// Acknowledges `tag`, and no other.
-    pub(super) fn acknowledge_alone(&self, tag: u64) {
-        let _ = self.channel.basic_ack(tag, BasicAckOptions { multiple: false }).now_or_never();
-    }
-
     /// Consumes no more: what was not taken yet goes back into the queue.
     pub(super) fn wind_down(&mut self) {
         self.intake = None;
     }
 
     /// Gives up both connections; returns the words on letters that came in and were not taken.
-    pub(super) fn abandon(&mut self) -> Vec<Report> {
+    pub(super) fn abandon(&mut self) -> [(Traffic, Vec<Report>); 2] {
         self.intake = None;
         self.watch = None;
-        self.publisher.abandon()
+        [Traffic::Publishes, Traffic::DeadLetters].map(|traffic| (traffic, self.publisher(traffic).abandon()))
     }
 
     /// Closes both connections in good order.
     pub(super) async fn close(self) {
-        for connection in [&*self.consuming, &self.publishing] {
+        for connection in [&*self.consuming, &*self.publishing] {
             // A connection that is gone needs no close.
             let _ = timeout(CLOSE_LIMIT, connection.close(SUCCESS, "the engine stops".into())).await;
         }
@@ -321,7 +333,7 @@ impl Link {
 
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link").field("source", &self.source).field("publisher", &self.publisher).finish()
+        f.debug_struct("Link").field("source", &self.source).field("publishes", &self.publishes).finish()
     }
 }
 

@@ -7,7 +7,7 @@
 //! tell of the gap.
 //!
 //! Publishes do not depend on a link: [`outgoing`] keeps each until it is confirmed or its time is over, and
-//! sends it over the next link if this one is lost.
+//! sends it over the next link if this one is lost. Dead letters have a channel of their own.
 //!
 //! [`link`] builds, [`topology`] declares, [`message`] translates, [`dead_letter`] keeps what cannot be delivered,
 //! [`publisher`] waits for confirms, [`address`] knows which node has its turn, [`fault`] says what is wrong in words
@@ -68,8 +68,8 @@ use backoff::Backoff;
 use bindings::{Bindings, Room};
 use fault::Fault;
 use ids::Ids;
+use letters::Letters;
 use link::{Link, Loss};
-use outgoing::Outgoing;
 use reader::{Astray, Entrance, Reader};
 use trail::Marker;
 
@@ -100,7 +100,7 @@ pub(super) struct Rabbit {
     /// What to say of a new link once it is bound as the one before: whether there was a gap.
     greeting: Option<Event>,
     /// What was published and is not known to be safe.
-    outgoing: Outgoing,
+    letters: Letters,
     ids: Ids,
     /// What has to be told before anything else.
     events: VecDeque<Event>,
@@ -114,6 +114,8 @@ pub(super) struct Rabbit {
     /// Why the latest attempt failed, for each address.
     last_faults: Vec<String>,
     burials_log: RateLimit,
+    dead_log: RateLimit,
+    refused_log: RateLimit,
     waits_log: RateLimit,
     full_log: RateLimit,
 }
@@ -183,7 +185,6 @@ impl Rabbit {
         let amqp = &config.amqp;
         let addresses = Addresses::parse(&amqp.url).map_err(|fault| fault.text)?;
         let is_stream = amqp.source == Source::Stream;
-        let room = outgoing::Room { publishes: config.limits.publishes, burials: amqp.prefetch.into() };
         let mut rabbit = Self {
             reader: is_stream.then(|| Reader::new(config, Instant::now())),
             reads_further: false,
@@ -194,7 +195,7 @@ impl Rabbit {
                 .then(|| Bindings::new(amqp.binding_linger.0, Room::default())),
             greeting: None,
             config: Arc::clone(config),
-            outgoing: Outgoing::new(config.timeouts.publish.0, room),
+            letters: Letters::new(config),
             ids: Ids::new(),
             backoff: Backoff::new(amqp.reconnect_min.0, amqp.reconnect_max.0),
             taking_from: taking_from(amqp),
@@ -206,6 +207,8 @@ impl Rabbit {
             winding_down: false,
             attempts_log: RateLimit::new(LOG_EVERY),
             burials_log: RateLimit::new(LOG_EVERY),
+            dead_log: RateLimit::new(LOG_EVERY),
+            refused_log: RateLimit::new(LOG_EVERY),
             waits_log: RateLimit::new(LOG_EVERY),
             full_log: RateLimit::new(LOG_EVERY),
         };
@@ -275,10 +278,10 @@ impl Rabbit {
                 }
             },
             Happening::Link(link::Next::Delivered(delivery)) => self.delivered(delivery),
-            Happening::Link(link::Next::Report(report)) => {
-                if let Some(settled) = self.outgoing.hear(report, Instant::now()) {
-                    self.settle(settled);
-                }
+            Happening::Link(link::Next::Report(traffic, report)) => self.hear(traffic, [report]),
+            Happening::Link(link::Next::Refused { traffic, reports, text }) => {
+                self.hear(traffic, reports);
+                self.channel_is_gone(traffic, Some(&text));
             }
             Happening::Link(link::Next::Bindings(answer)) => self.hear_of_bindings(answer),
             Happening::Link(link::Next::Overflowed) => self.overflowed(),
@@ -286,12 +289,12 @@ impl Rabbit {
             Happening::Link(link::Next::Blocked { is_blocked }) => {
                 self.events.push_back(Event::Blocked { is_blocked });
             }
-            Happening::TimeToTake => {}
+            Happening::Link(link::Next::Opened) | Happening::TimeToTake => {}
         }
     }
 
     fn linked(&mut self, mut link: Link) {
-        let (source, unconfirmed) = (link.source(), self.outgoing.len());
+        let (source, unconfirmed) = (link.source(), self.letters.len());
         self.addresses.worked();
         self.reads_further = false;
         self.last_faults.iter_mut().for_each(String::clear);
@@ -349,15 +352,10 @@ impl Rabbit {
         };
         let (rabbitmq, reason) = (self.addresses.current(), &loss.reason);
         tracing::warn!(%rabbitmq, %reason, "lost RabbitMQ; clients stay, publishes wait");
-        if loss.refused {
-            // Burials go on from here. If the message of one that is never taken came again, it would cost every link.
-            self.outgoing.tags().for_each(|tag| link.acknowledge_alone(tag));
+        for (traffic, reports) in link.abandon() {
+            self.hear(traffic, reports);
         }
-        let reports = link.abandon().into_iter();
-        let mut settled: Vec<_> =
-            reports.filter_map(|report| self.outgoing.hear(report, Instant::now())).collect();
-        settled.extend(self.outgoing.connection_is_gone(loss.refused));
-        settled.into_iter().for_each(|settled| self.settle(settled));
+        self.connections_are_gone(loss.refused.then_some(&loss.reason));
         self.queue_was_gone |= loss.queue_is_gone;
         self.marker = None;
         self.stop_binding();
@@ -369,7 +367,7 @@ impl Rabbit {
     /// Begins the next attempt, after a pause if all nodes have had their turn. Who winds down needs a link only
     /// for what is still to be sent.
     fn try_again(&mut self, all_had_their_turn: bool) {
-        if self.winding_down && self.outgoing.is_empty() {
+        if self.winding_down && self.letters.is_empty() {
             self.state = State::Over;
             return;
         }
@@ -406,7 +404,7 @@ impl Rabbit {
     /// When [`Self::pass_time`] has something to do next.
     fn next_change(&self) -> Option<Instant> {
         let linger = self.bindings.as_ref().and_then(Bindings::next_change);
-        self.outgoing.next_change().into_iter().chain(self.reader_is_due()).chain(linger).min()
+        self.letters.next_change().into_iter().chain(self.reader_is_due()).chain(linger).min()
     }
 
     fn pass_time(&mut self) {
@@ -417,7 +415,7 @@ impl Rabbit {
         if let Some(bindings) = &mut self.bindings {
             bindings.pass(now);
         }
-        let settled = self.outgoing.pass(now);
+        let settled = self.letters.pass(now);
         settled.into_iter().for_each(|settled| self.settle(settled));
         if self.reader_is_due().is_some_and(|due| due <= now)
             && let Some(marker) = self.reader.as_mut().and_then(|reader| reader.on_time(now))
@@ -440,7 +438,7 @@ impl Rabbit {
                 self.marker = None;
                 link.wind_down();
             }
-            State::Away(attempt) if self.outgoing.is_empty() => {
+            State::Away(attempt) if self.letters.is_empty() => {
                 attempt.abort();
                 self.state = State::Over;
             }
@@ -449,7 +447,7 @@ impl Rabbit {
     }
 
     pub(super) fn in_flight(&self) -> usize {
-        self.outgoing.len()
+        self.letters.len()
     }
 
     pub(super) fn prefetch(&self) -> u64 {
@@ -457,7 +455,7 @@ impl Rabbit {
     }
 
     pub(super) async fn close(self) {
-        let unconfirmed = self.outgoing.len();
+        let unconfirmed = self.letters.len();
         if unconfirmed > 0 {
             tracing::error!(
                 unconfirmed,

@@ -6,15 +6,16 @@
 //! exchange and topic for a while, so that the order stays; others do not wait for it.
 //!
 //! RabbitMQ refuses for good (no permission, a property that it does not take) by closing the channel, and does not
-//! say which letter it meant. So those that were under way are suspects: over the next connections, until each of them
+//! say which letter it meant. So those that were under way are suspects: over the next channels, until each of them
 //! is settled, letters leave one at a time, and the one that was alone under way when the channel was closed has
-//! failed. It costs two connections, and the others some time.
+//! failed. It costs two channels, and the others some time. Publishes and burials have a channel each, and one of
+//! [`Outgoing`] each: neither waits for the other.
 //!
 //! What a burial carries may be nowhere else. So one of which nothing is heard does not fail: RabbitMQ is away, or takes
 //! nothing while it is short of memory. When its time is over it gives its tag back, lest undeliverable messages keep
-//! others from coming, and waits without limit. Its time begins again when RabbitMQ says that it cannot store it; if this
-//! is still so at the end, it fails. How many there may be is a matter of back-pressure: see
-//! [`Outgoing::has_room_for_burials`].
+//! others from coming, and waits without limit. Its time begins again when RabbitMQ says that it cannot store it, or has
+//! nowhere to put it; if this is still so at the end, it fails. How many there may be is a matter of back-pressure: see
+//! [`Outgoing::has_room`].
 //!
 //! A letter whose time is over may have been stored all the same: its confirm may have been lost, or come
 //! later. Nobody can know, so that "failed" means "not known to be safe". Sending it once more with the same
@@ -30,17 +31,11 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::mail::Asker;
 
-use super::publisher::{Letter, Report, Unconfirmed};
-
-type Outcome = Result<(), Unconfirmed>;
+use super::publisher::{Letter, Outcome, Report, Unconfirmed};
 
 /// How long a topic rests after one of its letters could not be stored: long enough not to keep a RabbitMQ busy that
 /// is out of room, short enough to be tried dozens of times within `timeouts.publish`.
 const REST: Duration = Duration::from_millis(100);
-
-/// How long others wait for the word on a burial that left alone: RabbitMQ closes the channel within a round trip, if
-/// that is what it does.
-const ALONE: Duration = Duration::from_secs(1);
 
 /// Why a letter was sent.
 #[derive(Debug)]
@@ -57,7 +52,7 @@ impl Purpose {
         matches!(self, Self::Burial { .. })
     }
 
-    fn settled(self, outcome: Outcome) -> Settled {
+    fn settled(self, outcome: Result<(), Unconfirmed>) -> Settled {
         match self {
             Self::Publish(asker) => Settled::Publish(asker, outcome),
             Self::Burial { tag } => Settled::Burial { tag, outcome },
@@ -68,10 +63,10 @@ impl Purpose {
 /// What has to be told of a letter.
 #[derive(Debug)]
 pub(super) enum Settled {
-    Publish(Asker, Outcome),
+    Publish(Asker, Result<(), Unconfirmed>),
     Burial {
         tag: Option<u64>,
-        outcome: Outcome,
+        outcome: Result<(), Unconfirmed>,
     },
     /// A burial is not safe yet, and goes on; this must not wait for it any longer.
     Released {
@@ -79,18 +74,16 @@ pub(super) enum Settled {
     },
 }
 
-/// All letters that are not settled.
+/// All letters of one channel that are not settled.
 #[derive(Debug)]
 pub(super) struct Outgoing {
     /// How much time a letter has.
     limit: Duration,
-    /// How many publishes there may be, and how many burials.
-    room: Room,
+    /// How many letters there may be.
+    room: usize,
     next: u64,
     /// By number: in the order in which they came.
     open: BTreeMap<u64, Open>,
-    /// How many of them are burials.
-    burials: usize,
     /// When whose time is over.
     ends: BTreeSet<(Instant, u64)>,
     /// Those that should leave now, if their topic does not rest.
@@ -99,10 +92,6 @@ pub(super) struct Outgoing {
     under_way: BTreeSet<u64>,
     /// One of these was refused for good.
     suspects: BTreeSet<u64>,
-    /// Burials that had left alone for too long.
-    aside: BTreeSet<u64>,
-    /// Suspected burials that wait until something is heard of one.
-    parked: BTreeSet<u64>,
     /// Those that wait because one like them could not be stored.
     resting: FxHashMap<Destination, BTreeSet<u64>>,
     /// When which of them have rested, in that order.
@@ -118,52 +107,37 @@ fn destination(letter: &Letter) -> Destination {
     (letter.exchange.clone(), letter.routing_key.clone())
 }
 
-/// How many letters there may be.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Room {
-    pub(super) publishes: usize,
-    pub(super) burials: usize,
-}
-
 #[derive(Debug)]
 struct Open {
     purpose: Purpose,
     letter: Arc<Letter>,
     /// When its time is over, if it has one.
     until: Option<Instant>,
-    /// RabbitMQ could not store it (`basic.nack`), and its time is that from the first such word on.
-    is_refused: bool,
+    /// RabbitMQ could not store it, and its time is that from the first such word on.
+    failure: Option<Unconfirmed>,
 }
 
 impl Outgoing {
-    /// Each letter has `limit` to be confirmed.
-    pub(super) fn new(limit: Duration, room: Room) -> Self {
+    /// Each letter has `limit` to be confirmed, and there may be as many as `room`.
+    pub(super) fn new(limit: Duration, room: usize) -> Self {
         Self {
             limit,
             room,
             next: 0,
             open: BTreeMap::new(),
-            burials: 0,
             ends: BTreeSet::new(),
             due: BTreeSet::new(),
             under_way: BTreeSet::new(),
             suspects: BTreeSet::new(),
-            aside: BTreeSet::new(),
-            parked: BTreeSet::new(),
             resting: FxHashMap::default(),
             rests: VecDeque::new(),
             late: FxHashSet::default(),
         }
     }
 
-    /// Whether one more publish may come.
-    pub(super) fn has_room_for_publishes(&self) -> bool {
-        self.open.len() - self.burials + self.late.len() < self.room.publishes
-    }
-
-    /// Whether one more burial may come. It is taken if not, but messages that might become one should wait.
-    pub(super) fn has_room_for_burials(&self) -> bool {
-        self.burials < self.room.burials
+    /// Whether one more letter may come. A burial is taken if not, but messages that might become one should wait.
+    pub(super) fn has_room(&self) -> bool {
+        self.open.len() + self.late.len() < self.room
     }
 
     /// Takes a letter.
@@ -171,8 +145,7 @@ impl Outgoing {
         let number = self.next;
         self.next += 1;
         let is_waited_for = !matches!(purpose, Purpose::Burial { tag: None });
-        self.burials += usize::from(purpose.is_burial());
-        let open = Open { purpose, letter: Arc::new(letter), until: None, is_refused: false };
+        let open = Open { purpose, letter: Arc::new(letter), until: None, failure: None };
         self.open.insert(number, open);
         self.due.insert(number);
         if is_waited_for {
@@ -191,27 +164,17 @@ impl Outgoing {
     fn take_out(&mut self, number: u64) -> Option<Open> {
         self.set_time(number, None);
         self.suspects.remove(&number);
-        let open = self.open.remove(&number)?;
-        self.burials -= usize::from(open.purpose.is_burial());
-        Some(open)
+        self.open.remove(&number)
     }
 
     /// The letter to send next, with its number. It is under way from then on.
-    pub(super) fn leave(&mut self, now: Instant) -> Option<(u64, Arc<Letter>)> {
-        let goes_alone = !self.suspects.is_empty();
-        if goes_alone && !self.under_way.is_empty() {
+    pub(super) fn leave(&mut self) -> Option<(u64, Arc<Letter>)> {
+        if !self.suspects.is_empty() && !self.under_way.is_empty() {
             return None;
         }
         let number = self.next_due()?;
-        let Open { purpose, letter, is_refused, .. } =
-            self.open.get_mut(&number).expect("what is due is open");
-        let letter = Arc::clone(letter);
-        if goes_alone && purpose.is_burial() {
-            *is_refused = false;
-            self.set_time(number, Some(now + ALONE));
-        }
         self.under_way.insert(number);
-        Some((number, letter))
+        Some((number, Arc::clone(&self.open[&number].letter)))
     }
 
     /// The first letter that is due. Those before it that have to rest, rest.
@@ -226,22 +189,20 @@ impl Outgoing {
     }
 
     /// Takes RabbitMQ's word about a letter that was under way. If it could not be stored, it rests and is due again.
-    pub(super) fn hear(&mut self, Report { number, is_stored }: Report, now: Instant) -> Option<Settled> {
+    pub(super) fn hear(&mut self, Report { number, outcome }: Report, now: Instant) -> Option<Settled> {
         self.late.remove(&number);
-        if !self.under_way.remove(&number) && !self.aside.remove(&number) {
+        if !self.under_way.remove(&number) {
             return None;
         }
-        if is_stored {
-            let open = self.take_out(number)?;
-            if open.purpose.is_burial() {
-                self.unpark();
-            }
-            return Some(open.purpose.settled(Ok(())));
-        }
+        let failure = match outcome {
+            Outcome::Stored => return Some(self.take_out(number)?.purpose.settled(Ok(()))),
+            Outcome::NotStored => Unconfirmed::NotStored,
+            Outcome::Unroutable => Unconfirmed::Unroutable,
+        };
         self.suspects.remove(&number);
-        let Open { purpose, letter, is_refused, .. } = self.open.get_mut(&number)?;
-        let (destination, is_burial) = (destination(letter), purpose.is_burial());
-        if !mem::replace(is_refused, true) && is_burial {
+        let open = self.open.get_mut(&number)?;
+        let (destination, is_burial) = (destination(&open.letter), open.purpose.is_burial());
+        if open.failure.replace(failure).is_none() && is_burial {
             self.set_time(number, Some(now + self.limit));
         }
         self.rest(destination, number, now);
@@ -274,53 +235,28 @@ impl Outgoing {
 
     fn time_is_over(&mut self, number: u64) -> Option<Settled> {
         self.set_time(number, None);
-        let Open { purpose, letter, is_refused, .. } = self.open.get_mut(&number)?;
+        let Open { purpose, letter, failure, .. } = self.open.get_mut(&number)?;
         let resting = self.resting.get(&destination(letter));
         let rests = resting.is_some_and(|resting| resting.contains(&number));
         match purpose {
-            Purpose::Burial { tag } if !(*is_refused && rests) => {
-                *is_refused = false;
-                let tag = tag.take();
-                if !self.suspects.is_empty() && self.under_way.contains(&number) {
-                    self.set_burials_aside(number);
-                }
-                tag.map(|tag| Settled::Released { tag })
+            Purpose::Burial { tag } if failure.is_none() || !rests => {
+                *failure = None;
+                tag.take().map(|tag| Settled::Released { tag })
             }
             _ => self.fail(number),
         }
     }
 
-    /// Others need not wait for the word on a burial that left alone. The suspected ones behind it would be as long on
-    /// their way, and are parked.
-    fn set_burials_aside(&mut self, silent: u64) {
-        self.under_way.remove(&silent);
-        self.suspects.remove(&silent);
-        self.aside.insert(silent);
-        let is_burial = |number: &u64| self.open[number].purpose.is_burial();
-        let (mut burials, others) = mem::take(&mut self.suspects).into_iter().partition(is_burial);
-        self.parked.append(&mut burials);
-        self.suspects = others;
-        let parked = &self.parked;
-        self.due.retain(|number| !parked.contains(number));
-        self.resting.values_mut().for_each(|resting| resting.retain(|number| !parked.contains(number)));
-    }
-
-    /// RabbitMQ takes burials again: those that were parked go on as they were, suspected and one at a time.
-    fn unpark(&mut self) {
-        self.suspects.extend(&self.parked);
-        self.due.append(&mut self.parked);
-    }
-
     /// A letter fails: it must not leave, and what is heard of it is of no interest.
     fn fail(&mut self, number: u64) -> Option<Settled> {
-        let Open { purpose, letter, is_refused, .. } = self.take_out(number)?;
+        let Open { purpose, letter, failure, .. } = self.take_out(number)?;
         if self.under_way.remove(&number) {
             self.late.insert(number);
         } else if let Some(resting) = self.resting.get_mut(&destination(&letter)) {
             resting.remove(&number);
         }
         self.due.remove(&number);
-        Some(purpose.settled(Err(if is_refused { Unconfirmed::NotStored } else { Unconfirmed::Late })))
+        Some(purpose.settled(Err(failure.unwrap_or(Unconfirmed::Late))))
     }
 
     /// When [`Self::pass`] has something to do next.
@@ -330,55 +266,39 @@ impl Outgoing {
         ends.into_iter().chain(rested).min()
     }
 
-    /// The connection is gone, and with it the tags of all burials. All letters are for the next one; but if it is
-    /// gone because RabbitMQ `refused` one, and only one was under way, this has failed, and is returned.
-    pub(super) fn connection_is_gone(&mut self, refused: bool) -> Option<Settled> {
-        let guilty = self.guilty().filter(|_| refused);
-        let failed = guilty.and_then(|number| self.take_out(number));
-        let mut left = mem::take(&mut self.under_way);
-        left.append(&mut self.aside);
-        if refused && guilty.is_none() {
-            self.suspects.append(&mut left);
-        }
-        self.late.clear();
-        self.parked.clear();
-        for (number, Open { purpose, until, is_refused, .. }) in &mut self.open {
-            if let Purpose::Burial { tag } = purpose {
-                (*tag, *is_refused) = (None, false);
-                until.take().map(|until| self.ends.remove(&(until, *number)));
+    /// The channel is gone, and all letters are for the next one. If it is gone because RabbitMQ `refused` a letter, in
+    /// these words, and only one was under way, this has failed, and is returned.
+    pub(super) fn channel_is_gone(&mut self, refused: Option<&str>) -> Option<Settled> {
+        let mut failed = None;
+        if let Some(text) = refused {
+            let is_alone = self.under_way.len() + self.late.len() == 1;
+            let guilty = self.under_way.first().copied().filter(|_| is_alone);
+            match guilty.and_then(|number| self.take_out(number)) {
+                Some(open) => failed = Some(open.purpose.settled(Err(Unconfirmed::Refused(text.to_owned())))),
+                None => self.suspects.append(&mut self.under_way),
             }
         }
+        self.under_way.clear();
+        self.late.clear();
         self.resting.clear();
         self.rests.clear();
         self.due = self.open.keys().copied().collect();
-        failed.map(|open| open.purpose.settled(Err(Unconfirmed::Refused)))
+        failed
     }
 
-    /// Whom RabbitMQ must have meant, if it has refused one of those that have left: the only one. Beside burials that
-    /// stepped aside it is taken to be the publish that was alone, of which its publisher will be told that nobody knows.
-    fn guilty(&self) -> Option<u64> {
-        let mut alone = self.under_way.iter().chain(&self.aside);
-        let (first, others) = (*alone.next()?, alone.count() + self.late.len());
-        let is_publish = !self.open[&first].purpose.is_burial();
-        (others == 0 || is_publish && self.under_way.len() == 1 && self.late.is_empty()).then_some(first)
-    }
-
-    /// The tags of burials, which would come again over the next connection, and would be buried once more.
-    pub(super) fn tags(&self) -> impl Iterator<Item = u64> {
-        self.open.values().filter_map(|open| match open.purpose {
-            Purpose::Burial { tag } => tag,
-            Purpose::Publish(_) => None,
-        })
+    /// The connection by which messages came is gone, and with it the tags of all burials.
+    pub(super) fn tags_are_void(&mut self) {
+        for (number, Open { purpose, until, failure, .. }) in &mut self.open {
+            if let Purpose::Burial { tag } = purpose {
+                (*tag, *failure) = (None, None);
+                until.take().map(|until| self.ends.remove(&(until, *number)));
+            }
+        }
     }
 
     /// Letters that are not settled.
     pub(super) fn len(&self) -> usize {
         self.open.len()
-    }
-
-    /// Whether there are none.
-    pub(super) fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }
 

@@ -1,15 +1,28 @@
 //! Letters under way over one channel: each is a task that hands its letter to lapin and waits for RabbitMQ's
 //! confirm. How long that may take, and what becomes of a letter that is not confirmed, is `outgoing`'s.
+//!
+//! RabbitMQ refuses a letter by closing the channel. The connection stays, and so does everything else: the next channel
+//! is opened, and letters go on over that.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
-use lapin::options::BasicPublishOptions;
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::ShortString;
-use lapin::{BasicProperties, Channel};
+use lapin::{BasicProperties, Channel, Connection};
+use rustc_hash::FxHashMap;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, timeout, timeout_at};
 
-use super::fault::reply_text;
+use super::dead_letter;
+use super::fault::{is_refused, reply_text};
+
+/// From the closing of a channel until all letters under way on it have failed; it takes milliseconds.
+const REASON_LIMIT: Duration = Duration::from_millis(500);
+/// For the next channel to open.
+const OPEN_LIMIT: Duration = Duration::from_secs(15);
 
 /// What to publish.
 #[derive(Debug)]
@@ -27,32 +40,109 @@ pub(super) enum Unconfirmed {
     Failed(#[from] lapin::Error),
     #[error("RabbitMQ could not store it")]
     NotStored,
+    #[error("the exchange routes it to no queue: bind one to it")]
+    Unroutable,
     #[error("RabbitMQ did not confirm it in time")]
     Late,
-    #[error("RabbitMQ refused it and closed the channel")]
-    Refused,
+    #[error("RabbitMQ refused it: {0}")]
+    Refused(String),
 }
 
 /// RabbitMQ's word on the letter of this number.
 #[derive(Debug)]
 pub(super) struct Report {
     pub(super) number: u64,
-    /// It is confirmed; if not, RabbitMQ could not store it.
-    pub(super) is_stored: bool,
+    pub(super) outcome: Outcome,
 }
 
-/// One channel for publishing, and what is under way on it.
+/// What became of a letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It is confirmed.
+    Stored,
+    /// RabbitMQ could not store it.
+    NotStored,
+    /// RabbitMQ took it, and it is in no queue. Known of dead letters only.
+    Unroutable,
+}
+
+/// What travels over a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Traffic {
+    /// Publishes, and markers. An exchange need not route everything. What a node's own source is bound to gets there
+    /// all the same: there is no link before RabbitMQ has found or declared it.
+    Publishes,
+    /// Dead letters, of which each has to be in a queue: they are `mandatory`.
+    DeadLetters,
+}
+
+/// What a publisher has to say.
+#[derive(Debug)]
+pub(super) enum Word {
+    Report(Report),
+    /// RabbitMQ has closed the channel because of a letter that it refuses, in these words, and would refuse again. Those
+    /// that were under way are not, but for the reports that came before. The next channel is being opened.
+    Refused {
+        reports: Vec<Report>,
+        text: String,
+    },
+    /// The next channel is open: letters can be sent.
+    Opened,
+    /// There is no channel any more.
+    Lost(String),
+}
+
+/// What a task says of its letter.
+type Answer = (Option<u64>, Result<Confirmed, Unconfirmed>);
+
+/// A confirm.
+#[derive(Debug)]
+struct Confirmed {
+    is_ack: bool,
+    /// The number of the letter that was returned with it, which may be another one.
+    returned: Option<u64>,
+}
+
+/// One channel for publishing after the other, and what is under way on it.
 #[derive(Debug)]
 pub(super) struct Publisher {
+    traffic: Traffic,
+    connection: Arc<Connection>,
     channel: Channel,
+    /// The next one.
+    opening: Option<JoinHandle<Result<Channel, String>>>,
     tasks: JoinSet<()>,
-    reports: (mpsc::UnboundedSender<Report>, mpsc::UnboundedReceiver<Report>),
+    answers: (mpsc::UnboundedSender<Answer>, mpsc::UnboundedReceiver<Answer>),
+    /// Of dead letters.
+    returns: Returns,
+    /// What was not said yet.
+    reports: VecDeque<Report>,
+    /// If the channel is closed: RabbitMQ's words, and whether it refused a letter.
+    reason: Option<(String, bool)>,
+    /// If it is closed: until when its letters are waited for.
+    reason_due: Option<Instant>,
 }
 
 impl Publisher {
-    /// For a channel in confirm mode.
-    pub(super) fn new(channel: Channel) -> Self {
-        Self { channel, tasks: JoinSet::new(), reports: mpsc::unbounded_channel() }
+    /// Opens the first channel.
+    pub(super) async fn open(connection: &Arc<Connection>, traffic: Traffic) -> lapin::Result<Self> {
+        Ok(Self {
+            traffic,
+            connection: Arc::clone(connection),
+            channel: open_channel(connection).await?,
+            opening: None,
+            tasks: JoinSet::new(),
+            answers: mpsc::unbounded_channel(),
+            returns: Returns::default(),
+            reports: VecDeque::new(),
+            reason: None,
+            reason_due: None,
+        })
+    }
+
+    /// The channel, in confirm mode.
+    pub(super) fn channel(&self) -> &Channel {
+        &self.channel
     }
 
     /// Sends a letter. Letters are handed to lapin in the order of these calls, as tokio runs new tasks in
@@ -62,63 +152,252 @@ impl Publisher {
     /// The task waits as long as it takes, even if nobody is interested any more: lapin keeps a confirm that
     /// nobody waits for until the connection ends.
     pub(super) fn send(&mut self, number: u64, letter: Arc<Letter>) {
-        let reports = self.reports.0.clone();
-        self.spawn(letter, move |outcome| {
-            let is_stored = match outcome {
-                Ok(()) => true,
-                Err(Unconfirmed::NotStored) => false,
-                Err(error) => return tracing::debug!(%error, "nothing is known of a letter"),
-            };
-            // Fails only if the link is gone, and nobody is interested.
-            drop(reports.send(Report { number, is_stored }));
-        });
+        if self.traffic == Traffic::DeadLetters {
+            self.returns.sent(number);
+        }
+        let frame_max = self.connection.configuration().frame_max() as usize;
+        self.spawn(Some(number), letter, frame_max);
     }
 
     /// Sends a marker, on which no report comes: its writer sees it in the stream, or writes another one.
     pub(super) fn send_marker(&mut self, letter: Letter) {
-        self.spawn(Arc::new(letter), |outcome| {
-            if let Err(error) = outcome {
-                tracing::debug!(%error, "a marker failed");
-            }
+        self.spawn(None, Arc::new(letter), 0);
+    }
+
+    fn spawn(&mut self, number: Option<u64>, letter: Arc<Letter>, frame_max: usize) {
+        while self.tasks.try_join_next().is_some() {}
+        let (channel, traffic, answers) = (self.channel.clone(), self.traffic, self.answers.0.clone());
+        self.tasks.spawn(async move {
+            let properties = match number.filter(|_| traffic == Traffic::DeadLetters) {
+                Some(number) => dead_letter::numbered(&letter.properties, number, frame_max),
+                None => letter.properties.clone(),
+            };
+            let mandatory = traffic == Traffic::DeadLetters;
+            let outcome = publish(&channel, &letter, properties, mandatory).await;
+            // Fails only if the link is gone, and nobody is interested.
+            let _ = answers.send((number, outcome));
         });
     }
 
-    fn spawn(&mut self, letter: Arc<Letter>, tell: impl FnOnce(Result<(), Unconfirmed>) + Send + 'static) {
-        while self.tasks.try_join_next().is_some() {}
-        let channel = self.channel.clone();
-        self.tasks.spawn(async move { tell(confirm(&channel, &letter).await) });
+    /// The next word. Can be dropped at any time without loss.
+    pub(super) async fn next(&mut self) -> Word {
+        loop {
+            if let Some(report) = self.reports.pop_front() {
+                return Word::Report(report);
+            }
+            if let Some(opening) = &mut self.opening {
+                let opened = opening.await.unwrap_or_else(|error| Err(error.to_string()));
+                self.opening = None;
+                match opened {
+                    Ok(channel) => {
+                        self.channel = channel;
+                        return Word::Opened;
+                    }
+                    Err(text) => return Word::Lost(text),
+                }
+            }
+            if !self.is_open() {
+                return self.closed().await;
+            }
+            // There is a sender in `self`, so that this does not end.
+            let Some((number, outcome)) = self.answers.1.recv().await else { continue };
+            self.take(number, outcome);
+        }
     }
 
-    /// The next word on a letter. Can be dropped at any time without loss.
-    pub(super) async fn next(&mut self) -> Report {
-        match self.reports.1.recv().await {
-            Some(report) => report,
-            // There is a sender in `self`, so that this never ends.
-            None => std::future::pending().await,
+    fn take(&mut self, number: Option<u64>, outcome: Result<Confirmed, Unconfirmed>) {
+        let confirmed = match outcome {
+            Ok(confirmed) => Some(confirmed),
+            Err(error) => {
+                tracing::debug!(%error, "nothing is known of a letter");
+                if let Unconfirmed::Failed(error) = &error
+                    && error.is_amqp_error()
+                {
+                    self.reason = Some((reply_text(error), is_refused(error)));
+                }
+                None
+            }
+        };
+        let Some(number) = number else { return };
+        if self.traffic == Traffic::DeadLetters {
+            self.returns.heard(number, confirmed);
+            self.reports.extend(std::iter::from_fn(|| self.returns.next()));
+        } else if let Some(Confirmed { is_ack, .. }) = confirmed {
+            let outcome = if is_ack { Outcome::Stored } else { Outcome::NotStored };
+            self.reports.push_back(Report { number, outcome });
         }
+    }
+
+    /// RabbitMQ has closed the channel. lapin says why to each letter that was under way.
+    async fn closed(&mut self) -> Word {
+        let due = *self.reason_due.get_or_insert_with(|| Instant::now() + REASON_LIMIT);
+        let _ = timeout_at(due, async { while self.tasks.join_next().await.is_some() {} }).await;
+        self.tasks.abort_all();
+        while let Ok((number, outcome)) = self.answers.1.try_recv() {
+            self.take(number, outcome);
+        }
+        self.reason_due = None;
+        let text = match self.reason.take() {
+            Some((text, true)) => text,
+            Some((text, false)) => return Word::Lost(text),
+            None => return Word::Lost("the publishing channel was closed".to_owned()),
+        };
+        let reports = self.abandon();
+        self.answers = mpsc::unbounded_channel();
+        let connection = Arc::clone(&self.connection);
+        self.opening = Some(tokio::spawn(async move {
+            let opened = timeout(OPEN_LIMIT, open_channel(&connection)).await;
+            let late = |_| Err("RabbitMQ does not open a channel".to_owned());
+            opened.map_or_else(late, |opened| opened.map_err(|error| reply_text(&error)))
+        }));
+        Word::Refused { reports, text }
     }
 
     /// Whether the channel is usable.
     pub(super) fn is_open(&self) -> bool {
-        self.channel.status().connected()
+        self.opening.is_none() && self.channel.status().connected()
     }
 
-    /// Gives up; returns what came in and was not taken.
+    /// Gives the channel up; returns what came in and was not taken.
     pub(super) fn abandon(&mut self) -> Vec<Report> {
         self.tasks.abort_all();
-        std::iter::from_fn(|| self.reports.1.try_recv().ok()).collect()
+        if let Some(opening) = self.opening.take() {
+            opening.abort();
+        }
+        while let Ok((number, outcome)) = self.answers.1.try_recv() {
+            self.take(number, outcome);
+        }
+        self.returns = Returns::default();
+        std::mem::take(&mut self.reports).into()
+    }
+}
+
+/// A channel in confirm mode.
+async fn open_channel(connection: &Connection) -> lapin::Result<Channel> {
+    let channel = connection.create_channel().await?;
+    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    Ok(channel)
+}
+
+/// What is known of letters, in the order in which they were sent.
+///
+/// RabbitMQ returns a letter that it cannot route before it confirms it, and returns are in the order of the letters.
+/// But lapin 4.12 gives a return to whichever confirm it settles next, which is another one's if several letters are
+/// confirmed together. A return says by a header of its own which letter it is ([`dead_letter::number`]). It is with a
+/// confirm all the same: when a letter, and all that were sent before it, are confirmed, its return has been seen, if
+/// there was one. So letters are reported in their order.
+#[derive(Debug, Default)]
+struct Returns {
+    /// Letters that are not reported.
+    sent: VecDeque<u64>,
+    /// Those of them that are confirmed, and whether RabbitMQ stored them.
+    confirmed: FxHashMap<u64, bool>,
+    /// Those that were returned.
+    returned: Vec<u64>,
+}
+
+impl Returns {
+    fn sent(&mut self, number: u64) {
+        self.sent.push_back(number);
+    }
+
+    /// A letter is confirmed; or nothing will be heard of it, and nobody waits for it.
+    fn heard(&mut self, number: u64, confirmed: Option<Confirmed>) {
+        match confirmed {
+            Some(Confirmed { is_ack, returned }) => {
+                self.confirmed.insert(number, is_ack);
+                self.returned.extend(returned);
+            }
+            None => self.sent.retain(|&sent| sent != number),
+        }
+    }
+
+    fn next(&mut self) -> Option<Report> {
+        let number = *self.sent.front()?;
+        let is_ack = self.confirmed.remove(&number)?;
+        self.sent.pop_front();
+        let returned = self.returned.iter().position(|&returned| returned == number);
+        let outcome = match returned.map(|place| self.returned.swap_remove(place)) {
+            _ if !is_ack => Outcome::NotStored,
+            Some(_) => Outcome::Unroutable,
+            None => Outcome::Stored,
+        };
+        Some(Report { number, outcome })
     }
 }
 
 /// Publishes and waits for the confirm, as long as it takes.
-///
-/// Not `mandatory`: an exchange need not route everything, and lapin 4.12 hands a message that was returned to
-/// whichever confirm it settles next, which is the wrong one if several are acknowledged together. What a node's
-/// own source is bound to gets there all the same: there is no link before RabbitMQ has found or declared it.
 pub(super) async fn confirm(channel: &Channel, letter: &Letter) -> Result<(), Unconfirmed> {
-    let Letter { exchange, routing_key, body, properties } = letter;
-    let options = BasicPublishOptions::default();
+    let confirmed = publish(channel, letter, letter.properties.clone(), false).await?;
+    if confirmed.is_ack { Ok(()) } else { Err(Unconfirmed::NotStored) }
+}
+
+async fn publish(
+    channel: &Channel,
+    letter: &Letter,
+    properties: BasicProperties,
+    mandatory: bool,
+) -> Result<Confirmed, Unconfirmed> {
+    let Letter { exchange, routing_key, body, .. } = letter;
+    let options = BasicPublishOptions { mandatory, ..BasicPublishOptions::default() };
     let (exchange, routing_key) = (exchange.clone(), routing_key.clone());
-    let published = channel.basic_publish(exchange, routing_key, options, body, properties.clone()).await?;
-    if published.await?.is_ack() { Ok(()) } else { Err(Unconfirmed::NotStored) }
+    let published = channel.basic_publish(exchange, routing_key, options, body, properties).await?;
+    let confirmation = published.await?;
+    let is_ack = confirmation.is_ack();
+    let returned = confirmation.take_message();
+    let returned = returned.and_then(|message| dead_letter::number(&message.properties));
+    Ok(Confirmed { is_ack, returned })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As RabbitMQ and lapin say it: returns in order, each before its letter's confirm, and each with the next confirm.
+    fn outcomes(letters: u64, unroutable: &[u64], confirmed: &[u64], batches: usize) -> Vec<(u64, Outcome)> {
+        let mut returns = Returns::default();
+        (0..letters).for_each(|number| returns.sent(number));
+        let mut waiting: VecDeque<u64> = VecDeque::new();
+        let mut reports = Vec::new();
+        let mut unreturned = unroutable.iter().copied().peekable();
+        for together in confirmed.chunks(confirmed.len().div_ceil(batches)) {
+            let newest = together.iter().max().copied().expect("a chunk");
+            while let Some(number) = unreturned.next_if(|&number| number <= newest) {
+                waiting.push_back(number);
+            }
+            for &number in together {
+                returns.heard(number, Some(Confirmed { is_ack: true, returned: waiting.pop_front() }));
+                reports.extend(std::iter::from_fn(|| returns.next()));
+            }
+        }
+        reports.into_iter().map(|report| (report.number, report.outcome)).collect()
+    }
+
+    #[test]
+    fn a_return_is_its_letters_whichever_confirm_it_came_with() {
+        let orders: [&[u64]; 4] = [&[0, 1, 2, 3], &[3, 2, 1, 0], &[1, 3, 0, 2], &[2, 0, 3, 1]];
+        for bits in 0..16_u64 {
+            let unroutable: Vec<u64> = (0..4).filter(|number| bits & (1 << number) != 0).collect();
+            let of = |number| {
+                if unroutable.contains(&number) { Outcome::Unroutable } else { Outcome::Stored }
+            };
+            let expected: Vec<_> = (0..4).map(|number| (number, of(number))).collect();
+            for (order, batches) in orders.iter().flat_map(|order| [(order, 1), (order, 2), (order, 4)]) {
+                let said = outcomes(4, &unroutable, order, batches);
+                assert_eq!(said, expected, "{unroutable:?} {order:?} in {batches}");
+            }
+        }
+    }
+
+    #[test]
+    fn who_was_not_confirmed_is_not_reported_and_those_behind_it_wait() {
+        let mut returns = Returns::default();
+        [7, 5, 9].into_iter().for_each(|number| returns.sent(number));
+        returns.heard(5, Some(Confirmed { is_ack: false, returned: None }));
+        returns.heard(9, None);
+        assert!(returns.next().is_none());
+        returns.heard(7, Some(Confirmed { is_ack: true, returned: None }));
+        let outcomes: Vec<_> = std::iter::from_fn(|| returns.next()).map(|report| report.outcome).collect();
+        assert_eq!(outcomes, [Outcome::Stored, Outcome::NotStored]);
+    }
 }

@@ -12,7 +12,7 @@ use lapin::{Channel, Connection, ExchangeKind};
 use crate::config::{Amqp, Source};
 
 use super::address::Address;
-use super::fault::{Fault, is_away, is_missing_queue, is_refused, reply_text};
+use super::fault::{Fault, is_away, is_forbidden, is_missing_queue, is_refused, reply_text};
 use super::overflow;
 
 const PASSIVELY: ExchangeDeclareOptions = ExchangeDeclareOptions {
@@ -70,15 +70,13 @@ fn stream_arguments(amqp: &Amqp) -> FieldTable {
     arguments
 }
 
-/// The limits of the queue that keeps dead letters. Beside a stream, which a cluster replicates, it is replicated
-/// as well.
+/// The limits of the queue that keeps dead letters. It is a quorum queue, so that a cluster's node that is down does not
+/// take it along.
 fn dead_letter_arguments(amqp: &Amqp) -> FieldTable {
     let mut arguments = FieldTable::default();
     arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(amqp.dead_letter_max.into()));
     arguments.insert("x-overflow".into(), AMQPValue::LongString("drop-head".into()));
-    if amqp.source == Source::Stream {
-        arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
-    }
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
     arguments
 }
 
@@ -115,30 +113,74 @@ impl Ground<'_> {
         self.is_there(name).await
     }
 
-    /// The exchange for what cannot be delivered, and the queue that keeps the latest of it.
+    /// The exchange for what cannot be delivered, and the queue that keeps the latest of it. Every dead letter has to get
+    /// from the one into the other, or into whatever else an operator has bound: what does not is counted.
     async fn dead_letters(&self) -> Result<(), Fault> {
-        let (exchange, queue) = (&self.amqp.dead_letter_exchange, &self.amqp.dead_letter_queue);
-        if let Err(error) = self.declare_exchange(exchange, ExchangeKind::Fanout, DURABLY).await? {
+        let exchange = &self.amqp.dead_letter_exchange;
+        let pattern = self.dead_letter_exchange().await?;
+        let (Some(queue), Some(pattern)) = (self.dead_letter_queue().await?, pattern) else { return Ok(()) };
+        let (queue, channel) = (ShortString::from(queue), self.channel().await?);
+        let (from, options) = (ShortString::from(exchange.as_str()), QueueBindOptions::default());
+        let bound =
+            channel.queue_bind(queue.clone(), from, pattern.into(), options, FieldTable::default()).await;
+        match bound {
+            // The operator's choice, as with its queue.
+            Err(error) if is_refused(&error) => {
+                let (queue, reason) = (queue.as_str(), reply_text(&error));
+                tracing::info!(exchange, queue, reason, "the dead-letter queue is bound as it is");
+                Ok(())
+            }
+            bound => bound.map_err(|error| self.unbound(exchange, &error)),
+        }
+    }
+
+    /// Declares the exchange for dead letters, or finds one. Returns the pattern by which a queue gets everything from
+    /// it; none if there is no such pattern, or if its type may not be asked for.
+    async fn dead_letter_exchange(&self) -> Result<Option<&'static str>, Fault> {
+        let exchange = &self.amqp.dead_letter_exchange;
+        for (kind, pattern) in [(ExchangeKind::Fanout, ""), (ExchangeKind::Topic, "#")] {
+            let Err(error) = self.declare_exchange(exchange, kind, DURABLY).await? else {
+                return Ok(Some(pattern));
+            };
+            if is_forbidden(&error) {
+                return self.is_there(exchange).await.map(|()| None);
+            }
             if !is_refused(&error) {
                 return Err(self.no_exchange(exchange, &error));
             }
-            self.is_there(exchange).await?;
+            // RabbitMQ compares the type first.
+            if !reply_text(&error).contains("inequivalent arg 'type'") {
+                return Ok(Some(pattern));
+            }
         }
+        self.is_there(exchange).await?;
+        let queue = &self.amqp.dead_letter_queue;
+        tracing::warn!(
+            exchange,
+            "the dead-letter exchange is there and is neither of type fanout nor topic: a dead letter gets to no queue \
+             unless one is bound for its topic. Delete it, name another one in amqp.dead_letter_exchange, or bind \
+             `{queue}` to it yourself; what gets nowhere is lost and counted (fanfare_dead_letters_unroutable_total)"
+        );
+        Ok(None)
+    }
+
+    /// Declares the queue for dead letters. None: there is none for now, and the operator's bindings have to do.
+    async fn dead_letter_queue(&self) -> Result<Option<&str>, Fault> {
+        let queue = &self.amqp.dead_letter_queue;
         let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
         let arguments = dead_letter_arguments(self.amqp);
         let declared = self.channel().await?.queue_declare(queue.as_str().into(), durable, arguments).await;
         match declared {
-            Ok(_) => {}
+            Ok(_) => Ok(Some(queue.as_str())),
             // It is there with other limits, or one may only use it: the operator's choice.
-            Err(error) if is_refused(&error) => return Ok(()),
+            Err(error) if is_refused(&error) => Ok(Some(queue.as_str())),
             // Clients need not wait for a node on which nothing is but what could not be delivered.
             Err(error) if is_away(&error) => {
                 tracing::warn!(queue, reason = reply_text(&error), "no queue takes dead letters for now");
-                return Ok(());
+                Ok(None)
             }
-            Err(error) => return Err(self.no_queue(queue, &error)),
+            Err(error) => Err(self.no_queue(queue, &error)),
         }
-        self.bind(&self.channel().await?, queue, exchange, "").await
     }
 
     /// The stream. One that is there is used as it is, with other limits than ours, or without the right to
@@ -179,10 +221,7 @@ impl Ground<'_> {
             ))
         };
         channel.basic_qos(1, BasicQosOptions::default()).await.map_err(fault)?;
-        let mut arguments = FieldTable::default();
-        arguments.insert("x-stream-offset".into(), AMQPValue::LongString("next".into()));
-        let options = BasicConsumeOptions::default();
-        channel.basic_consume(name.into(), "".into(), options, arguments).await.map_err(fault)?;
+        self.consume_as_stream(&channel, name).await.map_err(fault)?;
         // What fails here fails again at the next step.
         let _ = channel.close(200, "seen".into()).await;
         Ok(())
@@ -207,7 +246,7 @@ impl Ground<'_> {
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let channel = self.channel().await?;
         match channel.queue_declare(name.as_str().into(), options, FieldTable::default()).await {
-            Ok(queue) => Ok(queue.name().clone()),
+            Ok(queue) => self.is_no_stream(name).await.map(|()| queue.name().clone()),
             Err(error) if is_missing_queue(&error, name) => Err(Fault::missing_queue(format!(
                 "the queue `{name}` (amqp.queue) is not there on {}: create it and bind it to the exchange \
                  `{}`, or leave amqp.queue empty for a queue of the engine's own",
@@ -215,6 +254,30 @@ impl Ground<'_> {
             ))),
             Err(error) => Err(self.no_queue(name, &error)),
         }
+    }
+
+    /// Asks a queue for what only a stream can give: as a queue, a stream gives what comes from now on, and nothing of
+    /// what was sent while the engine was down.
+    async fn is_no_stream(&self, name: &str) -> Result<(), Fault> {
+        let channel = self.channel().await?;
+        // What is refused here for another reason is refused at the next step, too.
+        if channel.basic_qos(1, BasicQosOptions::default()).await.is_err()
+            || self.consume_as_stream(&channel, name).await.is_err()
+        {
+            return Ok(());
+        }
+        Err(Fault::lasting(format!(
+            "the queue `{name}` (amqp.queue) on {} is a stream, and what is sent to it while the engine is down would \
+             never be pushed: read it by amqp.source = \"stream\" and amqp.stream = \"{name}\", or name another queue",
+            self.address
+        )))
+    }
+
+    async fn consume_as_stream(&self, channel: &Channel, name: &str) -> Result<(), lapin::Error> {
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-stream-offset".into(), AMQPValue::LongString("next".into()));
+        let options = BasicConsumeOptions::default();
+        channel.basic_consume(name.into(), "".into(), options, arguments).await.map(drop)
     }
 
     async fn declare_exchange(
@@ -237,9 +300,11 @@ impl Ground<'_> {
         let (queue, exchange) = (ShortString::from(queue), ShortString::from(exchange));
         let bound =
             channel.queue_bind(queue, exchange.clone(), pattern.into(), options, FieldTable::default()).await;
-        bound.map_err(|error| {
-            Fault::other(&format!("no queue can be bound to the exchange `{exchange}`"), &error, self.address)
-        })
+        bound.map_err(|error| self.unbound(exchange.as_str(), &error))
+    }
+
+    fn unbound(&self, exchange: &str, error: &lapin::Error) -> Fault {
+        Fault::other(&format!("no queue can be bound to the exchange `{exchange}`"), error, self.address)
     }
 
     fn no_exchange(&self, name: &str, error: &lapin::Error) -> Fault {

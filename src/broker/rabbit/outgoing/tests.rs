@@ -13,8 +13,8 @@ struct Desk {
 
 impl Desk {
     fn new() -> Self {
-        let (begun, room) = (Instant::now(), Room { publishes: 4, burials: 2 });
-        Self { outgoing: Outgoing::new(LIMIT, room), begun, now: begun }
+        let begun = Instant::now();
+        Self { outgoing: Outgoing::new(LIMIT, 4), begun, now: begun }
     }
 
     fn add(&mut self, purpose: Purpose, topic: &str) {
@@ -38,11 +38,17 @@ impl Desk {
 
     /// The numbers of all that leave now.
     fn leave(&mut self) -> Vec<u64> {
-        std::iter::from_fn(|| self.outgoing.leave(self.now)).map(|(number, _)| number).collect()
+        std::iter::from_fn(|| self.outgoing.leave()).map(|(number, _)| number).collect()
     }
 
     fn hear(&mut self, number: u64, is_stored: bool) -> Option<Settled> {
-        self.outgoing.hear(Report { number, is_stored }, self.now)
+        let outcome = if is_stored { Outcome::Stored } else { Outcome::NotStored };
+        self.outgoing.hear(Report { number, outcome }, self.now)
+    }
+
+    /// The channel is gone, because a letter was refused or with the connection.
+    fn lose(&mut self, refused: bool) -> Option<Settled> {
+        self.outgoing.channel_is_gone(refused.then_some("no"))
     }
 
     fn wait_for_settled(&mut self, time: Duration) -> Vec<Settled> {
@@ -63,7 +69,7 @@ fn what_is_confirmed_is_told_once() {
     assert_eq!(desk.leave(), [0]);
     assert!(matches!(desk.hear(0, true), Some(Settled::Publish(_, Ok(())))));
     assert!(desk.hear(0, true).is_none());
-    assert!(desk.outgoing.is_empty() && desk.outgoing.next_change().is_none());
+    assert!(desk.outgoing.len() == 0 && desk.outgoing.next_change().is_none());
 }
 
 #[test]
@@ -91,7 +97,7 @@ fn letters_outlive_the_connection_in_their_order() {
     assert_eq!(desk.leave(), [0, 1, 2]);
     assert!(desk.hear(1, true).is_some());
     assert!(desk.hear(2, false).is_none());
-    assert!(desk.outgoing.connection_is_gone(false).is_none());
+    assert!(desk.lose(false).is_none());
     desk.publish("c");
     assert_eq!(desk.leave(), [0, 2, 3]);
     assert_eq!(desk.outgoing.len(), 3);
@@ -113,11 +119,12 @@ fn burials_wait_for_the_next_connection_however_long_but_not_their_tags() {
     let mut desk = Desk::new();
     desk.bury(7, "a");
     assert_eq!(desk.leave(), [0]);
-    assert!(desk.outgoing.connection_is_gone(false).is_none());
+    assert!(desk.lose(false).is_none());
+    desk.outgoing.tags_are_void();
     assert_eq!((desk.wait(2 * LIMIT), desk.outgoing.len()), (0, 1));
     assert_eq!(desk.leave(), [0]);
     assert!(matches!(desk.hear(0, true), Some(Settled::Burial { tag: None, outcome: Ok(()) })));
-    assert!(desk.outgoing.is_empty());
+    assert!(desk.outgoing.len() == 0);
 }
 
 #[test]
@@ -131,7 +138,7 @@ fn a_burial_of_which_nothing_is_heard_gives_its_tag_back_and_goes_on() {
         left.extend(desk.leave());
         assert_eq!(left, [0], "it leaves once");
         assert!(matches!(desk.hear(0, true), Some(Settled::Burial { tag: None, outcome: Ok(()) })));
-        assert!(desk.outgoing.is_empty());
+        assert!(desk.outgoing.len() == 0);
     }
 }
 
@@ -153,7 +160,7 @@ fn a_burial_that_cannot_be_stored_has_its_time_from_then_on_however_long_it_wait
             panic!("{settled:?}")
         };
         assert_eq!((tag, desk.now), (Some(7).filter(|_| released == 0), desk.begun + waited + LIMIT));
-        assert!(desk.outgoing.is_empty());
+        assert!(desk.outgoing.len() == 0);
     }
 }
 
@@ -174,124 +181,78 @@ fn what_counts_is_the_last_word_on_a_burial() {
 }
 
 #[test]
-fn a_topic_does_not_rest_because_its_dead_letters_cannot_be_stored() {
+fn burials_take_room_until_they_are_settled_however_long() {
     let mut desk = Desk::new();
-    desk.bury(7, "a");
-    assert_eq!(desk.leave(), [0]);
-    assert!(desk.hear(0, false).is_none());
-    desk.publish("a");
-    assert_eq!(desk.leave(), [1]);
-}
-
-#[test]
-fn burials_take_no_room_of_publishes_and_end_theirs() {
-    let mut desk = Desk::new();
-    desk.bury(1, "a");
-    assert!(desk.outgoing.has_room_for_burials());
-    desk.bury(2, "a");
-    assert!(!desk.outgoing.has_room_for_burials());
-    (0..3).for_each(|_| desk.publish("b"));
-    assert!(desk.outgoing.has_room_for_publishes());
-    desk.leave();
-    assert_eq!(desk.wait(LIMIT), 5);
-    assert!(!desk.outgoing.has_room_for_burials(), "they wait on");
-    assert!(desk.outgoing.connection_is_gone(false).is_none());
-    assert_eq!(desk.leave(), [0, 1]);
-    assert!(desk.hear(1, true).is_some() && desk.outgoing.has_room_for_burials());
+    for tag in 1..=4 {
+        assert!(desk.outgoing.has_room());
+        desk.bury(tag, "a");
+    }
+    assert_eq!((desk.leave(), desk.wait(LIMIT)), (vec![0, 1, 2, 3], 4));
+    assert!(!desk.outgoing.has_room(), "they wait on");
+    assert!(desk.lose(false).is_none());
+    assert_eq!(desk.leave(), [0, 1, 2, 3]);
+    assert!(desk.hear(1, true).is_some() && desk.outgoing.has_room());
 }
 
 #[test]
 fn a_burial_that_is_refused_for_good_fails_and_no_other() {
-    let mut desk = Desk::new();
-    desk.bury(7, "a");
-    desk.bury(8, "b");
-    assert_eq!((desk.leave(), desk.wait(LIMIT)), (vec![0, 1], 2));
-    assert!(desk.outgoing.connection_is_gone(true).is_none());
-    assert_eq!(desk.leave(), [0], "suspected, and so alone");
-    let refused = desk.outgoing.connection_is_gone(true);
-    assert!(matches!(refused, Some(Settled::Burial { tag: None, outcome: Err(_) })), "{refused:?}");
-    assert_eq!(desk.leave(), [1]);
-    assert!(desk.hear(1, true).is_some() && desk.outgoing.is_empty());
-    desk.bury(1, "a");
-    desk.bury(2, "a");
-    assert_eq!(desk.leave(), [2, 3], "nobody is suspected any more");
-}
-
-/// The dead-letter queue may have no majority while what is published is stored.
-#[test]
-fn suspected_burials_of_which_nothing_is_heard_give_way_and_go_on_when_something_is() {
-    for is_stored in [true, false] {
+    for is_released in [false, true] {
         let mut desk = Desk::new();
         desk.bury(7, "a");
         desk.bury(8, "b");
         assert_eq!(desk.leave(), [0, 1]);
-        assert!(desk.outgoing.connection_is_gone(true).is_none());
-        desk.publish("c");
-        assert_eq!((desk.leave(), desk.wait(ALONE)), (vec![0], 0));
-        desk.publish("d");
-        assert_eq!(desk.leave(), [2, 3], "nobody is suspected any more, and no burial is due");
-        assert!(desk.hear(2, true).is_some() && desk.hear(3, true).is_some());
-        assert_eq!(desk.hear(0, is_stored).is_some(), is_stored);
-        assert_eq!((desk.wait(REST), desk.leave()), (0, vec![u64::from(is_stored)]));
-        assert!(desk.outgoing.connection_is_gone(false).is_none());
-        assert_eq!(desk.leave(), if is_stored { vec![1] } else { vec![0, 1] });
-        assert!(desk.hear(1, true).is_some());
-        assert!(desk.outgoing.has_room_for_burials());
+        assert_eq!(desk.wait(if is_released { LIMIT } else { Duration::ZERO }), 2 * usize::from(is_released));
+        assert!(desk.lose(true).is_none());
+        assert_eq!(desk.leave(), [0], "suspected, and so alone");
+        let Some(Settled::Burial { tag, outcome: Err(Unconfirmed::Refused(text)) }) = desk.lose(true) else {
+            panic!("it was alone");
+        };
+        assert_eq!(
+            (tag, &*text),
+            (Some(7).filter(|_| !is_released), "no"),
+            "messages come by another channel"
+        );
+        assert_eq!(desk.leave(), [1]);
+        assert!(desk.hear(1, true).is_some() && desk.outgoing.len() == 0);
+        desk.bury(1, "a");
+        desk.bury(2, "a");
+        assert_eq!(desk.leave(), [2, 3], "nobody is suspected any more");
     }
-}
-
-#[test]
-fn a_publish_that_is_refused_fails_beside_burials_of_which_nothing_is_heard() {
-    let mut desk = Desk::new();
-    desk.bury(7, "a");
-    desk.bury(8, "a");
-    desk.publish("forbidden");
-    assert_eq!(desk.leave(), [0, 1, 2]);
-    assert!(desk.outgoing.connection_is_gone(true).is_none());
-    assert_eq!((desk.leave(), desk.wait(ALONE)), (vec![0], 0));
-    assert_eq!(desk.leave(), [2]);
-    let failed = desk.outgoing.connection_is_gone(true);
-    assert!(matches!(failed, Some(Settled::Publish(_, Err(Unconfirmed::Refused)))), "{failed:?}");
-    assert_eq!(desk.leave(), [0, 1], "nobody is suspected any more");
 }
 
 #[test]
 fn a_suspected_burial_that_cannot_be_stored_has_its_time_all_the_same() {
     let mut desk = Desk::new();
-    desk.bury(7, "a");
-    (0..3).for_each(|_| desk.publish("b"));
-    assert_eq!(desk.leave(), [0, 1, 2, 3]);
-    assert!(desk.outgoing.connection_is_gone(true).is_none());
-    for publish in [1, 2, 3] {
+    (7..10).for_each(|tag| desk.bury(tag, if tag == 7 { "full" } else { "a" }));
+    assert_eq!(desk.leave(), [0, 1, 2]);
+    assert!(desk.lose(true).is_none());
+    for other in [1, 2] {
         assert_eq!(desk.leave(), [0]);
         assert!(desk.hear(0, false).is_none());
-        assert_eq!(desk.leave(), [publish]);
-        assert!(desk.hear(publish, true).is_some());
+        assert_eq!(desk.leave(), [other]);
+        assert!(desk.hear(other, true).is_some());
         assert_eq!(desk.wait(REST), 0);
     }
-    assert_eq!(desk.outgoing.next_change(), Some(desk.now - REST + LIMIT), "from the last word on");
+    assert_eq!(desk.outgoing.next_change(), Some(desk.now - 2 * REST + LIMIT), "from the first such word on");
 }
 
 #[test]
-fn a_burial_that_is_refused_after_it_stepped_aside_has_failed_if_nothing_else_was_under_way() {
+fn a_burial_that_is_routed_nowhere_is_tried_again_and_fails_as_that() {
     let mut desk = Desk::new();
     desk.bury(7, "a");
-    desk.bury(8, "b");
-    desk.leave();
-    assert!(desk.outgoing.connection_is_gone(true).is_none());
-    assert_eq!((desk.leave(), desk.wait(ALONE)), (vec![0], 0));
-    assert!(desk.outgoing.connection_is_gone(true).is_some());
-    assert_eq!(desk.leave(), [1]);
-}
-
-#[test]
-fn tags_are_those_of_burials_that_are_still_waited_for() {
-    let mut desk = Desk::new();
-    desk.bury(7, "a");
-    desk.wait(LIMIT);
-    desk.bury(8, "a");
-    desk.publish("a");
-    assert_eq!(desk.outgoing.tags().collect::<Vec<_>>(), [8]);
+    let mut tries = 0;
+    let failed = loop {
+        tries += desk.leave().len();
+        desk.outgoing.hear(Report { number: 0, outcome: Outcome::Unroutable }, desk.now);
+        if let Some(failed) = desk.wait_for_settled(REST).pop() {
+            break failed;
+        }
+    };
+    assert!(matches!(failed, Settled::Burial { tag: Some(7), outcome: Err(Unconfirmed::Unroutable) }));
+    assert!(
+        tries > 10 && desk.outgoing.len() == 0,
+        "for a moment after its start, RabbitMQ routes to no queue"
+    );
 }
 
 /// A RabbitMQ that confirms letters as they come, and closes the channel at those of `refused`; it may be that
@@ -316,7 +277,7 @@ fn bring_home(desk: &mut Desk, refused: &[u64], confirms_are_lost: bool) -> (Vec
         if !is_closed {
             return (confirmed, failed, connection);
         }
-        failed += usize::from(desk.outgoing.connection_is_gone(true).is_some());
+        failed += usize::from(desk.lose(true).is_some());
     }
     panic!("somebody closes the channel for ever");
 }
@@ -341,7 +302,7 @@ fn only_those_fail_that_rabbitmq_closes_the_channel_for_and_each_costs_one_conne
             // If the last one is refused and the confirms before it came, it was alone at once.
             let connections = connections - usize::from(refused == [4] && !confirms_are_lost);
             assert_eq!(came_home, (innocent, refused.len(), connections), "{letters} {refused:?}");
-            assert!(desk.outgoing.is_empty());
+            assert!(desk.outgoing.len() == 0);
         }
     }
 }
@@ -351,10 +312,10 @@ fn who_is_suspected_leaves_alone_and_who_was_not_alone_has_not_failed() {
     let mut desk = Desk::new();
     ["a", "b"].iter().for_each(|topic| desk.publish(topic));
     assert_eq!(desk.leave(), [0, 1]);
-    assert!(desk.outgoing.connection_is_gone(true).is_none());
+    assert!(desk.lose(true).is_none());
     desk.publish("c");
     assert_eq!(desk.leave(), [0]);
-    assert!(desk.outgoing.connection_is_gone(false).is_none(), "lost for another reason");
+    assert!(desk.lose(false).is_none(), "lost for another reason");
     assert_eq!(desk.leave(), [0]);
     assert!(desk.hear(0, false).is_none(), "it was not refused for good");
     assert_eq!(desk.leave(), [1]);
@@ -362,9 +323,9 @@ fn who_is_suspected_leaves_alone_and_who_was_not_alone_has_not_failed() {
     ["d", "e"].iter().for_each(|topic| desk.publish(topic));
     assert_eq!(desk.leave(), [3, 4], "nobody is suspected");
     assert!(desk.hear(4, true).is_some());
-    assert!(desk.outgoing.connection_is_gone(true).is_none(), "it may have been the one whose time was over");
+    assert!(desk.lose(true).is_none(), "it may have been the one whose time was over");
     assert_eq!(desk.leave(), [3]);
-    assert!(desk.outgoing.connection_is_gone(true).is_some());
+    assert!(desk.lose(true).is_some());
 }
 
 #[test]
@@ -389,20 +350,20 @@ fn time_ends_in_whatever_state_and_what_is_heard_later_counts_for_nothing() {
 fn letters_that_failed_under_way_take_room_until_the_connection_ends_or_settles_them() {
     let mut desk = Desk::new();
     for topic in ["a", "b", "c", "d"] {
-        assert!(desk.outgoing.has_room_for_publishes());
+        assert!(desk.outgoing.has_room());
         desk.publish(topic);
     }
-    assert!(!desk.outgoing.has_room_for_publishes());
-    desk.outgoing.leave(desk.now);
-    desk.outgoing.leave(desk.now);
+    assert!(!desk.outgoing.has_room());
+    desk.outgoing.leave();
+    desk.outgoing.leave();
     assert_eq!(desk.wait(LIMIT), 4);
     desk.publish("e");
     desk.publish("f");
-    assert!(!desk.outgoing.has_room_for_publishes());
+    assert!(!desk.outgoing.has_room());
     assert!(desk.hear(0, true).is_none());
-    assert!(desk.outgoing.has_room_for_publishes());
+    assert!(desk.outgoing.has_room());
     desk.publish("g");
-    assert!(!desk.outgoing.has_room_for_publishes());
-    desk.outgoing.connection_is_gone(false);
-    assert!(desk.outgoing.has_room_for_publishes());
+    assert!(!desk.outgoing.has_room());
+    desk.lose(false);
+    assert!(desk.outgoing.has_room());
 }
