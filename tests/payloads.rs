@@ -8,7 +8,8 @@ use std::io::Write as _;
 use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
 use lapin::BasicProperties;
-use serde_json::json;
+use serde_json::{Value, json};
+use support::bytes::{BytesPublisher, header, headers, hex, long, property};
 use support::engine::Engine;
 use support::publisher::Publisher;
 use support::rabbitmq::RabbitNode;
@@ -194,4 +195,89 @@ fn headers_of_wrong_types_harm_nobody() {
     service.publish_with("odd", b"2", &json!({ "contentType": "APPLICATION/JSON", "timestamp": 0 }));
     assert_eq!(client.publication("odd"), "1");
     assert_eq!(client.publication("odd"), "2");
+}
+
+/// No text in UTF-8, nor in anything else.
+const BAD: &[u8] = b"\x00\xff\xfe\x80";
+
+/// Properties that RabbitMQ passes on and that no parser of ours may stumble over. None of them matters to a push.
+fn harmless_properties() -> Vec<Vec<u8>> {
+    let deep = |kind: u8, levels: usize| {
+        (0..levels).fold(b"V".to_vec(), |value, _| match kind {
+            b'F' => long(b'F', &header(b"", &value)),
+            kind => long(kind, &value),
+        })
+    };
+    let offset = |number: i64| header(b"x-stream-offset", &[&b"l"[..], &number.to_be_bytes()].concat());
+    // All that fits into a frame of 128 KiB; a stream adds a header of its own.
+    let full = (128 << 10) - 8 - 12 - 2 - 4 - 2 - 5;
+    let mut all = vec![
+        headers(&[header(BAD, b"V"), header(b"n", &long(b'A', &long(b'F', &header(BAD, b"V"))))]),
+        headers(&[header(b"f", &deep(b'F', 15_000))]),
+        headers(&[header(b"a", &deep(b'A', 20_000))]),
+        headers(&[header(b"f", &long(b'S', &vec![b'z'; full]))]),
+        // Where in the stream the message stands: nobody but RabbitMQ says so.
+        headers(&[offset(7), offset(1_000_000_000), offset(1_000_000_001)]),
+        headers(&[header(b"x-fanfare-bytes-routing-key", &long(b'S', b"00"))]),
+    ];
+    // content-type, content-encoding, correlation-id, reply-to, message-id twice, type, app-id, cluster-id.
+    all.extend([15, 14, 10, 9, 7, 7, 5, 3, 2].map(|flag| property(flag, BAD)));
+    all
+}
+
+/// Sends them all, beside messages that cannot be delivered, and looks at what comes.
+fn no_bytes_stop_the_others(engine: &Engine, url: &str) {
+    engine.wait_until_ready();
+    let mut client = RawClient::connect(engine.client_address());
+    // That it is bound where bindings follow, or not.
+    client.subscribe("a");
+    let (mut publisher, mut reader) = (BytesPublisher::connect(url), Amqp::connect(url));
+    let text = |headers: &Value, name: &str| headers[name].as_str().unwrap_or_default().to_owned();
+    let harmless = harmless_properties();
+    for (n, properties) in harmless.iter().enumerate() {
+        publisher.publish(b"a", properties, &n.to_string());
+        assert_eq!(
+            client.publication("a"),
+            n.to_string(),
+            "{}",
+            hex(&properties[..properties.len().min(40)])
+        );
+    }
+    for routing_key in [&b"a\xff"[..], b"a.\xed\xa0\x80"] {
+        publisher.publish(routing_key, b"\0\0", "1");
+        let (body, headers) = reader.take("fanfare.dead");
+        assert_eq!(body, b"1");
+        assert_eq!(text(&headers, "x-fanfare-bytes-routing-key"), hex(routing_key));
+        let reason = text(&headers, "x-fanfare-reason");
+        assert!(reason.contains("routing key") && reason.contains(&hex(routing_key)), "{reason}");
+    }
+    // What was wrong with it goes along, whyever it is a dead letter.
+    publisher.publish(b"a", &property(10, BAD), "no JSON");
+    let (_, headers) = reader.take("fanfare.dead");
+    assert_eq!(text(&headers, "x-fanfare-bytes-correlation-id"), "00fffe80");
+    publisher.publish(b"a", b"\0\0", "\"the last\"");
+    assert_eq!(client.publication("a"), "\"the last\"");
+    assert_eq!(engine.metric("fanfare_rabbitmq_connects_total", &[]), 1.0, "a message cost the link");
+}
+
+#[test]
+fn no_message_stops_the_others_whatever_its_bytes() {
+    let node = RabbitNode::shared();
+    let url = node.new_vhost("bytes_stream");
+    let engine = Engine::start(&["--amqp", &url]);
+    no_bytes_stop_the_others(&engine, &url);
+    engine.stop();
+    // All of it is read back.
+    Engine::start(&["--amqp", &url]).wait_until_ready();
+
+    let url = node.new_vhost("bytes_own_queue");
+    no_bytes_stop_the_others(&Engine::start(&["--amqp", &url, "--source", "queue"]), &url);
+
+    let url = node.new_vhost("bytes_named_queue");
+    let mut service = Amqp::connect(&url);
+    service.declare_exchange("fanfare", "topic", true);
+    service.declare_queue("pushes", "fanfare", "#");
+    let config =
+        format!("[amqp]\nurl = \"{url}\"\nsource = \"queue\"\nqueue = \"pushes\"\nqueue_delay = \"0s\"\n");
+    no_bytes_stop_the_others(&Engine::with_config(&config), &url);
 }

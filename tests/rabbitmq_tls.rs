@@ -6,6 +6,7 @@ use std::path::Path;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::json;
+use support::bytes::{BytesPublisher, property};
 use support::engine::{Engine, run_to_end, serve};
 use support::process::TempDir;
 use support::rabbitmq::{Identity, RabbitNode, answers_amqp};
@@ -57,6 +58,13 @@ fn what_is_published_by_tls_reaches_subscribers_and_nobody_unknown_is_trusted() 
     client.subscribe("news");
     engine.publish("news", &json!({"by": "TLS"}));
     assert_eq!(client.publication("news"), r#"{"by":"TLS"}"#);
+    BytesPublisher::connect(&url(&node, "127.0.0.1", None)).publish(
+        b"news",
+        &property(10, b"\xff"),
+        "\"bytes\"",
+    );
+    assert_eq!(client.publication("news"), "\"bytes\"");
+    assert_eq!(engine.metric("fanfare_rabbitmq_connects_total", &[]), 1.0);
     // RabbitMQ's own word for it, about both connections of the engine.
     let connections = node.ctl(&["list_connections", "ssl"]);
     assert_eq!(connections.lines().filter(|line| line.trim() == "true").count(), 2, "{connections}");

@@ -91,6 +91,9 @@ impl Broker {
 
     /// Returns how many of a message's publications are repetitions, and what is wrong with it.
     fn deliver(&mut self, message: &Message) -> (u64, Result<(), Undeliverable>) {
+        if let Some(flaw) = message.flaw.as_deref().filter(|flaw| flaw.concerns_all()) {
+            return (0, Err(flaw.clone()));
+        }
         let size_limit = |topic: &str| {
             let namespace = self.namespaces.options(self.namespaces.of(topic));
             payload::size_limit(namespace, &self.config.limits)

@@ -106,12 +106,25 @@ pub(super) enum Undeliverable {
     Binary(&'static str),
     #[error(transparent)]
     Topic(#[from] TopicError),
+    #[error("the routing key is not UTF-8, and so no topic; its bytes in hex: {0}")]
+    RoutingKey(String),
+    #[error("a routing key in the header CC is not UTF-8, and so no topic; its bytes in hex: {0}")]
+    Copy(String),
+    #[error("what came with the body cannot be used: {0}")]
+    Lost(String),
     #[error("the header x-topics is {0}: it has to be a text with a topic per line, or a list of such names")]
     TopicsHeader(String),
     #[error(
         "the publication has {len} bytes with its topic: at most {max} fit into a frame (limits.frame_bytes)"
     )]
     LineTooLong { len: usize, max: usize },
+}
+
+impl Undeliverable {
+    /// Whether no topic gets the message: there is none, or nobody knows what was meant.
+    pub(super) fn concerns_all(&self) -> bool {
+        matches!(self, Self::RoutingKey(_) | Self::Lost(_))
+    }
 }
 
 /// Bytes of a publication's data in a namespace.

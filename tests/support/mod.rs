@@ -4,6 +4,7 @@
 //! Every test program compiles this for itself and uses a part of it.
 #![allow(dead_code, unreachable_pub, unused_imports, reason = "each test program uses another part")]
 
+pub mod bytes;
 pub mod engine;
 pub mod framed;
 pub mod http;

@@ -18,13 +18,15 @@ const HEARTBEAT: u16 = 10;
 /// A parsed `amqp://` or `amqps://` URL. Displayed without user, password and parameters.
 pub(super) struct Address {
     pub(super) uri: AMQPUri,
-    pub(super) tls: OwnedTLSConfig,
+    /// Names authorities to trust beside the machine's own.
+    authorities: Option<String>,
     shown: String,
 }
 
 impl Address {
     /// Parses a URL. Besides what lapin knows (`heartbeat`, `frame_max`, `channel_max`, `auth_mechanism`),
-    /// `cacertfile` names a PEM file of authorities to trust beside the machine's own.
+    /// `cacertfile` names a PEM file of authorities to trust beside the machine's own. It is read at each connect, so
+    /// that a file that is replaced counts from the next one on; here it is only seen that it can be.
     ///
     /// # Errors
     /// What is wrong, in words that hold nothing of the URL's secrets.
@@ -40,16 +42,29 @@ impl Address {
         };
         let mut uri: AMQPUri = url.parse().map_err(unusable)?;
         uri.query.heartbeat.get_or_insert(HEARTBEAT);
-        let mut tls = OwnedTLSConfig::default();
-        if let Some(path) = parameter(url, "cacertfile") {
-            tls.cert_chain = Some(authorities(&path)?);
+        let authorities = parameter(url, "cacertfile");
+        if let Some(path) = &authorities {
+            read_authorities(path).map_err(Fault::lasting)?;
         }
-        Ok(Self { uri, tls, shown: url.public() })
+        Ok(Self { uri, authorities, shown: url.public() })
     }
 
-    /// Whether TLS is spoken.
-    pub(super) fn is_encrypted(&self) -> bool {
-        self.uri.scheme == AMQPScheme::AMQPS
+    /// What it takes to speak TLS; nothing if it is not spoken.
+    ///
+    /// # Errors
+    /// The file of authorities cannot be read now. It was there before, and may be again.
+    pub(super) async fn tls(&self) -> Result<Option<OwnedTLSConfig>, Fault> {
+        if self.uri.scheme != AMQPScheme::AMQPS {
+            return Ok(None);
+        }
+        let mut tls = OwnedTLSConfig::default();
+        if let Some(path) = self.authorities.clone() {
+            // A disk may be slow, and this is the broker thread.
+            let read = tokio::task::spawn_blocking(move || read_authorities(&path)).await;
+            let read = read.unwrap_or_else(|error| Err(error.to_string()));
+            tls.cert_chain = Some(read.map_err(Fault::passing)?);
+        }
+        Ok(Some(tls))
     }
 }
 
@@ -109,10 +124,8 @@ fn parameter(url: &AmqpUrl, name: &str) -> Option<String> {
     url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
 }
 
-fn authorities(path: &str) -> Result<String, Fault> {
-    let fault = |error: &dyn fmt::Display| {
-        Fault::lasting(format!("amqp.url names the file {path} in `cacertfile`: {error}"))
-    };
+fn read_authorities(path: &str) -> Result<String, String> {
+    let fault = |error: &dyn fmt::Display| format!("amqp.url names the file {path} in `cacertfile`: {error}");
     let pem = std::fs::read_to_string(path).map_err(|error| fault(&error))?;
     if !pem.contains("-----BEGIN CERTIFICATE-----") {
         return Err(fault(&"it holds no certificate in PEM"));
@@ -170,6 +183,6 @@ mod tests {
         assert_eq!(address.to_string(), "amqps://rabbit:5671/live");
         assert_eq!(format!("{address:?}"), "Address(amqps://rabbit:5671/live)");
         assert_eq!(address.uri.query.heartbeat, Some(3));
-        assert!(address.is_encrypted());
+        assert_eq!(address.uri.scheme, AMQPScheme::AMQPS);
     }
 }

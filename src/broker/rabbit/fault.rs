@@ -18,17 +18,19 @@ pub(super) struct Fault {
     pub(super) is_final: bool,
     /// Whether the queue that an operator named is not there: whatever was in it is gone.
     pub(super) queue_is_gone: bool,
+    /// Whether lapin could not read what RabbitMQ sent.
+    pub(super) is_unreadable: bool,
 }
 
 impl Fault {
     /// A fault that stays until somebody does something about it.
     pub(super) fn lasting(text: String) -> Self {
-        Self { text, is_final: true, queue_is_gone: false }
+        Self { text, is_final: true, queue_is_gone: false, is_unreadable: false }
     }
 
     /// A fault that may pass.
     pub(super) fn passing(text: String) -> Self {
-        Self { text, is_final: false, queue_is_gone: false }
+        Self { text, is_final: false, queue_is_gone: false, is_unreadable: false }
     }
 
     /// A fault that stays until somebody declares the queue anew.
@@ -68,7 +70,8 @@ impl Fault {
     /// Why something about a connection did not work out that has no words of its own.
     pub(super) fn other(what: &str, error: &lapin::Error, address: &Address) -> Self {
         let text = format!("RabbitMQ at {address}: {what}: {}", reply_text(error));
-        if error.is_amqp_error() && !may_pass(error) { Self::lasting(text) } else { Self::passing(text) }
+        let is_final = error.is_amqp_error() && !may_pass(error);
+        Self { is_final, is_unreadable: is_unreadable(error), ..Self::passing(text) }
     }
 }
 
@@ -142,6 +145,11 @@ pub(super) fn is_too_large(error: &lapin::Error) -> bool {
 /// Whether RabbitMQ closed a channel, and not the connection.
 pub(super) fn is_of_channel(error: &lapin::Error) -> bool {
     matches!(reply_kind(error), Some(AMQPErrorKind::Soft(_)))
+}
+
+/// Whether lapin could not read what RabbitMQ sent: see [`amqp_filter`](super::amqp_filter).
+pub(super) fn is_unreadable(error: &lapin::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ParsingError(_))
 }
 
 /// Whether RabbitMQ said that we may not do that.

@@ -9,21 +9,23 @@ use std::time::Duration;
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
-use lapin::tcp::AsyncTcpStream;
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Connection, ConnectionProperties};
 use parking_lot::Mutex;
-use socket2::{SockRef, Socket};
+use socket2::Socket;
 use tokio::select;
 use tokio::time::timeout;
 
 use crate::config::{Bindings, Config};
 
 use super::address::Address;
+use super::amqp_filter::Terms;
 use super::attach::{Gate, Reading, Start};
 use super::binder::{self, Binder};
 use super::bindings::Order;
-use super::fault::{Fault, is_away, is_forbidden, is_missing, is_of_channel, is_too_large, reply_text};
+use super::fault::{
+    Fault, is_away, is_forbidden, is_missing, is_of_channel, is_too_large, is_unreadable, reply_text,
+};
 use super::intake::Intake;
 use super::overflow::Watch;
 use super::prefetch::Prefetch;
@@ -31,7 +33,7 @@ use super::publisher::{Letter, Publisher, Report, Traffic, Word};
 use super::reader::{Entrance, random};
 use super::topology::Spring;
 use super::trail::Marker;
-use super::{markers, topology};
+use super::{markers, topology, transport};
 
 /// From the first packet to a connection with TLS.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -94,11 +96,13 @@ pub(super) struct Loss {
     pub(super) refused: bool,
     /// Whether RabbitMQ ended the consumer: its queue was deleted, or is where it cannot be reached.
     pub(super) queue_is_gone: bool,
+    /// Whether lapin could not read what RabbitMQ sent.
+    pub(super) is_unreadable: bool,
 }
 
 impl Loss {
     pub(super) fn because(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), refused: false, queue_is_gone: false }
+        Self { reason: reason.into(), refused: false, queue_is_gone: false, is_unreadable: false }
     }
 
     fn of_consumer(error: &lapin::Error) -> Self {
@@ -131,9 +135,10 @@ impl Link {
         address: &Address,
         config: &Config,
         entrance: Option<Entrance>,
+        is_careful: bool,
     ) -> Result<Self, Fault> {
-        let consuming = connect(address, "fanfare: consumes").await?;
-        let publishing = connect(address, "fanfare: publishes").await?;
+        let consuming = connect(address, "fanfare: consumes", is_careful).await?;
+        let publishing = connect(address, "fanfare: publishes", is_careful).await?;
         let set_up = timeout(SETUP_LIMIT, Self::set_up(consuming, publishing, address, config, entrance));
         let late = |_| Fault::passing(format!("RabbitMQ at {address} does not answer"));
         set_up.await.map_err(late)?
@@ -365,37 +370,32 @@ async fn overflowed(watch: Option<&mut Watch>) -> Option<()> {
 fn trouble(event: Option<lapin::Event>, which: &str) -> Option<Loss> {
     match event {
         Some(lapin::Event::Error(error)) => {
-            Some(Loss::because(format!("the {which} connection failed: {}", reply_text(&error))))
+            let loss = Loss::because(format!("the {which} connection failed: {}", reply_text(&error)));
+            Some(Loss { is_unreadable: is_unreadable(&error), ..loss })
         }
         Some(_) => None,
         None => Some(Loss::because(format!("the {which} connection has ended"))),
     }
 }
 
-/// Opens one connection.
+/// Opens one connection. `is_careful`: see [`amqp_filter`](super::amqp_filter).
 ///
 /// # Errors
 /// What is wrong, and whether it may pass.
-pub(super) async fn connect(address: &Address, name: &str) -> Result<Connection, Fault> {
-    let fault = |error: lapin::Error| Fault::connecting(&error, address);
+pub(super) async fn connect(address: &Address, name: &str, is_careful: bool) -> Result<Connection, Fault> {
     let properties = ConnectionProperties::default().with_connection_name(name.into());
-    let runtime = lapin::runtime::default_runtime().map_err(fault)?;
-    let (tls, is_encrypted) = (address.tls.clone(), address.is_encrypted());
+    let tls = address.tls().await?;
     let lifeline = Lifeline::default();
     let socket = Arc::clone(&lifeline.0);
+    let terms = Terms::new(is_careful);
+    let agreed = terms.clone();
     let opening = Connection::connector(
         address.uri.clone(),
-        runtime,
-        async move |uri, runtime| {
+        transport::runtime(),
+        async move |uri, _| {
             let host = uri.authority.host.as_str();
-            let connecting = async {
-                let place = runtime.to_socket_addrs((host.to_owned(), uri.authority.port));
-                let stream = AsyncTcpStream::connect(&runtime, place).await?;
-                if let AsyncTcpStream::Plain(plain) = &stream {
-                    *socket.lock() = Some(SockRef::from(plain.get_ref()).try_clone()?);
-                }
-                if is_encrypted { stream.into_tls(host, tls.as_ref()).await } else { Ok(stream) }
-            };
+            let connecting =
+                transport::connect(host, uri.authority.port, tls.as_ref(), terms.clone(), &socket);
             let connected = timeout(CONNECT_LIMIT, connecting).await;
             Ok(connected.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))?)
         },
@@ -404,7 +404,9 @@ pub(super) async fn connect(address: &Address, name: &str) -> Result<Connection,
     let opened = timeout(SETUP_LIMIT, opening).await;
     let opened = opened.map_err(|_| Fault::passing(format!("RabbitMQ at {address} does not answer")))?;
     lifeline.release();
-    opened.map_err(fault)
+    let connection = opened.map_err(|error| Fault::connecting(&error, address))?;
+    agreed.set_frame_max(connection.configuration().frame_max());
+    Ok(connection)
 }
 
 /// A second handle of a socket, by which it is shut down if the attempt to speak AMQP over it is given up:

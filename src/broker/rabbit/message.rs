@@ -12,6 +12,8 @@ use crate::broker::memory::microseconds;
 use crate::broker::payload::{Compression, Content, Undeliverable};
 use crate::mail::TopicName;
 
+use super::amqp_filter;
+
 /// RabbitMQ routes by it as by the routing key, and passes it on; but up to version 3, streams keep no header
 /// that is a list or a table.
 pub(super) const COPIES: &str = "CC";
@@ -23,6 +25,9 @@ const KEY: &str = "x-key";
 const MICROSECONDS: &str = "x-timestamp-us";
 /// As RabbitMQ's timestamp interceptor says them.
 const MILLISECONDS: &str = "timestamp_in_ms";
+/// Headers with a meaning, of all that publishers and RabbitMQ say: of several with one name the first counts, and none
+/// is dropped for want of room.
+pub(super) const MEANINGFUL: [&str; 6] = [OFFSET, KEY, TOPICS, COPIES, MICROSECONDS, MILLISECONDS];
 /// Where RabbitMQ says that a message stands in its stream.
 pub(super) const OFFSET: &str = "x-stream-offset";
 /// AMQP's number for messages that survive a restart of RabbitMQ.
@@ -70,9 +75,10 @@ pub(super) fn fingerprint(delivery: &Delivery, hasher: &impl BuildHasher) -> u64
     hasher.hash_one((exchange.as_str(), routing_key.as_str(), id, properties.timestamp(), data))
 }
 
-/// The routing key and those that the headers add, each once; and what is wrong with the headers.
+/// The routing key and those that the headers add, each once; and what is wrong with them.
 fn topics(routing_key: ShortString, headers: &FieldTable) -> (Vec<Box<str>>, Option<Undeliverable>) {
     let mut topics = vec![String::from(routing_key).into_boxed_str()];
+    let mut flaw = None;
     let mut add = |topic: &str| {
         if !topics.iter().any(|known| **known == *topic) {
             topics.push(topic.into());
@@ -80,12 +86,14 @@ fn topics(routing_key: ShortString, headers: &FieldTable) -> (Vec<Box<str>>, Opt
     };
     if let Some(AMQPValue::FieldArray(copies)) = headers.inner().get(COPIES) {
         for copy in copies.as_slice() {
-            // RabbitMQ refuses anything but strings here; what is not UTF-8 can be no topic's name.
+            // RabbitMQ refuses anything but strings here.
             let AMQPValue::LongString(copy) = copy else { continue };
-            add(&String::from_utf8_lossy(copy.as_bytes()));
+            match std::str::from_utf8(copy.as_bytes()) {
+                Ok(copy) => add(copy),
+                Err(_) => flaw = Some(Undeliverable::Copy(amqp_filter::hex(copy.as_bytes()))),
+            }
         }
     }
-    let mut flaw = None;
     match headers.inner().get(TOPICS) {
         None | Some(AMQPValue::Void) => {}
         Some(AMQPValue::FieldArray(names)) => {
@@ -98,7 +106,14 @@ fn topics(routing_key: ShortString, headers: &FieldTable) -> (Vec<Box<str>>, Opt
             Err(reason) => flaw = Some(reason),
         },
     }
-    (topics, flaw)
+    (topics, damage(headers).or(flaw))
+}
+
+/// What the filter has found that concerns the whole message.
+fn damage(headers: &FieldTable) -> Option<Undeliverable> {
+    let noted = |name| text(headers, name).map(str::to_owned);
+    let routing_key = noted(amqp_filter::ROUTING_KEY).map(Undeliverable::RoutingKey);
+    routing_key.or_else(|| noted(amqp_filter::LOST).map(Undeliverable::Lost))
 }
 
 /// A value of `x-topics`, or of a list in it.
@@ -193,6 +208,28 @@ mod tests {
         let message = receive(delivery("order.42", BasicProperties::default()), None);
         assert_eq!((&*message.topics, message.tag), (&[Box::from("order.42")][..], 7));
         assert_eq!((message.content, message.key, message.published), (Content::Json, None, None));
+    }
+
+    #[test]
+    fn what_the_filter_notes_concerns_the_whole_message_and_a_copy_that_is_no_text_only_itself() {
+        let note = |text: &str| AMQPValue::LongString(text.into());
+        let copies = AMQPValue::FieldArray(vec![note("b"), AMQPValue::LongString(vec![0xff].into())].into());
+        for (pairs, topics, flaw, concerns_all) in [
+            (
+                &[(amqp_filter::ROUTING_KEY, note("61ff")), (amqp_filter::LOST, note("cut"))][..],
+                &["a"][..],
+                Undeliverable::RoutingKey("61ff".into()),
+                true,
+            ),
+            (&[(amqp_filter::LOST, note("cut"))], &["a"], Undeliverable::Lost("cut".into()), true),
+            (&[(COPIES, copies)], &["a", "b"], Undeliverable::Copy("ff".into()), false),
+        ] {
+            let properties = BasicProperties::default().with_headers(headers(pairs));
+            let message = receive(delivery("a", properties), None);
+            assert_eq!(message.topics.iter().map(|topic| &**topic).collect::<Vec<_>>(), topics);
+            assert_eq!(flaw.concerns_all(), concerns_all);
+            assert_eq!(message.flaw.as_deref(), Some(&flaw));
+        }
     }
 
     #[test]

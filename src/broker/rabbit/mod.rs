@@ -25,6 +25,7 @@
 //! is history, and not pushed.
 
 mod address;
+pub mod amqp_filter;
 mod attach;
 mod backoff;
 mod binder;
@@ -46,6 +47,7 @@ mod publisher;
 mod reader;
 mod topology;
 mod trail;
+mod transport;
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -111,6 +113,8 @@ pub(super) struct Rabbit {
     queue_was_gone: bool,
     winding_down: bool,
     attempts_log: RateLimit,
+    /// Whether lapin has failed to read something: see [`amqp_filter`].
+    is_careful: bool,
     /// Why the latest attempt failed, for each address.
     last_faults: Vec<String>,
     burials_log: RateLimit,
@@ -204,6 +208,7 @@ impl Rabbit {
             state: State::Over,
             events: VecDeque::new(),
             queue_was_gone: false,
+            is_careful: false,
             winding_down: false,
             attempts_log: RateLimit::new(LOG_EVERY),
             burials_log: RateLimit::new(LOG_EVERY),
@@ -223,7 +228,7 @@ impl Rabbit {
         let begun = Instant::now();
         let mut refusals = Vec::new();
         for _ in 0..self.addresses.len() {
-            match Link::open(self.addresses.current(), &self.config, self.entrance()).await {
+            match Link::open(self.addresses.current(), &self.config, self.entrance(), self.is_careful).await {
                 Ok(link) => {
                     self.linked(link);
                     return Ok(());
@@ -357,6 +362,7 @@ impl Rabbit {
         }
         self.connections_are_gone(loss.refused.then_some(&loss.reason));
         self.queue_was_gone |= loss.queue_is_gone;
+        self.beware(loss.is_unreadable);
         self.marker = None;
         self.stop_binding();
         self.events.push_back(Event::Lost);
@@ -377,10 +383,10 @@ impl Rabbit {
             Duration::ZERO
         };
         let (address, config) = (Arc::clone(self.addresses.current()), Arc::clone(&self.config));
-        let entrance = self.entrance();
+        let (entrance, is_careful) = (self.entrance(), self.is_careful);
         self.state = State::Away(tokio::spawn(async move {
             tokio::time::sleep(pause).await;
-            Link::open(&address, &config, entrance).await
+            Link::open(&address, &config, entrance, is_careful).await
         }));
     }
 
@@ -393,6 +399,18 @@ impl Rabbit {
         }
         last.clone_from(&fault.text);
         self.queue_was_gone |= fault.queue_is_gone;
+        self.beware(fault.is_unreadable);
+    }
+
+    /// A message that lapin could not read failed once, and must not fail again.
+    fn beware(&mut self, is_unreadable: bool) {
+        if is_unreadable && !self.is_careful {
+            tracing::error!(
+                "RabbitMQ sent what cannot be read; the message is read with care when it comes again, and \
+                 dead-lettered if need be"
+            );
+            self.is_careful = true;
+        }
     }
 
     /// When the reader has something to look after, while it reads.

@@ -70,7 +70,7 @@ fn short(name: &str, what: &str) -> Result<ShortString, PublishError> {
 
 async fn publish(address: &Address, letter: &Letter) -> Result<(), PublishError> {
     let connection =
-        connect(address, "fanfare: publishes once").await.map_err(|fault| PublishError(fault.text))?;
+        connect(address, "fanfare: publishes once", false).await.map_err(|fault| PublishError(fault.text))?;
     let fault =
         |error: lapin::Error| PublishError(Fault::other("no channel could be opened", &error, address).text);
     let channel = connection.create_channel().await.map_err(fault)?;

@@ -134,6 +134,12 @@ impl Reader {
     ) -> Option<Marker> {
         let tag = delivery.delivery_tag;
         let Some(offset) = markers::offset(&delivery) else {
+            let (topic, bytes) = (delivery.routing_key.as_str(), delivery.data.len());
+            tracing::error!(
+                topic,
+                bytes,
+                "a message of the stream came without its offset: it is passed over"
+            );
             events.push_back(Event::Passed { tag, offset: None });
             return None;
         };
