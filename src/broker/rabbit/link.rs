@@ -107,7 +107,7 @@ impl Loss {
 
     fn of_consumer(error: &lapin::Error) -> Self {
         let queue_is_gone = is_missing(error) && !is_away(error);
-        Self { queue_is_gone, ..Self::because(reply_text(error)) }
+        Self { queue_is_gone, is_unreadable: is_unreadable(error), ..Self::because(reply_text(error)) }
     }
 
     fn of_queue() -> Self {
