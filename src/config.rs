@@ -15,8 +15,10 @@ mod bindings;
 mod cpus;
 mod differences;
 pub mod host;
+mod interval;
 mod keys;
 mod load;
+pub mod memory;
 mod problem;
 mod secret;
 mod service_links;
@@ -30,6 +32,7 @@ pub use address::{address, addresses};
 pub use amqp::{Ack, Amqp, Source};
 pub use bindings::Bindings;
 pub use cpus::parse_cpus;
+pub use interval::Interval;
 pub use load::{FILE_VARIABLE, Loaded, load};
 pub use problem::{Origin, Problem, Problems, grouped};
 pub use secret::{AmqpUrl, AmqpUrls, Secret};
@@ -441,72 +444,4 @@ pub enum BinaryPayloads {
     /// They arrive as what they are if they are JSON, which some client libraries label as binary whatever it is; else
     /// they go to the dead-letter exchange.
     Json,
-}
-
-/// A length of time, written as a number and a unit: `250ms`, `10s`, `5m`, `1h`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Interval(pub Duration);
-
-impl Interval {
-    /// So many seconds.
-    #[must_use]
-    pub const fn from_secs(seconds: u64) -> Self {
-        Self(Duration::from_secs(seconds))
-    }
-
-    /// So many milliseconds.
-    #[must_use]
-    pub const fn from_millis(milliseconds: u64) -> Self {
-        Self(Duration::from_millis(milliseconds))
-    }
-
-    /// Whether it is none at all.
-    #[must_use]
-    pub const fn is_zero(self) -> bool {
-        self.0.is_zero()
-    }
-}
-
-impl TryFrom<String> for Interval {
-    type Error = String;
-
-    /// The error completes a sentence that ends with "expected".
-    fn try_from(text: String) -> Result<Self, String> {
-        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-        let (number, unit) = text.split_at(digits);
-        let scale = match unit.trim() {
-            "ms" => 1,
-            "s" => 1000,
-            "m" => 60_000,
-            "h" => 3_600_000,
-            _ if text == "0" => 0,
-            _ => return Err(expected_interval(number, unit.trim())),
-        };
-        let number: u64 = number.parse().map_err(|_| expected_interval(number, unit.trim()))?;
-        let milliseconds = number.checked_mul(scale).ok_or_else(|| expected_interval("", ""))?;
-        Ok(Self::from_millis(milliseconds))
-    }
-}
-
-/// What was probably meant, of a length of time that cannot be read: `25sec` is `25s`.
-fn expected_interval(number: &str, unit: &str) -> String {
-    let (number, unit) = match (number.parse::<u64>(), unit.to_lowercase()) {
-        (Ok(days), unit) if unit.starts_with('d') && days < 100_000 => (days * 24, "h"),
-        (Ok(number), unit) if unit.starts_with("mil") || unit.starts_with("ms") => (number, "ms"),
-        (Ok(number), unit) if unit.starts_with('m') => (number, "m"),
-        (Ok(number), unit) if unit.starts_with('h') => (number, "h"),
-        (Ok(number), _) => (number, "s"),
-        (Err(_), _) => (250, "ms"),
-    };
-    format!("a whole number and `ms`, `s`, `m` or `h`, such as `{number}{unit}`")
-}
-
-impl From<Interval> for String {
-    fn from(interval: Interval) -> Self {
-        match interval.0.as_millis() {
-            milliseconds if milliseconds % 1000 == 0 => format!("{}s", milliseconds / 1000),
-            milliseconds => format!("{milliseconds}ms"),
-        }
-    }
 }

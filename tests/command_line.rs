@@ -157,6 +157,59 @@ fn check_fails_where_the_machine_does_not_fit() {
     assert!(report.contains("problem  server.cpus names 1023"), "{report}");
 }
 
+/// The password is written where others may see it, so nothing of it is shown, however it was split.
+#[test]
+fn a_password_that_needs_escapes_is_refused_without_a_piece_of_it() {
+    for (password, escapes) in [
+        ("hun/ter", "`%2F`"),
+        ("hunter@ter/w#rd", "`%2F` `%23` `%40`"),
+        ("1/hunter", "`%2F`"),
+        ("hunter?1", "`%3F`"),
+    ] {
+        let url = format!("amqp://shop:{password}@127.0.0.1:1/%2f");
+        for command in [&["check"][..], &["serve"], &["publish", "a", "1", "--amqp", &url]] {
+            let (code, report, errors) = run(fanfare(command).env("FANFARE_AMQP_URL", &url));
+            assert_eq!((code, report.as_str()), (Some(1), ""), "{errors}");
+            assert!(errors.contains(escapes), "{password}: {errors}");
+            assert!(
+                !errors.contains("hun") && !errors.contains("ter@") && !errors.contains("w#rd"),
+                "{errors}"
+            );
+        }
+    }
+}
+
+/// Which would otherwise wait for the end of a line that never comes.
+#[test]
+fn an_http_port_in_place_of_rabbitmqs_is_named() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            thread::spawn(move || {
+                let mut stream = stream.unwrap();
+                let mut request = Vec::new();
+                while !request.ends_with(b"\n") {
+                    let mut byte = [0];
+                    if !matches!(stream.read(&mut byte), Ok(1)) {
+                        return;
+                    }
+                    request.extend(byte);
+                }
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+            });
+        }
+    });
+    let url = format!("amqp://guest:hunter2@{address}/%2f");
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--amqp", &url];
+    for command in [&serve[..], &["publish", "a", "1", "--amqp", &url]] {
+        let (code, _, errors) = run(fanfare(command).env("FANFARE_TIMEOUTS_PUBLISH", "10s"));
+        assert_eq!(code, Some(1), "{errors}");
+        assert!(errors.contains("speaks HTTP and no AMQP") && errors.contains("management page"), "{errors}");
+        assert!(!errors.contains("hunter2"), "{errors}");
+    }
+}
+
 #[test]
 fn a_wrong_configuration_is_told_whole_and_fails() {
     let file = File::new("wrong", "[limits]\nclient = 1\n[server]\nshards = 'many'\n");
@@ -294,6 +347,31 @@ fn publish_goes_through_the_control_port() {
 }
 
 #[test]
+fn publish_takes_standard_input() {
+    let (address, server) = http_once("HTTP/1.1 200 OK\r\ncontent-length: 13\r\n\r\n{\"result\":{}}");
+    let mut command = fanfare(&["publish", "news", "-", "--control", &address]);
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b" {\"n\": 1}\n").unwrap();
+    let output = finish(child);
+    assert!(output.status.success(), "{output:?}");
+    assert!(server.join().unwrap().ends_with(r#"{"channel":"news","data":{"n": 1}}"#));
+    // Nothing at all is no message.
+    let (code, _, errors) = run(&mut fanfare(&["publish", "news", "-", "--control", &address]));
+    assert_eq!(code, Some(1));
+    assert!(errors.contains("what comes on standard input is not one JSON value"), "{errors}");
+}
+
+#[test]
+fn publish_calls_a_wrong_key_wrong() {
+    let (address, server) = http_once("HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n");
+    let (code, _, errors) =
+        run(&mut fanfare(&["publish", "news", "{}", "--control", &address, "--api-key", "hunter2"]));
+    assert_eq!(code, Some(1));
+    assert!(errors.contains("refuses this API key") && !errors.contains("hunter2"), "{errors}");
+    server.join().unwrap();
+}
+
+#[test]
 fn publish_tells_a_refusal() {
     let refusal = "HTTP/1.1 200 OK\r\ncontent-length: 46\r\n\r\n\
                    {\"error\":{\"code\":107,\"message\":\"bad request\"}}";
@@ -369,6 +447,19 @@ fn subscribe_prints_a_line_per_publication_and_comes_back_when_told_to() {
     assert_eq!(code, Some(1), "sent away for good");
     assert!(errors.contains("closed by the engine: shutdown (3001); connecting again in"), "{errors}");
     assert!(errors.ends_with("fanfare: closed by the engine: force disconnect (3503)\n"), "{errors}");
+    server.join().unwrap();
+}
+
+#[test]
+fn subscribe_prints_json_if_it_is_told_to() {
+    let (url, server) = endpoint(|listener| {
+        let mut socket = accept(listener);
+        welcome(&mut socket, &["a"]);
+        socket.send(Message::text(publication("a", r#"{"n": 1}"#))).unwrap();
+        close(&mut socket, 3503, "force disconnect");
+    });
+    let (_, report, _) = run(&mut fanfare(&["subscribe", "a", "--json", "--url", &url]));
+    assert_eq!(report, "{\"topic\":\"a\",\"offset\":1,\"data\":{\"n\": 1}}\n");
     server.join().unwrap();
 }
 

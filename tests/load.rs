@@ -5,14 +5,14 @@ mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
 use support::engine::{BINARY, Engine, clear_settings, run_to_end};
-use support::process::Lines;
+use support::process::{Lines, signal};
 use support::rabbitmq::RabbitNode;
 use support::wait::{SOON, wait_until};
 use tungstenite::{Message, WebSocket};
@@ -101,7 +101,7 @@ fn slow_clients_are_slow_and_nobody_else_is() {
     let plan = ["--clients", "40", "--slow", "25", "--topics", "1", "--namespace", "x", "--size", "10000"];
     let mut command =
         load_engine(&engine, &[&plan[..], &["--rate", "100", "--time", "4s", "--json"]].concat());
-    let mut child = command.stdout(std::process::Stdio::piped()).spawn().expect("it starts");
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
     let output = Lines::collect(child.stdout.take().expect("piped"));
     wait_until(SOON, "the slow ones to be blocked, and only these", || {
         engine.metric("fanfare_blocked_clients", &[]) == 10.0
@@ -112,12 +112,34 @@ fn slow_clients_are_slow_and_nobody_else_is() {
     assert_eq!((&result["slow"], &result["delivered"]), (&10.into(), &(30 * 400).into()), "{result:#}");
 }
 
+/// What it has is told, and is as exact as if no more had been asked for.
+#[test]
+fn an_interrupted_run_tells_what_it_has() {
+    let engine = Engine::start(&[]);
+    let plan = ["--clients", "20", "--topics", "2", "--rate", "100", "--time", "10m", "--json"];
+    let mut command = load_engine(&engine, &plan);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let output = Lines::collect(child.stdout.take().expect("piped"));
+    let errors = Lines::collect(child.stderr.take().expect("piped"));
+    wait_until(SOON, "publications", || engine.metric("fanfare_publications_total", &[]) >= 50.0);
+    signal(child.id(), "INT");
+    let status = child.wait().expect("it ends");
+    let result: Value = serde_json::from_str(&output.whole()).expect("JSON");
+    assert!(status.success(), "{result:#}");
+    assert!(errors.whole().contains("interrupted; this is about the "), "{}", errors.whole());
+    assert_eq!((&result["exact"], &result["connected"]), (&true.into(), &20.into()), "{result:#}");
+    assert!(result["published"].as_u64() >= Some(50) && result["published"] == result["due"], "{result:#}");
+    assert_eq!(result["delivered"].as_u64(), result["published"].as_u64().map(|published| published * 10));
+}
+
 #[test]
 fn who_is_refused_makes_it_fail() {
     let engine = Engine::with_config("[limits]\ntopics_per_client = 1\n[control]\napi_key = \"hunter2\"\n");
     let plan = ["--clients", "5", "--topics", "2", "--topics-per-client", "2", "--time", "1s"];
     let told = complaint(load_engine(&engine, &plan));
     assert!(told.contains("wants its API key: --api-key"), "{told}");
+    let told = complaint(load_engine(&engine, &[&plan[..], &["--api-key", "hunter3"]].concat()));
+    assert!(told.contains("refuses this API key") && !told.contains("hunter"), "{told}");
     let told = complaint(load_engine(&engine, &[&plan[..], &["--api-key", "hunter2"]].concat()));
     assert!(told.contains("no client was let in: refused: ") && told.contains("(error 106)"), "{told}");
 }
@@ -172,7 +194,7 @@ fn a_server_that_is_full_is_named() {
 fn an_engine_that_stops_in_between_makes_it_fail() {
     let engine = Engine::start(&[]);
     let mut command = load_engine(&engine, &["--clients", "20", "--topics", "1", "--time", "60s", "--json"]);
-    let mut child = command.stdout(std::process::Stdio::piped()).spawn().expect("it starts");
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
     let output = Lines::collect(child.stdout.take().expect("piped"));
     wait_until(SOON, "deliveries", || engine.metric("fanfare_frames_total", &[]) > 100.0);
     engine.stop();

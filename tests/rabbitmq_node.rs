@@ -1,11 +1,19 @@
-//! The tests' own RabbitMQ: what other tests rely on.
+//! The tests' own RabbitMQ: what other tests rely on. And what an engine needs of one: rights, and words for whoever
+//! did not give them.
 
 mod support;
 
 use std::net::{SocketAddr, TcpListener};
+use std::process::Command;
 
+use lapin::BasicProperties;
+use serde_json::json;
 use socket2::{Domain, Socket, Type};
+use support::engine::{BINARY, Engine, clear_settings, run_to_end, serve};
+use support::publisher::Publisher;
 use support::rabbitmq::{RabbitNode, Version};
+use support::wait::{SOON, wait_until};
+use support::websocket::RawClient;
 
 #[test]
 fn a_node_keeps_durable_things_and_ends_with_its_value() {
@@ -44,4 +52,133 @@ fn connect_from(port: u16, server: SocketAddr) -> Option<Socket> {
     socket.bind(&SocketAddr::from(([127, 0, 0, 1], port)).into()).ok()?;
     socket.connect(&server.into()).expect("it listens");
     Some(socket)
+}
+
+/// A user of a virtual host with these rights: configure, write, read. Returns its URL.
+fn user(vhost: &str, rights: [&str; 3]) -> String {
+    let node = RabbitNode::shared();
+    let name = format!("of_{vhost}");
+    node.ctl(&["add_user", &name, "hunter2"]);
+    node.ctl(&[&["set_permissions", "-p", vhost, &name], &rights[..]].concat());
+    format!("amqp://{name}:hunter2@127.0.0.1:{}/{vhost}", node.port())
+}
+
+/// The least rights with which an engine runs: everything is pushed, clients publish, and dead letters are kept. The
+/// README has the same.
+#[test]
+fn an_engine_needs_no_more_rights_than_the_readme_says() {
+    let own = "[amqp]\nsource = \"queue\"\n";
+    let named = "[amqp]\nsource = \"queue\"\nqueue = \"orders\"\nqueue_delay = \"0s\"\n";
+    for (vhost, config, rights) in [
+        ("least_stream", "", ["^$", r"^(fanfare|fanfare\.dead|amq\.default)$", "^fanfare$"]),
+        (
+            "least_own",
+            own,
+            [r"^amq\.gen.*", r"^(amq\.gen.*|amq\.default|fanfare|fanfare\.dead)$", r"^(fanfare|amq\.gen.*)$"],
+        ),
+        ("least_named", named, ["^$", r"^fanfare(\.dead)?$", "^orders$"]),
+    ] {
+        let administrator = RabbitNode::shared().new_vhost(vhost);
+        // Whoever may declare has declared what the user may not.
+        let with_named = config == named;
+        let declaring = Engine::start(&["--amqp", &administrator]);
+        declaring.wait_until_ready();
+        declaring.stop();
+        let publisher = Publisher::connect(&administrator);
+        if with_named {
+            publisher.declare_queue("orders");
+        }
+        let url = user(vhost, rights);
+        let engine = Engine::with_config_and(config, &["--amqp", &url]);
+        engine.wait_until_ready();
+        let mut client = RawClient::connect(engine.client_address());
+        client.subscribe("news");
+        publisher.publish("news", b"1", BasicProperties::default());
+        client.publication("news");
+        engine.publish("news", &json!(2));
+        client.publication("news");
+        publisher.publish("news", b"{", BasicProperties::default());
+        let (body, reason, _) = publisher.dead_letter();
+        assert_eq!(body, b"{", "{vhost}: {reason}");
+        let log = engine.stderr().so_far().join("\n");
+        assert!(!log.contains("lost RabbitMQ"), "{vhost}: {log}");
+    }
+}
+
+/// RabbitMQ's first answer has the reason; that the thing is not there either would hide it.
+#[test]
+fn why_nothing_can_be_declared_is_told_in_rabbitmqs_words() {
+    let node = RabbitNode::shared();
+    let ends_with = |url: &str| {
+        let mut command = serve();
+        command.args(["--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--amqp", url]);
+        let (status, _, errors) = run_to_end(command, SOON * 2);
+        assert_eq!(status.code(), Some(1), "{errors}");
+        assert!(!errors.contains("hunter2"), "{errors}");
+        errors
+    };
+    node.new_vhost("no_configure");
+    let said = ends_with(&user("no_configure", ["^$", ".*", ".*"]));
+    assert!(
+        said.contains("the exchange `fanfare` is not there") && said.contains("ACCESS_REFUSED"),
+        "{said}"
+    );
+    assert!(said.contains("right to configure"), "{said}");
+
+    let url = node.new_vhost("few_queues");
+    node.ctl(&["set_vhost_limits", "-p", "few_queues", r#"{"max-queues": 1}"#]);
+    let said = ends_with(&url);
+    assert!(said.contains("queue limit in vhost 'few_queues' (1) is reached"), "{said}");
+    assert!(said.contains("set_vhost_limits") && !said.contains("NOT_FOUND"), "{said}");
+
+    // An old engine may be about to give its connections back, so this is no end.
+    let url = node.new_vhost("one_connection");
+    node.ctl(&["set_vhost_limits", "-p", "one_connection", r#"{"max-connections": 1}"#]);
+    let engine = Engine::start(&["--amqp", &url]);
+    wait_until(SOON, "the reason", || engine.stderr().contain("connection limit (1) is reached"));
+    let log = engine.stderr().so_far().join("\n");
+    assert!(log.contains("an engine needs two") && !log.contains("no such vhost"), "{log}");
+    node.ctl(&["clear_vhost_limits", "-p", "one_connection"]);
+    engine.wait_until_ready();
+}
+
+#[test]
+fn check_connects_if_it_is_told_to_and_declares_nothing() {
+    let node = RabbitNode::shared();
+    let url = node.new_vhost("looked_at");
+    let check = |url: &str, source: &str| {
+        let mut command = Command::new(BINARY);
+        clear_settings(&mut command);
+        command.args(["check", "--connect"]).env("FANFARE_AMQP_URL", url).env("FANFARE_AMQP_SOURCE", source);
+        command.env("FANFARE_SERVER_LISTEN", "127.0.0.1:0").env("FANFARE_CONTROL_LISTEN", "127.0.0.1:0");
+        let (status, report, errors) = run_to_end(command, SOON * 2);
+        assert!(!report.contains("hunter2"), "{report}");
+        (status.code(), report + &errors)
+    };
+    let (code, report) = check(&url, "stream");
+    assert_eq!(code, Some(0), "{report}");
+    for words in
+        ["lets an engine in", "the topic exchange `fanfare` would be", "the stream `fanfare` would be"]
+    {
+        assert!(report.contains(words), "{words}: {report}");
+    }
+    assert_eq!(node.ctl(&["list_queues", "-p", "looked_at", "name"]).trim(), "");
+    let engine = Engine::start(&["--amqp", &url]);
+    engine.wait_until_ready();
+    let (code, report) = check(&url, "stream");
+    assert_eq!(code, Some(0), "{report}");
+    for words in ["the exchange `fanfare` is there", "the stream `fanfare` is there"] {
+        assert!(report.contains(words), "{words}: {report}");
+    }
+    let (_, report) = check(&url, "queue");
+    assert!(report.contains("a queue of the engine's own would be declared"), "{report}");
+
+    let wrong = url.replace("guest:guest@", "guest:hunter2@");
+    let (code, report) = check(&wrong, "stream");
+    assert_eq!(code, Some(1), "{report}");
+    assert!(report.contains("problem  RabbitMQ at") && report.contains("user name or password"), "{report}");
+    // Of two nodes one is enough.
+    let (code, report) = check(&format!("{wrong},{url}"), "stream");
+    assert_eq!(code, Some(0), "{report}");
+    assert!(report.contains("warning  RabbitMQ at"), "{report}");
 }

@@ -96,6 +96,15 @@ fn the_banner_is_for_terminals() {
     assert_eq!(serving["page"], format!("http://{}/", engine.control_address()));
     assert_eq!(engine.stdout().whole(), "");
 
+    let taken = Engine::start(&[]);
+    let mut second = serve();
+    second.args(["--listen", "127.0.0.1:0", "--control", &taken.control_address().to_string()]);
+    second.env("FANFARE_LOG_FORMAT", "json");
+    let (status, _, errors) = run_to_end(second, SOON);
+    let last: Value = serde_json::from_str(errors.lines().last().expect("a line")).expect("JSON");
+    assert_eq!((status.code(), &last["level"]), (Some(1), &"ERROR".into()), "{errors}");
+    assert!(last["message"].as_str().expect("text").contains("perhaps a second fanfare"), "{errors}");
+
     let mut terminal = Command::new("script");
     let line = format!("exec {BINARY} serve --listen localhost:0 --control localhost:0");
     terminal.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
@@ -161,6 +170,32 @@ fn too_few_descriptors_for_the_configured_clients_are_warned_of() {
     {
         wait_until(SOON, words, || engine.stderr().contain(words));
     }
+}
+
+/// Whoever edits the configuration of an engine that runs wants to know whether it is right.
+#[test]
+fn check_knows_an_engine_that_runs_from_a_stranger() {
+    let engine = Engine::start(&[]);
+    let stranger = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let check = |control: SocketAddr| {
+        let mut check = Command::new(BINARY);
+        clear_settings(&mut check);
+        check.arg("check").env("FANFARE_SERVER_LISTEN", engine.client_address().to_string());
+        check.env("FANFARE_CONTROL_LISTEN", control.to_string());
+        run_to_end(check, SOON)
+    };
+    let (status, report, _) = check(engine.control_address());
+    assert_eq!(status.code(), Some(0), "{report}");
+    for address in [engine.client_address(), engine.control_address()] {
+        assert!(
+            report.contains(&format!("note     {address} is taken: a Fanfare listens there")),
+            "{report}"
+        );
+    }
+    let address = stranger.local_addr().expect("bound");
+    let (status, report, _) = check(address);
+    assert_eq!(status.code(), Some(1), "{report}");
+    assert!(report.contains(&format!("problem  {address} is taken: another program")), "{report}");
 }
 
 /// SO_REUSEPORT would let a second instance share the port in silence.

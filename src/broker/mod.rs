@@ -60,7 +60,7 @@ use memory::Memory;
 use rabbit::Rabbit;
 use turn::Broker;
 
-pub use rabbit::{PublishError, amqp_filter, publish_once};
+pub use rabbit::{Inspection, PublishError, amqp_filter, inspect, publish_once};
 
 /// The broker thread's end of its mailbox.
 #[derive(Debug)]

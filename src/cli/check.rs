@@ -1,23 +1,34 @@
 //! `fanfare check`: what is wrong with a configuration, or with this machine for it, before it is used.
 
-use std::fmt::Write;
-use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::fmt::Write as _;
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::ops::RangeInclusive;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
+use fanfare::broker::Inspection;
 use fanfare::config::host::{DescriptorLimit, available_cpus, cpus_problem};
+use fanfare::config::memory::Memory;
 use fanfare::config::tuning::{self, Rule, State, Sysctl};
 use fanfare::config::{AmqpUrl, Config, Loaded, grouped};
 
-use super::{ConfigurationFile, WRONG_CONFIGURATION, print};
+use super::{ConfigurationFile, WRONG_CONFIGURATION, print, reachable};
+
+/// For whoever has taken a port to say who it is.
+const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+/// More than Fanfare says.
+const ANSWER_BYTES_MAX: u64 = 4096;
 
 #[derive(Args)]
 pub(super) struct Options {
     #[command(flatten)]
     file: ConfigurationFile,
+    /// Connect to RabbitMQ as an engine would, and say what it would declare there. Nothing is declared.
+    #[arg(long)]
+    connect: bool,
 }
 
 /// What one look at the machine found.
@@ -53,6 +64,9 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     loaded.config.validate().context(WRONG_CONFIGURATION)?;
     let mut findings = findings(&loaded.config);
     findings.extend(loaded.notice().map(Finding::Note));
+    if options.connect {
+        findings.extend(rabbitmq(&loaded.config)?);
+    }
     let mut report = effective(&options.file.name(), &loaded);
     report.extend(findings.iter().map(Finding::line));
     print(&report)?;
@@ -78,15 +92,17 @@ fn effective(file: &str, loaded: &Loaded) -> String {
 fn findings(config: &Config) -> Vec<Finding> {
     let addresses = config.server.listen.iter().chain([&config.control.listen]);
     let outgoing = tuning::outgoing_ports();
-    let mut findings: Vec<Finding> = addresses.map(|&address| port(address, outgoing.as_ref())).collect();
+    let mut findings: Vec<Finding> =
+        addresses.map(|&address| port(address, outgoing.as_ref(), &config.server.path)).collect();
     findings.push(descriptors(config));
+    findings.extend(memory(config));
     findings.push(cpus(config));
     if config.amqp.url.is_empty() {
         findings.extend(super::serve::idle_amqp_keys(config).map(Finding::Warning));
         findings.push(Finding::Good("no RabbitMQ: topics live in memory".to_owned()));
     } else {
         let well_formed = |url: &AmqpUrl| {
-            Finding::Good(format!("{} is well-formed; whether it answers is not tried", url.public()))
+            Finding::Good(format!("{} is well-formed; --connect tries whether it answers", url.public()))
         };
         findings.extend(config.amqp.url.iter().map(well_formed));
     }
@@ -94,8 +110,35 @@ fn findings(config: &Config) -> Vec<Finding> {
     findings
 }
 
+/// What each of RabbitMQ's nodes says. An engine needs one of them.
+fn rabbitmq(config: &Config) -> anyhow::Result<Vec<Finding>> {
+    let nodes = fanfare::broker::inspect(config).context("RabbitMQ cannot be asked")?;
+    let one_is_right = nodes.iter().any(|inspection| inspection.found.is_ok());
+    let mut findings = Vec::new();
+    for Inspection { node, found } in nodes {
+        match found {
+            Ok(remarks) => {
+                findings.push(Finding::Good(format!("{node} lets an engine in")));
+                findings.extend(remarks.into_iter().map(|remark| Finding::Note(format!("{node}: {remark}"))));
+            }
+            Err(why) if one_is_right => findings.push(Finding::Warning(why)),
+            Err(why) => findings.push(Finding::Problem(why)),
+        }
+    }
+    Ok(findings)
+}
+
+/// Whether the limits fit into the memory that there is.
+fn memory(config: &Config) -> Option<Finding> {
+    let memory = Memory::of_this_process()?;
+    Some(match memory.warning(config) {
+        Some(warning) => Finding::Warning(warning),
+        None => Finding::Good(memory.room(config)),
+    })
+}
+
 /// Whether one could listen there, now and after the next restart: tried, and given back at once.
-fn port(address: SocketAddr, outgoing: Option<&RangeInclusive<u16>>) -> Finding {
+fn port(address: SocketAddr, outgoing: Option<&RangeInclusive<u16>>, path: &str) -> Finding {
     match TcpListener::bind(address) {
         Ok(_) if address.port() == 0 => Finding::Good(format!("{address}: any free port")),
         Ok(_) if outgoing.is_some_and(|ports| ports.contains(&address.port())) => Finding::Advice(format!(
@@ -105,9 +148,11 @@ fn port(address: SocketAddr, outgoing: Option<&RangeInclusive<u16>>) -> Finding 
         )),
         Ok(_) => Finding::Good(format!("{address} is free")),
         Err(error) => match error.kind() {
+            io::ErrorKind::AddrInUse if is_fanfare(address, path) => Finding::Note(format!(
+                "{address} is taken: a Fanfare listens there, perhaps the one that this is for"
+            )),
             io::ErrorKind::AddrInUse => Finding::Problem(format!(
-                "{address} is taken: another program listens there, perhaps Fanfare itself; \
-                 `ss -ltnp 'sport = :{}'` names it",
+                "{address} is taken: another program listens there; `ss -ltnp 'sport = :{}'` names it",
                 address.port()
             )),
             io::ErrorKind::AddrNotAvailable if address.is_ipv6() && address.ip().is_loopback() => {
@@ -115,6 +160,33 @@ fn port(address: SocketAddr, outgoing: Option<&RangeInclusive<u16>>) -> Finding 
             }
             _ => Finding::Problem(format!("{address} cannot be listened to: {error}")),
         },
+    }
+}
+
+/// Whether a running Fanfare answers at an address that is taken: its control port tells its health, and its clients'
+/// port asks for an upgrade at the endpoint's path.
+fn is_fanfare(address: SocketAddr, path: &str) -> bool {
+    let address = reachable(address);
+    let has = |path: &str, signs: [&str; 2]| {
+        ask(address, path).is_ok_and(|answer| signs.iter().all(|sign| answer.contains(sign)))
+    };
+    has("/health/live", ["\"phase\":", "\"rabbitmq\":"]) || has(path, ["HTTP/1.1 426", "WebSocket endpoint"])
+}
+
+/// The beginning of the answer to a plain request.
+fn ask(address: SocketAddr, path: &str) -> io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, ANSWER_LIMIT)?;
+    stream.set_read_timeout(Some(ANSWER_LIMIT))?;
+    stream.write_all(
+        format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes(),
+    )?;
+    let mut answer = Vec::new();
+    let read = stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer);
+    // Whoever keeps the connection open has said something all the same.
+    if answer.is_empty() {
+        read.map(|_| String::new())
+    } else {
+        Ok(String::from_utf8_lossy(&answer).into_owned())
     }
 }
 

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write as _};
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -12,6 +14,7 @@ use fanfare::config::host::available_cpus;
 use fanfare::config::{Interval, Secret, grouped};
 use fanfare::load::{self, Outcome, PAYLOAD_MIN, Phase, Plan, Progress, Tally};
 use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
 use url::Url;
 
 use super::{ConfigurationFile, parse_address, print, reachable, say, websocket};
@@ -161,8 +164,16 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         print(&intention(&plan))?;
     }
     let mut line = ProgressLine::new(&plan);
-    let outcome = load::run(&plan, |progress| line.show(progress));
+    let interrupted = interruption()?;
+    let outcome = load::run(&plan, |progress| {
+        line.show(progress);
+        !interrupted.load(Ordering::Relaxed)
+    });
     line.clear();
+    if interrupted.load(Ordering::Relaxed) {
+        let seconds = outcome.as_ref().map_or(0.0, |outcome| outcome.published_for.as_secs_f64());
+        say(format_args!("fanfare: interrupted; this is about the {seconds:.1} s until then"));
+    }
     let outcome = outcome?;
     if options.json {
         print(&format!("{:#}\n", as_json(&plan, &outcome)))?;
@@ -174,6 +185,38 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     say(format_args!("fanfare: {}", verdict(&outcome)));
     Ok(ExitCode::FAILURE)
+}
+
+/// Becomes true with Ctrl-C, or another signal that asks for the end: what was measured until then is told. With a second
+/// one nobody waits for what is still on its way.
+fn interruption() -> anyhow::Result<Arc<AtomicBool>> {
+    const SIGNALS: &str = "signals cannot be listened to";
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&interrupted);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context(SIGNALS)?;
+    let listen = |kind| {
+        let _inside = runtime.enter();
+        signal(kind).context(SIGNALS)
+    };
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut hangup = listen(SignalKind::hangup())?;
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            loop {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                    _ = hangup.recv() => {}
+                }
+                if flag.swap(true, Ordering::Relaxed) {
+                    say("fanfare: interrupted again: stopped at once");
+                    std::process::exit(1);
+                }
+            }
+        });
+    });
+    Ok(interrupted)
 }
 
 /// What is about to be done.
@@ -303,6 +346,7 @@ fn as_json(plan: &Plan, outcome: &Outcome) -> Value {
             "bytes": plan.payload,
             "seconds": plan.length.as_secs_f64(),
         },
+        "published_for_seconds": outcome.published_for.as_secs_f64(),
         "connected": clients.ready,
         "slow": clients.slow,
         "connecting_ms": outcome.connecting.as_millis(),

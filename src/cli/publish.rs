@@ -1,11 +1,11 @@
 //! `fanfare publish`: one message, through a running engine's control port or straight to RabbitMQ.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use clap::Args;
 use fanfare::config::{AmqpUrls, Config, Secret};
 use http_body_util::{BodyExt, Full, Limited};
@@ -20,6 +20,10 @@ use super::{ConfigurationFile, parse_address, print, reachable};
 
 /// An answer to a publish has some 100 bytes; more than this is not from the engine.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
+/// Where the data is to be read from standard input.
+const STANDARD_INPUT: &str = "-";
+/// More than RabbitMQ takes in one message.
+const INPUT_BYTES_MAX: u64 = 512 << 20;
 /// Added to the engine's own limit for a publish, for the way there and back.
 const ANSWER_GRACE: Duration = Duration::from_secs(2);
 
@@ -27,7 +31,8 @@ const ANSWER_GRACE: Duration = Duration::from_secs(2);
 pub(super) struct Options {
     /// The topic.
     topic: String,
-    /// The data: one JSON value, in quotes for the shell, such as '{"hello":"world"}' or '"text"'.
+    /// The data: one JSON value, in quotes for the shell, such as '{"hello":"world"}' or '"text"'; or - for what comes
+    /// on standard input, to its end.
     json: String,
     /// What it is the latest of, such as an instrument of which it is the price: where slow clients skip, they are
     /// sent the latest of each key.
@@ -71,8 +76,7 @@ struct ApiError {
 
 pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let config = options.file.load()?.config;
-    let data: &RawValue = serde_json::from_str(&options.json)
-        .with_context(|| format!("`{}` is not JSON (a text is written '\"text\"')", options.json))?;
+    let data: &RawValue = &data(&options.json)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match &options.amqp {
         Some(urls) => through_rabbitmq(urls, options, &config, data)?,
@@ -80,6 +84,19 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     print(&format!("published to {}\n", options.topic.escape_debug()))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The data as it was written.
+fn data(argument: &str) -> anyhow::Result<Box<RawValue>> {
+    if argument != STANDARD_INPUT {
+        let wrong = || format!("`{argument}` is not JSON (a text is written '\"text\"')");
+        return serde_json::from_str(argument).with_context(wrong);
+    }
+    let mut text = String::new();
+    let read = io::stdin().lock().take(INPUT_BYTES_MAX + 1).read_to_string(&mut text);
+    read.context("standard input cannot be read as text")?;
+    ensure!(text.len() as u64 <= INPUT_BYTES_MAX, "standard input is longer than {INPUT_BYTES_MAX} bytes");
+    serde_json::from_str(&text).context("what comes on standard input is not one JSON value")
 }
 
 async fn through_engine(options: &Options, config: &Config, data: &RawValue) -> anyhow::Result<()> {
@@ -91,7 +108,7 @@ async fn through_engine(options: &Options, config: &Config, data: &RawValue) -> 
     let (status, answer) = tokio::time::timeout(limit, post(address, api_key, body))
         .await
         .with_context(|| format!("{address} did not answer within {} s", limit.as_secs()))??;
-    accepted(address, status, &answer)
+    accepted(address, status, &answer, !api_key.is_empty())
 }
 
 /// Sends the request and returns status and body of the answer.
@@ -127,7 +144,10 @@ async fn post(address: SocketAddr, api_key: &str, body: Vec<u8>) -> anyhow::Resu
 }
 
 /// Whether the answer says that the message is published; if not, why not.
-fn accepted(address: SocketAddr, status: StatusCode, body: &[u8]) -> anyhow::Result<()> {
+fn accepted(address: SocketAddr, status: StatusCode, body: &[u8], has_key: bool) -> anyhow::Result<()> {
+    if status == StatusCode::UNAUTHORIZED && has_key {
+        bail!("{address} refuses this API key: it is not what `control.api_key` is there");
+    }
     if status == StatusCode::UNAUTHORIZED {
         bail!("{address} wants its API key: --api-key KEY, or FANFARE_CONTROL_API_KEY in the environment");
     }
@@ -179,7 +199,7 @@ mod tests {
             (403, "foreign\x1b[2J", Some(r"403 Forbidden foreign\u{1b}[2J")),
             (401, "", Some("--api-key")),
         ] {
-            let outcome = accepted(address, StatusCode::from_u16(status).unwrap(), body.as_bytes());
+            let outcome = accepted(address, StatusCode::from_u16(status).unwrap(), body.as_bytes(), false);
             let text = outcome.err().map(|error| error.to_string());
             match (&text, problem) {
                 (None, None) => {}

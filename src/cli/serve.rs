@@ -8,12 +8,13 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::Args;
 use fanfare::config::host::{DescriptorLimit, cpus_problem};
+use fanfare::config::memory::Memory;
 use fanfare::config::{self, AmqpUrls, Config, LogFormat, Source};
-use fanfare::engine::{Engine, RunError};
+use fanfare::engine::Engine;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
-use super::{ConfigurationFile, WRONG_CONFIGURATION, logging, parse_address, print, reachable, say};
+use super::{ConfigurationFile, WRONG_CONFIGURATION, logging, parse_address, print, reachable};
 
 /// How much longer than `stop.limit` the engine may take to end by itself before it is left behind.
 const STOP_GRACE: Duration = Duration::from_secs(2);
@@ -97,9 +98,25 @@ fn overlay<T: Clone>(value: &mut T, flag: Option<&T>) {
 pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let (config, notices) = options.configuration()?;
     let _written_at_the_end = logging::start(&config.log);
+    let is_for_programs = config.log.format == LogFormat::Json;
+    match run_engine(config, &notices, options.demo) {
+        // Whoever reads JSON finds the reason among the lines.
+        Err(error) if is_for_programs => {
+            tracing::error!("{error:#}");
+            Ok(ExitCode::FAILURE)
+        }
+        ended => ended.map(|()| ExitCode::SUCCESS),
+    }
+}
+
+/// The engine, from its start to its end.
+fn run_engine(config: Config, notices: &[String], demo: bool) -> anyhow::Result<()> {
     notices.iter().for_each(|notice| tracing::warn!("{notice}"));
     DescriptorLimit::raise();
     if let Some(warning) = DescriptorLimit::of_this_process().warning(config.limits.clients) {
+        tracing::warn!("{warning}");
+    }
+    if let Some(warning) = Memory::of_this_process().and_then(|memory| memory.warning(&config)) {
         tracing::warn!("{warning}");
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -114,8 +131,8 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let limit = config.stop.limit.0 + STOP_GRACE;
     let (path, mode) = (config.server.path.clone(), mode(&config));
     let is_for_eyes = config.log.format == LogFormat::Human && io::stdout().is_terminal();
-    let Some(engine) = runtime.block_on(start(config, options.demo, &mut signals))? else {
-        return Ok(ExitCode::SUCCESS);
+    let Some(engine) = runtime.block_on(start(config, demo, &mut signals))? else {
+        return Ok(());
     };
     if is_for_eyes {
         if let Err(error) = print(&announcement(&engine, &path, &mode)) {
@@ -124,7 +141,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     } else {
         log_addresses(&engine, &path, &mode);
     }
-    Ok(runtime.block_on(until_the_end(&engine, signals, limit)))
+    runtime.block_on(until_the_end(&engine, signals, limit))
 }
 
 /// Starts the engine on a thread of its own, as it may take long to read a stream back. `None` if a signal comes
@@ -232,33 +249,20 @@ impl Signals {
 }
 
 /// Waits for a signal, then for the graceful stop to end, for its time to run out, or for a second signal.
-async fn until_the_end(engine: &Engine, mut signals: Signals, limit: Duration) -> ExitCode {
+async fn until_the_end(engine: &Engine, mut signals: Signals, limit: Duration) -> anyhow::Result<()> {
     tokio::select! {
         ended = engine.ended() => {
             let why = ended.err().map_or_else(|| "nobody asked it to".to_owned(), |error| error.to_string());
-            return failed(&format!("the engine ended: {why}"));
+            bail!("the engine ended: {why}");
         }
         signal = signals.next() => tracing::info!(signal, "stopping"),
     }
     engine.stop();
     tokio::select! {
-        ended = engine.ended() => stopped(ended),
-        signal = signals.next() => failed(&format!("{signal} again: stopped at once, clients were not told")),
-        () = tokio::time::sleep(limit) => failed("the engine did not end in time: stopped at once"),
+        ended = engine.ended() => ended?,
+        signal = signals.next() => bail!("{signal} again: stopped at once, clients were not told"),
+        () = tokio::time::sleep(limit) => bail!("the engine did not end in time: stopped at once"),
     }
-}
-
-fn stopped(ended: Result<(), RunError>) -> ExitCode {
-    match ended {
-        Ok(()) => {
-            tracing::info!("stopped");
-            ExitCode::SUCCESS
-        }
-        Err(error) => failed(&error.to_string()),
-    }
-}
-
-fn failed(why: &str) -> ExitCode {
-    say(format_args!("fanfare: {why}"));
-    ExitCode::FAILURE
+    tracing::info!("stopped");
+    Ok(())
 }

@@ -1,6 +1,9 @@
 //! From a file and the environment to a [`Config`]. Every value is checked by itself, so that all that is
 //! wrong is told at once, each with the place where it was said.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path as FilePath;

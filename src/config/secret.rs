@@ -50,6 +50,9 @@ impl AmqpUrl {
     /// RabbitMQ's URI specification, as far as the AMQP client follows it.
     fn parse(&self) -> Result<Url, String> {
         const FORM: &str = "it has the form `amqp://user:password@host:5672/vhost`";
+        if let Some(problem) = unescaped(&self.0) {
+            return Err(problem);
+        }
         let url = Url::parse(&self.0).map_err(|error| format!("is no URL ({error}): {FORM}"))?;
         if !matches!(url.scheme(), "amqp" | "amqps") {
             return Err(format!("begins neither with `amqp://` nor with `amqps://`: {FORM}"));
@@ -74,6 +77,28 @@ impl AmqpUrl {
     }
 }
 
+/// Characters with a meaning in URLs that stand in one as they are, where they can only be part of a user name, a
+/// password or the name of a virtual host: what is behind them would be taken for something else, and shown. Words for
+/// that, without the text around them.
+fn unescaped(url: &str) -> Option<String> {
+    let (_, rest) = url.split_once("://")?;
+    // What separates user and password from the host is the last one.
+    let (user, rest) = rest.rsplit_once('@').unwrap_or(("", rest));
+    let wrong: Vec<char> = "/?#@[] ".chars().filter(|&sign| user.contains(sign)).collect();
+    let (where_, wrong) = match &wrong[..] {
+        [] if rest.contains('#') => ("", vec!['#']),
+        [] => return None,
+        _ => (" before its last `@`", wrong),
+    };
+    let list = |show: fn(char) -> String| wrong.iter().map(|&sign| show(sign)).collect::<Vec<_>>().join(" ");
+    let signs = list(|sign| format!("`{sign}`"));
+    let escapes = list(|sign| format!("`%{:02X}`", u32::from(sign)));
+    Some(format!(
+        "has {signs}{where_}: in a user name, a password or a virtual host that is written {escapes}, as these characters \
+         have a meaning in URLs"
+    ))
+}
+
 /// The URLs of the nodes of a RabbitMQ, any one of which will do. None: the embedded backplane.
 ///
 /// Written as one text, in which commas separate (`%2C` stands for one in a password), or as a list of texts.
@@ -95,7 +120,14 @@ impl AmqpUrls {
     /// What can be shown of them: see [`AmqpUrl::public`].
     #[must_use]
     pub fn public(&self) -> String {
-        self.0.iter().map(AmqpUrl::public).collect::<Vec<_>>().join(", ")
+        self.shown().join(", ")
+    }
+
+    /// Each as it can be shown; nothing of any if one is wrong: a password with a comma was cut in two there.
+    fn shown(&self) -> Vec<String> {
+        let is_right = self.0.iter().all(|url| url.check().is_ok());
+        let shown = |url: &AmqpUrl| if is_right { url.public() } else { MASK.to_owned() };
+        self.0.iter().map(shown).collect()
     }
 
     /// Whether a connection can be tried with each; if not, why not, in words that hold nothing of the URL.
@@ -107,7 +139,11 @@ impl AmqpUrls {
         let which =
             |at: usize| if count > 1 { format!("(number {} of {count}) ", at + 1) } else { String::new() };
         let mut checked = self.0.iter().enumerate();
-        checked.try_for_each(|(at, url)| url.check().map_err(|problem| which(at) + &problem))
+        let comma = |at: usize, url: &AmqpUrl| {
+            let is_rest = at > 0 && !url.0.contains("://");
+            if is_rest { "; commas separate URLs, and `%2C` stands for one in a password" } else { "" }
+        };
+        checked.try_for_each(|(at, url)| url.check().map_err(|problem| which(at) + &problem + comma(at, url)))
     }
 
     fn extend(&mut self, text: &str) {
@@ -132,15 +168,15 @@ impl From<String> for AmqpUrls {
 
 impl fmt::Debug for AmqpUrls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.shown().fmt(f)
     }
 }
 
 impl Serialize for AmqpUrls {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match &self.0[..] {
+        match &self.shown()[..] {
             [] => serializer.serialize_str(""),
-            [url] => url.serialize(serializer),
+            [url] => serializer.serialize_str(url),
             urls => serializer.collect_seq(urls),
         }
     }
@@ -262,6 +298,12 @@ mod tests {
         assert_eq!(list.check(), Ok(()));
         let problem = AmqpUrls::from("amqp://a:hunter2@x,amqp://b:hun,ter2@y").check().unwrap_err();
         assert!(problem.starts_with("(number 2 of 3) ") && !problem.contains("hun"), "{problem}");
+        let cut = AmqpUrls::from("amqp://a:1234,ter2@x");
+        assert!(cut.check().unwrap_err().contains("`%2C`"), "{:?}", cut.check());
+        assert_eq!(
+            (cut.public(), format!("{cut:?}")),
+            ("***, ***".to_owned(), r#"["***", "***"]"#.to_owned())
+        );
     }
 
     #[test]
@@ -275,6 +317,16 @@ mod tests {
             ("amqp://[::1]:5672", "IPv6"),
             ("amqp://rabbit/", "leave the slash out"),
             ("amqp://rabbit/a/b", "%2f"),
+            (
+                "amqp://shop:hunter2/@rabbit",
+                "has `/` before its last `@`: in a user name, a password or a virtual host",
+            ),
+            ("amqp://shop:1/hunter2@rabbit", "`%2F`"),
+            ("amqp://shop:p@hunter2/w#rd@rabbit:5672/%2f", "has `/` `#` `@` before its last `@`"),
+            ("amqp://shop:hunter2?@rabbit", "`%3F`"),
+            ("amqp://shop:hunter2#@rabbit", "`%23`"),
+            ("amqp://shop:@hunter2@rabbit", "`%40`"),
+            ("amqp://shop:hunter2@rabbit/live#2", "has `#`: in a user name"),
         ] {
             let error = AmqpUrl::from(url).check().unwrap_err();
             assert!(error.contains(problem), "{url}: {error}");

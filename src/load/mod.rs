@@ -21,7 +21,7 @@ mod tally;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -151,6 +151,8 @@ pub enum Phase {
 /// What was measured.
 #[derive(Debug)]
 pub struct Outcome {
+    /// How long it published: less than planned if it was told to stop.
+    pub published_for: Duration,
     /// How long connecting and subscribing took.
     pub connecting: Duration,
     /// From the first publication to the last delivery.
@@ -186,6 +188,8 @@ struct Shared {
     deliveries: AtomicU64,
     /// Threads whose clients have everything.
     complete: AtomicUsize,
+    /// Whoever watches wants no more to be published.
+    is_stopped: AtomicBool,
     /// The number of the last publication of each topic that the engine took.
     last: Box<[AtomicU64]>,
 }
@@ -199,6 +203,7 @@ impl Shared {
             failed: AtomicUsize::new(0),
             deliveries: AtomicU64::new(0),
             complete: AtomicUsize::new(0),
+            is_stopped: AtomicBool::new(false),
             last: (0..topics).map(|_| AtomicU64::new(0)).collect(),
         }
     }
@@ -217,21 +222,30 @@ impl Shared {
         self.phase.store(phase as u8, Ordering::Release);
     }
 
-    fn progress(&self, phase: Phase, published_for: Duration) -> Progress {
-        Progress {
+    /// Tells whoever watches how far it is, and heeds the answer.
+    fn report(&self, watch: &mut impl FnMut(Progress) -> bool, phase: Phase, published_for: Duration) {
+        let progress = Progress {
             phase,
             ready: self.ready.load(Ordering::Relaxed),
             published_for,
             deliveries: self.deliveries.load(Ordering::Relaxed),
+        };
+        if !watch(progress) {
+            self.is_stopped.store(true, Ordering::Relaxed);
         }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.is_stopped.load(Ordering::Relaxed)
     }
 }
 
-/// Carries out `plan`, and calls `watch` several times a second meanwhile.
+/// Carries out `plan`, and calls `watch` several times a second meanwhile. When that returns false, nothing more is
+/// published; what is on its way is still waited for, and the outcome is about what was published.
 ///
 /// # Errors
 /// Why nothing could be measured. What went wrong while measuring is part of the outcome.
-pub fn run(plan: &Plan, mut watch: impl FnMut(Progress)) -> Result<Outcome, LoadError> {
+pub fn run(plan: &Plan, mut watch: impl FnMut(Progress) -> bool) -> Result<Outcome, LoadError> {
     enough_descriptors(plan)?;
     dial::probe(plan.server)?;
     let publisher = Publisher::connect(plan)?;
@@ -244,7 +258,7 @@ pub fn run(plan: &Plan, mut watch: impl FnMut(Progress)) -> Result<Outcome, Load
     let connecting = connecting.elapsed();
     let measured = Instant::now();
     shared.enter(Phase::Publishing);
-    let published = if shared.ready.load(Ordering::Relaxed) > 0 {
+    let published = if shared.ready.load(Ordering::Relaxed) > 0 && !shared.is_stopped() {
         publish(plan, publisher, &topics, &shared, &mut watch)?
     } else {
         Published::default()
@@ -258,8 +272,9 @@ pub fn run(plan: &Plan, mut watch: impl FnMut(Progress)) -> Result<Outcome, Load
         return Err(LoadError::NobodyConnected(clients.most_frequent_fault()));
     }
     let measured = last_delivery.saturating_duration_since(measured);
-    let Published { taken: publications, due, refused } = published;
-    Ok(Outcome { connecting, measured, publications, due, refused: refused.into_iter().collect(), clients })
+    let Published { taken: publications, due, lasted: published_for, refused } = published;
+    let refused = refused.into_iter().collect();
+    Ok(Outcome { published_for, connecting, measured, publications, due, refused, clients })
 }
 
 fn enough_descriptors(plan: &Plan) -> Result<(), LoadError> {
@@ -288,11 +303,11 @@ fn start_crowds(
 }
 
 /// Waits until every client is ready or has failed, or nothing has happened for too long.
-fn wait_for_clients(plan: &Plan, shared: &Shared, watch: &mut impl FnMut(Progress)) {
+fn wait_for_clients(plan: &Plan, shared: &Shared, watch: &mut impl FnMut(Progress) -> bool) {
     let settled = || shared.ready.load(Ordering::Relaxed) + shared.failed.load(Ordering::Relaxed);
     let mut patience = Patience::new(settled());
-    while settled() < plan.clients && patience.is_left(settled()) {
-        watch(shared.progress(Phase::Connecting, Duration::ZERO));
+    while settled() < plan.clients && patience.is_left(settled()) && !shared.is_stopped() {
+        shared.report(watch, Phase::Connecting, Duration::ZERO);
         thread::sleep(PAUSE);
     }
 }
@@ -303,13 +318,13 @@ fn publish(
     publisher: Publisher,
     topics: &Topics,
     shared: &Shared,
-    watch: &mut impl FnMut(Progress),
+    watch: &mut impl FnMut(Progress) -> bool,
 ) -> Result<Published, LoadError> {
     let begin = Instant::now();
     thread::scope(|scope| {
         let publishing = scope.spawn(|| publisher.run(plan, topics, shared));
         while !publishing.is_finished() {
-            watch(shared.progress(Phase::Publishing, begin.elapsed()));
+            shared.report(watch, Phase::Publishing, begin.elapsed());
             thread::sleep(PAUSE);
         }
         publishing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -317,11 +332,11 @@ fn publish(
 }
 
 /// Waits until every crowd has everything, or nothing more comes; says when the last delivery was seen.
-fn wait_for_deliveries(plan: &Plan, shared: &Shared, watch: &mut impl FnMut(Progress)) -> Instant {
+fn wait_for_deliveries(plan: &Plan, shared: &Shared, watch: &mut impl FnMut(Progress) -> bool) -> Instant {
     let deliveries = || shared.deliveries.load(Ordering::Relaxed);
     let mut patience = Patience::new(deliveries());
     while shared.complete.load(Ordering::Relaxed) < plan.threads && patience.is_left(deliveries()) {
-        watch(shared.progress(Phase::Draining, plan.length));
+        shared.report(watch, Phase::Draining, plan.length);
         thread::sleep(PAUSE);
     }
     patience.is_left(deliveries());

@@ -35,6 +35,9 @@ pub(super) struct Publisher {
     head: String,
 }
 
+/// What is said of a 401.
+const WANTS_KEY: &str = "it wants its API key: --api-key KEY, or FANFARE_CONTROL_API_KEY in the environment";
+
 /// What became of the publications.
 #[derive(Debug, Default)]
 pub(super) struct Published {
@@ -42,6 +45,8 @@ pub(super) struct Published {
     pub(super) taken: u64,
     /// How many were due in the time.
     pub(super) due: u64,
+    /// How long that was.
+    pub(super) lasted: Duration,
     /// Why it did not take some, and how many.
     pub(super) refused: BTreeMap<String, u64>,
 }
@@ -90,7 +95,12 @@ impl Publisher {
         let head = format!("Host: {control}\r\nContent-Type: application/json\r\n{key}");
         let answers = BufReader::new(stream.try_clone()?);
         let mut publisher = Self { stream, answers, head };
-        let asked = publisher.ask("info", "{}");
+        let asked = publisher.ask("info", "{}").map_err(|why| match why.as_str() {
+            WANTS_KEY if !plan.api_key.is_empty() => {
+                "it refuses this API key: it is not what `control.api_key` is there".to_owned()
+            }
+            _ => why,
+        });
         asked.map_err(|why| LoadError::Unreachable(format!("the control port {control}: {why}")))?;
         Ok(publisher)
     }
@@ -107,16 +117,16 @@ impl Publisher {
     pub(super) fn run(self, plan: &Plan, topics: &Topics, shared: &Shared) -> Result<Published, LoadError> {
         let Self { mut stream, mut answers, head } = self;
         let pipeline = Pipeline::default();
-        let due = due(plan, plan.length);
         thread::scope(|scope| {
             let reader = scope.spawn(|| read_answers(&mut answers, &pipeline, plan.topics, shared));
             let written = write_requests(&mut stream, &pipeline, plan, topics, &head, shared);
             pipeline.is_closed.store(true, Ordering::Release);
             let mut published = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            if let Err(error) = written {
+            published.lasted = written.unwrap_or_else(|error| {
                 *published.refused.entry(broken(error)).or_default() += 1;
-            }
-            published.due = due;
+                plan.length
+            });
+            published.due = due(plan, published.lasted);
             Ok(published)
         })
     }
@@ -127,7 +137,8 @@ fn due(plan: &Plan, time: Duration) -> u64 {
     u64::try_from(time.as_micros() * u128::from(plan.rate) / 1_000_000).unwrap_or(u64::MAX)
 }
 
-/// Writes each publication when it is due, all that are due at once.
+/// Writes each publication when it is due, all that are due at once. Returns for how long, which is less than planned if
+/// nobody wants more.
 fn write_requests(
     stream: &mut TcpStream,
     pipeline: &Pipeline,
@@ -135,7 +146,7 @@ fn write_requests(
     topics: &Topics,
     head: &str,
     shared: &Shared,
-) -> io::Result<()> {
+) -> io::Result<Duration> {
     let begin = shared.now();
     let (mut written, mut requests, mut body) = (0, String::new(), String::new());
     loop {
@@ -159,7 +170,10 @@ fn write_requests(
         pipeline.written.store(written, Ordering::Release);
         stream.write_all(requests.as_bytes())?;
         if elapsed >= plan.length || pipeline.is_broken.load(Ordering::Acquire) {
-            return Ok(());
+            return Ok(plan.length);
+        }
+        if shared.is_stopped() {
+            return Ok(elapsed);
         }
         if requests.is_empty() {
             thread::sleep(NAP);
@@ -269,9 +283,7 @@ fn stranger() -> io::Error {
 /// Whether the answer says that it is done; if not, why not.
 fn accepted(status: &str, body: &[u8]) -> Result<(), String> {
     if status.starts_with("401") {
-        return Err(
-            "it wants its API key: --api-key KEY, or FANFARE_CONTROL_API_KEY in the environment".to_owned()
-        );
+        return Err(WANTS_KEY.to_owned());
     }
     match serde_json::from_slice(body) {
         Ok(Answer { error: Some(ApiError { code, message }) }) => {

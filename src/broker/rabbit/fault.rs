@@ -41,12 +41,9 @@ impl Fault {
     /// Why no connection came about.
     pub(super) fn connecting(error: &lapin::Error, address: &Address) -> Self {
         match reply_kind(error) {
-            Some(AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED)) => Self::lasting(format!(
-                "RabbitMQ at {address} has no such vhost (virtual host), or its user may not use it: create \
-                 it with `rabbitmqctl add_vhost` and allow it with `set_permissions`, or correct amqp.url \
-                 ({})",
-                reply_text(error)
-            )),
+            Some(AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED)) => {
+                Self::not_allowed(&reply_text(error), address)
+            }
             Some(AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED)) => Self::lasting(format!(
                 "RabbitMQ at {address} refuses the user name or password in amqp.url ({})",
                 reply_text(error)
@@ -59,6 +56,45 @@ impl Fault {
             )),
             _ => Self::passing(format!("RabbitMQ at {address} cannot be reached: {}", innermost(error))),
         }
+    }
+
+    /// RabbitMQ has one reply code for a vhost that is not there, for one that the user may not use, for one that is
+    /// being started, and for a limit that is reached; only its words tell them apart.
+    fn not_allowed(said: &str, address: &Address) -> Self {
+        if said.contains("is reached") {
+            return Self::passing(format!(
+                "RabbitMQ at {address} takes no further connection ({said}); an engine needs two: raise the limit with \
+                 `rabbitmqctl set_vhost_limits` or `set_user_limits`"
+            ));
+        }
+        if said.contains("is down") {
+            return Self::passing(format!(
+                "RabbitMQ at {address}: the vhost (virtual host) is not ready ({said})"
+            ));
+        }
+        let remedy = if said.contains("not found") {
+            "has no such vhost (virtual host): create it with `rabbitmqctl add_vhost` and allow it with \
+             `set_permissions`"
+        } else {
+            "does not let its user use this vhost (virtual host): allow it with `rabbitmqctl set_permissions`"
+        };
+        Self::lasting(format!("RabbitMQ at {address} {remedy}, or correct amqp.url ({said})"))
+    }
+
+    /// Why something is not there that ought to be, and was not declared either: `refusal` is RabbitMQ's answer to its
+    /// declaration. That it is not there, which is RabbitMQ's last word, would hide the reason.
+    pub(super) fn not_declared(what: &str, refusal: &lapin::Error, address: &Address) -> Self {
+        let said = reply_text(refusal);
+        let remedy = if is_forbidden(refusal) {
+            "give the user of amqp.url the right to configure it (`rabbitmqctl set_permissions`), or declare it yourself"
+        } else if said.contains("is reached") {
+            "raise the limit (`rabbitmqctl set_vhost_limits`), or delete what is not needed"
+        } else {
+            "declare it yourself, or change what RabbitMQ objects to"
+        };
+        Self::lasting(format!(
+            "RabbitMQ at {address}: {what} is not there, and RabbitMQ refuses to declare it ({said}): {remedy}"
+        ))
     }
 
     /// Why a queue cannot be consumed that was there a moment ago.
@@ -210,6 +246,34 @@ mod tests {
         ] {
             let error = not_found(text);
             assert!(is_away(&error) && !is_missing_queue(&error, "orders"), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_allowed_is_told_by_rabbitmqs_words() {
+        let address = Address::parse(&"amqp://a:hunter2@rabbit/live".into()).expect("a URL");
+        for (text, words, is_final) in [
+            ("NOT_ALLOWED - vhost live not found", "add_vhost", true),
+            ("NOT_ALLOWED - access to vhost 'live' refused for user 'a'", "does not let its user use", true),
+            (
+                "NOT_ALLOWED - access to vhost 'live' refused for user 'a': connection limit (1) is reached",
+                "needs two",
+                false,
+            ),
+            (
+                "NOT_ALLOWED - connection refused for user 'a': user connection limit (1) is reached",
+                "needs two",
+                false,
+            ),
+            (
+                "NOT_ALLOWED - access to vhost 'live' refused for user 'a': vhost 'live' is down",
+                "not ready",
+                false,
+            ),
+        ] {
+            let fault = Fault::connecting(&said(AMQPHardError::NOTALLOWED.into(), text), &address);
+            assert!(fault.text.contains(words) && fault.text.contains(text), "{}", fault.text);
+            assert_eq!(fault.is_final, is_final, "{text}");
         }
     }
 

@@ -33,7 +33,7 @@ use super::publisher::{Letter, Publisher, Report, Traffic, Word};
 use super::reader::{Entrance, random};
 use super::topology::Spring;
 use super::trail::Marker;
-use super::{markers, topology, transport};
+use super::{markers, stranger, topology, transport};
 
 /// From the first packet to a connection with TLS.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -137,7 +137,8 @@ impl Link {
         entrance: Option<Entrance>,
         is_careful: bool,
     ) -> Result<Self, Fault> {
-        let consuming = connect(address, "fanfare: consumes", is_careful).await?;
+        let consuming = connect(address, "fanfare: consumes", is_careful);
+        let consuming = stranger::unless_http(address, consuming).await?;
         let publishing = connect(address, "fanfare: publishes", is_careful).await?;
         let set_up = timeout(SETUP_LIMIT, Self::set_up(consuming, publishing, address, config, entrance));
         let late = |_| Fault::passing(format!("RabbitMQ at {address} does not answer"));

@@ -34,6 +34,7 @@ mod dead_letter;
 mod fault;
 mod following;
 mod ids;
+mod inspect;
 mod intake;
 mod letters;
 mod link;
@@ -45,6 +46,7 @@ mod overflow;
 mod prefetch;
 mod publisher;
 mod reader;
+mod stranger;
 mod topology;
 mod trail;
 mod transport;
@@ -75,6 +77,7 @@ use link::{Link, Loss};
 use reader::{Astray, Entrance, Reader};
 use trail::Marker;
 
+pub use inspect::{Inspection, inspect};
 pub(super) use message::Envelope;
 pub use once::{PublishError, publish_once};
 
@@ -112,9 +115,10 @@ pub(super) struct Rabbit {
     /// Whether the queue was gone since the last link was made: one that is made anew lacks what the old one had.
     queue_was_gone: bool,
     winding_down: bool,
-    attempts_log: RateLimit,
     /// Whether lapin has failed to read something: see [`amqp_filter`].
     is_careful: bool,
+    /// For each address.
+    attempts_logs: Vec<RateLimit>,
     /// Why the latest attempt failed, for each address.
     last_faults: Vec<String>,
     burials_log: RateLimit,
@@ -204,13 +208,13 @@ impl Rabbit {
             backoff: Backoff::new(amqp.reconnect_min.0, amqp.reconnect_max.0),
             taking_from: taking_from(amqp),
             last_faults: vec![String::new(); addresses.len()],
+            attempts_logs: (0..addresses.len()).map(|_| RateLimit::new(LOG_EVERY)).collect(),
             addresses,
             state: State::Over,
             events: VecDeque::new(),
             queue_was_gone: false,
             is_careful: false,
             winding_down: false,
-            attempts_log: RateLimit::new(LOG_EVERY),
             burials_log: RateLimit::new(LOG_EVERY),
             dead_log: RateLimit::new(LOG_EVERY),
             refused_log: RateLimit::new(LOG_EVERY),
@@ -393,8 +397,9 @@ impl Rabbit {
     /// One line when the reason changes, and now and then as a reminder; not one per attempt.
     fn attempt_failed(&mut self, fault: &Fault) {
         self.reads_further = false;
-        let last = &mut self.last_faults[self.addresses.number()];
-        if self.attempts_log.allow(Instant::now()).is_some() || fault.text != *last {
+        let number = self.addresses.number();
+        let last = &mut self.last_faults[number];
+        if self.attempts_logs[number].allow(Instant::now()).is_some() || fault.text != *last {
             tracing::warn!(reason = %fault.text, "no connection to RabbitMQ; trying again");
         }
         last.clone_from(&fault.text);

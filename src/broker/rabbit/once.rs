@@ -11,8 +11,8 @@ use super::address::{Address, Addresses};
 use super::fault::{Fault, is_missing};
 use super::ids::Ids;
 use super::link::connect;
-use super::message;
 use super::publisher::{Letter, Unconfirmed, confirm};
+use super::{message, stranger};
 
 /// Why a message was not published, in words for whoever typed the command. Holds no secret of the URL.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -69,8 +69,9 @@ fn short(name: &str, what: &str) -> Result<ShortString, PublishError> {
 }
 
 async fn publish(address: &Address, letter: &Letter) -> Result<(), PublishError> {
+    let connecting = connect(address, "fanfare: publishes once", false);
     let connection =
-        connect(address, "fanfare: publishes once", false).await.map_err(|fault| PublishError(fault.text))?;
+        stranger::unless_http(address, connecting).await.map_err(|fault| PublishError(fault.text))?;
     let fault =
         |error: lapin::Error| PublishError(Fault::other("no channel could be opened", &error, address).text);
     let channel = connection.create_channel().await.map_err(fault)?;

@@ -12,7 +12,7 @@ use lapin::{Channel, Connection, ExchangeKind};
 use crate::config::{Amqp, Source};
 
 use super::address::Address;
-use super::fault::{Fault, is_away, is_forbidden, is_missing_queue, is_refused, reply_text};
+use super::fault::{Fault, is_away, is_forbidden, is_missing, is_missing_queue, is_refused, reply_text};
 use super::overflow;
 
 const PASSIVELY: ExchangeDeclareOptions = ExchangeDeclareOptions {
@@ -110,7 +110,7 @@ impl Ground<'_> {
         if !is_refused(&error) {
             return Err(self.no_exchange(name, &error));
         }
-        self.is_there(name).await
+        self.is_there(name, &error).await
     }
 
     /// The exchange for what cannot be delivered, and the queue that keeps the latest of it. Every dead letter has to get
@@ -143,7 +143,7 @@ impl Ground<'_> {
                 return Ok(Some(pattern));
             };
             if is_forbidden(&error) {
-                return self.is_there(exchange).await.map(|()| None);
+                return self.is_there(exchange, &error).await.map(|()| None);
             }
             if !is_refused(&error) {
                 return Err(self.no_exchange(exchange, &error));
@@ -153,7 +153,6 @@ impl Ground<'_> {
                 return Ok(Some(pattern));
             }
         }
-        self.is_there(exchange).await?;
         let queue = &self.amqp.dead_letter_queue;
         tracing::warn!(
             exchange,
@@ -173,7 +172,10 @@ impl Ground<'_> {
         match declared {
             Ok(_) => Ok(Some(queue.as_str())),
             // It is there with other limits, or one may only use it: the operator's choice.
-            Err(error) if is_refused(&error) => Ok(Some(queue.as_str())),
+            Err(error) if is_refused(&error) => {
+                let what = format!("the queue `{queue}` (amqp.dead_letter_queue)");
+                self.has_queue(queue, &what, &error).await.map(|()| Some(queue.as_str()))
+            }
             // Clients need not wait for a node on which nothing is but what could not be delivered.
             Err(error) if is_away(&error) => {
                 tracing::warn!(queue, reason = reply_text(&error), "no queue takes dead letters for now");
@@ -195,7 +197,7 @@ impl Ground<'_> {
                 return Err(self.no_queue(name, &error));
             }
             let difference = reply_text(&error);
-            self.is_stream(name).await?;
+            self.is_stream(name, &error).await?;
             tracing::warn!(stream = name, %difference, "the stream is used as it is");
         }
         let channel = self.channel().await?;
@@ -207,9 +209,16 @@ impl Ground<'_> {
 
     /// Asks a queue for what only a stream can give, before anything is bound to it. What it does not have by
     /// the name of its type, RabbitMQ tells after other differences, if at all.
-    async fn is_stream(&self, name: &str) -> Result<(), Fault> {
+    async fn is_stream(&self, name: &str, refusal: &lapin::Error) -> Result<(), Fault> {
         let channel = self.channel().await?;
         let fault = |error: lapin::Error| {
+            if is_missing_queue(&error, name) {
+                return Fault::not_declared(
+                    &format!("the stream `{name}` (amqp.stream)"),
+                    refusal,
+                    self.address,
+                );
+            }
             let text = reply_text(&error);
             if !text.contains("x-stream-offset") {
                 return self.no_queue(name, &error);
@@ -280,6 +289,19 @@ impl Ground<'_> {
         channel.basic_consume(name.into(), "".into(), options, arguments).await.map(drop)
     }
 
+    /// Whether a queue is there although RabbitMQ refused to declare it. What else may be wrong with it shows when it is
+    /// used.
+    async fn has_queue(&self, name: &str, what: &str, refusal: &lapin::Error) -> Result<(), Fault> {
+        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let channel = self.channel().await?;
+        match channel.queue_declare(name.into(), options, FieldTable::default()).await {
+            Err(error) if is_missing_queue(&error, name) => {
+                Err(Fault::not_declared(what, refusal, self.address))
+            }
+            _ => Ok(()),
+        }
+    }
+
     async fn declare_exchange(
         &self,
         name: &str,
@@ -290,9 +312,16 @@ impl Ground<'_> {
         Ok(channel.exchange_declare(name.into(), kind, options, FieldTable::default()).await)
     }
 
-    async fn is_there(&self, name: &str) -> Result<(), Fault> {
+    /// Whether an exchange is there although RabbitMQ refused to declare it.
+    async fn is_there(&self, name: &str, refusal: &lapin::Error) -> Result<(), Fault> {
         let asked = self.declare_exchange(name, ExchangeKind::Topic, PASSIVELY).await?;
-        asked.map_err(|error| self.no_exchange(name, &error))
+        asked.map_err(|error| {
+            if is_missing(&error) {
+                Fault::not_declared(&format!("the exchange `{name}`"), refusal, self.address)
+            } else {
+                self.no_exchange(name, &error)
+            }
+        })
     }
 
     async fn bind(&self, channel: &Channel, queue: &str, exchange: &str, pattern: &str) -> Result<(), Fault> {

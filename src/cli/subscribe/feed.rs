@@ -16,6 +16,8 @@ use super::End;
 
 /// The id of the connect command; those of subscribe commands follow.
 const CONNECT_ID: u32 = 1;
+/// The protocol's code for a command that can not be carried out as it is.
+const BAD_REQUEST: u32 = 107;
 /// How much later than promised a ping may come, as in the SDKs.
 const PING_GRACE: Duration = Duration::from_secs(10);
 
@@ -32,9 +34,19 @@ pub(super) struct Step {
     pub(super) silence: Option<Duration>,
 }
 
+/// How publications are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    /// The topic, a tab, the data.
+    Plain,
+    /// An object.
+    Json,
+}
+
 /// The subscriptions, over all connections.
 #[derive(Debug)]
 pub(super) struct Feed {
+    format: Format,
     topics: Vec<Topic>,
     /// Subscribe commands that wait for their replies, by id.
     pending: BTreeMap<u32, Pending>,
@@ -139,7 +151,7 @@ struct Notice {
 
 impl Feed {
     /// Wants `topics`, each once.
-    pub(super) fn new(topics: &[String]) -> Self {
+    pub(super) fn new(topics: &[String], format: Format) -> Self {
         let mut wanted: Vec<Topic> = Vec::new();
         for name in topics {
             if wanted.iter().all(|topic| topic.name != *name) {
@@ -147,6 +159,7 @@ impl Feed {
             }
         }
         Self {
+            format,
             topics: wanted,
             pending: BTreeMap::new(),
             next_id: CONNECT_ID,
@@ -216,7 +229,7 @@ impl Feed {
         let pending = self.pending.remove(&reply.id);
         match (reply.error, reply.connect, pending) {
             (Some(error), _, Some(pending)) => self.refused(&error, &pending.topic, step),
-            (Some(error), _, None) => Err(error.end("the engine does not let us in")),
+            (Some(error), _, None) => Err(error.end("the engine does not let us in", "")),
             (None, Some(connected), _) => {
                 self.connected = true;
                 self.left = None;
@@ -243,13 +256,21 @@ impl Feed {
         let Subscribed { recoverable, epoch, offset, publications, .. } = reply;
         topic.position = recoverable.then_some(Position { epoch, offset });
         for publication in publications {
-            topic.take(&publication, step);
+            topic.take(&publication, self.format, step);
         }
     }
 
     fn refused(&mut self, error: &ReplyError, topic: &str, step: &mut Step) -> Result<(), End> {
         let text = format!("no subscription to {}", topic.escape_debug());
-        match error.end(&text) {
+        let hint = if error.code == BAD_REQUEST {
+            format!(
+                "; the name has {} bytes, and engines take 1 to 255 (limits.topic_bytes) without control characters",
+                topic.len()
+            )
+        } else {
+            String::new()
+        };
+        match error.end(&text, &hint) {
             End::Final(text) => self.drop_topic(topic, text, step),
             retry => Err(retry),
         }
@@ -259,7 +280,7 @@ impl Feed {
         let Push { channel, publication, unsubscribe, disconnect } = push;
         let index = self.topics.iter().position(|topic| *topic.name == *channel);
         if let Some((publication, index)) = publication.zip(index) {
-            self.topics[index].take(&publication, step);
+            self.topics[index].take(&publication, self.format, step);
         }
         if let Some(Notice { code, reason }) = disconnect {
             let text = format!("disconnected by the engine: {} ({code})", reason.escape_debug());
@@ -302,13 +323,27 @@ impl Feed {
 
 impl Topic {
     /// Prints a publication, and moves on behind it.
-    fn take(&mut self, publication: &Publication<'_>, step: &mut Step) {
+    fn take(&mut self, publication: &Publication<'_>, format: Format, step: &mut Step) {
+        let (name, data) = (&self.name, publication.data);
         // Writing to a string cannot fail.
-        let _ = writeln!(step.output, "{}\t{}", self.name, publication.data.get());
+        let _ = match format {
+            Format::Plain => writeln!(step.output, "{name}\t{}", data.get()),
+            Format::Json => writeln!(step.output, "{}", as_object(name, publication)),
+        };
         if let Some(position) = self.position.as_mut().filter(|_| publication.offset > 0) {
             position.offset = publication.offset;
         }
     }
+}
+
+/// A publication as one line; its data is as it was sent.
+fn as_object(topic: &str, publication: &Publication<'_>) -> String {
+    let topic = json!(topic);
+    let offset = match publication.offset {
+        0 => String::new(),
+        offset => format!(",\"offset\":{offset}"),
+    };
+    format!("{{\"topic\":{topic}{offset},\"data\":{}}}", publication.data.get())
 }
 
 /// What to say of a subscription that was made, and what came of the time in which there was none.
@@ -329,8 +364,8 @@ fn notice(topic: &Topic, reply: &Subscribed<'_>, away: Option<Duration>) -> Stri
 
 impl ReplyError {
     /// Whether to try again: the rule of the SDKs.
-    fn end(&self, what: &str) -> End {
-        let text = format!("{what}: {} (error {})", self.message.escape_debug(), self.code);
+    fn end(&self, what: &str, hint: &str) -> End {
+        let text = format!("{what}: {} (error {}){hint}", self.message.escape_debug(), self.code);
         if self.temporary || self.code < 100 { End::Retry(text) } else { End::Final(text) }
     }
 }

@@ -13,7 +13,7 @@ use clap::Args;
 use url::Url;
 
 use super::{say, websocket};
-use feed::Feed;
+use feed::{Feed, Format};
 
 /// First and longest pause before connecting again, as the SDKs have them.
 const BACKOFF_MIN: Duration = Duration::from_millis(500);
@@ -27,6 +27,10 @@ pub(super) struct Options {
     /// WebSocket endpoint of the engine.
     #[arg(long, value_name = "URL", default_value = "ws://127.0.0.1:8000/connection/websocket")]
     url: Url,
+    /// Print each publication as a JSON object on a line of its own, with its topic, its data and, where the topic has a
+    /// history, its offset.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Why a connection came to its end.
@@ -42,7 +46,8 @@ enum End {
 
 pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     websocket::check(&options.url)?;
-    let mut feed = Feed::new(&options.topics);
+    let format = if options.json { Format::Json } else { Format::Plain };
+    let mut feed = Feed::new(&options.topics, format);
     let mut failures = 0;
     loop {
         let end = connection::follow(&options.url, &mut feed);

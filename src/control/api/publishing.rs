@@ -253,7 +253,7 @@ fn failed(desk: &Desk, code: ErrorCode) -> Fault {
     match code {
         ErrorCode::Internal if desk.backplane() == BackplaneState::Away => Fault::new(
             code,
-            "RabbitMQ is away and has not confirmed the publication; it may or may not arrive",
+            "there is no connection to RabbitMQ, which has not confirmed the publication; it may or may not arrive",
         ),
         ErrorCode::Internal if desk.rabbitmq_is_blocked() => Fault::new(
             code,

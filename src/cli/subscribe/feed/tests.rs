@@ -4,7 +4,7 @@ const CONNECT_REPLY: &str = r#"{"id":1,"connect":{"client":"c","version":"v","pi
 
 fn feed(topics: &[&str]) -> Feed {
     let topics: Vec<String> = topics.iter().map(|&topic| topic.to_owned()).collect();
-    let mut feed = Feed::new(&topics);
+    let mut feed = Feed::new(&topics, Format::Plain);
     feed.opening(Instant::now());
     feed.take(CONNECT_REPLY).unwrap();
     feed
@@ -12,7 +12,7 @@ fn feed(topics: &[&str]) -> Feed {
 
 #[test]
 fn the_first_frame_connects_and_subscribes_to_each_topic_once() {
-    let mut feed = Feed::new(&["a", "b\"c", "a"].map(str::to_owned));
+    let mut feed = Feed::new(&["a", "b\"c", "a"].map(str::to_owned), Format::Plain);
     assert_eq!(
         feed.opening(Instant::now()),
         "{\"connect\":{\"name\":\"fanfare\"},\"id\":1}\n\
@@ -24,7 +24,7 @@ fn the_first_frame_connects_and_subscribes_to_each_topic_once() {
 
 #[test]
 fn several_replies_in_one_frame_are_taken_in_order() {
-    let mut feed = Feed::new(&["a".to_owned()]);
+    let mut feed = Feed::new(&["a".to_owned()], Format::Plain);
     feed.opening(Instant::now());
     let frame = format!(
         "{CONNECT_REPLY}\n{}\n{{}}\n{}\n{}\n",
@@ -90,8 +90,34 @@ fn what_became_of_the_time_away_is_told() {
 }
 
 #[test]
+fn as_json_each_publication_is_an_object_on_a_line() {
+    let mut feed = Feed::new(&["a\"b".to_owned()], Format::Json);
+    feed.opening(Instant::now());
+    let frame = [
+        CONNECT_REPLY,
+        r#"{"id":2,"subscribe":{"recoverable":true,"epoch":"e","publications":[{"data":{"n": 1e400},"offset":7}]}}"#,
+        r#"{"push":{"channel":"a\"b","pub":{"data":"x\ty"}}}"#,
+    ];
+    let step = feed.take(&frame.join("\n")).unwrap();
+    let expected = "{\"topic\":\"a\\\"b\",\"offset\":7,\"data\":{\"n\": 1e400}}\n\
+                    {\"topic\":\"a\\\"b\",\"data\":\"x\\ty\"}\n";
+    assert_eq!(step.output, expected);
+    step.output.lines().for_each(|line| assert!(serde_json::from_str::<&RawValue>(line).is_ok(), "{line}"));
+}
+
+#[test]
+fn a_name_that_no_engine_takes_is_told_with_its_length() {
+    let name = "x".repeat(300);
+    let end = feed(&[&name]).take(r#"{"id":2,"error":{"code":107,"message":"bad request"}}"#).unwrap_err();
+    assert!(
+        matches!(&end, End::Final(text) if text.contains("(error 107); the name has 300 bytes")),
+        "{end:?}"
+    );
+}
+
+#[test]
 fn pings_are_answered_only_where_pongs_are_wanted() {
-    let mut feed = Feed::new(&["a".to_owned()]);
+    let mut feed = Feed::new(&["a".to_owned()], Format::Plain);
     feed.opening(Instant::now());
     feed.take(r#"{"id":1,"connect":{"ping":25}}"#).unwrap();
     assert_eq!(feed.take("{}").unwrap(), Step::default());

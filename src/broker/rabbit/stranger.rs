@@ -1,0 +1,97 @@
+//! What listens where RabbitMQ should, and is something else.
+
+use std::future::pending;
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+use super::address::Address;
+use super::fault::Fault;
+
+/// A server that has not spoken AMQP after this time may be waiting for something else. HTTP servers wait for the end
+/// of a line, which AMQP's first bytes do not have.
+const DOUBT_AFTER: Duration = Duration::from_secs(2);
+/// For an answer to a request in HTTP.
+const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+
+/// What `connecting` comes to; but if it comes to nothing because HTTP is spoken there, that is said instead, and not
+/// after its own time limit.
+///
+/// # Errors
+/// Those of `connecting`, or that there is no AMQP.
+pub(super) async fn unless_http<T>(
+    address: &Address,
+    connecting: impl Future<Output = Result<T, Fault>>,
+) -> Result<T, Fault> {
+    let mut connecting = pin!(connecting);
+    let in_doubt = async {
+        sleep(DOUBT_AFTER).await;
+        if !speaks_http(address).await {
+            pending().await
+        }
+    };
+    tokio::select! {
+        connected = &mut connecting => match connected {
+            Err(fault) if !fault.is_final && speaks_http(address).await => Err(no_amqp(address)),
+            connected => connected,
+        },
+        () = in_doubt => Err(no_amqp(address)),
+    }
+}
+
+fn no_amqp(address: &Address) -> Fault {
+    Fault::lasting(format!(
+        "what listens at {address} speaks HTTP and no AMQP 0.9.1: is this the port of RabbitMQ's management page? AMQP's is \
+         5672, or 5671 with TLS, unless RabbitMQ is configured otherwise; correct amqp.url"
+    ))
+}
+
+async fn speaks_http(address: &Address) -> bool {
+    let authority = &address.uri.authority;
+    let asking = async {
+        let mut stream = TcpStream::connect((authority.host.as_str(), authority.port)).await?;
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await?;
+        let mut answer = [0; 5];
+        stream.read_exact(&mut answer).await?;
+        Ok::<_, std::io::Error>(answer == *b"HTTP/")
+    };
+    timeout(ANSWER_LIMIT, asking).await.is_ok_and(|asked| asked.unwrap_or(false))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_http_server_is_told_from_one_that_is_slow() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let http = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = [0; 16];
+                let _ = stream.read(&mut request).await;
+                let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+            }
+        });
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address =
+            |at: std::net::SocketAddr| Address::parse(&format!("amqp://a:hunter2@{at}").into()).unwrap();
+        let slow = || async {
+            sleep(Duration::from_secs(3)).await;
+            Err::<(), _>(Fault::passing("slow".to_owned()))
+        };
+        let fault = unless_http(&address(http), slow()).await.unwrap_err();
+        assert!(fault.is_final && fault.text.contains("management page"), "{}", fault.text);
+        assert!(!fault.text.contains("hunter2"), "{}", fault.text);
+        let at_once = async { Err::<(), _>(Fault::passing("broken".to_owned())) };
+        let fault = unless_http(&address(http), at_once).await.unwrap_err();
+        assert!(fault.text.contains("management page"), "{}", fault.text);
+        let fault = unless_http(&address(silent.local_addr().unwrap()), slow()).await.unwrap_err();
+        assert_eq!(fault.text, "slow");
+    }
+}

@@ -1,0 +1,265 @@
+//! Loading, precedence, and what is refused of single values: tables of what an operator may write.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use super::*;
+use crate::config::*;
+
+/// A file of its own for each test, gone with it.
+struct File(PathBuf);
+
+impl File {
+    fn new(test: &str, text: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("fanfare-{}-{test}.toml", std::process::id()));
+        std::fs::write(&path, text).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        // What is left of it in a temporary directory harms nobody.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn environment(variables: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
+    variables.iter().map(|(name, text)| (name.into(), text.into())).collect()
+}
+
+fn load_text(test: &str, text: &str, variables: &[(&str, &str)]) -> Result<Loaded, String> {
+    let file = File::new(test, text);
+    load(Some(&file.0), environment(variables))
+        .map_err(|problems| problems.to_string().replace(&file.0.display().to_string(), "FILE"))
+}
+
+#[test]
+fn nothing_said_means_the_defaults() {
+    assert_eq!(load(None, []).unwrap().config, Config::default());
+    assert_eq!(load_text("empty", "", &[]).unwrap().config, Config::default());
+    assert!(Config::default().validate().is_ok());
+}
+
+#[test]
+fn the_environment_goes_over_the_file_and_the_file_over_the_defaults() {
+    let file = "limits.clients = 5\n[server]\nshards = 3\nlisten = ['127.0.0.1:1']\n\
+                [namespaces.Chat]\nslow = 'skip'\n";
+    let variables = [
+        ("FANFARE_SERVER_SHARDS", "4"),
+        ("FANFARE_SERVER_LISTEN", "127.0.0.1:2, [::1]:3"),
+        ("FANFARE_SERVER_INSECURE", "true"),
+        ("FANFARE_CONTROL_API_KEY", "7"),
+        ("FANFARE_AMQP_BINDINGS", "dynamic"),
+        ("FANFARE_TIMEOUTS_PING", "2m"),
+        ("FANFARE_LOG_FORMAT", "json"),
+        ("FANFARE_NAMESPACES_CHAT_MAX_DELAY", "1s"),
+        ("FANFARE_NAMESPACES_NEWS_BINARY", "base64"),
+        ("FANFARE_CONFIG", "elsewhere"),
+        ("HOME", "/"),
+    ];
+    let Loaded { config, origins, .. } = load_text("precedence", file, &variables).unwrap();
+    assert_eq!(config.limits.clients, 5);
+    assert_eq!(config.server.shards, 4);
+    assert_eq!(config.server.listen, ["127.0.0.1:2".parse().unwrap(), "[::1]:3".parse().unwrap()]);
+    assert!(config.server.insecure);
+    assert_eq!(&*config.control.api_key, "7");
+    assert_eq!(config.amqp.bindings, Bindings::Dynamic);
+    assert_eq!(config.timeouts.ping, Interval::from_secs(120));
+    assert_eq!(config.log.format, LogFormat::Json);
+    assert_eq!(config.limits.mailbox, Limits::default().mailbox);
+    let chat = &config.namespaces["Chat"];
+    assert_eq!((chat.slow, chat.max_delay), (SlowPolicy::Skip, Interval::from_secs(1)));
+    assert_eq!(config.namespaces["news"].binary, BinaryPayloads::Base64);
+    assert_eq!(origins["server.shards"], Origin::Environment("FANFARE_SERVER_SHARDS".to_owned()));
+    assert!(matches!(&origins["limits.clients"], Origin::File { line: 1, .. }));
+    assert_eq!(origins.len(), 11, "{origins:?}");
+}
+
+#[test]
+fn names_of_hosts_stand_for_their_addresses() {
+    let text = "server.listen = ['localhost:1', '127.0.0.2:3']\ncontrol.listen = 'localhost:2'\n";
+    let config = load_text("names", text, &[]).unwrap().config;
+    assert!(config.server.listen.contains(&"127.0.0.1:1".parse().unwrap()), "{:?}", config.server.listen);
+    assert!(config.server.listen.contains(&"127.0.0.2:3".parse().unwrap()));
+    assert_eq!(config.control.listen, "127.0.0.1:2".parse().unwrap());
+    assert!(config.validate().is_ok());
+}
+
+#[test]
+fn a_namespace_exists_by_being_named() {
+    let config = load_text("named", "[namespaces.order]\n", &[]).unwrap().config;
+    assert_eq!(config.namespaces["order"], Namespace::default());
+}
+
+#[test]
+fn what_is_wrong_in_a_file_is_told_with_line_key_and_remedy() {
+    for (text, problem) in [
+        (
+            "[server]\n\nlisen = []",
+            "FILE, line 3: there is no key `server.lisen`; the nearest is `server.listen`",
+        ),
+        ("[sever]\nlisten = []", "FILE, line 1: there is no key `sever`; the nearest is `server`"),
+        ("frame_bytes = 1", "there is no key `frame_bytes`; the nearest is `limits.frame_bytes`"),
+        (
+            "[namespaces.a]\nslo = 'skip'",
+            "FILE, line 2: there is no key `namespaces.a.slo`; the nearest is `namespaces.a.slow`",
+        ),
+        ("server = 3", "FILE, line 1: `server` is of type integer: expected a table, `[server]`"),
+        ("namespaces.a = 'b'", "`namespaces.a` is of type string: expected a table, `[namespaces.a]`"),
+        (
+            "[limits]\nclients = 'many'",
+            "FILE, line 2: `limits.clients` is `\"many\"`: expected a whole number from 0",
+        ),
+        ("limits.clients = -1", "`limits.clients` is `-1`: expected a whole number from 0"),
+        ("limits.clients = 1.5", "expected a whole number from 0"),
+        (
+            "limits.clients = 99999999999999999999",
+            "FILE, line 1: `limits.clients` is `99999999999999999999`: expected a whole number from 0 to 9,223,",
+        ),
+        ("server.shards = 0xffffffffffffffffff", "expected a whole number from 0 to 65,535"),
+        ("timeouts.ping = 99999999999999999999", "expected a length of time in quotes"),
+        ("amqp.stream_max_bytes = 'all'", "expected a whole number from 0 to 9,223,372,036,854,775,807"),
+        ("server.shards = 70000", "`server.shards` is `70000`: expected a whole number from 0 to 65,535"),
+        ("server.insecure = 'yes'", "expected `true` or `false`"),
+        ("server.listen = '127.0.0.1:1'", "expected a list, such as"),
+        ("server.listen = ['localhost']", "expected an address with its port, such as `127.0.0.1:8000`"),
+        ("server.listen = ['nowhere.invalid:1']", "expected a name that this host can resolve"),
+        ("control.listen = '127.0.0.1'", "expected an address with its port, such as"),
+        ("control.listen = 9000", "expected text in quotes"),
+        ("server.namespace_boundary = '::'", "expected one character in quotes"),
+        ("log.format = 'xml'", "`log.format` is `\"xml\"`: expected `human` or `json`"),
+        ("namespaces.a.slow = 'drop'", "expected one of `disconnect`, `resync`, `skip`"),
+        (
+            "timeouts.ping = '25'",
+            "`timeouts.ping` is `\"25\"`: expected a whole number and `ms`, `s`, `m` or `h`, such as `25s`",
+        ),
+        (
+            "timeouts.ping = '25sec'",
+            "`\"25sec\"`: expected a whole number and `ms`, `s`, `m` or `h`, such as `25s`",
+        ),
+        ("timeouts.ping = '2 minutes'", "such as `2m`"),
+        ("amqp.stream_max_age = '7d'", "such as `168h`"),
+        ("timeouts.ping = 'often'", "expected a whole number and `ms`, `s`, `m` or `h`, such as `250ms`"),
+        ("timeouts.ping = '99999999999999999999h'", "expected a whole number and"),
+        (
+            "timeouts.ping = 25",
+            "`timeouts.ping` is `25`: expected a length of time in quotes, such as `\"25s\"`",
+        ),
+        ("[limits.clients]\na = 1", "expected a whole number from 0"),
+        ("[server]\nshards = = 1", "FILE, line 2: this is not TOML"),
+        (
+            "log.level = 'info'\nlog.level = 'warn'",
+            "FILE, line 2: this is not TOML: `level` is there already",
+        ),
+        (
+            "[log]\nlevel = 'info'\n[log]\n",
+            "FILE, line 3: this is not TOML: `log` is there already, further up",
+        ),
+    ] {
+        let problems = load_text("wrong", text, &[]).unwrap_err();
+        assert!(problems.contains(problem), "{text}\n  gave: {problems}\n  not:  {problem}");
+        assert!(problems.lines().count() == 1, "{text}: {problems}");
+    }
+}
+
+#[test]
+fn what_is_wrong_in_the_environment_is_told_with_the_variable() {
+    for (variable, problem) in [
+        (
+            ("FANFARE_LIMITS_CLIENT", "1"),
+            "environment, FANFARE_LIMITS_CLIENT: there is no key `FANFARE_LIMITS_CLIENT`; the nearest is \
+             `FANFARE_LIMITS_CLIENTS`",
+        ),
+        (("FANFARE_NAMESPACES_SLOW", "skip"), "there is no key"),
+        (
+            ("FANFARE_LIMITS_CLIENTS", "many"),
+            "`limits.clients` is `\"many\"`: expected a whole number from 0",
+        ),
+        (("FANFARE_SERVER_INSECURE", "yes"), "expected `true` or `false`"),
+        (("FANFARE_SERVER_LISTEN", "nowhere"), "expected an address with its port"),
+        (
+            ("FANFARE_TIMEOUTS_PING", "25"),
+            "FANFARE_TIMEOUTS_PING: `timeouts.ping` is `\"25\"`: expected a whole number and `ms`, `s`, `m` or `h`, such \
+             as `25s`",
+        ),
+        (("FANFARE_LIMITS_CLIENTS", "99999999999999999999"), "expected a whole number from 0 to 9,223,"),
+        (("FANFARE_PORT", "8000"), "there is no key `FANFARE_PORT`"),
+    ] {
+        let problems = load(None, environment(&[variable])).unwrap_err().to_string();
+        assert!(problems.contains(problem), "{variable:?}: {problems}");
+    }
+}
+
+/// A Service called `fanfare` puts them into every container beside it.
+#[test]
+fn service_links_of_kubernetes_are_passed_over_and_told() {
+    let links = [
+        ("FANFARE_PORT", "tcp://10.96.12.7:8000"),
+        ("FANFARE_PORT_8000_TCP", "tcp://10.96.12.7:8000"),
+        ("FANFARE_PORT_8000_TCP_ADDR", "10.96.12.7"),
+        ("FANFARE_PORT_8000_TCP_PORT", "8000"),
+        ("FANFARE_PORT_8000_TCP_PROTO", "tcp"),
+        ("FANFARE_SERVICE_HOST", "10.96.12.7"),
+        ("FANFARE_SERVICE_PORT", "8000"),
+        ("FANFARE_SERVICE_PORT_WS", "8000"),
+    ];
+    let loaded = load(None, environment(&links)).unwrap();
+    assert_eq!(loaded.config, Config::default());
+    assert_eq!(loaded.service_links, links.map(|(name, _)| name));
+    assert!(loaded.notice().unwrap().starts_with("Kubernetes set FANFARE_PORT, FANFARE_PORT_8000_TCP, "));
+    assert_eq!(load(None, []).unwrap().notice(), None);
+    let typo = [&links[..], &[("FANFARE_LIMITS_CLIENT", "1")]].concat();
+    let problems = load(None, environment(&typo)).unwrap_err().to_string();
+    assert_eq!(problems.lines().count(), 1, "{problems}");
+    assert!(problems.contains("FANFARE_LIMITS_CLIENTS"), "{problems}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_variable_that_is_no_text_is_refused() {
+    use std::os::unix::ffi::OsStringExt;
+    let variable = (OsString::from("FANFARE_AMQP_QUEUE"), OsString::from_vec(vec![0xff]));
+    let problems = load(None, [variable]).unwrap_err().to_string();
+    assert!(problems.contains("`amqp.queue` is not UTF-8"), "{problems}");
+}
+
+#[test]
+fn all_problems_are_told_at_once() {
+    let text = "lisen = 1\n[limits]\nclients = 'x'\n[log]\nformat = 1\n";
+    let problems = load_text("all", text, &[("FANFARE_X", "1")]).unwrap_err();
+    assert_eq!(problems.lines().count(), 4, "{problems}");
+}
+
+#[test]
+fn an_unreadable_file_is_named() {
+    let problems = load(Some(std::path::Path::new("/nowhere/fanfare.toml")), []).unwrap_err().to_string();
+    assert!(problems.contains("/nowhere/fanfare.toml: cannot be read: No such file"), "{problems}");
+    let problems = load(Some(&std::env::temp_dir()), []).unwrap_err().to_string();
+    assert!(problems.contains("Is a directory"), "{problems}");
+}
+
+#[test]
+fn no_secret_is_ever_shown() {
+    for text in [
+        "control.api_key = 7777777",
+        "control.api_key = 77777777777777777777",
+        "control.api_key = ['7777777']",
+        "amqp.url = [7777777]",
+        "amqp.url = { a = 'amqp://a:7777777@b' }",
+        "control.api_key = \"7777777",
+        "control.api_ky = '7777777'",
+        "amqp.url = 'amqp://a:7777777@b' x",
+    ] {
+        let problems = load_text("secret", text, &[]).unwrap_err();
+        assert!(!problems.contains("7777777"), "{problems}");
+    }
+    for urls in ["'amqp://a:7777777@[::1]'", "['amqp://a:7777777@b', 'amqp://a:7777777@[::1]']"] {
+        let text = format!("control.api_key = '7777777'\namqp.url = {urls}");
+        let loaded = load_text("secret", &text, &[]).unwrap();
+        assert!(!format!("{loaded:?}").contains("7777777"), "{loaded:?}");
+        assert!(!toml::to_string(&loaded.config).unwrap().contains("7777777"));
+        assert!(!format!("{:?}", loaded.config.differences()).contains("7777777"));
+        assert!(!loaded.config.validate().unwrap_err().to_string().contains("7777777"));
+    }
+}

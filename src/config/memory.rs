@@ -1,0 +1,273 @@
+//! How much memory the limits allow an engine to take, and how much there is for it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{Config, host};
+
+/// What an engine takes before anybody comes, in bytes, rounded up generously.
+const EMPTY_ENGINE: u64 = 48 << 20;
+/// What one of each costs beside its content, in bytes: see the comments in `default.toml`.
+const CLIENT: u64 = 512;
+const TOPIC: u64 = 250;
+const HISTORY_TOPIC: u64 = 150;
+/// Of the memory that there is, what limits may add up to where values are proposed.
+const PROPOSED_PERCENT: u64 = 90;
+/// Values that are proposed are multiples of that.
+const STEP: u64 = 1 << 20;
+
+/// Where the kernel says what a process may have.
+const CGROUPS: &str = "/sys/fs/cgroup";
+/// A control group without a limit has a number beyond all memory.
+const FILES: [&str; 2] = ["memory.max", "memory.limit_in_bytes"];
+
+/// A limit of the configuration, and what it allows for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Share {
+    key: &'static str,
+    /// The limit's value.
+    value: u64,
+    /// Bytes that each unit of the value may cost.
+    each: u64,
+    /// The least that may be proposed for it.
+    least: u64,
+}
+
+impl Share {
+    fn bytes(&self) -> u64 {
+        self.value.saturating_mul(self.each)
+    }
+}
+
+/// How much memory there is, and who says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Memory {
+    bytes: u64,
+    /// The file that says it.
+    told_by: PathBuf,
+}
+
+impl Memory {
+    /// What this process may have: the least of what its control groups and the machine allow. Nothing where the kernel
+    /// does not tell.
+    #[must_use]
+    pub fn of_this_process() -> Option<Self> {
+        let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let machine = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        Self::of_group(&groups, Path::new(CGROUPS))
+            .into_iter()
+            .chain(Self::of_machine(&machine))
+            .min_by_key(|m| m.bytes)
+    }
+
+    /// Reads `/proc/self/cgroup` (`cgroups(7)`), and looks for limits from the process' own groups up to the root. In a
+    /// container the path may be the host's, of which only the end or nothing is there.
+    fn of_group(groups: &str, root: &Path) -> Option<Self> {
+        let mut found: Vec<Self> = Vec::new();
+        for line in groups.lines() {
+            let mut parts = line.splitn(3, ':');
+            let (Some(_), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else {
+                continue;
+            };
+            // Version 2 has one hierarchy, with an empty name; version 1 one for each controller.
+            let base = match controllers {
+                "" => root.to_path_buf(),
+                names if names.split(',').any(|name| name == "memory") => root.join("memory"),
+                _ => continue,
+            };
+            let own = base.join(path.trim_start_matches('/'));
+            let folders = own.ancestors().take_while(|folder| folder.starts_with(&base));
+            found.extend(
+                folders.flat_map(|folder| FILES.map(|name| folder.join(name))).filter_map(Self::told_by),
+            );
+        }
+        found.into_iter().min_by_key(|memory| memory.bytes)
+    }
+
+    /// Version 2 writes `max` where there is no limit.
+    fn told_by(file: PathBuf) -> Option<Self> {
+        let bytes = fs::read_to_string(&file).ok()?.trim().parse().ok()?;
+        Some(Self { bytes, told_by: file })
+    }
+
+    fn of_machine(meminfo: &str) -> Option<Self> {
+        let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+        Some(Self { bytes: kilobytes.saturating_mul(1024), told_by: "/proc/meminfo".into() })
+    }
+
+    /// What to say if the limits of `config` allow for more than this; nothing if they do not.
+    #[must_use]
+    pub fn warning(&self, config: &Config) -> Option<String> {
+        let shares = shares(config);
+        let sum = sum(&shares);
+        if sum <= self.bytes {
+            return None;
+        }
+        let mut largest: Vec<&Share> = shares.iter().collect();
+        largest.sort_by_key(|share| std::cmp::Reverse(share.bytes()));
+        let largest: Vec<String> = largest
+            .iter()
+            .take(3)
+            .map(|share| format!("{} {}", share.key, mebibytes(share.bytes())))
+            .collect();
+        let remedy = match proposal(&shares, self.bytes) {
+            Some(values) => format!("set {}, or give it more", values.join(", ")),
+            None => "give it more".to_owned(),
+        };
+        Some(format!(
+            "the limits allow for {} of memory ({}, ...), and there are {} ({}): the kernel would end an engine that \
+             fills them; {remedy}",
+            mebibytes(sum),
+            largest.join(", "),
+            mebibytes(self.bytes),
+            self.told_by.display()
+        ))
+    }
+
+    /// How much there is, in words.
+    #[must_use]
+    pub fn room(&self, config: &Config) -> String {
+        let sum = mebibytes(sum(&shares(config)));
+        format!("the limits allow for {sum} of memory, and there are {}", mebibytes(self.bytes))
+    }
+}
+
+fn sum(shares: &[Share]) -> u64 {
+    shares.iter().map(Share::bytes).fold(EMPTY_ENGINE, u64::saturating_add)
+}
+
+/// Every limit that memory is taken up to, with what it allows for on this host.
+fn shares(config: &Config) -> Vec<Share> {
+    let limits = &config.limits;
+    let shards = u64::from(host::shards(config));
+    let size = |key, value: usize, each, least: usize| Share {
+        key,
+        value: number(value),
+        each,
+        least: number(least),
+    };
+    let mut shares = vec![
+        size("limits.logs_bytes", limits.logs_bytes, shards, limits.log_bytes),
+        size("limits.rest_bytes", limits.rest_bytes, shards, limits.frame_bytes),
+        size("limits.merging_bytes", limits.merging_bytes, 1, limits.frame_bytes),
+        size("limits.topics", limits.topics, TOPIC, 1),
+        size("limits.clients", limits.clients, CLIENT, 1),
+    ];
+    if !config.longest_history().is_zero() {
+        shares.push(size("limits.history_bytes", limits.history_bytes, 1, 1 << 20));
+        shares.push(size("limits.history_topics", limits.history_topics, HISTORY_TOPIC, 1));
+    }
+    shares
+}
+
+/// Values with which the limits fit into `memory`, each less by the same part; nothing if one would be too small.
+fn proposal(shares: &[Share], memory: u64) -> Option<Vec<String>> {
+    let room = (memory / 100 * PROPOSED_PERCENT).checked_sub(EMPTY_ENGINE)?;
+    let asked = shares.iter().map(Share::bytes).fold(0, u64::saturating_add);
+    let large = shares.iter().filter(|share| share.bytes() > STEP);
+    let values = large.map(|share| {
+        let scaled = u128::from(share.value) * u128::from(room) / u128::from(asked.max(1));
+        let scaled = u64::try_from(scaled).unwrap_or(u64::MAX);
+        // Sizes as whole mebibytes, numbers of things as whole thousands.
+        let step = if share.key.ends_with("_bytes") { STEP } else { 1000 };
+        let value = scaled - scaled % step;
+        (value >= share.least.max(1)).then(|| format!("{} = {value}", share.key))
+    });
+    values.collect()
+}
+
+fn number(size: usize) -> u64 {
+    u64::try_from(size).unwrap_or(u64::MAX)
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{} MiB", super::grouped(usize::try_from(bytes.div_ceil(1 << 20)).unwrap_or(usize::MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Namespace;
+
+    fn with_history() -> Config {
+        let mut config = Config::default();
+        config.server.shards = 2;
+        let kept = Namespace { history_size: 100, ..Namespace::default() };
+        config.namespaces.insert("default".to_owned(), kept);
+        config
+    }
+
+    fn memory(mebibytes: u64) -> Memory {
+        Memory { bytes: mebibytes << 20, told_by: "memory.max".into() }
+    }
+
+    #[test]
+    fn limits_that_do_not_fit_are_warned_of_with_values_that_do() {
+        let mut config = with_history();
+        let warning = memory(300).warning(&config).unwrap();
+        assert!(warning.contains("limits.history_bytes 256 MiB"), "{warning}");
+        assert!(warning.contains("there are 300 MiB (memory.max)"), "{warning}");
+        let (_, values) = warning.split_once("; set ").unwrap();
+        let (values, _) = values.split_once(", or give").unwrap();
+        for pair in values.split(", ") {
+            let (key, value) = pair.split_once(" = ").unwrap();
+            let value = value.parse().unwrap();
+            *match key {
+                "limits.history_bytes" => &mut config.limits.history_bytes,
+                "limits.history_topics" => &mut config.limits.history_topics,
+                "limits.logs_bytes" => &mut config.limits.logs_bytes,
+                "limits.rest_bytes" => &mut config.limits.rest_bytes,
+                "limits.merging_bytes" => &mut config.limits.merging_bytes,
+                "limits.topics" => &mut config.limits.topics,
+                key => panic!("{key}"),
+            } = value;
+        }
+        assert_eq!(memory(300).warning(&config), None, "{values}");
+        assert!(config.validate().is_ok(), "{values}");
+        assert_eq!(memory(4096).warning(&with_history()), None);
+        let warning = memory(64).warning(&with_history()).unwrap();
+        assert!(warning.ends_with("; give it more"), "{warning}");
+    }
+
+    #[test]
+    fn what_is_not_kept_does_not_count() {
+        let (mut config, kept) = (Config::default(), with_history());
+        config.server.shards = 2;
+        assert!(sum(&shares(&config)) + (256 << 20) < sum(&shares(&kept)));
+        config.limits.clients = 1_000_000;
+        assert!(memory(900).warning(&config).is_some_and(|warning| warning.contains("limits.clients = ")));
+    }
+
+    #[test]
+    fn the_least_limit_of_all_groups_counts() {
+        let root = std::env::temp_dir().join(format!("fanfare-cgroup-{}", std::process::id()));
+        for (file, text) in [
+            ("memory.max", "max\n"),
+            ("pod/memory.max", "500\n"),
+            ("pod/app/memory.max", "max\n"),
+            ("memory/memory.limit_in_bytes", "9223372036854771712\n"),
+            ("memory/old/memory.limit_in_bytes", "300\n"),
+        ] {
+            let file = root.join(file);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, text).unwrap();
+        }
+        let found = |groups: &str| Memory::of_group(groups, &root).map(|memory| memory.bytes);
+        assert_eq!(found("0::/pod/app\n"), Some(500));
+        assert_eq!(found("0::/\n"), None);
+        assert_eq!(found("5:cpu,memory:/old\n0::/pod\n"), Some(300));
+        assert_eq!(found("4:memory:/the/host/says/so\n"), Some(9_223_372_036_854_771_712));
+        assert_eq!(found("1:cpu:/old\nnonsense\n"), None);
+        assert_eq!(found("0::/../../elsewhere\n"), None);
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn the_machine_tells_how_much_it_has() {
+        let machine = Memory::of_machine("MemFree: 1 kB\nMemTotal:       24576 kB\n").unwrap();
+        assert_eq!((machine.bytes, machine.told_by.to_str()), (24 << 20, Some("/proc/meminfo")));
+        assert_eq!(Memory::of_machine(""), None);
+        assert!(Memory::of_this_process().is_some());
+    }
+}
