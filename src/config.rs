@@ -26,6 +26,7 @@ mod service_links;
 mod tests;
 pub mod tuning;
 mod validate;
+mod warnings;
 mod wrong;
 
 pub use address::{address, addresses};
@@ -90,6 +91,8 @@ pub struct Server {
     pub path: String,
     /// What ends the namespace in a topic's name. Default `:`.
     pub namespace_boundary: char,
+    /// What becomes of topics in a namespace that is not configured. Default `default`.
+    pub unknown_namespace: UnknownNamespace,
 }
 
 impl Default for Server {
@@ -106,8 +109,20 @@ impl Default for Server {
             allowed_origins: Vec::new(),
             path: "/connection/websocket".to_owned(),
             namespace_boundary: ':',
+            unknown_namespace: UnknownNamespace::default(),
         }
     }
+}
+
+/// What becomes of topics whose name begins with a namespace that is not configured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UnknownNamespace {
+    /// They have the options of the default namespace.
+    #[default]
+    Default,
+    /// There are none: clients and operators get error 102, and what RabbitMQ brings nobody hears.
+    Refuse,
 }
 
 /// `[control]`
@@ -342,6 +357,9 @@ pub struct Namespace {
     pub history_size: u32,
     /// With `history_size`: how long they are kept. Default 5 min.
     pub history_ttl: Interval,
+    /// With `history_size`: whether clients may read what was published (`history`). It may be kept only for those
+    /// who come back. Default true.
+    pub client_history: bool,
     /// Whether every subscription can be recovered, also where the client does not ask for that. Default false.
     pub force_recovery: bool,
     /// Whether every subscriber is told where it stands. Default false.
@@ -372,6 +390,7 @@ impl Default for Namespace {
             max_bytes: 0,
             history_size: 0,
             history_ttl: Interval::from_secs(300),
+            client_history: true,
             force_recovery: false,
             force_positioning: false,
             recovery_mode: RecoveryMode::default(),

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::protocol::codes::{CloseReason, ErrorCode, UnsubscribeCode};
+use crate::protocol::codes::{Closing, ErrorCode, UnsubscribeCode};
 
 /// A topic's name: shared by everyone who holds it, counted when a topic is attached, never per message.
 pub type TopicName = Arc<str>;
@@ -231,7 +231,7 @@ pub enum Mail {
         /// Whom.
         client: ClientKey,
         /// With which code and text.
-        reason: CloseReason,
+        closing: Closing,
     },
     /// Take subscriptions away, as an operator asked.
     Unsubscribe {
@@ -296,7 +296,7 @@ pub enum Request {
         /// Whom.
         client: ClientKey,
         /// With which code and text.
-        reason: CloseReason,
+        closing: Closing,
     },
     /// An operator takes subscriptions away: one client's, or everybody's on every shard.
     Unsubscribe {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::{Config, Namespace};
+use crate::config::{Config, Namespace, UnknownNamespace};
 
 /// Number of a namespace: an index into [`Namespaces`]. 0 is the default one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +21,7 @@ impl NamespaceId {
 #[derive(Debug)]
 pub struct Namespaces {
     boundary: char,
+    refuses_unknown: bool,
     by_name: BTreeMap<String, NamespaceId>,
     options: Vec<Namespace>,
 }
@@ -39,7 +40,15 @@ impl Namespaces {
             by_name.insert(name.clone(), NamespaceId(id));
             options.push(namespace.clone());
         }
-        Self { boundary: config.server.namespace_boundary, by_name, options }
+        let refuses_unknown = config.server.unknown_namespace == UnknownNamespace::Refuse;
+        Self { boundary: config.server.namespace_boundary, refuses_unknown, by_name, options }
+    }
+
+    /// Whether there may be a topic of this name: not in a namespace that is not configured, if those are refused.
+    #[must_use]
+    pub fn is_known(&self, topic: &str) -> bool {
+        !self.refuses_unknown
+            || topic.split_once(self.boundary).is_none_or(|(name, _)| self.by_name.contains_key(name))
     }
 
     /// The namespace of `topic`: what stands before the first boundary, or the default.
@@ -84,5 +93,18 @@ mod tests {
         {
             assert_eq!(namespaces.options(namespaces.of(topic)).client_publish, may_publish, "{topic}");
         }
+    }
+
+    #[test]
+    fn a_namespace_that_is_not_configured_is_the_default_one_or_unknown() {
+        let mut config = Config::default();
+        for name in ["chat", "default"] {
+            config.namespaces.insert(name.to_owned(), Namespace::default());
+        }
+        let topics = ["chat:1", "news", "chat", "", "nons:x", "Chat:1", "default:1", ":1"];
+        let known = |config: &Config| topics.map(|topic| Namespaces::new(config).is_known(topic));
+        assert_eq!(known(&config), [true; 8]);
+        config.server.unknown_namespace = UnknownNamespace::Refuse;
+        assert_eq!(known(&config), [true, true, true, true, false, false, false, false]);
     }
 }

@@ -12,6 +12,7 @@ use std::borrow::Cow;
 use crate::protocol::codes::CloseReason;
 use crate::wire::decode::{self, Assembly, Decoded, Event, Violation};
 use crate::wire::deflate::Inflater;
+use crate::wire::encode::Opcode;
 use crate::wire::extension::Deflate;
 use crate::wire::refusal::Refusal;
 use crate::wire::upgrade::{self, Upgrade, UpgradePolicy};
@@ -43,6 +44,8 @@ pub struct Session {
     pub peer_closed: bool,
     /// It never became a WebSocket: an HTTP refusal is on its way, or out.
     pub refused: bool,
+    /// Its messages come in binary frames, and so do ours: some clients know no others.
+    pub binary: bool,
     /// Who may compress messages.
     pub deflate: Deflate,
     assembly: Option<Box<Assembly>>,
@@ -88,6 +91,12 @@ pub struct Policy {
 }
 
 impl Session {
+    /// In which frames it is sent messages.
+    #[must_use]
+    pub fn opcode(&self) -> Opcode {
+        if self.binary { Opcode::Binary } else { Opcode::Text }
+    }
+
     /// Takes the first frame, or the HTTP head, off `input`: how many bytes it took, and what it meant.
     /// `inflater` is anybody's: no message leaves anything in it.
     pub fn step<'a>(

@@ -203,8 +203,7 @@ fn frames_that_the_rfc_forbids_are_closed_with_its_codes() {
 fn what_is_no_command_is_closed_with_3501() {
     let mut scene = Scene::new();
     let levels = "[".repeat(10_000) + &"]".repeat(10_000);
-    let deep_data = format!(r#"{{"id":2,"publish":{{"channel":"alive:2","data":{levels}}}}}"#);
-    let deep_elsewhere = format!(r#"{{"id":2,"rpc":{levels}}}"#);
+    let deep_without_id = format!(r#"{{"publish":{{"channel":"alive:2","data":{levels}}}}}"#);
     let deep_and_open = format!(r#"{{"id":2,"rpc":{}"#, "[".repeat(10_000));
     let cases = [
         ("nothing", ""),
@@ -214,9 +213,8 @@ fn what_is_no_command_is_closed_with_3501() {
         ("an array", "[]"),
         ("a number", "1"),
         ("a string for a command", r#"{"id":2,"subscribe":"A"}"#),
-        ("10,000 levels of data", &deep_data),
-        ("10,000 levels of what is not looked at", &deep_elsewhere),
         ("10,000 levels without an end", &deep_and_open),
+        ("10,000 levels without an id", &deep_without_id),
         ("no id", r#"{"subscribe":{"channel":"A"}}"#),
         ("id 0", r#"{"id":0,"subscribe":{"channel":"A"}}"#),
         ("an id below 0", r#"{"id":-2,"subscribe":{"channel":"A"}}"#),
@@ -242,7 +240,8 @@ fn what_is_no_command_is_closed_with_3501() {
         scene.is_unharmed(what);
     }
     let mut peer = scene.connected();
-    peer.send(&frame(BINARY, br#"{"id":2,"subscribe":{"channel":"A"}}"#));
+    // As a client sends it that speaks Protobuf.
+    peer.send(&frame(BINARY, b"\x0c\x08\x02\x2a\x08\x0a\x06{\"\x01\x02\x03\x04"));
     assert_eq!(peer.close_code(), Some(3506));
     scene.is_unharmed("bytes where JSON is spoken");
 }
@@ -251,6 +250,10 @@ fn what_is_no_command_is_closed_with_3501() {
 fn commands_that_cannot_be_done_are_refused_by_number() {
     let mut scene = Scene::new();
     let mut peer = scene.connected();
+    let levels = |count: usize| "[".repeat(count) + &"]".repeat(count);
+    let deep_data = |count| format!(r#""publish":{{"channel":"alive:2","data":{}}}"#, levels(count));
+    let (deep, deeper, just) = (deep_data(130), deep_data(10_000), deep_data(128));
+    let deep_elsewhere = format!(r#""rpc":{}"#, levels(10_000));
     let too_long = format!(r#""subscribe":{{"channel":"{}"}}"#, "x".repeat(256));
     let cases = [
         ("the first subscription", r#""subscribe":{"channel":"A"}"#, r#""subscribe":{"#),
@@ -264,6 +267,14 @@ fn commands_that_cannot_be_done_are_refused_by_number() {
             r#""publish":{"channel":"A","data":1}"#,
             r#""error":{"code":103"#,
         ),
+        ("130 levels of data", &deep, r#""error":{"code":107"#),
+        ("10,000 levels of data", &deeper, r#""error":{"code":107"#),
+        ("as many levels as other publishers may have", &just, r#""publish":{}"#),
+        ("10,000 levels of what is not looked at", &deep_elsewhere, r#""error":{"code":107"#),
+        ("half a surrogate pair", r#""subscribe":{"channel":"\ud83d"}"#, r#""error":{"code":107"#),
+        ("a filter", r#""subscribe":{"channel":"C","tf":{"key":"k"}}"#, r#""error":{"code":108"#),
+        ("a strange delta", r#""subscribe":{"channel":"C","delta":"x"}"#, r#""error":{"code":108"#),
+        ("a delta that SDKs offer", r#""subscribe":{"channel":"C","delta":"fossil"}"#, r#""subscribe":{}"#),
         ("an unknown method", r#""dance":{}"#, r#""error":{"code":104"#),
         ("no method", r#""":{}"#, r#""error":{"code":104"#),
         ("history", r#""history":{"channel":"A"}"#, r#""error":{"code":108"#),
@@ -278,6 +289,37 @@ fn commands_that_cannot_be_done_are_refused_by_number() {
     // Ids are the client's own business: one that was used before gets its reply too.
     peer.command(r#"{"id":2,"unsubscribe":{"channel":"A"}}"#);
     assert_eq!(peer.reply().trim(), r#"{"id":2,"unsubscribe":{}}"#);
+}
+
+/// A connect that cannot be read is answered, and what came with it is dropped; it may be tried again.
+#[test]
+fn a_connect_that_fails_is_no_reason_to_close() {
+    let scene = Scene::new();
+    let mut peer = scene.upgraded();
+    let half = r#"{"id":1,"connect":{"name":"\ud83d"}}"#;
+    peer.command(&format!("{half}\n{}", r#"{"id":2,"subscribe":{"channel":"A"}}"#));
+    assert_eq!(peer.reply(), r#"{"id":1,"error":{"code":107,"message":"bad request"}}"#);
+    peer.command(r#"{"id":3,"connect":{}}"#);
+    assert!(peer.reply().starts_with(r#"{"id":3,"connect":"#));
+}
+
+/// Whose library sends bytes only is answered in bytes.
+#[test]
+fn json_in_binary_frames_is_answered_in_binary_frames() {
+    let mut scene = Scene::new();
+    let mut peer = scene.upgraded();
+    let mut ask = |json: &str| {
+        peer.send(&frame(BINARY, json.as_bytes()));
+        let (opcode, payload) = peer.read_frame().expect("an answer");
+        assert_eq!(opcode, BINARY);
+        String::from_utf8(payload).expect("JSON")
+    };
+    assert!(ask(r#"{"id":1,"connect":{}}"#).contains(r#""connect""#));
+    assert!(ask(r#"{"id":2,"subscribe":{"channel":"alive:1"}}"#).contains(r#""subscribe":{}"#));
+    scene.is_unharmed("bytes");
+    let (opcode, payload) = peer.read_frame().expect("a publication");
+    assert_eq!(opcode, BINARY);
+    assert!(String::from_utf8_lossy(&payload).contains(r#""pub""#));
 }
 
 /// One command after the other, without an end to wait for, and the connection stays in order.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use fanfare::mail::{Encoding, Lines};
 use fanfare::shard::log::{Log, Span};
+use fanfare::wire::encode::Opcode;
 
 /// Payload bytes of a frame, as by default.
 const FRAME_MAX: usize = 512 << 10;
@@ -42,7 +43,7 @@ pub(crate) fn newest(log: &Log) -> Span {
 
 /// The span's frame; returns its length.
 pub(crate) fn frame(log: &mut Log, span: &Span) -> usize {
-    log.with_frame(black_box(span), |frame| frame.len())
+    log.with_frame(black_box(span), Opcode::Text, |frame| frame.len())
 }
 
 /// One more batch.

@@ -258,6 +258,12 @@ impl History {
         while self.bytes > self.bytes_max && self.drop_oldest() {}
     }
 
+    /// Whether a topic had no publication yet in this numbering, so that those who came earlier may not know what it
+    /// is called.
+    pub(super) fn has_never_had(&self, topic: &str) -> bool {
+        self.base == 0 && self.position(topic, u64::MAX).offset == 0
+    }
+
     /// Where the topic stands: at its newest publication that is not beyond `up_to` (as in [`Wish`]).
     pub(super) fn position(&self, topic: &str, up_to: u64) -> Position {
         self.position_of(self.find(topic), up_to)

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::config::Namespace;
 use crate::mail::{Encoding, KeyedLine, Lines, Mail, Position, Variant};
+use crate::namespaces::NamespaceId;
 use crate::protocol::json::Checker;
 use crate::protocol::{push, topic};
 use crate::stats::BrokerStats;
@@ -17,7 +18,11 @@ use super::memory::microseconds;
 use super::merge::{Arrival, Batch, Rules};
 use super::payload::{self, Body, Undeliverable};
 use super::seen::Sighting;
+use super::topics::TopicId;
 use super::turn::Broker;
+
+/// Bytes that an epoch takes in a line beside its own.
+const EPOCH_BYTES: usize = 16;
 
 /// What encoding needs, kept between messages.
 #[derive(Debug, Default)]
@@ -128,6 +133,12 @@ impl Broker {
     ) -> Result<(), Undeliverable> {
         let limits = &self.config.limits;
         topic::check(name, limits.topic_bytes)?;
+        let is_new = message.place.is_none_or(|place| !place.is_replayed);
+        if !self.namespaces.is_known(name) {
+            // Nobody can listen.
+            self.count(None, is_new, false);
+            return Ok(());
+        }
         let found = self.topics.find(name);
         let namespace_id = found.map_or_else(|| self.namespaces.of(name), |id| self.topics[id].namespace);
         let namespace = self.namespaces.options(namespace_id);
@@ -140,15 +151,8 @@ impl Broker {
             handling.repeats += 1;
             return Ok(());
         }
-        let is_new = message.place.is_none_or(|place| !place.is_replayed);
         let found = found.filter(|_| is_new);
-        if is_new {
-            self.stats.publications.add(1);
-            self.stats.unheard.add(u64::from(found.is_none()));
-            if let Some(namespace) = self.stats.namespaces.get(namespace_id.number()) {
-                namespace.publications.add(1);
-            }
-        }
+        self.count(Some(namespace_id), is_new, found.is_some());
         let left = time_left(message, SystemTime::now());
         if left == Some(Duration::ZERO) {
             self.stats.expired.add(u64::from(is_new));
@@ -169,7 +173,7 @@ impl Broker {
         }
         let line = &mut self.encoder.line;
         line.clear();
-        let publication = push::publication(line, name, &data.json, offset);
+        let publication = push::publication(line, name, &data.json, offset, None);
         self.stats.encodings.add(1);
         let now = Instant::now();
         if namespace.has_history() {
@@ -178,17 +182,40 @@ impl Broker {
             let age = if is_new { Duration::ZERO } else { age(message, SystemTime::now()) };
             let expires = left.and_then(|left| now.checked_add(left));
             let publication = history::Publication { offset, json, age, expires };
+            let is_first = is_new && self.is_read_back && self.history.has_never_had(name);
             self.history.add(name, &publication, keep, now);
+            if is_first {
+                let epoch = self.history.position(name, offset).epoch;
+                name_epoch(line, (name, &data.json, offset), &epoch, limits.frame_bytes);
+            }
         }
-        let Some(topic) = found else { return Ok(()) };
+        if let Some(topic) = found {
+            self.merge_line(topic, message, offset, now);
+        }
+        Ok(())
+    }
+
+    /// Lets the line that was just encoded wait for others of its topic.
+    fn merge_line(&mut self, topic: TopicId, message: &Message, offset: u64, now: Instant) {
+        let namespace = self.namespaces.options(self.topics[topic].namespace);
         let key = message.key.as_deref().filter(|_| namespace.has_keys());
         let key = key.map(|key| self.encoder.keys.hash_one(key));
         let (tag, published) = (message.tag, message.published);
         let lanes = self.topics[topic].lanes();
+        let line = &self.encoder.line;
         let arrival = Arrival { topic, lanes, line, key, tag, published, offset };
         let begun = self.merge.add(&arrival, &rules(namespace), now);
         (0..begun).for_each(|_| self.acks.hold(tag));
-        Ok(())
+    }
+
+    /// Counts a publication, unless it was there before.
+    fn count(&self, namespace: Option<NamespaceId>, is_new: bool, is_heard: bool) {
+        self.stats.publications.add(u64::from(is_new));
+        self.stats.unheard.add(u64::from(is_new && !is_heard));
+        let namespace = namespace.and_then(|namespace| self.stats.namespaces.get(namespace.number()));
+        if let Some(namespace) = namespace {
+            namespace.publications.add(u64::from(is_new));
+        }
     }
 
     /// Hands over what need not wait any longer.
@@ -292,6 +319,15 @@ fn fits_into_a_frame(
     let offset = if namespace.has_history() { u64::MAX } else { 0 };
     let len = push::publication_len(name, data, offset);
     if len > max { Err(Undeliverable::LineTooLong { len, max }) } else { Ok(()) }
+}
+
+/// Writes the line of a topic's first publication anew, with the epoch, if that fits into a frame: who subscribed
+/// before there was anything learns what the numbering is called, as from Centrifugo.
+fn name_epoch(line: &mut Vec<u8>, (name, json, offset): (&str, &[u8], u64), epoch: &str, max: usize) {
+    if line.len() + epoch.len() + EPOCH_BYTES <= max {
+        line.clear();
+        push::publication(line, name, json, offset, Some(epoch));
+    }
 }
 
 /// Whether a publish of ours can be delivered when it comes back, as far as that can be said before.

@@ -99,17 +99,25 @@ impl Broker {
     /// Answers whoever wants to see what was published.
     pub(super) fn read_history(&mut self, question: Question) {
         let Question { asker, topic, limit, since, reverse } = question;
-        let page = if self.namespaces.options(self.namespaces.of(&topic)).has_history() {
+        let page = self.must_have_history(&topic).and_then(|()| {
             let limit = limit.map_or(PAGE_MAX, |limit| limit as usize).min(PAGE_MAX);
             let bytes_max = self.config.limits.frame_bytes;
             let query = Query { topic: &topic, since: since.as_ref(), limit, reverse, bytes_max };
             let page = self.history.read(&query, Instant::now());
             page.map(|Page { position, publications }| HistoryPage { position, publications })
                 .map_err(|Unrecoverable| ErrorCode::UnrecoverablePosition)
-        } else {
-            Err(ErrorCode::NotAvailable)
-        };
+        });
         self.answer_history(asker, page);
+    }
+
+    /// Says what is wrong with asking for the history of a topic that has none.
+    pub(super) fn must_have_history(&self, topic: &str) -> Result<(), ErrorCode> {
+        let namespaces = &self.namespaces;
+        match namespaces.options(namespaces.of(topic)).has_history() {
+            _ if !namespaces.is_known(topic) => Err(ErrorCode::UnknownChannel),
+            true => Ok(()),
+            false => Err(ErrorCode::NotAvailable),
+        }
     }
 
     fn answer_history(&mut self, asker: HistoryAsker, page: Result<HistoryPage, ErrorCode>) {

@@ -34,8 +34,8 @@ impl Broker {
             Request::Recover(question) => self.recover(question),
             Request::History(question) => self.read_history(*question),
             Request::RemoveHistory { topic, asker } => self.remove_history(&topic, asker),
-            Request::Disconnect { shard, client, reason } => {
-                self.outbox.push(shard, Mail::Disconnect { client, reason });
+            Request::Disconnect { shard, client, closing } => {
+                self.outbox.push(shard, Mail::Disconnect { client, closing });
             }
             Request::Unsubscribe { client, topic } => self.unsubscribe(client, &topic),
             Request::Survey(answer) => {
@@ -118,8 +118,10 @@ impl Broker {
     /// What could not be delivered when it comes back is refused here, where somebody hears of it.
     fn publish(&mut self, publish: Publish) {
         let len = publish.data.len();
+        let is_known = publish.topics.iter().all(|topic| self.namespaces.is_known(topic));
         let checked = publish.topics.iter().try_for_each(|topic| admissible(topic, len, self));
         let refused = match checked {
+            _ if !is_known => Err((publish, ErrorCode::UnknownChannel)),
             Ok(()) if publish.topics.is_empty() => Err((publish, ErrorCode::BadRequest)),
             Ok(()) => self.backplane.publish(publish),
             Err(Undeliverable::TooBig { .. }) => Err((publish, ErrorCode::LimitExceeded)),
@@ -133,6 +135,9 @@ impl Broker {
     /// Through the stream, if there is one: so all nodes forget the same. Otherwise each node has a history of its
     /// own.
     fn remove_history(&mut self, topic: &TopicName, asker: Asker) {
+        if let Err(error) = self.must_have_history(topic) {
+            return self.reply(asker, Err(error));
+        }
         match self.backplane.remove_history(topic, asker) {
             Ok(()) => {}
             Err((asker, Removal::Here)) => {

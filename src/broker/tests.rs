@@ -1,5 +1,7 @@
 //! The whole room on the embedded backplane, with fake shards: real mailboxes, and nobody behind them.
 
+mod namespaces;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -14,7 +16,7 @@ use crate::mail::{
     TopicSlot, Variant,
 };
 use crate::mailbox::Receiver;
-use crate::protocol::codes::{CloseReason, ErrorCode, UnsubscribeCode};
+use crate::protocol::codes::{CloseReason, Closing, ErrorCode, UnsubscribeCode};
 use crate::stats::BackplaneState;
 
 mod ids;
@@ -450,9 +452,17 @@ fn answers_to_clients_and_orders_of_operators_go_to_their_shards() {
         matches!(mail, Mail::Published { client: to, command: 9, outcome: Ok(()) } if to == client),
         "{mail:?}"
     );
-    house.ask(Request::Disconnect { shard: 0, client, reason: CloseReason::ForceDisconnect });
+    house.ask(Request::Disconnect {
+        shard: 0,
+        client,
+        closing: Closing::Known(CloseReason::ForceDisconnect),
+    });
     assert!(matches!(house.mail(0), Mail::Disconnect { client: to, .. } if to == client));
-    house.ask(Request::Disconnect { shard: 4095, client, reason: CloseReason::ForceDisconnect });
+    house.ask(Request::Disconnect {
+        shard: 4095,
+        client,
+        closing: Closing::Known(CloseReason::ForceDisconnect),
+    });
     house.ask(Request::Unsubscribe { client: Some((1, client)), topic: "a".into() });
     assert!(matches!(house.mail(1), Mail::Unsubscribe { client: Some(to), .. } if to == client));
     house.ask(Request::Unsubscribe { client: None, topic: "a".into() });

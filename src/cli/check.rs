@@ -64,6 +64,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     loaded.config.validate().context(WRONG_CONFIGURATION)?;
     let mut findings = findings(&loaded.config);
     findings.extend(loaded.notice().map(Finding::Note));
+    findings.extend(loaded.warnings().into_iter().map(Finding::Warning));
     if options.connect {
         findings.extend(rabbitmq(&loaded.config)?);
     }

@@ -63,7 +63,7 @@ impl Options {
     /// The whole configuration, and what an operator should know of it: what flags say goes over everything else.
     fn configuration(&self) -> anyhow::Result<(Config, Vec<String>)> {
         let loaded = self.file.load()?;
-        let mut notices: Vec<String> = loaded.notice().into_iter().collect();
+        let mut notices: Vec<String> = loaded.notice().into_iter().chain(loaded.warnings()).collect();
         let mut config = loaded.config;
         if !self.listen.is_empty() {
             config.server.listen = self.listen.iter().flat_map(|listen| &listen.0).copied().collect();

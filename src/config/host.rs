@@ -12,6 +12,9 @@ pub const DESCRIPTORS_RESERVE: usize = 256;
 /// Descriptors a process may have where nobody says otherwise: the kernel's default.
 const DESCRIPTORS_DEFAULT: usize = 1024;
 
+/// Fewer clients than this are not what anybody runs a push engine for.
+const FEW_CLIENTS: usize = 500;
+
 /// How many descriptors this process may have open (`RLIMIT_NOFILE`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DescriptorLimit {
@@ -58,9 +61,18 @@ impl DescriptorLimit {
         self.soft.saturating_sub(DESCRIPTORS_RESERVE).max(1)
     }
 
-    /// What is to be done so that `clients` clients have room; nothing if they have.
+    /// What is to be done so that `clients` clients have room, or, with 0, so that more than a few have; nothing if
+    /// they have.
     #[must_use]
     pub fn warning(self, clients: usize) -> Option<String> {
+        if clients == 0 && self.clients() < FEW_CLIENTS {
+            return Some(format!(
+                "the limit on descriptors (ulimit -n, {}) leaves room for {} clients only: {}",
+                grouped(self.soft),
+                grouped(self.clients()),
+                self.remedy(DESCRIPTORS_DEFAULT * 10),
+            ));
+        }
         if clients <= self.clients() {
             return None;
         }
@@ -160,6 +172,9 @@ mod tests {
         assert!(limit.warning(769).unwrap().contains("run `ulimit -n 1025`"));
         assert!(limit.warning(19_745).unwrap().contains("LimitNOFILE=20001"));
         assert_eq!(DescriptorLimit { soft: 10, hard: 10 }.clients(), 1);
+        assert_eq!(limit.warning(0), None);
+        let few = DescriptorLimit { soft: 64, hard: 64 }.warning(0).unwrap();
+        assert!(few.contains("ulimit -n, 64") && few.contains("room for 1 clients only: set"), "{few}");
     }
 
     #[test]

@@ -126,6 +126,12 @@ fn topic(desk: &Desk, name: &str) -> Result<TopicName, Fault> {
     checked.map(|()| name.into()).map_err(|error| Fault::bad(format_args!("`channel`: {error}")))
 }
 
+/// What is wrong with a topic whose namespace is not configured, where that is refused.
+fn unknown_namespace(channel: &str) -> Fault {
+    let text = "its namespace is not configured, and server.unknown_namespace is \"refuse\"";
+    Fault::new(ErrorCode::UnknownChannel, format_args!("`{channel}`: {text}"))
+}
+
 /// The parameters in `body`. No body at all is as good as `{}`.
 fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Fault> {
     let body = if body.is_empty() { b"{}" } else { body };

@@ -15,7 +15,7 @@ use crate::client_id::ClientId;
 use crate::config::{Interval, Namespace};
 use crate::lifecycle::Phase;
 use crate::mail::ClientKey;
-use crate::protocol::codes::CloseReason;
+use crate::protocol::codes::{CloseReason, Closing};
 use crate::stats::BackplaneState;
 use house::{Answer, House, PATIENCE, request};
 
@@ -166,7 +166,7 @@ fn disconnect_finds_the_client_by_its_id() {
     let house = open();
     let asked = |reason: CloseReason| {
         let client = ClientKey { slot: 5, generation: 2 };
-        format!("{:?}", Request::Disconnect { shard: 1, client, reason })
+        format!("{:?}", Request::Disconnect { shard: 1, client, closing: Closing::Known(reason) })
     };
     let id = house.id(1);
     assert_eq!(house.ask("disconnect", &format!(r#"{{"user":"","client":"{id}"}}"#)), json!({"result": {}}));
@@ -174,6 +174,9 @@ fn disconnect_finds_the_client_by_its_id() {
     let body = format!(r#"{{"user":"","client":"{id}","disconnect":{{"code":3011,"reason":""}}}}"#);
     assert_eq!(house.ask("disconnect", &body), json!({"result": {}}));
     assert_eq!(house.heard(), asked(CloseReason::ForceReconnect));
+    let body = format!(r#"{{"user":"","client":"{id}","disconnect":{{"code":4001,"reason":"blocked"}}}}"#);
+    assert_eq!(house.ask("disconnect", &body), json!({"result": {}}));
+    assert!(house.heard().contains(r#"Application { code: 4001, text: "blocked" }"#));
     let stranger = ClientId { node: NodeId::random(), shard: 0, key: ClientKey { slot: 0, generation: 0 } };
     for body in [
         r#"{"user":""}"#.to_owned(),
@@ -181,7 +184,7 @@ fn disconnect_finds_the_client_by_its_id() {
         format!(r#"{{"user":"ann","client":"{id}"}}"#),
         format!(r#"{{"client":"{stranger}"}}"#),
         format!(r#"{{"client":"{}"}}"#, house.id(2)),
-        format!(r#"{{"client":"{id}","disconnect":{{"code":4000,"reason":""}}}}"#),
+        format!(r#"{{"client":"{id}","disconnect":{{"code":2999,"reason":""}}}}"#),
         format!(r#"{{"client":"{id}","session":"x"}}"#),
     ] {
         assert_eq!(house.ask("disconnect", &body)["error"]["code"], 107, "{body}");

@@ -207,7 +207,7 @@ mod tests {
 
     fn line_of(data: &str) -> Vec<u8> {
         let mut line = Vec::new();
-        crate::protocol::push::publication(&mut line, "a\"b:load.1.17", data.as_bytes(), 0);
+        crate::protocol::push::publication(&mut line, "a\"b:load.1.17", data.as_bytes(), 0, None);
         assert_eq!(line.pop(), Some(b'\n'));
         line
     }

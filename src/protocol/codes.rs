@@ -45,11 +45,13 @@ pub enum CloseReason {
     InappropriateProtocol,
     /// What was asked for is not offered here.
     NotAvailable,
+    /// An operator sent the client away with a code and a reason of the application's ([`Closing`]).
+    Application,
 }
 
 impl CloseReason {
     /// Every reason, in the order of their counters.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::PeerClosed,
         Self::ConnectionLost,
         Self::UpgradeFailed,
@@ -69,9 +71,10 @@ impl CloseReason {
         Self::ChannelLimit,
         Self::InappropriateProtocol,
         Self::NotAvailable,
+        Self::Application,
     ];
 
-    /// The code in the close frame; 1005 and 1006 stand for "none was sent" (RFC 6455, section 7.4.1).
+    /// The code in the close frame, unless the application has its own; 1005 and 1006 stand for "none was sent" (RFC 6455, section 7.4.1).
     #[must_use]
     pub const fn code(self) -> u16 {
         match self {
@@ -94,6 +97,7 @@ impl CloseReason {
             Self::ChannelLimit => 3505,
             Self::InappropriateProtocol => 3506,
             Self::NotAvailable => 3508,
+            Self::Application => 4000,
         }
     }
 
@@ -120,6 +124,7 @@ impl CloseReason {
             Self::ChannelLimit => "channel limit",
             Self::InappropriateProtocol => "inappropriate protocol",
             Self::NotAvailable => "not available",
+            Self::Application => "application",
         }
     }
 
@@ -146,6 +151,7 @@ impl CloseReason {
             Self::ChannelLimit => "channel_limit",
             Self::InappropriateProtocol => "inappropriate_protocol",
             Self::NotAvailable => "not_available",
+            Self::Application => "application",
         }
     }
 
@@ -172,6 +178,23 @@ impl CloseReason {
         !matches!(self, Self::ConnectionLost | Self::UpgradeFailed)
     }
 }
+
+/// How an operator closes a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Closing {
+    /// With one of the protocol's reasons.
+    Known(CloseReason),
+    /// With what means something to the application.
+    Application {
+        /// From 3000 to 4999. By the code the SDKs decide whether to come back: not on 3500 to 3999 and 4500 to 4999.
+        code: u16,
+        /// At most [`CLOSE_TEXT_BYTES`].
+        text: Box<str>,
+    },
+}
+
+/// Bytes that the text of a close frame may have (RFC 6455, section 5.5, less the code).
+pub const CLOSE_TEXT_BYTES: usize = 123;
 
 /// What went wrong with a command: the `error` of a reply. The SDKs retry the temporary ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

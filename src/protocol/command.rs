@@ -93,8 +93,9 @@ pub struct Subscribe<'a> {
     pub positioned: bool,
     /// Whether it wants an error (112) where it cannot have what it missed, and no subscription.
     pub rejects_unrecovered: bool,
-    /// Whether it wants a kind of subscription that is not a stream of publications (`type` is not 0: map,
-    /// shared poll).
+    /// Whether it wants something that would change what it gets, and that this engine does not offer: a kind of
+    /// subscription that is not a stream of publications (`type`), a filter by tags (`tf`), an unknown `delta`.
+    /// `fossil`, which SDKs offer of themselves, is no wish: who is sent whole publications is served.
     pub unsupported: bool,
 }
 
@@ -121,7 +122,7 @@ pub struct Page<'a> {
 /// The bit of a subscribe's `flag` that asks for an error instead of a subscription that was not recovered.
 const REJECT_UNRECOVERED: i64 = 2;
 
-/// Why a line is no command. Its sender is sent away (3501).
+/// Why a line is no command. Its sender is sent away (3501), unless it can be answered.
 #[derive(Debug, Error)]
 pub enum Malformed {
     /// Not JSON, not an object, a field twice, or a field of another type than the protocol's.
@@ -130,6 +131,17 @@ pub enum Malformed {
     /// No id above 0, although the method has a reply.
     #[error("a command without id: give it one, from 1 to 4294967295")]
     NoId,
+    /// A command whose texts are JSON by their grammar, but stand for no text: half a surrogate pair, a number
+    /// beyond all bounds. It can be answered.
+    #[error("a value that stands for nothing: {error}")]
+    Unreadable {
+        /// The command's id, above 0.
+        id: u32,
+        /// Whether it is a connect.
+        is_connect: bool,
+        /// What is wrong.
+        error: serde_json::Error,
+    },
     /// More than one method.
     #[error("a command with several methods: send one command for each, joined by a line break")]
     SeveralMethods,
@@ -140,7 +152,8 @@ pub enum Malformed {
 /// # Errors
 /// What is wrong with it; see [`Malformed`].
 pub fn parse(line: &str) -> Result<Command<'_>, Malformed> {
-    let Object(fields) = serde_json::from_str::<Object<Fields<'_>>>(line)?;
+    let Object(fields) =
+        serde_json::from_str::<Object<Fields<'_>>>(line).map_err(|error| malformed(line, error))?;
     let id = fields.id;
     let method = fields.method()?;
     match (id, &method) {
@@ -148,6 +161,24 @@ pub fn parse(line: &str) -> Result<Command<'_>, Malformed> {
         (0, Some(Method::Send)) | (1.., _) => Ok(Command { id, method: method.unwrap_or(Method::Unknown) }),
         (0, Some(_)) => Err(Malformed::NoId),
     }
+}
+
+/// What is wrong with a line that could not be read. What only skips values does not ask what they stand for.
+fn malformed(line: &str, error: serde_json::Error) -> Malformed {
+    match serde_json::from_str::<Object<Outline>>(line) {
+        Ok(Object(Outline { id: id @ 1.., connect })) if error.is_syntax() => {
+            Malformed::Unreadable { id, is_connect: connect.is_some(), error }
+        }
+        _ => Malformed::Json(error),
+    }
+}
+
+/// As much of a command as it takes to answer it.
+#[derive(serde::Deserialize)]
+struct Outline {
+    #[serde(default)]
+    id: u32,
+    connect: Option<IgnoredAny>,
 }
 
 /// The members of a command. `null` counts as missing.
@@ -229,18 +260,24 @@ struct SubscribeFields<'a> {
     flag: Option<i64>,
     #[serde(rename = "type")]
     kind: Option<i32>,
+    tf: Option<IgnoredAny>,
+    #[serde(borrow)]
+    delta: Option<Text<'a>>,
 }
 
 impl<'a> SubscribeFields<'a> {
     fn method(self) -> Method<'a> {
         let since = since(self.epoch, self.offset);
+        let is_known = |Text(delta): &Text<'_>| matches!(&**delta, "" | "fossil");
         Method::Subscribe(Subscribe {
             topic: self.channel,
             recover: self.recover.unwrap_or_default().then_some(since),
             recoverable: self.recoverable.unwrap_or_default(),
             positioned: self.positioned.unwrap_or_default(),
             rejects_unrecovered: self.flag.is_some_and(|flag| flag & REJECT_UNRECOVERED != 0),
-            unsupported: self.kind.is_some_and(|kind| kind != 0),
+            unsupported: self.kind.is_some_and(|kind| kind != 0)
+                || self.tf.is_some()
+                || self.delta.is_some_and(|delta| !is_known(&delta)),
         })
     }
 }

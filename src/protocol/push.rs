@@ -13,10 +13,17 @@ const OFFSET: &[u8] = b",\"offset\":";
 const END: &[u8] = b"}}\n";
 
 /// Appends the line of a publication, closed by `\n`: encoded once, however many clients get it. `data` has
-/// been checked to be JSON ([`json::Checker`]). An `offset` of 0 is left out: the topic has no history.
+/// been checked to be JSON ([`json::Checker`]). An `offset` of 0 is left out: the topic has no history. The first
+/// publication of a topic has the `epoch`, for those who subscribed when there was none.
 ///
 /// Returns where in `out` the publication alone stands, as replies to a recovery have it.
-pub fn publication(out: &mut Vec<u8>, topic: &str, data: &[u8], offset: u64) -> Range<usize> {
+pub fn publication(
+    out: &mut Vec<u8>,
+    topic: &str,
+    data: &[u8],
+    offset: u64,
+    epoch: Option<&str>,
+) -> Range<usize> {
     begin(out, topic);
     out.extend_from_slice(PUBLICATION);
     let start = out.len();
@@ -25,6 +32,10 @@ pub fn publication(out: &mut Vec<u8>, topic: &str, data: &[u8], offset: u64) -> 
     if offset > 0 {
         out.extend_from_slice(OFFSET);
         write!(out, "{offset}").expect("writing to memory does not fail");
+    }
+    if let Some(epoch) = epoch {
+        out.extend_from_slice(b",\"epoch\":");
+        json::quote(out, epoch);
     }
     out.push(b'}');
     let end = out.len();
@@ -74,7 +85,7 @@ mod tests {
     fn a_publication_is_one_line_with_its_data_as_it_came() {
         assert_eq!(
             appended(|out| {
-                publication(out, "a \"b\"", b"{\"n\" :\n1e400}", 0);
+                publication(out, "a \"b\"", b"{\"n\" :\n1e400}", 0, None);
             }),
             "{\"push\":{\"channel\":\"a \\\"b\\\"\",\"pub\":{\"data\":{\"n\" : 1e400}}}}\n"
         );
@@ -83,7 +94,7 @@ mod tests {
     #[test]
     fn a_publication_of_a_topic_with_history_says_where_it_stands() {
         let mut out = b"before\n".to_vec();
-        let alone = publication(&mut out, "a", b"1", u64::MAX);
+        let alone = publication(&mut out, "a", b"1", u64::MAX, None);
         assert_eq!(&out[alone], br#"{"data":1,"offset":18446744073709551615}"#);
         let line =
             "before\n{\"push\":{\"channel\":\"a\",\"pub\":{\"data\":1,\"offset\":18446744073709551615}}}\n";
@@ -95,10 +106,17 @@ mod tests {
         for topic in ["a", "chat:\u{e9}", "a \"b\" \\", "\u{1f600}"] {
             for offset in [0, 1, 9, 10, 99, 100, u64::MAX] {
                 let mut out = Vec::new();
-                publication(&mut out, topic, b"{\"n\":\n1}", offset);
+                publication(&mut out, topic, b"{\"n\":\n1}", offset, None);
                 assert_eq!(publication_len(topic, b"{\"n\":\n1}", offset), out.len(), "{topic} {offset}");
             }
         }
+    }
+
+    #[test]
+    fn the_first_publication_says_in_which_numbering_it_is() {
+        let mut out = Vec::new();
+        let alone = publication(&mut out, "a", b"1", 1, Some("e"));
+        assert_eq!(&out[alone], br#"{"data":1,"offset":1,"epoch":"e"}"#);
     }
 
     #[test]

@@ -70,6 +70,12 @@ pub fn subscribed(out: &mut Vec<u8>, id: u32, reply: &Subscribed<'_>) {
     out.extend_from_slice(b"}}");
 }
 
+/// Appends the reply to a subscribe that asked for what was missed in a topic of which nothing is kept: so its
+/// application knows that it has to load it anew.
+pub fn subscribed_unrecovered(out: &mut Vec<u8>, id: u32) {
+    put(out, format_args!("{{\"id\":{id},\"subscribe\":{{\"was_recovering\":true}}}}"));
+}
+
 /// Appends the reply to a history command: where the topic stands, and some of its publications, as members
 /// of a JSON array, joined by commas.
 pub fn history(out: &mut Vec<u8>, id: u32, epoch: &str, offset: u64, publications: &[u8]) {
@@ -135,6 +141,12 @@ mod tests {
             appended(|out| connected(out, u32::MAX, &native)),
             r#"{"id":4294967295,"connect":{"client":"c-1","version":"a \"quoted\" one\n"}}"#
         );
+    }
+
+    #[test]
+    fn who_cannot_recover_anything_is_told_that_it_asked() {
+        let reply = r#"{"id":2,"subscribe":{"was_recovering":true}}"#;
+        assert_eq!(appended(|out| subscribed_unrecovered(out, 2)), reply);
     }
 
     #[test]

@@ -1,19 +1,24 @@
 //! What is done with clients' messages: the Centrifuge protocol's commands.
 
 use std::borrow::Cow;
+use std::fmt::Display;
 
 use crate::mail::{Asker, History, HistoryAsker, Publish, Request, Since};
 use crate::protocol::codes::{CloseReason, ErrorCode};
-use crate::protocol::command::{self, Command, Method, Page, Subscribe};
+use crate::protocol::command::{self, Command, Malformed, Method, Page, Subscribe};
 use crate::protocol::{json, reply, topic};
 use crate::shard::membership::Joined;
 use crate::shard::topics::{Resume, Wish};
 use crate::shard::{Application, Shard, Socket};
-use crate::wire::encode::Opcode;
 
 /// The shipped application.
 #[derive(Debug)]
 pub struct Commands;
+
+/// What is wrong with a second connect.
+const SECOND_CONNECT: &str = "a second connect";
+/// What is wrong with another command than a connect at first.
+const NO_CONNECT: &str = "a command before connect";
 
 /// What became of a command.
 enum Outcome {
@@ -21,6 +26,8 @@ enum Outcome {
     Done,
     /// It must wait for the answer to an earlier one, or for room.
     Wait,
+    /// It is a connect that failed: what follows it in its message made sense only after it.
+    NotConnected,
     /// The connection is being closed, or is gone: no more is done for it, and nobody is left to be answered.
     Closed,
 }
@@ -41,15 +48,30 @@ impl Application for Commands {
                     shard.flush_lines(slot);
                     return shard.put_off(slot, lines);
                 }
+                Outcome::NotConnected => break,
                 Outcome::Closed => return shard.lines.clear(),
             }
         }
         shard.flush_lines(slot);
     }
 
-    fn binary<S: Socket>(shard: &mut Shard<S, Self>, slot: u32, _: Cow<'_, [u8]>) {
-        shard.close(slot, CloseReason::InappropriateProtocol);
+    /// Some clients send bytes only, and so JSON in binary frames: they are answered in such.
+    fn binary<S: Socket>(shard: &mut Shard<S, Self>, slot: u32, bytes: Cow<'_, [u8]>) {
+        match std::str::from_utf8(&bytes) {
+            Ok(text) if looks_like_json(text) => {
+                // Who has been answered in text can read it.
+                shard.clients[slot].session.binary |= !shard.clients[slot].session.connected;
+                Self::text(shard, slot, text.into());
+            }
+            _ => shard.close_for(slot, CloseReason::InappropriateProtocol, &"bytes that are no JSON"),
+        }
     }
+}
+
+/// Whether bytes are JSON, and not Protobuf that happens to begin with a brace.
+fn looks_like_json(text: &str) -> bool {
+    let inner = text.trim_start().strip_prefix('{').map(str::trim_start);
+    inner.is_some_and(|inner| inner.starts_with(['"', '}']))
 }
 
 impl<S: Socket, A: Application> Shard<S, A> {
@@ -59,7 +81,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             let mut lines = std::mem::take(&mut self.lines);
             // Each line is closed by a line end; a frame does not end with one.
             lines.pop();
-            self.answer(slot, Opcode::Text, &lines);
+            self.say(slot, &lines);
             lines.clear();
             self.lines = lines;
             self.visit(slot);
@@ -85,12 +107,23 @@ impl<S: Socket> Shard<S, Commands> {
         if !self.clients[slot].is_open() {
             return Outcome::Closed;
         }
-        if json::too_deep(line.as_bytes(), self.limits.json_depth) {
-            return self.end(slot, CloseReason::BadRequest);
-        }
         match command::parse(line) {
-            Ok(command) => self.execute(slot, command),
-            Err(_) => self.end(slot, CloseReason::BadRequest),
+            Ok(command) => self.execute(slot, command, line),
+            Err(Malformed::Unreadable { id, is_connect, .. }) => self.refuse_command(slot, id, is_connect),
+            Err(error) => self.end(slot, CloseReason::BadRequest, &error),
+        }
+    }
+
+    /// Answers a command whose fields are wrong.
+    fn refuse_command(&mut self, slot: u32, id: u32, is_connect: bool) -> Outcome {
+        match self.clients[slot].session.connected {
+            true if is_connect => self.end(slot, CloseReason::BadRequest, &SECOND_CONNECT),
+            true => self.answer_error(id, ErrorCode::BadRequest),
+            false if is_connect => {
+                self.say_error(id, ErrorCode::BadRequest);
+                Outcome::NotConnected
+            }
+            false => self.end(slot, CloseReason::BadRequest, &NO_CONNECT),
         }
     }
 
@@ -103,18 +136,22 @@ impl<S: Socket> Shard<S, Commands> {
         self.clients[slot].reply_bytes() > self.limits.replies_bytes
     }
 
-    fn execute(&mut self, slot: u32, command: Command<'_>) -> Outcome {
+    fn execute(&mut self, slot: u32, command: Command<'_>, line: &str) -> Outcome {
         let connected = self.clients[slot].session.connected;
         let id = command.id;
         let repeated = self.clients[slot].unanswered().iter().any(|one| one.command == id);
+        if id > 0 && !repeated && self.is_too_deep(&command, line) {
+            return self.refuse_command(slot, id, matches!(command.method, Method::Connect(_)));
+        }
+        let bad = CloseReason::BadRequest;
         match command.method {
-            Method::Connect(_) if connected => return self.end(slot, CloseReason::BadRequest),
+            Method::Connect(_) if connected => return self.end(slot, bad, &SECOND_CONNECT),
             Method::Connect(_) => self.connect(slot, id),
-            _ if !connected => return self.end(slot, CloseReason::BadRequest),
+            _ if !connected => return self.end(slot, bad, &NO_CONNECT),
             Method::Pong if self.pong(slot) => {}
-            Method::Pong => return self.end(slot, CloseReason::BadRequest),
-            Method::Send => return self.end(slot, CloseReason::NotAvailable),
-            _ if repeated => return self.end(slot, CloseReason::BadRequest),
+            Method::Pong => return self.end(slot, bad, &"a pong without a ping"),
+            Method::Send => return self.end(slot, CloseReason::NotAvailable, &"a send"),
+            _ if repeated => return self.end(slot, bad, &"an id that is in use"),
             Method::Subscribe(subscribe) => return self.subscribe(slot, id, &subscribe),
             Method::Unsubscribe { topic } => return self.unsubscribe(slot, id, &topic),
             Method::Publish { topic, data } => return self.publish(slot, id, &topic, data),
@@ -126,10 +163,24 @@ impl<S: Socket> Shard<S, Commands> {
         Outcome::Done
     }
 
-    fn end(&mut self, slot: u32, reason: CloseReason) -> Outcome {
-        // Replies to the commands before the one that ends it go first.
+    /// Whether a command is nested more deeply than SDKs can read. Of a publish only the data counts, as for other
+    /// publishers: that is all that goes on.
+    fn is_too_deep(&self, command: &Command<'_>, line: &str) -> bool {
+        let part = match command.method {
+            Method::Publish { data: Some(data), .. } => data,
+            _ => line.as_bytes(),
+        };
+        json::too_deep(part, self.limits.json_depth)
+    }
+
+    /// Closes a client for what it sent, when the replies to its commands before that have gone out: those that wait
+    /// for the broker's answer are waited for.
+    fn end(&mut self, slot: u32, reason: CloseReason, fault: &dyn Display) -> Outcome {
+        if !self.clients[slot].unanswered().is_empty() {
+            return Outcome::Wait;
+        }
         self.flush_lines(slot);
-        self.close(slot, reason);
+        self.close_for(slot, reason, fault);
         Outcome::Closed
     }
 
@@ -167,7 +218,7 @@ impl<S: Socket> Shard<S, Commands> {
     fn wish(&self, command: &Subscribe<'_>) -> Wish {
         let namespace = self.namespaces.options(self.namespaces.of(&command.topic));
         if !namespace.has_history() {
-            return Wish::default();
+            return Wish { was_recovering: command.recover.is_some(), ..Wish::default() };
         }
         let recover = command.recover.as_ref().map(|since| {
             Box::new(Resume {
@@ -177,7 +228,7 @@ impl<S: Socket> Shard<S, Commands> {
         });
         let recoverable = namespace.force_recovery || command.recoverable || recover.is_some();
         let positioned = namespace.force_positioning || command.positioned || recoverable;
-        Wish { positioned, recoverable, recover }
+        Wish { positioned, recoverable, recover, was_recovering: false }
     }
 
     fn may_subscribe(&self, slot: u32, command: &Subscribe<'_>) -> Result<(), ErrorCode> {
@@ -188,6 +239,10 @@ impl<S: Socket> Shard<S, Commands> {
         }
         if command.unsupported {
             return Err(ErrorCode::NotAvailable);
+        }
+        let namespace = self.namespaces.options(self.namespaces.of(&command.topic));
+        if command.recover.is_some() && command.rejects_unrecovered && !namespace.has_history() {
+            return Err(ErrorCode::UnrecoverablePosition);
         }
         if client.subscriptions.as_slice().len() + client.unanswered().len() >= self.limits.topics_per_client
         {
@@ -258,7 +313,11 @@ impl<S: Socket> Shard<S, Commands> {
     fn may_read_history(&self, topic: &str) -> Result<(), ErrorCode> {
         self.check_topic(topic)?;
         let namespace = self.namespaces.options(self.namespaces.of(topic));
-        if namespace.has_history() { Ok(()) } else { Err(ErrorCode::NotAvailable) }
+        match namespace.has_history() {
+            true if namespace.client_history => Ok(()),
+            true => Err(ErrorCode::PermissionDenied),
+            false => Err(ErrorCode::NotAvailable),
+        }
     }
 
     fn may_publish<'a>(&self, topic: &str, data: Option<&'a [u8]>) -> Result<&'a [u8], ErrorCode> {
@@ -276,7 +335,8 @@ impl<S: Socket> Shard<S, Commands> {
     }
 
     fn check_topic(&self, name: &str) -> Result<(), ErrorCode> {
-        topic::check(name, self.limits.topic_bytes).map_err(|_| ErrorCode::BadRequest)
+        topic::check(name, self.limits.topic_bytes).map_err(|_| ErrorCode::BadRequest)?;
+        if self.namespaces.is_known(name) { Ok(()) } else { Err(ErrorCode::UnknownChannel) }
     }
 
     /// Commands on the same topic wait for each other.

@@ -14,6 +14,7 @@ use crate::session::Phase;
 use crate::shard::clients::{Outgoing, Rest};
 use crate::shard::log::Span;
 use crate::shard::{Application, Shard, Socket};
+use crate::wire::encode::Opcode;
 
 /// Visits of one topic before it is the next one's turn: half a millisecond of sends.
 const TURN: usize = 64;
@@ -129,7 +130,9 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let Some(log) = &mut topic.log else { unreachable!("who is behind has a log") };
         let span = log.span(cursor, self.limits.frame_bytes);
         let client = &mut self.clients[client_slot];
-        let (length, written) = log.with_frame(&span, |frame| (frame.len(), client.socket.write(frame)));
+        let opcode = client.session.opcode();
+        let (length, written) =
+            log.with_frame(&span, opcode, |frame| (frame.len(), client.socket.write(frame)));
         match written {
             Ok(sent) if sent == length => {
                 topic.advance(position, span.to);
@@ -170,7 +173,9 @@ impl<S: Socket, A: Application> Shard<S, A> {
         if let Some(outgoing) = &client.outgoing {
             if let Some(rest) = outgoing.rest {
                 let log = self.topics[rest.topic].log.as_mut().expect("a log holds the frames begun from it");
-                log.with_frame(&rest.span, |frame| self.scratch.extend_from_slice(&frame[rest.sent..]));
+                log.with_frame(&rest.span, client.session.opcode(), |frame| {
+                    self.scratch.extend_from_slice(&frame[rest.sent..])
+                });
                 self.pieces.push(Piece::Rest { length: self.scratch.len() });
             }
             if !outgoing.bytes.is_empty() {
@@ -184,6 +189,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// A frame for each topic in which the client is behind. Looks at the smaller of two sets: the client's
     /// topics, and the shard's topics with something pending.
     fn gather_frames(&mut self, slot: u32) {
+        let opcode = self.clients[slot].session.opcode();
         let subscriptions = self.clients[slot].subscriptions.as_slice();
         let by_client = subscriptions.len() <= self.round.len();
         let candidates = if by_client { subscriptions.len() } else { self.round.len() };
@@ -198,12 +204,12 @@ impl<S: Socket, A: Application> Shard<S, A> {
                 subscriptions.find(self.round[index])
             };
             if let Some(subscription) = found {
-                self.gather_frame(subscription.topic, subscription.position);
+                self.gather_frame(subscription.topic, subscription.position, opcode);
             }
         }
     }
 
-    fn gather_frame(&mut self, slot: TopicSlot, position: u32) {
+    fn gather_frame(&mut self, slot: TopicSlot, position: u32, opcode: Opcode) {
         let topic = &mut self.topics[slot];
         if !topic.lacks(position) {
             return;
@@ -212,7 +218,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let Some(log) = &mut topic.log else { unreachable!("who is behind has a log") };
         let span = log.span(cursor, self.limits.frame_bytes);
         let before = self.scratch.len();
-        log.with_frame(&span, |frame| self.scratch.extend_from_slice(frame));
+        log.with_frame(&span, opcode, |frame| self.scratch.extend_from_slice(frame));
         let length = self.scratch.len() - before;
         self.pieces.push(Piece::Frame { topic: slot, span, length });
     }

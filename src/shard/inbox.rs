@@ -1,7 +1,7 @@
 //! What the broker tells a shard.
 
 use crate::mail::{ClientKey, CommandKey, HistoryPage, Lines, Mail, Request, TopicCounts, TopicSlot};
-use crate::protocol::codes::{CloseReason, ErrorCode, UnsubscribeCode};
+use crate::protocol::codes::{Closing, ErrorCode, UnsubscribeCode};
 use crate::protocol::reply;
 use crate::shard::farewell::Walk;
 use crate::shard::topics::Interest;
@@ -48,7 +48,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             Mail::Published { client, command, outcome } => self.published(client, command, outcome),
             Mail::History { client, command, page } => self.history_read(client, command, *page),
             Mail::Gap => self.begin_gap(),
-            Mail::Disconnect { client, reason } => self.disconnect(client, reason),
+            Mail::Disconnect { client, closing } => self.disconnect(client, &closing),
             Mail::Unsubscribe { client, topic, code } => self.unsubscribe_for_operator(client, &topic, code),
             Mail::Survey { id } => self.surveys.push_back(Survey { id, next: 0 }),
             Mail::Drain => self.drain = Some(Walk::begin(self.clients_per_second, self.clients.len())),
@@ -90,9 +90,13 @@ impl<S: Socket, A: Application> Shard<S, A> {
         }
     }
 
-    fn disconnect(&mut self, client: ClientKey, reason: CloseReason) {
-        if self.clients.find(client).is_some() {
-            self.close(client.slot, reason);
+    fn disconnect(&mut self, client: ClientKey, closing: &Closing) {
+        if self.clients.find(client).is_none() {
+            return;
+        }
+        match closing {
+            Closing::Known(reason) => self.close(client.slot, *reason),
+            Closing::Application { code, text } => self.close_for_application(client.slot, *code, text),
         }
     }
 

@@ -187,18 +187,18 @@ impl Log {
         Span { from: cursor, to: last.position, lines: last.lines - first.lines }
     }
 
-    /// Calls `use_frame` with the span as a WebSocket frame, header first. The frame exists only during
+    /// Calls `use_frame` with the span as a WebSocket frame of this kind, header first. The frame exists only during
     /// the call.
     #[inline]
-    pub fn with_frame<R>(&mut self, span: &Span, use_frame: impl FnOnce(&[u8]) -> R) -> R {
+    pub fn with_frame<R>(&mut self, span: &Span, opcode: Opcode, use_frame: impl FnOnce(&[u8]) -> R) -> R {
         let at = self.index(span.from);
         let end = self.index(span.to);
         let (payload_end, header) = match self.encoding {
             // The last line's end separates it from a next line; in a frame there is none.
-            Encoding::Json => (end - 1, encode::header(Opcode::Text, end - 1 - at)),
+            Encoding::Json => (end - 1, encode::header(opcode, end - 1 - at)),
             Encoding::Deflated => {
                 let payload_end = end - TAIL.len();
-                (payload_end, encode::header(Opcode::Text, payload_end - at).compressed())
+                (payload_end, encode::header(opcode, payload_end - at).compressed())
             }
         };
         let header_at = at - header.len();

@@ -93,6 +93,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
                 };
                 reply::subscribed(&mut self.lines, command, &subscribed);
             }
+            None if wish.was_recovering => reply::subscribed_unrecovered(&mut self.lines, command),
             None => reply::empty(&mut self.lines, command, "subscribe"),
         }
         self.lines.push(b'\n');
@@ -191,7 +192,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         if self.leave(slot, topic) && !self.clients[slot].dead {
             let mut line = Vec::new();
             push::unsubscribe(&mut line, &name, code);
-            self.answer(slot, crate::wire::encode::Opcode::Text, &line);
+            self.say(slot, &line);
             self.visit(slot);
         }
     }

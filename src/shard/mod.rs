@@ -9,6 +9,7 @@
 //! full because its sweep is behind, no mail is taken, and the broker waits.
 
 pub mod clients;
+mod closing;
 mod commands;
 pub mod deadlines;
 mod delivery;
@@ -27,7 +28,6 @@ mod written;
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
-use std::fmt::Display;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -37,7 +37,6 @@ use crate::config::{Budgets, Config, Limits, Timeouts};
 use crate::mail::{ClientKey, Mail, Recover, Request, ShardId, TopicSlot};
 use crate::mailbox::{Receiver, Sender};
 use crate::namespaces::Namespaces;
-use crate::protocol::codes::CloseReason;
 use crate::receipt::Reporter;
 use crate::session::{Phase, Policy};
 use crate::stats::ShardStats;
@@ -366,6 +365,12 @@ impl<S: Socket, A: Application> Shard<S, A> {
         }
     }
 
+    /// Puts a message for the client in `slot` behind what waits for it already.
+    fn say(&mut self, slot: u32, text: &[u8]) {
+        let opcode = self.clients[slot].session.opcode();
+        self.answer(slot, opcode, text);
+    }
+
     /// What the client in `slot` has agreed on about compressed messages.
     #[must_use]
     pub fn deflate(&self, slot: u32) -> Deflate {
@@ -391,87 +396,6 @@ impl<S: Socket, A: Application> Shard<S, A> {
         client.session.phase = phase;
         client.since = self.deadlines.now();
         self.time(slot);
-    }
-
-    /// Ends a connection with a close frame: what was begun is sent first, then the frame, then the peer
-    /// has its time to answer.
-    fn close(&mut self, slot: u32, reason: CloseReason) {
-        self.close_for(slot, reason, &"");
-    }
-
-    /// The same, with what the client did, for the log.
-    fn close_for(&mut self, slot: u32, reason: CloseReason, fault: &dyn Display) {
-        if self.clients[slot].dead {
-            return;
-        }
-        match self.clients[slot].session.phase {
-            Phase::Closing => return,
-            Phase::Upgrading => return self.lose(slot, reason),
-            Phase::Open => {}
-        }
-        self.count_close(reason);
-        self.log_close(slot, reason, fault);
-        let mut frame = Vec::new();
-        encode::close(&mut frame, reason.code(), reason.text());
-        self.begin_closing(slot, &frame);
-    }
-
-    /// Answers an HTTP request that does not become a client; `head` is what has come of it.
-    fn refuse(&mut self, slot: u32, refusal: Refusal, head: &[u8]) {
-        self.stats.refused_upgrades[refusal as usize].add(1);
-        self.log_refusal(slot, refusal, head);
-        self.count_close(CloseReason::UpgradeFailed);
-        self.clients[slot].session.refused = true;
-        self.begin_closing(slot, &refusal.answer());
-    }
-
-    /// Sends the last bytes of a connection.
-    fn begin_closing(&mut self, slot: u32, last: &[u8]) {
-        self.leave_all_topics(slot);
-        if self.clients[slot].dead {
-            return;
-        }
-        self.clients[slot].waiting = None;
-        self.append_frames(slot, last);
-        self.enter(slot, Phase::Closing);
-        self.visit(slot);
-    }
-
-    /// Ends a connection at once: the peer, or the socket, is gone, or had its time.
-    fn lose(&mut self, slot: u32, reason: CloseReason) {
-        if self.clients[slot].dead {
-            return;
-        }
-        if self.clients[slot].session.phase != Phase::Closing {
-            self.count_close(reason);
-        }
-        let client = &mut self.clients[slot];
-        client.dead = true;
-        if let Some(outgoing) = &mut client.outgoing {
-            outgoing.rest = None;
-        }
-        self.leave_all_topics(slot);
-        self.dead.push(slot);
-    }
-
-    fn count_close(&self, reason: CloseReason) {
-        self.stats.closes[reason as usize].add(1);
-    }
-
-    /// Frees the slots of the dead. Not before the end of the tick: until then lists may name them.
-    fn bury(&mut self) {
-        while let Some(slot) = self.dead.pop() {
-            let client = self.clients.remove(slot);
-            // A subscription that is left would be served to the slot's next owner.
-            assert!(client.subscriptions.as_slice().is_empty(), "the dead have left all topics");
-            match client.session.phase {
-                Phase::Upgrading => self.stats.upgrading.sub(1),
-                Phase::Open => self.stats.open.sub(1),
-                Phase::Closing => self.stats.closing.sub(1),
-            }
-            self.stats.blocked_clients.sub(u64::from(client.blocked));
-            self.rest_bytes -= client.outgoing.map_or(0, |outgoing| outgoing.orphaned);
-        }
     }
 
     fn show_gauges(&self) {

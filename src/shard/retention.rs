@@ -270,11 +270,12 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     /// Copies the rest of a started frame out of the log, which is about to let go of it.
     pub(super) fn own_rest(&mut self, slot: u32) {
+        let opcode = self.clients[slot].session.opcode();
         let Some(outgoing) = &mut self.clients[slot].outgoing else { return };
         let Some(rest) = outgoing.rest.take() else { return };
         let log = self.topics[rest.topic].log.as_mut().expect("a log holds the frames begun from it");
         let Outgoing { bytes, orphaned, .. } = &mut **outgoing;
-        let owned = log.with_frame(&rest.span, |frame| {
+        let owned = log.with_frame(&rest.span, opcode, |frame| {
             bytes.splice(..0, frame[rest.sent..].iter().copied());
             frame.len() - rest.sent
         });

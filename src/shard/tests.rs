@@ -5,10 +5,13 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::rc::Rc;
 
+mod answers;
+
 use super::*;
 use crate::config::{Interval, Namespace, SlowPolicy};
 use crate::mail::{Encoding, KeyedLine, Lane, Lines, Position, Recovery, Variant};
 use crate::mailbox::{Wake, mailbox};
+use crate::protocol::codes::CloseReason;
 use crate::receipt::{Receipt, receipt};
 
 const UPGRADE: &str = "GET /connection/websocket HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\

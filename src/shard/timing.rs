@@ -85,7 +85,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         if client.session.native_pings {
             self.answer(slot, Opcode::Ping, b"");
         } else {
-            self.answer(slot, Opcode::Text, b"{}");
+            self.say(slot, b"{}");
         }
         self.visit(slot);
     }

@@ -57,6 +57,8 @@ pub struct Wish {
     pub positioned: bool,
     /// It can go on from there when it comes again.
     pub recoverable: bool,
+    /// It wants to go on where it was, and nothing is kept of the topic.
+    pub was_recovering: bool,
     /// It goes on from here.
     pub recover: Option<Box<Resume>>,
 }
@@ -76,7 +78,7 @@ impl Applicant {
     pub fn again(question: Recover) -> Self {
         let Recover { asker, recoverable, since, rejects_unrecovered, .. } = question;
         let recover = Some(Box::new(Resume { since, rejects_unrecovered }));
-        Self { asker, wish: Wish { positioned: true, recoverable, recover } }
+        Self { asker, wish: Wish { positioned: true, recoverable, recover, ..Wish::default() } }
     }
 }
 

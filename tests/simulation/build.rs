@@ -51,8 +51,10 @@ fn copy(from: &Path, to: &Path, &(name, file, shipped, broken): &Bug) {
             .replace("pub mod poll;\n", "")
             .replace("crate::shard::", &format!("crate::bugs::{name}::shard::"))
             .replace("crate::shard;", &format!("crate::bugs::{name}::shard;"));
-        let rooms =
-            ["client_id", "config", "mail", "mailbox", "namespaces", "protocol", "receipt", "session", "slab", "stats", "wire"];
+        let rooms = [
+            "client_id", "config", "mail", "mailbox", "namespaces", "printable", "protocol", "ratelimit", "receipt", "session",
+            "slab", "stats", "wire",
+        ];
         let text = rooms.iter().fold(text, |text, room| {
             text.replace(&format!("crate::{room}::"), &format!("fanfare::{room}::"))
         });

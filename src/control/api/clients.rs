@@ -7,7 +7,7 @@ use crate::client_id::ClientId;
 use crate::control::desk::Desk;
 use crate::control::envelope::{Fault, Outcome, done};
 use crate::mail::{ClientKey, Request, ShardId};
-use crate::protocol::codes::CloseReason;
+use crate::protocol::codes::{CLOSE_TEXT_BYTES, CloseReason, Closing};
 
 use super::others::Others;
 
@@ -48,7 +48,7 @@ pub(super) struct UnsubscribeParams {
 /// Closes one client. Like Centrifugo, says nothing about whether it was still there.
 pub(super) async fn disconnect(desk: &Desk, params: DisconnectParams) -> Outcome {
     nobody_by_name(&params.user, params.others)?;
-    let reason = close_reason(&params.disconnect)?;
+    let closing = closing(params.disconnect)?;
     if params.client.is_empty() {
         return Err(Fault::bad(
             "`client` is missing: name the id that the client got in its connect reply; a `user` cannot be \
@@ -56,7 +56,7 @@ pub(super) async fn disconnect(desk: &Desk, params: DisconnectParams) -> Outcome
         ));
     }
     let (shard, client) = client(desk, &params.client)?;
-    desk.post(Request::Disconnect { shard, client, reason }).await?;
+    desk.post(Request::Disconnect { shard, client, closing }).await?;
     done()
 }
 
@@ -95,28 +95,34 @@ fn client(desk: &Desk, id: &str) -> Result<(ShardId, ClientKey), Fault> {
     Ok((parsed.shard, parsed.key))
 }
 
-/// The reason of this code. Reasons are a closed set, so an operator picks one and cannot invent any.
-fn close_reason(wanted: &CloseParams) -> Result<CloseReason, Fault> {
-    if wanted.code == 0 && wanted.reason.is_empty() {
-        return Ok(CloseReason::ForceDisconnect);
+/// How the client is to be closed: with a reason of the protocol's, or with what means something to the application
+/// (3000 to 4999; codes below are WebSocket's own).
+fn closing(wanted: CloseParams) -> Result<Closing, Fault> {
+    let CloseParams { code, reason } = wanted;
+    if code == 0 && reason.is_empty() {
+        return Ok(Closing::Known(CloseReason::ForceDisconnect));
     }
-    let of_ours = |reason: &CloseReason| reason.code() == wanted.code && reason.code() >= 3000;
-    let Some(reason) = CloseReason::ALL.into_iter().find(of_ours) else {
+    if !(3000..=4999).contains(&code) {
         return Err(Fault::bad(format_args!(
-            "`disconnect.code` {} is none of this engine's: 3503 sends the client away for good, 3011 makes \
-             it come back",
-            wanted.code
+            "`disconnect.code` {code} may not be sent: from 3000 to 4999; clients stay away on 3500 to 3999 and 4500 \
+             to 4999, and come back on the others"
         )));
-    };
-    if wanted.reason.is_empty() || wanted.reason == reason.text() {
-        Ok(reason)
-    } else {
-        Err(Fault::bad(format_args!(
-            "`disconnect.reason` of code {} is {:?} here: leave it out",
-            wanted.code,
-            reason.text()
-        )))
     }
+    let of_ours = |known: &CloseReason| {
+        *known != CloseReason::Application
+            && known.code() == code
+            && (reason.is_empty() || reason == known.text())
+    };
+    if let Some(known) = CloseReason::ALL.into_iter().find(of_ours) {
+        return Ok(Closing::Known(known));
+    }
+    if reason.len() > CLOSE_TEXT_BYTES {
+        return Err(Fault::bad(format_args!(
+            "`disconnect.reason` has {} bytes: a close frame has room for {CLOSE_TEXT_BYTES}",
+            reason.len()
+        )));
+    }
+    Ok(Closing::Application { code, text: reason.into() })
 }
 
 #[cfg(test)]
@@ -124,15 +130,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn operators_pick_from_the_closed_set_of_reasons() {
+    fn operators_pick_a_reason_or_bring_one() {
         let pick = |code, reason: &str| {
-            close_reason(&CloseParams { code, reason: reason.to_owned() }).map_err(|fault| fault.code.code())
+            closing(CloseParams { code, reason: reason.to_owned() }).map_err(|fault| fault.code.code())
         };
-        assert_eq!(pick(0, ""), Ok(CloseReason::ForceDisconnect));
-        assert_eq!(pick(3503, ""), Ok(CloseReason::ForceDisconnect));
-        assert_eq!(pick(3011, "force reconnect"), Ok(CloseReason::ForceReconnect));
+        let own = |code, text: &str| Ok(Closing::Application { code, text: text.into() });
+        assert_eq!(pick(0, ""), Ok(Closing::Known(CloseReason::ForceDisconnect)));
+        assert_eq!(pick(3503, ""), Ok(Closing::Known(CloseReason::ForceDisconnect)));
+        assert_eq!(pick(3011, "force reconnect"), Ok(Closing::Known(CloseReason::ForceReconnect)));
+        for (code, reason) in [
+            (3011, "go away"),
+            (3000, ""),
+            (3999, ""),
+            (4000, ""),
+            (4001, "blocked"),
+            (4999, &"x".repeat(123)),
+        ] {
+            assert_eq!(pick(code, reason), own(code, reason), "{code} {reason}");
+        }
         for (code, reason) in
-            [(3011, "go away"), (0, "go away"), (1000, ""), (1006, ""), (4000, ""), (3999, "")]
+            [(0, "go away"), (1000, ""), (1006, ""), (2999, ""), (5000, ""), (4001, &"x".repeat(124))]
         {
             assert_eq!(pick(code, reason), Err(107), "{code} {reason}");
         }

@@ -12,7 +12,7 @@ use crate::protocol::codes::ErrorCode;
 
 use super::others::Others;
 use super::publishing::confirmed;
-use super::topic;
+use super::{topic, unknown_namespace};
 
 /// The parameters of `history`.
 #[derive(Debug, Deserialize)]
@@ -85,8 +85,13 @@ pub(super) async fn remove(desk: &Desk, params: RemoveParams) -> Outcome {
     let topic = topic(desk, &params.channel)?;
     let (asker, answer) = oneshot::channel();
     desk.post(Request::RemoveHistory { topic, asker: Asker::Control(asker) }).await?;
-    confirmed(desk, answer).await?;
-    done()
+    match confirmed(desk, answer).await {
+        Ok(_) => done(),
+        Err(Fault { code: code @ (ErrorCode::NotAvailable | ErrorCode::UnknownChannel), .. }) => {
+            Err(refused(&params.channel, code))
+        }
+        Err(fault) => Err(fault),
+    }
 }
 
 fn refused(channel: &str, code: ErrorCode) -> Fault {
@@ -95,6 +100,7 @@ fn refused(channel: &str, code: ErrorCode) -> Fault {
             code,
             format_args!("`{channel}`: its namespace keeps no history (history_size); see `config`"),
         ),
+        ErrorCode::UnknownChannel => unknown_namespace(channel),
         ErrorCode::UnrecoverablePosition => {
             Fault::new(code, "`since` is of another epoch; leave it out to read from the start")
         }

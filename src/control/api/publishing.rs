@@ -267,6 +267,10 @@ fn failed(desk: &Desk, code: ErrorCode) -> Fault {
             code,
             "`data` is larger than the channel's namespace takes (publication_bytes, there or in limits)",
         ),
+        ErrorCode::UnknownChannel => {
+            let text = "a channel's namespace is not configured, and server.unknown_namespace is \"refuse\"";
+            Fault::new(code, text)
+        }
         ErrorCode::TooManyRequests => Fault::new(code, "the engine is behind with its work; try again"),
         code => Fault { code, message: code.text().to_owned() },
     }

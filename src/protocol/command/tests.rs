@@ -44,6 +44,22 @@ fn the_commands_of_the_sdks() {
             Method::Subscribe(Subscribe { unsupported: true, ..subscribe("a") }),
         ),
         (r#"{"id":2,"subscribe":{"channel":"a","type":0}}"#, 2, Method::Subscribe(subscribe("a"))),
+        (
+            r#"{"id":2,"subscribe":{"channel":"a","tf":{"key":"k","cmp":"eq","val":"v"}}}"#,
+            2,
+            Method::Subscribe(Subscribe { unsupported: true, ..subscribe("a") }),
+        ),
+        (
+            r#"{"id":2,"subscribe":{"channel":"a","delta":"xdelta"}}"#,
+            2,
+            Method::Subscribe(Subscribe { unsupported: true, ..subscribe("a") }),
+        ),
+        (
+            r#"{"id":2,"subscribe":{"channel":"a","tf":null,"delta":"fossil"}}"#,
+            2,
+            Method::Subscribe(subscribe("a")),
+        ),
+        (r#"{"id":2,"subscribe":{"channel":"a","delta":""}}"#, 2, Method::Subscribe(subscribe("a"))),
         (r#"{"id":3,"unsubscribe":{"channel":"a"}}"#, 3, Method::Unsubscribe { topic: "a".into() }),
         (r#"{"id":4,"publish":{"channel":"a"}}"#, 4, Method::Publish { topic: "a".into(), data: None }),
         (r#"{"id":4,"publish":{"channel":"a","type":1,"key":"k","data":1}}"#, 4, Method::Unavailable),
@@ -100,6 +116,36 @@ fn where_a_client_stands_and_what_it_missed() {
     ];
     for (line, id, method) in cases {
         assert_eq!(parse(line).unwrap(), Command { id, method }, "{line}");
+    }
+}
+
+/// JSON by its grammar, so that what it asks for, and its id, are known.
+#[test]
+fn what_stands_for_nothing_can_be_answered() {
+    let cases = [
+        (r#"{"id":1,"connect":{"name":"\ud83d"}}"#, 1, true),
+        (r#"{"connect":{"token":"\ude00 x"},"id":7}"#, 7, true),
+        (r#"{"id":2,"subscribe":{"channel":"a\ud83d"}}"#, 2, false),
+        (r#"{"id":2,"subscribe":{"channel":"a","offset":1e999}}"#, 2, false),
+    ];
+    for (line, id, connects) in cases {
+        match parse(line) {
+            Err(Malformed::Unreadable { id: found, is_connect, .. }) => {
+                assert_eq!((found, is_connect), (id, connects), "{line}");
+            }
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+    // What has no id, is no JSON, or has fields of another type is as bad as ever.
+    for line in [
+        r#"{"connect":{"name":"\ud83d"}}"#,
+        r#"{"id":0,"connect":{"name":"\ud83d"}}"#,
+        r#"{"id":1,"connect":{"name":"\ud83d"}"#,
+        r#"{"id":1,"connect":{"name":"\ud83d"}}{}"#,
+        r#"{"id":1,"connect":{"name":7}}"#,
+        r#"{"id":1,"subscribe":{"channel":"a","channel":"b"}}"#,
+    ] {
+        assert!(matches!(parse(line), Err(Malformed::Json(_))), "{line}");
     }
 }
 
@@ -179,7 +225,6 @@ fn what_is_no_command() {
         r#"{"id":1,"subscribe":"a"}"#,
         r#"{"id":1,"subscribe":{"channel":7}}"#,
         r#"{"id":1,"subscribe":{"channel":"a","channel":"b"}}"#,
-        r#"{"id":1,"subscribe":{"channel":"\ud800"}}"#,
         r#"{"id":1,"publish":{"channel":"a","data":}}"#,
         r#"{"id":1,"publish":{"channel":"a","data":{]}}}"#,
         r#"{"id":1,"publish":{"channel":"a","data":01}}"#,

@@ -18,7 +18,7 @@ fn log_of(position: u64, batches: &[&str]) -> Log {
 }
 
 fn frame(log: &mut Log, span: &Span) -> Vec<u8> {
-    log.with_frame(span, <[u8]>::to_vec)
+    log.with_frame(span, Opcode::Text, <[u8]>::to_vec)
 }
 
 #[test]

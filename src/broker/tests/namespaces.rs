@@ -1,0 +1,59 @@
+//! What namespaces say about publishing and history.
+
+use super::*;
+use crate::config::UnknownNamespace;
+
+fn history(config: &mut Config) {
+    let kept = Namespace { history_size: 10, ..Namespace::default() };
+    config.namespaces.insert("h".to_owned(), kept);
+}
+
+/// Who subscribed before there was anything learns what the numbering is called.
+#[test]
+fn the_first_publication_of_a_topic_carries_the_epoch() {
+    let mut house = House::new(1, history);
+    house.attach(0, 0, "h:a");
+    house.attach(0, 1, "b");
+    let mut line = |topic: &str| {
+        let _ = house.publish(&[topic], "1").blocking_recv();
+        let Mail::Batch { lines, .. } = house.mail(0) else { panic!("a batch comes") };
+        let line: serde_json::Value = serde_json::from_slice(&lines.bytes).expect("one line");
+        line["push"]["pub"].clone()
+    };
+    let first = line("h:a");
+    assert!(
+        first["offset"] == 1 && first["epoch"].as_str().is_some_and(|epoch| !epoch.is_empty()),
+        "{first}"
+    );
+    let second = line("h:a");
+    assert!(second["offset"] == 2 && second.get("epoch").is_none(), "{second}");
+    assert_eq!(line("b"), serde_json::json!({"data": 1}));
+    house.stop();
+}
+
+#[test]
+fn history_is_removed_only_where_there_is_one() {
+    let house = House::new(1, history);
+    let remove = |topic: &str| {
+        let (asker, answer) = oneshot::channel();
+        house.ask(Request::RemoveHistory { topic: topic.into(), asker: Asker::Control(asker) });
+        answer.blocking_recv().expect("an answer").map(drop)
+    };
+    assert_eq!(remove("h:a"), Ok(()));
+    assert_eq!(remove("a"), Err(ErrorCode::NotAvailable));
+    house.stop();
+}
+
+#[test]
+fn where_unknown_namespaces_are_refused_nobody_can_publish_to_them() {
+    let mut house = House::new(1, |config| {
+        history(config);
+        config.server.unknown_namespace = UnknownNamespace::Refuse;
+    });
+    house.attach(0, 0, "h:a");
+    let publish = |topics: &[&str]| house.publish(topics, "1").blocking_recv().expect("an answer").map(drop);
+    assert_eq!(publish(&["nons:x"]), Err(ErrorCode::UnknownChannel));
+    assert_eq!(publish(&["h:a", "nons:x"]), Err(ErrorCode::UnknownChannel));
+    assert_eq!(publish(&["h:a", "news"]), Ok(()));
+    house.stop();
+}

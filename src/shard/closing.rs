@@ -1,0 +1,103 @@
+//! How connections end: with a close frame and its time, with an HTTP refusal, or at once.
+
+use std::fmt::Display;
+
+use crate::protocol::codes::CloseReason;
+use crate::session::Phase;
+use crate::shard::{Application, Shard, Socket};
+use crate::wire::encode;
+use crate::wire::refusal::Refusal;
+
+impl<S: Socket, A: Application> Shard<S, A> {
+    /// Ends a connection with a close frame: what was begun is sent first, then the frame, then the peer
+    /// has its time to answer.
+    pub(super) fn close(&mut self, slot: u32, reason: CloseReason) {
+        self.close_for(slot, reason, &"");
+    }
+
+    /// The same, with what the client did, for the log.
+    pub(super) fn close_for(&mut self, slot: u32, reason: CloseReason, fault: &dyn Display) {
+        if self.clients[slot].dead {
+            return;
+        }
+        match self.clients[slot].session.phase {
+            Phase::Closing => return,
+            Phase::Upgrading => return self.lose(slot, reason),
+            Phase::Open => {}
+        }
+        self.log_close(slot, reason, fault);
+        self.close_with(slot, reason, reason.code(), reason.text());
+    }
+
+    /// Ends a connection with a code and a text of the application's.
+    pub(super) fn close_for_application(&mut self, slot: u32, code: u16, text: &str) {
+        if self.clients[slot].is_open() {
+            self.close_with(slot, CloseReason::Application, code, text);
+        }
+    }
+
+    fn close_with(&mut self, slot: u32, reason: CloseReason, code: u16, text: &str) {
+        self.count_close(reason);
+        let mut frame = Vec::new();
+        encode::close(&mut frame, code, text);
+        self.begin_closing(slot, &frame);
+    }
+
+    /// Answers an HTTP request that does not become a client; `head` is what has come of it.
+    pub(super) fn refuse(&mut self, slot: u32, refusal: Refusal, head: &[u8]) {
+        self.stats.refused_upgrades[refusal as usize].add(1);
+        self.log_refusal(slot, refusal, head);
+        self.count_close(CloseReason::UpgradeFailed);
+        self.clients[slot].session.refused = true;
+        self.begin_closing(slot, &refusal.answer());
+    }
+
+    /// Sends the last bytes of a connection.
+    pub(super) fn begin_closing(&mut self, slot: u32, last: &[u8]) {
+        self.leave_all_topics(slot);
+        if self.clients[slot].dead {
+            return;
+        }
+        self.clients[slot].waiting = None;
+        self.append_frames(slot, last);
+        self.enter(slot, Phase::Closing);
+        self.visit(slot);
+    }
+
+    /// Ends a connection at once: the peer, or the socket, is gone, or had its time.
+    pub(super) fn lose(&mut self, slot: u32, reason: CloseReason) {
+        if self.clients[slot].dead {
+            return;
+        }
+        if self.clients[slot].session.phase != Phase::Closing {
+            self.count_close(reason);
+        }
+        let client = &mut self.clients[slot];
+        client.dead = true;
+        if let Some(outgoing) = &mut client.outgoing {
+            outgoing.rest = None;
+        }
+        self.leave_all_topics(slot);
+        self.dead.push(slot);
+    }
+
+    pub(super) fn count_close(&self, reason: CloseReason) {
+        self.stats.closes[reason as usize].add(1);
+    }
+
+    /// Frees the slots of the dead. Not before the end of the tick: until then lists may name them.
+    pub(super) fn bury(&mut self) {
+        while let Some(slot) = self.dead.pop() {
+            let client = self.clients.remove(slot);
+            // A subscription that is left would be served to the slot's next owner.
+            assert!(client.subscriptions.as_slice().is_empty(), "the dead have left all topics");
+            match client.session.phase {
+                Phase::Upgrading => self.stats.upgrading.sub(1),
+                Phase::Open => self.stats.open.sub(1),
+                Phase::Closing => self.stats.closing.sub(1),
+            }
+            self.stats.blocked_clients.sub(u64::from(client.blocked));
+            self.rest_bytes -= client.outgoing.map_or(0, |outgoing| outgoing.orphaned);
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! What clients are answered, and in what form.
+
+use super::*;
+use crate::protocol::codes::Closing;
+
+/// An application whose namespace has lost its history must learn that it missed something.
+#[test]
+fn who_goes_on_where_nothing_is_kept_is_told_that_it_did_not_recover() {
+    let mut world = World::new(config(|_| {}));
+    let (first, back) = (world.connect(), world.connect());
+    world.subscribe(&first, "t");
+    world.say(&back, r#"{"id":2,"subscribe":{"channel":"t","recover":true,"epoch":"e","offset":5}}"#);
+    assert!(back.got().contains(r#"{"id":2,"subscribe":{"was_recovering":true}}"#));
+    let strict = r#"{"id":3,"subscribe":{"channel":"u","recover":true,"epoch":"e","offset":5,"flag":2}}"#;
+    world.say(&back, strict);
+    let refused = back.got();
+    assert!(refused.contains(r#""id":3,"error":{"code":112"#), "{refused}");
+    assert!(world.requests.take().is_none(), "nobody has come to that topic");
+}
+
+#[test]
+fn what_ends_a_client_waits_for_the_replies_to_what_was_before_it() {
+    let mut world = World::new(config(|config| config.namespaces.extend([policy(SlowPolicy::Skip)])));
+    let peer = world.connect();
+    world.say(&peer, "{\"id\":2,\"subscribe\":{\"channel\":\"t\"}}\nwhat\n{\"id\":3,\"unsubscribe\":{}}");
+    assert_eq!(peer.got(), "", "the broker has not answered");
+    let Some(Request::Attach { topic, .. }) = world.requests.take() else { panic!("it is attached") };
+    world.tell(Mail::Attached { topic, position: None });
+    world.tick();
+    let got = peer.got();
+    assert!(got.contains(r#"{"id":2,"subscribe":{}}"#) && got.contains("bad request"), "{got}");
+    assert!(!got.contains(r#""id":3"#), "{got}");
+    assert_eq!(world.closes(CloseReason::BadRequest), 1);
+}
+
+#[test]
+fn who_speaks_in_binary_frames_is_answered_in_them() {
+    let mut world = World::new(config(|_| {}));
+    let end = End(Rc::new(RefCell::new(Pipe { room: usize::MAX, ..Pipe::default() })));
+    let peer = Peer { key: world.shard.admit(end.clone(), world.now), end };
+    peer.pipe().to_server.extend(UPGRADE.bytes());
+    let binary = |text: &str| [0x82, 0x80 | u8::try_from(text.len()).unwrap(), 0, 0, 0, 0].into_iter();
+    for text in [r#"{"id":1,"connect":{}}"#, r#"{"id":2,"subscribe":{"channel":"t"}}"#] {
+        peer.pipe().to_server.extend(binary(text).chain(text.bytes()));
+    }
+    world.shard.readable(peer.key.slot);
+    world.tick();
+    let Some(Request::Attach { topic, .. }) = world.requests.take() else { panic!("it is attached") };
+    world.tell(Mail::Attached { topic, position: None });
+    world.publish(topic, LINE);
+    let all = std::mem::take(&mut peer.pipe().from_server);
+    let frames = all.split(|&byte| byte == 0x82).skip(1).map(String::from_utf8_lossy);
+    let frames: Vec<_> = frames.collect();
+    assert_eq!(frames.len(), 3, "{frames:?}");
+    assert!(frames[0].contains("connect") && frames[1].contains("subscribe") && frames[2].contains("ppp"));
+}
+
+#[test]
+fn an_operator_closes_with_a_code_and_a_text_of_the_applications() {
+    let mut world = World::new(config(|_| {}));
+    let peer = world.connect();
+    let closing = Closing::Application { code: 4567, text: "blocked".into() };
+    world.tell(Mail::Disconnect { client: peer.key, closing });
+    let frame = [&[0x88, 9][..], &4567_u16.to_be_bytes(), b"blocked"].concat();
+    assert!(peer.pipe().from_server.ends_with(&frame), "{:?}", peer.pipe().from_server);
+    assert_eq!(world.closes(CloseReason::Application), 1);
+}
