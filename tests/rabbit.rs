@@ -526,8 +526,10 @@ fn a_blocked_rabbitmq_lets_publishes_fail_in_time_and_go_on_after() {
     node.ctl(&["set_vm_memory_high_watermark", "absolute", "1"]);
     wait_until(SOON, "the alarm", || house.publish(&["b"], b"0") == Err(ErrorCode::Internal));
     assert_eq!(house.publish(&["b"], b"0"), Err(ErrorCode::Internal));
+    assert_eq!(house.stats.rabbitmq_blocked.value(), 1);
     node.ctl(&["set_vm_memory_high_watermark", "0.4"]);
     wait_until(SOON, "the all-clear", || house.publish(&["a"], b"1") == Ok(()));
+    assert_eq!(house.stats.rabbitmq_blocked.value(), 0);
     house.expect_line(0, "a", "1");
     assert_eq!(house.stats.connects.value(), 1, "a blocked connection is no lost one");
     house.stop();
