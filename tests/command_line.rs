@@ -261,6 +261,9 @@ fn a_source_without_a_rabbitmq_is_no_silent_default() {
     let (code, report, _) = run(check(&[]).env("FANFARE_AMQP_SOURCE", "queue"));
     assert_eq!(code, Some(0), "{report}");
     assert!(report.contains("warning  amqp.source has no effect: amqp.url is empty"), "{report}");
+    let (code, _, errors) = run(&mut check(&["--connect"]));
+    assert_eq!(code, Some(1), "{errors}");
+    assert!(errors.contains("--connect: no RabbitMQ is named"), "{errors}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::Args;
 use fanfare::broker::Inspection;
 use fanfare::config::host::{DescriptorLimit, available_cpus, cpus_problem};
@@ -66,6 +66,10 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     findings.extend(loaded.notice().map(Finding::Note));
     findings.extend(loaded.warnings().into_iter().map(Finding::Warning));
     if options.connect {
+        ensure!(
+            !loaded.config.amqp.url.is_empty(),
+            "--connect: no RabbitMQ is named (amqp.url, FANFARE_AMQP_URL)"
+        );
         findings.extend(rabbitmq(&loaded.config)?);
     }
     let mut report = effective(&options.file.name(), &loaded);

@@ -154,6 +154,9 @@ fn shares(config: &Config) -> Vec<Share> {
         size("limits.topics", limits.topics, TOPIC, 1),
         size("limits.clients", limits.clients, CLIENT, 1),
     ];
+    if !config.amqp.url.is_empty() {
+        shares.push(size("amqp.prefetch_bytes", config.amqp.prefetch_bytes, 1, 1 << 20));
+    }
     if !config.longest_history().is_zero() {
         shares.push(size("limits.history_bytes", limits.history_bytes, 1, 1 << 20));
         shares.push(size("limits.history_topics", limits.history_topics, HISTORY_TOPIC, 1));
@@ -193,6 +196,7 @@ mod tests {
     fn with_history() -> Config {
         let mut config = Config::default();
         config.server.shards = 2;
+        config.amqp.url = "amqp://localhost".into();
         let kept = Namespace { history_size: 100, ..Namespace::default() };
         config.namespaces.insert("default".to_owned(), kept);
         config
@@ -215,6 +219,7 @@ mod tests {
             let value = value.parse().unwrap();
             *match key {
                 "limits.history_bytes" => &mut config.limits.history_bytes,
+                "amqp.prefetch_bytes" => &mut config.amqp.prefetch_bytes,
                 "limits.history_topics" => &mut config.limits.history_topics,
                 "limits.logs_bytes" => &mut config.limits.logs_bytes,
                 "limits.rest_bytes" => &mut config.limits.rest_bytes,
