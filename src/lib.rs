@@ -111,6 +111,13 @@
 //! none of its name. The node numbers a queue's publications itself and sees no hole in them; so after either, everybody
 //! is told (2500), and numbers begin again in another epoch.
 //!
+//! # What cannot be delivered
+//!
+//! Such a message goes to the dead-letter exchange, with all that it had and the reason. From a queue it is acknowledged
+//! when that is confirmed. Of a stream every node reads every message, and one of them is to dead-letter what comes; the
+//! others look at it as well, and remember what they left to that one. Markers say up to where the stream is settled, and
+//! what nobody settles is read again and dead-lettered by another: so at least once (`broker/rabbit/coverage.rs`).
+//!
 //! # How a frame leaves without a copy
 //!
 //! The log holds lines one after the other. What a subscriber lacks is one slice, and all that is missing for

@@ -3,12 +3,13 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use lapin::BasicProperties;
 use lapin::types::AMQPValue;
+use lapin::{BasicProperties, ExchangeKind};
 use support::engine::{Engine, run_to_end, serve};
-use support::publisher::{Publisher, headers};
+use support::publisher::{DURABLE, Publisher, headers};
 use support::rabbitmq::RabbitNode;
 use support::wait::{SOON, hold_for, wait_for, wait_until};
 use support::websocket::RawClient;
@@ -80,10 +81,6 @@ fn an_engine_that_is_started_again_knows_what_was_there_and_pushes_what_is_new()
     publisher.publish("news", b"6", plain());
     assert_eq!(client.publication("news"), "6", "an id is known over the restart, and history is not pushed");
     assert_eq!(engine.metric("fanfare_duplicates_total", &[]), 1.0);
-    let behind = engine.metric("fanfare_stream_offset", &[]);
-    publisher.publish("news", b"7", plain());
-    assert_eq!(client.publication("news"), "7");
-    wait_until(SOON, "the offset moves", || engine.metric("fanfare_stream_offset", &[]) > behind);
 }
 
 /// One event for two topics is two messages of one id, and a mended dead letter keeps its own.
@@ -258,6 +255,58 @@ fn of_several_nodes_one_buries_and_never_again() {
     let another = start(&url);
     assert!(another.metric("fanfare_replayed_total", &[]) >= 3.0);
     hold_for(Duration::from_millis(300), "no second burial", || publisher.has_no_dead_letter());
+}
+
+/// The bodies of dead letters, each once, and that a repetition has the offset of what it repeats.
+fn bodies(letters: &[(String, u64)]) -> Vec<String> {
+    let offsets: BTreeMap<&str, u64> = letters.iter().map(|(body, offset)| (&**body, *offset)).collect();
+    assert!(letters.iter().all(|(body, offset)| offsets[&**body] == *offset), "{letters:?}");
+    offsets.into_keys().map(str::to_owned).collect()
+}
+
+#[test]
+fn what_cannot_be_delivered_and_came_while_no_engine_lived_is_dead_lettered_by_the_next_one() {
+    let url = RabbitNode::shared().new_vhost("unsettled");
+    let publisher = Publisher::connect(&url);
+    publisher.declare_exchange(ExchangeKind::Topic, DURABLE);
+    publisher.declare_queue_with("fanfare", &[("x-queue-type", text("stream"))]);
+    publisher.publish("news", b"{0", plain());
+    let engine = Engine::on_fixed_ports(&configuration(&url));
+    engine.wait_until_ready();
+    assert_eq!(bodies(&publisher.dead_letters_until(|letters| letters.len() == 1)), ["{0"]);
+    let epoch = epochs(&engine);
+    publisher.publish("news", b"{1", plain());
+    assert_eq!(bodies(&publisher.dead_letters_until(|letters| letters.len() == 1)), ["{1"]);
+
+    let stopped = engine.kill_for_now();
+    for body in ["{2", "3", "{4"] {
+        publisher.publish("news", body.as_bytes(), plain());
+    }
+    let engine = stopped.start();
+    let is_enough =
+        |letters: &[(String, u64)]| ["{2", "{4"].iter().all(|body| bodies(letters).contains(&(*body).into()));
+    let letters = publisher.dead_letters_until(is_enough);
+    assert!(letters.len() <= 3, "no more than what may not have been said to be settled: {letters:?}");
+    assert_eq!(epochs(&engine), epoch);
+}
+
+/// Whichever of them is to dead-letter what comes.
+#[test]
+fn what_cannot_be_delivered_and_was_left_to_a_node_that_was_killed_is_dead_lettered_by_another() {
+    let url = RabbitNode::shared().new_vhost("taken_over");
+    let survivor = start(&url);
+    let victim = start(&url);
+    let publisher = Publisher::connect(&url);
+    let poison = |n: usize| publisher.publish("news", format!("{{{n:02}").as_bytes(), plain());
+    (0..8).for_each(poison);
+    victim.signal("STOP");
+    (8..16).for_each(poison);
+    victim.kill();
+    (16..24).for_each(poison);
+    let expected: Vec<_> = (0..24).map(|n| format!("{{{n:02}")).collect();
+    assert_eq!(bodies(&publisher.dead_letters_until(|letters| bodies(letters).len() == 24)), expected);
+    assert_eq!(survivor.metric("fanfare_gaps_total", &[]), 0.0);
+    assert_eq!(epochs(&survivor).len(), 1, "a node that takes over changes no epoch");
 }
 
 #[test]

@@ -43,7 +43,7 @@ pub(super) struct Place {
     pub(super) offset: u64,
     /// It was there before this node could push it, and is only to be known.
     pub(super) is_replayed: bool,
-    /// This node is the one that dead-letters it, if it cannot be delivered. Never so if replayed.
+    /// This node is the one that dead-letters it, if it cannot be delivered.
     pub(super) is_ours_to_bury: bool,
 }
 
@@ -74,6 +74,8 @@ pub(super) enum Removal {
 #[derive(Debug)]
 pub(super) enum Event {
     Message(Message),
+    /// A message of a stream whose dead letter may be missing, if it needs one; else it was taken long ago.
+    Unsettled(Message),
     /// A publish is settled.
     Published {
         asker: Asker,
@@ -207,6 +209,14 @@ impl Backplane {
         match self {
             Self::Memory(memory) => memory.bury(&message, reason),
             Self::Rabbit(rabbit) => rabbit.bury(message, reason),
+        }
+    }
+
+    /// Has another node put a message away that cannot be delivered, and this one if that one does not.
+    pub(super) fn leave_to_others(&mut self, place: Place) {
+        match self {
+            Self::Memory(_) => {}
+            Self::Rabbit(rabbit) => rabbit.leave_to_others(place),
         }
     }
 

@@ -4,7 +4,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::config::Namespace;
+use crate::config::{Limits, Namespace};
 use crate::mail::{Encoding, KeyedLine, Lines, Mail, Position, Variant};
 use crate::namespaces::NamespaceId;
 use crate::protocol::json::Checker;
@@ -16,7 +16,7 @@ use super::backplane::Message;
 use super::history::{self, Keep};
 use super::memory::microseconds;
 use super::merge::{Arrival, Batch, Rules};
-use super::payload::{self, Body, Undeliverable};
+use super::payload::{self, Body, Data, Undeliverable};
 use super::seen::Sighting;
 use super::topics::TopicId;
 use super::turn::Broker;
@@ -69,13 +69,37 @@ impl Broker {
             self.stats.duplicates.add(repeats);
             (0..self.receipts.follow(tag)).for_each(|_| self.acks.hold(tag));
         }
-        if let Err(reason) = outcome
-            && place.is_none_or(|place| place.is_ours_to_bury)
-        {
+        let Err(reason) = outcome else { return };
+        match place.filter(|place| !place.is_ours_to_bury) {
+            Some(place) => self.backplane.leave_to_others(place),
+            None => {
+                self.stats.dead_lettered.add(1);
+                self.acks.hold(tag);
+                self.backplane.bury(message, &reason);
+            }
+        }
+    }
+
+    /// Looks at a message once more whose dead letter may be missing. Nothing else comes of it.
+    pub(super) fn look_again(&mut self, message: Message) {
+        if let Err(reason) = self.examine(&message) {
             self.stats.dead_lettered.add(1);
-            self.acks.hold(tag);
             self.backplane.bury(message, &reason);
         }
+    }
+
+    fn examine(&mut self, message: &Message) -> Result<(), Undeliverable> {
+        let limits = &self.config.limits;
+        let mut body = self.body(message)?;
+        let (namespaces, checker) = (&self.namespaces, &mut self.encoder.checker);
+        for name in &message.topics {
+            topic::check(name, limits.topic_bytes)?;
+            if namespaces.is_known(name) {
+                let namespace = namespaces.options(namespaces.of(name));
+                admitted(name, namespace, limits, &mut body, checker)?;
+            }
+        }
+        message.flaw.as_deref().cloned().map_or(Ok(()), Err)
     }
 
     /// Takes what was in a stream before this node could push it, for those who come back, and for its id. What cannot
@@ -96,22 +120,12 @@ impl Broker {
 
     /// Returns how many of a message's publications are repetitions, and what is wrong with it.
     fn deliver(&mut self, message: &Message) -> (u64, Result<(), Undeliverable>) {
-        if let Some(flaw) = message.flaw.as_deref().filter(|flaw| flaw.concerns_all()) {
-            return (0, Err(flaw.clone()));
-        }
-        let size_limit = |topic: &str| {
-            let namespace = self.namespaces.options(self.namespaces.of(topic));
-            payload::size_limit(namespace, &self.config.limits)
+        let body = match self.body(message) {
+            Ok(body) => body,
+            Err(reason) => return (0, Err(reason)),
         };
-        // Before the body is looked at: no topic takes one that is larger.
-        let max = message.topics.iter().map(|topic| size_limit(topic)).max().unwrap_or(0);
-        let len = message.body.len();
-        if len > max {
-            return (0, Err(Undeliverable::TooBig { len, max }));
-        }
-        let Message { body, content, compression, .. } = message;
         let mut handling = Handling {
-            body: Body::new(body, *content, compression, max, self.config.limits.json_depth),
+            body,
             checker: std::mem::take(&mut self.encoder.checker),
             sighting: self.seen.begin(message.id.as_deref(), message.place.map(|place| place.offset)),
             repeats: 0,
@@ -122,6 +136,25 @@ impl Broker {
         let outcome = outcome.and_then(|()| message.flaw.as_deref().cloned().map_or(Ok(()), Err));
         self.encoder.checker = handling.checker;
         (handling.repeats, outcome)
+    }
+
+    /// A message's body, if some topic of its takes one that is so large.
+    fn body<'a>(&self, message: &'a Message) -> Result<Body<'a>, Undeliverable> {
+        if let Some(flaw) = message.flaw.as_deref().filter(|flaw| flaw.concerns_all()) {
+            return Err(flaw.clone());
+        }
+        let size_limit = |topic: &str| {
+            let namespace = self.namespaces.options(self.namespaces.of(topic));
+            payload::size_limit(namespace, &self.config.limits)
+        };
+        // Before the body is looked at.
+        let max = message.topics.iter().map(|topic| size_limit(topic)).max().unwrap_or(0);
+        let len = message.body.len();
+        if len > max {
+            return Err(Undeliverable::TooBig { len, max });
+        }
+        let Message { body, content, compression, .. } = message;
+        Ok(Body::new(body, *content, compression, max, self.config.limits.json_depth))
     }
 
     /// Encodes a publication of one topic, if anybody wants it, and lets it wait for others.
@@ -142,8 +175,7 @@ impl Broker {
         let found = self.topics.find(name);
         let namespace_id = found.map_or_else(|| self.namespaces.of(name), |id| self.topics[id].namespace);
         let namespace = self.namespaces.options(namespace_id);
-        let data = handling.body.in_namespace(namespace, limits, &mut handling.checker)?;
-        fits_into_a_frame(name, &data.json, namespace, limits.frame_bytes)?;
+        let data = admitted(name, namespace, limits, &mut handling.body, &mut handling.checker)?;
         // From here on it is admitted, whoever listens.
         if let Some(sighting) = handling.sighting
             && self.seen.take(sighting, name)
@@ -307,6 +339,19 @@ fn age(message: &Message, now: SystemTime) -> Duration {
 /// How long publications of a namespace wait for each other.
 fn rules(namespace: &Namespace) -> Rules {
     Rules { delay: namespace.max_delay.0, lines: namespace.max_messages, bytes: namespace.max_bytes }
+}
+
+/// What a topic's namespace makes of a body, if the publication can be delivered.
+fn admitted<'b, 'a>(
+    name: &str,
+    namespace: &Namespace,
+    limits: &Limits,
+    body: &'b mut Body<'a>,
+    checker: &mut Checker,
+) -> Result<&'b Data<'a>, Undeliverable> {
+    let data = body.in_namespace(namespace, limits, checker)?;
+    fits_into_a_frame(name, &data.json, namespace, limits.frame_bytes)?;
+    Ok(data)
 }
 
 /// Whether the line of a publication can be sent, wherever it will stand: the same for all nodes.

@@ -179,6 +179,7 @@ impl Broker {
     fn event(&mut self, event: Event) {
         match event {
             Event::Message(message) => self.take_message(message),
+            Event::Unsettled(message) => self.look_again(message),
             Event::Published { asker, outcome } => {
                 let numbered = std::mem::take(&mut self.numbered);
                 self.answer(asker, outcome.map(|()| numbered));

@@ -155,6 +155,24 @@ impl Publisher {
         self.dead_letter_if_any().is_none()
     }
 
+    /// Body and stream offset of each dead letter that comes until `is_enough` says so.
+    pub fn dead_letters_until(
+        &self,
+        mut is_enough: impl FnMut(&[(String, u64)]) -> bool,
+    ) -> Vec<(String, u64)> {
+        let mut letters = Vec::new();
+        while !is_enough(&letters) {
+            let letter = self.whole_dead_letter().delivery;
+            let headers = letter.properties.headers().clone().expect("headers");
+            let Some(&AMQPValue::LongLongInt(offset)) = headers.inner().get("x-fanfare-stream-offset") else {
+                panic!("no offset: {headers:?}");
+            };
+            let offset = offset.try_into().expect("an offset");
+            letters.push((String::from_utf8(letter.data).expect("text"), offset));
+        }
+        letters
+    }
+
     /// The next dead letter, with all that it has.
     pub fn whole_dead_letter(&self) -> BasicGetMessage {
         wait_for(SOON, "a dead letter", || self.dead_letter_if_any())

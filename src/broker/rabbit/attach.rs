@@ -231,7 +231,7 @@ impl Gate<'_> {
 
     /// Writes a marker without a claim.
     async fn mark(&self, nonce: u64) -> Result<(), Fault> {
-        let letter = markers::letter(self.stream, &Marker { nonce, node: self.node, claim: None });
+        let letter = markers::letter(self.stream, &Marker { nonce, node: self.node, claim: None }, None);
         let confirmed = timeout(CONFIRM_LIMIT, confirm(self.publisher, &letter)).await;
         confirmed.unwrap_or(Err(Unconfirmed::Late)).map_err(|error| {
             Fault::passing(format!("RabbitMQ at {} takes no marker into the stream: {error}", self.address))

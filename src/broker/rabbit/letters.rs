@@ -97,7 +97,10 @@ impl Rabbit {
                 let outcome = outcome.map_err(|_| ErrorCode::Internal);
                 self.events.push_back(Event::Published { asker, outcome });
             }
-            Settled::Burial { tag, outcome } => {
+            Settled::Burial { tag, ticket, outcome } => {
+                if let (Some(ticket), Some(reader)) = (ticket, &mut self.reader) {
+                    reader.coverage.is_safe(ticket);
+                }
                 if let Err(error) = outcome {
                     self.burial_failed(&error);
                 }
@@ -212,9 +215,13 @@ impl Rabbit {
             tracing::warn!(topic, %reason, unsaid, "a message cannot be delivered, and becomes a dead letter");
         }
         let is_linked = matches!(self.state, State::Linked { .. });
-        let tag = is_linked.then_some(message.tag);
+        let place = message.place;
+        let is_held = is_linked && place.is_none_or(|place| !place.is_replayed);
+        let tag = is_held.then_some(message.tag);
+        let ticket = place.zip(self.reader.as_mut());
+        let ticket = ticket.map(|(place, reader)| reader.coverage.sends(place.offset - 1));
         let letter = dead_letter::of(message, reason, self.config.amqp.dead_letter_exchange.as_str().into());
-        self.letters.dead.add(Purpose::Burial { tag }, letter, Instant::now());
+        self.letters.dead.add(Purpose::Burial { tag, ticket }, letter, Instant::now());
         self.send_letters();
     }
 
@@ -226,7 +233,8 @@ impl Rabbit {
         if link.takes_letters(Traffic::Publishes)
             && let Some(marker) = self.marker.take()
         {
-            link.mark(&marker);
+            let settled = self.reader.as_ref().and_then(|reader| reader.settled(&marker));
+            link.mark(&marker, settled);
         }
         if is_too_early {
             return;

@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use crate::config::{Bindings, Config};
 
 use super::address::Address;
+use super::again::Again;
 use super::amqp_filter::Terms;
 use super::attach::{Gate, Reading, Start};
 use super::binder::{self, Binder};
@@ -65,13 +66,16 @@ pub(super) struct Link {
     binder: Option<Binder>,
     /// Of a queue of this node's own.
     watch: Option<Watch>,
+    /// While a part of the stream is read again.
+    again: Option<Again>,
 }
 
 /// What a link has to say.
-#[expect(clippy::large_enum_variant, reason = "lapin's deliveries are what they are; it is moved once")]
 pub(super) enum Next {
     /// A message of the queue or stream.
     Delivered(Delivery),
+    /// A message of the stream that is read again.
+    Again(Delivery),
     /// A word on a letter.
     Report(Traffic, Report),
     /// A channel was closed because RabbitMQ refuses a letter: see [`Word::Refused`].
@@ -207,6 +211,7 @@ impl Link {
             start,
             binder,
             watch,
+            again: None,
         })
     }
 
@@ -224,6 +229,7 @@ impl Link {
     pub(super) async fn next(&mut self, take: bool) -> Next {
         loop {
             let intake = if take { self.intake.as_mut() } else { None };
+            let again = if take { self.again.as_mut() } else { None };
             let next = select! {
                 biased;
                 event = self.consuming_events.next() => self.consuming_event(event),
@@ -234,6 +240,10 @@ impl Link {
                 loss = overflowed(self.watch.as_mut()) => Some(match loss {
                     Some(()) => Next::Overflowed,
                     None => Next::Lost(Loss::because("nobody can say what the queue drops")),
+                }),
+                delivery = next_again(again) => Some(match delivery {
+                    Ok(delivery) => Next::Again(delivery),
+                    Err(reason) => Next::Lost(Loss::because(reason)),
                 }),
                 delivery = delivered(intake) => Some(match delivery {
                     Some(Ok(delivery)) => Next::Delivered(delivery),
@@ -294,8 +304,20 @@ impl Link {
     }
 
     /// Writes a marker into the stream. Whether it gets there shows when it is read.
-    pub(super) fn mark(&mut self, marker: &Marker) {
-        self.publishes.send_marker(markers::letter(&self.source, marker));
+    pub(super) fn mark(&mut self, marker: &Marker, settled: Option<u64>) {
+        self.publishes.send_marker(markers::letter(&self.source, marker, settled));
+    }
+
+    /// Reads the stream again from an offset on, besides what is new; or no more.
+    pub(super) fn read_again(&mut self, from: Option<u64>) {
+        match (from, &self.again) {
+            (Some(from), None) => {
+                let (connection, stream) = (Arc::clone(&self.consuming), self.source.clone());
+                self.again = Some(Again::begin(connection, stream, from));
+            }
+            (None, Some(_)) => self.again.take().into_iter().for_each(Again::end),
+            _ => {}
+        }
     }
 
     /// Whether bindings can be changed.
@@ -347,6 +369,14 @@ impl fmt::Debug for Link {
 async fn delivered(intake: Option<&mut Intake>) -> Option<lapin::Result<Delivery>> {
     match intake {
         Some(intake) => intake.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The next message that is read again, or nothing for ever if none is.
+async fn next_again(again: Option<&mut Again>) -> Result<Delivery, String> {
+    match again {
+        Some(again) => again.next().await,
         None => std::future::pending().await,
     }
 }

@@ -14,14 +14,20 @@ const NODE: &str = "x-fanfare-node";
 const EPOCH: &str = "x-fanfare-epoch";
 const GENERATION: &str = "x-fanfare-generation";
 const ORIGIN: &str = "x-fanfare-origin";
+/// Up to where the stream is settled: see [`coverage`](super::coverage).
+const SETTLED: &str = "x-fanfare-settled";
 const REMOVE: &str = "x-fanfare-remove";
 /// Bytes of an epoch's name that a claim is believed with: clients are sent it with every position.
 const EPOCH_BYTES_MAX: usize = 64;
 
 /// A letter that puts a marker into the stream, and nowhere else: the default exchange routes by the
-/// queue's name.
-pub(super) fn letter(stream: &ShortString, marker: &Marker) -> Letter {
+/// queue's name. It says up to where the stream is settled, if its writer knows. What readers do not know of a marker's
+/// headers, they pass over.
+pub(super) fn letter(stream: &ShortString, marker: &Marker, settled: Option<u64>) -> Letter {
     let mut headers = FieldTable::default();
+    if let Some(settled) = settled.and_then(|settled| i64::try_from(settled).ok()) {
+        headers.insert(SETTLED.into(), AMQPValue::LongLongInt(settled));
+    }
     headers.insert(NONCE.into(), hexadecimal(marker.nonce));
     headers.insert(NODE.into(), hexadecimal(marker.node));
     if let Some(Claim { epoch, generation, origin }) = &marker.claim {
@@ -69,6 +75,11 @@ fn claim(headers: &FieldTable) -> Option<Claim> {
     };
     let origin = headers.inner().get(ORIGIN).and_then(whole_number);
     Some(Claim { epoch: epoch.into(), generation, origin })
+}
+
+/// Up to where the stream is settled, if that is what a marker says.
+pub(super) fn settled(delivery: &Delivery) -> Option<u64> {
+    headers(delivery)?.inner().get(SETTLED).and_then(whole_number)
 }
 
 /// The topic whose history is to be forgotten, if that is what a delivery says.
@@ -120,7 +131,67 @@ mod tests {
             claim("0a", 1, None),
             claim("0a", u32::MAX, Some(1 << 40)),
         ] {
-            assert_eq!(read(&delivered(letter(&stream, &marker))), Some(marker));
+            assert_eq!(read(&delivered(letter(&stream, &marker, None))), Some(marker));
+        }
+    }
+
+    #[test]
+    fn a_marker_says_what_is_settled() {
+        for said in [None, Some(0), Some(1 << 40)] {
+            let delivery = delivered(letter(&"s".into(), &claim("0a", 0, None), said));
+            assert_eq!((settled(&delivery), read(&delivery)), (said, Some(claim("0a", 0, None))));
+        }
+        let mut nonsense = letter(&"s".into(), &claim("0a", 0, None), Some(1));
+        let mut headers = nonsense.properties.headers().clone().unwrap();
+        headers.insert(SETTLED.into(), AMQPValue::LongLongInt(-1));
+        nonsense.properties = nonsense.properties.with_headers(headers);
+        assert_eq!(settled(&delivered(nonsense)), None);
+    }
+
+    /// How the release before `x-fanfare-settled` reads and writes markers: what it must go on to understand, and what it
+    /// is understood by.
+    mod earlier {
+        use super::*;
+
+        pub(super) fn read(headers: &FieldTable) -> Option<(u64, u64, Option<(String, u64, Option<u64>)>)> {
+            let text = |name: &str| match headers.inner().get(name) {
+                Some(AMQPValue::LongString(text)) => String::from_utf8(text.as_bytes().to_vec()).ok(),
+                _ => None,
+            };
+            let whole = |name: &str| match headers.inner().get(name) {
+                Some(AMQPValue::LongLongInt(number)) => u64::try_from(*number).ok(),
+                _ => None,
+            };
+            let number = |name| u64::from_str_radix(&text(name)?, 16).ok();
+            let generation = whole("x-fanfare-generation").unwrap_or(0);
+            let claim = text("x-fanfare-epoch").map(|epoch| (epoch, generation, whole("x-fanfare-origin")));
+            Some((number("x-fanfare-marker")?, number("x-fanfare-node")?, claim))
+        }
+
+        pub(super) fn claim() -> Letter {
+            let mut headers = FieldTable::default();
+            let text = |text: &str| AMQPValue::LongString(text.into());
+            headers.insert("x-fanfare-marker".into(), text("ffffffffffffffff"));
+            headers.insert("x-fanfare-node".into(), text("0000000000000003"));
+            headers.insert("x-fanfare-epoch".into(), text("0a"));
+            headers.insert("x-fanfare-generation".into(), AMQPValue::LongLongInt(2));
+            headers.insert("x-fanfare-origin".into(), AMQPValue::LongLongInt(7));
+            to_stream(&"s".into(), headers)
+        }
+    }
+
+    #[test]
+    fn markers_of_this_and_of_an_earlier_release_are_understood_by_both() {
+        let old = delivered(earlier::claim());
+        assert_eq!((read(&old), settled(&old)), (Some(claim("0a", 2, Some(7))), None));
+        let ping = Marker { claim: None, ..claim("0a", 2, None) };
+        for (marker, understood) in [
+            (claim("0a", 2, Some(7)), Some(("0a".to_owned(), 2, Some(7)))),
+            (claim("0a", 0, None), Some(("0a".to_owned(), 0, None))),
+            (ping, None),
+        ] {
+            let new = letter(&"s".into(), &marker, Some(5)).properties.headers().clone().unwrap();
+            assert_eq!(earlier::read(&new), Some((u64::MAX, 3, understood)), "who settles changes no burier");
         }
     }
 
@@ -137,10 +208,10 @@ mod tests {
     fn what_is_no_marker_of_ours_is_none() {
         let stream = "fanfare".into();
         let marker = claim("0a", 0, Some(1));
-        let mut by_an_exchange = letter(&stream, &marker);
+        let mut by_an_exchange = letter(&stream, &marker, None);
         by_an_exchange.exchange = "fanfare".into();
         assert_eq!(read(&delivered(by_an_exchange)), None);
-        let mut bare = letter(&stream, &marker);
+        let mut bare = letter(&stream, &marker, None);
         bare.properties = BasicProperties::default();
         assert_eq!(read(&delivered(bare)), None);
     }
@@ -148,14 +219,14 @@ mod tests {
     #[test]
     fn an_epoch_that_could_not_be_sent_to_clients_is_no_claim() {
         for epoch in ["", "a b", "\"", &"x".repeat(65)] {
-            let marker = read(&delivered(letter(&"s".into(), &claim(epoch, 0, None)))).unwrap();
+            let marker = read(&delivered(letter(&"s".into(), &claim(epoch, 0, None), None))).unwrap();
             assert_eq!(marker.claim, None, "{epoch}");
         }
     }
 
     #[test]
     fn a_generation_that_makes_no_sense_is_no_claim() {
-        let first = delivered(letter(&"s".into(), &claim("0a", 0, None)));
+        let first = delivered(letter(&"s".into(), &claim("0a", 0, None), None));
         assert_eq!(read(&first).and_then(|marker| marker.claim).map(|claim| claim.generation), Some(0));
         for generation in [
             AMQPValue::LongLongInt(-1),
@@ -163,7 +234,7 @@ mod tests {
             AMQPValue::LongLongInt(i64::MAX),
             AMQPValue::LongString("1".into()),
         ] {
-            let mut letter = letter(&"s".into(), &claim("0a", 1, None));
+            let mut letter = letter(&"s".into(), &claim("0a", 1, None), None);
             let mut headers = letter.properties.headers().clone().unwrap();
             headers.insert(GENERATION.into(), generation.clone());
             letter.properties = letter.properties.with_headers(headers);

@@ -19,17 +19,20 @@
 //! [`following`] stands between them and the broker. What the node's own queue drops is seen by [`overflow`].
 //!
 //! A stream is read, not emptied: [`attach`] finds the place to go on, [`reader`] says what each delivery is,
-//! and [`trail`] knows what came before; [`markers`] are what nodes write into the stream for each other. What
+//! and [`trail`] knows what came before; [`markers`] are what nodes write into the stream for each other, and
+//! [`coverage`] is how none of its dead letters is missed; what may be missing is read [`again`]. What
 //! was taken from it does not come again, and nothing is missed, whatever becomes of the link. Acknowledging
 //! is nothing but asking for more. Letters wait until the stream has been read back: what is in it before that
 //! is history, and not pushed.
 
 mod address;
+mod again;
 pub mod amqp_filter;
 mod attach;
 mod backoff;
 mod binder;
 mod bindings;
+mod coverage;
 mod dead_letter;
 mod fault;
 mod following;
@@ -46,6 +49,7 @@ mod overflow;
 mod prefetch;
 mod publisher;
 mod reader;
+mod reading;
 mod stranger;
 mod topology;
 mod trail;
@@ -57,7 +61,6 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lapin::message::Delivery;
 use tokio::select;
 use tokio::task::JoinHandle;
 use tokio::time::sleep_until;
@@ -74,7 +77,7 @@ use fault::Fault;
 use ids::Ids;
 use letters::Letters;
 use link::{Link, Loss};
-use reader::{Astray, Entrance, Reader};
+use reader::Reader;
 use trail::Marker;
 
 pub use inspect::{Inspection, inspect};
@@ -264,6 +267,7 @@ impl Rabbit {
             if let Some(event) = self.events.pop_front() {
                 return event;
             }
+            self.read_again();
             self.send_letters();
             self.send_orders();
             let change = self.next_change().map(tokio::time::Instant::from_std);
@@ -292,6 +296,7 @@ impl Rabbit {
                 self.hear(traffic, reports);
                 self.channel_is_gone(traffic, Some(&text));
             }
+            Happening::Link(link::Next::Again(delivery)) => self.came_again(delivery),
             Happening::Link(link::Next::Bindings(answer)) => self.hear_of_bindings(answer),
             Happening::Link(link::Next::Overflowed) => self.overflowed(),
             Happening::Link(link::Next::Lost(loss)) => self.lost(&loss),
@@ -319,34 +324,6 @@ impl Rabbit {
             self.begin_to_bind();
         }
         self.state = State::Linked { link: Box::new(link), since: Instant::now() };
-    }
-
-    fn entrance(&self) -> Option<Entrance> {
-        self.reader.as_ref().map(Reader::entrance)
-    }
-
-    fn delivered(&mut self, delivery: Delivery) {
-        let Some(reader) = &mut self.reader else {
-            self.events.push_back(Event::Message(message::receive(delivery, None)));
-            return;
-        };
-        let marker = reader.take(delivery, &mut self.events, Instant::now());
-        self.marker = marker.or_else(|| self.marker.take());
-        if let Some(astray) = reader.astray() {
-            self.reads_further = astray == Astray::Short;
-            self.lost(&Loss::because(match astray {
-                Astray::Rewound => "its stream was rewound: other messages are where some were that we read",
-                Astray::Short => {
-                    "no engine's claim was in what was read of the stream: it is read from further back"
-                }
-            }));
-        }
-    }
-
-    /// Whether a stream is being read back at this moment.
-    pub(super) fn is_loading(&self) -> bool {
-        let is_reading = self.reads_further || matches!(self.state, State::Linked { .. });
-        is_reading && self.reader.as_ref().is_some_and(|reader| !reader.is_live())
     }
 
     /// A queue of this node's own ends with the connection; a named one keeps what is sent meanwhile unless somebody
@@ -418,12 +395,6 @@ impl Rabbit {
         }
     }
 
-    /// When the reader has something to look after, while it reads.
-    fn reader_is_due(&self) -> Option<Instant> {
-        let is_reading = matches!(self.state, State::Linked { .. }) && !self.winding_down;
-        self.reader.as_ref().filter(|_| is_reading).map(Reader::due)
-    }
-
     /// When [`Self::pass_time`] has something to do next.
     fn next_change(&self) -> Option<Instant> {
         let linger = self.bindings.as_ref().and_then(Bindings::next_change);
@@ -443,7 +414,8 @@ impl Rabbit {
         if self.reader_is_due().is_some_and(|due| due <= now)
             && let Some(marker) = self.reader.as_mut().and_then(|reader| reader.on_time(now))
         {
-            self.marker = Some(marker);
+            // Every claim says what is settled as well.
+            self.marker = self.marker.take().filter(|waiting| waiting.claim.is_some()).or(Some(marker));
         }
     }
 

@@ -31,6 +31,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::mail::Asker;
 
+use super::coverage::Ticket;
 use super::publisher::{Letter, Outcome, Report, Unconfirmed};
 
 /// How long a topic rests after one of its letters could not be stored: long enough not to keep a RabbitMQ busy that
@@ -43,8 +44,9 @@ pub(super) enum Purpose {
     /// Somebody published, and waits for the answer.
     Publish(Asker),
     /// A message could not be delivered; it is acknowledged when it is safe elsewhere. Without a tag, nothing waits
-    /// for that: it was given back, or the link by which the message came is gone.
-    Burial { tag: Option<u64> },
+    /// for that: it was given back, or the link by which the message came is gone. The ticket is for what is known of the
+    /// stream that it came from.
+    Burial { tag: Option<u64>, ticket: Option<Ticket> },
 }
 
 impl Purpose {
@@ -55,7 +57,7 @@ impl Purpose {
     fn settled(self, outcome: Result<(), Unconfirmed>) -> Settled {
         match self {
             Self::Publish(asker) => Settled::Publish(asker, outcome),
-            Self::Burial { tag } => Settled::Burial { tag, outcome },
+            Self::Burial { tag, ticket } => Settled::Burial { tag, ticket, outcome },
         }
     }
 }
@@ -66,6 +68,7 @@ pub(super) enum Settled {
     Publish(Asker, Result<(), Unconfirmed>),
     Burial {
         tag: Option<u64>,
+        ticket: Option<Ticket>,
         outcome: Result<(), Unconfirmed>,
     },
     /// A burial is not safe yet, and goes on; this must not wait for it any longer.
@@ -144,7 +147,7 @@ impl Outgoing {
     pub(super) fn add(&mut self, purpose: Purpose, letter: Letter, now: Instant) {
         let number = self.next;
         self.next += 1;
-        let is_waited_for = !matches!(purpose, Purpose::Burial { tag: None });
+        let is_waited_for = !matches!(purpose, Purpose::Burial { tag: None, .. });
         let open = Open { purpose, letter: Arc::new(letter), until: None, failure: None };
         self.open.insert(number, open);
         self.due.insert(number);
@@ -239,7 +242,7 @@ impl Outgoing {
         let resting = self.resting.get(&destination(letter));
         let rests = resting.is_some_and(|resting| resting.contains(&number));
         match purpose {
-            Purpose::Burial { tag } if failure.is_none() || !rests => {
+            Purpose::Burial { tag, .. } if failure.is_none() || !rests => {
                 *failure = None;
                 tag.take().map(|tag| Settled::Released { tag })
             }
@@ -289,7 +292,7 @@ impl Outgoing {
     /// The connection by which messages came is gone, and with it the tags of all burials.
     pub(super) fn tags_are_void(&mut self) {
         for (number, Open { purpose, until, failure, .. }) in &mut self.open {
-            if let Purpose::Burial { tag } = purpose {
+            if let Purpose::Burial { tag, .. } = purpose {
                 (*tag, *failure) = (None, None);
                 until.take().map(|until| self.ends.remove(&(until, *number)));
             }

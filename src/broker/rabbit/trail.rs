@@ -10,7 +10,8 @@
 //!   claimed it, or none if it is this marker itself. Of two claims the one of the higher generation holds, of two
 //!   of the same the one with the lower origin. So the first of a generation wins, whoever reads it in whatever
 //!   order.
-//! * The node that wrote the newest claim before a message is the one that dead-letters it.
+//! * The node that wrote the newest claim before a message is the one that dead-letters it; what becomes of that if it
+//!   dies is [`coverage`](super::coverage)'s.
 //!
 //! A stream can also be **rewound**: a host that loses power, or whose disk is put back to a snapshot, has lost the
 //! end of it, and gives the offsets that were there to other messages. Who goes on behind those would never see
@@ -268,7 +269,8 @@ impl Trail {
         known.map(|known| Epoch::clone(&known.epoch))
     }
 
-    fn is_burier(&self) -> bool {
+    /// Whether this node is the one that dead-letters what comes.
+    pub(super) fn is_burier(&self) -> bool {
         self.burier == Some(self.node)
     }
 

@@ -33,7 +33,7 @@ impl Desk {
     }
 
     fn bury(&mut self, tag: u64, topic: &str) {
-        self.add(Purpose::Burial { tag: Some(tag) }, topic);
+        self.add(Purpose::Burial { tag: Some(tag), ticket: None }, topic);
     }
 
     /// The numbers of all that leave now.
@@ -123,7 +123,7 @@ fn burials_wait_for_the_next_connection_however_long_but_not_their_tags() {
     desk.outgoing.tags_are_void();
     assert_eq!((desk.wait(2 * LIMIT), desk.outgoing.len()), (0, 1));
     assert_eq!(desk.leave(), [0]);
-    assert!(matches!(desk.hear(0, true), Some(Settled::Burial { tag: None, outcome: Ok(()) })));
+    assert!(matches!(desk.hear(0, true), Some(Settled::Burial { tag: None, ticket: None, outcome: Ok(()) })));
     assert!(desk.outgoing.len() == 0);
 }
 
@@ -137,7 +137,10 @@ fn a_burial_of_which_nothing_is_heard_gives_its_tag_back_and_goes_on() {
         assert_eq!((desk.wait(2 * LIMIT), desk.outgoing.next_change()), (0, None));
         left.extend(desk.leave());
         assert_eq!(left, [0], "it leaves once");
-        assert!(matches!(desk.hear(0, true), Some(Settled::Burial { tag: None, outcome: Ok(()) })));
+        assert!(matches!(
+            desk.hear(0, true),
+            Some(Settled::Burial { tag: None, ticket: None, outcome: Ok(()) })
+        ));
         assert!(desk.outgoing.len() == 0);
     }
 }
@@ -156,7 +159,7 @@ fn a_burial_that_cannot_be_stored_has_its_time_from_then_on_however_long_it_wait
             settled = desk.wait_for_settled(REST);
             assert_eq!(desk.leave().len(), usize::from(settled.is_empty()));
         }
-        let Settled::Burial { tag, outcome: Err(Unconfirmed::NotStored) } = settled[0] else {
+        let Settled::Burial { tag, ticket: None, outcome: Err(Unconfirmed::NotStored) } = settled[0] else {
             panic!("{settled:?}")
         };
         assert_eq!((tag, desk.now), (Some(7).filter(|_| released == 0), desk.begun + waited + LIMIT));
@@ -204,7 +207,9 @@ fn a_burial_that_is_refused_for_good_fails_and_no_other() {
         assert_eq!(desk.wait(if is_released { LIMIT } else { Duration::ZERO }), 2 * usize::from(is_released));
         assert!(desk.lose(true).is_none());
         assert_eq!(desk.leave(), [0], "suspected, and so alone");
-        let Some(Settled::Burial { tag, outcome: Err(Unconfirmed::Refused(text)) }) = desk.lose(true) else {
+        let Some(Settled::Burial { tag, ticket: None, outcome: Err(Unconfirmed::Refused(text)) }) =
+            desk.lose(true)
+        else {
             panic!("it was alone");
         };
         assert_eq!(
@@ -248,7 +253,10 @@ fn a_burial_that_is_routed_nowhere_is_tried_again_and_fails_as_that() {
             break failed;
         }
     };
-    assert!(matches!(failed, Settled::Burial { tag: Some(7), outcome: Err(Unconfirmed::Unroutable) }));
+    assert!(matches!(
+        failed,
+        Settled::Burial { tag: Some(7), ticket: None, outcome: Err(Unconfirmed::Unroutable) }
+    ));
     assert!(
         tries > 10 && desk.outgoing.len() == 0,
         "for a moment after its start, RabbitMQ routes to no queue"

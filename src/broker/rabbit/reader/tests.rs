@@ -1,0 +1,187 @@
+use super::*;
+use crate::config::Namespace;
+use lapin::BasicProperties;
+use lapin::types::AMQPValue;
+
+/// Back to the beginning.
+const BACK: Start = Start::Back { first: 0, wanted: 0, top: 0, is_short: false, is_rewound: false };
+
+struct House {
+    reader: Reader,
+    events: VecDeque<Event>,
+    now: Instant,
+    offset: i64,
+}
+
+impl House {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self { reader: Reader::new(&Config::default(), now), events: VecDeque::new(), now, offset: 0 }
+    }
+
+    fn begin(&mut self) -> Marker {
+        self.reader.linked(BACK, &mut self.events, self.now).expect("a marker to read back")
+    }
+
+    /// The stream gives back what was written into it, at the next offset.
+    fn deliver(&mut self, marker: Option<&Marker>) -> Option<Marker> {
+        let written = marker.map(|marker| markers::letter(&"fanfare".into(), marker, None).properties);
+        let properties = written.unwrap_or_default();
+        let mut headers = properties.headers().clone().unwrap_or_default();
+        headers.insert(message::OFFSET.into(), AMQPValue::LongLongInt(self.offset));
+        self.offset += 1;
+        let exchange = if marker.is_some() { "" } else { "fanfare" };
+        let mut delivery = Delivery::mock(1, exchange.into(), "a".into(), false, Vec::new());
+        delivery.properties = BasicProperties::default().with_headers(headers);
+        self.reader.take(delivery, &mut self.events, self.now)
+    }
+
+    /// What was said since the last time, in short.
+    fn said(&mut self) -> Vec<String> {
+        let short = |event| match event {
+            Event::Message(message) => {
+                let place = message.place.expect("from a stream");
+                format!("{} {} {}", place.offset, place.is_replayed, place.is_ours_to_bury)
+            }
+            Event::Passed { .. } => "passed".to_owned(),
+            Event::Loading { base } => format!("loading after {base}"),
+            Event::CaughtUp { .. } => "caught up".to_owned(),
+            Event::Connected { gap } => format!("connected {gap}"),
+            event => panic!("{event:?}"),
+        };
+        self.events.drain(..).map(short).collect()
+    }
+
+    fn live() -> Self {
+        let mut house = Self::new();
+        let goal = house.begin();
+        let proposal = house.deliver(Some(&goal)).expect("a proposal");
+        house.deliver(Some(&proposal));
+        house.said();
+        house
+    }
+}
+
+#[test]
+fn it_reads_back_as_far_as_the_longest_history_within_the_limit() {
+    let minutes = |minutes: u64| Interval::from_secs(60 * minutes);
+    for (histories, limit, span) in [
+        (vec![], 10, 0),
+        (vec![(0, 8)], 10, 0),
+        (vec![(1, 1)], 10, 1),
+        (vec![(1, 5), (1, 8)], 10, 8),
+        (vec![(1, 5), (1, 30)], 10, 10),
+    ] {
+        let namespace = |(history_size, ttl): (u32, u64)| Namespace {
+            history_size,
+            history_ttl: minutes(ttl),
+            ..Namespace::default()
+        };
+        let mut config = Config::default();
+        config.amqp.replay_max_age = minutes(limit);
+        let named = histories.iter().enumerate().map(|(n, &history)| (n.to_string(), namespace(history)));
+        config.namespaces = named.collect();
+        assert_eq!(reach(&config).span, minutes(span).0, "{histories:?}");
+    }
+}
+
+#[test]
+fn a_stream_is_read_back_before_anything_is_new() {
+    let mut house = House::new();
+    house.offset = 5;
+    let goal = house.begin();
+    assert_eq!(goal.claim, None, "which stream this is is not known yet");
+    house.deliver(None);
+    let proposal = house.deliver(Some(&goal)).expect("a proposal");
+    assert!(proposal.claim.as_ref().is_some_and(|claim| claim.origin.is_none()));
+    house.deliver(None);
+    let claim = house.deliver(Some(&proposal)).expect("a claim").claim.expect("a claim");
+    assert_eq!((claim.epoch, claim.origin), (proposal.claim.unwrap().epoch, Some(8)));
+    house.deliver(None);
+    let said = house.said();
+    let read = ["loading after 5", "6 true false", "passed", "8 true false", "passed"];
+    assert_eq!(said[..5], read);
+    assert_eq!(said[5..], ["caught up", "connected true", "10 false true"]);
+}
+
+#[test]
+fn what_was_read_before_a_lost_link_is_passed_over() {
+    let mut house = House::live();
+    house.deliver(None);
+    house.reader.linked(Start::Anchor, &mut house.events, house.now);
+    house.offset = 2;
+    (0..2).for_each(|_| drop(house.deliver(None)));
+    assert_eq!(house.said(), ["3 false true", "connected false", "passed", "4 false true"]);
+    let goal = house.begin();
+    house.offset = 0;
+    let proposal = house.deliver(Some(&goal)).expect("another epoch");
+    house.deliver(Some(&proposal));
+    assert_eq!(house.said(), ["loading after 0", "passed", "passed", "caught up", "connected true"]);
+}
+
+#[test]
+fn a_stream_that_was_rewound_is_read_back_and_gets_an_epoch_of_the_next_generation() {
+    let mut house = House::live();
+    house.deliver(None);
+    house.reader.linked(Start::Anchor, &mut house.events, house.now);
+    house.offset = 2;
+    let old = house.reader.claim(house.now).expect("a claim");
+    assert_eq!(house.reader.astray(), None);
+    house.deliver(Some(&old));
+    assert_eq!(house.reader.astray(), Some(Astray::Rewound));
+    assert_eq!(house.reader.entrance().anchor.map(|anchor| anchor.offset), None);
+    let goal = house.begin();
+    house.offset = 1;
+    house.deliver(Some(&old));
+    let proposal = house.deliver(Some(&goal)).expect("the old epoch does not hold").claim;
+    assert_eq!(proposal.map(|claim| claim.generation), Some(1));
+
+    // As who finds the anchor gone.
+    let mut house = House::live();
+    let start = Start::Back { first: 0, wanted: 0, top: 0, is_short: false, is_rewound: true };
+    let goal = house.reader.linked(start, &mut house.events, house.now).expect("a marker");
+    let proposal = house.deliver(Some(&goal)).expect("a proposal").claim;
+    assert_eq!(proposal.map(|claim| claim.generation), Some(1));
+}
+
+/// A node that reads back too little to meet a claim must not propose an epoch: everybody would be told of a gap.
+#[test]
+fn where_no_claim_is_met_it_reads_from_further_back_once_before_it_proposes_one() {
+    let short = |is_short| Start::Back { first: 7, wanted: 9, top: 9, is_short, is_rewound: false };
+    let mut house = House::new();
+    house.offset = 7;
+    let goal = house.reader.linked(short(true), &mut house.events, house.now);
+    assert!(!house.reader.entrance().reach.is_far);
+    assert_eq!(house.deliver(goal.as_ref()), None);
+    assert_eq!(house.reader.astray(), Some(Astray::Short));
+    assert!(house.reader.entrance().reach.is_far);
+    let goal = house.reader.linked(short(false), &mut house.events, house.now);
+    assert_eq!(house.reader.astray(), None);
+    let proposal = house.deliver(goal.as_ref()).expect("there is none");
+    house.deliver(Some(&proposal));
+    assert!(house.reader.is_live() && !house.reader.entrance().reach.is_far);
+
+    let mut house = House::live();
+    let claim = house.reader.claim(house.now).expect("a claim");
+    let goal = house.reader.linked(short(true), &mut house.events, house.now);
+    house.deliver(Some(&claim));
+    house.deliver(goal.as_ref());
+    assert!(house.reader.is_live(), "it has met one");
+}
+
+#[test]
+fn claims_are_repeated_and_so_is_what_was_not_read_back() {
+    let mut house = House::live();
+    assert_eq!(house.reader.due(), house.now + CLAIM_EVERY);
+    assert!(house.reader.on_time(house.now + CLAIM_EVERY).is_some_and(|marker| marker.claim.is_some()));
+
+    let mut house = House::new();
+    let goal = house.begin();
+    assert_eq!(house.reader.on_time(house.now + PROGRESS_EVERY), None);
+    assert_eq!(house.reader.due(), house.now + PROGRESS_EVERY * 2);
+    assert_eq!(house.reader.on_time(house.now + REPEAT_AFTER), Some(goal.clone()));
+    house.now += REPEAT_AFTER;
+    assert!(house.deliver(Some(&goal)).is_some());
+    let again = house.reader.on_time(house.now + REPEAT_AFTER);
+    assert!(again.is_some_and(|marker| marker.claim.is_some()));
+}
