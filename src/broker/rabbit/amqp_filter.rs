@@ -10,6 +10,8 @@
 //! * tables and lists within each other, 20,000 deep: lapin's stack ends, and the process with it;
 //! * a content header beyond `frame_max`. A publisher may fill it, and RabbitMQ adds `x-stream-offset` or `x-death`;
 //! * a reply text that is cut after 255 bytes, within a character;
+//! * a message before the word that its consumer has begun, which RabbitMQ 3.10 sends now and then when a consumer of a
+//!   stream begins. lapin drops such a message in silence, and it is lost: so the filter says that word first;
 //! * several headers of one name. lapin does bear them and shows the last, where RabbitMQ means the first: a publisher
 //!   could say where in the stream its message stands.
 //!
@@ -47,12 +49,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+mod consumers;
 mod methods;
 mod properties;
 #[cfg(test)]
 mod tests;
 
-use methods::Announced;
+use consumers::Consumers;
+use methods::{Announced, Said};
 pub(super) use properties::{LOST, ROUTING_KEY, hex};
 
 /// Types of frames (AMQP 0.9.1, section 4.2.3).
@@ -128,6 +132,7 @@ pub struct Filter {
     is_stalled: bool,
     /// Channels on which a content header comes next for a message with a routing key that is no text.
     damaged: Vec<(u16, Box<[u8]>)>,
+    consumers: Consumers,
 }
 
 impl Filter {
@@ -146,6 +151,7 @@ impl Filter {
             substitute_given: 0,
             is_stalled: false,
             damaged: Vec::new(),
+            consumers: Consumers::default(),
         }
     }
 
@@ -264,13 +270,32 @@ impl Filter {
     }
 
     fn method(&mut self, channel: u16, whole: usize) -> bool {
+        let all_given = self.is_all_given();
         let payload = &mut self.inbox[self.passed + HEAD..self.passed + whole - 1];
+        match methods::consumer(payload) {
+            Said::Delivered(tag) if !self.consumers.know(channel, tag) => {
+                if !all_given {
+                    return self.stall();
+                }
+                let begun = methods::consume_ok(tag);
+                self.consumers.add(channel, tag, true);
+                self.substitute(METHOD, channel, &begun);
+                return true;
+            }
+            Said::Begun(tag) if self.consumers.was_told(channel, tag) => {
+                self.skipping = whole;
+                return true;
+            }
+            Said::Begun(tag) => self.consumers.add(channel, tag, false),
+            Said::Delivered(_) | Said::Nothing => {}
+        }
         match methods::mend(payload) {
             Announced::Delivery(Some(routing_key)) => {
                 self.damaged.retain(|(at, _)| *at != channel);
                 self.damaged.push((channel, routing_key));
             }
-            Announced::Delivery(None) | Announced::Return | Announced::Nothing => {}
+            Announced::Channel => self.consumers.forget(channel),
+            Announced::Delivery(None) | Announced::Nothing => {}
         }
         self.passed += whole;
         true
@@ -327,14 +352,19 @@ impl Filter {
     /// Gives another content header in place of the one that comes next.
     fn replace(&mut self, channel: u16, payload: &[u8], whole: usize) {
         self.damaged.retain(|(at, _)| *at != channel);
+        self.substitute(HEADER, channel, payload);
+        self.skipping = whole;
+    }
+
+    /// Gives a frame before the one that comes next. All before it has been given.
+    fn substitute(&mut self, kind: u8, channel: u16, payload: &[u8]) {
         self.substitute.clear();
         self.substitute_given = 0;
-        self.substitute.push(HEADER);
+        self.substitute.push(kind);
         self.substitute.extend(channel.to_be_bytes());
         self.substitute.extend(u32::try_from(payload.len()).unwrap_or(u32::MAX).to_be_bytes());
         self.substitute.extend(payload);
         self.substitute.push(FRAME_END);
-        self.skipping = whole;
     }
 
     /// Whether lapin reads these properties. Only looked at if it has failed once.

@@ -89,7 +89,9 @@ impl Intake {
     }
 
     fn note(&mut self, delivery: &Delivery) {
-        self.next_offset = markers::offset(delivery).map(|offset| offset + 1);
+        if let Some(offset) = markers::offset(delivery) {
+            self.next_offset = Some(offset + 1);
+        }
         if self.prefetch.saw(delivery.data.len()) {
             self.end();
         }

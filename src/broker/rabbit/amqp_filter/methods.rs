@@ -6,12 +6,37 @@ const BLANK: u8 = b'?';
 /// What a method announces.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Announced {
-    /// A message for a consumer, with its routing key if that is no text.
+    /// A message, with its routing key if that is no text.
     Delivery(Option<Box<[u8]>>),
-    /// A message of our own that comes back.
-    Return,
-    /// No message.
+    /// That the channel is new.
+    Channel,
+    /// Nothing of interest.
     Nothing,
+}
+
+/// What a method says of a consumer, by its tag.
+pub(super) enum Said<'a> {
+    /// It has begun.
+    Begun(&'a [u8]),
+    /// It gets a message.
+    Delivered(&'a [u8]),
+    Nothing,
+}
+
+/// Looks at a method before it passes.
+pub(super) fn consumer(payload: &[u8]) -> Said<'_> {
+    let Some((kind, [len, rest @ ..])) = payload.split_at_checked(4) else { return Said::Nothing };
+    let Some(tag) = rest.get(..usize::from(*len)) else { return Said::Nothing };
+    match kind {
+        [0, 60, 0, 21] => Said::Begun(tag),
+        [0, 60, 0, 60] => Said::Delivered(tag),
+        _ => Said::Nothing,
+    }
+}
+
+/// `basic.consume-ok`.
+pub(super) fn consume_ok(tag: &[u8]) -> Vec<u8> {
+    [&[0, 60, 0, 21, u8::try_from(tag.len()).unwrap_or(u8::MAX)], tag].concat()
 }
 
 /// A method's arguments, as far as texts are among them.
@@ -68,7 +93,7 @@ pub(super) fn mend(payload: &mut [u8]) -> Announced {
     }
     match (class, method) {
         (60, 60 | 71) => Announced::Delivery(routing_key),
-        (60, 50) => Announced::Return,
+        (20, 11) => Announced::Channel,
         _ => Announced::Nothing,
     }
 }

@@ -56,9 +56,18 @@ fn header(channel: u16, properties: &[u8]) -> Vec<u8> {
     frame(HEADER, channel, &[&[0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], properties].concat())
 }
 
-/// What comes out when it is read in pieces of these lengths, by turns, and given in pieces of others.
+/// The word that a consumer has begun.
+fn begun(channel: u16, tag: &[u8]) -> Vec<u8> {
+    frame(METHOD, channel, &[&[0, 60, 0, 21][..], &short(tag)].concat())
+}
+
+/// What comes out when two consumers have begun, and it is read in pieces of these lengths, by turns, and given in pieces of others.
 fn filtered(terms: &Terms, bytes: &[u8], read: &[usize], given: &[usize]) -> Vec<u8> {
     let mut filter = Filter::new(terms.clone());
+    let before = [begun(1, b"tag"), begun(2, b"tag")].concat();
+    filter.space()[..before.len()].copy_from_slice(&before);
+    filter.filled(before.len());
+    assert_eq!(filter.give(&mut vec![0; before.len()]), before.len());
     let (mut read, mut given) = (read.iter().cycle(), given.iter().cycle());
     let (mut rest, mut out) = (bytes, Vec::new());
     loop {
@@ -346,6 +355,26 @@ fn what_has_no_room_in_a_frame_is_dropped_if_it_means_nothing() {
         let rest = told(&[offset(5), long_text(b"h", len)]);
         assert!(names(&rest).contains(&"x-stream-offset"), "{len}: {rest:?}");
         assert_eq!(names(&rest).contains(&LOST), len > CHECKED_MAX, "{len}");
+    }
+}
+
+/// lapin would drop it.
+#[test]
+fn a_message_before_the_word_that_its_consumer_has_begun_comes_after_that_word() {
+    let message = |tag: &[u8]| {
+        let payload = [&[0, 60, 0, 60][..], &short(tag), &[0; 9], &short(b""), &short(b"a")].concat();
+        [frame(METHOD, 1, &payload), header(1, b"\0\0"), frame(BODY, 1, b"1")].concat()
+    };
+    let opened = frame(METHOD, 1, &[0, 20, 0, 11, 0, 0, 0, 0]);
+    let early =
+        [message(b"tag"), message(b"a"), message(b"a"), begun(1, b"a"), message(b"a"), message(b"tag")];
+    let right =
+        [message(b"tag"), begun(1, b"a"), message(b"a"), message(b"a"), message(b"a"), message(b"tag")];
+    let again = [&opened[..], &early[1..].concat()].concat();
+    let again_right = [&opened[..], &right[1..5].concat(), &begun(1, b"tag"), &right[5]].concat();
+    let (bytes, expected) = ([early.concat(), again].concat(), [right.concat(), again_right].concat());
+    for read in 1..200 {
+        assert!(filtered(&Terms::default(), &bytes, &[read], &[64]) == expected, "{read}");
     }
 }
 
