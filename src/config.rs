@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 mod address;
 mod amqp;
 mod bindings;
+mod control;
 mod cpus;
 mod differences;
 pub mod host;
@@ -32,6 +33,7 @@ mod wrong;
 pub use address::{address, addresses};
 pub use amqp::{Ack, Amqp, Source};
 pub use bindings::Bindings;
+pub use control::Control;
 pub use cpus::parse_cpus;
 pub use interval::Interval;
 pub use load::{FILE_VARIABLE, Loaded, load};
@@ -123,30 +125,6 @@ pub enum UnknownNamespace {
     Default,
     /// There are none: clients and operators get error 102, and what RabbitMQ brings nobody hears.
     Refuse,
-}
-
-/// `[control]`
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Control {
-    /// Address of API, metrics, health and live page. Default 127.0.0.1:9000. A name stands for the first of its
-    /// addresses, one of IPv4 if there is one.
-    #[serde(deserialize_with = "address::deserialize_one")]
-    pub listen: SocketAddr,
-    /// What callers of the API must show. Default empty: no key, and then loopback only.
-    pub api_key: Secret,
-    /// Largest body of an API request in bytes. Default 1 MiB, paid per request in flight.
-    pub body_bytes: usize,
-}
-
-impl Default for Control {
-    fn default() -> Self {
-        Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 9000)),
-            api_key: Secret::default(),
-            body_bytes: 1 << 20,
-        }
-    }
 }
 
 /// `[limits]`

@@ -5,6 +5,7 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full};
@@ -14,6 +15,7 @@ use hyper::{Request, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use support::engine::Engine;
+use support::process::TempDir;
 use support::wait::SOON;
 use support::websocket::RawClient;
 
@@ -91,6 +93,61 @@ fn next_answer(stream: &mut TcpStream) -> (u16, Value) {
     stream.read_exact(&mut body).expect("the body");
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
     (status, serde_json::from_slice(&body).expect("JSON"))
+}
+
+/// What `promtool` says to this on its standard input or in its arguments; it fails on any complaint.
+fn promtool(arguments: &[&str], input: &str) {
+    let mut command = Command::new("/usr/bin/promtool");
+    let (input_end, output) = (Stdio::piped(), Stdio::piped());
+    let mut child = command.args(arguments).stdin(input_end).stdout(output).stderr(Stdio::piped()).spawn();
+    let child = child.as_mut().expect("Debian's package `prometheus` brings promtool");
+    child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("it reads");
+    let mut said = String::new();
+    child.stderr.take().expect("a pipe").read_to_string(&mut said).expect("text");
+    let status = child.wait().expect("it ends");
+    assert!(status.success() && said.is_empty(), "promtool {arguments:?}: {status}\n{said}");
+}
+
+#[test]
+fn prometheus_takes_metrics_in_both_formats() {
+    let engine = Engine::start(&[]);
+    let mut client = RawClient::connect(engine.client_address());
+    client.subscribe("news");
+    engine.publish("news", &json!(1));
+    assert_eq!(client.publication("news"), "1");
+    let ask = |accept: &str| {
+        let address = engine.control_address();
+        let mut stream = TcpStream::connect(address).expect("it listens");
+        stream.set_read_timeout(Some(SOON)).expect("a timeout that is not zero");
+        let request = format!(
+            "GET /metrics HTTP/1.1\r\nHost: {address}\r\nAccept: {accept}\r\nConnection: close\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        (head.to_lowercase(), body.to_owned())
+    };
+    let (head, text) = ask("text/plain;version=0.0.4");
+    assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
+    promtool(&["check", "metrics"], &text);
+    // A person who asks for a bucket writes it like this.
+    for bound in ["0.00005", "0.05", "0.25", "1.0"] {
+        let bucket = format!("fanfare_handover_seconds_bucket{{le=\"{bound}\"}}");
+        assert!(text.contains(&bucket), "{bucket}\n{text}");
+    }
+    let (head, open_metrics) = ask("application/openmetrics-text;version=1.0.0,text/plain;q=0.5");
+    assert!(head.contains("content-type: application/openmetrics-text"), "{head}");
+    // It reads this format where it fills a database, and there each sample has its time.
+    let timed = |line: &str| match line.starts_with('#') {
+        true => format!("{line}\n"),
+        false => format!("{line} 1700000000\n"),
+    };
+    let folder = TempDir::new("promtool");
+    let (file, database) = (folder.path().join("metrics"), folder.path().join("database"));
+    std::fs::write(&file, open_metrics.lines().map(timed).collect::<String>()).expect("written");
+    let (file, database) = (file.to_str().expect("text"), database.to_str().expect("text"));
+    promtool(&["tsdb", "create-blocks-from", "openmetrics", file, database], "");
 }
 
 /// Whoever asks without a pause and reads nothing is read no further, and costs no memory.

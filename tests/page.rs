@@ -19,6 +19,21 @@ fn with_the_demo_the_page_lives_at_once() {
 }
 
 #[test]
+fn where_the_key_guards_everything_the_page_asks_for_it() {
+    tell("key", &Engine::with_config("[control]\napi_key = \"secret\"\nguard_metrics = true\n"));
+}
+
+#[test]
+fn when_the_engine_is_gone_no_figure_stays() {
+    tell("gone", &Engine::start(&[]));
+}
+
+#[test]
+fn nothing_wraps_or_overlaps_on_a_telephone() {
+    tell("narrow", &Engine::start(&[]));
+}
+
+#[test]
 fn topics_a_b_c_in_two_tabs() {
     tell("topics_a_b_c", &Engine::start(&[]));
 }

@@ -526,8 +526,10 @@ fn a_blocked_rabbitmq_lets_publishes_fail_in_time_and_go_on_after() {
     node.ctl(&["set_vm_memory_high_watermark", "absolute", "1"]);
     wait_until(SOON, "the alarm", || house.publish(&["b"], b"0") == Err(ErrorCode::Internal));
     assert_eq!(house.publish(&["b"], b"0"), Err(ErrorCode::Internal));
+    assert_eq!(house.stats.rabbitmq_blocked.value(), 1);
     node.ctl(&["set_vm_memory_high_watermark", "0.4"]);
     wait_until(SOON, "the all-clear", || house.publish(&["a"], b"1") == Ok(()));
+    assert_eq!(house.stats.rabbitmq_blocked.value(), 0);
     house.expect_line(0, "a", "1");
     assert_eq!(house.stats.connects.value(), 1, "a blocked connection is no lost one");
     house.stop();
@@ -611,7 +613,7 @@ fn a_missing_right_costs_what_it_is_missing_for_and_not_the_link() {
         let may_publish = name == "no_dead_letters";
         let expected = if may_publish { Ok(()) } else { Err(ErrorCode::Internal) };
         for answer in waiting {
-            assert_eq!(answer.blocking_recv(), Ok(expected));
+            assert_eq!(answer.blocking_recv().map(|outcome| outcome.map(drop)), Ok(expected));
         }
         if may_publish {
             wait_until(SOON, "the refusals", || house.stats.dead_letters_refused.value() == 3);

@@ -81,6 +81,10 @@ fn an_engine_that_is_started_again_knows_what_was_there_and_pushes_what_is_new()
     publisher.publish("news", b"6", plain());
     assert_eq!(client.publication("news"), "6", "an id is known over the restart, and history is not pushed");
     assert_eq!(engine.metric("fanfare_duplicates_total", &[]), 1.0);
+    let behind = engine.metric("fanfare_stream_offset", &[]);
+    publisher.publish("news", b"7", plain());
+    assert_eq!(client.publication("news"), "7");
+    wait_until(SOON, "the offset moves", || engine.metric("fanfare_stream_offset", &[]) > behind);
 }
 
 /// One event for two topics is two messages of one id, and a mended dead letter keeps its own.

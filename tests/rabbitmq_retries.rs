@@ -17,9 +17,9 @@ use support::wait::{SOON, hold_for, wait_until};
 use support::websocket::RawClient;
 
 /// Long enough for a RabbitMQ to come back.
-const PATIENT: &str = "[timeouts]\npublish = \"90s\"\n[amqp]\nreconnect_max = \"500ms\"\n";
+const PATIENT: &str = "[timeouts]\nping = \"1h\"\npublish = \"90s\"\n[amqp]\nreconnect_max = \"500ms\"\n";
 /// The same with a durable queue, in which everything that RabbitMQ confirmed waits for the engine.
-const DURABLE: &str = "[timeouts]\npublish = \"90s\"\n\
+const DURABLE: &str = "[timeouts]\nping = \"1h\"\npublish = \"90s\"\n\
                        [amqp]\nreconnect_max = \"500ms\"\nsource = \"queue\"\nqueue = \"pushes\"\n\
                        queue_delay = \"0s\"\n";
 

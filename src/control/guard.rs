@@ -1,7 +1,7 @@
 //! Who may ask.
 //!
 //! With an API key, `/api` is for those who show it; `/health`, `/metrics` and the page are open (the page
-//! asks for the key before it publishes). A page of somebody else cannot use the key: it does not know it,
+//! asks for the key before it publishes). With `control.guard_metrics`, so are `/metrics` and what the page knows. A page of somebody else cannot use the key: it does not know it,
 //! and a header of its own would need a CORS permission, which is never given.
 //!
 //! Without a key everything is open, to this machine only. Its browser runs pages from anywhere, though,
@@ -21,6 +21,7 @@ use axum::response::Response;
 use super::desk::Desk;
 use super::envelope::refuse;
 use super::serve::Peer;
+use crate::config::Control;
 
 /// Centrifugo's code for a missing or wrong key.
 const UNAUTHORIZED: u16 = 101;
@@ -30,8 +31,7 @@ const PERMISSION_DENIED: u16 = 103;
 /// Lets a request in, or answers it.
 pub(super) async fn admit(State(desk): State<Arc<Desk>>, request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
-    let key = &*desk.config.control.api_key;
-    match verdict(key, peer, request.uri(), request.headers()) {
+    match verdict(&desk.config.control, peer, request.uri(), request.headers()) {
         Ok(()) => next.run(request).await,
         Err(Refusal::Unauthorized) => {
             let text = "unauthorized: show the API key (control.api_key) as `X-API-Key: KEY` or as \
@@ -57,10 +57,18 @@ const FOREIGN_HOST: &str = "permission denied: without control.api_key the Host 
 const FOREIGN_ORIGIN: &str = "permission denied: without control.api_key only the page served on this very \
                               address may send requests from a browser; the Origin is another one";
 
-fn verdict(key: &str, peer: Option<IpAddr>, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+fn verdict(control: &Control, peer: Option<IpAddr>, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+    let key = &*control.api_key;
     if !key.is_empty() {
-        let guarded = uri.path().starts_with("/api");
-        return if guarded && !shows(key, headers) { Err(Refusal::Unauthorized) } else { Ok(()) };
+        let path = uri.path();
+        let is_guarded =
+            path.starts_with("/api") || control.guard_metrics && ["/metrics", "/page.json"].contains(&path);
+        let in_url = control.api_key_in_url && is_in_url(key, uri);
+        return if is_guarded && !in_url && !shows(key, headers) {
+            Err(Refusal::Unauthorized)
+        } else {
+            Ok(())
+        };
     }
     if !peer.is_some_and(|peer| peer.to_canonical().is_loopback()) {
         return Err(Refusal::Foreign(FOREIGN_PEER));
@@ -85,6 +93,12 @@ fn shows(key: &str, headers: &HeaderMap) -> bool {
         scheme.eq_ignore_ascii_case(b"apikey ").then_some(shown)
     });
     [plain, scheme].into_iter().flatten().any(|shown| same(shown.trim_ascii(), key.as_bytes()))
+}
+
+/// Whether the URL holds the key, as `?api_key=KEY`.
+fn is_in_url(key: &str, uri: &Uri) -> bool {
+    let pairs = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+    pairs.into_iter().any(|(name, value)| name == "api_key" && same(value.as_bytes(), key.as_bytes()))
 }
 
 /// Compares without telling by the time it takes how many bytes were right; the length may be told.
@@ -122,11 +136,15 @@ mod tests {
         lines.iter().map(|&(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
     }
 
+    fn with_key() -> Control {
+        Control { api_key: "right".to_owned().into(), ..Control::default() }
+    }
+
     fn without_key(host: &str, origin: Option<&str>) -> Result<(), Refusal> {
         let mut lines = vec![("host", host)];
         lines.extend(origin.map(|origin| ("origin", origin)));
         let uri = Uri::from_static("/api/publish");
-        verdict("", Some(IpAddr::from([127, 0, 0, 1])), &uri, &headers(&lines))
+        verdict(&Control::default(), Some(IpAddr::from([127, 0, 0, 1])), &uri, &headers(&lines))
     }
 
     #[test]
@@ -175,7 +193,7 @@ mod tests {
     fn without_a_key_the_peer_must_be_this_machine() {
         let ask = |peer: Option<&str>| {
             let peer = peer.map(|peer| peer.parse().unwrap());
-            verdict("", peer, &Uri::from_static("/"), &headers(&[("host", "localhost")]))
+            verdict(&Control::default(), peer, &Uri::from_static("/"), &headers(&[("host", "localhost")]))
         };
         for peer in ["127.0.0.1", "127.0.0.2", "::1", "::ffff:127.0.0.1"] {
             assert_eq!(ask(Some(peer)), Ok(()), "{peer}");
@@ -188,7 +206,12 @@ mod tests {
     #[test]
     fn every_host_that_is_named_must_be_loopback() {
         let ask = |uri: &'static str, hosts: &[(&'static str, &str)]| {
-            verdict("", Some(IpAddr::from([127, 0, 0, 1])), &Uri::from_static(uri), &headers(hosts))
+            verdict(
+                &Control::default(),
+                Some(IpAddr::from([127, 0, 0, 1])),
+                &Uri::from_static(uri),
+                &headers(hosts),
+            )
         };
         let refused = Err(Refusal::Foreign(FOREIGN_HOST));
         assert_eq!(ask("http://localhost/", &[]), Ok(()));
@@ -201,7 +224,7 @@ mod tests {
     #[test]
     fn with_a_key_the_api_is_for_those_who_show_it() {
         let ask = |path: &'static str, lines: &[(&'static str, &str)]| {
-            verdict("right", None, &Uri::from_static(path), &headers(lines))
+            verdict(&with_key(), None, &Uri::from_static(path), &headers(lines))
         };
         for line in
             [("x-api-key", "right"), ("authorization", "apikey right"), ("authorization", "ApiKey right")]
@@ -222,6 +245,34 @@ mod tests {
         }
         for path in ["/", "/health", "/metrics"] {
             assert_eq!(ask(path, &[("host", "example.org"), ("origin", "null")]), Ok(()), "{path}");
+        }
+    }
+
+    #[test]
+    fn metrics_are_for_those_who_show_the_key_if_that_is_wanted() {
+        let control = Control { guard_metrics: true, ..with_key() };
+        let ask = |path, lines: &[_]| verdict(&control, None, &Uri::from_static(path), &headers(lines));
+        for path in ["/metrics", "/page.json", "/api/info"] {
+            assert_eq!(ask(path, &[]), Err(Refusal::Unauthorized), "{path}");
+            assert_eq!(ask(path, &[("authorization", "apikey right")]), Ok(()), "{path}");
+        }
+        for path in ["/", "/page/page.js", "/health", "/health/ready"] {
+            assert_eq!(ask(path, &[]), Ok(()), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_key_stands_in_the_url_only_if_that_is_wanted() {
+        let allowed = Control { api_key_in_url: true, ..with_key() };
+        for (query, allows, outcome) in [
+            ("/api/info?api_key=right", false, Err(Refusal::Unauthorized)),
+            ("/api/info?api_key=right", true, Ok(())),
+            ("/api/info?a=b&api_key=righ%74", true, Ok(())),
+            ("/api/info?api_key=wrong", true, Err(Refusal::Unauthorized)),
+            ("/api/info?key=right", true, Err(Refusal::Unauthorized)),
+        ] {
+            let control = if allows { &allowed } else { &with_key() };
+            assert_eq!(verdict(control, None, &Uri::from_static(query), &headers(&[])), outcome, "{query}");
         }
     }
 }

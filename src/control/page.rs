@@ -66,6 +66,7 @@ pub(super) async fn asset(Path(name): Path<String>) -> Response {
         "metrics.js" => text(JAVASCRIPT, include_str!("page/metrics.js")),
         "client.js" => text(JAVASCRIPT, include_str!("page/client.js")),
         "desk.js" => text(JAVASCRIPT, include_str!("page/desk.js")),
+        "key.js" => text(JAVASCRIPT, include_str!("page/key.js")),
         _ => not_found().await,
     }
 }

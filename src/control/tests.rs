@@ -376,7 +376,7 @@ fn the_page_brings_everything_it_needs() {
         }
         at += 1;
     }
-    assert_eq!(files.len(), 7, "{files:?}");
+    assert_eq!(files.len(), 8, "{files:?}");
     for file in &files[1..] {
         assert_eq!(house.get(file).status, 200, "{file}");
     }

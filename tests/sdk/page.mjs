@@ -71,7 +71,6 @@ const picture = (tab, name) => tab.locator(`#chart-${name}`).evaluate((canvas) =
 /** The demo makes orders and prices move, and the charts with them. */
 async function liveAtOnce(context) {
   const tab = await openTab(context);
-  await tab.click('#demo-all');
   await tab.locator('#log li').first().waitFor();
   await tab.waitForFunction(() => parseFloat(document.getElementById('value-deliveries').textContent) > 0);
   const before = await picture(tab, 'deliveries');
@@ -81,6 +80,49 @@ async function liveAtOnce(context) {
   );
   assert.match(await tab.locator('#state-mode').textContent(), /embedded/i);
   await tab.waitForFunction(() => document.getElementById('state-clients').textContent.trim().startsWith('1'));
+}
+
+/** Where the engine wants its key for everything, the page asks for it once, and then lives. */
+async function key(context) {
+  const tab = await context.newPage();
+  tab.on('request', (request) => requests.push(request.url()));
+  await tab.goto(pageUrl);
+  await tab.locator('#key-form').waitFor();
+  assert.equal(await tab.locator('#value-clients').textContent(), '–');
+  await tab.fill('#key-input', 'secret');
+  await tab.click('#key-button');
+  await tab.locator('#socket-state', { hasText: /^connected/ }).waitFor();
+  await tab.waitForFunction(() => parseFloat(document.getElementById('value-clients').textContent) > 0);
+  assert.equal(await tab.locator('#key-form').isVisible(), false);
+}
+
+/** When the engine is gone, nothing of what it said is shown as if it were still so. */
+async function gone(context) {
+  const tab = await openTab(context);
+  await tab.waitForFunction(() => parseFloat(document.getElementById('value-clients').textContent) > 0);
+  await context.route('**/*', (route) => route.abort());
+  await tab.locator('#notice', { hasText: 'does not answer' }).waitFor();
+  for (const id of ['value-clients', 'value-deliveries', 'state-clients', 'state-memory', 'state-uptime', 'state-rabbitmq']) {
+    assert.equal(await tab.locator(`#${id}`).textContent(), '–', id);
+  }
+  complaints.length = 0; // the browser tells of each request that failed
+}
+
+/** On a telephone nothing is wider than the screen, and nothing lies over something else. */
+async function narrow(context) {
+  const tab = await openTab(context);
+  await tab.setViewportSize({ width: 390, height: 844 });
+  const boxes = await tab.evaluate(() => {
+    const box = (element) => element.getBoundingClientRect().toJSON();
+    return {
+      width: document.documentElement.scrollWidth,
+      pause: box(document.getElementById('log-pause')), clear: box(document.getElementById('log-clear')),
+      state: box(document.getElementById('socket-state')), hint: box(document.getElementById('log-empty')),
+    };
+  });
+  assert.equal(boxes.width, 390);
+  assert.equal(boxes.pause.top, boxes.clear.top, 'the buttons stand beside each other');
+  assert.ok(boxes.hint.top >= Math.max(boxes.clear.bottom, boxes.state.bottom), 'the hint is below what is above it');
 }
 
 /** Two tabs; what is broadcast to all reaches both; one leaves A. */
@@ -141,7 +183,7 @@ async function sandboxedFrame(context) {
 }
 
 const stories = {
-  live_at_once: liveAtOnce, topics_a_b_c: topicsABC, mistakes, sandboxed_frame: sandboxedFrame,
+  live_at_once: liveAtOnce, topics_a_b_c: topicsABC, mistakes, sandboxed_frame: sandboxedFrame, key, gone, narrow,
 };
 
 const profile = await mkdtemp(join(tmpdir(), 'fanfare-page-'));

@@ -81,7 +81,8 @@ export class Chart {
       path.lineTo(stretch[0][0], floor);
       const fill = pen.createLinearGradient(0, 0, 0, floor);
       fill.addColorStop(0, color);
-      fill.addColorStop(1, "transparent");
+      // The same colour without any of it: "transparent" is black, and would grey it.
+      fill.addColorStop(1, `${color}00`);
       pen.fillStyle = fill;
       pen.globalAlpha = 0.22;
       pen.fill(path);

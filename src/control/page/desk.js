@@ -1,9 +1,9 @@
 // The boxes to try it by hand: subscribe, publish, broadcast, and the log of what arrived.
 
 import { Client } from "./client.js";
+import { askForKey, hasKey, keyHeaders, keyRefused } from "./key.js";
 
 const LOG_MAX = 200;
-const KEY = "fanfare-api-key";
 const $ = (id) => document.getElementById(id);
 const element = (tag, properties, ...children) => {
   const made = Object.assign(document.createElement(tag), properties);
@@ -31,12 +31,14 @@ function coloured(data) {
 
 const topicsIn = (text) => [...new Set(text.split(/[\s,]+/).filter(Boolean))];
 
-/** The client URL that this page can reach: its own host if there is one, else any loopback one. */
+const isLoopback = (host) => host === "localhost" || host === "[::1]" || host.startsWith("127.");
+const hostOf = (url) => new URL(url).hostname;
+
+/** The client URL that this page can reach: of its own host if there is one. From elsewhere, no loopback one is. */
 function choose(urls) {
-  const loopback = (host) => host === "localhost" || host === "[::1]" || host.startsWith("127.");
-  const host = (url) => new URL(url).hostname;
   const here = location.hostname;
-  return urls.find((url) => host(url) === here) ?? urls.find((url) => loopback(host(url)) === loopback(here)) ?? urls[0];
+  const near = (url) => isLoopback(hostOf(url)) === isLoopback(here);
+  return urls.find((url) => hostOf(url) === here) ?? urls.find(near) ?? urls.find((url) => !isLoopback(hostOf(url)));
 }
 
 /** Listeners on all addresses are reached by the name by which this page was. */
@@ -65,27 +67,22 @@ export function furnish(settings) {
   $("publish-data").value = '{"order":42,"status":"shipped"}';
   $("broadcast-data").value = '{"text":"hello, everybody"}';
   for (const box of ["publish", "broadcast"]) check(box);
-  askForKey(settings.key_required && !sessionStorage.getItem(KEY));
-  $("key-form").addEventListener("submit", (event) => {
-    event.preventDefault();
-    sessionStorage.setItem(KEY, $("key-input").value);
-    askForKey(false);
-  });
-}
-
-function askForKey(wanted) {
-  $("key-form").hidden = !wanted;
+  askForKey(settings.key_required && !hasKey());
+  // Whoever asked for a demo wants to see it move.
+  for (const topic of settings.demo) client.subscribe(topic);
 }
 
 function furnishSocket(client, { clients }) {
   const urls = clients.map(reachable);
   $("socket-url").append(...urls.map((url) => element("option", { value: url, textContent: url })));
   if (!urls.length) return showSocket("ended", "the engine listens to no clients");
-  $("socket-url").value = choose(urls);
+  const chosen = choose(urls);
+  $("socket-url").value = chosen ?? "";
   const connect = () => client.open($("socket-url").value);
   $("socket-url").addEventListener("change", connect);
   $("socket-retry").addEventListener("click", connect);
-  connect();
+  if (chosen) return connect();
+  showSocket("ended", `clients are let in on ${hostOf(urls[0])} only, which is not ${location.hostname} (server.listen)`);
 }
 
 function showSocket(state, detail = "") {
@@ -180,16 +177,13 @@ function check(box) {
 }
 
 async function send(box, body) {
-  const key = sessionStorage.getItem(KEY);
-  const headers = { "content-type": "application/json", ...(key ? { "x-api-key": key } : {}) };
+  const headers = { "content-type": "application/json", ...keyHeaders() };
   const began = performance.now();
   try {
     const response = await fetch(`/api/${box}`, { method: "POST", headers, body });
     const { error, result } = await response.json();
     if (response.status === 401) {
-      sessionStorage.removeItem(KEY);
-      askForKey(true);
-      $("key-input").focus();
+      keyRefused(headers);
     }
     const failed = error ?? result.responses?.find((each) => each.error)?.error;
     if (failed) say(box, `${failed.message} (${failed.code})`, "bad");

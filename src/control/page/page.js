@@ -2,6 +2,7 @@
 
 import { Chart, animate } from "./charts.js";
 import { furnish } from "./desk.js";
+import { keyHeaders, keyRefused } from "./key.js";
 import { parse, quantile, rate, sum } from "./metrics.js";
 
 const EVERY = 1000;
@@ -69,11 +70,20 @@ function mood(id, text, value) {
 function tellHealth(health) {
   const words = { starting: "starting", serving: health.ready ? "serving" : "waiting", draining: "stopping" };
   mood("state-engine", words[health.phase], health.ready ? "good" : "wait");
-  const rabbits = { ready: ["connected", "good"], away: ["away", "bad"], embedded: ["not needed", "good"] };
+  const rabbits = {
+    ready: ["connected", "good"], loading: ["reading the stream", "wait"], blocked: ["takes nothing", "bad"],
+    away: ["away", "bad"], embedded: ["not needed", "good"],
+  };
   mood("state-rabbitmq", ...rabbits[health.rabbitmq]);
   $("state-mode").textContent = health.rabbitmq === "embedded" ? "embedded" : "RabbitMQ";
   $("state-uptime").textContent = uptime(health.uptime_seconds);
-  tell(health.rabbitmq === "away" ? "RabbitMQ is away. Clients stay connected; publishing fails until it is back." : "");
+  const notices = {
+    away: "RabbitMQ is away. Clients stay connected; publishing fails until it is back.",
+    blocked: "RabbitMQ has an alarm for memory or disk: it delivers, and takes no publishes until it has room again.",
+    loading: "The stream is being read back. Clients are let in when that is done.",
+  };
+  tell(notices[health.rabbitmq] ?? "");
+  document.body.classList.remove("gone");
 }
 
 function tell(text) {
@@ -84,9 +94,18 @@ function tell(text) {
 /** Nobody answers: the charts get a hole, and people are told. */
 function missed(time) {
   mood("state-engine", "not reachable", "bad");
+  document.body.classList.add("gone");
+  // What was true is not known to be true.
+  for (const id of ["rabbitmq", "uptime", "clients", "topics", "cpu", "memory"]) {
+    $(`state-${id}`).textContent = "–";
+    delete $(`state-${id}`).dataset.mood;
+  }
   tell("The engine does not answer. This page keeps trying.");
   for (const chart of Object.values(charts)) chart.push(time, null);
 }
+
+/** The engine answers, and shows nothing without its key. */
+class Locked extends Error {}
 
 async function watch() {
   let before = null;
@@ -95,14 +114,17 @@ async function watch() {
     const time = Date.now();
     try {
       // The same words as under /health, but never with a 503, which browsers report as a fault of the page.
-      const [health, metrics] = await Promise.all([fetch("/health/live"), fetch("/metrics")]);
-      const now = parse(await metrics.text());
+      const headers = keyHeaders();
+      const [health, metrics] = await Promise.all([fetch("/health/live"), fetch("/metrics", { headers })]);
       tellHealth(await health.json());
+      if (metrics.status === 401) keyRefused(headers);
+      if (!metrics.ok) throw new Locked();
+      const now = parse(await metrics.text());
       if (before) plot(before, now, (time - beforeTime) / 1000, time);
       [before, beforeTime] = [now, time];
-    } catch {
+    } catch (error) {
       before = null;
-      missed(time);
+      if (!(error instanceof Locked)) missed(time);
     }
     await new Promise((resume) => setTimeout(resume, Math.max(100, EVERY - (Date.now() - time))));
   }
@@ -113,7 +135,9 @@ async function begin() {
   watch();
   for (;;) {
     try {
-      const settings = await (await fetch("/page.json")).json();
+      const answer = await fetch("/page.json", { headers: keyHeaders() });
+      if (!answer.ok) throw new Locked();
+      const settings = await answer.json();
       $("about").textContent = `Fanfare ${settings.version}, node ${settings.node}`;
       return furnish(settings);
     } catch {
