@@ -131,8 +131,8 @@ pub enum UnknownNamespace {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Clients of this node. Default 0: what the limit on descriptors leaves room for. A shard that has its
-    /// share closes its listener until somebody leaves.
+    /// Clients of this node, on all shards together. Default 0: what the limit on descriptors leaves room for. One
+    /// more is refused with 503.
     pub clients: usize,
     /// Bytes of an HTTP request's head. Default 32 KiB, paid while the head is incomplete; more gets 431.
     pub head_bytes: usize,

@@ -18,6 +18,7 @@ use thiserror::Error;
 use tokio::sync::{oneshot, watch};
 
 use crate::broker::EventLoop;
+use crate::capacity::Capacity;
 use crate::client_id::NodeId;
 use crate::config::host::clients_by_descriptors;
 use crate::config::{Ack, Config};
@@ -132,7 +133,11 @@ impl Engine {
         let control_listener = listen_for_operators(config.control.listen)?;
         let control = control_listener.local_addr().unwrap_or(config.control.listen);
         let namespaces = Arc::new(Namespaces::new(&config));
-        let stats = Stats::new(usize::from(plan.shards), namespaces.names());
+        let (clients_max, table_max) = clients_max(&config, plan.shards);
+        let stats = Stats {
+            clients_max: clients_max as u64,
+            ..Stats::new(usize::from(plan.shards), namespaces.names())
+        };
         let config = Arc::new(config);
         let node = NodeId::random();
         let (mailboxes, inboxes): (Vec<Sender<Mail>>, Vec<_>) =
@@ -167,11 +172,18 @@ impl Engine {
         // A stream may take long to be read back: operators can watch, but nobody comes in before.
         start_broker(&threads, event_loop, setup)?;
 
-        let shared =
-            SharedByShards { config: &config, namespaces, stats: &stats, requests: &requests, node, control };
-        let clients_max = clients_per_shard(&config, plan.shards);
+        let capacity = Arc::new(Capacity::new(clients_max));
+        let shared = SharedByShards {
+            config: &config,
+            namespaces,
+            capacity,
+            stats: &stats,
+            requests: &requests,
+            node,
+            control,
+        };
         for (id, ((berth, inbox), reporter)) in (0..).zip(berths.into_iter().zip(inboxes).zip(reporters)) {
-            berth.begin(shared.setup(id, plan.shards, inbox, reporter), &addresses, clients_max)?;
+            berth.begin(shared.setup(id, plan.shards, inbox, reporter), &addresses, table_max)?;
         }
 
         lifecycle.enter(Phase::Serving);
@@ -291,6 +303,7 @@ fn receipts(ack: Ack, shards: u16) -> (Vec<Option<Reporter>>, Vec<Receipt>) {
 struct SharedByShards<'a> {
     config: &'a Arc<Config>,
     namespaces: Arc<Namespaces>,
+    capacity: Arc<Capacity>,
     stats: &'a Stats,
     requests: &'a Sender<Request>,
     node: NodeId,
@@ -311,6 +324,7 @@ impl SharedByShards<'_> {
             config: Arc::clone(self.config),
             namespaces: Arc::clone(&self.namespaces),
             upgrade: self.upgrade_policy(),
+            capacity: Arc::clone(&self.capacity),
             shards,
             inbox,
             requests: self.requests.clone(),
@@ -338,11 +352,14 @@ impl SharedByShards<'_> {
     }
 }
 
-/// A shard's share of the clients.
-fn clients_per_shard(config: &Config, shards: u16) -> usize {
-    let by_descriptors = || clients_by_descriptors(config.server.private_fd_tables, shards);
-    let all = if config.limits.clients == 0 { by_descriptors() } else { config.limits.clients };
-    all.div_ceil(usize::from(shards)).max(1)
+/// How many clients the node may have, and how many each shard, whose table of descriptors may be its own.
+fn clients_max(config: &Config, shards: u16) -> (usize, usize) {
+    let is_private = config.server.private_fd_tables;
+    let all = match config.limits.clients {
+        0 => clients_by_descriptors(is_private, shards),
+        limit => limit,
+    };
+    (all, if is_private { clients_by_descriptors(false, 1) } else { usize::MAX })
 }
 
 type BellAndWake = (Bell, Box<dyn Wake>);

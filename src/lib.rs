@@ -179,6 +179,7 @@
 //! Who may know whom is kept by `tests/tidy.rs`; that the laws hold, by `tests/simulation`.
 
 pub mod broker;
+pub mod capacity;
 pub mod client_id;
 pub mod config;
 pub mod control;

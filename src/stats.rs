@@ -359,6 +359,8 @@ impl BrokerStats {
 pub struct Stats {
     /// One block per shard, in the order of their numbers.
     pub shards: Vec<Arc<ShardStats>>,
+    /// How many clients the node may have.
+    pub clients_max: u64,
     /// The broker thread's block.
     pub broker: Arc<BrokerStats>,
     /// The control thread's block.
@@ -373,6 +375,7 @@ impl Stats {
         let namespaces = namespaces.into_iter().map(counted).collect();
         Self {
             shards: (0..shards).map(|_| Arc::default()).collect(),
+            clients_max: 0,
             broker: Arc::new(BrokerStats { namespaces, ..BrokerStats::default() }),
             control: Arc::default(),
         }

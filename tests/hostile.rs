@@ -7,7 +7,7 @@ use std::io::{ErrorKind, Write};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use support::engine::{BINARY as FANFARE, Engine, clear_settings};
+use support::engine::{BINARY as FANFARE, Engine, clear_settings, run_to_end};
 use support::peer::{BINARY, CLOSE, PING, Peer, TEXT, UPGRADE, frame, frame_with};
 use support::process::TempDir;
 use support::wait::{SOON, hold_for, wait_until};
@@ -455,4 +455,38 @@ fn descriptors_run_out_while_clients_come() {
         "the descriptors did not run out"
     );
     scene.is_unharmed("the crowd has left");
+}
+
+/// The limit is exact, whatever the number of shards; who comes is told why, and so is the operator.
+#[test]
+fn a_full_node_refuses_with_a_reason() {
+    let engine = Engine::with_config_and(&format!("limits.clients = 5\n{CONFIG}"), &["--shards", "2"]);
+    assert_eq!(engine.metric("fanfare_clients_limit", &[]), 5.0);
+    let mut inside: Vec<_> = (0..5).map(|_| RawClient::connect(engine.client_address())).collect();
+    for _ in 0..20 {
+        let mut late = Peer::connect(engine.client_address());
+        let head = late.read_head();
+        assert!(head.starts_with("HTTP/1.1 503 ") && head.to_lowercase().contains("retry-after: "), "{head}");
+        late.wait_for_end();
+    }
+    assert_eq!(engine.metric("fanfare_refused_upgrades_total", &[("reason", "full")]), 20.0);
+    let said = |line: &String| line.contains("reason=\"full\"") && line.contains("limits.clients");
+    assert!(engine.stderr().so_far().iter().any(said), "{:?}", engine.stderr().so_far());
+
+    let mut subscribe = Command::new(FANFARE);
+    subscribe.args(["subscribe", "alive:1", "--url", &engine.ws_url()]);
+    clear_settings(&mut subscribe);
+    let (status, _, said) = run_to_end(subscribe, SOON);
+    assert!(
+        !status.success() && said.contains("503") && said.contains("as many clients as it may"),
+        "{said}"
+    );
+    assert!(!said.contains("nothing listens"), "{said}");
+
+    inside.pop();
+    wait_until(SOON, "a place to be free", || {
+        let mut late = Peer::connect(engine.client_address());
+        late.send(UPGRADE.as_bytes());
+        late.read_head().starts_with("HTTP/1.1 101 ")
+    });
 }

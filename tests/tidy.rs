@@ -16,6 +16,7 @@ const FILE_LINES: usize = 500;
 /// right under `src/`.
 const KNOWS: &[(&str, &[&str])] = &[
     ("printable", &[]),
+    ("capacity", &[]),
     ("wire", &["printable"]),
     ("protocol", &[]),
     ("mailbox", &["model"]), // loom's, in tests/loom
@@ -44,6 +45,7 @@ const KNOWS: &[(&str, &[&str])] = &[
             "client_id",
             "ratelimit",
             "printable",
+            "capacity",
             "slab",
         ],
     ),
@@ -74,6 +76,7 @@ const KNOWS: &[(&str, &[&str])] = &[
             "protocol::codes",
             "protocol::topic",
             "wire::refusal",
+            "printable",
             "lifecycle",
             "ratelimit",
             "namespaces",

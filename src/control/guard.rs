@@ -4,7 +4,10 @@
 //! asks for the key before it publishes). With `control.guard_metrics`, so are `/metrics` and what the page knows. A page of somebody else cannot use the key: it does not know it,
 //! and a header of its own would need a CORS permission, which is never given.
 //!
-//! Without a key everything is open, to this machine only. Its browser runs pages from anywhere, though,
+//! `/health` answers everybody, as they come: probes of proxies and orchestrators name whatever host they like, or
+//! none. It tells whether the engine lives, and neither shows nor changes anything else.
+//!
+//! Without a key everything else is open, to this machine only. Its browser runs pages from anywhere, though,
 //! so three things are looked at: the peer's address; the `Host`, which must be a loopback name, or a
 //! foreign name that was made to point to 127.0.0.1 (DNS rebinding) would do; and the `Origin`, which must
 //! be the page served here, or any web page could publish with a plain form.
@@ -42,6 +45,9 @@ pub(super) async fn admit(State(desk): State<Arc<Desk>>, request: Request, next:
     }
 }
 
+/// Paths that only tell whether the engine lives.
+const PROBED: [&str; 3] = ["/health", "/health/ready", "/health/live"];
+
 /// Why a request is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refusal {
@@ -58,6 +64,9 @@ const FOREIGN_ORIGIN: &str = "permission denied: without control.api_key only th
                               address may send requests from a browser; the Origin is another one";
 
 fn verdict(control: &Control, peer: Option<IpAddr>, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+    if PROBED.contains(&uri.path()) {
+        return Ok(());
+    }
     let key = &*control.api_key;
     if !key.is_empty() {
         let path = uri.path();
@@ -200,6 +209,26 @@ mod tests {
         }
         for peer in [None, Some("10.0.0.1"), Some("::ffff:10.0.0.1")] {
             assert_eq!(ask(peer), Err(Refusal::Foreign(FOREIGN_PEER)), "{peer:?}");
+        }
+    }
+
+    #[test]
+    fn probes_are_answered_as_they_come() {
+        let ask = |path: &'static str, hosts: &[(&'static str, &str)]| {
+            verdict(
+                &Control::default(),
+                Some(IpAddr::from([10, 0, 0, 1])),
+                &Uri::from_static(path),
+                &headers(hosts),
+            )
+        };
+        for path in PROBED {
+            for hosts in [&[][..], &[("host", "10.0.0.7:9000")], &[("host", "")], &[("origin", "null")]] {
+                assert_eq!(ask(path, hosts), Ok(()), "{path} {hosts:?}");
+            }
+        }
+        for path in ["/", "/metrics", "/api/info", "/healthy", "/health/../api/info", "/page.json"] {
+            assert!(ask(path, &[("host", "10.0.0.7:9000")]).is_err(), "{path}");
         }
     }
 

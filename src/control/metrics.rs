@@ -183,6 +183,10 @@ impl Counters {
         }
         let clients = ("clients", "Clients by state.", MetricType::Gauge);
         self.per_shard_and(sheet, clients, "state", &CLIENT_STATES)?;
+        let help = "How many clients the node may have; one more is refused with 503.";
+        sheet
+            .family("fanfare_clients_limit", help, MetricType::Gauge)?
+            .encode_gauge(&self.stats.clients_max)?;
         let slow = ("slow_outcomes", "What became of clients that were too slow.", MetricType::Counter);
         self.per_shard_and(sheet, slow, "policy", &POLICIES)?;
         self.closes(sheet)?;

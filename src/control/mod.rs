@@ -95,9 +95,10 @@ fn router(desk: Arc<Desk>) -> Router {
         .route("/page.json", get(page::settings))
         .route("/page/{asset}", get(page::asset))
         .route("/metrics", get(metrics::scrape))
-        .route("/health", get(health::ready))
-        .route("/health/ready", get(health::ready))
-        .route("/health/live", get(health::live))
+        // HAProxy's checks ask by OPTIONS where nobody says otherwise.
+        .route("/health", get(health::ready).options(health::ready))
+        .route("/health/ready", get(health::ready).options(health::ready))
+        .route("/health/live", get(health::live).options(health::live))
         .route("/api/{method}", any(api::answer))
         .fallback(page::not_found)
         .layer(from_fn(page::headers))

@@ -261,6 +261,27 @@ fn the_api_key_guards_the_api_alone() {
     }
 }
 
+/// As HAProxy, Kubernetes, load balancers and monitors send them.
+#[test]
+fn probes_of_every_kind_are_answered() {
+    let house = open();
+    for head in [
+        "GET /health HTTP/1.1\r\nHost: 10.0.0.7:9000\r\nUser-Agent: kube-probe/1.31\r\n",
+        "GET /health/ready HTTP/1.1\r\nHost: fanfare.example\r\n",
+        "GET /health HTTP/1.0\r\n",
+        "OPTIONS /health HTTP/1.0\r\n",
+        "HEAD /health/live HTTP/1.1\r\nHost: lb\r\n",
+        "GET /health HTTP/1.1\r\n",
+        "GET http://probe.example/health HTTP/1.1\r\nHost: probe.example\r\nOrigin: null\r\n",
+    ] {
+        let mut stream = house.connect();
+        stream.write_all(format!("{head}Connection: close\r\n\r\n").as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.split(' ').nth(1) == Some("200"), "{head}{answer}");
+    }
+}
+
 #[test]
 fn without_a_key_strangers_are_refused() {
     let house = open();

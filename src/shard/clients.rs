@@ -185,6 +185,8 @@ pub struct Client<S> {
     pub blocked: bool,
     /// It is on the list of those to be read.
     pub to_read: bool,
+    /// It has one of the node's places for clients; the others are being refused.
+    pub has_place: bool,
     /// Its peer has closed its side: there is an end to be read behind the data.
     pub hung_up: bool,
     /// Its input waits, for an answer, for room towards the broker, or for replies to drain.
@@ -206,6 +208,7 @@ impl<S> Client<S> {
             armed: now,
             blocked: false,
             to_read: false,
+            has_place: false,
             hung_up: false,
             held_up: false,
             dead: false,

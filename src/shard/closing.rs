@@ -46,7 +46,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// Answers an HTTP request that does not become a client; `head` is what has come of it.
     pub(super) fn refuse(&mut self, slot: u32, refusal: Refusal, head: &[u8]) {
         self.stats.refused_upgrades[refusal as usize].add(1);
-        self.log_refusal(slot, refusal, head);
+        let peer = self.clients[slot].socket.peer();
+        self.log_refusal(peer, refusal, head);
         self.count_close(CloseReason::UpgradeFailed);
         self.clients[slot].session.refused = true;
         self.begin_closing(slot, &refusal.answer());
@@ -95,6 +96,10 @@ impl<S: Socket, A: Application> Shard<S, A> {
                 Phase::Upgrading => self.stats.upgrading.sub(1),
                 Phase::Open => self.stats.open.sub(1),
                 Phase::Closing => self.stats.closing.sub(1),
+            }
+            match client.has_place {
+                true => self.capacity.give_back(),
+                false => self.capacity.give_refusal_back(),
             }
             self.stats.blocked_clients.sub(u64::from(client.blocked));
             self.rest_bytes -= client.outgoing.map_or(0, |outgoing| outgoing.orphaned);

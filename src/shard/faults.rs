@@ -2,6 +2,7 @@
 //! trace, and nobody can fill a disk.
 
 use std::fmt::Display;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::printable::printable;
@@ -35,7 +36,7 @@ impl Default for FaultLog {
 
 impl<S: Socket, A: Application> Shard<S, A> {
     /// Says that a request did not become a client; `head` is what has come of it.
-    pub(super) fn log_refusal(&mut self, slot: u32, refusal: Refusal, head: &[u8]) {
+    pub(super) fn log_refusal(&mut self, peer: Option<SocketAddr>, refusal: Refusal, head: &[u8]) {
         // A stop refuses everybody, and says so itself.
         if refusal == Refusal::Stopping {
             return;
@@ -44,7 +45,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let Some(unsaid) = self.faults.refusals[refusal as usize].allow(now) else { return };
         let request = describe(head);
         tracing::warn!(
-            peer = self.peer(slot),
+            peer = peer.map(tracing::field::display),
             origin = request.origin,
             path = request.path,
             reason = refusal.label(),
@@ -64,7 +65,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let Some(unsaid) = self.faults.closes[reason as usize].allow(now) else { return };
         let fault = printable(fault.to_string().as_bytes(), FAULT_MAX);
         tracing::warn!(
-            peer = self.peer(slot),
+            peer = self.clients[slot].socket.peer().map(tracing::field::display),
             client = %self.client_id(slot),
             reason = reason.label(),
             fault,
@@ -72,9 +73,5 @@ impl<S: Socket, A: Application> Shard<S, A> {
             unsaid,
             "a client was closed for what it did"
         );
-    }
-
-    fn peer(&self, slot: u32) -> Option<tracing::field::DisplayValue<std::net::SocketAddr>> {
-        self.clients[slot].socket.peer().map(tracing::field::display)
     }
 }

@@ -32,6 +32,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::capacity::Capacity;
 use crate::client_id::{ClientId, NodeId};
 use crate::config::{Budgets, Config, Limits, Timeouts};
 use crate::mail::{ClientKey, Mail, Recover, Request, ShardId, TopicSlot};
@@ -74,6 +75,8 @@ pub struct Setup {
     pub namespaces: Arc<Namespaces>,
     /// Which HTTP requests become clients.
     pub upgrade: UpgradePolicy,
+    /// The places for clients, which all shards share.
+    pub capacity: Arc<Capacity>,
     /// How many shards share limits that count for the whole engine.
     pub shards: u16,
     /// Where mail comes in.
@@ -111,6 +114,7 @@ pub struct Shard<S, A = Commands> {
     /// Through which batch everything was written, if the broker wants to know.
     progress: Option<Progress>,
     stats: Arc<ShardStats>,
+    capacity: Arc<Capacity>,
     faults: FaultLog,
 
     clients: Clients<S>,
@@ -188,6 +192,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             requests: setup.requests,
             progress: setup.reporter.map(|reporter| Progress::new(reporter, config.amqp.written_timeout.0)),
             stats: setup.stats,
+            capacity: setup.capacity,
             faults: FaultLog::default(),
             clients: Clients::default(),
             topics: Topics::default(),
@@ -262,17 +267,34 @@ impl<S: Socket, A: Application> Shard<S, A> {
         self.clients.vacancy()
     }
 
-    /// Takes a new connection in. It is timed from `now`: the latest tick may have been long ago.
-    pub fn admit(&mut self, socket: S, now: Instant) -> ClientKey {
+    /// Takes a new connection in; where the node is full, to answer it with 503, or not at all where too many are
+    /// answered so already: then it ends here. It is timed from `now`: the latest tick may have been long ago.
+    pub fn admit(&mut self, socket: S, now: Instant) -> Option<ClientKey> {
         self.deadlines.advance(now);
+        let has_place = self.capacity.take();
+        if !has_place && !self.capacity.take_refusal() {
+            self.stats.accepted.add(1);
+            self.stats.refused_upgrades[Refusal::Full as usize].add(1);
+            self.log_refusal(socket.peer(), Refusal::Full, b"");
+            return None;
+        }
         let key = self.clients.insert(socket, self.deadlines.now());
         self.stats.accepted.add(1);
         self.stats.upgrading.add(1);
         self.time(key.slot);
+        self.clients[key.slot].has_place = has_place;
         if self.drain.is_some() {
             self.refuse(key.slot, Refusal::Stopping, b"");
+        } else if !has_place {
+            self.refuse(key.slot, Refusal::Full, b"");
         }
-        key
+        Some(key)
+    }
+
+    /// Whether the node has no place for one more client.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.capacity.is_full()
     }
 
     /// Notes that the peer of the client in `slot` has closed its side.

@@ -160,7 +160,8 @@ pub struct Loop<A> {
 }
 
 impl<A: Application> Loop<A> {
-    /// A loop that serves a new shard to those who come to `listeners`, at most `clients_max` of them.
+    /// A loop that serves a new shard to those who come to `listeners`, at most `clients_max` of them: what its table
+    /// of descriptors has room for.
     ///
     /// # Errors
     /// When a listener cannot be registered.
@@ -268,11 +269,16 @@ impl<A: Application> Loop<A> {
         self.accept_again_at = None;
         let mut budget = self.accepts_per_tick;
         for index in 0..self.doors.len() {
-            while budget > 0 && self.doors[index].ready && self.shard.len() < self.clients_max {
+            while budget > 0 && self.doors[index].ready && self.has_room() {
                 budget -= 1;
                 self.accept_one(index);
             }
         }
+    }
+
+    /// Whether connections are accepted: while there is room for clients, and when the node has none, to say so.
+    fn has_room(&self) -> bool {
+        self.shard.len() < self.clients_max || self.shard.is_full()
     }
 
     fn accept_one(&mut self, index: usize) {
@@ -314,14 +320,15 @@ impl<A: Application> Loop<A> {
         }
     }
 
-    /// Closes the doors when the shard is full, or leaves; opens them again when there is room.
+    /// Closes the doors when the shard's table of descriptors is full, or it leaves; opens them again when there is
+    /// room.
     ///
     /// A full shard that kept its listener would go on winning its share of new connections, and let them
-    /// wait, while other shards have room.
+    /// wait, while other shards have room. When none has, who comes is told.
     fn mind_the_doors(&mut self) {
         if self.shard.is_draining() {
             self.drain_doors();
-        } else if self.shard.len() >= self.clients_max {
+        } else if !self.has_room() {
             self.close_doors();
         } else if self.shard.len() < self.clients_max - self.clients_max / 20 {
             self.open_doors();

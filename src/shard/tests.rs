@@ -107,6 +107,7 @@ impl World {
                 open_on_loopback: false,
                 deflate: false,
             },
+            capacity: Arc::new(Capacity::new(1000)),
             shards: 1,
             inbox,
             requests: sender,
@@ -134,7 +135,7 @@ impl World {
     /// Somebody who has connected in the protocol's sense.
     fn connect(&mut self) -> Peer {
         let end = End(Rc::new(RefCell::new(Pipe { room: usize::MAX, ..Pipe::default() })));
-        let peer = Peer { key: self.shard.admit(end.clone(), self.now), end };
+        let peer = Peer { key: self.shard.admit(end.clone(), self.now).expect("there is a place"), end };
         peer.pipe().to_server.extend(UPGRADE.bytes());
         self.say(&peer, r#"{"id":1,"connect":{}}"#);
         assert!(peer.got().contains(r#""connect""#));

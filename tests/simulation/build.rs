@@ -52,7 +52,7 @@ fn copy(from: &Path, to: &Path, &(name, file, shipped, broken): &Bug) {
             .replace("crate::shard::", &format!("crate::bugs::{name}::shard::"))
             .replace("crate::shard;", &format!("crate::bugs::{name}::shard;"));
         let rooms = [
-            "client_id", "config", "mail", "mailbox", "namespaces", "printable", "protocol", "ratelimit", "receipt", "session",
+            "capacity", "client_id", "config", "mail", "mailbox", "namespaces", "printable", "protocol", "ratelimit", "receipt", "session",
             "slab", "stats", "wire",
         ];
         let text = rooms.iter().fold(text, |text, room| {

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use fanfare::printable::printable;
 use tungstenite::handshake::HandshakeError;
 use tungstenite::protocol::CloseFrame;
 use tungstenite::{Error, Message, WebSocket};
@@ -57,7 +58,9 @@ fn refused(url: &Url, error: &Error) -> End {
     match error {
         Error::Http(response) => {
             let status = response.status();
-            let text = format!("{url} refused the WebSocket: {status}");
+            let why = response.body().as_deref().unwrap_or_default().trim_ascii();
+            let why = if why.is_empty() { String::new() } else { format!(": {}", printable(why, 200)) };
+            let text = format!("{url} refused the WebSocket: {status}{why}");
             match status.as_u16() {
                 429 | 500..=599 => End::Retry(text),
                 404 => End::Final(format!(

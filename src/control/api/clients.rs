@@ -3,10 +3,11 @@
 
 use serde::Deserialize;
 
-use crate::client_id::ClientId;
+use crate::client_id::{ClientId, IdError};
 use crate::control::desk::Desk;
 use crate::control::envelope::{Fault, Outcome, done};
 use crate::mail::{ClientKey, Request, ShardId};
+use crate::printable::printable;
 use crate::protocol::codes::{CLOSE_TEXT_BYTES, CloseReason, Closing};
 
 use super::others::Others;
@@ -86,11 +87,11 @@ fn nobody_by_name(user: &str, mut others: Others) -> Result<(), Fault> {
 
 /// Where the client of this id is.
 fn client(desk: &Desk, id: &str) -> Result<(ShardId, ClientKey), Fault> {
-    let Some(parsed) = ClientId::parse(id) else {
-        return Err(Fault::bad(format_args!("`client` is no id that this engine gives out: {id:?}")));
-    };
-    if parsed.node != desk.node || usize::from(parsed.shard) >= desk.stats.shards.len() {
-        return Err(Fault::bad("`client` is not of this node, or not of its current run"));
+    let parsed = ClientId::parse(id, desk.node)
+        .map_err(|error| Fault::bad(format_args!("`client` is {error}: {}", printable(id.as_bytes(), 40))))?;
+    if usize::from(parsed.shard) >= desk.stats.shards.len() {
+        // Deciphered to a place that this node does not have: nobody was given it.
+        return Err(Fault::bad(format_args!("`client` is {}", IdError::Malformed)));
     }
     Ok((parsed.shard, parsed.key))
 }

@@ -37,7 +37,7 @@ fn what_ends_a_client_waits_for_the_replies_to_what_was_before_it() {
 fn who_speaks_in_binary_frames_is_answered_in_them() {
     let mut world = World::new(config(|_| {}));
     let end = End(Rc::new(RefCell::new(Pipe { room: usize::MAX, ..Pipe::default() })));
-    let peer = Peer { key: world.shard.admit(end.clone(), world.now), end };
+    let peer = Peer { key: world.shard.admit(end.clone(), world.now).expect("there is a place"), end };
     peer.pipe().to_server.extend(UPGRADE.bytes());
     let binary = |text: &str| [0x82, 0x80 | u8::try_from(text.len()).unwrap(), 0, 0, 0, 0].into_iter();
     for text in [r#"{"id":1,"connect":{}}"#, r#"{"id":2,"subscribe":{"channel":"t"}}"#] {
@@ -64,4 +64,37 @@ fn an_operator_closes_with_a_code_and_a_text_of_the_applications() {
     let frame = [&[0x88, 9][..], &4567_u16.to_be_bytes(), b"blocked"].concat();
     assert!(peer.pipe().from_server.ends_with(&frame), "{:?}", peer.pipe().from_server);
     assert_eq!(world.closes(CloseReason::Application), 1);
+}
+
+/// The limit is exact; who comes is told, and the first of them who leaves makes room.
+#[test]
+fn a_full_node_says_so() {
+    let mut world = World::new(config(|_| {}));
+    world.shard.capacity = Arc::new(Capacity::new(2));
+    let inside = [world.connect(), world.connect()];
+    let come = |world: &mut World| {
+        let end = End(Rc::new(RefCell::new(Pipe { room: usize::MAX, ..Pipe::default() })));
+        let key = world.shard.admit(end.clone(), world.now);
+        (key, end)
+    };
+    let refused: Vec<_> = (0..40).map(|_| come(&mut world)).collect();
+    let answered = refused.iter().filter(|(key, _)| key.is_some()).count();
+    assert!((10..40).contains(&answered), "{answered} of 40 hold a descriptor for their answer");
+    for (_, end) in refused.iter().filter(|(key, _)| key.is_some()) {
+        let answer = String::from_utf8_lossy(&end.0.borrow().from_server).into_owned();
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("limits.clients"), "{answer}");
+    }
+    let full = Refusal::Full as usize;
+    assert_eq!(world.shard.stats.refused_upgrades[full].value(), 40);
+    for peer in refused
+        .iter()
+        .filter_map(|(key, end)| key.map(|key| Peer { key, end: end.clone() }))
+        .chain([inside].into_iter().flatten().take(1))
+    {
+        peer.pipe().ended = true;
+        world.shard.hung_up(peer.key.slot);
+    }
+    world.tick();
+    world.connect();
+    assert!(world.shard.is_full());
 }

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use fanfare::capacity::Capacity;
 use fanfare::client_id::NodeId;
 use fanfare::config::{Budgets, Config, Interval, Limits, Namespace, SlowPolicy, Timeouts};
 use fanfare::mail::{
@@ -351,6 +352,7 @@ impl World {
             namespaces: Arc::new(Namespaces::new(&config)),
             config,
             upgrade,
+            capacity: Arc::new(Capacity::new(usize::MAX)),
             shards: 1,
             inbox,
             requests: sender,
@@ -408,7 +410,7 @@ impl World {
         let room = self.scale * self.rng.below(1500);
         let pipe = Rc::new(RefCell::new(Pipe { room, ..Pipe::default() }));
         let vacancy = self.shard.vacancy();
-        let key = self.shard.admit(FakeSocket(Rc::clone(&pipe)), self.now);
+        let key = self.shard.admit(FakeSocket(Rc::clone(&pipe)), self.now).expect("there is a place");
         assert_eq!(key, vacancy);
         self.peers.push(Peer {
             slot: key.slot,
