@@ -126,6 +126,16 @@ impl House {
         (topic.0, String::from_utf8(lines.bytes.to_vec()).expect("text"))
     }
 
+    /// The same without the epoch, which a stream's first publication carries.
+    #[track_caller]
+    fn lines_without_epoch(&mut self) -> (u32, String) {
+        let (slot, lines) = self.lines();
+        let mut parts = lines.split(r#","epoch":""#);
+        let first = parts.next().unwrap_or_default().to_owned();
+        let rest = parts.map(|part| part.split_once('"').expect("the epoch's end").1);
+        (slot, rest.fold(first, |lines, rest| lines + rest))
+    }
+
     #[track_caller]
     fn expect_line(&mut self, slot: u32, topic: &str, data: &str) {
         let line = format!("{{\"push\":{{\"channel\":\"{topic}\",\"pub\":{{\"data\":{data}}}}}}}\n");
@@ -385,12 +395,12 @@ fn what_comes_again_after_a_lost_link_is_known_by_its_id() {
     let line = |topic, n| {
         format!("{{\"push\":{{\"channel\":\"{topic}\",\"pub\":{{\"data\":{n},\"offset\":{n}}}}}}}\n")
     };
-    assert_eq!(house.lines(), (1, line("kept:1", 1)));
+    assert_eq!(house.lines_without_epoch(), (1, line("kept:1", 1)));
     wait_until(SOON, "three that are held", || house.stats.unacknowledged.value() == 3);
     proxy.cut();
-    assert_eq!(house.lines(), (0, line("slow:1", 1) + &line("slow:1", 2)));
+    assert_eq!(house.lines_without_epoch(), (0, line("slow:1", 1) + &line("slow:1", 2)));
     publisher.publish("kept:1", b"2", with_id("c"));
-    assert_eq!(house.lines(), (1, line("kept:1", 2)), "this id is not known");
+    assert_eq!(house.lines_without_epoch(), (1, line("kept:1", 2)), "this id is not known");
     wait_until(SOON, "the second delivery", || house.stats.duplicates.value() == 2);
     wait_until(SOON, "what has no id", || house.stats.publications.value() == 5);
     assert_eq!(house.history("kept:1"), "1,2");
@@ -410,15 +420,17 @@ fn a_message_id_that_was_there_is_a_repetition() {
     });
     house.attach(0, "a");
     let publisher = Publisher::connect(&url);
-    for (id, body) in [("x", "1"), ("x", "2"), ("y", "3"), ("x", "4"), ("z", "5"), ("x", "6")] {
+    // A repetition is seen as well: an id is forgotten when it was not there for two messages.
+    let messages = [("x", "1"), ("x", "2"), ("y", "3"), ("x", "4"), ("z", "5"), ("y", "6"), ("x", "7")];
+    for (id, body) in messages {
         publisher.publish("a", body.as_bytes(), BasicProperties::default().with_message_id(id.into()));
     }
     let mut lines = String::new();
-    while lines.lines().count() < 4 {
+    while lines.lines().count() < 5 {
         lines += &house.lines().1;
     }
     let data: Vec<_> = lines.lines().filter_map(|line| line.split("\"data\":").nth(1)).collect();
-    assert_eq!(data, ["1}}}", "3}}}", "5}}}", "6}}}"]);
+    assert_eq!(data, ["1}}}", "3}}}", "5}}}", "6}}}", "7}}}"]);
     wait_until(SOON, "everything to be acknowledged", || house.stats.unacknowledged.value() == 0);
     assert_eq!(house.stats.duplicates.value(), 2);
     house.stop();

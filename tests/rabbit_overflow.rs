@@ -12,13 +12,15 @@ use support::rabbitmq::RabbitNode;
 use support::wait::{SOON, wait_until};
 use support::websocket::RawClient;
 
-/// What the engine's connection takes although it is stopped.
+/// What the engine's connection takes although it is stopped: with so much room for bytes, from the start.
 const PREFETCH: usize = 10;
+const PREFETCH_BYTES: usize = 1 << 30;
 const ROOM: usize = 20;
 
 fn start(url: &str, room: usize) -> Engine {
     let config = format!(
-        "[amqp]\nurl = \"{url}\"\nsource = \"queue\"\nprefetch = {PREFETCH}\nqueue_max_messages = {room}\n\
+        "[amqp]\nurl = \"{url}\"\nsource = \"queue\"\nprefetch = {PREFETCH}\n\
+         prefetch_bytes = {PREFETCH_BYTES}\nqueue_max_messages = {room}\n\
          [namespaces.kept]\nhistory_size = 100\nforce_recovery = true\n"
     );
     let engine = Engine::with_config(&config);
