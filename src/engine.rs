@@ -161,10 +161,7 @@ impl Engine {
             node,
             requests: requests.clone(),
             stats: stats.clone(),
-            clients: addresses
-                .iter()
-                .map(|address| format!("ws://{address}{}", config.server.path))
-                .collect(),
+            clients: endpoints(&addresses, &config),
             lifecycle: Arc::clone(&lifecycle),
             demo,
         };
@@ -251,6 +248,11 @@ impl Engine {
             }
         }
     }
+}
+
+/// WebSocket URLs of the clients' listeners.
+fn endpoints(addresses: &[SocketAddr], config: &Config) -> Vec<String> {
+    addresses.iter().map(|address| format!("ws://{address}{}", config.server.path)).collect()
 }
 
 /// The addresses for clients as they will be bound: with real ports, and without those this host lacks.
