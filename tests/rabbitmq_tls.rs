@@ -49,7 +49,7 @@ fn what_is_published_by_tls_reaches_subscribers_and_nobody_unknown_is_trusted() 
     let files = TempDir::new("tls");
     let trusted = files.write("authority.pem", &authority.pem());
     let other = files.write("stranger.pem", &stranger.pem());
-    let node = RabbitNode::start_with_tls(&authority.identity("127.0.0.1"));
+    let mut node = RabbitNode::start_with_tls(&authority.identity("127.0.0.1"));
     assert!(!answers_amqp(node.port()), "the listener speaks AMQP without TLS");
 
     let engine = Engine::start(&["--amqp", &url(&node, "127.0.0.1", Some(&trusted))]);
@@ -85,6 +85,15 @@ fn what_is_published_by_tls_reaches_subscribers_and_nobody_unknown_is_trusted() 
         }
         assert!(stderr.to_lowercase().contains("certificate"), "it is not said what is wrong: {stderr}");
     }
+
+    // The authority is replaced while the engine runs, and RabbitMQ shows what the new one has signed.
+    node.stop();
+    files.write("authority.pem", &stranger.pem());
+    node.change_identity(&stranger.identity("127.0.0.1"));
+    node.start_again();
+    engine.wait_until_ready();
+    engine.publish("news", &json!({"by": "another"}));
+    assert_eq!(client.publication("news"), r#"{"by":"another"}"#);
 }
 
 /// A plain port that is spoken to by TLS is told from a RabbitMQ that is away.

@@ -6,6 +6,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -140,6 +141,11 @@ impl RabbitNode {
     #[track_caller]
     pub fn start_with_tls(identity: &Identity) -> Self {
         Self::launch(free_port(), Some(identity))
+    }
+
+    /// Shows another certificate from its next start on.
+    pub fn change_identity(&self, identity: &Identity) {
+        write_identity(&self.directory, identity);
     }
 
     #[track_caller]
@@ -429,10 +435,13 @@ fn copy_tables(from: &TempDir, to: &TempDir) {
     assert!(status.expect("cp runs").success(), "the tables cannot be copied");
 }
 
+fn write_identity(directory: &TempDir, identity: &Identity) -> [PathBuf; 2] {
+    [directory.write("server.pem", &identity.certificate), directory.write("server.key", &identity.key)]
+}
+
 /// One listener with TLS in place of the plain one.
 fn write_tls_files(directory: &TempDir, port: u16, identity: &Identity) {
-    let certificate = directory.write("server.pem", &identity.certificate);
-    let key = directory.write("server.key", &identity.key);
+    let [certificate, key] = write_identity(directory, identity);
     let configuration = format!(
         "{CONFIGURATION}listeners.tcp = none\nlisteners.ssl.1 = 127.0.0.1:{port}\n\
          ssl_options.certfile = {}\nssl_options.keyfile = {}\nssl_options.verify = verify_none\n",

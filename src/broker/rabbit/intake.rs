@@ -27,6 +27,7 @@ pub(super) struct Intake {
     source: ShortString,
     state: State,
     prefetch: Prefetch,
+    is_stream: bool,
     /// Of a stream: the offset after that of the last message that was given.
     next_offset: Option<u64>,
 }
@@ -40,8 +41,14 @@ enum State {
 
 impl Intake {
     /// Goes on with a consumer that was made with what `prefetch` says.
-    pub(super) fn new(channel: Channel, source: ShortString, consumer: Consumer, prefetch: Prefetch) -> Self {
-        Self { channel, source, state: State::Consuming(consumer), prefetch, next_offset: None }
+    pub(super) fn new(
+        channel: Channel,
+        source: ShortString,
+        is_stream: bool,
+        consumer: Consumer,
+        prefetch: Prefetch,
+    ) -> Self {
+        Self { channel, source, state: State::Consuming(consumer), prefetch, is_stream, next_offset: None }
     }
 
     /// The next message, or none if RabbitMQ has ended the consumer. Can be dropped at any time without loss.
@@ -84,12 +91,17 @@ impl Intake {
 
     /// Whether a message was not given yet: RabbitMQ may begin earlier in a stream than it was asked to.
     fn is_new(&self, delivery: &Delivery) -> bool {
-        let known = self.next_offset.zip(markers::offset(delivery));
+        let known = self.next_offset.zip(self.offset(delivery));
         known.is_none_or(|(next, offset)| offset >= next)
     }
 
+    /// Where it is in the stream. What a message in a queue says of that is its publisher's.
+    fn offset(&self, delivery: &Delivery) -> Option<u64> {
+        markers::offset(delivery).filter(|_| self.is_stream)
+    }
+
     fn note(&mut self, delivery: &Delivery) {
-        if let Some(offset) = markers::offset(delivery) {
+        if let Some(offset) = self.offset(delivery) {
             self.next_offset = Some(offset + 1);
         }
         if self.prefetch.saw(delivery.data.len()) {

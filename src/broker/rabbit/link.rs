@@ -201,7 +201,7 @@ impl Link {
             consuming_events: Box::pin(consuming.events_listener()),
             publishing_events: Box::pin(publishing.events_listener()),
             consuming,
-            intake: Some(Intake::new(channel.clone(), queue.clone(), consumer, prefetch)),
+            intake: Some(Intake::new(channel.clone(), queue.clone(), start.is_some(), consumer, prefetch)),
             channel,
             publishing,
             publishes,
