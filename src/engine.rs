@@ -335,7 +335,8 @@ impl SharedByShards<'_> {
         }
     }
 
-    /// Pages from the control port may open WebSockets, by whatever name of loopback they were opened.
+    /// Pages from the control port may open WebSockets, by whatever name of loopback they were opened, or by the name
+    /// by which they then ask for a WebSocket.
     fn upgrade_policy(&self) -> UpgradePolicy {
         let port = self.control.port();
         let loopback = ["localhost", "127.0.0.1", "[::1]"].map(|host| format!("http://{host}:{port}"));
@@ -348,6 +349,7 @@ impl SharedByShards<'_> {
             path: self.config.server.path.clone(),
             head_bytes: self.config.limits.head_bytes,
             allowed_origins,
+            page_port: port,
             open_on_loopback: loopback_only && self.config.control.api_key.is_empty(),
             deflate: self.config.namespaces.values().any(|namespace| namespace.deflate),
         }

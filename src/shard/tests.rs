@@ -104,6 +104,7 @@ impl World {
                 path: "/connection/websocket".to_owned(),
                 head_bytes: 8192,
                 allowed_origins: Vec::new(),
+                page_port: 0,
                 open_on_loopback: false,
                 deflate: false,
             },

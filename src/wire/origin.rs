@@ -122,6 +122,12 @@ impl HostPort {
         Some(Self { host: Host::parse(host)?, port })
     }
 
+    /// The same host at another port.
+    #[must_use]
+    pub fn at_port(&self, port: u16) -> Self {
+        Self { host: self.host.clone(), port: Some(port) }
+    }
+
     /// Whether the host is `localhost` or an address of loopback.
     #[must_use]
     pub fn is_loopback(&self) -> bool {

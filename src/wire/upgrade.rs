@@ -33,6 +33,8 @@ pub struct UpgradePolicy {
     pub head_bytes: usize,
     /// Origins whose pages may connect besides those of the same host.
     pub allowed_origins: Vec<OriginPattern>,
+    /// The port of the live page: a page of the same host and this port may connect, too.
+    pub page_port: u16,
     /// Whether only programs of this host reach us, and need no key. Then "the same host" means a name of
     /// loopback, as whoever owns another name can make it resolve to this host (DNS rebinding).
     pub open_on_loopback: bool,
@@ -221,7 +223,8 @@ fn check_origin(headers: &HeaderMap, host: &HostPort, policy: &UpgradePolicy) ->
         return Ok(());
     }
     let origin = single(headers, header::ORIGIN).and_then(Origin::parse).ok_or(Refusal::ForeignOrigin)?;
-    let is_own = || origin.is_of(host) && (!policy.open_on_loopback || host.is_loopback());
+    let is_ours = || origin.is_of(host) || origin.is_of(&host.at_port(policy.page_port));
+    let is_own = || is_ours() && (!policy.open_on_loopback || host.is_loopback());
     if policy.allowed_origins.iter().any(|allowed| allowed.matches(&origin)) || is_own() {
         return Ok(());
     }

@@ -22,6 +22,7 @@ fn policy() -> UpgradePolicy {
         path: "/connection/websocket".to_owned(),
         head_bytes: 8192,
         allowed_origins: allowed(&["https://app.example.net"]),
+        page_port: 9000,
         open_on_loopback: false,
         deflate: false,
     }
@@ -213,6 +214,9 @@ fn origins() {
         ("http://PUSH.example.org:8000", &strict, true),
         ("http://push.example.org", &strict, false),
         ("http://push.example.org:8001", &strict, false),
+        ("http://push.example.org:9000", &strict, true),
+        ("http://other.example.org:9000", &strict, false),
+        ("http://push.example.org:9000", &file, false),
         ("http://notpush.example.org:8000", &strict, false),
         ("http://push.example.org:8000.evil.example", &strict, false),
         ("https://app.example.net", &strict, true),
