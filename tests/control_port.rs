@@ -95,6 +95,24 @@ fn next_answer(stream: &mut TcpStream) -> (u16, Value) {
     (status, serde_json::from_slice(&body).expect("JSON"))
 }
 
+/// However many connect to the control port, the descriptors that are left for clients are left for them.
+#[test]
+fn silent_connections_of_operators_keep_no_client_out() {
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 300; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_fanfare")]);
+    command.args(["serve", "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--shards", "1"]);
+    support::engine::clear_settings(&mut command);
+    let engine = Engine::launch(command, None);
+    let connect = |_| TcpStream::connect(engine.control_address()).expect("it listens");
+    let silent: Vec<_> = (0..400).map(connect).collect();
+    let mut clients: Vec<_> = (0..40).map(|_| RawClient::connect(engine.client_address())).collect();
+    clients.iter_mut().for_each(|client| client.subscribe("news"));
+    engine.publish("news", &json!(1));
+    assert!(clients.iter_mut().all(|client| client.publication("news") == "1"));
+    assert!(engine.get("/health").body.contains("\"ready\":true"));
+    drop(silent);
+}
+
 /// What `promtool` says to this on its standard input or in its arguments; it fails on any complaint.
 fn promtool(arguments: &[&str], input: &str) {
     let mut command = Command::new("/usr/bin/promtool");

@@ -3,12 +3,16 @@
 
 mod support;
 
-use support::engine::Engine;
+use support::engine::{Engine, serve};
 use support::script::Script;
 use support::wait::SOON;
 
 fn tell(story: &str, engine: &Engine) {
-    let mut browser = Script::node("page.mjs", &[story, &engine.page_url(), &engine.ws_url()]);
+    tell_of(story, &engine.page_url(), &engine.ws_url());
+}
+
+fn tell_of(story: &str, page: &str, clients: &str) {
+    let mut browser = Script::node("page.mjs", &[story, page, clients]);
     let done = browser.next_within(SOON * 5, story, |event| event["event"] == "done");
     assert!(done["requests"].as_u64() > Some(3), "too few requests to have been counted: {done}");
 }
@@ -21,6 +25,19 @@ fn with_the_demo_the_page_lives_at_once() {
 #[test]
 fn where_the_key_guards_everything_the_page_asks_for_it() {
     tell("key", &Engine::with_config("[control]\napi_key = \"secret\"\nguard_metrics = true\n"));
+}
+
+/// A page that was opened by this machine's address reaches the listener on all addresses by the same.
+#[test]
+fn by_the_address_of_the_machine_the_page_lives_as_well() {
+    let mut command = serve();
+    command.args(["--listen", "0.0.0.0:0", "--control", "0.0.0.0:0"]);
+    command.envs([("FANFARE_SERVER_INSECURE", "true"), ("FANFARE_CONTROL_API_KEY", "secret")]);
+    let engine = Engine::launch(command, None);
+    // Another address than the one that is always let in.
+    let elsewhere = |url: String| url.replace("0.0.0.0", "127.0.0.2");
+    let (page, clients) = (elsewhere(engine.page_url()), elsewhere(engine.ws_url()));
+    tell_of("connected", &page, &clients);
 }
 
 #[test]

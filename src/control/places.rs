@@ -11,6 +11,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
+use crate::config::host::DESCRIPTORS_RESERVE;
+
 /// Connections at the same time. Operators, a scraper and some publishers with pools need dozens. Costs about
 /// 20 KiB each, and a body in flight each. With [`RESERVED`] it is half of `DESCRIPTORS_RESERVE`, which the
 /// configuration keeps free of clients.
@@ -18,6 +20,8 @@ pub(super) const PLACES: usize = 120;
 
 /// Places beside them in which only `/health` is answered.
 pub(super) const RESERVED: usize = 8;
+
+const _: () = assert!(PLACES + RESERVED <= DESCRIPTORS_RESERVE / 2, "the other half is for everything else");
 
 /// How long a connection may be silent after its first request. Longer than a scraper's usual interval, so
 /// that a scraper and publishers can keep their connections.

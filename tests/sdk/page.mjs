@@ -96,6 +96,13 @@ async function key(context) {
   assert.equal(await tab.locator('#key-form').isVisible(), false);
 }
 
+/** What the page needs is reached by the name by which it was opened itself. */
+async function connected(context) {
+  const tab = await openTab(context);
+  assert.equal(await tab.locator('#socket-url').inputValue(), clientUrl);
+  await subscribe(tab, ['A']);
+}
+
 /** When the engine is gone, nothing of what it said is shown as if it were still so. */
 async function gone(context) {
   const tab = await openTab(context);
@@ -183,7 +190,7 @@ async function sandboxedFrame(context) {
 }
 
 const stories = {
-  live_at_once: liveAtOnce, topics_a_b_c: topicsABC, mistakes, sandboxed_frame: sandboxedFrame, key, gone, narrow,
+  live_at_once: liveAtOnce, topics_a_b_c: topicsABC, mistakes, sandboxed_frame: sandboxedFrame, key, gone, narrow, connected,
 };
 
 const profile = await mkdtemp(join(tmpdir(), 'fanfare-page-'));
