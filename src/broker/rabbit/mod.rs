@@ -29,6 +29,7 @@ mod address;
 mod again;
 pub mod amqp_filter;
 mod attach;
+mod attempts;
 mod backoff;
 mod binder;
 mod bindings;
@@ -71,6 +72,7 @@ use crate::ratelimit::RateLimit;
 use super::backplane::Event;
 
 use address::Addresses;
+use attempts::Attempts;
 use backoff::Backoff;
 use bindings::{Bindings, Room};
 use fault::Fault;
@@ -84,7 +86,7 @@ pub use inspect::{Inspection, inspect};
 pub(super) use message::Envelope;
 pub use once::{PublishError, publish_once};
 
-/// Between two log lines about attempts that fail for the same reason.
+/// Between two log lines about the same thing.
 const LOG_EVERY: Duration = Duration::from_secs(60);
 
 /// How long the start goes on to further nodes before it lets the engine begin without RabbitMQ.
@@ -120,10 +122,8 @@ pub(super) struct Rabbit {
     winding_down: bool,
     /// Whether lapin has failed to read something: see [`amqp_filter`].
     is_careful: bool,
-    /// For each address.
-    attempts_logs: Vec<RateLimit>,
-    /// Why the latest attempt failed, for each address.
-    last_faults: Vec<String>,
+    /// Why the latest ones failed.
+    attempts: Attempts,
     burials_log: RateLimit,
     dead_log: RateLimit,
     refused_log: RateLimit,
@@ -210,8 +210,7 @@ impl Rabbit {
             ids: Ids::new(),
             backoff: Backoff::new(amqp.reconnect_min.0, amqp.reconnect_max.0),
             taking_from: taking_from(amqp),
-            last_faults: vec![String::new(); addresses.len()],
-            attempts_logs: (0..addresses.len()).map(|_| RateLimit::new(LOG_EVERY)).collect(),
+            attempts: Attempts::new(addresses.len()),
             addresses,
             state: State::Over,
             events: VecDeque::new(),
@@ -311,7 +310,7 @@ impl Rabbit {
         let (source, unconfirmed) = (link.source(), self.letters.len());
         self.addresses.worked();
         self.reads_further = false;
-        self.last_faults.iter_mut().for_each(String::clear);
+        self.attempts.succeeded();
         let rabbitmq = self.addresses.current();
         tracing::info!(%rabbitmq, %source, unconfirmed, "connected to RabbitMQ");
         if self.winding_down {
@@ -374,12 +373,9 @@ impl Rabbit {
     /// One line when the reason changes, and now and then as a reminder; not one per attempt.
     fn attempt_failed(&mut self, fault: &Fault) {
         self.reads_further = false;
-        let number = self.addresses.number();
-        let last = &mut self.last_faults[number];
-        if self.attempts_logs[number].allow(Instant::now()).is_some() || fault.text != *last {
+        if self.attempts.failed(self.addresses.number(), &fault.text, Instant::now()) {
             tracing::warn!(reason = %fault.text, "no connection to RabbitMQ; trying again");
         }
-        last.clone_from(&fault.text);
         self.queue_was_gone |= fault.queue_is_gone;
         self.beware(fault.is_unreadable);
     }

@@ -1,0 +1,76 @@
+//! Why attempts to connect fail: a reason is told when it is new, and again now and then for as long as it lasts.
+
+use std::time::{Duration, Instant};
+
+use crate::ratelimit::RateLimit;
+
+/// Between two log lines about attempts that fail for the same reason.
+const REMIND_EVERY: Duration = Duration::from_secs(60);
+
+/// The latest failure at each address. What is told of one says nothing of another.
+#[derive(Debug)]
+pub(super) struct Attempts(Vec<Attempt>);
+
+#[derive(Debug)]
+struct Attempt {
+    /// Empty: none since it worked.
+    reason: String,
+    reminder: RateLimit,
+}
+
+impl Attempts {
+    /// None yet, at so many addresses.
+    pub(super) fn new(addresses: usize) -> Self {
+        let none = || Attempt { reason: String::new(), reminder: RateLimit::new(REMIND_EVERY) };
+        Self((0..addresses).map(|_| none()).collect())
+    }
+
+    /// One has failed at the address of this number. Returns whether the reason is to be told.
+    pub(super) fn failed(&mut self, address: usize, reason: &str, now: Instant) -> bool {
+        let attempt = &mut self.0[address];
+        let is_new = attempt.reason != reason;
+        if is_new {
+            reason.clone_into(&mut attempt.reason);
+            attempt.reminder = RateLimit::new(REMIND_EVERY);
+        }
+        attempt.reminder.allow(now).is_some()
+    }
+
+    /// There is a connection: what fails from now on is news.
+    pub(super) fn succeeded(&mut self) {
+        self.0.iter_mut().for_each(|attempt| attempt.reason.clear());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_told_when_it_is_new_and_again_while_it_lasts_for_each_address() {
+        let (mut attempts, start) = (Attempts::new(2), Instant::now());
+        let mut told = Vec::new();
+        // Both nodes are tried every ten seconds; the second one changes its mind once.
+        for second in (0..180).step_by(10) {
+            let now = start + Duration::from_secs(second);
+            let second_reason = if second < 100 { "no vhost" } else { "no password" };
+            for (address, reason) in [(0, "refused"), (1, second_reason)] {
+                if attempts.failed(address, reason, now) {
+                    told.push((second, reason));
+                }
+            }
+        }
+        let expected = [
+            (0, "refused"),
+            (0, "no vhost"),
+            (60, "refused"),
+            (60, "no vhost"),
+            (100, "no password"),
+            (120, "refused"),
+            (160, "no password"),
+        ];
+        assert_eq!(told, expected);
+        attempts.succeeded();
+        assert!(attempts.failed(0, "refused", start + Duration::from_secs(180)), "news again");
+    }
+}
