@@ -78,7 +78,13 @@ mod tests {
 
     /// The numbers that consumers are made with while bodies of these sizes come.
     fn numbers(prefetch: &mut Prefetch, sizes: impl IntoIterator<Item = usize>) -> Vec<u16> {
-        sizes.into_iter().filter_map(|size| prefetch.saw(size).then(|| prefetch.current())).collect()
+        let mut numbers = Vec::new();
+        for size in sizes {
+            if prefetch.saw(size) {
+                numbers.push(prefetch.current());
+            }
+        }
+        numbers
     }
 
     #[test]
