@@ -37,7 +37,7 @@ impl Publication {
     /// Writes the line and returns its length.
     pub(crate) fn encode(&mut self) -> usize {
         self.line.clear();
-        push::publication(&mut self.line, black_box("orders:1234"), black_box(&self.data), 0);
+        push::publication(&mut self.line, black_box("orders:1234"), black_box(&self.data), 0, None);
         self.line.len()
     }
 }

@@ -153,7 +153,10 @@ mod tests {
     mod earlier {
         use super::*;
 
-        pub(super) fn read(headers: &FieldTable) -> Option<(u64, u64, Option<(String, u64, Option<u64>)>)> {
+        /// Nonce and node, then what is claimed: epoch, generation and origin.
+        type Marker = (u64, u64, Option<(String, u64, Option<u64>)>);
+
+        pub(super) fn read(headers: &FieldTable) -> Option<Marker> {
             let text = |name: &str| match headers.inner().get(name) {
                 Some(AMQPValue::LongString(text)) => String::from_utf8(text.as_bytes().to_vec()).ok(),
                 _ => None,
