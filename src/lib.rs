@@ -89,7 +89,8 @@
 //! `broker/history.rs`).
 //!
 //! A node that starts reads the stream back before it lets clients in. What its history is, is a function of the stream
-//! alone, so that any node, after any restart, gives the same answer. AMQP shows no identity of a stream: markers in it
+//! alone, so that any node, after any restart, gives the same answer; only what ends in time may end a minute later on one
+//! (`broker/dating.rs`). AMQP shows no identity of a stream: markers in it
 //! do, and name its epoch (`broker/rabbit/trail.rs`). When the epoch is another one, every subscriber is told (2500), and
 //! gets nothing of the new numbering before.
 //!
@@ -101,7 +102,7 @@
 //!
 //! What was not acknowledged when a link is lost comes again from a durable queue. It is with the shards, or on its way
 //! to them, and in the history; so what waits to be merged goes out at once, and what comes again is known by its
-//! `message-id`, and acknowledged when what it repeats is. A message without an id comes twice then.
+//! `message-id` and its topics, and acknowledged when what it repeats is. A message without an id comes twice then.
 //!
 //! # When something is missing
 //!

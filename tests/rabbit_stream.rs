@@ -4,11 +4,13 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lapin::types::AMQPValue;
 use lapin::{BasicProperties, ExchangeKind};
+use serde_json::json;
 use support::engine::{Engine, run_to_end, serve};
+use support::proxy::{Proxy, Way};
 use support::publisher::{DURABLE, Publisher, headers};
 use support::rabbitmq::RabbitNode;
 use support::wait::{SOON, hold_for, wait_for, wait_until};
@@ -313,19 +315,88 @@ fn what_cannot_be_delivered_and_was_left_to_a_node_that_was_killed_is_dead_lette
     assert_eq!(epochs(&survivor).len(), 1, "a node that takes over changes no epoch");
 }
 
+/// Publishers say by `timestamp` when an event was, and RabbitMQ counts `expiration` from when it got the message.
 #[test]
-fn what_has_expired_is_not_pushed() {
+fn time_stamps_count_for_expiration_only_where_they_are_trusted() {
     let url = RabbitNode::shared().new_vhost("expired");
     let engine = start(&url);
+    let trusting = configuration(&url).replace("[amqp]", "[amqp]\ntrust_timestamps = true");
+    let trusting = Engine::with_config(&trusting);
+    trusting.wait_until_ready();
     let publisher = Publisher::connect(&url);
-    let mut client = RawClient::connect(engine.client_address());
-    client.subscribe("news");
+    let mut clients = [&engine, &trusting].map(|engine| RawClient::connect(engine.client_address()));
+    clients.iter_mut().for_each(|client| client.subscribe("news"));
     let old = || plain().with_timestamp(1_000_000);
     publisher.publish("news", b"1", old().with_expiration("60000".into()));
     publisher.publish("news", b"2", old());
     publisher.publish("news", b"3", plain().with_expiration("60000".into()));
-    assert_eq!([client.publication("news"), client.publication("news")], ["2", "3"]);
-    assert_eq!(engine.metric("fanfare_expired_total", &[]), 1.0);
+    let [client, trusting_client] = &mut clients;
+    assert_eq!([(); 3].map(|()| client.publication("news")), ["1", "2", "3"]);
+    assert_eq!([(); 2].map(|()| trusting_client.publication("news")), ["2", "3"]);
+    let expired = [&engine, &trusting].map(|engine| engine.metric("fanfare_expired_total", &[]));
+    assert_eq!(expired, [0.0, 1.0]);
+}
+
+/// The data of what is kept of a topic.
+fn kept(engine: &Engine, topic: &str) -> Vec<String> {
+    let answer = engine.api("history", &json!({"channel": topic, "limit": 100}));
+    let publications = answer["result"]["publications"].as_array().cloned().unwrap_or_default();
+    publications.iter().map(|publication| publication["data"].to_string()).collect()
+}
+
+const KEPT: &str = "[namespaces.kept]\nhistory_size = 10\n\
+                    [namespaces.short]\nhistory_size = 10\nhistory_ttl = \"1500ms\"\n";
+
+/// The next marker after a message tells how old it is, to every node that reads back.
+#[test]
+fn what_is_over_does_not_come_back_with_a_restart() {
+    let url = RabbitNode::shared().new_vhost("over");
+    let engine = Engine::on_fixed_ports(&(configuration(&url) + KEPT));
+    engine.wait_until_ready();
+    let publisher = Publisher::connect(&url);
+    let old = || plain().with_timestamp(1_000_000);
+    publisher.publish("kept:a", b"1", old());
+    publisher.publish("kept:a", b"2", plain().with_expiration("1500".into()));
+    publisher.publish("kept:a", b"3", old().with_expiration("3600000".into()));
+    publisher.publish("short:a", b"4", plain());
+    // It comes back at once, and writes markers, while all may be there.
+    let engine = engine.restart();
+    wait_until(SOON, "what ends to end", || {
+        kept(&engine, "kept:a") == ["1", "3"] && kept(&engine, "short:a").is_empty()
+    });
+    let engine = engine.restart();
+    assert_eq!(
+        (kept(&engine, "kept:a"), kept(&engine, "short:a").len()),
+        (vec!["1".to_owned(), "3".to_owned()], 0)
+    );
+    let another = Engine::with_config(&(configuration(&url) + KEPT));
+    another.wait_until_ready();
+    assert_eq!(
+        (kept(&another, "kept:a"), kept(&another, "short:a").len()),
+        (vec!["1".to_owned(), "3".to_owned()], 0)
+    );
+}
+
+/// How long it waited is not known when it comes: so it is pushed, and ends when it must have been there for so long.
+#[test]
+fn what_waited_for_the_link_is_pushed_and_ends_later() {
+    let node = RabbitNode::shared();
+    let url = node.new_vhost("waited");
+    let proxy = Proxy::to(node.port());
+    let engine = Engine::with_config(&(configuration(&proxy.instead_of(node.port(), &url)) + KEPT));
+    engine.wait_until_ready();
+    let publisher = Publisher::connect(&url);
+    let mut client = RawClient::connect(engine.client_address());
+    client.subscribe("kept:a");
+    proxy.hold(Way::Back);
+    proxy.cut();
+    publisher.publish("kept:a", b"1", plain().with_expiration("200".into()));
+    publisher.publish("kept:a", b"2", plain());
+    let begun = Instant::now();
+    wait_until(SOON, "the first one's time", || begun.elapsed() > Duration::from_millis(300));
+    proxy.resume();
+    assert_eq!([client.publication("kept:a"), client.publication("kept:a")], ["1", "2"]);
+    wait_until(SOON, "the first one's end", || kept(&engine, "kept:a") == ["2"]);
 }
 
 #[test]

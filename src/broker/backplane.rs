@@ -25,7 +25,7 @@ pub(super) struct Message {
     pub(super) key: Option<Box<str>>,
     /// When it was published, if it says so: microseconds since 1970.
     pub(super) published: Option<u64>,
-    /// How long after that it is of use, if it says so.
+    /// How long it is of use from when the backplane took it, if it says so.
     pub(super) expires_after: Option<Duration>,
     /// What a stream says of it; none from a queue.
     pub(super) place: Option<Place>,
@@ -95,6 +95,8 @@ pub(super) enum Event {
         tag: u64,
         /// As [`Place::offset`], where a stream numbers it.
         offset: Option<u64>,
+        /// When it was written, if a node wrote it that says so: microseconds since 1970.
+        time: Option<u64>,
     },
     /// A delivery by which an operator has the history of a topic forgotten, from here in the stream on.
     HistoryRemoved {

@@ -66,10 +66,11 @@ pub(super) struct Publication<'a> {
     pub(super) offset: u64,
     /// A JSON value, as it will stand in an array of recovered publications.
     pub(super) json: &'a [u8],
-    /// How old it is already, if it was read back.
-    pub(super) age: Duration,
-    /// From when on nobody is to get it any more, if it says so itself.
-    pub(super) expires: Option<Instant>,
+    /// How old it is already; `None` if that is not known yet, and [`History::date`] will tell. Until then it is as if it
+    /// had come just now.
+    pub(super) age: Option<Duration>,
+    /// How old it may become, if it says so itself: then nobody is to get it any more.
+    pub(super) lifetime: Option<Duration>,
 }
 
 /// What is recovered.
@@ -147,6 +148,8 @@ pub(super) struct History {
     idle: BTreeMap<u64, RecordId>,
     idled: u64,
     answers: Answers,
+    /// Topics with publications whose age is not known yet. Some may be gone, or be there twice.
+    undated: Vec<RecordId>,
     bytes: usize,
     publications: usize,
 }
@@ -200,6 +203,7 @@ impl History {
             idle: BTreeMap::new(),
             idled: 0,
             answers: Answers::default(),
+            undated: Vec::new(),
             bytes: 0,
             publications: 0,
         }
@@ -215,6 +219,7 @@ impl History {
         self.ages.clear();
         self.idle.clear();
         self.answers.clear();
+        self.undated = Vec::new();
         self.bytes = 0;
         self.publications = 0;
     }
@@ -238,8 +243,9 @@ impl History {
         if keep.size == 0 {
             return;
         }
-        let Publication { offset, json, age, expires } = *publication;
-        let born = self.ages.birth(now, age);
+        let Publication { offset, json, age, lifetime } = *publication;
+        let born = self.ages.birth(now, age.unwrap_or_default());
+        let end = age.zip(lifetime).and_then(|(age, lifetime)| now.checked_add(lifetime.saturating_sub(age)));
         let id = self.open(topic, offset, born, keep.ttl);
         let Record { top, state, .. } = &mut self.records[id.0];
         assert!(offset > *top, "offset {offset} of '{topic}' does not come after {top}");
@@ -250,7 +256,13 @@ impl History {
                 self.bytes -= held.pop();
                 self.publications -= 1;
             }
-            held.push(offset, json, born, expires);
+            held.push(offset, json, born, end);
+            if age.is_none() || held.is_undated() {
+                if !held.is_undated() {
+                    self.undated.push(id);
+                }
+                held.leave_undated(lifetime.filter(|_| age.is_none()));
+            }
             self.bytes += Held::cost(json.len());
             self.publications += 1;
         }

@@ -2,7 +2,7 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use crate::config::{Limits, Namespace};
 use crate::mail::{Encoding, KeyedLine, Lines, Mail, Position, Variant};
@@ -13,6 +13,7 @@ use crate::stats::BrokerStats;
 use crate::wire::deflate::Deflater;
 
 use super::backplane::Message;
+use super::dating;
 use super::history::{self, Keep};
 use super::memory::microseconds;
 use super::merge::{Arrival, Batch, Rules};
@@ -185,8 +186,8 @@ impl Broker {
         }
         let found = found.filter(|_| is_new);
         self.count(Some(namespace_id), is_new, found.is_some());
-        let left = time_left(message, SystemTime::now());
-        if left == Some(Duration::ZERO) {
+        let age = self.dating.age(message, || microseconds(SystemTime::now()).unwrap_or(0));
+        if dating::has_expired(message, age) {
             self.stats.expired.add(u64::from(is_new));
             return Ok(());
         }
@@ -211,9 +212,7 @@ impl Broker {
         if namespace.has_history() {
             let keep = Keep { size: namespace.history_size, ttl: namespace.history_ttl.0 };
             let json = &line[publication];
-            let age = if is_new { Duration::ZERO } else { age(message, SystemTime::now()) };
-            let expires = left.and_then(|left| now.checked_add(left));
-            let publication = history::Publication { offset, json, age, expires };
+            let publication = history::Publication { offset, json, age, lifetime: message.expires_after };
             let is_first = is_new && self.is_read_back && self.history.has_never_had(name);
             self.history.add(name, &publication, keep, now);
             if is_first {
@@ -322,18 +321,6 @@ impl Encoder {
         let (count, offset) = (batch.lines, batch.offset);
         Lines { bytes: bytes.into(), count, plain_bytes, offset, keyed: keyed.cloned() }
     }
-}
-
-/// How long a message is still of use; `None`: for ever, or it does not say since when.
-fn time_left(message: &Message, now: SystemTime) -> Option<Duration> {
-    let after = message.expires_after?;
-    message.published.map(|_| after.saturating_sub(age(message, now)))
-}
-
-/// How long ago a message was published, if it says so.
-fn age(message: &Message, now: SystemTime) -> Duration {
-    let published = message.published.zip(microseconds(now));
-    Duration::from_micros(published.map_or(0, |(published, now)| now.saturating_sub(published)))
 }
 
 /// How long publications of a namespace wait for each other.

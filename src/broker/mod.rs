@@ -18,12 +18,13 @@
 //! letters. Requests, timers and RabbitMQ's heartbeats go on.
 //!
 //! Its tokio runtime, of this thread alone, exists for lapin. Read `turn` first, then `incoming` and
-//! `requests`, then `recovery`; `topics`, `history`, `ahead`, `merge`, `lanes`, `acks`, `receipts`, `seen`, `outbox`,
+//! `requests`, then `recovery`; `topics`, `history`, `ahead`, `merge`, `lanes`, `acks`, `receipts`, `seen`, `dating`, `outbox`,
 //! `payload` and `surveys` are rooms without clock and socket; `backplane` is the seam to `rabbit` and `memory`.
 
 mod acks;
 mod ahead;
 mod backplane;
+mod dating;
 mod history;
 mod incoming;
 mod lanes;

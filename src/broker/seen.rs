@@ -188,7 +188,7 @@ mod tests {
         let id = prop::sample::select(vec!["x", "y", "z", "1", "2", "3", "4"]);
         let topics = prop::sample::subsequence(vec!["a", "b", "c", "d", "e", "f"], 0..=6);
         let message = (1..4_u64, id, topics);
-        prop::collection::vec(message, 1..120).prop_map(|messages| {
+        prop::collection::vec(message, 1..60).prop_map(|messages| {
             let mut offset = 0;
             let at = |(step, id, topics)| {
                 offset += step;

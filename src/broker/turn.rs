@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::future::pending;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use futures_util::FutureExt as _;
 use tokio::select;
@@ -19,8 +19,10 @@ use crate::stats::{BackplaneState, BrokerStats};
 use super::acks::Acks;
 use super::ahead::Ahead;
 use super::backplane::{Backplane, Event};
+use super::dating::Dating;
 use super::history::History;
 use super::incoming::Encoder;
+use super::memory::microseconds;
 use super::merge::Merge;
 use super::outbox::Outbox;
 use super::receipts::Receipts;
@@ -52,6 +54,7 @@ pub(super) struct Broker {
     pub(super) acks: Acks,
     pub(super) receipts: Receipts,
     pub(super) seen: Seen,
+    pub(super) dating: Dating,
     pub(super) history: History,
     /// Who waits for messages that this node has not read yet.
     pub(super) ahead: Ahead,
@@ -94,6 +97,7 @@ impl Broker {
             acks: Acks::default(),
             receipts: Receipts::new(setup.receipts),
             seen: Seen::new(setup.config.amqp.message_ids),
+            dating: Dating::new(&setup.config.amqp),
             history: History::new(new_epoch(), limits.history_bytes, limits.history_topics, Instant::now()),
             ahead: Ahead::default(),
             read_to: None,
@@ -186,7 +190,10 @@ impl Broker {
             }
             Event::Buried { tag } => self.acks.release(tag),
             Event::DeadLetterLost { is_unroutable } => self.dead_letter_lost(is_unroutable),
-            Event::Passed { tag, offset } => self.pass(tag, offset),
+            Event::Passed { tag, offset, time } => {
+                self.pass(tag, offset);
+                self.date(time);
+            }
             Event::HistoryRemoved { topic, tag, offset } => {
                 self.pass(tag, Some(offset));
                 self.history.remove(&topic);
@@ -214,12 +221,21 @@ impl Broker {
         if is_unroutable { stats.dead_letters_unroutable.add(1) } else { stats.dead_letters_refused.add(1) }
     }
 
+    /// A marker says when it was written: what came before it is as old.
+    fn date(&mut self, time: Option<u64>) {
+        if let Some(time) = time {
+            let age = self.dating.marker(time, microseconds(SystemTime::now()).unwrap_or(0));
+            self.history.date(age, Instant::now());
+        }
+    }
+
     /// A stream is read back: what is known of another one, or of what came before, says nothing about it.
     fn loading(&mut self, base: u64) {
         self.stats.backplane.set(BackplaneState::Loading as u64);
         self.merge.close_all();
         self.hand_over();
         self.seen.forget();
+        self.dating.forget();
         self.history.restart(new_epoch(), base);
         self.unknown_to = base;
         self.read_to = None;
@@ -243,6 +259,7 @@ impl Broker {
         self.stats.backplane.set(BackplaneState::Ready as u64);
         self.stats.connects.add(u64::from(self.backplane.prefetch().is_some()));
         self.is_linked = true;
+        self.dating.linked(microseconds(SystemTime::now()).unwrap_or(0));
         let was_linked = std::mem::replace(&mut self.was_linked, true);
         // Who came before the first link may have missed something. Mostly nobody did.
         let gap = gap && (was_linked || self.topics.len() > 0);

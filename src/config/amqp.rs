@@ -70,6 +70,11 @@ pub struct Amqp {
     /// after a lost connection, as is by RabbitMQ what was taken from `queue` and not acknowledged: fewer than what comes
     /// within `timeouts.publish`, or than `prefetch`, would let repetitions through.
     pub message_ids: usize,
+    /// Whether the time stamps of publishers (`timestamp`, `timestamp_in_ms`, `x-timestamp-us`) say when RabbitMQ got a
+    /// message: `expiration` and `history_ttl` count from them then. Default false: from when a message came, or, of
+    /// what is read back from a stream, from the next marker of a node after it, a minute later at most. With true, a
+    /// message whose time stamp is that of an older event is dropped.
+    pub trust_timestamps: bool,
     /// First pause before connecting again. Default 100 ms; doubles, with jitter, up to `reconnect_max`.
     pub reconnect_min: Interval,
     /// Longest pause before connecting again. Default 10 s.
@@ -101,6 +106,7 @@ impl Default for Amqp {
             ack: Ack::default(),
             written_timeout: Interval::from_secs(1),
             message_ids: 100_000,
+            trust_timestamps: false,
             reconnect_min: Interval::from_millis(100),
             reconnect_max: Interval::from_secs(10),
         }

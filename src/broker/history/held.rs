@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::ages::Tick;
 
@@ -30,12 +30,29 @@ pub(super) struct Held {
     begin: u32,
     /// Those with an end of their own, by offset.
     ends: VecDeque<(u64, Instant)>,
+    /// The newest ones, from the first on whose age is not known.
+    undated: Option<Box<Undated>>,
+}
+
+#[derive(Debug, Default)]
+struct Undated {
+    /// How many there are.
+    count: usize,
+    /// How old those of them may become, by offset, that say so and whose age is not known.
+    lifetimes: VecDeque<(u64, Duration)>,
 }
 
 impl Held {
     /// None so far; nothing is known of what was published up to and with `floor`.
     pub(super) fn new(floor: u64) -> Self {
-        Self { floor, bytes: VecDeque::new(), entries: VecDeque::new(), begin: 0, ends: VecDeque::new() }
+        Self {
+            floor,
+            bytes: VecDeque::new(),
+            entries: VecDeque::new(),
+            begin: 0,
+            ends: VecDeque::new(),
+            undated: None,
+        }
     }
 
     /// What a publication of `len` bytes costs.
@@ -82,6 +99,36 @@ impl Held {
         }
     }
 
+    /// Whether there are some whose age is not known.
+    pub(super) fn is_undated(&self) -> bool {
+        self.undated.is_some()
+    }
+
+    /// The age of the newest one is not known, or at least that of one before it: [`Self::date`] will tell.
+    pub(super) fn leave_undated(&mut self, lifetime: Option<Duration>) {
+        let Some(newest) = self.entries.back() else { return };
+        let undated = self.undated.get_or_insert_default();
+        undated.count += 1;
+        undated.lifetimes.extend(lifetime.map(|lifetime| (newest.offset, lifetime)));
+    }
+
+    /// Those whose age was not known were born then, `age` ago, or when the one before them was.
+    pub(super) fn date(&mut self, born: Tick, age: Duration, now: Instant) {
+        let Some(Undated { count, lifetimes }) = self.undated.take().map(|undated| *undated) else { return };
+        let from = self.entries.len() - count;
+        let before = from.checked_sub(1).map(|before| self.entries[before].born);
+        let born = before.map_or(born, |before| before.max(born));
+        self.entries.range_mut(from..).for_each(|entry| entry.born = born);
+        if !lifetimes.is_empty() {
+            let end = |lifetime: Duration| now.checked_add(lifetime.saturating_sub(age));
+            self.ends.extend(
+                lifetimes.into_iter().filter_map(|(offset, lifetime)| Some((offset, end(lifetime)?))),
+            );
+            // Ages of some may have been known that came between.
+            self.ends.make_contiguous().sort_unstable_by_key(|(offset, _)| *offset);
+        }
+    }
+
     /// Lets go of the oldest one. Returns what it cost: 0 if there is none.
     pub(super) fn pop(&mut self) -> usize {
         let Some(oldest) = self.entries.pop_front() else { return 0 };
@@ -91,6 +138,15 @@ impl Held {
         self.floor = oldest.offset;
         if self.ends.front().is_some_and(|(offset, _)| *offset == oldest.offset) {
             self.ends.pop_front();
+        }
+        if let Some(undated) = &mut self.undated {
+            undated.count = undated.count.min(self.entries.len());
+            if undated.lifetimes.front().is_some_and(|(offset, _)| *offset == oldest.offset) {
+                undated.lifetimes.pop_front();
+            }
+            if undated.count == 0 {
+                self.undated = None;
+            }
         }
         give_back(&mut self.bytes);
         give_back(&mut self.entries);

@@ -11,17 +11,22 @@ const TOPICS: [&str; 4] = ["a", "b", "cc", "ddd"];
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// To which topic, after how many offsets of others, how long, and when it ends after how many steps.
-    Add(usize, u64, usize, Option<u32>),
+    /// To which topic, after how many offsets of others, how long, when it ends after how many steps, and whether its
+    /// age is known.
+    Add(usize, u64, usize, Option<u32>, bool),
+    /// How old all those are whose age was not known.
+    Date(u32),
     Remove(usize),
     Pass(u32),
     Restart(u64),
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let add = (0..TOPICS.len(), 1..5_u64, 0..40_usize, prop::option::weighted(0.2, 0..20_u32));
+    let ends = prop::option::weighted(0.2, 0..20_u32);
+    let add = (0..TOPICS.len(), 1..5_u64, 0..40_usize, ends, prop::bool::weighted(0.6));
     prop_oneof![
-        20 => add.prop_map(|(topic, skip, len, ends)| Step::Add(topic, skip, len, ends)),
+        20 => add.prop_map(|(topic, skip, len, ends, dated)| Step::Add(topic, skip, len, ends, dated)),
+        2 => (0..25_u32).prop_map(Step::Date),
         1 => (0..TOPICS.len()).prop_map(Step::Remove),
         4 => (1..15_u32).prop_map(Step::Pass),
         1 => (0..100_u64).prop_map(Step::Restart),
@@ -44,7 +49,9 @@ struct Published {
     offset: u64,
     json: String,
     born: Instant,
+    lifetime: Option<Duration>,
     ends: Option<Instant>,
+    undated: bool,
     held: bool,
 }
 
@@ -70,7 +77,8 @@ impl Model {
         // One publication per step of the clock: no two are of the same age.
         self.now += STEP;
         match *step {
-            Step::Add(topic, skip, len, ends) => self.add(TOPICS[topic], skip, len, ends),
+            Step::Add(topic, skip, len, ends, dated) => self.add(TOPICS[topic], skip, len, ends, dated),
+            Step::Date(steps) => self.date(STEP * steps),
             Step::Remove(topic) => {
                 self.room.remove(TOPICS[topic]);
                 self.of(TOPICS[topic]).for_each(|published| published.held = false);
@@ -88,21 +96,39 @@ impl Model {
         self.all.iter_mut().for_each(|it| it.held &= it.born + keep(it.topic).ttl > now);
     }
 
-    fn add(&mut self, topic: &'static str, skip: u64, len: usize, ends: Option<u32>) {
+    /// Times do not go back: what came before is older.
+    fn date(&mut self, age: Duration) {
+        let newest_dated = self.all.iter().filter(|it| !it.undated).map(|it| it.born).max();
+        let born = newest_dated.map_or(self.now - age, |newest| newest.max(self.now - age));
+        self.room.date(self.now - born, self.now);
+        for it in self.all.iter_mut().filter(|it| it.undated) {
+            it.born = born;
+            it.ends = it.ends.or_else(|| it.lifetime.map(|lifetime| self.now.max(born + lifetime)));
+            it.undated = false;
+        }
+    }
+
+    fn add(&mut self, topic: &'static str, skip: u64, len: usize, ends: Option<u32>, dated: bool) {
         self.room.expire(self.now);
         let now = self.now;
         self.all.iter_mut().for_each(|it| it.held &= it.born + keep(it.topic).ttl > now);
         let offset = if self.dense { self.room.next_offset(topic) } else { self.newest + skip };
         self.newest = self.newest.max(offset);
         let json = format!("\"{}{offset}\"", "-".repeat(len));
-        let ends = ends.map(|steps| now + STEP * steps);
-        let publication = Publication { offset, json: json.as_bytes(), age: Duration::ZERO, expires: ends };
+        let lifetime = ends.map(|steps| STEP * steps);
+        // Where topics are numbered alone, publications are known as they come.
+        let dated = dated || self.dense;
+        let age = dated.then_some(Duration::ZERO);
+        let publication = Publication { offset, json: json.as_bytes(), age, lifetime };
         self.room.add(topic, &publication, keep(topic), now);
-        self.all.push(Published { topic, offset, json, born: now, ends, held: true });
-        let too_many = self.held(topic).count().saturating_sub(keep(topic).size as usize);
+        let ends = lifetime.filter(|_| dated).map(|lifetime| now + lifetime);
+        let too_many = (self.held(topic).count() + 1).saturating_sub(keep(topic).size as usize);
         self.of(topic).filter(|it| it.held).take(too_many).for_each(|it| it.held = false);
+        // What comes after one whose age is not known is of the same.
+        let undated = !dated || self.held(topic).any(|it| it.undated);
+        self.all.push(Published { topic, offset, json, born: now, lifetime, ends, undated, held: true });
         while self.cost() > self.bytes_max {
-            let oldest = self.all.iter_mut().find(|it| it.held);
+            let oldest = self.all.iter_mut().filter(|it| it.held).min_by_key(|it| (it.born, it.offset));
             oldest.expect("no publications cost nothing").held = false;
         }
     }

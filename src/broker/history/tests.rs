@@ -30,7 +30,8 @@ impl Room {
 
     fn add_with(&mut self, topic: &str, offset: u64, keep: Keep, expires: Option<Instant>) {
         let json = json(offset);
-        let publication = Publication { offset, json: json.as_bytes(), age: Duration::ZERO, expires };
+        let lifetime = expires.map(|end| end.saturating_duration_since(self.now));
+        let publication = Publication { offset, json: json.as_bytes(), age: Some(Duration::ZERO), lifetime };
         self.history.add(topic, &publication, keep, self.now);
     }
 
@@ -191,7 +192,8 @@ fn who_has_read_a_stream_further_than_the_topic_goes_lacks_nothing() {
 #[test]
 fn publications_go_when_their_time_is_over_and_not_earlier() {
     let mut room = Room::new();
-    let publication = Publication { offset: 1, json: b"1", age: Duration::from_secs(20), expires: None };
+    let publication =
+        Publication { offset: 1, json: b"1", age: Some(Duration::from_secs(20)), lifetime: None };
     room.history.add("t", &publication, KEEP, room.now);
     room.pass(Duration::from_millis(10_050));
     room.add("t", 2);

@@ -116,6 +116,24 @@ impl History {
         }
     }
 
+    /// All publications whose age was not known are `age` old at most.
+    pub(in crate::broker) fn date(&mut self, age: Duration, now: Instant) {
+        let born = self.ages.birth(now, age);
+        for id in std::mem::take(&mut self.undated) {
+            if self.records.get(id.0).is_none() {
+                continue;
+            }
+            let State::Holding(holding) = &mut self.records[id.0].state else { continue };
+            holding.held.date(born, age, now);
+            self.answers.forget(id);
+            if let Some(oldest) = holding.held.oldest().filter(|oldest| oldest.born != holding.listing.born) {
+                self.ages.unlist(holding.class, &holding.listing);
+                holding.listing = Listing { born: oldest.born, offset: oldest.offset, topic: id };
+                self.ages.list(holding.class, holding.listing);
+            }
+        }
+    }
+
     /// A topic has lost its last publication.
     fn rest(&mut self, id: RecordId) {
         self.idled += 1;

@@ -1,9 +1,13 @@
 //! What nodes write into the stream for each other, as AMQP messages: markers, see [`trail`](super::trail), and orders
 //! to forget a history.
 
+use std::time::SystemTime;
+
 use lapin::BasicProperties;
 use lapin::message::Delivery;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
+
+use crate::broker::memory::microseconds;
 
 use super::message::{OFFSET, text, whole_number};
 use super::publisher::Letter;
@@ -17,6 +21,8 @@ const ORIGIN: &str = "x-fanfare-origin";
 /// Up to where the stream is settled: see [`coverage`](super::coverage).
 const SETTLED: &str = "x-fanfare-settled";
 const REMOVE: &str = "x-fanfare-remove";
+/// When it was written, in microseconds since 1970.
+const TIME: &str = "x-fanfare-time";
 /// Bytes of an epoch's name that a claim is believed with: clients are sent it with every position.
 const EPOCH_BYTES_MAX: usize = 64;
 
@@ -30,6 +36,9 @@ pub(super) fn letter(stream: &ShortString, marker: &Marker, settled: Option<u64>
     }
     headers.insert(NONCE.into(), hexadecimal(marker.nonce));
     headers.insert(NODE.into(), hexadecimal(marker.node));
+    if let Some(now) = microseconds(SystemTime::now()).and_then(|now| i64::try_from(now).ok()) {
+        headers.insert(TIME.into(), AMQPValue::LongLongInt(now));
+    }
     if let Some(Claim { epoch, generation, origin }) = &marker.claim {
         headers.insert(EPOCH.into(), AMQPValue::LongString((**epoch).into()));
         if *generation > 0 {
@@ -80,6 +89,12 @@ fn claim(headers: &FieldTable) -> Option<Claim> {
 /// Up to where the stream is settled, if that is what a marker says.
 pub(super) fn settled(delivery: &Delivery) -> Option<u64> {
     headers(delivery)?.inner().get(SETTLED).and_then(whole_number)
+}
+
+/// When a marker was written, by the clock of its writer: what stands before it in the stream is as old at least, to the
+/// milliseconds that it was under way. None from a node of a release that did not say so.
+pub(super) fn time(delivery: &Delivery) -> Option<u64> {
+    headers(delivery)?.inner().get(TIME).and_then(whole_number)
 }
 
 /// The topic whose history is to be forgotten, if that is what a delivery says.
@@ -196,6 +211,22 @@ mod tests {
             let new = letter(&"s".into(), &marker, Some(5)).properties.headers().clone().unwrap();
             assert_eq!(earlier::read(&new), Some((u64::MAX, 3, understood)), "who settles changes no burier");
         }
+    }
+
+    #[test]
+    fn a_marker_says_when_it_was_written_and_one_that_does_not_is_one_as_well() {
+        let marker = claim("0a", 0, None);
+        let before = microseconds(SystemTime::now());
+        let mut delivery = delivered(letter(&"fanfare".into(), &marker, None));
+        let said = time(&delivery);
+        assert!(before <= said && said <= microseconds(SystemTime::now()));
+        let mut older = FieldTable::default();
+        let headers = delivery.properties.headers().clone().unwrap();
+        for (name, value) in headers.inner().iter().filter(|(name, _)| name.as_str() != TIME) {
+            older.insert(name.clone(), value.clone());
+        }
+        delivery.properties = BasicProperties::default().with_headers(older);
+        assert_eq!((time(&delivery), read(&delivery)), (None, Some(marker)));
     }
 
     #[test]

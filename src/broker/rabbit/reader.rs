@@ -110,7 +110,8 @@ impl Reader {
             Start::Anchor => {
                 self.trail.resume();
                 events.push_back(Event::Connected { gap: false });
-                None
+                // When it comes, all that waited has been read.
+                Some(self.marker(random(), None, now))
             }
             Start::Back { first, wanted, top, is_short, is_rewound } => {
                 if self.was_live {
@@ -144,7 +145,7 @@ impl Reader {
                 bytes,
                 "a message of the stream came without its offset: it is passed over"
             );
-            events.push_back(Event::Passed { tag, offset: None });
+            events.push_back(Event::Passed { tag, offset: None, time: None });
             return None;
         };
         if let Some(loading) = &mut self.loading {
@@ -155,7 +156,7 @@ impl Reader {
             loading.read += 1;
         }
         if let Some(marker) = markers::read(&delivery) {
-            events.push_back(Event::Passed { tag, offset: Some(offset + 1) });
+            events.push_back(Event::Passed { tag, offset: Some(offset + 1), time: markers::time(&delivery) });
             return self.marker_came(offset, &marker, markers::settled(&delivery), events, now);
         }
         let fingerprint = message::fingerprint(&delivery, &self.fingerprints);
@@ -164,7 +165,7 @@ impl Reader {
             self.coverage.read(offset);
         }
         let Some(role) = role else {
-            events.push_back(Event::Passed { tag, offset: Some(offset + 1) });
+            events.push_back(Event::Passed { tag, offset: Some(offset + 1), time: None });
             return None;
         };
         if let Some(topic) = markers::removed(&delivery) {

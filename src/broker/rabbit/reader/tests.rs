@@ -108,7 +108,8 @@ fn a_stream_is_read_back_before_anything_is_new() {
 fn what_was_read_before_a_lost_link_is_passed_over() {
     let mut house = House::live();
     house.deliver(None);
-    house.reader.linked(Start::Anchor, &mut house.events, house.now);
+    let marker = house.reader.linked(Start::Anchor, &mut house.events, house.now).expect("a marker");
+    assert_eq!(marker.claim, None, "it only shows by when all that waited has been read");
     house.offset = 2;
     (0..2).for_each(|_| drop(house.deliver(None)));
     assert_eq!(house.said(), ["3 false true", "connected false", "passed", "4 false true"]);
