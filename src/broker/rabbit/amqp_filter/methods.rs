@@ -1,5 +1,7 @@
 //! Methods: what RabbitMQ says beside messages, and what it says before each.
 
+use super::properties::is_text;
+
 /// A text that is no text is made one: each byte that is wrong becomes this.
 const BLANK: u8 = b'?';
 
@@ -83,7 +85,7 @@ pub(super) fn mend(payload: &mut [u8]) -> Announced {
         };
         let Some((value, behind)) = rest.split_at_mut_checked(len) else { break };
         rest = behind;
-        if matches!(argument, Argument::Other(_)) || std::str::from_utf8(value).is_ok() {
+        if matches!(argument, Argument::Other(_)) || is_text(value) {
             continue;
         }
         if matches!(argument, Argument::RoutingKey) {

@@ -127,7 +127,7 @@ impl Met {
     /// Whether a header may stay under its name: text, none of the filter's own, and no second one of those that mean
     /// something. RabbitMQ takes the first of several, and puts its own `x-stream-offset` there; lapin takes the last.
     fn allows(&mut self, name: &[u8]) -> bool {
-        if std::str::from_utf8(name).is_err() || name.starts_with(NOTE.as_bytes()) {
+        if !is_text(name) || name.starts_with(NOTE.as_bytes()) {
             return false;
         }
         let Some(number) = MEANINGFUL.iter().position(|known| known.as_bytes() == name) else { return true };
@@ -153,7 +153,7 @@ fn sound_properties(payload: &[u8]) -> Option<()> {
             continue;
         }
         match form {
-            Form::Text => drop(std::str::from_utf8(at.short()?).ok()?),
+            Form::Text => is_text(at.short()?).then_some(())?,
             Form::Table => sound_headers(at.long()?)?,
             Form::Fixed(count) => drop(at.take(*count)?),
         }
@@ -182,7 +182,7 @@ fn sound_value(at: &mut Cursor<'_>, depth: usize) -> Option<()> {
             let mut at = Cursor(at.long()?);
             while !at.is_empty() {
                 if is_table {
-                    std::str::from_utf8(at.short()?).ok()?;
+                    is_text(at.short()?).then_some(())?;
                 }
                 sound_value(&mut at, depth)?;
             }
@@ -254,7 +254,7 @@ impl Draft {
             match form {
                 Form::Text => {
                     let text = at.short()?;
-                    if std::str::from_utf8(text).is_err() {
+                    if !is_text(text) {
                         self.note(&format!("{NOTE}{name}"), &hex(text), false);
                         continue;
                     }
@@ -345,7 +345,7 @@ impl Draft {
         while !at.is_empty() {
             if is_table {
                 let name = at.short()?;
-                if std::str::from_utf8(name).is_ok() {
+                if is_text(name) {
                     put_short(bytes, name);
                 } else {
                     self.rename(bytes, name);
@@ -441,6 +441,11 @@ fn put_long(bytes: &mut Vec<u8>, kind: u8, content: &[u8]) {
     bytes.push(kind);
     bytes.extend(u32::try_from(content.len()).unwrap_or(u32::MAX).to_be_bytes());
     bytes.extend(content);
+}
+
+/// Whether bytes are UTF-8: nearly always they are ASCII, which is seen sooner.
+pub(super) fn is_text(bytes: &[u8]) -> bool {
+    bytes.is_ascii() || std::str::from_utf8(bytes).is_ok()
 }
 
 /// Bytes as people write them.
