@@ -89,10 +89,10 @@
 //! `broker/history.rs`).
 //!
 //! A node that starts reads the stream back before it lets clients in. What its history is, is a function of the stream
-//! alone, so that any node, after any restart, gives the same answer; only what ends in time may end a minute later on one
-//! (`broker/dating.rs`). AMQP shows no identity of a stream: markers in it
-//! do, and name its epoch (`broker/rabbit/trail.rs`). When the epoch is another one, every subscriber is told (2500), and
-//! gets nothing of the new numbering before.
+//! alone, so that any node, after any restart, gives the same answer; only what ends in time may end up to a minute later
+//! on one (`broker/dating.rs`). AMQP shows no identity of a stream: markers in it do, and name its epoch
+//! (`broker/rabbit/trail.rs`). When the epoch is another one, every subscriber is told (2500), and gets nothing of the new
+//! numbering before.
 //!
 //! # When a message is acknowledged
 //!
