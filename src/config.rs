@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 mod address;
 mod amqp;
 mod bindings;
+mod budgets;
 mod control;
 mod cpus;
 mod differences;
@@ -33,6 +34,7 @@ mod wrong;
 pub use address::{address, addresses};
 pub use amqp::{Ack, Amqp, Source};
 pub use bindings::Bindings;
+pub use budgets::Budgets;
 pub use control::Control;
 pub use cpus::parse_cpus;
 pub use interval::Interval;
@@ -236,33 +238,6 @@ impl Default for Timeouts {
             replies: Interval::from_secs(10),
             publish: Interval::from_secs(5),
         }
-    }
-}
-
-/// `[budgets]`
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Budgets {
-    /// Connections accepted per turn. Default 256: about 3 ms. More than are read, so that the kernel's queue
-    /// does not overflow when everybody comes at once: who is dropped there comes again after a second.
-    pub accepts: usize,
-    /// Clients read per turn. Default 128.
-    pub reads: usize,
-    /// Mails taken per turn. Default 256.
-    pub mails: usize,
-    /// Clients visited with publications per turn. Default 256: about 2 ms of sends, after which a publication
-    /// to somebody else has its turn. What a turn costs besides is 0.2 % of that.
-    pub visits: usize,
-    /// Deadlines looked at per turn. Default 256.
-    pub deadlines: usize,
-    /// Subscribers of one topic with `max_delay` to whom a shard sends at one moment: more are spread over
-    /// lanes, whose moments are an eighth of the delay apart. Default 1,000: about 7 ms of sends.
-    pub crowd: usize,
-}
-
-impl Default for Budgets {
-    fn default() -> Self {
-        Self { accepts: 256, reads: 128, mails: 256, visits: 256, deadlines: 256, crowd: 1000 }
     }
 }
 

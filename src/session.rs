@@ -156,6 +156,18 @@ impl Session {
     }
 }
 
+impl Step<'_> {
+    /// Bytes of a message that do not stand in the input: it was inflated, or came in fragments.
+    #[must_use]
+    pub fn owned_bytes(&self) -> usize {
+        match self {
+            Self::Text(Cow::Owned(text)) => text.len(),
+            Self::Binary(Cow::Owned(bytes)) => bytes.len(),
+            _ => 0,
+        }
+    }
+}
+
 impl<'a> From<Event<'a>> for Step<'a> {
     fn from(event: Event<'a>) -> Self {
         match event {

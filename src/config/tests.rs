@@ -185,6 +185,8 @@ fn limits_that_do_not_fit_each_other_are_refused() {
         (|c| c.budgets.visits = 0, "budgets.visits"),
         (|c| c.budgets.deadlines = 0, "budgets.deadlines"),
         (|c| c.budgets.crowd = 0, "budgets.crowd"),
+        (|c| c.budgets.read_bytes = 1023, "budgets.read_bytes is 1,023"),
+        (|c| c.budgets.read_time = Interval::from_secs(2), "budgets.read_time is 2s"),
         (|c| c.stop.clients_per_second = 0, "stop.clients_per_second"),
         (|c| c.stop.gaps_per_second = 0, "stop.gaps_per_second"),
         (|c| c.stop.limit = Interval::default(), "stop.limit is 0s and must be from 1ms to 24h"),

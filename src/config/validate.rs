@@ -1,6 +1,7 @@
 //! The relations between limits, and what would not be safe: checked at start-up, told all at once.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::{
@@ -24,6 +25,8 @@ const HEAD_BYTES_MIN: usize = 1024;
 const COMMAND_BYTES: usize = 256;
 /// A connect reply and some subscribe replies: less would close clients that do nothing wrong.
 const REPLIES_BYTES_MIN: usize = 1024;
+/// What of a turn may be for reading clients.
+const READ_TIMES: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(1);
 /// Fewer mails than this, and threads do little but wake each other.
 const MAILBOX_MIN: usize = 16;
 /// Deeper JSON is refused by every client in use; a recursive parser's stack is safe far beyond.
@@ -344,6 +347,14 @@ fn counts(findings: &mut Findings, config: &Config) {
         findings.positive(key, budget, "this work would never be done");
     }
     findings.positive("budgets.crowd", budgets.crowd, "nobody is no crowd");
+    let share = (1 << 10, 1 << 20);
+    findings.within("budgets.read_bytes", budgets.read_bytes, share, "a client's share is some commands");
+    findings.require(READ_TIMES.contains(&budgets.read_time.0), || {
+        format!(
+            "budgets.read_time is {} and must be from 1ms to 1s: a part of each turn is for publications",
+            String::from(budgets.read_time)
+        )
+    });
     let paces = [
         (
             "stop.clients_per_second",

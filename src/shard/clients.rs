@@ -143,6 +143,10 @@ pub struct Outgoing {
     pub replies_since: Moment,
 }
 
+/// What a publish counts beside its data among what a client may have unanswered: at most 128 small ones at once,
+/// where messages may have 64 KiB.
+const PUBLISH_COST: usize = 512;
+
 /// A command that waits for the broker's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unanswered {
@@ -150,6 +154,18 @@ pub struct Unanswered {
     pub topic: u64,
     /// Its id.
     pub command: u32,
+    /// What it is.
+    pub kind: Pending,
+}
+
+/// What kind of command waits for the broker's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pending {
+    /// A publish, of so many bytes of data. The broker takes them in order, so that another to the same topic can
+    /// follow at once.
+    Publish(u32),
+    /// Another command: the next one about its topic waits for its answer.
+    Other,
 }
 
 /// What a client's commands wait for.
@@ -170,7 +186,8 @@ pub struct Client<S> {
     pub session: Session,
     /// Its subscriptions.
     pub subscriptions: Subscriptions,
-    /// Input that is no whole frame, or no whole head, yet.
+    /// Input that is no whole frame, or no whole head, yet; or that was not looked at, if there is some
+    /// [`left_over`](Self::left_over).
     #[allow(clippy::box_collection, reason = "in the slot of an idle client every word counts")]
     pub tail: Option<Box<Vec<u8>>>,
     /// What waits to be sent.
@@ -189,8 +206,10 @@ pub struct Client<S> {
     pub has_place: bool,
     /// Its peer has closed its side: there is an end to be read behind the data.
     pub hung_up: bool,
-    /// Its input waits, for an answer, for room towards the broker, or for replies to drain.
+    /// Its input waits, for its next turn, for an answer, for room towards the broker, or for replies to drain.
     pub held_up: bool,
+    /// There may be whole frames in its tail: they come before anything else that it sent.
+    pub left_over: bool,
     /// Dead; buried at the end of the tick.
     pub dead: bool,
 }
@@ -211,6 +230,7 @@ impl<S> Client<S> {
             has_place: false,
             hung_up: false,
             held_up: false,
+            left_over: false,
             dead: false,
         }
     }
@@ -243,6 +263,22 @@ impl<S> Client<S> {
     #[must_use]
     pub fn is_busy_with(&self, topic: u64) -> bool {
         self.unanswered().iter().any(|one| one.topic == topic)
+    }
+
+    /// The same, not counting publishes.
+    #[must_use]
+    pub fn is_changing(&self, topic: u64) -> bool {
+        self.unanswered().iter().any(|one| one.topic == topic && one.kind == Pending::Other)
+    }
+
+    /// Bytes of data of publishes that the broker has not answered, and for each of them [`PUBLISH_COST`] more.
+    #[must_use]
+    pub fn publishing_bytes(&self) -> usize {
+        let bytes = self.unanswered().iter().map(|one| match one.kind {
+            Pending::Publish(bytes) => PUBLISH_COST + bytes as usize,
+            Pending::Other => 0,
+        });
+        bytes.sum()
     }
 
     /// Commands that the broker has not answered.

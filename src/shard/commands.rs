@@ -7,6 +7,7 @@ use crate::mail::{Asker, History, HistoryAsker, Publish, Request, Since};
 use crate::protocol::codes::{CloseReason, ErrorCode};
 use crate::protocol::command::{self, Command, Malformed, Method, Page, Subscribe};
 use crate::protocol::{json, reply, topic};
+use crate::shard::clients::Pending;
 use crate::shard::membership::Joined;
 use crate::shard::topics::{Resume, Wish};
 use crate::shard::{Application, Shard, Socket};
@@ -100,9 +101,14 @@ impl<S: Socket> Shard<S, Commands> {
     }
 
     fn command(&mut self, slot: u32, line: &str) -> Outcome {
+        if self.share_is_used() {
+            self.readable(slot);
+            return Outcome::Wait;
+        }
         if self.replies_wait(slot) {
             return Outcome::Wait;
         }
+        self.use_share(line.len());
         // What was sent just now may have shown that it is gone.
         if !self.clients[slot].is_open() {
             return Outcome::Closed;
@@ -269,13 +275,17 @@ impl<S: Socket> Shard<S, Commands> {
     }
 
     fn publish(&mut self, slot: u32, id: u32, topic: &str, data: Option<&[u8]>) -> Outcome {
-        if self.is_busy(slot, topic) {
+        if self.clients[slot].is_changing(self.topics.hash(topic)) {
             return Outcome::Wait;
         }
         let data = match self.may_publish(topic, data) {
             Ok(data) => data,
             Err(error) => return self.answer_error(id, error),
         };
+        // One may always be under way, others as far as they have together no more than a message may have.
+        if self.clients[slot].publishing_bytes() > self.limits.message_bytes.saturating_sub(data.len()) {
+            return Outcome::Wait;
+        }
         if self.requests.room() == 0 {
             return self.starve(slot);
         }
@@ -285,7 +295,8 @@ impl<S: Socket> Shard<S, Commands> {
         if self.requests.send(Request::Publish(publish)).is_err() {
             return self.starve(slot);
         }
-        self.wait_for(slot, topic, id);
+        let kind = Pending::Publish(u32::try_from(data.len()).unwrap_or(u32::MAX));
+        self.wait_for(slot, topic, id, kind);
         self.done()
     }
 
@@ -306,7 +317,7 @@ impl<S: Socket> Shard<S, Commands> {
         if self.requests.send(Request::History(Box::new(history))).is_err() {
             return self.starve(slot);
         }
-        self.wait_for(slot, topic, id);
+        self.wait_for(slot, topic, id, Pending::Other);
         self.done()
     }
 

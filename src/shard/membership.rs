@@ -15,7 +15,7 @@ use crate::protocol::codes::{ErrorCode, UnsubscribeCode};
 use crate::protocol::reply::Subscribed;
 use crate::protocol::{push, reply};
 use crate::session::Phase;
-use crate::shard::clients::{Subscription, Unanswered, Waiting};
+use crate::shard::clients::{Pending, Subscription, Unanswered, Waiting};
 use crate::shard::topics::{Applicant, Interest, Topic, Wish};
 use crate::shard::{Application, Shard, Socket};
 
@@ -59,7 +59,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             self.say_subscribed(topic, command, &applicant.wish);
             return Joined::AtOnce;
         }
-        self.wait_for(slot, name, command);
+        self.wait_for(slot, name, command, Pending::Other);
         Joined::Later
     }
 
@@ -100,10 +100,10 @@ impl<S: Socket, A: Application> Shard<S, A> {
     }
 
     /// Notes that a command about a topic waits for the broker.
-    pub(super) fn wait_for(&mut self, slot: u32, name: &str, command: u32) {
+    pub(super) fn wait_for(&mut self, slot: u32, name: &str, command: u32, kind: Pending) {
         let topic = self.topics.hash(name);
         let waiting = self.clients[slot].waiting.get_or_insert_with(|| Box::new(Waiting::default()));
-        waiting.unanswered.push(Unanswered { topic, command });
+        waiting.unanswered.push(Unanswered { topic, command, kind });
     }
 
     /// In which variant the client in `slot` is sent the topic of this name, if it subscribes to it now.

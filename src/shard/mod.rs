@@ -125,8 +125,8 @@ pub struct Shard<S, A = Commands> {
     round: VecDeque<TopicSlot>,
     /// Topics whose log is kept for parked subscribers alone, the longest kept first.
     pinned: VecDeque<TopicSlot>,
-    /// Clients whose sockets have something to read.
-    to_read: VecDeque<u32>,
+    /// Clients that have something to be read, in the order of their turns.
+    to_read: VecDeque<ClientKey>,
     /// Clients whose sockets take something again.
     to_write: VecDeque<u32>,
     /// Clients whose next command waits for room in the request queue.
@@ -149,6 +149,8 @@ pub struct Shard<S, A = Commands> {
     gap: Option<Walk>,
     surveys: VecDeque<Survey>,
 
+    /// What the client that is being read has used of its share of the turn, in bytes.
+    share_used: usize,
     /// Bytes in all logs.
     log_bytes: usize,
     /// Bytes in clients' boxes that logs have let go of.
@@ -211,10 +213,11 @@ impl<S: Socket, A: Application> Shard<S, A> {
             drained: false,
             gap: None,
             surveys: VecDeque::new(),
+            share_used: 0,
             log_bytes: 0,
             rest_bytes: 0,
-            // A whole frame may have to be kept and still leave room for what comes next.
-            input: vec![0; 2 * limits.message_bytes + limits.head_bytes],
+            // The longest frame that is not whole yet, or head, and behind it what is read at once.
+            input: vec![0; limits.message_bytes + limits.head_bytes + config.budgets.read_bytes],
             limits,
             inflater: Inflater::default(),
             lines: Vec::new(),
@@ -226,12 +229,14 @@ impl<S: Socket, A: Application> Shard<S, A> {
         }
     }
 
-    /// One turn: takes a bounded piece of each kind of work, and leaves the rest for the next.
-    pub fn tick(&mut self, now: Instant) {
+    /// One turn: takes a bounded piece of each kind of work, and leaves the rest for the next. `clock` tells the time,
+    /// also while the turn goes on.
+    pub fn tick(&mut self, clock: impl Fn() -> Instant) {
+        let now = clock();
         self.deadlines.advance(now);
         self.take_mail();
         self.write_to_the_unblocked();
-        self.read_clients();
+        self.read_clients(clock);
         self.sweep();
         self.report_written();
         self.keep_deadlines();
@@ -309,7 +314,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     pub fn readable(&mut self, slot: u32) {
         if self.clients.living(slot).is_some_and(|client| !client.to_read) {
             self.clients[slot].to_read = true;
-            self.to_read.push_back(slot);
+            self.to_read.push_back(self.clients.key(slot));
         }
     }
 

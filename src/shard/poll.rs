@@ -206,7 +206,7 @@ impl<A: Application> Loop<A> {
                 self.hear(event);
             }
             self.accept();
-            self.shard.tick(Instant::now());
+            self.shard.tick(Instant::now);
             self.mind_the_doors();
         }
         Ok(())

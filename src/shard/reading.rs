@@ -3,26 +3,45 @@
 //! There is one buffer for all clients. A client keeps only the tail that is no whole frame yet, and it is
 //! put in front of what is read next. A client whose command must wait is not read until the command had its
 //! turn.
+//!
+//! Clients take turns: each is read once per turn, and within it has a *share*, `budgets.read_bytes`. Where the
+//! share ends, what was read and not looked at is kept, at most as much as was read at once. The client goes to the
+//! end of the queue, needs no event to be served again, and nothing is read behind what it left.
 
 use std::io::ErrorKind;
+use std::time::Instant;
 
 use crate::protocol::codes::CloseReason;
 use crate::session::{Phase, Step};
 use crate::shard::{Application, Shard, Socket};
 use crate::wire::encode::{self, Opcode};
 
+/// What a frame counts beside its bytes, and a command beside its own: an empty one costs work, too.
+pub(super) const STEP_COST: usize = 128;
+
 impl<S: Socket, A: Application> Shard<S, A> {
-    /// Reads the clients that have something, as far as the budget goes.
-    pub(super) fn read_clients(&mut self) {
+    /// Reads the clients that have something, each once, as far as the budget goes.
+    pub(super) fn read_clients(&mut self, clock: impl Fn() -> Instant) {
         for slot in std::mem::take(&mut self.starved) {
             self.readable(slot);
         }
-        for _ in 0..self.budgets.reads {
-            let Some(slot) = self.to_read.pop_front() else { return };
-            if self.clients.living(slot).is_some() {
-                self.clients[slot].to_read = false;
-                self.clients[slot].held_up = false;
-                self.read(slot);
+        if self.to_read.is_empty() {
+            return;
+        }
+        let began = clock();
+        // Whoever is to be read again is behind all others.
+        for _ in 0..self.budgets.reads.min(self.to_read.len()) {
+            let Some(key) = self.to_read.pop_front() else { return };
+            if self.clients.find(key).is_none() {
+                continue;
+            }
+            let slot = key.slot;
+            self.clients[slot].to_read = false;
+            self.clients[slot].held_up = false;
+            self.share_used = 0;
+            self.read(slot);
+            if clock().saturating_duration_since(began) >= self.budgets.read_time.0 {
+                return;
             }
         }
     }
@@ -34,20 +53,33 @@ impl<S: Socket, A: Application> Shard<S, A> {
         }
         let mut input = std::mem::take(&mut self.input);
         let kept = self.take_tail(slot, &mut input);
-        match self.clients[slot].socket.read(&mut input[kept..]) {
-            Ok(0) => self.finish_reading(slot, &mut input[..kept]),
+        if self.clients[slot].left_over {
+            self.digest(slot, &mut input[..kept]);
+            // There may be more behind it, and its event may have come already.
+            self.readable(slot);
+        } else {
+            self.read_socket(slot, &mut input, kept);
+        }
+        self.input = input;
+    }
+
+    /// Reads behind what was kept, which is no whole frame.
+    fn read_socket(&mut self, slot: u32, input: &mut [u8], kept: usize) {
+        let end = kept + self.budgets.read_bytes;
+        match self.clients[slot].socket.read(&mut input[kept..end]) {
+            Ok(0) => self.lose_at_end(slot),
             Ok(read) => {
                 let filled = kept + read;
                 // Edges are not repeated. A read that took less than there was room for took everything,
                 // but for an end of the stream behind it.
-                let more = filled == input.len() || self.clients[slot].hung_up;
+                let more = filled == end || self.clients[slot].hung_up;
                 self.digest(slot, &mut input[..filled]);
                 if more {
                     self.readable(slot);
                 }
             }
             Err(error) => match error.kind() {
-                ErrorKind::WouldBlock => self.digest(slot, &mut input[..kept]),
+                ErrorKind::WouldBlock => self.keep_tail(slot, &input[..kept]),
                 ErrorKind::Interrupted => {
                     self.keep_tail(slot, &input[..kept]);
                     self.readable(slot);
@@ -55,7 +87,16 @@ impl<S: Socket, A: Application> Shard<S, A> {
                 _ => self.lose_at_end(slot),
             },
         }
-        self.input = input;
+    }
+
+    /// Counts work for the client that is being read, in bytes.
+    pub(super) fn use_share(&mut self, bytes: usize) {
+        self.share_used += STEP_COST + bytes;
+    }
+
+    /// Whether the client that is being read has had its share of this turn.
+    pub(super) fn share_is_used(&self) -> bool {
+        self.share_used >= self.budgets.read_bytes
     }
 
     /// Whether the client's input must wait: then whatever ends the wait makes it readable again.
@@ -77,15 +118,6 @@ impl<S: Socket, A: Application> Shard<S, A> {
         self.clients[slot].tail = (!tail.is_empty()).then(|| Box::new(tail.to_vec()));
     }
 
-    /// The peer sends no more. What it sent before may have had to wait, and perhaps has to wait again: then this is
-    /// not the end yet.
-    fn finish_reading(&mut self, slot: u32, kept: &mut [u8]) {
-        self.digest(slot, kept);
-        if !self.clients[slot].dead && !self.clients[slot].held_up {
-            self.lose_at_end(slot);
-        }
-    }
-
     fn lose_at_end(&mut self, slot: u32) {
         let reason = match self.clients[slot].session.phase {
             Phase::Upgrading => CloseReason::UpgradeFailed,
@@ -94,21 +126,32 @@ impl<S: Socket, A: Application> Shard<S, A> {
         self.lose(slot, reason);
     }
 
-    /// Takes whole frames off the input until it is used up, or the client must wait.
+    /// Takes whole frames off the input until it is used up, or the client must wait, or has had its share.
     fn digest(&mut self, slot: u32, input: &mut [u8]) {
         let mut at = 0;
-        while at < input.len() && !self.clients[slot].dead && !self.must_wait(slot) {
+        let mut left_over = false;
+        while at < input.len() && !self.clients[slot].dead {
+            if self.must_wait(slot) || self.share_is_used() {
+                left_over = true;
+                break;
+            }
             let (consumed, step) =
                 self.clients[slot].session.step(&mut input[at..], &self.policy, &mut self.inflater);
             if matches!(step, Step::Incomplete) {
                 break;
             }
             let ends = matches!(step, Step::Broken(_) | Step::Refused { .. });
+            let work = consumed + step.owned_bytes();
             self.take(slot, step);
+            self.use_share(work);
             at = if ends { input.len() } else { at + consumed };
         }
         if !self.clients[slot].dead {
             self.keep_tail(slot, &input[at..]);
+            self.clients[slot].left_over = left_over;
+            if left_over && !self.clients[slot].held_up {
+                self.readable(slot);
+            }
             self.visit(slot);
         }
     }
@@ -169,3 +212,6 @@ impl<S: Socket, A: Application> Shard<S, A> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

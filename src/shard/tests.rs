@@ -19,19 +19,19 @@ const UPGRADE: &str = "GET /connection/websocket HTTP/1.1\r\nHost: h\r\nUpgrade:
 
 /// What both ends of a connection share.
 #[derive(Debug, Default)]
-struct Pipe {
-    to_server: VecDeque<u8>,
+pub(super) struct Pipe {
+    pub(super) to_server: VecDeque<u8>,
     /// The client sends no more.
-    ended: bool,
-    from_server: Vec<u8>,
+    pub(super) ended: bool,
+    pub(super) from_server: Vec<u8>,
     /// Bytes that the server may still write.
-    room: usize,
+    pub(super) room: usize,
     /// Whoever writes is told that the client is gone; what it sent can still be read.
-    reset: bool,
+    pub(super) reset: bool,
 }
 
 #[derive(Clone, Debug)]
-struct End(Rc<RefCell<Pipe>>);
+pub(super) struct End(Rc<RefCell<Pipe>>);
 
 impl Socket for End {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -65,32 +65,32 @@ impl Wake for NoWake {
 }
 
 /// A client, as it sees itself.
-struct Peer {
-    key: ClientKey,
+pub(super) struct Peer {
+    pub(super) key: ClientKey,
     end: End,
 }
 
 impl Peer {
-    fn pipe(&self) -> std::cell::RefMut<'_, Pipe> {
+    pub(super) fn pipe(&self) -> std::cell::RefMut<'_, Pipe> {
         self.end.0.borrow_mut()
     }
 
     /// What has come since this was asked last.
-    fn got(&self) -> String {
+    pub(super) fn got(&self) -> String {
         String::from_utf8_lossy(&std::mem::take(&mut self.pipe().from_server)).into_owned()
     }
 }
 
-struct World {
-    shard: Shard<End>,
-    mail: Sender<Mail>,
-    requests: Receiver<Request>,
-    receipt: Receipt,
-    now: Instant,
+pub(super) struct World {
+    pub(super) shard: Shard<End>,
+    pub(super) mail: Sender<Mail>,
+    pub(super) requests: Receiver<Request>,
+    pub(super) receipt: Receipt,
+    pub(super) now: Instant,
 }
 
 impl World {
-    fn new(config: Config) -> Self {
+    pub(super) fn new(config: Config) -> Self {
         let (mail, inbox) = mailbox(100, Box::new(NoWake));
         let (sender, requests) = mailbox(100, Box::new(NoWake));
         let (reporter, receipt) = receipt();
@@ -118,23 +118,24 @@ impl World {
         Self { shard: Shard::new(setup, now), mail, requests, receipt, now }
     }
 
-    fn tick(&mut self) {
+    pub(super) fn tick(&mut self) {
         self.shard.rearm();
-        self.shard.tick(self.now);
+        let now = self.now;
+        self.shard.tick(|| now);
     }
 
-    fn later(&mut self, length: Duration) {
+    pub(super) fn later(&mut self, length: Duration) {
         self.now += length;
         self.tick();
     }
 
-    fn tell(&mut self, mail: Mail) {
+    pub(super) fn tell(&mut self, mail: Mail) {
         assert!(self.mail.send(mail).is_ok(), "the mailbox has room");
         self.tick();
     }
 
     /// Somebody who has connected in the protocol's sense.
-    fn connect(&mut self) -> Peer {
+    pub(super) fn connect(&mut self) -> Peer {
         let end = End(Rc::new(RefCell::new(Pipe { room: usize::MAX, ..Pipe::default() })));
         let peer = Peer { key: self.shard.admit(end.clone(), self.now).expect("there is a place"), end };
         peer.pipe().to_server.extend(UPGRADE.bytes());
@@ -144,14 +145,14 @@ impl World {
     }
 
     /// Sends one message, as a client must mask it.
-    fn say(&mut self, peer: &Peer, text: &str) {
+    pub(super) fn say(&mut self, peer: &Peer, text: &str) {
         self.send_later(peer, text);
         self.shard.readable(peer.key.slot);
         self.tick();
     }
 
     /// The same, for the server to read with what follows.
-    fn send_later(&self, peer: &Peer, text: &str) {
+    pub(super) fn send_later(&self, peer: &Peer, text: &str) {
         let length = u16::try_from(text.len()).expect("a short message").to_be_bytes();
         let header = match text.len() {
             short @ ..=125 => vec![0x81, 0x80 | u8::try_from(short).expect("at most 125")],
@@ -161,7 +162,7 @@ impl World {
     }
 
     /// Subscribes somebody, and answers for the broker if it is asked.
-    fn subscribe(&mut self, peer: &Peer, topic: &str) -> TopicSlot {
+    pub(super) fn subscribe(&mut self, peer: &Peer, topic: &str) -> TopicSlot {
         self.say(peer, &format!(r#"{{"id":2,"subscribe":{{"channel":"{topic}"}}}}"#));
         if let Some(Request::Attach { topic, .. }) = self.requests.take() {
             self.tell(Mail::Attached { topic, position: None });
@@ -171,33 +172,33 @@ impl World {
     }
 
     /// The line has `bytes` bytes, its end included.
-    fn publish(&mut self, topic: TopicSlot, bytes: u32) {
+    pub(super) fn publish(&mut self, topic: TopicSlot, bytes: u32) {
         self.publish_keyed(topic, bytes, None);
     }
 
     /// The same, with a key of which it is the latest.
-    fn publish_latest(&mut self, topic: TopicSlot, bytes: u32, key: u64) {
+    pub(super) fn publish_latest(&mut self, topic: TopicSlot, bytes: u32, key: u64) {
         self.publish_keyed(topic, bytes, Some(Arc::new(vec![KeyedLine { key, from: 0, to: bytes }])));
     }
 
-    fn publish_keyed(&mut self, topic: TopicSlot, bytes: u32, keyed: Option<Arc<Vec<KeyedLine>>>) {
+    pub(super) fn publish_keyed(&mut self, topic: TopicSlot, bytes: u32, keyed: Option<Arc<Vec<KeyedLine>>>) {
         let mut line = vec![b'p'; bytes as usize - 1];
         line.push(b'\n');
         let lines = Lines { bytes: line.into(), count: 1, plain_bytes: bytes, offset: 0, keyed };
         self.tell(Mail::Batch { topic, lines });
     }
 
-    fn give_room(&mut self, peer: &Peer, bytes: usize) {
+    pub(super) fn give_room(&mut self, peer: &Peer, bytes: usize) {
         peer.pipe().room += bytes;
         self.shard.writable(peer.key.slot);
         self.tick();
     }
 
-    fn is_alive(&self, peer: &Peer) -> bool {
+    pub(super) fn is_alive(&self, peer: &Peer) -> bool {
         self.shard.clients.find(peer.key).is_some()
     }
 
-    fn closes(&self, reason: CloseReason) -> u64 {
+    pub(super) fn closes(&self, reason: CloseReason) -> u64 {
         self.shard.stats.closes[reason as usize].value()
     }
 }
@@ -208,14 +209,14 @@ const PLAIN: Variant = Variant { encoding: Encoding::Json, lane: Lane::FIRST };
 const LINE: u32 = 100;
 const FRAME: usize = LINE as usize + 1;
 
-fn config(change: impl FnOnce(&mut Config)) -> Config {
+pub(super) fn config(change: impl FnOnce(&mut Config)) -> Config {
     let mut config = Config::default();
     config.timeouts.ping = Interval::from_secs(3600);
     change(&mut config);
     config
 }
 
-fn policy(slow: SlowPolicy) -> (String, Namespace) {
+pub(super) fn policy(slow: SlowPolicy) -> (String, Namespace) {
     ("n".to_owned(), Namespace { slow, client_publish: true, ..Namespace::default() })
 }
 
@@ -399,7 +400,11 @@ fn topics_that_are_gone_are_not_pinned_for_ever() {
 
 #[test]
 fn commands_before_the_end_of_the_input_are_done() {
-    let mut world = World::new(config(|config| config.namespaces.extend([policy(SlowPolicy::Skip)])));
+    let mut world = World::new(config(|config| {
+        config.namespaces.extend([policy(SlowPolicy::Skip)]);
+        // No room for a second publish beside one that is under way.
+        config.limits.message_bytes = 400;
+    }));
     let hasty = world.connect();
     for id in 3..6 {
         world.send_later(&hasty, &format!(r#"{{"id":{id},"publish":{{"channel":"n:t","data":{id}}}}}"#));

@@ -22,7 +22,7 @@ use fanfare::wire::upgrade::UpgradePolicy;
 use super::shard::{Commands, Setup, Shard, Socket};
 use crate::Events;
 use crate::rng::Rng;
-use crate::wire::{Frame, segment, take_frames, text_frame};
+use crate::wire::{Frame, masked_frame, segment, take_frames, text_frame};
 
 /// Those that begin with an `h` have a history.
 const TOPICS: [&str; 6] = ["d:a", "r:a", "s:a", "r:b", "s:b", "h:a"];
@@ -33,6 +33,8 @@ const KEPT: u64 = 30;
 /// Offsets are sparse: those of one topic have others between them.
 const OFFSETS_APART: u64 = 3;
 const EPOCH: &str = "e";
+/// A command that changes nothing.
+const NOTHING: &str = "\"unsubscribe\":{\"channel\":\"r:nobody\"}";
 /// In which each topic can be had, though few are: seven clients are in seven lanes at most.
 const VARIANTS: [Variant; 16] = {
     let mut all = [Variant { encoding: Encoding::Json, lane: Lane::FIRST }; 16];
@@ -60,6 +62,17 @@ const CROWD: usize = 40;
 /// Twice what it takes: a tick to take the mail, and for each of the two topics, in each of its encodings, one
 /// turn, which fills the tick's budget of visits.
 const FAIR_TICKS: u64 = 10;
+/// Clients in [`fair_reading`]; all but the last one flood.
+const TALKERS: usize = 6;
+/// Within how many ticks each of them has had a turn, with one to spare.
+const FAIR_READS: u64 = 3;
+/// What a client's share of a tick ([`READ_BYTES`]) is enough for: an empty one counts 128 bytes, and a command in a
+/// frame of its own twice that.
+const COMMANDS_PER_SHARE: u64 = 4;
+const PONGS_PER_SHARE: u64 = 4;
+/// Clients read in a tick.
+const READS: usize = 3;
+const READ_BYTES: usize = 500;
 
 /// One connection: what the shard's end and the client's end share.
 #[derive(Debug, Default)]
@@ -78,6 +91,8 @@ struct Pipe {
     refused_writes: u64,
     /// In this tick.
     calls: u32,
+    /// Those of them that read.
+    reads: u32,
 }
 
 impl Pipe {
@@ -94,6 +109,9 @@ impl Socket for FakeSocket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut pipe = self.0.borrow_mut();
         pipe.count_call();
+        // Nobody counts for those who have left.
+        pipe.reads += u32::from(!pipe.reset && !pipe.client_closed);
+        assert!(pipe.reads <= 1, "a client has one turn in each tick");
         // What came before the reset can still be read.
         if pipe.reset && pipe.to_server.is_empty() {
             return Err(ErrorKind::ConnectionReset.into());
@@ -170,6 +188,8 @@ struct Peer {
     asked: BTreeMap<u32, Asked>,
     next_id: u32,
     runs: HashMap<&'static str, Run>,
+    /// Pongs that came in this tick.
+    pongs: u64,
     stalled: bool,
     /// It did something for which the server may treat it worse than others.
     excused: bool,
@@ -252,6 +272,7 @@ pub fn run(seed: u64) -> Events {
     world.everybody_leaves();
     if seed % 8 == 0 {
         world.events.fair_turns += fairness(seed);
+        world.events.fair_reads += fair_reading(seed);
     }
     world.events
 }
@@ -294,6 +315,35 @@ fn fairness(seed: u64) -> u64 {
     fair
 }
 
+/// Some clients always have sent more than a turn is enough for. What another one asks must be answered within
+/// [`FAIR_READS`] ticks, and none of them may have more of a tick than its share: how often there was a choice.
+fn fair_reading(seed: u64) -> u64 {
+    let mut world = World::new(seed, config(Kind { scale: 1, pings: false }), 1);
+    for peer in 0..TALKERS {
+        world.connect();
+        world.peers[peer].pipe.borrow_mut().room = usize::MAX;
+    }
+    for _ in 0..QUIET_LIMIT {
+        world.turn();
+        if world.peers.iter().all(|peer| peer.asked.is_empty()) {
+            break;
+        }
+    }
+    let last = TALKERS - 1;
+    let mut fair = 0;
+    for _ in 0..20 {
+        let due = world.events.ticks + FAIR_READS;
+        world.command(last, NOTHING, Asked::Unsubscribe { topic: "r:nobody" });
+        while !world.peers[last].asked.is_empty() {
+            assert!(world.events.ticks < due, "a client waits for more than {FAIR_READS} ticks for those who flood");
+            (0..last).for_each(|peer| world.flood(peer));
+            world.turn();
+        }
+        fair += u64::from(world.peers[..last].iter().all(|peer| !peer.pipe.borrow().to_server.is_empty()));
+    }
+    fair
+}
+
 fn config(Kind { scale, pings }: Kind) -> Config {
     let ping = Interval::from_secs(if pings { 3 } else { 3600 });
     let policy = |slow, client_publish| Namespace { slow, client_publish, ..Namespace::default() };
@@ -323,7 +373,7 @@ fn config(Kind { scale, pings }: Kind) -> Config {
             replies_bytes: 150,
             ..Limits::default()
         },
-        budgets: Budgets { accepts: 2, reads: 3, mails: 4, visits: 3, deadlines: 2, crowd: 2 },
+        budgets: Budgets { accepts: 2, reads: READS, read_bytes: READ_BYTES, mails: 4, visits: 3, deadlines: 2, crowd: 2, ..Budgets::default() },
         timeouts: Timeouts { ping, pong: Interval::from_secs(2), ..Timeouts::default() },
         namespaces: namespaces.map(|(name, options)| (name.to_owned(), options)).into(),
         ..Config::default()
@@ -421,6 +471,7 @@ impl World {
             asked: BTreeMap::new(),
             next_id: 1,
             runs: HashMap::new(),
+            pongs: 0,
             stalled: false,
             excused: false,
             closed: None,
@@ -517,7 +568,25 @@ impl World {
     /// More input at once than one read takes.
     fn burst(&mut self, peer: usize) {
         for _ in 0..30 {
-            self.command(peer, "\"unsubscribe\":{\"channel\":\"r:nobody\"}", Asked::Unsubscribe { topic: "r:nobody" });
+            self.command(peer, NOTHING, Asked::Unsubscribe { topic: "r:nobody" });
+        }
+    }
+
+    /// Keeps much more unread than a share: pings, or commands, of which many are in one message.
+    fn flood(&mut self, peer: usize) {
+        while self.peers[peer].pipe.borrow().to_server.len() < 4 * READ_BYTES {
+            match peer % 3 {
+                0 => self.send(peer, &masked_frame(9, b"")),
+                1 => self.burst(peer),
+                _ => {
+                    let first = self.peers[peer].next_id;
+                    let ids = first..first + 7;
+                    self.peers[peer].next_id = ids.end;
+                    self.peers[peer].asked.extend(ids.clone().map(|id| (id, Asked::Unsubscribe { topic: "r:nobody" })));
+                    let commands: Vec<_> = ids.map(|id| format!("{{\"id\":{id},{NOTHING}}}")).collect();
+                    self.send(peer, &text_frame(commands.join("\n").as_bytes()));
+                }
+            }
         }
     }
 
@@ -687,8 +756,14 @@ impl World {
                 Edge::Writable => self.shard.writable(slot),
             }
         }
-        self.peers.iter().for_each(|peer| peer.pipe.borrow_mut().calls = 0);
-        self.shard.tick(self.now);
+        for peer in &self.peers {
+            let mut pipe = peer.pipe.borrow_mut();
+            (pipe.calls, pipe.reads) = (0, 0);
+        }
+        let (now, commands) = (self.now, self.stats.commands.value());
+        self.shard.tick(|| now);
+        let done = self.stats.commands.value() - commands;
+        assert!(done <= READS as u64 * COMMANDS_PER_SHARE, "{done} commands in one tick");
         self.last_tick = self.now;
         self.events.ticks += 1;
         self.check_limits();
@@ -743,9 +818,12 @@ impl World {
                 self.upgrade(peer);
             }
             if self.peers[peer].upgraded {
+                self.peers[peer].pongs = 0;
                 for frame in take_frames(&mut self.peers[peer].input) {
                     self.frame(peer, &frame);
                 }
+                let pongs = self.peers[peer].pongs;
+                assert!(pongs <= PONGS_PER_SHARE, "{pongs} pings are answered in one tick");
             }
         }
         self.forget_the_closed();
@@ -761,6 +839,10 @@ impl World {
     }
 
     fn frame(&mut self, peer: usize, frame: &Frame) {
+        if frame.opcode == 10 {
+            self.peers[peer].pongs += 1;
+            return;
+        }
         if frame.opcode == 8 {
             let code = u16::from_be_bytes([frame.payload[0], frame.payload[1]]);
             assert!(self.peers[peer].excused, "a healthy client was closed with {code}");
@@ -940,7 +1022,8 @@ impl World {
             }
         }
         // A last tick shows the gauges as they are.
-        self.shard.tick(self.now);
+        let now = self.now;
+        self.shard.tick(|| now);
         assert!(self.shard.is_empty(), "{} clients are left", self.shard.len());
         let stats = &self.stats;
         let left = [

@@ -36,6 +36,7 @@ pub struct Events {
     pub unrecovered: u64,
     pub replies: u64,
     pub fair_turns: u64,
+    pub fair_reads: u64,
     pub lanes: u64,
 }
 
@@ -47,7 +48,7 @@ impl Events {
         }
     }
 
-    pub fn fields(&mut self) -> [(&'static str, &mut u64); 26] {
+    pub fn fields(&mut self) -> [(&'static str, &mut u64); 27] {
         [
             ("ticks", &mut self.ticks),
             ("publications", &mut self.publications),
@@ -74,6 +75,7 @@ impl Events {
             ("unrecovered", &mut self.unrecovered),
             ("replies", &mut self.replies),
             ("fair turns", &mut self.fair_turns),
+            ("fair reads", &mut self.fair_reads),
             ("lanes", &mut self.lanes),
         ]
     }

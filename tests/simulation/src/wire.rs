@@ -77,7 +77,12 @@ pub fn segment(batch: &[u8]) -> Vec<u8> {
 
 /// A text frame of a client's, masked.
 pub fn text_frame(payload: &[u8]) -> Vec<u8> {
-    let mut frame = vec![0x81];
+    masked_frame(1, payload)
+}
+
+/// A frame of a client's, whole and masked.
+pub fn masked_frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0x80 | opcode];
     match payload.len() {
         length @ 0..=125 => frame.push(0x80 | u8::try_from(length).expect("matched")),
         length => {
