@@ -90,7 +90,8 @@ fn attacks() -> Vec<Attack> {
     let unsubscribe = r#"{"id":1,"unsubscribe":{"channel":"A"}}"#;
     let many = vec![unsubscribe; 1600].join("\n");
     let nested = vec!["[".repeat(120) + &"]".repeat(120); 250].join(",");
-    let fragments = [frame_with(TEXT, b""), frame_with(0, b"").repeat(4000), frame(0, unsubscribe.as_bytes())];
+    let fragments =
+        [frame_with(TEXT, b""), frame_with(0, b"").repeat(4000), frame(0, unsubscribe.as_bytes())];
     let asks = |of: &str, more: &str| {
         let command = |topic| {
             let id = topic + 2;
@@ -249,7 +250,9 @@ impl Real {
         })?;
         let wanted = pace.count * (CLIENTS - self.seen.closed) as u64;
         let end = Instant::now() + scale.length() + LATEST;
-        while self.seen.histogram.len() < pace.count * (CLIENTS - self.seen.closed) as u64 && Instant::now() < end {
+        while self.seen.histogram.len() < pace.count * (CLIENTS - self.seen.closed) as u64
+            && Instant::now() < end
+        {
             self.swarm.turn(Duration::from_millis(10), &mut self.seen)?;
         }
         // What has not come, and will not come to those who were dropped, is at least as late.

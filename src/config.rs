@@ -20,6 +20,7 @@ pub mod host;
 mod interval;
 mod keys;
 mod load;
+mod log;
 pub mod memory;
 mod problem;
 mod secret;
@@ -39,6 +40,7 @@ pub use control::Control;
 pub use cpus::parse_cpus;
 pub use interval::Interval;
 pub use load::{FILE_VARIABLE, Loaded, load};
+pub use log::{Log, LogFormat};
 pub use problem::{Origin, Problem, Problems, grouped};
 pub use secret::{AmqpUrl, AmqpUrls, Secret};
 pub use validate::NAMESPACES_MAX;
@@ -141,6 +143,9 @@ pub struct Limits {
     /// Bytes of a client's message, and of each command in it. Default 64 KiB, paid while it is incomplete;
     /// a larger one closes with 1009.
     pub message_bytes: usize,
+    /// Bytes of messages that have come in part, and of input that waits for its turn, of all clients of one shard.
+    /// Default 64 MiB; beyond, those whose messages have been incomplete for the longest are closed.
+    pub shard_input_bytes: usize,
     /// Subscriptions of one client. Default 128, 8 bytes each; one more gets error 106.
     pub topics_per_client: usize,
     /// Bytes of a topic's name. Default and most: 255, AMQP's limit for routing keys.
@@ -154,8 +159,11 @@ pub struct Limits {
     /// Payload bytes of one WebSocket frame of merged publications. Default 512 KiB; some SDKs close at 1 MiB.
     pub frame_bytes: usize,
     /// Bytes of replies waiting for one client that does not take them; beyond, its input is not read.
-    /// Default 64 KiB.
+    /// Default 64 KiB. One answer to a recovery or about a history may always be asked for besides.
     pub replies_bytes: usize,
+    /// The same of all clients of one shard together. Default 64 MiB; beyond, those who have left an answer waiting
+    /// for the longest are closed.
+    pub shard_replies_bytes: usize,
     /// Bytes of one topic's log on one shard. Default 1 MiB; beyond, blocked clients lose.
     pub log_bytes: usize,
     /// Bytes of all logs of one shard. Default 64 MiB; beyond, the blocked clients of the longest log lose.
@@ -166,10 +174,16 @@ pub struct Limits {
     /// Mails in a shard's mailbox. Default 4,096, 48 bytes each; beyond, the broker's outbox holds them and
     /// consumes no more.
     pub mailbox: usize,
+    /// Bytes of publications and answers in a shard's mailbox. Default 32 MiB; beyond, as with `mailbox`.
+    pub mailbox_bytes: usize,
     /// Requests in the broker thread's mailbox. Default 16,384; beyond, shards stop reading clients.
     pub requests: usize,
+    /// Bytes of data of the publishes among them. Default 32 MiB; beyond, as with `requests`.
+    pub requests_bytes: usize,
     /// Publishes of operators and clients that wait for a confirm. Default 16,384; one more gets error 111.
     pub publishes: usize,
+    /// Bytes of their data. Default 64 MiB; beyond, as with `publishes`.
+    pub publishes_bytes: usize,
     /// Bytes of all topics' history on this node. Default 256 MiB; beyond, the oldest publications go first,
     /// whoever's they are.
     pub history_bytes: usize,
@@ -193,12 +207,17 @@ impl Default for Limits {
             json_depth: 128,
             frame_bytes: 512 << 10,
             replies_bytes: 64 << 10,
+            shard_replies_bytes: 64 << 20,
+            shard_input_bytes: 64 << 20,
             log_bytes: 1 << 20,
             logs_bytes: 64 << 20,
             rest_bytes: 16 << 20,
             mailbox: 4096,
+            mailbox_bytes: 32 << 20,
             requests: 16_384,
+            requests_bytes: 32 << 20,
             publishes: 16_384,
+            publishes_bytes: 64 << 20,
             history_bytes: 256 << 20,
             history_topics: 1_000_000,
             merging_bytes: 64 << 20,
@@ -218,6 +237,8 @@ pub struct Timeouts {
     pub ping: Interval,
     /// From ping to pong; then 3012. Default 8 s.
     pub pong: Interval,
+    /// From the first byte of a client's message to its last, while the client is waited for; then 3008. Default 30 s.
+    pub message: Interval,
     /// From our close frame to the peer's; then the connection is dropped. Default 5 s.
     pub close: Interval,
     /// How long replies may wait for a client that does not take them; then 3008. Default 10 s.
@@ -234,6 +255,7 @@ impl Default for Timeouts {
             connect: Interval::from_secs(10),
             ping: Interval::from_secs(25),
             pong: Interval::from_secs(8),
+            message: Interval::from_secs(30),
             close: Interval::from_secs(5),
             replies: Interval::from_secs(10),
             publish: Interval::from_secs(5),
@@ -258,32 +280,6 @@ impl Default for Stop {
     fn default() -> Self {
         Self { clients_per_second: 5000, gaps_per_second: 5000, limit: Interval::from_secs(30) }
     }
-}
-
-/// `[log]`
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Log {
-    /// `error`, `warn`, `info` or `debug`. Default `info`.
-    pub level: String,
-    /// `human` or `json`. Default `human`.
-    pub format: LogFormat,
-}
-
-impl Default for Log {
-    fn default() -> Self {
-        Self { level: "info".to_owned(), format: LogFormat::Human }
-    }
-}
-
-/// How log lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// For eyes.
-    Human,
-    /// One JSON object per line.
-    Json,
 }
 
 /// `[namespaces.NAME]`

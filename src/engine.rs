@@ -21,10 +21,10 @@ use crate::broker::EventLoop;
 use crate::capacity::Capacity;
 use crate::client_id::NodeId;
 use crate::config::host::clients_by_descriptors;
-use crate::config::{Ack, Config};
+use crate::config::{Ack, Config, Limits};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::mail::{Mail, Request, ShardId};
-use crate::mailbox::{Receiver, Sender, Wake, mailbox};
+use crate::mailbox::{Receiver, Sender, Wake, weighed_mailbox};
 use crate::namespaces::Namespaces;
 use crate::receipt::{Receipt, Reporter, receipt};
 use crate::shard::poll::{self, Bell};
@@ -141,8 +141,8 @@ impl Engine {
         let config = Arc::new(config);
         let node = NodeId::random();
         let (mailboxes, inboxes): (Vec<Sender<Mail>>, Vec<_>) =
-            wakes.into_iter().map(|wake| mailbox(config.limits.mailbox, wake)).unzip();
-        let (requests, inlet) = broker::inlet(config.limits.requests);
+            wakes.into_iter().map(|wake| shard_mailbox(&config.limits, wake)).unzip();
+        let (requests, inlet) = broker::inlet(&config.limits);
         let (reporters, receipts) = receipts(config.amqp.ack, plan.shards);
 
         plan.leave_shards_alone();
@@ -292,6 +292,11 @@ fn listen_for_operators(address: SocketAddr) -> Result<std::net::TcpListener, St
 }
 
 /// Both ends of what each shard reports, where messages are acknowledged when they are written.
+/// The mailbox of one shard.
+fn shard_mailbox(limits: &Limits, wake: Box<dyn Wake>) -> (Sender<Mail>, Receiver<Mail>) {
+    weighed_mailbox(limits.mailbox, limits.mailbox_bytes, Mail::weight, wake)
+}
+
 fn receipts(ack: Ack, shards: u16) -> (Vec<Option<Reporter>>, Vec<Receipt>) {
     match ack {
         Ack::Handover => ((0..shards).map(|_| None).collect(), Vec::new()),

@@ -251,6 +251,22 @@ pub enum Mail {
     Drain,
 }
 
+impl Mail {
+    /// Bytes of publications and answers in it, which the mail only refers to.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        match self {
+            Self::Batch { lines, .. } => lines.bytes.len(),
+            Self::Recovered { answer, .. } => match &**answer {
+                Ok(Recovery { missed: Some(missed), .. }) => missed.len(),
+                _ => 0,
+            },
+            Self::History { page, .. } => page.as_ref().as_ref().map_or(0, |page| page.publications.len()),
+            _ => 0,
+        }
+    }
+}
+
 /// To the broker thread.
 #[derive(Debug)]
 pub enum Request {
@@ -324,6 +340,17 @@ pub enum Request {
         /// Which shard.
         shard: ShardId,
     },
+}
+
+impl Request {
+    /// Bytes of data in it, which the request only refers to.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        match self {
+            Self::Publish(publish) => publish.data.len(),
+            _ => 0,
+        }
+    }
 }
 
 /// A client's wish to go on where it was.

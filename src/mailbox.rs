@@ -1,4 +1,4 @@
-//! The door between threads: a bounded lock-free queue, one flag, one wake-up.
+//! The door between threads: a lock-free queue, bounded in number and in bytes, one flag, one wake-up.
 //!
 //! Any number of senders push freely; the receiver is woken at most once per batch. The order of two
 //! steps on each side is what keeps an item from being stranded:
@@ -18,7 +18,7 @@ use crossbeam::queue::ArrayQueue;
 #[cfg(not(loom))]
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 /// Gets a sleeping receiver to look into its mailbox. Called at most once between two calls of
@@ -28,8 +28,60 @@ pub trait Wake: Send + Sync {
     fn wake(&self);
 }
 
+/// What items refer to elsewhere in memory: how much of it may wait.
+struct Load<T> {
+    /// Bytes of one item.
+    weigh: fn(&T) -> usize,
+    max: usize,
+    #[cfg(not(loom))]
+    bytes: AtomicUsize,
+}
+
+#[cfg(not(loom))]
+impl<T> Load<T> {
+    /// Counts an item in, if there is room: one always may wait, however much it weighs. Nobody's memory depends on
+    /// this number, so that its order among other accesses does not matter.
+    fn add(&self, item: &T) -> bool {
+        let weight = (self.weigh)(item);
+        if weight == 0 {
+            return true;
+        }
+        let before = self.bytes.fetch_add(weight, Ordering::Relaxed);
+        let fits = before == 0 || before.saturating_add(weight) <= self.max;
+        if !fits {
+            self.bytes.fetch_sub(weight, Ordering::Relaxed);
+        }
+        fits
+    }
+
+    /// Counts an item out.
+    fn take(&self, item: &T) {
+        let weight = (self.weigh)(item);
+        if weight > 0 {
+            self.bytes.fetch_sub(weight, Ordering::Relaxed);
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) >= self.max
+    }
+}
+
+/// The model is about wake-ups, which weights have no part in.
+#[cfg(loom)]
+impl<T> Load<T> {
+    fn add(&self, _: &T) -> bool {
+        self.max > 0
+    }
+
+    fn take(&self, item: &T) {
+        let _ = (self.weigh)(item);
+    }
+}
+
 struct Shared<T> {
     queue: ArrayQueue<T>,
+    load: Load<T>,
     /// True from the first push until the receiver looks again: a wake-up is on its way.
     awake: AtomicBool,
     waker: Box<dyn Wake>,
@@ -48,7 +100,25 @@ pub struct Receiver<T> {
 /// A mailbox for at most `capacity` items, whose receiver is woken by `waker`. All of its memory, the
 /// size of `T` and one word per item, is taken at once.
 pub fn mailbox<T>(capacity: usize, waker: Box<dyn Wake>) -> (Sender<T>, Receiver<T>) {
-    let shared = Arc::new(Shared { queue: ArrayQueue::new(capacity), awake: AtomicBool::new(false), waker });
+    weighed_mailbox(capacity, usize::MAX, |_| 0, waker)
+}
+
+/// The same, for items that weigh at most `bytes_max` together, or for one that alone weighs more. `weigh` says how
+/// much memory an item has besides its own, and never changes its mind.
+pub fn weighed_mailbox<T>(
+    capacity: usize,
+    bytes_max: usize,
+    weigh: fn(&T) -> usize,
+    waker: Box<dyn Wake>,
+) -> (Sender<T>, Receiver<T>) {
+    let load = Load {
+        weigh,
+        max: bytes_max,
+        #[cfg(not(loom))]
+        bytes: AtomicUsize::new(0),
+    };
+    let queue = ArrayQueue::new(capacity);
+    let shared = Arc::new(Shared { queue, load, awake: AtomicBool::new(false), waker });
     (Sender { shared: Arc::clone(&shared) }, Receiver { shared })
 }
 
@@ -58,7 +128,10 @@ impl<T> Sender<T> {
     /// # Errors
     /// Gives `item` back when the mailbox is full.
     pub fn push(&self, item: T) -> Result<(), T> {
-        self.shared.queue.push(item)
+        if !self.shared.load.add(&item) {
+            return Err(item);
+        }
+        self.shared.queue.push(item).inspect_err(|item| self.shared.load.take(item))
     }
 
     /// Wakes the receiver, unless a wake-up is already on its way.
@@ -88,7 +161,9 @@ impl<T> Receiver<T> {
 
     /// The oldest item, if there is one.
     pub fn take(&mut self) -> Option<T> {
-        self.shared.queue.pop()
+        let item = self.shared.queue.pop()?;
+        self.shared.load.take(&item);
+        Some(item)
     }
 }
 
@@ -109,6 +184,9 @@ impl<T> Sender<T> {
     /// How many items there is room for at this moment.
     #[must_use]
     pub fn room(&self) -> usize {
+        if self.shared.load.is_full() {
+            return 0;
+        }
         self.shared.queue.capacity() - self.shared.queue.len()
     }
 }
@@ -173,6 +251,22 @@ mod tests {
         assert_eq!(woken.load(Ordering::Relaxed), 2);
         assert_eq!((receiver.take(), receiver.take()), (Some(2), Some(3)));
         assert_eq!(receiver.take(), None);
+    }
+
+    #[test]
+    fn bytes_are_bounded_as_well_but_one_item_always_passes() {
+        let weigh = |item: &usize| *item;
+        let (sender, mut receiver) = weighed_mailbox(100, 10, weigh, Box::new(Count(Arc::default())));
+        assert_eq!(sender.send(50), Ok(()));
+        assert_eq!((sender.room(), sender.send(1), sender.send(0)), (0, Err(1), Ok(())));
+        assert_eq!((receiver.take(), receiver.take()), (Some(50), Some(0)));
+        assert_eq!((sender.send(6), sender.send(5), sender.send(4)), (Ok(()), Err(5), Ok(())));
+        assert_eq!(receiver.take(), Some(6));
+        assert_eq!(sender.send(6), Ok(()));
+        let (sender, mut receiver) = weighed_mailbox(1, 10, weigh, Box::new(Count(Arc::default())));
+        assert_eq!((sender.send(1), sender.send(9)), (Ok(()), Err(9)));
+        receiver.take();
+        assert_eq!((sender.room(), sender.send(10)), (1, Ok(())));
     }
 
     #[test]

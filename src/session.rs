@@ -112,6 +112,18 @@ impl Session {
         }
     }
 
+    /// Whether frames of a message have come, and not its last.
+    #[must_use]
+    pub fn is_in_message(&self) -> bool {
+        self.assembly.is_some()
+    }
+
+    /// Bytes of such frames that are kept.
+    #[must_use]
+    pub fn assembled_bytes(&self) -> usize {
+        self.assembly.as_ref().map_or(0, |assembly| assembly.len())
+    }
+
     fn upgrade<'a>(&mut self, input: &'a [u8], policy: &UpgradePolicy) -> (usize, Step<'a>) {
         match upgrade::upgrade(input, policy) {
             Upgrade::Incomplete => (0, Step::Incomplete),

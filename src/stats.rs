@@ -130,6 +130,10 @@ pub struct ShardStats {
     pub log_bytes: Number,
     /// Bytes kept only because a client is in the middle of a frame.
     pub rest_bytes: Number,
+    /// Bytes of replies that wait for clients.
+    pub reply_bytes: Number,
+    /// Bytes of clients' input that are kept: messages that came in part, or wait.
+    pub input_bytes: Number,
     /// Topics this shard has a slot for.
     pub topics: Number,
     /// Subscriptions on this shard.
@@ -163,6 +167,8 @@ impl Default for ShardStats {
             mailbox_depth: Number::default(),
             log_bytes: Number::default(),
             rest_bytes: Number::default(),
+            reply_bytes: Number::default(),
+            input_bytes: Number::default(),
             topics: Number::default(),
             subscriptions: Number::default(),
             ticks: Number::default(),

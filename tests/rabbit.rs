@@ -46,7 +46,7 @@ impl House {
         config.amqp.url = url.into();
         config.amqp.reconnect_max = Interval::from_millis(500);
         configure(&mut config);
-        let (requests, inlet) = broker::inlet(config.limits.requests);
+        let (requests, inlet) = broker::inlet(&config.limits);
         let (sender, shard) = mailbox(config.limits.mailbox, Box::new(Nobody));
         let stats = Arc::new(BrokerStats::default());
         let namespaces = Arc::new(Namespaces::new(&config));

@@ -22,6 +22,9 @@ pub(super) struct Memory {
     events: VecDeque<Event>,
     /// How many may wait.
     room: usize,
+    /// Bytes of their data.
+    bytes: usize,
+    bytes_max: usize,
     limit: Duration,
     next_tag: u64,
     winding_down: bool,
@@ -41,6 +44,8 @@ impl Memory {
             waiting: VecDeque::new(),
             events: VecDeque::from([Event::Connected { gap: false }]),
             room: config.limits.publishes,
+            bytes: 0,
+            bytes_max: config.limits.publishes_bytes,
             limit: config.timeouts.publish.0,
             next_tag: 1,
             winding_down: false,
@@ -53,17 +58,23 @@ impl Memory {
         if let Some(event) = self.events.pop_front() {
             return event;
         }
-        if take && let Some(waiting) = self.waiting.pop_front() {
+        if take && let Some(waiting) = self.pop() {
             return self.deliver(waiting);
         }
         let Some(first) = self.waiting.front() else { return std::future::pending().await };
         sleep_until(first.deadline).await;
-        match self.waiting.pop_front() {
+        match self.pop() {
             Some(late) => {
                 Event::Published { asker: late.publish.asker, outcome: Err(ErrorCode::TooManyRequests) }
             }
             None => std::future::pending().await,
         }
+    }
+
+    fn pop(&mut self) -> Option<Waiting> {
+        let waiting = self.waiting.pop_front()?;
+        self.bytes -= waiting.publish.data.len();
+        Some(waiting)
     }
 
     fn deliver(&mut self, waiting: Waiting) -> Event {
@@ -91,10 +102,11 @@ impl Memory {
         if self.winding_down {
             return Err((publish, ErrorCode::Internal));
         }
-        if self.waiting.len() >= self.room {
+        if self.waiting.len() >= self.room || self.bytes >= self.bytes_max {
             return Err((publish, ErrorCode::TooManyRequests));
         }
         let deadline = Instant::now() + self.limit;
+        self.bytes += publish.data.len();
         self.waiting.push_back(Waiting { deadline, published: microseconds(SystemTime::now()), publish });
         Ok(())
     }
@@ -168,6 +180,12 @@ mod tests {
         assert!(memory.next(false).now_or_never().is_none());
         let Event::Published { outcome, .. } = memory.next(false).await else { panic!("no answer") };
         assert_eq!(outcome, Err(ErrorCode::TooManyRequests));
+        memory.bytes_max = 2;
+        memory.room = 10;
+        memory.publish(publish(b"12")).unwrap();
+        assert_eq!(memory.publish(publish(b"3")).unwrap_err().1, ErrorCode::TooManyRequests);
+        assert!(matches!(memory.next(true).await, Event::Message(_)));
+        memory.publish(publish(b"4")).unwrap();
         memory.wind_down();
         assert_eq!(memory.publish(publish(b"3")).unwrap_err().1, ErrorCode::Internal);
     }

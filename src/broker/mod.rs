@@ -49,9 +49,9 @@ use std::sync::Arc;
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 
-use crate::config::Config;
+use crate::config::{Config, Limits};
 use crate::mail::{Mail, Request};
-use crate::mailbox::{Receiver, Sender, Wake, mailbox};
+use crate::mailbox::{Receiver, Sender, Wake, weighed_mailbox};
 use crate::namespaces::Namespaces;
 use crate::receipt::Receipt;
 use crate::stats::BrokerStats;
@@ -79,11 +79,12 @@ impl Wake for Bell {
     }
 }
 
-/// The broker thread's mailbox, for `capacity` requests. One sender for each thread that asks.
+/// The broker thread's mailbox, for as many requests as `limits` say. One sender for each thread that asks.
 #[must_use]
-pub fn inlet(capacity: usize) -> (Sender<Request>, Inlet) {
+pub fn inlet(limits: &Limits) -> (Sender<Request>, Inlet) {
     let bell = Arc::new(Notify::new());
-    let (sender, requests) = mailbox(capacity, Box::new(Bell(Arc::clone(&bell))));
+    let waker = Box::new(Bell(Arc::clone(&bell)));
+    let (sender, requests) = weighed_mailbox(limits.requests, limits.requests_bytes, Request::weight, waker);
     (sender, Inlet { requests, bell })
 }
 

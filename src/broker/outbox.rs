@@ -6,11 +6,16 @@ use std::collections::VecDeque;
 use crate::mail::{Mail, ShardId};
 use crate::mailbox::Sender;
 
+/// Mails whose room a door keeps when none waits any more.
+const KEPT_CAPACITY: usize = 1024;
+
 /// All shards' mailboxes and what waits for them.
 #[derive(Debug)]
 pub(super) struct Outbox {
     doors: Vec<Door>,
     waiting: usize,
+    /// Bytes of what waits.
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -32,7 +37,7 @@ impl Outbox {
             pushed: false,
             closed: false,
         });
-        Self { doors: doors.collect(), waiting: 0 }
+        Self { doors: doors.collect(), waiting: 0, bytes: 0 }
     }
 
     /// Sends a mail, or keeps it until there is room. Mail to a shard that does not exist, or has ended, is
@@ -40,6 +45,7 @@ impl Outbox {
     pub(super) fn push(&mut self, shard: ShardId, mail: Mail) {
         let Some(door) = self.doors.get_mut(usize::from(shard)).filter(|door| !door.closed) else { return };
         if let Err(mail) = door.put(mail) {
+            self.bytes += mail.weight();
             door.waiting.push_back(mail);
             self.waiting += 1;
         }
@@ -62,12 +68,18 @@ impl Outbox {
     pub(super) fn retry(&mut self) {
         for door in &mut self.doors {
             while let Some(mail) = door.waiting.pop_front() {
+                let weight = mail.weight();
                 if let Err(mail) = door.mailbox.push(mail) {
                     door.waiting.push_front(mail);
                     break;
                 }
                 door.pushed = true;
                 self.waiting -= 1;
+                self.bytes -= weight;
+            }
+            // A burst must not leave its capacity behind.
+            if door.waiting.is_empty() && door.waiting.capacity() > KEPT_CAPACITY {
+                door.waiting = VecDeque::new();
             }
         }
     }
@@ -84,6 +96,7 @@ impl Outbox {
     pub(super) fn close(&mut self, shard: ShardId) {
         if let Some(door) = self.doors.get_mut(usize::from(shard)) {
             self.waiting -= door.waiting.len();
+            self.bytes -= door.waiting.iter().map(Mail::weight).sum::<usize>();
             door.waiting = VecDeque::new();
             door.closed = true;
         }
@@ -92,6 +105,11 @@ impl Outbox {
     /// Mails that wait for room.
     pub(super) fn len(&self) -> usize {
         self.waiting
+    }
+
+    /// Bytes of publications and answers in them.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Whether everything is handed over.

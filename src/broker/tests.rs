@@ -16,6 +16,7 @@ use crate::mail::{
     TopicSlot, Variant,
 };
 use crate::mailbox::Receiver;
+use crate::mailbox::mailbox;
 use crate::protocol::codes::{CloseReason, Closing, ErrorCode, UnsubscribeCode};
 use crate::stats::BackplaneState;
 
@@ -46,7 +47,7 @@ impl House {
     fn new(shards: usize, configure: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::default();
         configure(&mut config);
-        let (requests, inlet) = inlet(config.limits.requests);
+        let (requests, inlet) = inlet(&config.limits);
         let woken: Vec<_> = (0..shards).map(|_| Arc::new(AtomicUsize::new(0))).collect();
         let doors =
             woken.iter().map(|woken| mailbox(config.limits.mailbox, Box::new(Count(Arc::clone(woken)))));

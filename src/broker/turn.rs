@@ -328,7 +328,8 @@ impl Broker {
     /// Requests make answers, which may have to wait: beyond a limit no more are looked at. The shards take
     /// their mail whatever becomes of their requests, so that this ends.
     pub(super) fn takes_requests(&self) -> bool {
-        self.outbox.len() < self.config.limits.requests
+        let limits = &self.config.limits;
+        self.outbox.len() < limits.requests && self.outbox.bytes() < limits.mailbox_bytes
     }
 
     /// When something has to be done although nothing comes.

@@ -314,6 +314,23 @@ fn sizes(findings: &mut Findings, limits: &Limits) {
     findings.not_above(frame, rest, "one client in the middle of its frame must be able to finish");
     let merging = ("limits.merging_bytes", limits.merging_bytes);
     findings.not_above(frame, merging, "merging must be able to fill one frame");
+    let frames = ("twice limits.frame_bytes", limits.frame_bytes.saturating_mul(2));
+    let all_replies = ("limits.shard_replies_bytes", limits.shard_replies_bytes);
+    findings.not_above(frames, all_replies, "some clients must be able to wait for an answer");
+    let messages = ("twice limits.message_bytes", limits.message_bytes.saturating_mul(2));
+    let all_input = ("limits.shard_input_bytes", limits.shard_input_bytes);
+    findings.not_above(messages, all_input, "some clients must be able to send a message");
+    findings.not_above(
+        frame,
+        ("limits.mailbox_bytes", limits.mailbox_bytes),
+        "a shard must be able to get a frame",
+    );
+    for key in
+        [("limits.requests_bytes", limits.requests_bytes), ("limits.publishes_bytes", limits.publishes_bytes)]
+    {
+        let publication = ("limits.publication_bytes", limits.publication_bytes);
+        findings.not_above(publication, key, "the largest publication must be able to pass");
+    }
     let replies = (REPLIES_BYTES_MIN, usize::MAX);
     findings.within("limits.replies_bytes", limits.replies_bytes, replies, "a connect reply must fit in");
 }
@@ -375,6 +392,7 @@ fn timeouts(findings: &mut Findings, config: &Config) {
         ("timeouts.connect", timeouts.connect),
         ("timeouts.ping", timeouts.ping),
         ("timeouts.pong", timeouts.pong),
+        ("timeouts.message", timeouts.message),
         ("timeouts.close", timeouts.close),
         ("timeouts.replies", timeouts.replies),
         ("timeouts.publish", timeouts.publish),

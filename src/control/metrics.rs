@@ -50,6 +50,8 @@ const SHARD_GAUGES: &[Row<ShardStats>] = &[
     ("mailbox_depth", "Mails waiting in the shard's mailbox.", |s| &s.mailbox_depth),
     ("log_bytes", "Bytes in the logs of all topics.", |s| &s.log_bytes),
     ("rest_bytes", "Bytes kept only because a client is in the middle of a frame.", |s| &s.rest_bytes),
+    ("reply_bytes", "Bytes of replies that wait for clients.", |s| &s.reply_bytes),
+    ("input_bytes", "Bytes of clients' messages that came in part, or wait.", |s| &s.input_bytes),
     ("shard_topics", "Topics the shard has a slot for.", |s| &s.topics),
     ("subscriptions", "Subscriptions.", |s| &s.subscriptions),
 ];

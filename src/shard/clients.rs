@@ -164,6 +164,9 @@ pub enum Pending {
     /// A publish, of so many bytes of data. The broker takes them in order, so that another to the same topic can
     /// follow at once.
     Publish(u32),
+    /// A recovery, or a question about a history: the answer may have as many bytes as a frame of publications, so that
+    /// there is one at a time.
+    Answer,
     /// Another command: the next one about its topic waits for its answer.
     Other,
 }
@@ -196,6 +199,8 @@ pub struct Client<S> {
     pub waiting: Option<Box<Waiting>>,
     /// Start of what is being timed: accept, upgrade, last ping, close.
     pub since: Moment,
+    /// Since when a message has come in part, if one has.
+    pub message_since: Moment,
     /// The entry of the wheel that counts.
     pub armed: Moment,
     /// The socket takes nothing: a writable edge is to come.
@@ -210,6 +215,10 @@ pub struct Client<S> {
     pub held_up: bool,
     /// There may be whole frames in its tail: they come before anything else that it sent.
     pub left_over: bool,
+    /// The message that has come in part is on the list of those.
+    pub is_listed: bool,
+    /// Its pong is late, and its socket is looked at once more.
+    pub overdue: bool,
     /// Dead; buried at the end of the tick.
     pub dead: bool,
 }
@@ -231,6 +240,9 @@ impl<S> Client<S> {
             hung_up: false,
             held_up: false,
             left_over: false,
+            is_listed: false,
+            overdue: false,
+            message_since: now,
             dead: false,
         }
     }
@@ -253,6 +265,21 @@ impl<S> Client<S> {
         self.waiting.as_ref().is_some_and(|waiting| waiting.backlog.is_some())
     }
 
+    /// Whether a message has come in part: frames of it, or a part of a frame.
+    #[must_use]
+    pub fn is_in_message(&self) -> bool {
+        let has_part = self.tail.is_some() && !self.left_over;
+        self.session.phase != Phase::Closing && (has_part || self.session.is_in_message())
+    }
+
+    /// Bytes of its input that are kept.
+    #[must_use]
+    pub fn input_bytes(&self) -> usize {
+        let backlog = self.waiting.as_ref().and_then(|waiting| waiting.backlog.as_ref());
+        let tail = self.tail.as_ref().map_or(0, |tail| tail.len());
+        tail + backlog.map_or(0, |backlog| backlog.len()) + self.session.assembled_bytes()
+    }
+
     /// Bytes of replies that wait.
     #[must_use]
     pub fn reply_bytes(&self) -> usize {
@@ -268,7 +295,7 @@ impl<S> Client<S> {
     /// The same, not counting publishes.
     #[must_use]
     pub fn is_changing(&self, topic: u64) -> bool {
-        self.unanswered().iter().any(|one| one.topic == topic && one.kind == Pending::Other)
+        self.unanswered().iter().any(|one| one.topic == topic && !matches!(one.kind, Pending::Publish(_)))
     }
 
     /// Bytes of data of publishes that the broker has not answered, and for each of them [`PUBLISH_COST`] more.
@@ -276,9 +303,22 @@ impl<S> Client<S> {
     pub fn publishing_bytes(&self) -> usize {
         let bytes = self.unanswered().iter().map(|one| match one.kind {
             Pending::Publish(bytes) => PUBLISH_COST + bytes as usize,
-            Pending::Other => 0,
+            Pending::Answer | Pending::Other => 0,
         });
         bytes.sum()
+    }
+
+    /// Whether an answer is under way to it that may be large.
+    #[must_use]
+    pub fn awaits_answer(&self) -> bool {
+        self.unanswered().iter().any(|one| one.kind == Pending::Answer)
+    }
+
+    /// Topics that it has, and those that it may get by commands under way.
+    #[must_use]
+    pub fn topics(&self) -> usize {
+        let joining = self.unanswered().iter().filter(|one| !matches!(one.kind, Pending::Publish(_)));
+        self.subscriptions.as_slice().len() + joining.count()
     }
 
     /// Commands that the broker has not answered.

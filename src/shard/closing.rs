@@ -59,7 +59,9 @@ impl<S: Socket, A: Application> Shard<S, A> {
         if self.clients[slot].dead {
             return;
         }
+        let before = self.clients[slot].input_bytes();
         self.clients[slot].waiting = None;
+        self.input_bytes -= before - self.clients[slot].input_bytes();
         self.append_frames(slot, last);
         self.enter(slot, Phase::Closing);
         self.visit(slot);
@@ -102,6 +104,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
                 false => self.capacity.give_refusal_back(),
             }
             self.stats.blocked_clients.sub(u64::from(client.blocked));
+            self.input_bytes -= client.input_bytes();
+            self.reply_bytes -= client.reply_bytes();
             self.rest_bytes -= client.outgoing.map_or(0, |outgoing| outgoing.orphaned);
         }
     }

@@ -209,11 +209,14 @@ impl<S: Socket> Shard<S, Commands> {
         if self.is_busy(slot, &command.topic) {
             return Outcome::Wait;
         }
-        let joined = match self.may_subscribe(slot, command) {
-            Ok(()) => self.join(slot, &command.topic, id, self.wish(command)),
-            Err(error) => return self.answer_error(id, error),
-        };
-        match joined {
+        if let Err(error) = self.may_subscribe(slot, command) {
+            return self.answer_error(id, error);
+        }
+        let wish = self.wish(command);
+        if wish.recover.is_some() && self.clients[slot].awaits_answer() {
+            return Outcome::Wait;
+        }
+        match self.join(slot, &command.topic, id, wish) {
             Joined::AtOnce | Joined::Later => self.done(),
             Joined::NoRoom => self.starve(slot),
             Joined::NotNow => self.answer_error(id, ErrorCode::TooManyRequests),
@@ -250,8 +253,7 @@ impl<S: Socket> Shard<S, Commands> {
         if command.recover.is_some() && command.rejects_unrecovered && !namespace.has_history() {
             return Err(ErrorCode::UnrecoverablePosition);
         }
-        if client.subscriptions.as_slice().len() + client.unanswered().len() >= self.limits.topics_per_client
-        {
+        if client.topics() >= self.limits.topics_per_client {
             return Err(ErrorCode::LimitExceeded);
         }
         Ok(())
@@ -307,6 +309,9 @@ impl<S: Socket> Shard<S, Commands> {
         if let Err(error) = self.may_read_history(topic) {
             return self.answer_error(id, error);
         }
+        if self.clients[slot].awaits_answer() {
+            return Outcome::Wait;
+        }
         let history = History {
             asker: HistoryAsker::Client { shard: self.id, client: self.clients.key(slot), command: id },
             topic: topic.into(),
@@ -317,7 +322,7 @@ impl<S: Socket> Shard<S, Commands> {
         if self.requests.send(Request::History(Box::new(history))).is_err() {
             return self.starve(slot);
         }
-        self.wait_for(slot, topic, id, Pending::Other);
+        self.wait_for(slot, topic, id, Pending::Answer);
         self.done()
     }
 

@@ -267,6 +267,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             let owned = outgoing.orphaned.min(sent);
             outgoing.orphaned -= owned;
             self.rest_bytes -= owned;
+            self.reply_bytes -= sent - owned;
         }
     }
 

@@ -45,6 +45,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             None => self.attach(name, variant),
         };
         let asker = CommandKey { client: self.clients.key(slot), id: command };
+        let kind = if wish.recover.is_some() { Pending::Answer } else { Pending::Other };
         let applicant = Applicant { asker, wish };
         if self.topics[topic].is_muted && self.gap_lasts() {
             return Joined::NotNow;
@@ -59,7 +60,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             self.say_subscribed(topic, command, &applicant.wish);
             return Joined::AtOnce;
         }
-        self.wait_for(slot, name, command, Pending::Other);
+        self.wait_for(slot, name, command, kind);
         Joined::Later
     }
 
@@ -364,6 +365,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let slot = to.client.slot;
         self.clients[slot].answered(to.id);
         self.flush_lines(slot);
+        self.note_owing(to.client);
         if self.clients[slot].held_up {
             self.readable(slot);
         }

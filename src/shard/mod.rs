@@ -17,10 +17,12 @@ mod digest;
 mod farewell;
 mod faults;
 mod inbox;
+mod input;
 pub mod log;
 mod membership;
 pub mod poll;
 mod reading;
+mod replies;
 mod retention;
 mod timing;
 pub mod topics;
@@ -42,7 +44,6 @@ use crate::receipt::Reporter;
 use crate::session::{Phase, Policy};
 use crate::stats::ShardStats;
 use crate::wire::deflate::Inflater;
-use crate::wire::encode::{self, Opcode};
 use crate::wire::extension::Deflate;
 use crate::wire::refusal::Refusal;
 use crate::wire::upgrade::UpgradePolicy;
@@ -51,7 +52,7 @@ pub use clients::Socket;
 pub use commands::Commands;
 
 use clients::Clients;
-use deadlines::{Deadlines, GRAIN};
+use deadlines::{Deadlines, GRAIN, Moment};
 use delivery::Piece;
 use farewell::Walk;
 use faults::FaultLog;
@@ -151,6 +152,14 @@ pub struct Shard<S, A = Commands> {
 
     /// What the client that is being read has used of its share of the turn, in bytes.
     share_used: usize,
+    /// Bytes of all clients' input that are kept.
+    input_bytes: usize,
+    /// Clients of which a message had come in part, and since when; in that order. Most of them are whole by now.
+    halves: VecDeque<(ClientKey, Moment)>,
+    /// Bytes of replies that wait for all clients.
+    reply_bytes: usize,
+    /// Clients that were sent an answer larger than they may leave waiting, and did not take it at once; in that order.
+    owing: VecDeque<ClientKey>,
     /// Bytes in all logs.
     log_bytes: usize,
     /// Bytes in clients' boxes that logs have let go of.
@@ -214,6 +223,10 @@ impl<S: Socket, A: Application> Shard<S, A> {
             gap: None,
             surveys: VecDeque::new(),
             share_used: 0,
+            input_bytes: 0,
+            halves: VecDeque::new(),
+            reply_bytes: 0,
+            owing: VecDeque::new(),
             log_bytes: 0,
             rest_bytes: 0,
             // The longest frame that is not whole yet, or head, and behind it what is read at once.
@@ -241,6 +254,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
         self.report_written();
         self.keep_deadlines();
         self.walk(now);
+        self.shed_replies();
+        self.shed_input();
         self.answer_surveys();
         self.tell_the_broker();
         self.bury();
@@ -366,32 +381,6 @@ impl<S: Socket, A: Application> Shard<S, A> {
         !self.inbox.is_empty()
     }
 
-    /// Puts a frame for the client in `slot` behind what waits for it already.
-    pub fn answer(&mut self, slot: u32, opcode: Opcode, payload: &[u8]) {
-        self.put_behind(slot, |bytes| encode::frame(bytes, opcode, payload));
-    }
-
-    /// Puts bytes for the client in `slot` behind what waits for it already: frames that are whole.
-    pub fn append_frames(&mut self, slot: u32, frames: &[u8]) {
-        self.put_behind(slot, |bytes| bytes.extend_from_slice(frames));
-    }
-
-    /// Lets `add` put bytes behind what waits for a client already. What waits for a socket that takes nothing
-    /// is timed from here on: no visit will do it.
-    fn put_behind(&mut self, slot: u32, add: impl FnOnce(&mut Vec<u8>)) {
-        let now = self.deadlines.now();
-        let client = &mut self.clients[slot];
-        let is_first = client.reply_bytes() == 0;
-        let outgoing = client.outgoing.get_or_insert_default();
-        if is_first {
-            outgoing.replies_since = now;
-        }
-        add(&mut outgoing.bytes);
-        if client.blocked {
-            self.time(slot);
-        }
-    }
-
     /// Puts a message for the client in `slot` behind what waits for it already.
     fn say(&mut self, slot: u32, text: &[u8]) {
         let opcode = self.clients[slot].session.opcode();
@@ -431,6 +420,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
         stats.mailbox_depth.set(self.inbox.len() as u64);
         stats.log_bytes.set(self.log_bytes as u64);
         stats.rest_bytes.set(self.rest_bytes as u64);
+        stats.reply_bytes.set(self.reply_bytes as u64);
+        stats.input_bytes.set(self.input_bytes as u64);
         stats.topics.set(self.topics.len() as u64);
     }
 }

@@ -39,7 +39,10 @@ impl<S: Socket, A: Application> Shard<S, A> {
             self.clients[slot].to_read = false;
             self.clients[slot].held_up = false;
             self.share_used = 0;
+            let before = self.clients[slot].input_bytes();
             self.read(slot);
+            self.input_bytes += self.clients[slot].input_bytes();
+            self.input_bytes -= before;
             if clock().saturating_duration_since(began) >= self.budgets.read_time.0 {
                 return;
             }
@@ -49,6 +52,11 @@ impl<S: Socket, A: Application> Shard<S, A> {
     fn read(&mut self, slot: u32) {
         self.resume(slot);
         if self.clients[slot].dead || self.must_wait(slot) {
+            return;
+        }
+        if !self.clients[slot].left_over && !self.has_room_for_input() {
+            self.clients[slot].held_up = true;
+            self.starved.push(slot);
             return;
         }
         let mut input = std::mem::take(&mut self.input);
@@ -69,6 +77,9 @@ impl<S: Socket, A: Application> Shard<S, A> {
         match self.clients[slot].socket.read(&mut input[kept..end]) {
             Ok(0) => self.lose_at_end(slot),
             Ok(read) => {
+                if !self.clients[slot].is_in_message() && kept == 0 {
+                    self.begin_message(slot);
+                }
                 let filled = kept + read;
                 // Edges are not repeated. A read that took less than there was room for took everything,
                 // but for an end of the stream behind it.
@@ -144,11 +155,15 @@ impl<S: Socket, A: Application> Shard<S, A> {
             let work = consumed + step.owned_bytes();
             self.take(slot, step);
             self.use_share(work);
+            if !self.clients[slot].session.is_in_message() {
+                self.begin_message(slot);
+            }
             at = if ends { input.len() } else { at + consumed };
         }
         if !self.clients[slot].dead {
             self.keep_tail(slot, &input[at..]);
             self.clients[slot].left_over = left_over;
+            self.note_half(slot);
             if left_over && !self.clients[slot].held_up {
                 self.readable(slot);
             }

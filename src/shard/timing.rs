@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::config::Interval;
 use crate::protocol::codes::CloseReason;
 use crate::session::Phase;
 use crate::shard::clients::Client;
@@ -29,12 +30,19 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let length = match session.phase {
             Phase::Upgrading => timeouts.upgrade,
             Phase::Open if !session.connected => timeouts.connect,
+            Phase::Open if client.overdue => Interval::default(),
             Phase::Open if session.awaits_pong => timeouts.pong,
             Phase::Open => timeouts.ping,
             Phase::Closing => timeouts.close,
         };
         let phase = client.since.after(length.0);
-        self.replies_due(client).map_or(phase, |replies| replies.min(phase))
+        [self.replies_due(client), self.message_due(client)].into_iter().flatten().fold(phase, Moment::min)
+    }
+
+    /// When a message will have been incomplete for too long, if it is not for us to go on with it.
+    fn message_due(&self, client: &Client<S>) -> Option<Moment> {
+        let is_begun = client.is_in_message() && !client.held_up && !client.to_read;
+        is_begun.then(|| client.message_since.after(self.timeouts.message.0))
     }
 
     /// When replies will have waited too long, if any wait for a socket that takes nothing. Those before a close
@@ -66,16 +74,28 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let client = &self.clients[slot];
         let now = self.deadlines.now();
         let replies_are_late = self.replies_due(client).is_some_and(|due| due <= now);
+        let message_is_late = self.message_due(client).is_some_and(|due| due <= now);
         match client.session.phase {
             Phase::Upgrading => self.lose(slot, CloseReason::UpgradeFailed),
             Phase::Closing => self.lose(slot, CloseReason::ConnectionLost),
-            Phase::Open if replies_are_late => self.close(slot, CloseReason::Slow),
+            Phase::Open if replies_are_late || message_is_late => self.close(slot, CloseReason::Slow),
             Phase::Open if !client.session.connected => self.close(slot, CloseReason::Stale),
-            // Its pong may be behind a command that waits for us: that is not its fault.
-            Phase::Open if client.session.awaits_pong && client.held_up => self.clients[slot].since = now,
+            // Its pong may be behind a command that waits for us, or not be read yet: that is not its fault.
+            Phase::Open if client.session.awaits_pong && (client.held_up || client.to_read) => {
+                self.clients[slot].since = now;
+            }
+            Phase::Open if client.session.awaits_pong && !client.overdue => self.look_once_more(slot),
             Phase::Open if client.session.awaits_pong => self.close(slot, CloseReason::NoPong),
             Phase::Open => self.ping(slot),
         }
+    }
+
+    /// What a client answered while this shard was busy may be in its socket, and its event still to come.
+    fn look_once_more(&mut self, slot: u32) {
+        let client = &mut self.clients[slot];
+        client.overdue = true;
+        client.since = self.deadlines.now();
+        self.readable(slot);
     }
 
     fn ping(&mut self, slot: u32) {
@@ -92,7 +112,12 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     /// Takes a pong: whether one was due.
     pub(super) fn pong(&mut self, slot: u32) -> bool {
-        std::mem::take(&mut self.clients[slot].session.awaits_pong)
+        let client = &mut self.clients[slot];
+        if std::mem::take(&mut client.overdue) {
+            // The next ping comes as if it had answered in time.
+            client.since = self.deadlines.now().before(self.timeouts.pong.0);
+        }
+        std::mem::take(&mut client.session.awaits_pong)
     }
 
     /// Begins to time a connected client: its first ping comes after half to one interval, so that clients

@@ -284,6 +284,16 @@ fn fragment<'a>(
 }
 
 impl Assembly {
+    /// Bytes of the fragments so far.
+    #[must_use]
+    #[allow(
+        clippy::len_without_is_empty,
+        reason = "fragments may be empty, and the message is there all the same"
+    )]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     fn new(kind: Data, compressed: bool) -> Self {
         Self { text: kind == Data::Text, compressed, ..Self::default() }
     }

@@ -27,8 +27,9 @@ impl Letters {
     pub(super) fn new(config: &Config) -> Self {
         let limit = config.timeouts.publish.0;
         Self {
-            publishes: Outgoing::new(limit, config.limits.publishes),
-            dead: Outgoing::new(limit, config.amqp.prefetch.into()),
+            publishes: Outgoing::new(limit, config.limits.publishes, config.limits.publishes_bytes),
+            // Messages that were taken are bounded in bytes already.
+            dead: Outgoing::new(limit, config.amqp.prefetch.into(), usize::MAX),
         }
     }
 

@@ -84,6 +84,9 @@ pub(super) struct Outgoing {
     limit: Duration,
     /// How many letters there may be.
     room: usize,
+    /// Bytes of all bodies, and beyond how many nothing more may come.
+    bytes: usize,
+    bytes_max: usize,
     next: u64,
     /// By number: in the order in which they came.
     open: BTreeMap<u64, Open>,
@@ -121,11 +124,13 @@ struct Open {
 }
 
 impl Outgoing {
-    /// Each letter has `limit` to be confirmed, and there may be as many as `room`.
-    pub(super) fn new(limit: Duration, room: usize) -> Self {
+    /// Each letter has `limit` to be confirmed, and there may be as many as `room`, with `bytes_max` in all.
+    pub(super) fn new(limit: Duration, room: usize, bytes_max: usize) -> Self {
         Self {
             limit,
             room,
+            bytes: 0,
+            bytes_max,
             next: 0,
             open: BTreeMap::new(),
             ends: BTreeSet::new(),
@@ -140,7 +145,7 @@ impl Outgoing {
 
     /// Whether one more letter may come. A burial is taken if not, but messages that might become one should wait.
     pub(super) fn has_room(&self) -> bool {
-        self.open.len() + self.late.len() < self.room
+        self.open.len() + self.late.len() < self.room && self.bytes < self.bytes_max
     }
 
     /// Takes a letter.
@@ -148,6 +153,7 @@ impl Outgoing {
         let number = self.next;
         self.next += 1;
         let is_waited_for = !matches!(purpose, Purpose::Burial { tag: None, .. });
+        self.bytes += letter.body.len();
         let open = Open { purpose, letter: Arc::new(letter), until: None, failure: None };
         self.open.insert(number, open);
         self.due.insert(number);
@@ -167,7 +173,9 @@ impl Outgoing {
     fn take_out(&mut self, number: u64) -> Option<Open> {
         self.set_time(number, None);
         self.suspects.remove(&number);
-        self.open.remove(&number)
+        let open = self.open.remove(&number)?;
+        self.bytes -= open.letter.body.len();
+        Some(open)
     }
 
     /// The letter to send next, with its number. It is under way from then on.

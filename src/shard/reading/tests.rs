@@ -2,7 +2,8 @@
 
 use super::super::tests::{Peer, World, config, policy};
 use super::super::*;
-use crate::config::{Interval, SlowPolicy};
+use crate::config::{Interval, Namespace, SlowPolicy};
+use crate::mail::{HistoryPage, Position};
 
 /// Small messages of one client, of which each counts `STEP_COST` for its frame and for its command, and its bytes.
 fn noise(world: &World, peer: &Peer, commands: std::ops::Range<u32>) {
@@ -113,4 +114,132 @@ fn publishes_to_one_topic_follow_each_other_and_are_bounded() {
     }
     assert_eq!(taken, (2..22).map(|id| id.to_string()).collect::<Vec<_>>());
     assert_eq!(world.shard.clients[author.key.slot].unanswered().len(), 0);
+}
+
+/// Half of a frame, the same with each call.
+fn half_a_message(peer: &Peer, bytes: usize) {
+    let announced = u16::try_from(bytes + 1).expect("a short message").to_be_bytes();
+    let header = [0x81, 0x80 | 126, announced[0], announced[1], 0, 0, 0, 0];
+    peer.pipe().to_server.extend(header.into_iter().chain(vec![b' '; bytes]));
+}
+
+#[test]
+fn a_message_has_a_time_to_become_whole() {
+    let mut world = World::new(config(|config| config.timeouts.message = Interval::from_secs(2)));
+    let (half, trickling, whole) = (world.connect(), world.connect(), world.connect());
+    half_a_message(&half, 300);
+    half_a_message(&trickling, 300);
+    world.shard.readable(half.key.slot);
+    world.shard.readable(trickling.key.slot);
+    world.say(&whole, r#"{"id":2,"unsubscribe":{"channel":"t"}}"#);
+    for _ in 0..25 {
+        trickling.pipe().to_server.extend([0x20]);
+        trickling.pipe().to_server.pop_front();
+        world.later(Duration::from_millis(100));
+    }
+    assert!(!half.got().is_empty() && !trickling.got().is_empty(), "both are told");
+    assert_eq!(world.closes(CloseReason::Slow), 2);
+    assert_eq!(whole.got().matches("id").count(), 1);
+    assert!(world.shard.clients.find(whole.key).is_some_and(|client| client.is_open()));
+}
+
+#[test]
+fn halves_of_messages_are_bounded_in_all_and_the_oldest_go_first() {
+    let mut world = World::new(config(|config| config.limits.shard_input_bytes = 1000));
+    let peers: Vec<_> = (0..5).map(|_| world.connect()).collect();
+    for peer in &peers {
+        half_a_message(peer, 300);
+        world.shard.readable(peer.key.slot);
+        world.later(Duration::from_millis(100));
+    }
+    assert!(world.shard.input_bytes <= 1000, "{}", world.shard.input_bytes);
+    let alive: Vec<_> = peers.iter().map(|peer| world.is_alive(peer)).collect();
+    assert_eq!(alive, [false, false, true, true, true]);
+    // Whoever stays can go on.
+    peers[4].pipe().to_server.extend([b' ']);
+    world.shard.readable(peers[4].key.slot);
+    world.tick();
+    assert_eq!(world.closes(CloseReason::BadRequest), 1, "spaces are no command");
+}
+
+#[test]
+fn a_pong_that_has_come_is_read_before_its_client_is_closed() {
+    let mut world = World::new(config(|config| config.timeouts.ping = Interval::from_secs(20)));
+    let (answers, silent) = (world.connect(), world.connect());
+    while answers.pipe().from_server.is_empty() || silent.pipe().from_server.is_empty() {
+        world.later(Duration::from_secs(1));
+    }
+    // Its answer is there, and its event is not.
+    world.send_later(&answers, "{}");
+    for _ in 0..12 {
+        world.later(Duration::from_secs(1));
+    }
+    assert!(world.is_alive(&answers) && world.shard.clients[answers.key.slot].is_open());
+    for _ in 0..12 {
+        world.later(Duration::from_secs(1));
+    }
+    assert_eq!(world.closes(CloseReason::NoPong), 1);
+    assert!(silent.got().contains("no pong"));
+}
+
+/// The namespace `h` has a history.
+fn with_history(change: impl FnOnce(&mut Config)) -> World {
+    let history = Namespace { history_size: 10, ..Namespace::default() };
+    World::new(config(|config| {
+        config.namespaces.extend([("h".to_owned(), history)]);
+        change(config);
+    }))
+}
+
+/// An answer to a client's question about a history.
+fn answer(to: &Peer, command: u32, bytes: usize) -> Mail {
+    let position = Position { epoch: "e".into(), offset: 1 };
+    let page = Box::new(Ok(HistoryPage { position, publications: vec![b'1'; bytes] }));
+    Mail::History { client: to.key, command, page }
+}
+
+#[test]
+fn one_large_answer_is_asked_for_at_a_time() {
+    let mut world = with_history(|_| {});
+    let greedy = world.connect();
+    let ask = |id: u32| format!(r#"{{"id":{id},"history":{{"channel":"h:{id}","limit":-1}}}}"#);
+    world.say(&greedy, &(2..10).map(ask).collect::<Vec<_>>().join("\n"));
+    let mut asked = 0;
+    for id in 2..10 {
+        assert!(matches!(world.requests.take(), Some(Request::History(_))), "{id} is asked for");
+        assert!(world.requests.is_empty(), "and no other");
+        asked += 1;
+        world.tell(answer(&greedy, id, 1000));
+        world.tick();
+    }
+    assert_eq!((asked, greedy.got().matches("history").count()), (8, 8));
+    // Who does not take it is asked for nothing more.
+    world.say(&greedy, &(2..4).map(ask).collect::<Vec<_>>().join("\n"));
+    assert!(world.requests.take().is_some());
+    greedy.pipe().room = 10;
+    world.tell(answer(&greedy, 2, 100_000));
+    world.tick();
+    assert!(world.requests.is_empty(), "100 KB wait already");
+    world.give_room(&greedy, 1 << 20);
+    world.tick();
+    assert!(world.requests.take().is_some());
+}
+
+#[test]
+fn who_takes_no_answers_goes_when_all_together_have_too_much() {
+    let mut world = with_history(|config| config.limits.shard_replies_bytes = 1 << 20);
+    let peers: Vec<_> = (0..5).map(|_| world.connect()).collect();
+    for peer in &peers {
+        world.say(peer, r#"{"id":2,"history":{"channel":"h:t","limit":-1}}"#);
+        assert!(world.requests.take().is_some());
+        peer.pipe().room = 10;
+        world.tell(answer(peer, 2, 300_000));
+        world.tick();
+    }
+    let alive: Vec<_> = peers.iter().map(|peer| world.is_alive(peer)).collect();
+    assert_eq!(alive, [false, false, true, true, true]);
+    assert!(world.shard.reply_bytes <= 1 << 20, "{}", world.shard.reply_bytes);
+    assert_eq!(world.closes(CloseReason::Slow), 2);
+    peers.iter().for_each(|peer| world.give_room(peer, 1 << 20));
+    assert_eq!(world.shard.reply_bytes, 0);
 }

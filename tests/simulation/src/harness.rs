@@ -1031,6 +1031,8 @@ impl World {
             ("subscriptions", &stats.subscriptions),
             ("log bytes", &stats.log_bytes),
             ("rest bytes", &stats.rest_bytes),
+            ("reply bytes", &stats.reply_bytes),
+            ("input bytes", &stats.input_bytes),
             ("blocked clients", &stats.blocked_clients),
             ("clients upgrading", &stats.upgrading),
             ("clients open", &stats.open),

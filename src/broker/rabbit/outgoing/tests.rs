@@ -14,7 +14,7 @@ struct Desk {
 impl Desk {
     fn new() -> Self {
         let begun = Instant::now();
-        Self { outgoing: Outgoing::new(LIMIT, 4), begun, now: begun }
+        Self { outgoing: Outgoing::new(LIMIT, 4, 1000), begun, now: begun }
     }
 
     fn add(&mut self, purpose: Purpose, topic: &str) {
