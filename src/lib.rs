@@ -52,7 +52,8 @@
 //!    cursor on in one frame. The busier, the larger the frames.
 //! 4. **One write per client per visit**, whatever is pending. A visit looks at the smaller of two sets: the
 //!    client's topics, and the shard's topics with something pending.
-//! 5. **A tick is bounded**: each kind of work has a budget, and topics take turns.
+//! 5. **A tick is bounded**: each kind of work has a budget, and topics take turns. So do clients: each is read once
+//!    per tick, and has a share of it (`shard/reading.rs`).
 //! 6. **An idle client costs a slot**: no buffer, no log; what is rare is boxed while it is there.
 //! 7. **Nothing is unbounded**: each limit has a name, a default and a cost in [`config`].
 //! 8. **Order and exactness**: per topic, clients see the backplane's order. After a subscribe reply comes the

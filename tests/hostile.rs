@@ -489,4 +489,94 @@ fn a_full_node_refuses_with_a_reason() {
         late.send(UPGRADE.as_bytes());
         late.read_head().starts_with("HTTP/1.1 101 ")
     });
+/// Each of these used to take whole turns of the shard, so that others waited for seconds, or were closed.
+#[test]
+fn who_floods_takes_no_more_than_its_turns() {
+    let pings = "[timeouts]\nping = \"1s\"\npong = \"500ms\"\n";
+    let namespaces = CONFIG.split("[timeouts]").next().expect("the part before it");
+    let config = format!("{namespaces}{pings}");
+    let mut scene = Scene::with(Engine::with_config_and(&config, &["--shards", "1"]));
+    let command = r#"{"id":2,"unsubscribe":{"channel":"A"}}"#;
+    let floods = [
+        ("pings", frame(PING, b"").repeat(5000)),
+        ("pongs", frame(10, b"").repeat(5000)),
+        ("commands", frame(TEXT, command.as_bytes()).repeat(500)),
+        ("many commands in each message", frame(TEXT, [command; 1500].join("\n").as_bytes())),
+        (
+            "fragments",
+            [frame_with(TEXT, b""), frame_with(0, b"").repeat(5000), frame(0, command.as_bytes())].concat(),
+        ),
+        ("messages of 60 KB", frame(TEXT, format!("{command}{}", " ".repeat(60_000)).as_bytes())),
+    ];
+    for (what, bytes) in floods {
+        let peer = scene.connected();
+        peer.0.set_nonblocking(true).expect("it is a socket");
+        let (stop, begin) = (std::sync::atomic::AtomicBool::new(false), Instant::now());
+        std::thread::scope(|scope| {
+            scope.spawn(|| flood(&peer, &bytes, &stop));
+            while begin.elapsed() < Duration::from_secs(2) {
+                let asked = Instant::now();
+                scene.is_unharmed(what);
+                assert!(asked.elapsed() < Duration::from_secs(1), "{what}: {:?}", asked.elapsed());
+            }
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+    }
+    assert_eq!(scene.engine.metric("fanfare_closes_total", &[("reason", "no_pong")]), 0.0);
+}
+
+/// Sends the same again and again, and takes what comes.
+fn flood(peer: &Peer, bytes: &[u8], stop: &std::sync::atomic::AtomicBool) {
+    let (mut at, mut answers) = (0, [0; 16 << 10]);
+    while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+        match (&peer.0).write(&bytes[at..]) {
+            Ok(sent) => at = (at + sent) % bytes.len(),
+            Err(_) => std::thread::sleep(Duration::from_millis(1)),
+        }
+        while std::io::Read::read(&mut &peer.0, &mut answers).is_ok_and(|taken| taken > 0) {}
+    }
+}
+
+/// One message asks for all of it, and nothing is taken: it was 378 MB before.
+#[test]
+fn answers_that_nobody_takes_are_bounded() {
+    let history = "[namespaces.big]\nhistory_size = 20\n[limits]\nshard_replies_bytes = 4194304\n";
+    let mut scene = Scene::with(Engine::with_config_and(&format!("{history}{CONFIG}"), &["--shards", "1"]));
+    for topic in 0..100 {
+        let data = "x".repeat(10_000);
+        for _ in 0..20 {
+            scene.engine.publish(&format!("big:{topic}"), &serde_json::json!(data));
+        }
+    }
+    let ask = |method: &str, more: &str| {
+        let command =
+            |topic| format!(r#"{{"id":{},"{method}":{{"channel":"big:{topic}"{more}}}}}"#, topic + 2);
+        (0..100).map(command).collect::<Vec<_>>().join("\n")
+    };
+    let deaf: Vec<Peer> = (0..40)
+        .map(|n| {
+            let mut peer = scene.connected();
+            socket2::SockRef::from(&peer.0).set_recv_buffer_size(4096).expect("SO_RCVBUF");
+            match n % 2 {
+                0 => peer.command(&ask("history", r#","limit":-1"#)),
+                _ => peer.command(&ask("subscribe", r#","recover":true,"offset":0"#)),
+            }
+            peer
+        })
+        .collect();
+    let waiting = || scene.engine.metric("fanfare_reply_bytes", &[]);
+    wait_until(SOON, "some to be closed", || {
+        assert!(waiting() < 6e6, "{} bytes wait", waiting());
+        scene.engine.metric("fanfare_closes_total", &[("reason", "slow")]) >= 20.0
+    });
+    // Somebody who takes them gets them all.
+    let mut reader = scene.connected();
+    reader.command(&ask("history", r#","limit":-1"#));
+    let mut answers = 0;
+    while answers < 100 {
+        answers += reader.reply().matches(r#""history":"#).count();
+    }
+    scene.is_unharmed("answers that nobody takes");
+    drop(deaf);
+    wait_until(SOON, "nothing to be left", || scene.engine.metric("fanfare_reply_bytes", &[]) == 0.0);
 }

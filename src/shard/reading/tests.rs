@@ -4,6 +4,7 @@ use super::super::tests::{Peer, World, config, policy};
 use super::super::*;
 use crate::config::{Interval, Namespace, SlowPolicy};
 use crate::mail::{HistoryPage, Position};
+use crate::protocol::codes::CloseReason;
 
 /// Small messages of one client, of which each counts `STEP_COST` for its frame and for its command, and its bytes.
 fn noise(world: &World, peer: &Peer, commands: std::ops::Range<u32>) {
