@@ -489,52 +489,6 @@ fn a_full_node_refuses_with_a_reason() {
         late.send(UPGRADE.as_bytes());
         late.read_head().starts_with("HTTP/1.1 101 ")
     });
-/// Each of these used to take whole turns of the shard, so that others waited for seconds, or were closed.
-#[test]
-fn who_floods_takes_no_more_than_its_turns() {
-    let pings = "[timeouts]\nping = \"1s\"\npong = \"500ms\"\n";
-    let namespaces = CONFIG.split("[timeouts]").next().expect("the part before it");
-    let config = format!("{namespaces}{pings}");
-    let mut scene = Scene::with(Engine::with_config_and(&config, &["--shards", "1"]));
-    let command = r#"{"id":2,"unsubscribe":{"channel":"A"}}"#;
-    let floods = [
-        ("pings", frame(PING, b"").repeat(5000)),
-        ("pongs", frame(10, b"").repeat(5000)),
-        ("commands", frame(TEXT, command.as_bytes()).repeat(500)),
-        ("many commands in each message", frame(TEXT, [command; 1500].join("\n").as_bytes())),
-        (
-            "fragments",
-            [frame_with(TEXT, b""), frame_with(0, b"").repeat(5000), frame(0, command.as_bytes())].concat(),
-        ),
-        ("messages of 60 KB", frame(TEXT, format!("{command}{}", " ".repeat(60_000)).as_bytes())),
-    ];
-    for (what, bytes) in floods {
-        let peer = scene.connected();
-        peer.0.set_nonblocking(true).expect("it is a socket");
-        let (stop, begin) = (std::sync::atomic::AtomicBool::new(false), Instant::now());
-        std::thread::scope(|scope| {
-            scope.spawn(|| flood(&peer, &bytes, &stop));
-            while begin.elapsed() < Duration::from_secs(2) {
-                let asked = Instant::now();
-                scene.is_unharmed(what);
-                assert!(asked.elapsed() < Duration::from_secs(1), "{what}: {:?}", asked.elapsed());
-            }
-            stop.store(true, std::sync::atomic::Ordering::Relaxed);
-        });
-    }
-    assert_eq!(scene.engine.metric("fanfare_closes_total", &[("reason", "no_pong")]), 0.0);
-}
-
-/// Sends the same again and again, and takes what comes.
-fn flood(peer: &Peer, bytes: &[u8], stop: &std::sync::atomic::AtomicBool) {
-    let (mut at, mut answers) = (0, [0; 16 << 10]);
-    while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-        match (&peer.0).write(&bytes[at..]) {
-            Ok(sent) => at = (at + sent) % bytes.len(),
-            Err(_) => std::thread::sleep(Duration::from_millis(1)),
-        }
-        while std::io::Read::read(&mut &peer.0, &mut answers).is_ok_and(|taken| taken > 0) {}
-    }
 }
 
 /// One message asks for all of it, and nothing is taken: it was 378 MB before.

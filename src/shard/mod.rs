@@ -229,8 +229,9 @@ impl<S: Socket, A: Application> Shard<S, A> {
             owing: VecDeque::new(),
             log_bytes: 0,
             rest_bytes: 0,
-            // The longest frame that is not whole yet, or head, and behind it what is read at once.
-            input: vec![0; limits.message_bytes + limits.head_bytes + config.budgets.read_bytes],
+            // A whole frame may have to be kept and still leave room for what comes next. In smaller pieces, a
+            // window on loopback would close, whose packets are as large.
+            input: vec![0; 2 * limits.message_bytes + limits.head_bytes],
             limits,
             inflater: Inflater::default(),
             lines: Vec::new(),

@@ -73,7 +73,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     /// Reads behind what was kept, which is no whole frame.
     fn read_socket(&mut self, slot: u32, input: &mut [u8], kept: usize) {
-        let end = kept + self.budgets.read_bytes;
+        let end = input.len();
         match self.clients[slot].socket.read(&mut input[kept..end]) {
             Ok(0) => self.lose_at_end(slot),
             Ok(read) => {
