@@ -25,7 +25,8 @@ use super::attach::{Gate, Reading, Start};
 use super::binder::{self, Binder};
 use super::bindings::Order;
 use super::fault::{
-    Fault, is_away, is_forbidden, is_missing, is_of_channel, is_too_large, is_unreadable, reply_text,
+    Fault, is_away, is_forbidden, is_missing, is_missing_queue, is_of_channel, is_too_large, is_unreadable,
+    reply_text,
 };
 use super::intake::Intake;
 use super::overflow::Watch;
@@ -261,7 +262,11 @@ impl Link {
     fn consuming_event(&self, event: Option<lapin::Event>) -> Option<Next> {
         match event {
             Some(lapin::Event::Error(error)) if self.binder.is_some() && is_forbidden(&error) => None,
-            event => trouble(event, "consuming").map(Next::Lost),
+            event => {
+                // It comes before the consumer says so itself.
+                let queue_is_gone = matches!(&event, Some(lapin::Event::Error(error)) if is_missing_queue(error, self.source.as_str()));
+                trouble(event, "consuming").map(|loss| Next::Lost(Loss { queue_is_gone, ..loss }))
+            }
         }
     }
 
