@@ -1,8 +1,8 @@
 //! Connections of the control port: HTTP/1.1 with keep-alive and pipelining, and HTTP/2 without TLS for
 //! clients that begin with its preface. Bounded in number, in time and in memory.
 //!
-//! Each answer is written when it is there, and nothing is read behind an answer that the peer does not take: so a
-//! connection holds one head and one answer of HTTP/1.1, whatever its peer sends.
+//! Answers of HTTP/1.1 are written in batches (`stream`), and nothing is read behind an answer that the peer does not
+//! take: so a connection holds one head and one answer beyond a batch, whatever its peer sends.
 
 use std::convert::Infallible;
 use std::io;

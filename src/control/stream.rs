@@ -1,5 +1,9 @@
-//! The socket of one connection, as the HTTP server sees it: it notes what the peer takes, and closes so that the
-//! last answer arrives.
+//! The socket of one connection, as the HTTP server sees it: it writes answers in batches, notes what the peer takes, and
+//! closes so that the last answer arrives.
+//!
+//! Who pipelines requests of HTTP/1.1 gets the answers in one write, not in one each. They are held as long as the server
+//! has whole requests in its own buffer: it asks for more input when it has none, the beginning of one included. They
+//! leave before that if they are many, or if the next one takes its time.
 
 use std::io;
 use std::pin::Pin;
@@ -19,18 +23,52 @@ const LINGER: Duration = Duration::from_millis(500);
 /// Bytes that are read and thrown away in that time. More than a body that was refused for its size.
 const LINGER_BYTES: usize = 4 << 20;
 
+/// Bytes of answers that are held.
+const HELD_BYTES: usize = 16 << 10;
+
+/// How long they are held.
+const HELD_FOR: Duration = Duration::from_millis(2);
+
 /// The socket.
 #[derive(Debug)]
 pub(super) struct Stream {
     socket: TcpStream,
     connection: Arc<Connection>,
+    /// Whether answers may be held: known with the first bytes. HTTP/2 flushes when it means it.
+    holds: bool,
+    held: Vec<u8>,
+    held_until: Option<Pin<Box<Sleep>>>,
     /// Set once nothing more is written, until the peer has closed.
     farewell: Option<(Pin<Box<Sleep>>, usize)>,
 }
 
 impl Stream {
     pub(super) fn new(socket: TcpStream, connection: Arc<Connection>) -> Self {
-        Self { socket, connection, farewell: None }
+        let (held, held_until) = (Vec::new(), None);
+        Self { socket, connection, holds: false, held, held_until, farewell: None }
+    }
+
+    /// Writes what is held.
+    fn release(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.held.is_empty() {
+            let written = ready!(Pin::new(&mut self.socket).poll_write(cx, &self.held))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.connection.wrote();
+            self.held.drain(..written);
+        }
+        self.held_until = None;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Takes what may be held; none of it if it has to be written at once.
+    fn hold(&mut self, bytes: &[u8]) -> usize {
+        if !self.holds || self.held.len() + bytes.len() > HELD_BYTES {
+            return 0;
+        }
+        self.held.extend_from_slice(bytes);
+        bytes.len()
     }
 
     /// Reads on until the peer has closed, or has had its time.
@@ -59,12 +97,27 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_read(cx, buffer)
+        // Whoever asks for input has no whole request left. A peer that does not take its answers may send all the same.
+        if let Poll::Ready(Err(error)) = self.release(cx) {
+            return Poll::Ready(Err(error));
+        }
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.socket).poll_read(cx, buffer))?;
+        if before == 0 && !self.holds {
+            self.holds = !buffer.filled().is_empty() && !buffer.filled().starts_with(b"P")
+                || buffer.filled().starts_with(b"PO");
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let held = self.hold(bytes);
+        if held > 0 {
+            return Poll::Ready(Ok(held));
+        }
+        ready!(self.release(cx))?;
         let written = ready!(Pin::new(&mut self.socket).poll_write(cx, bytes))?;
         self.connection.wrote();
         Poll::Ready(Ok(written))
@@ -75,6 +128,12 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let held: usize =
+            slices.iter().map_while(|slice| Some(self.hold(slice)).filter(|&held| held > 0)).sum();
+        if held > 0 {
+            return Poll::Ready(Ok(held));
+        }
+        ready!(self.release(cx))?;
         let written = ready!(Pin::new(&mut self.socket).poll_write_vectored(cx, slices))?;
         self.connection.wrote();
         Poll::Ready(Ok(written))
@@ -84,12 +143,21 @@ impl AsyncWrite for Stream {
         self.socket.is_write_vectored()
     }
 
+    /// What is held counts as written: its time, or the next call that asks for input, sees to it.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
+        if self.held.is_empty() {
+            return Pin::new(&mut self.socket).poll_flush(cx);
+        }
+        let time = self.held_until.get_or_insert_with(|| Box::pin(sleep(HELD_FOR)));
+        match time.as_mut().poll(cx) {
+            Poll::Ready(()) => self.release(cx),
+            Poll::Pending => Poll::Ready(Ok(())),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.farewell.is_none() {
+            ready!(self.release(cx))?;
             ready!(Pin::new(&mut self.socket).poll_shutdown(cx))?;
         }
         self.drain(cx).map(Ok)

@@ -51,6 +51,18 @@ fn a_request_is_answered_although_the_next_one_has_begun() {
     assert_eq!(Answer::read(&mut stream).status, 200);
 }
 
+/// What waits for a request that takes its time does not wait with it.
+#[test]
+fn an_answer_does_not_wait_for_the_next_one() {
+    let house = House::open(Config::default());
+    let mut stream = house.connect();
+    let publish = |channel| request("/api/publish", "", &format!(r#"{{"channel":"{channel}","data":1}}"#));
+    // Nobody answers the second one.
+    stream.write_all((publish("a") + &publish("silent")).as_bytes()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    assert_eq!(Answer::read(&mut stream).body, r#"{"result":{}}"#);
+}
+
 #[test]
 fn what_is_no_request_gets_its_status_behind_the_answers_before_it() {
     let house = House::open(Config::default());
