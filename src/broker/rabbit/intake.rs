@@ -1,9 +1,8 @@
 //! What is consumed, by one consumer after the other: each has room for as many messages as [`Prefetch`] says.
 //!
-//! All consumers are on one channel, so that delivery tags go on rising. The next one is asked for only when the one
-//! before has been cancelled and all that it was sent has been taken: so the order stays. A queue that RabbitMQ
-//! deletes without a consumer (`auto-delete`) would be gone then. Engines declare none, and one that is to keep
-//! messages for an engine that is away cannot be one.
+//! The next one begins before the present one ends, so that RabbitMQ tells at least one of them when the queue or stream
+//! is deleted. Both are on one channel, where RabbitMQ numbers deliveries 1, 2, 3 in the order in which it sends them:
+//! that is the order in which they are given. A stream sends some messages to both; they are given once.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -25,18 +24,48 @@ type Answer<T> = Pin<Box<dyn Future<Output = lapin::Result<T>> + Send>>;
 pub(super) struct Intake {
     channel: Channel,
     source: ShortString,
-    state: State,
     prefetch: Prefetch,
+    /// What the newest consumer was asked for with.
+    asked_with: u16,
+    present: Front,
+    change: Option<Change>,
+    /// The delivery tag of the last message that was taken.
+    last_tag: u64,
     is_stream: bool,
     /// Of a stream: the offset after that of the last message that was given.
     next_offset: Option<u64>,
 }
 
-enum State {
-    Consuming(Consumer),
-    /// Nothing new comes, and what came is taken first. The answer may be there already.
-    Ending(Consumer, Option<Answer<()>>),
-    Beginning(Answer<Consumer>),
+/// What comes of a queue or stream.
+#[expect(clippy::large_enum_variant, reason = "see `link::Next`")]
+pub(super) enum Taken {
+    Message(Delivery),
+    /// A message that was given before; this is the tag by which it came once more.
+    Known(u64),
+}
+
+/// A consumer, and what it has to give next.
+struct Front {
+    consumer: Consumer,
+    first: Option<Delivery>,
+    has_ended: bool,
+}
+
+/// The way from the present consumer to the next one.
+struct Change {
+    /// The next one, until it has begun.
+    beginning: Option<Answer<Consumer>>,
+    next: Option<Front>,
+    /// The end of the present one, once the next one has begun.
+    ending: Option<Answer<()>>,
+}
+
+/// What comes of waiting.
+enum Happening {
+    Begun(lapin::Result<Consumer>),
+    Ended(lapin::Result<()>),
+    Present(Option<lapin::Result<Delivery>>),
+    Next(Option<lapin::Result<Delivery>>),
 }
 
 impl Intake {
@@ -48,48 +77,96 @@ impl Intake {
         consumer: Consumer,
         prefetch: Prefetch,
     ) -> Self {
-        Self { channel, source, state: State::Consuming(consumer), prefetch, is_stream, next_offset: None }
+        let asked_with = prefetch.current();
+        let present = Front::new(consumer);
+        let (change, last_tag, next_offset) = (None, 0, None);
+        Self { channel, source, prefetch, asked_with, present, change, last_tag, is_stream, next_offset }
     }
 
     /// The next message, or none if RabbitMQ has ended the consumer. Can be dropped at any time without loss.
-    pub(super) async fn next(&mut self) -> Option<lapin::Result<Delivery>> {
+    pub(super) async fn next(&mut self) -> Option<lapin::Result<Taken>> {
         loop {
-            let delivery = match &mut self.state {
-                State::Consuming(consumer) => consumer.next().await?,
-                State::Ending(consumer, answer) => select! {
-                    biased;
-                    ended = ended(answer) => {
-                        *answer = None;
-                        match ended {
-                            Ok(()) => continue,
-                            Err(error) => return Some(Err(error)),
-                        }
-                    }
-                    delivery = consumer.next() => match delivery {
-                        Some(delivery) => delivery,
-                        None => {
-                            self.begin();
-                            continue;
-                        }
-                    },
-                },
-                State::Beginning(answer) => match answer.await {
-                    Ok(consumer) => {
-                        self.state = State::Consuming(consumer);
-                        continue;
-                    }
-                    Err(error) => return Some(Err(error)),
-                },
-            };
-            let Ok(delivery) = delivery else { return Some(delivery) };
-            if self.is_new(&delivery) {
+            if let Some(delivery) = self.take() {
+                self.last_tag = delivery.delivery_tag;
+                if !self.is_new(&delivery) {
+                    return Some(Ok(Taken::Known(self.last_tag)));
+                }
                 self.note(&delivery);
-                return Some(Ok(delivery));
+                return Some(Ok(Taken::Message(delivery)));
+            }
+            self.finish_change();
+            let happening = self.wait().await;
+            if let Err(error) = self.happened(happening)? {
+                return Some(Err(error));
             }
         }
     }
 
-    /// Whether a message was not given yet: RabbitMQ may begin earlier in a stream than it was asked to.
+    /// The message that RabbitMQ sent next, if it is here: by its number, or because nobody else can have an earlier one.
+    fn take(&mut self) -> Option<Delivery> {
+        let next_tag = self.last_tag + 1;
+        let Some(change) = &mut self.change else { return self.present.first.take() };
+        let Some(next) = &mut change.next else {
+            return self.present.first.take_if(|delivery| delivery.delivery_tag <= next_tag);
+        };
+        let (first, other) = match (self.present.tag(), next.tag()) {
+            (Some(present), Some(tag)) if tag < present => (next, &self.present),
+            (None, Some(_)) => (next, &self.present),
+            _ => (&mut self.present, &*next),
+        };
+        let is_known = other.has_ended || other.first.is_some();
+        first.first.take_if(|delivery| is_known || delivery.delivery_tag <= next_tag)
+    }
+
+    /// The next consumer takes the place of the present one when this has ended and given everything.
+    fn finish_change(&mut self) {
+        let is_over = self.present.has_ended && self.present.first.is_none();
+        if is_over && let Some(next) = self.change.take().and_then(|change| change.next) {
+            self.present = next;
+            self.change_if_wanted();
+        }
+    }
+
+    async fn wait(&mut self) -> Happening {
+        let (mut beginning, mut ending, mut next) = (None, None, None);
+        if let Some(change) = &mut self.change {
+            (beginning, ending, next) =
+                (change.beginning.as_mut(), change.ending.as_mut(), change.next.as_mut());
+        }
+        select! {
+            biased;
+            begun = answered(beginning) => Happening::Begun(begun),
+            ended = answered(ending) => Happening::Ended(ended),
+            delivery = self.present.next() => Happening::Present(delivery),
+            delivery = next_of(next) => Happening::Next(delivery),
+        }
+    }
+
+    /// Takes note of it. None: RabbitMQ has ended the consumer.
+    fn happened(&mut self, happening: Happening) -> Option<lapin::Result<()>> {
+        match (happening, &mut self.change) {
+            (Happening::Begun(Ok(consumer)), Some(change)) => {
+                change.beginning = None;
+                change.next = Some(Front::new(consumer));
+                let (channel, tag) = (self.channel.clone(), self.present.consumer.tag());
+                let ending = async move { channel.basic_cancel(tag, BasicCancelOptions::default()).await };
+                change.ending = Some(Box::pin(ending));
+            }
+            (Happening::Ended(Ok(())), Some(change)) => change.ending = None,
+            (Happening::Begun(Err(error)) | Happening::Ended(Err(error)), _) => return Some(Err(error)),
+            (Happening::Present(Some(delivery)), _) => return Some(self.present.put(delivery)),
+            // By our order, if the next one has begun.
+            (Happening::Present(None), Some(Change { next: Some(_), .. })) => self.present.has_ended = true,
+            (Happening::Next(Some(delivery)), Some(Change { next: Some(next), .. })) => {
+                return Some(next.put(delivery));
+            }
+            _ => return None,
+        }
+        Some(Ok(()))
+    }
+
+    /// Whether a message was not given yet: a stream sends what is under way to both consumers, and may begin earlier than
+    /// it was asked to.
     fn is_new(&self, delivery: &Delivery) -> bool {
         let known = self.next_offset.zip(self.offset(delivery));
         known.is_none_or(|(next, offset)| offset >= next)
@@ -105,38 +182,64 @@ impl Intake {
             self.next_offset = Some(offset + 1);
         }
         if self.prefetch.saw(delivery.data.len()) {
-            self.end();
+            self.change_if_wanted();
         }
     }
 
-    /// Ends the present consumer, if there is one that has not been ended.
-    fn end(&mut self) {
-        let State::Consuming(consumer) = &self.state else { return };
-        let (channel, consumer) = (self.channel.clone(), consumer.clone());
-        let tag = consumer.tag();
-        let answer = async move { channel.basic_cancel(tag, BasicCancelOptions::default()).await };
-        self.state = State::Ending(consumer, Some(Box::pin(answer)));
-    }
-
-    /// Asks for the next consumer.
-    fn begin(&mut self) {
-        let (channel, source) = (self.channel.clone(), self.source.clone());
+    /// Asks for the next consumer, if it is to have other room than the newest one and none is on its way.
+    fn change_if_wanted(&mut self) {
         let prefetch = self.prefetch.current();
+        if self.change.is_some() || prefetch == self.asked_with {
+            return;
+        }
+        self.asked_with = prefetch;
+        let (channel, source) = (self.channel.clone(), self.source.clone());
         let mut arguments = FieldTable::default();
         if let Some(offset) = self.next_offset.and_then(|offset| i64::try_from(offset).ok()) {
             arguments.insert("x-stream-offset".into(), AMQPValue::LongLongInt(offset));
         }
-        self.state = State::Beginning(Box::pin(async move {
+        let beginning: Answer<Consumer> = Box::pin(async move {
             channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
             channel.basic_consume(source, "".into(), BasicConsumeOptions::default(), arguments).await
-        }));
+        });
+        self.change = Some(Change { beginning: Some(beginning), next: None, ending: None });
     }
 }
 
-/// The answer to a cancellation, or nothing for ever if it has come.
-async fn ended(answer: &mut Option<Answer<()>>) -> lapin::Result<()> {
+impl Front {
+    fn new(consumer: Consumer) -> Self {
+        Self { consumer, first: None, has_ended: false }
+    }
+
+    fn tag(&self) -> Option<u64> {
+        self.first.as_ref().map(|delivery| delivery.delivery_tag)
+    }
+
+    fn put(&mut self, delivery: lapin::Result<Delivery>) -> lapin::Result<()> {
+        delivery.map(|delivery| self.first = Some(delivery))
+    }
+
+    /// What the consumer says, or nothing for ever while it has something to give, or has ended.
+    async fn next(&mut self) -> Option<lapin::Result<Delivery>> {
+        if self.has_ended || self.first.is_some() {
+            return std::future::pending().await;
+        }
+        self.consumer.next().await
+    }
+}
+
+/// The answer, or nothing for ever if none is awaited.
+async fn answered<T>(answer: Option<&mut Answer<T>>) -> lapin::Result<T> {
     match answer {
         Some(answer) => answer.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// As [`Front::next`], if there is one.
+async fn next_of(front: Option<&mut Front>) -> Option<lapin::Result<Delivery>> {
+    match front {
+        Some(front) => front.next().await,
         None => std::future::pending().await,
     }
 }

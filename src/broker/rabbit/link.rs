@@ -28,7 +28,7 @@ use super::fault::{
     Fault, is_away, is_forbidden, is_missing, is_missing_queue, is_of_channel, is_too_large, is_unreadable,
     reply_text,
 };
-use super::intake::Intake;
+use super::intake::{Intake, Taken};
 use super::overflow::Watch;
 use super::prefetch::Prefetch;
 use super::publisher::{Letter, Publisher, Report, Traffic, Word};
@@ -77,6 +77,8 @@ pub(super) enum Next {
     Delivered(Delivery),
     /// A message of the stream that is read again.
     Again(Delivery),
+    /// A message that was delivered before has come once more, by this tag.
+    Known(u64),
     /// A word on a letter.
     Report(Traffic, Report),
     /// A channel was closed because RabbitMQ refuses a letter: see [`Word::Refused`].
@@ -247,7 +249,8 @@ impl Link {
                     Err(reason) => Next::Lost(Loss::because(reason)),
                 }),
                 delivery = delivered(intake) => Some(match delivery {
-                    Some(Ok(delivery)) => Next::Delivered(delivery),
+                    Some(Ok(Taken::Message(delivery))) => Next::Delivered(delivery),
+                    Some(Ok(Taken::Known(tag))) => Next::Known(tag),
                     Some(Err(error)) => Next::Lost(Loss::of_consumer(&error)),
                     None => Next::Lost(Loss::of_queue()),
                 }),
@@ -371,7 +374,7 @@ impl fmt::Debug for Link {
 }
 
 /// The next delivery, or nothing for ever where nothing is consumed.
-async fn delivered(intake: Option<&mut Intake>) -> Option<lapin::Result<Delivery>> {
+async fn delivered(intake: Option<&mut Intake>) -> Option<lapin::Result<Taken>> {
     match intake {
         Some(intake) => intake.next().await,
         None => std::future::pending().await,

@@ -290,6 +290,9 @@ impl Rabbit {
                 }
             },
             Happening::Link(link::Next::Delivered(delivery)) => self.delivered(delivery),
+            Happening::Link(link::Next::Known(tag)) => {
+                self.events.push_back(Event::Passed { tag, offset: None, time: None });
+            }
             Happening::Link(link::Next::Report(traffic, report)) => self.hear(traffic, [report]),
             Happening::Link(link::Next::Refused { traffic, reports, text }) => {
                 self.hear(traffic, reports);
