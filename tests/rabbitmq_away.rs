@@ -129,9 +129,7 @@ fn a_durable_queue_that_is_deleted_and_made_anew_is_a_gap_that_is_told() {
     let service = Publisher::connect(&url);
     service.declare_exchange(ExchangeKind::Topic, DURABLE);
     service.declare_queue("pushes");
-    // One consumer for all: RabbitMQ tells nobody of a queue that is deleted between one and the next.
-    let one_consumer = "prefetch = 16\nprefetch_bytes = 1_073_741_824\n";
-    let config = format!("{}queue = \"pushes\"\nqueue_delay = \"0s\"\n{one_consumer}", chat_by_queue());
+    let config = format!("{}queue = \"pushes\"\nqueue_delay = \"0s\"\n", chat_by_queue());
     let engine = Engine::with_config_and(&config, &["--amqp", &proxy.instead_of(node.port(), &url)]);
     engine.wait_until_ready();
     let mut client = RawClient::connect(engine.client_address());
