@@ -298,7 +298,7 @@ impl<S> Client<S> {
         self.unanswered().iter().any(|one| one.topic == topic && !matches!(one.kind, Pending::Publish(_)))
     }
 
-    /// Bytes of data of publishes that the broker has not answered, and for each of them [`PUBLISH_COST`] more.
+    /// Bytes of data of publishes that the broker has not answered, and for each of them `PUBLISH_COST` more.
     #[must_use]
     pub fn publishing_bytes(&self) -> usize {
         let bytes = self.unanswered().iter().map(|one| match one.kind {
