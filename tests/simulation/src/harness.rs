@@ -66,13 +66,15 @@ const FAIR_TICKS: u64 = 10;
 const TALKERS: usize = 6;
 /// Within how many ticks each of them has had a turn, with one to spare.
 const FAIR_READS: u64 = 3;
-/// What a client's share of a tick ([`READ_BYTES`]) is enough for: an empty one counts 128 bytes, and a command in a
-/// frame of its own twice that.
-const COMMANDS_PER_SHARE: u64 = 4;
-const PONGS_PER_SHARE: u64 = 4;
 /// Clients read in a tick.
 const READS: usize = 3;
-const READ_BYTES: usize = 500;
+/// A client's share of a tick, and that in some seeds: more than one read brings.
+const READ_BYTES: usize = 1000;
+const READ_BYTES_LARGE: usize = 20_000;
+/// What each frame, and each command, counts at least.
+const STEP_BYTES: usize = 128;
+/// Commands of one message that a share of [`READ_BYTES`] is enough for: a command has at least 38 bytes.
+const COMMANDS_PER_SHARE: u64 = 1000 / (128 + 38) + 1;
 
 /// One connection: what the shard's end and the client's end share.
 #[derive(Debug, Default)]
@@ -188,8 +190,9 @@ struct Peer {
     asked: BTreeMap<u32, Asked>,
     next_id: u32,
     runs: HashMap<&'static str, Run>,
-    /// Pongs that came in this tick.
+    /// Pongs and replies that came in this tick.
     pongs: u64,
+    replies: u64,
     stalled: bool,
     /// It did something for which the server may treat it worse than others.
     excused: bool,
@@ -207,19 +210,27 @@ impl Wake for NoWake {
 struct Kind {
     /// 1, or [`LARGE`].
     scale: usize,
+    /// [`READ_BYTES`], or [`READ_BYTES_LARGE`].
+    read_bytes: usize,
     /// Clients are pinged: their pongs may hide that somebody is not woken, so that some worlds do without.
     pings: bool,
 }
 
 impl Kind {
     fn of(seed: u64) -> Self {
-        Self { scale: if seed % 32 == 7 { LARGE } else { 1 }, pings: seed % 4 != 1 }
+        Self {
+            scale: if seed % 32 == 7 { LARGE } else { 1 },
+            read_bytes: if seed % 3 == 2 { READ_BYTES_LARGE } else { READ_BYTES },
+            pings: seed % 4 != 1,
+        }
     }
 }
 
 struct World {
     rng: Rng,
     scale: usize,
+    /// Commands, or other frames, that a client's share of a tick is enough for.
+    steps_per_share: u64,
     limits: Limits,
     now: Instant,
     last_tick: Instant,
@@ -282,7 +293,7 @@ pub fn run(seed: u64) -> Events {
 fn fairness(seed: u64) -> u64 {
     let (giant, small) = (TOPICS[1], TOPICS[3]);
     let limits = Limits { message_bytes: 400, head_bytes: 400, ..Limits::default() };
-    let config = Config { limits, ..config(Kind { scale: 1, pings: true }) };
+    let config = Config { limits, ..config(Kind { scale: 1, read_bytes: READ_BYTES, pings: true }) };
     let mut world = World::new(seed, config, 1);
     for peer in 0..CROWD {
         world.connect();
@@ -318,7 +329,7 @@ fn fairness(seed: u64) -> u64 {
 /// Some clients always have sent more than a turn is enough for. What another one asks must be answered within
 /// [`FAIR_READS`] ticks, and none of them may have more of a tick than its share: how often there was a choice.
 fn fair_reading(seed: u64) -> u64 {
-    let mut world = World::new(seed, config(Kind { scale: 1, pings: false }), 1);
+    let mut world = World::new(seed, config(Kind { scale: 1, read_bytes: READ_BYTES, pings: false }), 1);
     for peer in 0..TALKERS {
         world.connect();
         world.peers[peer].pipe.borrow_mut().room = usize::MAX;
@@ -338,13 +349,16 @@ fn fair_reading(seed: u64) -> u64 {
             assert!(world.events.ticks < due, "a client waits for more than {FAIR_READS} ticks for those who flood");
             (0..last).for_each(|peer| world.flood(peer));
             world.turn();
+            for Peer { replies, .. } in &world.peers {
+                assert!(*replies <= COMMANDS_PER_SHARE, "{replies} commands of one client in one tick");
+            }
         }
         fair += u64::from(world.peers[..last].iter().all(|peer| !peer.pipe.borrow().to_server.is_empty()));
     }
     fair
 }
 
-fn config(Kind { scale, pings }: Kind) -> Config {
+fn config(Kind { scale, read_bytes, pings }: Kind) -> Config {
     let ping = Interval::from_secs(if pings { 3 } else { 3600 });
     let policy = |slow, client_publish| Namespace { slow, client_publish, ..Namespace::default() };
     let max_delay = Interval::from_secs(1);
@@ -373,7 +387,7 @@ fn config(Kind { scale, pings }: Kind) -> Config {
             replies_bytes: 150,
             ..Limits::default()
         },
-        budgets: Budgets { accepts: 2, reads: READS, read_bytes: READ_BYTES, mails: 4, visits: 3, deadlines: 2, crowd: 2, ..Budgets::default() },
+        budgets: Budgets { accepts: 2, reads: READS, read_bytes, mails: 4, visits: 3, deadlines: 2, crowd: 2, ..Budgets::default() },
         timeouts: Timeouts { ping, pong: Interval::from_secs(2), ..Timeouts::default() },
         namespaces: namespaces.map(|(name, options)| (name.to_owned(), options)).into(),
         ..Config::default()
@@ -383,6 +397,7 @@ fn config(Kind { scale, pings }: Kind) -> Config {
 impl World {
     fn new(seed: u64, config: Config, scale: usize) -> Self {
         let limits = config.limits.clone();
+        let steps_per_share = (config.budgets.read_bytes / STEP_BYTES) as u64 + 1;
         let config = Arc::new(config);
         let (mail, inbox) = mailbox(5, Box::new(NoWake));
         let (sender, requests) = mailbox(4, Box::new(NoWake));
@@ -394,6 +409,7 @@ impl World {
             head_bytes: 400,
             allowed_origins: Vec::new(),
             open_on_loopback: false,
+            page_port: 0,
             deflate: true,
         };
         let setup = Setup {
@@ -412,6 +428,7 @@ impl World {
         Self {
             rng: Rng::new(seed),
             scale,
+            steps_per_share,
             limits,
             now,
             last_tick: now,
@@ -472,6 +489,7 @@ impl World {
             next_id: 1,
             runs: HashMap::new(),
             pongs: 0,
+            replies: 0,
             stalled: false,
             excused: false,
             closed: None,
@@ -580,10 +598,11 @@ impl World {
                 1 => self.burst(peer),
                 _ => {
                     let first = self.peers[peer].next_id;
-                    let ids = first..first + 7;
+                    let ids = first..first + 9;
                     self.peers[peer].next_id = ids.end;
                     self.peers[peer].asked.extend(ids.clone().map(|id| (id, Asked::Unsubscribe { topic: "r:nobody" })));
-                    let commands: Vec<_> = ids.map(|id| format!("{{\"id\":{id},{NOTHING}}}")).collect();
+                    let commands: Vec<_> =
+                        ids.map(|id| format!("{{\"id\":{id},\"unsubscribe\":{{\"channel\":\"r\"}}}}")).collect();
                     self.send(peer, &text_frame(commands.join("\n").as_bytes()));
                 }
             }
@@ -761,9 +780,10 @@ impl World {
             (pipe.calls, pipe.reads) = (0, 0);
         }
         let (now, commands) = (self.now, self.stats.commands.value());
+        let clients = self.shard.len().min(READS) as u64;
         self.shard.tick(|| now);
         let done = self.stats.commands.value() - commands;
-        assert!(done <= READS as u64 * COMMANDS_PER_SHARE, "{done} commands in one tick");
+        assert!(done <= clients * self.steps_per_share, "{done} commands of {clients} clients in one tick");
         self.last_tick = self.now;
         self.events.ticks += 1;
         self.check_limits();
@@ -818,12 +838,12 @@ impl World {
                 self.upgrade(peer);
             }
             if self.peers[peer].upgraded {
-                self.peers[peer].pongs = 0;
+                (self.peers[peer].pongs, self.peers[peer].replies) = (0, 0);
                 for frame in take_frames(&mut self.peers[peer].input) {
                     self.frame(peer, &frame);
                 }
                 let pongs = self.peers[peer].pongs;
-                assert!(pongs <= PONGS_PER_SHARE, "{pongs} pings are answered in one tick");
+                assert!(pongs <= self.steps_per_share, "{pongs} pings of one client are answered in one tick");
             }
         }
         self.forget_the_closed();
@@ -885,6 +905,7 @@ impl World {
 
     fn reply(&mut self, peer: usize, id: u32, subscribed: &serde_json::Value) {
         self.events.replies += 1;
+        self.peers[peer].replies += 1;
         let asked = self.peers[peer].asked.remove(&id).unwrap_or_else(|| panic!("a reply to {id}, which nobody asked"));
         match asked {
             Asked::Subscribe { topic, floor, resumes } => {
