@@ -23,13 +23,13 @@ pub(super) struct Letters {
 }
 
 impl Letters {
-    /// By the time that each has and by how many there may be.
+    /// By the time that each has, and by how many and how large they may be.
     pub(super) fn new(config: &Config) -> Self {
         let limit = config.timeouts.publish.0;
         Self {
             publishes: Outgoing::new(limit, config.limits.publishes, config.limits.publishes_bytes),
-            // Messages that were taken are bounded in bytes already.
-            dead: Outgoing::new(limit, config.amqp.prefetch.into(), usize::MAX),
+            // Those that gave their tags back are no longer among the messages that are taken and not acknowledged.
+            dead: Outgoing::new(limit, config.amqp.prefetch.into(), config.amqp.prefetch_bytes),
         }
     }
 

@@ -62,6 +62,24 @@ impl Desk {
     }
 }
 
+/// A burial that gave its tag back is kept until it is confirmed, and so are its bytes.
+#[test]
+fn there_is_room_in_bytes_as_well_as_in_number() {
+    let mut desk = Desk::new();
+    desk.outgoing = Outgoing::new(LIMIT, 4, 2);
+    desk.bury(1, "a");
+    assert!(desk.outgoing.has_room());
+    desk.bury(2, "a");
+    assert_eq!((desk.outgoing.has_room(), desk.leave()), (false, vec![0, 1]));
+    assert_eq!(
+        (desk.wait(LIMIT), desk.outgoing.has_room()),
+        (2, false),
+        "the tags are given back, the bytes not"
+    );
+    desk.hear(0, true);
+    assert!(desk.outgoing.has_room());
+}
+
 #[test]
 fn what_is_confirmed_is_told_once() {
     let mut desk = Desk::new();
