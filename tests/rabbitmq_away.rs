@@ -230,7 +230,13 @@ fn an_exchange_that_is_deleted_while_it_runs_is_declared_anew() {
     let mut service = Amqp::connect(&url);
     service.delete_exchange("fanfare");
     engine.publish("news", &json!("through the next exchange"));
-    told_of_a_gap(&mut client, "news");
+    // Who is told of a gap is told when its turn comes, and may get what is new before.
+    let mut told = client.line();
+    if told.contains("through the next exchange") {
+        told = client.line();
+    }
+    assert!(told.contains(r#""unsubscribe":{"code":2500"#), "{told}");
+    client.subscribe("news");
     engine.wait_until_ready();
     engine.publish("news", &json!("by the engine"));
     // It leaves over the next link, so that who subscribes again at once may be there for the first one.

@@ -4,10 +4,11 @@
 //! is deleted. Both are on one channel, where RabbitMQ numbers deliveries 1, 2, 3 in the order in which it sends them:
 //! that is the order in which they are given. A stream sends some messages to both; they are given once.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use lapin::message::Delivery;
 use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
@@ -47,7 +48,8 @@ pub(super) enum Taken {
 /// A consumer, and what it has to give next.
 struct Front {
     consumer: Consumer,
-    first: Option<Delivery>,
+    /// In the order in which they came.
+    waiting: VecDeque<Delivery>,
     has_ended: bool,
 }
 
@@ -105,22 +107,22 @@ impl Intake {
     /// The message that RabbitMQ sent next, if it is here: by its number, or because nobody else can have an earlier one.
     fn take(&mut self) -> Option<Delivery> {
         let next_tag = self.last_tag + 1;
-        let Some(change) = &mut self.change else { return self.present.first.take() };
+        let Some(change) = &mut self.change else { return self.present.waiting.pop_front() };
         let Some(next) = &mut change.next else {
-            return self.present.first.take_if(|delivery| delivery.delivery_tag <= next_tag);
+            return self.present.take_if(|tag| tag <= next_tag);
         };
         let (first, other) = match (self.present.tag(), next.tag()) {
             (Some(present), Some(tag)) if tag < present => (next, &self.present),
             (None, Some(_)) => (next, &self.present),
             _ => (&mut self.present, &*next),
         };
-        let is_known = other.has_ended || other.first.is_some();
-        first.first.take_if(|delivery| is_known || delivery.delivery_tag <= next_tag)
+        let is_known = other.has_ended || !other.waiting.is_empty();
+        first.take_if(|tag| is_known || tag <= next_tag)
     }
 
     /// The next consumer takes the place of the present one when this has ended and given everything.
     fn finish_change(&mut self) {
-        let is_over = self.present.has_ended && self.present.first.is_none();
+        let is_over = self.present.has_ended && self.present.waiting.is_empty();
         if is_over && let Some(next) = self.change.take().and_then(|change| change.next) {
             self.present = next;
             self.change_if_wanted();
@@ -146,6 +148,11 @@ impl Intake {
     fn happened(&mut self, happening: Happening) -> Option<lapin::Result<()>> {
         match (happening, &mut self.change) {
             (Happening::Begun(Ok(consumer)), Some(change)) => {
+                // If the present one has ended by now, it was not by our order: its queue was deleted, and the next
+                // one has begun at another of the same name.
+                if let Err(error) = self.present.gather()? {
+                    return Some(Err(error));
+                }
                 change.beginning = None;
                 change.next = Some(Front::new(consumer));
                 let (channel, tag) = (self.channel.clone(), self.present.consumer.tag());
@@ -208,20 +215,34 @@ impl Intake {
 
 impl Front {
     fn new(consumer: Consumer) -> Self {
-        Self { consumer, first: None, has_ended: false }
+        Self { consumer, waiting: VecDeque::new(), has_ended: false }
     }
 
     fn tag(&self) -> Option<u64> {
-        self.first.as_ref().map(|delivery| delivery.delivery_tag)
+        self.waiting.front().map(|delivery| delivery.delivery_tag)
+    }
+
+    fn take_if(&mut self, is_next: impl Fn(u64) -> bool) -> Option<Delivery> {
+        self.tag().filter(|tag| is_next(*tag)).and_then(|_| self.waiting.pop_front())
+    }
+
+    /// Takes what has come. None: the consumer has ended.
+    fn gather(&mut self) -> Option<lapin::Result<()>> {
+        while let Some(said) = self.consumer.next().now_or_never() {
+            if let Err(error) = self.put(said?) {
+                return Some(Err(error));
+            }
+        }
+        Some(Ok(()))
     }
 
     fn put(&mut self, delivery: lapin::Result<Delivery>) -> lapin::Result<()> {
-        delivery.map(|delivery| self.first = Some(delivery))
+        delivery.map(|delivery| self.waiting.push_back(delivery))
     }
 
     /// What the consumer says, or nothing for ever while it has something to give, or has ended.
     async fn next(&mut self) -> Option<lapin::Result<Delivery>> {
-        if self.has_ended || self.first.is_some() {
+        if self.has_ended || !self.waiting.is_empty() {
             return std::future::pending().await;
         }
         self.consumer.next().await
