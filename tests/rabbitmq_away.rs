@@ -140,6 +140,12 @@ fn a_durable_queue_that_is_deleted_and_made_anew_is_a_gap_that_is_told() {
     };
     proxy.cut();
     pushes(&mut client, "1");
+    // The first message is a reason for a consumer with more room. RabbitMQ 3.10 tells nobody of a queue that is deleted
+    // and made anew within the milliseconds in which one begins.
+    wait_until(SOON, "one consumer, the second one", || {
+        let consumers = node.ctl(&["list_consumers", "-p", "deleted_queue", "prefetch_count"]);
+        consumers.split_whitespace().filter(|word| word.parse::<u16>().is_ok()).eq(["16"])
+    });
 
     service.delete_queue("pushes");
     service.declare_queue("pushes");
