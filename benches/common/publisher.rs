@@ -9,20 +9,28 @@ use std::time::{Duration, Instant};
 use super::LIMIT;
 use super::latency::{Clock, nanoseconds};
 
-/// One kept connection.
+/// One kept connection, made when there is something to send: the engine closes one that is silent at first.
 #[derive(Debug)]
 pub(crate) struct Publisher {
     address: SocketAddr,
-    answers: BufReader<TcpStream>,
+    answers: Option<BufReader<TcpStream>>,
 }
 
 impl Publisher {
-    /// Connects to an engine's control port.
+    /// For an engine's control port, which must be there.
     pub(crate) fn connect(address: SocketAddr) -> Result<Self> {
-        let stream = TcpStream::connect(address)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(LIMIT))?;
-        Ok(Self { address, answers: BufReader::new(stream) })
+        TcpStream::connect(address)?;
+        Ok(Self { address, answers: None })
+    }
+
+    fn connection(&mut self) -> Result<&mut BufReader<TcpStream>> {
+        if self.answers.is_none() {
+            let stream = TcpStream::connect(self.address)?;
+            stream.set_nodelay(true)?;
+            stream.set_read_timeout(Some(LIMIT))?;
+            self.answers = Some(BufReader::new(stream));
+        }
+        self.answers.as_mut().ok_or_else(|| Error::other("there is a connection"))
     }
 
     /// A request for one publication; `data` is JSON.
@@ -45,12 +53,13 @@ impl Publisher {
 
     /// Sends requests; their answers have to be read.
     pub(crate) fn send(&mut self, requests: &[u8]) -> Result<()> {
-        self.answers.get_mut().write_all(requests)
+        self.connection()?.get_mut().write_all(requests)
     }
 
     /// Reads so many answers, each of which must be a success.
     pub(crate) fn read_answers(&mut self, count: usize) -> Result<()> {
-        (0..count).try_for_each(|_| read_answer(&mut self.answers))
+        let answers = self.connection()?;
+        (0..count).try_for_each(|_| read_answer(answers))
     }
 }
 
@@ -108,7 +117,7 @@ pub(crate) fn publish_evenly(
     mut publication_of: impl FnMut(u64, u64) -> (String, String) + Send + 'static,
 ) -> Result<JoinHandle<Result<()>>> {
     let mut publisher = Publisher::connect(control)?;
-    let mut answers = BufReader::new(publisher.answers.get_ref().try_clone()?);
+    let mut answers = BufReader::new(publisher.connection()?.get_ref().try_clone()?);
     let reader = std::thread::spawn(move || (0..pace.count).try_for_each(|_| read_answer(&mut answers)));
     Ok(std::thread::spawn(move || {
         let (mut number, mut requests) = (0, Vec::new());
