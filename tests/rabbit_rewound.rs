@@ -136,6 +136,10 @@ impl House {
     fn nobody_recovers_across_the_hole(&self) {
         assert!(self.void.iter().all(|void| void.offset < self.here.offset), "they are not beyond the end");
         for engine in &self.engines {
+            // The nodes read the stream side by side, and the client is told by one of them.
+            wait_until(SOON, "the node to have read what the client has", || {
+                position(&subscribe(&mut RawClient::connect(engine.client_address()), "")) == self.here
+            });
             for Position { epoch, offset } in &self.void {
                 let mut back = RawClient::connect(engine.client_address());
                 let fields = format!(r#","recover":true,"epoch":"{epoch}","offset":{offset}"#);
