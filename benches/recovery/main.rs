@@ -4,6 +4,7 @@
 //!   the same clients and publications in a topic without history, in turns.
 //! * *start*: an engine reads back a stream that has messages already, against a bare lapin consumer that reads the
 //!   same from its beginning, in turns.
+//! * *start, all kept*: the same where each message is large, has a topic of its own, and is kept.
 //!
 //! `--short` has a tenth of the clients, and a twentieth of the messages.
 
@@ -15,8 +16,12 @@ mod storm;
 
 use std::io::Result;
 
-use common::Arguments;
 use common::report::{Report, places};
+use common::{Arguments, LINE_BYTES};
+use start::Content;
+
+/// Bytes of a large publication as the clients get it.
+const LARGE_BYTES: usize = 1000;
 
 const ROUNDS: usize = 5;
 
@@ -27,6 +32,9 @@ fn main() -> Result<()> {
     let mut report = Report::new("recovery", &format!("{rounds} rounds"), places);
     let (clients, messages) = if arguments.short() { (1500, 5000) } else { (15_000, 100_000) };
     storm::measure(clients, rounds, &mut report)?;
-    start::measure(messages, rounds, &mut report)?;
+    let few = Content { messages, topics: 1000, line_bytes: LINE_BYTES, kept: 100 };
+    start::measure("start", few, rounds, &mut report)?;
+    let all = Content { messages, topics: messages, line_bytes: LARGE_BYTES, kept: 1 };
+    start::measure("start, all kept", all, rounds, &mut report)?;
     report.finish()
 }

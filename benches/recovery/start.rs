@@ -10,11 +10,22 @@ use crate::common::report::{Report, Target};
 use crate::common::rounds::Pairs;
 use crate::common::support::engine::Engine;
 use crate::common::support::rabbitmq::RabbitNode;
-use crate::common::{LINE_BYTES, on_client_cpu, start_engine};
+use crate::common::{on_client_cpu, start_engine};
 
 /// The engine's default, `amqp.stream`.
 const STREAM: &str = "fanfare";
-const TOPICS: u64 = 1000;
+
+/// What is in the stream when an engine starts, and how much of it the engine keeps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Content {
+    pub(crate) messages: u64,
+    /// They take turns.
+    pub(crate) topics: u64,
+    /// Bytes of a publication as the clients get it.
+    pub(crate) line_bytes: usize,
+    /// Of each topic.
+    pub(crate) kept: u64,
+}
 
 /// How long somebody read the stream, and what that cost.
 #[derive(Clone, Copy, Debug)]
@@ -50,33 +61,39 @@ struct Start {
     ready_seconds: f64,
 }
 
-/// Starts engines where so many messages are in the stream.
-pub(crate) fn measure(messages: u64, rounds: usize, report: &mut Report) -> Result<()> {
+/// Starts engines where this is in the stream.
+pub(crate) fn measure(name: &str, content: Content, rounds: usize, report: &mut Report) -> Result<()> {
+    let Content { messages, topics, line_bytes, kept } = content;
     let node = RabbitNode::start();
     let url = node.amqp_url();
-    let configuration = format!("[amqp]\nurl = \"{url}\"\n[namespaces.kept]\nhistory_size = 100\n");
+    let configuration = format!(
+        "[limits]\nhistory_bytes = 4294967296\n[amqp]\nurl = \"{url}\"\n\
+         [namespaces.kept]\nhistory_size = {kept}\n"
+    );
     // The first one declares exchange and stream.
     start_engine(&configuration).wait_until_ready();
-    fill(&url, messages)?;
-    let about =
-        format!("{messages} messages of {LINE_BYTES} bytes in a stream, {TOPICS} topics, 100 kept of each");
-    report.part("start", &about);
+    fill(&url, content)?;
+    let about = format!(
+        "{messages} messages of {line_bytes} bytes in a stream, {topics} topics, at most {kept} kept of each"
+    );
+    report.part(name, &about);
     let pairs = Pairs::take(
         rounds,
-        || start(&configuration, messages),
+        || start(&configuration, content),
         || on_client_cpu(|| bare_reading(&url, messages)),
     )?;
     show(&pairs, report);
     Ok(())
 }
 
-fn fill(url: &str, messages: u64) -> Result<()> {
-    let topic = |number: u64| format!("kept:{:03}", number % TOPICS);
-    let data = plain_data(&topic(0), LINE_BYTES);
-    Amqp::connect(url)?.publish_all((0..messages).map(topic), &data)
+fn fill(url: &str, content: Content) -> Result<()> {
+    let topic = |number: u64| format!("kept:{:03}", number % content.topics);
+    let data = plain_data(&topic(0), content.line_bytes);
+    Amqp::connect(url)?.publish_all((0..content.messages).map(topic), &data)
 }
 
-fn start(configuration: &str, messages: u64) -> Result<Start> {
+fn start(configuration: &str, content: Content) -> Result<Start> {
+    let Content { messages, topics, kept, .. } = content;
     let begin = Instant::now();
     let engine = start_engine(configuration);
     engine.wait_until_ready();
@@ -84,7 +101,7 @@ fn start(configuration: &str, messages: u64) -> Result<Start> {
     let watched = Watched::new(engine.pid(), Some("broker"))?;
     let (thread, process) = (watched.thread()?, watched.process()?);
     assert_eq!(engine.metric("fanfare_replayed_total", &[]), messages as f64);
-    assert_eq!(engine.metric("fanfare_history_publications", &[]), messages.min(TOPICS * 100) as f64);
+    assert_eq!(engine.metric("fanfare_history_publications", &[]), messages.min(topics * kept) as f64);
     let reading = Reading { messages, seconds: seconds_told_by(&engine)?, thread, process };
     Ok(Start { reading, ready_seconds })
 }
