@@ -140,17 +140,14 @@ fn a_durable_queue_that_is_deleted_and_made_anew_is_a_gap_that_is_told() {
     };
     proxy.cut();
     pushes(&mut client, "1");
-    // The first message is a reason for a consumer with more room. RabbitMQ 3.10 tells nobody of a queue that is deleted
-    // and made anew within the milliseconds in which one begins.
-    wait_until(SOON, "one consumer, the second one", || {
-        let consumers = node.ctl(&["list_consumers", "-p", "deleted_queue", "prefetch_count"]);
-        consumers.split_whitespace().filter(|word| word.parse::<u16>().is_ok()).eq(["16"])
-    });
-
-    service.delete_queue("pushes");
-    service.declare_queue("pushes");
-    told_of_a_gap(&mut client, "news");
-    pushes(&mut client, "2");
+    // The first message of a link is a reason for a consumer with more room: the queue goes while that one begins, which
+    // not every release of RabbitMQ tells by itself.
+    for round in 2..=4 {
+        service.delete_queue("pushes");
+        service.declare_queue("pushes");
+        told_of_a_gap(&mut client, "news");
+        pushes(&mut client, &round.to_string());
+    }
 
     proxy.hold(Way::There);
     proxy.cut();
@@ -160,8 +157,8 @@ fn a_durable_queue_that_is_deleted_and_made_anew_is_a_gap_that_is_told() {
     wait_until(SOON, "the queue to be missed", || engine.stderr().contain("(amqp.queue) is not there"));
     service.declare_queue("pushes");
     told_of_a_gap(&mut client, "news");
-    pushes(&mut client, "3");
-    assert_eq!(engine.metric("fanfare_gaps_total", &[]), 2.0, "a link that is cut is none");
+    pushes(&mut client, "5");
+    assert_eq!(engine.metric("fanfare_gaps_total", &[]), 4.0, "a link that is cut is none");
 }
 
 /// What will not get better by waiting ends the start, with the key to look at and without the password.

@@ -3,6 +3,10 @@
 //! The next one begins before the present one ends, so that RabbitMQ tells at least one of them when the queue or stream
 //! is deleted. Both are on one channel, where RabbitMQ numbers deliveries 1, 2, 3 in the order in which it sends them:
 //! that is the order in which they are given. A stream sends some messages to both; they are given once.
+//!
+//! RabbitMQ 3 does not tell if the queue was made anew in the moment in which the next consumer began: that one is then on
+//! the new queue, and its channel passes over the end of the old one. So a classic queue is asked how many consumers it
+//! has, which are two unless it is another queue.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -10,13 +14,14 @@ use std::pin::Pin;
 
 use futures_util::{FutureExt as _, StreamExt as _};
 use lapin::message::Delivery;
-use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Consumer};
 use tokio::select;
 
 use super::markers;
 use super::prefetch::Prefetch;
+use super::topology::Kind;
 
 /// What RabbitMQ has been asked for, and has not answered.
 type Answer<T> = Pin<Box<dyn Future<Output = lapin::Result<T>> + Send>>;
@@ -32,7 +37,7 @@ pub(super) struct Intake {
     change: Option<Change>,
     /// The delivery tag of the last message that was taken.
     last_tag: u64,
-    is_stream: bool,
+    kind: Kind,
     /// Of a stream: the offset after that of the last message that was given.
     next_offset: Option<u64>,
 }
@@ -56,15 +61,22 @@ struct Front {
 /// The way from the present consumer to the next one.
 struct Change {
     /// The next one, until it has begun.
-    beginning: Option<Answer<Consumer>>,
+    beginning: Option<Answer<Beginning>>,
     next: Option<Front>,
     /// The end of the present one, once the next one has begun.
     ending: Option<Answer<()>>,
 }
 
+/// A consumer that has begun.
+struct Beginning {
+    consumer: Consumer,
+    /// Whether it is on another queue than the one before it.
+    is_elsewhere: bool,
+}
+
 /// What comes of waiting.
 enum Happening {
-    Begun(lapin::Result<Consumer>),
+    Begun(lapin::Result<Beginning>),
     Ended(lapin::Result<()>),
     Present(Option<lapin::Result<Delivery>>),
     Next(Option<lapin::Result<Delivery>>),
@@ -75,14 +87,14 @@ impl Intake {
     pub(super) fn new(
         channel: Channel,
         source: ShortString,
-        is_stream: bool,
+        kind: Kind,
         consumer: Consumer,
         prefetch: Prefetch,
     ) -> Self {
         let asked_with = prefetch.current();
         let present = Front::new(consumer);
         let (change, last_tag, next_offset) = (None, 0, None);
-        Self { channel, source, prefetch, asked_with, present, change, last_tag, is_stream, next_offset }
+        Self { channel, source, prefetch, asked_with, present, change, last_tag, kind, next_offset }
     }
 
     /// The next message, or none if RabbitMQ has ended the consumer. Can be dropped at any time without loss.
@@ -147,7 +159,8 @@ impl Intake {
     /// Takes note of it. None: RabbitMQ has ended the consumer.
     fn happened(&mut self, happening: Happening) -> Option<lapin::Result<()>> {
         match (happening, &mut self.change) {
-            (Happening::Begun(Ok(consumer)), Some(change)) => {
+            (Happening::Begun(Ok(Beginning { is_elsewhere: true, .. })), _) => return None,
+            (Happening::Begun(Ok(Beginning { consumer, .. })), Some(change)) => {
                 // If the present one has ended by now, it was not by our order: its queue was deleted, and the next
                 // one has begun at another of the same name.
                 if let Err(error) = self.present.gather()? {
@@ -181,7 +194,7 @@ impl Intake {
 
     /// Where it is in the stream. What a message in a queue says of that is its publisher's.
     fn offset(&self, delivery: &Delivery) -> Option<u64> {
-        markers::offset(delivery).filter(|_| self.is_stream)
+        markers::offset(delivery).filter(|_| self.kind == Kind::Stream)
     }
 
     fn note(&mut self, delivery: &Delivery) {
@@ -200,14 +213,17 @@ impl Intake {
             return;
         }
         self.asked_with = prefetch;
-        let (channel, source) = (self.channel.clone(), self.source.clone());
-        let mut arguments = FieldTable::default();
+        let (channel, source, kind) = (self.channel.clone(), self.source.clone(), self.kind);
+        let mut arguments = kind.consumer_arguments();
         if let Some(offset) = self.next_offset.and_then(|offset| i64::try_from(offset).ok()) {
             arguments.insert("x-stream-offset".into(), AMQPValue::LongLongInt(offset));
         }
-        let beginning: Answer<Consumer> = Box::pin(async move {
+        let beginning: Answer<Beginning> = Box::pin(async move {
             channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
-            channel.basic_consume(source, "".into(), BasicConsumeOptions::default(), arguments).await
+            let options = BasicConsumeOptions::default();
+            let consumer = channel.basic_consume(source.clone(), "".into(), options, arguments).await?;
+            let is_elsewhere = kind == Kind::Classic && has_one_consumer(&channel, source).await?;
+            Ok(Beginning { consumer, is_elsewhere })
         });
         self.change = Some(Change { beginning: Some(beginning), next: None, ending: None });
     }
@@ -247,6 +263,13 @@ impl Front {
         }
         self.consumer.next().await
     }
+}
+
+/// Whether a queue that has a consumer has no other one: not the one that it had before, if it is the same queue.
+async fn has_one_consumer(channel: &Channel, queue: ShortString) -> lapin::Result<bool> {
+    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let queue = channel.queue_declare(queue, options, FieldTable::default()).await?;
+    Ok(queue.consumer_count() == 1)
 }
 
 /// The answer, or nothing for ever if none is awaited.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
-use lapin::types::{FieldTable, ShortString};
+use lapin::types::ShortString;
 use lapin::{Channel, Connection, ConnectionProperties};
 use parking_lot::Mutex;
 use socket2::Socket;
@@ -163,7 +163,8 @@ impl Link {
         let amqp = &config.amqp;
         let consuming = Arc::new(consuming);
         let channel = consuming.create_channel().await.map_err(fault("no channel could be opened"))?;
-        let Spring { name: queue, notices } = topology::prepare(&consuming, &channel, amqp, address).await?;
+        let Spring { name: queue, kind, notices } =
+            topology::prepare(&consuming, &channel, amqp, address).await?;
         let watch = match notices {
             Some(notices) => Some(Watch::begin(&consuming, queue.clone(), notices).await),
             None => None,
@@ -193,8 +194,8 @@ impl Link {
                 let limited = channel.basic_qos(prefetch.current(), BasicQosOptions::default());
                 limited.await.map_err(fault("the prefetch limit cannot be set"))?;
                 let options = BasicConsumeOptions::default();
-                let consumer =
-                    channel.basic_consume(queue.clone(), "".into(), options, FieldTable::default());
+                let arguments = kind.consumer_arguments();
+                let consumer = channel.basic_consume(queue.clone(), "".into(), options, arguments);
                 let consumer =
                     consumer.await.map_err(|error| Fault::consuming(&error, queue.as_str(), address))?;
                 (Reading { channel, consumer }, None)
@@ -204,7 +205,7 @@ impl Link {
             consuming_events: Box::pin(consuming.events_listener()),
             publishing_events: Box::pin(publishing.events_listener()),
             consuming,
-            intake: Some(Intake::new(channel.clone(), queue.clone(), start.is_some(), consumer, prefetch)),
+            intake: Some(Intake::new(channel.clone(), queue.clone(), kind, consumer, prefetch)),
             channel,
             publishing,
             publishes,

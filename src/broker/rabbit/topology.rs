@@ -28,13 +28,38 @@ const DURABLY: ExchangeDeclareOptions = ExchangeDeclareOptions { passive: false,
 pub(super) struct Spring {
     /// The queue or stream to consume.
     pub(super) name: ShortString,
+    pub(super) kind: Kind,
     /// The queue that says what was dropped from it, if it is of this node's own.
     pub(super) notices: Option<ShortString>,
 }
 
-impl From<ShortString> for Spring {
-    fn from(name: ShortString) -> Self {
-        Self { name, notices: None }
+impl Spring {
+    fn new(name: ShortString, kind: Kind) -> Self {
+        Self { name, kind, notices: None }
+    }
+}
+
+/// What is consumed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Stream,
+    /// A classic queue by name, which others may delete and make anew.
+    Classic,
+    /// Another queue: of this node's own, or a quorum queue. How many consumers that has says nothing of it: those that
+    /// wait for their turn (`x-single-active-consumer`) are not counted.
+    Queue,
+}
+
+impl Kind {
+    /// What a consumer has to be asked for with.
+    pub(super) fn consumer_arguments(self) -> FieldTable {
+        let mut arguments = FieldTable::default();
+        if self == Self::Classic {
+            // Else RabbitMQ 3 puts the consumer of a queue that is deleted on one of the same name that was made by
+            // then, and says nothing. Quorum queues refuse the argument.
+            arguments.insert("x-cancel-on-ha-failover".into(), AMQPValue::Boolean(true));
+        }
+        arguments
     }
 }
 
@@ -49,9 +74,9 @@ pub(super) async fn prepare(
     ground.exchange().await?;
     ground.dead_letters().await?;
     match amqp.source {
-        Source::Stream => ground.stream().await.map(Spring::from),
+        Source::Stream => Ok(Spring::new(ground.stream().await?, Kind::Stream)),
         Source::Queue if amqp.queue.is_empty() => ground.own_queue(channel).await,
-        Source::Queue => ground.named_queue().await.map(Spring::from),
+        Source::Queue => ground.named_queue().await,
     }
 }
 
@@ -247,15 +272,15 @@ impl Ground<'_> {
         for pattern in self.amqp.bindings.patterns() {
             self.bind(channel, name.as_str(), &self.amqp.exchange, pattern).await?;
         }
-        Ok(Spring { name, notices: Some(notices) })
+        Ok(Spring { name, kind: Kind::Queue, notices: Some(notices) })
     }
 
-    async fn named_queue(&self) -> Result<ShortString, Fault> {
+    async fn named_queue(&self) -> Result<Spring, Fault> {
         let name = &self.amqp.queue;
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let channel = self.channel().await?;
         match channel.queue_declare(name.as_str().into(), options, FieldTable::default()).await {
-            Ok(queue) => self.is_no_stream(name).await.map(|()| queue.name().clone()),
+            Ok(queue) => Ok(Spring::new(queue.name().clone(), self.kind_unless_stream(name).await?)),
             Err(error) if is_missing_queue(&error, name) => Err(Fault::missing_queue(format!(
                 "the queue `{name}` (amqp.queue) is not there on {}: create it and bind it to the exchange \
                  `{}`, or leave amqp.queue empty for a queue of the engine's own",
@@ -267,13 +292,15 @@ impl Ground<'_> {
 
     /// Asks a queue for what only a stream can give: as a queue, a stream gives what comes from now on, and nothing of
     /// what was sent while the engine was down.
-    async fn is_no_stream(&self, name: &str) -> Result<(), Fault> {
+    async fn kind_unless_stream(&self, name: &str) -> Result<Kind, Fault> {
         let channel = self.channel().await?;
         // What is refused here for another reason is refused at the next step, too.
-        if channel.basic_qos(1, BasicQosOptions::default()).await.is_err()
-            || self.consume_as_stream(&channel, name).await.is_err()
-        {
-            return Ok(());
+        if channel.basic_qos(1, BasicQosOptions::default()).await.is_err() {
+            return Ok(Kind::Queue);
+        }
+        if let Err(error) = self.consume_as_stream(&channel, name).await {
+            let is_classic = reply_text(&error).contains("of queue type rabbit_classic_queue");
+            return Ok(if is_classic { Kind::Classic } else { Kind::Queue });
         }
         Err(Fault::lasting(format!(
             "the queue `{name}` (amqp.queue) on {} is a stream, and what is sent to it while the engine is down would \
