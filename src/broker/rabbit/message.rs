@@ -68,6 +68,22 @@ pub(super) fn receive(delivery: Delivery, place: Option<Place>) -> Message {
     }
 }
 
+/// A message of the stream that came without its offset, at a place that follows from the message before it. It cannot be
+/// delivered: where it stands is told in its dead letter only.
+pub(super) fn receive_unplaced(mut delivery: Delivery, place: Place) -> Message {
+    let mut headers = delivery.properties.headers().clone().unwrap_or_default();
+    if let Ok(offset) = i64::try_from(place.offset - 1) {
+        headers.insert(OFFSET.into(), AMQPValue::LongLongInt(offset));
+    }
+    delivery.properties = delivery.properties.with_headers(headers);
+    let mut message = receive(delivery, Some(place));
+    if message.flaw.as_ref().is_none_or(|flaw| !flaw.concerns_all()) {
+        let reason = "it came without its offset in the stream".to_owned();
+        message.flaw = Some(Box::new(Undeliverable::Lost(reason)));
+    }
+    message
+}
+
 /// What tells a delivery from others, and is the same whenever it comes from its stream.
 pub(super) fn fingerprint(delivery: &Delivery, hasher: &impl BuildHasher) -> u64 {
     let Delivery { exchange, routing_key, properties, data, .. } = delivery;

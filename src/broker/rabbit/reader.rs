@@ -44,6 +44,8 @@ pub(super) struct Reader {
     fingerprints: Fingerprints,
     /// While the stream is read back.
     loading: Option<Loading>,
+    /// Where the next delivery stands, if it does not say so.
+    next: u64,
     /// Whether a stream was read back before.
     was_live: bool,
     /// When this node wrote a marker last.
@@ -77,6 +79,7 @@ impl Reader {
             coverage: Coverage::new(node),
             fingerprints: Fingerprints::default(),
             loading: None,
+            next: 0,
             was_live: false,
             marked: now,
             due: now,
@@ -108,6 +111,7 @@ impl Reader {
     ) -> Option<Marker> {
         match start {
             Start::Anchor => {
+                self.next = self.trail.anchor().map_or(0, |anchor| anchor.offset + 1);
                 self.trail.resume();
                 events.push_back(Event::Connected { gap: false });
                 // When it comes, all that waited has been read.
@@ -120,6 +124,7 @@ impl Reader {
                 if is_rewound {
                     self.trail.rewound();
                 }
+                self.next = first;
                 let goal = random();
                 self.trail.begin(goal);
                 self.coverage.begin();
@@ -139,15 +144,10 @@ impl Reader {
     ) -> Option<Marker> {
         let tag = delivery.delivery_tag;
         let Some(offset) = markers::offset(&delivery) else {
-            let (topic, bytes) = (delivery.routing_key.as_str(), delivery.data.len());
-            tracing::error!(
-                topic,
-                bytes,
-                "a message of the stream came without its offset: it is passed over"
-            );
-            events.push_back(Event::Passed { tag, offset: None, time: None });
+            events.push_back(self.without_offset(delivery));
             return None;
         };
+        self.next = offset + 1;
         if let Some(loading) = &mut self.loading {
             if loading.read == 0 {
                 // What RabbitMQ dropped in this moment is not there to be known.
@@ -178,6 +178,21 @@ impl Reader {
         if is_due { self.claim(now) } else { None }
     }
 
+    /// A delivery that does not say where it stands: of headers beyond what the filter keeps, or that lapin cannot read,
+    /// the offset may be lost ([`amqp_filter`](super::amqp_filter)). It stands behind the one before it, and cannot be
+    /// delivered. One that was there before is looked at when that part is read again, if nobody has settled it.
+    fn without_offset(&mut self, delivery: Delivery) -> Event {
+        let offset = self.next;
+        self.next += 1;
+        if !self.is_live() || offset < self.trail.next_offset() {
+            return Event::Passed { tag: delivery.delivery_tag, offset: None, time: None };
+        }
+        self.coverage.read(offset);
+        let is_ours_to_bury = self.trail.is_burier();
+        let place = Place { offset: offset + 1, is_replayed: false, is_ours_to_bury };
+        Event::Message(message::receive_unplaced(delivery, place))
+    }
+
     fn marker_came(
         &mut self,
         offset: u64,
@@ -204,11 +219,15 @@ impl Reader {
 
     /// A message that is read again, if it is to be looked at.
     pub(super) fn take_again(&mut self, delivery: Delivery) -> Option<Message> {
-        let offset = markers::offset(&delivery)?;
+        let told = markers::offset(&delivery);
+        let offset = told.or_else(|| self.coverage.wanted())?;
         let is_wanted = self.coverage.read_again(offset);
         let is_publication = markers::read(&delivery).is_none() && markers::removed(&delivery).is_none();
         let place = Place { offset: offset + 1, is_replayed: true, is_ours_to_bury: true };
-        (is_wanted && is_publication).then(|| message::receive(delivery, Some(place)))
+        (is_wanted && is_publication).then(|| match told {
+            Some(_) => message::receive(delivery, Some(place)),
+            None => message::receive_unplaced(delivery, place),
+        })
     }
 
     /// What a marker that is written now says of how far the stream is settled.

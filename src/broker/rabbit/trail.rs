@@ -206,6 +206,11 @@ impl Trail {
         self.stage == Stage::WithoutEpoch
     }
 
+    /// The offset of the message that comes next.
+    pub(super) fn next_offset(&self) -> u64 {
+        self.last.map_or(0, |last| last + 1)
+    }
+
     /// Messages read since the anchor.
     pub(super) fn since_anchor(&self) -> u64 {
         self.last.zip(self.anchor).map_or(0, |(last, anchor)| last - anchor.offset)

@@ -25,6 +25,18 @@ impl House {
 
     /// The stream gives back what was written into it, at the next offset.
     fn deliver(&mut self, marker: Option<&Marker>) -> Option<Marker> {
+        let delivery = self.written(marker);
+        self.reader.take(delivery, &mut self.events, self.now)
+    }
+
+    /// The same without its offset.
+    fn deliver_without_offset(&mut self) {
+        let mut delivery = self.written(None);
+        delivery.properties = BasicProperties::default();
+        assert_eq!(self.reader.take(delivery, &mut self.events, self.now), None);
+    }
+
+    fn written(&mut self, marker: Option<&Marker>) -> Delivery {
         let written = marker.map(|marker| markers::letter(&"fanfare".into(), marker, None).properties);
         let properties = written.unwrap_or_default();
         let mut headers = properties.headers().clone().unwrap_or_default();
@@ -33,7 +45,7 @@ impl House {
         let exchange = if marker.is_some() { "" } else { "fanfare" };
         let mut delivery = Delivery::mock(1, exchange.into(), "a".into(), false, Vec::new());
         delivery.properties = BasicProperties::default().with_headers(headers);
-        self.reader.take(delivery, &mut self.events, self.now)
+        delivery
     }
 
     /// What was said since the last time, in short.
@@ -118,6 +130,35 @@ fn what_was_read_before_a_lost_link_is_passed_over() {
     let proposal = house.deliver(Some(&goal)).expect("another epoch");
     house.deliver(Some(&proposal));
     assert_eq!(house.said(), ["loading after 0", "passed", "passed", "caught up", "connected true"]);
+}
+
+/// It is behind the message before it, and is dead-lettered: when it comes, or when that part is read again.
+#[test]
+fn what_comes_without_its_offset_is_dead_lettered_at_its_place() {
+    let mut house = House::live();
+    house.deliver(None);
+    house.deliver_without_offset();
+    house.deliver(None);
+    let flaw = house.events.iter().find_map(|event| match event {
+        Event::Message(message) => message.flaw.as_ref().map(|flaw| flaw.to_string()),
+        _ => None,
+    });
+    assert!(flaw.is_some_and(|flaw| flaw.contains("without its offset")));
+    assert_eq!(house.said(), ["3 false true", "4 false true", "5 false true"]);
+
+    house.reader.linked(Start::Anchor, &mut house.events, house.now);
+    house.offset = 2;
+    house.deliver(None);
+    house.deliver_without_offset();
+    (0..2).for_each(|_| drop(house.deliver(None)));
+    assert_eq!(house.said(), ["connected false", "passed", "passed", "passed", "6 false true"]);
+
+    let goal = house.begin();
+    house.offset = 0;
+    house.deliver(Some(&goal));
+    house.said();
+    house.deliver_without_offset();
+    assert_eq!(house.said(), ["passed"], "it is not looked at while the stream is read back");
 }
 
 #[test]
