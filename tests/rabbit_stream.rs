@@ -302,6 +302,24 @@ fn what_cannot_be_delivered_and_came_while_no_engine_lived_is_dead_lettered_by_t
     assert_eq!(epochs(&engine), epoch);
 }
 
+/// It says so when it stops, however short ago the last one was.
+#[test]
+fn what_an_engine_has_dead_lettered_before_it_stops_is_not_dead_lettered_by_the_next_one() {
+    let url = RabbitNode::shared().new_vhost("settled");
+    let engine = Engine::on_fixed_ports(&configuration(&url));
+    engine.wait_until_ready();
+    let publisher = Publisher::connect(&url);
+    for body in ["{0", "{1"] {
+        publisher.publish("news", body.as_bytes(), plain());
+        assert_eq!(bodies(&publisher.dead_letters_until(|letters| letters.len() == 1)), [body]);
+    }
+    let stopped = engine.stop_for_now();
+    let engine = stopped.start();
+    engine.wait_until_ready();
+    // Within six seconds a node begins to read again what nobody has settled.
+    hold_for(Duration::from_secs(8), "no second dead letter", || publisher.has_no_dead_letter());
+}
+
 /// Whichever of them is to dead-letter what comes.
 #[test]
 fn what_cannot_be_delivered_and_was_left_to_a_node_that_was_killed_is_dead_lettered_by_another() {

@@ -5,7 +5,7 @@
 //! each message as well, and remembers the offsets of those that it left to the first one. Markers say up to where their
 //! writer knows the stream to be settled:
 //!
-//! * The node that has sent dead letters says so once they are confirmed, [`REPORT_EVERY`] at most.
+//! * The node that has sent dead letters says so once they are confirmed, [`REPORT_EVERY`] at most, and when it stops.
 //! * Another node that waited for [`TAKE_OVER_AFTER`] in vain claims the stream, and reads again what it left.
 //! * A node that starts looks at nothing that was there before. If nobody says within [`PATIENCE`] that it is settled, it
 //!   reads it again, from where markers say on. So what was sent while no engine lived is dead-lettered, too.

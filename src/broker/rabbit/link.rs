@@ -31,7 +31,7 @@ use super::fault::{
 use super::intake::{Intake, Taken};
 use super::overflow::Watch;
 use super::prefetch::Prefetch;
-use super::publisher::{Letter, Publisher, Report, Traffic, Word};
+use super::publisher::{Letter, Publisher, Report, Traffic, Word, confirm};
 use super::reader::{Entrance, random};
 use super::topology::Spring;
 use super::trail::Marker;
@@ -359,12 +359,21 @@ impl Link {
         [Traffic::Publishes, Traffic::DeadLetters].map(|traffic| (traffic, self.publisher(traffic).abandon()))
     }
 
-    /// Closes both connections in good order.
-    pub(super) async fn close(self) {
-        for connection in [&*self.consuming, &*self.publishing] {
-            // A connection that is gone needs no close.
-            let _ = timeout(CLOSE_LIMIT, connection.close(SUCCESS, "the engine stops".into())).await;
-        }
+    /// Closes both connections in good order, after a last marker that says up to where the stream is settled.
+    pub(super) async fn close(self, farewell: Option<(Marker, u64)>) {
+        let close =
+            async |connection: &Connection| connection.close(SUCCESS, "the engine stops".into()).await;
+        let publishing = async {
+            if let Some((marker, settled)) = farewell.filter(|_| !self.is_blocked) {
+                let letter = markers::letter(&self.source, &marker, Some(settled));
+                // Without it, some dead letters are sent twice.
+                let _ = confirm(self.publishes.channel(), &letter).await;
+            }
+            close(&self.publishing).await
+        };
+        // A connection that is gone needs no close.
+        let _ = timeout(CLOSE_LIMIT, close(&self.consuming)).await;
+        let _ = timeout(CLOSE_LIMIT, publishing).await;
     }
 }
 

@@ -448,7 +448,8 @@ impl Rabbit {
         self.config.amqp.prefetch.into()
     }
 
-    pub(super) async fn close(self) {
+    /// Takes leave, within the time that closing the connections may take.
+    pub(super) async fn close(mut self) {
         let unconfirmed = self.letters.len();
         if unconfirmed > 0 {
             tracing::error!(
@@ -457,7 +458,8 @@ impl Rabbit {
             );
         }
         if let State::Linked { link, .. } = self.state {
-            link.close().await;
+            let farewell = self.reader.as_mut().and_then(|reader| reader.farewell(Instant::now()));
+            link.close(farewell).await;
         }
     }
 }

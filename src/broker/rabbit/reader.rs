@@ -239,6 +239,14 @@ impl Reader {
         }
     }
 
+    /// The marker of a node that stops, and up to where it knows the stream to be settled, if nobody has said so yet: else
+    /// whoever comes next would send the dead letters of the last second again.
+    pub(super) fn farewell(&mut self, now: Instant) -> Option<(Marker, u64)> {
+        let settled = self.coverage.settled().filter(|&settled| settled > self.coverage.told());
+        let settled = settled.filter(|_| self.is_live())?;
+        Some((self.marker(random(), None, now), settled))
+    }
+
     fn act_on(&mut self, finding: Finding, events: &mut VecDeque<Event>, now: Instant) -> Option<Marker> {
         match finding {
             Finding::Nothing => None,
