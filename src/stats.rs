@@ -208,6 +208,8 @@ pub struct BrokerStats {
     pub rabbitmq_blocked: Number,
     /// The offset of the newest message read from a stream.
     pub stream_offset: Number,
+    /// Messages of a stream between the newest one read and the end that it had when this node connected.
+    pub stream_behind: Number,
     /// How old the newest message of a stream was when it was taken, by its time stamp: in microseconds.
     pub stream_lag: Number,
     /// Connections to RabbitMQ made since the start.
@@ -276,6 +278,7 @@ impl Default for BrokerStats {
             backplane: Number::default(),
             rabbitmq_blocked: Number::default(),
             stream_offset: Number::default(),
+            stream_behind: Number::default(),
             stream_lag: Number::default(),
             connects: Number::default(),
             publications: Number::default(),

@@ -4,7 +4,7 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use lapin::types::AMQPValue;
 use lapin::{BasicProperties, ExchangeKind};
@@ -359,6 +359,43 @@ fn time_stamps_count_for_expiration_only_where_they_are_trusted() {
     assert_eq!([(); 2].map(|()| trusting_client.publication("news")), ["2", "3"]);
     let expired = [&engine, &trusting].map(|engine| engine.metric("fanfare_expired_total", &[]));
     assert_eq!(expired, [0.0, 1.0]);
+}
+
+/// How far behind a node is: by the newest time stamp, and in messages.
+#[test]
+fn the_lag_is_the_age_of_the_newest_time_stamp_and_what_is_left_to_catch_up_with() {
+    let node = RabbitNode::shared();
+    let url = node.new_vhost("lag");
+    let proxy = Proxy::to(node.port());
+    let engine = start(&proxy.instead_of(node.port(), &url));
+    let publisher = Publisher::connect(&url);
+    let mut client = RawClient::connect(engine.client_address());
+    client.subscribe("news");
+    let mut lag_after = |properties| {
+        publisher.publish("news", b"1", properties);
+        assert_eq!(client.publication("news"), "1");
+        engine.metric("fanfare_stream_lag_seconds", &[])
+    };
+    let seconds = |ago| SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs() - ago;
+    let lag = lag_after(plain().with_timestamp(seconds(3600)));
+    assert!((3600.0..3700.0).contains(&lag), "{lag}");
+    assert_eq!(lag_after(plain()), lag, "it says nothing of its time");
+    let lag = lag_after(plain().with_timestamp(seconds(0)));
+    assert!((0.0..60.0).contains(&lag), "{lag}");
+
+    let behind = || engine.metric("fanfare_stream_behind", &[]);
+    assert_eq!(behind(), 0.0);
+    proxy.hold(Way::There);
+    proxy.cut();
+    wait_until(SOON, "the loss to be seen", || engine.get("/health/ready").status == 503);
+    publisher.publish_all("news", (0..100).map(|_| (format!("\"{}\"", "x".repeat(100_000)), plain())));
+    proxy.cut_after_going(Way::Back, 3 << 20);
+    proxy.resume();
+    wait_until(SOON, "a part to be read", || !proxy.is_to_cut());
+    proxy.hold(Way::There);
+    wait_until(SOON, "the rest to be known", || (50.0..=100.0).contains(&behind()));
+    proxy.resume();
+    wait_until(SOON, "all to be read", || behind() == 0.0);
 }
 
 /// The data of what is kept of a topic.

@@ -267,6 +267,14 @@ impl Backplane {
         }
     }
 
+    /// Where a stream ended when the newest link was made, as [`Place::offset`]; 0 without one.
+    pub(super) fn stream_end(&self) -> u64 {
+        match self {
+            Self::Memory(_) => 0,
+            Self::Rabbit(rabbit) => rabbit.stream_end(),
+        }
+    }
+
     /// Takes leave.
     pub(super) async fn close(self) {
         match self {

@@ -393,6 +393,7 @@ impl Broker {
         }
         if let Some(read_to) = self.read_to {
             self.stats.stream_offset.set(read_to);
+            self.stats.stream_behind.set(self.backplane.stream_end().saturating_sub(read_to));
         }
         if self.backplane.prefetch().is_some() {
             self.stats.unacknowledged.set(self.acks.unacknowledged());

@@ -112,6 +112,12 @@ const BROKER_GAUGES: &[Row<BrokerStats>] = &[
         |b| &b.rabbitmq_blocked,
     ),
     ("stream_offset", "Offset of the newest message read from the stream.", |b| &b.stream_offset),
+    (
+        "stream_behind",
+        "Messages between the newest one read from the stream and the end that the stream had when this node connected to \
+         RabbitMQ: what is left to catch up with. What has been published since is not counted.",
+        |b| &b.stream_behind,
+    ),
     ("unacknowledged", "Messages taken from RabbitMQ and not acknowledged yet.", |b| &b.unacknowledged),
     ("topics", "Topics with a subscriber on this node.", |b| &b.topics),
     ("outbox", "Mails waiting for a shard whose mailbox is full.", |b| &b.outbox),
@@ -219,7 +225,9 @@ impl Counters {
             "1 while the backplane is connected and nothing is read back; always 1 where it is embedded.";
         let ready = u64::from(self.stats.broker.backplane() == BackplaneState::Ready);
         sheet.family("fanfare_rabbitmq_ready", help, MetricType::Gauge)?.encode_gauge(&ready)?;
-        let help = "How old the newest message of the stream was when it was taken, by its time stamp.";
+        let help = "How old the newest message of the stream with a time stamp was when it was taken: from its time stamp \
+                    (x-timestamp-us, timestamp_in_ms or timestamp: its publisher's clock, or the time of an event if that \
+                    is what a publisher means) to this node's clock. It stays until the next such message.";
         let lag = scaled(self.stats.broker.stream_lag.value(), MICROSECONDS);
         sheet.family("fanfare_stream_lag_seconds", help, MetricType::Gauge)?.encode_gauge(&lag)?;
         let help = "Publications taken from the backplane, by namespace.";

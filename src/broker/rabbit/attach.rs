@@ -51,7 +51,10 @@ const CONFIRM_LIMIT: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Start {
     /// After the anchor: it is where it was.
-    Anchor,
+    Anchor {
+        /// About where the stream ends.
+        top: u64,
+    },
     /// Back in time: nothing is known of this stream, or nothing any more.
     Back {
         /// The first offset that is asked for.
@@ -131,7 +134,7 @@ impl Gate<'_> {
         if let Some(anchor) = anchor.filter(|anchor| anchor.offset <= top) {
             let mut reading = self.consume(offset_value(anchor.offset), self.prefetch).await?;
             match self.look_at(anchor, &mut reading).await? {
-                Place::Anchor => return Ok((reading, Start::Anchor)),
+                Place::Anchor => return Ok((reading, Start::Anchor { top })),
                 Place::Dropped => is_rewound = false,
                 Place::Another => {}
             }

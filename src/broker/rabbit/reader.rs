@@ -46,6 +46,8 @@ pub(super) struct Reader {
     loading: Option<Loading>,
     /// Where the next delivery stands, if it does not say so.
     next: u64,
+    /// Where the stream ended when the link was made.
+    pub(super) end: u64,
     /// Whether a stream was read back before.
     was_live: bool,
     /// When this node wrote a marker last.
@@ -80,6 +82,7 @@ impl Reader {
             fingerprints: Fingerprints::default(),
             loading: None,
             next: 0,
+            end: 0,
             was_live: false,
             marked: now,
             due: now,
@@ -110,7 +113,8 @@ impl Reader {
         now: Instant,
     ) -> Option<Marker> {
         match start {
-            Start::Anchor => {
+            Start::Anchor { top } => {
+                self.end = top + 1;
                 self.next = self.trail.anchor().map_or(0, |anchor| anchor.offset + 1);
                 self.trail.resume();
                 events.push_back(Event::Connected { gap: false });
@@ -124,7 +128,7 @@ impl Reader {
                 if is_rewound {
                     self.trail.rewound();
                 }
-                self.next = first;
+                (self.next, self.end) = (first, top + 1);
                 let goal = random();
                 self.trail.begin(goal);
                 self.coverage.begin();

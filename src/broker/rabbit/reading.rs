@@ -37,6 +37,11 @@ impl Rabbit {
         is_reading && self.reader.as_ref().is_some_and(|reader| !reader.is_live())
     }
 
+    /// Where the stream ended when the newest link was made, as [`Place::offset`]; 0 if there is none.
+    pub(in crate::broker) fn stream_end(&self) -> u64 {
+        self.reader.as_ref().map_or(0, |reader| reader.end)
+    }
+
     /// Where the next link has to begin, if it reads a stream.
     pub(super) fn entrance(&self) -> Option<Entrance> {
         self.reader.as_ref().map(Reader::entrance)

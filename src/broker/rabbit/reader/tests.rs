@@ -120,7 +120,8 @@ fn a_stream_is_read_back_before_anything_is_new() {
 fn what_was_read_before_a_lost_link_is_passed_over() {
     let mut house = House::live();
     house.deliver(None);
-    let marker = house.reader.linked(Start::Anchor, &mut house.events, house.now).expect("a marker");
+    let marker =
+        house.reader.linked(Start::Anchor { top: 9 }, &mut house.events, house.now).expect("a marker");
     assert_eq!(marker.claim, None, "it only shows by when all that waited has been read");
     house.offset = 2;
     (0..2).for_each(|_| drop(house.deliver(None)));
@@ -146,7 +147,7 @@ fn what_comes_without_its_offset_is_dead_lettered_at_its_place() {
     assert!(flaw.is_some_and(|flaw| flaw.contains("without its offset")));
     assert_eq!(house.said(), ["3 false true", "4 false true", "5 false true"]);
 
-    house.reader.linked(Start::Anchor, &mut house.events, house.now);
+    house.reader.linked(Start::Anchor { top: 9 }, &mut house.events, house.now);
     house.offset = 2;
     house.deliver(None);
     house.deliver_without_offset();
@@ -165,7 +166,7 @@ fn what_comes_without_its_offset_is_dead_lettered_at_its_place() {
 fn a_stream_that_was_rewound_is_read_back_and_gets_an_epoch_of_the_next_generation() {
     let mut house = House::live();
     house.deliver(None);
-    house.reader.linked(Start::Anchor, &mut house.events, house.now);
+    house.reader.linked(Start::Anchor { top: 9 }, &mut house.events, house.now);
     house.offset = 2;
     let old = house.reader.claim(house.now).expect("a claim");
     assert_eq!(house.reader.astray(), None);
