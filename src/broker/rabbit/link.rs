@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join;
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
@@ -357,6 +358,19 @@ impl Link {
         self.intake = None;
         self.watch = None;
         [Traffic::Publishes, Traffic::DeadLetters].map(|traffic| (traffic, self.publisher(traffic).abandon()))
+    }
+
+    /// Closes both connections of a link that was given up. RabbitMQ gives others nothing of what it has sent over them
+    /// before they are closed, and lapin keeps one that is only dropped while a consumer was about to begin on it.
+    pub(super) fn leave(self) -> impl Future<Output = ()> + Send + 'static {
+        let Self { consuming, publishing, .. } = self;
+        async move {
+            let close = async |connection: &Connection| {
+                connection.close(SUCCESS, "the engine begins anew".into()).await
+            };
+            // A connection that is gone needs no close.
+            let _ = timeout(CLOSE_LIMIT, join(close(&consuming), close(&publishing))).await;
+        }
     }
 
     /// Closes both connections in good order, after a last marker that says up to where the stream is settled.

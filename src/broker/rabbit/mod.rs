@@ -57,8 +57,10 @@ mod trail;
 mod transport;
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::future::pending;
 use std::hash::{BuildHasher as _, RandomState};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -115,6 +117,8 @@ pub(super) struct Rabbit {
     /// What has to be told before anything else.
     events: VecDeque<Event>,
     backoff: Backoff,
+    /// What is left to do for the link that was lost before the next one is made.
+    leaving: Option<Leaving>,
     /// Before that, nothing is taken from the queue: see `amqp.queue_delay`.
     taking_from: tokio::time::Instant,
     /// Whether the queue was gone since the last link was made: one that is made anew lacks what the old one had.
@@ -141,6 +145,15 @@ enum State {
     },
     /// There will be no other link.
     Over,
+}
+
+/// The end of a link.
+struct Leaving(Pin<Box<dyn Future<Output = ()> + Send>>);
+
+impl fmt::Debug for Leaving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Leaving")
+    }
 }
 
 /// What comes of waiting.
@@ -209,6 +222,7 @@ impl Rabbit {
             letters: Letters::new(config),
             ids: Ids::new(),
             backoff: Backoff::new(amqp.reconnect_min.0, amqp.reconnect_max.0),
+            leaving: None,
             taking_from: taking_from(amqp),
             attempts: Attempts::new(addresses.len()),
             addresses,
@@ -350,6 +364,7 @@ impl Rabbit {
         self.stop_binding();
         self.events.push_back(Event::Lost);
         self.backoff.lived(since.elapsed());
+        self.leaving = Some(Leaving(Box::pin(link.leave())));
         self.try_again(true);
     }
 
@@ -367,8 +382,13 @@ impl Rabbit {
         };
         let (address, config) = (Arc::clone(self.addresses.current()), Arc::clone(&self.config));
         let (entrance, is_careful) = (self.entrance(), self.is_careful);
+        let leaving = self.leaving.take();
         self.state = State::Away(tokio::spawn(async move {
-            tokio::time::sleep(pause).await;
+            let begins = tokio::time::Instant::now() + pause;
+            if let Some(Leaving(leaving)) = leaving {
+                leaving.await;
+            }
+            sleep_until(begins).await;
             Link::open(&address, &config, entrance, is_careful).await
         }));
     }
