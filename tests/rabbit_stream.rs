@@ -306,11 +306,18 @@ fn what_cannot_be_delivered_and_came_while_no_engine_lived_is_dead_lettered_by_t
 #[test]
 fn what_an_engine_has_dead_lettered_before_it_stops_is_not_dead_lettered_by_the_next_one() {
     let url = RabbitNode::shared().new_vhost("settled");
+    let publisher = Publisher::connect(&url);
+    publisher.declare_exchange(ExchangeKind::Topic, DURABLE);
+    publisher.declare_queue_with("fanfare", &[("x-queue-type", text("stream"))]);
+    let publish = |body: &str| publisher.publish("news", body.as_bytes(), plain());
+    publish("{0");
     let engine = Engine::on_fixed_ports(&configuration(&url));
     engine.wait_until_ready();
-    let publisher = Publisher::connect(&url);
-    for body in ["{0", "{1"] {
-        publisher.publish("news", body.as_bytes(), plain());
+    // The first one tells that what was there before has been looked at.
+    for body in ["{0", "{1", "{2"] {
+        if body != "{0" {
+            publish(body);
+        }
         assert_eq!(bodies(&publisher.dead_letters_until(|letters| letters.len() == 1)), [body]);
     }
     let stopped = engine.stop_for_now();
