@@ -34,8 +34,8 @@ pub(super) struct Options {
     /// The data: one JSON value, in quotes for the shell, such as '{"hello":"world"}' or '"text"'; or - for what comes
     /// on standard input, to its end.
     json: String,
-    /// What it is the latest of, such as an instrument of which it is the price: where slow clients skip, they are
-    /// sent the latest of each key.
+    /// Names what this is a new value of, such as an instrument. With `slow = "skip"`, a slow client receives the
+    /// newest of each key.
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
     #[command(flatten)]

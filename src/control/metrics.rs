@@ -40,7 +40,9 @@ const SHARD_COUNTERS: &[Row<ShardStats>] = &[
         "Keys whose latest publication slow subscribers were not sent, for want of room.",
         |s| &s.keys_dropped,
     ),
-    ("gaps_told", "Subscriptions ended with 2500 after a gap in the backplane.", |s| &s.gaps_told),
+    ("gaps_told", "Subscriptions ended with 2500 because messages from RabbitMQ may be missing.", |s| {
+        &s.gaps_told
+    }),
     ("ticks", "Turns of the shard's loop.", |s| &s.ticks),
 ];
 
@@ -70,9 +72,11 @@ const POLICIES: [(&str, ShardNumber); 3] = [
 /// Counters of the broker thread; `_total` is appended to the names.
 const BROKER_COUNTERS: &[Row<BrokerStats>] = &[
     ("rabbitmq_connects", "Connections to RabbitMQ made.", |b| &b.connects),
-    ("publications", "Publications taken from the backplane: one per message and topic.", |b| {
-        &b.publications
-    }),
+    (
+        "publications",
+        "Publications taken from RabbitMQ, or from this process where there is none: one per message and topic.",
+        |b| &b.publications,
+    ),
     ("unheard", "Publications that nobody on this node subscribes to.", |b| &b.unheard),
     ("encodings", "Publications encoded, whatever the number of clients.", |b| &b.encodings),
     ("deflate_in_bytes", "Bytes of publications that were compressed, once for everybody.", |b| {
@@ -80,7 +84,11 @@ const BROKER_COUNTERS: &[Row<BrokerStats>] = &[
     }),
     ("deflate_out_bytes", "Bytes that they became.", |b| &b.deflate_out),
     ("batches", "Batches handed to shards.", |b| &b.batches),
-    ("dead_lettered", "Messages that could not be delivered.", |b| &b.dead_lettered),
+    (
+        "dead_lettered",
+        "Messages that could not be delivered: kept as dead letters, unroutable, or refused.",
+        |b| &b.dead_lettered,
+    ),
     ("dead_letters_unroutable", "Dead letters lost because their exchange routes them to no queue.", |b| {
         &b.dead_letters_unroutable
     }),
@@ -96,7 +104,11 @@ const BROKER_COUNTERS: &[Row<BrokerStats>] = &[
     ("duplicates", "Publications left out because their message-id had come before for their topic.", |b| {
         &b.duplicates
     }),
-    ("confirmed", "Publishes of clients and operators that the backplane confirmed.", |b| &b.confirmed),
+    (
+        "confirmed",
+        "Publishes of clients and operators that RabbitMQ, or this process where there is none, confirmed.",
+        |b| &b.confirmed,
+    ),
     ("publish_failures", "Publishes of clients and operators that failed.", |b| &b.publish_failures),
     ("recovered", "Subscribers that came back and got what they missed.", |b| &b.recovered),
     ("unrecovered", "Subscribers that came back after what they missed was gone.", |b| &b.unrecovered),
@@ -221,8 +233,7 @@ impl Counters {
         let help = "From a publication's time stamp, where it has one, to the hand-over to the shards.";
         let mut family = sheet.family("fanfare_handover_seconds", help, MetricType::Histogram)?;
         histogram(&mut family, &self.stats.broker.handover, MICROSECONDS)?;
-        let help =
-            "1 while the backplane is connected and nothing is read back; always 1 where it is embedded.";
+        let help = "1 while RabbitMQ is connected and nothing is read back; always 1 without RabbitMQ.";
         let ready = u64::from(self.stats.broker.backplane() == BackplaneState::Ready);
         sheet.family("fanfare_rabbitmq_ready", help, MetricType::Gauge)?.encode_gauge(&ready)?;
         let help = "How old the newest message of the stream with a time stamp was when it was taken: from its time stamp \
@@ -230,7 +241,8 @@ impl Counters {
                     is what a publisher means) to this node's clock. It stays until the next such message.";
         let lag = scaled(self.stats.broker.stream_lag.value(), MICROSECONDS);
         sheet.family("fanfare_stream_lag_seconds", help, MetricType::Gauge)?.encode_gauge(&lag)?;
-        let help = "Publications taken from the backplane, by namespace.";
+        let help =
+            "Publications taken from RabbitMQ, or from this process where there is none, by namespace.";
         let mut family = sheet.family("fanfare_namespace_publications", help, MetricType::Counter)?;
         for namespace in &self.stats.broker.namespaces {
             let labels = [("namespace", namespace.name.as_str())];
