@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
+
 use crate::protocol::codes::CloseReason;
 use crate::wire::refusal::Refusal;
 
@@ -98,6 +100,8 @@ pub struct ShardStats {
     pub accepted: Number,
     /// `accept` calls that failed for want of descriptors or memory.
     pub accept_failures: Number,
+    /// Times that it stopped to listen because its own table of descriptors was full.
+    pub listeners_closed: Number,
     /// HTTP requests refused by [`Refusal`], in the order of [`Refusal::ALL`].
     pub refused_upgrades: [Number; Refusal::ALL.len()],
     /// Commands taken from clients.
@@ -138,6 +142,9 @@ pub struct ShardStats {
     pub topics: Number,
     /// Subscriptions on this shard.
     pub subscriptions: Number,
+    /// The same by namespace, in the order of their numbers. Deliveries are not counted so: each frame would look up its
+    /// topic's namespace.
+    pub namespace_subscriptions: Vec<Number>,
     /// Turns of the loop.
     pub ticks: Number,
 }
@@ -151,6 +158,7 @@ impl Default for ShardStats {
             blocked_clients: Number::default(),
             accepted: Number::default(),
             accept_failures: Number::default(),
+            listeners_closed: Number::default(),
             refused_upgrades: std::array::from_fn(|_| Number::default()),
             commands: Number::default(),
             deliveries: Number::default(),
@@ -171,8 +179,16 @@ impl Default for ShardStats {
             input_bytes: Number::default(),
             topics: Number::default(),
             subscriptions: Number::default(),
+            namespace_subscriptions: Vec::new(),
             ticks: Number::default(),
         }
+    }
+}
+
+impl ShardStats {
+    fn for_namespaces(count: usize) -> Self {
+        let namespace_subscriptions = (0..count).map(|_| Number::default()).collect();
+        Self { namespace_subscriptions, ..Self::default() }
     }
 }
 
@@ -185,6 +201,8 @@ pub enum BackplaneState {
     Ready = 1,
     /// Connected, and reading a stream back: nothing is pushed.
     Loading = 2,
+    /// Not connected, because a RabbitMQ that answers refuses this engine: [`BrokerStats::refusal`] says why.
+    Refused = 3,
 }
 
 /// What the broker thread counts of one namespace.
@@ -204,6 +222,8 @@ pub struct BrokerStats {
     pub namespaces: Vec<NamespaceStats>,
     /// A [`BackplaneState`].
     pub backplane: Number,
+    /// Why RabbitMQ refuses this engine, if it does. Locked about once for each attempt to connect.
+    refusal: Mutex<Option<Box<str>>>,
     /// 1 while RabbitMQ takes no publishes for want of memory or disk, as far as it has said so.
     pub rabbitmq_blocked: Number,
     /// The offset of the newest message read from a stream.
@@ -276,6 +296,7 @@ impl Default for BrokerStats {
         Self {
             namespaces: Vec::new(),
             backplane: Number::default(),
+            refusal: Mutex::default(),
             rabbitmq_blocked: Number::default(),
             stream_offset: Number::default(),
             stream_behind: Number::default(),
@@ -358,8 +379,22 @@ impl BrokerStats {
         match self.backplane.value() {
             1 => BackplaneState::Ready,
             2 => BackplaneState::Loading,
+            3 => BackplaneState::Refused,
             _ => BackplaneState::Away,
         }
+    }
+
+    /// Notes that an attempt to connect to RabbitMQ has failed, and why if RabbitMQ is there and refuses it.
+    pub fn not_connected(&self, refusal: Option<Box<str>>) {
+        let state = if refusal.is_some() { BackplaneState::Refused } else { BackplaneState::Away };
+        *self.refusal.lock() = refusal;
+        self.backplane.set(state as u64);
+    }
+
+    /// Why RabbitMQ refuses this engine, while it does: in words for operators, with RabbitMQ's own.
+    #[must_use]
+    pub fn refusal(&self) -> Option<Box<str>> {
+        (self.backplane() == BackplaneState::Refused).then(|| self.refusal.lock().clone()).flatten()
     }
 }
 
@@ -381,9 +416,9 @@ impl Stats {
     #[must_use]
     pub fn new(shards: usize, namespaces: Vec<String>) -> Self {
         let counted = |name| NamespaceStats { name, publications: Number::default() };
-        let namespaces = namespaces.into_iter().map(counted).collect();
+        let namespaces: Vec<_> = namespaces.into_iter().map(counted).collect();
         Self {
-            shards: (0..shards).map(|_| Arc::default()).collect(),
+            shards: (0..shards).map(|_| Arc::new(ShardStats::for_namespaces(namespaces.len()))).collect(),
             clients_max: 0,
             broker: Arc::new(BrokerStats { namespaces, ..BrokerStats::default() }),
             control: Arc::default(),

@@ -136,10 +136,43 @@ fn why_nothing_can_be_declared_is_told_in_rabbitmqs_words() {
     node.ctl(&["set_vhost_limits", "-p", "one_connection", r#"{"max-connections": 1}"#]);
     let engine = Engine::start(&["--amqp", &url]);
     wait_until(SOON, "the reason", || engine.stderr().contain("connection limit (1) is reached"));
+    assert_refused(&engine, "connection limit (1) is reached");
     let log = engine.stderr().so_far().join("\n");
     assert!(log.contains("an engine needs two") && !log.contains("no such vhost"), "{log}");
     node.ctl(&["clear_vhost_limits", "-p", "one_connection"]);
     engine.wait_until_ready();
+}
+
+/// Waits until `/health` says that RabbitMQ refuses the engine, for a reason with `words`.
+fn assert_refused(engine: &Engine, words: &str) {
+    wait_until(SOON, words, || {
+        let health = engine.get("/health").json();
+        let reason = health["reason"].as_str().unwrap_or_default().to_owned();
+        assert!(!reason.contains("hunter2"), "{reason}");
+        health["rabbitmq"] == "refused" && reason.contains(words)
+    });
+}
+
+/// An engine that runs loses its connections, and RabbitMQ, which is there, does not take it again.
+#[test]
+fn a_rabbitmq_that_refuses_is_not_called_away() {
+    let node = RabbitNode::shared();
+    node.new_vhost("refusing");
+    let engine = Engine::start(&["--amqp", &user("refusing", [".*", ".*", ".*"])]);
+    engine.wait_until_ready();
+    let closes_connections =
+        || _ = node.ctl(&["close_all_connections", "-p", "refusing", "an operator says so"]);
+    node.ctl(&["change_password", "of_refusing", "another"]);
+    closes_connections();
+    assert_refused(&engine, "ACCESS_REFUSED - Login was refused");
+    node.ctl(&["change_password", "of_refusing", "hunter2"]);
+    engine.wait_until_ready();
+    assert_eq!(engine.get("/health").json()["reason"], json!(null));
+    node.ctl(&["clear_permissions", "-p", "refusing", "of_refusing"]);
+    closes_connections();
+    assert_refused(&engine, "access to vhost 'refusing' refused");
+    node.ctl(&["delete_vhost", "refusing"]);
+    assert_refused(&engine, "has no such vhost");
 }
 
 #[test]

@@ -138,6 +138,11 @@ pub(super) enum Event {
         /// Whether messages may have been missed since the last time, or before the first.
         gap: bool,
     },
+    /// An attempt to connect has failed.
+    NotConnected {
+        /// What a RabbitMQ that answers objects to; none while all are away.
+        refusal: Option<Box<str>>,
+    },
     /// No messages come or go, and no tag is valid any more. What was not acknowledged may come again, with other tags.
     Lost,
 }

@@ -206,6 +206,7 @@ impl Broker {
             Event::CaughtUp { epoch } => self.caught_up(epoch),
             Event::Renamed { epoch } => self.renamed(epoch),
             Event::Connected { gap } => self.connected(gap),
+            Event::NotConnected { refusal } => self.stats.not_connected(refusal),
             Event::Lost => self.lost(),
         }
     }

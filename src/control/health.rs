@@ -24,8 +24,11 @@ struct Health {
     live: bool,
     ready: bool,
     /// `ready`, `loading` while a stream is read back, `blocked` while RabbitMQ has an alarm and takes no publishes,
-    /// `away`, or `embedded` where there is no RabbitMQ.
+    /// `refused` where it is there and refuses this engine, `away`, or `embedded` where there is no RabbitMQ.
     rabbitmq: &'static str,
+    /// With `refused`: why, with RabbitMQ's own words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<Box<str>>,
     /// `starting`, `serving` or `draining`.
     phase: &'static str,
     uptime_seconds: u64,
@@ -46,8 +49,10 @@ impl Health {
                     BackplaneState::Ready => "ready",
                     BackplaneState::Loading => "loading",
                     BackplaneState::Away => "away",
+                    BackplaneState::Refused => "refused",
                 },
             },
+            reason: desk.stats.broker.refusal(),
             phase: match phase {
                 Phase::Starting => "starting",
                 Phase::Serving => "serving",

@@ -362,7 +362,7 @@ fn health_tells_live_from_ready() {
 }
 
 #[test]
-fn health_knows_an_absent_rabbitmq() {
+fn health_knows_an_absent_rabbitmq_from_one_that_refuses() {
     let mut config = Config::default();
     config.amqp.url = "amqp://localhost".to_owned().into();
     let house = House::open(config);
@@ -372,6 +372,15 @@ fn health_knows_an_absent_rabbitmq() {
     house.stats.broker.backplane.set(BackplaneState::Loading as u64);
     let loading = house.get("/health");
     assert_eq!((loading.status, &loading.json()["rabbitmq"]), (503, &json!("loading")));
+    house.stats.broker.not_connected(Some("NOT_ALLOWED - no".into()));
+    let refused = house.get("/health");
+    assert_eq!((refused.status, &refused.json()["rabbitmq"]), (503, &json!("refused")));
+    assert_eq!(refused.json()["reason"], "NOT_ALLOWED - no");
+    let answer = house.ask("publish", r#"{"channel":"fails","data":1}"#);
+    assert!(answer["error"]["message"].as_str().unwrap().contains("refuses this engine"), "{answer}");
+    house.stats.broker.not_connected(None);
+    let away = house.get("/health").json();
+    assert_eq!((&away["rabbitmq"], away.get("reason")), (&json!("away"), None));
 }
 
 #[test]

@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::ratelimit::RateLimit;
 
+use super::fault::Fault;
+
 /// Between two log lines about attempts that fail for the same reason.
 const REMIND_EVERY: Duration = Duration::from_secs(60);
 
@@ -15,30 +17,40 @@ pub(super) struct Attempts(Vec<Attempt>);
 struct Attempt {
     /// Empty: none since it worked.
     reason: String,
+    is_refusal: bool,
     reminder: RateLimit,
 }
 
 impl Attempts {
     /// None yet, at so many addresses.
     pub(super) fn new(addresses: usize) -> Self {
-        let none = || Attempt { reason: String::new(), reminder: RateLimit::new(REMIND_EVERY) };
+        let none =
+            || Attempt { reason: String::new(), is_refusal: false, reminder: RateLimit::new(REMIND_EVERY) };
         Self((0..addresses).map(|_| none()).collect())
     }
 
     /// One has failed at the address of this number. Returns whether the reason is to be told.
-    pub(super) fn failed(&mut self, address: usize, reason: &str, now: Instant) -> bool {
+    pub(super) fn failed(&mut self, address: usize, fault: &Fault, now: Instant) -> bool {
         let attempt = &mut self.0[address];
-        let is_new = attempt.reason != reason;
-        if is_new {
-            reason.clone_into(&mut attempt.reason);
+        attempt.is_refusal = fault.is_refusal;
+        if attempt.reason != fault.text {
+            attempt.reason.clone_from(&fault.text);
             attempt.reminder = RateLimit::new(REMIND_EVERY);
         }
         attempt.reminder.allow(now).is_some()
     }
 
+    /// Why the first of the nodes that answer refuses us, as of the latest attempt at each; none where all are away.
+    pub(super) fn refusal(&self) -> Option<&str> {
+        self.0.iter().find(|attempt| attempt.is_refusal).map(|attempt| attempt.reason.as_str())
+    }
+
     /// There is a connection: what fails from now on is news.
     pub(super) fn succeeded(&mut self) {
-        self.0.iter_mut().for_each(|attempt| attempt.reason.clear());
+        for attempt in &mut self.0 {
+            attempt.reason.clear();
+            attempt.is_refusal = false;
+        }
     }
 }
 
@@ -55,7 +67,7 @@ mod tests {
             let now = start + Duration::from_secs(second);
             let second_reason = if second < 100 { "no vhost" } else { "no password" };
             for (address, reason) in [(0, "refused"), (1, second_reason)] {
-                if attempts.failed(address, reason, now) {
+                if attempts.failed(address, &Fault::passing(reason.to_owned()), now) {
                     told.push((second, reason));
                 }
             }
@@ -71,6 +83,23 @@ mod tests {
         ];
         assert_eq!(told, expected);
         attempts.succeeded();
-        assert!(attempts.failed(0, "refused", start + Duration::from_secs(180)), "news again");
+        let again = Fault::passing("refused".to_owned());
+        assert!(attempts.failed(0, &again, start + Duration::from_secs(180)), "news again");
+    }
+
+    #[test]
+    fn a_node_that_refuses_is_told_beside_one_that_is_away_until_it_is_away_as_well() {
+        let (mut attempts, now) = (Attempts::new(2), Instant::now());
+        let (away, refusal) = (Fault::passing("away".to_owned()), Fault::lasting("no password".to_owned()));
+        attempts.failed(0, &away, now);
+        assert_eq!(attempts.refusal(), None);
+        attempts.failed(1, &refusal, now);
+        attempts.failed(0, &away, now);
+        assert_eq!(attempts.refusal(), Some("no password"));
+        attempts.failed(1, &away, now);
+        assert_eq!(attempts.refusal(), None);
+        attempts.failed(1, &refusal, now);
+        attempts.succeeded();
+        assert_eq!(attempts.refusal(), None);
     }
 }

@@ -16,6 +16,8 @@ pub(super) struct Fault {
     /// Whether trying again without changing something is useless. At the start that ends the engine; later
     /// it is tried again nevertheless.
     pub(super) is_final: bool,
+    /// Whether somebody answered and will not have us, or cannot be trusted: nobody is away.
+    pub(super) is_refusal: bool,
     /// Whether the queue that an operator named is not there: whatever was in it is gone.
     pub(super) queue_is_gone: bool,
     /// Whether lapin could not read what RabbitMQ sent.
@@ -25,12 +27,17 @@ pub(super) struct Fault {
 impl Fault {
     /// A fault that stays until somebody does something about it.
     pub(super) fn lasting(text: String) -> Self {
-        Self { text, is_final: true, queue_is_gone: false, is_unreadable: false }
+        Self { is_final: true, is_refusal: true, ..Self::passing(text) }
     }
 
     /// A fault that may pass.
     pub(super) fn passing(text: String) -> Self {
-        Self { text, is_final: false, queue_is_gone: false, is_unreadable: false }
+        Self { text, is_final: false, is_refusal: false, queue_is_gone: false, is_unreadable: false }
+    }
+
+    /// RabbitMQ's refusal that may pass without anybody's doing.
+    fn refusing_for_now(text: String) -> Self {
+        Self { is_refusal: true, ..Self::passing(text) }
     }
 
     /// A fault that stays until somebody declares the queue anew.
@@ -62,13 +69,13 @@ impl Fault {
     /// being started, and for a limit that is reached; only its words tell them apart.
     fn not_allowed(said: &str, address: &Address) -> Self {
         if said.contains("is reached") {
-            return Self::passing(format!(
+            return Self::refusing_for_now(format!(
                 "RabbitMQ at {address} takes no further connection ({said}); an engine needs two: raise the limit with \
                  `rabbitmqctl set_vhost_limits` or `set_user_limits`"
             ));
         }
         if said.contains("is down") {
-            return Self::passing(format!(
+            return Self::refusing_for_now(format!(
                 "RabbitMQ at {address}: the vhost (virtual host) is not ready ({said})"
             ));
         }
@@ -107,7 +114,7 @@ impl Fault {
     pub(super) fn other(what: &str, error: &lapin::Error, address: &Address) -> Self {
         let text = format!("RabbitMQ at {address}: {what}: {}", reply_text(error));
         let is_final = error.is_amqp_error() && !may_pass(error);
-        Self { is_final, is_unreadable: is_unreadable(error), ..Self::passing(text) }
+        Self { is_final, is_refusal: is_final, is_unreadable: is_unreadable(error), ..Self::passing(text) }
     }
 }
 
@@ -273,14 +280,18 @@ mod tests {
         ] {
             let fault = Fault::connecting(&said(AMQPHardError::NOTALLOWED.into(), text), &address);
             assert!(fault.text.contains(words) && fault.text.contains(text), "{}", fault.text);
-            assert_eq!(fault.is_final, is_final, "{text}");
+            assert_eq!((fault.is_final, fault.is_refusal), (is_final, true), "{text}");
         }
     }
 
     #[test]
     fn what_may_pass_does_not_end_the_engine_at_its_start() {
         let address = Address::parse(&"amqp://127.0.0.1:5672".into()).expect("a URL");
-        let is_final = |error: &lapin::Error| Fault::other("no", error, &address).is_final;
+        let is_final = |error: &lapin::Error| {
+            let fault = Fault::other("no", error, &address);
+            assert_eq!(fault.is_refusal, fault.is_final, "{}", fault.text);
+            fault.is_final
+        };
         for text in
             ["does not have a replica on the local node", "does not have a running replica on the local node"]
         {

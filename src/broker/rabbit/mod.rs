@@ -396,9 +396,10 @@ impl Rabbit {
     /// One line when the reason changes, and now and then as a reminder; not one per attempt.
     fn attempt_failed(&mut self, fault: &Fault) {
         self.reads_further = false;
-        if self.attempts.failed(self.addresses.number(), &fault.text, Instant::now()) {
+        if self.attempts.failed(self.addresses.number(), fault, Instant::now()) {
             tracing::warn!(reason = %fault.text, "no connection to RabbitMQ; trying again");
         }
+        self.events.push_back(Event::NotConnected { refusal: self.attempts.refusal().map(Box::from) });
         self.queue_was_gone |= fault.queue_is_gone;
         self.beware(fault.is_unreadable);
     }

@@ -255,6 +255,11 @@ fn failed(desk: &Desk, code: ErrorCode) -> Fault {
             code,
             "there is no connection to RabbitMQ, which has not confirmed the publication; it may or may not arrive",
         ),
+        ErrorCode::Internal if desk.backplane() == BackplaneState::Refused => Fault::new(
+            code,
+            "RabbitMQ refuses this engine (/health says why) and has not confirmed the publication; it may or may not \
+             arrive",
+        ),
         ErrorCode::Internal if desk.rabbitmq_is_blocked() => Fault::new(
             code,
             "RabbitMQ has an alarm for memory or disk and takes no publishes (connection.blocked); this one may or \

@@ -72,13 +72,14 @@ function tellHealth(health) {
   mood("state-engine", words[health.phase], health.ready ? "good" : "wait");
   const rabbits = {
     ready: ["connected", "good"], loading: ["reading the stream", "wait"], blocked: ["takes nothing", "bad"],
-    away: ["away", "bad"], embedded: ["not needed", "good"],
+    away: ["away", "bad"], refused: ["refuses the engine", "bad"], embedded: ["not needed", "good"],
   };
   mood("state-rabbitmq", ...rabbits[health.rabbitmq]);
   $("state-mode").textContent = health.rabbitmq === "embedded" ? "embedded" : "RabbitMQ";
   $("state-uptime").textContent = uptime(health.uptime_seconds);
   const notices = {
     away: "RabbitMQ is away. Clients stay connected; publishing fails until it is back.",
+    refused: `RabbitMQ refuses this engine. ${health.reason}. Clients stay connected; publishing fails until that is mended.`,
     blocked: "RabbitMQ has an alarm for memory or disk: it delivers, and takes no publishes until it has room again.",
     loading: "The stream is being read back. Clients are let in when that is done.",
   };
