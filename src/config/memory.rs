@@ -5,12 +5,24 @@ use std::path::{Path, PathBuf};
 
 use super::{Config, host};
 
+/// Bytes of all bodies of requests to the API that are in flight. Those for which there is no room wait for it, in their
+/// order. A body whose length is not told counts as `control.body_bytes`, and one that is larger than all of this as all
+/// of it.
+pub const API_BODIES_BYTES: u32 = 64 << 20;
+/// Bytes of all answers about histories that are kept for others who ask for the same. Beyond it they are thrown away:
+/// whoever is alone with a topic asks once, and what is shared by many is soon there again.
+pub const HISTORY_ANSWERS_BYTES: usize = 16 << 20;
+
 /// What an engine takes before anybody comes, in bytes, rounded up generously.
 const EMPTY_ENGINE: u64 = 48 << 20;
+/// What no limit of the configuration says. The answers are few.
+const FIXED: u64 = EMPTY_ENGINE + API_BODIES_BYTES as u64 + HISTORY_ANSWERS_BYTES as u64;
 /// What one of each costs beside its content, in bytes: see the comments in `default.toml`.
 const CLIENT: u64 = 512;
 const TOPIC: u64 = 250;
 const HISTORY_TOPIC: u64 = 150;
+/// How often `amqp.prefetch_bytes` is there: taken, sent ahead, and in dead letters that RabbitMQ does not take.
+const PREFETCHED: u64 = 3;
 /// Of the memory that there is, what limits may add up to where values are proposed.
 const PROPOSED_PERCENT: u64 = 90;
 /// Values that are proposed are multiples of that.
@@ -134,7 +146,7 @@ impl Memory {
 }
 
 fn sum(shares: &[Share]) -> u64 {
-    shares.iter().map(Share::bytes).fold(EMPTY_ENGINE, u64::saturating_add)
+    shares.iter().map(Share::bytes).fold(FIXED, u64::saturating_add)
 }
 
 /// Every limit that memory is taken up to, with what it allows for on this host.
@@ -150,12 +162,17 @@ fn shares(config: &Config) -> Vec<Share> {
     let mut shares = vec![
         size("limits.logs_bytes", limits.logs_bytes, shards, limits.log_bytes),
         size("limits.rest_bytes", limits.rest_bytes, shards, limits.frame_bytes),
+        size("limits.shard_input_bytes", limits.shard_input_bytes, shards, 2 * limits.message_bytes),
+        size("limits.shard_replies_bytes", limits.shard_replies_bytes, shards, 2 * limits.frame_bytes),
+        size("limits.mailbox_bytes", limits.mailbox_bytes, shards, limits.frame_bytes),
+        size("limits.requests_bytes", limits.requests_bytes, 1, limits.publication_bytes),
+        size("limits.publishes_bytes", limits.publishes_bytes, 1, limits.publication_bytes),
         size("limits.merging_bytes", limits.merging_bytes, 1, limits.frame_bytes),
         size("limits.topics", limits.topics, TOPIC, 1),
         size("limits.clients", limits.clients, CLIENT, 1),
     ];
     if !config.amqp.url.is_empty() {
-        shares.push(size("amqp.prefetch_bytes", config.amqp.prefetch_bytes, 1, 1 << 20));
+        shares.push(size("amqp.prefetch_bytes", config.amqp.prefetch_bytes, PREFETCHED, 1 << 20));
     }
     if !config.longest_history().is_zero() {
         shares.push(size("limits.history_bytes", limits.history_bytes, 1, 1 << 20));
@@ -166,7 +183,7 @@ fn shares(config: &Config) -> Vec<Share> {
 
 /// Values with which the limits fit into `memory`, each less by the same part; nothing if one would be too small.
 fn proposal(shares: &[Share], memory: u64) -> Option<Vec<String>> {
-    let room = (memory / 100 * PROPOSED_PERCENT).checked_sub(EMPTY_ENGINE)?;
+    let room = (memory / 100 * PROPOSED_PERCENT).checked_sub(FIXED)?;
     let asked = shares.iter().map(Share::bytes).fold(0, u64::saturating_add);
     let large = shares.iter().filter(|share| share.bytes() > STEP);
     let values = large.map(|share| {
@@ -225,6 +242,11 @@ mod tests {
                 "limits.rest_bytes" => &mut config.limits.rest_bytes,
                 "limits.merging_bytes" => &mut config.limits.merging_bytes,
                 "limits.topics" => &mut config.limits.topics,
+                "limits.shard_input_bytes" => &mut config.limits.shard_input_bytes,
+                "limits.shard_replies_bytes" => &mut config.limits.shard_replies_bytes,
+                "limits.mailbox_bytes" => &mut config.limits.mailbox_bytes,
+                "limits.requests_bytes" => &mut config.limits.requests_bytes,
+                "limits.publishes_bytes" => &mut config.limits.publishes_bytes,
                 key => panic!("{key}"),
             } = value;
         }
@@ -233,6 +255,40 @@ mod tests {
         assert_eq!(memory(4096).warning(&with_history()), None);
         let warning = memory(64).warning(&with_history()).unwrap();
         assert!(warning.ends_with("; give it more"), "{warning}");
+    }
+
+    /// Limits in bytes that are no share of their own, and why.
+    const NO_SHARES: &[(&str, &str)] = &[
+        ("control.body_bytes", "all bodies together have API_BODIES_BYTES"),
+        ("amqp.stream_max_bytes", "on RabbitMQ's disk"),
+        ("limits.head_bytes", "kept as input: shard_input_bytes"),
+        ("limits.message_bytes", "kept as input: shard_input_bytes"),
+        ("limits.topic_bytes", "part of what a topic costs"),
+        ("limits.publication_bytes", "kept in logs, histories, mailboxes, merging and prefetch"),
+        ("limits.frame_bytes", "kept in logs, rest_bytes, replies and merging"),
+        ("limits.replies_bytes", "part of shard_replies_bytes"),
+        ("limits.log_bytes", "part of logs_bytes"),
+        ("budgets.read_bytes", "worked on, and not kept"),
+    ];
+
+    #[test]
+    fn every_limit_in_bytes_is_a_share_or_part_of_one() {
+        let counted: Vec<&str> = shares(&with_history()).iter().map(|share| share.key).collect();
+        let tables: toml::Table = include_str!("default.toml").parse().unwrap();
+        let mut seen = 0;
+        for (table, values) in &tables {
+            for key in values.as_table().unwrap().keys().filter(|key| key.ends_with("_bytes")) {
+                let key = format!("{table}.{key}");
+                let is_listed = NO_SHARES.iter().any(|(listed, _)| *listed == key);
+                assert!(
+                    counted.contains(&&*key) != is_listed,
+                    "{key}: a share, or listed with the reason why not"
+                );
+                seen += 1;
+            }
+        }
+        let sizes = counted.iter().filter(|key| key.ends_with("_bytes")).count();
+        assert_eq!(seen, sizes + NO_SHARES.len(), "a key that is not there any more is listed");
     }
 
     #[test]

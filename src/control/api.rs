@@ -21,8 +21,9 @@ use serde::de::IgnoredAny;
 use tokio::sync::SemaphorePermit;
 use tokio::time::timeout;
 
-use super::desk::{BODIES_BYTES, Desk};
+use super::desk::Desk;
 use super::envelope::{ErrorMode, Fault, Outcome, refuse, respond};
+use crate::config::memory::API_BODIES_BYTES;
 use crate::mail::TopicName;
 use crate::protocol::codes::ErrorCode;
 use crate::protocol::topic;
@@ -154,7 +155,7 @@ struct Whole<'a> {
 /// Reads a body, once there is room for it among the others that are in flight.
 async fn read(desk: &Desk, body: Body, limit: usize) -> Result<Whole<'_>, Response> {
     let largest = body.size_hint().upper().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(limit);
-    let share = u32::try_from(largest.min(limit)).unwrap_or(u32::MAX).min(BODIES_BYTES);
+    let share = u32::try_from(largest.min(limit)).unwrap_or(u32::MAX).min(API_BODIES_BYTES);
     let share = desk.bodies.acquire_many(share).await;
     let share =
         share.map_err(|_| refuse(StatusCode::SERVICE_UNAVAILABLE, 111, "the engine is going down"))?;

@@ -11,6 +11,7 @@ use super::envelope::Fault;
 use super::{Setup, metrics};
 use crate::client_id::NodeId;
 use crate::config::Config;
+use crate::config::memory::API_BODIES_BYTES;
 use crate::lifecycle::Lifecycle;
 use crate::mail::Request;
 use crate::mailbox::Sender;
@@ -21,10 +22,6 @@ use crate::stats::{BackplaneState, Stats};
 /// Between two attempts to put a request into a full mailbox: the broker thread empties a full one in
 /// about this time, and nobody wakes a sender.
 const RETRY: Duration = Duration::from_millis(5);
-
-/// Bytes of all bodies that are in flight. Those for which there is no room wait for it, in their order. A body whose
-/// length is not told counts as `control.body_bytes`, and one that is larger than all of this as all of it.
-pub(super) const BODIES_BYTES: u32 = 64 << 20;
 
 /// The state of every handler.
 #[derive(Debug)]
@@ -55,7 +52,7 @@ impl Desk {
             clients: setup.clients,
             lifecycle: setup.lifecycle,
             demo: setup.demo,
-            bodies: Semaphore::new(BODIES_BYTES as usize),
+            bodies: Semaphore::new(API_BODIES_BYTES as usize),
             requests: setup.requests,
             started: Instant::now(),
         }

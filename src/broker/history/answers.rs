@@ -6,10 +6,7 @@ use std::time::Instant;
 use rustc_hash::FxHashMap;
 
 use super::ages::RecordId;
-
-/// All answers together. Beyond it they are thrown away: whoever is alone with a topic asks once, and what is
-/// shared by many is soon there again.
-const BYTES_MAX: usize = 16 << 20;
+use crate::config::memory::HISTORY_ANSWERS_BYTES;
 
 /// Publications of one topic, joined.
 #[derive(Clone, Debug)]
@@ -39,10 +36,10 @@ impl Answers {
     /// Keeps an answer in place of the topic's last one.
     pub(super) fn keep(&mut self, topic: RecordId, answer: Answer) {
         self.forget(topic);
-        if self.bytes + answer.members.len() > BYTES_MAX {
+        if self.bytes + answer.members.len() > HISTORY_ANSWERS_BYTES {
             self.clear();
         }
-        if answer.members.len() <= BYTES_MAX {
+        if answer.members.len() <= HISTORY_ANSWERS_BYTES {
             self.bytes += answer.members.len();
             self.by_topic.insert(topic, answer);
         }
