@@ -26,9 +26,10 @@ use common::measure::{Summary, Watched, anonymous_bytes};
 use common::publisher::{Pace, Publisher, ended, numbered_data, plain_data, publish_evenly};
 use common::report::{Report, Target, places};
 use common::rounds::{Pairs, Round, Server};
+use common::scale::Scale;
 use common::support::engine::Engine;
 use common::support::swarm::Swarm;
-use common::{Arguments, LIMIT, LINE_BYTES, Nobody, counting_clients, on_client_cpu, start_engine};
+use common::{Arguments, LIMIT, LINE_BYTES, Nobody, counting_clients, with_engine};
 
 const ROUNDS: usize = 5;
 const CONFIGURATION: &str = "[timeouts]\nping = \"1h\"\n";
@@ -38,29 +39,12 @@ fn main() -> Result<()> {
     if let Some(result) = arguments.help() {
         return result;
     }
-    let scale = Scale { divisor: if arguments.short() { 10 } else { 1 }, rounds: arguments.rounds(ROUNDS) };
+    let scale = Scale::of(&arguments, ROUNDS);
     let mut report = Report::new("mixed", &format!("{} rounds", scale.rounds), places("shard"));
     for part in [private, stalled, churn] {
-        let engine = start_engine(CONFIGURATION);
-        on_client_cpu(|| part(&engine, &scale, &mut report))?;
+        with_engine(CONFIGURATION, |engine| part(engine, &scale, &mut report))?;
     }
     report.finish()
-}
-
-/// How much of everything is done.
-struct Scale {
-    divisor: u32,
-    rounds: usize,
-}
-
-impl Scale {
-    fn length(&self, usual: Duration) -> Duration {
-        usual / self.divisor
-    }
-
-    fn count(&self, usual: usize) -> usize {
-        (usual / usize::try_from(self.divisor).expect("small")).max(1)
-    }
 }
 
 /// Private topics beside broadcasts that never pause.

@@ -20,6 +20,7 @@ pub(crate) mod options;
 pub(crate) mod publisher;
 pub(crate) mod report;
 pub(crate) mod rounds;
+pub(crate) mod scale;
 pub(crate) mod strace;
 #[path = "../../tests/support/mod.rs"]
 pub(crate) mod support;
@@ -93,6 +94,15 @@ pub(crate) fn on_client_cpu<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     };
     std::thread::scope(|scope| scope.spawn(pinned).join())
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Runs one part of a suite beside an engine of its own.
+pub(crate) fn with_engine(
+    configuration: &str,
+    part: impl FnOnce(&Engine) -> Result<()> + Send,
+) -> Result<()> {
+    let engine = start_engine(configuration);
+    on_client_cpu(|| part(&engine))
 }
 
 /// Pins the calling thread.

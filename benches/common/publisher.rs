@@ -24,13 +24,16 @@ impl Publisher {
     }
 
     fn connection(&mut self) -> Result<&mut BufReader<TcpStream>> {
-        if self.answers.is_none() {
-            let stream = TcpStream::connect(self.address)?;
-            stream.set_nodelay(true)?;
-            stream.set_read_timeout(Some(LIMIT))?;
-            self.answers = Some(BufReader::new(stream));
-        }
-        self.answers.as_mut().ok_or_else(|| Error::other("there is a connection"))
+        let answers = match self.answers.take() {
+            Some(answers) => answers,
+            None => {
+                let stream = TcpStream::connect(self.address)?;
+                stream.set_nodelay(true)?;
+                stream.set_read_timeout(Some(LIMIT))?;
+                BufReader::new(stream)
+            }
+        };
+        Ok(self.answers.insert(answers))
     }
 
     /// A request for one publication; `data` is JSON.

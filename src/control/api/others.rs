@@ -1,10 +1,8 @@
 //! Parameters that a method does not have. Whoever sends one expects something of it, so it is refused by name. What
 //! says nothing passes: `null`, `false`, 0 and what is empty, as client libraries send it for what was not asked for.
 
-use std::fmt;
-
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
 
 use crate::control::envelope::Fault;
 use crate::protocol::codes::ErrorCode;
@@ -13,7 +11,8 @@ use crate::protocol::codes::ErrorCode;
 const NAME_CHARS: usize = 64;
 
 /// The names of those that say something; a flattened field of a method's parameters.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(from = "Map<String, Value>")]
 pub(super) struct Others(Vec<String>);
 
 impl Others {
@@ -33,88 +32,21 @@ impl Others {
     }
 }
 
-impl<'de> Deserialize<'de> for Others {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(Members)
-    }
-}
-
-struct Members;
-
-impl<'de> Visitor<'de> for Members {
-    type Value = Others;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Others, A::Error> {
-        let mut names = Vec::new();
-        while let Some((name, SaysSomething(says_something))) = members.next_entry::<String, _>()? {
-            if says_something {
-                names.push(name);
-            }
-        }
-        Ok(Others(names))
+impl From<Map<String, Value>> for Others {
+    fn from(members: Map<String, Value>) -> Self {
+        Self(members.into_iter().filter(|(_, value)| says_something(value)).map(|(name, _)| name).collect())
     }
 }
 
 /// Whether a value is more than `null`, `false`, 0, or an empty text, list or object.
-struct SaysSomething(bool);
-
-impl<'de> Deserialize<'de> for SaysSomething {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(AnyValue)
-    }
-}
-
-struct AnyValue;
-
-impl<'de> Visitor<'de> for AnyValue {
-    type Value = SaysSomething;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any value")
-    }
-
-    fn visit_unit<E>(self) -> Result<SaysSomething, E> {
-        Ok(SaysSomething(false))
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<SaysSomething, E> {
-        Ok(SaysSomething(value))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<SaysSomething, E> {
-        Ok(SaysSomething(value != 0))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<SaysSomething, E> {
-        Ok(SaysSomething(value != 0))
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<SaysSomething, E> {
-        Ok(SaysSomething(value != 0.0))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<SaysSomething, E> {
-        Ok(SaysSomething(!value.is_empty()))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut members: A) -> Result<SaysSomething, A::Error> {
-        let mut any = false;
-        while members.next_element::<IgnoredAny>()?.is_some() {
-            any = true;
-        }
-        Ok(SaysSomething(any))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<SaysSomething, A::Error> {
-        let mut any = false;
-        while members.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
-            any = true;
-        }
-        Ok(SaysSomething(any))
+fn says_something(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(is_true) => *is_true,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(members) => !members.is_empty(),
+        Value::Object(members) => !members.is_empty(),
     }
 }
 
