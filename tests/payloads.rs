@@ -177,6 +177,11 @@ fn what_cannot_be_delivered_is_kept_with_the_reason() {
     service.publish("bad", b"\"good\"");
     assert_eq!(client.publication("bad"), "\"good\"");
     wait_until(SOON, "the counter", || engine.metric("fanfare_dead_lettered_total", &[]) == 7.0);
+    // The operator is told of the first of them, with topic and reason; the others are counted until a minute is over.
+    let lines = engine.stderr().so_far();
+    let told: Vec<_> = lines.iter().filter(|line| line.contains("becomes a dead letter")).collect();
+    assert_eq!(told.len(), 1, "{lines:?}");
+    assert!(["topic=\"bad\"", "empty", "unsaid=0"].iter().all(|words| told[0].contains(words)), "{told:?}");
 }
 
 /// Headers that mean something, but of types that mean nothing, do not keep a message from its readers.

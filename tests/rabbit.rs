@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use fanfare::broker::{self, Setup, StartError, publish_once};
-use fanfare::config::{Bindings, Config, Interval, Namespace, Source};
+use fanfare::config::{Bindings, Config, Interval, Namespace, Source, UnknownNamespace};
 use fanfare::mail::{
     Asker, Encoding, History, HistoryAsker, Lane, Mail, Numbered, Publish, Request, TopicName, TopicSlot,
     Variant,
@@ -255,6 +255,54 @@ fn undeliverable_messages_are_kept_with_the_reason_and_acknowledged() {
     wait_until(SOON, "everything to be acknowledged", || house.stats.unacknowledged.value() == 0);
     assert_eq!(house.stats.dead_lettered.value(), 8);
     house.stop();
+}
+
+/// The same as for publishers elsewhere: such topics do not exist. What others send to them costs nothing.
+#[test]
+fn what_comes_for_namespaces_that_are_refused_is_unheard_and_no_dead_letter() {
+    let url = RabbitNode::shared().new_vhost("unknown_namespaces");
+    let mut house = House::start(&url, |config| {
+        config.server.unknown_namespace = UnknownNamespace::Refuse;
+        config.namespaces.insert("known".to_owned(), Namespace::default());
+    });
+    let publisher = Publisher::connect(&url);
+    house.attach(0, "known:a");
+    house.attach(1, "plain");
+    publisher.publish("strange:a", b"1", BasicProperties::default());
+    let both = AMQPValue::LongString("known:a\nstrange:b".into());
+    publisher.publish("plain", b"2", headers(&[("x-topics", both)]));
+    let mut slots = [house.lines().0, house.lines().0];
+    slots.sort_unstable();
+    assert_eq!(slots, [0, 1]);
+    wait_until(SOON, "everything to be acknowledged", || house.stats.unacknowledged.value() == 0);
+    assert_eq!((house.stats.publications.value(), house.stats.unheard.value()), (4, 2));
+    assert_eq!(house.stats.dead_lettered.value(), 0);
+    house.stop();
+}
+
+/// With a cluster's node that holds a classic queue, the queue would be away.
+#[test]
+fn dead_letters_are_kept_in_a_quorum_queue_beside_any_source() {
+    let node = RabbitNode::shared();
+    for (vhost, source, queue) in [
+        ("quorum_stream", Source::Stream, ""),
+        ("quorum_own", Source::Queue, ""),
+        ("quorum_named", Source::Queue, "orders"),
+    ] {
+        let url = node.new_vhost(vhost);
+        if !queue.is_empty() {
+            let publisher = Publisher::connect(&url);
+            publisher.declare_exchange(ExchangeKind::Topic, DURABLE);
+            publisher.declare_queue(queue);
+        }
+        let house = House::start(&url, |config| {
+            config.amqp.source = source;
+            config.amqp.queue = queue.to_owned();
+        });
+        let queues = node.ctl(&["list_queues", "-p", vhost, "name", "type"]);
+        assert!(queues.lines().any(|line| line == "fanfare.dead\tquorum"), "{vhost}: {queues}");
+        house.stop();
+    }
 }
 
 /// What RabbitMQ would act on moves; everything else is there under its name, so that it can be mended and sent again.
