@@ -414,12 +414,16 @@ pub struct HistoryPage {
     pub publications: Vec<u8>,
 }
 
+/// Topics that one message may have. A publication is made for each of them, by the one thread that takes messages: one
+/// with tens of thousands, for which its headers have room, would keep all others waiting. What has more is dead-lettered.
+pub const MESSAGE_TOPICS_MAX: usize = 1000;
+
 /// A publication on its way to the backplane.
 #[derive(Debug)]
 pub struct Publish {
     /// Who wants to know how it went.
     pub asker: Asker,
-    /// Where to: one topic, or several (one AMQP message with `CC`).
+    /// Where to: one topic, or several (one AMQP message with `CC`), at most [`MESSAGE_TOPICS_MAX`].
     pub topics: Vec<TopicName>,
     /// JSON, byte for byte as it came, checked to be well-formed.
     pub data: Box<[u8]>,

@@ -114,6 +114,8 @@ pub(super) enum Undeliverable {
     Lost(String),
     #[error("the header x-topics is {0}: it has to be a text with a topic per line, or a list of such names")]
     TopicsHeader(String),
+    #[error("the message has more than {max} topics (routing key, x-topics and CC together): send several")]
+    TooManyTopics { max: usize },
     #[error(
         "the publication has {len} bytes with its topic: at most {max} fit into a frame (limits.frame_bytes)"
     )]
@@ -121,9 +123,9 @@ pub(super) enum Undeliverable {
 }
 
 impl Undeliverable {
-    /// Whether no topic gets the message: there is none, or nobody knows what was meant.
+    /// Whether no topic gets the message: there is none, nobody knows what was meant, or there are too many of them.
     pub(super) fn concerns_all(&self) -> bool {
-        matches!(self, Self::RoutingKey(_) | Self::Lost(_))
+        matches!(self, Self::RoutingKey(_) | Self::Lost(_) | Self::TooManyTopics { .. })
     }
 }
 

@@ -22,6 +22,7 @@ use crate::stats::BackplaneState;
 
 mod ids;
 mod positions;
+mod turns;
 
 const LONG: Duration = Duration::from_secs(20);
 const PLAIN: Variant = Variant { encoding: Encoding::Json, lane: Lane::FIRST };

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::future::pending;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::FutureExt as _;
 use tokio::select;
@@ -34,10 +34,12 @@ use super::{Inlet, Setup};
 /// Events taken from the backplane in one turn: enough to merge what came together, and few enough to be
 /// done within a millisecond or so.
 const EVENTS_PER_TURN: usize = 512;
+/// How long they are taken, whatever they cost: heartbeats, requests and the order to stop wait meanwhile.
+const EVENTS_TIME: Duration = Duration::from_millis(10);
 /// Requests taken in one turn.
 pub(super) const REQUESTS_PER_TURN: usize = 512;
 /// Between two attempts to put mail into a full mailbox: nobody tells when there is room.
-const OUTBOX_RETRY: std::time::Duration = std::time::Duration::from_millis(1);
+const OUTBOX_RETRY: Duration = Duration::from_millis(1);
 
 /// Everything that the broker thread knows.
 #[derive(Debug)]
@@ -171,11 +173,15 @@ impl Broker {
 
     fn take_events(&mut self, first: Option<Event>) {
         let mut next = first;
+        let begun = Instant::now();
         for _ in 0..EVENTS_PER_TURN {
             let take = self.takes_messages();
             match next.take().or_else(|| self.backplane.next(take).now_or_never()) {
                 Some(event) => self.event(event),
                 None => return,
+            }
+            if begun.elapsed() >= EVENTS_TIME {
+                return;
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Between AMQP's messages and ours.
 
+use std::cmp::Ordering;
+use std::collections::HashSet;
 use std::hash::BuildHasher;
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +12,7 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use crate::broker::backplane::{Message, Place};
 use crate::broker::memory::microseconds;
 use crate::broker::payload::{Compression, Content, Undeliverable};
-use crate::mail::TopicName;
+use crate::mail::{MESSAGE_TOPICS_MAX, TopicName};
 
 use super::amqp_filter;
 
@@ -91,21 +93,49 @@ pub(super) fn fingerprint(delivery: &Delivery, hasher: &impl BuildHasher) -> u64
     hasher.hash_one((exchange.as_str(), routing_key.as_str(), id, properties.timestamp(), data))
 }
 
-/// The routing key and those that the headers add, each once; and what is wrong with them.
-fn topics(routing_key: ShortString, headers: &FieldTable) -> (Vec<Box<str>>, Option<Undeliverable>) {
-    let mut topics = vec![String::from(routing_key).into_boxed_str()];
-    let mut flaw = None;
-    let mut add = |topic: &str| {
-        if !topics.iter().any(|known| **known == *topic) {
-            topics.push(topic.into());
+/// Names that are compared one by one; with more, a set knows them.
+const FEW: usize = 16;
+
+/// The topics of a message beside its routing key, each once.
+struct Further<'a> {
+    routing_key: &'a str,
+    names: Vec<&'a str>,
+    /// The same from [`FEW`] on.
+    many: HashSet<&'a str>,
+    are_too_many: bool,
+}
+
+impl<'a> Further<'a> {
+    fn add(&mut self, topic: &'a str) {
+        let has_few = self.names.len() < FEW;
+        let is_known = if has_few { self.names.contains(&topic) } else { self.many.contains(topic) };
+        if is_known || topic == self.routing_key {
+            return;
         }
-    };
+        if self.names.len() + 1 >= MESSAGE_TOPICS_MAX {
+            self.are_too_many = true;
+            return;
+        }
+        self.names.push(topic);
+        match self.names.len().cmp(&FEW) {
+            Ordering::Less => {}
+            Ordering::Equal => self.many.extend(&self.names),
+            Ordering::Greater => drop(self.many.insert(topic)),
+        }
+    }
+}
+
+/// The routing key and those that the headers add, each once, as many as there may be; and what is wrong with them.
+fn topics(routing_key: ShortString, headers: &FieldTable) -> (Vec<Box<str>>, Option<Undeliverable>) {
+    let (names, many) = (Vec::new(), HashSet::new());
+    let mut further = Further { routing_key: routing_key.as_str(), names, many, are_too_many: false };
+    let mut flaw = None;
     if let Some(AMQPValue::FieldArray(copies)) = headers.inner().get(COPIES) {
         for copy in copies.as_slice() {
             // RabbitMQ refuses anything but strings here.
             let AMQPValue::LongString(copy) = copy else { continue };
             match std::str::from_utf8(copy.as_bytes()) {
-                Ok(copy) => add(copy),
+                Ok(copy) => further.add(copy),
                 Err(_) => flaw = Some(Undeliverable::Copy(amqp_filter::hex(copy.as_bytes()))),
             }
         }
@@ -114,14 +144,21 @@ fn topics(routing_key: ShortString, headers: &FieldTable) -> (Vec<Box<str>>, Opt
         None | Some(AMQPValue::Void) => {}
         Some(AMQPValue::FieldArray(names)) => {
             for name in names.as_slice() {
-                as_text(name).map_or_else(|reason| flaw = Some(reason), &mut add);
+                as_text(name).map_or_else(|reason| flaw = Some(reason), |name| further.add(name));
             }
         }
         Some(value) => match as_text(value) {
-            Ok(names) => names.lines().for_each(add),
+            Ok(names) => names.lines().for_each(|name| further.add(name)),
             Err(reason) => flaw = Some(reason),
         },
     }
+    if further.are_too_many {
+        flaw = Some(Undeliverable::TooManyTopics { max: MESSAGE_TOPICS_MAX });
+    }
+    let names: Vec<_> = further.names.into_iter().map(Box::from).collect();
+    let mut topics = Vec::with_capacity(names.len() + 1);
+    topics.push(String::from(routing_key).into_boxed_str());
+    topics.extend(names);
     (topics, damage(headers).or(flaw))
 }
 
@@ -329,6 +366,33 @@ mod tests {
             };
             assert!(is_right, "{value:?}: {reason:?}");
         }
+    }
+
+    #[test]
+    fn a_message_has_so_many_topics_and_no_more_each_once() {
+        let names = |count: usize| (0..count).map(|n| format!("t{n}")).collect::<Vec<_>>();
+        let most = MESSAGE_TOPICS_MAX;
+        for (count, is_too_many) in [(FEW - 1, false), (FEW + 1, false), (most - 1, false), (30_000, true)] {
+            // Each of them twice, the routing key as well; the second time in the other order.
+            let mut said = names(count);
+            said.extend(names(count).into_iter().rev());
+            said.push("a".to_owned());
+            let list =
+                said.iter().map(|name| AMQPValue::LongString(name.as_str().into())).collect::<Vec<_>>();
+            let text = AMQPValue::LongString(said.join("\n").into());
+            for (header, value) in [(TOPICS, text), (COPIES, AMQPValue::FieldArray(list.into()))] {
+                let properties = BasicProperties::default().with_headers(headers(&[(header, value)]));
+                let message = receive(delivery("a", properties), None);
+                let expected = ["a".to_owned()].into_iter().chain(names(count.min(most - 1)));
+                assert!(
+                    message.topics.iter().map(|topic| topic.to_string()).eq(expected),
+                    "{count} {header}"
+                );
+                let flaw = is_too_many.then_some(Undeliverable::TooManyTopics { max: most });
+                assert_eq!(message.flaw.as_deref(), flaw.as_ref(), "{count} {header}");
+            }
+        }
+        assert!(Undeliverable::TooManyTopics { max: most }.concerns_all());
     }
 
     #[test]
