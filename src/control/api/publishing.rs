@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::stream::{self, StreamExt as _};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use crate::control::desk::Desk;
 use crate::control::envelope::{Envelope, Fault, Outcome, result};
-use crate::mail::{Asker, Numbered, Position, Publish, Request, TopicName};
+use crate::mail::{Asker, MESSAGE_TOPICS_MAX, Numbered, Position, Publish, Request, TopicName};
 use crate::protocol::codes::ErrorCode;
 use crate::stats::BackplaneState;
 
@@ -26,6 +26,10 @@ const ANSWER_GRACE: Duration = Duration::from_secs(1);
 const ID_BYTES_MAX: usize = 255;
 /// Bytes that the names of topics take in the headers of one message: RabbitMQ takes 128 KiB of headers (`frame_max`).
 const NAMES_BYTES_MAX: usize = 64 << 10;
+/// Messages of one broadcast that are under way at once, and bytes of their data; one may always be. Each has the data for
+/// itself, and a request may name thousands of channels.
+const UNDER_WAY_MAX: usize = 32;
+const UNDER_WAY_BYTES_MAX: usize = 1 << 20;
 /// Bytes of a key: as many as a topic's name has at most.
 const KEY_BYTES_MAX: usize = 255;
 
@@ -147,8 +151,9 @@ pub(super) async fn broadcast(desk: &Desk, params: BroadcastParams<'_>) -> Outco
     let wanted = topics.iter().flatten().filter(|topic| seen.insert(TopicName::clone(topic)));
     let messages = messages(wanted.cloned());
     let (mut failed, mut numbered) = (HashMap::new(), Numbered::new());
-    let hand_in = async |topics: &Vec<TopicName>| hand_in(desk, topics.clone(), &checked, None).await;
-    for (topics, outcome) in messages.iter().zip(join_all(messages.iter().map(hand_in)).await) {
+    let hand_in = |topics: &Vec<TopicName>| hand_in(desk, topics.clone(), &checked, None);
+    let outcomes = stream::iter(messages.iter().map(hand_in)).buffered(under_way_max(&checked));
+    for (topics, outcome) in messages.iter().zip(outcomes.collect::<Vec<_>>().await) {
         match outcome {
             Err(fault) if messages.len() == 1 => return Err(fault),
             Err(fault) => failed.extend(topics.iter().map(|topic| (TopicName::clone(topic), fault.clone()))),
@@ -164,14 +169,15 @@ pub(super) async fn broadcast(desk: &Desk, params: BroadcastParams<'_>) -> Outco
     result(&BroadcastResult { responses })
 }
 
-/// Topics by the message that they go with: as few as hold their names.
+/// Topics by the message that they go with: as few messages as hold their names, and may have so many.
 fn messages(topics: impl Iterator<Item = TopicName>) -> Vec<Vec<TopicName>> {
     let (mut messages, mut bytes) = (Vec::<Vec<TopicName>>::new(), 0);
     for topic in topics {
         // Each is there twice: in a list, with its type and length, and in a text, with a line break.
         let size = 2 * topic.len() + 6;
         bytes += size;
-        match messages.last_mut().filter(|_| bytes <= NAMES_BYTES_MAX) {
+        let has_room = |message: &&mut Vec<_>| bytes <= NAMES_BYTES_MAX && message.len() < MESSAGE_TOPICS_MAX;
+        match messages.last_mut().filter(has_room) {
             Some(message) => message.push(topic),
             None => {
                 bytes = size;
@@ -194,8 +200,13 @@ async fn broadcast_by_name(
         let numbered = hand_in(desk, vec![TopicName::clone(topic)], checked, id).await?;
         published(numbered.first().map(|(_, position)| position))
     };
-    let outcomes = join_all(topics.iter().map(publish)).await;
-    result(&BroadcastResult { responses: outcomes.into_iter().map(Envelope::from).collect() })
+    let outcomes = stream::iter(topics.iter().map(publish)).buffered(under_way_max(checked));
+    result(&BroadcastResult { responses: outcomes.map(Envelope::from).collect().await })
+}
+
+/// How many messages with this data are under way at once.
+fn under_way_max(checked: &Checked<'_>) -> usize {
+    (UNDER_WAY_BYTES_MAX / checked.data.get().len().max(1)).clamp(1, UNDER_WAY_MAX)
 }
 
 /// The id of the publication of `topic` that `key` names; an empty key is none. No other id looks like it, and

@@ -88,6 +88,33 @@ fn a_broadcast_to_more_than_one_message_holds_goes_by_several_which_fail_one_by_
 }
 
 #[test]
+fn the_messages_of_a_broadcast_have_so_many_topics_and_no_more() {
+    let house = open();
+    let channels: Vec<String> = (0..2500).map(|n| n.to_string()).collect();
+    house.ask("broadcast", &json!({"channels": channels, "data": 1}).to_string());
+    let topics = house.all_heard().iter().map(|said| said.split(',').count()).collect::<Vec<_>>();
+    assert_eq!(topics, [1000, 1000, 500]);
+}
+
+/// Each has the data for itself until it is answered.
+#[test]
+fn so_many_messages_of_a_broadcast_are_under_way_at_once_and_no_more() {
+    let house = open();
+    let large = "x".repeat(300_000);
+    for (count, data, at_once) in [(100, "x", 32), (10, large.as_str(), 3)] {
+        let channels: Vec<String> = (0..count).map(|n| format!("held{n}")).collect();
+        let body = json!({"channels": channels, "data": data, "idempotency_key": "k"}).to_string();
+        let answer = house.ask("broadcast", &body);
+        let responses = answer["result"]["responses"].as_array().unwrap();
+        assert!(responses.iter().all(|response| response["result"] == json!({})), "{answer:.200}");
+        let heard = house.all_heard();
+        let counts = heard.iter().filter_map(|said| said.strip_suffix(" at once")?.parse().ok());
+        let counts: Vec<usize> = counts.collect();
+        assert_eq!((counts.iter().max(), counts.iter().sum()), (Some(&at_once), count), "{counts:?}");
+    }
+}
+
+#[test]
 fn an_idempotency_key_becomes_an_id_for_each_channel() {
     let house = open();
     let done = json!({"result": {}});

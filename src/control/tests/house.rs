@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -23,6 +23,9 @@ use crate::stats::{BackplaneState, Stats};
 
 /// How long a test waits for anything.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// After which nothing more is expected to come of its own accord.
+const QUIET: Duration = Duration::from_millis(200);
 
 struct Nobody;
 impl Wake for Nobody {
@@ -99,6 +102,11 @@ impl House {
         self.heard.recv_timeout(PATIENCE).unwrap()
     }
 
+    /// All that the broker thread was asked for until now.
+    pub(super) fn all_heard(&self) -> Vec<String> {
+        self.heard.try_iter().collect()
+    }
+
     pub(super) fn id(&self, shard: u16) -> String {
         ClientId { node: self.node, shard, key: ClientKey { slot: 5, generation: 2 } }.to_string()
     }
@@ -114,15 +122,30 @@ impl Drop for House {
 }
 
 fn play_broker(mut mailbox: Receiver<Request>, said: &mpsc::Sender<String>, stops: &AtomicBool) {
+    let (mut held, mut since) = (Vec::new(), Instant::now());
     while !stops.load(Ordering::Relaxed) {
         mailbox.rearm();
         while let Some(request) = mailbox.take() {
             // A test that does not listen is not interested.
             let _ = said.send(describe(&request));
-            answer(request);
+            if is_held(&request) {
+                held.push(request);
+                since = Instant::now();
+            } else {
+                answer(request);
+            }
+        }
+        if !held.is_empty() && since.elapsed() > QUIET {
+            let _ = said.send(format!("{} at once", held.len()));
+            held.drain(..).for_each(answer);
         }
         thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// Whether it is answered only when nothing more comes.
+fn is_held(request: &Request) -> bool {
+    matches!(request, Request::Publish(publish) if publish.topics[0].starts_with("held"))
 }
 
 fn describe(request: &Request) -> String {
