@@ -507,6 +507,32 @@ fn more_than_prefetch_arrives_in_order_while_a_namespace_waits() {
     house.stop();
 }
 
+/// After a large message RabbitMQ sends few ahead. They must not wait for what can only come when they are acknowledged.
+#[test]
+fn few_that_are_sent_ahead_after_a_large_one_do_not_wait_out_the_delay() {
+    let url = RabbitNode::shared().new_vhost("few_ahead");
+    let mut house = House::start(&url, |config| {
+        by_queue(config);
+        let slow = Namespace { max_delay: Interval::from_secs(3600), ..Namespace::default() };
+        config.namespaces = [("slow".to_owned(), slow)].into();
+    });
+    house.attach(0, "slow:1");
+    let publisher = Publisher::connect(&url);
+    publisher.publish("slow:1", &vec![b'x'; 15 << 20], BasicProperties::default());
+    wait_until(SOON, "the large one", || house.stats.dead_lettered.value() == 1);
+    for n in 0..60 {
+        publisher.publish("slow:1", n.to_string().as_bytes(), BasicProperties::default());
+    }
+    let mut got = String::new();
+    while got.lines().count() < 54 {
+        got.push_str(&house.lines().1);
+    }
+    for (n, line) in got.lines().enumerate() {
+        assert!(line.contains(&format!("\"data\":{n}}}")), "{n}: {line}");
+    }
+    house.stop();
+}
+
 /// A URL, a configuration, and words of what is said about them.
 type Refusal<'a> = (&'a str, &'a dyn Fn(&mut Config), &'a [&'a str]);
 

@@ -130,7 +130,7 @@ impl Rabbit {
     pub(super) fn has_room_for_burials(&mut self) -> bool {
         let has_room = self.letters.dead.has_room() || self.is_loading();
         if !has_room && let Some(unsaid) = self.full_log.allow(Instant::now()) {
-            let (exchange, waiting) = (&self.config.amqp.dead_letter_exchange, self.prefetch());
+            let (exchange, waiting) = (&self.config.amqp.dead_letter_exchange, self.letters.dead.len());
             tracing::warn!(
                 exchange,
                 waiting,

@@ -230,6 +230,11 @@ impl Link {
         self.source.to_string()
     }
 
+    /// How many messages RabbitMQ sends ahead, if any are to come.
+    pub(super) fn prefetch(&self) -> Option<u16> {
+        self.intake.as_ref().map(Intake::ahead)
+    }
+
     /// Waits for whatever comes first. Can be dropped at any time without loss.
     pub(super) async fn next(&mut self, take: bool) -> Next {
         loop {

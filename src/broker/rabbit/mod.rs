@@ -465,8 +465,10 @@ impl Rabbit {
         self.letters.len()
     }
 
+    /// How many messages RabbitMQ sends before some are acknowledged: less than `amqp.prefetch` after large ones.
     pub(super) fn prefetch(&self) -> u64 {
-        self.config.amqp.prefetch.into()
+        let of_link = if let State::Linked { link, .. } = &self.state { link.prefetch() } else { None };
+        of_link.unwrap_or(self.config.amqp.prefetch).into()
     }
 
     /// Takes leave, within the time that closing the connections may take.
