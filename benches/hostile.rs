@@ -17,12 +17,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use common::latency::{Clock, empty_histogram, milliseconds, nanoseconds};
-use common::measure::{Summary, resident_bytes};
+use common::measure::Summary;
 use common::publisher::{Pace, Publisher, ended, numbered_data, plain_data, publish_evenly};
 use common::report::{Report, Target, places};
 use common::scale::Scale;
 use common::support::engine::Engine;
 use common::support::peer::{PING, Peer, TEXT, UPGRADE, frame, frame_with};
+use common::support::process::resident_bytes;
 use common::support::swarm::{ClientIndex, Line, Observer, Swarm};
 use common::{Arguments, LIMIT, LINE_BYTES, with_engine};
 use flate2::{Compress, Compression, FlushCompress};

@@ -14,10 +14,11 @@ use std::io::Result;
 use std::time::{Duration, Instant};
 
 use common::crowd::{Crowd, Reads};
-use common::measure::{anonymous_bytes, resident_bytes};
+use common::measure::anonymous_bytes;
 use common::publisher::{Publisher, plain_data};
 use common::report::{Report, SHARDS_EVERYWHERE, Target};
 use common::support::engine::Engine;
+use common::support::process::resident_bytes;
 use common::{Arguments, CLIENTS_PER_SHARD, LINE_BYTES};
 
 const CONFIGURATION: &str = r#"

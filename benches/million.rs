@@ -16,6 +16,7 @@ use common::measure;
 use common::publisher::{Publisher, numbered_data};
 use common::report::{SHARDS_EVERYWHERE, write_json};
 use common::support::engine::Engine;
+use common::support::process::resident_bytes;
 use common::{Arguments, CLIENTS_PER_SHARD, LINE_BYTES};
 use serde_json::json;
 
@@ -137,7 +138,7 @@ struct Memory {
 impl Memory {
     fn of(engine: &Engine, fresh: u64) -> Result<Self> {
         let own = measure::anonymous_bytes(engine.pid())?.saturating_sub(fresh);
-        Ok(Self { resident: measure::resident_bytes(engine.pid())?, own })
+        Ok(Self { resident: resident_bytes(engine.pid())?, own })
     }
 
     fn print(&self, when: &str, clients: usize) {

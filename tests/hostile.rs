@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use support::engine::{BINARY as FANFARE, Engine, clear_settings, run_to_end};
 use support::peer::{BINARY, CLOSE, PING, Peer, TEXT, UPGRADE, frame, frame_with};
-use support::process::TempDir;
+use support::process::{TempDir, resident_bytes};
 use support::wait::{SOON, hold_for, wait_until};
 use support::websocket::RawClient;
 
@@ -533,4 +533,31 @@ fn answers_that_nobody_takes_are_bounded() {
     scene.is_unharmed("answers that nobody takes");
     drop(deaf);
     wait_until(SOON, "nothing to be left", || scene.engine.metric("fanfare_reply_bytes", &[]) == 0.0);
+}
+
+/// The allocator looks at the clock only when a page is freed, and after the last of them nobody does anything.
+#[test]
+fn memory_that_clients_took_goes_back_to_the_kernel_when_they_have_gone() {
+    const COUNT: usize = 400;
+    const HALF: usize = 60_000;
+    let mut scene = Scene::new();
+    // Not by a metric: a request is some activity, too.
+    let resident = || resident_bytes(scene.engine.pid()).expect("it runs") as f64;
+    let before = resident();
+    let half = &frame(TEXT, &[b' '; HALF + 1000])[..HALF];
+    let peers: Vec<Peer> = (0..COUNT)
+        .map(|_| {
+            let mut peer = scene.connected();
+            peer.send(half);
+            peer
+        })
+        .collect();
+    let taken = (COUNT * HALF) as f64;
+    wait_until(SOON, "the halves of messages to be read", || {
+        scene.engine.metric("fanfare_input_bytes", &[]) > 0.99 * taken
+    });
+    assert!(resident() > before + 0.9 * taken, "they are in memory: {}", resident());
+    drop(peers);
+    wait_until(SOON, "the memory to come back", || resident() < before + 0.3 * taken);
+    scene.is_unharmed("halves of messages");
 }

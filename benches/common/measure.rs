@@ -140,13 +140,6 @@ pub(crate) fn anonymous_bytes(pid: u32) -> Result<u64> {
     Ok(number(line.and_then(|line| line.split_whitespace().next()))? * 1024)
 }
 
-/// Bytes of memory that the process `pid` has in RAM, its program's text included.
-pub(crate) fn resident_bytes(pid: u32) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    Ok(number(line.and_then(|line| line.split_whitespace().next()))? * 1024)
-}
-
 /// A number in a file of `/proc`.
 fn number(text: Option<&str>) -> Result<u64> {
     text.and_then(|text| text.parse().ok())

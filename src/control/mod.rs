@@ -15,6 +15,7 @@ mod metrics;
 mod page;
 mod places;
 mod process;
+mod purge;
 mod serve;
 mod stream;
 #[cfg(test)]
@@ -81,6 +82,7 @@ pub fn run(setup: Setup, listener: TcpListener, stop: oneshot::Receiver<()>) -> 
         if setup.demo {
             tokio::spawn(demo::run(setup.requests.clone()));
         }
+        tokio::spawn(purge::run());
         let limits = serve::Limits::of(&setup.config);
         serve::serve(router(Arc::new(Desk::new(setup))), listener, limits, stop).await
     })

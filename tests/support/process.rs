@@ -72,6 +72,16 @@ pub fn signal_group(leader: u32, name: &str) {
     assert!(status.expect("kill runs").success(), "no group {leader} to send {name} to");
 }
 
+/// Bytes of memory that the process `pid` has in RAM, its program's text included.
+///
+/// # Errors
+/// Those of reading `/proc`: it has ended.
+pub fn resident_bytes(pid: u32) -> std::io::Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next());
+    Ok(kilobytes.and_then(|number| number.parse::<u64>().ok()).expect("a size in KB") * 1024)
+}
+
 /// Whether a process is there and no zombie.
 pub fn is_running(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat"))
