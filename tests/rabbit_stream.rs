@@ -445,7 +445,8 @@ fn what_is_over_does_not_come_back_with_a_restart() {
     );
 }
 
-/// How long it waited is not known when it comes: so it is pushed, and ends when it must have been there for so long.
+/// How long it waited is not known if no marker has come since but the node's own: so it is pushed, and ends when it must
+/// have been there for so long.
 #[test]
 fn what_waited_for_the_link_is_pushed_and_ends_later() {
     let node = RabbitNode::shared();
@@ -458,13 +459,42 @@ fn what_waited_for_the_link_is_pushed_and_ends_later() {
     client.subscribe("kept:a");
     proxy.hold(Way::Back);
     proxy.cut();
-    publisher.publish("kept:a", b"1", plain().with_expiration("200".into()));
+    publisher.publish("kept:a", b"1", plain().with_expiration("1500".into()));
     publisher.publish("kept:a", b"2", plain());
     let begun = Instant::now();
-    wait_until(SOON, "the first one's time", || begun.elapsed() > Duration::from_millis(300));
+    wait_until(SOON, "the first one's time", || begun.elapsed() > Duration::from_millis(1600));
     proxy.resume();
     assert_eq!([client.publication("kept:a"), client.publication("kept:a")], ["1", "2"]);
     wait_until(SOON, "the first one's end", || kept(&engine, "kept:a") == ["2"]);
+}
+
+/// Another node's marker says how long it waited, before anybody is given it.
+#[test]
+fn what_was_over_while_the_link_was_away_is_not_pushed() {
+    let node = RabbitNode::shared();
+    let url = node.new_vhost("over_meanwhile");
+    let proxy = Proxy::to(node.port());
+    let engine = Engine::with_config(&(configuration(&proxy.instead_of(node.port(), &url)) + KEPT));
+    engine.wait_until_ready();
+    let publisher = Publisher::connect(&url);
+    let mut client = RawClient::connect(engine.client_address());
+    client.subscribe("kept:a");
+    proxy.hold(Way::There);
+    proxy.cut();
+    wait_until(SOON, "the loss to be seen", || engine.get("/health/ready").status == 503);
+    publisher.publish("kept:a", b"1", plain().with_expiration("1000".into()));
+    publisher.publish("kept:a", b"2", plain());
+    publisher.publish("kept:a", b"3", plain().with_expiration("60000".into()));
+    publisher.publish("kept:a", b"{", plain());
+    start(&url).stop();
+    let begun = Instant::now();
+    publisher.publish("kept:a", b"4", plain().with_expiration("1000".into()));
+    wait_until(SOON, "the first one's time", || begun.elapsed() > Duration::from_millis(1100));
+    proxy.resume();
+    let came = [(); 3].map(|()| client.publication("kept:a"));
+    assert_eq!(came, ["2", "3", "4"], "the fourth one may have come this moment");
+    assert_eq!(engine.metric("fanfare_expired_total", &[]), 1.0);
+    wait_until(SOON, "the fourth one's end", || kept(&engine, "kept:a") == ["2", "3"]);
 }
 
 #[test]

@@ -227,6 +227,14 @@ impl Backplane {
         }
     }
 
+    /// Whether messages of a stream that have come wait to be looked at.
+    pub(super) fn look_later(&mut self, later: bool) {
+        match self {
+            Self::Memory(_) => {}
+            Self::Rabbit(rabbit) => rabbit.look_later(later),
+        }
+    }
+
     /// Acknowledges all messages up to `tag`.
     pub(super) fn acknowledge(&mut self, tag: u64) {
         match self {

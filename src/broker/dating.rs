@@ -20,8 +20,9 @@
 //! The times of markers are taken as not going back, lest a clock that is behind makes messages older than they are: by
 //! as much as a clock is ahead, they are younger.
 //!
-//! What comes late is pushed even if its time is over: which is known only when the next marker has come. Then it is
-//! not given any more to those who come back.
+//! What comes after a lost link, and has an `expiration`, waits for the next marker, so that it is not pushed when its time
+//! is over ([`undated`](super::undated)). If the marker is too far behind it, it is pushed all the same; when the marker has
+//! come, it is not given any more to those who come back.
 //!
 //! Pure: time is an argument. Times are microseconds since 1970.
 
@@ -40,6 +41,8 @@ pub(super) struct Dating {
     told: u64,
     /// What comes may have been in the stream for longer, until a marker says this time.
     late_until: Option<u64>,
+    /// The age of what has waited for a marker, while it is taken.
+    of_waiting: Option<Duration>,
 }
 
 impl Dating {
@@ -50,6 +53,7 @@ impl Dating {
             reads_stream: amqp.reads_stream(),
             told: 0,
             late_until: None,
+            of_waiting: None,
         }
     }
 
@@ -65,6 +69,11 @@ impl Dating {
         Duration::from_micros(now.saturating_sub(self.told))
     }
 
+    /// What is taken from here on has waited for a marker, and is as old as that says; or no more.
+    pub(super) fn tell_of_waiting(&mut self, age: Option<Duration>) {
+        self.of_waiting = age;
+    }
+
     /// What comes from here on is another stream, or another part of it.
     pub(super) fn forget(&mut self) {
         self.told = 0;
@@ -74,6 +83,9 @@ impl Dating {
     pub(super) fn age(&self, message: &Message, now: impl FnOnce() -> u64) -> Option<Duration> {
         if let Some(published) = message.published.filter(|_| self.trusts_publishers) {
             return Some(Duration::from_micros(now().saturating_sub(published)));
+        }
+        if message.place.is_some() && self.of_waiting.is_some() {
+            return self.of_waiting;
         }
         let is_late = |is_replayed: bool| is_replayed || self.late_until.is_some();
         let is_unknown = message.place.is_some_and(|place| is_late(place.is_replayed));

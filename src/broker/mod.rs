@@ -40,6 +40,7 @@ mod seen;
 mod surveys;
 mod topics;
 mod turn;
+mod undated;
 
 #[cfg(test)]
 mod tests;

@@ -18,7 +18,7 @@ use crate::stats::{BackplaneState, BrokerStats};
 
 use super::acks::Acks;
 use super::ahead::Ahead;
-use super::backplane::{Backplane, Event};
+use super::backplane::{Backplane, Event, Message};
 use super::dating::Dating;
 use super::history::History;
 use super::incoming::Encoder;
@@ -29,6 +29,7 @@ use super::receipts::Receipts;
 use super::seen::Seen;
 use super::surveys::Surveys;
 use super::topics::{Place, Topics};
+use super::undated::Undated;
 use super::{Inlet, Setup};
 
 /// Events taken from the backplane in one turn: enough to merge what came together, and few enough to be
@@ -57,6 +58,8 @@ pub(super) struct Broker {
     pub(super) receipts: Receipts,
     pub(super) seen: Seen,
     pub(super) dating: Dating,
+    /// What waits until its age is known.
+    undated: Undated,
     pub(super) history: History,
     /// Who waits for messages that this node has not read yet.
     pub(super) ahead: Ahead,
@@ -100,6 +103,7 @@ impl Broker {
             receipts: Receipts::new(setup.receipts),
             seen: Seen::new(setup.config.amqp.message_ids),
             dating: Dating::new(&setup.config.amqp),
+            undated: Undated::new(setup.config.amqp.prefetch, setup.config.amqp.prefetch_bytes),
             history: History::new(new_epoch(), limits.history_bytes, limits.history_topics, Instant::now()),
             ahead: Ahead::default(),
             read_to: None,
@@ -161,6 +165,9 @@ impl Broker {
     fn turn(&mut self, first: Option<Event>) {
         self.outbox.retry();
         self.take_events(first);
+        if self.undated.is_over(Instant::now()) {
+            self.go_on_with_undated(None);
+        }
         self.hand_over();
         self.take_requests();
         self.recover_those_ahead();
@@ -186,7 +193,46 @@ impl Broker {
         }
     }
 
+    /// Takes an event, or lets it wait behind what waits for its age.
     fn event(&mut self, event: Event) {
+        match event {
+            Event::Message(message) if self.undated.is_holding() || self.waits_for_its_age(&message) => {
+                let bytes = message.body.len();
+                self.backplane.look_later(true);
+                self.undated.hold(Event::Message(message), bytes, Instant::now());
+            }
+            event @ (Event::Passed { time: None, .. } | Event::HistoryRemoved { .. })
+                if self.undated.is_holding() =>
+            {
+                self.undated.hold(event, 0, Instant::now());
+            }
+            Event::Loading { .. } | Event::CaughtUp { .. } | Event::Renamed { .. } | Event::Lost => {
+                self.go_on_with_undated(None);
+                self.take_event(event);
+            }
+            event => self.take_event(event),
+        }
+    }
+
+    /// A message that may be over, from a stream after a lost link. Where publishers say when they published, one need not
+    /// wait.
+    fn waits_for_its_age(&self, message: &Message) -> bool {
+        let is_new = message.place.is_some_and(|place| !place.is_replayed);
+        let is_candidate = is_new && message.expires_after.is_some() && self.undated.may_begin();
+        is_candidate && self.dating.age(message, || 0).is_none()
+    }
+
+    /// What has waited need not wait any longer, and is this old, if that is known.
+    fn go_on_with_undated(&mut self, age: Option<Duration>) {
+        self.dating.tell_of_waiting(age);
+        for event in self.undated.take() {
+            self.take_event(event);
+        }
+        self.dating.tell_of_waiting(None);
+        self.backplane.look_later(false);
+    }
+
+    fn take_event(&mut self, event: Event) {
         match event {
             Event::Message(message) => self.take_message(message),
             Event::Unsettled(message) => self.look_again(message),
@@ -197,8 +243,16 @@ impl Broker {
             Event::Buried { tag } => self.acks.release(tag),
             Event::DeadLetterLost { is_unroutable } => self.dead_letter_lost(is_unroutable),
             Event::Passed { tag, offset, time } => {
+                let age =
+                    time.map(|time| self.dating.marker(time, microseconds(SystemTime::now()).unwrap_or(0)));
+                if age.is_some() {
+                    self.go_on_with_undated(age);
+                }
                 self.pass(tag, offset);
-                self.date(time);
+                // What came before a marker is as old.
+                if let Some(age) = age {
+                    self.history.date(age, Instant::now());
+                }
             }
             Event::HistoryRemoved { topic, tag, offset } => {
                 self.pass(tag, Some(offset));
@@ -226,14 +280,6 @@ impl Broker {
     fn dead_letter_lost(&self, is_unroutable: bool) {
         let stats = &self.stats;
         if is_unroutable { stats.dead_letters_unroutable.add(1) } else { stats.dead_letters_refused.add(1) }
-    }
-
-    /// A marker says when it was written: what came before it is as old.
-    fn date(&mut self, time: Option<u64>) {
-        if let Some(time) = time {
-            let age = self.dating.marker(time, microseconds(SystemTime::now()).unwrap_or(0));
-            self.history.date(age, Instant::now());
-        }
     }
 
     /// A stream is read back: what is known of another one, or of what came before, says nothing about it.
@@ -267,6 +313,7 @@ impl Broker {
         self.stats.connects.add(u64::from(self.backplane.prefetch().is_some()));
         self.is_linked = true;
         self.dating.linked(microseconds(SystemTime::now()).unwrap_or(0));
+        self.undated.linked();
         let was_linked = std::mem::replace(&mut self.was_linked, true);
         // Who came before the first link may have missed something. Mostly nobody did.
         let gap = gap && (was_linked || self.topics.len() > 0);
@@ -329,7 +376,8 @@ impl Broker {
     /// Messages wait in RabbitMQ while mail waits here, and while those that were taken and are not acknowledged have
     /// as many bytes as there is room for.
     fn takes_messages(&self) -> bool {
-        self.outbox.is_empty() && self.acks.bytes() < self.config.amqp.prefetch_bytes
+        let bytes = self.acks.bytes() + self.undated.bytes();
+        self.outbox.is_empty() && bytes < self.config.amqp.prefetch_bytes
     }
 
     /// Requests make answers, which may have to wait: beyond a limit no more are looked at. The shards take
@@ -347,12 +395,13 @@ impl Broker {
             Stop::No | Stop::Draining { .. } => None,
         };
         let rooms = [self.merge.next_deadline(), self.ahead.next_deadline(), self.history.next_expiry()];
-        rooms.into_iter().chain([retry, settle]).flatten().min()
+        rooms.into_iter().chain([retry, settle, self.undated.next_deadline()]).flatten().min()
     }
 
     /// Begins to stop: nothing new comes in, and what waits need not wait for more.
     pub(super) fn begin_to_stop(&mut self) {
         if self.stop == Stop::No {
+            self.go_on_with_undated(None);
             self.backplane.wind_down();
             self.merge.close_all();
             self.hand_over();

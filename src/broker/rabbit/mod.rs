@@ -102,6 +102,8 @@ pub(super) struct Rabbit {
     state: State,
     /// If the source is a stream.
     reader: Option<Reader>,
+    /// See [`Rabbit::look_later`].
+    looks_later: bool,
     /// The link was given up only to read the stream from further back.
     reads_further: bool,
     /// What it wants to have written next: before letters, once, and only over this link. It knows by what it
@@ -211,6 +213,7 @@ impl Rabbit {
         let is_stream = amqp.source == Source::Stream;
         let mut rabbit = Self {
             reader: is_stream.then(|| Reader::new(config, Instant::now())),
+            looks_later: false,
             reads_further: false,
             marker: None,
             bindings: amqp

@@ -60,11 +60,18 @@ impl Rabbit {
         }
     }
 
+    /// Whether messages that have come are looked at later: until then they do not count as settled.
+    pub(in crate::broker) fn look_later(&mut self, later: bool) {
+        self.looks_later = later;
+    }
+
     /// Begins or ends to read a part of the stream again, as far as there is something to look for.
     pub(super) fn read_again(&mut self) {
         let State::Linked { link, .. } = &mut self.state else { return };
         let Some(reader) = self.reader.as_mut().filter(|reader| reader.is_live()) else { return };
-        reader.coverage.looked_at_all();
+        if !self.looks_later {
+            reader.coverage.looked_at_all();
+        }
         link.read_again(reader.coverage.wanted().filter(|_| !self.winding_down));
     }
 
