@@ -110,7 +110,7 @@
 //! Of a stream nothing is, but what its retention dropped. A queue of the node's own is gone with its connection, and
 //! drops its oldest messages when it is full, of which RabbitMQ sends notices (`broker/rabbit/overflow.rs`). A durable
 //! one is gone with all that is in it when somebody deletes it, which RabbitMQ tells by ending the consumer, or by having
-//! none of its name. The node numbers a queue's publications itself and sees no hole in them; so after either, everybody
+//! none of its name (and what RabbitMQ 3 does not tell, its number of consumers does: `broker/rabbit/intake.rs`). The node numbers a queue's publications itself and sees no hole in them; so after either, everybody
 //! is told (2500), and numbers begin again in another epoch.
 //!
 //! # What cannot be delivered

@@ -164,6 +164,11 @@ mod tests {
         assert_eq!(age(&dating), None);
         assert_eq!(dating.marker(10 * HOUR, 10 * HOUR + 5), Duration::from_micros(5));
         assert_eq!(age(&dating), Some(Duration::ZERO));
+        dating.tell_of_waiting(Some(Duration::from_secs(7)));
+        assert_eq!(age(&dating), Some(Duration::from_secs(7)), "it has waited for that marker");
+        assert_eq!(dating.age(&message(None, None, None), || 0), Some(Duration::ZERO), "from a queue");
+        dating.tell_of_waiting(None);
+        assert_eq!(age(&dating), Some(Duration::ZERO));
         let mut queue = Dating::new(&Amqp { source: crate::config::Source::Queue, ..Amqp::default() });
         queue.linked(10 * HOUR);
         assert_eq!(queue.age(&message(None, None, None), || 0), Some(Duration::ZERO));
