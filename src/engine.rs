@@ -364,9 +364,11 @@ impl SharedByShards<'_> {
 /// How many clients the node may have, and how many each shard, whose table of descriptors may be its own.
 fn clients_max(config: &Config, shards: u16) -> (usize, usize) {
     let is_private = config.server.private_fd_tables;
+    let room = clients_by_descriptors(is_private, shards);
     let all = match config.limits.clients {
-        0 => clients_by_descriptors(is_private, shards),
-        limit => limit,
+        0 => room,
+        // Beyond, they would take the reserve, and nobody could be refused or answered at the control port.
+        limit => limit.min(room),
     };
     (all, if is_private { clients_by_descriptors(false, 1) } else { usize::MAX })
 }

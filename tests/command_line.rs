@@ -288,6 +288,47 @@ fn a_command_line_that_makes_no_sense_has_its_own_exit_code() {
         assert_eq!((code, report.as_str()), (Some(2), ""), "{arguments:?}");
         assert!(errors.contains("--help"), "{errors}");
     }
+    for (arguments, words) in [
+        (["serve", "--control", "[::1"], "expected an address with its port"),
+        (["serve", "--shards", "x"], "expected a whole number from 0 to 65535"),
+        (["load", "--rate", "0"], "expected a whole number from 1 to"),
+    ] {
+        let (code, _, errors) = run(&mut fanfare(&arguments));
+        assert!(code == Some(2) && errors.contains(words), "{arguments:?}: {errors}");
+    }
+}
+
+#[test]
+fn the_port_of_the_management_page_is_recognised_without_connecting() {
+    for (url, code, words) in [
+        ("http://localhost:15672", 1, "begins with `http://`, as the address of RabbitMQ's management page"),
+        ("amqp://localhost:15672", 0, "has the usual port of RabbitMQ's management page; AMQP's is 5672"),
+    ] {
+        let (status, report, errors) = run(check(&[]).env("FANFARE_AMQP_URL", url));
+        assert_eq!(status, Some(code), "{report}{errors}");
+        assert!((report.clone() + &errors).contains(words), "{report}{errors}");
+    }
+}
+
+/// What a person reads is not escaped as for a program.
+#[test]
+fn messages_hold_no_backslashes_that_nobody_wrote() {
+    let answer = |status: &str, body: &str| -> &'static str {
+        format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).leak()
+    };
+    let body = r#"{"error":{"code":107,"message":"the topic's name is \"x\""}}"#;
+    let (address, server) = http_once(answer("400 Bad Request", body));
+    let (code, _, errors) = run(&mut fanfare(&["publish", "news", "{}", "--control", &address]));
+    assert_eq!(code, Some(1));
+    assert!(errors.contains("refused it: the topic's name is \"x\"") && !errors.contains('\\'), "{errors}");
+    server.join().unwrap();
+    let body = r#"{"error":{"code":104,"message":"not found: there are /"}}"#;
+    let (address, server) = http_once(answer("404 Not Found", body));
+    let url = format!("ws://{address}/x");
+    let (code, _, errors) = run(&mut fanfare(&["subscribe", "news", "--url", &url]));
+    assert_eq!(code, Some(1));
+    assert!(errors.contains("404 Not Found: not found: there are /; no endpoint"), "{errors}");
+    server.join().unwrap();
 }
 
 #[test]
@@ -361,7 +402,11 @@ fn publish_takes_standard_input() {
     // Nothing at all is no message.
     let (code, _, errors) = run(&mut fanfare(&["publish", "news", "-", "--control", &address]));
     assert_eq!(code, Some(1));
-    assert!(errors.contains("what comes on standard input is not one JSON value"), "{errors}");
+    assert!(errors.contains("standard input is empty: expected one JSON value"), "{errors}");
+    let mut child = fanfare(&["publish", "news", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"hello\n").unwrap();
+    let errors = String::from_utf8(finish(child).stderr).unwrap();
+    assert!(errors.contains("is not one JSON value (line 1, column 1; a text is written"), "{errors}");
 }
 
 #[test]

@@ -5,9 +5,11 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 
+use fanfare::config::host::DESCRIPTORS_RESERVE;
 use serde_json::json;
 use support::engine::Engine;
 use support::process::TempDir;
@@ -131,19 +133,53 @@ fn a_reconnect_to_rabbitmq_frees_the_old_sockets() {
     }
 }
 
+/// An engine that may have so many descriptors.
+fn start_with_limit(limit: u32, config: &str, shards: usize) -> Engine {
+    let files = TempDir::new("tables");
+    let file = files.path().join("fanfare.toml");
+    fs::write(&file, config).unwrap();
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_fanfare")]);
+    command.args(["serve", "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"]);
+    command.arg("--shards").arg(shards.to_string()).arg("--config").arg(&file);
+    support::engine::clear_settings(&mut command);
+    Engine::launch(command, Some(files))
+}
+
+/// The descriptors that are not for clients stay free: who is one too many is told, and operators are answered.
+#[test]
+fn clients_beyond_the_descriptors_are_told_although_the_limit_on_clients_is_higher() {
+    const LIMIT: u32 = 300;
+    let engine = start_with_limit(LIMIT, "limits.clients = 1000\n", 1);
+    assert!(engine.stderr().contain("limits.clients is 1,000, but the limit on descriptors"));
+    let room = LIMIT as usize - DESCRIPTORS_RESERVE;
+    let clients: Vec<_> = (0..room).map(|_| RawClient::connect(engine.client_address())).collect();
+    let mut late: Vec<_> = (room..LIMIT as usize + 30).map(|_| refused(engine.client_address())).collect();
+    for (number, stream) in late.iter_mut().enumerate() {
+        let mut answer = String::new();
+        // Beyond so many that are answered at a time, they are only closed.
+        let _ = stream.read_to_string(&mut answer);
+        assert!(number > 0 || answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    }
+    assert_eq!(engine.metric("fanfare_accept_failures_total", &[]), 0.0);
+    drop(clients);
+}
+
+/// A connection that asks for an upgrade.
+fn refused(server: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(server).expect("it listens");
+    stream.set_read_timeout(Some(SOON)).expect("a socket");
+    let head = format!("GET /connection/websocket HTTP/1.1\r\nHost: {server}\r\n\r\n");
+    // It may be closed already.
+    let _ = stream.write_all(head.as_bytes());
+    stream
+}
+
 /// More clients than one table holds: what the option is for.
 #[test]
 fn the_limit_on_descriptors_counts_per_shard() {
     const LIMIT: u32 = 400;
-    let files = TempDir::new("tables");
-    let config = files.path().join("fanfare.toml");
-    fs::write(&config, "server.private_fd_tables = true\n").unwrap();
-    let mut command = Command::new("sh");
-    command.args(["-c", &format!("ulimit -n {LIMIT}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_fanfare")]);
-    command.args(["serve", "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--shards", "8"]);
-    command.arg("--config").arg(&config);
-    support::engine::clear_settings(&mut command);
-    let engine = Engine::launch(command, Some(files));
+    let engine = start_with_limit(LIMIT, "server.private_fd_tables = true\n", 8);
     let mut clients: Vec<_> = (0..600).map(|_| RawClient::connect(engine.client_address())).collect();
     clients.iter_mut().for_each(|client| client.subscribe("all"));
     engine.publish("all", &json!(1));

@@ -63,6 +63,19 @@ fn an_engine_delivers_everything_once() {
     assert!(result["bytes"].as_u64() > Some(90_000 * 100), "{result:#}");
 }
 
+/// What is published to nobody is no loss, and is told.
+#[test]
+fn topics_without_subscribers_are_told() {
+    let engine = Engine::start(&[]);
+    let plan = ["--clients", "5", "--topics", "20", "--rate", "100", "--time", "2s"];
+    let (code, result, errors) = measure(load_engine(&engine, &plan));
+    assert_eq!((code, &result["published"]), (Some(0), &200.into()), "{result:#}{errors}");
+    let of_them = (&result["published_to_nobody"], &result["delivered"]);
+    assert_eq!(of_them, (&150.into(), &50.into()), "{result:#}");
+    let (_, table, _) = run_to_end(load_engine(&engine, &plan), SOON * 3);
+    assert!(table.contains("200 of 200 that were due; 150 of them to topics without subscribers"), "{table}");
+}
+
 #[test]
 fn everything_arrives_once_through_rabbitmq_too() {
     let url = RabbitNode::shared().new_vhost("load");

@@ -102,6 +102,8 @@ fn an_engine_needs_no_more_rights_than_the_readme_says() {
         assert_eq!(body, b"{", "{vhost}: {reason}");
         let log = engine.stderr().so_far().join("\n");
         assert!(!log.contains("lost RabbitMQ"), "{vhost}: {log}");
+        let warned = log.lines().filter(|line| line.contains("WARN") && !line.contains("dead letter"));
+        assert_eq!(warned.collect::<Vec<_>>(), [""; 0], "{vhost}: what README advises is no reason to warn");
     }
 }
 
@@ -175,24 +177,79 @@ fn a_rabbitmq_that_refuses_is_not_called_away() {
     assert_refused(&engine, "has no such vhost");
 }
 
+/// `fanfare check --connect` with these settings: its exit code, and what it says.
+fn check_with(url: &str, settings: &[(&str, &str)]) -> (Option<i32>, String) {
+    let mut command = Command::new(BINARY);
+    clear_settings(&mut command);
+    command.args(["check", "--connect"]).env("FANFARE_AMQP_URL", url).envs(settings.iter().copied());
+    command.env("FANFARE_SERVER_LISTEN", "127.0.0.1:0").env("FANFARE_CONTROL_LISTEN", "127.0.0.1:0");
+    let (status, report, errors) = run_to_end(command, SOON * 2);
+    assert!(!report.contains("hunter2"), "{report}");
+    (status.code(), report + &errors)
+}
+
+/// What exists is declared as an engine does it, which changes nothing, and shows what a passive look does not.
+#[test]
+fn check_says_what_would_end_an_engine_at_its_start() {
+    let node = RabbitNode::shared();
+    let url = node.new_vhost("inspected");
+    let engine = Engine::start(&["--amqp", &url]);
+    engine.wait_until_ready();
+    engine.stop();
+    Publisher::connect(&url).declare_queue("orders");
+    let things = || node.ctl(&["list_queues", "-p", "inspected", "name", "arguments"]);
+    let bindings = || node.ctl(&["list_bindings", "-p", "inspected"]);
+    let (before, bound) = (things(), bindings());
+    let user = |name: &str, rights: [&str; 3]| {
+        node.ctl(&["add_user", name, "hunter2"]);
+        node.ctl(&[&["set_permissions", "-p", "inspected", name], &rights[..]].concat());
+        format!("amqp://{name}:hunter2@127.0.0.1:{}/inspected", node.port())
+    };
+    let queue = [("FANFARE_AMQP_SOURCE", "queue"), ("FANFARE_AMQP_QUEUE", "orders")];
+    let stream = [("FANFARE_AMQP_SOURCE", "queue"), ("FANFARE_AMQP_QUEUE", "fanfare")];
+    let writes_not = user("writes_not", [".*", "^$", ".*"]);
+    let reads_not = user("reads_not", [".*", ".*", "^fanfare$"]);
+    for (case, url, settings, code, words) in [
+        ("a stream as a queue", &url, &stream[..], 1, "is a stream, and what is sent to it"),
+        ("another type", &url, &[("FANFARE_AMQP_EXCHANGE", "amq.direct")], 1, "is not of type topic"),
+        ("no write right", &writes_not, &[], 1, "refused for user 'writes_not'"),
+        ("no read right", &reads_not, &queue, 1, "refused for user 'reads_not'"),
+        (
+            "other limits",
+            &url,
+            &[("FANFARE_AMQP_STREAM_MAX_AGE", "1h")],
+            0,
+            "used as it is (PRECONDITION_FAILED",
+        ),
+        (
+            "no right to configure",
+            &user("configures_not", ["^$", ".*", ".*"]),
+            &[],
+            0,
+            "may not configure it",
+        ),
+        ("a queue", &url, &queue, 0, "the queue `orders` is there"),
+        ("what is not tried", &url, &[], 0, "rights and limits were not tried"),
+    ] {
+        let (status, report) = check_with(url, settings);
+        assert_eq!(status, Some(code), "{case}: {report}");
+        assert!(report.contains(words), "{case}: {words}: {report}");
+    }
+    assert_eq!((things(), bindings()), (before, bound), "nothing is changed");
+}
+
 #[test]
 fn check_connects_if_it_is_told_to_and_declares_nothing() {
     let node = RabbitNode::shared();
     let url = node.new_vhost("looked_at");
-    let check = |url: &str, source: &str| {
-        let mut command = Command::new(BINARY);
-        clear_settings(&mut command);
-        command.args(["check", "--connect"]).env("FANFARE_AMQP_URL", url).env("FANFARE_AMQP_SOURCE", source);
-        command.env("FANFARE_SERVER_LISTEN", "127.0.0.1:0").env("FANFARE_CONTROL_LISTEN", "127.0.0.1:0");
-        let (status, report, errors) = run_to_end(command, SOON * 2);
-        assert!(!report.contains("hunter2"), "{report}");
-        (status.code(), report + &errors)
-    };
+    let check = |url: &str, source: &str| check_with(url, &[("FANFARE_AMQP_SOURCE", source)]);
     let (code, report) = check(&url, "stream");
     assert_eq!(code, Some(0), "{report}");
-    for words in
-        ["lets an engine in", "the topic exchange `fanfare` would be", "the stream `fanfare` would be"]
-    {
+    for words in [
+        "answers, and takes the user and password",
+        "the topic exchange `fanfare` would be",
+        "the stream `fanfare` would be",
+    ] {
         assert!(report.contains(words), "{words}: {report}");
     }
     assert_eq!(node.ctl(&["list_queues", "-p", "looked_at", "name"]).trim(), "");

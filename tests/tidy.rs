@@ -24,7 +24,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("slab", &[]),
     ("lifecycle", &[]),
     ("receipt", &[]),
-    ("config", &["client_id", "wire::origin"]),
+    ("config", &["client_id", "wire::origin", "printable"]),
     ("namespaces", &["config"]),
     ("mail", &["protocol::codes"]),
     ("client_id", &["mail"]),
@@ -63,6 +63,7 @@ const KNOWS: &[(&str, &[&str])] = &[
             "config",
             "ratelimit",
             "slab",
+            "printable",
         ],
     ),
     (
@@ -76,6 +77,7 @@ const KNOWS: &[(&str, &[&str])] = &[
             "protocol::codes",
             "protocol::topic",
             "wire::refusal",
+            "wire::preamble",
             "printable",
             "lifecycle",
             "ratelimit",
@@ -85,7 +87,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     ),
     ("demo", &["mail", "mailbox", "protocol::codes"]),
     // It must find the engine's faults, so it shares no code with it that talks to clients.
-    ("load", &["config"]),
+    ("load", &["config", "printable"]),
 ];
 
 /// What wires the rooms together, and so knows them all: nobody knows it.

@@ -26,7 +26,8 @@ const ANSWER_BYTES_MAX: u64 = 4096;
 pub(super) struct Options {
     #[command(flatten)]
     file: ConfigurationFile,
-    /// Connect to RabbitMQ as an engine would, and say what it would declare there. Nothing is declared.
+    /// Connect to RabbitMQ as an engine would, say whether an engine can use what is there, and what it would declare.
+    /// Nothing new is declared.
     #[arg(long)]
     connect: bool,
 }
@@ -107,7 +108,13 @@ fn findings(config: &Config) -> Vec<Finding> {
         findings.push(Finding::Good("no RabbitMQ: topics live in memory".to_owned()));
     } else {
         let well_formed = |url: &AmqpUrl| {
-            Finding::Good(format!("{} is well-formed; --connect tries whether it answers", url.public()))
+            let url = url.public();
+            if [":15672/", ":15671/"].iter().any(|port| url.contains(port)) {
+                let usual =
+                    "has the usual port of RabbitMQ's management page; AMQP's is 5672, or 5671 with TLS";
+                return Finding::Warning(format!("{url} {usual}"));
+            }
+            Finding::Good(format!("{url} is well-formed; --connect tries whether it answers"))
         };
         findings.extend(config.amqp.url.iter().map(well_formed));
     }
@@ -123,7 +130,7 @@ fn rabbitmq(config: &Config) -> anyhow::Result<Vec<Finding>> {
     for Inspection { node, found } in nodes {
         match found {
             Ok(remarks) => {
-                findings.push(Finding::Good(format!("{node} lets an engine in")));
+                findings.push(Finding::Good(format!("{node} answers, and takes the user and password")));
                 findings.extend(remarks.into_iter().map(|remark| Finding::Note(format!("{node}: {remark}"))));
             }
             Err(why) if one_is_right => findings.push(Finding::Warning(why)),
@@ -201,9 +208,9 @@ fn descriptors(config: &Config) -> Finding {
         return Finding::Warning(warning);
     }
     let room = format!(
-        "the limit on descriptors (ulimit -n, {}) leaves room for {} clients",
+        "the limit on descriptors (ulimit -n, {}) leaves room for {}",
         grouped(limit.soft),
-        grouped(limit.clients())
+        limit.room()
     );
     let wanted = tuning::descriptors_of_the_service();
     if config.limits.clients == 0 && limit.soft < wanted {

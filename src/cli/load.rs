@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 use url::Url;
 
-use super::{ConfigurationFile, parse_address, print, reachable, say, websocket};
+use super::{ConfigurationFile, parse_address, print, reachable, say, websocket, whole_number};
 
 /// What `--short` stands for.
 const SHORT_CLIENTS: usize = 1000;
@@ -53,16 +53,16 @@ pub(super) struct Options {
     #[arg(long, conflicts_with_all = ["clients", "time"])]
     short: bool,
     /// Clients, each one connection.
-    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = number)]
     clients: usize,
     /// Of 100 clients, how many never read.
-    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(..100))]
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = |text: &str| whole_number(text, 0..=99_u8))]
     slow: u8,
     /// Topics, which are published to in turn.
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = number)]
     topics: usize,
     /// Topics that each client subscribes to.
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = number)]
     topics_per_client: usize,
     /// How clients spread over topics.
     #[arg(long, value_enum, default_value_t = Spread::Even)]
@@ -71,19 +71,19 @@ pub(super) struct Options {
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     namespace: String,
     /// Publications per second, over all topics together.
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = positive)]
     rate: u32,
     /// Bytes of a publication's data, at least 64.
-    #[arg(long, value_name = "BYTES", default_value_t = 100)]
+    #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = number)]
     size: usize,
     /// How long to publish, such as 30s or 5m.
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_time)]
     time: Duration,
     /// Connections begun per second.
-    #[arg(long, value_name = "N", default_value_t = 5000, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 5000, value_parser = positive)]
     connect_rate: u32,
     /// Threads for clients. Default 0: half the CPUs, so that an engine beside it has the others.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = number)]
     threads: usize,
     /// Print the result as one JSON object.
     #[arg(long)]
@@ -97,6 +97,14 @@ enum Spread {
     Even,
     /// The first topic is the first choice of half the clients, the second of a quarter, and so on.
     Skewed,
+}
+
+fn number(text: &str) -> Result<usize, String> {
+    whole_number(text, 0..=u32::MAX as usize)
+}
+
+fn positive(text: &str) -> Result<u32, String> {
+    whole_number(text, 1..=u32::MAX)
 }
 
 fn parse_time(text: &str) -> Result<Duration, String> {
@@ -293,9 +301,21 @@ fn latencies(tally: &Tally) -> [(&'static str, f64); 4] {
     [("p50", at(0.5)), ("p99", at(0.99)), ("p99.9", at(0.999)), ("max", tally.latency.max() as f64 / 1000.0)]
 }
 
+fn count(number: u64) -> String {
+    grouped(usize::try_from(number).unwrap_or(usize::MAX))
+}
+
+/// How many were published; and to nobody, if there are fewer clients than it takes for so many topics.
+fn published(outcome: &Outcome) -> String {
+    let unheard = match outcome.unheard {
+        0 => String::new(),
+        unheard => format!("; {} of them to topics without subscribers", count(unheard)),
+    };
+    format!("{} of {} that were due{unheard}", count(outcome.publications), count(outcome.due))
+}
+
 fn table(outcome: &Outcome) -> String {
     let clients = &outcome.clients;
-    let count = |number: u64| grouped(usize::try_from(number).unwrap_or(usize::MAX));
     let (deliveries, bytes, merged) = rates(outcome);
     let latency = latencies(clients).map(|(name, value)| format!("{name} {value:.1} ms")).join(", ");
     let mut lines = vec![
@@ -308,7 +328,7 @@ fn table(outcome: &Outcome) -> String {
                 grouped(clients.slow)
             ),
         ),
-        ("published", format!("{} of {} that were due", count(outcome.publications), count(outcome.due))),
+        ("published", published(outcome)),
         ("delivered", format!("{}, {deliveries:.0}/s, {:.1} MB/s", count(clients.lines), bytes / 1e6)),
         ("merging", format!("{merged:.1} publications in a frame")),
         ("latency", latency),
@@ -352,6 +372,7 @@ fn as_json(plan: &Plan, outcome: &Outcome) -> Value {
         "connecting_ms": outcome.connecting.as_millis(),
         "due": outcome.due,
         "published": outcome.publications,
+        "published_to_nobody": outcome.unheard,
         "delivered": clients.lines,
         "frames": clients.frames,
         "bytes": clients.bytes,

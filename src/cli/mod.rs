@@ -4,8 +4,10 @@
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
@@ -105,6 +107,15 @@ fn print(text: &str) -> anyhow::Result<()> {
 /// Writes a line to standard error. Where that is closed, nothing can be said about it.
 fn say(line: impl Display) {
     let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// A whole number of a flag that is within `range`.
+fn whole_number<T>(text: &str, range: RangeInclusive<T>) -> Result<T, String>
+where
+    T: FromStr + PartialOrd + Display,
+{
+    let number = text.parse().ok().filter(|number| range.contains(number));
+    number.ok_or_else(|| format!("expected a whole number from {} to {}", range.start(), range.end()))
 }
 
 /// An address of a flag, by number or by name.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 use fanfare::config::{AmqpUrls, Config, Secret};
+use fanfare::printable::escaped;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::{Request, StatusCode, header};
@@ -82,7 +83,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         Some(urls) => through_rabbitmq(urls, options, &config, data)?,
         None => runtime.block_on(through_engine(options, &config, data))?,
     }
-    print(&format!("published to {}\n", options.topic.escape_debug()))?;
+    print(&format!("published to {}\n", escaped(&options.topic)))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -96,7 +97,14 @@ fn data(argument: &str) -> anyhow::Result<Box<RawValue>> {
     let read = io::stdin().lock().take(INPUT_BYTES_MAX + 1).read_to_string(&mut text);
     read.context("standard input cannot be read as text")?;
     ensure!(text.len() as u64 <= INPUT_BYTES_MAX, "standard input is longer than {INPUT_BYTES_MAX} bytes");
-    serde_json::from_str(&text).context("what comes on standard input is not one JSON value")
+    ensure!(!text.trim().is_empty(), "standard input is empty: expected one JSON value");
+    // The parser's own words are about Rust where a text begins like no JSON at all.
+    serde_json::from_str(&text).map_err(|error| {
+        let place = format!("line {}, column {}", error.line(), error.column());
+        anyhow::anyhow!(
+            "what comes on standard input is not one JSON value ({place}; a text is written '\"text\"')"
+        )
+    })
 }
 
 async fn through_engine(options: &Options, config: &Config, data: &RawValue) -> anyhow::Result<()> {
@@ -153,12 +161,12 @@ fn accepted(address: SocketAddr, status: StatusCode, body: &[u8], has_key: bool)
     }
     match serde_json::from_slice(body) {
         Ok(Answer { error: Some(ApiError { code, message }) }) => {
-            bail!("{address} refused it: {} (error {code})", message.escape_debug())
+            bail!("{address} refused it: {} (error {code})", escaped(&message))
         }
         Ok(Answer { error: None }) if status.is_success() => Ok(()),
         _ => {
             let text = String::from_utf8_lossy(body);
-            bail!("{address} refused it: {status} {}", text.trim().escape_debug())
+            bail!("{address} refused it: {status} {}", escaped(text.trim()))
         }
     }
 }

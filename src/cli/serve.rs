@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -14,7 +14,11 @@ use fanfare::engine::Engine;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
-use super::{ConfigurationFile, WRONG_CONFIGURATION, logging, parse_address, print, reachable};
+use super::{ConfigurationFile, WRONG_CONFIGURATION, logging, parse_address, print, reachable, whole_number};
+
+/// A signal within this time after the first one is the same request: `timeout` and some supervisors signal the process
+/// and then its group.
+const SAME_REQUEST: Duration = Duration::from_secs(1);
 
 /// How much longer than `stop.limit` the engine may take to end by itself before it is left behind.
 const STOP_GRACE: Duration = Duration::from_secs(2);
@@ -38,7 +42,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "KIND")]
     source: Option<Source>,
     /// Number of shards (event loops); 0: as many as fit the CPUs.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = |text: &str| whole_number(text, 0..=u16::MAX))]
     shards: Option<u16>,
     /// CPUs to pin the shards to, such as 0-3,6.
     #[arg(long, value_name = "LIST")]
@@ -246,9 +250,21 @@ impl Signals {
             tracing::info!(signal, "this signal means nothing here; SIGTERM stops the engine");
         }
     }
+
+    /// The same for a signal that asks again, after the first one.
+    async fn next_request(&mut self) -> &'static str {
+        let first = Instant::now();
+        loop {
+            let signal = self.next().await;
+            if first.elapsed() >= SAME_REQUEST {
+                return signal;
+            }
+        }
+    }
 }
 
-/// Waits for a signal, then for the graceful stop to end, for its time to run out, or for a second signal.
+/// Waits for a signal, then for the graceful stop to end, for its time to run out, or for a second signal that does not
+/// come with the first.
 async fn until_the_end(engine: &Engine, mut signals: Signals, limit: Duration) -> anyhow::Result<()> {
     tokio::select! {
         ended = engine.ended() => {
@@ -260,7 +276,7 @@ async fn until_the_end(engine: &Engine, mut signals: Signals, limit: Duration) -
     engine.stop();
     tokio::select! {
         ended = engine.ended() => ended?,
-        signal = signals.next() => bail!("{signal} again: stopped at once, clients were not told"),
+        signal = signals.next_request() => bail!("{signal} again: stopped at once, not all clients were told"),
         () = tokio::time::sleep(limit) => bail!("the engine did not end in time: stopped at once"),
     }
     tracing::info!("stopped");

@@ -15,8 +15,10 @@ pub fn addresses(text: &str) -> Result<Vec<SocketAddr>, String> {
     if let Ok(address) = text.parse() {
         return Ok(vec![address]);
     }
+    // Colons and brackets are of an address of IPv6, which this is not, or it would have been understood.
+    let is_name = |name: &str| !name.is_empty() && !name.contains([':', '[', ']']);
     let has_name_and_port =
-        text.rsplit_once(':').is_some_and(|(name, port)| !name.is_empty() && port.parse::<u16>().is_ok());
+        text.rsplit_once(':').is_some_and(|(name, port)| is_name(name) && port.parse::<u16>().is_ok());
     if !has_name_and_port {
         return Err(
             "an address with its port, such as `127.0.0.1:8000`, `[::1]:8000` or `localhost:8000`".to_owned()
@@ -77,6 +79,8 @@ mod tests {
             ("8000", "an address with its port"),
             (":8000", "an address with its port"),
             ("localhost", "an address with its port"),
+            ("[::1", "an address with its port"),
+            ("::1:8000:1", "an address with its port"),
             ("localhost:http", "an address with its port"),
             ("127.0.0.1:80000", "an address with its port"),
             ("", "an address with its port"),

@@ -61,15 +61,24 @@ impl DescriptorLimit {
         self.soft.saturating_sub(DESCRIPTORS_RESERVE).max(1)
     }
 
+    /// The same in words.
+    #[must_use]
+    pub fn room(self) -> String {
+        match self.clients() {
+            1 => "1 client".to_owned(),
+            clients => format!("{} clients", grouped(clients)),
+        }
+    }
+
     /// What is to be done so that `clients` clients have room, or, with 0, so that more than a few have; nothing if
     /// they have.
     #[must_use]
     pub fn warning(self, clients: usize) -> Option<String> {
         if clients == 0 && self.clients() < FEW_CLIENTS {
             return Some(format!(
-                "the limit on descriptors (ulimit -n, {}) leaves room for {} clients only: {}",
+                "the limit on descriptors (ulimit -n, {}) leaves room for {} only: {}",
                 grouped(self.soft),
-                grouped(self.clients()),
+                self.room(),
                 self.remedy(DESCRIPTORS_DEFAULT * 10),
             ));
         }
@@ -78,10 +87,10 @@ impl DescriptorLimit {
         }
         let needed = clients.saturating_add(DESCRIPTORS_RESERVE);
         Some(format!(
-            "limits.clients is {}, but the limit on descriptors (ulimit -n, {}) leaves room for {} clients: {}",
+            "limits.clients is {}, but the limit on descriptors (ulimit -n, {}) leaves room for {}: {}",
             grouped(clients),
             grouped(self.soft),
-            grouped(self.clients()),
+            self.room(),
             self.remedy(needed),
         ))
     }
@@ -174,7 +183,7 @@ mod tests {
         assert_eq!(DescriptorLimit { soft: 10, hard: 10 }.clients(), 1);
         assert_eq!(limit.warning(0), None);
         let few = DescriptorLimit { soft: 64, hard: 64 }.warning(0).unwrap();
-        assert!(few.contains("ulimit -n, 64") && few.contains("room for 1 clients only: set"), "{few}");
+        assert!(few.contains("ulimit -n, 64") && few.contains("room for 1 client only: set"), "{few}");
     }
 
     #[test]

@@ -54,6 +54,13 @@ impl AmqpUrl {
             return Err(problem);
         }
         let url = Url::parse(&self.0).map_err(|error| format!("is no URL ({error}): {FORM}"))?;
+        if matches!(url.scheme(), "http" | "https") {
+            return Err(format!(
+                "begins with `{}://`, as the address of RabbitMQ's management page does (port 15672); messages come by \
+                 AMQP: {FORM}",
+                url.scheme()
+            ));
+        }
         if !matches!(url.scheme(), "amqp" | "amqps") {
             return Err(format!("begins neither with `amqp://` nor with `amqps://`: {FORM}"));
         }
@@ -311,7 +318,8 @@ mod tests {
         for (url, problem) in [
             ("localhost", "is no URL"),
             ("amqp://user:hunter2@rabbit:port/", "is no URL"),
-            ("http://rabbit/", "neither"),
+            ("http://rabbit/", "management page"),
+            ("ws://rabbit/", "neither"),
             ("shop:hunter2@rabbit", "neither"),
             ("amqp:hunter2", "no host"),
             ("amqp://[::1]:5672", "IPv6"),

@@ -9,6 +9,7 @@ use super::{
     grouped, parse_cpus,
 };
 use crate::client_id::SHARDS_MAX;
+use crate::printable::escaped;
 use crate::wire::origin::OriginPattern;
 
 /// Namespaces besides the default one, at most: their numbers have 16 bits.
@@ -424,7 +425,7 @@ fn namespaces(findings: &mut Findings, config: &Config) {
             format!(
                 "namespaces.`{}`: a topic's namespace is what stands before the first `{boundary}`, so no \
                  topic could be in this one",
-                name.escape_debug()
+                escaped(name)
             )
         });
         namespace(findings, name, options, &config.limits);

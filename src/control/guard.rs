@@ -48,6 +48,11 @@ pub(super) async fn admit(State(desk): State<Arc<Desk>>, request: Request, next:
 /// Paths that only tell whether the engine lives.
 const PROBED: [&str; 3] = ["/health", "/health/ready", "/health/live"];
 
+/// Whether a path is one of them, or one of them with a slash behind it, which is nothing and may be told so.
+fn is_probed(path: &str) -> bool {
+    PROBED.contains(&path.trim_end_matches('/'))
+}
+
 /// Why a request is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refusal {
@@ -64,7 +69,7 @@ const FOREIGN_ORIGIN: &str = "permission denied: without control.api_key only th
                               address may send requests from a browser; the Origin is another one";
 
 fn verdict(control: &Control, peer: Option<IpAddr>, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
-    if PROBED.contains(&uri.path()) {
+    if is_probed(uri.path()) {
         return Ok(());
     }
     let key = &*control.api_key;
@@ -222,7 +227,7 @@ mod tests {
                 &headers(hosts),
             )
         };
-        for path in PROBED {
+        for path in PROBED.into_iter().chain(["/health/"]) {
             for hosts in [&[][..], &[("host", "10.0.0.7:9000")], &[("host", "")], &[("origin", "null")]] {
                 assert_eq!(ask(path, hosts), Ok(()), "{path} {hosts:?}");
             }

@@ -2,6 +2,7 @@
 //! subscriber that README shows. Nothing is
 //! built to serve it and nothing is fetched from elsewhere; the browser is told to insist on that.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -25,6 +26,12 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 /// become another script.
 const EXAMPLE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; connect-src ws: wss:; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// The example as README shows it.
+const EXAMPLE: &str = include_str!("page/order.html");
+
+/// What stands in it for the WebSocket endpoint of the engine that serves it.
+const EXAMPLE_ENDPOINT: &str = "\"ws://127.0.0.1:8000/connection/websocket\"";
 
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
@@ -50,11 +57,33 @@ pub(super) async fn document() -> Response {
 }
 
 /// `/order.html`: the subscriber of README, who needs an origin that is let in.
-pub(super) async fn example() -> Response {
-    let mut response = text(HTML, include_str!("page/order.html"));
+pub(super) async fn example(State(desk): State<Arc<Desk>>) -> Response {
+    let page = EXAMPLE.replace(EXAMPLE_ENDPOINT, &endpoint(&desk.clients, &desk.config.server.path));
+    let mut response = text(HTML, page);
     let policy = HeaderValue::from_static(EXAMPLE_POLICY);
     response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
     response
+}
+
+/// The engine's own endpoint as an expression of JavaScript: the first address for clients. One of loopback, or of every
+/// interface, is reached by the name by which the page was.
+fn endpoint(clients: &[String], path: &str) -> String {
+    let first = clients.first().and_then(|url| url.strip_prefix("ws://")?.strip_suffix(path));
+    let address = first.and_then(|address| address.parse::<SocketAddr>().ok());
+    // A character of the path that means something in a string of JavaScript or in HTML is written as its number.
+    let quote = |byte: u8| match byte {
+        b'/' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
+        _ if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+        _ => format!("\\x{byte:02x}"),
+    };
+    let path: String = path.bytes().map(quote).collect();
+    match address {
+        Some(address) if address.ip().is_loopback() || address.ip().is_unspecified() => {
+            format!("`ws://${{location.hostname}}:{}{path}`", address.port())
+        }
+        Some(address) => format!("\"ws://{address}{path}\""),
+        None => EXAMPLE_ENDPOINT.to_owned(),
+    }
 }
 
 /// `/page/ASSET`
@@ -103,8 +132,8 @@ pub(super) async fn headers(request: Request, next: Next) -> Response {
 }
 
 /// A file that belongs to this binary: a browser may keep it, and must ask before it uses it again.
-fn text(content_type: &'static str, body: &'static str) -> Response {
-    let mut response = Response::new(Body::from(body));
+fn text(content_type: &'static str, body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body.into());
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -113,9 +142,27 @@ fn text(content_type: &'static str, body: &'static str) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     #[test]
     fn the_example_is_what_readme_shows() {
-        let shown = format!("```html\n{}```\n", include_str!("page/order.html"));
+        let shown = format!("```html\n{EXAMPLE}```\n");
         assert!(include_str!("../../README.md").contains(&shown), "README.md and page/order.html differ");
+        assert!(EXAMPLE.contains(EXAMPLE_ENDPOINT), "what is replaced when it is served");
+    }
+
+    #[test]
+    fn the_example_connects_to_the_engine_that_serves_it() {
+        for (url, expected) in [
+            ("ws://127.0.0.1:8123/ws", "`ws://${location.hostname}:8123/ws`"),
+            ("ws://0.0.0.0:80/ws", "`ws://${location.hostname}:80/ws`"),
+            ("ws://[::]:8000/ws", "`ws://${location.hostname}:8000/ws`"),
+            ("ws://[fd00::1]:8000/ws", "\"ws://[fd00::1]:8000/ws\""),
+            ("ws://10.0.0.1:8000/ws", "\"ws://10.0.0.1:8000/ws\""),
+        ] {
+            assert_eq!(endpoint(&[url.to_owned()], "/ws"), expected, "{url}");
+        }
+        let odd = endpoint(&["ws://127.0.0.1:1/</script>`".to_owned()], "/</script>`");
+        assert_eq!(odd, r"`ws://${location.hostname}:1/\x3c/script\x3e\x60`");
     }
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::service::{Service as _, service_fn};
@@ -20,6 +20,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
@@ -30,6 +31,8 @@ use super::stream::Stream;
 use crate::config::Config;
 use crate::protocol::codes::ErrorCode;
 use crate::ratelimit::RateLimit;
+use crate::wire::preamble::{begins_with_proxy_preamble, may_become_http};
+use crate::wire::refusal::Refusal;
 
 /// Requests at the same time on one HTTP/2 connection; the client waits with the next.
 const STREAMS_MAX: u32 = 64;
@@ -39,6 +42,9 @@ const STREAM_WINDOW: u32 = 64 << 10;
 
 /// The same of all streams of one connection.
 const CONNECTION_WINDOW: u32 = 256 << 10;
+
+/// As many of a connection's first bytes as tell what it is: the PROXY protocol's line has at most 107.
+const FIRST_BYTES: usize = 128;
 
 /// Pause after a failed `accept`: without descriptors the next one would fail at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -144,10 +150,19 @@ async fn converse(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!("control: no TCP_NODELAY for {peer}: {error}");
     }
+    let mut stream = stream;
+    if let Some(text) = no_http(&stream).await {
+        // Who is gone needs no answer.
+        let _ = stream.write_all(&Refusal::NotHttp.answer_saying(text)).await;
+        return;
+    }
     let stream = Stream::new(stream, Arc::clone(&connection));
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
+        if is_bare_probe(&request) {
+            *request.uri_mut() = Uri::from_static("/health");
+        }
         let answering = connection.asked();
         let only_health = connection.is_reserved();
         let answer =
@@ -169,6 +184,26 @@ async fn converse(
     if let Err(error) = watcher.watch(served.into_owned()).await {
         tracing::debug!("control: the connection of {peer} ended early: {error}");
     }
+}
+
+/// What to say to a peer whose first bytes are no HTTP, which hyper would answer without a word. Reads nothing.
+async fn no_http(stream: &TcpStream) -> Option<&'static str> {
+    let mut bytes = [0; FIRST_BYTES];
+    let length = stream.peek(&mut bytes).await.unwrap_or_default();
+    let head = &bytes[..length];
+    if begins_with_proxy_preamble(head) {
+        return Some(Refusal::ProxyPreamble.text());
+    }
+    (!may_become_http(head))
+        .then_some("This is not an HTTP request. The control port takes HTTP without TLS.")
+}
+
+/// Whether this is how HAProxy's checks ask where nobody told them a path: `OPTIONS /`, often without a host. What a
+/// browser asks before a request has an origin.
+fn is_bare_probe(request: &hyper::Request<Incoming>) -> bool {
+    request.method() == Method::OPTIONS
+        && ["/", "*"].contains(&request.uri().path())
+        && !request.headers().contains_key(header::ORIGIN)
 }
 
 /// What whoever got a reserved place is told about everything but `/health`.

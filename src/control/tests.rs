@@ -270,6 +270,7 @@ fn probes_of_every_kind_are_answered() {
         "GET /health/ready HTTP/1.1\r\nHost: fanfare.example\r\n",
         "GET /health HTTP/1.0\r\n",
         "OPTIONS /health HTTP/1.0\r\n",
+        "OPTIONS / HTTP/1.0\r\n",
         "HEAD /health/live HTTP/1.1\r\nHost: lb\r\n",
         "GET /health HTTP/1.1\r\n",
         "GET http://probe.example/health HTTP/1.1\r\nHost: probe.example\r\nOrigin: null\r\n",
@@ -279,6 +280,14 @@ fn probes_of_every_kind_are_answered() {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         assert!(answer.split(' ').nth(1) == Some("200"), "{head}{answer}");
+    }
+    for (head, status) in [
+        ("GET /health/ HTTP/1.1\r\nHost: 10.0.0.7:9000\r\n\r\n", 404),
+        ("OPTIONS / HTTP/1.1\r\nHost: example.org\r\nOrigin: http://example.org\r\n\r\n", 403),
+    ] {
+        let mut stream = house.connect();
+        stream.write_all(head.as_bytes()).unwrap();
+        assert_eq!(Answer::read(&mut stream).status, status, "{head}");
     }
 }
 

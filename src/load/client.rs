@@ -6,6 +6,7 @@ use super::frames::{self, Head};
 use super::lines::{Line, Topics};
 use super::tally::Tally;
 use super::{Plan, Spread};
+use crate::printable::escaped;
 
 /// The key of every upgrade, and the answer that RFC 6455 (section 1.3) demands to it.
 const UPGRADE_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -202,6 +203,16 @@ fn is_slow(plan: &Plan, index: usize) -> bool {
     (index + 1) * plan.slow_percent / 100 > index * plan.slow_percent / 100
 }
 
+/// Which topics have a subscriber.
+pub(super) fn subscribed(plan: &Plan) -> Vec<bool> {
+    let mut subscribed = vec![false; plan.topics];
+    for index in 0..plan.clients {
+        let first = first_topic(plan, index);
+        (0..plan.topics_per_client).for_each(|position| subscribed[(first + position) % plan.topics] = true);
+    }
+    subscribed
+}
+
 /// The first topic of client number `index`.
 fn first_topic(plan: &Plan, index: usize) -> usize {
     match plan.spread {
@@ -227,7 +238,7 @@ fn upgraded(input: &[u8]) -> Result<Option<usize>, String> {
     let status = answer.lines().next().unwrap_or_default();
     match status.strip_prefix("HTTP/1.1 ") {
         Some(status) if status.starts_with("101") => {}
-        Some(status) => return Err(format!("the upgrade was refused: {}", status.escape_debug())),
+        Some(status) => return Err(format!("the upgrade was refused: {}", escaped(status))),
         None => return Err("no HTTP answer to the upgrade".to_owned()),
     }
     if !answer.contains(UPGRADE_ACCEPT) {
@@ -241,7 +252,7 @@ fn closed(payload: &[u8]) -> String {
     match payload.split_first_chunk() {
         Some((code, reason)) => {
             let (code, reason) = (u16::from_be_bytes(*code), String::from_utf8_lossy(reason));
-            format!("closed by the server: {} ({code})", reason.escape_debug())
+            format!("closed by the server: {} ({code})", escaped(&reason))
         }
         None => "closed by the server without a reason".to_owned(),
     }

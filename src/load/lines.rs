@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{PAYLOAD_MIN, Plan};
+use crate::printable::escaped;
 
 /// How a publication begins on the wire.
 const START: &str = r#"{"push":{"channel":""#;
@@ -121,16 +122,16 @@ impl Topics {
 
     fn message(&self, message: Message<'_>) -> Line {
         if let Some(Notice { code, text }) = message.error {
-            return Line::Fault(format!("refused: {} (error {code})", text.escape_debug()));
+            return Line::Fault(format!("refused: {} (error {code})", escaped(&text)));
         }
         let Some(push) = message.push else {
             return Line::Done { wants_pongs: message.connect.is_some_and(|connect| connect.pong) };
         };
         if let Some(Notice { code, text }) = push.unsubscribe {
-            return Line::Fault(format!("a subscription was ended: {} ({code})", text.escape_debug()));
+            return Line::Fault(format!("a subscription was ended: {} ({code})", escaped(&text)));
         }
         if let Some(Notice { code, text }) = push.disconnect {
-            return Line::Fault(format!("sent away: {} ({code})", text.escape_debug()));
+            return Line::Fault(format!("sent away: {} ({code})", escaped(&text)));
         }
         let index = push.channel.strip_prefix(&self.prefix).and_then(|index| index.parse().ok());
         let data = push.publication.and_then(|publication| parse_data(publication.data.get().as_bytes()));

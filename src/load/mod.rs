@@ -159,6 +159,8 @@ pub struct Outcome {
     pub measured: Duration,
     /// Publications that the engine took.
     pub publications: u64,
+    /// Those of them that nobody was to get, as their topics have no subscriber.
+    pub unheard: u64,
     /// Publications that were due in the time.
     pub due: u64,
     /// Why the engine did not take some, with their number each.
@@ -274,7 +276,14 @@ pub fn run(plan: &Plan, mut watch: impl FnMut(Progress) -> bool) -> Result<Outco
     let measured = last_delivery.saturating_duration_since(measured);
     let Published { taken: publications, due, lasted: published_for, refused } = published;
     let refused = refused.into_iter().collect();
-    Ok(Outcome { published_for, connecting, measured, publications, due, refused, clients })
+    let unheard = unheard(plan, &shared);
+    Ok(Outcome { published_for, connecting, measured, publications, unheard, due, refused, clients })
+}
+
+/// How many publications went to topics without a subscriber.
+fn unheard(plan: &Plan, shared: &Shared) -> u64 {
+    let of_topics = shared.last.iter().zip(client::subscribed(plan));
+    of_topics.filter(|(_, is_subscribed)| !is_subscribed).map(|(last, _)| last.load(Ordering::Relaxed)).sum()
 }
 
 fn enough_descriptors(plan: &Plan) -> Result<(), LoadError> {

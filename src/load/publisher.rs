@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use super::lines::Topics;
 use super::{LoadError, Plan, Shared};
+use crate::printable::escaped;
 
 /// Requests without an answer yet, at most. When so many wait, the engine is behind, and what is published
 /// next is late by its own count.
@@ -287,10 +288,10 @@ fn accepted(status: &str, body: &[u8]) -> Result<(), String> {
     }
     match serde_json::from_slice(body) {
         Ok(Answer { error: Some(ApiError { code, message }) }) => {
-            Err(format!("{} (error {code})", message.escape_debug()))
+            Err(format!("{} (error {code})", escaped(&message)))
         }
         Ok(Answer { error: None }) if status.starts_with("200") => Ok(()),
-        _ => Err(status.escape_debug().to_string()),
+        _ => Err(escaped(status)),
     }
 }
 

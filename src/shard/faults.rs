@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::printable::printable;
+use crate::printable::cut;
 use crate::protocol::codes::CloseReason;
 use crate::ratelimit::RateLimit;
 use crate::shard::{Application, Shard, Socket};
@@ -63,7 +63,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         }
         let now = self.deadlines.instant();
         let Some(unsaid) = self.faults.closes[reason as usize].allow(now) else { return };
-        let fault = printable(fault.to_string().as_bytes(), FAULT_MAX);
+        let fault = cut(fault.to_string().as_bytes(), FAULT_MAX);
         tracing::warn!(
             peer = self.clients[slot].socket.peer().map(tracing::field::display),
             client = %self.client_id(slot),

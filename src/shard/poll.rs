@@ -269,7 +269,7 @@ impl<A: Application> Loop<A> {
         self.accept_again_at = None;
         let mut budget = self.accepts_per_tick;
         for index in 0..self.doors.len() {
-            while budget > 0 && self.doors[index].ready && self.has_room() {
+            while budget > 0 && self.doors[index].ready && self.has_room() && self.accept_again_at.is_none() {
                 budget -= 1;
                 self.accept_one(index);
             }

@@ -7,5 +7,6 @@ pub mod deflate;
 pub mod encode;
 pub mod extension;
 pub mod origin;
+pub mod preamble;
 pub mod refusal;
 pub mod upgrade;

@@ -43,11 +43,13 @@ pub enum Refusal {
     Stopping,
     /// Another version of HTTP than 1.1.
     OtherHttp,
+    /// A header's name or value has a character that HTTP does not allow.
+    BadHeader,
 }
 
 impl Refusal {
     /// Every reason, in the order of their counters.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::NotHttp,
         Self::ProxyPreamble,
         Self::BadHost,
@@ -65,6 +67,7 @@ impl Refusal {
         Self::Full,
         Self::Stopping,
         Self::OtherHttp,
+        Self::BadHeader,
     ];
 
     /// The status of the answer.
@@ -76,6 +79,7 @@ impl Refusal {
             | Self::BadHost
             | Self::Body
             | Self::BadKey
+            | Self::BadHeader
             | Self::Protobuf => 400,
             Self::ForeignOrigin | Self::OpaqueOrigin => 403,
             Self::OtherPath => 404,
@@ -98,6 +102,10 @@ impl Refusal {
                 "A PROXY protocol preamble came before the request, which this engine does not read. Switch it \
                  off in the proxy or load balancer (HAProxy: no send-proxy; AWS: proxy_protocol_v2.enabled)."
             }
+            Self::BadHeader => {
+                "A header has a character that HTTP does not allow, such as a control character in its value or a \
+                 space in its name."
+            }
             Self::BadHost => "Send one Host header, as HTTP/1.1 asks: a host, and perhaps a port.",
             Self::Body => "Send no body with an upgrade: neither Content-Length nor Transfer-Encoding.",
             Self::BadKey => "Send one Sec-WebSocket-Key header: 16 random bytes in base64 (RFC 6455, 4.1).",
@@ -110,9 +118,12 @@ impl Refusal {
             }
             Self::OpaqueOrigin => {
                 "Pages from disk and sandboxed frames may not connect. Serve the page by HTTP, or list its \
-                 origin, `null` or `file://`, in server.allowed_origins: any web page can have the former."
+                 origin, `null` or `file://`, in server.allowed_origins: any web page can have `null`."
             }
-            Self::OtherPath => "Nothing is here. The WebSocket endpoint has another path (server.path).",
+            Self::OtherPath => {
+                "Nothing is here. The WebSocket endpoint has another path (server.path); health, metrics and the \
+                 API are on the control port (control.listen)."
+            }
             Self::OtherMethod => "Use GET, and ask for an upgrade to WebSocket.",
             Self::NoUpgrade => {
                 "This is a WebSocket endpoint. Connect with ws:// and a client of the protocol. A proxy must \
@@ -157,6 +168,7 @@ impl Refusal {
             Self::Full => "full",
             Self::Stopping => "stopping",
             Self::OtherHttp => "other_http",
+            Self::BadHeader => "bad_header",
         }
     }
 
@@ -166,6 +178,15 @@ impl Refusal {
     /// Never: every status is one.
     #[must_use]
     pub fn answer(self) -> Vec<u8> {
+        self.answer_saying(self.text())
+    }
+
+    /// The same with other words, where clients' do not fit.
+    ///
+    /// # Panics
+    /// Never: every status is one.
+    #[must_use]
+    pub fn answer_saying(self, text: &str) -> Vec<u8> {
         let status = StatusCode::from_u16(self.status()).expect("a status has three digits");
         let mut response = Response::new(());
         *response.status_mut() = status;
@@ -187,7 +208,6 @@ impl Refusal {
             }
             _ => {}
         }
-        let text = self.text();
         // The body ends with a line end, for terminals.
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(text.len() + 1));
         let mut bytes = Vec::new();

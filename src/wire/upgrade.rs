@@ -16,8 +16,9 @@ use tungstenite::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::extension::{self, Agreement, Deflate};
 use super::origin::{HostPort, Origin, OriginPattern};
+use super::preamble::{begins_with_proxy_preamble, may_become_http};
 use super::refusal::Refusal;
-use crate::printable::printable;
+use crate::printable::cut;
 
 /// The sub-protocol that this engine speaks.
 const JSON_PROTOCOL: &str = "centrifuge-json";
@@ -62,8 +63,8 @@ pub enum Upgrade {
     Refused(Refusal),
 }
 
-/// What a client's request says of itself, for a log: bounded, and without anything that could look like another
-/// line.
+/// What a client's request says of itself, for fields of a log: bounded, and as the client wrote it. The log's format
+/// escapes what could look like another line.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Described {
     /// Its target without the query, in which there may be a token.
@@ -87,6 +88,10 @@ pub fn upgrade(head: &[u8], policy: &UpgradePolicy) -> Upgrade {
 /// What the request that begins with `head`, whole or not, says of itself.
 #[must_use]
 pub fn describe(head: &[u8]) -> Described {
+    // What stands at a request's path there is something else.
+    if begins_with_proxy_preamble(head) {
+        return Described::default();
+    }
     let head = &head[..end_of_head(head).unwrap_or(head.len())];
     let mut lines = head.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
     let target = lines.next().and_then(|line| line.split(|&byte| byte == b' ').nth(1));
@@ -95,7 +100,7 @@ pub fn describe(head: &[u8]) -> Described {
         let (name, value) = line.split_at_checked("origin:".len())?;
         name.eq_ignore_ascii_case(b"origin:").then_some(value.trim_ascii())
     });
-    let shown = |bytes| printable(bytes, DESCRIBED_MAX);
+    let shown = |bytes| cut(bytes, DESCRIBED_MAX);
     Described { path: path.map(shown), origin: origin.map(shown) }
 }
 
@@ -124,19 +129,6 @@ fn judge(head: &[u8], policy: &UpgradePolicy) -> Result<Upgrade, Refusal> {
     Ok(Upgrade::Accepted { consumed, response, native_pings, deflate })
 }
 
-/// The first bytes of the PROXY protocol, version 2.
-const PROXY_SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
-
-/// Whether a proxy speaks the PROXY protocol to us (HAProxy's `send-proxy`, load balancers), of which version 1
-/// is a line of text.
-fn begins_with_proxy_preamble(head: &[u8]) -> bool {
-    let line = || head.split(|&byte| byte == b'\n').next().unwrap_or_default();
-    let signature = &head[..head.len().min(PROXY_SIGNATURE.len())];
-    (signature.len() > b"\r\n\r\n".len() && PROXY_SIGNATURE.starts_with(signature))
-        || (head.starts_with(b"PROXY ") && memchr::memmem::find(line(), b" HTTP/").is_none())
-            && head.contains(&b'\n')
-}
-
 /// `head` with what its query must not hold written as it must be (RFC 3986, section 3.4). Some clients send JSON
 /// there as it is; nobody is harmed by it, as nothing is taken from a query but words.
 fn with_query_encoded(head: &[u8]) -> Cow<'_, [u8]> {
@@ -157,19 +149,6 @@ fn with_query_encoded(head: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(encoded)
 }
 
-/// Whether `head`, as far as it has come, is the beginning of an HTTP request: the method a token, the
-/// first line without control characters, and a version at its end.
-fn may_become_http(head: &[u8]) -> bool {
-    let end = memchr::memchr(b'\n', head);
-    let line = &head[..end.unwrap_or(head.len())];
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let method = line.split(|&byte| byte == b' ').next().unwrap_or_default();
-    let method_is_token =
-        method.iter().all(|&byte| byte.is_ascii_alphanumeric() || b"-_!#$%&'*+.^`|~".contains(&byte));
-    let lacks_version = end.is_some() && memchr::memmem::find(line, b" HTTP/").is_none();
-    method_is_token && !lacks_version && !line.iter().any(u8::is_ascii_control)
-}
-
 /// Where the head ends, which is after its first blank line. A line may end without carriage return
 /// (RFC 9112, section 2.2).
 fn end_of_head(head: &[u8]) -> Option<usize> {
@@ -186,8 +165,16 @@ fn parse(head: &[u8]) -> Result<Request, Refusal> {
         Err(Error::Protocol(ProtocolError::WrongHttpMethod)) => Err(Refusal::OtherMethod),
         Err(Error::Protocol(ProtocolError::WrongHttpVersion)) => Err(Refusal::OtherHttp),
         Err(Error::Capacity(CapacityError::TooManyHeaders)) => Err(Refusal::ManyHeaders),
+        Ok(None) | Err(_) if has_right_request_line(head) => Err(Refusal::BadHeader),
         Ok(None) | Err(_) => Err(Refusal::NotHttp),
     }
+}
+
+/// Whether the request would be one without its headers.
+fn has_right_request_line(head: &[u8]) -> bool {
+    let line = head.split(|&byte| byte == b'\n').next().unwrap_or_default().trim_ascii_end();
+    let alone = [line, b"\r\n\r\n"].concat();
+    matches!(Request::try_parse(&with_query_encoded(&alone)), Ok(Some(_)))
 }
 
 fn check_endpoint(request: &Request, policy: &UpgradePolicy) -> Result<(), Refusal> {

@@ -235,7 +235,15 @@ impl Engine {
     /// If it does not end within `limit`.
     #[track_caller]
     pub fn wait_for_exit(&mut self, limit: Duration) -> ExitStatus {
-        wait_for(limit, "the engine's end", || self.child.try_wait().expect("the child can be asked"))
+        wait_for(limit, "the engine's end", || self.try_exit())
+    }
+
+    /// How it ended, if it has.
+    ///
+    /// # Panics
+    /// If the child cannot be asked.
+    pub fn try_exit(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("the child can be asked")
     }
 
     /// Ends it by SIGKILL.

@@ -1,6 +1,7 @@
 //! What a body that is no JSON probably is, for whoever reads the dead letter.
 
 use super::{Compression, Undeliverable};
+use crate::printable::escaped;
 
 /// What compressed bodies begin with.
 const COMPRESSED: &[(&[u8], &str)] = &[
@@ -24,7 +25,7 @@ const NOT_NUMBERS: [&str; 2] = ["NaN", "Infinity"];
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(in crate::broker) enum Hint {
     /// Its content encoding, and which one it looks like.
-    #[error("its content-encoding is '{}', and only gzip and deflate are decoded", .0.escape_debug())]
+    #[error("its content-encoding is '{}', and only gzip and deflate are decoded", escaped(.0))]
     Encoding(Box<str>),
     #[error("it looks compressed ({0}), and its content-encoding does not say so")]
     Compressed(&'static str),

@@ -1,18 +1,20 @@
-//! A look at RabbitMQ before an engine starts there: whether it lets us in, and what would be declared. Nothing is.
+//! A look at RabbitMQ before an engine starts there: whether it takes the user and password, whether what is there can
+//! be used, and what would be declared. Nothing is declared that is not there.
 
 use std::time::Duration;
 
+use lapin::ExchangeKind;
 use lapin::options::{ExchangeDeclareOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
-use lapin::{Connection, ExchangeKind};
 use tokio::time::timeout;
 
 use crate::config::{Amqp, AmqpUrl, Config, Source};
 
 use super::address::Address;
-use super::fault::{Fault, is_missing, is_missing_queue};
+use super::fault::{Fault, is_forbidden, is_missing, is_missing_queue, reply_text};
 use super::link::connect;
 use super::stranger;
+use super::topology::Ground;
 
 /// For both connections and everything that is asked.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -47,28 +49,17 @@ async fn look_at(url: &AmqpUrl, amqp: &Amqp) -> Result<Vec<String>, Fault> {
     let address = &Address::parse(url)?;
     let consuming = stranger::unless_http(address, connect(address, "fanfare: looks", false)).await?;
     let publishing = connect(address, "fanfare: looks", false).await?;
-    let look = Look { connection: &consuming, address };
-    let mut found = vec![
-        look.exchange(&amqp.exchange, "topic").await?,
-        look.exchange(&amqp.dead_letter_exchange, "fanout").await?,
-        look.queue(&amqp.dead_letter_queue, "the queue for dead letters").await?,
-    ];
-    match amqp.source {
-        Source::Stream => found.push(look.queue(&amqp.stream, "the stream").await?),
+    let look = Look(Ground { connection: &consuming, amqp, address });
+    let mut found = vec![look.exchange().await?, look.dead_letter_exchange().await?];
+    found.push(look.dead_letter_queue().await?);
+    found.push(match amqp.source {
+        Source::Stream => look.stream().await?,
         Source::Queue if amqp.queue.is_empty() => {
-            found.push("a queue of the engine's own would be declared, and end with it".to_owned());
+            "a queue of the engine's own would be declared, and end with it".to_owned()
         }
-        Source::Queue if look.has_queue(&amqp.queue).await? => {
-            found.push(format!("the queue `{}` is there", amqp.queue));
-        }
-        Source::Queue => {
-            return Err(Fault::lasting(format!(
-                "the queue `{}` (amqp.queue) is not there, and is not the engine's to declare: create it and bind it to \
-                 the exchange `{}`",
-                amqp.queue, amqp.exchange
-            )));
-        }
-    }
+        Source::Queue => look.named_queue().await?,
+    });
+    found.push(NOT_TRIED.to_owned());
     for connection in [consuming, publishing] {
         // It is done with.
         let _ = connection.close(200, "seen".into()).await;
@@ -76,38 +67,91 @@ async fn look_at(url: &AmqpUrl, amqp: &Amqp) -> Result<Vec<String>, Fault> {
     Ok(found)
 }
 
-struct Look<'a> {
-    connection: &'a Connection,
-    address: &'a Address,
-}
+/// What cannot be tried without changing something.
+const NOT_TRIED: &str =
+    "rights and limits were not tried for what would be declared, nor the right to publish";
+
+/// Looks passively first, so that nothing is made. What is there is then declared as an engine does it, which changes
+/// nothing, and shows what a passive look does not: another type, and what the user may not do.
+struct Look<'a>(Ground<'a>);
 
 impl Look<'_> {
-    async fn exchange(&self, name: &str, kind: &str) -> Result<String, Fault> {
-        let fault = |error: lapin::Error| Fault::other("no channel could be opened", &error, self.address);
-        let channel = self.connection.create_channel().await.map_err(fault)?;
-        let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
-        match channel.exchange_declare(name.into(), ExchangeKind::Topic, options, FieldTable::default()).await
-        {
-            Ok(()) => Ok(format!("the exchange `{name}` is there")),
-            Err(error) if is_missing(&error) => Ok(format!("the {kind} exchange `{name}` would be declared")),
-            Err(error) => Err(Fault::other("an exchange cannot be asked for", &error, self.address)),
+    async fn exchange(&self) -> Result<String, Fault> {
+        let name = &self.0.amqp.exchange;
+        if !self.has_exchange(name).await? {
+            return Ok(format!("the topic exchange `{name}` would be declared"));
         }
+        Ok(as_it_is(&format!("the exchange `{name}`"), self.0.exchange().await?.as_ref()))
     }
 
-    async fn queue(&self, name: &str, what: &str) -> Result<String, Fault> {
-        let is_there = self.has_queue(name).await?;
-        Ok(format!("{what} `{name}` {}", if is_there { "is there" } else { "would be declared" }))
+    async fn dead_letter_exchange(&self) -> Result<String, Fault> {
+        let name = &self.0.amqp.dead_letter_exchange;
+        if !self.has_exchange(name).await? {
+            return Ok(format!("the fanout exchange `{name}` would be declared"));
+        }
+        Ok(match self.0.dead_letter_exchange().await? {
+            Some(_) => format!("the exchange `{name}` is there"),
+            None => format!(
+                "the exchange `{name}` is there; the user may not configure it, or it is neither of type fanout nor \
+                 topic: whether dead letters get from it into a queue is up to its bindings"
+            ),
+        })
+    }
+
+    async fn dead_letter_queue(&self) -> Result<String, Fault> {
+        let name = &self.0.amqp.dead_letter_queue;
+        if !self.has_queue(name).await? {
+            return Ok(format!("the queue for dead letters `{name}` would be declared"));
+        }
+        Ok(match self.0.dead_letter_queue().await? {
+            Some(_) => format!("the queue for dead letters `{name}` is there"),
+            None => format!("the queue for dead letters `{name}` is there, and cannot be reached now"),
+        })
+    }
+
+    async fn stream(&self) -> Result<String, Fault> {
+        let name = &self.0.amqp.stream;
+        if !self.has_queue(name).await? {
+            return Ok(format!("the stream `{name}` would be declared"));
+        }
+        let refusal = self.0.declare_stream().await?;
+        self.0.may_bind(name).await?;
+        Ok(as_it_is(&format!("the stream `{name}`"), refusal.as_ref()))
+    }
+
+    async fn named_queue(&self) -> Result<String, Fault> {
+        self.0.named_queue().await.map(|spring| format!("the queue `{}` is there", spring.name))
+    }
+
+    async fn has_exchange(&self, name: &str) -> Result<bool, Fault> {
+        let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
+        let (channel, kind) = (self.0.channel().await?, ExchangeKind::Topic);
+        match channel.exchange_declare(name.into(), kind, options, FieldTable::default()).await {
+            Ok(()) => Ok(true),
+            Err(error) if is_missing(&error) => Ok(false),
+            Err(error) => Err(Fault::other("an exchange cannot be asked for", &error, self.0.address)),
+        }
     }
 
     /// One that is away is there.
     async fn has_queue(&self, name: &str) -> Result<bool, Fault> {
-        let fault = |error: lapin::Error| Fault::other("no channel could be opened", &error, self.address);
-        let channel = self.connection.create_channel().await.map_err(fault)?;
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let channel = self.0.channel().await?;
         match channel.queue_declare(name.into(), options, FieldTable::default()).await {
             Ok(_) => Ok(true),
             Err(error) if is_missing(&error) => Ok(!is_missing_queue(&error, name)),
-            Err(error) => Err(Fault::other("a queue cannot be asked for", &error, self.address)),
+            Err(error) => Err(Fault::other("a queue cannot be asked for", &error, self.0.address)),
         }
+    }
+}
+
+/// What is there, and why RabbitMQ refused to declare it, if it did.
+fn as_it_is(what: &str, refusal: Option<&lapin::Error>) -> String {
+    match refusal {
+        None => format!("{what} is there"),
+        Some(error) if is_forbidden(error) => {
+            format!("{what} is there; the user may not configure it, and it is used as it is")
+        }
+        Some(error) => format!("{what} is there, and is used as it is ({})", reply_text(error)),
     }
 }

@@ -287,8 +287,9 @@ impl Reader {
     fn caught_up(&mut self, epoch: &Epoch, now: Instant) {
         self.reach.is_far = false;
         if let Some(Loading { read, since, .. }) = self.loading.take() {
-            let seconds = now.duration_since(since).as_secs_f32();
-            tracing::info!(messages = read, seconds, %epoch, "read the stream back");
+            // Tenths are enough for people, and for programs.
+            let seconds = format_args!("{:.1}", now.duration_since(since).as_secs_f32());
+            tracing::info!(messages = read, %seconds, %epoch, "read the stream back");
         }
     }
 

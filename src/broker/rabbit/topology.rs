@@ -13,7 +13,7 @@ use crate::config::{Amqp, Source};
 
 use super::address::Address;
 use super::fault::{Fault, is_away, is_forbidden, is_missing, is_missing_queue, is_refused, reply_text};
-use super::overflow;
+use super::{overflow, reader};
 
 const PASSIVELY: ExchangeDeclareOptions = ExchangeDeclareOptions {
     passive: true,
@@ -105,24 +105,26 @@ fn dead_letter_arguments(amqp: &Amqp) -> FieldTable {
     arguments
 }
 
-struct Ground<'a> {
-    connection: &'a Connection,
-    amqp: &'a Amqp,
-    address: &'a Address,
+/// RabbitMQ's vhost, as an engine needs it.
+pub(super) struct Ground<'a> {
+    pub(super) connection: &'a Connection,
+    pub(super) amqp: &'a Amqp,
+    pub(super) address: &'a Address,
 }
 
 impl Ground<'_> {
-    async fn channel(&self) -> Result<Channel, Fault> {
+    pub(super) async fn channel(&self) -> Result<Channel, Fault> {
         let channel = self.connection.create_channel().await;
         channel.map_err(|error| Fault::other("no channel could be opened", &error, self.address))
     }
 
     /// An exchange that is there is used as it is, except if its type makes our bindings mean something
-    /// else: patterns are for topic exchanges only. With a named queue the bindings are the operator's.
-    async fn exchange(&self) -> Result<(), Fault> {
+    /// else: patterns are for topic exchanges only. With a named queue the bindings are the operator's. Returns why
+    /// RabbitMQ refused to declare one that is used as it is.
+    pub(super) async fn exchange(&self) -> Result<Option<lapin::Error>, Fault> {
         let name = &self.amqp.exchange;
         let Err(error) = self.declare_exchange(name, ExchangeKind::Topic, DURABLY).await? else {
-            return Ok(());
+            return Ok(None);
         };
         let text = reply_text(&error);
         if text.contains("inequivalent arg 'type'") && self.amqp.queue.is_empty() {
@@ -135,7 +137,7 @@ impl Ground<'_> {
         if !is_refused(&error) {
             return Err(self.no_exchange(name, &error));
         }
-        self.is_there(name, &error).await
+        self.is_there(name, &error).await.map(|()| Some(error))
     }
 
     /// The exchange for what cannot be delivered, and the queue that keeps the latest of it. Every dead letter has to get
@@ -161,7 +163,7 @@ impl Ground<'_> {
 
     /// Declares the exchange for dead letters, or finds one. Returns the pattern by which a queue gets everything from
     /// it; none if there is no such pattern, or if its type may not be asked for.
-    async fn dead_letter_exchange(&self) -> Result<Option<&'static str>, Fault> {
+    pub(super) async fn dead_letter_exchange(&self) -> Result<Option<&'static str>, Fault> {
         let exchange = &self.amqp.dead_letter_exchange;
         for (kind, pattern) in [(ExchangeKind::Fanout, ""), (ExchangeKind::Topic, "#")] {
             let Err(error) = self.declare_exchange(exchange, kind, DURABLY).await? else {
@@ -189,7 +191,7 @@ impl Ground<'_> {
     }
 
     /// Declares the queue for dead letters. None: there is none for now, and the operator's bindings have to do.
-    async fn dead_letter_queue(&self) -> Result<Option<&str>, Fault> {
+    pub(super) async fn dead_letter_queue(&self) -> Result<Option<&str>, Fault> {
         let queue = &self.amqp.dead_letter_queue;
         let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
         let arguments = dead_letter_arguments(self.amqp);
@@ -210,26 +212,38 @@ impl Ground<'_> {
         }
     }
 
-    /// The stream. One that is there is used as it is, with other limits than ours, or without the right to
-    /// declare it.
+    /// The stream, bound.
     async fn stream(&self) -> Result<ShortString, Fault> {
         let name = &self.amqp.stream;
-        let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-        let arguments = stream_arguments(self.amqp);
-        let declared = self.channel().await?.queue_declare(name.as_str().into(), durable, arguments).await;
-        if let Err(error) = declared {
-            if !is_refused(&error) {
-                return Err(self.no_queue(name, &error));
+        match self.declare_stream().await? {
+            None => {}
+            // As README advises: whoever may not declare it need not.
+            Some(error) if is_forbidden(&error) => {
+                tracing::info!(stream = name, "the user may not configure the stream; it is used as it is");
             }
-            let difference = reply_text(&error);
-            self.is_stream(name, &error).await?;
-            tracing::warn!(stream = name, %difference, "the stream is used as it is");
+            Some(error) => {
+                tracing::warn!(stream = name, difference = reply_text(&error), "the stream is used as it is");
+            }
         }
         let channel = self.channel().await?;
         for pattern in self.amqp.bindings.patterns() {
             self.bind(&channel, name, &self.amqp.exchange, pattern).await?;
         }
         Ok(name.as_str().into())
+    }
+
+    /// Declares the stream. One that is there is used as it is, with other limits than ours, or without the right to
+    /// declare it; then, returns why RabbitMQ refused.
+    pub(super) async fn declare_stream(&self) -> Result<Option<lapin::Error>, Fault> {
+        let name = &self.amqp.stream;
+        let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+        let arguments = stream_arguments(self.amqp);
+        let declared = self.channel().await?.queue_declare(name.as_str().into(), durable, arguments).await;
+        match declared {
+            Ok(_) => Ok(None),
+            Err(error) if is_refused(&error) => self.is_stream(name, &error).await.map(|()| Some(error)),
+            Err(error) => Err(self.no_queue(name, &error)),
+        }
     }
 
     /// Asks a queue for what only a stream can give, before anything is bound to it. What it does not have by
@@ -275,7 +289,8 @@ impl Ground<'_> {
         Ok(Spring { name, kind: Kind::Queue, notices: Some(notices) })
     }
 
-    async fn named_queue(&self) -> Result<Spring, Fault> {
+    /// The queue that an operator declared and bound.
+    pub(super) async fn named_queue(&self) -> Result<Spring, Fault> {
         let name = &self.amqp.queue;
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let channel = self.channel().await?;
@@ -298,9 +313,13 @@ impl Ground<'_> {
         if channel.basic_qos(1, BasicQosOptions::default()).await.is_err() {
             return Ok(Kind::Queue);
         }
-        if let Err(error) = self.consume_as_stream(&channel, name).await {
-            let is_classic = reply_text(&error).contains("of queue type rabbit_classic_queue");
-            return Ok(if is_classic { Kind::Classic } else { Kind::Queue });
+        match self.consume_as_stream(&channel, name).await {
+            Ok(()) => {}
+            Err(error) if is_forbidden(&error) => return Err(Fault::consuming(&error, name, self.address)),
+            Err(error) => {
+                let is_classic = reply_text(&error).contains("of queue type rabbit_classic_queue");
+                return Ok(if is_classic { Kind::Classic } else { Kind::Queue });
+            }
         }
         Err(Fault::lasting(format!(
             "the queue `{name}` (amqp.queue) on {} is a stream, and what is sent to it while the engine is down would \
@@ -325,6 +344,20 @@ impl Ground<'_> {
             Err(error) if is_missing_queue(&error, name) => {
                 Err(Fault::not_declared(what, refusal, self.address))
             }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the queue may be bound to the exchange: a binding that nobody has is taken away, for which RabbitMQ asks
+    /// for the same rights.
+    pub(super) async fn may_bind(&self, queue: &str) -> Result<(), Fault> {
+        let exchange = self.amqp.exchange.as_str();
+        let (channel, nobodys) = (self.channel().await?, format!("fanfare-check-{:016x}", reader::random()));
+        let unbound =
+            channel.queue_unbind(queue.into(), exchange.into(), nobodys.into(), FieldTable::default()).await;
+        match unbound {
+            Err(error) if is_forbidden(&error) => Err(self.unbound(exchange, &error)),
+            // There is none: it would be allowed.
             _ => Ok(()),
         }
     }

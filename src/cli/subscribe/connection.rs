@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use fanfare::printable::printable;
+use fanfare::printable::{escaped, printable};
 use tungstenite::handshake::HandshakeError;
 use tungstenite::protocol::CloseFrame;
 use tungstenite::{Error, Message, WebSocket};
@@ -58,20 +58,32 @@ fn refused(url: &Url, error: &Error) -> End {
     match error {
         Error::Http(response) => {
             let status = response.status();
-            let why = response.body().as_deref().unwrap_or_default().trim_ascii();
-            let why = if why.is_empty() { String::new() } else { format!(": {}", printable(why, 200)) };
+            let why = explanation(response.body().as_deref().unwrap_or_default());
             let text = format!("{url} refused the WebSocket: {status}{why}");
             match status.as_u16() {
                 429 | 500..=599 => End::Retry(text),
-                404 => End::Final(format!(
-                    "{text}: no endpoint has this path; the default is /connection/websocket"
-                )),
+                404 => {
+                    let sign = if why.is_empty() { ':' } else { ';' };
+                    End::Final(format!(
+                        "{text}{sign} no endpoint has this path; the default is /connection/websocket"
+                    ))
+                }
                 _ => End::Final(text),
             }
         }
         Error::Io(error) => End::Retry(format!("{url} broke the connection off: {error}")),
         error => End::Final(format!("what listens at {url} is no WebSocket endpoint: {error}")),
     }
+}
+
+/// What the body of a refusal says, to follow its status: of the control port's JSON its message.
+fn explanation(body: &[u8]) -> String {
+    let body = body.trim_ascii();
+    let json: Option<serde_json::Value> = serde_json::from_slice(body).ok();
+    let message = json.as_ref().and_then(|json| json["error"]["message"].as_str()).map(str::as_bytes);
+    let why = printable(message.unwrap_or(body), 300);
+    let why = why.trim_end_matches('.');
+    if why.is_empty() { String::new() } else { format!(": {why}") }
 }
 
 /// Passes frames to and fro; there is no other way out than an [`End`].
@@ -115,10 +127,7 @@ fn closed(frame: Option<&CloseFrame>) -> End {
     match frame {
         Some(frame) => {
             let code = u16::from(frame.code);
-            feed::end(
-                u32::from(code),
-                &format!("closed by the engine: {} ({code})", frame.reason.escape_debug()),
-            )
+            feed::end(u32::from(code), &format!("closed by the engine: {} ({code})", escaped(&frame.reason)))
         }
         None => End::Retry("closed by the engine without a reason".to_owned()),
     }

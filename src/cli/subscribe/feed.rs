@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
+use fanfare::printable::escaped;
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -261,7 +262,7 @@ impl Feed {
     }
 
     fn refused(&mut self, error: &ReplyError, topic: &str, step: &mut Step) -> Result<(), End> {
-        let text = format!("no subscription to {}", topic.escape_debug());
+        let text = format!("no subscription to {}", escaped(topic));
         let hint = if error.code == BAD_REQUEST {
             format!(
                 "; the name has {} bytes, and engines take 1 to 255 (limits.topic_bytes) without control characters",
@@ -283,7 +284,7 @@ impl Feed {
             self.topics[index].take(&publication, self.format, step);
         }
         if let Some(Notice { code, reason }) = disconnect {
-            let text = format!("disconnected by the engine: {} ({code})", reason.escape_debug());
+            let text = format!("disconnected by the engine: {} ({code})", escaped(&reason));
             return Err(end(code, &text));
         }
         match (unsubscribe, index) {
@@ -291,8 +292,8 @@ impl Feed {
             (Some(Notice { code: 2500.., reason }), Some(index)) => {
                 step.notices.push(format!(
                     "fanfare: {}: {}; subscribing again",
-                    channel.escape_debug(),
-                    reason.escape_debug()
+                    escaped(&channel),
+                    escaped(&reason)
                 ));
                 let again = self.subscribe(index, None);
                 command(step, &again);
@@ -301,8 +302,8 @@ impl Feed {
             (Some(Notice { code, reason }), _) => {
                 let text = format!(
                     "the engine ended the subscription to {}: {} ({code})",
-                    channel.escape_debug(),
-                    reason.escape_debug()
+                    escaped(&channel),
+                    escaped(&reason)
                 );
                 self.drop_topic(&channel, text, step)
             }
@@ -348,7 +349,7 @@ fn as_object(topic: &str, publication: &Publication<'_>) -> String {
 
 /// What to say of a subscription that was made, and what came of the time in which there was none.
 fn notice(topic: &Topic, reply: &Subscribed<'_>, away: Option<Duration>) -> String {
-    let name = topic.name.escape_debug();
+    let name = escaped(&topic.name);
     if !topic.is_known {
         return format!("fanfare: subscribed to {name}");
     }
@@ -365,7 +366,7 @@ fn notice(topic: &Topic, reply: &Subscribed<'_>, away: Option<Duration>) -> Stri
 impl ReplyError {
     /// Whether to try again: the rule of the SDKs.
     fn end(&self, what: &str, hint: &str) -> End {
-        let text = format!("{what}: {} (error {}){hint}", self.message.escape_debug(), self.code);
+        let text = format!("{what}: {} (error {}){hint}", escaped(&self.message), self.code);
         if self.temporary || self.code < 100 { End::Retry(text) } else { End::Final(text) }
     }
 }

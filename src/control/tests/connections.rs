@@ -38,6 +38,22 @@ fn requests_without_a_pause_are_answered() {
     sending.join().unwrap();
 }
 
+/// A proxy that speaks the PROXY protocol, or TLS, to this port is told so.
+#[test]
+fn what_is_no_http_is_named() {
+    let house = House::open(Config::default());
+    for (bytes, words) in [
+        (&b"PROXY TCP4 192.0.2.1 192.0.2.2 40000 9000\r\nGET /health HTTP/1.1\r\n\r\n"[..], "PROXY protocol"),
+        (b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c", "PROXY protocol"),
+        (b"\x16\x03\x01\x02\0\x01", "takes HTTP without TLS"),
+    ] {
+        let mut stream = house.connect();
+        stream.write_all(bytes).unwrap();
+        let answer = Answer::read(&mut stream);
+        assert!(answer.status == 400 && answer.body.contains(words), "{bytes:?}: {}", answer.body);
+    }
+}
+
 #[test]
 fn a_request_is_answered_although_the_next_one_has_begun() {
     let house = House::open(Config::default());

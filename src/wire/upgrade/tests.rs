@@ -342,9 +342,23 @@ fn a_request_is_described_for_a_log_that_nobody_can_forge() {
     assert_eq!(of(&with("/websocket HTTP", "/websocket?token=secret HTTP")), known);
     assert_eq!(of(&with("Origin: ", "origin:")), known);
     let (path, origin) = of(&format!("GET /{} HTTP/1.1\r\nOrigin: a\u{1b}[2J\rb\r\n\r\n", "x".repeat(5000)));
-    assert_eq!((path.len(), origin.as_str()), (103, r"a\u{1b}[2J\rb"));
+    // As it came: the log's format escapes it, once.
+    assert_eq!((path.len(), origin.as_str()), (103, "a\u{1b}[2J\rb"));
     assert_eq!(describe(b"\x16\x03"), Described::default());
+    let proxied = b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\nGET / HTTP/1.1\r\n";
+    assert_eq!(describe(proxied), Described::default(), "TCP4 is no path");
     assert_eq!(of("GET /a HTTP/1.1\r\n\r\nOrigin: https://in.the.body\r\n").1, "");
+}
+
+#[test]
+fn a_header_that_http_does_not_allow_is_told_from_what_is_no_http() {
+    for header in ["X-Name: a\u{1}b\r\n", "X-Name: a\u{7f}\r\n", "X Name: a\r\n", "X-Name a\r\n"] {
+        let head = with(ORIGIN, header);
+        assert_eq!(upgrade(head.as_bytes(), &policy()), Upgrade::Refused(Refusal::BadHeader), "{header:?}");
+    }
+    refused(with(ORIGIN, "X: \u{1}\r\n").as_bytes(), &policy(), 400);
+    let odd_target = with("/websocket HTTP", "/web\u{7f}socket HTTP");
+    assert_eq!(upgrade(odd_target.as_bytes(), &policy()), Upgrade::Refused(Refusal::NotHttp));
 }
 
 #[test]
