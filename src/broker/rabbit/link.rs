@@ -6,7 +6,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join;
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
@@ -30,6 +29,7 @@ use super::fault::{
     reply_text,
 };
 use super::intake::{Intake, Taken};
+use super::leaving::{CLOSE_LIMIT, Leaving, SUCCESS, give_up};
 use super::overflow::Watch;
 use super::prefetch::Prefetch;
 use super::publisher::{Letter, Publisher, Report, Traffic, Word, confirm};
@@ -42,10 +42,6 @@ use super::{markers, stranger, topology, transport};
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// From there to AMQP's "open", and for everything that has to be declared.
 const SETUP_LIMIT: Duration = Duration::from_secs(15);
-/// For AMQP's "close".
-const CLOSE_LIMIT: Duration = Duration::from_secs(2);
-/// The reply code of a close without a fault (AMQP 0.9.1, section 1.1).
-const SUCCESS: u16 = 200;
 
 type Events = Pin<Box<dyn Stream<Item = lapin::Event> + Send>>;
 
@@ -148,21 +144,24 @@ impl Link {
         let consuming = connect(address, "fanfare: consumes", is_careful);
         let consuming = stranger::unless_http(address, consuming).await?;
         let publishing = connect(address, "fanfare: publishes", is_careful).await?;
-        let set_up = timeout(SETUP_LIMIT, Self::set_up(consuming, publishing, address, config, entrance));
-        let late = |_| Fault::passing(format!("RabbitMQ at {address} does not answer"));
-        set_up.await.map_err(late)?
+        let connections = [Arc::new(consuming), Arc::new(publishing)];
+        let set_up = Self::set_up(connections.clone(), address, config, entrance);
+        let late = |_| Err(Fault::passing(format!("RabbitMQ at {address} does not answer")));
+        let link = timeout(SETUP_LIMIT, set_up).await.unwrap_or_else(late);
+        if link.is_err() {
+            give_up(connections).await;
+        }
+        link
     }
 
     async fn set_up(
-        consuming: Connection,
-        publishing: Connection,
+        [consuming, publishing]: [Arc<Connection>; 2],
         address: &Address,
         config: &Config,
         entrance: Option<Entrance>,
     ) -> Result<Self, Fault> {
         let fault = |what| move |error| Fault::other(what, &error, address);
         let amqp = &config.amqp;
-        let consuming = Arc::new(consuming);
         let channel = consuming.create_channel().await.map_err(fault("no channel could be opened"))?;
         let Spring { name: queue, kind, notices } =
             topology::prepare(&consuming, &channel, amqp, address).await?;
@@ -176,7 +175,6 @@ impl Link {
             Bindings::Patterns(_) => None,
         };
         let binder = binder.transpose().map_err(fault("no channel could be opened"))?;
-        let publishing = Arc::new(publishing);
         let open = |traffic| Publisher::open(&publishing, traffic);
         let publishes =
             open(Traffic::Publishes).await.map_err(fault("no channel for publishes could be opened"))?;
@@ -365,17 +363,10 @@ impl Link {
         [Traffic::Publishes, Traffic::DeadLetters].map(|traffic| (traffic, self.publisher(traffic).abandon()))
     }
 
-    /// Closes both connections of a link that was given up. RabbitMQ gives others nothing of what it has sent over them
-    /// before they are closed, and lapin keeps one that is only dropped while a consumer was about to begin on it.
-    pub(super) fn leave(self) -> impl Future<Output = ()> + Send + 'static {
+    /// Closes both connections of a link that was given up.
+    pub(super) fn leave(self) -> Leaving {
         let Self { consuming, publishing, .. } = self;
-        async move {
-            let close = async |connection: &Connection| {
-                connection.close(SUCCESS, "the engine begins anew".into()).await
-            };
-            // A connection that is gone needs no close.
-            let _ = timeout(CLOSE_LIMIT, join(close(&consuming), close(&publishing))).await;
-        }
+        Leaving::of([consuming, publishing])
     }
 
     /// Closes both connections in good order, after a last marker that says up to where the stream is settled.

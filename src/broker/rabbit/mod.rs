@@ -40,6 +40,7 @@ mod following;
 mod ids;
 mod inspect;
 mod intake;
+mod leaving;
 mod letters;
 mod link;
 mod markers;
@@ -57,10 +58,8 @@ mod trail;
 mod transport;
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::future::pending;
 use std::hash::{BuildHasher as _, RandomState};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -79,6 +78,7 @@ use backoff::Backoff;
 use bindings::{Bindings, Room};
 use fault::Fault;
 use ids::Ids;
+use leaving::Leaving;
 use letters::Letters;
 use link::{Link, Loss};
 use reader::Reader;
@@ -147,15 +147,6 @@ enum State {
     },
     /// There will be no other link.
     Over,
-}
-
-/// The end of a link.
-struct Leaving(Pin<Box<dyn Future<Output = ()> + Send>>);
-
-impl fmt::Debug for Leaving {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Leaving")
-    }
 }
 
 /// What comes of waiting.
@@ -367,7 +358,7 @@ impl Rabbit {
         self.stop_binding();
         self.events.push_back(Event::Lost);
         self.backoff.lived(since.elapsed());
-        self.leaving = Some(Leaving(Box::pin(link.leave())));
+        self.leaving = Some(link.leave());
         self.try_again(true);
     }
 
@@ -388,8 +379,8 @@ impl Rabbit {
         let leaving = self.leaving.take();
         self.state = State::Away(tokio::spawn(async move {
             let begins = tokio::time::Instant::now() + pause;
-            if let Some(Leaving(leaving)) = leaving {
-                leaving.await;
+            if let Some(leaving) = leaving {
+                leaving.end().await;
             }
             sleep_until(begins).await;
             Link::open(&address, &config, entrance, is_careful).await
