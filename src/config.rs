@@ -159,7 +159,8 @@ pub struct Limits {
     /// Payload bytes of one WebSocket frame of merged publications. Default 512 KiB; some SDKs close at 1 MiB.
     pub frame_bytes: usize,
     /// Bytes of replies waiting for one client that does not take them; beyond, its input is not read.
-    /// Default 64 KiB. One answer to a recovery or about a history may always be asked for besides.
+    /// Default 64 KiB. One answer to a recovery or about a history may always be asked for besides; others only as far
+    /// as they have room, each with 512 bytes at least.
     pub replies_bytes: usize,
     /// The same of all clients of one shard together. Default 64 MiB; beyond, those who have left an answer waiting
     /// for the longest are closed.

@@ -6,10 +6,14 @@
 //! slot. After [`Request::Detach`] the shard keeps the slot until [`Mail::Detached`] comes: mailboxes are
 //! first in, first out, so that is the broker's last word on it.
 
+mod question;
+
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::protocol::codes::{Closing, ErrorCode, UnsubscribeCode};
+
+pub use question::{ANSWER_COST, AnswerBudget, Question};
 
 /// A topic's name: shared by everyone who holds it, counted when a topic is attached, never per message.
 pub type TopicName = Arc<str>;
@@ -202,6 +206,8 @@ pub enum Mail {
         /// What there is, or why not.
         page: Box<Result<HistoryPage, ErrorCode>>,
     },
+    /// The answer does not fit into the budget of its question, which is to be asked again in another.
+    AskAgain(Question),
     /// The topic could not be attached; the slot is free.
     AttachFailed {
         /// The topic, by this shard's number.
@@ -354,7 +360,7 @@ impl Request {
 }
 
 /// A client's wish to go on where it was.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Recover {
     /// Which shard.
     pub shard: ShardId,
@@ -372,6 +378,8 @@ pub struct Recover {
     pub since: Since,
     /// Whether it wants an error and no subscription if that is not possible.
     pub rejects_unrecovered: bool,
+    /// What the answer is taken from; `None`: it may be as large as it is.
+    pub budget: Option<Arc<AnswerBudget>>,
 }
 
 /// A question about a topic's history.
@@ -400,6 +408,8 @@ pub enum HistoryAsker {
         client: ClientKey,
         /// The id of its command.
         command: u32,
+        /// What the answer is taken from; `None`: it may be as large as it is.
+        budget: Option<Arc<AnswerBudget>>,
     },
     /// The control thread.
     Control(oneshot::Sender<Result<HistoryPage, ErrorCode>>),

@@ -454,3 +454,47 @@ fn an_engine_that_is_killed_is_no_gap_for_a_subscriber_on_the_command_line() {
     assert_eq!(subscriber.output.so_far(), expected);
     assert!(subscriber.errors.contain("fanfare: subscribed to count again after "));
 }
+
+/// The SDKs come back with one frame: a connect, and a recovery for each topic. The answers are of all sizes, one is
+/// larger than what a client may leave waiting, and all together are several times as much.
+#[test]
+fn a_frame_of_connect_and_127_recoveries_is_answered_exactly_and_in_order() {
+    let engine = Engine::with_config(CONFIG);
+    let data = |topic: u64, n: u64| {
+        let bytes = if topic == 40 { 20_000 } else { 100 * (topic % 13) };
+        json!({"topic": topic, "n": n, "filler": "x".repeat(usize::try_from(bytes).expect("few"))})
+    };
+    let topics = 2..=128_u64;
+    let start = {
+        let mut client = RawClient::connect(engine.client_address());
+        subscribe(&mut client, "kept:2")
+    };
+    for topic in topics.clone() {
+        (1..=5).for_each(|n| engine.publish(&format!("kept:{topic}"), &data(topic, n)));
+    }
+    let recover = |topic: u64| {
+        let fields = json!({
+            "channel": format!("kept:{topic}"), "recover": true, "epoch": start.epoch, "offset": topic % 6
+        });
+        format!(r#"{{"id":{topic},"subscribe":{fields}}}"#)
+    };
+    let connect = r#"{"id":1,"connect":{}}"#.to_owned();
+    let commands = std::iter::once(connect).chain(topics.clone().map(recover));
+    let mut back = RawClient::open(engine.client_address());
+    back.send(&commands.collect::<Vec<_>>().join("\n"));
+    assert!(back.line().starts_with(r#"{"id":1,"connect":"#));
+    for topic in topics.clone() {
+        let reply = back.line();
+        assert!(reply.starts_with(&format!(r#"{{"id":{topic},"#)), "instead of {topic}: {reply}");
+        let subscribed = subscribed(&reply);
+        assert_eq!(subscribed["recovered"], json!(true), "{reply}");
+        let missed = topic % 6 + 1..=5;
+        assert_eq!(publications(&subscribed), missed.map(|n| (data(topic, n), n)).collect::<Vec<_>>());
+    }
+    assert_eq!(engine.metric("fanfare_recovered_total", &[]), 127.0);
+    for topic in topics {
+        engine.publish(&format!("kept:{topic}"), &json!(6));
+        let next = format!(r#"{{"push":{{"channel":"kept:{topic}","pub":{{"data":6,"offset":6}}}}}}"#);
+        assert_eq!(back.line(), next);
+    }
+}

@@ -103,3 +103,30 @@ fn one_message_to_many_topics() {
     ["A", "B", "C"].iter().for_each(|topic| client.expect(topic, &[json!(1)]));
     client.expect("D", &[json!(2)]);
 }
+
+/// It comes back with one frame: a connect and a recovery for each topic, whose answers are several times as much as a
+/// client may leave waiting.
+#[test]
+fn a_client_of_127_topics_goes_on_where_it_was_in_all_of_them() {
+    let engine = Engine::with_config("[namespaces.kept]\nhistory_size = 10\nforce_recovery = true\n");
+    let mut client = Subscriber::node(&engine.ws_url());
+    let topics: Vec<_> = (0..127).map(|n| format!("kept:{n}")).collect();
+    topics.iter().for_each(|topic| client.0.tell(&json!({ "do": "subscribe", "channel": topic })));
+    topics.iter().for_each(|topic| drop(client.event("subscribed", Some(topic))));
+    let data = |n: u32| json!({"n": n, "filler": "x".repeat(1000)});
+    topics.iter().for_each(|topic| engine.publish(topic, &data(1)));
+    topics.iter().for_each(|topic| client.expect(topic, &[data(1)]));
+
+    client.0.tell(&json!({ "do": "disconnect" }));
+    client.event("disconnected", None);
+    for topic in &topics {
+        (2..=4).for_each(|n| engine.publish(topic, &data(n)));
+    }
+    client.0.tell(&json!({ "do": "connect" }));
+    let all: Vec<_> = (1..=4).map(data).collect();
+    topics.iter().for_each(|topic| client.expect(topic, &all));
+    assert_eq!(engine.metric("fanfare_recovered_total", &[]), 127.0);
+    let events = client.0.events();
+    let refused = events.iter().find(|event| event["event"] == "subscription_error");
+    assert_eq!(refused, None);
+}

@@ -78,6 +78,7 @@ mod tests {
             recoverable: true,
             since: Since { epoch: "e".into(), offset },
             rejects_unrecovered: false,
+            budget: None,
         }
     }
 

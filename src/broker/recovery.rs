@@ -6,7 +6,10 @@
 use std::time::Instant;
 
 use crate::config::RecoveryMode;
-use crate::mail::{History as Question, HistoryAsker, HistoryPage, Lane, Mail, Position, Recover};
+use crate::mail::{
+    AnswerBudget, History as HistoryQuestion, HistoryAsker, HistoryPage, Lane, Mail, Position, Question,
+    Recover, ShardId,
+};
 use crate::protocol::codes::ErrorCode;
 
 use super::history::{Mode, Page, Query, Unrecoverable, Wish};
@@ -14,6 +17,16 @@ use super::turn::Broker;
 
 /// Publications in one answer about a topic's history at most, as SDKs expect it.
 const PAGE_MAX: usize = 300;
+
+/// Whether no answer that is taken from it has room any more.
+fn is_spent(budget: Option<&AnswerBudget>) -> bool {
+    budget.is_some_and(AnswerBudget::is_spent)
+}
+
+/// Whether an answer with so many bytes of publications has room; then it is taken.
+fn has_room(budget: Option<&AnswerBudget>, bytes: usize) -> bool {
+    budget.is_none_or(|budget| budget.take(bytes))
+}
 
 impl Broker {
     /// Where a topic stands for those who are attached in a lane now, if its namespace has a history.
@@ -66,7 +79,11 @@ impl Broker {
         self.outbox.push(question.shard, Mail::Recovered { question: Box::new(question), answer });
     }
 
+    /// Answers, if there is room for the answer.
     fn answer_recovery(&mut self, question: Box<Recover>) {
+        if is_spent(question.budget.as_deref()) {
+            return self.leave_for_later(question.shard, Question::Recover(question));
+        }
         let lane = question.variant.lane;
         if question.since.offset > self.handed_over(&question.name, lane) {
             // Another lane, or another node, was quicker: what this client has must not come to it again.
@@ -84,9 +101,16 @@ impl Broker {
             bytes_max: self.config.limits.frame_bytes,
         };
         let answer = self.history.recover(&wish, Instant::now());
+        if !has_room(question.budget.as_deref(), answer.missed.as_ref().map_or(0, |missed| missed.len())) {
+            return self.leave_for_later(question.shard, Question::Recover(question));
+        }
         let counter = if answer.missed.is_some() { &self.stats.recovered } else { &self.stats.unrecovered };
         counter.add(1);
         self.outbox.push(question.shard, Mail::Recovered { question, answer: Box::new(Ok(answer)) });
+    }
+
+    fn leave_for_later(&mut self, shard: ShardId, question: Question) {
+        self.outbox.push(shard, Mail::AskAgain(question));
     }
 
     fn end_waiting(&mut self, name: &str, lane: Lane) {
@@ -96,18 +120,32 @@ impl Broker {
         }
     }
 
-    /// Answers whoever wants to see what was published.
-    pub(super) fn read_history(&mut self, question: Question) {
-        let Question { asker, topic, limit, since, reverse } = question;
-        let page = self.must_have_history(&topic).and_then(|()| {
-            let limit = limit.map_or(PAGE_MAX, |limit| limit as usize).min(PAGE_MAX);
-            let bytes_max = self.config.limits.frame_bytes;
-            let query = Query { topic: &topic, since: since.as_ref(), limit, reverse, bytes_max };
-            let page = self.history.read(&query, Instant::now());
-            page.map(|Page { position, publications }| HistoryPage { position, publications })
-                .map_err(|Unrecoverable| ErrorCode::UnrecoverablePosition)
-        });
-        self.answer_history(asker, page);
+    /// Answers whoever wants to see what was published, if there is room for the answer.
+    pub(super) fn read_history(&mut self, question: Box<HistoryQuestion>) {
+        if let HistoryAsker::Client { shard, budget, .. } = &question.asker
+            && is_spent(budget.as_deref())
+        {
+            return self.leave_for_later(*shard, Question::History(question));
+        }
+        let page = self.history_page(&question);
+        let bytes = page.as_ref().map_or(0, |page| page.publications.len());
+        match &question.asker {
+            HistoryAsker::Client { shard, budget, .. } if !has_room(budget.as_deref(), bytes) => {
+                self.leave_for_later(*shard, Question::History(question));
+            }
+            _ => self.answer_history(question.asker, page),
+        }
+    }
+
+    fn history_page(&mut self, question: &HistoryQuestion) -> Result<HistoryPage, ErrorCode> {
+        let HistoryQuestion { topic, limit, since, reverse, .. } = question;
+        self.must_have_history(topic)?;
+        let limit = limit.map_or(PAGE_MAX, |limit| limit as usize).min(PAGE_MAX);
+        let bytes_max = self.config.limits.frame_bytes;
+        let query = Query { topic, since: since.as_ref(), limit, reverse: *reverse, bytes_max };
+        let page = self.history.read(&query, Instant::now());
+        page.map(|Page { position, publications }| HistoryPage { position, publications })
+            .map_err(|Unrecoverable| ErrorCode::UnrecoverablePosition)
     }
 
     /// Says what is wrong with asking for the history of a topic that has none.
@@ -122,7 +160,7 @@ impl Broker {
 
     fn answer_history(&mut self, asker: HistoryAsker, page: Result<HistoryPage, ErrorCode>) {
         match asker {
-            HistoryAsker::Client { shard, client, command } => {
+            HistoryAsker::Client { shard, client, command, .. } => {
                 self.outbox.push(shard, Mail::History { client, command, page: Box::new(page) });
             }
             // Nobody may be waiting any more: an operator who hung up.

@@ -32,7 +32,7 @@ impl Broker {
             }
             Request::Publish(publish) => self.publish(publish),
             Request::Recover(question) => self.recover(question),
-            Request::History(question) => self.read_history(*question),
+            Request::History(question) => self.read_history(question),
             Request::RemoveHistory { topic, asker } => self.remove_history(&topic, asker),
             Request::Disconnect { shard, client, closing } => {
                 self.outbox.push(shard, Mail::Disconnect { client, closing });

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use crate::mail::{ClientKey, TopicSlot};
 use crate::session::{Phase, Session};
 use crate::shard::deadlines::Moment;
+use crate::shard::questions::Questions;
 use crate::slab::Slab;
 
 /// A connection as the shard sees it. The one seam between the engine and the world: the shipped one is a
@@ -164,11 +165,10 @@ pub enum Pending {
     /// A publish, of so many bytes of data. The broker takes them in order, so that another to the same topic can
     /// follow at once.
     Publish(u32),
-    /// A recovery, or a question about a history: the answer may have as many bytes as a frame of publications, so that
-    /// there is one at a time.
-    Answer,
-    /// Another command: the next one about its topic waits for its answer.
-    Other,
+    /// A question about a history.
+    History,
+    /// A subscribe: the next command about its topic waits for its answer.
+    Subscribe,
 }
 
 /// What a client's commands wait for.
@@ -178,6 +178,8 @@ pub struct Waiting {
     pub unanswered: Vec<Unanswered>,
     /// The rest of a message whose next command must wait. While it is there, nothing is read.
     pub backlog: Option<Box<str>>,
+    /// Those of them whose answers may be large.
+    pub questions: Questions,
 }
 
 /// One client.
@@ -262,7 +264,13 @@ impl<S> Client<S> {
     /// Whether its input must not be read now.
     #[must_use]
     pub fn is_paused(&self) -> bool {
-        self.waiting.as_ref().is_some_and(|waiting| waiting.backlog.is_some())
+        self.has_postponed() || self.waiting.as_ref().is_some_and(|waiting| waiting.backlog.is_some())
+    }
+
+    /// Whether questions of its are to be asked later: nothing else is done for it before.
+    #[must_use]
+    pub fn has_postponed(&self) -> bool {
+        self.waiting.as_ref().is_some_and(|waiting| waiting.questions.are_postponed())
     }
 
     /// Whether a message has come in part: frames of it, or a part of a frame.
@@ -303,21 +311,15 @@ impl<S> Client<S> {
     pub fn publishing_bytes(&self) -> usize {
         let bytes = self.unanswered().iter().map(|one| match one.kind {
             Pending::Publish(bytes) => PUBLISH_COST + bytes as usize,
-            Pending::Answer | Pending::Other => 0,
+            Pending::History | Pending::Subscribe => 0,
         });
         bytes.sum()
-    }
-
-    /// Whether an answer is under way to it that may be large.
-    #[must_use]
-    pub fn awaits_answer(&self) -> bool {
-        self.unanswered().iter().any(|one| one.kind == Pending::Answer)
     }
 
     /// Topics that it has, and those that it may get by commands under way.
     #[must_use]
     pub fn topics(&self) -> usize {
-        let joining = self.unanswered().iter().filter(|one| !matches!(one.kind, Pending::Publish(_)));
+        let joining = self.unanswered().iter().filter(|one| one.kind == Pending::Subscribe);
         self.subscriptions.as_slice().len() + joining.count()
     }
 
@@ -331,7 +333,7 @@ impl<S> Client<S> {
     pub fn answered(&mut self, command: u32) {
         if let Some(waiting) = &mut self.waiting {
             waiting.unanswered.retain(|one| one.command != command);
-            if waiting.unanswered.is_empty() && waiting.backlog.is_none() {
+            if waiting.unanswered.is_empty() && waiting.backlog.is_none() && waiting.questions.is_idle() {
                 self.waiting = None;
             }
         }

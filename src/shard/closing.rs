@@ -59,6 +59,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         if self.clients[slot].dead {
             return;
         }
+        self.drop_questions(slot);
         let before = self.clients[slot].input_bytes();
         self.clients[slot].waiting = None;
         self.input_bytes -= before - self.clients[slot].input_bytes();
@@ -91,6 +92,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// Frees the slots of the dead. Not before the end of the tick: until then lists may name them.
     pub(super) fn bury(&mut self) {
         while let Some(slot) = self.dead.pop() {
+            self.drop_questions(slot);
             let client = self.clients.remove(slot);
             // A subscription that is left would be served to the slot's next owner.
             assert!(client.subscriptions.as_slice().is_empty(), "the dead have left all topics");

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::Display;
 
-use crate::mail::{Asker, History, HistoryAsker, Publish, Request, Since};
+use crate::mail::{Asker, History, HistoryAsker, Publish, Question, Request, Since};
 use crate::protocol::codes::{CloseReason, ErrorCode};
 use crate::protocol::command::{self, Command, Malformed, Method, Page, Subscribe};
 use crate::protocol::{json, reply, topic};
@@ -213,7 +213,7 @@ impl<S: Socket> Shard<S, Commands> {
             return self.answer_error(id, error);
         }
         let wish = self.wish(command);
-        if wish.recover.is_some() && self.clients[slot].awaits_answer() {
+        if wish.recover.is_some() && !self.may_ask(slot) {
             return Outcome::Wait;
         }
         match self.join(slot, &command.topic, id, wish) {
@@ -309,20 +309,23 @@ impl<S: Socket> Shard<S, Commands> {
         if let Err(error) = self.may_read_history(topic) {
             return self.answer_error(id, error);
         }
-        if self.clients[slot].awaits_answer() {
+        if !self.may_ask(slot) {
             return Outcome::Wait;
         }
+        if self.requests.room() == 0 {
+            return self.starve(slot);
+        }
+        let client = self.clients.key(slot);
         let history = History {
-            asker: HistoryAsker::Client { shard: self.id, client: self.clients.key(slot), command: id },
+            asker: HistoryAsker::Client { shard: self.id, client, command: id, budget: None },
             topic: topic.into(),
             limit: u32::try_from(page.limit).ok(),
             since: page.since.map(|since| Since { epoch: since.epoch.into(), offset: since.offset }),
             reverse: page.reverse,
         };
-        if self.requests.send(Request::History(Box::new(history))).is_err() {
-            return self.starve(slot);
-        }
-        self.wait_for(slot, topic, id, Pending::Answer);
+        self.wait_for(slot, topic, id, Pending::History);
+        self.ask(Question::History(Box::new(history)));
+        self.tell_the_broker();
         self.done()
     }
 

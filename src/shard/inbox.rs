@@ -43,6 +43,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             }
             Mail::Attached { topic, position } => self.attached(topic, position),
             Mail::Recovered { question, answer } => self.recovered(*question, *answer),
+            Mail::AskAgain(question) => self.postpone(question),
             Mail::AttachFailed { topic, error } => self.attach_failed(topic, error),
             Mail::Detached { topic } => self.detached(topic),
             Mail::Published { client, command, outcome } => self.published(client, command, outcome),
@@ -80,6 +81,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     fn history_read(&mut self, client: ClientKey, command: u32, page: Result<HistoryPage, ErrorCode>) {
         let asker = CommandKey { client, id: command };
+        self.note_answer(client);
         if self.has_applied(asker) {
             self.reply(asker, |out, id| match page {
                 Ok(page) => {

@@ -10,7 +10,9 @@
 
 use std::time::Duration;
 
-use crate::mail::{CommandKey, Encoding, Lane, Position, Recover, Recovery, Request, TopicSlot, Variant};
+use crate::mail::{
+    CommandKey, Encoding, Lane, Position, Question, Recover, Recovery, Request, TopicSlot, Variant,
+};
 use crate::protocol::codes::{ErrorCode, UnsubscribeCode};
 use crate::protocol::reply::Subscribed;
 use crate::protocol::{push, reply};
@@ -45,7 +47,6 @@ impl<S: Socket, A: Application> Shard<S, A> {
             None => self.attach(name, variant),
         };
         let asker = CommandKey { client: self.clients.key(slot), id: command };
-        let kind = if wish.recover.is_some() { Pending::Answer } else { Pending::Other };
         let applicant = Applicant { asker, wish };
         if self.topics[topic].is_muted && self.gap_lasts() {
             return Joined::NotNow;
@@ -60,16 +61,16 @@ impl<S: Socket, A: Application> Shard<S, A> {
             self.say_subscribed(topic, command, &applicant.wish);
             return Joined::AtOnce;
         }
-        self.wait_for(slot, name, command, kind);
+        self.wait_for(slot, name, command, Pending::Subscribe);
         Joined::Later
     }
 
-    /// Asks the broker for what somebody missed, as soon as there is room.
+    /// Asks the broker for what somebody missed.
     fn ask_to_recover(&mut self, slot: TopicSlot, Applicant { asker, wish }: Applicant) {
         let Some(resume) = wish.recover else { unreachable!("only who recovers is asked for") };
         let topic = &mut self.topics[slot];
         topic.recovering += 1;
-        self.recoveries.push_back(Box::new(Recover {
+        let question = Recover {
             shard: self.id,
             topic: slot,
             variant: topic.variant,
@@ -78,7 +79,9 @@ impl<S: Socket, A: Application> Shard<S, A> {
             recoverable: wish.recoverable,
             since: resume.since,
             rejects_unrecovered: resume.rejects_unrecovered,
-        }));
+            budget: None,
+        };
+        self.ask(Question::Recover(Box::new(question)));
     }
 
     /// Answers a subscribe that is done: the next publication is the first one after the topic's position.
@@ -198,7 +201,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         }
     }
 
-    fn detach_if_deserted(&mut self, slot: TopicSlot) {
+    pub(super) fn detach_if_deserted(&mut self, slot: TopicSlot) {
         let topic = &mut self.topics[slot];
         if topic.interest == Interest::Live && topic.is_deserted() {
             topic.interest = Interest::Detaching;
@@ -226,27 +229,10 @@ impl<S: Socket, A: Application> Shard<S, A> {
             told = true;
             self.owed.pop_front();
         }
-        told |= self.ask_recoveries();
+        told |= self.send_questions();
         if told {
             self.requests.notify();
         }
-    }
-
-    /// Sends the questions that wait, as far as there is room: whether one was sent. They are about topics that
-    /// the broker knows of, and hears of no detaching before it has answered.
-    fn ask_recoveries(&mut self) -> bool {
-        let mut asked = false;
-        while self.requests.room() > 0
-            && let Some(recover) = self.recoveries.pop_front()
-        {
-            // The room was another thread's as well, and it may have been quicker.
-            if let Err(Request::Recover(refused)) = self.requests.push(Request::Recover(recover)) {
-                self.recoveries.push_front(refused);
-                break;
-            }
-            asked = true;
-        }
-        asked
     }
 
     /// The broker has registered this shard for a topic: whoever waited is attached at the log's end, or has
@@ -291,6 +277,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     pub(super) fn recovered(&mut self, question: Recover, answer: Result<Recovery, ErrorCode>) {
         let Recover { topic, asker, .. } = question;
         self.topics[topic].recovering -= 1;
+        self.note_answer(asker.client);
         if self.has_applied(asker) {
             match answer {
                 // The numbering is another one by now, and the answer may be of the former one: asked again when

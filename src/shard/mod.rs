@@ -21,6 +21,7 @@ mod input;
 pub mod log;
 mod membership;
 pub mod poll;
+mod questions;
 mod reading;
 mod replies;
 mod retention;
@@ -37,7 +38,7 @@ use std::time::{Duration, Instant};
 use crate::capacity::Capacity;
 use crate::client_id::{ClientId, NodeId};
 use crate::config::{Budgets, Config, Limits, Timeouts};
-use crate::mail::{ClientKey, Mail, Recover, Request, ShardId, TopicSlot};
+use crate::mail::{ClientKey, Mail, Request, ShardId, TopicSlot};
 use crate::mailbox::{Receiver, Sender};
 use crate::namespaces::Namespaces;
 use crate::receipt::Reporter;
@@ -134,8 +135,8 @@ pub struct Shard<S, A = Commands> {
     starved: Vec<u32>,
     /// Topics about which the broker is to be told, as soon as there is room.
     owed: VecDeque<TopicSlot>,
-    /// What the broker is to be asked for those who go on where they were, as soon as there is room.
-    recoveries: VecDeque<Box<Recover>>,
+    /// Clients' questions that the broker is to be asked as soon as there is room.
+    questions: VecDeque<Request>,
     /// Mail that waits for a sweep to make room in a log.
     held_mail: Option<Mail>,
     /// Mail was left in the mailbox by the budget.
@@ -158,6 +159,8 @@ pub struct Shard<S, A = Commands> {
     halves: VecDeque<(ClientKey, Moment)>,
     /// Bytes of replies that wait for all clients.
     reply_bytes: usize,
+    /// What all budgets for answers that are under way have together.
+    promised_bytes: usize,
     /// Clients that were sent an answer larger than they may leave waiting, and did not take it at once; in that order.
     owing: VecDeque<ClientKey>,
     /// Bytes in all logs.
@@ -214,7 +217,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             to_write: VecDeque::new(),
             starved: Vec::new(),
             owed: VecDeque::new(),
-            recoveries: VecDeque::new(),
+            questions: VecDeque::new(),
             held_mail: None,
             more_mail: false,
             dead: Vec::new(),
@@ -226,6 +229,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             input_bytes: 0,
             halves: VecDeque::new(),
             reply_bytes: 0,
+            promised_bytes: 0,
             owing: VecDeque::new(),
             log_bytes: 0,
             rest_bytes: 0,
@@ -274,7 +278,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         if work_left {
             return Some(Duration::ZERO);
         }
-        let questions = !self.owed.is_empty() || !self.recoveries.is_empty();
+        let questions = !self.owed.is_empty() || !self.questions.is_empty();
         let retries = !self.starved.is_empty() || questions || !self.surveys.is_empty();
         let walks = self.drain.is_some() || self.gap.is_some();
         let retry = (retries || walks).then_some(RETRY);

@@ -216,8 +216,12 @@ impl<S: Socket, A: Application> Shard<S, A> {
         self.begin_closing(slot, &echo);
     }
 
-    /// Goes on with the message that had to wait.
+    /// Goes on with the questions, and the message, that had to wait.
     fn resume(&mut self, slot: u32) {
+        self.ask_postponed(slot);
+        if self.clients[slot].has_postponed() {
+            return;
+        }
         let backlog = self.clients[slot].waiting.as_mut().and_then(|waiting| waiting.backlog.take());
         if let Some(backlog) = backlog {
             A::text(self, slot, String::from(backlog).into());

@@ -2,7 +2,8 @@
 //!
 //! A client that leaves more waiting than `limits.replies_bytes` is asked for no more commands. But an answer about a
 //! history can have as many bytes as a frame of publications, and is asked for before its size is known: one per client
-//! may be under way. Where many clients take none of theirs, those who began first are closed.
+//! may always be under way, others as far as they have room ([`crate::shard::questions`]). Where many clients take none
+//! of theirs, those who began first are closed.
 
 use crate::mail::ClientKey;
 use crate::protocol::codes::CloseReason;

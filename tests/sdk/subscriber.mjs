@@ -3,8 +3,8 @@
 //
 //   node subscriber.mjs URL
 //
-// Commands: {"do": "subscribe" | "unsubscribe" | "publish" | "history" | "presence" | "rpc" | "disconnect",
-// "channel": ..., "data": ...}. Events carry what the SDK's own events carry.
+// Commands: {"do": "subscribe" | "unsubscribe" | "publish" | "history" | "presence" | "rpc" | "disconnect" |
+// "connect", "channel": ..., "data": ...}. Events carry what the SDK's own events carry.
 
 import { createInterface } from 'node:readline';
 import { Centrifuge } from 'centrifuge';
@@ -46,6 +46,7 @@ const commands = {
   presence: ({ channel }) => ask(client.presence(channel)),
   rpc: ({ data }) => ask(client.rpc('method', data)),
   disconnect: () => client.disconnect(),
+  connect: () => client.connect(),
 };
 
 const lines = createInterface({ input: process.stdin });

@@ -3,8 +3,8 @@
 use super::super::tests::{Peer, World, config, policy};
 use super::super::*;
 use crate::config::{Interval, Namespace, SlowPolicy};
-use crate::mail::{HistoryPage, Position};
-use crate::protocol::codes::CloseReason;
+use crate::mail::{ANSWER_COST, HistoryAsker, HistoryPage, Position, Question};
+use crate::protocol::codes::{CloseReason, Closing};
 
 /// Small messages of one client, of which each counts `STEP_COST` for its frame and for its command, and its bytes.
 fn noise(world: &World, peer: &Peer, commands: std::ops::Range<u32>) {
@@ -199,31 +199,128 @@ fn answer(to: &Peer, command: u32, bytes: usize) -> Mail {
     Mail::History { client: to.key, command, page }
 }
 
-#[test]
-fn one_large_answer_is_asked_for_at_a_time() {
-    let mut world = with_history(|_| {});
-    let greedy = world.connect();
-    let ask = |id: u32| format!(r#"{{"id":{id},"history":{{"channel":"h:{id}","limit":-1}}}}"#);
-    world.say(&greedy, &(2..10).map(ask).collect::<Vec<_>>().join("\n"));
-    let mut asked = 0;
-    for id in 2..10 {
-        assert!(matches!(world.requests.take(), Some(Request::History(_))), "{id} is asked for");
-        assert!(world.requests.is_empty(), "and no other");
-        asked += 1;
-        world.tell(answer(&greedy, id, 1000));
-        world.tick();
+/// Answers what the shard asks as the broker does, each with so many bytes as its command's id says: the commands that
+/// were answered, in their order.
+fn answer_all(world: &mut World, peer: &Peer, bytes: impl Fn(u32) -> usize) -> Vec<u32> {
+    let mut answered = Vec::new();
+    while let Some(request) = world.requests.take() {
+        let Request::History(question) = request else { panic!("{request:?}") };
+        let HistoryAsker::Client { command, budget, .. } = &question.asker else { panic!("a client asks") };
+        let (command, budget) = (*command, budget.as_ref().expect("what clients ask has a budget"));
+        if budget.take(bytes(command)) {
+            answered.push(command);
+            world.tell(answer(peer, command, bytes(command)));
+        } else {
+            world.tell(Mail::AskAgain(Question::History(question)));
+        }
     }
-    assert_eq!((asked, greedy.got().matches("history").count()), (8, 8));
-    // Who does not take it is asked for nothing more.
-    world.say(&greedy, &(2..4).map(ask).collect::<Vec<_>>().join("\n"));
-    assert!(world.requests.take().is_some());
-    greedy.pipe().room = 10;
-    world.tell(answer(&greedy, 2, 100_000));
+    answered
+}
+
+/// An operator's wish.
+fn close(peer: &Peer) -> Mail {
+    Mail::Disconnect { client: peer.key, closing: Closing::Known(CloseReason::Slow) }
+}
+
+fn ask(ids: std::ops::Range<u32>) -> String {
+    let ask = |id: u32| format!(r#"{{"id":{id},"history":{{"channel":"h:{id}","limit":-1}}}}"#);
+    ids.map(ask).collect::<Vec<_>>().join("\n")
+}
+
+/// How many requests wait for the broker.
+fn asked(world: &World) -> usize {
+    world.requests.len()
+}
+
+#[test]
+fn answers_are_asked_for_as_far_as_the_smallest_have_room() {
+    let mut world = with_history(|config| config.limits.replies_bytes = 8 * ANSWER_COST);
+    let peer = world.connect();
+    world.say(&peer, &ask(2..22));
+    assert_eq!(asked(&world), 8);
+    assert_eq!(answer_all(&mut world, &peer, |_| 0), (2..22).collect::<Vec<_>>());
+    assert_eq!(peer.got().matches("history").count(), 20);
+    assert_eq!(world.shard.promised_bytes, 0);
+    assert!(world.shard.clients[peer.key.slot].waiting.is_none());
+}
+
+/// One may always be under way, whatever its size; those behind it are asked again, and none overtakes another.
+#[test]
+fn what_has_no_room_is_asked_again_in_its_order() {
+    let mut world = with_history(|config| config.limits.replies_bytes = 8 * ANSWER_COST);
+    let peer = world.connect();
+    world.say(&peer, &ask(2..22));
+    let sizes = |id: u32| [100, 3000, 3000, 0, 100_000, 10][id as usize % 6];
+    assert_eq!(answer_all(&mut world, &peer, sizes), (2..22).collect::<Vec<_>>());
+    let got = peer.got();
+    let ids: Vec<u32> =
+        got.split("\"id\":").skip(1).filter_map(|rest| rest.split(',').next()?.parse().ok()).collect();
+    assert_eq!(ids, (2..22).collect::<Vec<_>>());
+    assert_eq!(world.shard.promised_bytes, 0);
+}
+
+#[test]
+fn who_does_not_take_answers_is_asked_for_nothing_more() {
+    let mut world = with_history(|config| config.limits.replies_bytes = 8 * ANSWER_COST);
+    let peer = world.connect();
+    peer.pipe().room = 10;
+    world.say(&peer, &ask(2..22));
+    let answered = answer_all(&mut world, &peer, |_| 1000);
+    assert_eq!(answered, [2, 3, 4, 5], "what has room, and one that has none");
+    assert!(world.shard.reply_bytes <= 9 * ANSWER_COST + 1000, "{}", world.shard.reply_bytes);
+    world.give_room(&peer, usize::MAX / 2);
+    assert_eq!(answer_all(&mut world, &peer, |_| 1000), (6..22).collect::<Vec<_>>());
+}
+
+/// The budgets of all clients together have no more than what all may leave waiting.
+#[test]
+fn budgets_of_all_clients_are_bounded_together() {
+    let mut world = with_history(|config| {
+        config.limits.replies_bytes = 8 * ANSWER_COST;
+        config.limits.shard_replies_bytes = 12 * ANSWER_COST;
+    });
+    let peers: Vec<_> = (0..3).map(|_| world.connect()).collect();
+    let mut counts = Vec::new();
+    for peer in &peers {
+        let before = asked(&world);
+        world.say(peer, &ask(2..22));
+        counts.push(asked(&world) - before);
+    }
+    assert_eq!(counts, [8, 4, 1], "one may always be asked for");
+    assert_eq!(world.shard.promised_bytes, 12 * ANSWER_COST);
+    for peer in &peers {
+        world.tell(close(peer));
+    }
+    assert_eq!(world.shard.promised_bytes, 0);
+}
+
+/// A topic stays while somebody is to be told what it missed there, and no longer.
+#[test]
+fn who_goes_while_it_waits_to_be_asked_for_again_leaves_no_topic_behind() {
+    let mut world = with_history(|_| {});
+    let peer = world.connect();
+    let recover = |id: u32| {
+        format!(r#"{{"id":{id},"subscribe":{{"channel":"h:{id}","recover":true,"epoch":"e","offset":1}}}}"#)
+    };
+    world.say(&peer, &(2..6).map(recover).collect::<Vec<_>>().join("\n"));
+    while let Some(Request::Attach { topic, .. }) = world.requests.take() {
+        let position = Some(Position { epoch: "e".into(), offset: 5 });
+        assert!(world.mail.send(Mail::Attached { topic, position }).is_ok());
+    }
     world.tick();
-    assert!(world.requests.is_empty(), "100 KB wait already");
-    world.give_room(&greedy, 1 << 20);
-    world.tick();
-    assert!(world.requests.take().is_some());
+    let mut questions: Vec<_> = std::iter::from_fn(|| world.requests.take()).collect();
+    assert_eq!(questions.len(), 4);
+    let Some(Request::Recover(last)) = questions.pop() else { panic!("all of them recover") };
+    for request in questions {
+        let Request::Recover(question) = request else { panic!("{request:?}") };
+        world.tell(Mail::AskAgain(Question::Recover(question)));
+    }
+    assert_eq!(asked(&world), 0, "one is still under way");
+    world.tell(close(&peer));
+    world.tell(Mail::AskAgain(Question::Recover(last)));
+    world.later(Duration::from_secs(1));
+    let detached = std::iter::from_fn(|| world.requests.take());
+    assert_eq!(detached.filter(|request| matches!(request, Request::Detach { .. })).count(), 4);
 }
 
 #[test]

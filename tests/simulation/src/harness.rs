@@ -11,7 +11,7 @@ use fanfare::capacity::Capacity;
 use fanfare::client_id::NodeId;
 use fanfare::config::{Budgets, Config, Interval, Limits, Namespace, SlowPolicy, Timeouts};
 use fanfare::mail::{
-    Asker, Encoding, KeyedLine, Lane, Lines, Mail, Position, Recover, Recovery, Request, TopicSlot, Variant,
+    Asker, Encoding, KeyedLine, Lane, Lines, Mail, Position, Question, Recover, Recovery, Request, TopicSlot, Variant,
 };
 use fanfare::mailbox::{Receiver, Sender, Wake, mailbox};
 use fanfare::namespaces::Namespaces;
@@ -25,7 +25,7 @@ use crate::rng::Rng;
 use crate::wire::{Frame, masked_frame, segment, take_frames, text_frame};
 
 /// Those that begin with an `h` have a history.
-const TOPICS: [&str; 6] = ["d:a", "r:a", "s:a", "r:b", "s:b", "h:a"];
+const TOPICS: [&str; 7] = ["d:a", "r:a", "s:a", "r:b", "s:b", "h:a", "h:b"];
 /// The one whose publications have keys, but for every seventh: of each key the slow ones get the latest.
 const KEYED: &str = TOPICS[2];
 /// Publications of a topic that the fake broker keeps.
@@ -384,7 +384,7 @@ fn config(Kind { scale, read_bytes, pings }: Kind) -> Config {
             log_bytes: scale * LOG_BYTES,
             logs_bytes: scale * LOGS_BYTES,
             rest_bytes: scale * REST_BYTES,
-            replies_bytes: 150,
+            replies_bytes: if scale == 1 { 150 } else { 2000 },
             ..Limits::default()
         },
         budgets: Budgets { accepts: 2, reads: READS, read_bytes, mails: 4, visits: 3, deadlines: 2, crowd: 2, ..Budgets::default() },
@@ -713,6 +713,12 @@ impl World {
                     let attached = self.interest.get(&(question.name.to_string(), question.variant));
                     assert_eq!(attached, Some(&question.topic), "{} is asked for, but not attached so", question.name);
                     let answer = self.recover(&question);
+                    let bytes = answer.missed.as_ref().map_or(0, |missed| missed.len());
+                    if !question.budget.as_ref().is_none_or(|budget| budget.take(bytes)) || self.rng.one_in(4) {
+                        self.events.asked_again += 1;
+                        self.outbox.push_back(Mail::AskAgain(Question::Recover(question)));
+                        continue;
+                    }
                     self.events.recovered += u64::from(answer.missed.is_some());
                     self.events.unrecovered += u64::from(answer.missed.is_none());
                     self.outbox.push_back(Mail::Recovered { question, answer: Box::new(Ok(answer)) });

@@ -1,0 +1,109 @@
+//! Clients' questions whose answers may be large, and how large they may be together.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use super::{ClientKey, History, HistoryAsker, Recover, Request};
+
+/// What an answer counts as beside its publications: its reply has an epoch, an offset and some flags.
+pub const ANSWER_COST: usize = 512;
+
+/// What the answers to some of one client's questions may have together, in bytes. The questions share it, and the
+/// broker thread alone takes from it, in their order: the first answer whatever its size, the others as far as there
+/// is room. From the first on that has no room, all are left for later, so that no answer overtakes another.
+#[derive(Debug)]
+pub struct AnswerBudget {
+    left: AtomicUsize,
+    is_begun: AtomicBool,
+}
+
+impl AnswerBudget {
+    /// So many bytes.
+    #[must_use]
+    pub fn new(bytes: usize) -> Arc<Self> {
+        Arc::new(Self { left: AtomicUsize::new(bytes), is_begun: AtomicBool::new(false) })
+    }
+
+    /// Takes room for an answer with so many bytes of publications: whether there is some.
+    #[must_use]
+    pub fn take(&self, bytes: usize) -> bool {
+        let (left, cost) = (self.left.load(Ordering::Relaxed), ANSWER_COST + bytes);
+        let is_first = !self.is_begun.swap(true, Ordering::Relaxed);
+        let fits = cost <= left;
+        self.left.store(if fits { left - cost } else { 0 }, Ordering::Relaxed);
+        fits || is_first
+    }
+
+    /// Whether there is no room for even the smallest answer.
+    #[must_use]
+    pub fn is_spent(&self) -> bool {
+        self.is_begun.load(Ordering::Relaxed) && self.left.load(Ordering::Relaxed) < ANSWER_COST
+    }
+}
+
+/// A question whose answer may be large.
+#[derive(Debug)]
+pub enum Question {
+    /// What a client missed.
+    Recover(Box<Recover>),
+    /// What was published.
+    History(Box<History>),
+}
+
+impl Question {
+    /// The client that asks, if it is one.
+    #[must_use]
+    pub fn client(&self) -> Option<ClientKey> {
+        match self {
+            Self::Recover(question) => Some(question.asker.client),
+            Self::History(question) => match question.asker {
+                HistoryAsker::Client { client, .. } => Some(client),
+                HistoryAsker::Control(_) => None,
+            },
+        }
+    }
+
+    /// Gives it another budget.
+    pub fn set_budget(&mut self, new: Arc<AnswerBudget>) {
+        match self {
+            Self::Recover(question) => question.budget = Some(new),
+            Self::History(question) => {
+                if let HistoryAsker::Client { budget, .. } = &mut question.asker {
+                    *budget = Some(new);
+                }
+            }
+        }
+    }
+}
+
+impl From<Question> for Request {
+    fn from(question: Question) -> Self {
+        match question {
+            Question::Recover(question) => Self::Recover(question),
+            Question::History(question) => Self::History(question),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_answer_may_always_be_given_and_others_as_far_as_there_is_room() {
+        let none = AnswerBudget::new(0);
+        assert_eq!([none.take(1 << 20), none.take(0), none.take(0)], [true, false, false]);
+        let three = AnswerBudget::new(3 * ANSWER_COST + 100);
+        assert_eq!([three.take(50), three.take(50)], [true, true]);
+        assert!(!three.is_spent());
+        assert_eq!([three.take(0), three.take(0)], [true, false]);
+        assert!(three.is_spent());
+    }
+
+    #[test]
+    fn none_overtakes_one_that_has_no_room() {
+        let budget = AnswerBudget::new(10 * ANSWER_COST);
+        assert_eq!([budget.take(0), budget.take(1 << 20), budget.take(0)], [true, false, false]);
+        assert!(budget.is_spent());
+    }
+}
