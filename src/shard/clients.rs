@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use crate::mail::{ClientKey, TopicSlot};
 use crate::session::{Phase, Session};
 use crate::shard::deadlines::Moment;
+use crate::shard::input::Tail;
 use crate::shard::questions::Questions;
 use crate::slab::Slab;
 
@@ -193,8 +194,7 @@ pub struct Client<S> {
     pub subscriptions: Subscriptions,
     /// Input that is no whole frame, or no whole head, yet; or that was not looked at, if there is some
     /// [`left_over`](Self::left_over).
-    #[allow(clippy::box_collection, reason = "in the slot of an idle client every word counts")]
-    pub tail: Option<Box<Vec<u8>>>,
+    pub tail: Option<Box<Tail>>,
     /// What waits to be sent.
     pub outgoing: Option<Box<Outgoing>>,
     /// What its commands wait for.

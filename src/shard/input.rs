@@ -10,6 +10,56 @@ use crate::protocol::codes::CloseReason;
 use crate::shard::deadlines::Moment;
 use crate::shard::{Application, Shard, Socket};
 
+/// Input of one client that is kept. What is used of it goes from its front.
+#[derive(Debug)]
+pub struct Tail {
+    bytes: Vec<u8>,
+    /// How many of them are used.
+    used: usize,
+}
+
+impl Tail {
+    /// Nothing of it is used.
+    #[must_use]
+    pub fn new(bytes: &[u8]) -> Self {
+        Self { bytes: bytes.to_vec(), used: 0 }
+    }
+
+    /// How many bytes are kept, those that are used but still there included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether nothing is left.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.used == self.bytes.len()
+    }
+
+    /// What is not used.
+    pub fn rest(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.used..]
+    }
+
+    /// The same, for good.
+    #[must_use]
+    pub fn into_rest(mut self) -> Vec<u8> {
+        self.bytes.drain(..self.used);
+        self.bytes
+    }
+
+    /// Notes that so much of the rest is used. The memory of what is used is kept only where `more` is used soon, and
+    /// while it is the smaller part: so each byte is moved once or twice, however many shares there are.
+    pub fn drop_first(&mut self, used: usize, more: bool) {
+        self.used += used;
+        if !more || self.used > self.bytes.len() / 2 {
+            self.bytes = self.bytes[self.used..].to_vec();
+            self.used = 0;
+        }
+    }
+}
+
 /// Entries of the list of halves beyond two for each client before those that are over are taken out.
 const STALE: usize = 1024;
 

@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use crate::protocol::codes::CloseReason;
 use crate::session::{Phase, Step};
+use crate::shard::input::Tail;
 use crate::shard::{Application, Shard, Socket};
 use crate::wire::encode::{self, Opcode};
 
@@ -59,16 +60,28 @@ impl<S: Socket, A: Application> Shard<S, A> {
             self.starved.push(slot);
             return;
         }
-        let mut input = std::mem::take(&mut self.input);
-        let kept = self.take_tail(slot, &mut input);
         if self.clients[slot].left_over {
-            self.digest(slot, &mut input[..kept]);
-            // There may be more behind it, and its event may have come already.
-            self.readable(slot);
+            self.go_on_digesting(slot);
         } else {
+            let mut input = std::mem::take(&mut self.input);
+            let kept = self.take_tail(slot, &mut input);
             self.read_socket(slot, &mut input, kept);
+            self.input = input;
         }
-        self.input = input;
+    }
+
+    /// Does a share of what was left over, where it is: who sends much has much of it, and to copy it for each share
+    /// would cost more than the share.
+    fn go_on_digesting(&mut self, slot: u32) {
+        let Some(mut tail) = self.clients[slot].tail.take() else { return };
+        let used = self.digest(slot, tail.rest());
+        if !self.clients[slot].dead {
+            tail.drop_first(used, self.clients[slot].left_over);
+            self.clients[slot].tail = (!tail.is_empty()).then_some(tail);
+            self.finish_share(slot);
+        }
+        // There may be more behind it, and its event may have come already.
+        self.readable(slot);
     }
 
     /// Reads behind what was kept, which is no whole frame.
@@ -84,7 +97,11 @@ impl<S: Socket, A: Application> Shard<S, A> {
                 // Edges are not repeated. A read that took less than there was room for took everything,
                 // but for an end of the stream behind it.
                 let more = filled == end || self.clients[slot].hung_up;
-                self.digest(slot, &mut input[..filled]);
+                let used = self.digest(slot, &mut input[..filled]);
+                if !self.clients[slot].dead {
+                    self.keep_tail(slot, &input[used..filled]);
+                    self.finish_share(slot);
+                }
                 if more {
                     self.readable(slot);
                 }
@@ -121,12 +138,13 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     fn take_tail(&mut self, slot: u32, input: &mut [u8]) -> usize {
         let Some(tail) = self.clients[slot].tail.take() else { return 0 };
-        input[..tail.len()].copy_from_slice(&tail);
-        tail.len()
+        let rest = tail.into_rest();
+        input[..rest.len()].copy_from_slice(&rest);
+        rest.len()
     }
 
     fn keep_tail(&mut self, slot: u32, tail: &[u8]) {
-        self.clients[slot].tail = (!tail.is_empty()).then(|| Box::new(tail.to_vec()));
+        self.clients[slot].tail = (!tail.is_empty()).then(|| Box::new(Tail::new(tail)));
     }
 
     fn lose_at_end(&mut self, slot: u32) {
@@ -137,8 +155,9 @@ impl<S: Socket, A: Application> Shard<S, A> {
         self.lose(slot, reason);
     }
 
-    /// Takes whole frames off the input until it is used up, or the client must wait, or has had its share.
-    fn digest(&mut self, slot: u32, input: &mut [u8]) {
+    /// Takes whole frames off the input until it is used up, or the client must wait, or has had its share: how many
+    /// bytes they had.
+    fn digest(&mut self, slot: u32, input: &mut [u8]) -> usize {
         let mut at = 0;
         let mut left_over = false;
         while at < input.len() && !self.clients[slot].dead {
@@ -160,15 +179,17 @@ impl<S: Socket, A: Application> Shard<S, A> {
             }
             at = if ends { input.len() } else { at + consumed };
         }
-        if !self.clients[slot].dead {
-            self.keep_tail(slot, &input[at..]);
-            self.clients[slot].left_over = left_over;
-            self.note_half(slot);
-            if left_over && !self.clients[slot].held_up {
-                self.readable(slot);
-            }
-            self.visit(slot);
+        self.clients[slot].left_over = left_over;
+        at
+    }
+
+    /// What follows when a client has had its share, and what is left of its input is kept.
+    fn finish_share(&mut self, slot: u32) {
+        self.note_half(slot);
+        if self.clients[slot].left_over && !self.clients[slot].held_up {
+            self.readable(slot);
         }
+        self.visit(slot);
     }
 
     /// Does what one frame means.

@@ -49,7 +49,7 @@ impl Events {
         }
     }
 
-    pub fn fields(&mut self) -> [(&'static str, &mut u64); 27] {
+    pub fn fields(&mut self) -> [(&'static str, &mut u64); 28] {
         [
             ("ticks", &mut self.ticks),
             ("publications", &mut self.publications),
