@@ -13,6 +13,7 @@ use crate::protocol::codes::ErrorCode;
 use super::backplane::{Event, Message};
 use super::payload::{Compression, Content, Undeliverable};
 use super::rabbit::Envelope;
+use super::shares::Shares;
 
 /// The queue, and the answers that are due.
 #[derive(Debug)]
@@ -20,11 +21,8 @@ pub(super) struct Memory {
     /// In the order of their deadlines: all have the same time limit.
     waiting: VecDeque<Waiting>,
     events: VecDeque<Event>,
-    /// How many may wait.
-    room: usize,
-    /// Bytes of their data.
-    bytes: usize,
-    bytes_max: usize,
+    /// How many wait, and may, in number and in bytes of their data.
+    shares: Shares,
     limit: Duration,
     next_tag: u64,
     winding_down: bool,
@@ -43,9 +41,7 @@ impl Memory {
         Self {
             waiting: VecDeque::new(),
             events: VecDeque::from([Event::Connected { gap: false }]),
-            room: config.limits.publishes,
-            bytes: 0,
-            bytes_max: config.limits.publishes_bytes,
+            shares: Shares::new(config.limits.publishes, config.limits.publishes_bytes),
             limit: config.timeouts.publish.0,
             next_tag: 1,
             winding_down: false,
@@ -73,7 +69,7 @@ impl Memory {
 
     fn pop(&mut self) -> Option<Waiting> {
         let waiting = self.waiting.pop_front()?;
-        self.bytes -= waiting.publish.data.len();
+        self.shares.remove((&waiting.publish.asker).into(), waiting.publish.data.len());
         Some(waiting)
     }
 
@@ -102,11 +98,12 @@ impl Memory {
         if self.winding_down {
             return Err((publish, ErrorCode::Internal));
         }
-        if self.waiting.len() >= self.room || self.bytes >= self.bytes_max {
+        let sender = (&publish.asker).into();
+        if !self.shares.has_room(sender, 0) {
             return Err((publish, ErrorCode::TooManyRequests));
         }
         let deadline = Instant::now() + self.limit;
-        self.bytes += publish.data.len();
+        self.shares.add(sender, publish.data.len());
         self.waiting.push_back(Waiting { deadline, published: microseconds(SystemTime::now()), publish });
         Ok(())
     }
@@ -180,8 +177,7 @@ mod tests {
         assert!(memory.next(false).now_or_never().is_none());
         let Event::Published { outcome, .. } = memory.next(false).await else { panic!("no answer") };
         assert_eq!(outcome, Err(ErrorCode::TooManyRequests));
-        memory.bytes_max = 2;
-        memory.room = 10;
+        memory.shares = Shares::new(10, 2);
         memory.publish(publish(b"12")).unwrap();
         assert_eq!(memory.publish(publish(b"3")).unwrap_err().1, ErrorCode::TooManyRequests);
         assert!(matches!(memory.next(true).await, Event::Message(_)));

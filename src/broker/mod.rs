@@ -37,6 +37,7 @@ mod receipts;
 mod recovery;
 mod requests;
 mod seen;
+mod shares;
 mod surveys;
 mod topics;
 mod turn;

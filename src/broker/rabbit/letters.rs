@@ -7,6 +7,7 @@ use lapin::types::ShortString;
 
 use crate::broker::backplane::{Event, Message, Removal};
 use crate::broker::payload::Undeliverable;
+use crate::broker::shares::Sender;
 use crate::config::Config;
 use crate::mail::{Asker, Publish};
 use crate::protocol::codes::ErrorCode;
@@ -128,7 +129,7 @@ impl Rabbit {
     /// Whether messages may be taken, of which each may have to be buried. While a stream is read back nothing is
     /// buried, and no letter leaves.
     pub(super) fn has_room_for_burials(&mut self) -> bool {
-        let has_room = self.letters.dead.has_room() || self.is_loading();
+        let has_room = self.letters.dead.has_room(Sender::Operator) || self.is_loading();
         if !has_room && let Some(unsaid) = self.full_log.allow(Instant::now()) {
             let (exchange, waiting) = (&self.config.amqp.dead_letter_exchange, self.letters.dead.len());
             tracing::warn!(
@@ -174,7 +175,7 @@ impl Rabbit {
         if self.winding_down {
             return Err((asker, Removal::Refused(ErrorCode::Internal)));
         }
-        if !self.letters.publishes.has_room() {
+        if !self.letters.publishes.has_room((&asker).into()) {
             return Err((asker, Removal::Refused(ErrorCode::TooManyRequests)));
         }
         let letter = markers::removal(&self.config.amqp.stream.as_str().into(), topic);
@@ -188,7 +189,7 @@ impl Rabbit {
         if self.winding_down {
             return Err((publish, ErrorCode::Internal));
         }
-        if !self.letters.publishes.has_room() {
+        if !self.letters.publishes.has_room((&publish.asker).into()) {
             return Err((publish, ErrorCode::TooManyRequests));
         }
         let id = match publish.id.as_deref().map(ShortString::try_new) {
@@ -240,9 +241,10 @@ impl Rabbit {
         if is_too_early {
             return;
         }
+        let now = Instant::now();
         for traffic in [Traffic::Publishes, Traffic::DeadLetters] {
             while link.takes_letters(traffic)
-                && let Some((number, letter)) = self.letters.of(traffic).leave()
+                && let Some((number, letter)) = self.letters.of(traffic).leave(now)
             {
                 link.send(traffic, number, letter);
             }

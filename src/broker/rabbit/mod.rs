@@ -56,6 +56,8 @@ mod stranger;
 mod topology;
 mod trail;
 mod transport;
+mod turns;
+mod window;
 
 use std::collections::VecDeque;
 use std::future::pending;

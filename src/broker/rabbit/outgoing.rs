@@ -1,9 +1,10 @@
 //! Letters that RabbitMQ has not confirmed: kept whatever becomes of the connection, and sent again until
 //! they are confirmed or their time is over. No clock and no socket.
 //!
-//! A letter keeps its `message-id`, by which whoever gets it twice knows it. Letters leave in the order in
-//! which they came, and over a new connection so again. When a letter could not be stored, nothing leaves to the same
-//! exchange and topic for a while, so that the order stays; others do not wait for it.
+//! A letter keeps its `message-id`, by which whoever gets it twice knows it. The letters of one sender leave in the order
+//! in which they came, and over a new connection so again; senders take turns (`turns`), and each has a share of the room
+//! ([`Shares`]). When a letter could not be stored, nothing leaves to the same exchange and topic for a while, so that
+//! the order stays; others do not wait for it.
 //!
 //! RabbitMQ refuses for good (no permission, a property that it does not take) by closing the channel, and does not
 //! say which letter it meant. So those that were under way are suspects: over the next channels, until each of them
@@ -29,10 +30,12 @@ use std::time::{Duration, Instant};
 use lapin::types::ShortString;
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use crate::broker::shares::{Sender, Shares};
 use crate::mail::Asker;
 
 use super::coverage::Ticket;
 use super::publisher::{Letter, Outcome, Report, Unconfirmed};
+use super::turns::Turns;
 
 /// How long a topic rests after one of its letters could not be stored: long enough not to keep a RabbitMQ busy that
 /// is out of room, short enough to be tried dozens of times within `timeouts.publish`.
@@ -52,6 +55,13 @@ pub(super) enum Purpose {
 impl Purpose {
     fn is_burial(&self) -> bool {
         matches!(self, Self::Burial { .. })
+    }
+
+    fn sender(&self) -> Sender {
+        match self {
+            Self::Publish(asker) => asker.into(),
+            Self::Burial { .. } => Sender::Operator,
+        }
     }
 
     fn settled(self, outcome: Result<(), Unconfirmed>) -> Settled {
@@ -82,18 +92,15 @@ pub(super) enum Settled {
 pub(super) struct Outgoing {
     /// How much time a letter has.
     limit: Duration,
-    /// How many letters there may be.
-    room: usize,
-    /// Bytes of all bodies, and beyond how many nothing more may come.
-    bytes: usize,
-    bytes_max: usize,
+    /// How many letters there are, and may be, in number and in bytes of their bodies.
+    shares: Shares,
     next: u64,
     /// By number: in the order in which they came.
     open: BTreeMap<u64, Open>,
     /// When whose time is over.
     ends: BTreeSet<(Instant, u64)>,
     /// Those that should leave now, if their topic does not rest.
-    due: BTreeSet<u64>,
+    due: Turns,
     /// Those that have left, and of which nothing was heard.
     under_way: BTreeSet<u64>,
     /// One of these was refused for good.
@@ -119,6 +126,8 @@ struct Open {
     letter: Arc<Letter>,
     /// When its time is over, if it has one.
     until: Option<Instant>,
+    /// When it left last.
+    left: Option<Instant>,
     /// RabbitMQ could not store it, and its time is that from the first such word on.
     failure: Option<Unconfirmed>,
 }
@@ -128,13 +137,11 @@ impl Outgoing {
     pub(super) fn new(limit: Duration, room: usize, bytes_max: usize) -> Self {
         Self {
             limit,
-            room,
-            bytes: 0,
-            bytes_max,
+            shares: Shares::new(room, bytes_max),
             next: 0,
             open: BTreeMap::new(),
             ends: BTreeSet::new(),
-            due: BTreeSet::new(),
+            due: Turns::new(),
             under_way: BTreeSet::new(),
             suspects: BTreeSet::new(),
             resting: FxHashMap::default(),
@@ -143,9 +150,10 @@ impl Outgoing {
         }
     }
 
-    /// Whether one more letter may come. A burial is taken if not, but messages that might become one should wait.
-    pub(super) fn has_room(&self) -> bool {
-        self.open.len() + self.late.len() < self.room && self.bytes < self.bytes_max
+    /// Whether one more letter of this sender may come. A burial is taken if not, but messages that might become one
+    /// should wait.
+    pub(super) fn has_room(&self, sender: Sender) -> bool {
+        self.shares.has_room(sender, self.late.len())
     }
 
     /// Takes a letter.
@@ -153,10 +161,11 @@ impl Outgoing {
         let number = self.next;
         self.next += 1;
         let is_waited_for = !matches!(purpose, Purpose::Burial { tag: None, .. });
-        self.bytes += letter.body.len();
-        let open = Open { purpose, letter: Arc::new(letter), until: None, failure: None };
+        let sender = purpose.sender();
+        self.shares.add(sender, letter.body.len());
+        self.due.add(sender, number);
+        let open = Open { purpose, letter: Arc::new(letter), until: None, left: None, failure: None };
         self.open.insert(number, open);
-        self.due.insert(number);
         if is_waited_for {
             self.set_time(number, Some(now + self.limit));
         }
@@ -174,24 +183,27 @@ impl Outgoing {
         self.set_time(number, None);
         self.suspects.remove(&number);
         let open = self.open.remove(&number)?;
-        self.bytes -= open.letter.body.len();
+        self.shares.remove(open.purpose.sender(), open.letter.body.len());
         Some(open)
     }
 
     /// The letter to send next, with its number. It is under way from then on.
-    pub(super) fn leave(&mut self) -> Option<(u64, Arc<Letter>)> {
+    pub(super) fn leave(&mut self, now: Instant) -> Option<(u64, Arc<Letter>)> {
         if !self.suspects.is_empty() && !self.under_way.is_empty() {
             return None;
         }
         let number = self.next_due()?;
+        let open = self.open.get_mut(&number)?;
+        open.left = Some(now);
+        self.due.left(open.purpose.sender());
         self.under_way.insert(number);
-        Some((number, Arc::clone(&self.open[&number].letter)))
+        Some((number, Arc::clone(&open.letter)))
     }
 
-    /// The first letter that is due. Those before it that have to rest, rest.
+    /// The next letter that is due. Those before it that have to rest, rest.
     fn next_due(&mut self) -> Option<u64> {
         loop {
-            let number = self.due.pop_first()?;
+            let number = self.due.next()?;
             match self.resting.get_mut(&destination(&self.open[&number].letter)) {
                 Some(resting) => resting.insert(number),
                 None => return Some(number),
@@ -205,6 +217,8 @@ impl Outgoing {
         if !self.under_way.remove(&number) {
             return None;
         }
+        let open = self.open.get(&number)?;
+        self.due.answered(open.purpose.sender(), open.left, now);
         let failure = match outcome {
             Outcome::Stored => return Some(self.take_out(number)?.purpose.settled(Ok(()))),
             Outcome::NotStored => Unconfirmed::NotStored,
@@ -239,7 +253,10 @@ impl Outgoing {
             && *until <= now
             && let Some((_, destination)) = self.rests.pop_front()
         {
-            self.due.extend(self.resting.remove(&destination).into_iter().flatten());
+            for number in self.resting.remove(&destination).into_iter().flatten() {
+                let sender = self.open.get(&number).map(|open| open.purpose.sender());
+                sender.into_iter().for_each(|sender| self.due.add(sender, number));
+            }
         }
         settled
     }
@@ -261,12 +278,14 @@ impl Outgoing {
     /// A letter fails: it must not leave, and what is heard of it is of no interest.
     fn fail(&mut self, number: u64) -> Option<Settled> {
         let Open { purpose, letter, failure, .. } = self.take_out(number)?;
+        let sender = purpose.sender();
         if self.under_way.remove(&number) {
+            self.due.is_back(sender);
             self.late.insert(number);
         } else if let Some(resting) = self.resting.get_mut(&destination(&letter)) {
             resting.remove(&number);
         }
-        self.due.remove(&number);
+        self.due.remove(sender, number);
         Some(purpose.settled(Err(failure.unwrap_or(Unconfirmed::Late))))
     }
 
@@ -281,6 +300,9 @@ impl Outgoing {
     /// these words, and only one was under way, this has failed, and is returned.
     pub(super) fn channel_is_gone(&mut self, refused: Option<&str>) -> Option<Settled> {
         let mut failed = None;
+        for number in &self.under_way {
+            self.due.is_back(self.open[number].purpose.sender());
+        }
         if let Some(text) = refused {
             let is_alone = self.under_way.len() + self.late.len() == 1;
             let guilty = self.under_way.first().copied().filter(|_| is_alone);
@@ -293,7 +315,9 @@ impl Outgoing {
         self.late.clear();
         self.resting.clear();
         self.rests.clear();
-        self.due = self.open.keys().copied().collect();
+        for (&number, open) in &self.open {
+            self.due.add(open.purpose.sender(), number);
+        }
         failed
     }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::mail::ClientKey;
 use lapin::BasicProperties;
 use tokio::sync::oneshot;
 
@@ -32,13 +33,18 @@ impl Desk {
         self.add(Purpose::Publish(Asker::Control(oneshot::channel().0)), topic);
     }
 
+    fn publish_as(&mut self, slot: u32, topic: &str) {
+        let client = ClientKey { slot, generation: 0 };
+        self.add(Purpose::Publish(Asker::Client { shard: 0, client, command: 1 }), topic);
+    }
+
     fn bury(&mut self, tag: u64, topic: &str) {
         self.add(Purpose::Burial { tag: Some(tag), ticket: None }, topic);
     }
 
     /// The numbers of all that leave now.
     fn leave(&mut self) -> Vec<u64> {
-        std::iter::from_fn(|| self.outgoing.leave()).map(|(number, _)| number).collect()
+        std::iter::from_fn(|| self.outgoing.leave(self.now)).map(|(number, _)| number).collect()
     }
 
     fn hear(&mut self, number: u64, is_stored: bool) -> Option<Settled> {
@@ -68,16 +74,16 @@ fn there_is_room_in_bytes_as_well_as_in_number() {
     let mut desk = Desk::new();
     desk.outgoing = Outgoing::new(LIMIT, 4, 2);
     desk.bury(1, "a");
-    assert!(desk.outgoing.has_room());
+    assert!(desk.outgoing.has_room(Sender::Operator));
     desk.bury(2, "a");
-    assert_eq!((desk.outgoing.has_room(), desk.leave()), (false, vec![0, 1]));
+    assert_eq!((desk.outgoing.has_room(Sender::Operator), desk.leave()), (false, vec![0, 1]));
     assert_eq!(
-        (desk.wait(LIMIT), desk.outgoing.has_room()),
+        (desk.wait(LIMIT), desk.outgoing.has_room(Sender::Operator)),
         (2, false),
         "the tags are given back, the bytes not"
     );
     desk.hear(0, true);
-    assert!(desk.outgoing.has_room());
+    assert!(desk.outgoing.has_room(Sender::Operator));
 }
 
 #[test]
@@ -205,14 +211,14 @@ fn what_counts_is_the_last_word_on_a_burial() {
 fn burials_take_room_until_they_are_settled_however_long() {
     let mut desk = Desk::new();
     for tag in 1..=4 {
-        assert!(desk.outgoing.has_room());
+        assert!(desk.outgoing.has_room(Sender::Operator));
         desk.bury(tag, "a");
     }
     assert_eq!((desk.leave(), desk.wait(LIMIT)), (vec![0, 1, 2, 3], 4));
-    assert!(!desk.outgoing.has_room(), "they wait on");
+    assert!(!desk.outgoing.has_room(Sender::Operator), "they wait on");
     assert!(desk.lose(false).is_none());
     assert_eq!(desk.leave(), [0, 1, 2, 3]);
-    assert!(desk.hear(1, true).is_some() && desk.outgoing.has_room());
+    assert!(desk.hear(1, true).is_some() && desk.outgoing.has_room(Sender::Operator));
 }
 
 #[test]
@@ -376,20 +382,63 @@ fn time_ends_in_whatever_state_and_what_is_heard_later_counts_for_nothing() {
 fn letters_that_failed_under_way_take_room_until_the_connection_ends_or_settles_them() {
     let mut desk = Desk::new();
     for topic in ["a", "b", "c", "d"] {
-        assert!(desk.outgoing.has_room());
+        assert!(desk.outgoing.has_room(Sender::Operator));
         desk.publish(topic);
     }
-    assert!(!desk.outgoing.has_room());
-    desk.outgoing.leave();
-    desk.outgoing.leave();
+    assert!(!desk.outgoing.has_room(Sender::Operator));
+    desk.outgoing.leave(desk.now);
+    desk.outgoing.leave(desk.now);
     assert_eq!(desk.wait(LIMIT), 4);
     desk.publish("e");
     desk.publish("f");
-    assert!(!desk.outgoing.has_room());
+    assert!(!desk.outgoing.has_room(Sender::Operator));
     assert!(desk.hear(0, true).is_none());
-    assert!(desk.outgoing.has_room());
+    assert!(desk.outgoing.has_room(Sender::Operator));
     desk.publish("g");
-    assert!(!desk.outgoing.has_room());
+    assert!(!desk.outgoing.has_room(Sender::Operator));
     desk.lose(false);
-    assert!(desk.outgoing.has_room());
+    assert!(desk.outgoing.has_room(Sender::Operator));
+}
+
+#[test]
+fn a_client_that_publishes_all_it_may_keeps_nobody_waiting_for_its_letters() {
+    let mut desk = Desk::new();
+    desk.outgoing = Outgoing::new(LIMIT, 16_384, 1 << 20);
+    (0..127).for_each(|_| desk.publish_as(1, "a"));
+    assert_eq!(desk.leave(), [0, 1, 2, 3, 4, 5, 6, 7]);
+    desk.publish("b");
+    assert_eq!(desk.leave(), [127], "an operator's");
+    desk.publish_as(2, "c");
+    assert!(desk.hear(0, true).is_some());
+    assert_eq!(desk.leave(), [128], "one of a client with nothing under way");
+    assert!(desk.hear(1, true).is_some());
+    assert_eq!(desk.leave(), [8]);
+}
+
+/// Whatever becomes of clients' letters, the next ones have the whole room, and leave.
+#[test]
+fn letters_of_clients_leave_nothing_behind() {
+    let mut desk = Desk::new();
+    desk.outgoing = Outgoing::new(LIMIT, 1000, 1 << 20);
+    for round in 0..4 {
+        let first = desk.outgoing.next;
+        (0..40).for_each(|letter| desk.publish_as(letter % 3, "a"));
+        assert!((8..40).contains(&desk.leave().len()));
+        match round {
+            0 => assert_eq!(desk.wait(LIMIT), 40, "8 of them under way"),
+            1 => assert!(desk.lose(true).is_none()),
+            2 => assert!(desk.hear(first, false).is_none()),
+            _ => {}
+        }
+        for _ in 0..200 {
+            let left = desk.leave();
+            left.iter().for_each(|&number| _ = desk.hear(number, true));
+            desk.outgoing.under_way.clone().iter().for_each(|&number| _ = desk.hear(number, true));
+            desk.wait(REST / 2);
+        }
+        assert_eq!(desk.outgoing.len(), 0, "{round}");
+        (first..desk.outgoing.next).for_each(|number| _ = desk.hear(number, true));
+    }
+    desk.publish("b");
+    assert_eq!(desk.leave().len(), 1);
 }
