@@ -58,8 +58,13 @@ pub enum Step<'a> {
     Incomplete,
     /// Nothing to do: a fragment, or something after our close.
     Nothing,
-    /// A request that becomes a WebSocket; the answer to send.
-    Upgraded(Vec<u8>),
+    /// A request that becomes a WebSocket.
+    Upgraded {
+        /// The answer to send.
+        response: Vec<u8>,
+        /// What it sent.
+        head: &'a [u8],
+    },
     /// A request that does not: it is to be answered, and the connection ends.
     Refused {
         /// Why.
@@ -131,7 +136,7 @@ impl Session {
                 self.phase = Phase::Open;
                 self.native_pings = native_pings;
                 self.deflate = deflate;
-                (consumed, Step::Upgraded(response))
+                (consumed, Step::Upgraded { response, head: &input[..consumed] })
             }
             Upgrade::Refused(refusal) => (input.len(), Step::Refused { refusal, head: input }),
         }

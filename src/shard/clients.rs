@@ -9,6 +9,7 @@ use crate::mail::{ClientKey, TopicSlot};
 use crate::session::{Phase, Session};
 use crate::shard::deadlines::Moment;
 use crate::shard::input::Tail;
+use crate::shard::origins::OriginId;
 use crate::shard::questions::Questions;
 use crate::slab::Slab;
 
@@ -205,6 +206,8 @@ pub struct Client<S> {
     pub message_since: Moment,
     /// The entry of the wheel that counts.
     pub armed: Moment,
+    /// The page's origin, if it is one and there was a number for it.
+    pub origin: Option<OriginId>,
     /// The socket takes nothing: a writable edge is to come.
     pub blocked: bool,
     /// It is on the list of those to be read.
@@ -236,6 +239,7 @@ impl<S> Client<S> {
             waiting: None,
             since: now,
             armed: now,
+            origin: None,
             blocked: false,
             to_read: false,
             has_place: false,
@@ -449,6 +453,14 @@ mod tests {
         assert_eq!((second.slot, second.generation), (first.slot, first.generation + 1));
         assert!(clients.find(first).is_none());
         assert_eq!(clients.len(), 1);
+    }
+
+    /// Idle clients are what there are most of, and a slot is all that they cost here.
+    #[test]
+    fn a_slot_is_small() {
+        /// A socket is a descriptor, as long as nobody looks for faults in mio.
+        type Descriptor = i32;
+        assert!(size_of::<Client<Descriptor>>() <= 88, "{}", size_of::<Client<Descriptor>>());
     }
 
     #[test]

@@ -109,6 +109,9 @@ impl<S: Socket, A: Application> Shard<S, A> {
             self.input_bytes -= client.input_bytes();
             self.reply_bytes -= client.reply_bytes();
             self.rest_bytes -= client.outgoing.map_or(0, |outgoing| outgoing.orphaned);
+            if let Some(origin) = client.origin {
+                self.origins.leave(origin);
+            }
         }
     }
 }

@@ -18,6 +18,9 @@ const INTERVAL: Duration = Duration::from_secs(10);
 /// Characters of what the client did: some of it are its own.
 const FAULT_MAX: usize = 200;
 
+/// Characters of the origin.
+const ORIGIN_MAX: usize = 100;
+
 /// When each kind was said last.
 #[derive(Debug)]
 pub(super) struct FaultLog {
@@ -63,10 +66,13 @@ impl<S: Socket, A: Application> Shard<S, A> {
         }
         let now = self.deadlines.instant();
         let Some(unsaid) = self.faults.closes[reason as usize].allow(now) else { return };
+        let origin = self.clients[slot].origin.map(|id| cut(self.origins.get(id), ORIGIN_MAX));
         let fault = cut(fault.to_string().as_bytes(), FAULT_MAX);
         tracing::warn!(
             peer = self.clients[slot].socket.peer().map(tracing::field::display),
             client = %self.client_id(slot),
+            origin,
+            path = self.policy.upgrade.path,
             reason = reason.label(),
             fault,
             told = format_args!("{} {}", reason.code(), reason.text()),

@@ -20,6 +20,7 @@ mod inbox;
 mod input;
 pub mod log;
 mod membership;
+pub mod origins;
 pub mod poll;
 mod questions;
 mod reading;
@@ -58,6 +59,7 @@ use delivery::Piece;
 use farewell::Walk;
 use faults::FaultLog;
 use inbox::Survey;
+use origins::Origins;
 use topics::Topics;
 use written::Progress;
 
@@ -118,6 +120,7 @@ pub struct Shard<S, A = Commands> {
     stats: Arc<ShardStats>,
     capacity: Arc<Capacity>,
     faults: FaultLog,
+    origins: Origins,
 
     clients: Clients<S>,
     topics: Topics,
@@ -208,6 +211,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             stats: setup.stats,
             capacity: setup.capacity,
             faults: FaultLog::default(),
+            origins: Origins::default(),
             clients: Clients::default(),
             topics: Topics::default(),
             deadlines: Deadlines::new(start),

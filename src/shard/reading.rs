@@ -16,6 +16,7 @@ use crate::session::{Phase, Step};
 use crate::shard::input::Tail;
 use crate::shard::{Application, Shard, Socket};
 use crate::wire::encode::{self, Opcode};
+use crate::wire::upgrade;
 
 /// What a frame counts beside its bytes, and a command beside its own: an empty one costs work, too.
 pub(super) const STEP_COST: usize = 128;
@@ -196,7 +197,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     fn take(&mut self, slot: u32, step: Step<'_>) {
         match step {
             Step::Incomplete | Step::Nothing => {}
-            Step::Upgraded(response) => self.upgraded(slot, &response),
+            Step::Upgraded { response, head } => self.upgraded(slot, &response, head),
             Step::Refused { refusal, head } => self.refuse(slot, refusal, head),
             Step::Text(text) => A::text(self, slot, text),
             Step::Binary(bytes) => A::binary(self, slot, bytes),
@@ -212,7 +213,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
         }
     }
 
-    fn upgraded(&mut self, slot: u32, response: &[u8]) {
+    fn upgraded(&mut self, slot: u32, response: &[u8], head: &[u8]) {
+        self.clients[slot].origin = upgrade::origin(head).and_then(|origin| self.origins.enter(origin));
         // The session is in its next phase already; the counters are not.
         self.clients[slot].session.phase = Phase::Upgrading;
         self.enter(slot, Phase::Open);

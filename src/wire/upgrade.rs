@@ -93,15 +93,21 @@ pub fn describe(head: &[u8]) -> Described {
         return Described::default();
     }
     let head = &head[..end_of_head(head).unwrap_or(head.len())];
-    let mut lines = head.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
-    let target = lines.next().and_then(|line| line.split(|&byte| byte == b' ').nth(1));
+    let line = head.split(|&byte| byte == b'\n').next().unwrap_or_default().trim_ascii();
+    let target = line.split(|&byte| byte == b' ').nth(1);
     let path = target.and_then(|target| target.split(|&byte| byte == b'?').next());
-    let origin = lines.find_map(|line| {
+    let shown = |bytes| cut(bytes, DESCRIBED_MAX);
+    Described { path: path.map(shown), origin: origin(head).map(shown) }
+}
+
+/// The `Origin` header of the request that begins with `head`, as it came.
+#[must_use]
+pub fn origin(head: &[u8]) -> Option<&[u8]> {
+    let mut lines = head.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
+    lines.find_map(|line| {
         let (name, value) = line.split_at_checked("origin:".len())?;
         name.eq_ignore_ascii_case(b"origin:").then_some(value.trim_ascii())
-    });
-    let shown = |bytes| cut(bytes, DESCRIBED_MAX);
-    Described { path: path.map(shown), origin: origin.map(shown) }
+    })
 }
 
 fn judge(head: &[u8], policy: &UpgradePolicy) -> Result<Upgrade, Refusal> {
