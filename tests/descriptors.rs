@@ -8,10 +8,12 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
+use std::time::Instant;
 
 use fanfare::config::host::DESCRIPTORS_RESERVE;
 use serde_json::json;
 use support::engine::Engine;
+use support::peer::Peer;
 use support::process::TempDir;
 use support::rabbitmq::RabbitNode;
 use support::wait::{SOON, wait_for, wait_until};
@@ -187,4 +189,25 @@ fn the_limit_on_descriptors_counts_per_shard() {
         assert!(client.publication("all").contains('1'));
     }
     assert!(clients.len() > LIMIT as usize);
+}
+
+/// It takes nobody in for whom it has no descriptor; the others do, until the node is full. Who comes then is told.
+#[test]
+fn a_full_table_leaves_who_comes_to_other_shards_and_says_so_once_per_interval() {
+    let begun = Instant::now();
+    let engine = start_with_limit(300, "server.private_fd_tables = true\n", SHARDS);
+    let limit = engine.metric("fanfare_clients_limit", &[]) as usize;
+    let mut clients: Vec<_> = (0..limit).map(|_| RawClient::connect(engine.client_address())).collect();
+    let closed = || engine.metric("fanfare_listeners_closed_total", &[]);
+    // The one that becomes full last is there to say that the node is full.
+    wait_until(SOON, "the others to listen no more", || closed() == SHARDS as f64 - 1.0);
+    let error = Peer::connect(engine.client_address()).read_head();
+    assert!(error.starts_with("HTTP/1.1 503 "), "{error}");
+    let lines = engine.stderr().so_far();
+    let said = lines.iter().filter(|line| line.contains("table of descriptors is full")).count();
+    assert!((1..SHARDS).contains(&said), "each shard says it once in {:?}: {lines:?}", begun.elapsed());
+
+    // They listen again when there is room.
+    clients.clear();
+    wait_until(SOON, "all to listen", || listeners(engine.client_address()).len() == SHARDS);
 }

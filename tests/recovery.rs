@@ -235,6 +235,27 @@ fn history_can_be_read_and_removed() {
     assert_eq!(removed["result"], json!({"publications": [], "epoch": epoch, "offset": 7}));
 }
 
+/// What is kept for those who come back need not be there for whoever asks; an operator may still look.
+#[test]
+fn a_history_may_be_for_those_who_come_back_only() {
+    let engine = Engine::with_config("[namespaces.kept]\nhistory_size = 5\nclient_history = false\n");
+    let mut client = RawClient::connect(engine.client_address());
+    let start = subscribe(&mut client, "kept:a");
+    publish(&engine, "kept:a", 1..=3);
+    let reply = client.command(r#""history":{"channel":"kept:a","limit":-1}"#);
+    assert!(reply.contains(r#""error":{"code":103"#), "{reply}");
+    let mut again = RawClient::connect(engine.client_address());
+    assert_eq!(publications(&recover(&mut again, "kept:a", &start)), numbers(1..=3));
+    let by_api = engine.api("history", &json!({"channel": "kept:a", "limit": -1}));
+    assert_eq!(publications(&by_api["result"]), numbers(1..=3));
+
+    let subscriptions =
+        |namespace| engine.metric("fanfare_namespace_subscriptions", &[("namespace", namespace)]);
+    assert_eq!((subscriptions("kept"), subscriptions("default")), (2.0, 0.0));
+    drop(client);
+    wait_until(SOON, "the end of one subscription", || subscriptions("kept") == 1.0);
+}
+
 /// One of several nodes on this RabbitMQ.
 fn start_at(url: &str) -> Engine {
     let engine = Engine::with_config_and(CONFIG, &["--amqp", url]);

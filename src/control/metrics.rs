@@ -30,6 +30,11 @@ type Row<T> = (&'static str, &'static str, fn(&T) -> &Number);
 const SHARD_COUNTERS: &[Row<ShardStats>] = &[
     ("accepted", "Connections accepted.", |s| &s.accepted),
     ("accept_failures", "Accepts that failed for want of descriptors or memory.", |s| &s.accept_failures),
+    (
+        "listeners_closed",
+        "Times that a shard's own table of descriptors was full, and it stopped to listen.",
+        |s| &s.listeners_closed,
+    ),
     ("commands", "Commands taken from clients.", |s| &s.commands),
     ("deliveries", "Publications handed to sockets: one per line and client.", |s| &s.deliveries),
     ("frames", "WebSocket frames with publications.", |s| &s.frames),
@@ -247,6 +252,14 @@ impl Counters {
         for namespace in &self.stats.broker.namespaces {
             let labels = [("namespace", namespace.name.as_str())];
             sample(&mut family, &labels, MetricType::Counter, namespace.publications.value())?;
+        }
+        let help = "Subscriptions by namespace.";
+        let mut family = sheet.family("fanfare_namespace_subscriptions", help, MetricType::Gauge)?;
+        for (number, namespace) in self.stats.broker.namespaces.iter().enumerate() {
+            let of = |shard: &ShardStats| shard.namespace_subscriptions.get(number).map_or(0, Number::value);
+            let sum = self.stats.shards.iter().map(|shard| of(shard)).sum();
+            let labels = [("namespace", namespace.name.as_str())];
+            sample(&mut family, &labels, MetricType::Gauge, sum)?;
         }
         Ok(())
     }

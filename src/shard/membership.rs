@@ -20,6 +20,7 @@ use crate::session::Phase;
 use crate::shard::clients::{Pending, Subscription, Unanswered, Waiting};
 use crate::shard::topics::{Applicant, Interest, Topic, Wish};
 use crate::shard::{Application, Shard, Socket};
+use crate::stats::Number;
 
 /// Where publications wait for each other for less, a crowd is not spread over lanes: each would have less than
 /// 10 ms of the delay, which is not much more than a shard's turn takes.
@@ -151,6 +152,13 @@ impl<S: Socket, A: Application> Shard<S, A> {
             clients[moved.client].subscriptions.moved(slot, moved.position);
         });
         self.stats.subscriptions.add(1);
+        if let Some(count) = self.namespace_subscriptions(slot) {
+            count.add(1);
+        }
+    }
+
+    fn namespace_subscriptions(&self, topic: TopicSlot) -> Option<&Number> {
+        self.stats.namespace_subscriptions.get(self.topics[topic].namespace.number())
     }
 
     /// Ends a subscription, if there is one. What was begun of its publications is still sent.
@@ -165,6 +173,9 @@ impl<S: Socket, A: Application> Shard<S, A> {
             clients[moved.client].subscriptions.moved(topic, moved.position);
         });
         self.stats.subscriptions.sub(1);
+        if let Some(count) = self.namespace_subscriptions(topic) {
+            count.sub(1);
+        }
         self.unmute_if_all_know(topic);
         if self.topics[topic].behind() == 0 && !self.topics[topic].in_round {
             self.settle_log(topic);

@@ -30,6 +30,9 @@ const NOTSENT_LOWAT: u32 = 16 << 10;
 /// that tries again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Between two log lines about the same thing.
+const LOG_EVERY: Duration = Duration::from_secs(10);
+
 /// A client's socket.
 impl Socket for TcpStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -157,6 +160,7 @@ pub struct Loop<A> {
     accepts_per_tick: usize,
     accept_again_at: Option<Instant>,
     accept_log: RateLimit,
+    full_log: RateLimit,
 }
 
 impl<A: Application> Loop<A> {
@@ -182,7 +186,6 @@ impl<A: Application> Loop<A> {
             doors.push(Door { address, token, listener: Some(listener), ready: true });
         }
         let accepts_per_tick = shard.budgets.accepts;
-        let accept_log = RateLimit::new(Duration::from_secs(10));
         Ok(Self {
             shard,
             poll: bell.poll,
@@ -190,7 +193,8 @@ impl<A: Application> Loop<A> {
             clients_max,
             accepts_per_tick,
             accept_again_at: None,
-            accept_log,
+            accept_log: RateLimit::new(LOG_EVERY),
+            full_log: RateLimit::new(LOG_EVERY),
         })
     }
 
@@ -329,7 +333,7 @@ impl<A: Application> Loop<A> {
         if self.shard.is_draining() {
             self.drain_doors();
         } else if !self.has_room() {
-            self.close_doors();
+            self.leave_to_others();
         } else if self.shard.len() < self.clients_max - self.clients_max / 20 {
             self.open_doors();
         }
@@ -346,6 +350,24 @@ impl<A: Application> Loop<A> {
             }
         }
         self.close_doors();
+    }
+
+    /// Closes the doors of a full table of descriptors, and says so.
+    fn leave_to_others(&mut self) {
+        if self.doors.iter().all(|door| door.listener.is_none()) {
+            return;
+        }
+        self.close_doors();
+        self.shard.stats().listeners_closed.add(1);
+        if let Some(unsaid) = self.full_log.allow(Instant::now()) {
+            let (shard, clients) = (self.shard.id, self.shard.len());
+            tracing::warn!(
+                shard,
+                clients,
+                unsaid,
+                "a shard's table of descriptors is full: who comes goes to the other shards until clients of this one leave; raise the limit on descriptors (ulimit -n), or have more shards"
+            );
+        }
     }
 
     fn close_doors(&mut self) {

@@ -30,6 +30,9 @@ fn numbers_arrive_under_their_names() {
     stats.shards[0].policy_skip.add(2);
     stats.shards[0].closes[CloseReason::Slow as usize].add(4);
     stats.broker.publications.add(9);
+    stats.broker.namespaces[1].publications.add(5);
+    stats.shards[0].namespace_subscriptions[1].add(2);
+    stats.shards[1].namespace_subscriptions[1].add(3);
     stats.broker.backplane.set(1);
     let samples = parse(&page(&stats));
     for (name, value) in [
@@ -39,6 +42,10 @@ fn numbers_arrive_under_their_names() {
         (r#"fanfare_slow_outcomes_total{shard="0",policy="skip"}"#, 2.0),
         (r#"fanfare_closes_total{shard="0",reason="slow"}"#, 4.0),
         ("fanfare_publications_total", 9.0),
+        (r#"fanfare_namespace_publications_total{namespace="default"}"#, 0.0),
+        (r#"fanfare_namespace_publications_total{namespace="chat"}"#, 5.0),
+        (r#"fanfare_namespace_subscriptions{namespace="default"}"#, 0.0),
+        (r#"fanfare_namespace_subscriptions{namespace="chat"}"#, 5.0),
         ("fanfare_rabbitmq_ready", 1.0),
     ] {
         assert_eq!(samples.get(name), Some(&value), "{name}");
