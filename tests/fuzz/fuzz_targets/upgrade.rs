@@ -7,7 +7,14 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let listed = ["https://a.example", "https://*.b.example", "http://localhost:*", "file://"];
     let allowed_origins = listed.map(|origin| OriginPattern::parse(origin).expect("an origin")).to_vec();
     let path = "/".to_owned();
-    let policy = UpgradePolicy { path, head_bytes: 4096, allowed_origins, open_on_loopback: false, deflate: true };
+    let policy = UpgradePolicy {
+        path,
+        head_bytes: 4096,
+        allowed_origins,
+        page_port: 9000,
+        open_on_loopback: false,
+        deflate: true,
+    };
     match upgrade(data, &policy) {
         Upgrade::Accepted { consumed, response, .. } => {
             assert!(consumed <= data.len() && response.starts_with(b"HTTP/1.1 101 "));
