@@ -1,13 +1,19 @@
 //! Who is connected: the places of the control port, and whose is given away when there is none left.
 //!
 //! The number is bounded, below what the limit on descriptors keeps free of clients. When all places are taken, the
-//! connection that has asked for nothing for the longest time makes room, those first that never did. When everybody is being answered, a few
-//! reserved places are left, for `/health` alone: so whoever decides about a restart gets an answer.
+//! connection that has asked for nothing and taken nothing for the longest time makes room, those first that never did.
+//! Who has asked is who has sent a whole request, its body included: half of one, at whatever pace, holds no place that
+//! somebody else needs. When everybody is being answered, a few reserved places are left, for `/health` alone: so whoever
+//! decides about a restart gets an answer.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use axum::body::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
@@ -27,10 +33,10 @@ const _: () = assert!(PLACES + RESERVED <= DESCRIPTORS_RESERVE / 2, "the other h
 /// that a scraper and publishers can keep their connections.
 pub(super) const IDLE_MAX: Duration = Duration::from_secs(75);
 
-/// How long whoever has just come may take to ask, however many others come.
+/// How long whoever has just come may take to ask, to the end of its request, however many others come.
 const GRACE: Duration = Duration::from_millis(100);
 
-/// How long whoever has asked keeps its place, however many others come.
+/// How long whoever has asked, or has taken a part of its answer, keeps its place, however many others come.
 const KEPT: Duration = Duration::from_secs(1);
 
 /// One connection: what it does, and whether it was told to go.
@@ -39,9 +45,11 @@ pub(super) struct Connection {
     opened: Instant,
     /// In one of the reserved places.
     reserved: bool,
-    /// Requests that are being answered.
+    /// Whole requests that are being answered.
     in_flight: AtomicU32,
-    /// When the last request came or was answered, in milliseconds after `opened`; 0: none so far.
+    /// When the last head of a request came, in milliseconds after `opened`; 0: none so far.
+    last_head: AtomicU64,
+    /// When the last whole request came or was answered, as above.
     last_request: AtomicU64,
     /// When the peer last took bytes, as above.
     last_write: AtomicU64,
@@ -57,6 +65,7 @@ impl Connection {
             opened,
             reserved,
             in_flight: AtomicU32::new(0),
+            last_head: AtomicU64::new(0),
             last_request: AtomicU64::new(0),
             last_write: AtomicU64::new(0),
             closed: AtomicBool::new(false),
@@ -70,11 +79,10 @@ impl Connection {
         self.reserved
     }
 
-    /// A request has come. It is being answered until what this returns is dropped.
-    pub(super) fn asked(self: &Arc<Self>) -> Answering {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        self.touch(&self.last_request);
-        Answering(Arc::clone(self))
+    /// The head of a request has come.
+    pub(super) fn began(self: &Arc<Self>) -> Answering {
+        self.touch(&self.last_head);
+        Answering { connection: Arc::clone(self), is_whole: AtomicBool::new(false) }
     }
 
     /// The peer has taken bytes.
@@ -105,13 +113,15 @@ impl Connection {
         if self.is_busy() {
             return Instant::now() + IDLE_MAX;
         }
-        match self.last_request.load(Ordering::Relaxed) {
+        match self.last_head.load(Ordering::Relaxed) {
             0 => self.opened + first_head,
-            asked => {
-                let last = asked.max(self.last_write.load(Ordering::Relaxed));
-                self.opened + Duration::from_millis(last) + IDLE_MAX
-            }
+            began => self.opened + Duration::from_millis(began.max(self.last_done())) + IDLE_MAX,
         }
+    }
+
+    /// When the last whole request came, or was answered, or the peer took bytes.
+    fn last_done(&self) -> u64 {
+        self.last_request.load(Ordering::Relaxed).max(self.last_write.load(Ordering::Relaxed))
     }
 
     fn is_busy(&self) -> bool {
@@ -133,9 +143,10 @@ impl Connection {
         self.last_request.load(Ordering::Relaxed) > 0
     }
 
-    /// When it last asked for something, or came.
+    /// When it last asked for something, or took something of an answer; or when it came, if it has never asked.
     fn idle_since(&self) -> Instant {
-        self.opened + Duration::from_millis(self.last_request.load(Ordering::Relaxed))
+        let last = if self.has_asked() { self.last_done() } else { 0 };
+        self.opened + Duration::from_millis(last)
     }
 
     fn touch(&self, when: &AtomicU64) {
@@ -144,15 +155,70 @@ impl Connection {
     }
 }
 
-/// A request that is being answered.
+/// A request that is being answered, from the end of its body until this is dropped.
 #[derive(Debug)]
-pub(super) struct Answering(Arc<Connection>);
+pub(super) struct Answering {
+    connection: Arc<Connection>,
+    is_whole: AtomicBool,
+}
+
+impl Answering {
+    /// The whole request has come.
+    pub(super) fn is_whole(&self) {
+        if !self.is_whole.swap(true, Ordering::Relaxed) {
+            self.connection.in_flight.fetch_add(1, Ordering::Relaxed);
+            self.connection.touch(&self.connection.last_request);
+        }
+    }
+}
 
 impl Drop for Answering {
     fn drop(&mut self) {
-        self.0.touch(&self.0.last_request);
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.0.freed.notify_one();
+        if *self.is_whole.get_mut() {
+            self.connection.touch(&self.connection.last_request);
+            self.connection.in_flight.fetch_sub(1, Ordering::Relaxed);
+            self.connection.freed.notify_one();
+        }
+    }
+}
+
+/// The body of a request. When its end has come, the request is whole.
+#[derive(Debug)]
+pub(super) struct Asked {
+    body: Incoming,
+    answering: Arc<Answering>,
+}
+
+impl Asked {
+    pub(super) fn new(body: Incoming, answering: Arc<Answering>) -> Self {
+        if body.is_end_stream() {
+            answering.is_whole();
+        }
+        Self { body, answering }
+    }
+}
+
+impl Body for Asked {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if frame.is_none() || self.body.is_end_stream() {
+            self.answering.is_whole();
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -238,6 +304,12 @@ mod tests {
         Instant::now() + GRACE
     }
 
+    fn asked(place: &Place) -> Answering {
+        let answering = place.0.began();
+        answering.is_whole();
+        answering
+    }
+
     fn is_evicted(place: &Place) -> bool {
         place.0.evicted.notified().now_or_never().is_some()
     }
@@ -250,7 +322,8 @@ mod tests {
         for (place, asked) in all.iter().zip([3, 1, 2].into_iter().chain(4..)) {
             place.0.last_request.store(asked * 1000, Ordering::Relaxed);
         }
-        let busy = all[1].0.asked();
+        let busy = asked(&all[1]);
+
         let later = Instant::now() + Duration::from_secs(10);
         let newcomer = places.try_take(later).expect("there is a place");
         assert!(!newcomer.0.is_reserved());
@@ -262,11 +335,39 @@ mod tests {
         drop(busy);
     }
 
+    /// Who sends half a request is nobody's equal who has sent a whole one, however long ago that came.
+    #[test]
+    fn half_a_request_holds_no_place() {
+        let mut places = Places::default();
+        let mut all: Vec<_> = (0..PLACES).map(|_| take(&mut places)).collect();
+        for place in &all {
+            place.0.last_request.store(1, Ordering::Relaxed);
+        }
+        all[7].0.last_request.store(0, Ordering::Relaxed);
+        let half = all[7].0.began();
+        all[7].0.wrote();
+        let newcomer = places.try_take(soon()).expect("there is a place");
+        assert!(!newcomer.0.is_reserved() && is_evicted(&all[7]));
+        drop(half);
+        assert_eq!(all[7].0.in_flight.load(Ordering::Relaxed), 0);
+        all[7] = newcomer;
+        // Those that have asked keep their places for as long as they take their answers.
+        let later = Instant::now() + KEPT + GRACE;
+        let when = u64::try_from((later - all[0].0.opened).as_millis()).unwrap();
+        let busy = asked(&all[7]);
+        for (at, place) in all.iter().enumerate() {
+            place.0.last_write.store(if at == 9 { 0 } else { when }, Ordering::Relaxed);
+        }
+        assert!(!places.try_take(later).expect("there is a place").0.is_reserved());
+        assert!(is_evicted(&all[9]));
+        drop(busy);
+    }
+
     #[tokio::test]
     async fn where_everybody_is_being_answered_the_reserved_places_are_left() {
         let mut places = Places::default();
         let mut all: Vec<_> = (0..PLACES).map(|_| take(&mut places)).collect();
-        let mut busy: Vec<_> = all.iter().map(|place| place.0.asked()).collect();
+        let mut busy: Vec<_> = all.iter().map(asked).collect();
         let reserved: Vec<_> = (0..RESERVED).map(|_| take(&mut places)).collect();
         assert!(reserved.iter().all(|place| place.0.is_reserved()));
         let last = take(&mut places);
@@ -274,7 +375,7 @@ mod tests {
         let evicted = reserved.iter().position(is_evicted).expect("one of them makes room");
 
         let stay = reserved.iter().enumerate().filter(|(at, _)| *at != evicted);
-        let more: Vec<_> = stay.map(|(_, place)| place.0.asked()).chain([last.0.asked()]).collect();
+        let more: Vec<_> = stay.map(|(_, place)| asked(place)).chain([asked(&last)]).collect();
         assert!(places.try_take(soon()).is_none(), "everybody is being answered");
         assert!(places.freed.notified().now_or_never().is_none());
         drop((busy.pop(), all.pop()));
@@ -291,7 +392,10 @@ mod tests {
         let connection = &place.0;
         let left = || connection.deadline(first_head) - connection.opened;
         assert_eq!(left(), first_head, "no request has come");
-        let answering = connection.asked();
+        let answering = connection.began();
+        connection.last_head.store(4_000, Ordering::Relaxed);
+        assert_eq!(left(), Duration::from_secs(4) + IDLE_MAX, "its body has its own time");
+        answering.is_whole();
         assert!(left() >= IDLE_MAX, "it is being answered");
         drop(answering);
         connection.last_request.store(5_000, Ordering::Relaxed);

@@ -26,7 +26,7 @@ use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
 use super::envelope::refuse;
-use super::places::{Connection, IDLE_MAX, Place, Places};
+use super::places::{Asked, Connection, IDLE_MAX, Place, Places};
 use super::stream::Stream;
 use crate::config::Config;
 use crate::protocol::codes::ErrorCode;
@@ -163,7 +163,8 @@ async fn converse(
         if is_bare_probe(&request) {
             *request.uri_mut() = Uri::from_static("/health");
         }
-        let answering = connection.asked();
+        let answering = Arc::new(connection.began());
+        let request = request.map(|body| Asked::new(body, Arc::clone(&answering)));
         let only_health = connection.is_reserved();
         let answer =
             (!only_health || request.uri().path().starts_with("/health")).then(|| router.call(request));
