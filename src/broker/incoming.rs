@@ -155,7 +155,7 @@ impl Broker {
             return Err(Undeliverable::TooBig { len, max });
         }
         let Message { body, content, compression, .. } = message;
-        Ok(Body::new(body, *content, compression, max, self.config.limits.json_depth))
+        Ok(Body::new(body, content.clone(), compression, max, self.config.limits.json_depth))
     }
 
     /// Encodes a publication of one topic, if anybody wants it, and lets it wait for others.

@@ -43,22 +43,26 @@ const BINARY_TYPES: &[&str] = &[
 const BINARY_FAMILIES: &[&str] = &["image/", "audio/", "video/", "font/"];
 const BINARY_SUFFIXES: &[&str] = &["+protobuf", "+msgpack", "+cbor", "+avro"];
 
+/// Bytes of a content type that a reason says.
+const TYPE_BYTES_MAX: usize = 100;
+
 /// What a publisher says its body is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Content {
     /// JSON: `application/json`, `application/*+json`, nothing at all, or something this engine does not know, which
     /// is taken if it is JSON.
     Json,
     /// `text/plain`, in UTF-8.
     Text,
-    /// Of a type that is never text, or of such a family or suffix.
-    Binary(&'static str),
+    /// Of this type, which is never text, or is of such a family or has such a suffix.
+    Binary(Box<str>),
 }
 
 impl Content {
     /// By the content type, without regard to case and parameters (RFC 9110, section 8.3.1).
     pub(super) fn of(content_type: &str) -> Self {
-        let essence = content_type.split(';').next().unwrap_or_default().trim().as_bytes();
+        let name = content_type.split(';').next().unwrap_or_default().trim();
+        let essence = name.as_bytes();
         // What nearly all say.
         if essence.is_empty() || essence.eq_ignore_ascii_case(b"application/json") {
             return Self::Json;
@@ -66,17 +70,22 @@ impl Content {
         if essence.eq_ignore_ascii_case(b"text/plain") {
             return Self::Text;
         }
-        let is = |name: &&&str| essence.eq_ignore_ascii_case(name.as_bytes());
-        let begins = |name: &&&str| {
+        let is = |name: &&str| essence.eq_ignore_ascii_case(name.as_bytes());
+        let begins = |name: &&str| {
             essence.get(..name.len()).is_some_and(|it| it.eq_ignore_ascii_case(name.as_bytes()))
         };
-        let ends = |name: &&&str| {
+        let ends = |name: &&str| {
             let from = essence.len().saturating_sub(name.len());
             essence[from..].eq_ignore_ascii_case(name.as_bytes())
         };
-        let found = BINARY_TYPES.iter().find(is).or_else(|| BINARY_FAMILIES.iter().find(begins));
-        let found = found.or_else(|| BINARY_SUFFIXES.iter().find(ends));
-        found.map_or(Self::Json, |name| Self::Binary(name))
+        let is_binary = BINARY_TYPES.iter().any(is)
+            || BINARY_FAMILIES.iter().any(begins)
+            || BINARY_SUFFIXES.iter().any(ends);
+        if !is_binary {
+            return Self::Json;
+        }
+        let cut = name.char_indices().map(|(at, _)| at).find(|&at| at >= TYPE_BYTES_MAX);
+        Self::Binary(name[..cut.unwrap_or(name.len())].into())
     }
 }
 
@@ -100,10 +109,11 @@ pub(super) enum Undeliverable {
     #[error("{reason}; {hint}")]
     Hinted { reason: Box<Self>, hint: Hint },
     #[error(
-        "the body is binary by its content-type ({0}), which the topic's namespace refuses (binary = \"refuse\"; \
-         \"json\" takes it if it is JSON, \"base64\" makes it a string)"
+        "the body is binary by its content-type ({}), which the topic's namespace refuses (binary = \"refuse\"; \
+         \"json\" takes it if it is JSON, \"base64\" makes it a string)",
+        .0.escape_debug()
     )]
-    Binary(&'static str),
+    Binary(Box<str>),
     #[error(transparent)]
     Topic(#[from] TopicError),
     #[error("the routing key is not UTF-8, and so no topic; its bytes in hex: {0}")]
@@ -177,9 +187,11 @@ impl<'a> Body<'a> {
         limits: &Limits,
         checker: &mut Checker,
     ) -> Result<&Data<'a>, Undeliverable> {
-        let data = match (self.content, namespace.binary) {
+        let data = match (&self.content, namespace.binary) {
             _ if self.came.is_empty() => return Err(Undeliverable::Empty),
-            (Content::Binary(name), BinaryPayloads::Refuse) => return Err(Undeliverable::Binary(name)),
+            (Content::Binary(name), BinaryPayloads::Refuse) => {
+                return Err(Undeliverable::Binary(name.clone()));
+            }
             (Content::Binary(_), BinaryPayloads::Base64) => {
                 let came = self.came;
                 self.base64.get_or_insert_with(|| base64(came))

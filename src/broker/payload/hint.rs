@@ -51,14 +51,27 @@ impl Hint {
 }
 
 /// The encoding of a body whose characters take more than one byte each: by its byte order mark, or by the zero bytes
-/// around its first character, which is ASCII in all JSON.
+/// around its first character and its last, which are ASCII in all JSON. A zero byte may be anywhere in a body that is
+/// neither.
 fn wide(body: &[u8]) -> Option<&'static str> {
     let is_ascii = |byte: u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
+    let (is_of_pairs, is_of_fours) = (body.len().is_multiple_of(2), body.len().is_multiple_of(4));
     match *body {
-        [0, 0, 0xfe, 0xff, ..] | [0xff, 0xfe, 0, 0, ..] => Some("UTF-32"),
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("UTF-16"),
-        [0, 0, 0, low, ..] | [low, 0, 0, 0, ..] if is_ascii(low) => Some("UTF-32"),
-        [0, low, ..] | [low, 0, ..] if is_ascii(low) => Some("UTF-16"),
+        [0, 0, 0xfe, 0xff, ..] | [0xff, 0xfe, 0, 0, ..] => return Some("UTF-32"),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => return Some("UTF-16"),
+        _ => {}
+    }
+    match (body, body) {
+        ([0, 0, 0, low, ..], [.., 0, 0, 0, last]) | ([low, 0, 0, 0, ..], [.., last, 0, 0, 0])
+            if is_of_fours && is_ascii(*low) && is_ascii(*last) =>
+        {
+            Some("UTF-32")
+        }
+        ([0, low, ..], [.., 0, last]) | ([low, 0, ..], [.., last, 0])
+            if is_of_pairs && is_ascii(*low) && is_ascii(*last) =>
+        {
+            Some("UTF-16")
+        }
         _ => None,
     }
 }
