@@ -433,6 +433,8 @@ fn what_comes_again_after_a_lost_link_is_known_by_its_id() {
         by_queue(config);
         config.amqp.queue = "pushes".to_owned();
         config.amqp.queue_delay.0 = Duration::ZERO;
+        // A consumer begins with few messages, as each may be large: with more than wait here.
+        config.amqp.prefetch_bytes = 1 << 30;
     });
     house.attach(0, "slow:1");
     house.attach(1, "kept:1");
