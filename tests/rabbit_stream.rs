@@ -327,6 +327,38 @@ fn what_an_engine_has_dead_lettered_before_it_stops_is_not_dead_lettered_by_the_
     hold_for(Duration::from_secs(8), "no second dead letter", || publisher.has_no_dead_letter());
 }
 
+/// So many messages came while no engine was there that nothing which is read back says what is settled.
+#[test]
+fn what_was_dead_lettered_before_a_long_time_without_engines_is_not_dead_lettered_again() {
+    let url = RabbitNode::shared().new_vhost("long_away");
+    let publisher = Publisher::connect(&url);
+    publisher.declare_exchange(ExchangeKind::Topic, DURABLE);
+    publisher.declare_queue_with("fanfare", &[("x-queue-type", text("stream"))]);
+    let publish = |body: &str| publisher.publish("news", body.as_bytes(), plain());
+    ["{0", "{1"].into_iter().for_each(publish);
+    let marker = [
+        ("x-fanfare-marker", text("1")),
+        ("x-fanfare-node", text("2")),
+        ("x-fanfare-settled", AMQPValue::LongLongInt(2)),
+    ];
+    publisher.publish_to("", "fanfare", b"", headers(&marker));
+    (0..30).for_each(|n| publish(&n.to_string()));
+    publish("{2");
+    (0..30).for_each(|n| publish(&n.to_string()));
+    let config =
+        configuration(&url).replacen("[amqp]\n", "[amqp]\nreplay_max_messages = 10\nmessage_ids = 1\n", 1);
+    let engine = Engine::with_config(&config);
+    let minute = Duration::from_secs(60);
+    wait_until(minute, "a look for a marker, and one from where that says on", || looks(&engine) == 2);
+    assert_eq!(bodies(&publisher.dead_letters_until(|letters| letters.len() == 1)), ["{2"]);
+}
+
+/// How often an engine has begun to read a part of the stream again.
+fn looks(engine: &Engine) -> usize {
+    let lines = engine.stderr().so_far();
+    lines.iter().filter(|line| line.contains("reading a part of the stream again")).count()
+}
+
 /// Whichever of them is to dead-letter what comes.
 #[test]
 fn what_cannot_be_delivered_and_was_left_to_a_node_that_was_killed_is_dead_lettered_by_another() {

@@ -6,9 +6,14 @@
 //! writer knows the stream to be settled:
 //!
 //! * The node that has sent dead letters says so once they are confirmed, [`REPORT_EVERY`] at most, and when it stops.
+//!   What it says begins with what was there before its start: until that is settled, which takes [`PATIENCE`] and
+//!   [`SPREAD_MILLIS`] at most where nobody says it, its markers say nothing new, and who starts anew meanwhile sends the
+//!   dead letters of that time again.
 //! * Another node that waited for [`TAKE_OVER_AFTER`] in vain claims the stream, and reads again what it left.
 //! * A node that starts looks at nothing that was there before. If nobody says within [`PATIENCE`] that it is settled, it
-//!   reads it again, from where markers say on. So what was sent while no engine lived is dead-lettered, too.
+//!   reads it again, from where markers say on. So what was sent while no engine lived is dead-lettered, too. If it has
+//!   read back no marker that says so, as after a long time without engines, it looks for one first, from its start
+//!   backwards.
 //!
 //! A dead letter may be sent twice by that, and has its offset, by which this is seen. What RabbitMQ refuses or routes
 //! nowhere counts as settled: it would be refused again. Engines of earlier releases say nothing and hear nothing of it:
@@ -18,6 +23,7 @@
 //! No lapin and no clock: they are the caller's. Offsets here are the stream's, from 0; a span ends before its end.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 /// Between two markers about what is settled, beside claims.
@@ -31,6 +37,9 @@ const SPREAD_MILLIS: u64 = 3000;
 /// Offsets of messages left to others that a node remembers. Beyond, it remembers only that there were some, and would
 /// read everything again since what is settled.
 const LEFT_MAX: usize = 4096;
+
+/// Messages in which a marker is looked for at first. Then it is twice as far back, and so on.
+const SEARCH_MESSAGES: u64 = 100_000;
 
 /// A dead letter of a message of the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +58,14 @@ struct Pass {
     /// The same when what is under way has been.
     coming: u64,
     end: u64,
+    /// Nothing is looked at but markers.
+    is_search: bool,
+}
+
+impl Pass {
+    fn new(start: u64, end: u64) -> Self {
+        Self { start, next: start, coming: start, end, is_search: false }
+    }
 }
 
 /// What a node knows of what is settled.
@@ -69,6 +86,8 @@ pub(super) struct Coverage {
     /// Offsets of what was left to others, and since when.
     left: BTreeMap<u64, Instant>,
     pass: Option<Pass>,
+    /// From where on the stream has been searched for markers.
+    searched: u64,
     /// Others have to be told when this is settled.
     to_tell: u64,
     /// Not before.
@@ -92,6 +111,7 @@ impl Coverage {
             open: BTreeSet::new(),
             left: BTreeMap::new(),
             pass: None,
+            searched: 0,
             to_tell: 0,
             tells_from: None,
             patient_until: None,
@@ -109,6 +129,7 @@ impl Coverage {
         self.settled.get_or_insert(0);
         self.looked = Some((offset, offset));
         self.coming = offset;
+        self.searched = offset;
         self.patient_until = Some(now + PATIENCE + self.spread);
         self.tells_from = Some(now);
     }
@@ -125,11 +146,15 @@ impl Coverage {
         }
         let Some(pass) = &mut self.pass else { return };
         pass.next = pass.next.max(pass.coming);
-        let Pass { start, next, end, .. } = *pass;
+        let Pass { start, next, end, is_search, .. } = *pass;
         if next < end {
             return;
         }
         self.pass = None;
+        if is_search {
+            self.searched = start;
+            return;
+        }
         self.left = self.left.split_off(&end);
         if let Some((from, _)) = &mut self.looked
             && end >= *from
@@ -202,7 +227,7 @@ impl Coverage {
         let (from, to) = self.looked?;
         let told = self.settled?;
         let mut end = told;
-        if let Some(pass) = self.pass.filter(|pass| pass.start <= end) {
+        if let Some(pass) = self.pass.filter(|pass| pass.start <= end && !pass.is_search) {
             end = end.max(pass.next.min(pass.end));
         }
         if end >= from {
@@ -222,6 +247,13 @@ impl Coverage {
         self.pass.map(|pass| pass.coming)
     }
 
+    /// A marker has come that is read again, and says up to where the stream was settled, if it does.
+    pub(super) fn marker_again(&mut self, offset: u64, settled: Option<u64>) {
+        if self.pass.is_some_and(|pass| pass.is_search) {
+            self.settled = self.settled.max(settled.filter(|&settled| settled <= offset));
+        }
+    }
+
     /// A message has come that is read again. Returns whether it is to be looked at, and dead-lettered if need be.
     pub(super) fn read_again(&mut self, offset: u64) -> bool {
         let Some(pass) = &mut self.pass else { return false };
@@ -231,7 +263,12 @@ impl Coverage {
         (pass.next, pass.coming) = (offset.min(pass.end), offset + 1);
         let is_known = self.looked.is_some_and(|(from, _)| offset >= from);
         let is_ours = if is_known { self.left.contains_key(&offset) } else { !self.open.contains(&offset) };
-        offset < pass.end && is_ours
+        offset < pass.end && is_ours && !pass.is_search
+    }
+
+    /// The part of the stream that is read again, if one is, and whether that is only to find markers.
+    pub(super) fn pass(&self) -> Option<(Range<u64>, bool)> {
+        self.pass.map(|pass| (pass.start..pass.end, pass.is_search))
     }
 
     /// When [`Self::tells`] or [`Self::takes_over`] may have something to do.
@@ -273,16 +310,25 @@ impl Coverage {
         let (Some((from, _)), Some(settled)) = (self.looked, self.settled) else { return false };
         let is_time = |due: Option<Instant>| due.is_some_and(|due| due <= now);
         if is_time(self.pass_due()) {
-            self.pass = Some(Pass { start: settled, next: settled, coming: settled, end: from });
+            self.pass = Some(self.search(from).unwrap_or_else(|| Pass::new(settled, from)));
             return false;
         }
         let is_time = is_time(self.take_over_due());
         if let (true, Some((&start, _)), Some((&last, _))) =
             (is_time, self.left.first_key_value(), self.left.last_key_value())
         {
-            self.pass = Some(Pass { start, next: start, coming: start, end: last + 1 });
+            self.pass = Some(Pass::new(start, last + 1));
         }
         is_time
+    }
+
+    /// The next part in which to look for a marker, of what was there before `from`, as long as none says anything.
+    fn search(&self, from: u64) -> Option<Pass> {
+        if self.told() > 0 || self.searched == 0 {
+            return None;
+        }
+        let far = from.saturating_sub(self.searched).saturating_mul(2).max(SEARCH_MESSAGES);
+        Some(Pass { is_search: true, ..Pass::new(from.saturating_sub(far), self.searched) })
     }
 }
 

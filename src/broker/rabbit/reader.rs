@@ -225,8 +225,12 @@ impl Reader {
     pub(super) fn take_again(&mut self, delivery: Delivery) -> Option<Message> {
         let told = markers::offset(&delivery);
         let offset = told.or_else(|| self.coverage.wanted())?;
+        let is_marker = markers::read(&delivery).is_some();
+        if is_marker {
+            self.coverage.marker_again(offset, markers::settled(&delivery));
+        }
         let is_wanted = self.coverage.read_again(offset);
-        let is_publication = markers::read(&delivery).is_none() && markers::removed(&delivery).is_none();
+        let is_publication = !is_marker && markers::removed(&delivery).is_none();
         let place = Place { offset: offset + 1, is_replayed: true, is_ours_to_bury: true };
         (is_wanted && is_publication).then(|| match told {
             Some(_) => message::receive(delivery, Some(place)),
@@ -316,7 +320,15 @@ impl Reader {
     }
 
     fn on_time_when_live(&mut self, now: Instant) -> Option<Marker> {
-        if self.coverage.takes_over(now) || self.due <= now {
+        let pass = self.coverage.pass();
+        let takes_over = self.coverage.takes_over(now);
+        if let Some((offsets, is_search)) = self.coverage.pass().filter(|_| pass.is_none()) {
+            let (from, messages) = (offsets.start, offsets.end - offsets.start);
+            let what =
+                if is_search { "word on which dead letters were sent" } else { "missing dead letters" };
+            tracing::info!(from, messages, what, "reading a part of the stream again");
+        }
+        if takes_over || self.due <= now {
             return self.claim(now);
         }
         self.coverage.tells(now).then(|| self.marker(random(), None, now))

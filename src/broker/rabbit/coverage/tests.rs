@@ -11,7 +11,7 @@ fn live(from: u64, settled: Option<u64>, now: Instant) -> Coverage {
     coverage
 }
 
-fn reads(coverage: &mut Coverage, offsets: std::ops::Range<u64>) {
+fn reads(coverage: &mut Coverage, offsets: Range<u64>) {
     offsets.for_each(|offset| coverage.read(offset));
     coverage.looked_at_all();
 }
@@ -47,7 +47,8 @@ fn what_was_looked_at_is_settled_and_what_is_under_way_is_not() {
     assert_eq!(coverage.settled(), Some(8));
     coverage.is_safe(tickets[1]);
     assert_eq!(coverage.settled(), Some(8));
-    assert!(!coverage.tells(now) || coverage.settled() > Some(5));
+    assert!(coverage.tells(now), "of what is settled before the first that is not safe");
+    assert_eq!(coverage.settled(), Some(8));
     coverage.is_safe(tickets[0]);
     assert_eq!(coverage.settled(), Some(12));
 }
@@ -102,7 +103,40 @@ fn a_stream_of_which_nobody_says_anything_is_read_from_its_beginning() {
     let now = Instant::now();
     let mut coverage = live(3, None, now);
     coverage.takes_over(now + PATIENCE);
+    assert_eq!(again(&mut coverage, 5), [0; 0], "nor does a marker");
+    coverage.takes_over(now + PATIENCE);
     assert_eq!(again(&mut coverage, 5), [0, 1, 2]);
+}
+
+/// Its claims are further back than what it has read back. All of it would be looked at, and dead-lettered again.
+#[test]
+fn who_has_read_back_no_word_on_what_is_settled_looks_for_one_from_its_start_backwards() {
+    let now = Instant::now();
+    let far = 10 * SEARCH_MESSAGES;
+    let mut coverage = live(far, None, now);
+    reads(&mut coverage, far..far + 5);
+    // Of somebody that knew nothing either.
+    coverage.marker(far + 5, Some(0), true, now);
+    let later = now + PATIENCE;
+    for searched in [far - SEARCH_MESSAGES..far, far - 2 * SEARCH_MESSAGES..far - SEARCH_MESSAGES] {
+        assert!(!coverage.takes_over(later));
+        assert_eq!(coverage.pass(), Some((searched.clone(), true)));
+        coverage.marker_again(searched.start + 1, Some(0));
+        assert_eq!(again(&mut coverage, searched.end + 1), [0; 0]);
+        assert_eq!((coverage.wanted(), coverage.settled(), coverage.due()), (None, Some(0), Some(later)));
+    }
+    coverage.takes_over(later);
+    let third = far - 4 * SEARCH_MESSAGES;
+    assert_eq!(coverage.pass(), Some((third..far - 2 * SEARCH_MESSAGES, true)));
+    for (offset, settled) in [(third + 5, third - 7), (third + 9, third + 10), (third + 20, third - 8)] {
+        coverage.marker_again(offset, Some(settled));
+    }
+    again(&mut coverage, far);
+    assert_eq!(coverage.settled(), Some(third - 7), "the furthest that can be believed");
+    coverage.takes_over(later);
+    assert_eq!(coverage.pass(), Some((third - 7..far, false)));
+    assert!(again(&mut coverage, far + 1).into_iter().eq(third - 7..far));
+    assert_eq!((coverage.settled(), coverage.due()), (Some(far + 5), Some(now)));
 }
 
 #[test]
