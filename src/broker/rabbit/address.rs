@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use lapin::tcp::OwnedTLSConfig;
 use lapin::uri::{AMQPScheme, AMQPUri};
@@ -18,6 +19,8 @@ const HEARTBEAT: u16 = 10;
 /// A parsed `amqp://` or `amqps://` URL. Displayed without user, password and parameters.
 pub(super) struct Address {
     pub(super) uri: AMQPUri,
+    /// Whether what listens there was asked for HTTP, and had the chance to answer: see [`stranger`](super::stranger).
+    pub(super) is_no_http: AtomicBool,
     /// Names authorities to trust beside the machine's own.
     authorities: Option<String>,
     shown: String,
@@ -46,7 +49,7 @@ impl Address {
         if let Some(path) = &authorities {
             read_authorities(path).map_err(Fault::lasting)?;
         }
-        Ok(Self { uri, authorities, shown: url.public() })
+        Ok(Self { uri, is_no_http: AtomicBool::new(false), authorities, shown: url.public() })
     }
 
     /// What it takes to speak TLS; nothing if it is not spoken.

@@ -2,6 +2,7 @@
 
 use std::future::pending;
 use std::pin::pin;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -49,20 +50,33 @@ fn no_amqp(address: &Address) -> Fault {
     ))
 }
 
+/// Asks in HTTP: once, as a RabbitMQ logs each such request, and what swallows packets keeps the next node waiting. Who
+/// spoke no HTTP then does not begin to. Where nobody listens nobody was asked.
 async fn speaks_http(address: &Address) -> bool {
+    if address.is_no_http.swap(true, Ordering::Relaxed) {
+        return false;
+    }
     let authority = &address.uri.authority;
     let asking = async {
-        let mut stream = TcpStream::connect((authority.host.as_str(), authority.port)).await?;
-        stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await?;
-        let mut answer = [0; 5];
-        stream.read_exact(&mut answer).await?;
-        Ok::<_, std::io::Error>(answer == *b"HTTP/")
+        let connecting = TcpStream::connect((authority.host.as_str(), authority.port));
+        let Ok(stream) = connecting.await else { return None };
+        Some(answers_in_http(stream).await.unwrap_or(false))
     };
-    timeout(ANSWER_LIMIT, asking).await.is_ok_and(|asked| asked.unwrap_or(false))
+    let answer = timeout(ANSWER_LIMIT, asking).await.unwrap_or(Some(false));
+    address.is_no_http.store(answer == Some(false), Ordering::Relaxed);
+    answer == Some(true)
+}
+
+async fn answers_in_http(mut stream: TcpStream) -> std::io::Result<bool> {
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await?;
+    let mut answer = [0; 5];
+    stream.read_exact(&mut answer).await?;
+    Ok(answer == *b"HTTP/")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
     use std::net::TcpListener;
 
     use super::*;
@@ -93,5 +107,34 @@ mod tests {
         assert!(fault.text.contains("management page"), "{}", fault.text);
         let fault = unless_http(&address(silent.local_addr().unwrap()), slow()).await.unwrap_err();
         assert_eq!(fault.text, "slow");
+    }
+
+    #[tokio::test]
+    async fn what_speaks_no_http_is_asked_once_and_nobody_is_not_asked() {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let address = Address::parse(&format!("amqp://a:b@{port}").into()).unwrap();
+        let fail = async || {
+            let at_once = async { Err::<(), _>(Fault::passing("broken".to_owned())) };
+            unless_http(&address, at_once).await.unwrap_err().text
+        };
+        assert_eq!(fail().await, "broken", "nobody listens");
+        let listener = TcpListener::bind(port).unwrap();
+        let asked = std::thread::spawn(move || {
+            let mut asked = 0;
+            while let Ok((mut stream, _)) = listener.accept() {
+                let mut request = [0; 3];
+                if stream.read(&mut request).unwrap() == 0 {
+                    break;
+                }
+                asked += 1;
+                let _ = stream.write_all(b"AMQP\x00\x00\x09\x01");
+            }
+            asked
+        });
+        for _ in 0..3 {
+            assert_eq!(fail().await, "broken");
+        }
+        drop(TcpStream::connect(port).await.unwrap());
+        assert_eq!(asked.join().unwrap(), 1);
     }
 }
