@@ -52,7 +52,7 @@ impl Broker {
     /// when what it repeats is, which may have come by a link that is gone. What a stream held before is known from here
     /// on, and goes nowhere either.
     pub(super) fn take_message(&mut self, message: Message) {
-        self.acks.take(message.tag, message.body.len());
+        self.acks.take(message.tag, message.envelope.weight(&message.body));
         let (tag, place) = (message.tag, message.place);
         self.read_to = self.read_to.max(place.map(|place| place.offset));
         if place.is_some()

@@ -56,7 +56,7 @@ pub struct Amqp {
     /// up to that many bodies of memory, and as many of dead letters that RabbitMQ does not take at the moment; then
     /// no more messages are taken until it does.
     pub prefetch: u16,
-    /// Bytes of bodies taken and not acknowledged, and about as many that RabbitMQ has sent ahead. Default 64 MiB.
+    /// Bytes of messages, headers included, taken and not acknowledged, and about as many that RabbitMQ has sent ahead. Default 64 MiB.
     pub prefetch_bytes: usize,
     /// When a message is acknowledged to RabbitMQ. Default `handover`.
     pub ack: Ack,

@@ -12,13 +12,16 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Connection, Consumer};
 
 use super::fault::reply_text;
+use super::prefetch::Prefetch;
 
-/// Messages that RabbitMQ sends ahead.
-const PREFETCH: u16 = 16;
+/// Messages that RabbitMQ sends ahead, where there is room for as many of the largest.
+const AHEAD_MAX: u16 = 16;
 
 /// Reads the stream from an offset on.
 pub(super) struct Again {
     state: State,
+    /// Messages that RabbitMQ sends ahead.
+    ahead: u16,
     /// Messages since the last acknowledgement.
     taken: u16,
 }
@@ -31,9 +34,15 @@ enum State {
 }
 
 impl Again {
-    /// Begins at an offset, or before it.
-    pub(super) fn begin(connection: Arc<Connection>, stream: ShortString, offset: u64) -> Self {
-        Self { state: State::Opening(Box::pin(open(connection, stream, offset))), taken: 0 }
+    /// Begins at an offset, or before it. About `bytes_max` bytes wait here at most, whatever the messages are.
+    pub(super) fn begin(
+        connection: Arc<Connection>,
+        stream: ShortString,
+        offset: u64,
+        bytes_max: usize,
+    ) -> Self {
+        let ahead = Prefetch::new(AHEAD_MAX, bytes_max).current();
+        Self { state: State::Opening(Box::pin(open(connection, stream, offset, ahead))), ahead, taken: 0 }
     }
 
     /// The next message. Can be dropped at any time without loss.
@@ -54,7 +63,7 @@ impl Again {
                         None => return Err("RabbitMQ ended the consumer: its stream is gone".to_owned()),
                     };
                     self.taken += 1;
-                    if self.taken >= PREFETCH / 2 {
+                    if self.taken >= self.ahead.div_ceil(2) {
                         self.taken = 0;
                         // The first poll hands it to lapin's thread.
                         let multiple = BasicAckOptions { multiple: true };
@@ -78,9 +87,10 @@ async fn open(
     connection: Arc<Connection>,
     stream: ShortString,
     offset: u64,
+    ahead: u16,
 ) -> lapin::Result<(Channel, Consumer)> {
     let channel = connection.create_channel().await?;
-    channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
+    channel.basic_qos(ahead, BasicQosOptions::default()).await?;
     let mut arguments = FieldTable::default();
     let offset = i64::try_from(offset).unwrap_or(i64::MAX);
     arguments.insert("x-stream-offset".into(), AMQPValue::LongLongInt(offset));

@@ -22,6 +22,7 @@ use tokio::select;
 use super::markers;
 use super::prefetch::Prefetch;
 use super::topology::Kind;
+use super::weight;
 
 /// What RabbitMQ has been asked for, and has not answered.
 type Answer<T> = Pin<Box<dyn Future<Output = lapin::Result<T>> + Send>>;
@@ -220,7 +221,7 @@ impl Intake {
         if let Some(offset) = self.offset(delivery) {
             self.next_offset = Some(offset + 1);
         }
-        if self.prefetch.saw(delivery.data.len()) {
+        if self.prefetch.saw(weight::of(&delivery.data, &delivery.properties)) {
             self.change_if_wanted();
         }
     }

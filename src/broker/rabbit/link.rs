@@ -321,12 +321,12 @@ impl Link {
         self.publishes.send_marker(markers::letter(&self.source, marker, settled));
     }
 
-    /// Reads the stream again from an offset on, besides what is new; or no more.
-    pub(super) fn read_again(&mut self, from: Option<u64>) {
+    /// Reads the stream again from an offset on, besides what is new, a few bytes at a time; or no more.
+    pub(super) fn read_again(&mut self, from: Option<u64>, bytes_max: usize) {
         match (from, &self.again) {
             (Some(from), None) => {
                 let (connection, stream) = (Arc::clone(&self.consuming), self.source.clone());
-                self.again = Some(Again::begin(connection, stream, from));
+                self.again = Some(Again::begin(connection, stream, from, bytes_max));
             }
             (None, Some(_)) => self.again.take().into_iter().for_each(Again::end),
             _ => {}

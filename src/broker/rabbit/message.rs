@@ -14,7 +14,7 @@ use crate::broker::memory::microseconds;
 use crate::broker::payload::{Compression, Content, Undeliverable};
 use crate::mail::{MESSAGE_TOPICS_MAX, TopicName};
 
-use super::amqp_filter;
+use super::{amqp_filter, weight};
 
 /// RabbitMQ routes by it as by the routing key, and passes it on; but up to version 3, streams keep no header
 /// that is a list or a table.
@@ -39,6 +39,13 @@ pub(super) const PERSISTENT: u8 = 2;
 /// times the size of everything else about a message.
 #[derive(Debug, Default)]
 pub(in crate::broker) struct Envelope(pub(super) Option<Box<BasicProperties>>);
+
+impl Envelope {
+    /// Bytes of memory that a message with this body takes, about.
+    pub(in crate::broker) fn weight(&self, body: &[u8]) -> usize {
+        self.0.as_ref().map_or(body.len(), |properties| weight::of(body, properties))
+    }
+}
 
 /// A message as it was delivered, and where it stands in the stream, if it comes from one.
 pub(super) fn receive(delivery: Delivery, place: Option<Place>) -> Message {

@@ -13,7 +13,8 @@
 //! [`publisher`] waits for confirms, [`address`] knows which node has its turn, [`fault`] says what is wrong in words
 //! for operators, [`backoff`] how long to wait before the next attempt.
 //!
-//! [`intake`] takes what is consumed, and [`prefetch`] says how much RabbitMQ may send ahead.
+//! [`intake`] takes what is consumed, and [`prefetch`] says how much RabbitMQ may send ahead; [`weight`] is what a message
+//! takes of memory.
 //!
 //! Where the bindings follow the subscribers, [`bindings`] knows which there ought to be, [`binder`] makes them, and
 //! [`following`] stands between them and the broker. What the node's own queue drops is seen by [`overflow`].
@@ -57,6 +58,7 @@ mod topology;
 mod trail;
 mod transport;
 mod turns;
+mod weight;
 mod window;
 
 use std::collections::VecDeque;

@@ -36,6 +36,7 @@ use crate::mail::Asker;
 use super::coverage::Ticket;
 use super::publisher::{Letter, Outcome, Report, Unconfirmed};
 use super::turns::Turns;
+use super::weight;
 
 /// How long a topic rests after one of its letters could not be stored: long enough not to keep a RabbitMQ busy that
 /// is out of room, short enough to be tried dozens of times within `timeouts.publish`.
@@ -92,7 +93,7 @@ pub(super) enum Settled {
 pub(super) struct Outgoing {
     /// How much time a letter has.
     limit: Duration,
-    /// How many letters there are, and may be, in number and in bytes of their bodies.
+    /// How many letters there are, and may be, in number and in bytes, headers included.
     shares: Shares,
     next: u64,
     /// By number: in the order in which they came.
@@ -124,6 +125,7 @@ fn destination(letter: &Letter) -> Destination {
 struct Open {
     purpose: Purpose,
     letter: Arc<Letter>,
+    bytes: usize,
     /// When its time is over, if it has one.
     until: Option<Instant>,
     /// When it left last.
@@ -162,9 +164,10 @@ impl Outgoing {
         self.next += 1;
         let is_waited_for = !matches!(purpose, Purpose::Burial { tag: None, .. });
         let sender = purpose.sender();
-        self.shares.add(sender, letter.body.len());
+        let bytes = weight::of(&letter.body, &letter.properties);
+        self.shares.add(sender, bytes);
         self.due.add(sender, number);
-        let open = Open { purpose, letter: Arc::new(letter), until: None, left: None, failure: None };
+        let open = Open { purpose, letter: Arc::new(letter), bytes, until: None, left: None, failure: None };
         self.open.insert(number, open);
         if is_waited_for {
             self.set_time(number, Some(now + self.limit));
@@ -183,7 +186,7 @@ impl Outgoing {
         self.set_time(number, None);
         self.suspects.remove(&number);
         let open = self.open.remove(&number)?;
-        self.shares.remove(open.purpose.sender(), open.letter.body.len());
+        self.shares.remove(open.purpose.sender(), open.bytes);
         Some(open)
     }
 

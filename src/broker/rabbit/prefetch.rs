@@ -1,7 +1,7 @@
 //! How many messages RabbitMQ may send ahead: as many as fit into a number of bytes, by the sizes seen.
 //!
 //! RabbitMQ limits what it sends ahead by number alone, and lapin keeps all of it in memory. So the number follows the
-//! largest of the latest bodies. Nothing is known of what has not come yet: the number begins small, and grows with
+//! largest of the latest messages, headers included. Nothing is known of what has not come yet: the number begins small, and grows with
 //! what has been seen. AMQP fixes it when a consumer is made, so that a change takes a new consumer, and is not
 //! worth it unless it is by half.
 //!
@@ -11,7 +11,7 @@
 const BODY_MAX: usize = 16 << 20;
 /// For each message seen, so many more may come: they are hardly all of another kind.
 const GROWTH: u64 = 16;
-/// Messages after which a body counts no more for how large the next ones may be: one to two of these.
+/// Messages after which one counts no more for how large the next ones may be: one to two of these.
 const WINDOW: u64 = 1024;
 
 /// The number for one consumer after the other.
@@ -23,13 +23,13 @@ pub(super) struct Prefetch {
     current: u16,
     /// Messages seen.
     seen: u64,
-    /// The largest body of the present window, and of the one before.
+    /// The largest message of the present window, and of the one before.
     largest: usize,
     largest_before: usize,
 }
 
 impl Prefetch {
-    /// At most `messages_max` messages, and about `bytes_max` bytes of bodies.
+    /// At most `messages_max` messages, and about `bytes_max` bytes.
     pub(super) fn new(messages_max: u16, bytes_max: usize) -> Self {
         let mut prefetch =
             Self { messages_max, bytes_max, current: 1, seen: 0, largest: 0, largest_before: 0 };
@@ -42,7 +42,7 @@ impl Prefetch {
         self.current
     }
 
-    /// A body came. Returns whether another consumer should be made, with the new [`Self::current`].
+    /// A message of so many bytes came. Returns whether another consumer should be made, with the new [`Self::current`].
     pub(super) fn saw(&mut self, bytes: usize) -> bool {
         self.seen += 1;
         if self.seen.is_multiple_of(WINDOW) {

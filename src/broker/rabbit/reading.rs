@@ -72,7 +72,8 @@ impl Rabbit {
         if !self.looks_later {
             reader.coverage.looked_at_all();
         }
-        link.read_again(reader.coverage.wanted().filter(|_| !self.winding_down));
+        let from = reader.coverage.wanted().filter(|_| !self.winding_down);
+        link.read_again(from, self.config.amqp.prefetch_bytes);
     }
 
     /// A message of the stream that is read again.

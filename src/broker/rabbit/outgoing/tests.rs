@@ -1,6 +1,7 @@
 use super::*;
 use crate::mail::ClientKey;
 use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable};
 use tokio::sync::oneshot;
 
 const LIMIT: Duration = Duration::from_secs(5);
@@ -27,6 +28,19 @@ impl Desk {
             properties: BasicProperties::default(),
         };
         self.outgoing.add(purpose, letter, self.now);
+    }
+
+    /// Buries a message with so many bytes in a header.
+    fn bury_with_header(&mut self, tag: u64, bytes: usize) {
+        let mut headers = FieldTable::default();
+        headers.insert("h".into(), AMQPValue::LongString("x".repeat(bytes).into()));
+        let letter = Letter {
+            exchange: "fanfare.dead".into(),
+            routing_key: "a".into(),
+            body: Vec::new(),
+            properties: BasicProperties::default().with_headers(headers),
+        };
+        self.outgoing.add(Purpose::Burial { tag: Some(tag), ticket: None }, letter, self.now);
     }
 
     fn publish(&mut self, topic: &str) {
@@ -66,6 +80,18 @@ impl Desk {
     fn wait(&mut self, time: Duration) -> usize {
         self.wait_for_settled(time).len()
     }
+}
+
+#[test]
+fn there_is_room_for_so_many_bytes_of_headers_as_well_as_of_bodies() {
+    let mut desk = Desk::new();
+    desk.bury_with_header(1, 100);
+    assert!(desk.outgoing.has_room(Sender::Operator));
+    desk.bury_with_header(2, 1000);
+    assert!(!desk.outgoing.has_room(Sender::Operator));
+    assert_eq!(desk.leave(), [0, 1]);
+    desk.hear(1, true);
+    assert!(desk.outgoing.has_room(Sender::Operator));
 }
 
 /// A burial that gave its tag back is kept until it is confirmed, and so are its bytes.
