@@ -51,6 +51,8 @@ pub(super) enum Taken {
     Message(Delivery),
     /// A message that was given before; this is the tag by which it came once more.
     Known(u64),
+    /// Some of what RabbitMQ sent did not come, in these words. It must not be acknowledged with what came later.
+    Gap(String),
 }
 
 /// A consumer, and what it has to give next.
@@ -120,7 +122,11 @@ impl Intake {
     pub(super) async fn next(&mut self) -> Option<lapin::Result<Taken>> {
         loop {
             if let Some(delivery) = self.take() {
-                self.last_tag = delivery.delivery_tag;
+                let before = std::mem::replace(&mut self.last_tag, delivery.delivery_tag);
+                if is_gap(before, self.last_tag) {
+                    let text = format!("delivery {} came after {before}: some are missing", self.last_tag);
+                    return Some(Ok(Taken::Gap(text)));
+                }
                 if !self.is_new(&delivery) {
                     return Some(Ok(Taken::Known(self.last_tag)));
                 }
@@ -292,6 +298,11 @@ async fn has_one_consumer(channel: &Channel, queue: ShortString) -> lapin::Resul
     Ok(queue.consumer_count() == 1)
 }
 
+/// Whether a delivery is missing between two tags. What came before the first one was taken by who found the place to begin.
+fn is_gap(before: u64, next: u64) -> bool {
+    before != 0 && next != before + 1
+}
+
 /// The answer, or nothing for ever if none is awaited.
 async fn answered<T>(answer: Option<&mut Answer<T>>) -> lapin::Result<T> {
     match answer {
@@ -305,5 +316,19 @@ async fn next_of(front: Option<&mut Front>) -> Option<lapin::Result<Delivery>> {
     match front {
         Some(front) => front.next().await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_follow_each_other_from_wherever_they_begin() {
+        for (before, next, expected) in
+            [(0, 1, false), (0, 5, false), (5, 6, false), (5, 7, true), (1, 900, true)]
+        {
+            assert_eq!(is_gap(before, next), expected, "{before} {next}");
+        }
     }
 }

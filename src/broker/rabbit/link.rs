@@ -256,6 +256,7 @@ impl Link {
                 delivery = delivered(intake) => Some(match delivery {
                     Some(Ok(Taken::Message(delivery))) => Next::Delivered(delivery),
                     Some(Ok(Taken::Known(tag))) => Next::Known(tag),
+                    Some(Ok(Taken::Gap(text))) => Next::Lost(Loss::because(text)),
                     Some(Err(error)) => Next::Lost(Loss::of_consumer(&error)),
                     None => Next::Lost(Loss::of_queue()),
                 }),
