@@ -113,9 +113,10 @@ impl Intake {
         }
     }
 
-    /// How many messages RabbitMQ sends before some are acknowledged: of two consumers, the one of the smaller number says.
+    /// How many messages RabbitMQ sends before some are acknowledged: of two consumers, the one of the larger number says.
+    /// The next one takes the place of the present one whatever is acknowledged.
     pub(super) fn ahead(&self) -> u16 {
-        self.asked_with.min(self.present_with)
+        self.asked_with.max(self.present_with)
     }
 
     /// The next message, or none if RabbitMQ has ended the consumer. Can be dropped at any time without loss.
