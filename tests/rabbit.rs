@@ -680,6 +680,28 @@ fn dead_letters_get_from_whatever_exchange_there_is_to_a_queue_or_are_counted_as
     }
 }
 
+/// It costs the link nothing, and nothing is lost: exchange, queue and binding are made again.
+#[test]
+fn a_dead_letter_exchange_that_is_deleted_is_made_again() {
+    let url = RabbitNode::shared().new_vhost("dead_deleted");
+    let publisher = Publisher::connect(&url);
+    let house = House::start(&url, by_queue);
+    for queue_too in [false, true] {
+        publisher.delete_exchange("fanfare.dead");
+        if queue_too {
+            publisher.delete_queue("fanfare.dead");
+        }
+        let bodies = ["{1", "{2", "{3"];
+        bodies.iter().for_each(|body| publisher.publish("a.b", body.as_bytes(), BasicProperties::default()));
+        let all = if queue_too { 6 } else { 3 };
+        wait_until(SOON, "the dead letters", || house.stats.dead_lettered.value() == all);
+        wait_until(SOON, "everything to be acknowledged", || house.stats.unacknowledged.value() == 0);
+        assert_eq!(bodies.map(|_| publisher.dead_letter().0), bodies.map(|body| body.as_bytes().to_vec()));
+        assert_eq!((house.stats.dead_letters_refused.value(), house.stats.connects.value()), (0, 1));
+    }
+    house.stop();
+}
+
 /// RabbitMQ closes the channel by which it refuses something, and nothing else.
 #[test]
 fn a_missing_right_costs_what_it_is_missing_for_and_not_the_link() {

@@ -2,8 +2,8 @@
 
 use lapin::message::BasicGetMessage;
 use lapin::options::{
-    BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions,
-    QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions,
+    BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions,
+    ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
@@ -124,6 +124,12 @@ impl Publisher {
         let unbound =
             self.channel.queue_unbind(name.into(), "fanfare".into(), "#".into(), FieldTable::default());
         self.runtime.block_on(unbound).expect("unbound");
+    }
+
+    /// Deletes an exchange.
+    pub fn delete_exchange(&self, name: &str) {
+        let deleted = self.channel.exchange_delete(name.into(), ExchangeDeleteOptions::default());
+        self.runtime.block_on(deleted).expect("deleted");
     }
 
     /// Deletes a queue or stream with all that is in it.

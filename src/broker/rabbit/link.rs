@@ -78,8 +78,8 @@ pub(super) enum Next {
     Known(u64),
     /// A word on a letter.
     Report(Traffic, Report),
-    /// A channel was closed because RabbitMQ refuses a letter: see [`Word::Refused`].
-    Refused { traffic: Traffic, reports: Vec<Report>, text: String },
+    /// A channel for letters was closed: see [`Word::Closed`].
+    Closed { traffic: Traffic, reports: Vec<Report>, refused: Option<String> },
     /// RabbitMQ takes no publishes, for want of memory or disk, or takes them again.
     Blocked { is_blocked: bool },
     /// The channel after one that was closed is open: letters can be sent.
@@ -123,7 +123,7 @@ impl Next {
     fn of(traffic: Traffic, word: Word) -> Self {
         match word {
             Word::Report(report) => Self::Report(traffic, report),
-            Word::Refused { reports, text } => Self::Refused { traffic, reports, text },
+            Word::Closed { reports, refused } => Self::Closed { traffic, reports, refused },
             Word::Opened => Self::Opened,
             Word::Lost(text) => Self::Lost(Loss::because(text)),
         }
@@ -136,8 +136,8 @@ impl Link {
     /// # Errors
     /// What is wrong, and whether it may pass.
     pub(super) async fn open(
-        address: &Address,
-        config: &Config,
+        address: &Arc<Address>,
+        config: &Arc<Config>,
         entrance: Option<Entrance>,
         is_careful: bool,
     ) -> Result<Self, Fault> {
@@ -156,8 +156,8 @@ impl Link {
 
     async fn set_up(
         [consuming, publishing]: [Arc<Connection>; 2],
-        address: &Address,
-        config: &Config,
+        address: &Arc<Address>,
+        config: &Arc<Config>,
         entrance: Option<Entrance>,
     ) -> Result<Self, Fault> {
         let fault = |what| move |error| Fault::other(what, &error, address);
@@ -175,7 +175,11 @@ impl Link {
             Bindings::Patterns(_) => None,
         };
         let binder = binder.transpose().map_err(fault("no channel could be opened"))?;
-        let open = |traffic| Publisher::open(&publishing, traffic);
+        let open = |traffic| {
+            let ground = (Arc::clone(config), Arc::clone(address));
+            let ground = (traffic == Traffic::DeadLetters).then_some(ground);
+            Publisher::open(&publishing, traffic, ground)
+        };
         let publishes =
             open(Traffic::Publishes).await.map_err(fault("no channel for publishes could be opened"))?;
         let dead_letters =

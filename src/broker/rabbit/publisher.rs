@@ -2,7 +2,8 @@
 //! confirm. How long that may take, and what becomes of a letter that is not confirmed, is `outgoing`'s.
 //!
 //! RabbitMQ refuses a letter by closing the channel. The connection stays, and so does everything else: the next channel
-//! is opened, and letters go on over that.
+//! is opened, and letters go on over that. It is the same if somebody has deleted the dead-letter exchange, which is made
+//! again before.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,8 +17,11 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::dead_letter;
-use super::fault::{is_refused, reply_text};
+use crate::config::Config;
+
+use super::address::Address;
+use super::fault::{is_missing, is_refused, reply_text};
+use super::{dead_letter, topology};
 
 /// From the closing of a channel until all letters under way on it have failed; it takes milliseconds.
 const REASON_LIMIT: Duration = Duration::from_millis(500);
@@ -80,11 +84,11 @@ pub(super) enum Traffic {
 #[derive(Debug)]
 pub(super) enum Word {
     Report(Report),
-    /// RabbitMQ has closed the channel because of a letter that it refuses, in these words, and would refuse again. Those
-    /// that were under way are not, but for the reports that came before. The next channel is being opened.
-    Refused {
+    /// RabbitMQ has closed the channel. Those that were under way are not, but for the reports that came before. The next
+    /// channel is being opened. If it is because of a letter that RabbitMQ refuses and would refuse again, in which words.
+    Closed {
         reports: Vec<Report>,
-        text: String,
+        refused: Option<String>,
     },
     /// The next channel is open: letters can be sent.
     Opened,
@@ -103,6 +107,29 @@ struct Confirmed {
     returned: Option<u64>,
 }
 
+/// Where dead letters go, to make it again.
+pub(super) type Ground = (Arc<Config>, Arc<Address>);
+
+/// Why a channel was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reason {
+    /// RabbitMQ refused a letter.
+    Refused,
+    /// There is no such exchange.
+    Missing,
+    Other,
+}
+
+impl Reason {
+    fn of(error: &lapin::Error) -> Self {
+        match error {
+            error if is_refused(error) => Self::Refused,
+            error if is_missing(error) => Self::Missing,
+            _ => Self::Other,
+        }
+    }
+}
+
 /// One channel for publishing after the other, and what is under way on it.
 #[derive(Debug)]
 pub(super) struct Publisher {
@@ -117,15 +144,21 @@ pub(super) struct Publisher {
     returns: Returns,
     /// What was not said yet.
     reports: VecDeque<Report>,
-    /// If the channel is closed: RabbitMQ's words, and whether it refused a letter.
-    reason: Option<(String, bool)>,
+    /// Where its letters go, if it can be made again.
+    ground: Option<Ground>,
+    /// If the channel is closed: RabbitMQ's words, and what they mean.
+    reason: Option<(String, Reason)>,
     /// If it is closed: until when its letters are waited for.
     reason_due: Option<Instant>,
 }
 
 impl Publisher {
-    /// Opens the first channel.
-    pub(super) async fn open(connection: &Arc<Connection>, traffic: Traffic) -> lapin::Result<Self> {
+    /// Opens the first channel. The exchange of the letters is made again from `ground`, if there is one.
+    pub(super) async fn open(
+        connection: &Arc<Connection>,
+        traffic: Traffic,
+        ground: Option<Ground>,
+    ) -> lapin::Result<Self> {
         Ok(Self {
             traffic,
             connection: Arc::clone(connection),
@@ -135,6 +168,7 @@ impl Publisher {
             answers: mpsc::unbounded_channel(),
             returns: Returns::default(),
             reports: VecDeque::new(),
+            ground,
             reason: None,
             reason_due: None,
         })
@@ -213,7 +247,7 @@ impl Publisher {
                 if let Unconfirmed::Failed(error) = &error
                     && error.is_amqp_error()
                 {
-                    self.reason = Some((reply_text(error), is_refused(error)));
+                    self.reason = Some((reply_text(error), Reason::of(error)));
                 }
                 None
             }
@@ -237,20 +271,24 @@ impl Publisher {
             self.take(number, outcome);
         }
         self.reason_due = None;
-        let text = match self.reason.take() {
-            Some((text, true)) => text,
-            Some((text, false)) => return Word::Lost(text),
-            None => return Word::Lost("the publishing channel was closed".to_owned()),
+        let missing = self.ground.clone();
+        let (refused, ground) = match (self.reason.take(), missing) {
+            (Some((text, Reason::Refused)), _) => (Some(text), None),
+            (Some((reason, Reason::Missing)), Some(ground)) => {
+                tracing::warn!(reason, "dead letters have no exchange any more: it is declared again");
+                (None, Some(ground))
+            }
+            (Some((text, _)), _) => return Word::Lost(text),
+            (None, _) => return Word::Lost("the publishing channel was closed".to_owned()),
         };
         let reports = self.abandon();
         self.answers = mpsc::unbounded_channel();
         let connection = Arc::clone(&self.connection);
         self.opening = Some(tokio::spawn(async move {
-            let opened = timeout(OPEN_LIMIT, open_channel(&connection)).await;
-            let late = |_| Err("RabbitMQ does not open a channel".to_owned());
-            opened.map_or_else(late, |opened| opened.map_err(|error| reply_text(&error)))
+            let opened = timeout(OPEN_LIMIT, open_next(&connection, ground)).await;
+            opened.unwrap_or_else(|_| Err("RabbitMQ does not open a channel".to_owned()))
         }));
-        Word::Refused { reports, text }
+        Word::Closed { reports, refused }
     }
 
     /// Whether the channel is usable.
@@ -270,6 +308,15 @@ impl Publisher {
         self.returns = Returns::default();
         std::mem::take(&mut self.reports).into()
     }
+}
+
+/// The channel after one that was closed, and what is missing before.
+async fn open_next(connection: &Connection, missing: Option<Ground>) -> Result<Channel, String> {
+    if let Some((config, address)) = missing {
+        let made = topology::prepare_dead_letters(connection, &config.amqp, &address).await;
+        made.map_err(|fault| fault.text)?;
+    }
+    open_channel(connection).await.map_err(|error| reply_text(&error))
 }
 
 /// A channel in confirm mode.

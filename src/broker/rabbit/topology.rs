@@ -80,6 +80,15 @@ pub(super) async fn prepare(
     }
 }
 
+/// Makes sure that what takes dead letters is there.
+pub(super) async fn prepare_dead_letters(
+    connection: &Connection,
+    amqp: &Amqp,
+    address: &Address,
+) -> Result<(), Fault> {
+    Ground { connection, amqp, address }.dead_letters().await
+}
+
 /// What makes a queue a stream, and its limits.
 fn stream_arguments(amqp: &Amqp) -> FieldTable {
     let mut arguments = FieldTable::default();
