@@ -6,6 +6,7 @@ mod hint;
 use std::borrow::Cow;
 
 use crate::config::{BinaryPayloads, Limits, Namespace};
+use crate::printable::escaped;
 use crate::protocol::json::{self, Checker, JsonError};
 use crate::protocol::topic::TopicError;
 
@@ -111,7 +112,7 @@ pub(super) enum Undeliverable {
     #[error(
         "the body is binary by its content-type ({}), which the topic's namespace refuses (binary = \"refuse\"; \
          \"json\" takes it if it is JSON, \"base64\" makes it a string)",
-        .0.escape_debug()
+        escaped(.0)
     )]
     Binary(Box<str>),
     #[error(transparent)]
