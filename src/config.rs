@@ -143,8 +143,9 @@ pub struct Limits {
     /// Bytes of a client's message, and of each command in it. Default 64 KiB, paid while it is incomplete;
     /// a larger one closes with 1009.
     pub message_bytes: usize,
-    /// Bytes of messages that have come in part, and of input that waits for its turn, of all clients of one shard.
-    /// Default 64 MiB; beyond, those whose messages have been incomplete for the longest are closed.
+    /// Bytes of input that is kept, of all clients of one shard: messages that have come in part, and what waits.
+    /// Default 64 MiB; then those who take no replies, and those whose messages have been incomplete for the longest,
+    /// are closed with 3008.
     pub shard_input_bytes: usize,
     /// Subscriptions of one client. Default 128, 8 bytes each; one more gets error 106.
     pub topics_per_client: usize,
@@ -162,8 +163,8 @@ pub struct Limits {
     /// Default 64 KiB. One answer to a recovery or about a history may always be asked for besides; others only as far
     /// as they have room, each with 512 bytes at least.
     pub replies_bytes: usize,
-    /// The same of all clients of one shard together. Default 64 MiB; beyond, those who have left an answer waiting
-    /// for the longest are closed.
+    /// The same of all clients of one shard together, pongs included. Default 64 MiB; then those who have let replies
+    /// wait for the longest are closed with 3008, first those with more than `replies_bytes`.
     pub shard_replies_bytes: usize,
     /// Bytes of one topic's log on one shard. Default 1 MiB; beyond, blocked clients lose.
     pub log_bytes: usize,

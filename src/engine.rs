@@ -291,12 +291,12 @@ fn listen_for_operators(address: SocketAddr) -> Result<std::net::TcpListener, St
     control::bind(address).map_err(|error| cannot_listen("the control port", address, error))
 }
 
-/// Both ends of what each shard reports, where messages are acknowledged when they are written.
 /// The mailbox of one shard.
 fn shard_mailbox(limits: &Limits, wake: Box<dyn Wake>) -> (Sender<Mail>, Receiver<Mail>) {
     weighed_mailbox(limits.mailbox, limits.mailbox_bytes, Mail::weight, wake)
 }
 
+/// Both ends of what each shard reports, where messages are acknowledged when they are written.
 fn receipts(ack: Ack, shards: u16) -> (Vec<Option<Reporter>>, Vec<Receipt>) {
     match ack {
         Ack::Handover => ((0..shards).map(|_| None).collect(), Vec::new()),

@@ -55,7 +55,8 @@
 //! 5. **A tick is bounded**: each kind of work has a budget, and topics take turns. So do clients: each is read once
 //!    per tick, and has a share of it (`shard/reading.rs`).
 //! 6. **An idle client costs a slot**: no buffer, no log; what is rare is boxed while it is there.
-//! 7. **Nothing is unbounded**: each limit has a name, a default and a cost in [`config`].
+//! 7. **Nothing is unbounded**: each limit has a name, a default and a cost in [`config`]. Where all clients together
+//!    reach one, those go who let the shard wait (`shard/shedding.rs`).
 //! 8. **Order and exactness**: per topic, clients see the backplane's order. After a subscribe reply comes the
 //!    first publication after it: none missing, none twice.
 //! 9. **Back-pressure ends in RabbitMQ**: a full log stops the mail, a full mailbox stops the consumer, and

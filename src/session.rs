@@ -113,7 +113,7 @@ impl Session {
         match self.phase {
             Phase::Upgrading => self.upgrade(input, &policy.upgrade),
             Phase::Open => self.frame(input, policy.message_bytes, inflater),
-            Phase::Closing => self.last_frames(input, policy.message_bytes, inflater),
+            Phase::Closing => self.last_frames(input, policy.message_bytes),
         }
     }
 
@@ -158,17 +158,13 @@ impl Session {
 
     /// After our close frame, or our refusal, only the peer's close frame matters; of what is no frame
     /// nothing can follow that is worth reading.
-    fn last_frames<'a>(
-        &mut self,
-        input: &'a mut [u8],
-        message_bytes: usize,
-        inflater: &mut Inflater,
-    ) -> (usize, Step<'a>) {
+    fn last_frames<'a>(&mut self, input: &'a mut [u8], message_bytes: usize) -> (usize, Step<'a>) {
+        self.assembly = None;
         let everything = input.len();
-        match self.frame(input, message_bytes, inflater) {
-            (_, Step::Broken(_)) => (everything, Step::Nothing),
-            closing @ (_, Step::PeerCloses(_) | Step::Incomplete) => closing,
-            (consumed, _) => (consumed, Step::Nothing),
+        match decode::find_close(input, message_bytes) {
+            Ok(Some((consumed, event))) => (consumed, event.map_or(Step::Nothing, Step::from)),
+            Ok(None) => (0, Step::Incomplete),
+            Err(_) => (everything, Step::Nothing),
         }
     }
 }

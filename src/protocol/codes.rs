@@ -155,8 +155,8 @@ impl CloseReason {
         }
     }
 
-    /// Whether it is for something that the client did and no well-behaved one does: an operator may want to know
-    /// which one, and what it did.
+    /// Whether it is for something that the client did, or did not do in time: an operator may want to know which one,
+    /// and what it was.
     #[must_use]
     pub const fn is_clients_fault(self) -> bool {
         matches!(
@@ -164,6 +164,7 @@ impl CloseReason {
             Self::ProtocolViolation
                 | Self::InvalidUtf8
                 | Self::MessageTooBig
+                | Self::Slow
                 | Self::BadRequest
                 | Self::Stale
                 | Self::ChannelLimit

@@ -220,8 +220,10 @@ pub struct Client<S> {
     pub held_up: bool,
     /// There may be whole frames in its tail: they come before anything else that it sent.
     pub left_over: bool,
-    /// The message that has come in part is on the list of those.
-    pub is_listed: bool,
+    /// It is on the roll of those whose input is kept.
+    pub keeps_input: bool,
+    /// It is on the roll of those who take no replies.
+    pub owes_replies: bool,
     /// Its pong is late, and its socket is looked at once more.
     pub overdue: bool,
     /// Dead; buried at the end of the tick.
@@ -246,7 +248,8 @@ impl<S> Client<S> {
             hung_up: false,
             held_up: false,
             left_over: false,
-            is_listed: false,
+            keeps_input: false,
+            owes_replies: false,
             overdue: false,
             message_since: now,
             dead: false,
@@ -281,7 +284,7 @@ impl<S> Client<S> {
     #[must_use]
     pub fn is_in_message(&self) -> bool {
         let has_part = self.tail.is_some() && !self.left_over;
-        self.session.phase != Phase::Closing && (has_part || self.session.is_in_message())
+        has_part || self.session.is_in_message()
     }
 
     /// Bytes of its input that are kept.

@@ -36,6 +36,23 @@ impl<S: Socket, A: Application> Shard<S, A> {
         }
     }
 
+    /// Ends a connection at once, so that all that is kept for it is free at the end of the tick. There is a close frame
+    /// only where the socket takes it now.
+    pub(super) fn cut(&mut self, slot: u32, reason: CloseReason, fault: &dyn Display) {
+        if self.clients[slot].dead || self.clients[slot].session.phase == Phase::Closing {
+            return self.lose(slot, reason);
+        }
+        self.log_close(slot, reason, fault);
+        self.leave_all_topics(slot);
+        if self.clients[slot].is_open() {
+            let mut frame = Vec::new();
+            encode::close(&mut frame, reason.code(), reason.text());
+            self.append_frames(slot, &frame);
+            self.visit(slot);
+        }
+        self.lose(slot, reason);
+    }
+
     fn close_with(&mut self, slot: u32, reason: CloseReason, code: u16, text: &str) {
         self.count_close(reason);
         let mut frame = Vec::new();

@@ -16,6 +16,9 @@ use crate::shard::{Application, Shard, Socket};
 #[derive(Debug)]
 pub struct Commands;
 
+/// Bytes of an epoch, at most. Ours have 16, those of other engines seldom more.
+const EPOCH_BYTES: usize = 128;
+
 /// What is wrong with a second connect.
 const SECOND_CONNECT: &str = "a second connect";
 /// What is wrong with another command than a connect at first.
@@ -69,6 +72,13 @@ impl Application for Commands {
     }
 }
 
+/// Refuses an epoch that is none of ours. Questions wait in the broker's mailbox, where they are bounded in number: so
+/// each must be small.
+fn check_epoch(since: Option<&command::Since<'_>>) -> Result<(), ErrorCode> {
+    let is_ours = since.is_none_or(|since| since.epoch.len() <= EPOCH_BYTES);
+    if is_ours { Ok(()) } else { Err(ErrorCode::BadRequest) }
+}
+
 /// Whether bytes are JSON, and not Protobuf that happens to begin with a brace.
 fn looks_like_json(text: &str) -> bool {
     let inner = text.trim_start().strip_prefix('{').map(str::trim_start);
@@ -76,7 +86,7 @@ fn looks_like_json(text: &str) -> bool {
 }
 
 impl<S: Socket, A: Application> Shard<S, A> {
-    /// Sends the reply lines of the message at hand as one frame.
+    /// Puts the reply lines of the message at hand, as one frame, behind what waits for the client: the next visit sends it.
     pub(super) fn flush_lines(&mut self, slot: u32) {
         if !self.lines.is_empty() {
             let mut lines = std::mem::take(&mut self.lines);
@@ -85,7 +95,6 @@ impl<S: Socket, A: Application> Shard<S, A> {
             self.say(slot, &lines);
             lines.clear();
             self.lines = lines;
-            self.visit(slot);
         }
     }
 }
@@ -136,8 +145,9 @@ impl<S: Socket> Shard<S, Commands> {
     /// Whether more replies wait for the client than it may leave waiting. What the message at hand has
     /// brought so far is sent first.
     fn replies_wait(&mut self, slot: u32) -> bool {
-        if self.lines.len() > self.limits.replies_bytes / 2 {
+        if self.lines.len() + self.clients[slot].reply_bytes() > self.limits.replies_bytes / 2 {
             self.flush_lines(slot);
+            self.visit(slot);
         }
         self.clients[slot].reply_bytes() > self.limits.replies_bytes
     }
@@ -157,7 +167,8 @@ impl<S: Socket> Shard<S, Commands> {
             Method::Pong if self.pong(slot) => {}
             Method::Pong => return self.end(slot, bad, &"a pong without a ping"),
             Method::Send => return self.end(slot, CloseReason::NotAvailable, &"a send"),
-            _ if repeated => return self.end(slot, bad, &"an id that is in use"),
+            // Its answer would be taken for that of the other one.
+            _ if repeated => return Outcome::Wait,
             Method::Subscribe(subscribe) => return self.subscribe(slot, id, &subscribe),
             Method::Unsubscribe { topic } => return self.unsubscribe(slot, id, &topic),
             Method::Publish { topic, data } => return self.publish(slot, id, &topic, data),
@@ -249,6 +260,7 @@ impl<S: Socket> Shard<S, Commands> {
         if command.unsupported {
             return Err(ErrorCode::NotAvailable);
         }
+        check_epoch(command.recover.as_ref())?;
         let namespace = self.namespaces.options(self.namespaces.of(&command.topic));
         if command.recover.is_some() && command.rejects_unrecovered && !namespace.has_history() {
             return Err(ErrorCode::UnrecoverablePosition);
@@ -306,7 +318,8 @@ impl<S: Socket> Shard<S, Commands> {
         if self.is_busy(slot, topic) {
             return Outcome::Wait;
         }
-        if let Err(error) = self.may_read_history(topic) {
+        let allowed = self.may_read_history(topic).and_then(|()| check_epoch(page.since.as_ref()));
+        if let Err(error) = allowed {
             return self.answer_error(id, error);
         }
         if !self.may_ask(slot) {

@@ -329,6 +329,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         {
             self.park(found.topic, found.position);
         }
+        self.note_owing(slot);
         self.time(slot);
     }
 

@@ -1,13 +1,5 @@
-//! What clients' input may have that is kept, of all of them together: messages that have come in part, and what waits
-//! for its turn.
-//!
-//! What waits is done soon, and while there is too much, no more is read. Messages that have come in part may never
-//! become whole: their clients have a time for it, and where all together have too much, those who began first are
-//! closed.
+//! Clients' input that is kept, and who is read while there is much of it. The rule is in [`shedding`](super::shedding).
 
-use crate::mail::ClientKey;
-use crate::protocol::codes::CloseReason;
-use crate::shard::deadlines::Moment;
 use crate::shard::{Application, Shard, Socket};
 
 /// Input of one client that is kept. What is used of it goes from its front.
@@ -60,55 +52,66 @@ impl Tail {
     }
 }
 
-/// Entries of the list of halves beyond two for each client before those that are over are taken out.
-const STALE: usize = 1024;
+/// Bytes that are read from one client at once where the bound has been reached: enough for commands as most clients
+/// send them, and mostly done within the same turn.
+const SIP: usize = 1024;
 
 impl<S: Socket, A: Application> Shard<S, A> {
-    /// Whether more input may be taken in.
-    pub(super) fn has_room_for_input(&self) -> bool {
-        self.input_bytes < self.limits.shard_input_bytes
+    /// How many bytes may be read from the client whose turn it is: none if it must wait, and is queued for a later turn.
+    /// What is left over of its input is not read again, but can become more when it is inflated.
+    pub(super) fn may_read(&mut self, slot: u32) -> usize {
+        let bound = self.limits.shard_input_bytes;
+        if self.input_bytes < bound {
+            return self.input.len();
+        }
+        if self.input_bytes < bound + bound / 16 {
+            return SIP;
+        }
+        if self.clients[slot].left_over {
+            if !std::mem::replace(&mut self.went_on_without_room, true) {
+                return SIP;
+            }
+            self.readable(slot);
+        } else if !self.clients[slot].to_read {
+            self.clients[slot].to_read = true;
+            self.crowded.push_back(self.clients.key(slot));
+        }
+        0
+    }
+
+    /// Puts those who found no room before everybody else, as soon as there is some.
+    pub(super) fn call_the_crowded(&mut self) {
+        self.went_on_without_room = false;
+        if self.input_bytes < self.limits.shard_input_bytes {
+            while let Some(last) = self.crowded.pop_back() {
+                self.to_read.push_front(last);
+            }
+        }
     }
 
     /// Notes that what comes next from a client is the beginning of a message.
     pub(super) fn begin_message(&mut self, slot: u32) {
-        let client = &mut self.clients[slot];
-        client.message_since = self.deadlines.now();
-        client.is_listed = false;
+        self.clients[slot].message_since = self.deadlines.now();
     }
 
-    /// Notes that a message has come in part, if so.
-    pub(super) fn note_half(&mut self, slot: u32) {
+    /// Notes that input of a client is kept, if so. A message that has come in part is timed.
+    pub(super) fn note_input(&mut self, slot: u32) {
         let client = &mut self.clients[slot];
-        if !client.is_in_message() || client.is_listed {
+        if client.input_bytes() == 0 {
             return;
         }
-        client.is_listed = true;
-        let entry = (self.clients.key(slot), self.clients[slot].message_since);
-        if self.halves.len() > 2 * self.clients.len() + STALE {
-            let halves = std::mem::take(&mut self.halves);
-            self.halves = halves.into_iter().filter(|&(key, since)| self.is_half(key, since)).collect();
+        if !std::mem::replace(&mut client.keeps_input, true) {
+            self.keepers.push(self.clients.key(slot));
+            self.keepers.tidy(&mut self.clients, |client| {
+                client.keeps_input = client.input_bytes() > 0;
+                client.keeps_input
+            });
         }
-        self.halves.push_back(entry);
-        self.time(slot);
-    }
-
-    /// Whether the message that this client began then is still not whole.
-    fn is_half(&self, key: ClientKey, since: Moment) -> bool {
-        let client = self.clients.find(key);
-        client.is_some_and(|client| client.is_in_message() && client.message_since == since)
-    }
-
-    /// Closes those whose messages are incomplete for the longest, while all together have too much.
-    pub(super) fn shed_input(&mut self) {
-        let mut shed = 0;
-        while self.input_bytes - shed > self.limits.shard_input_bytes
-            && let Some((key, since)) = self.halves.pop_front()
-        {
-            if self.is_half(key, since) {
-                // Their memory is free at the end of the tick.
-                shed += self.clients[key.slot].input_bytes();
-                self.lose(key.slot, CloseReason::Slow);
-            }
+        if self.clients[slot].is_in_message() {
+            self.time(slot);
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -363,7 +363,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let slot = to.client.slot;
         self.clients[slot].answered(to.id);
         self.flush_lines(slot);
-        self.note_owing(to.client);
+        self.visit(slot);
         if self.clients[slot].held_up {
             self.readable(slot);
         }

@@ -26,6 +26,7 @@ mod questions;
 mod reading;
 mod replies;
 mod retention;
+mod shedding;
 mod timing;
 pub mod topics;
 mod written;
@@ -54,12 +55,13 @@ pub use clients::Socket;
 pub use commands::Commands;
 
 use clients::Clients;
-use deadlines::{Deadlines, GRAIN, Moment};
+use deadlines::{Deadlines, GRAIN};
 use delivery::Piece;
 use farewell::Walk;
 use faults::FaultLog;
 use inbox::Survey;
 use origins::Origins;
+use shedding::Roll;
 use topics::Topics;
 use written::Progress;
 
@@ -158,14 +160,18 @@ pub struct Shard<S, A = Commands> {
     share_used: usize,
     /// Bytes of all clients' input that are kept.
     input_bytes: usize,
-    /// Clients of which a message had come in part, and since when; in that order. Most of them are whole by now.
-    halves: VecDeque<(ClientKey, Moment)>,
+    /// Clients of which input is kept.
+    keepers: Roll,
+    /// Clients that could not be read for want of room for their input, in the order of their turns.
+    crowded: VecDeque<ClientKey>,
+    /// In this turn, a client has gone on with what was left over although far too much is kept.
+    went_on_without_room: bool,
     /// Bytes of replies that wait for all clients.
     reply_bytes: usize,
     /// What all budgets for answers that are under way have together.
     promised_bytes: usize,
-    /// Clients that were sent an answer larger than they may leave waiting, and did not take it at once; in that order.
-    owing: VecDeque<ClientKey>,
+    /// Clients whose sockets take nothing while replies wait for them.
+    owing: Roll,
     /// Bytes in all logs.
     log_bytes: usize,
     /// Bytes in clients' boxes that logs have let go of.
@@ -231,10 +237,12 @@ impl<S: Socket, A: Application> Shard<S, A> {
             surveys: VecDeque::new(),
             share_used: 0,
             input_bytes: 0,
-            halves: VecDeque::new(),
+            keepers: Roll::default(),
+            crowded: VecDeque::new(),
+            went_on_without_room: false,
             reply_bytes: 0,
             promised_bytes: 0,
-            owing: VecDeque::new(),
+            owing: Roll::default(),
             log_bytes: 0,
             rest_bytes: 0,
             // A whole frame may have to be kept and still leave room for what comes next. In smaller pieces, a
@@ -278,6 +286,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             || !self.round.is_empty()
             || !self.to_read.is_empty()
             || !self.to_write.is_empty()
+            || !self.crowded.is_empty()
             || !self.dead.is_empty();
         if work_left {
             return Some(Duration::ZERO);

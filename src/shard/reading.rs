@@ -27,6 +27,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         for slot in std::mem::take(&mut self.starved) {
             self.readable(slot);
         }
+        self.call_the_crowded();
         if self.to_read.is_empty() {
             return;
         }
@@ -45,6 +46,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             self.read(slot);
             self.input_bytes += self.clients[slot].input_bytes();
             self.input_bytes -= before;
+            self.note_input(slot);
             if clock().saturating_duration_since(began) >= self.budgets.read_time.0 {
                 return;
             }
@@ -56,9 +58,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
         if self.clients[slot].dead || self.must_wait(slot) {
             return;
         }
-        if !self.clients[slot].left_over && !self.has_room_for_input() {
-            self.clients[slot].held_up = true;
-            self.starved.push(slot);
+        let most = self.may_read(slot);
+        if most == 0 {
             return;
         }
         if self.clients[slot].left_over {
@@ -66,7 +67,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
         } else {
             let mut input = std::mem::take(&mut self.input);
             let kept = self.take_tail(slot, &mut input);
-            self.read_socket(slot, &mut input, kept);
+            let end = input.len().min(kept + most);
+            self.read_socket(slot, &mut input[..end], kept);
             self.input = input;
         }
     }
@@ -130,10 +132,9 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     /// Whether the client's input must wait: then whatever ends the wait makes it readable again.
     fn must_wait(&mut self, slot: u32) -> bool {
-        let client = &mut self.clients[slot];
-        let waits =
-            client.is_paused() || (client.blocked && client.reply_bytes() > self.limits.replies_bytes);
-        client.held_up = waits;
+        let client = &self.clients[slot];
+        let waits = client.is_paused() || self.takes_no_replies(client);
+        self.clients[slot].held_up = waits;
         waits
     }
 
@@ -160,10 +161,10 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// bytes they had.
     fn digest(&mut self, slot: u32, input: &mut [u8]) -> usize {
         let mut at = 0;
-        let mut left_over = false;
+        self.clients[slot].left_over = false;
         while at < input.len() && !self.clients[slot].dead {
             if self.must_wait(slot) || self.share_is_used() {
-                left_over = true;
+                self.clients[slot].left_over = true;
                 break;
             }
             let (consumed, step) =
@@ -180,13 +181,11 @@ impl<S: Socket, A: Application> Shard<S, A> {
             }
             at = if ends { input.len() } else { at + consumed };
         }
-        self.clients[slot].left_over = left_over;
         at
     }
 
     /// What follows when a client has had its share, and what is left of its input is kept.
     fn finish_share(&mut self, slot: u32) {
-        self.note_half(slot);
         if self.clients[slot].left_over && !self.clients[slot].held_up {
             self.readable(slot);
         }

@@ -1,12 +1,10 @@
-//! What replies may have, of all clients together.
+//! Replies, and whatever else goes out that is no publication: how they come to wait for their clients.
 //!
 //! A client that leaves more waiting than `limits.replies_bytes` is asked for no more commands. But an answer about a
 //! history can have as many bytes as a frame of publications, and is asked for before its size is known: one per client
-//! may always be under way, others as far as they have room ([`crate::shard::questions`]). Where many clients take none
-//! of theirs, those who began first are closed.
+//! may always be under way, others as far as they have room ([`questions`](super::questions)). What all clients together
+//! leave waiting has a bound of its own ([`shedding`](super::shedding)).
 
-use crate::mail::ClientKey;
-use crate::protocol::codes::CloseReason;
 use crate::shard::{Application, Shard, Socket};
 use crate::wire::encode::{self, Opcode};
 
@@ -35,39 +33,21 @@ impl<S: Socket, A: Application> Shard<S, A> {
         add(&mut outgoing.bytes);
         self.reply_bytes += outgoing.bytes.len() - before;
         if client.blocked {
+            self.note_owing(slot);
             self.time(slot);
         }
     }
 
-    /// Notes that the broker has answered a client, which perhaps does not take it.
-    pub(super) fn note_owing(&mut self, key: ClientKey) {
-        if self.owes(key) {
-            // Mostly they take it a moment later, so that the list stays short.
-            while self.owing.front().is_some_and(|&first| !self.owes(first)) {
-                self.owing.pop_front();
-            }
-            self.owing.push_back(key);
-        }
-    }
-
-    /// Whether a client has left more waiting than it may.
-    fn owes(&self, key: ClientKey) -> bool {
-        let client = self.clients.find(key);
-        client.is_some_and(|client| client.blocked && client.reply_bytes() > self.limits.replies_bytes)
-    }
-
-    /// Closes those who have left large answers waiting for the longest, while all together have too much.
-    pub(super) fn shed_replies(&mut self) {
-        let mut shed = 0;
-        while self.reply_bytes - shed > self.limits.shard_replies_bytes
-            && let Some(first) = self.owing.pop_front()
-        {
-            if self.owes(first) {
-                // Their memory is free at the end of the tick.
-                shed += self.clients[first.slot].reply_bytes();
-                self.stats.policy_disconnect.add(1);
-                self.lose(first.slot, CloseReason::Slow);
-            }
+    /// Notes that replies wait for a client whose socket takes nothing, if so.
+    pub(super) fn note_owing(&mut self, slot: u32) {
+        let client = &mut self.clients[slot];
+        if client.blocked && client.reply_bytes() > 0 && !client.owes_replies {
+            client.owes_replies = true;
+            self.owing.push(self.clients.key(slot));
+            self.owing.tidy(&mut self.clients, |client| {
+                client.owes_replies = client.blocked && client.reply_bytes() > 0;
+                client.owes_replies
+            });
         }
     }
 }

@@ -251,7 +251,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         match policy {
             SlowPolicy::Disconnect => {
                 self.stats.policy_disconnect.add(1);
-                self.close(client, CloseReason::Slow);
+                self.close_for(client, CloseReason::Slow, &"publications that it did not take");
             }
             SlowPolicy::Resync => {
                 self.stats.policy_resync.add(1);
@@ -283,6 +283,11 @@ impl<S: Socket, A: Application> Shard<S, A> {
         self.rest_bytes += owned;
         if self.rest_bytes > self.limits.rest_bytes {
             self.stats.policy_disconnect.add(1);
+            self.log_close(
+                slot,
+                CloseReason::Slow,
+                &"the rest of a frame, when limits.rest_bytes was reached",
+            );
             self.lose(slot, CloseReason::Slow);
         }
     }

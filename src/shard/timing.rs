@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use crate::config::Interval;
 use crate::protocol::codes::CloseReason;
 use crate::session::Phase;
 use crate::shard::clients::Client;
@@ -30,18 +29,39 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let length = match session.phase {
             Phase::Upgrading => timeouts.upgrade,
             Phase::Open if !session.connected => timeouts.connect,
-            Phase::Open if client.overdue => Interval::default(),
-            Phase::Open if session.awaits_pong => timeouts.pong,
+            Phase::Open if session.awaits_pong => return self.pong_due(client),
             Phase::Open => timeouts.ping,
             Phase::Closing => timeouts.close,
         };
-        let phase = client.since.after(length.0);
-        [self.replies_due(client), self.message_due(client)].into_iter().flatten().fold(phase, Moment::min)
+        self.no_later(client, client.since.after(length.0))
+    }
+
+    /// `due`, or an earlier moment at which something else is due for an open client.
+    fn no_later(&self, client: &Client<S>, due: Moment) -> Moment {
+        [self.replies_due(client), self.message_due(client)].into_iter().flatten().fold(due, Moment::min)
+    }
+
+    /// When a pong will be late; or, while it may be behind input that waits for us, when to look again.
+    fn pong_due(&self, client: &Client<S>) -> Moment {
+        let pong = self.timeouts.pong.0;
+        let due = client.since.after(pong);
+        let due =
+            if self.may_hide_its_pong(client) { due.max(self.deadlines.now().after(pong / 4)) } else { due };
+        self.no_later(client, due)
+    }
+
+    /// Whether a pong may be behind a command that waits for the broker, or not be read yet: that is not the client's
+    /// fault. But who sends so much more that its pong is not reached by the next ping never comes to it.
+    fn may_hide_its_pong(&self, client: &Client<S>) -> bool {
+        let next_ping = client.since.after(self.timeouts.pong.0 + self.timeouts.ping.0);
+        let has_time = self.deadlines.now() < next_ping || !client.unanswered().is_empty();
+        (client.held_up || client.to_read) && has_time
     }
 
     /// When a message will have been incomplete for too long, if it is not for us to go on with it.
     fn message_due(&self, client: &Client<S>) -> Option<Moment> {
-        let is_begun = client.is_in_message() && !client.held_up && !client.to_read;
+        let is_closing = client.session.phase == Phase::Closing;
+        let is_begun = client.is_in_message() && !is_closing && !client.held_up && !client.to_read;
         is_begun.then(|| client.message_since.after(self.timeouts.message.0))
     }
 
@@ -78,12 +98,21 @@ impl<S: Socket, A: Application> Shard<S, A> {
         match client.session.phase {
             Phase::Upgrading => self.lose(slot, CloseReason::UpgradeFailed),
             Phase::Closing => self.lose(slot, CloseReason::ConnectionLost),
-            Phase::Open if replies_are_late || message_is_late => self.close(slot, CloseReason::Slow),
-            Phase::Open if !client.session.connected => self.close(slot, CloseReason::Stale),
-            // Its pong may be behind a command that waits for us, or not be read yet: that is not its fault.
-            Phase::Open if client.session.awaits_pong && (client.held_up || client.to_read) => {
-                self.clients[slot].since = now;
+            Phase::Open if replies_are_late => {
+                self.close_for(
+                    slot,
+                    CloseReason::Slow,
+                    &"replies that it did not take in time (timeouts.replies)",
+                );
             }
+            Phase::Open if message_is_late => {
+                self.close_for(
+                    slot,
+                    CloseReason::Slow,
+                    &"a message that was not whole in time (timeouts.message)",
+                );
+            }
+            Phase::Open if !client.session.connected => self.close(slot, CloseReason::Stale),
             Phase::Open if client.session.awaits_pong && !client.overdue => self.look_once_more(slot),
             Phase::Open if client.session.awaits_pong => self.close(slot, CloseReason::NoPong),
             Phase::Open => self.ping(slot),
@@ -92,9 +121,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     /// What a client answered while this shard was busy may be in its socket, and its event still to come.
     fn look_once_more(&mut self, slot: u32) {
-        let client = &mut self.clients[slot];
-        client.overdue = true;
-        client.since = self.deadlines.now();
+        self.clients[slot].overdue = true;
         self.readable(slot);
     }
 
@@ -113,10 +140,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// Takes a pong: whether one was due.
     pub(super) fn pong(&mut self, slot: u32) -> bool {
         let client = &mut self.clients[slot];
-        if std::mem::take(&mut client.overdue) {
-            // The next ping comes as if it had answered in time.
-            client.since = self.deadlines.now().before(self.timeouts.pong.0);
-        }
+        client.overdue = false;
         std::mem::take(&mut client.session.awaits_pong)
     }
 

@@ -114,6 +114,27 @@ pub fn decode<'a>(
     Ok(Decoded::Frame { consumed, event })
 }
 
+/// The first frame in `input`, of which only a close frame is looked at: how many bytes it has, and what a close frame
+/// means. Of another frame nothing but the header is read, so that it costs the same whatever it has. None: there is no
+/// whole frame yet.
+///
+/// # Errors
+/// It is no frame that could have been admitted.
+pub fn find_close(
+    input: &mut [u8],
+    message_max: usize,
+) -> Result<Option<(usize, Option<Event<'_>>)>, Violation> {
+    let Some(head) = Head::parse(input, true)? else { return Ok(None) };
+    let size = usize::try_from(head.payload).ok().filter(|&size| size <= message_max);
+    let consumed = head.bytes + size.ok_or(Violation::TooBig)?;
+    let Some(payload) = input.get_mut(head.bytes..consumed) else { return Ok(None) };
+    if head.opcode != OpCode::Control(Control::Close) {
+        return Ok(Some((consumed, None)));
+    }
+    unmask(payload, head.mask);
+    Ok(Some((consumed, Some(control_event(Control::Close, payload)?))))
+}
+
 /// A frame's header, as far as it can be judged alone.
 struct Head {
     is_final: bool,

@@ -15,6 +15,7 @@ use fanfare::mail::{
 };
 use fanfare::mailbox::{Receiver, Sender, Wake, mailbox};
 use fanfare::namespaces::Namespaces;
+use fanfare::protocol::codes::CloseReason;
 use fanfare::receipt::{Receipt, receipt};
 use fanfare::stats::ShardStats;
 use fanfare::wire::upgrade::UpgradePolicy;
@@ -22,7 +23,7 @@ use fanfare::wire::upgrade::UpgradePolicy;
 use super::shard::{Commands, Setup, Shard, Socket};
 use crate::Events;
 use crate::rng::Rng;
-use crate::wire::{Frame, masked_frame, segment, take_frames, text_frame};
+use crate::wire::{Frame, compressed_frame, masked_frame, segment, take_frames, text_frame};
 
 /// Those that begin with an `h` have a history.
 const TOPICS: [&str; 7] = ["d:a", "r:a", "s:a", "r:b", "s:b", "h:a", "h:b"];
@@ -47,6 +48,13 @@ const VARIANTS: [Variant; 16] = {
 };
 const STEPS: usize = 300;
 const CLIENTS_MAX: usize = 7;
+/// Bounds on what is kept for all clients, where they are tight. Of input, that is eight halves of messages.
+const TIGHT_INPUT: usize = 8 * HALF;
+const TIGHT_REPLIES: usize = 700;
+/// Bytes of a message that come long before the others.
+const HALF: usize = 200;
+/// What may be kept beyond the bound on input: what one read brings, and what becomes of a message in it.
+const BEYOND: usize = 3 * 400 + 400;
 const QUIET_LIMIT: usize = 5000;
 const FRAME_BYTES: usize = 300;
 const LOG_BYTES: usize = 600;
@@ -75,6 +83,9 @@ const READ_BYTES_LARGE: usize = 20_000;
 const STEP_BYTES: usize = 128;
 /// Commands of one message that a share of [`READ_BYTES`] is enough for: a command has at least 38 bytes.
 const COMMANDS_PER_SHARE: u64 = 1000 / (128 + 38) + 1;
+/// Bytes of a command that comes compressed: counted as the message that it is and as a command, it takes a whole share
+/// of [`READ_BYTES`].
+const PADDED: usize = 390;
 
 /// One connection: what the shard's end and the client's end share.
 #[derive(Debug, Default)]
@@ -185,6 +196,8 @@ struct Peer {
     pipe: Rc<RefCell<Pipe>>,
     input: Vec<u8>,
     upgraded: bool,
+    /// The rest of a message that was sent in part: it goes before anything else.
+    rest: Vec<u8>,
     /// It offered compression.
     inflates: bool,
     asked: BTreeMap<u32, Asked>,
@@ -214,6 +227,8 @@ struct Kind {
     read_bytes: usize,
     /// Clients are pinged: their pongs may hide that somebody is not woken, so that some worlds do without.
     pings: bool,
+    /// What is kept for all clients together has bounds that are reached.
+    tight: bool,
 }
 
 impl Kind {
@@ -222,6 +237,7 @@ impl Kind {
             scale: if seed % 32 == 7 { LARGE } else { 1 },
             read_bytes: if seed % 3 == 2 { READ_BYTES_LARGE } else { READ_BYTES },
             pings: seed % 4 != 1,
+            tight: seed % 5 == 3,
         }
     }
 }
@@ -229,6 +245,7 @@ impl Kind {
 struct World {
     rng: Rng,
     scale: usize,
+    tight: bool,
     /// Commands, or other frames, that a client's share of a tick is enough for.
     steps_per_share: u64,
     limits: Limits,
@@ -274,6 +291,7 @@ enum Edge {
 pub fn run(seed: u64) -> Events {
     let kind = Kind::of(seed);
     let mut world = World::new(seed, config(kind), kind.scale);
+    world.tight = kind.tight;
     for _ in 0..STEPS {
         world.act();
         world.broker_acts();
@@ -281,6 +299,10 @@ pub fn run(seed: u64) -> Events {
     }
     world.become_quiet();
     world.everybody_leaves();
+    if kind.tight {
+        let closed = world.stats.closes[CloseReason::Slow as usize].value();
+        world.events.shed += closed - world.stats.policy_disconnect.value();
+    }
     if seed % 8 == 0 {
         world.events.fair_turns += fairness(seed);
         world.events.fair_reads += fair_reading(seed);
@@ -293,7 +315,7 @@ pub fn run(seed: u64) -> Events {
 fn fairness(seed: u64) -> u64 {
     let (giant, small) = (TOPICS[1], TOPICS[3]);
     let limits = Limits { message_bytes: 400, head_bytes: 400, ..Limits::default() };
-    let config = Config { limits, ..config(Kind { scale: 1, read_bytes: READ_BYTES, pings: true }) };
+    let config = Config { limits, ..config(Kind { scale: 1, read_bytes: READ_BYTES, pings: true, tight: false }) };
     let mut world = World::new(seed, config, 1);
     for peer in 0..CROWD {
         world.connect();
@@ -329,7 +351,7 @@ fn fairness(seed: u64) -> u64 {
 /// Some clients always have sent more than a turn is enough for. What another one asks must be answered within
 /// [`FAIR_READS`] ticks, and none of them may have more of a tick than its share: how often there was a choice.
 fn fair_reading(seed: u64) -> u64 {
-    let mut world = World::new(seed, config(Kind { scale: 1, read_bytes: READ_BYTES, pings: false }), 1);
+    let mut world = World::new(seed, config(Kind { scale: 1, read_bytes: READ_BYTES, pings: false, tight: false }), 1);
     for peer in 0..TALKERS {
         world.connect();
         world.peers[peer].pipe.borrow_mut().room = usize::MAX;
@@ -349,8 +371,9 @@ fn fair_reading(seed: u64) -> u64 {
             assert!(world.events.ticks < due, "a client waits for more than {FAIR_READS} ticks for those who flood");
             (0..last).for_each(|peer| world.flood(peer));
             world.turn();
-            for Peer { replies, .. } in &world.peers {
-                assert!(*replies <= COMMANDS_PER_SHARE, "{replies} commands of one client in one tick");
+            for (peer, Peer { replies, inflates, .. }) in world.peers.iter().enumerate() {
+                let most = if peer % 4 == 3 && *inflates { 1 } else { COMMANDS_PER_SHARE };
+                assert!(*replies <= most, "{replies} commands of one client in one tick");
             }
         }
         fair += u64::from(world.peers[..last].iter().all(|peer| !peer.pipe.borrow().to_server.is_empty()));
@@ -358,7 +381,8 @@ fn fair_reading(seed: u64) -> u64 {
     fair
 }
 
-fn config(Kind { scale, read_bytes, pings }: Kind) -> Config {
+fn config(Kind { scale, read_bytes, pings, tight }: Kind) -> Config {
+    let bounds = if tight { (TIGHT_INPUT, TIGHT_REPLIES) } else { (64 << 20, 64 << 20) };
     let ping = Interval::from_secs(if pings { 3 } else { 3600 });
     let policy = |slow, client_publish| Namespace { slow, client_publish, ..Namespace::default() };
     let max_delay = Interval::from_secs(1);
@@ -385,6 +409,8 @@ fn config(Kind { scale, read_bytes, pings }: Kind) -> Config {
             logs_bytes: scale * LOGS_BYTES,
             rest_bytes: scale * REST_BYTES,
             replies_bytes: if scale == 1 { 150 } else { 2000 },
+            shard_input_bytes: bounds.0,
+            shard_replies_bytes: bounds.1,
             ..Limits::default()
         },
         budgets: Budgets { accepts: 2, reads: READS, read_bytes, mails: 4, visits: 3, deadlines: 2, crowd: 2, ..Budgets::default() },
@@ -428,6 +454,7 @@ impl World {
         Self {
             rng: Rng::new(seed),
             scale,
+            tight: false,
             steps_per_share,
             limits,
             now,
@@ -463,6 +490,7 @@ impl World {
             (6, Some(peer)) if self.rng.one_in(2) => self.stall(peer),
             (7 | 8, Some(peer)) => self.give_room(peer),
             (9, Some(peer)) if self.rng.one_in(2) => self.burst(peer),
+            (10, Some(peer)) if self.tight => self.half(peer),
             (15, _) => (0..12).for_each(|_| self.publish()),
             _ => self.publish(),
         }
@@ -484,6 +512,7 @@ impl World {
             pipe,
             input: Vec::new(),
             upgraded: false,
+            rest: Vec::new(),
             inflates: self.rng.one_in(2),
             asked: BTreeMap::new(),
             next_id: 1,
@@ -590,12 +619,35 @@ impl World {
         }
     }
 
-    /// Keeps much more unread than a share: pings, or commands, of which many are in one message.
+    /// A command that comes in part, and its rest with whatever is sent next.
+    fn half(&mut self, peer: usize) {
+        if !self.peers[peer].rest.is_empty() {
+            return;
+        }
+        let id = self.peers[peer].next_id;
+        self.peers[peer].next_id += 1;
+        self.peers[peer].asked.insert(id, Asked::Unsubscribe { topic: "r:nobody" });
+        self.peers[peer].excused = true;
+        let frame = text_frame(format!("{{\"id\":{id},{NOTHING}}}{}", " ".repeat(HALF)).as_bytes());
+        self.send(peer, &frame[..HALF]);
+        self.peers[peer].rest = frame[HALF..].to_vec();
+        self.events.halves += 1;
+    }
+
+    /// Keeps much more unread than a share: pings, or commands, of which many are in one message, or compressed.
     fn flood(&mut self, peer: usize) {
         while self.peers[peer].pipe.borrow().to_server.len() < 4 * READ_BYTES {
-            match peer % 3 {
+            match peer % 4 {
                 0 => self.send(peer, &masked_frame(9, b"")),
                 1 => self.burst(peer),
+                3 if self.peers[peer].inflates => {
+                    let id = self.peers[peer].next_id;
+                    self.peers[peer].next_id += 1;
+                    self.peers[peer].asked.insert(id, Asked::Unsubscribe { topic: "r:nobody" });
+                    let command = format!("{{\"id\":{id},{NOTHING}}}");
+                    let padded = format!("{command:<width$}", width = PADDED);
+                    self.send(peer, &compressed_frame(padded.as_bytes()));
+                }
                 _ => {
                     let first = self.peers[peer].next_id;
                     let ids = first..first + 9;
@@ -633,11 +685,14 @@ impl World {
         let id = self.peers[peer].next_id;
         self.peers[peer].next_id += 1;
         self.peers[peer].asked.insert(id, asked);
+        // What it sends behind a command that waits for the broker may be too much for all.
+        self.peers[peer].excused |= self.tight && self.peers[peer].asked.len() > 1;
         self.send(peer, &text_frame(format!("{{\"id\":{id},{method}}}").as_bytes()));
     }
 
     fn send(&mut self, peer: usize, bytes: &[u8]) {
-        let peer = &self.peers[peer];
+        let peer = &mut self.peers[peer];
+        let bytes = &[&std::mem::take(&mut peer.rest), bytes].concat();
         let mut pipe = peer.pipe.borrow_mut();
         if !pipe.server_gone {
             pipe.to_server.extend(bytes);
@@ -811,6 +866,10 @@ impl World {
         assert!(logs <= (self.limits.logs_bytes + newest) as u64, "{logs} bytes in logs");
         let rest = self.stats.rest_bytes.value();
         assert!(rest <= self.limits.rest_bytes as u64, "{rest} bytes kept for started frames");
+        let input = self.stats.input_bytes.value();
+        assert!(input < (self.limits.shard_input_bytes + BEYOND) as u64, "{input} bytes of input are kept");
+        let replies = self.stats.reply_bytes.value();
+        assert!(replies < self.limits.shard_replies_bytes as u64, "{replies} bytes of replies wait");
     }
 
     /// What is said to be written, everybody has whose socket never refused anything.
@@ -989,6 +1048,7 @@ impl World {
     /// Everybody reads again and nothing new happens: then everybody must get everything, and the shard must
     /// find its sleep.
     fn become_quiet(&mut self) {
+        (0..self.peers.len()).for_each(|peer| self.send(peer, b""));
         for _ in 0..QUIET_LIMIT {
             for peer in 0..self.peers.len() {
                 self.give_room(peer);

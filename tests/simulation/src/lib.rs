@@ -39,6 +39,8 @@ pub struct Events {
     pub fair_turns: u64,
     pub fair_reads: u64,
     pub lanes: u64,
+    pub halves: u64,
+    pub shed: u64,
 }
 
 impl Events {
@@ -49,7 +51,7 @@ impl Events {
         }
     }
 
-    pub fn fields(&mut self) -> [(&'static str, &mut u64); 28] {
+    pub fn fields(&mut self) -> [(&'static str, &mut u64); 30] {
         [
             ("ticks", &mut self.ticks),
             ("publications", &mut self.publications),
@@ -79,6 +81,8 @@ impl Events {
             ("fair turns", &mut self.fair_turns),
             ("fair reads", &mut self.fair_reads),
             ("lanes", &mut self.lanes),
+            ("halves", &mut self.halves),
+            ("shed", &mut self.shed),
         ]
     }
 }

@@ -80,6 +80,12 @@ pub fn text_frame(payload: &[u8]) -> Vec<u8> {
     masked_frame(1, payload)
 }
 
+/// A text frame of a client's that is compressed, masked.
+pub fn compressed_frame(plain: &[u8]) -> Vec<u8> {
+    let segment = segment(plain);
+    masked_frame(0x41, segment.strip_suffix(&TAIL).expect("a flush ends so"))
+}
+
 /// A frame of a client's, whole and masked.
 pub fn masked_frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![0x80 | opcode];
