@@ -58,7 +58,7 @@ async fn publish(requests: &Sender<Request>, topic: &str, data: String) -> Resul
     let (asker, topics) = (Asker::Control(asker), vec![topic.into()]);
     let publish = Publish { asker, topics, data, id: None, key: None };
     requests.send(Request::Publish(publish)).map_err(|_| ErrorCode::TooManyRequests)?;
-    answer.await.unwrap_or(Err(ErrorCode::Internal)).map(drop)
+    answer.await.map_or(Err(ErrorCode::Internal), |outcome| outcome.map(drop).map_err(|fault| fault.code))
 }
 
 /// The little world that the demo tells of.

@@ -448,6 +448,21 @@ pub struct Publish {
 /// the backplane is embedded, never where RabbitMQ numbers later.
 pub type Numbered = Vec<(Box<str>, Position)>;
 
+/// Why a publish came to nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublishFault {
+    /// What a client is told.
+    pub code: ErrorCode,
+    /// RabbitMQ's words, if it refused the publish for good; for operators.
+    pub refusal: Option<Box<str>>,
+}
+
+impl From<ErrorCode> for PublishFault {
+    fn from(code: ErrorCode) -> Self {
+        Self { code, refusal: None }
+    }
+}
+
 /// Who waits for the answer to a publish, or to whatever else goes the same way.
 #[derive(Debug)]
 pub enum Asker {
@@ -461,5 +476,5 @@ pub enum Asker {
         command: u32,
     },
     /// The control thread.
-    Control(oneshot::Sender<Result<Numbered, ErrorCode>>),
+    Control(oneshot::Sender<Result<Numbered, PublishFault>>),
 }

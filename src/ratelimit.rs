@@ -26,11 +26,98 @@ impl RateLimit {
         self.last = Some(now);
         Some(std::mem::take(&mut self.unsaid))
     }
+
+    /// When [`Self::rest`] has something to tell: if something was not said.
+    fn due(&self) -> Option<Instant> {
+        self.last.filter(|_| self.unsaid > 0).map(|last| last + self.interval)
+    }
+
+    /// How many times it was not said since the last time, if it was not and the interval is over.
+    fn rest(&mut self, now: Instant) -> Option<u64> {
+        self.due().filter(|&due| due <= now)?;
+        Some(std::mem::take(&mut self.unsaid))
+    }
+}
+
+/// A limit for each kind of what there is to say, so that one does not hide another; and what was not said is told when
+/// its interval ends, even if nothing more comes.
+#[derive(Debug)]
+pub struct RateLimits {
+    interval: Duration,
+    kinds: Vec<(&'static str, RateLimit)>,
+    /// When the first of them has something to tell.
+    due: Option<Instant>,
+}
+
+impl RateLimits {
+    /// Limits of which none has let anything pass yet. There are as many as there are kinds.
+    #[must_use]
+    pub const fn new(interval: Duration) -> Self {
+        Self { interval, kinds: Vec::new(), due: None }
+    }
+
+    /// Whether something of this kind may be said now; then, how many times it was not said since the last time.
+    pub fn allow(&mut self, kind: &'static str, now: Instant) -> Option<u64> {
+        let at = self.kinds.iter().position(|(known, _)| *known == kind).unwrap_or_else(|| {
+            self.kinds.push((kind, RateLimit::new(self.interval)));
+            self.kinds.len() - 1
+        });
+        let more = self.kinds[at].1.allow(now);
+        self.look_when_due();
+        more
+    }
+
+    /// When [`Self::pass`] has something to tell next.
+    #[must_use]
+    pub fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Time has passed: which kinds were not said how many times, of those whose interval is over.
+    pub fn pass(&mut self, now: Instant) -> Vec<(&'static str, u64)> {
+        if self.due.is_none_or(|due| due > now) {
+            return Vec::new();
+        }
+        let rest = |(kind, limit): &mut (&'static str, RateLimit)| Some((*kind, limit.rest(now)?));
+        let told = self.kinds.iter_mut().filter_map(rest).collect();
+        self.look_when_due();
+        told
+    }
+
+    fn look_when_due(&mut self) {
+        self.due = self.kinds.iter().filter_map(|(_, limit)| limit.due()).min();
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_kind_has_its_limit_and_what_was_not_said_is_told_once() {
+        let start = Instant::now();
+        let at = |second| start + Duration::from_secs(second);
+        let mut limits = RateLimits::new(Duration::from_secs(10));
+        assert_eq!((limits.allow("json", at(0)), limits.due()), (Some(0), None));
+        for second in [1, 2, 3] {
+            assert_eq!(limits.allow("json", at(second)), None);
+        }
+        assert_eq!(limits.allow("binary", at(4)), Some(0), "another kind");
+        assert_eq!(limits.allow("binary", at(5)), None);
+        assert_eq!(limits.due(), Some(at(10)));
+        assert_eq!(limits.pass(at(9)), []);
+        assert_eq!(limits.pass(at(10)), [("json", 3)]);
+        assert_eq!(limits.allow("json", at(11)), Some(0), "told already");
+        assert_eq!(limits.due(), Some(at(14)));
+        assert_eq!(limits.allow("json", at(12)), None);
+        assert_eq!(limits.pass(at(30)), [("json", 1), ("binary", 1)]);
+        assert_eq!((limits.pass(at(60)), limits.due()), (Vec::new(), None));
+        // What comes after all of it carries what was not told.
+        for (second, more) in [(61, Some(0)), (62, None), (75, Some(1))] {
+            assert_eq!(limits.allow("json", at(second)), more);
+        }
+        assert_eq!(limits.due(), None);
+    }
 
     #[test]
     fn one_per_interval_and_the_others_are_counted() {

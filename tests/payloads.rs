@@ -177,11 +177,26 @@ fn what_cannot_be_delivered_is_kept_with_the_reason() {
     service.publish("bad", b"\"good\"");
     assert_eq!(client.publication("bad"), "\"good\"");
     wait_until(SOON, "the counter", || engine.metric("fanfare_dead_lettered_total", &[]) == 7.0);
-    // The operator is told of the first of them, with topic and reason; the others are counted until a minute is over.
+    // The operator is told of the first of each kind, with topic and reason; the others are counted until a minute is over.
     let lines = engine.stderr().so_far();
     let told: Vec<_> = lines.iter().filter(|line| line.contains("becomes a dead letter")).collect();
-    assert_eq!(told.len(), 1, "{lines:?}");
-    assert!(["topic=\"bad\"", "empty", "unsaid=0"].iter().all(|words| told[0].contains(words)), "{told:?}");
+    let kinds = ["empty", "not_json", "not_utf8", "too_big", "binary"].map(|kind| format!("kind=\"{kind}\""));
+    let of_kind = |kind: &String| told.iter().filter(|line| line.contains(kind.as_str())).count();
+    assert!(kinds.iter().all(|kind| of_kind(kind) <= 1), "{told:?}");
+    for kind in ["empty", "not_json", "binary"].map(|kind| format!("kind=\"{kind}\"")) {
+        assert_eq!(of_kind(&kind), 1, "no kind hides another: {told:?}");
+    }
+    assert!(
+        ["topic=\"bad\"", "empty", "more_since_last=0"].iter().all(|words| told[0].contains(words)),
+        "{told:?}"
+    );
+    // What was not told yet is told at the latest when it stops.
+    engine.signal("TERM");
+    wait_until(SOON, "how many more there were", || {
+        let more = |line: &String| line.contains("more messages could not be delivered");
+        let lines = engine.stderr().so_far();
+        lines.iter().any(|line| more(line) && line.contains("kind=\"not_json\" more_since_last="))
+    });
 }
 
 /// Headers that mean something, but of types that mean nothing, do not keep a message from its readers.

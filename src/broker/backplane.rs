@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::mail::{Asker, Epoch, Publish, TopicName};
+use crate::mail::{Asker, Epoch, Publish, PublishFault, TopicName};
 use crate::protocol::codes::ErrorCode;
 
 use super::memory::Memory;
@@ -79,7 +79,7 @@ pub(super) enum Event {
     /// A publish is settled.
     Published {
         asker: Asker,
-        outcome: Result<(), ErrorCode>,
+        outcome: Result<(), PublishFault>,
     },
     /// A message that could not be delivered is with the dead-letter exchange, or cannot get there, or not soon: it
     /// need not be held any longer.

@@ -60,9 +60,10 @@ impl Memory {
         let Some(first) = self.waiting.front() else { return std::future::pending().await };
         sleep_until(first.deadline).await;
         match self.pop() {
-            Some(late) => {
-                Event::Published { asker: late.publish.asker, outcome: Err(ErrorCode::TooManyRequests) }
-            }
+            Some(late) => Event::Published {
+                asker: late.publish.asker,
+                outcome: Err(ErrorCode::TooManyRequests.into()),
+            },
             None => std::future::pending().await,
         }
     }
@@ -176,7 +177,7 @@ mod tests {
         assert_eq!(error, ErrorCode::TooManyRequests);
         assert!(memory.next(false).now_or_never().is_none());
         let Event::Published { outcome, .. } = memory.next(false).await else { panic!("no answer") };
-        assert_eq!(outcome, Err(ErrorCode::TooManyRequests));
+        assert_eq!(outcome, Err(ErrorCode::TooManyRequests.into()));
         memory.shares = Shares::new(10, 2);
         memory.publish(publish(b"12")).unwrap();
         assert_eq!(memory.publish(publish(b"3")).unwrap_err().1, ErrorCode::TooManyRequests);

@@ -134,6 +134,23 @@ pub(super) enum Undeliverable {
 }
 
 impl Undeliverable {
+    /// What kind of reason it is, for the log: one line per interval for each.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Empty => "empty",
+            Self::TooBig { .. } | Self::BecomesTooBig { .. } | Self::LineTooLong { .. } => "too_big",
+            Self::Corrupt { .. } => "content_encoding",
+            Self::Json(_) => "not_json",
+            Self::NotUtf8(_) => "not_utf8",
+            Self::Hinted { reason, .. } => reason.kind(),
+            Self::Binary(_) => "binary",
+            Self::Topic(_) => "topic",
+            Self::RoutingKey(_) | Self::Copy(_) => "routing_key",
+            Self::Lost(_) => "unusable",
+            Self::TopicsHeader(_) | Self::TooManyTopics { .. } => "topics_header",
+        }
+    }
+
     /// Whether no topic gets the message: there is none, nobody knows what was meant, or there are too many of them.
     pub(super) fn concerns_all(&self) -> bool {
         matches!(self, Self::RoutingKey(_) | Self::Lost(_) | Self::TooManyTopics { .. })

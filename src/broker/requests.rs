@@ -1,6 +1,6 @@
 //! What shards and operators ask of the broker thread.
 
-use crate::mail::{Asker, ClientKey, Mail, Numbered, Publish, Request, ShardId, TopicName};
+use crate::mail::{Asker, ClientKey, Mail, Numbered, Publish, PublishFault, Request, ShardId, TopicName};
 use crate::protocol::codes::{ErrorCode, UnsubscribeCode};
 
 use super::backplane::{Coming, Removal};
@@ -128,7 +128,7 @@ impl Broker {
             Err(_) => Err((publish, ErrorCode::BadRequest)),
         };
         if let Err((publish, error)) = refused {
-            self.answer(publish.asker, Err(error));
+            self.answer(publish.asker, Err(error.into()));
         }
     }
 
@@ -136,7 +136,7 @@ impl Broker {
     /// own.
     fn remove_history(&mut self, topic: &TopicName, asker: Asker) {
         if let Err(error) = self.must_have_history(topic) {
-            return self.reply(asker, Err(error));
+            return self.reply(asker, Err(error.into()));
         }
         match self.backplane.remove_history(topic, asker) {
             Ok(()) => {}
@@ -144,21 +144,21 @@ impl Broker {
                 self.history.remove(topic);
                 self.reply(asker, Ok(Numbered::new()));
             }
-            Err((asker, Removal::Refused(error))) => self.reply(asker, Err(error)),
+            Err((asker, Removal::Refused(error))) => self.reply(asker, Err(error.into())),
         }
     }
 
     /// Tells whoever published how it went.
-    pub(super) fn answer(&mut self, asker: Asker, outcome: Result<Numbered, ErrorCode>) {
+    pub(super) fn answer(&mut self, asker: Asker, outcome: Result<Numbered, PublishFault>) {
         let counter = if outcome.is_ok() { &self.stats.confirmed } else { &self.stats.publish_failures };
         counter.add(1);
         self.reply(asker, outcome);
     }
 
-    fn reply(&mut self, asker: Asker, outcome: Result<Numbered, ErrorCode>) {
+    fn reply(&mut self, asker: Asker, outcome: Result<Numbered, PublishFault>) {
         match asker {
             Asker::Client { shard, client, command } => {
-                let outcome = outcome.map(drop);
+                let outcome = outcome.map(drop).map_err(|fault| fault.code);
                 self.outbox.push(shard, Mail::Published { client, command, outcome });
             }
             // Nobody may be waiting any more: an operator who hung up.

@@ -12,8 +12,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::*;
 use crate::config::{Interval, Namespace, SlowPolicy};
 use crate::mail::{
-    Asker, ClientKey, Encoding, KeyedLine, Lane, Numbered, Publish, ShardId, TopicCounts, TopicName,
-    TopicSlot, Variant,
+    Asker, ClientKey, Encoding, KeyedLine, Lane, Numbered, Publish, PublishFault, ShardId, TopicCounts,
+    TopicName, TopicSlot, Variant,
 };
 use crate::mailbox::Receiver;
 use crate::mailbox::mailbox;
@@ -109,7 +109,7 @@ impl House {
         assert!(matches!(mail, Mail::Attached { topic, .. } if topic.0 == slot), "{mail:?}");
     }
 
-    fn publish(&self, topics: &[&str], data: &str) -> oneshot::Receiver<Result<Numbered, ErrorCode>> {
+    fn publish(&self, topics: &[&str], data: &str) -> oneshot::Receiver<Result<Numbered, PublishFault>> {
         self.publish_of(None, topics, data)
     }
 
@@ -118,7 +118,7 @@ impl House {
         key: Option<&str>,
         topics: &[&str],
         data: &str,
-    ) -> oneshot::Receiver<Result<Numbered, ErrorCode>> {
+    ) -> oneshot::Receiver<Result<Numbered, PublishFault>> {
         self.publish_as(None, key, topics, data)
     }
 
@@ -128,7 +128,7 @@ impl House {
         key: Option<&str>,
         topics: &[&str],
         data: &str,
-    ) -> oneshot::Receiver<Result<Numbered, ErrorCode>> {
+    ) -> oneshot::Receiver<Result<Numbered, PublishFault>> {
         let (asker, answer) = oneshot::channel();
         let topics = topics.iter().map(|&topic| TopicName::from(topic)).collect();
         let (asker, data) = (Asker::Control(asker), data.as_bytes().into());
@@ -307,7 +307,7 @@ fn who_publishes_to_an_engine_that_stays_behind_is_told_in_time() {
     house.wait_until("a mail in the outbox", |stats| stats.outbox.value() == 1);
     let answers: Vec<_> = (0..5).map(|_| house.publish(&["a"], "1")).collect();
     for answer in answers {
-        assert_eq!(answer.blocking_recv(), Ok(Err(ErrorCode::TooManyRequests)));
+        assert_eq!(answer.blocking_recv(), Ok(Err(ErrorCode::TooManyRequests.into())));
     }
     assert_eq!(house.stats.publish_failures.value(), 5);
     assert_eq!(house.collect(0, 3).len(), 3);
@@ -410,7 +410,7 @@ fn what_waits_to_be_merged_is_handed_over_before_the_end() {
     assert!(matches!(house.mail(0), Mail::Drain));
     // Requests are served to the end; publishes fail.
     house.attach(0, 4, "b");
-    assert_eq!(house.publish(&["a"], "2").blocking_recv(), Ok(Err(ErrorCode::Internal)));
+    assert_eq!(house.publish(&["a"], "2").blocking_recv(), Ok(Err(ErrorCode::Internal.into())));
     house.ask(Request::Drained { shard: 0 });
     house.thread.take().unwrap().join().unwrap();
 }
@@ -437,7 +437,7 @@ fn limits_and_wrong_publishes_are_answered() {
         (&["a", ""], "1", ErrorCode::BadRequest),
         (&[], "1", ErrorCode::BadRequest),
     ] {
-        assert_eq!(house.publish(topics, data).blocking_recv(), Ok(Err(error)), "{topics:?}");
+        assert_eq!(house.publish(topics, data).blocking_recv(), Ok(Err(error.into())), "{topics:?}");
     }
     house.stop();
 }

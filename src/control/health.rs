@@ -23,7 +23,8 @@ use crate::stats::BackplaneState;
 struct Health {
     live: bool,
     ready: bool,
-    /// `ready`, `loading` while a stream is read back, `blocked` while RabbitMQ has an alarm and takes no publishes,
+    /// `ready`, `loading` while a stream is read back, `blocked` while RabbitMQ takes no publishes because of an alarm,
+    /// of which it tells only when something is published,
     /// `refused` where it is there and refuses this engine, `away`, or `embedded` where there is no RabbitMQ.
     rabbitmq: &'static str,
     /// With `refused`: why, with RabbitMQ's own words.

@@ -125,10 +125,8 @@ impl Door {
             match self.listener.accept().await {
                 Ok((stream, peer)) => return (self.places.take().await, stream, peer),
                 Err(error) => {
-                    if let Some(unsaid) = self.failures.allow(Instant::now()) {
-                        tracing::warn!(
-                            "control: a connection could not be accepted: {error} ({unsaid} more since the last line)"
-                        );
+                    if let Some(more_since_last) = self.failures.allow(Instant::now()) {
+                        tracing::warn!(%error, more_since_last, "control: a connection could not be accepted");
                     }
                     sleep(ACCEPT_PAUSE).await;
                 }

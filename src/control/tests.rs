@@ -83,6 +83,8 @@ fn a_failed_publish_names_the_absent_rabbitmq() {
     house.stats.broker.backplane.set(BackplaneState::Away as u64);
     let answer = house.ask("publish", r#"{"channel":"fails","data":1}"#);
     assert!(answer["error"]["message"].as_str().unwrap().contains("no connection to RabbitMQ"), "{answer}");
+    let answer = house.ask("publish", r#"{"channel":"refused","data":1}"#);
+    assert_eq!(answer["error"]["message"], "RabbitMQ refused it: NO_WAY", "whatever else is known");
 }
 
 #[test]

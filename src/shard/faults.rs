@@ -1,13 +1,13 @@
-//! What clients do wrong, in the log: one line per interval for each kind, so that nobody is refused without a
-//! trace, and nobody can fill a disk.
+//! What clients do wrong, in the log: one line per interval for each kind, and one with how many more there were, so that
+//! nobody is refused without a trace, and nobody can fill a disk.
 
 use std::fmt::Display;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::printable::cut;
 use crate::protocol::codes::CloseReason;
-use crate::ratelimit::RateLimit;
+use crate::ratelimit::RateLimits;
 use crate::shard::{Application, Shard, Socket};
 use crate::wire::refusal::Refusal;
 use crate::wire::upgrade::describe;
@@ -24,15 +24,29 @@ const ORIGIN_MAX: usize = 100;
 /// When each kind was said last.
 #[derive(Debug)]
 pub(super) struct FaultLog {
-    refusals: [RateLimit; Refusal::ALL.len()],
-    closes: [RateLimit; CloseReason::ALL.len()],
+    refusals: RateLimits,
+    closes: RateLimits,
 }
 
 impl Default for FaultLog {
     fn default() -> Self {
-        Self {
-            refusals: std::array::from_fn(|_| RateLimit::new(INTERVAL)),
-            closes: std::array::from_fn(|_| RateLimit::new(INTERVAL)),
+        Self { refusals: RateLimits::new(INTERVAL), closes: RateLimits::new(INTERVAL) }
+    }
+}
+
+impl FaultLog {
+    /// When there is something to tell that was not told one by one.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.refusals.due().into_iter().chain(self.closes.due()).min()
+    }
+
+    /// Tells it when its time has come.
+    pub(super) fn tell_of_more(&mut self, now: Instant) {
+        for (reason, more_since_last) in self.refusals.pass(now) {
+            tracing::warn!(reason, more_since_last, "more connections were refused");
+        }
+        for (reason, more_since_last) in self.closes.pass(now) {
+            tracing::warn!(reason, more_since_last, "more clients were closed for what they did");
         }
     }
 }
@@ -45,7 +59,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             return;
         }
         let now = self.deadlines.instant();
-        let Some(unsaid) = self.faults.refusals[refusal as usize].allow(now) else { return };
+        let Some(more_since_last) = self.faults.refusals.allow(refusal.label(), now) else { return };
         let request = describe(head);
         tracing::warn!(
             peer = peer.map(tracing::field::display),
@@ -54,7 +68,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             reason = refusal.label(),
             status = refusal.status(),
             told = refusal.text(),
-            unsaid,
+            more_since_last,
             "a connection was refused"
         );
     }
@@ -65,7 +79,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             return;
         }
         let now = self.deadlines.instant();
-        let Some(unsaid) = self.faults.closes[reason as usize].allow(now) else { return };
+        let Some(more_since_last) = self.faults.closes.allow(reason.label(), now) else { return };
         let origin = self.clients[slot].origin.map(|id| cut(self.origins.get(id), ORIGIN_MAX));
         let fault = cut(fault.to_string().as_bytes(), FAULT_MAX);
         tracing::warn!(
@@ -76,7 +90,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             reason = reason.label(),
             fault,
             told = format_args!("{} {}", reason.code(), reason.text()),
-            unsaid,
+            more_since_last,
             "a client was closed for what it did"
         );
     }

@@ -276,6 +276,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         self.answer_surveys();
         self.tell_the_broker();
         self.bury();
+        self.faults.tell_of_more(self.deadlines.instant());
         self.show_gauges();
     }
 
@@ -296,7 +297,10 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let walks = self.drain.is_some() || self.gap.is_some();
         let retry = (retries || walks).then_some(RETRY);
         let unwritten = self.progress.as_ref().is_some_and(Progress::is_behind).then_some(GRAIN);
-        [self.deadlines.patience(), retry, unwritten].into_iter().flatten().min()
+        // A grain later, as the time is known no better.
+        let faults =
+            self.faults.due().map(|due| due.saturating_duration_since(self.deadlines.instant()) + GRAIN);
+        [self.deadlines.patience(), retry, unwritten, faults].into_iter().flatten().min()
     }
 
     /// The key of the next client, to register its socket under.

@@ -318,9 +318,9 @@ impl<A: Application> Loop<A> {
         self.shard.stats().accept_failures.add(1);
         let now = Instant::now();
         self.accept_again_at = Some(now + ACCEPT_PAUSE);
-        if let Some(unsaid) = self.accept_log.allow(now) {
+        if let Some(more_since_last) = self.accept_log.allow(now) {
             let clients = self.shard.len();
-            tracing::warn!(%error, clients, unsaid, "no connection can be accepted: raise the limit on descriptors (ulimit -n) or lower limits.clients");
+            tracing::warn!(%error, clients, more_since_last, "no connection can be accepted: raise the limit on descriptors (ulimit -n) or lower limits.clients");
         }
     }
 

@@ -9,7 +9,7 @@ use crate::broker::backplane::{Event, Message, Removal};
 use crate::broker::payload::Undeliverable;
 use crate::broker::shares::Sender;
 use crate::config::Config;
-use crate::mail::{Asker, Publish};
+use crate::mail::{Asker, Publish, PublishFault};
 use crate::protocol::codes::ErrorCode;
 
 use super::outgoing::{Outgoing, Purpose, Settled};
@@ -96,7 +96,13 @@ impl Rabbit {
                     Err(error) => tracing::debug!(%error, "a publish failed"),
                     Ok(()) => {}
                 }
-                let outcome = outcome.map_err(|_| ErrorCode::Internal);
+                let outcome = outcome.map_err(|error| {
+                    let refusal = match error {
+                        Unconfirmed::Refused(text) => Some(text.into()),
+                        _ => None,
+                    };
+                    PublishFault { code: ErrorCode::Internal, refusal }
+                });
                 self.events.push_back(Event::Published { asker, outcome });
             }
             Settled::Burial { tag, ticket, outcome } => {
@@ -115,12 +121,28 @@ impl Rabbit {
         }
     }
 
+    /// Tells what was not told one by one, when its time has come.
+    pub(super) fn tell_of_more(&mut self, now: Instant) {
+        for (kind, more_since_last) in self.dead_log.pass(now) {
+            tracing::warn!(
+                kind,
+                more_since_last,
+                "more messages could not be delivered, and became dead letters"
+            );
+        }
+        for (what, more_since_last) in self.letter_log.pass(now) {
+            tracing::warn!(what, more_since_last, "more of what was told before");
+        }
+    }
+
     fn burial_waits(&mut self) {
-        if let Some(unsaid) = self.waits_log.allow(Instant::now()) {
+        if let Some(more_since_last) =
+            self.letter_log.allow("dead letters not confirmed in time", Instant::now())
+        {
             let exchange = &self.config.amqp.dead_letter_exchange;
             tracing::warn!(
                 exchange,
-                unsaid,
+                more_since_last,
                 "RabbitMQ has not confirmed a dead letter in time: it is kept in memory, and goes on being sent"
             );
         }
@@ -130,12 +152,13 @@ impl Rabbit {
     /// buried, and no letter leaves.
     pub(super) fn has_room_for_burials(&mut self) -> bool {
         let has_room = self.letters.dead.has_room(Sender::Operator) || self.is_loading();
-        if !has_room && let Some(unsaid) = self.full_log.allow(Instant::now()) {
+        let is_full = "pauses until dead letters are confirmed";
+        if !has_room && let Some(more_since_last) = self.letter_log.allow(is_full, Instant::now()) {
             let (exchange, waiting) = (&self.config.amqp.dead_letter_exchange, self.letters.dead.len());
             tracing::warn!(
                 exchange,
                 waiting,
-                unsaid,
+                more_since_last,
                 "no messages are taken until RabbitMQ has confirmed some of the dead letters"
             );
         }
@@ -143,21 +166,21 @@ impl Rabbit {
     }
 
     fn publish_is_refused(&mut self, error: &Unconfirmed) {
-        if let Some(unsaid) = self.refused_log.allow(Instant::now()) {
+        if let Some(more_since_last) = self.letter_log.allow("publishes refused", Instant::now()) {
             let exchange = &self.config.amqp.exchange;
-            tracing::warn!(exchange, %error, unsaid, "a publish failed, and would fail again");
+            tracing::warn!(exchange, %error, more_since_last, "a publish failed, and would fail again");
         }
     }
 
     fn burial_failed(&mut self, error: &Unconfirmed) {
         let is_unroutable = matches!(error, Unconfirmed::Unroutable);
         self.events.push_back(Event::DeadLetterLost { is_unroutable });
-        if let Some(unsaid) = self.burials_log.allow(Instant::now()) {
+        if let Some(more_since_last) = self.letter_log.allow("dead letters lost", Instant::now()) {
             let exchange = &self.config.amqp.dead_letter_exchange;
             tracing::error!(
                 exchange,
                 %error,
-                unsaid,
+                more_since_last,
                 "an undeliverable message is lost: the dead-letter exchange did not take it"
             );
         }
@@ -212,9 +235,10 @@ impl Rabbit {
 
     /// Sends a message to the dead-letter exchange. One whose link is gone meanwhile is buried over the next link.
     pub(in crate::broker) fn bury(&mut self, message: Message, reason: &Undeliverable) {
-        if let Some(unsaid) = self.dead_log.allow(Instant::now()) {
+        let kind = reason.kind();
+        if let Some(more_since_last) = self.dead_log.allow(kind, Instant::now()) {
             let topic = message.topics.first().map_or("", |topic| topic);
-            tracing::warn!(topic, %reason, unsaid, "a message cannot be delivered, and becomes a dead letter");
+            tracing::warn!(topic, kind, %reason, more_since_last, "a message cannot be delivered, and becomes a dead letter");
         }
         let is_linked = matches!(self.state, State::Linked { .. });
         let place = message.place;

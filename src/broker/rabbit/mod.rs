@@ -72,7 +72,7 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep_until;
 
 use crate::config::{Amqp, Config, Source};
-use crate::ratelimit::RateLimit;
+use crate::ratelimit::RateLimits;
 
 use super::backplane::Event;
 
@@ -134,11 +134,10 @@ pub(super) struct Rabbit {
     is_careful: bool,
     /// Why the latest ones failed.
     attempts: Attempts,
-    burials_log: RateLimit,
-    dead_log: RateLimit,
-    refused_log: RateLimit,
-    waits_log: RateLimit,
-    full_log: RateLimit,
+    /// By kind of reason.
+    dead_log: RateLimits,
+    /// By what became of letters.
+    letter_log: RateLimits,
 }
 
 #[derive(Debug)]
@@ -229,11 +228,8 @@ impl Rabbit {
             queue_was_gone: false,
             is_careful: false,
             winding_down: false,
-            burials_log: RateLimit::new(LOG_EVERY),
-            dead_log: RateLimit::new(LOG_EVERY),
-            refused_log: RateLimit::new(LOG_EVERY),
-            waits_log: RateLimit::new(LOG_EVERY),
-            full_log: RateLimit::new(LOG_EVERY),
+            dead_log: RateLimits::new(LOG_EVERY),
+            letter_log: RateLimits::new(LOG_EVERY),
         };
         rabbit.first_round().await?;
         // Clients come from now on, however long RabbitMQ took.
@@ -416,7 +412,8 @@ impl Rabbit {
     /// When [`Self::pass_time`] has something to do next.
     fn next_change(&self) -> Option<Instant> {
         let linger = self.bindings.as_ref().and_then(Bindings::next_change);
-        self.letters.next_change().into_iter().chain(self.reader_is_due()).chain(linger).min()
+        let logs = self.dead_log.due().into_iter().chain(self.letter_log.due());
+        self.letters.next_change().into_iter().chain(self.reader_is_due()).chain(linger).chain(logs).min()
     }
 
     fn pass_time(&mut self) {
@@ -427,6 +424,7 @@ impl Rabbit {
         if let Some(bindings) = &mut self.bindings {
             bindings.pass(now);
         }
+        self.tell_of_more(now);
         let settled = self.letters.pass(now);
         settled.into_iter().for_each(|settled| self.settle(settled));
         if self.reader_is_due().is_some_and(|due| due <= now)
@@ -471,6 +469,7 @@ impl Rabbit {
 
     /// Takes leave, within the time that closing the connections may take.
     pub(super) async fn close(mut self) {
+        self.tell_of_more(Instant::now() + LOG_EVERY);
         let unconfirmed = self.letters.len();
         if unconfirmed > 0 {
             tracing::error!(

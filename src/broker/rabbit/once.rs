@@ -1,9 +1,14 @@
 //! One message from the command line, without an engine.
 
+use std::cell::RefCell;
+use std::future::pending;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use lapin::Event;
 use lapin::options::ConfirmSelectOptions;
 use lapin::types::ShortString;
+use tokio::select;
 
 use crate::config::AmqpUrls;
 
@@ -48,11 +53,18 @@ pub fn publish_once(
     runtime.block_on(async {
         loop {
             let address = addresses.current();
+            let alarm = RefCell::new(None);
             let late = |_| {
                 let seconds = share.as_secs_f32();
-                PublishError(format!("RabbitMQ at {address} did not confirm within {seconds} s"))
+                PublishError(match alarm.take() {
+                    Some(reason) => format!(
+                        "RabbitMQ at {address} has an alarm and takes no publishes ({reason}, connection.blocked); this one \
+                         was not confirmed within {seconds} s, and may or may not arrive later"
+                    ),
+                    None => format!("RabbitMQ at {address} did not confirm within {seconds} s"),
+                })
             };
-            let published = tokio::time::timeout(share, publish(address, &letter)).await;
+            let published = tokio::time::timeout(share, publish(address, &letter, &alarm)).await;
             match published.map_err(late).flatten() {
                 Ok(()) => return Ok(()),
                 Err(PublishError(text)) => faults.push(text),
@@ -68,15 +80,35 @@ fn short(name: &str, what: &str) -> Result<ShortString, PublishError> {
     ShortString::try_new(name).map_err(|_| PublishError(format!("{what} has more than 255 bytes")))
 }
 
-async fn publish(address: &Address, letter: &Letter) -> Result<(), PublishError> {
+/// `alarm`: where RabbitMQ's word is put that it takes no publishes, which may pass.
+async fn publish(
+    address: &Address,
+    letter: &Letter,
+    alarm: &RefCell<Option<String>>,
+) -> Result<(), PublishError> {
     let connecting = connect(address, "fanfare: publishes once", false);
     let connection =
         stranger::unless_http(address, connecting).await.map_err(|fault| PublishError(fault.text))?;
+    let mut events = connection.events_listener();
+    let listening = async {
+        while let Some(event) = events.next().await {
+            match event {
+                Event::ConnectionBlocked(reason) => *alarm.borrow_mut() = Some(reason.to_string()),
+                Event::ConnectionUnblocked => *alarm.borrow_mut() = None,
+                _ => {}
+            }
+        }
+        pending::<()>().await;
+    };
     let fault =
         |error: lapin::Error| PublishError(Fault::other("no channel could be opened", &error, address).text);
     let channel = connection.create_channel().await.map_err(fault)?;
     channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(fault)?;
-    confirm(&channel, letter).await.map_err(|error| {
+    let confirmed = select! {
+        confirmed = confirm(&channel, letter) => confirmed,
+        () = listening => unreachable!("it listens without an end"),
+    };
+    confirmed.map_err(|error| {
         let remedy = match &error {
             Unconfirmed::Failed(error) if is_missing(error) => {
                 ". Engines declare their exchange when they start; is it the one that amqp.exchange names?"

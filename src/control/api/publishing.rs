@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use crate::control::desk::Desk;
 use crate::control::envelope::{Envelope, Fault, Outcome, result};
-use crate::mail::{Asker, MESSAGE_TOPICS_MAX, Numbered, Position, Publish, Request, TopicName};
+use crate::mail::{Asker, MESSAGE_TOPICS_MAX, Numbered, Position, Publish, PublishFault, Request, TopicName};
 use crate::protocol::codes::ErrorCode;
 use crate::stats::BackplaneState;
 
@@ -251,10 +251,13 @@ async fn hand_in(
 /// Waits for the backplane's word.
 pub(super) async fn confirmed(
     desk: &Desk,
-    answer: oneshot::Receiver<Result<Numbered, ErrorCode>>,
+    answer: oneshot::Receiver<Result<Numbered, PublishFault>>,
 ) -> Result<Numbered, Fault> {
     match timeout(desk.config.timeouts.publish.0 + ANSWER_GRACE, answer).await {
-        Ok(Ok(outcome)) => outcome.map_err(|code| failed(desk, code)),
+        Ok(Ok(Err(PublishFault { code, refusal: Some(text) }))) => {
+            Err(Fault { code, message: format!("RabbitMQ refused it: {text}") })
+        }
+        Ok(Ok(outcome)) => outcome.map_err(|fault| failed(desk, fault.code)),
         // No answer at all: the broker thread is going down, or hangs.
         Ok(Err(_)) | Err(_) => Err(failed(desk, ErrorCode::Internal)),
     }

@@ -15,7 +15,7 @@ use crate::client_id::{ClientId, NodeId};
 use crate::config::Config;
 use crate::control::{Setup, bind, run};
 use crate::lifecycle::{Lifecycle, Phase};
-use crate::mail::{Asker, ClientKey, Numbered, Position, Request};
+use crate::mail::{Asker, ClientKey, Numbered, Position, PublishFault, Request};
 use crate::mailbox::{Receiver, Wake, mailbox};
 use crate::namespaces::Namespaces;
 use crate::protocol::codes::ErrorCode;
@@ -166,9 +166,10 @@ fn answer(request: Request) {
         Request::Publish(publish) => {
             let Asker::Control(asker) = publish.asker else { panic!("not for the control thread") };
             let outcome = match &*publish.topics[0] {
-                "fails" => Err(ErrorCode::Internal),
-                "busy" => Err(ErrorCode::TooManyRequests),
-                "narrow" => Err(ErrorCode::LimitExceeded),
+                "fails" => Err(ErrorCode::Internal.into()),
+                "refused" => Err(PublishFault { code: ErrorCode::Internal, refusal: Some("NO_WAY".into()) }),
+                "busy" => Err(ErrorCode::TooManyRequests.into()),
+                "narrow" => Err(ErrorCode::LimitExceeded.into()),
                 "slow" => {
                     thread::sleep(Duration::from_millis(50));
                     Ok(Numbered::new())
