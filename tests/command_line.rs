@@ -363,7 +363,7 @@ fn http_once(answer: &'static str) -> (String, JoinHandle<String>) {
         let (mut stream, _) = listener.accept().unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         let mut request = Vec::new();
-        while !request.ends_with(b"}") && !(request.starts_with(b"GET") && request.ends_with(b"\r\n\r\n")) {
+        while !(request.ends_with(b"}") || request.starts_with(b"GET") && request.ends_with(b"\r\n\r\n")) {
             let mut buffer = [0; 4096];
             let read = stream.read(&mut buffer).unwrap();
             assert!(read > 0, "{}", String::from_utf8_lossy(&request));

@@ -139,7 +139,7 @@ fn a_reconnect_to_rabbitmq_frees_the_old_sockets() {
 fn start_with_limit(limit: u32, config: &str, shards: usize) -> Engine {
     let files = TempDir::new("tables");
     let file = files.path().join("fanfare.toml");
-    fs::write(&file, config).unwrap();
+    fs::write(&file, config).expect("the folder is ours");
     let mut command = Command::new("sh");
     command.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_fanfare")]);
     command.args(["serve", "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"]);

@@ -359,12 +359,12 @@ impl<A: Application> Loop<A> {
         }
         self.close_doors();
         self.shard.stats().listeners_closed.add(1);
-        if let Some(unsaid) = self.full_log.allow(Instant::now()) {
+        if let Some(more_since_last) = self.full_log.allow(Instant::now()) {
             let (shard, clients) = (self.shard.id, self.shard.len());
             tracing::warn!(
                 shard,
                 clients,
-                unsaid,
+                more_since_last,
                 "a shard's table of descriptors is full: who comes goes to the other shards until clients of this one leave; raise the limit on descriptors (ulimit -n), or have more shards"
             );
         }
