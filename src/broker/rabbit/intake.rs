@@ -35,8 +35,6 @@ pub(super) struct Intake {
     /// What the newest consumer was asked for with.
     asked_with: u16,
     present: Front,
-    /// What the present one was asked for with.
-    present_with: u16,
     change: Option<Change>,
     /// The delivery tag of the last message that was taken.
     last_tag: u64,
@@ -99,24 +97,13 @@ impl Intake {
         let asked_with = prefetch.current();
         let present = Front::new(consumer);
         let (change, last_tag, next_offset) = (None, 0, None);
-        Self {
-            channel,
-            source,
-            prefetch,
-            asked_with,
-            present,
-            present_with: asked_with,
-            change,
-            last_tag,
-            kind,
-            next_offset,
-        }
+        Self { channel, source, prefetch, asked_with, present, change, last_tag, kind, next_offset }
     }
 
-    /// How many messages RabbitMQ sends before some are acknowledged: of two consumers, the one of the larger number says.
-    /// The next one takes the place of the present one whatever is acknowledged.
+    /// How many messages RabbitMQ sends before some are acknowledged: the newest consumer takes the place of the one before
+    /// it whatever is acknowledged.
     pub(super) fn ahead(&self) -> u16 {
-        self.asked_with.max(self.present_with)
+        self.asked_with
     }
 
     /// The next message, or none if RabbitMQ has ended the consumer. Can be dropped at any time without loss.
@@ -163,7 +150,6 @@ impl Intake {
         let is_over = self.present.has_ended && self.present.waiting.is_empty();
         if is_over && let Some(next) = self.change.take().and_then(|change| change.next) {
             self.present = next;
-            self.present_with = self.asked_with;
             self.change_if_wanted();
         }
     }
