@@ -196,7 +196,8 @@ fn the_limit_on_descriptors_counts_per_shard() {
 fn a_full_table_leaves_who_comes_to_other_shards_and_says_so_once_per_interval() {
     let begun = Instant::now();
     let engine = start_with_limit(300, "server.private_fd_tables = true\n", SHARDS);
-    let limit = engine.metric("fanfare_clients_limit", &[]) as usize;
+    let limit: usize =
+        engine.metric("fanfare_clients_limit", &[]).to_string().parse().expect("a whole number");
     let mut clients: Vec<_> = (0..limit).map(|_| RawClient::connect(engine.client_address())).collect();
     let closed = || engine.metric("fanfare_listeners_closed_total", &[]);
     // The one that becomes full last is there to say that the node is full.
