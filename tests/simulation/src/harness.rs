@@ -48,8 +48,8 @@ const VARIANTS: [Variant; 16] = {
 };
 const STEPS: usize = 300;
 const CLIENTS_MAX: usize = 7;
-/// Bounds on what is kept for all clients, where they are tight. Of input, that is eight halves of messages.
-const TIGHT_INPUT: usize = 8 * HALF;
+/// Bounds on what is kept for all clients, where they are tight. Of input, that is four halves of messages.
+const TIGHT_INPUT: usize = 4 * HALF;
 const TIGHT_REPLIES: usize = 700;
 /// Bytes of a message that come long before the others.
 const HALF: usize = 200;
