@@ -11,7 +11,8 @@
 //!   some again.
 //! * *Who is closed.* At the end of a turn in which a bound was reached, clients are closed until a sixteenth of it is
 //!   free. The first are those who take no replies, then those whose message is not whole, then those who wait for the
-//!   broker; of each kind, those who have waited longest. Who waits for nothing but its turn is never closed for it.
+//!   broker, then those whose message may be whole in the kernel; of each kind, those who have waited longest. Who waits
+//!   for nothing but its turn is never closed for it.
 //!
 //! So a client that lets the shard wait cannot hold up others for longer than a turn, and what is left waits for its turn
 //! only: it becomes less with each turn, whoever does what.
@@ -63,13 +64,15 @@ enum Cause {
     Broker,
     /// The client takes no replies, and has left few waiting.
     FewReplies,
+    /// The rest of a message may have come, and has not been read yet.
+    Unread,
 }
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Replies | Self::FewReplies => "replies that it did not take",
-            Self::Message => "a message that was not whole",
+            Self::Message | Self::Unread => "a message that was not whole",
             Self::Broker => "commands behind one that waits for the broker",
         })
     }
@@ -150,7 +153,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let cause = if self.takes_no_replies(client) {
             Cause::Replies
         } else if client.is_in_message() {
-            Cause::Message
+            if client.to_read { Cause::Unread } else { Cause::Message }
         } else if client.to_read {
             return None;
         } else {

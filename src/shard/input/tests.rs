@@ -70,6 +70,30 @@ fn who_is_closed_for_its_input_is_told() {
     assert_eq!(world.closes(CloseReason::Slow), 1);
 }
 
+/// A message that came whole is read in parts where others have left little room.
+#[test]
+fn who_has_sent_the_rest_is_closed_after_those_who_have_not() {
+    let mut world = World::new(config(|config| config.limits.shard_input_bytes = 4096));
+    let honest = world.connect();
+    let halves = [(); 4].map(|()| world.connect());
+    let mut whole = header(0x81, 3000);
+    whole.extend(ASK.as_bytes());
+    whole.resize(whole.len() + 3000 - ASK.len(), b' ');
+    for peer in &halves {
+        peer.pipe().to_server.extend(half(1024));
+        world.shard.readable(peer.key.slot);
+    }
+    honest.pipe().to_server.extend(whole);
+    world.shard.readable(honest.key.slot);
+    world.tick();
+    assert!(world.shard.clients[honest.key.slot].is_in_message(), "it had little room");
+    for _ in 0..4 {
+        world.tick();
+    }
+    assert!(honest.got().contains("\"id\":9"));
+    assert_eq!(world.closes(CloseReason::Slow), 2);
+}
+
 /// Clients that take no replies have sent much more than one turn; another one uploads slowly.
 #[test]
 fn input_behind_replies_that_nobody_takes_costs_its_senders() {
