@@ -15,7 +15,8 @@ use support::script::{Amqp, Subscriber};
 use support::wait::{SOON, wait_until};
 use support::websocket::RawClient;
 
-const CHAT: &str = "[namespaces.chat]\nclient_publish = true\n[timeouts]\npublish = \"1s\"\n\
+/// Clients here answer no ping while RabbitMQ starts, which takes its time on a busy machine.
+const CHAT: &str = "[namespaces.chat]\nclient_publish = true\n[timeouts]\npublish = \"1s\"\nping = \"1h\"\n\
                     [amqp]\nreconnect_max = \"500ms\"\n";
 
 /// The same, and a queue of the node's own, which does not outlive its connection.

@@ -52,7 +52,9 @@ fn what_is_published_by_tls_reaches_subscribers_and_nobody_unknown_is_trusted() 
     let mut node = RabbitNode::start_with_tls(&authority.identity("127.0.0.1"));
     assert!(!answers_amqp(node.port()), "the listener speaks AMQP without TLS");
 
-    let engine = Engine::start(&["--amqp", &url(&node, "127.0.0.1", Some(&trusted))]);
+    // The client here answers no ping while RabbitMQ starts, which takes its time on a busy machine.
+    let patient = "[timeouts]\nping = \"1h\"\n";
+    let engine = Engine::with_config_and(patient, &["--amqp", &url(&node, "127.0.0.1", Some(&trusted))]);
     engine.wait_until_ready();
     let mut client = RawClient::connect(engine.client_address());
     client.subscribe("news");

@@ -333,7 +333,9 @@ fn nobody_is_told_of_a_loss_by_an_engine_that_knows_nothing_yet() {
     first.stop();
     node.stop();
 
-    let engine = Engine::with_config_and(CONFIG, &["--amqp", &url]);
+    // The clients here answer no ping while RabbitMQ starts, which takes its time on a busy machine.
+    let patient = format!("{CONFIG}[timeouts]\nping = \"1h\"\n");
+    let engine = Engine::with_config_and(&patient, &["--amqp", &url]);
     let [mut new, mut old] = [(); 2].map(|()| RawClient::connect(engine.client_address()));
     subscribe(&mut new, "kept:a");
     let Position { epoch, offset } = &begin;
