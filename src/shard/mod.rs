@@ -323,7 +323,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let key = self.clients.insert(socket, self.deadlines.now());
         self.stats.accepted.add(1);
         self.stats.upgrading.add(1);
-        self.time(key.slot);
+        self.arm(key.slot);
         self.clients[key.slot].has_place = has_place;
         if self.drain.is_some() {
             self.refuse(key.slot, Refusal::Stopping, b"");

@@ -11,15 +11,19 @@ use crate::shard::{Application, Shard, Socket};
 use crate::wire::encode::Opcode;
 
 impl<S: Socket, A: Application> Shard<S, A> {
-    /// Makes sure that the client is looked at when its next deadline comes.
+    /// Makes sure that the client is looked at when its next deadline comes. An entry whose time has come stays: who is
+    /// about to be looked at would else put it off with each byte.
     pub(super) fn time(&mut self, slot: u32) {
-        let due = self.due(&self.clients[slot]);
-        let now = self.deadlines.now();
-        let key = self.clients.key(slot);
-        let client = &mut self.clients[slot];
-        if client.armed <= now || due < client.armed {
-            client.armed = self.deadlines.arm(key, due);
+        let client = &self.clients[slot];
+        if client.armed > self.deadlines.now() && self.due(client) < client.armed {
+            self.arm(slot);
         }
+    }
+
+    /// Has a client that is new, or has just been looked at, looked at when its next deadline comes.
+    pub(super) fn arm(&mut self, slot: u32) {
+        let due = self.due(&self.clients[slot]);
+        self.clients[slot].armed = self.deadlines.arm(self.clients.key(slot), due);
     }
 
     /// When something must happen to this client if nothing else does.
@@ -84,7 +88,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
                     self.time_is_up(slot);
                 }
                 if !self.clients[slot].dead {
-                    self.time(slot);
+                    self.arm(slot);
                 }
             }
         }

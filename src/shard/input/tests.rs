@@ -392,3 +392,18 @@ fn an_epoch_that_is_none_is_refused() {
     }
     assert!(world.requests.is_empty());
 }
+
+/// A byte now and then buys no time.
+#[test]
+fn who_sends_a_message_slowly_is_closed_in_time() {
+    let mut world = World::new(config(|config| config.timeouts.message = Interval::from_secs(2)));
+    let peer = world.connect();
+    send(&mut world, &peer, &half(1000)[..100]);
+    for _ in 0..500 {
+        // In each turn something is read before it is looked at what is due.
+        peer.pipe().to_server.extend(b" ");
+        world.shard.readable(peer.key.slot);
+        world.later(Duration::from_millis(10));
+    }
+    assert_eq!(world.closes(CloseReason::Slow), 1);
+}
