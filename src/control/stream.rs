@@ -29,13 +29,24 @@ const HELD_BYTES: usize = 16 << 10;
 /// How long they are held.
 const HELD_FOR: Duration = Duration::from_millis(2);
 
+/// Whether a connection that begins so speaks HTTP/1: HTTP/2 begins with `PRI * HTTP/2.0` (RFC 9113, section 3.4). None
+/// while both are possible: after nothing, or one `P`.
+fn is_http_1(first: &[u8]) -> Option<bool> {
+    match first {
+        [] | [b'P'] => None,
+        // What follows a `P` that came alone.
+        [b'P', b'R', ..] | [b'R', ..] => Some(false),
+        _ => Some(true),
+    }
+}
+
 /// The socket.
 #[derive(Debug)]
 pub(super) struct Stream {
     socket: TcpStream,
     connection: Arc<Connection>,
-    /// Whether answers may be held: known with the first bytes. HTTP/2 flushes when it means it.
-    holds: bool,
+    /// Whether answers may be held: known with the first bytes, for good. HTTP/2 flushes when it means it.
+    holds: Option<bool>,
     held: Vec<u8>,
     held_until: Option<Pin<Box<Sleep>>>,
     /// Set once nothing more is written, until the peer has closed.
@@ -45,7 +56,7 @@ pub(super) struct Stream {
 impl Stream {
     pub(super) fn new(socket: TcpStream, connection: Arc<Connection>) -> Self {
         let (held, held_until) = (Vec::new(), None);
-        Self { socket, connection, holds: false, held, held_until, farewell: None }
+        Self { socket, connection, holds: None, held, held_until, farewell: None }
     }
 
     /// Writes what is held.
@@ -64,7 +75,7 @@ impl Stream {
 
     /// Takes what may be held; none of it if it has to be written at once.
     fn hold(&mut self, bytes: &[u8]) -> usize {
-        if !self.holds || self.held.len() + bytes.len() > HELD_BYTES {
+        if self.holds != Some(true) || self.held.len() + bytes.len() > HELD_BYTES {
             return 0;
         }
         self.held.extend_from_slice(bytes);
@@ -103,10 +114,7 @@ impl AsyncRead for Stream {
         }
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.socket).poll_read(cx, buffer))?;
-        if before == 0 && !self.holds {
-            self.holds = !buffer.filled().is_empty() && !buffer.filled().starts_with(b"P")
-                || buffer.filled().starts_with(b"PO");
-        }
+        self.holds = self.holds.or_else(|| is_http_1(&buffer.filled()[before..]));
         Poll::Ready(Ok(()))
     }
 }
@@ -161,5 +169,30 @@ impl AsyncWrite for Stream {
             ready!(Pin::new(&mut self.socket).poll_shutdown(cx))?;
         }
         self.drain(cx).map(Ok)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_bytes_tell_the_version_of_http() {
+        let cases: [(&[&str], Option<bool>); 7] = [
+            (&[""], None),
+            (&["P"], None),
+            (&["GET / HTTP/1.1\r\n"], Some(true)),
+            (&["POST /api/publish HTTP/1.1\r\n"], Some(true)),
+            (&["P", "UT / HTTP/1.1\r\n"], Some(true)),
+            // What comes later, such as frames, changes nothing.
+            (&["PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "\0\0\u{12}\u{4}"], Some(false)),
+            (&["P", "RI * HTTP/2.0\r\n", "\0\0\u{12}\u{4}"], Some(false)),
+        ];
+        for (reads, wanted) in cases {
+            let told = reads
+                .iter()
+                .fold(None, |told: Option<bool>, read| told.or_else(|| is_http_1(read.as_bytes())));
+            assert_eq!(told, wanted, "{reads:?}");
+        }
     }
 }
