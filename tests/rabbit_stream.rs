@@ -477,18 +477,24 @@ fn what_is_over_does_not_come_back_with_a_restart() {
     );
 }
 
+/// An engine whose link can be held up, and a subscriber of `kept:a`, in a virtual host of their own.
+fn subscribed_behind_a_proxy(vhost: &str) -> (String, Proxy, Engine, RawClient) {
+    let node = RabbitNode::shared();
+    let url = node.new_vhost(vhost);
+    let proxy = Proxy::to(node.port());
+    let engine = Engine::with_config(&(configuration(&proxy.instead_of(node.port(), &url)) + KEPT));
+    engine.wait_until_ready();
+    let mut client = RawClient::connect(engine.client_address());
+    client.subscribe("kept:a");
+    (url, proxy, engine, client)
+}
+
 /// How long it waited is not known if no marker has come since but the node's own: so it is pushed, and ends when it must
 /// have been there for so long.
 #[test]
 fn what_waited_for_the_link_is_pushed_and_ends_later() {
-    let node = RabbitNode::shared();
-    let url = node.new_vhost("waited");
-    let proxy = Proxy::to(node.port());
-    let engine = Engine::with_config(&(configuration(&proxy.instead_of(node.port(), &url)) + KEPT));
-    engine.wait_until_ready();
+    let (url, proxy, engine, mut client) = subscribed_behind_a_proxy("waited");
     let publisher = Publisher::connect(&url);
-    let mut client = RawClient::connect(engine.client_address());
-    client.subscribe("kept:a");
     proxy.hold(Way::Back);
     proxy.cut();
     publisher.publish("kept:a", b"1", plain().with_expiration("1500".into()));
@@ -503,14 +509,8 @@ fn what_waited_for_the_link_is_pushed_and_ends_later() {
 /// Another node's marker says how long it waited, before anybody is given it.
 #[test]
 fn what_was_over_while_the_link_was_away_is_not_pushed() {
-    let node = RabbitNode::shared();
-    let url = node.new_vhost("over_meanwhile");
-    let proxy = Proxy::to(node.port());
-    let engine = Engine::with_config(&(configuration(&proxy.instead_of(node.port(), &url)) + KEPT));
-    engine.wait_until_ready();
+    let (url, proxy, engine, mut client) = subscribed_behind_a_proxy("over_meanwhile");
     let publisher = Publisher::connect(&url);
-    let mut client = RawClient::connect(engine.client_address());
-    client.subscribe("kept:a");
     proxy.hold(Way::There);
     proxy.cut();
     wait_until(SOON, "the loss to be seen", || engine.get("/health/ready").status == 503);
