@@ -34,6 +34,7 @@ pub(super) struct Options {
     topic: String,
     /// The data: one JSON value, in quotes for the shell, such as '{"hello":"world"}' or '"text"'; or - for what comes
     /// on standard input, to its end.
+    #[arg(allow_negative_numbers = true)]
     json: String,
     /// Names what this is a new value of, such as an instrument. With `slow = "skip"`, a slow client receives the
     /// newest of each key.

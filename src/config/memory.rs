@@ -5,10 +5,15 @@ use std::path::{Path, PathBuf};
 
 use super::{Config, host};
 
-/// Bytes of all bodies of requests to the API that are in flight. Those for which there is no room wait for it, in their
-/// order. A body whose length is not told counts as `control.body_bytes`, and one that is larger than all of this as all
-/// of it.
+/// Bytes of all bodies of requests to the API that are in flight, counted as they come. Where there is no room, the half
+/// of a body goes that has held the most for the longest.
 pub const API_BODIES_BYTES: u32 = 64 << 20;
+/// Bytes of all larger answers of the control port that are made or have not been taken.
+pub const API_ANSWERS_BYTES: u32 = 16 << 20;
+/// Bytes of an answer that is not counted among those.
+pub const SMALL_ANSWER_BYTES: usize = 2 << 10;
+/// Of these there is one for each request that can be in flight: on 128 connections, 64 on each.
+const SMALL_ANSWERS: u64 = 128 * 64 * SMALL_ANSWER_BYTES as u64;
 /// Bytes of all answers about histories that are kept for others who ask for the same. Beyond it they are thrown away:
 /// whoever is alone with a topic asks once, and what is shared by many is soon there again.
 pub const HISTORY_ANSWERS_BYTES: usize = 16 << 20;
@@ -16,21 +21,30 @@ pub const HISTORY_ANSWERS_BYTES: usize = 16 << 20;
 /// What an engine takes before anybody comes, in bytes, rounded up generously.
 const EMPTY_ENGINE: u64 = 48 << 20;
 /// What no limit of the configuration says. The answers are few.
-const FIXED: u64 = EMPTY_ENGINE + API_BODIES_BYTES as u64 + HISTORY_ANSWERS_BYTES as u64;
+const FIXED: u64 = EMPTY_ENGINE
+    + API_BODIES_BYTES as u64
+    + API_ANSWERS_BYTES as u64
+    + SMALL_ANSWERS
+    + HISTORY_ANSWERS_BYTES as u64;
 /// What one of each costs beside its content, in bytes: see the comments in `default.toml`.
 const CLIENT: u64 = 512;
 const TOPIC: u64 = 250;
 const HISTORY_TOPIC: u64 = 150;
+const MAIL: u64 = 56;
+const REQUEST: u64 = 100;
+const MESSAGE_ID: u64 = 70;
 /// How often `amqp.prefetch_bytes` is there: taken, sent ahead, and in dead letters that RabbitMQ does not take.
 const PREFETCHED: u64 = 3;
 /// Of the memory that there is, what limits may add up to where values are proposed.
 const PROPOSED_PERCENT: u64 = 90;
-/// Values that are proposed are multiples of that.
+/// Values that are proposed are multiples of that, in bytes or in number.
 const STEP: u64 = 1 << 20;
+const COUNT_STEP: usize = 1000;
 
 /// Where the kernel says what a process may have.
 const CGROUPS: &str = "/sys/fs/cgroup";
-/// A control group without a limit has a number beyond all memory.
+/// A control group of version 1 without a limit has a number beyond all memory.
+const NO_LIMIT: u64 = 1 << 60;
 const FILES: [&str; 2] = ["memory.max", "memory.limit_in_bytes"];
 
 /// A limit of the configuration, and what it allows for.
@@ -49,6 +63,15 @@ impl Share {
     fn bytes(&self) -> u64 {
         self.value.saturating_mul(self.each)
     }
+
+    /// The setting with which it takes at most `bytes`; nothing where that is too little.
+    fn within(&self, bytes: u64) -> Option<String> {
+        let value = bytes / self.each.max(1);
+        // Sizes as whole mebibytes, numbers of things as whole thousands.
+        let step = if self.key.ends_with("_bytes") { STEP } else { number(COUNT_STEP) };
+        let value = value - value % step;
+        (value >= self.least.max(1)).then(|| format!("{} = {value}", self.key))
+    }
 }
 
 /// How much memory there is, and who says so.
@@ -66,10 +89,9 @@ impl Memory {
     pub fn of_this_process() -> Option<Self> {
         let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let machine = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        Self::of_group(&groups, Path::new(CGROUPS))
-            .into_iter()
-            .chain(Self::of_machine(&machine))
-            .min_by_key(|m| m.bytes)
+        // A unit of systemd may hide that file (`ProcSubset=pid`).
+        let machine = Self::of_machine(&machine).or_else(Self::told_by_the_kernel);
+        Self::of_group(&groups, Path::new(CGROUPS)).into_iter().chain(machine).min_by_key(|m| m.bytes)
     }
 
     /// Reads `/proc/self/cgroup` (`cgroups(7)`), and looks for limits from the process' own groups up to the root. In a
@@ -99,7 +121,12 @@ impl Memory {
     /// Version 2 writes `max` where there is no limit.
     fn told_by(file: PathBuf) -> Option<Self> {
         let bytes = fs::read_to_string(&file).ok()?.trim().parse().ok()?;
-        Some(Self { bytes, told_by: file })
+        (bytes < NO_LIMIT).then_some(Self { bytes, told_by: file })
+    }
+
+    fn told_by_the_kernel() -> Option<Self> {
+        let bytes = nix::sys::sysinfo::sysinfo().ok()?.ram_total();
+        (bytes > 0).then(|| Self { bytes, told_by: "sysinfo(2)".into() })
     }
 
     fn of_machine(meminfo: &str) -> Option<Self> {
@@ -153,6 +180,10 @@ fn sum(shares: &[Share]) -> u64 {
 fn shares(config: &Config) -> Vec<Share> {
     let limits = &config.limits;
     let shards = u64::from(host::shards(config));
+    let clients = match limits.clients {
+        0 => host::clients_by_descriptors(config.server.private_fd_tables, host::shards(config)),
+        clients => clients,
+    };
     let size = |key, value: usize, each, least: usize| Share {
         key,
         value: number(value),
@@ -169,9 +200,12 @@ fn shares(config: &Config) -> Vec<Share> {
         size("limits.publishes_bytes", limits.publishes_bytes, 1, limits.publication_bytes),
         size("limits.merging_bytes", limits.merging_bytes, 1, limits.frame_bytes),
         size("limits.topics", limits.topics, TOPIC, 1),
-        size("limits.clients", limits.clients, CLIENT, 1),
+        size("limits.clients", clients, CLIENT, 1),
+        size("limits.mailbox", limits.mailbox, MAIL * shards, COUNT_STEP),
+        size("limits.requests", limits.requests, REQUEST, COUNT_STEP),
     ];
     if !config.amqp.url.is_empty() {
+        shares.push(size("amqp.message_ids", config.amqp.message_ids, MESSAGE_ID, 1));
         shares.push(size("amqp.prefetch_bytes", config.amqp.prefetch_bytes, PREFETCHED, 1 << 20));
     }
     if !config.longest_history().is_zero() {
@@ -181,20 +215,21 @@ fn shares(config: &Config) -> Vec<Share> {
     shares
 }
 
-/// Values with which the limits fit into `memory`, each less by the same part; nothing if one would be too small.
+/// Values with which the limits fit into `memory`: the largest are made as small as each other, and no more of them than
+/// it takes. Nothing if one would be too small.
 fn proposal(shares: &[Share], memory: u64) -> Option<Vec<String>> {
     let room = (memory / 100 * PROPOSED_PERCENT).checked_sub(FIXED)?;
-    let asked = shares.iter().map(Share::bytes).fold(0, u64::saturating_add);
-    let large = shares.iter().filter(|share| share.bytes() > STEP);
-    let values = large.map(|share| {
-        let scaled = u128::from(share.value) * u128::from(room) / u128::from(asked.max(1));
-        let scaled = u64::try_from(scaled).unwrap_or(u64::MAX);
-        // Sizes as whole mebibytes, numbers of things as whole thousands.
-        let step = if share.key.ends_with("_bytes") { STEP } else { 1000 };
-        let value = scaled - scaled % step;
-        (value >= share.least.max(1)).then(|| format!("{} = {value}", share.key))
-    });
-    values.collect()
+    let mut largest: Vec<&Share> = shares.iter().collect();
+    largest.sort_by_key(|share| std::cmp::Reverse(share.bytes()));
+    for (count, next) in (1..).zip(largest.iter().skip(1).map(|share| share.bytes()).chain([0])) {
+        let (shrunk, others) = largest.split_at(count);
+        let others = others.iter().map(|share| share.bytes()).fold(0, u64::saturating_add);
+        let each = room.saturating_sub(others) / number(count);
+        if each >= next && room > others {
+            return shrunk.iter().map(|share| share.within(each)).collect();
+        }
+    }
+    None
 }
 
 fn number(size: usize) -> u64 {
@@ -226,9 +261,9 @@ mod tests {
     #[test]
     fn limits_that_do_not_fit_are_warned_of_with_values_that_do() {
         let mut config = with_history();
-        let warning = memory(300).warning(&config).unwrap();
+        let warning = memory(350).warning(&config).unwrap();
         assert!(warning.contains("limits.history_bytes 256 MiB"), "{warning}");
-        assert!(warning.contains("there are 300 MiB (memory.max)"), "{warning}");
+        assert!(warning.contains("there are 350 MiB (memory.max)"), "{warning}");
         let (_, values) = warning.split_once("; set ").unwrap();
         let (values, _) = values.split_once(", or give").unwrap();
         for pair in values.split(", ") {
@@ -247,10 +282,11 @@ mod tests {
                 "limits.mailbox_bytes" => &mut config.limits.mailbox_bytes,
                 "limits.requests_bytes" => &mut config.limits.requests_bytes,
                 "limits.publishes_bytes" => &mut config.limits.publishes_bytes,
+                "limits.requests" => &mut config.limits.requests,
                 key => panic!("{key}"),
             } = value;
         }
-        assert_eq!(memory(300).warning(&config), None, "{values}");
+        assert_eq!(memory(350).warning(&config), None, "{values}");
         assert!(config.validate().is_ok(), "{values}");
         assert_eq!(memory(4096).warning(&with_history()), None);
         let warning = memory(64).warning(&with_history()).unwrap();
@@ -296,8 +332,28 @@ mod tests {
         let (mut config, kept) = (Config::default(), with_history());
         config.server.shards = 2;
         assert!(sum(&shares(&config)) + (256 << 20) < sum(&shares(&kept)));
-        config.limits.clients = 1_000_000;
-        assert!(memory(900).warning(&config).is_some_and(|warning| warning.contains("limits.clients = ")));
+        config.limits.clients = 4_000_000;
+        assert!(memory(2000).warning(&config).is_some_and(|warning| warning.contains("limits.clients = ")));
+    }
+
+    #[test]
+    fn what_is_allocated_by_number_counts_and_only_what_is_too_large_is_proposed() {
+        for (set, key) in [
+            ((|config| config.limits.mailbox = 100_000_000) as fn(&mut Config), "limits.mailbox"),
+            (|config| config.limits.requests = 1_000_000_000, "limits.requests"),
+            (|config| config.amqp.message_ids = 1_000_000_000, "amqp.message_ids"),
+            (|config| config.amqp.prefetch_bytes = 30 << 30, "amqp.prefetch_bytes"),
+        ] {
+            let mut config = with_history();
+            assert_eq!(memory(8000).warning(&config), None);
+            set(&mut config);
+            let warning = memory(8000).warning(&config).unwrap();
+            let (_, values) = warning.split_once("; set ").unwrap();
+            assert!(
+                values.starts_with(&format!("{key} = ")) && values.matches(" = ").count() == 1,
+                "{warning}"
+            );
+        }
     }
 
     #[test]
@@ -318,7 +374,7 @@ mod tests {
         assert_eq!(found("0::/pod/app\n"), Some(500));
         assert_eq!(found("0::/\n"), None);
         assert_eq!(found("5:cpu,memory:/old\n0::/pod\n"), Some(300));
-        assert_eq!(found("4:memory:/the/host/says/so\n"), Some(9_223_372_036_854_771_712));
+        assert_eq!(found("4:memory:/the/host/says/so\n"), None, "a number beyond all memory is no limit");
         assert_eq!(found("1:cpu:/old\nnonsense\n"), None);
         assert_eq!(found("0::/../../elsewhere\n"), None);
         fs::remove_dir_all(root).unwrap();

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::memory::API_BODIES_BYTES;
 use super::{
     Amqp, Config, Control, Interval, Limits, Namespace, Problem, Problems, Server, SlowPolicy, Source,
     grouped, parse_cpus,
@@ -30,6 +31,10 @@ const REPLIES_BYTES_MIN: usize = 1024;
 const READ_TIMES: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(1);
 /// Fewer mails than this, and threads do little but wake each other.
 const MAILBOX_MIN: usize = 16;
+/// Places for all of them are there from the start, and beyond some millions only delay grows.
+const MAILBOX_MAX: usize = 4_194_304;
+/// They take gigabytes.
+const MESSAGE_IDS_MAX: usize = 100_000_000;
 /// Deeper JSON is refused by every client in use; a recursive parser's stack is safe far beyond.
 const JSON_DEPTH_MAX: usize = 1024;
 /// No time is longer: sums of a few with the clock's present then never overflow.
@@ -171,7 +176,8 @@ fn control(findings: &mut Findings, control: &Control, server: &Server) {
              different doors"
         )
     });
-    findings.positive("control.body_bytes", control.body_bytes, "an API request has a body");
+    let body = (1, API_BODIES_BYTES as usize);
+    findings.within("control.body_bytes", control.body_bytes, body, "all bodies together have 64 MiB");
 }
 
 fn amqp(findings: &mut Findings, amqp: &Amqp) {
@@ -205,6 +211,7 @@ fn amqp(findings: &mut Findings, amqp: &Amqp) {
     });
     bindings(findings, amqp);
     stream(findings, amqp);
+    findings.within("amqp.message_ids", amqp.message_ids, (0, MESSAGE_IDS_MAX), "each is remembered");
     findings.positive("amqp.prefetch", amqp.prefetch.into(), "0 means no limit to RabbitMQ");
     findings.positive("amqp.prefetch_bytes", amqp.prefetch_bytes, "nothing would be taken");
     let dead_letters = usize::try_from(amqp.dead_letter_max).unwrap_or(usize::MAX);
@@ -341,7 +348,7 @@ fn counts(findings: &mut Findings, config: &Config) {
     findings.positive("limits.topics_per_client", limits.topics_per_client, "clients come to subscribe");
     findings.positive("limits.topics", limits.topics, "clients come to subscribe");
     findings.positive("limits.publishes", limits.publishes, "nobody could publish");
-    let mailbox = (MAILBOX_MIN, usize::MAX);
+    let mailbox = (MAILBOX_MIN, MAILBOX_MAX);
     findings.within(
         "limits.mailbox",
         limits.mailbox,

@@ -15,19 +15,20 @@ use axum::extract::{Path, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Frame};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use tokio::sync::SemaphorePermit;
 use tokio::time::timeout;
 
+use super::answers::{NO_ROOM, counted, room_for};
 use super::desk::Desk;
 use super::envelope::{ErrorMode, Fault, Outcome, refuse, respond};
-use crate::config::memory::API_BODIES_BYTES;
+use super::room::{Revoked, Share};
+use super::serve::Peer;
 use crate::mail::TopicName;
 use crate::protocol::codes::ErrorCode;
 use crate::protocol::topic;
-use crate::stats::API_METHODS;
+use crate::stats::{API_METHODS, MethodStats};
 
 /// What operators can ask for, in the order of [`API_METHODS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,47 +64,84 @@ impl Ask {
     }
 }
 
+/// A request that is counted when this is dropped: as failed, unless it is known to have been carried out. Its caller
+/// may be gone before that.
+struct Counted<'a> {
+    counters: &'a MethodStats,
+    begun: Instant,
+    is_done: bool,
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        let counter = if self.is_done { &self.counters.done } else { &self.counters.failed };
+        counter.add(1);
+        let micros = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.counters.latency.observe(micros, 1);
+    }
+}
+
 /// Answers one request of the API, and counts it.
 pub(super) async fn answer(
     State(desk): State<Arc<Desk>>,
     Path(method): Path<String>,
     request: Request,
 ) -> Response {
-    let (ask, begun) = (Ask::named(&method), Instant::now());
+    let ask = Ask::named(&method);
+    let counters = &desk.stats.control.methods[ask as usize];
+    let mut counting = Counted { counters, begun: Instant::now(), is_done: false };
     let mode = ErrorMode::of(request.headers());
-    let (response, is_done) = match outcome(&desk, ask, request).await {
-        Ok(outcome) => {
-            let is_done = outcome.is_ok();
-            (respond(outcome, mode), is_done)
+    let peer = request.extensions().get::<Peer>().cloned();
+    match outcome(&desk, ask, request, peer.as_ref()).await {
+        Ok((outcome, share)) => {
+            counting.is_done = outcome.is_ok();
+            counted(respond(outcome, mode), share, peer)
         }
-        Err(refusal) => (refusal, false),
-    };
-    let counted = &desk.stats.control.methods[ask as usize];
-    let counter = if is_done { &counted.done } else { &counted.failed };
-    counter.add(1);
-    counted.latency.observe(u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX), 1);
-    response
+        Err(refusal) => refusal,
+    }
 }
 
-/// What becomes of a request, or the answer to what is none that the API understands.
-async fn outcome(desk: &Desk, ask: Ask, request: Request) -> Result<Outcome, Response> {
+/// What becomes of a request, with room for its answer, or the answer to what is none that the API understands.
+async fn outcome(
+    desk: &Desk,
+    ask: Ask,
+    request: Request,
+    peer: Option<&Peer>,
+) -> Result<(Outcome, Share), Response> {
     if request.method() != Method::POST {
         return Err(only_post());
     }
     let limits = &desk.config;
     let body = read(desk, request.into_body(), limits.control.body_bytes);
     let Ok(body) = timeout(limits.timeouts.upgrade.0, body).await else {
-        return Err(refuse(
-            StatusCode::REQUEST_TIMEOUT,
-            107,
-            "bad request: the body did not come in time, or found no room among others",
-        ));
+        return Err(late());
     };
     let body = body?;
+    let expected = expected(desk, ask, body.bytes.len());
+    let Some(share) = room_for(&desk.answers, expected, peer).await else {
+        return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::TooManyRequests.code(), NO_ROOM));
+    };
     let outcome = carry_out(desk, ask, &body.bytes).await;
     match &outcome {
-        Err(fault) if fault.code == ErrorCode::BadRequest => malformed(&body.bytes).map_or(Ok(outcome), Err),
-        _ => Ok(outcome),
+        Err(fault) if fault.code == ErrorCode::BadRequest => malformed(&body.bytes).map_or(Ok(()), Err)?,
+        _ => {}
+    }
+    Ok((outcome, share))
+}
+
+/// Bytes that the answer to a request will have at most, or about.
+fn expected(desk: &Desk, ask: Ask, body_bytes: usize) -> usize {
+    match ask {
+        // A result has the name of an epoch, and a name in the request at least four bytes.
+        Ask::Broadcast => body_bytes.saturating_mul(20).min(publishing::CHANNELS_MAX * 80),
+        Ask::History => desk.config.limits.frame_bytes,
+        Ask::Channels => {
+            let topics = usize::try_from(desk.stats.broker.topics.value()).unwrap_or(usize::MAX);
+            topics.saturating_mul(desk.config.limits.topic_bytes)
+        }
+        Ask::Publish | Ask::Info | Ask::HistoryRemove | Ask::Disconnect | Ask::Unsubscribe | Ask::Unknown => {
+            0
+        }
     }
 }
 
@@ -142,40 +180,81 @@ fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Fault> {
 /// The answer to a body that is no JSON at all. Asked only where something was refused: what is no JSON cannot be
 /// carried out.
 fn malformed(body: &[u8]) -> Option<Response> {
-    let fault = parse::<IgnoredAny>(body).err()?;
+    let fault = match std::str::from_utf8(body) {
+        Err(error) => Fault::bad(format_args!("the body is not UTF-8: {error}")),
+        Ok(_) => parse::<IgnoredAny>(body).err()?,
+    };
     Some(refuse(StatusCode::BAD_REQUEST, fault.code.code(), &fault.message))
 }
 
 /// A body, and its share of what all bodies may take.
-struct Whole<'a> {
+struct Whole {
     bytes: Bytes,
-    _share: SemaphorePermit<'a>,
+    _share: Share,
 }
 
-/// Reads a body, once there is room for it among the others that are in flight.
-async fn read(desk: &Desk, body: Body, limit: usize) -> Result<Whole<'_>, Response> {
-    let largest = body.size_hint().upper().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(limit);
-    let share = u32::try_from(largest.min(limit)).unwrap_or(u32::MAX).min(API_BODIES_BYTES);
-    let share = desk.bodies.acquire_many(share).await;
-    let share =
-        share.map_err(|_| refuse(StatusCode::SERVICE_UNAVAILABLE, 111, "the engine is going down"))?;
-    let read = Limited::new(body, limit).collect().await;
-    let bytes = read.map(http_body_util::Collected::to_bytes).map_err(|error| {
-        if error.is::<LengthLimitError>() {
-            let text = format!("bad request: the body is larger than {limit} bytes (control.body_bytes)");
-            refuse(StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::BadRequest.code(), &text)
-        } else {
-            let text = format!("bad request: the body broke off: {error}");
-            refuse(StatusCode::BAD_REQUEST, ErrorCode::BadRequest.code(), &text)
+/// Reads a body. What has come takes its share of the room for all bodies, and of what has not come nothing does: others
+/// who need the room may have that of half a body.
+async fn read(desk: &Desk, body: Body, limit: usize) -> Result<Whole, Response> {
+    let (mut body, mut share) = (Limited::new(body, limit), desk.bodies.share());
+    let first = next(&mut body, &share, limit).await?;
+    if body.is_end_stream() {
+        share.grow(first.len()).await.map_err(|Revoked| late())?;
+        return Ok(Whole { bytes: first, _share: share });
+    }
+    let (mut bytes, mut frame) = (Vec::new(), first);
+    while !frame.is_empty() {
+        let needed = bytes.len() + frame.len();
+        if needed > bytes.capacity() {
+            let capacity = needed.max(2 * bytes.len()).min(limit.max(needed));
+            share.grow(capacity - bytes.capacity()).await.map_err(|Revoked| late())?;
+            bytes.reserve_exact(capacity - bytes.len());
         }
-    })?;
-    Ok(Whole { bytes, _share: share })
+        bytes.extend_from_slice(&frame);
+        share.offer(None);
+        frame = next(&mut body, &share, limit).await?;
+    }
+    share.keep();
+    Ok(Whole { bytes: bytes.into(), _share: share })
+}
+
+/// The next bytes of a body; nothing at its end.
+async fn next(body: &mut Limited<Body>, share: &Share, limit: usize) -> Result<Bytes, Response> {
+    loop {
+        let frame = tokio::select! {
+            biased;
+            () = share.revoked() => return Err(late()),
+            frame = body.frame() => frame,
+        };
+        let Some(frame) = frame else { return Ok(Bytes::new()) };
+        match frame.map(Frame::into_data) {
+            Ok(Ok(bytes)) if bytes.is_empty() => {}
+            Ok(Ok(bytes)) => return Ok(bytes),
+            // Trailers.
+            Ok(Err(_)) => {}
+            Err(error) if error.is::<LengthLimitError>() => return Err(too_large(limit)),
+            Err(error) => {
+                let text = format!("bad request: the body broke off: {error}");
+                return Err(refuse(StatusCode::BAD_REQUEST, ErrorCode::BadRequest.code(), &text));
+            }
+        }
+    }
 }
 
 /// An answer of the API, as Centrifugo gives it: so its clients raise the error that they have for this.
 fn unknown_method() -> Fault {
     let (_, methods) = API_METHODS.split_last().unwrap_or((&"", &[]));
     Fault::new(ErrorCode::MethodNotFound, format_args!("there are {}", methods.join(", ")))
+}
+
+fn too_large(limit: usize) -> Response {
+    let text = format!("bad request: the body is larger than {limit} bytes (control.body_bytes)");
+    refuse(StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::BadRequest.code(), &text)
+}
+
+fn late() -> Response {
+    let text = "bad request: the body did not come in time (timeouts.upgrade), or others needed its room";
+    refuse(StatusCode::REQUEST_TIMEOUT, ErrorCode::BadRequest.code(), text)
 }
 
 fn only_post() -> Response {

@@ -1,17 +1,18 @@
 //! What all handlers share, and the one way from them to the broker thread.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use prometheus_client::registry::Registry;
-use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
 use super::envelope::Fault;
-use super::{Setup, metrics};
+use super::room::Room;
+use super::{Setup, answers, metrics};
 use crate::client_id::NodeId;
 use crate::config::Config;
-use crate::config::memory::API_BODIES_BYTES;
+use crate::config::memory::{API_ANSWERS_BYTES, API_BODIES_BYTES};
 use crate::lifecycle::Lifecycle;
 use crate::mail::Request;
 use crate::mailbox::Sender;
@@ -22,6 +23,9 @@ use crate::stats::{BackplaneState, Stats};
 /// Between two attempts to put a request into a full mailbox: the broker thread empties a full one in
 /// about this time, and nobody wakes a sender.
 const RETRY: Duration = Duration::from_millis(5);
+
+/// Bytes of the first page of metrics, guessed.
+const PAGE_BYTES: usize = 64 << 10;
 
 /// The state of every handler.
 #[derive(Debug)]
@@ -34,8 +38,12 @@ pub(super) struct Desk {
     pub(super) lifecycle: Arc<Lifecycle>,
     pub(super) demo: bool,
     pub(super) metrics: Registry,
-    /// Room for bodies of requests, in bytes.
-    pub(super) bodies: Semaphore,
+    /// Room for bodies of requests.
+    pub(super) bodies: Arc<Room>,
+    /// Room for large answers.
+    pub(super) answers: Arc<Room>,
+    /// Bytes of the last page of metrics.
+    pub(super) page_bytes: AtomicUsize,
     requests: Sender<Request>,
     started: Instant,
 }
@@ -52,7 +60,9 @@ impl Desk {
             clients: setup.clients,
             lifecycle: setup.lifecycle,
             demo: setup.demo,
-            bodies: Semaphore::new(API_BODIES_BYTES as usize),
+            bodies: Room::new(API_BODIES_BYTES, Duration::ZERO),
+            answers: Room::new(API_ANSWERS_BYTES, answers::UNREAD_KEPT),
+            page_bytes: AtomicUsize::new(PAGE_BYTES),
             requests: setup.requests,
             started: Instant::now(),
         }
@@ -81,7 +91,16 @@ impl Desk {
     /// Hands `request` to the broker thread. While its mailbox is full this waits, for `timeouts.publish`
     /// at most.
     pub(super) async fn post(&self, request: Request) -> Result<(), Fault> {
-        let deadline = Instant::now() + self.config.timeouts.publish.0;
+        self.post_before(self.patience(), request).await
+    }
+
+    /// Until when a request that begins now can be handed to the broker thread.
+    pub(super) fn patience(&self) -> Instant {
+        Instant::now() + self.config.timeouts.publish.0
+    }
+
+    /// Hands `request` to the broker thread, as soon as there is room in its mailbox.
+    pub(super) async fn post_before(&self, deadline: Instant, request: Request) -> Result<(), Fault> {
         let mut waiting = request;
         while let Err(returned) = self.requests.send(waiting) {
             if Instant::now() >= deadline {

@@ -11,6 +11,9 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use crate::protocol::codes::ErrorCode;
 
+/// Characters of a sentence that says what is wrong.
+const MESSAGE_CHARS: usize = 300;
+
 /// Why a request was not carried out: a code for programs, a sentence for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Fault {
@@ -22,7 +25,13 @@ pub(super) struct Fault {
 impl Fault {
     /// The code's own text, followed by what exactly was wrong.
     pub(super) fn new(code: ErrorCode, detail: impl Display) -> Self {
-        Self { code, message: format!("{}: {detail}", code.text()) }
+        let mut message = format!("{}: {detail}", code.text());
+        // What is complained of may be as long as the request.
+        if let Some((end, _)) = message.char_indices().nth(MESSAGE_CHARS) {
+            message.truncate(end);
+            message.push('…');
+        }
+        Self { code, message }
     }
 
     /// The caller's request is wrong.

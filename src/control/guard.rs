@@ -33,9 +33,18 @@ const PERMISSION_DENIED: u16 = 103;
 
 /// Lets a request in, or answers it.
 pub(super) async fn admit(State(desk): State<Arc<Desk>>, request: Request, next: Next) -> Response {
-    let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
-    match verdict(&desk.config.control, peer, request.uri(), request.headers()) {
-        Ok(()) => next.run(request).await,
+    let peer = request.extensions().get::<Peer>();
+    let address = peer.map(|peer| peer.address.ip());
+    match verdict(&desk.config.control, address, request.uri(), request.headers()) {
+        Ok(()) => {
+            if let Some(Peer { connection, .. }) = peer
+                && !connection.is_trusted()
+                && is_trusted(&desk.config.control, request.uri(), request.headers())
+            {
+                connection.trust();
+            }
+            next.run(request).await
+        }
         Err(Refusal::Unauthorized) => {
             let text = "unauthorized: show the API key (control.api_key) as `X-API-Key: KEY` or as \
                         `Authorization: apikey KEY`";
@@ -51,6 +60,13 @@ const PROBED: [&str; 3] = ["/health", "/health/ready", "/health/live"];
 /// Whether a path is one of them, or one of them with a slash behind it, which is nothing and may be told so.
 fn is_probed(path: &str) -> bool {
     PROBED.contains(&path.trim_end_matches('/'))
+}
+
+/// Whether a request that is let in could not have been anybody's.
+fn is_trusted(control: &Control, uri: &Uri, headers: &HeaderMap) -> bool {
+    let key = &*control.api_key;
+    let shows_key = || shows(key, headers) || control.api_key_in_url && is_in_url(key, uri);
+    !is_probed(uri.path()) && (key.is_empty() || shows_key())
 }
 
 /// Why a request is not let in.

@@ -3,9 +3,10 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use prometheus_client::collector::Collector;
@@ -13,10 +14,13 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncod
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
+use super::answers::{NO_ROOM, counted, room_for};
 use super::desk::{Desk, Mode};
+use super::envelope::refuse;
 use super::exposition::Exposition;
 use super::process;
-use crate::protocol::codes::CloseReason;
+use super::serve::Peer;
+use crate::protocol::codes::{CloseReason, ErrorCode};
 use crate::stats::{API_METHODS, BackplaneState, BrokerStats, Histogram, Number, ShardStats, Stats};
 use crate::wire::refusal::Refusal;
 
@@ -146,20 +150,31 @@ const BROKER_GAUGES: &[Row<BrokerStats>] = &[
 ];
 
 /// Answers a scrape.
-pub(super) async fn scrape(State(desk): State<Arc<Desk>>, headers: HeaderMap) -> Response {
+pub(super) async fn scrape(
+    State(desk): State<Arc<Desk>>,
+    peer: Option<Extension<Peer>>,
+    headers: HeaderMap,
+) -> Response {
+    let expected = desk.page_bytes.load(Ordering::Relaxed);
+    let Some(share) = room_for(&desk.answers, expected, peer.as_ref().map(|Extension(peer)| peer)).await
+    else {
+        return refuse(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::TooManyRequests.code(), NO_ROOM);
+    };
     let exposition = Exposition::wanted(&headers);
-    let mut page = String::with_capacity(16 << 10);
+    let mut page = String::with_capacity(expected);
     // Writing to a string cannot fail; an encoder that does is a fault worth a 500.
     let status = match text::encode(&mut page, &desk.metrics) {
         Ok(()) => StatusCode::OK,
         Err(fmt::Error) => StatusCode::INTERNAL_SERVER_ERROR,
     };
-    let mut response = Response::new(Body::from(exposition.of(page)));
+    let page = exposition.of(page);
+    desk.page_bytes.store(page.len(), Ordering::Relaxed);
+    let mut response = Response::new(Body::from(page));
     *response.status_mut() = status;
     let content_type = HeaderValue::from_static(exposition.content_type());
     response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
+    counted(response, share, peer.map(|Extension(peer)| peer))
 }
 
 /// A registry of everything that `stats` counts.

@@ -2,8 +2,9 @@
 //!
 //! One thread, one tokio runtime, no lock. Counters are read where the shards write them; everything else
 //! is a [`Request`] to the broker thread, so that nothing an operator does can delay a delivery. Read in
-//! this order: `serve` (connections; `places` has their number and `stream` their sockets), `guard` (who may ask), `api`, then `metrics`, `health` and `page`.
+//! this order: `serve` (connections; `places` has their number, `stream` their sockets, and `room` what requests and `answers` take), `guard` (who may ask), `api`, then `metrics`, `health` and `page`.
 
+mod answers;
 mod api;
 mod desk;
 mod envelope;
@@ -16,6 +17,7 @@ mod page;
 mod places;
 mod process;
 mod purge;
+mod room;
 mod serve;
 mod stream;
 #[cfg(test)]

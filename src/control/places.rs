@@ -1,11 +1,17 @@
 //! Who is connected: the places of the control port, and whose is given away when there is none left.
 //!
 //! The number is bounded, below what the limit on descriptors keeps free of clients. When all places are taken, the
-//! connection that has asked for nothing and taken nothing for the longest time makes room, those first that never did.
-//! Who has asked is who has sent a whole request, its body included: half of one, at whatever pace, holds no place that
-//! somebody else needs. When everybody is being answered, a few reserved places are left, for `/health` alone: so whoever
-//! decides about a restart gets an answer.
+//! connection that has asked for nothing and taken nothing for the longest time makes room: those first that never asked,
+//! then those that never asked for anything but what is open to everybody (`/health`; with an API key, whatever needs
+//! none), which keep nobody out who may ask for more. Who has asked is who has sent a whole request, its body included:
+//! half of one, at whatever pace, holds no place that somebody else needs. When everybody is being answered, a few
+//! reserved places are left, for `/health` alone: so whoever decides about a restart gets an answer.
+//!
+//! A request that was carried out is answered: a connection goes only while none is, and reads nothing more once it was
+//! told to go. Who has closed its half of the connection gets its answer as well, but may be gone, and so keeps its place
+//! only for as long as an idle one.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -13,9 +19,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::Bytes;
+use futures_util::task::AtomicWaker;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::host::DESCRIPTORS_RESERVE;
 
@@ -39,37 +46,83 @@ const GRACE: Duration = Duration::from_millis(100);
 /// How long whoever has asked, or has taken a part of its answer, keeps its place, however many others come.
 const KEPT: Duration = Duration::from_secs(1);
 
+/// In which time an answer is handed to the socket, if the peer takes it.
+const WRITTEN: Duration = Duration::from_millis(10);
+
+/// Between two looks at whether a connection that is to close has answered.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
 /// One connection: what it does, and whether it was told to go.
+///
+/// Times are in milliseconds after `opened`; 0: not so far.
 #[derive(Debug)]
 pub(super) struct Connection {
     opened: Instant,
     /// In one of the reserved places.
     reserved: bool,
+    /// Requests of which a part has not come.
+    half: AtomicU32,
     /// Whole requests that are being answered.
     in_flight: AtomicU32,
-    /// When the last head of a request came, in milliseconds after `opened`; 0: none so far.
+    /// Answers of which a part has not been written, of those that are counted (`room`).
+    unwritten: AtomicU32,
+    /// When the last head of a request came.
     last_head: AtomicU64,
-    /// When the last whole request came or was answered, as above.
+    /// When the last whole request came or was answered.
     last_request: AtomicU64,
-    /// When the peer last took bytes, as above.
+    /// When the peer last took bytes that had waited for it.
     last_write: AtomicU64,
+    /// When the peer was found to have closed its half, with a request of its own to be answered.
+    half_closed: AtomicU64,
+    /// Has asked for what is not open to everybody, and was let in.
+    is_trusted: AtomicBool,
     closed: AtomicBool,
-    evicted: Notify,
-    /// Tells [`Places`] that somebody was answered, or is gone.
-    freed: Arc<Notify>,
+    evicted: AtomicBool,
+    stopping: AtomicBool,
+    /// Who looks at the two above.
+    told: AtomicWaker,
+    freed: Arc<Freed>,
+}
+
+/// Tells [`Places`], if it waits, that somebody was answered, or is gone.
+#[derive(Debug, Default)]
+struct Freed {
+    waits: AtomicBool,
+    notify: Notify,
+}
+
+impl Freed {
+    fn tell(&self) {
+        if self.waits.load(Ordering::Relaxed) {
+            self.notify.notify_one();
+        }
+    }
+
+    /// Returns when somebody was answered or is gone, or after `limit`.
+    async fn wait(&self, limit: Duration) {
+        self.waits.store(true, Ordering::Relaxed);
+        let _ = timeout(limit, self.notify.notified()).await;
+        self.waits.store(false, Ordering::Relaxed);
+    }
 }
 
 impl Connection {
-    fn new(opened: Instant, reserved: bool, freed: Arc<Notify>) -> Self {
+    fn new(opened: Instant, reserved: bool, freed: Arc<Freed>) -> Self {
         Self {
             opened,
             reserved,
+            half: AtomicU32::new(0),
             in_flight: AtomicU32::new(0),
+            unwritten: AtomicU32::new(0),
             last_head: AtomicU64::new(0),
             last_request: AtomicU64::new(0),
             last_write: AtomicU64::new(0),
+            half_closed: AtomicU64::new(0),
+            is_trusted: AtomicBool::new(false),
             closed: AtomicBool::new(false),
-            evicted: Notify::new(),
+            evicted: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            told: AtomicWaker::new(),
             freed,
         }
     }
@@ -79,19 +132,62 @@ impl Connection {
         self.reserved
     }
 
-    /// The head of a request has come.
-    pub(super) fn began(self: &Arc<Self>) -> Answering {
-        self.touch(&self.last_head);
-        Answering { connection: Arc::clone(self), is_whole: AtomicBool::new(false) }
+    /// Whether it has asked for what is not open to everybody.
+    pub(super) fn is_trusted(&self) -> bool {
+        self.is_trusted.load(Ordering::Relaxed)
     }
 
-    /// The peer has taken bytes.
+    /// It has asked for what is not open to everybody, and was let in.
+    pub(super) fn trust(&self) {
+        self.is_trusted.store(true, Ordering::Relaxed);
+    }
+
+    /// The head of a request has come; `is_whole`: with all that belongs to it.
+    pub(super) fn began(self: &Arc<Self>, is_whole: bool) -> Answering {
+        let now = self.now();
+        self.last_head.store(now, Ordering::Relaxed);
+        self.half.fetch_add(1, Ordering::Relaxed);
+        let answering = Answering { connection: Arc::clone(self), is_whole: AtomicBool::new(false) };
+        if is_whole {
+            answering.is_whole(now);
+        }
+        answering
+    }
+
+    /// The peer has taken bytes that had waited for it.
     pub(super) fn wrote(&self) {
-        self.touch(&self.last_write);
+        self.last_write.store(self.now(), Ordering::Relaxed);
+    }
+
+    /// Whether a part of a request has not come, or has not been looked at.
+    pub(super) fn has_half(&self) -> bool {
+        self.half.load(Ordering::Relaxed) > 0
+    }
+
+    /// The peer sends nothing more. Returns whether it is still to be answered.
+    pub(super) fn half_closed(&self) -> bool {
+        let is_answering = self.is_busy() || self.unwritten.load(Ordering::Relaxed) > 0;
+        if is_answering && self.half_closed.load(Ordering::Relaxed) == 0 {
+            self.half_closed.store(self.now(), Ordering::Relaxed);
+        }
+        is_answering
+    }
+
+    /// Tells it to go: it reads nothing more, and ends when it has answered.
+    pub(super) fn evict(&self) {
+        self.evicted.store(true, Ordering::Relaxed);
+        self.told.wake();
+    }
+
+    /// Returns soon after it was told to go.
+    pub(super) async fn is_evicted(&self) {
+        while !self.evicted.load(Ordering::Relaxed) {
+            sleep(LOOK_AGAIN).await;
+        }
     }
 
     /// Returns when this connection has to be closed: because no request has come within `first_head`, because
-    /// nothing has happened for [`IDLE_MAX`], or because somebody else needs the place.
+    /// nothing has happened for [`IDLE_MAX`], because somebody else needs the place, or because of the stop.
     pub(super) async fn time_to_go(&self, first_head: Duration) {
         let waited_too_long = async {
             loop {
@@ -102,9 +198,26 @@ impl Connection {
                 tokio::time::sleep_until(deadline).await;
             }
         };
+        let told = poll_fn(|cx| {
+            self.told.register(cx.waker());
+            let is_told = self.evicted.load(Ordering::Relaxed) || self.stopping.load(Ordering::Relaxed);
+            if is_told { Poll::Ready(()) } else { Poll::Pending }
+        });
         tokio::select! {
             () = waited_too_long => {}
-            () = self.evicted.notified() => {}
+            () = told => {}
+        }
+    }
+
+    /// Returns when a connection that has to be closed has answered what was carried out, or cannot.
+    pub(super) async fn has_answered(&self) {
+        loop {
+            let now = Instant::now();
+            let is_quiet = || !self.is_busy() && self.idle_since() + WRITTEN <= now;
+            if self.is_idle(now) || self.evicted.load(Ordering::Relaxed) && is_quiet() {
+                return;
+            }
+            sleep(LOOK_AGAIN).await;
         }
     }
 
@@ -115,7 +228,7 @@ impl Connection {
         }
         match self.last_head.load(Ordering::Relaxed) {
             0 => self.opened + first_head,
-            began => self.opened + Duration::from_millis(began.max(self.last_done())) + IDLE_MAX,
+            began => self.at(began.max(self.last_done())) + IDLE_MAX,
         }
     }
 
@@ -130,7 +243,15 @@ impl Connection {
 
     /// Whether its place is somebody else's who needs it.
     fn is_idle(&self, now: Instant) -> bool {
-        let kept = if self.has_asked() { KEPT } else { GRACE };
+        let half_closed = self.half_closed.load(Ordering::Relaxed);
+        if half_closed > 0 && self.at(half_closed) + KEPT <= now {
+            return true;
+        }
+        let kept = match self.standing() {
+            Standing::New => GRACE,
+            Standing::Open => WRITTEN,
+            Standing::Trusted => KEPT,
+        };
         !self.is_busy() && self.idle_since() + kept <= now
     }
 
@@ -143,15 +264,54 @@ impl Connection {
         self.last_request.load(Ordering::Relaxed) > 0
     }
 
+    fn standing(&self) -> Standing {
+        match (self.has_asked(), self.is_trusted()) {
+            (false, _) => Standing::New,
+            (true, false) => Standing::Open,
+            (true, true) => Standing::Trusted,
+        }
+    }
+
     /// When it last asked for something, or took something of an answer; or when it came, if it has never asked.
     fn idle_since(&self) -> Instant {
         let last = if self.has_asked() { self.last_done() } else { 0 };
-        self.opened + Duration::from_millis(last)
+        self.at(last)
     }
 
-    fn touch(&self, when: &AtomicU64) {
-        let after = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
-        when.store(after.max(1), Ordering::Relaxed);
+    fn at(&self, milliseconds: u64) -> Instant {
+        self.opened + Duration::from_millis(milliseconds)
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX).max(1)
+    }
+}
+
+/// What a connection has shown of itself. The less, the sooner it makes room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Standing {
+    /// It has not asked.
+    New,
+    /// It has asked for what is open to everybody.
+    Open,
+    /// It has asked for more, and was let in.
+    Trusted,
+}
+
+/// An answer of which a part has not been written, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Unwritten(Arc<Connection>);
+
+impl Unwritten {
+    pub(super) fn new(connection: Arc<Connection>) -> Self {
+        connection.unwritten.fetch_add(1, Ordering::Relaxed);
+        Self(connection)
+    }
+}
+
+impl Drop for Unwritten {
+    fn drop(&mut self) {
+        self.0.unwritten.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -164,10 +324,11 @@ pub(super) struct Answering {
 
 impl Answering {
     /// The whole request has come.
-    pub(super) fn is_whole(&self) {
+    fn is_whole(&self, now: u64) {
         if !self.is_whole.swap(true, Ordering::Relaxed) {
+            self.connection.half.fetch_sub(1, Ordering::Relaxed);
             self.connection.in_flight.fetch_add(1, Ordering::Relaxed);
-            self.connection.touch(&self.connection.last_request);
+            self.connection.last_request.store(now, Ordering::Relaxed);
         }
     }
 }
@@ -175,9 +336,11 @@ impl Answering {
 impl Drop for Answering {
     fn drop(&mut self) {
         if *self.is_whole.get_mut() {
-            self.connection.touch(&self.connection.last_request);
+            self.connection.last_request.store(self.connection.now(), Ordering::Relaxed);
             self.connection.in_flight.fetch_sub(1, Ordering::Relaxed);
-            self.connection.freed.notify_one();
+            self.connection.freed.tell();
+        } else {
+            self.connection.half.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
@@ -191,9 +354,6 @@ pub(super) struct Asked {
 
 impl Asked {
     pub(super) fn new(body: Incoming, answering: Arc<Answering>) -> Self {
-        if body.is_end_stream() {
-            answering.is_whole();
-        }
         Self { body, answering }
     }
 }
@@ -208,7 +368,7 @@ impl Body for Asked {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         if frame.is_none() || self.body.is_end_stream() {
-            self.answering.is_whole();
+            self.answering.is_whole(self.answering.connection.now());
         }
         Poll::Ready(frame)
     }
@@ -229,7 +389,7 @@ pub(super) struct Place(pub(super) Arc<Connection>);
 impl Drop for Place {
     fn drop(&mut self) {
         self.0.closed.store(true, Ordering::Relaxed);
-        self.0.freed.notify_one();
+        self.0.freed.tell();
     }
 }
 
@@ -237,7 +397,9 @@ impl Drop for Place {
 #[derive(Debug, Default)]
 pub(super) struct Places {
     taken: Vec<Arc<Connection>>,
-    freed: Arc<Notify>,
+    /// Those that were told to go and have not gone.
+    leaving: Vec<Arc<Connection>>,
+    freed: Arc<Freed>,
 }
 
 impl Places {
@@ -248,14 +410,32 @@ impl Places {
                 return place;
             }
             // Nobody tells when somebody has been idle for long enough.
-            let _ = timeout(GRACE, self.freed.notified()).await;
+            self.freed.wait(GRACE).await;
+        }
+    }
+
+    /// Tells everybody to go, and returns when nobody is left.
+    pub(super) async fn close(&mut self) {
+        self.leaving.append(&mut self.taken);
+        for connection in &self.leaving {
+            connection.stopping.store(true, Ordering::Relaxed);
+            connection.told.wake();
+        }
+        loop {
+            self.leaving.retain(|connection| !connection.closed.load(Ordering::Relaxed));
+            if self.leaving.is_empty() {
+                return;
+            }
+            self.freed.wait(GRACE).await;
         }
     }
 
     /// A free place, that of the idlest, or a reserved one if all others are in use; none as long as somebody has just
     /// come who may be idle.
     fn try_take(&mut self, now: Instant) -> Option<Place> {
-        self.taken.retain(|connection| !connection.closed.load(Ordering::Relaxed));
+        for connections in [&mut self.taken, &mut self.leaving] {
+            connections.retain(|connection| !connection.closed.load(Ordering::Relaxed));
+        }
         for (reserved, places) in [(false, PLACES), (true, RESERVED)] {
             let here = |connection: &&Arc<Connection>| connection.reserved == reserved;
             if self.taken.iter().filter(here).count() < places || self.evict_idlest(reserved, now) {
@@ -274,133 +454,23 @@ impl Places {
         Place(connection)
     }
 
-    /// Tells the connection to go that has asked for nothing for the longest time; first, of those that never asked for
-    /// anything. False if there is none.
+    /// Tells the connection to go that has asked for nothing for the longest time, of those that have shown the least of
+    /// themselves. False if there is none.
     fn evict_idlest(&mut self, reserved: bool, now: Instant) -> bool {
         let may_go =
             |connection: &Arc<Connection>| connection.reserved == reserved && connection.is_idle(now);
         let all = self.taken.iter().enumerate().filter(|(_, connection)| may_go(connection));
         let Some((at, _)) =
-            all.min_by_key(|(_, connection)| (connection.has_asked(), connection.idle_since()))
+            all.min_by_key(|(_, connection)| (connection.standing(), connection.idle_since()))
         else {
             return false;
         };
-        self.taken.swap_remove(at).evicted.notify_one();
+        let connection = self.taken.swap_remove(at);
+        connection.evict();
+        self.leaving.push(connection);
         true
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use futures_util::FutureExt as _;
-
-    fn take(places: &mut Places) -> Place {
-        places.try_take(soon()).expect("there is a place")
-    }
-
-    /// When whoever came in this test has been idle for long enough.
-    fn soon() -> Instant {
-        Instant::now() + GRACE
-    }
-
-    fn asked(place: &Place) -> Answering {
-        let answering = place.0.began();
-        answering.is_whole();
-        answering
-    }
-
-    fn is_evicted(place: &Place) -> bool {
-        place.0.evicted.notified().now_or_never().is_some()
-    }
-
-    #[test]
-    fn the_idlest_makes_room() {
-        let mut places = Places::default();
-        let mut all: Vec<_> = (0..PLACES).map(|_| take(&mut places)).collect();
-        assert!(places.try_take(Instant::now()).is_none(), "all have just come");
-        for (place, asked) in all.iter().zip([3, 1, 2].into_iter().chain(4..)) {
-            place.0.last_request.store(asked * 1000, Ordering::Relaxed);
-        }
-        let busy = asked(&all[1]);
-
-        let later = Instant::now() + Duration::from_secs(10);
-        let newcomer = places.try_take(later).expect("there is a place");
-        assert!(!newcomer.0.is_reserved());
-        let evicted: Vec<_> = (0..PLACES).filter(|&at| is_evicted(&all[at])).collect();
-        assert_eq!(evicted, [2], "the one before is being answered");
-        drop(all.pop());
-        drop(take(&mut places));
-        assert!(!all.iter().any(is_evicted), "a free place is taken first");
-        drop(busy);
-    }
-
-    /// Who sends half a request is nobody's equal who has sent a whole one, however long ago that came.
-    #[test]
-    fn half_a_request_holds_no_place() {
-        let mut places = Places::default();
-        let mut all: Vec<_> = (0..PLACES).map(|_| take(&mut places)).collect();
-        for place in &all {
-            place.0.last_request.store(1, Ordering::Relaxed);
-        }
-        all[7].0.last_request.store(0, Ordering::Relaxed);
-        let half = all[7].0.began();
-        all[7].0.wrote();
-        let newcomer = places.try_take(soon()).expect("there is a place");
-        assert!(!newcomer.0.is_reserved() && is_evicted(&all[7]));
-        drop(half);
-        assert_eq!(all[7].0.in_flight.load(Ordering::Relaxed), 0);
-        all[7] = newcomer;
-        // Those that have asked keep their places for as long as they take their answers.
-        let later = Instant::now() + KEPT + GRACE;
-        let when = u64::try_from((later - all[0].0.opened).as_millis()).unwrap();
-        let busy = asked(&all[7]);
-        for (at, place) in all.iter().enumerate() {
-            place.0.last_write.store(if at == 9 { 0 } else { when }, Ordering::Relaxed);
-        }
-        assert!(!places.try_take(later).expect("there is a place").0.is_reserved());
-        assert!(is_evicted(&all[9]));
-        drop(busy);
-    }
-
-    #[tokio::test]
-    async fn where_everybody_is_being_answered_the_reserved_places_are_left() {
-        let mut places = Places::default();
-        let mut all: Vec<_> = (0..PLACES).map(|_| take(&mut places)).collect();
-        let mut busy: Vec<_> = all.iter().map(asked).collect();
-        let reserved: Vec<_> = (0..RESERVED).map(|_| take(&mut places)).collect();
-        assert!(reserved.iter().all(|place| place.0.is_reserved()));
-        let last = take(&mut places);
-        assert!(last.0.is_reserved());
-        let evicted = reserved.iter().position(is_evicted).expect("one of them makes room");
-
-        let stay = reserved.iter().enumerate().filter(|(at, _)| *at != evicted);
-        let more: Vec<_> = stay.map(|(_, place)| asked(place)).chain([asked(&last)]).collect();
-        assert!(places.try_take(soon()).is_none(), "everybody is being answered");
-        assert!(places.freed.notified().now_or_never().is_none());
-        drop((busy.pop(), all.pop()));
-        let taken = places.take().now_or_never().expect("somebody has gone");
-        assert!(!taken.0.is_reserved());
-        drop(more);
-    }
-
-    #[test]
-    fn silence_ends_a_connection() {
-        let first_head = Duration::from_secs(10);
-        let mut places = Places::default();
-        let place = take(&mut places);
-        let connection = &place.0;
-        let left = || connection.deadline(first_head) - connection.opened;
-        assert_eq!(left(), first_head, "no request has come");
-        let answering = connection.began();
-        connection.last_head.store(4_000, Ordering::Relaxed);
-        assert_eq!(left(), Duration::from_secs(4) + IDLE_MAX, "its body has its own time");
-        answering.is_whole();
-        assert!(left() >= IDLE_MAX, "it is being answered");
-        drop(answering);
-        connection.last_request.store(5_000, Ordering::Relaxed);
-        assert_eq!(left(), Duration::from_secs(5) + IDLE_MAX);
-        connection.last_write.store(7_000, Ordering::Relaxed);
-        assert_eq!(left(), Duration::from_secs(7) + IDLE_MAX, "it has taken bytes since");
-    }
-}
+mod tests;

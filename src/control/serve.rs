@@ -7,6 +7,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,11 +15,10 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::Response;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
@@ -53,8 +53,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Whose request it is; an extension of every request.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Peer(pub(super) SocketAddr);
+#[derive(Clone, Debug)]
+pub(super) struct Peer {
+    pub(super) address: SocketAddr,
+    pub(super) connection: Arc<Connection>,
+}
 
 /// What the configuration says about connections.
 #[derive(Clone, Copy, Debug)]
@@ -83,24 +86,20 @@ pub(super) async fn serve(
     mut stop: oneshot::Receiver<()>,
 ) -> io::Result<()> {
     let mut door = Door::new(TcpListener::from_std(listener)?);
-    let graceful = GracefulShutdown::new();
     loop {
         let (place, stream, peer) = tokio::select! {
             _ = &mut stop => break,
             accepted = door.next_connection() => accepted,
         };
-        let (router, watcher) = (router.clone(), graceful.watcher());
+        let router = router.clone();
         tokio::spawn(async move {
-            let connection = Arc::clone(&place.0);
-            tokio::select! {
-                () = converse(router, stream, peer, limits, watcher, Arc::clone(&connection)) => {}
-                () = connection.time_to_go(limits.first_head) => {}
-            }
+            converse(router, stream, peer, limits, Arc::clone(&place.0)).await;
             drop(place);
         });
     }
-    drop(door);
-    if timeout(limits.stop, graceful.shutdown()).await.is_err() {
+    let Door { listener, mut places, .. } = door;
+    drop(listener);
+    if timeout(limits.stop, places.close()).await.is_err() {
         tracing::warn!("control: requests were still in flight when stop.limit was reached");
     }
     Ok(())
@@ -135,53 +134,85 @@ impl Door {
     }
 }
 
-/// Answers the requests of one connection, in order, until it closes or the server stops.
+/// Answers the requests of one connection, in order, until it closes or has to.
 async fn converse(
     router: Router,
     stream: TcpStream,
     peer: SocketAddr,
     limits: Limits,
-    watcher: Watcher,
     connection: Arc<Connection>,
 ) {
     // Answers are small and whole: waiting to fill a packet only delays them. Where it fails, they are late.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!("control: no TCP_NODELAY for {peer}: {error}");
     }
-    let mut stream = stream;
-    if let Some(text) = no_http(&stream).await {
+    let text = tokio::select! {
+        biased;
+        () = connection.time_to_go(limits.first_head) => return,
+        text = no_http(&stream) => text,
+    };
+    let mut stream = Stream::new(stream, Arc::clone(&connection));
+    if let Some(text) = text {
         // Who is gone needs no answer.
         let _ = stream.write_all(&Refusal::NotHttp.answer_saying(text)).await;
+        let _ = stream.shutdown().await;
         return;
     }
-    let stream = Stream::new(stream, Arc::clone(&connection));
-    let router = TowerToHyperService::new(router);
-    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-        request.extensions_mut().insert(Peer(peer));
-        if is_bare_probe(&request) {
-            *request.uri_mut() = Uri::from_static("/health");
-        }
-        let answering = Arc::new(connection.began());
-        let request = request.map(|body| Asked::new(body, Arc::clone(&answering)));
-        let only_health = connection.is_reserved();
-        let answer =
-            (!only_health || request.uri().path().starts_with("/health")).then(|| router.call(request));
-        async move {
-            let mut response = match answer {
-                Some(answer) => answer.await.unwrap_or_else(|never: Infallible| match never {}),
-                None => too_many_connections(),
-            };
-            if only_health {
-                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-            }
-            drop(answering);
-            Ok::<Response<Body>, Infallible>(response)
-        }
-    });
+    let service = {
+        let (router, connection) = (TowerToHyperService::new(router), Arc::clone(&connection));
+        service_fn(move |request| {
+            answer(&router, Peer { address: peer, connection: Arc::clone(&connection) }, request)
+        })
+    };
     let builder = builder(limits);
-    let served = builder.serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = watcher.watch(served.into_owned()).await {
+    let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    // Whoever has to go is looked at first: so nothing more is read, and what was read has been answered or is not carried
+    // out.
+    let ended = tokio::select! {
+        biased;
+        () = connection.time_to_go(limits.first_head) => None,
+        ended = served.as_mut() => Some(ended),
+    };
+    let ended = match ended {
+        Some(ended) => ended,
+        None => {
+            served.as_mut().graceful_shutdown();
+            tokio::select! {
+                biased;
+                () = connection.has_answered() => return,
+                ended = served => ended,
+            }
+        }
+    };
+    if let Err(error) = ended {
         tracing::debug!("control: the connection of {peer} ended early: {error}");
+    }
+}
+
+/// Answers one request.
+fn answer(
+    router: &TowerToHyperService<Router>,
+    peer: Peer,
+    mut request: hyper::Request<Incoming>,
+) -> impl Future<Output = Result<Response<Body>, Infallible>> + use<> {
+    let answering = Arc::new(peer.connection.began(request.body().is_end_stream()));
+    let only_health = peer.connection.is_reserved();
+    request.extensions_mut().insert(peer);
+    if is_bare_probe(&request) {
+        *request.uri_mut() = Uri::from_static("/health");
+    }
+    let request = request.map(|body| Asked::new(body, Arc::clone(&answering)));
+    let answer = (!only_health || request.uri().path().starts_with("/health")).then(|| router.call(request));
+    async move {
+        let mut response = match answer {
+            Some(answer) => answer.await.unwrap_or_else(|never: Infallible| match never {}),
+            None => too_many_connections(),
+        };
+        if only_health {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        drop(answering);
+        Ok(response)
     }
 }
 

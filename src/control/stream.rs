@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::places::Connection;
 
@@ -28,6 +28,9 @@ const HELD_BYTES: usize = 16 << 10;
 
 /// How long they are held.
 const HELD_FOR: Duration = Duration::from_millis(2);
+
+/// How often the end of what a peer sends is put off, for requests that are there and have not been taken.
+const ENDS_PUT_OFF: u32 = 8;
 
 /// Whether a connection that begins so speaks HTTP/1: HTTP/2 begins with `PRI * HTTP/2.0` (RFC 9113, section 3.4). None
 /// while both are possible: after nothing, or one `P`.
@@ -48,7 +51,13 @@ pub(super) struct Stream {
     /// Whether answers may be held: known with the first bytes, for good. HTTP/2 flushes when it means it.
     holds: Option<bool>,
     held: Vec<u8>,
+    /// Until when; made once, and again and again set to another time.
     held_until: Option<Pin<Box<Sleep>>>,
+    is_timed: bool,
+    /// The socket took nothing when it was last offered something.
+    is_blocked: bool,
+    /// How often the end of what the peer sends was put off.
+    ends_seen: u32,
     /// Set once nothing more is written, until the peer has closed.
     farewell: Option<(Pin<Box<Sleep>>, usize)>,
 }
@@ -56,21 +65,45 @@ pub(super) struct Stream {
 impl Stream {
     pub(super) fn new(socket: TcpStream, connection: Arc<Connection>) -> Self {
         let (held, held_until) = (Vec::new(), None);
-        Self { socket, connection, holds: None, held, held_until, farewell: None }
+        let (is_timed, is_blocked, farewell) = (false, false, None);
+        Self {
+            socket,
+            connection,
+            holds: None,
+            held,
+            held_until,
+            is_timed,
+            is_blocked,
+            ends_seen: 0,
+            farewell,
+        }
     }
 
     /// Writes what is held.
     fn release(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.held.is_empty() {
-            let written = ready!(Pin::new(&mut self.socket).poll_write(cx, &self.held))?;
+            let written = Pin::new(&mut self.socket).poll_write(cx, &self.held);
+            let written = ready!(self.noted(written))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.connection.wrote();
             self.held.drain(..written);
         }
-        self.held_until = None;
+        self.is_timed = false;
         Poll::Ready(Ok(()))
+    }
+
+    /// Notes whether the peer takes what it is sent. The time is looked at only where something had waited for it.
+    fn noted(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match written {
+            Poll::Pending => self.is_blocked = true,
+            Poll::Ready(_) if self.is_blocked => {
+                self.is_blocked = false;
+                self.connection.wrote();
+            }
+            Poll::Ready(_) => {}
+        }
+        written
     }
 
     /// Takes what may be held; none of it if it has to be written at once.
@@ -112,8 +145,20 @@ impl AsyncRead for Stream {
         if let Poll::Ready(Err(error)) = self.release(cx) {
             return Poll::Ready(Err(error));
         }
-        let before = buffer.filled().len();
+        let (before, room) = (buffer.filled().len(), buffer.remaining());
         ready!(Pin::new(&mut self.socket).poll_read(cx, buffer))?;
+        // Who has said all that it wants may still listen. The server reads again once everything is written, and whoever
+        // answers or writes wakes it.
+        let is_end = room > 0 && buffer.filled().len() == before;
+        if is_end && (self.connection.half_closed() || self.is_blocked) {
+            return Poll::Pending;
+        }
+        // The server looks for the end before the body that came with it has been taken.
+        if is_end && self.connection.has_half() && self.ends_seen < ENDS_PUT_OFF {
+            self.ends_seen += 1;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         self.holds = self.holds.or_else(|| is_http_1(&buffer.filled()[before..]));
         Poll::Ready(Ok(()))
     }
@@ -126,9 +171,8 @@ impl AsyncWrite for Stream {
             return Poll::Ready(Ok(held));
         }
         ready!(self.release(cx))?;
-        let written = ready!(Pin::new(&mut self.socket).poll_write(cx, bytes))?;
-        self.connection.wrote();
-        Poll::Ready(Ok(written))
+        let written = Pin::new(&mut self.socket).poll_write(cx, bytes);
+        self.noted(written)
     }
 
     fn poll_write_vectored(
@@ -142,9 +186,8 @@ impl AsyncWrite for Stream {
             return Poll::Ready(Ok(held));
         }
         ready!(self.release(cx))?;
-        let written = ready!(Pin::new(&mut self.socket).poll_write_vectored(cx, slices))?;
-        self.connection.wrote();
-        Poll::Ready(Ok(written))
+        let written = Pin::new(&mut self.socket).poll_write_vectored(cx, slices);
+        self.noted(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -156,7 +199,17 @@ impl AsyncWrite for Stream {
         if self.held.is_empty() {
             return Pin::new(&mut self.socket).poll_flush(cx);
         }
-        let time = self.held_until.get_or_insert_with(|| Box::pin(sleep(HELD_FOR)));
+        let is_timed = std::mem::replace(&mut self.is_timed, true);
+        let time = match &mut self.held_until {
+            None => self.held_until.insert(Box::pin(sleep(HELD_FOR))),
+            Some(time) => {
+                // A timer that is put off is left where it is registered.
+                if !is_timed {
+                    time.as_mut().reset(Instant::now() + HELD_FOR);
+                }
+                time
+            }
+        };
         match time.as_mut().poll(cx) {
             Poll::Ready(()) => self.release(cx),
             Poll::Pending => Poll::Ready(Ok(())),

@@ -32,6 +32,8 @@ struct CloseParams {
     code: u16,
     #[serde(default)]
     reason: String,
+    #[serde(flatten)]
+    others: Others,
 }
 
 /// The parameters of `unsubscribe`.
@@ -99,7 +101,8 @@ fn client(desk: &Desk, id: &str) -> Result<(ShardId, ClientKey), Fault> {
 /// How the client is to be closed: with a reason of the protocol's, or with what means something to the application
 /// (3000 to 4999; codes below are WebSocket's own).
 fn closing(wanted: CloseParams) -> Result<Closing, Fault> {
-    let CloseParams { code, reason } = wanted;
+    let CloseParams { code, reason, others } = wanted;
+    others.refuse()?;
     if code == 0 && reason.is_empty() {
         return Ok(Closing::Known(CloseReason::ForceDisconnect));
     }
@@ -133,7 +136,8 @@ mod tests {
     #[test]
     fn operators_pick_a_reason_or_bring_one() {
         let pick = |code, reason: &str| {
-            closing(CloseParams { code, reason: reason.to_owned() }).map_err(|fault| fault.code.code())
+            closing(CloseParams { code, reason: reason.to_owned(), others: Others::default() })
+                .map_err(|fault| fault.code.code())
         };
         let own = |code, text: &str| Ok(Closing::Application { code, text: text.into() });
         assert_eq!(pick(0, ""), Ok(Closing::Known(CloseReason::ForceDisconnect)));

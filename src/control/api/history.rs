@@ -34,6 +34,8 @@ struct SinceParams {
     epoch: Box<str>,
     #[serde(default)]
     offset: u64,
+    #[serde(flatten)]
+    others: Others,
 }
 
 /// The parameters of `history_remove`.
@@ -59,13 +61,14 @@ fn as_text<S: serde::Serializer>(epoch: &Epoch, serializer: S) -> Result<S::Ok, 
 /// Shows a part of a topic's history.
 pub(super) async fn history(desk: &Desk, params: HistoryParams) -> Outcome {
     params.others.refuse()?;
+    params.since.as_ref().map_or(Ok(()), |since| since.others.refuse())?;
     let topic = topic(desk, &params.channel)?;
     let (asker, answer) = oneshot::channel();
     let question = History {
         asker: HistoryAsker::Control(asker),
         topic,
         limit: u32::try_from(params.limit).ok(),
-        since: params.since.map(|SinceParams { epoch, offset }| Since { epoch, offset }),
+        since: params.since.map(|SinceParams { epoch, offset, .. }| Since { epoch, offset }),
         reverse: params.reverse,
     };
     desk.post(Request::History(Box::new(question))).await?;

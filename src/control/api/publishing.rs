@@ -2,13 +2,15 @@
 //! answer waits until the backplane has confirmed.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
+use std::fmt;
+use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt as _};
+use serde::de::{Error as _, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 
 use crate::control::desk::Desk;
 use crate::control::envelope::{Envelope, Fault, Outcome, result};
@@ -17,7 +19,7 @@ use crate::protocol::codes::ErrorCode;
 use crate::stats::BackplaneState;
 
 use super::others::Others;
-use super::topic;
+use super::{topic, unknown_namespace};
 
 /// What the broker thread may take beyond `timeouts.publish` to answer a publish, before the operator is
 /// told that nothing is known of it.
@@ -30,6 +32,8 @@ const NAMES_BYTES_MAX: usize = 64 << 10;
 /// itself, and a request may name thousands of channels.
 const UNDER_WAY_MAX: usize = 32;
 const UNDER_WAY_BYTES_MAX: usize = 1 << 20;
+/// Channels of one broadcast.
+pub(super) const CHANNELS_MAX: usize = 10_000;
 /// Bytes of a key: as many as a topic's name has at most.
 const KEY_BYTES_MAX: usize = 255;
 
@@ -50,6 +54,7 @@ pub(super) struct PublishParams<'a> {
 /// The parameters of `broadcast`.
 #[derive(Debug, Deserialize)]
 pub(super) struct BroadcastParams<'a> {
+    #[serde(deserialize_with = "channels")]
     channels: Vec<String>,
     #[serde(default, borrow, deserialize_with = "present")]
     data: Option<&'a RawValue>,
@@ -64,6 +69,36 @@ pub(super) struct BroadcastParams<'a> {
 /// A value that is there, `null` as well.
 fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// The names of a broadcast. Those beyond the limit are counted and not kept.
+fn channels<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    struct Names;
+    impl<'de> Visitor<'de> for Names {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of channels")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut names: A) -> Result<Vec<String>, A::Error> {
+            let mut kept = Vec::new();
+            while kept.len() < CHANNELS_MAX {
+                let Some(name) = names.next_element()? else { return Ok(kept) };
+                kept.push(name);
+            }
+            let mut count = kept.len();
+            while names.next_element::<IgnoredAny>()?.is_some() {
+                count += 1;
+            }
+            if count > CHANNELS_MAX {
+                let text = format_args!("`channels` has {count} members: at most {CHANNELS_MAX} are allowed");
+                return Err(A::Error::custom(text));
+            }
+            Ok(kept)
+        }
+    }
+    deserializer.deserialize_seq(Names)
 }
 
 /// What `publish` and `broadcast` have in common, checked.
@@ -92,8 +127,20 @@ impl<'a> Checked<'a> {
     /// The topic of this name, if it can be published to so.
     fn topic(&self, desk: &Desk, name: &str) -> Result<TopicName, Fault> {
         let topic = topic(desk, name)?;
-        let has_history = || desk.namespaces.options(desk.namespaces.of(name)).has_history();
-        if self.skips_history && has_history() {
+        if !desk.namespaces.is_known(name) {
+            return Err(unknown_namespace(name));
+        }
+        let options = desk.namespaces.options(desk.namespaces.of(name));
+        let (bytes, limit) = (self.data.get().len(), options.publication_bytes);
+        if limit > 0 && bytes > limit {
+            return Err(Fault::new(
+                ErrorCode::LimitExceeded,
+                format_args!(
+                    "`{name}`: `data` has {bytes} bytes, and its namespace takes {limit} (publication_bytes)"
+                ),
+            ));
+        }
+        if self.skips_history && options.has_history() {
             return Err(Fault::new(
                 ErrorCode::NotAvailable,
                 format_args!("`skip_history`: the namespace of `{name}` keeps a history of all publications"),
@@ -129,7 +176,7 @@ pub(super) async fn publish(desk: &Desk, params: PublishParams<'_>) -> Outcome {
     let checked = Checked::new(params.data, params.key, params.others)?;
     let topic = checked.topic(desk, &params.channel)?;
     let id = identify(&topic, params.idempotency_key.as_deref())?;
-    let numbered = hand_in(desk, vec![topic], &checked, id).await?;
+    let numbered = hand_in(desk, desk.patience(), vec![topic], &checked, id).await?;
     published(numbered.first().map(|(_, position)| position))
 }
 
@@ -151,7 +198,8 @@ pub(super) async fn broadcast(desk: &Desk, params: BroadcastParams<'_>) -> Outco
     let wanted = topics.iter().flatten().filter(|topic| seen.insert(TopicName::clone(topic)));
     let messages = messages(wanted.cloned());
     let (mut failed, mut numbered) = (HashMap::new(), Numbered::new());
-    let hand_in = |topics: &Vec<TopicName>| hand_in(desk, topics.clone(), &checked, None);
+    let deadline = desk.patience();
+    let hand_in = |topics: &Vec<TopicName>| hand_in(desk, deadline, topics.clone(), &checked, None);
     let outcomes = stream::iter(messages.iter().map(hand_in)).buffered(under_way_max(&checked));
     for (topics, outcome) in messages.iter().zip(outcomes.collect::<Vec<_>>().await) {
         match outcome {
@@ -194,10 +242,11 @@ async fn broadcast_by_name(
     checked: &Checked<'_>,
     name: &str,
 ) -> Outcome {
+    let deadline = desk.patience();
     let publish = async |topic: &Result<TopicName, Fault>| {
         let topic = topic.as_ref().map_err(Clone::clone)?;
         let id = identify(topic, Some(name))?;
-        let numbered = hand_in(desk, vec![TopicName::clone(topic)], checked, id).await?;
+        let numbered = hand_in(desk, deadline, vec![TopicName::clone(topic)], checked, id).await?;
         published(numbered.first().map(|(_, position)| position))
     };
     let outcomes = stream::iter(topics.iter().map(publish)).buffered(under_way_max(checked));
@@ -234,18 +283,25 @@ fn checked_key(key: Option<String>) -> Result<Option<Box<str>>, Fault> {
     Ok(key.map(String::into_boxed_str))
 }
 
-/// Hands a publication to the broker thread and waits for the backplane's word.
+/// Hands a publication to the broker thread, before `deadline`, and waits for the backplane's word.
 async fn hand_in(
     desk: &Desk,
+    deadline: Instant,
     topics: Vec<TopicName>,
     checked: &Checked<'_>,
     id: Option<Box<str>>,
 ) -> Result<Numbered, Fault> {
+    if Instant::now() >= deadline {
+        return Err(Fault::new(
+            ErrorCode::Internal,
+            "it was not sent: what the request names before it took all of timeouts.publish",
+        ));
+    }
     let (asker, answer) = oneshot::channel();
     let (asker, data) = (Asker::Control(asker), checked.data.get().as_bytes().into());
     let publish = Publish { asker, topics, data, id, key: checked.key.clone() };
-    desk.post(Request::Publish(publish)).await?;
-    confirmed(desk, answer).await
+    desk.post_before(deadline, Request::Publish(publish)).await?;
+    confirmed_before(desk, deadline, answer).await
 }
 
 /// Waits for the backplane's word.
@@ -253,7 +309,16 @@ pub(super) async fn confirmed(
     desk: &Desk,
     answer: oneshot::Receiver<Result<Numbered, PublishFault>>,
 ) -> Result<Numbered, Fault> {
-    match timeout(desk.config.timeouts.publish.0 + ANSWER_GRACE, answer).await {
+    confirmed_before(desk, desk.patience(), answer).await
+}
+
+/// Waits for the backplane's word, not much longer than until `deadline`.
+async fn confirmed_before(
+    desk: &Desk,
+    deadline: Instant,
+    answer: oneshot::Receiver<Result<Numbered, PublishFault>>,
+) -> Result<Numbered, Fault> {
+    match timeout_at((deadline + ANSWER_GRACE).into(), answer).await {
         Ok(Ok(Err(PublishFault { code, refusal: Some(text) }))) => {
             Err(Fault { code, message: format!("RabbitMQ refused it: {text}") })
         }

@@ -3,6 +3,9 @@
 const KEY = "fanfare-api-key";
 const $ = (id) => document.getElementById(id);
 
+/** Whether it can stand in a header. No key that the engine takes has other characters. */
+const isSendable = (key) => /^[\x21-\x7e]+$/.test(key);
+
 /** The header that shows the key, if there is one. */
 export function keyHeaders() {
   const key = sessionStorage.getItem(KEY);
@@ -30,7 +33,15 @@ export function hasKey() {
 
 $("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  sessionStorage.setItem(KEY, $("key-input").value);
+  const key = $("key-input").value.trim();
+  if (!isSendable(key)) {
+    $("key-input").setCustomValidity("A key has letters, digits and signs of ASCII, and no spaces.");
+    $("key-input").reportValidity();
+    return;
+  }
+  sessionStorage.setItem(KEY, key);
   $("key-input").value = "";
   askForKey(false);
 });
+
+$("key-input").addEventListener("input", () => $("key-input").setCustomValidity(""));

@@ -1,10 +1,13 @@
 //! What the API answers, and what it counts.
 
+use std::io::Write as _;
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 
-use super::house::House;
+use super::house::{Answer, House, PATIENCE, request};
 use super::{open, with_history};
-use crate::config::Config;
+use crate::config::{Config, Interval, Namespace, UnknownNamespace};
 
 #[test]
 fn an_alarm_of_rabbitmq_is_named() {
@@ -43,6 +46,8 @@ fn what_a_method_does_not_have_is_refused_by_every_method() {
         ("history_remove", r#"{"channel":"kept:a","x":1}"#),
         ("disconnect", r#"{"client":"x","whitelist":["y"]}"#),
         ("unsubscribe", r#"{"channel":"a","x":1}"#),
+        ("disconnect", r#"{"client":"x","disconnect":{"code":4501,"reconnect":true}}"#),
+        ("history", r#"{"channel":"kept:a","since":{"foo":5}}"#),
     ] {
         assert_eq!(house.ask(method, body)["error"]["code"], 108, "{method}");
     }
@@ -163,4 +168,85 @@ fn a_key_goes_along_with_the_publication() {
     let error = house.ask("publish", &format!(r#"{{"channel":"a","data":1,"key":"{key}k"}}"#));
     assert_eq!(error["error"]["code"], 107, "{error}");
     assert!(error["error"]["message"].as_str().unwrap().contains("256 bytes"), "{error}");
+}
+
+#[test]
+fn a_broadcast_has_so_many_channels_and_no_more() {
+    let house = open();
+    for (count, code) in [(10_000, None), (10_001, Some(107)), (300_000, Some(107))] {
+        let body = json!({"channels": vec![""; count], "data": 1}).to_string();
+        let answer = house.ask("broadcast", &body);
+        assert_eq!(answer["error"]["code"].as_u64(), code, "{count}");
+        let text = answer["error"]["message"].as_str().unwrap_or_default();
+        assert!(code.is_none() || text.contains(&format!("has {count} members: at most 10000")), "{text}");
+    }
+}
+
+/// A whole broadcast has the time that one publication has.
+#[test]
+fn a_broadcast_ends_in_time() {
+    let mut config = Config::default();
+    config.timeouts.publish = Interval::from_millis(300);
+    let house = House::open(config);
+    let begun = Instant::now();
+    let body = json!({"channels": vec!["silent"; 200], "data": 1, "idempotency_key": "k"}).to_string();
+    let responses = house.ask("broadcast", &body)["result"]["responses"].take();
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    let responses = responses.as_array().unwrap();
+    assert!(responses.iter().all(|response| response["error"]["code"] == 100));
+    let text = responses[199]["error"]["message"].as_str().unwrap();
+    assert!(text.contains("was not sent") && text.contains("timeouts.publish"), "{text}");
+    assert_eq!(house.all_heard().len(), 32);
+}
+
+#[test]
+fn a_channel_that_is_refused_spoils_no_other() {
+    let mut config = Config::default();
+    config.server.unknown_namespace = UnknownNamespace::Refuse;
+    let small = Namespace { publication_bytes: 3, ..Namespace::default() };
+    config.namespaces.insert("small".to_owned(), small);
+    let house = House::open(config);
+    for key in ["", r#","idempotency_key":"k""#] {
+        let body = format!(r#"{{"channels":["a","nons:x","small:x"],"data":"long"{key}}}"#);
+        let responses = house.ask("broadcast", &body)["result"]["responses"].take();
+        assert_eq!(responses[0], json!({"result": {}}), "{responses}");
+        for (at, code, name) in [(1, 102, "nons:x"), (2, 106, "small:x")] {
+            let error = &responses[at]["error"];
+            assert_eq!(error["code"], code, "{responses}");
+            assert!(error["message"].as_str().unwrap().contains(name), "{responses}");
+        }
+        assert!(house.heard().starts_with("publish a "));
+    }
+}
+
+#[test]
+fn what_is_no_utf_8_is_malformed_and_what_is_wrong_is_not_echoed_whole() {
+    let house = open();
+    let mut stream = house.connect();
+    let body = b"{\"channel\":\"\xff\",\"data\":1}";
+    let length = body.len();
+    let head = format!("POST /api/publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n");
+    stream.write_all(&[head.as_bytes(), body].concat()).unwrap();
+    let answer = Answer::read(&mut stream);
+    assert_eq!((answer.status, answer.error_code()), (400, 107), "{}", answer.body);
+    let long = format!(r#"{{"channel":"a","limit":"{}"}}"#, "\u{7f}".repeat(100_000));
+    let answer = house.post("/api/history", "", &long);
+    assert!(answer.body.len() < 3000, "{}", answer.body.len());
+}
+
+/// Whether its caller waits for the answer or not.
+#[test]
+fn every_request_is_counted() {
+    let house = open();
+    let mut stream = house.connect();
+    stream.write_all(request("/api/publish", "", r#"{"channel":"silent","data":1}"#).as_bytes()).unwrap();
+    house.heard();
+    let gone = socket2::SockRef::from(&stream);
+    gone.set_linger(Some(Duration::ZERO)).unwrap();
+    drop(stream);
+    let line = r#"fanfare_api_requests_total{method="publish",outcome="failed"} 1"#;
+    let deadline = Instant::now() + PATIENCE;
+    while !house.get("/metrics").body.lines().any(|found| found == line) {
+        assert!(Instant::now() < deadline, "it was not counted");
+    }
 }

@@ -213,3 +213,207 @@ fn where_everybody_is_being_answered_health_is_answered_all_the_same() {
         assert!(Instant::now() < deadline, "no place became free");
     }
 }
+
+/// Whoever makes room for somebody else answers what it has carried out: it reads nothing more, or answers.
+#[test]
+fn no_publication_of_a_connection_that_makes_room_goes_unanswered() {
+    let house = House::open(Config::default());
+    let publish = request("/api/publish", "", r#"{"channel":"a","data":1}"#);
+    let mut kept: Vec<_> = (0..PLACES)
+        .map(|_| {
+            let mut stream = house.connect();
+            stream.write_all(METRICS).unwrap();
+            assert_eq!(Answer::read(&mut stream).status, 200);
+            stream
+        })
+        .collect();
+    // Each of them may be asked to make room.
+    std::thread::sleep(Duration::from_millis(1100));
+    let mut newcomers = Vec::new();
+    for stream in &mut kept {
+        let mut newcomer = house.connect();
+        let _ = stream.write_all(publish.as_bytes());
+        newcomer.write_all(METRICS).unwrap();
+        assert_eq!(Answer::read(&mut newcomer).status, 200);
+        newcomers.push(newcomer);
+    }
+    let mut answered = 0;
+    for stream in &mut kept {
+        let mut answer = Vec::new();
+        stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        let _ = stream.read_to_end(&mut answer);
+        answered += usize::from(answer.starts_with(b"HTTP/1.1 200"));
+    }
+    assert_eq!(house.all_heard().len(), answered, "carried out, and answered");
+}
+
+/// As `nc -N` and `socat` do, and programs that end what they send.
+#[test]
+fn who_has_closed_its_half_is_answered() {
+    let house = House::open(Config::default());
+    let publish =
+        |channel: &str| request("/api/publish", "", &format!(r#"{{"channel":"{channel}","data":1}}"#));
+    for requests in [publish("slow"), publish("slow") + &publish("slow"), publish("a")] {
+        let mut stream = house.connect();
+        stream.write_all(requests.as_bytes()).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut answers = String::new();
+        stream.read_to_string(&mut answers).unwrap();
+        let (sent, done) = (requests.matches("POST").count(), answers.matches(r#"{"result":{}}"#).count());
+        assert_eq!((done, house.all_heard().len()), (sent, sent), "{answers}");
+    }
+    let mut half = house.connect();
+    let whole = publish("a");
+    half.write_all(&whole.as_bytes()[..whole.len() - 1]).unwrap();
+    half.shutdown(Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    half.read_to_string(&mut answer).unwrap();
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{answer}");
+    assert!(house.all_heard().is_empty(), "half a request is none");
+}
+
+#[test]
+fn who_says_nothing_does_not_delay_the_stop() {
+    let mut house = House::open(Config::default());
+    let publish = request("/api/publish", "", r#"{"channel":"a","data":1}"#);
+    let beginnings: [&[u8]; 4] = [b"", b"P", b"GET / HT", &publish.as_bytes()[..publish.len() - 1]];
+    let silent = beginnings.map(|beginning| {
+        let mut stream = house.connect();
+        stream.write_all(beginning).unwrap();
+        stream
+    });
+    let mut asks = house.connect();
+    asks.write_all(request("/api/publish", "", r#"{"channel":"slow","data":1}"#).as_bytes()).unwrap();
+    house.heard();
+    let begun = Instant::now();
+    drop(house.stop.take());
+    assert_eq!(Answer::read(&mut asks).status, 200, "what is in flight is answered");
+    for mut stream in silent {
+        assert!(is_closed(&mut stream));
+    }
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+}
+
+/// Whoever may ask for `/health` alone, as anybody may, keeps nobody out who has the key.
+#[test]
+fn who_asks_only_for_health_makes_room_for_those_with_the_key() {
+    let mut config = Config::default();
+    config.control.api_key = "right".to_owned().into();
+    let house = House::open(config);
+    let mut probes: Vec<_> = (0..PLACES).map(|_| house.connect()).collect();
+    for probe in &mut probes {
+        probe.write_all(HEALTH).unwrap();
+        assert_eq!(Answer::read(probe).status, 200);
+    }
+    for _ in 0..10 {
+        for probe in &mut probes {
+            let _ = probe.write_all(HEALTH);
+        }
+        let body = r#"{"channel":"a","data":1}"#;
+        assert_eq!(house.post("/api/publish", "X-API-Key: right\r\n", body).status, 200);
+    }
+}
+
+/// A body takes room as it comes, and half of one gives it up for others.
+#[test]
+fn half_bodies_hold_nobody_up() {
+    let house = House::open(Config::default());
+    let publish = |bytes: usize| {
+        let data = "x".repeat(bytes);
+        let begun = Instant::now();
+        let body = format!(r#"{{"channel":"a","data":"{data}"}}"#);
+        assert_eq!(house.ask("publish", &body), serde_json::json!({"result": {}}));
+        assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    };
+    let head = "POST /api/publish HTTP/1.1\r\nHost: localhost\r\n";
+    let chunked = format!("{head}Transfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n");
+    let small: Vec<_> = (0..64)
+        .map(|_| {
+            let mut stream = house.connect();
+            stream.write_all(chunked.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    publish(1);
+    publish(1000);
+    drop(small);
+    // As many as fill all the room there is.
+    let length = (1 << 20) - 1;
+    let half = format!("{head}Content-Length: {}\r\n\r\n{}", length + 1, "x".repeat(length));
+    let mut large: Vec<_> = (0..66)
+        .map(|_| {
+            let mut stream = house.connect();
+            stream.write_all(half.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    publish(1000);
+    publish(500_000);
+    let mut given_up = || {
+        let answered = large.iter_mut().filter(|stream| {
+            stream.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+            stream.peek(&mut [0; 12]).is_ok_and(|read| read > 0)
+        });
+        answered.count()
+    };
+    let deadline = Instant::now() + PATIENCE;
+    while given_up() < 2 {
+        assert!(Instant::now() < deadline, "there is room for no more than 64 of them");
+    }
+    publish(500_000);
+    assert!(given_up() < 10, "only those whose room is needed");
+}
+
+/// Answers are bounded, together: who does not take its own is closed when others wait.
+#[test]
+fn answers_that_nobody_takes_make_room() {
+    use http_body_util::Full;
+    use hyper::body::Bytes;
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    let house = House::open(Config::default());
+    let names = vec![""; 10_000];
+    let body = serde_json::json!({"channels": names, "data": 1}).to_string();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let closed = runtime.block_on(async {
+        let stream = tokio::net::TcpStream::connect(house.address).await.unwrap();
+        let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+        let (mut sender, connection) = handshake.await.unwrap();
+        let closed = tokio::spawn(connection);
+        for _ in 0..60 {
+            let uri = format!("http://{}/api/broadcast", house.address);
+            let request = hyper::Request::post(uri).body(Full::new(Bytes::from(body.clone())));
+            let answer = sender.send_request(request.unwrap());
+            // Its body is kept, and not read.
+            tokio::spawn(async move {
+                let _answer = answer.await;
+                std::future::pending::<()>().await;
+            });
+        }
+        tokio::spawn(async move {
+            let _sender = sender;
+            std::future::pending::<()>().await;
+        });
+        closed
+    });
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(1) {
+        assert_eq!(house.get("/health").status, 200);
+        assert_eq!(house.ask("publish", r#"{"channel":"a","data":1}"#), serde_json::json!({"result": {}}));
+    }
+    let answer = house.ask("broadcast", &body);
+    assert_eq!(answer["result"]["responses"].as_array().map(Vec::len), Some(10_000));
+    runtime.block_on(async { tokio::time::timeout(2 * PATIENCE, closed).await.unwrap() }).unwrap().ok();
+}
+
+#[test]
+fn a_large_answer_arrives_whole() {
+    let house = House::open(Config::default());
+    let body = serde_json::json!({"channels": vec![""; 10_000], "data": 1}).to_string();
+    let mut stream = house.connect();
+    stream.write_all(request("/api/broadcast", "", &body).as_bytes()).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    let answer = Answer::read(&mut stream).json();
+    assert_eq!(answer["result"]["responses"].as_array().map(Vec::len), Some(10_000));
+    assert!(is_closed(&mut stream));
+}

@@ -1,0 +1,110 @@
+//! Large answers: bounded in bytes, all together, until the peer has taken them.
+//!
+//! Whoever asks for something that may be large takes a share of the room for answers before it is made, and waits where
+//! there is none; it goes with the answer's bytes until the socket has them. Who does not read while others wait is
+//! closed. Small answers are bounded by the numbers of connections and of requests on each.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::response::Response;
+use futures_util::FutureExt as _;
+use http_body_util::BodyExt as _;
+use hyper::body::{Frame, SizeHint};
+use tokio::time::timeout;
+
+use super::places::Unwritten;
+use super::room::{Room, Share};
+use super::serve::Peer;
+use crate::config::memory::SMALL_ANSWER_BYTES;
+
+/// How long an answer that is not read is left alone although others wait for its room.
+pub(super) const UNREAD_KEPT: Duration = Duration::from_secs(2);
+
+/// How long a request waits for room for its answer.
+const ROOM_WAIT: Duration = Duration::from_secs(5);
+
+/// Bytes that are handed to the server at once.
+const CHUNK: usize = 64 << 10;
+
+/// What whoever got no room is told.
+pub(super) const NO_ROOM: &str =
+    "too many requests: answers that others have not taken leave no room for this one; try again";
+
+/// A share of the room for answers, for one of about so many bytes to `peer`; none after a while.
+pub(super) async fn room_for(room: &Arc<Room>, bytes: usize, peer: Option<&Peer>) -> Option<Share> {
+    let mut share = room.share();
+    if bytes <= SMALL_ANSWER_BYTES {
+        return Some(share);
+    }
+    let is_evicted = async {
+        match peer {
+            Some(peer) => peer.connection.is_evicted().await,
+            None => std::future::pending().await,
+        }
+    };
+    let has_room = tokio::select! {
+        biased;
+        grown = timeout(ROOM_WAIT, share.grow(bytes)) => grown.is_ok_and(|grown| grown.is_ok()),
+        () = is_evicted => false,
+    };
+    has_room.then_some(share)
+}
+
+/// This answer, whose bytes have `share` until they are written.
+pub(super) fn counted(response: Response, mut share: Share, peer: Option<Peer>) -> Response {
+    let is_large = |bytes: &u64| usize::try_from(*bytes).is_ok_and(|bytes| bytes > SMALL_ANSWER_BYTES);
+    if response.body().size_hint().exact().filter(is_large).is_none() {
+        return response;
+    }
+    let (head, body) = response.into_parts();
+    // All of it is there.
+    let bytes = body.collect().now_or_never().and_then(Result::ok).unwrap_or_default().to_bytes();
+    share.fit(bytes.len());
+    let connection = peer.map(|peer| peer.connection);
+    share.offer(connection.clone());
+    let counted = Counted { bytes, _share: share, _unwritten: connection.map(Unwritten::new) };
+    Response::from_parts(head, Body::new(Chunks(Bytes::from_owner(counted))))
+}
+
+/// The bytes of an answer, and what they take.
+struct Counted {
+    bytes: Bytes,
+    _share: Share,
+    _unwritten: Option<Unwritten>,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// The body of a large answer.
+struct Chunks(Bytes);
+
+impl HttpBody for Chunks {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let next = self.0.len().min(CHUNK);
+        let chunk = if next == self.0.len() { std::mem::take(&mut self.0) } else { self.0.split_to(next) };
+        Poll::Ready((next > 0).then(|| Ok(Frame::data(chunk))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.len() as u64)
+    }
+}

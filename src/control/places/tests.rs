@@ -1,0 +1,113 @@
+//! Who gets a place, and whose place it was.
+
+use super::*;
+use futures_util::FutureExt as _;
+
+fn take(places: &mut Places) -> Place {
+    places.try_take(soon()).expect("there is a place")
+}
+
+/// When whoever came in this test has been idle for long enough.
+fn soon() -> Instant {
+    Instant::now() + GRACE
+}
+
+fn asked(place: &Place) -> Answering {
+    place.0.trust();
+    place.0.began(true)
+}
+
+fn is_evicted(place: &Place) -> bool {
+    place.0.evicted.swap(false, Ordering::Relaxed)
+}
+
+#[test]
+fn the_idlest_makes_room() {
+    let mut places = Places::default();
+    let mut all: Vec<_> = (0..PLACES).map(|_| take(&mut places)).collect();
+    assert!(places.try_take(Instant::now()).is_none(), "all have just come");
+    for (place, asked) in all.iter().zip([3, 1, 2].into_iter().chain(4..)) {
+        place.0.trust();
+        place.0.last_request.store(asked * 1000, Ordering::Relaxed);
+    }
+    let busy = asked(&all[1]);
+
+    let later = Instant::now() + Duration::from_secs(10);
+    let newcomer = places.try_take(later).expect("there is a place");
+    assert!(!newcomer.0.is_reserved());
+    let evicted: Vec<_> = (0..PLACES).filter(|&at| is_evicted(&all[at])).collect();
+    assert_eq!(evicted, [2], "the one before is being answered");
+    drop(all.pop());
+    drop(take(&mut places));
+    assert!(!all.iter().any(is_evicted), "a free place is taken first");
+    drop(busy);
+}
+
+/// Who sends half a request is nobody's equal who has sent a whole one, however long ago that came.
+#[test]
+fn half_a_request_holds_no_place() {
+    let mut places = Places::default();
+    let mut all: Vec<_> = (0..PLACES).map(|_| take(&mut places)).collect();
+    for place in &all {
+        place.0.trust();
+        place.0.last_request.store(1, Ordering::Relaxed);
+    }
+    all[7].0.last_request.store(0, Ordering::Relaxed);
+    let half = all[7].0.began(false);
+    all[7].0.wrote();
+    let newcomer = places.try_take(soon()).expect("there is a place");
+    assert!(!newcomer.0.is_reserved() && is_evicted(&all[7]));
+    drop(half);
+    assert_eq!(all[7].0.in_flight.load(Ordering::Relaxed), 0);
+    all[7] = newcomer;
+    // Those that have asked keep their places for as long as they take their answers.
+    let later = Instant::now() + KEPT + GRACE;
+    let when = u64::try_from((later - all[0].0.opened).as_millis()).unwrap();
+    let busy = asked(&all[7]);
+    for (at, place) in all.iter().enumerate() {
+        place.0.last_write.store(if at == 9 { 0 } else { when }, Ordering::Relaxed);
+    }
+    assert!(!places.try_take(later).expect("there is a place").0.is_reserved());
+    assert!(is_evicted(&all[9]));
+    drop(busy);
+}
+
+#[tokio::test]
+async fn where_everybody_is_being_answered_the_reserved_places_are_left() {
+    let mut places = Places::default();
+    let mut all: Vec<_> = (0..PLACES).map(|_| take(&mut places)).collect();
+    let mut busy: Vec<_> = all.iter().map(asked).collect();
+    let reserved: Vec<_> = (0..RESERVED).map(|_| take(&mut places)).collect();
+    assert!(reserved.iter().all(|place| place.0.is_reserved()));
+    let last = take(&mut places);
+    assert!(last.0.is_reserved());
+    let evicted = reserved.iter().position(is_evicted).expect("one of them makes room");
+
+    let stay = reserved.iter().enumerate().filter(|(at, _)| *at != evicted);
+    let more: Vec<_> = stay.map(|(_, place)| asked(place)).chain([asked(&last)]).collect();
+    assert!(places.try_take(soon()).is_none(), "everybody is being answered");
+    drop((busy.pop(), all.pop()));
+    let taken = places.take().now_or_never().expect("somebody has gone");
+    assert!(!taken.0.is_reserved());
+    drop(more);
+}
+
+#[test]
+fn silence_ends_a_connection() {
+    let first_head = Duration::from_secs(10);
+    let mut places = Places::default();
+    let place = take(&mut places);
+    let connection = &place.0;
+    let left = || connection.deadline(first_head) - connection.opened;
+    assert_eq!(left(), first_head, "no request has come");
+    let answering = connection.began(false);
+    connection.last_head.store(4_000, Ordering::Relaxed);
+    assert_eq!(left(), Duration::from_secs(4) + IDLE_MAX, "its body has its own time");
+    answering.is_whole(4_000);
+    assert!(left() >= IDLE_MAX, "it is being answered");
+    drop(answering);
+    connection.last_request.store(5_000, Ordering::Relaxed);
+    assert_eq!(left(), Duration::from_secs(5) + IDLE_MAX);
+    connection.last_write.store(7_000, Ordering::Relaxed);
+    assert_eq!(left(), Duration::from_secs(7) + IDLE_MAX, "it has taken bytes since");
+}

@@ -1,0 +1,265 @@
+//! Memory that bodies of requests, and large answers, have together, in bytes. Each takes its part as it comes, and
+//! whoever takes more waits until there is room.
+//!
+//! What waits for its peer can be taken back: a body of which the rest has not come, an answer that is not read. Where
+//! there is no room, the one goes that has held the most for the longest: its bytes times its age. So nobody fills the
+//! room with what is never finished.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep};
+
+use super::places::Connection;
+
+/// Between two looks at whose share can be taken back, while somebody waits.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Room for so many bytes.
+#[derive(Debug)]
+pub(super) struct Room {
+    bytes: u32,
+    free: Arc<Semaphore>,
+    /// How long a share is left alone that could be taken back.
+    kept: Duration,
+    /// Shares that can be taken back, by their numbers.
+    waiting: Mutex<BTreeMap<u64, Arc<Waiting>>>,
+    next_number: AtomicU64,
+    /// Bytes that were taken back and are not free yet.
+    returning: AtomicU32,
+}
+
+/// A share whose owner waits for its peer.
+#[derive(Debug)]
+struct Waiting {
+    since: Instant,
+    bytes: AtomicU32,
+    /// Bytes of it that were taken back.
+    returning: AtomicU32,
+    revoked: Notify,
+    /// The connection to close when the share is taken back; none: the owner looks at `revoked`.
+    connection: Option<Arc<Connection>>,
+}
+
+/// The share was taken back for others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Revoked;
+
+/// A part of a room, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Share {
+    room: Arc<Room>,
+    permit: Option<OwnedSemaphorePermit>,
+    waiting: Option<(u64, Arc<Waiting>)>,
+}
+
+impl Room {
+    /// Room for `bytes`; what waits for its peer is left alone for `kept`.
+    pub(super) fn new(bytes: u32, kept: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            bytes,
+            free: Arc::new(Semaphore::new(bytes as usize)),
+            kept,
+            waiting: Mutex::default(),
+            next_number: AtomicU64::new(0),
+            returning: AtomicU32::new(0),
+        })
+    }
+
+    /// A share of nothing so far.
+    pub(super) fn share(self: &Arc<Self>) -> Share {
+        Share { room: Arc::clone(self), permit: None, waiting: None }
+    }
+
+    /// Takes back what makes room for `bytes`, as far as there is something.
+    fn reclaim(&self, bytes: u32) {
+        let now = Instant::now();
+        let mut waiting = self.waiting.lock();
+        while self.returning.load(Ordering::Relaxed) < bytes {
+            let age = |share: &Waiting| now.saturating_duration_since(share.since);
+            let cost = |share: &Waiting| {
+                u128::from(share.bytes.load(Ordering::Relaxed)) * (1 + age(share).as_micros())
+            };
+            let all = waiting.iter().filter(|(_, share)| age(share) >= self.kept);
+            let Some(number) = all.max_by_key(|(_, share)| cost(share)).map(|(&number, _)| number) else {
+                return;
+            };
+            let Some(share) = waiting.remove(&number) else { return };
+            let held = share.bytes.load(Ordering::Relaxed);
+            share.returning.store(held, Ordering::Relaxed);
+            self.returning.fetch_add(held, Ordering::Relaxed);
+            match &share.connection {
+                Some(connection) => connection.evict(),
+                None => share.revoked.notify_one(),
+            }
+        }
+    }
+}
+
+impl Share {
+    /// Bytes that this share has.
+    pub(super) fn bytes(&self) -> u32 {
+        self.permit.as_ref().map_or(0, |permit| u32::try_from(permit.num_permits()).unwrap_or(u32::MAX))
+    }
+
+    /// Takes `more` bytes as soon as there is room for them; no more than there is in all.
+    ///
+    /// # Errors
+    /// If this share is taken back instead.
+    pub(super) async fn grow(&mut self, more: usize) -> Result<(), Revoked> {
+        let more = self.possible(more);
+        if self.try_grow(more) {
+            return Ok(());
+        }
+        let room = Arc::clone(&self.room);
+        let mut acquired = std::pin::pin!(Arc::clone(&room.free).acquire_many_owned(more));
+        loop {
+            room.reclaim(more);
+            tokio::select! {
+                biased;
+                () = self.revoked() => return Err(Revoked),
+                permit = acquired.as_mut() => {
+                    if let Ok(permit) = permit {
+                        self.add(permit);
+                    }
+                    return Ok(());
+                }
+                () = sleep(LOOK_AGAIN) => {}
+            }
+        }
+    }
+
+    /// Makes this share as large as what it is for turned out to be, as far as there is room now.
+    pub(super) fn fit(&mut self, bytes: usize) {
+        let (had, needed) = (self.bytes() as usize, bytes);
+        if needed < had {
+            drop(self.permit.as_mut().and_then(|permit| permit.split(had - needed)));
+        } else {
+            let more = self.possible(needed - had);
+            self.try_grow(more);
+        }
+    }
+
+    /// From now on the peer is waited for, and others who need the room may have it.
+    pub(super) fn offer(&mut self, connection: Option<Arc<Connection>>) {
+        if self.waiting.is_none() {
+            let (since, bytes) = (Instant::now(), AtomicU32::new(self.bytes()));
+            let (revoked, returning) = (Notify::new(), AtomicU32::new(0));
+            let waiting = Arc::new(Waiting { since, bytes, returning, revoked, connection });
+            let number = self.room.next_number.fetch_add(1, Ordering::Relaxed);
+            self.room.waiting.lock().insert(number, Arc::clone(&waiting));
+            self.waiting = Some((number, waiting));
+        }
+    }
+
+    /// The peer is waited for no longer.
+    pub(super) fn keep(&mut self) {
+        if let Some((number, waiting)) = self.waiting.take() {
+            self.room.waiting.lock().remove(&number);
+            self.room.returning.fetch_sub(waiting.returning.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
+    /// Returns when this share is taken back.
+    pub(super) async fn revoked(&self) {
+        match &self.waiting {
+            Some((_, waiting)) => waiting.revoked.notified().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// As much of `more` as this share may have one day.
+    fn possible(&self, more: usize) -> u32 {
+        u32::try_from(more).unwrap_or(u32::MAX).min(self.room.bytes - self.bytes())
+    }
+
+    fn try_grow(&mut self, more: u32) -> bool {
+        let permit = Arc::clone(&self.room.free).try_acquire_many_owned(more);
+        permit.map(|permit| self.add(permit)).is_ok()
+    }
+
+    fn add(&mut self, permit: OwnedSemaphorePermit) {
+        match &mut self.permit {
+            Some(all) => all.merge(permit),
+            None => self.permit = Some(permit),
+        }
+        if let Some((_, waiting)) = &self.waiting {
+            waiting.bytes.store(self.bytes(), Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.keep();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt as _;
+
+    #[tokio::test]
+    async fn what_has_held_the_most_for_the_longest_makes_room() {
+        let room = Room::new(100, Duration::ZERO);
+        let half = |bytes: usize| {
+            let mut share = room.share();
+            share.grow(bytes).now_or_never().expect("there is room").unwrap();
+            share.offer(None);
+            share
+        };
+        let (small, large, mut whole) = (half(1), half(60), half(39));
+        whole.keep();
+        sleep(Duration::from_millis(5)).await;
+        let mut comes = room.share();
+        {
+            let mut grows = std::pin::pin!(comes.grow(10));
+            assert!(grows.as_mut().now_or_never().is_none());
+            assert!(large.revoked().now_or_never().is_some());
+            assert!(small.revoked().now_or_never().is_none());
+            drop(large);
+            grows.await.unwrap();
+        }
+        assert_eq!((comes.bytes(), room.free.available_permits()), (10, 50));
+        comes.fit(4);
+        assert_eq!((comes.bytes(), room.free.available_permits()), (4, 56));
+        comes.fit(1000);
+        assert_eq!(room.free.available_permits(), 56, "no more than there is");
+        drop((comes, small, whole));
+        assert_eq!(room.free.available_permits(), 100);
+    }
+
+    #[tokio::test]
+    async fn two_that_wait_for_each_other_do_not_wait_for_ever() {
+        let room = Room::new(100, Duration::ZERO);
+        let grow = async |first: usize| {
+            let mut share = room.share();
+            share.grow(first).await?;
+            share.offer(None);
+            tokio::task::yield_now().await;
+            share.grow(60).await
+        };
+        let (one, other) = tokio::join!(grow(50), grow(50));
+        assert_eq!([one, other].iter().filter(|outcome| outcome.is_ok()).count(), 1);
+    }
+
+    #[tokio::test]
+    async fn who_takes_its_time_is_left_alone_for_a_while() {
+        let room = Room::new(100, Duration::from_millis(50));
+        let mut slow = room.share();
+        slow.grow(100).await.unwrap();
+        slow.offer(None);
+        let since = Instant::now();
+        let mut comes = room.share();
+        tokio::join!(async { comes.grow(1).await.unwrap() }, async {
+            slow.revoked().await;
+            assert!(since.elapsed() >= Duration::from_millis(50));
+            drop(slow);
+        });
+    }
+}
