@@ -37,7 +37,7 @@
 //!
 //! # The last resort
 //!
-//! If lapin fails a connection nevertheless because it cannot read a frame, the message has failed once. The filters of
+//! If lapin fails a connection nevertheless because it does not take a frame, the message has failed once. The filters of
 //! all later connections are *careful*: they have lapin's own parser read every content header first, and write one
 //! without properties where it fails. So no message fails twice, and that one is a dead letter with its offset.
 //!

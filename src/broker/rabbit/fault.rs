@@ -20,7 +20,7 @@ pub(super) struct Fault {
     pub(super) is_refusal: bool,
     /// Whether the queue that an operator named is not there: whatever was in it is gone.
     pub(super) queue_is_gone: bool,
-    /// Whether lapin could not read what RabbitMQ sent.
+    /// Whether lapin could not read what RabbitMQ sent, or did not take it.
     pub(super) is_unreadable: bool,
 }
 
@@ -164,11 +164,13 @@ pub(super) fn is_away(error: &lapin::Error) -> bool {
     (is_missing(error) && !is_absent) || text.contains("replica on the local node")
 }
 
-/// Whether what RabbitMQ said may be otherwise in a moment without anybody's doing: a queue is away, or something
-/// failed within RabbitMQ, such as the choice of a replicated queue's leader.
+/// Whether what RabbitMQ said may be otherwise in a moment without anybody's doing: a queue is away, something
+/// failed within RabbitMQ, such as the choice of a replicated queue's leader, or RabbitMQ shuts down, or an operator
+/// has closed the connection. Nor is it RabbitMQ's refusal if lapin did not take what RabbitMQ sent.
 fn may_pass(error: &lapin::Error) -> bool {
-    let failed_within = [AMQPHardError::INTERNALERROR, AMQPHardError::RESOURCEERROR].map(AMQPErrorKind::Hard);
-    is_away(error) || reply_kind(error).is_some_and(|kind| failed_within.contains(kind))
+    use AMQPHardError::{CONNECTIONFORCED, INTERNALERROR, RESOURCEERROR};
+    let passing = [CONNECTIONFORCED, INTERNALERROR, RESOURCEERROR].map(AMQPErrorKind::Hard);
+    is_away(error) || is_lapins(error) || reply_kind(error).is_some_and(|kind| passing.contains(kind))
 }
 
 /// Whether RabbitMQ said that there is such a thing, and that it is another one, or that one may not ask.
@@ -182,7 +184,7 @@ pub(super) fn is_refused(error: &lapin::Error) -> bool {
 /// Whether RabbitMQ ended the connection because one of a message's frames is larger than `frame_max`, into which all of
 /// its headers have to go.
 pub(super) fn is_too_large(error: &lapin::Error) -> bool {
-    reply_kind(error) == Some(&AMQPErrorKind::Hard(AMQPHardError::FRAMEERROR))
+    reply_kind(error) == Some(&AMQPErrorKind::Hard(AMQPHardError::FRAMEERROR)) && !is_lapins(error)
 }
 
 /// Whether RabbitMQ closed a channel, and not the connection.
@@ -190,9 +192,18 @@ pub(super) fn is_of_channel(error: &lapin::Error) -> bool {
     matches!(reply_kind(error), Some(AMQPErrorKind::Soft(_)))
 }
 
-/// Whether lapin could not read what RabbitMQ sent: see [`amqp_filter`](super::amqp_filter).
+/// Whether lapin could not read what RabbitMQ sent, or found that it breaks the protocol: see
+/// [`amqp_filter`](super::amqp_filter).
 pub(super) fn is_unreadable(error: &lapin::Error) -> bool {
-    matches!(error.kind(), ErrorKind::ParsingError(_))
+    matches!(error.kind(), ErrorKind::ParsingError(_)) || is_lapins(error)
+}
+
+/// Whether lapin itself ended the connection, in words of its own: RabbitMQ's begin with the name of the reply code.
+fn is_lapins(error: &lapin::Error) -> bool {
+    let is_name = |name: &str| name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
+    let text = reply_text(error);
+    let is_rabbitmqs = text.split_once(" - ").is_some_and(|(name, _)| is_name(name));
+    matches!(reply_kind(error), Some(AMQPErrorKind::Hard(_))) && !is_rabbitmqs
 }
 
 /// Whether RabbitMQ said that we may not do that.
@@ -300,11 +311,30 @@ mod tests {
         }
         assert!(!is_final(&not_found("queue 'fanfare' in vhost '/' process is stopped by supervisor")));
         assert!(!is_final(&said(AMQPHardError::INTERNALERROR.into(), "INTERNAL_ERROR - no leader")));
+        let stopping = "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'";
+        assert!(!is_final(&said(AMQPHardError::CONNECTIONFORCED.into(), stopping)));
+        assert!(!is_final(&said(AMQPHardError::FRAMEERROR.into(), "frame too large: 131126 bytes")));
         assert!(is_final(&said(
             AMQPSoftError::PRECONDITIONFAILED.into(),
             "PRECONDITION_FAILED - another type"
         )));
         assert!(is_final(&said(AMQPSoftError::ACCESSREFUSED.into(), "ACCESS_REFUSED - no")));
         assert!(is_final(&not_found("no exchange 'fanfare' in vhost '/'")));
+    }
+
+    #[test]
+    fn what_lapin_does_not_take_is_unreadable_and_what_rabbitmq_does_not_take_is_not() {
+        for (kind, text, is_theirs) in [
+            (AMQPHardError::FRAMEERROR, "frame too large: 131126 bytes", false),
+            (AMQPHardError::UNEXPECTEDFRAME, "unexpected content header frame received - 1", false),
+            (AMQPHardError::FRAMEERROR, "FRAME_ERROR - type 2, {frame_too_large,131157,131064}", true),
+            (AMQPHardError::CONNECTIONFORCED, "CONNECTION_FORCED - closed by hand", true),
+        ] {
+            let error = said(kind.into(), text);
+            assert_eq!(is_unreadable(&error), !is_theirs, "{text}");
+            assert_eq!(is_too_large(&error), text.starts_with("FRAME_ERROR"), "{text}");
+        }
+        assert!(!is_unreadable(&not_found("no queue 'orders' in vhost '/'")));
+        assert!(!is_unreadable(&said(AMQPSoftError::PRECONDITIONFAILED.into(), "invalid ack received")));
     }
 }

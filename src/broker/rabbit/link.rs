@@ -96,11 +96,11 @@ pub(super) enum Next {
 #[derive(Debug)]
 pub(super) struct Loss {
     pub(super) reason: String,
-    /// Whether RabbitMQ closed the connection because it refused a publish, and would do so again.
+    /// Whether RabbitMQ closed the connection because it refused a letter, and would do so again.
     pub(super) refused: bool,
     /// Whether RabbitMQ ended the consumer: its queue was deleted, or is where it cannot be reached.
     pub(super) queue_is_gone: bool,
-    /// Whether lapin could not read what RabbitMQ sent.
+    /// Whether lapin could not read what RabbitMQ sent, or did not take it.
     pub(super) is_unreadable: bool,
 }
 

@@ -376,25 +376,25 @@ impl Draft {
         let mut lengths: Vec<_> =
             self.headers.iter().filter(|header| !header.is_kept).map(|header| header.bytes.len()).collect();
         lengths.sort_unstable_by(|a, b| b.cmp(a));
-        let (mut longest, mut count) = (usize::MAX, 0_usize);
-        for len in lengths {
-            if excess == 0 {
-                break;
-            }
-            excess = excess.saturating_sub(len);
-            (longest, count) = (len, count + 1);
-        }
-        if excess > 0 {
-            self.lose("the properties do not fit into a frame of AMQP");
-            return;
-        }
-        let mut left = count;
+        let is_needed = |len: &usize| {
+            let is_needed = excess > 0;
+            excess = excess.saturating_sub(*len);
+            is_needed
+        };
+        let count = lengths.iter().copied().take_while(is_needed).count();
+        let shortest = count.checked_sub(1).map_or(usize::MAX, |last| lengths[last]);
+        // All that are longer go, and so many of this length.
+        let mut left = count - lengths.partition_point(|&len| len > shortest);
         self.headers.retain(|header| {
-            let goes = left > 0 && !header.is_kept && header.bytes.len() >= longest;
-            left -= usize::from(goes);
-            !goes
+            let len = header.bytes.len();
+            let is_one_of_many = !header.is_kept && len == shortest && left > 0;
+            left -= usize::from(is_one_of_many);
+            header.is_kept || !(len > shortest || is_one_of_many)
         });
         self.note(DROPPED, &format!("{count}, for which a frame of AMQP had no room"), false);
+        if self.len() > max {
+            self.lose("the properties do not fit into a frame of AMQP");
+        }
     }
 
     /// Keeps nothing but what says where the message was and why it is not here.

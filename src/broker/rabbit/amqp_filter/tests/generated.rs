@@ -8,7 +8,8 @@ use proptest::prelude::*;
 
 use super::super::{BODY, HEAD, LOST, ROUTING_KEY, Terms, hex, properties};
 use super::{
-    BAD, deliver, entry, filtered, frame, frames, header, headers_of, long, names, parsed, short, text,
+    BAD, deliver, entry, filtered, frame, frames, header, headers, headers_of, long, names, offset, parsed,
+    short, text,
 };
 
 fn texts() -> impl Strategy<Value = Vec<u8>> {
@@ -123,5 +124,33 @@ proptest! {
         let terms = Terms::default();
         let out = filtered(&terms, &bytes, &[read], &[64]);
         prop_assert_eq!(out, filtered(&terms, &bytes, &[usize::MAX], &[1 << 20]));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// lapin refuses no frame for its size: whatever has to go, what comes out is no larger than was agreed.
+    #[test]
+    fn what_comes_out_fits_into_a_frame(
+        lengths in prop::collection::vec(prop::sample::select(vec![0, 1, 20, 20, 20, 140, 900, 3000]), 0..250),
+        meaning in prop::sample::select(vec![0_usize, 1, 900, 3800, 5000]),
+        routing_key in prop_oneof![Just(b"a".to_vec()), prop::collection::vec(any::<u8>(), 0..=255)],
+        is_careful in any::<bool>(),
+    ) {
+        const FRAME_MAX: u32 = 4096;
+        let terms = Terms::new(is_careful);
+        terms.set_frame_max(FRAME_MAX);
+        let text = |len| long(b'S', &vec![b'z'; len]);
+        let theirs = lengths.iter().enumerate().map(|(n, &len)| entry(format!("h{n}").as_bytes(), &text(len)));
+        let entries: Vec<_> = [offset(5), entry(b"x-topics", &text(meaning))].into_iter().chain(theirs).collect();
+        let bytes = header(1, &headers(&entries));
+        let out = filtered(&terms, &[deliver(1, &routing_key), bytes.clone()].concat(), &[usize::MAX], &[1 << 20]);
+        let frames = frames(&out);
+        let told = parsed(&frames[1].2[properties::PREFIX..]);
+        prop_assert!(frames[1].2.len() + HEAD + 1 <= FRAME_MAX as usize, "{}", frames[1].2.len());
+        prop_assert!(headers_of(&told).contains_key("x-stream-offset"));
+        let is_sound = std::str::from_utf8(&routing_key).is_ok();
+        prop_assert!(bytes.len() > FRAME_MAX as usize || !is_sound || out.ends_with(&bytes));
     }
 }
