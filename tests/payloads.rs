@@ -231,7 +231,13 @@ fn harmless_properties() -> Vec<Vec<u8>> {
     let offset = |number: i64| header(b"x-stream-offset", &[&b"l"[..], &number.to_be_bytes()].concat());
     // All that fits into a frame of 128 KiB; a stream adds a header of its own.
     let full = (128 << 10) - 8 - 12 - 2 - 4 - 2 - 5;
+    let long_text = |len: usize| long(b'S', &vec![b'z'; len]);
+    // Most are of one length, and the longest is behind them.
+    let count = 6545;
+    let mut many: Vec<_> = (0..count).map(|n| header(format!("h{n:04}").as_bytes(), &long_text(9))).collect();
+    many.push(header(b"f", &long_text(full - 20 * count)));
     let mut all = vec![
+        headers(&many),
         headers(&[header(BAD, b"V"), header(b"n", &long(b'A', &long(b'F', &header(BAD, b"V"))))]),
         headers(&[header(b"f", &deep(b'F', 15_000))]),
         headers(&[header(b"a", &deep(b'A', 20_000))]),
@@ -280,6 +286,24 @@ fn no_bytes_stop_the_others(engine: &Engine, url: &str) {
     assert_eq!(engine.metric("fanfare_rabbitmq_connects_total", &[]), 1.0, "a message cost the link");
 }
 
+/// Nor by what is said of it in its dead letter, for which a frame has no room. A stream keeps no lists.
+fn no_dead_letter_stops_the_others(engine: &Engine, url: &str) {
+    let mut client = RawClient::connect(engine.client_address());
+    client.subscribe("a");
+    let (mut publisher, mut reader) = (BytesPublisher::connect(url), Amqp::connect(url));
+    for copy in [vec![b'a'; 130_950], vec![0xff; 66_000], vec![0xff; 130_950]] {
+        publisher.publish(b"a", &headers(&[header(b"CC", &long(b'A', &long(b'S', &copy)))]), "1");
+        let (body, headers) = reader.take("fanfare.dead");
+        assert_eq!(body, b"1");
+        let reason = headers["x-fanfare-reason"].as_str().expect("a reason");
+        assert!(reason.len() <= 1024 && headers["x-fanfare-topic"].is_string(), "{reason}");
+    }
+    publisher.publish(b"a", b"\0\0", "\"the last\"");
+    // What could be delivered of the others has been.
+    while client.publication("a") == "1" {}
+    assert_eq!(engine.metric("fanfare_rabbitmq_connects_total", &[]), 1.0, "a dead letter cost the link");
+}
+
 #[test]
 fn no_message_stops_the_others_whatever_its_bytes() {
     let node = RabbitNode::shared();
@@ -291,7 +315,9 @@ fn no_message_stops_the_others_whatever_its_bytes() {
     Engine::start(&["--amqp", &url]).wait_until_ready();
 
     let url = node.new_vhost("bytes_own_queue");
-    no_bytes_stop_the_others(&Engine::start(&["--amqp", &url, "--source", "queue"]), &url);
+    let engine = Engine::start(&["--amqp", &url, "--source", "queue"]);
+    no_bytes_stop_the_others(&engine, &url);
+    no_dead_letter_stops_the_others(&engine, &url);
 
     let url = node.new_vhost("bytes_named_queue");
     let mut service = Amqp::connect(&url);
@@ -299,5 +325,7 @@ fn no_message_stops_the_others_whatever_its_bytes() {
     service.declare_queue("pushes", "fanfare", "#");
     let config =
         format!("[amqp]\nurl = \"{url}\"\nsource = \"queue\"\nqueue = \"pushes\"\nqueue_delay = \"0s\"\n");
-    no_bytes_stop_the_others(&Engine::with_config(&config), &url);
+    let engine = Engine::with_config(&config);
+    no_bytes_stop_the_others(&engine, &url);
+    no_dead_letter_stops_the_others(&engine, &url);
 }

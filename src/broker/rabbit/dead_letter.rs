@@ -13,23 +13,24 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use crate::broker::backplane::Message;
 use crate::broker::payload::Undeliverable;
 
-use super::message::{COPIES, Envelope, OFFSET, PERSISTENT, TOPICS, whole_number};
+use super::message::{COPIES, Envelope, OFFSET, PERSISTENT, whole_number};
 use super::publisher::Letter;
 
 /// Why the message could not be delivered.
 const REASON: &str = "x-fanfare-reason";
 /// The topics of the message.
 const TOPIC: &str = "x-fanfare-topic";
-/// Bytes of it beside `TOPICS`, which still has all names: all headers of a message have to fit into a frame.
-const NAMES_BYTES_MAX: usize = 1024;
+/// Bytes of each of these two, and of [`LEFT_OUT`]: all headers of a message have to fit into a frame. The message's own
+/// headers still have all topics.
+const TEXT_BYTES_MAX: usize = 1024;
 /// RabbitMQ would drop the dead letter after that time.
 const EXPIRATION: &str = "x-fanfare-expiration";
 /// RabbitMQ takes no other user's name than that of the connection.
 const USER_ID: &str = "x-fanfare-user-id";
 /// Headers that move, and where to. RabbitMQ would route by the first two; the third is the message's place in its
 /// stream, by which a dead letter that comes twice is known.
-const MOVED: [(&str, &str); 3] =
-    [(COPIES, "x-fanfare-cc"), ("BCC", "x-fanfare-bcc"), (OFFSET, "x-fanfare-stream-offset")];
+const MOVED: [(&str, &str); 3] = [(COPIES, "x-fanfare-cc"), ("BCC", "x-fanfare-bcc"), (OFFSET, MOVED_OFFSET)];
+const MOVED_OFFSET: &str = "x-fanfare-stream-offset";
 
 /// Tells a dead letter from the others of its engine, in what RabbitMQ returns.
 const NUMBER: &str = "x-fanfare-letter";
@@ -57,30 +58,81 @@ pub(super) fn of(message: Message, reason: &Undeliverable, exchange: ShortString
 
 fn headers(properties: &BasicProperties, topics: &[Box<str>], reason: &Undeliverable) -> FieldTable {
     let mut headers = FieldTable::default();
-    for (name, value) in properties.headers().iter().flatten() {
-        let moved = MOVED.iter().find(|(from, _)| *from == name.as_str());
-        headers.insert(moved.map_or_else(|| name.clone(), |(_, to)| (*to).into()), value.clone());
+    let theirs = || properties.headers().iter().flatten();
+    let new_name =
+        |name: &ShortString| MOVED.iter().find(|(from, _)| *from == name.as_str()).map(|(_, to)| *to);
+    for (name, value) in theirs().filter(|(name, _)| new_name(name).is_none()) {
+        headers.insert(name.clone(), value.clone());
+    }
+    // Last: a dead letter that was mended and sent again has those of its first time under the new names.
+    for (name, value) in theirs() {
+        new_name(name).map(|name| headers.insert(name.into(), value.clone()));
     }
     let moved = [(EXPIRATION, properties.expiration()), (USER_ID, properties.user_id())];
     for (name, value) in moved {
         let value = value.as_ref().map(|value| AMQPValue::LongString(value.as_str().into()));
         value.map(|value| headers.insert(name.into(), value));
     }
-    headers.insert(REASON.into(), AMQPValue::LongString(reason.to_string().into()));
-    let limit = if headers.inner().contains_key(TOPICS) { NAMES_BYTES_MAX } else { usize::MAX };
-    headers.insert(TOPIC.into(), AMQPValue::LongString(names(topics, limit).into()));
+    let reason = bounded(reason.to_string());
+    headers.insert(REASON.into(), AMQPValue::LongString(reason.into()));
+    headers.insert(TOPIC.into(), AMQPValue::LongString(names(topics).into()));
     headers
 }
 
+/// A text, or its beginning, in as many bytes as a header may have.
+fn bounded(mut text: String) -> String {
+    const CUT: &str = "...";
+    if text.len() > TEXT_BYTES_MAX {
+        let at = (0..=TEXT_BYTES_MAX - CUT.len()).rev().find(|&at| text.is_char_boundary(at));
+        text.truncate(at.unwrap_or(0));
+        text.push_str(CUT);
+    }
+    text
+}
+
+/// The first topics, as many as fit. One always does: a routing key has 255 bytes at most.
+fn names(topics: &[Box<str>]) -> String {
+    let mut bytes = 0;
+    let fits = |topic: &&str| {
+        bytes += topic.len() + 1;
+        bytes <= TEXT_BYTES_MAX
+    };
+    topics.iter().map(Box::as_ref).take_while(fits).collect::<Vec<_>>().join(" ")
+}
+
 /// The properties with the number of the letter, so that they fit into a frame: else RabbitMQ would end the
-/// connection. The largest of the message's headers are left out as far as need be.
+/// connection. The largest of the message's headers are left out as far as need be, and where frames are small its
+/// properties, too.
 pub(super) fn numbered(properties: &BasicProperties, number: u64, frame_max: usize) -> BasicProperties {
     let mut headers = properties.headers().clone().unwrap_or_default();
     let number = AMQPValue::LongLongInt(i64::try_from(number).unwrap_or(i64::MAX));
     headers.insert(NUMBER.into(), number);
     let numbered = properties.clone().with_headers(headers);
     let (size, room) = (bytes(&numbered), frame_max.saturating_sub(FRAME_BYTES + SPARE_BYTES));
-    if size > room { without_the_largest(numbered, size, room) } else { numbered }
+    if size <= room {
+        return numbered;
+    }
+    let fitted = without_the_largest(numbered, size, room);
+    if bytes(&fitted) <= room { fitted } else { bare(&fitted) }
+}
+
+/// What has to be known of a dead letter, in less than 3 KiB: the smallest frame of AMQP has 4.
+fn bare(properties: &BasicProperties) -> BasicProperties {
+    let mut headers = FieldTable::default();
+    for (name, value) in properties.headers().iter().flatten() {
+        let is_number = whole_number(value).is_some();
+        if [REASON, TOPIC].contains(&name.as_str())
+            || is_number && [NUMBER, MOVED_OFFSET].contains(&name.as_str())
+        {
+            headers.insert(name.clone(), value.clone());
+        }
+    }
+    headers.insert(LEFT_OUT.into(), AMQPValue::LongString("all other headers and properties".into()));
+    let bare = BasicProperties::default().with_delivery_mode(PERSISTENT).with_headers(headers);
+    match properties.message_id() {
+        Some(id) => bare.with_message_id(id.clone()),
+        None => bare,
+    }
 }
 
 /// The number of the letter that has these properties.
@@ -100,7 +152,7 @@ fn without_the_largest(properties: BasicProperties, mut size: usize, room: usize
     {
         kept.remove(&name);
         size -= bytes;
-        if names.len() + name.as_str().len() < NAMES_BYTES_MAX {
+        if names.len() + name.as_str().len() < TEXT_BYTES_MAX {
             names.push_str(if names.is_empty() { "" } else { " " });
             names.push_str(name.as_str());
         }
@@ -154,21 +206,12 @@ fn kept(properties: &BasicProperties) -> BasicProperties {
     kept
 }
 
-/// The first topics, as many as fit into `limit` bytes.
-fn names(topics: &[Box<str>], limit: usize) -> String {
-    let mut bytes = 0;
-    let fits = |topic: &&str| {
-        bytes += topic.len() + 1;
-        bytes <= limit
-    };
-    topics.iter().map(Box::as_ref).take_while(fits).collect::<Vec<_>>().join(" ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::rabbit::message::{self, text};
+    use crate::broker::rabbit::message::{self, TOPICS, text};
     use lapin::message::Delivery;
+    use proptest::prelude::*;
 
     fn dead(routing_key: &str, properties: BasicProperties) -> Letter {
         let mut delivery = Delivery::mock(7, "fanfare".into(), routing_key.into(), false, b"1".to_vec());
@@ -238,12 +281,68 @@ mod tests {
         assert_eq!(headers.inner().len(), pairs.len() + 2, "{headers:?}");
     }
 
+    /// Mended and sent again, it failed again.
+    #[test]
+    fn what_moves_takes_the_place_of_what_moved_when_it_failed_before() {
+        let mut came = FieldTable::default();
+        for (from, to) in MOVED {
+            came.insert(from.into(), AMQPValue::LongLongInt(2));
+            came.insert(to.into(), AMQPValue::LongLongInt(1));
+        }
+        let letter = dead("a", BasicProperties::default().with_headers(came));
+        let headers = letter.properties.headers().clone().unwrap();
+        for (from, to) in MOVED {
+            assert_eq!(headers.inner().get(to), Some(&AMQPValue::LongLongInt(2)), "{to}");
+            assert!(!headers.contains_key(from), "{from}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        /// Whatever its message had. RabbitMQ would end the connection, and it would leave again over the next one.
+        #[test]
+        fn a_dead_letter_fits_into_a_frame_and_has_its_body_its_reason_and_its_topic(
+            copies in prop::collection::vec(prop::sample::select(vec![1_usize, 40, 255, 3000, 131_000]), 0..4),
+            headers in prop::collection::vec(prop::sample::select(vec![1_usize, 200, 4000, 131_000]), 0..20),
+            names in prop::sample::select(vec![1_usize, 60, 251]),
+            flaw in prop::sample::select(vec![1_usize, 66_000, 300_000]),
+            text in prop::sample::select(vec![0_usize, 20, 255]),
+            frame_max in prop::sample::select(vec![4096_usize, 8192, 131_072]),
+        ) {
+            let mut came = FieldTable::default();
+            let copies: Vec<_> = copies.iter().map(|&len| string(&"ü".repeat(len.div_ceil(2)))).collect();
+            for name in [COPIES, "BCC", OFFSET, MOVED_OFFSET, NUMBER, LEFT_OUT, REASON, TOPIC] {
+                came.insert(name.into(), AMQPValue::FieldArray(copies.clone().into()));
+            }
+            for (n, len) in headers.into_iter().enumerate() {
+                came.insert(format!("{n}{}", "h".repeat(names)).into(), string(&"z".repeat(len)));
+            }
+            let short = || ShortString::from("x".repeat(text));
+            let sent = texts(&BasicProperties::default()).into_iter().fold(BasicProperties::default(), |sent, (_, with)| with(sent, short()));
+            let sent = sent.with_expiration(short()).with_user_id(short()).with_priority(1).with_timestamp(1);
+            let mut delivery = Delivery::mock(7, "fanfare".into(), short(), false, vec![b'1'; 9]);
+            delivery.properties = sent.with_headers(came);
+            let reason = Undeliverable::Copy("f".repeat(flaw));
+            let letter = of(message::receive(delivery, None), &reason, "fanfare.dead".into());
+            let fitted = numbered(&letter.properties, 7, frame_max);
+            let size = FRAME_BYTES + SPARE_BYTES + bytes(&fitted);
+            prop_assert!(size <= frame_max, "{size}");
+            prop_assert_eq!((&letter.body[..], number(&fitted)), (&[b'1'; 9][..], Some(7)));
+            let told = fitted.headers().clone().unwrap();
+            for name in [REASON, TOPIC] {
+                let said = message::text(&told, name);
+                prop_assert!(said.is_some_and(|said| said.len() <= TEXT_BYTES_MAX), "{name}: {said:?}");
+            }
+        }
+    }
+
     #[test]
     fn the_names_of_many_topics_are_said_once() {
         let many: Vec<_> = (0..1000).map(|n| format!("topic-{n}").into()).collect();
         let letter = dead("topic-0", message::properties("1".into(), &many, None));
         let headers = letter.properties.headers().clone().unwrap();
-        assert!(text(&headers, TOPIC).unwrap().len() <= NAMES_BYTES_MAX);
+        assert!(text(&headers, TOPIC).unwrap().len() <= TEXT_BYTES_MAX);
         assert!(text(&headers, TOPICS).unwrap().ends_with("topic-999"));
     }
 
