@@ -489,6 +489,31 @@ fn subscribed_behind_a_proxy(vhost: &str) -> (String, Proxy, Engine, RawClient) 
     (url, proxy, engine, client)
 }
 
+/// RabbitMQ may send one message ahead: that is the one by which the engine finds its place again.
+#[test]
+fn what_comes_after_a_lost_link_is_pushed_with_the_smallest_prefetch() {
+    let node = RabbitNode::shared();
+    for (vhost, setting) in
+        [("prefetch_1", "prefetch = 1"), ("prefetch_bytes", "prefetch_bytes = 16_777_216")]
+    {
+        let url = node.new_vhost(vhost);
+        let proxy = Proxy::to(node.port());
+        let url_by_proxy = proxy.instead_of(node.port(), &url);
+        let engine = Engine::with_config(&format!("[amqp]\nurl = \"{url_by_proxy}\"\n{setting}\n"));
+        engine.wait_until_ready();
+        let mut client = RawClient::connect(engine.client_address());
+        client.subscribe("a");
+        let publisher = Publisher::connect(&url);
+        for round in 0..3 {
+            for n in 10 * round..10 * round + 5 {
+                publisher.publish("a", n.to_string().as_bytes(), plain());
+                assert_eq!(client.publication("a"), n.to_string(), "{setting}");
+            }
+            proxy.cut();
+        }
+    }
+}
+
 /// How long it waited is not known if no marker has come since but the node's own: so it is pushed, and ends when it must
 /// have been there for so long.
 #[test]

@@ -173,12 +173,12 @@ impl Gate<'_> {
             if offset > anchor.offset {
                 return Ok(Place::Dropped);
             }
+            // Nobody else acknowledges it, and RabbitMQ may send no more before: it fails only if the connection has.
+            let _ = delivery.ack(BasicAckOptions::default()).await;
             if offset == anchor.offset {
                 let is_it = markers::read(&delivery).is_some_and(|marker| marker.nonce == anchor.nonce);
                 return Ok(if is_it { Place::Anchor } else { Place::Another });
             }
-            // It fails only if the connection has, and then nothing comes.
-            let _ = delivery.ack(BasicAckOptions::default()).await;
         }
     }
 
