@@ -60,11 +60,13 @@ struct Pass {
     end: u64,
     /// Nothing is looked at but markers.
     is_search: bool,
+    /// Whether one of these has said that something is settled.
+    is_told: bool,
 }
 
 impl Pass {
     fn new(start: u64, end: u64) -> Self {
-        Self { start, next: start, coming: start, end, is_search: false }
+        Self { start, next: start, coming: start, end, is_search: false, is_told: false }
     }
 }
 
@@ -247,11 +249,19 @@ impl Coverage {
         self.pass.map(|pass| pass.coming)
     }
 
-    /// A marker has come that is read again, and says up to where the stream was settled, if it does.
-    pub(super) fn marker_again(&mut self, offset: u64, settled: Option<u64>) {
-        if self.pass.is_some_and(|pass| pass.is_search) {
-            self.settled = self.settled.max(settled.filter(|&settled| settled <= offset));
-        }
+    /// A marker has come that is read again, and says up to where the stream was settled, if it does. A claim means it,
+    /// as in [`Self::marker`]; not one of a node that looked for such a marker itself, which says that it knows nothing.
+    pub(super) fn marker_again(&mut self, offset: u64, settled: Option<u64>, has_claim: bool) {
+        let Some(pass) = self.pass.as_mut().filter(|pass| pass.is_search) else { return };
+        let settled = match settled {
+            Some(settled) if settled <= offset => {
+                pass.is_told |= settled > 0;
+                settled
+            }
+            None if has_claim && !pass.is_told => offset + 1,
+            _ => return,
+        };
+        self.settled = self.settled.max(Some(settled));
     }
 
     /// A message has come that is read again. Returns whether it is to be looked at, and dead-lettered if need be.

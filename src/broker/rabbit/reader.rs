@@ -225,9 +225,10 @@ impl Reader {
     pub(super) fn take_again(&mut self, delivery: Delivery) -> Option<Message> {
         let told = markers::offset(&delivery);
         let offset = told.or_else(|| self.coverage.wanted())?;
-        let is_marker = markers::read(&delivery).is_some();
-        if is_marker {
-            self.coverage.marker_again(offset, markers::settled(&delivery));
+        let marker = markers::read(&delivery);
+        let is_marker = marker.is_some();
+        if let Some(marker) = marker {
+            self.coverage.marker_again(offset, markers::settled(&delivery), marker.claim.is_some());
         }
         let is_wanted = self.coverage.read_again(offset);
         let is_publication = !is_marker && markers::removed(&delivery).is_none();

@@ -121,7 +121,7 @@ fn who_has_read_back_no_word_on_what_is_settled_looks_for_one_from_its_start_bac
     for searched in [far - SEARCH_MESSAGES..far, far - 2 * SEARCH_MESSAGES..far - SEARCH_MESSAGES] {
         assert!(!coverage.takes_over(later));
         assert_eq!(coverage.pass(), Some((searched.clone(), true)));
-        coverage.marker_again(searched.start + 1, Some(0));
+        coverage.marker_again(searched.start + 1, Some(0), true);
         assert_eq!(again(&mut coverage, searched.end + 1), [0; 0]);
         assert_eq!((coverage.wanted(), coverage.settled(), coverage.due()), (None, Some(0), Some(later)));
     }
@@ -129,7 +129,7 @@ fn who_has_read_back_no_word_on_what_is_settled_looks_for_one_from_its_start_bac
     let third = far - 4 * SEARCH_MESSAGES;
     assert_eq!(coverage.pass(), Some((third..far - 2 * SEARCH_MESSAGES, true)));
     for (offset, settled) in [(third + 5, third - 7), (third + 9, third + 10), (third + 20, third - 8)] {
-        coverage.marker_again(offset, Some(settled));
+        coverage.marker_again(offset, Some(settled), true);
     }
     again(&mut coverage, far);
     assert_eq!(coverage.settled(), Some(third - 7), "the furthest that can be believed");
@@ -137,6 +137,30 @@ fn who_has_read_back_no_word_on_what_is_settled_looks_for_one_from_its_start_bac
     assert_eq!(coverage.pass(), Some((third - 7..far, false)));
     assert!(again(&mut coverage, far + 1).into_iter().eq(third - 7..far));
     assert_eq!((coverage.settled(), coverage.due()), (Some(far + 5), Some(now)));
+}
+
+/// After an upgrade and a long time without engines: else all that the earlier release dead-lettered is dead-lettered again.
+#[test]
+fn a_claim_of_an_earlier_release_that_is_looked_for_settles_what_is_before_it_unless_others_have_said_more() {
+    let now = Instant::now();
+    for (markers, settled) in [
+        (&[(10, None), (20, None)][..], 21),
+        (&[(10, None), (20, Some(5))], 11),
+        (&[(10, Some(5)), (20, None)], 5),
+        (&[(10, Some(0)), (20, None)], 21),
+        (&[(10, None), (20, Some(15))], 15),
+    ] {
+        let mut coverage = live(30, None, now);
+        coverage.marker(30, Some(0), true, now);
+        coverage.takes_over(now + PATIENCE);
+        assert_eq!(coverage.pass(), Some((0..30, true)));
+        markers.iter().for_each(|&(offset, settled)| coverage.marker_again(offset, settled, true));
+        coverage.marker_again(25, None, false);
+        again(&mut coverage, 31);
+        assert_eq!(coverage.settled(), Some(settled), "{markers:?}");
+        coverage.takes_over(now + PATIENCE);
+        assert_eq!(coverage.pass(), Some((settled..30, false)), "{markers:?}");
+    }
 }
 
 #[test]
