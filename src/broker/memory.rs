@@ -100,7 +100,7 @@ impl Memory {
             return Err((publish, ErrorCode::Internal));
         }
         let sender = (&publish.asker).into();
-        if !self.shares.has_room(sender, 0) {
+        if !self.shares.has_room(sender) {
             return Err((publish, ErrorCode::TooManyRequests));
         }
         let deadline = Instant::now() + self.limit;

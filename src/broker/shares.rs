@@ -73,18 +73,17 @@ impl Shares {
         }
     }
 
-    /// Whether this sender may add one more. `others` are there besides, and are nobody's any more.
-    pub(super) fn has_room(&self, sender: Sender, others: usize) -> bool {
+    /// Whether this sender may add one more.
+    pub(super) fn has_room(&self, sender: Sender) -> bool {
         let (room, all, clients) = (self.room, self.all, self.clients);
-        if all.number + others >= room.number || all.bytes >= room.bytes {
+        if all.number >= room.number || all.bytes >= room.bytes {
             return false;
         }
         let Sender::Client(client) = sender else { return true };
         let own = self.client.get(&client).copied().unwrap_or_default();
         let share =
             |room: usize, taken| (room - room / RESERVED_PART).saturating_sub(taken).div_ceil(SHARE_PART);
-        own.number < share(room.number, clients.number + others)
-            && own.bytes < share(room.bytes, clients.bytes)
+        own.number < share(room.number, clients.number) && own.bytes < share(room.bytes, clients.bytes)
     }
 
     /// One more is there.
@@ -121,7 +120,7 @@ mod tests {
 
     fn fill(shares: &mut Shares, sender: Sender, bytes: usize) -> usize {
         let mut added = 0;
-        while shares.has_room(sender, 0) {
+        while shares.has_room(sender) {
             shares.add(sender, bytes);
             added += 1;
         }
@@ -147,7 +146,7 @@ mod tests {
                 assert!(got.iter().all(|&got| got <= most), "{case}: {got:?}");
                 // The next place is not for those who have many, if all are taken.
                 shares.remove(client(0), 1);
-                assert!(got[0] == 1 || greedy == 1 || !shares.has_room(client(0), 0), "{case}");
+                assert!(got[0] == 1 || greedy == 1 || !shares.has_room(client(0)), "{case}");
                 let one_more = fill(&mut shares, client(greedy), 1);
                 assert!(one_more >= 1, "{case}");
                 let taken = got.iter().sum::<usize>() - 1 + one_more;
@@ -165,12 +164,11 @@ mod tests {
         let mut shares = Shares::new(8, 80);
         assert_eq!(fill(&mut shares, client(1), 10), 1);
         assert_eq!(fill(&mut shares, Sender::Operator, 10), 7);
-        assert!(!shares.has_room(client(2), 0));
+        assert!(!shares.has_room(client(2)));
         shares.remove(client(1), 10);
-        assert!(shares.client.is_empty() && shares.has_room(client(2), 0));
-        assert!(!shares.has_room(client(2), 1), "somebody else's");
+        assert!(shares.client.is_empty() && shares.has_room(client(2)));
         shares.add(client(2), 10);
         shares.remove(Sender::Operator, 10);
-        assert!(shares.has_room(Sender::Operator, 0));
+        assert!(shares.has_room(Sender::Operator));
     }
 }

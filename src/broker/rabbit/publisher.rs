@@ -12,16 +12,20 @@ use std::time::Duration;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::ShortString;
 use lapin::{BasicProperties, Channel, Connection};
-use rustc_hash::FxHashMap;
+use tokio::select;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use crate::config::Config;
 
 use super::address::Address;
 use super::fault::{is_missing, is_refused, reply_text};
 use super::{dead_letter, topology};
+
+mod returns;
+
+use returns::Returns;
 
 /// From the closing of a channel until all letters under way on it have failed; it takes milliseconds.
 const REASON_LIMIT: Duration = Duration::from_millis(500);
@@ -233,9 +237,12 @@ impl Publisher {
             if !self.is_open() {
                 return self.closed().await;
             }
-            // There is a sender in `self`, so that this does not end.
-            let Some((number, outcome)) = self.answers.1.recv().await else { continue };
-            self.take(number, outcome);
+            let due = self.returns.due();
+            select! {
+                // There is a sender in `self`, so that this does not end.
+                Some((number, outcome)) = self.answers.1.recv() => self.take(number, outcome),
+                () = until(due) => self.report_returns(),
+            }
         }
     }
 
@@ -254,12 +261,17 @@ impl Publisher {
         };
         let Some(number) = number else { return };
         if self.traffic == Traffic::DeadLetters {
-            self.returns.heard(number, confirmed);
-            self.reports.extend(std::iter::from_fn(|| self.returns.next()));
+            self.returns.heard(number, confirmed, Instant::now());
+            self.report_returns();
         } else if let Some(Confirmed { is_ack, .. }) = confirmed {
             let outcome = if is_ack { Outcome::Stored } else { Outcome::NotStored };
             self.reports.push_back(Report { number, outcome });
         }
+    }
+
+    fn report_returns(&mut self) {
+        let now = Instant::now();
+        self.reports.extend(std::iter::from_fn(|| self.returns.next(now)));
     }
 
     /// RabbitMQ has closed the channel. lapin says why to each letter that was under way.
@@ -326,50 +338,11 @@ async fn open_channel(connection: &Connection) -> lapin::Result<Channel> {
     Ok(channel)
 }
 
-/// What is known of letters, in the order in which they were sent.
-///
-/// RabbitMQ returns a letter that it cannot route before it confirms it, and returns are in the order of the letters.
-/// But lapin 4.12 gives a return to whichever confirm it settles next, which is another one's if several letters are
-/// confirmed together. A return says by a header of its own which letter it is ([`dead_letter::number`]). It is with a
-/// confirm all the same: when a letter, and all that were sent before it, are confirmed, its return has been seen, if
-/// there was one. So letters are reported in their order.
-#[derive(Debug, Default)]
-struct Returns {
-    /// Letters that are not reported.
-    sent: VecDeque<u64>,
-    /// Those of them that are confirmed, and whether RabbitMQ stored them.
-    confirmed: FxHashMap<u64, bool>,
-    /// Those that were returned.
-    returned: Vec<u64>,
-}
-
-impl Returns {
-    fn sent(&mut self, number: u64) {
-        self.sent.push_back(number);
-    }
-
-    /// A letter is confirmed; or nothing will be heard of it, and nobody waits for it.
-    fn heard(&mut self, number: u64, confirmed: Option<Confirmed>) {
-        match confirmed {
-            Some(Confirmed { is_ack, returned }) => {
-                self.confirmed.insert(number, is_ack);
-                self.returned.extend(returned);
-            }
-            None => self.sent.retain(|&sent| sent != number),
-        }
-    }
-
-    fn next(&mut self) -> Option<Report> {
-        let number = *self.sent.front()?;
-        let is_ack = self.confirmed.remove(&number)?;
-        self.sent.pop_front();
-        let returned = self.returned.iter().position(|&returned| returned == number);
-        let outcome = match returned.map(|place| self.returned.swap_remove(place)) {
-            _ if !is_ack => Outcome::NotStored,
-            Some(_) => Outcome::Unroutable,
-            None => Outcome::Stored,
-        };
-        Some(Report { number, outcome })
+/// Waits for a moment, or for ever if there is none.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -394,57 +367,4 @@ async fn publish(
     let returned = confirmation.take_message();
     let returned = returned.and_then(|message| dead_letter::number(&message.properties));
     Ok(Confirmed { is_ack, returned })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// As RabbitMQ and lapin say it: returns in order, each before its letter's confirm, and each with the next confirm.
-    fn outcomes(letters: u64, unroutable: &[u64], confirmed: &[u64], batches: usize) -> Vec<(u64, Outcome)> {
-        let mut returns = Returns::default();
-        (0..letters).for_each(|number| returns.sent(number));
-        let mut waiting: VecDeque<u64> = VecDeque::new();
-        let mut reports = Vec::new();
-        let mut unreturned = unroutable.iter().copied().peekable();
-        for together in confirmed.chunks(confirmed.len().div_ceil(batches)) {
-            let newest = together.iter().max().copied().expect("a chunk");
-            while let Some(number) = unreturned.next_if(|&number| number <= newest) {
-                waiting.push_back(number);
-            }
-            for &number in together {
-                returns.heard(number, Some(Confirmed { is_ack: true, returned: waiting.pop_front() }));
-                reports.extend(std::iter::from_fn(|| returns.next()));
-            }
-        }
-        reports.into_iter().map(|report| (report.number, report.outcome)).collect()
-    }
-
-    #[test]
-    fn a_return_is_its_letters_whichever_confirm_it_came_with() {
-        let orders: [&[u64]; 4] = [&[0, 1, 2, 3], &[3, 2, 1, 0], &[1, 3, 0, 2], &[2, 0, 3, 1]];
-        for bits in 0..16_u64 {
-            let unroutable: Vec<u64> = (0..4).filter(|number| bits & (1 << number) != 0).collect();
-            let of = |number| {
-                if unroutable.contains(&number) { Outcome::Unroutable } else { Outcome::Stored }
-            };
-            let expected: Vec<_> = (0..4).map(|number| (number, of(number))).collect();
-            for (order, batches) in orders.iter().flat_map(|order| [(order, 1), (order, 2), (order, 4)]) {
-                let said = outcomes(4, &unroutable, order, batches);
-                assert_eq!(said, expected, "{unroutable:?} {order:?} in {batches}");
-            }
-        }
-    }
-
-    #[test]
-    fn who_was_not_confirmed_is_not_reported_and_those_behind_it_wait() {
-        let mut returns = Returns::default();
-        [7, 5, 9].into_iter().for_each(|number| returns.sent(number));
-        returns.heard(5, Some(Confirmed { is_ack: false, returned: None }));
-        returns.heard(9, None);
-        assert!(returns.next().is_none());
-        returns.heard(7, Some(Confirmed { is_ack: true, returned: None }));
-        let outcomes: Vec<_> = std::iter::from_fn(|| returns.next()).map(|report| report.outcome).collect();
-        assert_eq!(outcomes, [Outcome::Stored, Outcome::NotStored]);
-    }
 }
