@@ -163,7 +163,7 @@ impl Digest {
             Encoding::Deflated => {
                 let payload = &batch.bytes[..batch.bytes.len() - TAIL.len()];
                 let max = usize::try_from(batch.plain).expect("a batch fits into memory");
-                Cow::Owned(inflater.message(payload, max).expect("a segment of the broker's can be read"))
+                Cow::Owned(inflater.segments(payload, max).expect("a segment of the broker's can be read"))
             }
         };
         let mut lines = Vec::new();

@@ -173,7 +173,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
                 break;
             }
             let ends = matches!(step, Step::Broken(_) | Step::Refused { .. });
-            let work = consumed + step.owned_bytes();
+            let work = consumed + step.owned_bytes() + self.inflater.take_cost();
             self.take(slot, step);
             self.use_share(work);
             if !self.clients[slot].session.is_in_message() {

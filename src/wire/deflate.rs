@@ -4,8 +4,11 @@
 //! block, [`TAIL`] being its last bytes. So segments that stand side by side, whichever they are, are one
 //! valid stream, and a message is any number of them less the tail of the last, which the receiver puts back.
 
-use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
+use std::fmt;
+
+use flate2::{Compress, Compression, FlushCompress};
 use thiserror::Error;
+use zlib_rs::{Inflate, InflateFlush, Status};
 
 /// What each segment ends with, and what messages are sent without (RFC 7692, section 7.2.1).
 pub const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
@@ -13,11 +16,27 @@ pub const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 /// The most that one stored block holds (RFC 1951, section 3.2.4).
 const STORED_MAX: usize = 65_535;
 
+/// How far back a deflate stream may refer: 32 KiB.
+const WINDOW_BITS: u8 = 15;
+
 /// What a stored block has besides: a byte with its kind, its length twice (the same).
 const STORED_OVERHEAD: usize = 5;
 
 /// Room for the end of a flush: with 6 bytes or fewer left, zlib would repeat its marker.
 const FLUSH_ROOM: usize = 64;
+
+/// Blocks that a client's message may have, however short it is. Most have two: the data, and the empty one of their tail.
+/// But each fragment may have been flushed alone, and each final block is one more.
+const BLOCKS_MIN: usize = 32;
+
+/// Bytes of a client's message for each of which it may have one block more. The tables of a block take up to 4 µs, as
+/// long as 2 KiB of stored data, and need no more than 12 bytes: 64 KiB of them would take 12 ms. Compressors begin a
+/// block after 127 symbols at the earliest (zlib with its smallest memory), most after 8,192 and more.
+const BLOCK_BYTES: usize = 120;
+
+/// Blocks of a message that cost nothing beside its bytes, and what each more costs, in bytes.
+const USUAL_BLOCKS: usize = 2;
+const BLOCK_COST: usize = 1024;
 
 /// Makes segments. The 313 KiB that compressing takes are allocated when they are first needed.
 #[derive(Debug, Default)]
@@ -88,55 +107,120 @@ pub enum InflateError {
 }
 
 /// Reads what clients compressed. The 40 KiB that this takes are allocated when they are first needed.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Inflater {
-    decompress: Option<Decompress>,
+    inflate: Option<Inflate>,
+    cost: usize,
 }
 
-impl Inflater {
-    /// The message whose compressed payload is `payload`. No more than `max` bytes and one are inflated, or
-    /// allocated, whatever the payload would become.
-    ///
-    /// # Errors
-    /// [`InflateError::TooBig`] beyond `max` bytes; [`InflateError::Corrupt`] if it is no deflate stream. One
-    /// that is cut off inside of a block counts as what it is up to there.
-    pub fn message(&mut self, payload: &[u8], max: usize) -> Result<Vec<u8>, InflateError> {
-        let decompress = self.decompress.get_or_insert_with(|| Decompress::new(false));
-        decompress.reset(false);
-        let mut plain = Vec::new();
-        plain.reserve_exact(payload.len().saturating_mul(4).saturating_add(FLUSH_ROOM).min(max + 1));
-        inflate(decompress, payload, &mut plain, max)?;
-        inflate(decompress, &TAIL, &mut plain, max)?;
-        Ok(plain)
+impl fmt::Debug for Inflater {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inflater").field("cost", &self.cost).finish_non_exhaustive()
     }
 }
 
-/// Appends what `input` becomes.
-fn inflate(
-    decompress: &mut Decompress,
-    mut input: &[u8],
-    plain: &mut Vec<u8>,
+impl Inflater {
+    /// The message of a client whose compressed payload is `payload`. No more than `max` bytes and one are inflated, or
+    /// allocated, whatever the payload would become; and no more blocks than there are in what compressors make, since
+    /// each costs time, also an empty one.
+    ///
+    /// # Errors
+    /// [`InflateError::TooBig`] beyond `max` bytes; [`InflateError::Corrupt`] if it is no deflate stream, or one of far
+    /// too many blocks. One that is cut off inside of a block counts as what it is up to there.
+    pub fn message(&mut self, payload: &[u8], max: usize) -> Result<Vec<u8>, InflateError> {
+        let mut message = Inflating::begin(self.state(), payload.len(), max, InflateFlush::Block);
+        let all = message.take(payload).and_then(|()| message.take(&TAIL));
+        let (blocks, plain) = (message.blocks, message.end());
+        self.cost += blocks.saturating_sub(USUAL_BLOCKS) * BLOCK_COST;
+        all.map(|()| plain)
+    }
+
+    /// The same for segments of our own, side by side: any number of them.
+    ///
+    /// # Errors
+    /// As above, but for the number of blocks.
+    pub fn segments(&mut self, payload: &[u8], max: usize) -> Result<Vec<u8>, InflateError> {
+        let mut message = Inflating::begin(self.state(), payload.len(), max, InflateFlush::SyncFlush);
+        message.take(payload)?;
+        message.take(&TAIL)?;
+        Ok(message.end())
+    }
+
+    /// What the messages since the last call have cost beside their bytes, in bytes.
+    pub fn take_cost(&mut self) -> usize {
+        std::mem::take(&mut self.cost)
+    }
+
+    fn state(&mut self) -> &mut Inflate {
+        let inflate = self.inflate.get_or_insert_with(|| Inflate::new(false, WINDOW_BITS));
+        inflate.reset(false);
+        inflate
+    }
+}
+
+/// A message while it is inflated.
+struct Inflating<'a> {
+    inflate: &'a mut Inflate,
+    /// What it has become, and room for more, which is zero.
+    plain: Vec<u8>,
+    filled: usize,
     max: usize,
-) -> Result<(), InflateError> {
-    loop {
-        if plain.len() == plain.capacity() {
-            plain.reserve_exact(plain.len().min(max + 1 - plain.len()));
+    /// Whether to stop at the end of each block, to count them.
+    flush: InflateFlush,
+    blocks: usize,
+}
+
+impl<'a> Inflating<'a> {
+    fn begin(inflate: &'a mut Inflate, payload: usize, max: usize, flush: InflateFlush) -> Self {
+        let mut plain = Vec::new();
+        plain.reserve_exact(payload.saturating_mul(4).saturating_add(FLUSH_ROOM).min(max + 1));
+        plain.resize(plain.capacity(), 0);
+        Self { inflate, plain, filled: 0, max, flush, blocks: 0 }
+    }
+
+    fn end(mut self) -> Vec<u8> {
+        self.plain.truncate(self.filled);
+        self.plain
+    }
+
+    /// Appends what `input` becomes.
+    fn take(&mut self, mut input: &[u8]) -> Result<(), InflateError> {
+        loop {
+            if self.filled == self.plain.len() {
+                self.plain.reserve_exact(self.filled.min(self.max + 1 - self.filled));
+                self.plain.resize(self.plain.capacity(), 0);
+            }
+            // What is left in the state when there is no more input is at most a few bytes.
+            let flush = if input.is_empty() { InflateFlush::SyncFlush } else { self.flush };
+            let before = (self.inflate.total_in(), self.inflate.total_out());
+            let status = self.inflate.decompress(input, &mut self.plain[self.filled..], flush);
+            let status = status.map_err(|_| InflateError::Corrupt)?;
+            let length = |bytes| usize::try_from(bytes).map_err(|_| InflateError::Corrupt);
+            input = &input[length(self.inflate.total_in() - before.0)?..];
+            self.filled += length(self.inflate.total_out() - before.1)?;
+            if self.filled > self.max {
+                return Err(InflateError::TooBig);
+            }
+            let has_room = self.filled < self.plain.len();
+            match status {
+                // A final block in the middle of a message is allowed (RFC 7692, section 7.2.3.5).
+                Status::StreamEnd => self.inflate.reset(false),
+                // With room left it stops at the end of its input, or of a block.
+                _ if has_room && flush == InflateFlush::SyncFlush => {
+                    return if input.is_empty() { Ok(()) } else { Err(InflateError::Corrupt) };
+                }
+                _ => {}
+            }
+            if flush == InflateFlush::Block && (has_room || status == Status::StreamEnd) {
+                self.count_block()?;
+            }
         }
-        let before = decompress.total_in();
-        let status = decompress.decompress_vec(input, plain, FlushDecompress::Sync);
-        let status = status.map_err(|_| InflateError::Corrupt)?;
-        if plain.len() > max {
-            return Err(InflateError::TooBig);
-        }
-        let taken = usize::try_from(decompress.total_in() - before).map_err(|_| InflateError::Corrupt)?;
-        input = &input[taken..];
-        if status == Status::StreamEnd {
-            // A final block in the middle of a message is allowed (RFC 7692, section 7.2.3.5).
-            decompress.reset(false);
-        } else if plain.len() < plain.capacity() {
-            // With room left it stops at the end of its input only.
-            return if input.is_empty() { Ok(()) } else { Err(InflateError::Corrupt) };
-        }
+    }
+
+    fn count_block(&mut self) -> Result<(), InflateError> {
+        self.blocks += 1;
+        let most = BLOCKS_MIN + self.filled / BLOCK_BYTES;
+        if self.blocks > most { Err(InflateError::Corrupt) } else { Ok(()) }
     }
 }
 
@@ -222,7 +306,7 @@ mod tests {
         assert!(bomb.len() < 20_000);
         let mut inflater = Inflater::default();
         assert_eq!(inflater.message(&bomb, 65_536), Err(InflateError::TooBig));
-        let out = inflater.decompress.as_ref().map_or(0, Decompress::total_out);
+        let out = inflater.inflate.as_ref().map_or(0, Inflate::total_out);
         assert!(out <= 65_537, "{out} bytes were inflated");
         for max in [0, 1, 5, 1000, 65_536] {
             let fits = compressed(&vec![b'x'; max]);
@@ -231,6 +315,95 @@ mod tests {
             let over = compressed(&vec![b'x'; max + 1]);
             assert_eq!(inflater.message(&over, max), Err(InflateError::TooBig), "{max}");
         }
+    }
+
+    /// Bits in their order, as deflate packs them; codes have their first bit first.
+    #[derive(Default)]
+    struct Bits(Vec<u8>, usize);
+
+    impl Bits {
+        fn push(&mut self, value: usize, count: usize) {
+            for bit in 0..count {
+                if self.1 % 8 == 0 {
+                    self.0.push(0);
+                }
+                *self.0.last_mut().unwrap() |= u8::from(value >> bit & 1 == 1) << (self.1 % 8);
+                self.1 += 1;
+            }
+        }
+
+        /// An empty block with codes of its own: of one bit each for 0 and for the end of the block (RFC 1951, 3.2.7).
+        fn push_block_with_codes(&mut self) {
+            self.push(0b100, 3);
+            self.push(0, 10);
+            // The lengths of the codes for lengths: one bit for 18, two for 0 and 1. They stand in the order 16, 17,
+            // 18, 0, ..., 1.
+            self.push(14, 4);
+            for length in [0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2] {
+                self.push(length, 3);
+            }
+            let (zero, one) = (0b01, 0b11);
+            self.push(one, 2);
+            for zeros in [138, 117] {
+                self.push(0, 1);
+                self.push(zeros - 11, 7);
+            }
+            self.push(one, 2);
+            self.push(zero, 2);
+            self.push(1, 1);
+        }
+    }
+
+    /// Payloads of 64 KiB that are nothing but the beginnings of blocks, whatever kind of block costs most.
+    #[test]
+    fn a_message_has_no_more_blocks_than_compressors_make() {
+        let block = |push: &dyn Fn(&mut Bits)| {
+            let mut bits = Bits::default();
+            while bits.0.len() < 65_000 {
+                push(&mut bits);
+            }
+            bits.0
+        };
+        let payloads = [
+            ("final", [3, 0].repeat(32_700)),
+            ("final, stored", b"\x01\0\0\xff\xff".repeat(13_000)),
+            ("stored", b"\0\0\0\xff\xff".repeat(13_000)),
+            ("fixed codes", block(&|bits| bits.push(0b010, 10))),
+            ("own codes", block(&Bits::push_block_with_codes)),
+        ];
+        let mut inflater = Inflater::default();
+        for (name, payload) in payloads {
+            assert_eq!(
+                inflater.segments(&payload, 10).as_deref(),
+                Ok(&b""[..]),
+                "{name}: it is a deflate stream"
+            );
+            assert_eq!(inflater.message(&payload, 65_536), Err(InflateError::Corrupt), "{name}");
+            let blocks = inflater.take_cost() / BLOCK_COST;
+            assert!(blocks <= BLOCKS_MIN + 1, "{name}: {blocks} blocks were begun");
+            assert_eq!(inflater.message(&compressed(b"fine"), 1000).as_deref(), Ok(&b"fine"[..]));
+            assert_eq!(inflater.take_cost(), 0, "a usual message costs nothing beside its bytes");
+        }
+    }
+
+    /// Many flushes within a message, and final blocks, are legal; and so is what begins blocks as often as it can.
+    #[test]
+    fn messages_of_several_blocks_are_read() {
+        let mut inflater = Inflater::default();
+        let final_blocks = [&[0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00][..]; 10].concat();
+        assert_eq!(inflater.message(&final_blocks, 1000), Ok(b"Hello".repeat(10)));
+        assert!(inflater.take_cost() > 0);
+        let mut deflater = Deflater::default();
+        let flushed = deflater.segment(b"x", 0).repeat(15);
+        assert_eq!(inflater.message(&flushed, 1000), Ok(b"x".repeat(15)));
+        // As zlib does with its smallest memory, of what does not compress.
+        let plain = noise(64_000);
+        let mut smallest = Vec::new();
+        for part in plain.chunks(127) {
+            let segment = deflater.segment(part, usize::MAX);
+            smallest.extend_from_slice(&segment[..segment.len() - STORED_OVERHEAD]);
+        }
+        assert!(inflater.message(&smallest, 65_536).as_ref() == Ok(&plain));
     }
 
     #[test]
@@ -264,7 +437,7 @@ mod tests {
             }
             prop_assert!(payload.ends_with(&TAIL));
             payload.truncate(payload.len() - TAIL.len());
-            prop_assert_eq!(inflated(&payload), Ok(plain));
+            prop_assert_eq!(Inflater::default().segments(&payload, 1 << 20), Ok(plain));
         }
 
         /// Whatever a client sends: no panic, no more than the limit.

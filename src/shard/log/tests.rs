@@ -185,7 +185,7 @@ impl Model {
             let payload = &frame[if frame[1] < 126 { 2 } else { 4 }..];
             let plain = match self.encoding {
                 Encoding::Json => [payload, b"\n"].concat(),
-                Encoding::Deflated => Inflater::default().message(payload, 100_000).unwrap(),
+                Encoding::Deflated => Inflater::default().segments(payload, 100_000).unwrap(),
             };
             let plain = String::from_utf8(plain).unwrap();
             assert_eq!(plain.matches('\n').count() as u64, span.lines);
