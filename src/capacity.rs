@@ -39,6 +39,12 @@ impl Capacity {
         self.taken.load(Ordering::Relaxed) >= self.limit
     }
 
+    /// Whether no more than a twentieth of the places is free.
+    #[must_use]
+    pub fn is_nearly_full(&self) -> bool {
+        self.limit.saturating_sub(self.taken.load(Ordering::Relaxed)) <= self.limit.div_ceil(20)
+    }
+
     /// Takes a place for a connection that is to be refused: whether there was one.
     #[must_use]
     pub fn take_refusal(&self) -> bool {

@@ -118,6 +118,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
                 Phase::Open => self.stats.open.sub(1),
                 Phase::Closing => self.stats.closing.sub(1),
             }
+            self.placed -= usize::from(client.has_place);
             match client.has_place {
                 true => self.capacity.give_back(),
                 false => self.capacity.give_refusal_back(),

@@ -121,6 +121,8 @@ pub struct Shard<S, A = Commands> {
     progress: Option<Progress>,
     stats: Arc<ShardStats>,
     capacity: Arc<Capacity>,
+    /// Clients that have one of the node's places.
+    placed: usize,
     faults: FaultLog,
     origins: Origins,
 
@@ -216,6 +218,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             progress: setup.reporter.map(|reporter| Progress::new(reporter, config.amqp.written_timeout.0)),
             stats: setup.stats,
             capacity: setup.capacity,
+            placed: 0,
             faults: FaultLog::default(),
             origins: Origins::default(),
             clients: Clients::default(),
@@ -325,6 +328,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         self.stats.upgrading.add(1);
         self.arm(key.slot);
         self.clients[key.slot].has_place = has_place;
+        self.placed += usize::from(has_place);
         if self.drain.is_some() {
             self.refuse(key.slot, Refusal::Stopping, b"");
         } else if !has_place {
@@ -333,10 +337,16 @@ impl<S: Socket, A: Application> Shard<S, A> {
         Some(key)
     }
 
-    /// Whether the node has no place for one more client.
+    /// Clients that have one of the node's places: not those that are being refused.
     #[must_use]
-    pub fn is_full(&self) -> bool {
-        self.capacity.is_full()
+    pub fn placed(&self) -> usize {
+        self.placed
+    }
+
+    /// The places that all shards share.
+    #[must_use]
+    pub fn capacity(&self) -> &Capacity {
+        &self.capacity
     }
 
     /// Notes that the peer of the client in `slot` has closed its side.

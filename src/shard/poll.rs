@@ -280,9 +280,18 @@ impl<A: Application> Loop<A> {
         }
     }
 
-    /// Whether connections are accepted: while there is room for clients, and when the node has none, to say so.
+    /// Whether connections are accepted: while there is room for clients, and when the node has none, to say so. Those
+    /// that are being told have descriptors of the reserve.
     fn has_room(&self) -> bool {
-        self.shard.len() < self.clients_max || self.shard.is_full()
+        self.shard.placed() < self.clients_max || self.shard.capacity().is_full()
+    }
+
+    /// Whether doors that were closed are opened: not for each client that leaves, as that would close them for each that
+    /// comes. But where the node has hardly any place left, all doors may be closed, and nobody would be left to answer.
+    fn opens_again(&self) -> bool {
+        let placed = self.shard.placed();
+        let has_much_room = placed < self.clients_max - self.clients_max / 20;
+        has_much_room || (placed < self.clients_max && self.shard.capacity().is_nearly_full())
     }
 
     fn accept_one(&mut self, index: usize) {
@@ -334,7 +343,7 @@ impl<A: Application> Loop<A> {
             self.drain_doors();
         } else if !self.has_room() {
             self.leave_to_others();
-        } else if self.shard.len() < self.clients_max - self.clients_max / 20 {
+        } else if self.opens_again() {
             self.open_doors();
         }
     }

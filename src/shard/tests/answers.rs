@@ -96,5 +96,5 @@ fn a_full_node_says_so() {
     }
     world.tick();
     world.connect();
-    assert!(world.shard.is_full());
+    assert!(world.shard.capacity.is_full());
 }
