@@ -231,7 +231,7 @@ impl Default for Limits {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Timeouts {
-    /// From accept to a whole HTTP request. Default 10 s.
+    /// From accept to a whole HTTP request; then 408. Default 10 s.
     pub upgrade: Interval,
     /// From the upgrade to the connect command; then 3502. Default 10 s.
     pub connect: Interval,

@@ -144,6 +144,8 @@ pub struct Outgoing {
     pub orphaned: usize,
     /// Since when replies wait, if any do.
     pub replies_since: Moment,
+    /// Whether their time has begun anew, as some were taken when it was over.
+    pub had_time_anew: bool,
 }
 
 /// What a publish counts beside its data among what a client may have unanswered: at most 128 small ones at once,
@@ -224,8 +226,8 @@ pub struct Client<S> {
     pub keeps_input: bool,
     /// It is on the roll of those who take no replies.
     pub owes_replies: bool,
-    /// Its pong is late, and its socket is looked at once more.
-    pub overdue: bool,
+    /// How often its socket has been looked at once more since something has been late.
+    pub looks: u8,
     /// Dead; buried at the end of the tick.
     pub dead: bool,
 }
@@ -250,7 +252,7 @@ impl<S> Client<S> {
             left_over: false,
             keeps_input: false,
             owes_replies: false,
-            overdue: false,
+            looks: 0,
             message_since: now,
             dead: false,
         }

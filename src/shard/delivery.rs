@@ -352,7 +352,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         }
     }
 
-    fn unblock(&mut self, slot: u32) {
+    pub(super) fn unblock(&mut self, slot: u32) {
         self.clients[slot].blocked = false;
         self.stats.blocked_clients.sub(1);
         for index in 0..self.clients[slot].subscriptions.as_slice().len() {

@@ -87,6 +87,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     fn report_the_end(&mut self) {
         if self.clients.is_empty() && !self.drained {
             self.drained = self.requests.send(Request::Drained { shard: self.id }).is_ok();
+            self.faults.tell_the_rest();
         }
     }
 

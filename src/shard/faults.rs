@@ -49,6 +49,13 @@ impl FaultLog {
             tracing::warn!(reason, more_since_last, "more clients were closed for what they did");
         }
     }
+
+    /// Tells what is left, as its time will not come any more.
+    pub(super) fn tell_the_rest(&mut self) {
+        while let Some(due) = self.due() {
+            self.tell_of_more(due);
+        }
+    }
 }
 
 impl<S: Socket, A: Application> Shard<S, A> {

@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind};
 use std::rc::Rc;
 
 mod answers;
+mod late;
 
 use super::*;
 use crate::config::{Interval, Namespace, SlowPolicy};

@@ -3,12 +3,37 @@
 
 use std::time::Duration;
 
+use crate::config::Timeouts;
 use crate::protocol::codes::CloseReason;
 use crate::session::Phase;
 use crate::shard::clients::Client;
-use crate::shard::deadlines::Moment;
+use crate::shard::deadlines::{GRAIN, Moment};
 use crate::shard::{Application, Shard, Socket};
 use crate::wire::encode::Opcode;
+use crate::wire::refusal::Refusal;
+
+/// What a client has not sent in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Late {
+    Head,
+    Connect,
+    Message,
+    Pong,
+}
+
+impl Late {
+    /// How often a client is looked at before it ends unread: as many grains as it had time for it; for a pong, until the
+    /// next ping would be due.
+    fn looks_max(self, timeouts: &Timeouts) -> u8 {
+        let length = match self {
+            Self::Head => timeouts.upgrade,
+            Self::Connect => timeouts.connect,
+            Self::Message => timeouts.message,
+            Self::Pong => timeouts.ping,
+        };
+        u8::try_from(length.0.as_millis().div_ceil(GRAIN.as_millis())).unwrap_or(u8::MAX).max(1)
+    }
+}
 
 impl<S: Socket, A: Application> Shard<S, A> {
     /// Makes sure that the client is looked at when its next deadline comes. An entry whose time has come stays: who is
@@ -33,39 +58,17 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let length = match session.phase {
             Phase::Upgrading => timeouts.upgrade,
             Phase::Open if !session.connected => timeouts.connect,
-            Phase::Open if session.awaits_pong => return self.pong_due(client),
+            Phase::Open if session.awaits_pong => timeouts.pong,
             Phase::Open => timeouts.ping,
             Phase::Closing => timeouts.close,
         };
-        self.no_later(client, client.since.after(length.0))
-    }
-
-    /// `due`, or an earlier moment at which something else is due for an open client.
-    fn no_later(&self, client: &Client<S>, due: Moment) -> Moment {
+        let due = client.since.after(length.0);
         [self.replies_due(client), self.message_due(client)].into_iter().flatten().fold(due, Moment::min)
     }
 
-    /// When a pong will be late; or, while it may be behind input that waits for us, when to look again.
-    fn pong_due(&self, client: &Client<S>) -> Moment {
-        let pong = self.timeouts.pong.0;
-        let due = client.since.after(pong);
-        let due =
-            if self.may_hide_its_pong(client) { due.max(self.deadlines.now().after(pong / 4)) } else { due };
-        self.no_later(client, due)
-    }
-
-    /// Whether a pong may be behind a command that waits for the broker, or not be read yet: that is not the client's
-    /// fault. But who sends so much more that its pong is not reached by the next ping never comes to it.
-    fn may_hide_its_pong(&self, client: &Client<S>) -> bool {
-        let next_ping = client.since.after(self.timeouts.pong.0 + self.timeouts.ping.0);
-        let has_time = self.deadlines.now() < next_ping || !client.unanswered().is_empty();
-        (client.held_up || client.to_read) && has_time
-    }
-
-    /// When a message will have been incomplete for too long, if it is not for us to go on with it.
+    /// When a message will have been incomplete for too long, if one has come in part.
     fn message_due(&self, client: &Client<S>) -> Option<Moment> {
-        let is_closing = client.session.phase == Phase::Closing;
-        let is_begun = client.is_in_message() && !is_closing && !client.held_up && !client.to_read;
+        let is_begun = client.is_in_message() && client.session.phase == Phase::Open;
         is_begun.then(|| client.message_since.after(self.timeouts.message.0))
     }
 
@@ -86,6 +89,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
             if self.clients.find(fired.client).is_some_and(counts) {
                 if self.due(&self.clients[slot]) <= self.deadlines.now() {
                     self.time_is_up(slot);
+                } else {
+                    self.clients[slot].looks = 0;
                 }
                 if !self.clients[slot].dead {
                     self.arm(slot);
@@ -96,42 +101,96 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     fn time_is_up(&mut self, slot: u32) {
         let client = &self.clients[slot];
-        let now = self.deadlines.now();
-        let replies_are_late = self.replies_due(client).is_some_and(|due| due <= now);
-        let message_is_late = self.message_due(client).is_some_and(|due| due <= now);
-        match client.session.phase {
-            Phase::Upgrading => self.lose(slot, CloseReason::UpgradeFailed),
-            Phase::Closing => self.lose(slot, CloseReason::ConnectionLost),
-            Phase::Open if replies_are_late => {
-                self.close_for(
-                    slot,
-                    CloseReason::Slow,
-                    &"replies that it did not take in time (timeouts.replies)",
-                );
-            }
-            Phase::Open if message_is_late => {
-                self.close_for(
-                    slot,
-                    CloseReason::Slow,
-                    &"a message that was not whole in time (timeouts.message)",
-                );
-            }
-            Phase::Open if !client.session.connected => self.close(slot, CloseReason::Stale),
-            Phase::Open if client.session.awaits_pong && !client.overdue => self.look_once_more(slot),
-            Phase::Open if client.session.awaits_pong => self.close(slot, CloseReason::NoPong),
-            Phase::Open => self.ping(slot),
+        let is_due = |due: Option<Moment>| due.is_some_and(|due| due <= self.deadlines.now());
+        let late = match client.session.phase {
+            Phase::Closing => return self.lose(slot, CloseReason::ConnectionLost),
+            Phase::Upgrading => Late::Head,
+            Phase::Open if is_due(self.replies_due(client)) => return self.end_or_write_once_more(slot),
+            Phase::Open if is_due(self.message_due(client)) => Late::Message,
+            Phase::Open if !client.session.connected => Late::Connect,
+            Phase::Open if client.session.awaits_pong => Late::Pong,
+            Phase::Open => return self.ping(slot),
+        };
+        if self.is_read_to_its_end(slot, late) {
+            self.end_late(slot, late);
         }
     }
 
-    /// What a client answered while this shard was busy may be in its socket, and its event still to come.
-    fn look_once_more(&mut self, slot: u32) {
-        self.clients[slot].overdue = true;
+    /// Whether what is late is not in the client's socket either, which it may have reached in time while this shard stood
+    /// still, or was busy. If that is not known, the client is read before it is looked at again, a grain later.
+    ///
+    /// Once the socket had nothing more, a byte now and then buys no time. Who sends more than is read never comes to the
+    /// end, and has as long again as it had at most.
+    fn is_read_to_its_end(&mut self, slot: u32, late: Late) -> bool {
+        let client = &mut self.clients[slot];
+        if client.held_up && !client.unanswered().is_empty() {
+            // It waits for the broker. What it is in the middle of sending could not go on, either.
+            if late == Late::Message {
+                self.begin_message(slot);
+            }
+            return false;
+        }
+        let is_read = client.looks > 0 && !client.to_read && !client.held_up;
+        if is_read || client.looks >= late.looks_max(&self.timeouts) {
+            return true;
+        }
+        client.looks += 1;
         self.readable(slot);
+        false
+    }
+
+    fn end_late(&mut self, slot: u32, late: Late) {
+        match late {
+            Late::Head => self.refuse_late_head(slot),
+            Late::Message => {
+                let fault = "a message that was not whole in time (timeouts.message)";
+                self.close_for(slot, CloseReason::Slow, &fault);
+            }
+            Late::Connect => self.close(slot, CloseReason::Stale),
+            Late::Pong => self.close(slot, CloseReason::NoPong),
+        }
+    }
+
+    /// The answer to a head that is not whole goes out where the socket takes it at once: nobody holds a place for longer.
+    fn refuse_late_head(&mut self, slot: u32) {
+        let tail = self.clients[slot].tail.as_mut();
+        let head = tail.map(|tail| tail.rest().to_vec()).unwrap_or_default();
+        self.refuse(slot, Refusal::LateHead, &head);
+        self.lose(slot, CloseReason::UpgradeFailed);
+    }
+
+    /// A client may have taken all that its socket had while this shard stood still, or was busy. If it has taken some, it
+    /// has its time anew, once for what waits.
+    fn end_or_write_once_more(&mut self, slot: u32) {
+        let waits = |client: &Client<S>| {
+            let rest = client.outgoing.as_ref().and_then(|outgoing| outgoing.rest);
+            (rest.map(|rest| rest.sent), client.reply_bytes())
+        };
+        let before = waits(&self.clients[slot]);
+        self.unblock(slot);
+        self.visit(slot);
+        let now = self.deadlines.now();
+        let client = &mut self.clients[slot];
+        let has_taken_some = waits(client) != before;
+        if client.dead || client.reply_bytes() == 0 {
+            return;
+        }
+        match &mut client.outgoing {
+            Some(outgoing) if has_taken_some && !outgoing.had_time_anew => {
+                outgoing.had_time_anew = true;
+                outgoing.replies_since = now;
+            }
+            _ => {
+                let fault = "replies that it did not take in time (timeouts.replies)";
+                self.close_for(slot, CloseReason::Slow, &fault);
+            }
+        }
     }
 
     fn ping(&mut self, slot: u32) {
         let client = &mut self.clients[slot];
         client.since = self.deadlines.now();
+        client.looks = 0;
         client.session.awaits_pong = true;
         if client.session.native_pings {
             self.answer(slot, Opcode::Ping, b"");
@@ -144,7 +203,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// Takes a pong: whether one was due.
     pub(super) fn pong(&mut self, slot: u32) -> bool {
         let client = &mut self.clients[slot];
-        client.overdue = false;
+        client.looks = 0;
         std::mem::take(&mut client.session.awaits_pong)
     }
 

@@ -45,11 +45,13 @@ pub enum Refusal {
     OtherHttp,
     /// A header's name or value has a character that HTTP does not allow.
     BadHeader,
+    /// The head is not whole in time.
+    LateHead,
 }
 
 impl Refusal {
     /// Every reason, in the order of their counters.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::NotHttp,
         Self::ProxyPreamble,
         Self::BadHost,
@@ -68,6 +70,7 @@ impl Refusal {
         Self::Stopping,
         Self::OtherHttp,
         Self::BadHeader,
+        Self::LateHead,
     ];
 
     /// The status of the answer.
@@ -84,6 +87,7 @@ impl Refusal {
             Self::ForeignOrigin | Self::OpaqueOrigin => 403,
             Self::OtherPath => 404,
             Self::OtherMethod => 405,
+            Self::LateHead => 408,
             Self::NoUpgrade | Self::OtherVersion => 426,
             Self::LongHead | Self::ManyHeaders => 431,
             Self::Full | Self::Stopping => 503,
@@ -134,6 +138,10 @@ impl Refusal {
                 "The request's head is longer than limits.head_bytes allows. Send fewer or shorter headers, \
                  such as cookies, or raise it."
             }
+            Self::LateHead => {
+                "The request's head was not whole in time (timeouts.upgrade). Send all of it, up to the empty line, as \
+                 soon as the connection is open."
+            }
             Self::ManyHeaders => "The request has more than 124 headers. Send fewer.",
             Self::Full => {
                 "This node has as many clients as it may have (limits.clients, or what ulimit -n leaves room \
@@ -169,6 +177,7 @@ impl Refusal {
             Self::Stopping => "stopping",
             Self::OtherHttp => "other_http",
             Self::BadHeader => "bad_header",
+            Self::LateHead => "late_head",
         }
     }
 
