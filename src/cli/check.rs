@@ -99,7 +99,7 @@ fn findings(config: &Config) -> Vec<Finding> {
     let addresses = config.server.listen.iter().chain([&config.control.listen]);
     let outgoing = tuning::outgoing_ports();
     let mut findings: Vec<Finding> =
-        addresses.map(|&address| port(address, outgoing.as_ref(), &config.server.path)).collect();
+        addresses.map(|&address| port(address, outgoing.as_ref(), config)).collect();
     findings.push(descriptors(config));
     findings.extend(memory(config));
     findings.push(cpus(config));
@@ -150,7 +150,7 @@ fn memory(config: &Config) -> Option<Finding> {
 }
 
 /// Whether one could listen there, now and after the next restart: tried, and given back at once.
-fn port(address: SocketAddr, outgoing: Option<&RangeInclusive<u16>>, path: &str) -> Finding {
+fn port(address: SocketAddr, outgoing: Option<&RangeInclusive<u16>>, config: &Config) -> Finding {
     match TcpListener::bind(address) {
         Ok(_) if address.port() == 0 => Finding::Good(format!("{address}: any free port")),
         Ok(_) if outgoing.is_some_and(|ports| ports.contains(&address.port())) => Finding::Advice(format!(
@@ -160,7 +160,7 @@ fn port(address: SocketAddr, outgoing: Option<&RangeInclusive<u16>>, path: &str)
         )),
         Ok(_) => Finding::Good(format!("{address} is free")),
         Err(error) => match error.kind() {
-            io::ErrorKind::AddrInUse if is_fanfare(address, path) => Finding::Note(format!(
+            io::ErrorKind::AddrInUse if is_fanfare(address, config) => Finding::Note(format!(
                 "{address} is taken: a Fanfare listens there, perhaps the one that this is for"
             )),
             io::ErrorKind::AddrInUse => Finding::Problem(format!(
@@ -176,13 +176,15 @@ fn port(address: SocketAddr, outgoing: Option<&RangeInclusive<u16>>, path: &str)
 }
 
 /// Whether a running Fanfare answers at an address that is taken: its control port tells its health, and its clients'
-/// port asks for an upgrade at the endpoint's path.
-fn is_fanfare(address: SocketAddr, path: &str) -> bool {
-    let address = reachable(address);
+/// port asks for an upgrade at the endpoint's path. What it should be is asked first: it counts what it refuses.
+fn is_fanfare(taken: SocketAddr, config: &Config) -> bool {
+    let address = reachable(taken);
     let has = |path: &str, signs: [&str; 2]| {
         ask(address, path).is_ok_and(|answer| signs.iter().all(|sign| answer.contains(sign)))
     };
-    has("/health/live", ["\"phase\":", "\"rabbitmq\":"]) || has(path, ["HTTP/1.1 426", "WebSocket endpoint"])
+    let is_control = || has("/health/live", ["\"phase\":", "\"rabbitmq\":"]);
+    let is_clients = || has(&config.server.path, ["HTTP/1.1 426", "WebSocket endpoint"]);
+    if taken == config.control.listen { is_control() || is_clients() } else { is_clients() || is_control() }
 }
 
 /// The beginning of the answer to a plain request.

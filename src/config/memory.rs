@@ -32,7 +32,8 @@ const TOPIC: u64 = 250;
 const HISTORY_TOPIC: u64 = 150;
 const MAIL: u64 = 56;
 const REQUEST: u64 = 100;
-const MESSAGE_ID: u64 = 70;
+/// Four pairs of id and topic.
+const MESSAGE_ID: u64 = 4 * 70;
 /// How often `amqp.prefetch_bytes` is there: taken, sent ahead, and in dead letters that RabbitMQ does not take.
 const PREFETCHED: u64 = 3;
 /// Of the memory that there is, what limits may add up to where values are proposed.
@@ -283,6 +284,7 @@ mod tests {
                 "limits.requests_bytes" => &mut config.limits.requests_bytes,
                 "limits.publishes_bytes" => &mut config.limits.publishes_bytes,
                 "limits.requests" => &mut config.limits.requests,
+                "amqp.message_ids" => &mut config.amqp.message_ids,
                 key => panic!("{key}"),
             } = value;
         }

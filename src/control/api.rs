@@ -30,6 +30,9 @@ use crate::protocol::codes::ErrorCode;
 use crate::protocol::topic;
 use crate::stats::{API_METHODS, MethodStats};
 
+/// Bytes that a topic takes in the answer of `channels`, about.
+const CHANNEL_BYTES: usize = 64;
+
 /// What operators can ask for, in the order of [`API_METHODS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ask {
@@ -137,7 +140,7 @@ fn expected(desk: &Desk, ask: Ask, body_bytes: usize) -> usize {
         Ask::History => desk.config.limits.frame_bytes,
         Ask::Channels => {
             let topics = usize::try_from(desk.stats.broker.topics.value()).unwrap_or(usize::MAX);
-            topics.saturating_mul(desk.config.limits.topic_bytes)
+            topics.saturating_mul(CHANNEL_BYTES)
         }
         Ask::Publish | Ask::Info | Ask::HistoryRemove | Ask::Disconnect | Ask::Unsubscribe | Ask::Unknown => {
             0
