@@ -184,7 +184,11 @@ fn is_fanfare(taken: SocketAddr, config: &Config) -> bool {
     };
     let is_control = || has("/health/live", ["\"phase\":", "\"rabbitmq\":"]);
     let is_clients = || has(&config.server.path, ["HTTP/1.1 426", "WebSocket endpoint"]);
-    if taken == config.control.listen { is_control() || is_clients() } else { is_clients() || is_control() }
+    let mut doors: [&dyn Fn() -> bool; 2] = [&is_clients, &is_control];
+    if taken == config.control.listen {
+        doors.reverse();
+    }
+    doors.iter().any(|is_there| is_there())
 }
 
 /// The beginning of the answer to a plain request.
