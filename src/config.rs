@@ -144,8 +144,8 @@ pub struct Limits {
     /// a larger one closes with 1009.
     pub message_bytes: usize,
     /// Bytes of input that is kept, of all clients of one shard: messages that have come in part, and what waits.
-    /// Default 64 MiB; then those who take no replies, and those whose messages have been incomplete for the longest,
-    /// are closed with 3008.
+    /// Default 64 MiB; then those who take no replies, then those with the largest incomplete messages, then those with the
+    /// most behind a command that waits for the broker, and at last those whose message may be whole, are closed with 3008.
     pub shard_input_bytes: usize,
     /// Subscriptions of one client. Default 128, 8 bytes each; one more gets error 106.
     pub topics_per_client: usize,

@@ -10,6 +10,7 @@ use crate::session::{Phase, Session};
 use crate::shard::deadlines::Moment;
 use crate::shard::input::Tail;
 use crate::shard::origins::OriginId;
+use crate::shard::outgoing::Outgoing;
 use crate::shard::questions::Questions;
 use crate::slab::Slab;
 
@@ -120,34 +121,6 @@ impl Subscriptions {
     }
 }
 
-/// The rest of a frame that the kernel took in part: it goes out before anything else. The bytes stay in
-/// the log, which may not drop them without handing them to [`Outgoing::bytes`] first.
-#[derive(Clone, Copy, Debug)]
-pub struct Rest {
-    /// Whose log.
-    pub topic: TopicSlot,
-    /// The frame.
-    pub span: super::log::Span,
-    /// How many of its bytes, header included, the kernel has.
-    pub sent: usize,
-}
-
-/// What waits for a client besides publications, in the order in which it goes out: the rest of a started
-/// frame, then frames with replies.
-#[derive(Debug, Default)]
-pub struct Outgoing {
-    /// The rest of a frame of publications.
-    pub rest: Option<Rest>,
-    /// Frames, whole ones but perhaps for the first.
-    pub bytes: Vec<u8>,
-    /// How many of `bytes` are there only because a log had to let go of a started frame.
-    pub orphaned: usize,
-    /// Since when replies wait, if any do.
-    pub replies_since: Moment,
-    /// Whether their time has begun anew, as some were taken when it was over.
-    pub had_time_anew: bool,
-}
-
 /// What a publish counts beside its data among what a client may have unanswered: at most 128 small ones at once,
 /// where messages may have 64 KiB.
 const PUBLISH_COST: usize = 512;
@@ -222,6 +195,8 @@ pub struct Client<S> {
     pub held_up: bool,
     /// There may be whole frames in its tail: they come before anything else that it sent.
     pub left_over: bool,
+    /// Its latest turn went on with what was left over: there is more of its input than turns.
+    pub went_on: bool,
     /// It is on the roll of those whose input is kept.
     pub keeps_input: bool,
     /// It is on the roll of those who take no replies.
@@ -250,6 +225,7 @@ impl<S> Client<S> {
             hung_up: false,
             held_up: false,
             left_over: false,
+            went_on: false,
             keeps_input: false,
             owes_replies: false,
             looks: 0,

@@ -25,8 +25,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
             Phase::Upgrading => return self.lose(slot, reason),
             Phase::Open => {}
         }
-        self.log_close(slot, reason, fault);
         self.close_with(slot, reason, reason.code(), reason.text());
+        self.log_close(slot, reason, fault, !self.clients[slot].dead);
     }
 
     /// Ends a connection with a code and a text of the application's.
@@ -42,14 +42,19 @@ impl<S: Socket, A: Application> Shard<S, A> {
         if self.clients[slot].dead || self.clients[slot].session.phase == Phase::Closing {
             return self.lose(slot, reason);
         }
-        self.log_close(slot, reason, fault);
         self.leave_all_topics(slot);
+        if self.clients[slot].dead {
+            return;
+        }
+        let mut is_told = false;
         if self.clients[slot].is_open() {
             let mut frame = Vec::new();
             encode::close(&mut frame, reason.code(), reason.text());
             self.append_frames(slot, &frame);
             self.visit(slot);
+            is_told = self.clients[slot].outgoing.is_none();
         }
+        self.log_close(slot, reason, fault, is_told);
         self.lose(slot, reason);
     }
 
@@ -70,8 +75,10 @@ impl<S: Socket, A: Application> Shard<S, A> {
         self.begin_closing(slot, &refusal.answer());
     }
 
-    /// Sends the last bytes of a connection.
+    /// Sends the last bytes of a connection, whose end has been counted.
     pub(super) fn begin_closing(&mut self, slot: u32, last: &[u8]) {
+        // First of all: who has too much left to be sent ends on the way, and is not to be counted again.
+        self.enter(slot, Phase::Closing);
         self.leave_all_topics(slot);
         if self.clients[slot].dead {
             return;
@@ -81,7 +88,6 @@ impl<S: Socket, A: Application> Shard<S, A> {
         self.clients[slot].waiting = None;
         self.input_bytes -= before - self.clients[slot].input_bytes();
         self.append_frames(slot, last);
-        self.enter(slot, Phase::Closing);
         self.visit(slot);
     }
 

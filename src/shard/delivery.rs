@@ -11,8 +11,8 @@ use std::ops::Range;
 use crate::mail::TopicSlot;
 use crate::protocol::codes::CloseReason;
 use crate::session::Phase;
-use crate::shard::clients::{Outgoing, Rest};
 use crate::shard::log::Span;
+use crate::shard::outgoing::{Outgoing, Rest};
 use crate::shard::{Application, Shard, Socket};
 use crate::wire::encode::Opcode;
 
@@ -179,7 +179,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
                 self.pieces.push(Piece::Rest { length: self.scratch.len() });
             }
             if !outgoing.bytes.is_empty() {
-                self.scratch.extend_from_slice(&outgoing.bytes);
+                self.scratch.extend_from_slice(outgoing.bytes.as_slice());
                 self.pieces.push(Piece::Bytes { length: outgoing.bytes.len() });
             }
         }
@@ -263,7 +263,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     fn settle_bytes(&mut self, slot: u32, sent: usize) {
         if let Some(outgoing) = &mut self.clients[slot].outgoing {
-            outgoing.bytes.drain(..sent);
+            outgoing.bytes.drop_first(sent);
             let owned = outgoing.orphaned.min(sent);
             outgoing.orphaned -= owned;
             self.rest_bytes -= owned;

@@ -80,8 +80,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
         );
     }
 
-    /// Says that a client was closed for what it did.
-    pub(super) fn log_close(&mut self, slot: u32, reason: CloseReason, fault: &dyn Display) {
+    /// Says that a client was closed for what it did, and whether a close frame has told it, or will.
+    pub(super) fn log_close(&mut self, slot: u32, reason: CloseReason, fault: &dyn Display, is_told: bool) {
         if !reason.is_clients_fault() {
             return;
         }
@@ -96,7 +96,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             path = self.policy.upgrade.path,
             reason = reason.label(),
             fault,
-            told = format_args!("{} {}", reason.code(), reason.text()),
+            told = is_told.then(|| format!("{} {}", reason.code(), reason.text())),
             more_since_last,
             "a client was closed for what it did"
         );

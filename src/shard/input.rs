@@ -58,13 +58,13 @@ const SIP: usize = 1024;
 
 impl<S: Socket, A: Application> Shard<S, A> {
     /// How many bytes may be read from the client whose turn it is: none if it must wait, and is queued for a later turn.
-    /// What is left over of its input is not read again, but can become more when it is inflated.
+    /// What is left over of its input is not read again, but can become more when it is inflated: without room, one client
+    /// in a turn goes on with it, and only where the turn before has made no room.
     pub(super) fn may_read(&mut self, slot: u32) -> usize {
-        let bound = self.limits.shard_input_bytes;
-        if self.input_bytes < bound {
-            return self.input.len();
+        if self.input_bytes < self.limits.shard_input_bytes {
+            return if self.goes_by_shares(slot) { self.budgets.read_bytes } else { self.input.len() };
         }
-        if self.input_bytes < bound + bound / 16 {
+        if !self.is_crowded() {
             return SIP;
         }
         if self.clients[slot].left_over {
@@ -79,10 +79,23 @@ impl<S: Socket, A: Application> Shard<S, A> {
         0
     }
 
+    /// Whether a client is read no more than a share at once: its commands wait for the broker, or are more than it has
+    /// turns for. What it sends meanwhile stays with the kernel, which holds it back.
+    fn goes_by_shares(&self, slot: u32) -> bool {
+        let client = &self.clients[slot];
+        client.went_on || !client.unanswered().is_empty()
+    }
+
+    /// Whether the bound is exceeded by so much that nobody is read.
+    pub(super) fn is_crowded(&self) -> bool {
+        let bound = self.limits.shard_input_bytes;
+        self.input_bytes >= bound + bound / 16
+    }
+
     /// Puts those who found no room before everybody else, as soon as there is some.
     pub(super) fn call_the_crowded(&mut self) {
-        self.went_on_without_room = false;
-        if self.input_bytes < self.limits.shard_input_bytes {
+        self.went_on_without_room = std::mem::take(&mut self.made_room);
+        if !self.is_crowded() {
             while let Some(last) = self.crowded.pop_back() {
                 self.to_read.push_front(last);
             }
@@ -114,4 +127,4 @@ impl<S: Socket, A: Application> Shard<S, A> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -21,6 +21,7 @@ mod input;
 pub mod log;
 mod membership;
 pub mod origins;
+pub mod outgoing;
 pub mod poll;
 mod questions;
 mod reading;
@@ -166,8 +167,11 @@ pub struct Shard<S, A = Commands> {
     keepers: Roll,
     /// Clients that could not be read for want of room for their input, in the order of their turns.
     crowded: VecDeque<ClientKey>,
-    /// In this turn, a client has gone on with what was left over although far too much is kept.
+    /// In this turn, no client may go on with what was left over while far too much is kept: one has, or there is room
+    /// being made.
     went_on_without_room: bool,
+    /// Of some client that was read, less is kept than before.
+    made_room: bool,
     /// Bytes of replies that wait for all clients.
     reply_bytes: usize,
     /// What all budgets for answers that are under way have together.
@@ -243,6 +247,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             keepers: Roll::default(),
             crowded: VecDeque::new(),
             went_on_without_room: false,
+            made_room: false,
             reply_bytes: 0,
             promised_bytes: 0,
             owing: Roll::default(),

@@ -6,7 +6,9 @@
 //!
 //! Clients take turns: each is read once per turn, and within it has a *share*, `budgets.read_bytes`. Where the
 //! share ends, what was read and not looked at is kept, at most as much as was read at once. The client goes to the
-//! end of the queue, needs no event to be served again, and nothing is read behind what it left.
+//! end of the queue, needs no event to be served again, and nothing is read behind what it left. Whoever had more than a
+//! share, or waits for the broker, is read a share at once from then on: the rest stays with the kernel, and the client
+//! is held back.
 
 use std::io::ErrorKind;
 use std::time::Instant;
@@ -44,7 +46,9 @@ impl<S: Socket, A: Application> Shard<S, A> {
             self.share_used = 0;
             let before = self.clients[slot].input_bytes();
             self.read(slot);
-            self.input_bytes += self.clients[slot].input_bytes();
+            let after = self.clients[slot].input_bytes();
+            self.made_room |= after < before;
+            self.input_bytes += after;
             self.input_bytes -= before;
             self.note_input(slot);
             if clock().saturating_duration_since(began) >= self.budgets.read_time.0 {
@@ -77,6 +81,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// would cost more than the share.
     fn go_on_digesting(&mut self, slot: u32) {
         let Some(mut tail) = self.clients[slot].tail.take() else { return };
+        self.clients[slot].went_on = true;
         let used = self.digest(slot, tail.rest());
         if !self.clients[slot].dead {
             tail.drop_first(used, self.clients[slot].left_over);
@@ -90,6 +95,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// Reads behind what was kept, which is no whole frame.
     fn read_socket(&mut self, slot: u32, input: &mut [u8], kept: usize) {
         let end = input.len();
+        self.clients[slot].went_on = false;
         match self.clients[slot].socket.read(&mut input[kept..end]) {
             Ok(0) => self.lose_at_end(slot),
             Ok(read) => {
@@ -246,6 +252,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         }
         let backlog = self.clients[slot].waiting.as_mut().and_then(|waiting| waiting.backlog.take());
         if let Some(backlog) = backlog {
+            self.clients[slot].went_on = true;
             A::text(self, slot, String::from(backlog).into());
             if !self.clients[slot].dead {
                 self.visit(slot);

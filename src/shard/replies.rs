@@ -30,9 +30,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             outgoing.replies_since = now;
             outgoing.had_time_anew = false;
         }
-        let before = outgoing.bytes.len();
-        add(&mut outgoing.bytes);
-        self.reply_bytes += outgoing.bytes.len() - before;
+        self.reply_bytes += outgoing.bytes.append(add);
         if client.blocked {
             self.note_owing(slot);
             self.time(slot);

@@ -10,9 +10,10 @@
 use crate::config::SlowPolicy;
 use crate::mail::{Lines, TopicSlot};
 use crate::protocol::codes::{CloseReason, UnsubscribeCode};
-use crate::shard::clients::Outgoing;
+use crate::session::Phase;
 use crate::shard::digest::Room;
 use crate::shard::log::Log;
+use crate::shard::outgoing::Outgoing;
 use crate::shard::{Application, Shard, Socket};
 
 /// A log is searched for what everybody has when it has grown to this, and then whenever it has doubled.
@@ -276,18 +277,17 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let log = self.topics[rest.topic].log.as_mut().expect("a log holds the frames begun from it");
         let Outgoing { bytes, orphaned, .. } = &mut **outgoing;
         let owned = log.with_frame(&rest.span, opcode, |frame| {
-            bytes.splice(..0, frame[rest.sent..].iter().copied());
+            bytes.prepend(&frame[rest.sent..]);
             frame.len() - rest.sent
         });
         *orphaned += owned;
         self.rest_bytes += owned;
         if self.rest_bytes > self.limits.rest_bytes {
-            self.stats.policy_disconnect.add(1);
-            self.log_close(
-                slot,
-                CloseReason::Slow,
-                &"the rest of a frame, when limits.rest_bytes was reached",
-            );
+            if self.clients[slot].session.phase != Phase::Closing {
+                self.stats.policy_disconnect.add(1);
+                let fault = "the rest of a frame, when limits.rest_bytes was reached";
+                self.log_close(slot, CloseReason::Slow, &fault, false);
+            }
             self.lose(slot, CloseReason::Slow);
         }
     }

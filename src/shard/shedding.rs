@@ -11,12 +11,17 @@
 //!   some again.
 //! * *Who is closed.* At the end of a turn in which a bound was reached, clients are closed until a sixteenth of it is
 //!   free. The first are those who take no replies, then those whose message is not whole, then those who wait for the
-//!   broker, then those whose message may be whole in the kernel; of each kind, those who have waited longest. Who waits
-//!   for nothing but its turn is never closed for it.
+//!   broker. Of those who let replies wait, it is the one that has done so for the longest; of the others, the one of
+//!   which most is kept, so that few are closed.
+//! * *Who is not.* Who waits for nothing but its turn. While there are such, the others stay as long as less than half of
+//!   the bound is kept for them: what waits for its turn becomes less by itself. Nor who may have sent the rest of its
+//!   message, which is to be read; but these, last of all, where nobody is read and nobody else can make room.
 //!
-//! So a client that lets the shard wait cannot hold up others for longer than a turn, and what is left waits for its turn
-//! only: it becomes less with each turn, whoever does what.
+//! So a client that lets the shard wait cannot hold up others for longer than a turn, and what is left becomes less with
+//! each turn, whoever does what: with nothing read, those whose turn comes use up what they left, and where there are none
+//! of them, somebody can be closed.
 
+use std::cmp::Reverse;
 use std::fmt;
 
 use crate::mail::ClientKey;
@@ -50,8 +55,9 @@ impl Roll {
     }
 }
 
-/// What is kept of a client, why, and since when: in the order in which clients are closed.
-type Kept = (Cause, Moment, u32);
+/// Why something is kept of a client, how much if that matters, since when, and of whom: in the order in which clients are
+/// closed.
+type Kept = (Cause, Reverse<usize>, Moment, u32);
 
 /// For what something is kept, other than for its turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,7 +103,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
                 client.owes_replies
             });
             let owing = self.owing.0.iter().map(|key| self.owes(key.slot)).collect();
-            self.shed(owing, self.reply_bytes, bound, Client::reply_bytes, "limits.shard_replies_bytes");
+            self.shed(owing, self.reply_bytes, bound, 0, Client::reply_bytes, "limits.shard_replies_bytes");
         }
     }
 
@@ -109,32 +115,43 @@ impl<S: Socket, A: Application> Shard<S, A> {
                 client.keeps_input = client.input_bytes() > 0;
                 client.keeps_input
             });
-            let waiting = self.keepers.0.iter().filter_map(|key| self.lets_wait(key.slot)).collect();
-            self.shed(waiting, self.input_bytes, bound, Client::input_bytes, "limits.shard_input_bytes");
+            let keepers = self.keepers.0.iter();
+            let mut waiting: Vec<_> = keepers.filter_map(|key| self.lets_wait(key.slot)).collect();
+            let goes_on = waiting.len() < self.keepers.0.len();
+            if goes_on || !self.is_crowded() {
+                waiting.retain(|kept| kept.0 != Cause::Unread);
+            }
+            let may_stay = if goes_on { bound / 2 } else { 0 };
+            let all = self.input_bytes;
+            self.shed(waiting, all, bound, may_stay, Client::input_bytes, "limits.shard_input_bytes");
         }
     }
 
-    /// Closes clients in their order until a sixteenth of the bound is free.
+    /// Closes clients in their order until a sixteenth of the bound is free, or less than `may_stay` is kept of those that
+    /// are not closed.
     fn shed(
         &mut self,
         mut kept: Vec<Kept>,
-        total: usize,
+        all: usize,
         bound: usize,
+        may_stay: usize,
         bytes: fn(&Client<S>) -> usize,
         limit: &'static str,
     ) {
         // The memory of the dead is free at the end of the tick.
         let dead: usize = self.dead.iter().map(|&slot| bytes(&self.clients[slot])).sum();
-        let mut left = total - dead;
+        let mut left = all - dead;
         if left < bound {
             return;
         }
+        let mut waiting: usize = kept.iter().map(|&(.., slot)| bytes(&self.clients[slot])).sum();
         kept.sort();
-        for (cause, _, slot) in kept {
-            if left < bound - bound / 16 {
+        for (cause, .., slot) in kept {
+            if left < bound - bound / 16 || waiting < may_stay {
                 break;
             }
-            left -= bytes(&self.clients[slot]);
+            let bytes = bytes(&self.clients[slot]);
+            (left, waiting) = (left - bytes, waiting - bytes);
             self.cut(slot, CloseReason::Slow, &Fault(cause, limit));
         }
     }
@@ -144,10 +161,10 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let client = &self.clients[slot];
         let cause = if self.takes_no_replies(client) { Cause::Replies } else { Cause::FewReplies };
         let since = client.outgoing.as_ref().map(|outgoing| outgoing.replies_since);
-        (cause, since.unwrap_or_default(), slot)
+        (cause, Reverse(0), since.unwrap_or_default(), slot)
     }
 
-    /// For what a client's input is kept, and since when, if not for its turn only.
+    /// For what a client's input is kept, how much, and since when, if not for its turn only.
     fn lets_wait(&self, slot: u32) -> Option<Kept> {
         let client = &self.clients[slot];
         let cause = if self.takes_no_replies(client) {
@@ -159,7 +176,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         } else {
             Cause::Broker
         };
-        Some((cause, client.message_since, slot))
+        Some((cause, Reverse(client.input_bytes()), client.message_since, slot))
     }
 
     /// Whether a client has left more replies waiting than it may.
@@ -167,3 +184,6 @@ impl<S: Socket, A: Application> Shard<S, A> {
         client.blocked && client.reply_bytes() > self.limits.replies_bytes
     }
 }
+
+#[cfg(test)]
+mod tests;

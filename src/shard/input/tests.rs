@@ -9,25 +9,25 @@ use crate::wire::deflate::{Deflater, TAIL};
 use crate::wire::extension::Deflate;
 
 /// A frame of text that announces so many bytes of payload, with its mask, which changes nothing.
-fn header(opcode: u8, announced: usize) -> Vec<u8> {
+pub(in crate::shard) fn header(opcode: u8, announced: usize) -> Vec<u8> {
     let length = u16::try_from(announced).expect("a short message").to_be_bytes();
     [&[opcode, 0x80 | 126][..], &length, &[0; 4]].concat()
 }
 
 /// So many bytes of a frame that has one more than was sent.
-fn half(bytes: usize) -> Vec<u8> {
+pub(in crate::shard) fn half(bytes: usize) -> Vec<u8> {
     let mut frame = header(0x81, bytes - 7);
     frame.resize(bytes, b' ');
     frame
 }
 
-fn send(world: &mut World, peer: &Peer, bytes: &[u8]) {
+pub(in crate::shard) fn send(world: &mut World, peer: &Peer, bytes: &[u8]) {
     peer.pipe().to_server.extend(bytes);
     world.shard.readable(peer.key.slot);
     world.tick();
 }
 
-const ASK: &str = r#"{"id":9,"unsubscribe":{"channel":"t"}}"#;
+pub(in crate::shard) const ASK: &str = r#"{"id":9,"unsubscribe":{"channel":"t"}}"#;
 
 fn is_answered(world: &mut World, peer: &Peer) -> bool {
     world.say(peer, ASK);

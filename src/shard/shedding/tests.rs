@@ -1,0 +1,257 @@
+//! Who is closed where a bound is reached, and who is not.
+
+use super::super::input::tests::{ASK, half, header, send};
+use super::super::tests::{Peer, World, config, policy};
+use crate::config::{Namespace, SlowPolicy};
+use crate::mail::{HistoryPage, Mail, Position};
+use crate::protocol::codes::CloseReason;
+use crate::wire::deflate::{Deflater, TAIL};
+use crate::wire::extension::Deflate;
+
+/// One command, in a message of so many bytes.
+fn whole(bytes: usize) -> Vec<u8> {
+    let mut message = header(0x81, bytes);
+    message.extend(format!("{ASK:<bytes$}").bytes());
+    message
+}
+
+/// A small message of so many commands.
+fn compressed(commands: usize) -> Vec<u8> {
+    let mut deflater = Deflater::default();
+    let segment = deflater.segment(vec![ASK; commands].join("\n").as_bytes(), 0);
+    let payload = segment.strip_suffix(&TAIL).expect("a segment ends so");
+    [&header(0xc1, payload.len())[..], payload].concat()
+}
+
+/// Those who fill the bound wait for their turns only, and others with a message that has come whole for room.
+#[test]
+fn nobody_is_closed_while_those_who_have_turns_make_room() {
+    let mut world = World::new(config(|config| {
+        config.limits.shard_input_bytes = 100_000;
+        config.budgets.read_bytes = 2000;
+        config.budgets.reads = 32;
+    }));
+    let honest: Vec<_> = (0..3).map(|_| world.connect()).collect();
+    let greedy: Vec<_> = (0..40).map(|_| world.connect()).collect();
+    let frames = compressed(300).repeat(3);
+    let (mut asked, mut answered, mut crowded) = ([0; 3], [0; 3], false);
+    for turn in 0..1000 {
+        for peer in &greedy {
+            if peer.pipe().to_server.is_empty() {
+                world.shard.clients[peer.key.slot].session.deflate = Deflate::FromClient;
+                peer.pipe().to_server.extend(&frames);
+                world.shard.readable(peer.key.slot);
+            }
+            peer.got();
+        }
+        for (n, peer) in honest.iter().enumerate() {
+            answered[n] += peer.got().matches("\"id\":9").count();
+            if turn > 20 && answered[n] == asked[n] {
+                asked[n] += 1;
+                peer.pipe().to_server.extend(whole(3000));
+                world.shard.readable(peer.key.slot);
+            }
+        }
+        world.tick();
+        crowded |= world.shard.is_crowded();
+    }
+    assert_eq!(world.closes(CloseReason::Slow), 0);
+    assert!(crowded && answered.iter().all(|&count| count >= 3), "{answered:?}");
+}
+
+/// The rest of each message is in the kernel, and nothing can be read.
+#[test]
+fn where_nobody_else_makes_room_some_of_those_go_who_wait_for_it() {
+    for (bound, has_turns, closed) in [(7000, false, 2), (8000, false, 0), (8500, true, 0)] {
+        let mut world = World::new(config(|config| config.budgets.read_bytes = 1024));
+        let peers: Vec<_> = (0..8).map(|_| world.connect()).collect();
+        let busy = world.connect();
+        for peer in &peers {
+            send(&mut world, peer, &whole(1500)[..1024]);
+            peer.pipe().to_server.extend(&whole(1500)[1024..]);
+        }
+        if has_turns {
+            send(&mut world, &busy, &whole(130).repeat(30));
+        }
+        world.shard.limits.shard_input_bytes = bound;
+        let reads = std::mem::replace(&mut world.shard.budgets.reads, 0);
+        peers.iter().for_each(|peer| world.shard.readable(peer.key.slot));
+        world.tick();
+        assert_eq!(world.closes(CloseReason::Slow), closed, "{bound} {has_turns}");
+        world.shard.budgets.reads = reads;
+        (0..200).for_each(|_| world.tick());
+        let answered = peers.iter().filter(|peer| peer.got().contains("\"id\":9")).count();
+        assert_eq!(answered as u64, 8 - closed);
+        assert!(world.shard.input_bytes < bound && world.closes(CloseReason::Slow) == closed);
+    }
+}
+
+#[test]
+fn those_of_whom_most_is_kept_go_first() {
+    let mut world = World::new(config(|config| config.limits.shard_input_bytes = 8000));
+    let small: Vec<_> = (0..10).map(|_| world.connect()).collect();
+    let large = world.connect();
+    for peer in &small {
+        send(&mut world, peer, &half(500));
+    }
+    send(&mut world, &large, &half(3000));
+    assert!(!world.is_alive(&large) && small.iter().all(|peer| world.is_alive(peer)));
+}
+
+/// Whatever is kept of whom, and whoever sends on: the bound is left again.
+#[test]
+fn the_bound_is_held_by_nobody_for_ever() {
+    for seed in 0..20_u64 {
+        let mut world = World::new(config(|config| {
+            config.limits.shard_input_bytes = 16_000;
+            config.limits.message_bytes = 8000;
+            config.limits.replies_bytes = 1000;
+            config.budgets.read_bytes = 1024;
+            config.budgets.reads = 1 + seed as usize % 7;
+            config.namespaces.extend([policy(SlowPolicy::Skip)]);
+        }));
+        let mut random = 0x9e37_79b9_7f4a_7c15 ^ seed;
+        let mut next = move |below: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (random >> 33) % below
+        };
+        let peers: Vec<_> = (0..24).map(|_| world.connect()).collect();
+        for peer in peers.iter().step_by(3) {
+            world.shard.clients[peer.key.slot].session.deflate = Deflate::FromClient;
+        }
+        let mut turns = 0;
+        for _ in 0..400 {
+            let n = next(24) as usize;
+            let peer = &peers[n];
+            if world.is_alive(peer) && peer.pipe().to_server.len() < 20_000 {
+                peer.pipe().to_server.extend(anything(n, &mut next));
+                world.shard.readable(peer.key.slot);
+            }
+            if next(8) == 0 {
+                peer.pipe().room = next(3000) as usize;
+                if world.is_alive(peer) {
+                    world.shard.writable(peer.key.slot);
+                }
+            }
+            world.tick();
+            turns = if world.shard.input_bytes < 16_000 { 0 } else { turns + 1 };
+            assert!(turns < 300, "{seed}: {} bytes for {turns} turns", world.shard.input_bytes);
+        }
+        let finds_sleep = (0..20_000).any(|_| {
+            world.tick();
+            world.shard.patience() != Some(std::time::Duration::ZERO)
+        });
+        assert!(finds_sleep && world.shard.input_bytes < 16_000 && world.shard.crowded.is_empty(), "{seed}");
+    }
+}
+
+/// What the client with this number may send.
+fn anything(n: usize, next: &mut impl FnMut(u64) -> u64) -> Vec<u8> {
+    match next(5) {
+        0 => half(130 + next(4000) as usize),
+        1 if n.is_multiple_of(3) => compressed(200).repeat(3),
+        2 => whole(130).repeat(60),
+        3 => {
+            let publish = format!(r#"{{"id":{},"publish":{{"channel":"n:t","data":1}}}}"#, next(1000) + 1);
+            [header(0x81, 150), format!("{publish:<150}").into_bytes()].concat()
+        }
+        _ => whole(3000),
+    }
+}
+
+#[test]
+fn who_found_no_room_is_read_as_soon_as_anybody_is() {
+    let mut world = World::new(config(|config| config.budgets.read_bytes = 1024));
+    let (busy, comes) = (world.connect(), world.connect());
+    send(&mut world, &busy, &whole(130).repeat(90));
+    let kept = world.shard.input_bytes;
+    world.shard.limits.shard_input_bytes = kept * 2 / 3;
+    send(&mut world, &comes, &whole(130));
+    assert_eq!((comes.got().len(), world.shard.crowded.len()), (0, 1));
+    // There is some room, and not as much as for everybody.
+    world.shard.limits.shard_input_bytes = world.shard.input_bytes - 10;
+    world.tick();
+    assert!(comes.got().contains("\"id\":9"));
+}
+
+/// What publishers send while RabbitMQ stands still, the kernel holds, and holds them back.
+#[test]
+fn while_the_broker_does_not_answer_little_is_read() {
+    let mut world = World::new(config(|config| {
+        config.limits.shard_input_bytes = 1_000_000;
+        config.namespaces.extend([policy(SlowPolicy::Skip)]);
+    }));
+    let peers: Vec<_> = (0..30).map(|_| world.connect()).collect();
+    let message = |id: u32| {
+        let publish = format!(r#"{{"id":{id},"publish":{{"channel":"n:t","data":"{}"}}}}"#, "x".repeat(1900));
+        [header(0x81, publish.len()), publish.into_bytes()].concat()
+    };
+    for id in 2..102 {
+        for peer in &peers {
+            peer.pipe().to_server.extend(message(id));
+            world.shard.readable(peer.key.slot);
+        }
+        world.tick();
+        while world.requests.take().is_some() {}
+    }
+    (0..200).for_each(|_| world.tick());
+    assert_eq!(world.closes(CloseReason::Slow), 0);
+    let most = 30 * (world.shard.budgets.read_bytes + 2500);
+    assert!(world.shard.input_bytes < most, "{} bytes are kept", world.shard.input_bytes);
+    assert!(peers.iter().all(|peer| peer.pipe().to_server.len() > 50_000), "the kernel has the rest");
+}
+
+#[test]
+fn who_has_more_than_its_turns_is_read_by_shares() {
+    let mut world = World::new(config(|config| config.budgets.read_bytes = 1024));
+    let peer = world.connect();
+    let messages = whole(130).repeat(3000);
+    send(&mut world, &peer, &messages);
+    let mut most = 0;
+    let first = messages.len() - peer.pipe().to_server.len();
+    while peer.pipe().to_server.len() > messages.len() / 4 {
+        world.tick();
+        let read = messages.len() - peer.pipe().to_server.len();
+        if read > first {
+            most = most.max(world.shard.input_bytes);
+        }
+    }
+    assert!((1..=1024).contains(&most), "{most}");
+}
+
+/// What is left of a large answer has no memory but its own.
+#[test]
+fn the_memory_of_replies_is_what_is_counted() {
+    let history = Namespace { history_size: 10, ..Namespace::default() };
+    let mut world = World::new(config(|config| config.namespaces.extend([("h".to_owned(), history)])));
+    let peer = world.connect();
+    world.say(&peer, r#"{"id":2,"history":{"channel":"h:t","limit":-1}}"#);
+    peer.pipe().room = 1000;
+    let position = Position { epoch: "e".into(), offset: 1 };
+    let page = Box::new(Ok(HistoryPage { position, publications: vec![b'1'; 500_000] }));
+    world.tell(Mail::History { client: peer.key, command: 2, page });
+    world.give_room(&peer, 440_000);
+    let outgoing = world.shard.clients[peer.key.slot].outgoing.as_ref().expect("the rest waits");
+    assert!((50_000..70_000).contains(&world.shard.reply_bytes));
+    assert!(outgoing.bytes.capacity() <= 2 * world.shard.reply_bytes + 4096, "{}", outgoing.bytes.capacity());
+}
+
+fn begins_a_frame(world: &mut World) -> Peer {
+    let slow = world.connect();
+    let topic = world.subscribe(&slow, "t");
+    slow.pipe().room = 10;
+    world.publish(topic, 100);
+    slow
+}
+
+/// Its close frame would be behind more of a started frame than there is room for.
+#[test]
+fn who_ends_while_it_is_being_closed_is_counted_once() {
+    let mut world = World::new(config(|config| config.limits.rest_bytes = 0));
+    let slow = begins_a_frame(&mut world);
+    world.say(&slow, "no command");
+    assert!(!world.is_alive(&slow));
+    let closes: u64 = world.shard.stats.closes.iter().map(|count| count.value()).sum();
+    assert_eq!((closes, world.closes(CloseReason::BadRequest)), (1, 1));
+    assert_eq!(world.shard.stats.policy_disconnect.value(), 0);
+}
