@@ -13,7 +13,7 @@ use std::time::Instant;
 use fanfare::config::host::DESCRIPTORS_RESERVE;
 use serde_json::json;
 use support::engine::Engine;
-use support::peer::Peer;
+use support::peer::{Peer, UPGRADE};
 use support::process::TempDir;
 use support::rabbitmq::RabbitNode;
 use support::wait::{SOON, wait_for, wait_until};
@@ -165,6 +165,40 @@ fn clients_beyond_the_descriptors_are_told_although_the_limit_on_clients_is_high
     }
     assert_eq!(engine.metric("fanfare_accept_failures_total", &[]), 0.0);
     drop(clients);
+}
+
+/// Whoever is refused has no place: the first client that leaves makes room, in whichever table it was.
+#[test]
+fn a_full_node_takes_the_next_client_as_soon_as_one_has_left() {
+    for shards in [1, SHARDS] {
+        let engine = start_with_limit(300, "server.private_fd_tables = true\n", shards);
+        let server = engine.client_address();
+        let places = (300 - DESCRIPTORS_RESERVE) * shards;
+        let mut clients: Vec<_> = (0..places).map(|_| RawClient::connect(server)).collect();
+        let refused: Vec<_> = (0..6).map(|_| refused(server)).collect();
+        // A table that is full takes nobody in while others have room: so it may take some tries.
+        let answered = |with: &'static str| {
+            let (stream, status) = ask(server)?;
+            (status == with.as_bytes()).then_some(stream)
+        };
+        let mut later = Vec::new();
+        for _ in 0..8 {
+            drop(clients.remove(clients.len() / 2));
+            later.push(wait_for(SOON, "a place", || answered("HTTP/1.1 101")));
+        }
+        wait_for(SOON, "a refusal", || answered("HTTP/1.1 503"));
+        drop((refused, later));
+    }
+}
+
+/// A connection that has asked for an upgrade, and the beginning of its answer.
+fn ask(server: SocketAddr) -> Option<(TcpStream, [u8; 12])> {
+    let mut stream = TcpStream::connect(server).ok()?;
+    stream.set_read_timeout(Some(SOON)).ok()?;
+    stream.write_all(UPGRADE.as_bytes()).ok()?;
+    let mut status = [0; 12];
+    stream.read_exact(&mut status).ok()?;
+    Some((stream, status))
 }
 
 /// A connection that asks for an upgrade.

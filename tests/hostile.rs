@@ -170,6 +170,12 @@ fn a_head_that_never_ends_is_ended() {
         assert!(start.elapsed() < SOON / 2, "{what}: {:?}", start.elapsed());
         scene.is_unharmed(what);
     }
+    let mut peer = scene.sends(b"GET /connection/websocket HTTP/1.1\r\nHost: x\r\n");
+    let answer = peer.read_head();
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!(scene.engine.metric("fanfare_refused_upgrades_total", &[("reason", "late_head")]) >= 1.0);
+    let is_said = |line: &String| line.contains("late_head") && line.contains("timeouts.upgrade");
+    wait_until(SOON, "a line", || scene.engine.stderr().so_far().iter().any(is_said));
     // A byte now and then buys no time.
     let mut peer = scene.sends(b"GET /connection/websocket HTTP/1.1\r\nA: ");
     let start = Instant::now();
