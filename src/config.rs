@@ -164,7 +164,8 @@ pub struct Limits {
     /// as they have room, each with 512 bytes at least.
     pub replies_bytes: usize,
     /// The same of all clients of one shard together, pongs included. Default 64 MiB; then those who have let replies
-    /// wait for the longest are closed with 3008, first those with more than `replies_bytes`.
+    /// wait for the longest are closed with 3008, first those with more than `replies_bytes`. A client's questions whose
+    /// answers may be large count from when they are asked, with `frame_bytes` at least, and wait where there is no room.
     pub shard_replies_bytes: usize,
     /// Bytes of one topic's log on one shard. Default 1 MiB; beyond, blocked clients lose.
     pub log_bytes: usize,

@@ -176,6 +176,8 @@ pub struct Shard<S, A = Commands> {
     reply_bytes: usize,
     /// What all budgets for answers that are under way have together.
     promised_bytes: usize,
+    /// Clients whose questions wait for room among what is promised.
+    line: questions::Line,
     /// Clients whose sockets take nothing while replies wait for them.
     owing: Roll,
     /// Bytes in all logs.
@@ -250,6 +252,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             made_room: false,
             reply_bytes: 0,
             promised_bytes: 0,
+            line: questions::Line::default(),
             owing: Roll::default(),
             log_bytes: 0,
             rest_bytes: 0,
@@ -282,8 +285,10 @@ impl<S: Socket, A: Application> Shard<S, A> {
         self.shed_replies();
         self.shed_input();
         self.answer_surveys();
-        self.tell_the_broker();
+        // What the dead had is room for others.
         self.bury();
+        self.serve_line();
+        self.tell_the_broker();
         self.faults.tell_of_more(self.deadlines.instant());
         self.show_gauges();
     }
@@ -304,11 +309,12 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let retries = !self.starved.is_empty() || questions || !self.surveys.is_empty();
         let walks = self.drain.is_some() || self.gap.is_some();
         let retry = (retries || walks).then_some(RETRY);
-        let unwritten = self.progress.as_ref().is_some_and(Progress::is_behind).then_some(GRAIN);
+        let waits = self.progress.as_ref().is_some_and(Progress::is_behind) || !self.line.is_empty();
+        let looks = waits.then_some(GRAIN);
         // A grain later, as the time is known no better.
         let faults =
             self.faults.due().map(|due| due.saturating_duration_since(self.deadlines.instant()) + GRAIN);
-        [self.deadlines.patience(), retry, unwritten, faults].into_iter().flatten().min()
+        [self.deadlines.patience(), retry, looks, faults].into_iter().flatten().min()
     }
 
     /// The key of the next client, to register its socket under.

@@ -3,15 +3,44 @@
 //! How large an answer is, the broker knows, and not before it looks. So the questions of one client share a budget
 //! ([`AnswerBudget`]): one answer may always be under way, others as far as they have room in it, and what has none
 //! comes back and is asked again in the next budget, which begins when all answers of the one before have come. A
-//! budget is what the client may leave waiting and does not, unless all budgets and replies of the shard have too much
-//! together. In all that the order stays in which the questions were asked first.
+//! budget is what the client may leave waiting and does not. In all that the order stays in which the questions were asked
+//! first.
+//!
+//! A budget counts against `limits.shard_replies_bytes` as long as it lasts, with the largest answer at least. Clients for
+//! whose budgets there is no room wait in a line, first come, first served: so nobody who takes its answers is closed for
+//! those of others. The line does not stand still for long, whatever others leave waiting: then one more is asked for, and
+//! where the bound is reached by its answer, those go who have let replies wait for the longest.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::mail::{ANSWER_COST, AnswerBudget, ClientKey, Question};
 use crate::shard::clients::Client;
+use crate::shard::deadlines::Moment;
 use crate::shard::{Application, Shard, Socket};
+
+/// How long the line stands still at most where no budget is open. Those who take all that fills the bound within
+/// `timeouts.replies`, as they should, take a large answer in less.
+const STANDSTILL: Duration = Duration::from_millis(250);
+
+/// Entries of the line beyond two for each client before those that are over are taken out.
+const STALE: usize = 1024;
+
+/// Clients whose next budget waits for room.
+#[derive(Debug, Default)]
+pub(super) struct Line {
+    clients: VecDeque<ClientKey>,
+    /// When it was last empty, or one of them had its turn.
+    moved: Moment,
+}
+
+impl Line {
+    /// Whether nobody waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.clients.is_empty()
+    }
+}
 
 /// One client's.
 #[derive(Debug, Default)]
@@ -19,6 +48,8 @@ pub struct Questions {
     asked: Option<Asked>,
     /// To be asked in the next budget.
     postponed: VecDeque<Question>,
+    /// The client is in the line of those whose next budget waits for room.
+    in_line: bool,
 }
 
 /// Questions that share a budget.
@@ -26,6 +57,8 @@ pub struct Questions {
 struct Asked {
     budget: Arc<AnswerBudget>,
     bytes: usize,
+    /// What its answers may have together: the first of them may be larger than the budget.
+    promised: usize,
     /// How many there were.
     count: usize,
     /// How many of them are not answered.
@@ -35,8 +68,8 @@ struct Asked {
 }
 
 impl Asked {
-    fn new(bytes: usize) -> Self {
-        Self { budget: AnswerBudget::new(bytes), bytes, count: 0, unanswered: 0, came_back: 0 }
+    fn new(bytes: usize, promised: usize) -> Self {
+        Self { budget: AnswerBudget::new(bytes), bytes, promised, count: 0, unanswered: 0, came_back: 0 }
     }
 
     /// Whether the smallest answer to one more question may have room.
@@ -74,37 +107,112 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// Asks the broker, as soon as there is room: in the client's budget, or in its next one.
     pub(super) fn ask(&mut self, question: Question) {
         let Some(ClientKey { slot, .. }) = question.client() else { return };
-        if self.may_ask(slot) {
+        if self.may_ask(slot) && (self.questions_of(slot).asked.is_some() || self.may_begin()) {
             self.put_question(slot, question);
         } else {
             self.clients[slot].held_up = true;
             self.questions_of(slot).postponed.push_back(question);
+            self.line_up(slot);
         }
+    }
+
+    /// Whether a budget can begin that is no one's turn in the line.
+    fn may_begin(&self) -> bool {
+        self.line.is_empty() && self.has_room_for_budget()
+    }
+
+    /// Whether all that waits, or is promised, leaves room for one more budget.
+    fn has_room_for_budget(&self) -> bool {
+        let bound = self.limits.shard_replies_bytes;
+        let stands_still = self.line.moved.after(STANDSTILL) <= self.deadlines.now() && !self.line.is_empty();
+        let is_alone = self.promised_bytes == 0 && (self.reply_bytes <= bound / 2 || stands_still);
+        is_alone || self.reply_bytes + self.promised_bytes + self.largest_answer() <= bound
+    }
+
+    fn largest_answer(&self) -> usize {
+        ANSWER_COST + self.limits.frame_bytes
     }
 
     fn put_question(&mut self, slot: u32, mut question: Question) {
         let left_of_all =
             self.limits.shard_replies_bytes.saturating_sub(self.reply_bytes + self.promised_bytes);
-        let left = self.limits.replies_bytes.saturating_sub(self.clients[slot].reply_bytes());
+        let left =
+            self.limits.replies_bytes.saturating_sub(self.clients[slot].reply_bytes()).min(left_of_all);
+        let promised = left.max(self.largest_answer());
         let questions = self.questions_of(slot);
         let is_new = questions.asked.is_none();
-        let asked = questions.asked.get_or_insert_with(|| Asked::new(left.min(left_of_all)));
+        let asked = questions.asked.get_or_insert_with(|| Asked::new(left, promised));
         asked.count += 1;
         asked.unanswered += 1;
         question.set_budget(Arc::clone(&asked.budget));
-        self.promised_bytes += if is_new { left.min(left_of_all) } else { 0 };
+        self.promised_bytes += if is_new { promised } else { 0 };
         self.questions.push_back(question.into());
+    }
+
+    /// Puts a client into the line, if its next budget could begin but for the room.
+    fn line_up(&mut self, slot: u32) {
+        let takes_replies = self.clients[slot].reply_bytes() <= self.limits.replies_bytes;
+        let Questions { asked, in_line, .. } = self.questions_of(slot);
+        if asked.is_some() || !takes_replies || std::mem::replace(in_line, true) {
+            return;
+        }
+        if self.line.is_empty() {
+            self.line.moved = self.deadlines.now();
+        }
+        self.line.clients.push_back(self.clients.key(slot));
+        if self.line.clients.len() > 2 * self.clients.len() + STALE {
+            let clients = &self.clients;
+            self.line.clients.retain(|&key| clients.find(key).is_some_and(Client::is_open));
+        }
+    }
+
+    /// Lets those in the line ask, as far as there is room.
+    pub(super) fn serve_line(&mut self) {
+        while self.has_room_for_budget()
+            && let Some(key) = self.line.clients.pop_front()
+        {
+            let slot = key.slot;
+            // Whoever has gone, or is being closed, has nothing more to be asked.
+            if !self.clients.find(key).is_some_and(Client::has_postponed) {
+                continue;
+            }
+            self.questions_of(slot).in_line = false;
+            self.ask_in_turn(slot);
+            self.line.moved = self.deadlines.now();
+            if !self.clients[slot].has_postponed() {
+                self.readable(slot);
+            }
+        }
+    }
+
+    /// What all budgets that are open have together, with the largest answer at least for each.
+    #[must_use]
+    pub fn promised_bytes(&self) -> usize {
+        self.promised_bytes
     }
 
     fn questions_of(&mut self, slot: u32) -> &mut Questions {
         &mut self.clients[slot].waiting.get_or_insert_default().questions
     }
 
-    /// Asks again what had no room. What still has none waits for the answers that come, or to be taken, before.
+    /// Asks again what had no room. What still has none waits for the answers that come, or to be taken, before; or for its
+    /// turn in the line.
     pub(super) fn ask_postponed(&mut self, slot: u32) {
-        if !self.clients[slot].has_postponed() || self.questions_of(slot).asked.is_some() {
+        if !self.clients[slot].has_postponed() {
             return;
         }
+        let Questions { asked, in_line, .. } = self.questions_of(slot);
+        if asked.is_some() || *in_line {
+            return;
+        }
+        if self.may_begin() {
+            self.ask_in_turn(slot);
+        } else {
+            self.line_up(slot);
+        }
+    }
+
+    fn ask_in_turn(&mut self, slot: u32) {
         let mut postponed = std::mem::take(&mut self.questions_of(slot).postponed);
         while self.may_ask(slot)
             && let Some(question) = postponed.pop_front()
@@ -119,7 +227,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let Some(client) = question.client() else { return };
         if self.clients.find(client).is_some_and(Client::is_open) {
             self.clients[client.slot].held_up = true;
-            let Questions { asked, postponed } = self.questions_of(client.slot);
+            let Questions { asked, postponed, .. } = self.questions_of(client.slot);
             // Before those that were not asked in this budget.
             let before = asked.as_mut().map_or(0, |asked| {
                 asked.came_back += 1;
@@ -142,7 +250,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let Some(asked) = &mut waiting.questions.asked else { return };
         asked.unanswered -= 1;
         if asked.unanswered == 0 {
-            self.promised_bytes -= asked.bytes;
+            self.promised_bytes -= asked.promised;
             waiting.questions.asked = None;
             if self.clients[slot].held_up {
                 self.readable(slot);
@@ -153,8 +261,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// A client asks nothing any more. What is under way is answered all the same.
     pub(super) fn drop_questions(&mut self, slot: u32) {
         let Some(waiting) = &mut self.clients[slot].waiting else { return };
-        let Questions { asked, postponed } = std::mem::take(&mut waiting.questions);
-        self.promised_bytes -= asked.map_or(0, |asked| asked.bytes);
+        let Questions { asked, postponed, .. } = std::mem::take(&mut waiting.questions);
+        self.promised_bytes -= asked.map_or(0, |asked| asked.promised);
         postponed.into_iter().for_each(|question| self.drop_question(question));
     }
 

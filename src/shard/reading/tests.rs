@@ -278,6 +278,7 @@ fn budgets_of_all_clients_are_bounded_together() {
     let mut world = with_history(|config| {
         config.limits.replies_bytes = 8 * ANSWER_COST;
         config.limits.shard_replies_bytes = 12 * ANSWER_COST;
+        config.limits.frame_bytes = 3 * ANSWER_COST;
     });
     let peers: Vec<_> = (0..3).map(|_| world.connect()).collect();
     let mut counts = Vec::new();
@@ -286,12 +287,89 @@ fn budgets_of_all_clients_are_bounded_together() {
         world.say(peer, &ask(2..22));
         counts.push(asked(&world) - before);
     }
-    assert_eq!(counts, [8, 4, 1], "one may always be asked for");
+    assert_eq!(counts, [8, 4, 0], "the last one waits until there is room");
     assert_eq!(world.shard.promised_bytes, 12 * ANSWER_COST);
-    for peer in &peers {
+    world.tell(close(&peers[0]));
+    world.tick();
+    assert_eq!((asked(&world), world.shard.promised_bytes), (20, 12 * ANSWER_COST));
+    for peer in &peers[1..] {
         world.tell(close(peer));
     }
-    assert_eq!(world.shard.promised_bytes, 0);
+    assert_eq!((world.shard.promised_bytes, world.shard.line.is_empty()), (0, true));
+}
+
+/// Who asks the broker, in the order in which they are asked for.
+fn askers(world: &mut World, peers: &[Peer]) -> Vec<usize> {
+    let requests = std::iter::from_fn(|| world.requests.take());
+    let clients = requests.map(|request| match request {
+        Request::History(question) => match question.asker {
+            HistoryAsker::Client { client, .. } => client,
+            HistoryAsker::Control(_) => panic!("a client asks"),
+        },
+        other => panic!("{other:?}"),
+    });
+    clients.filter_map(|client| peers.iter().position(|peer| peer.key == client)).collect()
+}
+
+/// Each is answered with as much as an answer may have, over a slow link: all together many times the bound.
+#[test]
+fn questions_wait_for_room_and_nobody_who_reads_is_closed() {
+    let mut world = with_history(|config| {
+        config.limits.frame_bytes = 10_000;
+        config.limits.replies_bytes = 2000;
+        config.limits.shard_replies_bytes = 40_000;
+    });
+    let peers: Vec<_> = (0..30).map(|_| world.connect()).collect();
+    for peer in &peers {
+        peer.pipe().room = 0;
+        world.say(peer, r#"{"id":2,"history":{"channel":"h:t","limit":-1}}"#);
+    }
+    let (mut order, mut got) = (Vec::new(), 0);
+    for _ in 0..2000 {
+        for asker in askers(&mut world, &peers) {
+            order.push(asker);
+            world.tell(answer(&peers[asker], 2, 10_000));
+        }
+        for peer in &peers {
+            world.give_room(peer, 200);
+            got += peer.got().len();
+        }
+        assert!(world.shard.reply_bytes < 40_000);
+        world.later(Duration::from_millis(10));
+    }
+    assert_eq!((order, world.closes(CloseReason::Slow)), ((0..30).collect(), 0));
+    assert!(got > 30 * 10_000, "{got} bytes");
+    assert_eq!((world.shard.promised_bytes, world.shard.reply_bytes), (0, 0));
+    assert!(world.shard.clients[peers[29].key.slot].waiting.is_none());
+}
+
+/// Nobody takes anything of what fills most of the bound.
+#[test]
+fn the_line_of_questions_does_not_stand_still() {
+    let mut world = with_history(|config| {
+        config.limits.frame_bytes = 10_000;
+        config.limits.replies_bytes = 2000;
+        config.limits.shard_replies_bytes = 20_000;
+    });
+    let peers: Vec<_> = (0..4).map(|_| world.connect()).collect();
+    for peer in &peers {
+        world.say(peer, r#"{"id":2,"history":{"channel":"h:t","limit":-1}}"#);
+    }
+    peers[0].pipe().room = 10;
+    assert_eq!(askers(&mut world, &peers), [0]);
+    world.tell(answer(&peers[0], 2, 11_000));
+    world.tell(close(&peers[1]));
+    assert!(askers(&mut world, &peers).is_empty(), "what waits leaves too little room");
+    assert_ne!(world.shard.patience(), None);
+    world.later(Duration::from_millis(400));
+    assert_eq!(askers(&mut world, &peers), [2], "who has gone is passed over");
+    world.tell(answer(&peers[2], 2, 8000));
+    world.give_room(&peers[0], 20_000);
+    assert_eq!(askers(&mut world, &peers), [3]);
+    world.tell(answer(&peers[3], 2, 10));
+    assert!(peers[2].got().len() > 8000 && peers[3].got().contains("\"id\":2"));
+    assert_eq!((world.shard.promised_bytes, world.shard.line.is_empty()), (0, true));
+    assert_eq!(world.closes(CloseReason::Slow), 1, "whom the operator closed");
 }
 
 /// A topic stays while somebody is to be told what it missed there, and no longer.
@@ -325,7 +403,10 @@ fn who_goes_while_it_waits_to_be_asked_for_again_leaves_no_topic_behind() {
 
 #[test]
 fn who_takes_no_answers_goes_when_all_together_have_too_much() {
-    let mut world = with_history(|config| config.limits.shard_replies_bytes = 1 << 20);
+    let mut world = with_history(|config| {
+        config.limits.shard_replies_bytes = 1 << 20;
+        config.limits.frame_bytes = 1000;
+    });
     let peers: Vec<_> = (0..5).map(|_| world.connect()).collect();
     for peer in &peers {
         world.say(peer, r#"{"id":2,"history":{"channel":"h:t","limit":-1}}"#);

@@ -53,8 +53,6 @@ const TIGHT_INPUT: usize = 4 * HALF;
 const TIGHT_REPLIES: usize = 700;
 /// Bytes of a message that come long before the others.
 const HALF: usize = 200;
-/// What may be kept beyond the bound on input: what one read brings, and what becomes of a message in it.
-const BEYOND: usize = 3 * 400 + 400;
 const QUIET_LIMIT: usize = 5000;
 const FRAME_BYTES: usize = 300;
 const LOG_BYTES: usize = 600;
@@ -74,6 +72,8 @@ const FAIR_TICKS: u64 = 10;
 const TALKERS: usize = 6;
 /// Within how many ticks each of them has had a turn, with one to spare.
 const FAIR_READS: u64 = 3;
+/// Within how many ticks a whole message is answered in [`crowded_reading`].
+const CROWDED_TICKS: u64 = 500;
 /// Clients read in a tick.
 const READS: usize = 3;
 /// A client's share of a tick, and that in some seeds: more than one read brings.
@@ -306,6 +306,7 @@ pub fn run(seed: u64) -> Events {
     if seed % 8 == 0 {
         world.events.fair_turns += fairness(seed);
         world.events.fair_reads += fair_reading(seed);
+        crowded_reading(seed);
     }
     world.events
 }
@@ -379,6 +380,36 @@ fn fair_reading(seed: u64) -> u64 {
         fair += u64::from(world.peers[..last].iter().all(|peer| !peer.pipe.borrow().to_server.is_empty()));
     }
     fair
+}
+
+/// Some clients fill the bound on input, and wait for their turns. Another one, whose messages are larger than what is read
+/// at once where there is little room, sends one whole message after the other: each is answered, and it is not closed.
+fn crowded_reading(seed: u64) {
+    let kind = Kind { scale: 1, read_bytes: READ_BYTES, pings: false, tight: true };
+    let mut config = config(kind);
+    (config.limits.message_bytes, config.limits.shard_input_bytes) = (4000, 10_000);
+    config.limits.shard_replies_bytes = 64 << 20;
+    let mut world = World::new(seed, config, 1);
+    for peer in 0..TALKERS {
+        world.connect();
+        world.peers[peer].pipe.borrow_mut().room = usize::MAX;
+    }
+    for _ in 0..QUIET_LIMIT {
+        world.turn();
+        if world.peers.iter().all(|peer| peer.asked.is_empty()) {
+            break;
+        }
+    }
+    let last = TALKERS - 1;
+    for _ in 0..10 {
+        let due = world.events.ticks + CROWDED_TICKS;
+        world.command(last, &format!("{NOTHING}{}", " ".repeat(3000)), Asked::Unsubscribe { topic: "r:nobody" });
+        while !world.peers[last].asked.is_empty() {
+            assert!(world.events.ticks < due, "a whole message waits for more than {CROWDED_TICKS} ticks for room");
+            (0..last).for_each(|peer| world.flood(peer));
+            world.turn();
+        }
+    }
 }
 
 fn config(Kind { scale, read_bytes, pings, tight }: Kind) -> Config {
@@ -866,8 +897,10 @@ impl World {
         assert!(logs <= (self.limits.logs_bytes + newest) as u64, "{logs} bytes in logs");
         let rest = self.stats.rest_bytes.value();
         assert!(rest <= self.limits.rest_bytes as u64, "{rest} bytes kept for started frames");
+        // What one read brings, and what becomes of a message in it.
+        let beyond = 3 * self.limits.message_bytes + self.limits.head_bytes;
         let input = self.stats.input_bytes.value();
-        assert!(input < (self.limits.shard_input_bytes + BEYOND) as u64, "{input} bytes of input are kept");
+        assert!(input < (self.limits.shard_input_bytes + beyond) as u64, "{input} bytes of input are kept");
         let replies = self.stats.reply_bytes.value();
         assert!(replies < self.limits.shard_replies_bytes as u64, "{replies} bytes of replies wait");
     }
@@ -1133,6 +1166,7 @@ impl World {
         for (what, gauge) in left {
             assert_eq!(gauge.value(), 0, "{what} are left");
         }
+        assert_eq!(self.shard.promised_bytes(), 0, "bytes are promised to nobody");
     }
 }
 
