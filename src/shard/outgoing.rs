@@ -111,23 +111,22 @@ mod tests {
     /// seldom moved.
     #[test]
     fn memory_follows_the_bytes_that_wait() {
+        let byte_at = |n: usize| n.to_le_bytes()[0];
         for (added, sent) in [(500_000, 700), (1, 2000), (3000, 2900), (100, 500_000), (70_000, 69_999)] {
             let mut buffer = SendBuffer::default();
-            let (mut next, mut first, mut moved) = (0_u64, 0_u64, 0);
+            let (mut next, mut first, mut moved) = (0, 0_usize, 0);
             let mut place = buffer.bytes.as_ptr();
             buffer.append(|bytes| (0..500_000).for_each(|_| bytes.push(7)));
             for round in 0..2000 {
                 if round < 3 || added < 10_000 {
-                    assert_eq!(
-                        buffer.append(|bytes| bytes.extend((next..next + added).map(|n| n as u8))),
-                        added as usize
-                    );
+                    let count = buffer.append(|bytes| bytes.extend((next..next + added).map(byte_at)));
+                    assert_eq!(count, added);
                     next += added;
                 }
                 let part = buffer.len().min(sent);
                 let waited = buffer.as_slice()[..part].to_vec();
                 for byte in waited {
-                    assert!(first < 500_000 && byte == 7 || byte == first.wrapping_sub(500_000) as u8);
+                    assert!(first < 500_000 && byte == 7 || byte == byte_at(first.wrapping_sub(500_000)));
                     first += 1;
                 }
                 buffer.drop_first(part);
@@ -138,7 +137,7 @@ mod tests {
                     buffer.len()
                 );
                 if std::mem::replace(&mut place, buffer.bytes.as_ptr()) != buffer.bytes.as_ptr() {
-                    moved += buffer.len() as u64;
+                    moved += buffer.len();
                 }
             }
             assert!(moved <= 16 * (next + 500_000), "{moved} bytes were moved for {next}");

@@ -374,7 +374,7 @@ fn answers_that_nobody_takes_make_room() {
     let names = vec![""; 10_000];
     let body = serde_json::json!({"channels": names, "data": 1}).to_string();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let closed = runtime.block_on(async {
+    let [closed] = runtime.block_on(async {
         let stream = tokio::net::TcpStream::connect(house.address).await.unwrap();
         let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
         let (mut sender, connection) = handshake.await.unwrap();
@@ -393,7 +393,7 @@ fn answers_that_nobody_takes_make_room() {
             let _sender = sender;
             std::future::pending::<()>().await;
         });
-        closed
+        [closed]
     });
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(1) {

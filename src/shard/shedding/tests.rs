@@ -107,13 +107,13 @@ fn the_bound_is_held_by_nobody_for_ever() {
             config.limits.message_bytes = 8000;
             config.limits.replies_bytes = 1000;
             config.budgets.read_bytes = 1024;
-            config.budgets.reads = 1 + seed as usize % 7;
+            config.budgets.reads = 1 + usize::try_from(seed % 7).expect("small");
             config.namespaces.extend([policy(SlowPolicy::Skip)]);
         }));
         let mut random = 0x9e37_79b9_7f4a_7c15 ^ seed;
-        let mut next = move |below: u64| {
+        let mut next = move |below: usize| {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            (random >> 33) % below
+            usize::try_from(random >> 33).expect("31 bits") % below
         };
         let peers: Vec<_> = (0..24).map(|_| world.connect()).collect();
         for peer in peers.iter().step_by(3) {
@@ -121,14 +121,14 @@ fn the_bound_is_held_by_nobody_for_ever() {
         }
         let mut turns = 0;
         for _ in 0..400 {
-            let n = next(24) as usize;
+            let n = next(24);
             let peer = &peers[n];
             if world.is_alive(peer) && peer.pipe().to_server.len() < 20_000 {
                 peer.pipe().to_server.extend(anything(n, &mut next));
                 world.shard.readable(peer.key.slot);
             }
             if next(8) == 0 {
-                peer.pipe().room = next(3000) as usize;
+                peer.pipe().room = next(3000);
                 if world.is_alive(peer) {
                     world.shard.writable(peer.key.slot);
                 }
@@ -146,9 +146,9 @@ fn the_bound_is_held_by_nobody_for_ever() {
 }
 
 /// What the client with this number may send.
-fn anything(n: usize, next: &mut impl FnMut(u64) -> u64) -> Vec<u8> {
+fn anything(n: usize, next: &mut impl FnMut(usize) -> usize) -> Vec<u8> {
     match next(5) {
-        0 => half(130 + next(4000) as usize),
+        0 => half(130 + next(4000)),
         1 if n.is_multiple_of(3) => compressed(200).repeat(3),
         2 => whole(130).repeat(60),
         3 => {
