@@ -167,6 +167,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
             (rest.map(|rest| rest.sent), client.reply_bytes())
         };
         let before = waits(&self.clients[slot]);
+        // It may have called back, and have waited for its turn: that is now.
+        self.to_write.retain(|&other| other != slot);
         self.unblock(slot);
         self.visit(slot);
         let now = self.deadlines.now();
