@@ -5,6 +5,8 @@ use std::fmt::Display;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use tracing::field::display;
+
 use crate::printable::cut;
 use crate::protocol::codes::CloseReason;
 use crate::ratelimit::RateLimits;
@@ -69,7 +71,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let Some(more_since_last) = self.faults.refusals.allow(refusal.label(), now) else { return };
         let request = describe(head);
         tracing::warn!(
-            peer = peer.map(tracing::field::display),
+            peer = peer.map(display),
             origin = request.origin,
             path = request.path,
             reason = refusal.label(),
@@ -90,13 +92,13 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let origin = self.clients[slot].origin.map(|id| cut(self.origins.get(id), ORIGIN_MAX));
         let fault = cut(fault.to_string().as_bytes(), FAULT_MAX);
         tracing::warn!(
-            peer = self.clients[slot].socket.peer().map(tracing::field::display),
+            peer = self.clients[slot].socket.peer().map(display),
             client = %self.client_id(slot),
             origin,
             path = self.policy.upgrade.path,
             reason = reason.label(),
             fault,
-            told = is_told.then(|| format!("{} {}", reason.code(), reason.text())),
+            told = is_told.then(|| display(format!("{} {}", reason.code(), reason.text()))),
             more_since_last,
             "a client was closed for what it did"
         );
