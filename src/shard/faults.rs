@@ -5,8 +5,6 @@ use std::fmt::Display;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use tracing::field::display;
-
 use crate::printable::cut;
 use crate::protocol::codes::CloseReason;
 use crate::ratelimit::RateLimits;
