@@ -195,7 +195,8 @@ fn shares(config: &Config) -> Vec<Share> {
         size("limits.logs_bytes", limits.logs_bytes, shards, limits.log_bytes),
         size("limits.rest_bytes", limits.rest_bytes, shards, limits.frame_bytes),
         size("limits.shard_input_bytes", limits.shard_input_bytes, shards, 2 * limits.message_bytes),
-        size("limits.shard_replies_bytes", limits.shard_replies_bytes, shards, 2 * limits.frame_bytes),
+        // A buffer has up to twice the memory of its bytes.
+        size("limits.shard_replies_bytes", limits.shard_replies_bytes, 2 * shards, 2 * limits.frame_bytes),
         size("limits.mailbox_bytes", limits.mailbox_bytes, shards, limits.frame_bytes),
         size("limits.requests_bytes", limits.requests_bytes, 1, limits.publication_bytes),
         size("limits.publishes_bytes", limits.publishes_bytes, 1, limits.publication_bytes),
