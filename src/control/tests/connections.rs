@@ -327,26 +327,22 @@ fn half_bodies_hold_nobody_up() {
     };
     let head = "POST /api/publish HTTP/1.1\r\nHost: localhost\r\n";
     let chunked = format!("{head}Transfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n");
-    let small: Vec<_> = (0..64)
-        .map(|_| {
+    let begin = |count: usize, bytes: &str| -> Vec<_> {
+        let one = || {
             let mut stream = house.connect();
-            stream.write_all(chunked.as_bytes()).unwrap();
+            stream.write_all(bytes.as_bytes()).unwrap();
             stream
-        })
-        .collect();
+        };
+        std::iter::repeat_with(one).take(count).collect()
+    };
+    let small = begin(64, &chunked);
     publish(1);
     publish(1000);
     drop(small);
     // As many as fill all the room there is.
     let length = (1 << 20) - 1;
     let half = format!("{head}Content-Length: {}\r\n\r\n{}", length + 1, "x".repeat(length));
-    let mut large: Vec<_> = (0..66)
-        .map(|_| {
-            let mut stream = house.connect();
-            stream.write_all(half.as_bytes()).unwrap();
-            stream
-        })
-        .collect();
+    let mut large = begin(66, &half);
     publish(1000);
     publish(500_000);
     let mut given_up = || {

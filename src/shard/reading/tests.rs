@@ -311,14 +311,19 @@ fn askers(world: &mut World, peers: &[Peer]) -> Vec<usize> {
     clients.filter_map(|client| peers.iter().position(|peer| peer.key == client)).collect()
 }
 
+/// With answers of up to 10,000 bytes, of which all clients together may have `shard_replies_bytes` waiting.
+fn with_little_room(shard_replies_bytes: usize) -> World {
+    with_history(|config| {
+        config.limits.frame_bytes = 10_000;
+        config.limits.replies_bytes = 2000;
+        config.limits.shard_replies_bytes = shard_replies_bytes;
+    })
+}
+
 /// Each is answered with as much as an answer may have, over a slow link: all together many times the bound.
 #[test]
 fn questions_wait_for_room_and_nobody_who_reads_is_closed() {
-    let mut world = with_history(|config| {
-        config.limits.frame_bytes = 10_000;
-        config.limits.replies_bytes = 2000;
-        config.limits.shard_replies_bytes = 40_000;
-    });
+    let mut world = with_little_room(40_000);
     let peers: Vec<_> = (0..30).map(|_| world.connect()).collect();
     for peer in &peers {
         peer.pipe().room = 0;
@@ -346,11 +351,7 @@ fn questions_wait_for_room_and_nobody_who_reads_is_closed() {
 /// Nobody takes anything of what fills most of the bound.
 #[test]
 fn the_line_of_questions_does_not_stand_still() {
-    let mut world = with_history(|config| {
-        config.limits.frame_bytes = 10_000;
-        config.limits.replies_bytes = 2000;
-        config.limits.shard_replies_bytes = 20_000;
-    });
+    let mut world = with_little_room(20_000);
     let peers: Vec<_> = (0..4).map(|_| world.connect()).collect();
     for peer in &peers {
         world.say(peer, r#"{"id":2,"history":{"channel":"h:t","limit":-1}}"#);

@@ -353,10 +353,9 @@ fn fairness(seed: u64) -> u64 {
     fair
 }
 
-/// Some clients always have sent more than a turn is enough for. What another one asks must be answered within
-/// [`FAIR_READS`] ticks, and none of them may have more of a tick than its share: how often there was a choice.
-fn fair_reading(seed: u64) -> u64 {
-    let mut world = World::new(seed, config(Kind { scale: 1, read_bytes: READ_BYTES, pings: false, tight: false }), 1);
+/// A shard with [`TALKERS`] clients that are connected and take whatever they are sent.
+fn talkers(seed: u64, config: Config) -> World {
+    let mut world = World::new(seed, config, 1);
     for peer in 0..TALKERS {
         world.connect();
         world.peers[peer].pipe.borrow_mut().room = usize::MAX;
@@ -367,6 +366,14 @@ fn fair_reading(seed: u64) -> u64 {
             break;
         }
     }
+    world
+}
+
+/// Some clients always have sent more than a turn is enough for. What another one asks must be answered within
+/// [`FAIR_READS`] ticks, and none of them may have more of a tick than its share: how often there was a choice.
+fn fair_reading(seed: u64) -> u64 {
+    let config = config(Kind { scale: 1, read_bytes: READ_BYTES, pings: false, tight: false });
+    let mut world = talkers(seed, config);
     let last = TALKERS - 1;
     let mut fair = 0;
     for _ in 0..20 {
@@ -393,17 +400,7 @@ fn crowded_reading(seed: u64) {
     let mut config = config(kind);
     (config.limits.message_bytes, config.limits.shard_input_bytes) = (4000, 10_000);
     config.limits.shard_replies_bytes = 64 << 20;
-    let mut world = World::new(seed, config, 1);
-    for peer in 0..TALKERS {
-        world.connect();
-        world.peers[peer].pipe.borrow_mut().room = usize::MAX;
-    }
-    for _ in 0..QUIET_LIMIT {
-        world.turn();
-        if world.peers.iter().all(|peer| peer.asked.is_empty()) {
-            break;
-        }
-    }
+    let mut world = talkers(seed, config);
     let last = TALKERS - 1;
     for _ in 0..10 {
         let due = world.events.ticks + CROWDED_TICKS;
