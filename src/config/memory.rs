@@ -12,15 +12,17 @@ pub const API_BODIES_BYTES: u32 = 64 << 20;
 pub const API_ANSWERS_BYTES: u32 = 16 << 20;
 /// Bytes of an answer that is not counted among those.
 pub const SMALL_ANSWER_BYTES: usize = 2 << 10;
-/// Of these there is one for each request that can be in flight: on 128 connections, 64 on each.
-const SMALL_ANSWERS: u64 = 128 * 64 * SMALL_ANSWER_BYTES as u64;
+/// Requests to the control port that can be in flight: on 128 connections, 64 on each.
+pub const API_REQUESTS_MAX: usize = 128 * 64;
+/// Each of them may have a small answer.
+const SMALL_ANSWERS: u64 = (API_REQUESTS_MAX * SMALL_ANSWER_BYTES) as u64;
 /// Bytes of all answers about histories that are kept for others who ask for the same. Beyond it they are thrown away:
 /// whoever is alone with a topic asks once, and what is shared by many is soon there again.
 pub const HISTORY_ANSWERS_BYTES: usize = 16 << 20;
 
 /// What an engine takes before anybody comes, in bytes, rounded up generously.
 const EMPTY_ENGINE: u64 = 48 << 20;
-/// What no limit of the configuration says. The answers are few.
+/// What no limit of the configuration says.
 const FIXED: u64 = EMPTY_ENGINE
     + API_BODIES_BYTES as u64
     + API_ANSWERS_BYTES as u64

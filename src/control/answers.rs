@@ -67,18 +67,18 @@ pub(super) fn counted(response: Response, mut share: Share, peer: Option<Peer>) 
     share.fit(bytes.len());
     let connection = peer.map(|peer| peer.connection);
     share.offer(connection.clone());
-    let counted = Counted { bytes, _share: share, _unwritten: connection.map(Unwritten::new) };
+    let counted = CountedBytes { bytes, _share: share, _unwritten: connection.map(Unwritten::new) };
     Response::from_parts(head, Body::new(Chunks(Bytes::from_owner(counted))))
 }
 
 /// The bytes of an answer, and what they take.
-struct Counted {
+struct CountedBytes {
     bytes: Bytes,
     _share: Share,
     _unwritten: Option<Unwritten>,
 }
 
-impl AsRef<[u8]> for Counted {
+impl AsRef<[u8]> for CountedBytes {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }

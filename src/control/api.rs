@@ -69,13 +69,13 @@ impl Ask {
 
 /// A request that is counted when this is dropped: as failed, unless it is known to have been carried out. Its caller
 /// may be gone before that.
-struct Counted<'a> {
+struct CountedRequest<'a> {
     counters: &'a MethodStats,
     begun: Instant,
     is_done: bool,
 }
 
-impl Drop for Counted<'_> {
+impl Drop for CountedRequest<'_> {
     fn drop(&mut self) {
         let counter = if self.is_done { &self.counters.done } else { &self.counters.failed };
         counter.add(1);
@@ -92,7 +92,7 @@ pub(super) async fn answer(
 ) -> Response {
     let ask = Ask::named(&method);
     let counters = &desk.stats.control.methods[ask as usize];
-    let mut counting = Counted { counters, begun: Instant::now(), is_done: false };
+    let mut counting = CountedRequest { counters, begun: Instant::now(), is_done: false };
     let mode = ErrorMode::of(request.headers());
     let peer = request.extensions().get::<Peer>().cloned();
     match outcome(&desk, ask, request, peer.as_ref()).await {

@@ -26,9 +26,10 @@ use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
 use super::envelope::refuse;
-use super::places::{Asked, Connection, IDLE_MAX, Place, Places};
+use super::places::{Asked, Connection, IDLE_MAX, PLACES, Place, Places, RESERVED};
 use super::stream::Stream;
 use crate::config::Config;
+use crate::config::memory::API_REQUESTS_MAX;
 use crate::protocol::codes::ErrorCode;
 use crate::ratelimit::RateLimit;
 use crate::wire::preamble::{begins_with_proxy_preamble, may_become_http};
@@ -36,6 +37,11 @@ use crate::wire::refusal::Refusal;
 
 /// Requests at the same time on one HTTP/2 connection; the client waits with the next.
 const STREAMS_MAX: u32 = 64;
+
+const _: () = assert!(
+    (PLACES + RESERVED) * STREAMS_MAX as usize <= API_REQUESTS_MAX,
+    "the answers to all of them are counted as memory"
+);
 
 /// Bytes of bodies that one HTTP/2 stream may send before they are read.
 const STREAM_WINDOW: u32 = 64 << 10;

@@ -68,7 +68,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             return SIP;
         }
         if self.clients[slot].left_over {
-            if !std::mem::replace(&mut self.went_on_without_room, true) {
+            if !std::mem::replace(&mut self.leftover_turn_is_taken, true) {
                 return SIP;
             }
             self.readable(slot);
@@ -94,7 +94,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     /// Puts those who found no room before everybody else, as soon as there is some.
     pub(super) fn call_the_crowded(&mut self) {
-        self.went_on_without_room = std::mem::take(&mut self.made_room);
+        self.leftover_turn_is_taken = std::mem::take(&mut self.made_room);
         if !self.is_crowded() {
             while let Some(last) = self.crowded.pop_back() {
                 self.to_read.push_front(last);

@@ -169,7 +169,7 @@ pub struct Shard<S, A = Commands> {
     crowded: VecDeque<ClientKey>,
     /// In this turn, no client may go on with what was left over while far too much is kept: one has, or there is room
     /// being made.
-    went_on_without_room: bool,
+    leftover_turn_is_taken: bool,
     /// Of some client that was read, less is kept than before.
     made_room: bool,
     /// Bytes of replies that wait for all clients.
@@ -248,7 +248,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             input_bytes: 0,
             keepers: Roll::default(),
             crowded: VecDeque::new(),
-            went_on_without_room: false,
+            leftover_turn_is_taken: false,
             made_room: false,
             reply_bytes: 0,
             promised_bytes: 0,

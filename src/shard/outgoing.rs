@@ -64,6 +64,7 @@ impl SendBuffer {
     }
 
     /// Bytes of memory that it has.
+    #[cfg(test)]
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.bytes.capacity()

@@ -145,7 +145,7 @@ fn a_message_has_a_time_to_become_whole() {
 }
 
 #[test]
-fn halves_of_messages_are_bounded_in_all_and_the_oldest_go_first() {
+fn halves_of_messages_are_bounded_in_all_and_of_equal_ones_the_oldest_go_first() {
     let mut world = World::new(config(|config| config.limits.shard_input_bytes = 1000));
     let peers: Vec<_> = (0..5).map(|_| world.connect()).collect();
     for peer in &peers {
