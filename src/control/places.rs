@@ -241,7 +241,13 @@ impl Connection {
         self.in_flight.load(Ordering::Relaxed) > 0
     }
 
-    /// Whether its place is somebody else's who needs it.
+    /// Whether its place is somebody else's who needs it. Who asks only for what is open to everybody keeps its place for
+    /// no longer than it is being answered: as many as there are places, each asking without a pause, keep nobody out.
+    fn may_be_evicted(&self, now: Instant) -> bool {
+        self.is_idle(now) || self.standing() == Standing::Open && !self.is_busy()
+    }
+
+    /// Whether it has asked for nothing and taken nothing for longer than it needs for either.
     fn is_idle(&self, now: Instant) -> bool {
         let half_closed = self.half_closed.load(Ordering::Relaxed);
         if half_closed > 0 && self.at(half_closed) + KEPT <= now {
@@ -430,11 +436,14 @@ impl Places {
         }
     }
 
-    /// A free place, that of the idlest, or a reserved one if all others are in use; none as long as somebody has just
-    /// come who may be idle.
+    /// A free place, that of the idlest, or a reserved one if all others are in use. None as long as somebody has just
+    /// come who may be idle, or as many have still to go as there are places.
     fn try_take(&mut self, now: Instant) -> Option<Place> {
         for connections in [&mut self.taken, &mut self.leaving] {
             connections.retain(|connection| !connection.closed.load(Ordering::Relaxed));
+        }
+        if self.leaving.len() >= PLACES {
+            return None;
         }
         for (reserved, places) in [(false, PLACES), (true, RESERVED)] {
             let here = |connection: &&Arc<Connection>| connection.reserved == reserved;
@@ -458,7 +467,7 @@ impl Places {
     /// themselves. False if there is none.
     fn evict_idlest(&mut self, reserved: bool, now: Instant) -> bool {
         let may_go =
-            |connection: &Arc<Connection>| connection.reserved == reserved && connection.is_idle(now);
+            |connection: &Arc<Connection>| connection.reserved == reserved && connection.may_be_evicted(now);
         let all = self.taken.iter().enumerate().filter(|(_, connection)| may_go(connection));
         let Some((at, _)) =
             all.min_by_key(|(_, connection)| (connection.standing(), connection.idle_since()))

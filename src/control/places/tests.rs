@@ -72,6 +72,25 @@ fn half_a_request_holds_no_place() {
     drop(busy);
 }
 
+/// Who asks only for what is open to everybody, however often, does not keep others from the places in which more is
+/// answered. Those who make room stay until they are answered: so many and no more.
+#[test]
+fn who_asks_only_for_health_holds_no_place() {
+    let mut places = Places::default();
+    let all: Vec<_> = (0..PLACES).map(|_| take(&mut places)).collect();
+    let mut health: Vec<_> = all.iter().map(|place| place.0.began(true)).collect();
+    assert!(take(&mut places).0.is_reserved(), "everybody is being answered");
+    health.truncate(1);
+    let newcomers: Vec<_> = (1..PLACES).map(|_| take(&mut places)).collect();
+    assert!(newcomers.iter().all(|place| !place.0.is_reserved()));
+    assert_eq!(all.iter().position(|place| !is_evicted(place)), Some(0), "this one is being answered");
+    drop(health);
+    assert!(!take(&mut places).0.is_reserved());
+    assert!(places.try_take(soon()).is_none(), "as many are leaving as there are places");
+    drop(all);
+    assert!(places.try_take(soon()).is_some());
+}
+
 #[tokio::test]
 async fn where_everybody_is_being_answered_the_reserved_places_are_left() {
     let mut places = Places::default();
