@@ -4,9 +4,10 @@
 //!   the same clients and publications in a topic without history, in turns.
 //! * *start*: an engine reads back a stream that has messages already, against a bare lapin consumer that reads the
 //!   same from its beginning, in turns.
-//! * *start, all kept*: the same where each message is large, has a topic of its own, and is kept.
+//! * *start, all kept*: the same with a million messages, each of which is large, has a topic of its own, and is kept:
+//!   1 GB of history.
 //!
-//! `--short` has a tenth of the clients, and a twentieth of the messages.
+//! `--short` has a tenth of the clients, and 5,000 messages.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -24,17 +25,20 @@ use start::Content;
 const LARGE_BYTES: usize = 1000;
 
 const ROUNDS: usize = 5;
+/// With the million messages, which take a minute each.
+const LARGE_ROUNDS: usize = 2;
 
 fn main() -> Result<()> {
     let arguments = Arguments::read();
     let rounds = arguments.rounds(ROUNDS);
     let places = places("shard") + ", as is the bare consumer; RabbitMQ on both";
     let mut report = Report::new("recovery", &format!("{rounds} rounds"), places);
-    let (clients, messages) = if arguments.short() { (1500, 5000) } else { (15_000, 100_000) };
+    let (clients, messages, large) =
+        if arguments.short() { (1500, 5000, 5000) } else { (15_000, 100_000, 1_000_000) };
     storm::measure(clients, rounds, &mut report)?;
     let few = Content { messages, topics: 1000, line_bytes: LINE_BYTES, kept: 100 };
     start::measure("start", few, rounds, &mut report)?;
-    let all = Content { messages, topics: messages, line_bytes: LARGE_BYTES, kept: 1 };
-    start::measure("start, all kept", all, rounds, &mut report)?;
+    let all = Content { messages: large, topics: large, line_bytes: LARGE_BYTES, kept: 1 };
+    start::measure("start, all kept", all, arguments.rounds(LARGE_ROUNDS), &mut report)?;
     report.finish()
 }
