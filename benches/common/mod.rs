@@ -42,6 +42,8 @@ pub(crate) const LINE_BYTES: usize = 100;
 pub(crate) const CLIENTS_PER_SHARD: usize = 17_500;
 /// How long anything may take before a suite gives up.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+/// How long an engine may take to start: a stream of a million messages is read back before.
+const START_LIMIT: Duration = Duration::from_secs(180);
 
 /// The command line of a suite, or of a process that a suite starts to help it.
 #[derive(Debug)]
@@ -82,7 +84,8 @@ impl Arguments {
 /// An engine whose one shard has a CPU of its own. To be called by a thread that may use all CPUs: the
 /// engine's other threads take those that are left.
 pub(crate) fn start_engine(configuration: &str) -> Engine {
-    Engine::with_config_and(configuration, &["--shards", "1", "--cpus", &SERVER_CPU.to_string()])
+    let arguments = ["--shards", "1", "--cpus", &SERVER_CPU.to_string()];
+    Engine::with_config_within(START_LIMIT, configuration, &arguments)
 }
 
 /// Runs `work` on a thread of its own on the clients' CPU, as are all that it starts. The caller may still

@@ -53,12 +53,21 @@ impl Engine {
     /// If it does not start.
     #[track_caller]
     pub fn with_config_and(toml: &str, arguments: &[&str]) -> Self {
+        Self::with_config_within(SOON, toml, arguments)
+    }
+
+    /// The same where it has more, or less, time for its start: there may be much to read back.
+    ///
+    /// # Panics
+    /// If it does not start within `limit`.
+    #[track_caller]
+    pub fn with_config_within(limit: Duration, toml: &str, arguments: &[&str]) -> Self {
         let files = TempDir::new("engine");
         let file = files.write("fanfare.toml", toml);
         let mut command = serve();
         command.args(["--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--config"]).arg(file);
         command.args(arguments);
-        Self::launch(command, Some(files))
+        Self::launch_within(limit, command, Some(files))
     }
 
     /// The same on ports that stay with it over a [`Self::restart`], below the range from which the kernel
@@ -115,12 +124,17 @@ impl Engine {
     /// # Panics
     /// If it ends, or prints no addresses in time.
     #[track_caller]
-    pub fn launch(mut command: Command, files: Option<TempDir>) -> Self {
+    pub fn launch(command: Command, files: Option<TempDir>) -> Self {
+        Self::launch_within(SOON, command, files)
+    }
+
+    #[track_caller]
+    fn launch_within(limit: Duration, mut command: Command, files: Option<TempDir>) -> Self {
         let (child, stdout, stderr) = spawn(&mut command);
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
         // It is an engine from the start, so that it ends with us if it prints nothing.
         let mut engine = Self { child, stdout, stderr, clients: unknown, control: unknown, files };
-        let (clients, control) = wait_for(SOON, "the engine's addresses in its log", || {
+        let (clients, control) = wait_for(limit, "the engine's addresses in its log", || {
             if let Some(status) = engine.child.try_wait().expect("the child can be asked") {
                 panic!("the engine ended with {status}");
             }
