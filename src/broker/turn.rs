@@ -35,9 +35,10 @@ use super::{Inlet, Setup};
 /// Events taken from the backplane in one turn: enough to merge what came together, and few enough to be
 /// done within a millisecond or so.
 const EVENTS_PER_TURN: usize = 512;
-/// How long they are taken, whatever they cost: heartbeats, requests and the order to stop wait meanwhile.
+/// How long they are taken, looked at after every eighth: heartbeats, requests and the order to stop wait meanwhile, and for
+/// eight events more where each is dear, as a message of a thousand topics is.
 const EVENTS_TIME: Duration = Duration::from_millis(10);
-/// Events between two looks at the clock, which cost a fiftieth of what small ones do.
+/// Events between two looks at the clock, which then cost a fiftieth of what small events do.
 const EVENTS_PER_LOOK: usize = 8;
 /// Requests taken in one turn.
 pub(super) const REQUESTS_PER_TURN: usize = 512;

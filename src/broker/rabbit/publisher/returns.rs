@@ -18,9 +18,9 @@ const RETURN_LIMIT: Duration = Duration::from_millis(100);
 /// But lapin 4.12 gives a return to whichever confirm it settles next, which is another one's if several letters are
 /// confirmed together. A return says by a header of its own which letter it is
 /// ([`number`](super::dead_letter::number)). It is with a confirm all the same: when a letter, and all that were sent
-/// before it, are confirmed, its return has been seen, if there was one. So letters are reported in their order. One before which others are not confirmed, as where their queue
-/// is stuck, is reported after [`RETURN_LIMIT`]: its return is with a confirm that lapin has settled together with its
-/// own, or before.
+/// before it, are confirmed, its return has been seen, if there was one. So letters are reported in their order. One
+/// before which others are not confirmed, as where their queue is stuck, is reported after [`RETURN_LIMIT`]: its return is
+/// with a confirm that lapin has settled together with its own, or before.
 #[derive(Debug, Default)]
 pub(super) struct Returns {
     /// Letters that are not reported.
