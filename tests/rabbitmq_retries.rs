@@ -284,6 +284,27 @@ fn what_rabbitmq_will_never_take_fails_at_once_and_costs_no_connection() {
     assert!(engine.stderr().contain("ACCESS_REFUSED"), "RabbitMQ's own words are told");
 }
 
+/// RabbitMQ would end the connection: all headers have to go into one frame.
+#[test]
+fn a_broadcast_that_does_not_fit_into_a_frame_fails_alone_and_costs_no_connection() {
+    let url = RabbitNode::shared().new_vhost("small_frames");
+    let engine = Engine::with_config_and(PATIENT, &["--amqp", &format!("{url}?frame_max=8192")]);
+    engine.wait_until_ready();
+    let mut client = RawClient::connect(engine.client_address());
+    client.subscribe("news");
+    let broadcast = |count: usize| {
+        let others = (1..count).map(|n| format!("{n:0>100}"));
+        let channels: Vec<_> = std::iter::once("news".to_owned()).chain(others).collect();
+        engine.api("broadcast", &json!({"channels": channels, "data": count})).to_string()
+    };
+    let answer = broadcast(100);
+    assert!(answer.contains(r#""code":100"#) && answer.contains("frame_max"), "{answer}");
+    let answer = broadcast(20);
+    assert!(!answer.contains("error"), "{answer}");
+    assert_eq!(client.publication("news"), "20");
+    assert_eq!(engine.metric("fanfare_rabbitmq_connects_total", &[]), 1.0);
+}
+
 /// RabbitMQ closes the channel and does not say for which publish: those that were under way with it are sent again.
 #[test]
 fn of_those_under_way_together_only_the_one_that_rabbitmq_will_never_take_fails() {

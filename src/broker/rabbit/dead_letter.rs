@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 
 use lapin::BasicProperties;
-use lapin::protocol::basic::gen_properties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
 use crate::broker::backplane::Message;
@@ -15,6 +14,7 @@ use crate::broker::payload::Undeliverable;
 
 use super::message::{COPIES, Envelope, OFFSET, PERSISTENT, whole_number};
 use super::publisher::Letter;
+use super::weight;
 
 /// Why the message could not be delivered.
 const REASON: &str = "x-fanfare-reason";
@@ -36,8 +36,6 @@ const MOVED_OFFSET: &str = "x-fanfare-stream-offset";
 const NUMBER: &str = "x-fanfare-letter";
 /// The names of headers that were left out because all of them have to fit into a frame.
 const LEFT_OUT: &str = "x-fanfare-left-out";
-/// What a frame has beside the properties: its own type, channel, length and end, and a body's class and length.
-const FRAME_BYTES: usize = 8 + 12;
 /// Left for headers that RabbitMQ adds when it gives a dead letter to somebody (`x-delivery-count`, `x-death`): whoever
 /// reads it has no larger frames either.
 const SPARE_BYTES: usize = 1024;
@@ -108,12 +106,12 @@ pub(super) fn numbered(properties: &BasicProperties, number: u64, frame_max: usi
     let number = AMQPValue::LongLongInt(i64::try_from(number).unwrap_or(i64::MAX));
     headers.insert(NUMBER.into(), number);
     let numbered = properties.clone().with_headers(headers);
-    let (size, room) = (bytes(&numbered), frame_max.saturating_sub(FRAME_BYTES + SPARE_BYTES));
+    let (size, room) = (weight::of_frame(&numbered), frame_max.saturating_sub(SPARE_BYTES));
     if size <= room {
         return numbered;
     }
     let fitted = without_the_largest(numbered, size, room);
-    if bytes(&fitted) <= room { fitted } else { bare(&fitted) }
+    if weight::of_frame(&fitted) <= room { fitted } else { bare(&fitted) }
 }
 
 /// What has to be known of a dead letter, in less than 3 KiB: the smallest frame of AMQP has 4.
@@ -161,13 +159,8 @@ fn without_the_largest(properties: BasicProperties, mut size: usize, room: usize
     properties.with_headers(kept.into())
 }
 
-/// As a frame has them.
-fn bytes(properties: &BasicProperties) -> usize {
-    gen_properties(properties)(Vec::new().into()).map_or(usize::MAX, |written| written.write.len())
-}
-
 fn bytes_of_header(name: &ShortString, value: &AMQPValue) -> usize {
-    let with = |headers: FieldTable| bytes(&BasicProperties::default().with_headers(headers));
+    let with = |headers: FieldTable| weight::of_frame(&BasicProperties::default().with_headers(headers));
     let mut headers = FieldTable::default();
     headers.insert(name.clone(), value.clone());
     with(headers) - with(FieldTable::default())
@@ -326,7 +319,7 @@ mod tests {
             let reason = Undeliverable::Copy("f".repeat(flaw));
             let letter = of(message::receive(delivery, None), &reason, "fanfare.dead".into());
             let fitted = numbered(&letter.properties, 7, frame_max);
-            let size = FRAME_BYTES + SPARE_BYTES + bytes(&fitted);
+            let size = SPARE_BYTES + weight::of_frame(&fitted);
             prop_assert!(size <= frame_max, "{size}");
             prop_assert_eq!((&letter.body[..], number(&fitted)), (&[b'1'; 9][..], Some(7)));
             let told = fitted.headers().clone().unwrap();
@@ -348,7 +341,7 @@ mod tests {
 
     #[test]
     fn headers_fit_into_the_frame_and_no_more_is_left_out_than_need_be() {
-        let written = |properties: &BasicProperties| FRAME_BYTES + SPARE_BYTES + bytes(properties);
+        let written = |properties: &BasicProperties| SPARE_BYTES + weight::of_frame(properties);
         let mut came = FieldTable::default();
         let others: [(&str, AMQPValue); 6] = [
             ("a", AMQPValue::Void),

@@ -181,12 +181,6 @@ pub(super) fn is_refused(error: &lapin::Error) -> bool {
     )
 }
 
-/// Whether RabbitMQ ended the connection because one of a message's frames is larger than `frame_max`, into which all of
-/// its headers have to go.
-pub(super) fn is_too_large(error: &lapin::Error) -> bool {
-    reply_kind(error) == Some(&AMQPErrorKind::Hard(AMQPHardError::FRAMEERROR)) && !is_lapins(error)
-}
-
 /// Whether RabbitMQ closed a channel, and not the connection.
 pub(super) fn is_of_channel(error: &lapin::Error) -> bool {
     matches!(reply_kind(error), Some(AMQPErrorKind::Soft(_)))
@@ -198,11 +192,12 @@ pub(super) fn is_unreadable(error: &lapin::Error) -> bool {
     matches!(error.kind(), ErrorKind::ParsingError(_)) || is_lapins(error)
 }
 
-/// Whether lapin itself ended the connection, in words of its own: RabbitMQ's begin with the name of the reply code.
+/// Whether lapin itself ended the connection, in words of its own: RabbitMQ's begin with the name of the reply code, and
+/// are nothing else if something of RabbitMQ's own has crashed.
 fn is_lapins(error: &lapin::Error) -> bool {
-    let is_name = |name: &str| name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
     let text = reply_text(error);
-    let is_rabbitmqs = text.split_once(" - ").is_some_and(|(name, _)| is_name(name));
+    let name = text.split_once(" - ").map_or(&*text, |(name, _)| name);
+    let is_rabbitmqs = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
     matches!(reply_kind(error), Some(AMQPErrorKind::Hard(_))) && !is_rabbitmqs
 }
 
@@ -329,10 +324,11 @@ mod tests {
             (AMQPHardError::UNEXPECTEDFRAME, "unexpected content header frame received - 1", false),
             (AMQPHardError::FRAMEERROR, "FRAME_ERROR - type 2, {frame_too_large,131157,131064}", true),
             (AMQPHardError::CONNECTIONFORCED, "CONNECTION_FORCED - closed by hand", true),
+            (AMQPHardError::INTERNALERROR, "INTERNAL_ERROR", true),
+            (AMQPHardError::INTERNALERROR, "", false),
         ] {
             let error = said(kind.into(), text);
             assert_eq!(is_unreadable(&error), !is_theirs, "{text}");
-            assert_eq!(is_too_large(&error), text.starts_with("FRAME_ERROR"), "{text}");
         }
         assert!(!is_unreadable(&not_found("no queue 'orders' in vhost '/'")));
         assert!(!is_unreadable(&said(AMQPSoftError::PRECONDITIONFAILED.into(), "invalid ack received")));

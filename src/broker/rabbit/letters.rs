@@ -1,7 +1,6 @@
 //! What is published, by clients and operators and by ourselves: the doors to [`super::outgoing`], and what is said of
 //! each letter in the end.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use lapin::types::ShortString;
@@ -22,9 +21,6 @@ use super::{Rabbit, State, dead_letter, markers, message};
 pub(super) struct Letters {
     publishes: Outgoing,
     dead: Outgoing,
-    /// Whether RabbitMQ closed the connection because of a letter of either kind: both wait for each other until nobody
-    /// is suspected.
-    is_shared_suspicion: bool,
 }
 
 impl Letters {
@@ -35,7 +31,6 @@ impl Letters {
             publishes: Outgoing::new(limit, config.limits.publishes, config.limits.publishes_bytes),
             // Those that gave their tags back are no longer among the messages that are taken and not acknowledged.
             dead: Outgoing::new(limit, config.amqp.prefetch.into(), config.amqp.prefetch_bytes),
-            is_shared_suspicion: false,
         }
     }
 
@@ -44,28 +39,6 @@ impl Letters {
             Traffic::Publishes => &mut self.publishes,
             Traffic::DeadLetters => &mut self.dead,
         }
-    }
-
-    /// The next letter of this kind that may leave. Where one of either kind has cost the connection, only one of both is
-    /// under way at a time: of the dead letters first, which are few.
-    fn leave(&mut self, traffic: Traffic, now: Instant) -> Option<(u64, Arc<Letter>)> {
-        self.is_shared_suspicion &= self.publishes.has_suspects() || self.dead.has_suspects();
-        if !self.is_shared_suspicion {
-            return self.of(traffic).leave(now);
-        }
-        let turn = if self.dead.has_suspects() { Traffic::DeadLetters } else { Traffic::Publishes };
-        let is_free = !self.publishes.waits_for_one() && !self.dead.waits_for_one();
-        (turn == traffic && is_free).then(|| self.of(traffic).leave(now)).flatten()
-    }
-
-    /// The connection is gone, and with it both channels: see [`Outgoing::channel_is_gone`].
-    fn connection_is_gone(&mut self, refused: Option<&str>) -> Vec<Settled> {
-        self.is_shared_suspicion |= refused.is_some();
-        let [publishes, dead] = [&self.publishes, &self.dead].map(Outgoing::under_way);
-        let failed =
-            [self.publishes.channel_is_gone(refused, dead), self.dead.channel_is_gone(refused, publishes)];
-        self.dead.tags_are_void();
-        failed.into_iter().flatten().collect()
     }
 
     /// How many there are.
@@ -101,16 +74,17 @@ impl Rabbit {
         }
     }
 
-    /// The channel of a traffic is gone, because RabbitMQ refused a letter in these words, or with the connection.
+    /// The channel of a traffic is gone, because RabbitMQ refused a letter in these words, or for another reason.
     pub(super) fn channel_is_gone(&mut self, traffic: Traffic, refused: Option<&str>) {
-        let failed = self.letters.of(traffic).channel_is_gone(refused, 0);
+        let failed = self.letters.of(traffic).channel_is_gone(refused);
         failed.into_iter().for_each(|settled| self.settle(settled));
     }
 
-    /// The connections are gone, and with them the tags of messages.
-    pub(super) fn connections_are_gone(&mut self, refused: Option<&str>) {
-        let failed = self.letters.connection_is_gone(refused);
-        failed.into_iter().for_each(|settled| self.settle(settled));
+    /// The connections are gone, and with them both channels and the tags of messages.
+    pub(super) fn connections_are_gone(&mut self) {
+        self.channel_is_gone(Traffic::Publishes, None);
+        self.channel_is_gone(Traffic::DeadLetters, None);
+        self.letters.dead.tags_are_void();
     }
 
     /// Tells of a letter that is done with.
@@ -299,107 +273,12 @@ impl Rabbit {
         }
         let now = Instant::now();
         for traffic in [Traffic::Publishes, Traffic::DeadLetters] {
+            let letters = self.letters.of(traffic);
             while link.takes_letters(traffic)
-                && let Some((number, letter)) = self.letters.leave(traffic, now)
+                && let Some((number, letter)) = letters.leave(now)
             {
-                link.send(traffic, number, letter);
+                link.send(traffic, number, letter, letters.has_suspects());
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use lapin::BasicProperties;
-    use tokio::sync::oneshot;
-
-    use super::*;
-    use crate::broker::rabbit::publisher::Outcome;
-
-    fn letter() -> Letter {
-        let properties = BasicProperties::default();
-        Letter { exchange: "e".into(), routing_key: "a".into(), body: b"1".to_vec(), properties }
-    }
-
-    fn stored(letters: &mut Letters, traffic: Traffic, number: u64, now: Instant) -> bool {
-        letters.of(traffic).hear(Report { number, outcome: Outcome::Stored }, now).next().is_some()
-    }
-
-    /// Publishes and dead letters by turns, as many of each; none is confirmed yet.
-    fn under_way(count: usize, now: Instant) -> Letters {
-        let mut letters = Letters::new(&Config::default());
-        for tag in 0..count as u64 {
-            let publish = Purpose::Publish(Asker::Control(oneshot::channel().0));
-            letters.publishes.add(publish, letter(), now);
-            letters.dead.add(Purpose::Burial { tag: Some(tag), ticket: None }, letter(), now);
-        }
-        assert_eq!(leaving(&mut letters, now).len(), 2 * count);
-        letters
-    }
-
-    fn leaving(letters: &mut Letters, now: Instant) -> Vec<(Traffic, u64)> {
-        let mut left = Vec::new();
-        for traffic in [Traffic::Publishes, Traffic::DeadLetters] {
-            let leave = std::iter::from_fn(|| letters.leave(traffic, now));
-            left.extend(leave.map(|(number, _)| (traffic, number)));
-        }
-        left
-    }
-
-    /// RabbitMQ does not say which letter it closed the connection for.
-    #[test]
-    fn of_both_kinds_only_the_one_fails_that_the_connection_is_closed_for() {
-        let now = Instant::now();
-        for guilty in [(Traffic::Publishes, 1), (Traffic::DeadLetters, 1)] {
-            let mut letters = under_way(3, now);
-            assert!(letters.connection_is_gone(Some("too large")).is_empty(), "it was not alone");
-            let (mut failed, mut stored_ones, mut connections) = (Vec::new(), Vec::new(), 1);
-            while !letters.is_empty() {
-                match leaving(&mut letters, now)[..] {
-                    [alone] if alone == guilty => {
-                        failed.extend(letters.connection_is_gone(Some("too large")));
-                        connections += 1;
-                    }
-                    [(traffic, number)] => {
-                        assert!(stored(&mut letters, traffic, number, now));
-                        stored_ones.push((traffic, number));
-                    }
-                    ref left => {
-                        assert!(failed.len() == 1 && !left.is_empty(), "{left:?}");
-                        for &(traffic, number) in left {
-                            assert!(stored(&mut letters, traffic, number, now));
-                            stored_ones.push((traffic, number));
-                        }
-                    }
-                }
-            }
-            let [failed] = &failed[..] else { panic!("{failed:?}") };
-            let is_dead_letter =
-                matches!(failed, Settled::Burial { outcome: Err(Unconfirmed::Refused(_)), .. });
-            assert_eq!(
-                (is_dead_letter, stored_ones.len()),
-                (guilty.0 == Traffic::DeadLetters, 5),
-                "{guilty:?}"
-            );
-            assert_eq!(connections, 2, "{guilty:?}");
-        }
-    }
-
-    /// RabbitMQ refuses at once. What it has taken, and does not confirm, is not what it closed the connection for.
-    #[test]
-    fn a_suspect_of_which_nothing_is_heard_keeps_the_others_waiting_for_its_time_and_no_longer() {
-        let now = Instant::now();
-        let mut letters = under_way(2, now);
-        letters.connection_is_gone(Some("too large"));
-        assert_eq!(leaving(&mut letters, now), [(Traffic::DeadLetters, 0)]);
-        assert!(leaving(&mut letters, now).is_empty());
-        let later = letters.next_change().expect("its time ends");
-        assert!(later <= now + Duration::from_secs(5) && letters.pass(later).len() <= 2);
-        assert_eq!(leaving(&mut letters, later), [(Traffic::DeadLetters, 1)]);
-        assert!(stored(&mut letters, Traffic::DeadLetters, 1, later));
-        assert!(letters.is_shared_suspicion || letters.publishes.len() == 0);
-        assert!(leaving(&mut letters, later).len() <= 1);
     }
 }

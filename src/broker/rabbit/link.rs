@@ -25,8 +25,7 @@ use super::attach::{Gate, Reading, Start};
 use super::binder::{self, Binder};
 use super::bindings::Order;
 use super::fault::{
-    Fault, is_away, is_forbidden, is_missing, is_missing_queue, is_of_channel, is_too_large, is_unreadable,
-    reply_text,
+    Fault, is_away, is_forbidden, is_missing, is_missing_queue, is_of_channel, is_unreadable, reply_text,
 };
 use super::intake::{Intake, Taken};
 use super::leaving::{CLOSE_LIMIT, Leaving, SUCCESS, give_up};
@@ -96,8 +95,6 @@ pub(super) enum Next {
 #[derive(Debug)]
 pub(super) struct Loss {
     pub(super) reason: String,
-    /// Whether RabbitMQ closed the connection because it refused a letter, and would do so again.
-    pub(super) refused: bool,
     /// Whether RabbitMQ ended the consumer: its queue was deleted, or is where it cannot be reached.
     pub(super) queue_is_gone: bool,
     /// Whether lapin could not read what RabbitMQ sent, or did not take it.
@@ -106,7 +103,7 @@ pub(super) struct Loss {
 
 impl Loss {
     pub(super) fn because(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), refused: false, queue_is_gone: false, is_unreadable: false }
+        Self { reason: reason.into(), queue_is_gone: false, is_unreadable: false }
     }
 
     fn of_consumer(error: &lapin::Error) -> Self {
@@ -297,10 +294,7 @@ impl Link {
             }
             // The channel's publisher says so itself.
             Some(lapin::Event::Error(error)) if is_of_channel(&error) => None,
-            event => {
-                let refused = matches!(&event, Some(lapin::Event::Error(error)) if is_too_large(error));
-                trouble(event, "publishing").map(|loss| Next::Lost(Loss { refused, ..loss }))
-            }
+            event => trouble(event, "publishing").map(Next::Lost),
         }
     }
 
@@ -316,9 +310,9 @@ impl Link {
         !self.is_blocked && self.publisher(traffic).is_open()
     }
 
-    /// Sends a letter; [`Next::Report`] brings the word on it.
-    pub(super) fn send(&mut self, traffic: Traffic, number: u64, letter: Arc<Letter>) {
-        self.publisher(traffic).send(number, letter);
+    /// Sends a letter; [`Next::Report`] brings the word on it, and before, if that is asked, that RabbitMQ has taken it.
+    pub(super) fn send(&mut self, traffic: Traffic, number: u64, letter: Arc<Letter>, whether_taken: bool) {
+        self.publisher(traffic).send(number, letter, whether_taken);
     }
 
     /// Writes a marker into the stream. Whether it gets there shows when it is read.

@@ -351,7 +351,7 @@ impl Rabbit {
         for (traffic, reports) in link.abandon() {
             self.hear(traffic, reports);
         }
-        self.connections_are_gone(loss.refused.then_some(&loss.reason));
+        self.connections_are_gone();
         self.queue_was_gone |= loss.queue_is_gone;
         self.beware(loss.is_unreadable);
         self.marker = None;

@@ -21,7 +21,7 @@ use crate::config::Config;
 
 use super::address::Address;
 use super::fault::{is_missing, is_refused, reply_text};
-use super::{dead_letter, topology};
+use super::{dead_letter, topology, weight};
 
 mod returns;
 
@@ -72,6 +72,11 @@ pub(super) enum Outcome {
     NotStored,
     /// RabbitMQ took it, and it is in no queue. Known of dead letters only.
     Unroutable,
+    /// RabbitMQ has taken it, and will not refuse it any more. Whether it is stored is told later. Known of those only that
+    /// RabbitMQ was asked about.
+    Taken,
+    /// RabbitMQ would end the connection because of it: its headers are larger than a frame. It was not sent.
+    TooLarge,
 }
 
 /// What travels over a channel.
@@ -101,7 +106,13 @@ pub(super) enum Word {
 }
 
 /// What a task says of its letter.
-type Answer = (Option<u64>, Result<Confirmed, Unconfirmed>);
+#[derive(Debug)]
+enum Answer {
+    /// RabbitMQ has taken it.
+    Taken(u64),
+    /// The last word on it. A marker has no number.
+    Done(Option<u64>, Result<Confirmed, Unconfirmed>),
+}
 
 /// A confirm.
 #[derive(Debug)]
@@ -152,6 +163,8 @@ pub(super) struct Publisher {
     ground: Option<Ground>,
     /// If the channel is closed: RabbitMQ's words, and what they mean.
     reason: Option<(String, Reason)>,
+    /// Whether a marker was under way when it was closed: RabbitMQ may have meant that one.
+    had_marker: bool,
     /// If it is closed: until when its letters are waited for.
     reason_due: Option<Instant>,
 }
@@ -174,6 +187,7 @@ impl Publisher {
             reports: VecDeque::new(),
             ground,
             reason: None,
+            had_marker: false,
             reason_due: None,
         })
     }
@@ -183,27 +197,33 @@ impl Publisher {
         &self.channel
     }
 
-    /// Sends a letter. Letters are handed to lapin in the order of these calls, as tokio runs new tasks in
-    /// their order. There is no report if the channel is closed meanwhile: lapin says the same of all that were under
-    /// way, and what became of each is not known.
+    /// Sends a letter, and asks RabbitMQ `whether_taken`. Letters are handed to lapin in the order of these calls, as tokio
+    /// runs new tasks in their order. There is no report if the channel is closed meanwhile: lapin says the same of all that
+    /// were under way, and what became of each is not known.
     ///
     /// The task waits as long as it takes, even if nobody is interested any more: lapin keeps a confirm that
     /// nobody waits for until the connection ends.
-    pub(super) fn send(&mut self, number: u64, letter: Arc<Letter>) {
-        if self.traffic == Traffic::DeadLetters {
-            self.returns.sent(number);
-        }
+    pub(super) fn send(&mut self, number: u64, letter: Arc<Letter>, whether_taken: bool) {
         let frame_max = self.connection.configuration().frame_max() as usize;
-        self.spawn(Some(number), letter, frame_max);
+        match self.traffic {
+            Traffic::DeadLetters => self.returns.sent(number),
+            Traffic::Publishes if weight::fits_into_a_frame(&letter.properties, frame_max) => {}
+            Traffic::Publishes => {
+                self.reports.push_back(Report { number, outcome: Outcome::TooLarge });
+                return;
+            }
+        }
+        self.spawn(Some(number), letter, whether_taken);
     }
 
     /// Sends a marker, on which no report comes: its writer sees it in the stream, or writes another one.
     pub(super) fn send_marker(&mut self, letter: Letter) {
-        self.spawn(None, Arc::new(letter), 0);
+        self.spawn(None, Arc::new(letter), false);
     }
 
-    fn spawn(&mut self, number: Option<u64>, letter: Arc<Letter>, frame_max: usize) {
+    fn spawn(&mut self, number: Option<u64>, letter: Arc<Letter>, whether_taken: bool) {
         while self.tasks.try_join_next().is_some() {}
+        let frame_max = self.connection.configuration().frame_max() as usize;
         let (channel, traffic, answers) = (self.channel.clone(), self.traffic, self.answers.0.clone());
         self.tasks.spawn(async move {
             let properties = match number.filter(|_| traffic == Traffic::DeadLetters) {
@@ -211,9 +231,11 @@ impl Publisher {
                 None => letter.properties.clone(),
             };
             let mandatory = traffic == Traffic::DeadLetters;
-            let outcome = publish(&channel, &letter, properties, mandatory).await;
-            // Fails only if the link is gone, and nobody is interested.
-            let _ = answers.send((number, outcome));
+            // Sending fails only if the link is gone, and nobody is interested.
+            let on_taken = || _ = number.map(|number| answers.send(Answer::Taken(number)));
+            let on_taken = whether_taken.then_some(on_taken);
+            let outcome = publish(&channel, &letter, properties, mandatory, on_taken).await;
+            let _ = answers.send(Answer::Done(number, outcome));
         });
     }
 
@@ -240,13 +262,19 @@ impl Publisher {
             let due = self.returns.due();
             select! {
                 // There is a sender in `self`, so that this does not end.
-                Some((number, outcome)) = self.answers.1.recv() => self.take(number, outcome),
+                Some(answer) = self.answers.1.recv() => self.take(answer),
                 () = until(due) => self.report_returns(),
             }
         }
     }
 
-    fn take(&mut self, number: Option<u64>, outcome: Result<Confirmed, Unconfirmed>) {
+    fn take(&mut self, answer: Answer) {
+        let (number, outcome) = match answer {
+            Answer::Taken(number) => {
+                return self.reports.push_back(Report { number, outcome: Outcome::Taken });
+            }
+            Answer::Done(number, outcome) => (number, outcome),
+        };
         let confirmed = match outcome {
             Ok(confirmed) => Some(confirmed),
             Err(error) => {
@@ -256,6 +284,7 @@ impl Publisher {
                 {
                     self.reason = Some((reply_text(error), Reason::of(error)));
                 }
+                self.had_marker |= number.is_none();
                 None
             }
         };
@@ -279,12 +308,15 @@ impl Publisher {
         let due = *self.reason_due.get_or_insert_with(|| Instant::now() + REASON_LIMIT);
         let _ = timeout_at(due, async { while self.tasks.join_next().await.is_some() {} }).await;
         self.tasks.abort_all();
-        while let Ok((number, outcome)) = self.answers.1.try_recv() {
-            self.take(number, outcome);
+        while let Ok(answer) = self.answers.1.try_recv() {
+            self.take(answer);
         }
         self.reason_due = None;
         let missing = self.ground.clone();
+        let had_marker = std::mem::take(&mut self.had_marker);
         let (refused, ground) = match (self.reason.take(), missing) {
+            // If it was a letter after all, RabbitMQ refuses it again, and no marker is with it.
+            (Some((_, Reason::Refused)), _) if had_marker => (None, None),
             (Some((text, Reason::Refused)), _) => (Some(text), None),
             (Some((reason, Reason::Missing)), Some(ground)) => {
                 tracing::warn!(reason, "dead letters have no exchange any more: it is declared again");
@@ -314,8 +346,8 @@ impl Publisher {
         if let Some(opening) = self.opening.take() {
             opening.abort();
         }
-        while let Ok((number, outcome)) = self.answers.1.try_recv() {
-            self.take(number, outcome);
+        while let Ok(answer) = self.answers.1.try_recv() {
+            self.take(answer);
         }
         self.returns = Returns::default();
         std::mem::take(&mut self.reports).into()
@@ -348,20 +380,30 @@ async fn until(moment: Option<Instant>) {
 
 /// Publishes and waits for the confirm, as long as it takes.
 pub(super) async fn confirm(channel: &Channel, letter: &Letter) -> Result<(), Unconfirmed> {
-    let confirmed = publish(channel, letter, letter.properties.clone(), false).await?;
+    let confirmed = publish(channel, letter, letter.properties.clone(), false, None::<fn()>).await?;
     if confirmed.is_ack { Ok(()) } else { Err(Unconfirmed::NotStored) }
 }
 
+/// Publishes and waits for the confirm. If somebody wants to know when RabbitMQ has taken the letter, asks.
+///
+/// RabbitMQ does what a channel is told in its order, and refuses a letter when it looks at it: once it has answered
+/// anything that was sent behind the letter, it has taken it. The question is one that changes nothing.
 async fn publish(
     channel: &Channel,
     letter: &Letter,
     properties: BasicProperties,
     mandatory: bool,
+    on_taken: Option<impl FnOnce()>,
 ) -> Result<Confirmed, Unconfirmed> {
     let Letter { exchange, routing_key, body, .. } = letter;
     let options = BasicPublishOptions { mandatory, ..BasicPublishOptions::default() };
     let (exchange, routing_key) = (exchange.clone(), routing_key.clone());
+    // It has been written then; what is no letter would overtake one that waits.
     let published = channel.basic_publish(exchange, routing_key, options, body, properties).await?;
+    if let Some(on_taken) = on_taken {
+        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        on_taken();
+    }
     let confirmation = published.await?;
     let is_ack = confirmation.is_ack();
     let returned = confirmation.take_message();

@@ -127,8 +127,8 @@ impl Turns {
     }
 
     /// A letter that left then has been answered.
-    pub(super) fn answered(&mut self, sender: Sender, left: Option<Instant>, now: Instant) {
-        if let (Sender::Client(_), Some(left)) = (sender, left) {
+    pub(super) fn answered(&mut self, sender: Sender, left: Instant, now: Instant) {
+        if let Sender::Client(_) = sender {
             self.window.answered(left, now);
         }
         self.is_back(sender);
@@ -199,7 +199,7 @@ mod tests {
         fn answer(&mut self) -> u64 {
             self.now += std::time::Duration::from_millis(1);
             let (number, left) = self.under_way.pop_front().expect("one is under way");
-            self.turns.answered(self.letters[usize::try_from(number).unwrap()], Some(left), self.now);
+            self.turns.answered(self.letters[usize::try_from(number).unwrap()], left, self.now);
             number
         }
     }

@@ -1,7 +1,8 @@
 //! What a message takes of memory, about: its body, and what its headers become, which is many times what RabbitMQ sends
-//! where they are many and small.
+//! where they are many and small. And what its properties take of a frame, exactly: all of them have to go into one.
 
 use lapin::BasicProperties;
+use lapin::protocol::basic::gen_properties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
 /// An entry of a table beside its bytes: a name, a value, a part of a node of the tree, and what the allocator adds.
@@ -9,9 +10,26 @@ const ENTRY_BYTES: usize = 128;
 /// A value in a list, likewise.
 const VALUE_BYTES: usize = 48;
 
+/// What a frame has beside the properties: its own type, channel, length and end, and a body's class and length.
+const FRAME_BYTES: usize = 8 + 12;
+/// No less than properties have that are no headers: a dozen short strings and numbers.
+const OTHERS_BYTES_MAX: usize = 4096;
+
 /// Bytes of a message with this body. Properties that are no headers are few and short, and not counted.
 pub(super) fn of(body: &[u8], properties: &BasicProperties) -> usize {
     body.len() + properties.headers().as_ref().map_or(0, of_table)
+}
+
+/// Bytes of the frame that carries these properties.
+pub(super) fn of_frame(properties: &BasicProperties) -> usize {
+    let written = gen_properties(properties)(Vec::new().into());
+    written.map_or(usize::MAX, |written| FRAME_BYTES + written.write.len())
+}
+
+/// Whether that is no more than `frame_max`. Costs little where headers are small.
+pub(super) fn fits_into_a_frame(properties: &BasicProperties, frame_max: usize) -> bool {
+    // Headers take more of memory than of a frame.
+    of(&[], properties) + OTHERS_BYTES_MAX <= frame_max || of_frame(properties) <= frame_max
 }
 
 fn of_table(table: &FieldTable) -> usize {
@@ -58,5 +76,26 @@ mod tests {
         }
         let many = with((0..24_000).map(|n| (n.to_string(), AMQPValue::Void)).collect());
         assert!(many > 2 << 20, "24,000 small ones are megabytes: {many}");
+    }
+
+    /// The short way, without writing them, never says so of those that do not fit.
+    #[test]
+    fn properties_fit_into_a_frame_that_is_as_large_and_into_no_smaller_one() {
+        let text = |bytes| AMQPValue::LongString("x".repeat(bytes).into());
+        let list = |many| AMQPValue::FieldArray(vec![text(1); many].into());
+        let short = || ShortString::from("x".repeat(255));
+        for value in [AMQPValue::Void, text(4000), text(200_000), list(300), list(20_000)] {
+            let mut table = FieldTable::default();
+            table.insert("h".into(), value);
+            let bare = BasicProperties::default().with_headers(table);
+            let full = bare.clone().with_message_id(short()).with_type(short()).with_timestamp(1);
+            let full = full.with_correlation_id(short()).with_reply_to(short()).with_app_id(short());
+            for properties in [bare, full] {
+                let bytes = of_frame(&properties);
+                let fits = [bytes - 1, bytes, bytes + 1, usize::MAX / 2]
+                    .map(|frame_max| fits_into_a_frame(&properties, frame_max));
+                assert_eq!(fits, [false, true, true, true], "{bytes}");
+            }
+        }
     }
 }

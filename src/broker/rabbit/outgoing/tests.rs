@@ -1,10 +1,13 @@
+use super::resting::REST;
 use super::*;
+use crate::broker::rabbit::message;
 use crate::mail::ClientKey;
 use lapin::BasicProperties;
-use lapin::types::{AMQPValue, FieldTable};
+use lapin::types::FieldTable;
 use tokio::sync::oneshot;
 
 mod resting;
+mod suspects;
 
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -49,6 +52,18 @@ impl Desk {
         self.add(Purpose::Publish(Asker::Control(oneshot::channel().0)), topic);
     }
 
+    /// Publishes to several topics.
+    fn broadcast(&mut self, first: &str, copies: &[&str]) {
+        let copies: Vec<_> = copies.iter().map(|&topic| topic.into()).collect();
+        let letter = Letter {
+            exchange: "fanfare".into(),
+            routing_key: first.into(),
+            body: b"1".to_vec(),
+            properties: message::properties("id".into(), &copies, None),
+        };
+        self.outgoing.add(Purpose::Publish(Asker::Control(oneshot::channel().0)), letter, self.now);
+    }
+
     fn publish_as(&mut self, slot: u32, topic: &str) {
         let client = ClientKey { slot, generation: 0 };
         self.add(Purpose::Publish(Asker::Client { shard: 0, client, command: 1 }), topic);
@@ -60,7 +75,7 @@ impl Desk {
 
     /// The numbers of all that leave now.
     fn leave(&mut self) -> Vec<u64> {
-        std::iter::from_fn(|| self.outgoing.leave(self.now)).map(|(number, _)| number).collect()
+        iter::from_fn(|| self.outgoing.leave(self.now)).map(|(number, _)| number).collect()
     }
 
     fn hear(&mut self, number: u64, is_stored: bool) -> Option<Settled> {
@@ -76,7 +91,7 @@ impl Desk {
 
     /// The channel is gone, because a letter was refused or with the connection.
     fn lose(&mut self, refused: bool) -> Option<Settled> {
-        self.outgoing.channel_is_gone(refused.then_some("no"), 0)
+        self.outgoing.channel_is_gone(refused.then_some("no"))
     }
 
     fn wait_for_settled(&mut self, time: Duration) -> Vec<Settled> {
@@ -252,123 +267,6 @@ fn burials_take_room_until_they_are_settled_however_long() {
 }
 
 #[test]
-fn a_burial_that_is_refused_for_good_fails_and_no_other() {
-    for is_released in [false, true] {
-        let mut desk = Desk::new();
-        desk.bury(7, "a");
-        desk.bury(8, "b");
-        assert_eq!(desk.leave(), [0, 1]);
-        assert_eq!(desk.wait(if is_released { LIMIT } else { Duration::ZERO }), 2 * usize::from(is_released));
-        assert!(desk.lose(true).is_none());
-        assert_eq!(desk.leave(), [0], "suspected, and so alone");
-        let Some(Settled::Burial { tag, ticket: None, outcome: Err(Unconfirmed::Refused(text)) }) =
-            desk.lose(true)
-        else {
-            panic!("it was alone");
-        };
-        assert_eq!(
-            (tag, &*text),
-            (Some(7).filter(|_| !is_released), "no"),
-            "messages come by another channel"
-        );
-        assert_eq!(desk.leave(), [1]);
-        assert!(desk.hear(1, true).is_some() && desk.outgoing.len() == 0);
-        desk.bury(1, "a");
-        desk.bury(2, "a");
-        assert_eq!(desk.leave(), [2, 3], "nobody is suspected any more");
-    }
-}
-
-#[test]
-fn a_suspected_burial_that_cannot_be_stored_has_its_time_all_the_same() {
-    let mut desk = Desk::new();
-    (7..10).for_each(|tag| desk.bury(tag, if tag == 7 { "full" } else { "a" }));
-    assert_eq!(desk.leave(), [0, 1, 2]);
-    assert!(desk.lose(true).is_none());
-    for other in [1, 2] {
-        assert_eq!(desk.leave(), [0]);
-        assert!(desk.hear(0, false).is_none());
-        assert_eq!(desk.leave(), [other]);
-        assert!(desk.hear(other, true).is_some());
-        assert_eq!(desk.wait(REST), 0);
-    }
-    assert_eq!(desk.outgoing.next_change(), Some(desk.now - 2 * REST + LIMIT), "from the first such word on");
-}
-
-/// A RabbitMQ that confirms letters as they come, and closes the channel at those of `refused`; it may be that
-/// the confirms before that are lost. Returns those that it confirmed, how many failed, and the connections.
-fn bring_home(desk: &mut Desk, refused: &[u64], confirms_are_lost: bool) -> (Vec<u64>, usize, usize) {
-    let (mut confirmed, mut failed) = (Vec::new(), 0);
-    for connection in 1..=20 {
-        let is_closed = loop {
-            let came = desk.leave();
-            if came.is_empty() {
-                break false;
-            }
-            let taken = came.iter().take_while(|number| !refused.contains(number)).count();
-            let is_closed = taken < came.len();
-            if !(is_closed && confirms_are_lost) {
-                confirmed.extend(came[..taken].iter().filter(|&&number| desk.hear(number, true).is_some()));
-            }
-            if is_closed {
-                break true;
-            }
-        };
-        if !is_closed {
-            return (confirmed, failed, connection);
-        }
-        failed += usize::from(desk.lose(true).is_some());
-    }
-    panic!("somebody closes the channel for ever");
-}
-
-#[test]
-fn only_those_fail_that_rabbitmq_closes_the_channel_for_and_each_costs_one_connection_once_suspected() {
-    let cases: [(u64, &[u64], usize); 7] = [
-        (5, &[], 1),
-        (1, &[0], 2),
-        (5, &[0], 3),
-        (5, &[2], 3),
-        (5, &[4], 3),
-        (5, &[0, 3], 4),
-        (5, &[0, 1, 2, 3, 4], 7),
-    ];
-    for (letters, refused, connections) in cases {
-        for confirms_are_lost in [false, true] {
-            let mut desk = Desk::new();
-            (0..letters).for_each(|_| desk.publish("a"));
-            let came_home = bring_home(&mut desk, refused, confirms_are_lost);
-            let innocent = (0..letters).filter(|number| !refused.contains(number)).collect();
-            // If the last one is refused and the confirms before it came, it was alone at once.
-            let connections = connections - usize::from(refused == [4] && !confirms_are_lost);
-            assert_eq!(came_home, (innocent, refused.len(), connections), "{letters} {refused:?}");
-            assert!(desk.outgoing.len() == 0);
-        }
-    }
-}
-
-#[test]
-fn who_is_suspected_leaves_alone_and_who_was_not_alone_has_not_failed() {
-    let mut desk = Desk::new();
-    ["a", "b"].iter().for_each(|topic| desk.publish(topic));
-    assert_eq!(desk.leave(), [0, 1]);
-    assert!(desk.lose(true).is_none());
-    desk.publish("c");
-    assert_eq!(desk.leave(), [0]);
-    assert!(desk.lose(false).is_none(), "lost for another reason");
-    assert_eq!(desk.leave(), [0]);
-    assert!(desk.hear(0, false).is_none(), "it was not refused for good");
-    assert_eq!(desk.leave(), [1]);
-    assert_eq!(desk.wait(LIMIT), 3, "its time is over");
-    ["d", "e"].iter().for_each(|topic| desk.publish(topic));
-    assert_eq!(desk.leave(), [3, 4], "nobody is suspected");
-    assert!(desk.hear(4, true).is_some());
-    assert!(desk.lose(true).is_none(), "it may have been the one whose time was over");
-    assert_eq!(desk.leave(), [3]);
-    assert!(desk.lose(true).is_some());
-}
-
-#[test]
 fn time_ends_in_whatever_state_and_what_is_heard_later_counts_for_nothing() {
     let mut desk = Desk::new();
     for topic in ["a", "b", "c"] {
@@ -464,7 +362,7 @@ fn letters_of_clients_leave_nothing_behind() {
         for _ in 0..200 {
             let left = desk.leave();
             left.iter().for_each(|&number| _ = desk.hear(number, true));
-            desk.outgoing.under_way.clone().iter().for_each(|&number| _ = desk.hear(number, true));
+            desk.outgoing.unheard.clone().iter().for_each(|&number| _ = desk.hear(number, true));
             desk.wait(REST / 2);
         }
         assert_eq!(desk.outgoing.len(), 0, "{round}");

@@ -56,26 +56,23 @@ fn of_many_burials_that_are_routed_nowhere_one_is_tried_again_and_shows_how_it_i
             assert!(settled.len() == 1 && settled.iter().all(is_released), "its tag keeps no other waiting");
         }
         desk.bury(50, "a");
-        assert!(desk.leave().is_empty());
-        assert_eq!((desk.wait(REST), desk.leave()), (0, vec![0]));
-        let settled = desk.hear_all(0, Outcome::Unroutable);
+        assert_eq!(desk.leave(), [50], "each is tried itself: a dead-letter exchange may route by headers");
+        let settled = desk.hear_all(50, Outcome::Unroutable);
         assert!(matches!(settled[..], [Settled::Released { tag: 50, is_unroutable: true }]), "{settled:?}");
         let (mut tries, mut failed) = (0, 0);
         while desk.now < desk.begun + LIMIT / 2 {
             failed += desk.wait(REST);
-            let left = desk.leave();
-            assert_eq!(left, [0]);
-            tries += left.len();
-            desk.hear_all(0, Outcome::Unroutable);
+            assert_eq!(desk.leave(), [tries], "each in its turn");
+            assert!(desk.hear_all(tries, Outcome::Unroutable).is_empty());
+            tries += 1;
         }
-        assert_eq!((tries, failed), (24, 0));
-        assert_eq!(desk.wait(REST), 0);
-        assert_eq!(desk.leave(), [0]);
+        assert_eq!((tries, failed), (25, 0));
+        assert_eq!((desk.wait(REST), desk.leave()), (0, vec![25]));
         if is_bound_at_last {
-            assert!(desk.hear(0, true).is_some());
-            assert_eq!(desk.leave(), (1..51).collect::<Vec<_>>());
+            assert!(desk.hear(25, true).is_some());
+            assert_eq!(desk.leave(), (0..51).filter(|&number| number != 25).collect::<Vec<_>>());
         } else {
-            desk.hear_all(0, Outcome::Unroutable);
+            desk.hear_all(25, Outcome::Unroutable);
             let failed: usize = (0..30)
                 .map(|_| {
                     let failed = desk.wait(REST);
@@ -88,5 +85,123 @@ fn of_many_burials_that_are_routed_nowhere_one_is_tried_again_and_shows_how_it_i
             desk.bury(1, "a");
             assert_eq!(desk.leave(), [51], "nothing rests any more");
         }
+    }
+}
+
+/// Those that rest with it have been told of by no word of RabbitMQ's but that it could not store them a while ago.
+#[test]
+fn burials_that_rest_do_not_fail_while_nothing_is_heard_of_the_one_that_is_to_show_how_it_is() {
+    for is_blocked in [false, true] {
+        let mut desk = Desk::new();
+        (1..=3).for_each(|tag| desk.bury(tag, "a"));
+        assert_eq!(desk.leave(), [0, 1, 2]);
+        (0..3).for_each(|number| assert!(desk.hear(number, false).is_none()));
+        assert_eq!(desk.wait(REST), 0);
+        let mut left = if is_blocked { Vec::new() } else { desk.leave() };
+        let settled = desk.wait_for_settled(LIMIT);
+        let is_released =
+            |settled: &Settled| matches!(settled, Settled::Released { is_unroutable: false, .. });
+        assert!(settled.len() == 3 && settled.iter().all(is_released), "{settled:?}");
+        assert_eq!((desk.wait(3 * LIMIT), desk.outgoing.next_change()), (0, None));
+        left.extend(desk.leave());
+        assert_eq!(left, [0]);
+        // From the next such word on they have their time again.
+        assert!(desk.hear(0, false).is_none());
+        assert_eq!(desk.outgoing.next_change(), Some(desk.now + REST));
+        let mut failed = 0;
+        while desk.outgoing.len() > 0 {
+            failed += desk.wait(REST);
+            desk.leave().iter().for_each(|&number| drop(desk.hear(number, false)));
+        }
+        assert_eq!((failed, desk.now), (3, desk.begun + REST + 4 * LIMIT + LIMIT));
+    }
+}
+
+/// A suspect that rests would keep all others leaving one at a time.
+#[test]
+fn suspects_do_not_rest_before_rabbitmq_has_said_something_of_them() {
+    let mut desk = Desk::new();
+    ["a", "a", "b"].iter().for_each(|topic| desk.publish(topic));
+    assert_eq!(desk.leave(), [0, 1, 2]);
+    assert!(desk.lose(true).is_none());
+    for number in [0, 1] {
+        assert_eq!(desk.leave(), [number]);
+        assert!(desk.hear(number, false).is_none());
+    }
+    assert_eq!(desk.leave(), [2]);
+    assert!(desk.hear(2, true).is_some() && !desk.outgoing.has_suspects());
+    assert_eq!((desk.wait(REST), desk.leave()), (0, vec![0]));
+    assert!(desk.hear(0, true).is_some());
+    assert_eq!(desk.leave(), [1]);
+}
+
+/// RabbitMQ could not store it if only one of its queues did not take it, which the others' topics do not concern.
+#[test]
+fn what_goes_to_several_topics_rests_with_what_goes_to_the_same_ones() {
+    let mut desk = Desk::new();
+    desk.outgoing = Outgoing::new(LIMIT, 100, 1 << 20);
+    desk.broadcast("a", &["full"]);
+    assert_eq!(desk.leave(), [0]);
+    assert!(desk.hear(0, false).is_none());
+    desk.publish("a");
+    desk.broadcast("a", &["b"]);
+    desk.broadcast("a", &["full"]);
+    desk.broadcast("a", &["full", "b"]);
+    desk.broadcast("a", &["fullb"]);
+    assert_eq!(desk.leave(), [1, 2, 4, 5]);
+    assert_eq!((desk.wait(REST), desk.leave()), (0, vec![0]));
+    assert!(desk.hear(0, true).is_some());
+    assert_eq!(desk.leave(), [3]);
+}
+
+/// A client's would have to wait for room among those of clients.
+#[test]
+fn an_operators_publish_is_the_one_that_shows_how_it_is() {
+    let mut desk = Desk::new();
+    desk.outgoing = Outgoing::new(LIMIT, 1000, 1 << 20);
+    desk.publish_as(1, "a");
+    assert_eq!(desk.leave(), [0]);
+    assert!(desk.hear(0, false).is_none());
+    (1..=8).for_each(|slot| desk.publish_as(slot, "stuck"));
+    assert_eq!(desk.leave().len(), 8, "there is no more room for clients'");
+    desk.publish("a");
+    desk.publish("a");
+    assert!(desk.leave().is_empty());
+    for _ in 0..3 {
+        assert_eq!((desk.wait(REST), desk.leave()), (0, vec![9]), "in their order");
+        assert!(desk.hear(9, false).is_none());
+    }
+    assert_eq!((desk.wait(REST), desk.leave()), (0, vec![9]));
+    assert!(desk.hear(9, true).is_some());
+    assert_eq!(desk.leave(), [10]);
+}
+
+/// Whatever becomes of a letter, those that rest with it are tried again, and nothing is left behind.
+#[test]
+fn there_is_always_one_that_is_tried_or_a_time_for_it() {
+    for case in 0..5 {
+        let mut desk = Desk::new();
+        desk.outgoing = Outgoing::new(LIMIT, 1000, 1 << 20);
+        desk.publish("a");
+        assert_eq!(desk.leave(), [0]);
+        assert!(desk.hear(0, false).is_none());
+        desk.wait(LIMIT / 2);
+        desk.publish("a");
+        let left = desk.leave();
+        assert_eq!(left, [0]);
+        match case {
+            0 => assert!(desk.hear(0, true).is_some()),
+            1 => assert!(desk.hear(0, false).is_none()),
+            2 => assert_eq!(desk.hear_all(0, Outcome::TooLarge).len(), 1),
+            3 => assert_eq!(desk.wait(LIMIT / 2), 1, "its time is over"),
+            _ => assert!(desk.lose(true).is_some()),
+        }
+        desk.wait(REST);
+        for _ in 0..3 {
+            desk.leave().iter().for_each(|&number| drop(desk.hear(number, true)));
+        }
+        assert_eq!(desk.outgoing.len(), 0, "{case}");
+        desk.publish("a");
+        assert_eq!(desk.leave(), [2], "{case}: nothing rests");
     }
 }
