@@ -67,8 +67,10 @@ pub(crate) fn measure(name: &str, content: Content, rounds: usize, report: &mut 
     let node = RabbitNode::start();
     let url = node.amqp_url();
     let configuration = format!(
-        "[limits]\nhistory_bytes = 4294967296\n[amqp]\nurl = \"{url}\"\n\
-         [namespaces.kept]\nhistory_size = {kept}\n"
+        "[limits]\nhistory_bytes = 4294967296\n[amqp]\nurl = \"{url}\"\nreplay_max_messages = {}\n\
+         [namespaces.kept]\nhistory_size = {kept}\n",
+        // There are markers as well.
+        2 * messages,
     );
     // The first one declares exchange and stream.
     start_engine(&configuration).wait_until_ready();
