@@ -19,7 +19,7 @@ use support::process::TempDir;
 use support::wait::SOON;
 use support::websocket::RawClient;
 
-/// Requests that are under way at the same time: as many as one HTTP/2 connection may have.
+/// Requests that wait for their answers at the same time: more than HTTP/2 takes at once on one connection.
 const PARALLEL: usize = 64;
 
 /// Begins with HTTP/2's preface, as a client does that knows what it speaks to (RFC 9113, section 3.3).
@@ -59,6 +59,8 @@ fn http_2_carries_many_requests_at_once_on_one_connection() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("an event loop");
     runtime.block_on(async {
         let sender = connect(&engine).await;
+        // With the first answer the client knows how many it may send at once; the others wait.
+        assert_eq!(ask(sender.clone(), health(&engine)).await.0, 200);
         let requests = (0..PARALLEL).map(|n| {
             let request = if n % 8 == 7 { health(&engine) } else { publish(&engine, n) };
             tokio::spawn(ask(sender.clone(), request))

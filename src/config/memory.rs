@@ -12,10 +12,17 @@ pub const API_BODIES_BYTES: u32 = 64 << 20;
 pub const API_ANSWERS_BYTES: u32 = 16 << 20;
 /// Bytes of an answer that is not counted among those.
 pub const SMALL_ANSWER_BYTES: usize = 2 << 10;
-/// Requests to the control port that can be in flight: on 128 connections, 64 on each.
-pub const API_REQUESTS_MAX: usize = 128 * 64;
-/// Each of them may have a small answer.
-const SMALL_ANSWERS: u64 = (API_REQUESTS_MAX * SMALL_ANSWER_BYTES) as u64;
+/// Connections to the control port, those that have to go and have not gone included.
+pub const API_CONNECTIONS_MAX: usize = 128;
+/// Bytes of bodies that each of them may send before they are read: what HTTP/2 has where nobody says otherwise.
+pub const API_CONNECTION_WINDOW: u32 = (64 << 10) - 1;
+/// Requests that each of them may have in flight.
+pub const API_STREAMS_MAX: u32 = 16;
+/// Bytes that one of those may take beside its body: first its head, 8 KiB and some 200 bytes for each of 64 fields, then
+/// the frame of its body that came last, then a small answer.
+const API_REQUEST: u64 = 24 << 10;
+/// What each connection takes itself, and what it has sent.
+const API_CONNECTION: u64 = (32 << 10) + API_CONNECTION_WINDOW as u64 + API_STREAMS_MAX as u64 * API_REQUEST;
 /// Bytes of all answers about histories that are kept for others who ask for the same. Beyond it they are thrown away:
 /// whoever is alone with a topic asks once, and what is shared by many is soon there again.
 pub const HISTORY_ANSWERS_BYTES: usize = 16 << 20;
@@ -26,7 +33,7 @@ const EMPTY_ENGINE: u64 = 48 << 20;
 const FIXED: u64 = EMPTY_ENGINE
     + API_BODIES_BYTES as u64
     + API_ANSWERS_BYTES as u64
-    + SMALL_ANSWERS
+    + API_CONNECTIONS_MAX as u64 * API_CONNECTION
     + HISTORY_ANSWERS_BYTES as u64;
 /// What one of each costs beside its content, in bytes: see the comments in `default.toml`.
 const CLIENT: u64 = 512;
@@ -265,9 +272,9 @@ mod tests {
     #[test]
     fn limits_that_do_not_fit_are_warned_of_with_values_that_do() {
         let mut config = with_history();
-        let warning = memory(350).warning(&config).unwrap();
+        let warning = memory(400).warning(&config).unwrap();
         assert!(warning.contains("limits.history_bytes 256 MiB"), "{warning}");
-        assert!(warning.contains("there are 350 MiB (memory.max)"), "{warning}");
+        assert!(warning.contains("there are 400 MiB (memory.max)"), "{warning}");
         let (_, values) = warning.split_once("; set ").unwrap();
         let (values, _) = values.split_once(", or give").unwrap();
         for pair in values.split(", ") {
@@ -291,7 +298,7 @@ mod tests {
                 key => panic!("{key}"),
             } = value;
         }
-        assert_eq!(memory(350).warning(&config), None, "{values}");
+        assert_eq!(memory(400).warning(&config), None, "{values}");
         assert!(config.validate().is_ok(), "{values}");
         assert_eq!(memory(4096).warning(&with_history()), None);
         let warning = memory(64).warning(&with_history()).unwrap();

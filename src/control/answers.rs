@@ -1,8 +1,9 @@
 //! Large answers: bounded in bytes, all together, until the peer has taken them.
 //!
-//! Whoever asks for something that may be large takes a share of the room for answers before it is made, and waits where
-//! there is none; it goes with the answer's bytes until the socket has them. Who does not read while others wait is
-//! closed. Small answers are bounded by the numbers of connections and of requests on each.
+//! Whoever asks for something that may be large takes a share of the room for answers before it is made; it goes with the
+//! answer's bytes until the socket has them. Where there is none, who has asked for what is not open to everybody waits, and
+//! others are refused. While there is none, whoever has not taken all of an answer in [`UNREAD_KEPT`] is closed, however
+//! steadily it takes little. Small answers are bounded by the numbers of connections and of requests on each.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -22,7 +23,7 @@ use super::room::{Room, Share};
 use super::serve::Peer;
 use crate::config::memory::SMALL_ANSWER_BYTES;
 
-/// How long an answer that is not read is left alone although others wait for its room.
+/// How long an answer of which a part has not been taken is left alone although others want its room.
 pub(super) const UNREAD_KEPT: Duration = Duration::from_secs(2);
 
 /// How long a request waits for room for its answer.
@@ -35,11 +36,15 @@ const CHUNK: usize = 64 << 10;
 pub(super) const NO_ROOM: &str =
     "too many requests: answers that others have not taken leave no room for this one; try again";
 
-/// A share of the room for answers, for one of about so many bytes to `peer`; none after a while.
+/// A share of the room for answers, for one of about so many bytes to `peer`; none after a while, or at once for who has
+/// asked only for what is open to everybody: so nobody waits behind those, and they keep their places for no longer.
 pub(super) async fn room_for(room: &Arc<Room>, bytes: usize, peer: Option<&Peer>) -> Option<Share> {
     let mut share = room.share();
     if bytes <= SMALL_ANSWER_BYTES {
         return Some(share);
+    }
+    if peer.is_some_and(|peer| !peer.connection.is_trusted()) {
+        return share.grow_at_once(bytes).then_some(share);
     }
     let is_evicted = async {
         match peer {
@@ -106,5 +111,38 @@ impl HttpBody for Chunks {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.0.len() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::super::places::Places;
+    use super::*;
+
+    /// What somebody has who may wait is not kept from it by those who may not.
+    #[tokio::test]
+    async fn who_asks_only_for_what_is_open_to_all_does_not_wait_for_room() {
+        const BYTES: usize = 2 * SMALL_ANSWER_BYTES;
+        let room = Room::new(BYTES.try_into().unwrap(), Duration::ZERO);
+        let place = Places::default().take().await;
+        let peer = Peer { address: SocketAddr::from(([127, 0, 0, 1], 1)), connection: Arc::clone(&place.0) };
+        let mut unread = room_for(&room, BYTES, Some(&peer)).await.expect("there is room");
+        assert!(room_for(&room, BYTES, Some(&peer)).now_or_never().expect("an answer at once").is_none());
+        peer.connection.trust();
+        let mut waits = std::pin::pin!(room_for(&room, BYTES, Some(&peer)));
+        assert!(waits.as_mut().now_or_never().is_none());
+        drop(unread);
+        let has_room = waits.await.expect("there is room");
+        drop(has_room);
+
+        // Where nobody waits, what is not read makes room for who comes next.
+        let stranger = Places::default().take().await;
+        let peer = Peer { connection: Arc::clone(&stranger.0), ..peer };
+        unread = room_for(&room, BYTES, Some(&peer)).await.expect("there is room");
+        unread.offer(Some(Arc::clone(&place.0)));
+        assert!(room_for(&room, BYTES, Some(&peer)).await.is_none());
+        assert!(place.0.is_leaving());
     }
 }

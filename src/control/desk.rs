@@ -5,7 +5,8 @@ use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use prometheus_client::registry::Registry;
-use tokio::time::sleep;
+use tokio::sync::Mutex;
+use tokio::time::{sleep, timeout_at};
 
 use super::envelope::Fault;
 use super::room::Room;
@@ -45,6 +46,8 @@ pub(super) struct Desk {
     /// Bytes of the last page of metrics.
     pub(super) page_bytes: AtomicUsize,
     requests: Sender<Request>,
+    /// Held by whoever has a request for the broker thread in its hands.
+    next: Mutex<()>,
     started: Instant,
 }
 
@@ -64,6 +67,7 @@ impl Desk {
             answers: Room::new(API_ANSWERS_BYTES, answers::UNREAD_KEPT),
             page_bytes: AtomicUsize::new(PAGE_BYTES),
             requests: setup.requests,
+            next: Mutex::default(),
             started: Instant::now(),
         }
     }
@@ -91,7 +95,7 @@ impl Desk {
     /// Hands `request` to the broker thread. While its mailbox is full this waits, for `timeouts.publish`
     /// at most.
     pub(super) async fn post(&self, request: Request) -> Result<(), Fault> {
-        self.post_before(self.patience(), request).await
+        self.post_before(self.patience(), || request).await
     }
 
     /// Until when a request that begins now can be handed to the broker thread.
@@ -99,15 +103,22 @@ impl Desk {
         Instant::now() + self.config.timeouts.publish.0
     }
 
-    /// Hands `request` to the broker thread, as soon as there is room in its mailbox.
-    pub(super) async fn post_before(&self, deadline: Instant, request: Request) -> Result<(), Fault> {
-        let mut waiting = request;
+    /// Hands what `make` makes to the broker thread, as soon as there is room in its mailbox. They take turns, and each is
+    /// made in its turn: so the copies of all that is published do not wait for room together.
+    pub(super) async fn post_before(
+        &self,
+        deadline: Instant,
+        make: impl FnOnce() -> Request,
+    ) -> Result<(), Fault> {
+        let behind = || {
+            let text = "the engine is behind with its work; try again in a moment";
+            Fault::new(ErrorCode::TooManyRequests, text)
+        };
+        let _turn = timeout_at(deadline.into(), self.next.lock()).await.map_err(|_| behind())?;
+        let mut waiting = make();
         while let Err(returned) = self.requests.send(waiting) {
             if Instant::now() >= deadline {
-                return Err(Fault::new(
-                    ErrorCode::TooManyRequests,
-                    "the engine is behind with its work; try again in a moment",
-                ));
+                return Err(behind());
             }
             waiting = returned;
             sleep(RETRY).await;

@@ -155,12 +155,13 @@ pub(super) async fn scrape(
     peer: Option<Extension<Peer>>,
     headers: HeaderMap,
 ) -> Response {
-    let expected = desk.page_bytes.load(Ordering::Relaxed);
+    let (expected, exposition) = (desk.page_bytes.load(Ordering::Relaxed), Exposition::wanted(&headers));
+    // Many may wait for room.
+    drop(headers);
     let Some(share) = room_for(&desk.answers, expected, peer.as_ref().map(|Extension(peer)| peer)).await
     else {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::TooManyRequests.code(), NO_ROOM);
     };
-    let exposition = Exposition::wanted(&headers);
     let mut page = String::with_capacity(expected);
     // Writing to a string cannot fail; an encoder that does is a fault worth a 500.
     let status = match text::encode(&mut page, &desk.metrics) {

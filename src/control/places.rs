@@ -7,34 +7,43 @@
 //! half of one, at whatever pace, holds no place that somebody else needs. When everybody is being answered, a few
 //! reserved places are left, for `/health` alone: so whoever decides about a restart gets an answer.
 //!
-//! A request that was carried out is answered: a connection goes only while none is, and reads nothing more once it was
-//! told to go. Who has closed its half of the connection gets its answer as well, but may be gone, and so keeps its place
-//! only for as long as an idle one.
+//! A request that was carried out is answered: a connection goes only while none is, and when its answers have been offered
+//! to the socket. What comes after it was told to go is refused and counts for nothing, so that nobody can put the end off.
+//! Who has closed its half of the connection gets its answer as well, but may be gone, and so keeps its place only for as
+//! long as an idle one.
+
+mod asked;
 
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::Poll;
 use std::time::Duration;
 
-use axum::body::Bytes;
 use futures_util::task::AtomicWaker;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::host::DESCRIPTORS_RESERVE;
+use crate::config::memory::API_CONNECTIONS_MAX;
+use asked::Answering;
+pub(super) use asked::{Asked, Unwritten};
 
-/// Connections at the same time. Operators, a scraper and some publishers with pools need dozens. Costs about
-/// 20 KiB each, and a body in flight each. With [`RESERVED`] it is half of `DESCRIPTORS_RESERVE`, which the
-/// configuration keeps free of clients.
-pub(super) const PLACES: usize = 120;
+/// Connections at the same time. Operators, a scraper and some publishers with pools need dozens.
+pub(super) const PLACES: usize = 96;
 
 /// Places beside them in which only `/health` is answered.
 pub(super) const RESERVED: usize = 8;
 
-const _: () = assert!(PLACES + RESERVED <= DESCRIPTORS_RESERVE / 2, "the other half is for everything else");
+/// Connections that were told to go and have not gone, which few need longer than 10 ms for. As many of them as there are
+/// reserved places are left for those who make room there.
+const LEAVING: usize = 23;
+
+/// One more waits for its place.
+const _: () = assert!(PLACES + RESERVED + LEAVING < API_CONNECTIONS_MAX, "their memory is counted");
+
+const _: () =
+    assert!(API_CONNECTIONS_MAX <= DESCRIPTORS_RESERVE / 2, "the other half is for everything else");
 
 /// How long a connection may be silent after its first request. Longer than a scraper's usual interval, so
 /// that a scraper and publishers can keep their connections.
@@ -50,7 +59,7 @@ const KEPT: Duration = Duration::from_secs(1);
 const WRITTEN: Duration = Duration::from_millis(10);
 
 /// Between two looks at whether a connection that is to close has answered.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// One connection: what it does, and whether it was told to go.
 ///
@@ -77,7 +86,9 @@ pub(super) struct Connection {
     /// Has asked for what is not open to everybody, and was let in.
     is_trusted: AtomicBool,
     closed: AtomicBool,
-    evicted: AtomicBool,
+    /// When it was told to go because its time was over, or because somebody needs what it has.
+    evicted: AtomicU64,
+    /// It was told to go because everybody is.
     stopping: AtomicBool,
     /// Who looks at the two above.
     told: AtomicWaker,
@@ -120,7 +131,7 @@ impl Connection {
             half_closed: AtomicU64::new(0),
             is_trusted: AtomicBool::new(false),
             closed: AtomicBool::new(false),
-            evicted: AtomicBool::new(false),
+            evicted: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             told: AtomicWaker::new(),
             freed,
@@ -146,12 +157,12 @@ impl Connection {
     pub(super) fn began(self: &Arc<Self>, is_whole: bool) -> Answering {
         let now = self.now();
         self.last_head.store(now, Ordering::Relaxed);
-        self.half.fetch_add(1, Ordering::Relaxed);
-        let answering = Answering { connection: Arc::clone(self), is_whole: AtomicBool::new(false) };
-        if is_whole {
-            answering.is_whole(now);
-        }
-        answering
+        Answering::new(Arc::clone(self), is_whole.then_some(now))
+    }
+
+    /// Requests of which a part has come that are not answered yet.
+    pub(super) fn requests(&self) -> u32 {
+        self.half.load(Ordering::Relaxed) + self.in_flight.load(Ordering::Relaxed)
     }
 
     /// The peer has taken bytes that had waited for it.
@@ -173,21 +184,33 @@ impl Connection {
         is_answering
     }
 
-    /// Tells it to go: it reads nothing more, and ends when it has answered.
+    /// Tells it to go: it carries out nothing more, and ends when it has answered.
     pub(super) fn evict(&self) {
-        self.evicted.store(true, Ordering::Relaxed);
-        self.told.wake();
+        if !self.was_evicted() {
+            self.evicted.store(self.now(), Ordering::Relaxed);
+            self.told.wake();
+        }
     }
 
-    /// Returns soon after it was told to go.
+    fn was_evicted(&self) -> bool {
+        self.evicted.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether it was told to go.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.was_evicted() || self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Returns soon after somebody needed what it has.
     pub(super) async fn is_evicted(&self) {
-        while !self.evicted.load(Ordering::Relaxed) {
+        while !self.was_evicted() {
             sleep(LOOK_AGAIN).await;
         }
     }
 
-    /// Returns when this connection has to be closed: because no request has come within `first_head`, because
-    /// nothing has happened for [`IDLE_MAX`], because somebody else needs the place, or because of the stop.
+    /// Returns when this connection has to be closed, and has been told to go: because no request has come within
+    /// `first_head`, because nothing has happened for [`IDLE_MAX`], because somebody else needs the place, or because of
+    /// the stop.
     pub(super) async fn time_to_go(&self, first_head: Duration) {
         let waited_too_long = async {
             loop {
@@ -200,25 +223,27 @@ impl Connection {
         };
         let told = poll_fn(|cx| {
             self.told.register(cx.waker());
-            let is_told = self.evicted.load(Ordering::Relaxed) || self.stopping.load(Ordering::Relaxed);
-            if is_told { Poll::Ready(()) } else { Poll::Pending }
+            if self.is_leaving() { Poll::Ready(()) } else { Poll::Pending }
         });
         tokio::select! {
-            () = waited_too_long => {}
+            () = waited_too_long => self.evict(),
             () = told => {}
         }
     }
 
-    /// Returns when a connection that has to be closed has answered what was carried out, or cannot.
+    /// Returns when a connection that was told to go has answered what was carried out, or cannot.
     pub(super) async fn has_answered(&self) {
-        loop {
-            let now = Instant::now();
-            let is_quiet = || !self.is_busy() && self.idle_since() + WRITTEN <= now;
-            if self.is_idle(now) || self.evicted.load(Ordering::Relaxed) && is_quiet() {
-                return;
-            }
+        while !self.may_close(Instant::now()) {
             sleep(LOOK_AGAIN).await;
         }
+    }
+
+    /// Whether a connection that was told to go has answered. Who makes room for somebody else has no time but for what is
+    /// on its way, and no more of that than any other, however steadily its peer takes little.
+    fn may_close(&self, now: Instant) -> bool {
+        let last_request = self.at(self.last_request.load(Ordering::Relaxed));
+        let is_quiet = || self.idle_since() + WRITTEN <= now || last_request + self.kept() <= now;
+        self.is_idle(now) || self.was_evicted() && !self.is_busy() && is_quiet()
     }
 
     /// Until when it may stay if nothing happens.
@@ -237,12 +262,14 @@ impl Connection {
         self.last_request.load(Ordering::Relaxed).max(self.last_write.load(Ordering::Relaxed))
     }
 
-    fn is_busy(&self) -> bool {
+    /// Whether a whole request of it is being answered.
+    pub(super) fn is_busy(&self) -> bool {
         self.in_flight.load(Ordering::Relaxed) > 0
     }
 
     /// Whether its place is somebody else's who needs it. Who asks only for what is open to everybody keeps its place for
-    /// no longer than it is being answered: as many as there are places, each asking without a pause, keep nobody out.
+    /// no longer than it is being answered, which waits for nobody (`answers`): as many as there are places, each asking
+    /// without a pause, keep nobody out.
     fn may_be_evicted(&self, now: Instant) -> bool {
         self.is_idle(now) || self.standing() == Standing::Open && !self.is_busy()
     }
@@ -253,12 +280,21 @@ impl Connection {
         if half_closed > 0 && self.at(half_closed) + KEPT <= now {
             return true;
         }
-        let kept = match self.standing() {
+        !self.is_busy() && self.idle_since() + self.kept() <= now
+    }
+
+    /// How long it is left alone after it has asked for something, or has taken something.
+    fn kept(&self) -> Duration {
+        match self.standing() {
             Standing::New => GRACE,
             Standing::Open => WRITTEN,
             Standing::Trusted => KEPT,
-        };
-        !self.is_busy() && self.idle_since() + kept <= now
+        }
+    }
+
+    /// Whether it was told to go so lately that it can be expected to be gone soon.
+    fn was_just_evicted(&self, now: Instant) -> bool {
+        self.was_evicted() && self.at(self.evicted.load(Ordering::Relaxed)) + GRACE > now
     }
 
     /// Whether it may still be about to ask for the first time.
@@ -302,90 +338,6 @@ enum Standing {
     Open,
     /// It has asked for more, and was let in.
     Trusted,
-}
-
-/// An answer of which a part has not been written, until this is dropped.
-#[derive(Debug)]
-pub(super) struct Unwritten(Arc<Connection>);
-
-impl Unwritten {
-    pub(super) fn new(connection: Arc<Connection>) -> Self {
-        connection.unwritten.fetch_add(1, Ordering::Relaxed);
-        Self(connection)
-    }
-}
-
-impl Drop for Unwritten {
-    fn drop(&mut self) {
-        self.0.unwritten.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// A request that is being answered, from the end of its body until this is dropped.
-#[derive(Debug)]
-pub(super) struct Answering {
-    connection: Arc<Connection>,
-    is_whole: AtomicBool,
-}
-
-impl Answering {
-    /// The whole request has come.
-    fn is_whole(&self, now: u64) {
-        if !self.is_whole.swap(true, Ordering::Relaxed) {
-            self.connection.half.fetch_sub(1, Ordering::Relaxed);
-            self.connection.in_flight.fetch_add(1, Ordering::Relaxed);
-            self.connection.last_request.store(now, Ordering::Relaxed);
-        }
-    }
-}
-
-impl Drop for Answering {
-    fn drop(&mut self) {
-        if *self.is_whole.get_mut() {
-            self.connection.last_request.store(self.connection.now(), Ordering::Relaxed);
-            self.connection.in_flight.fetch_sub(1, Ordering::Relaxed);
-            self.connection.freed.tell();
-        } else {
-            self.connection.half.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-}
-
-/// The body of a request. When its end has come, the request is whole.
-#[derive(Debug)]
-pub(super) struct Asked {
-    body: Incoming,
-    answering: Arc<Answering>,
-}
-
-impl Asked {
-    pub(super) fn new(body: Incoming, answering: Arc<Answering>) -> Self {
-        Self { body, answering }
-    }
-}
-
-impl Body for Asked {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        if frame.is_none() || self.body.is_end_stream() {
-            self.answering.is_whole(self.answering.connection.now());
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }
 
 /// A place that is taken until this is dropped.
@@ -436,21 +388,24 @@ impl Places {
         }
     }
 
-    /// A free place, that of the idlest, or a reserved one if all others are in use. None as long as somebody has just
-    /// come who may be idle, or as many have still to go as there are places.
+    /// A free place, that of the idlest, or a reserved one if all others are in use. None as long as it is not known which:
+    /// while somebody has just come who may be idle, or as many as may have just been told to go. None as well while all
+    /// reserved places are in use.
     fn try_take(&mut self, now: Instant) -> Option<Place> {
         for connections in [&mut self.taken, &mut self.leaving] {
             connections.retain(|connection| !connection.closed.load(Ordering::Relaxed));
         }
-        if self.leaving.len() >= PLACES {
-            return None;
-        }
-        for (reserved, places) in [(false, PLACES), (true, RESERVED)] {
+        for (reserved, places, leaving) in [(false, PLACES, LEAVING - RESERVED), (true, RESERVED, LEAVING)] {
             let here = |connection: &&Arc<Connection>| connection.reserved == reserved;
-            if self.taken.iter().filter(here).count() < places || self.evict_idlest(reserved, now) {
+            let may_evict = self.leaving.len() < leaving;
+            if self.taken.iter().filter(here).count() < places
+                || may_evict && self.evict_idlest(reserved, now)
+            {
                 return Some(self.add(reserved));
             }
-            if self.taken.iter().filter(here).any(|connection| connection.has_just_come(now)) {
+            if self.taken.iter().filter(here).any(|connection| connection.has_just_come(now))
+                || !may_evict && self.leaving.iter().any(|connection| connection.was_just_evicted(now))
+            {
                 return None;
             }
         }

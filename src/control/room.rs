@@ -1,7 +1,7 @@
 //! Memory that bodies of requests, and large answers, have together, in bytes. Each takes its part as it comes, and
-//! whoever takes more waits until there is room.
+//! whoever takes more waits until there is room, or goes without.
 //!
-//! What waits for its peer can be taken back: a body of which the rest has not come, an answer that is not read. Where
+//! What waits for its peer can be taken back: a body of which the rest has not come, an answer that is not all read. Where
 //! there is no room, the one goes that has held the most for the longest: its bytes times its age. So nobody fills the
 //! room with what is never finished.
 
@@ -89,7 +89,9 @@ impl Room {
                 return;
             };
             let Some(share) = waiting.remove(&number) else { return };
-            let held = share.bytes.load(Ordering::Relaxed);
+            // A connection with something to answer goes when that is done, which may take seconds: nobody waits for it.
+            let is_soon = share.connection.as_ref().is_none_or(|connection| !connection.is_busy());
+            let held = if is_soon { share.bytes.load(Ordering::Relaxed) } else { 0 };
             share.returning.store(held, Ordering::Relaxed);
             self.returning.fetch_add(held, Ordering::Relaxed);
             match &share.connection {
@@ -131,6 +133,16 @@ impl Share {
                 () = sleep(LOOK_AGAIN) => {}
             }
         }
+    }
+
+    /// Takes `more` bytes if there is room for them now. If there is not, what can be taken back is, for whoever comes next.
+    pub(super) fn grow_at_once(&mut self, more: usize) -> bool {
+        let more = self.possible(more);
+        let has_grown = self.try_grow(more);
+        if !has_grown {
+            self.room.reclaim(more);
+        }
+        has_grown
     }
 
     /// Makes this share as large as what it is for turned out to be, as far as there is room now.
@@ -201,6 +213,7 @@ impl Drop for Share {
 
 #[cfg(test)]
 mod tests {
+    use super::super::places::Places;
     use super::*;
     use futures_util::FutureExt as _;
 
@@ -246,6 +259,26 @@ mod tests {
         };
         let (one, other) = tokio::join!(grow(50), grow(50));
         assert_eq!([one, other].iter().filter(|outcome| outcome.is_ok()).count(), 1);
+    }
+
+    /// A connection that has something to answer goes when that is done.
+    #[tokio::test]
+    async fn nobody_waits_for_room_that_comes_later() {
+        let room = Room::new(100, Duration::ZERO);
+        let place = Places::default().take().await;
+        let answering = place.0.began(true);
+        let (mut large, mut small) = (room.share(), room.share());
+        large.grow(60).await.unwrap();
+        large.offer(Some(Arc::clone(&place.0)));
+        small.grow(40).await.unwrap();
+        small.offer(None);
+        let mut comes = room.share();
+        assert!(!comes.grow_at_once(40));
+        assert!(place.0.is_leaving() && small.revoked().now_or_never().is_some());
+        drop(small);
+        assert!(comes.grow_at_once(40));
+        drop((answering, large, comes));
+        assert_eq!((room.free.available_permits(), room.returning.load(Ordering::Relaxed)), (100, 0));
     }
 
     #[tokio::test]

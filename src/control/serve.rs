@@ -2,9 +2,11 @@
 //! clients that begin with its preface. Bounded in number, in time and in memory.
 //!
 //! Answers of HTTP/1.1 are written in batches (`stream`), and nothing is read behind an answer that the peer does not
-//! take: so a connection holds one head and one answer beyond a batch, whatever its peer sends.
+//! take: so such a connection holds one head and one answer beyond a batch, whatever its peer sends. One of HTTP/2 holds
+//! [`API_STREAMS_MAX`] of each.
 
 use std::convert::Infallible;
+use std::future::ready;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -15,6 +17,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::Response;
+use futures_util::FutureExt as _;
+use futures_util::future::Either;
 use hyper::body::{Body as _, Incoming};
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -26,28 +30,20 @@ use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
 use super::envelope::refuse;
-use super::places::{Asked, Connection, IDLE_MAX, PLACES, Place, Places, RESERVED};
+use super::places::{Asked, Connection, IDLE_MAX, Place, Places};
 use super::stream::Stream;
 use crate::config::Config;
-use crate::config::memory::API_REQUESTS_MAX;
+use crate::config::memory::{API_CONNECTION_WINDOW, API_STREAMS_MAX};
 use crate::protocol::codes::ErrorCode;
 use crate::ratelimit::RateLimit;
 use crate::wire::preamble::{begins_with_proxy_preamble, may_become_http};
 use crate::wire::refusal::Refusal;
 
-/// Requests at the same time on one HTTP/2 connection; the client waits with the next.
-const STREAMS_MAX: u32 = 64;
+/// Bytes of the fields in the head of a request by HTTP/2, with 32 more for each (RFC 9113, section 6.5.2).
+const FIELDS_BYTES: u32 = 8 << 10;
 
-const _: () = assert!(
-    (PLACES + RESERVED) * STREAMS_MAX as usize <= API_REQUESTS_MAX,
-    "the answers to all of them are counted as memory"
-);
-
-/// Bytes of bodies that one HTTP/2 stream may send before they are read.
-const STREAM_WINDOW: u32 = 64 << 10;
-
-/// The same of all streams of one connection.
-const CONNECTION_WINDOW: u32 = 256 << 10;
+/// Fields in the head of a request. However small each is on the wire, `config::memory` counts some 200 bytes for it.
+const FIELDS_MAX: usize = 64;
 
 /// As many of a connection's first bytes as tell what it is: the PROXY protocol's line has at most 107.
 const FIRST_BYTES: usize = 128;
@@ -159,9 +155,16 @@ async fn converse(
     };
     let mut stream = Stream::new(stream, Arc::clone(&connection));
     if let Some(text) = text {
-        // Who is gone needs no answer.
-        let _ = stream.write_all(&Refusal::NotHttp.answer_saying(text)).await;
-        let _ = stream.shutdown().await;
+        let refused = async {
+            // Who is gone needs no answer.
+            let _ = stream.write_all(&Refusal::NotHttp.answer_saying(text)).await;
+            let _ = stream.shutdown().await;
+        };
+        tokio::select! {
+            biased;
+            () = refused => {}
+            () = connection.time_to_go(limits.first_head) => {}
+        }
         return;
     }
     let service = {
@@ -172,8 +175,7 @@ async fn converse(
     };
     let builder = builder(limits);
     let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    // Whoever has to go is looked at first: so nothing more is read, and what was read has been answered or is not carried
-    // out.
+    // Whoever has to go is looked at first: so what comes after it was told to go finds that it was.
     let ended = tokio::select! {
         biased;
         () = connection.time_to_go(limits.first_head) => None,
@@ -183,10 +185,11 @@ async fn converse(
         Some(ended) => ended,
         None => {
             served.as_mut().graceful_shutdown();
+            // What was answered is offered to the socket before the connection is dropped.
             tokio::select! {
                 biased;
-                () = connection.has_answered() => return,
                 ended = served => ended,
+                () = connection.has_answered() => return,
             }
         }
     };
@@ -199,26 +202,54 @@ async fn converse(
 fn answer(
     router: &TowerToHyperService<Router>,
     peer: Peer,
-    mut request: hyper::Request<Incoming>,
+    request: hyper::Request<Incoming>,
 ) -> impl Future<Output = Result<Response<Body>, Infallible>> + use<> {
+    let answer = match refusal(&peer.connection) {
+        Some(why) => Either::Left(ready(too_many(why))),
+        None => Either::Right(carry_out(router, peer, request)),
+    };
+    answer.map(Ok)
+}
+
+/// Why a connection gets no answer now but this. Such a request counts for nothing, and nothing of it is kept.
+fn refusal(connection: &Connection) -> Option<&'static str> {
+    if connection.is_leaving() {
+        return Some("this connection was told to close; ask on another one");
+    }
+    // HTTP/2 sees to it, but for requests that were cancelled just now.
+    (connection.requests() >= API_STREAMS_MAX)
+        .then_some("this connection has as many that are being answered as it may have; try again")
+}
+
+/// Carries out one request, if it is one that may be. What is refused is not kept until the answer leaves.
+fn carry_out(
+    router: &TowerToHyperService<Router>,
+    peer: Peer,
+    mut request: hyper::Request<Incoming>,
+) -> impl Future<Output = Response<Body>> + use<> {
     let answering = Arc::new(peer.connection.began(request.body().is_end_stream()));
     let only_health = peer.connection.is_reserved();
     request.extensions_mut().insert(peer);
     if is_bare_probe(&request) {
         *request.uri_mut() = Uri::from_static("/health");
     }
-    let request = request.map(|body| Asked::new(body, Arc::clone(&answering)));
-    let answer = (!only_health || request.uri().path().starts_with("/health")).then(|| router.call(request));
+    let answer = if request.headers().len() > FIELDS_MAX {
+        Either::Left(ready(too_many_fields()))
+    } else if only_health && !request.uri().path().starts_with("/health") {
+        // What whoever got a reserved place is told about everything else.
+        let why = "every connection that this port takes is waiting for an answer; try again";
+        Either::Left(ready(too_many(why)))
+    } else {
+        let answer = router.call(request.map(|body| Asked::new(body, Arc::clone(&answering))));
+        Either::Right(answer.map(|answer| answer.unwrap_or_else(|never: Infallible| match never {})))
+    };
     async move {
-        let mut response = match answer {
-            Some(answer) => answer.await.unwrap_or_else(|never: Infallible| match never {}),
-            None => too_many_connections(),
-        };
+        let mut response = answer.await;
         if only_health {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         drop(answering);
-        Ok(response)
+        response
     }
 }
 
@@ -242,10 +273,15 @@ fn is_bare_probe(request: &hyper::Request<Incoming>) -> bool {
         && !request.headers().contains_key(header::ORIGIN)
 }
 
-/// What whoever got a reserved place is told about everything but `/health`.
-fn too_many_connections() -> Response {
-    let text = "too many requests: every connection that this port takes is waiting for an answer; try again";
-    refuse(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::TooManyRequests.code(), text)
+fn too_many_fields() -> Response {
+    let text = format!("bad request: its head has more than {FIELDS_MAX} fields");
+    refuse(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, ErrorCode::BadRequest.code(), &text)
+}
+
+/// The answer to a request that may be sent again. `why`: not now.
+fn too_many(why: &str) -> Response {
+    let text = format!("too many requests: {why}");
+    refuse(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::TooManyRequests.code(), &text)
 }
 
 fn builder(limits: Limits) -> Builder<TokioExecutor> {
@@ -255,9 +291,12 @@ fn builder(limits: Limits) -> Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(IDLE_MAX)
-        .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_concurrent_streams(STREAMS_MAX);
+        .max_header_list_size(FIELDS_BYTES)
+        .initial_stream_window_size(API_CONNECTION_WINDOW)
+        .initial_connection_window_size(API_CONNECTION_WINDOW)
+        .max_concurrent_streams(API_STREAMS_MAX);
     builder
 }
+
+#[cfg(test)]
+mod tests;

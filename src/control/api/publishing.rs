@@ -298,9 +298,11 @@ async fn hand_in(
         ));
     }
     let (asker, answer) = oneshot::channel();
-    let (asker, data) = (Asker::Control(asker), checked.data.get().as_bytes().into());
-    let publish = Publish { asker, topics, data, id, key: checked.key.clone() };
-    desk.post_before(deadline, Request::Publish(publish)).await?;
+    let publish = || {
+        let (asker, data) = (Asker::Control(asker), checked.data.get().as_bytes().into());
+        Request::Publish(Publish { asker, topics, data, id, key: checked.key.clone() })
+    };
+    desk.post_before(deadline, publish).await?;
     confirmed_before(desk, deadline, answer).await
 }
 

@@ -7,9 +7,9 @@ fn take(places: &mut Places) -> Place {
     places.try_take(soon()).expect("there is a place")
 }
 
-/// When whoever came in this test has been idle for long enough.
+/// When whoever came in this test has been idle for long enough. Times are whole milliseconds, and 1 at least.
 fn soon() -> Instant {
-    Instant::now() + GRACE
+    Instant::now() + GRACE + Duration::from_millis(1)
 }
 
 fn asked(place: &Place) -> Answering {
@@ -18,7 +18,7 @@ fn asked(place: &Place) -> Answering {
 }
 
 fn is_evicted(place: &Place) -> bool {
-    place.0.evicted.swap(false, Ordering::Relaxed)
+    place.0.evicted.swap(0, Ordering::Relaxed) > 0
 }
 
 #[test]
@@ -73,22 +73,75 @@ fn half_a_request_holds_no_place() {
 }
 
 /// Who asks only for what is open to everybody, however often, does not keep others from the places in which more is
-/// answered. Those who make room stay until they are answered: so many and no more.
+/// answered.
 #[test]
 fn who_asks_only_for_health_holds_no_place() {
     let mut places = Places::default();
-    let all: Vec<_> = (0..PLACES).map(|_| take(&mut places)).collect();
+    let mut all: Vec<_> = (0..PLACES).map(|_| take(&mut places)).collect();
     let mut health: Vec<_> = all.iter().map(|place| place.0.began(true)).collect();
     assert!(take(&mut places).0.is_reserved(), "everybody is being answered");
     health.truncate(1);
-    let newcomers: Vec<_> = (1..PLACES).map(|_| take(&mut places)).collect();
-    assert!(newcomers.iter().all(|place| !place.0.is_reserved()));
-    assert_eq!(all.iter().position(|place| !is_evicted(place)), Some(0), "this one is being answered");
+    let mut newcomers = Vec::new();
+    for _ in 1..PLACES {
+        let place = take(&mut places);
+        assert!(!place.0.is_reserved());
+        newcomers.push((asked(&place), place));
+        all.retain(|place| !place.0.was_evicted());
+    }
+    assert!(all.len() == 1 && all[0].0.is_busy(), "this one is being answered");
     drop(health);
     assert!(!take(&mut places).0.is_reserved());
-    assert!(places.try_take(soon()).is_none(), "as many are leaving as there are places");
-    drop(all);
-    assert!(places.try_take(soon()).is_some());
+}
+
+/// Those who make room are bounded as well, and keep nobody from a place that is free, or a reserved one.
+#[test]
+fn so_many_leave_at_once_and_no_more() {
+    let mut places = Places::default();
+    let mut all: Vec<_> = (0..PLACES).map(|_| take(&mut places)).collect();
+    all.iter().for_each(|place| drop(place.0.began(true)));
+    let mut newcomers = Vec::new();
+    for _ in 0..LEAVING - RESERVED {
+        let place = take(&mut places);
+        assert!(!place.0.is_reserved());
+        newcomers.push((asked(&place), place));
+    }
+    assert!(places.try_take(Instant::now()).is_none(), "one of them is gone in a moment");
+    let reserved: Vec<_> = (0..2 * RESERVED).map(|_| take(&mut places)).collect();
+    assert!(reserved.iter().all(|place| place.0.is_reserved()));
+    assert!(places.try_take(soon()).is_none(), "as many are leaving as may");
+    let stays = all.iter().position(|place| !place.0.was_evicted()).expect("most stay");
+    drop(all.swap_remove(stays));
+    newcomers.extend([take(&mut places)].map(|place| (asked(&place), place)));
+    assert!(newcomers.iter().all(|(_, place)| !place.0.is_reserved()), "this one was free");
+    all.retain(|place| !place.0.was_evicted());
+    assert!(!take(&mut places).0.is_reserved());
+}
+
+/// When a connection ends that was told to go.
+#[test]
+fn who_makes_room_has_time_for_its_answers_and_no_more() {
+    let at = Duration::from_millis;
+    for (is_trusted, last_request, last_write, may_close_at) in [
+        (true, 5000, 0, 5010),
+        (true, 5000, 5100, 5110),
+        // Its peer goes on taking a little.
+        (true, 5000, 5995, 6000),
+        (false, 5000, 5005, 5010),
+    ] {
+        let connection = Arc::new(Connection::new(Instant::now(), false, Arc::default()));
+        if is_trusted {
+            connection.trust();
+        }
+        connection.last_request.store(last_request, Ordering::Relaxed);
+        connection.last_write.store(last_write, Ordering::Relaxed);
+        connection.evicted.store(5000, Ordering::Relaxed);
+        let may_close = |when: u64| connection.may_close(connection.opened + at(when));
+        assert!(!may_close(may_close_at - 1) && may_close(may_close_at), "{last_request} {last_write}");
+        let busy = connection.began(true);
+        connection.last_request.store(last_request, Ordering::Relaxed);
+        assert!(!may_close(may_close_at + 60_000));
+        drop(busy);
+    }
 }
 
 #[tokio::test]

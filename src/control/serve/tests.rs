@@ -1,0 +1,175 @@
+//! Connections that were told to go, as their peers see them.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::extract::{Extension, State};
+use tokio::io::AsyncReadExt as _;
+use tokio::task::JoinHandle;
+
+use super::*;
+
+/// How long a test waits for anything.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How HTTP/2 begins: the preface, and settings that set nothing.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+/// The frame that asks for `/` on this stream of HTTP/2.
+fn get(stream: u32) -> Vec<u8> {
+    // Three fields of HPACK's static table, and `:authority`.
+    let block = b"\x82\x86\x84\x01\x09localhost";
+    let length = u8::try_from(block.len()).unwrap();
+    // HEADERS, with its end and the end of the request.
+    [&[0, 0, length, 1, 5], &stream.to_be_bytes()[..], block].concat()
+}
+
+/// What HTTP/2 begins with, and so many requests.
+fn h2(requests: u32) -> Vec<u8> {
+    (0..requests).fold(PREFACE.to_vec(), |bytes, n| [bytes, get(2 * n + 1)].concat())
+}
+
+/// A connection that is served, and its peer's end.
+struct Served {
+    connection: Arc<Connection>,
+    peer: TcpStream,
+    ended: JoinHandle<()>,
+}
+
+async fn serve_one(places: &mut Places, router: Router) -> Served {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (stream, address) = listener.accept().await.unwrap();
+    let place = places.take().await;
+    let connection = Arc::clone(&place.0);
+    let limits = Limits::of(&Config::default());
+    let ended = tokio::spawn(async move {
+        converse(router, stream, address, limits, Arc::clone(&place.0)).await;
+        drop(place);
+    });
+    Served { connection, peer, ended }
+}
+
+/// All that comes until the other end closes, or resets.
+async fn read_all(peer: &mut TcpStream) -> Vec<u8> {
+    let (mut all, mut bytes) = (Vec::new(), [0; 4096]);
+    let read = async {
+        while let Ok(1..) = peer.read(&mut bytes).await.inspect(|&read| all.extend(&bytes[..read])) {}
+    };
+    timeout(PATIENCE, read).await.expect("it is closed");
+    all
+}
+
+fn count(all: &[u8], wanted: &str) -> usize {
+    String::from_utf8_lossy(all).matches(wanted).count()
+}
+
+/// Whatever its peer does: one of HTTP/2 may go on asking until it has acknowledged that it was told to go.
+#[tokio::test]
+async fn who_goes_on_asking_when_it_was_told_to_go_is_closed() {
+    for is_stop in [false, true] {
+        let mut places = Places::default();
+        let router = Router::new().fallback(async || "answered");
+        let Served { connection, mut peer, mut ended } = serve_one(&mut places, router).await;
+        peer.write_all(PREFACE).await.unwrap();
+        let mut streams = (1..).step_by(2);
+        let mut ask = async || {
+            let _ = peer.write_all(&get(streams.next().unwrap())).await;
+            sleep(Duration::from_millis(2)).await;
+        };
+        for _ in 0..10 {
+            ask().await;
+        }
+        let begun = Instant::now();
+        let told = async {
+            if is_stop {
+                places.close().await;
+            } else {
+                connection.evict();
+            }
+        };
+        let asks = async {
+            while !ended.is_finished() && begun.elapsed() < PATIENCE {
+                ask().await;
+            }
+        };
+        tokio::join!(told, asks);
+        timeout(Duration::ZERO, &mut ended).await.expect("it was told to go").unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    }
+}
+
+/// However long the thread is busy with others between the answer and the turn of its connection.
+#[tokio::test]
+async fn what_was_carried_out_before_it_was_told_to_go_is_answered() {
+    async fn carry_out(
+        State(count): State<Arc<AtomicUsize>>,
+        Extension(peer): Extension<Peer>,
+    ) -> &'static str {
+        match count.fetch_add(1, Ordering::Relaxed) {
+            // Its turn comes after all of these, and before that of the connection.
+            0 => _ = tokio::spawn(async { std::thread::sleep(Duration::from_millis(50)) }),
+            15 => peer.connection.evict(),
+            _ => {}
+        }
+        "carried out"
+    }
+    for (requests, about) in [(h2(16), "HTTP/2"), (GET.repeat(40).into(), "HTTP/1.1")] {
+        let (mut places, carried_out) = (Places::default(), Arc::new(AtomicUsize::new(0)));
+        let router = Router::new().fallback(carry_out).with_state(Arc::clone(&carried_out));
+        let mut served = serve_one(&mut places, router).await;
+        served.peer.write_all(&requests).await.unwrap();
+        let answers = read_all(&mut served.peer).await;
+        let carried_out = carried_out.load(Ordering::Relaxed);
+        assert_eq!((carried_out, count(&answers, "carried out")), (16, 16), "{about}");
+    }
+}
+
+#[tokio::test]
+async fn who_sends_no_http_goes_when_it_is_told() {
+    let mut places = Places::default();
+    let mut served = serve_one(&mut places, Router::new()).await;
+    served.peer.write_all(b"\x16\x03\x01").await.unwrap();
+    let mut answer = [0; 12];
+    served.peer.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 400");
+    let begun = Instant::now();
+    served.connection.evict();
+    timeout(PATIENCE, served.ended).await.expect("it ends").unwrap();
+    assert!(begun.elapsed() < Duration::from_millis(300), "its peer has not closed: {:?}", begun.elapsed());
+}
+
+/// What `config::memory` counts is what a peer is told, and what it gets.
+#[tokio::test]
+async fn a_connection_has_so_many_requests_and_fields_and_no_more() {
+    let mut places = Places::default();
+    let mut served = serve_one(&mut places, Router::new().fallback(async || "answered")).await;
+    served.peer.write_all(PREFACE).await.unwrap();
+    let mut head = [0; 9];
+    served.peer.read_exact(&mut head).await.unwrap();
+    let mut settings = vec![0; usize::from(head[2])];
+    served.peer.read_exact(&mut settings).await.unwrap();
+    let setting = |id: u8| settings.chunks(6).find(|setting| setting[1] == id).expect("it is set");
+    assert_eq!(setting(3)[2..], API_STREAMS_MAX.to_be_bytes(), "SETTINGS_MAX_CONCURRENT_STREAMS");
+    assert_eq!(setting(6)[2..], FIELDS_BYTES.to_be_bytes(), "SETTINGS_MAX_HEADER_LIST_SIZE");
+
+    let mut served = serve_one(&mut places, Router::new().fallback(async || "answered")).await;
+    let with = |fields: usize| format!("GET / HTTP/1.1\r\n{}\r\n", "Host: localhost\r\n".repeat(fields));
+    let requests = [with(FIELDS_MAX), with(FIELDS_MAX + 1)].concat();
+    served.peer.write_all(requests.as_bytes()).await.unwrap();
+    let (mut answers, mut bytes) = (Vec::new(), [0; 4096]);
+    while count(&answers, "\r\n\r\n") < 2 {
+        let read = timeout(PATIENCE, served.peer.read(&mut bytes)).await.expect("answers").unwrap();
+        answers.extend(&bytes[..read]);
+    }
+    assert_eq!(["HTTP/1.1 200", "HTTP/1.1 431"].map(|status| count(&answers, status)), [1, 1]);
+
+    let connection = &served.connection;
+    let mut answering: Vec<_> = (0..API_STREAMS_MAX).map(|n| connection.began(n % 2 == 0)).collect();
+    assert!(refusal(connection).is_some_and(|why| why.contains("as many")));
+    answering.pop();
+    assert_eq!(refusal(connection), None);
+    connection.evict();
+    assert!(refusal(connection).is_some_and(|why| why.contains("told to close")));
+}
