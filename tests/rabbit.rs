@@ -703,6 +703,47 @@ fn a_dead_letter_exchange_that_is_deleted_is_made_again() {
     house.stop();
 }
 
+/// Both are suspected when the channel is closed. RabbitMQ has taken the one, though it does not confirm it.
+#[test]
+fn a_dead_letter_that_is_not_confirmed_does_not_hide_the_one_that_is_refused_or_hold_up_others() {
+    let node = RabbitNode::shared();
+    let url = node.new_vhost("dead_stuck");
+    let publisher = Publisher::connect(&url);
+    publisher.declare_exchange(ExchangeKind::Topic, DURABLE);
+    publisher.declare_exchange_named("fanfare.dead", ExchangeKind::Topic, DURABLE);
+    for queue in ["fanfare.dead", "stuck"] {
+        publisher.declare_queue_with(queue, &[("x-queue-type", AMQPValue::LongString("classic".into()))]);
+        publisher.unbind_queue(queue);
+    }
+    publisher.bind_queue("stuck", "fanfare.dead", "stuck");
+    let topics = "^(stuck|well)$";
+    node.ctl(&["set_topic_permissions", "-p", "dead_stuck", "guest", "fanfare.dead", topics, ".*"]);
+    let house = House::start(&url, |config| {
+        by_queue(config);
+        config.timeouts.publish = Interval::from_millis(120_000);
+    });
+    let tell_queue = |order: &str| {
+        node.ctl(&[
+            "eval",
+            &format!(
+                r#"{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"dead_stuck">>, queue, <<"stuck">>)),
+                ok = sys:{order}(amqqueue:get_pid(Q))."#
+            ),
+        ])
+    };
+    tell_queue("suspend");
+    for topic in ["stuck", "refused", "well"] {
+        publisher.publish(topic, b"{", BasicProperties::default());
+    }
+    wait_until(SOON, "the refusal", || house.stats.dead_letters_refused.value() == 1);
+    wait_until(SOON, "the others", || publisher.dead_letter().2 == "well");
+    assert_eq!(house.stats.unacknowledged.value(), 3, "what is before others is acknowledged with them");
+    tell_queue("resume");
+    wait_until(SOON, "everything to be acknowledged", || house.stats.unacknowledged.value() == 0);
+    assert_eq!((house.stats.dead_letters_refused.value(), house.stats.connects.value()), (1, 1));
+    house.stop();
+}
+
 /// RabbitMQ closes the channel by which it refuses something, and nothing else.
 #[test]
 fn a_missing_right_costs_what_it_is_missing_for_and_not_the_link() {

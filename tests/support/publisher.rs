@@ -105,18 +105,17 @@ impl Publisher {
     /// The same with arguments.
     pub fn declare_queue_with(&self, name: &str, arguments: &[(&str, AMQPValue)]) {
         let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-        self.runtime.block_on(async {
-            self.channel.queue_declare(name.into(), options, table(arguments)).await.expect("declared");
-            let options = QueueBindOptions::default();
-            let bound = self.channel.queue_bind(
-                name.into(),
-                "fanfare".into(),
-                "#".into(),
-                options,
-                FieldTable::default(),
-            );
-            bound.await.expect("bound");
-        });
+        let declared = self.channel.queue_declare(name.into(), options, table(arguments));
+        self.runtime.block_on(declared).expect("declared");
+        self.bind_queue(name, "fanfare", "#");
+    }
+
+    /// Binds a queue to an exchange.
+    pub fn bind_queue(&self, name: &str, exchange: &str, key: &str) {
+        let options = QueueBindOptions::default();
+        let bound =
+            self.channel.queue_bind(name.into(), exchange.into(), key.into(), options, FieldTable::default());
+        self.runtime.block_on(bound).expect("bound");
     }
 
     /// Takes back what [`Self::declare_queue`] bound.
