@@ -27,6 +27,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
+use tokio::task::unconstrained;
 use tokio::time::{sleep, timeout};
 
 use super::envelope::refuse;
@@ -185,11 +186,12 @@ async fn converse(
         Some(ended) => ended,
         None => {
             served.as_mut().graceful_shutdown();
-            // What was answered is offered to the socket before the connection is dropped.
+            // What was answered is offered to the socket before the connection is dropped. Its end has no part in what tokio
+            // lets a task do at a time, which a peer that sends without a pause uses up.
             tokio::select! {
                 biased;
                 ended = served => ended,
-                () = connection.has_answered() => return,
+                () = unconstrained(connection.has_answered()) => return,
             }
         }
     };

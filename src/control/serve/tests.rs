@@ -69,8 +69,9 @@ fn count(all: &[u8], wanted: &str) -> usize {
 #[tokio::test]
 async fn who_goes_on_asking_when_it_was_told_to_go_is_closed() {
     for is_stop in [false, true] {
-        let mut places = Places::default();
-        let router = Router::new().fallback(async || "answered");
+        let (mut places, carried_out) = (Places::default(), Arc::new(AtomicUsize::new(0)));
+        let counted = Arc::clone(&carried_out);
+        let router = Router::new().fallback(async move || _ = counted.fetch_add(1, Ordering::Relaxed));
         let Served { connection, mut peer, mut ended } = serve_one(&mut places, router).await;
         peer.write_all(PREFACE).await.unwrap();
         let mut streams = (1..).step_by(2);
@@ -78,10 +79,11 @@ async fn who_goes_on_asking_when_it_was_told_to_go_is_closed() {
             let _ = peer.write_all(&get(streams.next().unwrap())).await;
             sleep(Duration::from_millis(2)).await;
         };
-        for _ in 0..10 {
-            ask().await;
+        ask().await;
+        while carried_out.load(Ordering::Relaxed) == 0 {
+            sleep(Duration::from_millis(1)).await;
         }
-        let begun = Instant::now();
+        let answering = connection.began(true);
         let told = async {
             if is_stop {
                 places.close().await;
@@ -90,13 +92,19 @@ async fn who_goes_on_asking_when_it_was_told_to_go_is_closed() {
             }
         };
         let asks = async {
+            for _ in 0..20 {
+                ask().await;
+            }
+            assert_eq!(carried_out.load(Ordering::Relaxed), 1, "it was told to go");
+            drop(answering);
+            let begun = Instant::now();
             while !ended.is_finished() && begun.elapsed() < PATIENCE {
                 ask().await;
             }
+            assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
         };
         tokio::join!(told, asks);
-        timeout(Duration::ZERO, &mut ended).await.expect("it was told to go").unwrap();
-        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+        timeout(Duration::ZERO, &mut ended).await.expect("it ended").unwrap();
     }
 }
 
