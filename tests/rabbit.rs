@@ -744,6 +744,36 @@ fn a_dead_letter_that_is_not_confirmed_does_not_hide_the_one_that_is_refused_or_
     house.stop();
 }
 
+/// Both go over one connection, of which RabbitMQ reads nothing more while a channel has too many messages that their
+/// queue does not take.
+#[test]
+fn a_dead_letter_queue_that_takes_nothing_does_not_keep_publishes_waiting() {
+    let node = RabbitNode::shared();
+    let url = node.new_vhost("dead_full");
+    let publisher = Publisher::connect(&url);
+    let mut house = House::start(&url, by_queue);
+    house.attach(0, "a");
+    let leader = |order: &str| {
+        let find =
+            r#"{ok, Q} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"dead_full">>, queue, <<"fanfare.dead">>)),"#;
+        node.ctl(&["eval", &format!("{find} {{Leader, _}} = amqqueue:get_pid(Q), ok = sys:{order}(Leader).")])
+    };
+    publisher.publish("a", b"{", BasicProperties::default());
+    assert_eq!(publisher.dead_letter().0, b"{");
+    leader("suspend");
+    publisher.publish_all("a", (0..600).map(|n| (format!("{{{n}"), BasicProperties::default())));
+    wait_until(SOON, "all to be dead letters", || house.stats.dead_lettered.value() == 601);
+    for n in 1..=3 {
+        assert_eq!(house.publish(&["a"], n.to_string().as_bytes()), Ok(()));
+        house.expect_line(0, "a", &n.to_string());
+    }
+    leader("resume");
+    wait_until(SOON, "all to be kept", || publisher.ready("fanfare.dead") == 600);
+    wait_until(SOON, "everything to be acknowledged", || house.stats.unacknowledged.value() == 0);
+    assert_eq!(house.stats.connects.value(), 1);
+    house.stop();
+}
+
 /// RabbitMQ closes the channel by which it refuses something, and nothing else.
 #[test]
 fn a_missing_right_costs_what_it_is_missing_for_and_not_the_link() {

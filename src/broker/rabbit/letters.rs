@@ -16,6 +16,10 @@ use super::outgoing::{Outgoing, Purpose, Settled};
 use super::publisher::{Letter, Report, Traffic, Unconfirmed};
 use super::{Rabbit, State, dead_letter, markers, message};
 
+/// Dead letters under way at once. RabbitMQ reads nothing more of a connection by which a channel has 200 messages or more
+/// that their queue does not take, as one without a majority (its flow control); publishes go over the same connection.
+const DEAD_UNDER_WAY_MAX: usize = 128;
+
 /// All letters that are not settled.
 #[derive(Debug)]
 pub(super) struct Letters {
@@ -27,10 +31,11 @@ impl Letters {
     /// By the time that each has, and by how many and how large they may be.
     pub(super) fn new(config: &Config) -> Self {
         let limit = config.timeouts.publish.0;
+        let (limits, amqp) = (&config.limits, &config.amqp);
         Self {
-            publishes: Outgoing::new(limit, config.limits.publishes, config.limits.publishes_bytes),
+            publishes: Outgoing::new(limit, limits.publishes, limits.publishes_bytes, usize::MAX),
             // Those that gave their tags back are no longer among the messages that are taken and not acknowledged.
-            dead: Outgoing::new(limit, config.amqp.prefetch.into(), config.amqp.prefetch_bytes),
+            dead: Outgoing::new(limit, amqp.prefetch.into(), amqp.prefetch_bytes, DEAD_UNDER_WAY_MAX),
         }
     }
 

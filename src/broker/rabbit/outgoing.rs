@@ -14,7 +14,7 @@
 //! nothing of ([`Outgoing::unheard`]). If there was one only, this has failed; else they are suspects. While there are
 //! suspects letters leave one at a time, and RabbitMQ is asked after each whether it has taken it ([`Outcome::Taken`]):
 //! who was taken is a suspect no more, though it may be confirmed much later or never. So the one to blame is found
-//! over the next channel, the others cost a round trip each, and no letter waits for the confirm of another. Publishes
+//! over the next channel, and the others cost a round trip each, not the time until they are confirmed. Publishes
 //! and burials have a channel each, and one of [`Outgoing`] each: neither waits for the other. What RabbitMQ would close
 //! the whole connection for does not leave ([`Outcome::TooLarge`]).
 //!
@@ -106,6 +106,9 @@ pub(super) struct Outgoing {
     limit: Duration,
     /// How many letters there are, and may be, in number and in bytes, headers included.
     shares: Shares,
+    /// How many are under way, and may be.
+    under_way: usize,
+    under_way_max: usize,
     next: u64,
     /// By number: in the order in which they came.
     open: BTreeMap<u64, Open>,
@@ -152,11 +155,14 @@ impl Open {
 }
 
 impl Outgoing {
-    /// Each letter has `limit` to be confirmed, and there may be as many as `room`, with `bytes_max` in all.
-    pub(super) fn new(limit: Duration, room: usize, bytes_max: usize) -> Self {
+    /// Each letter has `limit` to be confirmed, and there may be as many as `room`, with `bytes_max` in all, and so many of
+    /// them under way.
+    pub(super) fn new(limit: Duration, room: usize, bytes_max: usize, under_way_max: usize) -> Self {
         Self {
             limit,
             shares: Shares::new(room, bytes_max),
+            under_way: 0,
+            under_way_max,
             next: 0,
             open: BTreeMap::new(),
             ends: BTreeSet::new(),
@@ -224,12 +230,13 @@ impl Outgoing {
     /// The letter to send next, with its number. It is under way from then on. While there are suspects there is none before
     /// RabbitMQ has said something of the one before.
     pub(super) fn leave(&mut self, now: Instant) -> Option<(u64, Arc<Letter>)> {
-        if self.has_suspects() && !self.unheard.is_empty() {
+        if self.has_suspects() && !self.unheard.is_empty() || self.under_way >= self.under_way_max {
             return None;
         }
         let number = self.next_due()?;
         let open = self.open.get_mut(&number)?;
         open.left = Some(now);
+        self.under_way += 1;
         self.due.left(open.purpose.sender());
         self.unheard.insert(number);
         Some((number, Arc::clone(&open.letter)))
@@ -280,6 +287,7 @@ impl Outgoing {
     fn is_back(&mut self, number: u64) -> Option<(Place, Instant)> {
         let open = self.open.get_mut(&number)?;
         let left = open.left.take()?;
+        self.under_way -= 1;
         Some((open.place(number), left))
     }
 
@@ -358,6 +366,7 @@ impl Outgoing {
         let open = self.take_out(number)?;
         let place = open.place(number);
         if open.left.is_some() {
+            self.under_way -= 1;
             self.due.is_back(place.sender);
             self.late.insert(number, (place.sender, open.bytes));
         } else {
@@ -384,6 +393,7 @@ impl Outgoing {
         for open in self.open.values_mut().filter_map(|open| open.left.take().map(|_| open)) {
             self.due.is_back(open.purpose.sender());
         }
+        self.under_way = 0;
         let mut unheard = mem::take(&mut self.unheard);
         let is_one = unheard.len() == 1;
         unheard.retain(|number| self.open.contains_key(number));

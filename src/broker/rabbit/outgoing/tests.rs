@@ -21,7 +21,7 @@ struct Desk {
 impl Desk {
     fn new() -> Self {
         let begun = Instant::now();
-        Self { outgoing: Outgoing::new(LIMIT, 4, 1000), begun, now: begun }
+        Self { outgoing: Outgoing::new(LIMIT, 4, 1000, usize::MAX), begun, now: begun }
     }
 
     fn add(&mut self, purpose: Purpose, topic: &str) {
@@ -121,7 +121,7 @@ fn there_is_room_for_so_many_bytes_of_headers_as_well_as_of_bodies() {
 #[test]
 fn there_is_room_in_bytes_as_well_as_in_number() {
     let mut desk = Desk::new();
-    desk.outgoing = Outgoing::new(LIMIT, 4, 2);
+    desk.outgoing = Outgoing::new(LIMIT, 4, 2, usize::MAX);
     desk.bury(1, "a");
     assert!(desk.outgoing.has_room(Sender::Operator));
     desk.bury(2, "a");
@@ -311,7 +311,7 @@ fn letters_that_failed_under_way_take_room_until_the_connection_ends_or_settles_
 fn letters_that_failed_under_way_take_as_many_bytes_as_before_until_the_connection_ends_or_settles_them() {
     for is_settled in [false, true] {
         let mut desk = Desk::new();
-        desk.outgoing = Outgoing::new(LIMIT, 100, 3);
+        desk.outgoing = Outgoing::new(LIMIT, 100, 3, usize::MAX);
         for topic in ["a", "b", "c"] {
             assert!(desk.outgoing.has_room(Sender::Operator));
             desk.publish(topic);
@@ -330,9 +330,37 @@ fn letters_that_failed_under_way_take_as_many_bytes_as_before_until_the_connecti
 }
 
 #[test]
+fn no_more_are_under_way_than_may_be_whatever_becomes_of_them() {
+    let mut desk = Desk::new();
+    desk.outgoing = Outgoing::new(LIMIT, 100, 1000, 3);
+    for round in 0..6 {
+        let first = desk.outgoing.next;
+        let all: Vec<_> = (first..first + 5).collect();
+        (0..5).for_each(|_| desk.publish("a"));
+        assert_eq!(desk.leave(), all[..3], "{round}");
+        match round {
+            0 => assert_eq!((desk.wait(LIMIT), desk.leave().len()), (5, 0), "their time is over"),
+            1 => assert_eq!((desk.lose(false).is_none(), desk.leave()), (true, all[..3].to_vec())),
+            2 => {
+                assert!(desk.hear(first, false).is_none() && desk.hear(first, false).is_none());
+                assert_eq!((desk.leave(), desk.wait(REST), desk.leave()), (vec![], 0, vec![first]));
+            }
+            3 => assert!(desk.hear_all(first, Outcome::Taken).is_empty() && desk.leave().is_empty()),
+            4 => assert_eq!((desk.hear_all(first, Outcome::TooLarge).len(), desk.leave()), (1, vec![all[3]])),
+            _ => {}
+        }
+        for _ in 0..5 {
+            all.iter().for_each(|&number| drop(desk.hear(number, true)));
+            assert!(desk.leave().len() <= 3);
+        }
+        assert_eq!((desk.outgoing.len(), desk.outgoing.under_way), (0, 0), "{round}");
+    }
+}
+
+#[test]
 fn a_client_that_publishes_all_it_may_keeps_nobody_waiting_for_its_letters() {
     let mut desk = Desk::new();
-    desk.outgoing = Outgoing::new(LIMIT, 16_384, 1 << 20);
+    desk.outgoing = Outgoing::new(LIMIT, 16_384, 1 << 20, usize::MAX);
     (0..127).for_each(|_| desk.publish_as(1, "a"));
     assert_eq!(desk.leave(), [0, 1, 2, 3, 4, 5, 6, 7]);
     desk.publish("b");
@@ -348,7 +376,7 @@ fn a_client_that_publishes_all_it_may_keeps_nobody_waiting_for_its_letters() {
 #[test]
 fn letters_of_clients_leave_nothing_behind() {
     let mut desk = Desk::new();
-    desk.outgoing = Outgoing::new(LIMIT, 1000, 1 << 20);
+    desk.outgoing = Outgoing::new(LIMIT, 1000, 1 << 20, usize::MAX);
     for round in 0..4 {
         let first = desk.outgoing.next;
         (0..40).for_each(|letter| desk.publish_as(letter % 3, "a"));

@@ -272,7 +272,7 @@ fn a_suspect_whose_time_ends_keeps_the_next_one_from_leaving_until_rabbitmq_has_
 fn what_is_too_large_for_a_frame_fails_and_takes_no_room() {
     for is_late in [false, true] {
         let mut desk = Desk::new();
-        desk.outgoing = Outgoing::new(LIMIT, 1, 1000);
+        desk.outgoing = Outgoing::new(LIMIT, 1, 1000, usize::MAX);
         desk.publish_as(1, "a");
         assert_eq!((desk.leave(), desk.outgoing.has_room(Sender::Operator)), (vec![0], false));
         assert_eq!(desk.wait(if is_late { LIMIT } else { Duration::ZERO }), usize::from(is_late));
