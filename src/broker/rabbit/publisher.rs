@@ -400,11 +400,20 @@ async fn publish(
     let (exchange, routing_key) = (exchange.clone(), routing_key.clone());
     // It has been written then; what is no letter would overtake one that waits.
     let published = channel.basic_publish(exchange, routing_key, options, body, properties).await?;
-    if let Some(on_taken) = on_taken {
-        channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        on_taken();
-    }
-    let confirmation = published.await?;
+    let asking = async {
+        if let Some(on_taken) = on_taken
+            && channel.confirm_select(ConfirmSelectOptions::default()).await.is_ok()
+        {
+            on_taken();
+        }
+        std::future::pending::<()>().await;
+    };
+    // Why a channel is closed is told to the letter, and not to a question that comes too late.
+    let confirmation = select! {
+        biased;
+        () = asking => unreachable!("it has no end"),
+        confirmation = published => confirmation?,
+    };
     let is_ack = confirmation.is_ack();
     let returned = confirmation.take_message();
     let returned = returned.and_then(|message| dead_letter::number(&message.properties));
