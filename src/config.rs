@@ -145,7 +145,8 @@ pub struct Limits {
     pub message_bytes: usize,
     /// Bytes of input that is kept, of all clients of one shard: messages that have come in part, and what waits.
     /// Default 64 MiB; then those who take no replies, then those with the largest incomplete messages, then those with the
-    /// most behind a command that waits for the broker, and at last those whose message may be whole, are closed with 3008.
+    /// most behind a command that waits for the broker, are closed with 3008; and where others cannot be read for 250 ms,
+    /// those of whom most is kept, whatever they wait for.
     pub shard_input_bytes: usize,
     /// Subscriptions of one client. Default 128, 8 bytes each; one more gets error 106.
     pub topics_per_client: usize,

@@ -206,7 +206,14 @@ pub enum Mail {
         /// What there is, or why not.
         page: Box<Result<HistoryPage, ErrorCode>>,
     },
-    /// The answer does not fit into the budget of its question, which is to be asked again in another.
+    /// A question of a client's waits for something else than room for its answer: it is not in the client's budget any
+    /// more. It comes back with [`Mail::AskAgain`], or is refused with [`Mail::Recovered`], in no budget either time.
+    Waits {
+        /// Whose.
+        client: ClientKey,
+    },
+    /// A question is to be asked again in another budget: its answer does not fit into the one that it has, or it has none,
+    /// as it has waited.
     AskAgain(Question),
     /// The topic could not be attached; the slot is free.
     AttachFailed {
@@ -378,6 +385,8 @@ pub struct Recover {
     pub since: Since,
     /// Whether it wants an error and no subscription if that is not possible.
     pub rejects_unrecovered: bool,
+    /// Whether it has waited for the node to read as far: it does not wait again.
+    pub has_waited: bool,
     /// What the answer is taken from; `None`: it may be as large as it is.
     pub budget: Option<Arc<AnswerBudget>>,
 }

@@ -287,6 +287,8 @@ pub struct BrokerStats {
     pub recovered: Number,
     /// Clients that came back and could not.
     pub unrecovered: Number,
+    /// Clients that came back and were refused, to try again: this node did not read as far as they were in time.
+    pub recoveries_refused: Number,
     /// Microseconds from the publisher's time stamp, where a message has one, to the hand-over.
     pub handover: Histogram<12>,
 }
@@ -328,6 +330,7 @@ impl Default for BrokerStats {
             history_topics: Number::default(),
             recovered: Number::default(),
             unrecovered: Number::default(),
+            recoveries_refused: Number::default(),
             handover: Histogram::new(&MICROSECONDS),
         }
     }

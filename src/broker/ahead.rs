@@ -1,5 +1,6 @@
 //! Clients that come from a node that is ahead of this one: they have a publication which this node has not
-//! read yet. They wait until it has, but not for ever: it may never come.
+//! read yet. They wait until it has, but not for ever: it may never come. Nor in any number: no budget for answers bounds
+//! it, as a question that waits has none.
 //!
 //! Pure: time is an argument.
 
@@ -12,20 +13,34 @@ use crate::mail::Recover;
 /// SDKs wait for 5 s, and are to have an answer before.
 pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
+/// Questions that may wait at once, of all clients: 400 bytes each with its epoch and its place here, 25 MiB together.
+const WAITING_MAX: usize = 65_536;
+
 /// Those who wait, by the offset that they wait for.
 #[derive(Debug, Default)]
 pub(super) struct Ahead {
     waiting: BTreeMap<u64, Vec<Recover>>,
-    /// In the order in which they come, one for each who waited.
+    /// How many they are.
+    len: usize,
+    /// In the order in which they come, one for each who waits, and some of those who did.
     deadlines: VecDeque<(Instant, u64)>,
 }
 
 impl Ahead {
+    /// Whether no more may wait.
+    pub(super) fn is_full(&self) -> bool {
+        self.len >= WAITING_MAX
+    }
+
     /// Lets a question wait from `now` on until this node has read as far as it asks.
     pub(super) fn wait(&mut self, question: Recover, now: Instant) {
         let offset = question.since.offset;
         self.deadlines.push_back((now + PATIENCE, offset));
+        if self.deadlines.len() > 2 * WAITING_MAX {
+            self.deadlines.retain(|(_, offset)| self.waiting.contains_key(offset));
+        }
         self.waiting.entry(offset).or_default().push(question);
+        self.len += 1;
     }
 
     /// Everybody.
@@ -41,6 +56,7 @@ impl Ahead {
         {
             reached.append(&mut first.remove());
         }
+        self.len -= reached.len();
         reached
     }
 
@@ -54,6 +70,7 @@ impl Ahead {
             // All with this offset go, those who came later included: they would not fare better.
             late.append(&mut self.waiting.remove(&offset).unwrap_or_default());
         }
+        self.len -= late.len();
         late
     }
 
@@ -78,6 +95,7 @@ mod tests {
             recoverable: true,
             since: Since { epoch: "e".into(), offset },
             rejects_unrecovered: false,
+            has_waited: false,
             budget: None,
         }
     }

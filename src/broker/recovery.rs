@@ -2,13 +2,16 @@
 //!
 //! An answer to a recovery ends with the last publication that was put into the shard's mailbox before it. What
 //! still waits to be merged is not in it, and comes after it.
+//!
+//! A question that this node has not read far enough for waits here, and its shard need not keep room for its answer. When
+//! it has waited it is asked again, with room.
 
 use std::time::Instant;
 
 use crate::config::RecoveryMode;
 use crate::mail::{
     AnswerBudget, History as HistoryQuestion, HistoryAsker, HistoryPage, Lane, Mail, Position, Question,
-    Recover, ShardId,
+    Recover, ShardId, Since,
 };
 use crate::protocol::codes::ErrorCode;
 
@@ -43,40 +46,70 @@ impl Broker {
 
     /// Answers a client that wants to go on where it was; at once, or when this node has read as far.
     pub(super) fn recover(&mut self, question: Box<Recover>) {
-        let is_ahead = self.read_to.is_some_and(|read_to| question.since.offset > read_to);
-        let Position { epoch, .. } = self.history.position(&question.name, u64::MAX);
-        if !self.is_read_back || is_ahead && *question.since.epoch == *epoch {
-            self.ahead.wait(*question, Instant::now());
-        } else {
+        if !self.is_ahead(&question) {
             self.answer_recovery(question);
+        } else if question.has_waited && self.can_tell() {
+            // What it has will not come any more.
+            self.answer_recovery(question);
+        } else if question.has_waited || self.ahead.is_full() {
+            self.refuse_recovery(question);
+        } else {
+            self.let_wait(*question);
         }
+    }
+
+    /// Whether a client has a publication that this node has not read yet, or may have.
+    fn is_ahead(&self, question: &Recover) -> bool {
+        let Since { epoch, offset } = &question.since;
+        let is_beyond = self.read_to.is_some_and(|read_to| *offset > read_to);
+        !self.is_read_back || is_beyond && **epoch == *self.history.position(&question.name, u64::MAX).epoch
+    }
+
+    /// Whether a publication that this node has not read is none of its stream's. What a node cannot read now is not lost,
+    /// so that it has no answer: who asks again may come to a node that has.
+    fn can_tell(&self) -> bool {
+        self.is_read_back && self.is_linked
+    }
+
+    fn let_wait(&mut self, mut question: Recover) {
+        question.has_waited = true;
+        if question.budget.take().is_some() {
+            self.outbox.push(question.shard, Mail::Waits { client: question.asker.client });
+        }
+        self.ahead.wait(question, Instant::now());
     }
 
     /// All that was in the stream is known now, and what it is called.
     pub(super) fn ask_again(&mut self) {
-        self.ahead.take_all().into_iter().for_each(|question| self.recover(Box::new(question)));
+        for question in self.ahead.take_all() {
+            if self.is_ahead(&question) {
+                self.ahead.wait(question, Instant::now());
+            } else {
+                self.leave_for_later(question.shard, Question::Recover(Box::new(question)));
+            }
+        }
     }
 
-    /// Answers those who were ahead and are not any more, or have waited for long enough. What a node cannot read
-    /// now is not lost, so that it has no answer: who asks again may come to a node that has.
+    /// Has those asked again who were ahead and are not any more, or have waited for long enough.
     pub(super) fn recover_those_ahead(&mut self) {
         if self.is_read_back {
             for question in self.ahead.take_reached(self.read_to.unwrap_or_default()) {
-                self.answer_recovery(Box::new(question));
+                self.leave_for_later(question.shard, Question::Recover(Box::new(question)));
             }
         }
         for question in self.ahead.take_late(Instant::now()) {
-            if self.is_read_back && self.is_linked {
-                self.answer_recovery(Box::new(question));
+            if self.can_tell() {
+                self.leave_for_later(question.shard, Question::Recover(Box::new(question)));
             } else {
-                self.refuse_recovery(question);
+                self.refuse_recovery(Box::new(question));
             }
         }
     }
 
-    fn refuse_recovery(&mut self, question: Recover) {
+    fn refuse_recovery(&mut self, question: Box<Recover>) {
+        self.stats.recoveries_refused.add(1);
         let answer = Box::new(Err(ErrorCode::Internal));
-        self.outbox.push(question.shard, Mail::Recovered { question: Box::new(question), answer });
+        self.outbox.push(question.shard, Mail::Recovered { question, answer });
     }
 
     /// Answers, if there is room for the answer.
@@ -180,3 +213,6 @@ impl Broker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

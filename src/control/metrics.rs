@@ -121,6 +121,11 @@ const BROKER_COUNTERS: &[Row<BrokerStats>] = &[
     ("publish_failures", "Publishes of clients and operators that failed.", |b| &b.publish_failures),
     ("recovered", "Subscribers that came back and got what they missed.", |b| &b.recovered),
     ("unrecovered", "Subscribers that came back after what they missed was gone.", |b| &b.unrecovered),
+    (
+        "recoveries_refused",
+        "Recoveries refused, to be tried again, as this node had not read as far as the subscriber in time.",
+        |b| &b.recoveries_refused,
+    ),
     ("gaps", "Times that publications may have been lost before they reached this node.", |b| &b.gaps),
     ("overflows", "Those of them that came of an overflow of this node's own queue.", |b| &b.overflows),
 ];

@@ -63,6 +63,17 @@ impl Question {
         }
     }
 
+    /// Whether its answer is taken from a budget.
+    #[must_use]
+    pub fn has_budget(&self) -> bool {
+        match self {
+            Self::Recover(question) => question.budget.is_some(),
+            Self::History(question) => {
+                matches!(&question.asker, HistoryAsker::Client { budget: Some(_), .. })
+            }
+        }
+    }
+
     /// Gives it another budget.
     pub fn set_budget(&mut self, new: Arc<AnswerBudget>) {
         match self {

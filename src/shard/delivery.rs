@@ -229,6 +229,10 @@ impl<S: Socket, A: Application> Shard<S, A> {
         self.stats.writes.add(1);
         self.stats.bytes.add(sent as u64);
         let mut left = sent;
+        let now = self.deadlines.now();
+        if let Some(outgoing) = &mut self.clients[slot].outgoing {
+            outgoing.has_moved |= sent > 0 && outgoing.replies_since < now;
+        }
         let pieces = std::mem::take(&mut self.pieces);
         for &piece in &pieces {
             if left == 0 && !complete {

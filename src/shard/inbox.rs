@@ -43,7 +43,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
             }
             Mail::Attached { topic, position } => self.attached(topic, position),
             Mail::Recovered { question, answer } => self.recovered(*question, *answer),
-            Mail::AskAgain(question) => self.postpone(question),
+            Mail::Waits { client } => self.note_answer(client),
+            Mail::AskAgain(question) => self.ask_again(question),
             Mail::AttachFailed { topic, error } => self.attach_failed(topic, error),
             Mail::Detached { topic } => self.detached(topic),
             Mail::Published { client, command, outcome } => self.published(client, command, outcome),

@@ -1,5 +1,6 @@
 //! Clients' input that is kept, and who is read while there is much of it. The rule is in [`shedding`](super::shedding).
 
+use crate::mail::ClientKey;
 use crate::shard::{Application, Shard, Socket};
 
 /// Input of one client that is kept. What is used of it goes from its front.
@@ -59,7 +60,7 @@ const SIP: usize = 1024;
 impl<S: Socket, A: Application> Shard<S, A> {
     /// How many bytes may be read from the client whose turn it is: none if it must wait, and is queued for a later turn.
     /// What is left over of its input is not read again, but can become more when it is inflated: without room, one client
-    /// in a turn goes on with it, and only where the turn before has made no room.
+    /// in a turn goes on with it, and nobody else before it has done what that became.
     pub(super) fn may_read(&mut self, slot: u32) -> usize {
         if self.input_bytes < self.limits.shard_input_bytes {
             return if self.goes_by_shares(slot) { self.budgets.read_bytes } else { self.input.len() };
@@ -68,13 +69,14 @@ impl<S: Socket, A: Application> Shard<S, A> {
             return SIP;
         }
         if self.clients[slot].left_over {
-            if !std::mem::replace(&mut self.leftover_turn_is_taken, true) {
+            if self.going_on.is_none() {
+                self.going_on = Some(self.clients.key(slot));
                 return SIP;
             }
             self.readable(slot);
         } else if !self.clients[slot].to_read {
             self.clients[slot].to_read = true;
-            self.crowded.push_back(self.clients.key(slot));
+            self.crowded.push_back((self.clients.key(slot), self.deadlines.now()));
         }
         0
     }
@@ -92,14 +94,25 @@ impl<S: Socket, A: Application> Shard<S, A> {
         self.input_bytes >= bound + bound / 16
     }
 
-    /// Puts those who found no room before everybody else, as soon as there is some.
-    pub(super) fn call_the_crowded(&mut self) {
-        self.leftover_turn_is_taken = std::mem::take(&mut self.made_room);
-        if !self.is_crowded() {
-            while let Some(last) = self.crowded.pop_back() {
-                self.to_read.push_front(last);
-            }
+    /// Notes whether the client that went on with what was left over still has some of what that became, and a turn to
+    /// come for it. One that waits for something else keeps nobody from going on.
+    pub(super) fn note_who_goes_on(&mut self) {
+        let clients = &self.clients;
+        self.going_on = self.going_on.filter(|&key| {
+            let client = clients.find(key);
+            client.is_some_and(|client| client.to_read && client.is_paused())
+        });
+    }
+
+    /// The client whose turn it is: as long as there is room, the first of those who found none before, `waiting` of them;
+    /// then one of `queued` others.
+    pub(super) fn next_to_read(&mut self, waiting: &mut usize, queued: &mut usize) -> Option<ClientKey> {
+        if *waiting > 0 && !self.is_crowded() {
+            *waiting -= 1;
+            return self.crowded.pop_front().map(|(key, _)| key);
         }
+        *queued = queued.checked_sub(1)?;
+        self.to_read.pop_front()
     }
 
     /// Notes that what comes next from a client is the beginning of a message.

@@ -80,6 +80,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             recoverable: wish.recoverable,
             since: resume.since,
             rejects_unrecovered: resume.rejects_unrecovered,
+            has_waited: false,
             budget: None,
         };
         self.ask(Question::Recover(Box::new(question)));
@@ -288,7 +289,9 @@ impl<S: Socket, A: Application> Shard<S, A> {
     pub(super) fn recovered(&mut self, question: Recover, answer: Result<Recovery, ErrorCode>) {
         let Recover { topic, asker, .. } = question;
         self.topics[topic].recovering -= 1;
-        self.note_answer(asker.client);
+        if question.budget.is_some() {
+            self.note_answer(asker.client);
+        }
         if self.has_applied(asker) {
             match answer {
                 // The numbering is another one by now, and the answer may be of the former one: asked again when

@@ -56,7 +56,7 @@ pub use clients::Socket;
 pub use commands::Commands;
 
 use clients::Clients;
-use deadlines::{Deadlines, GRAIN};
+use deadlines::{Deadlines, GRAIN, Moment};
 use delivery::Piece;
 use farewell::Walk;
 use faults::FaultLog;
@@ -165,13 +165,10 @@ pub struct Shard<S, A = Commands> {
     input_bytes: usize,
     /// Clients of which input is kept.
     keepers: Roll,
-    /// Clients that could not be read for want of room for their input, in the order of their turns.
-    crowded: VecDeque<ClientKey>,
-    /// In this turn, no client may go on with what was left over while far too much is kept: one has, or there is room
-    /// being made.
-    leftover_turn_is_taken: bool,
-    /// Of some client that was read, less is kept than before.
-    made_room: bool,
+    /// Clients that could not be read for want of room for their input, in the order of their turns, and since when.
+    crowded: VecDeque<(ClientKey, Moment)>,
+    /// Who goes on with what was left over while far too much is kept.
+    going_on: Option<ClientKey>,
     /// Bytes of replies that wait for all clients.
     reply_bytes: usize,
     /// What all budgets for answers that are under way have together.
@@ -248,8 +245,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             input_bytes: 0,
             keepers: Roll::default(),
             crowded: VecDeque::new(),
-            leftover_turn_is_taken: false,
-            made_room: false,
+            going_on: None,
             reply_bytes: 0,
             promised_bytes: 0,
             line: questions::Line::default(),

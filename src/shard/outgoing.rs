@@ -31,7 +31,9 @@ pub struct Outgoing {
     pub orphaned: usize,
     /// Since when replies wait, if any do.
     pub replies_since: Moment,
-    /// Whether their time has begun anew, as some were taken when it was over.
+    /// The socket has taken some of what waits in a later grain than that: what it took at once says nothing of the peer.
+    pub has_moved: bool,
+    /// Whether the time of the replies has begun anew, as it was over and some had been taken.
     pub had_time_anew: bool,
 }
 

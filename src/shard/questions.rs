@@ -8,8 +8,12 @@
 //!
 //! A budget counts against `limits.shard_replies_bytes` as long as it lasts, with the largest answer at least. Clients for
 //! whose budgets there is no room wait in a line, first come, first served: so nobody who takes its answers is closed for
-//! those of others. The line does not stand still for long, whatever others leave waiting: then one more is asked for, and
-//! where the bound is reached by its answer, those go who have let replies wait for the longest.
+//! those of others. A question that waits for something else than room has none meanwhile: the broker takes it out of its
+//! budget, and has it asked again when it can be answered.
+//!
+//! So the line does not stand still for long. A budget ends as soon as the broker has answered what is asked in it, and no
+//! question joins one that has lasted for long. Where others leave so much waiting that no budget has room, one is opened
+//! all the same, and where the bound is reached by its answer, those go who have let replies wait for the longest.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,8 +24,8 @@ use crate::shard::clients::Client;
 use crate::shard::deadlines::Moment;
 use crate::shard::{Application, Shard, Socket};
 
-/// How long the line stands still at most where no budget is open. Those who take all that fills the bound within
-/// `timeouts.replies`, as they should, take a large answer in less.
+/// How long the line stands still at most where no budget is open, and how long questions join a budget. Those who take
+/// all that fills the bound within `timeouts.replies`, as they should, take a large answer in less.
 const STANDSTILL: Duration = Duration::from_millis(250);
 
 /// Entries of the line beyond two for each client before those that are over are taken out.
@@ -56,6 +60,8 @@ pub struct Questions {
 #[derive(Debug)]
 struct Asked {
     budget: Arc<AnswerBudget>,
+    /// Since when it is open.
+    since: Moment,
     bytes: usize,
     /// What its answers may have together: the first of them may be larger than the budget.
     promised: usize,
@@ -68,13 +74,15 @@ struct Asked {
 }
 
 impl Asked {
-    fn new(bytes: usize, promised: usize) -> Self {
-        Self { budget: AnswerBudget::new(bytes), bytes, promised, count: 0, unanswered: 0, came_back: 0 }
+    fn new(since: Moment, bytes: usize, promised: usize) -> Self {
+        let budget = AnswerBudget::new(bytes);
+        Self { budget, since, bytes, promised, count: 0, unanswered: 0, came_back: 0 }
     }
 
-    /// Whether the smallest answer to one more question may have room.
-    fn has_room(&self) -> bool {
-        self.count == 0 || (self.count + 1) * ANSWER_COST <= self.bytes
+    /// Whether one more question may join, and the smallest answer to it may have room.
+    fn has_room(&self, now: Moment) -> bool {
+        let is_old = self.since.after(STANDSTILL) <= now;
+        !is_old && (self.count + 1) * ANSWER_COST <= self.bytes
     }
 }
 
@@ -99,7 +107,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let questions = client.waiting.as_ref().map(|waiting| &waiting.questions);
         match questions.and_then(|questions| questions.asked.as_ref()) {
             _ if questions.is_some_and(Questions::are_postponed) => false,
-            Some(asked) => asked.has_room(),
+            Some(asked) => asked.has_room(self.deadlines.now()),
             None => client.reply_bytes() <= self.limits.replies_bytes,
         }
     }
@@ -139,9 +147,10 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let left =
             self.limits.replies_bytes.saturating_sub(self.clients[slot].reply_bytes()).min(left_of_all);
         let promised = left.max(self.largest_answer());
+        let now = self.deadlines.now();
         let questions = self.questions_of(slot);
         let is_new = questions.asked.is_none();
-        let asked = questions.asked.get_or_insert_with(|| Asked::new(left, promised));
+        let asked = questions.asked.get_or_insert_with(|| Asked::new(now, left, promised));
         asked.count += 1;
         asked.unanswered += 1;
         question.set_budget(Arc::clone(&asked.budget));
@@ -222,25 +231,36 @@ impl<S: Socket, A: Application> Shard<S, A> {
         self.questions_of(slot).postponed = postponed;
     }
 
-    /// The broker had no room for the answer.
-    pub(super) fn postpone(&mut self, question: Question) {
+    /// The broker wants a question asked again: it had no room for the answer, or the question has waited.
+    pub(super) fn ask_again(&mut self, question: Question) {
         let Some(client) = question.client() else { return };
-        if self.clients.find(client).is_some_and(Client::is_open) {
-            self.clients[client.slot].held_up = true;
-            let Questions { asked, postponed, .. } = self.questions_of(client.slot);
-            // Before those that were not asked in this budget.
-            let before = asked.as_mut().map_or(0, |asked| {
-                asked.came_back += 1;
-                asked.came_back - 1
-            });
-            postponed.insert(before, question);
-        } else {
+        let is_under_way = question.has_budget();
+        if !self.clients.find(client).is_some_and(Client::is_open) {
             self.drop_question(question);
+        } else if is_under_way {
+            self.postpone(client.slot, question);
+        } else {
+            self.ask(question);
         }
-        self.note_answer(client);
+        if is_under_way {
+            self.note_answer(client);
+        }
     }
 
-    /// Notes that one of a client's questions is not under way any more. With the last of them the budget ends.
+    /// The broker had no room for the answer.
+    fn postpone(&mut self, slot: u32, question: Question) {
+        self.clients[slot].held_up = true;
+        let Questions { asked, postponed, .. } = self.questions_of(slot);
+        // Before those that were not asked in this budget.
+        let before = asked.as_mut().map_or(0, |asked| {
+            asked.came_back += 1;
+            asked.came_back - 1
+        });
+        postponed.insert(before, question);
+    }
+
+    /// Notes that one of a client's questions is answered, comes back, or waits: it is not in the client's budget any more,
+    /// which ends with the last of them.
     pub(super) fn note_answer(&mut self, client: ClientKey) {
         let slot = client.slot;
         if self.clients.find(client).is_none() {

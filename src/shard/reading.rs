@@ -29,14 +29,15 @@ impl<S: Socket, A: Application> Shard<S, A> {
         for slot in std::mem::take(&mut self.starved) {
             self.readable(slot);
         }
-        self.call_the_crowded();
-        if self.to_read.is_empty() {
+        self.note_who_goes_on();
+        // Whoever is to be read again is behind all those who are there now.
+        let (mut waiting, mut queued) = (self.crowded.len(), self.to_read.len());
+        if waiting + queued == 0 {
             return;
         }
         let began = clock();
-        // Whoever is to be read again is behind all others.
-        for _ in 0..self.budgets.reads.min(self.to_read.len()) {
-            let Some(key) = self.to_read.pop_front() else { return };
+        for _ in 0..self.budgets.reads {
+            let Some(key) = self.next_to_read(&mut waiting, &mut queued) else { return };
             if self.clients.find(key).is_none() {
                 continue;
             }
@@ -47,7 +48,6 @@ impl<S: Socket, A: Application> Shard<S, A> {
             let before = self.clients[slot].input_bytes();
             self.read(slot);
             let after = self.clients[slot].input_bytes();
-            self.made_room |= after < before;
             self.input_bytes += after;
             self.input_bytes -= before;
             self.note_input(slot);
@@ -84,7 +84,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
         self.clients[slot].went_on = true;
         let used = self.digest(slot, tail.rest());
         if !self.clients[slot].dead {
-            tail.drop_first(used, self.clients[slot].left_over);
+            // Where room is wanted, what is used is room at once: one client in a turn has what to copy.
+            tail.drop_first(used, self.clients[slot].left_over && !self.is_crowded());
             self.clients[slot].tail = (!tail.is_empty()).then_some(tail);
             self.finish_share(slot);
         }

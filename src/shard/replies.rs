@@ -28,7 +28,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let outgoing = client.outgoing.get_or_insert_default();
         if is_first {
             outgoing.replies_since = now;
-            outgoing.had_time_anew = false;
+            (outgoing.has_moved, outgoing.had_time_anew) = (false, false);
         }
         self.reply_bytes += outgoing.bytes.append(add);
         if client.blocked {

@@ -13,22 +13,28 @@
 //!   free. The first are those who take no replies, then those whose message is not whole, then those who wait for the
 //!   broker. Of those who let replies wait, it is the one that has done so for the longest; of the others, the one of
 //!   which most is kept, so that few are closed.
-//! * *Who is not.* Who waits for nothing but its turn. While there are such, the others stay as long as less than half of
-//!   the bound is kept for them: what waits for its turn becomes less by itself. Nor who may have sent the rest of its
-//!   message, which is to be read; but these, last of all, where nobody is read and nobody else can make room.
+//! * *Who is not.* Who waits for nothing but its turn: to go on with what it left, or to be read, as who may have sent the
+//!   rest of its message. While there are such that go on, the others stay as long as less than half of the bound is kept
+//!   for them, and the bound is not exceeded by an eighth: what waits for its turn becomes less by itself. Where nobody is
+//!   read and nobody goes on, those who wait to be read are closed, last of all.
+//! * *For how long.* Where somebody has found no room for longer than a moment ([`WAIT_MAX`]), nobody may stay: clients are
+//!   closed as above, whatever each of them waits for, and the one of which most is kept goes first.
 //!
-//! So a client that lets the shard wait cannot hold up others for longer than a turn, and what is left becomes less with
-//! each turn, whoever does what: with nothing read, those whose turn comes use up what they left, and where there are none
-//! of them, somebody can be closed.
+//! So nobody holds up others for longer than a moment, whatever it waits for. And what is kept exceeds its bound by an
+//! eighth at the end of a turn, or by what one client was read at once and what that became, where that is more.
 
 use std::cmp::Reverse;
 use std::fmt;
+use std::time::Duration;
 
 use crate::mail::ClientKey;
 use crate::protocol::codes::CloseReason;
 use crate::shard::clients::{Client, Clients};
 use crate::shard::deadlines::Moment;
 use crate::shard::{Application, Shard, Socket};
+
+/// How long somebody may find no room: much less than any time-out of a client.
+const WAIT_MAX: Duration = Duration::from_millis(250);
 
 /// Entries of a roll beyond two for each client before those that are over are taken out.
 const STALE: usize = 1024;
@@ -59,7 +65,7 @@ impl Roll {
 /// closed.
 type Kept = (Cause, Reverse<usize>, Moment, u32);
 
-/// For what something is kept, other than for its turn.
+/// For what something is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Cause {
     /// The client takes fewer replies than it may leave waiting.
@@ -70,16 +76,17 @@ enum Cause {
     Broker,
     /// The client takes no replies, and has left few waiting.
     FewReplies,
-    /// The rest of a message may have come, and has not been read yet.
-    Unread,
+    /// Its turn is to come: to go on, or to be read.
+    Turn,
 }
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Replies | Self::FewReplies => "replies that it did not take",
-            Self::Message | Self::Unread => "a message that was not whole",
+            Self::Message => "a message that was not whole",
             Self::Broker => "commands behind one that waits for the broker",
+            Self::Turn => "input that waited for its turn",
         })
     }
 }
@@ -102,8 +109,9 @@ impl<S: Socket, A: Application> Shard<S, A> {
                 client.owes_replies = client.blocked && client.reply_bytes() > 0;
                 client.owes_replies
             });
-            let owing = self.owing.0.iter().map(|key| self.owes(key.slot)).collect();
-            self.shed(owing, self.reply_bytes, bound, 0, Client::reply_bytes, "limits.shard_replies_bytes");
+            let mut owing: Vec<_> = self.owing.0.iter().map(|key| self.owes(key.slot)).collect();
+            owing.sort();
+            self.shed(&owing, self.reply_bytes, bound, 0, Client::reply_bytes, "limits.shard_replies_bytes");
         }
     }
 
@@ -115,23 +123,37 @@ impl<S: Socket, A: Application> Shard<S, A> {
                 client.keeps_input = client.input_bytes() > 0;
                 client.keeps_input
             });
-            let keepers = self.keepers.0.iter();
-            let mut waiting: Vec<_> = keepers.filter_map(|key| self.lets_wait(key.slot)).collect();
-            let goes_on = waiting.len() < self.keepers.0.len();
-            if goes_on || !self.is_crowded() {
-                waiting.retain(|kept| kept.0 != Cause::Unread);
+            let mut kept: Vec<_> = self.keepers.0.iter().map(|key| self.keeps(key.slot)).collect();
+            let goes_on = self.keepers.0.iter().any(|key| self.goes_on(key.slot));
+            let mut may_stay = 0;
+            if self.somebody_is_held_up() {
+                kept.sort_by_key(|&(_, bytes, since, slot)| (bytes, since, slot));
+            } else {
+                if goes_on || !self.is_crowded() {
+                    kept.retain(|kept| kept.0 != Cause::Turn);
+                }
+                may_stay = if goes_on { bound / 2 } else { 0 };
+                kept.sort();
             }
-            let may_stay = if goes_on { bound / 2 } else { 0 };
             let all = self.input_bytes;
-            self.shed(waiting, all, bound, may_stay, Client::input_bytes, "limits.shard_input_bytes");
+            self.shed(&kept, all, bound, may_stay, Client::input_bytes, "limits.shard_input_bytes");
         }
     }
 
-    /// Closes clients in their order until a sixteenth of the bound is free, or less than `may_stay` is kept of those that
-    /// are not closed.
+    /// Whether nobody is read, and somebody has waited for that for longer than a moment.
+    fn somebody_is_held_up(&mut self) -> bool {
+        while self.crowded.front().is_some_and(|&(key, _)| self.clients.find(key).is_none()) {
+            self.crowded.pop_front();
+        }
+        let now = self.deadlines.now();
+        self.is_crowded() && self.crowded.front().is_some_and(|&(_, since)| since.after(WAIT_MAX) <= now)
+    }
+
+    /// Closes clients in their order until a sixteenth of the bound is free; or less than `may_stay` is kept of those that
+    /// are not closed, while the bound is not exceeded by an eighth.
     fn shed(
         &mut self,
-        mut kept: Vec<Kept>,
+        kept: &[Kept],
         all: usize,
         bound: usize,
         may_stay: usize,
@@ -145,9 +167,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
             return;
         }
         let mut waiting: usize = kept.iter().map(|&(.., slot)| bytes(&self.clients[slot])).sum();
-        kept.sort();
-        for (cause, .., slot) in kept {
-            if left < bound - bound / 16 || waiting < may_stay {
+        for &(cause, .., slot) in kept {
+            if left < bound - bound / 16 || waiting < may_stay && left < bound + bound / 8 {
                 break;
             }
             let bytes = bytes(&self.clients[slot]);
@@ -164,19 +185,26 @@ impl<S: Socket, A: Application> Shard<S, A> {
         (cause, Reverse(0), since.unwrap_or_default(), slot)
     }
 
-    /// For what a client's input is kept, how much, and since when, if not for its turn only.
-    fn lets_wait(&self, slot: u32) -> Option<Kept> {
+    /// For what a client's input is kept, how much, and since when.
+    fn keeps(&self, slot: u32) -> Kept {
         let client = &self.clients[slot];
         let cause = if self.takes_no_replies(client) {
             Cause::Replies
-        } else if client.is_in_message() {
-            if client.to_read { Cause::Unread } else { Cause::Message }
         } else if client.to_read {
-            return None;
+            Cause::Turn
+        } else if client.is_in_message() {
+            Cause::Message
         } else {
             Cause::Broker
         };
-        Some((cause, Reverse(client.input_bytes()), client.message_since, slot))
+        (cause, Reverse(client.input_bytes()), client.message_since, slot)
+    }
+
+    /// Whether a client makes room when its turn comes, although nothing more is read.
+    fn goes_on(&self, slot: u32) -> bool {
+        let client = &self.clients[slot];
+        let has_more = client.left_over || !client.is_in_message();
+        client.to_read && has_more && !self.takes_no_replies(client)
     }
 
     /// Whether a client has left more replies waiting than it may.

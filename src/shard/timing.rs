@@ -22,8 +22,8 @@ enum Late {
 }
 
 impl Late {
-    /// How often a client is looked at before it ends unread: as many grains as it had time for it; for a pong, until the
-    /// next ping would be due.
+    /// How often a client is looked at, a grain after the other, before it ends unread: for as long as it had time for it,
+    /// or for a pong until the next ping would be due; but 255 times, which take 16 s, at most.
     fn looks_max(self, timeouts: &Timeouts) -> u8 {
         let length = match self {
             Self::Head => timeouts.upgrade,
@@ -120,7 +120,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// still, or was busy. If that is not known, the client is read before it is looked at again, a grain later.
     ///
     /// Once the socket had nothing more, a byte now and then buys no time. Who sends more than is read never comes to the
-    /// end, and has as long again as it had at most.
+    /// end, and has as long again as it had, or 16 s, at most.
     fn is_read_to_its_end(&mut self, slot: u32, late: Late) -> bool {
         let client = &mut self.clients[slot];
         if client.held_up && !client.unanswered().is_empty() {
@@ -159,26 +159,20 @@ impl<S: Socket, A: Application> Shard<S, A> {
         self.lose(slot, CloseReason::UpgradeFailed);
     }
 
-    /// A client may have taken all that its socket had while this shard stood still, or was busy. If it has taken some, it
-    /// has its time anew, once for what waits.
+    /// A client may have taken all that its socket had while this shard stood still, or was busy. If it has taken some since
+    /// its time began, it has its time anew, once for what waits.
     fn end_or_write_once_more(&mut self, slot: u32) {
-        let waits = |client: &Client<S>| {
-            let rest = client.outgoing.as_ref().and_then(|outgoing| outgoing.rest);
-            (rest.map(|rest| rest.sent), client.reply_bytes())
-        };
-        let before = waits(&self.clients[slot]);
         // It may have called back, and have waited for its turn: that is now.
         self.to_write.retain(|&other| other != slot);
         self.unblock(slot);
         self.visit(slot);
         let now = self.deadlines.now();
         let client = &mut self.clients[slot];
-        let has_taken_some = waits(client) != before;
         if client.dead || client.reply_bytes() == 0 {
             return;
         }
         match &mut client.outgoing {
-            Some(outgoing) if has_taken_some && !outgoing.had_time_anew => {
+            Some(outgoing) if outgoing.has_moved && !outgoing.had_time_anew => {
                 outgoing.had_time_anew = true;
                 outgoing.replies_since = now;
             }
@@ -202,11 +196,14 @@ impl<S: Socket, A: Application> Shard<S, A> {
         self.visit(slot);
     }
 
-    /// Takes a pong: whether one was due.
+    /// Takes a pong: whether one was due. Another one buys no time.
     pub(super) fn pong(&mut self, slot: u32) -> bool {
         let client = &mut self.clients[slot];
-        client.looks = 0;
-        std::mem::take(&mut client.session.awaits_pong)
+        let was_due = std::mem::take(&mut client.session.awaits_pong);
+        if was_due {
+            client.looks = 0;
+        }
+        was_due
     }
 
     /// Begins to time a connected client: its first ping comes after half to one interval, so that clients

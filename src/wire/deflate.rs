@@ -34,8 +34,10 @@ const BLOCKS_MIN: usize = 32;
 /// block after 127 symbols at the earliest (zlib with its smallest memory), most after 8,192 and more.
 const BLOCK_BYTES: usize = 120;
 
-/// Blocks of a message that cost nothing beside its bytes, and what each more costs, in bytes.
-const USUAL_BLOCKS: usize = 2;
+/// Blocks of a message that cost nothing beside its bytes, and what each more costs, in bytes. Usual are the data, the empty
+/// one, and the byte between them: where the data ends with less room in its byte than a block's beginning takes, that stands
+/// in a byte more, and inflating stops behind it as behind a block.
+const USUAL_BLOCKS: usize = 3;
 const BLOCK_COST: usize = 1024;
 
 /// Makes segments. The 313 KiB that compressing takes are allocated when they are first needed.
@@ -383,6 +385,22 @@ mod tests {
             assert!(blocks <= BLOCKS_MIN + 1, "{name}: {blocks} blocks were begun");
             assert_eq!(inflater.message(&compressed(b"fine"), 1000).as_deref(), Ok(&b"fine"[..]));
             assert_eq!(inflater.take_cost(), 0, "a usual message costs nothing beside its bytes");
+        }
+    }
+
+    /// Whatever the data is, in whichever bit of its byte it ends.
+    #[test]
+    fn a_usual_message_costs_nothing_beside_its_bytes() {
+        let mut inflater = Inflater::default();
+        for repeats in [1, 5, 40] {
+            for n in 0..200_u32 {
+                let text = format!("message {} ", n.wrapping_mul(2_654_435_761)).repeat(repeats);
+                let plain =
+                    format!(r#"{{"id":{n},"publish":{{"channel":"room:{}","data":"{text}"}}}}"#, n % 7);
+                let payload = compressed(plain.as_bytes());
+                assert!(inflater.message(&payload, 65_536).is_ok_and(|all| all == plain.as_bytes()));
+                assert_eq!(inflater.take_cost(), 0, "{plain} as {payload:02x?}");
+            }
         }
     }
 

@@ -6,6 +6,8 @@ use crate::config::{Interval, Namespace, SlowPolicy};
 use crate::mail::{ANSWER_COST, HistoryAsker, HistoryPage, Position, Question};
 use crate::protocol::codes::{CloseReason, Closing};
 
+mod waiting;
+
 /// Small messages of one client, of which each counts `STEP_COST` for its frame and for its command, and its bytes.
 fn noise(world: &World, peer: &Peer, commands: std::ops::Range<u32>) {
     for id in commands {

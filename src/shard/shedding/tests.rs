@@ -2,6 +2,8 @@
 
 use super::super::input::tests::{ASK, half, header, send};
 use super::super::tests::{Peer, World, config, policy};
+use std::time::Duration;
+
 use crate::config::{Namespace, SlowPolicy};
 use crate::mail::{HistoryPage, Mail, Position};
 use crate::protocol::codes::CloseReason;
@@ -20,7 +22,9 @@ fn compressed(commands: usize) -> Vec<u8> {
     let mut deflater = Deflater::default();
     let segment = deflater.segment(vec![ASK; commands].join("\n").as_bytes(), 0);
     let payload = segment.strip_suffix(&TAIL).expect("a segment ends so");
-    [&header(0xc1, payload.len())[..], payload].concat()
+    let short = [0xc1, 0x80 | u8::try_from(payload.len()).unwrap_or(0), 0, 0, 0, 0];
+    let head = if payload.len() < 126 { short.to_vec() } else { header(0xc1, payload.len()) };
+    [&head[..], payload].concat()
 }
 
 /// Those who fill the bound wait for their turns only, and others with a message that has come whole for room.
@@ -86,6 +90,87 @@ fn where_nobody_else_makes_room_some_of_those_go_who_wait_for_it() {
     }
 }
 
+/// Some have left over as much as fills the bound, and it becomes more when it is done; others send messages without their
+/// ends. Nobody of them can be closed for letting the shard wait.
+#[test]
+fn who_waits_for_its_turn_holds_nobody_up_for_longer_than_a_moment() {
+    let mut world = World::new(config(|config| {
+        config.limits.shard_input_bytes = 200_000;
+        config.limits.message_bytes = 4000;
+        config.limits.head_bytes = 1000;
+        config.budgets.read_bytes = 2000;
+        config.budgets.reads = 8;
+    }));
+    let (honest, busy) = (world.connect(), world.connect());
+    let greedy: Vec<_> = (0..24).map(|_| world.connect()).collect();
+    let halves: Vec<_> = (0..40).map(|_| world.connect()).collect();
+    send(&mut world, &busy, &whole(130).repeat(20));
+    for peer in &greedy {
+        world.shard.clients[peer.key.slot].session.deflate = Deflate::FromClient;
+        peer.pipe().to_server.extend(compressed(90).repeat(200));
+        world.shard.readable(peer.key.slot);
+    }
+    for peer in &halves {
+        peer.pipe().to_server.extend(half(3900));
+        world.shard.readable(peer.key.slot);
+    }
+    let (mut waited, mut longest, mut answered, mut most) = (0, 0, 0, 0);
+    for _ in 0..3000 {
+        if honest.got().contains("\"id\":9") {
+            (answered, waited) = (answered + 1, 0);
+            honest.pipe().to_server.extend(whole(130));
+            world.shard.readable(honest.key.slot);
+        }
+        if answered == 0 && waited == 0 {
+            honest.pipe().to_server.extend(whole(130));
+            world.shard.readable(honest.key.slot);
+        }
+        greedy.iter().for_each(|peer| drop(peer.got()));
+        world.later(Duration::from_millis(1));
+        (waited, longest, most) = (waited + 1, longest.max(waited), most.max(world.shard.input_bytes));
+    }
+    assert!(longest < 500 && answered > 5, "{longest} ms, {answered} answers");
+    assert!(world.closes(CloseReason::Slow) > 0 && most < 225_000 + 9000 + 4000, "{most} bytes at most");
+    assert!(world.is_alive(&honest) && world.is_alive(&busy), "of whom little is kept");
+}
+
+/// Of those who let the shard wait, less than half the bound is kept; but all together have too much.
+#[test]
+fn nobody_may_stay_beyond_an_eighth_of_the_bound() {
+    let mut world = World::new(config(|config| config.budgets.read_bytes = 1024));
+    let (halves, busy) = ([(); 6].map(|()| world.connect()), world.connect());
+    for peer in &halves {
+        send(&mut world, peer, &half(1000));
+    }
+    send(&mut world, &busy, &whole(130).repeat(90));
+    let bound = world.shard.input_bytes * 100 / 120;
+    assert!(bound / 2 > 6000);
+    world.shard.limits.shard_input_bytes = bound;
+    world.shard.budgets.reads = 0;
+    world.tick();
+    assert!(world.shard.input_bytes < bound + bound / 8, "{} of {bound}", world.shard.input_bytes);
+    assert!((1..=3).contains(&world.closes(CloseReason::Slow)) && world.is_alive(&busy));
+}
+
+/// It is in the middle of a message, and has left over what comes between its fragments.
+#[test]
+fn who_goes_on_within_a_message_is_not_closed_for_it() {
+    let mut world = World::new(config(|config| config.budgets.read_bytes = 1024));
+    let peer = world.connect();
+    let mut fragment = header(0x01, 500);
+    fragment.resize(fragment.len() + 500, b' ');
+    let pings = [&[0x89, 0x80 | 100, 0, 0, 0, 0][..], &[b' '; 100]].concat().repeat(30);
+    send(&mut world, &peer, &[fragment, pings].concat());
+    assert!(world.shard.clients[peer.key.slot].session.is_in_message());
+    world.shard.limits.shard_input_bytes = world.shard.input_bytes * 2 / 3;
+    let reads = std::mem::replace(&mut world.shard.budgets.reads, 0);
+    world.tick();
+    assert_eq!(world.closes(CloseReason::Slow), 0);
+    world.shard.budgets.reads = reads;
+    (0..40).for_each(|_| world.tick());
+    assert!(world.is_alive(&peer) && world.shard.clients[peer.key.slot].tail.is_none());
+}
+
 #[test]
 fn those_of_whom_most_is_kept_go_first() {
     let mut world = World::new(config(|config| config.limits.shard_input_bytes = 8000));
@@ -98,7 +183,7 @@ fn those_of_whom_most_is_kept_go_first() {
     assert!(!world.is_alive(&large) && small.iter().all(|peer| world.is_alive(peer)));
 }
 
-/// Whatever is kept of whom, and whoever sends on: the bound is left again.
+/// Whatever is kept of whom, and whoever sends on: nobody waits for room for long, and at last the bound is left.
 #[test]
 fn the_bound_is_held_by_nobody_for_ever() {
     for seed in 0..20_u64 {
@@ -119,7 +204,6 @@ fn the_bound_is_held_by_nobody_for_ever() {
         for peer in peers.iter().step_by(3) {
             world.shard.clients[peer.key.slot].session.deflate = Deflate::FromClient;
         }
-        let mut turns = 0;
         for _ in 0..400 {
             let n = next(24);
             let peer = &peers[n];
@@ -133,13 +217,19 @@ fn the_bound_is_held_by_nobody_for_ever() {
                     world.shard.writable(peer.key.slot);
                 }
             }
-            world.tick();
-            turns = if world.shard.input_bytes < 16_000 { 0 } else { turns + 1 };
-            assert!(turns < 300, "{seed}: {} bytes for {turns} turns", world.shard.input_bytes);
+            world.later(Duration::from_millis(2));
+            let now = world.shard.deadlines.now();
+            let first =
+                world.shard.crowded.front().map(|&(_, since)| since.after(Duration::from_millis(400)));
+            assert!(
+                first.is_none_or(|most| most >= now),
+                "{seed}: {} bytes are kept",
+                world.shard.input_bytes
+            );
         }
         let finds_sleep = (0..20_000).any(|_| {
             world.tick();
-            world.shard.patience() != Some(std::time::Duration::ZERO)
+            world.shard.patience() != Some(Duration::ZERO)
         });
         assert!(finds_sleep && world.shard.input_bytes < 16_000 && world.shard.crowded.is_empty(), "{seed}");
     }

@@ -181,6 +181,54 @@ fn who_sends_more_than_is_read_has_as_long_again_at_most() {
     assert!(closed.is_some_and(|tenth| (20..56).contains(&tenth)), "{closed:?}");
 }
 
+/// Nobody has asked for them.
+#[test]
+fn pongs_of_websocket_buy_no_time() {
+    let mut world = World::new(config(|config| {
+        config.timeouts.message = Interval::from_secs(2);
+        config.timeouts.connect = Interval::from_secs(2);
+    }));
+    let (half, silent) = (world.connect(), world.arrive());
+    world.send(&silent, UPGRADE.as_bytes());
+    // The first fragment of a message: pongs may come before the next.
+    world.send(&half, &[0x01, 0x81, 0, 0, 0, 0, b'{']);
+    for peer in [&half, &silent] {
+        world.shard.clients[peer.key.slot].session.native_pings = true;
+    }
+    for _ in 0..230 {
+        for peer in [&half, &silent] {
+            peer.pipe().to_server.extend([0x8a, 0x80, 0, 0, 0, 0]);
+            world.shard.readable(peer.key.slot);
+        }
+        world.later(Duration::from_millis(10));
+    }
+    assert_eq!((world.closes(CloseReason::Slow), world.closes(CloseReason::Stale)), (1, 1));
+}
+
+/// The socket has taken some just before the time is over, and takes nothing at that moment.
+#[test]
+fn who_takes_some_replies_has_its_time_anew_once() {
+    let mut world = World::new(config(|_| {}));
+    let (slow, none) = (world.connect(), world.connect());
+    for peer in [&slow, &none] {
+        peer.pipe().room = 10;
+        world.say(peer, r#"{"id":2,"rpc":{}}"#);
+    }
+    let closed_at = |world: &mut World, peer: &Peer, seconds: std::ops::Range<u64>| {
+        seconds.into_iter().find(|_| {
+            world.later(Duration::from_secs(1));
+            !world.is_open(peer)
+        })
+    };
+    assert_eq!(closed_at(&mut world, &none, 0..9), None);
+    world.give_room(&slow, 5);
+    assert!(closed_at(&mut world, &none, 9..13).is_some());
+    assert!(world.is_open(&slow));
+    world.give_room(&slow, 5);
+    assert!(closed_at(&mut world, &slow, 13..23).is_some());
+    assert_eq!(world.closes(CloseReason::Slow), 2);
+}
+
 #[test]
 fn what_was_not_told_one_by_one_is_told_when_the_shard_ends() {
     let mut world = World::new(config(|_| {}));

@@ -254,6 +254,8 @@ struct World {
     steps_per_share: u64,
     limits: Limits,
     now: Instant,
+    /// Milliseconds; what a turn takes is less.
+    tick_time: usize,
     last_tick: Instant,
     shard: Shard<FakeSocket, Commands>,
     stats: Arc<ShardStats>,
@@ -401,6 +403,8 @@ fn crowded_reading(seed: u64) {
     (config.limits.message_bytes, config.limits.shard_input_bytes) = (4000, 10_000);
     config.limits.shard_replies_bytes = 64 << 20;
     let mut world = talkers(seed, config);
+    // Ticks take no time: after a while, some of those who flood would be closed.
+    world.tick_time = 1;
     let last = TALKERS - 1;
     for _ in 0..10 {
         let due = world.events.ticks + CROWDED_TICKS;
@@ -490,6 +494,7 @@ impl World {
             steps_per_share,
             limits,
             now,
+            tick_time: 15,
             last_tick: now,
             shard: Shard::new(setup, now),
             stats,
@@ -796,9 +801,17 @@ impl World {
                     assert_eq!(before, Some(topic), "{name} detached, but not attached so");
                     self.outbox.push_back(Mail::Detached { topic });
                 }
-                Some(Request::Recover(question)) => {
+                Some(Request::Recover(mut question)) => {
                     let attached = self.interest.get(&(question.name.to_string(), question.variant));
                     assert_eq!(attached, Some(&question.topic), "{} is asked for, but not attached so", question.name);
+                    if !question.has_waited && self.rng.one_in(6) {
+                        // As if this node had not read as far as the client.
+                        (question.has_waited, question.budget) = (true, None);
+                        self.events.waits += 1;
+                        self.outbox.push_back(Mail::Waits { client: question.asker.client });
+                        self.late_answers.push(Mail::AskAgain(Question::Recover(question)));
+                        continue;
+                    }
                     let answer = self.recover(&question);
                     let bytes = answer.missed.as_ref().map_or(0, |missed| missed.len());
                     if !question.budget.as_ref().is_none_or(|budget| budget.take(bytes)) || self.rng.one_in(4) {
@@ -854,7 +867,7 @@ impl World {
 
     /// The loop around the shard: ticks it if that loop would.
     fn turn(&mut self) {
-        self.now += Duration::from_millis(self.rng.below(15) as u64);
+        self.now += Duration::from_millis(self.rng.below(self.tick_time) as u64);
         self.shard.rearm();
         let patience = self.shard.patience();
         let woken = patience.is_some_and(|patience| self.now >= self.last_tick + patience);

@@ -35,6 +35,7 @@ pub struct Events {
     pub recovered: u64,
     pub unrecovered: u64,
     pub asked_again: u64,
+    pub waits: u64,
     pub replies: u64,
     pub fair_turns: u64,
     pub fair_reads: u64,
@@ -51,7 +52,7 @@ impl Events {
         }
     }
 
-    pub fn fields(&mut self) -> [(&'static str, &mut u64); 30] {
+    pub fn fields(&mut self) -> [(&'static str, &mut u64); 31] {
         [
             ("ticks", &mut self.ticks),
             ("publications", &mut self.publications),
@@ -77,6 +78,7 @@ impl Events {
             ("recovered", &mut self.recovered),
             ("unrecovered", &mut self.unrecovered),
             ("asked_again", &mut self.asked_again),
+            ("waits", &mut self.waits),
             ("replies", &mut self.replies),
             ("fair turns", &mut self.fair_turns),
             ("fair reads", &mut self.fair_reads),

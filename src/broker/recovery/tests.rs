@@ -1,0 +1,119 @@
+//! Who is ahead of this node waits, without room for an answer.
+
+use std::sync::Arc;
+
+use super::super::backplane::Backplane;
+use super::super::memory::Memory;
+use super::super::{Setup, inlet};
+use super::*;
+use crate::config::{Config, Namespace};
+use crate::mail::{ClientKey, CommandKey, Encoding, TopicSlot, Variant};
+use crate::mailbox::{Receiver, Wake, mailbox};
+use crate::namespaces::Namespaces;
+use crate::stats::BrokerStats;
+
+struct NoWake;
+
+impl Wake for NoWake {
+    fn wake(&self) {}
+}
+
+/// A node that has read up to offset 5, with the mailbox of its one shard.
+fn broker() -> (Broker, Receiver<Mail>) {
+    let mut config = Config::default();
+    config.namespaces.insert("h".to_owned(), Namespace { history_size: 10, ..Namespace::default() });
+    let config = Arc::new(config);
+    let (door, mail) = mailbox(100, Box::new(NoWake));
+    let setup = Setup {
+        namespaces: Arc::new(Namespaces::new(&config)),
+        requests: inlet(&config.limits).1,
+        shards: vec![door],
+        receipts: Vec::new(),
+        stats: Arc::new(BrokerStats::default()),
+        config: Arc::clone(&config),
+    };
+    let mut broker = Broker::new(setup, Backplane::Memory(Memory::new(&config)));
+    broker.read_to = Some(5);
+    broker.is_linked = true;
+    (broker, mail)
+}
+
+/// A client's question, with a budget.
+fn question(broker: &Broker, command: u32, offset: u64) -> Box<Recover> {
+    let epoch = broker.history.position("h:t", u64::MAX).epoch;
+    Box::new(Recover {
+        shard: 0,
+        topic: TopicSlot(0),
+        variant: Variant { encoding: Encoding::Json, lane: Lane::FIRST },
+        name: "h:t".into(),
+        asker: CommandKey { client: ClientKey { slot: 7, generation: 1 }, id: command },
+        recoverable: true,
+        since: Since { epoch: (*epoch).into(), offset },
+        rejects_unrecovered: false,
+        has_waited: false,
+        budget: Some(AnswerBudget::new(10_000)),
+    })
+}
+
+/// What its shard is to ask again.
+#[track_caller]
+fn comes_back(mail: Option<Mail>) -> Box<Recover> {
+    let Some(Mail::AskAgain(Question::Recover(question))) = mail else { panic!("{mail:?}") };
+    assert!(question.has_waited && question.budget.is_none());
+    question
+}
+
+#[test]
+fn who_is_ahead_gives_its_room_back_and_is_asked_again_with_room() {
+    let (mut broker, mut mail) = broker();
+    broker.recover(question(&broker, 1, 6));
+    let waits = mail.take();
+    assert!(matches!(waits, Some(Mail::Waits { client }) if client.slot == 7), "{waits:?}");
+    broker.recover_those_ahead();
+    assert!(mail.is_empty());
+    broker.read_to = Some(6);
+    broker.recover_those_ahead();
+    let mut again = comes_back(mail.take());
+    again.budget = Some(AnswerBudget::new(10_000));
+    broker.recover(again);
+    let answered = mail.take();
+    assert!(matches!(&answered, Some(Mail::Recovered { answer, .. }) if answer.is_ok()), "{answered:?}");
+}
+
+/// What it has never came here, and will not.
+#[test]
+fn who_has_waited_and_is_ahead_still_is_answered_at_once() {
+    let (mut broker, mut mail) = broker();
+    for (can_tell, is_ok) in [(true, true), (false, false)] {
+        broker.is_linked = can_tell;
+        let mut waited = question(&broker, 1, 9);
+        waited.has_waited = true;
+        broker.recover(waited);
+        let answered = mail.take();
+        let Some(Mail::Recovered { question, answer }) = answered else { panic!("{answered:?}") };
+        assert_eq!((answer.is_ok(), question.budget.is_some(), mail.is_empty()), (is_ok, true, true));
+    }
+    assert_eq!(broker.stats.recoveries_refused.value(), 1);
+}
+
+/// Without a budget, nothing else bounds how many wait.
+#[test]
+fn no_more_wait_than_there_is_room_for() {
+    let (mut broker, mut mail) = broker();
+    let mut command = 0;
+    while !broker.ahead.is_full() {
+        command += 1;
+        let mut question = question(&broker, command, 6 + u64::from(command % 1000));
+        question.budget = None;
+        broker.recover(question);
+    }
+    assert_eq!((command, mail.is_empty()), (65_536, true));
+    broker.recover(question(&broker, 0, 6));
+    let refused = mail.take();
+    assert!(matches!(&refused, Some(Mail::Recovered { answer, .. }) if answer.is_err()), "{refused:?}");
+    assert_eq!(broker.stats.recoveries_refused.value(), 1);
+    broker.read_to = Some(5000);
+    broker.recover_those_ahead();
+    assert!(!broker.ahead.is_full());
+    assert_eq!(comes_back(mail.take()).since.offset, 6);
+}
