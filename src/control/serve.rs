@@ -247,7 +247,8 @@ fn carry_out(
     };
     async move {
         let mut response = answer.await;
-        if only_health {
+        // Behind a body that nobody has read, hyper would read on although the peer has not taken the answer.
+        if only_health || !answering.has_come_whole() {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         drop(answering);

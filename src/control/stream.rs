@@ -141,9 +141,11 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        // Whoever asks for input has no whole request left. A peer that does not take its answers may send all the same.
-        if let Poll::Ready(Err(error)) = self.release(cx) {
-            return Poll::Ready(Err(error));
+        // Whoever asks for input has no whole request left.
+        let released = self.release(cx)?;
+        // Who pipelines and takes no answers is not heard further; writing is what wakes the server then.
+        if self.holds == Some(true) && (released.is_pending() || self.is_blocked) {
+            return Poll::Pending;
         }
         let (before, room) = (buffer.filled().len(), buffer.remaining());
         ready!(Pin::new(&mut self.socket).poll_read(cx, buffer))?;

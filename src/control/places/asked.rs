@@ -46,6 +46,11 @@ impl Answering {
         answering
     }
 
+    /// Whether the whole request has come, and was looked at.
+    pub(in crate::control) fn has_come_whole(&self) -> bool {
+        self.is_whole.load(Ordering::Relaxed)
+    }
+
     /// The whole request has come.
     pub(super) fn is_whole(&self, now: u64) {
         if !self.is_whole.swap(true, Ordering::Relaxed) {

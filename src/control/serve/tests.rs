@@ -134,6 +134,21 @@ async fn what_was_carried_out_before_it_was_told_to_go_is_answered() {
     }
 }
 
+/// Behind a body that was not read, hyper reads on before its answer has been taken, and collects heads of answers without
+/// bound.
+#[tokio::test]
+async fn nothing_is_read_behind_a_request_whose_body_was_not_read() {
+    let (mut places, asked) = (Places::default(), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&asked);
+    let router = Router::new().fallback(async move || _ = counted.fetch_add(1, Ordering::Relaxed));
+    let mut served = serve_one(&mut places, router).await;
+    let post = "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nx";
+    served.peer.write_all(post.repeat(100).as_bytes()).await.unwrap();
+    let answers = read_all(&mut served.peer).await;
+    assert_eq!((asked.load(Ordering::Relaxed), count(&answers, "HTTP/1.1 200")), (1, 1));
+    assert_eq!(count(&answers, "connection: close"), 1);
+}
+
 #[tokio::test]
 async fn who_sends_no_http_goes_when_it_is_told() {
     let mut places = Places::default();
