@@ -744,6 +744,32 @@ fn a_dead_letter_that_is_not_confirmed_does_not_hide_the_one_that_is_refused_or_
     house.stop();
 }
 
+/// lapin goes on writing what is behind it when RabbitMQ has closed the channel, and RabbitMQ may end the connection for that.
+#[test]
+fn megabytes_behind_a_dead_letter_that_is_refused_do_not_hide_it() {
+    let node = RabbitNode::shared();
+    let url = node.new_vhost("dead_large");
+    let publisher = Publisher::connect(&url);
+    publisher.declare_exchange_named("fanfare.dead", ExchangeKind::Topic, DURABLE);
+    node.ctl(&["set_topic_permissions", "-p", "dead_large", "guest", "fanfare.dead", "^well$", ".*"]);
+    publisher.declare_exchange(ExchangeKind::Topic, DURABLE);
+    publisher.declare_queue("pushed");
+    publisher.bind_queue("pushed", "fanfare", "#");
+    let large = vec![b'{'; 1 << 20];
+    for topic in ["well", "refused"].into_iter().chain([0; 39].map(|_| "well")) {
+        publisher.publish(topic, &large, BasicProperties::default());
+    }
+    let house = House::start(&url, |config| {
+        by_queue(config);
+        config.amqp.queue = "pushed".to_owned();
+    });
+    wait_until(SOON * 2, "the refusal", || house.stats.dead_letters_refused.value() == 1);
+    wait_until(SOON * 2, "the others", || publisher.ready("fanfare.dead") >= 40);
+    wait_until(SOON, "everything to be acknowledged", || house.stats.unacknowledged.value() == 0);
+    assert!(house.stats.connects.value() <= 2, "{}", house.stats.connects.value());
+    house.stop();
+}
+
 /// Both go over one connection, of which RabbitMQ reads nothing more while a channel has too many messages that their
 /// queue does not take.
 #[test]

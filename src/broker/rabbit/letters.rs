@@ -13,12 +13,13 @@ use crate::mail::{Asker, Publish, PublishFault};
 use crate::protocol::codes::ErrorCode;
 
 use super::outgoing::{Outgoing, Purpose, Settled};
-use super::publisher::{Letter, Report, Traffic, Unconfirmed};
+use super::publisher::{Abandoned, Letter, Report, Traffic, Unconfirmed};
 use super::{Rabbit, State, dead_letter, markers, message};
 
-/// Dead letters under way at once. RabbitMQ reads nothing more of a connection by which a channel has 200 messages or more
-/// that their queue does not take, as one without a majority (its flow control); publishes go over the same connection.
-const DEAD_UNDER_WAY_MAX: usize = 128;
+/// Dead letters under way at once. With 33 that a quorum queue does not take, as one without a majority
+/// (`quorum_commands_soft_limit`, 32 by default), RabbitMQ grants their channel no more credit, and after some hundred others
+/// by that channel it reads nothing more of the connection; publishes go over the same one.
+const DEAD_UNDER_WAY_MAX: usize = 32;
 
 /// All letters that are not settled.
 #[derive(Debug)]
@@ -85,11 +86,16 @@ impl Rabbit {
         failed.into_iter().for_each(|settled| self.settle(settled));
     }
 
-    /// The connections are gone, and with them both channels and the tags of messages.
-    pub(super) fn connections_are_gone(&mut self) {
-        self.channel_is_gone(Traffic::Publishes, None);
-        self.channel_is_gone(Traffic::DeadLetters, None);
+    /// The connections are gone, and with them the tags of messages, and both channels for letters.
+    pub(super) fn connections_are_gone(&mut self, left: [(Traffic, Abandoned); 2]) {
+        let refused = left.map(|(traffic, Abandoned { reports, refused })| {
+            self.hear(traffic, reports);
+            (traffic, refused)
+        });
         self.letters.dead.tags_are_void();
+        for (traffic, refused) in refused {
+            self.channel_is_gone(traffic, refused.as_deref());
+        }
     }
 
     /// Tells of a letter that is done with.

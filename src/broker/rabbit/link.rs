@@ -31,7 +31,7 @@ use super::intake::{Intake, Taken};
 use super::leaving::{CLOSE_LIMIT, Leaving, SUCCESS, give_up};
 use super::overflow::Watch;
 use super::prefetch::Prefetch;
-use super::publisher::{Letter, Publisher, Report, Traffic, Word, confirm};
+use super::publisher::{Abandoned, Letter, Publisher, Report, Traffic, Word, confirm};
 use super::reader::{Entrance, random};
 use super::topology::Spring;
 use super::trail::Marker;
@@ -355,8 +355,8 @@ impl Link {
         self.intake = None;
     }
 
-    /// Gives up both connections; returns the words on letters that came in and were not taken.
-    pub(super) fn abandon(&mut self) -> [(Traffic, Vec<Report>); 2] {
+    /// Gives up both connections; returns what is left of both channels for letters.
+    pub(super) fn abandon(&mut self) -> [(Traffic, Abandoned); 2] {
         self.intake = None;
         self.watch = None;
         [Traffic::Publishes, Traffic::DeadLetters].map(|traffic| (traffic, self.publisher(traffic).abandon()))

@@ -348,10 +348,7 @@ impl Rabbit {
         };
         let (rabbitmq, reason) = (self.addresses.current(), &loss.reason);
         tracing::warn!(%rabbitmq, %reason, "lost RabbitMQ; clients stay, publishes wait");
-        for (traffic, reports) in link.abandon() {
-            self.hear(traffic, reports);
-        }
-        self.connections_are_gone();
+        self.connections_are_gone(link.abandon());
         self.queue_was_gone |= loss.queue_is_gone;
         self.beware(loss.is_unreadable);
         self.marker = None;

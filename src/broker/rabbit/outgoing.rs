@@ -248,13 +248,17 @@ impl Outgoing {
         !self.suspects.is_empty()
     }
 
-    /// The next letter that is due. Those before it that have to rest, rest. A suspect does not before RabbitMQ has said
-    /// something of it, or all would wait for that; nor does a burial before it was tried.
+    /// The next letter that is due. Suspects are first, and do not rest before RabbitMQ has said something of them: all others
+    /// wait for that. Those before the next one that have to rest, rest, but for burials that were not tried.
     fn next_due(&mut self) -> Option<u64> {
+        if let Some(&suspect) = self.suspects.first() {
+            self.due.remove(self.open[&suspect].purpose.sender(), suspect);
+            return Some(suspect);
+        }
         loop {
             let number = self.due.next()?;
             let open = &self.open[&number];
-            let is_untried = open.is_burial() && open.failure.is_none() || self.suspects.contains(&number);
+            let is_untried = open.is_burial() && open.failure.is_none();
             if is_untried || !self.resting.holds(open.place(number)) {
                 return Some(number);
             }

@@ -105,6 +105,15 @@ pub(super) enum Word {
     Lost(String),
 }
 
+/// What is left of a channel that is gone.
+#[derive(Debug)]
+pub(super) struct Abandoned {
+    /// What came in and was not taken.
+    pub(super) reports: Vec<Report>,
+    /// If RabbitMQ refused a letter and would refuse it again: its words.
+    pub(super) refused: Option<String>,
+}
+
 /// What a task says of its letter.
 #[derive(Debug)]
 enum Answer {
@@ -161,7 +170,8 @@ pub(super) struct Publisher {
     reports: VecDeque<Report>,
     /// Where its letters go, if it can be made again.
     ground: Option<Ground>,
-    /// If the channel is closed: RabbitMQ's words, and what they mean.
+    /// If the channel is closed: RabbitMQ's words, and what they mean. That a letter was refused stays, whatever comes
+    /// behind it: lapin goes on writing what it has for the channel, and RabbitMQ may end the connection for that.
     reason: Option<(String, Reason)>,
     /// Whether a marker was under way when it was closed: RabbitMQ may have meant that one.
     had_marker: bool,
@@ -281,6 +291,7 @@ impl Publisher {
                 tracing::debug!(%error, "nothing is known of a letter");
                 if let Unconfirmed::Failed(error) = &error
                     && error.is_amqp_error()
+                    && !matches!(self.reason, Some((_, Reason::Refused)))
                 {
                     self.reason = Some((reply_text(error), Reason::of(error)));
                 }
@@ -313,19 +324,16 @@ impl Publisher {
         }
         self.reason_due = None;
         let missing = self.ground.clone();
-        let had_marker = std::mem::take(&mut self.had_marker);
-        let (refused, ground) = match (self.reason.take(), missing) {
-            // If it was a letter after all, RabbitMQ refuses it again, and no marker is with it.
-            (Some((_, Reason::Refused)), _) if had_marker => (None, None),
-            (Some((text, Reason::Refused)), _) => (Some(text), None),
+        let ground = match (&self.reason, missing) {
+            (Some((_, Reason::Refused)), _) => None,
             (Some((reason, Reason::Missing)), Some(ground)) => {
                 tracing::warn!(reason, "dead letters have no exchange any more: it is declared again");
-                (None, Some(ground))
+                Some(ground)
             }
-            (Some((text, _)), _) => return Word::Lost(text),
+            (Some((text, _)), _) => return Word::Lost(text.clone()),
             (None, _) => return Word::Lost("the publishing channel was closed".to_owned()),
         };
-        let reports = self.abandon();
+        let Abandoned { reports, refused } = self.abandon();
         self.answers = mpsc::unbounded_channel();
         let connection = Arc::clone(&self.connection);
         self.opening = Some(tokio::spawn(async move {
@@ -340,8 +348,8 @@ impl Publisher {
         self.opening.is_none() && self.channel.status().connected()
     }
 
-    /// Gives the channel up; returns what came in and was not taken.
-    pub(super) fn abandon(&mut self) -> Vec<Report> {
+    /// Gives the channel up.
+    pub(super) fn abandon(&mut self) -> Abandoned {
         self.tasks.abort_all();
         if let Some(opening) = self.opening.take() {
             opening.abort();
@@ -350,7 +358,13 @@ impl Publisher {
             self.take(answer);
         }
         self.returns = Returns::default();
-        std::mem::take(&mut self.reports).into()
+        // If it was a letter and not the marker, RabbitMQ refuses it again, and no marker is with it.
+        let had_marker = std::mem::take(&mut self.had_marker);
+        let refused = match self.reason.take() {
+            Some((text, Reason::Refused)) if !had_marker => Some(text),
+            _ => None,
+        };
+        Abandoned { reports: std::mem::take(&mut self.reports).into(), refused }
     }
 }
 
