@@ -2,9 +2,12 @@
 //! read yet. They wait until it has, but not for ever: it may never come. Nor in any number: no budget for answers bounds
 //! it, as a question that waits has none.
 //!
+//! Each is taken by itself, so that the caller can stop where what it does with them has no room.
+//!
 //! Pure: time is an argument.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::mem;
 use std::time::{Duration, Instant};
 
 use crate::mail::Recover;
@@ -16,65 +19,79 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 /// Questions that may wait at once, of all clients: 400 bytes each with its epoch and its place here, 25 MiB together.
 const WAITING_MAX: usize = 65_536;
 
-/// Those who wait, by the offset that they wait for.
+/// Deadlines beyond two for each that waits before those that are over are taken out.
+const STALE: usize = 1024;
+
+/// The offset that somebody waits for, and a number of its own.
+type Key = (u64, u64);
+
+/// Those who wait.
 #[derive(Debug, Default)]
 pub(super) struct Ahead {
-    waiting: BTreeMap<u64, Vec<Recover>>,
-    /// How many they are.
-    len: usize,
+    waiting: BTreeMap<Key, Recover>,
+    next_number: u64,
     /// In the order in which they come, one for each who waits, and some of those who did.
-    deadlines: VecDeque<(Instant, u64)>,
+    deadlines: VecDeque<(Instant, Key)>,
+    /// Those who need not wait any longer, whatever this node has read.
+    ready: VecDeque<Recover>,
 }
 
 impl Ahead {
     /// Whether no more may wait.
     pub(super) fn is_full(&self) -> bool {
-        self.len >= WAITING_MAX
+        self.waiting.len() + self.ready.len() >= WAITING_MAX
     }
 
     /// Lets a question wait from `now` on until this node has read as far as it asks.
     pub(super) fn wait(&mut self, question: Recover, now: Instant) {
-        let offset = question.since.offset;
-        self.deadlines.push_back((now + PATIENCE, offset));
-        if self.deadlines.len() > 2 * WAITING_MAX {
-            self.deadlines.retain(|(_, offset)| self.waiting.contains_key(offset));
+        let key = (question.since.offset, self.next_number);
+        self.next_number += 1;
+        self.waiting.insert(key, question);
+        self.deadlines.push_back((now + PATIENCE, key));
+        if self.deadlines.len() > 2 * self.waiting.len() + STALE {
+            self.deadlines.retain(|(_, key)| self.waiting.contains_key(key));
         }
-        self.waiting.entry(offset).or_default().push(question);
-        self.len += 1;
     }
 
-    /// Everybody.
-    pub(super) fn take_all(&mut self) -> Vec<Recover> {
-        self.take_reached(u64::MAX)
-    }
-
-    /// Those who need not wait any longer when this node has read up to `offset`.
-    pub(super) fn take_reached(&mut self, offset: u64) -> Vec<Recover> {
-        let mut reached = Vec::new();
-        while let Some(first) = self.waiting.first_entry()
-            && *first.key() <= offset
-        {
-            reached.append(&mut first.remove());
+    /// Lets only those go on waiting of whom `is_ahead` says that they have to.
+    pub(super) fn look_again(&mut self, mut is_ahead: impl FnMut(&Recover) -> bool) {
+        for (key, question) in mem::take(&mut self.waiting) {
+            if is_ahead(&question) {
+                self.waiting.insert(key, question);
+            } else {
+                self.ready.push_back(question);
+            }
         }
-        self.len -= reached.len();
-        reached
     }
 
-    /// Those who shall not wait any longer.
-    pub(super) fn take_late(&mut self, now: Instant) -> Vec<Recover> {
-        let mut late = Vec::new();
-        while let Some(&(deadline, offset)) = self.deadlines.front()
-            && (deadline <= now || self.waiting.is_empty())
+    /// Whether somebody need not wait any longer when this node has read up to `offset`.
+    pub(super) fn has_reached(&self, offset: u64) -> bool {
+        let reached = self.waiting.first_key_value().is_some_and(|((first, _), _)| *first <= offset);
+        reached || !self.ready.is_empty()
+    }
+
+    /// One of those.
+    pub(super) fn next_reached(&mut self, offset: u64) -> Option<Recover> {
+        self.ready.pop_front().or_else(|| {
+            let first = self.waiting.first_entry().filter(|first| first.key().0 <= offset)?;
+            Some(first.remove())
+        })
+    }
+
+    /// One of those who shall not wait any longer.
+    pub(super) fn next_late(&mut self, now: Instant) -> Option<Recover> {
+        while let Some(&(deadline, key)) = self.deadlines.front()
+            && (deadline <= now || !self.waiting.contains_key(&key))
         {
             self.deadlines.pop_front();
-            // All with this offset go, those who came later included: they would not fare better.
-            late.append(&mut self.waiting.remove(&offset).unwrap_or_default());
+            if let Some(late) = self.waiting.remove(&key) {
+                return Some(late);
+            }
         }
-        self.len -= late.len();
-        late
+        None
     }
 
-    /// When [`Self::take_late`] has something to give at the latest.
+    /// When [`Self::next_late`] has something to give at the latest.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.deadlines.front().map(|&(deadline, _)| deadline)
     }
@@ -100,33 +117,54 @@ mod tests {
         }
     }
 
-    fn commands(due: &[Recover]) -> Vec<u32> {
-        due.iter().map(|question| question.asker.id).collect()
+    fn reached(ahead: &mut Ahead, offset: u64) -> Vec<u32> {
+        std::iter::from_fn(|| ahead.next_reached(offset)).map(|question| question.asker.id).collect()
+    }
+
+    fn late(ahead: &mut Ahead, now: Instant) -> Vec<u32> {
+        std::iter::from_fn(|| ahead.next_late(now)).map(|question| question.asker.id).collect()
     }
 
     #[test]
-    fn who_is_ahead_waits_for_the_offset_or_for_the_deadline() {
+    fn who_is_ahead_waits_for_the_offset_or_for_its_own_deadline() {
         let (mut ahead, start) = (Ahead::default(), Instant::now());
         let second = Duration::from_secs(1);
         ahead.wait(question(1, 10), start);
         ahead.wait(question(2, 12), start + second);
         ahead.wait(question(3, 10), start + second);
-        assert_eq!(commands(&ahead.take_reached(9)), [0; 0]);
-        assert_eq!(commands(&ahead.take_late(start + second)), [0; 0]);
-        assert_eq!(commands(&ahead.take_reached(11)), [1, 3]);
-        assert_eq!(ahead.next_deadline(), Some(start + PATIENCE));
-        assert_eq!(commands(&ahead.take_late(start + PATIENCE)), [0; 0]);
+        ahead.wait(question(4, 12), start + 2 * second);
+        assert_eq!((reached(&mut ahead, 9), ahead.has_reached(9)), (vec![], false));
+        assert_eq!(late(&mut ahead, start + second), [0; 0]);
+        assert!(ahead.has_reached(11));
+        assert_eq!(reached(&mut ahead, 11), [1, 3]);
+        assert_eq!(late(&mut ahead, start + PATIENCE), [0; 0]);
         assert_eq!(ahead.next_deadline(), Some(start + second + PATIENCE));
-        assert_eq!(commands(&ahead.take_late(start + second + PATIENCE)), [2]);
-        assert_eq!((ahead.next_deadline(), ahead.take_all().len()), (None, 0));
+        assert_eq!(late(&mut ahead, start + second + PATIENCE), [2]);
+        assert_eq!(late(&mut ahead, start + 2 * second + PATIENCE), [4]);
+        assert_eq!((ahead.next_deadline(), reached(&mut ahead, u64::MAX)), (None, vec![]));
     }
 
     #[test]
     fn deadlines_of_those_who_are_gone_are_forgotten() {
         let (mut ahead, start) = (Ahead::default(), Instant::now());
-        ahead.wait(question(1, 10), start);
-        assert_eq!(commands(&ahead.take_reached(10)), [1]);
-        assert_eq!(ahead.take_late(start).len(), 0);
+        for command in 0..10_000 {
+            ahead.wait(question(command, 10), start);
+            assert_eq!(reached(&mut ahead, 10), [command]);
+        }
+        assert!(ahead.deadlines.len() <= STALE + 2, "{}", ahead.deadlines.len());
+        assert_eq!(late(&mut ahead, start), [0; 0]);
         assert_eq!(ahead.next_deadline(), None);
+    }
+
+    #[test]
+    fn who_need_not_wait_whatever_was_read_goes_first() {
+        let (mut ahead, start) = (Ahead::default(), Instant::now());
+        for command in 1..=3 {
+            ahead.wait(question(command, u64::from(command)), start);
+        }
+        ahead.look_again(|question| question.asker.id != 2);
+        assert!(ahead.has_reached(0));
+        assert_eq!(reached(&mut ahead, 1), [2, 1]);
+        assert_eq!(late(&mut ahead, start + PATIENCE), [3]);
     }
 }

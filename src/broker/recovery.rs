@@ -16,7 +16,7 @@ use crate::mail::{
 use crate::protocol::codes::ErrorCode;
 
 use super::history::{Mode, Page, Query, Unrecoverable, Wish};
-use super::turn::Broker;
+use super::turn::{Broker, REQUESTS_PER_TURN};
 
 /// Publications in one answer about a topic's history at most, as SDKs expect it.
 const PAGE_MAX: usize = 300;
@@ -81,29 +81,41 @@ impl Broker {
 
     /// All that was in the stream is known now, and what it is called.
     pub(super) fn ask_again(&mut self) {
-        for question in self.ahead.take_all() {
-            if self.is_ahead(&question) {
-                self.ahead.wait(question, Instant::now());
-            } else {
-                self.leave_for_later(question.shard, Question::Recover(Box::new(question)));
-            }
-        }
+        let mut ahead = std::mem::take(&mut self.ahead);
+        ahead.look_again(|question| self.is_ahead(question));
+        self.ahead = ahead;
     }
 
-    /// Has those asked again who were ahead and are not any more, or have waited for long enough.
+    /// Has those asked again who were ahead and are not any more, or have waited for long enough: so many in a turn, and as
+    /// long as there is room for that, lest messages and requests wait for them.
     pub(super) fn recover_those_ahead(&mut self) {
-        if self.is_read_back {
-            for question in self.ahead.take_reached(self.read_to.unwrap_or_default()) {
-                self.leave_for_later(question.shard, Question::Recover(Box::new(question)));
+        let (read_to, now) = (self.reached(), Instant::now());
+        for _ in 0..REQUESTS_PER_TURN {
+            if !self.outbox.is_empty() {
+                return;
             }
-        }
-        for question in self.ahead.take_late(Instant::now()) {
-            if self.can_tell() {
+            let reached = read_to.and_then(|read_to| self.ahead.next_reached(read_to));
+            let Some(question) = reached.or_else(|| self.ahead.next_late(now)) else { return };
+            if self.is_read_back && (self.is_linked || !self.is_ahead(&question)) {
                 self.leave_for_later(question.shard, Question::Recover(Box::new(question)));
             } else {
                 self.refuse_recovery(Box::new(question));
             }
         }
+    }
+
+    /// When some of them are to be asked again.
+    pub(super) fn next_recovery(&self) -> Option<Instant> {
+        if !self.outbox.is_empty() {
+            return None;
+        }
+        let has_reached = self.reached().is_some_and(|read_to| self.ahead.has_reached(read_to));
+        if has_reached { Some(Instant::now()) } else { self.ahead.next_deadline() }
+    }
+
+    /// How far this node has read, if that tells who is ahead.
+    fn reached(&self) -> Option<u64> {
+        self.is_read_back.then(|| self.read_to.unwrap_or_default())
     }
 
     fn refuse_recovery(&mut self, question: Box<Recover>) {

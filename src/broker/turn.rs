@@ -397,7 +397,7 @@ impl Broker {
             Stop::Settling { until } => Some(until),
             Stop::No | Stop::Draining { .. } => None,
         };
-        let rooms = [self.merge.next_deadline(), self.ahead.next_deadline(), self.history.next_expiry()];
+        let rooms = [self.merge.next_deadline(), self.next_recovery(), self.history.next_expiry()];
         rooms.into_iter().chain([retry, settle, self.undated.next_deadline()]).flatten().min()
     }
 

@@ -115,5 +115,12 @@ fn no_more_wait_than_there_is_room_for() {
     broker.read_to = Some(5000);
     broker.recover_those_ahead();
     assert!(!broker.ahead.is_full());
+    assert_eq!(broker.outbox.len(), 1, "no more are asked again than there is room for");
+    assert_eq!(broker.next_recovery(), None);
+    while !broker.outbox.is_empty() {
+        mail.take().expect("the mailbox was full");
+        broker.outbox.retry();
+    }
+    assert!(broker.next_recovery().is_some_and(|now| now <= Instant::now()), "the others");
     assert_eq!(comes_back(mail.take()).since.offset, 6);
 }
