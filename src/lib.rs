@@ -56,7 +56,7 @@
 //!    per tick, and has a share of it (`shard/reading.rs`).
 //! 6. **An idle client costs a slot**: no buffer, no log; what is rare is boxed while it is there.
 //! 7. **Nothing is unbounded**: each limit has a name, a default and a cost in [`config`]. Where all clients together
-//!    reach one, those go who let the shard wait (`shard/shedding.rs`).
+//!    reach one, those go who let the shard wait, and in the end those of whom most is kept (`shard/shedding.rs`).
 //! 8. **Order and exactness**: per topic, clients see the backplane's order. After a subscribe reply comes the
 //!    first publication after it: none missing, none twice.
 //! 9. **Back-pressure ends in RabbitMQ**: a full log stops the mail, a full mailbox stops the consumer, and

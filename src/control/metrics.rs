@@ -123,7 +123,7 @@ const BROKER_COUNTERS: &[Row<BrokerStats>] = &[
     ("unrecovered", "Subscribers that came back after what they missed was gone.", |b| &b.unrecovered),
     (
         "recoveries_refused",
-        "Recoveries refused, to be tried again, as this node had not read as far as the subscriber in time.",
+        "Recoveries refused, to be tried again: this node had not read as far in time, or too many waited.",
         |b| &b.recoveries_refused,
     ),
     ("gaps", "Times that publications may have been lost before they reached this node.", |b| &b.gaps),

@@ -421,8 +421,15 @@ impl Places {
     /// Tells the connection to go that has asked for nothing for the longest time, of those that have shown the least of
     /// themselves. False if there is none.
     fn evict_idlest(&mut self, reserved: bool, now: Instant) -> bool {
-        let may_go =
-            |connection: &Arc<Connection>| connection.reserved == reserved && connection.may_be_evicted(now);
+        let here = |connection: &&Arc<Connection>| connection.reserved == reserved;
+        // Who has just come has asked, or makes room, in a moment.
+        let somebody_has_just_come =
+            self.taken.iter().filter(here).any(|connection| connection.has_just_come(now));
+        let may_go = |connection: &Arc<Connection>| {
+            here(&connection)
+                && connection.may_be_evicted(now)
+                && (connection.standing() < Standing::Trusted || !somebody_has_just_come)
+        };
         let all = self.taken.iter().enumerate().filter(|(_, connection)| may_go(connection));
         let Some((at, _)) =
             all.min_by_key(|(_, connection)| (connection.standing(), connection.idle_since()))

@@ -75,7 +75,8 @@ impl Room {
         Share { room: Arc::clone(self), permit: None, waiting: None }
     }
 
-    /// Takes back what makes room for `bytes`, as far as there is something.
+    /// Takes back what makes room for `bytes`, as far as there is something. A connection with something to answer goes when
+    /// that is done, which may take seconds: nobody waits for it, and where there is nothing else, one of those is told to go.
     fn reclaim(&self, bytes: u32) {
         let now = Instant::now();
         let mut waiting = self.waiting.lock();
@@ -84,19 +85,22 @@ impl Room {
             let cost = |share: &Waiting| {
                 u128::from(share.bytes.load(Ordering::Relaxed)) * (1 + age(share).as_micros())
             };
+            let is_soon =
+                |share: &Waiting| share.connection.as_ref().is_none_or(|connection| !connection.is_busy());
             let all = waiting.iter().filter(|(_, share)| age(share) >= self.kept);
-            let Some(number) = all.max_by_key(|(_, share)| cost(share)).map(|(&number, _)| number) else {
-                return;
-            };
+            let dearest = all.max_by_key(|(_, share)| (is_soon(share), cost(share)));
+            let Some(number) = dearest.map(|(&number, _)| number) else { return };
             let Some(share) = waiting.remove(&number) else { return };
-            // A connection with something to answer goes when that is done, which may take seconds: nobody waits for it.
-            let is_soon = share.connection.as_ref().is_none_or(|connection| !connection.is_busy());
+            let is_soon = is_soon(&share);
             let held = if is_soon { share.bytes.load(Ordering::Relaxed) } else { 0 };
             share.returning.store(held, Ordering::Relaxed);
             self.returning.fetch_add(held, Ordering::Relaxed);
             match &share.connection {
                 Some(connection) => connection.evict(),
                 None => share.revoked.notify_one(),
+            }
+            if !is_soon {
+                return;
             }
         }
     }
@@ -274,10 +278,12 @@ mod tests {
         small.offer(None);
         let mut comes = room.share();
         assert!(!comes.grow_at_once(40));
-        assert!(place.0.is_leaving() && small.revoked().now_or_never().is_some());
+        assert!(!place.0.is_leaving() && small.revoked().now_or_never().is_some());
         drop(small);
         assert!(comes.grow_at_once(40));
-        drop((answering, large, comes));
+        let mut another = room.share();
+        assert!(!another.grow_at_once(10) && place.0.is_leaving(), "there is nothing else");
+        drop((answering, large, comes, another));
         assert_eq!((room.free.available_permits(), room.returning.load(Ordering::Relaxed)), (100, 0));
     }
 

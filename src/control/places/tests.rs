@@ -43,6 +43,22 @@ fn the_idlest_makes_room() {
     drop(busy);
 }
 
+/// However long who has asked has been silent, and however fast others come that do not ask.
+#[test]
+fn who_has_asked_stays_where_others_come_that_may_not_ask() {
+    let mut places = Places::default();
+    let opened = Instant::now().checked_sub(2 * KEPT).expect("the machine has run for longer");
+    let asked = Arc::new(Connection::new(opened, false, Arc::default()));
+    asked.trust();
+    asked.last_request.store(1, Ordering::Relaxed);
+    places.taken.push(Arc::clone(&asked));
+    let others: Vec<_> = (1..PLACES).filter_map(|_| places.try_take(Instant::now())).collect();
+    let now = Instant::now();
+    assert!(asked.is_idle(now) && others.last().expect("some").0.has_just_come(now));
+    assert!(places.try_take(now).is_none());
+    assert!(!take(&mut places).0.is_reserved() && !asked.was_evicted());
+}
+
 /// Who sends half a request is nobody's equal who has sent a whole one, however long ago that came.
 #[test]
 fn half_a_request_holds_no_place() {
