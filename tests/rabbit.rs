@@ -754,7 +754,6 @@ fn megabytes_behind_a_dead_letter_that_is_refused_do_not_hide_it() {
     node.ctl(&["set_topic_permissions", "-p", "dead_large", "guest", "fanfare.dead", "^well$", ".*"]);
     publisher.declare_exchange(ExchangeKind::Topic, DURABLE);
     publisher.declare_queue("pushed");
-    publisher.bind_queue("pushed", "fanfare", "#");
     let large = vec![b'{'; 1 << 20];
     for topic in ["well", "refused"].into_iter().chain([0; 39].map(|_| "well")) {
         publisher.publish(topic, &large, BasicProperties::default());

@@ -98,17 +98,18 @@ impl Ahead {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::mail::{ClientKey, CommandKey, Encoding, Lane, Since, TopicSlot, Variant};
 
-    fn question(command: u32, offset: u64) -> Recover {
+    /// A question of this command that waits for this offset.
+    pub(in crate::broker) fn question(command: u32, offset: u64) -> Recover {
         Recover {
             shard: 0,
             topic: TopicSlot(0),
             variant: Variant { encoding: Encoding::Json, lane: Lane::FIRST },
             name: "a".into(),
-            asker: CommandKey { client: ClientKey { slot: 0, generation: 0 }, id: command },
+            asker: CommandKey { client: ClientKey { slot: 7, generation: 1 }, id: command },
             recoverable: true,
             since: Since { epoch: "e".into(), offset },
             rejects_unrecovered: false,

@@ -78,7 +78,7 @@ pub(super) enum Next {
     /// A word on a letter.
     Report(Traffic, Report),
     /// A channel for letters was closed: see [`Word::Closed`].
-    Closed { traffic: Traffic, reports: Vec<Report>, refused: Option<String> },
+    Closed(Traffic, Abandoned),
     /// RabbitMQ takes no publishes, for want of memory or disk, or takes them again.
     Blocked { is_blocked: bool },
     /// The channel after one that was closed is open: letters can be sent.
@@ -120,7 +120,7 @@ impl Next {
     fn of(traffic: Traffic, word: Word) -> Self {
         match word {
             Word::Report(report) => Self::Report(traffic, report),
-            Word::Closed { reports, refused } => Self::Closed { traffic, reports, refused },
+            Word::Closed(left) => Self::Closed(traffic, left),
             Word::Opened => Self::Opened,
             Word::Lost(text) => Self::Lost(Loss::because(text)),
         }

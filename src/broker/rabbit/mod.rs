@@ -302,9 +302,9 @@ impl Rabbit {
                 self.events.push_back(Event::Passed { tag, offset: None, time: None });
             }
             Happening::Link(link::Next::Report(traffic, report)) => self.hear(traffic, [report]),
-            Happening::Link(link::Next::Closed { traffic, reports, refused }) => {
-                self.hear(traffic, reports);
-                self.channel_is_gone(traffic, refused.as_deref());
+            Happening::Link(link::Next::Closed(traffic, left)) => {
+                self.hear(traffic, left.reports);
+                self.channel_is_gone(traffic, left.refused.as_deref());
             }
             Happening::Link(link::Next::Again(delivery)) => self.came_again(delivery),
             Happening::Link(link::Next::Bindings(answer)) => self.hear_of_bindings(answer),

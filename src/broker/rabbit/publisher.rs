@@ -94,11 +94,8 @@ pub(super) enum Traffic {
 pub(super) enum Word {
     Report(Report),
     /// RabbitMQ has closed the channel. Those that were under way are not, but for the reports that came before. The next
-    /// channel is being opened. If it is because of a letter that RabbitMQ refuses and would refuse again, in which words.
-    Closed {
-        reports: Vec<Report>,
-        refused: Option<String>,
-    },
+    /// channel is being opened.
+    Closed(Abandoned),
     /// The next channel is open: letters can be sent.
     Opened,
     /// There is no channel any more.
@@ -333,14 +330,14 @@ impl Publisher {
             (Some((text, _)), _) => return Word::Lost(text.clone()),
             (None, _) => return Word::Lost("the publishing channel was closed".to_owned()),
         };
-        let Abandoned { reports, refused } = self.abandon();
+        let left = self.abandon();
         self.answers = mpsc::unbounded_channel();
         let connection = Arc::clone(&self.connection);
         self.opening = Some(tokio::spawn(async move {
             let opened = timeout(OPEN_LIMIT, open_next(&connection, ground)).await;
             opened.unwrap_or_else(|_| Err("RabbitMQ does not open a channel".to_owned()))
         }));
-        Word::Closed { reports, refused }
+        Word::Closed(left)
     }
 
     /// Whether the channel is usable.

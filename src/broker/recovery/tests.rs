@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use super::super::backplane::Backplane;
 use super::super::memory::Memory;
-use super::super::{Setup, inlet};
+use super::super::{Setup, ahead, inlet};
 use super::*;
 use crate::config::{Config, Namespace};
-use crate::mail::{ClientKey, CommandKey, Encoding, TopicSlot, Variant};
 use crate::mailbox::{Receiver, Wake, mailbox};
 use crate::namespaces::Namespaces;
 use crate::stats::BrokerStats;
@@ -42,16 +41,10 @@ fn broker() -> (Broker, Receiver<Mail>) {
 fn question(broker: &Broker, command: u32, offset: u64) -> Box<Recover> {
     let epoch = broker.history.position("h:t", u64::MAX).epoch;
     Box::new(Recover {
-        shard: 0,
-        topic: TopicSlot(0),
-        variant: Variant { encoding: Encoding::Json, lane: Lane::FIRST },
         name: "h:t".into(),
-        asker: CommandKey { client: ClientKey { slot: 7, generation: 1 }, id: command },
-        recoverable: true,
         since: Since { epoch: (*epoch).into(), offset },
-        rejects_unrecovered: false,
-        has_waited: false,
         budget: Some(AnswerBudget::new(10_000)),
+        ..ahead::tests::question(command, offset)
     })
 }
 

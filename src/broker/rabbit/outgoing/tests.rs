@@ -20,8 +20,13 @@ struct Desk {
 
 impl Desk {
     fn new() -> Self {
+        Self::with_room(4, 1000)
+    }
+
+    /// For so many letters, with so many bytes in all.
+    fn with_room(letters: usize, bytes: usize) -> Self {
         let begun = Instant::now();
-        Self { outgoing: Outgoing::new(LIMIT, 4, 1000, usize::MAX), begun, now: begun }
+        Self { outgoing: Outgoing::new(LIMIT, letters, bytes, usize::MAX), begun, now: begun }
     }
 
     fn add(&mut self, purpose: Purpose, topic: &str) {
@@ -120,8 +125,7 @@ fn there_is_room_for_so_many_bytes_of_headers_as_well_as_of_bodies() {
 /// A burial that gave its tag back is kept until it is confirmed, and so are its bytes.
 #[test]
 fn there_is_room_in_bytes_as_well_as_in_number() {
-    let mut desk = Desk::new();
-    desk.outgoing = Outgoing::new(LIMIT, 4, 2, usize::MAX);
+    let mut desk = Desk::with_room(4, 2);
     desk.bury(1, "a");
     assert!(desk.outgoing.has_room(Sender::Operator));
     desk.bury(2, "a");
@@ -310,8 +314,7 @@ fn letters_that_failed_under_way_take_room_until_the_connection_ends_or_settles_
 #[test]
 fn letters_that_failed_under_way_take_as_many_bytes_as_before_until_the_connection_ends_or_settles_them() {
     for is_settled in [false, true] {
-        let mut desk = Desk::new();
-        desk.outgoing = Outgoing::new(LIMIT, 100, 3, usize::MAX);
+        let mut desk = Desk::with_room(100, 3);
         for topic in ["a", "b", "c"] {
             assert!(desk.outgoing.has_room(Sender::Operator));
             desk.publish(topic);
@@ -359,8 +362,7 @@ fn no_more_are_under_way_than_may_be_whatever_becomes_of_them() {
 
 #[test]
 fn a_client_that_publishes_all_it_may_keeps_nobody_waiting_for_its_letters() {
-    let mut desk = Desk::new();
-    desk.outgoing = Outgoing::new(LIMIT, 16_384, 1 << 20, usize::MAX);
+    let mut desk = Desk::with_room(16_384, 1 << 20);
     (0..127).for_each(|_| desk.publish_as(1, "a"));
     assert_eq!(desk.leave(), [0, 1, 2, 3, 4, 5, 6, 7]);
     desk.publish("b");
@@ -375,8 +377,7 @@ fn a_client_that_publishes_all_it_may_keeps_nobody_waiting_for_its_letters() {
 /// Whatever becomes of clients' letters, the next ones have the whole room, and leave.
 #[test]
 fn letters_of_clients_leave_nothing_behind() {
-    let mut desk = Desk::new();
-    desk.outgoing = Outgoing::new(LIMIT, 1000, 1 << 20, usize::MAX);
+    let mut desk = Desk::with_room(1000, 1 << 20);
     for round in 0..4 {
         let first = desk.outgoing.next;
         (0..40).for_each(|letter| desk.publish_as(letter % 3, "a"));

@@ -44,8 +44,7 @@ fn a_burial_that_is_routed_nowhere_gives_its_tag_back_is_tried_again_and_fails_a
 #[test]
 fn of_many_burials_that_are_routed_nowhere_one_is_tried_again_and_shows_how_it_is_for_all() {
     for is_bound_at_last in [false, true] {
-        let mut desk = Desk::new();
-        desk.outgoing = Outgoing::new(LIMIT, 1000, 1 << 20, usize::MAX);
+        let mut desk = Desk::with_room(1000, 1 << 20);
         (0..50).for_each(|tag| desk.bury(tag, "a"));
         let first = desk.leave();
         assert_eq!(first.len(), 50);
@@ -138,8 +137,7 @@ fn suspects_do_not_rest_before_rabbitmq_has_said_something_of_them() {
 /// RabbitMQ could not store it if only one of its queues did not take it, which the others' topics do not concern.
 #[test]
 fn what_goes_to_several_topics_rests_with_what_goes_to_the_same_ones() {
-    let mut desk = Desk::new();
-    desk.outgoing = Outgoing::new(LIMIT, 100, 1 << 20, usize::MAX);
+    let mut desk = Desk::with_room(100, 1 << 20);
     desk.broadcast("a", &["full"]);
     assert_eq!(desk.leave(), [0]);
     assert!(desk.hear(0, false).is_none());
@@ -157,8 +155,7 @@ fn what_goes_to_several_topics_rests_with_what_goes_to_the_same_ones() {
 /// A client's would have to wait for room among those of clients.
 #[test]
 fn an_operators_publish_is_the_one_that_shows_how_it_is() {
-    let mut desk = Desk::new();
-    desk.outgoing = Outgoing::new(LIMIT, 1000, 1 << 20, usize::MAX);
+    let mut desk = Desk::with_room(1000, 1 << 20);
     desk.publish_as(1, "a");
     assert_eq!(desk.leave(), [0]);
     assert!(desk.hear(0, false).is_none());
@@ -180,8 +177,7 @@ fn an_operators_publish_is_the_one_that_shows_how_it_is() {
 #[test]
 fn there_is_always_one_that_is_tried_or_a_time_for_it() {
     for case in 0..5 {
-        let mut desk = Desk::new();
-        desk.outgoing = Outgoing::new(LIMIT, 1000, 1 << 20, usize::MAX);
+        let mut desk = Desk::with_room(1000, 1 << 20);
         desk.publish("a");
         assert_eq!(desk.leave(), [0]);
         assert!(desk.hear(0, false).is_none());

@@ -52,8 +52,7 @@ fn a_suspected_burial_that_cannot_be_stored_has_its_time_all_the_same() {
 /// Or others would hold them back: all wait for what RabbitMQ says of suspects.
 #[test]
 fn suspects_leave_before_all_others_however_many_these_are() {
-    let mut desk = Desk::new();
-    desk.outgoing = Outgoing::new(LIMIT, 1000, 1 << 20, usize::MAX);
+    let mut desk = Desk::with_room(1000, 1 << 20);
     // As many of clients as are under way at most, and as are taken and never confirmed.
     (0..200).for_each(|client| desk.publish_as(client, "a"));
     let mut suspects = desk.leave();
@@ -289,8 +288,7 @@ fn a_suspect_whose_time_ends_keeps_the_next_one_from_leaving_until_rabbitmq_has_
 #[test]
 fn what_is_too_large_for_a_frame_fails_and_takes_no_room() {
     for is_late in [false, true] {
-        let mut desk = Desk::new();
-        desk.outgoing = Outgoing::new(LIMIT, 1, 1000, usize::MAX);
+        let mut desk = Desk::with_room(1, 1000);
         desk.publish_as(1, "a");
         assert_eq!((desk.leave(), desk.outgoing.has_room(Sender::Operator)), (vec![0], false));
         assert_eq!(desk.wait(if is_late { LIMIT } else { Duration::ZERO }), usize::from(is_late));
