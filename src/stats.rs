@@ -287,7 +287,8 @@ pub struct BrokerStats {
     pub recovered: Number,
     /// Clients that came back and could not.
     pub unrecovered: Number,
-    /// Clients that came back and were refused, to try again: this node did not read as far as they were in time.
+    /// Clients that came back and were refused, to try again: this node did not read as far as they were
+    /// in time, or too many waited for that.
     pub recoveries_refused: Number,
     /// Microseconds from the publisher's time stamp, where a message has one, to the hand-over.
     pub handover: Histogram<12>,

@@ -32,13 +32,15 @@ fn main() -> Result<()> {
     let arguments = Arguments::read();
     let rounds = arguments.rounds(ROUNDS);
     let places = places("shard") + ", as is the bare consumer; RabbitMQ on both";
-    let mut report = Report::new("recovery", &format!("{rounds} rounds"), places);
+    let large_rounds = arguments.rounds(LARGE_ROUNDS);
+    let about = format!("{rounds} rounds, {large_rounds} where all is kept");
+    let mut report = Report::new("recovery", &about, places);
     let (clients, messages, large) =
         if arguments.short() { (1500, 5000, 5000) } else { (15_000, 100_000, 1_000_000) };
     storm::measure(clients, rounds, &mut report)?;
     let few = Content { messages, topics: 1000, line_bytes: LINE_BYTES, kept: 100 };
     start::measure("start", few, rounds, &mut report)?;
     let all = Content { messages: large, topics: large, line_bytes: LARGE_BYTES, kept: 1 };
-    start::measure("start, all kept", all, arguments.rounds(LARGE_ROUNDS), &mut report)?;
+    start::measure("start, all kept", all, large_rounds, &mut report)?;
     report.finish()
 }

@@ -59,8 +59,9 @@ const SIP: usize = 1024;
 
 impl<S: Socket, A: Application> Shard<S, A> {
     /// How many bytes may be read from the client whose turn it is: none if it must wait, and is queued for a later turn.
-    /// What is left over of its input is not read again, but can become more when it is inflated: without room, one client
-    /// in a turn goes on with it, and nobody else before it has done what that became.
+    /// What is left over of its input is not read again, but can become more when it is inflated. So without room, one client
+    /// at a time goes on with it: the next one begins when the one before has worked off what that became, or has to wait for
+    /// the broker or for its replies to be taken.
     pub(super) fn may_read(&mut self, slot: u32) -> usize {
         if self.input_bytes < self.limits.shard_input_bytes {
             return if self.goes_by_shares(slot) { self.budgets.read_bytes } else { self.input.len() };
