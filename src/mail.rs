@@ -462,7 +462,7 @@ pub type Numbered = Vec<(Box<str>, Position)>;
 pub struct PublishFault {
     /// What a client is told.
     pub code: ErrorCode,
-    /// RabbitMQ's words, if it refused the publish for good; for operators.
+    /// Why it would fail again, in a sentence for operators: RabbitMQ refused it, or it cannot be sent at all.
     pub refusal: Option<Box<str>>,
 }
 

@@ -299,6 +299,7 @@ fn a_broadcast_that_does_not_fit_into_a_frame_fails_alone_and_costs_no_connectio
     };
     let answer = broadcast(100);
     assert!(answer.contains(r#""code":100"#) && answer.contains("frame_max"), "{answer}");
+    assert!(!answer.contains("refused"), "RabbitMQ was not asked: {answer}");
     let answer = broadcast(20);
     assert!(!answer.contains("error"), "{answer}");
     assert_eq!(client.publication("news"), "20");

@@ -102,16 +102,8 @@ impl Rabbit {
     pub(super) fn settle(&mut self, settled: Settled) {
         match settled {
             Settled::Publish(asker, outcome) => {
-                match &outcome {
-                    Err(error @ Unconfirmed::Refused(_)) => self.publish_is_refused(error),
-                    Err(error) => tracing::debug!(%error, "a publish failed"),
-                    Ok(()) => {}
-                }
                 let outcome = outcome.map_err(|error| {
-                    let refusal = match error {
-                        Unconfirmed::Refused(text) => Some(text.into()),
-                        _ => None,
-                    };
+                    let refusal = self.why_it_would_fail_again(&error);
                     PublishFault { code: ErrorCode::Internal, refusal }
                 });
                 self.events.push_back(Event::Published { asker, outcome });
@@ -182,11 +174,17 @@ impl Rabbit {
         has_room
     }
 
-    fn publish_is_refused(&mut self, error: &Unconfirmed) {
+    /// Tells the log of a publish that failed. Returns what operators are told if it would fail again.
+    fn why_it_would_fail_again(&mut self, error: &Unconfirmed) -> Option<Box<str>> {
+        if !matches!(error, Unconfirmed::Refused(_) | Unconfirmed::TooLarge) {
+            tracing::debug!(%error, "a publish failed");
+            return None;
+        }
         if let Some(more_since_last) = self.letter_log.allow("publishes refused", Instant::now()) {
             let exchange = &self.config.amqp.exchange;
             tracing::warn!(exchange, %error, more_since_last, "a publish failed, and would fail again");
         }
+        Some(error.to_string().into())
     }
 
     fn burial_failed(&mut self, error: &Unconfirmed) {

@@ -51,10 +51,6 @@ mod resting;
 
 use resting::{Destination, Place, Resting};
 
-/// Why a letter fails whose headers are too large, and what to do.
-const TOO_LARGE: &str = "its headers do not fit into a frame (frame_max): broadcast to fewer channels at once, or raise \
-                         frame_max in RabbitMQ and in amqp.url";
-
 /// Why a letter was sent.
 #[derive(Debug)]
 pub(super) enum Purpose {
@@ -311,7 +307,7 @@ impl Outgoing {
     fn is_too_large(&mut self, number: u64, now: Instant) -> Option<Settled> {
         let (place, _) = self.is_back(number)?;
         self.due.is_back(place.sender);
-        self.fail(number, Unconfirmed::Refused(TOO_LARGE.to_owned()), now)
+        self.fail(number, Unconfirmed::TooLarge, now)
     }
 
     fn is_not_stored(&mut self, number: u64, is_unroutable: bool, now: Instant) -> Vec<Settled> {

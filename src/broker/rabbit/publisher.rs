@@ -54,6 +54,11 @@ pub(super) enum Unconfirmed {
     Late,
     #[error("RabbitMQ refused it: {0}")]
     Refused(String),
+    #[error(
+        "its headers do not fit into a frame (frame_max): broadcast to fewer channels at once, or raise frame_max in \
+         RabbitMQ and in amqp.url"
+    )]
+    TooLarge,
 }
 
 /// RabbitMQ's word on the letter of this number.

@@ -321,9 +321,7 @@ async fn confirmed_before(
     answer: oneshot::Receiver<Result<Numbered, PublishFault>>,
 ) -> Result<Numbered, Fault> {
     match timeout_at((deadline + ANSWER_GRACE).into(), answer).await {
-        Ok(Ok(Err(PublishFault { code, refusal: Some(text) }))) => {
-            Err(Fault { code, message: format!("RabbitMQ refused it: {text}") })
-        }
+        Ok(Ok(Err(PublishFault { code, refusal: Some(text) }))) => Err(Fault { code, message: text.into() }),
         Ok(Ok(outcome)) => outcome.map_err(|fault| failed(desk, fault.code)),
         // No answer at all: the broker thread is going down, or hangs.
         Ok(Err(_)) | Err(_) => Err(failed(desk, ErrorCode::Internal)),

@@ -293,9 +293,9 @@ fn what_is_too_large_for_a_frame_fails_and_takes_no_room() {
         assert_eq!((desk.leave(), desk.outgoing.has_room(Sender::Operator)), (vec![0], false));
         assert_eq!(desk.wait(if is_late { LIMIT } else { Duration::ZERO }), usize::from(is_late));
         let settled = desk.hear_all(0, Outcome::TooLarge);
-        let is_refused =
-            |settled: &Settled| matches!(settled, Settled::Publish(_, Err(Unconfirmed::Refused(_))));
-        assert_eq!((settled.len(), settled.iter().all(is_refused)), (usize::from(!is_late), true));
+        let is_too_large =
+            |settled: &Settled| matches!(settled, Settled::Publish(_, Err(Unconfirmed::TooLarge)));
+        assert_eq!((settled.len(), settled.iter().all(is_too_large)), (usize::from(!is_late), true));
         assert!(desk.outgoing.has_room(Sender::Operator) && desk.outgoing.unheard.is_empty());
     }
 }
