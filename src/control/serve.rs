@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderValue, Method, StatusCode, Uri, Version, header};
 use axum::response::Response;
 use futures_util::FutureExt as _;
 use futures_util::future::Either;
@@ -200,27 +200,27 @@ async fn converse(
     }
 }
 
-/// Answers one request.
+/// Answers one request. One that may be sent again is refused by HTTP/2 so that clients do by themselves (RFC 9113,
+/// section 8.7).
 fn answer(
     router: &TowerToHyperService<Router>,
     peer: Peer,
     request: hyper::Request<Incoming>,
-) -> impl Future<Output = Result<Response<Body>, Infallible>> + use<> {
-    let answer = match refusal(&peer.connection) {
-        Some(why) => Either::Left(ready(too_many(why))),
-        None => Either::Right(carry_out(router, peer, request)),
-    };
-    answer.map(Ok)
+) -> impl Future<Output = Result<Response<Body>, h2::Error>> + use<> {
+    if !is_refused(&peer.connection) {
+        return Either::Right(carry_out(router, peer, request).map(Ok));
+    }
+    Either::Left(ready(match request.version() {
+        Version::HTTP_2 => Err(h2::Reason::REFUSED_STREAM.into()),
+        _ => Ok(too_many("this connection was told to close; ask on another one")),
+    }))
 }
 
-/// Why a connection gets no answer now but this. Such a request counts for nothing, and nothing of it is kept.
-fn refusal(connection: &Connection) -> Option<&'static str> {
-    if connection.is_leaving() {
-        return Some("this connection was told to close; ask on another one");
-    }
-    // HTTP/2 sees to it, but for requests that were cancelled just now.
-    (connection.requests() >= API_STREAMS_MAX)
-        .then_some("this connection has as many that are being answered as it may have; try again")
+/// Whether nothing is carried out for a connection now: it was told to close, or has as many requests as it may. HTTP/2
+/// itself sees to their number, but for requests that were cancelled just now. Such a request counts for nothing, and
+/// nothing of it is kept.
+fn is_refused(connection: &Connection) -> bool {
+    connection.is_leaving() || connection.requests() >= API_STREAMS_MAX
 }
 
 /// Carries out one request, if it is one that may be. What is refused is not kept until the answer leaves.

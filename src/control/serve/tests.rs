@@ -134,6 +134,35 @@ async fn what_was_carried_out_before_it_was_told_to_go_is_answered() {
     }
 }
 
+/// Clients of HTTP/2 send again by themselves what is refused so.
+#[tokio::test]
+async fn what_crosses_the_end_of_a_connection_may_be_sent_again() {
+    let (mut places, asked) = (Places::default(), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&asked);
+    let router = Router::new().fallback(async move || _ = counted.fetch_add(1, Ordering::Relaxed));
+    let mut served = serve_one(&mut places, router).await;
+    served.peer.write_all(&h2(1)).await.unwrap();
+    while asked.load(Ordering::Relaxed) == 0 {
+        sleep(Duration::from_millis(1)).await;
+    }
+    let answering = served.connection.began(true);
+    served.connection.evict();
+    served.peer.write_all(&[get(3), get(5)].concat()).await.unwrap();
+    let is_refused = |all: &[u8], stream: u8| {
+        let reset = [0, 0, 4, 3, 0, 0, 0, 0, stream, 0, 0, 0, 7];
+        all.windows(reset.len()).any(|frame| frame == reset)
+    };
+    let (mut all, mut bytes) = (Vec::new(), [0; 4096]);
+    while !is_refused(&all, 3) || !is_refused(&all, 5) {
+        let read = timeout(PATIENCE, served.peer.read(&mut bytes)).await.expect("an answer").unwrap();
+        assert!(read > 0, "it is closed: {all:?}");
+        all.extend(&bytes[..read]);
+    }
+    drop(answering);
+    read_all(&mut served.peer).await;
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+}
+
 /// Behind a body that was not read, hyper reads on before its answer has been taken, and collects heads of answers without
 /// bound.
 #[tokio::test]
@@ -190,9 +219,9 @@ async fn a_connection_has_so_many_requests_and_fields_and_no_more() {
 
     let connection = &served.connection;
     let mut answering: Vec<_> = (0..API_STREAMS_MAX).map(|n| connection.began(n % 2 == 0)).collect();
-    assert!(refusal(connection).is_some_and(|why| why.contains("as many")));
+    assert!(is_refused(connection));
     answering.pop();
-    assert_eq!(refusal(connection), None);
+    assert!(!is_refused(connection));
     connection.evict();
-    assert!(refusal(connection).is_some_and(|why| why.contains("told to close")));
+    assert!(is_refused(connection));
 }
