@@ -24,6 +24,7 @@ use futures_util::task::AtomicWaker;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::answers::UNREAD_KEPT;
 use crate::config::host::DESCRIPTORS_RESERVE;
 use crate::config::memory::API_CONNECTIONS_MAX;
 use asked::Answering;
@@ -239,11 +240,14 @@ impl Connection {
     }
 
     /// Whether a connection that was told to go has answered. Who makes room for somebody else has no time but for what is
-    /// on its way, and no more of that than any other, however steadily its peer takes little.
+    /// on its way, and no more of that than any other, however steadily its peer takes little. At a stop an answer has as
+    /// long as any has where others want its room.
     fn may_close(&self, now: Instant) -> bool {
         let last_request = self.at(self.last_request.load(Ordering::Relaxed));
-        let is_quiet = || self.idle_since() + WRITTEN <= now || last_request + self.kept() <= now;
-        self.is_idle(now) || self.was_evicted() && !self.is_busy() && is_quiet()
+        let makes_room = || {
+            self.was_evicted() && (self.idle_since() + WRITTEN <= now || last_request + self.kept() <= now)
+        };
+        self.is_idle(now) || !self.is_busy() && (last_request + UNREAD_KEPT <= now || makes_room())
     }
 
     /// Until when it may stay if nothing happens.

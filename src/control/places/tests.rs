@@ -133,29 +133,36 @@ fn so_many_leave_at_once_and_no_more() {
     assert!(!take(&mut places).0.is_reserved());
 }
 
-/// When a connection ends that was told to go.
+/// Whether it makes room for somebody, or because of a stop.
 #[test]
-fn who_makes_room_has_time_for_its_answers_and_no_more() {
+fn who_is_told_to_go_has_time_for_its_answers_and_no_more() {
     let at = Duration::from_millis;
-    for (is_trusted, last_request, last_write, may_close_at) in [
-        (true, 5000, 0, 5010),
-        (true, 5000, 5100, 5110),
+    for (is_stop, is_trusted, last_write, may_close_at) in [
+        (false, true, 0, 5010),
+        (false, true, 5100, 5110),
         // Its peer goes on taking a little.
-        (true, 5000, 5995, 6000),
-        (false, 5000, 5005, 5010),
+        (false, true, 5995, 6000),
+        (false, false, 5005, 5010),
+        (true, true, 0, 6000),
+        (true, true, 5900, 6900),
+        (true, true, 6995, 7000),
+        (true, false, 5900, 5910),
+        (true, false, 6995, 7000),
     ] {
         let connection = Arc::new(Connection::new(Instant::now(), false, Arc::default()));
         if is_trusted {
             connection.trust();
         }
-        connection.last_request.store(last_request, Ordering::Relaxed);
+        connection.last_request.store(5000, Ordering::Relaxed);
         connection.last_write.store(last_write, Ordering::Relaxed);
-        connection.evicted.store(5000, Ordering::Relaxed);
+        connection.evicted.store(if is_stop { 0 } else { 5000 }, Ordering::Relaxed);
+        connection.stopping.store(is_stop, Ordering::Relaxed);
         let may_close = |when: u64| connection.may_close(connection.opened + at(when));
-        assert!(!may_close(may_close_at - 1) && may_close(may_close_at), "{last_request} {last_write}");
+        let about = format!("{is_stop} {is_trusted} {last_write}");
+        assert!(!may_close(may_close_at - 1) && may_close(may_close_at), "{about}");
         let busy = connection.began(true);
-        connection.last_request.store(last_request, Ordering::Relaxed);
-        assert!(!may_close(may_close_at + 60_000));
+        connection.last_request.store(5000, Ordering::Relaxed);
+        assert!(!may_close(may_close_at + 60_000), "{about}");
         drop(busy);
     }
 }
