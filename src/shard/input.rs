@@ -77,7 +77,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             self.readable(slot);
         } else if !self.clients[slot].to_read {
             self.clients[slot].to_read = true;
-            self.crowded.push_back((self.clients.key(slot), self.deadlines.now()));
+            self.crowded.push_back(self.clients.key(slot));
         }
         0
     }
@@ -95,6 +95,13 @@ impl<S: Socket, A: Application> Shard<S, A> {
         self.input_bytes >= bound + bound / 16
     }
 
+    /// Notes since when clients have found no room. Who has something left over waits among those who are to be read, and
+    /// counts as long as nobody is read.
+    pub(super) fn note_crowd(&mut self) {
+        let is_crowded = self.is_crowded() || !self.crowded.is_empty();
+        self.crowded_since = is_crowded.then(|| self.crowded_since.unwrap_or_else(|| self.deadlines.now()));
+    }
+
     /// Notes whether the client that went on with what was left over still has some of what that became, and a turn to
     /// come for it. One that waits for something else keeps nobody from going on.
     pub(super) fn note_who_goes_on(&mut self) {
@@ -110,7 +117,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     pub(super) fn next_to_read(&mut self, waiting: &mut usize, queued: &mut usize) -> Option<ClientKey> {
         if *waiting > 0 && !self.is_crowded() {
             *waiting -= 1;
-            return self.crowded.pop_front().map(|(key, _)| key);
+            return self.crowded.pop_front();
         }
         *queued = queued.checked_sub(1)?;
         self.to_read.pop_front()

@@ -165,8 +165,10 @@ pub struct Shard<S, A = Commands> {
     input_bytes: usize,
     /// Clients of which input is kept.
     keepers: Roll,
-    /// Clients that could not be read for want of room for their input, in the order of their turns, and since when.
-    crowded: VecDeque<(ClientKey, Moment)>,
+    /// Clients that could not be read for want of room for their input, in the order of their turns.
+    crowded: VecDeque<ClientKey>,
+    /// Since when there has been no room, or somebody who found none.
+    crowded_since: Option<Moment>,
     /// Who goes on with what was left over while far too much is kept.
     going_on: Option<ClientKey>,
     /// Bytes of replies that wait for all clients.
@@ -245,6 +247,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             input_bytes: 0,
             keepers: Roll::default(),
             crowded: VecDeque::new(),
+            crowded_since: None,
             going_on: None,
             reply_bytes: 0,
             promised_bytes: 0,

@@ -29,6 +29,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         for slot in std::mem::take(&mut self.starved) {
             self.readable(slot);
         }
+        self.note_crowd();
         self.note_who_goes_on();
         // Whoever is to be read again is behind all those who are there now.
         let (mut waiting, mut queued) = (self.crowded.len(), self.to_read.len());

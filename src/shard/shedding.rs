@@ -17,8 +17,9 @@
 //!   rest of its message. While there are such that go on, the others stay as long as less than half of the bound is kept
 //!   for them, and the bound is not exceeded by an eighth: what waits for its turn becomes less by itself. Where nobody is
 //!   read and nobody goes on, those who wait to be read are closed, last of all.
-//! * *For how long.* Where somebody has found no room for longer than a moment ([`WAIT_MAX`]), nobody may stay: clients are
-//!   closed as above, whatever each of them waits for, and the one of which most is kept goes first.
+//! * *For how long.* Where there is no room, and for longer than a moment ([`WAIT_MAX`]) there was none, or somebody who
+//!   found none was still to be read, nobody may stay: clients are closed as above, whatever each of them waits for, and the
+//!   one of which most is kept goes first.
 //!
 //! So nobody holds up others for longer than a moment, whatever it waits for. And what is kept exceeds its bound by an
 //! eighth at the end of a turn, or by what one client was read at once and what that became, where that is more.
@@ -33,7 +34,7 @@ use crate::shard::clients::{Client, Clients};
 use crate::shard::deadlines::Moment;
 use crate::shard::{Application, Shard, Socket};
 
-/// How long somebody may find no room: much less than any time-out of a client.
+/// How long clients may find no room: much less than any time-out of a client.
 const WAIT_MAX: Duration = Duration::from_millis(250);
 
 /// Entries of a roll beyond two for each client before those that are over are taken out.
@@ -140,13 +141,10 @@ impl<S: Socket, A: Application> Shard<S, A> {
         }
     }
 
-    /// Whether nobody is read, and somebody has waited for that for longer than a moment.
-    fn somebody_is_held_up(&mut self) -> bool {
-        while self.crowded.front().is_some_and(|&(key, _)| self.clients.find(key).is_none()) {
-            self.crowded.pop_front();
-        }
+    /// Whether nobody is read, and there has been too little room for longer than a moment.
+    fn somebody_is_held_up(&self) -> bool {
         let now = self.deadlines.now();
-        self.is_crowded() && self.crowded.front().is_some_and(|&(_, since)| since.after(WAIT_MAX) <= now)
+        self.is_crowded() && self.crowded_since.is_some_and(|since| since.after(WAIT_MAX) <= now)
     }
 
     /// Closes clients in their order until a sixteenth of the bound is free; or less than `may_stay` is kept of those that
