@@ -16,7 +16,11 @@ use crate::mail::Recover;
 /// SDKs wait for 5 s, and are to have an answer before.
 pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Questions that may wait at once, of all clients: 400 bytes each with its epoch and its place here, 25 MiB together.
+/// Questions that may wait at once, of all clients: 400 bytes each with its epoch and its place here, 25 MiB together. One
+/// more takes the place of the oldest, which is refused, to be asked again.
+///
+/// No client has a share: however many connections ask, and however many have gone since, all that they do is to shorten
+/// the wait of everybody. Where 200,000 questions come per second, each may wait for 300 ms.
 const WAITING_MAX: usize = 65_536;
 
 /// Deadlines beyond two for each that waits before those that are over are taken out.
@@ -38,12 +42,21 @@ pub(super) struct Ahead {
 
 impl Ahead {
     /// Whether no more may wait.
-    pub(super) fn is_full(&self) -> bool {
+    fn is_full(&self) -> bool {
         self.waiting.len() + self.ready.len() >= WAITING_MAX
     }
 
-    /// Lets a question wait from `now` on until this node has read as far as it asks.
-    pub(super) fn wait(&mut self, question: Recover, now: Instant) {
+    /// Lets a question wait from `now` on until this node has read as far as it asks. Where no more may wait, gives back the
+    /// one that has waited for the longest; or this one, where all others are ready.
+    pub(super) fn wait(&mut self, question: Recover, now: Instant) -> Option<Recover> {
+        let mut gone = None;
+        if self.is_full() {
+            // By then everybody's time is over.
+            gone = self.next_late(now + PATIENCE);
+            if gone.is_none() {
+                return Some(question);
+            }
+        }
         let key = (question.since.offset, self.next_number);
         self.next_number += 1;
         self.waiting.insert(key, question);
@@ -51,6 +64,7 @@ impl Ahead {
         if self.deadlines.len() > 2 * self.waiting.len() + STALE {
             self.deadlines.retain(|(_, key)| self.waiting.contains_key(key));
         }
+        gone
     }
 
     /// Lets only those go on waiting of whom `is_ahead` says that they have to.
@@ -155,6 +169,31 @@ pub(super) mod tests {
         assert!(ahead.deadlines.len() <= STALE + 2, "{}", ahead.deadlines.len());
         assert_eq!(late(&mut ahead, start), [0; 0]);
         assert_eq!(ahead.next_deadline(), None);
+    }
+
+    #[test]
+    fn where_all_places_are_taken_the_oldest_goes() {
+        let (mut ahead, start) = (Ahead::default(), Instant::now());
+        let gone = |gone: Option<Recover>| gone.map(|question| question.asker.id);
+        let most = u32::try_from(WAITING_MAX).unwrap();
+        for command in 0..most {
+            assert_eq!(gone(ahead.wait(question(command, 10 + u64::from(command % 7)), start)), None);
+        }
+        assert_eq!(reached(&mut ahead, 10).len(), WAITING_MAX / 7 + 1);
+        for command in 0..=most / 7 {
+            assert_eq!(gone(ahead.wait(question(most + command, 10), start)), None);
+        }
+        let later = start + PATIENCE / 2;
+        assert_eq!(gone(ahead.wait(question(0, 10), later)), Some(1), "the first of those who wait still");
+        assert_eq!(gone(ahead.wait(question(0, 10), later)), Some(2));
+        assert!(ahead.is_full() && ahead.deadlines.len() <= 2 * WAITING_MAX + STALE);
+        ahead.look_again(|_| false);
+        assert_eq!(
+            gone(ahead.wait(question(3, 10), later)),
+            Some(3),
+            "those who are ready have their answers soon"
+        );
+        assert_eq!(reached(&mut ahead, 0).len(), WAITING_MAX);
     }
 
     #[test]

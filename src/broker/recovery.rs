@@ -51,7 +51,7 @@ impl Broker {
         } else if question.has_waited && self.can_tell() {
             // What it has will not come any more.
             self.answer_recovery(question);
-        } else if question.has_waited || self.ahead.is_full() {
+        } else if question.has_waited {
             self.refuse_recovery(question);
         } else {
             self.let_wait(*question);
@@ -76,7 +76,9 @@ impl Broker {
         if question.budget.take().is_some() {
             self.outbox.push(question.shard, Mail::Waits { client: question.asker.client });
         }
-        self.ahead.wait(question, Instant::now());
+        if let Some(gone) = self.ahead.wait(question, Instant::now()) {
+            self.refuse_recovery(Box::new(gone));
+        }
     }
 
     /// All that was in the stream is known now, and what it is called.

@@ -93,21 +93,20 @@ fn who_has_waited_and_is_ahead_still_is_answered_at_once() {
 #[test]
 fn no_more_wait_than_there_is_room_for() {
     let (mut broker, mut mail) = broker();
-    let mut command = 0;
-    while !broker.ahead.is_full() {
-        command += 1;
+    for command in 1..=65_536 {
         let mut question = question(&broker, command, 6 + u64::from(command % 1000));
         question.budget = None;
         broker.recover(question);
     }
-    assert_eq!((command, mail.is_empty()), (65_536, true));
+    assert!(mail.is_empty());
     broker.recover(question(&broker, 0, 6));
+    assert!(matches!(mail.take(), Some(Mail::Waits { .. })));
     let refused = mail.take();
-    assert!(matches!(&refused, Some(Mail::Recovered { answer, .. }) if answer.is_err()), "{refused:?}");
+    let Some(Mail::Recovered { question, answer }) = refused else { panic!("{refused:?}") };
+    assert_eq!((question.asker.id, answer.is_err(), mail.is_empty()), (1, true, true), "the oldest");
     assert_eq!(broker.stats.recoveries_refused.value(), 1);
     broker.read_to = Some(5000);
     broker.recover_those_ahead();
-    assert!(!broker.ahead.is_full());
     assert_eq!(broker.outbox.len(), 1, "no more are asked again than there is room for");
     assert_eq!(broker.next_recovery(), None);
     while !broker.outbox.is_empty() {
