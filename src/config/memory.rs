@@ -51,6 +51,9 @@ const PROPOSED_PERCENT: u64 = 90;
 const STEP: u64 = 1 << 20;
 const COUNT_STEP: usize = 1000;
 
+/// Costs are whole numbers of eighths of a byte.
+const EIGHTHS: u64 = 8;
+
 /// Where the kernel says what a process may have.
 const CGROUPS: &str = "/sys/fs/cgroup";
 /// A control group of version 1 without a limit has a number beyond all memory.
@@ -63,7 +66,7 @@ struct Share {
     key: &'static str,
     /// The limit's value.
     value: u64,
-    /// Bytes that each unit of the value may cost.
+    /// Eighths of a byte that each unit of the value may cost.
     each: u64,
     /// The least that may be proposed for it.
     least: u64,
@@ -71,12 +74,12 @@ struct Share {
 
 impl Share {
     fn bytes(&self) -> u64 {
-        self.value.saturating_mul(self.each)
+        self.value.saturating_mul(self.each) / EIGHTHS
     }
 
     /// The setting with which it takes at most `bytes`; nothing where that is too little.
     fn within(&self, bytes: u64) -> Option<String> {
-        let value = bytes / self.each.max(1);
+        let value = bytes.saturating_mul(EIGHTHS) / self.each.max(1);
         // Sizes as whole mebibytes, numbers of things as whole thousands.
         let step = if self.key.ends_with("_bytes") { STEP } else { number(COUNT_STEP) };
         let value = value - value % step;
@@ -197,13 +200,15 @@ fn shares(config: &Config) -> Vec<Share> {
     let size = |key, value: usize, each, least: usize| Share {
         key,
         value: number(value),
-        each,
+        each: each * EIGHTHS,
         least: number(least),
     };
+    let input = size("limits.shard_input_bytes", limits.shard_input_bytes, shards, 2 * limits.message_bytes);
     let mut shares = vec![
         size("limits.logs_bytes", limits.logs_bytes, shards, limits.log_bytes),
         size("limits.rest_bytes", limits.rest_bytes, shards, limits.frame_bytes),
-        size("limits.shard_input_bytes", limits.shard_input_bytes, shards, 2 * limits.message_bytes),
+        // Its bound may be exceeded by an eighth.
+        Share { each: input.each + shards, ..input },
         // A buffer has up to twice the memory of its bytes.
         size("limits.shard_replies_bytes", limits.shard_replies_bytes, 2 * shards, 2 * limits.frame_bytes),
         size("limits.mailbox_bytes", limits.mailbox_bytes, shards, limits.frame_bytes),
@@ -346,6 +351,14 @@ mod tests {
         assert!(sum(&shares(&config)) + (256 << 20) < sum(&shares(&kept)));
         config.limits.clients = 4_000_000;
         assert!(memory(2000).warning(&config).is_some_and(|warning| warning.contains("limits.clients = ")));
+    }
+
+    #[test]
+    fn what_may_exceed_its_bound_by_an_eighth_counts_with_it() {
+        let mut config = with_history();
+        config.limits.shard_input_bytes = 800 << 20;
+        let warning = memory(1900).warning(&config).unwrap();
+        assert!(warning.contains("limits.shard_input_bytes 1,800 MiB"), "{warning}");
     }
 
     #[test]
