@@ -272,8 +272,9 @@ impl Connection {
     }
 
     /// Whether its place is somebody else's who needs it. Who asks only for what is open to everybody keeps its place for
-    /// no longer than it is being answered, which waits for nobody (`answers`): as many as there are places, each asking
-    /// without a pause, keep nobody out.
+    /// no longer than its answer is being made, which waits for nobody (`answers`), and has [`WRITTEN`] for taking it: as
+    /// many as there are places, each asking without a pause, keep nobody out. A longer answer, such as a page of metrics for
+    /// a scraper without the key, may be cut off.
     fn may_be_evicted(&self, now: Instant) -> bool {
         self.is_idle(now) || self.standing() == Standing::Open && !self.is_busy()
     }
