@@ -56,6 +56,10 @@ const GRACE: Duration = Duration::from_millis(100);
 /// How long whoever has asked, or has taken a part of its answer, keeps its place, however many others come.
 const KEPT: Duration = Duration::from_secs(1);
 
+/// So many that have just come keep those from making room that have asked. Fewer than all places: where only a few change
+/// hands, who comes next would wait for each of them, although others are idle.
+const CROWD: usize = 24;
+
 /// In which time an answer is handed to the socket, if the peer takes it.
 const WRITTEN: Duration = Duration::from_millis(10);
 
@@ -232,16 +236,20 @@ impl Connection {
         }
     }
 
-    /// Returns when a connection that was told to go has answered what was carried out, or cannot.
+    /// Returns when a connection that was told to go has answered what was carried out, or cannot. Not at once: what crosses
+    /// the end is to be refused over the connection, and not to be lost with it (RFC 9113, section 6.8).
     pub(super) async fn has_answered(&self) {
-        while !self.may_close(Instant::now()) {
+        loop {
             sleep(LOOK_AGAIN).await;
+            if self.may_close(Instant::now()) {
+                return;
+            }
         }
     }
 
     /// Whether a connection that was told to go has answered. Who makes room for somebody else has no time but for what is
-    /// on its way, and no more of that than any other, however steadily its peer takes little. At a stop an answer has as
-    /// long as any has where others want its room.
+    /// on its way, and no more of that than any other, however steadily its peer takes little. At a stop an answer that
+    /// its peer goes on taking has at most as long as any has where others want its room.
     fn may_close(&self, now: Instant) -> bool {
         let last_request = self.at(self.last_request.load(Ordering::Relaxed));
         let makes_room = || {
@@ -428,12 +436,12 @@ impl Places {
     fn evict_idlest(&mut self, reserved: bool, now: Instant) -> bool {
         let here = |connection: &&Arc<Connection>| connection.reserved == reserved;
         // Who has just come has asked, or makes room, in a moment.
-        let somebody_has_just_come =
-            self.taken.iter().filter(here).any(|connection| connection.has_just_come(now));
+        let newcomers = self.taken.iter().filter(here).filter(|connection| connection.has_just_come(now));
+        let is_crowded = newcomers.count() >= CROWD;
         let may_go = |connection: &Arc<Connection>| {
             here(&connection)
                 && connection.may_be_evicted(now)
-                && (connection.standing() < Standing::Trusted || !somebody_has_just_come)
+                && (connection.standing() < Standing::Trusted || !is_crowded)
         };
         let all = self.taken.iter().enumerate().filter(|(_, connection)| may_go(connection));
         let Some((at, _)) =

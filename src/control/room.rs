@@ -87,7 +87,13 @@ impl Room {
             };
             let is_soon =
                 |share: &Waiting| share.connection.as_ref().is_none_or(|connection| !connection.is_busy());
-            let all = waiting.iter().filter(|(_, share)| age(share) >= self.kept);
+            let goes_already = |share: &Waiting| {
+                share
+                    .connection
+                    .as_ref()
+                    .is_some_and(|connection| connection.is_leaving() && connection.is_busy())
+            };
+            let all = waiting.iter().filter(|(_, share)| age(share) >= self.kept && !goes_already(share));
             let dearest = all.max_by_key(|(_, share)| (is_soon(share), cost(share)));
             let Some(number) = dearest.map(|(&number, _)| number) else { return };
             let Some(share) = waiting.remove(&number) else { return };

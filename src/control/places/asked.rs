@@ -57,6 +57,7 @@ impl Answering {
             self.connection.half.fetch_sub(1, Ordering::Relaxed);
             self.connection.in_flight.fetch_add(1, Ordering::Relaxed);
             self.connection.last_request.store(now, Ordering::Relaxed);
+            self.connection.freed.tell();
         }
     }
 }

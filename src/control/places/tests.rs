@@ -17,6 +17,16 @@ fn asked(place: &Place) -> Answering {
     place.0.began(true)
 }
 
+/// Has a place, has asked, and has been silent since.
+fn silent(places: &mut Places) -> Arc<Connection> {
+    let opened = Instant::now().checked_sub(2 * KEPT).expect("the machine has run for longer");
+    let connection = Arc::new(Connection::new(opened, false, Arc::default()));
+    connection.trust();
+    connection.last_request.store(1, Ordering::Relaxed);
+    places.taken.push(Arc::clone(&connection));
+    connection
+}
+
 fn is_evicted(place: &Place) -> bool {
     place.0.evicted.swap(0, Ordering::Relaxed) > 0
 }
@@ -47,16 +57,25 @@ fn the_idlest_makes_room() {
 #[test]
 fn who_has_asked_stays_where_others_come_that_may_not_ask() {
     let mut places = Places::default();
-    let opened = Instant::now().checked_sub(2 * KEPT).expect("the machine has run for longer");
-    let asked = Arc::new(Connection::new(opened, false, Arc::default()));
-    asked.trust();
-    asked.last_request.store(1, Ordering::Relaxed);
-    places.taken.push(Arc::clone(&asked));
+    let asked = silent(&mut places);
     let now = Instant::now();
     let others: Vec<_> = (1..PLACES).filter_map(|_| places.try_take(now)).collect();
     assert!(asked.is_idle(now) && others.iter().all(|other| other.0.has_just_come(now)));
     assert!(places.try_take(now).is_none());
     assert!(!take(&mut places).0.is_reserved() && !asked.was_evicted());
+}
+
+/// A few places that change hands all the time do not keep all others, which are idle, from doing so.
+#[test]
+fn who_has_asked_makes_room_where_few_others_come() {
+    let mut places = Places::default();
+    let silent: Vec<_> = (0..=PLACES - CROWD).map(|_| silent(&mut places)).collect();
+    let mut others: Vec<_> = (1..CROWD).map(|_| places.add(false)).collect();
+    let now = Instant::now();
+    others.push(places.try_take(now).expect("a place of those that are silent"));
+    assert!(!others[CROWD - 1].0.is_reserved());
+    assert_eq!(silent.iter().filter(|connection| connection.was_evicted()).count(), 1);
+    assert!(others.iter().all(|other| other.0.has_just_come(now)) && places.try_take(now).is_none());
 }
 
 /// Who sends half a request is nobody's equal who has sent a whole one, however long ago that came.

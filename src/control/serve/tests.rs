@@ -148,12 +148,8 @@ async fn what_crosses_the_end_of_a_connection_may_be_sent_again() {
     let answering = served.connection.began(true);
     served.connection.evict();
     served.peer.write_all(&[get(3), get(5)].concat()).await.unwrap();
-    let is_refused = |all: &[u8], stream: u8| {
-        let reset = [0, 0, 4, 3, 0, 0, 0, 0, stream, 0, 0, 0, 7];
-        all.windows(reset.len()).any(|frame| frame == reset)
-    };
     let (mut all, mut bytes) = (Vec::new(), [0; 4096]);
-    while !is_refused(&all, 3) || !is_refused(&all, 5) {
+    while !was_reset(&all, 3) || !was_reset(&all, 5) {
         let read = timeout(PATIENCE, served.peer.read(&mut bytes)).await.expect("an answer").unwrap();
         assert!(read > 0, "it is closed: {all:?}");
         all.extend(&bytes[..read]);
@@ -161,6 +157,31 @@ async fn what_crosses_the_end_of_a_connection_may_be_sent_again() {
     drop(answering);
     read_all(&mut served.peer).await;
     assert_eq!(asked.load(Ordering::Relaxed), 1);
+}
+
+/// Also where it has nothing else to answer, and would go at once.
+#[tokio::test]
+async fn what_crosses_the_end_of_an_idle_connection_may_be_sent_again() {
+    let (mut places, asked) = (Places::default(), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&asked);
+    let router = Router::new().fallback(async move || _ = counted.fetch_add(1, Ordering::Relaxed));
+    let mut served = serve_one(&mut places, router).await;
+    served.peer.write_all(&h2(1)).await.unwrap();
+    while asked.load(Ordering::Relaxed) == 0 || served.connection.requests() > 0 {
+        sleep(Duration::from_millis(1)).await;
+    }
+    // From then on it is idle.
+    sleep(Duration::from_millis(20)).await;
+    served.connection.evict();
+    served.peer.write_all(&get(3)).await.unwrap();
+    let all = read_all(&mut served.peer).await;
+    assert!(was_reset(&all, 3), "{all:?}");
+}
+
+/// Whether a stream of HTTP/2 was reset so that its request can be sent again.
+fn was_reset(all: &[u8], stream: u8) -> bool {
+    let reset = [0, 0, 4, 3, 0, 0, 0, 0, stream, 0, 0, 0, 7];
+    all.windows(reset.len()).any(|frame| frame == reset)
 }
 
 /// Behind a body that was not read, hyper reads on before its answer has been taken, and collects heads of answers without
