@@ -117,6 +117,11 @@ fn attacks() -> Vec<Attack> {
         flood("empty continuations", 1, fragments.concat()),
         flood("unsubscribes", 1, frame(TEXT, unsubscribe.as_bytes()).repeat(100)),
         flood("many commands in a message", 1, frame(TEXT, many.as_bytes())),
+        // The broker thread answers them, which has everybody's messages to hand over.
+        Attack {
+            bytes_per_second: 10_000_000,
+            ..flood("questions about histories", 150, asks("history", r#","limit":0"#))
+        },
         flood("nested JSON", 1, frame(TEXT, format!(r#"{{"id":1,"rpc":[{nested}]}}"#).as_bytes())),
         deaf("histories that nobody takes", 20, asks("history", r#","limit":-1"#), false),
         deaf("recoveries that nobody takes", 100, asks("subscribe", r#","recover":true,"offset":0"#), false),

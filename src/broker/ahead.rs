@@ -78,18 +78,30 @@ impl Ahead {
         }
     }
 
+    /// Whether somebody need not wait any longer, whatever this node has read.
+    pub(super) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// One of those.
+    pub(super) fn next_ready(&mut self) -> Option<Recover> {
+        let ready = self.ready.pop_front();
+        if ready.is_none() {
+            // It is long only after a stream was read back.
+            self.ready = VecDeque::new();
+        }
+        ready
+    }
+
     /// Whether somebody need not wait any longer when this node has read up to `offset`.
     pub(super) fn has_reached(&self, offset: u64) -> bool {
-        let reached = self.waiting.first_key_value().is_some_and(|((first, _), _)| *first <= offset);
-        reached || !self.ready.is_empty()
+        self.waiting.first_key_value().is_some_and(|((first, _), _)| *first <= offset)
     }
 
     /// One of those.
     pub(super) fn next_reached(&mut self, offset: u64) -> Option<Recover> {
-        self.ready.pop_front().or_else(|| {
-            let first = self.waiting.first_entry().filter(|first| first.key().0 <= offset)?;
-            Some(first.remove())
-        })
+        let first = self.waiting.first_entry().filter(|first| first.key().0 <= offset)?;
+        Some(first.remove())
     }
 
     /// One of those who shall not wait any longer.
@@ -101,6 +113,10 @@ impl Ahead {
             if let Some(late) = self.waiting.remove(&key) {
                 return Some(late);
             }
+        }
+        // A flood must not leave its capacity behind.
+        if self.deadlines.is_empty() && self.deadlines.capacity() > STALE {
+            self.deadlines = VecDeque::new();
         }
         None
     }
@@ -188,23 +204,26 @@ pub(super) mod tests {
         assert_eq!(gone(ahead.wait(question(0, 10), later)), Some(2));
         assert!(ahead.is_full() && ahead.deadlines.len() <= 2 * WAITING_MAX + STALE);
         ahead.look_again(|_| false);
+        assert_eq!(reached(&mut ahead, u64::MAX), [0; 0]);
         assert_eq!(
             gone(ahead.wait(question(3, 10), later)),
             Some(3),
             "those who are ready have their answers soon"
         );
-        assert_eq!(reached(&mut ahead, 0).len(), WAITING_MAX);
+        assert_eq!(std::iter::from_fn(|| ahead.next_ready()).count(), WAITING_MAX);
+        assert_eq!((late(&mut ahead, later), ahead.deadlines.capacity()), (vec![], 0));
     }
 
     #[test]
-    fn who_need_not_wait_whatever_was_read_goes_first() {
+    fn who_need_not_wait_whatever_was_read_is_told_apart() {
         let (mut ahead, start) = (Ahead::default(), Instant::now());
         for command in 1..=3 {
             ahead.wait(question(command, u64::from(command)), start);
         }
         ahead.look_again(|question| question.asker.id != 2);
-        assert!(ahead.has_reached(0));
-        assert_eq!(reached(&mut ahead, 1), [2, 1]);
+        assert_eq!((ahead.has_ready(), ahead.has_reached(0)), (true, false));
+        assert_eq!(ahead.next_ready().map(|question| question.asker.id), Some(2));
+        assert_eq!(reached(&mut ahead, 1), [1]);
         assert_eq!(late(&mut ahead, start + PATIENCE), [3]);
     }
 }

@@ -18,6 +18,9 @@ use crate::protocol::codes::ErrorCode;
 use super::history::{Mode, Page, Query, Unrecoverable, Wish};
 use super::turn::{Broker, REQUESTS_PER_TURN};
 
+/// Of those who were ahead, so many are asked again in one turn. Requests have the other half.
+const AGAIN_PER_TURN: usize = REQUESTS_PER_TURN / 2;
+
 /// Publications in one answer about a topic's history at most, as SDKs expect it.
 const PAGE_MAX: usize = 300;
 
@@ -88,16 +91,15 @@ impl Broker {
         self.ahead = ahead;
     }
 
-    /// Has those asked again who were ahead and are not any more, or have waited for long enough: so many in a turn, and as
-    /// long as there is room for that, lest messages and requests wait for them.
+    /// Has those asked again who were ahead and are not any more, or have waited for long enough. They count as requests,
+    /// lest messages and others wait for all of them.
     pub(super) fn recover_those_ahead(&mut self) {
-        let (read_to, now) = (self.reached(), Instant::now());
-        for _ in 0..REQUESTS_PER_TURN {
-            if !self.outbox.is_empty() {
+        for _ in 0..AGAIN_PER_TURN {
+            if !self.takes_requests() {
                 return;
             }
-            let reached = read_to.and_then(|read_to| self.ahead.next_reached(read_to));
-            let Some(question) = reached.or_else(|| self.ahead.next_late(now)) else { return };
+            let Some(question) = self.next_of_those_ahead() else { return };
+            self.count_request();
             if self.is_read_back && (self.is_linked || !self.is_ahead(&question)) {
                 self.leave_for_later(question.shard, Question::Recover(Box::new(question)));
             } else {
@@ -106,13 +108,22 @@ impl Broker {
         }
     }
 
-    /// When some of them are to be asked again.
+    fn next_of_those_ahead(&mut self) -> Option<Recover> {
+        let (reached, now) = (self.reached(), Instant::now());
+        let ahead = &mut self.ahead;
+        ahead
+            .next_ready()
+            .or_else(|| reached.and_then(|read_to| ahead.next_reached(read_to)))
+            .or_else(|| ahead.next_late(now))
+    }
+
+    /// When some of them are to be asked again. Nobody knows while mail waits and no requests are taken: that ends soon.
     pub(super) fn next_recovery(&self) -> Option<Instant> {
-        if !self.outbox.is_empty() {
+        if !self.takes_requests() {
             return None;
         }
         let has_reached = self.reached().is_some_and(|read_to| self.ahead.has_reached(read_to));
-        if has_reached { Some(Instant::now()) } else { self.ahead.next_deadline() }
+        if has_reached || self.ahead.has_ready() { Some(Instant::now()) } else { self.ahead.next_deadline() }
     }
 
     /// How far this node has read, if that tells who is ahead.

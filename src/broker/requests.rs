@@ -16,7 +16,10 @@ impl Broker {
                 return;
             }
             match self.inlet.requests.take() {
-                Some(request) => self.request(request),
+                Some(request) => {
+                    self.count_request();
+                    self.request(request);
+                }
                 None => return,
             }
         }

@@ -40,7 +40,7 @@ const EVENTS_PER_TURN: usize = 512;
 const EVENTS_TIME: Duration = Duration::from_millis(10);
 /// Events between two looks at the clock, which then cost a fiftieth of what small events do.
 const EVENTS_PER_LOOK: usize = 8;
-/// Requests taken in one turn.
+/// Requests taken in one turn, and while mail waits.
 pub(super) const REQUESTS_PER_TURN: usize = 512;
 /// Between two attempts to put mail into a full mailbox: nobody tells when there is room.
 const OUTBOX_RETRY: Duration = Duration::from_millis(1);
@@ -53,6 +53,8 @@ pub(super) struct Broker {
     pub(super) stats: Arc<BrokerStats>,
     pub(super) inlet: Inlet,
     pub(super) outbox: Outbox,
+    /// Requests that were taken while mail waited, since none did.
+    pub(super) requests_meanwhile: usize,
     pub(super) topics: Topics,
     /// Shards that will be attached when messages of the topic come.
     pub(super) arrivals: HashMap<TopicName, Vec<Place>>,
@@ -99,6 +101,7 @@ impl Broker {
         let limits = &setup.config.limits;
         Self {
             outbox: Outbox::new(setup.shards),
+            requests_meanwhile: 0,
             topics: Topics::new(limits.topics),
             arrivals: HashMap::new(),
             merge: Merge::new(limits.frame_bytes, limits.merging_bytes),
@@ -164,21 +167,35 @@ impl Broker {
     }
 
     /// One turn. The order matters: batches go out before requests are looked at, so that a topic's number
-    /// is free when its last shard has gone, and acknowledgements come after the hand-over.
+    /// is free when its last shard has gone, and acknowledgements come after the hand-over. Who was ahead comes before new
+    /// requests, which may be more than there is room for.
     fn turn(&mut self, first: Option<Event>) {
-        self.outbox.retry();
+        self.retry();
         self.take_events(first);
         if self.undated.is_over(Instant::now()) {
             self.go_on_with_undated(None);
         }
         self.hand_over();
-        self.take_requests();
         self.recover_those_ahead();
+        self.take_requests();
         self.history.expire(Instant::now());
         self.acknowledge();
         self.go_on_stopping();
         self.outbox.notify();
         self.gauge();
+    }
+
+    /// Sends the mail that waits. When none waits any more, everything is handed over that was taken: whatever comes in this
+    /// turn may have to wait again.
+    fn retry(&mut self) {
+        if self.outbox.is_empty() {
+            return;
+        }
+        self.outbox.retry();
+        if self.outbox.is_empty() {
+            self.requests_meanwhile = 0;
+            self.acknowledge();
+        }
     }
 
     fn take_events(&mut self, first: Option<Event>) {
@@ -384,10 +401,18 @@ impl Broker {
     }
 
     /// Requests make answers, which may have to wait: beyond a limit no more are looked at. The shards take
-    /// their mail whatever becomes of their requests, so that this ends.
+    /// their mail whatever becomes of their requests, so that this ends. While mail waits, so few are looked at that it does
+    /// not go on waiting for ever, and all messages with it, because one shard's clients ask for more than it takes.
     pub(super) fn takes_requests(&self) -> bool {
         let limits = &self.config.limits;
-        self.outbox.len() < limits.requests && self.outbox.bytes() < limits.mailbox_bytes
+        self.requests_meanwhile < REQUESTS_PER_TURN
+            && self.outbox.len() < limits.requests
+            && self.outbox.bytes() < limits.mailbox_bytes
+    }
+
+    /// Something is done that makes an answer.
+    pub(super) fn count_request(&mut self) {
+        self.requests_meanwhile += usize::from(!self.outbox.is_empty());
     }
 
     /// When something has to be done although nothing comes.
