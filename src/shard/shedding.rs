@@ -17,9 +17,9 @@
 //!   rest of its message. While there are such that go on, the others stay as long as less than half of the bound is kept
 //!   for them, and the bound is not exceeded by an eighth: what waits for its turn becomes less by itself. Where nobody is
 //!   read and nobody goes on, those who wait to be read are closed, last of all.
-//! * *For how long.* Where there is no room, and for longer than a moment ([`WAIT_MAX`]) there was none, or somebody who
-//!   found none was still to be read, nobody may stay: clients are closed as above, whatever each of them waits for, and the
-//!   one of which most is kept goes first.
+//! * *For how long.* Where more is kept than there is room for, and for a moment ([`WAIT_MAX`]) there was no time at which
+//!   there was room and nobody waited to be read, nobody may stay: clients are closed as above, whatever each of them waits
+//!   for, and the one of which most is kept goes first.
 //!
 //! So nobody holds up others for longer than a moment, whatever it waits for. And what is kept exceeds its bound by an
 //! eighth at the end of a turn, or by what one client was read at once and what that became, where that is more.

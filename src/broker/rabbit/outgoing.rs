@@ -2,8 +2,8 @@
 //! they are confirmed or their time is over. No clock and no socket.
 //!
 //! A letter keeps its `message-id`, by which whoever gets it twice knows it. The letters of one sender leave in the order
-//! in which they came, and over a new connection so again; senders take turns (`turns`), and each has a share of the room
-//! ([`Shares`]). When a letter could not be stored, publishes that go where it goes (the same exchange, topic and copies)
+//! in which they came, and over a new connection so again, but for suspects (below), which are first. Senders take turns
+//! (`turns`), and each has a share of the room ([`Shares`]). When a letter could not be stored, publishes that go where it goes (the same exchange, topic and copies)
 //! wait for a while, so that the order stays; others do not wait for it. Then one letter leaves to see how it is now, and
 //! what RabbitMQ says of it counts for all that rest with it: however many these are, they cost RabbitMQ one letter each
 //! time ([`resting`]). Burials have no order: each is sent at once, and rests when it could not be stored itself; and each
