@@ -211,14 +211,15 @@ impl RabbitNode {
     /// Adds a virtual host and returns its URL.
     ///
     /// # Panics
-    /// If the node refuses.
+    /// If the node refuses, or has one of this name: two tests would meet in it.
     #[track_caller]
     pub fn new_vhost(&self, name: &str) -> String {
         // One call for what is `add_vhost` and `set_permissions`: each starts an Erlang of its own, for a second.
         self.ctl(&[
             "eval",
             &format!(
-                r#"ok = rabbit_vhost:add(<<"{name}">>, <<"tests">>), ok = rabbit_auth_backend_internal:set_permissions(
+                r#"false = rabbit_vhost:exists(<<"{name}">>), ok = rabbit_vhost:add(<<"{name}">>, <<"tests">>),
+                ok = rabbit_auth_backend_internal:set_permissions(
                 <<"guest">>, <<"{name}">>, <<".*">>, <<".*">>, <<".*">>, <<"tests">>)."#
             ),
         ]);

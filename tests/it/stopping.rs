@@ -1,19 +1,17 @@
 //! How the engine starts where it cannot, and how it leaves.
 
-mod support;
-
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::support::engine::{BINARY, Engine, clear_settings, run_to_end, serve};
+use crate::support::http;
+use crate::support::ports::free_port;
+use crate::support::process::{Lines, signal};
+use crate::support::script::Subscriber;
+use crate::support::wait::{SOON, wait_for, wait_until};
+use crate::support::websocket::RawClient;
 use serde_json::Value;
-use support::engine::{BINARY, Engine, clear_settings, run_to_end, serve};
-use support::http;
-use support::ports::free_port;
-use support::process::{Lines, signal};
-use support::script::Subscriber;
-use support::wait::{SOON, wait_for, wait_until};
-use support::websocket::RawClient;
 
 #[test]
 fn clients_are_sent_away_with_3001_and_the_exit_code_is_0() {

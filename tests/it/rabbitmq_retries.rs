@@ -1,20 +1,18 @@
 //! Publishes of clients and operators while RabbitMQ, or the way to it, fails: nothing that was answered with
 //! success is missing, and nothing comes twice.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use crate::support::engine::Engine;
+use crate::support::proxy::{Proxy, Way};
+use crate::support::rabbitmq::RabbitNode;
+use crate::support::script::Amqp;
+use crate::support::wait::{SOON, hold_for, wait_until};
+use crate::support::websocket::RawClient;
 use serde_json::{Value, json};
-use support::engine::Engine;
-use support::proxy::{Proxy, Way};
-use support::rabbitmq::RabbitNode;
-use support::script::Amqp;
-use support::wait::{SOON, hold_for, wait_until};
-use support::websocket::RawClient;
 
 /// Long enough for a RabbitMQ to come back.
 const PATIENT: &str = "[timeouts]\nping = \"1h\"\npublish = \"90s\"\n[amqp]\nreconnect_max = \"500ms\"\n";
@@ -204,12 +202,12 @@ fn publishes_outlive_a_connection_that_is_half_open() {
 #[test]
 fn what_rabbitmq_refuses_is_sent_again_until_it_is_taken_and_pushed_once() {
     let node = RabbitNode::shared();
-    let url = node.new_vhost("refusing");
+    let url = node.new_vhost("full_queue");
     let engine = Engine::with_config_and(PATIENT, &["--amqp", &url]);
     engine.wait_until_ready();
     Amqp::connect(&url).declare_queue("full", "fanfare", "#");
     let full = r#"{"max-length": 1, "overflow": "reject-publish"}"#;
-    node.ctl(&["set_policy", "-p", "refusing", "full", "^full$", full, "--apply-to", "queues"]);
+    node.ctl(&["set_policy", "-p", "full_queue", "full", "^full$", full, "--apply-to", "queues"]);
     let mut client = RawClient::connect(engine.client_address());
     client.subscribe("news");
     engine.publish("news", &json!(1));
@@ -219,7 +217,7 @@ fn what_rabbitmq_refuses_is_sent_again_until_it_is_taken_and_pushed_once() {
         let repeated = || engine.metric("fanfare_duplicates_total", &[]) >= 2.0;
         wait_until(SOON, "it to be sent three times", repeated);
         assert!(!publisher.is_finished(), "it was answered although it was refused");
-        node.ctl(&["clear_policy", "-p", "refusing", "full"]);
+        node.ctl(&["clear_policy", "-p", "full_queue", "full"]);
         publisher.join().expect("success");
     });
     assert_eq!(client.publication("news"), "2");

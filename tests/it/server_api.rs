@@ -1,10 +1,8 @@
 //! The server API as its own clients know it.
 
-mod support;
-
+use crate::support::engine::Engine;
+use crate::support::script::{Script, Subscriber};
 use serde_json::{Value, json};
-use support::engine::Engine;
-use support::script::{Script, Subscriber};
 
 /// PyPI's `cent` does everything that this API offers, and what it does is seen by the clients.
 #[test]

@@ -1,20 +1,18 @@
 //! Clients that were away get what they missed, exactly, byte by byte: through the embedded backplane, and through
 //! a stream from another engine, or from the same after it was killed.
 
-mod support;
-
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::support::engine::{BINARY, Engine, clear_settings};
+use crate::support::process::Lines;
+use crate::support::publisher::Publisher;
+use crate::support::rabbitmq::RabbitNode;
+use crate::support::wait::{SOON, wait_until};
+use crate::support::websocket::RawClient;
 use lapin::BasicProperties;
 use serde_json::{Value, json};
-use support::engine::{BINARY, Engine, clear_settings};
-use support::process::Lines;
-use support::publisher::Publisher;
-use support::rabbitmq::RabbitNode;
-use support::wait::{SOON, wait_until};
-use support::websocket::RawClient;
 
 const CONFIG: &str = "[namespaces.kept]\nhistory_size = 5\n\
                       [namespaces.forced]\nhistory_size = 5\nforce_recovery = true\n\

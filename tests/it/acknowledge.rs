@@ -1,20 +1,18 @@
 //! When RabbitMQ's messages are acknowledged with `amqp.ack = "written"`: when they were written to the clients. And how
 //! much RabbitMQ sends ahead.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::engine::Engine;
+use crate::support::proxy::Proxy;
+use crate::support::publisher::{DURABLE, Publisher};
+use crate::support::rabbitmq::RabbitNode;
+use crate::support::script::Amqp;
+use crate::support::swarm::{ClientIndex, Line, Observer, Swarm};
+use crate::support::wait::{SOON, hold_for, wait_until};
+use crate::support::websocket::RawClient;
 use lapin::{BasicProperties, ExchangeKind};
 use serde_json::{Value, json};
-use support::engine::Engine;
-use support::proxy::Proxy;
-use support::publisher::{DURABLE, Publisher};
-use support::rabbitmq::RabbitNode;
-use support::script::Amqp;
-use support::swarm::{ClientIndex, Line, Observer, Swarm};
-use support::wait::{SOON, hold_for, wait_until};
-use support::websocket::RawClient;
 
 /// `SO_RCVBUF` of who stalls; the kernel makes 2,304 bytes of anything smaller.
 const RECEIVE_BUFFER: usize = 2304;

@@ -1,14 +1,12 @@
 //! The SDKs as they come, against the engine: what a single one sees.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
+use crate::support::engine::Engine;
+use crate::support::rabbitmq::RabbitNode;
+use crate::support::script::{Amqp, Subscriber};
+use crate::support::wait::{SOON, wait_until};
 use serde_json::json;
-use support::engine::Engine;
-use support::rabbitmq::RabbitNode;
-use support::script::{Amqp, Subscriber};
-use support::wait::{SOON, wait_until};
 
 /// Clients may publish in `chat:`, and nowhere else.
 const CHAT: &str = "[namespaces.chat]\nclient_publish = true\n";

@@ -1,15 +1,13 @@
 //! permessage-deflate from end to end: clients that take compressed publications and clients that do not, on the
 //! same topics.
 
-mod support;
-
+use crate::support::engine::Engine;
+use crate::support::framed::{COMPRESSED, Framed, compressed};
+use crate::support::peer::{Peer, TEXT, UPGRADE, frame, frame_with};
+use crate::support::script::Subscriber;
+use crate::support::wait::{SOON, wait_until};
+use crate::support::websocket::RawClient;
 use serde_json::json;
-use support::engine::Engine;
-use support::framed::{COMPRESSED, Framed, compressed};
-use support::peer::{Peer, TEXT, UPGRADE, frame, frame_with};
-use support::script::Subscriber;
-use support::wait::{SOON, wait_until};
-use support::websocket::RawClient;
 
 const CONFIG: &str = "[namespaces.zip]\ndeflate = true\nlog_bytes = 33554432\n\
                       [namespaces.late]\ndeflate = true\nmax_delay = \"300ms\"\n\

@@ -1,16 +1,14 @@
 //! The files in `tuning/`: each is read as its reader would, and what it names is there.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::{fs, str};
 
+use crate::support::engine::{BINARY, clear_settings};
+use crate::support::process::TempDir;
 use fanfare::config::Config;
 use fanfare::config::tuning::{self, State, Sysctl};
-use support::engine::{BINARY, clear_settings};
-use support::process::TempDir;
 
 /// System calls that the engine makes besides those of every program, as seen by `strace -f`; without one of
 /// them it would not run, or not as fast.

@@ -1,23 +1,21 @@
 //! `amqp.bindings = "dynamic"`: topics are bound as clients come and go, and nobody notices, by anything that is
 //! missing or comes twice.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::engine::Engine;
+use crate::support::publisher::Publisher;
+use crate::support::rabbitmq::RabbitNode;
+use crate::support::swarm::{ClientIndex, Line, Observer, Swarm};
+use crate::support::wait::{SOON, wait_until};
+use crate::support::websocket::RawClient;
 use fanfare::protocol::codes::ErrorCode;
 use lapin::BasicProperties;
 use serde_json::{Value, json};
-use support::engine::Engine;
-use support::publisher::Publisher;
-use support::rabbitmq::RabbitNode;
-use support::swarm::{ClientIndex, Line, Observer, Swarm};
-use support::wait::{SOON, wait_until};
-use support::websocket::RawClient;
 
 /// Topics with a binding of their own (`src/broker/rabbit/bindings.rs`).
 const ROOM: usize = 10_000;

@@ -1,13 +1,15 @@
 //! The broker thread against a RabbitMQ of its own: fake shards at one end, a real AMQP publisher at the
 //! other.
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::support::proxy::Proxy;
+use crate::support::publisher::{DURABLE, Publisher, headers, list};
+use crate::support::rabbitmq::RabbitNode;
+use crate::support::wait::{SOON, hold_for, wait_for, wait_until};
 use fanfare::broker::{self, Setup, StartError, publish_once};
 use fanfare::config::{Bindings, Config, Interval, Namespace, Source, UnknownNamespace};
 use fanfare::mail::{
@@ -21,10 +23,6 @@ use fanfare::stats::{BackplaneState, BrokerStats};
 use lapin::options::ExchangeDeclareOptions;
 use lapin::types::AMQPValue;
 use lapin::{BasicProperties, ExchangeKind};
-use support::proxy::Proxy;
-use support::publisher::{DURABLE, Publisher, headers, list};
-use support::rabbitmq::RabbitNode;
-use support::wait::{SOON, hold_for, wait_for, wait_until};
 use tokio::sync::oneshot;
 
 struct Nobody;

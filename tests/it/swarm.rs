@@ -1,8 +1,6 @@
 //! The swarm that loads the engine in tests and benches is itself tested: against a scripted server, with
 //! the server's bytes cut at every place.
 
-mod support;
-
 use std::io::{Cursor, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::sync::mpsc::{Sender, channel};
@@ -12,9 +10,9 @@ use std::time::Duration;
 use tungstenite::protocol::Role;
 use tungstenite::{Message, WebSocket};
 
-use support::framed::compressed;
-use support::swarm::{ClientIndex, Counted, Line, Observer, Publication, Swarm};
-use support::wait::SOON;
+use crate::support::framed::compressed;
+use crate::support::swarm::{ClientIndex, Counted, Line, Observer, Publication, Swarm};
+use crate::support::wait::SOON;
 
 /// The answers to upgrade, connect and one subscribe.
 const WELCOME: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\

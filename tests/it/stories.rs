@@ -1,23 +1,21 @@
 //! What people do with it, by name: the rows of README's "Use cases".
 
-mod support;
-
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 
+use crate::support::engine::Engine;
+use crate::support::framed::Framed;
+use crate::support::proxy::{Proxy, Way};
+use crate::support::publisher::{Publisher, headers};
+use crate::support::rabbitmq::RabbitNode;
+use crate::support::script::{Amqp, Script, Subscriber};
+use crate::support::wait::{SOON, wait_until};
+use crate::support::websocket::RawClient;
 use lapin::BasicProperties;
 use lapin::types::AMQPValue;
 use serde_json::{Value, json};
-use support::engine::Engine;
-use support::framed::Framed;
-use support::proxy::{Proxy, Way};
-use support::publisher::{Publisher, headers};
-use support::rabbitmq::RabbitNode;
-use support::script::{Amqp, Script, Subscriber};
-use support::wait::{SOON, wait_until};
-use support::websocket::RawClient;
 
 /// Two tabs subscribe to A, B and C and get whatever is sent to all. One unsubscribes from A: from then on
 /// it gets B and C only, the other still all three.

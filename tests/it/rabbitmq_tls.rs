@@ -1,17 +1,15 @@
 //! RabbitMQ by TLS: the certificate's authority is named in the URL, and nobody else's is trusted.
 
-mod support;
-
 use std::path::Path;
 
+use crate::support::bytes::{BytesPublisher, property};
+use crate::support::engine::{Engine, run_to_end, serve};
+use crate::support::process::TempDir;
+use crate::support::rabbitmq::{Identity, RabbitNode, answers_amqp};
+use crate::support::wait::SOON;
+use crate::support::websocket::RawClient;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::json;
-use support::bytes::{BytesPublisher, property};
-use support::engine::{Engine, run_to_end, serve};
-use support::process::TempDir;
-use support::rabbitmq::{Identity, RabbitNode, answers_amqp};
-use support::wait::SOON;
-use support::websocket::RawClient;
 
 /// An authority of the test's own.
 struct Authority(CertifiedIssuer<'static, KeyPair>);

@@ -1,23 +1,21 @@
 //! The control port as HTTP clients use it: many requests on one connection, by HTTP/2 without TLS and by
 //! HTTP/1.1, against the whole engine.
 
-mod support;
-
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::support::engine::Engine;
+use crate::support::process::TempDir;
+use crate::support::wait::SOON;
+use crate::support::websocket::RawClient;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper::{Request, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
-use support::engine::Engine;
-use support::process::TempDir;
-use support::wait::SOON;
-use support::websocket::RawClient;
 
 /// Requests that wait for their answers at the same time: more than HTTP/2 takes at once on one connection.
 const PARALLEL: usize = 64;
@@ -103,7 +101,7 @@ fn silent_connections_of_operators_keep_no_client_out() {
     let mut command = Command::new("sh");
     command.args(["-c", "ulimit -n 300; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_fanfare")]);
     command.args(["serve", "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--shards", "1"]);
-    support::engine::clear_settings(&mut command);
+    crate::support::engine::clear_settings(&mut command);
     let engine = Engine::launch(command, None);
     let connect = |_| TcpStream::connect(engine.control_address()).expect("it listens");
     let silent: Vec<_> = (0..400).map(connect).collect();

@@ -1,16 +1,14 @@
 //! A queue of the node's own that drops messages: a gap like any other, though the link stands.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::engine::Engine;
+use crate::support::publisher::Publisher;
+use crate::support::rabbitmq::RabbitNode;
+use crate::support::wait::{SOON, wait_until};
+use crate::support::websocket::RawClient;
 use lapin::BasicProperties;
 use serde_json::{Value, json};
-use support::engine::Engine;
-use support::publisher::Publisher;
-use support::rabbitmq::RabbitNode;
-use support::wait::{SOON, wait_until};
-use support::websocket::RawClient;
 
 /// What the engine's connection takes although it is stopped: with so much room for bytes, from the start.
 const PREFETCH: usize = 10;
@@ -110,7 +108,7 @@ fn messages(node: &RabbitNode, vhost: &str) -> Vec<usize> {
 #[test]
 fn messages_that_expire_in_the_queue_are_no_overflow() {
     let node = RabbitNode::shared();
-    let url = node.new_vhost("expired");
+    let url = node.new_vhost("expired_in_queue");
     let engine = start(&url, ROOM);
     let publisher = Publisher::connect(&url);
     let mut client = RawClient::connect(engine.client_address());
@@ -120,14 +118,16 @@ fn messages_that_expire_in_the_queue_are_no_overflow() {
     // Dead letters, the node's own queue, and notices: all that expired has become one.
     let (rest, notices) = (PREFETCH, ROOM);
     wait_until(SOON, "messages to expire", || {
-        let counts = messages(node, "expired");
+        let counts = messages(node, "expired_in_queue");
         counts.contains(&rest) && counts.contains(&notices)
     });
     engine.signal("CONT");
     for n in 0..PREFETCH {
         assert_eq!(client.publication("kept:1"), n.to_string());
     }
-    wait_until(SOON, "the notices to be read", || messages(node, "expired").iter().all(|&count| count == 0));
+    wait_until(SOON, "the notices to be read", || {
+        messages(node, "expired_in_queue").iter().all(|&count| count == 0)
+    });
     assert!(client.is_silent_for(Duration::from_millis(100)), "nobody is told of anything");
     assert_eq!(engine.metric("fanfare_overflows_total", &[]), 0.0);
 }

@@ -2,18 +2,16 @@
 //! ends earlier than it did, and gives the offsets that were there to other messages. Nobody misses those, and
 //! nobody goes on from a position that has another meaning now.
 
-mod support;
-
+use crate::support::engine::Engine;
+use crate::support::process::TempDir;
+use crate::support::publisher::Publisher;
+use crate::support::rabbitmq::RabbitNode;
+use crate::support::wait::{SOON, wait_until};
+use crate::support::websocket::RawClient;
 use lapin::BasicProperties;
 use serde_json::{Value, json};
 use std::ops::Range;
 use std::time::Duration;
-use support::engine::Engine;
-use support::process::TempDir;
-use support::publisher::Publisher;
-use support::rabbitmq::RabbitNode;
-use support::wait::{SOON, wait_until};
-use support::websocket::RawClient;
 
 const TOPIC: &str = "kept:a";
 

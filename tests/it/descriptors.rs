@@ -1,8 +1,6 @@
 //! `server.private_fd_tables`: each shard's descriptors are open in its own table and nowhere else, so that
 //! what is closed there is closed.
 
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -10,14 +8,14 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::Instant;
 
+use crate::support::engine::Engine;
+use crate::support::peer::{Peer, UPGRADE};
+use crate::support::process::TempDir;
+use crate::support::rabbitmq::RabbitNode;
+use crate::support::wait::{SOON, wait_for, wait_until};
+use crate::support::websocket::RawClient;
 use fanfare::config::host::DESCRIPTORS_RESERVE;
 use serde_json::json;
-use support::engine::Engine;
-use support::peer::{Peer, UPGRADE};
-use support::process::TempDir;
-use support::rabbitmq::RabbitNode;
-use support::wait::{SOON, wait_for, wait_until};
-use support::websocket::RawClient;
 
 const SHARDS: usize = 3;
 
@@ -144,7 +142,7 @@ fn start_with_limit(limit: u32, config: &str, shards: usize) -> Engine {
     command.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_fanfare")]);
     command.args(["serve", "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"]);
     command.arg("--shards").arg(shards.to_string()).arg("--config").arg(&file);
-    support::engine::clear_settings(&mut command);
+    crate::support::engine::clear_settings(&mut command);
     Engine::launch(command, Some(files))
 }
 

@@ -1,19 +1,17 @@
 //! RabbitMQ goes, comes back, refuses: what clients and operators see of it.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::engine::{Engine, run_to_end, serve};
+use crate::support::proxy::{Proxy, Way};
+use crate::support::publisher::{DURABLE, Publisher};
+use crate::support::rabbitmq::RabbitNode;
+use crate::support::script::{Amqp, Subscriber};
+use crate::support::wait::{SOON, wait_until};
+use crate::support::websocket::RawClient;
 use lapin::types::AMQPValue;
 use lapin::{BasicProperties, ExchangeKind};
 use serde_json::json;
-use support::engine::{Engine, run_to_end, serve};
-use support::proxy::{Proxy, Way};
-use support::publisher::{DURABLE, Publisher};
-use support::rabbitmq::RabbitNode;
-use support::script::{Amqp, Subscriber};
-use support::wait::{SOON, wait_until};
-use support::websocket::RawClient;
 
 /// Clients here answer no ping while RabbitMQ starts, which takes its time on a busy machine.
 const CHAT: &str = "[namespaces.chat]\nclient_publish = true\n[timeouts]\npublish = \"1s\"\nping = \"1h\"\n\
@@ -264,7 +262,7 @@ fn two_nodes_share_their_topics_through_rabbitmq() {
     assert_eq!(clients[0].ask("publish", "chat:1", &json!("hello")), Ok(()));
     clients.iter().for_each(|client| client.expect("chat:1", &[json!("hello")]));
     // Nothing comes twice.
-    support::wait::hold_for(Duration::from_millis(200), "one publication each", || {
+    crate::support::wait::hold_for(Duration::from_millis(200), "one publication each", || {
         clients.iter().all(|client| client.publications("chat:1").len() == 1)
     });
 }

@@ -2,8 +2,6 @@
 //! them but the lines that choose how to balance, and what cannot be here: addresses, paths, and what only root may.
 
 mod proxy;
-#[path = "../support/mod.rs"]
-mod support;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -14,13 +12,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::engine::Engine;
+use crate::support::http;
+use crate::support::ports::free_port;
+use crate::support::wait::{SOON, wait_for, wait_until};
+use crate::support::websocket::RawClient;
 use proxy::{Config, HAPROXY, NGINX, Place, Proxy};
 use serde_json::{Value, json};
-use support::engine::Engine;
-use support::http;
-use support::ports::free_port;
-use support::wait::{SOON, wait_for, wait_until};
-use support::websocket::RawClient;
 use tungstenite::client::IntoClientRequest;
 use tungstenite::http::HeaderValue;
 

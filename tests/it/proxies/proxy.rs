@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::{fs, thread};
 
-use super::support::engine::Engine;
-use super::support::ports::free_port;
-use super::support::process::{Lines, TempDir, signal};
-use super::support::wait::{SOON, wait_until};
+use crate::support::engine::Engine;
+use crate::support::ports::free_port;
+use crate::support::process::{Lines, TempDir, signal};
+use crate::support::wait::{SOON, wait_until};
 
 pub(crate) const NGINX: &str = "nginx/nginx.conf";
 pub(crate) const HAPROXY: &str = "haproxy/haproxy.cfg";

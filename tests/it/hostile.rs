@@ -1,8 +1,6 @@
 //! Peers that do what no client should. Each is answered clearly, and nobody else notices: after each one a
 //! healthy client of the same engine still gets what is published.
 
-mod support;
-
 use std::io::{ErrorKind, Read as _, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
@@ -11,12 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::support::engine::{BINARY as FANFARE, Engine, clear_settings, run_to_end};
+use crate::support::peer::{BINARY, CLOSE, PING, Peer, TEXT, UPGRADE, frame, frame_with};
+use crate::support::process::{TempDir, resident_bytes};
+use crate::support::wait::{SOON, hold_for, wait_until};
+use crate::support::websocket::RawClient;
 use flate2::{Compress, Compression, FlushCompress};
-use support::engine::{BINARY as FANFARE, Engine, clear_settings, run_to_end};
-use support::peer::{BINARY, CLOSE, PING, Peer, TEXT, UPGRADE, frame, frame_with};
-use support::process::{TempDir, resident_bytes};
-use support::wait::{SOON, hold_for, wait_until};
-use support::websocket::RawClient;
 
 /// Healthy clients publish for themselves, so that the check needs nothing but their own connection; and
 /// limits on time are short.

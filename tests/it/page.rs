@@ -1,11 +1,9 @@
 //! The live page in headless Chromium. What each story does and expects is in `tests/sdk/page.mjs`, in a
 //! browser's own language; nothing may be fetched from elsewhere.
 
-mod support;
-
-use support::engine::{Engine, serve};
-use support::script::Script;
-use support::wait::SOON;
+use crate::support::engine::{Engine, serve};
+use crate::support::script::Script;
+use crate::support::wait::SOON;
 
 fn tell(story: &str, engine: &Engine) {
     tell_of(story, &engine.page_url(), &engine.ws_url());

@@ -1,19 +1,17 @@
 //! The tests' own RabbitMQ: what other tests rely on. And what an engine needs of one: rights, and words for whoever
 //! did not give them.
 
-mod support;
-
 use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
 
+use crate::support::engine::{BINARY, Engine, clear_settings, run_to_end, serve};
+use crate::support::publisher::Publisher;
+use crate::support::rabbitmq::{RabbitNode, Version};
+use crate::support::wait::{SOON, wait_until};
+use crate::support::websocket::RawClient;
 use lapin::BasicProperties;
 use serde_json::json;
 use socket2::{Domain, Socket, Type};
-use support::engine::{BINARY, Engine, clear_settings, run_to_end, serve};
-use support::publisher::Publisher;
-use support::rabbitmq::{RabbitNode, Version};
-use support::wait::{SOON, wait_until};
-use support::websocket::RawClient;
 
 #[test]
 fn a_node_keeps_durable_things_and_ends_with_its_value() {

@@ -1,20 +1,18 @@
 //! The stream as the source: nothing is lost or repeated over restarts of either side, all nodes are in one
 //! epoch, and a stream that is another one is noticed.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::support::engine::{Engine, run_to_end, serve};
+use crate::support::proxy::{Proxy, Way};
+use crate::support::publisher::{DURABLE, Publisher, headers};
+use crate::support::rabbitmq::RabbitNode;
+use crate::support::wait::{SOON, hold_for, wait_for, wait_until};
+use crate::support::websocket::RawClient;
 use lapin::types::AMQPValue;
 use lapin::{BasicProperties, ExchangeKind};
 use serde_json::json;
-use support::engine::{Engine, run_to_end, serve};
-use support::proxy::{Proxy, Way};
-use support::publisher::{DURABLE, Publisher, headers};
-use support::rabbitmq::RabbitNode;
-use support::wait::{SOON, hold_for, wait_for, wait_until};
-use support::websocket::RawClient;
 
 fn configuration(url: &str) -> String {
     // Who waits for RabbitMQ to start need not answer pings.

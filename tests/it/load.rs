@@ -1,8 +1,6 @@
 //! `fanfare load`: against an engine, where everything must be right, and against servers that do something
 //! wrong on purpose, where it must notice.
 
-mod support;
-
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
@@ -10,11 +8,11 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::Duration;
 
+use crate::support::engine::{BINARY, Engine, clear_settings, run_to_end};
+use crate::support::process::{Lines, signal};
+use crate::support::rabbitmq::RabbitNode;
+use crate::support::wait::{SOON, wait_until};
 use serde_json::Value;
-use support::engine::{BINARY, Engine, clear_settings, run_to_end};
-use support::process::{Lines, signal};
-use support::rabbitmq::RabbitNode;
-use support::wait::{SOON, wait_until};
 use tungstenite::{Message, WebSocket};
 
 /// `fanfare load` against these addresses.
@@ -162,7 +160,7 @@ fn who_is_refused_makes_it_fail() {
 fn what_is_wrong_is_told_with_the_remedy() {
     let engine = Engine::start(&[]);
     let (server, control) = (engine.client_address(), engine.control_address());
-    let nobody = support::ports::free_port();
+    let nobody = crate::support::ports::free_port();
     let nobody = SocketAddr::from(([127, 0, 0, 1], nobody));
     let told = complaint(load(nobody, control, &["--short"]));
     assert!(told.contains(&format!("nothing listens at {nobody}: start `fanfare serve`")), "{told}");

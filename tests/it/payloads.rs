@@ -1,21 +1,19 @@
 //! What publishers send is what clients get, byte for byte; what cannot be delivered is kept, with the
 //! reason.
 
-mod support;
-
 use std::io::Write as _;
 
+use crate::support::bytes::{BytesPublisher, header, headers, hex, long, property};
+use crate::support::engine::Engine;
+use crate::support::publisher::Publisher;
+use crate::support::rabbitmq::RabbitNode;
+use crate::support::script::Amqp;
+use crate::support::wait::{SOON, wait_until};
+use crate::support::websocket::RawClient;
 use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
 use lapin::BasicProperties;
 use serde_json::{Value, json};
-use support::bytes::{BytesPublisher, header, headers, hex, long, property};
-use support::engine::Engine;
-use support::publisher::Publisher;
-use support::rabbitmq::RabbitNode;
-use support::script::Amqp;
-use support::wait::{SOON, wait_until};
-use support::websocket::RawClient;
 
 /// JSON that parsing and printing again would change.
 const EXACT: [&str; 16] = [

@@ -1,0 +1,33 @@
+//! What tests the engine from outside, one module for each subject. They are one program, because each program has to
+//! link the whole engine; `tests/run` starts it once for each module, so that they share neither a process nor a
+//! RabbitMQ.
+
+mod acknowledge;
+mod command_line;
+mod control_port;
+mod deflate;
+mod descriptors;
+mod differential;
+mod hostile;
+mod load;
+mod page;
+mod payloads;
+mod proxies;
+mod rabbit;
+mod rabbit_bindings;
+mod rabbit_overflow;
+mod rabbit_rewound;
+mod rabbit_stream;
+mod rabbitmq_away;
+mod rabbitmq_node;
+mod rabbitmq_retries;
+mod rabbitmq_tls;
+mod recovery;
+mod sdks;
+mod server_api;
+mod stopping;
+mod stories;
+#[path = "../support/mod.rs"]
+mod support;
+mod swarm;
+mod tuning;

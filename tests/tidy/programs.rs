@@ -1,0 +1,79 @@
+//! What `tests/run` relies on: it reads from the sources what it runs, and how.
+
+use std::fs;
+
+use super::{Finding, below, files_below, paths_from_root, report, room_of, root, sources_below, words};
+
+/// `tests/run` runs the test programs that start a RabbitMQ with each version, and finds them by that.
+#[test]
+fn a_test_program_that_starts_a_rabbitmq_names_its_type() {
+    let support = root().join("tests/support");
+    let naming: Vec<String> = files_below(&support)
+        .into_iter()
+        .filter(|path| fs::read_to_string(path).is_ok_and(|source| source.contains("RabbitNode")))
+        .map(|path| below(&support, &path))
+        .collect();
+    assert_eq!(
+        naming,
+        ["rabbitmq.rs"],
+        "what starts a RabbitMQ for a test program hides that from `tests/run`"
+    );
+}
+
+/// `tests/run` starts the program `it` once for each file and folder beside its `main.rs`, and says which tests to run by
+/// a text that is in their names.
+#[test]
+fn each_module_of_it_is_there_and_is_run_alone() {
+    let mut modules: Vec<String> =
+        sources_below("tests/it").iter().map(|(path, _)| room_of(path).into()).collect();
+    modules.sort();
+    modules.dedup();
+    modules.retain(|name| name != "main");
+    let main = fs::read_to_string(root().join("tests/it/main.rs")).expect("source is text");
+    let main = syn::parse_file(&main).expect("source is Rust");
+    let named = main.items.iter().filter_map(|item| match item {
+        syn::Item::Mod(module) => Some(module.ident.to_string()),
+        _ => None,
+    });
+    let mut named: Vec<String> = named.filter(|name| name != "support").collect();
+    named.sort();
+    assert_eq!(named, modules, "tests/it/main.rs names all that is beside it");
+    for name in &modules {
+        let twice = modules.iter().find(|other| *other != name && other.ends_with(name));
+        assert_eq!(twice, None, "`{name}::` is in the names of its tests too");
+    }
+}
+
+/// What a module of `it` did for another would be hidden from `tests/run`, which runs those with both versions that
+/// name the type; and it has a process for each, so that what one does to its process disturbs no other.
+fn foreign_modules(path: &str, source: &str) -> Vec<Finding> {
+    let words = words(source.parse().unwrap_or_else(|error| panic!("tests/it/{path}: {error}")));
+    let known = [room_of(path), "support"];
+    paths_from_root(&["crate"], path, &words)
+        .into_iter()
+        .filter(|(place, _)| !known.contains(&place.split("::").next().unwrap_or_default()))
+        .map(|(place, line)| Finding {
+            file: format!("tests/it/{path}"),
+            line,
+            rule: format!("a module of `it` may not know another, as `{place}`"),
+            instead: "put what two of them need into tests/support".to_owned(),
+        })
+        .collect()
+}
+
+#[test]
+fn modules_of_it_do_not_know_each_other() {
+    report(
+        &sources_below("tests/it")
+            .iter()
+            .flat_map(|(path, source)| foreign_modules(path, source))
+            .collect::<Vec<_>>(),
+    );
+    for source in ["use crate::rabbit::x;", "use super::rabbit::x;", "fn f() { crate::rabbit::x() }"] {
+        assert_eq!(foreign_modules("rabbit_stream.rs", source).len(), 1, "{source}");
+        assert_eq!(foreign_modules("rabbit.rs", source).len(), 0, "{source}");
+    }
+    let known = "use crate::support::{engine::Engine, wait::SOON}; use super::proxy::Proxy; use fanfare::config::Config;";
+    assert_eq!(foreign_modules("proxies/mod.rs", &known.replace("super", "self")).len(), 0);
+    assert_eq!(foreign_modules("proxies/proxy.rs", known).len(), 0);
+}
