@@ -1,67 +1,232 @@
-//! Makes a copy of the shard for each deliberate bug: the shipped source with one piece of text replaced.
+//! Makes a copy of the shard that has every deliberate bug in it, each behind a switch.
+//!
+//! A bug names a function of `src/shard`, and gives the code that is to be wrong as a pattern of tokens: white space
+//! and comments do not count, and `$name` stands for any one identifier, which the wrong code may use. So a bug
+//! outlives new names of variables, new formatting and a move to another file.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-/// Name, file below `src/shard`, the shipped text, and what the bug makes of it.
+use proc_macro2::{Delimiter, TokenStream, TokenTree};
+
+/// Its name, the function that has it, the shipped code and the wrong code. The shipped code is either an expression
+/// or whole statements.
 type Bug = (&'static str, &'static str, &'static str, &'static str);
 
 const BUGS: &[Bug] = &include!("bugs.in");
 
+/// Rooms of the crate that the shard uses.
+const ROOMS: [&str; 14] = [
+    "capacity",
+    "client_id",
+    "config",
+    "mail",
+    "mailbox",
+    "namespaces",
+    "printable",
+    "protocol",
+    "ratelimit",
+    "receipt",
+    "session",
+    "slab",
+    "stats",
+    "wire",
+];
+
 fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    let shard = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../src/shard");
+    let here = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR"));
+    let shard = here.join("../../src/shard");
     println!("cargo::rerun-if-changed={}", shard.display());
     println!("cargo::rerun-if-changed=bugs.in");
-    let harness = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/harness.rs");
-    let mut modules = String::new();
-    let mut list = String::from("pub const BUGS: &[(&str, fn(u64) -> crate::Events)] = &[\n");
-    for bug in BUGS {
-        copy(&shard, &out.join(bug.0), bug);
-        let name = bug.0;
-        modules += &format!(
-            "#[allow(dead_code)] pub mod {name} {{ #[path = {:?}] pub mod shard; #[path = {harness:?}] pub mod harness; }}\n",
-            out.join(name).join("mod.rs")
-        );
-        list += &format!("(\"{name}\", {name}::harness::run),\n");
+    let mut files: Vec<_> = sources(&shard).into_iter().map(Source::read).collect();
+    for (number, bug) in BUGS.iter().enumerate() {
+        put_in(&mut files, number, bug);
     }
-    fs::write(out.join("bugs.rs"), modules + &list + "];\n").expect("OUT_DIR can be written");
+    for file in files {
+        fs::write(out.join(file.name()), of_the_copy(&file.with_its_bugs())).expect("OUT_DIR can be written");
+    }
+    let list = format!(
+        "#[path = {:?}] pub mod shard;\npub const BUGS: [&str; {}] = {:?};\n",
+        out.join("mod.rs"),
+        BUGS.len(),
+        BUGS.iter().map(|bug| bug.0).collect::<Vec<_>>()
+    );
+    fs::write(out.join("broken.rs"), list).expect("OUT_DIR can be written");
 }
 
-/// Copies the shard without its poll, and with the bug in it.
-fn copy(from: &Path, to: &Path, &(name, file, shipped, broken): &Bug) {
-    fs::create_dir_all(to).expect("OUT_DIR can be written");
-    for entry in fs::read_dir(from).expect("src/shard is there") {
-        let path = entry.expect("src/shard can be read").path();
-        let file_name =
-            path.file_name().and_then(|name| name.to_str()).expect("sources have plain names").to_owned();
-        if file_name == "poll.rs" || !file_name.ends_with(".rs") {
+/// The files of the shard, without its poll.
+fn sources(shard: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(shard).expect("src/shard is there");
+    let paths = entries.map(|entry| entry.expect("src/shard can be read").path());
+    paths
+        .filter(|path| path.extension().is_some_and(|ending| ending == "rs") && !path.ends_with("poll.rs"))
+        .collect()
+}
+
+/// Puts a switch for the bug where its pattern matches, which must be one place.
+fn put_in(files: &mut [Source], number: usize, &(name, function, shipped, wrong): &Bug) {
+    let pattern = tokens(shipped);
+    let mut found = Vec::new();
+    for (file, source) in files.iter().enumerate() {
+        found.extend(source.places(function, &pattern).into_iter().map(|place| (file, place)));
+    }
+    let [(file, place)] = &found[..] else {
+        panic!(
+            "bug `{name}`: its code must be once in functions `{function}` of src/shard, and is {} times; adapt \
+             tests/simulation/bugs.in",
+            found.len()
+        );
+    };
+    files[*file].switch(number, place, shipped, wrong);
+}
+
+/// The text of a file, fit for a module of this crate.
+fn of_the_copy(text: &str) -> String {
+    let text = text
+        .replace("pub mod poll;\n", "")
+        .replace("crate::shard::", "crate::broken::shard::")
+        .replace("crate::shard;", "crate::broken::shard;");
+    ROOMS
+        .iter()
+        .fold(text, |text, room| text.replace(&format!("crate::{room}::"), &format!("fanfare::{room}::")))
+}
+
+/// A file of the shard.
+struct Source {
+    path: PathBuf,
+    text: String,
+    tokens: Vec<Token>,
+    /// What stands in which places instead, by where these begin.
+    switches: BTreeMap<usize, (Range<usize>, String)>,
+}
+
+/// Where a pattern matches: the bytes, and what its `$names` stand for.
+struct Place {
+    bytes: Range<usize>,
+    names: Vec<(String, String)>,
+}
+
+impl Source {
+    fn read(path: PathBuf) -> Self {
+        let text = fs::read_to_string(&path).expect("sources can be read");
+        let tokens = tokens(&text);
+        Self { path, text, tokens, switches: BTreeMap::new() }
+    }
+
+    fn name(&self) -> &str {
+        self.path.file_name().and_then(|name| name.to_str()).expect("sources have plain names")
+    }
+
+    /// All places in functions of this name that the pattern matches.
+    fn places(&self, function: &str, pattern: &[Token]) -> Vec<Place> {
+        let bodies = (0..self.tokens.len()).filter_map(|at| self.body(at, function));
+        bodies.flatten().filter_map(|at| self.place(at, pattern)).collect()
+    }
+
+    /// The tokens of the body of the function of this name that begins at a token.
+    fn body(&self, at: usize, function: &str) -> Option<Range<usize>> {
+        let [keyword, name, ..] = &self.tokens[at..] else { return None };
+        if keyword.text != "fn" || name.text != function {
+            return None;
+        }
+        let mut at = at + 2;
+        // Patterns of parameters may have braces as well.
+        while self.tokens[at].text != "{" {
+            at = self.tokens[at].end.max(at + 1);
+        }
+        Some(at..self.tokens[at].end)
+    }
+
+    fn place(&self, at: usize, pattern: &[Token]) -> Option<Place> {
+        let mut names: Vec<(String, String)> = Vec::new();
+        let mut found = self.tokens[at..].iter();
+        let mut wanted = pattern.iter();
+        let mut last = None;
+        while let Some(token) = wanted.next() {
+            let here = found.next()?;
+            if token.text == "$" {
+                let name = &wanted.next().expect("a name behind each `$`").text;
+                let known = names.iter().find(|(known, _)| known == name);
+                if !here.is_identifier() || known.is_some_and(|(_, text)| *text != here.text) {
+                    return None;
+                }
+                names.push((name.clone(), here.text.clone()));
+            } else if token.text != here.text {
+                return None;
+            }
+            last = Some(here);
+        }
+        Some(Place { bytes: self.tokens[at].bytes.start..last?.bytes.end, names })
+    }
+
+    /// Has either the shipped or the wrong code run at a place.
+    fn switch(&mut self, number: usize, place: &Place, shipped: &str, wrong: &str) {
+        // The longest first, so that no name is taken for the beginning of another one.
+        let mut names = place.names.clone();
+        names.sort_by_key(|(name, _)| usize::MAX - name.len());
+        let wrong = names
+            .iter()
+            .fold(wrong.to_owned(), |wrong, (name, text)| wrong.replace(&format!("${name}"), text));
+        let either = format!(
+            "if crate::is_broken({number}) {{ {wrong} }} else {{ {} }}",
+            &self.text[place.bytes.clone()]
+        );
+        let is_statement =
+            shipped.ends_with(';') || shipped.starts_with("if ") || shipped.starts_with("while ");
+        let either = if is_statement { either } else { format!("({either})") };
+        let before = self.switches.insert(place.bytes.start, (place.bytes.clone(), either));
+        assert!(before.is_none(), "two bugs are in one place: {:?}", BUGS[number]);
+    }
+
+    fn with_its_bugs(&self) -> String {
+        let (mut text, mut at) = (String::new(), 0);
+        for (bytes, either) in self.switches.values() {
+            text += self.text.get(at..bytes.start).expect("no bug is within another one");
+            text += either;
+            at = bytes.end;
+        }
+        text + &self.text[at..]
+    }
+}
+
+struct Token {
+    text: String,
+    bytes: Range<usize>,
+    /// Of an opening bracket, the place of its closing one among the tokens.
+    end: usize,
+}
+
+impl Token {
+    fn is_identifier(&self) -> bool {
+        self.text.starts_with(|first: char| first.is_alphabetic() || first == '_')
+    }
+}
+
+fn tokens(text: &str) -> Vec<Token> {
+    let mut all = Vec::new();
+    flatten(text.parse().expect("tokens of Rust"), &mut all);
+    all
+}
+
+fn flatten(stream: TokenStream, all: &mut Vec<Token>) {
+    for tree in stream {
+        let TokenTree::Group(group) = tree else {
+            all.push(Token { text: tree.to_string(), bytes: tree.span().byte_range(), end: 0 });
             continue;
-        }
-        let mut text = fs::read_to_string(&path).expect("sources can be read");
-        if file_name == file {
-            let places = text.matches(shipped).count();
-            assert_eq!(
-                places, 1,
-                "bug `{name}`: its text must stand once in src/shard/{file}; adapt tests/simulation/bugs.in"
-            );
-            text = text.replace(shipped, broken);
-        }
-        let text = text
-            .replace("pub mod poll;\n", "")
-            .replace("crate::shard::", &format!("crate::bugs::{name}::shard::"))
-            .replace("crate::shard;", &format!("crate::bugs::{name}::shard;"));
-        let rooms = [
-            "capacity", "client_id", "config", "mail", "mailbox", "namespaces", "printable", "protocol", "ratelimit", "receipt", "session",
-            "slab", "stats", "wire",
-        ];
-        let text = rooms.iter().fold(text, |text, room| {
-            text.replace(&format!("crate::{room}::"), &format!("fanfare::{room}::"))
-        });
-        // Only a text that has changed is written, so that cargo need not build it again.
-        let target = to.join(&file_name);
-        if fs::read_to_string(&target).ok().as_ref() != Some(&text) {
-            fs::write(target, text).expect("OUT_DIR can be written");
-        }
+        };
+        let (open, close) = match group.delimiter() {
+            Delimiter::Parenthesis => ("(", ")"),
+            Delimiter::Brace => ("{", "}"),
+            Delimiter::Bracket => ("[", "]"),
+            Delimiter::None => ("", ""),
+        };
+        let at = all.len();
+        all.push(Token { text: open.to_owned(), bytes: group.span_open().byte_range(), end: 0 });
+        flatten(group.stream(), all);
+        all[at].end = all.len();
+        all.push(Token { text: close.to_owned(), bytes: group.span_close().byte_range(), end: 0 });
     }
 }

@@ -1,4 +1,4 @@
-// The world around one shard. Included once per shard: the shipped one, and each with a deliberate bug.
+// The world around one shard. Included twice: for the shipped shard, and for the copy that has the deliberate bugs.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, VecDeque};

@@ -5,6 +5,8 @@
 //! shard is ticked only when the loop around it would tick it: after an event, after mail, or when it said
 //! that it must not sleep. So a lost wake-up is a client that waits for ever, and is found.
 
+use std::cell::Cell;
+
 pub mod rng;
 pub mod wire;
 
@@ -89,6 +91,21 @@ impl Events {
     }
 }
 
+thread_local! {
+    /// The deliberate bug that the copy of the shard has, by its place in [`broken::BUGS`].
+    static BUG: Cell<Option<usize>> = const { Cell::new(None) };
+}
+
+/// Which deliberate bug this thread's copy of the shard has from now on.
+pub fn break_it(bug: Option<usize>) {
+    BUG.set(bug);
+}
+
+/// Whether the copy has this bug: the switches that `build.rs` puts into it ask.
+fn is_broken(bug: usize) -> bool {
+    BUG.get() == Some(bug)
+}
+
 /// The shard as it ships.
 pub mod shipped {
     pub use fanfare::shard;
@@ -97,7 +114,11 @@ pub mod shipped {
     }
 }
 
-/// The shard with one deliberate bug each.
-pub mod bugs {
-    include!(concat!(env!("OUT_DIR"), "/bugs.rs"));
+/// The shard with one deliberate bug, or none: see [`break_it`].
+#[allow(dead_code, unused_parens, unused_variables, unreachable_code, clippy::all)]
+pub mod broken {
+    include!(concat!(env!("OUT_DIR"), "/broken.rs"));
+    pub mod harness {
+        include!("harness.rs");
+    }
 }
