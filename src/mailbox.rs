@@ -181,6 +181,12 @@ impl<T> Sender<T> {
         self.shared.queue.is_empty()
     }
 
+    /// Whether the receiver is gone, and nobody else sends: nobody will ever take what is put in.
+    #[must_use]
+    pub fn is_abandoned(&self) -> bool {
+        Arc::strong_count(&self.shared) == 1
+    }
+
     /// How many items there is room for at this moment.
     #[must_use]
     pub fn room(&self) -> usize {

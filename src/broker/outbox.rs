@@ -16,6 +16,16 @@ pub(super) struct Outbox {
     waiting: usize,
     /// Bytes of what waits.
     bytes: usize,
+    /// Requests whose answers were to wait, since nothing waited.
+    asked: usize,
+}
+
+/// Whose mailboxes the answer to a request goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Recipients {
+    Nobody,
+    Shard(ShardId),
+    All,
 }
 
 #[derive(Debug)]
@@ -37,7 +47,7 @@ impl Outbox {
             pushed: false,
             closed: false,
         });
-        Self { doors: doors.collect(), waiting: 0, bytes: 0 }
+        Self { doors: doors.collect(), waiting: 0, bytes: 0, asked: 0 }
     }
 
     /// Sends a mail, or keeps it until there is room. Mail to a shard that does not exist, or has ended, is
@@ -64,9 +74,32 @@ impl Outbox {
         ids.filter(|(_, door)| !door.closed).map(|(shard, _)| shard).collect()
     }
 
-    /// Sends what waits, as far as there is room.
+    /// Counts a request that is about to be answered, if its answer has to wait behind others.
+    pub(super) fn count_request(&mut self, recipients: Recipients) {
+        let waits = match recipients {
+            Recipients::Nobody => false,
+            Recipients::Shard(shard) => {
+                self.doors.get(usize::from(shard)).is_some_and(|door| !door.waiting.is_empty())
+            }
+            Recipients::All => self.waiting > 0,
+        };
+        self.asked += usize::from(waits);
+    }
+
+    /// Requests whose answers were to wait, since nothing waited. While that is bounded, the wait ends, however much is
+    /// asked.
+    pub(super) fn asked(&self) -> usize {
+        self.asked
+    }
+
+    /// Sends what waits, as far as there is room. What waits for a shard that has ended is dropped.
     pub(super) fn retry(&mut self) {
         for door in &mut self.doors {
+            if !door.waiting.is_empty() && door.mailbox.is_abandoned() {
+                let (waiting, bytes) = door.close();
+                self.waiting -= waiting;
+                self.bytes -= bytes;
+            }
             while let Some(mail) = door.waiting.pop_front() {
                 let weight = mail.weight();
                 if let Err(mail) = door.mailbox.push(mail) {
@@ -82,6 +115,13 @@ impl Outbox {
                 door.waiting = VecDeque::new();
             }
         }
+        self.forget_requests();
+    }
+
+    fn forget_requests(&mut self) {
+        if self.is_empty() {
+            self.asked = 0;
+        }
     }
 
     /// Wakes every shard that mail was put in for, once.
@@ -95,11 +135,11 @@ impl Outbox {
     /// A shard has ended: what waits for it is dropped.
     pub(super) fn close(&mut self, shard: ShardId) {
         if let Some(door) = self.doors.get_mut(usize::from(shard)) {
-            self.waiting -= door.waiting.len();
-            self.bytes -= door.waiting.iter().map(Mail::weight).sum::<usize>();
-            door.waiting = VecDeque::new();
-            door.closed = true;
+            let (waiting, bytes) = door.close();
+            self.waiting -= waiting;
+            self.bytes -= bytes;
         }
+        self.forget_requests();
     }
 
     /// Mails that wait for room.
@@ -119,6 +159,13 @@ impl Outbox {
 }
 
 impl Door {
+    /// Drops what waits, and takes nothing more. Returns how many mails that were, and their bytes.
+    fn close(&mut self) -> (usize, usize) {
+        self.closed = true;
+        let dropped = std::mem::take(&mut self.waiting);
+        (dropped.len(), dropped.iter().map(Mail::weight).sum())
+    }
+
     /// Puts a mail into the mailbox, unless others have to go first or there is no room.
     fn put(&mut self, mail: Mail) -> Result<(), Mail> {
         if !self.waiting.is_empty() {
@@ -190,5 +237,32 @@ mod tests {
         outbox.push_to_all(|| attached(4));
         assert!(outbox.is_empty());
         assert_eq!(slots(&mut inbox), [0]);
+    }
+
+    #[test]
+    fn requests_count_whose_answers_wait_until_nothing_does() {
+        let doors = [1, 1, 9].map(|room| mailbox(room, Box::new(Count(Arc::default()))));
+        let (senders, mut inboxes): (_, Vec<_>) = doors.into_iter().unzip();
+        let mut outbox = Outbox::new(senders);
+        let asked = |outbox: &mut Outbox| {
+            let all = [Recipients::Shard(0), Recipients::Shard(2), Recipients::Shard(9), Recipients::Nobody];
+            all.into_iter().chain([Recipients::All]).for_each(|recipients| outbox.count_request(recipients));
+            outbox.asked()
+        };
+        assert_eq!(asked(&mut outbox), 0);
+        (0..2).for_each(|slot| outbox.push(0, attached(slot)));
+        (0..2).for_each(|slot| outbox.push(1, attached(slot)));
+        assert_eq!(asked(&mut outbox), 2, "of the first, and of all");
+        inboxes[0].take();
+        outbox.retry();
+        assert_eq!(asked(&mut outbox), 3, "the other one's mail waits still");
+        outbox.close(1);
+        assert_eq!((outbox.len(), outbox.asked()), (0, 0));
+        outbox.push(0, attached(2));
+        assert_eq!(asked(&mut outbox), 2);
+        // Nobody takes it any more.
+        inboxes.remove(0);
+        outbox.retry();
+        assert_eq!((outbox.len(), outbox.asked(), outbox.shards()), (0, 0, vec![2]));
     }
 }

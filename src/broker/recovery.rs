@@ -16,6 +16,7 @@ use crate::mail::{
 use crate::protocol::codes::ErrorCode;
 
 use super::history::{Mode, Page, Query, Unrecoverable, Wish};
+use super::outbox::Recipients;
 use super::turn::{Broker, REQUESTS_PER_TURN};
 
 /// Of those who were ahead, so many are asked again in one turn. Requests have the other half.
@@ -99,7 +100,7 @@ impl Broker {
                 return;
             }
             let Some(question) = self.next_of_those_ahead() else { return };
-            self.count_request();
+            self.outbox.count_request(Recipients::Shard(question.shard));
             if self.is_read_back && (self.is_linked || !self.is_ahead(&question)) {
                 self.leave_for_later(question.shard, Question::Recover(Box::new(question)));
             } else {
@@ -117,7 +118,7 @@ impl Broker {
             .or_else(|| ahead.next_late(now))
     }
 
-    /// When some of them are to be asked again. Nobody knows while mail waits and no requests are taken: that ends soon.
+    /// When some of them are to be asked again. Not while no requests are taken: the retry wakes the thread then.
     pub(super) fn next_recovery(&self) -> Option<Instant> {
         if !self.takes_requests() {
             return None;

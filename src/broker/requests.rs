@@ -1,13 +1,39 @@
 //! What shards and operators ask of the broker thread.
 
-use crate::mail::{Asker, ClientKey, Mail, Numbered, Publish, PublishFault, Request, ShardId, TopicName};
+use crate::mail::{
+    Asker, ClientKey, HistoryAsker, Mail, Numbered, Publish, PublishFault, Request, ShardId, TopicName,
+};
 use crate::protocol::codes::{ErrorCode, UnsubscribeCode};
 
 use super::backplane::{Coming, Removal};
 use super::incoming::admissible;
+use super::outbox::Recipients;
 use super::payload::Undeliverable;
 use super::topics::{Full, Left, Place};
 use super::turn::{Broker, REQUESTS_PER_TURN};
+
+/// Whose mailboxes the answer to a request goes to.
+fn recipients(request: &Request) -> Recipients {
+    match request {
+        Request::Attach { shard, .. } | Request::Detach { shard, .. } | Request::Disconnect { shard, .. } => {
+            Recipients::Shard(*shard)
+        }
+        Request::Recover(question) => Recipients::Shard(question.shard),
+        Request::Publish(Publish { asker: Asker::Client { shard, .. }, .. })
+        | Request::RemoveHistory { asker: Asker::Client { shard, .. }, .. } => Recipients::Shard(*shard),
+        Request::History(question) => match &question.asker {
+            HistoryAsker::Client { shard, .. } => Recipients::Shard(*shard),
+            HistoryAsker::Control(_) => Recipients::Nobody,
+        },
+        Request::Unsubscribe { client: Some((shard, _)), .. } => Recipients::Shard(*shard),
+        Request::Unsubscribe { client: None, .. } | Request::Survey(_) => Recipients::All,
+        Request::Publish(_)
+        | Request::RemoveHistory { .. }
+        | Request::SurveyPart { .. }
+        | Request::Stop
+        | Request::Drained { .. } => Recipients::Nobody,
+    }
+}
 
 impl Broker {
     pub(super) fn take_requests(&mut self) {
@@ -17,7 +43,7 @@ impl Broker {
             }
             match self.inlet.requests.take() {
                 Some(request) => {
-                    self.count_request();
+                    self.outbox.count_request(recipients(&request));
                     self.request(request);
                 }
                 None => return,
@@ -37,13 +63,16 @@ impl Broker {
             Request::Recover(question) => self.recover(question),
             Request::History(question) => self.read_history(question),
             Request::RemoveHistory { topic, asker } => self.remove_history(&topic, asker),
+            // There are no clients yet, and nobody takes mail.
+            Request::Disconnect { .. } | Request::Unsubscribe { .. } if !self.shards_run => {}
             Request::Disconnect { shard, client, closing } => {
                 self.outbox.push(shard, Mail::Disconnect { client, closing });
             }
             Request::Unsubscribe { client, topic } => self.unsubscribe(client, &topic),
             Request::Survey(answer) => {
-                let id = self.surveys.open(answer, self.outbox.shards().len());
-                self.outbox.push_to_all(|| Mail::Survey { id });
+                let shards = if self.shards_run { self.outbox.shards() } else { Vec::new() };
+                let id = self.surveys.open(answer, shards.len());
+                shards.into_iter().for_each(|shard| self.outbox.push(shard, Mail::Survey { id }));
             }
             Request::SurveyPart { id, topics, last } => self.surveys.part(id, topics, last),
             Request::Stop => self.begin_to_stop(),

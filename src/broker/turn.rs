@@ -40,7 +40,7 @@ const EVENTS_PER_TURN: usize = 512;
 const EVENTS_TIME: Duration = Duration::from_millis(10);
 /// Events between two looks at the clock, which then cost a fiftieth of what small events do.
 const EVENTS_PER_LOOK: usize = 8;
-/// Requests taken in one turn, and while mail waits.
+/// Requests taken in one turn, and those whose answers have to wait until all have been handed over.
 pub(super) const REQUESTS_PER_TURN: usize = 512;
 /// Between two attempts to put mail into a full mailbox: nobody tells when there is room.
 const OUTBOX_RETRY: Duration = Duration::from_millis(1);
@@ -53,8 +53,8 @@ pub(super) struct Broker {
     pub(super) stats: Arc<BrokerStats>,
     pub(super) inlet: Inlet,
     pub(super) outbox: Outbox,
-    /// Requests that were taken while mail waited, since none did.
-    pub(super) requests_meanwhile: usize,
+    /// Whether the shards take mail, or nearly do.
+    pub(super) shards_run: bool,
     pub(super) topics: Topics,
     /// Shards that will be attached when messages of the topic come.
     pub(super) arrivals: HashMap<TopicName, Vec<Place>>,
@@ -101,7 +101,7 @@ impl Broker {
         let limits = &setup.config.limits;
         Self {
             outbox: Outbox::new(setup.shards),
-            requests_meanwhile: 0,
+            shards_run: false,
             topics: Topics::new(limits.topics),
             arrivals: HashMap::new(),
             merge: Merge::new(limits.frame_bytes, limits.merging_bytes),
@@ -129,11 +129,12 @@ impl Broker {
         }
     }
 
-    /// Turns until a stream that can be read has been read back.
+    /// Turns until a stream that can be read has been read back. The shards do not run yet.
     pub(super) async fn load(&mut self) {
         while self.backplane.is_loading() && !self.is_done() {
             self.wait_and_turn().await;
         }
+        self.shards_run = true;
     }
 
     /// Turns until all shards have ended.
@@ -193,7 +194,6 @@ impl Broker {
         }
         self.outbox.retry();
         if self.outbox.is_empty() {
-            self.requests_meanwhile = 0;
             self.acknowledge();
         }
     }
@@ -401,18 +401,13 @@ impl Broker {
     }
 
     /// Requests make answers, which may have to wait: beyond a limit no more are looked at. The shards take
-    /// their mail whatever becomes of their requests, so that this ends. While mail waits, so few are looked at that it does
-    /// not go on waiting for ever, and all messages with it, because one shard's clients ask for more than it takes.
+    /// their mail whatever becomes of their requests, so that this ends. So few whose answers have to wait are looked at that
+    /// messages, which wait as well, have their turn, although one shard's clients ask for more than it takes.
     pub(super) fn takes_requests(&self) -> bool {
         let limits = &self.config.limits;
-        self.requests_meanwhile < REQUESTS_PER_TURN
+        self.outbox.asked() < REQUESTS_PER_TURN
             && self.outbox.len() < limits.requests
             && self.outbox.bytes() < limits.mailbox_bytes
-    }
-
-    /// Something is done that makes an answer.
-    pub(super) fn count_request(&mut self) {
-        self.requests_meanwhile += usize::from(!self.outbox.is_empty());
     }
 
     /// When something has to be done although nothing comes.

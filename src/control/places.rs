@@ -36,7 +36,7 @@ pub(super) const PLACES: usize = 96;
 /// Places beside them in which only `/health` is answered.
 pub(super) const RESERVED: usize = 8;
 
-/// Connections that were told to go and have not gone, which few need longer than 10 ms for. As many of them as there are
+/// Connections that were told to go and have not gone, which few need longer than 20 ms for. As many of them as there are
 /// reserved places are left for those who make room there.
 const LEAVING: usize = 23;
 
@@ -56,7 +56,7 @@ const GRACE: Duration = Duration::from_millis(100);
 /// How long whoever has asked, or has taken a part of its answer, keeps its place, however many others come.
 const KEPT: Duration = Duration::from_secs(1);
 
-/// So many that have just come keep those from making room that have asked. Fewer than all places: where only a few change
+/// So many that have just come keep those from making room that have asked and were let in. Fewer than all places: where only a few change
 /// hands, who comes next would wait for each of them, although others are idle.
 const CROWD: usize = 24;
 

@@ -1,6 +1,7 @@
 //! How long one turn lasts, and who has one.
 
 use super::*;
+use crate::broker::turn::REQUESTS_PER_TURN;
 use crate::mail::{History, HistoryAsker, MESSAGE_TOPICS_MAX};
 
 /// Messages may be dear: the hand-over does not wait until hundreds of them have been taken.
@@ -24,25 +25,27 @@ fn a_turn_ends_by_time_as_well_as_by_number() {
     house.stop();
 }
 
+/// A question of a client of a shard.
+fn question(shard: ShardId) -> Request {
+    let client = ClientKey { slot: 0, generation: 1 };
+    let asker = HistoryAsker::Client { shard, client, command: 1, budget: None };
+    Request::History(Box::new(History {
+        asker,
+        topic: "a".into(),
+        limit: Some(0),
+        since: None,
+        reverse: false,
+    }))
+}
+
 /// The clients of one shard ask for more, and for longer, than their shard takes answers. What another shard's subscribers
 /// hear does not wait for that.
 #[test]
 fn what_one_shard_asks_for_keeps_no_messages_from_the_others() {
     let mut house = House::new(2, |config| config.limits.mailbox = 64);
     house.attach(1, 0, "news");
-    let question = || {
-        let client = ClientKey { slot: 0, generation: 1 };
-        let asker = HistoryAsker::Client { shard: 0, client, command: 1, budget: None };
-        Request::History(Box::new(History {
-            asker,
-            topic: "a".into(),
-            limit: Some(0),
-            since: None,
-            reverse: false,
-        }))
-    };
     let flood = |house: &mut House| {
-        (0..40).for_each(|_| drop(house.requests.push(question())));
+        (0..40).for_each(|_| drop(house.requests.push(question(0))));
         house.requests.notify();
         (0..16).for_each(|_| drop(house.shards[0].take()));
         std::thread::sleep(Duration::from_millis(1));
@@ -62,4 +65,68 @@ fn what_one_shard_asks_for_keeps_no_messages_from_the_others() {
         drop(answer);
     }
     house.stop();
+}
+
+/// What one shard has to hear is more than it takes. What others ask for does not wait for that.
+#[test]
+fn what_waits_for_one_shard_keeps_no_answers_from_the_others() {
+    let mut house = House::new(2, |config| config.limits.mailbox = 16);
+    house.attach(0, 0, "a");
+    // One batch per publication, as each is answered before the next one comes.
+    for n in 0..17 {
+        house.publish(&["a"], &n.to_string()).blocking_recv().unwrap().unwrap();
+    }
+    house.wait_until("a mail in the outbox", |stats| stats.outbox.value() == 1);
+    for n in 0..2 * REQUESTS_PER_TURN {
+        house.ask(question(1));
+        assert!(matches!(house.mail(1), Mail::History { .. }), "answer {n}");
+    }
+    assert_eq!(house.stats.outbox.value(), 1);
+    house.collect(0, 17);
+    house.stop();
+}
+
+/// A shard ends when its last client has gone, whatever it has asked for until then.
+#[test]
+fn what_waits_for_a_shard_that_has_ended_keeps_nobody_from_ending() {
+    let mut house = House::new(1, |config| config.limits.mailbox = 16);
+    house.ask(Request::Stop);
+    while !matches!(house.mail(0), Mail::Drain) {}
+    (0..2 * REQUESTS_PER_TURN).for_each(|_| house.ask(question(0)));
+    house.shards.clear();
+    house.ask(Request::Drained { shard: 0 });
+    let thread = house.thread.take().unwrap();
+    let deadline = Instant::now() + LONG;
+    while !thread.is_finished() {
+        assert!(Instant::now() < deadline, "it waits for a shard that has ended");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    thread.join().unwrap();
+}
+
+/// There are no clients yet, and the shards take no mail.
+#[test]
+fn what_operators_ask_for_before_the_shards_run_is_no_mail() {
+    let config = Arc::new(Config::default());
+    let (requests, inlet) = inlet(&config.limits);
+    let (door, mail) = mailbox(16, Box::new(Count(Arc::default())));
+    let setup = Setup {
+        namespaces: Arc::new(Namespaces::new(&config)),
+        requests: inlet,
+        shards: vec![door],
+        receipts: Vec::new(),
+        stats: Arc::default(),
+        config: Arc::clone(&config),
+    };
+    let mut broker = Broker::new(setup, Backplane::Memory(Memory::new(&config)));
+    let ask = |broker: &mut Broker| {
+        let (answer, parts) = mpsc::unbounded_channel();
+        requests.push(Request::Unsubscribe { client: None, topic: "a".into() }).unwrap();
+        requests.push(Request::Survey(answer)).unwrap();
+        broker.take_requests();
+        parts
+    };
+    assert!(ask(&mut broker).is_closed() && mail.is_empty(), "it is answered at once");
+    broker.shards_run = true;
+    assert!(!ask(&mut broker).is_closed() && mail.len() == 2);
 }
