@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use crate::config::Amqp;
 
-use super::backplane::Message;
+use super::event::Message;
 
 /// What is known of the time.
 #[derive(Debug)]
@@ -103,9 +103,9 @@ pub(super) fn has_expired(message: &Message, age: Option<Duration>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::backplane::Place;
+    use crate::broker::event::Place;
     use crate::broker::payload::{Compression, Content};
-    use crate::broker::rabbit::Envelope;
+    use crate::broker::rabbit::envelope::Envelope;
 
     const HOUR: u64 = 3_600_000_000;
 

@@ -1,19 +1,17 @@
 //! The way of a message from the backplane to the shards' mailboxes.
 
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use crate::config::{Limits, Namespace};
-use crate::mail::{Encoding, KeyedLine, Lines, Mail, Position, Variant};
+use crate::mail::{Encoding, Mail, Position, Variant};
 use crate::namespaces::NamespaceId;
 use crate::protocol::json::Checker;
 use crate::protocol::{push, topic};
-use crate::stats::BrokerStats;
-use crate::wire::deflate::Deflater;
 
-use super::backplane::Message;
 use super::dating;
+use super::event::Message;
 use super::history::{self, Keep};
 use super::memory::microseconds;
 use super::merge::{Arrival, Batch, Rules};
@@ -24,16 +22,6 @@ use super::turn::Broker;
 
 /// Bytes that an epoch takes in a line beside its own.
 const EPOCH_BYTES: usize = 16;
-
-/// What encoding needs, kept between messages.
-#[derive(Debug, Default)]
-pub(super) struct Encoder {
-    checker: Checker,
-    line: Vec<u8>,
-    deflater: Deflater,
-    /// Makes keys numbers: strongly, as two keys with one number would be one to slow subscribers.
-    keys: RandomState,
-}
 
 /// A message on its way to its topics.
 struct Handling<'a> {
@@ -295,33 +283,6 @@ impl Broker {
             self.stats.handover.observe(now.saturating_sub(published), 1);
         }
         batch.lanes.iter().for_each(|_| self.acks.release(batch.tag));
-    }
-}
-
-impl Encoder {
-    /// What a batch is to those who want it in this encoding.
-    fn encode(
-        &mut self,
-        batch: &Batch,
-        keyed: Option<&Arc<Vec<KeyedLine>>>,
-        encoding: Encoding,
-        min_bytes: usize,
-        stats: &BrokerStats,
-    ) -> Lines {
-        let bytes = match encoding {
-            Encoding::Json => &batch.bytes[..],
-            Encoding::Deflated => {
-                let segment = self.deflater.segment(&batch.bytes, min_bytes);
-                stats.encodings.add(batch.lines.into());
-                stats.deflate_in.add(batch.bytes.len() as u64);
-                stats.deflate_out.add(segment.len() as u64);
-                segment
-            }
-        };
-        // Batches fit into frames, whose limit would have to be beyond 4 GB.
-        let plain_bytes = u32::try_from(batch.bytes.len()).unwrap_or(u32::MAX);
-        let (count, offset) = (batch.lines, batch.offset);
-        Lines { bytes: bytes.into(), count, plain_bytes, offset, keyed: keyed.cloned() }
     }
 }
 

@@ -10,9 +10,9 @@ use crate::config::Config;
 use crate::mail::Publish;
 use crate::protocol::codes::ErrorCode;
 
-use super::backplane::{Event, Message};
+use super::event::{Event, Message};
 use super::payload::{Compression, Content, Undeliverable};
-use super::rabbit::Envelope;
+use super::rabbit::envelope::Envelope;
 use super::shares::Shares;
 
 /// The queue, and the answers that are due.

@@ -25,6 +25,8 @@ mod acks;
 mod ahead;
 mod backplane;
 mod dating;
+mod encoder;
+mod event;
 mod history;
 mod incoming;
 mod lanes;

@@ -5,7 +5,7 @@ use crate::mail::{
 };
 use crate::protocol::codes::{ErrorCode, UnsubscribeCode};
 
-use super::backplane::{Coming, Removal};
+use super::event::{Coming, Removal};
 use super::incoming::admissible;
 use super::outbox::Recipients;
 use super::payload::Undeliverable;

@@ -18,10 +18,11 @@ use crate::stats::{BackplaneState, BrokerStats};
 
 use super::acks::Acks;
 use super::ahead::Ahead;
-use super::backplane::{Backplane, Event, Message};
+use super::backplane::Backplane;
 use super::dating::Dating;
+use super::encoder::Encoder;
+use super::event::{Event, Message};
 use super::history::History;
-use super::incoming::Encoder;
 use super::memory::microseconds;
 use super::merge::Merge;
 use super::outbox::Outbox;

@@ -10,7 +10,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::backplane::Event;
+use super::event::Event;
 
 /// How long the first one waits.
 const PATIENCE: Duration = Duration::from_millis(300);

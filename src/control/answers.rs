@@ -2,7 +2,7 @@
 //!
 //! Whoever asks for something that may be large takes a share of the room for answers before it is made; it goes with the
 //! answer's bytes until the socket has them. Where there is none, who has asked for what is not open to everybody waits, and
-//! others are refused. While there is none, whoever has not taken all of an answer in [`UNREAD_KEPT`] is closed, however
+//! others are refused. While there is none, whoever has not taken all of an answer in [`UNREAD_KEPT`](super::places::UNREAD_KEPT) is closed, however
 //! steadily it takes little. Small answers are bounded by the numbers of connections and of requests on each.
 
 use std::convert::Infallible;
@@ -22,9 +22,6 @@ use super::places::Unwritten;
 use super::room::{Room, Share};
 use super::serve::Peer;
 use crate::config::memory::SMALL_ANSWER_BYTES;
-
-/// How long an answer of which a part has not been taken is left alone although others want its room.
-pub(super) const UNREAD_KEPT: Duration = Duration::from_secs(2);
 
 /// How long a request waits for room for its answer.
 const ROOM_WAIT: Duration = Duration::from_secs(5);

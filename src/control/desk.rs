@@ -8,9 +8,10 @@ use prometheus_client::registry::Registry;
 use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout_at};
 
+use super::Setup;
 use super::envelope::Fault;
+use super::places::UNREAD_KEPT;
 use super::room::Room;
-use super::{Setup, answers, metrics};
 use crate::client_id::NodeId;
 use crate::config::Config;
 use crate::config::memory::{API_ANSWERS_BYTES, API_BODIES_BYTES};
@@ -52,10 +53,10 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    pub(super) fn new(setup: Setup) -> Self {
-        let mode = Mode::of(&setup.config);
+    /// `metrics`: what a scrape shows.
+    pub(super) fn new(setup: Setup, metrics: Registry) -> Self {
         Self {
-            metrics: metrics::registry(&setup.stats, mode),
+            metrics,
             config: setup.config,
             namespaces: setup.namespaces,
             node: setup.node,
@@ -64,7 +65,7 @@ impl Desk {
             lifecycle: setup.lifecycle,
             demo: setup.demo,
             bodies: Room::new(API_BODIES_BYTES, Duration::ZERO),
-            answers: Room::new(API_ANSWERS_BYTES, answers::UNREAD_KEPT),
+            answers: Room::new(API_ANSWERS_BYTES, UNREAD_KEPT),
             page_bytes: AtomicUsize::new(PAGE_BYTES),
             requests: setup.requests,
             next: Mutex::default(),
@@ -137,7 +138,7 @@ pub(super) enum Mode {
 }
 
 impl Mode {
-    fn of(config: &Config) -> Self {
+    pub(super) fn of(config: &Config) -> Self {
         if config.amqp.url.is_empty() { Self::Embedded } else { Self::RabbitMq }
     }
 

@@ -40,7 +40,7 @@ use crate::mail::Request;
 use crate::mailbox::Sender;
 use crate::namespaces::Namespaces;
 use crate::stats::Stats;
-use desk::Desk;
+use desk::{Desk, Mode};
 
 /// What the control thread needs of the engine.
 #[derive(Debug)]
@@ -86,7 +86,8 @@ pub fn run(setup: Setup, listener: TcpListener, stop: oneshot::Receiver<()>) -> 
         }
         tokio::spawn(purge::run());
         let limits = serve::Limits::of(&setup.config);
-        serve::serve(router(Arc::new(Desk::new(setup))), listener, limits, stop).await
+        let metrics = metrics::registry(&setup.stats, Mode::of(&setup.config));
+        serve::serve(router(Arc::new(Desk::new(setup, metrics))), listener, limits, stop).await
     })
 }
 

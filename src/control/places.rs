@@ -24,7 +24,6 @@ use futures_util::task::AtomicWaker;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::answers::UNREAD_KEPT;
 use crate::config::host::DESCRIPTORS_RESERVE;
 use crate::config::memory::API_CONNECTIONS_MAX;
 use asked::Answering;
@@ -59,6 +58,9 @@ const KEPT: Duration = Duration::from_secs(1);
 /// So many that have just come keep those from making room that have asked and were let in. Fewer than all places: where only a few change
 /// hands, who comes next would wait for each of them, although others are idle.
 const CROWD: usize = 24;
+
+/// How long an answer of which a part has not been taken is left alone although others want its room.
+pub(super) const UNREAD_KEPT: Duration = Duration::from_secs(2);
 
 /// In which time an answer is handed to the socket, if the peer takes it.
 const WRITTEN: Duration = Duration::from_millis(10);

@@ -20,7 +20,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::mail::{ANSWER_COST, AnswerBudget, ClientKey, Question};
-use crate::shard::clients::Client;
 use crate::shard::deadlines::Moment;
 use crate::shard::{Application, Shard, Socket};
 
@@ -171,7 +170,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         self.line.clients.push_back(self.clients.key(slot));
         if self.line.clients.len() > 2 * self.clients.len() + STALE {
             let clients = &self.clients;
-            self.line.clients.retain(|&key| clients.find(key).is_some_and(Client::is_open));
+            self.line.clients.retain(|&key| clients.find(key).is_some_and(|client| client.is_open()));
         }
     }
 
@@ -182,7 +181,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         {
             let slot = key.slot;
             // Whoever has gone, or is being closed, has nothing more to be asked.
-            if !self.clients.find(key).is_some_and(Client::has_postponed) {
+            if !self.clients.find(key).is_some_and(|client| client.has_postponed()) {
                 continue;
             }
             self.questions_of(slot).in_line = false;
@@ -235,7 +234,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     pub(super) fn ask_again(&mut self, question: Question) {
         let Some(client) = question.client() else { return };
         let is_under_way = question.has_budget();
-        if !self.clients.find(client).is_some_and(Client::is_open) {
+        if !self.clients.find(client).is_some_and(|client| client.is_open()) {
             self.drop_question(question);
         } else if is_under_way {
             self.postpone(client.slot, question);

@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::broker::backplane::Coming;
+use crate::broker::event::Coming;
 use crate::mail::TopicName;
 
 /// Orders under way at once: enough to keep RabbitMQ busy, and few enough to be sent again if one is refused.

@@ -9,11 +9,13 @@ use std::collections::BTreeMap;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
-use crate::broker::backplane::Message;
+use crate::broker::event::Message;
 use crate::broker::payload::Undeliverable;
 
-use super::message::{COPIES, Envelope, OFFSET, PERSISTENT, whole_number};
-use super::publisher::Letter;
+use super::envelope::Envelope;
+use super::headers::{COPIES, OFFSET, PERSISTENT};
+use super::letter::Letter;
+use super::message::whole_number;
 use super::weight;
 
 /// Why the message could not be delivered.
@@ -202,7 +204,8 @@ fn kept(properties: &BasicProperties) -> BasicProperties {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::rabbit::message::{self, TOPICS, text};
+    use crate::broker::rabbit::headers::TOPICS;
+    use crate::broker::rabbit::message::{self, text};
     use lapin::message::Delivery;
     use proptest::prelude::*;
 

@@ -1,12 +1,11 @@
 //! What is wrong between us and RabbitMQ, in words for operators.
 
 use std::error::Error as _;
+use std::fmt::Display;
 
 use lapin::ErrorKind;
 use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
 use lapin::tcp::HandshakeError;
-
-use super::address::Address;
 
 /// Why there is no link.
 #[derive(Clone, Debug)]
@@ -46,7 +45,7 @@ impl Fault {
     }
 
     /// Why no connection came about.
-    pub(super) fn connecting(error: &lapin::Error, address: &Address) -> Self {
+    pub(super) fn connecting(error: &lapin::Error, address: &dyn Display) -> Self {
         match reply_kind(error) {
             Some(AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED)) => {
                 Self::not_allowed(&reply_text(error), address)
@@ -67,7 +66,7 @@ impl Fault {
 
     /// RabbitMQ has one reply code for a vhost that is not there, for one that the user may not use, for one that is
     /// being started, and for a limit that is reached; only its words tell them apart.
-    fn not_allowed(said: &str, address: &Address) -> Self {
+    fn not_allowed(said: &str, address: &dyn Display) -> Self {
         if said.contains("is reached") {
             return Self::refusing_for_now(format!(
                 "RabbitMQ at {address} takes no further connection ({said}); an engine needs two: raise the limit with \
@@ -90,7 +89,7 @@ impl Fault {
 
     /// Why something is not there that ought to be, and was not declared either: `refusal` is RabbitMQ's answer to its
     /// declaration. That it is not there, which is RabbitMQ's last word, would hide the reason.
-    pub(super) fn not_declared(what: &str, refusal: &lapin::Error, address: &Address) -> Self {
+    pub(super) fn not_declared(what: &str, refusal: &lapin::Error, address: &dyn Display) -> Self {
         let said = reply_text(refusal);
         let remedy = if is_forbidden(refusal) {
             "give the user of amqp.url the right to configure it (`rabbitmqctl set_permissions`), or declare it yourself"
@@ -105,13 +104,13 @@ impl Fault {
     }
 
     /// Why a queue cannot be consumed that was there a moment ago.
-    pub(super) fn consuming(error: &lapin::Error, queue: &str, address: &Address) -> Self {
+    pub(super) fn consuming(error: &lapin::Error, queue: &str, address: &dyn Display) -> Self {
         let queue_is_gone = is_missing_queue(error, queue);
         Self { queue_is_gone, ..Self::other("the queue cannot be consumed", error, address) }
     }
 
     /// Why something about a connection did not work out that has no words of its own.
-    pub(super) fn other(what: &str, error: &lapin::Error, address: &Address) -> Self {
+    pub(super) fn other(what: &str, error: &lapin::Error, address: &dyn Display) -> Self {
         let text = format!("RabbitMQ at {address}: {what}: {}", reply_text(error));
         let is_final = error.is_amqp_error() && !may_pass(error);
         Self { is_final, is_refusal: is_final, is_unreadable: is_unreadable(error), ..Self::passing(text) }
@@ -230,6 +229,7 @@ fn innermost(error: &lapin::Error) -> String {
 mod tests {
     use lapin::protocol::AMQPError;
 
+    use super::super::address::Address;
     use super::*;
 
     fn said(kind: AMQPErrorKind, text: &str) -> lapin::Error {

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use crate::broker::backplane::{Coming, Event};
+use crate::broker::event::{Coming, Event};
 use crate::mail::TopicName;
 
 use super::bindings::{Bindings, Room};

@@ -1,4 +1,4 @@
-//! The `message-id` of each publish of our own.
+//! The `message-id` of each publish of our own, and other names that nobody else gives.
 
 use std::hash::{BuildHasher as _, RandomState};
 
@@ -14,7 +14,7 @@ pub(super) struct Ids {
 impl Ids {
     /// For this run.
     pub(super) fn new() -> Self {
-        Self { run: RandomState::new().hash_one("publishes"), next: 0 }
+        Self { run: random(), next: 0 }
     }
 
     /// Another one. Short, as those of the latest messages are remembered.
@@ -23,6 +23,11 @@ impl Ids {
         self.next += 1;
         id.as_str().into()
     }
+}
+
+/// 64 bits from the operating system's randomness.
+pub(super) fn random() -> u64 {
+    RandomState::new().hash_one("fanfare")
 }
 
 #[cfg(test)]

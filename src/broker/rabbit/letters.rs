@@ -5,15 +5,16 @@ use std::time::Instant;
 
 use lapin::types::ShortString;
 
-use crate::broker::backplane::{Event, Message, Removal};
+use crate::broker::event::{Event, Message, Removal};
 use crate::broker::payload::Undeliverable;
 use crate::broker::shares::Sender;
 use crate::config::Config;
 use crate::mail::{Asker, Publish, PublishFault};
 use crate::protocol::codes::ErrorCode;
 
+use super::letter::Letter;
 use super::outgoing::{Outgoing, Purpose, Settled};
-use super::publisher::{Abandoned, Letter, Report, Traffic, Unconfirmed};
+use super::publisher::{Abandoned, Report, Traffic, Unconfirmed};
 use super::{Rabbit, State, dead_letter, markers, message};
 
 /// Dead letters under way at once. With 33 that a quorum queue does not take, as one without a majority

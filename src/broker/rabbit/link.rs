@@ -27,12 +27,14 @@ use super::bindings::Order;
 use super::fault::{
     Fault, is_away, is_forbidden, is_missing, is_missing_queue, is_of_channel, is_unreadable, reply_text,
 };
+use super::ids::random;
 use super::intake::{Intake, Taken};
 use super::leaving::{CLOSE_LIMIT, Leaving, SUCCESS, give_up};
+use super::letter::Letter;
 use super::overflow::Watch;
 use super::prefetch::Prefetch;
-use super::publisher::{Abandoned, Letter, Publisher, Report, Traffic, Word, confirm};
-use super::reader::{Entrance, random};
+use super::publisher::{Abandoned, Publisher, Report, Traffic, Word, confirm};
+use super::reader::Entrance;
 use super::topology::Spring;
 use super::trail::Marker;
 use super::{markers, stranger, topology, transport};

@@ -9,8 +9,9 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 
 use crate::broker::memory::microseconds;
 
-use super::message::{OFFSET, text, whole_number};
-use super::publisher::Letter;
+use super::headers::OFFSET;
+use super::letter::Letter;
+use super::message::{text, whole_number};
 use super::trail::{Claim, Marker};
 
 const NONCE: &str = "x-fanfare-marker";

@@ -9,43 +9,14 @@ use lapin::BasicProperties;
 use lapin::message::Delivery;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
-use crate::broker::backplane::{Message, Place};
+use crate::broker::event::{Message, Place};
 use crate::broker::memory::microseconds;
 use crate::broker::payload::{Compression, Content, Undeliverable};
 use crate::mail::{MESSAGE_TOPICS_MAX, TopicName};
 
-use super::{amqp_filter, weight};
-
-/// RabbitMQ routes by it as by the routing key, and passes it on; but up to version 3, streams keep no header
-/// that is a list or a table.
-pub(super) const COPIES: &str = "CC";
-/// So topics beside the routing key can be said by this one as well: text, a topic per line, or a list of texts, where
-/// it is kept.
-pub(super) const TOPICS: &str = "x-topics";
-const KEY: &str = "x-key";
-/// Microseconds since 1970, as our own publishes say them.
-const MICROSECONDS: &str = "x-timestamp-us";
-/// As RabbitMQ's timestamp interceptor says them.
-const MILLISECONDS: &str = "timestamp_in_ms";
-/// Headers with a meaning, of all that publishers and RabbitMQ say: of several with one name the first counts, and none
-/// is dropped for want of room.
-pub(super) const MEANINGFUL: [&str; 6] = [OFFSET, KEY, TOPICS, COPIES, MICROSECONDS, MILLISECONDS];
-/// Where RabbitMQ says that a message stands in its stream.
-pub(super) const OFFSET: &str = "x-stream-offset";
-/// AMQP's number for messages that survive a restart of RabbitMQ.
-pub(super) const PERSISTENT: u8 = 2;
-
-/// What came with a message and is needed only if it goes to the dead-letter exchange. Boxed, as it has ten
-/// times the size of everything else about a message.
-#[derive(Debug, Default)]
-pub(in crate::broker) struct Envelope(pub(super) Option<Box<BasicProperties>>);
-
-impl Envelope {
-    /// Bytes of memory that a message with this body takes, about.
-    pub(in crate::broker) fn weight(&self, body: &[u8]) -> usize {
-        self.0.as_ref().map_or(body.len(), |properties| weight::of(body, properties))
-    }
-}
+use super::amqp_filter;
+use super::envelope::Envelope;
+use super::headers::{COPIES, KEY, MICROSECONDS, MILLISECONDS, OFFSET, PERSISTENT, TOPICS};
 
 /// A message as it was delivered, and where it stands in the stream, if it comes from one.
 pub(super) fn receive(delivery: Delivery, place: Option<Place>) -> Message {

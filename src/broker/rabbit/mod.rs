@@ -36,12 +36,15 @@ mod binder;
 mod bindings;
 mod coverage;
 mod dead_letter;
+pub(super) mod envelope;
 mod fault;
 mod following;
+mod headers;
 mod ids;
 mod inspect;
 mod intake;
 mod leaving;
+mod letter;
 mod letters;
 mod link;
 mod markers;
@@ -74,7 +77,7 @@ use tokio::time::sleep_until;
 use crate::config::{Amqp, Config, Source};
 use crate::ratelimit::RateLimits;
 
-use super::backplane::Event;
+use super::event::Event;
 
 use address::Addresses;
 use attempts::Attempts;
@@ -89,7 +92,6 @@ use reader::Reader;
 use trail::Marker;
 
 pub use inspect::{Inspection, inspect};
-pub(super) use message::Envelope;
 pub use once::{PublishError, publish_once};
 
 /// Between two log lines about the same thing.

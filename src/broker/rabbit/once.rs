@@ -15,8 +15,9 @@ use crate::config::AmqpUrls;
 use super::address::{Address, Addresses};
 use super::fault::{Fault, is_missing};
 use super::ids::Ids;
+use super::letter::Letter;
 use super::link::connect;
-use super::publisher::{Letter, Unconfirmed, confirm};
+use super::publisher::{Unconfirmed, confirm};
 use super::{message, stranger};
 
 /// Why a message was not published, in words for whoever typed the command. Holds no secret of the URL.

@@ -42,8 +42,9 @@ use crate::broker::shares::{Sender, Shares};
 use crate::mail::Asker;
 
 use super::coverage::Ticket;
-use super::message::COPIES;
-use super::publisher::{Letter, Outcome, Report, Unconfirmed};
+use super::headers::COPIES;
+use super::letter::Letter;
+use super::publisher::{Outcome, Report, Unconfirmed};
 use super::turns::Turns;
 use super::weight;
 

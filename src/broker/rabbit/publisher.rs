@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::types::ShortString;
 use lapin::{BasicProperties, Channel, Connection};
 use tokio::select;
 use tokio::sync::mpsc;
@@ -21,6 +20,7 @@ use crate::config::Config;
 
 use super::address::Address;
 use super::fault::{is_missing, is_refused, reply_text};
+use super::letter::Letter;
 use super::{dead_letter, topology, weight};
 
 mod returns;
@@ -31,15 +31,6 @@ use returns::Returns;
 const REASON_LIMIT: Duration = Duration::from_millis(500);
 /// For the next channel to open.
 const OPEN_LIMIT: Duration = Duration::from_secs(15);
-
-/// What to publish.
-#[derive(Debug)]
-pub(super) struct Letter {
-    pub(super) exchange: ShortString,
-    pub(super) routing_key: ShortString,
-    pub(super) body: Vec<u8>,
-    pub(super) properties: BasicProperties,
-}
 
 /// Why a letter is not known to be safe.
 #[derive(Debug, thiserror::Error)]

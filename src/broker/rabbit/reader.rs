@@ -1,18 +1,18 @@
 //! Reading the stream: what its deliveries are to the broker, and which markers this node has to write.
 
 use std::collections::VecDeque;
-use std::hash::{BuildHasher as _, RandomState};
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState as Fingerprints;
 use lapin::message::Delivery;
 
-use crate::broker::backplane::{Event, Message, Place};
+use crate::broker::event::{Event, Message, Place};
 use crate::config::{Config, Interval};
 use crate::mail::Epoch;
 
 use super::attach::{CLAIM_MESSAGES, CLAIM_SPAN, Reach, Start};
 use super::coverage::Coverage;
+use super::ids::random;
 use super::trail::{Anchor, Claim, Finding, Marker, Trail};
 use super::{markers, message};
 
@@ -376,11 +376,6 @@ fn reach(config: &Config) -> Reach {
     }
     let ids = u64::try_from(amqp.message_ids).unwrap_or(u64::MAX);
     Reach { span: history.min(limit), messages: amqp.replay_max_messages, ids, is_far: false }
-}
-
-/// 64 bits from the operating system's randomness.
-pub(super) fn random() -> u64 {
-    RandomState::new().hash_one("fanfare marker")
 }
 
 #[cfg(test)]

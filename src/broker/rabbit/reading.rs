@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use lapin::message::Delivery;
 
-use crate::broker::backplane::{Event, Place};
+use crate::broker::event::{Event, Place};
 
 use super::link::Loss;
 use super::reader::{Astray, Entrance, Reader};

@@ -1,6 +1,6 @@
 //! Content headers: the properties and headers of a message.
 
-use super::super::message::MEANINGFUL;
+use super::super::headers::MEANINGFUL;
 
 /// The first bytes of a content header: class, weight, size of the body.
 pub(super) const PREFIX: usize = 12;

@@ -1,3 +1,4 @@
+use super::super::headers;
 use super::*;
 use crate::config::Namespace;
 use lapin::BasicProperties;
@@ -40,7 +41,7 @@ impl House {
         let written = marker.map(|marker| markers::letter(&"fanfare".into(), marker, None).properties);
         let properties = written.unwrap_or_default();
         let mut headers = properties.headers().clone().unwrap_or_default();
-        headers.insert(message::OFFSET.into(), AMQPValue::LongLongInt(self.offset));
+        headers.insert(headers::OFFSET.into(), AMQPValue::LongLongInt(self.offset));
         self.offset += 1;
         let exchange = if marker.is_some() { "" } else { "fanfare" };
         let mut delivery = Delivery::mock(1, exchange.into(), "a".into(), false, Vec::new());

@@ -1,0 +1,48 @@
+//! What a batch of publications is in each encoding.
+
+use std::hash::RandomState;
+use std::sync::Arc;
+
+use crate::mail::{Encoding, KeyedLine, Lines};
+use crate::protocol::json::Checker;
+use crate::stats::BrokerStats;
+use crate::wire::deflate::Deflater;
+
+use super::merge::Batch;
+
+/// What encoding needs, kept between messages.
+#[derive(Debug, Default)]
+pub(super) struct Encoder {
+    pub(super) checker: Checker,
+    pub(super) line: Vec<u8>,
+    deflater: Deflater,
+    /// Makes keys numbers: strongly, as two keys with one number would be one to slow subscribers.
+    pub(super) keys: RandomState,
+}
+
+impl Encoder {
+    /// What a batch is to those who want it in this encoding.
+    pub(super) fn encode(
+        &mut self,
+        batch: &Batch,
+        keyed: Option<&Arc<Vec<KeyedLine>>>,
+        encoding: Encoding,
+        min_bytes: usize,
+        stats: &BrokerStats,
+    ) -> Lines {
+        let bytes = match encoding {
+            Encoding::Json => &batch.bytes[..],
+            Encoding::Deflated => {
+                let segment = self.deflater.segment(&batch.bytes, min_bytes);
+                stats.encodings.add(batch.lines.into());
+                stats.deflate_in.add(batch.bytes.len() as u64);
+                stats.deflate_out.add(segment.len() as u64);
+                segment
+            }
+        };
+        // Batches fit into frames, whose limit would have to be beyond 4 GB.
+        let plain_bytes = u32::try_from(batch.bytes.len()).unwrap_or(u32::MAX);
+        let (count, offset) = (batch.lines, batch.offset);
+        Lines { bytes: bytes.into(), count, plain_bytes, offset, keyed: keyed.cloned() }
+    }
+}
