@@ -180,7 +180,8 @@ pub struct Limits {
     pub mailbox: usize,
     /// Bytes of publications and answers in a shard's mailbox. Default 32 MiB; beyond, as with `mailbox`.
     pub mailbox_bytes: usize,
-    /// Requests in the broker thread's mailbox. Default 16,384; beyond, shards stop reading clients.
+    /// Requests in the broker thread's mailboxes, of which each shard and operators have equal parts. Default 16,384; a
+    /// shard whose part is full stops reading clients.
     pub requests: usize,
     /// Bytes of data of the publishes among them. Default 32 MiB; beyond, as with `requests`.
     pub requests_bytes: usize,

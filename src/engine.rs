@@ -142,7 +142,7 @@ impl Engine {
         let node = NodeId::random();
         let (mailboxes, inboxes): (Vec<Sender<Mail>>, Vec<_>) =
             wakes.into_iter().map(|wake| shard_mailbox(&config.limits, wake)).unzip();
-        let (requests, inlet) = broker::inlet(&config.limits);
+        let (requests, inlet) = broker::inlet(&config.limits, plan.shards);
         let (reporters, receipts) = receipts(config.amqp.ack, plan.shards);
 
         plan.leave_shards_alone();
@@ -159,7 +159,7 @@ impl Engine {
             config: Arc::clone(&config),
             namespaces: Arc::clone(&namespaces),
             node,
-            requests: requests.clone(),
+            requests: requests.operators.clone(),
             stats: stats.clone(),
             clients: endpoints(&addresses, &config),
             lifecycle: Arc::clone(&lifecycle),
@@ -175,7 +175,7 @@ impl Engine {
             namespaces,
             capacity,
             stats: &stats,
-            requests: &requests,
+            requests: &requests.shards,
             node,
             control,
         };
@@ -187,6 +187,7 @@ impl Engine {
         let (stopping, stop_seen) = watch::channel(false);
         let stop_limit = config.stop.limit.0;
         let ended = threads.watch(stop_control, stop_seen);
+        let requests = requests.operators;
         Ok(Self { addresses, control, notices, requests, lifecycle, stop_limit, stats, ended, stopping })
     }
 
@@ -312,7 +313,7 @@ struct SharedByShards<'a> {
     namespaces: Arc<Namespaces>,
     capacity: Arc<Capacity>,
     stats: &'a Stats,
-    requests: &'a Sender<Request>,
+    requests: &'a [Sender<Request>],
     node: NodeId,
     control: SocketAddr,
 }
@@ -334,7 +335,7 @@ impl SharedByShards<'_> {
             capacity: Arc::clone(&self.capacity),
             shards,
             inbox,
-            requests: self.requests.clone(),
+            requests: self.requests[usize::from(id)].clone(),
             reporter,
             stats: Arc::clone(&self.stats.shards[usize::from(id)]),
         }

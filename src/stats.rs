@@ -275,7 +275,7 @@ pub struct BrokerStats {
     pub outbox: Number,
     /// Bytes waiting to be merged.
     pub merging_bytes: Number,
-    /// Requests waiting in the broker thread's mailbox.
+    /// Requests waiting in the broker thread's mailboxes.
     pub requests_depth: Number,
     /// Bytes of publications kept for those who come back, with what it takes to find them.
     pub history_bytes: Number,

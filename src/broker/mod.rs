@@ -15,7 +15,8 @@
 //! It never blocks. What does not fit into a shard's mailbox waits in the `outbox`; while anything waits
 //! there, no message is taken from the backplane, and so the wait ends in RabbitMQ, which is told to send no
 //! more than `amqp.prefetch` unacknowledged messages. So it does when as many that cannot be delivered wait to be dead
-//! letters. Requests, timers and RabbitMQ's heartbeats go on.
+//! letters. Requests, timers and RabbitMQ's heartbeats go on; but those of a shard whose mail waits only in so far as it is
+//! not to wait for ever.
 //!
 //! Its tokio runtime, of this thread alone, exists for lapin. Read `turn` first, then `incoming` and
 //! `requests`, then `recovery`; `topics`, `history`, `ahead`, `merge`, `lanes`, `acks`, `receipts`, `seen`, `dating`, `outbox`,
@@ -29,6 +30,7 @@ mod encoder;
 mod event;
 mod history;
 mod incoming;
+mod inlet;
 mod lanes;
 mod memory;
 mod merge;
@@ -51,11 +53,10 @@ mod tests;
 use std::sync::Arc;
 
 use tokio::runtime::Runtime;
-use tokio::sync::Notify;
 
-use crate::config::{Config, Limits};
-use crate::mail::{Mail, Request};
-use crate::mailbox::{Receiver, Sender, Wake, weighed_mailbox};
+use crate::config::Config;
+use crate::mail::Mail;
+use crate::mailbox::Sender;
 use crate::namespaces::Namespaces;
 use crate::receipt::Receipt;
 use crate::stats::BrokerStats;
@@ -65,32 +66,8 @@ use memory::Memory;
 use rabbit::Rabbit;
 use turn::Broker;
 
+pub use inlet::{Doors, Inlet, inlet};
 pub use rabbit::{Inspection, PublishError, amqp_filter, inspect, publish_once};
-
-/// The broker thread's end of its mailbox.
-#[derive(Debug)]
-pub struct Inlet {
-    requests: Receiver<Request>,
-    bell: Arc<Notify>,
-}
-
-struct Bell(Arc<Notify>);
-
-impl Wake for Bell {
-    fn wake(&self) {
-        // A permit is kept if nobody sleeps, so that no wake-up is lost.
-        self.0.notify_one();
-    }
-}
-
-/// The broker thread's mailbox, for as many requests as `limits` say. One sender for each thread that asks.
-#[must_use]
-pub fn inlet(limits: &Limits) -> (Sender<Request>, Inlet) {
-    let bell = Arc::new(Notify::new());
-    let waker = Box::new(Bell(Arc::clone(&bell)));
-    let (sender, requests) = weighed_mailbox(limits.requests, limits.requests_bytes, Request::weight, waker);
-    (sender, Inlet { requests, bell })
-}
 
 /// What the broker thread sleeps in.
 ///
@@ -135,8 +112,8 @@ pub struct Setup {
 #[error("{0}")]
 pub struct StartError(String);
 
-/// Does the broker's work on the calling thread until [`Request::Stop`] is done. `started` is called once,
-/// when it is known whether the backplane takes us, or that it cannot be reached yet: a stream has been read
+/// Does the broker's work on the calling thread until [`Request::Stop`](crate::mail::Request::Stop) is done. `started` is
+/// called once, when it is known whether the backplane takes us, or that it cannot be reached yet: a stream has been read
 /// back by then, unless RabbitMQ is away.
 pub fn run(event_loop: &EventLoop, setup: Setup, started: impl FnOnce(Result<(), StartError>)) {
     event_loop.0.block_on(async {

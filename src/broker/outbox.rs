@@ -6,8 +6,13 @@ use std::collections::VecDeque;
 use crate::mail::{Mail, ShardId};
 use crate::mailbox::Sender;
 
+use super::inlet::Source;
+
 /// Mails whose room a door keeps when none waits any more.
 const KEPT_CAPACITY: usize = 1024;
+
+/// Requests of one shard, or of operators, that are answered while the answers have to wait, until nothing waits at all.
+const ASKED_MAX: usize = 512;
 
 /// All shards' mailboxes and what waits for them.
 #[derive(Debug)]
@@ -16,22 +21,16 @@ pub(super) struct Outbox {
     waiting: usize,
     /// Bytes of what waits.
     bytes: usize,
-    /// Requests whose answers were to wait, since nothing waited.
-    asked: usize,
-}
-
-/// Whose mailboxes the answer to a request goes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Recipients {
-    Nobody,
-    Shard(ShardId),
-    All,
+    /// Requests of operators whose answers were to wait, since nothing waited.
+    asked_by_operators: usize,
 }
 
 #[derive(Debug)]
 struct Door {
     mailbox: Sender<Mail>,
     waiting: VecDeque<Mail>,
+    /// Requests whose answers were to wait here, since nothing waited for anybody.
+    asked: usize,
     /// Whether mail was put in since the shard was woken last.
     pushed: bool,
     /// Whether the shard has ended and reads no more.
@@ -44,10 +43,11 @@ impl Outbox {
         let doors = mailboxes.into_iter().map(|mailbox| Door {
             mailbox,
             waiting: VecDeque::new(),
+            asked: 0,
             pushed: false,
             closed: false,
         });
-        Self { doors: doors.collect(), waiting: 0, bytes: 0, asked: 0 }
+        Self { doors: doors.collect(), waiting: 0, bytes: 0, asked_by_operators: 0 }
     }
 
     /// Sends a mail, or keeps it until there is room. Mail to a shard that does not exist, or has ended, is
@@ -74,22 +74,32 @@ impl Outbox {
         ids.filter(|(_, door)| !door.closed).map(|(shard, _)| shard).collect()
     }
 
-    /// Counts a request that is about to be answered, if its answer has to wait behind others.
-    pub(super) fn count_request(&mut self, recipients: Recipients) {
-        let waits = match recipients {
-            Recipients::Nobody => false,
-            Recipients::Shard(shard) => {
-                self.doors.get(usize::from(shard)).is_some_and(|door| !door.waiting.is_empty())
+    /// Counts a request that is about to be answered with mail, if that has to wait behind other mail.
+    pub(super) fn count_request(&mut self, source: Source) {
+        match source {
+            Source::Shard(shard) => {
+                if let Some(door) = self.doors.get_mut(usize::from(shard)) {
+                    door.asked += usize::from(!door.waiting.is_empty());
+                }
             }
-            Recipients::All => self.waiting > 0,
-        };
-        self.asked += usize::from(waits);
+            Source::Operators => self.asked_by_operators += usize::from(self.waiting > 0),
+        }
     }
 
-    /// Requests whose answers were to wait, since nothing waited. While that is bounded, the wait ends, however much is
-    /// asked.
-    pub(super) fn asked(&self) -> usize {
-        self.asked
+    /// Whether the requests of a source are answered now. While mail waits, for anybody, so few are whose answers have to
+    /// wait as well that all of them are handed over at some time, however much is asked: then messages have their turn.
+    pub(super) fn may_ask(&self, source: Source) -> bool {
+        match source {
+            Source::Shard(shard) => {
+                self.doors.get(usize::from(shard)).is_none_or(|door| door.asked < ASKED_MAX)
+            }
+            Source::Operators => self.asked_by_operators < ASKED_MAX,
+        }
+    }
+
+    /// Whether those of all shards are.
+    pub(super) fn may_all_ask(&self) -> bool {
+        self.doors.iter().all(|door| door.asked < ASKED_MAX)
     }
 
     /// Sends what waits, as far as there is room. What waits for a shard that has ended is dropped.
@@ -120,7 +130,8 @@ impl Outbox {
 
     fn forget_requests(&mut self) {
         if self.is_empty() {
-            self.asked = 0;
+            self.asked_by_operators = 0;
+            self.doors.iter_mut().for_each(|door| door.asked = 0);
         }
     }
 
@@ -161,7 +172,7 @@ impl Outbox {
 impl Door {
     /// Drops what waits, and takes nothing more. Returns how many mails that were, and their bytes.
     fn close(&mut self) -> (usize, usize) {
-        self.closed = true;
+        (self.closed, self.asked) = (true, 0);
         let dropped = std::mem::take(&mut self.waiting);
         (dropped.len(), dropped.iter().map(Mail::weight).sum())
     }
@@ -244,25 +255,28 @@ mod tests {
         let doors = [1, 1, 9].map(|room| mailbox(room, Box::new(Count(Arc::default()))));
         let (senders, mut inboxes): (_, Vec<_>) = doors.into_iter().unzip();
         let mut outbox = Outbox::new(senders);
-        let asked = |outbox: &mut Outbox| {
-            let all = [Recipients::Shard(0), Recipients::Shard(2), Recipients::Shard(9), Recipients::Nobody];
-            all.into_iter().chain([Recipients::All]).for_each(|recipients| outbox.count_request(recipients));
-            outbox.asked()
+        let sources =
+            [Source::Shard(0), Source::Shard(1), Source::Shard(2), Source::Shard(9), Source::Operators];
+        let ask = |outbox: &mut Outbox| {
+            for source in sources {
+                (0..ASKED_MAX).for_each(|_| outbox.count_request(source));
+            }
+            sources.map(|source| outbox.may_ask(source))
         };
-        assert_eq!(asked(&mut outbox), 0);
+        assert_eq!((ask(&mut outbox), outbox.may_all_ask()), ([true; 5], true));
         (0..2).for_each(|slot| outbox.push(0, attached(slot)));
+        assert_eq!((ask(&mut outbox), outbox.may_all_ask()), ([false, true, true, true, false], false));
         (0..2).for_each(|slot| outbox.push(1, attached(slot)));
-        assert_eq!(asked(&mut outbox), 2, "of the first, and of all");
         inboxes[0].take();
         outbox.retry();
-        assert_eq!(asked(&mut outbox), 3, "the other one's mail waits still");
+        assert_eq!(ask(&mut outbox), [false, false, true, true, false], "the other one's mail waits still");
         outbox.close(1);
-        assert_eq!((outbox.len(), outbox.asked()), (0, 0));
+        assert_eq!((outbox.len(), ask(&mut outbox)), (0, [true; 5]));
         outbox.push(0, attached(2));
-        assert_eq!(asked(&mut outbox), 2);
+        assert!(!ask(&mut outbox)[0]);
         // Nobody takes it any more.
         inboxes.remove(0);
         outbox.retry();
-        assert_eq!((outbox.len(), outbox.asked(), outbox.shards()), (0, 0, vec![2]));
+        assert_eq!((outbox.len(), outbox.may_all_ask(), outbox.shards()), (0, true, vec![2]));
     }
 }

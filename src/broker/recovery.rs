@@ -16,7 +16,7 @@ use crate::mail::{
 use crate::protocol::codes::ErrorCode;
 
 use super::history::{Mode, Page, Query, Unrecoverable, Wish};
-use super::outbox::Recipients;
+use super::inlet::Source;
 use super::turn::{Broker, REQUESTS_PER_TURN};
 
 /// Of those who were ahead, so many are asked again in one turn. Requests have the other half.
@@ -81,6 +81,7 @@ impl Broker {
             self.outbox.push(question.shard, Mail::Waits { client: question.asker.client });
         }
         if let Some(gone) = self.ahead.wait(question, Instant::now()) {
+            self.outbox.count_request(Source::Shard(gone.shard));
             self.refuse_recovery(Box::new(gone));
         }
     }
@@ -96,11 +97,11 @@ impl Broker {
     /// lest messages and others wait for all of them.
     pub(super) fn recover_those_ahead(&mut self) {
         for _ in 0..AGAIN_PER_TURN {
-            if !self.takes_requests() {
+            if !self.asks_again() {
                 return;
             }
             let Some(question) = self.next_of_those_ahead() else { return };
-            self.outbox.count_request(Recipients::Shard(question.shard));
+            self.outbox.count_request(Source::Shard(question.shard));
             if self.is_read_back && (self.is_linked || !self.is_ahead(&question)) {
                 self.leave_for_later(question.shard, Question::Recover(Box::new(question)));
             } else {
@@ -118,9 +119,15 @@ impl Broker {
             .or_else(|| ahead.next_late(now))
     }
 
+    /// Whether there is room for that. They come in their own order, so that one shard without room holds up the others; for
+    /// as long as mail waits.
+    fn asks_again(&self) -> bool {
+        self.takes_requests() && self.outbox.may_all_ask()
+    }
+
     /// When some of them are to be asked again. Not while no requests are taken: the retry wakes the thread then.
     pub(super) fn next_recovery(&self) -> Option<Instant> {
-        if !self.takes_requests() {
+        if !self.asks_again() {
             return None;
         }
         let has_reached = self.reached().is_some_and(|read_to| self.ahead.has_reached(read_to));

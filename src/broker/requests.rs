@@ -1,38 +1,18 @@
 //! What shards and operators ask of the broker thread.
 
-use crate::mail::{
-    Asker, ClientKey, HistoryAsker, Mail, Numbered, Publish, PublishFault, Request, ShardId, TopicName,
-};
+use crate::mail::{Asker, ClientKey, Mail, Numbered, Publish, PublishFault, Request, ShardId, TopicName};
 use crate::protocol::codes::{ErrorCode, UnsubscribeCode};
 
 use super::event::{Coming, Removal};
 use super::incoming::admissible;
-use super::outbox::Recipients;
+use super::inlet::Source;
 use super::payload::Undeliverable;
 use super::topics::{Full, Left, Place};
 use super::turn::{Broker, REQUESTS_PER_TURN};
 
-/// Whose mailboxes the answer to a request goes to.
-fn recipients(request: &Request) -> Recipients {
-    match request {
-        Request::Attach { shard, .. } | Request::Detach { shard, .. } | Request::Disconnect { shard, .. } => {
-            Recipients::Shard(*shard)
-        }
-        Request::Recover(question) => Recipients::Shard(question.shard),
-        Request::Publish(Publish { asker: Asker::Client { shard, .. }, .. })
-        | Request::RemoveHistory { asker: Asker::Client { shard, .. }, .. } => Recipients::Shard(*shard),
-        Request::History(question) => match &question.asker {
-            HistoryAsker::Client { shard, .. } => Recipients::Shard(*shard),
-            HistoryAsker::Control(_) => Recipients::Nobody,
-        },
-        Request::Unsubscribe { client: Some((shard, _)), .. } => Recipients::Shard(*shard),
-        Request::Unsubscribe { client: None, .. } | Request::Survey(_) => Recipients::All,
-        Request::Publish(_)
-        | Request::RemoveHistory { .. }
-        | Request::SurveyPart { .. }
-        | Request::Stop
-        | Request::Drained { .. } => Recipients::Nobody,
-    }
+/// Whether mail answers a request of operators. Others are answered with the API's answer, without any.
+fn is_answered_with_mail(request: &Request) -> bool {
+    matches!(request, Request::Disconnect { .. } | Request::Unsubscribe { .. } | Request::Survey(_))
 }
 
 impl Broker {
@@ -41,13 +21,13 @@ impl Broker {
             if !self.takes_requests() {
                 return;
             }
-            match self.inlet.requests.take() {
-                Some(request) => {
-                    self.outbox.count_request(recipients(&request));
-                    self.request(request);
-                }
-                None => return,
+            let Some((source, request)) = self.inlet.take(|source| self.outbox.may_ask(source)) else {
+                return;
+            };
+            if source != Source::Operators || is_answered_with_mail(&request) {
+                self.outbox.count_request(source);
             }
+            self.request(request);
         }
     }
 

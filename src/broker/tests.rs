@@ -12,11 +12,10 @@ use tokio::sync::{mpsc, oneshot};
 use super::*;
 use crate::config::{Interval, Namespace, SlowPolicy};
 use crate::mail::{
-    Asker, ClientKey, Encoding, KeyedLine, Lane, Numbered, Publish, PublishFault, ShardId, TopicCounts,
-    TopicName, TopicSlot, Variant,
+    Asker, ClientKey, Encoding, KeyedLine, Lane, Numbered, Publish, PublishFault, Request, ShardId,
+    TopicCounts, TopicName, TopicSlot, Variant,
 };
-use crate::mailbox::Receiver;
-use crate::mailbox::mailbox;
+use crate::mailbox::{Receiver, Wake, mailbox};
 use crate::protocol::codes::{CloseReason, Closing, ErrorCode, UnsubscribeCode};
 use crate::stats::BackplaneState;
 
@@ -37,7 +36,7 @@ impl Wake for Count {
 
 /// A broker thread with fake shards.
 struct House {
-    requests: Sender<Request>,
+    requests: Doors,
     shards: Vec<Receiver<Mail>>,
     woken: Vec<Arc<AtomicUsize>>,
     stats: Arc<BrokerStats>,
@@ -48,7 +47,7 @@ impl House {
     fn new(shards: usize, configure: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::default();
         configure(&mut config);
-        let (requests, inlet) = inlet(&config.limits);
+        let (requests, inlet) = inlet(&config.limits, ShardId::try_from(shards).unwrap());
         let woken: Vec<_> = (0..shards).map(|_| Arc::new(AtomicUsize::new(0))).collect();
         let doors =
             woken.iter().map(|woken| mailbox(config.limits.mailbox, Box::new(Count(Arc::clone(woken)))));
@@ -72,7 +71,7 @@ impl House {
     }
 
     fn ask(&self, request: Request) {
-        self.requests.send(request).unwrap();
+        self.requests.operators.send(request).unwrap();
     }
 
     #[track_caller]
@@ -320,6 +319,7 @@ fn a_shard_is_woken_once_for_what_comes_in_one_turn() {
     for slot in 0..100 {
         house
             .requests
+            .operators
             .push(Request::Attach {
                 shard: 0,
                 topic: TopicSlot(slot),
@@ -328,7 +328,7 @@ fn a_shard_is_woken_once_for_what_comes_in_one_turn() {
             })
             .unwrap();
     }
-    house.requests.notify();
+    house.requests.operators.notify();
     for _ in 0..100 {
         assert!(matches!(house.mail(0), Mail::Attached { .. }));
     }

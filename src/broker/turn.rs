@@ -16,6 +16,7 @@ use crate::mail::{Epoch, Mail, Numbered, ShardId, TopicName};
 use crate::namespaces::Namespaces;
 use crate::stats::{BackplaneState, BrokerStats};
 
+use super::Setup;
 use super::acks::Acks;
 use super::ahead::Ahead;
 use super::backplane::Backplane;
@@ -23,6 +24,7 @@ use super::dating::Dating;
 use super::encoder::Encoder;
 use super::event::{Event, Message};
 use super::history::History;
+use super::inlet::Inlet;
 use super::memory::microseconds;
 use super::merge::Merge;
 use super::outbox::Outbox;
@@ -31,7 +33,6 @@ use super::seen::Seen;
 use super::surveys::Surveys;
 use super::topics::{Place, Topics};
 use super::undated::Undated;
-use super::{Inlet, Setup};
 
 /// Events taken from the backplane in one turn: enough to merge what came together, and few enough to be
 /// done within a millisecond or so.
@@ -41,7 +42,7 @@ const EVENTS_PER_TURN: usize = 512;
 const EVENTS_TIME: Duration = Duration::from_millis(10);
 /// Events between two looks at the clock, which then cost a fiftieth of what small events do.
 const EVENTS_PER_LOOK: usize = 8;
-/// Requests taken in one turn, and those whose answers have to wait until all have been handed over.
+/// Requests taken in one turn.
 pub(super) const REQUESTS_PER_TURN: usize = 512;
 /// Between two attempts to put mail into a full mailbox: nobody tells when there is room.
 const OUTBOX_RETRY: Duration = Duration::from_millis(1);
@@ -155,14 +156,15 @@ impl Broker {
 
     /// Sleeps until there is something to do. If it is an event, it is the first of the turn.
     async fn wait(&mut self) -> Option<Event> {
-        self.inlet.requests.rearm();
-        if self.takes_requests() && !self.inlet.requests.is_empty() || self.receipts.has_news() {
+        self.inlet.rearm();
+        let may_ask = |source| self.outbox.may_ask(source);
+        if self.takes_requests() && self.inlet.has(may_ask) || self.receipts.has_news() {
             return None;
         }
         let alarm = self.alarm();
         let take = self.takes_messages();
         select! {
-            () = self.inlet.bell.notified() => None,
+            () = self.inlet.rung() => None,
             event = self.backplane.next(take) => Some(event),
             () = ring_at(alarm) => None,
         }
@@ -402,13 +404,11 @@ impl Broker {
     }
 
     /// Requests make answers, which may have to wait: beyond a limit no more are looked at. The shards take
-    /// their mail whatever becomes of their requests, so that this ends. So few whose answers have to wait are looked at that
-    /// messages, which wait as well, have their turn, although one shard's clients ask for more than it takes.
+    /// their mail whatever becomes of their requests, so that this ends. What one of them may ask while its mail waits is in
+    /// [`Outbox::may_ask`].
     pub(super) fn takes_requests(&self) -> bool {
         let limits = &self.config.limits;
-        self.outbox.asked() < REQUESTS_PER_TURN
-            && self.outbox.len() < limits.requests
-            && self.outbox.bytes() < limits.mailbox_bytes
+        self.outbox.len() < limits.requests && self.outbox.bytes() < limits.mailbox_bytes
     }
 
     /// When something has to be done although nothing comes.
@@ -463,7 +463,7 @@ impl Broker {
             (&self.stats.topics, self.topics.len()),
             (&self.stats.outbox, self.outbox.len()),
             (&self.stats.merging_bytes, self.merge.bytes()),
-            (&self.stats.requests_depth, self.inlet.requests.len()),
+            (&self.stats.requests_depth, self.inlet.len()),
             (&self.stats.history_bytes, self.history.bytes()),
             (&self.stats.history_publications, self.history.publications()),
             (&self.stats.history_topics, self.history.topics()),

@@ -148,7 +148,7 @@ const BROKER_GAUGES: &[Row<BrokerStats>] = &[
     ("topics", "Topics with a subscriber on this node.", |b| &b.topics),
     ("outbox", "Mails waiting for a shard whose mailbox is full.", |b| &b.outbox),
     ("merging_bytes", "Bytes waiting to be merged.", |b| &b.merging_bytes),
-    ("requests_depth", "Requests waiting in the broker thread's mailbox.", |b| &b.requests_depth),
+    ("requests_depth", "Requests waiting in the broker thread's mailboxes.", |b| &b.requests_depth),
     ("history_bytes", "Bytes of publications kept for those who come back.", |b| &b.history_bytes),
     ("history_publications", "Publications kept for those who come back.", |b| &b.history_publications),
     ("history_topics", "Topics whose place in their history is known.", |b| &b.history_topics),

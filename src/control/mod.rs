@@ -51,7 +51,7 @@ pub struct Setup {
     pub namespaces: Arc<Namespaces>,
     /// This run of this engine, as it stands in clients' ids.
     pub node: NodeId,
-    /// The broker thread's mailbox.
+    /// The broker thread's mailbox for operators.
     pub requests: Sender<Request>,
     /// Everybody's counters.
     pub stats: Stats,

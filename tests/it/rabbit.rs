@@ -44,7 +44,8 @@ impl House {
         config.amqp.url = url.into();
         config.amqp.reconnect_max = Interval::from_millis(500);
         configure(&mut config);
-        let (requests, inlet) = broker::inlet(&config.limits);
+        let (doors, inlet) = broker::inlet(&config.limits, 1);
+        let requests = doors.operators;
         let (sender, shard) = mailbox(config.limits.mailbox, Box::new(Nobody));
         let stats = Arc::new(BrokerStats::default());
         let namespaces = Arc::new(Namespaces::new(&config));

@@ -25,7 +25,7 @@ fn broker() -> (Broker, Receiver<Mail>) {
     let (door, mail) = mailbox(100, Box::new(NoWake));
     let setup = Setup {
         namespaces: Arc::new(Namespaces::new(&config)),
-        requests: inlet(&config.limits).1,
+        requests: inlet(&config.limits, 1).1,
         shards: vec![door],
         receipts: Vec::new(),
         stats: Arc::new(BrokerStats::default()),

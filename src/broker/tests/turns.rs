@@ -45,8 +45,8 @@ fn what_one_shard_asks_for_keeps_no_messages_from_the_others() {
     let mut house = House::new(2, |config| config.limits.mailbox = 64);
     house.attach(1, 0, "news");
     let flood = |house: &mut House| {
-        (0..40).for_each(|_| drop(house.requests.push(question(0))));
-        house.requests.notify();
+        (0..40).for_each(|_| drop(house.requests.shards[0].push(question(0))));
+        house.requests.shards[0].notify();
         (0..16).for_each(|_| drop(house.shards[0].take()));
         std::thread::sleep(Duration::from_millis(1));
     };
@@ -67,7 +67,8 @@ fn what_one_shard_asks_for_keeps_no_messages_from_the_others() {
     house.stop();
 }
 
-/// What one shard has to hear is more than it takes. What others ask for does not wait for that.
+/// What one shard has to hear is more than it takes, and its clients go on asking. What others ask for does not wait for
+/// that.
 #[test]
 fn what_waits_for_one_shard_keeps_no_answers_from_the_others() {
     let mut house = House::new(2, |config| config.limits.mailbox = 16);
@@ -77,12 +78,15 @@ fn what_waits_for_one_shard_keeps_no_answers_from_the_others() {
         house.publish(&["a"], &n.to_string()).blocking_recv().unwrap().unwrap();
     }
     house.wait_until("a mail in the outbox", |stats| stats.outbox.value() == 1);
+    (0..2 * REQUESTS_PER_TURN).for_each(|_| house.requests.shards[0].send(question(0)).unwrap());
     for n in 0..2 * REQUESTS_PER_TURN {
-        house.ask(question(1));
+        house.requests.shards[1].send(question(1)).unwrap();
         assert!(matches!(house.mail(1), Mail::History { .. }), "answer {n}");
     }
-    assert_eq!(house.stats.outbox.value(), 1);
-    house.collect(0, 17);
+    assert_eq!(house.stats.outbox.value(), 1 + 512);
+    let is_answer = |mail| matches!(mail, Mail::History { .. });
+    let answers = (0..17 + 2 * REQUESTS_PER_TURN).filter(|_| is_answer(house.mail(0))).count();
+    assert_eq!(answers, 2 * REQUESTS_PER_TURN);
     house.stop();
 }
 
@@ -92,9 +96,9 @@ fn what_waits_for_a_shard_that_has_ended_keeps_nobody_from_ending() {
     let mut house = House::new(1, |config| config.limits.mailbox = 16);
     house.ask(Request::Stop);
     while !matches!(house.mail(0), Mail::Drain) {}
-    (0..2 * REQUESTS_PER_TURN).for_each(|_| house.ask(question(0)));
+    (0..2 * REQUESTS_PER_TURN).for_each(|_| house.requests.shards[0].send(question(0)).unwrap());
     house.shards.clear();
-    house.ask(Request::Drained { shard: 0 });
+    house.requests.shards[0].send(Request::Drained { shard: 0 }).unwrap();
     let thread = house.thread.take().unwrap();
     let deadline = Instant::now() + LONG;
     while !thread.is_finished() {
@@ -108,7 +112,7 @@ fn what_waits_for_a_shard_that_has_ended_keeps_nobody_from_ending() {
 #[test]
 fn what_operators_ask_for_before_the_shards_run_is_no_mail() {
     let config = Arc::new(Config::default());
-    let (requests, inlet) = inlet(&config.limits);
+    let (requests, inlet) = inlet(&config.limits, 1);
     let (door, mail) = mailbox(16, Box::new(Count(Arc::default())));
     let setup = Setup {
         namespaces: Arc::new(Namespaces::new(&config)),
@@ -121,8 +125,8 @@ fn what_operators_ask_for_before_the_shards_run_is_no_mail() {
     let mut broker = Broker::new(setup, Backplane::Memory(Memory::new(&config)));
     let ask = |broker: &mut Broker| {
         let (answer, parts) = mpsc::unbounded_channel();
-        requests.push(Request::Unsubscribe { client: None, topic: "a".into() }).unwrap();
-        requests.push(Request::Survey(answer)).unwrap();
+        requests.operators.push(Request::Unsubscribe { client: None, topic: "a".into() }).unwrap();
+        requests.operators.push(Request::Survey(answer)).unwrap();
         broker.take_requests();
         parts
     };

@@ -1,0 +1,146 @@
+//! What the broker thread is asked: a mailbox for each shard and one for operators, and one bell for all of them.
+//!
+//! They take turns, one request each. So nobody's requests wait behind those of others, however many these are, and one
+//! mailbox may be left alone while the others go on.
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use crate::config::Limits;
+use crate::mail::{Request, ShardId};
+use crate::mailbox::{Receiver, Sender, Wake, weighed_mailbox};
+
+/// Requests that each mailbox has room for at least.
+const ROOM_MIN: usize = 16;
+
+/// The broker thread's end of its mailboxes.
+#[derive(Debug)]
+pub struct Inlet {
+    /// Those of the shards, in the order of their numbers, and that of operators.
+    mailboxes: Vec<Receiver<Request>>,
+    /// Whose turn it is.
+    next: usize,
+    bell: Arc<Notify>,
+}
+
+/// The other ends.
+#[derive(Debug)]
+pub struct Doors {
+    /// In the order of the shards' numbers.
+    pub shards: Vec<Sender<Request>>,
+    /// For the control thread, and whoever else is no shard.
+    pub operators: Sender<Request>,
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    Shard(ShardId),
+    Operators,
+}
+
+struct Bell(Arc<Notify>);
+
+impl Wake for Bell {
+    fn wake(&self) {
+        // A permit is kept if nobody sleeps, so that no wake-up is lost.
+        self.0.notify_one();
+    }
+}
+
+/// The broker thread's mailboxes. Each has an equal part of what `limits` allow for requests.
+#[must_use]
+pub fn inlet(limits: &Limits, shards: ShardId) -> (Doors, Inlet) {
+    let bell = Arc::new(Notify::new());
+    let parts = usize::from(shards) + 1;
+    let mailbox = || {
+        let waker = Box::new(Bell(Arc::clone(&bell)));
+        let room = (limits.requests / parts).max(ROOM_MIN);
+        weighed_mailbox(room, limits.requests_bytes / parts, Request::weight, waker)
+    };
+    let (operators, last) = mailbox();
+    let (shards, mut mailboxes): (_, Vec<_>) = (0..shards).map(|_| mailbox()).unzip();
+    mailboxes.push(last);
+    (Doors { shards, operators }, Inlet { mailboxes, next: 0, bell })
+}
+
+impl Inlet {
+    /// Says that the broker thread is about to look: whoever asks from now on wakes it again.
+    pub(super) fn rearm(&mut self) {
+        self.mailboxes.iter_mut().for_each(Receiver::rearm);
+    }
+
+    /// Returns when somebody has asked since it was last rearmed.
+    pub(super) async fn rung(&self) {
+        self.bell.notified().await;
+    }
+
+    /// Requests that wait.
+    pub(super) fn len(&self) -> usize {
+        self.mailboxes.iter().map(Receiver::len).sum()
+    }
+
+    /// Whether there is a request of one of those who may ask.
+    pub(super) fn has(&self, may_ask: impl Fn(Source) -> bool) -> bool {
+        let mut all = self.mailboxes.iter().enumerate();
+        all.any(|(at, mailbox)| !mailbox.is_empty() && may_ask(self.source(at)))
+    }
+
+    /// The next request of one of those who may ask.
+    pub(super) fn take(&mut self, may_ask: impl Fn(Source) -> bool) -> Option<(Source, Request)> {
+        for _ in 0..self.mailboxes.len() {
+            let at = self.next;
+            self.next = (at + 1) % self.mailboxes.len();
+            let source = self.source(at);
+            if may_ask(source)
+                && let Some(request) = self.mailboxes[at].take()
+            {
+                return Some((source, request));
+            }
+        }
+        None
+    }
+
+    fn source(&self, at: usize) -> Source {
+        let is_last = at + 1 == self.mailboxes.len();
+        ShardId::try_from(at).ok().filter(|_| !is_last).map_or(Source::Operators, Source::Shard)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(inlet: &mut Inlet, may_ask: impl Fn(Source) -> bool) -> Vec<Source> {
+        std::iter::from_fn(|| inlet.take(&may_ask)).map(|(source, _)| source).collect()
+    }
+
+    #[test]
+    fn all_take_turns_and_one_may_be_left_alone() {
+        let (doors, mut inlet) = inlet(&Limits::default(), 2);
+        assert!(!inlet.has(|_| true));
+        for _ in 0..3 {
+            doors.shards[0].push(Request::Stop).unwrap();
+        }
+        doors.shards[1].push(Request::Stop).unwrap();
+        doors.operators.push(Request::Stop).unwrap();
+        assert_eq!(inlet.len(), 5);
+        let [first, second] = [0, 1].map(Source::Shard);
+        assert!(inlet.has(|source| source == first) && inlet.has(|source| source == Source::Operators));
+        let all = taken(&mut inlet, |source| source != second);
+        assert_eq!(all, [first, Source::Operators, first, first]);
+        assert!(inlet.has(|_| true) && !inlet.has(|source| source != second));
+        assert_eq!(taken(&mut inlet, |_| true), [second]);
+    }
+
+    #[test]
+    fn nobody_takes_the_room_of_another() {
+        let limits = Limits { requests: 100, ..Limits::default() };
+        let (doors, inlet) = inlet(&limits, 3);
+        while doors.shards[1].push(Request::Stop).is_ok() {}
+        assert_eq!((inlet.len(), doors.shards[0].room(), doors.operators.room()), (25, 25, 25));
+        let (doors, _) = super::inlet(&limits, 50);
+        assert_eq!(doors.operators.room(), ROOM_MIN);
+    }
+}
