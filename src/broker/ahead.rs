@@ -16,12 +16,13 @@ use crate::mail::Recover;
 /// SDKs wait for 5 s, and are to have an answer before.
 pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Questions that may wait at once, of all clients: 400 bytes each with its epoch and its place here, 25 MiB together. One
-/// more takes the place of the oldest, which is refused, to be asked again.
+/// Questions that may wait at once, of all clients, of which each shard's have an equal part: 400 bytes each with its epoch
+/// and its place here, 25 MiB together. One more takes the place of the oldest of its shard, which is refused, to be asked
+/// again.
 ///
 /// No client has a share: however many connections ask, and however many have gone since, all that they do is to shorten
 /// the wait of everybody. Where 200,000 questions come per second, each may wait for 300 ms.
-const WAITING_MAX: usize = 65_536;
+pub(super) const WAITING_MAX: usize = 65_536;
 
 /// Deadlines beyond two for each that waits before those that are over are taken out.
 const STALE: usize = 1024;
@@ -29,9 +30,11 @@ const STALE: usize = 1024;
 /// The offset that somebody waits for, and a number of its own.
 type Key = (u64, u64);
 
-/// Those who wait.
-#[derive(Debug, Default)]
+/// Those of one shard who wait.
+#[derive(Debug)]
 pub(super) struct Ahead {
+    /// How many there may be.
+    max: usize,
     waiting: BTreeMap<Key, Recover>,
     next_number: u64,
     /// In the order in which they come, one for each who waits, and some of those who did.
@@ -41,9 +44,20 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
+    /// Room for so many.
+    pub(super) fn new(max: usize) -> Self {
+        Self {
+            max,
+            waiting: BTreeMap::new(),
+            next_number: 0,
+            deadlines: VecDeque::new(),
+            ready: VecDeque::new(),
+        }
+    }
+
     /// Whether no more may wait.
     fn is_full(&self) -> bool {
-        self.waiting.len() + self.ready.len() >= WAITING_MAX
+        self.waiting.len() + self.ready.len() >= self.max
     }
 
     /// Lets a question wait from `now` on until this node has read as far as it asks. Where no more may wait, gives back the
@@ -158,7 +172,7 @@ pub(super) mod tests {
 
     #[test]
     fn who_is_ahead_waits_for_the_offset_or_for_its_own_deadline() {
-        let (mut ahead, start) = (Ahead::default(), Instant::now());
+        let (mut ahead, start) = (Ahead::new(WAITING_MAX), Instant::now());
         let second = Duration::from_secs(1);
         ahead.wait(question(1, 10), start);
         ahead.wait(question(2, 12), start + second);
@@ -177,7 +191,7 @@ pub(super) mod tests {
 
     #[test]
     fn deadlines_of_those_who_are_gone_are_forgotten() {
-        let (mut ahead, start) = (Ahead::default(), Instant::now());
+        let (mut ahead, start) = (Ahead::new(WAITING_MAX), Instant::now());
         for command in 0..10_000 {
             ahead.wait(question(command, 10), start);
             assert_eq!(reached(&mut ahead, 10), [command]);
@@ -189,7 +203,7 @@ pub(super) mod tests {
 
     #[test]
     fn where_all_places_are_taken_the_oldest_goes() {
-        let (mut ahead, start) = (Ahead::default(), Instant::now());
+        let (mut ahead, start) = (Ahead::new(WAITING_MAX), Instant::now());
         let gone = |gone: Option<Recover>| gone.map(|question| question.asker.id);
         let most = u32::try_from(WAITING_MAX).unwrap();
         for command in 0..most {
@@ -216,7 +230,7 @@ pub(super) mod tests {
 
     #[test]
     fn who_need_not_wait_whatever_was_read_is_told_apart() {
-        let (mut ahead, start) = (Ahead::default(), Instant::now());
+        let (mut ahead, start) = (Ahead::new(WAITING_MAX), Instant::now());
         for command in 1..=3 {
             ahead.wait(question(command, u64::from(command)), start);
         }

@@ -49,7 +49,8 @@ impl Wake for Bell {
     }
 }
 
-/// The broker thread's mailboxes. Each has an equal part of what `limits` allow for requests.
+/// The broker thread's mailboxes. Each has an equal part of what `limits` allow for requests, and room for one that is as
+/// large as it may be.
 #[must_use]
 pub fn inlet(limits: &Limits, shards: ShardId) -> (Doors, Inlet) {
     let bell = Arc::new(Notify::new());
@@ -57,7 +58,8 @@ pub fn inlet(limits: &Limits, shards: ShardId) -> (Doors, Inlet) {
     let mailbox = || {
         let waker = Box::new(Bell(Arc::clone(&bell)));
         let room = (limits.requests / parts).max(ROOM_MIN);
-        weighed_mailbox(room, limits.requests_bytes / parts, Request::weight, waker)
+        let bytes = (limits.requests_bytes / parts).max(limits.publication_bytes);
+        weighed_mailbox(room, bytes, Request::weight, waker)
     };
     let (operators, last) = mailbox();
     let (shards, mut mailboxes): (_, Vec<_>) = (0..shards).map(|_| mailbox()).unzip();

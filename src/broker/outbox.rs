@@ -21,6 +21,8 @@ pub(super) struct Outbox {
     waiting: usize,
     /// Bytes of what waits.
     bytes: usize,
+    /// Bytes that may wait for one shard before its requests are left alone.
+    share: usize,
     /// Requests of operators whose answers were to wait, since nothing waited.
     asked_by_operators: usize,
 }
@@ -29,6 +31,7 @@ pub(super) struct Outbox {
 struct Door {
     mailbox: Sender<Mail>,
     waiting: VecDeque<Mail>,
+    bytes: usize,
     /// Requests whose answers were to wait here, since nothing waited for anybody.
     asked: usize,
     /// Whether mail was put in since the shard was woken last.
@@ -38,16 +41,18 @@ struct Door {
 }
 
 impl Outbox {
-    /// An empty outbox for these shards.
-    pub(super) fn new(mailboxes: Vec<Sender<Mail>>) -> Self {
+    /// An empty outbox for these shards. `bytes_max`: how much may wait for all of them while they are answered.
+    pub(super) fn new(mailboxes: Vec<Sender<Mail>>, bytes_max: usize) -> Self {
+        let share = bytes_max / mailboxes.len().max(1);
         let doors = mailboxes.into_iter().map(|mailbox| Door {
             mailbox,
             waiting: VecDeque::new(),
+            bytes: 0,
             asked: 0,
             pushed: false,
             closed: false,
         });
-        Self { doors: doors.collect(), waiting: 0, bytes: 0, asked_by_operators: 0 }
+        Self { doors: doors.collect(), waiting: 0, bytes: 0, share, asked_by_operators: 0 }
     }
 
     /// Sends a mail, or keeps it until there is room. Mail to a shard that does not exist, or has ended, is
@@ -55,7 +60,9 @@ impl Outbox {
     pub(super) fn push(&mut self, shard: ShardId, mail: Mail) {
         let Some(door) = self.doors.get_mut(usize::from(shard)).filter(|door| !door.closed) else { return };
         if let Err(mail) = door.put(mail) {
-            self.bytes += mail.weight();
+            let weight = mail.weight();
+            self.bytes += weight;
+            door.bytes += weight;
             door.waiting.push_back(mail);
             self.waiting += 1;
         }
@@ -74,32 +81,31 @@ impl Outbox {
         ids.filter(|(_, door)| !door.closed).map(|(shard, _)| shard).collect()
     }
 
-    /// Counts a request that is about to be answered with mail, if that has to wait behind other mail.
-    pub(super) fn count_request(&mut self, source: Source) {
-        match source {
-            Source::Shard(shard) => {
-                if let Some(door) = self.doors.get_mut(usize::from(shard)) {
-                    door.asked += usize::from(!door.waiting.is_empty());
-                }
-            }
-            Source::Operators => self.asked_by_operators += usize::from(self.waiting > 0),
+    /// Counts a request that makes mail for a shard, or for all if none is named, where that has to wait behind other mail.
+    pub(super) fn count_request(&mut self, source: Source, recipient: Option<ShardId>) {
+        let waits = match recipient {
+            Some(shard) => self.doors.get(usize::from(shard)).is_some_and(|door| !door.waiting.is_empty()),
+            None => self.waiting > 0,
+        };
+        let asked = match source {
+            Source::Shard(shard) => self.doors.get_mut(usize::from(shard)).map(|door| &mut door.asked),
+            Source::Operators => Some(&mut self.asked_by_operators),
+        };
+        if let Some(asked) = asked {
+            *asked += usize::from(waits);
         }
     }
 
     /// Whether the requests of a source are answered now. While mail waits, for anybody, so few are whose answers have to
-    /// wait as well that all of them are handed over at some time, however much is asked: then messages have their turn.
+    /// wait as well that all of them are handed over at some time, however much is asked: then messages have their turn. Nor
+    /// does a shard take the room of others.
     pub(super) fn may_ask(&self, source: Source) -> bool {
         match source {
-            Source::Shard(shard) => {
-                self.doors.get(usize::from(shard)).is_none_or(|door| door.asked < ASKED_MAX)
-            }
+            Source::Shard(shard) => self.doors.get(usize::from(shard)).is_none_or(|door| {
+                door.asked < ASKED_MAX && (door.bytes < self.share || door.waiting.is_empty())
+            }),
             Source::Operators => self.asked_by_operators < ASKED_MAX,
         }
-    }
-
-    /// Whether those of all shards are.
-    pub(super) fn may_all_ask(&self) -> bool {
-        self.doors.iter().all(|door| door.asked < ASKED_MAX)
     }
 
     /// Sends what waits, as far as there is room. What waits for a shard that has ended is dropped.
@@ -117,6 +123,7 @@ impl Outbox {
                     break;
                 }
                 door.pushed = true;
+                door.bytes -= weight;
                 self.waiting -= 1;
                 self.bytes -= weight;
             }
@@ -173,8 +180,7 @@ impl Door {
     /// Drops what waits, and takes nothing more. Returns how many mails that were, and their bytes.
     fn close(&mut self) -> (usize, usize) {
         (self.closed, self.asked) = (true, 0);
-        let dropped = std::mem::take(&mut self.waiting);
-        (dropped.len(), dropped.iter().map(Mail::weight).sum())
+        (std::mem::take(&mut self.waiting).len(), std::mem::take(&mut self.bytes))
     }
 
     /// Puts a mail into the mailbox, unless others have to go first or there is no room.
@@ -191,7 +197,7 @@ impl Door {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::TopicSlot;
+    use crate::mail::{Lines, TopicSlot};
     use crate::mailbox::{Receiver, Wake, mailbox};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -219,7 +225,7 @@ mod tests {
     fn what_does_not_fit_waits_in_order_and_wakes_once() {
         let woken = Arc::new(AtomicUsize::new(0));
         let (sender, mut inbox) = mailbox(2, Box::new(Count(Arc::clone(&woken))));
-        let mut outbox = Outbox::new(vec![sender]);
+        let mut outbox = Outbox::new(vec![sender], 1000);
         (0..5).for_each(|slot| outbox.push(0, attached(slot)));
         outbox.notify();
         assert_eq!((outbox.len(), woken.load(Ordering::Relaxed)), (3, 1));
@@ -239,7 +245,7 @@ mod tests {
     #[test]
     fn nobody_waits_for_a_shard_that_ended_or_never_was() {
         let (sender, mut inbox) = mailbox(1, Box::new(Count(Arc::default())));
-        let mut outbox = Outbox::new(vec![sender]);
+        let mut outbox = Outbox::new(vec![sender], 1000);
         outbox.push(7, attached(0));
         assert!(outbox.is_empty());
         (0..3).for_each(|slot| outbox.push(0, attached(slot)));
@@ -254,18 +260,22 @@ mod tests {
     fn requests_count_whose_answers_wait_until_nothing_does() {
         let doors = [1, 1, 9].map(|room| mailbox(room, Box::new(Count(Arc::default()))));
         let (senders, mut inboxes): (_, Vec<_>) = doors.into_iter().unzip();
-        let mut outbox = Outbox::new(senders);
+        let mut outbox = Outbox::new(senders, 1000);
         let sources =
             [Source::Shard(0), Source::Shard(1), Source::Shard(2), Source::Shard(9), Source::Operators];
         let ask = |outbox: &mut Outbox| {
             for source in sources {
-                (0..ASKED_MAX).for_each(|_| outbox.count_request(source));
+                let recipient = match source {
+                    Source::Shard(shard) => Some(shard),
+                    Source::Operators => None,
+                };
+                (0..ASKED_MAX).for_each(|_| outbox.count_request(source, recipient));
             }
             sources.map(|source| outbox.may_ask(source))
         };
-        assert_eq!((ask(&mut outbox), outbox.may_all_ask()), ([true; 5], true));
+        assert_eq!(ask(&mut outbox), [true; 5]);
         (0..2).for_each(|slot| outbox.push(0, attached(slot)));
-        assert_eq!((ask(&mut outbox), outbox.may_all_ask()), ([false, true, true, true, false], false));
+        assert_eq!(ask(&mut outbox), [false, true, true, true, false]);
         (0..2).for_each(|slot| outbox.push(1, attached(slot)));
         inboxes[0].take();
         outbox.retry();
@@ -273,10 +283,35 @@ mod tests {
         outbox.close(1);
         assert_eq!((outbox.len(), ask(&mut outbox)), (0, [true; 5]));
         outbox.push(0, attached(2));
-        assert!(!ask(&mut outbox)[0]);
+        (0..ASKED_MAX).for_each(|_| outbox.count_request(Source::Shard(2), Some(0)));
+        assert_eq!(
+            [0, 2].map(|shard| outbox.may_ask(Source::Shard(shard))),
+            [true, false],
+            "who asks counts"
+        );
         // Nobody takes it any more.
         inboxes.remove(0);
         outbox.retry();
-        assert_eq!((outbox.len(), outbox.may_all_ask(), outbox.shards()), (0, true, vec![2]));
+        assert_eq!((outbox.len(), outbox.may_ask(Source::Shard(2)), outbox.shards()), (0, true, vec![2]));
+    }
+
+    #[test]
+    fn a_shard_whose_large_mail_waits_asks_nothing_until_it_has_taken_some() {
+        let doors = [1, 1].map(|room| mailbox(room, Box::new(Count(Arc::default()))));
+        let (senders, mut inboxes): (_, Vec<_>) = doors.into_iter().unzip();
+        let mut outbox = Outbox::new(senders, 2000);
+        let large = || {
+            let lines =
+                Lines { bytes: vec![b'x'; 600].into(), count: 1, plain_bytes: 600, offset: 1, keyed: None };
+            Mail::Batch { topic: TopicSlot(0), lines }
+        };
+        let may_ask = |outbox: &Outbox| [0, 1].map(|shard| outbox.may_ask(Source::Shard(shard)));
+        (0..3).for_each(|_| outbox.push(0, large()));
+        assert_eq!((outbox.bytes(), may_ask(&outbox)), (2 * large().weight(), [false, true]));
+        inboxes[0].take();
+        outbox.retry();
+        assert_eq!((outbox.bytes(), may_ask(&outbox)), (large().weight(), [true, true]));
+        outbox.close(0);
+        assert_eq!(outbox.bytes(), 0);
     }
 }

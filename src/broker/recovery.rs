@@ -15,6 +15,7 @@ use crate::mail::{
 };
 use crate::protocol::codes::ErrorCode;
 
+use super::ahead::Ahead;
 use super::history::{Mode, Page, Query, Unrecoverable, Wish};
 use super::inlet::Source;
 use super::turn::{Broker, REQUESTS_PER_TURN};
@@ -80,28 +81,28 @@ impl Broker {
         if question.budget.take().is_some() {
             self.outbox.push(question.shard, Mail::Waits { client: question.asker.client });
         }
-        if let Some(gone) = self.ahead.wait(question, Instant::now()) {
-            self.outbox.count_request(Source::Shard(gone.shard));
+        let Some(ahead) = self.ahead.get_mut(usize::from(question.shard)) else { return };
+        if let Some(gone) = ahead.wait(question, Instant::now()) {
             self.refuse_recovery(Box::new(gone));
         }
     }
 
     /// All that was in the stream is known now, and what it is called.
     pub(super) fn ask_again(&mut self) {
-        let mut ahead = std::mem::take(&mut self.ahead);
-        ahead.look_again(|question| self.is_ahead(question));
-        self.ahead = ahead;
+        let mut all = std::mem::take(&mut self.ahead);
+        all.iter_mut().for_each(|ahead| ahead.look_again(|question| self.is_ahead(question)));
+        self.ahead = all;
     }
 
     /// Has those asked again who were ahead and are not any more, or have waited for long enough. They count as requests,
-    /// lest messages and others wait for all of them.
+    /// lest messages and others wait for all of them; and shards take turns.
     pub(super) fn recover_those_ahead(&mut self) {
         for _ in 0..AGAIN_PER_TURN {
-            if !self.asks_again() {
+            if !self.takes_requests() {
                 return;
             }
             let Some(question) = self.next_of_those_ahead() else { return };
-            self.outbox.count_request(Source::Shard(question.shard));
+            self.outbox.count_request(Source::Shard(question.shard), Some(question.shard));
             if self.is_read_back && (self.is_linked || !self.is_ahead(&question)) {
                 self.leave_for_later(question.shard, Question::Recover(Box::new(question)));
             } else {
@@ -112,26 +113,40 @@ impl Broker {
 
     fn next_of_those_ahead(&mut self) -> Option<Recover> {
         let (reached, now) = (self.reached(), Instant::now());
-        let ahead = &mut self.ahead;
-        ahead
-            .next_ready()
-            .or_else(|| reached.and_then(|read_to| ahead.next_reached(read_to)))
-            .or_else(|| ahead.next_late(now))
+        for _ in 0..self.ahead.len() {
+            let shard = self.next_ahead;
+            self.next_ahead = (shard + 1) % self.ahead.len();
+            if !self.may_ask_again(shard) {
+                continue;
+            }
+            let ahead = &mut self.ahead[shard];
+            let next = ahead
+                .next_ready()
+                .or_else(|| reached.and_then(|read_to| ahead.next_reached(read_to)))
+                .or_else(|| ahead.next_late(now));
+            if next.is_some() {
+                return next;
+            }
+        }
+        None
     }
 
-    /// Whether there is room for that. They come in their own order, so that one shard without room holds up the others; for
-    /// as long as mail waits.
-    fn asks_again(&self) -> bool {
-        self.takes_requests() && self.outbox.may_all_ask()
+    fn may_ask_again(&self, shard: usize) -> bool {
+        ShardId::try_from(shard).is_ok_and(|shard| self.outbox.may_ask(Source::Shard(shard)))
     }
 
     /// When some of them are to be asked again. Not while no requests are taken: the retry wakes the thread then.
     pub(super) fn next_recovery(&self) -> Option<Instant> {
-        if !self.asks_again() {
+        if !self.takes_requests() {
             return None;
         }
-        let has_reached = self.reached().is_some_and(|read_to| self.ahead.has_reached(read_to));
-        if has_reached || self.ahead.has_ready() { Some(Instant::now()) } else { self.ahead.next_deadline() }
+        let reached = self.reached();
+        let next = |ahead: &Ahead| {
+            let has_reached = reached.is_some_and(|read_to| ahead.has_reached(read_to));
+            if has_reached || ahead.has_ready() { Some(Instant::now()) } else { ahead.next_deadline() }
+        };
+        let all = self.ahead.iter().enumerate().filter(|(shard, _)| self.may_ask_again(*shard));
+        all.filter_map(|(_, ahead)| next(ahead)).min()
     }
 
     /// How far this node has read, if that tells who is ahead.

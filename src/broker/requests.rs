@@ -10,9 +10,18 @@ use super::payload::Undeliverable;
 use super::topics::{Full, Left, Place};
 use super::turn::{Broker, REQUESTS_PER_TURN};
 
-/// Whether mail answers a request of operators. Others are answered with the API's answer, without any.
-fn is_answered_with_mail(request: &Request) -> bool {
-    matches!(request, Request::Disconnect { .. } | Request::Unsubscribe { .. } | Request::Survey(_))
+/// For whom a request makes mail, if it does, or is answered with some; none: for all shards.
+fn recipient(source: Source, request: &Request) -> Option<Option<ShardId>> {
+    match (source, request) {
+        (_, Request::SurveyPart { .. } | Request::Stop | Request::Drained { .. }) => None,
+        (Source::Shard(shard), _) => Some(Some(shard)),
+        (_, Request::Disconnect { shard, .. } | Request::Unsubscribe { client: Some((shard, _)), .. }) => {
+            Some(Some(*shard))
+        }
+        (_, Request::Unsubscribe { client: None, .. } | Request::Survey(_)) => Some(None),
+        // The API's answer is no mail.
+        (Source::Operators, _) => None,
+    }
 }
 
 impl Broker {
@@ -24,8 +33,8 @@ impl Broker {
             let Some((source, request)) = self.inlet.take(|source| self.outbox.may_ask(source)) else {
                 return;
             };
-            if source != Source::Operators || is_answered_with_mail(&request) {
-                self.outbox.count_request(source);
+            if let Some(recipient) = recipient(source, &request) {
+                self.outbox.count_request(source, recipient);
             }
             self.request(request);
         }

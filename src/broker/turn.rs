@@ -18,7 +18,7 @@ use crate::stats::{BackplaneState, BrokerStats};
 
 use super::Setup;
 use super::acks::Acks;
-use super::ahead::Ahead;
+use super::ahead::{self, Ahead};
 use super::backplane::Backplane;
 use super::dating::Dating;
 use super::encoder::Encoder;
@@ -68,8 +68,10 @@ pub(super) struct Broker {
     /// What waits until its age is known.
     undated: Undated,
     pub(super) history: History,
-    /// Who waits for messages that this node has not read yet.
-    pub(super) ahead: Ahead,
+    /// Who waits for messages that this node has not read yet, of each shard.
+    pub(super) ahead: Vec<Ahead>,
+    /// Whose turn it is.
+    pub(super) next_ahead: usize,
     /// The offset of the newest message that was read, where the backplane numbers them.
     pub(super) read_to: Option<u64>,
     /// Whether all that was in the stream before has been read, if it is one.
@@ -100,9 +102,9 @@ pub(super) enum Stop {
 
 impl Broker {
     pub(super) fn new(setup: Setup, backplane: Backplane) -> Self {
-        let limits = &setup.config.limits;
+        let (limits, shards) = (&setup.config.limits, setup.shards.len());
         Self {
-            outbox: Outbox::new(setup.shards),
+            outbox: Outbox::new(setup.shards, limits.mailbox_bytes),
             shards_run: false,
             topics: Topics::new(limits.topics),
             arrivals: HashMap::new(),
@@ -113,7 +115,8 @@ impl Broker {
             dating: Dating::new(&setup.config.amqp),
             undated: Undated::new(setup.config.amqp.prefetch, setup.config.amqp.prefetch_bytes),
             history: History::new(new_epoch(), limits.history_bytes, limits.history_topics, Instant::now()),
-            ahead: Ahead::default(),
+            ahead: (0..shards).map(|_| Ahead::new(ahead::WAITING_MAX / shards)).collect(),
+            next_ahead: 0,
             read_to: None,
             is_read_back: !setup.config.amqp.reads_stream(),
             is_linked: false,

@@ -300,7 +300,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         while self.requests.room() > 0
             && let Some(question) = self.questions.pop_front()
         {
-            // The room was another thread's as well, and it may have been quicker.
+            // Room in number is not room in bytes.
             if let Err(refused) = self.requests.push(question) {
                 self.questions.push_front(refused);
                 break;

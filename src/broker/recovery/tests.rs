@@ -19,14 +19,19 @@ impl Wake for NoWake {
 
 /// A node that has read up to offset 5, with the mailbox of its one shard.
 fn broker() -> (Broker, Receiver<Mail>) {
+    let (broker, mut mail) = broker_of(1);
+    (broker, mail.remove(0))
+}
+
+fn broker_of(shards: ShardId) -> (Broker, Vec<Receiver<Mail>>) {
     let mut config = Config::default();
     config.namespaces.insert("h".to_owned(), Namespace { history_size: 10, ..Namespace::default() });
     let config = Arc::new(config);
-    let (door, mail) = mailbox(100, Box::new(NoWake));
+    let (doors, mail) = (0..shards).map(|_| mailbox(100, Box::new(NoWake))).unzip();
     let setup = Setup {
         namespaces: Arc::new(Namespaces::new(&config)),
-        requests: inlet(&config.limits, 1).1,
-        shards: vec![door],
+        requests: inlet(&config.limits, shards).1,
+        shards: doors,
         receipts: Vec::new(),
         stats: Arc::new(BrokerStats::default()),
         config: Arc::clone(&config),
@@ -112,4 +117,31 @@ fn no_more_wait_than_there_is_room_for() {
     (0..3).for_each(|_| broker.recover_those_ahead());
     assert_eq!((broker.outbox.len(), broker.next_recovery()), (513, None), "messages have their turn");
     assert_eq!(comes_back(mail.take()).since.offset, 6);
+}
+
+/// Each shard has its own places, its own room and its own turn.
+#[test]
+fn those_of_one_shard_do_not_wait_for_another() {
+    let (mut broker, mut mail) = broker_of(2);
+    for shard in [0, 1] {
+        for command in 1..=3 {
+            let mut question = question(&broker, command, 6);
+            (question.shard, question.budget) = (shard, None);
+            broker.recover(question);
+        }
+    }
+    // The first one's mail waits, and its clients have asked for as much as they may meanwhile.
+    let full = || Mail::Survey { id: 0 };
+    (0..101).for_each(|_| broker.outbox.push(0, full()));
+    (0..512).for_each(|_| broker.outbox.count_request(Source::Shard(0), Some(0)));
+    broker.read_to = Some(6);
+    broker.recover_those_ahead();
+    let asked: Vec<_> =
+        std::iter::from_fn(|| mail[1].take()).map(|mail| comes_back(Some(mail)).asker.id).collect();
+    assert_eq!((asked, broker.outbox.len(), broker.next_recovery()), (vec![1, 2, 3], 1, None));
+    while mail[0].take().is_some() {}
+    broker.outbox.retry();
+    assert!(broker.next_recovery().is_some_and(|now| now <= Instant::now()));
+    broker.recover_those_ahead();
+    assert_eq!(std::iter::from_fn(|| mail[0].take()).count(), 1 + 3);
 }
