@@ -63,8 +63,8 @@
 //!    what was not handed over is not acknowledged.
 //! 10. **One road out per client**: the rest of a started frame, then replies in order, then publications.
 //! 11. **The broker thread never blocks**: a full shard's mail waits in its outbox while heartbeats, timers and
-//!     requests go on, but for those of that shard beyond a bound. Taking mail never needs room among the requests: so the two cannot wait for each
-//!     other.
+//!     requests go on, but for those of that shard beyond a bound. Taking mail never needs room among the
+//!     requests: so the two cannot wait for each other.
 //! 12. **Every close has a reason** out of one closed set ([`protocol::codes`]).
 //! 13. **Our own bug asserts; the peer's fault and the environment's are values.**
 //!

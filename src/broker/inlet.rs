@@ -50,7 +50,7 @@ impl Wake for Bell {
 }
 
 /// The broker thread's mailboxes. Each has an equal part of what `limits` allow for requests, and room for one that is as
-/// large as it may be.
+/// large as a frame.
 #[must_use]
 pub fn inlet(limits: &Limits, shards: ShardId) -> (Doors, Inlet) {
     let bell = Arc::new(Notify::new());
@@ -58,7 +58,7 @@ pub fn inlet(limits: &Limits, shards: ShardId) -> (Doors, Inlet) {
     let mailbox = || {
         let waker = Box::new(Bell(Arc::clone(&bell)));
         let room = (limits.requests / parts).max(ROOM_MIN);
-        let bytes = (limits.requests_bytes / parts).max(limits.publication_bytes);
+        let bytes = (limits.requests_bytes / parts).max(limits.frame_bytes);
         weighed_mailbox(room, bytes, Request::weight, waker)
     };
     let (operators, last) = mailbox();

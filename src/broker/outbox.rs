@@ -41,9 +41,8 @@ struct Door {
 }
 
 impl Outbox {
-    /// An empty outbox for these shards. `bytes_max`: how much may wait for all of them while they are answered.
-    pub(super) fn new(mailboxes: Vec<Sender<Mail>>, bytes_max: usize) -> Self {
-        let share = bytes_max / mailboxes.len().max(1);
+    /// An empty outbox for these shards. `share`: bytes that may wait for one of them before its requests are left alone.
+    pub(super) fn new(mailboxes: Vec<Sender<Mail>>, share: usize) -> Self {
         let doors = mailboxes.into_iter().map(|mailbox| Door {
             mailbox,
             waiting: VecDeque::new(),
@@ -98,11 +97,12 @@ impl Outbox {
 
     /// Whether the requests of a source are answered now. While mail waits, for anybody, so few are whose answers have to
     /// wait as well that all of them are handed over at some time, however much is asked: then messages have their turn. Nor
-    /// does a shard take the room of others.
+    /// does a shard take the room of others. One mail may wait however large it is: the request that makes the next one
+    /// counts.
     pub(super) fn may_ask(&self, source: Source) -> bool {
         match source {
             Source::Shard(shard) => self.doors.get(usize::from(shard)).is_none_or(|door| {
-                door.asked < ASKED_MAX && (door.bytes < self.share || door.waiting.is_empty())
+                door.asked < ASKED_MAX && (door.bytes < self.share || door.waiting.len() < 2)
             }),
             Source::Operators => self.asked_by_operators < ASKED_MAX,
         }
@@ -299,7 +299,7 @@ mod tests {
     fn a_shard_whose_large_mail_waits_asks_nothing_until_it_has_taken_some() {
         let doors = [1, 1].map(|room| mailbox(room, Box::new(Count(Arc::default()))));
         let (senders, mut inboxes): (_, Vec<_>) = doors.into_iter().unzip();
-        let mut outbox = Outbox::new(senders, 2000);
+        let mut outbox = Outbox::new(senders, 1000);
         let large = || {
             let lines =
                 Lines { bytes: vec![b'x'; 600].into(), count: 1, plain_bytes: 600, offset: 1, keyed: None };

@@ -102,9 +102,11 @@ pub(super) enum Stop {
 
 impl Broker {
     pub(super) fn new(setup: Setup, backplane: Backplane) -> Self {
-        let (limits, shards) = (&setup.config.limits, setup.shards.len());
+        let (limits, shards) = (&setup.config.limits, setup.shards.len().max(1));
+        // Room for more than one of the largest answers.
+        let share = (limits.mailbox_bytes / shards).max(2 * limits.frame_bytes);
         Self {
-            outbox: Outbox::new(setup.shards, limits.mailbox_bytes),
+            outbox: Outbox::new(setup.shards, share),
             shards_run: false,
             topics: Topics::new(limits.topics),
             arrivals: HashMap::new(),

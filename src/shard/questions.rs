@@ -300,7 +300,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         while self.requests.room() > 0
             && let Some(question) = self.questions.pop_front()
         {
-            // Room in number is not room in bytes.
+            // Nobody else pushes; if it fails all the same, the question is kept.
             if let Err(refused) = self.requests.push(question) {
                 self.questions.push_front(refused);
                 break;
