@@ -174,8 +174,8 @@
 //! 2. [`shard`]: the tick; then `shard/delivery.rs` (sweep and visit), [`shard::topics`] (cursors),
 //!    [`shard::log`], `shard/retention.rs` (what logs keep, and who pays), `shard/digest.rs`.
 //! 3. [`session`], [`wire`], [`protocol`]: from bytes to commands, and back.
-//! 4. [`broker`]: `turn.rs` (the loop), `incoming.rs` and `requests.rs` (its two doors), `merge.rs`, `lanes.rs`,
-//!    `acks.rs`, then `recovery.rs` and `history.rs`, then `backplane.rs` and behind it `rabbit/` and `memory.rs`.
+//! 4. [`broker`]: `turn.rs` (the loop), `incoming.rs` and `requests.rs` (its two doors), `outbox.rs`,
+//!    `merge.rs`, `lanes.rs`, `acks.rs`, then `recovery.rs` and `history.rs`, then `backplane.rs` and behind it `rabbit/` and `memory.rs`.
 //! 5. [`engine`]: how it is put together, started and stopped. [`control`] and [`config`] when you need them.
 //! 6. [`load`]: the load generator, which knows nothing of the engine but its protocol.
 //!

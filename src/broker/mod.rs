@@ -15,12 +15,13 @@
 //! It never blocks. What does not fit into a shard's mailbox waits in the `outbox`; while anything waits
 //! there, no message is taken from the backplane, and so the wait ends in RabbitMQ, which is told to send no
 //! more than `amqp.prefetch` unacknowledged messages. So it does when as many that cannot be delivered wait to be dead
-//! letters. Requests, timers and RabbitMQ's heartbeats go on; but those of a shard whose mail waits only in so far as it is
-//! not to wait for ever.
+//! letters. Timers, RabbitMQ's heartbeats and requests go on; a shard whose mail waits is answered 512 requests
+//! until nothing waits.
 //!
-//! Its tokio runtime, of this thread alone, exists for lapin. Read `turn` first, then `incoming` and
-//! `requests`, then `recovery`; `topics`, `history`, `ahead`, `merge`, `lanes`, `acks`, `receipts`, `seen`, `dating`, `outbox`,
-//! `payload` and `surveys` are rooms without clock and socket; `backplane` is the seam to `rabbit` and `memory`.
+//! Its tokio runtime, of this thread alone, exists for lapin. Read `turn` first, then `incoming`
+//! with `encoder`, and `inlet` with `requests`, then `recovery`; `topics`, `history`, `ahead`, `merge`, `lanes`, `acks`,
+//! `receipts`, `seen`, `dating`, `outbox`, `payload` and `surveys` are rooms without clock and socket; `backplane` is the
+//! seam to `rabbit` and `memory`, and `event` has the types of what they report.
 
 mod acks;
 mod ahead;

@@ -27,6 +27,14 @@ pub(super) struct Outbox {
     asked_by_operators: usize,
 }
 
+/// Who gets mail because of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Recipients {
+    Nobody,
+    Shard(ShardId),
+    All,
+}
+
 #[derive(Debug)]
 struct Door {
     mailbox: Sender<Mail>,
@@ -80,11 +88,14 @@ impl Outbox {
         ids.filter(|(_, door)| !door.closed).map(|(shard, _)| shard).collect()
     }
 
-    /// Counts a request that makes mail for a shard, or for all if none is named, where that has to wait behind other mail.
-    pub(super) fn count_request(&mut self, source: Source, recipient: Option<ShardId>) {
-        let waits = match recipient {
-            Some(shard) => self.doors.get(usize::from(shard)).is_some_and(|door| !door.waiting.is_empty()),
-            None => self.waiting > 0,
+    /// Counts a request that is about to be answered, where its mail has to wait behind other mail.
+    pub(super) fn count_request(&mut self, source: Source, recipients: Recipients) {
+        let waits = match recipients {
+            Recipients::Nobody => false,
+            Recipients::Shard(shard) => {
+                self.doors.get(usize::from(shard)).is_some_and(|door| !door.waiting.is_empty())
+            }
+            Recipients::All => self.waiting > 0,
         };
         let asked = match source {
             Source::Shard(shard) => self.doors.get_mut(usize::from(shard)).map(|door| &mut door.asked),
@@ -265,11 +276,11 @@ mod tests {
             [Source::Shard(0), Source::Shard(1), Source::Shard(2), Source::Shard(9), Source::Operators];
         let ask = |outbox: &mut Outbox| {
             for source in sources {
-                let recipient = match source {
-                    Source::Shard(shard) => Some(shard),
-                    Source::Operators => None,
+                let recipients = match source {
+                    Source::Shard(shard) => Recipients::Shard(shard),
+                    Source::Operators => Recipients::All,
                 };
-                (0..ASKED_MAX).for_each(|_| outbox.count_request(source, recipient));
+                (0..ASKED_MAX).for_each(|_| outbox.count_request(source, recipients));
             }
             sources.map(|source| outbox.may_ask(source))
         };
@@ -283,7 +294,7 @@ mod tests {
         outbox.close(1);
         assert_eq!((outbox.len(), ask(&mut outbox)), (0, [true; 5]));
         outbox.push(0, attached(2));
-        (0..ASKED_MAX).for_each(|_| outbox.count_request(Source::Shard(2), Some(0)));
+        (0..ASKED_MAX).for_each(|_| outbox.count_request(Source::Shard(2), Recipients::Shard(0)));
         assert_eq!(
             [0, 2].map(|shard| outbox.may_ask(Source::Shard(shard))),
             [true, false],

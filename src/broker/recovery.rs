@@ -18,6 +18,7 @@ use crate::protocol::codes::ErrorCode;
 use super::ahead::Ahead;
 use super::history::{Mode, Page, Query, Unrecoverable, Wish};
 use super::inlet::Source;
+use super::outbox::Recipients;
 use super::turn::{Broker, REQUESTS_PER_TURN};
 
 /// Of those who were ahead, so many are asked again in one turn. Requests have the other half.
@@ -81,8 +82,7 @@ impl Broker {
         if question.budget.take().is_some() {
             self.outbox.push(question.shard, Mail::Waits { client: question.asker.client });
         }
-        let Some(ahead) = self.ahead.get_mut(usize::from(question.shard)) else { return };
-        if let Some(gone) = ahead.wait(question, Instant::now()) {
+        if let Some(gone) = self.ahead[usize::from(question.shard)].wait(question, Instant::now()) {
             self.refuse_recovery(Box::new(gone));
         }
     }
@@ -102,7 +102,8 @@ impl Broker {
                 return;
             }
             let Some(question) = self.next_of_those_ahead() else { return };
-            self.outbox.count_request(Source::Shard(question.shard), Some(question.shard));
+            let shard = question.shard;
+            self.outbox.count_request(Source::Shard(shard), Recipients::Shard(shard));
             if self.is_read_back && (self.is_linked || !self.is_ahead(&question)) {
                 self.leave_for_later(question.shard, Question::Recover(Box::new(question)));
             } else {

@@ -6,21 +6,22 @@ use crate::protocol::codes::{ErrorCode, UnsubscribeCode};
 use super::event::{Coming, Removal};
 use super::incoming::admissible;
 use super::inlet::Source;
+use super::outbox::Recipients;
 use super::payload::Undeliverable;
 use super::topics::{Full, Left, Place};
 use super::turn::{Broker, REQUESTS_PER_TURN};
 
-/// For whom a request makes mail, if it does, or is answered with some; none: for all shards.
-fn recipient(source: Source, request: &Request) -> Option<Option<ShardId>> {
+/// Who gets mail because of a request.
+fn recipients(source: Source, request: &Request) -> Recipients {
     match (source, request) {
-        (_, Request::SurveyPart { .. } | Request::Stop | Request::Drained { .. }) => None,
-        (Source::Shard(shard), _) => Some(Some(shard)),
+        (_, Request::SurveyPart { .. } | Request::Stop | Request::Drained { .. }) => Recipients::Nobody,
+        (Source::Shard(shard), _) => Recipients::Shard(shard),
         (_, Request::Disconnect { shard, .. } | Request::Unsubscribe { client: Some((shard, _)), .. }) => {
-            Some(Some(*shard))
+            Recipients::Shard(*shard)
         }
-        (_, Request::Unsubscribe { client: None, .. } | Request::Survey(_)) => Some(None),
+        (_, Request::Unsubscribe { client: None, .. } | Request::Survey(_)) => Recipients::All,
         // The API's answer is no mail.
-        (Source::Operators, _) => None,
+        (Source::Operators, _) => Recipients::Nobody,
     }
 }
 
@@ -33,9 +34,7 @@ impl Broker {
             let Some((source, request)) = self.inlet.take(|source| self.outbox.may_ask(source)) else {
                 return;
             };
-            if let Some(recipient) = recipient(source, &request) {
-                self.outbox.count_request(source, recipient);
-            }
+            self.outbox.count_request(source, recipients(source, &request));
             self.request(request);
         }
     }

@@ -15,10 +15,12 @@ use crate::mail::{
     Asker, ClientKey, Encoding, KeyedLine, Lane, Numbered, Publish, PublishFault, Request, ShardId,
     TopicCounts, TopicName, TopicSlot, Variant,
 };
-use crate::mailbox::{Receiver, Wake, mailbox};
+use crate::mailbox::Receiver;
 use crate::protocol::codes::{CloseReason, Closing, ErrorCode, UnsubscribeCode};
 use crate::stats::BackplaneState;
+use fakes::{Ends, setup};
 
+pub(in crate::broker) mod fakes;
 mod ids;
 mod positions;
 mod turns;
@@ -26,13 +28,6 @@ mod turns;
 const LONG: Duration = Duration::from_secs(20);
 const PLAIN: Variant = Variant { encoding: Encoding::Json, lane: Lane::FIRST };
 const DEFLATED: Variant = Variant { encoding: Encoding::Deflated, ..PLAIN };
-
-struct Count(Arc<AtomicUsize>);
-impl Wake for Count {
-    fn wake(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
 
 /// A broker thread with fake shards.
 struct House {
@@ -47,21 +42,8 @@ impl House {
     fn new(shards: usize, configure: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::default();
         configure(&mut config);
-        let (requests, inlet) = inlet(&config.limits, ShardId::try_from(shards).unwrap());
-        let woken: Vec<_> = (0..shards).map(|_| Arc::new(AtomicUsize::new(0))).collect();
-        let doors =
-            woken.iter().map(|woken| mailbox(config.limits.mailbox, Box::new(Count(Arc::clone(woken)))));
-        let (senders, shards) = doors.unzip();
-        let stats = Arc::new(BrokerStats::default());
-        let namespaces = Arc::new(Namespaces::new(&config));
-        let setup = Setup {
-            config: Arc::new(config),
-            namespaces,
-            requests: inlet,
-            shards: senders,
-            receipts: Vec::new(),
-            stats: Arc::clone(&stats),
-        };
+        let (setup, Ends { requests, shards, woken }) = setup(config, ShardId::try_from(shards).unwrap());
+        let stats = Arc::clone(&setup.stats);
         let (started, has_started) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
             run(&EventLoop::new().unwrap(), setup, |outcome| started.send(outcome).unwrap())

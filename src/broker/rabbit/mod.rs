@@ -9,7 +9,7 @@
 //! Publishes do not depend on a link: [`outgoing`] keeps each until it is confirmed or its time is over, and
 //! sends it over the next link if this one is lost. Dead letters have a channel of their own.
 //!
-//! [`link`] builds, [`topology`] declares, [`message`] translates, [`dead_letter`] keeps what cannot be delivered,
+//! [`link`] builds, [`topology`] declares, [`message`] translates what has a meaning in [`headers`], [`dead_letter`] keeps what cannot be delivered,
 //! [`publisher`] waits for confirms, [`address`] knows which node has its turn, [`fault`] says what is wrong in words
 //! for operators, [`backoff`] how long to wait before the next attempt.
 //!

@@ -1,21 +1,10 @@
 //! Who is ahead of this node waits, without room for an answer.
 
-use std::sync::Arc;
-
-use super::super::backplane::Backplane;
-use super::super::memory::Memory;
-use super::super::{Setup, ahead, inlet};
+use super::super::ahead;
+use super::super::tests::fakes::{self, Ends};
 use super::*;
 use crate::config::{Config, Namespace};
-use crate::mailbox::{Receiver, Wake, mailbox};
-use crate::namespaces::Namespaces;
-use crate::stats::BrokerStats;
-
-struct NoWake;
-
-impl Wake for NoWake {
-    fn wake(&self) {}
-}
+use crate::mailbox::Receiver;
 
 /// A node that has read up to offset 5, with the mailbox of its one shard.
 fn broker() -> (Broker, Receiver<Mail>) {
@@ -26,20 +15,11 @@ fn broker() -> (Broker, Receiver<Mail>) {
 fn broker_of(shards: ShardId) -> (Broker, Vec<Receiver<Mail>>) {
     let mut config = Config::default();
     config.namespaces.insert("h".to_owned(), Namespace { history_size: 10, ..Namespace::default() });
-    let config = Arc::new(config);
-    let (doors, mail) = (0..shards).map(|_| mailbox(100, Box::new(NoWake))).unzip();
-    let setup = Setup {
-        namespaces: Arc::new(Namespaces::new(&config)),
-        requests: inlet(&config.limits, shards).1,
-        shards: doors,
-        receipts: Vec::new(),
-        stats: Arc::new(BrokerStats::default()),
-        config: Arc::clone(&config),
-    };
-    let mut broker = Broker::new(setup, Backplane::Memory(Memory::new(&config)));
+    config.limits.mailbox = 100;
+    let (mut broker, Ends { shards, .. }) = fakes::broker(config, shards);
     broker.read_to = Some(5);
     broker.is_linked = true;
-    (broker, mail)
+    (broker, shards)
 }
 
 /// A client's question, with a budget.
@@ -133,7 +113,7 @@ fn those_of_one_shard_do_not_wait_for_another() {
     // The first one's mail waits, and its clients have asked for as much as they may meanwhile.
     let full = || Mail::Survey { id: 0 };
     (0..101).for_each(|_| broker.outbox.push(0, full()));
-    (0..512).for_each(|_| broker.outbox.count_request(Source::Shard(0), Some(0)));
+    (0..512).for_each(|_| broker.outbox.count_request(Source::Shard(0), Recipients::Shard(0)));
     broker.read_to = Some(6);
     broker.recover_those_ahead();
     let asked: Vec<_> =

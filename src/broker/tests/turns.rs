@@ -111,18 +111,7 @@ fn what_waits_for_a_shard_that_has_ended_keeps_nobody_from_ending() {
 /// There are no clients yet, and the shards take no mail.
 #[test]
 fn what_operators_ask_for_before_the_shards_run_is_no_mail() {
-    let config = Arc::new(Config::default());
-    let (requests, inlet) = inlet(&config.limits, 1);
-    let (door, mail) = mailbox(16, Box::new(Count(Arc::default())));
-    let setup = Setup {
-        namespaces: Arc::new(Namespaces::new(&config)),
-        requests: inlet,
-        shards: vec![door],
-        receipts: Vec::new(),
-        stats: Arc::default(),
-        config: Arc::clone(&config),
-    };
-    let mut broker = Broker::new(setup, Backplane::Memory(Memory::new(&config)));
+    let (mut broker, Ends { requests, shards, .. }) = fakes::broker(Config::default(), 1);
     let ask = |broker: &mut Broker| {
         let (answer, parts) = mpsc::unbounded_channel();
         requests.operators.push(Request::Unsubscribe { client: None, topic: "a".into() }).unwrap();
@@ -130,7 +119,7 @@ fn what_operators_ask_for_before_the_shards_run_is_no_mail() {
         broker.take_requests();
         parts
     };
-    assert!(ask(&mut broker).is_closed() && mail.is_empty(), "it is answered at once");
+    assert!(ask(&mut broker).is_closed() && shards[0].is_empty(), "it is answered at once");
     broker.shards_run = true;
-    assert!(!ask(&mut broker).is_closed() && mail.len() == 2);
+    assert!(!ask(&mut broker).is_closed() && shards[0].len() == 2);
 }

@@ -1,0 +1,53 @@
+//! What the tests of this room begin with: shards that are mailboxes, and nobody behind them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::super::backplane::Backplane;
+use super::super::memory::Memory;
+use super::super::turn::Broker;
+use super::super::{Doors, Setup, inlet};
+use crate::config::Config;
+use crate::mail::{Mail, ShardId};
+use crate::mailbox::{Receiver, Wake, mailbox};
+use crate::namespaces::Namespaces;
+
+/// Counts how often a shard is woken.
+struct Count(Arc<AtomicUsize>);
+
+impl Wake for Count {
+    fn wake(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The other ends of what a broker thread is given.
+pub(in crate::broker) struct Ends {
+    pub(in crate::broker) requests: Doors,
+    pub(in crate::broker) shards: Vec<Receiver<Mail>>,
+    pub(in crate::broker) woken: Vec<Arc<AtomicUsize>>,
+}
+
+/// What a broker thread with so many shards is given.
+pub(in crate::broker) fn setup(config: Config, shards: ShardId) -> (Setup, Ends) {
+    let (requests, inlet) = inlet(&config.limits, shards);
+    let woken: Vec<_> = (0..shards).map(|_| Arc::new(AtomicUsize::new(0))).collect();
+    let doors = woken.iter().map(|woken| mailbox(config.limits.mailbox, Box::new(Count(Arc::clone(woken)))));
+    let (senders, shards) = doors.unzip();
+    let setup = Setup {
+        namespaces: Arc::new(Namespaces::new(&config)),
+        config: Arc::new(config),
+        requests: inlet,
+        shards: senders,
+        receipts: Vec::new(),
+        stats: Arc::default(),
+    };
+    (setup, Ends { requests, shards, woken })
+}
+
+/// A broker on the embedded backplane, whose turns the test takes.
+pub(in crate::broker) fn broker(config: Config, shards: ShardId) -> (Broker, Ends) {
+    let backplane = Backplane::Memory(Memory::new(&config));
+    let (setup, ends) = setup(config, shards);
+    (Broker::new(setup, backplane), ends)
+}
