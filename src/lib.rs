@@ -192,6 +192,7 @@ pub mod lifecycle;
 pub mod load;
 pub mod mail;
 pub mod mailbox;
+pub mod manual;
 pub mod namespaces;
 pub mod printable;
 pub mod protocol;

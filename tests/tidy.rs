@@ -24,6 +24,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("capacity", &[]),
     ("wire", &["printable"]),
     ("protocol", &[]),
+    ("manual", &[]),
     ("mailbox", &["model"]), // loom's, in tests/loom
     ("ratelimit", &[]),
     ("slab", &[]),
