@@ -68,22 +68,22 @@
 //! package main
 //!
 //! import (
-//! 	"fmt"
+//!     "fmt"
 //!
-//! 	"github.com/centrifugal/centrifuge-go"
+//!     "github.com/centrifugal/centrifuge-go"
 //! )
 //!
 //! func main() {
-//! 	client := centrifuge.NewJsonClient("ws://127.0.0.1:8000/connection/websocket", centrifuge.Config{})
-//! 	order, err := client.NewSubscription("order.42")
-//! 	if err != nil {
-//! 		panic(err)
-//! 	}
-//! 	order.OnSubscribed(func(centrifuge.SubscribedEvent) { fmt.Println("subscribed") })
-//! 	order.OnPublication(func(event centrifuge.PublicationEvent) { fmt.Println(string(event.Data)) })
-//! 	order.Subscribe()
-//! 	client.Connect()
-//! 	select {}
+//!     client := centrifuge.NewJsonClient("ws://127.0.0.1:8000/connection/websocket", centrifuge.Config{})
+//!     order, err := client.NewSubscription("order.42")
+//!     if err != nil {
+//!         panic(err)
+//!     }
+//!     order.OnSubscribed(func(centrifuge.SubscribedEvent) { fmt.Println("subscribed") })
+//!     order.OnPublication(func(event centrifuge.PublicationEvent) { fmt.Println(string(event.Data)) })
+//!     order.Subscribe()
+//!     client.Connect()
+//!     select {}
 //! }
 //! ```
 //!
