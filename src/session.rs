@@ -9,13 +9,13 @@
 
 use std::borrow::Cow;
 
-use crate::protocol::codes::CloseReason;
-use crate::wire::decode::{self, Assembly, Decoded, Event, Violation};
-use crate::wire::deflate::Inflater;
-use crate::wire::encode::Opcode;
-use crate::wire::extension::Deflate;
-use crate::wire::refusal::Refusal;
-use crate::wire::upgrade::{self, Upgrade, UpgradePolicy};
+use crate::codec::deflate::Inflater;
+use crate::domain::reasons::CloseReason;
+use crate::transport::refusal::Refusal;
+use crate::transport::upgrade::{self, Upgrade, UpgradePolicy};
+use crate::transport::websocket::decode::{self, Assembly, Decoded, Event, Violation};
+use crate::transport::websocket::encode::Opcode;
+use crate::transport::websocket::extension::Deflate;
 
 /// Where a client is in its life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::protocol::codes::CloseReason;
-use crate::wire::refusal::Refusal;
+use crate::domain::reasons::CloseReason;
+use crate::transport::refusal::Refusal;
 
 /// A number that its one writer moves and everybody may read. Serves as counter and as gauge.
 #[derive(Debug, Default)]

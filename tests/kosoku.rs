@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
+use fanfare::codec::deflate::{Deflater, TAIL};
 use fanfare::config::{Config, Interval, Namespace};
 use fanfare::engine::Engine;
 use fanfare::shard::{Application, Shard, Socket};
-use fanfare::wire::deflate::{Deflater, TAIL};
-use fanfare::wire::encode::{Opcode, header};
-use fanfare::wire::extension::Deflate;
+use fanfare::transport::websocket::encode::{Opcode, header};
+use fanfare::transport::websocket::extension::Deflate;
 use serde_json::Value;
 
 /// The chapters, but for 9, which measures only.

@@ -20,80 +20,19 @@ const FILE_LINES: usize = 500;
 /// Whom each room may know besides itself: another room, or a part of one. A room is a file or folder
 /// right under `src/`.
 const KNOWS: &[(&str, &[&str])] = &[
-    ("printable", &[]),
-    ("capacity", &[]),
-    ("wire", &["printable"]),
-    ("protocol", &[]),
-    ("manual", &[]),
-    ("mailbox", &["model"]), // loom's, in tests/loom
-    ("ratelimit", &[]),
-    ("slab", &[]),
-    ("lifecycle", &[]),
-    ("receipt", &[]),
-    ("config", &["client_id", "wire::origin", "printable"]),
-    ("namespaces", &["config"]),
-    ("mail", &["protocol::codes"]),
-    ("client_id", &["mail"]),
-    ("stats", &["protocol::codes", "wire::refusal"]),
-    ("session", &["wire", "protocol"]),
-    (
-        "shard",
-        &[
-            "session",
-            "wire",
-            "protocol",
-            "mail",
-            "mailbox",
-            "receipt",
-            "stats",
-            "namespaces",
-            "config",
-            "client_id",
-            "ratelimit",
-            "printable",
-            "capacity",
-            "slab",
-        ],
-    ),
-    (
-        "broker",
-        &[
-            "wire::encode",
-            "wire::deflate",
-            "protocol",
-            "mail",
-            "mailbox",
-            "receipt",
-            "stats",
-            "namespaces",
-            "config",
-            "ratelimit",
-            "slab",
-            "printable",
-        ],
-    ),
-    (
-        "control",
-        &[
-            "mail",
-            "mailbox",
-            "stats",
-            "config",
-            "client_id",
-            "protocol::codes",
-            "protocol::topic",
-            "wire::refusal",
-            "wire::preamble",
-            "printable",
-            "lifecycle",
-            "ratelimit",
-            "namespaces",
-            "demo",
-        ],
-    ),
-    ("demo", &["mail", "mailbox", "protocol::codes"]),
+    ("base", &["model"]), // loom's, in tests/loom
+    ("domain", &["config"]),
+    ("codec", &["domain::reasons"]),
+    ("transport", &["base::printable", "codec::deflate"]),
+    ("config", &["domain::client_id", "transport::origin", "base::printable"]),
+    ("stats", &["domain::reasons", "transport::refusal"]),
+    ("session", &["transport", "codec", "domain::reasons"]),
+    ("shard", &["base", "domain", "codec", "transport", "session", "config", "stats"]),
+    ("net", &["base", "domain", "shard", "stats"]),
+    ("broker", &["base", "domain", "codec", "transport::websocket", "config", "stats"]),
+    ("control", &["base", "domain", "config", "stats", "transport::refusal", "transport::preamble"]),
     // It must find the engine's faults, so it shares no code with it that talks to clients.
-    ("load", &["config", "printable"]),
+    ("load", &["config", "base::printable"]),
 ];
 
 /// What wires the rooms together, and so knows them all: nobody knows it.
@@ -116,32 +55,32 @@ const BANS: &[Ban] = &[
     Ban {
         words: &["mio"],
         // The load generator is a program of its own that only shares the binary: it has clients of its own.
-        place: Place::OnlyIn(&["shard/poll.rs", "load/poll.rs"]),
-        instead: "go through the socket and the poll of shard/poll.rs, or of load/poll.rs",
+        place: Place::OnlyIn(&["net/event_loop.rs", "load/poll.rs"]),
+        instead: "go through the socket and the poll of net/event_loop.rs, or of load/poll.rs",
     },
     Ban {
         words: &["lapin"],
-        place: Place::OnlyIn(&["broker/rabbit"]),
-        instead: "go through the doors of broker/rabbit",
+        place: Place::OnlyIn(&["broker/backplane/rabbit"]),
+        instead: "go through the doors of broker/backplane/rabbit",
     },
     Ban {
         words: &["Instant", "SystemTime"],
-        place: Place::NotIn(&["wire/", "protocol/"]),
+        place: Place::NotIn(&["transport/", "codec/"]),
         instead: "leave time to the caller, who may take it as an argument",
     },
     Ban {
         words: &["TcpStream", "TcpListener", "UdpSocket", "UnixStream", "socket2", "tokio"],
-        place: Place::NotIn(&["wire/", "protocol/"]),
+        place: Place::NotIn(&["transport/", "codec/"]),
         instead: "take bytes and give bytes; the caller has the socket",
     },
     Ban {
         words: &["thread", "spawn"],
-        place: Place::NotIn(&["wire/", "protocol/"]),
+        place: Place::NotIn(&["transport/", "codec/"]),
         instead: "threads are started by the engine alone",
     },
     Ban {
         words: &["Mutex", "RwLock", "Condvar", "parking_lot"],
-        place: Place::NotIn(&["wire/", "protocol/", "session", "shard/"]),
+        place: Place::NotIn(&["transport/", "codec/", "session", "shard/"]),
         instead: "let one thread own it, and send mail",
     },
     Ban {
@@ -334,7 +273,7 @@ fn ends_item(token: &TokenTree) -> bool {
     }
 }
 
-/// The room of a file: `shard` for `shard/poll.rs`, `session` for `session.rs`.
+/// The room of a file: `shard` for `net/event_loop.rs`, `session` for `session.rs`.
 fn room_of(path: &str) -> &str {
     path.split(['/', '.']).next().unwrap_or_default()
 }
@@ -478,7 +417,7 @@ fn report(findings: &[Finding]) {
 fn every_source_file_keeps_the_rules() {
     let sources = sources();
     assert!(
-        sources.iter().any(|(path, _)| path == "mailbox.rs"),
+        sources.iter().any(|(path, _)| path == "base/mailbox.rs"),
         "the sources are where they are looked for"
     );
     report(&sources.iter().flat_map(|(path, source)| findings(path, source)).collect::<Vec<_>>());
@@ -502,27 +441,55 @@ fn every_rule_catches_its_offender() {
     let long_method = format!("impl X {{ fn long() {{\n{}}} }}", "\n".repeat(FUNCTION_LINES - 1));
     let long_file = "\n".repeat(FILE_LINES + 1);
     let cases = [
-        ("wire/decode.rs", "use crate::config::Config;", "`wire` may not know `config::Config`"),
-        ("wire/mod.rs", "fn f() { super::stats::x() }", "`wire` may not know `stats::x`"),
-        ("wire/decode.rs", "use super::super::mail;", "`wire` may not know `mail`"),
-        ("protocol/push.rs", "use crate::{protocol::codes, wire::{decode, encode}};", "know `wire::decode`"),
-        ("session.rs", "fn f() { assert!(crate::shard::poll::x()) }", "`session` may not know `shard::poll`"),
-        ("broker/mod.rs", "use crate::wire::decode::decode;", "`broker` may not know `wire::decode`"),
-        ("control/api.rs", "use crate::protocol::{codes, json};", "`control` may not know `protocol::json`"),
+        (
+            "transport/websocket/decode.rs",
+            "use crate::config::Config;",
+            "`transport` may not know `config::Config`",
+        ),
+        ("transport/mod.rs", "fn f() { super::stats::x() }", "`transport` may not know `stats::x`"),
+        (
+            "transport/websocket/decode.rs",
+            "use super::super::super::domain;",
+            "`transport` may not know `domain`",
+        ),
+        (
+            "codec/push.rs",
+            "use crate::{domain::reasons, transport::{upgrade, origin}};",
+            "know `transport::upgrade`",
+        ),
+        (
+            "session.rs",
+            "fn f() { assert!(crate::net::event_loop::x()) }",
+            "`session` may not know `net::event_loop`",
+        ),
+        (
+            "broker/mod.rs",
+            "use crate::transport::upgrade::upgrade;",
+            "`broker` may not know `transport::upgrade`",
+        ),
+        ("control/api.rs", "use crate::codec::{json, push};", "`control` may not know `codec::json`"),
         ("shard/mod.rs", "use crate::engine;", "`shard` may not know `engine`"),
         ("novelty.rs", "", "the room `novelty` is new"),
         ("shard/mod.rs", "use mio::Poll;", "`mio` does not belong here"),
         ("control/mod.rs", "type C = lapin::Channel;", "`lapin` does not belong here"),
-        ("wire/upgrade.rs", "fn f() -> std::time::Instant { x }", "`Instant` does not belong here"),
-        ("protocol/json.rs", "use std::net::TcpStream;", "`TcpStream` does not belong here"),
-        ("wire/encode.rs", "fn f() { std::thread::yield_now() }", "`thread` does not belong here"),
+        ("transport/upgrade.rs", "fn f() -> std::time::Instant { x }", "`Instant` does not belong here"),
+        ("codec/json.rs", "use std::net::TcpStream;", "`TcpStream` does not belong here"),
+        (
+            "transport/websocket/encode.rs",
+            "fn f() { std::thread::yield_now() }",
+            "`thread` does not belong here",
+        ),
         ("shard/topics.rs", "struct S(parking_lot::Mutex<u8>);", "`Mutex` does not belong here"),
         ("shard/mod.rs", "use tokio::sync::mpsc;", "`tokio` does not belong here"),
         ("load/mod.rs", "use mio::Poll;", "`mio` does not belong here"),
-        ("load/client.rs", "use crate::wire::decode;", "`load` may not know `wire::decode`"),
-        ("engine.rs", long_function.as_str(), "`long` has 71 lines, more than 70"),
-        ("engine.rs", long_method.as_str(), "`long` has 71 lines, more than 70"),
-        ("engine.rs", long_file.as_str(), "501 lines, more than 500"),
+        (
+            "load/client.rs",
+            "use crate::transport::websocket::decode;",
+            "`load` may not know `transport::websocket`",
+        ),
+        ("engine/mod.rs", long_function.as_str(), "`long` has 71 lines, more than 70"),
+        ("engine/mod.rs", long_method.as_str(), "`long` has 71 lines, more than 70"),
+        ("engine/mod.rs", long_file.as_str(), "501 lines, more than 500"),
     ];
     for (path, source, rule) in cases {
         let findings = findings(path, source);
@@ -539,13 +506,22 @@ fn every_rule_catches_its_offender() {
 #[test]
 fn what_is_allowed_is_not_found() {
     let cases = [
-        ("wire/decode.rs", "use super::encode; use crate::wire::upgrade; // crate::config, mio"),
-        ("wire/decode.rs", "#[cfg(test)] mod tests { use crate::config; fn f() { std::thread::sleep(x) } }"),
-        ("wire/decode.rs", "#[cfg(test)]\nmod tests;\n"),
-        ("wire/decode/tests.rs", "use std::sync::Mutex;"),
-        ("shard/poll.rs", "use mio::Poll; const NAME: &str = \"crate::engine\";"),
-        ("broker/rabbit/consume.rs", "use lapin::{Channel}; use crate::protocol::{codes::{A, B}, push};"),
-        ("mailbox.rs", "#[cfg(loom)] use crate::model::{Arc, Ordering};"),
+        (
+            "transport/websocket/decode.rs",
+            "use super::encode; use crate::transport::upgrade; // crate::config, mio",
+        ),
+        (
+            "transport/websocket/decode.rs",
+            "#[cfg(test)] mod tests { use crate::config; fn f() { std::thread::sleep(x) } }",
+        ),
+        ("transport/websocket/decode.rs", "#[cfg(test)]\nmod tests;\n"),
+        ("transport/websocket/decode/tests.rs", "use std::sync::Mutex;"),
+        ("net/event_loop.rs", "use mio::Poll; const NAME: &str = \"crate::engine\";"),
+        (
+            "broker/backplane/rabbit/consume.rs",
+            "use lapin::{Channel}; use crate::domain::{reasons::{A, B}, topic};",
+        ),
+        ("base/mailbox.rs", "#[cfg(loom)] use crate::model::{Arc, Ordering};"),
         ("main.rs", "use fanfare::engine;"),
     ];
     for (path, source) in cases {

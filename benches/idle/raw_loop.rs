@@ -15,7 +15,7 @@ use crate::common::{Arguments, SERVER_CPU, pin};
 
 /// The engine's ping: an empty JSON object as a frame of text.
 const PING: &[u8] = b"\x81\x02{}";
-/// How many clients' times come together: the engine's own, `shard/deadlines.rs`.
+/// How many clients' times come together: the engine's own, `shard/timer_wheel.rs`.
 const GRAIN: Duration = Duration::from_millis(64);
 
 /// What the raw loop's process does, if the command line says that this is one.

@@ -5,8 +5,8 @@
 
 use std::hint::black_box;
 
-use fanfare::mail::Lines;
-use fanfare::mailbox::{Receiver, Sender};
+use fanfare::base::mailbox::{Receiver, Sender};
+use fanfare::domain::mail::Lines;
 use fanfare::shard::log::{Log, Span};
 use gungraun::{Callgrind, EventKind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group};
 

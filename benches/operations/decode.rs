@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use fanfare::protocol::command;
+use fanfare::codec::command;
 
 /// Bytes of a message, as by default.
 const MESSAGE_MAX: usize = 64 << 10;
@@ -35,7 +35,7 @@ pub(crate) fn masked(payload: &str) -> Vec<u8> {
 
 /// Whether this is a frame. It is unmasked in place: another copy is needed each time.
 pub(crate) fn decode(frame: &mut [u8]) -> bool {
-    fanfare::wire::decode::decode(black_box(frame), &mut None, MESSAGE_MAX, None).is_ok()
+    fanfare::transport::websocket::decode::decode(black_box(frame), &mut None, MESSAGE_MAX, None).is_ok()
 }
 
 /// Whether this is a command.

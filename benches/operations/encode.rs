@@ -2,9 +2,9 @@
 
 use std::hint::black_box;
 
-use fanfare::protocol::json::Checker;
-use fanfare::protocol::push;
-use fanfare::wire::encode::{Header, Opcode};
+use fanfare::codec::json::Checker;
+use fanfare::codec::push;
+use fanfare::transport::websocket::encode::{Header, Opcode};
 
 /// Levels of nesting, as by default.
 const DEPTH_MAX: usize = 128;
@@ -44,5 +44,5 @@ impl Publication {
 
 /// The header of a frame with so many bytes of payload.
 pub(crate) fn header(payload: usize) -> Header {
-    fanfare::wire::encode::header(Opcode::Text, black_box(payload))
+    fanfare::transport::websocket::encode::header(Opcode::Text, black_box(payload))
 }

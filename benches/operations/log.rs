@@ -3,9 +3,9 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
-use fanfare::mail::{Encoding, Lines};
+use fanfare::domain::mail::{Encoding, Lines};
 use fanfare::shard::log::{Log, Span};
-use fanfare::wire::encode::Opcode;
+use fanfare::transport::websocket::encode::Opcode;
 
 /// Payload bytes of a frame, as by default.
 const FRAME_MAX: usize = 512 << 10;

@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use fanfare::mailbox::{Receiver, Sender, Wake};
+use fanfare::base::mailbox::{Receiver, Sender, Wake};
 
 /// Mails in a shard's mailbox, as by default.
 const CAPACITY: usize = 4096;
@@ -11,7 +11,7 @@ pub(crate) const BATCH: u64 = 64;
 
 /// As large as what shards get.
 pub(crate) type Mail = [u64; WORDS];
-const WORDS: usize = size_of::<fanfare::mail::Mail>() / size_of::<u64>();
+const WORDS: usize = size_of::<fanfare::domain::mail::Mail>() / size_of::<u64>();
 
 /// A receiver that never sleeps.
 struct Awake;
@@ -22,7 +22,7 @@ impl Wake for Awake {
 
 /// A mailbox as a shard has it.
 pub(crate) fn mailbox() -> (Sender<Mail>, Receiver<Mail>) {
-    fanfare::mailbox::mailbox(CAPACITY, Box::new(Awake))
+    fanfare::base::mailbox::mailbox(CAPACITY, Box::new(Awake))
 }
 
 /// Puts a batch in.

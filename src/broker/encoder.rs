@@ -3,10 +3,10 @@
 use std::hash::RandomState;
 use std::sync::Arc;
 
-use crate::mail::{Encoding, KeyedLine, Lines};
-use crate::protocol::json::Checker;
+use crate::codec::deflate::Deflater;
+use crate::codec::json::Checker;
+use crate::domain::mail::{Encoding, KeyedLine, Lines};
 use crate::stats::BrokerStats;
-use crate::wire::deflate::Deflater;
 
 use super::merge::Batch;
 

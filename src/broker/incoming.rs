@@ -4,19 +4,20 @@ use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use crate::codec::json::Checker;
+use crate::codec::push;
 use crate::config::{Limits, Namespace};
-use crate::mail::{Encoding, Mail, Position, Variant};
-use crate::namespaces::NamespaceId;
-use crate::protocol::json::Checker;
-use crate::protocol::{push, topic};
+use crate::domain::mail::{Encoding, Mail, Position, Variant};
+use crate::domain::namespaces::NamespaceId;
+use crate::domain::topic;
 
-use super::dating;
-use super::event::Message;
+use super::backplane::event::Message;
+use super::backplane::memory::microseconds;
+use super::dedup::Sighting;
 use super::history::{self, Keep};
-use super::memory::microseconds;
 use super::merge::{Arrival, Batch, Rules};
+use super::message_age;
 use super::payload::{self, Body, Data, Undeliverable};
-use super::seen::Sighting;
 use super::topics::TopicId;
 use super::turn::Broker;
 
@@ -175,7 +176,7 @@ impl Broker {
         let found = found.filter(|_| is_new);
         self.count(Some(namespace_id), is_new, found.is_some());
         let age = self.dating.age(message, || microseconds(SystemTime::now()).unwrap_or(0));
-        if dating::has_expired(message, age) {
+        if message_age::has_expired(message, age) {
             self.stats.expired.add(u64::from(is_new));
             return Ok(());
         }

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
+use crate::base::mailbox::{Receiver, Sender, Wake, weighed_mailbox};
 use crate::config::Limits;
-use crate::mail::{Request, ShardId};
-use crate::mailbox::{Receiver, Sender, Wake, weighed_mailbox};
+use crate::domain::mail::{Request, ShardId};
 
 /// Requests that each mailbox has room for at least.
 const ROOM_MIN: usize = 16;
@@ -21,12 +21,12 @@ pub struct Inlet {
     mailboxes: Vec<Receiver<Request>>,
     /// Whose turn it is.
     next: usize,
-    bell: Arc<Notify>,
+    wake: Arc<Notify>,
 }
 
 /// The other ends.
 #[derive(Debug)]
-pub struct Doors {
+pub struct RequestSenders {
     /// In the order of the shards' numbers.
     pub shards: Vec<Sender<Request>>,
     /// For the control thread, and whoever else is no shard.
@@ -40,9 +40,9 @@ pub(super) enum Source {
     Operators,
 }
 
-struct Bell(Arc<Notify>);
+struct InletWaker(Arc<Notify>);
 
-impl Wake for Bell {
+impl Wake for InletWaker {
     fn wake(&self) {
         // A permit is kept if nobody sleeps, so that no wake-up is lost.
         self.0.notify_one();
@@ -52,11 +52,11 @@ impl Wake for Bell {
 /// The broker thread's mailboxes. Each has an equal part of what `limits` allow for requests, and room for one that is as
 /// large as a frame.
 #[must_use]
-pub fn inlet(limits: &Limits, shards: ShardId) -> (Doors, Inlet) {
-    let bell = Arc::new(Notify::new());
+pub fn inlet(limits: &Limits, shards: ShardId) -> (RequestSenders, Inlet) {
+    let wake = Arc::new(Notify::new());
     let parts = usize::from(shards) + 1;
     let mailbox = || {
-        let waker = Box::new(Bell(Arc::clone(&bell)));
+        let waker = Box::new(InletWaker(Arc::clone(&wake)));
         let room = (limits.requests / parts).max(ROOM_MIN);
         let bytes = (limits.requests_bytes / parts).max(limits.frame_bytes);
         weighed_mailbox(room, bytes, Request::weight, waker)
@@ -64,7 +64,7 @@ pub fn inlet(limits: &Limits, shards: ShardId) -> (Doors, Inlet) {
     let (operators, last) = mailbox();
     let (shards, mut mailboxes): (_, Vec<_>) = (0..shards).map(|_| mailbox()).unzip();
     mailboxes.push(last);
-    (Doors { shards, operators }, Inlet { mailboxes, next: 0, bell })
+    (RequestSenders { shards, operators }, Inlet { mailboxes, next: 0, wake })
 }
 
 impl Inlet {
@@ -75,7 +75,7 @@ impl Inlet {
 
     /// Returns when somebody has asked since it was last rearmed.
     pub(super) async fn rung(&self) {
-        self.bell.notified().await;
+        self.wake.notified().await;
     }
 
     /// Requests that wait.
@@ -120,13 +120,13 @@ mod tests {
 
     #[test]
     fn all_take_turns_and_one_may_be_left_alone() {
-        let (doors, mut inlet) = inlet(&Limits::default(), 2);
+        let (senders, mut inlet) = inlet(&Limits::default(), 2);
         assert!(!inlet.has(|_| true));
         for _ in 0..3 {
-            doors.shards[0].push(Request::Stop).unwrap();
+            senders.shards[0].push(Request::Stop).unwrap();
         }
-        doors.shards[1].push(Request::Stop).unwrap();
-        doors.operators.push(Request::Stop).unwrap();
+        senders.shards[1].push(Request::Stop).unwrap();
+        senders.operators.push(Request::Stop).unwrap();
         assert_eq!(inlet.len(), 5);
         let [first, second] = [0, 1].map(Source::Shard);
         assert!(inlet.has(|source| source == first) && inlet.has(|source| source == Source::Operators));
@@ -139,10 +139,10 @@ mod tests {
     #[test]
     fn nobody_takes_the_room_of_another() {
         let limits = Limits { requests: 100, ..Limits::default() };
-        let (doors, inlet) = inlet(&limits, 3);
-        while doors.shards[1].push(Request::Stop).is_ok() {}
-        assert_eq!((inlet.len(), doors.shards[0].room(), doors.operators.room()), (25, 25, 25));
-        let (doors, _) = super::inlet(&limits, 50);
-        assert_eq!(doors.operators.room(), ROOM_MIN);
+        let (senders, inlet) = inlet(&limits, 3);
+        while senders.shards[1].push(Request::Stop).is_ok() {}
+        assert_eq!((inlet.len(), senders.shards[0].room(), senders.operators.room()), (25, 25, 25));
+        let (senders, _) = super::inlet(&limits, 50);
+        assert_eq!(senders.operators.room(), ROOM_MIN);
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::mail::Lane;
+use crate::domain::mail::Lane;
 
 /// A set of lanes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 
-use crate::mail::{KeyedLine, Lane};
+use crate::domain::mail::{KeyedLine, Lane};
 
 use super::lanes::{Lanes, Rhythm};
 use super::topics::TopicId;

@@ -19,34 +19,31 @@
 //! until nothing waits.
 //!
 //! Its tokio runtime, of this thread alone, exists for lapin. Read `turn` first, then `incoming`
-//! with `encoder`, and `inlet` with `requests`, then `recovery`; `topics`, `history`, `ahead`, `merge`, `lanes`, `acks`,
-//! `receipts`, `seen`, `dating`, `outbox`, `payload` and `surveys` are rooms without clock and socket; `backplane` is the
+//! with `encoder`, and `inlet` with `requests`, then `recovery`; `topics`, `history`, `catch_up`, `merge`, `lanes`, `acks`,
+//! `write_receipts`, `dedup`, `message_age`, `outbox`, `payload` and `surveys` are rooms without clock and socket; `backplane` is the
 //! seam to `rabbit` and `memory`, and `event` has the types of what they report.
 
 mod acks;
-mod ahead;
 mod backplane;
-mod dating;
+mod catch_up;
+mod dedup;
 mod encoder;
-mod event;
 mod history;
 mod incoming;
 mod inlet;
 mod lanes;
-mod memory;
 mod merge;
+mod message_age;
 mod outbox;
 mod payload;
-mod rabbit;
-mod receipts;
 mod recovery;
 mod requests;
-mod seen;
 mod shares;
 mod surveys;
 mod topics;
 mod turn;
 mod undated;
+mod write_receipts;
 
 #[cfg(test)]
 mod tests;
@@ -55,20 +52,20 @@ use std::sync::Arc;
 
 use tokio::runtime::Runtime;
 
+use crate::base::mailbox::Sender;
 use crate::config::Config;
-use crate::mail::Mail;
-use crate::mailbox::Sender;
-use crate::namespaces::Namespaces;
-use crate::receipt::Receipt;
+use crate::domain::mail::Mail;
+use crate::domain::namespaces::Namespaces;
+use crate::domain::receipt::Receipt;
 use crate::stats::BrokerStats;
 
 use backplane::Backplane;
-use memory::Memory;
-use rabbit::Rabbit;
+use backplane::memory::Memory;
+use backplane::rabbit::Rabbit;
 use turn::Broker;
 
-pub use inlet::{Doors, Inlet, inlet};
-pub use rabbit::{Inspection, PublishError, amqp_filter, inspect, publish_once};
+pub use backplane::rabbit::{Inspection, PublishError, amqp_filter, inspect, publish_once};
+pub use inlet::{Inlet, RequestSenders, inlet};
 
 /// What the broker thread sleeps in.
 ///
@@ -113,7 +110,7 @@ pub struct Setup {
 #[error("{0}")]
 pub struct StartError(String);
 
-/// Does the broker's work on the calling thread until [`Request::Stop`](crate::mail::Request::Stop) is done. `started` is
+/// Does the broker's work on the calling thread until [`Request::Stop`](crate::domain::mail::Request::Stop) is done. `started` is
 /// called once, when it is known whether the backplane takes us, or that it cannot be reached yet: a stream has been read
 /// back by then, unless RabbitMQ is away.
 pub fn run(event_loop: &EventLoop, setup: Setup, started: impl FnOnce(Result<(), StartError>)) {

@@ -3,8 +3,8 @@
 
 use std::collections::VecDeque;
 
-use crate::mail::{Mail, ShardId};
-use crate::mailbox::Sender;
+use crate::base::mailbox::Sender;
+use crate::domain::mail::{Mail, ShardId};
 
 use super::inlet::Source;
 
@@ -17,7 +17,7 @@ const ASKED_MAX: usize = 512;
 /// All shards' mailboxes and what waits for them.
 #[derive(Debug)]
 pub(super) struct Outbox {
-    doors: Vec<Door>,
+    outlets: Vec<Outlet>,
     waiting: usize,
     /// Bytes of what waits.
     bytes: usize,
@@ -36,7 +36,7 @@ pub(super) enum Recipients {
 }
 
 #[derive(Debug)]
-struct Door {
+struct Outlet {
     mailbox: Sender<Mail>,
     waiting: VecDeque<Mail>,
     bytes: usize,
@@ -51,7 +51,7 @@ struct Door {
 impl Outbox {
     /// An empty outbox for these shards. `share`: bytes that may wait for one of them before its requests are left alone.
     pub(super) fn new(mailboxes: Vec<Sender<Mail>>, share: usize) -> Self {
-        let doors = mailboxes.into_iter().map(|mailbox| Door {
+        let outlets = mailboxes.into_iter().map(|mailbox| Outlet {
             mailbox,
             waiting: VecDeque::new(),
             bytes: 0,
@@ -59,18 +59,20 @@ impl Outbox {
             pushed: false,
             closed: false,
         });
-        Self { doors: doors.collect(), waiting: 0, bytes: 0, share, asked_by_operators: 0 }
+        Self { outlets: outlets.collect(), waiting: 0, bytes: 0, share, asked_by_operators: 0 }
     }
 
     /// Sends a mail, or keeps it until there is room. Mail to a shard that does not exist, or has ended, is
     /// dropped: operators may name any.
     pub(super) fn push(&mut self, shard: ShardId, mail: Mail) {
-        let Some(door) = self.doors.get_mut(usize::from(shard)).filter(|door| !door.closed) else { return };
-        if let Err(mail) = door.put(mail) {
+        let Some(outlet) = self.outlets.get_mut(usize::from(shard)).filter(|outlet| !outlet.closed) else {
+            return;
+        };
+        if let Err(mail) = outlet.put(mail) {
             let weight = mail.weight();
             self.bytes += weight;
-            door.bytes += weight;
-            door.waiting.push_back(mail);
+            outlet.bytes += weight;
+            outlet.waiting.push_back(mail);
             self.waiting += 1;
         }
     }
@@ -84,8 +86,8 @@ impl Outbox {
 
     /// The shards that have not ended.
     pub(super) fn shards(&self) -> Vec<ShardId> {
-        let ids = (0..).zip(&self.doors);
-        ids.filter(|(_, door)| !door.closed).map(|(shard, _)| shard).collect()
+        let ids = (0..).zip(&self.outlets);
+        ids.filter(|(_, outlet)| !outlet.closed).map(|(shard, _)| shard).collect()
     }
 
     /// Counts a request that is about to be answered, where its mail has to wait behind other mail.
@@ -93,12 +95,12 @@ impl Outbox {
         let waits = match recipients {
             Recipients::Nobody => false,
             Recipients::Shard(shard) => {
-                self.doors.get(usize::from(shard)).is_some_and(|door| !door.waiting.is_empty())
+                self.outlets.get(usize::from(shard)).is_some_and(|outlet| !outlet.waiting.is_empty())
             }
             Recipients::All => self.waiting > 0,
         };
         let asked = match source {
-            Source::Shard(shard) => self.doors.get_mut(usize::from(shard)).map(|door| &mut door.asked),
+            Source::Shard(shard) => self.outlets.get_mut(usize::from(shard)).map(|outlet| &mut outlet.asked),
             Source::Operators => Some(&mut self.asked_by_operators),
         };
         if let Some(asked) = asked {
@@ -112,8 +114,8 @@ impl Outbox {
     /// counts.
     pub(super) fn may_ask(&self, source: Source) -> bool {
         match source {
-            Source::Shard(shard) => self.doors.get(usize::from(shard)).is_none_or(|door| {
-                door.asked < ASKED_MAX && (door.bytes < self.share || door.waiting.len() < 2)
+            Source::Shard(shard) => self.outlets.get(usize::from(shard)).is_none_or(|outlet| {
+                outlet.asked < ASKED_MAX && (outlet.bytes < self.share || outlet.waiting.len() < 2)
             }),
             Source::Operators => self.asked_by_operators < ASKED_MAX,
         }
@@ -121,26 +123,26 @@ impl Outbox {
 
     /// Sends what waits, as far as there is room. What waits for a shard that has ended is dropped.
     pub(super) fn retry(&mut self) {
-        for door in &mut self.doors {
-            if !door.waiting.is_empty() && door.mailbox.is_abandoned() {
-                let (waiting, bytes) = door.close();
+        for outlet in &mut self.outlets {
+            if !outlet.waiting.is_empty() && outlet.mailbox.is_abandoned() {
+                let (waiting, bytes) = outlet.close();
                 self.waiting -= waiting;
                 self.bytes -= bytes;
             }
-            while let Some(mail) = door.waiting.pop_front() {
+            while let Some(mail) = outlet.waiting.pop_front() {
                 let weight = mail.weight();
-                if let Err(mail) = door.mailbox.push(mail) {
-                    door.waiting.push_front(mail);
+                if let Err(mail) = outlet.mailbox.push(mail) {
+                    outlet.waiting.push_front(mail);
                     break;
                 }
-                door.pushed = true;
-                door.bytes -= weight;
+                outlet.pushed = true;
+                outlet.bytes -= weight;
                 self.waiting -= 1;
                 self.bytes -= weight;
             }
             // A burst must not leave its capacity behind.
-            if door.waiting.is_empty() && door.waiting.capacity() > KEPT_CAPACITY {
-                door.waiting = VecDeque::new();
+            if outlet.waiting.is_empty() && outlet.waiting.capacity() > KEPT_CAPACITY {
+                outlet.waiting = VecDeque::new();
             }
         }
         self.forget_requests();
@@ -149,22 +151,22 @@ impl Outbox {
     fn forget_requests(&mut self) {
         if self.is_empty() {
             self.asked_by_operators = 0;
-            self.doors.iter_mut().for_each(|door| door.asked = 0);
+            self.outlets.iter_mut().for_each(|outlet| outlet.asked = 0);
         }
     }
 
     /// Wakes every shard that mail was put in for, once.
     pub(super) fn notify(&mut self) {
-        for door in self.doors.iter_mut().filter(|door| door.pushed) {
-            door.pushed = false;
-            door.mailbox.notify();
+        for outlet in self.outlets.iter_mut().filter(|outlet| outlet.pushed) {
+            outlet.pushed = false;
+            outlet.mailbox.notify();
         }
     }
 
     /// A shard has ended: what waits for it is dropped.
     pub(super) fn close(&mut self, shard: ShardId) {
-        if let Some(door) = self.doors.get_mut(usize::from(shard)) {
-            let (waiting, bytes) = door.close();
+        if let Some(outlet) = self.outlets.get_mut(usize::from(shard)) {
+            let (waiting, bytes) = outlet.close();
             self.waiting -= waiting;
             self.bytes -= bytes;
         }
@@ -187,7 +189,7 @@ impl Outbox {
     }
 }
 
-impl Door {
+impl Outlet {
     /// Drops what waits, and takes nothing more. Returns how many mails that were, and their bytes.
     fn close(&mut self) -> (usize, usize) {
         (self.closed, self.asked) = (true, 0);
@@ -208,8 +210,8 @@ impl Door {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::{Lines, TopicSlot};
-    use crate::mailbox::{Receiver, Wake, mailbox};
+    use crate::base::mailbox::{Receiver, Wake, mailbox};
+    use crate::domain::mail::{Lines, TopicSlot};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -269,8 +271,8 @@ mod tests {
 
     #[test]
     fn requests_count_whose_answers_wait_until_nothing_does() {
-        let doors = [1, 1, 9].map(|room| mailbox(room, Box::new(Count(Arc::default()))));
-        let (senders, mut inboxes): (_, Vec<_>) = doors.into_iter().unzip();
+        let outlets = [1, 1, 9].map(|room| mailbox(room, Box::new(Count(Arc::default()))));
+        let (senders, mut inboxes): (_, Vec<_>) = outlets.into_iter().unzip();
         let mut outbox = Outbox::new(senders, 1000);
         let sources =
             [Source::Shard(0), Source::Shard(1), Source::Shard(2), Source::Shard(9), Source::Operators];
@@ -308,8 +310,8 @@ mod tests {
 
     #[test]
     fn a_shard_whose_large_mail_waits_asks_nothing_until_it_has_taken_some() {
-        let doors = [1, 1].map(|room| mailbox(room, Box::new(Count(Arc::default()))));
-        let (senders, mut inboxes): (_, Vec<_>) = doors.into_iter().unzip();
+        let outlets = [1, 1].map(|room| mailbox(room, Box::new(Count(Arc::default()))));
+        let (senders, mut inboxes): (_, Vec<_>) = outlets.into_iter().unzip();
         let mut outbox = Outbox::new(senders, 1000);
         let large = || {
             let lines =

@@ -5,10 +5,10 @@ mod hint;
 
 use std::borrow::Cow;
 
+use crate::base::printable::escaped;
+use crate::codec::json::{self, Checker, JsonError};
 use crate::config::{BinaryPayloads, Limits, Namespace};
-use crate::printable::escaped;
-use crate::protocol::json::{self, Checker, JsonError};
-use crate::protocol::topic::TopicError;
+use crate::domain::topic::TopicError;
 
 pub(super) use compression::Compression;
 use hint::Hint;

@@ -9,14 +9,14 @@
 use std::time::Instant;
 
 use crate::config::RecoveryMode;
-use crate::mail::{
+use crate::domain::mail::{
     AnswerBudget, History as HistoryQuestion, HistoryAsker, HistoryPage, Lane, Mail, Position, Question,
     Recover, ShardId, Since,
 };
-use crate::protocol::codes::ErrorCode;
+use crate::domain::reasons::ErrorCode;
 
-use super::ahead::Ahead;
-use super::history::{Mode, Page, Query, Unrecoverable, Wish};
+use super::catch_up::Ahead;
+use super::history::{Mode, Page, Query, RecoveryQuery, Unrecoverable};
 use super::inlet::Source;
 use super::outbox::Recipients;
 use super::turn::{Broker, REQUESTS_PER_TURN};
@@ -171,7 +171,7 @@ impl Broker {
             // Another lane, or another node, was quicker: what this client has must not come to it again.
             self.end_waiting(&question.name, lane);
         }
-        let wish = Wish {
+        let query = RecoveryQuery {
             topic: &question.name,
             since: &question.since,
             up_to: self.handed_over(&question.name, lane),
@@ -182,7 +182,7 @@ impl Broker {
             },
             bytes_max: self.config.limits.frame_bytes,
         };
-        let answer = self.history.recover(&wish, Instant::now());
+        let answer = self.history.recover(&query, Instant::now());
         if !has_room(question.budget.as_deref(), answer.missed.as_ref().map_or(0, |missed| missed.len())) {
             return self.leave_for_later(question.shard, Question::Recover(question));
         }

@@ -1,9 +1,11 @@
 //! What shards and operators ask of the broker thread.
 
-use crate::mail::{Asker, ClientKey, Mail, Numbered, Publish, PublishFault, Request, ShardId, TopicName};
-use crate::protocol::codes::{ErrorCode, UnsubscribeCode};
+use crate::domain::mail::{
+    Asker, ClientKey, Mail, Numbered, Publish, PublishFault, Request, ShardId, TopicName,
+};
+use crate::domain::reasons::{ErrorCode, UnsubscribeCode};
 
-use super::event::{Coming, Removal};
+use super::backplane::event::{Coming, Removal};
 use super::incoming::admissible;
 use super::inlet::Source;
 use super::outbox::Recipients;

@@ -5,7 +5,7 @@
 
 use rustc_hash::FxHashMap;
 
-use crate::mail::{Asker, ClientKey, ShardId};
+use crate::domain::mail::{Asker, ClientKey, ShardId};
 
 /// The part of the room that is for operators only.
 const RESERVED_PART: usize = 4;

@@ -3,7 +3,7 @@
 use rustc_hash::FxHashMap;
 use tokio::sync::mpsc;
 
-use crate::mail::TopicCounts;
+use crate::domain::mail::TopicCounts;
 
 /// The questions that are not answered yet.
 #[derive(Debug, Default)]

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 use super::*;
+use crate::base::mailbox::Receiver;
 use crate::config::{Interval, Namespace, SlowPolicy};
-use crate::mail::{
+use crate::domain::mail::{
     Asker, ClientKey, Encoding, KeyedLine, Lane, Numbered, Publish, PublishFault, Request, ShardId,
     TopicCounts, TopicName, TopicSlot, Variant,
 };
-use crate::mailbox::Receiver;
-use crate::protocol::codes::{CloseReason, Closing, ErrorCode, UnsubscribeCode};
+use crate::domain::reasons::{CloseReason, Closing, ErrorCode, UnsubscribeCode};
 use crate::stats::BackplaneState;
 use fakes::{Ends, setup};
 
@@ -30,15 +30,15 @@ const PLAIN: Variant = Variant { encoding: Encoding::Json, lane: Lane::FIRST };
 const DEFLATED: Variant = Variant { encoding: Encoding::Deflated, ..PLAIN };
 
 /// A broker thread with fake shards.
-struct House {
-    requests: Doors,
+struct Harness {
+    requests: RequestSenders,
     shards: Vec<Receiver<Mail>>,
     woken: Vec<Arc<AtomicUsize>>,
     stats: Arc<BrokerStats>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl House {
+impl Harness {
     fn new(shards: usize, configure: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::default();
         configure(&mut config);
@@ -162,68 +162,68 @@ fn numbers(range: std::ops::Range<usize>) -> Vec<String> {
 
 #[test]
 fn a_publication_is_encoded_once_and_goes_to_whom_it_concerns() {
-    let mut house = House::new(3, |_| {});
-    house.attach(0, 5, "news");
-    house.attach(2, 9, "news");
-    house.attach(1, 0, "other");
-    assert_eq!(house.publish(&["news"], "[1, 2]").blocking_recv(), Ok(Ok(Numbered::new())));
-    assert_eq!(house.batch(0), (5, vec!["[1,2]".to_owned()]));
-    assert_eq!(house.batch(2), (9, vec!["[1,2]".to_owned()]));
-    assert_eq!(house.publish(&["nobody", "other"], "3").blocking_recv(), Ok(Ok(Numbered::new())));
-    assert_eq!(house.batch(1), (0, vec!["3".to_owned()]));
-    let stats = &house.stats;
+    let mut harness = Harness::new(3, |_| {});
+    harness.attach(0, 5, "news");
+    harness.attach(2, 9, "news");
+    harness.attach(1, 0, "other");
+    assert_eq!(harness.publish(&["news"], "[1, 2]").blocking_recv(), Ok(Ok(Numbered::new())));
+    assert_eq!(harness.batch(0), (5, vec!["[1,2]".to_owned()]));
+    assert_eq!(harness.batch(2), (9, vec!["[1,2]".to_owned()]));
+    assert_eq!(harness.publish(&["nobody", "other"], "3").blocking_recv(), Ok(Ok(Numbered::new())));
+    assert_eq!(harness.batch(1), (0, vec!["3".to_owned()]));
+    let stats = &harness.stats;
     let counted = [&stats.publications, &stats.encodings, &stats.unheard, &stats.batches, &stats.confirmed];
     assert_eq!(counted.map(crate::stats::Number::value), [3, 2, 1, 3, 2]);
     assert_eq!(stats.backplane.value(), BackplaneState::Ready as u64);
-    assert!(house.shards.iter().all(Receiver::is_empty));
-    house.stop();
+    assert!(harness.shards.iter().all(Receiver::is_empty));
+    harness.stop();
 }
 
 #[test]
 fn what_waits_is_handed_over_to_each_lane_that_somebody_is_in() {
-    let mut house = House::new(2, |config| {
+    let mut harness = Harness::new(2, |config| {
         let slow = Namespace { max_delay: Interval::from_secs(3600), ..Namespace::default() };
         config.namespaces = [("default".to_owned(), slow)].into();
     });
     let lane = |number: usize| Variant { lane: Lane::ALL[number], ..PLAIN };
-    house.attach_in(lane(0), 0, 0, "a");
-    house.attach_in(lane(3), 0, 1, "a");
-    house.publish(&["a"], "1").blocking_recv().unwrap().unwrap();
-    house.wait_until("the first line", |stats| stats.publications.value() == 1);
-    house.attach_in(lane(3), 1, 5, "a");
-    house.attach_in(lane(6), 1, 6, "a");
-    house.publish(&["a"], "2").blocking_recv().unwrap().unwrap();
-    house.wait_until("the second line", |stats| stats.publications.value() == 2);
+    harness.attach_in(lane(0), 0, 0, "a");
+    harness.attach_in(lane(3), 0, 1, "a");
+    harness.publish(&["a"], "1").blocking_recv().unwrap().unwrap();
+    harness.wait_until("the first line", |stats| stats.publications.value() == 1);
+    harness.attach_in(lane(3), 1, 5, "a");
+    harness.attach_in(lane(6), 1, 6, "a");
+    harness.publish(&["a"], "2").blocking_recv().unwrap().unwrap();
+    harness.wait_until("the second line", |stats| stats.publications.value() == 2);
     // Whoever stops ends all windows.
-    house.ask(Request::Stop);
+    harness.ask(Request::Stop);
     let both = vec!["1".to_owned(), "2".to_owned()];
-    let mut got = [house.batch(0), house.batch(0), house.batch(1), house.batch(1)];
+    let mut got = [harness.batch(0), harness.batch(0), harness.batch(1), harness.batch(1)];
     got.sort();
     let wanted = [(0, both.clone()), (1, both.clone()), (5, both), (6, vec!["2".to_owned()])];
     assert_eq!(got, wanted, "a lane that was new has only what came after");
-    assert_eq!(house.stats.merging_bytes.value(), 0);
-    house.stop();
+    assert_eq!(harness.stats.merging_bytes.value(), 0);
+    harness.stop();
 }
 
 #[test]
 fn a_batch_is_compressed_once_and_only_for_those_who_want_it_so() {
-    let mut house = House::new(2, |config| {
+    let mut harness = Harness::new(2, |config| {
         let deflate = Namespace { deflate: true, deflate_min_bytes: 200, ..Namespace::default() };
         config.namespaces = [("default".to_owned(), deflate)].into();
     });
-    house.attach(0, 0, "a");
-    house.publish(&["a"], "1").blocking_recv().unwrap().unwrap();
-    assert_eq!(house.batch(0), (0, vec!["1".to_owned()]));
-    assert_eq!((house.stats.encodings.value(), house.stats.deflate_in.value()), (1, 0));
+    harness.attach(0, 0, "a");
+    harness.publish(&["a"], "1").blocking_recv().unwrap().unwrap();
+    assert_eq!(harness.batch(0), (0, vec!["1".to_owned()]));
+    assert_eq!((harness.stats.encodings.value(), harness.stats.deflate_in.value()), (1, 0));
 
-    house.attach_in(DEFLATED, 0, 1, "a");
-    house.attach_in(DEFLATED, 1, 0, "a");
-    let mut inflater = crate::wire::deflate::Inflater::default();
+    harness.attach_in(DEFLATED, 0, 1, "a");
+    harness.attach_in(DEFLATED, 1, 0, "a");
+    let mut inflater = crate::codec::deflate::Inflater::default();
     let (mut stored, mut plain_bytes) = (Vec::new(), 0);
     for data in ["2".to_owned(), format!("\"{}\"", "x".repeat(300))] {
-        house.publish(&["a"], &data).blocking_recv().unwrap().unwrap();
-        assert_eq!(house.batch(0), (0, vec![data.clone()]));
-        let [mine, other] = [0, 1].map(|shard| match house.mail(shard) {
+        harness.publish(&["a"], &data).blocking_recv().unwrap().unwrap();
+        assert_eq!(harness.batch(0), (0, vec![data.clone()]));
+        let [mine, other] = [0, 1].map(|shard| match harness.mail(shard) {
             Mail::Batch { topic, lines } => (topic.0, lines),
             mail => panic!("no batch: {mail:?}"),
         });
@@ -237,69 +237,69 @@ fn a_batch_is_compressed_once_and_only_for_those_who_want_it_so() {
         plain_bytes += line.len() as u64;
     }
     assert_eq!(stored, [true, false], "below the minimum it is stored");
-    assert_eq!((house.stats.encodings.value(), house.stats.deflate_in.value()), (5, plain_bytes));
+    assert_eq!((harness.stats.encodings.value(), harness.stats.deflate_in.value()), (5, plain_bytes));
 
     // Who wants it as it is may go: the topic stays, with those who want it compressed.
-    house.ask(Request::Detach { shard: 0, topic: TopicSlot(0), variant: PLAIN, name: "a".into() });
-    assert!(matches!(house.mail(0), Mail::Detached { topic: TopicSlot(0) }));
-    house.publish(&["a"], "3").blocking_recv().unwrap().unwrap();
-    assert!(matches!(house.mail(0), Mail::Batch { topic: TopicSlot(1), .. }));
-    assert!(matches!(house.mail(1), Mail::Batch { topic: TopicSlot(0), .. }));
-    assert!(house.shards.iter().all(Receiver::is_empty));
-    house.stop();
+    harness.ask(Request::Detach { shard: 0, topic: TopicSlot(0), variant: PLAIN, name: "a".into() });
+    assert!(matches!(harness.mail(0), Mail::Detached { topic: TopicSlot(0) }));
+    harness.publish(&["a"], "3").blocking_recv().unwrap().unwrap();
+    assert!(matches!(harness.mail(0), Mail::Batch { topic: TopicSlot(1), .. }));
+    assert!(matches!(harness.mail(1), Mail::Batch { topic: TopicSlot(0), .. }));
+    assert!(harness.shards.iter().all(Receiver::is_empty));
+    harness.stop();
 }
 
 #[test]
 fn a_full_mailbox_delays_and_loses_nothing_and_requests_go_on() {
-    let mut house = House::new(2, |config| config.limits.mailbox = 4);
-    house.attach(0, 0, "a");
-    house.attach(1, 0, "b");
+    let mut harness = Harness::new(2, |config| config.limits.mailbox = 4);
+    harness.attach(0, 0, "a");
+    harness.attach(1, 0, "b");
     // One batch per publication, as each is answered before the next one comes. Four fit.
     let sent = 5;
     for n in 0..sent {
-        house.publish(&["a"], &n.to_string()).blocking_recv().unwrap().unwrap();
+        harness.publish(&["a"], &n.to_string()).blocking_recv().unwrap().unwrap();
     }
-    house.wait_until("a mail in the outbox", |stats| stats.outbox.value() == 1);
+    harness.wait_until("a mail in the outbox", |stats| stats.outbox.value() == 1);
     // Shard 0 takes nothing. Publications wait, for shard 1 as well; requests and their answers do not.
-    let mut late: Vec<_> = (sent..sent + 50).map(|n| house.publish(&["a"], &n.to_string())).collect();
-    late.push(house.publish(&["b"], "1"));
-    house.attach(1, 1, "c");
+    let mut late: Vec<_> = (sent..sent + 50).map(|n| harness.publish(&["a"], &n.to_string())).collect();
+    late.push(harness.publish(&["b"], "1"));
+    harness.attach(1, 1, "c");
     assert!(late.iter_mut().all(|answer| answer.try_recv() == Err(oneshot::error::TryRecvError::Empty)));
-    assert_eq!(house.collect(0, sent + 50), numbers(0..sent + 50));
-    assert_eq!(house.batch(1), (0, vec!["1".to_owned()]));
+    assert_eq!(harness.collect(0, sent + 50), numbers(0..sent + 50));
+    assert_eq!(harness.batch(1), (0, vec!["1".to_owned()]));
     for answer in late {
         assert_eq!(answer.blocking_recv(), Ok(Ok(Numbered::new())));
     }
-    house.wait_until("an empty outbox", |stats| stats.outbox.value() == 0);
-    house.stop();
+    harness.wait_until("an empty outbox", |stats| stats.outbox.value() == 0);
+    harness.stop();
 }
 
 #[test]
 fn who_publishes_to_an_engine_that_stays_behind_is_told_in_time() {
-    let mut house = House::new(1, |config| {
+    let mut harness = Harness::new(1, |config| {
         config.limits.mailbox = 2;
         config.limits.publishes = 3;
         config.timeouts.publish = Interval::from_millis(50);
     });
-    house.attach(0, 0, "a");
+    harness.attach(0, 0, "a");
     for _ in 0..3 {
-        house.publish(&["a"], "0").blocking_recv().unwrap().unwrap();
+        harness.publish(&["a"], "0").blocking_recv().unwrap().unwrap();
     }
-    house.wait_until("a mail in the outbox", |stats| stats.outbox.value() == 1);
-    let answers: Vec<_> = (0..5).map(|_| house.publish(&["a"], "1")).collect();
+    harness.wait_until("a mail in the outbox", |stats| stats.outbox.value() == 1);
+    let answers: Vec<_> = (0..5).map(|_| harness.publish(&["a"], "1")).collect();
     for answer in answers {
         assert_eq!(answer.blocking_recv(), Ok(Err(ErrorCode::TooManyRequests.into())));
     }
-    assert_eq!(house.stats.publish_failures.value(), 5);
-    assert_eq!(house.collect(0, 3).len(), 3);
-    house.stop();
+    assert_eq!(harness.stats.publish_failures.value(), 5);
+    assert_eq!(harness.collect(0, 3).len(), 3);
+    harness.stop();
 }
 
 #[test]
 fn a_shard_is_woken_once_for_what_comes_in_one_turn() {
-    let mut house = House::new(1, |_| {});
+    let mut harness = Harness::new(1, |_| {});
     for slot in 0..100 {
-        house
+        harness
             .requests
             .operators
             .push(Request::Attach {
@@ -310,42 +310,42 @@ fn a_shard_is_woken_once_for_what_comes_in_one_turn() {
             })
             .unwrap();
     }
-    house.requests.operators.notify();
+    harness.requests.operators.notify();
     for _ in 0..100 {
-        assert!(matches!(house.mail(0), Mail::Attached { .. }));
+        assert!(matches!(harness.mail(0), Mail::Attached { .. }));
     }
-    assert_eq!(house.woken[0].load(Ordering::Relaxed), 1);
-    house.stop();
+    assert_eq!(harness.woken[0].load(Ordering::Relaxed), 1);
+    harness.stop();
 }
 
 #[test]
 fn a_namespace_that_waits_gets_its_publications_in_one_batch() {
-    let mut house = House::new(1, |config| {
+    let mut harness = Harness::new(1, |config| {
         let slow =
             Namespace { max_delay: Interval::from_millis(300), max_messages: 10, ..Namespace::default() };
         let latest = Namespace { slow: SlowPolicy::Skip, ..slow.clone() };
         config.namespaces = [("slow".to_owned(), slow), ("latest".to_owned(), latest)].into();
     });
-    house.attach(0, 0, "slow:1");
+    harness.attach(0, 0, "slow:1");
     for n in 0..13 {
-        house.publish(&["slow:1"], &n.to_string()).blocking_recv().unwrap().unwrap();
+        harness.publish(&["slow:1"], &n.to_string()).blocking_recv().unwrap().unwrap();
     }
-    assert_eq!(house.batch(0), (0, numbers(0..10)));
-    house.wait_until("bytes that wait", |stats| stats.merging_bytes.value() > 0);
+    assert_eq!(harness.batch(0), (0, numbers(0..10)));
+    harness.wait_until("bytes that wait", |stats| stats.merging_bytes.value() > 0);
     // Who leaves meanwhile takes it along, and the slot is not heard of again.
-    house.ask(Request::Detach { shard: 0, topic: TopicSlot(0), variant: PLAIN, name: "slow:1".into() });
-    assert!(matches!(house.mail(0), Mail::Detached { topic: TopicSlot(0) }));
-    house.wait_until("nothing that waits", |stats| stats.merging_bytes.value() == 0);
-    house.attach(0, 0, "slow:2");
-    house.publish(&["slow:2"], "\"x\"").blocking_recv().unwrap().unwrap();
-    assert_eq!(house.batch(0), (0, vec!["\"x\"".to_owned()]));
-    house.stop();
+    harness.ask(Request::Detach { shard: 0, topic: TopicSlot(0), variant: PLAIN, name: "slow:1".into() });
+    assert!(matches!(harness.mail(0), Mail::Detached { topic: TopicSlot(0) }));
+    harness.wait_until("nothing that waits", |stats| stats.merging_bytes.value() == 0);
+    harness.attach(0, 0, "slow:2");
+    harness.publish(&["slow:2"], "\"x\"").blocking_recv().unwrap().unwrap();
+    assert_eq!(harness.batch(0), (0, vec!["\"x\"".to_owned()]));
+    harness.stop();
 }
 
 /// Whoever keeps up gets all: which lines are of which key is for shards with somebody who does not.
 #[test]
 fn keys_go_along_where_slow_clients_skip_and_nothing_is_left_out() {
-    let mut house = House::new(1, |config| {
+    let mut harness = Harness::new(1, |config| {
         let waits =
             Namespace { max_delay: Interval::from_secs(3600), max_messages: 4, ..Namespace::default() };
         let skip = Namespace { slow: SlowPolicy::Skip, deflate: true, ..waits.clone() };
@@ -354,13 +354,13 @@ fn keys_go_along_where_slow_clients_skip_and_nothing_is_left_out() {
         config.namespaces = namespaces.map(|(name, options)| (name.to_owned(), options)).into();
     });
     let topics = ["skip:a", "none:a", "a"];
-    (0..).zip(topics).for_each(|(slot, topic)| house.attach(0, slot, topic));
-    house.attach_in(DEFLATED, 0, 3, "skip:a");
+    (0..).zip(topics).for_each(|(slot, topic)| harness.attach(0, slot, topic));
+    harness.attach_in(DEFLATED, 0, 3, "skip:a");
     for (data, key) in [("1", Some("x")), ("2", None), ("3", Some("x")), ("4", Some("y"))] {
-        house.publish_of(key, &topics, data).blocking_recv().unwrap().unwrap();
+        harness.publish_of(key, &topics, data).blocking_recv().unwrap().unwrap();
     }
     let mut batches: Vec<_> = (0..4)
-        .map(|_| match house.mail(0) {
+        .map(|_| match harness.mail(0) {
             Mail::Batch { topic, lines } => (topic.0, lines),
             mail => panic!("no batch: {mail:?}"),
         })
@@ -376,106 +376,106 @@ fn keys_go_along_where_slow_clients_skip_and_nothing_is_left_out() {
         |n| format!("{{\"push\":{{\"channel\":\"skip:a\",\"pub\":{{\"data\":{n}}}}}}}\n").into_bytes();
     assert_eq!(skip.iter().map(|place| line(place).to_vec()).collect::<Vec<_>>(), [1, 3, 4].map(expected));
     assert!(skip[0].key == skip[1].key && skip[1].key != skip[2].key, "{skip:?}");
-    house.stop();
+    harness.stop();
 }
 
 #[test]
 fn what_waits_to_be_merged_is_handed_over_before_the_end() {
-    let mut house = House::new(1, |config| {
+    let mut harness = Harness::new(1, |config| {
         let slow = Namespace { max_delay: Interval::from_secs(3600), ..Namespace::default() };
         config.namespaces = [("default".to_owned(), slow)].into();
     });
-    house.attach(0, 3, "a");
-    house.publish(&["a"], "1").blocking_recv().unwrap().unwrap();
-    house.ask(Request::Stop);
-    assert_eq!(house.batch(0), (3, vec!["1".to_owned()]));
-    assert!(matches!(house.mail(0), Mail::Drain));
+    harness.attach(0, 3, "a");
+    harness.publish(&["a"], "1").blocking_recv().unwrap().unwrap();
+    harness.ask(Request::Stop);
+    assert_eq!(harness.batch(0), (3, vec!["1".to_owned()]));
+    assert!(matches!(harness.mail(0), Mail::Drain));
     // Requests are served to the end; publishes fail.
-    house.attach(0, 4, "b");
-    assert_eq!(house.publish(&["a"], "2").blocking_recv(), Ok(Err(ErrorCode::Internal.into())));
-    house.ask(Request::Drained { shard: 0 });
-    house.thread.take().unwrap().join().unwrap();
+    harness.attach(0, 4, "b");
+    assert_eq!(harness.publish(&["a"], "2").blocking_recv(), Ok(Err(ErrorCode::Internal.into())));
+    harness.ask(Request::Drained { shard: 0 });
+    harness.thread.take().unwrap().join().unwrap();
 }
 
 #[test]
 fn limits_and_wrong_publishes_are_answered() {
-    let mut house = House::new(1, |config| {
+    let mut harness = Harness::new(1, |config| {
         config.limits.topics = 1;
         config.limits.publication_bytes = 5;
     });
-    house.attach(0, 0, "a");
-    house.ask(Request::Attach { shard: 0, topic: TopicSlot(1), variant: PLAIN, name: "b".into() });
-    let mail = house.mail(0);
+    harness.attach(0, 0, "a");
+    harness.ask(Request::Attach { shard: 0, topic: TopicSlot(1), variant: PLAIN, name: "b".into() });
+    let mail = harness.mail(0);
     assert!(
         matches!(mail, Mail::AttachFailed { topic: TopicSlot(1), error: ErrorCode::LimitExceeded }),
         "{mail:?}"
     );
     // A slot that never was is answered for all the same.
-    house.ask(Request::Detach { shard: 0, topic: TopicSlot(7), variant: PLAIN, name: "never".into() });
-    assert!(matches!(house.mail(0), Mail::Detached { topic: TopicSlot(7) }));
+    harness.ask(Request::Detach { shard: 0, topic: TopicSlot(7), variant: PLAIN, name: "never".into() });
+    assert!(matches!(harness.mail(0), Mail::Detached { topic: TopicSlot(7) }));
     for (topics, data, error) in [
         (&["a"][..], "123456", ErrorCode::LimitExceeded),
         (&["a\n"], "1", ErrorCode::BadRequest),
         (&["a", ""], "1", ErrorCode::BadRequest),
         (&[], "1", ErrorCode::BadRequest),
     ] {
-        assert_eq!(house.publish(topics, data).blocking_recv(), Ok(Err(error.into())), "{topics:?}");
+        assert_eq!(harness.publish(topics, data).blocking_recv(), Ok(Err(error.into())), "{topics:?}");
     }
-    house.stop();
+    harness.stop();
 }
 
 #[test]
 fn answers_to_clients_and_orders_of_operators_go_to_their_shards() {
-    let mut house = House::new(2, |_| {});
+    let mut harness = Harness::new(2, |_| {});
     let client = ClientKey { slot: 3, generation: 4 };
     let asker = Asker::Client { shard: 1, client, command: 9 };
     let (topics, data) = (vec!["a".into()], (*b"1").into());
-    house.ask(Request::Publish(Publish { asker, topics, data, id: None, key: None }));
-    let mail = house.mail(1);
+    harness.ask(Request::Publish(Publish { asker, topics, data, id: None, key: None }));
+    let mail = harness.mail(1);
     assert!(
         matches!(mail, Mail::Published { client: to, command: 9, outcome: Ok(()) } if to == client),
         "{mail:?}"
     );
-    house.ask(Request::Disconnect {
+    harness.ask(Request::Disconnect {
         shard: 0,
         client,
         closing: Closing::Known(CloseReason::ForceDisconnect),
     });
-    assert!(matches!(house.mail(0), Mail::Disconnect { client: to, .. } if to == client));
-    house.ask(Request::Disconnect {
+    assert!(matches!(harness.mail(0), Mail::Disconnect { client: to, .. } if to == client));
+    harness.ask(Request::Disconnect {
         shard: 4095,
         client,
         closing: Closing::Known(CloseReason::ForceDisconnect),
     });
-    house.ask(Request::Unsubscribe { client: Some((1, client)), topic: "a".into() });
-    assert!(matches!(house.mail(1), Mail::Unsubscribe { client: Some(to), .. } if to == client));
-    house.ask(Request::Unsubscribe { client: None, topic: "a".into() });
+    harness.ask(Request::Unsubscribe { client: Some((1, client)), topic: "a".into() });
+    assert!(matches!(harness.mail(1), Mail::Unsubscribe { client: Some(to), .. } if to == client));
+    harness.ask(Request::Unsubscribe { client: None, topic: "a".into() });
     for shard in [0, 1] {
-        let mail = house.mail(shard);
+        let mail = harness.mail(shard);
         assert!(
             matches!(mail, Mail::Unsubscribe { client: None, code: UnsubscribeCode::Server, .. }),
             "{mail:?}"
         );
     }
-    house.stop();
+    harness.stop();
 }
 
 #[test]
 fn a_survey_asks_all_and_ends_when_all_have_answered() {
-    let mut house = House::new(2, |_| {});
+    let mut harness = Harness::new(2, |_| {});
     let (sender, mut answer) = mpsc::unbounded_channel();
-    house.ask(Request::Survey(sender));
+    harness.ask(Request::Survey(sender));
     for shard in [0, 1] {
-        let mail = house.mail(shard);
+        let mail = harness.mail(shard);
         let Mail::Survey { id } = mail else { panic!("{mail:?}") };
         let topics: TopicCounts = vec![(shard.to_string().into(), 1)];
-        house.ask(Request::SurveyPart { id, topics, last: false });
-        house.ask(Request::SurveyPart { id, topics: vec![], last: true });
+        harness.ask(Request::SurveyPart { id, topics, last: false });
+        harness.ask(Request::SurveyPart { id, topics: vec![], last: true });
     }
     let mut all = Vec::new();
     while let Some(part) = answer.blocking_recv() {
         all.extend(part);
     }
     assert_eq!(all, [("0".into(), 1), ("1".into(), 1)]);
-    house.stop();
+    harness.stop();
 }

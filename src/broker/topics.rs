@@ -10,9 +10,9 @@ use std::ops::Index;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
-use crate::mail::{ShardId, TopicName, TopicSlot, Variant};
-use crate::namespaces::NamespaceId;
-use crate::slab::Slab;
+use crate::base::slab::Slab;
+use crate::domain::mail::{ShardId, TopicName, TopicSlot, Variant};
+use crate::domain::namespaces::NamespaceId;
 
 use super::lanes::Lanes;
 
@@ -203,8 +203,8 @@ impl Index<TopicId> for Topics {
 mod tests {
     use super::*;
     use crate::config::Config;
-    use crate::mail::{Encoding, Lane};
-    use crate::namespaces::Namespaces;
+    use crate::domain::mail::{Encoding, Lane};
+    use crate::domain::namespaces::Namespaces;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 

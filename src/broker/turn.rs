@@ -12,27 +12,27 @@ use tokio::task::yield_now;
 use tokio::time::sleep_until;
 
 use crate::config::Config;
-use crate::mail::{Epoch, Mail, Numbered, ShardId, TopicName};
-use crate::namespaces::Namespaces;
+use crate::domain::mail::{Epoch, Mail, Numbered, ShardId, TopicName};
+use crate::domain::namespaces::Namespaces;
 use crate::stats::{BackplaneState, BrokerStats};
 
 use super::Setup;
 use super::acks::Acks;
-use super::ahead::{self, Ahead};
 use super::backplane::Backplane;
-use super::dating::Dating;
+use super::backplane::event::{Event, Message};
+use super::backplane::memory::microseconds;
+use super::catch_up::{self, Ahead};
+use super::dedup::Seen;
 use super::encoder::Encoder;
-use super::event::{Event, Message};
 use super::history::History;
 use super::inlet::Inlet;
-use super::memory::microseconds;
 use super::merge::Merge;
+use super::message_age::Dating;
 use super::outbox::Outbox;
-use super::receipts::Receipts;
-use super::seen::Seen;
 use super::surveys::Surveys;
 use super::topics::{Place, Topics};
 use super::undated::Undated;
+use super::write_receipts::Receipts;
 
 /// Events taken from the backplane in one turn: enough to merge what came together, and few enough to be
 /// done within a millisecond or so.
@@ -117,7 +117,7 @@ impl Broker {
             dating: Dating::new(&setup.config.amqp),
             undated: Undated::new(setup.config.amqp.prefetch, setup.config.amqp.prefetch_bytes),
             history: History::new(new_epoch(), limits.history_bytes, limits.history_topics, Instant::now()),
-            ahead: (0..shards).map(|_| Ahead::new(ahead::WAITING_MAX / shards)).collect(),
+            ahead: (0..shards).map(|_| Ahead::new(catch_up::WAITING_MAX / shards)).collect(),
             next_ahead: 0,
             read_to: None,
             is_read_back: !setup.config.amqp.reads_stream(),

@@ -1,5 +1,5 @@
 //! What came late and may be over: messages of a stream that came after a lost link, from the first one with an
-//! `expiration` on. They wait for the next marker, which tells how old they are ([`dating`](super::dating)), and all that
+//! `expiration` on. They wait for the next marker, which tells how old they are ([`message_age`](super::message_age)), and all that
 //! comes behind them waits as well, so that the order stays.
 //!
 //! A node writes a marker whenever it comes back, so that this takes milliseconds. It is bounded all the same, in number,
@@ -10,10 +10,10 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::event::Event;
+use super::backplane::event::Event;
 
 /// How long the first one waits.
-const PATIENCE: Duration = Duration::from_millis(300);
+const TIMEOUT: Duration = Duration::from_millis(300);
 
 /// What waits.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ impl Undated {
 
     /// Lets something wait from `now` on, which has so many bytes.
     pub(super) fn hold(&mut self, event: Event, bytes: usize, now: Instant) {
-        self.until.get_or_insert(now + PATIENCE);
+        self.until.get_or_insert(now + TIMEOUT);
         self.bytes += bytes;
         self.waiting.push_back(event);
     }
@@ -101,12 +101,12 @@ mod tests {
             (5, 1, Duration::ZERO, true),
             (2, 50, Duration::ZERO, false),
             (2, 51, Duration::ZERO, true),
-            (1, 1, PATIENCE, true),
+            (1, 1, TIMEOUT, true),
         ] {
             let mut undated = Undated::new(8, 200);
             assert!(undated.may_begin() && !undated.is_holding());
             (0..count).for_each(|tag| undated.hold(event(tag), bytes, now));
-            assert_eq!((undated.is_holding(), undated.next_deadline()), (true, Some(now + PATIENCE)));
+            assert_eq!((undated.is_holding(), undated.next_deadline()), (true, Some(now + TIMEOUT)));
             assert_eq!(undated.is_over(now + after), is_over, "{count} of {bytes} bytes after {after:?}");
             assert_eq!(undated.may_begin(), after.is_zero());
             undated.linked();
@@ -116,7 +116,7 @@ mod tests {
                 _ => unreachable!("held as such"),
             });
             assert_eq!(tags.collect::<Vec<_>>(), (0..count).collect::<Vec<_>>());
-            assert_eq!((undated.bytes(), undated.is_over(now + PATIENCE)), (0, false));
+            assert_eq!((undated.bytes(), undated.is_over(now + TIMEOUT)), (0, false));
         }
         assert!(!Undated::new(1, 200).may_begin(), "RabbitMQ would send nothing more");
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use clap::Args;
+use fanfare::base::printable::escaped;
 use fanfare::config::{AmqpUrls, Config, Secret};
-use fanfare::printable::escaped;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::{Request, StatusCode, header};

@@ -9,9 +9,9 @@ use super::{
     Amqp, Config, Control, Interval, Limits, Namespace, Problem, Problems, Server, SlowPolicy, Source,
     grouped, parse_cpus,
 };
-use crate::client_id::SHARDS_MAX;
-use crate::printable::escaped;
-use crate::wire::origin::OriginPattern;
+use crate::base::printable::escaped;
+use crate::domain::client_id::SHARDS_MAX;
+use crate::transport::origin::OriginPattern;
 
 /// Namespaces besides the default one, at most: their numbers have 16 bits.
 pub const NAMESPACES_MAX: usize = 65_535;

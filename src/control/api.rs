@@ -21,13 +21,13 @@ use serde::de::IgnoredAny;
 use tokio::time::timeout;
 
 use super::answers::{NO_ROOM, counted, room_for};
-use super::desk::Desk;
 use super::envelope::{ErrorMode, Fault, Outcome, refuse, respond};
 use super::room::{Revoked, Share};
 use super::serve::Peer;
-use crate::mail::TopicName;
-use crate::protocol::codes::ErrorCode;
-use crate::protocol::topic;
+use super::state::AppState;
+use crate::domain::mail::TopicName;
+use crate::domain::reasons::ErrorCode;
+use crate::domain::topic;
 use crate::stats::{API_METHODS, MethodStats};
 
 /// Bytes that a topic takes in the answer of `channels`, about.
@@ -86,16 +86,16 @@ impl Drop for CountedRequest<'_> {
 
 /// Answers one request of the API, and counts it.
 pub(super) async fn answer(
-    State(desk): State<Arc<Desk>>,
+    State(state): State<Arc<AppState>>,
     Path(method): Path<String>,
     request: Request,
 ) -> Response {
     let ask = Ask::named(&method);
-    let counters = &desk.stats.control.methods[ask as usize];
+    let counters = &state.stats.control.methods[ask as usize];
     let mut counting = CountedRequest { counters, begun: Instant::now(), is_done: false };
     let mode = ErrorMode::of(request.headers());
     let peer = request.extensions().get::<Peer>().cloned();
-    match outcome(&desk, ask, request, peer.as_ref()).await {
+    match outcome(&state, ask, request, peer.as_ref()).await {
         Ok((outcome, share)) => {
             counting.is_done = outcome.is_ok();
             counted(respond(outcome, mode), share, peer)
@@ -106,7 +106,7 @@ pub(super) async fn answer(
 
 /// What becomes of a request, with room for its answer, or the answer to what is none that the API understands.
 async fn outcome(
-    desk: &Desk,
+    state: &AppState,
     ask: Ask,
     request: Request,
     peer: Option<&Peer>,
@@ -114,17 +114,17 @@ async fn outcome(
     if request.method() != Method::POST {
         return Err(only_post());
     }
-    let limits = &desk.config;
-    let body = read(desk, request.into_body(), limits.control.body_bytes);
+    let limits = &state.config;
+    let body = read(state, request.into_body(), limits.control.body_bytes);
     let Ok(body) = timeout(limits.timeouts.upgrade.0, body).await else {
         return Err(late());
     };
     let body = body?;
-    let expected = expected(desk, ask, body.bytes.len());
-    let Some(share) = room_for(&desk.answers, expected, peer).await else {
+    let expected = expected(state, ask, body.bytes.len());
+    let Some(share) = room_for(&state.answers, expected, peer).await else {
         return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::TooManyRequests.code(), NO_ROOM));
     };
-    let outcome = carry_out(desk, ask, &body.bytes).await;
+    let outcome = carry_out(state, ask, &body.bytes).await;
     match &outcome {
         Err(fault) if fault.code == ErrorCode::BadRequest => malformed(&body.bytes).map_or(Ok(()), Err)?,
         _ => {}
@@ -133,13 +133,13 @@ async fn outcome(
 }
 
 /// Bytes that the answer to a request will have at most, or about.
-fn expected(desk: &Desk, ask: Ask, body_bytes: usize) -> usize {
+fn expected(state: &AppState, ask: Ask, body_bytes: usize) -> usize {
     match ask {
         // A result has the name of an epoch, and a name in the request at least four bytes.
         Ask::Broadcast => body_bytes.saturating_mul(20).min(publishing::CHANNELS_MAX * 80),
-        Ask::History => desk.config.limits.frame_bytes,
+        Ask::History => state.config.limits.frame_bytes,
         Ask::Channels => {
-            let topics = usize::try_from(desk.stats.broker.topics.value()).unwrap_or(usize::MAX);
+            let topics = usize::try_from(state.stats.broker.topics.value()).unwrap_or(usize::MAX);
             topics.saturating_mul(CHANNEL_BYTES)
         }
         Ask::Publish | Ask::Info | Ask::HistoryRemove | Ask::Disconnect | Ask::Unsubscribe | Ask::Unknown => {
@@ -148,23 +148,23 @@ fn expected(desk: &Desk, ask: Ask, body_bytes: usize) -> usize {
     }
 }
 
-async fn carry_out(desk: &Desk, ask: Ask, body: &[u8]) -> Outcome {
+async fn carry_out(state: &AppState, ask: Ask, body: &[u8]) -> Outcome {
     match ask {
-        Ask::Publish => publishing::publish(desk, parse(body)?).await,
-        Ask::Broadcast => publishing::broadcast(desk, parse(body)?).await,
-        Ask::Info => surveys::info(desk, &parse(body)?),
-        Ask::Channels => surveys::channels(desk, parse(body)?).await,
-        Ask::History => history::history(desk, parse(body)?).await,
-        Ask::HistoryRemove => history::remove(desk, parse(body)?).await,
-        Ask::Disconnect => clients::disconnect(desk, parse(body)?).await,
-        Ask::Unsubscribe => clients::unsubscribe(desk, parse(body)?).await,
+        Ask::Publish => publishing::publish(state, parse(body)?).await,
+        Ask::Broadcast => publishing::broadcast(state, parse(body)?).await,
+        Ask::Info => surveys::info(state, &parse(body)?),
+        Ask::Channels => surveys::channels(state, parse(body)?).await,
+        Ask::History => history::history(state, parse(body)?).await,
+        Ask::HistoryRemove => history::remove(state, parse(body)?).await,
+        Ask::Disconnect => clients::disconnect(state, parse(body)?).await,
+        Ask::Unsubscribe => clients::unsubscribe(state, parse(body)?).await,
         Ask::Unknown => Err(unknown_method()),
     }
 }
 
 /// The topic of this name, if it can be one.
-fn topic(desk: &Desk, name: &str) -> Result<TopicName, Fault> {
-    let checked = topic::check(name, desk.config.limits.topic_bytes);
+fn topic(state: &AppState, name: &str) -> Result<TopicName, Fault> {
+    let checked = topic::check(name, state.config.limits.topic_bytes);
     checked.map(|()| name.into()).map_err(|error| Fault::bad(format_args!("`channel`: {error}")))
 }
 
@@ -198,8 +198,8 @@ struct Whole {
 
 /// Reads a body. What has come takes its share of the room for all bodies, and of what has not come nothing does: others
 /// who need the room may have that of half a body.
-async fn read(desk: &Desk, body: Body, limit: usize) -> Result<Whole, Response> {
-    let (mut body, mut share) = (Limited::new(body, limit), desk.bodies.share());
+async fn read(state: &AppState, body: Body, limit: usize) -> Result<Whole, Response> {
+    let (mut body, mut share) = (Limited::new(body, limit), state.bodies.share());
     let first = next(&mut body, &share, limit).await?;
     if body.is_end_stream() {
         share.grow(first.len()).await.map_err(|Revoked| late())?;

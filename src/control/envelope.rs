@@ -9,7 +9,7 @@ use axum::response::Response;
 use serde::{Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::protocol::codes::ErrorCode;
+use crate::domain::reasons::ErrorCode;
 
 /// Characters of a sentence that says what is wrong.
 const MESSAGE_CHARS: usize = 300;

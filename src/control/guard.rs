@@ -21,9 +21,9 @@ use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
-use super::desk::Desk;
 use super::envelope::refuse;
 use super::serve::Peer;
+use super::state::AppState;
 use crate::config::Control;
 
 /// Centrifugo's code for a missing or wrong key.
@@ -32,14 +32,14 @@ const UNAUTHORIZED: u16 = 101;
 const PERMISSION_DENIED: u16 = 103;
 
 /// Lets a request in, or answers it.
-pub(super) async fn admit(State(desk): State<Arc<Desk>>, request: Request, next: Next) -> Response {
+pub(super) async fn admit(State(state): State<Arc<AppState>>, request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<Peer>();
     let address = peer.map(|peer| peer.address.ip());
-    match verdict(&desk.config.control, address, request.uri(), request.headers()) {
+    match verdict(&state.config.control, address, request.uri(), request.headers()) {
         Ok(()) => {
             if let Some(Peer { connection, .. }) = peer
                 && !connection.is_trusted()
-                && is_trusted(&desk.config.control, request.uri(), request.headers())
+                && is_trusted(&state.config.control, request.uri(), request.headers())
             {
                 connection.trust();
             }

@@ -13,9 +13,9 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
 
-use super::desk::{Desk, Mode};
 use super::envelope::json;
-use crate::lifecycle::Phase;
+use super::state::{AppState, Mode};
+use crate::domain::lifecycle::Phase;
 use crate::stats::BackplaneState;
 
 /// What `/health` says.
@@ -37,42 +37,42 @@ struct Health {
 }
 
 impl Health {
-    fn of(desk: &Desk) -> Self {
-        let phase = desk.lifecycle.phase();
-        let connected = desk.backplane() == BackplaneState::Ready;
+    fn of(state: &AppState) -> Self {
+        let phase = state.lifecycle.phase();
+        let connected = state.backplane() == BackplaneState::Ready;
         Self {
             live: true,
             ready: phase == Phase::Serving && connected,
-            rabbitmq: match desk.mode() {
+            rabbitmq: match state.mode() {
                 Mode::Embedded => "embedded",
-                Mode::RabbitMq => match desk.backplane() {
-                    BackplaneState::Ready if desk.rabbitmq_is_blocked() => "blocked",
+                Mode::RabbitMq => match state.backplane() {
+                    BackplaneState::Ready if state.rabbitmq_is_blocked() => "blocked",
                     BackplaneState::Ready => "ready",
                     BackplaneState::Loading => "loading",
                     BackplaneState::Away => "away",
                     BackplaneState::Refused => "refused",
                 },
             },
-            reason: desk.stats.broker.refusal(),
+            reason: state.stats.broker.refusal(),
             phase: match phase {
                 Phase::Starting => "starting",
                 Phase::Serving => "serving",
                 Phase::Draining => "draining",
             },
-            uptime_seconds: desk.uptime().as_secs(),
+            uptime_seconds: state.uptime().as_secs(),
             version: env!("CARGO_PKG_VERSION"),
         }
     }
 }
 
 /// `/health` and `/health/ready`: 200, or 503 while this node is not ready.
-pub(super) async fn ready(State(desk): State<Arc<Desk>>) -> Response {
-    let health = Health::of(&desk);
+pub(super) async fn ready(State(state): State<Arc<AppState>>) -> Response {
+    let health = Health::of(&state);
     let status = if health.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     json(status, &health)
 }
 
 /// `/health/live`: 200, from whoever can say so.
-pub(super) async fn live(State(desk): State<Arc<Desk>>) -> Response {
-    json(StatusCode::OK, &Health::of(&desk))
+pub(super) async fn live(State(state): State<Arc<AppState>>) -> Response {
+    json(StatusCode::OK, &Health::of(&state))
 }

@@ -15,14 +15,14 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::answers::{NO_ROOM, counted, room_for};
-use super::desk::{Desk, Mode};
 use super::envelope::refuse;
 use super::exposition::Exposition;
 use super::process;
 use super::serve::Peer;
-use crate::protocol::codes::{CloseReason, ErrorCode};
+use super::state::{AppState, Mode};
+use crate::domain::reasons::{CloseReason, ErrorCode};
 use crate::stats::{API_METHODS, BackplaneState, BrokerStats, Histogram, Number, ShardStats, Stats};
-use crate::wire::refusal::Refusal;
+use crate::transport::refusal::Refusal;
 
 /// Where a shard has a number.
 type ShardNumber = fn(&ShardStats) -> &Number;
@@ -156,25 +156,25 @@ const BROKER_GAUGES: &[Row<BrokerStats>] = &[
 
 /// Answers a scrape.
 pub(super) async fn scrape(
-    State(desk): State<Arc<Desk>>,
+    State(state): State<Arc<AppState>>,
     peer: Option<Extension<Peer>>,
     headers: HeaderMap,
 ) -> Response {
-    let (expected, exposition) = (desk.page_bytes.load(Ordering::Relaxed), Exposition::wanted(&headers));
+    let (expected, exposition) = (state.page_bytes.load(Ordering::Relaxed), Exposition::wanted(&headers));
     // Many may wait for room.
     drop(headers);
-    let Some(share) = room_for(&desk.answers, expected, peer.as_ref().map(|Extension(peer)| peer)).await
+    let Some(share) = room_for(&state.answers, expected, peer.as_ref().map(|Extension(peer)| peer)).await
     else {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::TooManyRequests.code(), NO_ROOM);
     };
     let mut page = String::with_capacity(expected);
     // Writing to a string cannot fail; an encoder that does is a fault worth a 500.
-    let status = match text::encode(&mut page, &desk.metrics) {
+    let status = match text::encode(&mut page, &state.metrics) {
         Ok(()) => StatusCode::OK,
         Err(fmt::Error) => StatusCode::INTERNAL_SERVER_ERROR,
     };
     let page = exposition.of(page);
-    desk.page_bytes.store(page.len(), Ordering::Relaxed);
+    state.page_bytes.store(page.len(), Ordering::Relaxed);
     let mut response = Response::new(Body::from(page));
     *response.status_mut() = status;
     let content_type = HeaderValue::from_static(exposition.content_type());

@@ -6,7 +6,7 @@
 
 mod answers;
 mod api;
-mod desk;
+pub mod demo;
 mod envelope;
 mod exposition;
 mod glob;
@@ -19,6 +19,7 @@ mod process;
 mod purge;
 mod room;
 mod serve;
+mod state;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -32,15 +33,14 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{any, get};
 use tokio::sync::oneshot;
 
-use crate::client_id::NodeId;
+use crate::base::mailbox::Sender;
 use crate::config::Config;
-use crate::demo;
-use crate::lifecycle::Lifecycle;
-use crate::mail::Request;
-use crate::mailbox::Sender;
-use crate::namespaces::Namespaces;
+use crate::domain::client_id::NodeId;
+use crate::domain::lifecycle::Lifecycle;
+use crate::domain::mail::Request;
+use crate::domain::namespaces::Namespaces;
 use crate::stats::Stats;
-use desk::{Desk, Mode};
+use state::{AppState, Mode};
 
 /// What the control thread needs of the engine.
 #[derive(Debug)]
@@ -87,13 +87,13 @@ pub fn run(setup: Setup, listener: TcpListener, stop: oneshot::Receiver<()>) -> 
         tokio::spawn(purge::run());
         let limits = serve::Limits::of(&setup.config);
         let metrics = metrics::registry(&setup.stats, Mode::of(&setup.config));
-        serve::serve(router(Arc::new(Desk::new(setup, metrics))), listener, limits, stop).await
+        serve::serve(router(Arc::new(AppState::new(setup, metrics))), listener, limits, stop).await
     })
 }
 
 /// Every path of the control port. Guarding is the outermost layer: a path that does not exist is not
 /// told from one that does to somebody who may not ask.
-fn router(desk: Arc<Desk>) -> Router {
+fn router(state: Arc<AppState>) -> Router {
     Router::new()
         .route("/", get(page::document))
         .route("/order.html", get(page::example))
@@ -107,6 +107,6 @@ fn router(desk: Arc<Desk>) -> Router {
         .route("/api/{method}", any(api::answer))
         .fallback(page::not_found)
         .layer(from_fn(page::headers))
-        .layer(from_fn_with_state(Arc::clone(&desk), guard::admit))
-        .with_state(desk)
+        .layer(from_fn_with_state(Arc::clone(&state), guard::admit))
+        .with_state(state)
 }

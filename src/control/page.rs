@@ -1,5 +1,6 @@
-//! The live page: files inside the binary, one document with the settings that they need, and an example of a
-//! subscriber. Nothing is built to serve them, and nothing is loaded from elsewhere: a policy tells the browser so.
+//! The live page: files inside the binary, and one document with what they have to know; and the example of a
+//! subscriber that README shows. Nothing is
+//! built to serve it and nothing is fetched from elsewhere; the browser is told to insist on that.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,9 +12,9 @@ use axum::middleware::Next;
 use axum::response::Response;
 use serde::Serialize;
 
-use super::desk::Desk;
 use super::envelope::{json, refuse};
-use crate::demo;
+use super::state::AppState;
+use crate::control::demo;
 
 /// Scripts and styles come from here only, never from within the document. WebSockets may go anywhere: the
 /// clients' addresses are other origins, and one of them is an IPv6 address, for which the policy's grammar
@@ -26,7 +27,7 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 const EXAMPLE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; connect-src ws: wss:; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The example as the manual shows it (`manual/bare_client.rs`).
+/// The example as README shows it.
 const EXAMPLE: &str = include_str!("page/order.html");
 
 /// What stands in it for the WebSocket endpoint of the engine that serves it.
@@ -55,9 +56,9 @@ pub(super) async fn document() -> Response {
     text(HTML, include_str!("page/index.html"))
 }
 
-/// `/order.html`: the example. Its origin is the control port, which is always allowed.
-pub(super) async fn example(State(desk): State<Arc<Desk>>) -> Response {
-    let page = EXAMPLE.replace(EXAMPLE_ENDPOINT, &endpoint(&desk.clients, &desk.config.server.path));
+/// `/order.html`: the subscriber of README, who needs an origin that is let in.
+pub(super) async fn example(State(state): State<Arc<AppState>>) -> Response {
+    let page = EXAMPLE.replace(EXAMPLE_ENDPOINT, &endpoint(&state.clients, &state.config.server.path));
     let mut response = text(HTML, page);
     let policy = HeaderValue::from_static(EXAMPLE_POLICY);
     response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
@@ -100,14 +101,14 @@ pub(super) async fn asset(Path(name): Path<String>) -> Response {
 }
 
 /// `/page.json`
-pub(super) async fn settings(State(desk): State<Arc<Desk>>) -> Response {
+pub(super) async fn settings(State(state): State<Arc<AppState>>) -> Response {
     let settings = Settings {
         version: env!("CARGO_PKG_VERSION"),
-        node: desk.node.to_string(),
-        mode: desk.mode().label(),
-        clients: &desk.clients,
-        key_required: !desk.config.control.api_key.is_empty(),
-        demo: if desk.demo { demo::TOPICS } else { &[] },
+        node: state.node.to_string(),
+        mode: state.mode().label(),
+        clients: &state.clients,
+        key_required: !state.config.control.api_key.is_empty(),
+        demo: if state.demo { demo::TOPICS } else { &[] },
     };
     json(StatusCode::OK, &settings)
 }
@@ -144,14 +145,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_example_is_what_the_manual_shows() {
-        let chapter = include_str!("../manual/bare_client.rs").lines();
-        let text: String = chapter
-            .filter_map(|line| line.strip_prefix("//!"))
-            .map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(line)))
-            .collect();
+    fn the_example_is_what_readme_shows() {
         let shown = format!("```html\n{EXAMPLE}```\n");
-        assert!(text.contains(&shown), "manual/bare_client.rs and page/order.html differ");
+        assert!(include_str!("../../README.md").contains(&shown), "README.md and page/order.html differ");
         assert!(EXAMPLE.contains(EXAMPLE_ENDPOINT), "what is replaced when it is served");
     }
 

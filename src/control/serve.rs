@@ -33,12 +33,12 @@ use tokio::time::{sleep, timeout};
 use super::envelope::refuse;
 use super::places::{Asked, Connection, IDLE_MAX, Place, Places};
 use super::stream::Stream;
+use crate::base::log_limiter::RateLimit;
 use crate::config::Config;
 use crate::config::memory::{API_CONNECTION_WINDOW, API_STREAMS_MAX};
-use crate::protocol::codes::ErrorCode;
-use crate::ratelimit::RateLimit;
-use crate::wire::preamble::{begins_with_proxy_preamble, may_become_http};
-use crate::wire::refusal::Refusal;
+use crate::domain::reasons::ErrorCode;
+use crate::transport::preamble::{begins_with_proxy_preamble, may_become_http};
+use crate::transport::refusal::Refusal;
 
 /// Bytes of the fields in the head of a request by HTTP/2, with 32 more for each (RFC 9113, section 6.5.2).
 const FIELDS_BYTES: u32 = 8 << 10;
@@ -88,11 +88,11 @@ pub(super) async fn serve(
     limits: Limits,
     mut stop: oneshot::Receiver<()>,
 ) -> io::Result<()> {
-    let mut door = Door::new(TcpListener::from_std(listener)?);
+    let mut acceptor = Acceptor::new(TcpListener::from_std(listener)?);
     loop {
         let (place, stream, peer) = tokio::select! {
             _ = &mut stop => break,
-            accepted = door.next_connection() => accepted,
+            accepted = acceptor.next_connection() => accepted,
         };
         let router = router.clone();
         tokio::spawn(async move {
@@ -100,7 +100,7 @@ pub(super) async fn serve(
             drop(place);
         });
     }
-    let Door { listener, mut places, .. } = door;
+    let Acceptor { listener, mut places, .. } = acceptor;
     drop(listener);
     if timeout(limits.stop, places.close()).await.is_err() {
         tracing::warn!("control: requests were still in flight when stop.limit was reached");
@@ -109,13 +109,13 @@ pub(super) async fn serve(
 }
 
 /// Where connections come in.
-struct Door {
+struct Acceptor {
     listener: TcpListener,
     places: Places,
     failures: RateLimit,
 }
 
-impl Door {
+impl Acceptor {
     fn new(listener: TcpListener) -> Self {
         Self { listener, places: Places::default(), failures: RateLimit::new(ACCEPT_LOG_INTERVAL) }
     }

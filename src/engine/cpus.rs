@@ -6,8 +6,8 @@ use core_affinity::CoreId;
 
 use crate::config::host::shards;
 use crate::config::{Config, parse_cpus};
+use crate::domain::mail::ShardId;
 use crate::engine::StartError;
-use crate::mail::ShardId;
 
 /// The shards' CPUs, and what is left for the others.
 #[derive(Debug)]

@@ -28,13 +28,13 @@ impl Default for Threads {
 }
 
 /// Says how a thread ended, also when it ends in a panic.
-struct Farewell {
+struct ExitNotice {
     name: String,
     sender: mpsc::Sender<End>,
     result: Result<(), String>,
 }
 
-impl Drop for Farewell {
+impl Drop for ExitNotice {
     fn drop(&mut self) {
         let result = std::mem::replace(&mut self.result, Ok(()));
         // Nobody listens when the whole engine goes.
@@ -49,11 +49,11 @@ impl Threads {
         work: impl FnOnce() -> Result<(), String> + Send + 'static,
     ) -> Result<(), StartError> {
         let sender = self.sender.clone();
-        let farewell = Farewell { name: name.to_owned(), sender, result: Err("it panicked".to_owned()) };
+        let notice = ExitNotice { name: name.to_owned(), sender, result: Err("it panicked".to_owned()) };
         let thread = thread::Builder::new().name(name.to_owned());
         let spawned = thread.spawn(move || {
-            let mut farewell = farewell;
-            farewell.result = work();
+            let mut notice = notice;
+            notice.result = work();
         });
         spawned.map_err(|error| not_set_up(name, &error))?;
         self.running.lock().insert(name.to_owned());

@@ -6,7 +6,7 @@ use super::frames::{self, Head};
 use super::lines::{Line, Topics};
 use super::tally::Tally;
 use super::{Plan, Spread};
-use crate::printable::escaped;
+use crate::base::printable::escaped;
 
 /// The key of every upgrade, and the answer that RFC 6455 (section 1.3) demands to it.
 const UPGRADE_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";

@@ -94,9 +94,12 @@ mod tests {
             let payload = "x".repeat(size);
             let mut out = Vec::new();
             write(&mut out, TEXT, payload.as_bytes());
-            let decoded = crate::wire::decode::decode(&mut out, &mut None, usize::MAX, None).unwrap();
-            let crate::wire::decode::Decoded::Frame { event, .. } = decoded else { panic!("{size}: whole") };
-            assert_eq!(event, crate::wire::decode::Event::Text(payload.into()), "{size}");
+            let decoded =
+                crate::transport::websocket::decode::decode(&mut out, &mut None, usize::MAX, None).unwrap();
+            let crate::transport::websocket::decode::Decoded::Frame { event, .. } = decoded else {
+                panic!("{size}: whole")
+            };
+            assert_eq!(event, crate::transport::websocket::decode::Event::Text(payload.into()), "{size}");
         }
     }
 }

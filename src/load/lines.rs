@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{PAYLOAD_MIN, Plan};
-use crate::printable::escaped;
+use crate::base::printable::escaped;
 
 /// How a publication begins on the wire.
 const START: &str = r#"{"push":{"channel":""#;
@@ -208,7 +208,7 @@ mod tests {
 
     fn line_of(data: &str) -> Vec<u8> {
         let mut line = Vec::new();
-        crate::protocol::push::publication(&mut line, "a\"b:load.1.17", data.as_bytes(), 0, None);
+        crate::codec::push::publication(&mut line, "a\"b:load.1.17", data.as_bytes(), 0, None);
         assert_eq!(line.pop(), Some(b'\n'));
         line
     }

@@ -314,8 +314,8 @@ fn start_crowds(
 /// Waits until every client is ready or has failed, or nothing has happened for too long.
 fn wait_for_clients(plan: &Plan, shared: &Shared, watch: &mut impl FnMut(Progress) -> bool) {
     let settled = || shared.ready.load(Ordering::Relaxed) + shared.failed.load(Ordering::Relaxed);
-    let mut patience = Patience::new(settled());
-    while settled() < plan.clients && patience.is_left(settled()) && !shared.is_stopped() {
+    let mut stall = StallWatch::new(settled());
+    while settled() < plan.clients && stall.is_left(settled()) && !shared.is_stopped() {
         shared.report(watch, Phase::Connecting, Duration::ZERO);
         thread::sleep(PAUSE);
     }
@@ -343,13 +343,13 @@ fn publish(
 /// Waits until every crowd has everything, or nothing more comes; says when the last delivery was seen.
 fn wait_for_deliveries(plan: &Plan, shared: &Shared, watch: &mut impl FnMut(Progress) -> bool) -> Instant {
     let deliveries = || shared.deliveries.load(Ordering::Relaxed);
-    let mut patience = Patience::new(deliveries());
-    while shared.complete.load(Ordering::Relaxed) < plan.threads && patience.is_left(deliveries()) {
+    let mut stall = StallWatch::new(deliveries());
+    while shared.complete.load(Ordering::Relaxed) < plan.threads && stall.is_left(deliveries()) {
         shared.report(watch, Phase::Draining, plan.length);
         thread::sleep(PAUSE);
     }
-    patience.is_left(deliveries());
-    patience.changed
+    stall.is_left(deliveries());
+    stall.changed
 }
 
 fn gather(crowds: Vec<CrowdThread>) -> Result<Tally, LoadError> {
@@ -361,12 +361,12 @@ fn gather(crowds: Vec<CrowdThread>) -> Result<Tally, LoadError> {
 }
 
 /// Runs out when a number has not changed for [`QUIET_LIMIT`].
-struct Patience<T> {
+struct StallWatch<T> {
     value: T,
     changed: Instant,
 }
 
-impl<T: PartialEq> Patience<T> {
+impl<T: PartialEq> StallWatch<T> {
     fn new(value: T) -> Self {
         Self { value, changed: Instant::now() }
     }

@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::lines::Topics;
 use super::{LoadError, Plan, Shared};
-use crate::printable::escaped;
+use crate::base::printable::escaped;
 
 /// Requests without an answer yet, at most. When so many wait, the engine is behind, and what is published
 /// next is late by its own count.

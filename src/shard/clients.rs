@@ -5,14 +5,14 @@
 
 use std::net::SocketAddr;
 
-use crate::mail::{ClientKey, TopicSlot};
+use crate::base::slab::Slab;
+use crate::domain::mail::{ClientKey, TopicSlot};
 use crate::session::{Phase, Session};
-use crate::shard::deadlines::Moment;
 use crate::shard::input::Tail;
 use crate::shard::origins::OriginId;
-use crate::shard::outgoing::Outgoing;
+use crate::shard::output::Outgoing;
 use crate::shard::questions::Questions;
-use crate::slab::Slab;
+use crate::shard::timer_wheel::Moment;
 
 /// A connection as the shard sees it. The one seam between the engine and the world: the shipped one is a
 /// TCP socket, the simulation's is a script.

@@ -2,11 +2,11 @@
 
 use std::fmt::Display;
 
-use crate::protocol::codes::CloseReason;
+use crate::domain::reasons::CloseReason;
 use crate::session::Phase;
 use crate::shard::{Application, Shard, Socket};
-use crate::wire::encode;
-use crate::wire::refusal::Refusal;
+use crate::transport::refusal::Refusal;
+use crate::transport::websocket::encode;
 
 impl<S: Socket, A: Application> Shard<S, A> {
     /// Ends a connection with a close frame: what was begun is sent first, then the frame, then the peer
@@ -113,7 +113,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     }
 
     /// Frees the slots of the dead. Not before the end of the tick: until then lists may name them.
-    pub(super) fn bury(&mut self) {
+    pub(super) fn free_dead(&mut self) {
         while let Some(slot) = self.dead.pop() {
             self.drop_questions(slot);
             let client = self.clients.remove(slot);

@@ -3,13 +3,14 @@
 use std::borrow::Cow;
 use std::fmt::Display;
 
-use crate::mail::{Asker, History, HistoryAsker, Publish, Question, Request, Since};
-use crate::protocol::codes::{CloseReason, ErrorCode};
-use crate::protocol::command::{self, Command, Malformed, Method, Page, Subscribe};
-use crate::protocol::{json, reply, topic};
+use crate::codec::command::{self, Command, Malformed, Method, Page, Subscribe};
+use crate::codec::{json, reply};
+use crate::domain::mail::{Asker, History, HistoryAsker, Publish, Question, Request, Since};
+use crate::domain::reasons::{CloseReason, ErrorCode};
+use crate::domain::topic;
 use crate::shard::clients::Pending;
 use crate::shard::membership::Joined;
-use crate::shard::topics::{Resume, Wish};
+use crate::shard::topics::{Resume, SubscribeOptions};
 use crate::shard::{Application, Shard, Socket};
 
 /// The shipped application.
@@ -223,11 +224,11 @@ impl<S: Socket> Shard<S, Commands> {
         if let Err(error) = self.may_subscribe(slot, command) {
             return self.answer_error(id, error);
         }
-        let wish = self.wish(command);
-        if wish.recover.is_some() && !self.may_ask(slot) {
+        let options = self.options(command);
+        if options.recover.is_some() && !self.may_ask(slot) {
             return Outcome::Wait;
         }
-        match self.join(slot, &command.topic, id, wish) {
+        match self.join(slot, &command.topic, id, options) {
             Joined::AtOnce | Joined::Later => self.done(),
             Joined::NoRoom => self.starve(slot),
             Joined::NotNow => self.answer_error(id, ErrorCode::TooManyRequests),
@@ -235,10 +236,13 @@ impl<S: Socket> Shard<S, Commands> {
     }
 
     /// What the topic's namespace grants of what the client would like.
-    fn wish(&self, command: &Subscribe<'_>) -> Wish {
+    fn options(&self, command: &Subscribe<'_>) -> SubscribeOptions {
         let namespace = self.namespaces.options(self.namespaces.of(&command.topic));
         if !namespace.has_history() {
-            return Wish { was_recovering: command.recover.is_some(), ..Wish::default() };
+            return SubscribeOptions {
+                was_recovering: command.recover.is_some(),
+                ..SubscribeOptions::default()
+            };
         }
         let recover = command.recover.as_ref().map(|since| {
             Box::new(Resume {
@@ -248,7 +252,7 @@ impl<S: Socket> Shard<S, Commands> {
         });
         let recoverable = namespace.force_recovery || command.recoverable || recover.is_some();
         let positioned = namespace.force_positioning || command.positioned || recoverable;
-        Wish { positioned, recoverable, recover, was_recovering: false }
+        SubscribeOptions { positioned, recoverable, recover, was_recovering: false }
     }
 
     fn may_subscribe(&self, slot: u32, command: &Subscribe<'_>) -> Result<(), ErrorCode> {

@@ -8,13 +8,13 @@
 use std::io::{self, ErrorKind};
 use std::ops::Range;
 
-use crate::mail::TopicSlot;
-use crate::protocol::codes::CloseReason;
+use crate::domain::mail::TopicSlot;
+use crate::domain::reasons::CloseReason;
 use crate::session::Phase;
 use crate::shard::log::Span;
-use crate::shard::outgoing::{Outgoing, Rest};
+use crate::shard::output::{Outgoing, Rest};
 use crate::shard::{Application, Shard, Socket};
-use crate::wire::encode::Opcode;
+use crate::transport::websocket::encode::Opcode;
 
 /// Visits of one topic before it is the next one's turn: half a millisecond of sends.
 const TURN: usize = 64;
@@ -229,7 +229,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         self.stats.writes.add(1);
         self.stats.bytes.add(sent as u64);
         let mut left = sent;
-        let now = self.deadlines.now();
+        let now = self.timers.now();
         if let Some(outgoing) = &mut self.clients[slot].outgoing {
             outgoing.has_moved |= sent > 0 && outgoing.replies_since < now;
         }

@@ -5,12 +5,12 @@ use std::fmt::Display;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::printable::cut;
-use crate::protocol::codes::CloseReason;
-use crate::ratelimit::RateLimits;
+use crate::base::log_limiter::RateLimits;
+use crate::base::printable::cut;
+use crate::domain::reasons::CloseReason;
 use crate::shard::{Application, Shard, Socket};
-use crate::wire::refusal::Refusal;
-use crate::wire::upgrade::describe;
+use crate::transport::refusal::Refusal;
+use crate::transport::upgrade::describe;
 
 /// How long a shard says nothing more of a kind.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -65,7 +65,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         if refusal == Refusal::Stopping {
             return;
         }
-        let now = self.deadlines.instant();
+        let now = self.timers.instant();
         let Some(more_since_last) = self.faults.refusals.allow(refusal.label(), now) else { return };
         let request = describe(head);
         tracing::warn!(
@@ -85,7 +85,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         if !reason.is_clients_fault() {
             return;
         }
-        let now = self.deadlines.instant();
+        let now = self.timers.instant();
         let Some(more_since_last) = self.faults.closes.allow(reason.label(), now) else { return };
         let origin = self.clients[slot].origin.map(|id| cut(self.origins.get(id), ORIGIN_MAX));
         let fault = cut(fault.to_string().as_bytes(), FAULT_MAX);

@@ -1,9 +1,9 @@
 //! What the broker tells a shard.
 
-use crate::mail::{ClientKey, CommandKey, HistoryPage, Lines, Mail, Request, TopicCounts, TopicSlot};
-use crate::protocol::codes::{Closing, ErrorCode, UnsubscribeCode};
-use crate::protocol::reply;
-use crate::shard::farewell::Walk;
+use crate::codec::reply;
+use crate::domain::mail::{ClientKey, CommandKey, HistoryPage, Lines, Mail, Request, TopicCounts, TopicSlot};
+use crate::domain::reasons::{Closing, ErrorCode, UnsubscribeCode};
+use crate::shard::pacing::Walk;
 use crate::shard::topics::Interest;
 use crate::shard::{Application, Shard, Socket};
 
@@ -72,7 +72,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     fn published(&mut self, client: ClientKey, command: u32, outcome: Result<(), ErrorCode>) {
         let asker = CommandKey { client, id: command };
-        if self.has_applied(asker) {
+        if self.is_still_pending(asker) {
             self.reply(asker, |out, id| match outcome {
                 Ok(()) => reply::empty(out, id, "publish"),
                 Err(error) => reply::error(out, id, error),
@@ -83,7 +83,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     fn history_read(&mut self, client: ClientKey, command: u32, page: Result<HistoryPage, ErrorCode>) {
         let asker = CommandKey { client, id: command };
         self.note_answer(client);
-        if self.has_applied(asker) {
+        if self.is_still_pending(asker) {
             self.reply(asker, |out, id| match page {
                 Ok(page) => {
                     reply::history(out, id, &page.position.epoch, page.position.offset, &page.publications);

@@ -1,6 +1,6 @@
 //! Clients' input that is kept, and who is read while there is much of it. The rule is in [`shedding`](super::shedding).
 
-use crate::mail::ClientKey;
+use crate::domain::mail::ClientKey;
 use crate::shard::{Application, Shard, Socket};
 
 /// Input of one client that is kept. What is used of it goes from its front.
@@ -99,7 +99,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// counts as long as nobody is read.
     pub(super) fn note_crowd(&mut self) {
         let is_crowded = self.is_crowded() || !self.crowded.is_empty();
-        self.crowded_since = is_crowded.then(|| self.crowded_since.unwrap_or_else(|| self.deadlines.now()));
+        self.crowded_since = is_crowded.then(|| self.crowded_since.unwrap_or_else(|| self.timers.now()));
     }
 
     /// Notes whether the client that went on with what was left over still has some of what that became, and a turn to
@@ -125,7 +125,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     /// Notes that what comes next from a client is the beginning of a message.
     pub(super) fn begin_message(&mut self, slot: u32) {
-        self.clients[slot].message_since = self.deadlines.now();
+        self.clients[slot].message_since = self.timers.now();
     }
 
     /// Notes that input of a client is kept, if so. A message that has come in part is timed.

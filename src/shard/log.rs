@@ -13,10 +13,10 @@
 
 use std::collections::VecDeque;
 
-use crate::mail::{Encoding, Lines};
-use crate::shard::digest::{Batch, Digest, Keyed, Keys, Part, Room};
-use crate::wire::deflate::{Inflater, TAIL};
-use crate::wire::encode::{self, HEADER_MAX, Opcode};
+use crate::codec::deflate::{Inflater, TAIL};
+use crate::domain::mail::{Encoding, Lines};
+use crate::shard::compaction::{Batch, CompactedLines, Keyed, Keys, Part, Room};
+use crate::transport::websocket::encode::{self, HEADER_MAX, Opcode};
 
 /// Where the end of a batch is, and how many lines there were up to it.
 #[derive(Clone, Copy, Debug)]
@@ -242,17 +242,17 @@ impl Log {
     pub(super) fn compact(&mut self, floor: u64, room: Room, inflater: &mut Inflater) -> Compacted {
         let Some(keys) = &mut self.keys else { unreachable!("only a log with keys is compacted") };
         let (latest, dropped) = keys.take_latest(floor, room);
-        let digest = self.digest(floor, latest, inflater);
-        let start = floor - digest.bytes.len() as u64;
-        let moved = digest.parts.iter().map(|part| (part.was_at, start + part.from as u64)).collect();
-        self.replace_before(floor, start, digest);
+        let compacted = self.compact_lines(floor, latest, inflater);
+        let start = floor - compacted.bytes.len() as u64;
+        let moved = compacted.parts.iter().map(|part| (part.was_at, start + part.from as u64)).collect();
+        self.replace_before(floor, start, compacted);
         self.compacted_to = floor;
         Compacted { moved, floor, dropped }
     }
 
     /// What is left of the batches before `floor`, when of their lines only these matter; the latest ones first.
-    fn digest(&self, floor: u64, latest: Vec<Keyed>, inflater: &mut Inflater) -> Digest {
-        let mut digest = Digest::default();
+    fn compact_lines(&self, floor: u64, latest: Vec<Keyed>, inflater: &mut Inflater) -> CompactedLines {
+        let mut compacted = CompactedLines::default();
         let latest: Vec<_> = latest.into_iter().rev().collect();
         for lines in latest.chunk_by(|one, next| one.batch == next.batch) {
             let at = self.mark_at(lines[0].batch);
@@ -265,19 +265,19 @@ impl Log {
                 lines: last.lines - first.lines,
                 plain: last.plain - first.plain,
             };
-            digest.add(&batch, lines, inflater);
+            compacted.add(&batch, lines, inflater);
         }
-        digest
+        compacted
     }
 
     /// Puts a digest in the place of what lies before `floor`. The log begins at `start` then.
-    fn replace_before(&mut self, floor: u64, start: u64, digest: Digest) {
+    fn replace_before(&mut self, floor: u64, start: u64, compacted: CompactedLines) {
         let end = self.index(floor);
-        let place = end - digest.bytes.len();
-        self.buffer[place..end].copy_from_slice(&digest.bytes);
+        let place = end - compacted.bytes.len();
+        self.buffer[place..end].copy_from_slice(&compacted.bytes);
         self.buffer.drain(HEADER_MAX..place);
         let mut marks = vec![Mark { position: start, plain: 0, lines: 0 }];
-        for Part { to, lines, plain, .. } in digest.parts {
+        for Part { to, lines, plain, .. } in compacted.parts {
             let last = marks[marks.len() - 1];
             let position = start + to as u64;
             marks.push(Mark { position, plain: last.plain + plain, lines: last.lines + lines });
@@ -293,7 +293,7 @@ impl Log {
         self.marks = marks.into();
         self.start = start;
         if let Some(keys) = &mut self.keys {
-            let keyed = digest.keyed.into_iter();
+            let keyed = compacted.keyed.into_iter();
             keys.put_first(keyed.map(|keyed| Keyed { batch: start + keyed.batch, ..keyed }));
         }
     }

@@ -10,15 +10,15 @@
 
 use std::time::Duration;
 
-use crate::mail::{
+use crate::codec::reply::Subscribed;
+use crate::codec::{push, reply};
+use crate::domain::mail::{
     CommandKey, Encoding, Lane, Position, Question, Recover, Recovery, Request, TopicSlot, Variant,
 };
-use crate::protocol::codes::{ErrorCode, UnsubscribeCode};
-use crate::protocol::reply::Subscribed;
-use crate::protocol::{push, reply};
+use crate::domain::reasons::{ErrorCode, UnsubscribeCode};
 use crate::session::Phase;
 use crate::shard::clients::{Pending, Subscription, Unanswered, Waiting};
-use crate::shard::topics::{Applicant, Interest, Topic, Wish};
+use crate::shard::topics::{Interest, PendingSubscriber, SubscribeOptions, Topic};
 use crate::shard::{Application, Shard, Socket};
 use crate::stats::Number;
 
@@ -40,7 +40,7 @@ pub(super) enum Joined {
 
 impl<S: Socket, A: Application> Shard<S, A> {
     /// Subscribes a client, at once or as soon as the broker has answered.
-    pub(super) fn join(&mut self, slot: u32, name: &str, command: u32, wish: Wish) -> Joined {
+    pub(super) fn join(&mut self, slot: u32, name: &str, command: u32, options: SubscribeOptions) -> Joined {
         let variant = self.variant_for(slot, name);
         let topic = match self.topics.find(name, variant) {
             Some(topic) => topic,
@@ -48,18 +48,18 @@ impl<S: Socket, A: Application> Shard<S, A> {
             None => self.attach(name, variant),
         };
         let asker = CommandKey { client: self.clients.key(slot), id: command };
-        let applicant = Applicant { asker, wish };
+        let pending = PendingSubscriber { asker, options };
         if self.topics[topic].is_muted && self.gap_lasts() {
             return Joined::NotNow;
         }
         if self.topics[topic].interest != Interest::Live || self.topics[topic].is_muted {
-            self.topics[topic].apply(applicant);
-        } else if applicant.wish.recover.is_some() {
-            self.ask_to_recover(topic, applicant);
+            self.topics[topic].add_pending(pending);
+        } else if pending.options.recover.is_some() {
+            self.ask_to_recover(topic, pending);
             self.tell_the_broker();
         } else {
             self.add_subscriber(topic, slot);
-            self.say_subscribed(topic, command, &applicant.wish);
+            self.say_subscribed(topic, command, &pending.options);
             return Joined::AtOnce;
         }
         self.wait_for(slot, name, command, Pending::Subscribe);
@@ -67,8 +67,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
     }
 
     /// Asks the broker for what somebody missed.
-    fn ask_to_recover(&mut self, slot: TopicSlot, Applicant { asker, wish }: Applicant) {
-        let Some(resume) = wish.recover else { unreachable!("only who recovers is asked for") };
+    fn ask_to_recover(&mut self, slot: TopicSlot, PendingSubscriber { asker, options }: PendingSubscriber) {
+        let Some(resume) = options.recover else { unreachable!("only who recovers is asked for") };
         let topic = &mut self.topics[slot];
         topic.recovering += 1;
         let question = Recover {
@@ -77,7 +77,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             variant: topic.variant,
             name: topic.name.clone(),
             asker,
-            recoverable: wish.recoverable,
+            recoverable: options.recoverable,
             since: resume.since,
             rejects_unrecovered: resume.rejects_unrecovered,
             has_waited: false,
@@ -87,19 +87,19 @@ impl<S: Socket, A: Application> Shard<S, A> {
     }
 
     /// Answers a subscribe that is done: the next publication is the first one after the topic's position.
-    fn say_subscribed(&mut self, topic: TopicSlot, command: u32, wish: &Wish) {
-        match self.topics[topic].position.as_deref().filter(|_| wish.positioned) {
+    fn say_subscribed(&mut self, topic: TopicSlot, command: u32, options: &SubscribeOptions) {
+        match self.topics[topic].position.as_deref().filter(|_| options.positioned) {
             Some(Position { epoch, offset }) => {
                 let subscribed = Subscribed {
                     epoch,
                     offset: *offset,
-                    recoverable: wish.recoverable,
+                    recoverable: options.recoverable,
                     was_recovering: false,
                     missed: None,
                 };
                 reply::subscribed(&mut self.lines, command, &subscribed);
             }
-            None if wish.was_recovering => reply::subscribed_unrecovered(&mut self.lines, command),
+            None if options.was_recovering => reply::subscribed_unrecovered(&mut self.lines, command),
             None => reply::empty(&mut self.lines, command, "subscribe"),
         }
         self.lines.push(b'\n');
@@ -190,7 +190,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let topic = &mut self.topics[slot];
         if topic.is_muted && topic.subscribers().is_empty() {
             topic.is_muted = false;
-            self.admit_applicants(slot);
+            self.admit_pending(slot);
         }
     }
 
@@ -254,30 +254,30 @@ impl<S: Socket, A: Application> Shard<S, A> {
         topic.position = position.map(Box::new);
         if topic.interest == Interest::Attaching {
             topic.interest = Interest::Live;
-            self.admit_applicants(slot);
+            self.admit_pending(slot);
         } else {
             topic.is_muted = !topic.subscribers().is_empty();
         }
     }
 
     /// Subscribes whoever waited for a topic that is live now.
-    fn admit_applicants(&mut self, slot: TopicSlot) {
+    fn admit_pending(&mut self, slot: TopicSlot) {
         // Whoever left the topic just now may have replies to come in the same message.
         let held = std::mem::take(&mut self.lines);
-        let applicants = self.topics[slot].take_applicants();
-        let present = applicants.into_iter().filter(|applicant| self.has_applied(applicant.asker));
+        let pending = self.topics[slot].take_pending();
+        let present = pending.into_iter().filter(|pending| self.is_still_pending(pending.asker));
         let (recovering, others): (Vec<_>, Vec<_>) =
-            present.partition(|applicant| applicant.wish.recover.is_some());
+            present.partition(|pending| pending.options.recover.is_some());
         // All of them first: a reply can end its connection, and the last subscriber with it.
-        for applicant in &others {
-            self.add_subscriber(slot, applicant.asker.client.slot);
+        for pending in &others {
+            self.add_subscriber(slot, pending.asker.client.slot);
         }
-        for applicant in recovering {
-            self.ask_to_recover(slot, applicant);
+        for pending in recovering {
+            self.ask_to_recover(slot, pending);
         }
-        for Applicant { asker, wish } in others {
-            if self.has_applied(asker) {
-                self.say_subscribed(slot, asker.id, &wish);
+        for PendingSubscriber { asker, options } in others {
+            if self.is_still_pending(asker) {
+                self.say_subscribed(slot, asker.id, &options);
                 self.send_reply(asker);
             }
         }
@@ -292,11 +292,13 @@ impl<S: Socket, A: Application> Shard<S, A> {
         if question.budget.is_some() {
             self.note_answer(asker.client);
         }
-        if self.has_applied(asker) {
+        if self.is_still_pending(asker) {
             match answer {
                 // The numbering is another one by now, and the answer may be of the former one: asked again when
                 // all who know the former one have been told. They need not be told of who is not there yet.
-                _ if self.topics[topic].is_muted => self.topics[topic].apply(Applicant::again(question)),
+                _ if self.topics[topic].is_muted => {
+                    self.topics[topic].add_pending(PendingSubscriber::again(question))
+                }
                 Err(error) => self.reply(asker, |out, id| reply::error(out, id, error)),
                 Ok(Recovery { missed: None, .. }) if question.rejects_unrecovered => {
                     self.reply(asker, |out, id| reply::error(out, id, ErrorCode::UnrecoverablePosition));
@@ -323,8 +325,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     /// The broker has not: whoever waited is told, and the slot is free.
     pub(super) fn attach_failed(&mut self, slot: TopicSlot, error: ErrorCode) {
-        for Applicant { asker, .. } in self.free(slot).take_applicants() {
-            if self.has_applied(asker) {
+        for PendingSubscriber { asker, .. } in self.free(slot).take_pending() {
+            if self.is_still_pending(asker) {
                 self.reply(asker, |out, id| reply::error(out, id, error));
             }
         }
@@ -332,7 +334,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     /// The broker's last word: the slot is free, unless somebody came meanwhile.
     pub(super) fn detached(&mut self, slot: TopicSlot) {
-        if self.topics[slot].has_applicants() {
+        if self.topics[slot].has_pending() {
             self.topics[slot].interest = Interest::Attaching;
             self.owed.push_back(slot);
             return;
@@ -350,7 +352,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     }
 
     /// Whether whoever asked is still there to be answered.
-    pub(super) fn has_applied(&self, asker: CommandKey) -> bool {
+    pub(super) fn is_still_pending(&self, asker: CommandKey) -> bool {
         self.clients.find(asker.client).is_some_and(|client| client.session.phase == Phase::Open)
     }
 

@@ -1,7 +1,7 @@
 //! One core: an event loop that owns its slice of the clients. This is the tick, step by step.
 //!
-//! The shard knows no poll, no clock and no TCP: [`poll`] tells it what is ready and what time it is, and a
-//! [`Socket`] takes and gives bytes. So a simulation can drive all of it with short writes, stalls, resets
+//! The shard knows no poll, no clock and no TCP: the [event loop](crate::net::event_loop) tells it what is ready and
+//! what time it is, and a [`Socket`] takes and gives bytes. So a simulation can drive all of it with short writes, stalls, resets
 //! and churn, and look at it after every tick.
 //!
 //! A shard never waits for anybody. What it asks of the broker goes into a bounded queue; without room there
@@ -11,26 +11,25 @@
 pub mod clients;
 mod closing;
 mod commands;
-pub mod deadlines;
+mod compaction;
 mod delivery;
-mod digest;
-mod farewell;
 mod faults;
 mod inbox;
 mod input;
 pub mod log;
 mod membership;
 pub mod origins;
-pub mod outgoing;
-pub mod poll;
+pub mod output;
+mod pacing;
 mod questions;
 mod reading;
 mod replies;
 mod retention;
 mod shedding;
-mod timing;
+mod timeouts;
+pub mod timer_wheel;
 pub mod topics;
-mod written;
+mod write_progress;
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -38,33 +37,33 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::capacity::Capacity;
-use crate::client_id::{ClientId, NodeId};
+use crate::base::capacity::Capacity;
+use crate::base::mailbox::{Receiver, Sender};
+use crate::codec::deflate::Inflater;
 use crate::config::{Budgets, Config, Limits, Timeouts};
-use crate::mail::{ClientKey, Mail, Request, ShardId, TopicSlot};
-use crate::mailbox::{Receiver, Sender};
-use crate::namespaces::Namespaces;
-use crate::receipt::Reporter;
+use crate::domain::client_id::{ClientId, NodeId};
+use crate::domain::mail::{ClientKey, Mail, Request, ShardId, TopicSlot};
+use crate::domain::namespaces::Namespaces;
+use crate::domain::receipt::Reporter;
 use crate::session::{Phase, Policy};
 use crate::stats::ShardStats;
-use crate::wire::deflate::Inflater;
-use crate::wire::extension::Deflate;
-use crate::wire::refusal::Refusal;
-use crate::wire::upgrade::UpgradePolicy;
+use crate::transport::refusal::Refusal;
+use crate::transport::upgrade::UpgradePolicy;
+use crate::transport::websocket::extension::Deflate;
 
 pub use clients::Socket;
 pub use commands::Commands;
 
 use clients::Clients;
-use deadlines::{Deadlines, GRAIN, Moment};
 use delivery::Piece;
-use farewell::Walk;
 use faults::FaultLog;
 use inbox::Survey;
 use origins::Origins;
+use pacing::Walk;
 use shedding::Roll;
+use timer_wheel::{GRAIN, Moment, TimerWheel};
 use topics::Topics;
-use written::Progress;
+use write_progress::Progress;
 
 /// How long the loop sleeps at most while something must be tried again that no event announces.
 const RETRY: Duration = Duration::from_millis(1);
@@ -129,7 +128,7 @@ pub struct Shard<S, A = Commands> {
 
     clients: Clients<S>,
     topics: Topics,
-    deadlines: Deadlines,
+    timers: TimerWheel,
 
     /// Topics with somebody to be sent to, in the order of their turns.
     round: VecDeque<TopicSlot>,
@@ -228,7 +227,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             origins: Origins::default(),
             clients: Clients::default(),
             topics: Topics::default(),
-            deadlines: Deadlines::new(start),
+            timers: TimerWheel::new(start),
             round: VecDeque::new(),
             pinned: VecDeque::new(),
             to_read: VecDeque::new(),
@@ -273,28 +272,28 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// also while the turn goes on.
     pub fn tick(&mut self, clock: impl Fn() -> Instant) {
         let now = clock();
-        self.deadlines.advance(now);
+        self.timers.advance(now);
         self.take_mail();
         self.write_to_the_unblocked();
         self.read_clients(clock);
         self.sweep();
         self.report_written();
-        self.keep_deadlines();
+        self.fire_timers();
         self.walk(now);
         self.shed_replies();
         self.shed_input();
         self.answer_surveys();
         // What the dead had is room for others.
-        self.bury();
+        self.free_dead();
         self.serve_line();
         self.tell_the_broker();
-        self.faults.tell_of_more(self.deadlines.instant());
+        self.faults.tell_of_more(self.timers.instant());
         self.show_gauges();
     }
 
     /// How long the loop may sleep before the next tick; `None`: until something happens.
     #[must_use]
-    pub fn patience(&self) -> Option<Duration> {
+    pub fn poll_timeout(&self) -> Option<Duration> {
         let work_left = self.more_mail
             || !self.round.is_empty()
             || !self.to_read.is_empty()
@@ -312,8 +311,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let looks = waits.then_some(GRAIN);
         // A grain later, as the time is known no better.
         let faults =
-            self.faults.due().map(|due| due.saturating_duration_since(self.deadlines.instant()) + GRAIN);
-        [self.deadlines.patience(), retry, looks, faults].into_iter().flatten().min()
+            self.faults.due().map(|due| due.saturating_duration_since(self.timers.instant()) + GRAIN);
+        [self.timers.poll_timeout(), retry, looks, faults].into_iter().flatten().min()
     }
 
     /// The key of the next client, to register its socket under.
@@ -325,7 +324,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// Takes a new connection in; where the node is full, to answer it with 503, or not at all where too many are
     /// answered so already: then it ends here. It is timed from `now`: the latest tick may have been long ago.
     pub fn admit(&mut self, socket: S, now: Instant) -> Option<ClientKey> {
-        self.deadlines.advance(now);
+        self.timers.advance(now);
         let has_place = self.capacity.take();
         if !has_place && !self.capacity.take_refusal() {
             self.stats.accepted.add(1);
@@ -333,7 +332,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             self.log_refusal(socket.peer(), Refusal::Full, b"");
             return None;
         }
-        let key = self.clients.insert(socket, self.deadlines.now());
+        let key = self.clients.insert(socket, self.timers.now());
         self.stats.accepted.add(1);
         self.stats.upgrading.add(1);
         self.arm(key.slot);
@@ -380,6 +379,12 @@ impl<S: Socket, A: Application> Shard<S, A> {
         if self.clients.living(slot).is_some_and(|client| client.blocked) {
             self.to_write.push_back(slot);
         }
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn id(&self) -> ShardId {
+        self.id
     }
 
     /// Clients held, in whatever phase.
@@ -452,7 +457,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         gauge(client.session.phase).sub(1);
         gauge(phase).add(1);
         client.session.phase = phase;
-        client.since = self.deadlines.now();
+        client.since = self.timers.now();
         self.time(slot);
     }
 

@@ -19,8 +19,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::mail::{ANSWER_COST, AnswerBudget, ClientKey, Question};
-use crate::shard::deadlines::Moment;
+use crate::domain::mail::{ANSWER_COST, AnswerBudget, ClientKey, Question};
+use crate::shard::timer_wheel::Moment;
 use crate::shard::{Application, Shard, Socket};
 
 /// How long the line stands still at most where no budget is open, and how long questions join a budget. Those who take
@@ -106,7 +106,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let questions = client.waiting.as_ref().map(|waiting| &waiting.questions);
         match questions.and_then(|questions| questions.asked.as_ref()) {
             _ if questions.is_some_and(Questions::are_postponed) => false,
-            Some(asked) => asked.has_room(self.deadlines.now()),
+            Some(asked) => asked.has_room(self.timers.now()),
             None => client.reply_bytes() <= self.limits.replies_bytes,
         }
     }
@@ -131,7 +131,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// Whether all that waits, or is promised, leaves room for one more budget.
     fn has_room_for_budget(&self) -> bool {
         let bound = self.limits.shard_replies_bytes;
-        let stands_still = self.line.moved.after(STANDSTILL) <= self.deadlines.now() && !self.line.is_empty();
+        let stands_still = self.line.moved.after(STANDSTILL) <= self.timers.now() && !self.line.is_empty();
         let is_alone = self.promised_bytes == 0 && (self.reply_bytes <= bound / 2 || stands_still);
         is_alone || self.reply_bytes + self.promised_bytes + self.largest_answer() <= bound
     }
@@ -146,7 +146,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let left =
             self.limits.replies_bytes.saturating_sub(self.clients[slot].reply_bytes()).min(left_of_all);
         let promised = left.max(self.largest_answer());
-        let now = self.deadlines.now();
+        let now = self.timers.now();
         let questions = self.questions_of(slot);
         let is_new = questions.asked.is_none();
         let asked = questions.asked.get_or_insert_with(|| Asked::new(now, left, promised));
@@ -165,7 +165,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             return;
         }
         if self.line.is_empty() {
-            self.line.moved = self.deadlines.now();
+            self.line.moved = self.timers.now();
         }
         self.line.clients.push_back(self.clients.key(slot));
         if self.line.clients.len() > 2 * self.clients.len() + STALE {
@@ -186,7 +186,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             }
             self.questions_of(slot).in_line = false;
             self.ask_in_turn(slot);
-            self.line.moved = self.deadlines.now();
+            self.line.moved = self.timers.now();
             if !self.clients[slot].has_postponed() {
                 self.readable(slot);
             }

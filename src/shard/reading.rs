@@ -13,12 +13,12 @@
 use std::io::ErrorKind;
 use std::time::Instant;
 
-use crate::protocol::codes::CloseReason;
+use crate::domain::reasons::CloseReason;
 use crate::session::{Phase, Step};
 use crate::shard::input::Tail;
 use crate::shard::{Application, Shard, Socket};
-use crate::wire::encode::{self, Opcode};
-use crate::wire::upgrade;
+use crate::transport::upgrade;
+use crate::transport::websocket::encode::{self, Opcode};
 
 /// What a frame counts beside its bytes, and a command beside its own: an empty one costs work, too.
 pub(super) const STEP_COST: usize = 128;
@@ -68,7 +68,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             return;
         }
         if self.clients[slot].left_over {
-            self.go_on_digesting(slot);
+            self.process_rest(slot);
         } else {
             let mut input = std::mem::take(&mut self.input);
             let kept = self.take_tail(slot, &mut input);
@@ -80,10 +80,10 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     /// Does a share of what was left over, where it is: who sends much has much of it, and to copy it for each share
     /// would cost more than the share.
-    fn go_on_digesting(&mut self, slot: u32) {
+    fn process_rest(&mut self, slot: u32) {
         let Some(mut tail) = self.clients[slot].tail.take() else { return };
         self.clients[slot].went_on = true;
-        let used = self.digest(slot, tail.rest());
+        let used = self.process_input(slot, tail.rest());
         if !self.clients[slot].dead {
             // Where room is wanted, what is used is room at once: one client in a turn has what to copy.
             tail.drop_first(used, self.clients[slot].left_over && !self.is_crowded());
@@ -108,7 +108,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
                 // Edges are not repeated. A read that took less than there was room for took everything,
                 // but for an end of the stream behind it.
                 let more = filled == end || self.clients[slot].hung_up;
-                let used = self.digest(slot, &mut input[..filled]);
+                let used = self.process_input(slot, &mut input[..filled]);
                 if !self.clients[slot].dead {
                     self.keep_tail(slot, &input[used..filled]);
                     self.finish_share(slot);
@@ -167,7 +167,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     /// Takes whole frames off the input until it is used up, or the client must wait, or has had its share: how many
     /// bytes they had.
-    fn digest(&mut self, slot: u32, input: &mut [u8]) -> usize {
+    fn process_input(&mut self, slot: u32, input: &mut [u8]) -> usize {
         let mut at = 0;
         self.clients[slot].left_over = false;
         while at < input.len() && !self.clients[slot].dead {

@@ -6,7 +6,7 @@
 //! leave waiting has a bound of its own ([`shedding`](super::shedding)).
 
 use crate::shard::{Application, Shard, Socket};
-use crate::wire::encode::{self, Opcode};
+use crate::transport::websocket::encode::{self, Opcode};
 
 impl<S: Socket, A: Application> Shard<S, A> {
     /// Puts a frame for the client in `slot` behind what waits for it already.
@@ -22,7 +22,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// Lets `add` put bytes behind what waits for a client already. What waits for a socket that takes nothing
     /// is timed from here on: no visit will do it.
     fn put_behind(&mut self, slot: u32, add: impl FnOnce(&mut Vec<u8>)) {
-        let now = self.deadlines.now();
+        let now = self.timers.now();
         let client = &mut self.clients[slot];
         let is_first = client.reply_bytes() == 0;
         let outgoing = client.outgoing.get_or_insert_default();

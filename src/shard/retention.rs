@@ -8,12 +8,12 @@
 //! for all of them, and they go on in that.
 
 use crate::config::SlowPolicy;
-use crate::mail::{Lines, TopicSlot};
-use crate::protocol::codes::{CloseReason, UnsubscribeCode};
+use crate::domain::mail::{Lines, TopicSlot};
+use crate::domain::reasons::{CloseReason, UnsubscribeCode};
 use crate::session::Phase;
-use crate::shard::digest::Room;
+use crate::shard::compaction::Room;
 use crate::shard::log::Log;
-use crate::shard::outgoing::Outgoing;
+use crate::shard::output::Outgoing;
 use crate::shard::{Application, Shard, Socket};
 
 /// A log is searched for what everybody has when it has grown to this, and then whenever it has doubled.
@@ -25,7 +25,7 @@ struct Remains {
     /// Of the newest batches, as they are.
     whole: usize,
     /// Of those before them, if lines have keys: the latest of each.
-    digest: usize,
+    compacted: usize,
     /// Of both together.
     in_all: usize,
 }
@@ -62,7 +62,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             // beside what it takes to append the quarter that is free then.
             let whole = if self.has_keys(slot) { whole / 2 } else { whole };
             let in_all = log_bytes.saturating_sub(length);
-            self.drop_from_the_parked(slot, Remains { whole, digest: log_bytes / 2, in_all });
+            self.drop_from_the_parked(slot, Remains { whole, compacted: log_bytes / 2, in_all });
         }
         // Each is tried once for half of it, and once for all: one whose subscribers skip keeps its newest batch,
         // and is pinned again.
@@ -100,8 +100,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
         if let Some(log) = &topic.log
             && topic.behind() == 0
         {
-            let digest = if gives_half { log.weight() / 2 } else { 0 };
-            self.drop_from_the_parked(slot, Remains { whole: 0, digest, in_all: usize::MAX });
+            let compacted = if gives_half { log.weight() / 2 } else { 0 };
+            self.drop_from_the_parked(slot, Remains { whole: 0, compacted, in_all: usize::MAX });
         }
     }
 
@@ -240,7 +240,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let Some(log) = &mut topic.log else { return };
         let before = log.weight();
         let floor = floor.max(log.start());
-        let bytes = remains.digest.min(remains.in_all.saturating_sub(log.weight_from(floor)));
+        let bytes = remains.compacted.min(remains.in_all.saturating_sub(log.weight_from(floor)));
         let compacted = log.compact(floor, Room { keys, bytes }, &mut self.inflater);
         self.log_bytes -= before - log.weight();
         self.stats.keys_dropped.add(compacted.dropped);

@@ -28,10 +28,10 @@ use std::cmp::Reverse;
 use std::fmt;
 use std::time::Duration;
 
-use crate::mail::ClientKey;
-use crate::protocol::codes::CloseReason;
+use crate::domain::mail::ClientKey;
+use crate::domain::reasons::CloseReason;
 use crate::shard::clients::{Client, Clients};
-use crate::shard::deadlines::Moment;
+use crate::shard::timer_wheel::Moment;
 use crate::shard::{Application, Shard, Socket};
 
 /// How long clients may find no room: much less than any time-out of a client.
@@ -143,7 +143,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     /// Whether nobody is read, and there has been too little room for longer than a moment.
     fn somebody_is_held_up(&self) -> bool {
-        let now = self.deadlines.now();
+        let now = self.timers.now();
         self.is_crowded() && self.crowded_since.is_some_and(|since| since.after(WAIT_MAX) <= now)
     }
 

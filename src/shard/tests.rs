@@ -9,11 +9,11 @@ mod answers;
 mod late;
 
 use super::*;
+use crate::base::mailbox::{Wake, mailbox};
 use crate::config::{Interval, Namespace, SlowPolicy};
-use crate::mail::{Encoding, KeyedLine, Lane, Lines, Position, Recovery, Variant};
-use crate::mailbox::{Wake, mailbox};
-use crate::protocol::codes::CloseReason;
-use crate::receipt::{Receipt, receipt};
+use crate::domain::mail::{Encoding, KeyedLine, Lane, Lines, Position, Recovery, Variant};
+use crate::domain::reasons::CloseReason;
+use crate::domain::receipt::{Receipt, receipt};
 
 const UPGRADE: &str = "GET /connection/websocket HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -362,7 +362,7 @@ fn a_topic_that_is_not_attached_again_leaves_nothing_behind() {
     world.say(&leaves, r#"{"id":3,"unsubscribe":{"channel":"t"}}"#);
     world.say(&comes, r#"{"id":3,"subscribe":{"channel":"t"}}"#);
     world.tell(Mail::Detached { topic });
-    world.tell(Mail::AttachFailed { topic, error: crate::protocol::codes::ErrorCode::Internal });
+    world.tell(Mail::AttachFailed { topic, error: crate::domain::reasons::ErrorCode::Internal });
     world.shard.budgets.visits = 10;
     world.tick();
     assert!(comes.got().contains(r#""error""#));

@@ -16,10 +16,10 @@ use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use std::hash::BuildHasher;
 
-use crate::mail::{CommandKey, Lines, Position, Recover, Since, TopicName, TopicSlot, Variant};
-use crate::namespaces::NamespaceId;
+use crate::base::slab::Slab;
+use crate::domain::mail::{CommandKey, Lines, Position, Recover, Since, TopicName, TopicSlot, Variant};
+use crate::domain::namespaces::NamespaceId;
 use crate::shard::log::Log;
-use crate::slab::Slab;
 
 /// One subscriber of a topic.
 #[derive(Clone, Copy, Debug)]
@@ -43,16 +43,16 @@ pub enum Interest {
 
 /// A client that waits to be subscribed.
 #[derive(Debug)]
-pub struct Applicant {
+pub struct PendingSubscriber {
     /// Whom to answer.
     pub asker: CommandKey,
     /// How it wants to be.
-    pub wish: Wish,
+    pub options: SubscribeOptions,
 }
 
 /// How a client wants to be subscribed, as far as the topic's namespace goes along with it.
 #[derive(Clone, Debug, Default)]
-pub struct Wish {
+pub struct SubscribeOptions {
     /// It is told where it stands.
     pub positioned: bool,
     /// It can go on from there when it comes again.
@@ -72,13 +72,21 @@ pub struct Resume {
     pub rejects_unrecovered: bool,
 }
 
-impl Applicant {
+impl PendingSubscriber {
     /// Whoever asked this, to ask it again.
     #[must_use]
     pub fn again(question: Recover) -> Self {
         let Recover { asker, recoverable, since, rejects_unrecovered, .. } = question;
         let recover = Some(Box::new(Resume { since, rejects_unrecovered }));
-        Self { asker, wish: Wish { positioned: true, recoverable, recover, ..Wish::default() } }
+        Self {
+            asker,
+            options: SubscribeOptions {
+                positioned: true,
+                recoverable,
+                recover,
+                ..SubscribeOptions::default()
+            },
+        }
     }
 }
 
@@ -127,12 +135,12 @@ pub struct Topic {
     pub log: Option<Box<Log>>,
     /// Where a topic with history stands at the log's end.
     pub position: Option<Box<Position>>,
-    /// How many wait for the broker's answer to [`crate::mail::Request::Recover`].
+    /// How many wait for the broker's answer to [`crate::domain::mail::Request::Recover`].
     pub recovering: u32,
     subscribers: Vec<Subscriber>,
     /// Who waits for the broker's answer. Most of the time nobody.
     #[allow(clippy::box_collection, reason = "in an idle topic every word counts")]
-    applicants: Option<Box<Vec<Applicant>>>,
+    pending: Option<Box<Vec<PendingSubscriber>>>,
 }
 
 impl Topic {
@@ -155,7 +163,7 @@ impl Topic {
             position: None,
             recovering: 0,
             subscribers: Vec::new(),
-            applicants: None,
+            pending: None,
         }
     }
 
@@ -196,21 +204,21 @@ impl Topic {
     }
 
     /// Somebody waits to be subscribed.
-    pub fn apply(&mut self, applicant: Applicant) {
-        self.applicants.get_or_insert_default().push(applicant);
+    pub fn add_pending(&mut self, pending: PendingSubscriber) {
+        self.pending.get_or_insert_default().push(pending);
     }
 
     /// How many subscribe to it, or wait to.
     #[must_use]
     pub fn audience(&self) -> usize {
-        let applicants = self.applicants.as_ref().map_or(0, |applicants| applicants.len());
-        self.subscribers.len() + applicants + self.recovering as usize
+        let pending = self.pending.as_ref().map_or(0, |pending| pending.len());
+        self.subscribers.len() + pending + self.recovering as usize
     }
 
     /// Whether somebody waits to be subscribed and the broker was not asked for it yet.
     #[must_use]
-    pub fn has_applicants(&self) -> bool {
-        self.applicants.is_some()
+    pub fn has_pending(&self) -> bool {
+        self.pending.is_some()
     }
 
     /// Whether nobody has it, or waits for it.
@@ -220,8 +228,8 @@ impl Topic {
     }
 
     /// Takes out who waits to be subscribed.
-    pub fn take_applicants(&mut self) -> Vec<Applicant> {
-        self.applicants.take().map_or_else(Vec::new, |applicants| *applicants)
+    pub fn take_pending(&mut self) -> Vec<PendingSubscriber> {
+        self.pending.take().map_or_else(Vec::new, |pending| *pending)
     }
 
     /// Adds a subscriber at the log's end. `moved` is told of everybody who has a new place, the new one

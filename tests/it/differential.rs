@@ -9,7 +9,7 @@
 
 use std::io::{self, Read, Write};
 
-use fanfare::wire::decode::{Decoded, Event, Violation, decode};
+use fanfare::transport::websocket::decode::{Decoded, Event, Violation, decode};
 use tungstenite::Message;
 use tungstenite::error::Error;
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};

@@ -10,15 +10,15 @@ use crate::support::proxy::Proxy;
 use crate::support::publisher::{DURABLE, Publisher, headers, list};
 use crate::support::rabbitmq::RabbitNode;
 use crate::support::wait::{SOON, hold_for, wait_for, wait_until};
+use fanfare::base::mailbox::{Receiver, Sender, Wake, mailbox};
 use fanfare::broker::{self, Setup, StartError, publish_once};
 use fanfare::config::{Bindings, Config, Interval, Namespace, Source, UnknownNamespace};
-use fanfare::mail::{
+use fanfare::domain::mail::{
     Asker, Encoding, History, HistoryAsker, Lane, Mail, Numbered, Publish, PublishFault, Request, TopicName,
     TopicSlot, Variant,
 };
-use fanfare::mailbox::{Receiver, Sender, Wake, mailbox};
-use fanfare::namespaces::Namespaces;
-use fanfare::protocol::codes::ErrorCode;
+use fanfare::domain::namespaces::Namespaces;
+use fanfare::domain::reasons::ErrorCode;
 use fanfare::stats::{BackplaneState, BrokerStats};
 use lapin::options::ExchangeDeclareOptions;
 use lapin::types::AMQPValue;

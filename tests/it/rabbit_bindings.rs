@@ -13,11 +13,11 @@ use crate::support::rabbitmq::RabbitNode;
 use crate::support::swarm::{ClientIndex, Line, Observer, Swarm};
 use crate::support::wait::{SOON, wait_until};
 use crate::support::websocket::RawClient;
-use fanfare::protocol::codes::ErrorCode;
+use fanfare::domain::reasons::ErrorCode;
 use lapin::BasicProperties;
 use serde_json::{Value, json};
 
-/// Topics with a binding of their own (`src/broker/rabbit/bindings.rs`).
+/// Topics with a binding of their own (`src/broker/backplane/rabbit/bindings.rs`).
 const ROOM: usize = 10_000;
 /// For RabbitMQ to make that many bindings, or to take them away, beside other tests.
 const STORM_LIMIT: Duration = Duration::from_secs(180);

@@ -1,4 +1,4 @@
-//! What people do with it, by name: the rows of "Use cases" in `tests/README.md`.
+//! What people do with it, by name: the rows of README's "Use cases".
 
 use std::net::SocketAddr;
 use std::sync::Arc;

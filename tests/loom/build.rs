@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::{env, fs};
 
-const MAILBOX: &str = "../../src/mailbox.rs";
+const MAILBOX: &str = "../../src/base/mailbox.rs";
 
 /// Name of the copy, and the swap that is weakened in it.
 const COPIES: [(&str, &str); 2] = [

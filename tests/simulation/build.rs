@@ -18,22 +18,7 @@ type Bug = (&'static str, &'static str, &'static str, &'static str);
 const BUGS: &[Bug] = &include!("bugs.in");
 
 /// Rooms of the crate that the shard uses.
-const ROOMS: [&str; 14] = [
-    "capacity",
-    "client_id",
-    "config",
-    "mail",
-    "mailbox",
-    "namespaces",
-    "printable",
-    "protocol",
-    "ratelimit",
-    "receipt",
-    "session",
-    "slab",
-    "stats",
-    "wire",
-];
+const ROOMS: [&str; 7] = ["base", "codec", "config", "domain", "session", "stats", "transport"];
 
 fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
@@ -57,13 +42,11 @@ fn main() {
     fs::write(out.join("broken.rs"), list).expect("OUT_DIR can be written");
 }
 
-/// The files of the shard, without its poll.
+/// The files of the shard.
 fn sources(shard: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(shard).expect("src/shard is there");
     let paths = entries.map(|entry| entry.expect("src/shard can be read").path());
-    paths
-        .filter(|path| path.extension().is_some_and(|ending| ending == "rs") && !path.ends_with("poll.rs"))
-        .collect()
+    paths.filter(|path| path.extension().is_some_and(|ending| ending == "rs")).collect()
 }
 
 /// Puts a switch for the bug where its pattern matches, which must be one place.
@@ -86,7 +69,6 @@ fn put_in(files: &mut [Source], number: usize, &(name, function, shipped, wrong)
 /// The text of a file, fit for a module of this crate.
 fn of_the_copy(text: &str) -> String {
     let text = text
-        .replace("pub mod poll;\n", "")
         .replace("crate::shard::", "crate::broken::shard::")
         .replace("crate::shard;", "crate::broken::shard;");
     ROOMS

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use rustc_hash::FxHashMap;
 
-use super::ages::RecordId;
+use super::expiry::RecordId;
 use crate::config::memory::HISTORY_ANSWERS_BYTES;
 
 /// Publications of one topic, joined.

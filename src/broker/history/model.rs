@@ -149,14 +149,14 @@ impl Model {
         let topics: usize =
             TOPICS.iter().filter(|topic| self.held(topic).count() > 0).map(|topic| cost_of(topic)).sum();
         let held = self.all.iter().filter(|it| it.held);
-        topics + held.map(|it| Held::cost(it.json.len())).sum::<usize>()
+        topics + held.map(|it| Ring::cost(it.json.len())).sum::<usize>()
     }
 
     fn ask(&mut self, topic: &str, offset: u64, up_to: u64, mode: Mode) -> Recovery {
         let since = Since { epoch: "E".into(), offset };
         let read_to = if self.dense { 0 } else { self.newest };
-        let wish = Wish { topic, since: &since, up_to, read_to, mode, bytes_max: usize::MAX };
-        self.room.recover(&wish, self.now)
+        let query = RecoveryQuery { topic, since: &since, up_to, read_to, mode, bytes_max: usize::MAX };
+        self.room.recover(&query, self.now)
     }
 
     /// Everything of a topic with offsets in `range` that has not come to its own end, joined.

@@ -4,12 +4,12 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::mail::{Position, Since};
+use crate::domain::mail::{Position, Since};
 
-use super::ages::RecordId;
 use super::answers::Answer;
-use super::held::Held;
-use super::{History, Query, Record, Wish};
+use super::expiry::RecordId;
+use super::ring::Ring;
+use super::{History, Query, Record, RecoveryQuery};
 
 impl History {
     /// Everything that is newer than what the client has, if that is held.
@@ -17,18 +17,18 @@ impl History {
         &mut self,
         id: Option<RecordId>,
         position: &Position,
-        wish: &Wish<'_>,
+        query: &RecoveryQuery<'_>,
         now: Instant,
     ) -> Option<Arc<[u8]>> {
-        let Since { epoch, offset: asked } = wish.since;
-        if !self.is_ours(epoch) || !self.can_go_on(id, *asked, position.offset, wish.read_to) {
+        let Since { epoch, offset: asked } = query.since;
+        if !self.is_ours(epoch) || !self.can_go_on(id, *asked, position.offset, query.read_to) {
             return None;
         }
         let Some((id, held)) = id.and_then(|id| Some((id, self.record(id).held()?))) else {
             return Some(Arc::default());
         };
         let range = held.range(*asked, position.offset);
-        self.answer(id, &range, wish.bytes_max, now)
+        self.answer(id, &range, query.bytes_max, now)
     }
 
     /// Whether it is known, and held, what a topic published after `asked` and up to `top`.
@@ -36,7 +36,7 @@ impl History {
         let record = id.map(|id| self.record(id));
         let held = record.and_then(Record::held);
         let top_ever = record.map_or(self.base, |record| record.top);
-        let floor = held.map_or(top_ever, Held::floor);
+        let floor = held.map_or(top_ever, Ring::floor);
         if asked <= top {
             // What went before it was handed over, nobody can have missed.
             return asked >= floor.min(top);
@@ -51,10 +51,10 @@ impl History {
         &mut self,
         id: Option<RecordId>,
         position: &Position,
-        wish: &Wish<'_>,
+        query: &RecoveryQuery<'_>,
         now: Instant,
     ) -> Option<Arc<[u8]>> {
-        let Since { epoch, offset } = wish.since;
+        let Since { epoch, offset } = query.since;
         if *offset > 0 && *offset == position.offset && **epoch == *position.epoch {
             return Some(Arc::default());
         }
@@ -64,7 +64,7 @@ impl History {
         if newest.is_empty() || held.has_ended(newest.start, now) {
             return None;
         }
-        self.answer(id, &newest, wish.bytes_max, now)
+        self.answer(id, &newest, query.bytes_max, now)
     }
 
     /// Some publications of a topic, joined, unless they are more than `bytes_max`.
@@ -107,7 +107,7 @@ impl History {
 }
 
 /// As many of the publications that a query is for as fit in.
-pub(super) fn page(held: &Held, query: &Query<'_>, now: Instant) -> Vec<u8> {
+pub(super) fn page(held: &Ring, query: &Query<'_>, now: Instant) -> Vec<u8> {
     let range = match query.since {
         None => 0..held.len(),
         Some(since) if query.reverse => held.range(0, since.offset.saturating_sub(1)),
@@ -126,7 +126,7 @@ pub(super) fn page(held: &Held, query: &Query<'_>, now: Instant) -> Vec<u8> {
 struct TooMany(Vec<u8>);
 
 /// Publications, one by one.
-fn join(held: &Held, indices: impl Iterator<Item = usize>, bytes_max: usize) -> Result<Vec<u8>, TooMany> {
+fn join(held: &Ring, indices: impl Iterator<Item = usize>, bytes_max: usize) -> Result<Vec<u8>, TooMany> {
     let mut joined = Vec::new();
     for index in indices {
         let (head, tail) = held.members(&(index..index + 1));
@@ -144,7 +144,7 @@ fn join(held: &Held, indices: impl Iterator<Item = usize>, bytes_max: usize) -> 
 }
 
 /// Publications all at once, unless they are more than `bytes_max`.
-fn copy(held: &Held, range: &Range<usize>, bytes_max: usize) -> Option<Arc<[u8]>> {
+fn copy(held: &Ring, range: &Range<usize>, bytes_max: usize) -> Option<Arc<[u8]>> {
     let (head, tail) = held.members(range);
     if head.len() + tail.len() > bytes_max {
         return None;

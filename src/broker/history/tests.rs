@@ -45,7 +45,7 @@ impl Room {
     }
 
     fn ask(&mut self, topic: &str, since: &Since, up_to: u64, mode: Mode, bytes_max: usize) -> Recovery {
-        self.history.recover(&Wish { topic, since, up_to, read_to: 0, mode, bytes_max }, self.now)
+        self.history.recover(&RecoveryQuery { topic, since, up_to, read_to: 0, mode, bytes_max }, self.now)
     }
 
     /// Which offsets were recovered in mode `Stream`, and where the client is then.
@@ -179,8 +179,8 @@ fn who_has_read_a_stream_further_than_the_topic_goes_lacks_nothing() {
     room.all(&[("t", 10), ("t", 20)]);
     let mut ask = |offset, up_to, read_to| {
         let (topic, since) = ("t", &since("E", offset));
-        let wish = Wish { topic, since, up_to, read_to, mode: Mode::Stream, bytes_max: AMPLE };
-        told(&room.history.recover(&wish, room.now))
+        let query = RecoveryQuery { topic, since, up_to, read_to, mode: Mode::Stream, bytes_max: AMPLE };
+        told(&room.history.recover(&query, room.now))
     };
     assert_eq!(ask(25, NEWEST, 25), (Some(vec![]), 20));
     assert_eq!(ask(26, NEWEST, 25), (None, 20), "from the future");
@@ -372,7 +372,7 @@ fn shared_answers_are_bounded() {
 
 #[test]
 fn the_oldest_of_all_go_when_the_node_is_full() {
-    let cost = |topic: &str, offset| TOPIC_COST + topic.len() + Held::cost(json(offset).len());
+    let cost = |topic: &str, offset| TOPIC_COST + topic.len() + Ring::cost(json(offset).len());
     let max = cost("a", 1) + cost("b", 2);
     let mut room = Room::with(max, 100);
     room.all(&[("a", 1), ("b", 2)]);

@@ -4,8 +4,8 @@
 use std::hash::BuildHasher as _;
 use std::time::{Duration, Instant};
 
-use super::ages::{Listing, RecordId, Tick};
-use super::held::{Entry, Held};
+use super::expiry::{Listing, RecordId, Tick};
+use super::ring::{Entry, Ring};
 use super::{History, Holding, Record, State, TOPIC_COST};
 
 impl History {
@@ -45,10 +45,10 @@ impl History {
         };
         let id = known.unwrap_or_else(|| RecordId(self.records.vacancy()));
         let listing = Listing { born, offset, topic: id };
-        let class = self.ages.class(ttl);
-        self.ages.list(class, listing);
+        let class = self.expiry.class(ttl);
+        self.expiry.list(class, listing);
         self.bytes += cost_of(topic);
-        let state = State::Holding(Box::new(Holding { held: Held::new(floor), class, listing }));
+        let state = State::Holding(Box::new(Holding { held: Ring::new(floor), class, listing }));
         match known {
             Some(id) => self.records[id.0].state = state,
             None => self.insert(Record { name: topic.into(), top: floor, state }),
@@ -80,7 +80,7 @@ impl History {
     /// Lets go of the oldest publication of all, or finds that the topic thought to have it is younger.
     /// Returns whether there was anything to look at.
     pub(super) fn drop_oldest(&mut self) -> bool {
-        let Some(listing) = self.ages.oldest() else { return false };
+        let Some(listing) = self.expiry.oldest() else { return false };
         self.trim(listing.topic, |entry| entry.offset == listing.offset);
         true
     }
@@ -88,7 +88,7 @@ impl History {
     /// Lets go of what a topic has held long enough.
     pub(super) fn trim_by_age(&mut self, id: RecordId, now: Instant) {
         if let State::Holding(holding) = &self.record(id).state
-            && let Some(due) = self.ages.newest_due(holding.class, now)
+            && let Some(due) = self.expiry.newest_due(holding.class, now)
         {
             self.trim(id, |entry| entry.born <= due);
         }
@@ -106,11 +106,11 @@ impl History {
         if oldest.is_some_and(|oldest| oldest.offset == holding.listing.offset) {
             return;
         }
-        self.ages.unlist(holding.class, &holding.listing);
+        self.expiry.unlist(holding.class, &holding.listing);
         match oldest {
             Some(Entry { offset, born, .. }) => {
                 holding.listing = Listing { born, offset, topic: id };
-                self.ages.list(holding.class, holding.listing);
+                self.expiry.list(holding.class, holding.listing);
             }
             None => self.rest(id),
         }
@@ -118,7 +118,7 @@ impl History {
 
     /// All publications whose age was not known are `age` old at most.
     pub(in crate::broker) fn date(&mut self, age: Duration, now: Instant) {
-        let born = self.ages.birth(now, age);
+        let born = self.expiry.birth(now, age);
         for id in std::mem::take(&mut self.undated) {
             if self.records.get(id.0).is_none() {
                 continue;
@@ -127,9 +127,9 @@ impl History {
             holding.held.date(born, age, now);
             self.answers.forget(id);
             if let Some(oldest) = holding.held.oldest().filter(|oldest| oldest.born != holding.listing.born) {
-                self.ages.unlist(holding.class, &holding.listing);
+                self.expiry.unlist(holding.class, &holding.listing);
                 holding.listing = Listing { born: oldest.born, offset: oldest.offset, topic: id };
-                self.ages.list(holding.class, holding.listing);
+                self.expiry.list(holding.class, holding.listing);
             }
         }
     }

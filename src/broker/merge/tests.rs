@@ -1,8 +1,8 @@
 use super::*;
 use crate::broker::topics::{Place, Topics};
 use crate::config::Config;
-use crate::mail::{Encoding, Lane, TopicSlot, Variant};
-use crate::namespaces::Namespaces;
+use crate::domain::mail::{Encoding, Lane, TopicSlot, Variant};
+use crate::domain::namespaces::Namespaces;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! What a body that is no JSON probably is, for whoever reads the dead letter.
 
 use super::{Compression, Undeliverable};
-use crate::printable::escaped;
+use crate::base::printable::escaped;
 
 /// What compressed bodies begin with.
 const COMPRESSED: &[(&[u8], &str)] = &[

@@ -1,10 +1,10 @@
 //! Who is ahead of this node waits, without room for an answer.
 
-use super::super::ahead;
+use super::super::catch_up;
 use super::super::tests::fakes::{self, Ends};
 use super::*;
+use crate::base::mailbox::Receiver;
 use crate::config::{Config, Namespace};
-use crate::mailbox::Receiver;
 
 /// A node that has read up to offset 5, with the mailbox of its one shard.
 fn broker() -> (Broker, Receiver<Mail>) {
@@ -29,7 +29,7 @@ fn question(broker: &Broker, command: u32, offset: u64) -> Box<Recover> {
         name: "h:t".into(),
         since: Since { epoch: (*epoch).into(), offset },
         budget: Some(AnswerBudget::new(10_000)),
-        ..ahead::tests::question(command, offset)
+        ..catch_up::tests::question(command, offset)
     })
 }
 

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::super::backplane::Backplane;
-use super::super::memory::Memory;
+use super::super::backplane::memory::Memory;
 use super::super::turn::Broker;
-use super::super::{Doors, Setup, inlet};
+use super::super::{RequestSenders, Setup, inlet};
+use crate::base::mailbox::{Receiver, Wake, mailbox};
 use crate::config::Config;
-use crate::mail::{Mail, ShardId};
-use crate::mailbox::{Receiver, Wake, mailbox};
-use crate::namespaces::Namespaces;
+use crate::domain::mail::{Mail, ShardId};
+use crate::domain::namespaces::Namespaces;
 
 /// Counts how often a shard is woken.
 struct Count(Arc<AtomicUsize>);
@@ -23,7 +23,7 @@ impl Wake for Count {
 
 /// The other ends of what a broker thread is given.
 pub(in crate::broker) struct Ends {
-    pub(in crate::broker) requests: Doors,
+    pub(in crate::broker) requests: RequestSenders,
     pub(in crate::broker) shards: Vec<Receiver<Mail>>,
     pub(in crate::broker) woken: Vec<Arc<AtomicUsize>>,
 }
@@ -32,8 +32,9 @@ pub(in crate::broker) struct Ends {
 pub(in crate::broker) fn setup(config: Config, shards: ShardId) -> (Setup, Ends) {
     let (requests, inlet) = inlet(&config.limits, shards);
     let woken: Vec<_> = (0..shards).map(|_| Arc::new(AtomicUsize::new(0))).collect();
-    let doors = woken.iter().map(|woken| mailbox(config.limits.mailbox, Box::new(Count(Arc::clone(woken)))));
-    let (senders, shards) = doors.unzip();
+    let senders =
+        woken.iter().map(|woken| mailbox(config.limits.mailbox, Box::new(Count(Arc::clone(woken)))));
+    let (senders, shards) = senders.unzip();
     let setup = Setup {
         namespaces: Arc::new(Namespaces::new(&config)),
         config: Arc::new(config),

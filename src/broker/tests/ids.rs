@@ -2,7 +2,7 @@
 
 use super::*;
 
-impl House {
+impl Harness {
     fn send(&self, id: &str, topics: &[&str], data: &str) {
         self.publish_as(Some(id), None, topics, data).blocking_recv().unwrap().unwrap();
     }
@@ -10,47 +10,47 @@ impl House {
 
 #[test]
 fn an_id_is_a_repetition_for_the_topics_that_it_came_to_and_others_get_theirs() {
-    let mut house = House::new(1, |_| {});
-    house.attach(0, 1, "customer.1");
-    house.attach(0, 2, "customer.2");
-    house.send("event-7", &["customer.1"], "1");
-    assert_eq!(house.batch(0), (1, vec!["1".to_owned()]));
-    house.send("event-7", &["customer.2"], "2");
-    assert_eq!(house.batch(0), (2, vec!["2".to_owned()]));
-    house.send("event-7", &["customer.1", "unheard", "customer.2"], "3");
-    house.send("event-7", &["unheard", "customer.2"], "4");
-    house.send("event-8", &["customer.2", "customer.1"], "5");
-    let mut both = [house.batch(0), house.batch(0)];
+    let mut harness = Harness::new(1, |_| {});
+    harness.attach(0, 1, "customer.1");
+    harness.attach(0, 2, "customer.2");
+    harness.send("event-7", &["customer.1"], "1");
+    assert_eq!(harness.batch(0), (1, vec!["1".to_owned()]));
+    harness.send("event-7", &["customer.2"], "2");
+    assert_eq!(harness.batch(0), (2, vec!["2".to_owned()]));
+    harness.send("event-7", &["customer.1", "unheard", "customer.2"], "3");
+    harness.send("event-7", &["unheard", "customer.2"], "4");
+    harness.send("event-8", &["customer.2", "customer.1"], "5");
+    let mut both = [harness.batch(0), harness.batch(0)];
     both.sort();
     assert_eq!(both, [(1, vec!["5".to_owned()]), (2, vec!["5".to_owned()])]);
-    assert_eq!((house.stats.duplicates.value(), house.stats.publications.value()), (4, 5));
-    house.stop();
+    assert_eq!((harness.stats.duplicates.value(), harness.stats.publications.value()), (4, 5));
+    harness.stop();
 }
 
 #[test]
 fn an_empty_id_is_no_id() {
-    let mut house = House::new(1, |_| {});
-    house.attach(0, 0, "a");
-    (0..3).for_each(|n| house.send("", &["a"], &n.to_string()));
-    assert_eq!(house.collect(0, 3), numbers(0..3));
-    house.stop();
+    let mut harness = Harness::new(1, |_| {});
+    harness.attach(0, 0, "a");
+    (0..3).for_each(|n| harness.send("", &["a"], &n.to_string()));
+    assert_eq!(harness.collect(0, 3), numbers(0..3));
+    harness.stop();
 }
 
 #[test]
 fn an_id_counts_only_where_its_publication_was_admitted() {
-    let mut house = House::new(1, |config| {
+    let mut harness = Harness::new(1, |config| {
         config.namespaces =
             [("small".to_owned(), Namespace { publication_bytes: 3, ..Namespace::default() })].into();
     });
-    house.attach(0, 0, "a");
-    house.attach(0, 1, "small:b");
-    house.send("x", &["a"], "nope");
-    house.wait_until("a dead letter", |stats| stats.dead_lettered.value() == 1);
-    house.send("x", &["a"], "\"mended\"");
-    assert_eq!(house.batch(0), (0, vec!["\"mended\"".to_owned()]));
-    house.send("y", &["a"], "[1]");
-    assert_eq!(house.batch(0), (0, vec!["[1]".to_owned()]));
-    house.send("y", &["a"], "nope");
-    house.wait_until("a dead letter, although its id is known", |stats| stats.dead_lettered.value() == 2);
-    house.stop();
+    harness.attach(0, 0, "a");
+    harness.attach(0, 1, "small:b");
+    harness.send("x", &["a"], "nope");
+    harness.wait_until("a dead letter", |stats| stats.dead_lettered.value() == 1);
+    harness.send("x", &["a"], "\"mended\"");
+    assert_eq!(harness.batch(0), (0, vec!["\"mended\"".to_owned()]));
+    harness.send("y", &["a"], "[1]");
+    assert_eq!(harness.batch(0), (0, vec!["[1]".to_owned()]));
+    harness.send("y", &["a"], "nope");
+    harness.wait_until("a dead letter, although its id is known", |stats| stats.dead_lettered.value() == 2);
+    harness.stop();
 }

@@ -11,12 +11,12 @@ fn history(config: &mut Config) {
 /// Who subscribed before there was anything learns what the numbering is called.
 #[test]
 fn the_first_publication_of_a_topic_carries_the_epoch() {
-    let mut house = House::new(1, history);
-    house.attach(0, 0, "h:a");
-    house.attach(0, 1, "b");
+    let mut harness = Harness::new(1, history);
+    harness.attach(0, 0, "h:a");
+    harness.attach(0, 1, "b");
     let mut line = |topic: &str| {
-        let _ = house.publish(&[topic], "1").blocking_recv();
-        let Mail::Batch { lines, .. } = house.mail(0) else { panic!("a batch comes") };
+        let _ = harness.publish(&[topic], "1").blocking_recv();
+        let Mail::Batch { lines, .. } = harness.mail(0) else { panic!("a batch comes") };
         let line: serde_json::Value = serde_json::from_slice(&lines.bytes).expect("one line");
         line["push"]["pub"].clone()
     };
@@ -28,32 +28,33 @@ fn the_first_publication_of_a_topic_carries_the_epoch() {
     let second = line("h:a");
     assert!(second["offset"] == 2 && second.get("epoch").is_none(), "{second}");
     assert_eq!(line("b"), serde_json::json!({"data": 1}));
-    house.stop();
+    harness.stop();
 }
 
 #[test]
 fn history_is_removed_only_where_there_is_one() {
-    let house = House::new(1, history);
+    let harness = Harness::new(1, history);
     let remove = |topic: &str| {
         let (asker, answer) = oneshot::channel();
-        house.ask(Request::RemoveHistory { topic: topic.into(), asker: Asker::Control(asker) });
+        harness.ask(Request::RemoveHistory { topic: topic.into(), asker: Asker::Control(asker) });
         answer.blocking_recv().expect("an answer").map(drop)
     };
     assert_eq!(remove("h:a"), Ok(()));
     assert_eq!(remove("a"), Err(ErrorCode::NotAvailable.into()));
-    house.stop();
+    harness.stop();
 }
 
 #[test]
 fn where_unknown_namespaces_are_refused_nobody_can_publish_to_them() {
-    let mut house = House::new(1, |config| {
+    let mut harness = Harness::new(1, |config| {
         history(config);
         config.server.unknown_namespace = UnknownNamespace::Refuse;
     });
-    house.attach(0, 0, "h:a");
-    let publish = |topics: &[&str]| house.publish(topics, "1").blocking_recv().expect("an answer").map(drop);
+    harness.attach(0, 0, "h:a");
+    let publish =
+        |topics: &[&str]| harness.publish(topics, "1").blocking_recv().expect("an answer").map(drop);
     assert_eq!(publish(&["nons:x"]), Err(ErrorCode::UnknownChannel.into()));
     assert_eq!(publish(&["h:a", "nons:x"]), Err(ErrorCode::UnknownChannel.into()));
     assert_eq!(publish(&["h:a", "news"]), Ok(()));
-    house.stop();
+    harness.stop();
 }

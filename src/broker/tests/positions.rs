@@ -1,16 +1,16 @@
 //! What the embedded backplane knows of a publication when it confirms it.
 
-use super::House;
+use super::Harness;
 use crate::config::Namespace;
-use crate::mail::Numbered;
+use crate::domain::mail::Numbered;
 
 #[test]
 fn the_answer_to_a_publish_says_where_it_stands_in_topics_with_history() {
-    let house = House::new(1, |config| {
+    let harness = Harness::new(1, |config| {
         let kept = Namespace { history_size: 2, ..Namespace::default() };
         config.namespaces.insert("kept".to_owned(), kept);
     });
-    let publish = |topics: &[&str]| house.publish(topics, "1").blocking_recv().unwrap().unwrap();
+    let publish = |topics: &[&str]| harness.publish(topics, "1").blocking_recv().unwrap().unwrap();
     let offsets = |numbered: &Numbered| {
         let offsets = numbered.iter().map(|(topic, position)| (topic.to_string(), position.offset));
         offsets.collect::<Vec<_>>()
@@ -21,5 +21,5 @@ fn the_answer_to_a_publish_says_where_it_stands_in_topics_with_history() {
     assert_eq!(publish(&["plain"]), []);
     let both = publish(&["kept:b", "plain", "kept:a"]);
     assert_eq!(offsets(&both), [("kept:b".to_owned(), 1), ("kept:a".to_owned(), 2)]);
-    house.stop();
+    harness.stop();
 }

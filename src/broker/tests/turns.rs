@@ -2,27 +2,27 @@
 
 use super::*;
 use crate::broker::turn::REQUESTS_PER_TURN;
-use crate::mail::{History, HistoryAsker, MESSAGE_TOPICS_MAX};
+use crate::domain::mail::{History, HistoryAsker, MESSAGE_TOPICS_MAX};
 
 /// Messages may be dear: the hand-over does not wait until hundreds of them have been taken.
 #[test]
 fn a_turn_ends_by_time_as_well_as_by_number() {
     const MESSAGES: usize = 400;
-    let mut house = House::new(1, |config| {
+    let mut harness = Harness::new(1, |config| {
         let kept = Namespace { history_size: 1, ..Namespace::default() };
         config.namespaces.insert("kept".to_owned(), kept);
     });
-    house.attach(0, 0, "kept:0");
+    harness.attach(0, 0, "kept:0");
     let names: Vec<_> = (0..MESSAGE_TOPICS_MAX).map(|n| format!("kept:{n}")).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
-    (0..MESSAGES).for_each(|n| drop(house.publish(&names, &n.to_string())));
+    (0..MESSAGES).for_each(|n| drop(harness.publish(&names, &n.to_string())));
     let (mut came, mut largest) = (0, 0);
     while came < MESSAGES {
-        let lines = house.batch(0).1.len();
+        let lines = harness.batch(0).1.len();
         (came, largest) = (came + lines, largest.max(lines));
     }
     assert!(largest <= MESSAGES / 4, "{largest} messages were taken in one turn");
-    house.stop();
+    harness.stop();
 }
 
 /// A question of a client of a shard.
@@ -42,64 +42,64 @@ fn question(shard: ShardId) -> Request {
 /// hear does not wait for that.
 #[test]
 fn what_one_shard_asks_for_keeps_no_messages_from_the_others() {
-    let mut house = House::new(2, |config| config.limits.mailbox = 64);
-    house.attach(1, 0, "news");
-    let flood = |house: &mut House| {
-        (0..40).for_each(|_| drop(house.requests.shards[0].push(question(0))));
-        house.requests.shards[0].notify();
-        (0..16).for_each(|_| drop(house.shards[0].take()));
+    let mut harness = Harness::new(2, |config| config.limits.mailbox = 64);
+    harness.attach(1, 0, "news");
+    let flood = |harness: &mut Harness| {
+        (0..40).for_each(|_| drop(harness.requests.shards[0].push(question(0))));
+        harness.requests.shards[0].notify();
+        (0..16).for_each(|_| drop(harness.shards[0].take()));
         std::thread::sleep(Duration::from_millis(1));
     };
     let begun = Instant::now();
-    while house.stats.outbox.value() == 0 {
-        flood(&mut house);
+    while harness.stats.outbox.value() == 0 {
+        flood(&mut harness);
         assert!(begun.elapsed() < LONG, "no mail waits");
     }
     for n in 0..5 {
-        let answer = house.publish(&["news"], &n.to_string());
-        while house.shards[1].is_empty() {
-            flood(&mut house);
+        let answer = harness.publish(&["news"], &n.to_string());
+        while harness.shards[1].is_empty() {
+            flood(&mut harness);
             assert!(begun.elapsed() < LONG, "message {n} did not come");
         }
-        assert_eq!(house.batch(1), (0, vec![n.to_string()]));
+        assert_eq!(harness.batch(1), (0, vec![n.to_string()]));
         drop(answer);
     }
-    house.stop();
+    harness.stop();
 }
 
 /// What one shard has to hear is more than it takes, and its clients go on asking. What others ask for does not wait for
 /// that.
 #[test]
 fn what_waits_for_one_shard_keeps_no_answers_from_the_others() {
-    let mut house = House::new(2, |config| config.limits.mailbox = 16);
-    house.attach(0, 0, "a");
+    let mut harness = Harness::new(2, |config| config.limits.mailbox = 16);
+    harness.attach(0, 0, "a");
     // One batch per publication, as each is answered before the next one comes.
     for n in 0..17 {
-        house.publish(&["a"], &n.to_string()).blocking_recv().unwrap().unwrap();
+        harness.publish(&["a"], &n.to_string()).blocking_recv().unwrap().unwrap();
     }
-    house.wait_until("a mail in the outbox", |stats| stats.outbox.value() == 1);
-    (0..2 * REQUESTS_PER_TURN).for_each(|_| house.requests.shards[0].send(question(0)).unwrap());
+    harness.wait_until("a mail in the outbox", |stats| stats.outbox.value() == 1);
+    (0..2 * REQUESTS_PER_TURN).for_each(|_| harness.requests.shards[0].send(question(0)).unwrap());
     for n in 0..2 * REQUESTS_PER_TURN {
-        house.requests.shards[1].send(question(1)).unwrap();
-        assert!(matches!(house.mail(1), Mail::History { .. }), "answer {n}");
+        harness.requests.shards[1].send(question(1)).unwrap();
+        assert!(matches!(harness.mail(1), Mail::History { .. }), "answer {n}");
     }
-    assert_eq!(house.stats.outbox.value(), 1 + 512);
+    assert_eq!(harness.stats.outbox.value(), 1 + 512);
     let is_answer = |mail| matches!(mail, Mail::History { .. });
-    let answers = (0..17 + 2 * REQUESTS_PER_TURN).filter(|_| is_answer(house.mail(0))).count();
+    let answers = (0..17 + 2 * REQUESTS_PER_TURN).filter(|_| is_answer(harness.mail(0))).count();
     assert_eq!(answers, 2 * REQUESTS_PER_TURN);
-    house.stop();
+    harness.stop();
 }
 
 /// A shard ends when its last client has gone, whatever it has asked for until then.
 #[test]
 fn what_waits_for_a_shard_that_has_ended_keeps_nobody_from_ending() {
-    let mut house = House::new(1, |config| config.limits.mailbox = 16);
-    house.ask(Request::Stop);
-    while !matches!(house.mail(0), Mail::Drain) {}
-    (0..2 * REQUESTS_PER_TURN).for_each(|_| house.requests.shards[0].send(question(0)).unwrap());
-    house.shards.clear();
-    house.requests.shards[0].send(Request::Drained { shard: 0 }).unwrap();
-    let thread = house.thread.take().unwrap();
+    let mut harness = Harness::new(1, |config| config.limits.mailbox = 16);
+    harness.ask(Request::Stop);
+    while !matches!(harness.mail(0), Mail::Drain) {}
+    (0..2 * REQUESTS_PER_TURN).for_each(|_| harness.requests.shards[0].send(question(0)).unwrap());
+    harness.shards.clear();
+    harness.requests.shards[0].send(Request::Drained { shard: 0 }).unwrap();
+    let thread = harness.thread.take().unwrap();
     let deadline = Instant::now() + LONG;
     while !thread.is_finished() {
         assert!(Instant::now() < deadline, "it waits for a shard that has ended");

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use fanfare::printable::{escaped, printable};
+use fanfare::base::printable::{escaped, printable};
 use tungstenite::handshake::HandshakeError;
 use tungstenite::protocol::CloseFrame;
 use tungstenite::{Error, Message, WebSocket};

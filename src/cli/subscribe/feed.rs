@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
-use fanfare::printable::escaped;
+use fanfare::base::printable::escaped;
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;

@@ -3,12 +3,12 @@
 
 use serde::Deserialize;
 
-use crate::client_id::{ClientId, IdError};
-use crate::control::desk::Desk;
+use crate::base::printable::printable;
 use crate::control::envelope::{Fault, Outcome, done};
-use crate::mail::{ClientKey, Request, ShardId};
-use crate::printable::printable;
-use crate::protocol::codes::{CLOSE_TEXT_BYTES, CloseReason, Closing};
+use crate::control::state::AppState;
+use crate::domain::client_id::{ClientId, IdError};
+use crate::domain::mail::{ClientKey, Request, ShardId};
+use crate::domain::reasons::{CLOSE_TEXT_BYTES, CloseReason, Closing};
 
 use super::others::Others;
 
@@ -49,7 +49,7 @@ pub(super) struct UnsubscribeParams {
 }
 
 /// Closes one client. Like Centrifugo, says nothing about whether it was still there.
-pub(super) async fn disconnect(desk: &Desk, params: DisconnectParams) -> Outcome {
+pub(super) async fn disconnect(state: &AppState, params: DisconnectParams) -> Outcome {
     nobody_by_name(&params.user, params.others)?;
     let closing = closing(params.disconnect)?;
     if params.client.is_empty() {
@@ -58,19 +58,19 @@ pub(super) async fn disconnect(desk: &Desk, params: DisconnectParams) -> Outcome
              disconnected before this engine knows identities",
         ));
     }
-    let (shard, client) = client(desk, &params.client)?;
-    desk.post(Request::Disconnect { shard, client, closing }).await?;
+    let (shard, client) = client(state, &params.client)?;
+    state.post(Request::Disconnect { shard, client, closing }).await?;
     done()
 }
 
 /// Takes a topic away from one client, or from everybody.
-pub(super) async fn unsubscribe(desk: &Desk, params: UnsubscribeParams) -> Outcome {
+pub(super) async fn unsubscribe(state: &AppState, params: UnsubscribeParams) -> Outcome {
     nobody_by_name(&params.user, params.others)?;
     if params.channel.is_empty() {
         return Err(Fault::bad("`channel` is empty"));
     }
-    let client = if params.client.is_empty() { None } else { Some(client(desk, &params.client)?) };
-    desk.post(Request::Unsubscribe { client, topic: params.channel.into() }).await?;
+    let client = if params.client.is_empty() { None } else { Some(client(state, &params.client)?) };
+    state.post(Request::Unsubscribe { client, topic: params.channel.into() }).await?;
     done()
 }
 
@@ -88,10 +88,10 @@ fn nobody_by_name(user: &str, mut others: Others) -> Result<(), Fault> {
 }
 
 /// Where the client of this id is.
-fn client(desk: &Desk, id: &str) -> Result<(ShardId, ClientKey), Fault> {
-    let parsed = ClientId::parse(id, desk.node)
+fn client(state: &AppState, id: &str) -> Result<(ShardId, ClientKey), Fault> {
+    let parsed = ClientId::parse(id, state.node)
         .map_err(|error| Fault::bad(format_args!("`client` is {error}: {}", printable(id.as_bytes(), 40))))?;
-    if usize::from(parsed.shard) >= desk.stats.shards.len() {
+    if usize::from(parsed.shard) >= state.stats.shards.len() {
         // Deciphered to a place that this node does not have: nobody was given it.
         return Err(Fault::bad(format_args!("`client` is {}", IdError::Malformed)));
     }

@@ -5,10 +5,10 @@ use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::control::desk::Desk;
 use crate::control::envelope::{Fault, Outcome, done, result};
-use crate::mail::{Asker, Epoch, History, HistoryAsker, HistoryPage, Request, Since};
-use crate::protocol::codes::ErrorCode;
+use crate::control::state::AppState;
+use crate::domain::mail::{Asker, Epoch, History, HistoryAsker, HistoryPage, Request, Since};
+use crate::domain::reasons::ErrorCode;
 
 use super::others::Others;
 use super::publishing::confirmed;
@@ -59,10 +59,10 @@ fn as_text<S: serde::Serializer>(epoch: &Epoch, serializer: S) -> Result<S::Ok, 
 }
 
 /// Shows a part of a topic's history.
-pub(super) async fn history(desk: &Desk, params: HistoryParams) -> Outcome {
+pub(super) async fn history(state: &AppState, params: HistoryParams) -> Outcome {
     params.others.refuse()?;
     params.since.as_ref().map_or(Ok(()), |since| since.others.refuse())?;
-    let topic = topic(desk, &params.channel)?;
+    let topic = topic(state, &params.channel)?;
     let (asker, answer) = oneshot::channel();
     let question = History {
         asker: HistoryAsker::Control(asker),
@@ -71,8 +71,8 @@ pub(super) async fn history(desk: &Desk, params: HistoryParams) -> Outcome {
         since: params.since.map(|SinceParams { epoch, offset, .. }| Since { epoch, offset }),
         reverse: params.reverse,
     };
-    desk.post(Request::History(Box::new(question))).await?;
-    let page = timeout(desk.config.timeouts.publish.0, answer).await;
+    state.post(Request::History(Box::new(question))).await?;
+    let page = timeout(state.config.timeouts.publish.0, answer).await;
     // No answer at all: the broker thread is going down, or hangs.
     let page = page.ok().and_then(Result::ok).unwrap_or(Err(ErrorCode::Internal));
     let HistoryPage { position, publications } = page.map_err(|code| refused(&params.channel, code))?;
@@ -83,12 +83,12 @@ pub(super) async fn history(desk: &Desk, params: HistoryParams) -> Outcome {
 }
 
 /// Forgets what was published in a topic, on all nodes that read the same stream. Its offsets go on.
-pub(super) async fn remove(desk: &Desk, params: RemoveParams) -> Outcome {
+pub(super) async fn remove(state: &AppState, params: RemoveParams) -> Outcome {
     params.others.refuse()?;
-    let topic = topic(desk, &params.channel)?;
+    let topic = topic(state, &params.channel)?;
     let (asker, answer) = oneshot::channel();
-    desk.post(Request::RemoveHistory { topic, asker: Asker::Control(asker) }).await?;
-    match confirmed(desk, answer).await {
+    state.post(Request::RemoveHistory { topic, asker: Asker::Control(asker) }).await?;
+    match confirmed(state, answer).await {
         Ok(_) => done(),
         Err(Fault { code: code @ (ErrorCode::NotAvailable | ErrorCode::UnknownChannel), .. }) => {
             Err(refused(&params.channel, code))

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::control::envelope::Fault;
-use crate::protocol::codes::ErrorCode;
+use crate::domain::reasons::ErrorCode;
 
 /// Characters of a name that are repeated in the answer.
 const NAME_CHARS: usize = 64;

@@ -12,10 +12,12 @@ use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
-use crate::control::desk::Desk;
 use crate::control::envelope::{Envelope, Fault, Outcome, result};
-use crate::mail::{Asker, MESSAGE_TOPICS_MAX, Numbered, Position, Publish, PublishFault, Request, TopicName};
-use crate::protocol::codes::ErrorCode;
+use crate::control::state::AppState;
+use crate::domain::mail::{
+    Asker, MESSAGE_TOPICS_MAX, Numbered, Position, Publish, PublishFault, Request, TopicName,
+};
+use crate::domain::reasons::ErrorCode;
 use crate::stats::BackplaneState;
 
 use super::others::Others;
@@ -125,12 +127,12 @@ impl<'a> Checked<'a> {
     }
 
     /// The topic of this name, if it can be published to so.
-    fn topic(&self, desk: &Desk, name: &str) -> Result<TopicName, Fault> {
-        let topic = topic(desk, name)?;
-        if !desk.namespaces.is_known(name) {
+    fn topic(&self, state: &AppState, name: &str) -> Result<TopicName, Fault> {
+        let topic = topic(state, name)?;
+        if !state.namespaces.is_known(name) {
             return Err(unknown_namespace(name));
         }
-        let options = desk.namespaces.options(desk.namespaces.of(name));
+        let options = state.namespaces.options(state.namespaces.of(name));
         let (bytes, limit) = (self.data.get().len(), options.publication_bytes);
         if limit > 0 && bytes > limit {
             return Err(Fault::new(
@@ -172,11 +174,11 @@ struct BroadcastResult {
 }
 
 /// Publishes to one topic.
-pub(super) async fn publish(desk: &Desk, params: PublishParams<'_>) -> Outcome {
+pub(super) async fn publish(state: &AppState, params: PublishParams<'_>) -> Outcome {
     let checked = Checked::new(params.data, params.key, params.others)?;
-    let topic = checked.topic(desk, &params.channel)?;
+    let topic = checked.topic(state, &params.channel)?;
     let id = identify(&topic, params.idempotency_key.as_deref())?;
-    let numbered = hand_in(desk, desk.patience(), vec![topic], &checked, id).await?;
+    let numbered = hand_in(state, state.deadline(), vec![topic], &checked, id).await?;
     published(numbered.first().map(|(_, position)| position))
 }
 
@@ -185,21 +187,21 @@ pub(super) async fn publish(desk: &Desk, params: PublishParams<'_>) -> Outcome {
 ///
 /// An idempotency key names one publication of each topic, as in Centrifugo: whoever repeats half of a broadcast gets it to the
 /// topics that lack it. So there is a message for each topic then, with an id and an answer of its own.
-pub(super) async fn broadcast(desk: &Desk, params: BroadcastParams<'_>) -> Outcome {
+pub(super) async fn broadcast(state: &AppState, params: BroadcastParams<'_>) -> Outcome {
     let checked = Checked::new(params.data, params.key, params.others)?;
     if params.channels.is_empty() {
         return Err(Fault::bad("`channels` is empty"));
     }
-    let topics: Vec<_> = params.channels.iter().map(|name| checked.topic(desk, name)).collect();
+    let topics: Vec<_> = params.channels.iter().map(|name| checked.topic(state, name)).collect();
     if let Some(name) = params.idempotency_key.as_deref().filter(|name| !name.is_empty()) {
-        return broadcast_by_name(desk, &topics, &checked, name).await;
+        return broadcast_by_name(state, &topics, &checked, name).await;
     }
     let mut seen = HashSet::new();
     let wanted = topics.iter().flatten().filter(|topic| seen.insert(TopicName::clone(topic)));
     let messages = messages(wanted.cloned());
     let (mut failed, mut numbered) = (HashMap::new(), Numbered::new());
-    let deadline = desk.patience();
-    let hand_in = |topics: &Vec<TopicName>| hand_in(desk, deadline, topics.clone(), &checked, None);
+    let deadline = state.deadline();
+    let hand_in = |topics: &Vec<TopicName>| hand_in(state, deadline, topics.clone(), &checked, None);
     let outcomes = stream::iter(messages.iter().map(hand_in)).buffered(under_way_max(&checked));
     for (topics, outcome) in messages.iter().zip(outcomes.collect::<Vec<_>>().await) {
         match outcome {
@@ -237,16 +239,16 @@ fn messages(topics: impl Iterator<Item = TopicName>) -> Vec<Vec<TopicName>> {
 }
 
 async fn broadcast_by_name(
-    desk: &Desk,
+    state: &AppState,
     topics: &[Result<TopicName, Fault>],
     checked: &Checked<'_>,
     name: &str,
 ) -> Outcome {
-    let deadline = desk.patience();
+    let deadline = state.deadline();
     let publish = async |topic: &Result<TopicName, Fault>| {
         let topic = topic.as_ref().map_err(Clone::clone)?;
         let id = identify(topic, Some(name))?;
-        let numbered = hand_in(desk, deadline, vec![TopicName::clone(topic)], checked, id).await?;
+        let numbered = hand_in(state, deadline, vec![TopicName::clone(topic)], checked, id).await?;
         published(numbered.first().map(|(_, position)| position))
     };
     let outcomes = stream::iter(topics.iter().map(publish)).buffered(under_way_max(checked));
@@ -285,7 +287,7 @@ fn checked_key(key: Option<String>) -> Result<Option<Box<str>>, Fault> {
 
 /// Hands a publication to the broker thread, before `deadline`, and waits for the backplane's word.
 async fn hand_in(
-    desk: &Desk,
+    state: &AppState,
     deadline: Instant,
     topics: Vec<TopicName>,
     checked: &Checked<'_>,
@@ -302,44 +304,44 @@ async fn hand_in(
         let (asker, data) = (Asker::Control(asker), checked.data.get().as_bytes().into());
         Request::Publish(Publish { asker, topics, data, id, key: checked.key.clone() })
     };
-    desk.post_before(deadline, publish).await?;
-    confirmed_before(desk, deadline, answer).await
+    state.post_before(deadline, publish).await?;
+    confirmed_before(state, deadline, answer).await
 }
 
 /// Waits for the backplane's word.
 pub(super) async fn confirmed(
-    desk: &Desk,
+    state: &AppState,
     answer: oneshot::Receiver<Result<Numbered, PublishFault>>,
 ) -> Result<Numbered, Fault> {
-    confirmed_before(desk, desk.patience(), answer).await
+    confirmed_before(state, state.deadline(), answer).await
 }
 
 /// Waits for the backplane's word, not much longer than until `deadline`.
 async fn confirmed_before(
-    desk: &Desk,
+    state: &AppState,
     deadline: Instant,
     answer: oneshot::Receiver<Result<Numbered, PublishFault>>,
 ) -> Result<Numbered, Fault> {
     match timeout_at((deadline + ANSWER_GRACE).into(), answer).await {
         Ok(Ok(Err(PublishFault { code, refusal: Some(text) }))) => Err(Fault { code, message: text.into() }),
-        Ok(Ok(outcome)) => outcome.map_err(|fault| failed(desk, fault.code)),
+        Ok(Ok(outcome)) => outcome.map_err(|fault| failed(state, fault.code)),
         // No answer at all: the broker thread is going down, or hangs.
-        Ok(Err(_)) | Err(_) => Err(failed(desk, ErrorCode::Internal)),
+        Ok(Err(_)) | Err(_) => Err(failed(state, ErrorCode::Internal)),
     }
 }
 
-fn failed(desk: &Desk, code: ErrorCode) -> Fault {
+fn failed(state: &AppState, code: ErrorCode) -> Fault {
     match code {
-        ErrorCode::Internal if desk.backplane() == BackplaneState::Away => Fault::new(
+        ErrorCode::Internal if state.backplane() == BackplaneState::Away => Fault::new(
             code,
             "there is no connection to RabbitMQ, which has not confirmed the publication; it may or may not arrive",
         ),
-        ErrorCode::Internal if desk.backplane() == BackplaneState::Refused => Fault::new(
+        ErrorCode::Internal if state.backplane() == BackplaneState::Refused => Fault::new(
             code,
             "RabbitMQ refuses this engine (/health says why) and has not confirmed the publication; it may or may not \
              arrive",
         ),
-        ErrorCode::Internal if desk.rabbitmq_is_blocked() => Fault::new(
+        ErrorCode::Internal if state.rabbitmq_is_blocked() => Fault::new(
             code,
             "RabbitMQ has an alarm for memory or disk and takes no publishes (connection.blocked); this one may or \
              may not arrive later",

@@ -6,12 +6,12 @@ use serde::{Deserialize, Serialize, Serializer};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::control::desk::Desk;
 use crate::control::envelope::{Fault, Outcome, result};
 use crate::control::glob::Glob;
 use crate::control::process;
-use crate::mail::{Request, TopicName};
-use crate::protocol::codes::ErrorCode;
+use crate::control::state::AppState;
+use crate::domain::mail::{Request, TopicName};
+use crate::domain::reasons::ErrorCode;
 
 use super::others::Others;
 
@@ -69,30 +69,30 @@ struct ChannelInfo {
 }
 
 /// Says what there is on this node.
-pub(super) fn info(desk: &Desk, params: &InfoParams) -> Outcome {
+pub(super) fn info(state: &AppState, params: &InfoParams) -> Outcome {
     params.others.refuse()?;
     result(&InfoResult {
         nodes: [Node {
-            uid: desk.node.to_string(),
+            uid: state.node.to_string(),
             name: process::host_name(),
             version: env!("CARGO_PKG_VERSION"),
-            num_clients: desk.stats.sum(|shard| &shard.open),
+            num_clients: state.stats.sum(|shard| &shard.open),
             num_users: 0,
-            num_subs: desk.stats.sum(|shard| &shard.subscriptions),
-            num_channels: desk.stats.broker.topics.value(),
-            uptime: desk.uptime().as_secs(),
+            num_subs: state.stats.sum(|shard| &shard.subscriptions),
+            num_channels: state.stats.broker.topics.value(),
+            uptime: state.uptime().as_secs(),
         }],
     })
 }
 
 /// Lists the topics that have subscribers, those that the pattern picks if there is one.
-pub(super) async fn channels(desk: &Desk, params: ChannelsParams) -> Outcome {
+pub(super) async fn channels(state: &AppState, params: ChannelsParams) -> Outcome {
     params.others.refuse()?;
     let pattern = params.pattern.filter(|pattern| !pattern.is_empty());
     let glob = pattern.map(|pattern| Glob::parse(&pattern)).transpose();
     let glob = glob.map_err(|wrong| Fault::bad(format_args!("`pattern`: {wrong}")))?;
     let (pieces, mut survey) = mpsc::unbounded_channel();
-    desk.post(Request::Survey(pieces)).await?;
+    state.post(Request::Survey(pieces)).await?;
     let mut channels = BTreeMap::<TopicName, ChannelInfo>::new();
     let whole = async {
         while let Some(piece) = survey.recv().await {
@@ -102,7 +102,7 @@ pub(super) async fn channels(desk: &Desk, params: ChannelsParams) -> Outcome {
             }
         }
     };
-    if timeout(desk.config.timeouts.publish.0, whole).await.is_err() {
+    if timeout(state.config.timeouts.publish.0, whole).await.is_err() {
         return Err(Fault::new(ErrorCode::Internal, "not every shard has answered in time; try again"));
     }
     result(&ChannelsResult { channels })

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use super::*;
 
 /// How long a test waits for anything.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How HTTP/2 begins: the preface, and settings that set nothing.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
@@ -57,7 +57,7 @@ async fn read_all(peer: &mut TcpStream) -> Vec<u8> {
     let read = async {
         while let Ok(1..) = peer.read(&mut bytes).await.inspect(|&read| all.extend(&bytes[..read])) {}
     };
-    timeout(PATIENCE, read).await.expect("it is closed");
+    timeout(TIMEOUT, read).await.expect("it is closed");
     all
 }
 
@@ -98,7 +98,7 @@ async fn who_goes_on_asking_when_it_was_told_to_go_is_closed() {
             assert_eq!(carried_out.load(Ordering::Relaxed), 1, "it was told to go");
             drop(answering);
             let begun = Instant::now();
-            while !ended.is_finished() && begun.elapsed() < PATIENCE {
+            while !ended.is_finished() && begun.elapsed() < TIMEOUT {
                 ask().await;
             }
             assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
@@ -150,7 +150,7 @@ async fn what_crosses_the_end_of_a_connection_may_be_sent_again() {
     served.peer.write_all(&[get(3), get(5)].concat()).await.unwrap();
     let (mut all, mut bytes) = (Vec::new(), [0; 4096]);
     while !was_reset(&all, 3) || !was_reset(&all, 5) {
-        let read = timeout(PATIENCE, served.peer.read(&mut bytes)).await.expect("an answer").unwrap();
+        let read = timeout(TIMEOUT, served.peer.read(&mut bytes)).await.expect("an answer").unwrap();
         assert!(read > 0, "it is closed: {all:?}");
         all.extend(&bytes[..read]);
     }
@@ -209,7 +209,7 @@ async fn who_sends_no_http_goes_when_it_is_told() {
     assert_eq!(&answer, b"HTTP/1.1 400");
     let begun = Instant::now();
     served.connection.evict();
-    timeout(PATIENCE, served.ended).await.expect("it ends").unwrap();
+    timeout(TIMEOUT, served.ended).await.expect("it ends").unwrap();
     assert!(begun.elapsed() < Duration::from_millis(300), "its peer has not closed: {:?}", begun.elapsed());
 }
 
@@ -233,7 +233,7 @@ async fn a_connection_has_so_many_requests_and_fields_and_no_more() {
     served.peer.write_all(requests.as_bytes()).await.unwrap();
     let (mut answers, mut bytes) = (Vec::new(), [0; 4096]);
     while count(&answers, "\r\n\r\n") < 2 {
-        let read = timeout(PATIENCE, served.peer.read(&mut bytes)).await.expect("answers").unwrap();
+        let read = timeout(TIMEOUT, served.peer.read(&mut bytes)).await.expect("answers").unwrap();
         answers.extend(&bytes[..read]);
     }
     assert_eq!(["HTTP/1.1 200", "HTTP/1.1 431"].map(|status| count(&answers, status)), [1, 1]);

@@ -5,17 +5,17 @@ use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use super::super::places::{PLACES, RESERVED};
-use super::house::{Answer, House, PATIENCE, request};
+use super::harness::{Answer, Harness, TIMEOUT, request};
 use crate::config::memory::API_STREAMS_MAX;
 use crate::config::{Config, Interval};
 
 const HEALTH: &[u8] = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const METRICS: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-fn with_first_head(limit: Duration) -> House {
+fn with_first_head(limit: Duration) -> Harness {
     let mut config = Config::default();
     config.timeouts.upgrade = Interval(limit);
-    House::open(config)
+    Harness::open(config)
 }
 
 /// Whether the peer closes without another word.
@@ -28,8 +28,8 @@ fn is_closed(stream: &mut TcpStream) -> bool {
 
 #[test]
 fn requests_without_a_pause_are_answered() {
-    let house = House::open(Config::default());
-    let mut stream = house.connect();
+    let harness = Harness::open(Config::default());
+    let mut stream = harness.connect();
     let mut sender = stream.try_clone().unwrap();
     let sending = std::thread::spawn(move || while sender.write_all(METRICS).is_ok() {});
     for _ in 0..100 {
@@ -42,13 +42,13 @@ fn requests_without_a_pause_are_answered() {
 /// A proxy that speaks the PROXY protocol, or TLS, to this port is told so.
 #[test]
 fn what_is_no_http_is_named() {
-    let house = House::open(Config::default());
+    let harness = Harness::open(Config::default());
     for (bytes, words) in [
         (&b"PROXY TCP4 192.0.2.1 192.0.2.2 40000 9000\r\nGET /health HTTP/1.1\r\n\r\n"[..], "PROXY protocol"),
         (b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c", "PROXY protocol"),
         (b"\x16\x03\x01\x02\0\x01", "takes HTTP without TLS"),
     ] {
-        let mut stream = house.connect();
+        let mut stream = harness.connect();
         stream.write_all(bytes).unwrap();
         let answer = Answer::read(&mut stream);
         assert!(answer.status == 400 && answer.body.contains(words), "{bytes:?}: {}", answer.body);
@@ -57,8 +57,8 @@ fn what_is_no_http_is_named() {
 
 #[test]
 fn a_request_is_answered_although_the_next_one_has_begun() {
-    let house = House::open(Config::default());
-    let mut stream = house.connect();
+    let harness = Harness::open(Config::default());
+    let mut stream = harness.connect();
     let (begun, rest) = HEALTH.split_at(10);
     stream
         .write_all(&[request("/api/publish", "", r#"{"channel":"a","data":1}"#).as_bytes(), begun].concat())
@@ -71,8 +71,8 @@ fn a_request_is_answered_although_the_next_one_has_begun() {
 /// What waits for a request that takes its time does not wait with it.
 #[test]
 fn an_answer_does_not_wait_for_the_next_one() {
-    let house = House::open(Config::default());
-    let mut stream = house.connect();
+    let harness = Harness::open(Config::default());
+    let mut stream = harness.connect();
     let publish = |channel| request("/api/publish", "", &format!(r#"{{"channel":"{channel}","data":1}}"#));
     // Nobody answers the second one.
     stream.write_all((publish("a") + &publish("silent")).as_bytes()).unwrap();
@@ -82,14 +82,14 @@ fn an_answer_does_not_wait_for_the_next_one() {
 
 #[test]
 fn what_is_no_request_gets_its_status_behind_the_answers_before_it() {
-    let house = House::open(Config::default());
+    let harness = Harness::open(Config::default());
     let publish = request("/api/publish", "", r#"{"channel":"slow","data":1}"#);
     let large = format!("GET / HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(200_000));
     for (bad, status) in
         [("nonsense\r\n\r\n", 400), ("GET / HTTP/1.1\r\nHost: a\r\nX\r\n\r\n", 400), (&large, 431)]
     {
         for before in ["", &publish] {
-            let mut stream = house.connect();
+            let mut stream = harness.connect();
             // The rest of a head that is too large may find nobody who takes it.
             let _ = stream.write_all(format!("{before}{bad}").as_bytes());
             if !before.is_empty() {
@@ -105,8 +105,8 @@ fn what_is_no_request_gets_its_status_behind_the_answers_before_it() {
 fn a_body_that_is_too_large_is_answered_however_much_of_it_follows() {
     let mut config = Config::default();
     config.control.body_bytes = 1000;
-    let house = House::open(config);
-    let mut stream = house.connect();
+    let harness = Harness::open(config);
+    let mut stream = harness.connect();
     let _ = stream.write_all(request("/api/publish", "", &"x".repeat(1 << 20)).as_bytes());
     assert_eq!(Answer::read(&mut stream).status, 413);
 }
@@ -114,12 +114,12 @@ fn a_body_that_is_too_large_is_answered_however_much_of_it_follows() {
 #[test]
 fn silent_connections_and_half_a_preface_end_in_time() {
     let limit = Duration::from_millis(300);
-    let house = with_first_head(limit);
+    let harness = with_first_head(limit);
     let begun = Instant::now();
     let beginnings: [&[u8]; 5] =
         [b"", b"P", b"PRI * HTTP/2.0\r\n\r\nSM\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"GET / HT"];
     let mut streams = beginnings.map(|beginning| {
-        let mut stream = house.connect();
+        let mut stream = harness.connect();
         stream.write_all(beginning).unwrap();
         stream
     });
@@ -131,9 +131,9 @@ fn silent_connections_and_half_a_preface_end_in_time() {
         });
         assert!(ended.into_iter().any(|ended| ended), "{beginning:?}");
     }
-    assert!(begun.elapsed() >= limit && begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
+    assert!(begun.elapsed() >= limit && begun.elapsed() < TIMEOUT, "{:?}", begun.elapsed());
     // Who has asked may be silent for longer than that.
-    let mut stream = house.connect();
+    let mut stream = harness.connect();
     stream.write_all(HEALTH).unwrap();
     assert_eq!(Answer::read(&mut stream).status, 200);
     stream.set_read_timeout(Some(limit * 2)).unwrap();
@@ -143,11 +143,11 @@ fn silent_connections_and_half_a_preface_end_in_time() {
 
 #[test]
 fn silent_connections_make_room_for_those_who_ask() {
-    let house = House::open(Config::default());
-    let mut asks = house.connect();
+    let harness = Harness::open(Config::default());
+    let mut asks = harness.connect();
     let mut silent: Vec<_> = (0..3 * PLACES)
         .map(|n| {
-            let mut stream = house.connect();
+            let mut stream = harness.connect();
             stream.write_all(if n % 2 == 0 { b"" } else { b"P" }).unwrap();
             if n % 50 == 0 {
                 asks.write_all(METRICS).unwrap();
@@ -156,16 +156,16 @@ fn silent_connections_make_room_for_those_who_ask() {
             stream
         })
         .collect();
-    assert_eq!(house.get("/health").status, 200);
-    assert_eq!(house.get("/metrics").status, 200);
+    assert_eq!(harness.get("/health").status, 200);
+    assert_eq!(harness.get("/metrics").status, 200);
     assert!(is_closed(&mut silent[0]));
 }
 
 /// Half a request holds no place, whichever half it is, and however slowly the rest comes.
 #[test]
 fn who_does_not_send_the_whole_body_makes_room_for_those_who_ask() {
-    let house = House::open(Config::default());
-    let mut asks = house.connect();
+    let harness = Harness::open(Config::default());
+    let mut asks = harness.connect();
     asks.write_all(METRICS).unwrap();
     assert_eq!(Answer::read(&mut asks).status, 200);
     let long = "POST /api/publish HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{";
@@ -173,13 +173,13 @@ fn who_does_not_send_the_whole_body_makes_room_for_those_who_ask() {
         "POST /api/publish HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab";
     let slow: Vec<_> = (0..3 * PLACES)
         .map(|n| {
-            let mut stream = house.connect();
+            let mut stream = harness.connect();
             stream.write_all(if n % 2 == 0 { long } else { chunked }.as_bytes()).unwrap();
             stream
         })
         .collect();
-    assert_eq!(house.get("/health").status, 200);
-    assert_eq!(house.get("/metrics").status, 200);
+    assert_eq!(harness.get("/health").status, 200);
+    assert_eq!(harness.get("/metrics").status, 200);
     let publish = request("/api/publish", "", r#"{"channel":"a","data":1}"#);
     asks.write_all(publish.as_bytes()).unwrap();
     assert_eq!(Answer::read(&mut asks).body, r#"{"result":{}}"#, "who has asked keeps its place");
@@ -189,28 +189,28 @@ fn who_does_not_send_the_whole_body_makes_room_for_those_who_ask() {
 #[test]
 fn where_everybody_is_being_answered_health_is_answered_all_the_same() {
     let mut config = Config::default();
-    config.timeouts.publish = Interval(6 * PATIENCE);
-    let house = House::open(config);
+    config.timeouts.publish = Interval(6 * TIMEOUT);
+    let harness = Harness::open(config);
     let publish = request("/api/publish", "", r#"{"channel":"silent","data":1}"#);
     let slow: Vec<_> = (0..PLACES)
         .map(|_| {
-            let mut stream = house.connect();
+            let mut stream = harness.connect();
             stream.write_all(publish.as_bytes()).unwrap();
             stream
         })
         .collect();
     // Each of them waits for its answer.
-    (0..PLACES).for_each(|_| _ = house.heard());
+    (0..PLACES).for_each(|_| _ = harness.heard());
     for _ in 0..2 * RESERVED {
-        let health = house.get("/health");
+        let health = harness.get("/health");
         assert_eq!(health.status, 200);
         assert!(health.head.contains("connection: close"), "{}", health.head);
-        assert_eq!((house.get("/metrics").status, house.get("/metrics").error_code()), (503, 111));
+        assert_eq!((harness.get("/metrics").status, harness.get("/metrics").error_code()), (503, 111));
     }
     // Its place is free for everything.
     drop(slow);
-    let deadline = Instant::now() + PATIENCE;
-    while house.get("/metrics").status != 200 {
+    let deadline = Instant::now() + TIMEOUT;
+    while harness.get("/metrics").status != 200 {
         assert!(Instant::now() < deadline, "no place became free");
     }
 }
@@ -218,11 +218,11 @@ fn where_everybody_is_being_answered_health_is_answered_all_the_same() {
 /// Whoever makes room for somebody else answers what it has carried out: it reads nothing more, or answers.
 #[test]
 fn no_publication_of_a_connection_that_makes_room_goes_unanswered() {
-    let house = House::open(Config::default());
+    let harness = Harness::open(Config::default());
     let publish = request("/api/publish", "", r#"{"channel":"a","data":1}"#);
     let mut kept: Vec<_> = (0..PLACES)
         .map(|_| {
-            let mut stream = house.connect();
+            let mut stream = harness.connect();
             stream.write_all(METRICS).unwrap();
             assert_eq!(Answer::read(&mut stream).status, 200);
             stream
@@ -232,7 +232,7 @@ fn no_publication_of_a_connection_that_makes_room_goes_unanswered() {
     std::thread::sleep(Duration::from_millis(1100));
     let mut newcomers = Vec::new();
     for stream in &mut kept {
-        let mut newcomer = house.connect();
+        let mut newcomer = harness.connect();
         let _ = stream.write_all(publish.as_bytes());
         newcomer.write_all(METRICS).unwrap();
         assert_eq!(Answer::read(&mut newcomer).status, 200);
@@ -245,49 +245,49 @@ fn no_publication_of_a_connection_that_makes_room_goes_unanswered() {
         let _ = stream.read_to_end(&mut answer);
         answered += usize::from(answer.starts_with(b"HTTP/1.1 200"));
     }
-    assert_eq!(house.all_heard().len(), answered, "carried out, and answered");
+    assert_eq!(harness.all_heard().len(), answered, "carried out, and answered");
 }
 
 /// As `nc -N` and `socat` do, and programs that end what they send.
 #[test]
 fn who_has_closed_its_half_is_answered() {
-    let house = House::open(Config::default());
+    let harness = Harness::open(Config::default());
     let publish =
         |channel: &str| request("/api/publish", "", &format!(r#"{{"channel":"{channel}","data":1}}"#));
     for requests in [publish("slow"), publish("slow") + &publish("slow"), publish("a")] {
-        let mut stream = house.connect();
+        let mut stream = harness.connect();
         stream.write_all(requests.as_bytes()).unwrap();
         stream.shutdown(Shutdown::Write).unwrap();
         let mut answers = String::new();
         stream.read_to_string(&mut answers).unwrap();
         let (sent, done) = (requests.matches("POST").count(), answers.matches(r#"{"result":{}}"#).count());
-        assert_eq!((done, house.all_heard().len()), (sent, sent), "{answers}");
+        assert_eq!((done, harness.all_heard().len()), (sent, sent), "{answers}");
     }
-    let mut half = house.connect();
+    let mut half = harness.connect();
     let whole = publish("a");
     half.write_all(&whole.as_bytes()[..whole.len() - 1]).unwrap();
     half.shutdown(Shutdown::Write).unwrap();
     let mut answer = String::new();
     half.read_to_string(&mut answer).unwrap();
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{answer}");
-    assert!(house.all_heard().is_empty(), "half a request is none");
+    assert!(harness.all_heard().is_empty(), "half a request is none");
 }
 
 #[test]
 fn who_says_nothing_does_not_delay_the_stop() {
-    let mut house = House::open(Config::default());
+    let mut harness = Harness::open(Config::default());
     let publish = request("/api/publish", "", r#"{"channel":"a","data":1}"#);
     let beginnings: [&[u8]; 4] = [b"", b"P", b"GET / HT", &publish.as_bytes()[..publish.len() - 1]];
     let silent = beginnings.map(|beginning| {
-        let mut stream = house.connect();
+        let mut stream = harness.connect();
         stream.write_all(beginning).unwrap();
         stream
     });
-    let mut asks = house.connect();
+    let mut asks = harness.connect();
     asks.write_all(request("/api/publish", "", r#"{"channel":"slow","data":1}"#).as_bytes()).unwrap();
-    house.heard();
+    harness.heard();
     let begun = Instant::now();
-    drop(house.stop.take());
+    drop(harness.stop.take());
     assert_eq!(Answer::read(&mut asks).status, 200, "what is in flight is answered");
     for mut stream in silent {
         assert!(is_closed(&mut stream));
@@ -300,8 +300,8 @@ fn who_says_nothing_does_not_delay_the_stop() {
 fn who_asks_only_for_health_makes_room_for_those_with_the_key() {
     let mut config = Config::default();
     config.control.api_key = "right".to_owned().into();
-    let house = House::open(config);
-    let mut probes: Vec<_> = (0..PLACES).map(|_| house.connect()).collect();
+    let harness = Harness::open(config);
+    let mut probes: Vec<_> = (0..PLACES).map(|_| harness.connect()).collect();
     for probe in &mut probes {
         probe.write_all(HEALTH).unwrap();
         assert_eq!(Answer::read(probe).status, 200);
@@ -311,26 +311,26 @@ fn who_asks_only_for_health_makes_room_for_those_with_the_key() {
             let _ = probe.write_all(HEALTH);
         }
         let body = r#"{"channel":"a","data":1}"#;
-        assert_eq!(house.post("/api/publish", "X-API-Key: right\r\n", body).status, 200);
+        assert_eq!(harness.post("/api/publish", "X-API-Key: right\r\n", body).status, 200);
     }
 }
 
 /// A body takes room as it comes, and half of one gives it up for others.
 #[test]
 fn half_bodies_hold_nobody_up() {
-    let house = House::open(Config::default());
+    let harness = Harness::open(Config::default());
     let publish = |bytes: usize| {
         let data = "x".repeat(bytes);
         let begun = Instant::now();
         let body = format!(r#"{{"channel":"a","data":"{data}"}}"#);
-        assert_eq!(house.ask("publish", &body), serde_json::json!({"result": {}}));
+        assert_eq!(harness.ask("publish", &body), serde_json::json!({"result": {}}));
         assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
     };
     let head = "POST /api/publish HTTP/1.1\r\nHost: localhost\r\n";
     let chunked = format!("{head}Transfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n");
     let begin = |count: usize, bytes: &str| -> Vec<_> {
         let one = || {
-            let mut stream = house.connect();
+            let mut stream = harness.connect();
             stream.write_all(bytes.as_bytes()).unwrap();
             stream
         };
@@ -353,7 +353,7 @@ fn half_bodies_hold_nobody_up() {
         });
         answered.count()
     };
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while given_up() < 2 {
         assert!(Instant::now() < deadline, "there is room for no more than 64 of them");
     }
@@ -368,19 +368,19 @@ fn answers_that_nobody_takes_make_room() {
     use http_body_util::Full;
     use hyper::body::Bytes;
     use hyper_util::rt::{TokioExecutor, TokioIo};
-    let house = House::open(Config::default());
+    let harness = Harness::open(Config::default());
     let names = vec![""; 10_000];
     let body = serde_json::json!({"channels": names, "data": 1}).to_string();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let connect = async |requests: u32| {
-        let stream = tokio::net::TcpStream::connect(house.address).await.unwrap();
+        let stream = tokio::net::TcpStream::connect(harness.address).await.unwrap();
         // Next to nothing of an answer is taken before somebody reads it.
         let mut client = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
         client.initial_stream_window_size(1);
         let (mut sender, connection) = client.handshake(TokioIo::new(stream)).await.unwrap();
         let closed = tokio::spawn(connection);
         for _ in 0..requests {
-            let uri = format!("http://{}/api/broadcast", house.address);
+            let uri = format!("http://{}/api/broadcast", harness.address);
             let request = hyper::Request::post(uri).body(Full::new(Bytes::from(body.clone())));
             let answer = sender.send_request(request.unwrap());
             // Its body is kept, and not read.
@@ -397,23 +397,23 @@ fn answers_that_nobody_takes_make_room() {
     };
     // Their answers are larger together than the room for answers, which has place for 19 of 850 KB.
     let connections = runtime.block_on(join_all([API_STREAMS_MAX, 12].map(connect)));
-    let deadline = Instant::now() + 2 * PATIENCE;
+    let deadline = Instant::now() + 2 * TIMEOUT;
     while !connections.iter().any(|connection| connection.is_finished()) {
         assert!(Instant::now() < deadline, "none of them makes room");
         // Whoever asks for little is answered meanwhile.
-        assert_eq!(house.get("/health").status, 200);
-        assert_eq!(house.ask("publish", r#"{"channel":"a","data":1}"#), serde_json::json!({"result": {}}));
+        assert_eq!(harness.get("/health").status, 200);
+        assert_eq!(harness.ask("publish", r#"{"channel":"a","data":1}"#), serde_json::json!({"result": {}}));
         std::thread::sleep(Duration::from_millis(10));
     }
-    let answer = house.ask("broadcast", &body);
+    let answer = harness.ask("broadcast", &body);
     assert_eq!(answer["result"]["responses"].as_array().map(Vec::len), Some(10_000));
 }
 
 #[test]
 fn a_large_answer_arrives_whole() {
-    let house = House::open(Config::default());
+    let harness = Harness::open(Config::default());
     let body = serde_json::json!({"channels": vec![""; 10_000], "data": 1}).to_string();
-    let mut stream = house.connect();
+    let mut stream = harness.connect();
     stream.write_all(request("/api/broadcast", "", &body).as_bytes()).unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
     std::thread::sleep(Duration::from_millis(100));

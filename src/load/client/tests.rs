@@ -52,8 +52,12 @@ impl Scene {
     }
 
     fn frame(&mut self, opcode: u8, payload: &[u8]) -> Result<(), String> {
-        let mut frame =
-            crate::wire::encode::header(crate::wire::encode::Opcode::Text, payload.len()).as_bytes().to_vec();
+        let mut frame = crate::transport::websocket::encode::header(
+            crate::transport::websocket::encode::Opcode::Text,
+            payload.len(),
+        )
+        .as_bytes()
+        .to_vec();
         frame[0] = 0x80 | opcode;
         frame.extend_from_slice(payload);
         self.take(&frame)

@@ -2,11 +2,11 @@
 
 use super::super::tests::{Peer, World, config};
 use super::super::*;
+use crate::codec::deflate::{Deflater, TAIL};
 use crate::config::{Interval, Namespace};
-use crate::mail::{HistoryPage, Position};
-use crate::protocol::codes::CloseReason;
-use crate::wire::deflate::{Deflater, TAIL};
-use crate::wire::extension::Deflate;
+use crate::domain::mail::{HistoryPage, Position};
+use crate::domain::reasons::CloseReason;
+use crate::transport::websocket::extension::Deflate;
 
 /// A frame of text that announces so many bytes of payload, with its mask, which changes nothing.
 pub(in crate::shard) fn header(opcode: u8, announced: usize) -> Vec<u8> {
@@ -55,7 +55,7 @@ fn a_bound_that_is_reached_exactly_stops_nobody() {
     }
     world.tick();
     assert_eq!((world.shard.len(), world.shard.input_bytes), (1, 0));
-    assert_ne!(world.shard.patience(), Some(Duration::ZERO));
+    assert_ne!(world.shard.poll_timeout(), Some(Duration::ZERO));
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn input_that_waits_for_its_turn_closes_nobody_and_is_done() {
     }
     assert_eq!(answers, [60; 6]);
     assert_eq!((world.closes(CloseReason::Slow), world.shard.input_bytes), (0, 0));
-    assert_ne!(world.shard.patience(), Some(Duration::ZERO));
+    assert_ne!(world.shard.poll_timeout(), Some(Duration::ZERO));
 }
 
 #[test]

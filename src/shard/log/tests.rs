@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use crate::mail::KeyedLine;
-use crate::wire::deflate::Deflater;
+use crate::codec::deflate::Deflater;
+use crate::domain::mail::KeyedLine;
 
 fn log_of(position: u64, batches: &[&str]) -> Log {
     let mut log = Log::new(position, Encoding::Json, Vec::new());

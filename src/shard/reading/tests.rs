@@ -3,8 +3,8 @@
 use super::super::tests::{Peer, World, config, policy};
 use super::super::*;
 use crate::config::{Interval, Namespace, SlowPolicy};
-use crate::mail::{ANSWER_COST, HistoryAsker, HistoryPage, Position, Question};
-use crate::protocol::codes::{CloseReason, Closing};
+use crate::domain::mail::{ANSWER_COST, HistoryAsker, HistoryPage, Position, Question};
+use crate::domain::reasons::{CloseReason, Closing};
 
 mod waiting;
 
@@ -24,7 +24,7 @@ fn a_client_over_its_share_waits_for_the_next_turn_without_an_event() {
     world.tick();
     let first = noisy.got().matches("\"id\"").count();
     assert!((2..=8).contains(&first), "{first} of 100 commands in one turn");
-    assert_eq!(world.shard.patience(), Some(Duration::ZERO));
+    assert_eq!(world.shard.poll_timeout(), Some(Duration::ZERO));
     // Whoever comes now has its turn in the same tick.
     world.say(&quiet, r#"{"id":2,"unsubscribe":{"channel":"t"}}"#);
     assert!(quiet.got().contains("\"id\":2"));
@@ -37,7 +37,7 @@ fn a_client_over_its_share_waits_for_the_next_turn_without_an_event() {
         assert!(ids.is_empty() || ids.contains(&format!("\"id\":{}", all + 1)), "in order: {ids}");
     }
     assert_eq!(all, 100);
-    assert_ne!(world.shard.patience(), Some(Duration::ZERO));
+    assert_ne!(world.shard.poll_timeout(), Some(Duration::ZERO));
 }
 
 #[test]
@@ -363,7 +363,7 @@ fn the_line_of_questions_does_not_stand_still() {
     world.tell(answer(&peers[0], 2, 11_000));
     world.tell(close(&peers[1]));
     assert!(askers(&mut world, &peers).is_empty(), "what waits leaves too little room");
-    assert_ne!(world.shard.patience(), None);
+    assert_ne!(world.shard.poll_timeout(), None);
     world.later(Duration::from_millis(400));
     assert_eq!(askers(&mut world, &peers), [2], "who has gone is passed over");
     world.tell(answer(&peers[2], 2, 8000));

@@ -5,12 +5,12 @@ use super::super::tests::{Peer, World, config, policy};
 use std::collections::HashMap;
 use std::time::Duration;
 
+use crate::codec::deflate::{Deflater, TAIL};
 use crate::config::{Namespace, SlowPolicy};
-use crate::mail::{HistoryPage, Mail, Position};
-use crate::protocol::codes::CloseReason;
-use crate::shard::deadlines::Moment;
-use crate::wire::deflate::{Deflater, TAIL};
-use crate::wire::extension::Deflate;
+use crate::domain::mail::{HistoryPage, Mail, Position};
+use crate::domain::reasons::CloseReason;
+use crate::shard::timer_wheel::Moment;
+use crate::transport::websocket::extension::Deflate;
 
 /// One command, in a message of so many bytes.
 fn whole(bytes: usize) -> Vec<u8> {
@@ -250,7 +250,7 @@ fn the_bound_is_held_by_nobody_for_ever() {
                 }
             }
             world.later(Duration::from_millis(2));
-            let now = world.shard.deadlines.now();
+            let now = world.shard.timers.now();
             let found_before = std::mem::take(&mut waiting);
             for &key in &world.shard.crowded {
                 let since: Moment = found_before.get(&key).copied().unwrap_or(now);
@@ -261,7 +261,7 @@ fn the_bound_is_held_by_nobody_for_ever() {
         }
         let finds_sleep = (0..20_000).any(|_| {
             world.tick();
-            world.shard.patience() != Some(Duration::ZERO)
+            world.shard.poll_timeout() != Some(Duration::ZERO)
         });
         assert!(finds_sleep && world.shard.input_bytes < 16_000 && world.shard.crowded.is_empty(), "{seed}");
     }

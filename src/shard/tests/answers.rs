@@ -1,7 +1,7 @@
 //! What clients are answered, and in what form.
 
 use super::*;
-use crate::protocol::codes::Closing;
+use crate::domain::reasons::Closing;
 
 /// An application whose namespace has lost its history must learn that it missed something.
 #[test]

@@ -1,11 +1,11 @@
 use super::*;
-use crate::mail::{Encoding, Lane};
+use crate::domain::mail::{Encoding, Lane};
 use std::collections::BTreeMap;
 
 const PLAIN: Variant = Variant { encoding: Encoding::Json, lane: Lane::FIRST };
 
 fn topic() -> Topic {
-    let namespaces = crate::namespaces::Namespaces::new(&crate::config::Config::default());
+    let namespaces = crate::domain::namespaces::Namespaces::new(&crate::config::Config::default());
     Topic::new("t".into(), namespaces.of("t"), PLAIN)
 }
 
@@ -104,7 +104,7 @@ fn a_lap_that_leaves_out_who_came_back_shows_nothing() {
 
 #[test]
 fn names_are_found_after_their_slots_were_reused() {
-    let namespaces = crate::namespaces::Namespaces::new(&crate::config::Config::default());
+    let namespaces = crate::domain::namespaces::Namespaces::new(&crate::config::Config::default());
     let mut topics = Topics::default();
     let insert = |topics: &mut Topics, name: &str| topics.insert(name.into(), namespaces.of(name), PLAIN);
     let a = insert(&mut topics, "a");
@@ -118,7 +118,7 @@ fn names_are_found_after_their_slots_were_reused() {
 
 #[test]
 fn a_topic_in_several_variants_is_several() {
-    let namespaces = crate::namespaces::Namespaces::new(&crate::config::Config::default());
+    let namespaces = crate::domain::namespaces::Namespaces::new(&crate::config::Config::default());
     let variants =
         [PLAIN, Variant { encoding: Encoding::Deflated, ..PLAIN }, Variant { lane: Lane::ALL[1], ..PLAIN }];
     let mut topics = Topics::default();

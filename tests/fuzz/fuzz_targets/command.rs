@@ -1,6 +1,6 @@
 #![no_main]
 
-use fanfare::protocol::command::{Method, parse};
+use fanfare::codec::command::{Method, parse};
 
 libfuzzer_sys::fuzz_target!(|line: &str| {
     if let Ok(command) = parse(line) {

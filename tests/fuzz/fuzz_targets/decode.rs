@@ -1,7 +1,7 @@
 #![no_main]
 
-use fanfare::wire::decode::{Decoded, decode};
-use fanfare::wire::deflate::Inflater;
+use fanfare::transport::websocket::decode::{Decoded, decode};
+use fanfare::codec::deflate::Inflater;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     // The first byte says whether the client may compress.

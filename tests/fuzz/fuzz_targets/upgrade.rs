@@ -1,7 +1,7 @@
 #![no_main]
 
-use fanfare::wire::origin::OriginPattern;
-use fanfare::wire::upgrade::{Upgrade, UpgradePolicy, describe, upgrade};
+use fanfare::transport::origin::OriginPattern;
+use fanfare::transport::upgrade::{Upgrade, UpgradePolicy, describe, upgrade};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let listed = ["https://a.example", "https://*.b.example", "http://localhost:*", "file://"];

@@ -5,7 +5,7 @@
 compile_error!(r#"run this with RUSTFLAGS="--cfg loom" cargo test --release"#);
 
 #[cfg(loom)]
-#[path = "../../../src/mailbox.rs"]
+#[path = "../../../src/base/mailbox.rs"]
 pub mod mailbox;
 #[cfg(loom)]
 pub mod model;

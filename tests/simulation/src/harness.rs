@@ -7,18 +7,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fanfare::capacity::Capacity;
-use fanfare::client_id::NodeId;
+use fanfare::base::capacity::Capacity;
+use fanfare::domain::client_id::NodeId;
 use fanfare::config::{Budgets, Config, Interval, Limits, Namespace, SlowPolicy, Timeouts};
-use fanfare::mail::{
+use fanfare::domain::mail::{
     Asker, Encoding, KeyedLine, Lane, Lines, Mail, Position, Question, Recover, Recovery, Request, TopicSlot, Variant,
 };
-use fanfare::mailbox::{Receiver, Sender, Wake, mailbox};
-use fanfare::namespaces::Namespaces;
-use fanfare::protocol::codes::CloseReason;
-use fanfare::receipt::{Receipt, receipt};
+use fanfare::base::mailbox::{Receiver, Sender, Wake, mailbox};
+use fanfare::domain::namespaces::Namespaces;
+use fanfare::domain::reasons::CloseReason;
+use fanfare::domain::receipt::{Receipt, receipt};
 use fanfare::stats::ShardStats;
-use fanfare::wire::upgrade::UpgradePolicy;
+use fanfare::transport::upgrade::UpgradePolicy;
 
 use super::shard::{Commands, Setup, Shard, Socket};
 use crate::Events;
@@ -869,8 +869,8 @@ impl World {
     fn turn(&mut self) {
         self.now += Duration::from_millis(self.rng.below(self.tick_time) as u64);
         self.shard.rearm();
-        let patience = self.shard.patience();
-        let woken = patience.is_some_and(|patience| self.now >= self.last_tick + patience);
+        let poll_timeout = self.shard.poll_timeout();
+        let woken = poll_timeout.is_some_and(|poll_timeout| self.now >= self.last_tick + poll_timeout);
         if self.ready.is_empty() && !self.shard.has_mail() && !woken {
             return;
         }
@@ -901,7 +901,7 @@ impl World {
     }
 
     fn is_settled(&self) -> bool {
-        self.outbox.is_empty() && self.windows.is_empty() && !self.shard.has_mail() && self.shard.patience() != Some(Duration::ZERO)
+        self.outbox.is_empty() && self.windows.is_empty() && !self.shard.has_mail() && self.shard.poll_timeout() != Some(Duration::ZERO)
     }
 
     fn check_limits(&self) {
@@ -1114,7 +1114,7 @@ impl World {
                 break;
             }
         }
-        assert_ne!(self.shard.patience(), Some(Duration::ZERO), "the shard finds no sleep");
+        assert_ne!(self.shard.poll_timeout(), Some(Duration::ZERO), "the shard finds no sleep");
         assert_eq!(self.receipt.written(), self.batches.len() as u64, "everybody has everything");
         self.events.keys_dropped += self.stats.keys_dropped.value();
         self.events.worlds_without_room += u64::from(self.stats.keys_dropped.value() > 0);

@@ -1,8 +1,8 @@
 //! Questions that wait for something else than room for their answers.
 
 use super::*;
-use crate::mail::{Recover, Recovery};
-use crate::protocol::codes::ErrorCode;
+use crate::domain::mail::{Recover, Recovery};
+use crate::domain::reasons::ErrorCode;
 
 fn position() -> Position {
     Position { epoch: "e".into(), offset: 5 }

@@ -1,0 +1,7 @@
+//! Small tools that know nothing of Fanfare: bounded queues, slabs, counters of places, text for log lines.
+
+pub mod capacity;
+pub mod log_limiter;
+pub mod mailbox;
+pub mod printable;
+pub mod slab;

@@ -1,0 +1,256 @@
+//! Where to begin to read the stream.
+//!
+//! What RabbitMQ 3.10.8 does with the offset that a consumer asks for, as seen by trying it:
+//!
+//! * a number that is there: that very message comes first;
+//! * a number that was dropped by retention: the first message that is there comes;
+//! * a number beyond the end: the consumer waits at the end, says nothing, and **is sent nothing until the
+//!   stream has grown to that number**. After a stream was deleted and declared anew, resuming at the next
+//!   number would silently lose everything until then. So the end is asked for first;
+//! * `last`: from the first message of the last chunk (what was written at once); nothing if the stream is
+//!   empty, and then everything that comes;
+//! * a time: from the first chunk that is not older; one in the future: as `next`, from the end;
+//! * on a node of a cluster, what the replica there has; one that lags behind lacks what was confirmed, for a moment
+//!   or for as long as it catches up, and its end is not the stream's;
+//! * a stream that is deleted: `basic.cancel` within milliseconds, which ends the consumer. What is sent to it by
+//!   the default exchange afterwards is confirmed, and gone;
+//! * `message_count` of a declaration is of no use: it lags behind;
+//! * after the host has lost power, or with its disk as it was an hour ago, the stream ends earlier, and goes on from
+//!   there with the same offsets for other messages: [`lineage`](super::lineage) notices if the anchor is still there;
+//! * for a moment after a start of RabbitMQ, the stream is declared with "home node is down or inaccessible" (404),
+//!   and what is published to an exchange it is bound to is confirmed, and dropped as unroutable.
+//!
+//! Streams keep texts, numbers and truth values among the headers, `expiration`, `timestamp` and `message-id`; headers
+//! that are lists or tables, `CC` among them, are gone.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures_util::StreamExt as _;
+use lapin::message::Delivery;
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::{Channel, Connection, Consumer};
+use tokio::time::timeout;
+
+use super::address::Address;
+use super::fault::Fault;
+use super::lineage::{Anchor, Marker};
+use super::markers;
+use super::publisher::{Unconfirmed, confirm};
+
+/// How far back there is a claim, if a node lives: it claims twice within this time.
+pub(super) const CLAIM_SPAN: Duration = Duration::from_secs(120);
+/// Where messages are many, there is a claim within so many of them: a node claims after half of them as well, unless
+/// it is behind by more than it was at its claim before.
+pub(super) const CLAIM_MESSAGES: u64 = 20_000;
+
+/// For RabbitMQ to confirm a marker.
+const CONFIRM_LIMIT: Duration = Duration::from_secs(5);
+
+/// Where the reading begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Start {
+    /// After the anchor: it is where it was.
+    Anchor {
+        /// About where the stream ends.
+        top: u64,
+    },
+    /// Back in time: nothing is known of this stream, or nothing any more.
+    Back {
+        /// The first offset that is asked for.
+        first: u64,
+        /// Messages from this offset on are wanted; those before it for their ids and claims only.
+        wanted: u64,
+        /// About where the stream ends.
+        top: u64,
+        /// Claims of living nodes may be before `first`: further back than [`CLAIM_MESSAGES`], and within
+        /// [`CLAIM_SPAN`].
+        is_short: bool,
+        /// The anchor is gone, and was not dropped by retention: so was what came after it.
+        is_rewound: bool,
+    },
+}
+
+/// How far to read back, if the anchor is not there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reach {
+    /// How old the oldest message is that a history can still hold. Zero: there are no histories.
+    pub(super) span: Duration,
+    /// Messages at most, however young they are.
+    pub(super) messages: u64,
+    /// Further messages that are read for their ids.
+    pub(super) ids: u64,
+    /// Whether claims are looked for in all of [`CLAIM_SPAN`], because there was none in [`CLAIM_MESSAGES`].
+    pub(super) is_far: bool,
+}
+
+/// What it takes to read the stream.
+pub(super) struct Seek<'a> {
+    pub(super) connection: &'a Connection,
+    /// In confirm mode.
+    pub(super) publisher: &'a Channel,
+    pub(super) stream: &'a ShortString,
+    /// Messages that RabbitMQ may send ahead.
+    pub(super) prefetch: u16,
+    pub(super) address: &'a Address,
+    /// The writer of markers.
+    pub(super) node: u64,
+}
+
+/// What is where the anchor was.
+enum Place {
+    Anchor,
+    /// Nothing, and nothing before it either: retention has come so far.
+    Dropped,
+    Another,
+}
+
+/// A consumer on a channel of its own.
+pub(super) struct Reading {
+    pub(super) channel: Channel,
+    pub(super) consumer: Consumer,
+}
+
+impl Seek<'_> {
+    /// Begins to read: behind the anchor if it is there, else as far back as `reach`. `nonce` is a new one
+    /// at each call.
+    ///
+    /// # Errors
+    /// What is wrong, and whether it may pass.
+    pub(super) async fn enter(
+        &self,
+        anchor: Option<Anchor>,
+        reach: Reach,
+        nonce: impl Fn() -> u64,
+    ) -> Result<(Reading, Start), Fault> {
+        // So that the stream has an end to ask for.
+        self.mark(nonce()).await?;
+        let mut top = self.first_offset(last()).await?;
+        if anchor.is_some_and(|anchor| anchor.offset > top) {
+            top = self.end(nonce()).await?;
+        }
+        // If the anchor is beyond even that, it was in another stream, or at an end that is lost.
+        let mut is_rewound = anchor.is_some();
+        if let Some(anchor) = anchor.filter(|anchor| anchor.offset <= top) {
+            let mut reading = self.consume(offset_value(anchor.offset), self.prefetch).await?;
+            match self.look_at(anchor, &mut reading).await? {
+                Place::Anchor => return Ok((reading, Start::Anchor { top })),
+                Place::Dropped => is_rewound = false,
+                Place::Another => {}
+            }
+            close(&reading).await;
+        }
+        let oldest = top.saturating_sub(reach.messages);
+        let wanted =
+            if reach.span.is_zero() { top } else { self.since(reach.span, top, nonce()).await?.max(oldest) };
+        let claims = self.since(CLAIM_SPAN, top, nonce()).await?.max(oldest);
+        let near = if reach.is_far { claims } else { claims.max(top.saturating_sub(CLAIM_MESSAGES)) };
+        let first = near.min(wanted.saturating_sub(reach.ids));
+        let is_short = claims < first;
+        let reading = self.consume(offset_value(first), self.prefetch).await?;
+        Ok((reading, Start::Back { first, wanted, top, is_short, is_rewound }))
+    }
+
+    /// The offset of the first message of the last `span`, or 0 if this host's clock is ahead of RabbitMQ's.
+    async fn since(&self, span: Duration, top: u64, nonce: u64) -> Result<u64, Fault> {
+        let since = SystemTime::now().checked_sub(span).and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        let Some(since) = since else { return Ok(0) };
+        let mut reading = self.consume(AMQPValue::Timestamp(since.as_secs()), 1).await?;
+        // A time in the future waits at the end: so something has to come after it.
+        self.mark(nonce).await?;
+        let (offset, _) = self.next(&mut reading).await?;
+        close(&reading).await;
+        if offset <= top {
+            return Ok(offset);
+        }
+        tracing::warn!("the clock of this host is ahead of RabbitMQ's: the stream is read back by number");
+        Ok(0)
+    }
+
+    async fn look_at(&self, anchor: Anchor, reading: &mut Reading) -> Result<Place, Fault> {
+        loop {
+            let (offset, delivery) = self.next(reading).await?;
+            if offset > anchor.offset {
+                return Ok(Place::Dropped);
+            }
+            // Nobody else acknowledges it, and RabbitMQ may send no more before: it fails only if the connection has.
+            let _ = delivery.ack(BasicAckOptions::default()).await;
+            if offset == anchor.offset {
+                let is_it = markers::read(&delivery).is_some_and(|marker| marker.nonce == anchor.nonce);
+                return Ok(if is_it { Place::Anchor } else { Place::Another });
+            }
+        }
+    }
+
+    /// The offset of a marker that is written now, once it has come. What the replica lacks that is read here, but
+    /// others have confirmed, has come before.
+    async fn end(&self, nonce: u64) -> Result<u64, Fault> {
+        let mut reading = self.consume(last(), self.prefetch).await?;
+        // The last chunk is chosen when it is sent: only then the marker is certain to be behind it.
+        let (_, mut delivery) = self.next(&mut reading).await?;
+        self.mark(nonce).await?;
+        loop {
+            // It fails only if the connection has, and then nothing comes.
+            let _ = delivery.ack(BasicAckOptions::default()).await;
+            let (offset, next) = self.next(&mut reading).await?;
+            if markers::read(&next).is_some_and(|marker| marker.nonce == nonce) {
+                close(&reading).await;
+                return Ok(offset);
+            }
+            delivery = next;
+        }
+    }
+
+    async fn first_offset(&self, from: AMQPValue) -> Result<u64, Fault> {
+        let mut reading = self.consume(from, 1).await?;
+        let (offset, _) = self.next(&mut reading).await?;
+        close(&reading).await;
+        Ok(offset)
+    }
+
+    async fn next(&self, reading: &mut Reading) -> Result<(u64, Delivery), Fault> {
+        let passing = |text: &str| Fault::passing(format!("RabbitMQ at {}: {text}", self.address));
+        match reading.consumer.next().await {
+            Some(Ok(delivery)) => match markers::offset(&delivery) {
+                Some(offset) => Ok((offset, delivery)),
+                None => Err(passing("a message of the stream came without its offset")),
+            },
+            Some(Err(error)) => Err(Fault::other("the stream cannot be read", &error, self.address)),
+            None => Err(passing("the stream was deleted while it was being opened")),
+        }
+    }
+
+    async fn consume(&self, from: AMQPValue, prefetch: u16) -> Result<Reading, Fault> {
+        let fault = |error| Fault::other("the stream cannot be read", &error, self.address);
+        let channel = self.connection.create_channel().await.map_err(fault)?;
+        // RabbitMQ refuses consumers of streams without it.
+        channel.basic_qos(prefetch, BasicQosOptions::default()).await.map_err(fault)?;
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-stream-offset".into(), from);
+        let options = BasicConsumeOptions::default();
+        let consumer = channel.basic_consume(self.stream.clone(), "".into(), options, arguments).await;
+        Ok(Reading { consumer: consumer.map_err(fault)?, channel })
+    }
+
+    /// Writes a marker without a claim.
+    async fn mark(&self, nonce: u64) -> Result<(), Fault> {
+        let letter = markers::letter(self.stream, &Marker { nonce, node: self.node, claim: None }, None);
+        let confirmed = timeout(CONFIRM_LIMIT, confirm(self.publisher, &letter)).await;
+        confirmed.unwrap_or(Err(Unconfirmed::Late)).map_err(|error| {
+            Fault::passing(format!("RabbitMQ at {} takes no marker into the stream: {error}", self.address))
+        })
+    }
+}
+
+fn last() -> AMQPValue {
+    AMQPValue::LongString("last".into())
+}
+
+fn offset_value(offset: u64) -> AMQPValue {
+    AMQPValue::LongLongInt(i64::try_from(offset).unwrap_or(i64::MAX))
+}
+
+/// Ends a look into the stream. It fails only if the connection has, and then so does what comes next.
+async fn close(reading: &Reading) {
+    let _ = reading.channel.close(200, "seen".into()).await;
+}

@@ -1,0 +1,107 @@
+//! Bindings that follow the subscribers: between the broker, [`bindings`](super::bindings) and the link. And what a
+//! queue of the node's own has lost.
+
+use std::time::Instant;
+
+use crate::broker::backplane::event::{Coming, Event};
+use crate::domain::mail::TopicName;
+
+use super::bindings::{Bindings, Room};
+use super::link::Loss;
+use super::{Rabbit, State, binder};
+
+impl Rabbit {
+    /// Somebody on this node subscribes to a topic; `None` where bindings are fixed.
+    pub(in crate::broker) fn want(&mut self, topic: &TopicName) -> Option<Coming> {
+        let bindings = self.bindings.as_mut()?;
+        let had_buckets = bindings.have_buckets();
+        let coming = bindings.want(topic);
+        if bindings.have_buckets() && !had_buckets {
+            let Room { topics, .. } = Room::default();
+            tracing::info!(
+                "more than {topics} topics: further ones are bound by their first word, or by `#`"
+            );
+        }
+        Some(coming)
+    }
+
+    /// Nobody on this node subscribes to a topic any more.
+    pub(in crate::broker) fn leave(&mut self, topic: &TopicName) {
+        if let Some(bindings) = &mut self.bindings {
+            bindings.leave(topic, Instant::now());
+        }
+    }
+
+    /// Whether all messages of a topic come, or at least all since it was subscribed to.
+    pub(in crate::broker) fn follows(&self, topic: &str) -> bool {
+        self.bindings.as_ref().is_none_or(|bindings| bindings.is_wanted(topic))
+    }
+
+    /// Whether what was wanted when the link was made comes over it. Before that nothing is taken, and nothing
+    /// published: our own publications could be missing.
+    pub(super) fn is_bound(&self) -> bool {
+        self.greeting.is_none()
+    }
+
+    pub(super) fn begin_to_bind(&mut self) {
+        if let Some(bindings) = &mut self.bindings {
+            bindings.linked();
+        }
+        self.greet_if_restored();
+    }
+
+    pub(super) fn stop_binding(&mut self) {
+        if let Some(bindings) = &mut self.bindings {
+            bindings.lost();
+        }
+        self.greeting = None;
+    }
+
+    /// What is due leaves, if it can.
+    pub(super) fn send_orders(&mut self) {
+        let (State::Linked { link, .. }, Some(bindings)) = (&mut self.state, &mut self.bindings) else {
+            return;
+        };
+        while link.takes_orders()
+            && let Some(order) = bindings.next_order()
+        {
+            link.order(order);
+        }
+    }
+
+    pub(super) fn hear_of_bindings(&mut self, answer: binder::Answer) {
+        let Some(bindings) = &mut self.bindings else { return };
+        match answer {
+            binder::Answer::Done => {
+                let topics = bindings.done();
+                self.events.extend(topics.into_iter().map(|topic| Event::Bound { topic }));
+            }
+            binder::Answer::Refused(reason) => {
+                if let Some((key, topics)) = bindings.refused() {
+                    tracing::warn!(%key, %reason, "RabbitMQ refuses a binding; its topics cannot be had");
+                    self.events.extend(topics.into_iter().map(|topic| Event::Refused { topic }));
+                }
+            }
+            binder::Answer::Open => {}
+            binder::Answer::Failed(reason) => self.lost(&Loss::because(reason)),
+        }
+        self.greet_if_restored();
+    }
+
+    fn greet_if_restored(&mut self) {
+        if self.bindings.as_ref().is_none_or(Bindings::are_restored) {
+            self.events.extend(self.greeting.take());
+        }
+    }
+
+    /// Messages of our own queue were dropped.
+    pub(super) fn overflowed(&mut self) {
+        let State::Linked { link, .. } = &self.state else { return };
+        tracing::warn!(
+            queue = link.source(),
+            "amqp.queue_max_messages" = self.config.amqp.queue_max_messages,
+            "this node was behind and its queue has overflowed, by this limit or a policy's: messages are lost"
+        );
+        self.events.push_back(Event::Overflowed);
+    }
+}

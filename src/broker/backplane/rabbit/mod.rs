@@ -1,0 +1,486 @@
+//! RabbitMQ: the only place that knows lapin.
+//!
+//! A [`Link`] is two connections, one that consumes and one that publishes: RabbitMQ blocks connections
+//! that publish when it is short of memory, and a blocked one would not send acknowledgements either. They
+//! are built together and given up together, so that there are two states only: away, and linked. lapin's
+//! own recovery is not used: it cannot bring back queues with names of the server's making, and does not
+//! tell of the gap.
+//!
+//! Publishes do not depend on a link: [`outgoing`] keeps each until it is confirmed or its time is over, and
+//! sends it over the next link if this one is lost. Dead letters have a channel of their own.
+//!
+//! [`link`] builds, [`topology`] declares, [`message`] translates what has a meaning in [`headers`], [`dead_letter`] keeps what cannot be delivered,
+//! [`publisher`] waits for confirms, [`address`] knows which node has its turn, [`fault`] says what is wrong in words
+//! for operators, [`backoff`] how long to wait before the next attempt.
+//!
+//! [`consumer`] takes what is consumed, and [`prefetch`] says how much RabbitMQ may send ahead; [`message_cost`] is what a message
+//! takes of memory.
+//!
+//! Where the bindings follow the subscribers, [`bindings`] knows which there ought to be, [`binder`] makes them, and
+//! [`following`] stands between them and the broker. What the node's own queue drops is seen by [`overflow`].
+//!
+//! A stream is read, not emptied: [`attach`] finds the place to go on, [`reader`] says what each delivery is,
+//! and [`lineage`] knows what came before; [`markers`] are what nodes write into the stream for each other, and
+//! [`coverage`] is how none of its dead letters is missed; what may be missing is read [`reread`]. What
+//! was taken from it does not come again, and nothing is missed, whatever becomes of the link. Acknowledging
+//! is nothing but asking for more. Letters wait until the stream has been read back: what is in it before that
+//! is history, and not pushed.
+
+mod address;
+pub mod amqp_filter;
+mod attach;
+mod attempts;
+mod backoff;
+mod binder;
+mod bindings;
+mod consumer;
+mod coverage;
+mod dead_letter;
+pub(in crate::broker) mod envelope;
+mod fault;
+mod following;
+mod headers;
+mod ids;
+mod inspect;
+mod leaving;
+mod lineage;
+mod link;
+mod markers;
+mod message;
+mod message_cost;
+mod outgoing;
+mod overflow;
+mod pending_publish;
+mod prefetch;
+mod publish_once;
+mod publisher;
+mod publishes;
+mod reader;
+mod reading;
+mod reread;
+mod topology;
+mod transport;
+mod turns;
+mod window;
+mod wrong_peer;
+
+use std::collections::VecDeque;
+use std::future::pending;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::select;
+use tokio::task::JoinHandle;
+use tokio::time::sleep_until;
+
+use crate::base::log_limiter::RateLimits;
+use crate::config::{Amqp, Config, Source};
+
+use super::event::Event;
+
+use address::Addresses;
+use attempts::Attempts;
+use backoff::Backoff;
+use bindings::{Bindings, Room};
+use fault::Fault;
+use ids::Ids;
+use leaving::Leaving;
+use lineage::Marker;
+use link::{Link, Loss};
+use publishes::Letters;
+use reader::Reader;
+
+pub use inspect::{Inspection, inspect};
+pub use publish_once::{PublishError, publish_once};
+
+/// Between two log lines about the same thing.
+const LOG_EVERY: Duration = Duration::from_secs(60);
+
+/// How long the start goes on to further nodes before it lets the engine begin without RabbitMQ.
+const START_ROUND: Duration = Duration::from_secs(10);
+
+/// The connection to RabbitMQ, with what it takes to make a new one.
+#[derive(Debug)]
+pub(in crate::broker) struct Rabbit {
+    config: Arc<Config>,
+    addresses: Addresses,
+    state: State,
+    /// If the source is a stream.
+    reader: Option<Reader>,
+    /// See [`Rabbit::look_later`].
+    looks_later: bool,
+    /// The link was given up only to read the stream from further back.
+    reads_further: bool,
+    /// What it wants to have written next: before letters, once, and only over this link. It knows by what it
+    /// reads, or does not, whether to write another one.
+    marker: Option<Marker>,
+    /// If they follow the subscribers.
+    bindings: Option<Bindings>,
+    /// What to say of a new link once it is bound as the one before: whether there was a gap.
+    greeting: Option<Event>,
+    /// What was published and is not known to be safe.
+    letters: Letters,
+    ids: Ids,
+    /// What has to be told before anything else.
+    events: VecDeque<Event>,
+    backoff: Backoff,
+    /// What is left to do for the link that was lost before the next one is made.
+    leaving: Option<Leaving>,
+    /// Before that, nothing is taken from the queue: see `amqp.queue_delay`.
+    taking_from: tokio::time::Instant,
+    /// Whether the queue was gone since the last link was made: one that is made anew lacks what the old one had.
+    queue_was_gone: bool,
+    winding_down: bool,
+    /// Whether lapin has failed to read something: see [`amqp_filter`].
+    is_careful: bool,
+    /// Why the latest ones failed.
+    attempts: Attempts,
+    /// By kind of reason.
+    dead_log: RateLimits,
+    /// By what became of letters.
+    letter_log: RateLimits,
+}
+
+#[derive(Debug)]
+enum State {
+    /// The next link is being built, after a pause.
+    Away(JoinHandle<Result<Link, Fault>>),
+    Linked {
+        link: Box<Link>,
+        since: Instant,
+    },
+    /// There will be no other link.
+    Over,
+}
+
+/// What comes of waiting.
+#[expect(clippy::large_enum_variant, reason = "see `link::Next`")]
+enum Happening {
+    Attempted(Box<Result<Link, Fault>>),
+    Link(link::Next),
+    /// Messages may be taken from now on.
+    TimeToTake,
+}
+
+impl State {
+    /// Waits for what happens next. Can be dropped at any time without loss.
+    async fn next(&mut self, take: bool, taking_from: tokio::time::Instant) -> Happening {
+        match self {
+            Self::Away(attempt) => {
+                let ended = |error| Err(Fault::passing(format!("the attempt ended: {error}")));
+                Happening::Attempted(Box::new(attempt.await.unwrap_or_else(ended)))
+            }
+            Self::Linked { link, .. } => {
+                let is_early = take && tokio::time::Instant::now() < taking_from;
+                select! {
+                    next = link.next(take && !is_early) => Happening::Link(next),
+                    () = sleep_until(taking_from), if is_early => Happening::TimeToTake,
+                }
+            }
+            Self::Over => pending().await,
+        }
+    }
+}
+
+/// A queue of this node's own holds nothing from before the start.
+fn taking_from(amqp: &Amqp) -> tokio::time::Instant {
+    let delay = if amqp.queue.is_empty() { Duration::ZERO } else { amqp.queue_delay.0 };
+    tokio::time::Instant::now() + delay
+}
+
+/// Waits for a moment, or for ever if there is none.
+async fn until(moment: Option<tokio::time::Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => pending().await,
+    }
+}
+
+impl Rabbit {
+    /// Connects to the first node that takes us. If none can be reached, one may be there later: that is no
+    /// error.
+    ///
+    /// # Errors
+    /// What all nodes refuse, or what is wrong with a URL, in words for the operator.
+    pub(in crate::broker) async fn start(config: &Arc<Config>) -> Result<Self, String> {
+        let amqp = &config.amqp;
+        let addresses = Addresses::parse(&amqp.url).map_err(|fault| fault.text)?;
+        let is_stream = amqp.source == Source::Stream;
+        let mut rabbit = Self {
+            reader: is_stream.then(|| Reader::new(config, Instant::now())),
+            looks_later: false,
+            reads_further: false,
+            marker: None,
+            bindings: amqp
+                .bindings
+                .is_dynamic()
+                .then(|| Bindings::new(amqp.binding_linger.0, Room::default())),
+            greeting: None,
+            config: Arc::clone(config),
+            letters: Letters::new(config),
+            ids: Ids::new(),
+            backoff: Backoff::new(amqp.reconnect_min.0, amqp.reconnect_max.0),
+            leaving: None,
+            taking_from: taking_from(amqp),
+            attempts: Attempts::new(addresses.len()),
+            addresses,
+            state: State::Over,
+            events: VecDeque::new(),
+            queue_was_gone: false,
+            is_careful: false,
+            winding_down: false,
+            dead_log: RateLimits::new(LOG_EVERY),
+            letter_log: RateLimits::new(LOG_EVERY),
+        };
+        rabbit.first_round().await?;
+        // Clients come from now on, however long RabbitMQ took.
+        rabbit.taking_from = taking_from(amqp);
+        Ok(rabbit)
+    }
+
+    /// Tries one node after the other, and goes on in the background if none can be reached.
+    async fn first_round(&mut self) -> Result<(), String> {
+        let begun = Instant::now();
+        let mut refusals = Vec::new();
+        for _ in 0..self.addresses.len() {
+            match Link::open(self.addresses.current(), &self.config, self.resume_point(), self.is_careful)
+                .await
+            {
+                Ok(link) => {
+                    self.linked(link);
+                    return Ok(());
+                }
+                Err(fault) if fault.is_final => {
+                    refusals.push(fault.text);
+                    if refusals.len() == self.addresses.len() {
+                        return Err(refusals.join("; "));
+                    }
+                }
+                Err(fault) => self.attempt_failed(&fault),
+            }
+            self.addresses.failed();
+            if begun.elapsed() > START_ROUND {
+                break;
+            }
+        }
+        for refusal in &refusals {
+            tracing::warn!(reason = %refusal, "a RabbitMQ does not take us");
+        }
+        self.try_again(true);
+        Ok(())
+    }
+
+    /// Waits for the next event. Can be dropped at any time without loss.
+    pub(in crate::broker) async fn next(&mut self, take: bool) -> Event {
+        loop {
+            self.pass_time();
+            if let Some(event) = self.events.pop_front() {
+                return event;
+            }
+            self.read_again();
+            self.send_letters();
+            self.send_orders();
+            let change = self.next_change().map(tokio::time::Instant::from_std);
+            let take = take && self.is_bound() && self.has_room_for_burials();
+            select! {
+                biased;
+                happening = self.state.next(take, self.taking_from) => self.happened(happening),
+                () = until(change) => {}
+            }
+        }
+    }
+
+    fn happened(&mut self, happening: Happening) {
+        match happening {
+            Happening::Attempted(attempt) => match *attempt {
+                Ok(link) => self.linked(link),
+                Err(fault) => {
+                    self.attempt_failed(&fault);
+                    let all_had_their_turn = self.addresses.failed();
+                    self.try_again(all_had_their_turn);
+                }
+            },
+            Happening::Link(link::Next::Delivered(delivery)) => self.delivered(delivery),
+            Happening::Link(link::Next::Known(tag)) => {
+                self.events.push_back(Event::Passed { tag, offset: None, time: None });
+            }
+            Happening::Link(link::Next::Report(traffic, report)) => self.hear(traffic, [report]),
+            Happening::Link(link::Next::Closed(traffic, left)) => {
+                self.hear(traffic, left.reports);
+                self.channel_is_gone(traffic, left.refused.as_deref());
+            }
+            Happening::Link(link::Next::Again(delivery)) => self.came_again(delivery),
+            Happening::Link(link::Next::Bindings(answer)) => self.hear_of_bindings(answer),
+            Happening::Link(link::Next::Overflowed) => self.overflowed(),
+            Happening::Link(link::Next::Lost(loss)) => self.lost(&loss),
+            Happening::Link(link::Next::Blocked { is_blocked }) => {
+                self.events.push_back(Event::Blocked { is_blocked });
+            }
+            Happening::Link(link::Next::Opened) | Happening::TimeToTake => {}
+        }
+    }
+
+    fn linked(&mut self, mut link: Link) {
+        let (source, unconfirmed) = (link.source(), self.letters.len());
+        self.addresses.worked();
+        self.reads_further = false;
+        self.attempts.succeeded();
+        let rabbitmq = self.addresses.current();
+        tracing::info!(%rabbitmq, %source, unconfirmed, "connected to RabbitMQ");
+        if self.winding_down {
+            link.wind_down();
+        } else if let (Some(reader), Some(start)) = (&mut self.reader, link.start()) {
+            self.marker = reader.linked(start, &mut self.events, Instant::now());
+        } else {
+            let gap = !self.has_named_queue() || std::mem::take(&mut self.queue_was_gone);
+            self.greeting = Some(Event::Connected { gap });
+            self.begin_to_bind();
+        }
+        self.state = State::Linked { link: Box::new(link), since: Instant::now() };
+    }
+
+    /// A queue of this node's own ends with the connection; a named one keeps what is sent meanwhile unless somebody
+    /// deletes it, and sends again what was not acknowledged. A stream keeps everything, and sends nothing again.
+    fn has_named_queue(&self) -> bool {
+        !self.config.amqp.queue.is_empty()
+    }
+
+    fn lost(&mut self, loss: &Loss) {
+        let State::Linked { mut link, since } = std::mem::replace(&mut self.state, State::Over) else {
+            return;
+        };
+        let (rabbitmq, reason) = (self.addresses.current(), &loss.reason);
+        tracing::warn!(%rabbitmq, %reason, "lost RabbitMQ; clients stay, publishes wait");
+        self.connections_are_gone(link.abandon());
+        self.queue_was_gone |= loss.queue_is_gone;
+        self.beware(loss.is_unreadable);
+        self.marker = None;
+        self.stop_binding();
+        self.events.push_back(Event::Lost);
+        self.backoff.lived(since.elapsed());
+        self.leaving = Some(link.leave());
+        self.try_again(true);
+    }
+
+    /// Begins the next attempt, after a pause if all nodes have had their turn. Who winds down needs a link only
+    /// for what is still to be sent.
+    fn try_again(&mut self, all_had_their_turn: bool) {
+        if self.winding_down && self.letters.is_empty() {
+            self.state = State::Over;
+            return;
+        }
+        let pause = if all_had_their_turn {
+            self.backoff.pause(RandomState::new().hash_one("pause"))
+        } else {
+            Duration::ZERO
+        };
+        let (address, config) = (Arc::clone(self.addresses.current()), Arc::clone(&self.config));
+        let (resume_point, is_careful) = (self.resume_point(), self.is_careful);
+        let leaving = self.leaving.take();
+        self.state = State::Away(tokio::spawn(async move {
+            let begins = tokio::time::Instant::now() + pause;
+            if let Some(leaving) = leaving {
+                leaving.end().await;
+            }
+            sleep_until(begins).await;
+            Link::open(&address, &config, resume_point, is_careful).await
+        }));
+    }
+
+    /// One line when the reason changes, and now and then as a reminder; not one per attempt.
+    fn attempt_failed(&mut self, fault: &Fault) {
+        self.reads_further = false;
+        if self.attempts.failed(self.addresses.number(), fault, Instant::now()) {
+            tracing::warn!(reason = %fault.text, "no connection to RabbitMQ; trying again");
+        }
+        self.events.push_back(Event::NotConnected { refusal: self.attempts.refusal().map(Box::from) });
+        self.queue_was_gone |= fault.queue_is_gone;
+        self.beware(fault.is_unreadable);
+    }
+
+    /// A message that lapin could not read failed once, and must not fail again.
+    fn beware(&mut self, is_unreadable: bool) {
+        if is_unreadable && !self.is_careful {
+            tracing::error!(
+                "RabbitMQ sent what cannot be read; the message is read with care when it comes again, and \
+                 dead-lettered if need be"
+            );
+            self.is_careful = true;
+        }
+    }
+
+    /// When [`Self::pass_time`] has something to do next.
+    fn next_change(&self) -> Option<Instant> {
+        let linger = self.bindings.as_ref().and_then(Bindings::next_change);
+        let logs = self.dead_log.due().into_iter().chain(self.letter_log.due());
+        self.letters.next_change().into_iter().chain(self.reader_is_due()).chain(linger).chain(logs).min()
+    }
+
+    fn pass_time(&mut self) {
+        let now = Instant::now();
+        if self.next_change().is_none_or(|change| change > now) {
+            return;
+        }
+        if let Some(bindings) = &mut self.bindings {
+            bindings.pass(now);
+        }
+        self.tell_of_more(now);
+        let settled = self.letters.pass(now);
+        settled.into_iter().for_each(|settled| self.settle(settled));
+        if self.reader_is_due().is_some_and(|due| due <= now)
+            && let Some(marker) = self.reader.as_mut().and_then(|reader| reader.on_time(now))
+        {
+            // Every claim says what is settled as well.
+            self.marker = self.marker.take().filter(|waiting| waiting.claim.is_some()).or(Some(marker));
+        }
+    }
+
+    pub(in crate::broker) fn acknowledge(&mut self, tag: u64) {
+        if let State::Linked { link, .. } = &mut self.state {
+            link.acknowledge(tag);
+        }
+    }
+
+    /// Consumes no more and takes no more publishes. What is under way goes on, over another link if need be.
+    pub(in crate::broker) fn wind_down(&mut self) {
+        self.winding_down = true;
+        match &mut self.state {
+            State::Linked { link, .. } => {
+                self.marker = None;
+                link.wind_down();
+            }
+            State::Away(attempt) if self.letters.is_empty() => {
+                attempt.abort();
+                self.state = State::Over;
+            }
+            State::Away(_) | State::Over => {}
+        }
+    }
+
+    pub(in crate::broker) fn in_flight(&self) -> usize {
+        self.letters.len()
+    }
+
+    /// How many messages RabbitMQ sends before some are acknowledged: less than `amqp.prefetch` after large ones.
+    pub(in crate::broker) fn prefetch(&self) -> u64 {
+        let of_link = if let State::Linked { link, .. } = &self.state { link.prefetch() } else { None };
+        of_link.unwrap_or(self.config.amqp.prefetch).into()
+    }
+
+    /// Takes leave, within the time that closing the connections may take.
+    pub(in crate::broker) async fn close(mut self) {
+        self.tell_of_more(Instant::now() + LOG_EVERY);
+        let unconfirmed = self.letters.len();
+        if unconfirmed > 0 {
+            tracing::error!(
+                unconfirmed,
+                "the engine stops, and RabbitMQ has not confirmed all publishes and dead letters: they may be lost"
+            );
+        }
+        if let State::Linked { link, .. } = self.state {
+            let last_marker = self.reader.as_mut().and_then(|reader| reader.last_marker(Instant::now()));
+            link.close(last_marker).await;
+        }
+    }
+}

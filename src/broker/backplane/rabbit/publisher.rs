@@ -1,0 +1,428 @@
+//! Letters under way over one channel: each is a task that hands its letter to lapin and waits for RabbitMQ's
+//! confirm. How long that may take, and what becomes of a letter that is not confirmed, is `outgoing`'s.
+//!
+//! RabbitMQ refuses a letter by closing the channel. The connection stays, and so does everything else: the next channel
+//! is opened, and letters go on over that. It is the same if somebody has deleted the dead-letter exchange, which is made
+//! again before.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::{BasicProperties, Channel, Connection};
+use tokio::select;
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+
+use crate::config::Config;
+
+use super::address::Address;
+use super::fault::{is_missing, is_refused, reply_text};
+use super::pending_publish::Letter;
+use super::{dead_letter, message_cost, topology};
+
+mod returns;
+
+use returns::Returns;
+
+/// From the closing of a channel until all letters under way on it have failed; it takes milliseconds.
+const REASON_LIMIT: Duration = Duration::from_millis(500);
+/// For the next channel to open.
+const OPEN_LIMIT: Duration = Duration::from_secs(15);
+
+/// Why a letter is not known to be safe.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unconfirmed {
+    #[error("{}", reply_text(.0))]
+    Failed(#[from] lapin::Error),
+    #[error("RabbitMQ could not store it")]
+    NotStored,
+    #[error("the exchange routes it to no queue: bind one to it")]
+    Unroutable,
+    #[error("RabbitMQ did not confirm it in time")]
+    Late,
+    #[error("RabbitMQ refused it: {0}")]
+    Refused(String),
+    #[error(
+        "its headers do not fit into a frame (frame_max): broadcast to fewer channels at once, or raise frame_max in \
+         RabbitMQ and in amqp.url"
+    )]
+    TooLarge,
+}
+
+/// RabbitMQ's word on the letter of this number.
+#[derive(Debug)]
+pub(super) struct Report {
+    pub(super) number: u64,
+    pub(super) outcome: Outcome,
+}
+
+/// What became of a letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It is confirmed.
+    Stored,
+    /// RabbitMQ could not store it.
+    NotStored,
+    /// RabbitMQ took it, and it is in no queue. Known of dead letters only.
+    Unroutable,
+    /// RabbitMQ has taken it, and will not refuse it any more. Whether it is stored is told later. Known of those only that
+    /// RabbitMQ was asked about.
+    Taken,
+    /// RabbitMQ would end the connection because of it: its headers are larger than a frame. It was not sent.
+    TooLarge,
+}
+
+/// What travels over a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Traffic {
+    /// Publishes, and markers. An exchange need not route everything. What a node's own source is bound to gets there
+    /// all the same: there is no link before RabbitMQ has found or declared it.
+    Publishes,
+    /// Dead letters, of which each has to be in a queue: they are `mandatory`.
+    DeadLetters,
+}
+
+/// What a publisher has to say.
+#[derive(Debug)]
+pub(super) enum Word {
+    Report(Report),
+    /// RabbitMQ has closed the channel. Those that were under way are not, but for the reports that came before. The next
+    /// channel is being opened.
+    Closed(Abandoned),
+    /// The next channel is open: letters can be sent.
+    Opened,
+    /// There is no channel any more.
+    Lost(String),
+}
+
+/// What is left of a channel that is gone.
+#[derive(Debug)]
+pub(super) struct Abandoned {
+    /// What came in and was not taken.
+    pub(super) reports: Vec<Report>,
+    /// If RabbitMQ refused a letter and would refuse it again: its words.
+    pub(super) refused: Option<String>,
+}
+
+/// What a task says of its letter.
+#[derive(Debug)]
+enum Answer {
+    /// RabbitMQ has taken it.
+    Taken(u64),
+    /// The last word on it. A marker has no number.
+    Done(Option<u64>, Result<Confirmed, Unconfirmed>),
+}
+
+/// A confirm.
+#[derive(Debug)]
+struct Confirmed {
+    is_ack: bool,
+    /// The number of the letter that was returned with it, which may be another one.
+    returned: Option<u64>,
+}
+
+/// Where dead letters go, to make it again.
+pub(super) type Ground = (Arc<Config>, Arc<Address>);
+
+/// Why a channel was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reason {
+    /// RabbitMQ refused a letter.
+    Refused,
+    /// There is no such exchange.
+    Missing,
+    Other,
+}
+
+impl Reason {
+    fn of(error: &lapin::Error) -> Self {
+        match error {
+            error if is_refused(error) => Self::Refused,
+            error if is_missing(error) => Self::Missing,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// One channel for publishing after the other, and what is under way on it.
+#[derive(Debug)]
+pub(super) struct Publisher {
+    traffic: Traffic,
+    connection: Arc<Connection>,
+    channel: Channel,
+    /// The next one.
+    opening: Option<JoinHandle<Result<Channel, String>>>,
+    tasks: JoinSet<()>,
+    answers: (mpsc::UnboundedSender<Answer>, mpsc::UnboundedReceiver<Answer>),
+    /// Of dead letters.
+    returns: Returns,
+    /// What was not said yet.
+    reports: VecDeque<Report>,
+    /// Where its letters go, if it can be made again.
+    ground: Option<Ground>,
+    /// If the channel is closed: RabbitMQ's words, and what they mean. That a letter was refused stays, whatever comes
+    /// behind it: lapin goes on writing what it has for the channel, and RabbitMQ may end the connection for that.
+    reason: Option<(String, Reason)>,
+    /// Whether a marker was under way when it was closed: RabbitMQ may have meant that one.
+    had_marker: bool,
+    /// If it is closed: until when its letters are waited for.
+    reason_due: Option<Instant>,
+}
+
+impl Publisher {
+    /// Opens the first channel. The exchange of the letters is made again from `ground`, if there is one.
+    pub(super) async fn open(
+        connection: &Arc<Connection>,
+        traffic: Traffic,
+        ground: Option<Ground>,
+    ) -> lapin::Result<Self> {
+        Ok(Self {
+            traffic,
+            connection: Arc::clone(connection),
+            channel: open_channel(connection).await?,
+            opening: None,
+            tasks: JoinSet::new(),
+            answers: mpsc::unbounded_channel(),
+            returns: Returns::default(),
+            reports: VecDeque::new(),
+            ground,
+            reason: None,
+            had_marker: false,
+            reason_due: None,
+        })
+    }
+
+    /// The channel, in confirm mode.
+    pub(super) fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    /// Sends a letter, and asks RabbitMQ `whether_taken`. Letters are handed to lapin in the order of these calls, as tokio
+    /// runs new tasks in their order. There is no report if the channel is closed meanwhile: lapin says the same of all that
+    /// were under way, and what became of each is not known.
+    ///
+    /// The task waits as long as it takes, even if nobody is interested any more: lapin keeps a confirm that
+    /// nobody waits for until the connection ends.
+    pub(super) fn send(&mut self, number: u64, letter: Arc<Letter>, whether_taken: bool) {
+        let frame_max = self.connection.configuration().frame_max() as usize;
+        match self.traffic {
+            Traffic::DeadLetters => self.returns.sent(number),
+            Traffic::Publishes if message_cost::fits_into_a_frame(&letter.properties, frame_max) => {}
+            Traffic::Publishes => {
+                self.reports.push_back(Report { number, outcome: Outcome::TooLarge });
+                return;
+            }
+        }
+        self.spawn(Some(number), letter, whether_taken);
+    }
+
+    /// Sends a marker, on which no report comes: its writer sees it in the stream, or writes another one.
+    pub(super) fn send_marker(&mut self, letter: Letter) {
+        self.spawn(None, Arc::new(letter), false);
+    }
+
+    fn spawn(&mut self, number: Option<u64>, letter: Arc<Letter>, whether_taken: bool) {
+        while self.tasks.try_join_next().is_some() {}
+        let frame_max = self.connection.configuration().frame_max() as usize;
+        let (channel, traffic, answers) = (self.channel.clone(), self.traffic, self.answers.0.clone());
+        self.tasks.spawn(async move {
+            let properties = match number.filter(|_| traffic == Traffic::DeadLetters) {
+                Some(number) => dead_letter::numbered(&letter.properties, number, frame_max),
+                None => letter.properties.clone(),
+            };
+            let mandatory = traffic == Traffic::DeadLetters;
+            // Sending fails only if the link is gone, and nobody is interested.
+            let on_taken = || _ = number.map(|number| answers.send(Answer::Taken(number)));
+            let on_taken = whether_taken.then_some(on_taken);
+            let outcome = publish(&channel, &letter, properties, mandatory, on_taken).await;
+            let _ = answers.send(Answer::Done(number, outcome));
+        });
+    }
+
+    /// The next word. Can be dropped at any time without loss.
+    pub(super) async fn next(&mut self) -> Word {
+        loop {
+            if let Some(report) = self.reports.pop_front() {
+                return Word::Report(report);
+            }
+            if let Some(opening) = &mut self.opening {
+                let opened = opening.await.unwrap_or_else(|error| Err(error.to_string()));
+                self.opening = None;
+                match opened {
+                    Ok(channel) => {
+                        self.channel = channel;
+                        return Word::Opened;
+                    }
+                    Err(text) => return Word::Lost(text),
+                }
+            }
+            if !self.is_open() {
+                return self.closed().await;
+            }
+            let due = self.returns.due();
+            select! {
+                // There is a sender in `self`, so that this does not end.
+                Some(answer) = self.answers.1.recv() => self.take(answer),
+                () = until(due) => self.report_returns(),
+            }
+        }
+    }
+
+    fn take(&mut self, answer: Answer) {
+        let (number, outcome) = match answer {
+            Answer::Taken(number) => {
+                return self.reports.push_back(Report { number, outcome: Outcome::Taken });
+            }
+            Answer::Done(number, outcome) => (number, outcome),
+        };
+        let confirmed = match outcome {
+            Ok(confirmed) => Some(confirmed),
+            Err(error) => {
+                tracing::debug!(%error, "nothing is known of a letter");
+                if let Unconfirmed::Failed(error) = &error
+                    && error.is_amqp_error()
+                    && !matches!(self.reason, Some((_, Reason::Refused)))
+                {
+                    self.reason = Some((reply_text(error), Reason::of(error)));
+                }
+                self.had_marker |= number.is_none();
+                None
+            }
+        };
+        let Some(number) = number else { return };
+        if self.traffic == Traffic::DeadLetters {
+            self.returns.heard(number, confirmed, Instant::now());
+            self.report_returns();
+        } else if let Some(Confirmed { is_ack, .. }) = confirmed {
+            let outcome = if is_ack { Outcome::Stored } else { Outcome::NotStored };
+            self.reports.push_back(Report { number, outcome });
+        }
+    }
+
+    fn report_returns(&mut self) {
+        let now = Instant::now();
+        self.reports.extend(std::iter::from_fn(|| self.returns.next(now)));
+    }
+
+    /// RabbitMQ has closed the channel. lapin says why to each letter that was under way.
+    async fn closed(&mut self) -> Word {
+        let due = *self.reason_due.get_or_insert_with(|| Instant::now() + REASON_LIMIT);
+        let _ = timeout_at(due, async { while self.tasks.join_next().await.is_some() {} }).await;
+        self.tasks.abort_all();
+        while let Ok(answer) = self.answers.1.try_recv() {
+            self.take(answer);
+        }
+        self.reason_due = None;
+        let missing = self.ground.clone();
+        let ground = match (&self.reason, missing) {
+            (Some((_, Reason::Refused)), _) => None,
+            (Some((reason, Reason::Missing)), Some(ground)) => {
+                tracing::warn!(reason, "dead letters have no exchange any more: it is declared again");
+                Some(ground)
+            }
+            (Some((text, _)), _) => return Word::Lost(text.clone()),
+            (None, _) => return Word::Lost("the publishing channel was closed".to_owned()),
+        };
+        let left = self.abandon();
+        self.answers = mpsc::unbounded_channel();
+        let connection = Arc::clone(&self.connection);
+        self.opening = Some(tokio::spawn(async move {
+            let opened = timeout(OPEN_LIMIT, open_next(&connection, ground)).await;
+            opened.unwrap_or_else(|_| Err("RabbitMQ does not open a channel".to_owned()))
+        }));
+        Word::Closed(left)
+    }
+
+    /// Whether the channel is usable.
+    pub(super) fn is_open(&self) -> bool {
+        self.opening.is_none() && self.channel.status().connected()
+    }
+
+    /// Gives the channel up.
+    pub(super) fn abandon(&mut self) -> Abandoned {
+        self.tasks.abort_all();
+        if let Some(opening) = self.opening.take() {
+            opening.abort();
+        }
+        while let Ok(answer) = self.answers.1.try_recv() {
+            self.take(answer);
+        }
+        self.returns = Returns::default();
+        // If it was a letter and not the marker, RabbitMQ refuses it again, and no marker is with it.
+        let had_marker = std::mem::take(&mut self.had_marker);
+        let refused = match self.reason.take() {
+            Some((text, Reason::Refused)) if !had_marker => Some(text),
+            _ => None,
+        };
+        Abandoned { reports: std::mem::take(&mut self.reports).into(), refused }
+    }
+}
+
+/// The channel after one that was closed, and what is missing before.
+async fn open_next(connection: &Connection, missing: Option<Ground>) -> Result<Channel, String> {
+    if let Some((config, address)) = missing {
+        let made = topology::prepare_dead_letters(connection, &config.amqp, &address).await;
+        made.map_err(|fault| fault.text)?;
+    }
+    open_channel(connection).await.map_err(|error| reply_text(&error))
+}
+
+/// A channel in confirm mode.
+async fn open_channel(connection: &Connection) -> lapin::Result<Channel> {
+    let channel = connection.create_channel().await?;
+    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    Ok(channel)
+}
+
+/// Waits for a moment, or for ever if there is none.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Publishes and waits for the confirm, as long as it takes.
+pub(super) async fn confirm(channel: &Channel, letter: &Letter) -> Result<(), Unconfirmed> {
+    let confirmed = publish(channel, letter, letter.properties.clone(), false, None::<fn()>).await?;
+    if confirmed.is_ack { Ok(()) } else { Err(Unconfirmed::NotStored) }
+}
+
+/// Publishes and waits for the confirm. If somebody wants to know when RabbitMQ has taken the letter, asks.
+///
+/// RabbitMQ does what a channel is told in its order, and refuses a letter when it looks at it: once it has answered
+/// anything that was sent behind the letter, it has taken it. The question is one that changes nothing.
+async fn publish(
+    channel: &Channel,
+    letter: &Letter,
+    properties: BasicProperties,
+    mandatory: bool,
+    on_taken: Option<impl FnOnce()>,
+) -> Result<Confirmed, Unconfirmed> {
+    let Letter { exchange, routing_key, body, .. } = letter;
+    let options = BasicPublishOptions { mandatory, ..BasicPublishOptions::default() };
+    let (exchange, routing_key) = (exchange.clone(), routing_key.clone());
+    // It has been written then; what is no letter would overtake one that waits.
+    let published = channel.basic_publish(exchange, routing_key, options, body, properties).await?;
+    let asking = async {
+        if let Some(on_taken) = on_taken
+            && channel.confirm_select(ConfirmSelectOptions::default()).await.is_ok()
+        {
+            on_taken();
+        }
+        std::future::pending::<()>().await;
+    };
+    // Why a channel is closed is told to the letter, and not to a question that comes too late.
+    let confirmation = select! {
+        biased;
+        () = asking => unreachable!("it has no end"),
+        confirmation = published => confirmation?,
+    };
+    let is_ack = confirmation.is_ack();
+    let returned = confirmation.take_message();
+    let returned = returned.and_then(|message| dead_letter::number(&message.properties));
+    Ok(Confirmed { is_ack, returned })
+}

@@ -1,0 +1,294 @@
+//! What is published, by clients and operators and by ourselves: the doors to [`super::outgoing`], and what is said of
+//! each letter in the end.
+
+use std::time::Instant;
+
+use lapin::types::ShortString;
+
+use crate::broker::backplane::event::{Event, Message, Removal};
+use crate::broker::payload::Undeliverable;
+use crate::broker::shares::Sender;
+use crate::config::Config;
+use crate::domain::mail::{Asker, Publish, PublishFault};
+use crate::domain::reasons::ErrorCode;
+
+use super::outgoing::{Outgoing, Purpose, Settled};
+use super::pending_publish::Letter;
+use super::publisher::{Abandoned, Report, Traffic, Unconfirmed};
+use super::{Rabbit, State, dead_letter, markers, message};
+
+/// Dead letters under way at once. With 33 that a quorum queue does not take, as one without a majority
+/// (`quorum_commands_soft_limit`, 32 by default), RabbitMQ grants their channel no more credit, and after some hundred others
+/// by that channel it reads nothing more of the connection; publishes go over the same one.
+const DEAD_UNDER_WAY_MAX: usize = 32;
+
+/// All letters that are not settled.
+#[derive(Debug)]
+pub(super) struct Letters {
+    publishes: Outgoing,
+    dead: Outgoing,
+}
+
+impl Letters {
+    /// By the time that each has, and by how many and how large they may be.
+    pub(super) fn new(config: &Config) -> Self {
+        let limit = config.timeouts.publish.0;
+        let (limits, amqp) = (&config.limits, &config.amqp);
+        Self {
+            publishes: Outgoing::new(limit, limits.publishes, limits.publishes_bytes, usize::MAX),
+            // Those that gave their tags back are no longer among the messages that are taken and not acknowledged.
+            dead: Outgoing::new(limit, amqp.prefetch.into(), amqp.prefetch_bytes, DEAD_UNDER_WAY_MAX),
+        }
+    }
+
+    fn of(&mut self, traffic: Traffic) -> &mut Outgoing {
+        match traffic {
+            Traffic::Publishes => &mut self.publishes,
+            Traffic::DeadLetters => &mut self.dead,
+        }
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.publishes.len() + self.dead.len()
+    }
+
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// When [`Self::pass`] has something to do next.
+    pub(super) fn next_change(&self) -> Option<Instant> {
+        self.publishes.next_change().into_iter().chain(self.dead.next_change()).min()
+    }
+
+    /// Time has passed: tells of those whose time is over.
+    pub(super) fn pass(&mut self, now: Instant) -> Vec<Settled> {
+        let mut settled = self.publishes.pass(now);
+        settled.extend(self.dead.pass(now));
+        settled
+    }
+}
+
+impl Rabbit {
+    /// Takes words on letters.
+    pub(super) fn hear(&mut self, traffic: Traffic, reports: impl IntoIterator<Item = Report>) {
+        let now = Instant::now();
+        for report in reports {
+            let settled = self.letters.of(traffic).hear(report, now);
+            settled.for_each(|settled| self.settle(settled));
+        }
+    }
+
+    /// The channel of a traffic is gone, because RabbitMQ refused a letter in these words, or for another reason.
+    pub(super) fn channel_is_gone(&mut self, traffic: Traffic, refused: Option<&str>) {
+        let failed = self.letters.of(traffic).channel_is_gone(refused);
+        failed.into_iter().for_each(|settled| self.settle(settled));
+    }
+
+    /// The connections are gone, and with them the tags of messages, and both channels for letters.
+    pub(super) fn connections_are_gone(&mut self, left: [(Traffic, Abandoned); 2]) {
+        let refused = left.map(|(traffic, Abandoned { reports, refused })| {
+            self.hear(traffic, reports);
+            (traffic, refused)
+        });
+        self.letters.dead.tags_are_void();
+        for (traffic, refused) in refused {
+            self.channel_is_gone(traffic, refused.as_deref());
+        }
+    }
+
+    /// Tells of a letter that is done with.
+    pub(super) fn settle(&mut self, settled: Settled) {
+        match settled {
+            Settled::Publish(asker, outcome) => {
+                let outcome = outcome.map_err(|error| {
+                    let refusal = self.why_it_would_fail_again(&error);
+                    PublishFault { code: ErrorCode::Internal, refusal }
+                });
+                self.events.push_back(Event::Published { asker, outcome });
+            }
+            Settled::Burial { tag, ticket, outcome } => {
+                if let (Some(ticket), Some(reader)) = (ticket, &mut self.reader) {
+                    reader.coverage.is_safe(ticket);
+                }
+                if let Err(error) = outcome {
+                    self.burial_failed(&error);
+                }
+                self.events.extend(tag.map(|tag| Event::Buried { tag }));
+            }
+            Settled::Released { tag, is_unroutable } => {
+                self.burial_waits(is_unroutable);
+                self.events.push_back(Event::Buried { tag });
+            }
+        }
+    }
+
+    /// Tells what was not told one by one, when its time has come.
+    pub(super) fn tell_of_more(&mut self, now: Instant) {
+        for (kind, more_since_last) in self.dead_log.pass(now) {
+            tracing::warn!(
+                kind,
+                more_since_last,
+                "more messages could not be delivered, and became dead letters"
+            );
+        }
+        for (what, more_since_last) in self.letter_log.pass(now) {
+            tracing::warn!(what, more_since_last, "more of what was told before");
+        }
+    }
+
+    fn burial_waits(&mut self, is_unroutable: bool) {
+        let (what, reason) = if is_unroutable {
+            (
+                "dead letters routed nowhere",
+                "the dead-letter exchange routes a dead letter to no queue: bind one to it",
+            )
+        } else {
+            ("dead letters not confirmed in time", "RabbitMQ has not confirmed a dead letter in time")
+        };
+        if let Some(more_since_last) = self.letter_log.allow(what, Instant::now()) {
+            let exchange = &self.config.amqp.dead_letter_exchange;
+            tracing::warn!(
+                exchange,
+                more_since_last,
+                "{reason}; it is kept in memory, and goes on being sent"
+            );
+        }
+    }
+
+    /// Whether messages may be taken, of which each may have to be buried. While a stream is read back nothing is
+    /// buried, and no letter leaves.
+    pub(super) fn has_room_for_burials(&mut self) -> bool {
+        let has_room = self.letters.dead.has_room(Sender::Operator) || self.is_loading();
+        let is_full = "pauses until dead letters are confirmed";
+        if !has_room && let Some(more_since_last) = self.letter_log.allow(is_full, Instant::now()) {
+            let (exchange, waiting) = (&self.config.amqp.dead_letter_exchange, self.letters.dead.len());
+            tracing::warn!(
+                exchange,
+                waiting,
+                more_since_last,
+                "no messages are taken until RabbitMQ has confirmed some of the dead letters"
+            );
+        }
+        has_room
+    }
+
+    /// Tells the log of a publish that failed. Returns what operators are told if it would fail again.
+    fn why_it_would_fail_again(&mut self, error: &Unconfirmed) -> Option<Box<str>> {
+        if !matches!(error, Unconfirmed::Refused(_) | Unconfirmed::TooLarge) {
+            tracing::debug!(%error, "a publish failed");
+            return None;
+        }
+        if let Some(more_since_last) = self.letter_log.allow("publishes refused", Instant::now()) {
+            let exchange = &self.config.amqp.exchange;
+            tracing::warn!(exchange, %error, more_since_last, "a publish failed, and would fail again");
+        }
+        Some(error.to_string().into())
+    }
+
+    fn burial_failed(&mut self, error: &Unconfirmed) {
+        let is_unroutable = matches!(error, Unconfirmed::Unroutable);
+        self.events.push_back(Event::DeadLetterLost { is_unroutable });
+        if let Some(more_since_last) = self.letter_log.allow("dead letters lost", Instant::now()) {
+            let exchange = &self.config.amqp.dead_letter_exchange;
+            tracing::error!(
+                exchange,
+                %error,
+                more_since_last,
+                "an undeliverable message is lost: the dead-letter exchange did not take it"
+            );
+        }
+    }
+
+    /// Has a history forgotten through the stream, by this node as well when it reads of it.
+    pub(in crate::broker) fn remove_history(
+        &mut self,
+        topic: &str,
+        asker: Asker,
+    ) -> Result<(), (Asker, Removal)> {
+        if self.reader.is_none() {
+            return Err((asker, Removal::Here));
+        }
+        if self.winding_down {
+            return Err((asker, Removal::Refused(ErrorCode::Internal)));
+        }
+        if !self.letters.publishes.has_room((&asker).into()) {
+            return Err((asker, Removal::Refused(ErrorCode::TooManyRequests)));
+        }
+        let letter = markers::removal(&self.config.amqp.stream.as_str().into(), topic);
+        self.letters.publishes.add(Purpose::Publish(asker), letter, Instant::now());
+        self.send_letters();
+        Ok(())
+    }
+
+    /// Takes a publish. Without a link it waits for the next one.
+    pub(in crate::broker) fn publish(&mut self, publish: Publish) -> Result<(), (Publish, ErrorCode)> {
+        if self.winding_down {
+            return Err((publish, ErrorCode::Internal));
+        }
+        if !self.letters.publishes.has_room((&publish.asker).into()) {
+            return Err((publish, ErrorCode::TooManyRequests));
+        }
+        let id = match publish.id.as_deref().map(ShortString::try_new) {
+            Some(Ok(id)) => id,
+            Some(Err(_)) => return Err((publish, ErrorCode::BadRequest)),
+            None => self.ids.next(),
+        };
+        let Publish { asker, topics, data, key, .. } = publish;
+        let [first, copies @ ..] = &topics[..] else { unreachable!("checked: a publish has topics") };
+        let letter = Letter {
+            exchange: self.config.amqp.exchange.as_str().into(),
+            routing_key: ShortString::from(&**first),
+            body: data.into_vec(),
+            properties: message::properties(id, copies, key.as_deref()),
+        };
+        self.letters.publishes.add(Purpose::Publish(asker), letter, Instant::now());
+        self.send_letters();
+        Ok(())
+    }
+
+    /// Sends a message to the dead-letter exchange. One whose link is gone meanwhile is buried over the next link.
+    pub(in crate::broker) fn bury(&mut self, message: Message, reason: &Undeliverable) {
+        let kind = reason.kind();
+        if let Some(more_since_last) = self.dead_log.allow(kind, Instant::now()) {
+            let topic = message.topics.first().map_or("", |topic| topic);
+            tracing::warn!(topic, kind, %reason, more_since_last, "a message cannot be delivered, and becomes a dead letter");
+        }
+        let is_linked = matches!(self.state, State::Linked { .. });
+        let place = message.place;
+        let is_held = is_linked && place.is_none_or(|place| !place.is_replayed);
+        let tag = is_held.then_some(message.tag);
+        let ticket = place.zip(self.reader.as_mut());
+        let ticket = ticket.map(|(place, reader)| reader.coverage.sends(place.offset - 1));
+        let letter = dead_letter::of(message, reason, self.config.amqp.dead_letter_exchange.as_str().into());
+        self.letters.dead.add(Purpose::Burial { tag, ticket }, letter, Instant::now());
+        self.send_letters();
+    }
+
+    /// What is due leaves, if it can.
+    pub(super) fn send_letters(&mut self) {
+        // Who winds down pushes nothing more, and need not wait to push it; other nodes do.
+        let is_too_early = (self.is_loading() || !self.is_bound()) && !self.winding_down;
+        let State::Linked { link, .. } = &mut self.state else { return };
+        if link.takes_letters(Traffic::Publishes)
+            && let Some(marker) = self.marker.take()
+        {
+            let settled = self.reader.as_ref().and_then(|reader| reader.settled(&marker));
+            link.mark(&marker, settled);
+        }
+        if is_too_early {
+            return;
+        }
+        let now = Instant::now();
+        for traffic in [Traffic::Publishes, Traffic::DeadLetters] {
+            let letters = self.letters.of(traffic);
+            while link.takes_letters(traffic)
+                && let Some((number, letter)) = letters.leave(now)
+            {
+                link.send(traffic, number, letter, letters.has_suspects());
+            }
+        }
+    }
+}

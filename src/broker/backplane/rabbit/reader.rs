@@ -1,0 +1,382 @@
+//! Reading the stream: what its deliveries are to the broker, and which markers this node has to write.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use foldhash::fast::RandomState as Fingerprints;
+use lapin::message::Delivery;
+
+use crate::broker::backplane::event::{Event, Message, Place};
+use crate::config::{Config, Interval};
+use crate::domain::mail::Epoch;
+
+use super::attach::{CLAIM_MESSAGES, CLAIM_SPAN, Reach, Start};
+use super::coverage::Coverage;
+use super::ids::random;
+use super::lineage::{Anchor, Claim, Finding, Lineage, Marker};
+use super::{markers, message};
+
+/// Between two claims of one node. Whoever reads back over twice that meets one, if a node lives.
+const CLAIM_EVERY: Duration = Duration::from_secs(CLAIM_SPAN.as_secs() / 2);
+/// Messages after which a claim is due as well: after a lost link, the stream is read again from the newest
+/// marker on, and who starts need not read far for a claim.
+const CLAIM_EVERY_MESSAGES: u64 = CLAIM_MESSAGES / 2;
+/// Between two lines about how far the reading back has come.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+/// After which a marker that was waited for while reading back is written again.
+const REPEAT_AFTER: Duration = Duration::from_secs(5);
+
+/// What it takes to find the place in the stream, for whoever makes the link.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ResumePoint {
+    pub(super) anchor: Option<Anchor>,
+    pub(super) reach: Reach,
+    pub(super) node: u64,
+}
+
+/// A node's way through its stream, over all links.
+#[derive(Debug)]
+pub(super) struct Reader {
+    node: u64,
+    reach: Reach,
+    lineage: Lineage,
+    pub(super) coverage: Coverage,
+    fingerprints: Fingerprints,
+    /// While the stream is read back.
+    loading: Option<Loading>,
+    /// Where the next delivery stands, if it does not say so.
+    next: u64,
+    /// Where the stream ended when the link was made.
+    pub(super) end: u64,
+    /// Whether a stream was read back before.
+    was_live: bool,
+    /// When this node wrote a marker last.
+    marked: Instant,
+    /// When it looks after markers next.
+    due: Instant,
+}
+
+#[derive(Debug)]
+struct Loading {
+    /// Nonce of the marker that ends it.
+    goal: u64,
+    /// See [`Start::Back`].
+    first: u64,
+    wanted: u64,
+    top: u64,
+    is_short: bool,
+    /// Messages read so far.
+    read: u64,
+    since: Instant,
+}
+
+impl Reader {
+    /// For a node that has read nothing yet.
+    pub(super) fn new(config: &Config, now: Instant) -> Self {
+        let node = random();
+        Self {
+            node,
+            reach: reach(config),
+            lineage: Lineage::new(node),
+            coverage: Coverage::new(node),
+            fingerprints: Fingerprints::default(),
+            loading: None,
+            next: 0,
+            end: 0,
+            was_live: false,
+            marked: now,
+            due: now,
+        }
+    }
+
+    /// Where the next link has to begin.
+    pub(super) fn resume_point(&self) -> ResumePoint {
+        ResumePoint { anchor: self.lineage.anchor(), reach: self.reach, node: self.node }
+    }
+
+    /// Whether the stream has been read back.
+    pub(super) fn is_live(&self) -> bool {
+        self.lineage.is_live()
+    }
+
+    /// Whether the link is at the wrong place, and a new one has to be made.
+    pub(super) fn astray(&self) -> Option<Astray> {
+        let why = if self.reach.is_far { Astray::Short } else { Astray::Rewound };
+        self.lineage.is_blank().then_some(why)
+    }
+
+    /// There is a link, and it begins here. Returns the marker to write.
+    pub(super) fn linked(
+        &mut self,
+        start: Start,
+        events: &mut VecDeque<Event>,
+        now: Instant,
+    ) -> Option<Marker> {
+        match start {
+            Start::Anchor { top } => {
+                self.end = top + 1;
+                self.next = self.lineage.anchor().map_or(0, |anchor| anchor.offset + 1);
+                self.lineage.resume();
+                events.push_back(Event::Connected { gap: false });
+                // When it comes, all that waited has been read.
+                Some(self.marker(random(), None, now))
+            }
+            Start::Back { first, wanted, top, is_short, is_rewound } => {
+                if self.was_live {
+                    tracing::warn!("this is another stream, or it has lost messages: read anew");
+                }
+                if is_rewound {
+                    self.lineage.rewound();
+                }
+                (self.next, self.end) = (first, top + 1);
+                let goal = random();
+                self.lineage.begin(goal);
+                self.coverage.begin();
+                self.loading = Some(Loading { goal, first, wanted, top, is_short, read: 0, since: now });
+                self.due = now + PROGRESS_EVERY;
+                Some(self.marker(goal, None, now))
+            }
+        }
+    }
+
+    /// Says what a delivery is. Returns the marker to write because of it.
+    pub(super) fn take(
+        &mut self,
+        delivery: Delivery,
+        events: &mut VecDeque<Event>,
+        now: Instant,
+    ) -> Option<Marker> {
+        let tag = delivery.delivery_tag;
+        let Some(offset) = markers::offset(&delivery) else {
+            events.push_back(self.without_offset(delivery));
+            return None;
+        };
+        self.next = offset + 1;
+        if let Some(loading) = &mut self.loading {
+            if loading.read == 0 {
+                // What RabbitMQ dropped in this moment is not there to be known.
+                events.push_back(Event::Loading { base: loading.wanted.max(offset) });
+            }
+            loading.read += 1;
+        }
+        if let Some(marker) = markers::read(&delivery) {
+            events.push_back(Event::Passed { tag, offset: Some(offset + 1), time: markers::time(&delivery) });
+            return self.marker_came(offset, &marker, markers::settled(&delivery), events, now);
+        }
+        let fingerprint = message::fingerprint(&delivery, &self.fingerprints);
+        let role = self.lineage.publication(offset, fingerprint);
+        if self.is_live() {
+            self.coverage.read(offset);
+        }
+        let Some(role) = role else {
+            events.push_back(Event::Passed { tag, offset: Some(offset + 1), time: None });
+            return None;
+        };
+        if let Some(topic) = markers::removed(&delivery) {
+            events.push_back(Event::HistoryRemoved { topic: topic.into(), tag, offset: offset + 1 });
+            return None;
+        }
+        let place = Place { offset: offset + 1, is_replayed: role.replayed, is_ours_to_bury: role.buries };
+        events.push_back(Event::Message(message::receive(delivery, Some(place))));
+        let is_due = self.is_live() && self.lineage.since_anchor().is_multiple_of(CLAIM_EVERY_MESSAGES);
+        if is_due { self.claim(now) } else { None }
+    }
+
+    /// A delivery that does not say where it stands: of headers beyond what the filter keeps, or that lapin cannot read,
+    /// the offset may be lost ([`amqp_filter`](super::amqp_filter)). It stands behind the one before it, and cannot be
+    /// delivered. One that was there before is looked at when that part is read again, if nobody has settled it.
+    fn without_offset(&mut self, delivery: Delivery) -> Event {
+        let offset = self.next;
+        self.next += 1;
+        if !self.is_live() || offset < self.lineage.next_offset() {
+            return Event::Passed { tag: delivery.delivery_tag, offset: None, time: None };
+        }
+        self.coverage.read(offset);
+        let is_ours_to_bury = self.lineage.is_burier();
+        let place = Place { offset: offset + 1, is_replayed: false, is_ours_to_bury };
+        Event::Message(message::receive_unplaced(delivery, place))
+    }
+
+    fn marker_came(
+        &mut self,
+        offset: u64,
+        marker: &Marker,
+        settled: Option<u64>,
+        events: &mut VecDeque<Event>,
+        now: Instant,
+    ) -> Option<Marker> {
+        let was_burier = self.lineage.is_burier();
+        let finding = self.lineage.marker(offset, marker);
+        self.coverage.marker(offset, settled, marker.claim.is_some(), now);
+        match finding {
+            Finding::CaughtUp(_) => self.coverage.live(offset + 1, now),
+            _ if self.is_live() => self.coverage.read(offset),
+            _ => {}
+        }
+        match (was_burier, self.lineage.is_burier()) {
+            (true, false) => self.coverage.handed_over(offset),
+            (false, true) => self.coverage.takes_charge(now),
+            _ => {}
+        }
+        self.act_on(finding, events, now)
+    }
+
+    /// A message that is read again, if it is to be looked at.
+    pub(super) fn take_again(&mut self, delivery: Delivery) -> Option<Message> {
+        let told = markers::offset(&delivery);
+        let offset = told.or_else(|| self.coverage.wanted())?;
+        let marker = markers::read(&delivery);
+        let is_marker = marker.is_some();
+        if let Some(marker) = marker {
+            self.coverage.marker_again(offset, markers::settled(&delivery), marker.claim.is_some());
+        }
+        let is_wanted = self.coverage.read_again(offset);
+        let is_publication = !is_marker && markers::removed(&delivery).is_none();
+        let place = Place { offset: offset + 1, is_replayed: true, is_ours_to_bury: true };
+        (is_wanted && is_publication).then(|| match told {
+            Some(_) => message::receive(delivery, Some(place)),
+            None => message::receive_unplaced(delivery, place),
+        })
+    }
+
+    /// What a marker that is written now says of how far the stream is settled.
+    pub(super) fn settled(&self, marker: &Marker) -> Option<u64> {
+        match (self.is_live(), &marker.claim) {
+            (true, _) => self.coverage.settled(),
+            (false, Some(_)) => Some(self.coverage.told()),
+            (false, None) => None,
+        }
+    }
+
+    /// The marker of a node that stops, and up to where it knows the stream to be settled, if nobody has said so yet: else
+    /// whoever comes next would send the dead letters of the last second again.
+    pub(super) fn last_marker(&mut self, now: Instant) -> Option<(Marker, u64)> {
+        let settled = self.coverage.settled().filter(|&settled| settled > self.coverage.told());
+        let settled = settled.filter(|_| self.is_live())?;
+        Some((self.marker(random(), None, now), settled))
+    }
+
+    fn act_on(&mut self, finding: Finding, events: &mut VecDeque<Event>, now: Instant) -> Option<Marker> {
+        match finding {
+            Finding::Nothing => None,
+            Finding::NoEpoch if self.may_find_a_claim() => {
+                self.reach.is_far = true;
+                self.lineage.forget();
+                None
+            }
+            Finding::NoEpoch => Some(self.proposal(now)),
+            Finding::Contested => self.claim(now),
+            Finding::Renamed(epoch) => {
+                tracing::warn!(
+                    %epoch,
+                    "another node's epoch of the stream holds: it is older than ours, or the stream was rewound"
+                );
+                events.push_back(Event::Renamed { epoch });
+                None
+            }
+            Finding::CaughtUp(epoch) => {
+                self.caught_up(&epoch, now);
+                events.push_back(Event::CaughtUp { epoch });
+                events.push_back(Event::Connected { gap: true });
+                self.was_live = true;
+                self.claim(now)
+            }
+        }
+    }
+
+    /// Whether the stream may have a claim before what was read back.
+    fn may_find_a_claim(&self) -> bool {
+        self.lineage.claim().is_none() && self.loading.as_ref().is_some_and(|loading| loading.is_short)
+    }
+
+    fn caught_up(&mut self, epoch: &Epoch, now: Instant) {
+        self.reach.is_far = false;
+        if let Some(Loading { read, since, .. }) = self.loading.take() {
+            // Tenths are enough for people, and for programs.
+            let seconds = format_args!("{:.1}", now.duration_since(since).as_secs_f32());
+            tracing::info!(messages = read, %seconds, %epoch, "read the stream back");
+        }
+    }
+
+    /// When [`Self::on_time`] has something to do.
+    pub(super) fn due(&self) -> Instant {
+        self.coverage.due().filter(|_| self.is_live()).map_or(self.due, |due| due.min(self.due))
+    }
+
+    /// Looks after what has to be done although nothing comes. Returns the marker to write.
+    pub(super) fn on_time(&mut self, now: Instant) -> Option<Marker> {
+        let Some(loading) = &self.loading else { return self.on_time_when_live(now) };
+        let of = loading.top.saturating_sub(loading.first);
+        tracing::info!(messages = loading.read, about = of, "reading the stream back");
+        self.due = now + PROGRESS_EVERY;
+        if now < self.marked + REPEAT_AFTER {
+            return None;
+        }
+        // It was not confirmed, or it is behind much else: then it comes twice, which is one time too many
+        // and does no harm.
+        if self.lineage.lacks_epoch() {
+            return Some(self.proposal(now));
+        }
+        Some(self.marker(loading.goal, None, now))
+    }
+
+    fn on_time_when_live(&mut self, now: Instant) -> Option<Marker> {
+        let pass = self.coverage.pass();
+        let takes_over = self.coverage.takes_over(now);
+        if let Some((offsets, is_search)) = self.coverage.pass().filter(|_| pass.is_none()) {
+            let (from, messages) = (offsets.start, offsets.end - offsets.start);
+            let what =
+                if is_search { "word on which dead letters were sent" } else { "missing dead letters" };
+            tracing::info!(from, messages, what, "reading a part of the stream again");
+        }
+        if takes_over || self.due <= now {
+            return self.claim(now);
+        }
+        self.coverage.tells(now).then(|| self.marker(random(), None, now))
+    }
+
+    /// What this node knows of the epoch, told again.
+    fn claim(&mut self, now: Instant) -> Option<Marker> {
+        let claim = self.lineage.claim();
+        self.due = now + CLAIM_EVERY;
+        claim.map(|claim| self.marker(random(), Some(claim), now))
+    }
+
+    /// A new epoch, for a stream without one that holds.
+    fn proposal(&mut self, now: Instant) -> Marker {
+        let claim = self.lineage.proposal(format!("{:016x}", random()).into());
+        self.marker(random(), Some(claim), now)
+    }
+
+    fn marker(&mut self, nonce: u64, claim: Option<Claim>, now: Instant) -> Marker {
+        self.marked = now;
+        Marker { nonce, node: self.node, claim }
+    }
+}
+
+/// Why a link is at the wrong place in the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Astray {
+    /// Other messages are where some were that this node has read.
+    Rewound,
+    /// It began too late for a claim to be met, and there may be one further back.
+    Short,
+}
+
+/// As far back as the longest history goes, within the limits.
+fn reach(config: &Config) -> Reach {
+    let amqp = &config.amqp;
+    let (history, limit) = (config.longest_history(), amqp.replay_max_age.0);
+    if history > limit {
+        let (history, limit) = (String::from(Interval(history)), String::from(amqp.replay_max_age));
+        tracing::info!(
+            "a history_ttl is {history}, amqp.replay_max_age {limit}: who comes back after a restart of the \
+             engine recovers what is younger than the latter"
+        );
+    }
+    let ids = u64::try_from(amqp.message_ids).unwrap_or(u64::MAX);
+    Reach { span: history.min(limit), messages: amqp.replay_max_messages, ids, is_far: false }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,243 @@
+//! Clients that come from a node that is ahead of this one: they have a publication which this node has not
+//! read yet. They wait until it has, but not for ever: it may never come. Nor in any number: no budget for answers bounds
+//! it, as a question that waits has none.
+//!
+//! Each is taken by itself, so that the caller can stop where what it does with them has no room.
+//!
+//! Pure: time is an argument.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::mem;
+use std::time::{Duration, Instant};
+
+use crate::domain::mail::Recover;
+
+/// How long they wait. Nodes that read the same stream are milliseconds apart, unless one of them is in trouble;
+/// SDKs wait for 5 s, and are to have an answer before.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Questions that may wait at once, of all clients, of which each shard's have an equal part: 400 bytes each with its epoch
+/// and its place here, 25 MiB together. One more takes the place of the oldest of its shard, which is refused, to be asked
+/// again.
+///
+/// No client has a share: however many connections ask, and however many have gone since, all that they do is to shorten
+/// the wait of everybody. Where 200,000 questions come per second, each may wait for 300 ms.
+pub(super) const WAITING_MAX: usize = 65_536;
+
+/// Deadlines beyond two for each that waits before those that are over are taken out.
+const STALE: usize = 1024;
+
+/// The offset that somebody waits for, and a number of its own.
+type Key = (u64, u64);
+
+/// Those of one shard who wait.
+#[derive(Debug)]
+pub(super) struct Ahead {
+    /// How many there may be.
+    max: usize,
+    waiting: BTreeMap<Key, Recover>,
+    next_number: u64,
+    /// In the order in which they come, one for each who waits, and some of those who did.
+    deadlines: VecDeque<(Instant, Key)>,
+    /// Those who need not wait any longer, whatever this node has read.
+    ready: VecDeque<Recover>,
+}
+
+impl Ahead {
+    /// Room for so many.
+    pub(super) fn new(max: usize) -> Self {
+        Self {
+            max,
+            waiting: BTreeMap::new(),
+            next_number: 0,
+            deadlines: VecDeque::new(),
+            ready: VecDeque::new(),
+        }
+    }
+
+    /// Whether no more may wait.
+    fn is_full(&self) -> bool {
+        self.waiting.len() + self.ready.len() >= self.max
+    }
+
+    /// Lets a question wait from `now` on until this node has read as far as it asks. Where no more may wait, gives back the
+    /// one that has waited for the longest; or this one, where all others are ready.
+    pub(super) fn wait(&mut self, question: Recover, now: Instant) -> Option<Recover> {
+        let mut gone = None;
+        if self.is_full() {
+            // By then everybody's time is over.
+            gone = self.next_late(now + TIMEOUT);
+            if gone.is_none() {
+                return Some(question);
+            }
+        }
+        let key = (question.since.offset, self.next_number);
+        self.next_number += 1;
+        self.waiting.insert(key, question);
+        self.deadlines.push_back((now + TIMEOUT, key));
+        if self.deadlines.len() > 2 * self.waiting.len() + STALE {
+            self.deadlines.retain(|(_, key)| self.waiting.contains_key(key));
+        }
+        gone
+    }
+
+    /// Lets only those go on waiting of whom `is_ahead` says that they have to.
+    pub(super) fn look_again(&mut self, mut is_ahead: impl FnMut(&Recover) -> bool) {
+        for (key, question) in mem::take(&mut self.waiting) {
+            if is_ahead(&question) {
+                self.waiting.insert(key, question);
+            } else {
+                self.ready.push_back(question);
+            }
+        }
+    }
+
+    /// Whether somebody need not wait any longer, whatever this node has read.
+    pub(super) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// One of those.
+    pub(super) fn next_ready(&mut self) -> Option<Recover> {
+        let ready = self.ready.pop_front();
+        if ready.is_none() {
+            // It is long only after a stream was read back.
+            self.ready = VecDeque::new();
+        }
+        ready
+    }
+
+    /// Whether somebody need not wait any longer when this node has read up to `offset`.
+    pub(super) fn has_reached(&self, offset: u64) -> bool {
+        self.waiting.first_key_value().is_some_and(|((first, _), _)| *first <= offset)
+    }
+
+    /// One of those.
+    pub(super) fn next_reached(&mut self, offset: u64) -> Option<Recover> {
+        let first = self.waiting.first_entry().filter(|first| first.key().0 <= offset)?;
+        Some(first.remove())
+    }
+
+    /// One of those who shall not wait any longer.
+    pub(super) fn next_late(&mut self, now: Instant) -> Option<Recover> {
+        while let Some(&(deadline, key)) = self.deadlines.front()
+            && (deadline <= now || !self.waiting.contains_key(&key))
+        {
+            self.deadlines.pop_front();
+            if let Some(late) = self.waiting.remove(&key) {
+                return Some(late);
+            }
+        }
+        // A flood must not leave its capacity behind.
+        if self.deadlines.is_empty() && self.deadlines.capacity() > STALE {
+            self.deadlines = VecDeque::new();
+        }
+        None
+    }
+
+    /// When [`Self::next_late`] has something to give at the latest.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.front().map(|&(deadline, _)| deadline)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::domain::mail::{ClientKey, CommandKey, Encoding, Lane, Since, TopicSlot, Variant};
+
+    /// A question of this command that waits for this offset.
+    pub(in crate::broker) fn question(command: u32, offset: u64) -> Recover {
+        Recover {
+            shard: 0,
+            topic: TopicSlot(0),
+            variant: Variant { encoding: Encoding::Json, lane: Lane::FIRST },
+            name: "a".into(),
+            asker: CommandKey { client: ClientKey { slot: 7, generation: 1 }, id: command },
+            recoverable: true,
+            since: Since { epoch: "e".into(), offset },
+            rejects_unrecovered: false,
+            has_waited: false,
+            budget: None,
+        }
+    }
+
+    fn reached(ahead: &mut Ahead, offset: u64) -> Vec<u32> {
+        std::iter::from_fn(|| ahead.next_reached(offset)).map(|question| question.asker.id).collect()
+    }
+
+    fn late(ahead: &mut Ahead, now: Instant) -> Vec<u32> {
+        std::iter::from_fn(|| ahead.next_late(now)).map(|question| question.asker.id).collect()
+    }
+
+    #[test]
+    fn who_is_ahead_waits_for_the_offset_or_for_its_own_deadline() {
+        let (mut ahead, start) = (Ahead::new(WAITING_MAX), Instant::now());
+        let second = Duration::from_secs(1);
+        ahead.wait(question(1, 10), start);
+        ahead.wait(question(2, 12), start + second);
+        ahead.wait(question(3, 10), start + second);
+        ahead.wait(question(4, 12), start + 2 * second);
+        assert_eq!((reached(&mut ahead, 9), ahead.has_reached(9)), (vec![], false));
+        assert_eq!(late(&mut ahead, start + second), [0; 0]);
+        assert!(ahead.has_reached(11));
+        assert_eq!(reached(&mut ahead, 11), [1, 3]);
+        assert_eq!(late(&mut ahead, start + TIMEOUT), [0; 0]);
+        assert_eq!(ahead.next_deadline(), Some(start + second + TIMEOUT));
+        assert_eq!(late(&mut ahead, start + second + TIMEOUT), [2]);
+        assert_eq!(late(&mut ahead, start + 2 * second + TIMEOUT), [4]);
+        assert_eq!((ahead.next_deadline(), reached(&mut ahead, u64::MAX)), (None, vec![]));
+    }
+
+    #[test]
+    fn deadlines_of_those_who_are_gone_are_forgotten() {
+        let (mut ahead, start) = (Ahead::new(WAITING_MAX), Instant::now());
+        for command in 0..10_000 {
+            ahead.wait(question(command, 10), start);
+            assert_eq!(reached(&mut ahead, 10), [command]);
+        }
+        assert!(ahead.deadlines.len() <= STALE + 2, "{}", ahead.deadlines.len());
+        assert_eq!(late(&mut ahead, start), [0; 0]);
+        assert_eq!(ahead.next_deadline(), None);
+    }
+
+    #[test]
+    fn where_all_places_are_taken_the_oldest_goes() {
+        let (mut ahead, start) = (Ahead::new(WAITING_MAX), Instant::now());
+        let gone = |gone: Option<Recover>| gone.map(|question| question.asker.id);
+        let most = u32::try_from(WAITING_MAX).unwrap();
+        for command in 0..most {
+            assert_eq!(gone(ahead.wait(question(command, 10 + u64::from(command % 7)), start)), None);
+        }
+        assert_eq!(reached(&mut ahead, 10).len(), WAITING_MAX / 7 + 1);
+        for command in 0..=most / 7 {
+            assert_eq!(gone(ahead.wait(question(most + command, 10), start)), None);
+        }
+        let later = start + TIMEOUT / 2;
+        assert_eq!(gone(ahead.wait(question(0, 10), later)), Some(1), "the first of those who wait still");
+        assert_eq!(gone(ahead.wait(question(0, 10), later)), Some(2));
+        assert!(ahead.is_full() && ahead.deadlines.len() <= 2 * WAITING_MAX + STALE);
+        ahead.look_again(|_| false);
+        assert_eq!(reached(&mut ahead, u64::MAX), [0; 0]);
+        assert_eq!(
+            gone(ahead.wait(question(3, 10), later)),
+            Some(3),
+            "those who are ready have their answers soon"
+        );
+        assert_eq!(std::iter::from_fn(|| ahead.next_ready()).count(), WAITING_MAX);
+        assert_eq!((late(&mut ahead, later), ahead.deadlines.capacity()), (vec![], 0));
+    }
+
+    #[test]
+    fn who_need_not_wait_whatever_was_read_is_told_apart() {
+        let (mut ahead, start) = (Ahead::new(WAITING_MAX), Instant::now());
+        for command in 1..=3 {
+            ahead.wait(question(command, u64::from(command)), start);
+        }
+        ahead.look_again(|question| question.asker.id != 2);
+        assert_eq!((ahead.has_ready(), ahead.has_reached(0)), (true, false));
+        assert_eq!(ahead.next_ready().map(|question| question.asker.id), Some(2));
+        assert_eq!(reached(&mut ahead, 1), [1]);
+        assert_eq!(late(&mut ahead, start + TIMEOUT), [3]);
+    }
+}

@@ -1,0 +1,274 @@
+//! The publications of one topic: a ring of bytes, and where in it each of them ends.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use super::expiry::Tick;
+
+/// More than that of one topic is not held: [`Entry::end`] must stay clear.
+const BYTES_MAX: usize = 1 << 31;
+
+/// A publication costs this much beside its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) offset: u64,
+    /// Where its bytes end, counted from the topic's first publication ever, modulo 2^32.
+    end: u32,
+    pub(super) born: Tick,
+}
+
+/// Publications with rising offsets. Each is followed by a comma, so that any neighbours, the last comma
+/// aside, are members of a JSON array.
+#[derive(Debug)]
+pub(super) struct Ring {
+    /// The offset of the newest publication that is no longer held.
+    floor: u64,
+    bytes: VecDeque<u8>,
+    entries: VecDeque<Entry>,
+    /// Where `bytes` begin, counted like [`Entry::end`].
+    begin: u32,
+    /// Those with an end of their own, by offset.
+    ends: VecDeque<(u64, Instant)>,
+    /// The newest ones, from the first on whose age is not known.
+    undated: Option<Box<Undated>>,
+}
+
+#[derive(Debug, Default)]
+struct Undated {
+    /// How many there are.
+    count: usize,
+    /// How old those of them may become, by offset, that say so and whose age is not known.
+    lifetimes: VecDeque<(u64, Duration)>,
+}
+
+impl Ring {
+    /// None so far; nothing is known of what was published up to and with `floor`.
+    pub(super) fn new(floor: u64) -> Self {
+        Self {
+            floor,
+            bytes: VecDeque::new(),
+            entries: VecDeque::new(),
+            begin: 0,
+            ends: VecDeque::new(),
+            undated: None,
+        }
+    }
+
+    /// What a publication of `len` bytes costs.
+    pub(super) fn cost(len: usize) -> usize {
+        len + size_of::<Entry>() + 1
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The offset of the newest publication that is no longer held.
+    pub(super) fn floor(&self) -> u64 {
+        self.floor
+    }
+
+    /// Whether one more of `len` bytes can be held.
+    pub(super) fn has_room(&self, len: usize) -> bool {
+        self.bytes.len() + len < BYTES_MAX
+    }
+
+    /// The oldest one.
+    pub(super) fn oldest(&self) -> Option<Entry> {
+        self.entries.front().copied()
+    }
+
+    /// Adds one. The others are older, whatever was said of their age.
+    pub(super) fn push(&mut self, offset: u64, json: &[u8], born: Tick, end: Option<Instant>) {
+        make_room(&mut self.bytes, json.len() + 1);
+        self.bytes.extend(json);
+        self.bytes.push_back(b',');
+        make_room(&mut self.entries, 1);
+        let born = self.entries.back().map_or(born, |last| last.born.max(born));
+        // The distance fits, and the scale may wrap.
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "has_room: at most BYTES_MAX, and wrapping anyway"
+        )]
+        let end_of_bytes = self.begin.wrapping_add(self.bytes.len() as u32);
+        self.entries.push_back(Entry { offset, end: end_of_bytes, born });
+        if let Some(end) = end {
+            self.ends.push_back((offset, end));
+        }
+    }
+
+    /// Whether there are some whose age is not known.
+    pub(super) fn is_undated(&self) -> bool {
+        self.undated.is_some()
+    }
+
+    /// The age of the newest one is not known, or at least that of one before it: [`Self::date`] will tell.
+    pub(super) fn leave_undated(&mut self, lifetime: Option<Duration>) {
+        let Some(newest) = self.entries.back() else { return };
+        let undated = self.undated.get_or_insert_default();
+        undated.count += 1;
+        undated.lifetimes.extend(lifetime.map(|lifetime| (newest.offset, lifetime)));
+    }
+
+    /// Those whose age was not known were born then, `age` ago, or when the one before them was.
+    pub(super) fn date(&mut self, born: Tick, age: Duration, now: Instant) {
+        let Some(Undated { count, lifetimes }) = self.undated.take().map(|undated| *undated) else { return };
+        let from = self.entries.len() - count;
+        let before = from.checked_sub(1).map(|before| self.entries[before].born);
+        let born = before.map_or(born, |before| before.max(born));
+        self.entries.range_mut(from..).for_each(|entry| entry.born = born);
+        if !lifetimes.is_empty() {
+            let end = |lifetime: Duration| now.checked_add(lifetime.saturating_sub(age));
+            self.ends.extend(
+                lifetimes.into_iter().filter_map(|(offset, lifetime)| Some((offset, end(lifetime)?))),
+            );
+            // Ages of some may have been known that came between.
+            self.ends.make_contiguous().sort_unstable_by_key(|(offset, _)| *offset);
+        }
+    }
+
+    /// Lets go of the oldest one. Returns what it cost: 0 if there is none.
+    pub(super) fn pop(&mut self) -> usize {
+        let Some(oldest) = self.entries.pop_front() else { return 0 };
+        let len = oldest.end.wrapping_sub(self.begin) as usize;
+        self.bytes.drain(..len);
+        self.begin = oldest.end;
+        self.floor = oldest.offset;
+        if self.ends.front().is_some_and(|(offset, _)| *offset == oldest.offset) {
+            self.ends.pop_front();
+        }
+        if let Some(undated) = &mut self.undated {
+            undated.count = undated.count.min(self.entries.len());
+            if undated.lifetimes.front().is_some_and(|(offset, _)| *offset == oldest.offset) {
+                undated.lifetimes.pop_front();
+            }
+            if undated.count == 0 {
+                self.undated = None;
+            }
+        }
+        give_back(&mut self.bytes);
+        give_back(&mut self.entries);
+        len + size_of::<Entry>()
+    }
+
+    /// The newest offset up to `up_to` that anything is known of.
+    pub(super) fn newest(&self, up_to: u64) -> u64 {
+        let after = self.entries.partition_point(|entry| entry.offset <= up_to);
+        match after.checked_sub(1) {
+            Some(newest) => self.entries[newest].offset,
+            None => self.floor.min(up_to),
+        }
+    }
+
+    /// Which of them are after `after` and not beyond `up_to`.
+    pub(super) fn range(&self, after: u64, up_to: u64) -> Range<usize> {
+        let from = self.entries.partition_point(|entry| entry.offset <= after);
+        let to = self.entries.partition_point(|entry| entry.offset <= up_to);
+        from..to.max(from)
+    }
+
+    /// The offsets of the first and the last of some of them, if there are any.
+    pub(super) fn offsets(&self, range: &Range<usize>) -> Option<(u64, u64)> {
+        let last = range.end.checked_sub(1).filter(|last| *last >= range.start)?;
+        Some((self.entries[range.start].offset, self.entries[last].offset))
+    }
+
+    /// Some of them, in up to two pieces.
+    pub(super) fn members(&self, range: &Range<usize>) -> (&[u8], &[u8]) {
+        let Range { start, end } = self.bytes_of(range);
+        let (head, tail) = self.bytes.as_slices();
+        let edge = head.len();
+        (&head[start.min(edge)..end.min(edge)], &tail[start.saturating_sub(edge)..end.saturating_sub(edge)])
+    }
+
+    /// Where some of them are, without the last comma.
+    fn bytes_of(&self, range: &Range<usize>) -> Range<usize> {
+        if range.is_empty() {
+            return 0..0;
+        }
+        let end_of = |index: usize| self.entries[index].end.wrapping_sub(self.begin) as usize;
+        let start = range.start.checked_sub(1).map_or(0, end_of);
+        start..end_of(range.end - 1) - 1
+    }
+
+    /// Whether the publication at `index` has come to an end of its own.
+    pub(super) fn has_ended(&self, index: usize, now: Instant) -> bool {
+        let offset = self.entries[index].offset;
+        let found = self.ends.binary_search_by_key(&offset, |(offset, _)| *offset);
+        found.is_ok_and(|at| self.ends[at].1 <= now)
+    }
+
+    /// The ends that some of them have of their own.
+    pub(super) fn ends_of(&self, (first, last): (u64, u64)) -> impl Iterator<Item = Instant> {
+        let from = self.ends.partition_point(|(offset, _)| *offset < first);
+        self.ends.range(from..).take_while(move |(offset, _)| *offset <= last).map(|(_, end)| *end)
+    }
+}
+
+/// Doubling would leave half of the memory of many topics unused.
+fn make_room<T>(ring: &mut VecDeque<T>, more: usize) {
+    if ring.len() + more > ring.capacity() {
+        ring.reserve_exact(more.max(ring.len() / 4));
+    }
+}
+
+/// Gives memory back that a topic used in a busier time.
+fn give_back<T>(ring: &mut VecDeque<T>) {
+    const WORTHWHILE: usize = 64;
+    if ring.capacity() > WORTHWHILE && ring.len() < ring.capacity() / 4 {
+        ring.shrink_to(ring.len() * 2);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::expiry::ExpiryIndex;
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn memory_is_what_is_needed() {
+        let now = Instant::now();
+        let birth = ExpiryIndex::new(now).birth(now, Duration::ZERO);
+        let mut held = Ring::new(0);
+        for offset in 1..=10_000 {
+            held.push(offset, b"0123456789", birth, Some(now));
+        }
+        assert!(held.bytes.capacity() <= 110_000 * 5 / 4, "{}", held.bytes.capacity());
+        assert!(held.entries.capacity() <= 10_000 * 5 / 4, "{}", held.entries.capacity());
+        while held.len() > 100 {
+            held.pop();
+        }
+        assert!(held.bytes.capacity() <= 4 * 1100, "{}", held.bytes.capacity());
+        assert!(held.entries.capacity() <= 4 * 100, "{}", held.entries.capacity());
+        assert_eq!(held.ends.len(), 100);
+        assert!(size_of::<Entry>() <= 16);
+    }
+
+    #[test]
+    fn the_scale_of_positions_wraps() {
+        let now = Instant::now();
+        let birth = ExpiryIndex::new(now).birth(now, Duration::ZERO);
+        let mut held = Ring { begin: u32::MAX - 5, ..Ring::new(0) };
+        for (offset, json) in [(1, "123"), (2, "456"), (3, "789")] {
+            held.push(offset, json.as_bytes(), birth, None);
+        }
+        assert_eq!(held.members(&(1..3)).0, b"456,789");
+        let costs: Vec<_> = (0..4).map(|_| held.pop()).collect();
+        assert_eq!(costs, [Ring::cost(3), Ring::cost(3), Ring::cost(3), 0]);
+    }
+
+    #[test]
+    fn who_came_later_is_not_older() {
+        let now = Instant::now();
+        let expiry = ExpiryIndex::new(now);
+        let young = expiry.birth(now, Duration::from_secs(1));
+        let mut held = Ring::new(0);
+        held.push(1, b"1", young, None);
+        held.push(2, b"2", expiry.birth(now, Duration::from_secs(60)), None);
+        held.pop();
+        assert_eq!(held.oldest().map(|entry| entry.born), Some(young));
+    }
+}

@@ -1,0 +1,193 @@
+//! `--demo`: prices that walk and orders that go their way, so that a first look at the page sees
+//! something live. It publishes through the ordinary door, one publication after the other, each waiting
+//! for its confirm: it can never be ahead of the backplane.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+use tokio::time::sleep;
+
+use crate::base::mailbox::Sender;
+use crate::domain::mail::{Asker, Publish, Request};
+use crate::domain::reasons::ErrorCode;
+
+/// Where the demo publishes.
+pub const TOPICS: &[&str] =
+    &["prices.BTC", "prices.ETH", "prices.EURUSD", "prices.GOLD", "orders.new", "order.42"];
+
+/// Each instrument's topic, first price and decimals.
+const INSTRUMENTS: [(&str, f64, usize); 4] = [
+    ("prices.BTC", 97_250.0, 2),
+    ("prices.ETH", 3_410.0, 2),
+    ("prices.EURUSD", 1.0832, 5),
+    ("prices.GOLD", 2_655.0, 2),
+];
+
+/// What becomes of order 42, over and over.
+const STATUSES: [&str; 5] = ["received", "paid", "packed", "shipped", "delivered"];
+/// What people order.
+const ITEMS: [&str; 6] = ["kettle", "bicycle bell", "notebook", "trumpet", "garden chair", "lamp"];
+
+/// Between two statuses of order 42.
+const STATUS_EVERY: Duration = Duration::from_millis(2500);
+/// After a publish that failed: RabbitMQ is away, or the engine is behind.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Mean of the pauses between two publications in the middle of a swell.
+const MEAN_GAP: f64 = 0.06;
+/// Seconds from one swell of trading to the next.
+const SWELL: f64 = 40.0;
+
+/// Publishes until its task is dropped.
+pub async fn run(requests: Sender<Request>) {
+    let mut scene = Scene::new(RandomState::new().hash_one("demo"));
+    let started = Instant::now();
+    loop {
+        let (topic, data) = scene.next(started.elapsed());
+        let pause = match publish(&requests, topic, data).await {
+            Ok(()) => scene.gap(started.elapsed()),
+            Err(_) => PAUSE,
+        };
+        sleep(pause).await;
+    }
+}
+
+async fn publish(requests: &Sender<Request>, topic: &str, data: String) -> Result<(), ErrorCode> {
+    let (asker, answer) = oneshot::channel();
+    let data = data.into_bytes().into_boxed_slice();
+    let (asker, topics) = (Asker::Control(asker), vec![topic.into()]);
+    let publish = Publish { asker, topics, data, id: None, key: None };
+    requests.send(Request::Publish(publish)).map_err(|_| ErrorCode::TooManyRequests)?;
+    answer.await.map_or(Err(ErrorCode::Internal), |outcome| outcome.map(drop).map_err(|fault| fault.code))
+}
+
+/// The little world that the demo tells of.
+#[derive(Debug)]
+struct Scene {
+    dice: Dice,
+    prices: [f64; INSTRUMENTS.len()],
+    orders: u64,
+    statuses: usize,
+    next_status: Duration,
+}
+
+impl Scene {
+    fn new(seed: u64) -> Self {
+        Self {
+            dice: Dice(seed),
+            prices: INSTRUMENTS.map(|(_, price, _)| price),
+            orders: 1000,
+            statuses: 0,
+            next_status: Duration::ZERO,
+        }
+    }
+
+    /// What happens next, `now` after the beginning: the topic and the JSON.
+    fn next(&mut self, now: Duration) -> (&'static str, String) {
+        if now >= self.next_status {
+            self.next_status = now + STATUS_EVERY;
+            return self.status();
+        }
+        if self.dice.chance(0.08) { self.order() } else { self.price() }
+    }
+
+    fn price(&mut self) -> (&'static str, String) {
+        let which = self.dice.below(INSTRUMENTS.len());
+        let (topic, first, decimals) = INSTRUMENTS[which];
+        let price = &mut self.prices[which];
+        // A random walk that is drawn back to where it began, so that it can go on for weeks.
+        let change = *price * 0.0012 * self.dice.around_zero() + (first - *price) * 0.004;
+        *price += change;
+        let percent = (*price / first - 1.0) * 100.0;
+        (topic, format!(r#"{{"price":{:.decimals$},"change":{percent:.2}}}"#, *price))
+    }
+
+    fn order(&mut self) -> (&'static str, String) {
+        self.orders += 1;
+        let item = ITEMS[self.dice.below(ITEMS.len())];
+        let quantity = 1 + self.dice.below(3);
+        ("orders.new", format!(r#"{{"order":{},"item":"{item}","quantity":{quantity}}}"#, self.orders))
+    }
+
+    fn status(&mut self) -> (&'static str, String) {
+        let status = STATUSES[self.statuses % STATUSES.len()];
+        self.statuses += 1;
+        ("order.42", format!(r#"{{"order":42,"status":"{status}"}}"#))
+    }
+
+    /// How long until the next event: at random, shorter and longer in slow waves.
+    fn gap(&mut self, now: Duration) -> Duration {
+        let wave = (now.as_secs_f64() * std::f64::consts::TAU / SWELL).sin();
+        let mean = MEAN_GAP * (1.6 - wave);
+        // Exponentially distributed, as arrivals are; bounded, so that it never seems to have stopped.
+        Duration::from_secs_f64((-self.dice.unit().ln() * mean).min(1.0))
+    }
+}
+
+/// A small generator of random numbers: xorshift64* (Vigna, "An experimental exploration of Marsaglia's
+/// xorshift generators, scrambled", 2016). Good enough for a show, and for nothing else.
+#[derive(Debug)]
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self) -> u64 {
+        // Zero is the one state that it cannot leave.
+        self.0 = self.0.max(1);
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// Above 0, up to 1.
+    fn unit(&mut self) -> f64 {
+        let bits = u32::try_from(self.roll() >> 32).unwrap_or(u32::MAX);
+        (f64::from(bits) + 1.0) / (f64::from(u32::MAX) + 1.0)
+    }
+
+    /// Between -1 and 1, mostly near 0.
+    fn around_zero(&mut self) -> f64 {
+        self.unit() + self.unit() - 1.0
+    }
+
+    fn chance(&mut self, probability: f64) -> bool {
+        self.unit() < probability
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        usize::try_from(self.roll() % end as u64).unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn everything_it_says_is_json_on_the_topics_it_names() {
+        let mut scene = Scene::new(7);
+        let mut now = Duration::ZERO;
+        let mut seen = BTreeSet::new();
+        for _ in 0..2000 {
+            let (topic, data) = scene.next(now);
+            assert!(serde_json::from_str::<serde_json::Value>(&data).is_ok(), "{data}");
+            seen.insert(topic);
+            now += scene.gap(now);
+        }
+        assert_eq!(seen, TOPICS.iter().copied().collect());
+        // 2,000 events in between 80 and 400 seconds: a few times per second, and never overwhelming.
+        assert!((80..400).contains(&now.as_secs()), "{now:?}");
+    }
+
+    #[test]
+    fn prices_stay_near_where_they_began() {
+        let mut scene = Scene::new(0);
+        for _ in 0..100_000 {
+            scene.price();
+        }
+        for (price, (topic, first, _)) in scene.prices.iter().zip(INSTRUMENTS) {
+            assert!((0.8..1.2).contains(&(price / first)), "{topic}: {price}");
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! What all handlers share, and the one way from them to the broker thread.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::{Duration, Instant};
+
+use prometheus_client::registry::Registry;
+use tokio::sync::Mutex;
+use tokio::time::{sleep, timeout_at};
+
+use super::Setup;
+use super::envelope::Fault;
+use super::places::UNREAD_KEPT;
+use super::room::Room;
+use crate::base::mailbox::Sender;
+use crate::config::Config;
+use crate::config::memory::{API_ANSWERS_BYTES, API_BODIES_BYTES};
+use crate::domain::client_id::NodeId;
+use crate::domain::lifecycle::Lifecycle;
+use crate::domain::mail::Request;
+use crate::domain::namespaces::Namespaces;
+use crate::domain::reasons::ErrorCode;
+use crate::stats::{BackplaneState, Stats};
+
+/// Between two attempts to put a request into a full mailbox: the broker thread empties a full one in
+/// about this time, and nobody wakes a sender.
+const RETRY: Duration = Duration::from_millis(5);
+
+/// Bytes of the first page of metrics, guessed.
+const PAGE_BYTES: usize = 64 << 10;
+
+/// The state of every handler.
+#[derive(Debug)]
+pub(super) struct AppState {
+    pub(super) config: Arc<Config>,
+    pub(super) namespaces: Arc<Namespaces>,
+    pub(super) node: NodeId,
+    pub(super) stats: Stats,
+    pub(super) clients: Vec<String>,
+    pub(super) lifecycle: Arc<Lifecycle>,
+    pub(super) demo: bool,
+    pub(super) metrics: Registry,
+    /// Room for bodies of requests.
+    pub(super) bodies: Arc<Room>,
+    /// Room for large answers.
+    pub(super) answers: Arc<Room>,
+    /// Bytes of the last page of metrics.
+    pub(super) page_bytes: AtomicUsize,
+    requests: Sender<Request>,
+    /// Held by whoever has a request for the broker thread in its hands.
+    next: Mutex<()>,
+    started: Instant,
+}
+
+impl AppState {
+    /// `metrics`: what a scrape shows.
+    pub(super) fn new(setup: Setup, metrics: Registry) -> Self {
+        Self {
+            metrics,
+            config: setup.config,
+            namespaces: setup.namespaces,
+            node: setup.node,
+            stats: setup.stats,
+            clients: setup.clients,
+            lifecycle: setup.lifecycle,
+            demo: setup.demo,
+            bodies: Room::new(API_BODIES_BYTES, Duration::ZERO),
+            answers: Room::new(API_ANSWERS_BYTES, UNREAD_KEPT),
+            page_bytes: AtomicUsize::new(PAGE_BYTES),
+            requests: setup.requests,
+            next: Mutex::default(),
+            started: Instant::now(),
+        }
+    }
+
+    /// How long this desk has been open.
+    pub(super) fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Which backplane there is.
+    pub(super) fn mode(&self) -> Mode {
+        Mode::of(&self.config)
+    }
+
+    /// Where the connection to the backplane stands.
+    pub(super) fn backplane(&self) -> BackplaneState {
+        self.stats.broker.backplane()
+    }
+
+    /// Whether RabbitMQ has said that it takes no publishes, for want of memory or disk.
+    pub(super) fn rabbitmq_is_blocked(&self) -> bool {
+        self.stats.broker.rabbitmq_blocked.value() != 0
+    }
+
+    /// Hands `request` to the broker thread. While its mailbox is full this waits, for `timeouts.publish`
+    /// at most.
+    pub(super) async fn post(&self, request: Request) -> Result<(), Fault> {
+        self.post_before(self.deadline(), || request).await
+    }
+
+    /// Until when a request that begins now can be handed to the broker thread.
+    pub(super) fn deadline(&self) -> Instant {
+        Instant::now() + self.config.timeouts.publish.0
+    }
+
+    /// Hands what `make` makes to the broker thread, as soon as there is room in its mailbox. They take turns, and each is
+    /// made in its turn: so the copies of all that is published do not wait for room together.
+    pub(super) async fn post_before(
+        &self,
+        deadline: Instant,
+        make: impl FnOnce() -> Request,
+    ) -> Result<(), Fault> {
+        let behind = || {
+            let text = "the engine is behind with its work; try again in a moment";
+            Fault::new(ErrorCode::TooManyRequests, text)
+        };
+        let _turn = timeout_at(deadline.into(), self.next.lock()).await.map_err(|_| behind())?;
+        let mut waiting = make();
+        while let Err(returned) = self.requests.send(waiting) {
+            if Instant::now() >= deadline {
+                return Err(behind());
+            }
+            waiting = returned;
+            sleep(RETRY).await;
+        }
+        Ok(())
+    }
+}
+
+/// Where publications come from and go to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Through this process's memory.
+    Embedded,
+    /// Through RabbitMQ.
+    RabbitMq,
+}
+
+impl Mode {
+    pub(super) fn of(config: &Config) -> Self {
+        if config.amqp.url.is_empty() { Self::Embedded } else { Self::RabbitMq }
+    }
+
+    /// Its name in metrics and JSON.
+    pub(super) const fn label(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::RabbitMq => "rabbitmq",
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! Values that threads exchange: topics and their options, mail and requests, ids, and the reasons why something
+//! ends or fails.
+
+pub mod client_id;
+pub mod lifecycle;
+pub mod mail;
+pub mod namespaces;
+pub mod reasons;
+pub mod receipt;
+pub mod topic;

@@ -1,0 +1,442 @@
+//! The wiring: mailboxes, pinned threads, start, drain, stop.
+//!
+//! Threads are built in two phases, so that each has everybody's door before any begins: first every shard's
+//! poll is made, and its thread takes its CPU and, with `server.private_fd_tables`, a table of descriptors of
+//! its own; then, with all mailboxes there, every thread gets its [`Setup`](shard::Setup) and starts.
+//! Operators are answered from then on; clients' listeners are opened last: whoever connects finds a whole engine.
+
+mod cpus;
+mod shard_thread;
+mod threads;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::sync::{oneshot, watch};
+
+use crate::base::capacity::Capacity;
+use crate::base::mailbox::{Receiver, Sender, Wake, weighed_mailbox};
+use crate::broker::EventLoop;
+use crate::config::host::clients_by_descriptors;
+use crate::config::{Ack, Config, Limits};
+use crate::domain::client_id::NodeId;
+use crate::domain::lifecycle::{Lifecycle, Phase};
+use crate::domain::mail::{Mail, Request, ShardId};
+use crate::domain::namespaces::Namespaces;
+use crate::domain::receipt::{Receipt, Reporter, receipt};
+use crate::net::event_loop::{self, ShardPoll};
+use crate::shard::{Application, Commands};
+use crate::stats::Stats;
+use crate::transport::origin::OriginPattern;
+use crate::transport::upgrade::UpgradePolicy;
+use crate::{broker, control, shard};
+
+use cpus::CpuPlan;
+use shard_thread::{Place, ShardThread};
+use threads::Threads;
+
+/// How long a thread may take to say that it has started. The broker waits for RabbitMQ's first answer, and
+/// while it reads a stream back, each such time has to bring it on.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// Why the engine could not be started.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("{what} cannot listen on {address}: {error}{hint}")]
+    Listen {
+        /// For whom.
+        what: &'static str,
+        /// Where.
+        address: SocketAddr,
+        /// What the operating system says.
+        error: std::io::Error,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// No address is left to listen on.
+    #[error("there is no address left for clients (server.listen)")]
+    NoAddress,
+    /// The broker thread could not start.
+    #[error(transparent)]
+    Broker(#[from] broker::StartError),
+    /// A thread could not be set up.
+    #[error("the thread `{name}` cannot be set up: {reason}")]
+    Thread {
+        /// Its name.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+    /// The CPUs to pin shards to are no list.
+    #[error("server.cpus: {0}")]
+    Cpus(String),
+}
+
+/// Why the engine ended otherwise than it was asked to, or what was still open at the end.
+#[derive(Clone, Debug, Error)]
+pub enum RunError {
+    /// A thread ended by itself.
+    #[error("the thread `{0}` ended: {1}")]
+    Thread(String, String),
+    /// The time for stopping ran out.
+    #[error("stopped after {limit:?} (stop.limit) with {clients} clients still connected")]
+    TimeIsUp {
+        /// The limit.
+        limit: Duration,
+        /// How many were not closed.
+        clients: u64,
+    },
+}
+
+/// A running engine.
+#[derive(Debug)]
+pub struct Engine {
+    addresses: Vec<SocketAddr>,
+    control: SocketAddr,
+    notices: Vec<String>,
+    requests: Sender<Request>,
+    lifecycle: Arc<Lifecycle>,
+    stop_limit: Duration,
+    stats: Stats,
+    ended: watch::Receiver<Option<Result<(), RunError>>>,
+    stopping: watch::Sender<bool>,
+}
+
+impl Engine {
+    /// Starts everything; it all listens when this returns.
+    ///
+    /// # Errors
+    /// What failed, and where. Nothing is left running that would keep a second attempt from succeeding,
+    /// once the process has ended.
+    pub fn start(config: Config, demo: bool) -> Result<Self, StartError> {
+        Self::start_with::<Commands>(config, demo)
+    }
+
+    /// [`Engine::start`] with something else in place of the client protocol, for conformance tests.
+    ///
+    /// # Errors
+    /// Those of [`Engine::start`].
+    pub fn start_with<A: Application + 'static>(config: Config, demo: bool) -> Result<Self, StartError> {
+        let mut notices = Vec::new();
+        let addresses = client_addresses(&config, &mut notices)?;
+        let plan = CpuPlan::new(&config)?;
+        notices.extend(plan.notice());
+        let threads = Threads::default();
+        let (polls, wakes): (Vec<_>, Vec<_>) = make_polls(plan.shards)?.into_iter().unzip();
+        let event_loop = EventLoop::new()?;
+        let shards = prepare_shards::<A>(&threads, &plan, config.server.private_fd_tables, polls)?;
+
+        let control_listener = listen_for_operators(config.control.listen)?;
+        let control = control_listener.local_addr().unwrap_or(config.control.listen);
+        let namespaces = Arc::new(Namespaces::new(&config));
+        let (clients_max, table_max) = clients_max(&config, plan.shards);
+        let stats = Stats {
+            clients_max: clients_max as u64,
+            ..Stats::new(usize::from(plan.shards), namespaces.names())
+        };
+        let config = Arc::new(config);
+        let node = NodeId::random();
+        let (mailboxes, inboxes): (Vec<Sender<Mail>>, Vec<_>) =
+            wakes.into_iter().map(|wake| shard_mailbox(&config.limits, wake)).unzip();
+        let (requests, inlet) = broker::inlet(&config.limits, plan.shards);
+        let (reporters, receipts) = receipts(config.amqp.ack, plan.shards);
+
+        plan.leave_shards_alone();
+        let setup = broker::Setup {
+            config: Arc::clone(&config),
+            namespaces: Arc::clone(&namespaces),
+            requests: inlet,
+            shards: mailboxes,
+            receipts,
+            stats: Arc::clone(&stats.broker),
+        };
+        let lifecycle = Arc::new(Lifecycle::default());
+        let operators = control::Setup {
+            config: Arc::clone(&config),
+            namespaces: Arc::clone(&namespaces),
+            node,
+            requests: requests.operators.clone(),
+            stats: stats.clone(),
+            clients: endpoints(&addresses, &config),
+            lifecycle: Arc::clone(&lifecycle),
+            demo,
+        };
+        let stop_control = start_control(&threads, operators, control_listener)?;
+        // A stream may take long to be read back: operators can watch, but nobody comes in before.
+        start_broker(&threads, event_loop, setup)?;
+
+        let capacity = Arc::new(Capacity::new(clients_max));
+        let shared = SharedByShards {
+            config: &config,
+            namespaces,
+            capacity,
+            stats: &stats,
+            requests: &requests.shards,
+            node,
+            control,
+        };
+        for (id, ((thread, inbox), reporter)) in (0..).zip(shards.into_iter().zip(inboxes).zip(reporters)) {
+            thread.begin(shared.setup(id, plan.shards, inbox, reporter), &addresses, table_max)?;
+        }
+
+        lifecycle.enter(Phase::Serving);
+        let (stopping, stop_seen) = watch::channel(false);
+        let stop_limit = config.stop.limit.0;
+        let ended = threads.watch(stop_control, stop_seen);
+        let requests = requests.operators;
+        Ok(Self { addresses, control, notices, requests, lifecycle, stop_limit, stats, ended, stopping })
+    }
+
+    /// Where clients come in.
+    #[must_use]
+    pub fn client_addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Where operators come in.
+    #[must_use]
+    pub fn control_address(&self) -> SocketAddr {
+        self.control
+    }
+
+    /// What an operator should know about the start.
+    #[must_use]
+    pub fn notices(&self) -> &[String] {
+        &self.notices
+    }
+
+    /// Begins the graceful stop: nobody new, nothing consumed, clients sent away at their pace. Returns at
+    /// once.
+    pub fn stop(&self) {
+        self.lifecycle.enter(Phase::Draining);
+        if !self.stopping.send_replace(true) {
+            let requests = self.requests.clone();
+            // A full mailbox empties within milliseconds; whoever stops the engine need not wait for it.
+            thread::spawn(move || {
+                while requests.send(Request::Stop).is_err() {
+                    thread::sleep(Duration::from_millis(1));
+                }
+            });
+        }
+    }
+
+    /// Waits until all threads have ended, at most `stop.limit` from the stop on.
+    ///
+    /// # Errors
+    /// What was still open, or what failed.
+    pub fn ended(&self) -> impl Future<Output = Result<(), RunError>> + use<> {
+        let mut ended = self.ended.clone();
+        let mut stopping = self.stopping.subscribe();
+        let (limit, stats) = (self.stop_limit, self.stats.clone());
+        async move {
+            let time_is_up = async {
+                let _ = stopping.wait_for(|stopping| *stopping).await;
+                tokio::time::sleep(limit).await;
+            };
+            tokio::select! {
+                result = ended.wait_for(Option::is_some) => match result {
+                    Ok(result) => result.clone().unwrap_or(Ok(())),
+                    Err(_) => Ok(()),
+                },
+                () = time_is_up => {
+                    let clients = stats.sum(|shard| &shard.open) + stats.sum(|shard| &shard.closing);
+                    Err(RunError::TimeIsUp { limit, clients })
+                }
+            }
+        }
+    }
+}
+
+/// WebSocket URLs of the clients' listeners.
+fn endpoints(addresses: &[SocketAddr], config: &Config) -> Vec<String> {
+    addresses.iter().map(|address| format!("ws://{address}{}", config.server.path)).collect()
+}
+
+/// The addresses for clients as they will be bound: with real ports, and without those this host lacks.
+fn client_addresses(config: &Config, notices: &mut Vec<String>) -> Result<Vec<SocketAddr>, StartError> {
+    let mut addresses = Vec::new();
+    for &address in &config.server.listen {
+        match event_loop::probe(address) {
+            Ok(bound) => addresses.push(bound),
+            Err(error) if address.is_ipv6() && lacks_ipv6(&error) => {
+                notices.push(format!("no IPv6 on this host: {address} is skipped"));
+            }
+            Err(error) => return Err(cannot_listen("clients' listener", address, error)),
+        }
+    }
+    if addresses.is_empty() { Err(StartError::NoAddress) } else { Ok(addresses) }
+}
+
+fn lacks_ipv6(error: &std::io::Error) -> bool {
+    const EAFNOSUPPORT: i32 = 97;
+    matches!(error.raw_os_error(), Some(EAFNOSUPPORT)) || error.kind() == std::io::ErrorKind::AddrNotAvailable
+}
+
+fn cannot_listen(what: &'static str, address: SocketAddr, error: std::io::Error) -> StartError {
+    let hint = match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            ". Another program, perhaps a second fanfare, listens there: stop it, or choose another port"
+        }
+        std::io::ErrorKind::AddrNotAvailable => ". This host has no such address",
+        std::io::ErrorKind::PermissionDenied => ". Ports below 1024 need CAP_NET_BIND_SERVICE",
+        _ => "",
+    };
+    StartError::Listen { what, address, error, hint }
+}
+
+fn listen_for_operators(address: SocketAddr) -> Result<std::net::TcpListener, StartError> {
+    control::bind(address).map_err(|error| cannot_listen("the control port", address, error))
+}
+
+/// The mailbox of one shard.
+fn shard_mailbox(limits: &Limits, wake: Box<dyn Wake>) -> (Sender<Mail>, Receiver<Mail>) {
+    weighed_mailbox(limits.mailbox, limits.mailbox_bytes, Mail::weight, wake)
+}
+
+/// Both ends of what each shard reports, where messages are acknowledged when they are written.
+fn receipts(ack: Ack, shards: u16) -> (Vec<Option<Reporter>>, Vec<Receipt>) {
+    match ack {
+        Ack::Handover => ((0..shards).map(|_| None).collect(), Vec::new()),
+        Ack::Written => {
+            (0..shards).map(|_| receipt()).map(|(reporter, receipt)| (Some(reporter), receipt)).unzip()
+        }
+    }
+}
+
+/// What all shards are given alike.
+struct SharedByShards<'a> {
+    config: &'a Arc<Config>,
+    namespaces: Arc<Namespaces>,
+    capacity: Arc<Capacity>,
+    stats: &'a Stats,
+    requests: &'a [Sender<Request>],
+    node: NodeId,
+    control: SocketAddr,
+}
+
+impl SharedByShards<'_> {
+    fn setup(
+        &self,
+        id: ShardId,
+        shards: u16,
+        inbox: Receiver<Mail>,
+        reporter: Option<Reporter>,
+    ) -> shard::Setup {
+        shard::Setup {
+            id,
+            node: self.node,
+            config: Arc::clone(self.config),
+            namespaces: Arc::clone(&self.namespaces),
+            upgrade: self.upgrade_policy(),
+            capacity: Arc::clone(&self.capacity),
+            shards,
+            inbox,
+            requests: self.requests[usize::from(id)].clone(),
+            reporter,
+            stats: Arc::clone(&self.stats.shards[usize::from(id)]),
+        }
+    }
+
+    /// Pages from the control port may open WebSockets, by whatever name of loopback they were opened, or by the name
+    /// by which they then ask for a WebSocket.
+    fn upgrade_policy(&self) -> UpgradePolicy {
+        let port = self.control.port();
+        let loopback = ["localhost", "127.0.0.1", "[::1]"].map(|host| format!("http://{host}:{port}"));
+        let own = loopback.into_iter().chain([format!("http://{}", self.control)]);
+        let all = self.config.server.allowed_origins.iter().cloned().chain(own);
+        let allowed_origins =
+            all.map(|origin| OriginPattern::parse(&origin).expect("validated, or our own")).collect();
+        let loopback_only = self.config.server.listen.iter().all(|address| address.ip().is_loopback());
+        UpgradePolicy {
+            path: self.config.server.path.clone(),
+            head_bytes: self.config.limits.head_bytes,
+            allowed_origins,
+            page_port: port,
+            open_on_loopback: loopback_only && self.config.control.api_key.is_empty(),
+            deflate: self.config.namespaces.values().any(|namespace| namespace.deflate),
+        }
+    }
+}
+
+/// How many clients the node may have, and how many each shard, whose table of descriptors may be its own.
+fn clients_max(config: &Config, shards: u16) -> (usize, usize) {
+    let is_private = config.server.private_fd_tables;
+    let room = clients_by_descriptors(is_private, shards);
+    let all = match config.limits.clients {
+        0 => room,
+        // Beyond, they would take the reserve, and nobody could be refused or answered at the control port.
+        limit => limit.min(room),
+    };
+    (all, if is_private { clients_by_descriptors(false, 1) } else { usize::MAX })
+}
+
+type PollAndWaker = (ShardPoll, Box<dyn Wake>);
+
+/// Each shard's poll, and what wakes it.
+fn make_polls(shards: u16) -> Result<Vec<PollAndWaker>, StartError> {
+    (0..shards)
+        .map(|id| ShardPoll::new().map_err(|error| not_set_up(&shard_thread::name(id), &error)))
+        .collect()
+}
+
+/// Starts the shards' threads, and waits until each has its place: from then on, what is opened is open
+/// where it was opened only.
+fn prepare_shards<A: Application + 'static>(
+    threads: &Threads,
+    plan: &CpuPlan,
+    private_fd_table: bool,
+    polls: Vec<ShardPoll>,
+) -> Result<Vec<ShardThread>, StartError> {
+    let prepare = |(shard, shard_poll)| {
+        ShardThread::prepare::<A>(
+            threads,
+            Place { shard, cpu: plan.cpu_of(shard), private_fd_table },
+            shard_poll,
+        )
+    };
+    let shard_threads = (0..).zip(polls).map(prepare).collect::<Result<Vec<_>, _>>()?;
+    shard_threads.iter().try_for_each(ShardThread::settled)?;
+    Ok(shard_threads)
+}
+
+fn not_set_up(name: &str, reason: &dyn std::fmt::Display) -> StartError {
+    StartError::Thread { name: name.to_owned(), reason: reason.to_string() }
+}
+
+/// Name of the control thread.
+const CONTROL: &str = "control";
+
+fn start_broker(threads: &Threads, event_loop: EventLoop, setup: broker::Setup) -> Result<(), StartError> {
+    let (started, wait) = mpsc::channel();
+    let stats = Arc::clone(&setup.stats);
+    threads.spawn("broker", move || {
+        broker::run(&event_loop, setup, move |result| drop(started.send(result)));
+        Ok(())
+    })?;
+    let mut replayed = 0;
+    loop {
+        match wait.recv_timeout(START_LIMIT) {
+            Ok(result) => return Ok(result?),
+            // A long stream takes its time, as long as it moves.
+            Err(mpsc::RecvTimeoutError::Timeout) if stats.replayed.value() > replayed => {
+                replayed = stats.replayed.value();
+            }
+            Err(error) => return Err(not_set_up("broker", &error)),
+        }
+    }
+}
+
+fn start_control(
+    threads: &Threads,
+    setup: control::Setup,
+    listener: std::net::TcpListener,
+) -> Result<oneshot::Sender<()>, StartError> {
+    let (stop, stopped) = oneshot::channel();
+    threads
+        .spawn(CONTROL, move || control::run(setup, listener, stopped).map_err(|error| error.to_string()))?;
+    Ok(stop)
+}

@@ -1,0 +1,133 @@
+//! A shard's thread, started in two phases: first it takes its place, on its CPU and with its own table of
+//! descriptors if it is to have one; then, when all have theirs, it gets its work.
+//!
+//! Between the phases nobody opens anything: a listener or a connection that is there when a table is copied
+//! would be open in the copy as well, and survive its close.
+
+use std::net::SocketAddr;
+use std::sync::mpsc;
+use std::time::Instant;
+
+use nix::sched::{CloneFlags, unshare};
+
+use crate::domain::mail::ShardId;
+use crate::engine::threads::Threads;
+use crate::engine::{START_LIMIT, StartError, cannot_listen, cpus, not_set_up};
+use crate::net::event_loop::{self, Loop, ShardPoll};
+use crate::shard::{self, Application};
+
+/// Where a shard's thread is to be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) shard: ShardId,
+    pub(super) cpu: Option<usize>,
+    pub(super) private_fd_table: bool,
+}
+
+/// What a shard is to do.
+struct Work {
+    setup: shard::Setup,
+    addresses: Vec<SocketAddr>,
+    clients_max: usize,
+}
+
+/// A shard's thread that waits for its work.
+#[derive(Debug)]
+pub(super) struct ShardThread {
+    name: String,
+    work: mpsc::Sender<Work>,
+    answers: mpsc::Receiver<Result<(), StartError>>,
+}
+
+impl ShardThread {
+    /// Starts the thread. It takes its place meanwhile: see [`ShardThread::settled`].
+    pub(super) fn prepare<A: Application + 'static>(
+        threads: &Threads,
+        place: Place,
+        shard_poll: ShardPoll,
+    ) -> Result<Self, StartError> {
+        let name = name(place.shard);
+        let (work, wait) = mpsc::channel();
+        let (answer, answers) = mpsc::channel();
+        threads.spawn(&name, move || {
+            let taken = take(place);
+            let is_taken = taken.is_ok();
+            drop(answer.send(taken));
+            match wait.recv() {
+                Ok(work) if is_taken => serve::<A>(work, shard_poll, &answer),
+                // The engine could not be started.
+                _ => Ok(()),
+            }
+        })?;
+        Ok(Self { name, work, answers })
+    }
+
+    /// Waits until the thread has taken its place.
+    pub(super) fn settled(&self) -> Result<(), StartError> {
+        self.answer()
+    }
+
+    /// Gives the thread its work, and waits until it listens.
+    pub(super) fn begin(
+        self,
+        setup: shard::Setup,
+        addresses: &[SocketAddr],
+        clients_max: usize,
+    ) -> Result<(), StartError> {
+        let work = Work { setup, addresses: addresses.to_vec(), clients_max };
+        // A thread that has gone gives no answer, and that is told.
+        drop(self.work.send(work));
+        self.answer()
+    }
+
+    fn answer(&self) -> Result<(), StartError> {
+        let answer = self.answers.recv_timeout(START_LIMIT);
+        answer.unwrap_or_else(|error| Err(not_set_up(&self.name, &error)))
+    }
+}
+
+/// What a shard's thread is called.
+pub(super) fn name(shard: ShardId) -> String {
+    format!("shard-{shard}")
+}
+
+fn take(place: Place) -> Result<(), StartError> {
+    if let Some(cpu) = place.cpu {
+        cpus::pin(cpu);
+    }
+    if place.private_fd_table {
+        unshare(CloneFlags::CLONE_FILES).map_err(|error| {
+            let what = format_args!("no table of descriptors of its own (server.private_fd_tables): {error}");
+            not_set_up(&name(place.shard), &what)
+        })?;
+    }
+    Ok(())
+}
+
+fn serve<A: Application>(
+    work: Work,
+    shard_poll: ShardPoll,
+    answer: &mpsc::Sender<Result<(), StartError>>,
+) -> Result<(), String> {
+    match build_loop::<A>(work, shard_poll) {
+        Ok(turning) => {
+            drop(answer.send(Ok(())));
+            turning.run().map_err(|error| error.to_string())
+        }
+        Err(error) => {
+            drop(answer.send(Err(error)));
+            Ok(())
+        }
+    }
+}
+
+fn build_loop<A: Application>(work: Work, shard_poll: ShardPoll) -> Result<Loop<A>, StartError> {
+    let Work { setup, addresses, clients_max } = work;
+    let name = name(setup.id);
+    let open = |&address| {
+        event_loop::listen(address).map_err(|error| cannot_listen("clients' listener", address, error))
+    };
+    let listeners = addresses.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    Loop::new(setup, shard_poll, listeners, clients_max, Instant::now())
+        .map_err(|error| not_set_up(&name, &error))
+}

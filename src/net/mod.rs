@@ -1,0 +1,3 @@
+//! The only room with clients' sockets: a shard's event loop, its listeners and its connections.
+
+pub mod event_loop;

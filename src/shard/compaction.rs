@@ -1,0 +1,323 @@
+//! What stays for slow subscribers when a log lets go of lines that have keys: of each key the latest.
+//!
+//! A digest has the lines that it keeps in the order in which they were, and what is left of each batch is a
+//! batch. So whatever a subscriber had of them, what it lacks of the digest is one slice, as it was of the log;
+//! and a line that stays is later than all others of its key, so that nothing comes twice or in disorder.
+//!
+//! Pure: lines in, lines out.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+
+use rustc_hash::FxHashSet;
+
+use crate::codec::deflate::{self, Inflater, TAIL};
+use crate::domain::mail::{Encoding, KeyedLine};
+
+/// A line with a key, in a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Keyed {
+    /// Where its batch begins.
+    pub(super) batch: u64,
+    /// Where it is in there, and its key.
+    pub(super) line: KeyedLine,
+}
+
+/// How much may stay.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    /// Keys, those of lines that stay anyway included.
+    pub(super) keys: usize,
+    /// Bytes of the lines as they are uncompressed, and of what is kept of them here.
+    pub(super) bytes: usize,
+}
+
+/// The lines of a log that have keys, in their order.
+#[derive(Debug, Default)]
+pub(super) struct Keys(VecDeque<Keyed>);
+
+impl Keys {
+    /// Adds those of a batch that begins at `batch`.
+    pub(super) fn append(&mut self, batch: u64, lines: &[KeyedLine]) {
+        self.0.extend(lines.iter().map(|&line| Keyed { batch, line }));
+    }
+
+    /// Bytes of memory in use.
+    pub(super) fn weight(&self) -> usize {
+        Self::weight_of(self.0.len())
+    }
+
+    /// The same for the lines of batches from `position` on.
+    pub(super) fn weight_from(&self, position: u64) -> usize {
+        Self::weight_of(self.0.len() - self.before(position))
+    }
+
+    /// The same for so many lines.
+    pub(super) fn weight_of(lines: usize) -> usize {
+        lines * size_of::<Keyed>()
+    }
+
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Forgets the lines of batches before `position`.
+    pub(super) fn drop_before(&mut self, position: u64) {
+        self.0.drain(..self.before(position));
+    }
+
+    /// Takes out the lines of batches before `floor`. Returns those that are the latest of their keys, as far as
+    /// there is room, the latest ones first; and how many keys there was no room for.
+    pub(super) fn take_latest(&mut self, floor: u64, room: Room) -> (Vec<Keyed>, u64) {
+        let old = self.before(floor);
+        let mut seen: FxHashSet<u64> = self.0.range(old..).map(|keyed| keyed.line.key).collect();
+        let (mut latest, mut bytes, mut dropped) = (Vec::new(), 0, 0);
+        for keyed in self.0.drain(..old).rev() {
+            if seen.insert(keyed.line.key) {
+                bytes += keyed.line.len() + size_of::<Keyed>();
+                // Once there is no room, whatever is older goes: even if it would fit.
+                if dropped == 0 && seen.len() <= room.keys && bytes <= room.bytes {
+                    latest.push(keyed);
+                } else {
+                    dropped += 1;
+                }
+            }
+        }
+        (latest, dropped)
+    }
+
+    /// Puts lines before all others.
+    pub(super) fn put_first(&mut self, lines: impl DoubleEndedIterator<Item = Keyed>) {
+        lines.rev().for_each(|line| self.0.push_front(line));
+    }
+
+    fn before(&self, position: u64) -> usize {
+        self.0.partition_point(|keyed| keyed.batch < position)
+    }
+}
+
+/// A batch in a log.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Batch<'a> {
+    /// Where it begins.
+    pub(super) position: u64,
+    pub(super) bytes: &'a [u8],
+    pub(super) encoding: Encoding,
+    pub(super) lines: u64,
+    /// How many bytes the lines have as they are.
+    pub(super) plain: u64,
+}
+
+/// What is left of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Part {
+    /// Where the batch began in the log.
+    pub(super) was_at: u64,
+    /// Where it begins in the digest.
+    pub(super) from: usize,
+    /// Where it ends there.
+    pub(super) to: usize,
+    pub(super) lines: u64,
+    /// How many bytes the lines have as they are.
+    pub(super) plain: u64,
+}
+
+/// What is left of the older batches of a log: never more bytes than there were.
+#[derive(Debug, Default)]
+pub(super) struct CompactedLines {
+    pub(super) bytes: Vec<u8>,
+    pub(super) parts: Vec<Part>,
+    /// By places in `bytes`.
+    pub(super) keyed: Vec<Keyed>,
+}
+
+impl CompactedLines {
+    /// Adds what is left of a batch of which only the lines `latest` matter; at least one.
+    ///
+    /// Of a segment they are stored uncompressed, as compressing is the broker's: unless the segment is no larger,
+    /// other lines included, which harm nobody.
+    pub(super) fn add(&mut self, batch: &Batch<'_>, latest: &[Keyed], inflater: &mut Inflater) {
+        let from = self.bytes.len();
+        let cut_len = latest.iter().map(|keyed| keyed.line.len()).sum();
+        let stays_whole = match batch.encoding {
+            Encoding::Json => cut_len == batch.bytes.len(),
+            Encoding::Deflated => deflate::stored_len(cut_len) >= batch.bytes.len(),
+        };
+        if stays_whole {
+            self.bytes.extend_from_slice(batch.bytes);
+            self.keyed.extend(latest.iter().map(|keyed| Keyed { batch: from as u64, ..*keyed }));
+        } else {
+            self.cut(batch, latest, inflater);
+        }
+        let (lines, plain) =
+            if stays_whole { (batch.lines, batch.plain) } else { (latest.len() as u64, cut_len as u64) };
+        self.parts.push(Part { was_at: batch.position, from, to: self.bytes.len(), lines, plain });
+    }
+
+    /// Adds nothing but the lines.
+    fn cut(&mut self, batch: &Batch<'_>, latest: &[Keyed], inflater: &mut Inflater) {
+        let from = self.bytes.len() as u64;
+        let plain = match batch.encoding {
+            Encoding::Json => Cow::Borrowed(batch.bytes),
+            Encoding::Deflated => {
+                let payload = &batch.bytes[..batch.bytes.len() - TAIL.len()];
+                let max = usize::try_from(batch.plain).expect("a batch fits into memory");
+                Cow::Owned(inflater.segments(payload, max).expect("a segment of the broker's can be read"))
+            }
+        };
+        let mut lines = Vec::new();
+        for &Keyed { line, .. } in latest {
+            let at = end_of(&lines);
+            lines.extend_from_slice(&plain[line.from as usize..line.to as usize]);
+            let line = KeyedLine { from: at, to: end_of(&lines), ..line };
+            self.keyed.push(Keyed { batch: from, line });
+        }
+        match batch.encoding {
+            Encoding::Json => self.bytes.append(&mut lines),
+            Encoding::Deflated => deflate::store(&mut self.bytes, &lines),
+        }
+    }
+}
+
+fn end_of(lines: &[u8]) -> u32 {
+    u32::try_from(lines.len()).expect("no longer than the batch, whose places are such numbers")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::deflate::Deflater;
+
+    const PLENTY: Room = Room { keys: 100, bytes: 10_000 };
+
+    /// Keys by their letters and lines by their batches' places: `a` at 3 is a line of 10 bytes.
+    fn keys(lines: &[(char, u64)]) -> Keys {
+        let keyed = |&(key, batch): &(char, u64)| Keyed {
+            batch,
+            line: KeyedLine { key: u64::from(u32::from(key)), from: 0, to: 10 },
+        };
+        Keys(lines.iter().map(keyed).collect())
+    }
+
+    fn shown<'a>(lines: impl IntoIterator<Item = &'a Keyed>) -> String {
+        let letter = |keyed: &Keyed| char::from(u8::try_from(keyed.line.key).unwrap());
+        lines.into_iter().map(|keyed| format!("{}{}", letter(keyed), keyed.batch)).collect()
+    }
+
+    #[test]
+    fn of_each_key_the_latest_line_stays_unless_a_later_one_is_whole() {
+        let all = [('a', 0), ('b', 0), ('a', 1), ('c', 2), ('a', 2), ('b', 3), ('d', 3)];
+        for (floor, room, taken, dropped, left) in [
+            (4, PLENTY, "d3b3a2c2", 0, ""),
+            (3, PLENTY, "a2c2", 0, "b3d3"),
+            (2, PLENTY, "", 0, "c2a2b3d3"),
+            (0, PLENTY, "", 0, "a0b0a1c2a2b3d3"),
+            // Beyond the keys, those go that were not published for the longest; whole ones count.
+            (4, Room { keys: 3, ..PLENTY }, "d3b3a2", 1, ""),
+            (3, Room { keys: 3, ..PLENTY }, "a2", 1, "b3d3"),
+            (3, Room { keys: 1, ..PLENTY }, "", 2, "b3d3"),
+            // Beyond the bytes as well: a line takes 10, and what is known of it 24.
+            (4, Room { bytes: 3 * 34, ..PLENTY }, "d3b3a2", 1, ""),
+            (4, Room { bytes: 3 * 34 - 1, ..PLENTY }, "d3b3", 2, ""),
+            (4, Room { bytes: 0, ..PLENTY }, "", 4, ""),
+        ] {
+            let mut keys = keys(&all);
+            let (latest, gone) = keys.take_latest(floor, room);
+            assert_eq!(
+                (&*shown(&latest), gone, &*shown(&keys.0)),
+                (taken, dropped, left),
+                "{floor} {room:?}"
+            );
+            keys.put_first(latest.into_iter().rev());
+            assert_eq!(keys.weight(), 24 * (taken.len() + left.len()) / 2);
+        }
+    }
+
+    #[test]
+    fn what_is_older_than_what_did_not_fit_goes_even_if_it_would_fit() {
+        let mut keys = keys(&[('a', 0), ('b', 1), ('c', 2)]);
+        keys.0[1].line.to = 1000;
+        let (latest, dropped) = keys.take_latest(3, Room { keys: 3, bytes: 200 });
+        assert_eq!((&*shown(&latest), dropped), ("c2", 2));
+    }
+
+    /// A batch of lines with one-letter keys, their places, and what is left when only `latest` matter.
+    fn compacted(encoding: Encoding, lines: &[String], latest: &[usize]) -> (CompactedLines, Vec<u8>) {
+        let mut places = Vec::new();
+        let mut plain = Vec::new();
+        for (key, line) in (0..).zip(lines) {
+            let from = end_of(&plain);
+            plain.extend_from_slice(line.as_bytes());
+            places.push(Keyed { batch: 70, line: KeyedLine { key, from, to: end_of(&plain) } });
+        }
+        let bytes = match encoding {
+            Encoding::Json => plain.clone(),
+            Encoding::Deflated => Deflater::default().segment(&plain, 0).to_vec(),
+        };
+        let (lines, plain) = (lines.len() as u64, plain.len() as u64);
+        let batch = Batch { position: 70, bytes: &bytes, encoding, lines, plain };
+        let latest: Vec<_> = latest.iter().map(|&index| places[index]).collect();
+        let mut compacted = CompactedLines { bytes: b"before".to_vec(), ..CompactedLines::default() };
+        compacted.add(&batch, &latest, &mut Inflater::default());
+        (compacted, bytes)
+    }
+
+    #[test]
+    fn a_batch_is_cut_to_its_latest_lines_and_they_can_be_cut_again() {
+        // Hard to compress, so that storing a part of them is shorter.
+        let lines: Vec<_> =
+            (1..9_u64).map(|n| format!("{:x}\n", n.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
+        for encoding in Encoding::ALL {
+            let (compacted, bytes) = compacted(encoding, &lines, &[1, 6]);
+            let kept = format!("{}{}", lines[1], lines[6]);
+            let left = &compacted.bytes[6..];
+            let plain = match encoding {
+                Encoding::Json => left.to_vec(),
+                Encoding::Deflated => Inflater::default().message(left, 1000).unwrap(),
+            };
+            assert_eq!(String::from_utf8(plain).unwrap(), kept);
+            assert!(left.len() < bytes.len());
+            let (to, plain) = (compacted.bytes.len(), kept.len() as u64);
+            assert_eq!(compacted.parts, [Part { was_at: 70, from: 6, to, lines: 2, plain }]);
+            let places =
+                [(1, 0, lines[1].len()), (6, lines[1].len(), kept.len())].map(|(key, from, to)| Keyed {
+                    batch: 6,
+                    line: KeyedLine {
+                        key,
+                        from: u32::try_from(from).unwrap(),
+                        to: u32::try_from(to).unwrap(),
+                    },
+                });
+            assert_eq!(compacted.keyed, places);
+
+            // The second line alone, as a later digest takes it.
+            let Part { lines: count, plain, .. } = compacted.parts[0];
+            let batch = Batch { position: 9, bytes: left, encoding, lines: count, plain };
+            let mut again = CompactedLines::default();
+            again.add(&batch, &compacted.keyed[1..], &mut Inflater::default());
+            let plain = match encoding {
+                Encoding::Json => again.bytes,
+                Encoding::Deflated => Inflater::default().message(&again.bytes, 1000).unwrap(),
+            };
+            assert_eq!(String::from_utf8(plain).unwrap(), lines[6]);
+        }
+    }
+
+    #[test]
+    fn a_batch_that_would_not_become_shorter_stays_as_it_is() {
+        let lines: Vec<_> = (0..9).map(|n| format!("the same again, the same again {n}\n")).collect();
+        for (encoding, latest) in [
+            (Encoding::Json, &[0, 1, 2, 3, 4, 5, 6, 7, 8][..]),
+            (Encoding::Deflated, &[0, 1, 2, 3, 4, 5, 6, 7, 8]),
+            (Encoding::Deflated, &[2, 5]),
+        ] {
+            let (compacted, bytes) = compacted(encoding, &lines, latest);
+            assert_eq!(compacted.bytes[6..], bytes);
+            let plain = lines.iter().map(|line| line.len() as u64).sum();
+            assert_eq!(compacted.parts, [Part { was_at: 70, from: 6, to: 6 + bytes.len(), lines: 9, plain }]);
+            assert_eq!(compacted.keyed.len(), latest.len());
+            assert!(compacted.keyed.iter().all(|keyed| keyed.batch == 6));
+        }
+    }
+}

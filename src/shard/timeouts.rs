@@ -1,0 +1,227 @@
+//! What becomes of a client when its time is up: silence before the upgrade, before the connect command,
+//! after a ping, after a close; replies that nobody takes; and the pings themselves.
+
+use std::time::Duration;
+
+use crate::config::Timeouts;
+use crate::domain::reasons::CloseReason;
+use crate::session::Phase;
+use crate::shard::clients::Client;
+use crate::shard::timer_wheel::{GRAIN, Moment};
+use crate::shard::{Application, Shard, Socket};
+use crate::transport::refusal::Refusal;
+use crate::transport::websocket::encode::Opcode;
+
+/// What a client has not sent in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Late {
+    Head,
+    Connect,
+    Message,
+    Pong,
+}
+
+impl Late {
+    /// How often a client is looked at, a grain after the other, before it ends unread: for as long as it had time for it,
+    /// or for a pong until the next ping would be due; but 255 times, which take 16 s, at most.
+    fn looks_max(self, timeouts: &Timeouts) -> u8 {
+        let length = match self {
+            Self::Head => timeouts.upgrade,
+            Self::Connect => timeouts.connect,
+            Self::Message => timeouts.message,
+            Self::Pong => timeouts.ping,
+        };
+        u8::try_from(length.0.as_millis().div_ceil(GRAIN.as_millis())).unwrap_or(u8::MAX).max(1)
+    }
+}
+
+impl<S: Socket, A: Application> Shard<S, A> {
+    /// Makes sure that the client is looked at when its next deadline comes. An entry whose time has come stays: who is
+    /// about to be looked at would else put it off with each byte.
+    pub(super) fn time(&mut self, slot: u32) {
+        let client = &self.clients[slot];
+        if client.armed > self.timers.now() && self.due(client) < client.armed {
+            self.arm(slot);
+        }
+    }
+
+    /// Has a client that is new, or has just been looked at, looked at when its next deadline comes.
+    pub(super) fn arm(&mut self, slot: u32) {
+        let due = self.due(&self.clients[slot]);
+        self.clients[slot].armed = self.timers.arm(self.clients.key(slot), due);
+    }
+
+    /// When something must happen to this client if nothing else does.
+    fn due(&self, client: &Client<S>) -> Moment {
+        let timeouts = &self.timeouts;
+        let session = &client.session;
+        let length = match session.phase {
+            Phase::Upgrading => timeouts.upgrade,
+            Phase::Open if !session.connected => timeouts.connect,
+            Phase::Open if session.awaits_pong => timeouts.pong,
+            Phase::Open => timeouts.ping,
+            Phase::Closing => timeouts.close,
+        };
+        let due = client.since.after(length.0);
+        [self.replies_due(client), self.message_due(client)].into_iter().flatten().fold(due, Moment::min)
+    }
+
+    /// When a message will have been incomplete for too long, if one has come in part.
+    fn message_due(&self, client: &Client<S>) -> Option<Moment> {
+        let is_begun = client.is_in_message() && client.session.phase == Phase::Open;
+        is_begun.then(|| client.message_since.after(self.timeouts.message.0))
+    }
+
+    /// When replies will have waited too long, if any wait for a socket that takes nothing. Those before a close
+    /// frame have the time that it has.
+    fn replies_due(&self, client: &Client<S>) -> Option<Moment> {
+        let waits = client.is_open() && client.blocked && client.reply_bytes() > 0;
+        let outgoing = client.outgoing.as_ref().filter(|_| waits)?;
+        Some(outgoing.replies_since.after(self.timeouts.replies.0))
+    }
+
+    /// Looks at those whose entries have fired, as far as the budget goes.
+    pub(super) fn fire_timers(&mut self) {
+        for _ in 0..self.budgets.deadlines {
+            let Some(fired) = self.timers.next_due() else { return };
+            let slot = fired.client.slot;
+            let counts = |client: &Client<S>| client.armed == fired.armed;
+            if self.clients.find(fired.client).is_some_and(counts) {
+                if self.due(&self.clients[slot]) <= self.timers.now() {
+                    self.time_is_up(slot);
+                } else {
+                    self.clients[slot].looks = 0;
+                }
+                if !self.clients[slot].dead {
+                    self.arm(slot);
+                }
+            }
+        }
+    }
+
+    fn time_is_up(&mut self, slot: u32) {
+        let client = &self.clients[slot];
+        let is_due = |due: Option<Moment>| due.is_some_and(|due| due <= self.timers.now());
+        let late = match client.session.phase {
+            Phase::Closing => return self.lose(slot, CloseReason::ConnectionLost),
+            Phase::Upgrading => Late::Head,
+            Phase::Open if is_due(self.replies_due(client)) => return self.end_or_write_once_more(slot),
+            Phase::Open if is_due(self.message_due(client)) => Late::Message,
+            Phase::Open if !client.session.connected => Late::Connect,
+            Phase::Open if client.session.awaits_pong => Late::Pong,
+            Phase::Open => return self.ping(slot),
+        };
+        if self.is_read_to_its_end(slot, late) {
+            self.end_late(slot, late);
+        }
+    }
+
+    /// Whether what is late is not in the client's socket either, which it may have reached in time while this shard stood
+    /// still, or was busy. If that is not known, the client is read before it is looked at again, a grain later.
+    ///
+    /// Once the socket had nothing more, a byte now and then buys no time. Who sends more than is read never comes to the
+    /// end, and has as long again as it had, or 16 s, at most.
+    fn is_read_to_its_end(&mut self, slot: u32, late: Late) -> bool {
+        let client = &mut self.clients[slot];
+        if client.held_up && !client.unanswered().is_empty() {
+            // It waits for the broker. What it is in the middle of sending could not go on, either.
+            if late == Late::Message {
+                self.begin_message(slot);
+            }
+            return false;
+        }
+        let is_read = client.looks > 0 && !client.to_read && !client.held_up;
+        if is_read || client.looks >= late.looks_max(&self.timeouts) {
+            return true;
+        }
+        client.looks += 1;
+        self.readable(slot);
+        false
+    }
+
+    fn end_late(&mut self, slot: u32, late: Late) {
+        match late {
+            Late::Head => self.refuse_late_head(slot),
+            Late::Message => {
+                let fault = "a message that was not whole in time (timeouts.message)";
+                self.close_for(slot, CloseReason::Slow, &fault);
+            }
+            Late::Connect => self.close(slot, CloseReason::Stale),
+            Late::Pong => self.close(slot, CloseReason::NoPong),
+        }
+    }
+
+    /// The answer to a head that is not whole goes out where the socket takes it at once: nobody holds a place for longer.
+    fn refuse_late_head(&mut self, slot: u32) {
+        let tail = self.clients[slot].tail.as_mut();
+        let head = tail.map(|tail| tail.rest().to_vec()).unwrap_or_default();
+        self.refuse(slot, Refusal::LateHead, &head);
+        self.lose(slot, CloseReason::UpgradeFailed);
+    }
+
+    /// A client may have taken all that its socket had while this shard stood still, or was busy. If it has taken some since
+    /// its time began, it has its time anew, once for what waits.
+    fn end_or_write_once_more(&mut self, slot: u32) {
+        // It may have called back, and have waited for its turn: that is now.
+        self.to_write.retain(|&other| other != slot);
+        self.unblock(slot);
+        self.visit(slot);
+        let now = self.timers.now();
+        let client = &mut self.clients[slot];
+        if client.dead || client.reply_bytes() == 0 {
+            return;
+        }
+        match &mut client.outgoing {
+            Some(outgoing) if outgoing.has_moved && !outgoing.had_time_anew => {
+                outgoing.had_time_anew = true;
+                outgoing.replies_since = now;
+            }
+            _ => {
+                let fault = "replies that it did not take in time (timeouts.replies)";
+                self.close_for(slot, CloseReason::Slow, &fault);
+            }
+        }
+    }
+
+    fn ping(&mut self, slot: u32) {
+        let client = &mut self.clients[slot];
+        client.since = self.timers.now();
+        client.looks = 0;
+        client.session.awaits_pong = true;
+        if client.session.native_pings {
+            self.answer(slot, Opcode::Ping, b"");
+        } else {
+            self.say(slot, b"{}");
+        }
+        self.visit(slot);
+    }
+
+    /// Takes a pong: whether one was due. Another one buys no time.
+    pub(super) fn pong(&mut self, slot: u32) -> bool {
+        let client = &mut self.clients[slot];
+        let was_due = std::mem::take(&mut client.session.awaits_pong);
+        if was_due {
+            client.looks = 0;
+        }
+        was_due
+    }
+
+    /// Begins to time a connected client: its first ping comes after half to one interval, so that clients
+    /// that came together are not pinged together.
+    pub(super) fn begin_pings(&mut self, slot: u32) {
+        let interval = self.timeouts.ping.0;
+        let earlier = interval.mul_f64(self.next_random() / 2.0).min(Duration::from_secs(3600));
+        let client = &mut self.clients[slot];
+        client.since = self.timers.now().before(earlier);
+        self.time(slot);
+    }
+
+    /// The next of a sequence between 0 and 1 (xorshift64*: G. Marsaglia, "Xorshift RNGs", 2003).
+    fn next_random(&mut self) -> f64 {
+        self.random ^= self.random >> 12;
+        self.random ^= self.random << 25;
+        self.random ^= self.random >> 27;
+        let high = u32::try_from(self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32).unwrap_or(0);
+        f64::from(high) / f64::from(u32::MAX)
+    }
+}

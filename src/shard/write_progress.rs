@@ -1,0 +1,95 @@
+//! Through which batch everything was written, for a broker that acknowledges messages only then
+//! (`amqp.ack = "written"`).
+//!
+//! A batch is written when everybody has it who could be written to when it came. For those whose sockets take
+//! nothing it waits `amqp.written_timeout`; then it counts as written, and the topic's policy is all that they
+//! have. Batches are looked at in their order: only the first one that is not written matters.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::domain::mail::TopicSlot;
+use crate::domain::receipt::Reporter;
+use crate::shard::timer_wheel::Moment;
+use crate::shard::topics::Subscriber;
+use crate::shard::{Application, Shard, Socket};
+
+/// What the broker is told.
+#[derive(Debug)]
+pub(super) struct Progress {
+    reporter: Reporter,
+    /// How long a batch waits for those whose sockets take nothing.
+    timeout: Duration,
+    /// Batches taken from the mailbox.
+    taken: u64,
+    /// Those that are not written, in their order.
+    waiting: VecDeque<Unwritten>,
+}
+
+/// A batch that is not written.
+#[derive(Clone, Copy, Debug)]
+struct Unwritten {
+    topic: TopicSlot,
+    /// Where it ends in the topic's log.
+    end: u64,
+    deadline: Moment,
+}
+
+impl Progress {
+    /// Nothing taken, nothing written.
+    pub(super) fn new(reporter: Reporter, timeout: Duration) -> Self {
+        Self { reporter, timeout, taken: 0, waiting: VecDeque::new() }
+    }
+
+    /// Whether something is not written.
+    pub(super) fn is_behind(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+}
+
+impl<S: Socket, A: Application> Shard<S, A> {
+    /// Notes that a batch was taken: it is in its topic's log, or nobody wants it.
+    pub(super) fn note_batch(&mut self, topic: TopicSlot) {
+        let (now, end) = (self.timers.now(), self.topics[topic].end);
+        if let Some(progress) = &mut self.progress {
+            progress.taken += 1;
+            let deadline = now.after(progress.timeout);
+            progress.waiting.push_back(Unwritten { topic, end, deadline });
+        }
+    }
+
+    /// Tells the broker how far everything is written, if it is farther than before.
+    pub(super) fn report_written(&mut self) {
+        let Some(mut progress) = self.progress.take() else { return };
+        let before = progress.waiting.len();
+        while progress.waiting.front().is_some_and(|first| self.is_written(first)) {
+            progress.waiting.pop_front();
+        }
+        if progress.waiting.len() < before {
+            progress.reporter.report(progress.taken - progress.waiting.len() as u64);
+            self.requests.notify();
+        }
+        self.progress = Some(progress);
+    }
+
+    fn is_written(&self, batch: &Unwritten) -> bool {
+        // A slot that is free has no subscribers; one that was taken again has a log that begins anew.
+        let Some(topic) = self.topics.get(batch.topic).filter(|topic| topic.end >= batch.end) else {
+            return true;
+        };
+        // Of a batch that was boiled down, what is left stands somewhere before the place where that ended.
+        let end = batch.end.max(topic.log.as_ref().map_or(0, |log| log.compacted_to));
+        let swept = topic.behind() == 0 || topic.log.as_ref().is_none_or(|log| log.swept_to >= end);
+        swept
+            && (batch.deadline <= self.timers.now()
+                || !topic.parked().iter().any(|one| self.lacks_before(batch.topic, one, end)))
+    }
+
+    /// Whether a parked subscriber has not been written everything before `end`. Of whoever keeps the rest of a frame
+    /// that a log has let go of, nobody knows any more what was in it.
+    fn lacks_before(&self, topic: TopicSlot, one: &Subscriber, end: u64) -> bool {
+        let outgoing = self.clients[one.client].outgoing.as_ref();
+        let keeps_a_rest = outgoing.is_some_and(|outgoing| outgoing.orphaned > 0);
+        keeps_a_rest || self.needed_by(topic, one.client, one.cursor) < end
+    }
+}

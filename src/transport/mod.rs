@@ -1,0 +1,9 @@
+//! From a connection's bytes to whole messages: the HTTP request that opens it, and what is spoken after it. No
+//! socket, no clock, no thread, no lock: every parser borrows its input, and returns what it found and how many bytes
+//! that took, or that it is not whole yet.
+
+pub mod origin;
+pub mod preamble;
+pub mod refusal;
+pub mod upgrade;
+pub mod websocket;

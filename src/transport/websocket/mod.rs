@@ -1,0 +1,5 @@
+//! WebSocket frames (RFC 6455) and permessage-deflate (RFC 7692).
+
+pub mod decode;
+pub mod encode;
+pub mod extension;
