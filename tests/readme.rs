@@ -1,5 +1,5 @@
-//! README.md, word for word. Its fenced blocks are run as they stand, top to bottom; comments that readers
-//! do not see say how:
+//! The documents for users, word for word: README.md, those beside the benchmarks and the tests, and each chapter of the
+//! manual. Their fenced blocks are run as they stand, top to bottom; comments that readers do not see say how:
 //!
 //! ```text
 //! <!-- test: file NAME -->                 the next block is saved as NAME
@@ -17,7 +17,8 @@
 //! <!-- test: rabbitmq -->                  a RabbitMQ of the test's own begins to answer on port 5672
 //! ```
 //!
-//! Blocks without such a comment are pictures and must be `text`. This test alone uses the default ports.
+//! Blocks without such a comment are pictures and must be `text`. Each document begins with nothing running. This test
+//! alone uses the default ports.
 
 mod support;
 
@@ -26,6 +27,7 @@ use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use support::engine::clear_settings;
@@ -37,28 +39,61 @@ use support::wait::{SOON, wait_for, wait_until};
 /// The first command compiles everything for release.
 const COMPILE_LIMIT: Duration = Duration::from_secs(20 * 60);
 
-/// Ports that README names.
+/// Ports that the documents name.
 const CLIENTS: u16 = 8000;
 const CONTROL: u16 = 9000;
 const AMQP: u16 = 5672;
 
+/// Documents besides README, and the folder of the manual, each file of which is one.
+const OTHERS: [&str; 2] = ["benches/README.md", "tests/README.md"];
+const MANUAL: &str = "src/manual";
+
 #[test]
 fn readme_does_what_it_says() {
-    for port in [CLIENTS, CONTROL, AMQP] {
-        assert_free(port);
+    follow(&Document::read("README.md"));
+}
+
+#[test]
+fn the_other_documents_do_what_they_say() {
+    let chapters = std::fs::read_dir(root().join(MANUAL)).expect("the manual is there");
+    let names = chapters.map(|chapter| chapter.expect("it can be listed").file_name());
+    let mut chapters: Vec<String> =
+        names.map(|name| format!("{MANUAL}/{}", name.to_string_lossy())).collect();
+    chapters.sort();
+    assert!(chapters.len() > 10, "the manual is where it is looked for: {chapters:?}");
+    for path in OTHERS.map(str::to_owned).iter().chain(&chapters) {
+        follow(&Document::read(path));
     }
-    let readme = include_str!("../README.md");
+}
+
+/// Serializes the documents, which use the same ports.
+static PORTS: Mutex<()> = Mutex::new(());
+
+fn follow(document: &Document) {
+    // A document that failed does not keep the next one from its turn.
+    let _turn = PORTS.lock().unwrap_or_else(PoisonError::into_inner);
+    let steps = document.steps();
+    if !steps.is_empty() {
+        [CLIENTS, CONTROL, AMQP].into_iter().for_each(assert_free);
+    }
     let mut reader = Reader::new();
-    for step in steps(readme) {
-        println!("README.md:{}: {}", step.line, step.directive);
+    for step in steps {
+        println!("{}: {}", step.place, step.directive);
         reader.follow(&step);
     }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 #[track_caller]
 fn assert_free(port: u16) {
     let bound = TcpListener::bind(("127.0.0.1", port));
-    assert!(bound.is_ok(), "README's commands use port {port}, which is taken: stop what listens there");
+    assert!(
+        bound.is_ok(),
+        "the documents' commands use port {port}, which is taken: stop what listens there"
+    );
 }
 
 fn is_ready() -> bool {
@@ -66,41 +101,63 @@ fn is_ready() -> bool {
     support::http::get(address, "/health/ready").is_ok_and(|answer| answer.status == 200)
 }
 
+/// A text that tells commands.
+struct Document {
+    path: String,
+    /// Of a Rust file, the documentation at its beginning. Other lines are empty, so that numbers stay.
+    lines: Vec<String>,
+}
+
+impl Document {
+    fn read(path: &str) -> Self {
+        let text =
+            std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let is_source = path.ends_with(".rs");
+        let shown = |line: &str| match line.strip_prefix("//!") {
+            Some(shown) => shown.strip_prefix(' ').unwrap_or(shown).to_owned(),
+            None => String::new(),
+        };
+        let lines = text.lines().map(|line| if is_source { shown(line) } else { line.to_owned() }).collect();
+        Self { path: path.to_owned(), lines }
+    }
+
+    /// The instructions of the text, in order.
+    ///
+    /// # Panics
+    /// If a block has none, or an instruction that needs a block is not right before one.
+    fn steps(&self) -> Vec<Step<'_>> {
+        let mut steps: Vec<Step<'_>> = Vec::new();
+        let mut lines = self.lines.iter().enumerate();
+        let mut previous = "";
+        while let Some((index, content)) = lines.next() {
+            let place = format!("{}:{}", self.path, index + 1);
+            if let Some(directive) =
+                content.strip_prefix("<!-- test: ").and_then(|rest| rest.strip_suffix(" -->"))
+            {
+                steps.push(Step { place, directive, block: String::new() });
+            } else if let Some(language) = content.strip_prefix("```") {
+                let block: Vec<&str> =
+                    lines.by_ref().map(|(_, line)| line.as_str()).take_while(|line| *line != "```").collect();
+                let told = previous.starts_with("<!-- test: ");
+                assert!(told || language == "text", "{place}: nothing says how to test this block");
+                if let Some(step) = steps.last_mut().filter(|_| told) {
+                    step.block = block.join("\n") + "\n";
+                }
+            }
+            previous = content;
+        }
+        steps
+    }
+}
+
 /// One instruction, with its block if it has one.
 struct Step<'a> {
-    line: usize,
+    place: String,
     directive: &'a str,
     block: String,
 }
 
-/// The instructions of the text, in order.
-///
-/// # Panics
-/// If a block has none, or an instruction that needs a block is not right before one.
-fn steps(text: &str) -> Vec<Step<'_>> {
-    let mut steps: Vec<Step<'_>> = Vec::new();
-    let mut lines = text.lines().enumerate().map(|(index, line)| (index + 1, line));
-    let mut previous = "";
-    while let Some((line, content)) = lines.next() {
-        if let Some(directive) =
-            content.strip_prefix("<!-- test: ").and_then(|rest| rest.strip_suffix(" -->"))
-        {
-            steps.push(Step { line, directive, block: String::new() });
-        } else if let Some(language) = content.strip_prefix("```") {
-            let block: Vec<&str> =
-                lines.by_ref().map(|(_, line)| line).take_while(|line| *line != "```").collect();
-            let told = previous.starts_with("<!-- test: ");
-            assert!(told || language == "text", "README.md:{line}: nothing says how to test this block");
-            if let Some(step) = steps.last_mut().filter(|_| told) {
-                step.block = block.join("\n") + "\n";
-            }
-        }
-        previous = content;
-    }
-    steps
-}
-
-/// Somebody who follows README.
+/// Somebody who follows a document.
 struct Reader {
     directory: TempDir,
     running: HashMap<String, Running>,
@@ -135,7 +192,7 @@ impl Reader {
             [name, "said", ..] => self.running[name].wait_to_say(&rest(2)),
             [name, "goes", "on"] => self.running[name].wait_to_go_on(),
             [name, "counts"] => self.running[name].check_counting(),
-            _ => panic!("README.md:{}: no such instruction: {}", step.line, step.directive),
+            _ => panic!("{}: no such instruction: {}", step.place, step.directive),
         }
     }
 
@@ -184,7 +241,7 @@ impl Reader {
 impl Step<'_> {
     #[track_caller]
     fn text(&self) -> &str {
-        assert!(!self.block.is_empty(), "README.md:{}: no block follows", self.line);
+        assert!(!self.block.is_empty(), "{}: no block follows", self.place);
         &self.block
     }
 }

@@ -21,6 +21,7 @@ const FILE_LINES: usize = 500;
 /// right under `src/`.
 const KNOWS: &[(&str, &[&str])] = &[
     ("base", &["model"]), // loom's, in tests/loom
+    ("manual", &[]),
     ("domain", &["config"]),
     ("codec", &["domain::reasons"]),
     ("transport", &["base::printable", "codec::deflate"]),

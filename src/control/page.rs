@@ -1,6 +1,5 @@
-//! The live page: files inside the binary, and one document with what they have to know; and the example of a
-//! subscriber that README shows. Nothing is
-//! built to serve it and nothing is fetched from elsewhere; the browser is told to insist on that.
+//! The live page: files inside the binary, one document with the settings that they need, and an example of a
+//! subscriber. Nothing is built to serve them, and nothing is loaded from elsewhere: a policy tells the browser so.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,7 +26,7 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 const EXAMPLE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; connect-src ws: wss:; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The example as README shows it.
+/// The example as the manual shows it (`manual/bare_client.rs`).
 const EXAMPLE: &str = include_str!("page/order.html");
 
 /// What stands in it for the WebSocket endpoint of the engine that serves it.
@@ -56,7 +55,7 @@ pub(super) async fn document() -> Response {
     text(HTML, include_str!("page/index.html"))
 }
 
-/// `/order.html`: the subscriber of README, who needs an origin that is let in.
+/// `/order.html`: the example. Its origin is the control port, which is always allowed.
 pub(super) async fn example(State(state): State<Arc<AppState>>) -> Response {
     let page = EXAMPLE.replace(EXAMPLE_ENDPOINT, &endpoint(&state.clients, &state.config.server.path));
     let mut response = text(HTML, page);
@@ -145,9 +144,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_example_is_what_readme_shows() {
+    fn the_example_is_what_the_manual_shows() {
+        let chapter = include_str!("../manual/bare_client.rs").lines();
+        let text: String = chapter
+            .filter_map(|line| line.strip_prefix("//!"))
+            .map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(line)))
+            .collect();
         let shown = format!("```html\n{EXAMPLE}```\n");
-        assert!(include_str!("../../README.md").contains(&shown), "README.md and page/order.html differ");
+        assert!(text.contains(&shown), "manual/bare_client.rs and page/order.html differ");
         assert!(EXAMPLE.contains(EXAMPLE_ENDPOINT), "what is replaced when it is served");
     }
 

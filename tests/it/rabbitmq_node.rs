@@ -62,9 +62,9 @@ fn user(vhost: &str, rights: [&str; 3]) -> String {
 }
 
 /// The least rights with which an engine runs: everything is pushed, clients publish, and dead letters are kept. The
-/// README has the same.
+/// manual has the same (`manual/rabbitmq.rs`).
 #[test]
-fn an_engine_needs_no_more_rights_than_the_readme_says() {
+fn an_engine_needs_no_more_rights_than_the_manual_says() {
     let own = "[amqp]\nsource = \"queue\"\n";
     let named = "[amqp]\nsource = \"queue\"\nqueue = \"orders\"\nqueue_delay = \"0s\"\n";
     for (vhost, config, rights) in [
@@ -101,7 +101,11 @@ fn an_engine_needs_no_more_rights_than_the_readme_says() {
         let log = engine.stderr().so_far().join("\n");
         assert!(!log.contains("lost RabbitMQ"), "{vhost}: {log}");
         let warned = log.lines().filter(|line| line.contains("WARN") && !line.contains("dead letter"));
-        assert_eq!(warned.collect::<Vec<_>>(), [""; 0], "{vhost}: what README advises is no reason to warn");
+        assert_eq!(
+            warned.collect::<Vec<_>>(),
+            [""; 0],
+            "{vhost}: what the manual advises is no reason to warn"
+        );
     }
 }
 

@@ -1,4 +1,4 @@
-//! What people do with it, by name: the rows of README's "Use cases".
+//! What people do with it, by name: the rows of "Use cases" in `tests/README.md`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 #![no_main]
 
-use fanfare::transport::websocket::decode::{Decoded, decode};
 use fanfare::codec::deflate::Inflater;
+use fanfare::transport::websocket::decode::{Decoded, decode};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     // The first byte says whether the client may compress.

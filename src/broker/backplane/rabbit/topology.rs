@@ -226,7 +226,7 @@ impl Ground<'_> {
         let name = &self.amqp.stream;
         match self.declare_stream().await? {
             None => {}
-            // As README advises: whoever may not declare it need not.
+            // As the manual advises: whoever may not declare it need not.
             Some(error) if is_forbidden(&error) => {
                 tracing::info!(stream = name, "the user may not configure the stream; it is used as it is");
             }

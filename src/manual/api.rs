@@ -1,0 +1,69 @@
+//! The server API: every method, with its parameters, results and errors.
+//!
+//! The API is that of Centrifugo (v5 and v6), as far as Fanfare offers it. Send `POST /api/METHOD` to the
+//! control port with a JSON body. Where `control.api_key` is set, send the key as `X-API-Key: KEY` or
+//! `Authorization: apikey KEY`.
+//!
+//! <!-- test: start engine until "serving clients" -->
+//! ```sh
+//! cargo run --release -- serve
+//! ```
+//!
+//! <!-- test: run -->
+//! ```sh
+//! curl http://127.0.0.1:9000/api/broadcast -d '{"channels": ["order.41", "order.42"], "data": {"open": true}}'
+//! ```
+//! <!-- test: printed {"result":{"responses": -->
+//! <!-- test: stop engine -->
+//!
+//! # Methods
+//!
+//! | Method | Parameters | Result | Errors |
+//! |---|---|---|---|
+//! | `publish` | `channel`, `data`; optional `idempotency_key`, `key` | `offset` and `epoch` if they are known: with history, without RabbitMQ, and not a repetition | 100, 102, 106, 107, 108, 111 |
+//! | `broadcast` | `channels` (at most 10,000), `data`; optional `idempotency_key`, `key` | `responses`: for each channel a result or an error, as of `publish` | 100, 102, 106, 107, 108, 111 |
+//! | `info` | none | `nodes`: this engine, with its numbers of clients, subscriptions and channels | 108 |
+//! | `channels` | optional `pattern` | `channels` that have subscribers, each with `num_clients` | 100, 107, 108, 111 |
+//! | `history` | `channel`; optional `limit`, `since` (`offset`, `epoch`), `reverse` | `publications`, `offset`, `epoch` | 100, 102, 107, 108, 111, 112 |
+//! | `history_remove` | `channel` | empty; all engines on the same stream forget this history | 100, 102, 107, 108, 111 |
+//! | `disconnect` | `client`; optional `disconnect` (`code` from 3000 to 4999, `reason` of at most 123 bytes) | empty | 107, 108, 111 |
+//! | `unsubscribe` | `channel`; optional `client`, otherwise all clients | empty | 107, 108, 111 |
+//!
+//! * `idempotency_key` names one publication of each channel. A repeated request succeeds, and is pushed
+//!   once.
+//! * `key` is the AMQP header `x-key`: it identifies the item that this publication updates.
+//! * Parameters of Centrifugo that have no effect here, such as `version`, `delta`, `tags` and `b64data`, are
+//!   refused by name (108). `skip_history` is refused only where the topic has a history. Empty values
+//!   (`null`, `false`, 0, `""`) are accepted.
+//!
+//! # Errors
+//!
+//! The answer is `{"result":{..}}` or `{"error":{"code":..,"message":".."}}` with status 200. With the header
+//! `X-Centrifugo-Error-Mode: transport`, an error is in the status instead.
+//!
+//! | Code | Meaning |
+//! |---|---|
+//! | 100 | Outcome unknown: the publication was not confirmed in time, and it may still arrive. To send it again with the same `idempotency_key` is safe. The message says whether RabbitMQ is away, has an alarm, or refused it. A `broadcast` has the time of one publication; channels that it did not reach in that time are reported as not sent. |
+//! | 101 | The API key is missing or wrong (status 401). |
+//! | 102 | The namespace is not configured, and `server.unknown_namespace` is `"refuse"`. |
+//! | 103 | The request's `Host` or `Origin` is another site's, and there is no key (status 403). |
+//! | 104 | There is no such method. |
+//! | 106 | `data` is too large. |
+//! | 107 | The request is wrong; the message says where. |
+//! | 108 | The engine does not offer this parameter, or the topic has no history. |
+//! | 111 | The engine is behind; try again. |
+//! | 112 | `since` is a position of another epoch. |
+//!
+//! # Statuses
+//!
+//! A request that is answered with one of these was not carried out.
+//!
+//! | Status | Meaning |
+//! |---|---|
+//! | 400 | The body is not JSON in UTF-8, or the request is not HTTP. |
+//! | 401, 403 | See errors 101 and 103. |
+//! | 405 | The method of HTTP is not POST. |
+//! | 408 | The body did not arrive within `timeouts.upgrade`. |
+//! | 413 | The body is larger than `control.body_bytes`. |
+//! | 431 | The head has more than 64 fields, or more bytes than allowed. |
+//! | 503 | There is no room. Every connection waits for an answer, or answers that nobody reads fill the memory for answers. It also means that the connection ends. HTTP/2 has `REFUSED_STREAM` for that, after which clients send the request again by themselves. |

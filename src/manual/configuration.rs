@@ -1,0 +1,48 @@
+//! Configuration: where values come from, how to check them, and namespaces.
+//!
+//! Every key has a default, so there is nothing to configure at first. Defaults come first, then the file,
+//! then the environment (`FANFARE_LIMITS_CLIENTS=50000`), then the flags. A later value replaces an earlier
+//! one. This prints all keys with what they do, their limits and their cost, and then checks the file. An
+//! engine may be running meanwhile:
+//!
+//! <!-- test: run -->
+//! ```sh
+//! cargo run --release -- config > fanfare.toml
+//! cargo run --release -- check --config fanfare.toml
+//! ```
+//!
+//! # Namespaces
+//!
+//! The namespace of a topic is what stands before its first `:`. Each namespace has a table of options:
+//!
+//! <!-- test: file chat.toml -->
+//! ```toml
+//! [namespaces.chat]           # the topics chat:...
+//! client_publish = true       # clients may publish here
+//! slow = "disconnect"         # a client that is too slow is closed (3008) and comes back; or "resync", or "skip"
+//!
+//! [namespaces.prices]         # the topics prices:...
+//! slow = "skip"               # a client that is too slow gets the newest of each x-key; without keys, the newest
+//!
+//! [namespaces.default]        # all others
+//! max_delay = "100ms"         # publications wait for each other for this long, and leave in one frame
+//!
+//! [server]
+//! unknown_namespace = "default"  # `mistyped:x` has the options of the default namespace; "refuse": error 102
+//! ```
+//!
+//! <!-- test: run -->
+//! ```sh
+//! cargo run --release -- check --config chat.toml
+//! ```
+//!
+//! # What `check` compares
+//!
+//! `check` reports what is wrong in the file. It also compares this machine with what many clients need
+//! (kernel settings, limits, ports, CPUs), and the limits with the memory that there is. For each problem it
+//! prints the command that corrects it. With `--connect` it connects to RabbitMQ and prints what an engine
+//! would declare there.
+//!
+//! The folder `tuning/` contains what it compares with: a file for `sysctl`, limits, a systemd unit, an
+//! example configuration, a script with advice on interrupts, and configurations of nginx and HAProxy. Each
+//! line has its reason.

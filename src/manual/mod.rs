@@ -1,0 +1,41 @@
+//! The manual: what a reader of the source, an operator and a publisher need to know, one chapter each.
+//!
+//! For those who use Fanfare:
+//!
+//! * [`publishing`]: what Fanfare reads of a message, and what becomes of a message that it cannot deliver.
+//! * [`rabbitmq`]: several nodes, what happens while RabbitMQ is away, and the rights that an engine needs.
+//! * [`configuration`]: where values come from, `check`, and namespaces.
+//! * [`recovery`]: history, and how a client receives what it missed.
+//! * [`sdks`]: the SDKs that work today, with examples.
+//! * [`bare_client`]: a client in 40 lines, without an SDK.
+//! * [`api`]: every method of the server API, with parameters and errors.
+//! * [`operating`]: metrics, health, the control port, logs, proxies and TLS.
+//! * [`guarantees`]: what a subscriber receives when what fails, and the test that shows it.
+//!
+//! For those who read or change the source:
+//!
+//! * [`threads`]: which thread does what, and whose descriptors are whose.
+//! * [`exactness`]: how a subscription begins exactly after one publication, without a lock.
+//! * [`lineage`]: how offsets and epochs follow from a stream, and what happens when the stream is another
+//!   one.
+//! * [`acknowledging`]: when a message is acknowledged, what a gap is, and how dead letters are settled.
+//! * [`slow_clients`]: logs, cursors, frames without a copy, and compaction by key.
+//! * [`staggering`]: why the subscribers of a large topic receive their frames in eight lanes.
+//!
+//! `tests/readme.rs` runs the commands of every chapter.
+
+pub mod acknowledging;
+pub mod api;
+pub mod bare_client;
+pub mod configuration;
+pub mod exactness;
+pub mod guarantees;
+pub mod lineage;
+pub mod operating;
+pub mod publishing;
+pub mod rabbitmq;
+pub mod recovery;
+pub mod sdks;
+pub mod slow_clients;
+pub mod staggering;
+pub mod threads;

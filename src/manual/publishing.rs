@@ -1,0 +1,69 @@
+//! Publishing: what Fanfare reads of a message, and what becomes of a message that it cannot deliver.
+//!
+//! Publish to the topic exchange `fanfare` (`amqp.exchange`). The routing key is the topic, and the body is
+//! JSON. README shows this in Python. In Node with `npm install amqplib`, as `publish.mjs`:
+//!
+//! <!-- test: file publish.mjs -->
+//! ```js
+//! import amqp from 'amqplib';
+//!
+//! const connection = await amqp.connect('amqp://guest:guest@127.0.0.1:5672/%2f');
+//! const channel = await connection.createConfirmChannel();
+//! channel.publish('fanfare', 'order.42', Buffer.from(JSON.stringify({ order: 42, by: 'amqplib' })));
+//! await channel.waitForConfirms();
+//! await connection.close();
+//! ```
+//! <!-- test: rabbitmq -->
+//!
+//! With an engine on the same RabbitMQ, and a subscriber:
+//!
+//! <!-- test: start engine until "serving clients" -->
+//! ```sh
+//! cargo run --release -- serve --amqp amqp://guest:guest@127.0.0.1:5672/%2f
+//! ```
+//! <!-- test: ready -->
+//!
+//! <!-- test: start subscriber until "subscribed" -->
+//! ```sh
+//! cargo run --release -- subscribe order.42
+//! ```
+//!
+//! <!-- test: run -->
+//! ```sh
+//! node publish.mjs
+//! ```
+//! <!-- test: subscriber said amqplib -->
+//! <!-- test: stop subscriber -->
+//! <!-- test: stop engine -->
+//!
+//! # Headers and properties
+//!
+//! | Part of the message | What it does |
+//! |---|---|
+//! | routing key | The topic. |
+//! | header `x-topics` | Further topics: a text with one topic per line, or a list of names. Use the text when an engine reads a stream: RabbitMQ 3 does not store lists there. |
+//! | header `CC` | Further topics. RabbitMQ routes by them as well. RabbitMQ 4 stores this header in a stream, RabbitMQ 3 does not: use `x-topics` there. `BCC` adds no topic, because RabbitMQ removes it. |
+//! | header `x-key` | A text that identifies the item that this publication updates, such as an instrument. With `slow = "skip"`, a slow client receives the newest publication of each key. |
+//! | `message-id` | A message whose id was seen recently is a repetition. It is not pushed again to the topics that it was pushed to. An empty id does not count. |
+//! | `content-type` | `application/json`, `application/*+json`, none, or an unknown type: the body is JSON. `text/plain`: the body becomes a JSON string, even if it is JSON. Binary types (`application/octet-stream`, protobuf, msgpack, CBOR, images, ...): the namespace's option `binary` decides. `"refuse"` makes it a dead letter. `"json"` takes it if it is JSON; use it for libraries that label everything so, such as Ruby's bunny, Spring's `byte[]` and Java's `PERSISTENT_BASIC`. `"base64"` makes it a string. |
+//! | `content-encoding` | `gzip` and `deflate` are decoded, to at most `publication_bytes`. |
+//! | `expiration` | Milliseconds from when RabbitMQ received the message. After that, the publication is no longer given to clients that come back. RabbitMQ drops an expired message of a queue itself. For a stream that is read back, the time is exact to one minute. A message that an engine reads late, after a lost connection, is pushed in any case. |
+//! | `timestamp`, headers `timestamp_in_ms`, `x-timestamp-us` | When it was published, in seconds, milliseconds or microseconds since 1970. Latency is measured by the most precise one. With `amqp.trust_timestamps`, `expiration` and `history_ttl` count from it. |
+//!
+//! A message has at most 1,000 topics in all. A message with more reaches none of them, and is a dead letter.
+//! A byte order mark before the body is skipped.
+//!
+//! RabbitMQ 4.0 closes the channel of a publisher that sends a header with a decimal number (AMQP's type `D`)
+//! to a stream. Send such a number as text.
+//!
+//! # Dead letters
+//!
+//! A message that cannot be delivered goes to the exchange `fanfare.dead`, and is kept in the queue
+//! `fanfare.dead`. It keeps its body, all headers and all properties. The header `x-fanfare-reason` says what
+//! was wrong, and `x-fanfare-topic` names the topics; both have at most 1,024 bytes. Correct the message and
+//! send it again.
+//!
+//! * Headers that RabbitMQ would act on have other names: `x-fanfare-expiration`, `x-fanfare-user-id`,
+//!   `x-fanfare-cc` and `x-fanfare-bcc`.
+//! * `x-fanfare-left-out` names the headers that did not fit into a frame.
+//! * A dead letter from a stream may come twice. Both have the same `x-fanfare-stream-offset`.

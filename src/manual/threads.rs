@@ -1,0 +1,27 @@
+//! Threads and descriptors: which thread does what, and whose descriptors are whose.
+//!
+//! # Threads
+//!
+//! | Thread | What it does | What it never does |
+//! |---|---|---|
+//! | shard, one per CPU | Serves its own listeners and its own clients in an event loop. | Wait for anything but its poll; take a lock; read the clock inside a tick. |
+//! | broker | Writes everything that belongs to a topic: which shards have subscribers, offsets, merging, encoding, history. | Block. |
+//! | control | Answers operators: API, metrics, health, the live page. | Delay a delivery. |
+//! | lapin's | The sockets to RabbitMQ. | |
+//! | log writer | Writes log lines, so that a shard never waits for whoever reads standard error. | |
+//! | watcher | Notices when another thread ends. | |
+//!
+//! Threads share no lock. They exchange mail through mailboxes ([`crate::base::mailbox`]): bounded queues with one
+//! wake-up per batch. A client never changes its shard.
+//!
+//! When shards are too busy, their mailboxes fill. Then the broker's outbox fills. Then the broker stops
+//! acknowledging, and RabbitMQ keeps the rest.
+//!
+//! # Descriptors
+//!
+//! With `server.private_fd_tables`, each shard's thread has a table of descriptors of its own, so that the
+//! limit on descriptors counts per shard. That is how a million clients fit into one process.
+//!
+//! When the tables part, only those descriptors may be open that all threads need: the polls, and the
+//! broker's event loop, which shards wake by the number of a descriptor. Therefore all threads start first,
+//! and only then does any of them listen or connect ([`crate::engine`]).
