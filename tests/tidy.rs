@@ -31,7 +31,18 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("shard", &["base", "domain", "codec", "transport", "session", "config", "stats"]),
     ("net", &["base", "domain", "shard", "stats"]),
     ("broker", &["base", "domain", "codec", "transport::websocket", "config", "stats"]),
-    ("control", &["base", "domain", "config", "stats", "transport::refusal", "transport::preamble"]),
+    (
+        "control",
+        &[
+            "base",
+            "domain",
+            "config",
+            "stats",
+            "transport::origin",
+            "transport::refusal",
+            "transport::preamble",
+        ],
+    ),
     // It must find the engine's faults, so it shares no code with it that talks to clients.
     ("load", &["config", "base::printable"]),
 ];

@@ -6,6 +6,8 @@ use std::io::{Error, ErrorKind, Result};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::errno::Errno;
+
 /// Length of a tick in `/proc/PID/stat`: `sysconf(_SC_CLK_TCK)` is 100 on every Linux in use.
 const TICK_NANOSECONDS: u64 = 10_000_000;
 
@@ -109,12 +111,13 @@ impl Watched {
     /// What all threads that still live have used so far. Those that tokio starts to resolve a host's name end
     /// some seconds later, perhaps while they are read.
     pub(crate) fn process(&self) -> Result<CpuTime> {
-        const ESRCH: i32 = 3;
         let mut sum = CpuTime::default();
         for task in fs::read_dir(&self.tasks)? {
             match CpuTime::of_task(&task?.path()) {
                 Ok(time) => sum = sum.plus(time),
-                Err(error) if error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(ESRCH) => {}
+                Err(error)
+                    if error.kind() == ErrorKind::NotFound
+                        || error.raw_os_error() == Some(Errno::ESRCH as i32) => {}
                 Err(error) => return Err(error),
             }
         }

@@ -1,6 +1,6 @@
 //! What this machine allows, and whether the configuration fits into it.
 
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::cpus::list_cpus;
 use super::{Config, grouped, parse_cpus};
@@ -25,13 +25,14 @@ pub struct DescriptorLimit {
 }
 
 impl DescriptorLimit {
-    /// The limit of this process. Where `/proc` is not mounted, the kernel's default is assumed.
+    /// The limit of this process. No limit is `usize::MAX`.
     #[must_use]
     pub fn of_this_process() -> Self {
-        std::fs::read_to_string("/proc/self/limits")
-            .ok()
-            .and_then(|text| Self::parse(&text))
-            .unwrap_or(Self { soft: DESCRIPTORS_DEFAULT, hard: DESCRIPTORS_DEFAULT })
+        // Linux refuses nobody its own limits; should a sandbox do so, the kernel's default is assumed.
+        let of_kernel = DESCRIPTORS_DEFAULT as u64;
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((of_kernel, of_kernel));
+        let descriptors = |limit| usize::try_from(limit).unwrap_or(usize::MAX);
+        Self { soft: descriptors(soft), hard: descriptors(hard) }
     }
 
     /// Raises the limit of this process as far as its owner may. The soft limit of 1,024 that most hosts set
@@ -43,16 +44,6 @@ impl DescriptorLimit {
         if limit.soft < limit.hard {
             let _ = setrlimit(Resource::RLIMIT_NOFILE, limit.hard as u64, limit.hard as u64);
         }
-    }
-
-    /// Reads the line `Max open files  SOFT  HARD  files`; see `proc_pid_limits(5)`.
-    fn parse(limits: &str) -> Option<Self> {
-        let numbers = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-        let mut numbers = numbers.split_whitespace().map(|number| match number {
-            "unlimited" => Some(usize::MAX),
-            digits => digits.parse().ok(),
-        });
-        Some(Self { soft: numbers.next()??, hard: numbers.next()?? })
     }
 
     /// How many clients it leaves room for, at least one.
@@ -162,15 +153,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_limit_is_read_from_proc() {
-        let limits = "Limit                     Soft Limit           Hard Limit           Units\n\
-                      Max processes             100                  200                  processes\n\
-                      Max open files            20000                unlimited            files\n";
-        assert_eq!(DescriptorLimit::parse(limits), Some(DescriptorLimit { soft: 20_000, hard: usize::MAX }));
-        assert_eq!(DescriptorLimit::parse("Max open files            many"), None);
-        assert_eq!(DescriptorLimit::parse(""), None);
-        let real = std::fs::read_to_string("/proc/self/limits").unwrap();
-        assert_eq!(DescriptorLimit::parse(&real), Some(DescriptorLimit::of_this_process()));
+    fn the_limit_is_the_one_that_the_kernel_shows() {
+        let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+        let number = |text: &str| if text == "unlimited" { usize::MAX } else { text.parse().unwrap() };
+        let shown: Vec<usize> = line.split_whitespace().take(2).map(number).collect();
+        let DescriptorLimit { soft, hard } = DescriptorLimit::of_this_process();
+        assert_eq!(shown, [soft, hard]);
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! The relations between limits, and what would not be safe: checked at start-up, told all at once.
 
-use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use super::{
 };
 use crate::base::printable::escaped;
 use crate::domain::client_id::SHARDS_MAX;
-use crate::transport::origin::OriginPattern;
+use crate::transport::origin::{OriginPattern, is_loopback};
 
 /// Namespaces besides the default one, at most: their numbers have 16 bits.
 pub const NAMESPACES_MAX: usize = 65_535;
@@ -110,11 +109,6 @@ impl Findings {
     }
 }
 
-/// Whether only this machine can reach `address`.
-fn is_loopback(address: SocketAddr) -> bool {
-    address.ip().to_canonical().is_loopback()
-}
-
 fn server(findings: &mut Findings, server: &Server) {
     findings.require(!server.listen.is_empty(), || {
         "server.listen is empty: no client could connect; name at least one address".to_owned()
@@ -123,7 +117,7 @@ fn server(findings: &mut Findings, server: &Server) {
         findings.require(address.port() == 0 || !server.listen[..position].contains(&address), || {
             format!("server.listen names {address} twice")
         });
-        findings.require(server.insecure || is_loopback(address), || {
+        findings.require(server.insecure || is_loopback(address.ip()), || {
             format!(
                 "server.listen: {address} can be reached from other machines. There are no tokens yet, so \
                  anyone who reaches it could subscribe to everything. Listen on 127.0.0.1 behind a proxy \
@@ -159,7 +153,7 @@ fn server(findings: &mut Findings, server: &Server) {
 
 fn control(findings: &mut Findings, control: &Control, server: &Server) {
     let address = control.listen;
-    findings.require(is_loopback(address) || !control.api_key.is_empty(), || {
+    findings.require(is_loopback(address.ip()) || !control.api_key.is_empty(), || {
         format!(
             "control.listen: {address} can be reached from other machines, and without control.api_key \
              anyone there could publish and close clients. Set the key (FANFARE_CONTROL_API_KEY), or listen \

@@ -2,9 +2,11 @@
 //! something live. It publishes through the ordinary door, one publication after the other, each waiting
 //! for its confirm: it can never be ahead of the backplane.
 
-use std::hash::{BuildHasher as _, RandomState};
 use std::time::{Duration, Instant};
 
+use rand::distr::OpenClosed01;
+use rand::rngs::SmallRng;
+use rand::{RngExt as _, SeedableRng as _};
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
@@ -40,7 +42,7 @@ const SWELL: f64 = 40.0;
 
 /// Publishes until its task is dropped.
 pub async fn run(requests: Sender<Request>) {
-    let mut scene = Scene::new(RandomState::new().hash_one("demo"));
+    let mut scene = Scene::new(rand::random());
     let started = Instant::now();
     loop {
         let (topic, data) = scene.next(started.elapsed());
@@ -64,7 +66,7 @@ async fn publish(requests: &Sender<Request>, topic: &str, data: String) -> Resul
 /// The little world that the demo tells of.
 #[derive(Debug)]
 struct Scene {
-    dice: Dice,
+    random: SmallRng,
     prices: [f64; INSTRUMENTS.len()],
     orders: u64,
     statuses: usize,
@@ -74,7 +76,7 @@ struct Scene {
 impl Scene {
     fn new(seed: u64) -> Self {
         Self {
-            dice: Dice(seed),
+            random: SmallRng::seed_from_u64(seed),
             prices: INSTRUMENTS.map(|(_, price, _)| price),
             orders: 1000,
             statuses: 0,
@@ -88,15 +90,17 @@ impl Scene {
             self.next_status = now + STATUS_EVERY;
             return self.status();
         }
-        if self.dice.chance(0.08) { self.order() } else { self.price() }
+        if self.random.random_bool(0.08) { self.order() } else { self.price() }
     }
 
     fn price(&mut self) -> (&'static str, String) {
-        let which = self.dice.below(INSTRUMENTS.len());
+        let which = self.random.random_range(0..INSTRUMENTS.len());
         let (topic, first, decimals) = INSTRUMENTS[which];
         let price = &mut self.prices[which];
+        // Between -1 and 1, mostly near 0.
+        let around_zero = self.random.random::<f64>() + self.random.random::<f64>() - 1.0;
         // A random walk that is drawn back to where it began, so that it can go on for weeks.
-        let change = *price * 0.0012 * self.dice.around_zero() + (first - *price) * 0.004;
+        let change = *price * 0.0012 * around_zero + (first - *price) * 0.004;
         *price += change;
         let percent = (*price / first - 1.0) * 100.0;
         (topic, format!(r#"{{"price":{:.decimals$},"change":{percent:.2}}}"#, *price))
@@ -104,8 +108,8 @@ impl Scene {
 
     fn order(&mut self) -> (&'static str, String) {
         self.orders += 1;
-        let item = ITEMS[self.dice.below(ITEMS.len())];
-        let quantity = 1 + self.dice.below(3);
+        let item = ITEMS[self.random.random_range(0..ITEMS.len())];
+        let quantity = self.random.random_range(1..=3);
         ("orders.new", format!(r#"{{"order":{},"item":"{item}","quantity":{quantity}}}"#, self.orders))
     }
 
@@ -120,42 +124,8 @@ impl Scene {
         let wave = (now.as_secs_f64() * std::f64::consts::TAU / SWELL).sin();
         let mean = MEAN_GAP * (1.6 - wave);
         // Exponentially distributed, as arrivals are; bounded, so that it never seems to have stopped.
-        Duration::from_secs_f64((-self.dice.unit().ln() * mean).min(1.0))
-    }
-}
-
-/// A small generator of random numbers: xorshift64* (Vigna, "An experimental exploration of Marsaglia's
-/// xorshift generators, scrambled", 2016). Good enough for a show, and for nothing else.
-#[derive(Debug)]
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self) -> u64 {
-        // Zero is the one state that it cannot leave.
-        self.0 = self.0.max(1);
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    /// Above 0, up to 1.
-    fn unit(&mut self) -> f64 {
-        let bits = u32::try_from(self.roll() >> 32).unwrap_or(u32::MAX);
-        (f64::from(bits) + 1.0) / (f64::from(u32::MAX) + 1.0)
-    }
-
-    /// Between -1 and 1, mostly near 0.
-    fn around_zero(&mut self) -> f64 {
-        self.unit() + self.unit() - 1.0
-    }
-
-    fn chance(&mut self, probability: f64) -> bool {
-        self.unit() < probability
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.roll() % end as u64).unwrap_or(0)
+        let above_zero: f64 = self.random.sample(OpenClosed01);
+        Duration::from_secs_f64((-above_zero.ln() * mean).min(1.0))
     }
 }
 

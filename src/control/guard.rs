@@ -16,15 +16,16 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::uri::Authority;
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::Response;
+use subtle::ConstantTimeEq as _;
 
 use super::envelope::refuse;
 use super::serve::Peer;
 use super::state::AppState;
 use crate::config::Control;
+use crate::transport::origin::{HostPort, Origin, is_loopback};
 
 /// Centrifugo's code for a missing or wrong key.
 const UNAUTHORIZED: u16 = 101;
@@ -100,62 +101,51 @@ fn verdict(control: &Control, peer: Option<IpAddr>, uri: &Uri, headers: &HeaderM
             Ok(())
         };
     }
-    if !peer.is_some_and(|peer| peer.to_canonical().is_loopback()) {
+    if !peer.is_some_and(is_loopback) {
         return Err(Refusal::Foreign(FOREIGN_PEER));
     }
     let Some(host) = loopback_host(uri, headers) else { return Err(Refusal::Foreign(FOREIGN_HOST)) };
-    let own = |origin: &[u8]| {
-        let authority = origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://"));
-        authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host.as_str().as_bytes()))
+    let is_own = |origin: &HeaderValue| {
+        let origin = origin.to_str().ok().and_then(Origin::parse);
+        origin.is_some_and(|origin| origin.is_of(&host))
     };
-    if headers.get_all(header::ORIGIN).iter().all(|origin| own(origin.as_bytes())) {
+    if headers.get_all(header::ORIGIN).iter().all(is_own) {
         Ok(())
     } else {
         Err(Refusal::Foreign(FOREIGN_ORIGIN))
     }
 }
 
-/// Whether one of the two headers holds the key.
+/// Whether one of the two headers holds the key. The time that it takes does not tell how many bytes were right; the
+/// length may be told.
 fn shows(key: &str, headers: &HeaderMap) -> bool {
     let plain = headers.get("x-api-key").map(|value| value.as_bytes());
     let scheme = headers.get(header::AUTHORIZATION).and_then(|value| {
         let (scheme, shown) = value.as_bytes().split_at_checked(b"apikey ".len())?;
         scheme.eq_ignore_ascii_case(b"apikey ").then_some(shown)
     });
-    [plain, scheme].into_iter().flatten().any(|shown| same(shown.trim_ascii(), key.as_bytes()))
+    [plain, scheme].into_iter().flatten().any(|shown| bool::from(shown.trim_ascii().ct_eq(key.as_bytes())))
 }
 
 /// Whether the URL holds the key, as `?api_key=KEY`.
 fn is_in_url(key: &str, uri: &Uri) -> bool {
     let pairs = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
-    pairs.into_iter().any(|(name, value)| name == "api_key" && same(value.as_bytes(), key.as_bytes()))
-}
-
-/// Compares without telling by the time it takes how many bytes were right; the length may be told.
-fn same(shown: &[u8], key: &[u8]) -> bool {
-    let difference = shown.iter().zip(key).fold(0, |found, (a, b)| std::hint::black_box(found | (a ^ b)));
-    shown.len() == key.len() && difference == 0
-}
-
-/// The one authority the request is for, if it is a loopback one. HTTP/2 and absolute-form requests have it
-/// in the URI; where several are named, all must be loopback, whichever a proxy may have looked at.
-fn loopback_host(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
-    let in_uri = uri.authority().cloned();
-    let in_headers = headers.get_all(header::HOST).iter();
-    let mut named = in_uri
-        .map(Some)
+    pairs
         .into_iter()
-        .chain(in_headers.map(|host| host.to_str().ok().and_then(|host| host.parse::<Authority>().ok())));
+        .any(|(name, value)| name == "api_key" && bool::from(value.as_bytes().ct_eq(key.as_bytes())))
+}
+
+/// The one host that the request is for, if it is a loopback one. HTTP/2 and absolute-form requests have it
+/// in the URI; where several are named, all must be loopback, whichever a proxy may have looked at.
+fn loopback_host(uri: &Uri, headers: &HeaderMap) -> Option<HostPort> {
+    let in_uri = uri.authority().map(|authority| HostPort::parse(authority.as_str()));
+    let in_headers = headers.get_all(header::HOST).iter();
+    let mut named =
+        in_uri.into_iter().chain(in_headers.map(|host| host.to_str().ok().and_then(HostPort::parse)));
     let first = named.next()??;
     let all_are_loopback =
-        is_loopback(first.host()) && named.all(|host| host.is_some_and(|host| is_loopback(host.host())));
+        first.is_loopback() && named.all(|host| host.is_some_and(|host| host.is_loopback()));
     all_are_loopback.then_some(first)
-}
-
-fn is_loopback(host: &str) -> bool {
-    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    host.eq_ignore_ascii_case("localhost")
-        || address.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use serde::Serialize;
 use super::envelope::{json, refuse};
 use super::state::AppState;
 use crate::control::demo;
+use crate::transport::origin::is_loopback;
 
 /// Scripts and styles come from here only, never from within the document. WebSockets may go anywhere: the
 /// clients' addresses are other origins, and one of them is an IPv6 address, for which the policy's grammar
@@ -77,7 +78,7 @@ fn endpoint(clients: &[String], path: &str) -> String {
     };
     let path: String = path.bytes().map(quote).collect();
     match address {
-        Some(address) if address.ip().is_loopback() || address.ip().is_unspecified() => {
+        Some(address) if is_loopback(address.ip()) || address.ip().is_unspecified() => {
             format!("`ws://${{location.hostname}}:{}{path}`", address.port())
         }
         Some(address) => format!("\"ws://{address}{path}\""),

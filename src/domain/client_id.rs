@@ -17,9 +17,9 @@
 //! one of a million clients.
 
 use std::fmt;
+use std::hash::Hasher as _;
 #[allow(deprecated, reason = "the one keyed SipHash-2-4 there is; what replaces it takes no key")]
 use std::hash::SipHasher;
-use std::hash::{BuildHasher, Hasher as _, RandomState};
 
 use thiserror::Error;
 
@@ -57,8 +57,7 @@ impl NodeId {
     /// A new one, from the operating system's randomness.
     #[must_use]
     pub fn random() -> Self {
-        let (name, key) = (RandomState::new(), RandomState::new());
-        Self { name: name.hash_one("node") >> 16, key: (key.hash_one("first"), key.hash_one("second")) }
+        Self { name: rand::random::<u64>() >> 16, key: rand::random() }
     }
 
     fn encipher(self, place: u128) -> u128 {

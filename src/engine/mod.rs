@@ -14,6 +14,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use thiserror::Error;
 use tokio::sync::{oneshot, watch};
 
@@ -30,7 +31,7 @@ use crate::domain::receipt::{Receipt, Reporter, receipt};
 use crate::net::event_loop::{self, ShardPoll};
 use crate::shard::{Application, Commands};
 use crate::stats::Stats;
-use crate::transport::origin::OriginPattern;
+use crate::transport::origin::{OriginPattern, is_loopback};
 use crate::transport::upgrade::UpgradePolicy;
 use crate::{broker, control, shard};
 
@@ -272,8 +273,8 @@ fn client_addresses(config: &Config, notices: &mut Vec<String>) -> Result<Vec<So
 }
 
 fn lacks_ipv6(error: &std::io::Error) -> bool {
-    const EAFNOSUPPORT: i32 = 97;
-    matches!(error.raw_os_error(), Some(EAFNOSUPPORT)) || error.kind() == std::io::ErrorKind::AddrNotAvailable
+    error.raw_os_error() == Some(Errno::EAFNOSUPPORT as i32)
+        || error.kind() == std::io::ErrorKind::AddrNotAvailable
 }
 
 fn cannot_listen(what: &'static str, address: SocketAddr, error: std::io::Error) -> StartError {
@@ -350,7 +351,7 @@ impl SharedByShards<'_> {
         let all = self.config.server.allowed_origins.iter().cloned().chain(own);
         let allowed_origins =
             all.map(|origin| OriginPattern::parse(&origin).expect("validated, or our own")).collect();
-        let loopback_only = self.config.server.listen.iter().all(|address| address.ip().is_loopback());
+        let loopback_only = self.config.server.listen.iter().all(|address| is_loopback(address.ip()));
         UpgradePolicy {
             path: self.config.server.path.clone(),
             head_bytes: self.config.limits.head_bytes,

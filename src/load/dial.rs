@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
@@ -22,10 +23,6 @@ const FIRST_ADDRESS: u32 = 0x7f00_0002;
 /// The receive buffer of a client that never reads (`SO_RCVBUF`): so that the server notices after some ten
 /// kilobytes instead of megabytes. The kernel doubles it.
 const SLOW_RECEIVE_BUFFER: usize = 4096;
-
-/// `connect` goes on in the background (Linux, `asm-generic/errno.h`); the oldest compiler we support has no
-/// name for it in `ErrorKind`.
-const EINPROGRESS: i32 = 115;
 
 /// Whether anybody listens at `server` at all.
 pub(super) fn probe(server: SocketAddr) -> Result<(), LoadError> {
@@ -53,8 +50,10 @@ pub(super) fn dial(server: SocketAddr, client: usize, is_slow: bool) -> io::Resu
         socket.bind(&SockAddr::from(SocketAddr::from((source, 0))))?;
     }
     match socket.connect(&SockAddr::from(server)) {
-        Err(error) if error.raw_os_error() != Some(EINPROGRESS) => Err(error),
-        _ => Ok(socket.into()),
+        // `connect` goes on in the background.
+        Err(error) if error.raw_os_error() == Some(Errno::EINPROGRESS as i32) => Ok(socket.into()),
+        Err(error) => Err(error),
+        Ok(()) => Ok(socket.into()),
     }
 }
 

@@ -4,7 +4,6 @@
 //! their shape; everything else, and a publication of another shape, goes through serde.
 
 use std::fmt::Write;
-use std::hash::{BuildHasher, RandomState};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -65,7 +64,7 @@ pub(super) enum Line {
 impl Topics {
     /// New names for this run.
     pub(super) fn new(plan: &Plan) -> Self {
-        let run = RandomState::new().hash_one("run") & 0xffff_ffff;
+        let run = rand::random::<u32>();
         let namespace =
             if plan.namespace.is_empty() { String::new() } else { format!("{}:", plan.namespace) };
         Self::named(format!("{namespace}load.{run:08x}."), plan.topics)

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
+use nix::errno::Errno;
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 
 use crate::base::log_limiter::RateLimit;
@@ -409,11 +410,8 @@ impl<A: Application> Loop<A> {
 
 /// Whether accepting fails for want of something that others may give back: descriptors or memory.
 fn is_exhaustion(error: &io::Error) -> bool {
-    const ENFILE: i32 = 23;
-    const EMFILE: i32 = 24;
-    const ENOBUFS: i32 = 105;
-    const ENOMEM: i32 = 12;
-    matches!(error.raw_os_error(), Some(ENFILE | EMFILE | ENOBUFS | ENOMEM))
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::ENFILE | Errno::EMFILE | Errno::ENOBUFS | Errno::ENOMEM))
 }
 
 #[cfg(test)]

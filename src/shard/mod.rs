@@ -37,6 +37,9 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rand::SeedableRng as _;
+use rand::rngs::SmallRng;
+
 use crate::base::capacity::Capacity;
 use crate::base::mailbox::{Receiver, Sender};
 use crate::codec::deflate::Inflater;
@@ -194,8 +197,8 @@ pub struct Shard<S, A = Commands> {
     pieces: Vec<Piece>,
     /// Buffers of logs that are gone, for those to come.
     buffers: Vec<Vec<u8>>,
-    /// State of the generator that spreads first pings.
-    random: u64,
+    /// Spreads first pings. Seeded by the shard's number alone: a simulation repeats it.
+    random: SmallRng,
     clients_per_second: u32,
     gaps_per_second: u32,
     application: PhantomData<A>,
@@ -263,7 +266,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             scratch: Vec::new(),
             pieces: Vec::new(),
             buffers: Vec::new(),
-            random: 0x9e37_79b9_7f4a_7c15 ^ u64::from(setup.id),
+            random: SmallRng::seed_from_u64(u64::from(setup.id)),
             application: PhantomData,
         }
     }

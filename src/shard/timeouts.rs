@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use rand::RngExt as _;
+
 use crate::config::Timeouts;
 use crate::domain::reasons::CloseReason;
 use crate::session::Phase;
@@ -210,18 +212,9 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// that came together are not pinged together.
     pub(super) fn begin_pings(&mut self, slot: u32) {
         let interval = self.timeouts.ping.0;
-        let earlier = interval.mul_f64(self.next_random() / 2.0).min(Duration::from_secs(3600));
+        let earlier = interval.mul_f64(self.random.random_range(0.0..0.5)).min(Duration::from_secs(3600));
         let client = &mut self.clients[slot];
         client.since = self.timers.now().before(earlier);
         self.time(slot);
-    }
-
-    /// The next of a sequence between 0 and 1 (xorshift64*: G. Marsaglia, "Xorshift RNGs", 2003).
-    fn next_random(&mut self) -> f64 {
-        self.random ^= self.random >> 12;
-        self.random ^= self.random << 25;
-        self.random ^= self.random >> 27;
-        let high = u32::try_from(self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32).unwrap_or(0);
-        f64::from(high) / f64::from(u32::MAX)
     }
 }

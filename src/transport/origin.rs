@@ -5,7 +5,7 @@
 //! and `*.example.org` stands for whole labels in front of `.example.org`, so that `evilexample.org` is none.
 
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use thiserror::Error;
 
@@ -133,10 +133,17 @@ impl HostPort {
     pub fn is_loopback(&self) -> bool {
         match &self.host {
             Host::Name(name) => name == "localhost",
-            Host::V4(address) => address.is_loopback(),
-            Host::V6(address) => address.is_loopback(),
+            Host::V4(address) => is_loopback((*address).into()),
+            Host::V6(address) => is_loopback((*address).into()),
         }
     }
+}
+
+/// Whether only this machine can have the address: one of 127.0.0.0/8, or `::1`. An IPv4 address written as an IPv6
+/// one (`::ffff:127.0.0.1`) counts as what it stands for.
+#[must_use]
+pub fn is_loopback(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
 }
 
 impl Host {
@@ -471,6 +478,8 @@ mod tests {
             ("LOCALHOST:8000", true),
             ("127.9.9.9:1", true),
             ("[::1]", true),
+            ("[::ffff:127.0.0.1]", true),
+            ("[::ffff:10.0.0.1]", false),
             ("127.0.0.1.evil.example", false),
             ("localhost.evil.example", false),
             ("my_host-1.example", false),

@@ -4,7 +4,6 @@
 mod connection;
 mod feed;
 
-use std::hash::{BuildHasher, RandomState};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -71,8 +70,8 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
 /// clients that were cut off together do not come back together.
 fn backoff(failures: u32) -> Duration {
     let most = BACKOFF_MIN.saturating_mul(1 << failures.min(10)).min(BACKOFF_MAX);
-    let random = RandomState::new().hash_one(failures) % 1000;
-    (BACKOFF_MIN + most * u32::try_from(random).unwrap_or(0) / 1000).min(BACKOFF_MAX)
+    let random = rand::random_range(0..1000);
+    (BACKOFF_MIN + most * random / 1000).min(BACKOFF_MAX)
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token};
+use nix::errno::Errno;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use client::{Client, Input};
@@ -288,12 +289,8 @@ fn open_socket(server: SocketAddr, source: Ipv4Addr, receive_buffer: Option<usiz
     }
     socket.bind(&SockAddr::from(SocketAddr::from((source, 0))))?;
     match socket.connect(&SockAddr::from(server)) {
-        // EINPROGRESS has no name in `ErrorKind` on the oldest compiler we support; socket2 and mio treat
-        // it alike: an error that does not last shows up on the first write.
-        Err(error) if error.raw_os_error() != Some(EINPROGRESS) => Err(error),
+        // `connect` goes on in the background: an error that does not last shows up on the first write.
+        Err(error) if error.raw_os_error() != Some(Errno::EINPROGRESS as i32) => Err(error),
         _ => Ok(socket),
     }
 }
-
-/// `connect` goes on in the background (Linux, `asm-generic/errno.h`).
-const EINPROGRESS: i32 = 115;

@@ -1,7 +1,5 @@
 //! The `message-id` of each publish of our own, and other names that nobody else gives.
 
-use std::hash::{BuildHasher as _, RandomState};
-
 use lapin::types::ShortString;
 
 /// Ids that nobody else makes: 64 random bits for this run of this engine, and a number that rises.
@@ -14,7 +12,7 @@ pub(super) struct Ids {
 impl Ids {
     /// For this run.
     pub(super) fn new() -> Self {
-        Self { run: random(), next: 0 }
+        Self { run: rand::random(), next: 0 }
     }
 
     /// Another one. Short, as those of the latest messages are remembered.
@@ -23,11 +21,6 @@ impl Ids {
         self.next += 1;
         id.as_str().into()
     }
-}
-
-/// 64 bits from the operating system's randomness.
-pub(super) fn random() -> u64 {
-    RandomState::new().hash_one("fanfare")
 }
 
 #[cfg(test)]

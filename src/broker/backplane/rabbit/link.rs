@@ -27,7 +27,6 @@ use super::consumer::{RollingConsumer, Taken};
 use super::fault::{
     Fault, is_away, is_forbidden, is_missing, is_missing_queue, is_of_channel, is_unreadable, reply_text,
 };
-use super::ids::random;
 use super::leaving::{CLOSE_LIMIT, Leaving, SUCCESS, give_up};
 use super::lineage::Marker;
 use super::overflow::Watch;
@@ -189,7 +188,7 @@ impl Link {
                 let (connection, publisher, stream) = (&consuming, publishes.channel(), &queue);
                 let prefetch = prefetch.current();
                 let seek = Seek { connection, publisher, stream, prefetch, address, node };
-                let (reading, start) = seek.enter(anchor, reach, random).await?;
+                let (reading, start) = seek.enter(anchor, reach, rand::random).await?;
                 (reading, Some(start))
             }
             None => {

@@ -66,7 +66,6 @@ mod wrong_peer;
 
 use std::collections::VecDeque;
 use std::future::pending;
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -370,11 +369,7 @@ impl Rabbit {
             self.state = State::Over;
             return;
         }
-        let pause = if all_had_their_turn {
-            self.backoff.pause(RandomState::new().hash_one("pause"))
-        } else {
-            Duration::ZERO
-        };
+        let pause = if all_had_their_turn { self.backoff.pause(rand::random()) } else { Duration::ZERO };
         let (address, config) = (Arc::clone(self.addresses.current()), Arc::clone(&self.config));
         let (resume_point, is_careful) = (self.resume_point(), self.is_careful);
         let leaving = self.leaving.take();

@@ -12,7 +12,6 @@ use crate::domain::mail::Epoch;
 
 use super::attach::{CLAIM_MESSAGES, CLAIM_SPAN, Reach, Start};
 use super::coverage::Coverage;
-use super::ids::random;
 use super::lineage::{Anchor, Claim, Finding, Lineage, Marker};
 use super::{markers, message};
 
@@ -73,7 +72,7 @@ struct Loading {
 impl Reader {
     /// For a node that has read nothing yet.
     pub(super) fn new(config: &Config, now: Instant) -> Self {
-        let node = random();
+        let node = rand::random();
         Self {
             node,
             reach: reach(config),
@@ -119,7 +118,7 @@ impl Reader {
                 self.lineage.resume();
                 events.push_back(Event::Connected { gap: false });
                 // When it comes, all that waited has been read.
-                Some(self.marker(random(), None, now))
+                Some(self.marker(rand::random(), None, now))
             }
             Start::Back { first, wanted, top, is_short, is_rewound } => {
                 if self.was_live {
@@ -129,7 +128,7 @@ impl Reader {
                     self.lineage.rewound();
                 }
                 (self.next, self.end) = (first, top + 1);
-                let goal = random();
+                let goal = rand::random();
                 self.lineage.begin(goal);
                 self.coverage.begin();
                 self.loading = Some(Loading { goal, first, wanted, top, is_short, read: 0, since: now });
@@ -253,7 +252,7 @@ impl Reader {
     pub(super) fn last_marker(&mut self, now: Instant) -> Option<(Marker, u64)> {
         let settled = self.coverage.settled().filter(|&settled| settled > self.coverage.told());
         let settled = settled.filter(|_| self.is_live())?;
-        Some((self.marker(random(), None, now), settled))
+        Some((self.marker(rand::random(), None, now), settled))
     }
 
     fn act_on(&mut self, finding: Finding, events: &mut VecDeque<Event>, now: Instant) -> Option<Marker> {
@@ -332,20 +331,20 @@ impl Reader {
         if takes_over || self.due <= now {
             return self.claim(now);
         }
-        self.coverage.tells(now).then(|| self.marker(random(), None, now))
+        self.coverage.tells(now).then(|| self.marker(rand::random(), None, now))
     }
 
     /// What this node knows of the epoch, told again.
     fn claim(&mut self, now: Instant) -> Option<Marker> {
         let claim = self.lineage.claim();
         self.due = now + CLAIM_EVERY;
-        claim.map(|claim| self.marker(random(), Some(claim), now))
+        claim.map(|claim| self.marker(rand::random(), Some(claim), now))
     }
 
     /// A new epoch, for a stream without one that holds.
     fn proposal(&mut self, now: Instant) -> Marker {
-        let claim = self.lineage.proposal(format!("{:016x}", random()).into());
-        self.marker(random(), Some(claim), now)
+        let claim = self.lineage.proposal(format!("{:016x}", rand::random::<u64>()).into());
+        self.marker(rand::random(), Some(claim), now)
     }
 
     fn marker(&mut self, nonce: u64, claim: Option<Claim>, now: Instant) -> Marker {

@@ -13,7 +13,7 @@ use crate::config::{Amqp, Source};
 
 use super::address::Address;
 use super::fault::{Fault, is_away, is_forbidden, is_missing, is_missing_queue, is_refused, reply_text};
-use super::{ids, overflow};
+use super::overflow;
 
 const PASSIVELY: ExchangeDeclareOptions = ExchangeDeclareOptions {
     passive: true,
@@ -361,7 +361,8 @@ impl Ground<'_> {
     /// for the same rights.
     pub(super) async fn may_bind(&self, queue: &str) -> Result<(), Fault> {
         let exchange = self.amqp.exchange.as_str();
-        let (channel, nobodys) = (self.channel().await?, format!("fanfare-check-{:016x}", ids::random()));
+        let (channel, nobodys) =
+            (self.channel().await?, format!("fanfare-check-{:016x}", rand::random::<u64>()));
         let unbound =
             channel.queue_unbind(queue.into(), exchange.into(), nobodys.into(), FieldTable::default()).await;
         match unbound {
