@@ -74,9 +74,9 @@
 //! 2. [`shard`]: the tick; then `shard/delivery.rs` (sweep and visit), [`shard::topics`] (cursors),
 //!    [`shard::log`], `shard/retention.rs` (what logs keep), `shard/compaction.rs`.
 //! 3. [`net`], [`session`], [`transport`], [`codec`]: from sockets to bytes to commands, and back.
-//! 4. [`broker`]: `turn.rs` (the loop), `incoming.rs` and `requests.rs` (its two inputs), `outbox.rs`,
-//!    `merge.rs`, `lanes.rs`, `acks.rs`; then `recovery.rs` and `history/`; then `backplane/`, the seam to
-//!    RabbitMQ and the embedded backplane.
+//! 4. [`broker`]: `broker/turn.rs` (the loop), `broker/incoming.rs` and `broker/requests.rs` (its two inputs),
+//!    `broker/outbox.rs`, `broker/merge.rs`, `broker/lanes.rs`, `broker/acks.rs`; then `broker/recovery.rs` and
+//!    `src/broker/history/`; then `src/broker/backplane/`, the seam to RabbitMQ and to topics in memory.
 //! 5. [`engine`]: how the threads are put together, started and stopped.
 //! 6. [`control`] and [`config`], when you need them.
 //! 7. [`load`]: the load generator, which uses nothing of the engine but its protocol.

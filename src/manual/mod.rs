@@ -24,18 +24,18 @@
 //!
 //! `tests/readme.rs` runs the commands of every chapter.
 
-pub mod acknowledging;
-pub mod api;
-pub mod bare_client;
-pub mod configuration;
-pub mod exactness;
-pub mod guarantees;
-pub mod lineage;
-pub mod operating;
 pub mod publishing;
 pub mod rabbitmq;
+pub mod configuration;
 pub mod recovery;
 pub mod sdks;
+pub mod bare_client;
+pub mod api;
+pub mod operating;
+pub mod guarantees;
+pub mod threads;
+pub mod exactness;
+pub mod lineage;
+pub mod acknowledging;
 pub mod slow_clients;
 pub mod staggering;
-pub mod threads;

@@ -7,9 +7,9 @@
 //!
 //! So when a topic has more subscribers than `budgets.crowd`, they are spread over eight lanes, by the number
 //! of the client's slot. For a shard, a lane is like an encoding: a topic of the same name
-//! ([`crate::domain::mail::Variant`]). The broker thread merges separately for each lane that has subscribers. The
-//! lanes' windows end one after the other, evenly over the delay. A line is then at most as old as the delay
-//! and an eighth of a pass.
+//! ([`crate::domain::mail::Variant`]). The broker thread merges separately for each lane that has
+//! subscribers. The lanes' windows end one after the other, evenly over the delay. A line is then at most as
+//! old as the delay and an eighth of a pass.
 //!
 //! After a pause, the first window of every lane lasts the whole delay. So what is published within the delay
 //! leaves as one frame, and as one batch for all lanes. After that, each lane has at most one frame per

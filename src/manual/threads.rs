@@ -11,8 +11,8 @@
 //! | log writer | Writes log lines, so that a shard never waits for whoever reads standard error. | |
 //! | watcher | Notices when another thread ends. | |
 //!
-//! Threads share no lock. They exchange mail through mailboxes ([`crate::base::mailbox`]): bounded queues with one
-//! wake-up per batch. A client never changes its shard.
+//! Threads share no lock. They exchange mail through mailboxes ([`crate::base::mailbox`]): bounded queues
+//! with one wake-up per batch. A client never changes its shard.
 //!
 //! When shards are too busy, their mailboxes fill. Then the broker's outbox fills. Then the broker stops
 //! acknowledging, and RabbitMQ keeps the rest.
