@@ -8,6 +8,7 @@ pub mod bytes;
 pub mod engine;
 pub mod framed;
 pub mod http;
+pub mod kept;
 pub mod peer;
 pub mod ports;
 pub mod process;

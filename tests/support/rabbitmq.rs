@@ -1,29 +1,25 @@
 //! A RabbitMQ node of the test's own: own ports, own port mapper, own directory. One that already runs on
 //! the machine is neither asked nor touched.
 
-use std::env;
+mod installed;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::Command;
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
+pub use installed::Version;
+use installed::installed;
+
+use super::kept::Kept;
 use super::ports::free_port;
-use super::process::{Lines, TempDir, is_running, signal};
-use super::wait::{wait_for, wait_until};
-
-/// Debian's place for the programs themselves; the wrappers in sbin would change the user.
-const PROGRAMS: &str = "/usr/lib/rabbitmq/bin";
-
-/// Runs those of a newer Debian.
-const PROGRAMS_OF_4: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/rabbitmq_4.sh");
-
-/// Where that Debian is.
-const COPY_OF_4: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/.cache/rabbitmq-4/.installed");
+use super::process::{TempDir, signal};
+use super::wait::wait_until;
 
 /// Ports for `rabbitmqctl`, which is an Erlang node itself and listens. By default it takes one of eleven within the
 /// kernel's range for outgoing connections: where a crowd of clients has all of them, it cannot start
@@ -44,29 +40,6 @@ const CONFIGURATION: &str = "disk_free_limit.absolute = 50MB\n";
 
 /// What a client sends first (AMQP 0.9.1, section 4.2.2).
 const AMQP_HEADER: &[u8] = b"AMQP\x00\x00\x09\x01";
-
-/// Which RabbitMQ the nodes of this test program are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Version {
-    /// The one that Debian 12 has: 3.10.
-    Three,
-    /// The one that Debian 13 has: 4.0.
-    Four,
-}
-
-impl Version {
-    /// What `TEST_RABBITMQ` says: `3.10` (so without it) or `4`.
-    ///
-    /// # Panics
-    /// If it says something else.
-    pub fn of_this_run() -> Self {
-        match env::var("TEST_RABBITMQ").as_deref() {
-            Err(env::VarError::NotPresent) | Ok("3.10") => Self::Three,
-            Ok("4") => Self::Four,
-            other => panic!("TEST_RABBITMQ is 3.10 or 4, and not {other:?}"),
-        }
-    }
-}
 
 /// A node that ends with the value, or with the test program, however that ends.
 #[derive(Debug)]
@@ -341,7 +314,7 @@ impl RabbitNode {
     /// # Panics
     /// If it is not running.
     pub fn signal(&self, name: &str) {
-        signal(self.server.as_ref().expect("the node runs").pid, name);
+        signal(self.server.as_ref().expect("the node runs").pid(), name);
     }
 
     /// Starts the node again on the same ports and tables, and waits until it answers.
@@ -355,9 +328,9 @@ impl RabbitNode {
         command.env("RABBITMQ_ALLOW_INPUT", "1").env("RABBITMQ_SERVER_START_ARGS", "-noinput");
         let server = Kept::spawn(&command);
         wait_until(START_LIMIT, "RabbitMQ to answer", || {
-            assert!(server.runs(), "RabbitMQ ended:\n{}", server.output.so_far().join("\n"));
+            assert!(server.runs(), "RabbitMQ ended:\n{}", server.output().so_far().join("\n"));
             // It answers clients a moment before it answers rabbitmqctl; the line comes after both.
-            server.output.contain("completed with") && self.listens()
+            server.output().contain("completed with") && self.listens()
         });
         self.server = Some(server);
     }
@@ -404,24 +377,6 @@ impl Drop for RabbitNode {
     }
 }
 
-/// A program of RabbitMQ.
-///
-/// # Panics
-/// If this version is not installed.
-fn installed(name: &str) -> Command {
-    let path = format!("{PROGRAMS}/{name}");
-    let (wanted, command) = match Version::of_this_run() {
-        Version::Three => (path.as_str(), Command::new(&path)),
-        Version::Four => {
-            let mut command = Command::new(PROGRAMS_OF_4);
-            command.arg(name);
-            (COPY_OF_4, command)
-        }
-    };
-    assert!(fs::exists(wanted).unwrap_or(false), "{wanted} is missing: run `tests/run --install`");
-    command
-}
-
 /// The cookie that lets `rabbitmqctl` in, the plugins (none) and the configuration.
 fn write_files(directory: &TempDir) {
     let cookie = directory.write(".erlang.cookie", "FANFARETESTS");
@@ -458,7 +413,7 @@ fn start_port_mapper(port: u16, directory: &TempDir) -> PortMapper {
     command.args(["-address", "127.0.0.1", "-port", &port.to_string()]).env("HOME", directory.path());
     let mapper = Kept::spawn(&command);
     wait_until(START_LIMIT, "Erlang's port mapper to listen", || {
-        assert!(mapper.runs(), "epmd ended:\n{}", mapper.output.so_far().join("\n"));
+        assert!(mapper.runs(), "epmd ended:\n{}", mapper.output().so_far().join("\n"));
         TcpStream::connect(("127.0.0.1", port)).is_ok()
     });
     PortMapper { port, _process: mapper }
@@ -473,51 +428,4 @@ pub fn answers_amqp(port: u16) -> bool {
         && stream.read_exact(&mut first).is_ok()
         // 1 is a method frame, connection.start; a node that is not up yet closes instead.
         && first == [1]
-}
-
-/// A process that a shell ends as soon as our end of the shell's standard input is closed, which happens
-/// even if the test program is killed: shared nodes are never dropped.
-#[derive(Debug)]
-struct Kept {
-    keeper: Child,
-    pid: u32,
-    line: Option<ChildStdin>,
-    output: Lines,
-}
-
-impl Kept {
-    fn spawn(command: &Command) -> Self {
-        // The background process has /dev/null for input; `wait` passes its status on.
-        let script = r#""$@" 2>&1 & echo $!; read -r _; kill -KILL $! 2>/dev/null; wait $!"#;
-        let mut shell = Command::new("sh");
-        shell.args(["-c", script, "keeper"]).arg(command.get_program()).args(command.get_args());
-        shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut keeper = shell.spawn().expect("sh runs");
-        let line = keeper.stdin.take();
-        let output = Lines::collect(keeper.stdout.take().expect("piped"));
-        let pid = wait_for(START_LIMIT, "the keeper to name its process", || {
-            output.so_far().first().and_then(|pid| pid.trim().parse().ok())
-        });
-        Self { keeper, pid, line, output }
-    }
-
-    fn runs(&self) -> bool {
-        is_running(self.pid)
-    }
-
-    fn end(self, name: &str) {
-        if self.runs() {
-            signal(self.pid, name);
-        }
-        wait_until(START_LIMIT, "a process to end", || !self.runs());
-    }
-}
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        drop(self.line.take());
-        // It fails only if the keeper has been waited for.
-        let _ = self.keeper.wait();
-    }
 }

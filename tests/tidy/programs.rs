@@ -42,6 +42,13 @@ fn each_module_of_it_is_there_and_is_run_alone() {
         let twice = modules.iter().find(|other| *other != name && other.ends_with(name));
         assert_eq!(twice, None, "`{name}::` is in the names of its tests too");
     }
+    for (path, _) in sources_below("tests/it") {
+        let parts = path.trim_end_matches(".rs").split('/').skip(1);
+        for part in parts.filter(|part| *part != "mod") {
+            let other = modules.iter().find(|name| part.ends_with(name.as_str()));
+            assert_eq!(other, None, "tests/it/{path} would be run with that module too");
+        }
+    }
 }
 
 /// What a module of `it` did for another would be hidden from `tests/run`, which runs those with both versions that

@@ -7,7 +7,10 @@
 
 use std::cell::Cell;
 
+#[allow(dead_code, unused_parens, unused_variables, unreachable_code, clippy::all)]
+pub mod broken;
 pub mod rng;
+pub mod shipped;
 pub mod wire;
 
 /// How often each kind of thing happened: a simulation in which it did not happen proves nothing about it.
@@ -104,21 +107,4 @@ pub fn break_it(bug: Option<usize>) {
 /// Whether the copy has this bug: the switches that `build.rs` puts into it ask.
 fn is_broken(bug: usize) -> bool {
     BUG.get() == Some(bug)
-}
-
-/// The shard as it ships.
-pub mod shipped {
-    pub use fanfare::shard;
-    pub mod harness {
-        include!("harness.rs");
-    }
-}
-
-/// The shard with one deliberate bug, or none: see [`break_it`].
-#[allow(dead_code, unused_parens, unused_variables, unreachable_code, clippy::all)]
-pub mod broken {
-    include!(concat!(env!("OUT_DIR"), "/broken.rs"));
-    pub mod harness {
-        include!("harness.rs");
-    }
 }

@@ -1,0 +1,52 @@
+//! The stream as the source: nothing is lost or repeated over restarts of either side, all nodes are in one
+//! epoch, and a stream that is another one is noticed.
+
+mod dead_letters;
+mod epochs;
+mod restarts;
+mod time;
+
+use crate::support::engine::Engine;
+use crate::support::publisher::{Publisher, headers};
+use lapin::BasicProperties;
+use lapin::types::AMQPValue;
+
+fn configuration(url: &str) -> String {
+    // Who waits for RabbitMQ to start need not answer pings.
+    format!("[amqp]\nurl = \"{url}\"\nreconnect_max = \"500ms\"\n[timeouts]\nping = \"5m\"\n")
+}
+
+fn start(url: &str) -> Engine {
+    let engine = Engine::with_config(&configuration(url));
+    engine.wait_until_ready();
+    engine
+}
+
+fn plain() -> BasicProperties {
+    BasicProperties::default()
+}
+
+/// The epochs in which an engine has read its stream back, in order.
+fn epochs(engine: &Engine) -> Vec<String> {
+    let lines = engine.stderr().so_far();
+    let of = |line: &String| {
+        let (_, rest) = line.split_once("read the stream back")?.1.split_once("epoch=")?;
+        Some(rest.split_whitespace().next()?.to_owned())
+    };
+    lines.iter().filter_map(of).collect()
+}
+
+fn text(text: &str) -> AMQPValue {
+    AMQPValue::LongString(text.into())
+}
+
+/// A marker as another node would write it.
+fn claim(publisher: &Publisher, epoch: &str, origin: i64) {
+    let marker = headers(&[
+        ("x-fanfare-marker", text("1")),
+        ("x-fanfare-node", text("2")),
+        ("x-fanfare-epoch", text(epoch)),
+        ("x-fanfare-origin", AMQPValue::LongLongInt(origin)),
+    ]);
+    publisher.publish_to("", "fanfare", b"", marker);
+}

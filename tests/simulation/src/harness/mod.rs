@@ -1,0 +1,229 @@
+//! The world around one shard. It is compiled twice: for the shipped shard, and for the copy that has the deliberate
+//! bugs. `super` is whichever it is.
+
+mod broker;
+mod clients;
+mod kind;
+mod laws;
+mod reading;
+mod socket;
+mod turns;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::shard::{Commands, Setup, Shard};
+use crate::Events;
+use crate::rng::Rng;
+use broker::Batch;
+use clients::{CLIENTS_MAX, Peer};
+use fanfare::base::capacity::Capacity;
+use fanfare::base::mailbox::{Receiver, Sender, Wake, mailbox};
+use fanfare::config::{Config, Limits};
+use fanfare::domain::client_id::NodeId;
+use fanfare::domain::mail::{Mail, Request, TopicSlot, Variant};
+use fanfare::domain::namespaces::Namespaces;
+use fanfare::domain::reasons::CloseReason;
+use fanfare::domain::receipt::{Receipt, receipt};
+use fanfare::stats::ShardStats;
+use fanfare::transport::upgrade::UpgradePolicy;
+use kind::{Kind, READS, STEP_BYTES, config};
+use socket::FakeSocket;
+use turns::{crowded_reading, fair_reading, fairness};
+
+/// Those that begin with an `h` have a history.
+const TOPICS: [&str; 7] = ["d:a", "r:a", "s:a", "r:b", "s:b", "h:a", "h:b"];
+const STEPS: usize = 300;
+
+struct NoWake;
+
+impl Wake for NoWake {
+    fn wake(&self) {}
+}
+
+struct World {
+    rng: Rng,
+    scale: usize,
+    tight: bool,
+    /// Commands, or other frames, that a client's share of a tick is enough for.
+    steps_per_share: u64,
+    limits: Limits,
+    now: Instant,
+    /// Milliseconds; what a turn takes is less.
+    tick_time: usize,
+    last_tick: Instant,
+    shard: Shard<FakeSocket, Commands>,
+    stats: Arc<ShardStats>,
+    peers: Vec<Peer>,
+    mail: Sender<Mail>,
+    outbox: VecDeque<Mail>,
+    /// For whom each batch was, its topic, and the number of its last publication.
+    batches: Vec<(TopicSlot, &'static str, u64)>,
+    /// Through which of them the shard says that it has written.
+    receipt: Receipt,
+    requests: Receiver<Request>,
+    interest: HashMap<(String, Variant), TopicSlot>,
+    /// Batches for lanes whose windows have not ended.
+    windows: BTreeMap<TopicSlot, Vec<Batch>>,
+    late_answers: Vec<Mail>,
+    published: HashMap<&'static str, u64>,
+    /// Where clients were in topics with history when their subscriptions ended.
+    left_at: Vec<(&'static str, u64)>,
+    /// What of it the shard has surely taken.
+    settled: HashMap<&'static str, u64>,
+    ready: Vec<(u32, Edge)>,
+    events: Events,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Edge {
+    Readable,
+    HungUp,
+    Writable,
+}
+
+/// Runs the world of `seed` to its end.
+///
+/// # Panics
+/// When a law is broken.
+pub fn run(seed: u64) -> Events {
+    let kind = Kind::of(seed);
+    let mut world = World::new(seed, config(kind), kind.scale);
+    world.tight = kind.tight;
+    for _ in 0..STEPS {
+        world.act();
+        world.broker_acts();
+        world.turn();
+    }
+    world.become_quiet();
+    world.everybody_leaves();
+    if kind.tight {
+        let closed = world.stats.closes[CloseReason::Slow as usize].value();
+        world.events.shed += closed - world.stats.policy_disconnect.value();
+    }
+    if seed % 8 == 0 {
+        world.events.fair_turns += fairness(seed);
+        world.events.fair_reads += fair_reading(seed);
+        crowded_reading(seed);
+    }
+    world.events
+}
+
+impl World {
+    fn new(seed: u64, config: Config, scale: usize) -> Self {
+        let limits = config.limits.clone();
+        let steps_per_share = (config.budgets.read_bytes / STEP_BYTES) as u64 + 1;
+        let config = Arc::new(config);
+        let (mail, inbox) = mailbox(5, Box::new(NoWake));
+        let (sender, requests) = mailbox(4, Box::new(NoWake));
+        let (reporter, receipt) = receipt();
+        let stats = Arc::new(ShardStats::default());
+        let now = Instant::now();
+        let upgrade = UpgradePolicy {
+            path: "/connection/websocket".to_owned(),
+            head_bytes: 400,
+            allowed_origins: Vec::new(),
+            open_on_loopback: false,
+            page_port: 0,
+            deflate: true,
+        };
+        let setup = Setup {
+            id: 0,
+            node: NodeId::random(),
+            namespaces: Arc::new(Namespaces::new(&config)),
+            config,
+            upgrade,
+            capacity: Arc::new(Capacity::new(usize::MAX)),
+            shards: 1,
+            inbox,
+            requests: sender,
+            reporter: Some(reporter),
+            stats: Arc::clone(&stats),
+        };
+        Self {
+            rng: Rng::new(seed),
+            scale,
+            tight: false,
+            steps_per_share,
+            limits,
+            now,
+            tick_time: 15,
+            last_tick: now,
+            shard: Shard::new(setup, now),
+            stats,
+            peers: Vec::new(),
+            mail,
+            outbox: VecDeque::new(),
+            batches: Vec::new(),
+            receipt,
+            requests,
+            interest: HashMap::new(),
+            windows: BTreeMap::new(),
+            late_answers: Vec::new(),
+            published: HashMap::new(),
+            left_at: Vec::new(),
+            settled: HashMap::new(),
+            ready: Vec::new(),
+            events: Events::default(),
+        }
+    }
+
+    /// Something happens.
+    fn act(&mut self) {
+        let peer = (!self.peers.is_empty()).then(|| self.rng.below(self.peers.len()));
+        match (self.rng.below(16), peer) {
+            (0, _) if self.peers.len() < CLIENTS_MAX => self.connect(),
+            (1, Some(peer)) if self.rng.one_in(6) => self.hang_up(peer),
+            (2 | 3, Some(peer)) => self.subscribe(peer),
+            (4, Some(peer)) => self.unsubscribe(peer),
+            (5, Some(peer)) => self.publish_as(peer),
+            (6, Some(peer)) if self.rng.one_in(2) => self.stall(peer),
+            (7 | 8, Some(peer)) => self.give_room(peer),
+            (9, Some(peer)) if self.rng.one_in(2) => self.burst(peer),
+            (10, Some(peer)) if self.tight => self.half(peer),
+            (15, _) => (0..12).for_each(|_| self.publish()),
+            _ => self.publish(),
+        }
+        for peer in 0..self.peers.len() {
+            if !self.peers[peer].stalled && self.rng.one_in(2) {
+                self.give_room(peer);
+            }
+        }
+    }
+
+    /// The loop around the shard: ticks it if that loop would.
+    fn turn(&mut self) {
+        self.now += Duration::from_millis(self.rng.below(self.tick_time) as u64);
+        self.shard.rearm();
+        let poll_timeout = self.shard.poll_timeout();
+        let woken = poll_timeout.is_some_and(|poll_timeout| self.now >= self.last_tick + poll_timeout);
+        if self.ready.is_empty() && !self.shard.has_mail() && !woken {
+            return;
+        }
+        for (slot, edge) in std::mem::take(&mut self.ready) {
+            match edge {
+                Edge::Readable => self.shard.readable(slot),
+                Edge::HungUp => self.shard.hung_up(slot),
+                Edge::Writable => self.shard.writable(slot),
+            }
+        }
+        for peer in &self.peers {
+            let mut pipe = peer.pipe.borrow_mut();
+            (pipe.calls, pipe.reads) = (0, 0);
+        }
+        let (now, commands) = (self.now, self.stats.commands.value());
+        let clients = self.shard.len().min(READS) as u64;
+        self.shard.tick(|| now);
+        let done = self.stats.commands.value() - commands;
+        assert!(done <= clients * self.steps_per_share, "{done} commands of {clients} clients in one tick");
+        self.last_tick = self.now;
+        self.events.ticks += 1;
+        self.check_limits();
+        self.peers_read();
+        self.check_receipt();
+        if self.is_settled() {
+            self.settled.clone_from(&self.published);
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! What clients read, and what they make sure of.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use super::broker::{key_of, stands_at};
+use super::clients::{Asked, Run};
+use super::{Edge, TOPICS, World};
+use crate::wire::{Frame, take_frames, text_frame};
+
+impl World {
+    pub(super) fn peers_read(&mut self) {
+        for peer in 0..self.peers.len() {
+            let pipe = Rc::clone(&self.peers[peer].pipe);
+            let mut pipe = pipe.borrow_mut();
+            self.peers[peer].input.append(&mut pipe.from_server);
+            self.peers[peer].excused |= pipe.ever_refused;
+            drop(pipe);
+            if !self.peers[peer].upgraded {
+                self.upgrade(peer);
+            }
+            if self.peers[peer].upgraded {
+                (self.peers[peer].pongs, self.peers[peer].replies) = (0, 0);
+                for frame in take_frames(&mut self.peers[peer].input) {
+                    self.frame(peer, &frame);
+                }
+                let pongs = self.peers[peer].pongs;
+                assert!(
+                    pongs <= self.steps_per_share,
+                    "{pongs} pings of one client are answered in one tick"
+                );
+            }
+        }
+        self.forget_the_closed();
+    }
+
+    pub(super) fn upgrade(&mut self, peer: usize) {
+        let input = &mut self.peers[peer].input;
+        if let Some(end) = input.windows(4).position(|four| four == b"\r\n\r\n") {
+            assert!(input.starts_with(b"HTTP/1.1 101"), "refused: {}", String::from_utf8_lossy(input));
+            input.drain(..end + 4);
+            self.peers[peer].upgraded = true;
+        }
+    }
+
+    pub(super) fn frame(&mut self, peer: usize, frame: &Frame) {
+        if frame.opcode == 10 {
+            self.peers[peer].pongs += 1;
+            return;
+        }
+        if frame.opcode == 8 {
+            let code = u16::from_be_bytes([frame.payload[0], frame.payload[1]]);
+            assert!(self.peers[peer].excused, "a healthy client was closed with {code}");
+            self.events.disconnected_for_slowness += u64::from(code == 3008);
+            self.peers[peer].closed = Some(code);
+            return;
+        }
+        let mut text = std::str::from_utf8(&frame.payload).expect("frames are text");
+        let pushes = text.split('\n').filter(|line| line.starts_with("{\"push\"")).count();
+        assert!(pushes == 0 || text.len() <= self.limits.frame_bytes, "a frame of {} bytes", text.len());
+        if frame.deflated {
+            assert!(self.peers[peer].inflates, "compressed for a client that did not offer it");
+            text = text.strip_suffix('\n').expect("the last line's end is in its segment");
+        }
+        self.events.merged_frames += u64::from(pushes > 1);
+        self.events.deflated_frames += u64::from(frame.deflated);
+        for line in text.split('\n') {
+            self.line(peer, line);
+        }
+    }
+
+    pub(super) fn line(&mut self, peer: usize, line: &str) {
+        if line == "{}" {
+            return self.send(peer, &text_frame(b"{}"));
+        }
+        let value: serde_json::Value = serde_json::from_str(line).expect("lines are JSON");
+        if let Some(push) = value.get("push") {
+            let name = push["channel"].as_str().expect("pushes name their channel");
+            let topic = TOPICS.into_iter().find(|topic| *topic == name).expect("a topic of ours");
+            match push["pub"]["data"].as_u64() {
+                Some(number) => self.publication(peer, topic, number),
+                None => self.unsubscribed(peer, topic, &push["unsubscribe"]["code"]),
+            }
+        } else {
+            let id = u32::try_from(value["id"].as_u64().expect("replies have ids")).expect("ours are small");
+            assert!(value.get("error").is_none(), "{line}");
+            self.reply(peer, id, &value["subscribe"]);
+        }
+    }
+
+    pub(super) fn reply(&mut self, peer: usize, id: u32, subscribed: &serde_json::Value) {
+        self.events.replies += 1;
+        self.peers[peer].replies += 1;
+        let asked = self.peers[peer]
+            .asked
+            .remove(&id)
+            .unwrap_or_else(|| panic!("a reply to {id}, which nobody asked"));
+        match asked {
+            Asked::Subscribe { topic, floor, resumes } => {
+                let ceiling = self.published.get(topic).copied().unwrap_or(0) + 1;
+                let last = topic.starts_with('h').then(|| stands_at(subscribed, resumes));
+                self.peers[peer].runs.insert(topic, Run { floor, ceiling, last, owed: BTreeMap::new() });
+            }
+            Asked::Unsubscribe { topic } => {
+                if let Some(run) = self.peers[peer].runs.remove(topic) {
+                    self.left(topic, &run);
+                }
+            }
+            Asked::Connect | Asked::Publish => {}
+        }
+    }
+
+    pub(super) fn left(&mut self, topic: &'static str, run: &Run) {
+        if let Some(last) = run.last.filter(|_| topic.starts_with('h')) {
+            self.left_at.push((topic, last));
+        }
+    }
+
+    pub(super) fn publication(&mut self, peer: usize, topic: &'static str, number: u64) {
+        self.events.deliveries += 1;
+        let excused = self.peers[peer].excused;
+        let run = self.peers[peer].runs.get_mut(topic);
+        let run = run.unwrap_or_else(|| panic!("{topic} {number} without a subscription"));
+        let skips = topic.starts_with('s') && excused;
+        match run.last {
+            None => {
+                assert!(
+                    number > run.floor,
+                    "{topic} begins with {number}, {} was before its subscription",
+                    run.floor
+                );
+                assert!(
+                    skips || number <= run.ceiling,
+                    "{topic} begins with {number}, after {}",
+                    run.ceiling
+                );
+            }
+            Some(last) if skips && number > last + 1 => self.events.skipped += 1,
+            Some(last) => assert_eq!(number, last + 1, "{topic}: {number} after {last}"),
+        }
+        let expected = run.last.map_or(run.ceiling, |last| last + 1);
+        run.owed.extend((expected..number).filter_map(|left_out| Some((key_of(topic, left_out)?, left_out))));
+        if let Some(key) = key_of(topic, number) {
+            self.events.made_good += u64::from(run.owed.remove(&key).is_some());
+        }
+        run.last = Some(number);
+    }
+
+    pub(super) fn unsubscribed(&mut self, peer: usize, topic: &'static str, code: &serde_json::Value) {
+        assert_eq!(code.as_u64(), Some(2500));
+        let resyncs = topic.starts_with('r') || topic.starts_with('h');
+        assert!(self.peers[peer].excused && resyncs, "{topic}: a healthy subscription ended");
+        let run =
+            self.peers[peer].runs.remove(topic).unwrap_or_else(|| panic!("{topic} ended, and was none"));
+        self.left(topic, &run);
+        self.events.resynced += 1;
+    }
+
+    pub(super) fn forget_the_closed(&mut self) {
+        let mut index = 0;
+        while index < self.peers.len() {
+            let gone = self.peers[index].pipe.borrow().server_gone;
+            if gone || self.peers[index].closed.is_some() {
+                let mut peer = self.peers.swap_remove(index);
+                assert!(peer.excused, "a healthy client lost its connection");
+                peer.runs.drain().for_each(|(topic, run)| self.left(topic, &run));
+                let mut pipe = peer.pipe.borrow_mut();
+                self.events.short_writes += pipe.short_writes;
+                self.events.refused_writes += pipe.refused_writes;
+                pipe.client_closed = true;
+                if !gone {
+                    self.ready.push((peer.slot, Edge::HungUp));
+                }
+            } else {
+                index += 1;
+            }
+        }
+    }
+}
