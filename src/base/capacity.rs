@@ -1,13 +1,14 @@
-//! How many clients a node may have, counted over all its shards: the limit is exact, however connections are
-//! spread.
+//! The limit on clients of a node, counted over all its shards. It is exact, however connections are spread
+//! over shards.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Connections beyond the limit that are answered at the same time, with 503. More are closed without an answer: they
-/// have descriptors as well.
+/// Refused connections that are answered with 503 at the same time. Further ones are closed without an
+/// answer, because each holds a descriptor.
 const REFUSALS_MAX: usize = 32;
 
-/// The places for clients. One value for all shards; touched once when a client comes and once when it goes.
+/// The places for clients: one value for all shards, changed once when a client connects and once when it
+/// leaves.
 #[derive(Debug)]
 pub struct Capacity {
     limit: usize,
@@ -22,7 +23,7 @@ impl Capacity {
         Self { limit, taken: AtomicUsize::new(0), refusals: AtomicUsize::new(0) }
     }
 
-    /// Takes a place for a client: whether there was one.
+    /// Takes a place for a client. Returns false if there is none.
     #[must_use]
     pub fn take(&self) -> bool {
         take_below(&self.taken, self.limit)
@@ -45,7 +46,7 @@ impl Capacity {
         self.limit.saturating_sub(self.taken.load(Ordering::Relaxed)) <= self.limit.div_ceil(20)
     }
 
-    /// Takes a place for a connection that is to be refused: whether there was one.
+    /// Takes a place for a connection that will be refused. Returns false if there is none.
     #[must_use]
     pub fn take_refusal(&self) -> bool {
         take_below(&self.refusals, REFUSALS_MAX)

@@ -1,8 +1,8 @@
-//! At most one log line per interval where somebody else decides how often there is something to say.
+//! Limits log lines to one per interval, for events whose rate a peer decides.
 
 use std::time::{Duration, Instant};
 
-/// Lets one pass per interval, and counts the others.
+/// Allows one event per interval, and counts those that it suppresses.
 #[derive(Debug)]
 pub struct RateLimit {
     interval: Duration,
@@ -11,13 +11,13 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
-    /// A limit that has let nobody pass yet.
+    /// A limiter that has allowed nothing yet.
     #[must_use]
     pub const fn new(interval: Duration) -> Self {
         Self { interval, last: None, unsaid: 0 }
     }
 
-    /// Whether it may be said now; then, how many times it was not said since the last time.
+    /// Whether this event may be logged. If so, how many were suppressed since the last one.
     pub fn allow(&mut self, now: Instant) -> Option<u64> {
         if self.last.is_some_and(|last| now.saturating_duration_since(last) < self.interval) {
             self.unsaid += 1;
@@ -27,36 +27,36 @@ impl RateLimit {
         Some(std::mem::take(&mut self.unsaid))
     }
 
-    /// When [`Self::rest`] has something to tell: if something was not said.
+    /// When [`Self::rest`] has something to report, if events were suppressed.
     fn due(&self) -> Option<Instant> {
         self.last.filter(|_| self.unsaid > 0).map(|last| last + self.interval)
     }
 
-    /// How many times it was not said since the last time, if it was not and the interval is over.
+    /// How many events were suppressed since the last one, if there are any and the interval is over.
     fn rest(&mut self, now: Instant) -> Option<u64> {
         self.due().filter(|&due| due <= now)?;
         Some(std::mem::take(&mut self.unsaid))
     }
 }
 
-/// A limit for each kind of what there is to say, so that one does not hide another; and what was not said is told when
-/// its interval ends, even if nothing more comes.
+/// One limiter for each kind of event, so that one kind does not hide another. Suppressed events are reported
+/// when their interval ends, even if no further event comes.
 #[derive(Debug)]
 pub struct RateLimits {
     interval: Duration,
     kinds: Vec<(&'static str, RateLimit)>,
-    /// When the first of them has something to tell.
+    /// When the first limiter has something to report.
     due: Option<Instant>,
 }
 
 impl RateLimits {
-    /// Limits of which none has let anything pass yet. There are as many as there are kinds.
+    /// Limiters that have allowed nothing yet, one for each of `kinds` kinds.
     #[must_use]
     pub const fn new(interval: Duration) -> Self {
         Self { interval, kinds: Vec::new(), due: None }
     }
 
-    /// Whether something of this kind may be said now; then, how many times it was not said since the last time.
+    /// Whether an event of this kind may be logged. If so, how many were suppressed since the last one.
     pub fn allow(&mut self, kind: &'static str, now: Instant) -> Option<u64> {
         let at = self.kinds.iter().position(|(known, _)| *known == kind).unwrap_or_else(|| {
             self.kinds.push((kind, RateLimit::new(self.interval)));
@@ -67,13 +67,13 @@ impl RateLimits {
         more
     }
 
-    /// When [`Self::pass`] has something to tell next.
+    /// When [`Self::pass`] next has something to report.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
         self.due
     }
 
-    /// Time has passed: which kinds were not said how many times, of those whose interval is over.
+    /// Lets time pass. Returns each kind whose interval is over, with the number of suppressed events.
     pub fn pass(&mut self, now: Instant) -> Vec<(&'static str, u64)> {
         if self.due.is_none_or(|due| due > now) {
             return Vec::new();

@@ -1,15 +1,15 @@
-//! The door between threads: a lock-free queue, bounded in number and in bytes, one flag, one wake-up.
+//! A mailbox between threads: a lock-free queue, bounded in number and in bytes, with a flag and a wake-up.
 //!
-//! Any number of senders push freely; the receiver is woken at most once per batch. The order of two
-//! steps on each side is what keeps an item from being stranded:
+//! Any number of senders push. The receiver is woken at most once per batch. The order of two steps on each
+//! side ensures that no item is left behind:
 //!
 //! * a sender pushes, *then* swaps the flag to true, and wakes if the flag was false;
 //! * the receiver swaps the flag to false, *then* looks into the queue, and sleeps only if it was empty.
 //!
-//! Both swaps are `AcqRel`. If the sender's swap comes first, the receiver's swap reads it, and acquires
-//! the push: the look that follows finds the item. If it comes second, it reads false and wakes. With a
-//! relaxed swap on either side the first case breaks, and an item may lie in the queue with nobody
-//! awake; `tests/loom` shows both.
+//! Both swaps are `AcqRel`. If the sender's swap comes first, the receiver's swap reads its value and
+//! acquires the push, so the receiver finds the item in the queue. If the sender's swap comes second, it
+//! reads false and wakes the receiver. With a relaxed swap on either side, the first case breaks: an item may
+//! stay in the queue while the receiver sleeps. `tests/loom` shows both.
 
 #[cfg(loom)]
 use crate::model::{Arc, ArrayQueue, AtomicBool, Ordering};
@@ -21,14 +21,14 @@ use std::sync::{
     atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
-/// Gets a sleeping receiver to look into its mailbox. Called at most once between two calls of
-/// [`Receiver::rearm`], from any thread; must not block.
+/// Wakes a sleeping receiver. Called at most once between two calls of [`Receiver::rearm`], from any thread.
+/// It must not block.
 pub trait Wake: Send + Sync {
-    /// Ends the receiver's sleep, or its next one if it is awake.
+    /// Ends the receiver's sleep, or its next sleep if it is awake.
     fn wake(&self);
 }
 
-/// What items refer to elsewhere in memory: how much of it may wait.
+/// Counts the memory that waiting items refer to.
 struct Load<T> {
     /// Bytes of one item.
     weigh: fn(&T) -> usize,
@@ -39,8 +39,8 @@ struct Load<T> {
 
 #[cfg(not(loom))]
 impl<T> Load<T> {
-    /// Counts an item in, if there is room: one always may wait, however much it weighs. Nobody's memory depends on
-    /// this number, so that its order among other accesses does not matter.
+    /// Counts an item in, if there is room. One item may always wait, whatever its weight. No memory access
+    /// depends on this number, so its order among other accesses does not matter.
     fn add(&self, item: &T) -> bool {
         let weight = (self.weigh)(item);
         if weight == 0 {
@@ -67,7 +67,7 @@ impl<T> Load<T> {
     }
 }
 
-/// The model is about wake-ups, which weights have no part in.
+/// The loom model checks wake-ups only; weights have no part in them.
 #[cfg(loom)]
 impl<T> Load<T> {
     fn add(&self, _: &T) -> bool {
@@ -92,19 +92,19 @@ pub struct Sender<T> {
     shared: Arc<Shared<T>>,
 }
 
-/// The side that takes items out, first in, first out. There is one.
+/// The side that takes items out, in the order in which they were put in. There is one.
 pub struct Receiver<T> {
     shared: Arc<Shared<T>>,
 }
 
-/// A mailbox for at most `capacity` items, whose receiver is woken by `waker`. All of its memory, the
-/// size of `T` and one word per item, is taken at once.
+/// Creates a mailbox for at most `capacity` items, whose receiver is woken by `waker`. All of its memory, the
+/// size of `T` and one word per item, is allocated at once.
 pub fn mailbox<T>(capacity: usize, waker: Box<dyn Wake>) -> (Sender<T>, Receiver<T>) {
     weighed_mailbox(capacity, usize::MAX, |_| 0, waker)
 }
 
-/// The same, for items that weigh at most `bytes_max` together, or for one that alone weighs more. `weigh` says how
-/// much memory an item has besides its own, and never changes its mind.
+/// The same, for items that weigh at most `bytes_max` together, or for one item that is heavier. `weigh`
+/// returns how much memory an item refers to. It must return the same value each time.
 pub fn weighed_mailbox<T>(
     capacity: usize,
     bytes_max: usize,
@@ -144,7 +144,7 @@ impl<T> Sender<T> {
     /// Puts `item` in and wakes the receiver.
     ///
     /// # Errors
-    /// Gives `item` back when the mailbox is full; the receiver is then awake already, or was told.
+    /// Gives `item` back when the mailbox is full. The receiver is then awake, or a wake-up is on its way.
     pub fn send(&self, item: T) -> Result<(), T> {
         let pushed = self.push(item);
         self.notify();
@@ -153,8 +153,8 @@ impl<T> Sender<T> {
 }
 
 impl<T> Receiver<T> {
-    /// Says that the receiver is about to look: whoever pushes from now on wakes it again. To be called
-    /// before the look that decides about going to sleep.
+    /// Announces that the receiver is about to look: the next push wakes it again. Call it before the look
+    /// that decides whether to sleep.
     pub fn rearm(&mut self) {
         self.shared.awake.swap(false, Ordering::AcqRel);
     }
@@ -169,19 +169,19 @@ impl<T> Receiver<T> {
 
 #[cfg(not(loom))]
 impl<T> Sender<T> {
-    /// How many items wait. A snapshot: right only for a moment.
+    /// How many items wait. The number may be outdated at once.
     #[must_use]
     pub fn len(&self) -> usize {
         self.shared.queue.len()
     }
 
-    /// Whether nothing waits. A snapshot, like [`Sender::len`].
+    /// Whether nothing waits. The answer may be outdated at once.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.shared.queue.is_empty()
     }
 
-    /// Whether the receiver is gone, and nobody else sends: nobody will ever take what is put in.
+    /// Whether the receiver is gone, and nobody else sends: no item will ever be taken out.
     #[must_use]
     pub fn is_abandoned(&self) -> bool {
         Arc::strong_count(&self.shared) == 1
@@ -199,13 +199,13 @@ impl<T> Sender<T> {
 
 #[cfg(not(loom))]
 impl<T> Receiver<T> {
-    /// How many items wait. A snapshot: right only for a moment.
+    /// How many items wait. The number may be outdated at once.
     #[must_use]
     pub fn len(&self) -> usize {
         self.shared.queue.len()
     }
 
-    /// Whether nothing waits. A snapshot, like [`Receiver::len`].
+    /// Whether nothing waits. The answer may be outdated at once.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.shared.queue.is_empty()

@@ -1,4 +1,5 @@
-//! Small tools that know nothing of Fanfare: bounded queues, slabs, counters of places, text for log lines.
+//! Small tools that use nothing else of Fanfare: bounded queues, slabs, counters of places, text for log
+//! lines.
 
 pub mod capacity;
 pub mod log_limiter;

@@ -1,7 +1,8 @@
-//! Text of strangers, made fit for a line: bounded, and without anything that ends or imitates one.
+//! Makes text from peers fit for one log line: bounded, and without characters that end a line or change its
+//! direction.
 
-/// `text` with control characters escaped, those that turn the direction of writing included. Everything else stays as
-/// it is, quotation marks and backslashes too: this is for people, and not for parsers.
+/// `text` with control characters escaped, and those that change the direction of writing. Everything else
+/// stays, quotation marks and backslashes too: the result is for people, not for parsers.
 #[must_use]
 pub fn escaped(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
@@ -18,14 +19,15 @@ pub fn escaped(text: &str) -> String {
     shown
 }
 
-/// The first `max` characters of `bytes`, [`escaped`], with `...` if there are more. What is not UTF-8 is replaced.
+/// The first `max` characters of `bytes`, [`escaped`], with `...` if there are more. Bytes that are not UTF-8
+/// are replaced.
 #[must_use]
 pub fn printable(bytes: &[u8], max: usize) -> String {
     escaped(&cut(bytes, max))
 }
 
-/// The first `max` characters of `bytes`, with `...` if there are more. What is not UTF-8 is replaced, and nothing is
-/// escaped: for a field of a log, whose format does that.
+/// The first `max` characters of `bytes`, with `...` if there are more. Bytes that are not UTF-8 are
+/// replaced. Nothing is escaped: for a field of a log line, whose format escapes.
 #[must_use]
 pub fn cut(bytes: &[u8], max: usize) -> String {
     // Cut first: what is cut off need not be looked at. A character has up to four bytes.

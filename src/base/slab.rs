@@ -1,25 +1,24 @@
-//! Values by small numbers that are used again.
+//! A slab: values in slots whose numbers are reused.
 //!
-//! Memory is taken in pieces that stay where they are. A vector would do the same job, but copy everything
-//! each time it grows: a pause of milliseconds for a million topics, and as much memory again that has been
-//! used once.
+//! Memory is allocated in chunks that never move. A vector would copy all values each time it grows: a pause
+//! of milliseconds for a million topics, and as much memory again.
 
 use std::ops::{Index, IndexMut};
 
-/// Values in one piece of memory. A power of two, so that finding one takes a shift and a mask.
-const PIECE: usize = 1 << 8;
+/// Values per chunk. A power of two, so that a lookup is a shift and a mask.
+const CHUNK: usize = 1 << 8;
 
-/// Values of type `T`, each under a number that nobody else has as long as it is there.
+/// Values of type `T`, each with a number that is unique while the value exists.
 #[derive(Debug)]
 pub struct Slab<T> {
-    /// All full but the last. The entries never move.
-    pieces: Vec<Vec<Option<T>>>,
+    /// All chunks are full but the last. Entries never move.
+    chunks: Vec<Vec<Option<T>>>,
     free: Vec<u32>,
 }
 
 impl<T> Default for Slab<T> {
     fn default() -> Self {
-        Self { pieces: Vec::new(), free: Vec::new() }
+        Self { chunks: Vec::new(), free: Vec::new() }
     }
 }
 
@@ -30,31 +29,31 @@ impl<T> Slab<T> {
         self.free.last().copied().unwrap_or_else(|| self.numbers())
     }
 
-    /// Puts a value in.
+    /// Inserts a value.
     ///
     /// # Panics
-    /// With 4,294,967,296 values: memory ends earlier.
+    /// If there are 4,294,967,296 values, which memory does not allow.
     pub fn insert(&mut self, value: T) -> u32 {
         if let Some(number) = self.free.pop() {
             *self.entry(number) = Some(value);
             return number;
         }
         let number = self.numbers();
-        match self.pieces.last_mut() {
-            Some(last) if last.len() < PIECE => last.push(Some(value)),
+        match self.chunks.last_mut() {
+            Some(last) if last.len() < CHUNK => last.push(Some(value)),
             _ => {
-                let mut piece = Vec::with_capacity(PIECE);
-                piece.push(Some(value));
-                self.pieces.push(piece);
+                let mut chunk = Vec::with_capacity(CHUNK);
+                chunk.push(Some(value));
+                self.chunks.push(chunk);
             }
         }
         number
     }
 
-    /// Takes a value out, and frees its number.
+    /// Removes a value, and frees its number.
     ///
     /// # Panics
-    /// If there is none.
+    /// If there is no such value.
     pub fn remove(&mut self, number: u32) -> T {
         let value = self.entry(number).take();
         self.free.push(number);
@@ -65,7 +64,7 @@ impl<T> Slab<T> {
     #[must_use]
     pub fn get(&self, number: u32) -> Option<&T> {
         let number = number as usize;
-        self.pieces.get(number / PIECE)?.get(number % PIECE)?.as_ref()
+        self.chunks.get(number / CHUNK)?.get(number % CHUNK)?.as_ref()
     }
 
     /// How many values there are.
@@ -74,7 +73,7 @@ impl<T> Slab<T> {
         self.numbers() as usize - self.free.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -83,19 +82,19 @@ impl<T> Slab<T> {
     /// All numbers, taken or free, are below this one.
     #[must_use]
     pub fn numbers(&self) -> u32 {
-        let last = self.pieces.last().map_or(0, Vec::len);
-        let numbers = self.pieces.len().saturating_sub(1) * PIECE + last;
+        let last = self.chunks.last().map_or(0, Vec::len);
+        let numbers = self.chunks.len().saturating_sub(1) * CHUNK + last;
         u32::try_from(numbers).expect("fewer values than bytes of memory")
     }
 
     /// All values, with their numbers.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
-        let entries = self.pieces.iter().flatten();
+        let entries = self.chunks.iter().flatten();
         (0..).zip(entries).filter_map(|(number, entry)| Some((number, entry.as_ref()?)))
     }
 
     fn entry(&mut self, number: u32) -> &mut Option<T> {
-        &mut self.pieces[number as usize / PIECE][number as usize % PIECE]
+        &mut self.chunks[number as usize / CHUNK][number as usize % CHUNK]
     }
 }
 
@@ -125,7 +124,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     proptest! {
-        /// Against a map, across the edges of pieces.
+        /// Against a map, across the edges of chunks.
         #[test]
         fn it_holds_what_was_put_in_and_not_taken_out(steps in prop::collection::vec((any::<bool>(), any::<prop::sample::Index>()), 0..2000)) {
             let (mut slab, mut model) = (Slab::default(), BTreeMap::new());
@@ -151,11 +150,11 @@ mod tests {
         let mut slab = Slab::default();
         let first = slab.insert(0_usize);
         let address = &raw const slab[first];
-        for value in 0..10 * PIECE {
+        for value in 0..10 * CHUNK {
             slab.insert(value);
         }
         assert_eq!(&raw const slab[first], address);
-        assert_eq!(slab.numbers() as usize, 10 * PIECE + 1);
+        assert_eq!(slab.numbers() as usize, 10 * CHUNK + 1);
     }
 
     #[test]

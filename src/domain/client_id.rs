@@ -1,7 +1,7 @@
-//! The id a client is known by outside: a UUID that says where the client is, to its engine.
+//! The public id of a client: a UUID that tells its engine where the client is.
 //!
-//! Storing 16 random bytes per client, and a table from them to the client, would cost more than the rest
-//! of an idle session. Instead the id is made of what the shard knows anyhow, in the layout that RFC 9562
+//! To store 16 random bytes per client, and a table from them to the client, would cost more than the rest of
+//! an idle session. Instead, the id is made from what the shard knows already, in the layout that RFC 9562
 //! (section 5.8) leaves to applications, version 8:
 //!
 //! ```text
@@ -12,9 +12,9 @@
 //! 62 bits  place, low
 //! ```
 //!
-//! The place is shard (12 bits), slot (30) and generation (32), enciphered under a key that lasts as long as the
-//! engine: so nobody can tell another client's id from its own, and of all ids that could be, one in 2^54 is that of
-//! one of a million clients.
+//! The place consists of shard (12 bits), slot (30) and generation (32). It is enciphered under a key that
+//! lasts as long as the engine, so nobody can derive another client's id from its own. With a million
+//! clients, one possible id in 2^54 belongs to a client.
 
 use std::fmt;
 use std::hash::Hasher as _;
@@ -25,9 +25,9 @@ use thiserror::Error;
 
 use crate::domain::mail::{ClientKey, ShardId};
 
-/// Shards that an id has room for.
+/// Number of shards that an id can name.
 pub const SHARDS_MAX: u16 = 1 << 12;
-/// Slots per shard that an id has room for.
+/// Number of slots per shard that an id can name.
 pub const SLOTS_MAX: u32 = 1 << 30;
 
 /// Bits of half a place.
@@ -35,26 +35,26 @@ const HALF: u32 = 37;
 /// Rounds of the cipher: four are enough in theory (M. Luby, C. Rackoff, 1988).
 const ROUNDS: u8 = 8;
 
-/// One run of one engine: 48 random bits that name it, and the key of its clients' ids.
+/// One run of one engine: 48 random bits that name it, and the key for its clients' ids.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct NodeId {
     name: u64,
     key: (u64, u64),
 }
 
-/// Why a text is no id of a client here.
+/// Why a text is not the id of a client of this engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum IdError {
-    /// It is no UUID of this kind.
+    /// It is not a UUID of this kind.
     #[error("no id that this engine gives out")]
     Malformed,
-    /// It is one, of another engine or another run of this one.
+    /// It is one, of another engine or of another run of this one.
     #[error("not of this node, or not of its current run")]
     OtherNode,
 }
 
 impl NodeId {
-    /// A new one, from the operating system's randomness.
+    /// A new one, with randomness of the operating system.
     #[must_use]
     pub fn random() -> Self {
         Self { name: rand::random::<u64>() >> 16, key: rand::random() }
@@ -91,7 +91,7 @@ fn join(left: u64, right: u64) -> u128 {
     u128::from(left) << HALF | u128::from(right)
 }
 
-/// Without the key.
+/// Shows everything but the key.
 impl fmt::Debug for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "NodeId({self})")
@@ -104,14 +104,14 @@ impl fmt::Display for NodeId {
     }
 }
 
-/// The id of one client of one run of one engine. Displayed, and parsed, as a UUID.
+/// The id of one client of one run of one engine. It is displayed and parsed as a UUID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientId {
     /// Which engine.
     pub node: NodeId,
-    /// Which shard of it, below [`SHARDS_MAX`].
+    /// Which shard of the engine, below [`SHARDS_MAX`].
     pub shard: ShardId,
-    /// Which client of that shard; the slot is below [`SLOTS_MAX`].
+    /// Which client of that shard. The slot is below [`SLOTS_MAX`].
     pub key: ClientKey,
 }
 
@@ -119,7 +119,8 @@ impl ClientId {
     /// The id that `text` stands for on `node`.
     ///
     /// # Errors
-    /// That it is none, or another node's. An id that was never given out is some client's that is not there.
+    /// If the text is not an id, or another node's. An id that was never given out names a client that does
+    /// not exist.
     pub fn parse(text: &str, node: NodeId) -> Result<Self, IdError> {
         let dashes_in_place =
             text.len() == 36 && [8, 13, 18, 23].iter().all(|&at| text.as_bytes()[at] == b'-');

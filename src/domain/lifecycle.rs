@@ -1,8 +1,8 @@
-//! Where the engine stands between its start and its end: written by the engine, read by `/health`.
+//! The phase of the engine, between its start and its end. The engine writes it, `/health` reads it.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// The three parts of an engine's life, in their only order.
+/// The three phases of an engine, in their only order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Phase {
@@ -10,22 +10,22 @@ pub enum Phase {
     Starting = 0,
     /// Clients are accepted.
     Serving = 1,
-    /// The engine was told to stop: nobody new is accepted, and those who are here are sent away.
+    /// The engine was told to stop: no new client is accepted, and connected clients are closed.
     Draining = 2,
 }
 
-/// The engine's current [`Phase`]. It never goes back: a late call of [`Lifecycle::enter`] with an earlier
-/// phase, such as "serving" after a signal came during the start, changes nothing.
+/// The engine's current [`Phase`]. It never goes back: [`Lifecycle::enter`] with an earlier phase, such as
+/// "serving" after a signal came during the start, changes nothing.
 #[derive(Debug, Default)]
 pub struct Lifecycle(AtomicU8);
 
 impl Lifecycle {
-    /// Goes on to `phase`, unless the engine is there or further already.
+    /// Enters `phase`, unless the engine is in it or in a later one.
     pub fn enter(&self, phase: Phase) {
         self.0.fetch_max(phase as u8, Ordering::Relaxed);
     }
 
-    /// Where the engine stands.
+    /// The current phase.
     #[must_use]
     pub fn phase(&self) -> Phase {
         match self.0.load(Ordering::Relaxed) {

@@ -1,10 +1,10 @@
-//! What passes through the doors: [`Mail`] from the broker thread to a shard, [`Request`] to the broker
-//! thread from shards and from the control thread. Plain data, no closures.
+//! What threads send each other: [`Mail`] from the broker thread to a shard, [`Request`] to the broker thread
+//! from shards and from the control thread. Plain data, no closures.
 //!
-//! A topic is attached to a shard in three steps that make slots safe to reuse without a lock. The shard
-//! picks a free [`TopicSlot`] and sends [`Request::Attach`]; every mail about the topic carries that
-//! slot. After [`Request::Detach`] the shard keeps the slot until [`Mail::Detached`] comes: mailboxes are
-//! first in, first out, so that is the broker's last word on it.
+//! A topic is attached to a shard in three steps, so that slots can be reused without a lock. The shard picks
+//! a free [`TopicSlot`] and sends [`Request::Attach`]. Every mail about the topic carries that slot. After
+//! [`Request::Detach`] the shard keeps the slot until [`Mail::Detached`] comes. Mailboxes keep their order,
+//! so that is the last mail about the slot.
 
 mod question;
 
@@ -15,25 +15,25 @@ use crate::domain::reasons::{Closing, ErrorCode, UnsubscribeCode};
 
 pub use question::{ANSWER_COST, AnswerBudget, Question};
 
-/// A topic's name: shared by everyone who holds it, counted when a topic is attached, never per message.
+/// A topic's name, shared by all who hold it. Its reference count changes when a topic is attached, never per
+/// message.
 pub type TopicName = Arc<str>;
 
-/// A client of one shard. The generation makes an answer to a client that is gone, and whose slot has a
-/// new owner, recognisable.
+/// A client of one shard. The generation distinguishes a client from an earlier one that had the same slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ClientKey {
     /// Index into the shard's slab.
     pub slot: u32,
-    /// How many clients this slot had before.
+    /// How many clients had this slot before.
     pub generation: u32,
 }
 
 /// A client's command that waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CommandKey {
-    /// Whose.
+    /// Which client.
     pub client: ClientKey,
-    /// Its id.
+    /// The command's id.
     pub id: u32,
 }
 
@@ -47,70 +47,71 @@ pub type ShardId = u16;
 /// Topics with their numbers of subscribers.
 pub type TopicCounts = Vec<(TopicName, u32)>;
 
-/// What tells one numbering of publications from another: offsets of different epochs say nothing about each
-/// other. Shared by all who stand somewhere in it.
+/// Identifies one numbering of publications: offsets of different epochs cannot be compared. Shared by
+/// everyone who holds a position in it.
 pub type Epoch = Arc<str>;
 
-/// Where somebody stands among the publications of a topic with history: what it has, up to and with `offset`.
+/// A place among the publications of a topic with history: everything up to and including `offset`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Position {
     /// Which numbering.
     pub epoch: Epoch,
-    /// Of the newest publication. 0: none so far. Those of one topic rise, but need not be consecutive.
+    /// The newest publication's. 0: there is none so far. Offsets of one topic rise, but need not be
+    /// consecutive.
     pub offset: u64,
 }
 
-/// From where a client wants to go on, as it says itself.
+/// The position from which a client wants to continue, as the client sends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Since {
-    /// Empty: whichever it is.
+    /// Empty: any epoch.
     pub epoch: Box<str>,
-    /// Of the newest publication it has.
+    /// The newest publication that the client has.
     pub offset: u64,
 }
 
-/// What became of a client's wish to go on where it was.
+/// The result of a recovery.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recovery {
-    /// After the publications below, or where nothing could be recovered: the newest publication that this
-    /// shard was given.
+    /// The position after the publications below. If nothing could be recovered: that of the newest
+    /// publication that this shard was given.
     pub position: Position,
-    /// What the client missed, as members of a JSON array, separated by commas; possibly none. `None`: it
-    /// cannot go on where it was.
+    /// What the client missed, as members of a JSON array, separated by commas; possibly none. `None`: the
+    /// client cannot continue from its position.
     pub missed: Option<Arc<[u8]>>,
 }
 
-/// What becomes of a topic's lines on their way to those who want them so.
+/// The form of a topic's lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Encoding {
-    /// Lines of JSON as they are.
+    /// Plain lines of JSON.
     Json,
-    /// The same, compressed (RFC 7692): for clients that agreed on it, where the namespace wants it.
+    /// The same, compressed (RFC 7692): for clients that negotiated it, in a namespace with `deflate`.
     Deflated,
 }
 
 impl Encoding {
-    /// All of them.
+    /// All encodings.
     pub const ALL: [Self; 2] = [Self::Json, Self::Deflated];
 }
 
-/// A part of a crowd: of the many subscribers that a topic with `max_delay` has on a shard. The windows in which
-/// publications wait for each other end at another time for each lane, so that the frames for one lane are not
-/// behind those for everybody else. Whoever is in no crowd is in the first lane.
+/// A part of the many subscribers that a topic with `max_delay` has on a shard. The windows in which
+/// publications wait for each other end at a different time for each lane, so that the frames of one lane do
+/// not wait for those of all others. Subscribers of a small topic are in the first lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Lane(u8);
 
 impl Lane {
-    /// How many there are: a lane's last client gets its frame an eighth of the time later in which all would
-    /// get theirs.
+    /// How many lanes there are. The last client of a lane gets its frame after an eighth of the time that
+    /// all clients together would take.
     pub const COUNT: u8 = 8;
-    /// All of them.
+    /// All lanes.
     pub const ALL: [Self; Self::COUNT as usize] =
         [Self(0), Self(1), Self(2), Self(3), Self(4), Self(5), Self(6), Self(7)];
-    /// The lane of those who are in no crowd, and of an eighth of those who are in one.
+    /// The lane of all subscribers of a small topic, and of an eighth of those of a large one.
     pub const FIRST: Self = Self(0);
 
-    /// The lane of a shard's client in crowds, by the client's slot.
+    /// The lane of a client for large topics, by its slot.
     #[must_use]
     pub fn of_client(slot: u32) -> Self {
         Self::ALL[slot as usize % Self::ALL.len()]
@@ -123,31 +124,31 @@ impl Lane {
     }
 }
 
-/// A topic's lines as one part of its subscribers gets them. To a shard, a topic in two variants is two topics
-/// of the same name, each with its subscribers and its log.
+/// A topic's lines as one part of its subscribers receives them. To a shard, a topic in two variants is two
+/// topics of the same name, each with its subscribers and its log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Variant {
-    /// In which form.
+    /// The form of the lines.
     pub encoding: Encoding,
-    /// At which time.
+    /// When its windows end.
     pub lane: Lane,
 }
 
-/// A line that a later one of the same key makes superfluous, for those who are slow in a namespace where they
-/// skip.
+/// A line with a key. A later line of the same key makes it superfluous for slow clients, in a namespace with
+/// `slow = "skip"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyedLine {
-    /// A hash of the publication's `x-key`, different from run to run: 64 bits, which nobody can aim at, so that
-    /// two of 10,000 keys have the same with a probability of 3 in 10^12.
+    /// A hash of the publication's `x-key`, different from run to run. It has 64 bits, and no publisher can
+    /// aim for a collision: two of 10,000 keys collide with a probability of 3 in 10^12.
     pub key: u64,
-    /// Where the line begins among the bytes of its batch, as they are before they are compressed.
+    /// Where the line begins among the bytes of its batch before compression.
     pub from: u32,
     /// Where it ends, its `\n` included.
     pub to: u32,
 }
 
 impl KeyedLine {
-    /// How many bytes it has.
+    /// Its length in bytes.
     #[must_use]
     #[allow(clippy::len_without_is_empty, reason = "no line is empty")]
     pub fn len(&self) -> usize {
@@ -155,7 +156,7 @@ impl KeyedLine {
     }
 }
 
-/// Lines of one topic, encoded once, shared by all shards that want them.
+/// Lines of one topic, encoded once, shared by all shards that receive them.
 #[derive(Clone, Debug)]
 pub struct Lines {
     /// The lines one after the other, each closed by `\n` (JSON), or all of them as one segment
@@ -163,12 +164,12 @@ pub struct Lines {
     pub bytes: Arc<[u8]>,
     /// How many lines there are, at least one.
     pub count: u32,
-    /// How many bytes the lines have as they are.
+    /// Bytes of the lines before compression.
     pub plain_bytes: u32,
-    /// The offset of the last of them; 0 where topics have no history.
+    /// The offset of the last line; 0 if the topic has no history.
     pub offset: u64,
-    /// Those with a key, in their order, where slow subscribers get the latest of each key. Behind one pointer, as
-    /// most batches have none.
+    /// The lines with a key, in their order, if slow subscribers receive the latest of each key. Boxed,
+    /// because most batches have none.
     pub keyed: Option<Arc<Vec<KeyedLine>>>,
 }
 
@@ -182,44 +183,45 @@ pub enum Mail {
         /// What to push.
         lines: Lines,
     },
-    /// The shard is registered: from here on every batch of the topic comes to it. Comes again when the
-    /// topic's numbering is another.
+    /// The shard is registered: from here on it receives every batch of the topic. It comes again when the
+    /// topic's epoch changes.
     Attached {
         /// The topic, by this shard's number.
         topic: TopicSlot,
-        /// Where a topic with history stands.
+        /// The position of a topic with history.
         position: Option<Position>,
     },
-    /// The answer to [`Request::Recover`]. Every batch after it is of publications that are not in it.
+    /// The answer to [`Request::Recover`]. Every batch after it contains only publications that are not in
+    /// it.
     Recovered {
-        /// What was asked.
+        /// The request.
         question: Box<Recover>,
-        /// What becomes of it, or why that cannot be said now.
+        /// The result, or why it cannot be given now.
         answer: Box<Result<Recovery, ErrorCode>>,
     },
     /// The answer to a client's [`Request::History`].
     History {
-        /// Who asked.
+        /// The client.
         client: ClientKey,
         /// The id of its command.
         command: u32,
-        /// What there is, or why not.
+        /// The history, or an error.
         page: Box<Result<HistoryPage, ErrorCode>>,
     },
-    /// A question of a client's waits for something else than room for its answer: it is not in the client's budget any
-    /// more. It comes back with [`Mail::AskAgain`], or is refused with [`Mail::Recovered`], in no budget either time.
+    /// A recovery waits for something other than room for its answer. It no longer counts in the client's
+    /// budget. Either [`Mail::AskAgain`] or a refusal ([`Mail::Recovered`]) follows, both without a budget.
     Waits {
-        /// Whose.
+        /// The client.
         client: ClientKey,
     },
-    /// A question is to be asked again in another budget: its answer does not fit into the one that it has, or it has none,
-    /// as it has waited.
+    /// A request is to be sent again with another budget: its answer does not fit into the budget it has, or
+    /// it has none because it waited.
     AskAgain(Question),
     /// The topic could not be attached; the slot is free.
     AttachFailed {
         /// The topic, by this shard's number.
         topic: TopicSlot,
-        /// What to answer those who wait for it.
+        /// The error for clients that wait for the topic.
         error: ErrorCode,
     },
     /// The last mail about this slot.
@@ -229,43 +231,43 @@ pub enum Mail {
     },
     /// The answer to a client's publish.
     Published {
-        /// Who asked.
+        /// The client.
         client: ClientKey,
         /// The id of its command.
         command: u32,
-        /// Whether the publication is safe with the backplane.
+        /// Whether the backplane has confirmed the publication.
         outcome: Result<(), ErrorCode>,
     },
-    /// Publications may have been lost between the backplane and this node: every subscriber is told
-    /// (2500), at the configured pace.
+    /// Publications may have been lost between the backplane and this node. Every subscriber is told (2500),
+    /// at the configured rate.
     Gap,
-    /// Close clients, as an operator asked.
+    /// Closes clients, as an operator asked.
     Disconnect {
-        /// Whom.
+        /// Which clients.
         client: ClientKey,
         /// With which code and text.
         closing: Closing,
     },
-    /// Take subscriptions away, as an operator asked.
+    /// Ends subscriptions, as an operator asked.
     Unsubscribe {
-        /// Whose, or everybody's.
+        /// One client, or all clients.
         client: Option<ClientKey>,
         /// From which topic.
         topic: TopicName,
         /// The code the SDK sees.
         code: UnsubscribeCode,
     },
-    /// Report the topics that have subscribers, in pieces: [`Request::SurveyPart`].
+    /// Report the topics that have subscribers, in parts: [`Request::SurveyPart`].
     Survey {
-        /// Names the question in the answer.
+        /// Identifies the survey in the answer.
         id: u32,
     },
-    /// Stop: accept nobody, close everybody at the configured pace, then end.
+    /// Stop: accept no new clients, close all clients at the configured rate, then end.
     Drain,
 }
 
 impl Mail {
-    /// Bytes of publications and answers in it, which the mail only refers to.
+    /// Bytes of publications and answers that the mail refers to.
     #[must_use]
     pub fn weight(&self) -> usize {
         match self {
@@ -287,7 +289,7 @@ pub enum Request {
     Attach {
         /// Which shard.
         shard: ShardId,
-        /// The number under which the shard wants to hear of it.
+        /// The shard's number for the topic.
         topic: TopicSlot,
         /// In which variant.
         variant: Variant,
@@ -305,45 +307,45 @@ pub enum Request {
         /// The topic.
         name: TopicName,
     },
-    /// Somebody publishes.
+    /// A client or an operator publishes.
     Publish(Publish),
-    /// A client wants to go on where it was, in a topic that is attached to its shard.
+    /// A client wants to continue from its position, in a topic that is attached to its shard.
     Recover(Box<Recover>),
-    /// Somebody wants to see what was published.
+    /// A client or an operator asks for a history.
     History(Box<History>),
-    /// An operator wants it forgotten, on all nodes that read the same stream.
+    /// An operator removes a history, on all nodes that read the same stream.
     RemoveHistory {
         /// Of which topic.
         topic: TopicName,
-        /// Who waits until that is certain.
+        /// Receives the result once it is certain.
         asker: Asker,
     },
     /// An operator closes one client; the shard is part of its id.
     Disconnect {
         /// Which shard.
         shard: ShardId,
-        /// Whom.
+        /// Which client.
         client: ClientKey,
         /// With which code and text.
         closing: Closing,
     },
-    /// An operator takes subscriptions away: one client's, or everybody's on every shard.
+    /// An operator ends subscriptions: one client's, or all clients' on every shard.
     Unsubscribe {
-        /// Whose, or everybody's.
+        /// One client, or all clients.
         client: Option<(ShardId, ClientKey)>,
         /// From which topic.
         topic: TopicName,
     },
-    /// An operator wants to know the topics in use and how many subscribers each has. The answer comes in
-    /// pieces; it is whole when the sender is dropped. Bounded by the topics per node.
+    /// An operator asks for the topics in use and their numbers of subscribers. The answer comes in parts,
+    /// and is complete when the sender is dropped. Bounded by the topics per node.
     Survey(mpsc::UnboundedSender<TopicCounts>),
-    /// A shard's answer to [`Mail::Survey`], or a piece of it.
+    /// A part of a shard's answer to [`Mail::Survey`].
     SurveyPart {
-        /// Which question.
+        /// Which survey.
         id: u32,
         /// What this shard has.
         topics: TopicCounts,
-        /// Whether this shard has said everything.
+        /// Whether this is the shard's last part.
         last: bool,
     },
     /// Stop: consume no more, settle what is open, tell the shards, and end once they have ended.
@@ -356,7 +358,7 @@ pub enum Request {
 }
 
 impl Request {
-    /// Bytes of data in it, which the request only refers to.
+    /// Bytes of data that the request refers to.
     #[must_use]
     pub fn weight(&self) -> usize {
         match self {
@@ -366,7 +368,7 @@ impl Request {
     }
 }
 
-/// A client's wish to go on where it was.
+/// A client's request to continue from its position.
 #[derive(Clone, Debug)]
 pub struct Recover {
     /// Which shard.
@@ -377,47 +379,47 @@ pub struct Recover {
     pub variant: Variant,
     /// The topic.
     pub name: TopicName,
-    /// Who asks.
+    /// The client.
     pub asker: CommandKey,
-    /// Whether the client can go on again the next time.
+    /// Whether the subscription is recoverable.
     pub recoverable: bool,
-    /// From where on.
+    /// From which position.
     pub since: Since,
-    /// Whether it wants an error and no subscription if that is not possible.
+    /// Whether the client wants an error instead of a subscription if it cannot recover.
     pub rejects_unrecovered: bool,
-    /// Whether it has waited for the node to read as far: it does not wait again.
+    /// Whether the request has already waited for the node to read far enough. It does not wait again.
     pub has_waited: bool,
-    /// What the answer is taken from; `None`: it may be as large as it is.
+    /// The budget that the answer is taken from. `None`: the answer may have any size.
     pub budget: Option<Arc<AnswerBudget>>,
 }
 
-/// A question about a topic's history.
+/// A request for a topic's history.
 #[derive(Debug)]
 pub struct History {
-    /// Who asks.
+    /// Who receives the answer.
     pub asker: HistoryAsker,
     /// The topic.
     pub topic: TopicName,
-    /// At most so many publications; 0: none, only where the topic stands; `None`: all.
+    /// At most this many publications. 0: none, only the position. `None`: all.
     pub limit: Option<u32>,
-    /// Those after this place, or before it.
+    /// Only publications after this position, or before it if `reverse` is set.
     pub since: Option<Since>,
-    /// The newest first.
+    /// Whether the newest come first.
     pub reverse: bool,
 }
 
-/// Who waits for a topic's history.
+/// Who receives a topic's history.
 #[derive(Debug)]
 pub enum HistoryAsker {
     /// A client: the answer goes to its shard's mailbox.
     Client {
         /// Which shard.
         shard: ShardId,
-        /// Whom to answer.
+        /// The client.
         client: ClientKey,
         /// The id of its command.
         command: u32,
-        /// What the answer is taken from; `None`: it may be as large as it is.
+        /// The budget that the answer is taken from. `None`: the answer may have any size.
         budget: Option<Arc<AnswerBudget>>,
     },
     /// The control thread.
@@ -427,42 +429,44 @@ pub enum HistoryAsker {
 /// A part of a topic's history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HistoryPage {
-    /// Where the topic stands.
+    /// The topic's position.
     pub position: Position,
     /// Publications as members of a JSON array, joined by commas.
     pub publications: Vec<u8>,
 }
 
-/// Topics that one message may have. A publication is made for each of them, by the one thread that takes messages: one
-/// with tens of thousands, for which its headers have room, would keep all others waiting. What has more is dead-lettered.
+/// Topics that one message may have. The broker thread makes a publication for each. A message with tens of
+/// thousands of topics, for which its headers have room, would delay all others. A message with more topics
+/// is a dead letter.
 pub const MESSAGE_TOPICS_MAX: usize = 1000;
 
 /// A publication on its way to the backplane.
 #[derive(Debug)]
 pub struct Publish {
-    /// Who wants to know how it went.
+    /// Who receives the result.
     pub asker: Asker,
-    /// Where to: one topic, or several (one AMQP message with `CC`), at most [`MESSAGE_TOPICS_MAX`].
+    /// The topic, or several topics (one AMQP message with `CC`), at most [`MESSAGE_TOPICS_MAX`].
     pub topics: Vec<TopicName>,
-    /// JSON, byte for byte as it came, checked to be well-formed.
+    /// JSON that was checked to be well-formed, byte for byte as received.
     pub data: Box<[u8]>,
-    /// What tells it from all others (`message-id`), at most 255 bytes: if a publication with the same id was
-    /// there lately, it is confirmed and goes nowhere. `None`: nobody else has published it.
+    /// Identifies the publication (`message-id`), at most 255 bytes. If a publication with the same id was
+    /// seen recently, this one is confirmed and not pushed. `None`: it is not a repetition.
     pub id: Option<Box<str>>,
-    /// What it is the latest of (`x-key`).
+    /// Identifies the item that this publication updates (`x-key`).
     pub key: Option<Box<str>>,
 }
 
-/// Where a publication stands in each of its topics that has a history, as far as the node knows by then: always where
-/// the backplane is embedded, never where RabbitMQ numbers later.
+/// The position of a publication in each of its topics that has a history, if it is known by then: always in
+/// the embedded backplane, never where RabbitMQ numbers it later.
 pub type Numbered = Vec<(Box<str>, Position)>;
 
-/// Why a publish came to nothing.
+/// Why a publish failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublishFault {
-    /// What a client is told.
+    /// The error for the client.
     pub code: ErrorCode,
-    /// Why it would fail again, in a sentence for operators: RabbitMQ refused it, or it cannot be sent at all.
+    /// Why it would fail again, as a sentence for operators: RabbitMQ refused it, or it cannot be sent at
+    /// all.
     pub refusal: Option<Box<str>>,
 }
 
@@ -472,14 +476,14 @@ impl From<ErrorCode> for PublishFault {
     }
 }
 
-/// Who waits for the answer to a publish, or to whatever else goes the same way.
+/// Who receives the result of a publish.
 #[derive(Debug)]
 pub enum Asker {
     /// A client: the answer goes to its shard's mailbox.
     Client {
         /// Which shard.
         shard: ShardId,
-        /// Whom to answer.
+        /// The client.
         client: ClientKey,
         /// The id of its command.
         command: u32,

@@ -1,5 +1,5 @@
-//! Values that threads exchange: topics and their options, mail and requests, ids, and the reasons why something
-//! ends or fails.
+//! Values that threads exchange: topics and their options, mail and requests, ids, and the reasons why
+//! something ends or fails.
 
 pub mod client_id;
 pub mod lifecycle;

@@ -1,16 +1,16 @@
-//! From a topic's name to the options of its namespace. Resolved once at start-up, shared by all threads,
-//! never changed.
+//! Maps a topic's name to the options of its namespace. Built once at start-up, shared by all threads, never
+//! changed.
 
 use std::collections::BTreeMap;
 
 use crate::config::{Config, Namespace, UnknownNamespace};
 
-/// Number of a namespace: an index into [`Namespaces`]. 0 is the default one.
+/// The number of a namespace: an index into [`Namespaces`]. 0 is the default namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NamespaceId(u16);
 
 impl NamespaceId {
-    /// From 0, as an index.
+    /// As an index, from 0.
     #[must_use]
     pub fn number(self) -> usize {
         usize::from(self.0)
@@ -27,7 +27,8 @@ pub struct Namespaces {
 }
 
 impl Namespaces {
-    /// The namespaces of `config`. `[namespaces.default]`, if it is there, serves the topics of no other.
+    /// The namespaces of `config`. `[namespaces.default]`, if it exists, serves all topics of no other
+    /// namespace.
     ///
     /// # Panics
     /// With more than 65,535 namespaces, which the configuration's validation refuses.
@@ -44,14 +45,15 @@ impl Namespaces {
         Self { boundary: config.server.namespace_boundary, refuses_unknown, by_name, options }
     }
 
-    /// Whether there may be a topic of this name: not in a namespace that is not configured, if those are refused.
+    /// Whether a topic of this name is allowed: not if its namespace is not configured and such topics are
+    /// refused.
     #[must_use]
     pub fn is_known(&self, topic: &str) -> bool {
         !self.refuses_unknown
             || topic.split_once(self.boundary).is_none_or(|(name, _)| self.by_name.contains_key(name))
     }
 
-    /// The namespace of `topic`: what stands before the first boundary, or the default.
+    /// The namespace of `topic`: the part before the first boundary, or the default namespace.
     #[must_use]
     pub fn of(&self, topic: &str) -> NamespaceId {
         topic
@@ -60,7 +62,7 @@ impl Namespaces {
             .unwrap_or(NamespaceId(0))
     }
 
-    /// Their names, in the order of their numbers.
+    /// The names of the namespaces, in the order of their numbers.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
         let mut names = vec!["default".to_owned(); self.options.len()];

@@ -1,6 +1,6 @@
-//! Every number the protocol knows: why a connection is closed, why a subscription ends, what went wrong
-//! with a command. Each is a closed set; the close frame, the counter and the log line are made from the
-//! same value. Codes and texts are those of the Centrifuge protocol, as its SDKs know them.
+//! Every number of the client protocol: why a connection is closed, why a subscription ends, and why a
+//! command failed. Each is a closed set. The close frame, the counter and the log line are made from the same
+//! value. Codes and texts are those of the Centrifuge protocol, which its SDKs know.
 
 /// Why the server ends a connection. The SDKs reconnect by themselves on 3000 to 3499, and stay away on
 /// 3500 to 3999; codes below 3000 are those of RFC 6455, section 7.4.1.
@@ -9,9 +9,9 @@
 pub enum CloseReason {
     /// The peer closed first; its code is echoed.
     PeerClosed,
-    /// The connection broke, or the peer went without a close frame. Nothing is sent.
+    /// The connection broke, or the peer left without a close frame. No close frame is sent.
     ConnectionLost,
-    /// No HTTP request that can be upgraded came in time, or it was refused. Nothing but HTTP is sent.
+    /// No complete HTTP request came in time, or it was refused. Only an HTTP answer is sent.
     UpgradeFailed,
     /// A frame that RFC 6455 forbids.
     ProtocolViolation,
@@ -19,33 +19,33 @@ pub enum CloseReason {
     InvalidUtf8,
     /// A message over the size limit.
     MessageTooBig,
-    /// The engine is going down; come back elsewhere or a little later.
+    /// The engine stops. The client should reconnect, to another engine or a little later.
     Shutdown,
-    /// A fault of our own or of the machine.
+    /// A fault of the engine or of the machine.
     InternalError,
-    /// The client does not take what is sent to it.
+    /// The client does not read what is sent to it.
     Slow,
     /// No answer to our ping.
     NoPong,
-    /// Subscriptions of the server's making that missed something.
+    /// A server-side subscription missed something.
     InsufficientState,
-    /// An operator asked the client to come back.
+    /// An operator asked the client to reconnect.
     ForceReconnect,
-    /// Something that is no command, or at the wrong moment.
+    /// Input that is not a command, or a command at the wrong moment.
     BadRequest,
     /// No connect command in time.
     Stale,
-    /// An operator sent the client away.
+    /// An operator closed the client.
     ForceDisconnect,
-    /// This engine holds as many clients as it may.
+    /// This engine has as many clients as it may have.
     ConnectionLimit,
     /// More subscriptions than a client may have.
     ChannelLimit,
     /// Binary data where JSON is spoken.
     InappropriateProtocol,
-    /// What was asked for is not offered here.
+    /// The request is not offered here.
     NotAvailable,
-    /// An operator sent the client away with a code and a reason of the application's ([`Closing`]).
+    /// An operator closed the client with a code and a reason of the application ([`Closing`]).
     Application,
 }
 
@@ -74,7 +74,8 @@ impl CloseReason {
         Self::Application,
     ];
 
-    /// The code in the close frame, unless the application has its own; 1005 and 1006 stand for "none was sent" (RFC 6455, section 7.4.1).
+    /// The code in the close frame, unless the application has its own. 1005 and 1006 mean that none was sent
+    /// (RFC 6455, section 7.4.1).
     #[must_use]
     pub const fn code(self) -> u16 {
         match self {
@@ -155,8 +156,8 @@ impl CloseReason {
         }
     }
 
-    /// Whether it is for something that the client did, or did not do in time: an operator may want to know which one,
-    /// and what it was.
+    /// Whether the client caused it, by what it did or did not do in time. An operator may want to know which
+    /// client it was.
     #[must_use]
     pub const fn is_clients_fault(self) -> bool {
         matches!(
@@ -173,7 +174,7 @@ impl CloseReason {
         )
     }
 
-    /// Whether a close frame says it: not where the connection is gone or never became a WebSocket.
+    /// Whether a close frame is sent: not if the connection is lost or never became a WebSocket.
     #[must_use]
     pub const fn is_said(self) -> bool {
         !matches!(self, Self::ConnectionLost | Self::UpgradeFailed)
@@ -185,9 +186,10 @@ impl CloseReason {
 pub enum Closing {
     /// With one of the protocol's reasons.
     Known(CloseReason),
-    /// With what means something to the application.
+    /// With a code and a text of the application.
     Application {
-        /// From 3000 to 4999. By the code the SDKs decide whether to come back: not on 3500 to 3999 and 4500 to 4999.
+        /// From 3000 to 4999. The SDKs decide by the code whether to reconnect: not on 3500 to 3999 and 4500
+        /// to 4999.
         code: u16,
         /// At most [`CLOSE_TEXT_BYTES`].
         text: Box<str>,
@@ -197,18 +199,18 @@ pub enum Closing {
 /// Bytes that the text of a close frame may have (RFC 6455, section 5.5, less the code).
 pub const CLOSE_TEXT_BYTES: usize = 123;
 
-/// What went wrong with a command: the `error` of a reply. The SDKs retry the temporary ones.
+/// Why a command failed: the `error` of a reply. The SDKs retry on temporary ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorCode {
-    /// The engine or its backplane cannot do it right now.
+    /// The outcome is unknown, or the backplane is not available now.
     Internal,
-    /// The topic's name is not one.
+    /// The topic does not exist, or its name is not valid.
     UnknownChannel,
     /// The namespace does not allow it.
     PermissionDenied,
     /// There is no such method.
     MethodNotFound,
-    /// The client has this subscription already.
+    /// The client is subscribed already.
     AlreadySubscribed,
     /// A limit of this engine is reached.
     LimitExceeded,
@@ -218,7 +220,7 @@ pub enum ErrorCode {
     NotAvailable,
     /// The engine is behind; try again.
     TooManyRequests,
-    /// What was missed since then is no longer known.
+    /// The publications since that position are no longer known.
     UnrecoverablePosition,
 }
 
@@ -257,7 +259,7 @@ impl ErrorCode {
         }
     }
 
-    /// Whether trying again later can help.
+    /// Whether a later attempt may succeed.
     #[must_use]
     pub const fn is_temporary(self) -> bool {
         matches!(self, Self::Internal | Self::TooManyRequests)
@@ -267,7 +269,7 @@ impl ErrorCode {
 /// Why the server ends a subscription. From 2500 on the SDKs subscribe again by themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum UnsubscribeCode {
-    /// An operator took it away.
+    /// An operator ended it.
     Server,
     /// The subscriber missed publications.
     InsufficientState,

@@ -1,23 +1,23 @@
-//! What a topic may be called.
+//! Valid topic names.
 
-/// Why a name is no topic's.
+/// Why a name is not a valid topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TopicError {
-    /// There is none.
+    /// It is empty.
     #[error("the topic's name is empty")]
     Empty,
     /// It is too long.
     #[error("the topic's name has {len} bytes: at most {max} are allowed (limits.topic_bytes)")]
     TooLong {
-        /// How many bytes it has.
+        /// Its length in bytes.
         len: usize,
-        /// How many it may have.
+        /// The greatest length in bytes.
         max: usize,
     },
-    /// Something in it cannot be shown.
+    /// It contains a control character.
     #[error("the topic's name has a control character at byte {at}")]
     ControlCharacter {
-        /// Where.
+        /// The byte at which it begins.
         at: usize,
     },
 }
@@ -25,7 +25,7 @@ pub enum TopicError {
 /// Checks a name: not empty, at most `max` bytes, no control characters (Unicode's category Cc).
 ///
 /// # Errors
-/// What is wrong with it.
+/// What is wrong with the name.
 pub fn check(name: &str, max: usize) -> Result<(), TopicError> {
     if name.is_empty() {
         return Err(TopicError::Empty);

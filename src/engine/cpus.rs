@@ -1,4 +1,4 @@
-//! Which thread runs where.
+//! Which thread runs on which CPU.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use crate::engine::StartError;
 pub(super) struct CpuPlan {
     /// How many shards there are.
     pub shards: u16,
-    /// CPUs for shards, in turn.
+    /// CPUs for shards, used in turn.
     cpus: Vec<usize>,
     /// CPUs of the start-up mask that no shard is pinned to.
     left_over: Vec<usize>,
@@ -43,8 +43,8 @@ impl CpuPlan {
         self.cpus.get(usize::from(shard) % self.cpus.len().max(1)).copied()
     }
 
-    /// Moves the calling thread, whose mask its children inherit, to a CPU without a shard, if there is one.
-    /// Pinning takes one CPU at a time, so of several the first is taken.
+    /// Moves the calling thread to a CPU without a shard, if there is one. Threads that it starts inherit
+    /// this. Pinning takes one CPU at a time, so the first of several is used.
     pub(super) fn leave_shards_alone(&self) {
         if let Some(&cpu) = self.left_over.first() {
             core_affinity::set_for_current(CoreId { id: cpu });

@@ -1,9 +1,10 @@
-//! The wiring: mailboxes, pinned threads, start, drain, stop.
+//! Puts the engine together: mailboxes, pinned threads, start, drain, stop.
 //!
-//! Threads are built in two phases, so that each has everybody's door before any begins: first every shard's
-//! poll is made, and its thread takes its CPU and, with `server.private_fd_tables`, a table of descriptors of
-//! its own; then, with all mailboxes there, every thread gets its [`Setup`](shard::Setup) and starts.
-//! Operators are answered from then on; clients' listeners are opened last: whoever connects finds a whole engine.
+//! Threads start in two phases, so that all mailboxes exist before any thread begins. First, every shard's
+//! poll is made, and its thread moves to its CPU and, with `server.private_fd_tables`, gets a table of
+//! descriptors of its own. Then every thread gets its [`Setup`](shard::Setup) and begins. From then on
+//! operators are answered. Listeners for clients are opened last, so a client that connects finds a complete
+//! engine.
 
 mod cpus;
 mod shard_thread;
@@ -39,23 +40,23 @@ use cpus::CpuPlan;
 use shard_thread::{Place, ShardThread};
 use threads::Threads;
 
-/// How long a thread may take to say that it has started. The broker waits for RabbitMQ's first answer, and
-/// while it reads a stream back, each such time has to bring it on.
+/// How long a thread may take to report that it has started. The broker thread waits for RabbitMQ's first
+/// answer; while it reads a stream back, it must make progress within each such time.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// Why the engine could not be started.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// An address cannot be listened on.
+    /// Listening on an address failed.
     #[error("{what} cannot listen on {address}: {error}{hint}")]
     Listen {
-        /// For whom.
+        /// Which listener.
         what: &'static str,
-        /// Where.
+        /// The address.
         address: SocketAddr,
-        /// What the operating system says.
+        /// The operating system's error.
         error: std::io::Error,
-        /// What to do.
+        /// What to do about it.
         hint: &'static str,
     },
     /// No address is left to listen on.
@@ -72,18 +73,18 @@ pub enum StartError {
         /// Why.
         reason: String,
     },
-    /// The CPUs to pin shards to are no list.
+    /// The list of CPUs to pin shards to is malformed.
     #[error("server.cpus: {0}")]
     Cpus(String),
 }
 
-/// Why the engine ended otherwise than it was asked to, or what was still open at the end.
+/// Why the engine ended without being asked, or what was still open at the end.
 #[derive(Clone, Debug, Error)]
 pub enum RunError {
     /// A thread ended by itself.
     #[error("the thread `{0}` ended: {1}")]
     Thread(String, String),
-    /// The time for stopping ran out.
+    /// The stop took too long.
     #[error("stopped after {limit:?} (stop.limit) with {clients} clients still connected")]
     TimeIsUp {
         /// The limit.
@@ -108,11 +109,11 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Starts everything; it all listens when this returns.
+    /// Starts everything. All listeners are open when this returns.
     ///
     /// # Errors
-    /// What failed, and where. Nothing is left running that would keep a second attempt from succeeding,
-    /// once the process has ended.
+    /// What failed, and where. No running thread keeps a second attempt from succeeding once the process has
+    /// ended.
     pub fn start(config: Config, demo: bool) -> Result<Self, StartError> {
         Self::start_with::<Commands>(config, demo)
     }
@@ -192,13 +193,13 @@ impl Engine {
         Ok(Self { addresses, control, notices, requests, lifecycle, stop_limit, stats, ended, stopping })
     }
 
-    /// Where clients come in.
+    /// The addresses for clients.
     #[must_use]
     pub fn client_addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    /// Where operators come in.
+    /// The address for operators.
     #[must_use]
     pub fn control_address(&self) -> SocketAddr {
         self.control
@@ -210,7 +211,7 @@ impl Engine {
         &self.notices
     }
 
-    /// Begins the graceful stop: nobody new, nothing consumed, clients sent away at their pace. Returns at
+    /// Begins the graceful stop: no new clients, no new messages, clients closed at their rate. Returns at
     /// once.
     pub fn stop(&self) {
         self.lifecycle.enter(Phase::Draining);
@@ -257,7 +258,8 @@ fn endpoints(addresses: &[SocketAddr], config: &Config) -> Vec<String> {
     addresses.iter().map(|address| format!("ws://{address}{}", config.server.path)).collect()
 }
 
-/// The addresses for clients as they will be bound: with real ports, and without those this host lacks.
+/// The addresses for clients as they will be bound: with real ports, and without those that this host does
+/// not have.
 fn client_addresses(config: &Config, notices: &mut Vec<String>) -> Result<Vec<SocketAddr>, StartError> {
     let mut addresses = Vec::new();
     for &address in &config.server.listen {
@@ -298,7 +300,7 @@ fn shard_mailbox(limits: &Limits, wake: Box<dyn Wake>) -> (Sender<Mail>, Receive
     weighed_mailbox(limits.mailbox, limits.mailbox_bytes, Mail::weight, wake)
 }
 
-/// Both ends of what each shard reports, where messages are acknowledged when they are written.
+/// Both ends of what each shard reports, if messages are acknowledged when they are written.
 fn receipts(ack: Ack, shards: u16) -> (Vec<Option<Reporter>>, Vec<Receipt>) {
     match ack {
         Ack::Handover => ((0..shards).map(|_| None).collect(), Vec::new()),
@@ -308,7 +310,7 @@ fn receipts(ack: Ack, shards: u16) -> (Vec<Option<Reporter>>, Vec<Receipt>) {
     }
 }
 
-/// What all shards are given alike.
+/// What all shards have in common.
 struct SharedByShards<'a> {
     config: &'a Arc<Config>,
     namespaces: Arc<Namespaces>,
@@ -342,8 +344,8 @@ impl SharedByShards<'_> {
         }
     }
 
-    /// Pages from the control port may open WebSockets, by whatever name of loopback they were opened, or by the name
-    /// by which they then ask for a WebSocket.
+    /// Pages from the control port may open WebSockets, whether the page was opened by a name of loopback or
+    /// by the name that it uses for the WebSocket.
     fn upgrade_policy(&self) -> UpgradePolicy {
         let port = self.control.port();
         let loopback = ["localhost", "127.0.0.1", "[::1]"].map(|host| format!("http://{host}:{port}"));
@@ -363,7 +365,8 @@ impl SharedByShards<'_> {
     }
 }
 
-/// How many clients the node may have, and how many each shard, whose table of descriptors may be its own.
+/// How many clients the node may have, and how many each shard, which may have a table of descriptors of its
+/// own.
 fn clients_max(config: &Config, shards: u16) -> (usize, usize) {
     let is_private = config.server.private_fd_tables;
     let room = clients_by_descriptors(is_private, shards);
@@ -384,8 +387,8 @@ fn make_polls(shards: u16) -> Result<Vec<PollAndWaker>, StartError> {
         .collect()
 }
 
-/// Starts the shards' threads, and waits until each has its place: from then on, what is opened is open
-/// where it was opened only.
+/// Starts the shards' threads, and waits until each has its table. A descriptor that is opened afterwards is
+/// open in one table only.
 fn prepare_shards<A: Application + 'static>(
     threads: &Threads,
     plan: &CpuPlan,

@@ -1,8 +1,8 @@
-//! A shard's thread, started in two phases: first it takes its place, on its CPU and with its own table of
-//! descriptors if it is to have one; then, when all have theirs, it gets its work.
+//! A shard's thread, started in two phases. First it moves to its CPU, and gets a table of descriptors of its
+//! own if it is to have one. When all threads have done so, it gets its work.
 //!
-//! Between the phases nobody opens anything: a listener or a connection that is there when a table is copied
-//! would be open in the copy as well, and survive its close.
+//! Between the phases, no thread opens anything. A listener or a connection that is open when a table is
+//! copied would be open in the copy as well, and survive its close.
 
 use std::net::SocketAddr;
 use std::sync::mpsc;
@@ -16,7 +16,7 @@ use crate::engine::{START_LIMIT, StartError, cannot_listen, cpus, not_set_up};
 use crate::net::event_loop::{self, Loop, ShardPoll};
 use crate::shard::{self, Application};
 
-/// Where a shard's thread is to be.
+/// Where a shard's thread runs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
     pub(super) shard: ShardId,
@@ -24,7 +24,7 @@ pub(super) struct Place {
     pub(super) private_fd_table: bool,
 }
 
-/// What a shard is to do.
+/// What a shard needs to begin.
 struct Work {
     setup: shard::Setup,
     addresses: Vec<SocketAddr>,
@@ -40,7 +40,7 @@ pub(super) struct ShardThread {
 }
 
 impl ShardThread {
-    /// Starts the thread. It takes its place meanwhile: see [`ShardThread::settled`].
+    /// Starts the thread. It moves to its place meanwhile: see [`ShardThread::settled`].
     pub(super) fn prepare<A: Application + 'static>(
         threads: &Threads,
         place: Place,
@@ -62,7 +62,7 @@ impl ShardThread {
         Ok(Self { name, work, answers })
     }
 
-    /// Waits until the thread has taken its place.
+    /// Waits until the thread is in its place.
     pub(super) fn settled(&self) -> Result<(), StartError> {
         self.answer()
     }
@@ -86,7 +86,7 @@ impl ShardThread {
     }
 }
 
-/// What a shard's thread is called.
+/// The name of a shard's thread.
 pub(super) fn name(shard: ShardId) -> String {
     format!("shard-{shard}")
 }

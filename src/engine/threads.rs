@@ -1,4 +1,4 @@
-//! The engine's threads: named, watched, and missed when they end unasked.
+//! The engine's threads: named, and watched so that a thread that ends unasked ends the engine.
 
 use std::collections::BTreeSet;
 use std::sync::mpsc;
@@ -12,7 +12,7 @@ use crate::engine::{CONTROL, RunError, StartError, not_set_up};
 /// How a thread ended, by its name.
 type End = (String, Result<(), String>);
 
-/// The engine's threads, and where each says that it has ended.
+/// The engine's threads, and the channel by which each reports its end.
 #[derive(Debug)]
 pub(super) struct Threads {
     running: Mutex<BTreeSet<String>>,
@@ -27,7 +27,7 @@ impl Default for Threads {
     }
 }
 
-/// Says how a thread ended, also when it ends in a panic.
+/// Reports how a thread ended, also when it panics.
 struct ExitNotice {
     name: String,
     sender: mpsc::Sender<End>,
@@ -60,8 +60,8 @@ impl Threads {
         Ok(())
     }
 
-    /// Watches all threads from one more: when the broker and the shards have ended, the control thread is
-    /// let go; a thread that ends unasked ends the engine.
+    /// Starts a thread that watches all others. When the broker thread and the shards have ended, it lets the
+    /// control thread end. A thread that ends unasked ends the engine.
     pub(super) fn watch(
         self,
         stop_control: oneshot::Sender<()>,

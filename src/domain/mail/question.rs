@@ -1,16 +1,17 @@
-//! Clients' questions whose answers may be large, and how large they may be together.
+//! Requests of clients whose answers may be large, and the budget for their answers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::{ClientKey, History, HistoryAsker, Recover, Request};
 
-/// What an answer counts as beside its publications: its reply has an epoch, an offset and some flags.
+/// Bytes that an answer counts besides its publications: its reply has an epoch, an offset and some flags.
 pub const ANSWER_COST: usize = 512;
 
-/// What the answers to some of one client's questions may have together, in bytes. The questions share it, and the
-/// broker thread alone takes from it, in their order: the first answer whatever its size, the others as far as there
-/// is room. From the first on that has no room, all are left for later, so that no answer overtakes another.
+/// The bytes that the answers to some of one client's requests may have together. The requests share it. Only
+/// the broker thread takes from it, in their order: the first answer whatever its size, further ones as far
+/// as there is room. After the first that finds no room, all others wait too, so that no answer overtakes
+/// another.
 #[derive(Debug)]
 pub struct AnswerBudget {
     left: AtomicUsize,
@@ -18,13 +19,13 @@ pub struct AnswerBudget {
 }
 
 impl AnswerBudget {
-    /// So many bytes.
+    /// A budget of so many bytes.
     #[must_use]
     pub fn new(bytes: usize) -> Arc<Self> {
         Arc::new(Self { left: AtomicUsize::new(bytes), is_begun: AtomicBool::new(false) })
     }
 
-    /// Takes room for an answer with so many bytes of publications: whether there is some.
+    /// Takes room for an answer with so many bytes of publications. Returns false if there is none.
     #[must_use]
     pub fn take(&self, bytes: usize) -> bool {
         let (left, cost) = (self.left.load(Ordering::Relaxed), ANSWER_COST + bytes);
@@ -34,24 +35,24 @@ impl AnswerBudget {
         fits || is_first
     }
 
-    /// Whether there is no room for even the smallest answer.
+    /// Whether there is no room even for the smallest answer.
     #[must_use]
     pub fn is_spent(&self) -> bool {
         self.is_begun.load(Ordering::Relaxed) && self.left.load(Ordering::Relaxed) < ANSWER_COST
     }
 }
 
-/// A question whose answer may be large.
+/// A request whose answer may be large.
 #[derive(Debug)]
 pub enum Question {
-    /// What a client missed.
+    /// A recovery.
     Recover(Box<Recover>),
-    /// What was published.
+    /// A history.
     History(Box<History>),
 }
 
 impl Question {
-    /// The client that asks, if it is one.
+    /// The client, if a client sent it.
     #[must_use]
     pub fn client(&self) -> Option<ClientKey> {
         match self {
