@@ -5,11 +5,11 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
-/// Every address that `text` names, each once: `127.0.0.1:8000` is one, `localhost:8000` may be two. A name is asked
-/// of the system, which can take as long as a name server does.
+/// Every address that `text` names, each once: `127.0.0.1:8000` is one, `localhost:8000` may be two. A name
+/// is resolved by the system, which can take as long as a name server does.
 ///
 /// # Errors
-/// What would be right; it completes a sentence that ends with "expected".
+/// What would be valid. It completes a sentence that ends with "expected".
 pub fn addresses(text: &str) -> Result<Vec<SocketAddr>, String> {
     let text = text.trim();
     if let Ok(address) = text.parse() {
@@ -36,7 +36,7 @@ pub fn addresses(text: &str) -> Result<Vec<SocketAddr>, String> {
     if found.is_empty() { Err("a name that has an address".to_owned()) } else { Ok(found) }
 }
 
-/// One of the addresses that `text` names: of several the first of IPv4, as that is where one listens who has only one.
+/// One of the addresses that `text` names: the first IPv4 address, otherwise the first of all.
 ///
 /// # Errors
 /// Those of [`addresses`].

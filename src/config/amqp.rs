@@ -1,4 +1,4 @@
-//! `[amqp]`: RabbitMQ, and what is taken from it.
+//! `[amqp]`: RabbitMQ, and what is consumed from it.
 
 use std::str::FromStr;
 
@@ -10,14 +10,14 @@ use super::{AmqpUrls, Bindings, Interval};
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Amqp {
-    /// `amqp://user:password@host:port/vhost` or `amqps://`; or several, of which any one will do: they are
-    /// tried round the list, from the one that worked last. Default empty: the embedded backplane.
+    /// `amqp://user:password@host:port/vhost` or `amqps://`; or several, of which any one will do. They are
+    /// tried in turn, beginning with the one that worked last. Default empty: the embedded backplane.
     pub url: AmqpUrls,
-    /// The topic exchange that publishers send to. An existing one is used as it is. Default `fanfare`.
+    /// The topic exchange that publishers send to. An existing one is used unchanged. Default `fanfare`.
     pub exchange: String,
     /// Where publications come from. Default [`Source::Stream`].
     pub source: Source,
-    /// The stream that is read. Default `fanfare`. One that is there is used as it is.
+    /// The stream that is read. Default `fanfare`. An existing one is used unchanged.
     pub stream: String,
     /// How long the stream keeps messages (RabbitMQ's `x-max-age`). Default 24 h.
     pub stream_max_age: Interval,
@@ -35,45 +35,48 @@ pub struct Amqp {
     /// With [`Source::Queue`]: an existing durable queue to consume. Default empty: an exclusive queue of
     /// this node's own.
     pub queue: String,
-    /// With `queue`: how long after the start nothing is taken from it, so that clients are back before what
-    /// waited for them is pushed. Default 5 s.
+    /// With `queue`: how long after the start nothing is taken from it, so that clients have reconnected
+    /// before the waiting messages are pushed. Default 5 s.
     pub queue_delay: Interval,
     /// Messages that a queue of this node's own keeps at most; the oldest go first, and subscribers are told of
     /// the gap. Default 1,000,000; costs as much of RabbitMQ's memory and disk.
     pub queue_max_messages: u32,
-    /// What of the exchange comes to the stream, or to the node's own queue. Default everything.
+    /// What the stream, or the node's own queue, receives from the exchange. Default everything.
     pub bindings: Bindings,
-    /// With [`Bindings::Dynamic`]: how long a topic stays bound after its last subscriber has left. Default 10 s;
-    /// costs what comes meanwhile. A topic's history ends with its binding.
+    /// With [`Bindings::Dynamic`]: how long a topic stays bound after its last subscriber has left. Default
+    /// 10 s. Messages of the topic come to the node for so long, and its history ends with its binding.
     pub binding_linger: Interval,
-    /// The dead-letter exchange, for what cannot be delivered. Default `fanfare.dead`.
+    /// The dead-letter exchange, for messages that cannot be delivered. Default `fanfare.dead`.
     pub dead_letter_exchange: String,
     /// The durable queue bound to it. Default `fanfare.dead`.
     pub dead_letter_queue: String,
     /// Messages that queue keeps at most; the oldest go first. Default 10,000.
     pub dead_letter_max: u32,
-    /// Messages taken and not acknowledged, at most: the outer limit of back-pressure. Default 4,096; costs
-    /// up to that many bodies of memory, and as many of dead letters that RabbitMQ does not take at the moment; then
-    /// no more messages are taken until it does.
+    /// Messages that were received and are not acknowledged, at most: the outer limit of back-pressure.
+    /// Default 4,096. Costs memory for that many bodies, and for as many dead letters while RabbitMQ does not
+    /// accept them; then no more messages are taken until it does.
     pub prefetch: u16,
-    /// Bytes of messages, headers included, taken and not acknowledged, and about as many that RabbitMQ has sent ahead. Default 64 MiB.
+    /// Bytes of messages that were received and are not acknowledged, headers included, and about as many
+    /// that RabbitMQ has sent ahead. Default 64 MiB.
     pub prefetch_bytes: usize,
     /// When a message is acknowledged to RabbitMQ. Default `handover`.
     pub ack: Ack,
     /// With `ack = "written"`: how long a message waits for clients whose sockets take nothing. Default 1 s.
     pub written_timeout: Interval,
-    /// How long ids of messages (`message-id`) are remembered: a message with one of them is a repetition for those
-    /// of its topics that were pushed with it, and is not pushed to them again. Of a stream, those of so many messages
-    /// before it; of a queue, of the latest so many with an id; and of no more than four times as many topics of
-    /// messages. Default 100,000; 0: every message is pushed. Costs about 70 bytes for each topic of a message, and of a
-    /// stream as many messages more that are read at the start. Every publish of an engine has one, and is sent again
-    /// after a lost connection, as is by RabbitMQ what was taken from `queue` and not acknowledged: fewer than what comes
-    /// within `timeouts.publish`, or than `prefetch`, would let repetitions through.
+    /// How many ids of messages (`message-id`) are remembered. A message with a remembered id is a
+    /// repetition, and is not pushed again to the topics that it was pushed to. A stream counts all its
+    /// messages, a queue counts those with an id. At most four times as many pairs of id and topic are
+    /// remembered. Default 100,000; 0 pushes every message. Costs about 70 bytes for each pair; with a
+    /// stream, so many messages more are read at the start. Every publish of an engine has an id. The engine
+    /// sends it again after a lost connection, and RabbitMQ sends again what was taken from `queue` and not
+    /// acknowledged. With fewer ids than messages within `timeouts.publish`, or than `prefetch`, repetitions
+    /// would be pushed.
     pub message_ids: usize,
-    /// Whether the time stamps of publishers (`timestamp`, `timestamp_in_ms`, `x-timestamp-us`) say when RabbitMQ got a
-    /// message: `expiration` and `history_ttl` count from them then. Default false: from when a message came, or, of
-    /// what is read back from a stream, from the next marker of a node after it, a minute later at most. With true, a
-    /// message whose time stamp is that of an older event is dropped.
+    /// Whether the time stamps of publishers (`timestamp`, `timestamp_in_ms`, `x-timestamp-us`) say when
+    /// RabbitMQ received a message. `expiration` and `history_ttl` then count from them. Default false: they
+    /// count from when the engine received the message. For a message read back from a stream, they count
+    /// from the next marker of a node after it, a minute later at most. With true, a message with the time
+    /// stamp of an older event may be dropped as expired.
     pub trust_timestamps: bool,
     /// First pause before connecting again. Default 100 ms; doubles, with jitter, up to `reconnect_max`.
     pub reconnect_min: Interval,
@@ -128,8 +131,9 @@ pub enum Ack {
     /// When it is in the mailboxes of all shards that want it.
     #[default]
     Handover,
-    /// When it was written to everybody who could be written to when it came, and to the others or
-    /// `amqp.written_timeout` is over. The queue's depth in RabbitMQ is then how far the pushes are behind.
+    /// When it was written to every client whose socket takes bytes, and the others took it or
+    /// `amqp.written_timeout` has passed. The depth of the queue in RabbitMQ then shows how far the pushes
+    /// are behind.
     Written,
 }
 
@@ -137,10 +141,11 @@ pub enum Ack {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
-    /// One durable stream for all nodes: what was published is there after any restart, for any node.
+    /// One durable stream for all nodes, which any node can read back after a restart.
     #[default]
     Stream,
-    /// A queue for each node, or one by name: lowest latency, and what was pushed is gone.
+    /// A queue for each node, or one by name: lowest latency, but a pushed publication is no longer in
+    /// RabbitMQ.
     Queue,
 }
 

@@ -1,4 +1,4 @@
-//! What of the exchange comes to this node: patterns, or what its subscribers ask for.
+//! What this node receives from the exchange: fixed patterns, or the topics of its subscribers.
 
 use std::fmt;
 
@@ -11,15 +11,15 @@ const DYNAMIC: &str = "dynamic";
 /// AMQP's pattern that every routing key matches.
 const EVERYTHING: &str = "#";
 
-/// By what the stream, or the node's own queue, is bound to the exchange.
+/// How the stream, or the node's own queue, is bound to the exchange.
 ///
-/// Written as `"all"`, `"dynamic"`, or a list of patterns. A list of nothing but one of the two words, as it comes
-/// from the environment, is that word.
+/// Written as `"all"`, `"dynamic"`, or a list of patterns. A list that contains only one of the two words, as
+/// it comes from the environment, is that word.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Bindings {
-    /// By these patterns, for good.
+    /// By these patterns, permanently.
     Patterns(Vec<String>),
-    /// The node's own queue, by each topic that somebody on this node subscribes to.
+    /// The node's own queue, by each topic that has a subscriber on this node.
     Dynamic,
 }
 
@@ -55,7 +55,7 @@ impl Default for Bindings {
 }
 
 impl Serialize for Bindings {
-    /// Patterns as a list even where a word would do: by the default's type, the environment is read.
+    /// Patterns as a list, even for a word: the environment is read by the type of the default.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Patterns(patterns) => patterns.serialize(serializer),

@@ -1,4 +1,4 @@
-//! How much of each kind of work one turn of a shard's loop does, so that nobody's work takes everybody's turn.
+//! How much of each kind of work one tick of a shard does, so that no kind of work delays all others.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,26 +8,27 @@ use super::Interval;
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Budgets {
-    /// Connections accepted per turn. Default 256: about 3 ms. More than are read, so that the kernel's queue
-    /// does not overflow when everybody comes at once: who is dropped there comes again after a second.
+    /// Connections accepted per tick. Default 256: about 3 ms. It is more than `reads`, so that the kernel's
+    /// queue does not overflow when many clients connect at once: a connection that is dropped there is
+    /// retried after a second.
     pub accepts: usize,
     /// Clients read per turn, each once, in turns. Default 128.
     pub reads: usize,
-    /// Input of one client that is worked on per turn, in bytes: of each frame and each command, as it came and as it
-    /// is when it is inflated, and 128 more for each. What is left waits for the next turn. Default 16 KiB: about
-    /// 0.1 ms.
+    /// Bytes of input of one client that are processed per tick: of each frame and each command, as received
+    /// and as inflated, and 128 more for each. The rest waits for the next tick. Default 16 KiB: about 0.1
+    /// ms.
     pub read_bytes: usize,
-    /// How long clients are read per turn: the next one waits for the next turn. Default 2 ms.
+    /// Time in which clients are read per tick; further clients wait for the next tick. Default 2 ms.
     pub read_time: Interval,
     /// Mails taken per turn. Default 256.
     pub mails: usize,
-    /// Clients visited with publications per turn. Default 256: about 2 ms of sends, after which a publication
-    /// to somebody else has its turn. What a turn costs besides is 0.2 % of that.
+    /// Clients visited with publications per tick. Default 256: about 2 ms of sends; then other work has its
+    /// turn. The other costs of a tick are 0.2 % of that.
     pub visits: usize,
-    /// Deadlines looked at per turn. Default 256.
+    /// Deadlines handled per tick. Default 256.
     pub deadlines: usize,
-    /// Subscribers of one topic with `max_delay` to whom a shard sends at one moment: more are spread over
-    /// lanes, whose moments are an eighth of the delay apart. Default 1,000: about 7 ms of sends.
+    /// Subscribers of one topic with `max_delay` that a shard sends to at the same moment. More are spread
+    /// over lanes, whose moments are an eighth of the delay apart. Default 1,000: about 7 ms of sends.
     pub crowd: usize,
 }
 

@@ -1,4 +1,4 @@
-//! `[control]`: the operators' door.
+//! `[control]`: the port for operators.
 
 use std::net::SocketAddr;
 
@@ -14,12 +14,12 @@ pub struct Control {
     /// addresses, one of IPv4 if there is one.
     #[serde(deserialize_with = "address::deserialize_one")]
     pub listen: SocketAddr,
-    /// What callers of the API must show. Default empty: no key, and then loopback only.
+    /// The key that callers of the API must send. Default empty: no key, and then loopback only.
     pub api_key: Secret,
-    /// Whether `/metrics` and what the live page shows want the key as well. Default false: only the API does.
-    /// `/health` never does.
+    /// Whether `/metrics` and the figures of the live page need the key as well. Default false: only the API
+    /// does. `/health` never does.
     pub guard_metrics: bool,
-    /// Whether the key may also stand in the URL, as `?api_key=`. Default false: URLs end up in logs.
+    /// Whether the key may also be in the URL, as `?api_key=`. Default false: URLs end up in logs.
     pub api_key_in_url: bool,
     /// Largest body of an API request in bytes. Default 1 MiB; the bodies in flight have 64 MiB together.
     pub body_bytes: usize,

@@ -1,12 +1,13 @@
-//! What of a configuration is not as it would be if nobody had said anything.
+//! The keys of a configuration that differ from their defaults.
 
 use toml::{Table, Value};
 
 use super::{Config, Namespace};
 
 impl Config {
-    /// Every key that differs from its default, with its value as TOML; secrets are masked. A namespace whose
-    /// options all stand at their defaults is shown too: that it exists is a difference.
+    /// Every key that differs from its default, with its value as TOML; secrets are masked. A namespace is
+    /// shown even if all its options have their defaults, because a configured namespace is itself a
+    /// difference.
     #[must_use]
     pub fn differences(&self) -> Vec<(String, String)> {
         let mut own = written(self);

@@ -1,4 +1,4 @@
-//! What this machine allows, and whether the configuration fits into it.
+//! What this machine allows, and whether the configuration fits.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -9,10 +9,10 @@ use super::{Config, grouped, parse_cpus};
 /// files.
 pub const DESCRIPTORS_RESERVE: usize = 256;
 
-/// Descriptors a process may have where nobody says otherwise: the kernel's default.
+/// Descriptors that a process may have by the kernel's default.
 const DESCRIPTORS_DEFAULT: usize = 1024;
 
-/// Fewer clients than this are not what anybody runs a push engine for.
+/// With fewer clients than this, the operator is warned: nobody runs a push engine for so few.
 const FEW_CLIENTS: usize = 500;
 
 /// How many descriptors this process may have open (`RLIMIT_NOFILE`).
@@ -20,7 +20,7 @@ const FEW_CLIENTS: usize = 500;
 pub struct DescriptorLimit {
     /// The limit in force: `ulimit -n`.
     pub soft: usize,
-    /// How far the process' owner may raise it: `ulimit -Hn`.
+    /// The value up to which the process' owner may raise it: `ulimit -Hn`.
     pub hard: usize,
 }
 
@@ -38,7 +38,7 @@ impl DescriptorLimit {
     /// Raises the limit of this process as far as its owner may. The soft limit of 1,024 that most hosts set
     /// protects programs that use `select`, which this one does not.
     ///
-    /// Where that is refused, the limit stays as it is, and whoever needs more is told by its number.
+    /// If that is refused, the limit stays unchanged; the check of `limits.clients` then reports it.
     pub fn raise() {
         let limit = Self::of_this_process();
         if limit.soft < limit.hard {
@@ -61,7 +61,7 @@ impl DescriptorLimit {
         }
     }
 
-    /// What is to be done so that `clients` clients have room, or, with 0, so that more than a few have; nothing if
+    /// What the operator must do so that `clients` clients have room, or, with 0, more than a few. `None` if
     /// they have.
     #[must_use]
     pub fn warning(self, clients: usize) -> Option<String> {
@@ -86,7 +86,7 @@ impl DescriptorLimit {
         ))
     }
 
-    /// What is to be done so that a process may have `needed` descriptors.
+    /// What the operator must do so that a process may have `needed` descriptors.
     #[must_use]
     pub fn remedy(self, needed: usize) -> String {
         if needed <= self.hard {
@@ -101,23 +101,23 @@ impl DescriptorLimit {
     }
 }
 
-/// How many clients the limit on descriptors leaves room for: what `limits.clients = 0` means. The kernel
-/// counts by table of descriptors, so that each shard with a private one has as much room as a process.
+/// How many clients the limit on descriptors allows: the value of `limits.clients = 0`. The kernel counts per
+/// table of descriptors, so each shard with a private table has as much room as a process.
 #[must_use]
 pub fn clients_by_descriptors(private_fd_tables: bool, shards: u16) -> usize {
     let tables = if private_fd_tables { usize::from(shards) } else { 1 };
     DescriptorLimit::of_this_process().clients().saturating_mul(tables)
 }
 
-/// The CPUs the calling thread may run on: those of the start-up mask, as long as nothing is pinned yet.
-/// Empty where the kernel does not tell.
+/// The CPUs that the calling thread may run on: those of the start-up mask, as long as no thread is pinned.
+/// Empty if the kernel does not tell.
 #[must_use]
 pub fn available_cpus() -> Vec<usize> {
     core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|cpu| cpu.id).collect()
 }
 
-/// How many shards there are: what `server.shards = 0` means on this machine. With three CPUs or more, one is left to the
-/// broker and the operators, unless `server.cpus` says which ones are for shards.
+/// The number of shards: the value of `server.shards = 0` on this machine. With three CPUs or more, one is
+/// left to the broker thread and the control thread, unless `server.cpus` names the CPUs for shards.
 #[must_use]
 pub fn shards(config: &Config) -> u16 {
     if config.server.shards > 0 {
@@ -132,8 +132,8 @@ pub fn shards(config: &Config) -> u16 {
     u16::try_from(count.max(1)).unwrap_or(u16::MAX)
 }
 
-/// What is wrong with `server.cpus` on this machine: that it names CPUs which are not there, or which the
-/// process may not use.
+/// What is wrong with `server.cpus` on this machine: it names CPUs that do not exist, or that the process may
+/// not use.
 #[must_use]
 pub fn cpus_problem(config: &Config) -> Option<String> {
     let available = available_cpus();

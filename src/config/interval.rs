@@ -1,10 +1,10 @@
-//! Lengths of time, as they are written in a configuration.
+//! Times, as written in a configuration.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// A length of time, written as a number and a unit: `250ms`, `10s`, `5m`, `1h`.
+/// A time, written as a number and a unit: `250ms`, `10s`, `5m`, `1h`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Interval(pub Duration);
@@ -22,7 +22,7 @@ impl Interval {
         Self(Duration::from_millis(milliseconds))
     }
 
-    /// Whether it is none at all.
+    /// Whether it is zero.
     #[must_use]
     pub const fn is_zero(self) -> bool {
         self.0.is_zero()
@@ -50,7 +50,7 @@ impl TryFrom<String> for Interval {
     }
 }
 
-/// What was probably meant, of a length of time that cannot be read: `25sec` is `25s`.
+/// The value that was probably meant by one that cannot be read: `25s` for `25sec`.
 fn expected_interval(number: &str, unit: &str) -> String {
     let (number, unit) = match (number.parse::<u64>(), unit.to_lowercase()) {
         (Ok(days), unit) if unit.starts_with('d') && days < 100_000 => (days * 24, "h"),

@@ -1,15 +1,16 @@
-//! Which keys there are, read off the structures themselves: the defaults, written as a table.
+//! The keys of the configuration, derived from the structures themselves: from the defaults, written as a
+//! table.
 
 use toml::{Table, Value};
 
 use super::{Config, Namespace};
 
-/// A key with the tables it stands in: `["limits", "clients"]`.
+/// A key with the tables that contain it: `["limits", "clients"]`.
 pub(super) type Path = Vec<String>;
 
-/// The table whose keys are the operator's own names.
+/// The table whose keys are names that the operator chooses.
 const NAMESPACES: &str = "namespaces";
-/// What every variable of the environment begins with.
+/// The prefix of the environment's variables.
 pub(super) const PREFIX: &str = "FANFARE_";
 
 /// Every key with its default value.
@@ -27,8 +28,8 @@ impl Keys {
         }
     }
 
-    /// The default value of a key, or the table of that name. The keys of a namespace are the same whatever
-    /// its name.
+    /// The default value of a key, or the table of that name. The keys of a namespace do not depend on its
+    /// name.
     pub(super) fn find(&self, path: &[String]) -> Option<&Value> {
         let (start, rest) = match path {
             [table, _name, rest @ ..] if table == NAMESPACES => (&self.namespace, rest),
@@ -43,8 +44,8 @@ impl Keys {
         tables.flat_map(|(table, keys)| names(keys).map(|key| vec![table.clone(), key.clone()])).collect()
     }
 
-    /// The known key that an unknown one was probably meant to be: one of the same table if it looks
-    /// similar; else one that has the very same name in another table; else the most similar of all.
+    /// The known key that was probably meant by an unknown one: a similar one of the same table, else one of
+    /// the same name in another table, else the most similar of all.
     pub(super) fn nearest(&self, unknown: &[String]) -> String {
         let Some((last, table)) = unknown.split_last() else { return String::new() };
         let siblings: Vec<Path> = self
@@ -63,7 +64,7 @@ impl Keys {
     }
 
     /// The key that a variable of the environment sets: `FANFARE_LIMITS_CLIENTS`, or
-    /// `FANFARE_NAMESPACES_CHAT_SLOW` for the namespace `chat`, which `namespaces` may spell otherwise.
+    /// `FANFARE_NAMESPACES_CHAT_SLOW` for the namespace `chat`, which `namespaces` may spell differently.
     pub(super) fn of_variable(&self, name: &str, namespaces: &[String]) -> Option<Path> {
         if let Some(path) = self.all().into_iter().find(|path| variable(path) == name) {
             return Some(path);
@@ -79,7 +80,7 @@ impl Keys {
         Some(vec![NAMESPACES.to_owned(), namespace, key.clone()])
     }
 
-    /// The variable that an unknown one was probably meant to be.
+    /// The variable that was probably meant by an unknown one.
     pub(super) fn nearest_variable(&self, unknown: &str) -> String {
         let known = self.all().into_iter().map(|path| variable(&path));
         known.max_by(|a, b| similarity(a, unknown).total_cmp(&similarity(b, unknown))).unwrap_or_default()
@@ -91,7 +92,7 @@ fn names(table: &Value) -> impl Iterator<Item = &String> {
     table.as_table().into_iter().flat_map(Table::keys)
 }
 
-/// A path as it is written in sentences.
+/// A path as written in sentences.
 pub(super) fn dotted(path: &[String]) -> String {
     path.join(".")
 }
@@ -101,12 +102,12 @@ fn variable(path: &[String]) -> String {
     format!("{PREFIX}{}", in_variable(&path.join("_")))
 }
 
-/// A name as it stands in a variable: shells allow no other characters there.
+/// A name as written in a variable: shells allow no other characters there.
 fn in_variable(name: &str) -> String {
     name.to_uppercase().replace(['-', '.'], "_")
 }
 
-/// How alike two names are, from 0 to 1.
+/// The similarity of two names, from 0 to 1.
 fn similarity(a: &str, b: &str) -> f64 {
     strsim::normalized_damerau_levenshtein(a, b)
 }

@@ -1,5 +1,5 @@
-//! From a file and the environment to a [`Config`]. Every value is checked by itself, so that all that is
-//! wrong is told at once, each with the place where it was said.
+//! Reads a [`Config`] from a file and the environment. Every value is checked alone, so that all errors are
+//! reported at once, each with the place of the value.
 
 #[cfg(test)]
 mod tests;
@@ -18,23 +18,23 @@ use super::service_links::is_service_link;
 use super::wrong;
 use super::{Config, Origin, Problem, Problems};
 
-/// The variable of the environment that names the configuration file; it is no key.
+/// The variable of the environment that names the configuration file. It is not a key.
 pub const FILE_VARIABLE: &str = "FANFARE_CONFIG";
 
-/// What [`load`] found.
+/// The result of [`load`].
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// The configuration; its relations are not checked yet ([`Config::validate`]).
+    /// The configuration. Relations between its values are not checked yet ([`Config::validate`]).
     pub config: Config,
-    /// Where each key that was set got its value, by the key's name: `limits.clients`.
+    /// The place where each key that was set got its value, by the key's name: `limits.clients`.
     pub origins: BTreeMap<String, Origin>,
-    /// Variables of the environment that begin with `FANFARE_` and were passed over, because Kubernetes makes them of
-    /// a Service whose name begins with `fanfare`.
+    /// Variables of the environment that begin with `FANFARE_` and were ignored, because Kubernetes makes
+    /// them from a Service whose name begins with `fanfare`.
     pub service_links: Vec<String>,
 }
 
 impl Loaded {
-    /// What an operator should know about variables that were passed over; nothing if there are none.
+    /// What an operator should know about ignored variables; `None` if there are none.
     #[must_use]
     pub fn notice(&self) -> Option<String> {
         let names = self.service_links.join(", ");
@@ -54,8 +54,8 @@ struct Setting {
     origin: Origin,
 }
 
-/// The defaults, overlaid by `file` (TOML), overlaid by those variables of `environment` that begin with
-/// `FANFARE_`: the key `clients` of the table `limits` is `FANFARE_LIMITS_CLIENTS`; lists are separated by
+/// The defaults, replaced by `file` (TOML), replaced by those variables of `environment` that begin with
+/// `FANFARE_`. The key `clients` of the table `limits` is `FANFARE_LIMITS_CLIENTS`. Lists are separated by
 /// commas.
 ///
 /// # Errors
@@ -211,8 +211,8 @@ fn from_variable(name: &str, text: OsString, keys: &Keys, namespaces: &[String])
     Ok(Setting { path, value, origin })
 }
 
-/// The value that a variable's text stands for, going by the type of the key's default. Text that does not
-/// fit remains text, which the check of the value then refuses.
+/// The value of a variable's text, by the type of the key's default. Text that does not fit remains text, and
+/// the check of the value then refuses it.
 fn value_of_text(text: String, default: Option<&Value>) -> Value {
     let parsed = match default {
         Some(Value::Integer(_)) => text.trim().replace('_', "").parse().ok().map(Value::Integer),
@@ -226,7 +226,7 @@ fn value_of_text(text: String, default: Option<&Value>) -> Value {
     parsed.unwrap_or(Value::String(text))
 }
 
-/// What is wrong with the value of one setting, taken by itself.
+/// What is wrong with the value of one setting alone.
 fn wrong_value(setting: &Setting) -> Option<Problem> {
     let expected = wrong::expected(&setting.path, &setting.value)?;
     Some(Problem::WrongValue {
@@ -252,7 +252,7 @@ fn merge(settings: Vec<Setting>) -> Loaded {
     Loaded { config, origins, service_links: Vec::new() }
 }
 
-/// Puts a value where its path leads, making the tables on the way. A table that is there already stays.
+/// Puts a value at its path, and creates the tables on the way. Existing tables stay.
 fn insert(table: &mut Table, path: &[String], value: Value) {
     match path {
         [] => {}

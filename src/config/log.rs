@@ -1,4 +1,4 @@
-//! What is written to standard error, and how it looks.
+//! What is written to standard error, and in which format.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,11 +18,11 @@ impl Default for Log {
     }
 }
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For eyes.
+    /// For people.
     Human,
     /// One JSON object per line.
     Json,

@@ -1,41 +1,41 @@
-//! How much memory the limits allow an engine to take, and how much there is for it.
+//! How much memory the limits allow an engine to use, and how much the machine has.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{Config, host};
 
-/// Bytes of all bodies of requests to the API that are in flight, counted as they come. Where there is no room, the half
-/// of a body goes that has held the most for the longest.
+/// Bytes of all bodies of API requests in flight, counted as they arrive. If there is no room, the incomplete
+/// body is refused that has held most for longest.
 pub const API_BODIES_BYTES: u32 = 64 << 20;
-/// Bytes of all larger answers of the control port that are made or have not been taken.
+/// Bytes of all larger answers of the control port that are not taken yet.
 pub const API_ANSWERS_BYTES: u32 = 16 << 20;
-/// Bytes of an answer that is not counted among those.
+/// Bytes of an answer that does not count among those.
 pub const SMALL_ANSWER_BYTES: usize = 2 << 10;
-/// Connections to the control port, those that have to go and have not gone included.
+/// Connections to the control port, including those that are being closed.
 pub const API_CONNECTIONS_MAX: usize = 128;
-/// Bytes of bodies that each of them may send before they are read: what HTTP/2 has where nobody says otherwise.
+/// Bytes of bodies that each connection may send before they are read: the default of HTTP/2.
 pub const API_CONNECTION_WINDOW: u32 = (64 << 10) - 1;
-/// Requests that each of them may have in flight.
+/// Requests that each connection may have in flight.
 pub const API_STREAMS_MAX: u32 = 16;
-/// Bytes that one of those may take beside its body: first its head, 8 KiB and some 200 bytes for each of 64 fields, then
-/// the frame of its body that came last, then a small answer.
+/// Bytes that one request may use besides its body: first its head, 8 KiB and some 200 bytes for each of 64
+/// fields, then the latest frame of its body, then a small answer.
 const API_REQUEST: u64 = 24 << 10;
-/// What each connection takes itself, and what it has sent.
+/// Bytes of each connection itself, and of what it has sent.
 const API_CONNECTION: u64 = (32 << 10) + API_CONNECTION_WINDOW as u64 + API_STREAMS_MAX as u64 * API_REQUEST;
-/// Bytes of all answers about histories that are kept for others who ask for the same. Beyond it they are thrown away:
-/// whoever is alone with a topic asks once, and what is shared by many is soon there again.
+/// Bytes of all history answers that are kept for others that ask for the same. Beyond, they are discarded: a
+/// single subscriber asks once, and an answer that many share is soon made again.
 pub const HISTORY_ANSWERS_BYTES: usize = 16 << 20;
 
-/// What an engine takes before anybody comes, in bytes, rounded up generously.
+/// Bytes that an engine uses without clients, rounded up generously.
 const EMPTY_ENGINE: u64 = 48 << 20;
-/// What no limit of the configuration says.
+/// Memory that no limit of the configuration covers.
 const FIXED: u64 = EMPTY_ENGINE
     + API_BODIES_BYTES as u64
     + API_ANSWERS_BYTES as u64
     + API_CONNECTIONS_MAX as u64 * API_CONNECTION
     + HISTORY_ANSWERS_BYTES as u64;
-/// What one of each costs beside its content, in bytes: see the comments in `default.toml`.
+/// What one item of each limit costs besides its content, in bytes: see the comments in `default.toml`.
 const CLIENT: u64 = 512;
 const TOPIC: u64 = 250;
 const HISTORY_TOPIC: u64 = 150;
@@ -43,24 +43,25 @@ const MAIL: u64 = 56;
 const REQUEST: u64 = 100;
 /// Four pairs of id and topic.
 const MESSAGE_ID: u64 = 4 * 70;
-/// How often `amqp.prefetch_bytes` is there: taken, sent ahead, and in dead letters that RabbitMQ does not take.
+/// How often `amqp.prefetch_bytes` counts: messages received, messages sent ahead, and dead letters that
+/// RabbitMQ does not accept.
 const PREFETCHED: u64 = 3;
-/// Of the memory that there is, what limits may add up to where values are proposed.
+/// The part of the memory that proposed limits may add up to.
 const PROPOSED_PERCENT: u64 = 90;
-/// Values that are proposed are multiples of that, in bytes or in number.
+/// Proposed values are multiples of this, in bytes or in number.
 const STEP: u64 = 1 << 20;
 const COUNT_STEP: usize = 1000;
 
 /// Costs are whole numbers of eighths of a byte.
 const EIGHTHS: u64 = 8;
 
-/// Where the kernel says what a process may have.
+/// The files in which the kernel reports the limit of a process.
 const CGROUPS: &str = "/sys/fs/cgroup";
-/// A control group of version 1 without a limit has a number beyond all memory.
+/// A control group of version 1 without a limit reports a number larger than any memory.
 const NO_LIMIT: u64 = 1 << 60;
 const FILES: [&str; 2] = ["memory.max", "memory.limit_in_bytes"];
 
-/// A limit of the configuration, and what it allows for.
+/// A limit of the configuration, and the memory that it allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Share {
     key: &'static str,
@@ -68,7 +69,7 @@ struct Share {
     value: u64,
     /// Eighths of a byte that each unit of the value may cost.
     each: u64,
-    /// The least that may be proposed for it.
+    /// The smallest value that may be proposed.
     least: u64,
 }
 
@@ -77,7 +78,7 @@ impl Share {
         self.value.saturating_mul(self.each) / EIGHTHS
     }
 
-    /// The setting with which it takes at most `bytes`; nothing where that is too little.
+    /// The value with which it uses at most `bytes`; `None` if that is too small.
     fn within(&self, bytes: u64) -> Option<String> {
         let value = bytes.saturating_mul(EIGHTHS) / self.each.max(1);
         // Sizes as whole mebibytes, numbers of things as whole thousands.
@@ -87,17 +88,17 @@ impl Share {
     }
 }
 
-/// How much memory there is, and who says so.
+/// How much memory there is, and the source of that number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Memory {
     bytes: u64,
-    /// The file that says it.
+    /// The file that contains it.
     told_by: PathBuf,
 }
 
 impl Memory {
-    /// What this process may have: the least of what its control groups and the machine allow. Nothing where the kernel
-    /// does not tell.
+    /// What this process may use: the least of what its control groups and the machine allow. `None` if the
+    /// kernel does not tell.
     #[must_use]
     pub fn of_this_process() -> Option<Self> {
         let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
@@ -107,8 +108,8 @@ impl Memory {
         Self::of_group(&groups, Path::new(CGROUPS)).into_iter().chain(machine).min_by_key(|m| m.bytes)
     }
 
-    /// Reads `/proc/self/cgroup` (`cgroups(7)`), and looks for limits from the process' own groups up to the root. In a
-    /// container the path may be the host's, of which only the end or nothing is there.
+    /// Reads `/proc/self/cgroup` (`cgroups(7)`), and looks for limits from the process' own group up to the
+    /// root. In a container the path may be the host's, and only its end or nothing of it exists.
     fn of_group(groups: &str, root: &Path) -> Option<Self> {
         let mut found: Vec<Self> = Vec::new();
         for line in groups.lines() {
@@ -148,7 +149,7 @@ impl Memory {
         Some(Self { bytes: kilobytes.saturating_mul(1024), told_by: "/proc/meminfo".into() })
     }
 
-    /// What to say if the limits of `config` allow for more than this; nothing if they do not.
+    /// The warning if the limits of `config` allow more than this memory; `None` if they do not.
     #[must_use]
     pub fn warning(&self, config: &Config) -> Option<String> {
         let shares = shares(config);
@@ -177,7 +178,7 @@ impl Memory {
         ))
     }
 
-    /// How much there is, in words.
+    /// How much there is, for people.
     #[must_use]
     pub fn room(&self, config: &Config) -> String {
         let sum = mebibytes(sum(&shares(config)));
@@ -189,7 +190,7 @@ fn sum(shares: &[Share]) -> u64 {
     shares.iter().map(Share::bytes).fold(FIXED, u64::saturating_add)
 }
 
-/// Every limit that memory is taken up to, with what it allows for on this host.
+/// Every limit that memory depends on, with what it allows on this host.
 fn shares(config: &Config) -> Vec<Share> {
     let limits = &config.limits;
     let shards = u64::from(host::shards(config));
@@ -231,8 +232,8 @@ fn shares(config: &Config) -> Vec<Share> {
     shares
 }
 
-/// Values with which the limits fit into `memory`: the largest are made as small as each other, and no more of them than
-/// it takes. Nothing if one would be too small.
+/// Values with which the limits fit into `memory`. The largest limits are reduced to an equal share, and as
+/// few of them as possible. `None` if one would be too small.
 fn proposal(shares: &[Share], memory: u64) -> Option<Vec<String>> {
     let room = (memory / 100 * PROPOSED_PERCENT).checked_sub(FIXED)?;
     let mut largest: Vec<&Share> = shares.iter().collect();
@@ -310,7 +311,7 @@ mod tests {
         assert!(warning.ends_with("; give it more"), "{warning}");
     }
 
-    /// Limits in bytes that are no share of their own, and why.
+    /// Limits in bytes without a share of their own, and why.
     const NO_SHARES: &[(&str, &str)] = &[
         ("control.body_bytes", "all bodies together have API_BODIES_BYTES"),
         ("amqp.stream_max_bytes", "on RabbitMQ's disk"),

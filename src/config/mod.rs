@@ -1,7 +1,7 @@
-//! Every knob: what it does, its default, its limit, and what it costs.
+//! Every configuration key: what it does, its default, its limit, and its cost.
 //!
-//! The structures here are the configuration file, table by table. [`Config::validate`] asserts the
-//! relations between limits at start-up; reading a file and the environment is [`load`]'s.
+//! The structures here are the configuration file, table by table. [`Config::validate`] checks the relations
+//! between limits at start-up. [`load`] reads a file and the environment.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -45,26 +45,26 @@ pub use problem::{Origin, Problem, Problems, grouped};
 pub use secret::{AmqpUrl, AmqpUrls, Secret};
 pub use validate::NAMESPACES_MAX;
 
-/// A configuration file in which every key stands at its default, with a comment on each.
+/// A configuration file in which every key has its default, with a comment on each.
 pub const DEFAULT_FILE: &str = include_str!("default.toml");
 
 /// The whole configuration. Every field has a default, so that an empty file is a valid one.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Where clients come in, and the threads that serve them.
+    /// Where clients connect, and the threads that serve them.
     pub server: Server,
-    /// The operators' door.
+    /// The port for operators.
     pub control: Control,
     /// RabbitMQ. Without a `url` the embedded backplane is used.
     pub amqp: Amqp,
-    /// What nothing may exceed.
+    /// Limits in number and bytes.
     pub limits: Limits,
-    /// How long to wait for what.
+    /// Time limits.
     pub timeouts: Timeouts,
-    /// How much of each kind of work one turn of a shard's loop does.
+    /// How much of each kind of work one tick of a shard does.
     pub budgets: Budgets,
-    /// How the engine leaves.
+    /// How the engine stops.
     pub stop: Stop,
     /// What is written to standard error.
     pub log: Log,
@@ -85,19 +85,19 @@ pub struct Server {
     /// CPUs that shards are pinned to, such as `0-3,6`. Default empty: those of the start-up mask.
     pub cpus: String,
     /// Gives each shard a table of descriptors of its own: the limit on descriptors counts per shard, and
-    /// shards do not meet in the kernel over a common table. Default false.
+    /// shards do not contend for a common table in the kernel. Default false.
     pub private_fd_tables: bool,
-    /// Allows listening to clients beyond loopback although nobody has to show a token. Default false.
+    /// Allows listening beyond loopback although clients need no token. Default false.
     pub insecure: bool,
-    /// Origins, such as `https://example.org`, whose pages may open WebSockets here, besides pages from
-    /// the same host and the live page. `*.` in front of a name stands for one label or more, `*` for any port;
-    /// `file://` and `null` are pages from disk. `*` allows every page. Default none.
+    /// Origins, such as `https://example.org`, whose pages may open WebSockets here, besides pages from the
+    /// same host and the live page. `*.` before a name stands for one label or more, `*` as a port for any
+    /// port. `file://` and `null` are pages from disk. `*` allows every page. Default none.
     pub allowed_origins: Vec<String>,
     /// Path of the WebSocket endpoint. Default `/connection/websocket`.
     pub path: String,
-    /// What ends the namespace in a topic's name. Default `:`.
+    /// The character that ends the namespace in a topic's name. Default `:`.
     pub namespace_boundary: char,
-    /// What becomes of topics in a namespace that is not configured. Default `default`.
+    /// What happens with topics of a namespace that is not configured. Default `default`.
     pub unknown_namespace: UnknownNamespace,
 }
 
@@ -120,14 +120,15 @@ impl Default for Server {
     }
 }
 
-/// What becomes of topics whose name begins with a namespace that is not configured.
+/// What happens with topics whose namespace is not configured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UnknownNamespace {
     /// They have the options of the default namespace.
     #[default]
     Default,
-    /// There are none: clients and operators get error 102, and what RabbitMQ brings nobody hears.
+    /// They do not exist: clients and operators get error 102, and messages of them from RabbitMQ reach no
+    /// client.
     Refuse,
 }
 
@@ -135,22 +136,22 @@ pub enum UnknownNamespace {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Clients of this node, on all shards together. Default 0: what the limit on descriptors leaves room for. One
-    /// more is refused with 503.
+    /// Clients of this node, on all shards together. Default 0: as many as the limit on descriptors allows.
+    /// One more is refused with 503.
     pub clients: usize,
     /// Bytes of an HTTP request's head. Default 32 KiB, paid while the head is incomplete; more gets 431.
     pub head_bytes: usize,
     /// Bytes of a client's message, and of each command in it. Default 64 KiB, paid while it is incomplete;
     /// a larger one closes with 1009.
     pub message_bytes: usize,
-    /// Bytes of input that is kept, of all clients of one shard: messages that have come in part, and what waits.
-    /// Default 64 MiB; then those who take no replies, then those with the largest incomplete messages, then those with the
-    /// most behind a command that waits for the broker, are closed with 3008; and where others cannot be read for 250 ms,
-    /// those of whom most is kept, whatever they wait for.
+    /// Bytes of input that one shard keeps for all its clients: incomplete messages, and input that waits.
+    /// Default 64 MiB. Beyond, clients are closed with 3008: first those that take no replies, then those
+    /// with the largest incomplete messages, then those with the most input behind a command that waits for
+    /// the broker. When others cannot be read for 250 ms, those go that hold most, whatever they wait for.
     pub shard_input_bytes: usize,
     /// Subscriptions of one client. Default 128, 8 bytes each; one more gets error 106.
     pub topics_per_client: usize,
-    /// Bytes of a topic's name. Default and most: 255, AMQP's limit for routing keys.
+    /// Bytes of a topic's name. Default and maximum: 255, AMQP's limit for routing keys.
     pub topic_bytes: usize,
     /// Topics with subscribers on this node. Default 1,000,000, about 250 bytes each; one more gets error 106.
     pub topics: usize,
@@ -160,28 +161,31 @@ pub struct Limits {
     pub json_depth: usize,
     /// Payload bytes of one WebSocket frame of merged publications. Default 512 KiB; some SDKs close at 1 MiB.
     pub frame_bytes: usize,
-    /// Bytes of replies waiting for one client that does not take them; beyond, its input is not read.
-    /// Default 64 KiB. One answer to a recovery or about a history may always be asked for besides; others only as far
-    /// as they have room, each with 512 bytes at least.
+    /// Bytes of replies that wait for one client that does not take them; beyond, its input is not read.
+    /// Default 64 KiB. One answer to a recovery or a history command may always be requested as well; more
+    /// only as far as there is room, with 512 bytes at least for each.
     pub replies_bytes: usize,
-    /// The same of all clients of one shard together, pongs included. Default 64 MiB; then those who have let replies
-    /// wait for the longest are closed with 3008, first those with more than `replies_bytes`. A client's questions whose
-    /// answers may be large count from when they are asked, with `frame_bytes` at least, and wait where there is no room.
+    /// The same for all clients of one shard together, pongs included. Default 64 MiB. Beyond, clients are
+    /// closed with 3008: first those with more than `replies_bytes`, then those whose replies have waited
+    /// longest. Requests with large answers count from when they are sent, with `frame_bytes` at least, and
+    /// wait if there is no room.
     pub shard_replies_bytes: usize,
-    /// Bytes of one topic's log on one shard. Default 1 MiB; beyond, blocked clients lose.
+    /// Bytes of one topic's log on one shard. Default 1 MiB; beyond, clients whose sockets take nothing lose
+    /// publications.
     pub log_bytes: usize,
-    /// Bytes of all logs of one shard. Default 64 MiB; beyond, the blocked clients of the longest log lose.
+    /// Bytes of all logs of one shard. Default 64 MiB; beyond, such clients of the longest log lose
+    /// publications.
     pub logs_bytes: usize,
-    /// Bytes of one shard kept only for clients in the middle of a frame. Default 16 MiB; beyond, those
-    /// clients are closed.
+    /// Bytes of one shard that are kept only for clients in the middle of a frame. Default 16 MiB; beyond,
+    /// those clients are closed.
     pub rest_bytes: usize,
-    /// Mails in a shard's mailbox. Default 4,096, 48 bytes each; beyond, the broker's outbox holds them and
-    /// consumes no more.
+    /// Mails in a shard's mailbox. Default 4,096, 56 bytes each; beyond, the broker keeps them in its outbox
+    /// and consumes no more.
     pub mailbox: usize,
     /// Bytes of publications and answers in a shard's mailbox. Default 32 MiB; beyond, as with `mailbox`.
     pub mailbox_bytes: usize,
-    /// Requests in the broker thread's mailboxes, of which each shard and operators have equal parts. Default 16,384; a
-    /// shard whose part is full stops reading clients.
+    /// Requests in the broker thread's mailboxes. Each shard and the operators have equal parts. Default
+    /// 16,384; a shard whose part is full stops reading clients.
     pub requests: usize,
     /// Bytes of data of the publishes among them. Default 32 MiB; beyond, as with `requests`.
     pub requests_bytes: usize,
@@ -190,10 +194,10 @@ pub struct Limits {
     /// Bytes of their data. Default 64 MiB; beyond, as with `publishes`.
     pub publishes_bytes: usize,
     /// Bytes of all topics' history on this node. Default 256 MiB; beyond, the oldest publications go first,
-    /// whoever's they are.
+    /// of whichever topic.
     pub history_bytes: usize,
-    /// Topics whose place in their history is remembered although nothing is kept of them. Default 1,000,000,
-    /// about 150 bytes each; beyond, the longest idle are forgotten, and nothing of them can be recovered.
+    /// Topics whose offset is remembered although their history is empty. Default 1,000,000, about 150 bytes
+    /// each; beyond, the longest idle are forgotten, and their subscribers cannot recover.
     pub history_topics: usize,
     /// Bytes waiting to be merged on this node. Default 64 MiB; beyond, everything is handed over at once.
     pub merging_bytes: usize,
@@ -234,7 +238,7 @@ impl Default for Limits {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Timeouts {
-    /// From accept to a whole HTTP request; then 408. Default 10 s.
+    /// From accept to a complete HTTP request; then 408. Default 10 s.
     pub upgrade: Interval,
     /// From the upgrade to the connect command; then 3502. Default 10 s.
     pub connect: Interval,
@@ -248,8 +252,7 @@ pub struct Timeouts {
     pub close: Interval,
     /// How long replies may wait for a client that does not take them; then 3008. Default 10 s.
     pub replies: Interval,
-    /// From publish to confirm, however often it is sent meanwhile; then error 100, and it may or may not have
-    /// been stored. Default 5 s.
+    /// From publish to confirm, including repetitions; then error 100: the outcome is unknown. Default 5 s.
     pub publish: Interval,
 }
 
@@ -272,12 +275,12 @@ impl Default for Timeouts {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Stop {
-    /// Clients closed per second when the engine stops, so that they do not all come back in the same
-    /// second. Default 5,000, on all shards together.
+    /// Clients closed per second when the engine stops, so that they do not all reconnect in the same second.
+    /// Default 5,000, for all shards together.
     pub clients_per_second: u32,
-    /// Clients told of a gap (2500) per second and for the same reason. Default 5,000.
+    /// Clients that are told of a gap (2500) per second, for the same reason. Default 5,000.
     pub gaps_per_second: u32,
-    /// From the signal to the exit, whatever is still open. Default 30 s.
+    /// From the signal to the exit, even if connections are still open. Default 30 s.
     pub limit: Interval,
 }
 
@@ -293,11 +296,11 @@ impl Default for Stop {
 pub struct Namespace {
     /// Whether clients may publish. Default false.
     pub client_publish: bool,
-    /// What becomes of a client that did not take publications before the log had to drop them. Default
+    /// What happens with a client that did not take publications before the log had to drop them. Default
     /// `resync`.
     pub slow: SlowPolicy,
-    /// With `slow = "skip"`: keys (`x-key`) of one topic of which a client that was too slow is sent the latest
-    /// publication. Default 10,000; of more, the keys that were not published for the longest are skipped. 0: all
+    /// With `slow = "skip"`: keys (`x-key`) of one topic of which a client that was too slow gets the latest
+    /// publication. Default 10,000; of more, the keys that were not published for longest are skipped. 0: all
     /// are.
     pub keys_max: usize,
     /// How long a publication may wait for others, to leave in one frame with them. Default 0: not at all.
@@ -306,19 +309,19 @@ pub struct Namespace {
     pub max_messages: u32,
     /// With `max_delay`: hand over as soon as this many bytes wait. Default 0: only `limits.frame_bytes`.
     pub max_bytes: usize,
-    /// Publications kept of each topic, so that clients get what they missed while they were away. Default 0:
-    /// none.
+    /// Publications kept of each topic, so that clients that come back receive those that they missed.
+    /// Default 0: none.
     pub history_size: u32,
     /// With `history_size`: how long they are kept. Default 5 min.
     pub history_ttl: Interval,
-    /// With `history_size`: whether clients may read what was published (`history`). It may be kept only for those
-    /// who come back. Default true.
+    /// With `history_size`: whether clients may read the history by the command `history`. With false, it
+    /// serves recovery only. Default true.
     pub client_history: bool,
-    /// Whether every subscription can be recovered, also where the client does not ask for that. Default false.
+    /// Whether every subscription can be recovered, even if the client does not ask for it. Default false.
     pub force_recovery: bool,
-    /// Whether every subscriber is told where it stands. Default false.
+    /// Whether every subscriber is told its position. Default false.
     pub force_positioning: bool,
-    /// What a client that comes back gets: everything that it missed, or the newest publication. Default
+    /// What a client that comes back receives: every publication that it missed, or the newest one. Default
     /// `stream`.
     pub recovery_mode: RecoveryMode,
     /// Bytes that a topic's log may hold on one shard. Default 0: `limits.log_bytes`.
@@ -327,9 +330,9 @@ pub struct Namespace {
     pub publication_bytes: usize,
     /// What JSON clients get of a body of a binary type, such as `application/octet-stream`. Default `refuse`.
     pub binary: BinaryPayloads,
-    /// Whether clients that offer permessage-deflate are sent their publications compressed. Default false.
+    /// Whether clients that offer permessage-deflate receive their publications compressed. Default false.
     pub deflate: bool,
-    /// With `deflate`: fewer bytes than this leave as they are. Default 256.
+    /// With `deflate`: batches of fewer bytes are sent uncompressed. Default 256.
     pub deflate_min_bytes: usize,
 }
 
@@ -357,7 +360,7 @@ impl Default for Namespace {
     }
 }
 
-/// What becomes of a client that lost publications because it did not take them in time.
+/// What happens with a client that lost publications because it did not take them in time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SlowPolicy {
@@ -366,13 +369,13 @@ pub enum SlowPolicy {
     /// The subscription ends with 2500; the SDK subscribes again.
     #[default]
     Resync,
-    /// It goes on with the newest, or with the latest of each key that it missed; for topics where only the last
-    /// value matters.
+    /// It goes on with the newest, or with the latest of each key that it missed. For topics where only the
+    /// latest value matters.
     Skip,
 }
 
 impl Config {
-    /// How long the longest of all histories is, in time. Zero if nothing is kept.
+    /// The longest `history_ttl` of all namespaces with a history. Zero if there is none.
     #[must_use]
     pub fn longest_history(&self) -> Duration {
         let kept = self.namespaces.values().filter(|namespace| namespace.has_history());
@@ -387,34 +390,35 @@ impl Namespace {
         self.history_size > 0 && !self.history_ttl.is_zero()
     }
 
-    /// Whether slow clients are sent the latest publication of each key that they missed.
+    /// Whether slow clients receive the latest publication of each key that they missed.
     #[must_use]
     pub fn has_keys(&self) -> bool {
         self.slow == SlowPolicy::Skip && self.keys_max > 0
     }
 }
 
-/// What a client gets that comes back to a topic with history.
+/// What a client that comes back to a topic with history receives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RecoveryMode {
-    /// Everything that it missed.
+    /// Every publication that it missed.
     #[default]
     Stream,
-    /// The newest publication, if it has not got that; for topics where only the last value matters.
+    /// The newest publication, if the client does not have it. For topics where only the latest value
+    /// matters.
     Cache,
 }
 
-/// What becomes of binary payloads where JSON is spoken.
+/// What happens with binary payloads, which JSON cannot carry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BinaryPayloads {
     /// They go to the dead-letter exchange.
     #[default]
     Refuse,
-    /// They arrive as a JSON string in base64 (RFC 4648, section 4).
+    /// They are delivered as a JSON string in base64 (RFC 4648, section 4).
     Base64,
-    /// They arrive as what they are if they are JSON, which some client libraries label as binary whatever it is; else
-    /// they go to the dead-letter exchange.
+    /// They are delivered unchanged if they are JSON, because some client libraries label everything as
+    /// binary. Otherwise they are dead letters.
     Json,
 }

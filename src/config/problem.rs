@@ -1,5 +1,5 @@
-//! What can be wrong with a configuration, each problem as a sentence that says where it is and what would
-//! be right. They are collected, so that an operator sees all of them at once.
+//! Problems of a configuration, each as a sentence that says where it is and what would be valid. They are
+//! collected, so that an operator sees all of them at once.
 
 use std::fmt;
 use std::io;
@@ -13,45 +13,45 @@ pub enum Problem {
     Unreadable {
         /// Which file.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         source: io::Error,
     },
     /// The file is not TOML.
     #[error("{origin}: this is not TOML: {text}")]
     Syntax {
-        /// Where.
+        /// Where in the file.
         origin: Origin,
-        /// What is wrong there.
+        /// What is wrong.
         text: String,
     },
-    /// Nothing has this name.
+    /// There is no key of this name.
     #[error("{origin}: there is no key `{key}`; the nearest is `{nearest}`")]
     UnknownKey {
-        /// Where it is said.
+        /// Where it is set.
         origin: Origin,
-        /// The name, as it is written there.
+        /// The name, as written there.
         key: String,
-        /// The known name that looks most like it.
+        /// The most similar known name.
         nearest: String,
     },
     /// A value of the wrong type, or out of its range.
     #[error("{origin}: `{key}` is {value}: expected {expected}")]
     WrongValue {
-        /// Where it is said.
+        /// Where it is set.
         origin: Origin,
-        /// Whose value it is.
+        /// The key.
         key: String,
         /// The value, masked if it is secret.
         value: String,
-        /// What would be right.
+        /// What would be valid.
         expected: String,
     },
-    /// Values that are right by themselves but not together, or not safe.
+    /// Values that are valid alone but not together, or not safe.
     #[error("{0}")]
     Relation(String),
 }
 
-/// Where a value comes from.
+/// The place of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// A line of the configuration file.
@@ -74,12 +74,12 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Everything that is wrong with a configuration, at least one thing. Displayed one per line.
+/// All problems of a configuration, at least one. Displayed one per line.
 #[derive(Debug)]
 pub struct Problems(pub Vec<Problem>);
 
 impl Problems {
-    /// `value`, unless there are problems.
+    /// Returns `value` if there are no problems.
     pub(super) fn unless_none<T>(problems: Vec<Problem>, value: T) -> Result<T, Self> {
         if problems.is_empty() { Ok(value) } else { Err(Self(problems)) }
     }
@@ -96,7 +96,7 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
-/// A number as people read it: `1,048,576`.
+/// A number with separators for people: `1,048,576`.
 #[must_use]
 pub fn grouped(number: usize) -> String {
     let digits = number.to_string();

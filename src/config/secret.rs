@@ -1,5 +1,5 @@
-//! Values that nobody may read over an operator's shoulder. Their types have no `Display`, and their
-//! `Debug` and their serialization show a mask: printing a secret takes a deliberate `&*secret`.
+//! Secrets. Their types have no `Display`, and their `Debug` and their serialization show a mask, so that
+//! printing a secret takes a deliberate `&*secret`.
 
 use std::fmt;
 use std::ops::Deref;
@@ -8,7 +8,7 @@ use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use url::Url;
 
-/// What stands where a secret would.
+/// The mask.
 const MASK: &str = "***";
 
 /// A secret text, such as an API key.
@@ -22,9 +22,9 @@ pub struct Secret(String);
 pub struct AmqpUrl(String);
 
 impl AmqpUrl {
-    /// What can be shown of the URL: scheme, host, port and virtual host. User, password and parameters are
-    /// left out. Of a text that is no such URL nothing can be shown, since nobody knows where in it the
-    /// password stands.
+    /// The part of the URL that can be shown: scheme, host, port and virtual host. User, password and
+    /// parameters are left out. Nothing is shown of a text that is not such a URL, because the password could
+    /// be anywhere in it.
     #[must_use]
     pub fn public(&self) -> String {
         let Ok(url) = self.parse() else {
@@ -39,15 +39,15 @@ impl AmqpUrl {
         format!("{}://{}:{port}{vhost}", url.scheme(), url.host_str().unwrap_or_default())
     }
 
-    /// Whether a connection can be tried with it; if not, why not, in words that hold nothing of the URL.
+    /// Checks whether a connection can be tried with it. The error contains nothing of the URL.
     ///
     /// # Errors
-    /// The sentence that says what is wrong and how it would be right.
+    /// A sentence that says what is wrong and what would be valid.
     pub fn check(&self) -> Result<(), String> {
         self.parse().map(drop)
     }
 
-    /// RabbitMQ's URI specification, as far as the AMQP client follows it.
+    /// RabbitMQ's URI specification, as far as the AMQP client implements it.
     fn parse(&self) -> Result<Url, String> {
         const FORM: &str = "it has the form `amqp://user:password@host:5672/vhost`";
         if let Some(problem) = unescaped(&self.0) {
@@ -84,9 +84,9 @@ impl AmqpUrl {
     }
 }
 
-/// Characters with a meaning in URLs that stand in one as they are, where they can only be part of a user name, a
-/// password or the name of a virtual host: what is behind them would be taken for something else, and shown. Words for
-/// that, without the text around them.
+/// Finds characters with a meaning in URLs that are not escaped and can only be part of a user name, a
+/// password or the name of a virtual host. The text after them would be parsed as another part, and shown.
+/// Returns words for the part, without the text around it.
 fn unescaped(url: &str) -> Option<String> {
     let (_, rest) = url.split_once("://")?;
     // What separates user and password from the host is the last one.
@@ -106,9 +106,9 @@ fn unescaped(url: &str) -> Option<String> {
     ))
 }
 
-/// The URLs of the nodes of a RabbitMQ, any one of which will do. None: the embedded backplane.
+/// The URLs of the nodes of a RabbitMQ, any one of which will do. Empty: the embedded backplane.
 ///
-/// Written as one text, in which commas separate (`%2C` stands for one in a password), or as a list of texts.
+/// Written as one text with commas (`%2C` is a comma in a password), or as a list of texts.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct AmqpUrls(Vec<AmqpUrl>);
 
@@ -130,17 +130,17 @@ impl AmqpUrls {
         self.shown().join(", ")
     }
 
-    /// Each as it can be shown; nothing of any if one is wrong: a password with a comma was cut in two there.
+    /// Each as it can be shown. If one is wrong, none is shown: a password with a comma was split there.
     fn shown(&self) -> Vec<String> {
         let is_right = self.0.iter().all(|url| url.check().is_ok());
         let shown = |url: &AmqpUrl| if is_right { url.public() } else { MASK.to_owned() };
         self.0.iter().map(shown).collect()
     }
 
-    /// Whether a connection can be tried with each; if not, why not, in words that hold nothing of the URL.
+    /// Checks whether a connection can be tried with each. The error contains nothing of the URLs.
     ///
     /// # Errors
-    /// The sentence that says what is wrong and how it would be right.
+    /// A sentence that says what is wrong and what would be valid.
     pub fn check(&self) -> Result<(), String> {
         let count = self.0.len();
         let which =
@@ -217,7 +217,7 @@ impl<'de> Deserialize<'de> for AmqpUrls {
     }
 }
 
-/// What the single texts share: made from text, read as text, shown as a mask.
+/// What the types of secrets share: construction from text, parsing from text, the mask.
 macro_rules! hidden_text {
     ($name:ident, $shown:expr) => {
         impl From<String> for $name {

@@ -1,14 +1,14 @@
-//! Variables that are no configuration although they begin like it: Kubernetes describes every Service of a
-//! namespace to every container in it, and those of one called `fanfare` begin with `FANFARE_`.
+//! Variables with the prefix `FANFARE_` that are not configuration. Kubernetes describes every Service of a
+//! namespace to every container in it, and the variables of one called `fanfare` have this prefix.
 
 use std::net::IpAddr;
 
 /// Transport protocols that a Service's port can have.
 const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
 
-/// Whether a variable is one of those that Kubernetes makes of a Service and its ports, by its name and by its value:
-/// `FANFARE_PORT=tcp://10.0.0.1:8000` is a service link, `FANFARE_PORT=8000` is somebody's mistake. The Service can
-/// have a longer name, such as `fanfare-control`.
+/// Whether a variable is one that Kubernetes makes from a Service and its ports, by its name and its value.
+/// `FANFARE_PORT=tcp://10.0.0.1:8000` is such a variable, `FANFARE_PORT=8000` is a mistake of the operator.
+/// The Service's name can be longer, such as `fanfare-control`.
 pub(super) fn is_service_link(name: &str, value: &str) -> bool {
     match name.split('_').collect::<Vec<_>>()[..] {
         [.., "SERVICE", "HOST"] => is_address(value),

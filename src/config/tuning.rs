@@ -1,5 +1,5 @@
-//! What Fanfare wants of the host: read from the very files in `tuning/` that operators install, so that
-//! what `fanfare check` compares and what they install cannot differ.
+//! The settings that Fanfare wants of the host. They are read from the files in `tuning/` that operators
+//! install, so that `fanfare check` compares with exactly those files.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -11,15 +11,15 @@ pub const SYSCTL_FILE: &str = include_str!("../../tuning/sysctl.d/60-fanfare.con
 /// The service: `tuning/systemd/fanfare.service`.
 const UNIT_FILE: &str = include_str!("../../tuning/systemd/fanfare.service");
 
-/// How a comment begins that says how to compare the setting below it.
+/// The beginning of a comment that says how to compare the setting below it.
 const RULE: &str = "# Rule: ";
 
-/// How a value is compared with the wanted one.
+/// How a value is compared with the wanted value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
-    /// More is as good.
+    /// A larger value is as good.
     AtLeast,
-    /// Only this will do.
+    /// Only the wanted value is good.
     Exactly,
 }
 
@@ -28,24 +28,24 @@ pub enum Rule {
 pub struct Sysctl<'a> {
     /// Its name, such as `net.core.somaxconn`.
     pub key: &'a str,
-    /// The value that is wanted.
+    /// The wanted value.
     pub value: &'a str,
-    /// How to compare.
+    /// How it is compared.
     pub rule: Rule,
-    /// The kernel module without which there is no such setting; `None` where it is always there.
+    /// The kernel module that provides the setting; `None` if the kernel itself does.
     pub module: Option<&'a str>,
 }
 
-/// What a host says about one setting.
+/// The state of one setting on a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
     /// As wanted.
     Met,
     /// Another value.
     Off(String),
-    /// This kernel has no such setting, or the module is not loaded that brings it.
+    /// The kernel has no such setting, or its module is not loaded.
     Absent,
-    /// It is there and cannot be read, as in some containers.
+    /// The setting exists and cannot be read, as in some containers.
     Unreadable(String),
 }
 
@@ -58,7 +58,7 @@ pub fn sysctls() -> Vec<Sysctl<'static>> {
 /// Reads a file for `sysctl`, in which a comment `# Rule: ...` stands before each setting.
 ///
 /// # Errors
-/// Which line is not as it should be, and why.
+/// Which line is malformed, and why.
 pub fn parse(file: &str) -> Result<Vec<Sysctl<'_>>, String> {
     let mut settings = Vec::new();
     let mut rule = None;
@@ -90,7 +90,7 @@ fn parse_rule(text: &str) -> Option<(Rule, Option<&str>)> {
 }
 
 impl Sysctl<'_> {
-    /// How it stands on this host.
+    /// Its state on this host.
     #[must_use]
     pub fn state(&self) -> State {
         self.state_below(Path::new("/proc/sys"))
@@ -129,7 +129,7 @@ fn read(folder: &Path, key: &str) -> io::Result<String> {
     Ok(text.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
-/// The ports from which this host takes one for an outgoing connection; nothing where it does not tell.
+/// The range of ports that this host uses for outgoing connections; `None` if it does not tell.
 #[must_use]
 pub fn outgoing_ports() -> Option<std::ops::RangeInclusive<u16>> {
     let range = read(Path::new("/proc/sys"), "net.ipv4.ip_local_port_range").ok()?;

@@ -1,4 +1,5 @@
-//! The relations between limits, and what would not be safe: checked at start-up, told all at once.
+//! Checks the relations between limits and the safety of a configuration at start-up. All problems are
+//! reported at once.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -12,44 +13,45 @@ use crate::base::printable::escaped;
 use crate::domain::client_id::SHARDS_MAX;
 use crate::transport::origin::{OriginPattern, is_loopback};
 
-/// Namespaces besides the default one, at most: their numbers have 16 bits.
+/// Namespaces besides the default one, at most: a namespace number has 16 bits.
 pub const NAMESPACES_MAX: usize = 65_535;
 /// Bytes of a name in AMQP 0.9.1, at most: a short string.
 const AMQP_NAME_BYTES_MAX: usize = 255;
-/// Bytes that a line for the wire has besides its data and its topic's name, rounded up generously.
+/// Bytes of a line besides its data and its topic's name, rounded up generously.
 const LINE_BYTES: usize = 128;
-/// A topic's name grows by as much at most when it is written into JSON: every character escaped.
+/// Factor by which a topic's name grows at most when it is written into JSON: every character escaped.
 const ESCAPED: usize = 2;
 /// A browser's request head has about 500 bytes; one with cookies more.
 const HEAD_BYTES_MIN: usize = 1024;
 /// Bytes of a command besides the topic's name in it, rounded up generously.
 const COMMAND_BYTES: usize = 256;
-/// A connect reply and some subscribe replies: less would close clients that do nothing wrong.
+/// Bytes of a connect reply and some subscribe replies. With less, clients that do nothing wrong would be
+/// closed.
 const REPLIES_BYTES_MIN: usize = 1024;
-/// What of a turn may be for reading clients.
+/// The part of a tick that reading clients may use.
 const READ_TIMES: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(1);
-/// Fewer mails than this, and threads do little but wake each other.
+/// With fewer mails than this, threads do little but wake each other.
 const MAILBOX_MIN: usize = 16;
-/// Places for all of them are there from the start, and beyond some millions only delay grows.
+/// All of them are allocated at the start, and beyond some millions only the delay grows.
 const MAILBOX_MAX: usize = 4_194_304;
-/// They take gigabytes.
+/// More would take gigabytes.
 const MESSAGE_IDS_MAX: usize = 100_000_000;
-/// Deeper JSON is refused by every client in use; a recursive parser's stack is safe far beyond.
+/// All known clients refuse deeper JSON. The stack of a recursive parser is safe far beyond it.
 const JSON_DEPTH_MAX: usize = 1024;
-/// No time is longer: sums of a few with the clock's present then never overflow.
+/// No time may be longer, so that sums of a few times with the clock's present never overflow.
 const INTERVAL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Twice the time between two markers of a node in its stream.
 const REPLAY_AGE_MIN: Duration = Duration::from_secs(2 * 60);
-/// A stream is no archive.
+/// The longest time that a stream may be configured to keep messages.
 const STREAM_AGE_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-/// A stream without room for a message of any size keeps nothing.
+/// A smaller stream may not have room for one message.
 const STREAM_BYTES_MIN: usize = 1_000_000;
-/// As AMQP says it: a signed number of 64 bits.
+/// AMQP's type: a signed number of 64 bits.
 const STREAM_BYTES_MAX: usize = usize::MAX >> 1;
 
 impl Config {
-    /// Checks what a value's type cannot say: relations between limits, well-formed lists and URLs, and
-    /// that no door is open to strangers.
+    /// Checks what a value's type cannot express: relations between limits, well-formed lists and URLs, and
+    /// that no port is open to strangers by mistake.
     ///
     /// # Errors
     /// Everything that is wrong, as sentences.
@@ -69,7 +71,7 @@ impl Config {
     }
 }
 
-/// What was found so far.
+/// The problems found so far.
 #[derive(Default)]
 struct Findings(Vec<Problem>);
 
@@ -226,7 +228,8 @@ fn amqp(findings: &mut Findings, amqp: &Amqp) {
     });
 }
 
-/// Bindings that follow subscribers are for what nobody else reads, and what holds nothing for later.
+/// Checks bindings that follow subscribers. They are only for a queue that nobody else reads and that holds
+/// nothing for later.
 fn bindings(findings: &mut Findings, amqp: &Amqp) {
     let is_empty = !amqp.bindings.is_dynamic() && amqp.bindings.patterns().is_empty();
     findings.require(!amqp.queue.is_empty() || !is_empty, || {

@@ -1,9 +1,10 @@
-//! Defaults that are wider than they may look: said once at the start, until somebody decides.
+//! Warns once at the start about defaults that are wider than an operator may expect, until the operator
+//! decides.
 
 use super::{Loaded, UnknownNamespace};
 
 impl Loaded {
-    /// What an operator should decide about and has not. A key that is set, to whatever value, is a decision.
+    /// The decisions that the operator has not made. A key that is set, to any value, is a decision.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let is_undecided = |key: &str| !self.origins.contains_key(key);
@@ -40,7 +41,7 @@ impl Loaded {
 mod tests {
     use super::super::load;
 
-    /// What is decided is not warned of, whatever was decided.
+    /// A decision causes no warning, whatever it was.
     #[test]
     fn wide_defaults_are_warned_of_until_somebody_decides() {
         let warned = |variables: &[(&str, &str)]| {

@@ -1,4 +1,4 @@
-//! What is wrong with one value, taken by itself, in an operator's words instead of the program's.
+//! Says what is wrong with one value alone, in an operator's words instead of the program's.
 
 use toml::{Table, Value};
 
@@ -7,7 +7,7 @@ use super::Config;
 /// The largest number that TOML's integers hold.
 const LARGEST: &str = "9,223,372,036,854,775,807";
 
-/// What would be right for a key, if `value` is not. It completes a sentence that ends with "expected".
+/// What would be valid for a key, if `value` is not. It completes a sentence that ends with "expected".
 pub(super) fn expected(path: &[String], value: &Value) -> Option<String> {
     let error = alone(path, value.clone()).err()?;
     Some(match value {
@@ -18,7 +18,7 @@ pub(super) fn expected(path: &[String], value: &Value) -> Option<String> {
     })
 }
 
-/// How a value is shown that is a number beyond 64 bits, and what would be right for its key.
+/// How a number beyond 64 bits is shown, and what would be valid for its key.
 pub(super) fn number_too_large(path: &[String], number: &str) -> (String, String) {
     let shown = if is_secret(path) { "a number".to_owned() } else { format!("`{number}`") };
     let largest = Value::Integer(i64::MAX);
@@ -26,8 +26,8 @@ pub(super) fn number_too_large(path: &[String], number: &str) -> (String, String
     (shown, right)
 }
 
-/// What a file that is not TOML is told, beside the place. Of the file nothing is quoted but a key's name: a line may
-/// hold a password.
+/// The error for a file that is not TOML, besides the place. It quotes nothing of the file but a key's name,
+/// because a line may contain a password.
 pub(super) fn syntax(message: &str, place: &str) -> String {
     let is_key = !place.is_empty() && !place.contains(['=', '\n']);
     match message {
@@ -36,7 +36,7 @@ pub(super) fn syntax(message: &str, place: &str) -> String {
     }
 }
 
-/// A value as it may be shown: nothing of those that are secrets.
+/// A value as it may be shown: secrets are masked.
 pub(super) fn shown(path: &[String], value: &Value) -> String {
     if is_secret(path) { format!("of type {}", value.type_str()) } else { format!("`{value}`") }
 }
@@ -47,13 +47,13 @@ fn alone(path: &[String], value: Value) -> Result<Config, toml::de::Error> {
     path.iter().rev().fold(value, nest).try_into()
 }
 
-/// Whether a key takes lengths of time. It is tried, so that no list of names has to be kept.
+/// Whether a key takes times. It is tried, so that no list of names must be kept.
 fn is_interval(path: &[String]) -> bool {
     alone(path, Value::from("1s")).is_ok() && alone(path, Value::from("probe")).is_err()
 }
 
-/// Whether a key's type hides what it holds. The type is asked, not a list of names: that way no secret
-/// that is added later can be forgotten here.
+/// Whether a key's type hides its value. The type is asked, not a list of names, so that no future secret can
+/// be forgotten here.
 fn is_secret(path: &[String]) -> bool {
     let probe = Value::from("probe");
     let Ok(config) = alone(path, probe.clone()) else { return false };
@@ -61,7 +61,8 @@ fn is_secret(path: &[String]) -> bool {
     path.iter().try_fold(&written, |table, key| table.get(key)) != Some(&probe)
 }
 
-/// What was expected. Of serde's message only the end is used: its beginning repeats the value, which may be secret.
+/// What was expected. Only the end of serde's message is used: its beginning repeats the value, which may be
+/// secret.
 fn plainly(message: &str) -> String {
     let expected = message.rsplit_once("expected ").map_or(message, |(_, expected)| expected).trim();
     match expected {
