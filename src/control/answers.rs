@@ -1,9 +1,10 @@
-//! Large answers: bounded in bytes, all together, until the peer has taken them.
+//! Bounds the memory of all large answers together, until their peers have taken them.
 //!
-//! Whoever asks for something that may be large takes a share of the room for answers before it is made; it goes with the
-//! answer's bytes until the socket has them. Where there is none, who has asked for what is not open to everybody waits, and
-//! others are refused. While there is none, whoever has not taken all of an answer in [`UNREAD_KEPT`](super::places::UNREAD_KEPT) is closed, however
-//! steadily it takes little. Small answers are bounded by the numbers of connections and of requests on each.
+//! A request with a large answer takes a share of the room for answers before the answer is made. The share
+//! is kept until the socket has the answer's bytes. If there is no room, requests for what is open to
+//! everybody are refused, and others wait. While there is no room, a connection that has not taken all of an
+//! answer within [`UNREAD_KEPT`](super::places::UNREAD_KEPT) is closed, even if it steadily takes a little.
+//! Small answers are bounded by the numbers of connections and of requests on each.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -26,15 +27,16 @@ use crate::config::memory::SMALL_ANSWER_BYTES;
 /// How long a request waits for room for its answer.
 const ROOM_WAIT: Duration = Duration::from_secs(5);
 
-/// Bytes that are handed to the server at once.
+/// Bytes that are passed to the server at once.
 const CHUNK: usize = 64 << 10;
 
-/// What whoever got no room is told.
+/// The error for a request that found no room.
 pub(super) const NO_ROOM: &str =
     "too many requests: answers that others have not taken leave no room for this one; try again";
 
-/// A share of the room for answers, for one of about so many bytes to `peer`; none after a while, or at once for who has
-/// asked only for what is open to everybody: so nobody waits behind those, and they keep their places for no longer.
+/// Takes a share of the room for an answer of about so many bytes to `peer`. Returns `None` after a while, or
+/// at once for a peer that has asked only for what is open to everybody. So nobody waits behind such peers,
+/// and they keep their places no longer.
 pub(super) async fn room_for(room: &Arc<Room>, bytes: usize, peer: Option<&Peer>) -> Option<Share> {
     let mut share = room.share();
     if bytes <= SMALL_ANSWER_BYTES {
@@ -57,7 +59,7 @@ pub(super) async fn room_for(room: &Arc<Room>, bytes: usize, peer: Option<&Peer>
     has_room.then_some(share)
 }
 
-/// This answer, whose bytes have `share` until they are written.
+/// This answer, whose bytes hold `share` until they are written.
 pub(super) fn counted(response: Response, mut share: Share, peer: Option<Peer>) -> Response {
     let is_large = |bytes: &u64| usize::try_from(*bytes).is_ok_and(|bytes| bytes > SMALL_ANSWER_BYTES);
     if response.body().size_hint().exact().filter(is_large).is_none() {
@@ -73,7 +75,7 @@ pub(super) fn counted(response: Response, mut share: Share, peer: Option<Peer>) 
     Response::from_parts(head, Body::new(Chunks(Bytes::from_owner(counted))))
 }
 
-/// The bytes of an answer, and what they take.
+/// The bytes of an answer, and their share.
 struct CountedBytes {
     bytes: Bytes,
     _share: Share,
@@ -118,7 +120,7 @@ mod tests {
     use super::super::places::Places;
     use super::*;
 
-    /// What somebody has who may wait is not kept from it by those who may not.
+    /// A peer that may wait does not lose room to peers that may not.
     #[tokio::test]
     async fn who_asks_only_for_what_is_open_to_all_does_not_wait_for_room() {
         const BYTES: usize = 2 * SMALL_ANSWER_BYTES;

@@ -30,10 +30,10 @@ use crate::domain::reasons::ErrorCode;
 use crate::domain::topic;
 use crate::stats::{API_METHODS, MethodStats};
 
-/// Bytes that a topic takes in the answer of `channels`, about.
+/// Approximate bytes of a topic in the answer of `channels`.
 const CHANNEL_BYTES: usize = 64;
 
-/// What operators can ask for, in the order of [`API_METHODS`].
+/// The methods, in the order of [`API_METHODS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ask {
     Publish,
@@ -44,7 +44,7 @@ enum Ask {
     HistoryRemove,
     Disconnect,
     Unsubscribe,
-    /// No method of this engine.
+    /// A name that is no method.
     Unknown,
 }
 
@@ -67,8 +67,8 @@ impl Ask {
     }
 }
 
-/// A request that is counted when this is dropped: as failed, unless it is known to have been carried out. Its caller
-/// may be gone before that.
+/// Counts a request when it is dropped: as failed, unless the request was carried out. The caller may be gone
+/// before that.
 struct CountedRequest<'a> {
     counters: &'a MethodStats,
     begun: Instant,
@@ -104,7 +104,8 @@ pub(super) async fn answer(
     }
 }
 
-/// What becomes of a request, with room for its answer, or the answer to what is none that the API understands.
+/// The outcome of a request, with room for its answer; or the response to one that the API does not
+/// understand.
 async fn outcome(
     state: &AppState,
     ask: Ask,
@@ -132,7 +133,7 @@ async fn outcome(
     Ok((outcome, share))
 }
 
-/// Bytes that the answer to a request will have at most, or about.
+/// The greatest or approximate size of the answer to a request, in bytes.
 fn expected(state: &AppState, ask: Ask, body_bytes: usize) -> usize {
     match ask {
         // A result has the name of an epoch, and a name in the request at least four bytes.
@@ -162,26 +163,26 @@ async fn carry_out(state: &AppState, ask: Ask, body: &[u8]) -> Outcome {
     }
 }
 
-/// The topic of this name, if it can be one.
+/// The topic of this name, if the name is valid.
 fn topic(state: &AppState, name: &str) -> Result<TopicName, Fault> {
     let checked = topic::check(name, state.config.limits.topic_bytes);
     checked.map(|()| name.into()).map_err(|error| Fault::bad(format_args!("`channel`: {error}")))
 }
 
-/// What is wrong with a topic whose namespace is not configured, where that is refused.
+/// The error for a topic whose namespace is not configured, if such topics are refused.
 fn unknown_namespace(channel: &str) -> Fault {
     let text = "its namespace is not configured, and server.unknown_namespace is \"refuse\"";
     Fault::new(ErrorCode::UnknownChannel, format_args!("`{channel}`: {text}"))
 }
 
-/// The parameters in `body`. No body at all is as good as `{}`.
+/// The parameters in `body`. An empty body counts as `{}`.
 fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Fault> {
     let body = if body.is_empty() { b"{}" } else { body };
     serde_json::from_slice(body).map_err(Fault::bad)
 }
 
-/// The answer to a body that is no JSON at all. Asked only where something was refused: what is no JSON cannot be
-/// carried out.
+/// The response to a body that is not JSON. Called only for a request that was refused, because a body that
+/// is not JSON cannot be carried out.
 fn malformed(body: &[u8]) -> Option<Response> {
     let fault = match std::str::from_utf8(body) {
         Err(error) => Fault::bad(format_args!("the body is not UTF-8: {error}")),
@@ -190,14 +191,14 @@ fn malformed(body: &[u8]) -> Option<Response> {
     Some(refuse(StatusCode::BAD_REQUEST, fault.code.code(), &fault.message))
 }
 
-/// A body, and its share of what all bodies may take.
+/// A body, and its share of the room for bodies.
 struct Whole {
     bytes: Bytes,
     _share: Share,
 }
 
-/// Reads a body. What has come takes its share of the room for all bodies, and of what has not come nothing does: others
-/// who need the room may have that of half a body.
+/// Reads a body. Only bytes that have arrived take a share of the room for all bodies. Others that need the
+/// room may take that of an incomplete body.
 async fn read(state: &AppState, body: Body, limit: usize) -> Result<Whole, Response> {
     let (mut body, mut share) = (Limited::new(body, limit), state.bodies.share());
     let first = next(&mut body, &share, limit).await?;
@@ -221,7 +222,7 @@ async fn read(state: &AppState, body: Body, limit: usize) -> Result<Whole, Respo
     Ok(Whole { bytes: bytes.into(), _share: share })
 }
 
-/// The next bytes of a body; nothing at its end.
+/// The next bytes of a body; `None` at its end.
 async fn next(body: &mut Limited<Body>, share: &Share, limit: usize) -> Result<Bytes, Response> {
     loop {
         let frame = tokio::select! {
@@ -244,7 +245,7 @@ async fn next(body: &mut Limited<Body>, share: &Share, limit: usize) -> Result<B
     }
 }
 
-/// An answer of the API, as Centrifugo gives it: so its clients raise the error that they have for this.
+/// An answer of the API in Centrifugo's form, so that its clients raise the matching error.
 fn unknown_method() -> Fault {
     let (_, methods) = API_METHODS.split_last().unwrap_or((&"", &[]));
     Fault::new(ErrorCode::MethodNotFound, format_args!("there are {}", methods.join(", ")))

@@ -1,6 +1,6 @@
-//! `--demo`: prices that walk and orders that go their way, so that a first look at the page sees
-//! something live. It publishes through the ordinary door, one publication after the other, each waiting
-//! for its confirm: it can never be ahead of the backplane.
+//! `--demo` publishes moving prices and the states of orders, so that the live page has something to show at
+//! once. It publishes as operators do, one publication after the other, and waits for each confirm, so it can
+//! never be ahead of the backplane.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use crate::base::mailbox::Sender;
 use crate::domain::mail::{Asker, Publish, Request};
 use crate::domain::reasons::ErrorCode;
 
-/// Where the demo publishes.
+/// The topics on which the demo publishes.
 pub const TOPICS: &[&str] =
     &["prices.BTC", "prices.ETH", "prices.EURUSD", "prices.GOLD", "orders.new", "order.42"];
 
@@ -26,18 +26,18 @@ const INSTRUMENTS: [(&str, f64, usize); 4] = [
     ("prices.GOLD", 2_655.0, 2),
 ];
 
-/// What becomes of order 42, over and over.
+/// The states of order 42, over and over.
 const STATUSES: [&str; 5] = ["received", "paid", "packed", "shipped", "delivered"];
-/// What people order.
+/// What is ordered.
 const ITEMS: [&str; 6] = ["kettle", "bicycle bell", "notebook", "trumpet", "garden chair", "lamp"];
 
-/// Between two statuses of order 42.
+/// The pause between two states of order 42.
 const STATUS_EVERY: Duration = Duration::from_millis(2500);
-/// After a publish that failed: RabbitMQ is away, or the engine is behind.
+/// The pause after a publish that failed: RabbitMQ is away, or the engine is behind.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Mean of the pauses between two publications in the middle of a swell.
+/// The mean pause between two publications in the middle of a wave.
 const MEAN_GAP: f64 = 0.06;
-/// Seconds from one swell of trading to the next.
+/// Seconds from one wave of trading to the next.
 const SWELL: f64 = 40.0;
 
 /// Publishes until its task is dropped.
@@ -63,7 +63,7 @@ async fn publish(requests: &Sender<Request>, topic: &str, data: String) -> Resul
     answer.await.map_or(Err(ErrorCode::Internal), |outcome| outcome.map(drop).map_err(|fault| fault.code))
 }
 
-/// The little world that the demo tells of.
+/// The state of everything that the demo publishes about.
 #[derive(Debug)]
 struct Scene {
     random: SmallRng,
@@ -84,7 +84,7 @@ impl Scene {
         }
     }
 
-    /// What happens next, `now` after the beginning: the topic and the JSON.
+    /// The next event, `now` after the beginning: the topic and the JSON.
     fn next(&mut self, now: Duration) -> (&'static str, String) {
         if now >= self.next_status {
             self.next_status = now + STATUS_EVERY;
@@ -119,7 +119,7 @@ impl Scene {
         ("order.42", format!(r#"{{"order":42,"status":"{status}"}}"#))
     }
 
-    /// How long until the next event: at random, shorter and longer in slow waves.
+    /// The pause until the next event: random, shorter and longer in slow waves.
     fn gap(&mut self, now: Duration) -> Duration {
         let wave = (now.as_secs_f64() * std::f64::consts::TAU / SWELL).sin();
         let mean = MEAN_GAP * (1.6 - wave);

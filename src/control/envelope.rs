@@ -1,5 +1,5 @@
-//! What the API says back: `{"result":{..}}` or `{"error":{"code":..,"message":".."}}`, as Centrifugo's
-//! server API does, so that its clients understand it.
+//! Answers of the API: `{"result":{..}}` or `{"error":{"code":..,"message":".."}}`, as in Centrifugo's server
+//! API, so that its clients understand them.
 
 use std::fmt::Display;
 
@@ -11,7 +11,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use crate::domain::reasons::ErrorCode;
 
-/// Characters of a sentence that says what is wrong.
+/// The greatest length of an error's message, in characters.
 const MESSAGE_CHARS: usize = 300;
 
 /// Why a request was not carried out: a code for programs, a sentence for people.
@@ -44,7 +44,7 @@ fn as_number<S: Serializer>(code: &ErrorCode, serializer: S) -> Result<S::Ok, S:
     serializer.serialize_u16(code.code())
 }
 
-/// What became of a request: the JSON of its result, or why there is none.
+/// The outcome of a request: the JSON of its result, or a fault.
 pub(super) type Outcome = Result<Box<RawValue>, Fault>;
 
 /// The JSON of a result.
@@ -52,12 +52,12 @@ pub(super) fn result(value: &impl Serialize) -> Outcome {
     to_raw_value(value).map_err(|error| Fault::new(ErrorCode::Internal, error))
 }
 
-/// The result that says no more than "done".
+/// The empty result.
 pub(super) fn done() -> Outcome {
     result(&serde_json::Map::new())
 }
 
-/// One envelope: an answer of its own, or a member of a broadcast's `responses`.
+/// One envelope: an answer of its own, or one of a broadcast's `responses`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Envelope {
@@ -71,17 +71,17 @@ impl From<Outcome> for Envelope {
     }
 }
 
-/// Where the caller wants to see that something went wrong.
+/// Where an error is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ErrorMode {
-    /// In the envelope; the HTTP status is 200 whenever the API understood the question.
+    /// In the envelope. The HTTP status is 200 whenever the API understood the request.
     Envelope,
     /// In the HTTP status, with the bare error object as the body.
     Transport,
 }
 
 impl ErrorMode {
-    /// What the header `X-Centrifugo-Error-Mode` asks for.
+    /// The mode that the header `X-Centrifugo-Error-Mode` names.
     pub(super) fn of(headers: &HeaderMap) -> Self {
         match headers.get("x-centrifugo-error-mode") {
             Some(mode) if mode == "transport" => Self::Transport,
@@ -98,13 +98,13 @@ pub(super) fn respond(outcome: Outcome, mode: ErrorMode) -> Response {
     }
 }
 
-/// The answer to a request that never reached a method: HTTP's own status says so in both modes, and the
-/// body says it in the API's words. `code` may be one that only this API has, such as 101.
+/// The answer to a request that reached no method. The HTTP status is an error in both modes, and the body
+/// has the API's form. `code` may be one that only this API has, such as 101.
 pub(super) fn refuse(status: StatusCode, code: u16, message: &str) -> Response {
     json(status, &serde_json::json!({ "error": { "code": code, "message": message } }))
 }
 
-/// JSON with `status`, which nobody may keep.
+/// JSON with `status`, which must not be cached.
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
     let (status, body) = match serde_json::to_vec(value) {
         Ok(body) => (status, body),
@@ -118,8 +118,8 @@ pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
     response
 }
 
-/// The HTTP status of an error in transport mode: Centrifugo's table, with the status that HTTP has for
-/// the three codes that are not in it (103, 106 and 111).
+/// The HTTP status of an error in transport mode: that of Centrifugo's table, and a matching one for the
+/// three codes that are not in it (103, 106 and 111).
 const fn status_of(code: ErrorCode) -> StatusCode {
     match code {
         ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,

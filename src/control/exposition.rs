@@ -1,5 +1,5 @@
-//! In which of two formats metrics are shown. The encoder writes OpenMetrics text; Prometheus' own text format, which
-//! more tools read, differs in a few lines of it.
+//! The two text formats for metrics. The encoder writes OpenMetrics. Prometheus' own text format, which more
+//! tools read, differs in a few lines.
 
 use axum::http::{HeaderMap, header};
 
@@ -13,7 +13,8 @@ pub(super) enum Exposition {
 }
 
 impl Exposition {
-    /// What the `Accept` header asks for: OpenMetrics if it is named, and liked no less than plain text.
+    /// The format that the `Accept` header asks for: OpenMetrics if it is named and preferred no less than
+    /// plain text.
     pub(super) fn wanted(headers: &HeaderMap) -> Self {
         let quality = |name: &str| {
             let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
@@ -35,7 +36,7 @@ impl Exposition {
         }
     }
 
-    /// This format of what is written as OpenMetrics.
+    /// Converts OpenMetrics text to this format.
     pub(super) fn of(self, open_metrics: String) -> String {
         match self {
             Self::OpenMetrics => open_metrics,
@@ -44,7 +45,7 @@ impl Exposition {
     }
 }
 
-/// How much a media range of an `Accept` header is liked, if it is of this type.
+/// The weight of a media range of an `Accept` header, if it matches this type.
 fn quality_of(range: &str, media_type: &str) -> Option<f32> {
     let mut parts = range.split(';').map(str::trim);
     if !parts.next()?.eq_ignore_ascii_case(media_type) {
@@ -54,8 +55,8 @@ fn quality_of(range: &str, media_type: &str) -> Option<f32> {
     Some(quality.map_or(1.0, |quality| quality.trim().parse().unwrap_or(0.0)))
 }
 
-/// In Prometheus' format a family has the name of its samples: `_total` for counters, and `_info` for what is a gauge
-/// there. There is no unit, and no end.
+/// In Prometheus' format a family has the name of its samples: with `_total` for counters, and with `_info`
+/// for information, which is a gauge there. There is no unit line and no end line.
 fn prometheus(open_metrics: &str) -> String {
     let mut page = String::with_capacity(open_metrics.len() + (4 << 10));
     // The help comes before the type, which says how the family is called.

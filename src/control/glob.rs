@@ -1,6 +1,6 @@
-//! Patterns that pick topics: `*` stands for any run of characters, `?` for one, `[abc]`, `[a-z]` and
-//! `[!a-z]` for one of a set, `\` takes the next character as it is. No character is special inside a
-//! topic: `*` also runs over boundaries, as in Centrifugo's `channels`.
+//! Patterns for topics: `*` matches any run of characters, `?` matches one, `[abc]`, `[a-z]` and `[!a-z]`
+//! match one of a set, `\` takes the next character literally. As in Centrifugo's `channels`, no character of
+//! a topic is special: `*` also matches boundaries.
 
 /// One step of a pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,7 +9,7 @@ enum Step {
     Exactly(char),
     /// Any one character.
     One,
-    /// Any run of characters, the empty one included.
+    /// Any run of characters, possibly empty.
     Any,
     /// One character in these ranges, or, if `inside` is false, in none of them.
     Set { ranges: Vec<(char, char)>, inside: bool },
@@ -28,12 +28,12 @@ impl Step {
     }
 }
 
-/// A pattern, ready to be matched.
+/// A parsed pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Glob(Vec<Step>);
 
 impl Glob {
-    /// Reads a pattern; what is wrong with it is said in words.
+    /// Parses a pattern. The error says what is wrong.
     pub(super) fn parse(pattern: &str) -> Result<Self, String> {
         let mut steps = Vec::new();
         let mut characters = pattern.chars();
@@ -56,8 +56,8 @@ impl Glob {
         Ok(Self(steps))
     }
 
-    /// Whether the whole of `text` is as the pattern says. Only the last `*` is ever tried again, so that
-    /// the time is bounded by the product of both lengths.
+    /// Whether the pattern matches the whole of `text`. Only the last `*` is retried, so the time is bounded
+    /// by the product of both lengths.
     pub(super) fn matches(&self, text: &str) -> bool {
         let mut rest = text.chars();
         let mut at = 0;
@@ -84,7 +84,7 @@ impl Glob {
     }
 }
 
-/// What stands between `[` and `]`.
+/// The content between `[` and `]`.
 fn set(characters: &mut std::str::Chars<'_>) -> Result<Step, String> {
     const OPEN: &str = "a `[` is not closed";
     let (inside, body) = match characters.as_str().strip_prefix('!') {

@@ -1,16 +1,17 @@
-//! Who may ask.
+//! Decides which requests are allowed.
 //!
-//! With an API key, `/api` is for those who show it; `/health`, `/metrics` and the page are open (the page
-//! asks for the key before it publishes). With `control.guard_metrics`, so are `/metrics` and what the page knows. A page of somebody else cannot use the key: it does not know it,
-//! and a header of its own would need a CORS permission, which is never given.
+//! With an API key, `/api` needs the key. `/health`, `/metrics` and the page are open (the page asks for the
+//! key before it publishes). With `control.guard_metrics`, `/metrics` and the page's data need the key as
+//! well. A foreign web page cannot use the key: it does not know it, and to send the header it would need a
+//! CORS permission, which is never given.
 //!
-//! `/health` answers everybody, as they come: probes of proxies and orchestrators name whatever host they like, or
-//! none. It tells whether the engine lives, and neither shows nor changes anything else.
+//! `/health` answers everyone. Probes of proxies and orchestrators send any `Host`, or none. It reports only
+//! whether the engine works, and changes nothing.
 //!
-//! Without a key everything else is open, to this machine only. Its browser runs pages from anywhere, though,
-//! so three things are looked at: the peer's address; the `Host`, which must be a loopback name, or a
-//! foreign name that was made to point to 127.0.0.1 (DNS rebinding) would do; and the `Origin`, which must
-//! be the page served here, or any web page could publish with a plain form.
+//! Without a key, everything else is open to this machine only. But a browser on this machine runs pages from
+//! anywhere, so three things are checked: the peer's address; the `Host`, which must be a loopback name,
+//! because a foreign name can be made to point to 127.0.0.1 (DNS rebinding); and the `Origin`, which must be
+//! the page served here, because any web page could otherwise publish with a plain form.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -29,10 +30,10 @@ use crate::transport::origin::{HostPort, Origin, is_loopback};
 
 /// Centrifugo's code for a missing or wrong key.
 const UNAUTHORIZED: u16 = 101;
-/// The protocol's code for what nobody may do here.
+/// The protocol's code for a request that is not allowed.
 const PERMISSION_DENIED: u16 = 103;
 
-/// Lets a request in, or answers it.
+/// Passes a request on, or answers it with a refusal.
 pub(super) async fn admit(State(state): State<Arc<AppState>>, request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<Peer>();
     let address = peer.map(|peer| peer.address.ip());
@@ -55,27 +56,28 @@ pub(super) async fn admit(State(state): State<Arc<AppState>>, request: Request, 
     }
 }
 
-/// Paths that only tell whether the engine lives.
+/// Paths that only report whether the engine works.
 const PROBED: [&str; 3] = ["/health", "/health/ready", "/health/live"];
 
-/// Whether a path is one of them, or one of them with a slash behind it, which is nothing and may be told so.
+/// Whether a path is one of them, or one of them with a slash at its end; the answer then explains the slash.
 fn is_probed(path: &str) -> bool {
     PROBED.contains(&path.trim_end_matches('/'))
 }
 
-/// Whether a request that is let in could not have been anybody's.
+/// Whether an allowed request needed more than everyone may do.
 fn is_trusted(control: &Control, uri: &Uri, headers: &HeaderMap) -> bool {
     let key = &*control.api_key;
     let shows_key = || shows(key, headers) || control.api_key_in_url && is_in_url(key, uri);
     !is_probed(uri.path()) && (key.is_empty() || shows_key())
 }
 
-/// Why a request is not let in.
+/// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refusal {
     /// The key is missing or wrong.
     Unauthorized,
-    /// There is no key, and the request is not this machine's own; the text says what gave it away.
+    /// There is no key, and the request did not come from this machine's own programs; the text says how that
+    /// was seen.
     Foreign(&'static str),
 }
 
@@ -116,8 +118,8 @@ fn verdict(control: &Control, peer: Option<IpAddr>, uri: &Uri, headers: &HeaderM
     }
 }
 
-/// Whether one of the two headers holds the key. The time that it takes does not tell how many bytes were right; the
-/// length may be told.
+/// Whether one of the two headers contains the key. The comparison's time does not depend on how many bytes
+/// match; it may depend on the length.
 fn shows(key: &str, headers: &HeaderMap) -> bool {
     let plain = headers.get("x-api-key").map(|value| value.as_bytes());
     let scheme = headers.get(header::AUTHORIZATION).and_then(|value| {
@@ -127,7 +129,7 @@ fn shows(key: &str, headers: &HeaderMap) -> bool {
     [plain, scheme].into_iter().flatten().any(|shown| bool::from(shown.trim_ascii().ct_eq(key.as_bytes())))
 }
 
-/// Whether the URL holds the key, as `?api_key=KEY`.
+/// Whether the URL contains the key, as `?api_key=KEY`.
 fn is_in_url(key: &str, uri: &Uri) -> bool {
     let pairs = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
     pairs
@@ -135,8 +137,8 @@ fn is_in_url(key: &str, uri: &Uri) -> bool {
         .any(|(name, value)| name == "api_key" && bool::from(value.as_bytes().ct_eq(key.as_bytes())))
 }
 
-/// The one host that the request is for, if it is a loopback one. HTTP/2 and absolute-form requests have it
-/// in the URI; where several are named, all must be loopback, whichever a proxy may have looked at.
+/// The host of the request, if it is a loopback name. HTTP/2 and absolute-form requests have it in the URI.
+/// If several are named, all must be loopback, because a proxy may have used any of them.
 fn loopback_host(uri: &Uri, headers: &HeaderMap) -> Option<HostPort> {
     let in_uri = uri.authority().map(|authority| HostPort::parse(authority.as_str()));
     let in_headers = headers.get_all(header::HOST).iter();

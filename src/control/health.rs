@@ -1,10 +1,11 @@
-//! `/health`: whether to restart this node, and whether to send people and publishers to it.
+//! `/health`: tells a supervisor whether to restart this node, and a proxy whether to send clients and
+//! publishers to it.
 //!
-//! *Live* is whoever can answer at all. *Ready* means that clients are accepted and publications come in
-//! and go out: not before everything has started, not once the engine was told to stop, and not while
-//! RabbitMQ is away, for then publishes wait and nothing is delivered. A node whose RabbitMQ is away stays
-//! live: a restart would throw its clients out and help nobody. So does one whose RabbitMQ has an alarm, and it stays
-//! ready: what is in RabbitMQ is delivered, and no other node can publish either.
+//! A node is *live* if it can answer. It is *ready* if clients are accepted and publications come in and go
+//! out: after everything has started, until the engine is told to stop, and not while RabbitMQ is away,
+//! because then publishes wait and nothing is delivered. A node whose RabbitMQ is away stays live: a restart
+//! would disconnect its clients and help nobody. A node whose RabbitMQ has an alarm stays ready: messages in
+//! RabbitMQ are delivered, and no other node can publish either.
 
 use std::sync::Arc;
 
@@ -18,16 +19,16 @@ use super::state::{AppState, Mode};
 use crate::domain::lifecycle::Phase;
 use crate::stats::BackplaneState;
 
-/// What `/health` says.
+/// The answer of `/health`.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct Health {
     live: bool,
     ready: bool,
-    /// `ready`, `loading` while a stream is read back, `blocked` while RabbitMQ takes no publishes because of an alarm,
-    /// of which it tells only when something is published,
-    /// `refused` where it is there and refuses this engine, `away`, or `embedded` where there is no RabbitMQ.
+    /// `ready`; `loading` while a stream is read back; `blocked` while RabbitMQ accepts no publishes because
+    /// of an alarm, which it reports only when something is published; `refused` if RabbitMQ answers and
+    /// refuses this engine; `away`; or `embedded` without RabbitMQ.
     rabbitmq: &'static str,
-    /// With `refused`: why, with RabbitMQ's own words.
+    /// With `refused`: the reason, in RabbitMQ's own words.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<Box<str>>,
     /// `starting`, `serving` or `draining`.
@@ -72,7 +73,7 @@ pub(super) async fn ready(State(state): State<Arc<AppState>>) -> Response {
     json(status, &health)
 }
 
-/// `/health/live`: 200, from whoever can say so.
+/// `/health/live`: always 200.
 pub(super) async fn live(State(state): State<Arc<AppState>>) -> Response {
     json(StatusCode::OK, &Health::of(&state))
 }

@@ -1,8 +1,11 @@
-//! The operators' door: server API, metrics, health and the live page, over HTTP on a port of its own.
+//! The control port for operators: server API, metrics, health and the live page, over HTTP on a port of its
+//! own.
 //!
-//! One thread, one tokio runtime, no lock. Counters are read where the shards write them; everything else
-//! is a [`Request`] to the broker thread, so that nothing an operator does can delay a delivery. Read in
-//! this order: `serve` (connections; `places` has their number, `stream` their sockets, and `room` what requests and `answers` take), `guard` (who may ask), `api`, then `metrics`, `health` and `page`.
+//! One thread, one tokio runtime, no lock. Counters are read where the shards write them. Everything else is
+//! a [`Request`] to the broker thread, so that nothing an operator does can delay a delivery. Read in this
+//! order: `serve` (connections; `places` bounds their number, `stream` wraps their sockets, `room` and
+//! `answers` bound the memory of requests and answers), `guard` (which requests are allowed), `api`, then
+//! `metrics`, `health` and `page`.
 
 mod answers;
 mod api;
@@ -49,21 +52,21 @@ pub struct Setup {
     pub config: Arc<Config>,
     /// Its namespaces.
     pub namespaces: Arc<Namespaces>,
-    /// This run of this engine, as it stands in clients' ids.
+    /// This run of this engine, as encoded in clients' ids.
     pub node: NodeId,
     /// The broker thread's mailbox for operators.
     pub requests: Sender<Request>,
-    /// Everybody's counters.
+    /// The counters of all threads.
     pub stats: Stats,
     /// WebSocket URLs of the client listeners, with their real ports, for the live page.
     pub clients: Vec<String>,
-    /// Where the engine stands.
+    /// The phase of the engine.
     pub lifecycle: Arc<Lifecycle>,
-    /// Whether to publish orders and prices that move, for a page that lives at once.
+    /// Whether to publish moving prices and orders for the live page.
     pub demo: bool,
 }
 
-/// Takes the control port, so that the engine learns before it starts anything that it is free.
+/// Binds the control port, so that the engine knows that it is free before it starts anything.
 ///
 /// # Errors
 /// Those of `bind(2)`: the port is taken, or the address is not this machine's.
@@ -73,11 +76,11 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Serves `listener` on the calling thread until `stop` is sent or dropped; then answers the requests in
+/// Serves `listener` on the calling thread until `stop` is sent or dropped. Then it answers the requests in
 /// flight, for at most `stop.limit`, and returns.
 ///
 /// # Errors
-/// If the thread's runtime cannot be made: no descriptors left.
+/// If the thread's runtime cannot be created because no descriptors are left.
 pub fn run(setup: Setup, listener: TcpListener, stop: oneshot::Receiver<()>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     runtime.block_on(async {
@@ -91,8 +94,8 @@ pub fn run(setup: Setup, listener: TcpListener, stop: oneshot::Receiver<()>) -> 
     })
 }
 
-/// Every path of the control port. Guarding is the outermost layer: a path that does not exist is not
-/// told from one that does to somebody who may not ask.
+/// Every path of the control port. The guard is the outermost layer: a caller without permission cannot find
+/// out which paths exist.
 fn router(state: Arc<AppState>) -> Router {
     Router::new()
         .route("/", get(page::document))

@@ -16,13 +16,13 @@ use super::state::AppState;
 use crate::control::demo;
 use crate::transport::origin::is_loopback;
 
-/// Scripts and styles come from here only, never from within the document. WebSockets may go anywhere: the
-/// clients' addresses are other origins, and one of them is an IPv6 address, for which the policy's grammar
-/// has no words.
+/// Scripts and styles come only from here, never from within the document. WebSockets may connect anywhere:
+/// the clients' addresses are other origins, and one of them is an IPv6 address, which the policy's grammar
+/// cannot express.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
     img-src data:; connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The example is one file, its script included. It takes nothing from its address or from elsewhere that could
+/// The example is one file, with its script. It uses nothing of its address or from elsewhere that could
 /// become another script.
 const EXAMPLE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; connect-src ws: wss:; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
@@ -30,14 +30,14 @@ const EXAMPLE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; co
 /// The example as the manual shows it (`manual/bare_client.rs`).
 const EXAMPLE: &str = include_str!("page/order.html");
 
-/// What stands in it for the WebSocket endpoint of the engine that serves it.
+/// The WebSocket endpoint in it, which is replaced by that of the engine that serves it.
 const EXAMPLE_ENDPOINT: &str = "\"ws://127.0.0.1:8000/connection/websocket\"";
 
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// What the page has to know before it can begin.
+/// What the page needs before it can begin.
 #[derive(Debug, Serialize)]
 struct Settings<'a> {
     version: &'static str,
@@ -45,7 +45,7 @@ struct Settings<'a> {
     mode: &'static str,
     /// WebSocket URLs of the client listeners.
     clients: &'a [String],
-    /// Whether publishing takes the API key.
+    /// Whether publishing needs the API key.
     key_required: bool,
     /// Topics on which the demo publishes; none without `--demo`.
     demo: &'static [&'static str],
@@ -65,8 +65,8 @@ pub(super) async fn example(State(state): State<Arc<AppState>>) -> Response {
     response
 }
 
-/// The engine's own endpoint as an expression of JavaScript: the first address for clients. One of loopback, or of every
-/// interface, is reached by the name by which the page was.
+/// The engine's own endpoint as an expression of JavaScript: the first address for clients. An address of
+/// loopback, or of every interface, is reached by the name by which the page was opened.
 fn endpoint(clients: &[String], path: &str) -> String {
     let first = clients.first().and_then(|url| url.strip_prefix("ws://")?.strip_suffix(path));
     let address = first.and_then(|address| address.parse::<SocketAddr>().ok());
@@ -120,7 +120,7 @@ pub(super) async fn not_found() -> Response {
     refuse(StatusCode::NOT_FOUND, 104, text)
 }
 
-/// Puts on every answer what a browser must know.
+/// Adds the security headers to every answer.
 pub(super) async fn headers(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
@@ -131,7 +131,7 @@ pub(super) async fn headers(request: Request, next: Next) -> Response {
     response
 }
 
-/// A file that belongs to this binary: a browser may keep it, and must ask before it uses it again.
+/// A file of this binary: a browser may keep it, but must revalidate it before it uses it again.
 fn text(content_type: &'static str, body: impl Into<Body>) -> Response {
     let mut response = Response::new(body.into());
     let headers = response.headers_mut();

@@ -1,16 +1,17 @@
-//! Who is connected: the places of the control port, and whose is given away when there is none left.
+//! The connections of the control port: their places, and which connection makes room when there is none
+//! left.
 //!
-//! The number is bounded, below what the limit on descriptors keeps free of clients. When all places are taken, the
-//! connection that has asked for nothing and taken nothing for the longest time makes room: those first that never asked,
-//! then those that never asked for anything but what is open to everybody (`/health`; with an API key, whatever needs
-//! none), which keep nobody out who may ask for more. Who has asked is who has sent a whole request, its body included:
-//! half of one, at whatever pace, holds no place that somebody else needs. When everybody is being answered, a few
-//! reserved places are left, for `/health` alone: so whoever decides about a restart gets an answer.
+//! The number is bounded, below the number of descriptors that are reserved from clients. When all places are
+//! taken, the connection that has been idle for longest makes room: first those that never sent a request,
+//! then those that asked only for what is open to everybody (`/health`; with an API key, whatever needs no
+//! key). The latter never keep out anyone who may ask for more. Only a complete request counts, its body
+//! included: a connection with half a request holds no place that another needs. While all connections are
+//! being answered, a few reserved places remain, for `/health` alone, so that a supervisor gets an answer.
 //!
-//! A request that was carried out is answered: a connection goes only while none is, and when its answers have been offered
-//! to the socket. What comes after it was told to go is refused and counts for nothing, so that nobody can put the end off.
-//! Who has closed its half of the connection gets its answer as well, but may be gone, and so keeps its place only for as
-//! long as an idle one.
+//! A request that was carried out is answered: a connection closes only while it has none, and after its
+//! answers were offered to the socket. A request that arrives after a connection was told to close is refused
+//! and does not count, so nobody can put the end off. A peer that has closed its half of the connection gets
+//! its answer as well, but it may be gone, so it keeps its place only as long as an idle one.
 
 mod asked;
 
@@ -32,11 +33,11 @@ pub(super) use asked::{Asked, Unwritten};
 /// Connections at the same time. Operators, a scraper and some publishers with pools need dozens.
 pub(super) const PLACES: usize = 96;
 
-/// Places beside them in which only `/health` is answered.
+/// Further places in which only `/health` is answered.
 pub(super) const RESERVED: usize = 8;
 
-/// Connections that were told to go and have not gone, which few need longer than 20 ms for. As many of them as there are
-/// reserved places are left for those who make room there.
+/// Connections that were told to close and are still open; few need longer than 20 ms. As many of them as
+/// there are reserved places are left for those that make room there.
 const LEAVING: usize = 23;
 
 /// One more waits for its place.
@@ -49,60 +50,62 @@ const _: () =
 /// that a scraper and publishers can keep their connections.
 pub(super) const IDLE_MAX: Duration = Duration::from_secs(75);
 
-/// How long whoever has just come may take to ask, to the end of its request, however many others come.
+/// How long a new connection may take to send its first complete request, however many others connect.
 const GRACE: Duration = Duration::from_millis(100);
 
-/// How long whoever has asked, or has taken a part of its answer, keeps its place, however many others come.
+/// How long a connection keeps its place after it has asked, or has taken a part of its answer, however many
+/// others connect.
 const KEPT: Duration = Duration::from_secs(1);
 
-/// So many that have just come keep those from making room that have asked and were let in. Fewer than all places: where only a few change
-/// hands, who comes next would wait for each of them, although others are idle.
+/// If so many connections are new, they do not make connections give way that have asked and were allowed.
+/// Fewer than all places: if only a few change hands, the next one would wait for each of them, although
+/// others are idle.
 const CROWD: usize = 24;
 
-/// How long an answer of which a part has not been taken is left alone although others want its room.
+/// How long an answer that is not completely taken is left alone while others want its room.
 pub(super) const UNREAD_KEPT: Duration = Duration::from_secs(2);
 
-/// In which time an answer is handed to the socket, if the peer takes it.
+/// Time in which an answer is passed to the socket, if the peer takes it.
 const WRITTEN: Duration = Duration::from_millis(10);
 
-/// Between two looks at whether a connection that is to close has answered.
+/// Pause between two checks whether a connection that is to close has answered.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
-/// One connection: what it does, and whether it was told to go.
+/// One connection: its requests and answers, and whether it was told to close.
 ///
-/// Times are in milliseconds after `opened`; 0: not so far.
+/// Times are in milliseconds after `opened`. 0: not yet.
 #[derive(Debug)]
 pub(super) struct Connection {
     opened: Instant,
     /// In one of the reserved places.
     reserved: bool,
-    /// Requests of which a part has not come.
+    /// Requests that are incomplete.
     half: AtomicU32,
-    /// Whole requests that are being answered.
+    /// Complete requests that are being answered.
     in_flight: AtomicU32,
-    /// Answers of which a part has not been written, of those that are counted (`room`).
+    /// Answers with unwritten bytes, of those that are counted (`room`).
     unwritten: AtomicU32,
-    /// When the last head of a request came.
+    /// When the head of the latest request came.
     last_head: AtomicU64,
-    /// When the last whole request came or was answered.
+    /// When the latest request was complete, or was answered.
     last_request: AtomicU64,
     /// When the peer last took bytes that had waited for it.
     last_write: AtomicU64,
-    /// When the peer was found to have closed its half, with a request of its own to be answered.
+    /// When the peer was found to have closed its half, while a request of its own was to be answered.
     half_closed: AtomicU64,
-    /// Has asked for what is not open to everybody, and was let in.
+    /// It has asked for something that is not open to everybody, and was allowed.
     is_trusted: AtomicBool,
     closed: AtomicBool,
-    /// When it was told to go because its time was over, or because somebody needs what it has.
+    /// When it was told to close because its time was over, or because another needs its place or room.
     evicted: AtomicU64,
-    /// It was told to go because everybody is.
+    /// It was told to close because all are.
     stopping: AtomicBool,
-    /// Who looks at the two above.
+    /// Wakes the task that watches the two above.
     told: AtomicWaker,
     freed: Arc<Freed>,
 }
 
-/// Tells [`Places`], if it waits, that somebody was answered, or is gone.
+/// Tells [`Places`], if it waits, that a connection was answered or is closed.
 #[derive(Debug, Default)]
 struct Freed {
     waits: AtomicBool,
@@ -116,7 +119,7 @@ impl Freed {
         }
     }
 
-    /// Returns when somebody was answered or is gone, or after `limit`.
+    /// Returns when a connection was answered or is closed, or after `limit`.
     async fn wait(&self, limit: Duration) {
         self.waits.store(true, Ordering::Relaxed);
         let _ = timeout(limit, self.notify.notified()).await;
@@ -150,39 +153,39 @@ impl Connection {
         self.reserved
     }
 
-    /// Whether it has asked for what is not open to everybody.
+    /// Whether it has asked for something that is not open to everybody.
     pub(super) fn is_trusted(&self) -> bool {
         self.is_trusted.load(Ordering::Relaxed)
     }
 
-    /// It has asked for what is not open to everybody, and was let in.
+    /// Records that it has asked for something that is not open to everybody, and was allowed.
     pub(super) fn trust(&self) {
         self.is_trusted.store(true, Ordering::Relaxed);
     }
 
-    /// The head of a request has come; `is_whole`: with all that belongs to it.
+    /// Records that the head of a request has come; `is_whole`: with its body.
     pub(super) fn began(self: &Arc<Self>, is_whole: bool) -> Answering {
         let now = self.now();
         self.last_head.store(now, Ordering::Relaxed);
         Answering::new(Arc::clone(self), is_whole.then_some(now))
     }
 
-    /// Requests of which a part has come that are not answered yet.
+    /// Requests that have begun and are not answered.
     pub(super) fn requests(&self) -> u32 {
         self.half.load(Ordering::Relaxed) + self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// The peer has taken bytes that had waited for it.
+    /// Records that the peer has taken bytes that had waited for it.
     pub(super) fn wrote(&self) {
         self.last_write.store(self.now(), Ordering::Relaxed);
     }
 
-    /// Whether a part of a request has not come, or has not been looked at.
+    /// Whether a request is incomplete, or has not been processed.
     pub(super) fn has_half(&self) -> bool {
         self.half.load(Ordering::Relaxed) > 0
     }
 
-    /// The peer sends nothing more. Returns whether it is still to be answered.
+    /// Records that the peer sends nothing more. Returns whether it is still to be answered.
     pub(super) fn half_closed(&self) -> bool {
         let is_answering = self.is_busy() || self.unwritten.load(Ordering::Relaxed) > 0;
         if is_answering && self.half_closed.load(Ordering::Relaxed) == 0 {
@@ -191,7 +194,7 @@ impl Connection {
         is_answering
     }
 
-    /// Tells it to go: it carries out nothing more, and ends when it has answered.
+    /// Tells it to close: it carries out nothing more, and ends when it has answered.
     pub(super) fn evict(&self) {
         if !self.was_evicted() {
             self.evicted.store(self.now(), Ordering::Relaxed);
@@ -203,21 +206,21 @@ impl Connection {
         self.evicted.load(Ordering::Relaxed) > 0
     }
 
-    /// Whether it was told to go.
+    /// Whether it was told to close.
     pub(super) fn is_leaving(&self) -> bool {
         self.was_evicted() || self.stopping.load(Ordering::Relaxed)
     }
 
-    /// Returns soon after somebody needed what it has.
+    /// Returns soon after another needed its place or room.
     pub(super) async fn is_evicted(&self) {
         while !self.was_evicted() {
             sleep(LOOK_AGAIN).await;
         }
     }
 
-    /// Returns when this connection has to be closed, and has been told to go: because no request has come within
-    /// `first_head`, because nothing has happened for [`IDLE_MAX`], because somebody else needs the place, or because of
-    /// the stop.
+    /// Returns when this connection has to close, and was told so: because no request has come within
+    /// `first_head`, because nothing has happened for [`IDLE_MAX`], because another needs the place, or
+    /// because of the stop.
     pub(super) async fn time_to_go(&self, first_head: Duration) {
         let waited_too_long = async {
             loop {
@@ -238,8 +241,9 @@ impl Connection {
         }
     }
 
-    /// Returns when a connection that was told to go has answered what was carried out, or cannot. Not at once: what crosses
-    /// the end is to be refused over the connection, and not to be lost with it (RFC 9113, section 6.8).
+    /// Returns when a connection that was told to close has answered what was carried out, or cannot. Not at
+    /// once: a request that crosses the end must be refused over the connection, and not lost with it (RFC
+    /// 9113, section 6.8).
     pub(super) async fn has_answered(&self) {
         loop {
             sleep(LOOK_AGAIN).await;
@@ -249,9 +253,10 @@ impl Connection {
         }
     }
 
-    /// Whether a connection that was told to go has answered. Who makes room for somebody else has no time but for what is
-    /// on its way, and no more of that than any other, however steadily its peer takes little. At a stop an answer that
-    /// its peer goes on taking has at most as long as any has where others want its room.
+    /// Whether a connection that was told to close has answered. A connection that makes room for another has
+    /// time only for answers in flight, and for no more of them than any other, however steadily its peer
+    /// takes little. At a stop, an answer that its peer goes on taking has at most the time that others have
+    /// when their room is wanted.
     fn may_close(&self, now: Instant) -> bool {
         let last_request = self.at(self.last_request.load(Ordering::Relaxed));
         let makes_room = || {
@@ -271,25 +276,25 @@ impl Connection {
         }
     }
 
-    /// When the last whole request came, or was answered, or the peer took bytes.
+    /// When the latest request was complete or answered, or when the peer last took bytes.
     fn last_done(&self) -> u64 {
         self.last_request.load(Ordering::Relaxed).max(self.last_write.load(Ordering::Relaxed))
     }
 
-    /// Whether a whole request of it is being answered.
+    /// Whether a complete request is being answered.
     pub(super) fn is_busy(&self) -> bool {
         self.in_flight.load(Ordering::Relaxed) > 0
     }
 
-    /// Whether its place is somebody else's who needs it. Who asks only for what is open to everybody keeps its place for
-    /// no longer than its answer is being made, which waits for nobody (`answers`), and has [`WRITTEN`] for taking it: as
-    /// many as there are places, each asking without a pause, keep nobody out. A longer answer, such as a page of metrics for
-    /// a scraper without the key, may be cut off.
+    /// Whether another may have its place. A connection that asks only for what is open to everybody keeps
+    /// its place only while its answer is made, which waits for nobody (`answers`), and for [`WRITTEN`] to
+    /// take it. So as many such connections as there are places, each asking without a pause, keep nobody
+    /// out. A longer answer, such as a page of metrics for a scraper without the key, may be cut off.
     fn may_be_evicted(&self, now: Instant) -> bool {
         self.is_idle(now) || self.standing() == Standing::Open && !self.is_busy()
     }
 
-    /// Whether it has asked for nothing and taken nothing for longer than it needs for either.
+    /// Whether it has been idle for longer than a request or an answer needs.
     fn is_idle(&self, now: Instant) -> bool {
         let half_closed = self.half_closed.load(Ordering::Relaxed);
         if half_closed > 0 && self.at(half_closed) + KEPT <= now {
@@ -307,12 +312,12 @@ impl Connection {
         }
     }
 
-    /// Whether it was told to go so lately that it can be expected to be gone soon.
+    /// Whether it was told to close so recently that it will probably close soon.
     fn was_just_evicted(&self, now: Instant) -> bool {
         self.was_evicted() && self.at(self.evicted.load(Ordering::Relaxed)) + GRACE > now
     }
 
-    /// Whether it may still be about to ask for the first time.
+    /// Whether it may still be about to send its first request.
     fn has_just_come(&self, now: Instant) -> bool {
         !self.has_asked() && self.idle_since() + GRACE > now
     }
@@ -329,7 +334,8 @@ impl Connection {
         }
     }
 
-    /// When it last asked for something, or took something of an answer; or when it came, if it has never asked.
+    /// When it last asked for something, or took a part of an answer; or when it was opened, if it has never
+    /// asked.
     fn idle_since(&self) -> Instant {
         let last = if self.has_asked() { self.last_done() } else { 0 };
         self.at(last)
@@ -344,18 +350,18 @@ impl Connection {
     }
 }
 
-/// What a connection has shown of itself. The less, the sooner it makes room.
+/// The rank of a connection by what it has asked for. The lower, the sooner it makes room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Standing {
     /// It has not asked.
     New,
-    /// It has asked for what is open to everybody.
+    /// It has asked only for what is open to everybody.
     Open,
-    /// It has asked for more, and was let in.
+    /// It has asked for more, and was allowed.
     Trusted,
 }
 
-/// A place that is taken until this is dropped.
+/// A place that is occupied until this is dropped.
 #[derive(Debug)]
 pub(super) struct Place(pub(super) Arc<Connection>);
 
@@ -366,17 +372,17 @@ impl Drop for Place {
     }
 }
 
-/// All places. Owned by whoever accepts.
+/// All places. The accepting task owns them.
 #[derive(Debug, Default)]
 pub(super) struct Places {
     taken: Vec<Arc<Connection>>,
-    /// Those that were told to go and have not gone.
+    /// Connections that were told to close and are still open.
     leaving: Vec<Arc<Connection>>,
     freed: Arc<Freed>,
 }
 
 impl Places {
-    /// A place for somebody who comes now, as soon as there is one.
+    /// A place for a new connection, as soon as there is one.
     pub(super) async fn take(&mut self) -> Place {
         loop {
             if let Some(place) = self.try_take(Instant::now()) {
@@ -387,7 +393,7 @@ impl Places {
         }
     }
 
-    /// Tells everybody to go, and returns when nobody is left.
+    /// Tells all connections to close, and returns when none is left.
     pub(super) async fn close(&mut self) {
         self.leaving.append(&mut self.taken);
         for connection in &self.leaving {
@@ -403,9 +409,9 @@ impl Places {
         }
     }
 
-    /// A free place, that of the idlest, or a reserved one if all others are in use. None as long as it is not known which:
-    /// while somebody has just come who may be idle, or as many as may have just been told to go. None as well while all
-    /// reserved places are in use.
+    /// A free place, that of the idlest connection, or a reserved one if all others are in use. `None` while
+    /// this is not decided: while a new connection may prove idle, or while as many as allowed were just told
+    /// to close. `None` as well while all reserved places are in use.
     fn try_take(&mut self, now: Instant) -> Option<Place> {
         for connections in [&mut self.taken, &mut self.leaving] {
             connections.retain(|connection| !connection.closed.load(Ordering::Relaxed));
@@ -433,8 +439,8 @@ impl Places {
         Place(connection)
     }
 
-    /// Tells the connection to go that has asked for nothing for the longest time, of those that have shown the least of
-    /// themselves. False if there is none.
+    /// Tells that connection to close that has been idle for longest, of those with the lowest rank. Returns
+    /// false if there is none.
     fn evict_idlest(&mut self, reserved: bool, now: Instant) -> bool {
         let here = |connection: &&Arc<Connection>| connection.reserved == reserved;
         // Who has just come has asked, or makes room, in a moment.

@@ -1,22 +1,22 @@
-//! What the kernel says about this process and this machine.
+//! What the kernel reports about this process and this machine.
 
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Clock ticks per second in `/proc/self/stat`: what Linux shows to user space, whatever it ticks inside
-/// (proc_pid_stat(5); `USER_HZ`).
+/// Clock ticks per second in `/proc/self/stat`: the value that Linux shows to user space, whatever it uses
+/// internally (proc_pid_stat(5); `USER_HZ`).
 const USER_HZ: f64 = 100.0;
 
-/// What this process uses. A number that cannot be read is missing.
+/// What this process uses. A number that cannot be read is `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Usage {
-    /// Bytes of memory that is really there.
+    /// Resident memory in bytes.
     pub(super) resident_bytes: Option<u64>,
-    /// Open descriptors of the thread table that the process began with.
+    /// Open descriptors of the table that the process began with.
     pub(super) open_fds: Option<u64>,
     /// The limit on them.
     pub(super) max_fds: Option<u64>,
-    /// Seconds of CPU, user and system, of all threads.
+    /// CPU time of all threads, user and system, in seconds.
     pub(super) cpu_seconds: Option<f64>,
 }
 
@@ -31,12 +31,12 @@ pub(super) fn usage() -> Usage {
     }
 }
 
-/// When this was first asked, for `process_start_time_seconds`: seconds since 1970.
+/// Current Unix time in seconds when this is first called, for `process_start_time_seconds`.
 pub(super) fn now_seconds() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
-/// The machine's name, by which Centrifugo's `info` knows a node.
+/// The machine's name, which is the node's name in Centrifugo's `info`.
 pub(super) fn host_name() -> String {
     fs::read_to_string("/proc/sys/kernel/hostname")
         .map_or_else(|_| "fanfare".to_owned(), |name| name.trim().to_owned())
@@ -48,8 +48,8 @@ fn resident_bytes(status: &str) -> Option<u64> {
     Some(kilobytes * 1024)
 }
 
-/// Since Linux 6.2 the directory's size is the number of descriptors; before, it was 0 and they have to be
-/// counted, which takes milliseconds with tens of thousands of clients.
+/// Since Linux 6.2 the directory's size is the number of descriptors. Before, it was 0, and descriptors have
+/// to be counted, which takes milliseconds with tens of thousands of clients.
 fn open_fds() -> Option<u64> {
     let size = fs::metadata("/proc/self/fd").ok()?.len();
     if size > 0 { Some(size) } else { fs::read_dir("/proc/self/fd").ok().map(|fds| fds.count() as u64) }
@@ -60,7 +60,7 @@ fn max_fds(limits: &str) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// Fields 14 and 15; the second field is a name in parentheses that may hold anything.
+/// Fields 14 and 15. The second field is a name in parentheses that may contain anything.
 fn cpu_seconds(stat: &str) -> Option<f64> {
     let (_, after_name) = stat.rsplit_once(')')?;
     let mut fields = after_name.split_whitespace().skip(11);

@@ -1,7 +1,7 @@
-//! Gives memory back to the kernel after a burst.
+//! Returns memory to the kernel after a burst.
 //!
-//! mimalloc, the allocator of the program, returns freed pages after a delay of one second, but looks at the clock only
-//! when some thread frees a page. A process that has become quiet would keep what its last burst took.
+//! mimalloc, the allocator of the program, returns freed pages after a delay of one second, but checks the
+//! clock only when some thread frees a page. An idle process would keep the memory of its last burst.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use std::time::Duration;
 /// The allocator's own delay (`MIMALLOC_PURGE_DELAY`).
 const EVERY: Duration = Duration::from_secs(1);
 
-/// A block of this size has a page of its own, which is freed with it: mimalloc's `MI_LARGE_MAX_OBJ_SIZE`, 512 KiB, and
-/// more. Nothing is written there, so it costs no memory.
+/// A block of this size has a page of its own, which is freed with it: larger than mimalloc's
+/// `MI_LARGE_MAX_OBJ_SIZE`, 512 KiB. Nothing is written there, so it costs no memory.
 const BLOCK: usize = 1 << 20;
 
 /// Frees a page once per second, for as long as the thread runs. It takes a microsecond.

@@ -1,9 +1,9 @@
-//! Memory that bodies of requests, and large answers, have together, in bytes. Each takes its part as it comes, and
-//! whoever takes more waits until there is room, or goes without.
+//! Bounds the memory that all request bodies, or all large answers, have together, in bytes. Each takes its
+//! share as it arrives. If there is no room, it waits or is refused.
 //!
-//! What waits for its peer can be taken back: a body of which the rest has not come, an answer that is not all read. Where
-//! there is no room, the one goes that has held the most for the longest: its bytes times its age. So nobody fills the
-//! room with what is never finished.
+//! A share that waits for its peer can be revoked: that of an incomplete body, or of an answer that is not
+//! completely read. If there is no room, the share goes that has held the most for longest: its bytes times
+//! its age. So nobody can fill the room with what is never finished.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 
 use super::places::Connection;
 
-/// Between two looks at whose share can be taken back, while somebody waits.
+/// Pause between two checks for shares that can be revoked, while somebody waits.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Room for so many bytes.
@@ -24,12 +24,12 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 pub(super) struct Room {
     bytes: u32,
     free: Arc<Semaphore>,
-    /// How long a share is left alone that could be taken back.
+    /// How long a revocable share is left alone.
     kept: Duration,
-    /// Shares that can be taken back, by their numbers.
+    /// Revocable shares, by their numbers.
     waiting: Mutex<BTreeMap<u64, Arc<Waiting>>>,
     next_number: AtomicU64,
-    /// Bytes that were taken back and are not free yet.
+    /// Bytes that were revoked and are not free yet.
     returning: AtomicU32,
 }
 
@@ -38,14 +38,14 @@ pub(super) struct Room {
 struct Waiting {
     since: Instant,
     bytes: AtomicU32,
-    /// Bytes of it that were taken back.
+    /// Bytes of it that were revoked.
     returning: AtomicU32,
     revoked: Notify,
-    /// The connection to close when the share is taken back; none: the owner looks at `revoked`.
+    /// The connection to close when the share is revoked; `None`: the owner checks `revoked`.
     connection: Option<Arc<Connection>>,
 }
 
-/// The share was taken back for others.
+/// The share was revoked for others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Revoked;
 
@@ -58,7 +58,7 @@ pub(super) struct Share {
 }
 
 impl Room {
-    /// Room for `bytes`; what waits for its peer is left alone for `kept`.
+    /// Room for `bytes`. Shares that wait for their peers are left alone for `kept`.
     pub(super) fn new(bytes: u32, kept: Duration) -> Arc<Self> {
         Arc::new(Self {
             bytes,
@@ -70,13 +70,14 @@ impl Room {
         })
     }
 
-    /// A share of nothing so far.
+    /// An empty share.
     pub(super) fn share(self: &Arc<Self>) -> Share {
         Share { room: Arc::clone(self), permit: None, waiting: None }
     }
 
-    /// Takes back what makes room for `bytes`, as far as there is something. A connection with something to answer goes when
-    /// that is done, which may take seconds: nobody waits for it, and where there is nothing else, one of those is told to go.
+    /// Revokes shares to make room for `bytes`, as far as there are any. A connection with something to
+    /// answer closes after that, which may take seconds. Nobody waits for it; if there are no other shares,
+    /// one such connection is told to close.
     fn reclaim(&self, bytes: u32) {
         let now = Instant::now();
         let mut waiting = self.waiting.lock();
@@ -113,15 +114,15 @@ impl Room {
 }
 
 impl Share {
-    /// Bytes that this share has.
+    /// Bytes of this share.
     pub(super) fn bytes(&self) -> u32 {
         self.permit.as_ref().map_or(0, |permit| u32::try_from(permit.num_permits()).unwrap_or(u32::MAX))
     }
 
-    /// Takes `more` bytes as soon as there is room for them; no more than there is in all.
+    /// Takes `more` bytes as soon as there is room, at most all of it.
     ///
     /// # Errors
-    /// If this share is taken back instead.
+    /// If this share is revoked instead.
     pub(super) async fn grow(&mut self, more: usize) -> Result<(), Revoked> {
         let more = self.possible(more);
         if self.try_grow(more) {
@@ -145,7 +146,8 @@ impl Share {
         }
     }
 
-    /// Takes `more` bytes if there is room for them now. If there is not, what can be taken back is, for whoever comes next.
+    /// Takes `more` bytes if there is room now. If there is none, revocable shares are revoked, for whoever
+    /// comes next.
     pub(super) fn grow_at_once(&mut self, more: usize) -> bool {
         let more = self.possible(more);
         let has_grown = self.try_grow(more);
@@ -155,7 +157,7 @@ impl Share {
         has_grown
     }
 
-    /// Makes this share as large as what it is for turned out to be, as far as there is room now.
+    /// Resizes this share to the actual size, as far as there is room now.
     pub(super) fn fit(&mut self, bytes: usize) {
         let (had, needed) = (self.bytes() as usize, bytes);
         if needed < had {
@@ -166,7 +168,7 @@ impl Share {
         }
     }
 
-    /// From now on the peer is waited for, and others who need the room may have it.
+    /// From now on the owner waits for the peer, and others that need the room may have it.
     pub(super) fn offer(&mut self, connection: Option<Arc<Connection>>) {
         if self.waiting.is_none() {
             let (since, bytes) = (Instant::now(), AtomicU32::new(self.bytes()));
@@ -178,7 +180,7 @@ impl Share {
         }
     }
 
-    /// The peer is waited for no longer.
+    /// The owner no longer waits for the peer.
     pub(super) fn keep(&mut self) {
         if let Some((number, waiting)) = self.waiting.take() {
             self.room.waiting.lock().remove(&number);
@@ -186,7 +188,7 @@ impl Share {
         }
     }
 
-    /// Returns when this share is taken back.
+    /// Returns when this share is revoked.
     pub(super) async fn revoked(&self) {
         match &self.waiting {
             Some((_, waiting)) => waiting.revoked.notified().await,
@@ -194,7 +196,7 @@ impl Share {
         }
     }
 
-    /// As much of `more` as this share may have one day.
+    /// The part of `more` that this share can ever have.
     fn possible(&self, more: usize) -> u32 {
         u32::try_from(more).unwrap_or(u32::MAX).min(self.room.bytes - self.bytes())
     }
@@ -271,7 +273,7 @@ mod tests {
         assert_eq!([one, other].iter().filter(|outcome| outcome.is_ok()).count(), 1);
     }
 
-    /// A connection that has something to answer goes when that is done.
+    /// A connection that has something to answer closes after that.
     #[tokio::test]
     async fn nobody_waits_for_room_that_comes_later() {
         let room = Room::new(100, Duration::ZERO);

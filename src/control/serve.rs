@@ -1,9 +1,9 @@
 //! Connections of the control port: HTTP/1.1 with keep-alive and pipelining, and HTTP/2 without TLS for
 //! clients that begin with its preface. Bounded in number, in time and in memory.
 //!
-//! Answers of HTTP/1.1 are written in batches (`stream`), and nothing is read behind an answer that the peer does not
-//! take: so such a connection holds one head and one answer beyond a batch, whatever its peer sends. One of HTTP/2 holds
-//! [`API_STREAMS_MAX`] of each.
+//! Answers of HTTP/1.1 are written in batches (`stream`), and nothing is read behind an answer that the peer
+//! does not take. So such a connection holds one head and one answer beyond a batch, whatever its peer sends.
+//! One of HTTP/2 holds [`API_STREAMS_MAX`] of each.
 
 use std::convert::Infallible;
 use std::future::ready;
@@ -46,23 +46,24 @@ const FIELDS_BYTES: u32 = 8 << 10;
 /// Fields in the head of a request. However small each is on the wire, `config::memory` counts some 200 bytes for it.
 const FIELDS_MAX: usize = 64;
 
-/// As many of a connection's first bytes as tell what it is: the PROXY protocol's line has at most 107.
+/// Number of a connection's first bytes that identify its protocol: the PROXY protocol's line has at most
+/// 107.
 const FIRST_BYTES: usize = 128;
 
-/// Pause after a failed `accept`: without descriptors the next one would fail at once.
+/// Pause after a failed `accept`: without descriptors, the next one would fail at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Between two log lines about failed accepts.
+/// Interval between two log lines about failed accepts.
 const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Whose request it is; an extension of every request.
+/// The connection of a request; an extension of every request.
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
     pub(super) address: SocketAddr,
     pub(super) connection: Arc<Connection>,
 }
 
-/// What the configuration says about connections.
+/// The configuration of connections.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     /// Bytes of a request's head.
@@ -81,7 +82,7 @@ impl Limits {
     }
 }
 
-/// Serves until `stop`, then lets the requests in flight end.
+/// Serves until `stop`, then lets the requests in flight finish.
 pub(super) async fn serve(
     router: Router,
     listener: std::net::TcpListener,
@@ -108,7 +109,7 @@ pub(super) async fn serve(
     Ok(())
 }
 
-/// Where connections come in.
+/// Accepts connections.
 struct Acceptor {
     listener: TcpListener,
     places: Places,
@@ -120,8 +121,9 @@ impl Acceptor {
         Self { listener, places: Places::default(), failures: RateLimit::new(ACCEPT_LOG_INTERVAL) }
     }
 
-    /// The next connection, with a place for it. The place is looked for when somebody has come, so that nobody makes
-    /// room for nobody. Dropping the future closes who waits for a place; the others stay in the kernel's queue.
+    /// The next connection, with a place for it. A place is sought only when a connection has come, so that
+    /// no connection makes room for nothing. Dropping the future closes the connection that waits for a
+    /// place; the others stay in the kernel's queue.
     async fn next_connection(&mut self) -> (Place, TcpStream, SocketAddr) {
         loop {
             match self.listener.accept().await {
@@ -200,8 +202,8 @@ async fn converse(
     }
 }
 
-/// Answers one request. One that may be sent again is refused by HTTP/2 so that clients do by themselves (RFC 9113,
-/// section 8.7).
+/// Answers one request. By HTTP/2, a request that may be sent again is refused so that clients send it again
+/// by themselves (RFC 9113, section 8.7).
 fn answer(
     router: &TowerToHyperService<Router>,
     peer: Peer,
@@ -216,14 +218,14 @@ fn answer(
     }))
 }
 
-/// Whether nothing is carried out for a connection now: it was told to close, or has as many requests as it may. HTTP/2
-/// itself sees to their number, but for requests that were cancelled just now. Such a request counts for nothing, and
-/// nothing of it is kept.
+/// Whether a connection must carry out nothing now: it was told to close, or has as many requests as it may.
+/// HTTP/2 itself bounds their number, except for requests that were just cancelled. Such a request does not
+/// count, and nothing of it is kept.
 fn is_refused(connection: &Connection) -> bool {
     connection.is_leaving() || connection.requests() >= API_STREAMS_MAX
 }
 
-/// Carries out one request, if it is one that may be. What is refused is not kept until the answer leaves.
+/// Carries out one request, if it is allowed. A refused request is not kept until the answer leaves.
 fn carry_out(
     router: &TowerToHyperService<Router>,
     peer: Peer,
@@ -256,7 +258,7 @@ fn carry_out(
     }
 }
 
-/// What to say to a peer whose first bytes are no HTTP, which hyper would answer without a word. Reads nothing.
+/// The answer to a peer whose first bytes are not HTTP, for which hyper has none. Reads nothing.
 async fn no_http(stream: &TcpStream) -> Option<&'static str> {
     let mut bytes = [0; FIRST_BYTES];
     let length = stream.peek(&mut bytes).await.unwrap_or_default();
@@ -268,8 +270,8 @@ async fn no_http(stream: &TcpStream) -> Option<&'static str> {
         .then_some("This is not an HTTP request. The control port takes HTTP without TLS.")
 }
 
-/// Whether this is how HAProxy's checks ask where nobody told them a path: `OPTIONS /`, often without a host. What a
-/// browser asks before a request has an origin.
+/// Whether this is HAProxy's default health check: `OPTIONS /`, often without a host. The preflight of a
+/// browser has an origin.
 fn is_bare_probe(request: &hyper::Request<Incoming>) -> bool {
     request.method() == Method::OPTIONS
         && ["/", "*"].contains(&request.uri().path())
@@ -281,7 +283,7 @@ fn too_many_fields() -> Response {
     refuse(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, ErrorCode::BadRequest.code(), &text)
 }
 
-/// The answer to a request that may be sent again. `why`: not now.
+/// The answer to a request that may be sent again later. `why`: the reason.
 fn too_many(why: &str) -> Response {
     let text = format!("too many requests: {why}");
     refuse(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::TooManyRequests.code(), &text)

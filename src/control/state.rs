@@ -1,4 +1,4 @@
-//! What all handlers share, and the one way from them to the broker thread.
+//! The state that all handlers share, and how they send requests to the broker thread.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -22,11 +22,11 @@ use crate::domain::namespaces::Namespaces;
 use crate::domain::reasons::ErrorCode;
 use crate::stats::{BackplaneState, Stats};
 
-/// Between two attempts to put a request into a full mailbox: the broker thread empties a full one in
-/// about this time, and nobody wakes a sender.
+/// Pause between two attempts to put a request into a full mailbox. The broker thread empties a full one in
+/// about this time, and nothing wakes a sender.
 const RETRY: Duration = Duration::from_millis(5);
 
-/// Bytes of the first page of metrics, guessed.
+/// Estimated size of the first page of metrics, in bytes.
 const PAGE_BYTES: usize = 64 << 10;
 
 /// The state of every handler.
@@ -44,10 +44,10 @@ pub(super) struct AppState {
     pub(super) bodies: Arc<Room>,
     /// Room for large answers.
     pub(super) answers: Arc<Room>,
-    /// Bytes of the last page of metrics.
+    /// Bytes of the latest page of metrics.
     pub(super) page_bytes: AtomicUsize,
     requests: Sender<Request>,
-    /// Held by whoever has a request for the broker thread in its hands.
+    /// Held while a request for the broker thread is sent.
     next: Mutex<()>,
     started: Instant,
 }
@@ -73,39 +73,40 @@ impl AppState {
         }
     }
 
-    /// How long this desk has been open.
+    /// How long the control port has been open.
     pub(super) fn uptime(&self) -> Duration {
         self.started.elapsed()
     }
 
-    /// Which backplane there is.
+    /// Which backplane is in use.
     pub(super) fn mode(&self) -> Mode {
         Mode::of(&self.config)
     }
 
-    /// Where the connection to the backplane stands.
+    /// The state of the connection to the backplane.
     pub(super) fn backplane(&self) -> BackplaneState {
         self.stats.broker.backplane()
     }
 
-    /// Whether RabbitMQ has said that it takes no publishes, for want of memory or disk.
+    /// Whether RabbitMQ has reported that it accepts no publishes, for want of memory or disk.
     pub(super) fn rabbitmq_is_blocked(&self) -> bool {
         self.stats.broker.rabbitmq_blocked.value() != 0
     }
 
-    /// Hands `request` to the broker thread. While its mailbox is full this waits, for `timeouts.publish`
-    /// at most.
+    /// Sends `request` to the broker thread. While its mailbox is full, this waits, at most
+    /// `timeouts.publish`.
     pub(super) async fn post(&self, request: Request) -> Result<(), Fault> {
         self.post_before(self.deadline(), || request).await
     }
 
-    /// Until when a request that begins now can be handed to the broker thread.
+    /// Until when a request that begins now can be sent to the broker thread.
     pub(super) fn deadline(&self) -> Instant {
         Instant::now() + self.config.timeouts.publish.0
     }
 
-    /// Hands what `make` makes to the broker thread, as soon as there is room in its mailbox. They take turns, and each is
-    /// made in its turn: so the copies of all that is published do not wait for room together.
+    /// Sends what `make` returns to the broker thread, as soon as there is room in its mailbox. Senders take
+    /// turns, and `make` is called in the sender's turn, so that copies of publications do not wait for room
+    /// together.
     pub(super) async fn post_before(
         &self,
         deadline: Instant,

@@ -1,9 +1,9 @@
-//! The socket of one connection, as the HTTP server sees it: it writes answers in batches, notes what the peer takes, and
-//! closes so that the last answer arrives.
+//! The socket of one connection, as the HTTP server sees it: it writes answers in batches, records what the
+//! peer takes, and closes so that the last answer arrives.
 //!
-//! Who pipelines requests of HTTP/1.1 gets the answers in one write, not in one each. They are held as long as the server
-//! has whole requests in its own buffer: it asks for more input when it has none, the beginning of one included. They
-//! leave before that if they are many, or if the next one takes its time.
+//! A peer that pipelines requests of HTTP/1.1 gets several answers in one write. Answers are held while the
+//! server has complete requests in its own buffer: when it has none, it asks for more input. Answers leave
+//! earlier if they are many, or if the next one takes long.
 
 use std::io;
 use std::pin::Pin;
@@ -17,23 +17,23 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::places::Connection;
 
-/// How long a peer may take to close after it was told that nothing more comes.
+/// How long a peer may take to close after the engine has closed its half.
 const LINGER: Duration = Duration::from_millis(500);
 
-/// Bytes that are read and thrown away in that time. More than a body that was refused for its size.
+/// Bytes that are read and discarded in that time. More than a body that was refused for its size.
 const LINGER_BYTES: usize = 4 << 20;
 
-/// Bytes of answers that are held.
+/// Bytes of answers that are held at most.
 const HELD_BYTES: usize = 16 << 10;
 
-/// How long they are held.
+/// How long answers are held.
 const HELD_FOR: Duration = Duration::from_millis(2);
 
-/// How often the end of what a peer sends is put off, for requests that are there and have not been taken.
+/// How often the end of a peer's input is put off, for requests that have arrived and have not been taken.
 const ENDS_PUT_OFF: u32 = 8;
 
-/// Whether a connection that begins so speaks HTTP/1: HTTP/2 begins with `PRI * HTTP/2.0` (RFC 9113, section 3.4). None
-/// while both are possible: after nothing, or one `P`.
+/// Whether a connection that begins with these bytes speaks HTTP/1: HTTP/2 begins with `PRI * HTTP/2.0` (RFC
+/// 9113, section 3.4). `None` while both are possible: after nothing, or one `P`.
 fn is_http_1(first: &[u8]) -> Option<bool> {
     match first {
         [] | [b'P'] => None,
@@ -48,17 +48,17 @@ fn is_http_1(first: &[u8]) -> Option<bool> {
 pub(super) struct Stream {
     socket: TcpStream,
     connection: Arc<Connection>,
-    /// Whether answers may be held: known with the first bytes, for good. HTTP/2 flushes when it means it.
+    /// Whether answers may be held: decided by the first bytes. HTTP/2 flushes by itself.
     holds: Option<bool>,
     held: Vec<u8>,
-    /// Until when; made once, and again and again set to another time.
+    /// The timer for it; created once, and reset again and again.
     held_until: Option<Pin<Box<Sleep>>>,
     is_timed: bool,
-    /// The socket took nothing when it was last offered something.
+    /// The socket took nothing at the last attempt.
     is_blocked: bool,
-    /// How often the end of what the peer sends was put off.
+    /// How often the end of the peer's input was put off.
     ends_seen: u32,
-    /// Set once nothing more is written, until the peer has closed.
+    /// Set when nothing more is written, until the peer has closed.
     farewell: Option<(Pin<Box<Sleep>>, usize)>,
 }
 
@@ -79,7 +79,7 @@ impl Stream {
         }
     }
 
-    /// Writes what is held.
+    /// Writes held answers.
     fn release(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.held.is_empty() {
             let written = Pin::new(&mut self.socket).poll_write(cx, &self.held);
@@ -93,7 +93,7 @@ impl Stream {
         Poll::Ready(Ok(()))
     }
 
-    /// Notes whether the peer takes what it is sent. The time is looked at only where something had waited for it.
+    /// Records whether the peer takes what it is sent. The clock is read only if something had waited for it.
     fn noted(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match written {
             Poll::Pending => self.is_blocked = true,
@@ -106,7 +106,7 @@ impl Stream {
         written
     }
 
-    /// Takes what may be held; none of it if it has to be written at once.
+    /// Holds what may be held; none of it if it has to be written at once.
     fn hold(&mut self, bytes: &[u8]) -> usize {
         if self.holds != Some(true) || self.held.len() + bytes.len() > HELD_BYTES {
             return 0;
@@ -115,10 +115,10 @@ impl Stream {
         bytes.len()
     }
 
-    /// Reads on until the peer has closed, or has had its time.
+    /// Reads on until the peer has closed, or its time is over.
     ///
-    /// Whoever closes a socket in which there is something unread makes the kernel send a reset, and a reset takes
-    /// from the peer what it has not read yet: the very answer that says what was wrong.
+    /// Closing a socket with unread input makes the kernel send a reset. A reset discards what the peer has
+    /// not read yet: the very answer that says what was wrong.
     fn drain(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let (time, bytes) = self.farewell.get_or_insert_with(|| (Box::pin(sleep(LINGER)), LINGER_BYTES));
         let mut space = [0; 4096];
@@ -196,7 +196,7 @@ impl AsyncWrite for Stream {
         self.socket.is_write_vectored()
     }
 
-    /// What is held counts as written: its time, or the next call that asks for input, sees to it.
+    /// Held bytes count as written. The timer, or the next call that asks for input, writes them.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.held.is_empty() {
             return Pin::new(&mut self.socket).poll_flush(cx);

@@ -1,5 +1,5 @@
-//! `disconnect` and `unsubscribe`: what operators do to clients. The engine knows clients by their ids
-//! only: requests that pick people by their user name wait until there are identities.
+//! `disconnect` and `unsubscribe`. The engine knows clients only by their ids. Requests that name a user are
+//! refused until there are identities.
 
 use serde::Deserialize;
 
@@ -25,7 +25,7 @@ pub(super) struct DisconnectParams {
     others: Others,
 }
 
-/// With what a client is sent away.
+/// The code and the text of a close.
 #[derive(Debug, Default, Deserialize)]
 struct CloseParams {
     #[serde(default)]
@@ -48,7 +48,7 @@ pub(super) struct UnsubscribeParams {
     others: Others,
 }
 
-/// Closes one client. Like Centrifugo, says nothing about whether it was still there.
+/// Closes one client. Like Centrifugo, it does not say whether the client was still connected.
 pub(super) async fn disconnect(state: &AppState, params: DisconnectParams) -> Outcome {
     nobody_by_name(&params.user, params.others)?;
     let closing = closing(params.disconnect)?;
@@ -63,7 +63,7 @@ pub(super) async fn disconnect(state: &AppState, params: DisconnectParams) -> Ou
     done()
 }
 
-/// Takes a topic away from one client, or from everybody.
+/// Ends the subscription of one client, or of all clients.
 pub(super) async fn unsubscribe(state: &AppState, params: UnsubscribeParams) -> Outcome {
     nobody_by_name(&params.user, params.others)?;
     if params.channel.is_empty() {
@@ -74,7 +74,7 @@ pub(super) async fn unsubscribe(state: &AppState, params: UnsubscribeParams) -> 
     done()
 }
 
-/// Refuses to pick clients by what this engine does not know of them.
+/// Refuses to pick clients by something that this engine does not know about them.
 fn nobody_by_name(user: &str, mut others: Others) -> Result<(), Fault> {
     if !user.is_empty() {
         return Err(Fault::bad(
@@ -87,7 +87,7 @@ fn nobody_by_name(user: &str, mut others: Others) -> Result<(), Fault> {
     others.refuse()
 }
 
-/// Where the client of this id is.
+/// The place of the client with this id.
 fn client(state: &AppState, id: &str) -> Result<(ShardId, ClientKey), Fault> {
     let parsed = ClientId::parse(id, state.node)
         .map_err(|error| Fault::bad(format_args!("`client` is {error}: {}", printable(id.as_bytes(), 40))))?;
@@ -98,8 +98,8 @@ fn client(state: &AppState, id: &str) -> Result<(ShardId, ClientKey), Fault> {
     Ok((parsed.shard, parsed.key))
 }
 
-/// How the client is to be closed: with a reason of the protocol's, or with what means something to the application
-/// (3000 to 4999; codes below are WebSocket's own).
+/// How the client is closed: with a reason of the protocol, or with a code of the application (3000 to 4999;
+/// codes below are WebSocket's own).
 fn closing(wanted: CloseParams) -> Result<Closing, Fault> {
     let CloseParams { code, reason, others } = wanted;
     others.refuse()?;

@@ -1,4 +1,4 @@
-//! `history` and `history_remove`: what was published in a topic, as far as this node keeps it.
+//! `history` and `history_remove`: the history of a topic, as far as this node keeps it.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -18,7 +18,7 @@ use super::{topic, unknown_namespace};
 #[derive(Debug, Deserialize)]
 pub(super) struct HistoryParams {
     channel: String,
-    /// At most so many publications; 0: none, only where the topic stands; below: all.
+    /// At most this many publications. 0: none, only the position. Negative: all.
     #[serde(default)]
     limit: i32,
     since: Option<SinceParams>,
@@ -58,7 +58,7 @@ fn as_text<S: serde::Serializer>(epoch: &Epoch, serializer: S) -> Result<S::Ok, 
     serializer.serialize_str(epoch)
 }
 
-/// Shows a part of a topic's history.
+/// Returns a part of a topic's history.
 pub(super) async fn history(state: &AppState, params: HistoryParams) -> Outcome {
     params.others.refuse()?;
     params.since.as_ref().map_or(Ok(()), |since| since.others.refuse())?;
@@ -82,7 +82,7 @@ pub(super) async fn history(state: &AppState, params: HistoryParams) -> Outcome 
     result(&HistoryResult { publications, epoch: position.epoch, offset: position.offset })
 }
 
-/// Forgets what was published in a topic, on all nodes that read the same stream. Its offsets go on.
+/// Removes a topic's history on all nodes that read the same stream. Its offsets go on.
 pub(super) async fn remove(state: &AppState, params: RemoveParams) -> Outcome {
     params.others.refuse()?;
     let topic = topic(state, &params.channel)?;

@@ -1,5 +1,6 @@
-//! Parameters that a method does not have. Whoever sends one expects something of it, so it is refused by name. What
-//! says nothing passes: `null`, `false`, 0 and what is empty, as client libraries send it for what was not asked for.
+//! Unknown parameters of a method. Whoever sends one expects an effect, so it is refused by name. Empty
+//! values are accepted (`null`, `false`, 0, and empty texts, lists and objects), because client libraries
+//! send them for parameters that are not set.
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -7,16 +8,16 @@ use serde_json::{Map, Value};
 use crate::control::envelope::Fault;
 use crate::domain::reasons::ErrorCode;
 
-/// Characters of a name that are repeated in the answer.
+/// Characters of a name that are repeated in the error.
 const NAME_CHARS: usize = 64;
 
-/// The names of those that say something; a flattened field of a method's parameters.
+/// The names of unknown parameters with a value; a flattened field of a method's parameters.
 #[derive(Debug, Default, Deserialize)]
 #[serde(from = "Map<String, Value>")]
 pub(super) struct Others(Vec<String>);
 
 impl Others {
-    /// Whether there is one of this name. It is not refused then: the method says what is wrong with it.
+    /// Whether there is one of this name. It is not refused then: the method reports what is wrong with it.
     pub(super) fn take(&mut self, name: &str) -> bool {
         let before = self.0.len();
         self.0.retain(|other| other != name);

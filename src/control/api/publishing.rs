@@ -1,5 +1,5 @@
-//! `publish` and `broadcast`: the same door as everybody else's publications, through the backplane. The
-//! answer waits until the backplane has confirmed.
+//! `publish` and `broadcast`. They publish through the backplane, as clients do, and answer when the
+//! backplane has confirmed.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -23,20 +23,20 @@ use crate::stats::BackplaneState;
 use super::others::Others;
 use super::{topic, unknown_namespace};
 
-/// What the broker thread may take beyond `timeouts.publish` to answer a publish, before the operator is
-/// told that nothing is known of it.
+/// How long the broker thread may take beyond `timeouts.publish` to answer a publish, before the operator is
+/// told that the outcome is unknown.
 const ANSWER_GRACE: Duration = Duration::from_secs(1);
 /// AMQP's limit for a `message-id`.
 const ID_BYTES_MAX: usize = 255;
 /// Bytes that the names of topics take in the headers of one message: RabbitMQ takes 128 KiB of headers (`frame_max`).
 const NAMES_BYTES_MAX: usize = 64 << 10;
-/// Messages of one broadcast that are under way at once, and bytes of their data; one may always be. Each has the data for
-/// itself, and a request may name thousands of channels.
+/// Messages of one broadcast in flight at once, and bytes of their data; one message may always be in flight.
+/// Each message has its own copy of the data, and a request may name thousands of channels.
 const UNDER_WAY_MAX: usize = 32;
 const UNDER_WAY_BYTES_MAX: usize = 1 << 20;
-/// Channels of one broadcast.
+/// The greatest number of channels of one broadcast.
 pub(super) const CHANNELS_MAX: usize = 10_000;
-/// Bytes of a key: as many as a topic's name has at most.
+/// The greatest length of a key in bytes, the same as for a topic's name.
 const KEY_BYTES_MAX: usize = 255;
 
 /// The parameters of `publish`.
@@ -45,9 +45,9 @@ pub(super) struct PublishParams<'a> {
     channel: String,
     #[serde(default, borrow, deserialize_with = "present")]
     data: Option<&'a RawValue>,
-    /// Names this publication: a repeated request with the same key is pushed once.
+    /// Identifies this publication: a repeated request with the same key is pushed once.
     idempotency_key: Option<String>,
-    /// What it is the latest of; empty: of nothing.
+    /// Identifies the item that this publication updates; empty: none.
     key: Option<String>,
     #[serde(flatten)]
     others: Others,
@@ -60,20 +60,20 @@ pub(super) struct BroadcastParams<'a> {
     channels: Vec<String>,
     #[serde(default, borrow, deserialize_with = "present")]
     data: Option<&'a RawValue>,
-    /// Names this publication: a repeated request with the same key is pushed once.
+    /// Identifies this publication: a repeated request with the same key is pushed once.
     idempotency_key: Option<String>,
-    /// What it is the latest of; empty: of nothing.
+    /// Identifies the item that this publication updates; empty: none.
     key: Option<String>,
     #[serde(flatten)]
     others: Others,
 }
 
-/// A value that is there, `null` as well.
+/// A value that is present, including `null`.
 fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
-/// The names of a broadcast. Those beyond the limit are counted and not kept.
+/// The channels of a broadcast. Those beyond the limit are counted and not kept.
 fn channels<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     struct Names;
     impl<'de> Visitor<'de> for Names {
@@ -103,12 +103,12 @@ fn channels<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D
     deserializer.deserialize_seq(Names)
 }
 
-/// What `publish` and `broadcast` have in common, checked.
+/// The checked parameters that `publish` and `broadcast` share.
 #[derive(Debug)]
 struct Checked<'a> {
     data: &'a RawValue,
     key: Option<Box<str>>,
-    /// The publication shall be in no history.
+    /// The publication is not kept in a history.
     skips_history: bool,
 }
 
@@ -126,7 +126,7 @@ impl<'a> Checked<'a> {
         Ok(Self { data, key: checked_key(key)?, skips_history })
     }
 
-    /// The topic of this name, if it can be published to so.
+    /// The topic of this name, if this request may publish to it.
     fn topic(&self, state: &AppState, name: &str) -> Result<TopicName, Fault> {
         let topic = topic(state, name)?;
         if !state.namespaces.is_known(name) {
@@ -152,7 +152,7 @@ impl<'a> Checked<'a> {
     }
 }
 
-/// Where a publication stands, if it is known by the time of the answer.
+/// The position of a publication, if it is known by the time of the answer.
 #[derive(Debug, Default, Serialize)]
 struct PublishResult<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -169,7 +169,7 @@ fn published(position: Option<&Position>) -> Outcome {
 
 #[derive(Debug, Serialize)]
 struct BroadcastResult {
-    /// One for each of the request's channels, in their order.
+    /// One for each channel of the request, in their order.
     responses: Vec<Envelope>,
 }
 
@@ -182,11 +182,13 @@ pub(super) async fn publish(state: &AppState, params: PublishParams<'_>) -> Outc
     published(numbered.first().map(|(_, position)| position))
 }
 
-/// Publishes to several topics at once. A topic that is none gets its error in its place, and the others
-/// are published to; a topic named twice is published to once. More than fit into one message go by several.
+/// Publishes to several topics at once. A topic that is refused gets its error in its place, and the others
+/// are published to. A topic that is named twice is published to once. Topics that do not fit into one
+/// message go by several.
 ///
-/// An idempotency key names one publication of each topic, as in Centrifugo: whoever repeats half of a broadcast gets it to the
-/// topics that lack it. So there is a message for each topic then, with an id and an answer of its own.
+/// As in Centrifugo, an idempotency key names one publication of each topic. So a request that repeats half
+/// of a broadcast publishes to the topics that lack it. With a key, each topic therefore has its own message,
+/// with its own id and answer.
 pub(super) async fn broadcast(state: &AppState, params: BroadcastParams<'_>) -> Outcome {
     let checked = Checked::new(params.data, params.key, params.others)?;
     if params.channels.is_empty() {
@@ -219,7 +221,7 @@ pub(super) async fn broadcast(state: &AppState, params: BroadcastParams<'_>) -> 
     result(&BroadcastResult { responses })
 }
 
-/// Topics by the message that they go with: as few messages as hold their names, and may have so many.
+/// Groups topics by message: as few messages as hold their names, each with at most the allowed number.
 fn messages(topics: impl Iterator<Item = TopicName>) -> Vec<Vec<TopicName>> {
     let (mut messages, mut bytes) = (Vec::<Vec<TopicName>>::new(), 0);
     for topic in topics {
@@ -255,13 +257,13 @@ async fn broadcast_by_name(
     result(&BroadcastResult { responses: outcomes.map(Envelope::from).collect().await })
 }
 
-/// How many messages with this data are under way at once.
+/// How many messages with this data may be in flight at once.
 fn under_way_max(checked: &Checked<'_>) -> usize {
     (UNDER_WAY_BYTES_MAX / checked.data.get().len().max(1)).clamp(1, UNDER_WAY_MAX)
 }
 
-/// The id of the publication of `topic` that `key` names; an empty key is none. No other id looks like it, and
-/// those of two topics differ. The same on every node.
+/// The id of the publication of `topic` that `key` names; `None` for an empty key. No other id has this form,
+/// ids of different topics differ, and the id is the same on every node.
 fn identify(topic: &str, key: Option<&str>) -> Result<Option<Box<str>>, Fault> {
     let Some(key) = key.filter(|key| !key.is_empty()) else { return Ok(None) };
     let id = format!("fanfare-key:{}:{topic}:{key}", topic.len());
@@ -275,7 +277,7 @@ fn identify(topic: &str, key: Option<&str>) -> Result<Option<Box<str>>, Fault> {
     Ok(Some(id.into()))
 }
 
-/// What a publication is the latest of, if anything.
+/// The key of a publication, if it has one.
 fn checked_key(key: Option<String>) -> Result<Option<Box<str>>, Fault> {
     let key = key.filter(|key| !key.is_empty());
     if let Some(key) = key.as_ref().filter(|key| key.len() > KEY_BYTES_MAX) {
@@ -285,7 +287,7 @@ fn checked_key(key: Option<String>) -> Result<Option<Box<str>>, Fault> {
     Ok(key.map(String::into_boxed_str))
 }
 
-/// Hands a publication to the broker thread, before `deadline`, and waits for the backplane's word.
+/// Sends a publication to the broker thread before `deadline`, and waits for the backplane's answer.
 async fn hand_in(
     state: &AppState,
     deadline: Instant,
@@ -308,7 +310,7 @@ async fn hand_in(
     confirmed_before(state, deadline, answer).await
 }
 
-/// Waits for the backplane's word.
+/// Waits for the backplane's answer.
 pub(super) async fn confirmed(
     state: &AppState,
     answer: oneshot::Receiver<Result<Numbered, PublishFault>>,
@@ -316,7 +318,7 @@ pub(super) async fn confirmed(
     confirmed_before(state, state.deadline(), answer).await
 }
 
-/// Waits for the backplane's word, not much longer than until `deadline`.
+/// Waits for the backplane's answer, not much longer than until `deadline`.
 async fn confirmed_before(
     state: &AppState,
     deadline: Instant,

@@ -1,4 +1,4 @@
-//! `info` and `channels`: what operators want to know.
+//! `info` and `channels`: what is on this node.
 
 use std::collections::BTreeMap;
 
@@ -35,14 +35,14 @@ struct InfoResult {
     nodes: [Node; 1],
 }
 
-/// Field by field what Centrifugo says of a node.
+/// What Centrifugo says about a node, field by field.
 #[derive(Debug, Serialize)]
 struct Node {
     uid: String,
     name: String,
     version: &'static str,
     num_clients: u64,
-    /// Nobody is known by name yet.
+    /// Always 0, because there are no users yet.
     num_users: u64,
     num_subs: u64,
     num_channels: u64,
@@ -68,7 +68,7 @@ struct ChannelInfo {
     num_clients: u64,
 }
 
-/// Says what there is on this node.
+/// Describes this node.
 pub(super) fn info(state: &AppState, params: &InfoParams) -> Outcome {
     params.others.refuse()?;
     result(&InfoResult {
@@ -85,7 +85,7 @@ pub(super) fn info(state: &AppState, params: &InfoParams) -> Outcome {
     })
 }
 
-/// Lists the topics that have subscribers, those that the pattern picks if there is one.
+/// Lists the topics that have subscribers and match the pattern, if there is one.
 pub(super) async fn channels(state: &AppState, params: ChannelsParams) -> Outcome {
     params.others.refuse()?;
     let pattern = params.pattern.filter(|pattern| !pattern.is_empty());

@@ -1,5 +1,5 @@
-//! What a connection is asked, and what of its answers has not been written: each is counted from its beginning until it
-//! is dropped.
+//! Counts the requests of a connection and its unwritten answers: each from its beginning until it is
+//! dropped.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::Connection;
 
-/// An answer of which a part has not been written, until this is dropped.
+/// An answer with unwritten bytes, until this is dropped.
 #[derive(Debug)]
 pub(in crate::control) struct Unwritten(Arc<Connection>);
 
@@ -36,7 +36,7 @@ pub(in crate::control) struct Answering {
 }
 
 impl Answering {
-    /// `whole`: when the whole request has come, if it has.
+    /// `whole`: when the request was complete, if it is.
     pub(super) fn new(connection: Arc<Connection>, whole: Option<u64>) -> Self {
         connection.half.fetch_add(1, Ordering::Relaxed);
         let answering = Self { connection, is_whole: AtomicBool::new(false) };
@@ -46,12 +46,12 @@ impl Answering {
         answering
     }
 
-    /// Whether the whole request has come, and was looked at.
+    /// Whether the request is complete and was processed.
     pub(in crate::control) fn has_come_whole(&self) -> bool {
         self.is_whole.load(Ordering::Relaxed)
     }
 
-    /// The whole request has come.
+    /// Records that the request is complete.
     pub(super) fn is_whole(&self, now: u64) {
         if !self.is_whole.swap(true, Ordering::Relaxed) {
             self.connection.half.fetch_sub(1, Ordering::Relaxed);
@@ -74,7 +74,7 @@ impl Drop for Answering {
     }
 }
 
-/// The body of a request. When its end has come, the request is whole.
+/// The body of a request. At its end, the request is complete.
 #[derive(Debug)]
 pub(in crate::control) struct Asked {
     body: Incoming,
