@@ -1,4 +1,5 @@
-//! `fanfare check`: what is wrong with a configuration, or with this machine for it, before it is used.
+//! `fanfare check`: reports what is wrong with a configuration, or with this machine for it, before it is
+//! used.
 
 use std::fmt::Write as _;
 use std::io::{self, Read as _, Write as _};
@@ -17,9 +18,9 @@ use fanfare::config::{AmqpUrl, Config, Loaded, grouped};
 
 use super::{ConfigurationFile, WRONG_CONFIGURATION, print, reachable};
 
-/// For whoever has taken a port to say who it is.
+/// How long a program on a taken port may take to answer what it is.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
-/// More than Fanfare says.
+/// More bytes than Fanfare's answer has.
 const ANSWER_BYTES_MAX: u64 = 4096;
 
 #[derive(Args)]
@@ -32,17 +33,17 @@ pub(super) struct Options {
     connect: bool,
 }
 
-/// What one look at the machine found.
+/// The result of one check.
 enum Finding {
     /// As it should be.
     Good(String),
-    /// As it should be, and perhaps not what one expects.
+    /// As it should be, but perhaps not what the operator expects.
     Note(String),
-    /// It will run as configured; under load it could run better.
+    /// The engine will run as configured; under load it could run better.
     Advice(String),
-    /// It will run, but not as configured.
+    /// The engine will run, but not as configured.
     Warning(String),
-    /// It will not run.
+    /// The engine will not run.
     Problem(String),
 }
 
@@ -80,7 +81,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     Ok(if fails { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// What differs from the defaults, and who said so. Secrets are masked by their types.
+/// Keys that differ from the defaults, and where each was set. Secrets are masked by their types.
 fn effective(file: &str, loaded: &Loaded) -> String {
     let differences = loaded.config.differences();
     if differences.is_empty() {
@@ -122,7 +123,7 @@ fn findings(config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// What each of RabbitMQ's nodes says. An engine needs one of them.
+/// The state of each of RabbitMQ's nodes. An engine needs one of them.
 fn rabbitmq(config: &Config) -> anyhow::Result<Vec<Finding>> {
     let nodes = fanfare::broker::inspect(config).context("RabbitMQ cannot be asked")?;
     let one_is_right = nodes.iter().any(|inspection| inspection.found.is_ok());
@@ -140,7 +141,7 @@ fn rabbitmq(config: &Config) -> anyhow::Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// Whether the limits fit into the memory that there is.
+/// Whether the limits fit into the machine's memory.
 fn memory(config: &Config) -> Option<Finding> {
     let memory = Memory::of_this_process()?;
     Some(match memory.warning(config) {
@@ -149,7 +150,7 @@ fn memory(config: &Config) -> Option<Finding> {
     })
 }
 
-/// Whether one could listen there, now and after the next restart: tried, and given back at once.
+/// Whether the engine could listen there: tried, and released at once.
 fn port(address: SocketAddr, outgoing: Option<&RangeInclusive<u16>>, config: &Config) -> Finding {
     match TcpListener::bind(address) {
         Ok(_) if address.port() == 0 => Finding::Good(format!("{address}: any free port")),
@@ -175,8 +176,9 @@ fn port(address: SocketAddr, outgoing: Option<&RangeInclusive<u16>>, config: &Co
     }
 }
 
-/// Whether a running Fanfare answers at an address that is taken: its control port tells its health, and its clients'
-/// port asks for an upgrade at the endpoint's path. What it should be is asked first: it counts what it refuses.
+/// Whether a running Fanfare answers at an address that is taken. Its control port reports its health; its
+/// port for clients is asked for an upgrade at the endpoint's path. The expected kind of port is asked first,
+/// because an engine counts refusals.
 fn is_fanfare(taken: SocketAddr, config: &Config) -> bool {
     let address = reachable(taken);
     let has = |path: &str, signs: [&str; 2]| {
@@ -225,7 +227,7 @@ fn descriptors(config: &Config) -> Finding {
     Finding::Good(room)
 }
 
-/// How the kernel's settings stand, each that is off with the command that sets it.
+/// The kernel's settings; for each wrong one the command that sets it.
 fn kernel(wanted: &[Sysctl<'_>]) -> Vec<Finding> {
     let mut findings: Vec<Finding> = wanted.iter().filter_map(setting).collect();
     let met = wanted.iter().filter(|setting| setting.state() == State::Met).count();
@@ -233,7 +235,7 @@ fn kernel(wanted: &[Sysctl<'_>]) -> Vec<Finding> {
     findings
 }
 
-/// What there is to say about a setting that is not as wanted.
+/// What to report about a setting that differs.
 fn setting(setting: &Sysctl<'_>) -> Option<Finding> {
     let key = setting.key;
     match (setting.state(), setting.module) {

@@ -1,4 +1,4 @@
-//! `fanfare load`: what an engine can take, and whether everything arrives exactly once.
+//! `fanfare load`: measures what an engine can deliver, and whether everything arrives exactly once.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write as _};
@@ -19,16 +19,16 @@ use url::Url;
 
 use super::{ConfigurationFile, parse_address, print, reachable, say, websocket, whole_number};
 
-/// What `--short` stands for.
+/// The values of `--short`.
 const SHORT_CLIENTS: usize = 1000;
 const SHORT_TIME: Duration = Duration::from_secs(10);
 
-/// Between two states of the progress line.
+/// Interval between two updates of the progress line.
 const PROGRESS_PAUSE: Duration = Duration::from_millis(200);
 /// Width of the progress bar.
 const BAR: usize = 20;
 
-/// Longest time to publish for.
+/// Longest time to publish.
 const TIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// More clients than loopback has ports for, and than any machine has memory for.
 const CLIENTS_MAX: usize = 16_000_000;
@@ -157,7 +157,7 @@ impl Options {
     }
 }
 
-/// The endpoint's address; one of IPv4 first, because 127.0.0.0/8 has room for any number of clients.
+/// The endpoint's address; IPv4 first, because 127.0.0.0/8 has room for any number of clients.
 fn address(url: &Url) -> anyhow::Result<SocketAddr> {
     let addresses = url.socket_addrs(|| None).with_context(|| format!("{url} has no address"))?;
     match addresses.iter().find(|address| address.is_ipv4()).or_else(|| addresses.first()) {
@@ -195,8 +195,8 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::FAILURE)
 }
 
-/// Becomes true with Ctrl-C, or another signal that asks for the end: what was measured until then is told. With a second
-/// one nobody waits for what is still on its way.
+/// Becomes true with Ctrl-C, or another signal that asks for the end: the result so far is then printed. A
+/// second signal ends the wait for publications in flight.
 fn interruption() -> anyhow::Result<Arc<AtomicBool>> {
     const SIGNALS: &str = "signals cannot be listened to";
     let interrupted = Arc::new(AtomicBool::new(false));
@@ -227,7 +227,7 @@ fn interruption() -> anyhow::Result<Arc<AtomicBool>> {
     Ok(interrupted)
 }
 
-/// What is about to be done.
+/// Describes what is about to be done.
 fn intention(plan: &Plan) -> String {
     format!(
         "{} clients of {}, {} topics, {} for each client; {} publications/s of {} bytes for {} s\n",
@@ -241,7 +241,7 @@ fn intention(plan: &Plan) -> String {
     )
 }
 
-/// A line on a terminal that is written over again and again; nothing where there is no terminal.
+/// A line on a terminal that is overwritten; nothing if there is no terminal.
 struct ProgressLine {
     is_terminal: bool,
     clients: usize,
@@ -295,7 +295,7 @@ fn rates(outcome: &Outcome) -> (f64, f64, f64) {
     (lines as f64 / seconds, bytes as f64 / seconds, lines as f64 / frames.max(1) as f64)
 }
 
-/// The quantiles that are told, in milliseconds.
+/// The quantiles that are printed, in milliseconds.
 fn latencies(tally: &Tally) -> [(&'static str, f64); 4] {
     let at = |quantile| tally.latency.value_at_quantile(quantile) as f64 / 1000.0;
     [("p50", at(0.5)), ("p99", at(0.99)), ("p99.9", at(0.999)), ("max", tally.latency.max() as f64 / 1000.0)]
@@ -305,7 +305,8 @@ fn count(number: u64) -> String {
     grouped(usize::try_from(number).unwrap_or(usize::MAX))
 }
 
-/// How many were published; and to nobody, if there are fewer clients than it takes for so many topics.
+/// How many were published, and how many went to topics without subscribers, if there are too few clients for
+/// the topics.
 fn published(outcome: &Outcome) -> String {
     let unheard = match outcome.unheard {
         0 => String::new(),
@@ -347,7 +348,7 @@ fn table(outcome: &Outcome) -> String {
     })
 }
 
-/// The same for programs: times in milliseconds.
+/// The same as JSON: times in milliseconds.
 fn as_json(plan: &Plan, outcome: &Outcome) -> Value {
     let clients = &outcome.clients;
     let (deliveries, bytes, merged) = rates(outcome);

@@ -1,4 +1,4 @@
-//! Log lines on standard error, for eyes or for machines.
+//! Log lines on standard error, for people or for programs.
 
 use std::io::{self, IsTerminal};
 
@@ -13,12 +13,12 @@ use tracing_subscriber::util::SubscriberInitExt;
 /// Lines that may wait to be written: some 100 KB.
 const LINES_WAITING: usize = 1024;
 
-/// From here on, what the engine logs is written. Libraries are heard from `warn` on: what they say below
-/// that is about themselves. Of lapin nothing is heard: what goes wrong between RabbitMQ and us, the broker
-/// thread says in its own words, with the address and without the password.
+/// Starts logging. Of libraries, lines from `warn` on are written: what they log below that is about
+/// themselves. Of lapin nothing is written: the broker thread reports problems with RabbitMQ in its own
+/// words, with the address and without the password.
 ///
-/// A thread of its own writes: whoever reads standard error too slowly, or not at all, holds no shard up. What
-/// is not written in time is lost beyond [`LINES_WAITING`]; what waits is written when the guard is dropped.
+/// A thread of its own writes, so that a slow reader of standard error delays no shard. Lines beyond
+/// [`LINES_WAITING`] are lost. Waiting lines are written when the guard is dropped.
 pub(super) fn start(log: &Log) -> WorkerGuard {
     let level = log.level.parse().unwrap_or(LevelFilter::INFO);
     let filter = Targets::new()

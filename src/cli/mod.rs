@@ -1,5 +1,5 @@
-//! The commands, one module each. Results go to standard output, everything said about them to standard
-//! error; exit codes are 0 for success, 1 for failure, 2 for a command line that makes no sense.
+//! The commands, one module each. Results go to standard output, everything else to standard error. Exit
+//! codes are 0 for success, 1 for failure, 2 for an invalid command line.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -46,7 +46,7 @@ enum Command {
     Config,
 }
 
-/// Where the configuration is read from; every command that needs one has this flag.
+/// Where the configuration is read from. Every command that needs one has this flag.
 #[derive(Args)]
 struct ConfigurationFile {
     /// Configuration file (TOML). The environment (FANFARE_LIMITS_CLIENTS=...) goes over it, flags go over
@@ -67,10 +67,10 @@ impl ConfigurationFile {
     }
 }
 
-/// What stands above a list of problems.
+/// The heading of a list of problems.
 const WRONG_CONFIGURATION: &str = "the configuration is wrong";
 
-/// Does what the command line says.
+/// Runs the command.
 pub(crate) fn run() -> ExitCode {
     let done = match CommandLine::parse().command {
         Command::Serve(options) => serve::run(&options),
@@ -92,8 +92,7 @@ fn sentence(error: &anyhow::Error) -> String {
     causes.join("\n").replace('\n', "\n  ")
 }
 
-/// Writes to standard output. A reader that has gone away, such as `head`, is not an error: nobody is left
-/// to care.
+/// Writes to standard output. A reader that has closed it, such as `head`, is not an error.
 fn print(text: &str) -> anyhow::Result<()> {
     let mut output = io::stdout().lock();
     match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
@@ -104,12 +103,12 @@ fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Writes a line to standard error. Where that is closed, nothing can be said about it.
+/// Writes a line to standard error. If that is closed, nothing is reported.
 fn say(line: impl Display) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
-/// A whole number of a flag that is within `range`.
+/// A whole number of a flag, within `range`.
 fn whole_number<T>(text: &str, range: RangeInclusive<T>) -> Result<T, String>
 where
     T: FromStr + PartialOrd + Display,
@@ -123,7 +122,7 @@ fn parse_address(text: &str) -> Result<SocketAddr, String> {
     config::address(text).map_err(|right| format!("expected {right}"))
 }
 
-/// The address under which this machine itself reaches `address`: loopback for "every address".
+/// The address by which this machine itself reaches `address`: loopback for "every address".
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         ip if !ip.is_unspecified() => ip,

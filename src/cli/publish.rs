@@ -1,4 +1,4 @@
-//! `fanfare publish`: one message, through a running engine's control port or straight to RabbitMQ.
+//! `fanfare publish`: publishes one message, through a running engine's control port or directly to RabbitMQ.
 
 use std::io::{self, Read as _};
 use std::net::SocketAddr;
@@ -19,13 +19,13 @@ use tokio::net::TcpStream;
 
 use super::{ConfigurationFile, parse_address, print, reachable};
 
-/// An answer to a publish has some 100 bytes; more than this is not from the engine.
+/// The answer to a publish has some 100 bytes; a longer one is not from the engine.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
-/// Where the data is to be read from standard input.
+/// The argument that stands for standard input.
 const STANDARD_INPUT: &str = "-";
-/// More than RabbitMQ takes in one message.
+/// More than RabbitMQ accepts in one message.
 const INPUT_BYTES_MAX: u64 = 512 << 20;
-/// Added to the engine's own limit for a publish, for the way there and back.
+/// Time added to the engine's own limit for a publish, for the way there and back.
 const ANSWER_GRACE: Duration = Duration::from_secs(2);
 
 #[derive(Args)]
@@ -64,7 +64,7 @@ struct Publication<'a> {
     key: Option<&'a str>,
 }
 
-/// What the API answers: a result, or an error.
+/// The API's answer: a result, or an error.
 #[derive(Deserialize)]
 struct Answer {
     error: Option<ApiError>,
@@ -88,7 +88,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The data as it was written.
+/// The data as written on the command line.
 fn data(argument: &str) -> anyhow::Result<Box<RawValue>> {
     if argument != STANDARD_INPUT {
         let wrong = || format!("`{argument}` is not JSON (a text is written '\"text\"')");
@@ -152,7 +152,7 @@ async fn post(address: SocketAddr, api_key: &str, body: Vec<u8>) -> anyhow::Resu
     Ok((status, body))
 }
 
-/// Whether the answer says that the message is published; if not, why not.
+/// Checks whether the answer reports success. The error says why not.
 fn accepted(address: SocketAddr, status: StatusCode, body: &[u8], has_key: bool) -> anyhow::Result<()> {
     if status == StatusCode::UNAUTHORIZED && has_key {
         bail!("{address} refuses this API key: it is not what `control.api_key` is there");

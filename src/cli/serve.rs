@@ -1,4 +1,4 @@
-//! `fanfare serve`: the engine, from its flags to its end.
+//! `fanfare serve`: runs the engine, from its flags to its end.
 
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
@@ -16,11 +16,11 @@ use tokio::sync::oneshot;
 
 use super::{ConfigurationFile, WRONG_CONFIGURATION, logging, parse_address, print, reachable, whole_number};
 
-/// A signal within this time after the first one is the same request: `timeout` and some supervisors signal the process
-/// and then its group.
+/// A signal within this time after the first one is the same request: `timeout` and some supervisors signal
+/// the process and then its group.
 const SAME_REQUEST: Duration = Duration::from_secs(1);
 
-/// How much longer than `stop.limit` the engine may take to end by itself before it is left behind.
+/// How much longer than `stop.limit` the engine may take to end before it is abandoned.
 const STOP_GRACE: Duration = Duration::from_secs(2);
 
 #[derive(Args)]
@@ -55,7 +55,7 @@ pub(super) struct Options {
     demo: bool,
 }
 
-/// All addresses that one `--listen` stands for.
+/// All addresses that one `--listen` names.
 #[derive(Clone)]
 struct Listen(Vec<SocketAddr>);
 
@@ -64,7 +64,8 @@ fn parse_addresses(text: &str) -> Result<Listen, String> {
 }
 
 impl Options {
-    /// The whole configuration, and what an operator should know of it: what flags say goes over everything else.
+    /// The complete configuration, in which flags replace everything else, and what an operator should know
+    /// about it.
     fn configuration(&self) -> anyhow::Result<(Config, Vec<String>)> {
         let loaded = self.file.load()?;
         let mut notices: Vec<String> = loaded.notice().into_iter().chain(loaded.warnings()).collect();
@@ -113,7 +114,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The engine, from its start to its end.
+/// Runs the engine from its start to its end.
 fn run_engine(config: Config, notices: &[String], demo: bool) -> anyhow::Result<()> {
     notices.iter().for_each(|notice| tracing::warn!("{notice}"));
     DescriptorLimit::raise();
@@ -148,8 +149,8 @@ fn run_engine(config: Config, notices: &[String], demo: bool) -> anyhow::Result<
     runtime.block_on(until_the_end(&engine, signals, limit))
 }
 
-/// Starts the engine on a thread of its own, as it may take long to read a stream back. `None` if a signal comes
-/// first: nobody is there to be sent away.
+/// Starts the engine on a thread of its own, because to read a stream back may take long. `None` if a signal
+/// comes first: no clients are connected yet.
 async fn start(config: Config, demo: bool, signals: &mut Signals) -> anyhow::Result<Option<Engine>> {
     const FAILED: &str = "the engine could not be started";
     let (started, engine) = oneshot::channel();
@@ -163,7 +164,7 @@ async fn start(config: Config, demo: bool, signals: &mut Signals) -> anyhow::Res
     }
 }
 
-/// What is said of RabbitMQ where none is named. It has no effect, which is not always meant.
+/// The warning for keys about RabbitMQ when no RabbitMQ is configured.
 pub(super) fn idle_amqp_keys(config: &Config) -> Option<String> {
     let differences = if config.amqp.url.is_empty() { config.differences() } else { Vec::new() };
     let keys: Vec<String> =
@@ -173,7 +174,7 @@ pub(super) fn idle_amqp_keys(config: &Config) -> Option<String> {
     })
 }
 
-/// Where publications come from, in words.
+/// The source of publications, in words.
 fn mode(config: &Config) -> String {
     if config.amqp.url.is_empty() {
         "embedded".to_owned()
@@ -182,7 +183,7 @@ fn mode(config: &Config) -> String {
     }
 }
 
-/// What somebody who just started it wants to know: where things are, what to try, how to stop.
+/// Where to connect, what to try and how to stop, for the person who started the engine.
 fn announcement(engine: &Engine, path: &str, mode: &str) -> String {
     let mut lines = vec![format!("fanfare {}", env!("CARGO_PKG_VERSION"))];
     let clients = engine.client_addresses();
@@ -202,8 +203,8 @@ fn announcement(engine: &Engine, path: &str, mode: &str) -> String {
     lines.join("\n") + "\n"
 }
 
-/// The same as log lines, where a supervisor or a file collects what is written: they stand among others there, and
-/// nobody tries anything in another terminal.
+/// The same as log lines, for a supervisor or a file: there are other lines around them, and nobody tries
+/// commands in another terminal.
 fn log_addresses(engine: &Engine, path: &str, mode: &str) {
     for notice in engine.notices() {
         tracing::info!("{notice}");
@@ -214,7 +215,7 @@ fn log_addresses(engine: &Engine, path: &str, mode: &str) {
     tracing::info!(clients = %clients.join(","), %page, %mode, "serving");
 }
 
-/// The signals that end the engine, SIGINT and SIGTERM, and those that would end it if nobody listened to them.
+/// The signals that end the engine, SIGINT and SIGTERM, and those that would end it by default.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
@@ -224,7 +225,7 @@ struct Signals {
 }
 
 impl Signals {
-    /// From here on these signals no longer kill the process. To be called inside a runtime.
+    /// From here on these signals no longer kill the process. Call it inside a runtime.
     fn new() -> anyhow::Result<Self> {
         let listen = |kind| signal(kind).context("signals cannot be listened to");
         Ok(Self {
@@ -236,8 +237,9 @@ impl Signals {
         })
     }
 
-    /// Waits for the next signal to end, and names it. A terminal that is closed, or a tool that rotates logs, sends
-    /// SIGHUP, which is no reason to send clients away: it is told, as the other two are, and nothing else happens.
+    /// Waits for the next signal to end, and names it. A closed terminal, or a tool that rotates logs, sends
+    /// SIGHUP, which is no reason to disconnect clients: it leaves a log line, as the other two do, and has
+    /// no other effect.
     async fn next(&mut self) -> &'static str {
         loop {
             let signal = tokio::select! {
@@ -251,7 +253,7 @@ impl Signals {
         }
     }
 
-    /// The same for a signal that asks again, after the first one.
+    /// Waits for a signal that repeats the request to end.
     async fn next_request(&mut self) -> &'static str {
         let first = Instant::now();
         loop {
@@ -263,8 +265,8 @@ impl Signals {
     }
 }
 
-/// Waits for a signal, then for the graceful stop to end, for its time to run out, or for a second signal that does not
-/// come with the first.
+/// Waits for a signal. Then waits for the end of the graceful stop, for its time limit, or for a second
+/// signal that does not belong to the first.
 async fn until_the_end(engine: &Engine, mut signals: Signals, limit: Duration) -> anyhow::Result<()> {
     tokio::select! {
         ended = engine.ended() => {

@@ -1,4 +1,4 @@
-//! One client: what it says, how it understands what it reads, and what it makes of it. No socket.
+//! One client without a socket: what it sends, and what it makes of what it reads.
 
 use std::fmt::Write;
 
@@ -12,10 +12,10 @@ use crate::base::printable::escaped;
 const UPGRADE_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const UPGRADE_ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
-/// More than any server answers to an upgrade, in bytes.
+/// More bytes than any server's answer to an upgrade has.
 const HEAD_MAX: usize = 16 << 10;
 
-/// Where a client is. `Waiting` is a client whose turn to connect has not come.
+/// The state of a client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Stage {
     /// Its turn to connect has not come.
@@ -38,17 +38,17 @@ pub(super) struct Client {
     /// Whether it does not read once it is ready.
     pub(super) is_slow: bool,
     answers_pings: bool,
-    /// The first of its topics; the others follow it.
+    /// The first of its topics. The others follow it.
     first_topic: usize,
-    /// Commands without an answer yet.
+    /// Commands without a reply so far.
     unanswered: usize,
-    /// Input that is not a whole frame, or a whole head, yet.
+    /// Input that is not a complete frame, or a complete head, so far.
     tail: Vec<u8>,
     /// Output that the socket did not take yet.
     pub(super) unsent: Vec<u8>,
 }
 
-/// What clients need to understand what they read.
+/// What clients need to parse their input.
 #[derive(Debug)]
 pub(super) struct Reading<'a> {
     pub(super) topics: &'a Topics,
@@ -58,12 +58,12 @@ pub(super) struct Reading<'a> {
 }
 
 impl Client {
-    /// Client number `index` of the plan's, not connected yet.
+    /// Client number `index` of the plan, not connected yet.
     pub(super) fn new(plan: &Plan, index: usize) -> Self {
         Self { is_slow: is_slow(plan, index), first_topic: first_topic(plan, index), ..Self::default() }
     }
 
-    /// Asks for the upgrade. Nothing more may be sent before it is granted (RFC 6455, section 4.1).
+    /// Sends the upgrade request. Nothing more may be sent before it is accepted (RFC 6455, section 4.1).
     pub(super) fn begin(&mut self, plan: &Plan) {
         let Plan { host, path, .. } = plan;
         self.stage = Stage::Upgrading;
@@ -74,7 +74,7 @@ impl Client {
         self.unsent.extend_from_slice(request.as_bytes());
     }
 
-    /// Connects, and subscribes to everything, in one frame.
+    /// Sends the connect command and all subscribe commands in one frame.
     fn subscribe(&mut self, topics: &Topics, subscriptions: usize) {
         self.stage = Stage::Subscribing;
         let mut commands = r#"{"id":1,"connect":{"name":"fanfare load"}}"#.to_owned();
@@ -93,17 +93,17 @@ impl Client {
         (0..subscriptions).map(move |position| (first + position) % count)
     }
 
-    /// Drops what it keeps for later.
+    /// Frees its buffers.
     pub(super) fn forget(&mut self) {
         self.tail = Vec::new();
         self.unsent = Vec::new();
     }
 
-    /// Understands `input`, together with what was left of the input before, and keeps what is incomplete.
-    /// `last` holds the number of the last publication of each subscription.
+    /// Processes `input` after the rest of earlier input, and keeps what is incomplete. `last` has the number
+    /// of the last publication of each subscription.
     ///
     /// # Errors
-    /// Why the client is of no use any more.
+    /// Why the client cannot go on.
     pub(super) fn take(
         &mut self,
         input: &[u8],
@@ -125,7 +125,7 @@ impl Client {
         Ok(())
     }
 
-    /// Understands what is whole and returns how many bytes that was.
+    /// Processes what is complete, and returns its length in bytes.
     fn understand(
         &mut self,
         input: &[u8],
@@ -188,7 +188,7 @@ impl Client {
         Ok(())
     }
 
-    /// A command was carried out.
+    /// Records that a command was carried out.
     fn done(&mut self, wants_pongs: bool) {
         self.answers_pings |= wants_pongs;
         self.unanswered = self.unanswered.saturating_sub(1);
@@ -198,7 +198,8 @@ impl Client {
     }
 }
 
-/// Whether client number `index` never reads: every so many one, so that they are spread over topics too.
+/// Whether client number `index` never reads. Such clients are spread evenly, so that they are spread over
+/// topics too.
 fn is_slow(plan: &Plan, index: usize) -> bool {
     (index + 1) * plan.slow_percent / 100 > index * plan.slow_percent / 100
 }
@@ -222,10 +223,10 @@ fn first_topic(plan: &Plan, index: usize) -> usize {
     }
 }
 
-/// How many bytes the answer to the upgrade has, once it is whole.
+/// The length of the answer to the upgrade in bytes, if it is complete.
 ///
 /// # Errors
-/// That it is not the answer of a WebSocket endpoint.
+/// If it is not the answer of a WebSocket endpoint.
 fn upgraded(input: &[u8]) -> Result<Option<usize>, String> {
     let Some(end) = memchr::memmem::find(input, b"\r\n\r\n") else {
         return if input.len() > HEAD_MAX {

@@ -1,4 +1,4 @@
-//! Sockets on their way to the server.
+//! Opens sockets to the server.
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
@@ -13,18 +13,18 @@ use super::LoadError;
 /// How long a server may take to answer the first connection.
 const PROBE_LIMIT: Duration = Duration::from_secs(10);
 
-/// Clients per source address in 127.0.0.0/8. An address has 28,000 ports, and finding a free one slows down
-/// long before they are used up.
+/// Clients per source address in 127.0.0.0/8. An address has 28,000 ports, and to find a free one becomes
+/// slow long before they are used up.
 const CLIENTS_PER_ADDRESS: usize = 5000;
 
-/// The first source address is 127.0.0.2: servers and everybody else use 127.0.0.1.
+/// The first source address is 127.0.0.2, because servers and other clients use 127.0.0.1.
 const FIRST_ADDRESS: u32 = 0x7f00_0002;
 
-/// The receive buffer of a client that never reads (`SO_RCVBUF`): so that the server notices after some ten
+/// The receive buffer of a client that never reads (`SO_RCVBUF`). With it the server notices after some ten
 /// kilobytes instead of megabytes. The kernel doubles it.
 const SLOW_RECEIVE_BUFFER: usize = 4096;
 
-/// Whether anybody listens at `server` at all.
+/// Whether a server listens at `server`.
 pub(super) fn probe(server: SocketAddr) -> Result<(), LoadError> {
     TcpStream::connect_timeout(&server, PROBE_LIMIT).map(drop).map_err(|error| {
         LoadError::Unreachable(match error.kind() {
@@ -36,7 +36,7 @@ pub(super) fn probe(server: SocketAddr) -> Result<(), LoadError> {
     })
 }
 
-/// A socket for client number `client`, on its way to `server`: it becomes writable when it is connected.
+/// A socket for client number `client` that connects to `server`. It becomes writable when it is connected.
 pub(super) fn dial(server: SocketAddr, client: usize, is_slow: bool) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(server), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
@@ -57,7 +57,7 @@ pub(super) fn dial(server: SocketAddr, client: usize, is_slow: bool) -> io::Resu
     }
 }
 
-/// The source address of a client of a server on loopback. Elsewhere the kernel knows the only one.
+/// The source address of a client, if the server is on loopback. Otherwise the kernel chooses it.
 fn source_of(client: usize, server: IpAddr) -> Option<Ipv4Addr> {
     if !server.is_loopback() || !server.is_ipv4() {
         return None;

@@ -6,12 +6,12 @@ pub(super) const CLOSE: u8 = 0x8;
 pub(super) const PING: u8 = 0x9;
 pub(super) const PONG: u8 = 0xa;
 
-/// The last fragment, and so the whole message: the engine sends no other.
+/// The FIN bit. Every frame is a complete message: the engine sends no fragments.
 const FINAL: u8 = 0x80;
-/// The bit that says that a payload is masked.
+/// The bit that marks a masked payload.
 const MASKED: u8 = 0x80;
 
-/// Every client masks with the same key: masks protect proxies from pages, and here is no page.
+/// Every client masks with the same key: masks protect proxies from web pages, and there are none here.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 /// The head of a frame from the server.
@@ -26,10 +26,10 @@ pub(super) struct Head {
 }
 
 impl Head {
-    /// The head at the start of `bytes`, if it is whole.
+    /// The head at the start of `bytes`, if it is complete.
     ///
     /// # Errors
-    /// What the server did that no client of this kind understands.
+    /// What the server did that a client does not accept.
     pub(super) fn parse(bytes: &[u8]) -> Result<Option<Self>, &'static str> {
         let [first, second, rest @ ..] = bytes else { return Ok(None) };
         if first & 0xf0 != FINAL {
@@ -49,7 +49,7 @@ impl Head {
     }
 }
 
-/// Appends a frame as a client sends it.
+/// Appends a frame as clients send it.
 pub(super) fn write(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
     out.push(FINAL | opcode);
     match (u8::try_from(payload.len()), u16::try_from(payload.len())) {

@@ -1,7 +1,7 @@
-//! Topics and what is published to them, on the way out and as it comes back, line by line.
+//! Topics and their publications, as sent and as received, line by line.
 //!
-//! Nearly every line is a publication, and there are millions of them a second, so those are recognised by
-//! their shape; everything else, and a publication of another shape, goes through serde.
+//! Nearly every line is a publication, and there are millions of them a second. So lines of the usual form
+//! are recognized by their bytes. Everything else goes through serde.
 
 use std::fmt::Write;
 
@@ -13,51 +13,51 @@ use crate::base::printable::escaped;
 
 /// How a publication begins on the wire.
 const START: &str = r#"{"push":{"channel":""#;
-/// What stands between its topic and its data.
+/// The text between its topic and its data.
 const MIDDLE: &[u8] = br#"","pub":{"data":"#;
-/// How our data begins: with its number in the topic, from 1.
+/// The beginning of our data: the number in the topic, from 1, follows.
 const NUMBER: &[u8] = br#"{"n":"#;
-/// Then comes when it was due, in microseconds since the start.
+/// The text before the due time, in microseconds since the start.
 const TIME: &[u8] = br#","t":"#;
-/// What fills the data up to its size.
+/// Fills the data up to its size.
 const FILL: &str = r#","x":""#;
 const END: &str = r#""}"#;
 
-/// The topics of one run. Their names are nobody else's, so that what an earlier run left in RabbitMQ is not
-/// mistaken for something of this one.
+/// The topics of one run. Their names are unique to the run, so that messages of an earlier run in RabbitMQ
+/// are not mistaken for its own.
 #[derive(Debug)]
 pub(super) struct Topics {
-    /// What every name begins with; the topic's index follows.
+    /// The prefix of every name. The topic's index follows.
     prefix: String,
-    /// The beginning of a publication up to the index.
+    /// The beginning of a publication, up to the index.
     start: Vec<u8>,
     pub(super) count: usize,
 }
 
-/// One publication, as it came back.
+/// One publication, as received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Publication {
     /// The topic's index.
     pub(super) topic: usize,
-    /// Which of its topic it is.
+    /// Its number in the topic.
     pub(super) number: u64,
     /// When it was due.
     pub(super) due: u64,
 }
 
-/// A line that is no publication.
+/// A line that is not a publication.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line {
     /// The application's ping.
     Ping,
-    /// A command was carried out; for `connect`, whether pings are to be answered.
+    /// A command was carried out.
     Done {
         /// Whether this was `connect`, and pings are to be answered.
         wants_pongs: bool,
     },
     /// A publication of ours.
     Publication(Publication),
-    /// Why the client is of no use any more.
+    /// Why the client cannot go on.
     Fault(String),
 }
 
@@ -92,12 +92,12 @@ impl Topics {
         out.push_str(END);
     }
 
-    /// Understands a line, without its line break.
+    /// Parses a line, without its line break.
     pub(super) fn parse(&self, line: &[u8]) -> Line {
         self.usual(line).map_or_else(|| self.unusual(line), Line::Publication)
     }
 
-    /// The publication in a line of the shape that the engine gives them.
+    /// The publication in a line of the form in which the engine writes them.
     fn usual(&self, line: &[u8]) -> Option<Publication> {
         let rest = line.strip_prefix(self.start.as_slice())?;
         let (topic, rest) = number(rest)?;
@@ -141,14 +141,14 @@ impl Topics {
     }
 }
 
-/// Number and time of data of ours.
+/// The number and the time in our data.
 fn parse_data(data: &[u8]) -> Option<(u64, u64)> {
     let (which, rest) = number(data.strip_prefix(NUMBER)?)?;
     let (due, _) = number(rest.strip_prefix(TIME)?)?;
     Some((which, due))
 }
 
-/// The number at the start of `bytes`, and what follows it.
+/// The number at the start of `bytes`, and the rest.
 fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let digits = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let (digits, rest) = bytes.split_at(digits);

@@ -1,15 +1,17 @@
-//! The load generator behind `fanfare load`: clients by the thousand, a publisher that keeps its pace, and a
-//! count of what arrived that is exact.
+//! The load generator behind `fanfare load`: thousands of clients, a publisher with a constant rate, and an
+//! exact count of what arrived.
 //!
-//! * A **crowd** (`poll`, the room's only file that knows mio) is a thread with its share of the clients.
-//!   It does what browsers would: upgrade, connect, subscribe, answer pings, take merged frames apart.
+//! * A **crowd** (`poll`, the only file of this module that uses mio) is a thread with its share of the
+//!   clients. Its clients do what browsers do: upgrade, connect, subscribe, answer pings, split merged
+//!   frames.
 //! * The **publisher** (`publisher`) publishes through the control port in an open loop: each publication
-//!   carries the time at which it was *due*, so that a delay that makes the next ones late is not forgiven.
-//! * Each publication carries its number within its topic. A subscription must see 1, 2, 3, ... up to the last
-//!   one that the engine took: what is not the next one is lost or repeated ([`Tally`]).
+//!   carries the time at which it was *due*, so a delay that makes later publications late is counted.
+//! * Each publication carries its number within its topic. A subscription must receive 1, 2, 3, ... up to the
+//!   last one that the engine accepted. Any other number means that publications were lost or repeated
+//!   ([`Tally`]).
 //!
-//! Everybody has subscribed before the first publication is sent, so nothing may be missing at the beginning
-//! either. *Deliberately absent: tokio, and a lock between threads: they share counters only.*
+//! All clients have subscribed before the first publication is sent, so nothing may be missing at the
+//! beginning either. *Deliberately absent: tokio, and locks between threads: they share only counters.*
 
 mod client;
 mod dial;
@@ -36,19 +38,19 @@ pub use tally::Tally;
 /// Descriptors of this process that are not for clients: polls, the control port's connection, the terminal.
 const DESCRIPTORS_RESERVE: usize = 64;
 
-/// How long it may take that one more client is connected, or one more publication arrives, before those that
-/// are missing are given up. Longer than an engine merges publications in any sensible namespace.
+/// How long to wait for one more connection or one more publication before the missing ones are given up.
+/// Longer than an engine merges publications in any sensible namespace.
 const QUIET_LIMIT: Duration = Duration::from_secs(5);
 
-/// Between two looks of the thread that waits for the others.
+/// Pause between two checks of the thread that waits for the others.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What to do.
+/// The plan of a run.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Where clients connect.
     pub server: SocketAddr,
-    /// The `Host` that they name.
+    /// The `Host` that clients send.
     pub host: String,
     /// The path of the WebSocket endpoint.
     pub path: String,
@@ -66,11 +68,11 @@ pub struct Plan {
     pub topics: usize,
     /// To how many of them each client subscribes, at most all.
     pub topics_per_client: usize,
-    /// How clients choose.
+    /// How clients choose topics.
     pub spread: Spread,
     /// Connections begun per second.
     pub connect_rate: u32,
-    /// Publications per second, over all topics together; these take turns.
+    /// Publications per second, over all topics together. Topics take turns.
     pub rate: u32,
     /// Bytes of a publication's data, at least [`PAYLOAD_MIN`].
     pub payload: usize,
@@ -101,40 +103,40 @@ pub enum LoadError {
         grouped(*clients), grouped(*needed), grouped(*limit)
     )]
     Descriptors {
-        /// How many clients there should be.
+        /// The planned clients.
         clients: usize,
-        /// How many descriptors that takes.
+        /// The descriptors that this needs.
         needed: usize,
-        /// How many there may be.
+        /// The descriptors that are allowed.
         limit: usize,
-        /// What to do.
+        /// What to do about it.
         remedy: String,
     },
     /// Nothing listens where clients should connect, or at the control port.
     #[error("{0}")]
     Unreachable(String),
-    /// Not one client was let in.
+    /// No client was accepted.
     #[error("no client was let in: {0}")]
     NobodyConnected(String),
-    /// The operating system refuses what a thread needs.
+    /// The operating system refused what a thread needs.
     #[error("{0}")]
     System(#[from] std::io::Error),
 }
 
-/// How far it is, for whoever watches.
+/// The progress of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress {
-    /// What is being done.
+    /// The phase.
     pub phase: Phase,
     /// Clients that are connected and subscribed.
     pub ready: usize,
-    /// How long it has been publishing.
+    /// How long publishing has lasted.
     pub published_for: Duration,
-    /// Publications that have arrived, each counted for every client.
+    /// Publications received, counted once for every client.
     pub deliveries: u64,
 }
 
-/// What is being done.
+/// The phase of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Phase {
@@ -142,57 +144,57 @@ pub enum Phase {
     Connecting,
     /// Publications are sent.
     Publishing,
-    /// The last ones are on their way.
+    /// The last publications are in flight.
     Draining,
     /// Everything has arrived, or will not.
     Done,
 }
 
-/// What was measured.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Outcome {
-    /// How long it published: less than planned if it was told to stop.
+    /// How long it published: less than planned if it was stopped.
     pub published_for: Duration,
     /// How long connecting and subscribing took.
     pub connecting: Duration,
     /// From the first publication to the last delivery.
     pub measured: Duration,
-    /// Publications that the engine took.
+    /// Publications that the engine accepted.
     pub publications: u64,
-    /// Those of them that nobody was to get, as their topics have no subscriber.
+    /// Those of them whose topics have no subscriber.
     pub unheard: u64,
-    /// Publications that were due in the time.
+    /// Publications that were due in that time.
     pub due: u64,
-    /// Why the engine did not take some, with their number each.
+    /// Why the engine refused some, each with their number.
     pub refused: Vec<(String, u64)>,
-    /// What clients saw, all together.
+    /// What all clients received.
     pub clients: Tally,
 }
 
 impl Outcome {
-    /// Whether everybody was let in and stayed, and everything arrived once.
+    /// Whether all clients were accepted and stayed connected, and everything arrived once.
     #[must_use]
     pub fn is_exact(&self) -> bool {
         self.refused.is_empty() && self.clients.is_exact()
     }
 }
 
-/// What the threads tell each other: counters, no more.
+/// What threads share: counters only.
 #[derive(Debug)]
 struct Shared {
-    /// Times are microseconds since then.
+    /// The start. Times are microseconds since then.
     start: Instant,
     phase: AtomicU8,
     /// Clients that are connected and subscribed.
     ready: AtomicUsize,
-    /// Clients that will never be.
+    /// Clients that have failed.
     failed: AtomicUsize,
     deliveries: AtomicU64,
-    /// Threads whose clients have everything.
+    /// Threads whose clients have received everything.
     complete: AtomicUsize,
-    /// Whoever watches wants no more to be published.
+    /// Set when publishing is to stop.
     is_stopped: AtomicBool,
-    /// The number of the last publication of each topic that the engine took.
+    /// The number of the last publication of each topic that the engine accepted.
     last: Box<[AtomicU64]>,
 }
 
@@ -224,7 +226,7 @@ impl Shared {
         self.phase.store(phase as u8, Ordering::Release);
     }
 
-    /// Tells whoever watches how far it is, and heeds the answer.
+    /// Reports the progress, and stops publishing if the answer is false.
     fn report(&self, watch: &mut impl FnMut(Progress) -> bool, phase: Phase, published_for: Duration) {
         let progress = Progress {
             phase,
@@ -242,11 +244,11 @@ impl Shared {
     }
 }
 
-/// Carries out `plan`, and calls `watch` several times a second meanwhile. When that returns false, nothing more is
-/// published; what is on its way is still waited for, and the outcome is about what was published.
+/// Carries out `plan`, and calls `watch` several times a second. When that returns false, publishing stops;
+/// publications in flight are still awaited, and the outcome is about what was published.
 ///
 /// # Errors
-/// Why nothing could be measured. What went wrong while measuring is part of the outcome.
+/// Why nothing could be measured. Problems during the measurement are part of the outcome.
 pub fn run(plan: &Plan, mut watch: impl FnMut(Progress) -> bool) -> Result<Outcome, LoadError> {
     enough_descriptors(plan)?;
     dial::probe(plan.server)?;
@@ -340,7 +342,8 @@ fn publish(
     })
 }
 
-/// Waits until every crowd has everything, or nothing more comes; says when the last delivery was seen.
+/// Waits until every crowd has received everything, or nothing more comes. Returns when the last delivery was
+/// seen.
 fn wait_for_deliveries(plan: &Plan, shared: &Shared, watch: &mut impl FnMut(Progress) -> bool) -> Instant {
     let deliveries = || shared.deliveries.load(Ordering::Relaxed);
     let mut stall = StallWatch::new(deliveries());
@@ -360,7 +363,7 @@ fn gather(crowds: Vec<CrowdThread>) -> Result<Tally, LoadError> {
     Ok(sum)
 }
 
-/// Runs out when a number has not changed for [`QUIET_LIMIT`].
+/// Expires when a number has not changed for [`QUIET_LIMIT`].
 struct StallWatch<T> {
     value: T,
     changed: Instant,

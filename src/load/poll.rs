@@ -1,4 +1,5 @@
-//! A thread with its share of the clients, their sockets and the poll: this room's only file that knows mio.
+//! A thread with its share of the clients, their sockets and the poll: the only file of this module that uses
+//! mio.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
@@ -14,17 +15,17 @@ use super::lines::Topics;
 use super::tally::Tally;
 use super::{Phase, Plan, Shared, dial};
 
-/// Connections of one thread that are on their way at the same time: fewer than the backlog of any listener,
-/// so that none is dropped and tried again a second later.
+/// Connections of one thread that are being opened at the same time: fewer than any listener's backlog, so
+/// that none is dropped and retried a second later.
 const CONNECTING_AT_ONCE: usize = 256;
 
-/// Events taken from the kernel at once.
+/// Events received from the kernel at once.
 const EVENTS: usize = 1024;
 
-/// What one `read` takes at most.
+/// Bytes of one `read`, at most.
 const READ_BYTES: usize = 256 << 10;
 
-/// The longest sleep: how late a new phase is noticed.
+/// The longest sleep, and so the delay until a new phase is noticed.
 const TURN: Duration = Duration::from_millis(10);
 
 /// The clients of one thread: every `threads`-th of the plan's.
@@ -46,12 +47,12 @@ pub(super) struct Crowd {
     /// Clients that are ready or have failed.
     settled: usize,
     tally: Tally,
-    /// Whether the others know that nothing is missing here.
+    /// Whether it has reported that its clients have received everything.
     is_complete: bool,
 }
 
 impl Crowd {
-    /// The crowd of thread `number`, nobody connected yet.
+    /// The crowd of thread `number`, with no client connected.
     pub(super) fn new(
         plan: &Plan,
         number: usize,
@@ -77,7 +78,7 @@ impl Crowd {
         })
     }
 
-    /// Does what clients do until the measurement is over.
+    /// Runs its clients until the measurement is over.
     pub(super) fn run(mut self) -> Tally {
         let mut events = Events::with_capacity(EVENTS);
         let begin = Instant::now();
@@ -120,7 +121,7 @@ impl Crowd {
         Ok(())
     }
 
-    /// Waits for the network and handles what it brought.
+    /// Waits for the network and handles its events.
     fn turn(&mut self, events: &mut Events) {
         match self.poll.poll(events, Some(TURN)) {
             Err(error) if error.kind() != ErrorKind::Interrupted => {
@@ -147,7 +148,7 @@ impl Crowd {
         }
     }
 
-    /// Reads until the socket has no more. A short read says so too, unless the end may follow it.
+    /// Reads until the socket is empty. A short read means that too, unless the end of the stream may follow.
     fn read(&mut self, index: usize, to_the_end: bool) {
         while let Some(stream) = &mut self.streams[index] {
             let client = &mut self.clients[index];
@@ -183,7 +184,7 @@ impl Crowd {
         }
     }
 
-    /// Writes what waits, as far as the socket takes it. An error shows up again when reading.
+    /// Writes waiting output, as far as the socket takes it. An error shows up again when reading.
     fn flush(&mut self, index: usize) {
         let (Some(stream), client) = (&mut self.streams[index], &mut self.clients[index]) else { return };
         while !client.unsent.is_empty() {
@@ -196,7 +197,7 @@ impl Crowd {
         client.unsent = Vec::new();
     }
 
-    /// The client is of no use any more.
+    /// Gives up a client.
     fn fail(&mut self, index: usize, why: String) {
         let client = &mut self.clients[index];
         if client.stage == Stage::Ready {
@@ -211,7 +212,7 @@ impl Crowd {
         self.tally.fault(why);
     }
 
-    /// Whoever has no answer yet when publishing begins never gets one.
+    /// Gives up clients without a reply when publishing begins.
     fn give_up_unsettled(&mut self) {
         if self.settled == self.clients.len() {
             return;
@@ -223,7 +224,7 @@ impl Crowd {
         }
     }
 
-    /// How many publications the clients that read have not got yet, whatever they will turn out to be.
+    /// How many publications the reading clients have not received yet.
     fn missing(&self) -> u64 {
         let last = self.last.chunks(self.plan.topics_per_client);
         let readers = self.clients.iter().zip(last);
@@ -236,7 +237,7 @@ impl Crowd {
             .sum()
     }
 
-    /// The number of the last publication of a topic that the engine took.
+    /// The number of the last publication of a topic that the engine accepted.
     fn taken(&self, topic: usize) -> u64 {
         self.shared.last[topic].load(Ordering::Relaxed)
     }

@@ -1,5 +1,5 @@
-//! Publishes through the control port: one connection, requests one behind the other without waiting for the
-//! answers (pipelining, RFC 9112, section 9.3.2), so that publications keep their order and their pace.
+//! Publishes through the control port: one connection, requests without waiting for the answers (pipelining,
+//! RFC 9112, section 9.3.2), so that publications keep their order and their rate.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
@@ -14,45 +14,45 @@ use super::lines::Topics;
 use super::{LoadError, Plan, Shared};
 use crate::base::printable::escaped;
 
-/// Requests without an answer yet, at most. When so many wait, the engine is behind, and what is published
-/// next is late by its own count.
+/// Requests without an answer, at most. When so many wait, the engine is behind, and what is published next
+/// counts as late.
 const WINDOW: u64 = 512;
 
 /// How long an answer may take: longer than the engine's own limit for a publish.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
-/// An answer has some 100 bytes; more than this is not from the engine.
+/// The answer to a publish has some 100 bytes; a longer one is not from the engine.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 
-/// The longest sleep between two looks at what is due.
+/// The longest sleep between two checks of what is due.
 const NAP: Duration = Duration::from_micros(500);
 
-/// A connection to the control port that has let us in.
+/// A connection to a control port that accepts its requests.
 #[derive(Debug)]
 pub(super) struct Publisher {
     stream: TcpStream,
     answers: BufReader<TcpStream>,
-    /// The lines of every request's head but the first and the length.
+    /// The lines of every request's head except the first one and the length.
     head: String,
 }
 
-/// What is said of a 401.
+/// The message for a 401.
 const WANTS_KEY: &str = "it wants its API key: --api-key KEY, or FANFARE_CONTROL_API_KEY in the environment";
 
-/// What became of the publications.
+/// The result of publishing.
 #[derive(Debug, Default)]
 pub(super) struct Published {
-    /// How many the engine took.
+    /// How many publications the engine accepted.
     pub(super) taken: u64,
-    /// How many were due in the time.
+    /// How many were due in that time.
     pub(super) due: u64,
     /// How long that was.
     pub(super) lasted: Duration,
-    /// Why it did not take some, and how many.
+    /// Why the engine refused some, and how many.
     pub(super) refused: BTreeMap<String, u64>,
 }
 
-/// What the API answers: a result, or an error.
+/// The API's answer: a result, or an error.
 #[derive(Deserialize)]
 struct Answer {
     error: Option<ApiError>,
@@ -64,7 +64,7 @@ struct ApiError {
     message: String,
 }
 
-/// How far writing and reading are.
+/// The state of writing and reading.
 #[derive(Debug, Default)]
 struct Pipeline {
     written: AtomicU64,
@@ -76,7 +76,7 @@ struct Pipeline {
 }
 
 impl Publisher {
-    /// Connects and makes sure that there is a Fanfare which lets us publish.
+    /// Connects, and checks that a Fanfare is there that lets it publish.
     pub(super) fn connect(plan: &Plan) -> Result<Self, LoadError> {
         let control = plan.control;
         let stream = TcpStream::connect_timeout(&control, ANSWER_LIMIT).map_err(|error| {
@@ -138,8 +138,8 @@ fn due(plan: &Plan, time: Duration) -> u64 {
     u64::try_from(time.as_micros() * u128::from(plan.rate) / 1_000_000).unwrap_or(u64::MAX)
 }
 
-/// Writes each publication when it is due, all that are due at once. Returns for how long, which is less than planned if
-/// nobody wants more.
+/// Writes each publication when it is due, all that are due at once. Returns how long it published, which is
+/// less than planned if it was stopped.
 fn write_requests(
     stream: &mut TcpStream,
     pipeline: &Pipeline,
@@ -200,7 +200,7 @@ fn write_request(out: &mut String, method: &str, head: &str, body: &str) {
     out.push_str(body);
 }
 
-/// Reads answers, which come in the order of the requests, until nothing more is to come.
+/// Reads answers, which come in the order of the requests, until no more will come.
 fn read_answers(
     answers: &mut impl BufRead,
     pipeline: &Pipeline,
@@ -247,7 +247,7 @@ fn broken(error: io::Error) -> String {
     }
 }
 
-/// The next answer: whether the engine did what it was asked, and if not, why. Fails if it is no answer.
+/// The next answer: whether the engine did what was asked, and if not, why. Fails if it is not an answer.
 fn read_answer(answers: &mut impl BufRead) -> io::Result<Result<(), String>> {
     let status = read_line(answers)?;
     let Some(status) = status.strip_prefix("HTTP/1.1 ") else { return Err(stranger()) };
@@ -281,7 +281,7 @@ fn stranger() -> io::Error {
     io::Error::new(ErrorKind::InvalidData, "it does not speak HTTP as Fanfare's control port does")
 }
 
-/// Whether the answer says that it is done; if not, why not.
+/// Checks whether the answer reports success. The error says why not.
 fn accepted(status: &str, body: &[u8]) -> Result<(), String> {
     if status.starts_with("401") {
         return Err(WANTS_KEY.to_owned());

@@ -1,10 +1,10 @@
-//! What clients saw.
+//! What clients received.
 
 use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 
-/// Longest latency that is told apart, in microseconds: ten minutes. Longer ones count as this.
+/// The longest latency that is distinguished, in microseconds: ten minutes. Longer ones count as this.
 const LATENCY_MAX: u64 = 600_000_000;
 /// Latencies are kept to three digits.
 const DIGITS: u8 = 3;
@@ -16,19 +16,19 @@ pub struct Tally {
     pub latency: Histogram<u64>,
     /// Clients that were connected and subscribed.
     pub ready: usize,
-    /// Of these, those that never read. Nothing of what is below is about them.
+    /// Of these, those that never read. The numbers below do not include them.
     pub slow: usize,
     /// Publications received.
     pub lines: u64,
-    /// Frames that brought them.
+    /// Frames with publications.
     pub frames: u64,
     /// Bytes of those frames.
     pub bytes: u64,
-    /// Publications that did not come, although the subscription lasted.
+    /// Publications that did not arrive, although the subscription lasted.
     pub lost: u64,
-    /// Publications that came again, or after a later one.
+    /// Publications that arrived again, or after a later one.
     pub repeated: u64,
-    /// Why clients were not let in or lost their connection or a subscription, and how many.
+    /// Why clients were not accepted or lost their connection or a subscription, and how many.
     pub faults: BTreeMap<String, u64>,
 }
 
@@ -48,13 +48,13 @@ impl Tally {
         }
     }
 
-    /// Whether every client was let in and stayed, and got everything once.
+    /// Whether all clients were accepted and stayed connected, and received everything once.
     #[must_use]
     pub fn is_exact(&self) -> bool {
         self.lost == 0 && self.repeated == 0 && self.faults.is_empty()
     }
 
-    /// Takes in a publication that should be the one after `last`, and returns which is the last one now.
+    /// Counts a publication that should be the one after `last`, and returns the new last one.
     pub(super) fn publication(&mut self, last: u64, number: u64, latency: u64) -> u64 {
         self.lines += 1;
         self.latency.saturating_record(latency);

@@ -1,4 +1,5 @@
-//! The socket under a [`Feed`]: connect, pass frames to and fro, say in plain words why it ended.
+//! The socket under a [`Feed`]: connects, passes frames in both directions, and says in plain words why it
+//! ended.
 
 use std::convert::Infallible;
 use std::io::{self, Write};
@@ -76,7 +77,7 @@ fn refused(url: &Url, error: &Error) -> End {
     }
 }
 
-/// What the body of a refusal says, to follow its status: of the control port's JSON its message.
+/// The text of a refusal, after its status: of the control port's JSON, its message.
 fn explanation(body: &[u8]) -> String {
     let body = body.trim_ascii();
     let json: Option<serde_json::Value> = serde_json::from_slice(body).ok();
@@ -86,7 +87,7 @@ fn explanation(body: &[u8]) -> String {
     if why.is_empty() { String::new() } else { format!(": {why}") }
 }
 
-/// Passes frames to and fro; there is no other way out than an [`End`].
+/// Passes frames in both directions until an [`End`].
 fn converse(socket: &mut WebSocket<TcpStream>, feed: &mut Feed) -> Result<Infallible, End> {
     send(socket, feed.opening(Instant::now()))?;
     loop {
@@ -114,7 +115,7 @@ fn send(socket: &mut WebSocket<TcpStream>, commands: String) -> Result<(), End> 
     socket.send(Message::text(commands)).map_err(|error| broken(&error))
 }
 
-/// Prints at once what one frame brought.
+/// Prints at once what one frame contained.
 fn print(lines: &str) -> Result<(), End> {
     let mut output = io::stdout().lock();
     output.write_all(lines.as_bytes()).and_then(|()| output.flush()).map_err(|error| match error.kind() {

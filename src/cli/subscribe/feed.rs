@@ -1,4 +1,4 @@
-//! The client's side of the protocol, without a socket: frames in; lines, words and commands out.
+//! The client's side of the protocol, without a socket: frames in; lines, messages and commands out.
 
 #[cfg(test)]
 mod tests;
@@ -15,23 +15,23 @@ use serde_json::value::RawValue;
 
 use super::End;
 
-/// The id of the connect command; those of subscribe commands follow.
+/// The id of the connect command. Those of subscribe commands follow.
 const CONNECT_ID: u32 = 1;
-/// The protocol's code for a command that can not be carried out as it is.
+/// The protocol's code for a command that cannot be carried out.
 const BAD_REQUEST: u32 = 107;
 /// How much later than promised a ping may come, as in the SDKs.
 const PING_GRACE: Duration = Duration::from_secs(10);
 
-/// What one frame led to.
+/// The result of one frame.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Step {
-    /// What to tell the person watching.
+    /// Messages for the person who watches.
     pub(super) notices: Vec<String>,
     /// Lines to print after that.
     pub(super) output: String,
-    /// What to answer; empty: nothing.
+    /// The answer to send; empty: none.
     pub(super) commands: String,
-    /// After how long a silence the connection is to be taken for dead, when that is told.
+    /// How long a silence means that the connection is lost, if the engine said so.
     pub(super) silence: Option<Duration>,
 }
 
@@ -52,19 +52,19 @@ pub(super) struct Feed {
     /// Subscribe commands that wait for their replies, by id.
     pending: BTreeMap<u32, Pending>,
     next_id: u32,
-    /// When the connection was lost, while there is no other.
+    /// When the connection was lost, while there is no new one.
     left: Option<Instant>,
     connected: bool,
     answers_pings: bool,
 }
 
-/// A topic that is, or is to be, subscribed.
+/// A topic that is, or will be, subscribed.
 #[derive(Debug)]
 struct Topic {
     name: String,
     /// Whether it was subscribed before.
     is_known: bool,
-    /// From where on to recover, if its namespace keeps a history.
+    /// From which position to recover, if its namespace keeps a history.
     position: Option<Position>,
 }
 
@@ -138,7 +138,7 @@ struct Push<'a> {
 struct Publication<'a> {
     #[serde(borrow)]
     data: &'a RawValue,
-    /// 0 where there is no history.
+    /// 0 if there is no history.
     #[serde(default)]
     offset: u64,
 }
@@ -151,7 +151,7 @@ struct Notice {
 }
 
 impl Feed {
-    /// Wants `topics`, each once.
+    /// A feed of `topics`, each once.
     pub(super) fn new(topics: &[String], format: Format) -> Self {
         let mut wanted: Vec<Topic> = Vec::new();
         for name in topics {
@@ -170,7 +170,7 @@ impl Feed {
         }
     }
 
-    /// The first frame of a connection: connect, and subscribe to everything.
+    /// The first frame of a connection: connect, and subscribe to all topics.
     pub(super) fn opening(&mut self, now: Instant) -> String {
         self.next_id = CONNECT_ID + 1;
         self.pending.clear();
@@ -183,14 +183,14 @@ impl Feed {
         commands
     }
 
-    /// The connection is gone. Returns whether it had been accepted.
+    /// Records that the connection is lost. Returns whether it had been accepted.
     pub(super) fn leave(&mut self, now: Instant) -> bool {
         self.answers_pings = false;
         self.left.get_or_insert(now);
         std::mem::take(&mut self.connected)
     }
 
-    /// Takes one frame: any number of replies, one per line.
+    /// Processes one frame: any number of replies, one per line.
     pub(super) fn take(&mut self, frame: &str) -> Result<Step, End> {
         let mut step = Step::default();
         for line in frame.lines().map(str::trim).filter(|line| !line.is_empty()) {
@@ -208,7 +208,7 @@ impl Feed {
         Ok(step)
     }
 
-    /// The command that subscribes to a topic, from where it was on if that is known.
+    /// The command that subscribes to a topic, from the last position if that is known.
     fn subscribe(&mut self, index: usize, away: Option<Duration>) -> String {
         let id = self.next_id;
         self.next_id += 1;
@@ -249,7 +249,7 @@ impl Feed {
         }
     }
 
-    /// Notes where a topic stands, and brings what was missed.
+    /// Records the position of a topic, and returns what was missed.
     fn subscribed(&mut self, reply: Subscribed<'_>, pending: &Pending, step: &mut Step) {
         let Some(topic) = self.topics.iter_mut().find(|topic| topic.name == pending.topic) else { return };
         step.notices.push(notice(topic, &reply, pending.away));
@@ -311,7 +311,7 @@ impl Feed {
         }
     }
 
-    /// Goes on without a topic, or ends if it was the last.
+    /// Continues without a topic, or ends if it was the last.
     fn drop_topic(&mut self, topic: &str, why: String, step: &mut Step) -> Result<(), End> {
         self.topics.retain(|wanted| wanted.name != topic);
         if self.topics.is_empty() {
@@ -323,7 +323,7 @@ impl Feed {
 }
 
 impl Topic {
-    /// Prints a publication, and moves on behind it.
+    /// Prints a publication, and advances the position.
     fn take(&mut self, publication: &Publication<'_>, format: Format, step: &mut Step) {
         let (name, data) = (&self.name, publication.data);
         // Writing to a string cannot fail.
@@ -337,7 +337,7 @@ impl Topic {
     }
 }
 
-/// A publication as one line; its data is as it was sent.
+/// A publication as one line. Its data is as it was sent.
 fn as_object(topic: &str, publication: &Publication<'_>) -> String {
     let topic = json!(topic);
     let offset = match publication.offset {
@@ -347,7 +347,7 @@ fn as_object(topic: &str, publication: &Publication<'_>) -> String {
     format!("{{\"topic\":{topic}{offset},\"data\":{}}}", publication.data.get())
 }
 
-/// What to say of a subscription that was made, and what came of the time in which there was none.
+/// The message for a new subscription, with what happened while there was none.
 fn notice(topic: &Topic, reply: &Subscribed<'_>, away: Option<Duration>) -> String {
     let name = escaped(&topic.name);
     if !topic.is_known {
@@ -364,14 +364,14 @@ fn notice(topic: &Topic, reply: &Subscribed<'_>, away: Option<Duration>) -> Stri
 }
 
 impl ReplyError {
-    /// Whether to try again: the rule of the SDKs.
+    /// Whether to try again, by the rule of the SDKs.
     fn end(&self, what: &str, hint: &str) -> End {
         let text = format!("{what}: {} (error {}){hint}", escaped(&self.message), self.code);
         if self.temporary || self.code < 100 { End::Retry(text) } else { End::Final(text) }
     }
 }
 
-/// What a close code means: 3500 to 3999 and 4500 to 4999 say to stay away, as does 1009.
+/// The meaning of a close code: on 3500 to 3999, 4500 to 4999 and 1009, do not reconnect.
 pub(super) fn end(code: u32, text: &str) -> End {
     match code {
         1009 | 3500..=3999 | 4500..=4999 => End::Final(text.to_owned()),
@@ -379,7 +379,7 @@ pub(super) fn end(code: u32, text: &str) -> End {
     }
 }
 
-/// Appends a command to the frame to be sent.
+/// Appends a command to the next frame.
 fn command(step: &mut Step, text: &str) {
     if !step.commands.is_empty() {
         step.commands.push('\n');

@@ -1,5 +1,5 @@
-//! `fanfare subscribe`: what is published to topics, one `topic<TAB>data` line each, until Ctrl-C. A lost
-//! connection is made again, and what was missed meanwhile comes first, where the topic has a history.
+//! `fanfare subscribe`: prints what is published to topics, one `topic<TAB>data` line each, until Ctrl-C.
+//! After a lost connection it reconnects, and first prints what was missed, if the topic has a history.
 
 mod connection;
 mod feed;
@@ -14,7 +14,7 @@ use url::Url;
 use super::{say, websocket};
 use feed::{Feed, Format};
 
-/// First and longest pause before connecting again, as the SDKs have them.
+/// First and longest pause before reconnecting, as in the SDKs.
 const BACKOFF_MIN: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(20);
 
@@ -32,14 +32,14 @@ pub(super) struct Options {
     json: bool,
 }
 
-/// Why a connection came to its end.
+/// Why a connection ended.
 #[derive(Debug, PartialEq, Eq)]
 enum End {
-    /// Another one may go better.
+    /// A new connection may work.
     Retry(String),
-    /// Another one would end the same way.
+    /// A new connection would end the same way.
     Final(String),
-    /// Nobody reads what is printed any more.
+    /// Nobody reads the output any more.
     NoReader,
 }
 
@@ -66,8 +66,8 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// How long to wait after so many failures in a row: twice as long each time, of that a random part, so that
-/// clients that were cut off together do not come back together.
+/// How long to wait after so many failures in a row: twice as long each time, of which a part is random, so
+/// that clients that were cut off together do not reconnect together.
 fn backoff(failures: u32) -> Duration {
     let most = BACKOFF_MIN.saturating_mul(1 << failures.min(10)).min(BACKOFF_MAX);
     let random = rand::random_range(0..1000);
