@@ -2,182 +2,116 @@
 //! command failed. Each is a closed set. The close frame, the counter and the log line are made from the same
 //! value. Codes and texts are those of the Centrifuge protocol, which its SDKs know.
 
-/// Why the server ends a connection. The SDKs reconnect by themselves on 3000 to 3499, and stay away on
-/// 3500 to 3999; codes below 3000 are those of RFC 6455, section 7.4.1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum CloseReason {
+/// Whose fault it is that a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Blame {
+    /// The client did something, or did not do it in time.
+    Client,
+    /// Anybody else's, or nobody's.
+    Other,
+}
+
+/// A row of the table of reasons.
+#[derive(Debug)]
+struct Row {
+    code: u16,
+    text: &'static str,
+    label: &'static str,
+    blame: Blame,
+}
+
+/// Defines [`CloseReason`] by its table: the name, the code and the text of the close frame, the label, the blame.
+macro_rules! close_reasons {
+    ($( $(#[doc = $doc:literal])+ $name:ident = $code:literal $text:literal $label:ident $blame:ident, )+) => {
+        /// Why the server ends a connection. The SDKs reconnect by themselves on 3000 to 3499 and 4000 to 4499, and stay
+        /// away on 3500 to 3999 and 4500 to 4999; codes below 3000 are those of RFC 6455, section 7.4.1.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum CloseReason {
+            $( $(#[doc = $doc])+ $name, )+
+        }
+
+        impl CloseReason {
+            /// Every reason, in the order of their counters.
+            pub const ALL: [Self; TABLE.len()] = [$( Self::$name, )+];
+        }
+
+        const TABLE: [Row; [$( $code, )+].len()] = [
+            $( Row { code: $code, text: $text, label: stringify!($label), blame: Blame::$blame }, )+
+        ];
+    };
+}
+
+close_reasons! {
     /// The peer closed first; its code is echoed.
-    PeerClosed,
+    PeerClosed = 1000 "" peer_closed Other,
     /// The connection broke, or the peer left without a close frame. No close frame is sent.
-    ConnectionLost,
+    ConnectionLost = 1006 "connection lost" connection_lost Other,
     /// No complete HTTP request came in time, or it was refused. Only an HTTP answer is sent.
-    UpgradeFailed,
+    UpgradeFailed = 1005 "upgrade failed" upgrade_failed Other,
     /// A frame that RFC 6455 forbids.
-    ProtocolViolation,
+    ProtocolViolation = 1002 "protocol violation" protocol_violation Client,
     /// Text that is not UTF-8.
-    InvalidUtf8,
+    InvalidUtf8 = 1007 "invalid utf-8" invalid_utf8 Client,
     /// A message over the size limit.
-    MessageTooBig,
+    MessageTooBig = 1009 "message too big" message_too_big Client,
     /// The engine stops. The client should reconnect, to another engine or a little later.
-    Shutdown,
-    /// A fault of the engine or of the machine.
-    InternalError,
+    Shutdown = 3001 "shutdown" shutdown Other,
     /// The client does not read what is sent to it.
-    Slow,
+    Slow = 3008 "slow" slow Client,
     /// No answer to our ping.
-    NoPong,
-    /// A server-side subscription missed something.
-    InsufficientState,
+    NoPong = 3012 "no pong" no_pong Other,
     /// An operator asked the client to reconnect.
-    ForceReconnect,
+    ForceReconnect = 3011 "force reconnect" force_reconnect Other,
     /// Input that is not a command, or a command at the wrong moment.
-    BadRequest,
+    BadRequest = 3501 "bad request" bad_request Client,
     /// No connect command in time.
-    Stale,
+    Stale = 3502 "stale" stale Client,
     /// An operator closed the client.
-    ForceDisconnect,
-    /// This engine has as many clients as it may have.
-    ConnectionLimit,
-    /// More subscriptions than a client may have.
-    ChannelLimit,
+    ForceDisconnect = 3503 "force disconnect" force_disconnect Other,
     /// Binary data where JSON is spoken.
-    InappropriateProtocol,
+    InappropriateProtocol = 3506 "inappropriate protocol" inappropriate_protocol Client,
     /// The request is not offered here.
-    NotAvailable,
+    NotAvailable = 3508 "not available" not_available Client,
     /// An operator closed the client with a code and a reason of the application ([`Closing`]).
-    Application,
+    Application = 4000 "application" application Other,
 }
 
 impl CloseReason {
-    /// Every reason, in the order of their counters.
-    pub const ALL: [Self; 20] = [
-        Self::PeerClosed,
-        Self::ConnectionLost,
-        Self::UpgradeFailed,
-        Self::ProtocolViolation,
-        Self::InvalidUtf8,
-        Self::MessageTooBig,
-        Self::Shutdown,
-        Self::InternalError,
-        Self::Slow,
-        Self::NoPong,
-        Self::InsufficientState,
-        Self::ForceReconnect,
-        Self::BadRequest,
-        Self::Stale,
-        Self::ForceDisconnect,
-        Self::ConnectionLimit,
-        Self::ChannelLimit,
-        Self::InappropriateProtocol,
-        Self::NotAvailable,
-        Self::Application,
-    ];
+    const fn row(self) -> &'static Row {
+        &TABLE[self as usize]
+    }
 
     /// The code in the close frame, unless the application has its own. 1005 and 1006 mean that none was sent
     /// (RFC 6455, section 7.4.1).
     #[must_use]
     pub const fn code(self) -> u16 {
-        match self {
-            Self::PeerClosed => 1000,
-            Self::ConnectionLost => 1006,
-            Self::UpgradeFailed => 1005,
-            Self::ProtocolViolation => 1002,
-            Self::InvalidUtf8 => 1007,
-            Self::MessageTooBig => 1009,
-            Self::Shutdown => 3001,
-            Self::InternalError => 3004,
-            Self::Slow => 3008,
-            Self::NoPong => 3012,
-            Self::InsufficientState => 3010,
-            Self::ForceReconnect => 3011,
-            Self::BadRequest => 3501,
-            Self::Stale => 3502,
-            Self::ForceDisconnect => 3503,
-            Self::ConnectionLimit => 3504,
-            Self::ChannelLimit => 3505,
-            Self::InappropriateProtocol => 3506,
-            Self::NotAvailable => 3508,
-            Self::Application => 4000,
-        }
+        self.row().code
     }
 
     /// The text in the close frame: plain, under 124 bytes (RFC 6455, section 5.5).
     #[must_use]
     pub const fn text(self) -> &'static str {
-        match self {
-            Self::PeerClosed => "",
-            Self::ConnectionLost => "connection lost",
-            Self::UpgradeFailed => "upgrade failed",
-            Self::ProtocolViolation => "protocol violation",
-            Self::InvalidUtf8 => "invalid utf-8",
-            Self::MessageTooBig => "message too big",
-            Self::Shutdown => "shutdown",
-            Self::InternalError => "internal server error",
-            Self::Slow => "slow",
-            Self::NoPong => "no pong",
-            Self::InsufficientState => "insufficient state",
-            Self::ForceReconnect => "force reconnect",
-            Self::BadRequest => "bad request",
-            Self::Stale => "stale",
-            Self::ForceDisconnect => "force disconnect",
-            Self::ConnectionLimit => "connection limit",
-            Self::ChannelLimit => "channel limit",
-            Self::InappropriateProtocol => "inappropriate protocol",
-            Self::NotAvailable => "not available",
-            Self::Application => "application",
-        }
+        self.row().text
     }
 
     /// The value of the `reason` label in metrics and of the field in logs.
     #[must_use]
     pub const fn label(self) -> &'static str {
-        match self {
-            Self::PeerClosed => "peer_closed",
-            Self::ConnectionLost => "connection_lost",
-            Self::UpgradeFailed => "upgrade_failed",
-            Self::ProtocolViolation => "protocol_violation",
-            Self::InvalidUtf8 => "invalid_utf8",
-            Self::MessageTooBig => "message_too_big",
-            Self::Shutdown => "shutdown",
-            Self::InternalError => "internal_error",
-            Self::Slow => "slow",
-            Self::NoPong => "no_pong",
-            Self::InsufficientState => "insufficient_state",
-            Self::ForceReconnect => "force_reconnect",
-            Self::BadRequest => "bad_request",
-            Self::Stale => "stale",
-            Self::ForceDisconnect => "force_disconnect",
-            Self::ConnectionLimit => "connection_limit",
-            Self::ChannelLimit => "channel_limit",
-            Self::InappropriateProtocol => "inappropriate_protocol",
-            Self::NotAvailable => "not_available",
-            Self::Application => "application",
-        }
+        self.row().label
     }
 
-    /// Whether the client caused it, by what it did or did not do in time. An operator may want to know which
-    /// client it was.
+    /// Whether it is for something that the client did, or did not do in time: an operator may want to know which one,
+    /// and what it was.
     #[must_use]
     pub const fn is_clients_fault(self) -> bool {
-        matches!(
-            self,
-            Self::ProtocolViolation
-                | Self::InvalidUtf8
-                | Self::MessageTooBig
-                | Self::Slow
-                | Self::BadRequest
-                | Self::Stale
-                | Self::ChannelLimit
-                | Self::InappropriateProtocol
-                | Self::NotAvailable
-        )
+        matches!(self.row().blame, Blame::Client)
     }
 
-    /// Whether a close frame is sent: not if the connection is lost or never became a WebSocket.
+    /// Whether a close frame says it: not where the connection is gone or never became a WebSocket.
     #[must_use]
     pub const fn is_said(self) -> bool {
-        !matches!(self, Self::ConnectionLost | Self::UpgradeFailed)
+        !matches!(self.code(), 1005 | 1006)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a scrape shows.
 
 use super::*;
+use crate::domain::reasons::CloseReason;
 use std::collections::BTreeMap;
 
 /// Every sample by name and labels. Fails on what is no OpenMetrics text.
