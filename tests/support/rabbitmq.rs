@@ -1,6 +1,7 @@
 //! A RabbitMQ node of the test's own: own ports, own port mapper, own directory. One that already runs on
 //! the machine is neither asked nor touched.
 
+mod eval;
 mod installed;
 
 use std::fs;
@@ -46,6 +47,7 @@ const AMQP_HEADER: &[u8] = b"AMQP\x00\x00\x09\x01";
 pub struct RabbitNode {
     port: u16,
     distribution_port: u16,
+    eval_port: u16,
     /// Whether `port` speaks TLS, and nothing else does.
     is_encrypted: bool,
     directory: TempDir,
@@ -132,6 +134,7 @@ impl RabbitNode {
             port,
             is_encrypted: identity.is_some(),
             distribution_port: free_port(),
+            eval_port: free_port(),
             port_mapper: Arc::new(start_port_mapper(free_port(), &directory)),
             directory,
             server: None,
@@ -154,6 +157,7 @@ impl RabbitNode {
             port: free_port(),
             is_encrypted: false,
             distribution_port: free_port(),
+            eval_port: free_port(),
             port_mapper: Arc::clone(&self.port_mapper),
             directory,
             server: None,
@@ -187,15 +191,11 @@ impl RabbitNode {
     /// If the node refuses, or has one of this name: two tests would meet in it.
     #[track_caller]
     pub fn new_vhost(&self, name: &str) -> String {
-        // One call for what is `add_vhost` and `set_permissions`: each starts an Erlang of its own, for a second.
-        self.ctl(&[
-            "eval",
-            &format!(
-                r#"false = rabbit_vhost:exists(<<"{name}">>), ok = rabbit_vhost:add(<<"{name}">>, <<"tests">>),
-                ok = rabbit_auth_backend_internal:set_permissions(
-                <<"guest">>, <<"{name}">>, <<".*">>, <<".*">>, <<".*">>, <<"tests">>)."#
-            ),
-        ]);
+        self.eval(&format!(
+            r#"false = rabbit_vhost:exists(<<"{name}">>), ok = rabbit_vhost:add(<<"{name}">>, <<"tests">>),
+            ok = rabbit_auth_backend_internal:set_permissions(
+            <<"guest">>, <<"{name}">>, <<".*">>, <<".*">>, <<".*">>, <<"tests">>)."#
+        ));
         format!("amqp://guest:guest@127.0.0.1:{}/{name}", self.port)
     }
 
@@ -207,6 +207,15 @@ impl RabbitNode {
     pub fn new_user(&self, name: &str, password: &str) {
         self.ctl(&["add_user", name, password]);
         self.ctl(&["set_permissions", name, ".*", ".*", ".*"]);
+    }
+
+    /// Evaluates Erlang in the node.
+    ///
+    /// # Panics
+    /// If that fails.
+    #[track_caller]
+    fn eval(&self, expressions: &str) {
+        eval::eval(self.eval_port, expressions);
     }
 
     /// Runs `rabbitmqctl` for this node and returns what it printed.
@@ -245,11 +254,10 @@ impl RabbitNode {
     #[track_caller]
     pub fn sync_tables(&self) {
         // Khepri, which takes Mnesia's place from RabbitMQ 4 on, writes before it answers.
-        self.ctl(&[
-            "eval",
+        self.eval(
             "case mnesia:system_info(is_running) of yes -> ok = mnesia:sync_log(); no -> ok end, \
              [ok = dets:sync(Table) || Table <- dets:all()].",
-        ]);
+        );
     }
 
     /// Has its tables in Khepri from now on, which is to take Mnesia's place. RabbitMQ 3.10 has none, and keeps Mnesia.
@@ -336,15 +344,14 @@ impl RabbitNode {
     }
 
     fn listens(&self) -> bool {
-        if self.is_encrypted {
-            TcpStream::connect(("127.0.0.1", self.port)).is_ok()
-        } else {
-            answers_amqp(self.port)
-        }
+        let accepts = |port| TcpStream::connect(("127.0.0.1", port)).is_ok();
+        let serves = if self.is_encrypted { accepts(self.port) } else { answers_amqp(self.port) };
+        serves && accepts(self.eval_port)
     }
 
     fn program(&self, name: &str) -> Command {
         let at = |name: &str| self.directory.path().join(name);
+        let eval = eval::arguments(&at(eval::FILE.0), self.eval_port);
         let mut command = installed(name);
         command
             .env("HOME", self.directory.path())
@@ -361,7 +368,7 @@ impl RabbitNode {
             .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
             .env("RABBITMQ_ENABLED_PLUGINS_FILE", at("plugins"))
             .env("RABBITMQ_PID_FILE", at("pid"))
-            .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", format!("{LOOPBACK_ONLY} +S 1:1 +A 4"))
+            .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", format!("{LOOPBACK_ONLY} +S 1:1 +A 4 {eval}"))
             .env("RABBITMQ_CTL_ERL_ARGS", format!("{LOOPBACK_ONLY} +S 1:1"))
             .env("RABBITMQ_CTL_DIST_PORT_MIN", CTL_PORTS[0])
             .env("RABBITMQ_CTL_DIST_PORT_MAX", CTL_PORTS[1]);
@@ -383,6 +390,7 @@ fn write_files(directory: &TempDir) {
     fs::set_permissions(&cookie, fs::Permissions::from_mode(0o400)).expect("own file");
     directory.write("plugins", "[].");
     directory.write("rabbitmq.conf", CONFIGURATION);
+    directory.write(eval::FILE.0, eval::FILE.1);
 }
 
 fn copy_tables(from: &TempDir, to: &TempDir) {
