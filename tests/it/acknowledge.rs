@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use crate::support::engine::Engine;
+use crate::support::harness::Harness;
 use crate::support::proxy::Proxy;
 use crate::support::publisher::{DURABLE, Publisher};
 use crate::support::rabbitmq::RabbitNode;
 use crate::support::script::Amqp;
 use crate::support::swarm::{ClientIndex, Line, Observer, Swarm};
 use crate::support::wait::{SOON, hold_for, wait_until};
-use crate::support::websocket::RawClient;
 use lapin::{BasicProperties, ExchangeKind};
 use serde_json::{Value, json};
 
@@ -20,20 +20,13 @@ const RECEIVE_BUFFER: usize = 2304;
 const FILL: usize = 10_000;
 const PREFETCH: u64 = 10;
 
-fn start(url: &str, written_timeout: &str) -> Engine {
-    start_from(url, "", written_timeout)
-}
-
-/// An engine with these options of `[amqp]` besides.
-fn start_from(url: &str, source: &str, written_timeout: &str) -> Engine {
-    let config = format!(
+/// The configuration, with these options of `[amqp]` besides.
+fn written(source: &str, written_timeout: &str) -> String {
+    format!(
         "[amqp]\n{source}prefetch = {PREFETCH}\nack = \"written\"\n\
          written_timeout = \"{written_timeout}\"\n\
          [timeouts]\nping = \"1h\"\n[limits]\nlog_bytes = 16_777_216\n"
-    );
-    let engine = Engine::with_config_and(&config, &["--amqp", url]);
-    engine.wait_until_ready();
-    engine
+    )
 }
 
 /// A subscriber to `topic` that reads nothing.
@@ -79,10 +72,8 @@ fn number(data: &str) -> usize {
 
 #[test]
 fn what_is_not_written_is_not_acknowledged() {
-    let url = RabbitNode::shared().new_vhost("written");
-    let engine = start(&url, "1m");
-    let mut client = RawClient::connect(engine.client_address());
-    client.subscribe("everybody reads");
+    let Harness { engine, .. } = Harness::start("written", &written("", "1m"));
+    let mut client = engine.subscriber(&["everybody reads"]);
     (0..50).for_each(|n| engine.publish("everybody reads", &json!(n)));
     wait_until(SOON, "everything to be acknowledged", || unacknowledged(&engine) == 0.0);
 
@@ -107,10 +98,8 @@ fn what_is_not_written_is_not_acknowledged() {
 
 #[test]
 fn who_takes_nothing_holds_others_up_for_a_bounded_time_only() {
-    let url = RabbitNode::shared().new_vhost("bounded");
-    let engine = start(&url, "200ms");
-    let mut client = RawClient::connect(engine.client_address());
-    client.subscribe("t");
+    let Harness { engine, .. } = Harness::start("bounded", &written("", "200ms"));
+    let mut client = engine.subscriber(&["t"]);
     let _stalled = stalled(&engine, "t");
     let published = publish_until_blocked(&engine, "t");
     (0..5 * PREFETCH).for_each(|n| engine.publish("t", &json!(n)));
@@ -132,7 +121,7 @@ fn what_was_not_written_when_the_link_was_lost_comes_again_and_is_written_once()
     service.declare_exchange("fanfare", "topic", true);
     service.declare_queue("pushes", "fanfare", "#");
     let from_queue = "source = \"queue\"\nqueue = \"pushes\"\nqueue_delay = \"0s\"\n";
-    let engine = start_from(&proxy.instead_of(node.port(), &url), from_queue, "1m");
+    let engine = Engine::consuming(&proxy.instead_of(node.port(), &url), &written(from_queue, "1m"));
     let mut swarm = stalled(&engine, "t");
     let published = publish_until_blocked(&engine, "t");
     wait_until(SOON, "the hand-over", || unacknowledged(&engine) > 0.0);
@@ -162,16 +151,15 @@ fn what_a_killed_engine_had_not_written_comes_again() {
     service.declare_queue("pushes", "fanfare", "#");
     let from_queue = "source = \"queue\"\nqueue = \"pushes\"\n";
     // Nobody is to come back to the first engine: it takes from the queue at once.
-    let engine = start_from(&url, &format!("{from_queue}queue_delay = \"0s\"\n"), "1m");
+    let engine = Engine::consuming(&url, &written(&format!("{from_queue}queue_delay = \"0s\"\n"), "1m"));
     let stalled = stalled(&engine, "t");
     let published = publish_until_blocked(&engine, "t");
     wait_until(SOON, "the hand-over", || unacknowledged(&engine) > 0.0);
     engine.kill();
     drop(stalled);
 
-    let engine = start_from(&url, from_queue, "1m");
-    let mut client = RawClient::connect(engine.client_address());
-    client.subscribe("t");
+    let engine = Engine::consuming(&url, &written(from_queue, "1m"));
+    let mut client = engine.subscriber(&["t"]);
     let first = number(&client.publication("t"));
     assert!(first > 1, "what was written does not come again");
     for next in first + 1..=published {
@@ -196,10 +184,8 @@ fn consumers_that_follow_each_other_lose_and_repeat_nothing() {
         let config = format!(
             "[amqp]\n{source}\nqueue_delay = \"0s\"\nprefetch_bytes = 1_048_576\n[limits]\nlog_bytes = 33_554_432\n"
         );
-        let engine = Engine::with_config_and(&config, &["--amqp", &url]);
-        engine.wait_until_ready();
-        let mut client = RawClient::connect(engine.client_address());
-        client.subscribe("news");
+        let engine = Engine::consuming(&url, &config);
+        let mut client = engine.subscriber(&["news"]);
         publisher.publish_all("news", (1..2500).map(body));
         for n in 1..2500 {
             assert_eq!(number(&client.publication("news")), n, "{source}");
@@ -220,8 +206,7 @@ fn large_messages_that_wait_are_not_sent_ahead_all_together() {
     let large = "x".repeat(BODY);
     publisher.publish_all("news", (0..16).map(|_| (large.clone(), BasicProperties::default())));
     let config = "[amqp]\nqueue = \"kept\"\nqueue_delay = \"1h\"\nsource = \"queue\"\n";
-    let engine = Engine::with_config_and(config, &["--amqp", &url]);
-    engine.wait_until_ready();
+    let _engine = Engine::consuming(&url, config);
     // It takes nothing yet; RabbitMQ sends what it may.
     let waits = || publisher.ready("kept");
     wait_until(SOON, "some to be sent ahead", || waits() == 12);

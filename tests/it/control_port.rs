@@ -52,8 +52,7 @@ fn health(engine: &Engine) -> Request<Full<Bytes>> {
 #[test]
 fn http_2_carries_many_requests_at_once_on_one_connection() {
     let engine = Engine::start(&[]);
-    let mut client = RawClient::connect(engine.client_address());
-    client.subscribe("news");
+    let mut client = engine.subscriber(&["news"]);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("an event loop");
     runtime.block_on(async {
         let sender = connect(&engine).await;
@@ -129,8 +128,7 @@ fn promtool(arguments: &[&str], input: &str) {
 #[test]
 fn prometheus_takes_metrics_in_both_formats() {
     let engine = Engine::start(&[]);
-    let mut client = RawClient::connect(engine.client_address());
-    client.subscribe("news");
+    let mut client = engine.subscriber(&["news"]);
     engine.publish("news", &json!(1));
     assert_eq!(client.publication("news"), "1");
     let ask = |accept: &str| {
@@ -201,8 +199,7 @@ fn requests_whose_answers_nobody_takes_cost_nothing() {
 #[test]
 fn http_1_1_answers_pipelined_requests_in_order_and_keeps_the_connection() {
     let engine = Engine::start(&[]);
-    let mut client = RawClient::connect(engine.client_address());
-    client.subscribe("news");
+    let mut client = engine.subscriber(&["news"]);
     let address = engine.control_address();
     let request = |path: &str, body: &str| {
         format!("POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: {}\r\n\r\n{body}", body.len())

@@ -135,8 +135,7 @@ fn operators_see_one_topic_and_end_it_for_everybody() {
 #[test]
 fn bombs_and_garbage_end_their_own_connection_only() {
     let engine = Engine::with_config(CONFIG);
-    let mut healthy = RawClient::connect(engine.client_address());
-    healthy.subscribe("alive:1");
+    let mut healthy = engine.subscriber(&["alive:1"]);
     let bomb = compressed(&vec![b' '; 50 << 20]);
     assert!(bomb.len() < 60_000, "{} bytes are no message", bomb.len());
     let marked = |payload: &[u8]| frame_with(0x80 | COMPRESSED | TEXT, payload);

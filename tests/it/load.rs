@@ -77,8 +77,7 @@ fn topics_without_subscribers_are_told() {
 #[test]
 fn everything_arrives_once_through_rabbitmq_too() {
     let url = RabbitNode::shared().new_vhost("load");
-    let engine = Engine::start(&["--amqp", &url]);
-    engine.wait_until_ready();
+    let engine = Engine::consuming(&url, "");
     // No more than RabbitMQ confirms in time beside the other tests: what is due at the end is not published.
     let plan = ["--clients", "100", "--topics", "10", "--rate", "300", "--time", "2s"];
     let (code, result, errors) = measure(load_engine(&engine, &plan));

@@ -1,6 +1,6 @@
 //! What tests the engine from outside, one module for each subject. They are one program, because each program has to
-//! link the whole engine; `tests/run` starts it once for each module, so that they share neither a process nor a
-//! RabbitMQ.
+//! link the whole engine. `tests/run` runs those that share a RabbitMQ in one process, and each other one in a process of
+//! its own.
 
 mod acknowledge;
 mod command_line;

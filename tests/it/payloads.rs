@@ -5,7 +5,7 @@ use std::io::Write as _;
 
 use crate::support::bytes::{BytesPublisher, header, headers, hex, long, property};
 use crate::support::engine::Engine;
-use crate::support::publisher::Publisher;
+use crate::support::harness::Harness;
 use crate::support::rabbitmq::RabbitNode;
 use crate::support::script::Amqp;
 use crate::support::wait::{SOON, wait_until};
@@ -37,12 +37,9 @@ const EXACT: [&str; 16] = [
 
 #[test]
 fn payloads_arrive_byte_for_byte() {
-    let url = RabbitNode::shared().new_vhost("exact");
-    let engine = Engine::start(&["--amqp", &url]);
-    engine.wait_until_ready();
-    let mut client = RawClient::connect(engine.client_address());
-    client.subscribe("exact");
-    let mut service = Amqp::connect(&url);
+    let harness = Harness::start("exact", "");
+    let mut client = harness.subscriber(&["exact"]);
+    let mut service = harness.service();
     for payload in EXACT {
         service.publish("exact", payload.as_bytes());
         assert_eq!(client.publication("exact").trim(), payload.trim());
@@ -52,24 +49,18 @@ fn payloads_arrive_byte_for_byte() {
 /// A raw line break between two values would end the line; in a string JSON forbids it anyhow.
 #[test]
 fn line_breaks_between_values_become_spaces() {
-    let url = RabbitNode::shared().new_vhost("line_breaks");
-    let engine = Engine::start(&["--amqp", &url]);
-    engine.wait_until_ready();
-    let mut client = RawClient::connect(engine.client_address());
-    client.subscribe("pretty");
-    let mut service = Amqp::connect(&url);
+    let harness = Harness::start("line_breaks", "");
+    let mut client = harness.subscriber(&["pretty"]);
+    let mut service = harness.service();
     service.publish("pretty", b"{\n  \"a\": \"\\n\",\r\n  \"b\": 2\n}");
     assert_eq!(client.publication("pretty"), "{   \"a\": \"\\n\",    \"b\": 2 }");
 }
 
 #[test]
 fn plain_text_becomes_a_string_and_binary_what_its_namespace_says() {
-    let url = RabbitNode::shared().new_vhost("content_types");
-    let engine = Engine::with_config_and("[namespaces.bin]\nbinary = \"base64\"\n", &["--amqp", &url]);
-    engine.wait_until_ready();
-    let mut client = RawClient::connect(engine.client_address());
-    ["text", "bin:1"].iter().for_each(|topic| client.subscribe(topic));
-    let mut service = Amqp::connect(&url);
+    let harness = Harness::start("content_types", "[namespaces.bin]\nbinary = \"base64\"\n");
+    let mut client = harness.subscriber(&["text", "bin:1"]);
+    let mut service = harness.service();
     service.publish_with("text", b"say \"hi\"\n", &json!({"contentType": "text/plain"}));
     assert_eq!(client.publication("text"), r#""say \"hi\"\n""#);
     service.publish_with("bin:1", &[0, 255, 10], &json!({"contentType": "application/octet-stream"}));
@@ -96,13 +87,10 @@ fn labelled(content_type: &str, content_encoding: &str) -> BasicProperties {
 /// As client libraries label and wrap JSON; and what is none is kept with a reason that says what it probably is.
 #[test]
 fn json_under_another_label_arrives_as_what_it_is() {
-    let url = RabbitNode::shared().new_vhost("labels");
     let namespaces = "[namespaces.json]\nbinary = \"json\"\n[namespaces.bin]\nbinary = \"base64\"\n";
-    let engine = Engine::with_config_and(namespaces, &["--amqp", &url]);
-    engine.wait_until_ready();
-    let mut client = RawClient::connect(engine.client_address());
-    ["a", "json:1", "bin:1"].iter().for_each(|topic| client.subscribe(topic));
-    let publisher = Publisher::connect(&url);
+    let harness = Harness::start("labels", namespaces);
+    let mut client = harness.subscriber(&["a", "json:1", "bin:1"]);
+    let publisher = harness.publisher();
     let order = br#"{"order":42}"#;
     let with_mark = [b"\xef\xbb\xbf", &order[..]].concat();
     let cases: [(&str, &[u8], BasicProperties); 9] = [
@@ -147,12 +135,9 @@ fn json_under_another_label_arrives_as_what_it_is() {
 /// Bodies that nobody can be given, each with a word of the reason that goes with it.
 #[test]
 fn what_cannot_be_delivered_is_kept_with_the_reason() {
-    let url = RabbitNode::shared().new_vhost("dead");
-    let engine = Engine::start(&["--amqp", &url]);
-    engine.wait_until_ready();
-    let mut client = RawClient::connect(engine.client_address());
-    client.subscribe("bad");
-    let mut service = Amqp::connect(&url);
+    let harness = Harness::start("dead", "");
+    let mut client = harness.subscriber(&["bad"]);
+    let mut service = harness.service();
     let deep = "[".repeat(10_000) + &"]".repeat(10_000);
     let big = format!("\"{}\"", "x".repeat(10 << 20));
     let bodies: [(&[u8], _); 7] = [
@@ -174,9 +159,9 @@ fn what_cannot_be_delivered_is_kept_with_the_reason() {
     // Nothing else is lost, and nobody was shown the bad ones.
     service.publish("bad", b"\"good\"");
     assert_eq!(client.publication("bad"), "\"good\"");
-    wait_until(SOON, "the counter", || engine.metric("fanfare_dead_lettered_total", &[]) == 7.0);
+    wait_until(SOON, "the counter", || harness.engine.metric("fanfare_dead_lettered_total", &[]) == 7.0);
     // The operator is told of the first of each kind, with topic and reason; the others are counted until a minute is over.
-    let lines = engine.stderr().so_far();
+    let lines = harness.engine.stderr().so_far();
     let told: Vec<_> = lines.iter().filter(|line| line.contains("becomes a dead letter")).collect();
     let kinds = ["empty", "not_json", "not_utf8", "too_big", "binary"].map(|kind| format!("kind=\"{kind}\""));
     let of_kind = |kind: &String| told.iter().filter(|line| line.contains(kind.as_str())).count();
@@ -189,10 +174,10 @@ fn what_cannot_be_delivered_is_kept_with_the_reason() {
         "{told:?}"
     );
     // What was not told yet is told at the latest when it stops.
-    engine.signal("TERM");
+    harness.engine.signal("TERM");
     wait_until(SOON, "how many more there were", || {
         let more = |line: &String| line.contains("more messages could not be delivered");
-        let lines = engine.stderr().so_far();
+        let lines = harness.engine.stderr().so_far();
         lines.iter().any(|line| more(line) && line.contains("kind=\"not_json\" more_since_last="))
     });
 }
@@ -200,12 +185,9 @@ fn what_cannot_be_delivered_is_kept_with_the_reason() {
 /// Headers that mean something, but of types that mean nothing, do not keep a message from its readers.
 #[test]
 fn headers_of_wrong_types_harm_nobody() {
-    let url = RabbitNode::shared().new_vhost("headers");
-    let engine = Engine::start(&["--amqp", &url]);
-    engine.wait_until_ready();
-    let mut client = RawClient::connect(engine.client_address());
-    client.subscribe("odd");
-    let mut service = Amqp::connect(&url);
+    let harness = Harness::start("headers", "");
+    let mut client = harness.subscriber(&["odd"]);
+    let mut service = harness.service();
     let headers = json!({
         "x-key": 7, "timestamp_in_ms": "yesterday", "x-timestamp-us": {"a": [1, null, true]}, "": -1.5,
     });
@@ -286,8 +268,7 @@ fn no_bytes_stop_the_others(engine: &Engine, url: &str) {
 
 /// Nor by what is said of it in its dead letter, for which a frame has no room. A stream keeps no lists.
 fn no_dead_letter_stops_the_others(engine: &Engine, url: &str) {
-    let mut client = RawClient::connect(engine.client_address());
-    client.subscribe("a");
+    let mut client = engine.subscriber(&["a"]);
     let (mut publisher, mut reader) = (BytesPublisher::connect(url), Amqp::connect(url));
     for copy in [vec![b'a'; 130_950], vec![0xff; 66_000], vec![0xff; 130_950]] {
         publisher.publish(b"a", &headers(&[header(b"CC", &long(b'A', &long(b'S', &copy)))]), "1");

@@ -320,8 +320,7 @@ fn a_storm_of_topics_is_bound_and_those_beyond_share_buckets() {
     let all = bound(node, "storm");
     assert_eq!((all.len(), all.iter().any(|key| key.contains('#'))), (ROOM, false));
 
-    let mut late = RawClient::connect(engine.client_address());
-    ["order.1", "order.2", "plain", "own.late"].iter().for_each(|topic| late.subscribe(topic));
+    let mut late = engine.subscriber(&["order.1", "order.2", "plain", "own.late"]);
     let buckets: Vec<_> = bound(node, "storm").difference(&all).cloned().collect();
     assert_eq!(buckets, ["#", "order.#", "own.#"]);
     for topic in ["order.1", "plain", "own.late", "order.2"] {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::support::engine::{Engine, run_to_end, serve};
+use crate::support::harness::Harness;
 use crate::support::proxy::{Proxy, Way};
 use crate::support::publisher::{DURABLE, Publisher};
 use crate::support::rabbitmq::RabbitNode;
@@ -34,8 +35,7 @@ fn told_of_a_gap(client: &mut RawClient, topic: &str) {
 fn clients_stay_while_rabbitmq_is_away_and_are_told_of_the_gap() {
     let mut node = RabbitNode::start();
     let url = node.amqp_url();
-    let engine = Engine::with_config_and(&chat_by_queue(), &["--amqp", &url]);
-    engine.wait_until_ready();
+    let engine = Engine::consuming(&url, &chat_by_queue());
     let mut clients = [Subscriber::node(&engine.ws_url()), Subscriber::python(&engine.ws_url())];
     clients.iter_mut().for_each(|client| client.subscribe("chat:1"));
     assert_eq!(clients[0].ask("publish", "chat:1", &json!("before")), Ok(()));
@@ -72,10 +72,8 @@ fn clients_stay_while_rabbitmq_is_away_and_are_told_of_the_gap() {
 fn a_node_that_is_killed_under_load_costs_a_gap_that_is_told() {
     let mut node = RabbitNode::start();
     let url = node.amqp_url();
-    let engine = Engine::with_config_and(&chat_by_queue(), &["--amqp", &url]);
-    engine.wait_until_ready();
-    let mut client = RawClient::connect(engine.client_address());
-    client.subscribe("load");
+    let engine = Engine::consuming(&url, &chat_by_queue());
+    let mut client = engine.subscriber(&["load"]);
     let bodies: Vec<String> = (0..2000).map(|n| n.to_string()).collect();
     Amqp::connect(&url).publish_many("load", &bodies);
     node.kill();
@@ -129,10 +127,8 @@ fn a_durable_queue_that_is_deleted_and_made_anew_is_a_gap_that_is_told() {
     service.declare_exchange(ExchangeKind::Topic, DURABLE);
     service.declare_queue("pushes");
     let config = format!("{}queue = \"pushes\"\nqueue_delay = \"0s\"\n", chat_by_queue());
-    let engine = Engine::with_config_and(&config, &["--amqp", &proxy.instead_of(node.port(), &url)]);
-    engine.wait_until_ready();
-    let mut client = RawClient::connect(engine.client_address());
-    client.subscribe("news");
+    let engine = Engine::consuming(&proxy.instead_of(node.port(), &url), &config);
+    let mut client = engine.subscriber(&["news"]);
     let pushes = |client: &mut RawClient, body: &str| {
         service.publish("news", body.as_bytes(), BasicProperties::default());
         assert_eq!(client.publication("news"), body);
@@ -183,8 +179,7 @@ fn rabbitmq_may_come_later_than_the_engine() {
     node.stop();
     let engine = Engine::with_config_and(CHAT, &["--amqp", &node.amqp_url()]);
     assert_eq!(engine.get("/health/ready").status, 503);
-    let mut client = RawClient::connect(engine.client_address());
-    client.subscribe("chat:1");
+    let mut client = engine.subscriber(&["chat:1"]);
     node.start_again();
     engine.wait_until_ready();
     // What others published before the engine had its queue, nobody can know.
@@ -202,10 +197,8 @@ fn an_exchange_that_is_there_is_used_unless_it_is_of_another_type() {
     let transient = RabbitNode::shared().new_vhost("transient");
     let mut service = Amqp::connect(&transient);
     service.declare_exchange("fanfare", "topic", false);
-    let engine = Engine::start(&["--amqp", &transient]);
-    engine.wait_until_ready();
-    let mut client = RawClient::connect(engine.client_address());
-    client.subscribe("news");
+    let engine = Engine::consuming(&transient, "");
+    let mut client = engine.subscriber(&["news"]);
     service.publish("news", b"1");
     assert_eq!(client.publication("news"), "1");
 
@@ -223,15 +216,12 @@ fn an_exchange_that_is_there_is_used_unless_it_is_of_another_type() {
 /// publish goes to the new exchange.
 #[test]
 fn an_exchange_that_is_deleted_while_it_runs_is_declared_anew() {
-    let url = RabbitNode::shared().new_vhost("deleted_exchange");
     let patient = chat_by_queue().replace("\"1s\"", "\"60s\"");
-    let engine = Engine::with_config_and(&patient, &["--amqp", &url]);
-    engine.wait_until_ready();
-    let mut client = RawClient::connect(engine.client_address());
-    client.subscribe("news");
-    let mut service = Amqp::connect(&url);
+    let harness = Harness::start("deleted_exchange", &patient);
+    let mut client = harness.subscriber(&["news"]);
+    let mut service = harness.service();
     service.delete_exchange("fanfare");
-    engine.publish("news", &json!("through the next exchange"));
+    harness.engine.publish("news", &json!("through the next exchange"));
     // Who is told of a gap is told when its turn comes, and may get what is new before.
     let mut told = client.line();
     if told.contains("through the next exchange") {
@@ -239,8 +229,8 @@ fn an_exchange_that_is_deleted_while_it_runs_is_declared_anew() {
     }
     assert!(told.contains(r#""unsubscribe":{"code":2500"#), "{told}");
     client.subscribe("news");
-    engine.wait_until_ready();
-    engine.publish("news", &json!("by the engine"));
+    harness.engine.wait_until_ready();
+    harness.engine.publish("news", &json!("by the engine"));
     // It leaves over the next link, so that who subscribes again at once may be there for the first one.
     let mut data = client.publication("news");
     if data == r#""through the next exchange""# {
@@ -293,8 +283,7 @@ fn what_another_node_of_the_cluster_has_is_not_missing() {
     both.wait_until_ready();
 
     nodes[1].stop();
-    let own = Engine::with_config_and("[amqp]\nsource = \"queue\"\n", &["--amqp", &here]);
-    own.wait_until_ready();
+    let own = Engine::consuming(&here, "[amqp]\nsource = \"queue\"\n");
     says(&own, "no queue takes dead letters for now");
     let named = "[amqp]\nsource = \"queue\"\nqueue = \"pushes\"\nreconnect_max = \"500ms\"\n";
     let named = Engine::with_config_and(named, &["--amqp", &here]);

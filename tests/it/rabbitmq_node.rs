@@ -5,10 +5,10 @@ use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
 
 use crate::support::engine::{BINARY, Engine, clear_settings, run_to_end, serve};
+use crate::support::harness::Harness;
 use crate::support::publisher::Publisher;
 use crate::support::rabbitmq::{RabbitNode, Version};
 use crate::support::wait::{SOON, wait_until};
-use crate::support::websocket::RawClient;
 use lapin::BasicProperties;
 use serde_json::json;
 use socket2::{Domain, Socket, Type};
@@ -79,18 +79,15 @@ fn an_engine_needs_no_more_rights_than_the_manual_says() {
         let administrator = RabbitNode::shared().new_vhost(vhost);
         // Whoever may declare has declared what the user may not.
         let with_named = config == named;
-        let declaring = Engine::start(&["--amqp", &administrator]);
-        declaring.wait_until_ready();
+        let declaring = Engine::consuming(&administrator, "");
         declaring.stop();
         let publisher = Publisher::connect(&administrator);
         if with_named {
             publisher.declare_queue("orders");
         }
         let url = user(vhost, rights);
-        let engine = Engine::with_config_and(config, &["--amqp", &url]);
-        engine.wait_until_ready();
-        let mut client = RawClient::connect(engine.client_address());
-        client.subscribe("news");
+        let engine = Engine::consuming(&url, config);
+        let mut client = engine.subscriber(&["news"]);
         publisher.publish("news", b"1", BasicProperties::default());
         client.publication("news");
         engine.publish("news", &json!(2));
@@ -193,10 +190,7 @@ fn check_with(url: &str, settings: &[(&str, &str)]) -> (Option<i32>, String) {
 /// What exists is declared as an engine does it, which changes nothing, and shows what a passive look does not.
 #[test]
 fn check_says_what_would_end_an_engine_at_its_start() {
-    let node = RabbitNode::shared();
-    let url = node.new_vhost("inspected");
-    let engine = Engine::start(&["--amqp", &url]);
-    engine.wait_until_ready();
+    let Harness { node, url, engine } = Harness::start("inspected", "");
     engine.stop();
     Publisher::connect(&url).declare_queue("orders");
     let things = || node.ctl(&["list_queues", "-p", "inspected", "name", "arguments"]);
@@ -255,8 +249,7 @@ fn check_connects_if_it_is_told_to_and_declares_nothing() {
         assert!(report.contains(words), "{words}: {report}");
     }
     assert_eq!(node.ctl(&["list_queues", "-p", "looked_at", "name"]).trim(), "");
-    let engine = Engine::start(&["--amqp", &url]);
-    engine.wait_until_ready();
+    let _engine = Engine::consuming(&url, "");
     let (code, report) = check(&url, "stream");
     assert_eq!(code, Some(0), "{report}");
     for words in ["the exchange `fanfare` is there", "the stream `fanfare` is there"] {

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::engine::Engine;
+use crate::support::harness::Harness;
 use crate::support::proxy::{Proxy, Way};
 use crate::support::rabbitmq::RabbitNode;
 use crate::support::script::Amqp;
@@ -31,9 +32,7 @@ fn durable_engine(declare_at: &str, url: &str) -> Engine {
     let mut service = Amqp::connect(declare_at);
     service.declare_exchange("fanfare", "topic", true);
     service.declare_queue("pushes", "fanfare", "#");
-    let engine = Engine::with_config_and(DURABLE, &["--amqp", url]);
-    engine.wait_until_ready();
-    engine
+    Engine::consuming(url, DURABLE)
 }
 
 /// Whether a queue has so many of something: `consumers`, or `messages`, those that are not acknowledged
@@ -81,8 +80,7 @@ fn expect_each_once(client: &mut RawClient, answers: &BTreeMap<usize, Value>) {
 /// What RabbitMQ confirmed outlives it, and what it had not confirmed is sent again when it is back.
 #[track_caller]
 fn expect_all_over_a_kill(node: &mut RabbitNode, engine: &Engine) {
-    let mut client = RawClient::connect(engine.client_address());
-    client.subscribe("load");
+    let mut client = engine.subscriber(&["load"]);
     node.sync_tables();
     let answers = publish_while(engine, 800, |answered| {
         wait_until(SOON, "some answers", || answered.load(Ordering::Relaxed) > 200);
@@ -97,8 +95,7 @@ fn expect_all_over_a_kill(node: &mut RabbitNode, engine: &Engine) {
 #[test]
 fn publishes_wait_for_a_rabbitmq_that_was_killed_and_come_once() {
     let mut node = RabbitNode::start();
-    let engine = Engine::with_config_and(PATIENT, &["--amqp", &node.amqp_url()]);
-    engine.wait_until_ready();
+    let engine = Engine::consuming(&node.amqp_url(), PATIENT);
     expect_all_over_a_kill(&mut node, &engine);
 }
 
@@ -116,8 +113,7 @@ fn what_is_published_before_there_is_a_rabbitmq_is_pushed_when_it_comes() {
     let mut node = RabbitNode::start();
     node.stop();
     let engine = Engine::with_config_and(PATIENT, &["--amqp", &node.amqp_url()]);
-    let mut client = RawClient::connect(engine.client_address());
-    client.subscribe("news");
+    let mut client = engine.subscriber(&["news"]);
     thread::scope(|scope| {
         let publisher = scope.spawn(|| engine.publish("news", &json!("early")));
         node.start_again();
@@ -136,8 +132,7 @@ fn connections_cut_in_the_middle_of_frames_neither_lose_nor_repeat() {
     let url = node.new_vhost("cut");
     let proxy = Proxy::to(node.port());
     let engine = durable_engine(&url, &proxy.instead_of(node.port(), &url));
-    let mut client = RawClient::connect(engine.client_address());
-    client.subscribe("load");
+    let mut client = engine.subscriber(&["load"]);
     let answers = publish_while(&engine, 1000, |_| {
         for cut in 1..=5 {
             proxy.cut_after(cut * 7 * BALLAST + cut);
@@ -158,8 +153,7 @@ fn a_publish_whose_confirm_was_lost_is_pushed_once() {
     let engine = durable_engine(&url, &proxy.instead_of(node.port(), &url));
     Amqp::connect(&url).declare_queue("copies", "fanfare", "#");
     let stored = |count| has(node, "lost_confirm", "copies", "messages", count);
-    let mut client = RawClient::connect(engine.client_address());
-    client.subscribe("news");
+    let mut client = engine.subscriber(&["news"]);
     proxy.hold(Way::Back);
     thread::scope(|scope| {
         let publisher = scope.spawn(|| engine.publish("news", &json!("once")));
@@ -183,8 +177,7 @@ fn publishes_outlive_a_connection_that_is_half_open() {
     let proxy = Proxy::to(node.port());
     let hasty = format!("{}?heartbeat=1", proxy.instead_of(node.port(), &url));
     let engine = durable_engine(&url, &hasty);
-    let mut client = RawClient::connect(engine.client_address());
-    client.subscribe("news");
+    let mut client = engine.subscriber(&["news"]);
     [Way::There, Way::Back].iter().for_each(|&way| proxy.hold(way));
     thread::scope(|scope| {
         let publisher = scope.spawn(|| engine.publish("news", &json!(1)));
@@ -201,23 +194,19 @@ fn publishes_outlive_a_connection_that_is_half_open() {
 /// A queue of somebody else's that is full makes RabbitMQ refuse messages that reach the engine all the same.
 #[test]
 fn what_rabbitmq_refuses_is_sent_again_until_it_is_taken_and_pushed_once() {
-    let node = RabbitNode::shared();
-    let url = node.new_vhost("full_queue");
-    let engine = Engine::with_config_and(PATIENT, &["--amqp", &url]);
-    engine.wait_until_ready();
-    Amqp::connect(&url).declare_queue("full", "fanfare", "#");
+    let harness = Harness::start("full_queue", PATIENT);
+    harness.service().declare_queue("full", "fanfare", "#");
     let full = r#"{"max-length": 1, "overflow": "reject-publish"}"#;
-    node.ctl(&["set_policy", "-p", "full_queue", "full", "^full$", full, "--apply-to", "queues"]);
-    let mut client = RawClient::connect(engine.client_address());
-    client.subscribe("news");
-    engine.publish("news", &json!(1));
+    harness.node.ctl(&["set_policy", "-p", "full_queue", "full", "^full$", full, "--apply-to", "queues"]);
+    let mut client = harness.subscriber(&["news"]);
+    harness.engine.publish("news", &json!(1));
     assert_eq!(client.publication("news"), "1");
     thread::scope(|scope| {
-        let publisher = scope.spawn(|| engine.publish("news", &json!(2)));
-        let repeated = || engine.metric("fanfare_duplicates_total", &[]) >= 2.0;
+        let publisher = scope.spawn(|| harness.engine.publish("news", &json!(2)));
+        let repeated = || harness.engine.metric("fanfare_duplicates_total", &[]) >= 2.0;
         wait_until(SOON, "it to be sent three times", repeated);
         assert!(!publisher.is_finished(), "it was answered although it was refused");
-        node.ctl(&["clear_policy", "-p", "full_queue", "full"]);
+        harness.node.ctl(&["clear_policy", "-p", "full_queue", "full"]);
         publisher.join().expect("success");
     });
     assert_eq!(client.publication("news"), "2");
@@ -272,8 +261,7 @@ fn what_rabbitmq_will_never_take_fails_at_once_and_costs_no_connection() {
     let by_queue = format!("{PATIENT}source = \"queue\"\n");
     let own_queues_only = "^(amq\\.gen|amq\\.default|fanfare\\.dead).*";
     node.ctl(&["set_permissions", "-p", "read_only", "guest", ".*", own_queues_only, ".*"]);
-    let engine = Engine::with_config_and(&by_queue, &["--amqp", &url]);
-    engine.wait_until_ready();
+    let engine = Engine::consuming(&url, &by_queue);
     let answer = engine.api("publish", &json!({"channel": "news", "data": 1}));
     assert_eq!(answer["error"]["code"], 100, "{answer}");
     engine.wait_until_ready();
@@ -286,10 +274,8 @@ fn what_rabbitmq_will_never_take_fails_at_once_and_costs_no_connection() {
 #[test]
 fn a_broadcast_that_does_not_fit_into_a_frame_fails_alone_and_costs_no_connection() {
     let url = RabbitNode::shared().new_vhost("small_frames");
-    let engine = Engine::with_config_and(PATIENT, &["--amqp", &format!("{url}?frame_max=8192")]);
-    engine.wait_until_ready();
-    let mut client = RawClient::connect(engine.client_address());
-    client.subscribe("news");
+    let engine = Engine::consuming(&format!("{url}?frame_max=8192"), PATIENT);
+    let mut client = engine.subscriber(&["news"]);
     let broadcast = |count: usize| {
         let others = (1..count).map(|n| format!("{n:0>100}"));
         let channels: Vec<_> = std::iter::once("news".to_owned()).chain(others).collect();
@@ -314,8 +300,7 @@ fn of_those_under_way_together_only_the_one_that_rabbitmq_will_never_take_fails(
     // Longer than the link is silent, however slow `rabbitmqctl` is.
     let patient = format!("{}?heartbeat=60", proxy.instead_of(node.port(), &url));
     let engine = durable_engine(&url, &patient);
-    let mut client = RawClient::connect(engine.client_address());
-    client.subscribe("good");
+    let mut client = engine.subscriber(&["good"]);
     let has_refused = || {
         let channels = node.ctl(&["eval", "rabbit_channel:info_all([vhost, state])."]);
         let channels = channels.split_whitespace().collect::<String>();
@@ -363,8 +348,7 @@ fn the_next_node_of_the_list_is_taken_when_one_is_away() {
     first.stop();
     engine.publish("news", &json!("while it is away"));
     assert!(connected(&second), "{:?}", engine.stderr().so_far());
-    let mut client = RawClient::connect(engine.client_address());
-    client.subscribe("news");
+    let mut client = engine.subscriber(&["news"]);
     engine.publish("news", &json!("through the other one"));
     // What was confirmed before the client came may come back from the stream after it.
     let mut data = client.publication("news");

@@ -7,7 +7,6 @@ use crate::support::engine::{Engine, run_to_end, serve};
 use crate::support::process::TempDir;
 use crate::support::rabbitmq::{Identity, RabbitNode, answers_amqp};
 use crate::support::wait::SOON;
-use crate::support::websocket::RawClient;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::json;
 
@@ -52,10 +51,8 @@ fn what_is_published_by_tls_reaches_subscribers_and_nobody_unknown_is_trusted() 
 
     // The client here answers no ping while RabbitMQ starts, which takes its time on a busy machine.
     let patient = "[timeouts]\nping = \"1h\"\n";
-    let engine = Engine::with_config_and(patient, &["--amqp", &url(&node, "127.0.0.1", Some(&trusted))]);
-    engine.wait_until_ready();
-    let mut client = RawClient::connect(engine.client_address());
-    client.subscribe("news");
+    let engine = Engine::consuming(&url(&node, "127.0.0.1", Some(&trusted)), patient);
+    let mut client = engine.subscriber(&["news"]);
     engine.publish("news", &json!({"by": "TLS"}));
     assert_eq!(client.publication("news"), r#"{"by":"TLS"}"#);
     BytesPublisher::connect(&url(&node, "127.0.0.1", None)).publish(

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::support::engine::Engine;
-use crate::support::rabbitmq::RabbitNode;
-use crate::support::script::{Amqp, Subscriber};
+use crate::support::harness::Harness;
+use crate::support::script::Subscriber;
 use crate::support::wait::{SOON, wait_until};
 use serde_json::json;
 
@@ -18,17 +18,15 @@ fn both(engine: &Engine) -> [Subscriber; 2] {
 
 #[test]
 fn what_a_client_publishes_reaches_everybody_through_rabbitmq() {
-    let url = RabbitNode::shared().new_vhost("client_publish");
-    let engine = Engine::with_config_and(CHAT, &["--amqp", &url]);
-    engine.wait_until_ready();
-    let mut clients = both(&engine);
+    let harness = Harness::start("client_publish", CHAT);
+    let mut clients = both(&harness.engine);
     clients.iter_mut().for_each(|client| client.subscribe("chat:1"));
     assert_eq!(clients[0].ask("publish", "chat:1", &json!({"from": "node"})), Ok(()));
     assert_eq!(clients[1].ask("publish", "chat:1", &json!({"from": "python"})), Ok(()));
     for client in &clients {
         client.expect("chat:1", &[json!({"from": "node"}), json!({"from": "python"})]);
     }
-    assert_eq!(engine.metric("fanfare_confirmed_total", &[]), 2.0);
+    assert_eq!(harness.engine.metric("fanfare_confirmed_total", &[]), 2.0);
 }
 
 #[test]
@@ -70,32 +68,28 @@ fn python_under_constant_traffic_keeps_its_connection() {
 /// Publications that waited for each other leave as one frame, up to `frame_bytes`, and both SDKs take it.
 #[test]
 fn merged_frames_near_the_largest_arrive_whole() {
-    let url = RabbitNode::shared().new_vhost("merged");
-    let engine = Engine::with_config_and("[namespaces.big]\nmax_delay = \"1s\"\n", &["--amqp", &url]);
-    engine.wait_until_ready();
-    let mut clients = both(&engine);
+    let harness = Harness::start("merged", "[namespaces.big]\nmax_delay = \"1s\"\n");
+    let mut clients = both(&harness.engine);
     clients.iter_mut().for_each(|client| client.subscribe("big:1"));
     // 500 lines of about 1,010 bytes each: 505,000 of the 524,288 bytes that a frame may have.
     let filler = "x".repeat(950);
     let texts: Vec<String> = (0..500).map(|n| format!("{n:03} {filler}")).collect();
     let bodies: Vec<String> = texts.iter().map(|text| format!("\"{text}\"")).collect();
-    Amqp::connect(&url).publish_many("big:1", &bodies);
+    harness.service().publish_many("big:1", &bodies);
     let data: Vec<_> = texts.iter().map(|text| json!(text)).collect();
     clients.iter().for_each(|client| client.expect("big:1", &data));
-    let frames = engine.metric("fanfare_frames_total", &[]);
+    let frames = harness.engine.metric("fanfare_frames_total", &[]);
     assert!(frames <= 8.0, "{frames} frames for 2 clients: hardly merged");
-    assert_eq!(engine.metric("fanfare_encodings_total", &[]), 500.0);
+    assert_eq!(harness.engine.metric("fanfare_encodings_total", &[]), 500.0);
 }
 
 /// `CC` is RabbitMQ's own way to send one message to many topics.
 #[test]
 fn one_message_to_many_topics() {
-    let url = RabbitNode::shared().new_vhost("carbon_copy");
-    let engine = Engine::start(&["--amqp", &url]);
-    engine.wait_until_ready();
-    let mut client = Subscriber::node(&engine.ws_url());
+    let harness = Harness::start("carbon_copy", "");
+    let mut client = Subscriber::node(&harness.engine.ws_url());
     ["A", "B", "C", "D"].iter().for_each(|topic| client.subscribe(topic));
-    let mut service = Amqp::connect(&url);
+    let mut service = harness.service();
     service.publish_with("A", b"1", &json!({ "headers": { "x-topics": "B\nC" } }));
     service.publish("D", b"2");
     ["A", "B", "C"].iter().for_each(|topic| client.expect(topic, &[json!(1)]));

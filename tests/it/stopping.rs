@@ -228,6 +228,5 @@ fn a_port_that_is_taken_is_named() {
         assert!(stderr.contains(taken.as_str()), "{taken} is not named in:\n{stderr}");
         assert!(stderr.contains("perhaps a second fanfare"), "what to do is not said: {stderr}");
     }
-    let mut client = RawClient::connect(engine.client_address());
-    client.subscribe("still here");
+    engine.subscriber(&["still here"]);
 }

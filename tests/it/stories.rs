@@ -7,6 +7,7 @@ use std::thread::{self, JoinHandle};
 
 use crate::support::engine::Engine;
 use crate::support::framed::Framed;
+use crate::support::harness::Harness;
 use crate::support::proxy::{Proxy, Way};
 use crate::support::publisher::{Publisher, headers};
 use crate::support::rabbitmq::RabbitNode;
@@ -52,17 +53,16 @@ fn broadcast(engine: &Engine, data: &Value) {
 /// hears of it, and no other.
 #[test]
 fn order_status() {
-    let url = RabbitNode::shared().new_vhost("order_status");
-    let engine = Engine::start(&["--amqp", &url]);
-    engine.wait_until_ready();
-    let mut tab_of_42 = Subscriber::node(&engine.ws_url());
-    let mut tab_of_43 = Subscriber::python(&engine.ws_url());
+    let harness = Harness::start("order_status", "");
+    let mut tab_of_42 = Subscriber::node(&harness.engine.ws_url());
+    let mut tab_of_43 = Subscriber::python(&harness.engine.ws_url());
     tab_of_42.subscribe("order.42");
     tab_of_43.subscribe("order.43");
 
-    let mut shop = Amqp::connect(&url);
+    let mut shop = harness.service();
     shop.publish("order.42", br#"{"order":42,"status":"paid"}"#);
-    let _warehouse = Script::python("publish.py", &[&url, "order.42", r#"{"order":42,"status":"shipped"}"#]);
+    let _warehouse =
+        Script::python("publish.py", &[&harness.url, "order.42", r#"{"order":42,"status":"shipped"}"#]);
     let statuses = [json!({"order": 42, "status": "paid"}), json!({"order": 42, "status": "shipped"})];
     tab_of_42.expect("order.42", &statuses);
 
@@ -178,16 +178,14 @@ const CLOSED: &str = "the exchange is closed";
 /// them with compression; then each gets the newest price of every instrument, in order, and not all of them late.
 #[test]
 fn ticker() {
-    let url = RabbitNode::shared().new_vhost("ticker");
-    let engine = Engine::with_config_and(TICKER, &["--amqp", &url]);
-    engine.wait_until_ready();
-    let address = engine.client_address();
+    let harness = Harness::start("ticker", TICKER);
+    let address = harness.engine.client_address();
     let terminal = Terminal::connect(address);
     let mut phones = [Framed::connect(address), Framed::deflating(address)];
     phones.iter_mut().for_each(|phone| phone.subscribe("prices:all"));
 
-    let exchange = Exchange { publisher: Publisher::connect(&url), terminal: &terminal };
-    let blocked = || engine.metric("fanfare_blocked_clients", &[]) == 2.0;
+    let exchange = Exchange { publisher: harness.publisher(), terminal: &terminal };
+    let blocked = || harness.engine.metric("fanfare_blocked_clients", &[]) == 2.0;
     let began = (0..ROUNDS_MAX).find(|&round| {
         exchange.change_all_prices(round);
         blocked()
@@ -195,8 +193,8 @@ fn ticker() {
     let rounds = began.expect("phones that do not read are blocked") + 1 + ROUNDS;
     (rounds - ROUNDS..rounds).for_each(|round| exchange.change_all_prices(round));
     assert!(blocked(), "the phones take nothing");
-    assert_eq!(engine.metric("fanfare_keys_dropped_total", &[]), 0.0);
-    assert!(engine.metric("fanfare_slow_outcomes_total", &[("policy", "skip")]) >= 2.0);
+    assert_eq!(harness.engine.metric("fanfare_keys_dropped_total", &[]), 0.0);
+    assert!(harness.engine.metric("fanfare_slow_outcomes_total", &[("policy", "skip")]) >= 2.0);
 
     for phone in &mut phones {
         let seen = newest_prices(phone, rounds);
@@ -210,7 +208,7 @@ fn ticker() {
         (0..INSTRUMENTS).for_each(|instrument| assert_eq!(change(&phone.line()), (instrument, rounds)));
     }
     drop(exchange);
-    engine.publish("prices:all", &json!(CLOSED));
+    harness.engine.publish("prices:all", &json!(CLOSED));
     terminal.reads.join().expect("the terminal saw every change");
 }
 

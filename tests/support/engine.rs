@@ -10,6 +10,7 @@ use super::http::{self, Response};
 use super::ports::free_port;
 use super::process::{Lines, TempDir, signal};
 use super::wait::{SOON, wait_for, wait_until};
+use super::websocket::RawClient;
 
 /// The compiled `fanfare`.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_fanfare");
@@ -56,7 +57,18 @@ impl Engine {
         Self::with_config_within(SOON, toml, arguments)
     }
 
-    /// The same where it has more, or less, time for its start: there may be much to read back.
+    /// The same for an engine that consumes the RabbitMQ at `url`. Returns when it is ready.
+    ///
+    /// # Panics
+    /// If it does not start, or is not ready in time.
+    #[track_caller]
+    pub fn consuming(url: &str, toml: &str) -> Self {
+        let engine = Self::with_config_and(toml, &["--amqp", url]);
+        engine.wait_until_ready();
+        engine
+    }
+
+    /// As [`Self::with_config_and`], where it has more, or less, time for its start: there may be much to read back.
     ///
     /// # Panics
     /// If it does not start within `limit`.
@@ -226,6 +238,17 @@ impl Engine {
         wait_until(SOON * 2, "the engine to be ready", || {
             http::get(self.control, "/health/ready").is_ok_and(|answer| answer.status == 200)
         });
+    }
+
+    /// A client with these subscriptions.
+    ///
+    /// # Panics
+    /// If one is refused.
+    #[track_caller]
+    pub fn subscriber(&self, topics: &[&str]) -> RawClient {
+        let mut client = RawClient::connect(self.clients);
+        topics.iter().for_each(|topic| client.subscribe(topic));
+        client
     }
 
     /// Sends SIGTERM and waits for the end.

@@ -2,26 +2,25 @@
 
 use std::fs;
 
-use super::{Finding, below, files_below, paths_from_root, report, room_of, root, sources_below, words};
+use super::{Finding, paths_from_root, report, room_of, root, sources_below, words};
 
-/// `tests/run` runs the test programs that start a RabbitMQ with each version, and finds them by that.
+/// `tests/run` runs the test programs that start a RabbitMQ with each version, and finds them by the names of these
+/// types. No other file of tests/support may start one for them.
 #[test]
 fn a_test_program_that_starts_a_rabbitmq_names_its_type() {
-    let support = root().join("tests/support");
-    let naming: Vec<String> = files_below(&support)
-        .into_iter()
-        .filter(|path| fs::read_to_string(path).is_ok_and(|source| source.contains("RabbitNode")))
-        .map(|path| below(&support, &path))
-        .collect();
-    assert_eq!(
-        naming,
-        ["rabbitmq.rs"],
-        "what starts a RabbitMQ for a test program hides that from `tests/run`"
-    );
+    for (name, users) in [("RabbitNode", &["harness.rs", "rabbitmq.rs"][..]), ("Harness", &["harness.rs"])] {
+        let mut naming: Vec<String> = sources_below("tests/support")
+            .into_iter()
+            .filter(|(_, source)| source.contains(name))
+            .map(|(path, _)| path)
+            .collect();
+        naming.sort();
+        assert_eq!(naming, users, "what starts a RabbitMQ for a test program hides that from `tests/run`");
+    }
 }
 
-/// `tests/run` starts the program `it` once for each file and folder beside its `main.rs`, and says which tests to run by
-/// a text that is in their names.
+/// `tests/run` runs the program `it` by files and folders beside its `main.rs`: those that share a RabbitMQ in one
+/// process, each other one in a process of its own. It says which tests to run by a text that is in their names.
 #[test]
 fn each_module_of_it_is_there_and_is_run_alone() {
     let mut modules: Vec<String> =
@@ -52,7 +51,7 @@ fn each_module_of_it_is_there_and_is_run_alone() {
 }
 
 /// What a module of `it` did for another would be hidden from `tests/run`, which runs those with both versions that
-/// name the type; and it has a process for each, so that what one does to its process disturbs no other.
+/// name the type.
 fn foreign_modules(path: &str, source: &str) -> Vec<Finding> {
     let words = words(source.parse().unwrap_or_else(|error| panic!("tests/it/{path}: {error}")));
     let known = [room_of(path), "support"];

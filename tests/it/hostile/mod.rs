@@ -29,8 +29,7 @@ impl Scene {
     }
 
     fn with(engine: Engine) -> Self {
-        let mut healthy = RawClient::connect(engine.client_address());
-        healthy.subscribe("alive:1");
+        let healthy = engine.subscriber(&["alive:1"]);
         Self { engine, healthy, published: 0 }
     }
 

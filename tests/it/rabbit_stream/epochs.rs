@@ -83,8 +83,7 @@ fn without_a_history_little_is_read_back_and_yet_a_claim_is_met() {
     assert!(second.stderr().contain("it is read from further back"));
     let replayed = |engine: &Engine| engine.metric("fanfare_replayed_total", &[]);
     assert!((41_900.0..=42_000.0).contains(&replayed(&second)), "20,000 messages, and then all of them");
-    let mut client = RawClient::connect(second.client_address());
-    client.subscribe("news");
+    let mut client = second.subscriber(&["news"]);
     let third = start();
     assert!((19_900.0..=20_000.0).contains(&replayed(&third)), "it has met the second one's claim");
     assert_eq!([epochs(&second), epochs(&third)], [epoch.clone(), epoch]);
@@ -117,8 +116,7 @@ fn a_stream_that_comes_later_than_the_clients_is_read_back_and_not_pushed() {
     first.stop();
     node.stop();
     let engine = Engine::with_config(&configuration(&url));
-    let mut client = RawClient::connect(engine.client_address());
-    client.subscribe("news");
+    let mut client = engine.subscriber(&["news"]);
     node.start_again();
     engine.wait_until_ready();
     let replayed = wait_for(SOON, "the stream to be read back", || {

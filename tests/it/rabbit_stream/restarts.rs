@@ -5,7 +5,6 @@ use crate::support::engine::Engine;
 use crate::support::publisher::{Publisher, headers};
 use crate::support::rabbitmq::RabbitNode;
 use crate::support::wait::{SOON, wait_until};
-use crate::support::websocket::RawClient;
 
 #[test]
 fn an_engine_that_is_started_again_knows_what_was_there_and_pushes_what_is_new() {
@@ -14,8 +13,7 @@ fn an_engine_that_is_started_again_knows_what_was_there_and_pushes_what_is_new()
     engine.wait_until_ready();
     let publisher = Publisher::connect(&url);
     let with_id = |id: &str| plain().with_message_id(id.into());
-    let mut client = RawClient::connect(engine.client_address());
-    client.subscribe("news");
+    let mut client = engine.subscriber(&["news"]);
     publisher.publish("news", b"1", with_id("x"));
     publisher.publish("news", b"2", with_id("x"));
     publisher.publish("news", b"3", plain());
@@ -28,8 +26,7 @@ fn an_engine_that_is_started_again_knows_what_was_there_and_pushes_what_is_new()
     // It listens when it has read everything back.
     assert_eq!(engine.metric("fanfare_replayed_total", &[]), 4.0);
     assert_eq!((before.len(), epochs(&engine)), (1, before));
-    let mut client = RawClient::connect(engine.client_address());
-    client.subscribe("news");
+    let mut client = engine.subscriber(&["news"]);
     publisher.publish("news", b"5", with_id("x"));
     publisher.publish("news", b"6", plain());
     assert_eq!(client.publication("news"), "6", "an id is known over the restart, and history is not pushed");
@@ -48,11 +45,7 @@ fn an_id_counts_for_the_topics_where_it_was_admitted_after_a_restart_as_well() {
     engine.wait_until_ready();
     let publisher = Publisher::connect(&url);
     let with_id = |id: &str| plain().with_message_id(id.into());
-    let subscribe = |engine: &Engine| {
-        let mut client = RawClient::connect(engine.client_address());
-        ["customer.1", "customer.2", "customer.3"].iter().for_each(|topic| client.subscribe(topic));
-        client
-    };
+    let subscribe = |engine: &Engine| engine.subscriber(&["customer.1", "customer.2", "customer.3"]);
     let mut client = subscribe(&engine);
     publisher.publish("customer.1", b"1", with_id("event"));
     publisher.publish("customer.2", b"2", with_id("event"));
@@ -92,8 +85,7 @@ fn nothing_is_lost_or_repeated_when_rabbitmq_stops_or_is_killed() {
     let mut node = RabbitNode::start();
     let url = node.amqp_url();
     let engine = start(&url);
-    let mut client = RawClient::connect(engine.client_address());
-    client.subscribe("load");
+    let mut client = engine.subscriber(&["load"]);
     let publish = |range: std::ops::Range<u32>| {
         let publisher = Publisher::connect_when_there(&url, "fanfare");
         range.for_each(|n| publisher.publish("load", n.to_string().as_bytes(), plain()));

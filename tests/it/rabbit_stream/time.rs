@@ -41,8 +41,7 @@ fn the_lag_is_the_age_of_the_newest_time_stamp_and_what_is_left_to_catch_up_with
     let proxy = Proxy::to(node.port());
     let engine = start(&proxy.instead_of(node.port(), &url));
     let publisher = Publisher::connect(&url);
-    let mut client = RawClient::connect(engine.client_address());
-    client.subscribe("news");
+    let mut client = engine.subscriber(&["news"]);
     let mut lag_after = |properties| {
         publisher.publish("news", b"1", properties);
         assert_eq!(client.publication("news"), "1");
@@ -117,8 +116,7 @@ fn subscribed_behind_a_proxy(vhost: &str) -> (String, Proxy, Engine, RawClient) 
     let proxy = Proxy::to(node.port());
     let engine = Engine::with_config(&(configuration(&proxy.instead_of(node.port(), &url)) + KEPT));
     engine.wait_until_ready();
-    let mut client = RawClient::connect(engine.client_address());
-    client.subscribe("kept:a");
+    let client = engine.subscriber(&["kept:a"]);
     (url, proxy, engine, client)
 }
 
@@ -134,8 +132,7 @@ fn what_comes_after_a_lost_link_is_pushed_with_the_smallest_prefetch() {
         let url_by_proxy = proxy.instead_of(node.port(), &url);
         let engine = Engine::with_config(&format!("[amqp]\nurl = \"{url_by_proxy}\"\n{setting}\n"));
         engine.wait_until_ready();
-        let mut client = RawClient::connect(engine.client_address());
-        client.subscribe("a");
+        let mut client = engine.subscriber(&["a"]);
         let publisher = Publisher::connect(&url);
         for round in 0..3 {
             for n in 10 * round..10 * round + 5 {

@@ -11,9 +11,7 @@ use serde_json::{Value, json};
 
 /// One of several nodes on this RabbitMQ.
 fn start_at(url: &str) -> Engine {
-    let engine = Engine::with_config_and(CONFIG, &["--amqp", url]);
-    engine.wait_until_ready();
-    engine
+    Engine::consuming(url, CONFIG)
 }
 
 /// Gone for a while, back on another node, which reads the stream or has read it back.
@@ -58,8 +56,7 @@ fn a_position_between_markers_is_as_good_on_every_node() {
     let first = start_at(&url);
     // It reads next to nothing back, so that a topic it does not know may have lost something until there.
     let config = format!("[amqp]\nreplay_max_messages = 1\nmessage_ids = 0\n{CONFIG}");
-    let second = Engine::with_config_and(&config, &["--amqp", &url]);
-    second.wait_until_ready();
+    let second = Engine::consuming(&url, &config);
     let mut client = RawClient::connect(second.client_address());
     let position = subscribe(&mut client, "kept:a");
     assert!(position.offset > 0, "{position:?}");
