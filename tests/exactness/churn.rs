@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::ledger::{Ledger, TOPICS_PER_CLIENT};
 use crate::publisher::Progress;
+use crate::support::random::Random;
 use crate::support::swarm::{ClientIndex, Goodbye, Swarm};
 
 /// How often the driver looks for another client when the one it met is busy.
@@ -54,7 +55,7 @@ impl Churned {
 
 impl Driver {
     pub fn new(swarm: Swarm, ledger: Ledger, progress: Arc<Progress>, topics: usize) -> Self {
-        let random = Random(0x5eed);
+        let random = Random::new(0x5eed);
         Self {
             swarm,
             ledger,
@@ -203,19 +204,5 @@ impl Driver {
     fn subscribe(&mut self, client: ClientIndex, slot: usize, topic: usize) {
         let id = self.swarm.subscribe(client, self.ledger.name(topic));
         self.ledger.joining(client, slot, topic, id);
-    }
-}
-
-/// SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
-#[derive(Debug)]
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((bits ^ (bits >> 31)) % bound as u64).expect("below a usize")
     }
 }

@@ -9,6 +9,7 @@
 
 use std::io::{self, Read, Write};
 
+use crate::support::random::Random;
 use fanfare::transport::websocket::decode::{Decoded, Event, Violation, decode};
 use tungstenite::Message;
 use tungstenite::error::Error;
@@ -133,45 +134,12 @@ impl Write for Script<'_> {
     }
 }
 
-/// SplitMix64 (Steele, Lea and Flood, 2014): a few lines that give the same streams for ever.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bits ^ (bits >> 31)
-    }
-
-    /// A number below `end`, which is above 0.
-    fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() % end as u64).expect("below a usize")
-    }
-
-    fn one_in(&mut self, chances: usize) -> bool {
-        self.below(chances) == 0
-    }
-
-    fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
-        choices[self.below(choices.len())]
-    }
-
-    fn byte(&mut self) -> u8 {
-        self.next().to_le_bytes()[0]
-    }
-
-    fn bytes(&mut self, len: usize) -> Vec<u8> {
-        (0..len).map(|_| self.byte()).collect()
-    }
-
-    fn text(&mut self, characters: usize) -> Vec<u8> {
-        (0..characters)
-            .map(|_| self.pick(&['a', '"', '\n', 'é', '€', '😀', '\u{10ffff}']))
-            .collect::<String>()
-            .into()
-    }
+/// Text with characters of every length.
+fn text(random: &mut Random, characters: usize) -> Vec<u8> {
+    (0..characters)
+        .map(|_| random.pick(&['a', '"', '\n', 'é', '€', '😀', '\u{10ffff}']))
+        .collect::<String>()
+        .into()
 }
 
 /// A frame before it becomes bytes.
@@ -216,9 +184,9 @@ fn valid_frames(random: &mut Random) -> Vec<Frame> {
     }
     if random.one_in(4) {
         let code = random.pick(&[1000_u16, 1001, 1003, 1007, 1013, 3000, 3501, 4999]).to_be_bytes();
-        let text = random.below(20);
-        let text = random.text(text);
-        let payload = if random.one_in(3) { Vec::new() } else { [&code[..], &text].concat() };
+        let characters = random.below(20);
+        let reason = text(random, characters);
+        let payload = if random.one_in(3) { Vec::new() } else { [&code[..], &reason].concat() };
         frames.push(Frame::new(random, 0x88, payload));
     }
     frames
@@ -233,7 +201,7 @@ fn control(random: &mut Random) -> Frame {
 /// A message in one frame or several, with control frames between.
 fn message(random: &mut Random, frames: &mut Vec<Frame>) {
     let size = random.pick(&[0, 1, 5, 30, 140]);
-    let (opcode, payload) = if random.one_in(2) { (1, random.text(size)) } else { (2, random.bytes(size)) };
+    let (opcode, payload) = if random.one_in(2) { (1, text(random, size)) } else { (2, random.bytes(size)) };
     let mut cuts: Vec<usize> = (0..random.below(4)).map(|_| random.below(payload.len() + 1)).collect();
     cuts.sort_unstable();
     cuts.push(payload.len());
@@ -315,7 +283,7 @@ impl Tally {
 fn valid_streams_say_the_same() {
     let mut tally = Tally::default();
     for seed in 0..STREAMS / 3 {
-        let random = &mut Random(seed);
+        let random = &mut Random::new(seed);
         let stream = stream_of(&valid_frames(random));
         let (outcome, violation) = ours(&cut(random, &stream));
         assert_eq!(violation, None, "seed {seed}");
@@ -329,7 +297,7 @@ fn valid_streams_say_the_same() {
 fn streams_with_a_broken_rule_are_refused_at_the_same_place() {
     let mut tally = Tally::default();
     for seed in 0..STREAMS / 3 {
-        let random = &mut Random(seed);
+        let random = &mut Random::new(seed);
         let mut frames = valid_frames(random);
         break_frames(random, &mut frames);
         let stream = stream_of(&frames);
@@ -345,7 +313,7 @@ fn streams_with_a_broken_rule_are_refused_at_the_same_place() {
 fn streams_with_a_flipped_bit_say_the_same() {
     let mut tally = Tally::default();
     for seed in 0..STREAMS / 3 {
-        let random = &mut Random(seed);
+        let random = &mut Random::new(seed);
         let mut stream = stream_of(&valid_frames(random));
         if !stream.is_empty() {
             let at = random.below(stream.len());

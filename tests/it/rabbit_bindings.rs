@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::support::engine::Engine;
 use crate::support::publisher::Publisher;
 use crate::support::rabbitmq::RabbitNode;
+use crate::support::random::Random;
 use crate::support::swarm::{ClientIndex, Line, Observer, Swarm};
 use crate::support::wait::{SOON, wait_until};
 use crate::support::websocket::RawClient;
@@ -71,22 +72,6 @@ impl Ledger {
 
     fn len(&self) -> usize {
         self.0.lock().expect("no holder panics").len()
-    }
-}
-
-/// Numbers that look random, the same for the same seed (xorshift).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-
-    fn up_to(&mut self, milliseconds: u64) -> Duration {
-        Duration::from_millis(self.below(milliseconds))
     }
 }
 
@@ -152,12 +137,12 @@ fn subscribers_that_come_and_go_miss_nothing_and_bindings_go_with_them() {
         let clients = (1..=6).map(|client| {
             let (ledger, address) = (&ledger, engine.client_address());
             scope.spawn(move || {
-                let mut dice = Dice(SEED * client);
+                let mut random = Random::new(SEED * client);
                 let mut client = RawClient::connect(address);
                 let rounds = (0..50).map(|_| {
-                    let number = usize::try_from(dice.below(TOPICS as u64)).expect("small");
-                    let came = subscribe_for_a_while(&mut client, ledger, number, dice.up_to(60));
-                    thread::sleep(dice.up_to(100));
+                    let number = random.below(TOPICS);
+                    let came = subscribe_for_a_while(&mut client, ledger, number, random.millis(0, 59));
+                    thread::sleep(random.millis(0, 99));
                     came
                 });
                 rounds.sum::<usize>()

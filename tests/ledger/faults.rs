@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use crate::clients::CLIENTS;
-use crate::dice::Dice;
 use crate::support::proxy::Way;
+use crate::support::random::Random;
 use crate::support::wait::{SOON, wait_until};
 use crate::world::{GIVEN_UP, Place, World};
 
@@ -28,7 +28,7 @@ pub struct Fault {
     /// What must hold.
     pub promise: Promise,
     /// Does it, and undoes it.
-    pub strike: fn(&mut World, &mut Dice),
+    pub strike: fn(&mut World, &mut Random),
 }
 
 /// Every kind.
@@ -50,107 +50,107 @@ pub const FAULTS: &[Fault] = &[
     exact("engine lost", Place::Cluster, engine_lost),
 ];
 
-const fn exact(name: &'static str, place: Place, strike: fn(&mut World, &mut Dice)) -> Fault {
+const fn exact(name: &'static str, place: Place, strike: fn(&mut World, &mut Random)) -> Fault {
     Fault { name, place, promise: Promise::Exact, strike }
 }
 
-const fn told(name: &'static str, place: Place, strike: fn(&mut World, &mut Dice)) -> Fault {
+const fn told(name: &'static str, place: Place, strike: fn(&mut World, &mut Random)) -> Fault {
     Fault { name, place, promise: Promise::Told, strike }
 }
 
 /// How long something is away, where any time will do.
-fn a_while(dice: &mut Dice) -> Duration {
-    dice.millis(0, 2500)
+fn a_while(random: &mut Random) -> Duration {
+    random.millis(0, 2500)
 }
 
 // The engine ----------------------------------------------------------------------------------------------------
 
-fn engine_killed(world: &mut World, dice: &mut Dice) {
+fn engine_killed(world: &mut World, random: &mut Random) {
     world.kill_engine(0);
-    let away = a_while(dice);
-    world.hold(dice, away);
+    let away = a_while(random);
+    world.hold(random, away);
     world.start_engine(0);
 }
 
-fn engine_stopped(world: &mut World, dice: &mut Dice) {
+fn engine_stopped(world: &mut World, random: &mut Random) {
     world.stop_engine(0);
-    let away = a_while(dice);
-    world.hold(dice, away);
+    let away = a_while(random);
+    world.hold(random, away);
     world.start_engine(0);
 }
 
 /// Clients that were on the other engine see nothing of it; the others move there, and go on.
-fn engine_lost(world: &mut World, dice: &mut Dice) {
-    let index = dice.below(world.engine_count());
+fn engine_lost(world: &mut World, random: &mut Random) {
+    let index = random.below(world.engine_count());
     world.kill_engine(index);
     world.reach(200);
-    let away = a_while(dice);
-    world.hold(dice, away);
+    let away = a_while(random);
+    world.hold(random, away);
     world.start_engine(index);
 }
 
 /// Started with a clock that is wrong already, then set while it runs.
-fn clock_set(world: &mut World, dice: &mut Dice) {
-    let wrong = hours(dice);
+fn clock_set(world: &mut World, random: &mut Random) {
+    let wrong = hours(random);
     world.set_clock(wrong);
     world.stop_engine(0);
     world.start_engine_with_clock(0);
     world.expect_clock(0, wrong);
     for _ in 0..3 {
-        world.set_clock(hours(dice));
+        world.set_clock(hours(random));
         world.flow(50);
-        let while_wrong = a_while(dice);
-        world.hold(dice, while_wrong);
+        let while_wrong = a_while(random);
+        world.hold(random, while_wrong);
     }
     world.stop_engine(0);
     world.start_engine(0);
 }
 
 /// Some seconds off, up to two hours either way.
-fn hours(dice: &mut Dice) -> i64 {
+fn hours(random: &mut Random) -> i64 {
     const MOST: usize = 2 * 3600;
-    i64::try_from(dice.below(2 * MOST)).expect("some hours") - i64::try_from(MOST).expect("two hours")
+    i64::try_from(random.below(2 * MOST)).expect("some hours") - i64::try_from(MOST).expect("two hours")
 }
 
 // RabbitMQ ------------------------------------------------------------------------------------------------------
 
-fn rabbitmq_killed(world: &mut World, dice: &mut Dice) {
+fn rabbitmq_killed(world: &mut World, random: &mut Random) {
     world.nodes[0].kill();
-    let away = a_while(dice);
-    world.hold(dice, away);
+    let away = a_while(random);
+    world.hold(random, away);
     world.nodes[0].start_again();
 }
 
 /// It says nothing for so long that everybody has given it up, and then goes on as if nothing had been.
-fn rabbitmq_frozen(world: &mut World, dice: &mut Dice) {
+fn rabbitmq_frozen(world: &mut World, random: &mut Random) {
     world.nodes[0].signal("STOP");
-    let longer = a_while(dice);
-    world.hold(dice, GIVEN_UP + longer);
+    let longer = a_while(random);
+    world.hold(random, GIVEN_UP + longer);
     world.nodes[0].signal("CONT");
 }
 
-fn memory_alarm(world: &mut World, dice: &mut Dice) {
+fn memory_alarm(world: &mut World, random: &mut Random) {
     world.nodes[0].ctl(&["set_vm_memory_high_watermark", "0.0000001"]);
-    world.hold_still(a_while(dice));
+    world.hold_still(a_while(random));
     world.nodes[0].ctl(&["set_vm_memory_high_watermark", "0.4"]);
 }
 
 /// The two others are a majority: for clients nothing stops for long.
-fn node_killed(world: &mut World, dice: &mut Dice) {
-    let index = dice.below(world.nodes.len());
+fn node_killed(world: &mut World, random: &mut Random) {
+    let index = random.below(world.nodes.len());
     world.nodes[index].kill();
     world.reach(200);
-    let away = a_while(dice);
-    world.hold(dice, away);
+    let away = a_while(random);
+    world.hold(random, away);
     world.nodes[index].start_again();
 }
 
 /// What is left has no majority: nothing is confirmed, and whoever asks is told so.
-fn two_nodes_killed(world: &mut World, dice: &mut Dice) {
-    let spared = dice.below(world.nodes.len());
+fn two_nodes_killed(world: &mut World, random: &mut Random) {
+    let spared = random.below(world.nodes.len());
     let killed = |index: &usize| *index != spared;
     (0..world.nodes.len()).filter(killed).for_each(|index| world.nodes[index].kill());
-    world.hold_still(a_while(dice));
+    world.hold_still(a_while(random));
     world.wait_for_refusal();
     let nodes = world.nodes.iter_mut().enumerate().filter(|(index, _)| killed(index));
     std::thread::scope(|scope| {
@@ -161,16 +161,16 @@ fn two_nodes_killed(world: &mut World, dice: &mut Dice) {
 }
 
 /// What was in the stream is gone with it, and what was on its way. The engine has to notice, and to say so.
-fn stream_deleted(world: &mut World, dice: &mut Dice) {
+fn stream_deleted(world: &mut World, random: &mut Random) {
     let streams = queues(world, "stream");
     assert_eq!(streams.len(), 1, "the engine has declared one stream: {streams:?}");
-    let deleted = delete_queue(world, &streams[0], dice.below(2) == 0);
+    let deleted = delete_queue(world, &streams[0], random.below(2) == 0);
     deleted.unwrap_or_else(|error| panic!("the stream is not deleted: {error}"));
 }
 
 /// One is consumed, and the other tells whether it overflows.
-fn queue_deleted(world: &mut World, dice: &mut Dice) {
-    let (which, is_waited_for) = (dice.below(2), dice.below(2) == 0);
+fn queue_deleted(world: &mut World, random: &mut Random) {
+    let (which, is_waited_for) = (random.below(2), random.below(2) == 0);
     wait_until(SOON * 4, "one of the engine's two queues to be deleted", || {
         let queues = queues(world, "classic");
         let own: Vec<_> = queues.iter().filter(|name| *name != "fanfare.dead").collect();
@@ -210,31 +210,31 @@ fn queues(world: &World, kind: &str) -> Vec<String> {
 // The network ---------------------------------------------------------------------------------------------------
 
 /// Cut some times, each time so many bytes on, one way or the other: in the middle of whatever is on its way then.
-fn link_cut(world: &mut World, dice: &mut Dice) {
+fn link_cut(world: &mut World, random: &mut Random) {
     for way in [Way::There, Way::Back, Way::There, Way::Back] {
-        world.link.cut_after_going(way, dice.below(5000));
+        world.link.cut_after_going(way, random.below(5000));
         wait_until(SOON, "the link to be cut", || !world.link.is_to_cut());
         world.flow(50);
-        let between = a_while(dice);
-        world.hold(dice, between);
+        let between = a_while(random);
+        world.hold(random, between);
     }
 }
 
 /// Both ends stay open, and neither hears of the other any more.
-fn link_silent(world: &mut World, dice: &mut Dice) {
+fn link_silent(world: &mut World, random: &mut Random) {
     world.link.silence();
-    let longer = a_while(dice);
-    world.hold(dice, GIVEN_UP + longer);
+    let longer = a_while(random);
+    world.hold(random, GIVEN_UP + longer);
 }
 
 /// One after the other, and now and then all at once, in the middle of a frame.
-fn clients_cut(world: &mut World, dice: &mut Dice) {
+fn clients_cut(world: &mut World, random: &mut Random) {
     for _ in 0..30 {
-        if dice.below(10) == 0 {
-            world.entrance.cut_after_going(Way::Back, dice.below(2000));
+        if random.below(10) == 0 {
+            world.entrance.cut_after_going(Way::Back, random.below(2000));
         } else {
-            world.clients.cut(dice.below(CLIENTS));
+            world.clients.cut(random.below(CLIENTS));
         }
-        std::thread::sleep(dice.millis(0, 200));
+        std::thread::sleep(random.millis(0, 200));
     }
 }

@@ -11,7 +11,6 @@
 mod support;
 
 mod clients;
-mod dice;
 mod faults;
 mod ledger;
 mod page;
@@ -27,10 +26,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use dice::Dice;
 use faults::{FAULTS, Fault, Promise};
 use ledger::{Sums, Violation};
 use support::proxy::Way;
+use support::random::Random;
 use tally::{End, Tally};
 use world::{Place, World};
 
@@ -51,10 +50,10 @@ fn what_rabbitmq_confirmed_is_seen_once_and_in_order_whatever_happens() {
     let settings = Settings::from_environment();
     let Settings { seed, .. } = settings;
     report(&format!("ledger: seed {seed}"));
-    let mut run = Run { dice: Dice::new(seed), seed, worlds: HashMap::new(), tally: Tally::new() };
+    let mut run = Run { random: Random::new(seed), seed, worlds: HashMap::new(), tally: Tally::new() };
     let end = settings.length.map(|length| Instant::now() + length);
     loop {
-        for kind in run.dice.shuffled(settings.kinds.clone()) {
+        for kind in run.random.shuffled(settings.kinds.clone()) {
             if end.is_none_or(|end| Instant::now() < end) {
                 run.strike(kind);
             }
@@ -89,7 +88,7 @@ fn a_fault_that_ends_halfway_is_undone_and_is_no_loss() {
         },
     };
     let mut world = World::start(FAULT.place);
-    let outcome = suffer(&mut world, &FAULT, &mut Dice::new(1));
+    let outcome = suffer(&mut world, &FAULT, &mut Random::new(1));
     assert_eq!(outcome.halfway.as_deref(), Some("the queue is not found"));
     assert_eq!((outcome.end(), outcome.sums.lost), (End::Halfway, 0), "{:?}", outcome.violations);
     assert!(outcome.sums.confirmed >= 2 * FLOW, "{:?}", outcome.sums);
@@ -136,7 +135,7 @@ impl Settings {
 
 /// One run of the program.
 struct Run {
-    dice: Dice,
+    random: Random,
     seed: u64,
     worlds: HashMap<Place, World>,
     tally: Tally,
@@ -148,7 +147,7 @@ impl Run {
         let start = Instant::now();
         let fault = &FAULTS[kind];
         let mut world = self.worlds.remove(&fault.place).unwrap_or_else(|| World::start(fault.place));
-        let outcome = suffer(&mut world, fault, &mut self.dice);
+        let outcome = suffer(&mut world, fault, &mut self.random);
         let Outcome { sums, violations, halfway } = &outcome;
         self.tally.add(kind, *sums, outcome.end());
         let Sums { confirmed, received, lost, repeated, announced } = sums;
@@ -195,12 +194,12 @@ impl Outcome {
 
 /// Lets one fault happen while publications flow, and returns what the ledger says when all is over. A fault that ends
 /// halfway is undone first: what is missing while a link is held is not lost.
-fn suffer(world: &mut World, fault: &Fault, dice: &mut Dice) -> Outcome {
+fn suffer(world: &mut World, fault: &Fault, random: &mut Random) -> Outcome {
     world.ledger.allow_gaps(fault.promise == Promise::Told);
     world.publishers.resume();
     let halfway = attempt(|| {
         world.flow(FLOW);
-        (fault.strike)(world, dice);
+        (fault.strike)(world, random);
     });
     let halfway = halfway.map(|reason| match attempt(|| world.undo()) {
         None => reason,

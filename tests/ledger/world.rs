@@ -8,13 +8,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::clients::{CLIENTS, Clients};
-use crate::dice::Dice;
 use crate::ledger::Ledger;
 use crate::publishers::{PLANS, Publishers};
 use crate::support::engine::{Engine, Stopped};
 use crate::support::process::TempDir;
 use crate::support::proxy::Proxy;
 use crate::support::rabbitmq::RabbitNode;
+use crate::support::random::Random;
 use crate::support::wait::{hold_for, wait_until};
 
 /// Longest wait for clients to be subscribed, and for publications to flow again: RabbitMQ elects, SDKs back
@@ -137,10 +137,10 @@ impl World {
     }
 
     /// Lets everything go on for `length`; somewhere in it some client's connection is cut.
-    pub fn hold(&mut self, dice: &mut Dice, length: Duration) {
+    pub fn hold(&mut self, random: &mut Random, length: Duration) {
         let end = Instant::now() + length;
-        thread::sleep(dice.millis(0, u64::try_from(length.as_millis()).expect("short")));
-        self.clients.cut(dice.below(CLIENTS));
+        thread::sleep(random.millis(0, u64::try_from(length.as_millis()).expect("short")));
+        self.clients.cut(random.below(CLIENTS));
         thread::sleep(end.saturating_duration_since(Instant::now()));
     }
 

@@ -16,6 +16,7 @@ pub mod process;
 pub mod proxy;
 pub mod publisher;
 pub mod rabbitmq;
+pub mod random;
 pub mod script;
 pub mod swarm;
 pub mod wait;

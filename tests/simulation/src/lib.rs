@@ -9,7 +9,8 @@ use std::cell::Cell;
 
 #[allow(dead_code, unused_parens, unused_variables, unreachable_code, clippy::all)]
 pub mod broken;
-pub mod rng;
+#[path = "../../support/random.rs"]
+pub mod random;
 pub mod shipped;
 pub mod wire;
 

@@ -33,8 +33,8 @@ pub(super) type Batch = (Mail, (TopicSlot, &'static str, u64));
 impl World {
     /// One to four publications of a topic, in one batch.
     pub(super) fn publish(&mut self) {
-        let topic = TOPICS[self.rng.below(TOPICS.len())];
-        let count = 1 + self.rng.below(4);
+        let topic = TOPICS[self.random.below(TOPICS.len())];
+        let count = 1 + self.random.below(4);
         self.publish_to(topic, count);
     }
 
@@ -85,7 +85,7 @@ impl World {
     /// The broker takes some requests, answers some late, and sends what the mailbox takes.
     pub(super) fn broker_acts(&mut self) {
         self.events.requests_full += u64::from(self.requests.len() == 4);
-        for _ in 0..self.rng.below(4) {
+        for _ in 0..self.random.below(4) {
             match self.requests.take() {
                 Some(Request::Attach { topic, variant, name, .. }) => {
                     self.events.lanes += u64::from(variant.lane != Lane::FIRST);
@@ -108,7 +108,7 @@ impl World {
                         "{} is asked for, but not attached so",
                         question.name
                     );
-                    if !question.has_waited && self.rng.one_in(6) {
+                    if !question.has_waited && self.random.one_in(6) {
                         // As if this node had not read as far as the client.
                         (question.has_waited, question.budget) = (true, None);
                         self.events.waits += 1;
@@ -118,7 +118,8 @@ impl World {
                     }
                     let answer = self.recover(&question);
                     let bytes = answer.missed.as_ref().map_or(0, |missed| missed.len());
-                    if !question.budget.as_ref().is_none_or(|budget| budget.take(bytes)) || self.rng.one_in(4)
+                    if !question.budget.as_ref().is_none_or(|budget| budget.take(bytes))
+                        || self.random.one_in(4)
                     {
                         self.events.asked_again += 1;
                         self.outbox.push_back(Mail::AskAgain(Question::Recover(question)));
@@ -135,12 +136,12 @@ impl World {
                 Some(_) | None => {}
             }
         }
-        if !self.late_answers.is_empty() && self.rng.one_in(3) {
-            let answer = self.rng.below(self.late_answers.len());
+        if !self.late_answers.is_empty() && self.random.one_in(3) {
+            let answer = self.random.below(self.late_answers.len());
             self.outbox.push_back(self.late_answers.swap_remove(answer));
         }
-        if !self.windows.is_empty() && self.rng.one_in(2) {
-            let ends = self.rng.below(self.windows.len());
+        if !self.windows.is_empty() && self.random.one_in(2) {
+            let ends = self.random.below(self.windows.len());
             let slot = *self.windows.keys().nth(ends).expect("one of them");
             self.windows.remove(&slot).into_iter().flatten().for_each(|batch| self.send_batch(batch));
         }

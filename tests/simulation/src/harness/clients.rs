@@ -67,7 +67,7 @@ pub(super) struct Peer {
 
 impl World {
     pub(super) fn connect(&mut self) {
-        let room = self.scale * self.rng.below(1500);
+        let room = self.scale * self.random.below(1500);
         let pipe = Rc::new(RefCell::new(Pipe { room, ..Pipe::default() }));
         let vacancy = self.shard.vacancy();
         let key = self.shard.admit(FakeSocket(Rc::clone(&pipe)), self.now).expect("there is a place");
@@ -78,7 +78,7 @@ impl World {
             input: Vec::new(),
             upgraded: false,
             rest: Vec::new(),
-            inflates: self.rng.one_in(2),
+            inflates: self.random.one_in(2),
             asked: BTreeMap::new(),
             next_id: 1,
             runs: HashMap::new(),
@@ -99,7 +99,7 @@ impl World {
     }
 
     pub(super) fn hang_up(&mut self, peer: usize) {
-        let resets = self.rng.one_in(2);
+        let resets = self.random.one_in(2);
         if resets {
             self.say_last_words(peer);
         }
@@ -117,7 +117,7 @@ impl World {
     /// One message whose first replies are sent before its last command is looked at.
     pub(super) fn say_last_words(&mut self, peer: usize) {
         let id = self.peers[peer].next_id;
-        let topic = TOPICS[self.rng.below(TOPICS.len())];
+        let topic = TOPICS[self.random.below(TOPICS.len())];
         let mut message = String::new();
         for id in id..id + 3 {
             message += &format!("{{\"id\":{id},\"unsubscribe\":{{\"channel\":\"r:nobody\"}}}}\n");
@@ -127,7 +127,7 @@ impl World {
     }
 
     pub(super) fn subscribe(&mut self, peer: usize) {
-        let topic = TOPICS[self.rng.below(TOPICS.len())];
+        let topic = TOPICS[self.random.below(TOPICS.len())];
         if self.is_free(peer, topic) {
             self.subscribe_to(peer, topic);
         }
@@ -147,7 +147,7 @@ impl World {
     /// Where some client was when it left a topic with history: another one goes on from there, as a browser
     /// does on a new connection. Sometimes it is one that never was there.
     pub(super) fn somebodys_place(&mut self, topic: &'static str) -> Option<u64> {
-        if !topic.starts_with('h') || self.rng.one_in(3) {
+        if !topic.starts_with('h') || self.random.one_in(3) {
             return None;
         }
         let place = self.left_at.iter().position(|&(left, _)| left == topic)?;
@@ -178,7 +178,7 @@ impl World {
     }
 
     pub(super) fn publish_as(&mut self, peer: usize) {
-        let topic = if self.rng.one_in(2) { "r:x" } else { "r:y" };
+        let topic = if self.random.one_in(2) { "r:x" } else { "r:y" };
         self.command(peer, &format!("\"publish\":{{\"channel\":\"{topic}\",\"data\":1}}"), Asked::Publish);
         self.events.client_publishes += 1;
     }
@@ -239,12 +239,13 @@ impl World {
         let peer = &mut self.peers[peer];
         peer.stalled = true;
         peer.excused = true;
-        peer.pipe.borrow_mut().room = self.scale * self.rng.below(200);
+        peer.pipe.borrow_mut().room = self.scale * self.random.below(200);
         self.events.stalls += 1;
     }
 
     pub(super) fn give_room(&mut self, peer: usize) {
-        let room = self.scale * if self.rng.one_in(3) { self.rng.below(60) } else { self.rng.below(2000) };
+        let room =
+            self.scale * if self.random.one_in(3) { self.random.below(60) } else { self.random.below(2000) };
         let peer = &mut self.peers[peer];
         peer.stalled = false;
         let mut pipe = peer.pipe.borrow_mut();

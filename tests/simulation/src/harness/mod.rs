@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use super::shard::{Commands, Setup, Shard};
 use crate::Events;
-use crate::rng::Rng;
+use crate::random::Random;
 use broker::Batch;
 use clients::{CLIENTS_MAX, Peer};
 use fanfare::base::capacity::Capacity;
@@ -43,7 +43,7 @@ impl Wake for NoWake {
 }
 
 struct World {
-    rng: Rng,
+    random: Random,
     scale: usize,
     tight: bool,
     /// Commands, or other frames, that a client's share of a tick is enough for.
@@ -142,7 +142,7 @@ impl World {
             stats: Arc::clone(&stats),
         };
         Self {
-            rng: Rng::new(seed),
+            random: Random::new(seed),
             scale,
             tight: false,
             steps_per_share,
@@ -171,22 +171,22 @@ impl World {
 
     /// Something happens.
     fn act(&mut self) {
-        let peer = (!self.peers.is_empty()).then(|| self.rng.below(self.peers.len()));
-        match (self.rng.below(16), peer) {
+        let peer = (!self.peers.is_empty()).then(|| self.random.below(self.peers.len()));
+        match (self.random.below(16), peer) {
             (0, _) if self.peers.len() < CLIENTS_MAX => self.connect(),
-            (1, Some(peer)) if self.rng.one_in(6) => self.hang_up(peer),
+            (1, Some(peer)) if self.random.one_in(6) => self.hang_up(peer),
             (2 | 3, Some(peer)) => self.subscribe(peer),
             (4, Some(peer)) => self.unsubscribe(peer),
             (5, Some(peer)) => self.publish_as(peer),
-            (6, Some(peer)) if self.rng.one_in(2) => self.stall(peer),
+            (6, Some(peer)) if self.random.one_in(2) => self.stall(peer),
             (7 | 8, Some(peer)) => self.give_room(peer),
-            (9, Some(peer)) if self.rng.one_in(2) => self.burst(peer),
+            (9, Some(peer)) if self.random.one_in(2) => self.burst(peer),
             (10, Some(peer)) if self.tight => self.half(peer),
             (15, _) => (0..12).for_each(|_| self.publish()),
             _ => self.publish(),
         }
         for peer in 0..self.peers.len() {
-            if !self.peers[peer].stalled && self.rng.one_in(2) {
+            if !self.peers[peer].stalled && self.random.one_in(2) {
                 self.give_room(peer);
             }
         }
@@ -194,7 +194,7 @@ impl World {
 
     /// The loop around the shard: ticks it if that loop would.
     fn turn(&mut self) {
-        self.now += Duration::from_millis(self.rng.below(self.tick_time) as u64);
+        self.now += Duration::from_millis(self.random.below(self.tick_time) as u64);
         self.shard.rearm();
         let poll_timeout = self.shard.poll_timeout();
         let woken = poll_timeout.is_some_and(|poll_timeout| self.now >= self.last_tick + poll_timeout);
