@@ -22,11 +22,12 @@ use common::publisher::{Pace, Publisher, ended, numbered_data, plain_data, publi
 use common::report::{Report, Target, places};
 use common::scale::Scale;
 use common::support::engine::Engine;
-use common::support::peer::{PING, Peer, TEXT, UPGRADE, frame, frame_with};
+use common::support::framed::compressed;
+use common::support::frames::{COMPRESSED, PING, TEXT, frame, frame_with};
+use common::support::peer::{Peer, UPGRADE};
 use common::support::process::resident_bytes;
 use common::support::swarm::{ClientIndex, Line, Observer, Swarm};
 use common::{Arguments, LIMIT, LINE_BYTES, with_engine};
-use flate2::{Compress, Compression, FlushCompress};
 use hdrhistogram::Histogram;
 
 const ROUNDS: usize = 3;
@@ -111,8 +112,8 @@ fn attacks() -> Vec<Attack> {
         reads: false,
     };
     vec![
-        flood("compressed commands", 1, compressed(unsubscribe)),
-        flood("compressed commands of many", 150, compressed(unsubscribe)),
+        flood("compressed commands", 1, padded(unsubscribe)),
+        flood("compressed commands of many", 150, padded(unsubscribe)),
         flood("pings", 1, frame(PING, b"").repeat(1000)),
         flood("pongs", 1, frame(10, b"").repeat(1000)),
         flood("empty continuations", 1, fragments.concat()),
@@ -128,13 +129,9 @@ fn attacks() -> Vec<Attack> {
 }
 
 /// One command with as many spaces as a message has room for, 64 KiB: about 130 bytes.
-fn compressed(command: &str) -> Vec<u8> {
+fn padded(command: &str) -> Vec<u8> {
     let message = format!("{command}{}", " ".repeat((64 << 10) - command.len()));
-    let mut bytes = Vec::with_capacity(1 << 10);
-    let mut compress = Compress::new(Compression::default(), false);
-    compress.compress_vec(message.as_bytes(), &mut bytes, FlushCompress::Sync).expect("it can be compressed");
-    bytes.truncate(bytes.len() - 4);
-    frame_with(0xc1, &bytes)
+    frame(COMPRESSED | TEXT, &compressed(message.as_bytes()))
 }
 
 /// Quantiles of the real clients without and with the attack, and the memory during and after it.

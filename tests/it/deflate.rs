@@ -2,8 +2,9 @@
 //! same topics.
 
 use crate::support::engine::Engine;
-use crate::support::framed::{COMPRESSED, Framed, compressed};
-use crate::support::peer::{Peer, TEXT, UPGRADE, frame, frame_with};
+use crate::support::framed::{Framed, compressed};
+use crate::support::frames::{COMPRESSED, TEXT, frame, frame_with};
+use crate::support::peer::{Peer, UPGRADE};
 use crate::support::script::Subscriber;
 use crate::support::wait::{SOON, wait_until};
 use crate::support::websocket::RawClient;

@@ -7,10 +7,8 @@ use std::net::SocketAddr;
 use flate2::write::DeflateDecoder;
 use flate2::{Compress, Compression, FlushCompress};
 
-use super::peer::{Peer, TEXT, UPGRADE, frame_with};
-
-/// The first bit that RFC 6455 reserves.
-pub const COMPRESSED: u8 = 0x40;
+use super::frames::{COMPRESSED, TEXT, frame_with};
+use super::peer::{Peer, UPGRADE};
 
 /// The bytes that a compressed message is sent without.
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];

@@ -7,6 +7,7 @@
 pub mod bytes;
 pub mod engine;
 pub mod framed;
+pub mod frames;
 pub mod harness;
 pub mod http;
 pub mod kept;

@@ -4,21 +4,13 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use super::frames::{CLOSE, TEXT, frame};
 use super::wait::SOON;
 
 /// A correct request for an upgrade, to the host `fanfare.test`.
 pub const UPGRADE: &str = "GET /connection/websocket HTTP/1.1\r\nHost: fanfare.test\r\nConnection: Upgrade\r\n\
                            Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                            Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-
-/// Opcodes of RFC 6455, section 5.2.
-pub const TEXT: u8 = 1;
-/// A frame of bytes.
-pub const BINARY: u8 = 2;
-/// The end.
-pub const CLOSE: u8 = 8;
-/// A ping.
-pub const PING: u8 = 9;
 
 /// A raw connection.
 #[derive(Debug)]
@@ -166,31 +158,4 @@ impl Peer {
         self.0.read_exact(&mut bytes)?;
         Ok(bytes)
     }
-}
-
-/// A whole, masked frame as a client must send it.
-pub fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
-    frame_with(0x80 | opcode, payload)
-}
-
-/// A masked frame whose first byte (FIN, RSV, opcode) is chosen freely.
-pub fn frame_with(first: u8, payload: &[u8]) -> Vec<u8> {
-    const MASK: [u8; 4] = [1, 2, 3, 4];
-    let mut bytes = vec![first];
-    match payload.len() {
-        short @ ..=125 => bytes.push(0x80 | u8::try_from(short).expect("at most 125")),
-        long => match u16::try_from(long) {
-            Ok(length) => {
-                bytes.push(0x80 | 126);
-                bytes.extend(length.to_be_bytes());
-            }
-            Err(_) => {
-                bytes.push(0x80 | 127);
-                bytes.extend((long as u64).to_be_bytes());
-            }
-        },
-    }
-    bytes.extend(MASK);
-    bytes.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
-    bytes
 }

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use super::{CONFIG, Scene};
 use crate::support::engine::Engine;
-use crate::support::peer::{PING, Peer, TEXT, UPGRADE, frame, frame_with};
+use crate::support::framed::compressed;
+use crate::support::frames::{COMPRESSED, PING, TEXT, frame};
+use crate::support::peer::{Peer, UPGRADE};
 use crate::support::websocket::RawClient;
-use flate2::{Compress, Compression, FlushCompress};
 
 /// Sends the same again and again on a thread of its own, and takes what it is answered, until it is told to stop.
 struct Flooder {
@@ -53,14 +54,9 @@ fn flood(stream: &mut TcpStream, bytes: &[u8], stop: &AtomicBool) {
 }
 
 /// The command with as many spaces as a message has room for: about 130 bytes.
-fn compressed(command: &str) -> Vec<u8> {
+fn padded(command: &str) -> Vec<u8> {
     let message = format!("{command}{}", " ".repeat((64 << 10) - command.len()));
-    let mut bytes = Vec::with_capacity(1 << 10);
-    Compress::new(Compression::default(), false)
-        .compress_vec(message.as_bytes(), &mut bytes, FlushCompress::Sync)
-        .expect("it can be compressed");
-    bytes.truncate(bytes.len() - 4);
-    frame_with(0xc1, &bytes)
+    frame(COMPRESSED | TEXT, &compressed(message.as_bytes()))
 }
 
 /// Commands done, and turns of the shards.
@@ -78,7 +74,7 @@ fn who_floods_takes_no_more_than_its_turns() {
     let unsubscribe = r#"{"id":1,"unsubscribe":{"channel":"A"}}"#;
     let many = vec![unsubscribe; 1600].join("\n");
     let floods = [
-        ("compressed commands", compressed(unsubscribe)),
+        ("compressed commands", padded(unsubscribe)),
         ("many commands in a message", frame(TEXT, many.as_bytes())),
         ("small messages", frame(TEXT, unsubscribe.as_bytes()).repeat(1000)),
         ("pings", frame(PING, b"").repeat(1000)),

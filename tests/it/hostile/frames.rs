@@ -1,7 +1,7 @@
 //! Frames and commands that break the rules, and those that only look as if they did.
 
 use super::Scene;
-use crate::support::peer::{BINARY, CLOSE, PING, TEXT, frame, frame_with};
+use crate::support::frames::{BINARY, CLOSE, PING, TEXT, frame, frame_with};
 
 #[test]
 fn frames_that_the_rfc_forbids_are_closed_with_its_codes() {

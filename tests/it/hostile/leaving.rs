@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::{CONFIG, Scene};
 use crate::support::engine::Engine;
-use crate::support::peer::{PING, Peer, TEXT, UPGRADE, frame};
+use crate::support::frames::{PING, TEXT, frame};
+use crate::support::peer::{Peer, UPGRADE};
 use crate::support::wait::{SOON, hold_for, wait_until};
 
 /// A shard with nobody to look after sleeps, and its clock with it.

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::{CONFIG, Scene};
 use crate::support::engine::{BINARY as FANFARE, Engine, clear_settings, run_to_end};
-use crate::support::peer::{Peer, TEXT, UPGRADE, frame};
+use crate::support::frames::{TEXT, frame};
+use crate::support::peer::{Peer, UPGRADE};
 use crate::support::process::{TempDir, resident_bytes};
 use crate::support::wait::{SOON, wait_until};
 use crate::support::websocket::RawClient;

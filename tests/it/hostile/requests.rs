@@ -4,7 +4,8 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use super::Scene;
-use crate::support::peer::{TEXT, UPGRADE, frame};
+use crate::support::frames::{TEXT, frame};
+use crate::support::peer::UPGRADE;
 use crate::support::wait::{SOON, wait_until};
 
 #[test]

@@ -9,6 +9,8 @@ use std::cell::Cell;
 
 #[allow(dead_code, unused_parens, unused_variables, unreachable_code, clippy::all)]
 pub mod broken;
+#[path = "../../support/frames.rs"]
+pub mod frames;
 #[path = "../../support/random.rs"]
 pub mod random;
 pub mod shipped;

@@ -1,8 +1,10 @@
-//! The client's side of the wire, written anew so that it shares no mistake with the engine's.
+//! Frames of the server's, and compression, as a client knows them.
 
 use std::cell::RefCell;
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
+
+use crate::frames::{CLOSE, COMPRESSED, Head, PONG, TEXT, frame};
 
 /// What a compressed message ends with, and is sent without (RFC 7692, section 7.2.1).
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
@@ -39,18 +41,16 @@ pub fn take_frames(stream: &mut Vec<u8>) -> Vec<Frame> {
 }
 
 fn first_frame(stream: &[u8]) -> Option<(Frame, usize)> {
-    let (&first, &second) = (stream.first()?, stream.get(1)?);
-    assert!(matches!(first, 0x81 | 0xc1 | 0x88 | 0x8a), "no frame of a server begins with {first:#04x}");
-    assert!(second < 0x80, "servers do not mask");
-    let (length, at) = match second {
-        126 => (usize::from(u16::from_be_bytes([*stream.get(2)?, *stream.get(3)?])), 4),
-        127 => panic!("no frame in the simulation is that long"),
-        short => (usize::from(short), 2),
-    };
-    let payload = stream.get(at..at + length)?;
-    let deflated = first == 0xc1;
-    let payload = if deflated { inflated(payload) } else { payload.to_vec() };
-    Some((Frame { opcode: first & 0x0f, deflated, payload }, at + length))
+    let head = Head::parse(stream)?;
+    assert!(
+        matches!(head.opcode, TEXT | CLOSE | PONG),
+        "no frame of a server has the opcode {}",
+        head.opcode
+    );
+    let end = head.bytes + head.payload;
+    let payload = stream.get(head.bytes..end)?;
+    let payload = if head.compressed { inflated(payload) } else { payload.to_vec() };
+    Some((Frame { opcode: head.opcode, deflated: head.compressed, payload }, end))
 }
 
 fn inflated(payload: &[u8]) -> Vec<u8> {
@@ -75,29 +75,8 @@ pub fn segment(batch: &[u8]) -> Vec<u8> {
     out
 }
 
-/// A text frame of a client's, masked.
-pub fn text_frame(payload: &[u8]) -> Vec<u8> {
-    masked_frame(1, payload)
-}
-
-/// A text frame of a client's that is compressed, masked.
+/// A text frame of a client's that is compressed.
 pub fn compressed_frame(plain: &[u8]) -> Vec<u8> {
     let segment = segment(plain);
-    masked_frame(0x41, segment.strip_suffix(&TAIL).expect("a flush ends so"))
-}
-
-/// A frame of a client's, whole and masked.
-pub fn masked_frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
-    let mut frame = vec![0x80 | opcode];
-    match payload.len() {
-        length @ 0..=125 => frame.push(0x80 | u8::try_from(length).expect("matched")),
-        length => {
-            frame.push(0x80 | 126);
-            frame.extend(u16::try_from(length).expect("short in the simulation").to_be_bytes());
-        }
-    }
-    let mask = [7, 77, 177, 27];
-    frame.extend(mask);
-    frame.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
-    frame
+    frame(COMPRESSED | TEXT, segment.strip_suffix(&TAIL).expect("a flush ends so"))
 }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use mio::net::TcpStream;
 
 use super::super::framed::inflated;
-use super::frames::{self, Head};
+use super::super::frames::{self, Head};
 use super::{CONNECT_ID, ClientIndex, Counted, Goodbye, Line, Observer};
 
 /// The key of every upgrade, and the answer that RFC 6455 (section 1.3) demands to it.

@@ -9,7 +9,6 @@
 //! finding a free one slows down long before they are used up.
 
 mod client;
-mod frames;
 mod lines;
 
 use std::io;

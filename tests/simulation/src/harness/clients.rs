@@ -8,7 +8,8 @@ use super::broker::{EPOCH, OFFSETS_APART};
 use super::kind::{HALF, READ_BYTES};
 use super::socket::{FakeSocket, Pipe};
 use super::{Edge, TOPICS, World};
-use crate::wire::{compressed_frame, masked_frame, text_frame};
+use crate::frames::{PING, TEXT, frame};
+use crate::wire::compressed_frame;
 
 pub(super) const CLIENTS_MAX: usize = 7;
 /// A command that changes nothing.
@@ -123,7 +124,7 @@ impl World {
             message += &format!("{{\"id\":{id},\"unsubscribe\":{{\"channel\":\"r:nobody\"}}}}\n");
         }
         message += &format!("{{\"id\":{},\"subscribe\":{{\"channel\":\"{topic}\"}}}}", id + 3);
-        self.send(peer, &text_frame(message.as_bytes()));
+        self.send(peer, &frame(TEXT, message.as_bytes()));
     }
 
     pub(super) fn subscribe(&mut self, peer: usize) {
@@ -199,7 +200,7 @@ impl World {
         self.peers[peer].next_id += 1;
         self.peers[peer].asked.insert(id, Asked::Unsubscribe { topic: "r:nobody" });
         self.peers[peer].excused = true;
-        let frame = text_frame(format!("{{\"id\":{id},{NOTHING}}}{}", " ".repeat(HALF)).as_bytes());
+        let frame = frame(TEXT, format!("{{\"id\":{id},{NOTHING}}}{}", " ".repeat(HALF)).as_bytes());
         self.send(peer, &frame[..HALF]);
         self.peers[peer].rest = frame[HALF..].to_vec();
         self.events.halves += 1;
@@ -209,7 +210,7 @@ impl World {
     pub(super) fn flood(&mut self, peer: usize) {
         while self.peers[peer].pipe.borrow().to_server.len() < 4 * READ_BYTES {
             match peer % 4 {
-                0 => self.send(peer, &masked_frame(9, b"")),
+                0 => self.send(peer, &frame(PING, b"")),
                 1 => self.burst(peer),
                 3 if self.peers[peer].inflates => {
                     let id = self.peers[peer].next_id;
@@ -229,7 +230,7 @@ impl World {
                     let commands: Vec<_> = ids
                         .map(|id| format!("{{\"id\":{id},\"unsubscribe\":{{\"channel\":\"r\"}}}}"))
                         .collect();
-                    self.send(peer, &text_frame(commands.join("\n").as_bytes()));
+                    self.send(peer, &frame(TEXT, commands.join("\n").as_bytes()));
                 }
             }
         }
@@ -262,7 +263,7 @@ impl World {
         self.peers[peer].asked.insert(id, asked);
         // What it sends behind a command that waits for the broker may be too much for all.
         self.peers[peer].excused |= self.tight && self.peers[peer].asked.len() > 1;
-        self.send(peer, &text_frame(format!("{{\"id\":{id},{method}}}").as_bytes()));
+        self.send(peer, &frame(TEXT, format!("{{\"id\":{id},{method}}}").as_bytes()));
     }
 
     pub(super) fn send(&mut self, peer: usize, bytes: &[u8]) {

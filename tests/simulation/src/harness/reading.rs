@@ -6,7 +6,8 @@ use std::rc::Rc;
 use super::broker::{key_of, stands_at};
 use super::clients::{Asked, Run};
 use super::{Edge, TOPICS, World};
-use crate::wire::{Frame, take_frames, text_frame};
+use crate::frames::{CLOSE, PONG, TEXT, frame};
+use crate::wire::{Frame, take_frames};
 
 impl World {
     pub(super) fn peers_read(&mut self) {
@@ -44,11 +45,11 @@ impl World {
     }
 
     pub(super) fn frame(&mut self, peer: usize, frame: &Frame) {
-        if frame.opcode == 10 {
+        if frame.opcode == PONG {
             self.peers[peer].pongs += 1;
             return;
         }
-        if frame.opcode == 8 {
+        if frame.opcode == CLOSE {
             let code = u16::from_be_bytes([frame.payload[0], frame.payload[1]]);
             assert!(self.peers[peer].excused, "a healthy client was closed with {code}");
             self.events.disconnected_for_slowness += u64::from(code == 3008);
@@ -71,7 +72,7 @@ impl World {
 
     pub(super) fn line(&mut self, peer: usize, line: &str) {
         if line == "{}" {
-            return self.send(peer, &text_frame(b"{}"));
+            return self.send(peer, &frame(TEXT, b"{}"));
         }
         let value: serde_json::Value = serde_json::from_str(line).expect("lines are JSON");
         if let Some(push) = value.get("push") {
