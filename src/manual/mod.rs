@@ -21,6 +21,8 @@
 //! * [`acknowledging`]: when a message is acknowledged, what a gap is, and how dead letters are settled.
 //! * [`slow_clients`]: logs, cursors, frames without a copy, and compaction by key.
 //! * [`staggering`]: why the subscribers of a large topic receive their frames in eight lanes.
+//! * [`walks`]: three ways through the source as lists of functions.
+//! * [`extending`]: which files a typical change touches.
 //!
 //! `tests/readme.rs` runs the commands of every chapter.
 
@@ -39,3 +41,5 @@ pub mod lineage;
 pub mod acknowledging;
 pub mod slow_clients;
 pub mod staggering;
+pub mod walks;
+pub mod extending;

@@ -51,6 +51,30 @@ fn findings(path: &Path, text: &str) -> Vec<Finding> {
         .collect()
 }
 
+/// Functions that a text lists behind the name of their file, and that are not in it. Headings are left out.
+fn missing_functions(text: &str) -> Vec<String> {
+    let lines: Vec<&str> = text.lines().filter(|line| !line.contains("//! #")).collect();
+    let lines = lines.join("\n");
+    let mut missing = Vec::new();
+    let (mut file, mut source) = ("", String::new());
+    for name in lines.split('`').skip(1).step_by(2) {
+        if name.ends_with(".rs") {
+            file = name;
+            source = fs::read_to_string(root().join("src").join(name)).unwrap_or_default();
+        } else if ["(", "<"].iter().all(|open| !source.contains(&format!("fn {name}{open}"))) {
+            missing.push(format!("`{name}` in `{file}`"));
+        }
+    }
+    missing
+}
+
+#[test]
+fn functions_of_the_walks_are_there() {
+    assert_eq!(missing_functions(include_str!("../../src/manual/walks.rs")), [""; 0]);
+    let text = "//! # `heading`\n//! `lib.rs`: `gone`; `main.rs`: `main`";
+    assert_eq!(missing_functions(text), ["`gone` in `lib.rs`"]);
+}
+
 #[test]
 fn files_that_are_named_are_there() {
     let mut all = Vec::new();

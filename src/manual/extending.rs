@@ -1,0 +1,19 @@
+//! Extending: which files a typical change touches.
+//!
+//! | Change | Files |
+//! |---|---|
+//! | A counter or a gauge | its row in `stats/shard.rs`, `stats/broker.rs` or `stats/control.rs`; the place that counts |
+//! | A close reason | its row in `domain/reasons.rs`; the place that closes |
+//! | A configuration key | the field and its default in its table, such as `config/amqp.rs`; the comment in `src/config/default.toml`; `config/memory.rs` if it bounds memory; `config/validate.rs` if it depends on other keys |
+//! | A command that the shard answers itself | `codec/command.rs` (its fields), `shard/commands.rs` (what it does), `codec/reply.rs` (its reply) |
+//! | A method of the server API | `control/api.rs` (its name and its dispatch), a function in `src/control/api/`, `stats/control.rs` (its counter), `manual/api.rs` |
+//! | A reason to refuse an upgrade | its variant in `transport/refusal.rs`; the check in `transport/upgrade.rs` |
+//!
+//! # Rules that a change must keep
+//!
+//! * `tests/tidy.rs` says which module may use which, and how long files and functions may be. Change the
+//!   rule there, with the reason, if it stands in the way of something better.
+//! * A queue, buffer or table needs a limit with a name, in number and in bytes ([`crate::config`]).
+//! * A new fault of a peer needs a case in the simulation or in a test program. A new fault of RabbitMQ needs
+//!   one in `tests/ledger/`.
+//! * A change that users notice needs a line in the changelog.

@@ -1,0 +1,59 @@
+//! Walks: three ways through the source, as lists of functions.
+//!
+//! `tests/tidy.rs` checks that each file has the functions that are listed with it.
+//!
+//! # From a delivery to `send`
+//!
+//! On the broker thread:
+//!
+//! 1. `broker/turn.rs`: `take_events`, `event`, `take_event`. RabbitMQ's deliveries arrive as events.
+//! 2. `broker/incoming.rs`: `take_message`, `deliver`, `publication`. One publication per topic of the
+//!    message.
+//! 3. `broker/merge.rs`: `add`. Publications of a topic wait for each other, if its namespace says so.
+//! 4. `broker/incoming.rs`: `hand_over`, `hand_over_batch`; `broker/merge.rs`: `take_ripe`;
+//!    `broker/encoder.rs`: `encode`.
+//! 5. `broker/outbox.rs`: `push`, `notify`. The lines are in the shards' mailboxes.
+//!
+//! On a shard:
+//!
+//! 1. `shard/mod.rs`: `tick`; `shard/inbox.rs`: `take_mail`, `open`.
+//! 2. `shard/topics.rs`: `append`; `shard/log.rs`: `append`. The lines are in the topic's log.
+//! 3. `shard/delivery.rs`: `sweep`, `sweep_topic`, `serve`, `send_frame`.
+//! 4. `shard/log.rs`: `span`, `with_frame`. The header goes before the slice, and the slice goes to the
+//!    socket.
+//! 5. `net/event_loop.rs`: `write`.
+//!
+//! # From a command to its reply
+//!
+//! 1. `net/event_loop.rs`: `hear`; `shard/mod.rs`: `readable`. The client is in line to be read.
+//! 2. `shard/reading.rs`: `read_clients`, `read`, `read_socket`, `process_input`.
+//! 3. `session.rs`: `step`. A frame becomes a message.
+//! 4. `shard/commands.rs`: `text`, `command`; `codec/command.rs`: `parse`.
+//! 5. `shard/commands.rs`: `execute`, and the method's own function, such as `subscribe`.
+//! 6. `shard/membership.rs`: `join`. If the topic is attached already, the reply is written at once.
+//!    Otherwise the client waits until `attached` is called.
+//! 7. `shard/replies.rs`: `answer`. The reply is in the client's output.
+//! 8. `shard/delivery.rs`: `visit`, `gather`, `settle`. One write for everything that waits for the client.
+//!
+//! # From a publish by the API to its confirm
+//!
+//! On the control thread:
+//!
+//! 1. `control/api.rs`: `answer`, `outcome`, `carry_out`.
+//! 2. `control/api/publishing.rs`: `publish`, `hand_in`; `control/state.rs`: `post_before`. The request is in
+//!    the broker thread's mailbox.
+//!
+//! On the broker thread:
+//!
+//! 1. `broker/requests.rs`: `take_requests`, `request`, `publish`; `broker/backplane/mod.rs`: `publish`.
+//! 2. `broker/backplane/rabbit/publishes.rs`: `publish`. The publish waits in
+//!    `broker/backplane/rabbit/outgoing.rs`: `add`, `leave`.
+//! 3. `broker/backplane/rabbit/publisher.rs`: `send`. It goes to RabbitMQ, and RabbitMQ confirms it: `next`.
+//! 4. `broker/backplane/rabbit/outgoing.rs`: `hear`; `broker/backplane/rabbit/publishes.rs`: `settle`. The
+//!    confirm is an event.
+//! 5. `broker/turn.rs`: `take_event`; `broker/requests.rs`: `answer`.
+//!
+//! On the control thread again:
+//!
+//! 1. `control/api/publishing.rs`: `confirmed_before`, `published`.
+//! 2. `control/envelope.rs`: `respond`.
