@@ -32,7 +32,7 @@ type Key = (u64, u64);
 
 /// Those of one shard who wait.
 #[derive(Debug)]
-pub(super) struct Ahead {
+pub(super) struct CatchUp {
     /// How many there may be.
     max: usize,
     waiting: BTreeMap<Key, Recover>,
@@ -43,7 +43,7 @@ pub(super) struct Ahead {
     ready: VecDeque<Recover>,
 }
 
-impl Ahead {
+impl CatchUp {
     /// Room for so many.
     pub(super) fn new(max: usize) -> Self {
         Self {
@@ -162,82 +162,82 @@ pub(super) mod tests {
         }
     }
 
-    fn reached(ahead: &mut Ahead, offset: u64) -> Vec<u32> {
-        std::iter::from_fn(|| ahead.next_reached(offset)).map(|question| question.asker.id).collect()
+    fn reached(catch_up: &mut CatchUp, offset: u64) -> Vec<u32> {
+        std::iter::from_fn(|| catch_up.next_reached(offset)).map(|question| question.asker.id).collect()
     }
 
-    fn late(ahead: &mut Ahead, now: Instant) -> Vec<u32> {
-        std::iter::from_fn(|| ahead.next_late(now)).map(|question| question.asker.id).collect()
+    fn late(catch_up: &mut CatchUp, now: Instant) -> Vec<u32> {
+        std::iter::from_fn(|| catch_up.next_late(now)).map(|question| question.asker.id).collect()
     }
 
     #[test]
     fn who_is_ahead_waits_for_the_offset_or_for_its_own_deadline() {
-        let (mut ahead, start) = (Ahead::new(WAITING_MAX), Instant::now());
+        let (mut catch_up, start) = (CatchUp::new(WAITING_MAX), Instant::now());
         let second = Duration::from_secs(1);
-        ahead.wait(question(1, 10), start);
-        ahead.wait(question(2, 12), start + second);
-        ahead.wait(question(3, 10), start + second);
-        ahead.wait(question(4, 12), start + 2 * second);
-        assert_eq!((reached(&mut ahead, 9), ahead.has_reached(9)), (vec![], false));
-        assert_eq!(late(&mut ahead, start + second), [0; 0]);
-        assert!(ahead.has_reached(11));
-        assert_eq!(reached(&mut ahead, 11), [1, 3]);
-        assert_eq!(late(&mut ahead, start + TIMEOUT), [0; 0]);
-        assert_eq!(ahead.next_deadline(), Some(start + second + TIMEOUT));
-        assert_eq!(late(&mut ahead, start + second + TIMEOUT), [2]);
-        assert_eq!(late(&mut ahead, start + 2 * second + TIMEOUT), [4]);
-        assert_eq!((ahead.next_deadline(), reached(&mut ahead, u64::MAX)), (None, vec![]));
+        catch_up.wait(question(1, 10), start);
+        catch_up.wait(question(2, 12), start + second);
+        catch_up.wait(question(3, 10), start + second);
+        catch_up.wait(question(4, 12), start + 2 * second);
+        assert_eq!((reached(&mut catch_up, 9), catch_up.has_reached(9)), (vec![], false));
+        assert_eq!(late(&mut catch_up, start + second), [0; 0]);
+        assert!(catch_up.has_reached(11));
+        assert_eq!(reached(&mut catch_up, 11), [1, 3]);
+        assert_eq!(late(&mut catch_up, start + TIMEOUT), [0; 0]);
+        assert_eq!(catch_up.next_deadline(), Some(start + second + TIMEOUT));
+        assert_eq!(late(&mut catch_up, start + second + TIMEOUT), [2]);
+        assert_eq!(late(&mut catch_up, start + 2 * second + TIMEOUT), [4]);
+        assert_eq!((catch_up.next_deadline(), reached(&mut catch_up, u64::MAX)), (None, vec![]));
     }
 
     #[test]
     fn deadlines_of_those_who_are_gone_are_forgotten() {
-        let (mut ahead, start) = (Ahead::new(WAITING_MAX), Instant::now());
+        let (mut catch_up, start) = (CatchUp::new(WAITING_MAX), Instant::now());
         for command in 0..10_000 {
-            ahead.wait(question(command, 10), start);
-            assert_eq!(reached(&mut ahead, 10), [command]);
+            catch_up.wait(question(command, 10), start);
+            assert_eq!(reached(&mut catch_up, 10), [command]);
         }
-        assert!(ahead.deadlines.len() <= STALE + 2, "{}", ahead.deadlines.len());
-        assert_eq!(late(&mut ahead, start), [0; 0]);
-        assert_eq!(ahead.next_deadline(), None);
+        assert!(catch_up.deadlines.len() <= STALE + 2, "{}", catch_up.deadlines.len());
+        assert_eq!(late(&mut catch_up, start), [0; 0]);
+        assert_eq!(catch_up.next_deadline(), None);
     }
 
     #[test]
     fn where_all_places_are_taken_the_oldest_goes() {
-        let (mut ahead, start) = (Ahead::new(WAITING_MAX), Instant::now());
+        let (mut catch_up, start) = (CatchUp::new(WAITING_MAX), Instant::now());
         let gone = |gone: Option<Recover>| gone.map(|question| question.asker.id);
         let most = u32::try_from(WAITING_MAX).unwrap();
         for command in 0..most {
-            assert_eq!(gone(ahead.wait(question(command, 10 + u64::from(command % 7)), start)), None);
+            assert_eq!(gone(catch_up.wait(question(command, 10 + u64::from(command % 7)), start)), None);
         }
-        assert_eq!(reached(&mut ahead, 10).len(), WAITING_MAX / 7 + 1);
+        assert_eq!(reached(&mut catch_up, 10).len(), WAITING_MAX / 7 + 1);
         for command in 0..=most / 7 {
-            assert_eq!(gone(ahead.wait(question(most + command, 10), start)), None);
+            assert_eq!(gone(catch_up.wait(question(most + command, 10), start)), None);
         }
         let later = start + TIMEOUT / 2;
-        assert_eq!(gone(ahead.wait(question(0, 10), later)), Some(1), "the first of those who wait still");
-        assert_eq!(gone(ahead.wait(question(0, 10), later)), Some(2));
-        assert!(ahead.is_full() && ahead.deadlines.len() <= 2 * WAITING_MAX + STALE);
-        ahead.look_again(|_| false);
-        assert_eq!(reached(&mut ahead, u64::MAX), [0; 0]);
+        assert_eq!(gone(catch_up.wait(question(0, 10), later)), Some(1), "the first of those who wait still");
+        assert_eq!(gone(catch_up.wait(question(0, 10), later)), Some(2));
+        assert!(catch_up.is_full() && catch_up.deadlines.len() <= 2 * WAITING_MAX + STALE);
+        catch_up.look_again(|_| false);
+        assert_eq!(reached(&mut catch_up, u64::MAX), [0; 0]);
         assert_eq!(
-            gone(ahead.wait(question(3, 10), later)),
+            gone(catch_up.wait(question(3, 10), later)),
             Some(3),
             "those who are ready have their answers soon"
         );
-        assert_eq!(std::iter::from_fn(|| ahead.next_ready()).count(), WAITING_MAX);
-        assert_eq!((late(&mut ahead, later), ahead.deadlines.capacity()), (vec![], 0));
+        assert_eq!(std::iter::from_fn(|| catch_up.next_ready()).count(), WAITING_MAX);
+        assert_eq!((late(&mut catch_up, later), catch_up.deadlines.capacity()), (vec![], 0));
     }
 
     #[test]
     fn who_need_not_wait_whatever_was_read_is_told_apart() {
-        let (mut ahead, start) = (Ahead::new(WAITING_MAX), Instant::now());
+        let (mut catch_up, start) = (CatchUp::new(WAITING_MAX), Instant::now());
         for command in 1..=3 {
-            ahead.wait(question(command, u64::from(command)), start);
+            catch_up.wait(question(command, u64::from(command)), start);
         }
-        ahead.look_again(|question| question.asker.id != 2);
-        assert_eq!((ahead.has_ready(), ahead.has_reached(0)), (true, false));
-        assert_eq!(ahead.next_ready().map(|question| question.asker.id), Some(2));
-        assert_eq!(reached(&mut ahead, 1), [1]);
-        assert_eq!(late(&mut ahead, start + TIMEOUT), [3]);
+        catch_up.look_again(|question| question.asker.id != 2);
+        assert_eq!((catch_up.has_ready(), catch_up.has_reached(0)), (true, false));
+        assert_eq!(catch_up.next_ready().map(|question| question.asker.id), Some(2));
+        assert_eq!(reached(&mut catch_up, 1), [1]);
+        assert_eq!(late(&mut catch_up, start + TIMEOUT), [3]);
     }
 }

@@ -36,7 +36,7 @@ type Pair = (u64, u64);
 
 /// The publications that are remembered.
 #[derive(Debug)]
-pub(super) struct Seen {
+pub(super) struct DedupWindow {
     /// In messages.
     window: u64,
     pairs_max: usize,
@@ -51,12 +51,12 @@ pub(super) struct Seen {
 
 /// A message whose id counts, while its publications are taken.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Sighting<'a> {
+pub(super) struct Occurrence<'a> {
     id: &'a str,
     place: u64,
 }
 
-impl Seen {
+impl DedupWindow {
     /// Remembers publications of the latest `window` messages; none if it is 0.
     pub(super) fn new(window: usize) -> Self {
         Self {
@@ -76,7 +76,7 @@ impl Seen {
 
     /// A message comes; those that are too far back are forgotten. `offset` is its place in a stream, if it comes from
     /// one. Returns what to take its publications with, if it has an id that counts.
-    pub(super) fn begin<'a>(&mut self, id: Option<&'a str>, offset: Option<u64>) -> Option<Sighting<'a>> {
+    pub(super) fn begin<'a>(&mut self, id: Option<&'a str>, offset: Option<u64>) -> Option<Occurrence<'a>> {
         let id = id.filter(|_| self.is_on())?;
         let place = offset.unwrap_or_else(|| {
             self.counted += 1;
@@ -91,11 +91,11 @@ impl Seen {
                 self.known.remove(&pair);
             }
         }
-        Some(Sighting { id, place })
+        Some(Occurrence { id, place })
     }
 
     /// A publication was admitted: whether it is a repetition. If not, the next one is.
-    pub(super) fn take(&mut self, Sighting { id, place }: Sighting<'_>, topic: &str) -> bool {
+    pub(super) fn insert(&mut self, Occurrence { id, place }: Occurrence<'_>, topic: &str) -> bool {
         let [first, second] = &self.hashers;
         let pair = (first.hash_one((topic, id)), second.hash_one((topic, id)));
         self.order.push_back((pair, place));
@@ -119,14 +119,16 @@ mod tests {
     type Message = (u64, &'static str, Vec<&'static str>);
 
     /// Which publications of a message are repetitions.
-    fn take(seen: &mut Seen, (offset, id, topics): &Message) -> Vec<bool> {
-        let Some(sighting) = seen.begin(Some(id), Some(*offset)) else { return vec![false; topics.len()] };
-        topics.iter().map(|topic| seen.take(sighting, topic)).collect()
+    fn take(window: &mut DedupWindow, (offset, id, topics): &Message) -> Vec<bool> {
+        let Some(occurrence) = window.begin(Some(id), Some(*offset)) else {
+            return vec![false; topics.len()];
+        };
+        topics.iter().map(|topic| window.insert(occurrence, topic)).collect()
     }
 
     fn verdicts(window: usize, stream: &[Message]) -> Vec<Vec<bool>> {
-        let mut seen = Seen::new(window);
-        stream.iter().map(|message| take(&mut seen, message)).collect()
+        let mut window = DedupWindow::new(window);
+        stream.iter().map(|message| take(&mut window, message)).collect()
     }
 
     #[test]
@@ -136,18 +138,22 @@ mod tests {
         let expected = [vec![false], vec![false], vec![true, true, false], vec![false]];
         assert_eq!(verdicts(10, &stream), expected);
         assert_eq!(verdicts(0, &stream).concat(), [false; 6], "no window, no repetitions");
-        let mut seen = Seen::new(10);
-        assert!(seen.begin(None, Some(1)).is_none());
-        let (ab, a) = (seen.begin(Some("b"), None).unwrap(), seen.begin(Some(""), None).unwrap());
-        assert_eq!([seen.take(ab, "a"), seen.take(a, "ab")], [false, false], "what is joined is told apart");
+        let mut window = DedupWindow::new(10);
+        assert!(window.begin(None, Some(1)).is_none());
+        let (ab, a) = (window.begin(Some("b"), None).unwrap(), window.begin(Some(""), None).unwrap());
+        assert_eq!(
+            [window.insert(ab, "a"), window.insert(a, "ab")],
+            [false, false],
+            "what is joined is told apart"
+        );
     }
 
     #[test]
     fn of_a_queue_the_latest_messages_count() {
-        let mut seen = Seen::new(2);
+        let mut window = DedupWindow::new(2);
         let mut has = |id: &str| {
-            let sighting = seen.begin(Some(id), None).unwrap();
-            seen.take(sighting, "t")
+            let occurrence = window.begin(Some(id), None).unwrap();
+            window.insert(occurrence, "t")
         };
         assert_eq!(
             ["a", "a", "b", "c", "a", "b", "a"].map(&mut has),
@@ -157,31 +163,31 @@ mod tests {
 
     #[test]
     fn what_is_outside_the_window_takes_no_room() {
-        let mut seen = Seen::new(10);
+        let mut window = DedupWindow::new(10);
         for offset in 0..1000 {
             for id in [&(offset % 7).to_string(), &format!("{offset} alone")] {
-                let sighting = seen.begin(Some(id), Some(offset)).unwrap();
-                seen.take(sighting, "t");
+                let occurrence = window.begin(Some(id), Some(offset)).unwrap();
+                window.insert(occurrence, "t");
             }
         }
-        assert_eq!((seen.order.len(), seen.known.len()), (22, 7 + 11));
+        assert_eq!((window.order.len(), window.known.len()), (22, 7 + 11));
     }
 
     #[test]
     fn messages_of_many_topics_are_bounded_and_a_repetition_is_known_as_a_whole() {
-        let mut seen = Seen::new(10);
+        let mut window = DedupWindow::new(10);
         let topics: Vec<_> = (0..100).map(|topic| topic.to_string()).collect();
         for offset in 0..20 {
             let id = (offset / 2).to_string();
-            let sighting = seen.begin(Some(&id), Some(offset)).unwrap();
-            assert!(seen.order.len() <= 10 * PAIRS_PER_MESSAGE);
-            let repeats = topics.iter().filter(|topic| seen.take(sighting, topic)).count();
+            let occurrence = window.begin(Some(&id), Some(offset)).unwrap();
+            assert!(window.order.len() <= 10 * PAIRS_PER_MESSAGE);
+            let repeats = topics.iter().filter(|topic| window.insert(occurrence, topic)).count();
             assert_eq!(repeats, if offset % 2 == 0 { 0 } else { 40 }, "as many as there is room for");
         }
-        seen.begin(Some("x"), Some(20));
-        assert_eq!((seen.order.len(), seen.known.len()), (40, 40));
-        seen.begin(Some("x"), Some(100));
-        assert_eq!((seen.order.len(), seen.known.len()), (0, 0));
+        window.begin(Some("x"), Some(20));
+        assert_eq!((window.order.len(), window.known.len()), (40, 40));
+        window.begin(Some("x"), Some(100));
+        assert_eq!((window.order.len(), window.known.len()), (0, 0));
     }
 
     fn stream() -> impl Strategy<Value = Vec<Message>> {

@@ -13,7 +13,7 @@ use crate::domain::topic;
 
 use super::backplane::event::Message;
 use super::backplane::memory::microseconds;
-use super::dedup::Sighting;
+use super::dedup::Occurrence;
 use super::history::{self, Keep};
 use super::merge::{Arrival, Batch, Rules};
 use super::message_age;
@@ -29,7 +29,7 @@ struct Handling<'a> {
     body: Body<'a>,
     checker: Checker,
     /// If it has an id that counts.
-    sighting: Option<Sighting<'a>>,
+    occurrence: Option<Occurrence<'a>>,
     /// How many of its publications are repetitions.
     repeats: u64,
 }
@@ -60,12 +60,12 @@ impl Broker {
             (0..self.receipts.follow(tag)).for_each(|_| self.acks.hold(tag));
         }
         let Err(reason) = outcome else { return };
-        match place.filter(|place| !place.is_ours_to_bury) {
+        match place.filter(|place| !place.is_ours_to_dead_letter) {
             Some(place) => self.backplane.leave_to_others(place),
             None => {
                 self.stats.dead_lettered.add(1);
                 self.acks.hold(tag);
-                self.backplane.bury(message, &reason);
+                self.backplane.dead_letter(message, &reason);
             }
         }
     }
@@ -74,7 +74,7 @@ impl Broker {
     pub(super) fn look_again(&mut self, message: Message) {
         if let Err(reason) = self.examine(&message) {
             self.stats.dead_lettered.add(1);
-            self.backplane.bury(message, &reason);
+            self.backplane.dead_letter(message, &reason);
         }
     }
 
@@ -96,7 +96,7 @@ impl Broker {
     /// be delivered was dead-lettered when it was new.
     fn remember(&mut self, message: &Message) {
         let has_history = |topic: &str| self.namespaces.options(self.namespaces.of(topic)).has_history();
-        let has_id = message.id.is_some() && self.seen.is_on();
+        let has_id = message.id.is_some() && self.dedup.is_on();
         if has_id || self.is_known(message) && message.topics.iter().any(|topic| has_history(topic)) {
             drop(self.deliver(message));
         }
@@ -117,7 +117,7 @@ impl Broker {
         let mut handling = Handling {
             body,
             checker: std::mem::take(&mut self.encoder.checker),
-            sighting: self.seen.begin(message.id.as_deref(), message.place.map(|place| place.offset)),
+            occurrence: self.dedup.begin(message.id.as_deref(), message.place.map(|place| place.offset)),
             repeats: 0,
         };
         let outcomes = message.topics.iter().map(|topic| self.publication(topic, message, &mut handling));
@@ -167,15 +167,15 @@ impl Broker {
         let namespace = self.namespaces.options(namespace_id);
         let data = admitted(name, namespace, limits, &mut handling.body, &mut handling.checker)?;
         // From here on it is admitted, whoever listens.
-        if let Some(sighting) = handling.sighting
-            && self.seen.take(sighting, name)
+        if let Some(occurrence) = handling.occurrence
+            && self.dedup.insert(occurrence, name)
         {
             handling.repeats += 1;
             return Ok(());
         }
         let found = found.filter(|_| is_new);
         self.count(Some(namespace_id), is_new, found.is_some());
-        let age = self.dating.age(message, || microseconds(SystemTime::now()).unwrap_or(0));
+        let age = self.message_age.age(message, || microseconds(SystemTime::now()).unwrap_or(0));
         if message_age::has_expired(message, age) {
             self.stats.expired.add(u64::from(is_new));
             return Ok(());

@@ -34,7 +34,7 @@ use super::backplane::event::Message;
 
 /// What is known of the time.
 #[derive(Debug)]
-pub(super) struct Dating {
+pub(super) struct MessageAge {
     trusts_publishers: bool,
     reads_stream: bool,
     /// The latest time that a marker has said.
@@ -42,10 +42,10 @@ pub(super) struct Dating {
     /// What comes may have been in the stream for longer, until a marker says this time.
     late_until: Option<u64>,
     /// The age of what has waited for a marker, while it is taken.
-    of_waiting: Option<Duration>,
+    age_of_waiting: Option<Duration>,
 }
 
-impl Dating {
+impl MessageAge {
     /// As the source asks for it.
     pub(super) fn new(amqp: &Amqp) -> Self {
         Self {
@@ -53,7 +53,7 @@ impl Dating {
             reads_stream: amqp.reads_stream(),
             told: 0,
             late_until: None,
-            of_waiting: None,
+            age_of_waiting: None,
         }
     }
 
@@ -70,8 +70,8 @@ impl Dating {
     }
 
     /// What is taken from here on has waited for a marker, and is as old as that says; or no more.
-    pub(super) fn tell_of_waiting(&mut self, age: Option<Duration>) {
-        self.of_waiting = age;
+    pub(super) fn set_age_of_waiting(&mut self, age: Option<Duration>) {
+        self.age_of_waiting = age;
     }
 
     /// What comes from here on is another stream, or another part of it.
@@ -84,8 +84,8 @@ impl Dating {
         if let Some(published) = message.published.filter(|_| self.trusts_publishers) {
             return Some(Duration::from_micros(now().saturating_sub(published)));
         }
-        if message.place.is_some() && self.of_waiting.is_some() {
-            return self.of_waiting;
+        if message.place.is_some() && self.age_of_waiting.is_some() {
+            return self.age_of_waiting;
         }
         let is_late = |is_replayed: bool| is_replayed || self.late_until.is_some();
         let is_unknown = message.place.is_some_and(|place| is_late(place.is_replayed));
@@ -127,12 +127,12 @@ mod tests {
     }
 
     fn place(is_replayed: bool) -> Option<Place> {
-        Some(Place { offset: 1, is_replayed, is_ours_to_bury: false })
+        Some(Place { offset: 1, is_replayed, is_ours_to_dead_letter: false })
     }
 
-    fn stream(trust_timestamps: bool) -> Dating {
+    fn stream(trust_timestamps: bool) -> MessageAge {
         let url = "amqp://localhost".into();
-        Dating::new(&Amqp { url, trust_timestamps, ..Amqp::default() })
+        MessageAge::new(&Amqp { url, trust_timestamps, ..Amqp::default() })
     }
 
     #[test]
@@ -156,32 +156,32 @@ mod tests {
 
     #[test]
     fn what_comes_after_a_lost_link_is_dated_until_a_marker_of_the_new_one_comes() {
-        let mut dating = stream(false);
-        let age = |dating: &Dating| dating.age(&message(place(false), None, None), || 0);
-        dating.linked(10 * HOUR);
-        assert_eq!(age(&dating), None);
-        assert_eq!(dating.marker(9 * HOUR, 10 * HOUR), Duration::from_secs(3600));
-        assert_eq!(age(&dating), None);
-        assert_eq!(dating.marker(10 * HOUR, 10 * HOUR + 5), Duration::from_micros(5));
-        assert_eq!(age(&dating), Some(Duration::ZERO));
-        dating.tell_of_waiting(Some(Duration::from_secs(7)));
-        assert_eq!(age(&dating), Some(Duration::from_secs(7)), "it has waited for that marker");
-        assert_eq!(dating.age(&message(None, None, None), || 0), Some(Duration::ZERO), "from a queue");
-        dating.tell_of_waiting(None);
-        assert_eq!(age(&dating), Some(Duration::ZERO));
-        let mut queue = Dating::new(&Amqp { source: crate::config::Source::Queue, ..Amqp::default() });
+        let mut message_age = stream(false);
+        let age = |message_age: &MessageAge| message_age.age(&message(place(false), None, None), || 0);
+        message_age.linked(10 * HOUR);
+        assert_eq!(age(&message_age), None);
+        assert_eq!(message_age.marker(9 * HOUR, 10 * HOUR), Duration::from_secs(3600));
+        assert_eq!(age(&message_age), None);
+        assert_eq!(message_age.marker(10 * HOUR, 10 * HOUR + 5), Duration::from_micros(5));
+        assert_eq!(age(&message_age), Some(Duration::ZERO));
+        message_age.set_age_of_waiting(Some(Duration::from_secs(7)));
+        assert_eq!(age(&message_age), Some(Duration::from_secs(7)), "it has waited for that marker");
+        assert_eq!(message_age.age(&message(None, None, None), || 0), Some(Duration::ZERO), "from a queue");
+        message_age.set_age_of_waiting(None);
+        assert_eq!(age(&message_age), Some(Duration::ZERO));
+        let mut queue = MessageAge::new(&Amqp { source: crate::config::Source::Queue, ..Amqp::default() });
         queue.linked(10 * HOUR);
         assert_eq!(queue.age(&message(None, None, None), || 0), Some(Duration::ZERO));
     }
 
     #[test]
     fn a_clock_that_is_behind_makes_nothing_older_and_one_that_is_ahead_nothing_younger_than_now() {
-        let mut dating = stream(false);
-        assert_eq!(dating.marker(8 * HOUR, 10 * HOUR), Duration::from_secs(7200));
-        assert_eq!(dating.marker(5 * HOUR, 10 * HOUR), Duration::from_secs(7200));
-        assert_eq!(dating.marker(11 * HOUR, 10 * HOUR), Duration::ZERO);
-        dating.forget();
-        assert_eq!(dating.marker(5 * HOUR, 10 * HOUR), Duration::from_secs(18_000), "of another stream");
+        let mut message_age = stream(false);
+        assert_eq!(message_age.marker(8 * HOUR, 10 * HOUR), Duration::from_secs(7200));
+        assert_eq!(message_age.marker(5 * HOUR, 10 * HOUR), Duration::from_secs(7200));
+        assert_eq!(message_age.marker(11 * HOUR, 10 * HOUR), Duration::ZERO);
+        message_age.forget();
+        assert_eq!(message_age.marker(5 * HOUR, 10 * HOUR), Duration::from_secs(18_000), "of another stream");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::domain::mail::{
 };
 use crate::domain::reasons::ErrorCode;
 
-use super::catch_up::Ahead;
+use super::catch_up::CatchUp;
 use super::history::{Mode, Page, Query, RecoveryQuery, Unrecoverable};
 use super::inlet::Source;
 use super::outbox::Recipients;
@@ -82,26 +82,26 @@ impl Broker {
         if question.budget.take().is_some() {
             self.outbox.push(question.shard, Mail::Waits { client: question.asker.client });
         }
-        if let Some(gone) = self.ahead[usize::from(question.shard)].wait(question, Instant::now()) {
+        if let Some(gone) = self.catch_up[usize::from(question.shard)].wait(question, Instant::now()) {
             self.refuse_recovery(Box::new(gone));
         }
     }
 
     /// All that was in the stream is known now, and what it is called.
     pub(super) fn ask_again(&mut self) {
-        let mut all = std::mem::take(&mut self.ahead);
-        all.iter_mut().for_each(|ahead| ahead.look_again(|question| self.is_ahead(question)));
-        self.ahead = all;
+        let mut all = std::mem::take(&mut self.catch_up);
+        all.iter_mut().for_each(|catch_up| catch_up.look_again(|question| self.is_ahead(question)));
+        self.catch_up = all;
     }
 
     /// Has those asked again who were ahead and are not any more, or have waited for long enough. They count as requests,
     /// lest messages and others wait for all of them; and shards take turns.
-    pub(super) fn recover_those_ahead(&mut self) {
+    pub(super) fn answer_caught_up(&mut self) {
         for _ in 0..AGAIN_PER_TURN {
             if !self.takes_requests() {
                 return;
             }
-            let Some(question) = self.next_of_those_ahead() else { return };
+            let Some(question) = self.next_caught_up() else { return };
             let shard = question.shard;
             self.outbox.count_request(Source::Shard(shard), Recipients::Shard(shard));
             if self.is_read_back && (self.is_linked || !self.is_ahead(&question)) {
@@ -112,19 +112,19 @@ impl Broker {
         }
     }
 
-    fn next_of_those_ahead(&mut self) -> Option<Recover> {
+    fn next_caught_up(&mut self) -> Option<Recover> {
         let (reached, now) = (self.reached(), Instant::now());
-        for _ in 0..self.ahead.len() {
-            let shard = self.next_ahead;
-            self.next_ahead = (shard + 1) % self.ahead.len();
+        for _ in 0..self.catch_up.len() {
+            let shard = self.next_catch_up;
+            self.next_catch_up = (shard + 1) % self.catch_up.len();
             if !self.may_ask_again(shard) {
                 continue;
             }
-            let ahead = &mut self.ahead[shard];
-            let next = ahead
+            let catch_up = &mut self.catch_up[shard];
+            let next = catch_up
                 .next_ready()
-                .or_else(|| reached.and_then(|read_to| ahead.next_reached(read_to)))
-                .or_else(|| ahead.next_late(now));
+                .or_else(|| reached.and_then(|read_to| catch_up.next_reached(read_to)))
+                .or_else(|| catch_up.next_late(now));
             if next.is_some() {
                 return next;
             }
@@ -142,12 +142,12 @@ impl Broker {
             return None;
         }
         let reached = self.reached();
-        let next = |ahead: &Ahead| {
-            let has_reached = reached.is_some_and(|read_to| ahead.has_reached(read_to));
-            if has_reached || ahead.has_ready() { Some(Instant::now()) } else { ahead.next_deadline() }
+        let next = |catch_up: &CatchUp| {
+            let has_reached = reached.is_some_and(|read_to| catch_up.has_reached(read_to));
+            if has_reached || catch_up.has_ready() { Some(Instant::now()) } else { catch_up.next_deadline() }
         };
-        let all = self.ahead.iter().enumerate().filter(|(shard, _)| self.may_ask_again(*shard));
-        all.filter_map(|(_, ahead)| next(ahead)).min()
+        let all = self.catch_up.iter().enumerate().filter(|(shard, _)| self.may_ask_again(*shard));
+        all.filter_map(|(_, catch_up)| next(catch_up)).min()
     }
 
     /// How far this node has read, if that tells who is ahead.

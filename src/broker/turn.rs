@@ -20,13 +20,13 @@ use super::acks::Acks;
 use super::backplane::Backplane;
 use super::backplane::event::{Event, Message};
 use super::backplane::memory::microseconds;
-use super::catch_up::{self, Ahead};
-use super::dedup::Seen;
+use super::catch_up::{self, CatchUp};
+use super::dedup::DedupWindow;
 use super::encoder::Encoder;
 use super::history::History;
 use super::inlet::Inlet;
 use super::merge::Merge;
-use super::message_age::Dating;
+use super::message_age::MessageAge;
 use super::outbox::Outbox;
 use super::surveys::Surveys;
 use super::topics::{Place, Topics};
@@ -62,15 +62,15 @@ pub(super) struct Broker {
     pub(super) merge: Merge,
     pub(super) acks: Acks,
     pub(super) receipts: Receipts,
-    pub(super) seen: Seen,
-    pub(super) dating: Dating,
+    pub(super) dedup: DedupWindow,
+    pub(super) message_age: MessageAge,
     /// What waits until its age is known.
     undated: Undated,
     pub(super) history: History,
     /// Who waits for messages that this node has not read yet, of each shard.
-    pub(super) ahead: Vec<Ahead>,
+    pub(super) catch_up: Vec<CatchUp>,
     /// Whose turn it is.
-    pub(super) next_ahead: usize,
+    pub(super) next_catch_up: usize,
     /// The offset of the newest message that was read, where the backplane numbers them.
     pub(super) read_to: Option<u64>,
     /// Whether all that was in the stream before has been read, if it is one.
@@ -112,12 +112,12 @@ impl Broker {
             merge: Merge::new(limits.frame_bytes, limits.merging_bytes),
             acks: Acks::default(),
             receipts: Receipts::new(setup.receipts),
-            seen: Seen::new(setup.config.amqp.message_ids),
-            dating: Dating::new(&setup.config.amqp),
+            dedup: DedupWindow::new(setup.config.amqp.message_ids),
+            message_age: MessageAge::new(&setup.config.amqp),
             undated: Undated::new(setup.config.amqp.prefetch, setup.config.amqp.prefetch_bytes),
             history: History::new(new_epoch(), limits.history_bytes, limits.history_topics, Instant::now()),
-            ahead: (0..shards).map(|_| Ahead::new(catch_up::WAITING_MAX / shards)).collect(),
-            next_ahead: 0,
+            catch_up: (0..shards).map(|_| CatchUp::new(catch_up::WAITING_MAX / shards)).collect(),
+            next_catch_up: 0,
             read_to: None,
             is_read_back: !setup.config.amqp.reads_stream(),
             is_linked: false,
@@ -184,7 +184,7 @@ impl Broker {
             self.go_on_with_undated(None);
         }
         self.hand_over();
-        self.recover_those_ahead();
+        self.answer_caught_up();
         self.take_requests();
         self.history.expire(Instant::now());
         self.acknowledge();
@@ -246,16 +246,16 @@ impl Broker {
     fn waits_for_its_age(&self, message: &Message) -> bool {
         let is_new = message.place.is_some_and(|place| !place.is_replayed);
         let is_candidate = is_new && message.expires_after.is_some() && self.undated.may_begin();
-        is_candidate && self.dating.age(message, || 0).is_none()
+        is_candidate && self.message_age.age(message, || 0).is_none()
     }
 
     /// What has waited need not wait any longer, and is this old, if that is known.
     fn go_on_with_undated(&mut self, age: Option<Duration>) {
-        self.dating.tell_of_waiting(age);
+        self.message_age.set_age_of_waiting(age);
         for event in self.undated.take() {
             self.take_event(event);
         }
-        self.dating.tell_of_waiting(None);
+        self.message_age.set_age_of_waiting(None);
         self.backplane.look_later(false);
     }
 
@@ -267,11 +267,11 @@ impl Broker {
                 let numbered = std::mem::take(&mut self.numbered);
                 self.answer(asker, outcome.map(|()| numbered));
             }
-            Event::Buried { tag } => self.acks.release(tag),
+            Event::DeadLettered { tag } => self.acks.release(tag),
             Event::DeadLetterLost { is_unroutable } => self.dead_letter_lost(is_unroutable),
             Event::Passed { tag, offset, time } => {
-                let age =
-                    time.map(|time| self.dating.marker(time, microseconds(SystemTime::now()).unwrap_or(0)));
+                let age = time
+                    .map(|time| self.message_age.marker(time, microseconds(SystemTime::now()).unwrap_or(0)));
                 if age.is_some() {
                     self.go_on_with_undated(age);
                 }
@@ -314,8 +314,8 @@ impl Broker {
         self.stats.backplane.set(BackplaneState::Loading as u64);
         self.merge.close_all();
         self.hand_over();
-        self.seen.forget();
-        self.dating.forget();
+        self.dedup.forget();
+        self.message_age.forget();
         self.history.restart(new_epoch(), base);
         self.unknown_to = base;
         self.read_to = None;
@@ -339,7 +339,7 @@ impl Broker {
         self.stats.backplane.set(BackplaneState::Ready as u64);
         self.stats.connects.add(u64::from(self.backplane.prefetch().is_some()));
         self.is_linked = true;
-        self.dating.linked(microseconds(SystemTime::now()).unwrap_or(0));
+        self.message_age.linked(microseconds(SystemTime::now()).unwrap_or(0));
         self.undated.linked();
         let was_linked = std::mem::replace(&mut self.was_linked, true);
         // Who came before the first link may have missed something. Mostly nobody did.

@@ -43,7 +43,7 @@ pub(in crate::broker) struct Place {
     /// It was there before this node could push it, and is only to be known.
     pub(in crate::broker) is_replayed: bool,
     /// This node is the one that dead-letters it, if it cannot be delivered.
-    pub(in crate::broker) is_ours_to_bury: bool,
+    pub(in crate::broker) is_ours_to_dead_letter: bool,
 }
 
 /// Whether messages of a topic come to this node.
@@ -82,7 +82,7 @@ pub(in crate::broker) enum Event {
     },
     /// A message that could not be delivered is with the dead-letter exchange, or cannot get there, or not soon: it
     /// need not be held any longer.
-    Buried {
+    DeadLettered {
         tag: u64,
     },
     /// A dead letter is lost: the dead-letter exchange routes it to no queue, or did not take it.

@@ -111,9 +111,9 @@ impl Memory {
 
     /// There is no exchange for dead letters here, and the publisher is told nothing that RabbitMQ would not
     /// tell it. Publishes are checked before they get here, so that this is rare.
-    pub(in crate::broker) fn bury(&mut self, message: &Message, reason: &Undeliverable) {
+    pub(in crate::broker) fn dead_letter(&mut self, message: &Message, reason: &Undeliverable) {
         tracing::warn!(topics = ?message.topics, %reason, "a publication cannot be delivered");
-        self.events.push_back(Event::Buried { tag: message.tag });
+        self.events.push_back(Event::DeadLettered { tag: message.tag });
     }
 
     pub(in crate::broker) fn wind_down(&mut self) {

@@ -80,11 +80,11 @@ impl Backplane {
         }
     }
 
-    /// Puts a message away that cannot be delivered. [`Event::Buried`] tells when that is done.
-    pub(in crate::broker) fn bury(&mut self, message: Message, reason: &Undeliverable) {
+    /// Puts a message away that cannot be delivered. [`Event::DeadLettered`] tells when that is done.
+    pub(in crate::broker) fn dead_letter(&mut self, message: Message, reason: &Undeliverable) {
         match self {
-            Self::Memory(memory) => memory.bury(&message, reason),
-            Self::Rabbit(rabbit) => rabbit.bury(message, reason),
+            Self::Memory(memory) => memory.dead_letter(&message, reason),
+            Self::Rabbit(rabbit) => rabbit.dead_letter(message, reason),
         }
     }
 

@@ -47,10 +47,10 @@ fn who_is_ahead_gives_its_room_back_and_is_asked_again_with_room() {
     broker.recover(question(&broker, 1, 6));
     let waits = mail.take();
     assert!(matches!(waits, Some(Mail::Waits { client }) if client.slot == 7), "{waits:?}");
-    broker.recover_those_ahead();
+    broker.answer_caught_up();
     assert!(mail.is_empty());
     broker.read_to = Some(6);
-    broker.recover_those_ahead();
+    broker.answer_caught_up();
     let mut again = comes_back(mail.take());
     again.budget = Some(AnswerBudget::new(10_000));
     broker.recover(again);
@@ -91,10 +91,10 @@ fn no_more_wait_than_there_is_room_for() {
     assert_eq!((question.asker.id, answer.is_err(), mail.is_empty()), (1, true, true), "the oldest");
     assert_eq!(broker.stats.recoveries_refused.value(), 1);
     broker.read_to = Some(5000);
-    broker.recover_those_ahead();
+    broker.answer_caught_up();
     assert_eq!(broker.outbox.len(), 156, "a turn's share, less what the mailbox has room for");
     assert!(broker.next_recovery().is_some_and(|now| now <= Instant::now()), "the others");
-    (0..3).for_each(|_| broker.recover_those_ahead());
+    (0..3).for_each(|_| broker.answer_caught_up());
     assert_eq!((broker.outbox.len(), broker.next_recovery()), (513, None), "messages have their turn");
     assert_eq!(comes_back(mail.take()).since.offset, 6);
 }
@@ -115,13 +115,13 @@ fn those_of_one_shard_do_not_wait_for_another() {
     (0..101).for_each(|_| broker.outbox.push(0, full()));
     (0..512).for_each(|_| broker.outbox.count_request(Source::Shard(0), Recipients::Shard(0)));
     broker.read_to = Some(6);
-    broker.recover_those_ahead();
+    broker.answer_caught_up();
     let asked: Vec<_> =
         std::iter::from_fn(|| mail[1].take()).map(|mail| comes_back(Some(mail)).asker.id).collect();
     assert_eq!((asked, broker.outbox.len(), broker.next_recovery()), (vec![1, 2, 3], 1, None));
     while mail[0].take().is_some() {}
     broker.outbox.retry();
     assert!(broker.next_recovery().is_some_and(|now| now <= Instant::now()));
-    broker.recover_those_ahead();
+    broker.answer_caught_up();
     assert_eq!(std::iter::from_fn(|| mail[0].take()).count(), 1 + 3);
 }

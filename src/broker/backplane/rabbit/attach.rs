@@ -234,8 +234,8 @@ impl Seek<'_> {
 
     /// Writes a marker without a claim.
     async fn mark(&self, nonce: u64) -> Result<(), Fault> {
-        let letter = markers::letter(self.stream, &Marker { nonce, node: self.node, claim: None }, None);
-        let confirmed = timeout(CONFIRM_LIMIT, confirm(self.publisher, &letter)).await;
+        let pending = markers::publish_of(self.stream, &Marker { nonce, node: self.node, claim: None }, None);
+        let confirmed = timeout(CONFIRM_LIMIT, confirm(self.publisher, &pending)).await;
         confirmed.unwrap_or(Err(Unconfirmed::Late)).map_err(|error| {
             Fault::passing(format!("RabbitMQ at {} takes no marker into the stream: {error}", self.address))
         })

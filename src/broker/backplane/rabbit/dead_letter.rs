@@ -16,7 +16,7 @@ use super::envelope::Envelope;
 use super::headers::{COPIES, OFFSET, PERSISTENT};
 use super::message::whole_number;
 use super::message_cost;
-use super::pending_publish::Letter;
+use super::pending_publish::PendingPublish;
 
 /// Why the message could not be delivered.
 const REASON: &str = "x-fanfare-reason";
@@ -43,12 +43,12 @@ const LEFT_OUT: &str = "x-fanfare-left-out";
 const SPARE_BYTES: usize = 1024;
 
 /// The dead letter of a message, for this exchange.
-pub(super) fn of(message: Message, reason: &Undeliverable, exchange: ShortString) -> Letter {
+pub(super) fn of(message: Message, reason: &Undeliverable, exchange: ShortString) -> PendingPublish {
     let Message { topics, body, envelope: Envelope(properties), .. } = message;
     let properties = properties.map_or_else(BasicProperties::default, |properties| *properties);
     let headers = headers(&properties, &topics, reason);
     let routing_key = topics.into_iter().next().unwrap_or_default();
-    Letter {
+    PendingPublish {
         exchange,
         routing_key: ShortString::from(String::from(routing_key)),
         body,
@@ -100,7 +100,7 @@ fn names(topics: &[Box<str>]) -> String {
     topics.iter().map(Box::as_ref).take_while(fits).collect::<Vec<_>>().join(" ")
 }
 
-/// The properties with the number of the letter, so that they fit into a frame: else RabbitMQ would end the
+/// The properties with the number of the publish, so that they fit into a frame: else RabbitMQ would end the
 /// connection. The largest of the message's headers are left out as far as need be, and where frames are small its
 /// properties, too.
 pub(super) fn numbered(properties: &BasicProperties, number: u64, frame_max: usize) -> BasicProperties {
@@ -135,7 +135,7 @@ fn bare(properties: &BasicProperties) -> BasicProperties {
     }
 }
 
-/// The number of the letter that has these properties.
+/// The number of the publish that has these properties.
 pub(super) fn number(properties: &BasicProperties) -> Option<u64> {
     properties.headers().as_ref()?.inner().get(NUMBER).and_then(whole_number)
 }
@@ -210,7 +210,7 @@ mod tests {
     use lapin::message::Delivery;
     use proptest::prelude::*;
 
-    fn dead(routing_key: &str, properties: BasicProperties) -> Letter {
+    fn dead(routing_key: &str, properties: BasicProperties) -> PendingPublish {
         let mut delivery = Delivery::mock(7, "fanfare".into(), routing_key.into(), false, b"1".to_vec());
         delivery.properties = properties;
         of(message::receive(delivery, None), &Undeliverable::NotUtf8(3), "fanfare.dead".into())
@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_dead_letter_keeps_the_body_and_says_why() {
-        let Letter { exchange, routing_key, body, properties } =
+        let PendingPublish { exchange, routing_key, body, properties } =
             dead("a", message::properties("1".into(), &["b".into()], None));
         assert_eq!((exchange.as_str(), routing_key.as_str(), &body[..]), ("fanfare.dead", "a", &b"1"[..]));
         let headers = properties.headers().clone().unwrap();
@@ -247,9 +247,9 @@ mod tests {
             .with_cluster_id("cluster".into());
         let expected = all.clone().with_delivery_mode(PERSISTENT);
         let came = all.with_expiration("1".into()).with_user_id("guest".into());
-        let letter = dead("a", came);
-        let headers = letter.properties.headers().clone().unwrap();
-        assert_eq!(letter.properties, expected.with_headers(headers.clone()));
+        let dead_letter = dead("a", came);
+        let headers = dead_letter.properties.headers().clone().unwrap();
+        assert_eq!(dead_letter.properties, expected.with_headers(headers.clone()));
         assert_eq!((text(&headers, EXPIRATION), text(&headers, USER_ID)), (Some("1"), Some("guest")));
     }
 
@@ -270,8 +270,8 @@ mod tests {
         for (name, _, value) in &pairs {
             came.insert((*name).into(), value.clone());
         }
-        let letter = dead("a", BasicProperties::default().with_headers(came));
-        let headers = letter.properties.headers().clone().unwrap();
+        let dead_letter = dead("a", BasicProperties::default().with_headers(came));
+        let headers = dead_letter.properties.headers().clone().unwrap();
         for (_, name, value) in &pairs {
             assert_eq!(headers.inner().get(*name), Some(value), "{name}");
         }
@@ -286,8 +286,8 @@ mod tests {
             came.insert(from.into(), AMQPValue::LongLongInt(2));
             came.insert(to.into(), AMQPValue::LongLongInt(1));
         }
-        let letter = dead("a", BasicProperties::default().with_headers(came));
-        let headers = letter.properties.headers().clone().unwrap();
+        let dead_letter = dead("a", BasicProperties::default().with_headers(came));
+        let headers = dead_letter.properties.headers().clone().unwrap();
         for (from, to) in MOVED {
             assert_eq!(headers.inner().get(to), Some(&AMQPValue::LongLongInt(2)), "{to}");
             assert!(!headers.contains_key(from), "{from}");
@@ -321,11 +321,11 @@ mod tests {
             let mut delivery = Delivery::mock(7, "fanfare".into(), short(), false, vec![b'1'; 9]);
             delivery.properties = sent.with_headers(came);
             let reason = Undeliverable::Copy("f".repeat(flaw));
-            let letter = of(message::receive(delivery, None), &reason, "fanfare.dead".into());
-            let fitted = numbered(&letter.properties, 7, frame_max);
+            let dead_letter = of(message::receive(delivery, None), &reason, "fanfare.dead".into());
+            let fitted = numbered(&dead_letter.properties, 7, frame_max);
             let size = SPARE_BYTES + message_cost::of_frame(&fitted);
             prop_assert!(size <= frame_max, "{size}");
-            prop_assert_eq!((&letter.body[..], number(&fitted)), (&[b'1'; 9][..], Some(7)));
+            prop_assert_eq!((&dead_letter.body[..], number(&fitted)), (&[b'1'; 9][..], Some(7)));
             let told = fitted.headers().clone().unwrap();
             for name in [REASON, TOPIC] {
                 let said = message::text(&told, name);
@@ -337,8 +337,8 @@ mod tests {
     #[test]
     fn the_names_of_many_topics_are_said_once() {
         let many: Vec<_> = (0..1000).map(|n| format!("topic-{n}").into()).collect();
-        let letter = dead("topic-0", message::properties("1".into(), &many, None));
-        let headers = letter.properties.headers().clone().unwrap();
+        let dead_letter = dead("topic-0", message::properties("1".into(), &many, None));
+        let headers = dead_letter.properties.headers().clone().unwrap();
         assert!(text(&headers, TOPIC).unwrap().len() <= TEXT_BYTES_MAX);
         assert!(text(&headers, TOPICS).unwrap().ends_with("topic-999"));
     }
@@ -365,9 +365,9 @@ mod tests {
                 .with_message_id("id".into())
                 .with_priority(1)
                 .with_timestamp(1);
-            let letter = dead("a", sent).properties;
-            let fitted = numbered(&letter, 7, 4096);
-            let (size, whole) = (written(&fitted), written(&numbered(&letter, 7, usize::MAX)));
+            let dead_letter = dead("a", sent).properties;
+            let fitted = numbered(&dead_letter, 7, 4096);
+            let (size, whole) = (written(&fitted), written(&numbered(&dead_letter, 7, usize::MAX)));
             assert!(size <= 4096, "{pad}: {size}");
             let headers = fitted.headers().clone().unwrap();
             let is_cut = headers.contains_key(LEFT_OUT);

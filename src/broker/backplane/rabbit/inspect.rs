@@ -13,7 +13,7 @@ use crate::config::{Amqp, AmqpUrl, Config, Source};
 use super::address::Address;
 use super::fault::{Fault, is_forbidden, is_missing, is_missing_queue, reply_text};
 use super::link::connect;
-use super::topology::Ground;
+use super::topology::Topology;
 use super::wrong_peer;
 
 /// For both connections and everything that is asked.
@@ -49,7 +49,7 @@ async fn look_at(url: &AmqpUrl, amqp: &Amqp) -> Result<Vec<String>, Fault> {
     let address = &Address::parse(url)?;
     let consuming = wrong_peer::unless_http(address, connect(address, "fanfare: looks", false)).await?;
     let publishing = connect(address, "fanfare: looks", false).await?;
-    let look = Look(Ground { connection: &consuming, amqp, address });
+    let look = Look(Topology { connection: &consuming, amqp, address });
     let mut found = vec![look.exchange().await?, look.dead_letter_exchange().await?];
     found.push(look.dead_letter_queue().await?);
     found.push(match amqp.source {
@@ -73,7 +73,7 @@ const NOT_TRIED: &str =
 
 /// Looks passively first, so that nothing is made. What is there is then declared as an engine does it, which changes
 /// nothing, and shows what a passive look does not: another type, and what the user may not do.
-struct Look<'a>(Ground<'a>);
+struct Look<'a>(Topology<'a>);
 
 impl Look<'_> {
     async fn exchange(&self) -> Result<String, Fault> {
@@ -120,7 +120,7 @@ impl Look<'_> {
     }
 
     async fn named_queue(&self) -> Result<String, Fault> {
-        self.0.named_queue().await.map(|spring| format!("the queue `{}` is there", spring.name))
+        self.0.named_queue().await.map(|source| format!("the queue `{}` is there", source.name))
     }
 
     async fn has_exchange(&self, name: &str) -> Result<bool, Fault> {

@@ -69,7 +69,7 @@ pub(super) struct Role {
     /// It was read to know of it, and not to be pushed.
     pub(super) replayed: bool,
     /// This node is the one that dead-letters it if need be.
-    pub(super) buries: bool,
+    pub(super) is_dead_letterer: bool,
 }
 
 /// What a marker changes.
@@ -141,7 +141,7 @@ pub(super) struct Lineage {
     /// This generation is over, as the stream has been rewound since: only a later one holds.
     over: Option<u32>,
     /// Who wrote the newest claim.
-    burier: Option<u64>,
+    dead_letterer: Option<u64>,
 }
 
 impl Lineage {
@@ -156,7 +156,7 @@ impl Lineage {
             again: None,
             epoch: None,
             over: None,
-            burier: None,
+            dead_letterer: None,
         }
     }
 
@@ -232,7 +232,8 @@ impl Lineage {
     /// A publication, with something that tells it from others. None: it has been read before, or the stream was
     /// rewound, and the trail [is blank](Self::is_blank).
     pub(super) fn publication(&mut self, offset: u64, fingerprint: u64) -> Option<Role> {
-        let role = Role { replayed: !self.is_live(), buries: self.is_live() && self.is_burier() };
+        let role =
+            Role { replayed: !self.is_live(), is_dead_letterer: self.is_live() && self.is_dead_letterer() };
         let is_new = self.advance(offset, Some(fingerprint));
         if is_new {
             self.tail.add(fingerprint);
@@ -247,10 +248,10 @@ impl Lineage {
         }
         self.anchor = Some(Anchor { offset, nonce: marker.nonce });
         self.tail = Checksum::default();
-        let was_burier = self.is_burier();
+        let was_dead_letterer = self.is_dead_letterer();
         let verdict = marker.claim.as_ref().map_or(Verdict::Repeats, |claim| self.weigh(offset, claim));
         if marker.claim.is_some() && verdict != Verdict::Senseless {
-            self.burier = Some(marker.node);
+            self.dead_letterer = Some(marker.node);
         }
         let has_arrived = self.stage == Stage::Loading { goal: marker.nonce };
         if has_arrived {
@@ -264,7 +265,7 @@ impl Lineage {
                 Finding::CaughtUp(epoch)
             }
             (Stage::Live, Some(epoch)) if verdict == Verdict::Wins => Finding::Renamed(epoch),
-            (Stage::Live, _) if verdict == Verdict::Loses && was_burier => Finding::Contested,
+            (Stage::Live, _) if verdict == Verdict::Loses && was_dead_letterer => Finding::Contested,
             _ => Finding::Nothing,
         }
     }
@@ -275,8 +276,8 @@ impl Lineage {
     }
 
     /// Whether this node is the one that dead-letters what comes.
-    pub(super) fn is_burier(&self) -> bool {
-        self.burier == Some(self.node)
+    pub(super) fn is_dead_letterer(&self) -> bool {
+        self.dead_letterer == Some(self.node)
     }
 
     /// Goes on to a publication of this fingerprint, or to a marker. False: it is not new, or the stream was

@@ -30,12 +30,12 @@ use super::fault::{
 use super::leaving::{CLOSE_LIMIT, Leaving, SUCCESS, give_up};
 use super::lineage::Marker;
 use super::overflow::Watch;
-use super::pending_publish::Letter;
+use super::pending_publish::PendingPublish;
 use super::prefetch::Prefetch;
-use super::publisher::{Abandoned, Publisher, Report, Traffic, Word, confirm};
+use super::publisher::{Abandoned, Publisher, PublisherEvent, Report, Traffic, confirm};
 use super::reader::ResumePoint;
 use super::reread::Again;
-use super::topology::Spring;
+use super::topology::ConsumeSource;
 use super::{markers, topology, transport, wrong_peer};
 
 /// From the first packet to a connection with TLS.
@@ -76,13 +76,13 @@ pub(super) enum Next {
     Again(Delivery),
     /// A message that was delivered before has come once more, by this tag.
     Known(u64),
-    /// A word on a letter.
+    /// A word on a publish.
     Report(Traffic, Report),
-    /// A channel for letters was closed: see [`Word::Closed`].
+    /// A channel for publishes was closed: see [`PublisherEvent::Closed`].
     Closed(Traffic, Abandoned),
     /// RabbitMQ takes no publishes, for want of memory or disk, or takes them again.
     Blocked { is_blocked: bool },
-    /// The channel after one that was closed is open: letters can be sent.
+    /// The channel after one that was closed is open: publishes can be sent.
     Opened,
     /// A word on the bindings.
     Bindings(binder::Answer),
@@ -118,12 +118,12 @@ impl Loss {
 }
 
 impl Next {
-    fn of(traffic: Traffic, word: Word) -> Self {
-        match word {
-            Word::Report(report) => Self::Report(traffic, report),
-            Word::Closed(left) => Self::Closed(traffic, left),
-            Word::Opened => Self::Opened,
-            Word::Lost(text) => Self::Lost(Loss::because(text)),
+    fn of(traffic: Traffic, event: PublisherEvent) -> Self {
+        match event {
+            PublisherEvent::Report(report) => Self::Report(traffic, report),
+            PublisherEvent::Closed(left) => Self::Closed(traffic, left),
+            PublisherEvent::Opened => Self::Opened,
+            PublisherEvent::Lost(text) => Self::Lost(Loss::because(text)),
         }
     }
 }
@@ -161,7 +161,7 @@ impl Link {
         let fault = |what| move |error| Fault::other(what, &error, address);
         let amqp = &config.amqp;
         let channel = consuming.create_channel().await.map_err(fault("no channel could be opened"))?;
-        let Spring { name: queue, kind, notices } =
+        let ConsumeSource { name: queue, kind, notices } =
             topology::prepare(&consuming, &channel, amqp, address).await?;
         let watch = match notices {
             Some(notices) => Some(Watch::begin(&consuming, queue.clone(), notices).await),
@@ -174,9 +174,9 @@ impl Link {
         };
         let binder = binder.transpose().map_err(fault("no channel could be opened"))?;
         let open = |traffic| {
-            let ground = (Arc::clone(config), Arc::clone(address));
-            let ground = (traffic == Traffic::DeadLetters).then_some(ground);
-            Publisher::open(&publishing, traffic, ground)
+            let topology = (Arc::clone(config), Arc::clone(address));
+            let topology = (traffic == Traffic::DeadLetters).then_some(topology);
+            Publisher::open(&publishing, traffic, topology)
         };
         let publishes =
             open(Traffic::Publishes).await.map_err(fault("no channel for publishes could be opened"))?;
@@ -244,8 +244,8 @@ impl Link {
                 biased;
                 event = self.consuming_events.next() => self.consuming_event(event),
                 event = self.publishing_events.next() => self.publishing_event(event),
-                word = self.publishes.next() => Some(Next::of(Traffic::Publishes, word)),
-                word = self.dead_letters.next() => Some(Next::of(Traffic::DeadLetters, word)),
+                event = self.publishes.next() => Some(Next::of(Traffic::Publishes, event)),
+                event = self.dead_letters.next() => Some(Next::of(Traffic::DeadLetters, event)),
                 answer = binder_answer(self.binder.as_mut()) => Some(Next::Bindings(answer)),
                 loss = overflowed(self.watch.as_mut()) => Some(match loss {
                     Some(()) => Next::Overflowed,
@@ -306,19 +306,25 @@ impl Link {
         }
     }
 
-    /// Whether letters can be sent.
-    pub(super) fn takes_letters(&mut self, traffic: Traffic) -> bool {
+    /// Whether publishes can be sent.
+    pub(super) fn takes_publishes(&mut self, traffic: Traffic) -> bool {
         !self.is_blocked && self.publisher(traffic).is_open()
     }
 
-    /// Sends a letter; [`Next::Report`] brings the word on it, and before, if that is asked, that RabbitMQ has taken it.
-    pub(super) fn send(&mut self, traffic: Traffic, number: u64, letter: Arc<Letter>, whether_taken: bool) {
-        self.publisher(traffic).send(number, letter, whether_taken);
+    /// Sends a publish; [`Next::Report`] brings the word on it, and before, if that is asked, that RabbitMQ has taken it.
+    pub(super) fn send(
+        &mut self,
+        traffic: Traffic,
+        number: u64,
+        pending: Arc<PendingPublish>,
+        whether_taken: bool,
+    ) {
+        self.publisher(traffic).send(number, pending, whether_taken);
     }
 
     /// Writes a marker into the stream. Whether it gets there shows when it is read.
     pub(super) fn mark(&mut self, marker: &Marker, settled: Option<u64>) {
-        self.publishes.send_marker(markers::letter(&self.source, marker, settled));
+        self.publishes.send_marker(markers::publish_of(&self.source, marker, settled));
     }
 
     /// Reads the stream again from an offset on, besides what is new, a few bytes at a time; or no more.
@@ -356,7 +362,7 @@ impl Link {
         self.consumer = None;
     }
 
-    /// Gives up both connections; returns what is left of both channels for letters.
+    /// Gives up both connections; returns what is left of both channels for publishes.
     pub(super) fn abandon(&mut self) -> [(Traffic, Abandoned); 2] {
         self.consumer = None;
         self.watch = None;
@@ -375,9 +381,9 @@ impl Link {
             async |connection: &Connection| connection.close(SUCCESS, "the engine stops".into()).await;
         let publishing = async {
             if let Some((marker, settled)) = last_marker.filter(|_| !self.is_blocked) {
-                let letter = markers::letter(&self.source, &marker, Some(settled));
+                let pending = markers::publish_of(&self.source, &marker, Some(settled));
                 // Without it, some dead letters are sent twice.
-                let _ = confirm(self.publishes.channel(), &letter).await;
+                let _ = confirm(self.publishes.channel(), &pending).await;
             }
             close(&self.publishing).await
         };

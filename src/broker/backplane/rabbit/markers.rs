@@ -12,7 +12,7 @@ use crate::broker::backplane::memory::microseconds;
 use super::headers::OFFSET;
 use super::lineage::{Claim, Marker};
 use super::message::{text, whole_number};
-use super::pending_publish::Letter;
+use super::pending_publish::PendingPublish;
 
 const NONCE: &str = "x-fanfare-marker";
 const NODE: &str = "x-fanfare-node";
@@ -27,10 +27,10 @@ const TIME: &str = "x-fanfare-time";
 /// Bytes of an epoch's name that a claim is believed with: clients are sent it with every position.
 const EPOCH_BYTES_MAX: usize = 64;
 
-/// A letter that puts a marker into the stream, and nowhere else: the default exchange routes by the
+/// A publish that puts a marker into the stream, and nowhere else: the default exchange routes by the
 /// queue's name. It says up to where the stream is settled, if its writer knows. What readers do not know of a marker's
 /// headers, they pass over.
-pub(super) fn letter(stream: &ShortString, marker: &Marker, settled: Option<u64>) -> Letter {
+pub(super) fn publish_of(stream: &ShortString, marker: &Marker, settled: Option<u64>) -> PendingPublish {
     let mut headers = FieldTable::default();
     if let Some(settled) = settled.and_then(|settled| i64::try_from(settled).ok()) {
         headers.insert(SETTLED.into(), AMQPValue::LongLongInt(settled));
@@ -52,15 +52,15 @@ pub(super) fn letter(stream: &ShortString, marker: &Marker, settled: Option<u64>
     to_stream(stream, headers)
 }
 
-/// A letter by which all nodes forget the history of a topic.
-pub(super) fn removal(stream: &ShortString, topic: &str) -> Letter {
+/// A publish by which all nodes forget the history of a topic.
+pub(super) fn removal(stream: &ShortString, topic: &str) -> PendingPublish {
     let mut headers = FieldTable::default();
     headers.insert(REMOVE.into(), AMQPValue::LongString(topic.into()));
     to_stream(stream, headers)
 }
 
-fn to_stream(stream: &ShortString, headers: FieldTable) -> Letter {
-    Letter {
+fn to_stream(stream: &ShortString, headers: FieldTable) -> PendingPublish {
+    PendingPublish {
         exchange: "".into(),
         routing_key: stream.clone(),
         body: Vec::new(),
@@ -126,8 +126,8 @@ fn hexadecimal(number: u64) -> AMQPValue {
 mod tests {
     use super::*;
 
-    fn delivered(letter: Letter) -> Delivery {
-        let Letter { exchange, routing_key, body, properties } = letter;
+    fn delivered(publish: PendingPublish) -> Delivery {
+        let PendingPublish { exchange, routing_key, body, properties } = publish;
         let mut delivery = Delivery::mock(1, exchange, routing_key, false, body);
         delivery.properties = properties;
         delivery
@@ -147,17 +147,17 @@ mod tests {
             claim("0a", 1, None),
             claim("0a", u32::MAX, Some(1 << 40)),
         ] {
-            assert_eq!(read(&delivered(letter(&stream, &marker, None))), Some(marker));
+            assert_eq!(read(&delivered(publish_of(&stream, &marker, None))), Some(marker));
         }
     }
 
     #[test]
     fn a_marker_says_what_is_settled() {
         for said in [None, Some(0), Some(1 << 40)] {
-            let delivery = delivered(letter(&"s".into(), &claim("0a", 0, None), said));
+            let delivery = delivered(publish_of(&"s".into(), &claim("0a", 0, None), said));
             assert_eq!((settled(&delivery), read(&delivery)), (said, Some(claim("0a", 0, None))));
         }
-        let mut nonsense = letter(&"s".into(), &claim("0a", 0, None), Some(1));
+        let mut nonsense = publish_of(&"s".into(), &claim("0a", 0, None), Some(1));
         let mut headers = nonsense.properties.headers().clone().unwrap();
         headers.insert(SETTLED.into(), AMQPValue::LongLongInt(-1));
         nonsense.properties = nonsense.properties.with_headers(headers);
@@ -187,7 +187,7 @@ mod tests {
             Some((number("x-fanfare-marker")?, number("x-fanfare-node")?, claim))
         }
 
-        pub(super) fn claim() -> Letter {
+        pub(super) fn claim() -> PendingPublish {
             let mut headers = FieldTable::default();
             let text = |text: &str| AMQPValue::LongString(text.into());
             headers.insert("x-fanfare-marker".into(), text("ffffffffffffffff"));
@@ -209,8 +209,12 @@ mod tests {
             (claim("0a", 0, None), Some(("0a".to_owned(), 0, None))),
             (ping, None),
         ] {
-            let new = letter(&"s".into(), &marker, Some(5)).properties.headers().clone().unwrap();
-            assert_eq!(earlier::read(&new), Some((u64::MAX, 3, understood)), "who settles changes no burier");
+            let new = publish_of(&"s".into(), &marker, Some(5)).properties.headers().clone().unwrap();
+            assert_eq!(
+                earlier::read(&new),
+                Some((u64::MAX, 3, understood)),
+                "who settles does not change which node dead-letters"
+            );
         }
     }
 
@@ -218,7 +222,7 @@ mod tests {
     fn a_marker_says_when_it_was_written_and_one_that_does_not_is_one_as_well() {
         let marker = claim("0a", 0, None);
         let before = microseconds(SystemTime::now());
-        let mut delivery = delivered(letter(&"fanfare".into(), &marker, None));
+        let mut delivery = delivered(publish_of(&"fanfare".into(), &marker, None));
         let said = time(&delivery);
         assert!(before <= said && said <= microseconds(SystemTime::now()));
         let mut older = FieldTable::default();
@@ -243,10 +247,10 @@ mod tests {
     fn what_is_no_marker_of_ours_is_none() {
         let stream = "fanfare".into();
         let marker = claim("0a", 0, Some(1));
-        let mut by_an_exchange = letter(&stream, &marker, None);
+        let mut by_an_exchange = publish_of(&stream, &marker, None);
         by_an_exchange.exchange = "fanfare".into();
         assert_eq!(read(&delivered(by_an_exchange)), None);
-        let mut bare = letter(&stream, &marker, None);
+        let mut bare = publish_of(&stream, &marker, None);
         bare.properties = BasicProperties::default();
         assert_eq!(read(&delivered(bare)), None);
     }
@@ -254,14 +258,14 @@ mod tests {
     #[test]
     fn an_epoch_that_could_not_be_sent_to_clients_is_no_claim() {
         for epoch in ["", "a b", "\"", &"x".repeat(65)] {
-            let marker = read(&delivered(letter(&"s".into(), &claim(epoch, 0, None), None))).unwrap();
+            let marker = read(&delivered(publish_of(&"s".into(), &claim(epoch, 0, None), None))).unwrap();
             assert_eq!(marker.claim, None, "{epoch}");
         }
     }
 
     #[test]
     fn a_generation_that_makes_no_sense_is_no_claim() {
-        let first = delivered(letter(&"s".into(), &claim("0a", 0, None), None));
+        let first = delivered(publish_of(&"s".into(), &claim("0a", 0, None), None));
         assert_eq!(read(&first).and_then(|marker| marker.claim).map(|claim| claim.generation), Some(0));
         for generation in [
             AMQPValue::LongLongInt(-1),
@@ -269,11 +273,11 @@ mod tests {
             AMQPValue::LongLongInt(i64::MAX),
             AMQPValue::LongString("1".into()),
         ] {
-            let mut letter = letter(&"s".into(), &claim("0a", 1, None), None);
-            let mut headers = letter.properties.headers().clone().unwrap();
+            let mut marker = publish_of(&"s".into(), &claim("0a", 1, None), None);
+            let mut headers = marker.properties.headers().clone().unwrap();
             headers.insert(GENERATION.into(), generation.clone());
-            letter.properties = letter.properties.with_headers(headers);
-            assert_eq!(read(&delivered(letter)).unwrap().claim, None, "{generation:?}");
+            marker.properties = marker.properties.with_headers(headers);
+            assert_eq!(read(&delivered(marker)).unwrap().claim, None, "{generation:?}");
         }
     }
 }

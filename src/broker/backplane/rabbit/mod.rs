@@ -23,7 +23,7 @@
 //! and [`lineage`] knows what came before; [`markers`] are what nodes write into the stream for each other, and
 //! [`coverage`] is how none of its dead letters is missed; what may be missing is read [`reread`]. What
 //! was taken from it does not come again, and nothing is missed, whatever becomes of the link. Acknowledging
-//! is nothing but asking for more. Letters wait until the stream has been read back: what is in it before that
+//! is nothing but asking for more. Publishes wait until the stream has been read back: what is in it before that
 //! is history, and not pushed.
 
 mod address;
@@ -87,7 +87,7 @@ use ids::Ids;
 use leaving::Leaving;
 use lineage::Marker;
 use link::{Link, Loss};
-use publishes::Letters;
+use publishes::PendingPublishes;
 use reader::Reader;
 
 pub use inspect::{Inspection, inspect};
@@ -111,7 +111,7 @@ pub(in crate::broker) struct Rabbit {
     looks_later: bool,
     /// The link was given up only to read the stream from further back.
     reads_further: bool,
-    /// What it wants to have written next: before letters, once, and only over this link. It knows by what it
+    /// What it wants to have written next: before publishes, once, and only over this link. It knows by what it
     /// reads, or does not, whether to write another one.
     marker: Option<Marker>,
     /// If they follow the subscribers.
@@ -119,7 +119,7 @@ pub(in crate::broker) struct Rabbit {
     /// What to say of a new link once it is bound as the one before: whether there was a gap.
     greeting: Option<Event>,
     /// What was published and is not known to be safe.
-    letters: Letters,
+    pending: PendingPublishes,
     ids: Ids,
     /// What has to be told before anything else.
     events: VecDeque<Event>,
@@ -137,8 +137,8 @@ pub(in crate::broker) struct Rabbit {
     attempts: Attempts,
     /// By kind of reason.
     dead_log: RateLimits,
-    /// By what became of letters.
-    letter_log: RateLimits,
+    /// By what became of publishes.
+    publish_log: RateLimits,
 }
 
 #[derive(Debug)]
@@ -217,7 +217,7 @@ impl Rabbit {
                 .then(|| Bindings::new(amqp.binding_linger.0, Room::default())),
             greeting: None,
             config: Arc::clone(config),
-            letters: Letters::new(config),
+            pending: PendingPublishes::new(config),
             ids: Ids::new(),
             backoff: Backoff::new(amqp.reconnect_min.0, amqp.reconnect_max.0),
             leaving: None,
@@ -230,7 +230,7 @@ impl Rabbit {
             is_careful: false,
             winding_down: false,
             dead_log: RateLimits::new(LOG_EVERY),
-            letter_log: RateLimits::new(LOG_EVERY),
+            publish_log: RateLimits::new(LOG_EVERY),
         };
         rabbit.first_round().await?;
         // Clients come from now on, however long RabbitMQ took.
@@ -278,10 +278,10 @@ impl Rabbit {
                 return event;
             }
             self.read_again();
-            self.send_letters();
+            self.send_pending();
             self.send_orders();
             let change = self.next_change().map(tokio::time::Instant::from_std);
-            let take = take && self.is_bound() && self.has_room_for_burials();
+            let take = take && self.is_bound() && self.has_room_for_dead_letters();
             select! {
                 biased;
                 happening = self.state.next(take, self.taking_from) => self.happened(happening),
@@ -321,7 +321,7 @@ impl Rabbit {
     }
 
     fn linked(&mut self, mut link: Link) {
-        let (source, unconfirmed) = (link.source(), self.letters.len());
+        let (source, unconfirmed) = (link.source(), self.pending.len());
         self.addresses.worked();
         self.reads_further = false;
         self.attempts.succeeded();
@@ -365,7 +365,7 @@ impl Rabbit {
     /// Begins the next attempt, after a pause if all nodes have had their turn. Who winds down needs a link only
     /// for what is still to be sent.
     fn try_again(&mut self, all_had_their_turn: bool) {
-        if self.winding_down && self.letters.is_empty() {
+        if self.winding_down && self.pending.is_empty() {
             self.state = State::Over;
             return;
         }
@@ -408,8 +408,8 @@ impl Rabbit {
     /// When [`Self::pass_time`] has something to do next.
     fn next_change(&self) -> Option<Instant> {
         let linger = self.bindings.as_ref().and_then(Bindings::next_change);
-        let logs = self.dead_log.due().into_iter().chain(self.letter_log.due());
-        self.letters.next_change().into_iter().chain(self.reader_is_due()).chain(linger).chain(logs).min()
+        let logs = self.dead_log.due().into_iter().chain(self.publish_log.due());
+        self.pending.next_change().into_iter().chain(self.reader_is_due()).chain(linger).chain(logs).min()
     }
 
     fn pass_time(&mut self) {
@@ -421,7 +421,7 @@ impl Rabbit {
             bindings.pass(now);
         }
         self.tell_of_more(now);
-        let settled = self.letters.pass(now);
+        let settled = self.pending.pass(now);
         settled.into_iter().for_each(|settled| self.settle(settled));
         if self.reader_is_due().is_some_and(|due| due <= now)
             && let Some(marker) = self.reader.as_mut().and_then(|reader| reader.on_time(now))
@@ -445,7 +445,7 @@ impl Rabbit {
                 self.marker = None;
                 link.wind_down();
             }
-            State::Away(attempt) if self.letters.is_empty() => {
+            State::Away(attempt) if self.pending.is_empty() => {
                 attempt.abort();
                 self.state = State::Over;
             }
@@ -454,7 +454,7 @@ impl Rabbit {
     }
 
     pub(in crate::broker) fn in_flight(&self) -> usize {
-        self.letters.len()
+        self.pending.len()
     }
 
     /// How many messages RabbitMQ sends before some are acknowledged: less than `amqp.prefetch` after large ones.
@@ -466,7 +466,7 @@ impl Rabbit {
     /// Takes leave, within the time that closing the connections may take.
     pub(in crate::broker) async fn close(mut self) {
         self.tell_of_more(Instant::now() + LOG_EVERY);
-        let unconfirmed = self.letters.len();
+        let unconfirmed = self.pending.len();
         if unconfirmed > 0 {
             tracing::error!(
                 unconfirmed,

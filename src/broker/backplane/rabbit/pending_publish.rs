@@ -5,7 +5,7 @@ use lapin::types::ShortString;
 
 /// What to publish.
 #[derive(Debug)]
-pub(super) struct Letter {
+pub(super) struct PendingPublish {
     pub(super) exchange: ShortString,
     pub(super) routing_key: ShortString,
     pub(super) body: Vec<u8>,

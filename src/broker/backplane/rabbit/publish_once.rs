@@ -1,7 +1,7 @@
 //! One message from the command line, without an engine.
 
 use std::cell::RefCell;
-use std::future::pending;
+use std::future;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -16,7 +16,7 @@ use super::address::{Address, Addresses};
 use super::fault::{Fault, is_missing};
 use super::ids::Ids;
 use super::link::connect;
-use super::pending_publish::Letter;
+use super::pending_publish::PendingPublish;
 use super::publisher::{Unconfirmed, confirm};
 use super::{message, wrong_peer};
 
@@ -42,7 +42,7 @@ pub fn publish_once(
     let mut addresses = Addresses::parse(urls).map_err(|fault| PublishError(fault.text))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| PublishError(format!("no event loop: {error}")))?;
-    let letter = Letter {
+    let pending = PendingPublish {
         exchange: short(exchange, "the exchange's name")?,
         routing_key: short(topic, "the topic's name")?,
         body: body.to_vec(),
@@ -65,7 +65,7 @@ pub fn publish_once(
                     None => format!("RabbitMQ at {address} did not confirm within {seconds} s"),
                 })
             };
-            let published = tokio::time::timeout(share, publish(address, &letter, &alarm)).await;
+            let published = tokio::time::timeout(share, publish(address, &pending, &alarm)).await;
             match published.map_err(late).flatten() {
                 Ok(()) => return Ok(()),
                 Err(PublishError(text)) => faults.push(text),
@@ -84,7 +84,7 @@ fn short(name: &str, what: &str) -> Result<ShortString, PublishError> {
 /// `alarm`: where RabbitMQ's word is put that it takes no publishes, which may pass.
 async fn publish(
     address: &Address,
-    letter: &Letter,
+    pending: &PendingPublish,
     alarm: &RefCell<Option<String>>,
 ) -> Result<(), PublishError> {
     let connecting = connect(address, "fanfare: publishes once", false);
@@ -99,14 +99,14 @@ async fn publish(
                 _ => {}
             }
         }
-        pending::<()>().await;
+        future::pending::<()>().await;
     };
     let fault =
         |error: lapin::Error| PublishError(Fault::other("no channel could be opened", &error, address).text);
     let channel = connection.create_channel().await.map_err(fault)?;
     channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(fault)?;
     let confirmed = select! {
-        confirmed = confirm(&channel, letter) => confirmed,
+        confirmed = confirm(&channel, pending) => confirmed,
         () = listening => unreachable!("it listens without an end"),
     };
     confirmed.map_err(|error| {

@@ -1,8 +1,8 @@
-//! Letters under way over one channel: each is a task that hands its letter to lapin and waits for RabbitMQ's
-//! confirm. How long that may take, and what becomes of a letter that is not confirmed, is `outgoing`'s.
+//! Publishes under way over one channel: each is a task that hands its publish to lapin and waits for RabbitMQ's
+//! confirm. How long that may take, and what becomes of a publish that is not confirmed, is `outgoing`'s.
 //!
-//! RabbitMQ refuses a letter by closing the channel. The connection stays, and so does everything else: the next channel
-//! is opened, and letters go on over that. It is the same if somebody has deleted the dead-letter exchange, which is made
+//! RabbitMQ refuses a publish by closing the channel. The connection stays, and so does everything else: the next channel
+//! is opened, and publishes go on over that. It is the same if somebody has deleted the dead-letter exchange, which is made
 //! again before.
 
 use std::collections::VecDeque;
@@ -20,19 +20,19 @@ use crate::config::Config;
 
 use super::address::Address;
 use super::fault::{is_missing, is_refused, reply_text};
-use super::pending_publish::Letter;
+use super::pending_publish::PendingPublish;
 use super::{dead_letter, message_cost, topology};
 
 mod returns;
 
 use returns::Returns;
 
-/// From the closing of a channel until all letters under way on it have failed; it takes milliseconds.
+/// From the closing of a channel until all publishes under way on it have failed; it takes milliseconds.
 const REASON_LIMIT: Duration = Duration::from_millis(500);
 /// For the next channel to open.
 const OPEN_LIMIT: Duration = Duration::from_secs(15);
 
-/// Why a letter is not known to be safe.
+/// Why a publish is not known to be safe.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unconfirmed {
     #[error("{}", reply_text(.0))]
@@ -52,14 +52,14 @@ pub(super) enum Unconfirmed {
     TooLarge,
 }
 
-/// RabbitMQ's word on the letter of this number.
+/// RabbitMQ's word on the publish of this number.
 #[derive(Debug)]
 pub(super) struct Report {
     pub(super) number: u64,
     pub(super) outcome: Outcome,
 }
 
-/// What became of a letter.
+/// What became of a publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// It is confirmed.
@@ -87,12 +87,12 @@ pub(super) enum Traffic {
 
 /// What a publisher has to say.
 #[derive(Debug)]
-pub(super) enum Word {
+pub(super) enum PublisherEvent {
     Report(Report),
     /// RabbitMQ has closed the channel. Those that were under way are not, but for the reports that came before. The next
     /// channel is being opened.
     Closed(Abandoned),
-    /// The next channel is open: letters can be sent.
+    /// The next channel is open: publishes can be sent.
     Opened,
     /// There is no channel any more.
     Lost(String),
@@ -103,11 +103,11 @@ pub(super) enum Word {
 pub(super) struct Abandoned {
     /// What came in and was not taken.
     pub(super) reports: Vec<Report>,
-    /// If RabbitMQ refused a letter and would refuse it again: its words.
+    /// If RabbitMQ refused a publish and would refuse it again: its words.
     pub(super) refused: Option<String>,
 }
 
-/// What a task says of its letter.
+/// What a task says of its publish.
 #[derive(Debug)]
 enum Answer {
     /// RabbitMQ has taken it.
@@ -120,17 +120,17 @@ enum Answer {
 #[derive(Debug)]
 struct Confirmed {
     is_ack: bool,
-    /// The number of the letter that was returned with it, which may be another one.
+    /// The number of the publish that was returned with it, which may be another one.
     returned: Option<u64>,
 }
 
 /// Where dead letters go, to make it again.
-pub(super) type Ground = (Arc<Config>, Arc<Address>);
+pub(super) type DeadLetterTopology = (Arc<Config>, Arc<Address>);
 
 /// Why a channel was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reason {
-    /// RabbitMQ refused a letter.
+    /// RabbitMQ refused a publish.
     Refused,
     /// There is no such exchange.
     Missing,
@@ -161,23 +161,23 @@ pub(super) struct Publisher {
     returns: Returns,
     /// What was not said yet.
     reports: VecDeque<Report>,
-    /// Where its letters go, if it can be made again.
-    ground: Option<Ground>,
-    /// If the channel is closed: RabbitMQ's words, and what they mean. That a letter was refused stays, whatever comes
+    /// Where its publishes go, if it can be made again.
+    topology: Option<DeadLetterTopology>,
+    /// If the channel is closed: RabbitMQ's words, and what they mean. That a publish was refused stays, whatever comes
     /// behind it: lapin goes on writing what it has for the channel, and RabbitMQ may end the connection for that.
     reason: Option<(String, Reason)>,
     /// Whether a marker was under way when it was closed: RabbitMQ may have meant that one.
     had_marker: bool,
-    /// If it is closed: until when its letters are waited for.
+    /// If it is closed: until when its publishes are waited for.
     reason_due: Option<Instant>,
 }
 
 impl Publisher {
-    /// Opens the first channel. The exchange of the letters is made again from `ground`, if there is one.
+    /// Opens the first channel. The exchange of the publishes is made again from `topology`, if there is one.
     pub(super) async fn open(
         connection: &Arc<Connection>,
         traffic: Traffic,
-        ground: Option<Ground>,
+        topology: Option<DeadLetterTopology>,
     ) -> lapin::Result<Self> {
         Ok(Self {
             traffic,
@@ -188,7 +188,7 @@ impl Publisher {
             answers: mpsc::unbounded_channel(),
             returns: Returns::default(),
             reports: VecDeque::new(),
-            ground,
+            topology,
             reason: None,
             had_marker: false,
             reason_due: None,
@@ -200,53 +200,53 @@ impl Publisher {
         &self.channel
     }
 
-    /// Sends a letter, and asks RabbitMQ `whether_taken`. Letters are handed to lapin in the order of these calls, as tokio
+    /// Sends a publish, and asks RabbitMQ `whether_taken`. Publishes are handed to lapin in the order of these calls, as tokio
     /// runs new tasks in their order. There is no report if the channel is closed meanwhile: lapin says the same of all that
     /// were under way, and what became of each is not known.
     ///
     /// The task waits as long as it takes, even if nobody is interested any more: lapin keeps a confirm that
     /// nobody waits for until the connection ends.
-    pub(super) fn send(&mut self, number: u64, letter: Arc<Letter>, whether_taken: bool) {
+    pub(super) fn send(&mut self, number: u64, pending: Arc<PendingPublish>, whether_taken: bool) {
         let frame_max = self.connection.configuration().frame_max() as usize;
         match self.traffic {
             Traffic::DeadLetters => self.returns.sent(number),
-            Traffic::Publishes if message_cost::fits_into_a_frame(&letter.properties, frame_max) => {}
+            Traffic::Publishes if message_cost::fits_into_a_frame(&pending.properties, frame_max) => {}
             Traffic::Publishes => {
                 self.reports.push_back(Report { number, outcome: Outcome::TooLarge });
                 return;
             }
         }
-        self.spawn(Some(number), letter, whether_taken);
+        self.spawn(Some(number), pending, whether_taken);
     }
 
     /// Sends a marker, on which no report comes: its writer sees it in the stream, or writes another one.
-    pub(super) fn send_marker(&mut self, letter: Letter) {
-        self.spawn(None, Arc::new(letter), false);
+    pub(super) fn send_marker(&mut self, pending: PendingPublish) {
+        self.spawn(None, Arc::new(pending), false);
     }
 
-    fn spawn(&mut self, number: Option<u64>, letter: Arc<Letter>, whether_taken: bool) {
+    fn spawn(&mut self, number: Option<u64>, pending: Arc<PendingPublish>, whether_taken: bool) {
         while self.tasks.try_join_next().is_some() {}
         let frame_max = self.connection.configuration().frame_max() as usize;
         let (channel, traffic, answers) = (self.channel.clone(), self.traffic, self.answers.0.clone());
         self.tasks.spawn(async move {
             let properties = match number.filter(|_| traffic == Traffic::DeadLetters) {
-                Some(number) => dead_letter::numbered(&letter.properties, number, frame_max),
-                None => letter.properties.clone(),
+                Some(number) => dead_letter::numbered(&pending.properties, number, frame_max),
+                None => pending.properties.clone(),
             };
             let mandatory = traffic == Traffic::DeadLetters;
             // Sending fails only if the link is gone, and nobody is interested.
             let on_taken = || _ = number.map(|number| answers.send(Answer::Taken(number)));
             let on_taken = whether_taken.then_some(on_taken);
-            let outcome = publish(&channel, &letter, properties, mandatory, on_taken).await;
+            let outcome = publish(&channel, &pending, properties, mandatory, on_taken).await;
             let _ = answers.send(Answer::Done(number, outcome));
         });
     }
 
     /// The next word. Can be dropped at any time without loss.
-    pub(super) async fn next(&mut self) -> Word {
+    pub(super) async fn next(&mut self) -> PublisherEvent {
         loop {
             if let Some(report) = self.reports.pop_front() {
-                return Word::Report(report);
+                return PublisherEvent::Report(report);
             }
             if let Some(opening) = &mut self.opening {
                 let opened = opening.await.unwrap_or_else(|error| Err(error.to_string()));
@@ -254,9 +254,9 @@ impl Publisher {
                 match opened {
                     Ok(channel) => {
                         self.channel = channel;
-                        return Word::Opened;
+                        return PublisherEvent::Opened;
                     }
-                    Err(text) => return Word::Lost(text),
+                    Err(text) => return PublisherEvent::Lost(text),
                 }
             }
             if !self.is_open() {
@@ -281,7 +281,7 @@ impl Publisher {
         let confirmed = match outcome {
             Ok(confirmed) => Some(confirmed),
             Err(error) => {
-                tracing::debug!(%error, "nothing is known of a letter");
+                tracing::debug!(%error, "the outcome of a publish is unknown");
                 if let Unconfirmed::Failed(error) = &error
                     && error.is_amqp_error()
                     && !matches!(self.reason, Some((_, Reason::Refused)))
@@ -307,8 +307,8 @@ impl Publisher {
         self.reports.extend(std::iter::from_fn(|| self.returns.next(now)));
     }
 
-    /// RabbitMQ has closed the channel. lapin says why to each letter that was under way.
-    async fn closed(&mut self) -> Word {
+    /// RabbitMQ has closed the channel. lapin says why to each publish that was under way.
+    async fn closed(&mut self) -> PublisherEvent {
         let due = *self.reason_due.get_or_insert_with(|| Instant::now() + REASON_LIMIT);
         let _ = timeout_at(due, async { while self.tasks.join_next().await.is_some() {} }).await;
         self.tasks.abort_all();
@@ -316,24 +316,24 @@ impl Publisher {
             self.take(answer);
         }
         self.reason_due = None;
-        let missing = self.ground.clone();
-        let ground = match (&self.reason, missing) {
+        let missing = self.topology.clone();
+        let topology = match (&self.reason, missing) {
             (Some((_, Reason::Refused)), _) => None,
-            (Some((reason, Reason::Missing)), Some(ground)) => {
+            (Some((reason, Reason::Missing)), Some(topology)) => {
                 tracing::warn!(reason, "dead letters have no exchange any more: it is declared again");
-                Some(ground)
+                Some(topology)
             }
-            (Some((text, _)), _) => return Word::Lost(text.clone()),
-            (None, _) => return Word::Lost("the publishing channel was closed".to_owned()),
+            (Some((text, _)), _) => return PublisherEvent::Lost(text.clone()),
+            (None, _) => return PublisherEvent::Lost("the publishing channel was closed".to_owned()),
         };
         let left = self.abandon();
         self.answers = mpsc::unbounded_channel();
         let connection = Arc::clone(&self.connection);
         self.opening = Some(tokio::spawn(async move {
-            let opened = timeout(OPEN_LIMIT, open_next(&connection, ground)).await;
+            let opened = timeout(OPEN_LIMIT, open_next(&connection, topology)).await;
             opened.unwrap_or_else(|_| Err("RabbitMQ does not open a channel".to_owned()))
         }));
-        Word::Closed(left)
+        PublisherEvent::Closed(left)
     }
 
     /// Whether the channel is usable.
@@ -351,7 +351,7 @@ impl Publisher {
             self.take(answer);
         }
         self.returns = Returns::default();
-        // If it was a letter and not the marker, RabbitMQ refuses it again, and no marker is with it.
+        // If it was a publish and not the marker, RabbitMQ refuses it again, and no marker is with it.
         let had_marker = std::mem::take(&mut self.had_marker);
         let refused = match self.reason.take() {
             Some((text, Reason::Refused)) if !had_marker => Some(text),
@@ -362,7 +362,7 @@ impl Publisher {
 }
 
 /// The channel after one that was closed, and what is missing before.
-async fn open_next(connection: &Connection, missing: Option<Ground>) -> Result<Channel, String> {
+async fn open_next(connection: &Connection, missing: Option<DeadLetterTopology>) -> Result<Channel, String> {
     if let Some((config, address)) = missing {
         let made = topology::prepare_dead_letters(connection, &config.amqp, &address).await;
         made.map_err(|fault| fault.text)?;
@@ -386,26 +386,26 @@ async fn until(moment: Option<Instant>) {
 }
 
 /// Publishes and waits for the confirm, as long as it takes.
-pub(super) async fn confirm(channel: &Channel, letter: &Letter) -> Result<(), Unconfirmed> {
-    let confirmed = publish(channel, letter, letter.properties.clone(), false, None::<fn()>).await?;
+pub(super) async fn confirm(channel: &Channel, pending: &PendingPublish) -> Result<(), Unconfirmed> {
+    let confirmed = publish(channel, pending, pending.properties.clone(), false, None::<fn()>).await?;
     if confirmed.is_ack { Ok(()) } else { Err(Unconfirmed::NotStored) }
 }
 
-/// Publishes and waits for the confirm. If somebody wants to know when RabbitMQ has taken the letter, asks.
+/// Publishes and waits for the confirm. If somebody wants to know when RabbitMQ has taken the publish, asks.
 ///
-/// RabbitMQ does what a channel is told in its order, and refuses a letter when it looks at it: once it has answered
-/// anything that was sent behind the letter, it has taken it. The question is one that changes nothing.
+/// RabbitMQ does what a channel is told in its order, and refuses a publish when it looks at it: once it has answered
+/// anything that was sent behind the publish, it has taken it. The question is one that changes nothing.
 async fn publish(
     channel: &Channel,
-    letter: &Letter,
+    pending: &PendingPublish,
     properties: BasicProperties,
     mandatory: bool,
     on_taken: Option<impl FnOnce()>,
 ) -> Result<Confirmed, Unconfirmed> {
-    let Letter { exchange, routing_key, body, .. } = letter;
+    let PendingPublish { exchange, routing_key, body, .. } = pending;
     let options = BasicPublishOptions { mandatory, ..BasicPublishOptions::default() };
     let (exchange, routing_key) = (exchange.clone(), routing_key.clone());
-    // It has been written then; what is no letter would overtake one that waits.
+    // It has been written then; what is no publish would overtake one that waits.
     let published = channel.basic_publish(exchange, routing_key, options, body, properties).await?;
     let asking = async {
         if let Some(on_taken) = on_taken
@@ -415,7 +415,7 @@ async fn publish(
         }
         std::future::pending::<()>().await;
     };
-    // Why a channel is closed is told to the letter, and not to a question that comes too late.
+    // Why a channel is closed is told to the publish, and not to a question that comes too late.
     let confirmation = select! {
         biased;
         () = asking => unreachable!("it has no end"),

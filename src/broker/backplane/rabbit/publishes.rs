@@ -1,5 +1,5 @@
 //! What is published, by clients and operators and by ourselves: the doors to [`super::outgoing`], and what is said of
-//! each letter in the end.
+//! each publish in the end.
 
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ use crate::domain::mail::{Asker, Publish, PublishFault};
 use crate::domain::reasons::ErrorCode;
 
 use super::outgoing::{Outgoing, Purpose, Settled};
-use super::pending_publish::Letter;
+use super::pending_publish::PendingPublish;
 use super::publisher::{Abandoned, Report, Traffic, Unconfirmed};
 use super::{Rabbit, State, dead_letter, markers, message};
 
@@ -22,14 +22,14 @@ use super::{Rabbit, State, dead_letter, markers, message};
 /// by that channel it reads nothing more of the connection; publishes go over the same one.
 const DEAD_UNDER_WAY_MAX: usize = 32;
 
-/// All letters that are not settled.
+/// All publishes that are not settled.
 #[derive(Debug)]
-pub(super) struct Letters {
+pub(super) struct PendingPublishes {
     publishes: Outgoing,
     dead: Outgoing,
 }
 
-impl Letters {
+impl PendingPublishes {
     /// By the time that each has, and by how many and how large they may be.
     pub(super) fn new(config: &Config) -> Self {
         let limit = config.timeouts.publish.0;
@@ -72,34 +72,34 @@ impl Letters {
 }
 
 impl Rabbit {
-    /// Takes words on letters.
+    /// Takes words on publishes.
     pub(super) fn hear(&mut self, traffic: Traffic, reports: impl IntoIterator<Item = Report>) {
         let now = Instant::now();
         for report in reports {
-            let settled = self.letters.of(traffic).hear(report, now);
+            let settled = self.pending.of(traffic).hear(report, now);
             settled.for_each(|settled| self.settle(settled));
         }
     }
 
-    /// The channel of a traffic is gone, because RabbitMQ refused a letter in these words, or for another reason.
+    /// The channel of a traffic is gone, because RabbitMQ refused a publish in these words, or for another reason.
     pub(super) fn channel_is_gone(&mut self, traffic: Traffic, refused: Option<&str>) {
-        let failed = self.letters.of(traffic).channel_is_gone(refused);
+        let failed = self.pending.of(traffic).channel_is_gone(refused);
         failed.into_iter().for_each(|settled| self.settle(settled));
     }
 
-    /// The connections are gone, and with them the tags of messages, and both channels for letters.
+    /// The connections are gone, and with them the tags of messages, and both channels for publishes.
     pub(super) fn connections_are_gone(&mut self, left: [(Traffic, Abandoned); 2]) {
         let refused = left.map(|(traffic, Abandoned { reports, refused })| {
             self.hear(traffic, reports);
             (traffic, refused)
         });
-        self.letters.dead.tags_are_void();
+        self.pending.dead.tags_are_void();
         for (traffic, refused) in refused {
             self.channel_is_gone(traffic, refused.as_deref());
         }
     }
 
-    /// Tells of a letter that is done with.
+    /// Tells of a publish that is done with.
     pub(super) fn settle(&mut self, settled: Settled) {
         match settled {
             Settled::Publish(asker, outcome) => {
@@ -109,18 +109,18 @@ impl Rabbit {
                 });
                 self.events.push_back(Event::Published { asker, outcome });
             }
-            Settled::Burial { tag, ticket, outcome } => {
+            Settled::DeadLetter { tag, ticket, outcome } => {
                 if let (Some(ticket), Some(reader)) = (ticket, &mut self.reader) {
                     reader.coverage.is_safe(ticket);
                 }
                 if let Err(error) = outcome {
-                    self.burial_failed(&error);
+                    self.dead_letter_failed(&error);
                 }
-                self.events.extend(tag.map(|tag| Event::Buried { tag }));
+                self.events.extend(tag.map(|tag| Event::DeadLettered { tag }));
             }
             Settled::Released { tag, is_unroutable } => {
-                self.burial_waits(is_unroutable);
-                self.events.push_back(Event::Buried { tag });
+                self.dead_letter_waits(is_unroutable);
+                self.events.push_back(Event::DeadLettered { tag });
             }
         }
     }
@@ -134,12 +134,12 @@ impl Rabbit {
                 "more messages could not be delivered, and became dead letters"
             );
         }
-        for (what, more_since_last) in self.letter_log.pass(now) {
+        for (what, more_since_last) in self.publish_log.pass(now) {
             tracing::warn!(what, more_since_last, "more of what was told before");
         }
     }
 
-    fn burial_waits(&mut self, is_unroutable: bool) {
+    fn dead_letter_waits(&mut self, is_unroutable: bool) {
         let (what, reason) = if is_unroutable {
             (
                 "dead letters routed nowhere",
@@ -148,7 +148,7 @@ impl Rabbit {
         } else {
             ("dead letters not confirmed in time", "RabbitMQ has not confirmed a dead letter in time")
         };
-        if let Some(more_since_last) = self.letter_log.allow(what, Instant::now()) {
+        if let Some(more_since_last) = self.publish_log.allow(what, Instant::now()) {
             let exchange = &self.config.amqp.dead_letter_exchange;
             tracing::warn!(
                 exchange,
@@ -158,13 +158,13 @@ impl Rabbit {
         }
     }
 
-    /// Whether messages may be taken, of which each may have to be buried. While a stream is read back nothing is
-    /// buried, and no letter leaves.
-    pub(super) fn has_room_for_burials(&mut self) -> bool {
-        let has_room = self.letters.dead.has_room(Sender::Operator) || self.is_loading();
+    /// Whether messages may be taken, of which each may have to be dead-lettered. While a stream is read back nothing is
+    /// dead-lettered, and no publish leaves.
+    pub(super) fn has_room_for_dead_letters(&mut self) -> bool {
+        let has_room = self.pending.dead.has_room(Sender::Operator) || self.is_loading();
         let is_full = "pauses until dead letters are confirmed";
-        if !has_room && let Some(more_since_last) = self.letter_log.allow(is_full, Instant::now()) {
-            let (exchange, waiting) = (&self.config.amqp.dead_letter_exchange, self.letters.dead.len());
+        if !has_room && let Some(more_since_last) = self.publish_log.allow(is_full, Instant::now()) {
+            let (exchange, waiting) = (&self.config.amqp.dead_letter_exchange, self.pending.dead.len());
             tracing::warn!(
                 exchange,
                 waiting,
@@ -181,17 +181,17 @@ impl Rabbit {
             tracing::debug!(%error, "a publish failed");
             return None;
         }
-        if let Some(more_since_last) = self.letter_log.allow("publishes refused", Instant::now()) {
+        if let Some(more_since_last) = self.publish_log.allow("publishes refused", Instant::now()) {
             let exchange = &self.config.amqp.exchange;
             tracing::warn!(exchange, %error, more_since_last, "a publish failed, and would fail again");
         }
         Some(error.to_string().into())
     }
 
-    fn burial_failed(&mut self, error: &Unconfirmed) {
+    fn dead_letter_failed(&mut self, error: &Unconfirmed) {
         let is_unroutable = matches!(error, Unconfirmed::Unroutable);
         self.events.push_back(Event::DeadLetterLost { is_unroutable });
-        if let Some(more_since_last) = self.letter_log.allow("dead letters lost", Instant::now()) {
+        if let Some(more_since_last) = self.publish_log.allow("dead letters lost", Instant::now()) {
             let exchange = &self.config.amqp.dead_letter_exchange;
             tracing::error!(
                 exchange,
@@ -214,12 +214,12 @@ impl Rabbit {
         if self.winding_down {
             return Err((asker, Removal::Refused(ErrorCode::Internal)));
         }
-        if !self.letters.publishes.has_room((&asker).into()) {
+        if !self.pending.publishes.has_room((&asker).into()) {
             return Err((asker, Removal::Refused(ErrorCode::TooManyRequests)));
         }
-        let letter = markers::removal(&self.config.amqp.stream.as_str().into(), topic);
-        self.letters.publishes.add(Purpose::Publish(asker), letter, Instant::now());
-        self.send_letters();
+        let pending = markers::removal(&self.config.amqp.stream.as_str().into(), topic);
+        self.pending.publishes.add(Purpose::Publish(asker), pending, Instant::now());
+        self.send_pending();
         Ok(())
     }
 
@@ -228,7 +228,7 @@ impl Rabbit {
         if self.winding_down {
             return Err((publish, ErrorCode::Internal));
         }
-        if !self.letters.publishes.has_room((&publish.asker).into()) {
+        if !self.pending.publishes.has_room((&publish.asker).into()) {
             return Err((publish, ErrorCode::TooManyRequests));
         }
         let id = match publish.id.as_deref().map(ShortString::try_new) {
@@ -238,19 +238,19 @@ impl Rabbit {
         };
         let Publish { asker, topics, data, key, .. } = publish;
         let [first, copies @ ..] = &topics[..] else { unreachable!("checked: a publish has topics") };
-        let letter = Letter {
+        let pending = PendingPublish {
             exchange: self.config.amqp.exchange.as_str().into(),
             routing_key: ShortString::from(&**first),
             body: data.into_vec(),
             properties: message::properties(id, copies, key.as_deref()),
         };
-        self.letters.publishes.add(Purpose::Publish(asker), letter, Instant::now());
-        self.send_letters();
+        self.pending.publishes.add(Purpose::Publish(asker), pending, Instant::now());
+        self.send_pending();
         Ok(())
     }
 
-    /// Sends a message to the dead-letter exchange. One whose link is gone meanwhile is buried over the next link.
-    pub(in crate::broker) fn bury(&mut self, message: Message, reason: &Undeliverable) {
+    /// Sends a message to the dead-letter exchange. One whose link is gone meanwhile is dead-lettered over the next link.
+    pub(in crate::broker) fn dead_letter(&mut self, message: Message, reason: &Undeliverable) {
         let kind = reason.kind();
         if let Some(more_since_last) = self.dead_log.allow(kind, Instant::now()) {
             let topic = message.topics.first().map_or("", |topic| topic);
@@ -262,17 +262,17 @@ impl Rabbit {
         let tag = is_held.then_some(message.tag);
         let ticket = place.zip(self.reader.as_mut());
         let ticket = ticket.map(|(place, reader)| reader.coverage.sends(place.offset - 1));
-        let letter = dead_letter::of(message, reason, self.config.amqp.dead_letter_exchange.as_str().into());
-        self.letters.dead.add(Purpose::Burial { tag, ticket }, letter, Instant::now());
-        self.send_letters();
+        let pending = dead_letter::of(message, reason, self.config.amqp.dead_letter_exchange.as_str().into());
+        self.pending.dead.add(Purpose::DeadLetter { tag, ticket }, pending, Instant::now());
+        self.send_pending();
     }
 
     /// What is due leaves, if it can.
-    pub(super) fn send_letters(&mut self) {
+    pub(super) fn send_pending(&mut self) {
         // Who winds down pushes nothing more, and need not wait to push it; other nodes do.
         let is_too_early = (self.is_loading() || !self.is_bound()) && !self.winding_down;
         let State::Linked { link, .. } = &mut self.state else { return };
-        if link.takes_letters(Traffic::Publishes)
+        if link.takes_publishes(Traffic::Publishes)
             && let Some(marker) = self.marker.take()
         {
             let settled = self.reader.as_ref().and_then(|reader| reader.settled(&marker));
@@ -283,11 +283,11 @@ impl Rabbit {
         }
         let now = Instant::now();
         for traffic in [Traffic::Publishes, Traffic::DeadLetters] {
-            let letters = self.letters.of(traffic);
-            while link.takes_letters(traffic)
-                && let Some((number, letter)) = letters.leave(now)
+            let outgoing = self.pending.of(traffic);
+            while link.takes_publishes(traffic)
+                && let Some((number, pending)) = outgoing.leave(now)
             {
-                link.send(traffic, number, letter, letters.has_suspects());
+                link.send(traffic, number, pending, outgoing.has_suspects());
             }
         }
     }

@@ -175,7 +175,11 @@ impl Reader {
             events.push_back(Event::HistoryRemoved { topic: topic.into(), tag, offset: offset + 1 });
             return None;
         }
-        let place = Place { offset: offset + 1, is_replayed: role.replayed, is_ours_to_bury: role.buries };
+        let place = Place {
+            offset: offset + 1,
+            is_replayed: role.replayed,
+            is_ours_to_dead_letter: role.is_dead_letterer,
+        };
         events.push_back(Event::Message(message::receive(delivery, Some(place))));
         let is_due = self.is_live() && self.lineage.since_anchor().is_multiple_of(CLAIM_EVERY_MESSAGES);
         if is_due { self.claim(now) } else { None }
@@ -191,8 +195,8 @@ impl Reader {
             return Event::Passed { tag: delivery.delivery_tag, offset: None, time: None };
         }
         self.coverage.read(offset);
-        let is_ours_to_bury = self.lineage.is_burier();
-        let place = Place { offset: offset + 1, is_replayed: false, is_ours_to_bury };
+        let is_ours_to_dead_letter = self.lineage.is_dead_letterer();
+        let place = Place { offset: offset + 1, is_replayed: false, is_ours_to_dead_letter };
         Event::Message(message::receive_unplaced(delivery, place))
     }
 
@@ -204,7 +208,7 @@ impl Reader {
         events: &mut VecDeque<Event>,
         now: Instant,
     ) -> Option<Marker> {
-        let was_burier = self.lineage.is_burier();
+        let was_dead_letterer = self.lineage.is_dead_letterer();
         let finding = self.lineage.marker(offset, marker);
         self.coverage.marker(offset, settled, marker.claim.is_some(), now);
         match finding {
@@ -212,7 +216,7 @@ impl Reader {
             _ if self.is_live() => self.coverage.read(offset),
             _ => {}
         }
-        match (was_burier, self.lineage.is_burier()) {
+        match (was_dead_letterer, self.lineage.is_dead_letterer()) {
             (true, false) => self.coverage.handed_over(offset),
             (false, true) => self.coverage.takes_charge(now),
             _ => {}
@@ -231,7 +235,7 @@ impl Reader {
         }
         let is_wanted = self.coverage.read_again(offset);
         let is_publication = !is_marker && markers::removed(&delivery).is_none();
-        let place = Place { offset: offset + 1, is_replayed: true, is_ours_to_bury: true };
+        let place = Place { offset: offset + 1, is_replayed: true, is_ours_to_dead_letter: true };
         (is_wanted && is_publication).then(|| match told {
             Some(_) => message::receive(delivery, Some(place)),
             None => message::receive_unplaced(delivery, place),

@@ -15,7 +15,7 @@ use super::fault::reply_text;
 use super::prefetch::Prefetch;
 
 /// Messages that RabbitMQ sends ahead, where there is room for as many of the largest.
-const AHEAD_MAX: u16 = 16;
+const PREFETCH_MAX: u16 = 16;
 
 /// Reads the stream from an offset on.
 pub(super) struct Again {
@@ -41,7 +41,7 @@ impl Again {
         offset: u64,
         bytes_max: usize,
     ) -> Self {
-        let ahead = Prefetch::new(AHEAD_MAX, bytes_max).current();
+        let ahead = Prefetch::new(PREFETCH_MAX, bytes_max).current();
         Self { state: State::Opening(Box::pin(open(connection, stream, offset, ahead))), ahead, taken: 0 }
     }
 

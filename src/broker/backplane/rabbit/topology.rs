@@ -25,7 +25,7 @@ const PASSIVELY: ExchangeDeclareOptions = ExchangeDeclareOptions {
 const DURABLY: ExchangeDeclareOptions = ExchangeDeclareOptions { passive: false, durable: true, ..PASSIVELY };
 
 /// Where messages come from.
-pub(super) struct Spring {
+pub(super) struct ConsumeSource {
     /// The queue or stream to consume.
     pub(super) name: ShortString,
     pub(super) kind: Kind,
@@ -33,7 +33,7 @@ pub(super) struct Spring {
     pub(super) notices: Option<ShortString>,
 }
 
-impl Spring {
+impl ConsumeSource {
     fn new(name: ShortString, kind: Kind) -> Self {
         Self { name, kind, notices: None }
     }
@@ -69,14 +69,14 @@ pub(super) async fn prepare(
     channel: &Channel,
     amqp: &Amqp,
     address: &Address,
-) -> Result<Spring, Fault> {
-    let ground = Ground { connection, amqp, address };
-    ground.exchange().await?;
-    ground.dead_letters().await?;
+) -> Result<ConsumeSource, Fault> {
+    let topology = Topology { connection, amqp, address };
+    topology.exchange().await?;
+    topology.dead_letters().await?;
     match amqp.source {
-        Source::Stream => Ok(Spring::new(ground.stream().await?, Kind::Stream)),
-        Source::Queue if amqp.queue.is_empty() => ground.own_queue(channel).await,
-        Source::Queue => ground.named_queue().await,
+        Source::Stream => Ok(ConsumeSource::new(topology.stream().await?, Kind::Stream)),
+        Source::Queue if amqp.queue.is_empty() => topology.own_queue(channel).await,
+        Source::Queue => topology.named_queue().await,
     }
 }
 
@@ -86,7 +86,7 @@ pub(super) async fn prepare_dead_letters(
     amqp: &Amqp,
     address: &Address,
 ) -> Result<(), Fault> {
-    Ground { connection, amqp, address }.dead_letters().await
+    Topology { connection, amqp, address }.dead_letters().await
 }
 
 /// What makes a queue a stream, and its limits.
@@ -115,13 +115,13 @@ fn dead_letter_arguments(amqp: &Amqp) -> FieldTable {
 }
 
 /// RabbitMQ's vhost, as an engine needs it.
-pub(super) struct Ground<'a> {
+pub(super) struct Topology<'a> {
     pub(super) connection: &'a Connection,
     pub(super) amqp: &'a Amqp,
     pub(super) address: &'a Address,
 }
 
-impl Ground<'_> {
+impl Topology<'_> {
     pub(super) async fn channel(&self) -> Result<Channel, Fault> {
         let channel = self.connection.create_channel().await;
         channel.map_err(|error| Fault::other("no channel could be opened", &error, self.address))
@@ -285,7 +285,7 @@ impl Ground<'_> {
     }
 
     /// A queue that ends with the connection, and another one for what it drops.
-    async fn own_queue(&self, channel: &Channel) -> Result<Spring, Fault> {
+    async fn own_queue(&self, channel: &Channel) -> Result<ConsumeSource, Fault> {
         let fault = |error: lapin::Error| self.no_queue("of its own", &error);
         let notices = overflow::declare_notices(channel).await.map_err(fault)?;
         // Not auto-delete: a consumer may end for another one to begin.
@@ -295,16 +295,16 @@ impl Ground<'_> {
         for pattern in self.amqp.bindings.patterns() {
             self.bind(channel, name.as_str(), &self.amqp.exchange, pattern).await?;
         }
-        Ok(Spring { name, kind: Kind::Queue, notices: Some(notices) })
+        Ok(ConsumeSource { name, kind: Kind::Queue, notices: Some(notices) })
     }
 
     /// The queue that an operator declared and bound.
-    pub(super) async fn named_queue(&self) -> Result<Spring, Fault> {
+    pub(super) async fn named_queue(&self) -> Result<ConsumeSource, Fault> {
         let name = &self.amqp.queue;
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let channel = self.channel().await?;
         match channel.queue_declare(name.as_str().into(), options, FieldTable::default()).await {
-            Ok(queue) => Ok(Spring::new(queue.name().clone(), self.kind_unless_stream(name).await?)),
+            Ok(queue) => Ok(ConsumeSource::new(queue.name().clone(), self.kind_unless_stream(name).await?)),
             Err(error) if is_missing_queue(&error, name) => Err(Fault::missing_queue(format!(
                 "the queue `{name}` (amqp.queue) is not there on {}: create it and bind it to the exchange \
                  `{}`, or leave amqp.queue empty for a queue of the engine's own",

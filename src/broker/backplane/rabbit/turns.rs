@@ -1,12 +1,12 @@
-//! Whose letter leaves next.
+//! Whose publish leaves next.
 //!
 //! * What operators send leaves at once, and so do dead letters.
-//! * Clients take turns. Only some of their letters are under way at once ([`Window`]); the others wait here, and each
+//! * Clients take turns. Only some of their publishes are under way at once ([`Window`]); the others wait here, and each
 //!   client has one turn after the other. Who has nothing under way is not kept waiting by those who do: its turn is the
 //!   next, but for every fourth one, which is somebody else's if anybody else waits.
-//! * A client's own letters keep their order; those of different clients have none.
+//! * A client's own publishes keep their order; those of different clients have none.
 //!
-//! How many letters each may have is [`Shares`](crate::broker::shares::Shares)'.
+//! How many publishes each may have is [`Shares`](crate::broker::shares::Shares)'.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Instant;
@@ -20,14 +20,14 @@ use super::window::Window;
 /// Turns in a row of those who have nothing under way, while others wait.
 const FRESH_TURNS: u32 = 3;
 
-/// Letters that should leave, by their senders.
+/// Publishes that should leave, by their senders.
 #[derive(Debug)]
 pub(super) struct Turns {
     window: Window,
     operators: BTreeSet<u64>,
-    /// Those with letters here or under way.
+    /// Those with publishes here or under way.
     clients: FxHashMap<Client, Lane>,
-    /// How many letters of clients are under way.
+    /// How many publishes of clients are under way.
     under_way: usize,
     /// Clients that wait for their turn: those that had nothing under way when they began to wait, and the others.
     fresh: VecDeque<Client>,
@@ -36,7 +36,7 @@ pub(super) struct Turns {
     fresh_turns: u32,
 }
 
-/// The letters of one client.
+/// The publishes of one client.
 #[derive(Debug, Default)]
 struct Lane {
     under_way: usize,
@@ -60,7 +60,7 @@ impl Turns {
         }
     }
 
-    /// A letter should leave now.
+    /// A publish should leave now.
     pub(super) fn add(&mut self, sender: Sender, number: u64) {
         let Sender::Client(client) = sender else {
             self.operators.insert(number);
@@ -74,7 +74,7 @@ impl Turns {
         }
     }
 
-    /// A letter should not leave, or not now.
+    /// A publish should not leave, or not now.
     pub(super) fn remove(&mut self, sender: Sender, number: u64) {
         match sender {
             Sender::Operator => _ = self.operators.remove(&number),
@@ -84,7 +84,7 @@ impl Turns {
         }
     }
 
-    /// The letter whose turn it is. None while there is none, or no room under way. It is due no more.
+    /// The publish whose turn it is. None while there is none, or no room under way. It is due no more.
     pub(super) fn next(&mut self) -> Option<u64> {
         if let Some(number) = self.operators.pop_first() {
             return Some(number);
@@ -118,7 +118,7 @@ impl Turns {
         self.busy.pop_front()
     }
 
-    /// A letter is under way.
+    /// A publish is under way.
     pub(super) fn left(&mut self, sender: Sender) {
         if let Sender::Client(client) = sender {
             self.clients.entry(client).or_default().under_way += 1;
@@ -126,7 +126,7 @@ impl Turns {
         }
     }
 
-    /// A letter that left then has been answered.
+    /// A publish that left then has been answered.
     pub(super) fn answered(&mut self, sender: Sender, left: Instant, now: Instant) {
         if let Sender::Client(_) = sender {
             self.window.answered(left, now);
@@ -134,7 +134,7 @@ impl Turns {
         self.is_back(sender);
     }
 
-    /// A letter is no longer under way.
+    /// A publish is no longer under way.
     pub(super) fn is_back(&mut self, sender: Sender) {
         if let Sender::Client(client) = sender
             && let Some(lane) = self.clients.get_mut(&client)
@@ -162,11 +162,11 @@ mod tests {
         Sender::Client((0, ClientKey { slot, generation: 0 }))
     }
 
-    /// Letters leave as long as there is room, and are answered in the order in which they left, each a moment later.
+    /// Publishes leave as long as there is room, and are answered in the order in which they left, each a moment later.
     struct Harness {
         turns: Turns,
-        /// Whose each letter is, by number.
-        letters: Vec<Sender>,
+        /// Whose each publish is, by number.
+        senders: Vec<Sender>,
         under_way: VecDeque<(u64, Instant)>,
         now: Instant,
     }
@@ -174,21 +174,21 @@ mod tests {
     impl Harness {
         fn new() -> Self {
             let under_way = VecDeque::new();
-            Self { turns: Turns::new(), letters: Vec::new(), under_way, now: Instant::now() }
+            Self { turns: Turns::new(), senders: Vec::new(), under_way, now: Instant::now() }
         }
 
         fn add(&mut self, sender: Sender, count: usize) {
             for _ in 0..count {
-                self.turns.add(sender, self.letters.len() as u64);
-                self.letters.push(sender);
+                self.turns.add(sender, self.senders.len() as u64);
+                self.senders.push(sender);
             }
         }
 
-        /// Whose letters leave now.
+        /// Whose publishes leave now.
         fn leave(&mut self) -> Vec<Sender> {
             let mut left = Vec::new();
             while let Some(number) = self.turns.next() {
-                let sender = self.letters[usize::try_from(number).unwrap()];
+                let sender = self.senders[usize::try_from(number).unwrap()];
                 self.turns.left(sender);
                 self.under_way.push_back((number, self.now));
                 left.push(sender);
@@ -199,15 +199,15 @@ mod tests {
         fn answer(&mut self) -> u64 {
             self.now += std::time::Duration::from_millis(1);
             let (number, left) = self.under_way.pop_front().expect("one is under way");
-            self.turns.answered(self.letters[usize::try_from(number).unwrap()], left, self.now);
+            self.turns.answered(self.senders[usize::try_from(number).unwrap()], left, self.now);
             number
         }
     }
 
-    /// However many letters others have here, a letter of an operator is the next, and so, but for one turn of others, is
+    /// However many publishes others have here, a publish of an operator is the next, and so, but for one turn of others, is
     /// one of a client that has nothing under way.
     #[test]
-    fn a_flood_keeps_others_waiting_for_a_turn_and_not_for_its_letters() {
+    fn a_flood_keeps_others_waiting_for_a_turn_and_not_for_its_publishes() {
         for flooders in [1, 20, 1000] {
             let mut harness = Harness::new();
             (0..flooders).for_each(|slot| harness.add(client(slot), 127));
@@ -234,7 +234,7 @@ mod tests {
                     while harness
                         .under_way
                         .iter()
-                        .any(|&(n, _)| harness.letters[usize::try_from(n).unwrap()] == honest)
+                        .any(|&(n, _)| harness.senders[usize::try_from(n).unwrap()] == honest)
                     {
                         harness.answer();
                         harness.leave();

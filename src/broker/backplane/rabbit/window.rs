@@ -1,7 +1,7 @@
-//! How many letters of clients may be under way at once: no more than RabbitMQ answers without delay.
+//! How many publishes of clients may be under way at once: no more than RabbitMQ answers without delay.
 //!
-//! What is under way is ahead of every letter that leaves later, whoever's it is. So the window is what a letter of
-//! others can be kept waiting for. It follows the time that RabbitMQ takes to answer: it grows while letters wait here
+//! What is under way is ahead of every publish that leaves later, whoever's it is. So the window is what a publish of
+//! others can be kept waiting for. It follows the time that RabbitMQ takes to answer: it grows while publishes wait here
 //! and a larger window makes no answer late, and shrinks when answers come later than they would with the smallest
 //! window. Now and then it is the smallest one for some answers, which shows how long RabbitMQ takes now. No clock.
 
@@ -28,14 +28,14 @@ pub(super) struct Window {
     round: Round,
 }
 
-/// The answers to letters that left since some moment.
+/// The answers to publishes that left since some moment.
 #[derive(Debug, Default)]
 struct Round {
-    /// None: any letter counts.
+    /// None: any publish counts.
     begun: Option<Instant>,
     answers: u32,
     total: Duration,
-    /// Letters have waited for room.
+    /// Publishes have waited for room.
     was_full: bool,
 }
 
@@ -51,7 +51,7 @@ impl Window {
         has_room
     }
 
-    /// A letter that left then has been answered.
+    /// A publish that left then has been answered.
     pub(super) fn answered(&mut self, left: Instant, now: Instant) {
         if self.round.begun.is_some_and(|begun| left < begun) {
             return;
@@ -92,8 +92,8 @@ impl Window {
 mod tests {
     use super::*;
 
-    /// A RabbitMQ that answers in order: each letter after `latency`, and no sooner than `each` after the one before. There
-    /// are always letters that wait. Returns the largest window of the last half, and how many were answered per second.
+    /// A RabbitMQ that answers in order: each publish after `latency`, and no sooner than `each` after the one before. There
+    /// are always publishes that wait. Returns the largest window of the last half, and how many were answered per second.
     fn run(latency: Duration, each: Duration, length: Duration) -> (usize, u32) {
         let mut window = Window::new();
         let begun = Instant::now();
@@ -115,7 +115,7 @@ mod tests {
         (largest, answered / u32::try_from(length.as_secs()).unwrap())
     }
 
-    /// So that another letter waits no longer than a little, and RabbitMQ is busy all the same.
+    /// So that another publish waits no longer than a little, and RabbitMQ is busy all the same.
     #[test]
     fn the_window_is_as_large_as_rabbitmq_needs_and_no_larger() {
         let cases: [(u64, u64, usize, u32); 5] = [

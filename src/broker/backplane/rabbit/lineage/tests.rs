@@ -208,11 +208,11 @@ fn the_first_claim_in_the_stream_holds_for_everybody() {
 }
 
 #[test]
-fn the_newest_claims_writer_buries_and_nobody_what_is_replayed() {
+fn the_newest_claims_writer_dead_letters_and_nobody_what_is_replayed() {
     let mut lineage = reading();
     let mut roles = Vec::new();
     let mut role = |lineage: &mut Lineage, offset| {
-        roles.push(lineage.publication(offset, 0).map(|role| (role.replayed, role.buries)));
+        roles.push(lineage.publication(offset, 0).map(|role| (role.replayed, role.is_dead_letterer)));
     };
     lineage.marker(0, &claim(ME, "a", None));
     role(&mut lineage, 1);
@@ -225,8 +225,9 @@ fn the_newest_claims_writer_buries_and_nobody_what_is_replayed() {
     lineage.marker(8, &ping(5));
     role(&mut lineage, 9);
     role(&mut lineage, 9);
-    let (replayed, buries, leaves) = (Some((true, false)), Some((false, true)), Some((false, false)));
-    assert_eq!(roles, [replayed, buries, leaves, buries, None]);
+    let (replayed, is_dead_letterer, leaves) =
+        (Some((true, false)), Some((false, true)), Some((false, false)));
+    assert_eq!(roles, [replayed, is_dead_letterer, leaves, is_dead_letterer, None]);
 }
 
 #[test]

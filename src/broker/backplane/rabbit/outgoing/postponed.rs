@@ -1,4 +1,4 @@
-//! Letters that wait because RabbitMQ could not store one that goes where they go.
+//! Publishes that wait because RabbitMQ could not store one that goes where they go.
 //!
 //! Now and then one of them is the *probe*: it is sent, and what RabbitMQ says of it counts for all that wait with it.
 //! Each destination here has either a probe or an end of its rest, never both. No clock.
@@ -11,14 +11,14 @@ use rustc_hash::FxHashMap;
 
 use crate::broker::shares::Sender;
 
-/// How long letters rest after one of them could not be stored: long enough not to keep a RabbitMQ busy that is out of
+/// How long publishes rest after one of them could not be stored: long enough not to keep a RabbitMQ busy that is out of
 /// room, short enough to be tried dozens of times within `timeouts.publish`.
-pub(super) const REST: Duration = Duration::from_millis(100);
+pub(super) const RETRY_AFTER: Duration = Duration::from_millis(100);
 
-/// A hash of all that RabbitMQ routes a letter by.
+/// A hash of all that RabbitMQ routes a publish by.
 pub(super) type Destination = u64;
 
-/// A letter: where it goes, whose it is, and its number.
+/// A publish: where it goes, whose it is, and its number.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
     pub(super) destination: Destination,
@@ -35,15 +35,15 @@ impl Place {
 
 type Rank = (bool, u64);
 
-/// All letters that rest.
+/// All publishes that rest.
 #[derive(Debug, Default)]
-pub(super) struct Resting {
+pub(super) struct Postponed {
     waiting: FxHashMap<Destination, Waiting>,
     /// When which of them have rested, in that order.
     ends: VecDeque<(Instant, Destination)>,
 }
 
-/// Letters to one destination.
+/// Publishes to one destination.
 #[derive(Debug, Default)]
 struct Waiting {
     /// Without the probe.
@@ -62,8 +62,8 @@ impl Waiting {
     }
 }
 
-impl Resting {
-    /// Whether a letter has to wait: others to its destination rest, and it is not their probe.
+impl Postponed {
+    /// Whether a publish has to wait: others to its destination rest, and it is not their probe.
     pub(super) fn holds(&self, place: Place) -> bool {
         self.waiting.get(&place.destination).is_some_and(|waiting| waiting.probe != Some(place.rank()))
     }
@@ -72,27 +72,27 @@ impl Resting {
         self.waiting.get(&place.destination).is_some_and(|waiting| waiting.probe == Some(place.rank()))
     }
 
-    /// Whether a letter rests, and RabbitMQ's last word on its destination is that it cannot store: no probe is on its way to
+    /// Whether a publish rests, and RabbitMQ's last word on its destination is that it cannot store: no probe is on its way to
     /// show whether this is still so.
     pub(super) fn is_refused(&self, place: Place) -> bool {
         let waiting = self.waiting.get(&place.destination);
         waiting.is_some_and(|waiting| waiting.probe.is_none() && waiting.ranks.contains(&place.rank()))
     }
 
-    /// A letter waits with those that rest.
+    /// A publish waits with those that rest.
     pub(super) fn join(&mut self, place: Place) {
         if let Some(waiting) = self.waiting.get_mut(&place.destination) {
             waiting.ranks.insert(place.rank());
         }
     }
 
-    /// A letter could not be stored, and rests. If it was the probe, returns the numbers of those that rest with it. Those to
+    /// A publish could not be stored, and rests. If it was the probe, returns the numbers of those that rest with it. Those to
     /// one destination are tried `in_turn`, or the first again and again, where the order matters.
     pub(super) fn could_not_be_stored(&mut self, place: Place, in_turn: bool, now: Instant) -> Vec<u64> {
         let is_probe = self.is_probe(place);
         let is_new = !self.waiting.contains_key(&place.destination);
         if is_new || is_probe {
-            self.ends.push_back((now + REST, place.destination));
+            self.ends.push_back((now + RETRY_AFTER, place.destination));
         }
         let waiting = self.waiting.entry(place.destination).or_default();
         let mut others = Vec::new();
@@ -105,24 +105,24 @@ impl Resting {
         others
     }
 
-    /// A letter was stored. If it was the probe, returns the numbers of those that rested with it: they rest no more.
+    /// A publish was stored. If it was the probe, returns the numbers of those that rested with it: they rest no more.
     pub(super) fn was_stored(&mut self, place: Place) -> impl Iterator<Item = u64> + use<> {
         let waiting = if self.is_probe(place) { self.waiting.remove(&place.destination) } else { None };
         waiting.into_iter().flat_map(|waiting| waiting.ranks).map(|(_, number)| number)
     }
 
-    /// A letter is there no more. If it was the probe, another one will be.
+    /// A publish is there no more. If it was the probe, another one will be.
     pub(super) fn remove(&mut self, place: Place, now: Instant) {
         let is_probe = self.is_probe(place);
         let Some(waiting) = self.waiting.get_mut(&place.destination) else { return };
         waiting.ranks.remove(&place.rank());
         if is_probe {
             waiting.probe = None;
-            self.ends.push_back((now + REST, place.destination));
+            self.ends.push_back((now + RETRY_AFTER, place.destination));
         }
     }
 
-    /// The number of a letter that has become the probe of its destination, and is due; none if no rest is over.
+    /// The number of a publish that has become the probe of its destination, and is due; none if no rest is over.
     pub(super) fn next_probe(&mut self, now: Instant) -> Option<u64> {
         while let Some((until, _)) = self.ends.front()
             && *until <= now

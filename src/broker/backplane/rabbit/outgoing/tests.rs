@@ -1,4 +1,4 @@
-use super::postponed::REST;
+use super::postponed::RETRY_AFTER;
 use super::*;
 use crate::broker::backplane::rabbit::message;
 use crate::domain::mail::ClientKey;
@@ -11,7 +11,7 @@ mod suspects;
 
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// Letters, and a clock that is moved by hand.
+/// Publishes, and a clock that is moved by hand.
 struct Harness {
     outgoing: Outgoing,
     begun: Instant,
@@ -23,34 +23,34 @@ impl Harness {
         Self::with_room(4, 1000)
     }
 
-    /// For so many letters, with so many bytes in all.
-    fn with_room(letters: usize, bytes: usize) -> Self {
+    /// For so many publishes, with so many bytes in all.
+    fn with_room(pending: usize, bytes: usize) -> Self {
         let begun = Instant::now();
-        Self { outgoing: Outgoing::new(LIMIT, letters, bytes, usize::MAX), begun, now: begun }
+        Self { outgoing: Outgoing::new(LIMIT, pending, bytes, usize::MAX), begun, now: begun }
     }
 
     fn add(&mut self, purpose: Purpose, topic: &str) {
-        let is_burial = matches!(purpose, Purpose::Burial { .. });
-        let letter = Letter {
-            exchange: if is_burial { "fanfare.dead" } else { "fanfare" }.into(),
+        let is_dead_letter = matches!(purpose, Purpose::DeadLetter { .. });
+        let pending = PendingPublish {
+            exchange: if is_dead_letter { "fanfare.dead" } else { "fanfare" }.into(),
             routing_key: topic.into(),
             body: b"1".to_vec(),
             properties: BasicProperties::default(),
         };
-        self.outgoing.add(purpose, letter, self.now);
+        self.outgoing.add(purpose, pending, self.now);
     }
 
     /// Buries a message with so many bytes in a header.
-    fn bury_with_header(&mut self, tag: u64, bytes: usize) {
+    fn add_dead_letter_with_header(&mut self, tag: u64, bytes: usize) {
         let mut headers = FieldTable::default();
         headers.insert("h".into(), AMQPValue::LongString("x".repeat(bytes).into()));
-        let letter = Letter {
+        let pending = PendingPublish {
             exchange: "fanfare.dead".into(),
             routing_key: "a".into(),
             body: Vec::new(),
             properties: BasicProperties::default().with_headers(headers),
         };
-        self.outgoing.add(Purpose::Burial { tag: Some(tag), ticket: None }, letter, self.now);
+        self.outgoing.add(Purpose::DeadLetter { tag: Some(tag), ticket: None }, pending, self.now);
     }
 
     fn publish(&mut self, topic: &str) {
@@ -60,13 +60,13 @@ impl Harness {
     /// Publishes to several topics.
     fn broadcast(&mut self, first: &str, copies: &[&str]) {
         let copies: Vec<_> = copies.iter().map(|&topic| topic.into()).collect();
-        let letter = Letter {
+        let pending = PendingPublish {
             exchange: "fanfare".into(),
             routing_key: first.into(),
             body: b"1".to_vec(),
             properties: message::properties("id".into(), &copies, None),
         };
-        self.outgoing.add(Purpose::Publish(Asker::Control(oneshot::channel().0)), letter, self.now);
+        self.outgoing.add(Purpose::Publish(Asker::Control(oneshot::channel().0)), pending, self.now);
     }
 
     fn publish_as(&mut self, slot: u32, topic: &str) {
@@ -74,8 +74,8 @@ impl Harness {
         self.add(Purpose::Publish(Asker::Client { shard: 0, client, command: 1 }), topic);
     }
 
-    fn bury(&mut self, tag: u64, topic: &str) {
-        self.add(Purpose::Burial { tag: Some(tag), ticket: None }, topic);
+    fn add_dead_letter(&mut self, tag: u64, topic: &str) {
+        self.add(Purpose::DeadLetter { tag: Some(tag), ticket: None }, topic);
     }
 
     /// The numbers of all that leave now.
@@ -94,7 +94,7 @@ impl Harness {
         self.outgoing.hear(Report { number, outcome }, self.now).collect()
     }
 
-    /// The channel is gone, because a letter was refused or with the connection.
+    /// The channel is gone, because a publish was refused or with the connection.
     fn lose(&mut self, refused: bool) -> Option<Settled> {
         self.outgoing.channel_is_gone(refused.then_some("no"))
     }
@@ -113,22 +113,22 @@ impl Harness {
 #[test]
 fn there_is_room_for_so_many_bytes_of_headers_as_well_as_of_bodies() {
     let mut harness = Harness::new();
-    harness.bury_with_header(1, 100);
+    harness.add_dead_letter_with_header(1, 100);
     assert!(harness.outgoing.has_room(Sender::Operator));
-    harness.bury_with_header(2, 1000);
+    harness.add_dead_letter_with_header(2, 1000);
     assert!(!harness.outgoing.has_room(Sender::Operator));
     assert_eq!(harness.leave(), [0, 1]);
     harness.hear(1, true);
     assert!(harness.outgoing.has_room(Sender::Operator));
 }
 
-/// A burial that gave its tag back is kept until it is confirmed, and so are its bytes.
+/// A dead letter that gave its tag back is kept until it is confirmed, and so are its bytes.
 #[test]
 fn there_is_room_in_bytes_as_well_as_in_number() {
     let mut harness = Harness::with_room(4, 2);
-    harness.bury(1, "a");
+    harness.add_dead_letter(1, "a");
     assert!(harness.outgoing.has_room(Sender::Operator));
-    harness.bury(2, "a");
+    harness.add_dead_letter(2, "a");
     assert_eq!((harness.outgoing.has_room(Sender::Operator), harness.leave()), (false, vec![0, 1]));
     assert_eq!(
         (harness.wait(LIMIT), harness.outgoing.has_room(Sender::Operator)),
@@ -150,7 +150,7 @@ fn what_is_confirmed_is_told_once() {
 }
 
 #[test]
-fn a_refused_letter_leaves_again_before_what_came_later_for_its_topic() {
+fn a_refused_publish_leaves_again_before_what_came_later_for_its_topic() {
     let mut harness = Harness::new();
     harness.publish("a");
     assert_eq!(harness.leave(), [0]);
@@ -158,8 +158,8 @@ fn a_refused_letter_leaves_again_before_what_came_later_for_its_topic() {
     harness.publish("a");
     harness.publish("b");
     assert_eq!(harness.leave(), [2], "another topic does not wait");
-    assert_eq!(harness.outgoing.next_change(), Some(harness.now + REST));
-    assert_eq!(harness.wait(REST), 0);
+    assert_eq!(harness.outgoing.next_change(), Some(harness.now + RETRY_AFTER));
+    assert_eq!(harness.wait(RETRY_AFTER), 0);
     assert_eq!(harness.leave(), [0], "to show whether RabbitMQ stores it now");
     assert!(matches!(harness.hear(0, true), Some(Settled::Publish(_, Ok(())))));
     assert_eq!(harness.leave(), [1]);
@@ -167,7 +167,7 @@ fn a_refused_letter_leaves_again_before_what_came_later_for_its_topic() {
 }
 
 #[test]
-fn letters_outlive_the_connection_in_their_order() {
+fn publishes_outlive_the_connection_in_their_order() {
     let mut harness = Harness::new();
     for topic in ["b", "a", "b"] {
         harness.publish(topic);
@@ -182,9 +182,9 @@ fn letters_outlive_the_connection_in_their_order() {
 }
 
 #[test]
-fn burials_wait_for_the_next_connection_however_long_but_not_their_tags() {
+fn dead_letters_wait_for_the_next_connection_however_long_but_not_their_tags() {
     let mut harness = Harness::new();
-    harness.bury(7, "a");
+    harness.add_dead_letter(7, "a");
     assert_eq!(harness.leave(), [0]);
     assert!(harness.lose(false).is_none());
     harness.outgoing.tags_are_void();
@@ -192,16 +192,16 @@ fn burials_wait_for_the_next_connection_however_long_but_not_their_tags() {
     assert_eq!(harness.leave(), [0]);
     assert!(matches!(
         harness.hear(0, true),
-        Some(Settled::Burial { tag: None, ticket: None, outcome: Ok(()) })
+        Some(Settled::DeadLetter { tag: None, ticket: None, outcome: Ok(()) })
     ));
     assert!(harness.outgoing.len() == 0);
 }
 
 #[test]
-fn a_burial_of_which_nothing_is_heard_gives_its_tag_back_and_goes_on() {
+fn a_dead_letter_of_which_nothing_is_heard_gives_its_tag_back_and_goes_on() {
     for is_blocked in [false, true] {
         let mut harness = Harness::new();
-        harness.bury(7, "a");
+        harness.add_dead_letter(7, "a");
         let mut left = if is_blocked { Vec::new() } else { harness.leave() };
         assert!(matches!(
             harness.wait_for_settled(LIMIT)[..],
@@ -212,27 +212,28 @@ fn a_burial_of_which_nothing_is_heard_gives_its_tag_back_and_goes_on() {
         assert_eq!(left, [0], "it leaves once");
         assert!(matches!(
             harness.hear(0, true),
-            Some(Settled::Burial { tag: None, ticket: None, outcome: Ok(()) })
+            Some(Settled::DeadLetter { tag: None, ticket: None, outcome: Ok(()) })
         ));
         assert!(harness.outgoing.len() == 0);
     }
 }
 
 #[test]
-fn a_burial_that_cannot_be_stored_has_its_time_from_then_on_however_long_it_waited() {
-    for waited in [Duration::ZERO, LIMIT - REST / 2, 3 * LIMIT] {
+fn a_dead_letter_that_cannot_be_stored_has_its_time_from_then_on_however_long_it_waited() {
+    for waited in [Duration::ZERO, LIMIT - RETRY_AFTER / 2, 3 * LIMIT] {
         let mut harness = Harness::new();
-        harness.bury(7, "full");
+        harness.add_dead_letter(7, "full");
         assert_eq!(harness.leave(), [0]);
         let released = harness.wait(waited);
         assert_eq!(released, usize::from(waited > LIMIT));
         let mut settled = Vec::new();
         while settled.is_empty() {
             assert!(harness.hear(0, false).is_none());
-            settled = harness.wait_for_settled(REST);
+            settled = harness.wait_for_settled(RETRY_AFTER);
             assert_eq!(harness.leave().len(), usize::from(settled.is_empty()));
         }
-        let Settled::Burial { tag, ticket: None, outcome: Err(Unconfirmed::NotStored) } = settled[0] else {
+        let Settled::DeadLetter { tag, ticket: None, outcome: Err(Unconfirmed::NotStored) } = settled[0]
+        else {
             panic!("{settled:?}")
         };
         assert_eq!((tag, harness.now), (Some(7).filter(|_| released == 0), harness.begun + waited + LIMIT));
@@ -241,16 +242,16 @@ fn a_burial_that_cannot_be_stored_has_its_time_from_then_on_however_long_it_wait
 }
 
 #[test]
-fn what_counts_is_the_last_word_on_a_burial() {
+fn what_counts_is_the_last_word_on_a_dead_letter() {
     for is_blocked in [false, true] {
         let mut harness = Harness::new();
-        harness.bury(7, "a");
+        harness.add_dead_letter(7, "a");
         assert_eq!(harness.leave(), [0]);
         assert!(harness.hear(0, false).is_none());
-        assert_eq!(harness.wait(REST), 0);
+        assert_eq!(harness.wait(RETRY_AFTER), 0);
         let mut left = if is_blocked { Vec::new() } else { harness.leave() };
         assert!(matches!(
-            harness.wait_for_settled(LIMIT - REST)[..],
+            harness.wait_for_settled(LIMIT - RETRY_AFTER)[..],
             [Settled::Released { tag: 7, is_unroutable: false }]
         ));
         left.extend(harness.leave());
@@ -260,11 +261,11 @@ fn what_counts_is_the_last_word_on_a_burial() {
 }
 
 #[test]
-fn burials_take_room_until_they_are_settled_however_long() {
+fn dead_letters_take_room_until_they_are_settled_however_long() {
     let mut harness = Harness::new();
     for tag in 1..=4 {
         assert!(harness.outgoing.has_room(Sender::Operator));
-        harness.bury(tag, "a");
+        harness.add_dead_letter(tag, "a");
     }
     assert_eq!((harness.leave(), harness.wait(LIMIT)), (vec![0, 1, 2, 3], 4));
     assert!(!harness.outgoing.has_room(Sender::Operator), "they wait on");
@@ -280,19 +281,19 @@ fn time_ends_in_whatever_state_and_what_is_heard_later_counts_for_nothing() {
         harness.publish(topic);
     }
     assert_eq!(harness.leave(), [0, 1, 2]);
-    assert_eq!(harness.wait(LIMIT - REST / 2), 0);
+    assert_eq!(harness.wait(LIMIT - RETRY_AFTER / 2), 0);
     assert!(harness.hear(1, false).is_none());
     harness.publish("b");
-    assert_eq!(harness.wait(REST / 2), 3, "two under way, one resting");
+    assert_eq!(harness.wait(RETRY_AFTER / 2), 3, "two under way, one resting");
     assert!(harness.leave().is_empty());
-    assert_eq!(harness.wait(REST / 2), 0);
+    assert_eq!(harness.wait(RETRY_AFTER / 2), 0);
     assert_eq!(harness.leave(), [3]);
     assert!(harness.hear(0, true).is_none());
     assert!(harness.hear(3, true).is_some());
 }
 
 #[test]
-fn letters_that_failed_under_way_take_room_until_the_connection_ends_or_settles_them() {
+fn publishes_that_failed_under_way_take_room_until_the_connection_ends_or_settles_them() {
     let mut harness = Harness::new();
     for topic in ["a", "b", "c", "d"] {
         assert!(harness.outgoing.has_room(Sender::Operator));
@@ -315,7 +316,7 @@ fn letters_that_failed_under_way_take_room_until_the_connection_ends_or_settles_
 
 /// The client library still has them.
 #[test]
-fn letters_that_failed_under_way_take_as_many_bytes_as_before_until_the_connection_ends_or_settles_them() {
+fn publishes_that_failed_under_way_take_as_many_bytes_as_before_until_the_connection_ends_or_settles_them() {
     for is_settled in [false, true] {
         let mut harness = Harness::with_room(100, 3);
         for topic in ["a", "b", "c"] {
@@ -349,7 +350,10 @@ fn no_more_are_under_way_than_may_be_whatever_becomes_of_them() {
             1 => assert_eq!((harness.lose(false).is_none(), harness.leave()), (true, all[..3].to_vec())),
             2 => {
                 assert!(harness.hear(first, false).is_none() && harness.hear(first, false).is_none());
-                assert_eq!((harness.leave(), harness.wait(REST), harness.leave()), (vec![], 0, vec![first]));
+                assert_eq!(
+                    (harness.leave(), harness.wait(RETRY_AFTER), harness.leave()),
+                    (vec![], 0, vec![first])
+                );
             }
             3 => assert!(harness.hear_all(first, Outcome::Taken).is_empty() && harness.leave().is_empty()),
             4 => assert_eq!(
@@ -367,7 +371,7 @@ fn no_more_are_under_way_than_may_be_whatever_becomes_of_them() {
 }
 
 #[test]
-fn a_client_that_publishes_all_it_may_keeps_nobody_waiting_for_its_letters() {
+fn a_client_that_publishes_all_it_may_keeps_nobody_waiting_for_its_publishes() {
     let mut harness = Harness::with_room(16_384, 1 << 20);
     (0..127).for_each(|_| harness.publish_as(1, "a"));
     assert_eq!(harness.leave(), [0, 1, 2, 3, 4, 5, 6, 7]);
@@ -380,13 +384,13 @@ fn a_client_that_publishes_all_it_may_keeps_nobody_waiting_for_its_letters() {
     assert_eq!(harness.leave(), [8]);
 }
 
-/// Whatever becomes of clients' letters, the next ones have the whole room, and leave.
+/// Whatever becomes of clients' publishes, the next ones have the whole room, and leave.
 #[test]
-fn letters_of_clients_leave_nothing_behind() {
+fn publishes_of_clients_leave_nothing_behind() {
     let mut harness = Harness::with_room(1000, 1 << 20);
     for round in 0..4 {
         let first = harness.outgoing.next;
-        (0..40).for_each(|letter| harness.publish_as(letter % 3, "a"));
+        (0..40).for_each(|pending| harness.publish_as(pending % 3, "a"));
         assert!((8..40).contains(&harness.leave().len()));
         match round {
             0 => assert_eq!(harness.wait(LIMIT), 40, "8 of them under way"),
@@ -398,7 +402,7 @@ fn letters_of_clients_leave_nothing_behind() {
             let left = harness.leave();
             left.iter().for_each(|&number| _ = harness.hear(number, true));
             harness.outgoing.unheard.clone().iter().for_each(|&number| _ = harness.hear(number, true));
-            harness.wait(REST / 2);
+            harness.wait(RETRY_AFTER / 2);
         }
         assert_eq!(harness.outgoing.len(), 0, "{round}");
         (first..harness.outgoing.next).for_each(|number| _ = harness.hear(number, true));

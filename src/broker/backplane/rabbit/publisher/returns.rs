@@ -8,22 +8,22 @@ use tokio::time::Instant;
 
 use super::{Confirmed, Outcome, Report};
 
-/// From the confirm of a dead letter until its return has been seen, if there was one, though not all letters before it
+/// From the confirm of a dead letter until its return has been seen, if there was one, though not all publishes before it
 /// are confirmed. lapin gives it away with the same frame; tokio may run its tasks in another order.
 const RETURN_LIMIT: Duration = Duration::from_millis(100);
 
-/// What is known of letters, in the order in which they were sent.
+/// What is known of publishes, in the order in which they were sent.
 ///
-/// RabbitMQ returns a letter that it cannot route before it confirms it, and returns are in the order of the letters.
-/// But lapin 4.12 gives a return to whichever confirm it settles next, which is another one's if several letters are
-/// confirmed together. A return says by a header of its own which letter it is
-/// ([`number`](super::dead_letter::number)). It is with a confirm all the same: when a letter, and all that were sent
-/// before it, are confirmed, its return has been seen, if there was one. So letters are reported in their order. One
+/// RabbitMQ returns a publish that it cannot route before it confirms it, and returns are in the order of the publishes.
+/// But lapin 4.12 gives a return to whichever confirm it settles next, which is another one's if several publishes are
+/// confirmed together. A return says by a header of its own which publish it is
+/// ([`number`](super::dead_letter::number)). It is with a confirm all the same: when a publish, and all that were sent
+/// before it, are confirmed, its return has been seen, if there was one. So publishes are reported in their order. One
 /// before which others are not confirmed, as where their queue is stuck, is reported after [`RETURN_LIMIT`]: its return is
 /// with a confirm that lapin has settled together with its own, or before.
 #[derive(Debug, Default)]
 pub(super) struct Returns {
-    /// Letters that are not reported.
+    /// Publishes that are not reported.
     sent: VecDeque<u64>,
     /// Those of them that are confirmed, and whether RabbitMQ stored them.
     confirmed: FxHashMap<u64, bool>,
@@ -38,7 +38,7 @@ impl Returns {
         self.sent.push_back(number);
     }
 
-    /// A letter is confirmed; or nothing will be heard of it, and nobody waits for it.
+    /// A publish is confirmed; or nothing will be heard of it, and nobody waits for it.
     pub(super) fn heard(&mut self, number: u64, confirmed: Option<Confirmed>, now: Instant) {
         match confirmed {
             Some(Confirmed { is_ack, returned }) => {
@@ -84,10 +84,10 @@ impl Returns {
 mod tests {
     use super::*;
 
-    /// As RabbitMQ and lapin say it: returns in order, each before its letter's confirm, and each with the next confirm.
-    fn outcomes(letters: u64, unroutable: &[u64], confirmed: &[u64], batches: usize) -> Vec<(u64, Outcome)> {
+    /// As RabbitMQ and lapin say it: returns in order, each before its publish's confirm, and each with the next confirm.
+    fn outcomes(count: u64, unroutable: &[u64], confirmed: &[u64], batches: usize) -> Vec<(u64, Outcome)> {
         let (mut returns, now) = (Returns::default(), Instant::now());
-        (0..letters).for_each(|number| returns.sent(number));
+        (0..count).for_each(|number| returns.sent(number));
         let mut waiting: VecDeque<u64> = VecDeque::new();
         let mut reports = Vec::new();
         let mut unreturned = unroutable.iter().copied().peekable();
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_return_is_its_letters_whichever_confirm_it_came_with() {
+    fn a_return_belongs_to_its_publish_whichever_confirm_it_came_with() {
         let orders: [&[u64]; 4] = [&[0, 1, 2, 3], &[3, 2, 1, 0], &[1, 3, 0, 2], &[2, 0, 3, 1]];
         for bits in 0..16_u64 {
             let unroutable: Vec<u64> = (0..4).filter(|number| bits & (1 << number) != 0).collect();
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn letters_are_reported_in_their_order_as_soon_as_those_before_them_are_confirmed() {
+    fn publishes_are_reported_in_their_order_as_soon_as_those_before_them_are_confirmed() {
         let (mut returns, now) = (Returns::default(), Instant::now());
         [7, 5].into_iter().for_each(|number| returns.sent(number));
         returns.heard(5, Some(Confirmed { is_ack: false, returned: None }), now);

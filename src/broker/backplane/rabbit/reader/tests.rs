@@ -38,7 +38,7 @@ impl Harness {
     }
 
     fn written(&mut self, marker: Option<&Marker>) -> Delivery {
-        let written = marker.map(|marker| markers::letter(&"fanfare".into(), marker, None).properties);
+        let written = marker.map(|marker| markers::publish_of(&"fanfare".into(), marker, None).properties);
         let properties = written.unwrap_or_default();
         let mut headers = properties.headers().clone().unwrap_or_default();
         headers.insert(headers::OFFSET.into(), AMQPValue::LongLongInt(self.offset));
@@ -54,7 +54,7 @@ impl Harness {
         let short = |event| match event {
             Event::Message(message) => {
                 let place = message.place.expect("from a stream");
-                format!("{} {} {}", place.offset, place.is_replayed, place.is_ours_to_bury)
+                format!("{} {} {}", place.offset, place.is_replayed, place.is_ours_to_dead_letter)
             }
             Event::Passed { .. } => "passed".to_owned(),
             Event::Loading { base } => format!("loading after {base}"),

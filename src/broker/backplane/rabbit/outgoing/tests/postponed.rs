@@ -10,7 +10,7 @@ fn what_is_due_does_not_overtake_what_rests() {
     harness.publish("a");
     assert!(harness.hear(0, false).is_none());
     assert!(harness.leave().is_empty());
-    assert_eq!((harness.wait(REST), harness.leave()), (0, vec![0]));
+    assert_eq!((harness.wait(RETRY_AFTER), harness.leave()), (0, vec![0]));
     harness.publish("a");
     assert!(harness.leave().is_empty());
     assert!(harness.hear(0, true).is_some());
@@ -18,21 +18,21 @@ fn what_is_due_does_not_overtake_what_rests() {
 }
 
 #[test]
-fn a_burial_that_is_routed_nowhere_gives_its_tag_back_is_tried_again_and_fails_as_that() {
+fn a_dead_letter_that_is_routed_nowhere_gives_its_tag_back_is_tried_again_and_fails_as_that() {
     let mut harness = Harness::new();
-    harness.bury(7, "a");
+    harness.add_dead_letter(7, "a");
     let (mut tries, mut released) = (0, Vec::new());
     let failed = loop {
         tries += harness.leave().len();
         released.extend(harness.hear_all(0, Outcome::Unroutable));
-        if let Some(failed) = harness.wait_for_settled(REST).pop() {
+        if let Some(failed) = harness.wait_for_settled(RETRY_AFTER).pop() {
             break failed;
         }
     };
     assert!(matches!(released[..], [Settled::Released { tag: 7, is_unroutable: true }]), "{released:?}");
     assert!(matches!(
         failed,
-        Settled::Burial { tag: None, ticket: None, outcome: Err(Unconfirmed::Unroutable) }
+        Settled::DeadLetter { tag: None, ticket: None, outcome: Err(Unconfirmed::Unroutable) }
     ));
     assert!(
         tries > 10 && harness.outgoing.len() == 0,
@@ -45,7 +45,7 @@ fn a_burial_that_is_routed_nowhere_gives_its_tag_back_is_tried_again_and_fails_a
 fn of_many_burials_that_are_routed_nowhere_one_is_tried_again_and_shows_how_it_is_for_all() {
     for is_bound_at_last in [false, true] {
         let mut harness = Harness::with_room(1000, 1 << 20);
-        (0..50).for_each(|tag| harness.bury(tag, "a"));
+        (0..50).for_each(|tag| harness.add_dead_letter(tag, "a"));
         let first = harness.leave();
         assert_eq!(first.len(), 50);
         let is_released =
@@ -54,7 +54,7 @@ fn of_many_burials_that_are_routed_nowhere_one_is_tried_again_and_shows_how_it_i
             let settled = harness.hear_all(number, Outcome::Unroutable);
             assert!(settled.len() == 1 && settled.iter().all(is_released), "its tag keeps no other waiting");
         }
-        harness.bury(50, "a");
+        harness.add_dead_letter(50, "a");
         assert_eq!(
             harness.leave(),
             [50],
@@ -64,13 +64,13 @@ fn of_many_burials_that_are_routed_nowhere_one_is_tried_again_and_shows_how_it_i
         assert!(matches!(settled[..], [Settled::Released { tag: 50, is_unroutable: true }]), "{settled:?}");
         let (mut tries, mut failed) = (0, 0);
         while harness.now < harness.begun + LIMIT / 2 {
-            failed += harness.wait(REST);
+            failed += harness.wait(RETRY_AFTER);
             assert_eq!(harness.leave(), [tries], "each in its turn");
             assert!(harness.hear_all(tries, Outcome::Unroutable).is_empty());
             tries += 1;
         }
         assert_eq!((tries, failed), (25, 0));
-        assert_eq!((harness.wait(REST), harness.leave()), (0, vec![25]));
+        assert_eq!((harness.wait(RETRY_AFTER), harness.leave()), (0, vec![25]));
         if is_bound_at_last {
             assert!(harness.hear(25, true).is_some());
             assert_eq!(harness.leave(), (0..51).filter(|&number| number != 25).collect::<Vec<_>>());
@@ -78,7 +78,7 @@ fn of_many_burials_that_are_routed_nowhere_one_is_tried_again_and_shows_how_it_i
             harness.hear_all(25, Outcome::Unroutable);
             let failed: usize = (0..30)
                 .map(|_| {
-                    let failed = harness.wait(REST);
+                    let failed = harness.wait(RETRY_AFTER);
                     harness
                         .leave()
                         .iter()
@@ -87,8 +87,8 @@ fn of_many_burials_that_are_routed_nowhere_one_is_tried_again_and_shows_how_it_i
                 })
                 .sum();
             assert_eq!((failed, harness.outgoing.len()), (51, 0));
-            harness.wait(REST);
-            harness.bury(1, "a");
+            harness.wait(RETRY_AFTER);
+            harness.add_dead_letter(1, "a");
             assert_eq!(harness.leave(), [51], "nothing rests any more");
         }
     }
@@ -96,13 +96,13 @@ fn of_many_burials_that_are_routed_nowhere_one_is_tried_again_and_shows_how_it_i
 
 /// Those that rest with it have been told of by no word of RabbitMQ's but that it could not store them a while ago.
 #[test]
-fn burials_that_rest_do_not_fail_while_nothing_is_heard_of_the_one_that_is_to_show_how_it_is() {
+fn dead_letters_that_rest_do_not_fail_while_nothing_is_heard_of_the_one_that_is_to_show_how_it_is() {
     for is_blocked in [false, true] {
         let mut harness = Harness::new();
-        (1..=3).for_each(|tag| harness.bury(tag, "a"));
+        (1..=3).for_each(|tag| harness.add_dead_letter(tag, "a"));
         assert_eq!(harness.leave(), [0, 1, 2]);
         (0..3).for_each(|number| assert!(harness.hear(number, false).is_none()));
-        assert_eq!(harness.wait(REST), 0);
+        assert_eq!(harness.wait(RETRY_AFTER), 0);
         let mut left = if is_blocked { Vec::new() } else { harness.leave() };
         let settled = harness.wait_for_settled(LIMIT);
         let is_released =
@@ -113,13 +113,13 @@ fn burials_that_rest_do_not_fail_while_nothing_is_heard_of_the_one_that_is_to_sh
         assert_eq!(left, [0]);
         // From the next such word on they have their time again.
         assert!(harness.hear(0, false).is_none());
-        assert_eq!(harness.outgoing.next_change(), Some(harness.now + REST));
+        assert_eq!(harness.outgoing.next_change(), Some(harness.now + RETRY_AFTER));
         let mut failed = 0;
         while harness.outgoing.len() > 0 {
-            failed += harness.wait(REST);
+            failed += harness.wait(RETRY_AFTER);
             harness.leave().iter().for_each(|&number| drop(harness.hear(number, false)));
         }
-        assert_eq!((failed, harness.now), (3, harness.begun + REST + 4 * LIMIT + LIMIT));
+        assert_eq!((failed, harness.now), (3, harness.begun + RETRY_AFTER + 4 * LIMIT + LIMIT));
     }
 }
 
@@ -136,7 +136,7 @@ fn suspects_do_not_rest_before_rabbitmq_has_said_something_of_them() {
     }
     assert_eq!(harness.leave(), [2]);
     assert!(harness.hear(2, true).is_some() && !harness.outgoing.has_suspects());
-    assert_eq!((harness.wait(REST), harness.leave()), (0, vec![0]));
+    assert_eq!((harness.wait(RETRY_AFTER), harness.leave()), (0, vec![0]));
     assert!(harness.hear(0, true).is_some());
     assert_eq!(harness.leave(), [1]);
 }
@@ -154,7 +154,7 @@ fn what_goes_to_several_topics_rests_with_what_goes_to_the_same_ones() {
     harness.broadcast("a", &["full", "b"]);
     harness.broadcast("a", &["fullb"]);
     assert_eq!(harness.leave(), [1, 2, 4, 5]);
-    assert_eq!((harness.wait(REST), harness.leave()), (0, vec![0]));
+    assert_eq!((harness.wait(RETRY_AFTER), harness.leave()), (0, vec![0]));
     assert!(harness.hear(0, true).is_some());
     assert_eq!(harness.leave(), [3]);
 }
@@ -172,15 +172,15 @@ fn an_operators_publish_is_the_one_that_shows_how_it_is() {
     harness.publish("a");
     assert!(harness.leave().is_empty());
     for _ in 0..3 {
-        assert_eq!((harness.wait(REST), harness.leave()), (0, vec![9]), "in their order");
+        assert_eq!((harness.wait(RETRY_AFTER), harness.leave()), (0, vec![9]), "in their order");
         assert!(harness.hear(9, false).is_none());
     }
-    assert_eq!((harness.wait(REST), harness.leave()), (0, vec![9]));
+    assert_eq!((harness.wait(RETRY_AFTER), harness.leave()), (0, vec![9]));
     assert!(harness.hear(9, true).is_some());
     assert_eq!(harness.leave(), [10]);
 }
 
-/// Whatever becomes of a letter, those that rest with it are tried again, and nothing is left behind.
+/// Whatever becomes of a publish, those that rest with it are tried again, and nothing is left behind.
 #[test]
 fn there_is_always_one_that_is_tried_or_a_time_for_it() {
     for case in 0..5 {
@@ -199,7 +199,7 @@ fn there_is_always_one_that_is_tried_or_a_time_for_it() {
             3 => assert_eq!(harness.wait(LIMIT / 2), 1, "its time is over"),
             _ => assert!(harness.lose(true).is_some()),
         }
-        harness.wait(REST);
+        harness.wait(RETRY_AFTER);
         for _ in 0..3 {
             harness.leave().iter().for_each(|&number| drop(harness.hear(number, true)));
         }

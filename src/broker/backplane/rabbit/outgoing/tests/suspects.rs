@@ -1,15 +1,15 @@
-//! What RabbitMQ closes the channel for, without saying which letter it meant.
+//! What RabbitMQ closes the channel for, without saying which publish it meant.
 
 use std::collections::BTreeMap;
 
 use super::*;
 
 #[test]
-fn a_burial_that_is_refused_for_good_fails_and_no_other() {
+fn a_dead_letter_that_is_refused_for_good_fails_and_no_other() {
     for is_released in [false, true] {
         let mut harness = Harness::new();
-        harness.bury(7, "a");
-        harness.bury(8, "b");
+        harness.add_dead_letter(7, "a");
+        harness.add_dead_letter(8, "b");
         assert_eq!(harness.leave(), [0, 1]);
         assert_eq!(
             harness.wait(if is_released { LIMIT } else { Duration::ZERO }),
@@ -17,7 +17,7 @@ fn a_burial_that_is_refused_for_good_fails_and_no_other() {
         );
         assert!(harness.lose(true).is_none());
         assert_eq!(harness.leave(), [0], "suspected, and so alone");
-        let Some(Settled::Burial { tag, ticket: None, outcome: Err(Unconfirmed::Refused(text)) }) =
+        let Some(Settled::DeadLetter { tag, ticket: None, outcome: Err(Unconfirmed::Refused(text)) }) =
             harness.lose(true)
         else {
             panic!("it was alone");
@@ -29,29 +29,29 @@ fn a_burial_that_is_refused_for_good_fails_and_no_other() {
         );
         assert_eq!(harness.leave(), [1]);
         assert!(harness.hear(1, true).is_some() && harness.outgoing.len() == 0);
-        harness.bury(1, "a");
-        harness.bury(2, "a");
+        harness.add_dead_letter(1, "a");
+        harness.add_dead_letter(2, "a");
         assert_eq!(harness.leave(), [2, 3], "nobody is suspected any more");
     }
 }
 
 #[test]
-fn a_suspected_burial_that_cannot_be_stored_has_its_time_all_the_same() {
+fn a_suspected_dead_letter_that_cannot_be_stored_has_its_time_all_the_same() {
     let mut harness = Harness::new();
-    (7..10).for_each(|tag| harness.bury(tag, if tag == 7 { "full" } else { "a" }));
+    (7..10).for_each(|tag| harness.add_dead_letter(tag, if tag == 7 { "full" } else { "a" }));
     assert_eq!(harness.leave(), [0, 1, 2]);
     assert!(harness.lose(true).is_none());
     assert_eq!(harness.leave(), [0]);
     assert!(harness.hear(0, false).is_none());
     assert_eq!(harness.leave(), [1]);
     assert!(harness.hear(1, true).is_some());
-    assert_eq!(harness.wait(REST), 0);
+    assert_eq!(harness.wait(RETRY_AFTER), 0);
     assert_eq!(harness.leave(), [2], "suspects are first");
     assert!(harness.hear(2, true).is_some());
     assert_eq!(harness.leave(), [0]);
     assert_eq!(
         harness.outgoing.next_change(),
-        Some(harness.now - REST + LIMIT),
+        Some(harness.now - RETRY_AFTER + LIMIT),
         "from the first such word on"
     );
 }
@@ -75,7 +75,7 @@ fn suspects_leave_before_all_others_however_many_these_are() {
     assert!(!harness.outgoing.has_suspects() && harness.leave().len() > 1);
 }
 
-/// A RabbitMQ that confirms letters as they come, and closes the channel at those of `refused`; it may be that
+/// A RabbitMQ that confirms publishes as they come, and closes the channel at those of `refused`; it may be that
 /// the confirms before that are lost. Returns those that it confirmed, how many failed, and the connections.
 fn bring_home(harness: &mut Harness, refused: &[u64], confirms_are_lost: bool) -> (Vec<u64>, usize, usize) {
     let (mut confirmed, mut failed) = (Vec::new(), 0);
@@ -114,15 +114,15 @@ fn only_those_fail_that_rabbitmq_closes_the_channel_for_and_each_costs_one_conne
         (5, &[0, 3], 4),
         (5, &[0, 1, 2, 3, 4], 7),
     ];
-    for (letters, refused, connections) in cases {
+    for (pending, refused, connections) in cases {
         for confirms_are_lost in [false, true] {
             let mut harness = Harness::new();
-            (0..letters).for_each(|_| harness.publish("a"));
+            (0..pending).for_each(|_| harness.publish("a"));
             let came_home = bring_home(&mut harness, refused, confirms_are_lost);
-            let innocent = (0..letters).filter(|number| !refused.contains(number)).collect();
+            let innocent = (0..pending).filter(|number| !refused.contains(number)).collect();
             // If the last one is refused and the confirms before it came, it was alone at once.
             let connections = connections - usize::from(refused == [4] && !confirms_are_lost);
-            assert_eq!(came_home, (innocent, refused.len(), connections), "{letters} {refused:?}");
+            assert_eq!(came_home, (innocent, refused.len(), connections), "{pending} {refused:?}");
             assert!(harness.outgoing.len() == 0);
         }
     }
@@ -149,7 +149,7 @@ fn who_is_suspected_leaves_alone_and_who_was_not_alone_has_not_failed() {
     assert!(harness.lose(true).is_some());
 }
 
-/// What RabbitMQ does with a letter, however often it comes.
+/// What RabbitMQ does with a publish, however often it comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Stored,
@@ -163,17 +163,21 @@ enum Fate {
 
 use Fate::{NotStored, Refused, Silent, Stored};
 
-/// A RabbitMQ that looks at letters in their order, and at all that were sent before it closes the channel. It may be that what
-/// it says of others before that is lost. Returns how each letter ended, if it did, and how many channels were closed.
+/// A RabbitMQ that looks at publishes in their order, and at all that were sent before it closes the channel. It may be that what
+/// it says of others before that is lost. Returns how each publish ended, if it did, and how many channels were closed.
 fn ends(
     fates: &[Fate],
     topic: impl Fn(usize) -> String,
-    are_burials: bool,
+    are_dead_letters: bool,
     words_are_lost: bool,
 ) -> (BTreeMap<u64, Fate>, usize) {
     let mut harness = Harness::new();
     for (n, slot) in (0..fates.len()).zip(0..) {
-        if are_burials { harness.bury(n as u64, &topic(n)) } else { harness.publish_as(slot, &topic(n)) }
+        if are_dead_letters {
+            harness.add_dead_letter(n as u64, &topic(n))
+        } else {
+            harness.publish_as(slot, &topic(n))
+        }
     }
     let (mut ends, mut closed) = (BTreeMap::new(), 0);
     let fate = |number: u64| fates[usize::try_from(number).unwrap()];
@@ -200,12 +204,14 @@ fn ends(
             closed += 1;
             (harness.lose(true).into_iter().collect(), Refused)
         } else if came.is_empty() {
-            (harness.wait_for_settled(REST), NotStored)
+            (harness.wait_for_settled(RETRY_AFTER), NotStored)
         } else {
             continue;
         };
         for settled in settled {
-            let (Settled::Publish(_, outcome) | Settled::Burial { outcome, .. }) = settled else { continue };
+            let (Settled::Publish(_, outcome) | Settled::DeadLetter { outcome, .. }) = settled else {
+                continue;
+            };
             let is_refused = matches!(outcome, Err(Unconfirmed::Refused(_)));
             assert!(outcome.is_err() && is_refused == is_closed, "{outcome:?}");
         }
@@ -215,21 +221,21 @@ fn ends(
     (ends, closed)
 }
 
-/// Every combination of what RabbitMQ may do with four letters.
+/// Every combination of what RabbitMQ may do with four publishes.
 #[test]
 fn whatever_becomes_of_the_others_only_those_fail_as_refused_that_are_and_all_of_them() {
     let all = [Stored, NotStored, Silent, Refused];
     for case in 0..256 {
         let fates = [case / 64, case / 16, case / 4, case].map(|n| all[n % 4]);
         for case in 0..8 {
-            let [is_one_topic, are_burials, words_are_lost] = [1, 2, 4].map(|bit| case & bit != 0);
+            let [is_one_topic, are_dead_letters, words_are_lost] = [1, 2, 4].map(|bit| case & bit != 0);
             let topic = |n: usize| if is_one_topic { "a".to_owned() } else { n.to_string() };
-            let (ends, closed) = ends(&fates, topic, are_burials, words_are_lost);
-            let case = format!("{fates:?} {is_one_topic} {are_burials} {words_are_lost}");
+            let (ends, closed) = ends(&fates, topic, are_dead_letters, words_are_lost);
+            let case = format!("{fates:?} {is_one_topic} {are_dead_letters} {words_are_lost}");
             for (number, fate) in (0..).zip(fates) {
                 let expected = match fate {
-                    // Its time ends; a burial has none.
-                    Silent => (!are_burials).then_some(NotStored),
+                    // Its time ends; a dead letter has none.
+                    Silent => (!are_dead_letters).then_some(NotStored),
                     fate => Some(fate),
                 };
                 assert_eq!(ends.get(&number).copied(), expected, "{case}: {number}");
@@ -246,11 +252,11 @@ fn whatever_becomes_of_the_others_only_those_fail_as_refused_that_are_and_all_of
 
 /// As of a queue without a majority: so many are under way, and nothing is heard of them.
 #[test]
-fn however_many_letters_are_not_confirmed_the_one_to_blame_is_found_without_waiting_for_them() {
+fn however_many_publishes_are_not_confirmed_the_one_to_blame_is_found_without_waiting_for_them() {
     let mut harness = Harness::new();
-    (0..1000).for_each(|tag| harness.bury(tag, "stuck"));
-    harness.bury(1000, "refused");
-    harness.bury(1001, "well");
+    (0..1000).for_each(|tag| harness.add_dead_letter(tag, "stuck"));
+    harness.add_dead_letter(1000, "refused");
+    harness.add_dead_letter(1001, "well");
     assert_eq!(harness.leave().len(), 1002);
     harness.wait(LIMIT);
     assert!(harness.lose(true).is_none());
@@ -261,13 +267,13 @@ fn however_many_letters_are_not_confirmed_the_one_to_blame_is_found_without_wait
     assert_eq!(harness.leave(), [1000]);
     assert!(matches!(
         harness.lose(true),
-        Some(Settled::Burial { outcome: Err(Unconfirmed::Refused(_)), .. })
+        Some(Settled::DeadLetter { outcome: Err(Unconfirmed::Refused(_)), .. })
     ));
     assert_eq!(harness.leave(), [1001], "one is a suspect still");
     assert!(harness.hear(1001, true).is_some());
     assert_eq!(harness.leave().len(), 1000);
-    harness.bury(1, "a");
-    harness.bury(2, "b");
+    harness.add_dead_letter(1, "a");
+    harness.add_dead_letter(2, "b");
     assert_eq!(harness.leave(), [1002, 1003], "nobody is suspected");
 }
 
