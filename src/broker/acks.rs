@@ -57,13 +57,30 @@ impl Acks {
             return None;
         }
         self.acknowledged = frontier;
+        self.forget_sizes();
+        if cfg!(debug_assertions) {
+            self.assert_invariants();
+        }
+        Some(frontier)
+    }
+
+    fn forget_sizes(&mut self) {
         while let Some(&(tag, bytes)) = self.sizes.front()
-            && tag <= frontier
+            && tag <= self.acknowledged
         {
             self.sizes.pop_front();
             self.bytes -= bytes;
         }
-        Some(frontier)
+    }
+
+    /// Asserts that what is held and counted are tags that came in and are not acknowledged. Looks at every one.
+    fn assert_invariants(&self) {
+        let open = self.acknowledged + 1..=self.taken;
+        assert!(self.acknowledged <= self.taken, "{self:?}");
+        assert!(self.held.iter().all(|(tag, &count)| open.contains(tag) && count > 0), "{self:?}");
+        assert!(self.sizes.iter().all(|(tag, _)| open.contains(tag)), "{self:?}");
+        assert!(self.sizes.iter().is_sorted_by(|(tag, _), (next, _)| tag < next), "{self:?}");
+        assert_eq!(self.sizes.iter().map(|(_, bytes)| bytes).sum::<usize>(), self.bytes, "{self:?}");
     }
 
     /// The lowest tag that waits for something.

@@ -86,6 +86,11 @@ impl Shares {
         own.number < share(room.number, clients.number) && own.bytes < share(room.bytes, clients.bytes)
     }
 
+    /// How many there are, and their bytes.
+    pub(super) fn taken(&self) -> (usize, usize) {
+        (self.all.number, self.all.bytes)
+    }
+
     /// One more is there.
     pub(super) fn add(&mut self, sender: Sender, bytes: usize) {
         self.all.add(bytes);

@@ -126,12 +126,26 @@ impl Turns {
         }
     }
 
-    /// A publish that left then has been answered.
+    /// RabbitMQ has answered a publish that left then. It is under way until [`Self::is_back`].
     pub(super) fn answered(&mut self, sender: Sender, left: Instant, now: Instant) {
         if let Sender::Client(_) = sender {
             self.window.answered(left, now);
         }
-        self.is_back(sender);
+    }
+
+    /// Whether this publish is due.
+    pub(super) fn contains(&self, sender: Sender, number: u64) -> bool {
+        match sender {
+            Sender::Operator => self.operators.contains(&number),
+            Sender::Client(client) => {
+                self.clients.get(&client).is_some_and(|lane| lane.due.contains(&number))
+            }
+        }
+    }
+
+    /// How many are due.
+    pub(super) fn len(&self) -> usize {
+        self.operators.len() + self.clients.values().map(|lane| lane.due.len()).sum::<usize>()
     }
 
     /// A publish is no longer under way.
@@ -199,7 +213,9 @@ mod tests {
         fn answer(&mut self) -> u64 {
             self.now += std::time::Duration::from_millis(1);
             let (number, left) = self.under_way.pop_front().expect("one is under way");
-            self.turns.answered(self.senders[usize::try_from(number).unwrap()], left, self.now);
+            let sender = self.senders[usize::try_from(number).unwrap()];
+            self.turns.answered(sender, left, self.now);
+            self.turns.is_back(sender);
             number
         }
     }

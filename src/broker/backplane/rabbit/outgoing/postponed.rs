@@ -68,6 +68,16 @@ impl Postponed {
         self.waiting.get(&place.destination).is_some_and(|waiting| waiting.probe != Some(place.rank()))
     }
 
+    /// Whether a publish is postponed, and not the probe.
+    pub(super) fn contains(&self, place: Place) -> bool {
+        self.waiting.get(&place.destination).is_some_and(|waiting| waiting.ranks.contains(&place.rank()))
+    }
+
+    /// How many are.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.values().map(|waiting| waiting.ranks.len()).sum()
+    }
+
     fn is_probe(&self, place: Place) -> bool {
         self.waiting.get(&place.destination).is_some_and(|waiting| waiting.probe == Some(place.rank()))
     }

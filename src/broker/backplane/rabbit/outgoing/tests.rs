@@ -1,6 +1,7 @@
 use super::postponed::RETRY_AFTER;
 use super::*;
 use crate::broker::backplane::rabbit::message;
+use crate::domain::mail::Asker;
 use crate::domain::mail::ClientKey;
 use lapin::BasicProperties;
 use lapin::types::FieldTable;
@@ -40,7 +41,7 @@ impl Harness {
         self.outgoing.add(purpose, pending, self.now);
     }
 
-    /// Buries a message with so many bytes in a header.
+    /// Adds a dead letter with so many bytes in a header.
     fn add_dead_letter_with_header(&mut self, tag: u64, bytes: usize) {
         let mut headers = FieldTable::default();
         headers.insert("h".into(), AMQPValue::LongString("x".repeat(bytes).into()));
@@ -80,7 +81,19 @@ impl Harness {
 
     /// The numbers of all that leave now.
     fn leave(&mut self) -> Vec<u64> {
-        iter::from_fn(|| self.outgoing.leave(self.now)).map(|(number, _)| number).collect()
+        let left = iter::from_fn(|| self.outgoing.leave(self.now)).map(|(number, _)| number).collect();
+        self.outgoing.assert_invariants();
+        left
+    }
+
+    /// The numbers of those that are not settled.
+    fn open(&self) -> Vec<u64> {
+        self.in_stage(|stage| !stage.is_failed())
+    }
+
+    fn in_stage(&self, is: impl Fn(Stage) -> bool) -> Vec<u64> {
+        let all = self.outgoing.publishes.iter();
+        all.filter(|(_, publish)| is(publish.stage)).map(|(&number, _)| number).collect()
     }
 
     fn hear(&mut self, number: u64, is_stored: bool) -> Option<Settled> {
@@ -91,7 +104,9 @@ impl Harness {
     }
 
     fn hear_all(&mut self, number: u64, outcome: Outcome) -> Vec<Settled> {
-        self.outgoing.hear(Report { number, outcome }, self.now).collect()
+        let settled = self.outgoing.hear(Report { number, outcome }, self.now).collect();
+        self.outgoing.assert_invariants();
+        settled
     }
 
     /// The channel is gone, because a publish was refused or with the connection.
@@ -101,7 +116,9 @@ impl Harness {
 
     fn wait_for_settled(&mut self, time: Duration) -> Vec<Settled> {
         self.now += time;
-        self.outgoing.pass(self.now)
+        let settled = self.outgoing.pass(self.now);
+        self.outgoing.assert_invariants();
+        settled
     }
 
     /// Of how many is told because of it.
@@ -401,7 +418,7 @@ fn publishes_of_clients_leave_nothing_behind() {
         for _ in 0..200 {
             let left = harness.leave();
             left.iter().for_each(|&number| _ = harness.hear(number, true));
-            harness.outgoing.unheard.clone().iter().for_each(|&number| _ = harness.hear(number, true));
+            harness.in_stage(Stage::is_unheard).iter().for_each(|&number| _ = harness.hear(number, true));
             harness.wait(RETRY_AFTER / 2);
         }
         assert_eq!(harness.outgoing.len(), 0, "{round}");

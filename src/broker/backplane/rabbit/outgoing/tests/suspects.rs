@@ -199,7 +199,7 @@ fn ends(
                 Silent | Refused => {}
             }
         }
-        let before: Vec<u64> = harness.outgoing.open.keys().copied().collect();
+        let before = harness.open();
         let (settled, end) = if is_closed {
             closed += 1;
             (harness.lose(true).into_iter().collect(), Refused)
@@ -215,8 +215,8 @@ fn ends(
             let is_refused = matches!(outcome, Err(Unconfirmed::Refused(_)));
             assert!(outcome.is_err() && is_refused == is_closed, "{outcome:?}");
         }
-        let gone = before.into_iter().filter(|number| !harness.outgoing.open.contains_key(number));
-        gone.for_each(|number| assert!(ends.insert(number, end).is_none()));
+        let gone = before.into_iter().filter(|number| !harness.open().contains(number)).collect::<Vec<_>>();
+        gone.into_iter().for_each(|number| assert!(ends.insert(number, end).is_none()));
     }
     (ends, closed)
 }
@@ -299,7 +299,7 @@ fn a_suspect_whose_time_ends_keeps_the_next_one_from_leaving_until_rabbitmq_has_
             assert!(harness.hear_all(number, Outcome::Taken).is_empty());
         }
         assert!(harness.hear(1, true).is_some() && harness.hear(2, true).is_some());
-        assert!(harness.hear(0, true).is_none() && harness.outgoing.late.is_empty());
+        assert!(harness.hear(0, true).is_none() && harness.in_stage(Stage::is_failed).is_empty());
     }
 }
 
@@ -315,6 +315,8 @@ fn what_is_too_large_for_a_frame_fails_and_takes_no_room() {
         let is_too_large =
             |settled: &Settled| matches!(settled, Settled::Publish(_, Err(Unconfirmed::TooLarge)));
         assert_eq!((settled.len(), settled.iter().all(is_too_large)), (usize::from(!is_late), true));
-        assert!(harness.outgoing.has_room(Sender::Operator) && harness.outgoing.unheard.is_empty());
+        assert!(
+            harness.outgoing.has_room(Sender::Operator) && harness.in_stage(Stage::is_unheard).is_empty()
+        );
     }
 }
