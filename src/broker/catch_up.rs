@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 use std::time::{Duration, Instant};
 
-use crate::domain::mail::Recover;
+use crate::domain::mail::{Recover, ShardId};
 
 /// How long they wait. Nodes that read the same stream are milliseconds apart, unless one of them is in trouble;
 /// SDKs wait for 5 s, and are to have an answer before.
@@ -30,9 +30,74 @@ const STALE: usize = 1024;
 /// The offset that somebody waits for, and a number of its own.
 type Key = (u64, u64);
 
+/// Those who wait, of all shards. Shards take turns.
+#[derive(Debug, Default)]
+pub(super) struct CatchUps {
+    shards: Vec<CatchUp>,
+    /// The shard whose turn it is.
+    next: usize,
+}
+
+impl CatchUps {
+    /// Nobody waits.
+    pub(super) fn new(shards: usize) -> Self {
+        Self { shards: (0..shards).map(|_| CatchUp::new(WAITING_MAX / shards)).collect(), next: 0 }
+    }
+
+    /// Lets a question wait, as [`CatchUp::wait`] does.
+    pub(super) fn wait(&mut self, question: Recover, now: Instant) -> Option<Recover> {
+        self.shards[usize::from(question.shard)].wait(question, now)
+    }
+
+    /// Lets only those go on waiting of whom `is_ahead` says that they have to.
+    pub(super) fn look_again(&mut self, mut is_ahead: impl FnMut(&Recover) -> bool) {
+        self.shards.iter_mut().for_each(|shard| shard.look_again(&mut is_ahead));
+    }
+
+    /// The next one that need not wait any longer, where everything up to `reached` was read, of a shard that `may_ask`.
+    pub(super) fn next(
+        &mut self,
+        reached: Option<u64>,
+        now: Instant,
+        may_ask: impl Fn(ShardId) -> bool,
+    ) -> Option<Recover> {
+        for _ in 0..self.shards.len() {
+            let at = self.next;
+            self.next = (at + 1) % self.shards.len();
+            if !ShardId::try_from(at).is_ok_and(&may_ask) {
+                continue;
+            }
+            let shard = &mut self.shards[at];
+            let next = shard
+                .next_ready()
+                .or_else(|| reached.and_then(|reached| shard.next_reached(reached)))
+                .or_else(|| shard.next_late(now));
+            if next.is_some() {
+                return next;
+            }
+        }
+        None
+    }
+
+    /// When [`Self::next`] has something.
+    pub(super) fn next_deadline(
+        &self,
+        reached: Option<u64>,
+        now: Instant,
+        may_ask: impl Fn(ShardId) -> bool,
+    ) -> Option<Instant> {
+        let next = |shard: &CatchUp| {
+            let has_reached = reached.is_some_and(|reached| shard.has_reached(reached));
+            if has_reached || shard.has_ready() { Some(now) } else { shard.next_deadline() }
+        };
+        let asking = (0..).zip(&self.shards).filter(|(shard, _)| may_ask(*shard));
+        asking.filter_map(|(_, shard)| next(shard)).min()
+    }
+}
+
 /// Those of one shard who wait.
 #[derive(Debug)]
-pub(super) struct CatchUp {
+struct CatchUp {
     /// How many there may be.
     max: usize,
     waiting: BTreeMap<Key, Recover>,
@@ -45,7 +110,7 @@ pub(super) struct CatchUp {
 
 impl CatchUp {
     /// Room for so many.
-    pub(super) fn new(max: usize) -> Self {
+    fn new(max: usize) -> Self {
         Self {
             max,
             waiting: BTreeMap::new(),
@@ -62,7 +127,7 @@ impl CatchUp {
 
     /// Lets a question wait from `now` on until this node has read as far as it asks. Where no more may wait, gives back the
     /// one that has waited for the longest; or this one, where all others are ready.
-    pub(super) fn wait(&mut self, question: Recover, now: Instant) -> Option<Recover> {
+    fn wait(&mut self, question: Recover, now: Instant) -> Option<Recover> {
         let mut gone = None;
         if self.is_full() {
             // By then everybody's time is over.
@@ -82,7 +147,7 @@ impl CatchUp {
     }
 
     /// Lets only those go on waiting of whom `is_ahead` says that they have to.
-    pub(super) fn look_again(&mut self, mut is_ahead: impl FnMut(&Recover) -> bool) {
+    fn look_again(&mut self, mut is_ahead: impl FnMut(&Recover) -> bool) {
         for (key, question) in mem::take(&mut self.waiting) {
             if is_ahead(&question) {
                 self.waiting.insert(key, question);
@@ -93,12 +158,12 @@ impl CatchUp {
     }
 
     /// Whether somebody need not wait any longer, whatever this node has read.
-    pub(super) fn has_ready(&self) -> bool {
+    fn has_ready(&self) -> bool {
         !self.ready.is_empty()
     }
 
     /// One of those.
-    pub(super) fn next_ready(&mut self) -> Option<Recover> {
+    fn next_ready(&mut self) -> Option<Recover> {
         let ready = self.ready.pop_front();
         if ready.is_none() {
             // It is long only after a stream was read back.
@@ -108,18 +173,18 @@ impl CatchUp {
     }
 
     /// Whether somebody need not wait any longer when this node has read up to `offset`.
-    pub(super) fn has_reached(&self, offset: u64) -> bool {
+    fn has_reached(&self, offset: u64) -> bool {
         self.waiting.first_key_value().is_some_and(|((first, _), _)| *first <= offset)
     }
 
     /// One of those.
-    pub(super) fn next_reached(&mut self, offset: u64) -> Option<Recover> {
+    fn next_reached(&mut self, offset: u64) -> Option<Recover> {
         let first = self.waiting.first_entry().filter(|first| first.key().0 <= offset)?;
         Some(first.remove())
     }
 
     /// One of those who shall not wait any longer.
-    pub(super) fn next_late(&mut self, now: Instant) -> Option<Recover> {
+    fn next_late(&mut self, now: Instant) -> Option<Recover> {
         while let Some(&(deadline, key)) = self.deadlines.front()
             && (deadline <= now || !self.waiting.contains_key(&key))
         {
@@ -136,7 +201,7 @@ impl CatchUp {
     }
 
     /// When [`Self::next_late`] has something to give at the latest.
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
+    fn next_deadline(&self) -> Option<Instant> {
         self.deadlines.front().map(|&(deadline, _)| deadline)
     }
 }

@@ -43,7 +43,7 @@ impl Broker {
     pub(super) fn take_message(&mut self, message: Message) {
         self.acks.take(message.tag, message.envelope.weight(&message.body));
         let (tag, place) = (message.tag, message.place);
-        self.read_to = self.read_to.max(place.map(|place| place.offset));
+        self.progress.read(place.map(|place| place.offset));
         if place.is_some()
             && let Some((now, published)) = microseconds(SystemTime::now()).zip(message.published)
         {
@@ -97,15 +97,11 @@ impl Broker {
     fn remember(&mut self, message: &Message) {
         let has_history = |topic: &str| self.namespaces.options(self.namespaces.of(topic)).has_history();
         let has_id = message.id.is_some() && self.dedup.is_on();
-        if has_id || self.is_known(message) && message.topics.iter().any(|topic| has_history(topic)) {
+        if has_id
+            || self.progress.is_known(message.place) && message.topics.iter().any(|topic| has_history(topic))
+        {
             drop(self.deliver(message));
         }
-    }
-
-    /// Whether what it says is part of what this node knows, if it comes from a stream: not if it was read for its id
-    /// only.
-    fn is_known(&self, message: &Message) -> bool {
-        message.place.is_none_or(|place| place.offset > self.unknown_to)
     }
 
     /// Returns how many of a message's publications are repetitions, and what is wrong with it.
@@ -180,7 +176,8 @@ impl Broker {
             self.stats.expired.add(u64::from(is_new));
             return Ok(());
         }
-        let is_kept = namespace.has_history() && self.is_known(message) && self.backplane.follows(name);
+        let is_kept =
+            namespace.has_history() && self.progress.is_known(message.place) && self.backplane.follows(name);
         if found.is_none() && !is_kept {
             return Ok(());
         }
@@ -202,7 +199,7 @@ impl Broker {
             let keep = Keep { size: namespace.history_size, ttl: namespace.history_ttl.0 };
             let json = &line[publication];
             let publication = history::Publication { offset, json, age, lifetime: message.expires_after };
-            let is_first = is_new && self.is_read_back && self.history.has_never_had(name);
+            let is_first = is_new && self.progress.is_read_back() && self.history.has_never_had(name);
             self.history.add(name, &publication, keep, now);
             if is_first {
                 let epoch = self.history.position(name, offset).epoch;

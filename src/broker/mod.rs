@@ -36,6 +36,7 @@ mod merge;
 mod message_age;
 mod outbox;
 mod payload;
+mod progress;
 mod recovery;
 mod requests;
 mod shares;

@@ -15,7 +15,6 @@ use crate::domain::mail::{
 };
 use crate::domain::reasons::ErrorCode;
 
-use super::catch_up::CatchUp;
 use super::history::{Mode, Page, Query, RecoveryQuery, Unrecoverable};
 use super::inlet::Source;
 use super::outbox::Recipients;
@@ -67,14 +66,15 @@ impl Broker {
     /// Whether a client has a publication that this node has not read yet, or may have.
     fn is_ahead(&self, question: &Recover) -> bool {
         let Since { epoch, offset } = &question.since;
-        let is_beyond = self.read_to.is_some_and(|read_to| *offset > read_to);
-        !self.is_read_back || is_beyond && **epoch == *self.history.position(&question.name, u64::MAX).epoch
+        let is_beyond = self.progress.newest().is_some_and(|newest| *offset > newest);
+        !self.progress.is_read_back()
+            || is_beyond && **epoch == *self.history.position(&question.name, u64::MAX).epoch
     }
 
     /// Whether a publication that this node has not read is none of its stream's. What a node cannot read now is not lost,
     /// so that it has no answer: who asks again may come to a node that has.
     fn can_tell(&self) -> bool {
-        self.is_read_back && self.is_linked
+        self.progress.is_read_back() && self.progress.is_linked()
     }
 
     fn let_wait(&mut self, mut question: Recover) {
@@ -82,7 +82,7 @@ impl Broker {
         if question.budget.take().is_some() {
             self.outbox.push(question.shard, Mail::Waits { client: question.asker.client });
         }
-        if let Some(gone) = self.catch_up[usize::from(question.shard)].wait(question, Instant::now()) {
+        if let Some(gone) = self.catch_up.wait(question, Instant::now()) {
             self.refuse_recovery(Box::new(gone));
         }
     }
@@ -90,7 +90,7 @@ impl Broker {
     /// All that was in the stream is known now, and what it is called.
     pub(super) fn ask_again(&mut self) {
         let mut all = std::mem::take(&mut self.catch_up);
-        all.iter_mut().for_each(|catch_up| catch_up.look_again(|question| self.is_ahead(question)));
+        all.look_again(|question| self.is_ahead(question));
         self.catch_up = all;
     }
 
@@ -104,7 +104,7 @@ impl Broker {
             let Some(question) = self.next_caught_up() else { return };
             let shard = question.shard;
             self.outbox.count_request(Source::Shard(shard), Recipients::Shard(shard));
-            if self.is_read_back && (self.is_linked || !self.is_ahead(&question)) {
+            if self.can_tell() || self.progress.is_read_back() && !self.is_ahead(&question) {
                 self.leave_for_later(question.shard, Question::Recover(Box::new(question)));
             } else {
                 self.refuse_recovery(Box::new(question));
@@ -113,27 +113,8 @@ impl Broker {
     }
 
     fn next_caught_up(&mut self) -> Option<Recover> {
-        let (reached, now) = (self.reached(), Instant::now());
-        for _ in 0..self.catch_up.len() {
-            let shard = self.next_catch_up;
-            self.next_catch_up = (shard + 1) % self.catch_up.len();
-            if !self.may_ask_again(shard) {
-                continue;
-            }
-            let catch_up = &mut self.catch_up[shard];
-            let next = catch_up
-                .next_ready()
-                .or_else(|| reached.and_then(|read_to| catch_up.next_reached(read_to)))
-                .or_else(|| catch_up.next_late(now));
-            if next.is_some() {
-                return next;
-            }
-        }
-        None
-    }
-
-    fn may_ask_again(&self, shard: usize) -> bool {
-        ShardId::try_from(shard).is_ok_and(|shard| self.outbox.may_ask(Source::Shard(shard)))
+        let (reached, outbox) = (self.progress.reached(), &self.outbox);
+        self.catch_up.next(reached, Instant::now(), |shard| outbox.may_ask(Source::Shard(shard)))
     }
 
     /// When some of them are to be asked again. Not while no requests are taken: the retry wakes the thread then.
@@ -141,18 +122,8 @@ impl Broker {
         if !self.takes_requests() {
             return None;
         }
-        let reached = self.reached();
-        let next = |catch_up: &CatchUp| {
-            let has_reached = reached.is_some_and(|read_to| catch_up.has_reached(read_to));
-            if has_reached || catch_up.has_ready() { Some(Instant::now()) } else { catch_up.next_deadline() }
-        };
-        let all = self.catch_up.iter().enumerate().filter(|(shard, _)| self.may_ask_again(*shard));
-        all.filter_map(|(_, catch_up)| next(catch_up)).min()
-    }
-
-    /// How far this node has read, if that tells who is ahead.
-    fn reached(&self) -> Option<u64> {
-        self.is_read_back.then(|| self.read_to.unwrap_or_default())
+        let (reached, now) = (self.progress.reached(), Instant::now());
+        self.catch_up.next_deadline(reached, now, |shard| self.outbox.may_ask(Source::Shard(shard)))
     }
 
     fn refuse_recovery(&mut self, question: Box<Recover>) {
@@ -175,7 +146,7 @@ impl Broker {
             topic: &question.name,
             since: &question.since,
             up_to: self.handed_over(&question.name, lane),
-            read_to: self.read_to.unwrap_or(0),
+            read_to: self.progress.newest().unwrap_or(0),
             mode: match self.namespaces.options(self.namespaces.of(&question.name)).recovery_mode {
                 RecoveryMode::Stream => Mode::Stream,
                 RecoveryMode::Cache => Mode::Cache,

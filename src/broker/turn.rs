@@ -20,7 +20,7 @@ use super::acks::Acks;
 use super::backplane::Backplane;
 use super::backplane::event::{Event, Message};
 use super::backplane::memory::microseconds;
-use super::catch_up::{self, CatchUp};
+use super::catch_up::CatchUps;
 use super::dedup::DedupWindow;
 use super::encoder::Encoder;
 use super::history::History;
@@ -28,6 +28,7 @@ use super::inlet::Inlet;
 use super::merge::Merge;
 use super::message_age::MessageAge;
 use super::outbox::Outbox;
+use super::progress::Progress;
 use super::surveys::Surveys;
 use super::topics::{Place, Topics};
 use super::undated::Undated;
@@ -67,31 +68,21 @@ pub(super) struct Broker {
     /// What waits until its age is known.
     undated: Undated,
     pub(super) history: History,
-    /// Who waits for messages that this node has not read yet, of each shard.
-    pub(super) catch_up: Vec<CatchUp>,
-    /// Whose turn it is.
-    pub(super) next_catch_up: usize,
-    /// The offset of the newest message that was read, where the backplane numbers them.
-    pub(super) read_to: Option<u64>,
-    /// Whether all that was in the stream before has been read, if it is one.
-    pub(super) is_read_back: bool,
-    pub(super) is_linked: bool,
-    /// Whether there was a link before.
-    was_linked: bool,
-    /// The offset up to which nothing of a stream was read back.
-    pub(super) unknown_to: u64,
+    /// Clients that wait for messages that this node has not read yet.
+    pub(super) catch_up: CatchUps,
+    pub(super) progress: Progress,
     /// Where the publication stands that the embedded backplane confirms next.
     pub(super) numbered: Numbered,
     pub(super) encoder: Encoder,
     pub(super) surveys: Surveys,
     pub(super) backplane: Backplane,
-    pub(super) stop: Stop,
+    stop: Stop,
 }
 
-/// How far the way out has been gone.
+/// How far the engine has stopped.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Stop {
-    /// Nobody asked to stop.
+enum Stop {
+    /// Nobody asked it to stop.
     No,
     /// Nothing new is begun; what is under way is waited for until then.
     Settling { until: Instant },
@@ -116,13 +107,8 @@ impl Broker {
             message_age: MessageAge::new(&setup.config.amqp),
             undated: Undated::new(setup.config.amqp.prefetch, setup.config.amqp.prefetch_bytes),
             history: History::new(new_epoch(), limits.history_bytes, limits.history_topics, Instant::now()),
-            catch_up: (0..shards).map(|_| CatchUp::new(catch_up::WAITING_MAX / shards)).collect(),
-            next_catch_up: 0,
-            read_to: None,
-            is_read_back: !setup.config.amqp.reads_stream(),
-            is_linked: false,
-            was_linked: false,
-            unknown_to: 0,
+            catch_up: CatchUps::new(shards),
+            progress: Progress::new(setup.config.amqp.reads_stream()),
             numbered: Numbered::new(),
             encoder: Encoder::default(),
             surveys: Surveys::default(),
@@ -301,7 +287,7 @@ impl Broker {
     /// A delivery is no publication, but it shows how far the stream has been read.
     fn pass(&mut self, tag: u64, offset: Option<u64>) {
         self.acks.take(tag, 0);
-        self.read_to = self.read_to.max(offset);
+        self.progress.read(offset);
     }
 
     fn dead_letter_lost(&self, is_unroutable: bool) {
@@ -317,13 +303,11 @@ impl Broker {
         self.dedup.forget();
         self.message_age.forget();
         self.history.restart(new_epoch(), base);
-        self.unknown_to = base;
-        self.read_to = None;
-        self.is_read_back = false;
+        self.progress.loading(base);
     }
 
     fn caught_up(&mut self, epoch: Epoch) {
-        self.is_read_back = true;
+        self.progress.caught_up();
         self.history.rename(epoch);
         self.tell_positions();
         self.ask_again();
@@ -338,10 +322,9 @@ impl Broker {
     fn connected(&mut self, gap: bool) {
         self.stats.backplane.set(BackplaneState::Ready as u64);
         self.stats.connects.add(u64::from(self.backplane.prefetch().is_some()));
-        self.is_linked = true;
+        let was_linked = self.progress.linked();
         self.message_age.linked(microseconds(SystemTime::now()).unwrap_or(0));
         self.undated.linked();
-        let was_linked = std::mem::replace(&mut self.was_linked, true);
         // Who came before the first link may have missed something. Mostly nobody did.
         let gap = gap && (was_linked || self.topics.len() > 0);
         if gap && !self.config.amqp.reads_stream() {
@@ -377,7 +360,7 @@ impl Broker {
     fn lost(&mut self) {
         self.stats.backplane.set(BackplaneState::Away as u64);
         self.stats.rabbitmq_blocked.set(0);
-        self.is_linked = false;
+        self.progress.lost();
         self.merge.close_all();
         self.hand_over();
         self.acks.reset();
@@ -475,7 +458,7 @@ impl Broker {
         for (gauge, value) in gauges {
             gauge.set(value as u64);
         }
-        if let Some(read_to) = self.read_to {
+        if let Some(read_to) = self.progress.newest() {
             self.stats.stream_offset.set(read_to);
             self.stats.stream_behind.set(self.backplane.stream_end().saturating_sub(read_to));
         }

@@ -17,8 +17,8 @@ fn broker_of(shards: ShardId) -> (Broker, Vec<Receiver<Mail>>) {
     config.namespaces.insert("h".to_owned(), Namespace { history_size: 10, ..Namespace::default() });
     config.limits.mailbox = 100;
     let (mut broker, Ends { shards, .. }) = fakes::broker(config, shards);
-    broker.read_to = Some(5);
-    broker.is_linked = true;
+    broker.progress.read(Some(5));
+    broker.progress.linked();
     (broker, shards)
 }
 
@@ -49,7 +49,7 @@ fn who_is_ahead_gives_its_room_back_and_is_asked_again_with_room() {
     assert!(matches!(waits, Some(Mail::Waits { client }) if client.slot == 7), "{waits:?}");
     broker.answer_caught_up();
     assert!(mail.is_empty());
-    broker.read_to = Some(6);
+    broker.progress.read(Some(6));
     broker.answer_caught_up();
     let mut again = comes_back(mail.take());
     again.budget = Some(AnswerBudget::new(10_000));
@@ -63,7 +63,9 @@ fn who_is_ahead_gives_its_room_back_and_is_asked_again_with_room() {
 fn who_has_waited_and_is_ahead_still_is_answered_at_once() {
     let (mut broker, mut mail) = broker();
     for (can_tell, is_ok) in [(true, true), (false, false)] {
-        broker.is_linked = can_tell;
+        if !can_tell {
+            broker.progress.lost();
+        }
         let mut waited = question(&broker, 1, 9);
         waited.has_waited = true;
         broker.recover(waited);
@@ -90,7 +92,7 @@ fn no_more_wait_than_there_is_room_for() {
     let Some(Mail::Recovered { question, answer }) = refused else { panic!("{refused:?}") };
     assert_eq!((question.asker.id, answer.is_err(), mail.is_empty()), (1, true, true), "the oldest");
     assert_eq!(broker.stats.recoveries_refused.value(), 1);
-    broker.read_to = Some(5000);
+    broker.progress.read(Some(5000));
     broker.answer_caught_up();
     assert_eq!(broker.outbox.len(), 156, "a turn's share, less what the mailbox has room for");
     assert!(broker.next_recovery().is_some_and(|now| now <= Instant::now()), "the others");
@@ -114,7 +116,7 @@ fn those_of_one_shard_do_not_wait_for_another() {
     let full = || Mail::Survey { id: 0 };
     (0..101).for_each(|_| broker.outbox.push(0, full()));
     (0..512).for_each(|_| broker.outbox.count_request(Source::Shard(0), Recipients::Shard(0)));
-    broker.read_to = Some(6);
+    broker.progress.read(Some(6));
     broker.answer_caught_up();
     let asked: Vec<_> =
         std::iter::from_fn(|| mail[1].take()).map(|mail| comes_back(Some(mail)).asker.id).collect();
