@@ -65,6 +65,7 @@ use backplane::memory::Memory;
 use backplane::rabbit::Rabbit;
 use turn::Broker;
 
+pub use backplane::rabbit::Fault as RabbitMqFault;
 pub use backplane::rabbit::{Inspection, PublishError, amqp_filter, inspect, publish_once};
 pub use inlet::{Inlet, RequestSenders, inlet};
 
@@ -82,9 +83,7 @@ impl EventLoop {
     /// When the process has no descriptors left.
     pub fn new() -> Result<Self, StartError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime
-            .map(Self)
-            .map_err(|error| StartError(format!("the broker thread gets no event loop: {error}")))
+        runtime.map(Self).map_err(StartError::EventLoop)
     }
 }
 
@@ -107,9 +106,19 @@ pub struct Setup {
 
 /// Why the broker thread cannot do its work, now or later: what RabbitMQ refuses. That it cannot be reached
 /// is no such reason.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct StartError(String);
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The process has no descriptors left for an event loop.
+    #[error("the broker thread gets no event loop: {0}")]
+    EventLoop(#[source] std::io::Error),
+    /// What is wrong with a URL, or what each node of RabbitMQ refuses.
+    #[error("{}", joined(.0))]
+    RabbitMq(Vec<RabbitMqFault>),
+}
+
+fn joined(faults: &[RabbitMqFault]) -> String {
+    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
 
 /// Does the broker's work on the calling thread until [`Request::Stop`](crate::domain::mail::Request::Stop) is done. `started` is
 /// called once, when it is known whether the backplane takes us, or that it cannot be reached yet: a stream has been read
@@ -132,6 +141,6 @@ async fn open(config: &Arc<Config>) -> Result<Backplane, StartError> {
     if config.amqp.url.is_empty() {
         return Ok(Backplane::Memory(Memory::new(config)));
     }
-    let rabbit = Rabbit::start(config).await.map_err(StartError)?;
+    let rabbit = Rabbit::start(config).await.map_err(StartError::RabbitMq)?;
     Ok(Backplane::Rabbit(Box::new(rabbit)))
 }

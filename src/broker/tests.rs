@@ -48,7 +48,7 @@ impl Harness {
         let thread = std::thread::spawn(move || {
             run(&EventLoop::new().unwrap(), setup, |outcome| started.send(outcome).unwrap())
         });
-        assert_eq!(has_started.recv_timeout(LONG), Ok(Ok(())));
+        assert!(matches!(has_started.recv_timeout(LONG), Ok(Ok(()))));
         Self { requests, shards, woken, stats, thread: Some(thread) }
     }
 

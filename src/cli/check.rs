@@ -134,8 +134,8 @@ fn rabbitmq(config: &Config) -> anyhow::Result<Vec<Finding>> {
                 findings.push(Finding::Good(format!("{node} answers, and takes the user and password")));
                 findings.extend(remarks.into_iter().map(|remark| Finding::Note(format!("{node}: {remark}"))));
             }
-            Err(why) if one_is_right => findings.push(Finding::Warning(why)),
-            Err(why) => findings.push(Finding::Problem(why)),
+            Err(why) if one_is_right => findings.push(Finding::Warning(why.to_string())),
+            Err(why) => findings.push(Finding::Problem(why.to_string())),
         }
     }
     Ok(findings)

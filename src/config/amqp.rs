@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use super::{AmqpUrls, Bindings, Interval};
 
@@ -149,14 +150,19 @@ pub enum Source {
     Queue,
 }
 
-impl FromStr for Source {
-    type Err = String;
+/// A text that is no [`Source`].
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("`{0}` is no source: expected `stream` or `queue`")]
+pub struct UnknownSource(String);
 
-    fn from_str(text: &str) -> Result<Self, String> {
+impl FromStr for Source {
+    type Err = UnknownSource;
+
+    fn from_str(text: &str) -> Result<Self, UnknownSource> {
         match text {
             "stream" => Ok(Self::Stream),
             "queue" => Ok(Self::Queue),
-            _ => Err(format!("`{text}` is no source: expected `stream` or `queue`")),
+            _ => Err(UnknownSource(text.to_owned())),
         }
     }
 }

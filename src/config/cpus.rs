@@ -1,13 +1,39 @@
 //! Lists of CPUs, as the kernel and `taskset` write them.
 
+use thiserror::Error;
+
+/// Which part of a list is wrong, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum CpuListError {
+    /// A range runs backwards.
+    #[error("`{part}` runs backwards: write `{last}-{first}`")]
+    Backwards {
+        /// The range as it is written.
+        part: String,
+        /// Its first CPU.
+        first: usize,
+        /// Its last CPU.
+        last: usize,
+    },
+    /// A CPU is named twice.
+    #[error("CPU {0} is named twice")]
+    Twice(usize),
+    /// A part is neither a number nor a range, or the number is too large.
+    #[error("`{part}` names no CPU from 0 to {}: a list looks like `0-3,6`", CPUS_MAX - 1)]
+    NoCpu {
+        /// The part as it is written.
+        part: String,
+    },
+}
+
 /// CPUs are numbered below this: the size of the kernel interface's fixed mask (`CPU_SETSIZE`).
 const CPUS_MAX: usize = 1024;
 
 /// The CPUs that a list such as `0-3,6` names, ascending. An empty list names none.
 ///
 /// # Errors
-/// The sentence that says which part of the list is wrong and why.
-pub fn parse_cpus(list: &str) -> Result<Vec<usize>, String> {
+/// Which part of the list is wrong, and why.
+pub fn parse_cpus(list: &str) -> Result<Vec<usize>, CpuListError> {
     if list.trim().is_empty() {
         return Ok(Vec::new());
     }
@@ -16,13 +42,13 @@ pub fn parse_cpus(list: &str) -> Result<Vec<usize>, String> {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         let (first, last) = (parse_cpu(first, part)?, parse_cpu(last, part)?);
         if first > last {
-            return Err(format!("`{}` runs backwards: write `{last}-{first}`", part.trim()));
+            return Err(CpuListError::Backwards { part: part.trim().to_owned(), first, last });
         }
         cpus.extend(first..=last);
     }
     cpus.sort_unstable();
     match cpus.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(format!("CPU {} is named twice", pair[0])),
+        Some(pair) => Err(CpuListError::Twice(pair[0])),
         None => Ok(cpus),
     }
 }
@@ -37,11 +63,9 @@ pub(super) fn list_cpus(cpus: &[usize]) -> String {
     written.collect::<Vec<_>>().join(",")
 }
 
-fn parse_cpu(text: &str, part: &str) -> Result<usize, String> {
+fn parse_cpu(text: &str, part: &str) -> Result<usize, CpuListError> {
     let cpu = text.trim().parse().ok().filter(|&cpu| cpu < CPUS_MAX);
-    cpu.ok_or_else(|| {
-        format!("`{}` names no CPU from 0 to {}: a list looks like `0-3,6`", part.trim(), CPUS_MAX - 1)
-    })
+    cpu.ok_or_else(|| CpuListError::NoCpu { part: part.trim().to_owned() })
 }
 
 #[cfg(test)]
@@ -82,7 +106,7 @@ mod tests {
             ("3-0", "write `0-3`"),
             ("0-3,2", "CPU 2 is named twice"),
         ] {
-            let error = parse_cpus(list).unwrap_err();
+            let error = parse_cpus(list).unwrap_err().to_string();
             assert!(error.contains(problem), "{list}: {error}");
         }
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 /// A time, written as a number and a unit: `250ms`, `10s`, `5m`, `1h`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
@@ -29,11 +30,19 @@ impl Interval {
     }
 }
 
-impl TryFrom<String> for Interval {
-    type Error = String;
+/// What a text would have to be to be a time, with the value that was probably meant: `25s` for `25sec`. Completes a
+/// sentence that ends with "expected".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("a whole number and `ms`, `s`, `m` or `h`, such as `{number}{unit}`")]
+pub struct IntervalError {
+    number: u64,
+    unit: &'static str,
+}
 
-    /// The error completes a sentence that ends with "expected".
-    fn try_from(text: String) -> Result<Self, String> {
+impl TryFrom<String> for Interval {
+    type Error = IntervalError;
+
+    fn try_from(text: String) -> Result<Self, IntervalError> {
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let (number, unit) = text.split_at(digits);
         let scale = match unit.trim() {
@@ -50,8 +59,7 @@ impl TryFrom<String> for Interval {
     }
 }
 
-/// The value that was probably meant by one that cannot be read: `25s` for `25sec`.
-fn expected_interval(number: &str, unit: &str) -> String {
+fn expected_interval(number: &str, unit: &str) -> IntervalError {
     let (number, unit) = match (number.parse::<u64>(), unit.to_lowercase()) {
         (Ok(days), unit) if unit.starts_with('d') && days < 100_000 => (days * 24, "h"),
         (Ok(number), unit) if unit.starts_with("mil") || unit.starts_with("ms") => (number, "ms"),
@@ -60,7 +68,7 @@ fn expected_interval(number: &str, unit: &str) -> String {
         (Ok(number), _) => (number, "s"),
         (Err(_), _) => (250, "ms"),
     };
-    format!("a whole number and `ms`, `s`, `m` or `h`, such as `{number}{unit}`")
+    IntervalError { number, unit }
 }
 
 impl From<Interval> for String {

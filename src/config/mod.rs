@@ -32,17 +32,17 @@ mod validate;
 mod warnings;
 mod wrong;
 
-pub use address::{address, addresses};
-pub use amqp::{Ack, Amqp, Source};
+pub use address::{AddressError, address, addresses};
+pub use amqp::{Ack, Amqp, Source, UnknownSource};
 pub use bindings::Bindings;
 pub use budgets::Budgets;
 pub use control::Control;
-pub use cpus::parse_cpus;
-pub use interval::Interval;
+pub use cpus::{CpuListError, parse_cpus};
+pub use interval::{Interval, IntervalError};
 pub use load::{FILE_VARIABLE, Loaded, load};
 pub use log::{Log, LogFormat};
 pub use problem::{Origin, Problem, Problems, grouped};
-pub use secret::{AmqpUrl, AmqpUrls, Secret};
+pub use secret::{AmqpUrl, AmqpUrlError, AmqpUrls, AmqpUrlsError, Secret};
 pub use validate::NAMESPACES_MAX;
 
 /// A configuration file in which every key has its default, with a comment on each.

@@ -6,6 +6,7 @@ use std::ops::Deref;
 
 use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
+use thiserror::Error;
 use url::Url;
 
 /// The mask.
@@ -20,6 +21,68 @@ pub struct Secret(String);
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(from = "String")]
 pub struct AmqpUrl(String);
+
+/// The form of a URL of RabbitMQ.
+const FORM: &str = "it has the form `amqp://user:password@host:5672/vhost`";
+
+/// What is wrong with the URL of a RabbitMQ server, and what would be valid. Holds nothing of the URL's secrets.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum AmqpUrlError {
+    /// Characters with a meaning in URLs are not escaped, and can only be part of a user name, a password or the name of
+    /// a virtual host.
+    #[error(
+        "has {}{}: in a user name, a password or a virtual host that is written {}, as these characters have a meaning in \
+         URLs",
+        list(.signs, |sign| format!("`{sign}`")),
+        place(.is_before_host),
+        list(.signs, |sign| format!("`%{:02X}`", u32::from(sign)))
+    )]
+    Unescaped {
+        /// The characters.
+        signs: Vec<char>,
+        /// They are in the user name or the password.
+        is_before_host: bool,
+    },
+    /// It is no URL at all.
+    #[error("is no URL ({0}): {form}", form = FORM)]
+    NoUrl(url::ParseError),
+    /// It is the address of RabbitMQ's management page.
+    #[error(
+        "begins with `{scheme}://`, as the address of RabbitMQ's management page does (port 15672); messages come by AMQP: \
+         {form}",
+        form = FORM
+    )]
+    Http {
+        /// Its scheme.
+        scheme: String,
+    },
+    /// It has another scheme than RabbitMQ's.
+    #[error("begins neither with `amqp://` nor with `amqps://`: {form}", form = FORM)]
+    Scheme,
+    /// It names no host.
+    #[error("names no host: {form}", form = FORM)]
+    NoHost,
+    /// The host is an IPv6 address, which the AMQP client passes over.
+    #[error("has an IPv6 address for a host: give the server a host name")]
+    Ipv6,
+    /// The name of the virtual host is empty.
+    #[error(
+        "ends with `/`, which names a virtual host without a name: leave the slash out, or write `%2f` after it, for the \
+         virtual host `/`"
+    )]
+    EmptyVhost,
+    /// The name of the virtual host has a slash.
+    #[error("has a `/` in the name of the virtual host: write `%2f` there")]
+    SlashInVhost,
+}
+
+fn place(is_before_host: &bool) -> &'static str {
+    if *is_before_host { " before its last `@`" } else { "" }
+}
+
+fn list(signs: &[char], show: fn(char) -> String) -> String {
+    signs.iter().map(|&sign| show(sign)).collect::<Vec<_>>().join(" ")
+}
 
 impl AmqpUrl {
     /// The part of the URL that can be shown: scheme, host, port and virtual host. User, password and
@@ -42,43 +105,32 @@ impl AmqpUrl {
     /// Checks whether a connection can be tried with it. The error contains nothing of the URL.
     ///
     /// # Errors
-    /// A sentence that says what is wrong and what would be valid.
-    pub fn check(&self) -> Result<(), String> {
+    /// What is wrong and what would be valid.
+    pub fn check(&self) -> Result<(), AmqpUrlError> {
         self.parse().map(drop)
     }
 
     /// RabbitMQ's URI specification, as far as the AMQP client implements it.
-    fn parse(&self) -> Result<Url, String> {
-        const FORM: &str = "it has the form `amqp://user:password@host:5672/vhost`";
+    fn parse(&self) -> Result<Url, AmqpUrlError> {
         if let Some(problem) = unescaped(&self.0) {
             return Err(problem);
         }
-        let url = Url::parse(&self.0).map_err(|error| format!("is no URL ({error}): {FORM}"))?;
+        let url = Url::parse(&self.0).map_err(AmqpUrlError::NoUrl)?;
         if matches!(url.scheme(), "http" | "https") {
-            return Err(format!(
-                "begins with `{}://`, as the address of RabbitMQ's management page does (port 15672); messages come by \
-                 AMQP: {FORM}",
-                url.scheme()
-            ));
+            return Err(AmqpUrlError::Http { scheme: url.scheme().to_owned() });
         }
         if !matches!(url.scheme(), "amqp" | "amqps") {
-            return Err(format!("begins neither with `amqp://` nor with `amqps://`: {FORM}"));
+            return Err(AmqpUrlError::Scheme);
         }
         match url.host() {
-            None | Some(url::Host::Domain("")) => return Err(format!("names no host: {FORM}")),
+            None | Some(url::Host::Domain("")) => return Err(AmqpUrlError::NoHost),
             // The AMQP client's parser passes over them and would connect to localhost instead.
-            Some(url::Host::Ipv6(_)) => {
-                return Err("has an IPv6 address for a host: give the server a host name".to_owned());
-            }
+            Some(url::Host::Ipv6(_)) => return Err(AmqpUrlError::Ipv6),
             Some(_) => {}
         }
         match url.path() {
-            "/" => Err("ends with `/`, which names a virtual host without a name: leave the slash out, \
-                        or write `%2f` after it, for the virtual host `/`"
-                .to_owned()),
-            path if path.matches('/').count() > 1 => {
-                Err("has a `/` in the name of the virtual host: write `%2f` there".to_owned())
-            }
+            "/" => Err(AmqpUrlError::EmptyVhost),
+            path if path.matches('/').count() > 1 => Err(AmqpUrlError::SlashInVhost),
             _ => Ok(url),
         }
     }
@@ -86,24 +138,15 @@ impl AmqpUrl {
 
 /// Finds characters with a meaning in URLs that are not escaped and can only be part of a user name, a
 /// password or the name of a virtual host. The text after them would be parsed as another part, and shown.
-/// Returns words for the part, without the text around it.
-fn unescaped(url: &str) -> Option<String> {
+fn unescaped(url: &str) -> Option<AmqpUrlError> {
     let (_, rest) = url.split_once("://")?;
     // What separates user and password from the host is the last one.
     let (user, rest) = rest.rsplit_once('@').unwrap_or(("", rest));
-    let wrong: Vec<char> = "/?#@[] ".chars().filter(|&sign| user.contains(sign)).collect();
-    let (where_, wrong) = match &wrong[..] {
-        [] if rest.contains('#') => ("", vec!['#']),
-        [] => return None,
-        _ => (" before its last `@`", wrong),
-    };
-    let list = |show: fn(char) -> String| wrong.iter().map(|&sign| show(sign)).collect::<Vec<_>>().join(" ");
-    let signs = list(|sign| format!("`{sign}`"));
-    let escapes = list(|sign| format!("`%{:02X}`", u32::from(sign)));
-    Some(format!(
-        "has {signs}{where_}: in a user name, a password or a virtual host that is written {escapes}, as these characters \
-         have a meaning in URLs"
-    ))
+    let signs: Vec<char> = "/?#@[] ".chars().filter(|&sign| user.contains(sign)).collect();
+    if !signs.is_empty() {
+        return Some(AmqpUrlError::Unescaped { signs, is_before_host: true });
+    }
+    rest.contains('#').then(|| AmqpUrlError::Unescaped { signs: vec!['#'], is_before_host: false })
 }
 
 /// The URLs of the nodes of a RabbitMQ, any one of which will do. Empty: the embedded backplane.
@@ -111,6 +154,30 @@ fn unescaped(url: &str) -> Option<String> {
 /// Written as one text with commas (`%2C` is a comma in a password), or as a list of texts.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct AmqpUrls(Vec<AmqpUrl>);
+
+/// Which of several URLs is wrong, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{}{error}{}", self.which(), self.hint())]
+pub struct AmqpUrlsError {
+    /// Its number, from 1.
+    number: usize,
+    /// How many there are.
+    count: usize,
+    error: AmqpUrlError,
+    /// It may be the rest of a password with a comma.
+    may_be_rest: bool,
+}
+
+impl AmqpUrlsError {
+    fn which(&self) -> String {
+        let Self { number, count, .. } = self;
+        if *count > 1 { format!("(number {number} of {count}) ") } else { String::new() }
+    }
+
+    fn hint(&self) -> &'static str {
+        if self.may_be_rest { "; commas separate URLs, and `%2C` stands for one in a password" } else { "" }
+    }
+}
 
 impl AmqpUrls {
     /// Whether there is none.
@@ -140,17 +207,13 @@ impl AmqpUrls {
     /// Checks whether a connection can be tried with each. The error contains nothing of the URLs.
     ///
     /// # Errors
-    /// A sentence that says what is wrong and what would be valid.
-    pub fn check(&self) -> Result<(), String> {
+    /// What is wrong with the first one that is not valid, and what would be.
+    pub fn check(&self) -> Result<(), AmqpUrlsError> {
         let count = self.0.len();
-        let which =
-            |at: usize| if count > 1 { format!("(number {} of {count}) ", at + 1) } else { String::new() };
-        let mut checked = self.0.iter().enumerate();
-        let comma = |at: usize, url: &AmqpUrl| {
-            let is_rest = at > 0 && !url.0.contains("://");
-            if is_rest { "; commas separate URLs, and `%2C` stands for one in a password" } else { "" }
-        };
-        checked.try_for_each(|(at, url)| url.check().map_err(|problem| which(at) + &problem + comma(at, url)))
+        (1..).zip(&self.0).try_for_each(|(number, url)| {
+            let may_be_rest = number > 1 && !url.0.contains("://");
+            url.check().map_err(|error| AmqpUrlsError { number, count, error, may_be_rest })
+        })
     }
 
     fn extend(&mut self, text: &str) {
@@ -303,10 +366,11 @@ mod tests {
         assert_eq!(toml::Value::try_from(AmqpUrls::default()).unwrap().as_str(), Some(""));
         assert!(AmqpUrls::from(" ").is_empty());
         assert_eq!(list.check(), Ok(()));
-        let problem = AmqpUrls::from("amqp://a:hunter2@x,amqp://b:hun,ter2@y").check().unwrap_err();
+        let problem =
+            AmqpUrls::from("amqp://a:hunter2@x,amqp://b:hun,ter2@y").check().unwrap_err().to_string();
         assert!(problem.starts_with("(number 2 of 3) ") && !problem.contains("hun"), "{problem}");
         let cut = AmqpUrls::from("amqp://a:1234,ter2@x");
-        assert!(cut.check().unwrap_err().contains("`%2C`"), "{:?}", cut.check());
+        assert!(cut.check().unwrap_err().to_string().contains("`%2C`"), "{:?}", cut.check());
         assert_eq!(
             (cut.public(), format!("{cut:?}")),
             ("***, ***".to_owned(), r#"["***", "***"]"#.to_owned())
@@ -336,7 +400,7 @@ mod tests {
             ("amqp://shop:@hunter2@rabbit", "`%40`"),
             ("amqp://shop:hunter2@rabbit/live#2", "has `#`: in a user name"),
         ] {
-            let error = AmqpUrl::from(url).check().unwrap_err();
+            let error = AmqpUrl::from(url).check().unwrap_err().to_string();
             assert!(error.contains(problem), "{url}: {error}");
             assert!(!error.contains("hunter2"), "{error}");
         }

@@ -5,6 +5,8 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
+use thiserror::Error;
+
 /// The kernel's settings, with a reason for each: `tuning/sysctl.d/60-fanfare.conf`.
 pub const SYSCTL_FILE: &str = include_str!("../../tuning/sysctl.d/60-fanfare.conf");
 
@@ -55,21 +57,41 @@ pub fn sysctls() -> Vec<Sysctl<'static>> {
     parse(SYSCTL_FILE).expect("the file is part of the program")
 }
 
+/// Which line of a file for `sysctl` is malformed, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("line {number}: {flaw}: {line}")]
+pub struct SysctlFileError {
+    number: usize,
+    line: String,
+    flaw: SysctlFlaw,
+}
+
+/// What is wrong with a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+enum SysctlFlaw {
+    #[error("no such rule")]
+    UnknownRule,
+    #[error("no setting")]
+    NoSetting,
+    #[error("no rule before this setting")]
+    NoRule,
+}
+
 /// Reads a file for `sysctl`, in which a comment `# Rule: ...` stands before each setting.
 ///
 /// # Errors
 /// Which line is malformed, and why.
-pub fn parse(file: &str) -> Result<Vec<Sysctl<'_>>, String> {
+pub fn parse(file: &str) -> Result<Vec<Sysctl<'_>>, SysctlFileError> {
     let mut settings = Vec::new();
     let mut rule = None;
     for (line, number) in file.lines().zip(1..) {
-        let wrong = |why: &str| format!("line {number}: {why}: {line}");
+        let wrong = |flaw| SysctlFileError { number, line: line.to_owned(), flaw };
         if let Some(text) = line.strip_prefix(RULE) {
-            rule = Some(parse_rule(text).ok_or_else(|| wrong("no such rule"))?);
+            rule = Some(parse_rule(text).ok_or_else(|| wrong(SysctlFlaw::UnknownRule))?);
         } else if !line.is_empty() && !line.starts_with('#') {
-            let (key, value) = line.split_once(" = ").ok_or_else(|| wrong("no setting"))?;
+            let (key, value) = line.split_once(" = ").ok_or_else(|| wrong(SysctlFlaw::NoSetting))?;
             let key = key.trim_start_matches('-');
-            let (rule, module) = rule.take().ok_or_else(|| wrong("no rule before this setting"))?;
+            let (rule, module) = rule.take().ok_or_else(|| wrong(SysctlFlaw::NoRule))?;
             settings.push(Sysctl { key, value, rule, module });
         }
     }
@@ -169,7 +191,7 @@ mod tests {
             ("# Rule: more\n", "line 1: no such rule"),
             ("# Rule: exactly\na: 1\n", "line 2: no setting"),
         ] {
-            let error = parse(file).unwrap_err();
+            let error = parse(file).unwrap_err().to_string();
             assert!(error.starts_with(problem), "{error}");
         }
     }

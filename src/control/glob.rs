@@ -2,6 +2,25 @@
 //! match one of a set, `\` takes the next character literally. As in Centrifugo's `channels`, no character of
 //! a topic is special: `*` also matches boundaries.
 
+use thiserror::Error;
+
+/// What is wrong with a pattern.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub(super) enum GlobError {
+    #[error("it ends after `\\`")]
+    EndsInEscape,
+    #[error(
+        "alternatives in braces are not supported: ask once for each (`\\{0}` stands for the brace itself)"
+    )]
+    Brace(char),
+    #[error("a `[` is not closed")]
+    UnclosedSet,
+    #[error("a `[]` is empty")]
+    EmptySet,
+    #[error("the range `{0}-{1}` runs backwards")]
+    BackwardsRange(char, char),
+}
+
 /// One step of a pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Step {
@@ -34,7 +53,7 @@ pub(super) struct Glob(Vec<Step>);
 
 impl Glob {
     /// Parses a pattern. The error says what is wrong.
-    pub(super) fn parse(pattern: &str) -> Result<Self, String> {
+    pub(super) fn parse(pattern: &str) -> Result<Self, GlobError> {
         let mut steps = Vec::new();
         let mut characters = pattern.chars();
         while let Some(character) = characters.next() {
@@ -42,13 +61,8 @@ impl Glob {
                 '*' => Step::Any,
                 '?' => Step::One,
                 '[' => set(&mut characters)?,
-                '\\' => Step::Exactly(characters.next().ok_or("it ends after `\\`")?),
-                '{' | '}' => {
-                    return Err(format!(
-                        "alternatives in braces are not supported: ask once for each (`\\{character}` \
-                         stands for the brace itself)"
-                    ));
-                }
+                '\\' => Step::Exactly(characters.next().ok_or(GlobError::EndsInEscape)?),
+                '{' | '}' => return Err(GlobError::Brace(character)),
                 character => Step::Exactly(character),
             });
         }
@@ -85,13 +99,12 @@ impl Glob {
 }
 
 /// The content between `[` and `]`.
-fn set(characters: &mut std::str::Chars<'_>) -> Result<Step, String> {
-    const OPEN: &str = "a `[` is not closed";
+fn set(characters: &mut std::str::Chars<'_>) -> Result<Step, GlobError> {
     let (inside, body) = match characters.as_str().strip_prefix('!') {
         Some(body) => (false, body),
         None => (true, characters.as_str()),
     };
-    let (body, rest) = body.split_once(']').ok_or(OPEN)?;
+    let (body, rest) = body.split_once(']').ok_or(GlobError::UnclosedSet)?;
     *characters = rest.chars();
     let mut ranges = Vec::new();
     let mut members = body.chars();
@@ -105,11 +118,11 @@ fn set(characters: &mut std::str::Chars<'_>) -> Result<Step, String> {
             _ => low,
         };
         if high < low {
-            return Err(format!("the range `{low}-{high}` runs backwards"));
+            return Err(GlobError::BackwardsRange(low, high));
         }
         ranges.push((low, high));
     }
-    if ranges.is_empty() { Err("a `[]` is empty".to_owned()) } else { Ok(Step::Set { ranges, inside }) }
+    if ranges.is_empty() { Err(GlobError::EmptySet) } else { Ok(Step::Set { ranges, inside }) }
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ use crate::base::capacity::Capacity;
 use crate::base::mailbox::{Receiver, Sender, Wake, weighed_mailbox};
 use crate::broker::EventLoop;
 use crate::config::host::clients_by_descriptors;
-use crate::config::{Ack, Config, Limits};
+use crate::config::{Ack, Config, CpuListError, Limits};
 use crate::domain::client_id::NodeId;
 use crate::domain::lifecycle::{Lifecycle, Phase};
 use crate::domain::mail::{Mail, Request, ShardId};
@@ -39,6 +39,8 @@ use crate::{broker, control, shard};
 use cpus::CpuPlan;
 use shard_thread::{Place, ShardThread};
 use threads::Threads;
+
+pub use threads::ThreadError;
 
 /// How long a thread may take to report that it has started. The broker thread waits for RabbitMQ's first
 /// answer; while it reads a stream back, it must make progress within each such time.
@@ -75,7 +77,7 @@ pub enum StartError {
     },
     /// The list of CPUs to pin shards to is malformed.
     #[error("server.cpus: {0}")]
-    Cpus(String),
+    Cpus(#[source] CpuListError),
 }
 
 /// Why the engine ended without being asked, or what was still open at the end.
@@ -83,7 +85,7 @@ pub enum StartError {
 pub enum RunError {
     /// A thread ended by itself.
     #[error("the thread `{0}` ended: {1}")]
-    Thread(String, String),
+    Thread(String, #[source] ThreadError),
     /// The stop took too long.
     #[error("stopped after {limit:?} (stop.limit) with {clients} clients still connected")]
     TimeIsUp {
@@ -440,7 +442,6 @@ fn start_control(
     listener: std::net::TcpListener,
 ) -> Result<oneshot::Sender<()>, StartError> {
     let (stop, stopped) = oneshot::channel();
-    threads
-        .spawn(CONTROL, move || control::run(setup, listener, stopped).map_err(|error| error.to_string()))?;
+    threads.spawn(CONTROL, move || Ok(control::run(setup, listener, stopped)?))?;
     Ok(stop)
 }

@@ -11,7 +11,7 @@ use std::time::Instant;
 use nix::sched::{CloneFlags, unshare};
 
 use crate::domain::mail::ShardId;
-use crate::engine::threads::Threads;
+use crate::engine::threads::{ThreadError, Threads};
 use crate::engine::{START_LIMIT, StartError, cannot_listen, cpus, not_set_up};
 use crate::net::event_loop::{self, Loop, ShardPoll};
 use crate::shard::{self, Application};
@@ -108,11 +108,11 @@ fn serve<A: Application>(
     work: Work,
     shard_poll: ShardPoll,
     answer: &mpsc::Sender<Result<(), StartError>>,
-) -> Result<(), String> {
+) -> Result<(), ThreadError> {
     match build_loop::<A>(work, shard_poll) {
         Ok(turning) => {
             drop(answer.send(Ok(())));
-            turning.run().map_err(|error| error.to_string())
+            Ok(turning.run()?)
         }
         Err(error) => {
             drop(answer.send(Err(error)));

@@ -1,16 +1,38 @@
 //! The engine's threads: named, and watched so that a thread that ends unasked ends the engine.
 
 use std::collections::BTreeSet;
-use std::sync::mpsc;
+use std::io;
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use parking_lot::Mutex;
+use thiserror::Error;
 use tokio::sync::{oneshot, watch};
 
 use crate::engine::{CONTROL, RunError, StartError, not_set_up};
 
+/// Why a thread ended that ought to run.
+#[derive(Clone, Debug, Error)]
+pub enum ThreadError {
+    /// It panicked.
+    #[error("it panicked")]
+    Panicked,
+    /// It ended as if the engine were stopping.
+    #[error("nobody asked it to")]
+    Unasked,
+    /// The operating system did not let it go on.
+    #[error(transparent)]
+    Io(Arc<io::Error>),
+}
+
+impl From<io::Error> for ThreadError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(Arc::new(error))
+    }
+}
+
 /// How a thread ended, by its name.
-type End = (String, Result<(), String>);
+type End = (String, Result<(), ThreadError>);
 
 /// The engine's threads, and the channel by which each reports its end.
 #[derive(Debug)]
@@ -31,7 +53,7 @@ impl Default for Threads {
 struct ExitNotice {
     name: String,
     sender: mpsc::Sender<End>,
-    result: Result<(), String>,
+    result: Result<(), ThreadError>,
 }
 
 impl Drop for ExitNotice {
@@ -46,10 +68,10 @@ impl Threads {
     pub(super) fn spawn(
         &self,
         name: &str,
-        work: impl FnOnce() -> Result<(), String> + Send + 'static,
+        work: impl FnOnce() -> Result<(), ThreadError> + Send + 'static,
     ) -> Result<(), StartError> {
         let sender = self.sender.clone();
-        let notice = ExitNotice { name: name.to_owned(), sender, result: Err("it panicked".to_owned()) };
+        let notice = ExitNotice { name: name.to_owned(), sender, result: Err(ThreadError::Panicked) };
         let thread = thread::Builder::new().name(name.to_owned());
         let spawned = thread.spawn(move || {
             let mut notice = notice;
@@ -76,7 +98,7 @@ impl Threads {
             let mut outcome = Ok(());
             while let Ok((name, result)) = ends.lock().recv() {
                 running.remove(&name);
-                let unasked = (!*stopping.borrow()).then(|| "nobody asked it to".to_owned());
+                let unasked = (!*stopping.borrow()).then_some(ThreadError::Unasked);
                 if let Some(why) = result.err().or(unasked) {
                     outcome = Err(RunError::Thread(name, why));
                     break;

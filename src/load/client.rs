@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use super::frames::{self, Head};
+use thiserror::Error;
+
+use super::frames::{self, FrameError, Head};
 use super::lines::{Line, Topics};
 use super::tally::Tally;
 use super::{Plan, Spread};
@@ -14,6 +16,30 @@ const UPGRADE_ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 /// More bytes than any server's answer to an upgrade has.
 const HEAD_MAX: usize = 16 << 10;
+
+/// Why a client cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub(super) enum ClientError {
+    #[error("no HTTP answer to the upgrade")]
+    NoHttp,
+    #[error("the upgrade was refused: {}", escaped(.0))]
+    UpgradeRefused(String),
+    #[error("the answer to the upgrade has the wrong key")]
+    WrongKey,
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error("the server sent a frame of kind {0:#x}")]
+    Opcode(u8),
+    #[error("closed by the server: {} ({code})", escaped(.reason))]
+    Closed { code: u16, reason: String },
+    #[error("closed by the server without a reason")]
+    ClosedWithoutReason,
+    #[error("the server pushed a topic that was not subscribed to")]
+    NotSubscribed,
+    /// What a line said, or that it is none of the protocol.
+    #[error("{0}")]
+    Line(String),
+}
 
 /// The state of a client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -109,7 +135,7 @@ impl Client {
         input: &[u8],
         last: &mut [u64],
         reading: &mut Reading<'_>,
-    ) -> Result<(), String> {
+    ) -> Result<(), ClientError> {
         if self.tail.is_empty() {
             let used = self.understand(input, last, reading)?;
             self.tail.extend_from_slice(&input[used..]);
@@ -131,7 +157,7 @@ impl Client {
         input: &[u8],
         last: &mut [u64],
         reading: &mut Reading<'_>,
-    ) -> Result<usize, String> {
+    ) -> Result<usize, ClientError> {
         let mut used = 0;
         if self.stage == Stage::Upgrading {
             let Some(head) = upgraded(input)? else { return Ok(0) };
@@ -153,7 +179,7 @@ impl Client {
                 }
                 frames::PING => frames::write(&mut self.unsent, frames::PONG, payload),
                 frames::CLOSE => return Err(closed(payload)),
-                other => return Err(format!("the server sent a frame of kind {other:#x}")),
+                other => return Err(ClientError::Opcode(other)),
             }
         }
         Ok(used)
@@ -164,7 +190,7 @@ impl Client {
         payload: &[u8],
         last: &mut [u64],
         reading: &mut Reading<'_>,
-    ) -> Result<(), String> {
+    ) -> Result<(), ClientError> {
         let payload = payload.strip_suffix(b"\n").unwrap_or(payload);
         let mut start = 0;
         for end in memchr::memchr_iter(b'\n', payload).chain([payload.len()]) {
@@ -172,16 +198,14 @@ impl Client {
                 Line::Publication(publication) => {
                     let count = reading.topics.count;
                     let position = (publication.topic + count - self.first_topic) % count;
-                    let last = last
-                        .get_mut(position)
-                        .ok_or("the server pushed a topic that was not subscribed to")?;
+                    let last = last.get_mut(position).ok_or(ClientError::NotSubscribed)?;
                     let latency = reading.now.saturating_sub(publication.due);
                     *last = reading.tally.publication(*last, publication.number, latency);
                 }
                 Line::Ping if self.answers_pings => frames::write(&mut self.unsent, frames::TEXT, b"{}"),
                 Line::Ping => {}
                 Line::Done { wants_pongs } => self.done(wants_pongs),
-                Line::Fault(why) => return Err(why),
+                Line::Fault(why) => return Err(ClientError::Line(why)),
             }
             start = end + 1;
         }
@@ -227,35 +251,31 @@ fn first_topic(plan: &Plan, index: usize) -> usize {
 ///
 /// # Errors
 /// If it is not the answer of a WebSocket endpoint.
-fn upgraded(input: &[u8]) -> Result<Option<usize>, String> {
+fn upgraded(input: &[u8]) -> Result<Option<usize>, ClientError> {
     let Some(end) = memchr::memmem::find(input, b"\r\n\r\n") else {
-        return if input.len() > HEAD_MAX {
-            Err("no HTTP answer to the upgrade".to_owned())
-        } else {
-            Ok(None)
-        };
+        return if input.len() > HEAD_MAX { Err(ClientError::NoHttp) } else { Ok(None) };
     };
     let answer = String::from_utf8_lossy(&input[..end]);
     let status = answer.lines().next().unwrap_or_default();
     match status.strip_prefix("HTTP/1.1 ") {
         Some(status) if status.starts_with("101") => {}
-        Some(status) => return Err(format!("the upgrade was refused: {}", escaped(status))),
-        None => return Err("no HTTP answer to the upgrade".to_owned()),
+        Some(status) => return Err(ClientError::UpgradeRefused(status.to_owned())),
+        None => return Err(ClientError::NoHttp),
     }
     if !answer.contains(UPGRADE_ACCEPT) {
-        return Err("the answer to the upgrade has the wrong key".to_owned());
+        return Err(ClientError::WrongKey);
     }
     Ok(Some(end + 4))
 }
 
 /// What a close frame says.
-fn closed(payload: &[u8]) -> String {
+fn closed(payload: &[u8]) -> ClientError {
     match payload.split_first_chunk() {
         Some((code, reason)) => {
-            let (code, reason) = (u16::from_be_bytes(*code), String::from_utf8_lossy(reason));
-            format!("closed by the server: {} ({code})", escaped(&reason))
+            let reason = String::from_utf8_lossy(reason).into_owned();
+            ClientError::Closed { code: u16::from_be_bytes(*code), reason }
         }
-        None => "closed by the server without a reason".to_owned(),
+        None => ClientError::ClosedWithoutReason,
     }
 }
 

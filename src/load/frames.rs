@@ -14,6 +14,17 @@ const MASKED: u8 = 0x80;
 /// Every client masks with the same key: masks protect proxies from web pages, and there are none here.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
+/// What a server sent that a client does not accept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum FrameError {
+    #[error("the server sent a fragment, or a reserved bit")]
+    Fragment,
+    #[error("the server sent a masked frame")]
+    Masked,
+    #[error("the server sent an impossible length")]
+    Length,
+}
+
 /// The head of a frame from the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Head {
@@ -30,13 +41,13 @@ impl Head {
     ///
     /// # Errors
     /// What the server did that a client does not accept.
-    pub(super) fn parse(bytes: &[u8]) -> Result<Option<Self>, &'static str> {
+    pub(super) fn parse(bytes: &[u8]) -> Result<Option<Self>, FrameError> {
         let [first, second, rest @ ..] = bytes else { return Ok(None) };
         if first & 0xf0 != FINAL {
-            return Err("the server sent a fragment, or a reserved bit");
+            return Err(FrameError::Fragment);
         }
         if second & MASKED != 0 {
-            return Err("the server sent a masked frame");
+            return Err(FrameError::Masked);
         }
         let length = match second {
             126 => rest.first_chunk().map(|&length| (4, u64::from(u16::from_be_bytes(length)))),
@@ -44,7 +55,7 @@ impl Head {
             &short => Some((2, u64::from(short))),
         };
         let Some((bytes, payload)) = length else { return Ok(None) };
-        let payload = usize::try_from(payload).map_err(|_| "the server sent an impossible length")?;
+        let payload = usize::try_from(payload).map_err(|_| FrameError::Length)?;
         Ok(Some(Self { opcode: first & 0x0f, bytes, payload }))
     }
 }
@@ -84,8 +95,8 @@ mod tests {
             let head = head.map(|(opcode, bytes, payload)| Head { opcode, bytes, payload });
             assert_eq!(Head::parse(bytes), Ok(head), "{bytes:?}");
         }
-        assert!(Head::parse(&[0x01, 1]).unwrap_err().contains("fragment"));
-        assert!(Head::parse(&[0x81, 0x81]).unwrap_err().contains("masked"));
+        assert!(Head::parse(&[0x01, 1]).unwrap_err().to_string().contains("fragment"));
+        assert!(Head::parse(&[0x81, 0x81]).unwrap_err().to_string().contains("masked"));
     }
 
     #[test]

@@ -169,7 +169,7 @@ impl Crowd {
             let now = self.shared.now();
             let mut reading = Reading { topics: &self.topics, tally: &mut self.tally, now };
             if let Err(why) = client.take(&self.buffer[..length], last, &mut reading) {
-                return self.fail(index, why);
+                return self.fail(index, why.to_string());
             }
             if stage != Stage::Ready && client.stage == Stage::Ready {
                 self.settled += 1;

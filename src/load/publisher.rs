@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use serde::Deserialize;
+use thiserror::Error;
 
 use super::lines::Topics;
 use super::{LoadError, Plan, Shared};
@@ -38,6 +39,29 @@ pub(super) struct Publisher {
 
 /// The message for a 401.
 const WANTS_KEY: &str = "it wants its API key: --api-key KEY, or FANFARE_CONTROL_API_KEY in the environment";
+
+/// Why the engine did not do what was asked.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+enum Refusal {
+    #[error("{wants}", wants = WANTS_KEY)]
+    WantsKey,
+    #[error("{} (error {code})", escaped(.message))]
+    Error { code: u32, message: String },
+    /// The status of an answer without an error of the API.
+    #[error("{}", escaped(.0))]
+    Status(String),
+}
+
+/// Why a question was not answered, or refused.
+#[derive(Debug, Error)]
+enum AskError {
+    #[error("{0}")]
+    Unsent(#[source] io::Error),
+    #[error("{}", broken(.0))]
+    Unanswered(#[source] io::Error),
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+}
 
 /// The result of publishing.
 #[derive(Debug, Default)]
@@ -96,22 +120,22 @@ impl Publisher {
         let head = format!("Host: {control}\r\nContent-Type: application/json\r\n{key}");
         let answers = BufReader::new(stream.try_clone()?);
         let mut publisher = Self { stream, answers, head };
-        let asked = publisher.ask("info", "{}").map_err(|why| match why.as_str() {
-            WANTS_KEY if !plan.api_key.is_empty() => {
+        let asked = publisher.ask("info", "{}").map_err(|why| match why {
+            AskError::Refused(Refusal::WantsKey) if !plan.api_key.is_empty() => {
                 "it refuses this API key: it is not what `control.api_key` is there".to_owned()
             }
-            _ => why,
+            why => why.to_string(),
         });
         asked.map_err(|why| LoadError::Unreachable(format!("the control port {control}: {why}")))?;
         Ok(publisher)
     }
 
     /// One request and its answer.
-    fn ask(&mut self, method: &str, body: &str) -> Result<(), String> {
+    fn ask(&mut self, method: &str, body: &str) -> Result<(), AskError> {
         let mut request = String::new();
         write_request(&mut request, method, &self.head, body);
-        self.stream.write_all(request.as_bytes()).map_err(|error| error.to_string())?;
-        read_answer(&mut self.answers).map_err(broken)?
+        self.stream.write_all(request.as_bytes()).map_err(AskError::Unsent)?;
+        Ok(read_answer(&mut self.answers).map_err(AskError::Unanswered)??)
     }
 
     /// Publishes for as long as the plan says, and waits for the answers.
@@ -124,7 +148,7 @@ impl Publisher {
             pipeline.is_closed.store(true, Ordering::Release);
             let mut published = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             published.lasted = written.unwrap_or_else(|error| {
-                *published.refused.entry(broken(error)).or_default() += 1;
+                *published.refused.entry(broken(&error)).or_default() += 1;
                 plan.length
             });
             published.due = due(plan, published.lasted);
@@ -225,11 +249,11 @@ fn read_answers(
                 shared.last[topic].store(number, Ordering::Relaxed);
                 published.taken += 1;
             }
-            Ok(Err(why)) => *published.refused.entry(why).or_default() += 1,
+            Ok(Err(why)) => *published.refused.entry(why.to_string()).or_default() += 1,
             Err(error) => {
                 pipeline.is_broken.store(true, Ordering::Release);
                 let unanswered = pipeline.written.load(Ordering::Acquire) - answered;
-                *published.refused.entry(broken(error)).or_default() += unanswered;
+                *published.refused.entry(broken(&error)).or_default() += unanswered;
                 return published;
             }
         }
@@ -238,7 +262,7 @@ fn read_answers(
     }
 }
 
-fn broken(error: io::Error) -> String {
+fn broken(error: &io::Error) -> String {
     match error.kind() {
         // A read that ran into its time limit looks like one that would block.
         ErrorKind::WouldBlock | ErrorKind::TimedOut => "no answer in time".to_owned(),
@@ -248,9 +272,9 @@ fn broken(error: io::Error) -> String {
 }
 
 /// The next answer: whether the engine did what was asked, and if not, why. Fails if it is not an answer.
-fn read_answer(answers: &mut impl BufRead) -> io::Result<Result<(), String>> {
+fn read_answer(answers: &mut impl BufRead) -> io::Result<Result<(), Refusal>> {
     let status = read_line(answers)?;
-    let Some(status) = status.strip_prefix("HTTP/1.1 ") else { return Err(stranger()) };
+    let Some(status) = status.strip_prefix("HTTP/1.1 ") else { return Err(no_answer()) };
     let mut length = None;
     loop {
         let line = read_line(answers)?;
@@ -263,7 +287,7 @@ fn read_answer(answers: &mut impl BufRead) -> io::Result<Result<(), String>> {
             length = value.trim().parse().ok().filter(|&length| length <= ANSWER_BYTES_MAX);
         }
     }
-    let mut body = vec![0; length.ok_or_else(stranger)?];
+    let mut body = vec![0; length.ok_or_else(no_answer)?];
     answers.read_exact(&mut body)?;
     Ok(accepted(status, &body))
 }
@@ -277,21 +301,19 @@ fn read_line(answers: &mut impl BufRead) -> io::Result<String> {
     Ok(line.trim_end().to_owned())
 }
 
-fn stranger() -> io::Error {
+fn no_answer() -> io::Error {
     io::Error::new(ErrorKind::InvalidData, "it does not speak HTTP as Fanfare's control port does")
 }
 
 /// Checks whether the answer reports success. The error says why not.
-fn accepted(status: &str, body: &[u8]) -> Result<(), String> {
+fn accepted(status: &str, body: &[u8]) -> Result<(), Refusal> {
     if status.starts_with("401") {
-        return Err(WANTS_KEY.to_owned());
+        return Err(Refusal::WantsKey);
     }
     match serde_json::from_slice(body) {
-        Ok(Answer { error: Some(ApiError { code, message }) }) => {
-            Err(format!("{} (error {code})", escaped(&message)))
-        }
+        Ok(Answer { error: Some(ApiError { code, message }) }) => Err(Refusal::Error { code, message }),
         Ok(Answer { error: None }) if status.starts_with("200") => Ok(()),
-        _ => Err(escaped(status)),
+        _ => Err(Refusal::Status(status.to_owned())),
     }
 }
 
@@ -299,7 +321,7 @@ fn accepted(status: &str, body: &[u8]) -> Result<(), String> {
 mod tests {
     use super::*;
 
-    fn answer(text: &str) -> io::Result<Result<(), String>> {
+    fn answer(text: &str) -> io::Result<Result<(), Refusal>> {
         read_answer(&mut BufReader::new(text.as_bytes()))
     }
 
@@ -310,9 +332,9 @@ mod tests {
         };
         assert_eq!(of("200 OK", "{\"result\":{}}"), Ok(()));
         let refused = of("200 OK", "{\"error\":{\"code\":107,\"message\":\"bad\\u001b\"}}");
-        assert_eq!(refused, Err("bad\\u{1b} (error 107)".to_owned()));
-        assert_eq!(of("404 Not Found", ""), Err("404 Not Found".to_owned()));
-        assert!(of("401 Unauthorized", "").unwrap_err().contains("--api-key"));
+        assert_eq!(refused.unwrap_err().to_string(), "bad\\u{1b} (error 107)");
+        assert_eq!(of("404 Not Found", ""), Err(Refusal::Status("404 Not Found".to_owned())));
+        assert!(of("401 Unauthorized", "").unwrap_err().to_string().contains("--api-key"));
     }
 
     #[test]

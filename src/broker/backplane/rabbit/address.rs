@@ -47,7 +47,7 @@ impl Address {
         uri.query.heartbeat.get_or_insert(HEARTBEAT);
         let authorities = parameter(url, "cacertfile");
         if let Some(path) = &authorities {
-            read_authorities(path).map_err(Fault::lasting)?;
+            read_authorities(path).map_err(|error| Fault::lasting(error.to_string()))?;
         }
         Ok(Self { uri, is_no_http: AtomicBool::new(false), authorities, shown: url.public() })
     }
@@ -64,8 +64,8 @@ impl Address {
         if let Some(path) = self.authorities.clone() {
             // A disk may be slow, and this is the broker thread.
             let read = tokio::task::spawn_blocking(move || read_authorities(&path)).await;
-            let read = read.unwrap_or_else(|error| Err(error.to_string()));
-            tls.cert_chain = Some(read.map_err(Fault::passing)?);
+            let read = read.map_err(|error| Fault::passing(error.to_string()))?;
+            tls.cert_chain = Some(read.map_err(|error| Fault::passing(error.to_string()))?);
         }
         Ok(Some(tls))
     }
@@ -127,11 +127,20 @@ fn parameter(url: &AmqpUrl, name: &str) -> Option<String> {
     url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
 }
 
-fn read_authorities(path: &str) -> Result<String, String> {
-    let fault = |error: &dyn fmt::Display| format!("amqp.url names the file {path} in `cacertfile`: {error}");
-    let pem = std::fs::read_to_string(path).map_err(|error| fault(&error))?;
+/// Why a file of authorities is of no use.
+#[derive(Debug, thiserror::Error)]
+enum AuthoritiesError {
+    #[error("amqp.url names the file {path} in `cacertfile`: {error}")]
+    Unreadable { path: String, error: std::io::Error },
+    #[error("amqp.url names the file {path} in `cacertfile`: it holds no certificate in PEM")]
+    NoCertificate { path: String },
+}
+
+fn read_authorities(path: &str) -> Result<String, AuthoritiesError> {
+    let unreadable = |error| AuthoritiesError::Unreadable { path: path.to_owned(), error };
+    let pem = std::fs::read_to_string(path).map_err(unreadable)?;
     if !pem.contains("-----BEGIN CERTIFICATE-----") {
-        return Err(fault(&"it holds no certificate in PEM"));
+        return Err(AuthoritiesError::NoCertificate { path: path.to_owned() });
     }
     Ok(pem)
 }

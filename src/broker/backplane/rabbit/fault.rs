@@ -7,9 +7,10 @@ use lapin::ErrorKind;
 use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
 use lapin::tcp::HandshakeError;
 
-/// Why there is no link.
-#[derive(Clone, Debug)]
-pub(super) struct Fault {
+/// What is wrong between an engine and RabbitMQ: what, where, and what to do. Holds no secret.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{text}")]
+pub struct Fault {
     /// What, where, and what to do.
     pub(super) text: String,
     /// Whether trying again without changing something is useless. At the start that ends the engine; later

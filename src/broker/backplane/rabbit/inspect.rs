@@ -25,7 +25,7 @@ pub struct Inspection {
     /// Its URL, as far as it can be shown.
     pub node: String,
     /// What is there and what an engine would declare, one sentence each; or why an engine could not use it.
-    pub found: Result<Vec<String>, String>,
+    pub found: Result<Vec<String>, Fault>,
 }
 
 /// Asks each node of `amqp.url`, one after the other. Opens two connections at a time, as an engine does, and closes
@@ -40,7 +40,7 @@ pub fn inspect(config: &Config) -> std::io::Result<Vec<Inspection>> {
             let late = |_| Err(Fault::passing("it does not answer in time".to_owned()));
             timeout(LIMIT, look_at(url, &config.amqp)).await.unwrap_or_else(late)
         });
-        Inspection { node: url.public(), found: found.map_err(|fault| fault.text) }
+        Inspection { node: url.public(), found }
     };
     Ok(config.amqp.url.iter().map(look).collect())
 }

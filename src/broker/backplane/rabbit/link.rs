@@ -34,7 +34,7 @@ use super::pending_publish::PendingPublish;
 use super::prefetch::Prefetch;
 use super::publisher::{Abandoned, Publisher, PublisherEvent, Report, Traffic, confirm};
 use super::reader::ResumePoint;
-use super::reread::Again;
+use super::reread::{Again, RereadError};
 use super::topology::ConsumeSource;
 use super::{markers, topology, transport, wrong_peer};
 
@@ -253,7 +253,7 @@ impl Link {
                 }),
                 delivery = next_again(again) => Some(match delivery {
                     Ok(delivery) => Next::Again(delivery),
-                    Err(reason) => Next::Lost(Loss::because(reason)),
+                    Err(error) => Next::Lost(Loss::because(error.to_string())),
                 }),
                 delivery = delivered(consumer) => Some(match delivery {
                     Some(Ok(Taken::Message(delivery))) => Next::Delivered(delivery),
@@ -408,7 +408,7 @@ async fn delivered(consumer: Option<&mut RollingConsumer>) -> Option<lapin::Resu
 }
 
 /// The next message that is read again, or nothing for ever if none is.
-async fn next_again(again: Option<&mut Again>) -> Result<Delivery, String> {
+async fn next_again(again: Option<&mut Again>) -> Result<Delivery, RereadError> {
     match again {
         Some(again) => again.next().await,
         None => std::future::pending().await,

@@ -82,7 +82,6 @@ use address::Addresses;
 use attempts::Attempts;
 use backoff::Backoff;
 use bindings::{Bindings, Room};
-use fault::Fault;
 use ids::Ids;
 use leaving::Leaving;
 use lineage::Marker;
@@ -90,6 +89,7 @@ use link::{Link, Loss};
 use publishes::PendingPublishes;
 use reader::Reader;
 
+pub use fault::Fault;
 pub use inspect::{Inspection, inspect};
 pub use publish_once::{PublishError, publish_once};
 
@@ -202,9 +202,9 @@ impl Rabbit {
     ///
     /// # Errors
     /// What all nodes refuse, or what is wrong with a URL, in words for the operator.
-    pub(in crate::broker) async fn start(config: &Arc<Config>) -> Result<Self, String> {
+    pub(in crate::broker) async fn start(config: &Arc<Config>) -> Result<Self, Vec<Fault>> {
         let amqp = &config.amqp;
-        let addresses = Addresses::parse(&amqp.url).map_err(|fault| fault.text)?;
+        let addresses = Addresses::parse(&amqp.url).map_err(|fault| vec![fault])?;
         let is_stream = amqp.source == Source::Stream;
         let mut rabbit = Self {
             reader: is_stream.then(|| Reader::new(config, Instant::now())),
@@ -239,7 +239,7 @@ impl Rabbit {
     }
 
     /// Tries one node after the other, and goes on in the background if none can be reached.
-    async fn first_round(&mut self) -> Result<(), String> {
+    async fn first_round(&mut self) -> Result<(), Vec<Fault>> {
         let begun = Instant::now();
         let mut refusals = Vec::new();
         for _ in 0..self.addresses.len() {
@@ -251,9 +251,9 @@ impl Rabbit {
                     return Ok(());
                 }
                 Err(fault) if fault.is_final => {
-                    refusals.push(fault.text);
+                    refusals.push(fault);
                     if refusals.len() == self.addresses.len() {
-                        return Err(refusals.join("; "));
+                        return Err(refusals);
                     }
                 }
                 Err(fault) => self.attempt_failed(&fault),

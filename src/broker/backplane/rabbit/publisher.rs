@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use crate::config::Config;
 
 use super::address::Address;
-use super::fault::{is_missing, is_refused, reply_text};
+use super::fault::{Fault, is_missing, is_refused, reply_text};
 use super::pending_publish::PendingPublish;
 use super::{dead_letter, message_cost, topology};
 
@@ -98,6 +98,19 @@ pub(super) enum PublisherEvent {
     Lost(String),
 }
 
+/// Why there is no next channel.
+#[derive(Debug, thiserror::Error)]
+enum OpenError {
+    #[error("{}", reply_text(.0))]
+    Channel(#[from] lapin::Error),
+    #[error(transparent)]
+    DeadLetters(#[from] Fault),
+    #[error("RabbitMQ does not open a channel")]
+    Late(#[from] tokio::time::error::Elapsed),
+    #[error(transparent)]
+    Task(#[from] tokio::task::JoinError),
+}
+
 /// What is left of a channel that is gone.
 #[derive(Debug)]
 pub(super) struct Abandoned {
@@ -154,7 +167,7 @@ pub(super) struct Publisher {
     connection: Arc<Connection>,
     channel: Channel,
     /// The next one.
-    opening: Option<JoinHandle<Result<Channel, String>>>,
+    opening: Option<JoinHandle<Result<Channel, OpenError>>>,
     tasks: JoinSet<()>,
     answers: (mpsc::UnboundedSender<Answer>, mpsc::UnboundedReceiver<Answer>),
     /// Of dead letters.
@@ -249,14 +262,14 @@ impl Publisher {
                 return PublisherEvent::Report(report);
             }
             if let Some(opening) = &mut self.opening {
-                let opened = opening.await.unwrap_or_else(|error| Err(error.to_string()));
+                let opened = opening.await.unwrap_or_else(|error| Err(error.into()));
                 self.opening = None;
                 match opened {
                     Ok(channel) => {
                         self.channel = channel;
                         return PublisherEvent::Opened;
                     }
-                    Err(text) => return PublisherEvent::Lost(text),
+                    Err(error) => return PublisherEvent::Lost(error.to_string()),
                 }
             }
             if !self.is_open() {
@@ -329,10 +342,8 @@ impl Publisher {
         let left = self.abandon();
         self.answers = mpsc::unbounded_channel();
         let connection = Arc::clone(&self.connection);
-        self.opening = Some(tokio::spawn(async move {
-            let opened = timeout(OPEN_LIMIT, open_next(&connection, topology)).await;
-            opened.unwrap_or_else(|_| Err("RabbitMQ does not open a channel".to_owned()))
-        }));
+        self.opening =
+            Some(tokio::spawn(async move { timeout(OPEN_LIMIT, open_next(&connection, topology)).await? }));
         PublisherEvent::Closed(left)
     }
 
@@ -362,12 +373,14 @@ impl Publisher {
 }
 
 /// The channel after one that was closed, and what is missing before.
-async fn open_next(connection: &Connection, missing: Option<DeadLetterTopology>) -> Result<Channel, String> {
+async fn open_next(
+    connection: &Connection,
+    missing: Option<DeadLetterTopology>,
+) -> Result<Channel, OpenError> {
     if let Some((config, address)) = missing {
-        let made = topology::prepare_dead_letters(connection, &config.amqp, &address).await;
-        made.map_err(|fault| fault.text)?;
+        topology::prepare_dead_letters(connection, &config.amqp, &address).await?;
     }
-    open_channel(connection).await.map_err(|error| reply_text(&error))
+    Ok(open_channel(connection).await?)
 }
 
 /// A channel in confirm mode.

@@ -17,6 +17,15 @@ use super::prefetch::Prefetch;
 /// Messages that RabbitMQ sends ahead, where there is room for as many of the largest.
 const PREFETCH_MAX: u16 = 16;
 
+/// Why no more can be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RereadError {
+    #[error("{}", reply_text(.0))]
+    Failed(#[from] lapin::Error),
+    #[error("RabbitMQ ended the consumer: its stream is gone")]
+    StreamIsGone,
+}
+
 /// Reads the stream from an offset on.
 pub(super) struct Again {
     state: State,
@@ -49,18 +58,18 @@ impl Again {
     ///
     /// # Errors
     /// Why there is none.
-    pub(super) async fn next(&mut self) -> Result<Delivery, String> {
+    pub(super) async fn next(&mut self) -> Result<Delivery, RereadError> {
         loop {
             match &mut self.state {
                 State::Opening(opening) => {
-                    let opened = opening.await.map_err(|error| reply_text(&error))?;
+                    let opened = opening.await?;
                     self.state = State::Open(Box::new(opened));
                 }
                 State::Open(open) => {
                     let (channel, consumer) = &mut **open;
                     let delivery = match consumer.next().await {
-                        Some(delivery) => delivery.map_err(|error| reply_text(&error))?,
-                        None => return Err("RabbitMQ ended the consumer: its stream is gone".to_owned()),
+                        Some(delivery) => delivery?,
+                        None => return Err(RereadError::StreamIsGone),
                     };
                     self.taken += 1;
                     if self.taken >= self.ahead.div_ceil(2) {
