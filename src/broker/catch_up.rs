@@ -1,8 +1,8 @@
 //! Clients that come from a node that is ahead of this one: they have a publication which this node has not
-//! read yet. They wait until it has, but not for ever: it may never come. Nor in any number: no budget for answers bounds
-//! it, as a question that waits has none.
+//! read yet. They wait until it has read it, but not for ever, since it may never come. Their number is bounded here,
+//! because a question that waits holds no budget for its answer.
 //!
-//! Each is taken by itself, so that the caller can stop where what it does with them has no room.
+//! They are taken one by one, so that the caller can stop when it has no room for answers.
 //!
 //! Pure: time is an argument.
 
@@ -12,19 +12,18 @@ use std::time::{Duration, Instant};
 
 use crate::domain::mail::{Recover, ShardId};
 
-/// How long they wait. Nodes that read the same stream are milliseconds apart, unless one of them is in trouble;
-/// SDKs wait for 5 s, and are to have an answer before.
+/// How long they wait. Nodes that read the same stream are milliseconds apart, unless one of them is in trouble.
+/// SDKs wait for 5 s, and must have an answer before that.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Questions that may wait at once, of all clients, of which each shard's have an equal part: 400 bytes each with its epoch
-/// and its place here, 25 MiB together. One more takes the place of the oldest of its shard, which is refused, to be asked
-/// again.
+/// Questions that may wait at once, in equal parts for all shards: 400 bytes each with its epoch and its place here, 25
+/// MiB together. One more takes the place of the oldest of its shard, which is refused and asked again.
 ///
-/// No client has a share: however many connections ask, and however many have gone since, all that they do is to shorten
-/// the wait of everybody. Where 200,000 questions come per second, each may wait for 300 ms.
+/// Clients have no shares: however many connections ask, they only shorten the wait of everybody. At 200,000 questions per
+/// second, each may wait for 300 ms.
 pub(super) const WAITING_MAX: usize = 65_536;
 
-/// Deadlines beyond two for each that waits before those that are over are taken out.
+/// How many deadlines there may be beyond two for each that waits; then the stale ones are removed.
 const STALE: usize = 1024;
 
 /// The offset that somebody waits for, and a number of its own.

@@ -1,9 +1,9 @@
-//! Publications that were taken already, by their topic and their message's `message-id`: what a publisher sends
-//! again, because it saw no confirm, is pushed once.
+//! The deduplication window: publications that came already, by topic and `message-id`. A message that its publisher
+//! sends again because it saw no confirm is pushed once.
 //!
-//! An id counts for the topics of its message for which a publication was *admitted*: could have been delivered,
-//! whoever listens. What became a dead letter left no trace, so that it can be mended and sent again under its id, and
-//! one event for two topics may come as two messages of one id.
+//! An id counts for the topics of its message for which a publication was *admitted*: it could have been delivered,
+//! whether or not anybody listens. A message that became a dead letter leaves no trace, so that it can be mended and sent
+//! again under its id. One event for two topics may come as two messages with one id.
 //!
 //! # Why all nodes agree
 //!
@@ -34,14 +34,14 @@ const PAIRS_PER_MESSAGE: usize = 4;
 /// A topic and an id.
 type Pair = (u64, u64);
 
-/// The publications that are remembered.
+/// The publications of the latest messages.
 #[derive(Debug)]
 pub(super) struct DedupWindow {
     /// In messages.
     window: u64,
     pairs_max: usize,
     hashers: [RandomState; 2],
-    /// With the places where they were last.
+    /// The pairs that count, with the place of the last occurrence.
     known: FxHashMap<Pair, u64>,
     /// Every occurrence, in the order of the places.
     order: VecDeque<(Pair, u64)>,
@@ -49,7 +49,7 @@ pub(super) struct DedupWindow {
     counted: u64,
 }
 
-/// A message whose id counts, while its publications are taken.
+/// A message with an id that counts, while its publications are taken.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Occurrence<'a> {
     id: &'a str,
@@ -94,7 +94,7 @@ impl DedupWindow {
         Some(Occurrence { id, place })
     }
 
-    /// A publication was admitted: whether it is a repetition. If not, the next one is.
+    /// Adds a publication that was admitted. Returns whether it is a repetition.
     pub(super) fn insert(&mut self, Occurrence { id, place }: Occurrence<'_>, topic: &str) -> bool {
         let [first, second] = &self.hashers;
         let pair = (first.hash_one((topic, id)), second.hash_one((topic, id)));

@@ -1,5 +1,5 @@
-//! How old a message is: since when it is in RabbitMQ. A publication's `expiration`, and the time to live of its topic's
-//! history, count from there.
+//! How old a message is: how long RabbitMQ has had it. A publication's `expiration`, and the time to live of its topic's
+//! history, count from when RabbitMQ took it.
 //!
 //! AMQP does not say when RabbitMQ took a message. `timestamp` is the publisher's, who may mean by it when an event was:
 //! so it counts only where the operator says so (`amqp.trust_timestamps`). Else:
@@ -32,7 +32,7 @@ use crate::config::Amqp;
 
 use super::backplane::event::Message;
 
-/// What is known of the time.
+/// What is known of the age of messages.
 #[derive(Debug)]
 pub(super) struct MessageAge {
     trusts_publishers: bool,

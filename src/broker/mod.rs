@@ -12,11 +12,11 @@
 //!                          └─────────────────answers───────────────┘
 //! ```
 //!
-//! It never blocks. What does not fit into a shard's mailbox waits in the `outbox`; while anything waits
-//! there, no message is taken from the backplane, and so the wait ends in RabbitMQ, which is told to send no
-//! more than `amqp.prefetch` unacknowledged messages. So it does when as many that cannot be delivered wait to be dead
-//! letters. Timers, RabbitMQ's heartbeats and requests go on; a shard whose mail waits is answered 512 requests
-//! until nothing waits.
+//! The thread never blocks. What does not fit into a shard's mailbox waits in the `outbox`. While anything waits
+//! there, no message is taken from the backplane. RabbitMQ sends no more than `amqp.prefetch` unacknowledged messages,
+//! so that the back-pressure reaches it. The same happens when that many dead letters are not confirmed. Timers,
+//! RabbitMQ's heartbeats and requests go on. A shard whose mail waits is answered at most 512 requests until nothing
+//! waits.
 //!
 //! Its tokio runtime, of this thread alone, exists for lapin. Read `turn` first, then `incoming`
 //! with `encoder`, and `inlet` with `requests`, then `recovery`; `topics`, `history`, `catch_up`, `merge`, `lanes`, `acks`,

@@ -1,32 +1,33 @@
-//! What a node knows of its stream: how far it has read, in which epoch, and who looks after dead letters.
-//! Decided by what is read alone, so that all nodes, and all runs of one, come to the same.
+//! What a node knows of its stream: how far it has read, in which epoch, and which node writes dead letters.
+//! Everything is decided by what is read from the stream, so that all nodes, and all runs of one node, agree.
 //!
-//! AMQP 0.9.1 shows no identity of a stream: one that is deleted and declared anew has the same name and
+//! AMQP 0.9.1 shows no identity of a stream: a stream that is deleted and declared anew has the same name and
 //! begins at 0 again. So nodes write **markers** into it, which are no publications:
 //!
-//! * Each has a nonce. The newest one read, with its offset, is the **anchor**: a stream that has another
+//! * Each has a nonce. The newest marker that was read, with its offset, is the **anchor**: a stream that has another
 //!   message there is another stream.
-//! * One with a **claim** names the epoch, its generation, and its origin: the offset of the first marker that
-//!   claimed it, or none if it is this marker itself. Of two claims the one of the higher generation holds, of two
-//!   of the same the one with the lower origin. So the first of a generation wins, whoever reads it in whatever
-//!   order.
-//! * The node that wrote the newest claim before a message is the one that dead-letters it; what becomes of that if it
-//!   dies is [`coverage`](super::coverage)'s.
+//! * A marker with a **claim** names the epoch, its generation, and its origin: the offset of the first marker that
+//!   claimed it, or none if it is this marker itself. Of two claims, the one of the higher generation holds; of two
+//!   of the same generation, the one with the lower origin. So the first of a generation wins, in whatever order they
+//!   are read.
+//! * The node that wrote the newest claim before a message writes its dead letter. [`coverage`](super::coverage) decides
+//!   what happens if that node dies.
 //!
 //! A stream can also be **rewound**: a host that loses power, or whose disk is put back to a snapshot, has lost the
-//! end of it, and gives the offsets that were there to other messages. Who goes on behind those would never see
-//! them, and who recovers in the same epoch would get the wrong ones. A node that has read the lost end notices:
+//! end of the stream, and gives the same offsets to other messages. A node that continued behind them would never see
+//! them, and a client that recovered in the same epoch would get the wrong ones. A node that has read the lost end
+//! notices:
 //!
 //! * its anchor is gone, and not by retention, which drops from the front; or
 //! * behind the anchor, which is the newest marker, there is another one before the last message read: every node
 //!   writes one when it comes back, so that an end that is too short shows at once; or
-//! * the messages between the two are not the same, by a digest. (Those that are, byte by byte, with the same
-//!   `message-id` and time stamp, or without either, are the same to whoever gets them, too.)
+//! * the messages between the two have another checksum. (Messages that are equal byte by byte, with the same
+//!   `message-id` and time stamp, or without either, are equal for their receivers as well.)
 //!
-//! It reads back, and what it finds does not hold for it: it proposes a new epoch, of the next generation. All
-//! others take that over and tell their clients of a gap.
+//! It then reads the stream back, ignores the claims that it finds, and proposes a new epoch of the next generation. All
+//! other nodes accept it and tell their clients of a gap.
 //!
-//! No lapin, no clock, no randomness: they are the caller's. Offsets here are the stream's, from 0.
+//! No lapin, no clock, no randomness: these are the caller's. Offsets here are the stream's, from 0.
 
 #[cfg(test)]
 mod tests;
@@ -38,11 +39,11 @@ use crate::domain::mail::Epoch;
 /// What nodes write into the stream between publications.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Marker {
-    /// Tells it from all others.
+    /// Distinguishes it from all others.
     pub(super) nonce: u64,
     /// Who wrote it.
     pub(super) node: u64,
-    /// None: it only shows where it is. From a node that does not know yet which stream this is.
+    /// None if its writer does not know yet which stream this is.
     pub(super) claim: Option<Claim>,
 }
 
@@ -50,13 +51,13 @@ pub(super) struct Marker {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Claim {
     pub(super) epoch: Epoch,
-    /// How often, to the knowledge of who claimed it first, the stream had been rewound.
+    /// How often the stream had been rewound, as far as the node that claimed the epoch first knew.
     pub(super) generation: u32,
     /// Offset of the first marker that claimed it. None: the one that holds this claim.
     pub(super) origin: Option<u64>,
 }
 
-/// A message by which a stream is known again.
+/// A message by which a stream is recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Anchor {
     pub(super) offset: u64,
@@ -174,24 +175,23 @@ impl Lineage {
     /// The stream was rewound: it has to be read back, and then to be in a later generation.
     pub(super) fn rewound(&mut self) {
         let generation = self.epoch.as_ref().map(|known| known.generation);
-        // A node would wait for ever for what comes after the last one. To get there takes somebody who makes
-        // markers up, and may as well claim the epoch.
+        // Nothing comes after the last generation. Only forged markers get there, and their author could as well claim
+        // the epoch.
         let over = generation.max(self.over).filter(|&generation| generation < u32::MAX);
         *self = Self { over, ..Self::new(self.node) };
     }
 
-    /// What was read back was too little: it is read from further back.
+    /// Too little was read back: the stream is read from further back.
     pub(super) fn forget(&mut self) {
         *self = Self { over: self.over, ..Self::new(self.node) };
     }
 
-    /// Whether the stream has to be read back before anything that comes is of use: none was begun, or it was
-    /// found to be rewound.
+    /// Whether the stream has to be read back first: it was never read, or was found to be rewound.
     pub(super) fn is_blank(&self) -> bool {
         self.stage == Stage::Blank
     }
 
-    /// By what the stream is known again after a lost link. None: it has to be read back.
+    /// By which the stream is recognised after a lost link. None: it has to be read back.
     pub(super) fn anchor(&self) -> Option<Anchor> {
         self.anchor.filter(|_| self.is_live())
     }
@@ -201,7 +201,7 @@ impl Lineage {
         self.stage == Stage::Live
     }
 
-    /// Whether all has been read but an epoch that holds.
+    /// Whether everything was read, and no valid epoch was found.
     pub(super) fn lacks_epoch(&self) -> bool {
         self.stage == Stage::WithoutEpoch
     }

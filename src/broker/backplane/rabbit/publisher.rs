@@ -1,9 +1,9 @@
-//! Publishes under way over one channel: each is a task that hands its publish to lapin and waits for RabbitMQ's
-//! confirm. How long that may take, and what becomes of a publish that is not confirmed, is `outgoing`'s.
+//! Publishes under way over one channel. Each is a task that hands its publish to lapin and waits for RabbitMQ's confirm.
+//! `outgoing` decides how long that may take, and what becomes of a publish that is not confirmed.
 //!
-//! RabbitMQ refuses a publish by closing the channel. The connection stays, and so does everything else: the next channel
-//! is opened, and publishes go on over that. It is the same if somebody has deleted the dead-letter exchange, which is made
-//! again before.
+//! RabbitMQ refuses a publish by closing the channel. The connection stays, with everything else on it: the next channel is
+//! opened, and publishing goes on there. The same happens if somebody has deleted the dead-letter exchange; it is declared
+//! again first.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -52,7 +52,7 @@ pub(super) enum Unconfirmed {
     TooLarge,
 }
 
-/// RabbitMQ's word on the publish of this number.
+/// RabbitMQ's answer about the publish of this number.
 #[derive(Debug)]
 pub(super) struct Report {
     pub(super) number: u64,
@@ -68,8 +68,8 @@ pub(super) enum Outcome {
     NotStored,
     /// RabbitMQ took it, and it is in no queue. Known of dead letters only.
     Unroutable,
-    /// RabbitMQ has taken it, and will not refuse it any more. Whether it is stored is told later. Known of those only that
-    /// RabbitMQ was asked about.
+    /// RabbitMQ has taken it, and will not refuse it any more. Whether it is stored is known later. Reported only of
+    /// publishes that RabbitMQ was asked about.
     Taken,
     /// RabbitMQ would end the connection because of it: its headers are larger than a frame. It was not sent.
     TooLarge,
@@ -85,12 +85,11 @@ pub(super) enum Traffic {
     DeadLetters,
 }
 
-/// What a publisher has to say.
+/// What happens on a publisher's channel.
 #[derive(Debug)]
 pub(super) enum PublisherEvent {
     Report(Report),
-    /// RabbitMQ has closed the channel. Those that were under way are not, but for the reports that came before. The next
-    /// channel is being opened.
+    /// RabbitMQ has closed the channel. Nothing is under way any more, and the next channel is being opened.
     Closed(Abandoned),
     /// The next channel is open: publishes can be sent.
     Opened,
@@ -120,12 +119,12 @@ pub(super) struct Abandoned {
     pub(super) refused: Option<String>,
 }
 
-/// What a task says of its publish.
+/// What a task reports of its publish.
 #[derive(Debug)]
 enum Answer {
     /// RabbitMQ has taken it.
     Taken(u64),
-    /// The last word on it. A marker has no number.
+    /// The outcome. A marker has no number.
     Done(Option<u64>, Result<Confirmed, Unconfirmed>),
 }
 
@@ -137,7 +136,7 @@ struct Confirmed {
     returned: Option<u64>,
 }
 
-/// Where dead letters go, to make it again.
+/// What it takes to declare the dead-letter exchange and its queue again.
 pub(super) type DeadLetterTopology = (Arc<Config>, Arc<Address>);
 
 /// Why a channel was closed.
@@ -172,16 +171,16 @@ pub(super) struct Publisher {
     answers: (mpsc::UnboundedSender<Answer>, mpsc::UnboundedReceiver<Answer>),
     /// Of dead letters.
     returns: Returns,
-    /// What was not said yet.
+    /// Reports that were not taken yet.
     reports: VecDeque<Report>,
-    /// Where its publishes go, if it can be made again.
+    /// What its publishes need, if it can be declared again.
     topology: Option<DeadLetterTopology>,
-    /// If the channel is closed: RabbitMQ's words, and what they mean. That a publish was refused stays, whatever comes
-    /// behind it: lapin goes on writing what it has for the channel, and RabbitMQ may end the connection for that.
+    /// Why the channel was closed: RabbitMQ's text, and what it means. A refusal is not overwritten by what comes behind it:
+    /// lapin goes on writing what it has for the channel, and RabbitMQ may close the connection for that.
     reason: Option<(String, Reason)>,
-    /// Whether a marker was under way when it was closed: RabbitMQ may have meant that one.
+    /// A marker was under way when the channel was closed: RabbitMQ may have refused that one.
     had_marker: bool,
-    /// If it is closed: until when its publishes are waited for.
+    /// If the channel is closed: until when the outcomes of its publishes are waited for.
     reason_due: Option<Instant>,
 }
 
@@ -255,7 +254,7 @@ impl Publisher {
         });
     }
 
-    /// The next word. Can be dropped at any time without loss.
+    /// What happens next. Can be dropped at any time without loss.
     pub(super) async fn next(&mut self) -> PublisherEvent {
         loop {
             if let Some(report) = self.reports.pop_front() {

@@ -1,5 +1,5 @@
-//! What is published, by clients and operators and by ourselves: the doors to [`super::outgoing`], and what is said of
-//! each publish in the end.
+//! What is published: by clients, by operators, and as dead letters. All of it goes through [`super::outgoing`]; here
+//! it comes in, leaves for the link, and its outcome is reported.
 
 use std::time::Instant;
 
@@ -22,7 +22,7 @@ use super::{Rabbit, State, dead_letter, markers, message};
 /// by that channel it reads nothing more of the connection; publishes go over the same one.
 const DEAD_UNDER_WAY_MAX: usize = 32;
 
-/// All publishes that are not settled.
+/// All publishes that are not settled, of both channels.
 #[derive(Debug)]
 pub(super) struct PendingPublishes {
     publishes: Outgoing,
@@ -72,7 +72,7 @@ impl PendingPublishes {
 }
 
 impl Rabbit {
-    /// Takes words on publishes.
+    /// Takes RabbitMQ's answers about publishes.
     pub(super) fn hear(&mut self, traffic: Traffic, reports: impl IntoIterator<Item = Report>) {
         let now = Instant::now();
         for report in reports {
@@ -81,7 +81,7 @@ impl Rabbit {
         }
     }
 
-    /// The channel of a traffic is gone, because RabbitMQ refused a publish in these words, or for another reason.
+    /// A channel is gone. If RabbitMQ closed it because it refused a publish, `refused` has its words.
     pub(super) fn channel_is_gone(&mut self, traffic: Traffic, refused: Option<&str>) {
         let failed = self.pending.of(traffic).channel_is_gone(refused);
         failed.into_iter().for_each(|settled| self.settle(settled));
@@ -99,7 +99,7 @@ impl Rabbit {
         }
     }
 
-    /// Tells of a publish that is done with.
+    /// Reports what has become of a publish.
     pub(super) fn settle(&mut self, settled: Settled) {
         match settled {
             Settled::Publish(asker, outcome) => {
@@ -125,7 +125,7 @@ impl Rabbit {
         }
     }
 
-    /// Tells what was not told one by one, when its time has come.
+    /// Logs how many more events there were of those kinds that are logged once per [`LOG_EVERY`](super::LOG_EVERY).
     pub(super) fn tell_of_more(&mut self, now: Instant) {
         for (kind, more_since_last) in self.dead_log.pass(now) {
             tracing::warn!(
@@ -158,8 +158,8 @@ impl Rabbit {
         }
     }
 
-    /// Whether messages may be taken, of which each may have to be dead-lettered. While a stream is read back nothing is
-    /// dead-lettered, and no publish leaves.
+    /// Whether messages may be taken: each of them may become a dead letter. While a stream is read back there are no new
+    /// dead letters, and nothing is published.
     pub(super) fn has_room_for_dead_letters(&mut self) -> bool {
         let has_room = self.pending.dead.has_room(Sender::Operator) || self.is_loading();
         let is_full = "pauses until dead letters are confirmed";
@@ -175,7 +175,7 @@ impl Rabbit {
         has_room
     }
 
-    /// Tells the log of a publish that failed. Returns what operators are told if it would fail again.
+    /// Logs that a publish failed. If it would fail again, returns the text for operators.
     fn why_it_would_fail_again(&mut self, error: &Unconfirmed) -> Option<Box<str>> {
         if !matches!(error, Unconfirmed::Refused(_) | Unconfirmed::TooLarge) {
             tracing::debug!(%error, "a publish failed");
@@ -202,7 +202,7 @@ impl Rabbit {
         }
     }
 
-    /// Has a history forgotten through the stream, by this node as well when it reads of it.
+    /// Removes a history through the stream. This node as well removes it when it reads the message.
     pub(in crate::broker) fn remove_history(
         &mut self,
         topic: &str,
@@ -249,7 +249,7 @@ impl Rabbit {
         Ok(())
     }
 
-    /// Sends a message to the dead-letter exchange. One whose link is gone meanwhile is dead-lettered over the next link.
+    /// Sends a message to the dead-letter exchange, over the next link if the one by which it came is gone.
     pub(in crate::broker) fn dead_letter(&mut self, message: Message, reason: &Undeliverable) {
         let kind = reason.kind();
         if let Some(more_since_last) = self.dead_log.allow(kind, Instant::now()) {
@@ -267,9 +267,9 @@ impl Rabbit {
         self.send_pending();
     }
 
-    /// What is due leaves, if it can.
+    /// Sends what is due.
     pub(super) fn send_pending(&mut self) {
-        // Who winds down pushes nothing more, and need not wait to push it; other nodes do.
+        // A node that winds down does not push what it publishes, so it need not be able to read it back.
         let is_too_early = (self.is_loading() || !self.is_bound()) && !self.winding_down;
         let State::Linked { link, .. } = &mut self.state else { return };
         if link.takes_publishes(Traffic::Publishes)

@@ -1,4 +1,4 @@
-//! Whose publish leaves next.
+//! Which publish leaves next.
 //!
 //! * What operators send leaves at once, and so do dead letters.
 //! * Clients take turns. Only some of their publishes are under way at once ([`Window`]); the others wait here, and each
@@ -20,12 +20,12 @@ use super::window::Window;
 /// Turns in a row of those who have nothing under way, while others wait.
 const FRESH_TURNS: u32 = 3;
 
-/// Publishes that should leave, by their senders.
+/// Publishes that are due, by sender.
 #[derive(Debug)]
 pub(super) struct Turns {
     window: Window,
     operators: BTreeSet<u64>,
-    /// Those with publishes here or under way.
+    /// Clients with publishes that are due or under way.
     clients: FxHashMap<Client, Lane>,
     /// How many publishes of clients are under way.
     under_way: usize,
@@ -60,7 +60,7 @@ impl Turns {
         }
     }
 
-    /// A publish should leave now.
+    /// A publish is due.
     pub(super) fn add(&mut self, sender: Sender, number: u64) {
         let Sender::Client(client) = sender else {
             self.operators.insert(number);
@@ -74,7 +74,7 @@ impl Turns {
         }
     }
 
-    /// A publish should not leave, or not now.
+    /// A publish is not due any more.
     pub(super) fn remove(&mut self, sender: Sender, number: u64) {
         match sender {
             Sender::Operator => _ = self.operators.remove(&number),
@@ -84,7 +84,7 @@ impl Turns {
         }
     }
 
-    /// The publish whose turn it is. None while there is none, or no room under way. It is due no more.
+    /// Takes the publish whose turn it is. None if none is due, or as many of clients are under way as may be.
     pub(super) fn next(&mut self) -> Option<u64> {
         if let Some(number) = self.operators.pop_first() {
             return Some(number);

@@ -1,7 +1,7 @@
-//! Publishes that wait because RabbitMQ could not store one that goes where they go.
+//! Publishes that wait because RabbitMQ could not store one for the same destination.
 //!
-//! Now and then one of them is the *probe*: it is sent, and what RabbitMQ says of it counts for all that wait with it.
-//! Each destination here has either a probe or an end of its rest, never both. No clock.
+//! Every [`RETRY_AFTER`] one of them is the *probe*: it is sent, and RabbitMQ's answer counts for all publishes for that
+//! destination. A destination has either a probe or a time for the next one, never both. No clock.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Bound;
@@ -11,11 +11,11 @@ use rustc_hash::FxHashMap;
 
 use crate::broker::shares::Sender;
 
-/// How long publishes rest after one of them could not be stored: long enough not to keep a RabbitMQ busy that is out of
-/// room, short enough to be tried dozens of times within `timeouts.publish`.
+/// How long publishes are postponed after one of them could not be stored: long enough not to keep a RabbitMQ busy that
+/// is out of room, short enough for dozens of attempts within `timeouts.publish`.
 pub(super) const RETRY_AFTER: Duration = Duration::from_millis(100);
 
-/// A hash of all that RabbitMQ routes a publish by.
+/// A hash of all that RabbitMQ routes a publish by: exchange, topic and copies.
 pub(super) type Destination = u64;
 
 /// A publish: where it goes, whose it is, and its number.
@@ -35,22 +35,22 @@ impl Place {
 
 type Rank = (bool, u64);
 
-/// All publishes that rest.
+/// All postponed publishes.
 #[derive(Debug, Default)]
 pub(super) struct Postponed {
     waiting: FxHashMap<Destination, Waiting>,
-    /// When which of them have rested, in that order.
+    /// When which destination has its next probe, in that order.
     ends: VecDeque<(Instant, Destination)>,
 }
 
 /// Publishes to one destination.
 #[derive(Debug, Default)]
 struct Waiting {
-    /// Without the probe.
+    /// All but the probe.
     ranks: BTreeSet<Rank>,
     /// It is due, or under way.
     probe: Option<Rank>,
-    /// The next probe is the one behind this.
+    /// The last probe, if the next one is to be the one behind it.
     after: Option<Rank>,
 }
 
@@ -63,7 +63,7 @@ impl Waiting {
 }
 
 impl Postponed {
-    /// Whether a publish has to wait: others to its destination rest, and it is not their probe.
+    /// Whether a publish has to wait: others for its destination are postponed, and it is not the probe.
     pub(super) fn holds(&self, place: Place) -> bool {
         self.waiting.get(&place.destination).is_some_and(|waiting| waiting.probe != Some(place.rank()))
     }
@@ -82,22 +82,22 @@ impl Postponed {
         self.waiting.get(&place.destination).is_some_and(|waiting| waiting.probe == Some(place.rank()))
     }
 
-    /// Whether a publish rests, and RabbitMQ's last word on its destination is that it cannot store: no probe is on its way to
-    /// show whether this is still so.
+    /// Whether a publish is postponed and no probe is under way, so that RabbitMQ's last answer for the destination still
+    /// counts: it cannot store it.
     pub(super) fn is_refused(&self, place: Place) -> bool {
         let waiting = self.waiting.get(&place.destination);
         waiting.is_some_and(|waiting| waiting.probe.is_none() && waiting.ranks.contains(&place.rank()))
     }
 
-    /// A publish waits with those that rest.
+    /// Postpones a publish with the others for its destination.
     pub(super) fn join(&mut self, place: Place) {
         if let Some(waiting) = self.waiting.get_mut(&place.destination) {
             waiting.ranks.insert(place.rank());
         }
     }
 
-    /// A publish could not be stored, and rests. If it was the probe, returns the numbers of those that rest with it. Those to
-    /// one destination are tried `in_turn`, or the first again and again, where the order matters.
+    /// RabbitMQ could not store a publish: it is postponed. If it was the probe, returns the numbers of the others for the
+    /// same destination. These are tried `in_turn`; where the order matters, the first one is tried again and again.
     pub(super) fn could_not_be_stored(&mut self, place: Place, in_turn: bool, now: Instant) -> Vec<u64> {
         let is_probe = self.is_probe(place);
         let is_new = !self.waiting.contains_key(&place.destination);
@@ -115,13 +115,14 @@ impl Postponed {
         others
     }
 
-    /// A publish was stored. If it was the probe, returns the numbers of those that rested with it: they rest no more.
+    /// A publish was stored. If it was the probe, returns the numbers of the others for the same destination: they are no
+    /// longer postponed.
     pub(super) fn was_stored(&mut self, place: Place) -> impl Iterator<Item = u64> + use<> {
         let waiting = if self.is_probe(place) { self.waiting.remove(&place.destination) } else { None };
         waiting.into_iter().flat_map(|waiting| waiting.ranks).map(|(_, number)| number)
     }
 
-    /// A publish is there no more. If it was the probe, another one will be.
+    /// A publish is gone. If it was the probe, another one will be.
     pub(super) fn remove(&mut self, place: Place, now: Instant) {
         let is_probe = self.is_probe(place);
         let Some(waiting) = self.waiting.get_mut(&place.destination) else { return };
@@ -132,7 +133,7 @@ impl Postponed {
         }
     }
 
-    /// The number of a publish that has become the probe of its destination, and is due; none if no rest is over.
+    /// Makes the next publish a probe if it is time, and returns its number.
     pub(super) fn next_probe(&mut self, now: Instant) -> Option<u64> {
         while let Some((until, _)) = self.ends.front()
             && *until <= now
@@ -153,7 +154,7 @@ impl Postponed {
         self.ends.front().map(|(until, _)| *until)
     }
 
-    /// None rest any more.
+    /// Nothing is postponed any more.
     pub(super) fn clear(&mut self) {
         self.waiting.clear();
         self.ends.clear();
