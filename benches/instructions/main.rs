@@ -1,4 +1,4 @@
-//! Instructions: what the micro suites measure, counted by valgrind. Counts do not depend on what else the
+//! Instructions of the operations that `micro` times, counted by valgrind. Counts do not depend on what else the
 //! machine does, so that two commits can be compared where times cannot.
 //!
 //! ```text

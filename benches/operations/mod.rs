@@ -1,5 +1,5 @@
-//! What the micro suites measure: with `encode`, `decode`, `mailbox` and `log` its time, by criterion; with
-//! `instructions` the number of instructions, by valgrind.
+//! Operations of the hot path, each called as the engine calls it. The suite `micro` measures their time, with criterion;
+//! `instructions` counts their instructions, with valgrind.
 
 #![allow(dead_code, reason = "each suite uses another part")]
 

@@ -1,13 +1,10 @@
 //! The log of a topic: a batch appended, the span that a subscriber lacks, and that span as a frame.
 
-mod micro;
-mod operations;
+use criterion::{BatchSize, Criterion, Throughput};
 
-use criterion::{BatchSize, Throughput};
-use operations::log::{append, batch, frame, log_of, newest, whole};
+use crate::operations::log::{append, batch, frame, log_of, newest, whole};
 
-fn main() {
-    let mut criterion = micro::criterion();
+pub(crate) fn run(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("log");
     group.throughput(Throughput::Elements(1));
     for batches in [1, 100, 2000] {

@@ -1,15 +1,12 @@
 //! The mailbox: what a mail costs on its way from one thread to another.
 
-mod micro;
-mod operations;
-
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use criterion::Throughput;
-use operations::mailbox::{BATCH, mailbox, receive, send};
+use criterion::{Criterion, Throughput};
 
-fn main() {
-    let mut criterion = micro::criterion();
+use crate::operations::mailbox::{BATCH, mailbox, receive, send};
+
+pub(crate) fn run(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("mailbox");
     group.throughput(Throughput::Elements(BATCH));
     group.bench_function("64 mails in and out, one thread", |bencher| {

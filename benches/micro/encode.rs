@@ -1,14 +1,11 @@
 //! Encoding: the check of a payload, its line, and a frame's header; per publication, whatever the number of
 //! clients (and per frame, for the header).
 
-mod micro;
-mod operations;
+use criterion::{Criterion, Throughput};
 
-use criterion::Throughput;
-use operations::encode::{Publication, header};
+use crate::operations::encode::{Publication, header};
 
-fn main() {
-    let mut criterion = micro::criterion();
+pub(crate) fn run(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("encode");
     for bytes in [50, 1000, 100_000] {
         let mut publication = Publication::new(bytes);

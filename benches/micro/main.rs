@@ -1,12 +1,27 @@
-//! What the micro suites share: criterion, set to a second for each function.
+//! What one operation costs, a second for each: decoding and encoding, a topic's log, the mailbox.
+
+mod decode;
+mod encode;
+mod log;
+mod mailbox;
+#[path = "../operations/mod.rs"]
+mod operations;
 
 use std::time::Duration;
 
 use criterion::Criterion;
 
+fn main() {
+    let mut criterion = criterion();
+    decode::run(&mut criterion);
+    encode::run(&mut criterion);
+    log::run(&mut criterion);
+    mailbox::run(&mut criterion);
+}
+
 /// With `--short` each function runs just long enough to see that it works. Criterion's own options are not
 /// read: `cargo bench -- --short` is for all suites.
-pub(crate) fn criterion() -> Criterion {
+fn criterion() -> Criterion {
     let is_short = std::env::args().any(|argument| argument == "--short");
     let (warm_up, measure) = if is_short { (5, 20) } else { (300, 700) };
     Criterion::default()

@@ -1,13 +1,10 @@
 //! Decoding: from a client's masked bytes to a frame, and from there to a command.
 
-mod micro;
-mod operations;
+use criterion::{BatchSize, Criterion, Throughput};
 
-use criterion::{BatchSize, Throughput};
-use operations::decode::{PONG, SUBSCRIBE, decode, masked, parse, publish};
+use crate::operations::decode::{PONG, SUBSCRIBE, decode, masked, parse, publish};
 
-fn main() {
-    let mut criterion = micro::criterion();
+pub(crate) fn run(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("decode");
     let publish = publish();
     let messages = [("pong", PONG), ("subscribe", SUBSCRIBE), ("publish of 1,000 bytes", publish.as_str())];
