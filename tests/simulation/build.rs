@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-use proc_macro2::{Delimiter, TokenStream, TokenTree};
+use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 
 /// Its name, the function that has it, the shipped code and the wrong code. The shipped code is either an expression
 /// or whole statements.
@@ -188,27 +188,69 @@ impl Token {
 }
 
 fn tokens(text: &str) -> Vec<Token> {
-    let mut all = Vec::new();
-    flatten(text.parse().expect("tokens of Rust"), &mut all);
-    all
+    let mut reader = Reader { text, at: 0, tokens: Vec::new() };
+    reader.take_all(text.parse().expect("tokens of Rust"));
+    reader.tokens
 }
 
-fn flatten(stream: TokenStream, all: &mut Vec<Token>) {
-    for tree in stream {
-        let TokenTree::Group(group) = tree else {
-            all.push(Token { text: tree.to_string(), bytes: tree.span().byte_range(), end: 0 });
-            continue;
-        };
+/// Finds in a text where its tokens are. They would know themselves with the feature `span-locations`, but with another
+/// set of features of proc-macro2 all macros, and so most crates, would be compiled once more for this program.
+struct Reader<'a> {
+    text: &'a str,
+    /// How far it has read.
+    at: usize,
+    tokens: Vec<Token>,
+}
+
+impl Reader<'_> {
+    fn take_all(&mut self, stream: TokenStream) {
+        let mut trees = stream.into_iter().peekable();
+        loop {
+            // A doc comment is an attribute among the tokens: `#[doc = "..."]`, and `#![...]` at the top of a file.
+            while self.pass_comment() {
+                while trees.next().is_some_and(|tree| !matches!(tree, TokenTree::Group(_))) {}
+            }
+            match trees.next() {
+                Some(TokenTree::Group(group)) => self.take_group(&group),
+                Some(tree) => self.take(&tree.to_string()),
+                None => return,
+            }
+        }
+    }
+
+    fn take_group(&mut self, group: &Group) {
         let (open, close) = match group.delimiter() {
             Delimiter::Parenthesis => ("(", ")"),
             Delimiter::Brace => ("{", "}"),
             Delimiter::Bracket => ("[", "]"),
-            Delimiter::None => ("", ""),
+            Delimiter::None => panic!("groups of parsed tokens have brackets"),
         };
-        let at = all.len();
-        all.push(Token { text: open.to_owned(), bytes: group.span_open().byte_range(), end: 0 });
-        flatten(group.stream(), all);
-        all[at].end = all.len();
-        all.push(Token { text: close.to_owned(), bytes: group.span_close().byte_range(), end: 0 });
+        let opening = self.tokens.len();
+        self.take(open);
+        self.take_all(group.stream());
+        self.tokens[opening].end = self.tokens.len();
+        self.take(close);
+    }
+
+    fn take(&mut self, token: &str) {
+        assert!(self.text[self.at..].starts_with(token), "`{token}` is not at byte {}", self.at);
+        let bytes = self.at..self.at + token.len();
+        self.at = bytes.end;
+        self.tokens.push(Token { text: token.to_owned(), bytes, end: 0 });
+    }
+
+    /// Passes white space and plain comments, and one doc comment: whether there was one. Sources have no `/* */`.
+    fn pass_comment(&mut self) -> bool {
+        loop {
+            let rest = &self.text[self.at..];
+            let spaces = rest.len() - rest.trim_start().len();
+            self.at += spaces;
+            let Some(comment) = rest[spaces..].strip_prefix("//") else { return false };
+            let line = comment.lines().next().unwrap_or_default();
+            self.at += "//".len() + line.len();
+            if line.starts_with('!') || line.starts_with('/') && !line.starts_with("//") {
+                return true;
+            }
+        }
     }
 }
