@@ -10,6 +10,7 @@
 use std::borrow::Cow;
 
 use crate::codec::deflate::Inflater;
+use crate::domain::codec::Codec;
 use crate::domain::reasons::CloseReason;
 use crate::transport::refusal::Refusal;
 use crate::transport::upgrade::{self, Upgrade, UpgradePolicy};
@@ -96,6 +97,12 @@ pub struct Policy {
 }
 
 impl Session {
+    /// What it speaks.
+    #[must_use]
+    pub fn codec(&self) -> Codec {
+        Codec::Json
+    }
+
     /// In which frames it is sent messages.
     #[must_use]
     pub fn opcode(&self) -> Opcode {

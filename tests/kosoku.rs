@@ -57,6 +57,10 @@ impl Application for Echo {
     fn binary<S: Socket>(shard: &mut Shard<S, Self>, slot: u32, bytes: Cow<'_, [u8]>) {
         Self::echo(shard, slot, Opcode::Binary, &bytes);
     }
+
+    fn resume<S: Socket>(_: &mut Shard<S, Self>, _: u32, _: &[u8]) {
+        unreachable!("an echo waits for nothing")
+    }
 }
 
 #[test]

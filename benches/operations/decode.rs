@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use fanfare::codec::command;
+use fanfare::domain::codec::Codec;
 
 /// Bytes of a message, as by default.
 const MESSAGE_MAX: usize = 64 << 10;
@@ -40,5 +40,5 @@ pub(crate) fn decode(frame: &mut [u8]) -> bool {
 
 /// Whether this is a command.
 pub(crate) fn parse(message: &str) -> bool {
-    command::parse(black_box(message)).is_ok()
+    Codec::Json.read(black_box(message.as_bytes())).is_ok()
 }

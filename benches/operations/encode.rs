@@ -2,8 +2,10 @@
 
 use std::hint::black_box;
 
-use fanfare::codec::json::Checker;
-use fanfare::codec::push;
+use fanfare::codec::json::checker::Checker;
+use fanfare::codec::push::Published;
+use fanfare::domain::codec::Codec;
+use fanfare::domain::publication::Publication as Value;
 use fanfare::transport::websocket::encode::{Header, Opcode};
 
 /// Levels of nesting, as by default.
@@ -37,7 +39,9 @@ impl Publication {
     /// Writes the line and returns its length.
     pub(crate) fn encode(&mut self) -> usize {
         self.line.clear();
-        push::publication(&mut self.line, black_box("orders:1234"), black_box(&self.data), 0, None);
+        let publication = Value { data: black_box(&self.data), offset: 0 };
+        let published = Published { topic: black_box("orders:1234"), publication, epoch: None };
+        Codec::Json.write_publication(&mut self.line, &published);
         self.line.len()
     }
 }

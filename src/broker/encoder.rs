@@ -4,7 +4,7 @@ use std::hash::RandomState;
 use std::sync::Arc;
 
 use crate::codec::deflate::Deflater;
-use crate::codec::json::Checker;
+use crate::codec::json::checker::Checker;
 use crate::domain::mail::{Encoding, KeyedLine, Lines};
 use crate::stats::BrokerStats;
 

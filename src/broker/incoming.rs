@@ -4,11 +4,13 @@ use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use crate::codec::json::Checker;
-use crate::codec::push;
+use crate::codec::json::checker::Checker;
+use crate::codec::push::Published;
 use crate::config::{Limits, Namespace};
+use crate::domain::codec::Codec;
 use crate::domain::mail::{Encoding, Mail, Position, Variant};
 use crate::domain::namespaces::NamespaceId;
+use crate::domain::publication::Publication;
 use crate::domain::topic;
 
 use super::backplane::event::Message;
@@ -20,9 +22,6 @@ use super::message_age;
 use super::payload::{self, Body, Data, Undeliverable};
 use super::topics::TopicId;
 use super::turn::Broker;
-
-/// Bytes that an epoch takes in a line beside its own.
-const EPOCH_BYTES: usize = 16;
 
 /// A message on its way to its topics.
 struct Handling<'a> {
@@ -190,20 +189,24 @@ impl Broker {
             let position = Position { offset, ..self.history.position(name, u64::MAX) };
             self.numbered.push((name.into(), position));
         }
+        let publication = Publication { data: &data.json, offset };
+        let published = Published { topic: name, publication, epoch: None };
         let line = &mut self.encoder.line;
         line.clear();
-        let publication = push::publication(line, name, &data.json, offset, None);
+        Codec::Json.write_publication(line, &published);
         self.stats.encodings.add(1);
         let now = Instant::now();
         if namespace.has_history() {
             let keep = Keep { size: namespace.history_size, ttl: namespace.history_ttl.0 };
-            let json = &line[publication];
-            let publication = history::Publication { offset, json, age, lifetime: message.expires_after };
+            let mut json = Vec::new();
+            Codec::Json.add_publication(&mut json, &publication);
+            let publication =
+                history::Publication { offset, json: &json, age, lifetime: message.expires_after };
             let is_first = is_new && self.progress.is_read_back() && self.history.has_never_had(name);
             self.history.add(name, &publication, keep, now);
             if is_first {
                 let epoch = self.history.position(name, offset).epoch;
-                name_epoch(line, (name, &data.json, offset), &epoch, limits.frame_bytes);
+                name_epoch(line, &Published { epoch: Some(&epoch), ..published }, limits.frame_bytes);
             }
         }
         if let Some(topic) = found {
@@ -310,16 +313,17 @@ fn fits_into_a_frame(
     max: usize,
 ) -> Result<(), Undeliverable> {
     let offset = if namespace.has_history() { u64::MAX } else { 0 };
-    let len = push::publication_len(name, data, offset);
+    let publication = Publication { data, offset };
+    let len = Codec::Json.publication_len(&Published { topic: name, publication, epoch: None });
     if len > max { Err(Undeliverable::LineTooLong { len, max }) } else { Ok(()) }
 }
 
 /// Writes the line of a topic's first publication anew, with the epoch, if that fits into a frame: who subscribed
 /// before there was anything learns what the numbering is called, as from Centrifugo.
-fn name_epoch(line: &mut Vec<u8>, (name, json, offset): (&str, &[u8], u64), epoch: &str, max: usize) {
-    if line.len() + epoch.len() + EPOCH_BYTES <= max {
+fn name_epoch(line: &mut Vec<u8>, published: &Published<'_>, max: usize) {
+    if Codec::Json.publication_len(published) <= max {
         line.clear();
-        push::publication(line, name, json, offset, Some(epoch));
+        Codec::Json.write_publication(line, published);
     }
 }
 

@@ -6,7 +6,8 @@ mod hint;
 use std::borrow::Cow;
 
 use crate::base::printable::escaped;
-use crate::codec::json::{self, Checker, JsonError};
+use crate::codec::json::checker::{Checker, JsonError};
+use crate::codec::json::text;
 use crate::config::{BinaryPayloads, Limits, Namespace};
 use crate::domain::topic::TopicError;
 
@@ -265,13 +266,13 @@ fn quoted(text: &[u8]) -> Result<Option<Vec<u8>>, Undeliverable> {
     let text = simdutf8::compat::from_utf8(text);
     let text = text.map_err(|error| Undeliverable::NotUtf8(error.valid_up_to()))?;
     let mut json = Vec::new();
-    json::quote(&mut json, text);
+    text::quote(&mut json, text);
     Ok(Some(json))
 }
 
 fn base64(bytes: &[u8]) -> Data<'static> {
     let mut json = Vec::new();
-    json::base64(&mut json, bytes);
+    text::base64(&mut json, bytes);
     Data { json: Cow::Owned(json), len: bytes.len() }
 }
 

@@ -1,8 +1,101 @@
 //! Between bytes and what they say: commands, replies and pushes of the client protocol, and compression. No socket,
 //! no clock, no thread.
+//!
+//! [`command`], [`reply`] and [`push`] are values, the same for every codec. The methods of [`Codec`] below are the table
+//! of codecs: a new one is a folder beside [`json`], a variant of [`Codec`], and one arm in each of them.
 
 pub mod command;
 pub mod deflate;
 pub mod json;
 pub mod push;
 pub mod reply;
+
+use std::ops::Range;
+
+use crate::domain::codec::Codec;
+use crate::domain::publication::Publication;
+
+use command::{Command, Malformed};
+use push::{Published, Push};
+use reply::Reply;
+
+impl Codec {
+    /// Whether a message in a binary frame can be one of this codec's.
+    #[must_use]
+    pub fn takes_binary(self, message: &[u8]) -> bool {
+        match self {
+            Self::Json => json::read::is_json(message),
+        }
+    }
+
+    /// The bytes of a message's first command, and what follows them, if anything does.
+    #[must_use]
+    pub fn split(self, message: &[u8]) -> (&[u8], Option<&[u8]>) {
+        match self {
+            Self::Json => json::read::split(message),
+        }
+    }
+
+    /// Reads one command.
+    ///
+    /// # Errors
+    /// What is wrong with it; see [`Malformed`].
+    pub fn read(self, bytes: &[u8]) -> Result<Command<'_>, Malformed> {
+        match self {
+            Self::Json => json::read::command(bytes),
+        }
+    }
+
+    /// Whether a command, read from these bytes, is nested more deeply than clients can read.
+    #[must_use]
+    pub fn is_too_deep(self, command: &Command<'_>, bytes: &[u8], depth_max: usize) -> bool {
+        match self {
+            Self::Json => json::read::is_too_deep(command, bytes, depth_max),
+        }
+    }
+
+    /// Appends the reply to a command. Replies and pushes can stand one after the other; [`Self::close_message`] makes
+    /// them a message.
+    pub fn write_reply(self, out: &mut Vec<u8>, id: u32, reply: &Reply<'_>) {
+        match self {
+            Self::Json => json::write::reply(out, id, reply),
+        }
+    }
+
+    /// Appends a push.
+    pub fn write_push(self, out: &mut Vec<u8>, push: &Push<'_>) {
+        match self {
+            Self::Json => json::write::push(out, push),
+        }
+    }
+
+    /// Appends the push of a publication. Returns where in `out` its data stands.
+    pub fn write_publication(self, out: &mut Vec<u8>, published: &Published<'_>) -> Range<usize> {
+        match self {
+            Self::Json => json::write::publication(out, published),
+        }
+    }
+
+    /// How many bytes [`Self::write_publication`] appends at most.
+    #[must_use]
+    pub fn publication_len(self, published: &Published<'_>) -> usize {
+        match self {
+            Self::Json => json::write::publication_len(published),
+        }
+    }
+
+    /// Makes the replies and pushes in `out` a message, whatever its transport: what separates them does not end it.
+    pub fn close_message(self, out: &mut Vec<u8>) {
+        match self {
+            Self::Json => json::write::close_message(out),
+        }
+    }
+
+    /// Appends one more publication to those that are to stand in replies
+    /// ([`EncodedPublications`](reply::EncodedPublications)).
+    pub fn add_publication(self, list: &mut Vec<u8>, publication: &Publication<'_>) {
+        match self {
+            Self::Json => json::write::add_publication(list, publication),
+        }
+    }
+}

@@ -2,9 +2,11 @@
 //! something ends or fails.
 
 pub mod client_id;
+pub mod codec;
 pub mod lifecycle;
 pub mod mail;
 pub mod namespaces;
+pub mod publication;
 pub mod reasons;
 pub mod receipt;
 pub mod topic;

@@ -200,6 +200,9 @@ struct Data<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::push::Published;
+    use crate::domain::codec::Codec;
+    use crate::domain::publication::Publication as Value;
 
     fn topics() -> Topics {
         Topics::named("a\"b:load.1.".to_owned(), 20)
@@ -207,7 +210,9 @@ mod tests {
 
     fn line_of(data: &str) -> Vec<u8> {
         let mut line = Vec::new();
-        crate::codec::push::publication(&mut line, "a\"b:load.1.17", data.as_bytes(), 0, None);
+        let publication = Value { data: data.as_bytes(), offset: 0 };
+        Codec::Json
+            .write_publication(&mut line, &Published { topic: "a\"b:load.1.17", publication, epoch: None });
         assert_eq!(line.pop(), Some(b'\n'));
         line
     }

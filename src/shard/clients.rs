@@ -154,7 +154,7 @@ pub struct Waiting {
     /// Commands that the broker has not answered.
     pub unanswered: Vec<Unanswered>,
     /// The rest of a message whose next command must wait. While it is there, nothing is read.
-    pub backlog: Option<Box<str>>,
+    pub backlog: Option<Box<[u8]>>,
     /// Those of them whose answers may be large.
     pub questions: Questions,
 }

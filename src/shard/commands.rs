@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::fmt::Display;
 
 use crate::codec::command::{self, Command, Malformed, Method, Page, Subscribe};
-use crate::codec::{json, reply};
+use crate::codec::push::Push;
+use crate::codec::reply::{Connected, Reply};
 use crate::domain::mail::{Asker, History, HistoryAsker, Publish, Question, Request, Since};
 use crate::domain::reasons::{CloseReason, ErrorCode};
 use crate::domain::topic;
@@ -39,37 +40,22 @@ enum Outcome {
 
 impl Application for Commands {
     fn text<S: Socket>(shard: &mut Shard<S, Self>, slot: u32, text: Cow<'_, str>) {
-        // The SDKs end the last line, or do not.
-        let commands = text.strip_suffix('\n').unwrap_or(&text);
-        let mut rest = Some(commands);
-        while let Some(lines) = rest {
-            let (line, others) = match lines.split_once('\n') {
-                Some((line, others)) => (line, Some(others)),
-                None => (lines, None),
-            };
-            match shard.command(slot, line) {
-                Outcome::Done => rest = others,
-                Outcome::Wait => {
-                    shard.flush_lines(slot);
-                    return shard.put_off(slot, lines);
-                }
-                Outcome::NotConnected => break,
-                Outcome::Closed => return shard.lines.clear(),
-            }
-        }
-        shard.flush_lines(slot);
+        shard.commands(slot, text.as_bytes());
     }
 
-    /// Some clients send bytes only, and so JSON in binary frames: they are answered in such.
+    /// Some clients send bytes only, whatever their codec: they are answered in such.
     fn binary<S: Socket>(shard: &mut Shard<S, Self>, slot: u32, bytes: Cow<'_, [u8]>) {
-        match std::str::from_utf8(&bytes) {
-            Ok(text) if looks_like_json(text) => {
-                // Who has been answered in text can read it.
-                shard.clients[slot].session.binary |= !shard.clients[slot].session.connected;
-                Self::text(shard, slot, text.into());
-            }
-            _ => shard.close_for(slot, CloseReason::InappropriateProtocol, &"bytes that are no JSON"),
+        let session = &mut shard.clients[slot].session;
+        if !session.codec().takes_binary(&bytes) {
+            return shard.close_for(slot, CloseReason::InappropriateProtocol, &"bytes that are no JSON");
         }
+        // Who has been answered in text can read it.
+        session.binary |= !session.connected;
+        shard.commands(slot, &bytes);
+    }
+
+    fn resume<S: Socket>(shard: &mut Shard<S, Self>, slot: u32, rest: &[u8]) {
+        shard.commands(slot, rest);
     }
 }
 
@@ -80,19 +66,30 @@ fn check_epoch(since: Option<&command::Since<'_>>) -> Result<(), ErrorCode> {
     if is_ours { Ok(()) } else { Err(ErrorCode::BadRequest) }
 }
 
-/// Whether bytes are JSON, and not Protobuf that happens to begin with a brace.
-fn looks_like_json(text: &str) -> bool {
-    let inner = text.trim_start().strip_prefix('{').map(str::trim_start);
-    inner.is_some_and(|inner| inner.starts_with(['"', '}']))
-}
-
 impl<S: Socket, A: Application> Shard<S, A> {
+    /// Writes a reply behind those that the message at hand has brought so far.
+    pub(super) fn put_reply(&mut self, slot: u32, id: u32, reply: &Reply<'_>) {
+        self.clients[slot].session.codec().write_reply(&mut self.lines, id, reply);
+    }
+
+    /// Puts a push, as a message of its own, behind what waits for the client.
+    pub(super) fn say_push(&mut self, slot: u32, push: &Push<'_>) {
+        let codec = self.clients[slot].session.codec();
+        // Replies that wait in the same memory stay there.
+        let mut lines = std::mem::take(&mut self.lines);
+        let start = lines.len();
+        codec.write_push(&mut lines, push);
+        codec.close_message(&mut lines);
+        self.say(slot, &lines[start..]);
+        lines.truncate(start);
+        self.lines = lines;
+    }
+
     /// Puts the reply lines of the message at hand, as one frame, behind what waits for the client: the next visit sends it.
     pub(super) fn flush_lines(&mut self, slot: u32) {
         if !self.lines.is_empty() {
             let mut lines = std::mem::take(&mut self.lines);
-            // Each line is closed by a line end; a frame does not end with one.
-            lines.pop();
+            self.clients[slot].session.codec().close_message(&mut lines);
             self.say(slot, &lines);
             lines.clear();
             self.lines = lines;
@@ -101,16 +98,35 @@ impl<S: Socket, A: Application> Shard<S, A> {
 }
 
 impl<S: Socket> Shard<S, Commands> {
+    /// Does what a message's commands say, one after the other.
+    fn commands(&mut self, slot: u32, message: &[u8]) {
+        let codec = self.clients[slot].session.codec();
+        let mut rest = Some(message);
+        while let Some(commands) = rest {
+            let (command, others) = codec.split(commands);
+            match self.command(slot, command) {
+                Outcome::Done => rest = others,
+                Outcome::Wait => {
+                    self.flush_lines(slot);
+                    return self.put_off(slot, commands);
+                }
+                Outcome::NotConnected => break,
+                Outcome::Closed => return self.lines.clear(),
+            }
+        }
+        self.flush_lines(slot);
+    }
+
     /// Keeps the rest of a message until its first command can have its turn.
-    fn put_off(&mut self, slot: u32, lines: &str) {
+    fn put_off(&mut self, slot: u32, rest: &[u8]) {
         let client = &mut self.clients[slot];
         if client.is_open() {
             client.held_up = true;
-            client.waiting.get_or_insert_default().backlog = Some(lines.into());
+            client.waiting.get_or_insert_default().backlog = Some(rest.into());
         }
     }
 
-    fn command(&mut self, slot: u32, line: &str) -> Outcome {
+    fn command(&mut self, slot: u32, bytes: &[u8]) -> Outcome {
         if self.share_is_used() {
             self.readable(slot);
             return Outcome::Wait;
@@ -118,13 +134,13 @@ impl<S: Socket> Shard<S, Commands> {
         if self.replies_wait(slot) {
             return Outcome::Wait;
         }
-        self.use_share(line.len());
+        self.use_share(bytes.len());
         // What was sent just now may have shown that it is gone.
         if !self.clients[slot].is_open() {
             return Outcome::Closed;
         }
-        match command::parse(line) {
-            Ok(command) => self.execute(slot, command, line),
+        match self.clients[slot].session.codec().read(bytes) {
+            Ok(command) => self.execute(slot, command, bytes),
             Err(Malformed::Unreadable { id, is_connect, .. }) => self.refuse_command(slot, id, is_connect),
             Err(error) => self.end(slot, CloseReason::BadRequest, &error),
         }
@@ -134,9 +150,9 @@ impl<S: Socket> Shard<S, Commands> {
     fn refuse_command(&mut self, slot: u32, id: u32, is_connect: bool) -> Outcome {
         match self.clients[slot].session.connected {
             true if is_connect => self.end(slot, CloseReason::BadRequest, &SECOND_CONNECT),
-            true => self.answer_error(id, ErrorCode::BadRequest),
+            true => self.answer_error(slot, id, ErrorCode::BadRequest),
             false if is_connect => {
-                self.say_error(id, ErrorCode::BadRequest);
+                self.say_error(slot, id, ErrorCode::BadRequest);
                 Outcome::NotConnected
             }
             false => self.end(slot, CloseReason::BadRequest, &NO_CONNECT),
@@ -153,11 +169,12 @@ impl<S: Socket> Shard<S, Commands> {
         self.clients[slot].reply_bytes() > self.limits.replies_bytes
     }
 
-    fn execute(&mut self, slot: u32, command: Command<'_>, line: &str) -> Outcome {
+    fn execute(&mut self, slot: u32, command: Command<'_>, bytes: &[u8]) -> Outcome {
         let connected = self.clients[slot].session.connected;
         let id = command.id;
         let repeated = self.clients[slot].unanswered().iter().any(|one| one.command == id);
-        if id > 0 && !repeated && self.is_too_deep(&command, line) {
+        let (codec, depth) = (self.clients[slot].session.codec(), self.limits.json_depth);
+        if id > 0 && !repeated && codec.is_too_deep(&command, bytes, depth) {
             return self.refuse_command(slot, id, matches!(command.method, Method::Connect(_)));
         }
         let bad = CloseReason::BadRequest;
@@ -174,21 +191,11 @@ impl<S: Socket> Shard<S, Commands> {
             Method::Unsubscribe { topic } => return self.unsubscribe(slot, id, &topic),
             Method::Publish { topic, data } => return self.publish(slot, id, &topic, data),
             Method::History { topic, page } => return self.history(slot, id, &topic, page),
-            Method::Unavailable => self.say_error(id, ErrorCode::NotAvailable),
-            Method::Unknown => self.say_error(id, ErrorCode::MethodNotFound),
+            Method::Unavailable => self.say_error(slot, id, ErrorCode::NotAvailable),
+            Method::Unknown => self.say_error(slot, id, ErrorCode::MethodNotFound),
         }
         self.stats.commands.add(1);
         Outcome::Done
-    }
-
-    /// Whether a command is nested more deeply than SDKs can read. Of a publish only the data counts, as for other
-    /// publishers: that is all that goes on.
-    fn is_too_deep(&self, command: &Command<'_>, line: &str) -> bool {
-        let part = match command.method {
-            Method::Publish { data: Some(data), .. } => data,
-            _ => line.as_bytes(),
-        };
-        json::too_deep(part, self.limits.json_depth)
     }
 
     /// Closes a client for what it sent, when the replies to its commands before that have gone out: those that wait
@@ -205,14 +212,13 @@ impl<S: Socket> Shard<S, Commands> {
     fn connect(&mut self, slot: u32, id: u32) {
         let client = self.client_id(slot).to_string();
         let native = self.clients[slot].session.native_pings;
-        let connected = reply::Connected {
+        let connected = Connected {
             client: &client,
             version: env!("CARGO_PKG_VERSION"),
             ping: if native { 0 } else { u32::try_from(self.timeouts.ping.0.as_secs()).unwrap_or(u32::MAX) },
             pong: !native,
         };
-        reply::connected(&mut self.lines, id, &connected);
-        self.lines.push(b'\n');
+        self.put_reply(slot, id, &Reply::Connect(connected));
         self.clients[slot].session.connected = true;
         self.begin_pings(slot);
     }
@@ -222,7 +228,7 @@ impl<S: Socket> Shard<S, Commands> {
             return Outcome::Wait;
         }
         if let Err(error) = self.may_subscribe(slot, command) {
-            return self.answer_error(id, error);
+            return self.answer_error(slot, id, error);
         }
         let options = self.options(command);
         if options.recover.is_some() && !self.may_ask(slot) {
@@ -231,7 +237,7 @@ impl<S: Socket> Shard<S, Commands> {
         match self.join(slot, &command.topic, id, options) {
             Joined::AtOnce | Joined::Later => self.done(),
             Joined::NoRoom => self.starve(slot),
-            Joined::NotNow => self.answer_error(id, ErrorCode::TooManyRequests),
+            Joined::NotNow => self.answer_error(slot, id, ErrorCode::TooManyRequests),
         }
     }
 
@@ -280,7 +286,7 @@ impl<S: Socket> Shard<S, Commands> {
             return Outcome::Wait;
         }
         if let Err(error) = self.check_topic(topic) {
-            return self.answer_error(id, error);
+            return self.answer_error(slot, id, error);
         }
         if let Some(topic) = self.subscribed(slot, topic) {
             self.leave(slot, topic);
@@ -289,7 +295,8 @@ impl<S: Socket> Shard<S, Commands> {
         if !self.clients[slot].is_open() {
             return Outcome::Closed;
         }
-        self.answer_empty(id, "unsubscribe")
+        self.put_reply(slot, id, &Reply::Unsubscribe);
+        self.done()
     }
 
     fn publish(&mut self, slot: u32, id: u32, topic: &str, data: Option<&[u8]>) -> Outcome {
@@ -298,7 +305,7 @@ impl<S: Socket> Shard<S, Commands> {
         }
         let data = match self.may_publish(topic, data) {
             Ok(data) => data,
-            Err(error) => return self.answer_error(id, error),
+            Err(error) => return self.answer_error(slot, id, error),
         };
         // One may always be under way, others as far as they have together no more than a message may have.
         if self.clients[slot].publishing_bytes() > self.limits.message_bytes.saturating_sub(data.len()) {
@@ -324,7 +331,7 @@ impl<S: Socket> Shard<S, Commands> {
         }
         let allowed = self.may_read_history(topic).and_then(|()| check_epoch(page.since.as_ref()));
         if let Err(error) = allowed {
-            return self.answer_error(id, error);
+            return self.answer_error(slot, id, error);
         }
         if !self.may_ask(slot) {
             return Outcome::Wait;
@@ -392,19 +399,12 @@ impl<S: Socket> Shard<S, Commands> {
         Outcome::Done
     }
 
-    fn answer_empty(&mut self, id: u32, method: &str) -> Outcome {
-        reply::empty(&mut self.lines, id, method);
-        self.lines.push(b'\n');
+    fn answer_error(&mut self, slot: u32, id: u32, error: ErrorCode) -> Outcome {
+        self.say_error(slot, id, error);
         self.done()
     }
 
-    fn answer_error(&mut self, id: u32, error: ErrorCode) -> Outcome {
-        self.say_error(id, error);
-        self.done()
-    }
-
-    fn say_error(&mut self, id: u32, error: ErrorCode) {
-        reply::error(&mut self.lines, id, error);
-        self.lines.push(b'\n');
+    fn say_error(&mut self, slot: u32, id: u32, error: ErrorCode) {
+        self.put_reply(slot, id, &Reply::Error(error));
     }
 }

@@ -1,6 +1,6 @@
 //! What the broker tells a shard.
 
-use crate::codec::reply;
+use crate::codec::reply::{EncodedPublications, HistoryRead, Position, Reply};
 use crate::domain::mail::{ClientKey, CommandKey, HistoryPage, Lines, Mail, Request, TopicCounts, TopicSlot};
 use crate::domain::reasons::{Closing, ErrorCode, UnsubscribeCode};
 use crate::shard::pacing::Walk;
@@ -73,10 +73,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     fn published(&mut self, client: ClientKey, command: u32, outcome: Result<(), ErrorCode>) {
         let asker = CommandKey { client, id: command };
         if self.is_still_pending(asker) {
-            self.reply(asker, |out, id| match outcome {
-                Ok(()) => reply::empty(out, id, "publish"),
-                Err(error) => reply::error(out, id, error),
-            });
+            self.reply(asker, &outcome.map_or_else(Reply::Error, |()| Reply::Publish));
         }
     }
 
@@ -84,12 +81,14 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let asker = CommandKey { client, id: command };
         self.note_answer(client);
         if self.is_still_pending(asker) {
-            self.reply(asker, |out, id| match page {
-                Ok(page) => {
-                    reply::history(out, id, &page.position.epoch, page.position.offset, &page.publications);
-                }
-                Err(error) => reply::error(out, id, error),
-            });
+            let reply = page.as_ref().map_or_else(
+                |error| Reply::Error(*error),
+                |HistoryPage { position, publications }| {
+                    let position = Position { epoch: &position.epoch, offset: position.offset };
+                    Reply::History(HistoryRead { position, publications: EncodedPublications(publications) })
+                },
+            );
+            self.reply(asker, &reply);
         }
     }
 

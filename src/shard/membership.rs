@@ -10,8 +10,8 @@
 
 use std::time::Duration;
 
-use crate::codec::reply::Subscribed;
-use crate::codec::{push, reply};
+use crate::codec::push::Push;
+use crate::codec::reply::{self, EncodedPublications, Reply, Subscribed};
 use crate::domain::mail::{
     CommandKey, Encoding, Lane, Position, Question, Recover, Recovery, Request, TopicSlot, Variant,
 };
@@ -59,7 +59,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             self.tell_the_broker();
         } else {
             self.add_subscriber(topic, slot);
-            self.say_subscribed(topic, command, &pending.options);
+            self.say_subscribed(topic, asker, &pending.options);
             return Joined::AtOnce;
         }
         self.wait_for(slot, name, command, Pending::Subscribe);
@@ -87,22 +87,17 @@ impl<S: Socket, A: Application> Shard<S, A> {
     }
 
     /// Answers a subscribe that is done: the next publication is the first one after the topic's position.
-    fn say_subscribed(&mut self, topic: TopicSlot, command: u32, options: &SubscribeOptions) {
-        match self.topics[topic].position.as_deref().filter(|_| options.positioned) {
-            Some(Position { epoch, offset }) => {
-                let subscribed = Subscribed {
-                    epoch,
-                    offset: *offset,
-                    recoverable: options.recoverable,
-                    was_recovering: false,
-                    missed: None,
-                };
-                reply::subscribed(&mut self.lines, command, &subscribed);
-            }
-            None if options.was_recovering => reply::subscribed_unrecovered(&mut self.lines, command),
-            None => reply::empty(&mut self.lines, command, "subscribe"),
-        }
-        self.lines.push(b'\n');
+    fn say_subscribed(&mut self, topic: TopicSlot, asker: CommandKey, options: &SubscribeOptions) {
+        let position = self.topics[topic].position.as_deref().filter(|_| options.positioned);
+        let subscribed = Subscribed {
+            position: position.map(|Position { epoch, offset }| reply::Position { epoch, offset: *offset }),
+            recoverable: options.recoverable,
+            was_recovering: options.was_recovering,
+            recovered: None,
+        };
+        // Not by `put_reply`: the epoch is the topic's.
+        let codec = self.clients[asker.client.slot].session.codec();
+        codec.write_reply(&mut self.lines, asker.id, &Reply::Subscribe(subscribed));
     }
 
     /// Notes that a command about a topic waits for the broker.
@@ -206,9 +201,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     pub(super) fn end_subscription(&mut self, slot: u32, topic: TopicSlot, code: UnsubscribeCode) {
         let name = self.topics[topic].name.clone();
         if self.leave(slot, topic) && !self.clients[slot].dead {
-            let mut line = Vec::new();
-            push::unsubscribe(&mut line, &name, code);
-            self.say(slot, &line);
+            self.say_push(slot, &Push::Unsubscribe { topic: &name, code });
             self.visit(slot);
         }
     }
@@ -277,7 +270,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         }
         for PendingSubscriber { asker, options } in others {
             if self.is_still_pending(asker) {
-                self.say_subscribed(slot, asker.id, &options);
+                self.say_subscribed(slot, asker, &options);
                 self.send_reply(asker);
             }
         }
@@ -299,9 +292,9 @@ impl<S: Socket, A: Application> Shard<S, A> {
                 _ if self.topics[topic].is_muted => {
                     self.topics[topic].add_pending(PendingSubscriber::again(question))
                 }
-                Err(error) => self.reply(asker, |out, id| reply::error(out, id, error)),
+                Err(error) => self.reply(asker, &Reply::Error(error)),
                 Ok(Recovery { missed: None, .. }) if question.rejects_unrecovered => {
-                    self.reply(asker, |out, id| reply::error(out, id, ErrorCode::UnrecoverablePosition));
+                    self.reply(asker, &Reply::Error(ErrorCode::UnrecoverablePosition));
                 }
                 Ok(recovery) => self.go_on(&question, &recovery),
             }
@@ -313,21 +306,21 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// and the subscriber is attached at the log's end.
     fn go_on(&mut self, question: &Recover, Recovery { position, missed }: &Recovery) {
         self.add_subscriber(question.topic, question.asker.client.slot);
+        let offset = if missed.is_some() { question.since.offset } else { position.offset };
         let subscribed = Subscribed {
-            epoch: &position.epoch,
-            offset: if missed.is_some() { question.since.offset } else { position.offset },
+            position: Some(reply::Position { epoch: &position.epoch, offset }),
             recoverable: question.recoverable,
             was_recovering: true,
-            missed: missed.as_deref(),
+            recovered: missed.as_deref().map(EncodedPublications),
         };
-        self.reply(question.asker, |out, id| reply::subscribed(out, id, &subscribed));
+        self.reply(question.asker, &Reply::Subscribe(subscribed));
     }
 
     /// The broker has not: whoever waited is told, and the slot is free.
     pub(super) fn attach_failed(&mut self, slot: TopicSlot, error: ErrorCode) {
         for PendingSubscriber { asker, .. } in self.free(slot).take_pending() {
             if self.is_still_pending(asker) {
-                self.reply(asker, |out, id| reply::error(out, id, error));
+                self.reply(asker, &Reply::Error(error));
             }
         }
     }
@@ -357,9 +350,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
     }
 
     /// Answers a command that waited for the broker, and lets the client's next command have its turn.
-    pub(super) fn reply(&mut self, to: CommandKey, write: impl FnOnce(&mut Vec<u8>, u32)) {
-        write(&mut self.lines, to.id);
-        self.lines.push(b'\n');
+    pub(super) fn reply(&mut self, to: CommandKey, reply: &Reply<'_>) {
+        self.put_reply(to.client.slot, to.id, reply);
         self.send_reply(to);
     }
 

@@ -106,6 +106,9 @@ pub trait Application: Sized {
 
     /// A message in bytes has come from the client in `slot`.
     fn binary<S: Socket>(shard: &mut Shard<S, Self>, slot: u32, bytes: Cow<'_, [u8]>);
+
+    /// What had to wait of a message, kept as the client's backlog, can have its turn.
+    fn resume<S: Socket>(shard: &mut Shard<S, Self>, slot: u32, rest: &[u8]);
 }
 
 /// One shard.

@@ -255,7 +255,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let backlog = self.clients[slot].waiting.as_mut().and_then(|waiting| waiting.backlog.take());
         if let Some(backlog) = backlog {
             self.clients[slot].went_on = true;
-            A::text(self, slot, String::from(backlog).into());
+            A::resume(self, slot, &backlog);
             if !self.clients[slot].dead {
                 self.visit(slot);
             }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rand::RngExt as _;
 
+use crate::codec::push::Push;
 use crate::config::Timeouts;
 use crate::domain::reasons::CloseReason;
 use crate::session::Phase;
@@ -193,7 +194,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         if client.session.native_pings {
             self.answer(slot, Opcode::Ping, b"");
         } else {
-            self.say(slot, b"{}");
+            self.say_push(slot, &Push::Ping);
         }
         self.visit(slot);
     }

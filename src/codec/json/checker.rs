@@ -1,11 +1,5 @@
-//! JSON that passes through: checked, never changed, never parsed into values.
-//!
-//! Payloads are embedded byte for byte, so that what a publisher wrote is what a subscriber reads, numbers
-//! of thirty digits included. Lines are separated by `\n`, which is why raw line breaks, in valid JSON
-//! found between values only (RFC 8259, sections 2 and 7), become spaces.
+//! Whether a payload is JSON. It is checked, never changed, and never parsed into values.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use memchr::{memchr2, memchr2_iter};
 use serde_json::value::RawValue;
 use simd_json::{Buffers, Tape};
@@ -125,51 +119,6 @@ fn string_len(text: &[u8]) -> usize {
     text.len()
 }
 
-/// Appends `body`, which has been checked to be JSON, so that it stands on one line.
-pub fn embed(out: &mut Vec<u8>, body: &[u8]) {
-    let start = out.len();
-    out.extend_from_slice(body);
-    let mut rest = &mut out[start..];
-    while let Some(at) = memchr2(b'\n', b'\r', rest) {
-        rest[at] = b' ';
-        rest = &mut rest[at + 1..];
-    }
-}
-
-/// Appends `text` as a JSON string. Characters beyond ASCII stand for themselves, U+2028 included.
-pub fn quote(out: &mut Vec<u8>, text: &str) {
-    if is_quotable_as_it_is(text.as_bytes()) {
-        out.push(b'"');
-        out.extend_from_slice(text.as_bytes());
-        out.push(b'"');
-    } else {
-        serde_json::to_writer(out, text).expect("writing to memory does not fail");
-    }
-}
-
-/// How many bytes [`quote`] appends.
-#[must_use]
-pub fn quoted_len(text: &str) -> usize {
-    if is_quotable_as_it_is(text.as_bytes()) {
-        return text.len() + 2;
-    }
-    let mut quoted = Vec::new();
-    quote(&mut quoted, text);
-    quoted.len()
-}
-
-/// Whether no character needs an escape. Most topics are like that.
-fn is_quotable_as_it_is(text: &[u8]) -> bool {
-    memchr2(b'"', b'\\', text).is_none() && text.iter().all(|&byte| byte >= b' ')
-}
-
-/// Appends bytes as a JSON string in base64 (RFC 4648, section 4).
-pub fn base64(out: &mut Vec<u8>, bytes: &[u8]) {
-    let mut encoded = String::with_capacity(bytes.len() / 3 * 4 + 4);
-    STANDARD.encode_string(bytes, &mut encoded);
-    quote(out, &encoded);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -280,41 +229,6 @@ mod tests {
         assert_eq!(Checker::new().check(deep(1024).as_bytes(), 1024), Ok(()));
     }
 
-    #[test]
-    fn embedded_json_stands_on_one_line_and_keeps_every_other_byte() {
-        let mut out = b"before\n".to_vec();
-        embed(&mut out, b"{\r\n\t\"a\": \"\\n\"\n}");
-        assert_eq!(out, b"before\n{  \t\"a\": \"\\n\" }");
-        for text in VALID {
-            let mut out = Vec::new();
-            embed(&mut out, text.as_bytes());
-            assert_eq!(out, text.replace(['\n', '\r'], " ").as_bytes());
-        }
-    }
-
-    #[test]
-    fn quoted_text_is_json_and_means_the_same() {
-        for (text, quoted) in [
-            ("", r#""""#),
-            ("chat:1", r#""chat:1""#),
-            ("a\"b\\c\n\0", r#""a\"b\\c\n\u0000""#),
-            ("é\u{2028}😀", "\"é\u{2028}😀\""),
-        ] {
-            let mut out = Vec::new();
-            quote(&mut out, text);
-            assert_eq!(out, quoted.as_bytes());
-        }
-    }
-
-    #[test]
-    fn binary_is_standard_base64() {
-        for (bytes, expected) in [(&[][..], "\"\""), (&[0, 255, 10], "\"AP8K\""), (&[251, 255], "\"+/8=\"")] {
-            let mut out = Vec::new();
-            base64(&mut out, bytes);
-            assert_eq!(out, expected.as_bytes());
-        }
-    }
-
     proptest! {
         /// serde_json is the judge: texts made of the pieces that JSON is made of, mostly not JSON.
         #[test]
@@ -327,14 +241,6 @@ mod tests {
             }
             let judged = serde_json::from_slice::<&RawValue>(&body).is_ok();
             prop_assert_eq!(Checker::new().check(&body, usize::MAX).is_ok(), judged);
-        }
-
-        #[test]
-        fn quoting_is_undone_by_parsing(text in any::<String>()) {
-            let mut out = Vec::new();
-            quote(&mut out, &text);
-            prop_assert!(memchr::memchr3(b'\n', b'\r', 0, &out).is_none());
-            prop_assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
         }
     }
 }

@@ -1,0 +1,8 @@
+//! The JSON codec: one object per line.
+
+pub mod checker;
+pub mod read;
+#[cfg(test)]
+mod round_trip;
+pub mod text;
+pub mod write;

@@ -1,0 +1,286 @@
+//! From bytes to commands: the JSON codec's reader.
+//!
+//! Everything is borrowed from the line where it can be. A publication's `data` is not looked into: it goes
+//! on byte for byte as it came, so integers of any length and numbers beyond the range of a double pass.
+//! Fields that are not known are skipped, whatever they hold, without recursion: depth of nesting costs no
+//! stack.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+
+use memchr::memchr;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::checker::too_deep;
+use crate::codec::command::{Command, Connect, Malformed, Method, Page, Since, Subscribe};
+
+/// The bit of a subscribe's `flag` that asks for an error instead of a subscription that was not recovered.
+const REJECT_UNRECOVERED: i64 = 2;
+
+/// The first command of a message, and what follows it. Commands are separated by `\n`; one behind the last command
+/// separates nothing.
+#[must_use]
+pub fn split(message: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match memchr(b'\n', message) {
+        Some(at) => (&message[..at], Some(&message[at + 1..]).filter(|rest| !rest.is_empty())),
+        None => (message, None),
+    }
+}
+
+/// Whether a message in bytes is JSON, and not Protobuf that happens to begin with a brace.
+#[must_use]
+pub fn is_json(message: &[u8]) -> bool {
+    let Ok(text) = simdutf8::basic::from_utf8(message) else { return false };
+    let inner = text.trim_start().strip_prefix('{').map(str::trim_start);
+    inner.is_some_and(|inner| inner.starts_with(['"', '}']))
+}
+
+/// Whether a command in `line` is nested more deeply than SDKs can read. Of a publish only the data counts, as for other
+/// publishers: that is all that goes on.
+#[must_use]
+pub fn is_too_deep(command: &Command<'_>, line: &[u8], depth_max: usize) -> bool {
+    let part = match command.method {
+        Method::Publish { data: Some(data), .. } => data,
+        _ => line,
+    };
+    too_deep(part, depth_max)
+}
+
+/// The command in `line`, which is what stood between two line breaks.
+///
+/// # Errors
+/// What is wrong with it; see [`Malformed`].
+pub fn command(line: &[u8]) -> Result<Command<'_>, Malformed> {
+    let line = simdutf8::basic::from_utf8(line).map_err(|error| Malformed::Syntax(error.to_string()))?;
+    let Object(fields) =
+        serde_json::from_str::<Object<Fields<'_>>>(line).map_err(|error| malformed(line, error))?;
+    let id = fields.id;
+    let method = fields.method()?;
+    match (id, &method) {
+        (0, None) => Ok(Command { id, method: Method::Pong }),
+        (0, Some(Method::Send)) | (1.., _) => Ok(Command { id, method: method.unwrap_or(Method::Unknown) }),
+        (0, Some(_)) => Err(Malformed::NoId),
+    }
+}
+
+/// What is wrong with a line that could not be read. What only skips values does not ask what they stand for.
+fn malformed(line: &str, error: serde_json::Error) -> Malformed {
+    match serde_json::from_str::<Object<Outline>>(line) {
+        Ok(Object(Outline { id: id @ 1.., connect })) if error.is_syntax() => {
+            Malformed::Unreadable { id, is_connect: connect.is_some(), error: error.to_string() }
+        }
+        _ => Malformed::Syntax(error.to_string()),
+    }
+}
+
+/// As much of a command as it takes to answer it.
+#[derive(serde::Deserialize)]
+struct Outline {
+    #[serde(default)]
+    id: u32,
+    connect: Option<IgnoredAny>,
+}
+
+/// The members of a command. `null` counts as missing.
+#[derive(serde::Deserialize)]
+struct Fields<'a> {
+    #[serde(default)]
+    id: u32,
+    #[serde(borrow)]
+    connect: Option<Object<ConnectFields<'a>>>,
+    #[serde(borrow)]
+    subscribe: Option<Object<SubscribeFields<'a>>>,
+    #[serde(borrow)]
+    unsubscribe: Option<Object<UnsubscribeFields<'a>>>,
+    #[serde(borrow)]
+    publish: Option<Object<PublishFields<'a>>>,
+    send: Option<IgnoredAny>,
+    presence: Option<IgnoredAny>,
+    presence_stats: Option<IgnoredAny>,
+    #[serde(borrow)]
+    history: Option<Object<HistoryFields<'a>>>,
+    rpc: Option<IgnoredAny>,
+    refresh: Option<IgnoredAny>,
+    sub_refresh: Option<IgnoredAny>,
+    ping: Option<IgnoredAny>,
+}
+
+impl<'a> Fields<'a> {
+    /// The one method there is, if there is one.
+    fn method(self) -> Result<Option<Method<'a>>, Malformed> {
+        let unavailable =
+            [self.presence, self.presence_stats, self.rpc, self.refresh, self.sub_refresh, self.ping];
+        let mut methods = [
+            self.connect.map(|Object(fields)| fields.method()),
+            self.subscribe.map(|Object(fields)| fields.method()),
+            self.unsubscribe.map(|Object(fields)| fields.method()),
+            self.publish.map(|Object(fields)| fields.method()),
+            self.history.map(|Object(fields)| fields.method()),
+            self.send.map(|_| Method::Send),
+        ]
+        .into_iter()
+        .flatten()
+        .chain(unavailable.into_iter().flatten().map(|_| Method::Unavailable));
+        let first = methods.next();
+        if methods.next().is_some() { Err(Malformed::SeveralMethods) } else { Ok(first) }
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct ConnectFields<'a> {
+    #[serde(borrow)]
+    token: Option<Text<'a>>,
+    #[serde(borrow)]
+    name: Option<Text<'a>>,
+    #[serde(borrow)]
+    version: Option<Text<'a>>,
+}
+
+impl<'a> ConnectFields<'a> {
+    fn method(self) -> Method<'a> {
+        let text = |field: Option<Text<'a>>| field.map(|Text(text)| text);
+        Method::Connect(Connect {
+            token: text(self.token),
+            name: text(self.name),
+            version: text(self.version),
+        })
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct SubscribeFields<'a> {
+    #[serde(borrow, default)]
+    channel: Cow<'a, str>,
+    recover: Option<bool>,
+    #[serde(borrow)]
+    epoch: Option<Text<'a>>,
+    offset: Option<u64>,
+    recoverable: Option<bool>,
+    positioned: Option<bool>,
+    flag: Option<i64>,
+    #[serde(rename = "type")]
+    kind: Option<i32>,
+    tf: Option<IgnoredAny>,
+    #[serde(borrow)]
+    delta: Option<Text<'a>>,
+}
+
+impl<'a> SubscribeFields<'a> {
+    fn method(self) -> Method<'a> {
+        let since = since(self.epoch, self.offset);
+        let is_known = |Text(delta): &Text<'_>| matches!(&**delta, "" | "fossil");
+        Method::Subscribe(Subscribe {
+            topic: self.channel,
+            recover: self.recover.unwrap_or_default().then_some(since),
+            recoverable: self.recoverable.unwrap_or_default(),
+            positioned: self.positioned.unwrap_or_default(),
+            rejects_unrecovered: self.flag.is_some_and(|flag| flag & REJECT_UNRECOVERED != 0),
+            unsupported: self.kind.is_some_and(|kind| kind != 0)
+                || self.tf.is_some()
+                || self.delta.is_some_and(|delta| !is_known(&delta)),
+        })
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct UnsubscribeFields<'a> {
+    #[serde(borrow, default)]
+    channel: Cow<'a, str>,
+}
+
+impl<'a> UnsubscribeFields<'a> {
+    fn method(self) -> Method<'a> {
+        Method::Unsubscribe { topic: self.channel }
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct PublishFields<'a> {
+    #[serde(borrow, default)]
+    channel: Cow<'a, str>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    data: Option<&'a RawValue>,
+    #[serde(rename = "type")]
+    kind: Option<i32>,
+}
+
+impl<'a> PublishFields<'a> {
+    fn method(self) -> Method<'a> {
+        if self.kind.is_some_and(|kind| kind != 0) {
+            // Into a map, which this engine does not have.
+            return Method::Unavailable;
+        }
+        Method::Publish { topic: self.channel, data: self.data.map(|data| data.get().as_bytes()) }
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct HistoryFields<'a> {
+    #[serde(borrow, default)]
+    channel: Cow<'a, str>,
+    limit: Option<i32>,
+    #[serde(borrow)]
+    since: Option<Object<SinceFields<'a>>>,
+    reverse: Option<bool>,
+}
+
+#[derive(serde::Deserialize)]
+struct SinceFields<'a> {
+    #[serde(borrow)]
+    epoch: Option<Text<'a>>,
+    offset: Option<u64>,
+}
+
+impl<'a> HistoryFields<'a> {
+    fn method(self) -> Method<'a> {
+        let page = Page {
+            limit: self.limit.unwrap_or_default(),
+            since: self.since.map(|Object(fields)| since(fields.epoch, fields.offset)),
+            reverse: self.reverse.unwrap_or_default(),
+        };
+        Method::History { topic: self.channel, page }
+    }
+}
+
+fn since<'a>(epoch: Option<Text<'a>>, offset: Option<u64>) -> Since<'a> {
+    let epoch = epoch.map(|Text(epoch)| epoch).unwrap_or_default();
+    Since { epoch, offset: offset.unwrap_or_default() }
+}
+
+/// A value that is there, `null` included: as a publication it is as good as any other.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// Text that is borrowed where it has no escapes; serde borrows a [`Cow`] only where it is a field itself.
+#[derive(serde::Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// A JSON object and nothing else: serde's derived structures would take an array as well.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = Object<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+    }
+}
+
+#[cfg(test)]
+mod tests;

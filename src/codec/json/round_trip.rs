@@ -1,0 +1,321 @@
+//! What is written is read again as the same value. The other half of each way, which only clients need, is here: a
+//! writer of commands, and a reader of replies and pushes, both by `serde_json`.
+
+use std::borrow::Cow;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::{read, write};
+use crate::codec::command::{Command, Connect, Method, Page, Since, Subscribe};
+use crate::codec::push::{Published, Push};
+use crate::codec::reply::{Connected, EncodedPublications, HistoryRead, Position, Reply, Subscribed};
+use crate::domain::publication::Publication;
+use crate::domain::reasons::{ErrorCode, UnsubscribeCode};
+
+const ERRORS: [ErrorCode; 10] = [
+    ErrorCode::Internal,
+    ErrorCode::UnknownChannel,
+    ErrorCode::PermissionDenied,
+    ErrorCode::MethodNotFound,
+    ErrorCode::AlreadySubscribed,
+    ErrorCode::LimitExceeded,
+    ErrorCode::BadRequest,
+    ErrorCode::NotAvailable,
+    ErrorCode::TooManyRequests,
+    ErrorCode::UnrecoverablePosition,
+];
+const UNSUBSCRIBES: [UnsubscribeCode; 2] = [UnsubscribeCode::Server, UnsubscribeCode::InsufficientState];
+
+/// Everything that values are made of; what a variant has no use for is left aside.
+#[derive(Clone, Debug)]
+struct Parts {
+    id: u32,
+    number: u32,
+    offset: u64,
+    limit: i32,
+    flags: [bool; 4],
+    text: Option<String>,
+    other: Option<String>,
+    topic: String,
+    data: Vec<String>,
+}
+
+fn parts() -> impl Strategy<Value = Parts> {
+    let numbers = (1_u32.., any::<u32>(), prop_oneof![Just(0), any::<u64>()], any::<i32>());
+    let texts = (any::<Option<String>>(), any::<Option<String>>(), any::<String>());
+    let data = prop::collection::vec(data(), 0..4);
+    (numbers, any::<[bool; 4]>(), texts, data).prop_map(|(numbers, flags, texts, data)| Parts {
+        id: numbers.0,
+        number: numbers.1,
+        offset: numbers.2,
+        limit: numbers.3,
+        flags,
+        text: texts.0,
+        other: texts.1,
+        topic: texts.2,
+        data,
+    })
+}
+
+/// JSON as it is published.
+fn data() -> impl Strategy<Value = String> {
+    prop_oneof![
+        Just("null".to_owned()),
+        Just("[1e2, {\"a\": -0.5}]".to_owned()),
+        any::<String>().prop_map(|text| Value::from(text).to_string()),
+    ]
+}
+
+fn text(part: Option<&String>) -> Option<Cow<'_, str>> {
+    part.map(|text| Cow::Borrowed(text.as_str()))
+}
+
+/// One command of each kind.
+fn commands(parts: &Parts) -> Vec<Command<'_>> {
+    let topic = || Cow::Borrowed(parts.topic.as_str());
+    let since = Since { epoch: text(parts.text.as_ref()).unwrap_or_default(), offset: parts.offset };
+    let [recover, recoverable, positioned, rejects_unrecovered] = parts.flags;
+    let connect = Connect {
+        token: text(parts.text.as_ref()),
+        name: text(parts.other.as_ref()),
+        version: text(parts.other.as_ref()),
+    };
+    let subscribe = Subscribe {
+        topic: topic(),
+        recover: recover.then(|| since.clone()),
+        recoverable,
+        positioned,
+        rejects_unrecovered,
+        unsupported: parts.number % 2 == 0,
+    };
+    let page = Page { limit: parts.limit, since: recover.then_some(since), reverse: recoverable };
+    let methods = [
+        Method::Connect(connect),
+        Method::Subscribe(subscribe),
+        Method::Unsubscribe { topic: topic() },
+        Method::Publish { topic: topic(), data: parts.data.first().map(String::as_bytes) },
+        Method::History { topic: topic(), page },
+        Method::Send,
+        Method::Unavailable,
+        Method::Unknown,
+    ];
+    let mut commands: Vec<_> = methods.into_iter().map(|method| Command { id: parts.id, method }).collect();
+    commands.push(Command { id: 0, method: Method::Pong });
+    commands.push(Command { id: 0, method: Method::Send });
+    commands
+}
+
+/// A command as an SDK writes it.
+fn write_command(command: &Command<'_>) -> String {
+    let since = |since: &Since<'_>| json!({"epoch": since.epoch, "offset": since.offset});
+    let (method, params) = match &command.method {
+        Method::Pong => return "{}".to_owned(),
+        Method::Connect(Connect { token, name, version }) => {
+            ("connect", json!({"token": token, "name": name, "version": version}))
+        }
+        Method::Subscribe(subscribe) => {
+            let mut params = json!({
+                "channel": subscribe.topic,
+                "recover": subscribe.recover.is_some(),
+                "recoverable": subscribe.recoverable,
+                "positioned": subscribe.positioned,
+                "flag": 1 | i32::from(subscribe.rejects_unrecovered) << 1,
+                "type": i32::from(subscribe.unsupported),
+            });
+            if let Some(from) = &subscribe.recover {
+                params["epoch"] = since(from)["epoch"].take();
+                params["offset"] = since(from)["offset"].take();
+            }
+            ("subscribe", params)
+        }
+        Method::Unsubscribe { topic } => ("unsubscribe", json!({"channel": topic})),
+        Method::Publish { topic, data } => {
+            let channel = Value::from(topic.as_ref());
+            let data = data.map(|data| format!(",\"data\":{}", std::str::from_utf8(data).unwrap()));
+            let fields = format!("{{\"channel\":{channel}{}}}", data.unwrap_or_default());
+            // Not by way of a value: the bytes of the data are the command's.
+            return format!("{{\"publish\":{fields},\"id\":{}}}", command.id);
+        }
+        Method::History { topic, page } => {
+            let from = page.since.as_ref().map(since);
+            let (limit, reverse) = (page.limit, page.reverse);
+            ("history", json!({"channel": topic, "limit": limit, "since": from, "reverse": reverse}))
+        }
+        Method::Send => ("send", json!({"data": 1})),
+        Method::Unavailable => ("rpc", json!({"method": "m"})),
+        Method::Unknown => ("dance", json!({})),
+    };
+    json!({"id": command.id, method: params}).to_string()
+}
+
+/// What the bytes that a codec has written say.
+#[derive(Debug, PartialEq)]
+struct Said(Value);
+
+impl Said {
+    fn read(line: &[u8]) -> Self {
+        assert_eq!(memchr::memchr_iter(b'\n', line).collect::<Vec<_>>(), [line.len() - 1], "one line");
+        Self(serde_json::from_slice(line).unwrap())
+    }
+
+    fn text(&self, path: &str) -> &str {
+        self.0.pointer(path).map_or("", |text| text.as_str().unwrap())
+    }
+
+    fn number(&self, path: &str) -> u64 {
+        self.0.pointer(path).map_or(0, |number| number.as_u64().unwrap())
+    }
+
+    fn flag(&self, path: &str) -> bool {
+        self.0.pointer(path).is_some_and(|flag| flag.as_bool().unwrap())
+    }
+
+    fn has(&self, path: &str) -> bool {
+        self.0.pointer(path).is_some()
+    }
+
+    fn position(&self, path: &str) -> Position<'_> {
+        Position {
+            epoch: self.text(&format!("{path}/epoch")),
+            offset: self.number(&format!("{path}/offset")),
+        }
+    }
+
+    /// The reply; `list` is what its publications were written as.
+    fn reply<'a>(&'a self, list: &'a [u8]) -> Reply<'a> {
+        let members = self.0.as_object().unwrap();
+        let method = members.keys().find(|key| *key != "id").unwrap();
+        let publications = |path: &str| {
+            let found = self.0.pointer(path);
+            let expected: Value = serde_json::from_slice(&[b"[", list, b"]"].concat()).unwrap();
+            assert!(found.is_none_or(|found| *found == expected));
+            EncodedPublications(if found.is_some() { list } else { b"" })
+        };
+        match method.as_str() {
+            "connect" => Reply::Connect(Connected {
+                client: self.text("/connect/client"),
+                version: self.text("/connect/version"),
+                ping: u32::try_from(self.number("/connect/ping")).unwrap(),
+                pong: self.flag("/connect/pong"),
+            }),
+            "subscribe" => Reply::Subscribe(Subscribed {
+                position: self.flag("/subscribe/positioned").then(|| self.position("/subscribe")),
+                recoverable: self.flag("/subscribe/recoverable"),
+                was_recovering: self.flag("/subscribe/was_recovering"),
+                recovered: self.flag("/subscribe/recovered").then(|| publications("/subscribe/publications")),
+            }),
+            "unsubscribe" => Reply::Unsubscribe,
+            "publish" => Reply::Publish,
+            "history" => Reply::History(HistoryRead {
+                position: self.position("/history"),
+                publications: publications("/history/publications"),
+            }),
+            "error" => {
+                let found = ERRORS.into_iter().find(|error| {
+                    u64::from(error.code()) == self.number("/error/code")
+                        && error.is_temporary() == self.flag("/error/temporary")
+                        && error.text() == self.text("/error/message")
+                });
+                Reply::Error(found.unwrap())
+            }
+            other => panic!("{other}"),
+        }
+    }
+
+    /// The push; `data` is what was published.
+    fn push<'a>(&'a self, data: &'a [u8]) -> Push<'a> {
+        let topic = self.text("/push/channel");
+        if self.has("/push/pub") {
+            assert_eq!(self.0["push"]["pub"]["data"], serde_json::from_slice::<Value>(data).unwrap());
+            let publication = Publication { data, offset: self.number("/push/pub/offset") };
+            let epoch = self.has("/push/pub/epoch").then(|| self.text("/push/pub/epoch"));
+            Push::Publication(Published { topic, publication, epoch })
+        } else if self.has("/push/unsubscribe") {
+            let found = UNSUBSCRIBES.into_iter().find(|code| {
+                u64::from(code.code()) == self.number("/push/unsubscribe/code")
+                    && code.text() == self.text("/push/unsubscribe/reason")
+            });
+            Push::Unsubscribe { topic, code: found.unwrap() }
+        } else {
+            assert_eq!(self.0, json!({}));
+            Push::Ping
+        }
+    }
+}
+
+/// One reply of each kind.
+fn replies<'a>(parts: &'a Parts, list: &'a [u8]) -> Vec<Reply<'a>> {
+    let [positioned, recoverable, was_recovering, is_recovered] = parts.flags;
+    let position = Position { epoch: &parts.topic, offset: parts.offset };
+    let publications = EncodedPublications(list);
+    let connected =
+        Connected { client: &parts.topic, version: &parts.topic, ping: parts.number, pong: positioned };
+    let subscribed = Subscribed {
+        position: (positioned || is_recovered).then_some(position),
+        recoverable,
+        was_recovering,
+        recovered: is_recovered.then_some(publications),
+    };
+    let mut replies = vec![
+        Reply::Connect(connected),
+        Reply::Subscribe(subscribed),
+        Reply::Unsubscribe,
+        Reply::Publish,
+        Reply::History(HistoryRead { position, publications }),
+    ];
+    replies.extend(ERRORS.map(Reply::Error));
+    replies
+}
+
+/// One push of each kind.
+fn pushes<'a>(parts: &'a Parts, data: &'a [u8]) -> Vec<Push<'a>> {
+    let publication = Publication { data, offset: parts.offset };
+    let published = Published { topic: &parts.topic, publication, epoch: parts.text.as_deref() };
+    let mut pushes = vec![Push::Publication(published), Push::Ping];
+    pushes.extend(UNSUBSCRIBES.map(|code| Push::Unsubscribe { topic: &parts.topic, code }));
+    pushes
+}
+
+proptest! {
+    #[test]
+    fn commands_are_read_as_they_were_written(parts in parts()) {
+        let commands = commands(&parts);
+        let lines: Vec<_> = commands.iter().map(write_command).collect();
+        let message = lines.join("\n").into_bytes();
+        let mut rest = Some(&message[..]);
+        for command in &commands {
+            let (line, others) = read::split(rest.unwrap());
+            prop_assert_eq!(&read::command(line).unwrap(), command);
+            rest = others;
+        }
+        prop_assert_eq!(rest, None);
+    }
+
+    #[test]
+    fn replies_are_written_as_they_can_be_read(parts in parts()) {
+        let mut list = Vec::new();
+        for data in &parts.data {
+            let publication = Publication { data: data.as_bytes(), offset: parts.offset };
+            write::add_publication(&mut list, &publication);
+        }
+        for reply in replies(&parts, &list) {
+            let mut line = Vec::new();
+            write::reply(&mut line, parts.id, &reply);
+            let said = Said::read(&line);
+            prop_assert_eq!(said.number("/id"), u64::from(parts.id));
+            prop_assert_eq!(said.reply(&list), reply);
+        }
+    }
+
+    #[test]
+    fn pushes_are_written_as_they_can_be_read(parts in parts()) {
+        let data = parts.data.first().map_or("null", String::as_str);
+        for push in pushes(&parts, data.as_bytes()) {
+            let mut line = Vec::new();
+            write::push(&mut line, &push);
+            let said = Said::read(&line);
+            prop_assert_eq!(said.push(data.as_bytes()), push);
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! From replies and pushes to bytes: the JSON codec's writer. Each is one line, closed by `\n`. What is empty, 0 or false
+//! is left out.
+
+use std::io::Write;
+use std::ops::Range;
+
+use super::text::{embed, quote, quoted_len};
+use crate::codec::push::{Published, Push};
+use crate::codec::reply::{Connected, EncodedPublications, HistoryRead, Reply, Subscribed};
+use crate::domain::publication::Publication;
+use crate::domain::reasons::{ErrorCode, UnsubscribeCode};
+
+const BEGIN: &[u8] = b"{\"push\":{\"channel\":";
+const PUBLICATION: &[u8] = b"\"pub\":";
+const DATA: &[u8] = b"{\"data\":";
+const OFFSET: &[u8] = b",\"offset\":";
+const END: &[u8] = b"}}\n";
+
+/// Appends the reply to a command. The name of the method is there even if there is nothing to say, because SDKs look
+/// for it.
+pub fn reply(out: &mut Vec<u8>, id: u32, reply: &Reply<'_>) {
+    put(out, format_args!("{{\"id\":{id},"));
+    match reply {
+        Reply::Connect(connected) => connect(out, connected),
+        Reply::Subscribe(subscribed) => subscribe(out, subscribed),
+        Reply::Unsubscribe => out.extend_from_slice(b"\"unsubscribe\":{"),
+        Reply::Publish => out.extend_from_slice(b"\"publish\":{"),
+        Reply::History(read) => history(out, read),
+        Reply::Error(code) => error(out, *code),
+    }
+    out.extend_from_slice(b"}}\n");
+}
+
+fn connect(out: &mut Vec<u8>, connected: &Connected<'_>) {
+    out.extend_from_slice(b"\"connect\":{\"client\":");
+    quote(out, connected.client);
+    out.extend_from_slice(b",\"version\":");
+    quote(out, connected.version);
+    if connected.ping > 0 {
+        put(out, format_args!(",\"ping\":{}", connected.ping));
+    }
+    if connected.pong {
+        out.extend_from_slice(b",\"pong\":true");
+    }
+}
+
+fn subscribe(out: &mut Vec<u8>, subscribed: &Subscribed<'_>) {
+    out.extend_from_slice(b"\"subscribe\":{");
+    let mut separator = "";
+    if let Some(position) = subscribed.position {
+        out.extend_from_slice(b"\"positioned\":true,\"epoch\":");
+        quote(out, position.epoch);
+        if position.offset > 0 {
+            put(out, format_args!(",\"offset\":{}", position.offset));
+        }
+        separator = ",";
+    }
+    let flags = [
+        ("recoverable", subscribed.recoverable),
+        ("was_recovering", subscribed.was_recovering),
+        ("recovered", subscribed.recovered.is_some()),
+    ];
+    for (name, _) in flags.into_iter().filter(|&(_, is_set)| is_set) {
+        put(out, format_args!("{separator}\"{name}\":true"));
+        separator = ",";
+    }
+    if let Some(recovered) = subscribed.recovered.filter(|recovered| !recovered.0.is_empty()) {
+        publications(out, recovered);
+    }
+}
+
+fn history(out: &mut Vec<u8>, read: &HistoryRead<'_>) {
+    out.extend_from_slice(b"\"history\":{\"epoch\":");
+    quote(out, read.position.epoch);
+    put(out, format_args!(",\"offset\":{}", read.position.offset));
+    publications(out, read.publications);
+}
+
+fn publications(out: &mut Vec<u8>, publications: EncodedPublications<'_>) {
+    out.extend_from_slice(b",\"publications\":[");
+    out.extend_from_slice(publications.0);
+    out.push(b']');
+}
+
+fn error(out: &mut Vec<u8>, error: ErrorCode) {
+    put(out, format_args!("\"error\":{{\"code\":{},\"message\":", error.code()));
+    quote(out, error.text());
+    if error.is_temporary() {
+        out.extend_from_slice(b",\"temporary\":true");
+    }
+}
+
+/// Appends a push.
+pub fn push(out: &mut Vec<u8>, push: &Push<'_>) {
+    match push {
+        Push::Publication(published) => drop(publication(out, published)),
+        Push::Unsubscribe { topic, code } => unsubscribe(out, topic, *code),
+        Push::Ping => out.extend_from_slice(b"{}\n"),
+    }
+}
+
+/// Appends the line of a publication: encoded once, however many clients get it. Returns where in `out` its data stands.
+pub fn publication(out: &mut Vec<u8>, published: &Published<'_>) -> Range<usize> {
+    begin(out, published.topic);
+    out.extend_from_slice(PUBLICATION);
+    let data = begin_publication(out, &published.publication);
+    if let Some(epoch) = published.epoch {
+        out.extend_from_slice(b",\"epoch\":");
+        quote(out, epoch);
+    }
+    out.push(b'}');
+    out.extend_from_slice(END);
+    data
+}
+
+/// How many bytes [`publication`] appends.
+#[must_use]
+pub fn publication_len(published: &Published<'_>) -> usize {
+    const EPOCH: usize = ",\"epoch\":".len();
+    let Publication { data, offset } = published.publication;
+    let digits = offset.checked_ilog10().map_or(0, |log| OFFSET.len() + 1 + log as usize);
+    BEGIN.len()
+        + quoted_len(published.topic)
+        + 1
+        + PUBLICATION.len()
+        + DATA.len()
+        + data.len()
+        + digits
+        + published.epoch.map_or(0, |epoch| EPOCH + quoted_len(epoch))
+        + 1
+        + END.len()
+}
+
+/// Appends a publication to a list of members of a JSON array.
+pub fn add_publication(list: &mut Vec<u8>, publication: &Publication<'_>) {
+    if !list.is_empty() {
+        list.push(b',');
+    }
+    begin_publication(list, publication);
+    list.push(b'}');
+}
+
+/// Appends a publication without its closing brace. Returns where in `out` its data stands.
+fn begin_publication(out: &mut Vec<u8>, publication: &Publication<'_>) -> Range<usize> {
+    out.extend_from_slice(DATA);
+    let start = out.len();
+    embed(out, publication.data);
+    let end = out.len();
+    if publication.offset > 0 {
+        out.extend_from_slice(OFFSET);
+        put(out, format_args!("{}", publication.offset));
+    }
+    start..end
+}
+
+fn unsubscribe(out: &mut Vec<u8>, topic: &str, code: UnsubscribeCode) {
+    begin(out, topic);
+    put(out, format_args!("\"unsubscribe\":{{\"code\":{},\"reason\":", code.code()));
+    quote(out, code.text());
+    out.extend_from_slice(b"}}}\n");
+}
+
+fn begin(out: &mut Vec<u8>, topic: &str) {
+    out.extend_from_slice(BEGIN);
+    quote(out, topic);
+    out.push(b',');
+}
+
+/// Takes the last line end off: no message ends with one.
+pub fn close_message(out: &mut Vec<u8>) {
+    if out.last() == Some(&b'\n') {
+        out.pop();
+    }
+}
+
+fn put(out: &mut Vec<u8>, arguments: std::fmt::Arguments<'_>) {
+    out.write_fmt(arguments).expect("writing to memory does not fail");
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,172 @@
+use super::*;
+
+use crate::codec::reply::Position;
+
+fn appended(write: impl FnOnce(&mut Vec<u8>)) -> String {
+    let mut out = Vec::new();
+    write(&mut out);
+    assert_eq!(out.pop(), Some(b'\n'));
+    String::from_utf8(out).unwrap()
+}
+
+fn written(id: u32, value: Reply<'_>) -> String {
+    appended(|out| reply(out, id, &value))
+}
+
+fn pushed(value: Push<'_>) -> String {
+    appended(|out| push(out, &value))
+}
+
+fn published<'a>(topic: &'a str, data: &'a [u8], offset: u64) -> Published<'a> {
+    Published { topic, publication: Publication { data, offset }, epoch: None }
+}
+
+#[test]
+fn a_connected_client_learns_its_id_and_about_pings() {
+    let connected = Connected { client: "c-1", version: "0.1.0", ping: 25, pong: true };
+    assert_eq!(
+        written(1, Reply::Connect(connected)),
+        r#"{"id":1,"connect":{"client":"c-1","version":"0.1.0","ping":25,"pong":true}}"#
+    );
+    let silent = Connected { version: "a \"quoted\" one\n", ping: 0, pong: false, ..connected };
+    assert_eq!(
+        written(u32::MAX, Reply::Connect(silent)),
+        r#"{"id":4294967295,"connect":{"client":"c-1","version":"a \"quoted\" one\n"}}"#
+    );
+}
+
+#[test]
+fn replies_without_content_still_name_the_method() {
+    let subscribed = Subscribed::default();
+    assert_eq!(written(2, Reply::Subscribe(subscribed)), r#"{"id":2,"subscribe":{}}"#);
+    assert_eq!(written(3, Reply::Unsubscribe), r#"{"id":3,"unsubscribe":{}}"#);
+    assert_eq!(written(4, Reply::Publish), r#"{"id":4,"publish":{}}"#);
+}
+
+#[test]
+fn errors_say_whether_to_come_back() {
+    assert_eq!(
+        written(2, Reply::Error(ErrorCode::Internal)),
+        r#"{"id":2,"error":{"code":100,"message":"internal server error","temporary":true}}"#
+    );
+    assert_eq!(
+        written(7, Reply::Error(ErrorCode::PermissionDenied)),
+        r#"{"id":7,"error":{"code":103,"message":"permission denied"}}"#
+    );
+}
+
+#[test]
+fn a_subscriber_learns_where_it_stands_and_what_it_missed() {
+    let live = Subscribed { position: Some(Position { epoch: "e", offset: 0 }), ..Subscribed::default() };
+    let at_seven = Subscribed { position: Some(Position { epoch: "e", offset: 7 }), ..live };
+    let nothing = Some(EncodedPublications::default());
+    let missed = Some(EncodedPublications(br#"{"data":1},{"data":2}"#));
+    let cases = [
+        (live, r#""positioned":true,"epoch":"e""#),
+        (
+            Subscribed { recoverable: true, ..at_seven },
+            r#""positioned":true,"epoch":"e","offset":7,"recoverable":true"#,
+        ),
+        (
+            Subscribed { recoverable: true, was_recovering: true, ..at_seven },
+            r#""positioned":true,"epoch":"e","offset":7,"recoverable":true,"was_recovering":true"#,
+        ),
+        (
+            Subscribed { was_recovering: true, recovered: nothing, ..at_seven },
+            r#""positioned":true,"epoch":"e","offset":7,"was_recovering":true,"recovered":true"#,
+        ),
+        (
+            Subscribed { was_recovering: true, recovered: missed, ..live },
+            r#""positioned":true,"epoch":"e","was_recovering":true,"recovered":true,"publications":[{"data":1},{"data":2}]"#,
+        ),
+        (Subscribed { was_recovering: true, ..Subscribed::default() }, r#""was_recovering":true"#),
+    ];
+    for (subscribed, fields) in cases {
+        let expected = format!(r#"{{"id":2,"subscribe":{{{fields}}}}}"#);
+        assert_eq!(written(2, Reply::Subscribe(subscribed)), expected);
+    }
+}
+
+#[test]
+fn a_history_says_where_the_topic_stands_even_if_it_is_empty() {
+    let read = HistoryRead {
+        position: Position { epoch: "e", offset: 0 },
+        publications: EncodedPublications::default(),
+    };
+    assert_eq!(
+        written(5, Reply::History(read)),
+        r#"{"id":5,"history":{"epoch":"e","offset":0,"publications":[]}}"#
+    );
+}
+
+#[test]
+fn a_publication_is_one_line_with_its_data_as_it_came() {
+    assert_eq!(
+        pushed(Push::Publication(published("a \"b\"", b"{\"n\" :\n1e400}", 0))),
+        "{\"push\":{\"channel\":\"a \\\"b\\\"\",\"pub\":{\"data\":{\"n\" : 1e400}}}}"
+    );
+}
+
+#[test]
+fn a_publication_of_a_topic_with_history_says_where_it_stands() {
+    let mut out = b"before\n".to_vec();
+    let data = publication(&mut out, &published("a", b"[\n]", u64::MAX));
+    assert_eq!(&out[data], b"[ ]");
+    let line =
+        "before\n{\"push\":{\"channel\":\"a\",\"pub\":{\"data\":[ ],\"offset\":18446744073709551615}}}\n";
+    assert_eq!(String::from_utf8(out).unwrap(), line);
+}
+
+#[test]
+fn the_first_publication_says_in_which_numbering_it_is() {
+    assert_eq!(
+        pushed(Push::Publication(Published { epoch: Some("e"), ..published("a", b"1", 1) })),
+        r#"{"push":{"channel":"a","pub":{"data":1,"offset":1,"epoch":"e"}}}"#
+    );
+}
+
+#[test]
+fn how_long_a_line_is_can_be_known_before() {
+    for topic in ["a", "chat:\u{e9}", "a \"b\" \\", "\u{1f600}"] {
+        for offset in [0, 1, 9, 10, 99, 100, u64::MAX] {
+            for epoch in [None, Some("e"), Some("\"")] {
+                let published = Published { epoch, ..published(topic, b"{\"n\":\n1}", offset) };
+                let mut out = Vec::new();
+                publication(&mut out, &published);
+                assert_eq!(publication_len(&published), out.len(), "{published:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn publications_in_a_reply_are_members_of_an_array() {
+    let mut list = Vec::new();
+    for offset in [0, 7] {
+        add_publication(&mut list, &Publication { data: b"{\n}", offset });
+    }
+    assert_eq!(String::from_utf8(list).unwrap(), r#"{"data":{ }},{"data":{ },"offset":7}"#);
+}
+
+#[test]
+fn an_unsubscribe_says_code_and_reason() {
+    assert_eq!(
+        pushed(Push::Unsubscribe { topic: "news", code: UnsubscribeCode::InsufficientState }),
+        r#"{"push":{"channel":"news","unsubscribe":{"code":2500,"reason":"insufficient state"}}}"#
+    );
+    assert_eq!(
+        pushed(Push::Unsubscribe { topic: "news", code: UnsubscribeCode::Server }),
+        r#"{"push":{"channel":"news","unsubscribe":{"code":2000,"reason":"server unsubscribe"}}}"#
+    );
+}
+
+#[test]
+fn a_message_does_not_end_with_what_separates_its_lines() {
+    let mut out = Vec::new();
+    reply(&mut out, 1, &Reply::Unsubscribe);
+    push(&mut out, &Push::Ping);
+    close_message(&mut out);
+    assert_eq!(out, b"{\"id\":1,\"unsubscribe\":{}}\n{}");
+    close_message(&mut out);
+    assert!(out.ends_with(b"{}"));
+}
