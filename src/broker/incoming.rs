@@ -16,7 +16,7 @@ use crate::domain::topic;
 use super::backplane::event::Message;
 use super::backplane::memory::microseconds;
 use super::dedup::Occurrence;
-use super::history::{self, Keep};
+use super::history::{Addition, Keep};
 use super::merge::{Arrival, Batch, Rules};
 use super::message_age;
 use super::payload::{self, Body, Data, Undeliverable};
@@ -193,17 +193,15 @@ impl Broker {
         let published = Published { topic: name, publication, epoch: None };
         let line = &mut self.encoder.line;
         line.clear();
-        Codec::Json.write_publication(line, &published);
+        let data = Codec::Json.write_publication(line, &published);
         self.stats.encodings.add(1);
         let now = Instant::now();
         if namespace.has_history() {
             let keep = Keep { size: namespace.history_size, ttl: namespace.history_ttl.0 };
-            let mut json = Vec::new();
-            Codec::Json.add_publication(&mut json, &publication);
-            let publication =
-                history::Publication { offset, json: &json, age, lifetime: message.expires_after };
+            let publication = Publication { data: &line[data], offset };
+            let addition = Addition { publication, age, lifetime: message.expires_after };
             let is_first = is_new && self.progress.is_read_back() && self.history.has_never_had(name);
-            self.history.add(name, &publication, keep, now);
+            self.history.add(name, &addition, keep, now);
             if is_first {
                 let epoch = self.history.position(name, offset).epoch;
                 name_epoch(line, &Published { epoch: Some(&epoch), ..published }, limits.frame_bytes);

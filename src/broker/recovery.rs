@@ -9,13 +9,15 @@
 use std::time::Instant;
 
 use crate::config::RecoveryMode;
+use crate::domain::codec::Codec;
 use crate::domain::mail::{
     AnswerBudget, History as HistoryQuestion, HistoryAsker, HistoryPage, Lane, Mail, Position, Question,
     Recover, ShardId, Since,
 };
+use crate::domain::publication::{Publication, Publications};
 use crate::domain::reasons::ErrorCode;
 
-use super::history::{Mode, Page, Query, RecoveryQuery, Unrecoverable};
+use super::history::{Mode, Query, RecoveryQuery, Unrecoverable};
 use super::inlet::Source;
 use super::outbox::Recipients;
 use super::turn::{Broker, REQUESTS_PER_TURN};
@@ -151,6 +153,7 @@ impl Broker {
                 RecoveryMode::Stream => Mode::Stream,
                 RecoveryMode::Cache => Mode::Cache,
             },
+            codec: question.variant.encoding.codec(),
             bytes_max: self.config.limits.frame_bytes,
         };
         let answer = self.history.recover(&query, Instant::now());
@@ -173,32 +176,69 @@ impl Broker {
         }
     }
 
-    /// Answers whoever wants to see what was published, if there is room for the answer.
+    /// Answers whoever wants to see what was published; a client if there is room for the answer.
     pub(super) fn read_history(&mut self, question: Box<HistoryQuestion>) {
-        if let HistoryAsker::Client { shard, budget, .. } = &question.asker
-            && is_spent(budget.as_deref())
-        {
-            return self.leave_for_later(*shard, Question::History(question));
-        }
-        let page = self.history_page(&question);
-        let bytes = page.as_ref().map_or(0, |page| page.publications.len());
-        match &question.asker {
-            HistoryAsker::Client { shard, budget, .. } if !has_room(budget.as_deref(), bytes) => {
-                self.leave_for_later(*shard, Question::History(question));
+        let HistoryAsker::Client { shard, client, command, codec, ref budget } = question.asker else {
+            let page = self.page(&question);
+            if let HistoryAsker::Control(answer) = question.asker {
+                // Nobody may be waiting any more: an operator who hung up.
+                drop(answer.send(page));
             }
-            _ => self.answer_history(question.asker, page),
+            return;
+        };
+        if is_spent(budget.as_deref()) {
+            return self.leave_for_later(shard, Question::History(question));
         }
+        let page = self.encoded_page(&question, codec);
+        let bytes = page.as_ref().map_or(0, |page| page.publications.len());
+        if !has_room(budget.as_deref(), bytes) {
+            return self.leave_for_later(shard, Question::History(question));
+        }
+        self.outbox.push(shard, Mail::History { client, command, page: Box::new(page) });
     }
 
-    fn history_page(&mut self, question: &HistoryQuestion) -> Result<HistoryPage, ErrorCode> {
+    /// A part of a history for a client.
+    fn encoded_page(&mut self, question: &HistoryQuestion, codec: Codec) -> Result<HistoryPage, ErrorCode> {
+        let bytes_max = self.config.limits.frame_bytes;
+        let mut publications = Vec::new();
+        let position = self.show_history(question, |publication| {
+            let before = publications.len();
+            codec.add_publication(&mut publications, publication);
+            let fits = publications.len() <= bytes_max;
+            if !fits {
+                publications.truncate(before);
+            }
+            fits
+        })?;
+        Ok(HistoryPage { position, publications })
+    }
+
+    /// The same part for an operator, who gets as much of it as a client.
+    fn page(&mut self, question: &HistoryQuestion) -> Result<HistoryPage<Publications>, ErrorCode> {
+        let bytes_max = self.config.limits.frame_bytes;
+        let (mut publications, mut bytes) = (Publications::default(), 0);
+        let position = self.show_history(question, |publication| {
+            bytes += Codec::Json.added_len(publication);
+            let fits = bytes <= bytes_max;
+            if fits {
+                publications.push(publication);
+            }
+            fits
+        })?;
+        Ok(HistoryPage { position, publications })
+    }
+
+    fn show_history(
+        &mut self,
+        question: &HistoryQuestion,
+        take: impl FnMut(&Publication<'_>) -> bool,
+    ) -> Result<Position, ErrorCode> {
         let HistoryQuestion { topic, limit, since, reverse, .. } = question;
         self.must_have_history(topic)?;
         let limit = limit.map_or(PAGE_MAX, |limit| limit as usize).min(PAGE_MAX);
-        let bytes_max = self.config.limits.frame_bytes;
-        let query = Query { topic, since: since.as_ref(), limit, reverse: *reverse, bytes_max };
-        let page = self.history.read(&query, Instant::now());
-        page.map(|Page { position, publications }| HistoryPage { position, publications })
-            .map_err(|Unrecoverable| ErrorCode::UnrecoverablePosition)
+        let query = Query { topic, since: since.as_ref(), limit, reverse: *reverse };
+        let position = self.history.read(&query, Instant::now(), take);
+        position.map_err(|Unrecoverable| ErrorCode::UnrecoverablePosition)
     }
 
     /// Says what is wrong with asking for the history of a topic that has none.
@@ -208,16 +248,6 @@ impl Broker {
             _ if !namespaces.is_known(topic) => Err(ErrorCode::UnknownChannel),
             true => Ok(()),
             false => Err(ErrorCode::NotAvailable),
-        }
-    }
-
-    fn answer_history(&mut self, asker: HistoryAsker, page: Result<HistoryPage, ErrorCode>) {
-        match asker {
-            HistoryAsker::Client { shard, client, command, .. } => {
-                self.outbox.push(shard, Mail::History { client, command, page: Box::new(page) });
-            }
-            // Nobody may be waiting any more: an operator who hung up.
-            HistoryAsker::Control(answer) => drop(answer.send(page)),
         }
     }
 

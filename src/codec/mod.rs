@@ -98,4 +98,12 @@ impl Codec {
             Self::Json => json::write::add_publication(list, publication),
         }
     }
+
+    /// How many bytes [`Self::add_publication`] appends at most.
+    #[must_use]
+    pub fn added_len(self, publication: &Publication<'_>) -> usize {
+        match self {
+            Self::Json => json::write::added_len(publication),
+        }
+    }
 }

@@ -16,8 +16,9 @@ use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::{Bytes, Frame};
-use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::answers::{NO_ROOM, counted, room_for};
@@ -29,6 +30,7 @@ use crate::domain::mail::TopicName;
 use crate::domain::reasons::ErrorCode;
 use crate::domain::topic;
 use crate::stats::{API_METHODS, MethodStats};
+use history::HistoryResult;
 
 /// Approximate bytes of a topic in the answer of `channels`.
 const CHANNEL_BYTES: usize = 64;
@@ -111,7 +113,7 @@ async fn outcome(
     ask: Ask,
     request: Request,
     peer: Option<&Peer>,
-) -> Result<(Outcome, Share), Response> {
+) -> Result<(Outcome<Answer>, Share), Response> {
     if request.method() != Method::POST {
         return Err(only_post());
     }
@@ -149,18 +151,28 @@ fn expected(state: &AppState, ask: Ask, body_bytes: usize) -> usize {
     }
 }
 
-async fn carry_out(state: &AppState, ask: Ask, body: &[u8]) -> Outcome {
-    match ask {
+/// The result of a request.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Answer {
+    Small(Box<RawValue>),
+    /// May be large, so that it becomes JSON no earlier than in the body of the response.
+    History(HistoryResult),
+}
+
+async fn carry_out(state: &AppState, ask: Ask, body: &[u8]) -> Outcome<Answer> {
+    let outcome = match ask {
         Ask::Publish => publishing::publish(state, parse(body)?).await,
         Ask::Broadcast => publishing::broadcast(state, parse(body)?).await,
         Ask::Info => surveys::info(state, &parse(body)?),
         Ask::Channels => surveys::channels(state, parse(body)?).await,
-        Ask::History => history::history(state, parse(body)?).await,
+        Ask::History => return history::history(state, parse(body)?).await.map(Answer::History),
         Ask::HistoryRemove => history::remove(state, parse(body)?).await,
         Ask::Disconnect => clients::disconnect(state, parse(body)?).await,
         Ask::Unsubscribe => clients::unsubscribe(state, parse(body)?).await,
         Ask::Unknown => Err(unknown_method()),
-    }
+    };
+    outcome.map(Answer::Small)
 }
 
 /// The topic of this name, if the name is valid.

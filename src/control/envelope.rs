@@ -44,8 +44,8 @@ fn as_number<S: Serializer>(code: &ErrorCode, serializer: S) -> Result<S::Ok, S:
     serializer.serialize_u16(code.code())
 }
 
-/// The outcome of a request: the JSON of its result, or a fault.
-pub(super) type Outcome = Result<Box<RawValue>, Fault>;
+/// The outcome of a request: its result, mostly as JSON already, or a fault.
+pub(super) type Outcome<T = Box<RawValue>> = Result<T, Fault>;
 
 /// The JSON of a result.
 pub(super) fn result(value: &impl Serialize) -> Outcome {
@@ -60,13 +60,13 @@ pub(super) fn done() -> Outcome {
 /// One envelope: an answer of its own, or one of a broadcast's `responses`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Envelope {
-    Result(Box<RawValue>),
+pub(super) enum Envelope<T = Box<RawValue>> {
+    Result(T),
     Error(Fault),
 }
 
-impl From<Outcome> for Envelope {
-    fn from(outcome: Outcome) -> Self {
+impl<T> From<Outcome<T>> for Envelope<T> {
+    fn from(outcome: Outcome<T>) -> Self {
         outcome.map_or_else(Self::Error, Self::Result)
     }
 }
@@ -91,7 +91,7 @@ impl ErrorMode {
 }
 
 /// The answer to a request that the API understood.
-pub(super) fn respond(outcome: Outcome, mode: ErrorMode) -> Response {
+pub(super) fn respond<T: Serialize>(outcome: Outcome<T>, mode: ErrorMode) -> Response {
     match (outcome, mode) {
         (Err(fault), ErrorMode::Transport) => json(status_of(fault.code), &fault),
         (outcome, _) => json(StatusCode::OK, &Envelope::from(outcome)),
@@ -144,7 +144,7 @@ mod tests {
         assert_eq!(text(&Envelope::from(done())), r#"{"result":{}}"#);
         let fault = Fault::bad("no `channel`");
         let expected = r#"{"error":{"code":107,"message":"bad request: no `channel`"}}"#;
-        assert_eq!(text(&Envelope::from(Err(fault))), expected);
+        assert_eq!(text(&Envelope::from(Outcome::Err(fault))), expected);
     }
 
     #[test]
@@ -158,7 +158,7 @@ mod tests {
             (ErrorCode::TooManyRequests, 429),
         ];
         for (code, status) in table {
-            let answer = |mode| respond(Err(Fault::new(code, "x")), mode).status().as_u16();
+            let answer = |mode| respond(Outcome::<()>::Err(Fault::new(code, "x")), mode).status().as_u16();
             assert_eq!(
                 (answer(ErrorMode::Envelope), answer(ErrorMode::Transport)),
                 (200, status),

@@ -11,9 +11,10 @@ mod question;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::domain::codec::Codec;
 use crate::domain::reasons::{Closing, ErrorCode, UnsubscribeCode};
 
-pub use question::{ANSWER_COST, AnswerBudget, Question};
+pub use question::{ANSWER_COST, AnswerBudget, History, HistoryAsker, HistoryPage, Question};
 
 /// A topic's name, shared by all who hold it. Its reference count changes when a topic is attached, never per
 /// message.
@@ -76,8 +77,8 @@ pub struct Recovery {
     /// The position after the publications below. If nothing could be recovered: that of the newest
     /// publication that this shard was given.
     pub position: Position,
-    /// What the client missed, as members of a JSON array, separated by commas; possibly none. `None`: the
-    /// client cannot continue from its position.
+    /// What the client missed, as [`Codec::add_publication`] writes it; possibly none. `None`: the client cannot continue
+    /// from its position.
     pub missed: Option<Arc<[u8]>>,
 }
 
@@ -93,6 +94,14 @@ pub enum Encoding {
 impl Encoding {
     /// All encodings.
     pub const ALL: [Self; 2] = [Self::Json, Self::Deflated];
+
+    /// The codec of those who get their lines so.
+    #[must_use]
+    pub const fn codec(self) -> Codec {
+        match self {
+            Self::Json | Self::Deflated => Codec::Json,
+        }
+    }
 }
 
 /// A part of the many subscribers that a topic with `max_delay` has on a shard. The windows in which
@@ -391,48 +400,6 @@ pub struct Recover {
     pub has_waited: bool,
     /// The budget that the answer is taken from. `None`: the answer may have any size.
     pub budget: Option<Arc<AnswerBudget>>,
-}
-
-/// A request for a topic's history.
-#[derive(Debug)]
-pub struct History {
-    /// Who receives the answer.
-    pub asker: HistoryAsker,
-    /// The topic.
-    pub topic: TopicName,
-    /// At most this many publications. 0: none, only the position. `None`: all.
-    pub limit: Option<u32>,
-    /// Only publications after this position, or before it if `reverse` is set.
-    pub since: Option<Since>,
-    /// Whether the newest come first.
-    pub reverse: bool,
-}
-
-/// Who receives a topic's history.
-#[derive(Debug)]
-pub enum HistoryAsker {
-    /// A client: the answer goes to its shard's mailbox.
-    Client {
-        /// Which shard.
-        shard: ShardId,
-        /// The client.
-        client: ClientKey,
-        /// The id of its command.
-        command: u32,
-        /// The budget that the answer is taken from. `None`: the answer may have any size.
-        budget: Option<Arc<AnswerBudget>>,
-    },
-    /// The control thread.
-    Control(oneshot::Sender<Result<HistoryPage, ErrorCode>>),
-}
-
-/// A part of a topic's history.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HistoryPage {
-    /// The topic's position.
-    pub position: Position,
-    /// Publications as members of a JSON array, joined by commas.
-    pub publications: Vec<u8>,
 }
 
 /// Topics that one message may have. The broker thread makes a publication for each. A message with tens of

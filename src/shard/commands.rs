@@ -339,9 +339,9 @@ impl<S: Socket> Shard<S, Commands> {
         if self.requests.room() == 0 {
             return self.starve(slot);
         }
-        let client = self.clients.key(slot);
+        let (client, codec) = (self.clients.key(slot), self.clients[slot].session.codec());
         let history = History {
-            asker: HistoryAsker::Client { shard: self.id, client, command: id, budget: None },
+            asker: HistoryAsker::Client { shard: self.id, client, command: id, codec, budget: None },
             topic: topic.into(),
             limit: u32::try_from(page.limit).ok(),
             since: page.since.map(|since| Since { epoch: since.epoch.into(), offset: since.offset }),

@@ -1,4 +1,5 @@
-//! Answers that others will ask for as well: after a blip, 100,000 clients miss the same publications.
+//! Answers that others will ask for as well: after a blip, 100,000 clients miss the same publications, which are written
+//! once for all of them.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -7,48 +8,59 @@ use rustc_hash::FxHashMap;
 
 use super::expiry::RecordId;
 use crate::config::memory::HISTORY_ANSWERS_BYTES;
+use crate::domain::codec::Codec;
 
-/// Publications of one topic, joined.
+/// Publications of one topic, as one codec writes them.
 #[derive(Clone, Debug)]
 pub(super) struct Answer {
     /// The offsets of the first and the last.
     pub(super) offsets: (u64, u64),
     /// When one of them comes to an end of its own.
     pub(super) until: Option<Instant>,
-    pub(super) members: Arc<[u8]>,
+    pub(super) encoded: Arc<[u8]>,
 }
 
-/// The latest answer of each topic that has not changed since.
+/// The latest answer of each topic that has not changed since, in each codec.
 #[derive(Debug, Default)]
 pub(super) struct Answers {
-    by_topic: FxHashMap<RecordId, Answer>,
+    by_topic: FxHashMap<(RecordId, Codec), Answer>,
     bytes: usize,
 }
 
 impl Answers {
     /// The publications between these offsets, if they were asked for before.
-    pub(super) fn find(&self, topic: RecordId, offsets: (u64, u64), now: Instant) -> Option<Arc<[u8]>> {
-        let answer = self.by_topic.get(&topic)?;
+    pub(super) fn find(
+        &self,
+        topic: RecordId,
+        codec: Codec,
+        offsets: (u64, u64),
+        now: Instant,
+    ) -> Option<Arc<[u8]>> {
+        let answer = self.by_topic.get(&(topic, codec))?;
         let is_good = answer.offsets == offsets && answer.until.is_none_or(|until| now < until);
-        is_good.then(|| Arc::clone(&answer.members))
+        is_good.then(|| Arc::clone(&answer.encoded))
     }
 
     /// Keeps an answer in place of the topic's last one.
-    pub(super) fn keep(&mut self, topic: RecordId, answer: Answer) {
-        self.forget(topic);
-        if self.bytes + answer.members.len() > HISTORY_ANSWERS_BYTES {
+    pub(super) fn keep(&mut self, topic: RecordId, codec: Codec, answer: Answer) {
+        self.remove(topic, codec);
+        if self.bytes + answer.encoded.len() > HISTORY_ANSWERS_BYTES {
             self.clear();
         }
-        if answer.members.len() <= HISTORY_ANSWERS_BYTES {
-            self.bytes += answer.members.len();
-            self.by_topic.insert(topic, answer);
+        if answer.encoded.len() <= HISTORY_ANSWERS_BYTES {
+            self.bytes += answer.encoded.len();
+            self.by_topic.insert((topic, codec), answer);
         }
     }
 
     /// The topic has changed.
     pub(super) fn forget(&mut self, topic: RecordId) {
-        if let Some(answer) = self.by_topic.remove(&topic) {
-            self.bytes -= answer.members.len();
+        Codec::ALL.into_iter().for_each(|codec| self.remove(topic, codec));
+    }
+
+    fn remove(&mut self, topic: RecordId, codec: Codec) {
+        if let Some(answer) = self.by_topic.remove(&(topic, codec)) {
+            self.bytes -= answer.encoded.len();
         }
     }
 
@@ -56,5 +68,26 @@ impl Answers {
     pub(super) fn clear(&mut self) {
         self.by_topic.clear();
         self.bytes = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shared_answers_are_bounded() {
+        let mut answers = Answers::default();
+        let encoded: Arc<[u8]> = vec![0; 5 << 20].into();
+        for topic in 0..10 {
+            let answer = Answer { offsets: (1, 2), until: None, encoded: Arc::clone(&encoded) };
+            answers.keep(RecordId(topic), Codec::Json, answer);
+            assert!(Arc::strong_count(&encoded) <= 1 + 3);
+        }
+        let too_large = Answer { offsets: (1, 2), until: None, encoded: vec![0; 17 << 20].into() };
+        answers.keep(RecordId(9), Codec::Json, too_large);
+        let now = Instant::now();
+        assert!((0..10).all(|topic| answers.find(RecordId(topic), Codec::Json, (1, 2), now).is_none()));
+        assert_eq!(Arc::strong_count(&encoded), 1);
     }
 }

@@ -14,7 +14,7 @@
 //!
 //! # Memory
 //!
-//! A publication costs 17 bytes beside its own, and one that ends by itself 24 more; the rings that they are in
+//! A publication costs 16 bytes beside its data, and one that ends by itself 24 more; the rings that they are in
 //! are up to a quarter larger than what is in them. A topic with publications costs about 220 bytes beside its
 //! name, one without about 80. [`History::bytes`] counts all that but the idle topics and what is unused in rings.
 //! The process has half as much again, as `cargo bench --bench memory` shows: 135 to 148 bytes for a publication of
@@ -38,7 +38,9 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
 use crate::base::slab::Slab;
+use crate::domain::codec::Codec;
 use crate::domain::mail::{Epoch, Position, Recovery, Since};
+use crate::domain::publication::Publication;
 
 use answers::Answers;
 use expiry::{ClassId, ExpiryIndex, Listing, RecordId};
@@ -60,12 +62,10 @@ pub(super) struct Keep {
 
 /// A publication that is to be held.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Publication<'a> {
-    /// From 1, and greater than that of any earlier publication of the topic: [`History::next_offset`], or
-    /// the stream's.
-    pub(super) offset: u64,
-    /// A JSON value, as it will stand in an array of recovered publications.
-    pub(super) json: &'a [u8],
+pub(super) struct Addition<'a> {
+    /// What is kept. Its offset is from 1, and greater than that of any earlier publication of the topic:
+    /// [`History::next_offset`], or the stream's.
+    pub(super) publication: Publication<'a>,
     /// How old it is already; `None` if that is not known yet, and [`History::date`] will tell. Until then it is as if it
     /// had come just now.
     pub(super) age: Option<Duration>,
@@ -98,7 +98,9 @@ pub(super) struct RecoveryQuery<'a> {
     pub(super) read_to: u64,
     /// What of it.
     pub(super) mode: Mode,
-    /// More than that cannot be recovered: what fits into a frame.
+    /// What the client speaks.
+    pub(super) codec: Codec,
+    /// More than that, as the codec writes it, cannot be recovered: what fits into a frame.
     pub(super) bytes_max: usize,
 }
 
@@ -113,17 +115,6 @@ pub(super) struct Query<'a> {
     pub(super) limit: usize,
     /// The newest first.
     pub(super) reverse: bool,
-    /// Those that would make the answer larger are left out, and all that come after them.
-    pub(super) bytes_max: usize,
-}
-
-/// The answer to a [`Query`].
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Page {
-    /// Where the topic stands: of its newest publication, asked for or not.
-    pub(super) position: Position,
-    /// Members of a JSON array, separated by commas.
-    pub(super) publications: Vec<u8>,
 }
 
 /// The position asked from belongs to another numbering (error 112).
@@ -239,11 +230,11 @@ impl History {
     ///
     /// # Panics
     /// If its offset is not greater than that of the topic's newest publication, or less than the base.
-    pub(super) fn add(&mut self, topic: &str, publication: &Publication<'_>, keep: Keep, now: Instant) {
+    pub(super) fn add(&mut self, topic: &str, addition: &Addition<'_>, keep: Keep, now: Instant) {
         if keep.size == 0 {
             return;
         }
-        let Publication { offset, json, age, lifetime } = *publication;
+        let Addition { publication: Publication { data, offset }, age, lifetime } = *addition;
         let born = self.expiry.birth(now, age.unwrap_or_default());
         let end = age.zip(lifetime).and_then(|(age, lifetime)| now.checked_add(lifetime.saturating_sub(age)));
         let id = self.open(topic, offset, born, keep.ttl);
@@ -252,18 +243,18 @@ impl History {
         *top = offset;
         if let State::Holding(holding) = state {
             let held = &mut holding.held;
-            while held.len() >= keep.size as usize || !held.has_room(json.len()) {
+            while held.len() >= keep.size as usize || !held.has_room(data.len()) {
                 self.bytes -= held.pop();
                 self.publications -= 1;
             }
-            held.push(offset, json, born, end);
+            held.push(offset, data, born, end);
             if age.is_none() || held.is_undated() {
                 if !held.is_undated() {
                     self.undated.push(id);
                 }
                 held.leave_undated(lifetime.filter(|_| age.is_none()));
             }
-            self.bytes += Ring::cost(json.len());
+            self.bytes += Ring::cost(data.len());
             self.publications += 1;
         }
         self.answers.forget(id);
@@ -292,21 +283,25 @@ impl History {
         Recovery { position, missed }
     }
 
-    /// Some of a topic's publications.
+    /// Shows some of a topic's publications to `take`, until that says that it has no room for one, and returns where
+    /// the topic stands: at its newest publication, asked for or not.
     ///
     /// # Errors
     /// If `since` is of another epoch.
-    pub(super) fn read(&mut self, query: &Query<'_>, now: Instant) -> Result<Page, Unrecoverable> {
+    pub(super) fn read(
+        &mut self,
+        query: &Query<'_>,
+        now: Instant,
+        take: impl FnMut(&Publication<'_>) -> bool,
+    ) -> Result<Position, Unrecoverable> {
         if query.since.is_some_and(|since| !self.is_ours(&since.epoch)) {
             return Err(Unrecoverable);
         }
         let id = self.find_trimmed(query.topic, now);
-        let position = self.position_of(id, u64::MAX);
-        let held = id.and_then(|id| self.record(id).held());
-        Ok(Page {
-            position,
-            publications: held.map(|held| recovery::page(held, query, now)).unwrap_or_default(),
-        })
+        if let Some(held) = id.and_then(|id| self.record(id).held()) {
+            recovery::show(held, query, now, take);
+        }
+        Ok(self.position_of(id, u64::MAX))
     }
 
     /// Lets go of a topic's publications. Its numbering goes on, so that nobody recovers across the hole.

@@ -5,11 +5,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::domain::mail::{Position, Since};
+use crate::domain::publication::Publication;
 
 use super::answers::Answer;
 use super::expiry::RecordId;
 use super::ring::Ring;
 use super::{History, Query, Record, RecoveryQuery};
+
+/// What an answer has of a publication beside its data, about.
+const ADDED_BYTES: usize = 32;
 
 impl History {
     /// Everything that is newer than what the client has, if that is held.
@@ -28,7 +32,7 @@ impl History {
             return Some(Arc::default());
         };
         let range = held.range(*asked, position.offset);
-        self.answer(id, &range, query.bytes_max, now)
+        self.answer(id, &range, query, now)
     }
 
     /// Whether it is known, and held, what a topic published after `asked` and up to `top`.
@@ -64,31 +68,27 @@ impl History {
         if newest.is_empty() || held.has_ended(newest.start, now) {
             return None;
         }
-        self.answer(id, &newest, query.bytes_max, now)
+        self.answer(id, &newest, query, now)
     }
 
-    /// Some publications of a topic, joined, unless they are more than `bytes_max`.
+    /// Some publications of a topic, as the client's codec writes them, unless they are too many.
     fn answer(
         &mut self,
         id: RecordId,
         range: &Range<usize>,
-        bytes_max: usize,
+        query: &RecoveryQuery<'_>,
         now: Instant,
     ) -> Option<Arc<[u8]>> {
         let held = self.record(id).held()?;
         let Some(offsets) = held.offsets(range) else { return Some(Arc::default()) };
-        if let Some(members) = self.answers.find(id, offsets, now) {
-            return (members.len() <= bytes_max).then_some(members);
+        if let Some(encoded) = self.answers.find(id, query.codec, offsets, now) {
+            return (encoded.len() <= query.bytes_max).then_some(encoded);
         }
-        let members = if held.ends_of(offsets).any(|end| end <= now) {
-            let open = range.clone().filter(|&index| !held.has_ended(index, now));
-            Arc::from(join(held, open, bytes_max).ok()?)
-        } else {
-            copy(held, range, bytes_max)?
-        };
+        let encoded = encode(held, range, query, now)?;
         let until = held.ends_of(offsets).filter(|end| *end > now).min();
-        self.answers.keep(id, Answer { offsets, until, members: Arc::clone(&members) });
-        Some(members)
+        let answer = Answer { offsets, until, encoded: Arc::clone(&encoded) };
+        self.answers.keep(id, query.codec, answer);
+        Some(encoded)
     }
 
     /// Where a topic stands, as far as it was handed over.
@@ -106,48 +106,47 @@ impl History {
     }
 }
 
-/// As many of the publications that a query is for as fit in.
-pub(super) fn page(held: &Ring, query: &Query<'_>, now: Instant) -> Vec<u8> {
+/// Shows publications that a query is for, in its order, until `take` has no room for one.
+pub(super) fn show(
+    held: &Ring,
+    query: &Query<'_>,
+    now: Instant,
+    mut take: impl FnMut(&Publication<'_>) -> bool,
+) {
     let range = match query.since {
         None => 0..held.len(),
         Some(since) if query.reverse => held.range(0, since.offset.saturating_sub(1)),
         Some(since) => held.range(since.offset, u64::MAX),
     };
     let is_open = |index: &usize| !held.has_ended(*index, now);
-    let joined = if query.reverse {
-        join(held, range.rev().filter(is_open).take(query.limit), query.bytes_max)
-    } else {
-        join(held, range.filter(is_open).take(query.limit), query.bytes_max)
+    let take = |index: usize| {
+        let (offset, data) = held.get(index);
+        take(&Publication { data: &data, offset })
     };
-    joined.unwrap_or_else(|TooMany(fitting)| fitting)
-}
-
-/// Those publications that fit in.
-struct TooMany(Vec<u8>);
-
-/// Publications, one by one.
-fn join(held: &Ring, indices: impl Iterator<Item = usize>, bytes_max: usize) -> Result<Vec<u8>, TooMany> {
-    let mut joined = Vec::new();
-    for index in indices {
-        let (head, tail) = held.members(&(index..index + 1));
-        let comma = usize::from(!joined.is_empty());
-        if joined.len() + comma + head.len() + tail.len() > bytes_max {
-            return Err(TooMany(joined));
-        }
-        if !joined.is_empty() {
-            joined.push(b',');
-        }
-        joined.extend_from_slice(head);
-        joined.extend_from_slice(tail);
+    if query.reverse {
+        range.rev().filter(is_open).take(query.limit).all(take);
+    } else {
+        range.filter(is_open).take(query.limit).all(take);
     }
-    Ok(joined)
 }
 
-/// Publications all at once, unless they are more than `bytes_max`.
-fn copy(held: &Ring, range: &Range<usize>, bytes_max: usize) -> Option<Arc<[u8]>> {
-    let (head, tail) = held.members(range);
-    if head.len() + tail.len() > bytes_max {
+/// Those publications that have not come to an end of their own, unless they are more than `bytes_max`.
+fn encode(held: &Ring, range: &Range<usize>, query: &RecoveryQuery<'_>, now: Instant) -> Option<Arc<[u8]>> {
+    let none_has_ended = held.offsets(range).is_none_or(|offsets| held.ends_of(offsets).all(|end| end > now));
+    let data_len = held.data_len(range);
+    if none_has_ended && data_len > query.bytes_max {
         return None;
     }
-    Some(if tail.is_empty() { head.into() } else { [head, tail].concat().into() })
+    let mut encoded = Vec::with_capacity(data_len + range.len() * ADDED_BYTES);
+    for index in range.clone() {
+        if !none_has_ended && held.has_ended(index, now) {
+            continue;
+        }
+        let (offset, data) = held.get(index);
+        query.codec.add_publication(&mut encoded, &Publication { data: &data, offset });
+        if encoded.len() > query.bytes_max {
+            return None;
+        }
+    }
+    Some(encoded.into())
 }

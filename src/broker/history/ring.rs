@@ -1,5 +1,6 @@
 //! The publications of one topic: a ring of bytes, and where in it each of them ends.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -18,12 +19,12 @@ pub(super) struct Entry {
     pub(super) born: Tick,
 }
 
-/// Publications with rising offsets. Each is followed by a comma, so that any neighbours, the last comma
-/// aside, are members of a JSON array.
+/// Publications with rising offsets.
 #[derive(Debug)]
 pub(super) struct Ring {
     /// The offset of the newest publication that is no longer held.
     floor: u64,
+    /// The data of all, one after the other.
     bytes: VecDeque<u8>,
     entries: VecDeque<Entry>,
     /// Where `bytes` begin, counted like [`Entry::end`].
@@ -55,9 +56,9 @@ impl Ring {
         }
     }
 
-    /// What a publication of `len` bytes costs.
+    /// What a publication with `len` bytes of data costs.
     pub(super) fn cost(len: usize) -> usize {
-        len + size_of::<Entry>() + 1
+        len + size_of::<Entry>()
     }
 
     /// How many there are.
@@ -81,10 +82,9 @@ impl Ring {
     }
 
     /// Adds one. The others are older, whatever was said of their age.
-    pub(super) fn push(&mut self, offset: u64, json: &[u8], born: Tick, end: Option<Instant>) {
-        make_room(&mut self.bytes, json.len() + 1);
-        self.bytes.extend(json);
-        self.bytes.push_back(b',');
+    pub(super) fn push(&mut self, offset: u64, data: &[u8], born: Tick, end: Option<Instant>) {
+        make_room(&mut self.bytes, data.len());
+        self.bytes.extend(data);
         make_room(&mut self.entries, 1);
         let born = self.entries.back().map_or(born, |last| last.born.max(born));
         // The distance fits, and the scale may wrap.
@@ -175,22 +175,33 @@ impl Ring {
         Some((self.entries[range.start].offset, self.entries[last].offset))
     }
 
-    /// Some of them, in up to two pieces.
-    pub(super) fn members(&self, range: &Range<usize>) -> (&[u8], &[u8]) {
-        let Range { start, end } = self.bytes_of(range);
+    /// The publication at `index`: its offset and its data. A copy, if that lies across the ring's edge.
+    pub(super) fn get(&self, index: usize) -> (u64, Cow<'_, [u8]>) {
+        let Range { start, end } = self.place_of(index);
         let (head, tail) = self.bytes.as_slices();
         let edge = head.len();
-        (&head[start.min(edge)..end.min(edge)], &tail[start.saturating_sub(edge)..end.saturating_sub(edge)])
+        let data = if end <= edge {
+            Cow::Borrowed(&head[start..end])
+        } else if start >= edge {
+            Cow::Borrowed(&tail[start - edge..end - edge])
+        } else {
+            Cow::Owned([&head[start..], &tail[..end - edge]].concat())
+        };
+        (self.entries[index].offset, data)
     }
 
-    /// Where some of them are, without the last comma.
-    fn bytes_of(&self, range: &Range<usize>) -> Range<usize> {
+    /// How many bytes of data some of them have.
+    pub(super) fn data_len(&self, range: &Range<usize>) -> usize {
         if range.is_empty() {
-            return 0..0;
+            return 0;
         }
+        self.place_of(range.end - 1).end - self.place_of(range.start).start
+    }
+
+    /// Where the data of one of them is.
+    fn place_of(&self, index: usize) -> Range<usize> {
         let end_of = |index: usize| self.entries[index].end.wrapping_sub(self.begin) as usize;
-        let start = range.start.checked_sub(1).map_or(0, end_of);
-        start..end_of(range.end - 1) - 1
+        index.checked_sub(1).map_or(0, end_of)..end_of(index)
     }
 
     /// Whether the publication at `index` has come to an end of its own.
@@ -236,12 +247,12 @@ mod tests {
         for offset in 1..=10_000 {
             held.push(offset, b"0123456789", birth, Some(now));
         }
-        assert!(held.bytes.capacity() <= 110_000 * 5 / 4, "{}", held.bytes.capacity());
+        assert!(held.bytes.capacity() <= 100_000 * 5 / 4, "{}", held.bytes.capacity());
         assert!(held.entries.capacity() <= 10_000 * 5 / 4, "{}", held.entries.capacity());
         while held.len() > 100 {
             held.pop();
         }
-        assert!(held.bytes.capacity() <= 4 * 1100, "{}", held.bytes.capacity());
+        assert!(held.bytes.capacity() <= 4 * 1000, "{}", held.bytes.capacity());
         assert!(held.entries.capacity() <= 4 * 100, "{}", held.entries.capacity());
         assert_eq!(held.ends.len(), 100);
         assert!(size_of::<Entry>() <= 16);
@@ -252,12 +263,35 @@ mod tests {
         let now = Instant::now();
         let birth = ExpiryIndex::new(now).birth(now, Duration::ZERO);
         let mut held = Ring { begin: u32::MAX - 5, ..Ring::new(0) };
-        for (offset, json) in [(1, "123"), (2, "456"), (3, "789")] {
-            held.push(offset, json.as_bytes(), birth, None);
+        for (offset, data) in [(1, "123"), (2, "456"), (3, "789")] {
+            held.push(offset, data.as_bytes(), birth, None);
         }
-        assert_eq!(held.members(&(1..3)).0, b"456,789");
+        assert_eq!(held.get(2), (3, b"789"[..].into()));
+        assert_eq!(held.data_len(&(1..3)), 6);
         let costs: Vec<_> = (0..4).map(|_| held.pop()).collect();
         assert_eq!(costs, [Ring::cost(3), Ring::cost(3), Ring::cost(3), 0]);
+    }
+
+    #[test]
+    fn what_was_put_in_comes_out_wherever_the_ring_has_its_edge() {
+        let now = Instant::now();
+        let birth = ExpiryIndex::new(now).birth(now, Duration::ZERO);
+        let mut held = Ring::new(0);
+        let mut across = 0;
+        for offset in 1..1000 {
+            let len = |offset: u64| usize::try_from(offset * offset % 11).unwrap();
+            let data = |offset: u64| vec![offset.to_le_bytes()[0]; len(offset)];
+            held.push(offset, &data(offset), birth, None);
+            if held.len() > 5 {
+                held.pop();
+            }
+            for index in 0..held.len() {
+                let (offset, found) = held.get(index);
+                assert_eq!(*found, data(offset));
+                across += u32::from(matches!(found, Cow::Owned(_)));
+            }
+        }
+        assert!(across > 0);
     }
 
     #[test]

@@ -1,4 +1,3 @@
-use super::answers::Answer;
 use super::*;
 
 use std::sync::Arc;
@@ -29,10 +28,11 @@ impl Room {
     }
 
     fn add_with(&mut self, topic: &str, offset: u64, keep: Keep, expires: Option<Instant>) {
-        let json = json(offset);
+        let data = data(offset);
+        let publication = Publication { data: data.as_bytes(), offset };
         let lifetime = expires.map(|end| end.saturating_duration_since(self.now));
-        let publication = Publication { offset, json: json.as_bytes(), age: Some(Duration::ZERO), lifetime };
-        self.history.add(topic, &publication, keep, self.now);
+        let addition = Addition { publication, age: Some(Duration::ZERO), lifetime };
+        self.history.add(topic, &addition, keep, self.now);
     }
 
     fn all(&mut self, topics: &[(&str, u64)]) -> &mut Self {
@@ -45,7 +45,8 @@ impl Room {
     }
 
     fn ask(&mut self, topic: &str, since: &Since, up_to: u64, mode: Mode, bytes_max: usize) -> Recovery {
-        self.history.recover(&RecoveryQuery { topic, since, up_to, read_to: 0, mode, bytes_max }, self.now)
+        let query = RecoveryQuery { topic, since, up_to, read_to: 0, mode, codec: Codec::Json, bytes_max };
+        self.history.recover(&query, self.now)
     }
 
     /// Which offsets were recovered in mode `Stream`, and where the client is then.
@@ -59,14 +60,23 @@ impl Room {
 
     fn read(&mut self, topic: &str, after: Option<u64>, limit: usize, reverse: bool) -> (Vec<u64>, u64) {
         let after = after.map(|offset| since("E", offset));
-        let query = Query { topic, since: after.as_ref(), limit, reverse, bytes_max: AMPLE };
-        let page = self.history.read(&query, self.now).unwrap();
-        (offsets(&page.publications), page.position.offset)
+        let query = Query { topic, since: after.as_ref(), limit, reverse };
+        let mut page = Vec::new();
+        let position = self.history.read(&query, self.now, |publication| {
+            Codec::Json.add_publication(&mut page, publication);
+            true
+        });
+        (offsets(&page), position.unwrap().offset)
     }
 }
 
+fn data(offset: u64) -> String {
+    format!("\"{}\"", "-".repeat(usize::try_from(offset % 7).unwrap()))
+}
+
+/// What a codec makes of a publication.
 fn json(offset: u64) -> String {
-    format!("{{\"data\":\"{}\",\"offset\":{offset}}}", "-".repeat(usize::try_from(offset % 7).unwrap()))
+    format!("{{\"data\":{},\"offset\":{offset}}}", data(offset))
 }
 
 /// What was published, out of members of an array that must be byte for byte what was put in.
@@ -179,7 +189,8 @@ fn who_has_read_a_stream_further_than_the_topic_goes_lacks_nothing() {
     room.all(&[("t", 10), ("t", 20)]);
     let mut ask = |offset, up_to, read_to| {
         let (topic, since) = ("t", &since("E", offset));
-        let query = RecoveryQuery { topic, since, up_to, read_to, mode: Mode::Stream, bytes_max: AMPLE };
+        let (mode, codec, bytes_max) = (Mode::Stream, Codec::Json, AMPLE);
+        let query = RecoveryQuery { topic, since, up_to, read_to, mode, codec, bytes_max };
         told(&room.history.recover(&query, room.now))
     };
     assert_eq!(ask(25, NEWEST, 25), (Some(vec![]), 20));
@@ -192,9 +203,9 @@ fn who_has_read_a_stream_further_than_the_topic_goes_lacks_nothing() {
 #[test]
 fn publications_go_when_their_time_is_over_and_not_earlier() {
     let mut room = Room::new();
-    let publication =
-        Publication { offset: 1, json: b"1", age: Some(Duration::from_secs(20)), lifetime: None };
-    room.history.add("t", &publication, KEEP, room.now);
+    let publication = Publication { data: b"1", offset: 1 };
+    let addition = Addition { publication, age: Some(Duration::from_secs(20)), lifetime: None };
+    room.history.add("t", &addition, KEEP, room.now);
     room.pass(Duration::from_millis(10_050));
     room.add("t", 2);
     let start = room.now - Duration::from_millis(10_050);
@@ -356,23 +367,8 @@ fn those_who_ask_for_the_same_share_it_until_the_topic_changes() {
 }
 
 #[test]
-fn shared_answers_are_bounded() {
-    let mut answers = Answers::default();
-    let members: Arc<[u8]> = vec![0; 5 << 20].into();
-    for topic in 0..10 {
-        let answer = Answer { offsets: (1, 2), until: None, members: Arc::clone(&members) };
-        answers.keep(RecordId(topic), answer);
-        assert!(Arc::strong_count(&members) <= 1 + 3);
-    }
-    answers.keep(RecordId(9), Answer { offsets: (1, 2), until: None, members: vec![0; 17 << 20].into() });
-    let now = Instant::now();
-    assert!((0..10).all(|topic| answers.find(RecordId(topic), (1, 2), now).is_none()));
-    assert_eq!(Arc::strong_count(&members), 1);
-}
-
-#[test]
 fn the_oldest_of_all_go_when_the_node_is_full() {
-    let cost = |topic: &str, offset| TOPIC_COST + topic.len() + Ring::cost(json(offset).len());
+    let cost = |topic: &str, offset| TOPIC_COST + topic.len() + Ring::cost(data(offset).len());
     let max = cost("a", 1) + cost("b", 2);
     let mut room = Room::with(max, 100);
     room.all(&[("a", 1), ("b", 2)]);
@@ -460,13 +456,15 @@ fn history_is_read_in_pages_both_ways() {
         assert_eq!(read, (expected.to_vec(), 40), "{limit} from {after:?}, {reverse}");
     }
     let foreign = since("F", 10);
-    let query = Query { topic: "t", since: Some(&foreign), limit: 1, reverse: false, bytes_max: AMPLE };
-    assert_eq!(room.history.read(&query, room.now), Err(Unrecoverable));
-    let bytes_max = json(10).len() + 1 + json(20).len();
-    for (less, expected) in [(0, &[10, 20][..]), (1, &[10])] {
-        let query = Query { since: None, limit: 4, bytes_max: bytes_max - less, ..query };
-        assert_eq!(offsets(&room.history.read(&query, room.now).unwrap().publications), expected);
-    }
+    let query = Query { topic: "t", since: Some(&foreign), limit: 1, reverse: false };
+    assert_eq!(room.history.read(&query, room.now, |_| panic!("of another epoch")), Err(Unrecoverable));
+    let mut shown = Vec::new();
+    let query = Query { since: None, limit: 4, ..query };
+    let position = room.history.read(&query, room.now, |publication| {
+        shown.push(publication.offset);
+        publication.offset < 20
+    });
+    assert_eq!((shown, position.unwrap().offset), (vec![10, 20], 40), "until there is no room");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::broker::turn::REQUESTS_PER_TURN;
+use crate::domain::codec::Codec;
 use crate::domain::mail::{History, HistoryAsker, MESSAGE_TOPICS_MAX};
 
 /// Messages may be dear: the hand-over does not wait until hundreds of them have been taken.
@@ -28,7 +29,7 @@ fn a_turn_ends_by_time_as_well_as_by_number() {
 /// A question of a client of a shard.
 fn question(shard: ShardId) -> Request {
     let client = ClientKey { slot: 0, generation: 1 };
-    let asker = HistoryAsker::Client { shard, client, command: 1, budget: None };
+    let asker = HistoryAsker::Client { shard, client, command: 1, codec: Codec::Json, budget: None };
     Request::History(Box::new(History {
         asker,
         topic: "a".into(),

@@ -117,18 +117,19 @@ pub fn publication(out: &mut Vec<u8>, published: &Published<'_>) -> Range<usize>
 #[must_use]
 pub fn publication_len(published: &Published<'_>) -> usize {
     const EPOCH: usize = ",\"epoch\":".len();
-    let Publication { data, offset } = published.publication;
-    let digits = offset.checked_ilog10().map_or(0, |log| OFFSET.len() + 1 + log as usize);
     BEGIN.len()
         + quoted_len(published.topic)
         + 1
         + PUBLICATION.len()
-        + DATA.len()
-        + data.len()
-        + digits
+        + object_len(&published.publication)
         + published.epoch.map_or(0, |epoch| EPOCH + quoted_len(epoch))
-        + 1
         + END.len()
+}
+
+/// How many bytes the object of a publication has, without an epoch.
+fn object_len(publication: &Publication<'_>) -> usize {
+    let digits = publication.offset.checked_ilog10().map_or(0, |log| OFFSET.len() + 1 + log as usize);
+    DATA.len() + publication.data.len() + digits + 1
 }
 
 /// Appends a publication to a list of members of a JSON array.
@@ -140,6 +141,12 @@ pub fn add_publication(list: &mut Vec<u8>, publication: &Publication<'_>) {
     list.push(b'}');
 }
 
+/// How many bytes [`add_publication`] appends, a comma included.
+#[must_use]
+pub fn added_len(publication: &Publication<'_>) -> usize {
+    1 + object_len(publication)
+}
+
 /// Appends a publication without its closing brace. Returns where in `out` its data stands.
 fn begin_publication(out: &mut Vec<u8>, publication: &Publication<'_>) -> Range<usize> {
     out.extend_from_slice(DATA);
@@ -148,7 +155,8 @@ fn begin_publication(out: &mut Vec<u8>, publication: &Publication<'_>) -> Range<
     let end = out.len();
     if publication.offset > 0 {
         out.extend_from_slice(OFFSET);
-        put(out, format_args!("{}", publication.offset));
+        // Faster than formatting: an answer has up to thousands of these.
+        serde_json::to_writer(&mut *out, &publication.offset).expect("writing to memory does not fail");
     }
     start..end
 }

@@ -1,13 +1,15 @@
 //! `history` and `history_remove`: the history of a topic, as far as this node keeps it.
 
-use serde::{Deserialize, Serialize};
+use serde::ser::{Error as _, SerializeStruct as _};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::control::envelope::{Fault, Outcome, done, result};
+use crate::control::envelope::{Fault, Outcome, done};
 use crate::control::state::AppState;
 use crate::domain::mail::{Asker, Epoch, History, HistoryAsker, HistoryPage, Request, Since};
+use crate::domain::publication::{Publication, Publications};
 use crate::domain::reasons::ErrorCode;
 
 use super::others::Others;
@@ -46,20 +48,39 @@ pub(super) struct RemoveParams {
     others: Others,
 }
 
+/// The result of `history`. Publications are serialized from their values, straight into the answer.
 #[derive(Debug, Serialize)]
-struct HistoryResult {
-    publications: Box<RawValue>,
+pub(super) struct HistoryResult {
+    #[serde(serialize_with = "as_objects")]
+    publications: Publications,
     #[serde(serialize_with = "as_text")]
     epoch: Epoch,
     offset: u64,
 }
 
-fn as_text<S: serde::Serializer>(epoch: &Epoch, serializer: S) -> Result<S::Ok, S::Error> {
+fn as_objects<S: Serializer>(publications: &Publications, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(publications.iter().map(Object))
+}
+
+/// A publication as the API shows it.
+struct Object<'a>(Publication<'a>);
+
+impl Serialize for Object<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let data: &RawValue = serde_json::from_slice(self.0.data).map_err(S::Error::custom)?;
+        let mut object = serializer.serialize_struct("Publication", 2)?;
+        object.serialize_field("data", data)?;
+        object.serialize_field("offset", &self.0.offset)?;
+        object.end()
+    }
+}
+
+fn as_text<S: Serializer>(epoch: &Epoch, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(epoch)
 }
 
 /// Returns a part of a topic's history.
-pub(super) async fn history(state: &AppState, params: HistoryParams) -> Outcome {
+pub(super) async fn history(state: &AppState, params: HistoryParams) -> Outcome<HistoryResult> {
     params.others.refuse()?;
     params.since.as_ref().map_or(Ok(()), |since| since.others.refuse())?;
     let topic = topic(state, &params.channel)?;
@@ -76,10 +97,7 @@ pub(super) async fn history(state: &AppState, params: HistoryParams) -> Outcome 
     // No answer at all: the broker thread is going down, or hangs.
     let page = page.ok().and_then(Result::ok).unwrap_or(Err(ErrorCode::Internal));
     let HistoryPage { position, publications } = page.map_err(|code| refused(&params.channel, code))?;
-    let text = [b"[", &*publications, b"]"].concat();
-    let publications =
-        serde_json::from_slice(&text).map_err(|error| Fault::new(ErrorCode::Internal, error))?;
-    result(&HistoryResult { publications, epoch: position.epoch, offset: position.offset })
+    Ok(HistoryResult { publications, epoch: position.epoch, offset: position.offset })
 }
 
 /// Removes a topic's history on all nodes that read the same stream. Its offsets go on.
@@ -108,5 +126,20 @@ fn refused(channel: &str, code: ErrorCode) -> Fault {
             Fault::new(code, "`since` is of another epoch; leave it out to read from the start")
         }
         code => Fault { code, message: code.text().to_owned() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn publications_are_shown_with_their_data_as_it_came() {
+        let mut publications = Publications::default();
+        publications.push(&Publication { data: b"{\"n\" : 1e400}", offset: 7 });
+        publications.push(&Publication { data: b"\"\\ud83d\"", offset: u64::MAX });
+        let result = HistoryResult { publications, epoch: "e".into(), offset: 9 };
+        let expected = r#"{"publications":[{"data":{"n" : 1e400},"offset":7},{"data":"\ud83d","offset":18446744073709551615}],"epoch":"e","offset":9}"#;
+        assert_eq!(serde_json::to_string(&result).unwrap(), expected);
     }
 }

@@ -3,7 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::{ClientKey, History, HistoryAsker, Recover, Request};
+use tokio::sync::oneshot;
+
+use super::{ClientKey, Position, Recover, Request, ShardId, Since, TopicName};
+use crate::domain::codec::Codec;
+use crate::domain::publication::Publications;
+use crate::domain::reasons::ErrorCode;
 
 /// Bytes that an answer counts besides its publications: its reply has an epoch, an offset and some flags.
 pub const ANSWER_COST: usize = 512;
@@ -95,6 +100,50 @@ impl From<Question> for Request {
             Question::History(question) => Self::History(question),
         }
     }
+}
+
+/// A request for a topic's history.
+#[derive(Debug)]
+pub struct History {
+    /// Who receives the answer.
+    pub asker: HistoryAsker,
+    /// The topic.
+    pub topic: TopicName,
+    /// At most this many publications. 0: none, only the position. `None`: all.
+    pub limit: Option<u32>,
+    /// Only publications after this position, or before it if `reverse` is set.
+    pub since: Option<Since>,
+    /// Whether the newest come first.
+    pub reverse: bool,
+}
+
+/// Who receives a topic's history.
+#[derive(Debug)]
+pub enum HistoryAsker {
+    /// A client: the answer goes to its shard's mailbox.
+    Client {
+        /// Which shard.
+        shard: ShardId,
+        /// The client.
+        client: ClientKey,
+        /// The id of its command.
+        command: u32,
+        /// The client's codec.
+        codec: Codec,
+        /// The budget that the answer is taken from. `None`: the answer may have any size.
+        budget: Option<Arc<AnswerBudget>>,
+    },
+    /// The control thread.
+    Control(oneshot::Sender<Result<HistoryPage<Publications>, ErrorCode>>),
+}
+
+/// A part of a topic's history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryPage<P = Vec<u8>> {
+    /// The topic's position.
+    pub position: Position,
+    /// The publications: for a client as [`Codec::add_publication`] writes them.
+    pub publications: P,
 }
 
 #[cfg(test)]

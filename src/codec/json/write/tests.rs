@@ -143,7 +143,10 @@ fn how_long_a_line_is_can_be_known_before() {
 fn publications_in_a_reply_are_members_of_an_array() {
     let mut list = Vec::new();
     for offset in [0, 7] {
-        add_publication(&mut list, &Publication { data: b"{\n}", offset });
+        let (publication, before) = (Publication { data: b"{\n}", offset }, list.len());
+        add_publication(&mut list, &publication);
+        let comma = usize::from(before == 0);
+        assert_eq!(list.len() - before + comma, added_len(&publication));
     }
     assert_eq!(String::from_utf8(list).unwrap(), r#"{"data":{ }},{"data":{ },"offset":7}"#);
 }
