@@ -1,8 +1,8 @@
-//! Which of RabbitMQ's messages may be acknowledged: all up to the first one that is still held.
+//! Decides which messages may be acknowledged: all up to the first one that is still held.
 //!
-//! Tags of one AMQP channel are numbered 1, 2, 3. One acknowledgement says "everything up to here", so that
-//! it is enough to know the lowest tag that waits for something: to be merged, or to be safe with the
-//! dead-letter exchange. Of publications that wait together, the first one's tag is held.
+//! The tags of one AMQP channel are numbered 1, 2, 3. One acknowledgement covers everything up to a tag, so
+//! it is enough to know the lowest tag that waits for something: to be merged, or for its dead letter to be
+//! confirmed. Of publications that wait together, the first one's tag is held.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -1,4 +1,4 @@
-//! What a batch of publications is in each encoding.
+//! Encodes a batch of publications in each encoding.
 
 use std::hash::RandomState;
 use std::sync::Arc;

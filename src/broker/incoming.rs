@@ -1,4 +1,4 @@
-//! The way of a message from the backplane to the shards' mailboxes.
+//! Takes messages from the backplane to the shards' mailboxes.
 
 use std::hash::BuildHasher as _;
 use std::sync::Arc;

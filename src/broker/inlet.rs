@@ -1,7 +1,8 @@
-//! What the broker thread is asked: a mailbox for each shard and one for operators, and one bell for all of them.
+//! Requests to the broker thread: a mailbox for each shard and one for operators, and one waker for all of
+//! them.
 //!
-//! They take turns, one request each. So nobody's requests wait behind those of others, however many these are, and one
-//! mailbox may be left alone while the others go on.
+//! The mailboxes take turns, one request each. So nobody's requests wait behind those of others, however many
+//! these are, and one mailbox can be left alone while the others go on.
 
 use std::sync::Arc;
 
@@ -11,29 +12,29 @@ use crate::base::mailbox::{Receiver, Sender, Wake, weighed_mailbox};
 use crate::config::Limits;
 use crate::domain::mail::{Request, ShardId};
 
-/// Requests that each mailbox has room for at least.
+/// The least room of each mailbox, in requests.
 const ROOM_MIN: usize = 16;
 
 /// The broker thread's end of its mailboxes.
 #[derive(Debug)]
 pub struct Inlet {
-    /// Those of the shards, in the order of their numbers, and that of operators.
+    /// Those of the shards, in the order of their numbers, then that of operators.
     mailboxes: Vec<Receiver<Request>>,
-    /// Whose turn it is.
+    /// Which mailbox has its turn.
     next: usize,
     wake: Arc<Notify>,
 }
 
-/// The other ends.
+/// The sending ends.
 #[derive(Debug)]
 pub struct RequestSenders {
     /// In the order of the shards' numbers.
     pub shards: Vec<Sender<Request>>,
-    /// For the control thread, and whoever else is no shard.
+    /// For the control thread, and other senders that are not shards.
     pub operators: Sender<Request>,
 }
 
-/// Who asks.
+/// The sender of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
     Shard(ShardId),
@@ -49,8 +50,8 @@ impl Wake for InletWaker {
     }
 }
 
-/// The broker thread's mailboxes. Each has an equal part of what `limits` allow for requests, and room for one that is as
-/// large as a frame.
+/// The broker thread's mailboxes. Each has an equal part of what `limits` allow for requests, and room for at
+/// least one that is as large as a frame.
 #[must_use]
 pub fn inlet(limits: &Limits, shards: ShardId) -> (RequestSenders, Inlet) {
     let wake = Arc::new(Notify::new());
@@ -68,28 +69,28 @@ pub fn inlet(limits: &Limits, shards: ShardId) -> (RequestSenders, Inlet) {
 }
 
 impl Inlet {
-    /// Says that the broker thread is about to look: whoever asks from now on wakes it again.
+    /// Announces that the broker thread is about to look: the next request wakes it again.
     pub(super) fn rearm(&mut self) {
         self.mailboxes.iter_mut().for_each(Receiver::rearm);
     }
 
-    /// Returns when somebody has asked since it was last rearmed.
+    /// Returns when a request has come since the last call of `rearm`.
     pub(super) async fn rung(&self) {
         self.wake.notified().await;
     }
 
-    /// Requests that wait.
+    /// Number of waiting requests.
     pub(super) fn len(&self) -> usize {
         self.mailboxes.iter().map(Receiver::len).sum()
     }
 
-    /// Whether there is a request of one of those who may ask.
+    /// Whether a request waits from a source that may ask.
     pub(super) fn has(&self, may_ask: impl Fn(Source) -> bool) -> bool {
         let mut all = self.mailboxes.iter().enumerate();
         all.any(|(at, mailbox)| !mailbox.is_empty() && may_ask(self.source(at)))
     }
 
-    /// The next request of one of those who may ask.
+    /// The next request from a source that may ask.
     pub(super) fn take(&mut self, may_ask: impl Fn(Source) -> bool) -> Option<(Source, Request)> {
         for _ in 0..self.mailboxes.len() {
             let at = self.next;

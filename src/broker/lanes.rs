@@ -1,4 +1,4 @@
-//! Lanes: how a crowd's windows are spread over the delay, so that its frames leave evenly and not all at
+//! Lanes: spread the windows of a large topic over the delay, so that its frames leave evenly and not all at
 //! one moment. Pure: time is an argument.
 
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
-//! Joining publications of one topic into batches: those of one turn of the loop always, and those of a
-//! longer window where a namespace says how long one may wait for others. Each lane has windows of its own.
+//! Merges publications of one topic into batches: always those of one turn of the loop, and those of a longer
+//! window if the namespace has `max_delay`. Each lane has windows of its own.
 //!
 //! Pure: time is an argument, nothing is sent, logged or counted here.
 

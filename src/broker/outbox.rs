@@ -1,5 +1,5 @@
-//! The way out to the shards. What does not fit into a shard's mailbox waits here, in order; while anything
-//! waits, the broker thread consumes nothing more, so that the wait ends in RabbitMQ.
+//! Mail that does not fit into a shard's mailbox waits here, in order. While mail waits, the broker thread
+//! consumes nothing more, so back-pressure ends in RabbitMQ.
 
 use std::collections::VecDeque;
 
@@ -8,26 +8,27 @@ use crate::domain::mail::{Mail, ShardId};
 
 use super::inlet::Source;
 
-/// Mails whose room a door keeps when none waits any more.
+/// Capacity for mails that a queue keeps when it is empty.
 const KEPT_CAPACITY: usize = 1024;
 
-/// Requests of one shard, or of operators, that are answered while the answers have to wait, until nothing waits at all.
+/// Requests of one shard, or of operators, that are answered while their answers have to wait, until nothing
+/// waits.
 const ASKED_MAX: usize = 512;
 
-/// All shards' mailboxes and what waits for them.
+/// All shards' mailboxes and the mail that waits for them.
 #[derive(Debug)]
 pub(super) struct Outbox {
     outlets: Vec<Outlet>,
     waiting: usize,
-    /// Bytes of what waits.
+    /// Bytes of waiting mail.
     bytes: usize,
-    /// Bytes that may wait for one shard before its requests are left alone.
+    /// Bytes of mail that may wait for one shard before its requests are no longer taken.
     share: usize,
-    /// Requests of operators whose answers were to wait, since nothing waited.
+    /// Requests of operators whose answers had to wait, since nothing waited.
     asked_by_operators: usize,
 }
 
-/// Who gets mail because of a request.
+/// Which shards get mail because of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Recipients {
     Nobody,
@@ -40,16 +41,17 @@ struct Outlet {
     mailbox: Sender<Mail>,
     waiting: VecDeque<Mail>,
     bytes: usize,
-    /// Requests whose answers were to wait here, since nothing waited for anybody.
+    /// Requests whose answers had to wait here, since nothing waited for any shard.
     asked: usize,
-    /// Whether mail was put in since the shard was woken last.
+    /// Whether mail was put in since the shard was last woken.
     pushed: bool,
-    /// Whether the shard has ended and reads no more.
+    /// Whether the shard has ended.
     closed: bool,
 }
 
 impl Outbox {
-    /// An empty outbox for these shards. `share`: bytes that may wait for one of them before its requests are left alone.
+    /// An empty outbox for these shards. `share`: bytes of mail that may wait for one shard before its
+    /// requests are no longer taken.
     pub(super) fn new(mailboxes: Vec<Sender<Mail>>, share: usize) -> Self {
         let outlets = mailboxes.into_iter().map(|mailbox| Outlet {
             mailbox,
@@ -62,8 +64,8 @@ impl Outbox {
         Self { outlets: outlets.collect(), waiting: 0, bytes: 0, share, asked_by_operators: 0 }
     }
 
-    /// Sends a mail, or keeps it until there is room. Mail to a shard that does not exist, or has ended, is
-    /// dropped: operators may name any.
+    /// Sends a mail, or keeps it until there is room. Mail to a shard that does not exist or has ended is
+    /// dropped, because operators may name any shard.
     pub(super) fn push(&mut self, shard: ShardId, mail: Mail) {
         let Some(outlet) = self.outlets.get_mut(usize::from(shard)).filter(|outlet| !outlet.closed) else {
             return;
@@ -90,7 +92,7 @@ impl Outbox {
         ids.filter(|(_, outlet)| !outlet.closed).map(|(shard, _)| shard).collect()
     }
 
-    /// Counts a request that is about to be answered, where its mail has to wait behind other mail.
+    /// Counts a request that is about to be answered, if its answer has to wait behind other mail.
     pub(super) fn count_request(&mut self, source: Source, recipients: Recipients) {
         let waits = match recipients {
             Recipients::Nobody => false,
@@ -108,10 +110,10 @@ impl Outbox {
         }
     }
 
-    /// Whether the requests of a source are answered now. While mail waits, for anybody, so few are whose answers have to
-    /// wait as well that all of them are handed over at some time, however much is asked: then messages have their turn. Nor
-    /// does a shard take the room of others. One mail may wait however large it is: the request that makes the next one
-    /// counts.
+    /// Whether requests of a source are answered now. While any mail waits, only so many requests are
+    /// answered whose answers have to wait as well that everything is handed over in the end, however much is
+    /// asked; then messages have their turn. No shard takes the room of others. One mail may wait whatever
+    /// its size: the request for the next one counts.
     pub(super) fn may_ask(&self, source: Source) -> bool {
         match source {
             Source::Shard(shard) => self.outlets.get(usize::from(shard)).is_none_or(|outlet| {
@@ -121,7 +123,7 @@ impl Outbox {
         }
     }
 
-    /// Sends what waits, as far as there is room. What waits for a shard that has ended is dropped.
+    /// Sends waiting mail, as far as there is room. Mail for a shard that has ended is dropped.
     pub(super) fn retry(&mut self) {
         for outlet in &mut self.outlets {
             if !outlet.waiting.is_empty() && outlet.mailbox.is_abandoned() {
@@ -155,7 +157,7 @@ impl Outbox {
         }
     }
 
-    /// Wakes every shard that mail was put in for, once.
+    /// Wakes every shard that got mail, once.
     pub(super) fn notify(&mut self) {
         for outlet in self.outlets.iter_mut().filter(|outlet| outlet.pushed) {
             outlet.pushed = false;
@@ -163,7 +165,7 @@ impl Outbox {
         }
     }
 
-    /// A shard has ended: what waits for it is dropped.
+    /// Records that a shard has ended, and drops its waiting mail.
     pub(super) fn close(&mut self, shard: ShardId) {
         if let Some(outlet) = self.outlets.get_mut(usize::from(shard)) {
             let (waiting, bytes) = outlet.close();
@@ -173,7 +175,7 @@ impl Outbox {
         self.forget_requests();
     }
 
-    /// Mails that wait for room.
+    /// Mails that wait.
     pub(super) fn len(&self) -> usize {
         self.waiting
     }
@@ -183,20 +185,20 @@ impl Outbox {
         self.bytes
     }
 
-    /// Whether everything is handed over.
+    /// Whether no mail waits.
     pub(super) fn is_empty(&self) -> bool {
         self.waiting == 0
     }
 }
 
 impl Outlet {
-    /// Drops what waits, and takes nothing more. Returns how many mails that were, and their bytes.
+    /// Drops waiting mail, and accepts no more. Returns its number and bytes.
     fn close(&mut self) -> (usize, usize) {
         (self.closed, self.asked) = (true, 0);
         (std::mem::take(&mut self.waiting).len(), std::mem::take(&mut self.bytes))
     }
 
-    /// Puts a mail into the mailbox, unless others have to go first or there is no room.
+    /// Puts a mail into the mailbox, unless others wait before it or there is no room.
     fn put(&mut self, mail: Mail) -> Result<(), Mail> {
         if !self.waiting.is_empty() {
             return Err(mail);

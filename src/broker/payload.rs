@@ -1,4 +1,4 @@
-//! From a message's body to the JSON that stands in a publication, or the reason why there is none.
+//! Converts a message's body to the JSON of a publication, or says why it cannot.
 
 mod compression;
 mod hint;

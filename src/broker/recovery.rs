@@ -1,10 +1,10 @@
-//! What is asked of the history: by clients that go on where they were, and by those who look into it.
+//! Answers requests about the history: recoveries, and history commands.
 //!
 //! An answer to a recovery ends with the last publication that was put into the shard's mailbox before it. What
 //! still waits to be merged is not in it, and comes after it.
 //!
-//! A question that this node has not read far enough for waits here, and its shard need not keep room for its answer. When
-//! it has waited it is asked again, with room.
+//! A request that needs messages that this node has not read yet waits here. Its shard keeps no room for its
+//! answer meanwhile. When it has waited, the shard sends it again, with room.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! What shards and operators ask of the broker thread.
+//! Handles the requests of shards and operators.
 
 use crate::domain::mail::{
     Asker, ClientKey, Mail, Numbered, Publish, PublishFault, Request, ShardId, TopicName,
@@ -13,7 +13,7 @@ use super::payload::Undeliverable;
 use super::topics::{Full, Left, Place};
 use super::turn::{Broker, REQUESTS_PER_TURN};
 
-/// Who gets mail because of a request.
+/// Which shards get mail because of a request.
 fn recipients(source: Source, request: &Request) -> Recipients {
     match (source, request) {
         (_, Request::SurveyPart { .. } | Request::Stop | Request::Drained { .. }) => Recipients::Nobody,
@@ -70,8 +70,8 @@ impl Broker {
         }
     }
 
-    /// A shard wants a topic. Where messages do not come to this node before somebody wants them, what is known
-    /// of the topic from earlier has a hole, and nobody is told to be subscribed before they do come.
+    /// Registers a shard for a topic. If messages do not come to this node before somebody subscribes, the
+    /// earlier history of the topic has a hole, and the subscribe is answered only when they come.
     fn attach(&mut self, name: TopicName, place: Place) {
         let Coming { is_new, is_awaited } = self.backplane.want(&name);
         if is_new && self.namespaces.options(self.namespaces.of(&name)).has_history() {
@@ -84,13 +84,14 @@ impl Broker {
         }
     }
 
-    /// Messages of a topic come.
+    /// Messages of a topic now come to this node.
     pub(super) fn arrived(&mut self, name: &TopicName) {
         let places = self.arrivals.remove(name).unwrap_or_default();
         self.admit(name, &places);
     }
 
-    /// Each shard's first batch of the topic is the first one that is put into its mailbox after the answer.
+    /// Registers shards. Each shard's first batch of the topic is the first one in its mailbox after the
+    /// answer.
     pub(super) fn admit(&mut self, name: &TopicName, places: &[Place]) {
         for &place in places {
             let namespaces = &self.namespaces;
@@ -107,7 +108,7 @@ impl Broker {
         }
     }
 
-    /// Messages of a topic do not come, and if they did until now, not any more.
+    /// Messages of a topic do not come to this node, or no longer.
     pub(super) fn forbidden(&mut self, name: &TopicName) {
         for Place { shard, slot: topic, .. } in self.arrivals.remove(name).unwrap_or_default() {
             self.outbox.push(shard, Mail::AttachFailed { topic, error: ErrorCode::PermissionDenied });
@@ -117,7 +118,7 @@ impl Broker {
         }
     }
 
-    /// Nobody is left to hand over to what a topic without shards has waiting.
+    /// Removes a shard from a topic. Lines that wait for a topic without shards are dropped.
     fn detach(&mut self, name: &TopicName, place: Place) {
         if let Left::TopicGone(id) = self.topics.detach(name, place.shard, place.variant) {
             self.merge.forget(id).for_each(|tag| self.acks.release(tag));
@@ -137,7 +138,8 @@ impl Broker {
         }
     }
 
-    /// What could not be delivered when it comes back is refused here, where somebody hears of it.
+    /// Publishes. A publication that could not be delivered when it comes back is refused here, where the
+    /// sender is told.
     fn publish(&mut self, publish: Publish) {
         let len = publish.data.len();
         let is_known = publish.topics.iter().all(|topic| self.namespaces.is_known(topic));
@@ -154,8 +156,8 @@ impl Broker {
         }
     }
 
-    /// Through the stream, if there is one: so all nodes forget the same. Otherwise each node has a history of its
-    /// own.
+    /// Removes a history through the stream, if there is one, so that all nodes remove it. Otherwise each
+    /// node has a history of its own.
     fn remove_history(&mut self, topic: &TopicName, asker: Asker) {
         if let Err(error) = self.must_have_history(topic) {
             return self.reply(asker, Err(error.into()));
@@ -170,7 +172,7 @@ impl Broker {
         }
     }
 
-    /// Tells whoever published how it went.
+    /// Tells the sender of a publish the result.
     pub(super) fn answer(&mut self, asker: Asker, outcome: Result<Numbered, PublishFault>) {
         let counter = if outcome.is_ok() { &self.stats.confirmed } else { &self.stats.publish_failures };
         counter.add(1);

@@ -1,7 +1,7 @@
-//! How much of what waits for the backplane may be whose.
+//! Divides the room for waiting publishes among their senders.
 //!
-//! Clients never fill the whole room: a quarter of it is for operators only. Of what is free in the rest a client may have
-//! an eighth: so many clients that publish as fast as they can leave something for one more.
+//! Clients never fill the whole room: a quarter is for operators only. One client may use an eighth of what
+//! is free in the rest, so many fast publishers leave something for one more.
 
 use rustc_hash::FxHashMap;
 

@@ -1,4 +1,4 @@
-//! Questions to all shards at once: which topics have subscribers, and how many.
+//! Asks all shards at once which topics have subscribers, and how many.
 
 use rustc_hash::FxHashMap;
 use tokio::sync::mpsc;

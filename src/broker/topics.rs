@@ -1,7 +1,6 @@
-//! Who is interested in what: topics with a subscriber on this node, and the shards that want to hear of
-//! them.
+//! Topics with a subscriber on this node, and the shards that want them.
 //!
-//! A topic costs 48 bytes in the slab and 5 in the index, both up to twice that while they grow, beside its
+//! A topic costs 48 bytes in the slab and 5 in the index, both up to twice that while they grow, besides its
 //! name: about 110 at most. Everything else that belongs to a topic refers to it by [`TopicId`].
 
 use std::hash::BuildHasher as _;

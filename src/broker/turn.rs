@@ -1,4 +1,4 @@
-//! The loop of the broker thread, one turn after the other.
+//! The loop of the broker thread, turn by turn.
 
 use std::collections::HashMap;
 use std::future::pending;

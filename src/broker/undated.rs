@@ -1,9 +1,10 @@
-//! What came late and may be over: messages of a stream that came after a lost link, from the first one with an
-//! `expiration` on. They wait for the next marker, which tells how old they are ([`message_age`](super::message_age)), and all that
-//! comes behind them waits as well, so that the order stays.
+//! Messages that may have expired: those of a stream that came after a lost connection, from the first one
+//! with an `expiration` on. They wait for the next marker, which tells how old they are
+//! ([`message_age`](super::message_age)). Everything behind them waits as well, so that the order stays.
 //!
-//! A node writes a marker whenever it comes back, so that this takes milliseconds. It is bounded all the same, in number,
-//! bytes and time: beyond, what waited goes on without its age. Nothing waits any more on this link if time was the reason.
+//! A node writes a marker whenever it comes back, so this takes milliseconds. It is still bounded in number,
+//! bytes and time: beyond, what waited goes on without its age. If time was the reason, nothing waits any
+//! more on this connection.
 //!
 //! Pure: time is an argument.
 

@@ -1,4 +1,5 @@
-//! Which batches the shards have written, where messages are acknowledged only then (`amqp.ack = "written"`).
+//! Tracks which batches the shards have written, if messages are acknowledged only then (`amqp.ack =
+//! "written"`).
 //!
 //! Without receipts, handing over is enough, and nothing waits here.
 

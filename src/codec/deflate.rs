@@ -1,8 +1,8 @@
 //! Compressed messages (RFC 7692, section 7.2): raw deflate without a context that outlives a message.
 //!
-//! What goes out is made of *segments*. A segment is compressed alone and ends at a byte with an empty stored
-//! block, [`TAIL`] being its last bytes. So segments that stand side by side, whichever they are, are one
-//! valid stream, and a message is any number of them less the tail of the last, which the receiver puts back.
+//! Output consists of *segments*. A segment is compressed alone and ends at a byte with an empty stored
+//! block, whose last bytes are [`TAIL`]. So any segments one after the other are one valid stream. A message
+//! is any number of them without the tail of the last, which the receiver adds again.
 
 use std::fmt;
 

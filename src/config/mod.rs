@@ -1,7 +1,7 @@
 //! Every configuration key: what it does, its default, its limit, and its cost.
 //!
 //! The structures here are the configuration file, table by table. [`Config::validate`] checks the relations
-//! between limits at start-up. [`load`] reads a file and the environment.
+//! between limits at start-up. [`load()`] reads a file and the environment.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -1,7 +1,7 @@
-//! The clients of a shard: a slab with generations, and what one client is made of.
+//! The clients of a shard: a slab with generations, and the state of one client.
 //!
-//! An idle client is the slot and nothing else: whatever exists only now and then, such as half a message or
-//! replies that wait, is in a box that is there while it is needed.
+//! An idle client is only its slot. State that exists only at times, such as half a message or waiting
+//! replies, is boxed, and exists only while it is needed.
 
 use std::net::SocketAddr;
 
@@ -203,7 +203,7 @@ pub struct Client<S> {
     pub owes_replies: bool,
     /// How often its socket has been looked at once more since something has been late.
     pub looks: u8,
-    /// Dead; buried at the end of the tick.
+    /// Dead. Its slot is freed at the end of the tick.
     pub dead: bool,
 }
 

@@ -1,4 +1,4 @@
-//! How connections end: with a close frame and its time, with an HTTP refusal, or at once.
+//! Ends connections: with a close frame and a time limit, with an HTTP refusal, or at once.
 
 use std::fmt::Display;
 

@@ -1,4 +1,4 @@
-//! What is done with clients' messages: the Centrifuge protocol's commands.
+//! Carries out clients' messages: the commands of the Centrifuge protocol.
 
 use std::borrow::Cow;
 use std::fmt::Display;

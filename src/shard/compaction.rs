@@ -1,8 +1,8 @@
-//! What stays for slow subscribers when a log lets go of lines that have keys: of each key the latest.
+//! Compaction: keeps the latest line of each key for slow subscribers, when a log must drop lines with keys.
 //!
-//! A digest has the lines that it keeps in the order in which they were, and what is left of each batch is a
-//! batch. So whatever a subscriber had of them, what it lacks of the digest is one slice, as it was of the log;
-//! and a line that stays is later than all others of its key, so that nothing comes twice or in disorder.
+//! Compacted lines keep their order, and the rest of each batch is a batch. So whatever a subscriber had,
+//! what it lacks is one slice of the compacted log, as of any log. A line that stays is the latest of its
+//! key, so nothing comes twice or in disorder.
 //!
 //! Pure: lines in, lines out.
 
@@ -19,16 +19,16 @@ use crate::domain::mail::{Encoding, KeyedLine};
 pub(super) struct Keyed {
     /// Where its batch begins.
     pub(super) batch: u64,
-    /// Where it is in there, and its key.
+    /// The line's place in the batch, and its key.
     pub(super) line: KeyedLine,
 }
 
 /// How much may stay.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Room {
-    /// Keys, those of lines that stay anyway included.
+    /// Keys, including those of lines that stay anyway.
     pub(super) keys: usize,
-    /// Bytes of the lines as they are uncompressed, and of what is kept of them here.
+    /// Bytes of the lines before compression, and of the memory that is kept here for them.
     pub(super) bytes: usize,
 }
 
@@ -67,8 +67,8 @@ impl Keys {
         self.0.drain(..self.before(position));
     }
 
-    /// Takes out the lines of batches before `floor`. Returns those that are the latest of their keys, as far as
-    /// there is room, the latest ones first; and how many keys there was no room for.
+    /// Removes the lines of batches before `floor`. Returns the latest line of each key, as far as there is
+    /// room, the latest lines first; and how many keys found no room.
     pub(super) fn take_latest(&mut self, floor: u64, room: Room) -> (Vec<Keyed>, u64) {
         let old = self.before(floor);
         let mut seen: FxHashSet<u64> = self.0.range(old..).map(|keyed| keyed.line.key).collect();
@@ -105,25 +105,25 @@ pub(super) struct Batch<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) encoding: Encoding,
     pub(super) lines: u64,
-    /// How many bytes the lines have as they are.
+    /// Bytes of the lines before compression.
     pub(super) plain: u64,
 }
 
-/// What is left of a batch.
+/// The rest of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Part {
     /// Where the batch began in the log.
     pub(super) was_at: u64,
-    /// Where it begins in the digest.
+    /// Where the rest begins among the compacted lines.
     pub(super) from: usize,
     /// Where it ends there.
     pub(super) to: usize,
     pub(super) lines: u64,
-    /// How many bytes the lines have as they are.
+    /// Bytes of its lines before compression.
     pub(super) plain: u64,
 }
 
-/// What is left of the older batches of a log: never more bytes than there were.
+/// The rest of a log's older batches: never more bytes than before.
 #[derive(Debug, Default)]
 pub(super) struct CompactedLines {
     pub(super) bytes: Vec<u8>,
@@ -133,10 +133,10 @@ pub(super) struct CompactedLines {
 }
 
 impl CompactedLines {
-    /// Adds what is left of a batch of which only the lines `latest` matter; at least one.
+    /// Adds the rest of a batch of which only the lines `latest` stay; at least one.
     ///
-    /// Of a segment they are stored uncompressed, as compressing is the broker's: unless the segment is no larger,
-    /// other lines included, which harm nobody.
+    /// In a segment, they are stored uncompressed, because only the broker thread compresses. If the segment
+    /// is no larger than that, it stays unchanged; the further lines in it do no harm.
     pub(super) fn add(&mut self, batch: &Batch<'_>, latest: &[Keyed], inflater: &mut Inflater) {
         let from = self.bytes.len();
         let cut_len = latest.iter().map(|keyed| keyed.line.len()).sum();
@@ -155,7 +155,7 @@ impl CompactedLines {
         self.parts.push(Part { was_at: batch.position, from, to: self.bytes.len(), lines, plain });
     }
 
-    /// Adds nothing but the lines.
+    /// Adds the lines alone.
     fn cut(&mut self, batch: &Batch<'_>, latest: &[Keyed], inflater: &mut Inflater) {
         let from = self.bytes.len() as u64;
         let plain = match batch.encoding {

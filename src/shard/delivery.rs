@@ -1,9 +1,9 @@
-//! The fan-out: from the logs into the sockets.
+//! Fan-out: writes from the logs to the sockets.
 //!
-//! A *sweep* takes the topics that have somebody to be sent to in turns. Within its turn a topic goes round
-//! its subscribers from where it stopped. A *visit* is what happens at one client: everything that is
-//! pending for it goes into one write. Usually that is one frame of the topic being swept, and it is written
-//! straight from the log; otherwise the pieces are put side by side first.
+//! A *sweep* lets the topics with pending lines take turns. In its turn, a topic goes round its subscribers
+//! from where it stopped. A *visit* serves one client: everything that is pending for it goes into one write.
+//! Usually that is one frame of the topic being swept, written directly from the log; otherwise the pieces
+//! are first copied together.
 
 use std::io::{self, ErrorKind};
 use std::ops::Range;

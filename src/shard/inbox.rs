@@ -1,4 +1,4 @@
-//! What the broker tells a shard.
+//! Handles the broker thread's mail.
 
 use crate::codec::reply::{EncodedPublications, HistoryRead, Position, Reply};
 use crate::domain::mail::{ClientKey, CommandKey, HistoryPage, Lines, Mail, Request, TopicCounts, TopicSlot};

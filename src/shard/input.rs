@@ -1,4 +1,5 @@
-//! Clients' input that is kept, and who is read while there is much of it. The rule is in [`shedding`](super::shedding).
+//! Input of clients that is kept, and which client is read while there is much of it.
+//! [`shedding`](super::shedding) has the rule.
 
 use crate::domain::mail::ClientKey;
 use crate::shard::{Application, Shard, Socket};

@@ -1,12 +1,12 @@
-//! Who subscribes to what, and what the broker must know of it.
+//! Subscriptions: which client subscribes to what, and what the broker thread must know of it.
 //!
-//! A topic is attached to the shard with its first subscriber and detached after its last. Whoever comes
-//! while the broker has not answered waits with the topic, not each with a request of its own; whoever comes
-//! to a live topic is attached at its log's end at once.
+//! A topic is attached to the shard with its first subscriber and detached after its last. A subscriber that
+//! comes before the broker has answered waits with the topic, and sends no request of its own. A subscriber
+//! of an attached topic is attached at its log's end at once.
 //!
-//! Who wants to go on where it was has a request of its own, once the topic is live: the broker has the
+//! A client that wants to recover has a request of its own, once the topic is attached. The broker has the
 //! history, and answers through the mailbox that publications come by. So the answer ends where the log does,
-//! and that is where the subscriber is attached.
+//! and the subscriber is attached there.
 
 use std::time::Duration;
 

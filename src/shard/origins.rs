@@ -1,28 +1,29 @@
-//! From which pages a shard's clients come, for the log. An origin is kept once, however many clients have it: a
-//! client has its number, a byte that its slot has to spare.
+//! The origins of clients' pages, for the log. An origin is stored once, however many clients have it. A
+//! client stores its number in one byte.
 
 use std::num::NonZeroU8;
 
-/// Bytes of an origin that are kept: more than a log shows.
+/// Bytes of an origin that are stored: more than a log shows.
 const ORIGIN_MAX: usize = 256;
 
-/// The number of an origin, for as long as a client has it.
+/// The number of an origin, valid while a client has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OriginId(NonZeroU8);
 
-/// All origins of a shard's clients, or the first 255 different ones: those of further clients are not kept.
+/// All origins of a shard's clients, or the first 255 different ones. Those of further clients are not
+/// stored.
 #[derive(Debug, Default)]
 pub(super) struct Origins(Vec<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     origin: Box<[u8]>,
-    /// How many clients have it. Without any, the place is free.
+    /// How many clients have it. With none, the place is free.
     clients: u32,
 }
 
 impl Origins {
-    /// A client has come from a page of this origin. None where there is no place for it.
+    /// Adds a client with a page of this origin. `None` if there is no place.
     pub(super) fn enter(&mut self, origin: &[u8]) -> Option<OriginId> {
         let origin = &origin[..origin.len().min(ORIGIN_MAX)];
         let has_clients = |one: &Shared| one.clients > 0;
@@ -40,12 +41,12 @@ impl Origins {
         Some(OriginId(number))
     }
 
-    /// The client is gone.
+    /// Removes a client.
     pub(super) fn leave(&mut self, origin: OriginId) {
         self.0[origin.place()].clients -= 1;
     }
 
-    /// As the client sent it, or the beginning of that.
+    /// The origin as the client sent it, or its beginning.
     pub(super) fn get(&self, origin: OriginId) -> &[u8] {
         &self.0[origin.place()].origin
     }

@@ -1,4 +1,4 @@
-//! What waits for one client besides publications, and the memory that it has.
+//! Output that waits for one client besides publications, and its memory.
 
 use crate::domain::mail::TopicSlot;
 use crate::shard::log::Span;

@@ -1,19 +1,21 @@
-//! Clients' questions whose answers may be large: recoveries, and questions about a history.
+//! Requests of clients with large answers: recoveries, and history commands.
 //!
-//! How large an answer is, the broker knows, and not before it looks. So the questions of one client share a budget
-//! ([`AnswerBudget`]): one answer may always be under way, others as far as they have room in it, and what has none
-//! comes back and is asked again in the next budget, which begins when all answers of the one before have come. A
-//! budget is what the client may leave waiting and does not. In all that the order stays in which the questions were asked
-//! first.
+//! Only the broker thread knows how large an answer is, and only when it makes it. So the requests of one
+//! client share a budget ([`AnswerBudget`]). One answer may always be in flight, others only as far as there
+//! is room. A request that finds no room comes back, and is sent again with the next budget, which begins
+//! when all answers of the one before have come. A budget is what the client may leave unread. Requests keep
+//! the order in which they were first sent.
 //!
-//! A budget counts against `limits.shard_replies_bytes` as long as it lasts, with the largest answer at least. Clients for
-//! whose budgets there is no room wait in a line, first come, first served: so nobody who takes its answers is closed for
-//! those of others. A question that waits for something else than room has none meanwhile: the broker takes it out of its
-//! budget, and has it asked again when it can be answered.
+//! While it lasts, a budget counts against `limits.shard_replies_bytes`, with the largest answer at least. If
+//! there is no room for a client's budget, the client waits in a line, first come, first served. So no client
+//! that reads its answers is closed for those of others. A request that waits for something other than room
+//! has no budget meanwhile: the broker thread takes it out of its budget, and the shard sends it again when
+//! it can be answered.
 //!
-//! So the line does not stand still for long. A budget ends as soon as the broker has answered what is asked in it, and no
-//! question joins one that has lasted for long. Where others leave so much waiting that no budget has room, one is opened
-//! all the same, and where the bound is reached by its answer, those go who have let replies wait for the longest.
+//! So the line never stops for long. A budget ends as soon as the broker thread has answered its requests,
+//! and no request joins one that has lasted long. If others leave so much unread that no budget has room, one
+//! is opened nevertheless. If its answer reaches the bound, clients are closed whose replies have waited
+//! longest.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

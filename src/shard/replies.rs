@@ -1,9 +1,10 @@
-//! Replies, and whatever else goes out that is no publication: how they come to wait for their clients.
+//! Adds replies, and all other output that is not a publication, to a client's output.
 //!
-//! A client that leaves more waiting than `limits.replies_bytes` is asked for no more commands. But an answer about a
-//! history can have as many bytes as a frame of publications, and is asked for before its size is known: one per client
-//! may always be under way, others as far as they have room ([`questions`](super::questions)). What all clients together
-//! leave waiting has a bound of its own ([`shedding`](super::shedding)).
+//! A client with more unread replies than `limits.replies_bytes` has no further commands processed. But a
+//! history answer can be as large as a frame of publications, and is requested before its size is known. One
+//! such answer per client may always be in flight, others only as far as there is room
+//! ([`questions`](super::questions)). The unread replies of all clients together have a bound of their own
+//! ([`shedding`](super::shedding)).
 
 use crate::shard::{Application, Shard, Socket};
 use crate::transport::websocket::encode::{self, Opcode};

@@ -1,11 +1,11 @@
-//! What the logs keep, and who pays when they may not.
+//! What the logs keep, and which subscribers lose lines when a log is full.
 //!
-//! A log drops what everybody has. Beyond its bound it drops what only parked subscribers lack, and the
-//! topic's policy says what becomes of those. It never drops what somebody lacks who can be written to: then
-//! the sweep is behind, and the shard takes no mail until it has caught up.
+//! A log drops lines that every subscriber has. Beyond its bound it drops lines that only parked subscribers
+//! lack, and the topic's policy decides what happens to those. It never drops a line that a writable client
+//! lacks: in that case the sweep is behind, and the shard takes no mail until it has caught up.
 //!
-//! Where they skip and lines have keys, what would be dropped is boiled down to the latest line of each key, once
-//! for all of them, and they go on in that.
+//! If slow subscribers skip and lines have keys, the lines to be dropped are compacted to the latest of each
+//! key, once for all of them, and they continue from there.
 
 use crate::config::SlowPolicy;
 use crate::domain::mail::{Lines, TopicSlot};

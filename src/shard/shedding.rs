@@ -1,28 +1,30 @@
-//! What is kept for clients besides publications, of all clients of a shard together: the bounds, and who is closed when
-//! one is reached.
+//! Bounds on what a shard keeps for all its clients besides publications, and which client is closed when one
+//! is reached.
 //!
-//! There is one rule for both bounds:
+//! One rule holds for both bounds:
 //!
-//! * *What counts.* Against `limits.shard_input_bytes`: each byte of input from when it is read until it has been worked
-//!   on. Against `limits.shard_replies_bytes`: each byte of a reply, a pong or any other frame that is no publication,
-//!   until the socket has it.
-//! * *Who may be read.* Everybody, while less input is kept than its bound; then a little at a time, which is mostly done
-//!   at once; and nobody where the bound is exceeded by a sixteenth. Whoever finds no room is read first when there is
-//!   some again.
-//! * *Who is closed.* At the end of a turn in which a bound was reached, clients are closed until a sixteenth of it is
-//!   free. The first are those who take no replies, then those whose message is not whole, then those who wait for the
-//!   broker. Of those who let replies wait, it is the one that has done so for the longest; of the others, the one of
-//!   which most is kept, so that few are closed.
-//! * *Who is not.* Who waits for nothing but its turn: to go on with what it left, or to be read, as who may have sent the
-//!   rest of its message. While there are such that go on, the others stay as long as less than half of the bound is kept
-//!   for them, and the bound is not exceeded by an eighth: what waits for its turn becomes less by itself. Where nobody is
-//!   read and nobody goes on, those who wait to be read are closed, last of all.
-//! * *For how long.* Where more is kept than there is room for, and for a moment ([`WAIT_MAX`]) there was no time at which
-//!   there was room and nobody waited to be read, nobody may stay: clients are closed as above, whatever each of them waits
-//!   for, and the one of which most is kept goes first.
+//! * *What counts.* Against `limits.shard_input_bytes`: each byte of input from when it is read until it was
+//!   processed. Against `limits.shard_replies_bytes`: each byte of a reply, a pong or any other frame that is
+//!   not a publication, until the socket has it.
+//! * *Which clients are read.* All, while less input is kept than the bound; then a little at a time, which
+//!   is usually processed at once; and none if the bound is exceeded by a sixteenth. A client that finds no
+//!   room is read first when there is room again.
+//! * *Which clients are closed.* At the end of a tick in which a bound was reached, clients are closed until
+//!   a sixteenth of it is free. First those that take no replies, then those with incomplete messages, then
+//!   those that wait for the broker. Of those with unread replies, the one whose replies have waited longest
+//!   goes first; of the others, the one that holds most, so that few are closed.
+//! * *Which clients are not closed.* Those that wait only for their turn: to continue with kept input, or to
+//!   be read, because the rest of their message may have come. While such clients make progress, the others
+//!   stay as long as less than half of the bound is kept for them, and the bound is not exceeded by an
+//!   eighth: input that waits for its turn becomes less by itself. If no client is read and none makes
+//!   progress, those that wait to be read are closed, last of all.
+//! * *For how long.* If more is kept than there is room for, and for a moment ([`WAIT_MAX`]) there was always
+//!   a client that waited to be read, no client is exempt: clients are closed as above, whatever they wait
+//!   for, and the one that holds most goes first.
 //!
-//! So nobody holds up others for longer than a moment, whatever it waits for. And what is kept exceeds its bound by an
-//! eighth at the end of a turn, or by what one client was read at once and what that became, where that is more.
+//! So no client holds up others for longer than a moment, whatever it waits for. At the end of a tick, the
+//! bound is exceeded by an eighth at most, or by what one client was read at once and what that became, if
+//! that is more.
 
 use std::cmp::Reverse;
 use std::fmt;

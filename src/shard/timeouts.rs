@@ -1,5 +1,5 @@
-//! What becomes of a client when its time is up: silence before the upgrade, before the connect command,
-//! after a ping, after a close; replies that nobody takes; and the pings themselves.
+//! What happens when a client's time is over: silence before the upgrade, before the connect command, after a
+//! ping, after a close; replies that it does not take; and the pings themselves.
 
 use std::time::Duration;
 

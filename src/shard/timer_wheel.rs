@@ -1,18 +1,19 @@
-//! Deadlines of all clients of a shard: coarse, by bucket, never a scan of everybody.
+//! Timers of all clients of a shard: coarse, in buckets, and never a scan of all clients.
 //!
-//! A client has one entry that counts, the one at the tick it remembers as armed. A deadline that moves
-//! later, as it does with every pong, costs nothing: the entry fires, is found early, and is put where it
-//! belongs. One that moves earlier gets a second entry, and the first is ignored when it fires.
+//! A client has one entry that counts, at the tick that it remembers as armed. A deadline that moves later,
+//! as with every pong, costs nothing: the entry fires, is found early, and is moved to its new tick. A
+//! deadline that moves earlier gets a second entry, and the first is ignored when it fires.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::domain::mail::ClientKey;
 
-/// How long one bucket is: how late a deadline may be noticed.
+/// The length of one bucket, and so how late a deadline may be noticed.
 pub const GRAIN: Duration = Duration::from_millis(64);
 
-/// Buckets of the wheel. Deadlines further away than `BUCKETS * GRAIN`, 65 s, are looked at once on the way.
+/// Buckets of the wheel. An entry for a deadline further away than `BUCKETS * GRAIN`, 65 s, fires once on the
+/// way.
 const BUCKETS: u32 = 1024;
 
 /// A moment on the shard's own clock: whole grains since its start.
@@ -35,12 +36,12 @@ impl Moment {
     }
 }
 
-/// An entry that fired: whose, and when it was armed for.
+/// An entry that fired.
 #[derive(Clone, Copy, Debug)]
 pub struct Due {
     /// The client.
     pub client: ClientKey,
-    /// The moment it was armed for; to be compared with the client's own memory of it.
+    /// The moment it was armed for, to be compared with the one that the client remembers.
     pub armed: Moment,
 }
 
@@ -62,20 +63,20 @@ impl TimerWheel {
         Self { start, now: Moment(0), buckets, due: VecDeque::new(), waiting: 0 }
     }
 
-    /// The wheel's present.
+    /// The present, in grains.
     #[must_use]
     pub fn now(&self) -> Moment {
         self.now
     }
 
-    /// The same on the clock of those who call us, as exact as a grain.
+    /// The present on the caller's clock, exact to a grain.
     #[must_use]
     pub fn instant(&self) -> Instant {
         self.start + GRAIN * self.now.0
     }
 
-    /// Arms `client` for `at`, and gives back the moment to remember. Entries of the past fire with the
-    /// next grain, entries beyond the wheel's horizon at the horizon.
+    /// Arms `client` for `at`, and returns the moment to remember. Entries of the past fire with the next
+    /// grain, entries beyond the wheel's horizon at the horizon.
     #[must_use]
     pub fn arm(&mut self, client: ClientKey, at: Moment) -> Moment {
         let armed = Moment(at.0.clamp(self.now.0 + 1, self.now.0 + BUCKETS - 1));
@@ -84,7 +85,7 @@ impl TimerWheel {
         armed
     }
 
-    /// Moves the present to `now`: what has become due is there for [`TimerWheel::next_due`].
+    /// Moves the present to `now`. Due entries are then returned by [`TimerWheel::next_due`].
     pub fn advance(&mut self, now: Instant) {
         let grains = now.saturating_duration_since(self.start).as_millis() / GRAIN.as_millis();
         let now = Moment(u32::try_from(grains).unwrap_or(u32::MAX));
@@ -109,7 +110,7 @@ impl TimerWheel {
         due
     }
 
-    /// How long the loop may sleep: not at all while something is due, one grain while somebody waits.
+    /// How long the loop may sleep: not at all while an entry is due, one grain while entries are armed.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
         match (self.due.is_empty(), self.waiting) {

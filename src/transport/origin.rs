@@ -1,8 +1,8 @@
 //! Origins of pages (RFC 6454, section 6.2): parsed, compared part by part, and the patterns that operators
 //! list in `server.allowed_origins`.
 //!
-//! Nothing here is compared as text. A port that a scheme implies is the same whether it is written or not,
-//! and `*.example.org` stands for whole labels in front of `.example.org`, so that `evilexample.org` is none.
+//! Nothing is compared as text. The default port of a scheme is the same whether it is written or not, and
+//! `*.example.org` stands for whole labels before `.example.org`, so `evilexample.org` does not match.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

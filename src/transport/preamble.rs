@@ -1,4 +1,4 @@
-//! What the first bytes of a connection are that should be an HTTP request.
+//! Recognizes what the first bytes of a connection are, if they are not an HTTP request.
 
 /// The first bytes of the PROXY protocol, version 2.
 const PROXY_SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";

@@ -1,5 +1,5 @@
-//! Why an HTTP request does not become a WebSocket: a closed set. The answer, the counter and the log line are
-//! made from the same value.
+//! Why an HTTP request does not become a WebSocket: a closed set. The answer, the counter and the log line
+//! are made from the same value.
 
 use tungstenite::handshake::server::write_response;
 use tungstenite::http::header::{self, HeaderName, HeaderValue};

@@ -1,10 +1,11 @@
 //! From HTTP to WebSocket: a request's head in, the answer out (RFC 6455, section 4.2).
 //!
-//! Parsing and the accepting answer are tungstenite's. Added here is what it leaves to others: limits,
-//! refusals as proper HTTP answers that say what to do instead, origins, and the choice of a sub-protocol.
+//! tungstenite parses the request and writes the accepting answer. This module adds what tungstenite leaves
+//! to others: limits, refusals as proper HTTP answers that say what to do instead, origins, and the choice of
+//! a sub-protocol.
 //!
-//! Nothing is parsed before the blank line that ends the head is there, so a head that comes byte by byte
-//! is not parsed again and again. What cannot become HTTP any more is refused at once.
+//! Nothing is parsed before the blank line that ends the head, so a head that comes byte by byte is not
+//! parsed again and again. Bytes that cannot become HTTP are refused at once.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! What a backplane says, and what it says it of. No driver: each of them knows this, and this knows none.
+//! The events of a backplane, and the types in them. Every driver uses this file, and it uses no driver.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! The embedded backplane: publications go round in this process. The same doors as RabbitMQ's, with a
-//! bounded queue in its place, and nothing that survives the process.
+//! The embedded backplane: publications stay in this process. It has the same interface as RabbitMQ's, a
+//! bounded queue in its place, and keeps nothing when the process ends.
 
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -1,4 +1,4 @@
-//! The seam between the broker thread's work and where publications come from and go to.
+//! The seam between the broker thread and the source of publications.
 
 pub(in crate::broker) mod event;
 pub(in crate::broker) mod memory;

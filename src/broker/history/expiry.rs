@@ -1,8 +1,8 @@
-//! Which topic has the oldest publication, and which has one that has been held long enough.
+//! Finds the topic with the oldest publication, and topics with a publication that has expired.
 //!
-//! A topic is listed once, however many publications it has, and where it stood when it was listed: its
-//! oldest publication may have gone since. So who is taken from the list may have to be listed anew; adding
-//! to a topic, and trimming it, costs nothing here.
+//! A topic is listed once, however many publications it has, with the offset of its oldest publication when
+//! it was listed. That publication may be gone by now, so a topic that is taken from the list may have to be
+//! listed again. Adding a publication to a topic, and trimming the topic, costs nothing here.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! The room against a list of everything that was ever published.
+//! Tests the history against a list of everything that was ever published.
 
 use super::topics::cost_of;
 use super::*;

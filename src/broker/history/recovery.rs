@@ -1,4 +1,4 @@
-//! What is answered: who may go on where it was, and with which publications.
+//! Answers recoveries and history requests: whether a client can continue, and with which publications.
 
 use std::ops::Range;
 use std::sync::Arc;

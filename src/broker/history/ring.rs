@@ -1,4 +1,4 @@
-//! The publications of one topic: a ring of bytes, and where in it each of them ends.
+//! The publications of one topic: a ring of bytes, and the end of each publication in it.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;

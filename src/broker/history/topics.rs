@@ -1,5 +1,5 @@
-//! What is held, and of which topics: a topic is known from its first publication on, and forgotten when it
-//! has had none for longer than too many others.
+//! The topics of the history: a topic is known from its first publication on, and forgotten when too many
+//! other topics have had publications more recently.
 
 use std::hash::BuildHasher as _;
 use std::time::{Duration, Instant};
@@ -15,12 +15,12 @@ impl History {
         self.index.find(hash, |&id| *self.record(id).name == *topic).copied()
     }
 
-    /// What is known of it.
+    /// The record of a topic.
     pub(super) fn record(&self, id: RecordId) -> &Record {
         &self.records[id.0]
     }
 
-    /// The topic, without what it has held long enough.
+    /// The topic, without expired publications.
     pub(super) fn find_trimmed(&mut self, topic: &str, now: Instant) -> Option<RecordId> {
         let id = self.find(topic)?;
         self.trim_by_age(id, now);
@@ -28,7 +28,7 @@ impl History {
         self.records.get(id.0).map(|_| id)
     }
 
-    /// The topic, ready to hold a publication; if it holds none, this will be its oldest.
+    /// The topic, ready to hold a publication. If it holds none, this will be its oldest.
     pub(super) fn open(&mut self, topic: &str, offset: u64, born: Tick, ttl: Duration) -> RecordId {
         let known = self.find(topic);
         let floor = match known.map(|id| (id, &self.records[id.0])) {
@@ -56,8 +56,8 @@ impl History {
         id
     }
 
-    /// Publications of a topic were missed: lets go of those that are held, and leaves one offset out, so that
-    /// nobody recovers across the hole.
+    /// Publications of a topic were missed: drops those that are held, and skips one offset, so that nobody
+    /// recovers across the hole.
     pub(in crate::broker) fn miss(&mut self, topic: &str) {
         self.remove(topic);
         if let Some(id) = self.find(topic) {
@@ -77,15 +77,15 @@ impl History {
         self.index.insert_unique(hash, id, |id| hasher.hash_one(&*records[id.0].name));
     }
 
-    /// Lets go of the oldest publication of all, or finds that the topic thought to have it is younger.
-    /// Returns whether there was anything to look at.
+    /// Drops the oldest publication of all, or finds that the topic that was listed with it has a younger
+    /// one. Returns false if there is none.
     pub(super) fn drop_oldest(&mut self) -> bool {
         let Some(listing) = self.expiry.oldest() else { return false };
         self.trim(listing.topic, |entry| entry.offset == listing.offset);
         true
     }
 
-    /// Lets go of what a topic has held long enough.
+    /// Drops expired publications of a topic.
     pub(super) fn trim_by_age(&mut self, id: RecordId, now: Instant) {
         if let State::Holding(holding) = &self.record(id).state
             && let Some(due) = self.expiry.newest_due(holding.class, now)
@@ -94,7 +94,7 @@ impl History {
         }
     }
 
-    /// Lets go of a topic's oldest publications as long as `goes` says so, and lists it as it is then.
+    /// Drops a topic's oldest publications while `goes` says so, and lists it again.
     pub(super) fn trim(&mut self, id: RecordId, goes: impl Fn(Entry) -> bool) {
         let State::Holding(holding) = &mut self.records[id.0].state else { return };
         while holding.held.oldest().is_some_and(&goes) {
@@ -116,7 +116,7 @@ impl History {
         }
     }
 
-    /// All publications whose age was not known are `age` old at most.
+    /// Sets the age of all publications with an unknown age to `age` at most.
     pub(in crate::broker) fn date(&mut self, age: Duration, now: Instant) {
         let born = self.expiry.birth(now, age);
         for id in std::mem::take(&mut self.undated) {
@@ -157,7 +157,7 @@ impl History {
     }
 }
 
-/// What a topic with publications costs beside them.
+/// What a topic with publications costs besides them.
 pub(super) fn cost_of(topic: &str) -> usize {
     TOPIC_COST + topic.len()
 }

@@ -1,4 +1,4 @@
-//! What `content-encoding` says of a body, and the body without it.
+//! Interprets `content-encoding`, and decodes the body.
 
 use std::borrow::Cow;
 use std::io::{self, Read};

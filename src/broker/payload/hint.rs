@@ -1,4 +1,4 @@
-//! What a body that is no JSON probably is, for whoever reads the dead letter.
+//! Guesses what a body is that is not JSON, for the reader of the dead letter.
 
 use super::{Compression, Undeliverable};
 use crate::base::printable::escaped;

@@ -1,12 +1,14 @@
-//! Frames of clients (RFC 6455, section 5): found whole in the caller's buffer, unmasked there, and checked.
+//! Decodes frames of clients (RFC 6455, section 5): finds complete frames in the caller's buffer, unmasks
+//! them there, and checks them.
 //!
-//! [`decode`] looks at whole frames only. The caller keeps an incomplete tail and puts it in front of what
-//! it reads next, so that a client between two messages needs no buffer and no state here. Only a message
-//! in fragments is put together in memory of its own, the [`Assembly`], which lasts until its end. So is one
-//! that is compressed (RFC 7692), where the client may compress; its fragments are inflated together.
+//! [`decode`] accepts only complete frames. The caller keeps an incomplete tail and puts it before what it
+//! reads next, so a client between two messages needs no buffer and no state here. Only a message in
+//! fragments is put together in memory of its own, the [`Assembly`], which lasts until the message ends. The
+//! same holds for a compressed message (RFC 7692), if the client may compress; its fragments are inflated
+//! together.
 //!
-//! What cannot become valid is refused as soon as its header is there: nothing is kept, and nothing is
-//! allocated, for a length that a client only claims.
+//! A frame that cannot become valid is refused as soon as its header is complete: nothing is kept or
+//! allocated for a length that a client only claims.
 
 use std::borrow::Cow;
 use std::io::Cursor;

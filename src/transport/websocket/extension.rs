@@ -1,8 +1,8 @@
-//! Which extension a connection uses: permessage-deflate, as far as we and the client can (RFC 7692, section
-//! 7.1), out of what the client offers (RFC 6455, section 9.1).
+//! Negotiates permessage-deflate, as far as the engine and the client can (RFC 7692, section 7.1), from what
+//! the client offers (RFC 6455, section 9.1).
 //!
-//! Neither side keeps a context from message to message: ours is shared by everybody, and one of the client's
-//! would cost us 40 KiB each. A server may ask for both unasked.
+//! Neither side keeps a context between messages: the engine's compressed messages are shared by all clients,
+//! and a context for each client's messages would cost 40 KiB. A server may ask for both without an offer.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,4 @@
-//! Where RabbitMQ's nodes are, and what it takes to speak TLS there.
+//! The addresses of RabbitMQ's nodes, and the settings for TLS.
 
 use std::fmt;
 use std::sync::Arc;

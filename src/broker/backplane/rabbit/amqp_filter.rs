@@ -1,50 +1,54 @@
-//! What stands between RabbitMQ's bytes and lapin: no message can end a connection.
+//! A filter between RabbitMQ's bytes and lapin, so that no message can end a connection.
 //!
-//! RabbitMQ passes on what publishers send and looks at little of it. lapin fails the connection for what it cannot
-//! read, and the message comes again over the next one. So every byte that RabbitMQ sends goes through a [`Filter`]
-//! before lapin sees it. What RabbitMQ 3.10 and 4.0 let through and lapin 4.12 does not bear, found by trying each and
-//! by reading both parsers:
+//! RabbitMQ passes on what publishers send and checks little of it. lapin fails the connection for what it
+//! cannot parse, and the message comes again over the next connection. So every byte from RabbitMQ goes
+//! through a [`Filter`] before lapin sees it. RabbitMQ 3.10 and 4.0 pass the following, and lapin 4.12 does
+//! not handle it. Each was tried, and found by reading both parsers:
 //!
 //! * a short string that is not UTF-8 (RabbitMQ checks only names in declarations): properties, names of headers in
 //!   tables at any depth, the routing key;
-//! * tables and lists within each other, 20,000 deep: lapin's stack ends, and the process with it;
+//! * tables and lists that are nested 20,000 deep: lapin's stack overflows, and the process ends;
 //! * a content header beyond `frame_max`. A publisher may fill it, and RabbitMQ adds `x-stream-offset` or `x-death`;
 //! * a reply text that is cut after 255 bytes, within a character;
-//! * a message before the word that its consumer has begun, which RabbitMQ 3.10 sends now and then when a consumer of a
-//!   stream begins. lapin drops such a message in silence, and it is lost: so the filter says that word first;
-//! * several headers of one name. lapin does bear them and shows the last, where RabbitMQ means the first: a publisher
-//!   could say where in the stream its message stands.
+//! * a message before the confirmation of its consumer, which RabbitMQ 3.10 sends now and then when a
+//!   consumer of a stream begins. lapin drops such a message silently, so the filter passes the confirmation
+//!   first;
+//! * several headers of one name. lapin accepts them and shows the last, while RabbitMQ uses the first: a
+//!   publisher could forge the offset of its message in the stream.
 //!
-//! All types of values that RabbitMQ knows are known to lapin, and RabbitMQ refuses at the publisher what is cut or has
-//! bytes left over. The filter handles that too: what it lets through, lapin reads.
+//! lapin knows all types of values that RabbitMQ knows, and RabbitMQ refuses truncated values and trailing
+//! bytes at the publisher. The filter checks that too: lapin can parse whatever it passes.
 //!
-//! # What becomes of a message
+//! # What happens to a message
 //!
-//! Nearly every content header passes as it came, after one look without a copy. Of another a new one is written:
+//! Nearly every content header passes unchanged, after one check without a copy. Otherwise a new header is
+//! written:
 //!
-//! * a property that is no text is left out: a `message-id` is none then, an `expiration` is none, a `content-type` is
-//!   unknown. Its bytes are told in hex, in the header `x-fanfare-bytes-` and its name;
-//! * a header whose name is no text, or that comes twice and means something, is named `x-fanfare-name-` and its name's
-//!   bytes in hex, and keeps its value;
-//! * a table or list that is too deep, or cannot be read, becomes the array of its bytes;
-//! * of headers without a meaning to us, the longest are dropped if the frame is too large, and
-//!   `x-fanfare-bytes-dropped` says how many;
-//! * a routing key that is no text comes with `?` for each byte that is wrong, and with `x-fanfare-bytes-routing-key`;
-//! * if something is missing that may have meant something, there is `x-fanfare-bytes-lost`.
+//! * a property that is not text is omitted: there is then no `message-id` or `expiration`, and the
+//!   `content-type` is unknown. Its bytes are in hex in the header `x-fanfare-bytes-` with its name;
+//! * a header whose name is not text, or that comes twice and has a meaning, is renamed to `x-fanfare-name-`
+//!   with its name's bytes in hex, and keeps its value;
+//! * a table or list that is too deep, or cannot be parsed, becomes the array of its bytes;
+//! * of headers without a meaning to the engine, the longest are dropped if the frame is too large, and
+//!   `x-fanfare-bytes-dropped` contains their number;
+//! * a routing key that is not text has `?` for each invalid byte, and there is
+//!   `x-fanfare-bytes-routing-key`;
+//! * if something is missing that may have had a meaning, there is `x-fanfare-bytes-lost`.
 //!
 //! Messages with one of the last two are not delivered (`message.rs`). All these headers are in the dead
-//! letter, if there is one. No publisher can forge them: a header of such a name that a message brings is renamed.
+//! letter, if there is one. No publisher can forge them: such a header of a message is renamed.
 //!
 //! # The last resort
 //!
-//! If lapin fails a connection nevertheless because it does not take a frame, the message has failed once. The filters of
-//! all later connections are *careful*: they have lapin's own parser read every content header first, and write one
-//! without properties where it fails. So no message fails twice, and that one is a dead letter with its offset.
+//! If lapin nevertheless fails a connection because of a frame, the message has failed once. The filters of
+//! all later connections are *careful*: lapin's own parser first parses every content header, and where it
+//! fails, the filter writes one without properties. So no message fails twice, and that one becomes a dead
+//! letter with its offset.
 //!
 //! # Cost
 //!
-//! Bodies are not looked at, and what is large of them is read straight into lapin's buffer. Methods and content headers
-//! are copied once and looked at once. The memory is one frame of these: 512 KiB at most.
+//! Bodies are not checked, and large ones are read directly into lapin's buffer. Methods and content headers
+//! are copied once and checked once. The memory is one frame of these: 512 KiB at most.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,19 +1,18 @@
-//! Where to begin to read the stream.
+//! Finds the offset at which to begin reading the stream.
 //!
-//! What RabbitMQ 3.10.8 does with the offset that a consumer asks for, as seen by trying it:
+//! How RabbitMQ 3.10.8 treats the offset that a consumer asks for, found by trying it:
 //!
-//! * a number that is there: that very message comes first;
-//! * a number that was dropped by retention: the first message that is there comes;
-//! * a number beyond the end: the consumer waits at the end, says nothing, and **is sent nothing until the
-//!   stream has grown to that number**. After a stream was deleted and declared anew, resuming at the next
-//!   number would silently lose everything until then. So the end is asked for first;
-//! * `last`: from the first message of the last chunk (what was written at once); nothing if the stream is
-//!   empty, and then everything that comes;
-//! * a time: from the first chunk that is not older; one in the future: as `next`, from the end;
+//! * an existing offset: that message comes first;
+//! * an offset that retention dropped: the first existing message comes first;
+//! * an offset beyond the end: the consumer waits at the end, reports nothing, and **receives nothing until
+//!   the stream has grown to that offset**. After a stream was deleted and declared again, a consumer that
+//!   resumes at its next offset would silently lose everything until then. So the end is asked for first;
+//! * `last`: from the first message of the last chunk (messages that were written together); if the stream is
+//!   empty, from the first message that comes;
 //! * on a node of a cluster, what the replica there has; one that lags behind lacks what was confirmed, for a moment
 //!   or for as long as it catches up, and its end is not the stream's;
-//! * a stream that is deleted: `basic.cancel` within milliseconds, which ends the consumer. What is sent to it by
-//!   the default exchange afterwards is confirmed, and gone;
+//! * a stream that is deleted: `basic.cancel` within milliseconds, which ends the consumer. Messages that are
+//!   then sent to it by the default exchange are confirmed, and lost;
 //! * `message_count` of a declaration is of no use: it lags behind;
 //! * after the host has lost power, or with its disk as it was an hour ago, the stream ends earlier, and goes on from
 //!   there with the same offsets for other messages: [`lineage`](super::lineage) notices if the anchor is still there;

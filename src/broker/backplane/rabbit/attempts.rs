@@ -1,4 +1,5 @@
-//! Why attempts to connect fail: a reason is told when it is new, and again now and then for as long as it lasts.
+//! Logs why attempts to connect fail: a reason is logged when it is new, and again at intervals while it
+//! lasts.
 
 use std::time::{Duration, Instant};
 

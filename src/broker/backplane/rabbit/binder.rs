@@ -1,5 +1,5 @@
-//! The channel over which the node's own queue is bound and unbound while it is consumed: one of its own, as
-//! RabbitMQ closes it when it refuses a binding, and answers slowly when there are many.
+//! The channel that binds and unbinds the node's own queue while it is consumed. It is a channel of its own,
+//! because RabbitMQ closes it when it refuses a binding, and answers slowly when there are many bindings.
 
 use std::collections::VecDeque;
 use std::fmt;

@@ -1,21 +1,21 @@
-//! Which bindings the node's own queue has, and ought to have, where they follow the subscribers
-//! (`amqp.bindings = "dynamic"`). No clock and no socket: time is an argument, and what is to be done is asked for.
+//! The bindings that the node's own queue has and should have, if they follow the subscribers (`amqp.bindings
+//! = "dynamic"`). No clock and no socket: time is an argument, and the caller asks for the next order.
 //!
-//! A topic is *wanted* from its first subscriber until a while after its last. It is bound by its own name as long
-//! as there are few bindings: lapin looks through all of them to remove one. Beyond, a topic is bound by its
-//! bucket: by its first word (`order.#` for `order.42`), and by `#` if it has but one word, or there are too many
-//! buckets. A topic keeps the binding it got, so that nothing is lost by a change; once few topics are left, those
-//! in buckets get bindings of their own.
+//! A topic is *wanted* from its first subscriber until a while after its last. It is bound by its own name
+//! while there are few bindings: to remove one, lapin searches all of them. Beyond that, a topic is bound by
+//! its bucket: by its first word (`order.#` for `order.42`), and by `#` if it has only one word, or there are
+//! too many buckets. A topic keeps its binding, so that no change loses a message. Once few topics are left,
+//! those in buckets get bindings of their own.
 //!
-//! RabbitMQ does what it is sent in that order, so that a topic that changes its binding is never without one. And
-//! so each [`Order`] needs but a number: a binding is there once RabbitMQ has answered up to its order. RabbitMQ
+//! RabbitMQ carries out orders in sequence, so a topic whose binding changes is never without one. So each
+//! [`Order`] needs only a number: a binding exists once RabbitMQ has answered up to its order. RabbitMQ
 //! delivers a message once, however many of a queue's bindings it matches.
 //!
-//! Orders cannot pile up: who subscribes is answered when its order is done, and nobody leaves before. So there are
-//! never more of them than topics that wait or are bound.
+//! Orders cannot pile up: a subscriber is answered when its order is done, and does not leave before. So
+//! there are never more orders than topics that wait or are bound.
 //!
-//! Bindings are told apart by their key in AMQP, as RabbitMQ does it: a topic may be named `order.#`, and is then
-//! bound by the same binding as the bucket. To be one that other topics match costs traffic, not correctness.
+//! Bindings are distinguished by their key in AMQP, as in RabbitMQ. A topic may be named `order.#`, and then
+//! has the same binding as the bucket. A binding that other topics match costs traffic, not correctness.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};

@@ -1,12 +1,14 @@
-//! What is consumed, by one consumer after the other: each has room for as many messages as [`Prefetch`] says.
+//! Consumes messages by one consumer after the other. Each has room for as many messages as [`Prefetch`]
+//! allows.
 //!
-//! The next one begins before the present one ends, so that RabbitMQ tells at least one of them when the queue or stream
-//! is deleted. Both are on one channel, where RabbitMQ numbers deliveries 1, 2, 3 in the order in which it sends them:
-//! that is the order in which they are given. A stream sends some messages to both; they are given once.
+//! The next consumer begins before the present one ends, so that RabbitMQ tells at least one of them when the
+//! queue or stream is deleted. Both are on one channel, where RabbitMQ numbers deliveries 1, 2, 3 in the
+//! order in which it sends them; messages are passed on in that order. A stream sends some messages to both
+//! consumers; they are passed on once.
 //!
-//! RabbitMQ 3 does not tell if the queue was made anew in the moment in which the next consumer began: that one is then on
-//! the new queue, and its channel passes over the end of the old one. So a classic queue is asked how many consumers it
-//! has, which are two unless it is another queue.
+//! RabbitMQ 3 does not report that the queue was declared again just when the next consumer began. That
+//! consumer is then on the new queue, and its channel does not report the end of the old one. So a classic
+//! queue is asked for its number of consumers, which is two unless it is another queue.
 
 use std::collections::VecDeque;
 use std::future::Future;

@@ -1,8 +1,8 @@
-//! From a message that cannot be delivered to the dead letter that keeps it.
+//! Makes the dead letter of a message that cannot be delivered.
 //!
-//! A dead letter can be mended and sent again: it has the body, every property and all headers of its message, under
-//! their names. What RabbitMQ would act on, or refuse, moves to a header that begins with `x-fanfare-`: `expiration`,
-//! `user-id`, `CC`, `BCC` and `x-stream-offset`.
+//! A dead letter can be corrected and sent again: it has the body, every property and all headers of its
+//! message, under their names. What RabbitMQ would act on, or refuse, moves to a header that begins with
+//! `x-fanfare-`: `expiration`, `user-id`, `CC`, `BCC` and `x-stream-offset`.
 
 use std::collections::BTreeMap;
 

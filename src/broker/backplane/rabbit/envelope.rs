@@ -1,4 +1,4 @@
-//! What a message brings along for whoever has to put it away.
+//! The parts of a message that its acknowledgement or its dead letter needs.
 
 use lapin::BasicProperties;
 

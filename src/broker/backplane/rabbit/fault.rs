@@ -1,4 +1,4 @@
-//! What is wrong between us and RabbitMQ, in words for operators.
+//! Faults between the engine and RabbitMQ, in words for operators.
 
 use std::error::Error as _;
 use std::fmt::Display;

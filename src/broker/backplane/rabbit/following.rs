@@ -1,5 +1,5 @@
-//! Bindings that follow the subscribers: between the broker, [`bindings`](super::bindings) and the link. And what a
-//! queue of the node's own has lost.
+//! Connects the broker, [`bindings`](super::bindings) and the link, if bindings follow the subscribers. Also
+//! records what the node's own queue has lost.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! Headers and values of AMQP that have a meaning here.
+//! The headers and values of AMQP that have a meaning for the engine.
 
 /// RabbitMQ routes by it as by the routing key, and passes it on; but up to version 3, streams keep no header
 /// that is a list or a table.

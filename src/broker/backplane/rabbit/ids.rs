@@ -1,4 +1,4 @@
-//! The `message-id` of each publish of our own, and other names that nobody else gives.
+//! The `message-id` of each publish of this engine, and other unique names.
 
 use lapin::types::ShortString;
 

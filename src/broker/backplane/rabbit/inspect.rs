@@ -1,5 +1,5 @@
-//! A look at RabbitMQ before an engine starts there: whether it takes the user and password, whether what is there can
-//! be used, and what would be declared. Nothing is declared that is not there.
+//! Checks RabbitMQ before an engine starts: whether it accepts the user and password, whether existing
+//! objects can be used, and what would be declared. It declares nothing new.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The end of connections.
+//! Closes connections.
 
 use std::fmt;
 use std::pin::Pin;

@@ -1,4 +1,4 @@
-//! Two connections to RabbitMQ and what goes over them, from their making to their loss.
+//! A link: two connections to RabbitMQ, from their opening to their loss.
 
 use std::fmt;
 use std::net::Shutdown;

@@ -1,5 +1,5 @@
-//! What nodes write into the stream for each other, as AMQP messages: markers, see [`lineage`](super::lineage), and orders
-//! to forget a history.
+//! Messages that nodes write into the stream for each other: markers (see [`lineage`](super::lineage)), and
+//! orders to remove a history.
 
 use std::time::SystemTime;
 

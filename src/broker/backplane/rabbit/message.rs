@@ -1,4 +1,4 @@
-//! Between AMQP's messages and ours.
+//! Converts between AMQP messages and the broker's.
 
 use std::cmp::Ordering;
 use std::collections::HashSet;

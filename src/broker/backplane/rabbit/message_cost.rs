@@ -1,5 +1,6 @@
-//! What a message takes of memory, about: its body, and what its headers become, which is many times what RabbitMQ sends
-//! where they are many and small. And what its properties take of a frame, exactly: all of them have to go into one.
+//! The approximate memory of a message: its body, and its decoded headers, which take many times their bytes
+//! on the wire if they are many and small. And the exact size of its properties, all of which have to fit
+//! into one frame.
 
 use lapin::BasicProperties;
 use lapin::protocol::basic::gen_properties;

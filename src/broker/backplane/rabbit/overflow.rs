@@ -1,12 +1,13 @@
-//! Whether the node's own queue has dropped messages. Its limit is `amqp.queue_max_messages`, or an operator's
-//! policy; the node, which numbers a queue's publications itself, sees nothing of what was dropped.
+//! Detects that the node's own queue has dropped messages. Its limit is `amqp.queue_max_messages`, or an
+//! operator's policy. The node numbers a queue's publications itself, so its numbers do not show what was
+//! dropped.
 //!
-//! RabbitMQ says so if it is asked to: what the queue drops becomes a *notice*, a dead letter in a second queue, and
-//! carries the reason in its header `x-death`. A dropped message is worth one look, not one delivery: the second
-//! queue keeps few of them, one at a time is taken, and after a loss the rest is of no interest for a while.
+//! RabbitMQ reports drops if it is told to: a dropped message becomes a *notice*, a dead letter in a second
+//! queue, with the reason in its header `x-death`. A notice only has to be seen, not delivered: the second
+//! queue keeps few of them, one at a time is taken, and after a loss the rest is ignored for a while.
 //!
-//! A message whose own `expiration` has passed becomes a notice too, and is no loss: its publisher wants it so.
-//! Such notices could push others out; so when the second queue is full, something may have been lost as well.
+//! A message whose own `expiration` has passed becomes a notice too, and is no loss. Such notices could push
+//! others out, so when the second queue is full, messages may have been lost as well.
 
 use std::time::Duration;
 

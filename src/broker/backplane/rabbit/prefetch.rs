@@ -1,9 +1,9 @@
 //! How many messages RabbitMQ may send ahead: as many as fit into a number of bytes, by the sizes seen.
 //!
-//! RabbitMQ limits what it sends ahead by number alone, and lapin keeps all of it in memory. So the number follows the
-//! largest of the latest messages, headers included. Nothing is known of what has not come yet: the number begins small, and grows with
-//! what has been seen. AMQP fixes it when a consumer is made, so that a change takes a new consumer, and is not
-//! worth it unless it is by half.
+//! RabbitMQ limits what it sends ahead only by number, and lapin keeps all of it in memory. So the number
+//! follows the largest of the latest messages, headers included. The sizes of future messages are unknown, so
+//! the number begins small, and grows with the sizes seen. AMQP fixes the number when a consumer is created,
+//! so a change needs a new consumer, and is made only if the number changes by half.
 //!
 //! Pure: nothing is sent here.
 

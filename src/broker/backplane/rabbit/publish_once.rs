@@ -1,4 +1,4 @@
-//! One message from the command line, without an engine.
+//! Publishes one message from the command line, without an engine.
 
 use std::cell::RefCell;
 use std::future;

@@ -1,4 +1,4 @@
-//! Reading the stream: what its deliveries are to the broker, and which markers this node has to write.
+//! Reads the stream: says what each delivery means to the broker, and which markers this node has to write.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

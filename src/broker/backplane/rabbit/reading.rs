@@ -1,5 +1,5 @@
-//! What is read of the queue or stream: between the link, which brings it, the reader, which knows what it is, and the
-//! broker.
+//! Reads the queue or stream: between the link, which receives messages, the reader, which knows what they
+//! mean, and the broker.
 
 use std::time::Instant;
 

@@ -1,5 +1,6 @@
-//! A part of the stream that is read once more, on a channel of its own, for messages whose dead letters may be missing
-//! ([`coverage`](super::coverage)). Few messages wait here at any time: bodies may be large, and nobody waits for them.
+//! Reads a part of the stream again, on a channel of its own, for messages whose dead letters may be missing
+//! ([`coverage`](super::coverage)). Few messages wait here at any time, because bodies may be large and
+//! nobody waits for them.
 
 use std::future::Future;
 use std::pin::Pin;

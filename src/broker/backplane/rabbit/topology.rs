@@ -1,6 +1,6 @@
-//! What has to be there before messages can come: exchanges, queues, bindings.
+//! Declares what must exist before messages can come: exchanges, queues, bindings.
 //!
-//! RabbitMQ closes a channel on every refusal, so that each declaration that may be refused gets one of its
+//! RabbitMQ closes a channel on every refusal, so each declaration that may be refused has a channel of its
 //! own.
 
 use lapin::options::{

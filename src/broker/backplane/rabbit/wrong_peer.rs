@@ -1,4 +1,4 @@
-//! What listens where RabbitMQ should, and is something else.
+//! Recognizes a peer that is not RabbitMQ.
 
 use std::future::pending;
 use std::pin::pin;

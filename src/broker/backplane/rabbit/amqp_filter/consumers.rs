@@ -1,4 +1,4 @@
-//! Which consumers lapin has been told of.
+//! The consumers whose confirmations were passed to lapin.
 
 /// Of one channel, so many of the latest consumers are known.
 const KNOWN_MAX: usize = 32;

@@ -1,4 +1,4 @@
-//! Methods: what RabbitMQ says beside messages, and what it says before each.
+//! AMQP methods: what RabbitMQ sends besides messages, and before each message.
 
 use super::properties::is_text;
 
