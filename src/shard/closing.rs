@@ -124,11 +124,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
                 Phase::Open => self.stats.open.sub(1),
                 Phase::Closing => self.stats.closing.sub(1),
             }
-            self.placed -= usize::from(client.has_place);
-            match client.has_place {
-                true => self.capacity.give_back(),
-                false => self.capacity.give_refusal_back(),
-            }
+            self.admission.give_back(client.has_place);
             self.stats.blocked_clients.sub(u64::from(client.blocked));
             self.input_bytes -= client.input_bytes();
             self.reply_bytes -= client.reply_bytes();

@@ -236,7 +236,7 @@ impl<S: Socket> Shard<S, Commands> {
         }
         match self.join(slot, &command.topic, id, options) {
             Joined::AtOnce | Joined::Later => self.done(),
-            Joined::NoRoom => self.starve(slot),
+            Joined::NoRoom => self.wait_for_room(slot),
             Joined::NotNow => self.answer_error(slot, id, ErrorCode::TooManyRequests),
         }
     }
@@ -311,14 +311,14 @@ impl<S: Socket> Shard<S, Commands> {
         if self.clients[slot].publishing_bytes() > self.limits.message_bytes.saturating_sub(data.len()) {
             return Outcome::Wait;
         }
-        if self.requests.room() == 0 {
-            return self.starve(slot);
+        if !self.requests.has_room() {
+            return self.wait_for_room(slot);
         }
         let client = self.clients.key(slot);
         let asker = Asker::Client { shard: self.id, client, command: id };
         let publish = Publish { asker, topics: vec![topic.into()], data: data.into(), id: None, key: None };
-        if self.requests.send(Request::Publish(publish)).is_err() {
-            return self.starve(slot);
+        if !self.requests.send(Request::Publish(publish)) {
+            return self.wait_for_room(slot);
         }
         let kind = Pending::Publish(u32::try_from(data.len()).unwrap_or(u32::MAX));
         self.wait_for(slot, topic, id, kind);
@@ -336,8 +336,8 @@ impl<S: Socket> Shard<S, Commands> {
         if !self.may_ask(slot) {
             return Outcome::Wait;
         }
-        if self.requests.room() == 0 {
-            return self.starve(slot);
+        if !self.requests.has_room() {
+            return self.wait_for_room(slot);
         }
         let (client, codec) = (self.clients.key(slot), self.clients[slot].session.codec());
         let history = History {
@@ -349,7 +349,7 @@ impl<S: Socket> Shard<S, Commands> {
         };
         self.wait_for(slot, topic, id, Pending::History);
         self.ask(Question::History(Box::new(history)));
-        self.tell_the_broker();
+        self.send_requests();
         self.done()
     }
 
@@ -389,8 +389,8 @@ impl<S: Socket> Shard<S, Commands> {
     }
 
     /// The request queue is full: the client's input waits, and is tried again with the next tick.
-    fn starve(&mut self, slot: u32) -> Outcome {
-        self.starved.push(slot);
+    fn wait_for_room(&mut self, slot: u32) -> Outcome {
+        self.requests.retry_client(slot);
         Outcome::Wait
     }
 

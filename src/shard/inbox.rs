@@ -1,18 +1,69 @@
 //! Handles the broker thread's mail.
 
+use std::collections::VecDeque;
+
+use crate::base::mailbox::Receiver;
 use crate::codec::reply::{EncodedPublications, HistoryRead, Position, Reply};
 use crate::domain::mail::{ClientKey, CommandKey, HistoryPage, Lines, Mail, Request, TopicCounts, TopicSlot};
 use crate::domain::reasons::{Closing, ErrorCode, UnsubscribeCode};
-use crate::shard::pacing::Walk;
 use crate::shard::topics::Interest;
 use crate::shard::{Application, Shard, Socket};
 
 /// Topics looked at for a survey in one tick: a survey of many topics must not delay deliveries.
 const SURVEYED_PER_TICK: u32 = 1000;
 
+/// The mailbox, and mail that was begun.
+#[derive(Debug)]
+pub(super) struct MailIntake {
+    inbox: Receiver<Mail>,
+    /// Mail that waits for a sweep to make room in a log. No other is taken before it.
+    held: Option<Mail>,
+    /// Mail was left in the mailbox by the budget.
+    has_more: bool,
+    /// Surveys to be answered, the oldest first.
+    surveys: VecDeque<Survey>,
+}
+
+impl MailIntake {
+    /// Nothing was taken yet.
+    pub(super) fn new(inbox: Receiver<Mail>) -> Self {
+        Self { inbox, held: None, has_more: false, surveys: VecDeque::new() }
+    }
+
+    /// Whether mail is left that needs no waker to be taken.
+    pub(super) fn has_more(&self) -> bool {
+        self.has_more
+    }
+
+    /// Whether surveys are to be answered.
+    pub(super) fn has_surveys(&self) -> bool {
+        !self.surveys.is_empty()
+    }
+
+    /// Mails in the mailbox.
+    pub(super) fn len(&self) -> usize {
+        self.inbox.len()
+    }
+
+    /// Whether the mailbox is empty.
+    pub(super) fn is_empty(&self) -> bool {
+        self.inbox.is_empty()
+    }
+
+    /// Has whoever sends the next mail wake the shard.
+    pub(super) fn rearm(&mut self) {
+        self.inbox.rearm();
+    }
+
+    /// The next mail to be done.
+    fn take(&mut self) -> Option<Mail> {
+        self.held.take().or_else(|| self.inbox.take())
+    }
+}
+
 /// A survey that is being answered.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Survey {
+struct Survey {
     id: u32,
     next: u32,
 }
@@ -20,15 +71,15 @@ pub(super) struct Survey {
 impl<S: Socket, A: Application> Shard<S, A> {
     /// Takes mail, as far as the budget and the logs have room.
     pub(super) fn take_mail(&mut self) {
-        self.more_mail = false;
+        self.mail.has_more = false;
         for _ in 0..self.budgets.mails {
-            let Some(mail) = self.held_mail.take().or_else(|| self.inbox.take()) else { return };
-            self.held_mail = self.open(mail);
-            if self.held_mail.is_some() {
+            let Some(mail) = self.mail.take() else { return };
+            self.mail.held = self.open(mail);
+            if self.mail.held.is_some() {
                 break;
             }
         }
-        self.more_mail = true;
+        self.mail.has_more = true;
     }
 
     /// Does what a mail says, or gives it back if it must wait for a sweep.
@@ -52,8 +103,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
             Mail::Gap => self.begin_gap(),
             Mail::Disconnect { client, closing } => self.disconnect(client, &closing),
             Mail::Unsubscribe { client, topic, code } => self.unsubscribe_for_operator(client, &topic, code),
-            Mail::Survey { id } => self.surveys.push_back(Survey { id, next: 0 }),
-            Mail::Drain => self.drain = Some(Walk::begin(self.clients_per_second, self.clients.len())),
+            Mail::Survey { id } => self.mail.surveys.push_back(Survey { id, next: 0 }),
+            Mail::Drain => self.begin_drain(),
         }
         None
     }
@@ -126,19 +177,19 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     /// Answers the oldest survey, a piece per tick.
     pub(super) fn answer_surveys(&mut self) {
-        let Some(&survey) = self.surveys.front() else { return };
-        if self.requests.room() == 0 {
+        let Some(&survey) = self.mail.surveys.front() else { return };
+        if !self.requests.has_room() {
             return;
         }
         let end = self.topics.slots().min(survey.next.saturating_add(SURVEYED_PER_TICK));
         let topics = self.count_subscribers(survey.next..end);
         let last = end == self.topics.slots();
-        if self.requests.send(Request::SurveyPart { id: survey.id, topics, last }).is_err() {
+        if !self.requests.send(Request::SurveyPart { id: survey.id, topics, last }) {
             return;
         }
         if last {
-            self.surveys.pop_front();
-        } else if let Some(survey) = self.surveys.front_mut() {
+            self.mail.surveys.pop_front();
+        } else if let Some(survey) = self.mail.surveys.front_mut() {
             survey.next = end;
         }
     }

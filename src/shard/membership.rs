@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::codec::push::Push;
 use crate::codec::reply::{self, EncodedPublications, Reply, Subscribed};
 use crate::domain::mail::{
-    CommandKey, Encoding, Lane, Position, Question, Recover, Recovery, Request, TopicSlot, Variant,
+    CommandKey, Encoding, Lane, Position, Question, Recover, Recovery, TopicSlot, Variant,
 };
 use crate::domain::reasons::{ErrorCode, UnsubscribeCode};
 use crate::session::Phase;
@@ -44,7 +44,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let variant = self.variant_for(slot, name);
         let topic = match self.topics.find(name, variant) {
             Some(topic) => topic,
-            None if self.requests.room() == 0 => return Joined::NoRoom,
+            None if !self.requests.has_room() => return Joined::NoRoom,
             None => self.attach(name, variant),
         };
         let asker = CommandKey { client: self.clients.key(slot), id: command };
@@ -56,7 +56,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             self.topics[topic].add_pending(pending);
         } else if pending.options.recover.is_some() {
             self.ask_to_recover(topic, pending);
-            self.tell_the_broker();
+            self.send_requests();
         } else {
             self.add_subscriber(topic, slot);
             self.say_subscribed(topic, asker, &pending.options);
@@ -136,8 +136,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
     fn attach(&mut self, name: &str, variant: Variant) -> TopicSlot {
         let namespace = self.namespaces.of(name);
         let topic = self.topics.insert(name.into(), namespace, variant);
-        self.owed.push_back(topic);
-        self.tell_the_broker();
+        self.requests.push_topic(topic);
+        self.send_requests();
         topic
     }
 
@@ -210,33 +210,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let topic = &mut self.topics[slot];
         if topic.interest == Interest::Live && topic.is_deserted() {
             topic.interest = Interest::Detaching;
-            self.owed.push_back(slot);
-        }
-    }
-
-    /// Sends what the broker is owed about topics, as far as there is room, and wakes it if it was told
-    /// anything.
-    pub(super) fn tell_the_broker(&mut self) {
-        let mut told = false;
-        while let Some(&slot) = self.owed.front() {
-            let Some(topic) = self.topics.get(slot) else {
-                unreachable!("a topic stays until the broker's last word")
-            };
-            let (shard, variant, name) = (self.id, topic.variant, topic.name.clone());
-            let request = match topic.interest {
-                Interest::Attaching => Request::Attach { shard, topic: slot, variant, name },
-                Interest::Detaching => Request::Detach { shard, topic: slot, variant, name },
-                Interest::Live => unreachable!("nothing is owed about a live topic"),
-            };
-            if self.requests.push(request).is_err() {
-                break;
-            }
-            told = true;
-            self.owed.pop_front();
-        }
-        told |= self.send_questions();
-        if told {
-            self.requests.notify();
+            self.requests.push_topic(slot);
         }
     }
 
@@ -329,7 +303,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     pub(super) fn detached(&mut self, slot: TopicSlot) {
         if self.topics[slot].has_pending() {
             self.topics[slot].interest = Interest::Attaching;
-            self.owed.push_back(slot);
+            self.requests.push_topic(slot);
             return;
         }
         self.free(slot);

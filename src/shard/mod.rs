@@ -8,6 +8,7 @@
 //! the client that asked is not read. What the broker tells it comes through its mailbox; while a log is
 //! full because its sweep is behind, no mail is taken, and the broker waits.
 
+mod admission;
 pub mod clients;
 mod closing;
 mod commands;
@@ -24,6 +25,7 @@ mod pacing;
 mod questions;
 mod reading;
 mod replies;
+mod requests;
 mod retention;
 mod shedding;
 mod timeouts;
@@ -50,19 +52,20 @@ use crate::domain::namespaces::Namespaces;
 use crate::domain::receipt::Reporter;
 use crate::session::{Phase, Policy};
 use crate::stats::ShardStats;
-use crate::transport::refusal::Refusal;
 use crate::transport::upgrade::UpgradePolicy;
 use crate::transport::websocket::extension::Deflate;
 
 pub use clients::Socket;
 pub use commands::Commands;
 
+use admission::Admission;
 use clients::Clients;
 use delivery::Piece;
 use faults::FaultLog;
-use inbox::Survey;
+use inbox::MailIntake;
 use origins::Origins;
-use pacing::Walk;
+use pacing::Pacing;
+use requests::RequestQueue;
 use shedding::Roll;
 use timer_wheel::{GRAIN, Moment, TimerWheel};
 use topics::Topics;
@@ -121,14 +124,12 @@ pub struct Shard<S, A = Commands> {
     budgets: Budgets,
     policy: Policy,
     namespaces: Arc<Namespaces>,
-    inbox: Receiver<Mail>,
-    requests: Sender<Request>,
+    mail: MailIntake,
+    requests: RequestQueue,
     /// Through which batch everything was written, if the broker wants to know.
     progress: Option<Progress>,
     stats: Arc<ShardStats>,
-    capacity: Arc<Capacity>,
-    /// Clients that have one of the node's places.
-    placed: usize,
+    admission: Admission,
     faults: FaultLog,
     origins: Origins,
 
@@ -144,25 +145,9 @@ pub struct Shard<S, A = Commands> {
     to_read: VecDeque<ClientKey>,
     /// Clients whose sockets take something again.
     to_write: VecDeque<u32>,
-    /// Clients whose next command waits for room in the request queue.
-    starved: Vec<u32>,
-    /// Topics about which the broker is to be told, as soon as there is room.
-    owed: VecDeque<TopicSlot>,
-    /// Clients' questions that the broker is to be asked as soon as there is room.
-    questions: VecDeque<Request>,
-    /// Mail that waits for a sweep to make room in a log.
-    held_mail: Option<Mail>,
-    /// Mail was left in the mailbox by the budget.
-    more_mail: bool,
     /// Clients to be buried at the end of the tick.
     dead: Vec<u32>,
-    /// Closing everybody, at a pace.
-    drain: Option<Walk>,
-    /// The broker has been told that the drain is done.
-    drained: bool,
-    /// Telling everybody of a gap, at a pace.
-    gap: Option<Walk>,
-    surveys: VecDeque<Survey>,
+    pacing: Pacing,
 
     /// What the client that is being read has used of its share of the turn, in bytes.
     share_used: usize,
@@ -202,8 +187,6 @@ pub struct Shard<S, A = Commands> {
     buffers: Vec<Vec<u8>>,
     /// Spreads first pings. Seeded by the shard's number alone: a simulation repeats it.
     random: SmallRng,
-    clients_per_second: u32,
-    gaps_per_second: u32,
     application: PhantomData<A>,
 }
 
@@ -213,22 +196,19 @@ impl<S: Socket, A: Application> Shard<S, A> {
     pub fn new(setup: Setup, start: Instant) -> Self {
         let config = &setup.config;
         let limits = config.limits.clone();
-        let share = |per_second: u32| (per_second / u32::from(setup.shards.max(1))).max(1);
         Self {
             id: setup.id,
             node: setup.node,
             policy: Policy { upgrade: setup.upgrade, message_bytes: limits.message_bytes },
             timeouts: config.timeouts.clone(),
             budgets: config.budgets.clone(),
-            clients_per_second: share(config.stop.clients_per_second),
-            gaps_per_second: share(config.stop.gaps_per_second),
             namespaces: setup.namespaces,
-            inbox: setup.inbox,
-            requests: setup.requests,
+            mail: MailIntake::new(setup.inbox),
+            requests: RequestQueue::new(setup.requests),
+            pacing: Pacing::new(&config.stop, setup.shards),
             progress: setup.reporter.map(|reporter| Progress::new(reporter, config.amqp.written_timeout.0)),
             stats: setup.stats,
-            capacity: setup.capacity,
-            placed: 0,
+            admission: Admission::new(setup.capacity),
             faults: FaultLog::default(),
             origins: Origins::default(),
             clients: Clients::default(),
@@ -238,16 +218,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             pinned: VecDeque::new(),
             to_read: VecDeque::new(),
             to_write: VecDeque::new(),
-            starved: Vec::new(),
-            owed: VecDeque::new(),
-            questions: VecDeque::new(),
-            held_mail: None,
-            more_mail: false,
             dead: Vec::new(),
-            drain: None,
-            drained: false,
-            gap: None,
-            surveys: VecDeque::new(),
             share_used: 0,
             input_bytes: 0,
             keepers: Roll::default(),
@@ -285,14 +256,14 @@ impl<S: Socket, A: Application> Shard<S, A> {
         self.sweep();
         self.report_written();
         self.fire_timers();
-        self.walk(now);
+        self.go_on_pacing(now);
         self.shed_replies();
         self.shed_input();
         self.answer_surveys();
         // What the dead had is room for others.
         self.free_dead();
         self.serve_line();
-        self.tell_the_broker();
+        self.send_requests();
         self.faults.tell_of_more(self.timers.instant());
         self.show_gauges();
     }
@@ -300,7 +271,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// How long the loop may sleep before the next tick; `None`: until something happens.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
-        let work_left = self.more_mail
+        let work_left = self.mail.has_more()
             || !self.round.is_empty()
             || !self.to_read.is_empty()
             || !self.to_write.is_empty()
@@ -309,59 +280,14 @@ impl<S: Socket, A: Application> Shard<S, A> {
         if work_left {
             return Some(Duration::ZERO);
         }
-        let questions = !self.owed.is_empty() || !self.questions.is_empty();
-        let retries = !self.starved.is_empty() || questions || !self.surveys.is_empty();
-        let walks = self.drain.is_some() || self.gap.is_some();
-        let retry = (retries || walks).then_some(RETRY);
+        let retries = self.requests.has_pending() || self.mail.has_surveys() || self.pacing.is_active();
+        let retry = retries.then_some(RETRY);
         let waits = self.progress.as_ref().is_some_and(Progress::is_behind) || !self.line.is_empty();
         let looks = waits.then_some(GRAIN);
         // A grain later, as the time is known no better.
         let faults =
             self.faults.due().map(|due| due.saturating_duration_since(self.timers.instant()) + GRAIN);
         [self.timers.poll_timeout(), retry, looks, faults].into_iter().flatten().min()
-    }
-
-    /// The key of the next client, to register its socket under.
-    #[must_use]
-    pub fn vacancy(&self) -> ClientKey {
-        self.clients.vacancy()
-    }
-
-    /// Takes a new connection in; where the node is full, to answer it with 503, or not at all where too many are
-    /// answered so already: then it ends here. It is timed from `now`: the latest tick may have been long ago.
-    pub fn admit(&mut self, socket: S, now: Instant) -> Option<ClientKey> {
-        self.timers.advance(now);
-        let has_place = self.capacity.take();
-        if !has_place && !self.capacity.take_refusal() {
-            self.stats.accepted.add(1);
-            self.stats.refused_upgrades[Refusal::Full as usize].add(1);
-            self.log_refusal(socket.peer(), Refusal::Full, b"");
-            return None;
-        }
-        let key = self.clients.insert(socket, self.timers.now());
-        self.stats.accepted.add(1);
-        self.stats.upgrading.add(1);
-        self.arm(key.slot);
-        self.clients[key.slot].has_place = has_place;
-        self.placed += usize::from(has_place);
-        if self.drain.is_some() {
-            self.refuse(key.slot, Refusal::Stopping, b"");
-        } else if !has_place {
-            self.refuse(key.slot, Refusal::Full, b"");
-        }
-        Some(key)
-    }
-
-    /// Clients that have one of the node's places: not those that are being refused.
-    #[must_use]
-    pub fn placed(&self) -> usize {
-        self.placed
-    }
-
-    /// The places that all shards share.
-    #[must_use]
-    pub fn capacity(&self) -> &Capacity {
-        &self.capacity
     }
 
     /// Notes that the peer of the client in `slot` has closed its side.
@@ -408,13 +334,13 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// Whether everybody has been closed and the broker knows.
     #[must_use]
     pub fn is_drained(&self) -> bool {
-        self.drained
+        self.pacing.is_drained()
     }
 
     /// Whether it is closing everybody.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.drain.is_some()
+        self.pacing.is_draining()
     }
 
     /// Its counters.
@@ -425,13 +351,13 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     /// The mailbox's side that looks: to be called before the tick that decides about going to sleep.
     pub fn rearm(&mut self) {
-        self.inbox.rearm();
+        self.mail.rearm();
     }
 
     /// Whether mail came after the last look.
     #[must_use]
     pub fn has_mail(&self) -> bool {
-        !self.inbox.is_empty()
+        !self.mail.is_empty()
     }
 
     /// Puts a message for the client in `slot` behind what waits for it already.
@@ -470,7 +396,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     fn show_gauges(&self) {
         let stats = &self.stats;
         stats.ticks.add(1);
-        stats.mailbox_depth.set(self.inbox.len() as u64);
+        stats.mailbox_depth.set(self.mail.len() as u64);
         stats.log_bytes.set(self.log_bytes as u64);
         stats.rest_bytes.set(self.rest_bytes as u64);
         stats.reply_bytes.set(self.reply_bytes as u64);

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::config::Stop;
 use crate::domain::mail::Request;
 use crate::domain::reasons::{CloseReason, UnsubscribeCode};
 use crate::session::Phase;
@@ -13,28 +14,70 @@ use crate::transport::refusal::Refusal;
 /// 5 s, and connect anew.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A walk over all slots at a pace.
+/// What is being done to all clients, at a limited rate.
+#[derive(Debug)]
+pub(super) struct Pacing {
+    /// Closes all clients.
+    drain: Option<PacedPass>,
+    /// The broker has been told that the drain is done.
+    is_drained: bool,
+    /// Tells all subscribers of a gap.
+    gap: Option<PacedPass>,
+    clients_per_second: u32,
+    gaps_per_second: u32,
+}
+
+impl Pacing {
+    /// Nothing is being done. The rates are of the whole engine, and its `shards` share them.
+    pub(super) fn new(rates: &Stop, shards: u16) -> Self {
+        let share = |per_second: u32| (per_second / u32::from(shards.max(1))).max(1);
+        Self {
+            drain: None,
+            is_drained: false,
+            gap: None,
+            clients_per_second: share(rates.clients_per_second),
+            gaps_per_second: share(rates.gaps_per_second),
+        }
+    }
+
+    /// Whether a pass goes on.
+    pub(super) fn is_active(&self) -> bool {
+        self.drain.is_some() || self.gap.is_some()
+    }
+
+    /// Whether all clients are being closed, or have been.
+    pub(super) fn is_draining(&self) -> bool {
+        self.drain.is_some()
+    }
+
+    /// Whether all clients have been closed and the broker knows.
+    pub(super) fn is_drained(&self) -> bool {
+        self.is_drained
+    }
+}
+
+/// One pass over all client slots at a limited rate.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Walk {
+struct PacedPass {
     next: u32,
     per_second: u32,
     began: Option<Instant>,
     done: u64,
 }
 
-impl Walk {
-    /// A walk that has met nobody yet. Few clients are met within a second, whatever the pace.
-    pub(super) fn begin(per_second: u32, clients: usize) -> Self {
+impl PacedPass {
+    /// A pass that begins. Few clients are reached within a second, whatever the rate.
+    fn begin(per_second: u32, clients: usize) -> Self {
         let few = u32::try_from(2 * clients.min(100)).unwrap_or(0);
         Self { next: 0, per_second: per_second.max(few), began: None, done: 0 }
     }
 
-    /// How long it takes at its pace until it has met all who may be left of so many slots.
+    /// How long it takes to reach all that may be left of so many slots.
     fn rest(&self, slots: u32) -> Duration {
         Duration::from_secs(slots.saturating_sub(self.next).into()) / self.per_second.max(1)
     }
 
-    /// How many clients more may be met by `now`.
+    /// How many more clients may be reached by `now`.
     fn allowance(&mut self, now: Instant) -> u64 {
         let began = *self.began.get_or_insert(now);
         let elapsed = now.saturating_duration_since(began).as_millis();
@@ -44,67 +87,72 @@ impl Walk {
 }
 
 impl<S: Socket, A: Application> Shard<S, A> {
-    /// Goes on with the walks that are under way.
-    pub(super) fn walk(&mut self, now: Instant) {
-        if let Some(mut walk) = self.drain {
-            self.drain_some(&mut walk, now);
-            self.drain = Some(walk);
+    /// Goes on with what is being done to all clients.
+    pub(super) fn go_on_pacing(&mut self, now: Instant) {
+        if let Some(mut pass) = self.pacing.drain {
+            self.drain_some(&mut pass, now);
+            self.pacing.drain = Some(pass);
             self.report_the_end();
         }
-        if let Some(mut walk) = self.gap {
-            let ended = self.tell_some_of_the_gap(&mut walk, now);
-            self.gap = (!ended).then_some(walk);
+        if let Some(mut pass) = self.pacing.gap {
+            let has_ended = self.tell_some_of_the_gap(&mut pass, now);
+            self.pacing.gap = (!has_ended).then_some(pass);
         }
+    }
+
+    /// Begins to close all clients.
+    pub(super) fn begin_drain(&mut self) {
+        self.pacing.drain = Some(PacedPass::begin(self.pacing.clients_per_second, self.clients.len()));
     }
 
     /// Publications may be missing: everybody who subscribes to anything is to be told. A gap within a gap
     /// begins again, for those who were told and are back.
     pub(super) fn begin_gap(&mut self) {
-        self.gap = Some(Walk::begin(self.gaps_per_second, self.clients.len()));
+        self.pacing.gap = Some(PacedPass::begin(self.pacing.gaps_per_second, self.clients.len()));
     }
 
     /// Whether it takes long until everybody has been told of a gap, for somebody who waits for that.
     pub(super) fn gap_lasts(&self) -> bool {
-        self.gap.is_some_and(|walk| walk.rest(self.clients.slots()) > TIMEOUT)
+        self.pacing.gap.is_some_and(|pass| pass.rest(self.clients.slots()) > TIMEOUT)
     }
 
-    fn drain_some(&mut self, walk: &mut Walk, now: Instant) {
-        let mut allowance = walk.allowance(now);
-        while allowance > 0 && walk.next < self.clients.slots() {
-            let slot = walk.next;
-            walk.next += 1;
+    fn drain_some(&mut self, pass: &mut PacedPass, now: Instant) {
+        let mut allowance = pass.allowance(now);
+        while allowance > 0 && pass.next < self.clients.slots() {
+            let slot = pass.next;
+            pass.next += 1;
             let Some(client) = self.clients.living(slot) else { continue };
             match client.session.phase {
                 Phase::Upgrading => self.refuse(slot, Refusal::Stopping, b""),
                 Phase::Open => self.close(slot, CloseReason::Shutdown),
                 Phase::Closing => continue,
             }
-            walk.done += 1;
+            pass.done += 1;
             allowance -= 1;
         }
     }
 
     fn report_the_end(&mut self) {
-        if self.clients.is_empty() && !self.drained {
-            self.drained = self.requests.send(Request::Drained { shard: self.id }).is_ok();
+        if self.clients.is_empty() && !self.pacing.is_drained {
+            self.pacing.is_drained = self.requests.send(Request::Drained { shard: self.id });
             self.faults.tell_the_rest();
         }
     }
 
-    /// Tells the next ones; whether it has been round.
-    fn tell_some_of_the_gap(&mut self, walk: &mut Walk, now: Instant) -> bool {
-        let mut allowance = walk.allowance(now);
-        while allowance > 0 && walk.next < self.clients.slots() {
-            let slot = walk.next;
-            walk.next += 1;
+    /// Tells the next subscribers; true when all slots have been reached.
+    fn tell_some_of_the_gap(&mut self, pass: &mut PacedPass, now: Instant) -> bool {
+        let mut allowance = pass.allowance(now);
+        while allowance > 0 && pass.next < self.clients.slots() {
+            let slot = pass.next;
+            pass.next += 1;
             let Some(client) = self.clients.living(slot) else { continue };
             if !client.subscriptions.as_slice().is_empty() {
                 self.tell_of_the_gap(slot);
-                walk.done += 1;
+                pass.done += 1;
                 allowance -= 1;
             }
         }
-        walk.next >= self.clients.slots()
+        pass.next >= self.clients.slots()
     }
 
     fn tell_of_the_gap(&mut self, slot: u32) {

@@ -156,7 +156,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         asked.unanswered += 1;
         question.set_budget(Arc::clone(&asked.budget));
         self.promised_bytes += if is_new { promised } else { 0 };
-        self.questions.push_back(question.into());
+        self.requests.push_question(question.into());
     }
 
     /// Puts a client into the line, if its next budget could begin but for the room.
@@ -293,22 +293,5 @@ impl<S: Socket, A: Application> Shard<S, A> {
             self.topics[question.topic].recovering -= 1;
             self.detach_if_deserted(question.topic);
         }
-    }
-
-    /// Sends the questions that wait, as far as there is room: whether one was sent. Recoveries are about topics that
-    /// the broker knows of, and hears of no detaching before it has answered.
-    pub(super) fn send_questions(&mut self) -> bool {
-        let mut sent = false;
-        while self.requests.room() > 0
-            && let Some(question) = self.questions.pop_front()
-        {
-            // Nobody else pushes; if it fails all the same, the question is kept.
-            if let Err(refused) = self.requests.push(question) {
-                self.questions.push_front(refused);
-                break;
-            }
-            sent = true;
-        }
-        sent
     }
 }

@@ -26,7 +26,7 @@ pub(super) const STEP_COST: usize = 128;
 impl<S: Socket, A: Application> Shard<S, A> {
     /// Reads the clients that have something, each once, as far as the budget goes.
     pub(super) fn read_clients(&mut self, clock: impl Fn() -> Instant) {
-        for slot in std::mem::take(&mut self.starved) {
+        for slot in self.requests.take_blocked_clients() {
             self.readable(slot);
         }
         self.note_crowd();

@@ -13,6 +13,7 @@ use crate::base::mailbox::{Wake, mailbox};
 use crate::config::{Interval, Namespace, SlowPolicy};
 use crate::domain::mail::{Encoding, KeyedLine, Lane, Lines, Position, Recovery, Variant};
 use crate::domain::reasons::CloseReason;
+use crate::transport::refusal::Refusal;
 use crate::domain::receipt::{Receipt, receipt};
 
 const UPGRADE: &str = "GET /connection/websocket HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\

@@ -67,7 +67,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         }
         if progress.waiting.len() < before {
             progress.reporter.report(progress.taken - progress.waiting.len() as u64);
-            self.requests.notify();
+            self.requests.wake_broker();
         }
         self.progress = Some(progress);
     }

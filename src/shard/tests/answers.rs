@@ -70,7 +70,7 @@ fn an_operator_closes_with_a_code_and_a_text_of_the_applications() {
 #[test]
 fn a_full_node_says_so() {
     let mut world = World::new(config(|_| {}));
-    world.shard.capacity = Arc::new(Capacity::new(2));
+    world.shard.admission = Admission::new(Arc::new(Capacity::new(2)));
     let inside = [world.connect(), world.connect()];
     let come = |world: &mut World| {
         let end = End(Rc::new(RefCell::new(Pipe { room: usize::MAX, ..Pipe::default() })));
@@ -96,5 +96,5 @@ fn a_full_node_says_so() {
     }
     world.tick();
     world.connect();
-    assert!(world.shard.capacity.is_full());
+    assert!(world.shard.capacity().is_full());
 }

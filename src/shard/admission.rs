@@ -1,0 +1,85 @@
+//! Which connections become clients: the node has so many places, which all shards share.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::base::capacity::Capacity;
+use crate::domain::mail::ClientKey;
+use crate::shard::{Application, Shard, Socket};
+use crate::transport::refusal::Refusal;
+
+/// The node's places for clients, and how many of them this shard's clients have.
+#[derive(Debug)]
+pub(super) struct Admission {
+    capacity: Arc<Capacity>,
+    placed: usize,
+}
+
+impl Admission {
+    /// No client has a place yet.
+    pub(super) fn new(capacity: Arc<Capacity>) -> Self {
+        Self { capacity, placed: 0 }
+    }
+
+    /// Takes a place for a client, or one for a connection that is refused: true for the former, none if there is
+    /// neither.
+    fn take(&mut self) -> Option<bool> {
+        if self.capacity.take() {
+            self.placed += 1;
+            return Some(true);
+        }
+        self.capacity.take_refusal().then_some(false)
+    }
+
+    /// Gives the place of a connection that has ended back.
+    pub(super) fn give_back(&mut self, has_place: bool) {
+        if has_place {
+            self.placed -= 1;
+            self.capacity.give_back();
+        } else {
+            self.capacity.give_refusal_back();
+        }
+    }
+}
+
+impl<S: Socket, A: Application> Shard<S, A> {
+    /// Takes a new connection in. Where the node is full, it is answered with 503; where too many are answered so
+    /// already, it ends here, without an answer. It is timed from `now`: the latest tick may have been long ago.
+    pub fn admit(&mut self, socket: S, now: Instant) -> Option<ClientKey> {
+        self.timers.advance(now);
+        self.stats.accepted.add(1);
+        let Some(has_place) = self.admission.take() else {
+            self.stats.refused_upgrades[Refusal::Full as usize].add(1);
+            self.log_refusal(socket.peer(), Refusal::Full, b"");
+            return None;
+        };
+        let key = self.clients.insert(socket, self.timers.now());
+        self.stats.upgrading.add(1);
+        self.arm(key.slot);
+        self.clients[key.slot].has_place = has_place;
+        if self.is_draining() {
+            self.refuse(key.slot, Refusal::Stopping, b"");
+        } else if !has_place {
+            self.refuse(key.slot, Refusal::Full, b"");
+        }
+        Some(key)
+    }
+
+    /// The key of the next client, to register its socket under.
+    #[must_use]
+    pub fn vacancy(&self) -> ClientKey {
+        self.clients.vacancy()
+    }
+
+    /// Clients that have one of the node's places: not those that are being refused.
+    #[must_use]
+    pub fn placed(&self) -> usize {
+        self.admission.placed
+    }
+
+    /// The places that all shards share.
+    #[must_use]
+    pub fn capacity(&self) -> &Capacity {
+        &self.admission.capacity
+    }
+}

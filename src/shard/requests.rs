@@ -1,0 +1,129 @@
+//! The queue of requests to the broker, and what waits for room in it.
+//!
+//! The queue is bounded. What finds no room waits here and is sent by a later tick: at most one notification per
+//! topic, and questions that clients may have pending. A client whose command finds no room is read again with
+//! the next tick.
+
+use std::collections::VecDeque;
+
+use crate::base::mailbox::Sender;
+use crate::domain::mail::{Request, TopicSlot};
+use crate::shard::topics::Interest;
+use crate::shard::{Application, Shard, Socket};
+
+/// The request queue, and what waits for room in it.
+#[derive(Debug)]
+pub(super) struct RequestQueue {
+    sender: Sender<Request>,
+    /// Clients whose next command waits for room.
+    blocked_clients: Vec<u32>,
+    /// Topics of which the broker is to be told that they are to be attached, or detached.
+    pending_topics: VecDeque<TopicSlot>,
+    /// Questions of clients that the broker is to be asked.
+    pending_questions: VecDeque<Request>,
+}
+
+impl RequestQueue {
+    /// Nothing waits.
+    pub(super) fn new(sender: Sender<Request>) -> Self {
+        Self {
+            sender,
+            blocked_clients: Vec::new(),
+            pending_topics: VecDeque::new(),
+            pending_questions: VecDeque::new(),
+        }
+    }
+
+    /// Whether the queue takes another request now.
+    pub(super) fn has_room(&self) -> bool {
+        self.sender.room() > 0
+    }
+
+    /// Whether something waits for room.
+    pub(super) fn has_pending(&self) -> bool {
+        !self.blocked_clients.is_empty()
+            || !self.pending_topics.is_empty()
+            || !self.pending_questions.is_empty()
+    }
+
+    /// Sends a request and wakes the broker; false if there is no room.
+    #[must_use]
+    pub(super) fn send(&self, request: Request) -> bool {
+        self.sender.send(request).is_ok()
+    }
+
+    /// Wakes the broker.
+    pub(super) fn wake_broker(&self) {
+        self.sender.notify();
+    }
+
+    /// Notes that the next command of the client in `slot` waits for room.
+    pub(super) fn retry_client(&mut self, slot: u32) {
+        self.blocked_clients.push(slot);
+    }
+
+    /// Takes out the clients whose next commands wait for room.
+    pub(super) fn take_blocked_clients(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.blocked_clients)
+    }
+
+    /// Queues what the topic's interest has become, to be told to the broker.
+    pub(super) fn push_topic(&mut self, topic: TopicSlot) {
+        self.pending_topics.push_back(topic);
+    }
+
+    /// Queues a client's question.
+    pub(super) fn push_question(&mut self, question: Request) {
+        self.pending_questions.push_back(question);
+    }
+
+    /// Sends pending questions while there is room; true if one was sent. A recovery is about a topic that the broker
+    /// knows, and the broker is told of no detaching before it has answered.
+    fn send_questions(&mut self) -> bool {
+        let mut sent = false;
+        while self.has_room()
+            && let Some(question) = self.pending_questions.pop_front()
+        {
+            // Nobody else pushes; if it fails all the same, the question is kept.
+            if let Err(refused) = self.sender.push(question) {
+                self.pending_questions.push_front(refused);
+                break;
+            }
+            sent = true;
+        }
+        sent
+    }
+}
+
+impl<S: Socket, A: Application> Shard<S, A> {
+    /// Sends what waits for room, as far as there is some, and wakes the broker if anything was sent.
+    pub(super) fn send_requests(&mut self) {
+        let told = self.send_topics();
+        let asked = self.requests.send_questions();
+        if told || asked {
+            self.requests.wake_broker();
+        }
+    }
+
+    /// Sends pending notifications about topics; true if one was sent.
+    fn send_topics(&mut self) -> bool {
+        let mut sent = false;
+        while let Some(&slot) = self.requests.pending_topics.front() {
+            let Some(topic) = self.topics.get(slot) else {
+                unreachable!("a topic stays until the broker's last word")
+            };
+            let (shard, variant, name) = (self.id, topic.variant, topic.name.clone());
+            let request = match topic.interest {
+                Interest::Attaching => Request::Attach { shard, topic: slot, variant, name },
+                Interest::Detaching => Request::Detach { shard, topic: slot, variant, name },
+                Interest::Live => unreachable!("nothing is pending about a live topic"),
+            };
+            if self.requests.sender.push(request).is_err() {
+                break;
+            }
+            sent = true;
+            self.requests.pending_topics.pop_front();
+        }
+        sent
+    }
+}
