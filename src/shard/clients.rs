@@ -197,10 +197,10 @@ pub struct Client<S> {
     pub left_over: bool,
     /// Its latest turn went on with what was left over: there is more of its input than turns.
     pub went_on: bool,
-    /// It is on the roll of those whose input is kept.
+    /// It is in the list of clients whose input is kept.
     pub keeps_input: bool,
-    /// It is on the roll of those who take no replies.
-    pub owes_replies: bool,
+    /// It is in the list of clients that leave replies unread.
+    pub leaves_replies: bool,
     /// How often its socket has been looked at once more since something has been late.
     pub looks: u8,
     /// Dead. Its slot is freed at the end of the tick.
@@ -227,7 +227,7 @@ impl<S> Client<S> {
             left_over: false,
             went_on: false,
             keeps_input: false,
-            owes_replies: false,
+            leaves_replies: false,
             looks: 0,
             message_since: now,
             dead: false,
@@ -277,6 +277,18 @@ impl<S> Client<S> {
     #[must_use]
     pub fn reply_bytes(&self) -> usize {
         self.outgoing.as_ref().map_or(0, |outgoing| outgoing.bytes.len() - outgoing.orphaned)
+    }
+
+    /// Notes whether input of it is kept, and whether it stays in the list of those of which some is.
+    pub(super) fn still_keeps_input(&mut self) -> bool {
+        self.keeps_input = self.input_bytes() > 0;
+        self.keeps_input
+    }
+
+    /// Notes whether it leaves replies unread, and so stays in the list of those who do.
+    pub(super) fn still_leaves_replies(&mut self) -> bool {
+        self.leaves_replies = self.blocked && self.reply_bytes() > 0;
+        self.leaves_replies
     }
 
     /// Whether a command about the topic with this hash is unanswered.
@@ -331,11 +343,13 @@ pub struct Clients<S> {
     slab: Slab<Client<S>>,
     /// How many clients each slot had before the present or the next one.
     generations: Vec<u32>,
+    /// Slots of the dead, to be freed at the end of the tick.
+    dead: Vec<u32>,
 }
 
 impl<S> Default for Clients<S> {
     fn default() -> Self {
-        Self { slab: Slab::default(), generations: Vec::new() }
+        Self { slab: Slab::default(), generations: Vec::new(), dead: Vec::new() }
     }
 }
 
@@ -359,6 +373,24 @@ impl<S> Clients<S> {
             self.generations.push(0);
         }
         self.key(slot)
+    }
+
+    /// Notes that a living client is dead. Its slot is taken until the end of the tick, as lists may name it.
+    pub fn kill(&mut self, slot: u32) {
+        debug_assert!(!self.slab[slot].dead, "nobody dies twice");
+        self.slab[slot].dead = true;
+        self.dead.push(slot);
+    }
+
+    /// Slots of the dead.
+    #[must_use]
+    pub fn dead(&self) -> &[u32] {
+        &self.dead
+    }
+
+    /// Takes the slot of one of the dead out of their list: it is to be freed.
+    pub fn next_dead(&mut self) -> Option<u32> {
+        self.dead.pop()
     }
 
     /// Takes a client out and frees its slot.

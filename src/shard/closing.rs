@@ -86,7 +86,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         self.drop_questions(slot);
         let before = self.clients[slot].input_bytes();
         self.clients[slot].waiting = None;
-        self.input_bytes -= before - self.clients[slot].input_bytes();
+        self.input.release(before - self.clients[slot].input_bytes());
         self.append_frames(slot, last);
         self.visit(slot);
     }
@@ -99,13 +99,12 @@ impl<S: Socket, A: Application> Shard<S, A> {
         if self.clients[slot].session.phase != Phase::Closing {
             self.count_close(reason);
         }
+        self.clients.kill(slot);
         let client = &mut self.clients[slot];
-        client.dead = true;
         if let Some(outgoing) = &mut client.outgoing {
             outgoing.rest = None;
         }
         self.leave_all_topics(slot);
-        self.dead.push(slot);
     }
 
     pub(super) fn count_close(&self, reason: CloseReason) {
@@ -114,7 +113,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     /// Frees the slots of the dead. Not before the end of the tick: until then lists may name them.
     pub(super) fn free_dead(&mut self) {
-        while let Some(slot) = self.dead.pop() {
+        while let Some(slot) = self.clients.next_dead() {
             self.drop_questions(slot);
             let client = self.clients.remove(slot);
             // A subscription that is left would be served to the slot's next owner.
@@ -126,9 +125,9 @@ impl<S: Socket, A: Application> Shard<S, A> {
             }
             self.admission.give_back(client.has_place);
             self.stats.blocked_clients.sub(u64::from(client.blocked));
-            self.input_bytes -= client.input_bytes();
-            self.reply_bytes -= client.reply_bytes();
-            self.rest_bytes -= client.outgoing.map_or(0, |outgoing| outgoing.orphaned);
+            self.input.release(client.input_bytes());
+            self.replies.release(client.reply_bytes());
+            self.logs.release_rest(client.outgoing.map_or(0, |outgoing| outgoing.orphaned));
             if let Some(origin) = client.origin {
                 self.origins.leave(origin);
             }

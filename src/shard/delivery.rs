@@ -5,6 +5,7 @@
 //! Usually that is one frame of the topic being swept, written directly from the log; otherwise the pieces
 //! are first copied together.
 
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::ops::Range;
 
@@ -32,7 +33,7 @@ const GATHER_MAX: usize = 256 << 10;
 
 /// What a part of one write is, so that a short one can be told apart.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Piece {
+enum Piece {
     /// The rest of a frame that was begun earlier.
     Rest { length: usize },
     /// Replies, pings, close frames.
@@ -41,18 +42,60 @@ pub(super) enum Piece {
     Frame { topic: TopicSlot, span: Span, length: usize },
 }
 
+/// Which topics and clients are to be written to, and the buffers of one visit.
+#[derive(Debug, Default)]
+pub(super) struct Delivery {
+    /// Topics with swept subscribers that are behind, in the order of their turns.
+    rotation: VecDeque<TopicSlot>,
+    /// Clients whose sockets take something again.
+    unblocked: VecDeque<u32>,
+    /// What one visit writes, when it is more than one frame.
+    gathered: Vec<u8>,
+    /// What `gathered` is made of.
+    pieces: Vec<Piece>,
+}
+
+impl Delivery {
+    /// Whether no swept subscriber of any topic is behind.
+    pub(super) fn is_swept(&self) -> bool {
+        self.rotation.is_empty()
+    }
+
+    /// Whether something can be written at once.
+    pub(super) fn has_work(&self) -> bool {
+        !self.rotation.is_empty() || !self.unblocked.is_empty()
+    }
+
+    /// Takes a topic out that is about to be removed.
+    pub(super) fn forget_topic(&mut self, topic: TopicSlot) {
+        self.rotation.retain(|&other| other != topic);
+    }
+
+    /// Notes that a client, which is written to now, needs no turn.
+    pub(super) fn forget_unblocked(&mut self, slot: u32) {
+        self.unblocked.retain(|&other| other != slot);
+    }
+}
+
 impl<S: Socket, A: Application> Shard<S, A> {
+    /// Notes that the socket of the client in `slot` takes something again.
+    pub fn writable(&mut self, slot: u32) {
+        if self.clients.living(slot).is_some_and(|client| client.blocked) {
+            self.delivery.unblocked.push_back(slot);
+        }
+    }
+
     /// Gives each topic with somebody behind its turns, as far as the budget goes.
     pub(super) fn sweep(&mut self) {
         let mut budget = self.budgets.visits;
-        while let Some(&topic) = self.round.front() {
+        while let Some(&topic) = self.delivery.rotation.front() {
             if budget == 0 {
                 break;
             }
             budget -= self.sweep_topic(topic, budget.min(TURN));
-            self.round.pop_front();
+            self.delivery.rotation.pop_front();
             if self.topics[topic].behind() > 0 {
-                self.round.push_back(topic);
+                self.delivery.rotation.push_back(topic);
             } else {
                 self.topics[topic].in_round = false;
                 self.settle_log(topic);
@@ -60,12 +103,12 @@ impl<S: Socket, A: Application> Shard<S, A> {
         }
     }
 
-    /// Puts a topic into the round, if somebody is behind and it is not there yet.
-    pub(super) fn enter_round(&mut self, slot: TopicSlot) {
+    /// Puts a topic into the rotation, if a swept subscriber is behind and it is not there yet.
+    pub(super) fn enter_rotation(&mut self, slot: TopicSlot) {
         let topic = &mut self.topics[slot];
         if topic.behind() > 0 && !topic.in_round {
             topic.in_round = true;
-            self.round.push_back(slot);
+            self.delivery.rotation.push_back(slot);
         }
     }
 
@@ -113,7 +156,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// Sends one subscriber what it lacks.
     fn serve(&mut self, topic: TopicSlot, position: u32, slot: u32) {
         let client = &self.clients[slot];
-        let nothing_else = self.round.len() == 1 || client.subscriptions.as_slice().len() == 1;
+        let nothing_else = self.delivery.rotation.len() == 1 || client.subscriptions.as_slice().len() == 1;
         if client.blocked {
             self.park(topic, position);
         } else if nothing_else && client.outgoing.is_none() {
@@ -156,10 +199,10 @@ impl<S: Socket, A: Application> Shard<S, A> {
             return;
         }
         self.gather(slot);
-        if self.pieces.is_empty() {
+        if self.delivery.pieces.is_empty() {
             return;
         }
-        match self.clients[slot].socket.write(&self.scratch) {
+        match self.clients[slot].socket.write(&self.delivery.gathered) {
             Ok(sent) => self.settle(slot, sent),
             Err(error) => self.not_written(slot, &error),
         }
@@ -167,20 +210,20 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     /// Puts side by side what is pending for a client: the rest of a frame, replies, a frame per topic.
     fn gather(&mut self, slot: u32) {
-        self.scratch.clear();
-        self.pieces.clear();
+        self.delivery.gathered.clear();
+        self.delivery.pieces.clear();
         let client = &self.clients[slot];
         if let Some(outgoing) = &client.outgoing {
             if let Some(rest) = outgoing.rest {
                 let log = self.topics[rest.topic].log.as_mut().expect("a log holds the frames begun from it");
                 log.with_frame(&rest.span, client.session.opcode(), |frame| {
-                    self.scratch.extend_from_slice(&frame[rest.sent..])
+                    self.delivery.gathered.extend_from_slice(&frame[rest.sent..])
                 });
-                self.pieces.push(Piece::Rest { length: self.scratch.len() });
+                self.delivery.pieces.push(Piece::Rest { length: self.delivery.gathered.len() });
             }
             if !outgoing.bytes.is_empty() {
-                self.scratch.extend_from_slice(outgoing.bytes.as_slice());
-                self.pieces.push(Piece::Bytes { length: outgoing.bytes.len() });
+                self.delivery.gathered.extend_from_slice(outgoing.bytes.as_slice());
+                self.delivery.pieces.push(Piece::Bytes { length: outgoing.bytes.len() });
             }
         }
         self.gather_frames(slot);
@@ -191,17 +234,17 @@ impl<S: Socket, A: Application> Shard<S, A> {
     fn gather_frames(&mut self, slot: u32) {
         let opcode = self.clients[slot].session.opcode();
         let subscriptions = self.clients[slot].subscriptions.as_slice();
-        let by_client = subscriptions.len() <= self.round.len();
-        let candidates = if by_client { subscriptions.len() } else { self.round.len() };
+        let by_client = subscriptions.len() <= self.delivery.rotation.len();
+        let candidates = if by_client { subscriptions.len() } else { self.delivery.rotation.len() };
         for index in 0..candidates {
-            if self.scratch.len() >= GATHER_MAX {
+            if self.delivery.gathered.len() >= GATHER_MAX {
                 break;
             }
             let subscriptions = &self.clients[slot].subscriptions;
             let found = if by_client {
                 Some(subscriptions.as_slice()[index])
             } else {
-                subscriptions.find(self.round[index])
+                subscriptions.find(self.delivery.rotation[index])
             };
             if let Some(subscription) = found {
                 self.gather_frame(subscription.topic, subscription.position, opcode);
@@ -217,15 +260,15 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let cursor = topic.subscribers()[position as usize].cursor;
         let Some(log) = &mut topic.log else { unreachable!("who is behind has a log") };
         let span = log.span(cursor, self.limits.frame_bytes);
-        let before = self.scratch.len();
-        log.with_frame(&span, opcode, |frame| self.scratch.extend_from_slice(frame));
-        let length = self.scratch.len() - before;
-        self.pieces.push(Piece::Frame { topic: slot, span, length });
+        let before = self.delivery.gathered.len();
+        log.with_frame(&span, opcode, |frame| self.delivery.gathered.extend_from_slice(frame));
+        let length = self.delivery.gathered.len() - before;
+        self.delivery.pieces.push(Piece::Frame { topic: slot, span, length });
     }
 
     /// Notes what became of each piece when the socket took `sent` bytes of all of them.
     fn settle(&mut self, slot: u32, sent: usize) {
-        let complete = sent == self.scratch.len();
+        let complete = sent == self.delivery.gathered.len();
         self.stats.writes.add(1);
         self.stats.bytes.add(sent as u64);
         let mut left = sent;
@@ -233,7 +276,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         if let Some(outgoing) = &mut self.clients[slot].outgoing {
             outgoing.has_moved |= sent > 0 && outgoing.replies_since < now;
         }
-        let pieces = std::mem::take(&mut self.pieces);
+        let pieces = std::mem::take(&mut self.delivery.pieces);
         for &piece in &pieces {
             if left == 0 && !complete {
                 break;
@@ -248,7 +291,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             let (Piece::Rest { length } | Piece::Bytes { length } | Piece::Frame { length, .. }) = piece;
             left = left.saturating_sub(length);
         }
-        self.pieces = pieces;
+        self.delivery.pieces = pieces;
         if !complete {
             self.block(slot);
         }
@@ -270,8 +313,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
             outgoing.bytes.drop_first(sent);
             let owned = outgoing.orphaned.min(sent);
             outgoing.orphaned -= owned;
-            self.rest_bytes -= owned;
-            self.reply_bytes -= sent - owned;
+            self.logs.release_rest(owned);
+            self.replies.release(sent - owned);
         }
     }
 
@@ -333,7 +376,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         {
             self.park(found.topic, found.position);
         }
-        self.note_owing(slot);
+        self.note_unread(slot);
         self.time(slot);
     }
 
@@ -347,8 +390,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     /// Gives the clients whose sockets take something again what they missed.
     pub(super) fn write_to_the_unblocked(&mut self) {
-        for _ in 0..self.budgets.visits.min(self.to_write.len()) {
-            let Some(slot) = self.to_write.pop_front() else { break };
+        for _ in 0..self.budgets.visits.min(self.delivery.unblocked.len()) {
+            let Some(slot) = self.delivery.unblocked.pop_front() else { break };
             if self.clients.living(slot).is_some_and(|client| client.blocked) {
                 self.unblock(slot);
                 self.visit(slot);
@@ -366,7 +409,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
                 self.topics[found.topic].unpark(found.position, |moved| {
                     clients[moved.client].subscriptions.moved(found.topic, moved.position);
                 });
-                self.enter_round(found.topic);
+                self.enter_rotation(found.topic);
             }
         }
     }

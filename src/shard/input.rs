@@ -1,7 +1,12 @@
 //! Input of clients that is kept, and which client is read while there is much of it.
 //! [`shedding`](super::shedding) has the rule.
 
+use std::collections::VecDeque;
+
 use crate::domain::mail::ClientKey;
+use crate::shard::client_list::ClientList;
+use crate::shard::clients::{Client, Clients};
+use crate::shard::timer_wheel::Moment;
 use crate::shard::{Application, Shard, Socket};
 
 /// Input of one client that is kept. What is used of it goes from its front.
@@ -58,27 +63,83 @@ impl Tail {
 /// send them, and mostly done within the same turn.
 const SIP: usize = 1024;
 
+/// Input that is kept, of all clients together, and which of them wait until there is room for more.
+#[derive(Debug, Default)]
+pub(super) struct KeptInput {
+    bytes: usize,
+    /// Clients of which input is kept.
+    owners: ClientList,
+    /// Clients that could not be read for want of room, in the order of their turns.
+    without_room: VecDeque<ClientKey>,
+    /// Since when there has been no room, or a client that found none.
+    no_room_since: Option<Moment>,
+    /// The client that goes on with what was left over of its input while the bound is exceeded by far.
+    going_on: Option<ClientKey>,
+}
+
+impl KeptInput {
+    /// How many bytes are kept.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Notes that of a client `after` bytes are kept, and were `before`.
+    pub(super) fn replace(&mut self, before: usize, after: usize) {
+        self.bytes += after;
+        self.bytes -= before;
+    }
+
+    /// Notes that so many bytes are not kept any more.
+    pub(super) fn release(&mut self, bytes: usize) {
+        self.bytes -= bytes;
+    }
+
+    /// Clients of which input is kept, and some of which it was.
+    pub(super) fn owners(&self) -> &[ClientKey] {
+        self.owners.keys()
+    }
+
+    /// Takes out of [`owners`](Self::owners) the clients of which nothing is kept any more.
+    pub(super) fn purge_owners<S>(&mut self, clients: &mut Clients<S>) {
+        self.owners.purge(clients, Client::still_keeps_input);
+    }
+
+    /// Clients that could not be read for want of room.
+    pub(super) fn without_room(&self) -> &VecDeque<ClientKey> {
+        &self.without_room
+    }
+
+    /// Since when there has been no room, or a client that found none.
+    pub(super) fn no_room_since(&self) -> Option<Moment> {
+        self.no_room_since
+    }
+}
+
 impl<S: Socket, A: Application> Shard<S, A> {
     /// How many bytes may be read from the client whose turn it is: none if it must wait, and is queued for a later turn.
     /// What is left over of its input is not read again, but can become more when it is inflated. So without room, one client
     /// at a time goes on with it: the next one begins when the one before has worked off what that became, or has to wait for
     /// the broker or for its replies to be taken.
     pub(super) fn may_read(&mut self, slot: u32) -> usize {
-        if self.input_bytes < self.limits.shard_input_bytes {
-            return if self.goes_by_shares(slot) { self.budgets.read_bytes } else { self.input.len() };
+        if self.input.bytes < self.limits.shard_input_bytes {
+            return if self.goes_by_shares(slot) {
+                self.budgets.read_bytes
+            } else {
+                self.reading.buffer_len()
+            };
         }
-        if !self.is_crowded() {
+        if !self.is_overfull() {
             return SIP;
         }
         if self.clients[slot].left_over {
-            if self.going_on.is_none() {
-                self.going_on = Some(self.clients.key(slot));
+            if self.input.going_on.is_none() {
+                self.input.going_on = Some(self.clients.key(slot));
                 return SIP;
             }
             self.readable(slot);
         } else if !self.clients[slot].to_read {
             self.clients[slot].to_read = true;
-            self.crowded.push_back(self.clients.key(slot));
+            self.input.without_room.push_back(self.clients.key(slot));
         }
         0
     }
@@ -91,23 +152,24 @@ impl<S: Socket, A: Application> Shard<S, A> {
     }
 
     /// Whether the bound is exceeded by so much that nobody is read.
-    pub(super) fn is_crowded(&self) -> bool {
+    pub(super) fn is_overfull(&self) -> bool {
         let bound = self.limits.shard_input_bytes;
-        self.input_bytes >= bound + bound / 16
+        self.input.bytes >= bound + bound / 16
     }
 
     /// Notes since when clients have found no room. Who has something left over waits among those who are to be read, and
     /// counts as long as nobody is read.
-    pub(super) fn note_crowd(&mut self) {
-        let is_crowded = self.is_crowded() || !self.crowded.is_empty();
-        self.crowded_since = is_crowded.then(|| self.crowded_since.unwrap_or_else(|| self.timers.now()));
+    pub(super) fn note_room(&mut self) {
+        let is_overfull = self.is_overfull() || !self.input.without_room.is_empty();
+        self.input.no_room_since =
+            is_overfull.then(|| self.input.no_room_since.unwrap_or_else(|| self.timers.now()));
     }
 
     /// Notes whether the client that went on with what was left over still has some of what that became, and a turn to
     /// come for it. One that waits for something else keeps nobody from going on.
     pub(super) fn note_who_goes_on(&mut self) {
         let clients = &self.clients;
-        self.going_on = self.going_on.filter(|&key| {
+        self.input.going_on = self.input.going_on.filter(|&key| {
             let client = clients.find(key);
             client.is_some_and(|client| client.to_read && client.is_paused())
         });
@@ -116,12 +178,12 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// The client whose turn it is: as long as there is room, the first of those who found none before, `waiting` of them;
     /// then one of `queued` others.
     pub(super) fn next_to_read(&mut self, waiting: &mut usize, queued: &mut usize) -> Option<ClientKey> {
-        if *waiting > 0 && !self.is_crowded() {
+        if *waiting > 0 && !self.is_overfull() {
             *waiting -= 1;
-            return self.crowded.pop_front();
+            return self.input.without_room.pop_front();
         }
         *queued = queued.checked_sub(1)?;
-        self.to_read.pop_front()
+        self.reading.next_ready()
     }
 
     /// Notes that what comes next from a client is the beginning of a message.
@@ -136,11 +198,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
             return;
         }
         if !std::mem::replace(&mut client.keeps_input, true) {
-            self.keepers.push(self.clients.key(slot));
-            self.keepers.tidy(&mut self.clients, |client| {
-                client.keeps_input = client.input_bytes() > 0;
-                client.keeps_input
-            });
+            self.input.owners.push(self.clients.key(slot));
+            self.input.owners.tidy(&mut self.clients, Client::still_keeps_input);
         }
         if self.clients[slot].is_in_message() {
             self.time(slot);

@@ -312,7 +312,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// Takes a topic without subscribers out. Those who were there last may have left it in the round, with its log.
     fn free(&mut self, slot: TopicSlot) -> Topic {
         if self.topics[slot].in_round {
-            self.round.retain(|&other| other != slot);
+            self.delivery.forget_topic(slot);
         }
         self.free_log(slot);
         self.topics.remove(slot)

@@ -9,6 +9,7 @@
 //! full because its sweep is behind, no mail is taken, and the broker waits.
 
 mod admission;
+mod client_list;
 pub mod clients;
 mod closing;
 mod commands;
@@ -34,7 +35,6 @@ pub mod topics;
 mod write_progress;
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -47,7 +47,7 @@ use crate::base::mailbox::{Receiver, Sender};
 use crate::codec::deflate::Inflater;
 use crate::config::{Budgets, Config, Limits, Timeouts};
 use crate::domain::client_id::{ClientId, NodeId};
-use crate::domain::mail::{ClientKey, Mail, Request, ShardId, TopicSlot};
+use crate::domain::mail::{Mail, Request, ShardId};
 use crate::domain::namespaces::Namespaces;
 use crate::domain::receipt::Reporter;
 use crate::session::{Phase, Policy};
@@ -60,14 +60,18 @@ pub use commands::Commands;
 
 use admission::Admission;
 use clients::Clients;
-use delivery::Piece;
+use delivery::Delivery;
 use faults::FaultLog;
 use inbox::MailIntake;
+use input::KeptInput;
 use origins::Origins;
 use pacing::Pacing;
+use questions::AnswerBudgets;
+use reading::Reading;
+use replies::PendingReplies;
 use requests::RequestQueue;
-use shedding::Roll;
-use timer_wheel::{GRAIN, Moment, TimerWheel};
+use retention::LogMemory;
+use timer_wheel::{GRAIN, TimerWheel};
 use topics::Topics;
 use write_progress::Progress;
 
@@ -137,54 +141,17 @@ pub struct Shard<S, A = Commands> {
     topics: Topics,
     timers: TimerWheel,
 
-    /// Topics with somebody to be sent to, in the order of their turns.
-    round: VecDeque<TopicSlot>,
-    /// Topics whose log is kept for parked subscribers alone, the longest kept first.
-    pinned: VecDeque<TopicSlot>,
-    /// Clients that have something to be read, in the order of their turns.
-    to_read: VecDeque<ClientKey>,
-    /// Clients whose sockets take something again.
-    to_write: VecDeque<u32>,
-    /// Clients to be buried at the end of the tick.
-    dead: Vec<u32>,
+    delivery: Delivery,
+    logs: LogMemory,
+    reading: Reading,
+    input: KeptInput,
+    replies: PendingReplies,
+    answers: AnswerBudgets,
     pacing: Pacing,
-
-    /// What the client that is being read has used of its share of the turn, in bytes.
-    share_used: usize,
-    /// Bytes of all clients' input that are kept.
-    input_bytes: usize,
-    /// Clients of which input is kept.
-    keepers: Roll,
-    /// Clients that could not be read for want of room for their input, in the order of their turns.
-    crowded: VecDeque<ClientKey>,
-    /// Since when there has been no room, or somebody who found none.
-    crowded_since: Option<Moment>,
-    /// Who goes on with what was left over while far too much is kept.
-    going_on: Option<ClientKey>,
-    /// Bytes of replies that wait for all clients.
-    reply_bytes: usize,
-    /// What all budgets for answers that are under way have together.
-    promised_bytes: usize,
-    /// Clients whose questions wait for room among what is promised.
-    line: questions::Line,
-    /// Clients whose sockets take nothing while replies wait for them.
-    owing: Roll,
-    /// Bytes in all logs.
-    log_bytes: usize,
-    /// Bytes in clients' boxes that logs have let go of.
-    rest_bytes: usize,
-    /// The one read buffer.
-    input: Vec<u8>,
     /// What reads compressed messages, whosever.
     inflater: Inflater,
     /// Reply lines of the message at hand.
     lines: Vec<u8>,
-    /// What one visit writes, when it is more than one frame.
-    scratch: Vec<u8>,
-    /// What `scratch` is made of.
-    pieces: Vec<Piece>,
-    /// Buffers of logs that are gone, for those to come.
-    buffers: Vec<Vec<u8>>,
     /// Spreads first pings. Seeded by the shard's number alone: a simulation repeats it.
     random: SmallRng,
     application: PhantomData<A>,
@@ -214,32 +181,15 @@ impl<S: Socket, A: Application> Shard<S, A> {
             clients: Clients::default(),
             topics: Topics::default(),
             timers: TimerWheel::new(start),
-            round: VecDeque::new(),
-            pinned: VecDeque::new(),
-            to_read: VecDeque::new(),
-            to_write: VecDeque::new(),
-            dead: Vec::new(),
-            share_used: 0,
-            input_bytes: 0,
-            keepers: Roll::default(),
-            crowded: VecDeque::new(),
-            crowded_since: None,
-            going_on: None,
-            reply_bytes: 0,
-            promised_bytes: 0,
-            line: questions::Line::default(),
-            owing: Roll::default(),
-            log_bytes: 0,
-            rest_bytes: 0,
-            // A whole frame may have to be kept and still leave room for what comes next. In smaller pieces, a
-            // window on loopback would close, whose packets are as large.
-            input: vec![0; 2 * limits.message_bytes + limits.head_bytes],
+            delivery: Delivery::default(),
+            logs: LogMemory::default(),
+            reading: Reading::new(&limits),
+            input: KeptInput::default(),
+            replies: PendingReplies::default(),
+            answers: AnswerBudgets::default(),
             limits,
             inflater: Inflater::default(),
             lines: Vec::new(),
-            scratch: Vec::new(),
-            pieces: Vec::new(),
-            buffers: Vec::new(),
             random: SmallRng::seed_from_u64(u64::from(setup.id)),
             application: PhantomData,
         }
@@ -262,7 +212,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         self.answer_surveys();
         // What the dead had is room for others.
         self.free_dead();
-        self.serve_line();
+        self.open_waiting_budgets();
         self.send_requests();
         self.faults.tell_of_more(self.timers.instant());
         self.show_gauges();
@@ -272,45 +222,21 @@ impl<S: Socket, A: Application> Shard<S, A> {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
         let work_left = self.mail.has_more()
-            || !self.round.is_empty()
-            || !self.to_read.is_empty()
-            || !self.to_write.is_empty()
-            || !self.crowded.is_empty()
-            || !self.dead.is_empty();
+            || self.delivery.has_work()
+            || self.reading.has_ready()
+            || !self.input.without_room().is_empty()
+            || !self.clients.dead().is_empty();
         if work_left {
             return Some(Duration::ZERO);
         }
         let retries = self.requests.has_pending() || self.mail.has_surveys() || self.pacing.is_active();
         let retry = retries.then_some(RETRY);
-        let waits = self.progress.as_ref().is_some_and(Progress::is_behind) || !self.line.is_empty();
+        let waits = self.progress.as_ref().is_some_and(Progress::is_behind) || self.answers.has_waiting();
         let looks = waits.then_some(GRAIN);
         // A grain later, as the time is known no better.
         let faults =
             self.faults.due().map(|due| due.saturating_duration_since(self.timers.instant()) + GRAIN);
         [self.timers.poll_timeout(), retry, looks, faults].into_iter().flatten().min()
-    }
-
-    /// Notes that the peer of the client in `slot` has closed its side.
-    pub fn hung_up(&mut self, slot: u32) {
-        if self.clients.living(slot).is_some() {
-            self.clients[slot].hung_up = true;
-            self.readable(slot);
-        }
-    }
-
-    /// Notes that the socket of the client in `slot` has something to read.
-    pub fn readable(&mut self, slot: u32) {
-        if self.clients.living(slot).is_some_and(|client| !client.to_read) {
-            self.clients[slot].to_read = true;
-            self.to_read.push_back(self.clients.key(slot));
-        }
-    }
-
-    /// Notes that the socket of the client in `slot` takes something again.
-    pub fn writable(&mut self, slot: u32) {
-        if self.clients.living(slot).is_some_and(|client| client.blocked) {
-            self.to_write.push_back(slot);
-        }
     }
 
     /// Its number.
@@ -397,10 +323,10 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let stats = &self.stats;
         stats.ticks.add(1);
         stats.mailbox_depth.set(self.mail.len() as u64);
-        stats.log_bytes.set(self.log_bytes as u64);
-        stats.rest_bytes.set(self.rest_bytes as u64);
-        stats.reply_bytes.set(self.reply_bytes as u64);
-        stats.input_bytes.set(self.input_bytes as u64);
+        stats.log_bytes.set(self.logs.bytes() as u64);
+        stats.rest_bytes.set(self.logs.rest_bytes() as u64);
+        stats.reply_bytes.set(self.replies.bytes() as u64);
+        stats.input_bytes.set(self.input.bytes() as u64);
         stats.topics.set(self.topics.len() as u64);
     }
 }

@@ -32,18 +32,21 @@ const STANDSTILL: Duration = Duration::from_millis(250);
 /// Entries of the line beyond two for each client before those that are over are taken out.
 const STALE: usize = 1024;
 
-/// Clients whose next budget waits for room.
+/// The budgets of all clients together, and which clients wait for room to open one.
 #[derive(Debug, Default)]
-pub(super) struct Line {
-    clients: VecDeque<ClientKey>,
-    /// When it was last empty, or one of them had its turn.
+pub(super) struct AnswerBudgets {
+    /// What all open budgets have together, in bytes.
+    promised: usize,
+    /// Clients whose next budget waits for room, in the order of their turns.
+    waiting: VecDeque<ClientKey>,
+    /// When `waiting` was last empty, or one of them had its turn.
     moved: Moment,
 }
 
-impl Line {
-    /// Whether nobody waits.
-    pub(super) fn is_empty(&self) -> bool {
-        self.clients.is_empty()
+impl AnswerBudgets {
+    /// Whether clients wait for room.
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
     }
 }
 
@@ -54,7 +57,7 @@ pub struct Questions {
     /// To be asked in the next budget.
     postponed: VecDeque<Question>,
     /// The client is in the line of those whose next budget waits for room.
-    in_line: bool,
+    waits_for_budget: bool,
 }
 
 /// Questions that share a budget.
@@ -121,21 +124,22 @@ impl<S: Socket, A: Application> Shard<S, A> {
         } else {
             self.clients[slot].held_up = true;
             self.questions_of(slot).postponed.push_back(question);
-            self.line_up(slot);
+            self.wait_for_budget(slot);
         }
     }
 
     /// Whether a budget can begin that is no one's turn in the line.
     fn may_begin(&self) -> bool {
-        self.line.is_empty() && self.has_room_for_budget()
+        self.answers.waiting.is_empty() && self.has_room_for_budget()
     }
 
     /// Whether all that waits, or is promised, leaves room for one more budget.
     fn has_room_for_budget(&self) -> bool {
         let bound = self.limits.shard_replies_bytes;
-        let stands_still = self.line.moved.after(STANDSTILL) <= self.timers.now() && !self.line.is_empty();
-        let is_alone = self.promised_bytes == 0 && (self.reply_bytes <= bound / 2 || stands_still);
-        is_alone || self.reply_bytes + self.promised_bytes + self.largest_answer() <= bound
+        let stands_still =
+            self.answers.moved.after(STANDSTILL) <= self.timers.now() && !self.answers.waiting.is_empty();
+        let is_alone = self.answers.promised == 0 && (self.replies.bytes() <= bound / 2 || stands_still);
+        is_alone || self.replies.bytes() + self.answers.promised + self.largest_answer() <= bound
     }
 
     fn largest_answer(&self) -> usize {
@@ -144,7 +148,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     fn put_question(&mut self, slot: u32, mut question: Question) {
         let left_of_all =
-            self.limits.shard_replies_bytes.saturating_sub(self.reply_bytes + self.promised_bytes);
+            self.limits.shard_replies_bytes.saturating_sub(self.replies.bytes() + self.answers.promised);
         let left =
             self.limits.replies_bytes.saturating_sub(self.clients[slot].reply_bytes()).min(left_of_all);
         let promised = left.max(self.largest_answer());
@@ -155,40 +159,40 @@ impl<S: Socket, A: Application> Shard<S, A> {
         asked.count += 1;
         asked.unanswered += 1;
         question.set_budget(Arc::clone(&asked.budget));
-        self.promised_bytes += if is_new { promised } else { 0 };
+        self.answers.promised += if is_new { promised } else { 0 };
         self.requests.push_question(question.into());
     }
 
     /// Puts a client into the line, if its next budget could begin but for the room.
-    fn line_up(&mut self, slot: u32) {
+    fn wait_for_budget(&mut self, slot: u32) {
         let takes_replies = self.clients[slot].reply_bytes() <= self.limits.replies_bytes;
-        let Questions { asked, in_line, .. } = self.questions_of(slot);
-        if asked.is_some() || !takes_replies || std::mem::replace(in_line, true) {
+        let Questions { asked, waits_for_budget, .. } = self.questions_of(slot);
+        if asked.is_some() || !takes_replies || std::mem::replace(waits_for_budget, true) {
             return;
         }
-        if self.line.is_empty() {
-            self.line.moved = self.timers.now();
+        if self.answers.waiting.is_empty() {
+            self.answers.moved = self.timers.now();
         }
-        self.line.clients.push_back(self.clients.key(slot));
-        if self.line.clients.len() > 2 * self.clients.len() + STALE {
+        self.answers.waiting.push_back(self.clients.key(slot));
+        if self.answers.waiting.len() > 2 * self.clients.len() + STALE {
             let clients = &self.clients;
-            self.line.clients.retain(|&key| clients.find(key).is_some_and(|client| client.is_open()));
+            self.answers.waiting.retain(|&key| clients.find(key).is_some_and(|client| client.is_open()));
         }
     }
 
     /// Lets those in the line ask, as far as there is room.
-    pub(super) fn serve_line(&mut self) {
+    pub(super) fn open_waiting_budgets(&mut self) {
         while self.has_room_for_budget()
-            && let Some(key) = self.line.clients.pop_front()
+            && let Some(key) = self.answers.waiting.pop_front()
         {
             let slot = key.slot;
             // Whoever has gone, or is being closed, has nothing more to be asked.
             if !self.clients.find(key).is_some_and(|client| client.has_postponed()) {
                 continue;
             }
-            self.questions_of(slot).in_line = false;
+            self.questions_of(slot).waits_for_budget = false;
             self.ask_in_turn(slot);
-            self.line.moved = self.timers.now();
+            self.answers.moved = self.timers.now();
             if !self.clients[slot].has_postponed() {
                 self.readable(slot);
             }
@@ -198,7 +202,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// What all budgets that are open have together, with the largest answer at least for each.
     #[must_use]
     pub fn promised_bytes(&self) -> usize {
-        self.promised_bytes
+        self.answers.promised
     }
 
     fn questions_of(&mut self, slot: u32) -> &mut Questions {
@@ -211,14 +215,14 @@ impl<S: Socket, A: Application> Shard<S, A> {
         if !self.clients[slot].has_postponed() {
             return;
         }
-        let Questions { asked, in_line, .. } = self.questions_of(slot);
-        if asked.is_some() || *in_line {
+        let Questions { asked, waits_for_budget, .. } = self.questions_of(slot);
+        if asked.is_some() || *waits_for_budget {
             return;
         }
         if self.may_begin() {
             self.ask_in_turn(slot);
         } else {
-            self.line_up(slot);
+            self.wait_for_budget(slot);
         }
     }
 
@@ -271,7 +275,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let Some(asked) = &mut waiting.questions.asked else { return };
         asked.unanswered -= 1;
         if asked.unanswered == 0 {
-            self.promised_bytes -= asked.promised;
+            self.answers.promised -= asked.promised;
             waiting.questions.asked = None;
             if self.clients[slot].held_up {
                 self.readable(slot);
@@ -283,7 +287,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     pub(super) fn drop_questions(&mut self, slot: u32) {
         let Some(waiting) = &mut self.clients[slot].waiting else { return };
         let Questions { asked, postponed, .. } = std::mem::take(&mut waiting.questions);
-        self.promised_bytes -= asked.map_or(0, |asked| asked.promised);
+        self.answers.promised -= asked.map_or(0, |asked| asked.promised);
         postponed.into_iter().for_each(|question| self.drop_question(question));
     }
 

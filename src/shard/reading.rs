@@ -10,9 +10,12 @@
 //! share, or waits for the broker, is read a share at once from then on: the rest stays with the kernel, and the client
 //! is held back.
 
+use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::time::Instant;
 
+use crate::config::Limits;
+use crate::domain::mail::ClientKey;
 use crate::domain::reasons::CloseReason;
 use crate::session::{Phase, Step};
 use crate::shard::input::Tail;
@@ -23,16 +26,68 @@ use crate::transport::websocket::encode::{self, Opcode};
 /// What a frame counts beside its bytes, and a command beside its own: an empty one costs work, too.
 pub(super) const STEP_COST: usize = 128;
 
+/// Which clients are to be read, and the buffer for that.
+#[derive(Debug)]
+pub(super) struct Reading {
+    /// Clients that have something to be read, in the order of their turns.
+    ready: VecDeque<ClientKey>,
+    /// What the client that is being read has used of its share of the turn, in bytes.
+    share_used: usize,
+    /// The read buffer of all clients.
+    buffer: Vec<u8>,
+}
+
+impl Reading {
+    /// Nothing is to be read yet.
+    pub(super) fn new(limits: &Limits) -> Self {
+        // A whole frame may have to be kept and still leave room for what comes next. In smaller pieces, a window on
+        // loopback would close, whose packets are as large.
+        let buffer = vec![0; 2 * limits.message_bytes + limits.head_bytes];
+        Self { ready: VecDeque::new(), share_used: 0, buffer }
+    }
+
+    /// Whether there is something to be read.
+    pub(super) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Takes the client out whose turn is next.
+    pub(super) fn next_ready(&mut self) -> Option<ClientKey> {
+        self.ready.pop_front()
+    }
+
+    /// Bytes that are read from one client at once at most.
+    pub(super) fn buffer_len(&self) -> usize {
+        self.buffer.len()
+    }
+}
+
 impl<S: Socket, A: Application> Shard<S, A> {
+    /// Notes that the peer of the client in `slot` has closed its side.
+    pub fn hung_up(&mut self, slot: u32) {
+        if self.clients.living(slot).is_some() {
+            self.clients[slot].hung_up = true;
+            self.readable(slot);
+        }
+    }
+
+    /// Notes that the socket of the client in `slot` has something to read.
+    pub fn readable(&mut self, slot: u32) {
+        if self.clients.living(slot).is_some_and(|client| !client.to_read) {
+            self.clients[slot].to_read = true;
+            self.reading.ready.push_back(self.clients.key(slot));
+        }
+    }
+
     /// Reads the clients that have something, each once, as far as the budget goes.
     pub(super) fn read_clients(&mut self, clock: impl Fn() -> Instant) {
         for slot in self.requests.take_blocked_clients() {
             self.readable(slot);
         }
-        self.note_crowd();
+        self.note_room();
         self.note_who_goes_on();
         // Whoever is to be read again is behind all those who are there now.
-        let (mut waiting, mut queued) = (self.crowded.len(), self.to_read.len());
+        let (mut waiting, mut queued) = (self.input.without_room().len(), self.reading.ready.len());
         if waiting + queued == 0 {
             return;
         }
@@ -45,12 +100,11 @@ impl<S: Socket, A: Application> Shard<S, A> {
             let slot = key.slot;
             self.clients[slot].to_read = false;
             self.clients[slot].held_up = false;
-            self.share_used = 0;
+            self.reading.share_used = 0;
             let before = self.clients[slot].input_bytes();
             self.read(slot);
             let after = self.clients[slot].input_bytes();
-            self.input_bytes += after;
-            self.input_bytes -= before;
+            self.input.replace(before, after);
             self.note_input(slot);
             if clock().saturating_duration_since(began) >= self.budgets.read_time.0 {
                 return;
@@ -70,11 +124,11 @@ impl<S: Socket, A: Application> Shard<S, A> {
         if self.clients[slot].left_over {
             self.process_rest(slot);
         } else {
-            let mut input = std::mem::take(&mut self.input);
+            let mut input = std::mem::take(&mut self.reading.buffer);
             let kept = self.take_tail(slot, &mut input);
             let end = input.len().min(kept + most);
             self.read_socket(slot, &mut input[..end], kept);
-            self.input = input;
+            self.reading.buffer = input;
         }
     }
 
@@ -86,7 +140,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let used = self.process_input(slot, tail.rest());
         if !self.clients[slot].dead {
             // Where room is wanted, what is used is room at once: one client in a turn has what to copy.
-            tail.drop_first(used, self.clients[slot].left_over && !self.is_crowded());
+            tail.drop_first(used, self.clients[slot].left_over && !self.is_overfull());
             self.clients[slot].tail = (!tail.is_empty()).then_some(tail);
             self.finish_share(slot);
         }
@@ -130,12 +184,12 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     /// Counts work for the client that is being read, in bytes.
     pub(super) fn use_share(&mut self, bytes: usize) {
-        self.share_used += STEP_COST + bytes;
+        self.reading.share_used += STEP_COST + bytes;
     }
 
     /// Whether the client that is being read has had its share of this turn.
     pub(super) fn share_is_used(&self) -> bool {
-        self.share_used >= self.budgets.read_bytes
+        self.reading.share_used >= self.budgets.read_bytes
     }
 
     /// Whether the client's input must wait: then whatever ends the wait makes it readable again.

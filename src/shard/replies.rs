@@ -6,8 +6,41 @@
 //! ([`questions`](super::questions)). The unread replies of all clients together have a bound of their own
 //! ([`shedding`](super::shedding)).
 
+use crate::domain::mail::ClientKey;
+use crate::shard::client_list::ClientList;
+use crate::shard::clients::{Client, Clients};
 use crate::shard::{Application, Shard, Socket};
 use crate::transport::websocket::encode::{self, Opcode};
+
+/// Replies that wait, of all clients together.
+#[derive(Debug, Default)]
+pub(super) struct PendingReplies {
+    bytes: usize,
+    /// Clients whose sockets take nothing while replies wait for them.
+    unread: ClientList,
+}
+
+impl PendingReplies {
+    /// How many bytes wait.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Notes that so many bytes do not wait any more.
+    pub(super) fn release(&mut self, bytes: usize) {
+        self.bytes -= bytes;
+    }
+
+    /// Clients that take no replies, and some that did not.
+    pub(super) fn unread(&self) -> &[ClientKey] {
+        self.unread.keys()
+    }
+
+    /// Takes out of [`unread`](Self::unread) the clients of which that is not true any more.
+    pub(super) fn purge_unread<S>(&mut self, clients: &mut Clients<S>) {
+        self.unread.purge(clients, Client::still_leaves_replies);
+    }
+}
 
 impl<S: Socket, A: Application> Shard<S, A> {
     /// Puts a frame for the client in `slot` behind what waits for it already.
@@ -31,23 +64,20 @@ impl<S: Socket, A: Application> Shard<S, A> {
             outgoing.replies_since = now;
             (outgoing.has_moved, outgoing.had_time_anew) = (false, false);
         }
-        self.reply_bytes += outgoing.bytes.append(add);
+        self.replies.bytes += outgoing.bytes.append(add);
         if client.blocked {
-            self.note_owing(slot);
+            self.note_unread(slot);
             self.time(slot);
         }
     }
 
     /// Notes that replies wait for a client whose socket takes nothing, if so.
-    pub(super) fn note_owing(&mut self, slot: u32) {
+    pub(super) fn note_unread(&mut self, slot: u32) {
         let client = &mut self.clients[slot];
-        if client.blocked && client.reply_bytes() > 0 && !client.owes_replies {
-            client.owes_replies = true;
-            self.owing.push(self.clients.key(slot));
-            self.owing.tidy(&mut self.clients, |client| {
-                client.owes_replies = client.blocked && client.reply_bytes() > 0;
-                client.owes_replies
-            });
+        if client.blocked && client.reply_bytes() > 0 && !client.leaves_replies {
+            client.leaves_replies = true;
+            self.replies.unread.push(self.clients.key(slot));
+            self.replies.unread.tidy(&mut self.clients, Client::still_leaves_replies);
         }
     }
 }

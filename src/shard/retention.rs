@@ -7,6 +7,8 @@
 //! If slow subscribers skip and lines have keys, the lines to be dropped are compacted to the latest of each
 //! key, once for all of them, and they continue from there.
 
+use std::collections::VecDeque;
+
 use crate::config::SlowPolicy;
 use crate::domain::mail::{Lines, TopicSlot};
 use crate::domain::reasons::{CloseReason, UnsubscribeCode};
@@ -33,6 +35,50 @@ struct Remains {
 /// Buffers kept for logs to come, each of at most [`TRIM_FROM`] bytes.
 const BUFFERS: usize = 64;
 
+/// The memory that all logs of a shard have.
+#[derive(Debug, Default)]
+pub(super) struct LogMemory {
+    /// Bytes in all logs.
+    bytes: usize,
+    /// Bytes of started frames that clients keep because a log has dropped them.
+    rest_bytes: usize,
+    /// Topics whose log is kept for parked subscribers alone, the longest kept first. Some entries are of topics of
+    /// which that was true.
+    pinned: VecDeque<TopicSlot>,
+    /// Buffers of logs that are gone, for those to come.
+    buffers: Vec<Vec<u8>>,
+}
+
+impl LogMemory {
+    /// Bytes in all logs.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Bytes of started frames that clients keep because a log has dropped them.
+    pub(super) fn rest_bytes(&self) -> usize {
+        self.rest_bytes
+    }
+
+    /// Notes that a client does not keep so many of those bytes any more.
+    pub(super) fn release_rest(&mut self, bytes: usize) {
+        self.rest_bytes -= bytes;
+    }
+
+    /// Topics whose log is kept for parked subscribers alone.
+    #[cfg(test)]
+    pub(super) fn pinned(&self) -> &VecDeque<TopicSlot> {
+        &self.pinned
+    }
+
+    /// Keeps the buffer of a log that is gone, if it is small.
+    fn keep_buffer(&mut self, buffer: Vec<u8>) {
+        if self.buffers.len() < BUFFERS && buffer.capacity() <= TRIM_FROM {
+            self.buffers.push(buffer);
+        }
+    }
+}
+
 impl<S: Socket, A: Application> Shard<S, A> {
     /// Adds a batch to a topic's log, if there is room for it now.
     pub(super) fn append(&mut self, slot: TopicSlot, lines: &Lines) -> bool {
@@ -40,11 +86,11 @@ impl<S: Socket, A: Application> Shard<S, A> {
         if !self.make_room(slot, length) {
             return false;
         }
-        let buffers = &mut self.buffers;
+        let buffers = &mut self.logs.buffers;
         let topic = &mut self.topics[slot];
         topic.append(lines, || buffers.pop().unwrap_or_default());
-        self.log_bytes += length;
-        self.enter_round(slot);
+        self.logs.bytes += length;
+        self.enter_rotation(slot);
         // Without anybody to be swept no sweep ends, and the log is kept for the parked alone.
         self.pin(slot);
         true
@@ -66,16 +112,16 @@ impl<S: Socket, A: Application> Shard<S, A> {
         }
         // Each is tried once for half of it, and once for all: one whose subscribers skip keeps its newest batch,
         // and is pinned again.
-        let pinned = self.pinned.len();
+        let pinned = self.logs.pinned.len();
         for attempt in 0..2 * pinned {
-            if self.log_bytes + length <= self.limits.logs_bytes {
+            if self.logs.bytes + length <= self.limits.logs_bytes {
                 break;
             }
-            if let Some(longest_kept) = self.pinned.pop_front() {
+            if let Some(longest_kept) = self.logs.pinned.pop_front() {
                 self.unpin(longest_kept, attempt < pinned);
             }
         }
-        self.log_bytes + length <= self.limits.logs_bytes || self.round.is_empty()
+        self.logs.bytes + length <= self.limits.logs_bytes || self.delivery.is_swept()
     }
 
     /// Whether what this topic's log drops is boiled down. The broker sends keys only where slow subscribers skip.
@@ -109,9 +155,9 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let topic = &mut self.topics[slot];
         if topic.behind() == 0 && topic.log.is_some() && !topic.is_pinned {
             topic.is_pinned = true;
-            self.pinned.push_back(slot);
+            self.logs.pinned.push_back(slot);
         }
-        if self.pinned.len() > 2 * self.topics.len() {
+        if self.logs.pinned.len() > 2 * self.topics.len() {
             self.forget_old_pins();
         }
     }
@@ -121,14 +167,14 @@ impl<S: Socket, A: Application> Shard<S, A> {
     fn forget_old_pins(&mut self) {
         let topics = &mut self.topics;
         // Each topic's first entry takes its mark off, so that it stays alone, and those that stay put it on again.
-        self.pinned.retain(|&slot| {
+        self.logs.pinned.retain(|&slot| {
             let stays = topics.get(slot).is_some_and(|topic| topic.is_pinned);
             if stays {
                 topics[slot].is_pinned = false;
             }
             stays
         });
-        self.pinned.iter().for_each(|&slot| topics[slot].is_pinned = true);
+        self.logs.pinned.iter().for_each(|&slot| topics[slot].is_pinned = true);
     }
 
     /// Called when a sweep has nobody left: frees the log, or what of it no parked subscriber lacks.
@@ -144,11 +190,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     pub(super) fn free_log(&mut self, slot: TopicSlot) {
         if let Some(log) = self.topics[slot].log.take() {
-            self.log_bytes -= log.weight();
-            let buffer = log.into_buffer();
-            if self.buffers.len() < BUFFERS && buffer.capacity() <= TRIM_FROM {
-                self.buffers.push(buffer);
-            }
+            self.logs.bytes -= log.weight();
+            self.logs.keep_buffer(log.into_buffer());
         }
     }
 
@@ -194,7 +237,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             let before = log.weight();
             // Whoever left meanwhile may have been the last to lack even more.
             log.drop_before(position.max(log.start()));
-            self.log_bytes -= before - log.weight();
+            self.logs.bytes -= before - log.weight();
         }
     }
 
@@ -242,7 +285,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let floor = floor.max(log.start());
         let bytes = remains.compacted.min(remains.in_all.saturating_sub(log.weight_from(floor)));
         let compacted = log.compact(floor, Room { keys, bytes }, &mut self.inflater);
-        self.log_bytes -= before - log.weight();
+        self.logs.bytes -= before - log.weight();
         self.stats.keys_dropped.add(compacted.dropped);
         topic.move_parked(floor, |cursor| compacted.place_of(cursor));
     }
@@ -281,8 +324,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
             frame.len() - rest.sent
         });
         *orphaned += owned;
-        self.rest_bytes += owned;
-        if self.rest_bytes > self.limits.rest_bytes {
+        self.logs.rest_bytes += owned;
+        if self.logs.rest_bytes > self.limits.rest_bytes {
             if self.clients[slot].session.phase != Phase::Closing {
                 self.stats.policy_disconnect.add(1);
                 let fault = "the rest of a frame, when limits.rest_bytes was reached";

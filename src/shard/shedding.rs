@@ -30,39 +30,13 @@ use std::cmp::Reverse;
 use std::fmt;
 use std::time::Duration;
 
-use crate::domain::mail::ClientKey;
 use crate::domain::reasons::CloseReason;
-use crate::shard::clients::{Client, Clients};
+use crate::shard::clients::Client;
 use crate::shard::timer_wheel::Moment;
 use crate::shard::{Application, Shard, Socket};
 
 /// How long clients may find no room: much less than any time-out of a client.
 const WAIT_MAX: Duration = Duration::from_millis(250);
-
-/// Entries of a roll beyond two for each client before those that are over are taken out.
-const STALE: usize = 1024;
-
-/// Clients for which something may be kept, each once, and some that are gone.
-#[derive(Debug, Default)]
-pub(super) struct Roll(Vec<ClientKey>);
-
-impl Roll {
-    /// Adds a client that is not there yet.
-    pub(super) fn push(&mut self, key: ClientKey) {
-        self.0.push(key);
-    }
-
-    /// Takes out who is gone or does not belong here any more, if there may be many of them.
-    pub(super) fn tidy<S>(&mut self, clients: &mut Clients<S>, belongs: impl FnMut(&mut Client<S>) -> bool) {
-        if self.0.len() > 2 * clients.len() + STALE {
-            self.purge(clients, belongs);
-        }
-    }
-
-    fn purge<S>(&mut self, clients: &mut Clients<S>, mut belongs: impl FnMut(&mut Client<S>) -> bool) {
-        self.0.retain(|&key| clients.find(key).is_some() && belongs(&mut clients[key.slot]));
-    }
-}
 
 /// Why something is kept of a client, how much if that matters, since when, and of whom: in the order in which clients are
 /// closed.
@@ -107,38 +81,40 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// Makes room where replies that wait have reached their bound.
     pub(super) fn shed_replies(&mut self) {
         let bound = self.limits.shard_replies_bytes;
-        if self.reply_bytes >= bound {
-            self.owing.purge(&mut self.clients, |client| {
-                client.owes_replies = client.blocked && client.reply_bytes() > 0;
-                client.owes_replies
-            });
-            let mut owing: Vec<_> = self.owing.0.iter().map(|key| self.owes(key.slot)).collect();
-            owing.sort();
-            self.shed(&owing, self.reply_bytes, bound, 0, Client::reply_bytes, "limits.shard_replies_bytes");
+        if self.replies.bytes() >= bound {
+            self.replies.purge_unread(&mut self.clients);
+            let mut unread: Vec<_> =
+                self.replies.unread().iter().map(|key| self.unread_of(key.slot)).collect();
+            unread.sort();
+            self.shed(
+                &unread,
+                self.replies.bytes(),
+                bound,
+                0,
+                Client::reply_bytes,
+                "limits.shard_replies_bytes",
+            );
         }
     }
 
     /// Makes room where input that is kept has reached its bound.
     pub(super) fn shed_input(&mut self) {
         let bound = self.limits.shard_input_bytes;
-        if self.input_bytes >= bound {
-            self.keepers.purge(&mut self.clients, |client| {
-                client.keeps_input = client.input_bytes() > 0;
-                client.keeps_input
-            });
-            let mut kept: Vec<_> = self.keepers.0.iter().map(|key| self.keeps(key.slot)).collect();
-            let goes_on = self.keepers.0.iter().any(|key| self.goes_on(key.slot));
+        if self.input.bytes() >= bound {
+            self.input.purge_owners(&mut self.clients);
+            let mut kept: Vec<_> = self.input.owners().iter().map(|key| self.input_of(key.slot)).collect();
+            let goes_on = self.input.owners().iter().any(|key| self.goes_on(key.slot));
             let mut may_stay = 0;
             if self.somebody_is_held_up() {
                 kept.sort_by_key(|&(_, bytes, since, slot)| (bytes, since, slot));
             } else {
-                if goes_on || !self.is_crowded() {
+                if goes_on || !self.is_overfull() {
                     kept.retain(|kept| kept.0 != Cause::Turn);
                 }
                 may_stay = if goes_on { bound / 2 } else { 0 };
                 kept.sort();
             }
-            let all = self.input_bytes;
+            let all = self.input.bytes();
             self.shed(&kept, all, bound, may_stay, Client::input_bytes, "limits.shard_input_bytes");
         }
     }
@@ -146,7 +122,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// Whether nobody is read, and there has been too little room for longer than a moment.
     fn somebody_is_held_up(&self) -> bool {
         let now = self.timers.now();
-        self.is_crowded() && self.crowded_since.is_some_and(|since| since.after(WAIT_MAX) <= now)
+        self.is_overfull() && self.input.no_room_since().is_some_and(|since| since.after(WAIT_MAX) <= now)
     }
 
     /// Closes clients in their order until a sixteenth of the bound is free; or less than `may_stay` is kept of those that
@@ -161,7 +137,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         limit: &'static str,
     ) {
         // The memory of the dead is free at the end of the tick.
-        let dead: usize = self.dead.iter().map(|&slot| bytes(&self.clients[slot])).sum();
+        let dead: usize = self.clients.dead().iter().map(|&slot| bytes(&self.clients[slot])).sum();
         let mut left = all - dead;
         if left < bound {
             return;
@@ -178,7 +154,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     }
 
     /// Why replies wait for a client, and since when.
-    fn owes(&self, slot: u32) -> Kept {
+    fn unread_of(&self, slot: u32) -> Kept {
         let client = &self.clients[slot];
         let cause = if self.takes_no_replies(client) { Cause::Replies } else { Cause::FewReplies };
         let since = client.outgoing.as_ref().map(|outgoing| outgoing.replies_since);
@@ -186,7 +162,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     }
 
     /// For what a client's input is kept, how much, and since when.
-    fn keeps(&self, slot: u32) -> Kept {
+    fn input_of(&self, slot: u32) -> Kept {
         let client = &self.clients[slot];
         let cause = if self.takes_no_replies(client) {
             Cause::Replies

@@ -11,10 +11,12 @@ mod late;
 use super::*;
 use crate::base::mailbox::{Wake, mailbox};
 use crate::config::{Interval, Namespace, SlowPolicy};
-use crate::domain::mail::{Encoding, KeyedLine, Lane, Lines, Position, Recovery, Variant};
+use crate::domain::mail::{
+    ClientKey, Encoding, KeyedLine, Lane, Lines, Position, Recovery, TopicSlot, Variant,
+};
 use crate::domain::reasons::CloseReason;
-use crate::transport::refusal::Refusal;
 use crate::domain::receipt::{Receipt, receipt};
+use crate::transport::refusal::Refusal;
 
 const UPGRADE: &str = "GET /connection/websocket HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -330,7 +332,7 @@ fn a_batch_is_not_written_while_the_rest_of_its_frame_waits_somewhere_else() {
     let topic = world.subscribe(&slow, "n:t");
     slow.pipe().room = 10;
     (0..10).for_each(|_| world.publish(topic, LINE));
-    assert!(world.shard.rest_bytes > 0, "the log has let go of the frame");
+    assert!(world.shard.logs.rest_bytes() > 0, "the log has let go of the frame");
     assert_eq!(world.receipt.written(), 0);
     world.give_room(&slow, FRAME - 10);
     assert!(world.receipt.written() > 0);
@@ -367,7 +369,10 @@ fn a_topic_that_is_not_attached_again_leaves_nothing_behind() {
     world.shard.budgets.visits = 10;
     world.tick();
     assert!(comes.got().contains(r#""error""#));
-    assert_eq!((world.shard.log_bytes, world.shard.topics.len(), world.shard.round.len()), (0, 0, 0));
+    assert_eq!(
+        (world.shard.logs.bytes(), world.shard.topics.len(), world.shard.delivery.is_swept()),
+        (0, 0, true)
+    );
 }
 
 #[test]
@@ -380,7 +385,7 @@ fn a_topic_is_pinned_once_however_often_its_log_is_full() {
     let topic = world.subscribe(&slow, "n:t");
     slow.pipe().room = 10;
     (0..50).for_each(|_| world.publish(topic, LINE));
-    assert_eq!(world.shard.pinned, [topic]);
+    assert_eq!(*world.shard.logs.pinned(), [topic]);
 }
 
 #[test]
@@ -397,7 +402,7 @@ fn topics_that_are_gone_are_not_pinned_for_ever() {
         world.tell(Mail::Detached { topic });
     }
     assert!(world.shard.topics.is_empty());
-    assert!(world.shard.pinned.len() <= 2, "{:?}", world.shard.pinned);
+    assert!(world.shard.logs.pinned().len() <= 2, "{:?}", world.shard.logs.pinned());
 }
 
 #[test]

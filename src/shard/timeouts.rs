@@ -166,7 +166,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// its time began, it has its time anew, once for what waits.
     fn end_or_write_once_more(&mut self, slot: u32) {
         // It may have called back, and have waited for its turn: that is now.
-        self.to_write.retain(|&other| other != slot);
+        self.delivery.forget_unblocked(slot);
         self.unblock(slot);
         self.visit(slot);
         let now = self.timers.now();

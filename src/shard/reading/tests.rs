@@ -155,7 +155,7 @@ fn halves_of_messages_are_bounded_in_all_and_of_equal_ones_the_oldest_go_first()
         world.shard.readable(peer.key.slot);
         world.later(Duration::from_millis(100));
     }
-    assert!(world.shard.input_bytes <= 1000, "{}", world.shard.input_bytes);
+    assert!(world.shard.input.bytes() <= 1000, "{}", world.shard.input.bytes());
     let alive: Vec<_> = peers.iter().map(|peer| world.is_alive(peer)).collect();
     assert_eq!(alive, [false, false, true, true, true]);
     // Whoever stays can go on.
@@ -242,7 +242,7 @@ fn answers_are_asked_for_as_far_as_the_smallest_have_room() {
     assert_eq!(asked(&world), 8);
     assert_eq!(answer_all(&mut world, &peer, |_| 0), (2..22).collect::<Vec<_>>());
     assert_eq!(peer.got().matches("history").count(), 20);
-    assert_eq!(world.shard.promised_bytes, 0);
+    assert_eq!(world.shard.promised_bytes(), 0);
     assert!(world.shard.clients[peer.key.slot].waiting.is_none());
 }
 
@@ -258,7 +258,7 @@ fn what_has_no_room_is_asked_again_in_its_order() {
     let ids: Vec<u32> =
         got.split("\"id\":").skip(1).filter_map(|rest| rest.split(',').next()?.parse().ok()).collect();
     assert_eq!(ids, (2..22).collect::<Vec<_>>());
-    assert_eq!(world.shard.promised_bytes, 0);
+    assert_eq!(world.shard.promised_bytes(), 0);
 }
 
 #[test]
@@ -269,7 +269,7 @@ fn who_does_not_take_answers_is_asked_for_nothing_more() {
     world.say(&peer, &ask(2..22));
     let answered = answer_all(&mut world, &peer, |_| 1000);
     assert_eq!(answered, [2, 3, 4, 5], "what has room, and one that has none");
-    assert!(world.shard.reply_bytes <= 9 * ANSWER_COST + 1000, "{}", world.shard.reply_bytes);
+    assert!(world.shard.replies.bytes() <= 9 * ANSWER_COST + 1000, "{}", world.shard.replies.bytes());
     world.give_room(&peer, usize::MAX / 2);
     assert_eq!(answer_all(&mut world, &peer, |_| 1000), (6..22).collect::<Vec<_>>());
 }
@@ -290,14 +290,14 @@ fn budgets_of_all_clients_are_bounded_together() {
         counts.push(asked(&world) - before);
     }
     assert_eq!(counts, [8, 4, 0], "the last one waits until there is room");
-    assert_eq!(world.shard.promised_bytes, 12 * ANSWER_COST);
+    assert_eq!(world.shard.promised_bytes(), 12 * ANSWER_COST);
     world.tell(close(&peers[0]));
     world.tick();
-    assert_eq!((asked(&world), world.shard.promised_bytes), (20, 12 * ANSWER_COST));
+    assert_eq!((asked(&world), world.shard.promised_bytes()), (20, 12 * ANSWER_COST));
     for peer in &peers[1..] {
         world.tell(close(peer));
     }
-    assert_eq!((world.shard.promised_bytes, world.shard.line.is_empty()), (0, true));
+    assert_eq!((world.shard.promised_bytes(), world.shard.answers.has_waiting()), (0, false));
 }
 
 /// Who asks the broker, in the order in which they are asked for.
@@ -341,12 +341,12 @@ fn questions_wait_for_room_and_nobody_who_reads_is_closed() {
             world.give_room(peer, 200);
             got += peer.got().len();
         }
-        assert!(world.shard.reply_bytes < 40_000);
+        assert!(world.shard.replies.bytes() < 40_000);
         world.later(Duration::from_millis(10));
     }
     assert_eq!((order, world.closes(CloseReason::Slow)), ((0..30).collect(), 0));
     assert!(got > 30 * 10_000, "{got} bytes");
-    assert_eq!((world.shard.promised_bytes, world.shard.reply_bytes), (0, 0));
+    assert_eq!((world.shard.promised_bytes(), world.shard.replies.bytes()), (0, 0));
     assert!(world.shard.clients[peers[29].key.slot].waiting.is_none());
 }
 
@@ -371,7 +371,7 @@ fn the_line_of_questions_does_not_stand_still() {
     assert_eq!(askers(&mut world, &peers), [3]);
     world.tell(answer(&peers[3], 2, 10));
     assert!(peers[2].got().len() > 8000 && peers[3].got().contains("\"id\":2"));
-    assert_eq!((world.shard.promised_bytes, world.shard.line.is_empty()), (0, true));
+    assert_eq!((world.shard.promised_bytes(), world.shard.answers.has_waiting()), (0, false));
     assert_eq!(world.closes(CloseReason::Slow), 1, "whom the operator closed");
 }
 
@@ -420,8 +420,8 @@ fn who_takes_no_answers_goes_when_all_together_have_too_much() {
     }
     let alive: Vec<_> = peers.iter().map(|peer| world.is_alive(peer)).collect();
     assert_eq!(alive, [false, false, true, true, true]);
-    assert!(world.shard.reply_bytes <= 1 << 20, "{}", world.shard.reply_bytes);
+    assert!(world.shard.replies.bytes() <= 1 << 20, "{}", world.shard.replies.bytes());
     assert_eq!(world.closes(CloseReason::Slow), 2);
     peers.iter().for_each(|peer| world.give_room(peer, 1 << 20));
-    assert_eq!(world.shard.reply_bytes, 0);
+    assert_eq!(world.shard.replies.bytes(), 0);
 }

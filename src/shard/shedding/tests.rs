@@ -59,7 +59,7 @@ fn nobody_is_closed_while_those_who_have_turns_make_room() {
             }
         }
         world.tick();
-        crowded |= world.shard.is_crowded();
+        crowded |= world.shard.is_overfull();
     }
     assert_eq!(world.closes(CloseReason::Slow), 0);
     assert!(crowded && answered.iter().all(|&count| count >= 3), "{answered:?}");
@@ -88,7 +88,7 @@ fn where_nobody_else_makes_room_some_of_those_go_who_wait_for_it() {
         (0..200).for_each(|_| world.tick());
         let answered = peers.iter().filter(|peer| peer.got().contains("\"id\":9")).count();
         assert_eq!(answered as u64, 8 - closed);
-        assert!(world.shard.input_bytes < bound && world.closes(CloseReason::Slow) == closed);
+        assert!(world.shard.input.bytes() < bound && world.closes(CloseReason::Slow) == closed);
     }
 }
 
@@ -129,7 +129,7 @@ fn who_waits_for_its_turn_holds_nobody_up_for_longer_than_a_moment() {
         }
         greedy.iter().for_each(|peer| drop(peer.got()));
         world.later(Duration::from_millis(1));
-        (waited, longest, most) = (waited + 1, longest.max(waited), most.max(world.shard.input_bytes));
+        (waited, longest, most) = (waited + 1, longest.max(waited), most.max(world.shard.input.bytes()));
     }
     assert!(longest < 500 && answered > 5, "{longest} ms, {answered} answers");
     assert!(world.closes(CloseReason::Slow) > 0 && most < 225_000 + 9000 + 4000, "{most} bytes at most");
@@ -152,14 +152,14 @@ fn who_has_something_left_over_is_held_up_no_longer_either() {
         world.shard.readable(peer.key.slot);
     }
     send(&mut world, &honest, &whole(130).repeat(60));
-    world.shard.limits.shard_input_bytes = world.shard.input_bytes * 9 / 10;
+    world.shard.limits.shard_input_bytes = world.shard.input.bytes() * 9 / 10;
     let (mut answered, mut waited) = (0, 0);
     while answered < 60 {
         waited += 1;
         assert!(waited < 400, "{answered} answers");
         greedy.iter().for_each(|peer| drop(peer.got()));
         answered += honest.got().matches("\"id\":9").count();
-        assert!(world.shard.crowded.is_empty());
+        assert!(world.shard.input.without_room().is_empty());
         world.later(Duration::from_millis(1));
     }
     assert!((1..=2).contains(&world.closes(CloseReason::Slow)) && world.is_alive(&honest));
@@ -174,12 +174,12 @@ fn nobody_may_stay_beyond_an_eighth_of_the_bound() {
         send(&mut world, peer, &half(1000));
     }
     send(&mut world, &busy, &whole(130).repeat(90));
-    let bound = world.shard.input_bytes * 100 / 120;
+    let bound = world.shard.input.bytes() * 100 / 120;
     assert!(bound / 2 > 6000);
     world.shard.limits.shard_input_bytes = bound;
     world.shard.budgets.reads = 0;
     world.tick();
-    assert!(world.shard.input_bytes < bound + bound / 8, "{} of {bound}", world.shard.input_bytes);
+    assert!(world.shard.input.bytes() < bound + bound / 8, "{} of {bound}", world.shard.input.bytes());
     assert!((1..=3).contains(&world.closes(CloseReason::Slow)) && world.is_alive(&busy));
 }
 
@@ -193,7 +193,7 @@ fn who_goes_on_within_a_message_is_not_closed_for_it() {
     let pings = [&[0x89, 0x80 | 100, 0, 0, 0, 0][..], &[b' '; 100]].concat().repeat(30);
     send(&mut world, &peer, &[fragment, pings].concat());
     assert!(world.shard.clients[peer.key.slot].session.is_in_message());
-    world.shard.limits.shard_input_bytes = world.shard.input_bytes * 2 / 3;
+    world.shard.limits.shard_input_bytes = world.shard.input.bytes() * 2 / 3;
     let reads = std::mem::replace(&mut world.shard.budgets.reads, 0);
     world.tick();
     assert_eq!(world.closes(CloseReason::Slow), 0);
@@ -252,9 +252,9 @@ fn the_bound_is_held_by_nobody_for_ever() {
             world.later(Duration::from_millis(2));
             let now = world.shard.timers.now();
             let found_before = std::mem::take(&mut waiting);
-            for &key in &world.shard.crowded {
+            for &key in world.shard.input.without_room() {
                 let since: Moment = found_before.get(&key).copied().unwrap_or(now);
-                let kept = world.shard.input_bytes;
+                let kept = world.shard.input.bytes();
                 assert!(since.after(Duration::from_millis(400)) >= now, "{seed}: {kept} bytes are kept");
                 waiting.insert(key, since);
             }
@@ -263,7 +263,10 @@ fn the_bound_is_held_by_nobody_for_ever() {
             world.tick();
             world.shard.poll_timeout() != Some(Duration::ZERO)
         });
-        assert!(finds_sleep && world.shard.input_bytes < 16_000 && world.shard.crowded.is_empty(), "{seed}");
+        assert!(
+            finds_sleep && world.shard.input.bytes() < 16_000 && world.shard.input.without_room().is_empty(),
+            "{seed}"
+        );
     }
 }
 
@@ -286,12 +289,12 @@ fn who_found_no_room_is_read_as_soon_as_anybody_is() {
     let mut world = World::new(config(|config| config.budgets.read_bytes = 1024));
     let (busy, comes) = (world.connect(), world.connect());
     send(&mut world, &busy, &whole(130).repeat(90));
-    let kept = world.shard.input_bytes;
+    let kept = world.shard.input.bytes();
     world.shard.limits.shard_input_bytes = kept * 2 / 3;
     send(&mut world, &comes, &whole(130));
-    assert_eq!((comes.got().len(), world.shard.crowded.len()), (0, 1));
+    assert_eq!((comes.got().len(), world.shard.input.without_room().len()), (0, 1));
     // There is some room, and not as much as for everybody.
-    world.shard.limits.shard_input_bytes = world.shard.input_bytes - 10;
+    world.shard.limits.shard_input_bytes = world.shard.input.bytes() - 10;
     world.tick();
     assert!(comes.got().contains("\"id\":9"));
 }
@@ -319,7 +322,7 @@ fn while_the_broker_does_not_answer_little_is_read() {
     (0..200).for_each(|_| world.tick());
     assert_eq!(world.closes(CloseReason::Slow), 0);
     let most = 30 * (world.shard.budgets.read_bytes + 2500);
-    assert!(world.shard.input_bytes < most, "{} bytes are kept", world.shard.input_bytes);
+    assert!(world.shard.input.bytes() < most, "{} bytes are kept", world.shard.input.bytes());
     assert!(peers.iter().all(|peer| peer.pipe().to_server.len() > 50_000), "the kernel has the rest");
 }
 
@@ -335,7 +338,7 @@ fn who_has_more_than_its_turns_is_read_by_shares() {
         world.tick();
         let read = messages.len() - peer.pipe().to_server.len();
         if read > first {
-            most = most.max(world.shard.input_bytes);
+            most = most.max(world.shard.input.bytes());
         }
     }
     assert!((1..=1024).contains(&most), "{most}");
@@ -354,8 +357,12 @@ fn the_memory_of_replies_is_what_is_counted() {
     world.tell(Mail::History { client: peer.key, command: 2, page });
     world.give_room(&peer, 440_000);
     let outgoing = world.shard.clients[peer.key.slot].outgoing.as_ref().expect("the rest waits");
-    assert!((50_000..70_000).contains(&world.shard.reply_bytes));
-    assert!(outgoing.bytes.capacity() <= 2 * world.shard.reply_bytes + 4096, "{}", outgoing.bytes.capacity());
+    assert!((50_000..70_000).contains(&world.shard.replies.bytes()));
+    assert!(
+        outgoing.bytes.capacity() <= 2 * world.shard.replies.bytes() + 4096,
+        "{}",
+        outgoing.bytes.capacity()
+    );
 }
 
 fn begins_a_frame(world: &mut World) -> Peer {
