@@ -71,7 +71,7 @@
 //! # In which order to read
 //!
 //! 1. [`domain::mail`] and [`base::mailbox`]: what the threads say to each other, and how.
-//! 2. [`shard`]: the tick; then `shard/delivery.rs` (sweep and visit), [`shard::topics`] (cursors),
+//! 2. [`shard`]: the tick; then `shard/delivery.rs` (sweep and visit), [`shard::topic`] (cursors),
 //!    [`shard::log`], `shard/retention.rs` (what logs keep), `shard/compaction.rs`.
 //! 3. [`net`], [`session`], [`transport`], [`codec`]: from sockets to bytes to commands, and back.
 //! 4. [`broker`]: `broker/turn.rs` (the loop), `broker/incoming.rs` and `broker/requests.rs` (its two inputs),

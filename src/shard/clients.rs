@@ -273,6 +273,12 @@ impl<S> Client<S> {
         tail + backlog.map_or(0, |backlog| backlog.len()) + self.session.assembled_bytes()
     }
 
+    /// What the answers to its questions may have together, in bytes.
+    #[must_use]
+    pub fn promised_bytes(&self) -> usize {
+        self.waiting.as_ref().map_or(0, |waiting| waiting.questions.promised_bytes())
+    }
+
     /// Bytes of replies that wait.
     #[must_use]
     pub fn reply_bytes(&self) -> usize {

@@ -11,7 +11,7 @@ use crate::domain::reasons::{CloseReason, ErrorCode};
 use crate::domain::topic;
 use crate::shard::clients::Pending;
 use crate::shard::membership::Joined;
-use crate::shard::topics::{Resume, SubscribeOptions};
+use crate::shard::pending::{Resume, SubscribeOptions};
 use crate::shard::{Application, Shard, Socket};
 
 /// The shipped application.

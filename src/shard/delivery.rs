@@ -61,6 +61,11 @@ impl Delivery {
         self.rotation.is_empty()
     }
 
+    /// How many topics have swept subscribers that are behind.
+    pub(super) fn topics(&self) -> usize {
+        self.rotation.len()
+    }
+
     /// Whether something can be written at once.
     pub(super) fn has_work(&self) -> bool {
         !self.rotation.is_empty() || !self.unblocked.is_empty()
@@ -97,7 +102,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             if self.topics[topic].behind() > 0 {
                 self.delivery.rotation.push_back(topic);
             } else {
-                self.topics[topic].in_round = false;
+                self.topics[topic].leave_rotation();
                 self.settle_log(topic);
             }
         }
@@ -105,9 +110,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     /// Puts a topic into the rotation, if a swept subscriber is behind and it is not there yet.
     pub(super) fn enter_rotation(&mut self, slot: TopicSlot) {
-        let topic = &mut self.topics[slot];
-        if topic.behind() > 0 && !topic.in_round {
-            topic.in_round = true;
+        if self.topics[slot].enter_rotation() {
             self.delivery.rotation.push_back(slot);
         }
     }
@@ -121,14 +124,13 @@ impl<S: Socket, A: Application> Shard<S, A> {
             if topic.behind() == 0 {
                 break;
             }
-            let Some(&subscriber) = topic.awake().get(topic.sweep as usize) else {
+            let Some((position, subscriber)) = topic.at_sweep() else {
                 self.finish_lap(slot);
                 // Laps count as looks: a turn ends even where there is nobody to be looked at.
                 looks += 1;
                 continue;
             };
-            if topic.lacks(topic.sweep) {
-                let position = topic.sweep;
+            if topic.lacks(position) {
                 if !fetched.contains(&position) {
                     fetched = position..position + FETCHED_TOGETHER;
                     self.fetch(slot, &fetched);
@@ -137,7 +139,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
                 self.serve(slot, position, subscriber.client);
             } else {
                 // Not at once after a visit: what it left over, or who was moved here, is met again.
-                topic.sweep += 1;
+                topic.step_sweep();
                 looks += 1;
             }
         }
@@ -169,8 +171,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// Writes one frame straight from the log.
     fn send_frame(&mut self, slot: TopicSlot, position: u32, client_slot: u32) {
         let topic = &mut self.topics[slot];
-        let cursor = topic.subscribers()[position as usize].cursor;
-        let Some(log) = &mut topic.log else { unreachable!("who is behind has a log") };
+        let (cursor, log) = topic.cursor_and_log(position);
         let span = log.span(cursor, self.limits.frame_bytes);
         let client = &mut self.clients[client_slot];
         let opcode = client.session.opcode();
@@ -215,7 +216,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let client = &self.clients[slot];
         if let Some(outgoing) = &client.outgoing {
             if let Some(rest) = outgoing.rest {
-                let log = self.topics[rest.topic].log.as_mut().expect("a log holds the frames begun from it");
+                let log = self.topics[rest.topic].log_mut().expect("a log holds the frames begun from it");
                 log.with_frame(&rest.span, client.session.opcode(), |frame| {
                     self.delivery.gathered.extend_from_slice(&frame[rest.sent..])
                 });
@@ -257,8 +258,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         if !topic.lacks(position) {
             return;
         }
-        let cursor = topic.subscribers()[position as usize].cursor;
-        let Some(log) = &mut topic.log else { unreachable!("who is behind has a log") };
+        let (cursor, log) = topic.cursor_and_log(position);
         let span = log.span(cursor, self.limits.frame_bytes);
         let before = self.delivery.gathered.len();
         log.with_frame(&span, opcode, |frame| self.delivery.gathered.extend_from_slice(frame));

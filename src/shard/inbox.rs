@@ -6,7 +6,7 @@ use crate::base::mailbox::Receiver;
 use crate::codec::reply::{EncodedPublications, HistoryRead, Position, Reply};
 use crate::domain::mail::{ClientKey, CommandKey, HistoryPage, Lines, Mail, Request, TopicCounts, TopicSlot};
 use crate::domain::reasons::{Closing, ErrorCode, UnsubscribeCode};
-use crate::shard::topics::Interest;
+use crate::shard::topic::Interest;
 use crate::shard::{Application, Shard, Socket};
 
 /// Topics looked at for a survey in one tick: a survey of many topics must not delay deliveries.
@@ -86,8 +86,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     fn open(&mut self, mail: Mail) -> Option<Mail> {
         match mail {
             Mail::Batch { topic, lines } => {
-                let wanted = self.topics[topic].interest == Interest::Live && !self.is_muted(topic, &lines);
-                if wanted && !self.append(topic, &lines) {
+                if !self.append_if_wanted(topic, &lines) {
                     return Some(Mail::Batch { topic, lines });
                 }
                 self.note_batch(topic);
@@ -109,16 +108,17 @@ impl<S: Socket, A: Application> Shard<S, A> {
         None
     }
 
-    /// Whether a topic's subscribers are still to be told that its numbering is another one. What comes meanwhile
-    /// is not for them, and those who come stand behind it.
-    fn is_muted(&mut self, topic: TopicSlot, lines: &Lines) -> bool {
-        let topic = &mut self.topics[topic];
-        if topic.is_muted
-            && let Some(position) = &mut topic.position
-        {
-            position.offset = lines.offset;
+    /// Adds a batch to a topic's log, if it is for its subscribers; false if there is no room for it now.
+    fn append_if_wanted(&mut self, slot: TopicSlot, lines: &Lines) -> bool {
+        let topic = &mut self.topics[slot];
+        if topic.interest() != Interest::Live {
+            return true;
         }
-        topic.is_muted
+        if topic.is_muted() {
+            topic.skip_batch(lines.offset);
+            return true;
+        }
+        self.append(slot, lines)
     }
 
     fn published(&mut self, client: ClientKey, command: u32, outcome: Result<(), ErrorCode>) {
@@ -196,7 +196,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     fn count_subscribers(&self, slots: std::ops::Range<u32>) -> TopicCounts {
         let topics = slots.filter_map(|slot| self.topics.get(TopicSlot(slot)));
-        let counted = topics.map(|topic| (topic.name.clone(), topic.subscribers().len()));
+        let counted = topics.map(|topic| (topic.name().clone(), topic.subscribers().len()));
         let some = counted.filter(|&(_, subscribers)| subscribers > 0);
         some.map(|(name, subscribers)| (name, u32::try_from(subscribers).unwrap_or(u32::MAX))).collect()
     }

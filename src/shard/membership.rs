@@ -18,7 +18,8 @@ use crate::domain::mail::{
 use crate::domain::reasons::{ErrorCode, UnsubscribeCode};
 use crate::session::Phase;
 use crate::shard::clients::{Pending, Subscription, Unanswered, Waiting};
-use crate::shard::topics::{Interest, PendingSubscriber, SubscribeOptions, Topic};
+use crate::shard::pending::{PendingSubscriber, SubscribeOptions};
+use crate::shard::topic::{Interest, Topic};
 use crate::shard::{Application, Shard, Socket};
 use crate::stats::Number;
 
@@ -49,10 +50,10 @@ impl<S: Socket, A: Application> Shard<S, A> {
         };
         let asker = CommandKey { client: self.clients.key(slot), id: command };
         let pending = PendingSubscriber { asker, options };
-        if self.topics[topic].is_muted && self.gap_lasts() {
+        if self.topics[topic].is_muted() && self.gap_lasts() {
             return Joined::NotNow;
         }
-        if self.topics[topic].interest != Interest::Live || self.topics[topic].is_muted {
+        if self.topics[topic].interest() != Interest::Live || self.topics[topic].is_muted() {
             self.topics[topic].add_pending(pending);
         } else if pending.options.recover.is_some() {
             self.ask_to_recover(topic, pending);
@@ -70,12 +71,12 @@ impl<S: Socket, A: Application> Shard<S, A> {
     fn ask_to_recover(&mut self, slot: TopicSlot, PendingSubscriber { asker, options }: PendingSubscriber) {
         let Some(resume) = options.recover else { unreachable!("only who recovers is asked for") };
         let topic = &mut self.topics[slot];
-        topic.recovering += 1;
+        topic.begin_recovery();
         let question = Recover {
             shard: self.id,
             topic: slot,
-            variant: topic.variant,
-            name: topic.name.clone(),
+            variant: topic.variant(),
+            name: topic.name().clone(),
             asker,
             recoverable: options.recoverable,
             since: resume.since,
@@ -88,7 +89,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     /// Answers a subscribe that is done: the next publication is the first one after the topic's position.
     fn say_subscribed(&mut self, topic: TopicSlot, asker: CommandKey, options: &SubscribeOptions) {
-        let position = self.topics[topic].position.as_deref().filter(|_| options.positioned);
+        let position = self.topics[topic].position().filter(|_| options.positioned);
         let subscribed = Subscribed {
             position: position.map(|Position { epoch, offset }| reply::Position { epoch, offset: *offset }),
             recoverable: options.recoverable,
@@ -122,7 +123,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     fn is_crowd(&self, name: &str) -> bool {
         let variants = self.topics.variants(name).map(|slot| &self.topics[slot]);
         let (audience, spread) = variants.fold((0, false), |(audience, spread), topic| {
-            (audience + topic.audience(), spread || topic.variant.lane != Lane::FIRST)
+            (audience + topic.audience(), spread || topic.variant().lane != Lane::FIRST)
         });
         spread || audience >= self.budgets.crowd
     }
@@ -154,7 +155,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     }
 
     fn namespace_subscriptions(&self, topic: TopicSlot) -> Option<&Number> {
-        self.stats.namespace_subscriptions.get(self.topics[topic].namespace.number())
+        self.stats.namespace_subscriptions.get(self.topics[topic].namespace().number())
     }
 
     /// Ends a subscription, if there is one. What was begun of its publications is still sent.
@@ -173,7 +174,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             count.sub(1);
         }
         self.unmute_if_all_know(topic);
-        if self.topics[topic].behind() == 0 && !self.topics[topic].in_round {
+        if self.topics[topic].behind() == 0 && !self.topics[topic].is_in_rotation() {
             self.settle_log(topic);
         }
         self.detach_if_deserted(topic);
@@ -182,9 +183,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     /// Everybody has been told that a topic's numbering is another one: who came back meanwhile can have it.
     fn unmute_if_all_know(&mut self, slot: TopicSlot) {
-        let topic = &mut self.topics[slot];
-        if topic.is_muted && topic.subscribers().is_empty() {
-            topic.is_muted = false;
+        if self.topics[slot].unmute_if_empty() {
             self.admit_pending(slot);
         }
     }
@@ -199,7 +198,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     /// Ends a subscription and tells the client why; the SDK decides by the code what to do.
     pub(super) fn end_subscription(&mut self, slot: u32, topic: TopicSlot, code: UnsubscribeCode) {
-        let name = self.topics[topic].name.clone();
+        let name = self.topics[topic].name().clone();
         if self.leave(slot, topic) && !self.clients[slot].dead {
             self.say_push(slot, &Push::Unsubscribe { topic: &name, code });
             self.visit(slot);
@@ -207,9 +206,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     }
 
     pub(super) fn detach_if_deserted(&mut self, slot: TopicSlot) {
-        let topic = &mut self.topics[slot];
-        if topic.interest == Interest::Live && topic.is_deserted() {
-            topic.interest = Interest::Detaching;
+        if self.topics[slot].begin_detaching() {
             self.requests.push_topic(slot);
         }
     }
@@ -217,13 +214,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// The broker has registered this shard for a topic: whoever waited is attached at the log's end, or has
     /// its history asked for. Or the topic stands somewhere else now, in another numbering.
     pub(super) fn attached(&mut self, slot: TopicSlot, position: Option<Position>) {
-        let topic = &mut self.topics[slot];
-        topic.position = position.map(Box::new);
-        if topic.interest == Interest::Attaching {
-            topic.interest = Interest::Live;
+        if self.topics[slot].attached(position) {
             self.admit_pending(slot);
-        } else {
-            topic.is_muted = !topic.subscribers().is_empty();
         }
     }
 
@@ -255,7 +247,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// The broker has looked for what a client missed.
     pub(super) fn recovered(&mut self, question: Recover, answer: Result<Recovery, ErrorCode>) {
         let Recover { topic, asker, .. } = question;
-        self.topics[topic].recovering -= 1;
+        self.topics[topic].end_recovery();
         if question.budget.is_some() {
             self.note_answer(asker.client);
         }
@@ -263,7 +255,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             match answer {
                 // The numbering is another one by now, and the answer may be of the former one: asked again when
                 // all who know the former one have been told. They need not be told of who is not there yet.
-                _ if self.topics[topic].is_muted => {
+                _ if self.topics[topic].is_muted() => {
                     self.topics[topic].add_pending(PendingSubscriber::again(question))
                 }
                 Err(error) => self.reply(asker, &Reply::Error(error)),
@@ -302,7 +294,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// The broker's last word: the slot is free, unless somebody came meanwhile.
     pub(super) fn detached(&mut self, slot: TopicSlot) {
         if self.topics[slot].has_pending() {
-            self.topics[slot].interest = Interest::Attaching;
+            self.topics[slot].attach_again();
             self.requests.push_topic(slot);
             return;
         }
@@ -311,7 +303,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     /// Takes a topic without subscribers out. Those who were there last may have left it in the round, with its log.
     fn free(&mut self, slot: TopicSlot) -> Topic {
-        if self.topics[slot].in_round {
+        if self.topics[slot].is_in_rotation() {
             self.delivery.forget_topic(slot);
         }
         self.free_log(slot);

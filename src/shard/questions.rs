@@ -97,6 +97,12 @@ impl Questions {
         !self.postponed.is_empty()
     }
 
+    /// What the answers in its budget may have together, in bytes.
+    #[must_use]
+    pub fn promised_bytes(&self) -> usize {
+        self.asked.as_ref().map_or(0, |asked| asked.promised)
+    }
+
     /// Whether there are none.
     #[must_use]
     pub fn is_idle(&self) -> bool {
@@ -294,7 +300,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// Nobody waits for the answer, for which its topic was to stay.
     fn drop_question(&mut self, question: Question) {
         if let Question::Recover(question) = question {
-            self.topics[question.topic].recovering -= 1;
+            self.topics[question.topic].end_recovery();
             self.detach_if_deserted(question.topic);
         }
     }

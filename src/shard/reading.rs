@@ -51,6 +51,11 @@ impl Reading {
         !self.ready.is_empty()
     }
 
+    /// Clients that have something to be read.
+    pub(super) fn ready(&self) -> impl Iterator<Item = &ClientKey> {
+        self.ready.iter()
+    }
+
     /// Takes the client out whose turn is next.
     pub(super) fn next_ready(&mut self) -> Option<ClientKey> {
         self.ready.pop_front()

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use crate::base::mailbox::Sender;
 use crate::domain::mail::{Request, TopicSlot};
-use crate::shard::topics::Interest;
+use crate::shard::topic::Interest;
 use crate::shard::{Application, Shard, Socket};
 
 /// The request queue, and what waits for room in it.
@@ -112,8 +112,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
             let Some(topic) = self.topics.get(slot) else {
                 unreachable!("a topic stays until the broker's last word")
             };
-            let (shard, variant, name) = (self.id, topic.variant, topic.name.clone());
-            let request = match topic.interest {
+            let (shard, variant, name) = (self.id, topic.variant(), topic.name().clone());
+            let request = match topic.interest() {
                 Interest::Attaching => Request::Attach { shard, topic: slot, variant, name },
                 Interest::Detaching => Request::Detach { shard, topic: slot, variant, name },
                 Interest::Live => unreachable!("nothing is pending about a live topic"),

@@ -97,7 +97,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     }
 
     fn make_room(&mut self, slot: TopicSlot, length: usize) -> bool {
-        let held = self.topics[slot].log.as_ref().map_or(0, |log| log.weight());
+        let held = self.topics[slot].log().map_or(0, |log| log.weight());
         let log_bytes = self.log_bytes_max(slot);
         if held + length > log_bytes {
             if self.topics[slot].behind() > 0 {
@@ -126,24 +126,24 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     /// Whether what this topic's log drops is boiled down. The broker sends keys only where slow subscribers skip.
     fn has_keys(&self, slot: TopicSlot) -> bool {
-        self.topics[slot].log.as_ref().is_some_and(|log| log.has_keys())
+        self.topics[slot].log().is_some_and(|log| log.has_keys())
     }
 
     /// How large this topic's log may become.
     fn log_bytes_max(&self, slot: TopicSlot) -> usize {
-        let own = self.namespaces.options(self.topics[slot].namespace).log_bytes;
+        let own = self.namespaces.options(self.topics[slot].namespace()).log_bytes;
         if own > 0 { own } else { self.limits.log_bytes }
     }
 
     /// Gives up a log that is kept for parked subscribers alone; or half of it, if the other half can be the latest
     /// lines of its keys.
     fn unpin(&mut self, slot: TopicSlot, gives_half: bool) {
-        if self.topics.get(slot).is_none_or(|topic| !topic.is_pinned) {
+        if self.topics.get(slot).is_none_or(|topic| !topic.is_pinned()) {
             return;
         }
-        self.topics[slot].is_pinned = false;
+        self.topics[slot].set_pinned(false);
         let topic = &self.topics[slot];
-        if let Some(log) = &topic.log
+        if let Some(log) = topic.log()
             && topic.behind() == 0
         {
             let compacted = if gives_half { log.weight() / 2 } else { 0 };
@@ -152,9 +152,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     }
 
     fn pin(&mut self, slot: TopicSlot) {
-        let topic = &mut self.topics[slot];
-        if topic.behind() == 0 && topic.log.is_some() && !topic.is_pinned {
-            topic.is_pinned = true;
+        if self.topics[slot].pin() {
             self.logs.pinned.push_back(slot);
         }
         if self.logs.pinned.len() > 2 * self.topics.len() {
@@ -168,13 +166,13 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let topics = &mut self.topics;
         // Each topic's first entry takes its mark off, so that it stays alone, and those that stay put it on again.
         self.logs.pinned.retain(|&slot| {
-            let stays = topics.get(slot).is_some_and(|topic| topic.is_pinned);
+            let stays = topics.get(slot).is_some_and(|topic| topic.is_pinned());
             if stays {
-                topics[slot].is_pinned = false;
+                topics[slot].set_pinned(false);
             }
             stays
         });
-        self.logs.pinned.iter().for_each(|&slot| topics[slot].is_pinned = true);
+        self.logs.pinned.iter().for_each(|&slot| topics[slot].set_pinned(true));
     }
 
     /// Called when a sweep has nobody left: frees the log, or what of it no parked subscriber lacks.
@@ -182,14 +180,14 @@ impl<S: Socket, A: Application> Shard<S, A> {
         if self.topics[slot].parked().is_empty() {
             self.free_log(slot);
         } else {
-            let end = self.topics[slot].end;
+            let end = self.topics[slot].end();
             self.trim(slot, end);
             self.pin(slot);
         }
     }
 
     pub(super) fn free_log(&mut self, slot: TopicSlot) {
-        if let Some(log) = self.topics[slot].log.take() {
+        if let Some(log) = self.topics[slot].take_log() {
             self.logs.bytes -= log.weight();
             self.logs.keep_buffer(log.into_buffer());
         }
@@ -198,9 +196,6 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// Called when a sweep comes round: what everybody had when the lap began can go.
     pub(super) fn finish_lap(&mut self, slot: TopicSlot) {
         if let Some(shown) = self.topics[slot].begin_lap() {
-            if let Some(log) = &mut self.topics[slot].log {
-                log.swept_to = shown;
-            }
             self.trim(slot, shown);
         }
     }
@@ -209,7 +204,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// enough to be worth moving the rest.
     fn trim(&mut self, slot: TopicSlot, floor: u64) {
         let topic = &self.topics[slot];
-        let Some(log) = &topic.log else { return };
+        let Some(log) = topic.log() else { return };
         if log.len() < TRIM_FROM.max(log.trim_at) {
             return;
         }
@@ -220,7 +215,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         if (floor - log.start()) * 2 >= log.len() as u64 {
             self.drop_before(slot, floor);
         }
-        if let Some(log) = &mut self.topics[slot].log {
+        if let Some(log) = self.topics[slot].log_mut() {
             log.trim_at = 2 * log.len();
         }
     }
@@ -233,7 +228,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     }
 
     fn drop_before(&mut self, slot: TopicSlot, position: u64) {
-        if let Some(log) = &mut self.topics[slot].log {
+        if let Some(log) = self.topics[slot].log_mut() {
             let before = log.weight();
             // Whoever left meanwhile may have been the last to lack even more.
             log.drop_before(position.max(log.start()));
@@ -245,8 +240,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// to those who lose something.
     fn drop_from_the_parked(&mut self, slot: TopicSlot, remains: Remains) {
         let topic = &self.topics[slot];
-        let policy = self.namespaces.options(topic.namespace).slow;
-        let Some(log) = &topic.log else { return };
+        let policy = self.namespaces.options(topic.namespace()).slow;
+        let Some(log) = topic.log() else { return };
         let newest = log.newest();
         let wanted = log.boundary(log.start().max(log.end().saturating_sub(remains.whole as u64)));
         // Who skips is to have the newest, even if nothing follows it for a long time.
@@ -279,8 +274,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// Boils down what lies before `floor`, and lets those who lack some of it go on in what is left.
     fn compact(&mut self, slot: TopicSlot, floor: u64, remains: Remains) {
         let topic = &mut self.topics[slot];
-        let keys = self.namespaces.options(topic.namespace).keys_max;
-        let Some(log) = &mut topic.log else { return };
+        let keys = self.namespaces.options(topic.namespace()).keys_max;
+        let Some(log) = topic.log_mut() else { return };
         let before = log.weight();
         let floor = floor.max(log.start());
         let bytes = remains.compacted.min(remains.in_all.saturating_sub(log.weight_from(floor)));
@@ -317,7 +312,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let opcode = self.clients[slot].session.opcode();
         let Some(outgoing) = &mut self.clients[slot].outgoing else { return };
         let Some(rest) = outgoing.rest.take() else { return };
-        let log = self.topics[rest.topic].log.as_mut().expect("a log holds the frames begun from it");
+        let log = self.topics[rest.topic].log_mut().expect("a log holds the frames begun from it");
         let Outgoing { bytes, orphaned, .. } = &mut **outgoing;
         let owned = log.with_frame(&rest.span, opcode, |frame| {
             bytes.prepend(&frame[rest.sent..]);

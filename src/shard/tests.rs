@@ -396,7 +396,7 @@ fn topics_that_are_gone_are_not_pinned_for_ever() {
         let topic = world.subscribe(&slow, "t");
         slow.pipe().room = 0;
         world.publish(topic, LINE);
-        assert!(world.shard.topics[topic].is_pinned);
+        assert!(world.shard.topics[topic].is_pinned());
         world.say(&slow, r#"{"id":3,"unsubscribe":{"channel":"t"}}"#);
         assert!(matches!(world.requests.take(), Some(Request::Detach { .. })));
         world.tell(Mail::Detached { topic });

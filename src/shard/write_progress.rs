@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::domain::mail::TopicSlot;
 use crate::domain::receipt::Reporter;
 use crate::shard::timer_wheel::Moment;
-use crate::shard::topics::Subscriber;
+use crate::shard::topic::Subscriber;
 use crate::shard::{Application, Shard, Socket};
 
 /// What the broker is told.
@@ -50,7 +50,7 @@ impl Progress {
 impl<S: Socket, A: Application> Shard<S, A> {
     /// Notes that a batch was taken: it is in its topic's log, or nobody wants it.
     pub(super) fn note_batch(&mut self, topic: TopicSlot) {
-        let (now, end) = (self.timers.now(), self.topics[topic].end);
+        let (now, end) = (self.timers.now(), self.topics[topic].end());
         if let Some(progress) = &mut self.progress {
             progress.taken += 1;
             let deadline = now.after(progress.timeout);
@@ -74,12 +74,12 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     fn is_written(&self, batch: &Unwritten) -> bool {
         // A slot that is free has no subscribers; one that was taken again has a log that begins anew.
-        let Some(topic) = self.topics.get(batch.topic).filter(|topic| topic.end >= batch.end) else {
+        let Some(topic) = self.topics.get(batch.topic).filter(|topic| topic.end() >= batch.end) else {
             return true;
         };
         // Of a batch that was boiled down, what is left stands somewhere before the place where that ended.
-        let end = batch.end.max(topic.log.as_ref().map_or(0, |log| log.compacted_to));
-        let swept = topic.behind() == 0 || topic.log.as_ref().is_none_or(|log| log.swept_to >= end);
+        let end = batch.end.max(topic.log().map_or(0, |log| log.compacted_to));
+        let swept = topic.behind() == 0 || topic.log().is_none_or(|log| log.swept_to >= end);
         swept
             && (batch.deadline <= self.timers.now()
                 || !topic.parked().iter().any(|one| self.lacks_before(batch.topic, one, end)))

@@ -1,0 +1,59 @@
+//! What holds between two ticks, asserted.
+
+use crate::shard::{Application, Shard, Socket};
+
+impl<S: Socket, A: Application> Shard<S, A> {
+    /// Asserts the invariants of all rooms together: sums are the sums of their parts, and flags say what lists say. It
+    /// looks at everything, so it is for tests.
+    ///
+    /// # Panics
+    /// When one does not hold.
+    pub fn check(&self) {
+        self.check_sums();
+        self.check_topics();
+        self.check_clients();
+    }
+
+    /// What is counted for all clients and topics together is what each of them has.
+    fn check_sums(&self) {
+        let clients = || self.clients.iter().map(|(_, client)| client);
+        let sum = |bytes: fn(&super::clients::Client<S>) -> usize| clients().map(bytes).sum::<usize>();
+        assert_eq!(self.input.bytes(), sum(|client| client.input_bytes()), "bytes of input");
+        assert_eq!(self.replies.bytes(), sum(|client| client.reply_bytes()), "bytes of replies");
+        let orphaned = sum(|client| client.outgoing.as_ref().map_or(0, |outgoing| outgoing.orphaned));
+        assert_eq!(self.logs.rest_bytes(), orphaned, "bytes of started frames");
+        let weights = self.topics.iter().filter_map(|(_, topic)| topic.log()).map(|log| log.weight());
+        assert_eq!(self.logs.bytes(), weights.sum::<usize>(), "bytes of logs");
+        assert_eq!(self.promised_bytes(), sum(|client| client.promised_bytes()), "bytes of open budgets");
+        assert_eq!(self.placed(), sum(|client| usize::from(client.has_place)), "places");
+        assert_eq!(self.stats.blocked_clients.value(), sum(|client| usize::from(client.blocked)) as u64);
+    }
+
+    fn check_topics(&self) {
+        for (slot, topic) in self.topics.iter() {
+            topic.check();
+            for (position, subscriber) in topic.subscribers().iter().enumerate() {
+                let subscription = self.clients[subscriber.client].subscriptions.find(slot);
+                let known = subscription.map(|subscription| subscription.position as usize);
+                assert_eq!(known, Some(position), "client {} of `{}`", subscriber.client, topic.name());
+            }
+        }
+        let in_rotation = self.topics.iter().filter(|(_, topic)| topic.is_in_rotation()).count();
+        assert_eq!(in_rotation, self.delivery.topics(), "topics in the rotation");
+    }
+
+    fn check_clients(&self) {
+        let queued = self
+            .reading
+            .ready()
+            .chain(self.input.without_room())
+            .filter(|&&key| self.clients.find(key).is_some());
+        let to_read = self.clients.iter().filter(|(_, client)| client.to_read).count();
+        assert_eq!(queued.count(), to_read, "clients to be read");
+        for (slot, client) in self.clients.iter() {
+            assert!(client.keeps_input || client.input_bytes() == 0, "client {slot} keeps input");
+            let leaves_replies = client.blocked && client.reply_bytes() > 0;
+            assert!(client.leaves_replies || !leaves_replies, "client {slot} leaves replies unread");
+        }
+    }
+}

@@ -1,0 +1,495 @@
+//! One topic of a shard: who subscribes, where each stands, and what is still to be sent.
+//!
+//! **The cursor is the only truth.** A topic's subscribers stand in one dense array in two parts:
+//!
+//! ```text
+//!   0            awake              len
+//!   ├── swept ─────┼── parked ───────┤
+//! ```
+//!
+//! The first part is swept: an index goes round it, its position never reset, until nobody in it is behind
+//! the end of the log. Whoever cannot be written to is parked in the second part, which no sweep touches,
+//! and comes back with its socket's writable edge. Removal swaps with the last: whoever was moved is still
+//! behind if it was, and the sweep will meet it.
+
+use crate::domain::mail::{Lines, Position, TopicName, Variant};
+use crate::domain::namespaces::NamespaceId;
+use crate::shard::log::Log;
+use crate::shard::pending::PendingSubscriber;
+
+/// One subscriber of a topic.
+#[derive(Clone, Copy, Debug)]
+pub struct Subscriber {
+    /// The position up to which it has been sent everything.
+    pub cursor: u64,
+    /// The slot of its client.
+    pub client: u32,
+}
+
+/// What the broker and the shard have agreed on about a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interest {
+    /// The broker was asked for the topic and has not answered.
+    Attaching,
+    /// Everything published comes here.
+    Live,
+    /// The broker was told, or is still to be told, that nobody is left, and has not had its last word.
+    Detaching,
+}
+
+/// A subscriber that has a new place in the array: its client must remember it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// The slot of the client.
+    pub client: u32,
+    /// Where its subscriber stands now.
+    pub position: u32,
+}
+
+/// One topic.
+///
+/// Invariants: `behind` is the number of subscribers below `awake` whose cursor is before `end`; the log is
+/// there if anybody's cursor is before `end`, and ends there.
+#[derive(Debug)]
+pub struct Topic {
+    name: TopicName,
+    namespace: NamespaceId,
+    variant: Variant,
+    interest: Interest,
+    in_rotation: bool,
+    is_pinned: bool,
+    is_muted: bool,
+    /// A subscriber was moved to where the sweep has been already: this lap proves nothing about cursors.
+    lap_broken: bool,
+    /// How many subscribers are swept.
+    awake: u32,
+    /// How many of those lack something.
+    behind: u32,
+    /// Where the sweep goes on.
+    sweep: u32,
+    /// Position after the newest byte.
+    end: u64,
+    /// The end when the sweep began its lap.
+    lap_began_at: u64,
+    log: Option<Box<Log>>,
+    position: Option<Box<Position>>,
+    /// How many wait for the broker's answer to [`crate::domain::mail::Request::Recover`].
+    recovering: u32,
+    subscribers: Vec<Subscriber>,
+    /// Who waits for the broker's answer. Most of the time nobody.
+    #[allow(clippy::box_collection, reason = "in an idle topic every word counts")]
+    pending: Option<Box<Vec<PendingSubscriber>>>,
+}
+
+impl Topic {
+    /// A topic without subscribers, to be attached.
+    #[must_use]
+    pub fn new(name: TopicName, namespace: NamespaceId, variant: Variant) -> Self {
+        Self {
+            name,
+            namespace,
+            variant,
+            interest: Interest::Attaching,
+            in_rotation: false,
+            is_pinned: false,
+            is_muted: false,
+            lap_broken: false,
+            awake: 0,
+            behind: 0,
+            sweep: 0,
+            end: 0,
+            lap_began_at: 0,
+            log: None,
+            position: None,
+            recovering: 0,
+            subscribers: Vec::new(),
+            pending: None,
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &TopicName {
+        &self.name
+    }
+
+    /// Its namespace.
+    #[must_use]
+    pub fn namespace(&self) -> NamespaceId {
+        self.namespace
+    }
+
+    /// What its subscribers are sent, and when.
+    #[must_use]
+    pub fn variant(&self) -> Variant {
+        self.variant
+    }
+
+    /// What was agreed with the broker.
+    #[must_use]
+    pub fn interest(&self) -> Interest {
+        self.interest
+    }
+
+    /// Position after the newest byte.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// What some subscriber lacks.
+    #[must_use]
+    pub fn log(&self) -> Option<&Log> {
+        self.log.as_deref()
+    }
+
+    /// The same, to be trimmed or to lend a frame; [`append`](Self::append) is the only way to add to it.
+    pub fn log_mut(&mut self) -> Option<&mut Log> {
+        self.log.as_deref_mut()
+    }
+
+    /// Takes the log out: no subscriber lacks anything, or all have gone.
+    pub fn take_log(&mut self) -> Option<Box<Log>> {
+        debug_assert!(
+            self.subscribers.iter().all(|one| one.cursor >= self.end),
+            "a subscriber lacks some of it"
+        );
+        self.log.take()
+    }
+
+    /// The cursor of a subscriber that lacks something, and the log that has it.
+    #[inline]
+    pub fn cursor_and_log(&mut self, position: u32) -> (u64, &mut Log) {
+        let cursor = self.subscribers[position as usize].cursor;
+        let Some(log) = &mut self.log else {
+            unreachable!("a log is there while a subscriber lacks something")
+        };
+        (cursor, log)
+    }
+
+    /// Where a topic with history stands at the log's end.
+    #[must_use]
+    pub fn position(&self) -> Option<&Position> {
+        self.position.as_deref()
+    }
+
+    /// Whether it is in the rotation of topics to be swept.
+    #[must_use]
+    pub fn is_in_rotation(&self) -> bool {
+        self.in_rotation
+    }
+
+    /// Notes that it is in the rotation, if a swept subscriber is behind and it is not there; then true.
+    pub fn enter_rotation(&mut self) -> bool {
+        let enters = self.behind > 0 && !self.in_rotation;
+        self.in_rotation |= enters;
+        enters
+    }
+
+    /// Notes that it is not in the rotation any more.
+    pub fn leave_rotation(&mut self) {
+        self.in_rotation = false;
+    }
+
+    /// Whether its log is kept for parked subscribers alone.
+    #[must_use]
+    pub fn is_pinned(&self) -> bool {
+        self.is_pinned
+    }
+
+    /// Notes that its log is kept for parked subscribers alone, if that is so and was not noted; then true.
+    pub fn pin(&mut self) -> bool {
+        let is_new = self.behind == 0 && self.log.is_some() && !self.is_pinned;
+        self.is_pinned |= is_new;
+        is_new
+    }
+
+    /// Notes whether its log is kept for parked subscribers alone.
+    pub fn set_pinned(&mut self, is_pinned: bool) {
+        self.is_pinned = is_pinned;
+    }
+
+    /// The broker has registered the shard for it, or it has another numbering. True in the first case. In the second
+    /// case its subscribers are sent nothing until they have been told.
+    pub fn attached(&mut self, position: Option<Position>) -> bool {
+        self.position = position.map(Box::new);
+        let was_asked = self.interest == Interest::Attaching;
+        if was_asked {
+            self.interest = Interest::Live;
+        } else {
+            self.is_muted = !self.subscribers.is_empty();
+        }
+        was_asked
+    }
+
+    /// Notes that the broker is to be asked for it again.
+    pub fn attach_again(&mut self) {
+        self.interest = Interest::Attaching;
+    }
+
+    /// Notes that the broker is to be told that nobody is left, if that is so; then true.
+    pub fn begin_detaching(&mut self) -> bool {
+        let is_over = self.interest == Interest::Live && self.is_deserted();
+        if is_over {
+            self.interest = Interest::Detaching;
+        }
+        is_over
+    }
+
+    /// Whether its numbering has changed since its subscribers came, and some have not been told.
+    #[must_use]
+    pub fn is_muted(&self) -> bool {
+        self.is_muted
+    }
+
+    /// Notes that all who had to be told of the other numbering have been told, if so; then true.
+    pub fn unmute_if_empty(&mut self) -> bool {
+        let unmutes = self.is_muted && self.subscribers.is_empty();
+        self.is_muted &= !unmutes;
+        unmutes
+    }
+
+    /// Notes that a batch is not for its subscribers, and that those who come stand behind it.
+    pub fn skip_batch(&mut self, offset: u64) {
+        if let Some(position) = &mut self.position {
+            position.offset = offset;
+        }
+    }
+
+    /// Notes that the broker is asked for what a client has missed.
+    pub fn begin_recovery(&mut self) {
+        self.recovering += 1;
+    }
+
+    /// Notes that one of those questions is answered, or is not asked any more.
+    pub fn end_recovery(&mut self) {
+        self.recovering -= 1;
+    }
+
+    /// The subscriber that the sweep has come to, and its place; none at the end of a lap.
+    #[must_use]
+    #[inline]
+    pub fn at_sweep(&self) -> Option<(u32, Subscriber)> {
+        self.awake().get(self.sweep as usize).map(|&subscriber| (self.sweep, subscriber))
+    }
+
+    /// Has the sweep go on to the next subscriber.
+    #[inline]
+    pub fn step_sweep(&mut self) {
+        self.sweep += 1;
+    }
+
+    /// Asserts the invariants.
+    ///
+    /// # Panics
+    /// When one does not hold.
+    pub fn check(&self) {
+        let lacking = self.awake().iter().filter(|one| one.cursor < self.end).count();
+        assert_eq!(lacking, self.behind as usize, "`{}` counts who is behind", self.name);
+        assert!(self.behind == 0 || self.in_rotation, "`{}` is swept while somebody is behind", self.name);
+        for Subscriber { cursor, client } in &self.subscribers {
+            let is_held = match &self.log {
+                Some(log) => log.start() <= *cursor && log.boundary(*cursor) == *cursor,
+                None => *cursor == self.end,
+            };
+            assert!(is_held && *cursor <= self.end, "`{}`: client {client} stands at {cursor}", self.name);
+        }
+        assert!(
+            self.log.as_ref().is_none_or(|log| log.end() == self.end),
+            "`{}` ends with its log",
+            self.name
+        );
+        assert!(!self.is_deserted() || self.log.is_none() || self.in_rotation, "`{}` keeps a log", self.name);
+    }
+
+    /// All subscribers, the swept ones first.
+    #[must_use]
+    pub fn subscribers(&self) -> &[Subscriber] {
+        &self.subscribers
+    }
+
+    /// The subscribers that cannot be written to.
+    #[must_use]
+    pub fn parked(&self) -> &[Subscriber] {
+        &self.subscribers[self.awake as usize..]
+    }
+
+    /// The subscribers that are swept.
+    #[must_use]
+    pub fn awake(&self) -> &[Subscriber] {
+        &self.subscribers[..self.awake as usize]
+    }
+
+    /// How many swept subscribers lack something.
+    #[must_use]
+    pub fn behind(&self) -> u32 {
+        self.behind
+    }
+
+    /// Whether the subscriber at `position` is parked.
+    #[must_use]
+    pub fn is_parked(&self, position: u32) -> bool {
+        position >= self.awake
+    }
+
+    /// Whether the subscriber at `position` lacks something.
+    #[must_use]
+    pub fn lacks(&self, position: u32) -> bool {
+        self.subscribers[position as usize].cursor < self.end
+    }
+
+    /// Somebody waits to be subscribed.
+    pub fn add_pending(&mut self, pending: PendingSubscriber) {
+        self.pending.get_or_insert_default().push(pending);
+    }
+
+    /// How many subscribe to it, or wait to.
+    #[must_use]
+    pub fn audience(&self) -> usize {
+        let pending = self.pending.as_ref().map_or(0, |pending| pending.len());
+        self.subscribers.len() + pending + self.recovering as usize
+    }
+
+    /// Whether somebody waits to be subscribed and the broker was not asked for it yet.
+    #[must_use]
+    pub fn has_pending(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    /// Whether nobody has it, or waits for it.
+    #[must_use]
+    pub fn is_deserted(&self) -> bool {
+        self.subscribers.is_empty() && self.recovering == 0
+    }
+
+    /// Takes out who waits to be subscribed.
+    pub fn take_pending(&mut self) -> Vec<PendingSubscriber> {
+        self.pending.take().map_or_else(Vec::new, |pending| *pending)
+    }
+
+    /// Adds a subscriber at the log's end. `moved` is told of everybody who has a new place, the new one
+    /// included.
+    pub fn subscribe(&mut self, client: u32, mut moved: impl FnMut(Moved)) {
+        if self.subscribers.is_empty() {
+            // Most topics of most users have one subscriber; growth by the usual steps begins at four.
+            self.subscribers.reserve_exact(1);
+        }
+        let newcomer = Subscriber { cursor: self.end, client };
+        let place = self.awake as usize;
+        self.subscribers.push(newcomer);
+        let last = self.subscribers.len() - 1;
+        self.subscribers.swap(place, last);
+        self.awake += 1;
+        self.report(place, &mut moved);
+        if last != place {
+            self.report(last, &mut moved);
+        }
+    }
+
+    /// Takes the subscriber at `position` out. `moved` is told of everybody who has a new place.
+    pub fn unsubscribe(&mut self, position: u32, mut moved: impl FnMut(Moved)) {
+        let mut hole = position as usize;
+        if position < self.awake {
+            self.behind -= u32::from(self.lacks(position));
+            self.awake -= 1;
+            let last_awake = self.awake as usize;
+            if hole != last_awake {
+                self.subscribers.swap(hole, last_awake);
+                self.report(hole, &mut moved);
+                self.lap_broken |= position < self.sweep;
+            }
+            hole = last_awake;
+        }
+        self.subscribers.swap_remove(hole);
+        if hole < self.subscribers.len() {
+            self.report(hole, &mut moved);
+        }
+        if self.subscribers.capacity() > 64 && self.subscribers.len() * 4 < self.subscribers.capacity() {
+            self.subscribers.shrink_to(self.subscribers.len() * 2);
+        }
+    }
+
+    /// Takes the subscriber at `position` out of the sweep. `moved` is told of everybody who has a new place.
+    pub fn park(&mut self, position: u32, mut moved: impl FnMut(Moved)) {
+        debug_assert!(position < self.awake, "only the swept are parked");
+        self.behind -= u32::from(self.lacks(position));
+        self.awake -= 1;
+        self.lap_broken |= position < self.sweep;
+        self.exchange(position as usize, self.awake as usize, &mut moved);
+    }
+
+    /// Brings the parked subscriber at `position` back into the sweep. `moved` is told of everybody who has
+    /// a new place.
+    pub fn unpark(&mut self, position: u32, mut moved: impl FnMut(Moved)) {
+        debug_assert!(position >= self.awake, "only the parked come back");
+        self.behind += u32::from(self.lacks(position));
+        if let Some(log) = &mut self.log {
+            log.swept_to = log.swept_to.min(self.subscribers[position as usize].cursor);
+        }
+        let place = self.awake;
+        self.awake += 1;
+        // Where the last of the swept are gone, the sweep stands beyond them.
+        self.lap_broken |= place < self.sweep;
+        self.exchange(position as usize, place as usize, &mut moved);
+    }
+
+    /// Notes that the subscriber at `position` has been sent everything before `cursor`.
+    pub fn advance(&mut self, position: u32, cursor: u64) {
+        debug_assert!(cursor <= self.end, "a subscriber cannot have more than there is");
+        let lacked = self.lacks(position);
+        self.subscribers[position as usize].cursor = cursor;
+        if position < self.awake && lacked && !self.lacks(position) {
+            self.behind -= 1;
+        }
+    }
+
+    /// Moves the parked subscribers that stand before `floor` to where `place_of` says, not beyond the end.
+    pub fn move_parked(&mut self, floor: u64, place_of: impl Fn(u64) -> u64) {
+        for one in &mut self.subscribers[self.awake as usize..] {
+            if one.cursor < floor {
+                one.cursor = place_of(one.cursor);
+            }
+        }
+    }
+
+    /// Adds a batch to the log: everybody lacks something now.
+    pub fn append(&mut self, lines: &Lines, buffer: impl FnOnce() -> Vec<u8>) {
+        let (end, encoding) = (self.end, self.variant.encoding);
+        let log = self.log.get_or_insert_with(|| Box::new(Log::new(end, encoding, buffer())));
+        log.append(lines);
+        self.end = log.end();
+        self.behind = self.awake;
+        if let Some(position) = &mut self.position {
+            position.offset = lines.offset;
+        }
+    }
+
+    /// Notes that the sweep begins with the first subscriber again. The position before which no swept subscriber
+    /// lacks anything, if the lap has shown one.
+    pub fn begin_lap(&mut self) -> Option<u64> {
+        let shown = (!self.lap_broken).then_some(self.lap_began_at);
+        self.sweep = 0;
+        self.lap_broken = false;
+        self.lap_began_at = self.end;
+        if let (Some(shown), Some(log)) = (shown, &mut self.log) {
+            log.swept_to = shown;
+        }
+        shown
+    }
+
+    fn exchange(&mut self, a: usize, b: usize, moved: &mut impl FnMut(Moved)) {
+        self.subscribers.swap(a, b);
+        self.report(a, moved);
+        if a != b {
+            self.report(b, moved);
+        }
+    }
+
+    fn report(&self, place: usize, moved: &mut impl FnMut(Moved)) {
+        let position = u32::try_from(place).expect("fewer subscribers than clients");
+        moved(Moved { client: self.subscribers[place].client, position });
+    }
+}
+
+#[cfg(test)]
+mod tests;
