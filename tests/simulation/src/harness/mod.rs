@@ -215,6 +215,7 @@ impl World {
         let (now, commands) = (self.now, self.stats.commands.value());
         let clients = self.shard.len().min(READS) as u64;
         self.shard.tick(|| now);
+        self.shard.check();
         let done = self.stats.commands.value() - commands;
         assert!(done <= clients * self.steps_per_share, "{done} commands of {clients} clients in one tick");
         self.last_tick = self.now;
