@@ -299,7 +299,8 @@ impl Topic {
             "`{}` ends with its log",
             self.name
         );
-        assert!(!self.is_deserted() || self.log.is_none() || self.in_rotation, "`{}` keeps a log", self.name);
+        let is_kept = self.in_rotation || self.is_pinned || !self.subscribers.is_empty();
+        assert!(self.log.is_none() || is_kept, "`{}` keeps a log for nobody", self.name);
     }
 
     /// All subscribers, the swept ones first.
