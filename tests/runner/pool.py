@@ -15,7 +15,7 @@ SIDE_BY_SIDE = 4
 # Tests of many modules, in one process.
 SHARING = "those that share a RabbitMQ"
 # Those that take longest begin first. A wrong order costs time only.
-LONGEST = [SHARING, "ledger", "kosoku", "rabbit_rewound", "rabbit_bindings"]
+LONGEST = [SHARING, "ledger", "kosoku", "rabbit_rewound"]
 # Those that use something of which there is one. No other program runs beside itself either.
 EXCLUSIVE = {"command_line": "the default ports", "readme": "the default ports"}
 
