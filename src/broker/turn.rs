@@ -37,14 +37,14 @@ use super::write_receipts::Receipts;
 /// Events taken from the backplane in one turn: enough to merge what came together, and few enough to be
 /// done within a millisecond or so.
 const EVENTS_PER_TURN: usize = 512;
-/// How long they are taken, looked at after every eighth: heartbeats, requests and the order to stop wait meanwhile, and for
-/// eight events more where each is dear, as a message of a thousand topics is.
+/// How long events are taken, checked after every eighth one. Heartbeats, requests and the order to stop wait meanwhile,
+/// and for up to eight events more where each is expensive, as a message of a thousand topics is.
 const EVENTS_TIME: Duration = Duration::from_millis(10);
-/// Events between two looks at the clock, which then cost a fiftieth of what small events do.
+/// Events between two readings of the clock, which then cost a fiftieth of what small events do.
 const EVENTS_PER_LOOK: usize = 8;
 /// Requests taken in one turn.
 pub(super) const REQUESTS_PER_TURN: usize = 512;
-/// Between two attempts to put mail into a full mailbox: nobody tells when there is room.
+/// Between two attempts to put mail into a full mailbox: a shard does not report when there is room.
 const OUTBOX_RETRY: Duration = Duration::from_millis(1);
 
 /// Everything that the broker thread knows.
@@ -161,8 +161,8 @@ impl Broker {
     }
 
     /// One turn. The order matters: batches go out before requests are looked at, so that a topic's number
-    /// is free when its last shard has gone, and acknowledgements come after the hand-over. Who was ahead comes before new
-    /// requests, which may be more than there is room for.
+    /// is free when its last shard has gone, and acknowledgements come after the hand-over. Questions that have waited
+    /// come before new requests, which may be more than there is room for.
     fn turn(&mut self, first: Option<Event>) {
         self.retry();
         self.take_events(first);
@@ -227,8 +227,8 @@ impl Broker {
         }
     }
 
-    /// A message that may be over, from a stream after a lost link. Where publishers say when they published, one need not
-    /// wait.
+    /// Whether a message may have expired: it comes from a stream after a lost link, and its age is not known. Where
+    /// publishers' timestamps are trusted, the age is always known.
     fn waits_for_its_age(&self, message: &Message) -> bool {
         let is_new = message.place.is_some_and(|place| !place.is_replayed);
         let is_candidate = is_new && message.expires_after.is_some() && self.undated.may_begin();

@@ -1,24 +1,25 @@
 //! Up to where a stream is **settled**: every message before that offset could be delivered, or its dead letter is safe.
 //! What is not settled is read again, so that no message is lost that cannot be delivered, whichever node dies when.
 //!
-//! The node that wrote the newest claim ([`lineage`](super::lineage)) dead-letters what it reads. Every other node looks at
-//! each message as well, and remembers the offsets of those that it left to the first one. Markers say up to where their
+//! The node that wrote the newest claim ([`lineage`](super::lineage)) dead-letters what it reads. Every other node checks
+//! each message as well, and remembers the offsets of those that it left to the first node. Markers say up to where their
 //! writer knows the stream to be settled:
 //!
-//! * The node that has sent dead letters says so once they are confirmed, [`REPORT_EVERY`] at most, and when it stops.
-//!   What it says begins with what was there before its start: until that is settled, which takes [`TIMEOUT`] and
-//!   [`SPREAD_MILLIS`] at most where nobody says it, its markers say nothing new, and who starts anew meanwhile sends the
-//!   dead letters of that time again.
-//! * Another node that waited for [`TAKE_OVER_AFTER`] in vain claims the stream, and reads again what it left.
-//! * A node that starts looks at nothing that was there before. If nobody says within [`TIMEOUT`] that it is settled, it
-//!   reads it again, from where markers say on. So what was sent while no engine lived is dead-lettered, too. If it has
-//!   read back no marker that says so, as after a long time without engines, it looks for one first, from its start
-//!   backwards.
+//! * The node that has sent dead letters reports it when they are confirmed, at most every [`REPORT_EVERY`], and when it
+//!   stops. Its report covers what was there before its start as well. Until that is settled, its markers report nothing
+//!   new, and a node that starts meanwhile sends the dead letters of that time again. If nobody reports it, this takes
+//!   [`TIMEOUT`] and [`SPREAD_MILLIS`] at most.
+//! * Another node that has waited for [`TAKE_OVER_AFTER`] without such a report claims the stream, and reads again what
+//!   it left.
+//! * A node that starts does not check what was there before. If nobody reports within [`TIMEOUT`] that it is settled,
+//!   the node reads it again, from the offset that markers report. So what was published while no engine ran is
+//!   dead-lettered, too. If the node has read back no marker with a report, as after a long time without engines, it
+//!   first searches for one, from its start backwards.
 //!
-//! A dead letter may be sent twice by that, and has its offset, by which this is seen. What RabbitMQ refuses or routes
-//! nowhere counts as settled: it would be refused again. Engines of earlier releases say nothing and hear nothing of it:
-//! beside one, messages that it has dead-lettered are dead-lettered again. Where only such ones wrote claims, everything
-//! before the newest of these counts as settled.
+//! A dead letter may be sent twice because of this; it has the offset of its message, by which a receiver can tell. What
+//! RabbitMQ refuses or routes to no queue counts as settled: it would be refused again. Engines of earlier releases
+//! neither write nor read reports: beside one of them, messages that it has dead-lettered are dead-lettered again. Where
+//! only such engines wrote claims, everything before the newest of these counts as settled.
 //!
 //! No lapin and no clock: they are the caller's. Offsets here are the stream's, from 0; a span ends before its end.
 
@@ -26,25 +27,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-/// Between two markers about what is settled, beside claims.
+/// Least time between two markers that report what is settled, beside claims.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// How long a node waits for another one's dead letters.
 const TAKE_OVER_AFTER: Duration = Duration::from_secs(10);
-/// How long it waits, after its start, for somebody to say that what was there before is settled.
+/// How long a node waits after its start for a report that what was there before is settled.
 const TIMEOUT: Duration = Duration::from_secs(3);
-/// So long at most each node waits further, by its number: so that one begins before the others.
+/// How much longer a node waits at most, by its number, so that one node begins before the others.
 const SPREAD_MILLIS: u64 = 3000;
 /// Offsets of messages left to others that a node remembers. Beyond, it remembers only that there were some, and would
 /// read everything again since what is settled.
 const LEFT_MAX: usize = 4096;
 
-/// Messages in which a marker is looked for at first. Then it is twice as far back, and so on.
+/// How many messages are searched for a marker at first. Each further search covers twice as many.
 const SEARCH_MESSAGES: u64 = 100_000;
 
 /// A dead letter of a message of the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ticket {
-    /// Tells apart what comes before and after the stream was read back.
+    /// Differs before and after the stream was read back.
     round: u32,
     offset: u64,
 }

@@ -34,7 +34,7 @@ const USER_ID: &str = "x-fanfare-user-id";
 const MOVED: [(&str, &str); 3] = [(COPIES, "x-fanfare-cc"), ("BCC", "x-fanfare-bcc"), (OFFSET, MOVED_OFFSET)];
 const MOVED_OFFSET: &str = "x-fanfare-stream-offset";
 
-/// Tells a dead letter from the others of its engine, in what RabbitMQ returns.
+/// The number of a dead letter, by which it is recognised when RabbitMQ returns it.
 const NUMBER: &str = "x-fanfare-letter";
 /// The names of headers that were left out because all of them have to fit into a frame.
 const LEFT_OUT: &str = "x-fanfare-left-out";
@@ -100,7 +100,7 @@ fn names(topics: &[Box<str>]) -> String {
     topics.iter().map(Box::as_ref).take_while(fits).collect::<Vec<_>>().join(" ")
 }
 
-/// The properties with the number of the publish, so that they fit into a frame: else RabbitMQ would end the
+/// The properties with the number of the dead letter, cut so that they fit into a frame: else RabbitMQ would end the
 /// connection. The largest of the message's headers are left out as far as need be, and where frames are small its
 /// properties, too.
 pub(super) fn numbered(properties: &BasicProperties, number: u64, frame_max: usize) -> BasicProperties {
@@ -116,7 +116,7 @@ pub(super) fn numbered(properties: &BasicProperties, number: u64, frame_max: usi
     if message_cost::of_frame(&fitted) <= room { fitted } else { bare(&fitted) }
 }
 
-/// What has to be known of a dead letter, in less than 3 KiB: the smallest frame of AMQP has 4.
+/// The least that a dead letter needs, in less than 3 KiB: the smallest frame of AMQP has 4.
 fn bare(properties: &BasicProperties) -> BasicProperties {
     let mut headers = FieldTable::default();
     for (name, value) in properties.headers().iter().flatten() {
@@ -135,7 +135,7 @@ fn bare(properties: &BasicProperties) -> BasicProperties {
     }
 }
 
-/// The number of the publish that has these properties.
+/// The number of the dead letter that has these properties.
 pub(super) fn number(properties: &BasicProperties) -> Option<u64> {
     properties.headers().as_ref()?.inner().get(NUMBER).and_then(whole_number)
 }

@@ -57,7 +57,7 @@ impl Rabbit {
         self.greeting = None;
     }
 
-    /// What is due leaves, if it can.
+    /// Sends the changes of bindings that are due.
     pub(super) fn send_orders(&mut self) {
         let (State::Linked { link, .. }, Some(bindings)) = (&mut self.state, &mut self.bindings) else {
             return;

@@ -38,9 +38,9 @@ use super::reread::{Again, RereadError};
 use super::topology::ConsumeSource;
 use super::{markers, topology, transport, wrong_peer};
 
-/// From the first packet to a connection with TLS.
+/// Time limit from the first packet to a connection with TLS.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-/// From there to AMQP's "open", and for everything that has to be declared.
+/// Time limit from there to AMQP's "open", and for everything that has to be declared.
 const SETUP_LIMIT: Duration = Duration::from_secs(15);
 
 type Events = Pin<Box<dyn Stream<Item = lapin::Event> + Send>>;
@@ -68,7 +68,7 @@ pub(super) struct Link {
     again: Option<Again>,
 }
 
-/// What a link has to say.
+/// What happens on a link.
 pub(super) enum Next {
     /// A message of the queue or stream.
     Delivered(Delivery),
@@ -76,7 +76,7 @@ pub(super) enum Next {
     Again(Delivery),
     /// A message that was delivered before has come once more, by this tag.
     Known(u64),
-    /// A word on a publish.
+    /// RabbitMQ's answer about a publish.
     Report(Traffic, Report),
     /// A channel for publishes was closed: see [`PublisherEvent::Closed`].
     Closed(Traffic, Abandoned),
@@ -84,7 +84,7 @@ pub(super) enum Next {
     Blocked { is_blocked: bool },
     /// The channel after one that was closed is open: publishes can be sent.
     Opened,
-    /// A word on the bindings.
+    /// RabbitMQ's answer about a binding.
     Bindings(binder::Answer),
     /// The queue has dropped messages.
     Overflowed,
@@ -311,7 +311,7 @@ impl Link {
         !self.is_blocked && self.publisher(traffic).is_open()
     }
 
-    /// Sends a publish; [`Next::Report`] brings the word on it, and before, if that is asked, that RabbitMQ has taken it.
+    /// Sends a publish. [`Next::Report`] brings the answer; if `whether_taken`, also one as soon as RabbitMQ has taken it.
     pub(super) fn send(
         &mut self,
         traffic: Traffic,
@@ -351,8 +351,8 @@ impl Link {
         }
     }
 
-    /// Acknowledges everything up to `tag`. The first poll hands the frame to lapin's thread; that it has
-    /// been written is of no interest, and that it cannot be shows as a lost link.
+    /// Acknowledges everything up to `tag`. The first poll hands the frame to lapin's thread. Nobody waits until it is
+    /// written; if it cannot be, the link is lost.
     pub(super) fn acknowledge(&self, tag: u64) {
         let _ = self.channel.basic_ack(tag, BasicAckOptions { multiple: true }).now_or_never();
     }
@@ -480,7 +480,7 @@ pub(super) async fn connect(address: &Address, name: &str, is_careful: bool) -> 
 struct Lifeline(Arc<Mutex<Option<Socket>>>);
 
 impl Lifeline {
-    /// The connection stands on its own feet.
+    /// The connection is open: it is not shut down any more.
     fn release(self) {
         self.0.lock().take();
     }
@@ -489,7 +489,7 @@ impl Lifeline {
 impl Drop for Lifeline {
     fn drop(&mut self) {
         if let Some(socket) = self.0.lock().take() {
-            // It fails only if the peer has gone, which is as good.
+            // It fails only if the peer has gone, which does as well.
             let _ = socket.shutdown(Shutdown::Both);
         }
     }

@@ -27,9 +27,9 @@ const TIME: &str = "x-fanfare-time";
 /// Bytes of an epoch's name that a claim is believed with: clients are sent it with every position.
 const EPOCH_BYTES_MAX: usize = 64;
 
-/// A publish that puts a marker into the stream, and nowhere else: the default exchange routes by the
-/// queue's name. It says up to where the stream is settled, if its writer knows. What readers do not know of a marker's
-/// headers, they pass over.
+/// The publish that writes a marker into the stream, and nowhere else: the default exchange routes by the
+/// queue's name. It says up to where the stream is settled, if its writer knows. Readers ignore headers of a marker that
+/// they do not know.
 pub(super) fn publish_of(stream: &ShortString, marker: &Marker, settled: Option<u64>) -> PendingPublish {
     let mut headers = FieldTable::default();
     if let Some(settled) = settled.and_then(|settled| i64::try_from(settled).ok()) {
@@ -52,7 +52,7 @@ pub(super) fn publish_of(stream: &ShortString, marker: &Marker, settled: Option<
     to_stream(stream, headers)
 }
 
-/// A publish by which all nodes forget the history of a topic.
+/// The publish by which all nodes remove the history of a topic.
 pub(super) fn removal(stream: &ShortString, topic: &str) -> PendingPublish {
     let mut headers = FieldTable::default();
     headers.insert(REMOVE.into(), AMQPValue::LongString(topic.into()));
@@ -76,7 +76,7 @@ pub(super) fn read(delivery: &Delivery) -> Option<Marker> {
     Some(Marker { nonce: number(NONCE)?, node: number(NODE)?, claim: claim(headers) })
 }
 
-/// What a marker claims, if it can be believed.
+/// What a marker claims, if the claim is valid.
 fn claim(headers: &FieldTable) -> Option<Claim> {
     let epoch = text(headers, EPOCH).filter(|epoch| is_epoch(epoch))?;
     let generation = match headers.inner().get(GENERATION) {

@@ -1,30 +1,28 @@
 //! RabbitMQ: the only place that knows lapin.
 //!
-//! A [`Link`] is two connections, one that consumes and one that publishes: RabbitMQ blocks connections
-//! that publish when it is short of memory, and a blocked one would not send acknowledgements either. They
-//! are built together and given up together, so that there are two states only: away, and linked. lapin's
-//! own recovery is not used: it cannot bring back queues with names of the server's making, and does not
-//! tell of the gap.
+//! A [`Link`] is two connections, one that consumes and one that publishes. RabbitMQ blocks connections that publish
+//! when it is short of memory, and a blocked connection would not send acknowledgements either. Both are built together
+//! and given up together, so that there are two states only: away, and linked. lapin's own recovery is not used: it
+//! cannot restore queues with server-generated names, and does not report the gap.
 //!
 //! Publishes do not depend on a link: [`outgoing`] keeps each until it is confirmed or its time is over, and
 //! sends it over the next link if this one is lost. Dead letters have a channel of their own.
 //!
-//! [`link`] builds, [`topology`] declares, [`message`] translates what has a meaning in [`headers`], [`dead_letter`] keeps what cannot be delivered,
-//! [`publisher`] waits for confirms, [`address`] knows which node has its turn, [`fault`] says what is wrong in words
-//! for operators, [`backoff`] how long to wait before the next attempt.
+//! [`link`] connects, [`topology`] declares, [`message`] translates messages and their [`headers`], [`dead_letter`] keeps
+//! what cannot be delivered, [`publisher`] waits for confirms, [`address`] chooses the node to try, [`fault`] describes
+//! errors for operators, and [`backoff`] decides how long to wait before the next attempt.
 //!
-//! [`consumer`] takes what is consumed, and [`prefetch`] says how much RabbitMQ may send ahead; [`message_cost`] is what a message
-//! takes of memory.
+//! [`consumer`] receives messages, [`prefetch`] decides how many RabbitMQ may send ahead, and [`message_cost`] knows how
+//! much memory a message takes.
 //!
-//! Where the bindings follow the subscribers, [`bindings`] knows which there ought to be, [`binder`] makes them, and
-//! [`following`] stands between them and the broker. What the node's own queue drops is seen by [`overflow`].
+//! Where the bindings follow the subscribers, [`bindings`] decides which there should be, [`binder`] makes them, and
+//! [`following`] connects both with the broker. [`overflow`] notices what the node's own queue drops.
 //!
-//! A stream is read, not emptied: [`attach`] finds the place to go on, [`reader`] says what each delivery is,
-//! and [`lineage`] knows what came before; [`markers`] are what nodes write into the stream for each other, and
-//! [`coverage`] is how none of its dead letters is missed; what may be missing is read [`reread`]. What
-//! was taken from it does not come again, and nothing is missed, whatever becomes of the link. Acknowledging
-//! is nothing but asking for more. Publishes wait until the stream has been read back: what is in it before that
-//! is history, and not pushed.
+//! A stream is read, not emptied. [`attach`] finds the place to continue, [`reader`] says what each delivery is, and
+//! [`lineage`] recognises the stream. Nodes write [`markers`] into it for each other. [`coverage`] makes sure that none of
+//! its dead letters is missed: what may be missing is [read again](reread). No message that was taken comes again, and
+//! none is missed, whatever happens to the link. An acknowledgement only asks for more. Publishes wait until the stream
+//! has been read back: what is in it before that is history, and is not pushed.
 
 mod address;
 pub mod amqp_filter;
@@ -93,10 +91,10 @@ pub use fault::Fault;
 pub use inspect::{Inspection, inspect};
 pub use publish_once::{PublishError, publish_once};
 
-/// Between two log lines about the same thing.
+/// Least time between two log lines about the same thing.
 const LOG_EVERY: Duration = Duration::from_secs(60);
 
-/// How long the start goes on to further nodes before it lets the engine begin without RabbitMQ.
+/// How long the start tries further nodes before the engine begins without RabbitMQ.
 const START_ROUND: Duration = Duration::from_secs(10);
 
 /// The connection to RabbitMQ, with what it takes to make a new one.
@@ -111,33 +109,33 @@ pub(in crate::broker) struct Rabbit {
     looks_later: bool,
     /// The link was given up only to read the stream from further back.
     reads_further: bool,
-    /// What it wants to have written next: before publishes, once, and only over this link. It knows by what it
-    /// reads, or does not, whether to write another one.
+    /// The marker that the reader wants written next: before publishes, once, and only over this link. By what it reads
+    /// the reader knows whether to write another one.
     marker: Option<Marker>,
     /// If they follow the subscribers.
     bindings: Option<Bindings>,
-    /// What to say of a new link once it is bound as the one before: whether there was a gap.
+    /// The event that announces a new link, sent once the link has the bindings of the one before.
     greeting: Option<Event>,
     /// What was published and is not known to be safe.
     pending: PendingPublishes,
     ids: Ids,
-    /// What has to be told before anything else.
+    /// Events for the broker, which come before anything else.
     events: VecDeque<Event>,
     backoff: Backoff,
-    /// What is left to do for the link that was lost before the next one is made.
+    /// Closes the link that was lost, before the next one is made.
     leaving: Option<Leaving>,
-    /// Before that, nothing is taken from the queue: see `amqp.queue_delay`.
+    /// When messages may be taken from the queue: see `amqp.queue_delay`.
     taking_from: tokio::time::Instant,
-    /// Whether the queue was gone since the last link was made: one that is made anew lacks what the old one had.
+    /// The queue was deleted since the last link was made: a new one lacks what the old one had.
     queue_was_gone: bool,
     winding_down: bool,
     /// Whether lapin has failed to read something: see [`amqp_filter`].
     is_careful: bool,
-    /// Why the latest ones failed.
+    /// Why the latest attempts to connect failed.
     attempts: Attempts,
-    /// By kind of reason.
+    /// For messages that cannot be delivered, by kind of reason.
     dead_log: RateLimits,
-    /// By what became of publishes.
+    /// For publishes and dead letters that fail or wait, by outcome.
     publish_log: RateLimits,
 }
 
@@ -362,8 +360,8 @@ impl Rabbit {
         self.try_again(true);
     }
 
-    /// Begins the next attempt, after a pause if all nodes have had their turn. Who winds down needs a link only
-    /// for what is still to be sent.
+    /// Begins the next attempt, after a pause if all nodes have had their turn. A node that winds down needs a link
+    /// only while publishes are left.
     fn try_again(&mut self, all_had_their_turn: bool) {
         if self.winding_down && self.pending.is_empty() {
             self.state = State::Over;
@@ -383,7 +381,7 @@ impl Rabbit {
         }));
     }
 
-    /// One line when the reason changes, and now and then as a reminder; not one per attempt.
+    /// Logs a failed attempt when the reason changes, and now and then as a reminder.
     fn attempt_failed(&mut self, fault: &Fault) {
         self.reads_further = false;
         if self.attempts.failed(self.addresses.number(), fault, Instant::now()) {
@@ -463,7 +461,7 @@ impl Rabbit {
         of_link.unwrap_or(self.config.amqp.prefetch).into()
     }
 
-    /// Takes leave, within the time that closing the connections may take.
+    /// Closes the link, within the time that closing connections may take.
     pub(in crate::broker) async fn close(mut self) {
         self.tell_of_more(Instant::now() + LOG_EVERY);
         let unconfirmed = self.pending.len();

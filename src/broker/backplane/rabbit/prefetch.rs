@@ -7,9 +7,9 @@
 //!
 //! Pure: nothing is sent here.
 
-/// The largest body that RabbitMQ 4 takes. What has not been seen may be as large.
+/// The largest body that RabbitMQ 4 takes. A message of an unknown size may be as large.
 const BODY_MAX: usize = 16 << 20;
-/// For each message seen, so many more may come: they are hardly all of another kind.
+/// How many more messages may come for each one seen: they are hardly all of another kind.
 const GROWTH: u64 = 16;
 /// Messages after which one counts no more for how large the next ones may be: one to two of these.
 const WINDOW: u64 = 1024;

@@ -15,17 +15,17 @@ use super::coverage::Coverage;
 use super::lineage::{Anchor, Claim, Finding, Lineage, Marker};
 use super::{markers, message};
 
-/// Between two claims of one node. Whoever reads back over twice that meets one, if a node lives.
+/// Between two claims of one node. Twice that far back there is a claim, if a node lives.
 const CLAIM_EVERY: Duration = Duration::from_secs(CLAIM_SPAN.as_secs() / 2);
 /// Messages after which a claim is due as well: after a lost link, the stream is read again from the newest
 /// marker on, and who starts need not read far for a claim.
 const CLAIM_EVERY_MESSAGES: u64 = CLAIM_MESSAGES / 2;
-/// Between two lines about how far the reading back has come.
+/// Between two log lines about how far the stream has been read back.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// After which a marker that was waited for while reading back is written again.
 const REPEAT_AFTER: Duration = Duration::from_secs(5);
 
-/// What it takes to find the place in the stream, for whoever makes the link.
+/// What a new link needs to find the place in the stream.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ResumePoint {
     pub(super) anchor: Option<Anchor>,
@@ -33,7 +33,7 @@ pub(super) struct ResumePoint {
     pub(super) node: u64,
 }
 
-/// A node's way through its stream, over all links.
+/// What a node has read of its stream, over all links.
 #[derive(Debug)]
 pub(super) struct Reader {
     node: u64,
@@ -251,8 +251,8 @@ impl Reader {
         }
     }
 
-    /// The marker of a node that stops, and up to where it knows the stream to be settled, if nobody has said so yet: else
-    /// whoever comes next would send the dead letters of the last second again.
+    /// The marker of a node that stops, and up to where it knows the stream to be settled, if that was not reported yet:
+    /// without it, the next node would send the dead letters of the last second again.
     pub(super) fn last_marker(&mut self, now: Instant) -> Option<(Marker, u64)> {
         let settled = self.coverage.settled().filter(|&settled| settled > self.coverage.told());
         let settled = settled.filter(|_| self.is_live())?;

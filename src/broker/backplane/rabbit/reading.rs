@@ -53,7 +53,7 @@ impl Rabbit {
         self.reader.as_ref().filter(|_| is_reading).map(Reader::due)
     }
 
-    /// Has another node dead-letter a message of the stream that stands at this place.
+    /// Leaves a message of the stream at this place to another node, which dead-letters it.
     pub(in crate::broker) fn leave_to_others(&mut self, place: Place) {
         if let Some(reader) = &mut self.reader {
             reader.coverage.leaves(place.offset - 1, Instant::now());

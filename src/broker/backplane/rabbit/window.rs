@@ -1,20 +1,20 @@
 //! How many publishes of clients may be under way at once: no more than RabbitMQ answers without delay.
 //!
-//! What is under way is ahead of every publish that leaves later, whoever's it is. So the window is what a publish of
-//! others can be kept waiting for. It follows the time that RabbitMQ takes to answer: it grows while publishes wait here
-//! and a larger window makes no answer late, and shrinks when answers come later than they would with the smallest
-//! window. Now and then it is the smallest one for some answers, which shows how long RabbitMQ takes now. No clock.
+//! RabbitMQ handles what is under way before every publish that leaves later, so the window bounds how long one client's
+//! publishes delay another's. It follows the time that RabbitMQ takes to answer. It grows while publishes wait here and a
+//! larger window delays no answer. It shrinks when answers come later than they would with the smallest window. Now and
+//! then the smallest window is used for some answers, to measure how long RabbitMQ takes now. No clock.
 
 use std::time::{Duration, Instant};
 
 /// The smallest window. RabbitMQ works on so many at once in any case: with fewer it would wait for us.
 const SMALLEST: usize = 8;
-/// Answers by whose mean time the window is judged.
+/// Answers whose mean time decides about the window.
 const ROUND: u32 = 8;
-/// By how much answers may be late: so much, or this part of the time that they take, whichever is more.
+/// How late answers may be: so much, or this part of the time that they take, whichever is more.
 const LATE: Duration = Duration::from_millis(2);
 const LATE_PART: u32 = 4;
-/// How long it is believed that RabbitMQ takes the time that it took once.
+/// How long a measured answer time counts before it is measured again.
 const BELIEVED: Duration = Duration::from_secs(10);
 
 /// The window.
@@ -35,7 +35,7 @@ struct Round {
     begun: Option<Instant>,
     answers: u32,
     total: Duration,
-    /// Publishes have waited for room.
+    /// Whether publishes have waited for room.
     was_full: bool,
 }
 

@@ -14,11 +14,11 @@ const RETURN_LIMIT: Duration = Duration::from_millis(100);
 
 /// What is known of publishes, in the order in which they were sent.
 ///
-/// RabbitMQ returns a publish that it cannot route before it confirms it, and returns are in the order of the publishes.
-/// But lapin 4.12 gives a return to whichever confirm it settles next, which is another one's if several publishes are
-/// confirmed together. A return says by a header of its own which publish it is
-/// ([`number`](super::dead_letter::number)). It is with a confirm all the same: when a publish, and all that were sent
-/// before it, are confirmed, its return has been seen, if there was one. So publishes are reported in their order. One
+/// RabbitMQ returns a publish that it cannot route before it confirms it, and returns come in the order of the publishes.
+/// But lapin 4.12 attaches a return to the confirm that it settles next, which may be another publish's if several are
+/// confirmed together. A header of a returned publish says which one it is ([`number`](super::dead_letter::number)). Each
+/// return comes with some confirm, though: when a publish and all that were sent before it are confirmed, its return has
+/// been seen, if there was one. So publishes are reported in their order. One
 /// before which others are not confirmed, as where their queue is stuck, is reported after [`RETURN_LIMIT`]: its return is
 /// with a confirm that lapin has settled together with its own, or before.
 #[derive(Debug, Default)]
@@ -84,7 +84,7 @@ impl Returns {
 mod tests {
     use super::*;
 
-    /// As RabbitMQ and lapin say it: returns in order, each before its publish's confirm, and each with the next confirm.
+    /// As RabbitMQ and lapin report it: returns in order, each before its publish's confirm, and each with the next confirm.
     fn outcomes(count: u64, unroutable: &[u64], confirmed: &[u64], batches: usize) -> Vec<(u64, Outcome)> {
         let (mut returns, now) = (Returns::default(), Instant::now());
         (0..count).for_each(|number| returns.sent(number));
