@@ -87,7 +87,7 @@ fn commands(parts: &Parts) -> Vec<Command<'_>> {
         recoverable,
         positioned,
         rejects_unrecovered,
-        unsupported: parts.number % 2 == 0,
+        unsupported: parts.number.is_multiple_of(2),
     };
     let page = Page { limit: parts.limit, since: recover.then_some(since), reverse: recoverable };
     let methods = [
