@@ -5,7 +5,8 @@
 //! | A counter or a gauge | its row in `stats/shard.rs`, `stats/broker.rs` or `stats/control.rs`; the place that counts |
 //! | A close reason | its row in `domain/reasons.rs`; the place that closes |
 //! | A configuration key | the field and its default in its table, such as `config/amqp.rs`; the comment in `src/config/default.toml`; `config/memory.rs` if it bounds memory; `config/validate.rs` if it depends on other keys |
-//! | A command that the shard answers itself | `codec/command.rs` (its fields), `shard/commands.rs` (what it does), `codec/reply.rs` (its reply) |
+//! | A command that the shard answers itself | its values in `codec/command.rs` and `codec/reply.rs`; each codec's reader and writer, such as `codec/json/read.rs` and `codec/json/write.rs`; `shard/commands.rs` (what it does) |
+//! | A codec | a folder beside `src/codec/json/`; its variant in `domain/codec.rs`; one arm for each method in `codec/mod.rs` |
 //! | A method of the server API | `control/api.rs` (its name and its dispatch), a function in `src/control/api/`, `stats/control.rs` (its counter), `manual/api.rs` |
 //! | A reason to refuse an upgrade | its variant in `transport/refusal.rs`; the check in `transport/upgrade.rs` |
 //!

@@ -17,7 +17,7 @@
 //! On a shard:
 //!
 //! 1. `shard/mod.rs`: `tick`; `shard/inbox.rs`: `take_mail`, `open`.
-//! 2. `shard/topics.rs`: `append`; `shard/log.rs`: `append`. The lines are in the topic's log.
+//! 2. `shard/topic.rs`: `append`; `shard/log.rs`: `append`. The lines are in the topic's log.
 //! 3. `shard/delivery.rs`: `sweep`, `sweep_topic`, `serve`, `send_frame`.
 //! 4. `shard/log.rs`: `span`, `with_frame`. The header goes before the slice, and the slice goes to the
 //!    socket.
@@ -25,10 +25,10 @@
 //!
 //! # From a command to its reply
 //!
-//! 1. `net/event_loop.rs`: `hear`; `shard/mod.rs`: `readable`. The client is in line to be read.
+//! 1. `net/event_loop.rs`: `hear`; `shard/reading.rs`: `readable`. The client is in line to be read.
 //! 2. `shard/reading.rs`: `read_clients`, `read`, `read_socket`, `process_input`.
 //! 3. `session.rs`: `step`. A frame becomes a message.
-//! 4. `shard/commands.rs`: `text`, `command`; `codec/command.rs`: `parse`.
+//! 4. `shard/commands.rs`: `text`, `command`; `codec/mod.rs`: `read`.
 //! 5. `shard/commands.rs`: `execute`, and the method's own function, such as `subscribe`.
 //! 6. `shard/membership.rs`: `join`. If the topic is attached already, the reply is written at once.
 //!    Otherwise the client waits until `attached` is called.
