@@ -7,20 +7,13 @@ use crate::support::process::TempDir;
 use crate::support::publisher::Publisher;
 use crate::support::rabbitmq::RabbitNode;
 use crate::support::wait::{SOON, wait_until};
-use crate::support::websocket::RawClient;
+use crate::support::websocket::{Position, RawClient};
 use lapin::BasicProperties;
 use serde_json::{Value, json};
 use std::ops::Range;
 use std::time::Duration;
 
 const TOPIC: &str = "kept:a";
-
-/// Where a subscriber stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Position {
-    epoch: String,
-    offset: u64,
-}
 
 fn start(url: &str) -> Engine {
     // Clients here answer no ping while RabbitMQ starts, which takes its time on a busy machine.
@@ -30,16 +23,6 @@ fn start(url: &str) -> Engine {
     ));
     engine.wait_until_ready();
     engine
-}
-
-/// The epoch in which an engine has read its stream back last.
-fn epoch(engine: &Engine) -> String {
-    let lines = engine.stderr().so_far();
-    let of = |line: &String| {
-        let (_, rest) = line.split_once("read the stream back")?.1.split_once("epoch=")?;
-        Some(rest.split_whitespace().next()?.to_owned())
-    };
-    lines.iter().rev().find_map(of).expect("it has read it back")
 }
 
 fn publish(url: &str, numbers: Range<u64>) {
@@ -55,13 +38,8 @@ fn subscribe(client: &mut RawClient, fields: &str) -> Value {
     reply.get("subscribe").unwrap_or_else(|| panic!("no subscription: {reply}")).clone()
 }
 
-fn position(subscribed: &Value) -> Position {
-    let epoch = subscribed["epoch"].as_str().unwrap_or_else(|| panic!("no epoch: {subscribed}")).to_owned();
-    Position { epoch, offset: subscribed["offset"].as_u64().unwrap_or(0) }
-}
-
 /// A RabbitMQ, two engines, and a client of the first of them.
-struct House {
+struct Scene {
     node: RabbitNode,
     engines: [Engine; 2],
     client: RawClient,
@@ -73,13 +51,13 @@ struct House {
     void: Vec<Position>,
 }
 
-impl House {
+impl Scene {
     fn build() -> Self {
         let node = RabbitNode::start();
         node.switch_to_khepri();
         let engines = [(); 2].map(|()| start(&node.amqp_url()));
         let mut client = RawClient::connect(engines[0].client_address());
-        let here = position(&subscribe(&mut client, ""));
+        let here = Position::of(&subscribe(&mut client, ""));
         Self { node, engines, client, here, next: 0, void: Vec::new() }
     }
 
@@ -121,11 +99,11 @@ impl House {
     fn is_told(&mut self) {
         let told = self.client.line();
         assert!(told.contains(r#""unsubscribe":{"code":2500"#), "{told}");
-        self.here = position(&subscribe(&mut self.client, ""));
+        self.here = Position::of(&subscribe(&mut self.client, ""));
         assert!(self.void.iter().all(|void| void.epoch != self.here.epoch), "{:?}", self.here);
         let Self { engines, here, .. } = self;
         wait_until(SOON, "all nodes to be in the new epoch", || {
-            engines.iter().all(|engine| epoch(engine) == here.epoch)
+            engines.iter().all(|engine| engine.epochs().last() == Some(&here.epoch))
         });
     }
 
@@ -136,7 +114,7 @@ impl House {
         for engine in &self.engines {
             // The nodes read the stream side by side, and the client is told by one of them.
             wait_until(SOON, "the node to have read what the client has", || {
-                position(&subscribe(&mut RawClient::connect(engine.client_address()), "")) == self.here
+                Position::of(&subscribe(&mut RawClient::connect(engine.client_address()), "")) == self.here
             });
             for Position { epoch, offset } in &self.void {
                 let mut back = RawClient::connect(engine.client_address());
@@ -144,7 +122,7 @@ impl House {
                 let reply = subscribe(&mut back, &fields);
                 assert_eq!(reply["was_recovering"], json!(true), "{reply}");
                 assert_eq!(
-                    (&reply["recovered"], position(&reply)),
+                    (&reply["recovered"], Position::of(&reply)),
                     (&Value::Null, self.here.clone()),
                     "{reply}"
                 );
@@ -155,30 +133,31 @@ impl House {
 
 #[test]
 fn a_disk_that_goes_back_in_time_hides_nothing_and_begins_a_new_epoch() {
-    let mut house = House::build();
-    house.go_on(20);
-    let long_ago = house.node.snapshot();
-    house.go_on(20);
+    let mut scene = Scene::build();
+    scene.go_on(20);
+    let long_ago = scene.node.snapshot();
+    scene.go_on(20);
     // The markers of the engines, which are back at once, come before the offset that they had read.
-    house.go_back_to(&long_ago, 0);
-    house.is_told();
-    house.go_on(60);
-    house.nobody_recovers_across_the_hole();
+    scene.go_back_to(&long_ago, 0);
+    scene.is_told();
+    scene.go_on(60);
+    scene.nobody_recovers_across_the_hole();
 
     // Others were quicker, and the stream is longer than it was.
-    let snapshot = house.node.snapshot();
-    house.go_on(20);
-    house.go_back_to(&snapshot, 60);
-    house.is_told();
-    house.go_on(20);
-    house.nobody_recovers_across_the_hole();
+    let snapshot = scene.node.snapshot();
+    scene.go_on(20);
+    scene.go_back_to(&snapshot, 60);
+    scene.is_told();
+    scene.go_on(20);
+    scene.nobody_recovers_across_the_hole();
 
     // So far that the newest markers that they have read are gone: another message is there, or nothing yet.
     for (meanwhile, then) in [(300, 20), (0, 600)] {
-        house.go_back_to(&long_ago, meanwhile);
-        house.is_told();
-        house.go_on(then);
-        house.nobody_recovers_across_the_hole();
+        scene.go_back_to(&long_ago, meanwhile);
+        scene.is_told();
+        scene.go_on(then);
+        scene.nobody_recovers_across_the_hole();
     }
-    assert_eq!(epoch(&start(&house.node.amqp_url())), house.here.epoch, "who starts later knows it");
+    let later = start(&scene.node.amqp_url());
+    assert_eq!(later.epochs().last(), Some(&scene.here.epoch), "who starts later knows it");
 }

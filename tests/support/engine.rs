@@ -240,6 +240,15 @@ impl Engine {
         });
     }
 
+    /// The epochs in which it has read its stream back, in order.
+    pub fn epochs(&self) -> Vec<String> {
+        let of = |line: &String| {
+            let (_, rest) = line.split_once("read the stream back")?.1.split_once("epoch=")?;
+            Some(rest.split_whitespace().next()?.to_owned())
+        };
+        self.stderr.so_far().iter().filter_map(of).collect()
+    }
+
     /// A client with these subscriptions.
     ///
     /// # Panics

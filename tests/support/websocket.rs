@@ -189,3 +189,24 @@ struct Publication<'a> {
     #[serde(borrow)]
     data: &'a RawValue,
 }
+
+/// Where a subscriber stands in a topic with history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// Which numbering of the topic's publications it is.
+    pub epoch: String,
+    /// The number of the last publication that it has.
+    pub offset: u64,
+}
+
+impl Position {
+    /// What the `subscribe` of a reply says.
+    ///
+    /// # Panics
+    /// If it says nothing of it.
+    #[track_caller]
+    pub fn of(subscribed: &serde_json::Value) -> Self {
+        let epoch = subscribed["epoch"].as_str().unwrap_or_else(|| panic!("no epoch: {subscribed}"));
+        Self { epoch: epoch.to_owned(), offset: subscribed["offset"].as_u64().unwrap_or(0) }
+    }
+}

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{configuration, epochs, plain, start, text};
+use super::{configuration, plain, start, text};
 use crate::support::engine::Engine;
 use crate::support::publisher::{DURABLE, Publisher, headers};
 use crate::support::rabbitmq::RabbitNode;
@@ -49,7 +49,7 @@ fn what_cannot_be_delivered_and_came_while_no_engine_lived_is_dead_lettered_by_t
     let engine = Engine::on_fixed_ports(&configuration(&url));
     engine.wait_until_ready();
     assert_eq!(bodies(&publisher.dead_letters_until(|letters| letters.len() == 1)), ["{0"]);
-    let epoch = epochs(&engine);
+    let epoch = engine.epochs();
     publisher.publish("news", b"{1", plain());
     assert_eq!(bodies(&publisher.dead_letters_until(|letters| letters.len() == 1)), ["{1"]);
 
@@ -62,7 +62,7 @@ fn what_cannot_be_delivered_and_came_while_no_engine_lived_is_dead_lettered_by_t
         |letters: &[(String, u64)]| ["{2", "{4"].iter().all(|body| bodies(letters).contains(&(*body).into()));
     let letters = publisher.dead_letters_until(is_enough);
     assert!(letters.len() <= 3, "no more than what may not have been said to be settled: {letters:?}");
-    assert_eq!(epochs(&engine), epoch);
+    assert_eq!(engine.epochs(), epoch);
 }
 
 /// It says so when it stops, however short ago the last one was.
@@ -138,5 +138,5 @@ fn what_cannot_be_delivered_and_was_left_to_a_node_that_was_killed_is_dead_lette
     let expected: Vec<_> = (0..24).map(|n| format!("{{{n:02}")).collect();
     assert_eq!(bodies(&publisher.dead_letters_until(|letters| bodies(letters).len() == 24)), expected);
     assert_eq!(survivor.metric("fanfare_gaps_total", &[]), 0.0);
-    assert_eq!(epochs(&survivor).len(), 1, "a node that takes over changes no epoch");
+    assert_eq!(survivor.epochs().len(), 1, "a node that takes over changes no epoch");
 }

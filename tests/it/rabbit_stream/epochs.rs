@@ -1,6 +1,6 @@
 //! Which stream it is: all nodes agree on it, and notice another one.
 
-use super::{claim, configuration, epochs, plain, start, text};
+use super::{claim, configuration, plain, start, text};
 use crate::support::engine::{Engine, run_to_end, serve};
 use crate::support::publisher::Publisher;
 use crate::support::rabbitmq::RabbitNode;
@@ -35,7 +35,7 @@ fn a_stream_that_is_deleted_is_another_one_even_if_it_is_longer() {
     told_of_a_gap(&mut client);
     publisher.publish("news", b"4", plain());
     assert_eq!(client.publication("news"), "4");
-    let mut epochs = epochs(&engine);
+    let mut epochs = engine.epochs();
     epochs.sort();
     epochs.dedup();
     assert_eq!(epochs.len(), 3, "each has an epoch of its own");
@@ -47,7 +47,7 @@ fn all_nodes_are_in_one_epoch_and_the_oldest_holds() {
     let url = RabbitNode::shared().new_vhost("epochs");
     let engines = [(); 2].map(|()| Engine::with_config(&configuration(&url)));
     engines.iter().for_each(Engine::wait_until_ready);
-    let [one, two] = engines.each_ref().map(epochs);
+    let [one, two] = engines.each_ref().map(Engine::epochs);
     assert_eq!((one.len(), &one), (1, &two));
 
     let publisher = Publisher::connect(&url);
@@ -58,7 +58,7 @@ fn all_nodes_are_in_one_epoch_and_the_oldest_holds() {
         let renamed = |line: &String| line.contains("is older than ours") && line.contains("epoch=older");
         wait_until(SOON, "the older epoch", || engine.stderr().so_far().iter().any(renamed));
     }
-    assert_eq!(epochs(&start(&url)), ["older"]);
+    assert_eq!(start(&url).epochs(), ["older"]);
 }
 
 /// What nobody can use is not read back, and yet always a claim, or the new node would propose an epoch of its own, and
@@ -73,7 +73,7 @@ fn without_a_history_little_is_read_back_and_yet_a_claim_is_met() {
         engine
     };
     let first = start();
-    let epoch = epochs(&first);
+    let epoch = first.epochs();
     first.stop();
     let publisher = Publisher::connect(&url);
     let publish = |count| publisher.publish_all("news", (0..count).map(|_| ("1".to_owned(), plain())));
@@ -86,7 +86,7 @@ fn without_a_history_little_is_read_back_and_yet_a_claim_is_met() {
     let mut client = second.subscriber(&["news"]);
     let third = start();
     assert!((19_900.0..=20_000.0).contains(&replayed(&third)), "it has met the second one's claim");
-    assert_eq!([epochs(&second), epochs(&third)], [epoch.clone(), epoch]);
+    assert_eq!([second.epochs(), third.epochs()], [epoch.clone(), epoch]);
     publish(1);
     assert_eq!(client.publication("news"), "1", "nobody was told of a gap");
 }

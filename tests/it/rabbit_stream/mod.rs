@@ -26,16 +26,6 @@ fn plain() -> BasicProperties {
     BasicProperties::default()
 }
 
-/// The epochs in which an engine has read its stream back, in order.
-fn epochs(engine: &Engine) -> Vec<String> {
-    let lines = engine.stderr().so_far();
-    let of = |line: &String| {
-        let (_, rest) = line.split_once("read the stream back")?.1.split_once("epoch=")?;
-        Some(rest.split_whitespace().next()?.to_owned())
-    };
-    lines.iter().filter_map(of).collect()
-}
-
 fn text(text: &str) -> AMQPValue {
     AMQPValue::LongString(text.into())
 }

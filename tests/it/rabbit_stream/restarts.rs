@@ -1,6 +1,6 @@
 //! Restarts of the engine and of RabbitMQ: nothing is lost or repeated.
 
-use super::{configuration, epochs, plain, start, text};
+use super::{configuration, plain, start, text};
 use crate::support::engine::Engine;
 use crate::support::publisher::{Publisher, headers};
 use crate::support::rabbitmq::RabbitNode;
@@ -18,14 +18,14 @@ fn an_engine_that_is_started_again_knows_what_was_there_and_pushes_what_is_new()
     publisher.publish("news", b"2", with_id("x"));
     publisher.publish("news", b"3", plain());
     assert_eq!([client.publication("news"), client.publication("news")], ["1", "3"]);
-    let before = epochs(&engine);
+    let before = engine.epochs();
 
     let stopped = engine.stop_for_now();
     publisher.publish("news", b"4", plain());
     let engine = stopped.start();
     // It listens when it has read everything back.
     assert_eq!(engine.metric("fanfare_replayed_total", &[]), 4.0);
-    assert_eq!((before.len(), epochs(&engine)), (1, before));
+    assert_eq!((before.len(), engine.epochs()), (1, before));
     let mut client = engine.subscriber(&["news"]);
     publisher.publish("news", b"5", with_id("x"));
     publisher.publish("news", b"6", plain());
@@ -103,5 +103,5 @@ fn nothing_is_lost_or_repeated_when_rabbitmq_stops_or_is_killed() {
     engine.wait_until_ready();
     assert!(engine.metric("fanfare_rabbitmq_connects_total", &[]) >= 2.0);
     assert_eq!(engine.metric("fanfare_gaps_total", &[]), 0.0);
-    assert_eq!(epochs(&engine).len(), 1, "it was read back once");
+    assert_eq!(engine.epochs().len(), 1, "it was read back once");
 }

@@ -6,7 +6,7 @@ mod several_nodes;
 mod subscribe_command;
 
 use crate::support::engine::Engine;
-use crate::support::websocket::RawClient;
+use crate::support::websocket::{Position, RawClient};
 use serde_json::{Value, json};
 
 const CONFIG: &str = "[namespaces.kept]\nhistory_size = 5\n\
@@ -16,22 +16,10 @@ const CONFIG: &str = "[namespaces.kept]\nhistory_size = 5\n\
                       [namespaces.latest]\nhistory_size = 1\nrecovery_mode = \"cache\"\n\
                       [namespaces.merged]\nhistory_size = 100\nmax_delay = \"1s\"\n";
 
-/// Where a subscriber stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Position {
-    epoch: String,
-    offset: u64,
-}
-
 /// The `subscribe` of a reply.
 fn subscribed(reply: &str) -> Value {
     let reply: Value = serde_json::from_str(reply).expect("JSON");
     reply.get("subscribe").unwrap_or_else(|| panic!("no subscription: {reply}")).clone()
-}
-
-fn position(subscribed: &Value) -> Position {
-    let epoch = subscribed["epoch"].as_str().unwrap_or_else(|| panic!("no epoch: {subscribed}")).to_owned();
-    Position { epoch, offset: subscribed["offset"].as_u64().unwrap_or(0) }
 }
 
 /// Subscribes so that it can recover.
@@ -40,7 +28,7 @@ fn subscribe(client: &mut RawClient, topic: &str) -> Position {
         .command(&format!(r#""subscribe":{{"channel":"{topic}","recoverable":true,"positioned":true}}"#));
     let subscribed = subscribed(&reply);
     assert_eq!((&subscribed["recoverable"], &subscribed["recovered"]), (&json!(true), &Value::Null));
-    position(&subscribed)
+    Position::of(&subscribed)
 }
 
 /// Comes back: the `subscribe` of the reply.

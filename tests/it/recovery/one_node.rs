@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::{CONFIG, Position, numbers, position, publications, publish, recover, subscribe, subscribed};
+use super::{CONFIG, numbers, publications, publish, recover, subscribe, subscribed};
 use crate::support::engine::Engine;
 use crate::support::wait::{SOON, wait_until};
-use crate::support::websocket::RawClient;
+use crate::support::websocket::{Position, RawClient};
 use serde_json::{Value, json};
 
 #[test]
@@ -28,7 +28,7 @@ fn who_was_away_gets_what_it_missed_and_then_the_next_one() {
     for (asked, missed) in [(0, numbers(1..=4)), (2, numbers(3..=4)), (4, Vec::new())] {
         let since = Position { offset: asked, ..start.clone() };
         let reply = recover(&mut back, "kept:a", &since);
-        assert_eq!((&reply["recovered"], position(&reply)), (&json!(true), since), "{reply}");
+        assert_eq!((&reply["recovered"], Position::of(&reply)), (&json!(true), since), "{reply}");
         assert_eq!(publications(&reply), missed);
         assert!(back.command(r#""unsubscribe":{"channel":"kept:a"}"#).contains("unsubscribe"));
     }
@@ -52,7 +52,7 @@ fn who_was_away_for_too_long_is_told_so() {
         let reply = recover(&mut back, "kept:a", &since);
         assert_eq!(reply["recovered"], Value::Null, "{since:?}: {reply}");
         assert_eq!(
-            (position(&reply), reply["publications"].clone()),
+            (Position::of(&reply), reply["publications"].clone()),
             (Position { offset: 7, ..start.clone() }, Value::Null)
         );
         back.command(r#""unsubscribe":{"channel":"kept:a"}"#);

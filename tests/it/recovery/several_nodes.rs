@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::{CONFIG, Position, publications, publish, recover, subscribe};
+use super::{CONFIG, publications, publish, recover, subscribe};
 use crate::support::engine::Engine;
 use crate::support::rabbitmq::RabbitNode;
 use crate::support::wait::{SOON, wait_until};
-use crate::support::websocket::RawClient;
+use crate::support::websocket::{Position, RawClient};
 use serde_json::{Value, json};
 
 /// One of several nodes on this RabbitMQ.

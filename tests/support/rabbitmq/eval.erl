@@ -13,12 +13,16 @@ Evaluate = fun(Request) ->
     end
 end,
 Serve = fun Serve(Listener) ->
-    {ok, Socket} = gen_tcp:accept(Listener),
-    case gen_tcp:recv(Socket, 0) of
-        {ok, Request} -> gen_tcp:send(Socket, Evaluate(Request));
-        {error, _} -> gone
+    case gen_tcp:accept(Listener) of
+        {ok, Socket} ->
+            case gen_tcp:recv(Socket, 0) of
+                {ok, Request} -> gen_tcp:send(Socket, Evaluate(Request));
+                {error, _} -> gone
+            end,
+            gen_tcp:close(Socket);
+        {error, _} ->
+            timer:sleep(100)
     end,
-    gen_tcp:close(Socket),
     Serve(Listener)
 end,
 spawn(fun() ->
