@@ -1,49 +1,48 @@
-//! Commands: what clients ask for, as values. They borrow from the bytes that they were read from, where they can.
+//! Commands of clients, as values. They borrow from the bytes that they were read from, if possible.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use thiserror::Error;
 
-/// What a client asks for.
+/// One command.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Command<'a> {
-    /// The client's number for it, to be repeated in the reply. 0 where no reply is due: in a pong and in
-    /// a send.
+    /// The client's number for it, which the reply repeats. 0 if there is no reply: for a pong and a send.
     pub id: u32,
     /// What to do.
     pub method: Method<'a>,
 }
 
-/// What to do, and with what.
+/// The method of a command, with its fields.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Method<'a> {
-    /// The answer to our ping: a command without id and without method.
+    /// The answer to the engine's ping: a command without id and without method.
     Pong,
-    /// Who I am; the first command of every client.
+    /// Connect: the first command of every client.
     Connect(Connect<'a>),
-    /// Send me a topic's publications.
+    /// Subscribe to a topic.
     Subscribe(Subscribe<'a>),
-    /// Send me no more of them.
+    /// Unsubscribe from a topic.
     Unsubscribe {
-        /// The topic, as it came: its name is not checked here.
+        /// The topic as received: its name is not checked here.
         topic: Cow<'a, str>,
     },
-    /// Send this to everybody.
+    /// Publish to a topic.
     Publish {
-        /// The topic, as it came: its name is not checked here.
+        /// The topic as received: its name is not checked here.
         topic: Cow<'a, str>,
-        /// JSON, well-formed but of any depth, without line breaks; none if the field was missing.
+        /// JSON, well-formed but of any depth, without line breaks. `None` if the field was missing.
         data: Option<&'a [u8]>,
     },
-    /// What was published in a topic.
+    /// The history of a topic.
     History {
-        /// The topic, as it came: its name is not checked here.
+        /// The topic as received: its name is not checked here.
         topic: Cow<'a, str>,
-        /// How much of it.
+        /// Which part of it.
         page: Page<'a>,
     },
-    /// A message to the server, which wants no reply.
+    /// A message to the server, without a reply.
     Send,
     /// A method of the protocol that this engine does not offer.
     Unavailable,
@@ -51,14 +50,14 @@ pub enum Method<'a> {
     Unknown,
 }
 
-/// The fields of a connect that matter here. An SDK leaves out what is empty.
+/// The fields of a connect that the engine uses. The SDKs omit empty ones.
 #[derive(Default, PartialEq, Eq)]
 pub struct Connect<'a> {
-    /// Proof of who the client is. Kept out of debug output, which may end in a log.
+    /// The client's token. It is kept out of debug output, which may end up in a log.
     pub token: Option<Cow<'a, str>>,
-    /// What the client calls itself, such as `js`.
+    /// The name of the client's library, such as `js`.
     pub name: Option<Cow<'a, str>>,
-    /// The version of that.
+    /// Its version.
     pub version: Option<Cow<'a, str>>,
 }
 
@@ -71,52 +70,53 @@ impl fmt::Debug for Connect<'_> {
     }
 }
 
-/// The fields of a subscribe that matter here.
+/// The fields of a subscribe that the engine uses.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Subscribe<'a> {
-    /// The topic, as it came: its name is not checked here.
+    /// The topic as received: its name is not checked here.
     pub topic: Cow<'a, str>,
-    /// If the client asks for what it missed: since when.
+    /// If the client asks for what it missed: its position.
     pub recover: Option<Since<'a>>,
-    /// Whether it would like to be able to, the next time.
+    /// Whether the client asks for a recoverable subscription.
     pub recoverable: bool,
-    /// Whether it wants to know where in the topic it stands.
+    /// Whether the client asks for its position in the topic.
     pub positioned: bool,
-    /// Whether it wants an error (112) where it cannot have what it missed, and no subscription.
+    /// Whether the client wants an error (112) instead of a subscription if it cannot recover.
     pub rejects_unrecovered: bool,
-    /// Whether it wants something that would change what it gets, and that this engine does not offer: a kind of
-    /// subscription that is not a stream of publications (`type`), a filter by tags (`tf`), an unknown `delta`.
-    /// `fossil`, which SDKs offer of themselves, is no wish: who is sent whole publications is served.
+    /// Whether the client asks for something that would change what it receives, and that this engine does
+    /// not offer: a kind of subscription that is not a stream of publications (`type`), a filter by tags
+    /// (`tf`), an unknown `delta`. `fossil` does not count: SDKs offer it by default, and accept whole
+    /// publications.
     pub unsupported: bool,
 }
 
-/// A place in a topic's history: an SDK leaves out what is empty, so that an offset of 0 may be none.
+/// A position in a topic's history. The SDKs omit empty fields, so a missing offset is 0.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Since<'a> {
-    /// In which numbering; empty: whichever it is.
+    /// The epoch; empty: any.
     pub epoch: Cow<'a, str>,
     /// The newest publication that the client has.
     pub offset: u64,
 }
 
-/// Which publications of a topic's history.
+/// Which publications of a topic's history the client asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page<'a> {
-    /// At most so many; 0: none, only where the topic stands; below: all.
+    /// At most this many. 0: none, only the position. Negative: all.
     pub limit: i32,
-    /// Those after this place, or before it.
+    /// Those after this position, or before it.
     pub since: Option<Since<'a>>,
-    /// The newest first.
+    /// Whether the newest come first.
     pub reverse: bool,
 }
 
-/// Why bytes are no command. Their sender is sent away (3501), unless it can be answered.
+/// Why bytes are not a command. The client is closed (3501), unless the command can be answered.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Malformed {
     /// The codec cannot read it, or a field has another type than the protocol's.
     #[error("not a command: {0}")]
     Syntax(String),
-    /// No id above 0, although the method has a reply.
+    /// The id is missing or 0, although the method has a reply.
     #[error("a command without id: give it one, from 1 to 4294967295")]
     NoId,
     /// A command that can be answered, although a value in it cannot be read: a text with half a surrogate pair, a number

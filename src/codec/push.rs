@@ -1,12 +1,12 @@
-//! Pushes: what clients are told without having asked, as values.
+//! Pushes: messages that clients receive without a command, as values.
 
 use crate::domain::publication::Publication;
 use crate::domain::reasons::UnsubscribeCode;
 
-/// What one client, or each subscriber of a topic, is told.
+/// A push to one client, or to each subscriber of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Push<'a> {
-    /// Something was published.
+    /// A publication.
     Publication(Published<'a>),
     /// A subscription has ended.
     Unsubscribe {
@@ -15,7 +15,7 @@ pub enum Push<'a> {
         /// Why.
         code: UnsubscribeCode,
     },
-    /// Whether the client is still there: it may have to answer with a pong.
+    /// A ping: the client may have to answer with a pong.
     Ping,
 }
 
@@ -24,9 +24,9 @@ pub enum Push<'a> {
 pub struct Published<'a> {
     /// The topic.
     pub topic: &'a str,
-    /// What was published there.
+    /// The publication itself.
     pub publication: Publication<'a>,
-    /// The first publication of a topic says in which numbering it is: those who subscribed when there was none do not
-    /// know.
+    /// The epoch, in the first publication of a topic: clients that subscribed when there was none do not
+    /// know it.
     pub epoch: Option<&'a str>,
 }

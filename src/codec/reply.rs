@@ -1,4 +1,4 @@
-//! Replies: what clients are told because they asked, as values.
+//! Replies to commands, as values.
 
 use crate::domain::reasons::ErrorCode;
 
@@ -9,58 +9,58 @@ pub enum Reply<'a> {
     Connect(Connected<'a>),
     /// The client is subscribed.
     Subscribe(Subscribed<'a>),
-    /// The client is subscribed no longer, if it was.
+    /// The client is not subscribed any more, if it was.
     Unsubscribe,
-    /// The publication is safe with the backplane.
+    /// The backplane has confirmed the publication.
     Publish,
-    /// Some of what was published in a topic.
+    /// A part of a topic's history.
     History(HistoryRead<'a>),
     /// The command failed.
     Error(ErrorCode),
 }
 
-/// What a client learns when it has connected.
+/// What a connect reply contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connected<'a> {
     /// The client's id.
     pub client: &'a str,
     /// The engine's version.
     pub version: &'a str,
-    /// Seconds between our pings; 0: none will come.
+    /// Seconds between the engine's pings; 0: there are none.
     pub ping: u32,
     /// Whether the client has to answer them.
     pub pong: bool,
 }
 
-/// What a client learns when it has subscribed. The default says no more than that.
+/// What a subscribe reply contains. The default contains nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Subscribed<'a> {
-    /// The newest publication that the client need not wait for; with `recovered`, the one that it said it has. None if
-    /// the client is not to know, or the topic has no history.
+    /// The client's position: that of the newest publication before the subscription; with `recovered`, the
+    /// one that the client sent. `None` if the client has not asked for it, or the topic has no history.
     pub position: Option<Position<'a>>,
-    /// Whether the client may ask for what it missed, when it comes again.
+    /// Whether the subscription is recoverable.
     pub recoverable: bool,
-    /// Whether it asked for that now.
+    /// Whether the client asked to recover.
     pub was_recovering: bool,
-    /// What it missed, if it asked and can have it.
+    /// What it missed, if it can recover.
     pub recovered: Option<EncodedPublications<'a>>,
 }
 
-/// A place in a topic's history.
+/// A position in a topic's history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position<'a> {
-    /// In which numbering.
+    /// The epoch.
     pub epoch: &'a str,
-    /// Of the newest publication; 0: there is none so far.
+    /// The newest publication's offset; 0: there is none so far.
     pub offset: u64,
 }
 
 /// The answer to a history command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HistoryRead<'a> {
-    /// Where the topic stands.
+    /// The topic's position.
     pub position: Position<'a>,
-    /// What was asked for.
+    /// The publications.
     pub publications: EncodedPublications<'a>,
 }
 

@@ -1,6 +1,6 @@
-//! The codecs that clients speak.
+//! The codecs of clients.
 
-/// A codec translates between bytes and commands, replies and pushes. `src/codec` says how.
+/// A codec converts between bytes and commands, replies and pushes: see `src/codec/`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Codec {
     /// JSON objects, separated by line breaks.
@@ -9,6 +9,6 @@ pub enum Codec {
 }
 
 impl Codec {
-    /// All of them.
+    /// All codecs.
     pub const ALL: [Self; 1] = [Self::Json];
 }

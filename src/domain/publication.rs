@@ -3,29 +3,29 @@
 /// One publication of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Publication<'a> {
-    /// What was published: JSON that was checked, and is never parsed into values.
+    /// JSON that was checked, and is never parsed into values.
     pub data: &'a [u8],
-    /// Its place in the topic's history; 0: the topic has none.
+    /// Its offset in the topic's history; 0: the topic has none.
     pub offset: u64,
 }
 
 /// Publications of one topic, in the order in which they were added.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Publications {
-    /// The data of all, one after the other.
+    /// The data of all publications, concatenated.
     data: Vec<u8>,
-    /// Each one's offset, and where its data ends.
+    /// The offset of each publication, and the end of its data.
     entries: Vec<(u64, usize)>,
 }
 
 impl Publications {
-    /// Adds a copy of one.
+    /// Adds a copy of a publication.
     pub fn push(&mut self, publication: &Publication<'_>) {
         self.data.extend_from_slice(publication.data);
         self.entries.push((publication.offset, self.data.len()));
     }
 
-    /// All of them.
+    /// All publications.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Publication<'_>> {
         self.entries.iter().enumerate().map(|(index, &(offset, end))| {
             let start = index.checked_sub(1).map_or(0, |before| self.entries[before].1);

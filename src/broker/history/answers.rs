@@ -1,5 +1,5 @@
-//! Answers that others will ask for as well: after a blip, 100,000 clients miss the same publications, which are written
-//! once for all of them.
+//! Shared answers: after a short outage, 100,000 clients miss the same publications, which are written once
+//! for all of them.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,7 +15,7 @@ use crate::domain::codec::Codec;
 pub(super) struct Answer {
     /// The offsets of the first and the last.
     pub(super) offsets: (u64, u64),
-    /// When one of them comes to an end of its own.
+    /// When the first of them expires.
     pub(super) until: Option<Instant>,
     pub(super) encoded: Arc<[u8]>,
 }
@@ -28,7 +28,7 @@ pub(super) struct Answers {
 }
 
 impl Answers {
-    /// The publications between these offsets, if they were asked for before.
+    /// The publications between these offsets, if they were written before.
     pub(super) fn find(
         &self,
         topic: RecordId,
@@ -41,7 +41,7 @@ impl Answers {
         is_good.then(|| Arc::clone(&answer.encoded))
     }
 
-    /// Keeps an answer in place of the topic's last one.
+    /// Keeps an answer in place of the topic's previous one.
     pub(super) fn keep(&mut self, topic: RecordId, codec: Codec, answer: Answer) {
         self.remove(topic, codec);
         if self.bytes + answer.encoded.len() > HISTORY_ANSWERS_BYTES {
@@ -53,7 +53,7 @@ impl Answers {
         }
     }
 
-    /// The topic has changed.
+    /// Drops a topic's answers, because it has changed.
     pub(super) fn forget(&mut self, topic: RecordId) {
         Codec::ALL.into_iter().for_each(|codec| self.remove(topic, codec));
     }
@@ -64,7 +64,7 @@ impl Answers {
         }
     }
 
-    /// Forgets them all.
+    /// Drops all answers.
     pub(super) fn clear(&mut self) {
         self.by_topic.clear();
         self.bytes = 0;

@@ -1,24 +1,24 @@
-//! What was published lately, per topic, and who may go on where it was.
+//! The history: the latest publications of each topic, and which clients can recover.
 //!
-//! Of each topic the room knows the publications that it holds, and its *floor*: the offset of the newest one
-//! that it does not hold any more. Whoever has everything up to the floor, or more, can be given the rest.
-//! Offsets rise, but need not be consecutive: they may number each topic's publications, or be those of a
-//! stream that topics share.
+//! For each topic, the history knows the publications that it holds, and the topic's *floor*: the offset of
+//! the newest publication that it no longer holds. A client that has everything up to the floor can receive
+//! the rest. Offsets rise, but need not be consecutive: they number each topic's publications, or are those
+//! of a stream that topics share.
 //!
-//! What a topic that is not known has lost is not known either, so that its floor is the *base*: it begins
-//! where the room began, and rises whenever a topic is forgotten, to the last offset of that topic. So a
-//! topic that comes back after it was forgotten goes on beyond where it was, and nobody is told that nothing
-//! was missed because an offset was given twice.
+//! What an unknown topic has lost is unknown too, so its floor is the *base*. The base begins where the
+//! history began, and rises to the last offset of each topic that is forgotten. So a topic that is forgotten
+//! and comes back continues beyond its old offsets, and no client is told that it missed nothing because an
+//! offset was used twice.
 //!
 //! Pure: time is an argument, nothing is sent, logged or counted here.
 //!
 //! # Memory
 //!
-//! A publication costs 16 bytes beside its data, and one that ends by itself 24 more; the rings that they are in
-//! are up to a quarter larger than what is in them. A topic with publications costs about 220 bytes beside its
-//! name, one without about 80. [`History::bytes`] counts all that but the idle topics and what is unused in rings.
-//! The process has half as much again, as `cargo bench --bench memory` shows: 135 to 148 bytes for a publication of
-//! 70, of which 87 are counted. Answers that are shared are at most 16 MiB more.
+//! A publication costs 16 bytes besides its data, and one with an expiration 24 more. Rings are up to a
+//! quarter larger than their content. A topic with publications costs about 220 bytes besides its name, one
+//! without about 80. [`History::bytes`] counts all of that except idle topics and unused ring space. The
+//! process uses half as much again, as `cargo bench --bench memory` shows: 135 to 148 bytes for a publication
+//! of 70, of which 87 are counted. Shared answers use at most 16 MiB more.
 
 mod answers;
 mod expiry;

@@ -1,43 +1,43 @@
-//! Whether a payload is JSON. It is checked, never changed, and never parsed into values.
+//! Checks that a payload is JSON. The payload is never changed, and never parsed into values.
 
 use memchr::{memchr2, memchr2_iter};
 use serde_json::value::RawValue;
 use simd_json::{Buffers, Tape};
 
-/// What keeps a body from being embedded as JSON.
+/// Why a body cannot be embedded as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JsonError {
-    /// There is nothing.
+    /// It is empty.
     #[error("the body is empty: JSON needs a value, such as null")]
     Empty,
     /// It is nested too deeply.
     #[error("the body is nested deeper than {0} levels (limits.json_depth)")]
     TooDeep(usize),
-    /// It is not JSON, and where that shows.
+    /// It is not JSON; the text says where.
     #[error("the body is not JSON: {0}")]
     Malformed(String),
 }
 
-/// Checks bodies, and keeps the memory for it: about four times the largest body seen.
+/// Checks bodies, and keeps the memory for that: about four times the largest body so far.
 pub struct Checker {
-    /// simd-json unescapes in the input itself, so that it gets a copy.
+    /// simd-json unescapes in the input itself, so it gets a copy.
     copy: Vec<u8>,
     buffers: Buffers,
     tape: Tape<'static>,
 }
 
 impl Checker {
-    /// A checker that has taken no memory yet.
+    /// A checker that has allocated nothing yet.
     #[must_use]
     pub fn new() -> Self {
         Self { copy: Vec::new(), buffers: Buffers::new(0), tape: Tape(Vec::new()) }
     }
 
-    /// Whether `body` is one JSON value, nested at most `depth_max` levels.
+    /// Checks that `body` is one JSON value, nested at most `depth_max` levels.
     ///
-    /// simd-json says yes to almost everything. What it refuses may still be JSON: integers beyond 64
-    /// bits, `1e400`, half a surrogate pair in an escape. Those are nothing to this engine, which does not
-    /// look at values, so that serde_json, which skips values without reading them, has the last word.
+    /// simd-json accepts almost everything. What it refuses may still be JSON: integers beyond 64 bits,
+    /// `1e400`, half a surrogate pair in an escape. The engine does not parse values, so these are accepted:
+    /// serde_json, which skips values without parsing them, decides.
     ///
     /// # Errors
     /// Why it is not.
@@ -58,7 +58,7 @@ impl Checker {
         skipped.map(drop).map_err(|error| JsonError::Malformed(error.to_string()))
     }
 
-    /// Whether simd-json takes it. All it takes is JSON.
+    /// Whether simd-json accepts it. Everything that it accepts is JSON.
     fn is_plain(&mut self, body: &[u8]) -> bool {
         self.copy.clear();
         self.copy.extend_from_slice(body);
@@ -81,8 +81,8 @@ impl std::fmt::Debug for Checker {
     }
 }
 
-/// Whether `text` opens more than `depth_max` levels of arrays and objects at once. Right for JSON; for
-/// anything else it answers something, without harm.
+/// Whether `text` opens more than `depth_max` levels of arrays and objects at once. The answer is right for
+/// JSON, and arbitrary for anything else.
 #[must_use]
 pub fn too_deep(text: &[u8], depth_max: usize) -> bool {
     if text.len() <= depth_max || memchr2_iter(b'[', b'{', text).nth(depth_max).is_none() {
@@ -103,7 +103,7 @@ pub fn too_deep(text: &[u8], depth_max: usize) -> bool {
     false
 }
 
-/// Bytes up to and with the quotation mark that ends a string, or all of them.
+/// The number of bytes up to and including the quotation mark that ends a string, or all of them.
 fn string_len(text: &[u8]) -> usize {
     let mut at = 0;
     while let Some(found) = memchr2(b'"', b'\\', &text[at..]) {

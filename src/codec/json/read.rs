@@ -1,9 +1,8 @@
-//! From bytes to commands: the JSON codec's reader.
+//! The reader of the JSON codec: from bytes to commands.
 //!
-//! Everything is borrowed from the line where it can be. A publication's `data` is not looked into: it goes
-//! on byte for byte as it came, so integers of any length and numbers beyond the range of a double pass.
-//! Fields that are not known are skipped, whatever they hold, without recursion: depth of nesting costs no
-//! stack.
+//! Everything is borrowed from the line if possible. A publication's `data` is not parsed: it is passed on
+//! byte for byte, so integers of any length and numbers beyond the range of a double are preserved. Unknown
+//! fields are skipped without recursion, whatever they contain, so nesting costs no stack.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -20,8 +19,8 @@ use crate::codec::command::{Command, Connect, Malformed, Method, Page, Since, Su
 /// The bit of a subscribe's `flag` that asks for an error instead of a subscription that was not recovered.
 const REJECT_UNRECOVERED: i64 = 2;
 
-/// The first command of a message, and what follows it. Commands are separated by `\n`; one behind the last command
-/// separates nothing.
+/// The first command of a message, and the rest. Commands are separated by `
+/// `; one after the last command separates nothing.
 #[must_use]
 pub fn split(message: &[u8]) -> (&[u8], Option<&[u8]>) {
     match memchr(b'\n', message) {
@@ -38,8 +37,8 @@ pub fn is_json(message: &[u8]) -> bool {
     inner.is_some_and(|inner| inner.starts_with(['"', '}']))
 }
 
-/// Whether a command in `line` is nested more deeply than SDKs can read. Of a publish only the data counts, as for other
-/// publishers: that is all that goes on.
+/// Whether a command in `line` is nested more deeply than SDKs can read. For a publish only the data counts,
+/// because only the data is passed on.
 #[must_use]
 pub fn is_too_deep(command: &Command<'_>, line: &[u8], depth_max: usize) -> bool {
     let part = match command.method {
@@ -49,7 +48,7 @@ pub fn is_too_deep(command: &Command<'_>, line: &[u8], depth_max: usize) -> bool
     too_deep(part, depth_max)
 }
 
-/// The command in `line`, which is what stood between two line breaks.
+/// Reads the command in `line`, which is the text between two line breaks.
 ///
 /// # Errors
 /// What is wrong with it; see [`Malformed`].
@@ -66,7 +65,7 @@ pub fn command(line: &[u8]) -> Result<Command<'_>, Malformed> {
     }
 }
 
-/// What is wrong with a line that could not be read. What only skips values does not ask what they stand for.
+/// Why a line could not be read. Parsing that skips values does not check what they mean.
 fn malformed(line: &str, error: serde_json::Error) -> Malformed {
     match serde_json::from_str::<Object<Outline>>(line) {
         Ok(Object(Outline { id: id @ 1.., connect })) if error.is_syntax() => {
@@ -76,7 +75,7 @@ fn malformed(line: &str, error: serde_json::Error) -> Malformed {
     }
 }
 
-/// As much of a command as it takes to answer it.
+/// The part of a command that an answer needs.
 #[derive(serde::Deserialize)]
 struct Outline {
     #[serde(default)]
@@ -84,7 +83,7 @@ struct Outline {
     connect: Option<IgnoredAny>,
 }
 
-/// The members of a command. `null` counts as missing.
+/// The fields of a command. `null` counts as missing.
 #[derive(serde::Deserialize)]
 struct Fields<'a> {
     #[serde(default)]
@@ -109,7 +108,7 @@ struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// The one method there is, if there is one.
+    /// The command's method, if it has exactly one.
     fn method(self) -> Result<Option<Method<'a>>, Malformed> {
         let unavailable =
             [self.presence, self.presence_stats, self.rpc, self.refresh, self.sub_refresh, self.ping];
@@ -250,16 +249,16 @@ fn since<'a>(epoch: Option<Text<'a>>, offset: Option<u64>) -> Since<'a> {
     Since { epoch, offset: offset.unwrap_or_default() }
 }
 
-/// A value that is there, `null` included: as a publication it is as good as any other.
+/// A value that is present, including `null`, which is a valid publication.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
-/// Text that is borrowed where it has no escapes; serde borrows a [`Cow`] only where it is a field itself.
+/// Text that is borrowed if it has no escapes. serde borrows a [`Cow`] only if it is a field itself.
 #[derive(serde::Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// A JSON object and nothing else: serde's derived structures would take an array as well.
+/// Accepts only a JSON object: serde's derived structures would accept an array as well.
 struct Object<T>(T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {

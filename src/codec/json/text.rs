@@ -1,14 +1,15 @@
-//! Text and payloads as parts of a line.
+//! Text and payloads within a line.
 //!
-//! Payloads are embedded byte for byte, so that what a publisher wrote is what a subscriber reads, numbers
-//! of thirty digits included. Lines are separated by `\n`, which is why raw line breaks, in valid JSON
-//! found between values only (RFC 8259, sections 2 and 7), become spaces.
+//! Payloads are embedded byte for byte, so a subscriber reads what the publisher wrote, numbers of thirty
+//! digits included. Lines are separated by `
+//! `, so raw line breaks become spaces; in valid JSON they occur only between values (RFC 8259, sections 2
+//! and 7).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use memchr::memchr2;
 
-/// Appends `body`, which has been checked to be JSON, so that it stands on one line.
+/// Appends `body`, which was checked to be JSON, on one line.
 pub fn embed(out: &mut Vec<u8>, body: &[u8]) {
     let start = out.len();
     out.extend_from_slice(body);
@@ -19,7 +20,7 @@ pub fn embed(out: &mut Vec<u8>, body: &[u8]) {
     }
 }
 
-/// Appends `text` as a JSON string. Characters beyond ASCII stand for themselves, U+2028 included.
+/// Appends `text` as a JSON string. Characters beyond ASCII are not escaped, U+2028 included.
 pub fn quote(out: &mut Vec<u8>, text: &str) {
     if is_quotable_as_it_is(text.as_bytes()) {
         out.push(b'"');
@@ -30,7 +31,7 @@ pub fn quote(out: &mut Vec<u8>, text: &str) {
     }
 }
 
-/// How many bytes [`quote`] appends.
+/// The number of bytes that [`quote`] appends.
 #[must_use]
 pub fn quoted_len(text: &str) -> usize {
     if is_quotable_as_it_is(text.as_bytes()) {
@@ -41,7 +42,7 @@ pub fn quoted_len(text: &str) -> usize {
     quoted.len()
 }
 
-/// Whether no character needs an escape. Most topics are like that.
+/// Whether no character needs an escape, as in most topics.
 fn is_quotable_as_it_is(text: &[u8]) -> bool {
     memchr2(b'"', b'\\', text).is_none() && text.iter().all(|&byte| byte >= b' ')
 }
