@@ -145,8 +145,10 @@ impl BrokerThread {
         let question = History { asker, topic: topic.into(), limit: None, since: None, reverse: false };
         self.requests.send(Request::History(Box::new(question))).expect("room");
         let page = answer.blocking_recv().expect("an answer").expect("a topic with history");
-        let page = String::from_utf8(page.publications).expect("text");
-        let data = page.split("\"data\":").skip(1).map(|rest| &rest[..rest.find([',', '}']).expect("JSON")]);
+        let data = page
+            .publications
+            .iter()
+            .map(|publication| String::from_utf8(publication.data.to_vec()).expect("text"));
         data.collect::<Vec<_>>().join(",")
     }
 
