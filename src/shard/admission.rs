@@ -56,7 +56,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let key = self.clients.insert(socket, self.timers.now());
         self.stats.upgrading.add(1);
         self.arm(key.slot);
-        self.clients[key.slot].has_place = has_place;
+        self.clients[key.slot].set_place(has_place);
         if self.is_draining() {
             self.refuse(key.slot, Refusal::Stopping, b"");
         } else if !has_place {

@@ -1,7 +1,8 @@
 //! A list of clients that is tidied seldom.
 
 use crate::domain::mail::ClientKey;
-use crate::shard::clients::{Client, Clients};
+use crate::shard::client::Client;
+use crate::shard::clients::Clients;
 
 /// Entries beyond two for each client before those that are over are taken out.
 const STALE: usize = 1024;

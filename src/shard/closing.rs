@@ -17,7 +17,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     /// The same, with what the client did, for the log.
     pub(super) fn close_for(&mut self, slot: u32, reason: CloseReason, fault: &dyn Display) {
-        if self.clients[slot].dead {
+        if self.clients[slot].is_dead() {
             return;
         }
         match self.clients[slot].session.phase {
@@ -26,7 +26,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             Phase::Open => {}
         }
         self.close_with(slot, reason, reason.code(), reason.text());
-        self.log_close(slot, reason, fault, !self.clients[slot].dead);
+        self.log_close(slot, reason, fault, !self.clients[slot].is_dead());
     }
 
     /// Ends a connection with a code and a text of the application's.
@@ -39,11 +39,11 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// Ends a connection at once, so that all that is kept for it is free at the end of the tick. There is a close frame
     /// only where the socket takes it now.
     pub(super) fn cut(&mut self, slot: u32, reason: CloseReason, fault: &dyn Display) {
-        if self.clients[slot].dead || self.clients[slot].session.phase == Phase::Closing {
+        if self.clients[slot].is_dead() || self.clients[slot].session.phase == Phase::Closing {
             return self.lose(slot, reason);
         }
         self.leave_all_topics(slot);
-        if self.clients[slot].dead {
+        if self.clients[slot].is_dead() {
             return;
         }
         let mut is_told = false;
@@ -80,7 +80,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         // First of all: who has too much left to be sent ends on the way, and is not to be counted again.
         self.enter(slot, Phase::Closing);
         self.leave_all_topics(slot);
-        if self.clients[slot].dead {
+        if self.clients[slot].is_dead() {
             return;
         }
         self.drop_questions(slot);
@@ -93,7 +93,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     /// Ends a connection at once: the peer, or the socket, is gone, or had its time.
     pub(super) fn lose(&mut self, slot: u32, reason: CloseReason) {
-        if self.clients[slot].dead {
+        if self.clients[slot].is_dead() {
             return;
         }
         if self.clients[slot].session.phase != Phase::Closing {
@@ -123,12 +123,12 @@ impl<S: Socket, A: Application> Shard<S, A> {
                 Phase::Open => self.stats.open.sub(1),
                 Phase::Closing => self.stats.closing.sub(1),
             }
-            self.admission.give_back(client.has_place);
-            self.stats.blocked_clients.sub(u64::from(client.blocked));
+            self.admission.give_back(client.has_place());
+            self.stats.blocked_clients.sub(u64::from(client.is_blocked()));
             self.input.release(client.input_bytes());
             self.replies.release(client.reply_bytes());
-            self.logs.release_rest(client.outgoing.map_or(0, |outgoing| outgoing.orphaned));
-            if let Some(origin) = client.origin {
+            self.logs.release_rest(client.outgoing.as_ref().map_or(0, |outgoing| outgoing.orphaned));
+            if let Some(origin) = client.origin() {
                 self.origins.leave(origin);
             }
         }

@@ -9,7 +9,7 @@ use crate::codec::reply::{Connected, Reply};
 use crate::domain::mail::{Asker, History, HistoryAsker, Publish, Question, Request, Since};
 use crate::domain::reasons::{CloseReason, ErrorCode};
 use crate::domain::topic;
-use crate::shard::clients::Pending;
+use crate::shard::client::Pending;
 use crate::shard::membership::Joined;
 use crate::shard::pending::{Resume, SubscribeOptions};
 use crate::shard::{Application, Shard, Socket};
@@ -121,7 +121,7 @@ impl<S: Socket> Shard<S, Commands> {
     fn put_off(&mut self, slot: u32, rest: &[u8]) {
         let client = &mut self.clients[slot];
         if client.is_open() {
-            client.held_up = true;
+            client.set_held_up(true);
             client.waiting.get_or_insert_default().backlog = Some(rest.into());
         }
     }

@@ -85,7 +85,7 @@ impl Delivery {
 impl<S: Socket, A: Application> Shard<S, A> {
     /// Notes that the socket of the client in `slot` takes something again.
     pub fn writable(&mut self, slot: u32) {
-        if self.clients.living(slot).is_some_and(|client| client.blocked) {
+        if self.clients.living(slot).is_some_and(|client| client.is_blocked()) {
             self.delivery.unblocked.push_back(slot);
         }
     }
@@ -159,7 +159,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     fn serve(&mut self, topic: TopicSlot, position: u32, slot: u32) {
         let client = &self.clients[slot];
         let nothing_else = self.delivery.rotation.len() == 1 || client.subscriptions.as_slice().len() == 1;
-        if client.blocked {
+        if client.is_blocked() {
             self.park(topic, position);
         } else if nothing_else && client.outgoing.is_none() {
             self.send_frame(topic, position, slot);
@@ -196,7 +196,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     /// Writes everything that is pending for a client, in one call.
     pub(super) fn visit(&mut self, slot: u32) {
-        if self.clients[slot].blocked || self.clients[slot].dead {
+        if self.clients[slot].is_blocked() || self.clients[slot].is_dead() {
             return;
         }
         self.gather(slot);
@@ -340,7 +340,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             return;
         }
         client.outgoing = None;
-        if client.held_up {
+        if client.is_held_up() {
             self.readable(slot);
         }
         let session = &self.clients[slot].session;
@@ -366,8 +366,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// that the log keeps that frame; others park it when their sweep meets it.
     fn block(&mut self, slot: u32) {
         let client = &mut self.clients[slot];
-        if !client.blocked {
-            client.blocked = true;
+        if client.block() {
             self.stats.blocked_clients.add(1);
         }
         let rest = client.outgoing.as_ref().and_then(|outgoing| outgoing.rest);
@@ -392,7 +391,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     pub(super) fn write_to_the_unblocked(&mut self) {
         for _ in 0..self.budgets.visits.min(self.delivery.unblocked.len()) {
             let Some(slot) = self.delivery.unblocked.pop_front() else { break };
-            if self.clients.living(slot).is_some_and(|client| client.blocked) {
+            if self.clients.living(slot).is_some_and(|client| client.is_blocked()) {
                 self.unblock(slot);
                 self.visit(slot);
             }
@@ -400,7 +399,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     }
 
     pub(super) fn unblock(&mut self, slot: u32) {
-        self.clients[slot].blocked = false;
+        self.clients[slot].unblock();
         self.stats.blocked_clients.sub(1);
         for index in 0..self.clients[slot].subscriptions.as_slice().len() {
             let found = self.clients[slot].subscriptions.as_slice()[index];

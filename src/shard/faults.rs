@@ -87,7 +87,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         }
         let now = self.timers.instant();
         let Some(more_since_last) = self.faults.closes.allow(reason.label(), now) else { return };
-        let origin = self.clients[slot].origin.map(|id| cut(self.origins.get(id), ORIGIN_MAX));
+        let origin = self.clients[slot].origin().map(|id| cut(self.origins.get(id), ORIGIN_MAX));
         let fault = cut(fault.to_string().as_bytes(), FAULT_MAX);
         tracing::warn!(
             peer = self.clients[slot].socket.peer().map(display),

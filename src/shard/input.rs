@@ -4,14 +4,15 @@
 use std::collections::VecDeque;
 
 use crate::domain::mail::ClientKey;
+use crate::shard::client::Client;
 use crate::shard::client_list::ClientList;
-use crate::shard::clients::{Client, Clients};
+use crate::shard::clients::Clients;
 use crate::shard::timer_wheel::Moment;
 use crate::shard::{Application, Shard, Socket};
 
 /// Input of one client that is kept. What is used of it goes from its front.
 #[derive(Debug)]
-pub struct Tail {
+pub(super) struct Tail {
     bytes: Vec<u8>,
     /// How many of them are used.
     used: usize,
@@ -19,38 +20,34 @@ pub struct Tail {
 
 impl Tail {
     /// Nothing of it is used.
-    #[must_use]
-    pub fn new(bytes: &[u8]) -> Self {
+    pub(super) fn new(bytes: &[u8]) -> Self {
         Self { bytes: bytes.to_vec(), used: 0 }
     }
 
     /// How many bytes are kept, those that are used but still there included.
-    #[must_use]
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.bytes.len()
     }
 
     /// Whether nothing is left.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.used == self.bytes.len()
     }
 
     /// What is not used.
-    pub fn rest(&mut self) -> &mut [u8] {
+    pub(super) fn rest(&mut self) -> &mut [u8] {
         &mut self.bytes[self.used..]
     }
 
     /// The same, for good.
-    #[must_use]
-    pub fn into_rest(mut self) -> Vec<u8> {
+    pub(super) fn into_rest(mut self) -> Vec<u8> {
         self.bytes.drain(..self.used);
         self.bytes
     }
 
     /// Notes that so much of the rest is used. The memory of what is used is kept only where `more` is used soon, and
     /// while it is the smaller part: so each byte is moved once or twice, however many shares there are.
-    pub fn drop_first(&mut self, used: usize, more: bool) {
+    pub(super) fn drop_first(&mut self, used: usize, more: bool) {
         self.used += used;
         if !more || self.used > self.bytes.len() / 2 {
             self.bytes = self.bytes[self.used..].to_vec();
@@ -131,14 +128,13 @@ impl<S: Socket, A: Application> Shard<S, A> {
         if !self.is_overfull() {
             return SIP;
         }
-        if self.clients[slot].left_over {
+        if self.clients[slot].has_left_over() {
             if self.input.going_on.is_none() {
                 self.input.going_on = Some(self.clients.key(slot));
                 return SIP;
             }
             self.readable(slot);
-        } else if !self.clients[slot].to_read {
-            self.clients[slot].to_read = true;
+        } else if self.clients[slot].enqueue() {
             self.input.without_room.push_back(self.clients.key(slot));
         }
         0
@@ -148,7 +144,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// turns for. What it sends meanwhile stays with the kernel, which holds it back.
     fn goes_by_shares(&self, slot: u32) -> bool {
         let client = &self.clients[slot];
-        client.went_on || !client.unanswered().is_empty()
+        client.went_on() || !client.unanswered().is_empty()
     }
 
     /// Whether the bound is exceeded by so much that nobody is read.
@@ -171,7 +167,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let clients = &self.clients;
         self.input.going_on = self.input.going_on.filter(|&key| {
             let client = clients.find(key);
-            client.is_some_and(|client| client.to_read && client.is_paused())
+            client.is_some_and(|client| client.is_to_read() && client.is_paused())
         });
     }
 
@@ -188,7 +184,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     /// Notes that what comes next from a client is the beginning of a message.
     pub(super) fn begin_message(&mut self, slot: u32) {
-        self.clients[slot].message_since = self.timers.now();
+        let now = self.timers.now();
+        self.clients[slot].begin_message(now);
     }
 
     /// Notes that input of a client is kept, if so. A message that has come in part is timed.
@@ -197,7 +194,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         if client.input_bytes() == 0 {
             return;
         }
-        if !std::mem::replace(&mut client.keeps_input, true) {
+        if client.list_for_input() {
             self.input.owners.push(self.clients.key(slot));
             self.input.owners.tidy(&mut self.clients, Client::still_keeps_input);
         }

@@ -17,7 +17,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// What is counted for all clients and topics together is what each of them has.
     fn check_sums(&self) {
         let clients = || self.clients.iter().map(|(_, client)| client);
-        let sum = |bytes: fn(&super::clients::Client<S>) -> usize| clients().map(bytes).sum::<usize>();
+        let sum = |bytes: fn(&super::client::Client<S>) -> usize| clients().map(bytes).sum::<usize>();
         assert_eq!(self.input.bytes(), sum(|client| client.input_bytes()), "bytes of input");
         assert_eq!(self.replies.bytes(), sum(|client| client.reply_bytes()), "bytes of replies");
         let orphaned = sum(|client| client.outgoing.as_ref().map_or(0, |outgoing| outgoing.orphaned));
@@ -25,8 +25,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let weights = self.topics.iter().filter_map(|(_, topic)| topic.log()).map(|log| log.weight());
         assert_eq!(self.logs.bytes(), weights.sum::<usize>(), "bytes of logs");
         assert_eq!(self.promised_bytes(), sum(|client| client.promised_bytes()), "bytes of open budgets");
-        assert_eq!(self.placed(), sum(|client| usize::from(client.has_place)), "places");
-        assert_eq!(self.stats.blocked_clients.value(), sum(|client| usize::from(client.blocked)) as u64);
+        assert_eq!(self.placed(), sum(|client| usize::from(client.has_place())), "places");
+        assert_eq!(self.stats.blocked_clients.value(), sum(|client| usize::from(client.is_blocked())) as u64);
     }
 
     fn check_topics(&self) {
@@ -48,12 +48,14 @@ impl<S: Socket, A: Application> Shard<S, A> {
             .ready()
             .chain(self.input.without_room())
             .filter(|&&key| self.clients.find(key).is_some());
-        let to_read = self.clients.iter().filter(|(_, client)| client.to_read).count();
+        let to_read = self.clients.iter().filter(|(_, client)| client.is_to_read()).count();
         assert_eq!(queued.count(), to_read, "clients to be read");
         for (slot, client) in self.clients.iter() {
-            assert!(client.keeps_input || client.input_bytes() == 0, "client {slot} keeps input");
-            let leaves_replies = client.blocked && client.reply_bytes() > 0;
-            assert!(client.leaves_replies || !leaves_replies, "client {slot} leaves replies unread");
+            assert!(client.is_listed_for_input() || client.input_bytes() == 0, "client {slot} keeps input");
+            assert!(
+                client.is_listed_for_replies() || !client.leaves_replies(),
+                "client {slot} leaves replies unread"
+            );
         }
     }
 }

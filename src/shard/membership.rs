@@ -17,8 +17,9 @@ use crate::domain::mail::{
 };
 use crate::domain::reasons::{ErrorCode, UnsubscribeCode};
 use crate::session::Phase;
-use crate::shard::clients::{Pending, Subscription, Unanswered, Waiting};
+use crate::shard::client::{Pending, Unanswered, Waiting};
 use crate::shard::pending::{PendingSubscriber, SubscribeOptions};
+use crate::shard::subscriptions::Subscription;
 use crate::shard::topic::{Interest, Topic};
 use crate::shard::{Application, Shard, Socket};
 use crate::stats::Number;
@@ -199,7 +200,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// Ends a subscription and tells the client why; the SDK decides by the code what to do.
     pub(super) fn end_subscription(&mut self, slot: u32, topic: TopicSlot, code: UnsubscribeCode) {
         let name = self.topics[topic].name().clone();
-        if self.leave(slot, topic) && !self.clients[slot].dead {
+        if self.leave(slot, topic) && !self.clients[slot].is_dead() {
             self.say_push(slot, &Push::Unsubscribe { topic: &name, code });
             self.visit(slot);
         }
@@ -327,7 +328,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         self.clients[slot].answered(to.id);
         self.flush_lines(slot);
         self.visit(slot);
-        if self.clients[slot].held_up {
+        if self.clients[slot].is_held_up() {
             self.readable(slot);
         }
     }

@@ -9,6 +9,7 @@
 //! full because its sweep is behind, no mail is taken, and the broker waits.
 
 mod admission;
+pub mod client;
 mod client_list;
 pub mod clients;
 mod closing;
@@ -31,6 +32,7 @@ mod replies;
 mod requests;
 mod retention;
 mod shedding;
+pub mod subscriptions;
 mod timeouts;
 pub mod timer_wheel;
 pub mod topic;
@@ -318,7 +320,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         gauge(client.session.phase).sub(1);
         gauge(phase).add(1);
         client.session.phase = phase;
-        client.since = self.timers.now();
+        client.time_from(self.timers.now());
         self.time(slot);
     }
 

@@ -159,7 +159,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let topics: Vec<_> =
             self.clients[slot].subscriptions.as_slice().iter().map(|one| one.topic).collect();
         for topic in topics {
-            if !self.clients[slot].dead {
+            if !self.clients[slot].is_dead() {
                 self.stats.gaps_told.add(1);
                 self.end_subscription(slot, topic, UnsubscribeCode::InsufficientState);
             }

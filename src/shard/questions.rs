@@ -128,7 +128,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         if self.may_ask(slot) && (self.questions_of(slot).asked.is_some() || self.may_begin()) {
             self.put_question(slot, question);
         } else {
-            self.clients[slot].held_up = true;
+            self.clients[slot].set_held_up(true);
             self.questions_of(slot).postponed.push_back(question);
             self.wait_for_budget(slot);
         }
@@ -260,7 +260,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     /// The broker had no room for the answer.
     fn postpone(&mut self, slot: u32, question: Question) {
-        self.clients[slot].held_up = true;
+        self.clients[slot].set_held_up(true);
         let Questions { asked, postponed, .. } = self.questions_of(slot);
         // Before those that were not asked in this budget.
         let before = asked.as_mut().map_or(0, |asked| {
@@ -283,7 +283,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         if asked.unanswered == 0 {
             self.answers.promised -= asked.promised;
             waiting.questions.asked = None;
-            if self.clients[slot].held_up {
+            if self.clients[slot].is_held_up() {
                 self.readable(slot);
             }
         }

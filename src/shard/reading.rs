@@ -71,15 +71,14 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// Notes that the peer of the client in `slot` has closed its side.
     pub fn hung_up(&mut self, slot: u32) {
         if self.clients.living(slot).is_some() {
-            self.clients[slot].hung_up = true;
+            self.clients[slot].hang_up();
             self.readable(slot);
         }
     }
 
     /// Notes that the socket of the client in `slot` has something to read.
     pub fn readable(&mut self, slot: u32) {
-        if self.clients.living(slot).is_some_and(|client| !client.to_read) {
-            self.clients[slot].to_read = true;
+        if self.clients.living(slot).is_some() && self.clients[slot].enqueue() {
             self.reading.ready.push_back(self.clients.key(slot));
         }
     }
@@ -103,8 +102,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
                 continue;
             }
             let slot = key.slot;
-            self.clients[slot].to_read = false;
-            self.clients[slot].held_up = false;
+            self.clients[slot].begin_turn();
             self.reading.share_used = 0;
             let before = self.clients[slot].input_bytes();
             self.read(slot);
@@ -119,14 +117,14 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     fn read(&mut self, slot: u32) {
         self.resume(slot);
-        if self.clients[slot].dead || self.must_wait(slot) {
+        if self.clients[slot].is_dead() || self.must_wait(slot) {
             return;
         }
         let most = self.may_read(slot);
         if most == 0 {
             return;
         }
-        if self.clients[slot].left_over {
+        if self.clients[slot].has_left_over() {
             self.process_rest(slot);
         } else {
             let mut input = std::mem::take(&mut self.reading.buffer);
@@ -140,13 +138,13 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// Does a share of what was left over, where it is: who sends much has much of it, and to copy it for each share
     /// would cost more than the share.
     fn process_rest(&mut self, slot: u32) {
-        let Some(mut tail) = self.clients[slot].tail.take() else { return };
-        self.clients[slot].went_on = true;
+        let Some(mut tail) = self.clients[slot].take_tail() else { return };
+        self.clients[slot].set_went_on(true);
         let used = self.process_input(slot, tail.rest());
-        if !self.clients[slot].dead {
+        if !self.clients[slot].is_dead() {
             // Where room is wanted, what is used is room at once: one client in a turn has what to copy.
-            tail.drop_first(used, self.clients[slot].left_over && !self.is_overfull());
-            self.clients[slot].tail = (!tail.is_empty()).then_some(tail);
+            tail.drop_first(used, self.clients[slot].has_left_over() && !self.is_overfull());
+            self.clients[slot].keep_tail(tail);
             self.finish_share(slot);
         }
         // There may be more behind it, and its event may have come already.
@@ -156,7 +154,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// Reads behind what was kept, which is no whole frame.
     fn read_socket(&mut self, slot: u32, input: &mut [u8], kept: usize) {
         let end = input.len();
-        self.clients[slot].went_on = false;
+        self.clients[slot].set_went_on(false);
         match self.clients[slot].socket.read(&mut input[kept..end]) {
             Ok(0) => self.lose_at_end(slot),
             Ok(read) => {
@@ -166,9 +164,9 @@ impl<S: Socket, A: Application> Shard<S, A> {
                 let filled = kept + read;
                 // Edges are not repeated. A read that took less than there was room for took everything,
                 // but for an end of the stream behind it.
-                let more = filled == end || self.clients[slot].hung_up;
+                let more = filled == end || self.clients[slot].has_hung_up();
                 let used = self.process_input(slot, &mut input[..filled]);
-                if !self.clients[slot].dead {
+                if !self.clients[slot].is_dead() {
                     self.keep_tail(slot, &input[used..filled]);
                     self.finish_share(slot);
                 }
@@ -201,19 +199,21 @@ impl<S: Socket, A: Application> Shard<S, A> {
     fn must_wait(&mut self, slot: u32) -> bool {
         let client = &self.clients[slot];
         let waits = client.is_paused() || self.takes_no_replies(client);
-        self.clients[slot].held_up = waits;
+        self.clients[slot].set_held_up(waits);
         waits
     }
 
     fn take_tail(&mut self, slot: u32, input: &mut [u8]) -> usize {
-        let Some(tail) = self.clients[slot].tail.take() else { return 0 };
+        let Some(tail) = self.clients[slot].take_tail() else { return 0 };
         let rest = tail.into_rest();
         input[..rest.len()].copy_from_slice(&rest);
         rest.len()
     }
 
     fn keep_tail(&mut self, slot: u32, tail: &[u8]) {
-        self.clients[slot].tail = (!tail.is_empty()).then(|| Box::new(Tail::new(tail)));
+        if !tail.is_empty() {
+            self.clients[slot].keep_tail(Box::new(Tail::new(tail)));
+        }
     }
 
     fn lose_at_end(&mut self, slot: u32) {
@@ -228,10 +228,10 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// bytes they had.
     fn process_input(&mut self, slot: u32, input: &mut [u8]) -> usize {
         let mut at = 0;
-        self.clients[slot].left_over = false;
-        while at < input.len() && !self.clients[slot].dead {
+        self.clients[slot].set_left_over(false);
+        while at < input.len() && !self.clients[slot].is_dead() {
             if self.must_wait(slot) || self.share_is_used() {
-                self.clients[slot].left_over = true;
+                self.clients[slot].set_left_over(true);
                 break;
             }
             let (consumed, step) =
@@ -253,7 +253,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     /// What follows when a client has had its share, and what is left of its input is kept.
     fn finish_share(&mut self, slot: u32) {
-        if self.clients[slot].left_over && !self.clients[slot].held_up {
+        if self.clients[slot].has_left_over() && !self.clients[slot].is_held_up() {
             self.readable(slot);
         }
         self.visit(slot);
@@ -280,7 +280,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
     }
 
     fn upgraded(&mut self, slot: u32, response: &[u8], head: &[u8]) {
-        self.clients[slot].origin = upgrade::origin(head).and_then(|origin| self.origins.enter(origin));
+        let origin = upgrade::origin(head).and_then(|origin| self.origins.enter(origin));
+        self.clients[slot].set_origin(origin);
         // The session is in its next phase already; the counters are not.
         self.clients[slot].session.phase = Phase::Upgrading;
         self.enter(slot, Phase::Open);
@@ -313,9 +314,9 @@ impl<S: Socket, A: Application> Shard<S, A> {
         }
         let backlog = self.clients[slot].waiting.as_mut().and_then(|waiting| waiting.backlog.take());
         if let Some(backlog) = backlog {
-            self.clients[slot].went_on = true;
+            self.clients[slot].set_went_on(true);
             A::resume(self, slot, &backlog);
-            if !self.clients[slot].dead {
+            if !self.clients[slot].is_dead() {
                 self.visit(slot);
             }
         }

@@ -7,8 +7,9 @@
 //! ([`shedding`](super::shedding)).
 
 use crate::domain::mail::ClientKey;
+use crate::shard::client::Client;
 use crate::shard::client_list::ClientList;
-use crate::shard::clients::{Client, Clients};
+use crate::shard::clients::Clients;
 use crate::shard::{Application, Shard, Socket};
 use crate::transport::websocket::encode::{self, Opcode};
 
@@ -65,7 +66,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             (outgoing.has_moved, outgoing.had_time_anew) = (false, false);
         }
         self.replies.bytes += outgoing.bytes.append(add);
-        if client.blocked {
+        if client.is_blocked() {
             self.note_unread(slot);
             self.time(slot);
         }
@@ -74,8 +75,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// Notes that replies wait for a client whose socket takes nothing, if so.
     pub(super) fn note_unread(&mut self, slot: u32) {
         let client = &mut self.clients[slot];
-        if client.blocked && client.reply_bytes() > 0 && !client.leaves_replies {
-            client.leaves_replies = true;
+        if client.list_for_replies() {
             self.replies.unread.push(self.clients.key(slot));
             self.replies.unread.tidy(&mut self.clients, Client::still_leaves_replies);
         }

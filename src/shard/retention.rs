@@ -255,7 +255,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let has_keys = log.has_keys();
         for (client, loses_lines) in losers {
             self.own_rest(client);
-            if loses_lines && !self.clients[client].dead {
+            if loses_lines && !self.clients[client].is_dead() {
                 self.apply_policy(policy, slot, client, (!has_keys).then_some(newest));
             }
         }

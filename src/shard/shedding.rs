@@ -31,7 +31,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::domain::reasons::CloseReason;
-use crate::shard::clients::Client;
+use crate::shard::client::Client;
 use crate::shard::timer_wheel::Moment;
 use crate::shard::{Application, Shard, Socket};
 
@@ -166,26 +166,26 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let client = &self.clients[slot];
         let cause = if self.takes_no_replies(client) {
             Cause::Replies
-        } else if client.to_read {
+        } else if client.is_to_read() {
             Cause::Turn
         } else if client.is_in_message() {
             Cause::Message
         } else {
             Cause::Broker
         };
-        (cause, Reverse(client.input_bytes()), client.message_since, slot)
+        (cause, Reverse(client.input_bytes()), client.message_since(), slot)
     }
 
     /// Whether a client makes room when its turn comes, although nothing more is read.
     fn goes_on(&self, slot: u32) -> bool {
         let client = &self.clients[slot];
-        let has_more = client.left_over || !client.is_in_message();
-        client.to_read && has_more && !self.takes_no_replies(client)
+        let has_more = client.has_left_over() || !client.is_in_message();
+        client.is_to_read() && has_more && !self.takes_no_replies(client)
     }
 
     /// Whether a client has left more replies waiting than it may.
     pub(super) fn takes_no_replies(&self, client: &Client<S>) -> bool {
-        client.blocked && client.reply_bytes() > self.limits.replies_bytes
+        client.is_blocked() && client.reply_bytes() > self.limits.replies_bytes
     }
 }
 

@@ -9,7 +9,7 @@ use crate::codec::push::Push;
 use crate::config::Timeouts;
 use crate::domain::reasons::CloseReason;
 use crate::session::Phase;
-use crate::shard::clients::Client;
+use crate::shard::client::Client;
 use crate::shard::timer_wheel::{GRAIN, Moment};
 use crate::shard::{Application, Shard, Socket};
 use crate::transport::refusal::Refusal;
@@ -43,7 +43,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// about to be looked at would else put it off with each byte.
     pub(super) fn time(&mut self, slot: u32) {
         let client = &self.clients[slot];
-        if client.armed > self.timers.now() && self.due(client) < client.armed {
+        if client.armed() > self.timers.now() && self.due(client) < client.armed() {
             self.arm(slot);
         }
     }
@@ -51,7 +51,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// Has a client that is new, or has just been looked at, looked at when its next deadline comes.
     pub(super) fn arm(&mut self, slot: u32) {
         let due = self.due(&self.clients[slot]);
-        self.clients[slot].armed = self.timers.arm(self.clients.key(slot), due);
+        let armed = self.timers.arm(self.clients.key(slot), due);
+        self.clients[slot].set_armed(armed);
     }
 
     /// When something must happen to this client if nothing else does.
@@ -65,20 +66,20 @@ impl<S: Socket, A: Application> Shard<S, A> {
             Phase::Open => timeouts.ping,
             Phase::Closing => timeouts.close,
         };
-        let due = client.since.after(length.0);
+        let due = client.since().after(length.0);
         [self.replies_due(client), self.message_due(client)].into_iter().flatten().fold(due, Moment::min)
     }
 
     /// When a message will have been incomplete for too long, if one has come in part.
     fn message_due(&self, client: &Client<S>) -> Option<Moment> {
         let is_begun = client.is_in_message() && client.session.phase == Phase::Open;
-        is_begun.then(|| client.message_since.after(self.timeouts.message.0))
+        is_begun.then(|| client.message_since().after(self.timeouts.message.0))
     }
 
     /// When replies will have waited too long, if any wait for a socket that takes nothing. Those before a close
     /// frame have the time that it has.
     fn replies_due(&self, client: &Client<S>) -> Option<Moment> {
-        let waits = client.is_open() && client.blocked && client.reply_bytes() > 0;
+        let waits = client.is_open() && client.is_blocked() && client.reply_bytes() > 0;
         let outgoing = client.outgoing.as_ref().filter(|_| waits)?;
         Some(outgoing.replies_since.after(self.timeouts.replies.0))
     }
@@ -88,14 +89,14 @@ impl<S: Socket, A: Application> Shard<S, A> {
         for _ in 0..self.budgets.deadlines {
             let Some(fired) = self.timers.next_due() else { return };
             let slot = fired.client.slot;
-            let counts = |client: &Client<S>| client.armed == fired.armed;
+            let counts = |client: &Client<S>| client.armed() == fired.armed;
             if self.clients.find(fired.client).is_some_and(counts) {
                 if self.due(&self.clients[slot]) <= self.timers.now() {
                     self.time_is_up(slot);
                 } else {
-                    self.clients[slot].looks = 0;
+                    self.clients[slot].reset_looks();
                 }
-                if !self.clients[slot].dead {
+                if !self.clients[slot].is_dead() {
                     self.arm(slot);
                 }
             }
@@ -126,18 +127,18 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// end, and has as long again as it had, or 16 s, at most.
     fn is_read_to_its_end(&mut self, slot: u32, late: Late) -> bool {
         let client = &mut self.clients[slot];
-        if client.held_up && !client.unanswered().is_empty() {
+        if client.is_held_up() && !client.unanswered().is_empty() {
             // It waits for the broker. What it is in the middle of sending could not go on, either.
             if late == Late::Message {
                 self.begin_message(slot);
             }
             return false;
         }
-        let is_read = client.looks > 0 && !client.to_read && !client.held_up;
-        if is_read || client.looks >= late.looks_max(&self.timeouts) {
+        let is_read = client.looks() > 0 && !client.is_to_read() && !client.is_held_up();
+        if is_read || client.looks() >= late.looks_max(&self.timeouts) {
             return true;
         }
-        client.looks += 1;
+        client.count_look();
         self.readable(slot);
         false
     }
@@ -156,7 +157,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     /// The answer to a head that is not whole goes out where the socket takes it at once: nobody holds a place for longer.
     fn refuse_late_head(&mut self, slot: u32) {
-        let tail = self.clients[slot].tail.as_mut();
+        let tail = self.clients[slot].tail_mut();
         let head = tail.map(|tail| tail.rest().to_vec()).unwrap_or_default();
         self.refuse(slot, Refusal::LateHead, &head);
         self.lose(slot, CloseReason::UpgradeFailed);
@@ -171,7 +172,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         self.visit(slot);
         let now = self.timers.now();
         let client = &mut self.clients[slot];
-        if client.dead || client.reply_bytes() == 0 {
+        if client.is_dead() || client.reply_bytes() == 0 {
             return;
         }
         match &mut client.outgoing {
@@ -188,8 +189,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     fn ping(&mut self, slot: u32) {
         let client = &mut self.clients[slot];
-        client.since = self.timers.now();
-        client.looks = 0;
+        client.time_from(self.timers.now());
+        client.reset_looks();
         client.session.awaits_pong = true;
         if client.session.native_pings {
             self.answer(slot, Opcode::Ping, b"");
@@ -204,7 +205,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let client = &mut self.clients[slot];
         let was_due = std::mem::take(&mut client.session.awaits_pong);
         if was_due {
-            client.looks = 0;
+            client.reset_looks();
         }
         was_due
     }
@@ -215,7 +216,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let interval = self.timeouts.ping.0;
         let earlier = interval.mul_f64(self.random.random_range(0.0..0.5)).min(Duration::from_secs(3600));
         let client = &mut self.clients[slot];
-        client.since = self.timers.now().before(earlier);
+        client.time_from(self.timers.now().before(earlier));
         self.time(slot);
     }
 }

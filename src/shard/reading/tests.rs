@@ -30,7 +30,7 @@ fn a_client_over_its_share_waits_for_the_next_turn_without_an_event() {
     assert!(quiet.got().contains("\"id\":2"));
     let mut all = first + noisy.got().matches("\"id\"").count();
     for _ in 0..100 {
-        assert!(world.shard.clients[noisy.key.slot].tail.as_ref().map_or(0, |tail| tail.len()) <= 5000);
+        assert!(world.shard.clients[noisy.key.slot].input_bytes() <= 5000);
         world.tick();
         let ids = noisy.got();
         all += ids.matches("\"id\"").count();

@@ -199,7 +199,7 @@ fn who_goes_on_within_a_message_is_not_closed_for_it() {
     assert_eq!(world.closes(CloseReason::Slow), 0);
     world.shard.budgets.reads = reads;
     (0..40).for_each(|_| world.tick());
-    assert!(world.is_alive(&peer) && world.shard.clients[peer.key.slot].tail.is_none());
+    assert!(world.is_alive(&peer) && world.shard.clients[peer.key.slot].tail_mut().is_none());
 }
 
 #[test]
