@@ -1,6 +1,6 @@
 //! Socket options, one by one: what each costs, or what it brings.
 //!
-//! A raw loop whose sockets have the engine's set of options (`net/event_loop.rs`) takes turns with one that
+//! A raw loop whose sockets have the engine's set of options (`net/listener.rs`) takes turns with one that
 //! differs in one option. The engine's shard costs what such a loop does, as `fanout` shows.
 //!
 //! * *one line*, *100 lines*: CPU per frame over that with the engine's set. The first row differs in

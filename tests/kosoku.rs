@@ -1,18 +1,21 @@
-//! Conformance to RFC 6455 and 7692: Autobahn's cases 1 to 7, 10, 12 and 13, by kosoku, against an echo behind the
-//! shipped shard and decoder. Only what is done with a message is replaced.
+//! Conformance to RFC 6455 and 7692: Autobahn's cases 1 to 7, 10, 12 and 13, by kosoku, against an echo of the shipped
+//! transport: its HTTP head, its decoder, its close handshake. Each connection has a thread, and no shard.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
-use fanfare::codec::deflate::{Deflater, TAIL};
-use fanfare::config::{Config, Interval, Namespace};
-use fanfare::engine::Engine;
-use fanfare::shard::{Application, Shard, Socket};
-use fanfare::transport::websocket::encode::{Opcode, header};
+use fanfare::codec::deflate::{Deflater, Inflater, TAIL};
+use fanfare::domain::reasons::CloseReason;
+use fanfare::transport::framing::Framing;
+use fanfare::transport::upgrade::UpgradePolicy;
+use fanfare::transport::websocket::connection::WebSocket;
 use fanfare::transport::websocket::extension::Deflate;
+use fanfare::transport::{Ending, Message, Phase, Policy, Step, Transport};
 use serde_json::Value;
 
 /// The chapters, but for 9, which measures only.
@@ -24,59 +27,117 @@ const CASES: usize = 247 + 216;
 /// Beyond this nothing is compressed that is sent back, only stored.
 const LARGE: usize = 16 << 10;
 
-/// Sends back what comes; compressed to those with whom that was agreed on, as the chapters 12 and 13 expect.
-#[derive(Debug)]
-struct Echo;
+/// How long a peer may take to answer our close frame.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
-thread_local! {
-    static DEFLATER: RefCell<Deflater> = RefCell::default();
+/// Sends back what comes; compressed to those with whom that was agreed on, as the chapters 12 and 13 expect.
+#[derive(Default)]
+struct Echo {
+    connection: WebSocket,
+    inflater: Inflater,
+    deflater: Deflater,
+    /// What is no whole frame yet.
+    input: Vec<u8>,
+    /// What is to be sent.
+    out: Vec<u8>,
 }
 
 impl Echo {
-    fn echo<S: Socket>(shard: &mut Shard<S, Self>, slot: u32, opcode: Opcode, payload: &[u8]) {
+    /// Serves a connection to its end.
+    fn serve(mut self, mut stream: TcpStream, policy: &Policy) -> std::io::Result<()> {
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            let read = stream.read(&mut buffer)?;
+            if read == 0 {
+                return Ok(());
+            }
+            self.input.extend_from_slice(&buffer[..read]);
+            self.take_frames(policy);
+            stream.write_all(&std::mem::take(&mut self.out))?;
+            if self.connection.phase() == Phase::Closing {
+                match self.connection.ending() {
+                    Ending::Gone => return Ok(()),
+                    Ending::Shutdown => stream.shutdown(Shutdown::Write)?,
+                    Ending::Wait => stream.set_read_timeout(Some(CLOSE_TIMEOUT))?,
+                }
+            }
+        }
+    }
+
+    /// Does what all whole frames of the input mean.
+    fn take_frames(&mut self, policy: &Policy) {
+        let (mut input, mut at) = (std::mem::take(&mut self.input), 0);
+        while at < input.len() {
+            let (consumed, step) = self.connection.step(&mut input[at..], policy, &mut self.inflater);
+            at += consumed;
+            match step {
+                Step::Incomplete => break,
+                Step::Nothing | Step::Pong => {}
+                Step::Upgraded { response, .. } => self.out.extend(response),
+                Step::Refused { refusal, .. } => self.connection.refuse(&mut self.out, refusal),
+                Step::Message(message) => self.echo(message),
+                Step::Ping(payload) => self.connection.put_pong(&mut self.out, payload),
+                Step::PeerCloses(code) => {
+                    if self.connection.phase() == Phase::Open {
+                        self.connection.answer_close(&mut self.out, code);
+                    }
+                }
+                Step::Broken(violation) => {
+                    let reason = CloseReason::from(violation);
+                    self.connection.close(&mut self.out, reason.code(), reason.text());
+                    at = input.len();
+                }
+            }
+        }
+        input.drain(..at);
+        self.input = input;
+    }
+
+    fn echo(&mut self, message: Message<'_>) {
+        let (bytes, plain, compressed) = match message {
+            Message::Text(Cow::Borrowed(text)) => {
+                (Cow::Borrowed(text.as_bytes()), Framing::Text, Framing::CompressedText)
+            }
+            Message::Text(Cow::Owned(text)) => {
+                (Cow::Owned(text.into_bytes()), Framing::Text, Framing::CompressedText)
+            }
+            Message::Binary(bytes) => (bytes, Framing::Binary, Framing::CompressedBinary),
+        };
         // Stored blocks suit the smallest window, and save minutes where messages are large.
-        let min_bytes = match shard.deflate(slot) {
-            Deflate::Off => return shard.answer(slot, opcode, payload),
-            Deflate::Both if payload.len() <= LARGE => 0,
+        let min_bytes = match self.connection.deflate() {
+            Deflate::Off => return plain.put(&mut self.out, &bytes, b""),
+            Deflate::Both if bytes.len() <= LARGE => 0,
             Deflate::Both | Deflate::FromClient => usize::MAX,
         };
-        DEFLATER.with_borrow_mut(|deflater| {
-            let segment = deflater.segment(payload, min_bytes);
-            let message = &segment[..segment.len() - TAIL.len()];
-            shard.append_frames(slot, header(opcode, message.len()).compressed().as_bytes());
-            shard.append_frames(slot, message);
-        });
+        compressed.put(&mut self.out, self.deflater.segment(&bytes, min_bytes), &TAIL);
     }
 }
 
-impl Application for Echo {
-    fn text<S: Socket>(shard: &mut Shard<S, Self>, slot: u32, text: Cow<'_, str>) {
-        Self::echo(shard, slot, Opcode::Text, text.as_bytes());
-    }
-
-    fn binary<S: Socket>(shard: &mut Shard<S, Self>, slot: u32, bytes: Cow<'_, [u8]>) {
-        Self::echo(shard, slot, Opcode::Binary, &bytes);
-    }
-
-    fn resume<S: Socket>(_: &mut Shard<S, Self>, _: u32, _: &[u8]) {
-        unreachable!("an echo waits for nothing")
-    }
+/// Where an echo listens.
+fn start_echo() -> SocketAddr {
+    let upgrade = UpgradePolicy {
+        path: "/".to_owned(),
+        head_bytes: 8 << 10,
+        allowed_origins: Vec::new(),
+        page_port: 0,
+        open_on_loopback: false,
+        deflate: true,
+    };
+    let policy: &Policy = Box::leak(Box::new(Policy { upgrade, message_bytes: 1 << 20 }));
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = listener.local_addr().expect("it is bound");
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            // A connection that the peer drops is none of ours to mend: the report says what it found.
+            std::thread::spawn(move || drop(Echo::default().serve(stream, policy)));
+        }
+    });
+    address
 }
 
 #[test]
 fn no_case_of_autobahns_fails() {
-    let mut config = Config::default();
-    config.server.listen = vec!["127.0.0.1:0".parse().expect("an address")];
-    config.server.path = "/".to_owned();
-    config.server.shards = 1;
-    config.control.listen = "127.0.0.1:0".parse().expect("an address");
-    config.limits.message_bytes = 1 << 20;
-    // No case sends a connect command, and some take long.
-    config.timeouts.connect = Interval::from_secs(3600);
-    let deflate = Namespace { deflate: true, ..Namespace::default() };
-    config.namespaces.insert("default".to_owned(), deflate);
-    let engine = Engine::start_with::<Echo>(config, false).expect("the echo starts");
-    let address = engine.client_addresses()[0];
+    let address = start_echo();
 
     let reports = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("kosoku-{}", std::process::id()));
     let results = run_kosoku(&address.to_string(), &reports);

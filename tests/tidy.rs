@@ -27,13 +27,13 @@ use words::{Word, paths_from_root, words};
 const KNOWS: &[(&str, &[&str])] = &[
     ("base", &["model"]), // loom's, in tests/loom
     ("manual", &[]),
-    ("domain", &["config"]),
+    ("domain", &["config", "codec::encoding"]),
     ("codec", &["domain::codec", "domain::publication", "domain::reasons"]),
-    ("transport", &["base::printable", "codec::deflate"]),
+    ("transport", &["base::printable", "codec::deflate", "codec::encoding", "domain::reasons"]),
     ("config", &["domain::client_id", "transport::origin", "base::printable"]),
     ("stats", &["domain::reasons", "transport::refusal"]),
-    ("session", &["transport", "codec", "domain::codec", "domain::reasons"]),
-    ("shard", &["base", "domain", "codec", "transport", "session", "config", "stats"]),
+    ("session", &["domain::codec"]),
+    ("shard", &["base", "domain", "codec", "transport", "session", "net::stream", "config", "stats"]),
     ("net", &["base", "domain", "shard", "stats"]),
     ("broker", &["base", "domain", "codec", "transport::websocket", "config", "stats"]),
     (
@@ -72,8 +72,8 @@ const BANS: &[Ban] = &[
     Ban {
         words: &["mio"],
         // The load generator is a program of its own that only shares the binary: it has clients of its own.
-        place: Place::OnlyIn(&["net/event_loop.rs", "load/poll.rs"]),
-        instead: "go through the socket and the poll of net/event_loop.rs, or of load/poll.rs",
+        place: Place::OnlyIn(&["net/event_loop.rs", "net/listener.rs", "net/tcp.rs", "load/poll.rs"]),
+        instead: "go through the listeners, streams and the poll of net/, or of load/poll.rs",
     },
     Ban {
         words: &["lapin"],

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use socket2::SockRef;
 
 /// What is set on each accepted socket; `None` leaves it to the kernel. The default is the engine's set,
-/// `net/event_loop.rs`.
+/// `net/listener.rs`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct SocketOptions {
     /// `TCP_NODELAY`.

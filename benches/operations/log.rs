@@ -3,9 +3,10 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
-use fanfare::domain::mail::{Encoding, Lines};
+use fanfare::codec::encoding::Encoding;
+use fanfare::domain::mail::Lines;
 use fanfare::shard::log::{Log, Span};
-use fanfare::transport::websocket::encode::Opcode;
+use fanfare::transport::framing::Framing;
 
 /// Payload bytes of a frame, as by default.
 const FRAME_MAX: usize = 512 << 10;
@@ -43,7 +44,7 @@ pub(crate) fn newest(log: &Log) -> Span {
 
 /// The span's frame; returns its length.
 pub(crate) fn frame(log: &mut Log, span: &Span) -> usize {
-    log.with_frame(black_box(span), Opcode::Text, |frame| frame.len())
+    log.with_frame(black_box(span), Framing::Text, |frame| frame.len())
 }
 
 /// One more batch.

@@ -208,7 +208,8 @@ impl CatchUp {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::domain::mail::{ClientKey, CommandKey, Encoding, Lane, Since, TopicSlot, Variant};
+    use crate::codec::encoding::Encoding;
+    use crate::domain::mail::{ClientKey, CommandKey, Lane, Since, TopicSlot, Variant};
 
     /// A question of this command that waits for this offset.
     pub(in crate::broker) fn question(command: u32, offset: u64) -> Recover {

@@ -4,8 +4,9 @@ use std::hash::RandomState;
 use std::sync::Arc;
 
 use crate::codec::deflate::Deflater;
+use crate::codec::encoding::Encoding;
 use crate::codec::json::checker::Checker;
-use crate::domain::mail::{Encoding, KeyedLine, Lines};
+use crate::domain::mail::{KeyedLine, Lines};
 use crate::stats::BrokerStats;
 
 use super::merge::Batch;

@@ -11,10 +11,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::*;
 use crate::base::mailbox::Receiver;
+use crate::codec::encoding::Encoding;
 use crate::config::{Interval, Namespace, SlowPolicy};
 use crate::domain::mail::{
-    Asker, ClientKey, Encoding, KeyedLine, Lane, Numbered, Publish, PublishFault, Request, ShardId,
-    TopicCounts, TopicName, TopicSlot, Variant,
+    Asker, ClientKey, KeyedLine, Lane, Numbered, Publish, PublishFault, Request, ShardId, TopicCounts,
+    TopicName, TopicSlot, Variant,
 };
 use crate::domain::reasons::{CloseReason, Closing, ErrorCode, UnsubscribeCode};
 use crate::stats::BackplaneState;

@@ -201,8 +201,9 @@ impl Index<TopicId> for Topics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::encoding::Encoding;
     use crate::config::Config;
-    use crate::domain::mail::{Encoding, Lane};
+    use crate::domain::mail::Lane;
     use crate::domain::namespaces::Namespaces;
     use proptest::prelude::*;
     use std::collections::BTreeMap;

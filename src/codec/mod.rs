@@ -6,6 +6,7 @@
 
 pub mod command;
 pub mod deflate;
+pub mod encoding;
 pub mod json;
 pub mod push;
 pub mod reply;
@@ -54,8 +55,8 @@ impl Codec {
         }
     }
 
-    /// Appends the reply to a command. Replies and pushes can stand one after the other; [`Self::close_message`] makes
-    /// them a message.
+    /// Appends the reply to a command. Replies and pushes can stand one after the other: each ends with the delimiter of
+    /// [`Encoding::for_client`](encoding::Encoding::for_client).
     pub fn write_reply(self, out: &mut Vec<u8>, id: u32, reply: &Reply<'_>) {
         match self {
             Self::Json => json::write::reply(out, id, reply),
@@ -81,13 +82,6 @@ impl Codec {
     pub fn publication_len(self, published: &Published<'_>) -> usize {
         match self {
             Self::Json => json::write::publication_len(published),
-        }
-    }
-
-    /// Makes the replies and pushes in `out` a message, whatever its transport: what separates them does not end it.
-    pub fn close_message(self, out: &mut Vec<u8>) {
-        match self {
-            Self::Json => json::write::close_message(out),
         }
     }
 

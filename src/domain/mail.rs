@@ -11,7 +11,7 @@ mod question;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::domain::codec::Codec;
+use crate::codec::encoding::Encoding;
 use crate::domain::reasons::{Closing, ErrorCode, UnsubscribeCode};
 
 pub use question::{ANSWER_COST, AnswerBudget, History, HistoryAsker, HistoryPage, Question};
@@ -80,28 +80,6 @@ pub struct Recovery {
     /// What the client missed, as [`Codec::add_publication`] writes it; possibly none. `None`: the client cannot continue
     /// from its position.
     pub missed: Option<Arc<[u8]>>,
-}
-
-/// The form of a topic's lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Encoding {
-    /// Plain lines of JSON.
-    Json,
-    /// The same, compressed (RFC 7692): for clients that negotiated it, in a namespace with `deflate`.
-    Deflated,
-}
-
-impl Encoding {
-    /// All encodings.
-    pub const ALL: [Self; 2] = [Self::Json, Self::Deflated];
-
-    /// The codec of those who get their lines so.
-    #[must_use]
-    pub const fn codec(self) -> Codec {
-        match self {
-            Self::Json | Self::Deflated => Codec::Json,
-        }
-    }
 }
 
 /// A part of the many subscribers that a topic with `max_delay` has on a shard. The windows in which

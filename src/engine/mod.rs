@@ -29,8 +29,8 @@ use crate::domain::lifecycle::{Lifecycle, Phase};
 use crate::domain::mail::{Mail, Request, ShardId};
 use crate::domain::namespaces::Namespaces;
 use crate::domain::receipt::{Receipt, Reporter, receipt};
-use crate::net::event_loop::{self, ShardPoll};
-use crate::shard::{Application, Commands};
+use crate::net::event_loop::ShardPoll;
+use crate::net::listener;
 use crate::stats::Stats;
 use crate::transport::origin::{OriginPattern, is_loopback};
 use crate::transport::upgrade::UpgradePolicy;
@@ -117,14 +117,6 @@ impl Engine {
     /// What failed, and where. No running thread keeps a second attempt from succeeding once the process has
     /// ended.
     pub fn start(config: Config, demo: bool) -> Result<Self, StartError> {
-        Self::start_with::<Commands>(config, demo)
-    }
-
-    /// [`Engine::start`] with something else in place of the client protocol, for conformance tests.
-    ///
-    /// # Errors
-    /// Those of [`Engine::start`].
-    pub fn start_with<A: Application + 'static>(config: Config, demo: bool) -> Result<Self, StartError> {
         let mut notices = Vec::new();
         let addresses = client_addresses(&config, &mut notices)?;
         let plan = CpuPlan::new(&config)?;
@@ -132,7 +124,7 @@ impl Engine {
         let threads = Threads::default();
         let (polls, wakes): (Vec<_>, Vec<_>) = make_polls(plan.shards)?.into_iter().unzip();
         let event_loop = EventLoop::new()?;
-        let shards = prepare_shards::<A>(&threads, &plan, config.server.private_fd_tables, polls)?;
+        let shards = prepare_shards(&threads, &plan, config.server.private_fd_tables, polls)?;
 
         let control_listener = listen_for_operators(config.control.listen)?;
         let control = control_listener.local_addr().unwrap_or(config.control.listen);
@@ -265,7 +257,7 @@ fn endpoints(addresses: &[SocketAddr], config: &Config) -> Vec<String> {
 fn client_addresses(config: &Config, notices: &mut Vec<String>) -> Result<Vec<SocketAddr>, StartError> {
     let mut addresses = Vec::new();
     for &address in &config.server.listen {
-        match event_loop::probe(address) {
+        match listener::probe(address) {
             Ok(bound) => addresses.push(bound),
             Err(error) if address.is_ipv6() && lacks_ipv6(&error) => {
                 notices.push(format!("no IPv6 on this host: {address} is skipped"));
@@ -391,18 +383,14 @@ fn make_polls(shards: u16) -> Result<Vec<PollAndWaker>, StartError> {
 
 /// Starts the shards' threads, and waits until each has its table. A descriptor that is opened afterwards is
 /// open in one table only.
-fn prepare_shards<A: Application + 'static>(
+fn prepare_shards(
     threads: &Threads,
     plan: &CpuPlan,
     private_fd_table: bool,
     polls: Vec<ShardPoll>,
 ) -> Result<Vec<ShardThread>, StartError> {
     let prepare = |(shard, shard_poll)| {
-        ShardThread::prepare::<A>(
-            threads,
-            Place { shard, cpu: plan.cpu_of(shard), private_fd_table },
-            shard_poll,
-        )
+        ShardThread::prepare(threads, Place { shard, cpu: plan.cpu_of(shard), private_fd_table }, shard_poll)
     };
     let shard_threads = (0..).zip(polls).map(prepare).collect::<Result<Vec<_>, _>>()?;
     shard_threads.iter().try_for_each(ShardThread::settled)?;

@@ -13,8 +13,9 @@ use nix::sched::{CloneFlags, unshare};
 use crate::domain::mail::ShardId;
 use crate::engine::threads::{ThreadError, Threads};
 use crate::engine::{START_LIMIT, StartError, cannot_listen, cpus, not_set_up};
-use crate::net::event_loop::{self, Loop, ShardPoll};
-use crate::shard::{self, Application};
+use crate::net::event_loop::{Loop, ShardPoll};
+use crate::net::listener::Listener;
+use crate::shard;
 
 /// Where a shard's thread runs.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +42,7 @@ pub(super) struct ShardThread {
 
 impl ShardThread {
     /// Starts the thread. It moves to its place meanwhile: see [`ShardThread::settled`].
-    pub(super) fn prepare<A: Application + 'static>(
+    pub(super) fn prepare(
         threads: &Threads,
         place: Place,
         shard_poll: ShardPoll,
@@ -54,7 +55,7 @@ impl ShardThread {
             let is_taken = taken.is_ok();
             drop(answer.send(taken));
             match wait.recv() {
-                Ok(work) if is_taken => serve::<A>(work, shard_poll, &answer),
+                Ok(work) if is_taken => serve(work, shard_poll, &answer),
                 // The engine could not be started.
                 _ => Ok(()),
             }
@@ -104,12 +105,12 @@ fn take(place: Place) -> Result<(), StartError> {
     Ok(())
 }
 
-fn serve<A: Application>(
+fn serve(
     work: Work,
     shard_poll: ShardPoll,
     answer: &mpsc::Sender<Result<(), StartError>>,
 ) -> Result<(), ThreadError> {
-    match build_loop::<A>(work, shard_poll) {
+    match build_loop(work, shard_poll) {
         Ok(turning) => {
             drop(answer.send(Ok(())));
             Ok(turning.run()?)
@@ -121,11 +122,11 @@ fn serve<A: Application>(
     }
 }
 
-fn build_loop<A: Application>(work: Work, shard_poll: ShardPoll) -> Result<Loop<A>, StartError> {
+fn build_loop(work: Work, shard_poll: ShardPoll) -> Result<Loop, StartError> {
     let Work { setup, addresses, clients_max } = work;
     let name = name(setup.id);
     let open = |&address| {
-        event_loop::listen(address).map_err(|error| cannot_listen("clients' listener", address, error))
+        Listener::open(address).map_err(|error| cannot_listen("clients' listener", address, error))
     };
     let listeners = addresses.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     Loop::new(setup, shard_poll, listeners, clients_max, Instant::now())

@@ -8,6 +8,8 @@
 //! | A command that the shard answers itself | its values in `codec/command.rs` and `codec/reply.rs`; each codec's reader and writer, such as `codec/json/read.rs` and `codec/json/write.rs`; `shard/commands.rs` (what it does) |
 //! | A codec | a folder beside `src/codec/json/`; its variant in `domain/codec.rs`; one arm for each method in `codec/mod.rs` |
 //! | A method of the server API | `control/api.rs` (its name and its dispatch), a function in `src/control/api/`, `stats/control.rs` (its counter), `manual/api.rs` |
+//! | A transport | its `Transport` in a file of its own in `src/transport/`, declared in `transport/mod.rs`; `transport/framing.rs` if its messages have another header; `net/event_loop.rs`, whose shard has it |
+//! | A kind of stream | its `Stream` in a file of its own in `src/net/`; `net/listener.rs`, which accepts it; `net/event_loop.rs`, whose shard has it |
 //! | A reason to refuse an upgrade | its variant in `transport/refusal.rs`; the check in `transport/upgrade.rs` |
 //!
 //! # Rules that a change must keep

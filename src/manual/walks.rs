@@ -19,20 +19,20 @@
 //! 1. `shard/mod.rs`: `tick`; `shard/inbox.rs`: `take_mail`, `open`.
 //! 2. `shard/topic.rs`: `append`; `shard/log.rs`: `append`. The lines are in the topic's log.
 //! 3. `shard/delivery.rs`: `sweep`, `sweep_topic`, `serve`, `send_frame`.
-//! 4. `shard/log.rs`: `span`, `with_frame`. The header goes before the slice, and the slice goes to the
-//!    socket.
-//! 5. `net/event_loop.rs`: `write`.
+//! 4. `shard/log.rs`: `span`, `with_frame`. The client's `transport/framing.rs`: `header` goes before the
+//!    slice, and the slice goes to the stream.
+//! 5. `net/tcp.rs`: `write`.
 //!
 //! # From a command to its reply
 //!
 //! 1. `net/event_loop.rs`: `hear`; `shard/reading.rs`: `readable`. The client is in line to be read.
-//! 2. `shard/reading.rs`: `read_clients`, `read`, `read_socket`, `process_input`.
-//! 3. `session.rs`: `step`. A frame becomes a message.
-//! 4. `shard/commands.rs`: `text`, `command`; `codec/mod.rs`: `read`.
+//! 2. `shard/reading.rs`: `read_clients`, `read`, `read_stream`, `process_input`.
+//! 3. `transport/websocket/connection.rs`: `step`. A frame becomes a message.
+//! 4. `shard/commands.rs`: `message`, `commands`, `command`; `codec/mod.rs`: `read`.
 //! 5. `shard/commands.rs`: `execute`, and the method's own function, such as `subscribe`.
 //! 6. `shard/membership.rs`: `join`. If the topic is attached already, the reply is written at once.
 //!    Otherwise the client waits until `attached` is called.
-//! 7. `shard/replies.rs`: `answer`. The reply is in the client's output.
+//! 7. `shard/replies.rs`: `say`, `put_behind`. The reply is in the client's output.
 //! 8. `shard/delivery.rs`: `visit`, `gather`, `settle`. One write for everything that waits for the client.
 //!
 //! # From a publish by the API to its confirm

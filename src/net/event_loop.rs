@@ -1,18 +1,18 @@
-//! The only file that knows mio: the shard's poll, its listeners, its clients' sockets.
+//! A shard with its poll and its listeners: who is ready is told to the shard, and who comes is taken in.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
-use mio::net::{TcpListener, TcpStream};
+use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 use nix::errno::Errno;
-use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 
 use crate::base::log_limiter::RateLimit;
 use crate::base::mailbox::Wake;
-use crate::shard::{Application, Setup, Shard, Socket};
+use crate::net::listener::{Accepted, Listener};
+use crate::shard::{Setup, Shard};
 
 /// The waker's token. Clients' tokens are their slots; listeners count down from here.
 const WAKER: Token = Token(usize::MAX);
@@ -20,39 +20,12 @@ const WAKER: Token = Token(usize::MAX);
 /// Events taken from the kernel at once.
 const EVENTS: usize = 1024;
 
-/// Connections the kernel keeps for us before we accept them; it may allow less (`net.core.somaxconn`).
-const BACKLOG: i32 = 65_535;
-
-/// Bytes of a client's socket buffer that may wait unsent before it is called full: [`listen`] says what that
-/// brings.
-const NOTSENT_LOWAT: u32 = 16 << 10;
-
 /// How long accepting pauses when there are no descriptors left: edges are not repeated, so it is a timer
 /// that tries again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Between two log lines about the same thing.
 const LOG_EVERY: Duration = Duration::from_secs(10);
-
-/// A client's socket.
-impl Socket for TcpStream {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        Read::read(self, buffer)
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Write::write(self, bytes)
-    }
-
-    fn finish(&mut self) {
-        // Fails only on a connection that is gone already.
-        let _ = self.shutdown(Shutdown::Write);
-    }
-
-    fn peer(&self) -> Option<SocketAddr> {
-        self.peer_addr().ok()
-    }
-}
 
 struct WakePoll(Waker);
 
@@ -82,79 +55,20 @@ impl ShardPoll {
     }
 }
 
-/// Binds one of possibly several sockets to `address`, each with its share of the connections. Options set
-/// here pass to the accepted sockets. `cargo bench --bench sockets` measures them one by one; the figures are
-/// of loopback and two CPUs. None of them shows in the CPU that a frame of one line costs: medians of five
-/// rounds were 0.96 to 1.01 of that with this set, and 0.98 where nothing differed.
-///
-/// Set:
-/// * `TCP_NODELAY`. Without it, the second of two frames to a client that has just sent a pong waits 40 ms and
-///   more for the acknowledgement of the first, instead of 0.01 ms.
-/// * `TCP_NOTSENT_LOWAT`. A client that reads nothing has 56 KB in the kernel, and 4.2 MB without: a slow client
-///   would have a queue of its own after all.
-///
-/// Left out:
-/// * `SO_SNDBUF`. Beside the low-water mark it saves nothing (56 KB), alone it is worse (167 KB), and it ends
-///   the kernel's own adaption to fast paths over long distances.
-/// * `SO_INCOMING_CPU`. On a client's socket the kernel overwrites it with each packet. On the listeners it
-///   sends all connections that come over one CPU to one shard, 100 % instead of 50 %: where one CPU takes the
-///   network's interrupts, the others would have no clients.
-/// * `TCP_CONGESTION`. Which one suits the path is the operator's to know (`net.ipv4.tcp_congestion_control`);
-///   reno and cubic cost no more CPU than bbr, beyond the noise.
-/// * `TCP_USER_TIMEOUT`. Pings find a dead peer within `timeouts.ping` + `timeouts.pong`, sent to or not: its
-///   connection ended after 35 s, against 34 s with 33 s of this. With 10 s it ended after 11 s if it was being
-///   sent to, but so did a living client's that read nothing for 15 s between two pings. What it would bring:
-///   the kernel forgets what we have closed after 21 s instead of 72 to 94. (By hand, between two network
-///   namespaces; not in the suite.)
-///
-/// # Errors
-/// What the operating system says, such as that the address is in use or not this machine's.
-pub fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = open(address)?;
-    socket.set_reuse_port(true)?;
-    socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
-/// Finds out whether `address` can be bound by nobody but us, and which port it has if any will do: sockets
-/// that share a port cannot tell a stranger that shares it too.
-///
-/// # Errors
-/// What the operating system says, such as that the address is in use or not this machine's.
-pub fn probe(address: SocketAddr) -> io::Result<SocketAddr> {
-    let socket = open(address)?;
-    socket.bind(&address.into())?;
-    let bound = socket.local_addr()?.as_socket();
-    bound.ok_or_else(|| io::Error::new(ErrorKind::Unsupported, "not an internet address"))
-}
-
-fn open(address: SocketAddr) -> io::Result<RawSocket> {
-    let socket = RawSocket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_nonblocking(true)?;
-    socket.set_reuse_address(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    Ok(socket)
-}
-
 /// One listening address; without a socket while there is no room for more clients.
 #[derive(Debug)]
 struct Endpoint {
     address: SocketAddr,
     token: Token,
-    listener: Option<TcpListener>,
+    listener: Option<Listener>,
     /// There may be connections waiting.
     ready: bool,
 }
 
 /// A shard with its poll and its listeners: the loop.
 #[derive(Debug)]
-pub struct Loop<A> {
-    shard: Shard<TcpStream, A>,
+pub struct Loop {
+    shard: Shard<TcpStream>,
     poll: Poll,
     endpoints: Vec<Endpoint>,
     clients_max: usize,
@@ -164,7 +78,7 @@ pub struct Loop<A> {
     full_log: RateLimit,
 }
 
-impl<A: Application> Loop<A> {
+impl Loop {
     /// A loop that serves a new shard to those who come to `listeners`, at most `clients_max` of them: what its table
     /// of descriptors has room for.
     ///
@@ -173,19 +87,22 @@ impl<A: Application> Loop<A> {
     pub fn new(
         setup: Setup,
         shard_poll: ShardPoll,
-        listeners: Vec<std::net::TcpListener>,
+        listeners: Vec<Listener>,
         clients_max: usize,
         start: Instant,
     ) -> io::Result<Self> {
         let accepts_per_tick = setup.config.budgets.accepts;
         let shard = Shard::new(setup, start);
         let mut endpoints = Vec::new();
-        for (index, listener) in listeners.into_iter().enumerate() {
-            let address = listener.local_addr()?;
+        for (index, mut listener) in listeners.into_iter().enumerate() {
             let token = Token(usize::MAX - 1 - index);
-            let mut listener = TcpListener::from_std(listener);
-            shard_poll.poll.registry().register(&mut listener, token, Interest::READABLE)?;
-            endpoints.push(Endpoint { address, token, listener: Some(listener), ready: true });
+            shard_poll.poll.registry().register(listener.source(), token, Interest::READABLE)?;
+            endpoints.push(Endpoint {
+                address: listener.address(),
+                token,
+                listener: Some(listener),
+                ready: true,
+            });
         }
         Ok(Self {
             shard,
@@ -306,7 +223,7 @@ impl<A: Application> Loop<A> {
             return;
         };
         match listener.accept() {
-            Ok((socket, _)) => self.admit(socket),
+            Ok(accepted) => self.admit(accepted),
             Err(error) if error.kind() == ErrorKind::WouldBlock => endpoint.ready = false,
             Err(error) if is_exhaustion(&error) => {
                 endpoint.ready = true;
@@ -317,12 +234,12 @@ impl<A: Application> Loop<A> {
         }
     }
 
-    fn admit(&mut self, mut socket: TcpStream) {
+    fn admit(&mut self, Accepted { mut stream, peer }: Accepted) {
         let token = Token(self.shard.vacancy().slot as usize);
         let interest = Interest::READABLE | Interest::WRITABLE;
-        match self.poll.registry().register(&mut socket, token, interest) {
+        match self.poll.registry().register(&mut stream, token, interest) {
             Ok(()) => {
-                self.shard.admit(socket, Instant::now());
+                self.shard.admit(stream, Some(peer), Instant::now());
             }
             Err(error) => self.pause_accepting(&error),
         }
@@ -393,9 +310,8 @@ impl<A: Application> Loop<A> {
 
     fn open_listeners(&mut self) {
         for endpoint in self.endpoints.iter_mut().filter(|endpoint| endpoint.listener.is_none()) {
-            let opened = listen(endpoint.address).and_then(|listener| {
-                let mut listener = TcpListener::from_std(listener);
-                self.poll.registry().register(&mut listener, endpoint.token, Interest::READABLE)?;
+            let opened = Listener::open(endpoint.address).and_then(|mut listener| {
+                self.poll.registry().register(listener.source(), endpoint.token, Interest::READABLE)?;
                 Ok(listener)
             });
             match opened {
@@ -412,20 +328,4 @@ impl<A: Application> Loop<A> {
 fn is_exhaustion(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw);
     matches!(errno, Some(Errno::ENFILE | Errno::EMFILE | Errno::ENOBUFS | Errno::ENOMEM))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_accepted_socket_has_the_options_of_its_listener() {
-        let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port is free");
-        listener.set_nonblocking(false).expect("it is a socket");
-        let _client = std::net::TcpStream::connect(listener.local_addr().expect("it is bound"));
-        let (socket, _) = listener.accept().expect("the client has come");
-        let socket = socket2::SockRef::from(&socket);
-        assert!(socket.tcp_nodelay().expect("a TCP option"));
-        assert_eq!(socket.tcp_notsent_lowat().expect("a TCP option"), NOTSENT_LOWAT);
-    }
 }

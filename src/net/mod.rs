@@ -1,3 +1,6 @@
 //! The only room with clients' sockets: a shard's event loop, its listeners and its connections.
 
 pub mod event_loop;
+pub mod listener;
+pub mod stream;
+mod tcp;

@@ -1,11 +1,14 @@
 //! Which connections become clients: the node has so many places, which all shards share.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::base::capacity::Capacity;
 use crate::domain::mail::ClientKey;
-use crate::shard::{Application, Shard, Socket};
+use crate::net::stream::Stream;
+use crate::shard::Shard;
+use crate::transport::Transport;
 use crate::transport::refusal::Refusal;
 
 /// The node's places for clients, and how many of them this shard's clients have.
@@ -42,18 +45,18 @@ impl Admission {
     }
 }
 
-impl<S: Socket, A: Application> Shard<S, A> {
+impl<S: Stream, T: Transport> Shard<S, T> {
     /// Takes a new connection in. Where the node is full, it is answered with 503; where too many are answered so
     /// already, it ends here, without an answer. It is timed from `now`: the latest tick may have been long ago.
-    pub fn admit(&mut self, socket: S, now: Instant) -> Option<ClientKey> {
+    pub fn admit(&mut self, stream: S, peer: Option<SocketAddr>, now: Instant) -> Option<ClientKey> {
         self.timers.advance(now);
         self.stats.accepted.add(1);
         let Some(has_place) = self.admission.take() else {
             self.stats.refused_upgrades[Refusal::Full as usize].add(1);
-            self.log_refusal(socket.peer(), Refusal::Full, b"");
+            self.log_refusal(peer, Refusal::Full, b"");
             return None;
         };
-        let key = self.clients.insert(socket, self.timers.now());
+        let key = self.clients.insert(stream, self.timers.now());
         self.stats.upgrading.add(1);
         self.arm(key.slot);
         self.clients[key.slot].set_place(has_place);

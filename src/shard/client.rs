@@ -3,13 +3,14 @@
 //! An idle client is only its slot. State that exists only at times, such as half a message or waiting replies, is
 //! boxed, and exists only while it is needed.
 
-use crate::session::{Phase, Session};
+use crate::session::Session;
 use crate::shard::input::Tail;
 use crate::shard::origins::OriginId;
 use crate::shard::output::Outgoing;
 use crate::shard::questions::Questions;
 use crate::shard::subscriptions::Subscriptions;
 use crate::shard::timer_wheel::Moment;
+use crate::transport::{Phase, Transport};
 
 /// What a publish counts beside its data among what a client may have unanswered: at most 128 small ones at once,
 /// where messages may have 64 KiB.
@@ -51,9 +52,11 @@ pub struct Waiting {
 
 /// One client.
 #[derive(Debug)]
-pub struct Client<S> {
+pub struct Client<S, T> {
     /// Its connection.
-    pub(super) socket: S,
+    pub(super) stream: S,
+    /// What its bytes mean, and how messages become bytes.
+    pub(super) transport: T,
     /// Its protocol state.
     pub(super) session: Session,
     /// Its subscriptions.
@@ -80,12 +83,13 @@ pub struct Client<S> {
     dead: bool,
 }
 
-impl<S> Client<S> {
+impl<S, T: Transport> Client<S, T> {
     /// One that has just connected.
     #[must_use]
-    pub fn new(socket: S, now: Moment) -> Self {
+    pub fn new(stream: S, now: Moment) -> Self {
         Self {
-            socket,
+            stream,
+            transport: T::default(),
             session: Session::default(),
             subscriptions: Subscriptions::Empty,
             tail: None,
@@ -112,7 +116,7 @@ impl<S> Client<S> {
     /// Whether its commands are still done.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        !self.dead && self.session.phase == Phase::Open
+        !self.dead && self.transport.phase() == Phase::Open
     }
 
     /// Whether nothing but publications can be on the way out.
@@ -137,7 +141,7 @@ impl<S> Client<S> {
     #[must_use]
     pub fn is_in_message(&self) -> bool {
         let has_part = self.tail.is_some() && !self.left_over;
-        has_part || self.session.is_in_message()
+        has_part || self.transport.is_in_message()
     }
 
     /// Bytes of its input that are kept.
@@ -145,7 +149,7 @@ impl<S> Client<S> {
     pub fn input_bytes(&self) -> usize {
         let backlog = self.waiting.as_ref().and_then(|waiting| waiting.backlog.as_ref());
         let tail = self.tail.as_ref().map_or(0, |tail| tail.len());
-        tail + backlog.map_or(0, |backlog| backlog.len()) + self.session.assembled_bytes()
+        tail + backlog.map_or(0, |backlog| backlog.len()) + self.transport.assembled_bytes()
     }
 
     /// What the answers to its questions may have together, in bytes.
@@ -207,7 +211,7 @@ impl<S> Client<S> {
 }
 
 /// What others note of a client. Each note has one place that changes it.
-impl<S> Client<S> {
+impl<S, T: Transport> Client<S, T> {
     /// Whether it is dead: its slot is freed at the end of the tick.
     #[must_use]
     #[inline]
@@ -431,12 +435,17 @@ impl<S> Client<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::websocket::connection::WebSocket;
 
     /// Idle clients are what there are most of, and a slot is all that they cost here.
     #[test]
     fn a_slot_is_small() {
         /// A socket is a descriptor, as long as nobody looks for faults in mio.
         type Descriptor = i32;
-        assert!(size_of::<Client<Descriptor>>() <= 88, "{}", size_of::<Client<Descriptor>>());
+        assert!(
+            size_of::<Client<Descriptor, WebSocket>>() <= 88,
+            "{}",
+            size_of::<Client<Descriptor, WebSocket>>()
+        );
     }
 }

@@ -3,6 +3,7 @@
 use crate::domain::mail::ClientKey;
 use crate::shard::client::Client;
 use crate::shard::clients::Clients;
+use crate::transport::Transport;
 
 /// Entries beyond two for each client before those that are over are taken out.
 const STALE: usize = 1024;
@@ -24,17 +25,21 @@ impl ClientList {
     }
 
     /// Takes out the clients that are gone or do not belong here any more, if there may be many of them.
-    pub(super) fn tidy<S>(&mut self, clients: &mut Clients<S>, belongs: impl FnMut(&mut Client<S>) -> bool) {
+    pub(super) fn tidy<S, T: Transport>(
+        &mut self,
+        clients: &mut Clients<S, T>,
+        belongs: impl FnMut(&mut Client<S, T>) -> bool,
+    ) {
         if self.0.len() > 2 * clients.len() + STALE {
             self.purge(clients, belongs);
         }
     }
 
     /// Takes out the clients that are gone or do not belong here any more.
-    pub(super) fn purge<S>(
+    pub(super) fn purge<S, T: Transport>(
         &mut self,
-        clients: &mut Clients<S>,
-        mut belongs: impl FnMut(&mut Client<S>) -> bool,
+        clients: &mut Clients<S, T>,
+        mut belongs: impl FnMut(&mut Client<S, T>) -> bool,
     ) {
         self.0.retain(|&key| clients.find(key).is_some() && belongs(&mut clients[key.slot]));
     }

@@ -1,54 +1,28 @@
 //! The clients of a shard: a slab with generations.
 
-use std::net::SocketAddr;
-
 use crate::base::slab::Slab;
 use crate::domain::mail::ClientKey;
 use crate::shard::client::Client;
 use crate::shard::timer_wheel::Moment;
-
-/// A connection as the shard sees it. The one seam between the engine and the world: the shipped one is a
-/// TCP socket, the simulation's is a script.
-pub trait Socket {
-    /// Reads what is there, at most `buffer`. 0 means that the peer has closed its side.
-    ///
-    /// # Errors
-    /// `WouldBlock` when nothing is there; anything else ends the connection.
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize>;
-
-    /// Writes as much as is taken at once.
-    ///
-    /// # Errors
-    /// `WouldBlock` when nothing is taken; after that, or after taking less than all, the socket's owner is
-    /// told once when it can take more. Anything else ends the connection.
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize>;
-
-    /// Closes our side; the peer's can still be read.
-    fn finish(&mut self);
-
-    /// Where the peer is, for a log; none where that is not known.
-    fn peer(&self) -> Option<SocketAddr> {
-        None
-    }
-}
+use crate::transport::Transport;
 
 /// The slab, with a generation for each slot: a key that is kept too long finds nobody, and not a stranger.
 #[derive(Debug)]
-pub struct Clients<S> {
-    slab: Slab<Client<S>>,
+pub struct Clients<S, T> {
+    slab: Slab<Client<S, T>>,
     /// How many clients each slot had before the present or the next one.
     generations: Vec<u32>,
     /// Slots of the dead, to be freed at the end of the tick.
     dead: Vec<u32>,
 }
 
-impl<S> Default for Clients<S> {
+impl<S, T> Default for Clients<S, T> {
     fn default() -> Self {
         Self { slab: Slab::default(), generations: Vec::new(), dead: Vec::new() }
     }
 }
 
-impl<S> Clients<S> {
+impl<S, T: Transport> Clients<S, T> {
     /// The key that [`Clients::insert`] gives to the next client.
     #[must_use]
     pub fn vacancy(&self) -> ClientKey {
@@ -62,8 +36,8 @@ impl<S> Clients<S> {
     }
 
     /// Puts a client in.
-    pub fn insert(&mut self, socket: S, now: Moment) -> ClientKey {
-        let slot = self.slab.insert(Client::new(socket, now));
+    pub fn insert(&mut self, stream: S, now: Moment) -> ClientKey {
+        let slot = self.slab.insert(Client::new(stream, now));
         if slot as usize == self.generations.len() {
             self.generations.push(0);
         }
@@ -88,7 +62,7 @@ impl<S> Clients<S> {
     }
 
     /// Takes a client out and frees its slot.
-    pub fn remove(&mut self, slot: u32) -> Client<S> {
+    pub fn remove(&mut self, slot: u32) -> Client<S, T> {
         let generation = &mut self.generations[slot as usize];
         *generation = generation.wrapping_add(1);
         self.slab.remove(slot)
@@ -114,32 +88,32 @@ impl<S> Clients<S> {
 
     /// The living client in `slot`.
     #[must_use]
-    pub fn living(&self, slot: u32) -> Option<&Client<S>> {
+    pub fn living(&self, slot: u32) -> Option<&Client<S, T>> {
         self.slab.get(slot).filter(|client| !client.is_dead())
     }
 
     /// The living client with this key: not a later one in the same slot.
     #[must_use]
-    pub fn find(&self, key: ClientKey) -> Option<&Client<S>> {
+    pub fn find(&self, key: ClientKey) -> Option<&Client<S, T>> {
         self.living(key.slot).filter(|_| self.key(key.slot) == key)
     }
 
     /// All of the living, with their slots.
-    pub fn iter(&self) -> impl Iterator<Item = (u32, &Client<S>)> {
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &Client<S, T>)> {
         self.slab.iter().filter(|(_, client)| !client.is_dead())
     }
 }
 
-impl<S> std::ops::Index<u32> for Clients<S> {
-    type Output = Client<S>;
+impl<S, T: Transport> std::ops::Index<u32> for Clients<S, T> {
+    type Output = Client<S, T>;
 
-    fn index(&self, slot: u32) -> &Client<S> {
+    fn index(&self, slot: u32) -> &Client<S, T> {
         &self.slab[slot]
     }
 }
 
-impl<S> std::ops::IndexMut<u32> for Clients<S> {
-    fn index_mut(&mut self, slot: u32) -> &mut Client<S> {
+impl<S, T: Transport> std::ops::IndexMut<u32> for Clients<S, T> {
+    fn index_mut(&mut self, slot: u32) -> &mut Client<S, T> {
         &mut self.slab[slot]
     }
 }
@@ -147,10 +121,11 @@ impl<S> std::ops::IndexMut<u32> for Clients<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::websocket::connection::WebSocket;
 
     #[test]
     fn a_slot_has_a_new_generation_for_each_owner() {
-        let mut clients = Clients::default();
+        let mut clients = Clients::<_, WebSocket>::default();
         let now = Moment::default();
         let first = clients.insert("first", now);
         assert!(clients.find(first).is_some());

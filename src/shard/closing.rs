@@ -3,12 +3,12 @@
 use std::fmt::Display;
 
 use crate::domain::reasons::CloseReason;
-use crate::session::Phase;
-use crate::shard::{Application, Shard, Socket};
+use crate::net::stream::Stream;
+use crate::shard::Shard;
 use crate::transport::refusal::Refusal;
-use crate::transport::websocket::encode;
+use crate::transport::{Phase, Transport};
 
-impl<S: Socket, A: Application> Shard<S, A> {
+impl<S: Stream, T: Transport> Shard<S, T> {
     /// Ends a connection with a close frame: what was begun is sent first, then the frame, then the peer
     /// has its time to answer.
     pub(super) fn close(&mut self, slot: u32, reason: CloseReason) {
@@ -20,7 +20,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         if self.clients[slot].is_dead() {
             return;
         }
-        match self.clients[slot].session.phase {
+        match self.clients[slot].transport.phase() {
             Phase::Closing => return,
             Phase::Upgrading => return self.lose(slot, reason),
             Phase::Open => {}
@@ -39,46 +39,39 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// Ends a connection at once, so that all that is kept for it is free at the end of the tick. There is a close frame
     /// only where the socket takes it now.
     pub(super) fn cut(&mut self, slot: u32, reason: CloseReason, fault: &dyn Display) {
-        if self.clients[slot].is_dead() || self.clients[slot].session.phase == Phase::Closing {
+        if self.clients[slot].is_dead() || self.clients[slot].transport.phase() == Phase::Closing {
             return self.lose(slot, reason);
         }
-        self.leave_all_topics(slot);
-        if self.clients[slot].is_dead() {
-            return;
-        }
-        let mut is_told = false;
         if self.clients[slot].is_open() {
-            let mut frame = Vec::new();
-            encode::close(&mut frame, reason.code(), reason.text());
-            self.append_frames(slot, &frame);
-            self.visit(slot);
-            is_told = self.clients[slot].outgoing.is_none();
+            self.close_with(slot, reason, reason.code(), reason.text());
         }
+        let client = &self.clients[slot];
+        let is_closing = client.transport.phase() == Phase::Closing;
+        let is_told = is_closing && !client.is_dead() && client.outgoing.is_none();
         self.log_close(slot, reason, fault, is_told);
         self.lose(slot, reason);
     }
 
     fn close_with(&mut self, slot: u32, reason: CloseReason, code: u16, text: &str) {
         self.count_close(reason);
-        let mut frame = Vec::new();
-        encode::close(&mut frame, code, text);
-        self.begin_closing(slot, &frame);
+        self.begin_closing(slot, |transport, out| transport.close(out, code, text));
     }
 
     /// Answers an HTTP request that does not become a client; `head` is what has come of it.
     pub(super) fn refuse(&mut self, slot: u32, refusal: Refusal, head: &[u8]) {
         self.stats.refused_upgrades[refusal as usize].add(1);
-        let peer = self.clients[slot].socket.peer();
+        let peer = self.clients[slot].stream.peer();
         self.log_refusal(peer, refusal, head);
         self.count_close(CloseReason::UpgradeFailed);
-        self.clients[slot].session.refused = true;
-        self.begin_closing(slot, &refusal.answer());
+        self.begin_closing(slot, |transport, out| transport.refuse(out, refusal));
     }
 
-    /// Sends the last bytes of a connection, whose end has been counted.
-    pub(super) fn begin_closing(&mut self, slot: u32, last: &[u8]) {
+    /// Sends the last bytes of a connection, which its transport says. Its end has been counted.
+    pub(super) fn begin_closing(&mut self, slot: u32, say: impl FnOnce(&mut T, &mut Vec<u8>)) {
+        let (before, mut last) = (self.clients[slot].transport.phase(), Vec::new());
+        say(&mut self.clients[slot].transport, &mut last);
         // First of all: who has too much left to be sent ends on the way, and is not to be counted again.
-        self.enter(slot, Phase::Closing);
+        self.entered(slot, before);
         self.leave_all_topics(slot);
         if self.clients[slot].is_dead() {
             return;
@@ -87,7 +80,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let before = self.clients[slot].input_bytes();
         self.clients[slot].waiting = None;
         self.input.release(before - self.clients[slot].input_bytes());
-        self.append_frames(slot, last);
+        self.append_frames(slot, &last);
         self.visit(slot);
     }
 
@@ -96,7 +89,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         if self.clients[slot].is_dead() {
             return;
         }
-        if self.clients[slot].session.phase != Phase::Closing {
+        if self.clients[slot].transport.phase() != Phase::Closing {
             self.count_close(reason);
         }
         self.clients.kill(slot);
@@ -118,7 +111,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             let client = self.clients.remove(slot);
             // A subscription that is left would be served to the slot's next owner.
             assert!(client.subscriptions.as_slice().is_empty(), "the dead have left all topics");
-            match client.session.phase {
+            match client.transport.phase() {
                 Phase::Upgrading => self.stats.upgrading.sub(1),
                 Phase::Open => self.stats.open.sub(1),
                 Phase::Closing => self.stats.closing.sub(1),

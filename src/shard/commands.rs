@@ -1,6 +1,5 @@
 //! Carries out clients' messages: the commands of the Centrifuge protocol.
 
-use std::borrow::Cow;
 use std::fmt::Display;
 
 use crate::codec::command::{self, Command, Malformed, Method, Page, Subscribe};
@@ -9,14 +8,12 @@ use crate::codec::reply::{Connected, Reply};
 use crate::domain::mail::{Asker, History, HistoryAsker, Publish, Question, Request, Since};
 use crate::domain::reasons::{CloseReason, ErrorCode};
 use crate::domain::topic;
+use crate::net::stream::Stream;
+use crate::shard::Shard;
 use crate::shard::client::Pending;
 use crate::shard::membership::Joined;
 use crate::shard::pending::{Resume, SubscribeOptions};
-use crate::shard::{Application, Shard, Socket};
-
-/// The shipped application.
-#[derive(Debug)]
-pub struct Commands;
+use crate::transport::{Message, Transport};
 
 /// Bytes of an epoch, at most. Ours have 16, those of other engines seldom more.
 const EPOCH_BYTES: usize = 128;
@@ -38,24 +35,22 @@ enum Outcome {
     Closed,
 }
 
-impl Application for Commands {
-    fn text<S: Socket>(shard: &mut Shard<S, Self>, slot: u32, text: Cow<'_, str>) {
-        shard.commands(slot, text.as_bytes());
-    }
-
-    /// Some clients send bytes only, whatever their codec: they are answered in such.
-    fn binary<S: Socket>(shard: &mut Shard<S, Self>, slot: u32, bytes: Cow<'_, [u8]>) {
-        let session = &mut shard.clients[slot].session;
-        if !session.codec().takes_binary(&bytes) {
-            return shard.close_for(slot, CloseReason::InappropriateProtocol, &"bytes that are no JSON");
+impl<S: Stream, T: Transport> Shard<S, T> {
+    /// Does what a client's message says.
+    pub(super) fn message(&mut self, slot: u32, message: Message<'_>) {
+        let bytes = match message {
+            Message::Text(text) => return self.commands(slot, text.as_bytes()),
+            Message::Binary(bytes) => bytes,
+        };
+        // Some clients send bytes only, whatever their codec: they are answered in such.
+        if !self.clients[slot].session.codec().takes_binary(&bytes) {
+            return self.close_for(slot, CloseReason::InappropriateProtocol, &"bytes that are no JSON");
         }
         // Who has been answered in text can read it.
-        session.binary |= !session.connected;
-        shard.commands(slot, &bytes);
-    }
-
-    fn resume<S: Socket>(shard: &mut Shard<S, Self>, slot: u32, rest: &[u8]) {
-        shard.commands(slot, rest);
+        if !self.clients[slot].session.connected {
+            self.clients[slot].transport.answer_in_bytes();
+        }
+        self.commands(slot, &bytes);
     }
 }
 
@@ -66,7 +61,7 @@ fn check_epoch(since: Option<&command::Since<'_>>) -> Result<(), ErrorCode> {
     if is_ours { Ok(()) } else { Err(ErrorCode::BadRequest) }
 }
 
-impl<S: Socket, A: Application> Shard<S, A> {
+impl<S: Stream, T: Transport> Shard<S, T> {
     /// Writes a reply behind those that the message at hand has brought so far.
     pub(super) fn put_reply(&mut self, slot: u32, id: u32, reply: &Reply<'_>) {
         self.clients[slot].session.codec().write_reply(&mut self.lines, id, reply);
@@ -79,7 +74,6 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let mut lines = std::mem::take(&mut self.lines);
         let start = lines.len();
         codec.write_push(&mut lines, push);
-        codec.close_message(&mut lines);
         self.say(slot, &lines[start..]);
         lines.truncate(start);
         self.lines = lines;
@@ -89,7 +83,6 @@ impl<S: Socket, A: Application> Shard<S, A> {
     pub(super) fn flush_lines(&mut self, slot: u32) {
         if !self.lines.is_empty() {
             let mut lines = std::mem::take(&mut self.lines);
-            self.clients[slot].session.codec().close_message(&mut lines);
             self.say(slot, &lines);
             lines.clear();
             self.lines = lines;
@@ -97,9 +90,9 @@ impl<S: Socket, A: Application> Shard<S, A> {
     }
 }
 
-impl<S: Socket> Shard<S, Commands> {
+impl<S: Stream, T: Transport> Shard<S, T> {
     /// Does what a message's commands say, one after the other.
-    fn commands(&mut self, slot: u32, message: &[u8]) {
+    pub(super) fn commands(&mut self, slot: u32, message: &[u8]) {
         let codec = self.clients[slot].session.codec();
         let mut rest = Some(message);
         while let Some(commands) = rest {
@@ -211,7 +204,7 @@ impl<S: Socket> Shard<S, Commands> {
 
     fn connect(&mut self, slot: u32, id: u32) {
         let client = self.client_id(slot).to_string();
-        let native = self.clients[slot].session.native_pings;
+        let native = self.clients[slot].transport.has_pings();
         let connected = Connected {
             client: &client,
             version: env!("CARGO_PKG_VERSION"),

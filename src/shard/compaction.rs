@@ -6,13 +6,13 @@
 //!
 //! Pure: lines in, lines out.
 
-use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use rustc_hash::FxHashSet;
 
-use crate::codec::deflate::{self, Inflater, TAIL};
-use crate::domain::mail::{Encoding, KeyedLine};
+use crate::codec::deflate::Inflater;
+use crate::codec::encoding::Encoding;
+use crate::domain::mail::KeyedLine;
 
 /// A line with a key, in a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,10 +140,7 @@ impl CompactedLines {
     pub(super) fn add(&mut self, batch: &Batch<'_>, latest: &[Keyed], inflater: &mut Inflater) {
         let from = self.bytes.len();
         let cut_len = latest.iter().map(|keyed| keyed.line.len()).sum();
-        let stays_whole = match batch.encoding {
-            Encoding::Json => cut_len == batch.bytes.len(),
-            Encoding::Deflated => deflate::stored_len(cut_len) >= batch.bytes.len(),
-        };
+        let stays_whole = batch.encoding.stored_len(cut_len) >= batch.bytes.len();
         if stays_whole {
             self.bytes.extend_from_slice(batch.bytes);
             self.keyed.extend(latest.iter().map(|keyed| Keyed { batch: from as u64, ..*keyed }));
@@ -158,14 +155,8 @@ impl CompactedLines {
     /// Adds the lines alone.
     fn cut(&mut self, batch: &Batch<'_>, latest: &[Keyed], inflater: &mut Inflater) {
         let from = self.bytes.len() as u64;
-        let plain = match batch.encoding {
-            Encoding::Json => Cow::Borrowed(batch.bytes),
-            Encoding::Deflated => {
-                let payload = &batch.bytes[..batch.bytes.len() - TAIL.len()];
-                let max = usize::try_from(batch.plain).expect("a batch fits into memory");
-                Cow::Owned(inflater.segments(payload, max).expect("a segment of the broker's can be read"))
-            }
-        };
+        let max = usize::try_from(batch.plain).expect("a batch fits into memory");
+        let plain = batch.encoding.lines(batch.bytes, max, inflater);
         let mut lines = Vec::new();
         for &Keyed { line, .. } in latest {
             let at = end_of(&lines);
@@ -173,10 +164,7 @@ impl CompactedLines {
             let line = KeyedLine { from: at, to: end_of(&lines), ..line };
             self.keyed.push(Keyed { batch: from, line });
         }
-        match batch.encoding {
-            Encoding::Json => self.bytes.append(&mut lines),
-            Encoding::Deflated => deflate::store(&mut self.bytes, &lines),
-        }
+        batch.encoding.store(&mut self.bytes, &lines);
     }
 }
 

@@ -11,11 +11,12 @@ use std::ops::Range;
 
 use crate::domain::mail::TopicSlot;
 use crate::domain::reasons::CloseReason;
-use crate::session::Phase;
+use crate::net::stream::Stream;
+use crate::shard::Shard;
 use crate::shard::log::Span;
 use crate::shard::output::{Outgoing, Rest};
-use crate::shard::{Application, Shard, Socket};
-use crate::transport::websocket::encode::Opcode;
+use crate::shard::subscriptions::Subscription;
+use crate::transport::{Ending, Phase, Transport};
 
 /// Visits of one topic before it is the next one's turn: half a millisecond of sends.
 const TURN: usize = 64;
@@ -82,10 +83,11 @@ impl Delivery {
     }
 }
 
-impl<S: Socket, A: Application> Shard<S, A> {
+impl<S: Stream, T: Transport> Shard<S, T> {
     /// Notes that the socket of the client in `slot` takes something again.
     pub fn writable(&mut self, slot: u32) {
-        if self.clients.living(slot).is_some_and(|client| client.is_blocked()) {
+        if self.clients.living(slot).is_some_and(|client| client.is_blocked() || client.stream.wants_write())
+        {
             self.delivery.unblocked.push_back(slot);
         }
     }
@@ -174,9 +176,9 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let (cursor, log) = topic.cursor_and_log(position);
         let span = log.span(cursor, self.limits.frame_bytes);
         let client = &mut self.clients[client_slot];
-        let opcode = client.session.opcode();
+        let framing = client.transport.framing(log.encoding());
         let (length, written) =
-            log.with_frame(&span, opcode, |frame| (frame.len(), client.socket.write(frame)));
+            log.with_frame(&span, framing, |frame| (frame.len(), client.stream.write(frame)));
         match written {
             Ok(sent) if sent == length => {
                 topic.advance(position, span.to);
@@ -203,7 +205,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         if self.delivery.pieces.is_empty() {
             return;
         }
-        match self.clients[slot].socket.write(&self.delivery.gathered) {
+        match self.clients[slot].stream.write(&self.delivery.gathered) {
             Ok(sent) => self.settle(slot, sent),
             Err(error) => self.not_written(slot, &error),
         }
@@ -217,7 +219,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
         if let Some(outgoing) = &client.outgoing {
             if let Some(rest) = outgoing.rest {
                 let log = self.topics[rest.topic].log_mut().expect("a log holds the frames begun from it");
-                log.with_frame(&rest.span, client.session.opcode(), |frame| {
+                let framing = client.transport.framing(log.encoding());
+                log.with_frame(&rest.span, framing, |frame| {
                     self.delivery.gathered.extend_from_slice(&frame[rest.sent..])
                 });
                 self.delivery.pieces.push(Piece::Rest { length: self.delivery.gathered.len() });
@@ -233,7 +236,6 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// A frame for each topic in which the client is behind. Looks at the smaller of two sets: the client's
     /// topics, and the shard's topics with something pending.
     fn gather_frames(&mut self, slot: u32) {
-        let opcode = self.clients[slot].session.opcode();
         let subscriptions = self.clients[slot].subscriptions.as_slice();
         let by_client = subscriptions.len() <= self.delivery.rotation.len();
         let candidates = if by_client { subscriptions.len() } else { self.delivery.rotation.len() };
@@ -248,22 +250,23 @@ impl<S: Socket, A: Application> Shard<S, A> {
                 subscriptions.find(self.delivery.rotation[index])
             };
             if let Some(subscription) = found {
-                self.gather_frame(subscription.topic, subscription.position, opcode);
+                self.gather_frame(slot, subscription);
             }
         }
     }
 
-    fn gather_frame(&mut self, slot: TopicSlot, position: u32, opcode: Opcode) {
-        let topic = &mut self.topics[slot];
-        if !topic.lacks(position) {
+    fn gather_frame(&mut self, slot: u32, subscription: Subscription) {
+        let topic = &mut self.topics[subscription.topic];
+        if !topic.lacks(subscription.position) {
             return;
         }
-        let (cursor, log) = topic.cursor_and_log(position);
+        let (cursor, log) = topic.cursor_and_log(subscription.position);
+        let framing = self.clients[slot].transport.framing(log.encoding());
         let span = log.span(cursor, self.limits.frame_bytes);
         let before = self.delivery.gathered.len();
-        log.with_frame(&span, opcode, |frame| self.delivery.gathered.extend_from_slice(frame));
+        log.with_frame(&span, framing, |frame| self.delivery.gathered.extend_from_slice(frame));
         let length = self.delivery.gathered.len() - before;
-        self.delivery.pieces.push(Piece::Frame { topic: slot, span, length });
+        self.delivery.pieces.push(Piece::Frame { topic: subscription.topic, span, length });
     }
 
     /// Notes what became of each piece when the socket took `sent` bytes of all of them.
@@ -343,12 +346,12 @@ impl<S: Socket, A: Application> Shard<S, A> {
         if client.is_held_up() {
             self.readable(slot);
         }
-        let session = &self.clients[slot].session;
-        if session.phase == Phase::Closing {
-            if session.peer_closed {
-                self.lose(slot, CloseReason::PeerClosed);
-            } else if session.refused {
-                self.clients[slot].socket.finish();
+        let transport = &self.clients[slot].transport;
+        if transport.phase() == Phase::Closing {
+            match transport.ending() {
+                Ending::Wait => {}
+                Ending::Shutdown => self.clients[slot].stream.shutdown(),
+                Ending::Gone => self.lose(slot, CloseReason::PeerClosed),
             }
         }
     }
@@ -391,9 +394,31 @@ impl<S: Socket, A: Application> Shard<S, A> {
     pub(super) fn write_to_the_unblocked(&mut self) {
         for _ in 0..self.budgets.visits.min(self.delivery.unblocked.len()) {
             let Some(slot) = self.delivery.unblocked.pop_front() else { break };
-            if self.clients.living(slot).is_some_and(|client| client.is_blocked()) {
+            if self.flush_stream(slot) && self.clients[slot].is_blocked() {
                 self.unblock(slot);
                 self.visit(slot);
+            }
+        }
+    }
+
+    /// Lets a client's stream write what it keeps itself: whether the client is still there, and the stream has nothing
+    /// left that must go first.
+    fn flush_stream(&mut self, slot: u32) -> bool {
+        let Some(client) = self.clients.living(slot) else { return false };
+        if !client.stream.wants_write() {
+            return true;
+        }
+        match self.clients[slot].stream.flush() {
+            Ok(()) => true,
+            // The stream is written to again when it calls back.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => false,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {
+                self.delivery.unblocked.push_back(slot);
+                false
+            }
+            Err(_) => {
+                self.lose(slot, CloseReason::ConnectionLost);
+                false
             }
         }
     }

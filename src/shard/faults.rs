@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use crate::base::log_limiter::RateLimits;
 use crate::base::printable::cut;
 use crate::domain::reasons::CloseReason;
-use crate::shard::{Application, Shard, Socket};
+use crate::net::stream::Stream;
+use crate::shard::Shard;
+use crate::transport::Transport;
 use crate::transport::refusal::Refusal;
 use crate::transport::upgrade::describe;
 
@@ -58,7 +60,7 @@ impl FaultLog {
     }
 }
 
-impl<S: Socket, A: Application> Shard<S, A> {
+impl<S: Stream, T: Transport> Shard<S, T> {
     /// Says that a request did not become a client; `head` is what has come of it.
     pub(super) fn log_refusal(&mut self, peer: Option<SocketAddr>, refusal: Refusal, head: &[u8]) {
         // A stop refuses everybody, and says so itself.
@@ -90,7 +92,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let origin = self.clients[slot].origin().map(|id| cut(self.origins.get(id), ORIGIN_MAX));
         let fault = cut(fault.to_string().as_bytes(), FAULT_MAX);
         tracing::warn!(
-            peer = self.clients[slot].socket.peer().map(display),
+            peer = self.clients[slot].stream.peer().map(display),
             client = %self.client_id(slot),
             origin,
             path = self.policy.upgrade.path,

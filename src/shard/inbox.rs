@@ -6,8 +6,10 @@ use crate::base::mailbox::Receiver;
 use crate::codec::reply::{EncodedPublications, HistoryRead, Position, Reply};
 use crate::domain::mail::{ClientKey, CommandKey, HistoryPage, Lines, Mail, Request, TopicCounts, TopicSlot};
 use crate::domain::reasons::{Closing, ErrorCode, UnsubscribeCode};
+use crate::net::stream::Stream;
+use crate::shard::Shard;
 use crate::shard::topic::Interest;
-use crate::shard::{Application, Shard, Socket};
+use crate::transport::Transport;
 
 /// Topics looked at for a survey in one tick: a survey of many topics must not delay deliveries.
 const SURVEYED_PER_TICK: u32 = 1000;
@@ -68,7 +70,7 @@ struct Survey {
     next: u32,
 }
 
-impl<S: Socket, A: Application> Shard<S, A> {
+impl<S: Stream, T: Transport> Shard<S, T> {
     /// Takes mail, as far as the budget and the logs have room.
     pub(super) fn take_mail(&mut self) {
         self.mail.has_more = false;

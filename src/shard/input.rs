@@ -4,11 +4,13 @@
 use std::collections::VecDeque;
 
 use crate::domain::mail::ClientKey;
+use crate::net::stream::Stream;
+use crate::shard::Shard;
 use crate::shard::client::Client;
 use crate::shard::client_list::ClientList;
 use crate::shard::clients::Clients;
 use crate::shard::timer_wheel::Moment;
-use crate::shard::{Application, Shard, Socket};
+use crate::transport::Transport;
 
 /// Input of one client that is kept. What is used of it goes from its front.
 #[derive(Debug)]
@@ -97,7 +99,7 @@ impl KeptInput {
     }
 
     /// Takes out of [`owners`](Self::owners) the clients of which nothing is kept any more.
-    pub(super) fn purge_owners<S>(&mut self, clients: &mut Clients<S>) {
+    pub(super) fn purge_owners<S, T: Transport>(&mut self, clients: &mut Clients<S, T>) {
         self.owners.purge(clients, Client::still_keeps_input);
     }
 
@@ -112,7 +114,7 @@ impl KeptInput {
     }
 }
 
-impl<S: Socket, A: Application> Shard<S, A> {
+impl<S: Stream, T: Transport> Shard<S, T> {
     /// How many bytes may be read from the client whose turn it is: none if it must wait, and is queued for a later turn.
     /// What is left over of its input is not read again, but can become more when it is inflated. So without room, one client
     /// at a time goes on with it: the next one begins when the one before has worked off what that became, or has to wait for

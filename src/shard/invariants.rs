@@ -1,8 +1,10 @@
 //! What holds between two ticks, asserted.
 
-use crate::shard::{Application, Shard, Socket};
+use crate::net::stream::Stream;
+use crate::shard::Shard;
+use crate::transport::Transport;
 
-impl<S: Socket, A: Application> Shard<S, A> {
+impl<S: Stream, T: Transport> Shard<S, T> {
     /// Asserts the invariants of all rooms together: sums are the sums of their parts, and flags say what lists say. It
     /// looks at everything, so it is for tests.
     ///
@@ -17,7 +19,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// What is counted for all clients and topics together is what each of them has.
     fn check_sums(&self) {
         let clients = || self.clients.iter().map(|(_, client)| client);
-        let sum = |bytes: fn(&super::client::Client<S>) -> usize| clients().map(bytes).sum::<usize>();
+        let sum = |bytes: fn(&super::client::Client<S, T>) -> usize| clients().map(bytes).sum::<usize>();
         assert_eq!(self.input.bytes(), sum(|client| client.input_bytes()), "bytes of input");
         assert_eq!(self.replies.bytes(), sum(|client| client.reply_bytes()), "bytes of replies");
         let orphaned = sum(|client| client.outgoing.as_ref().map_or(0, |outgoing| outgoing.orphaned));

@@ -13,10 +13,12 @@
 
 use std::collections::VecDeque;
 
-use crate::codec::deflate::{Inflater, TAIL};
-use crate::domain::mail::{Encoding, Lines};
+use crate::codec::deflate::Inflater;
+use crate::codec::encoding::Encoding;
+use crate::domain::mail::Lines;
 use crate::shard::compaction::{Batch, CompactedLines, Keyed, Keys, Part, Room};
-use crate::transport::websocket::encode::{self, HEADER_MAX, Opcode};
+use crate::transport::framing::Framing;
+use crate::transport::websocket::encode::HEADER_MAX;
 
 /// Where the end of a batch is, and how many lines there were up to it.
 #[derive(Clone, Copy, Debug)]
@@ -187,20 +189,21 @@ impl Log {
         Span { from: cursor, to: last.position, lines: last.lines - first.lines }
     }
 
-    /// Calls `use_frame` with the span as a WebSocket frame of this kind, header first. The frame exists only during
-    /// the call.
+    /// In which encoding its batches are.
+    #[must_use]
     #[inline]
-    pub fn with_frame<R>(&mut self, span: &Span, opcode: Opcode, use_frame: impl FnOnce(&[u8]) -> R) -> R {
+    pub fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    /// Calls `use_frame` with the span as one message, header first. It exists only during the call.
+    #[inline]
+    pub fn with_frame<R>(&mut self, span: &Span, framing: Framing, use_frame: impl FnOnce(&[u8]) -> R) -> R {
         let at = self.index(span.from);
         let end = self.index(span.to);
-        let (payload_end, header) = match self.encoding {
-            // The last line's end separates it from a next line; in a frame there is none.
-            Encoding::Json => (end - 1, encode::header(opcode, end - 1 - at)),
-            Encoding::Deflated => {
-                let payload_end = end - TAIL.len();
-                (payload_end, encode::header(opcode, payload_end - at).compressed())
-            }
-        };
+        let payload = framing.payload_len(end - at, self.encoding.delimiter());
+        let payload_end = at + payload;
+        let header = framing.header(payload);
         let header_at = at - header.len();
         let mut borrowed = [0; HEADER_MAX];
         let borrowed = &mut borrowed[..header.len()];

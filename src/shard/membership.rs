@@ -10,19 +10,19 @@
 
 use std::time::Duration;
 
+use crate::codec::encoding::Encoding;
 use crate::codec::push::Push;
 use crate::codec::reply::{self, EncodedPublications, Reply, Subscribed};
-use crate::domain::mail::{
-    CommandKey, Encoding, Lane, Position, Question, Recover, Recovery, TopicSlot, Variant,
-};
+use crate::domain::mail::{CommandKey, Lane, Position, Question, Recover, Recovery, TopicSlot, Variant};
 use crate::domain::reasons::{ErrorCode, UnsubscribeCode};
-use crate::session::Phase;
+use crate::net::stream::Stream;
+use crate::shard::Shard;
 use crate::shard::client::{Pending, Unanswered, Waiting};
 use crate::shard::pending::{PendingSubscriber, SubscribeOptions};
 use crate::shard::subscriptions::Subscription;
 use crate::shard::topic::{Interest, Topic};
-use crate::shard::{Application, Shard, Socket};
 use crate::stats::Number;
+use crate::transport::{Phase, Transport};
 
 /// Where publications wait for each other for less, a crowd is not spread over lanes: each would have less than
 /// 10 ms of the delay, which is not much more than a shard's turn takes.
@@ -40,7 +40,7 @@ pub(super) enum Joined {
     NotNow,
 }
 
-impl<S: Socket, A: Application> Shard<S, A> {
+impl<S: Stream, T: Transport> Shard<S, T> {
     /// Subscribes a client, at once or as soon as the broker has answered.
     pub(super) fn join(&mut self, slot: u32, name: &str, command: u32, options: SubscribeOptions) -> Joined {
         let variant = self.variant_for(slot, name);
@@ -112,10 +112,12 @@ impl<S: Socket, A: Application> Shard<S, A> {
     /// In which variant the client in `slot` is sent the topic of this name, if it subscribes to it now.
     fn variant_for(&self, slot: u32, name: &str) -> Variant {
         let namespace = self.namespaces.options(self.namespaces.of(name));
-        let deflates = self.deflate(slot).deflates() && namespace.deflate;
-        let encoding = if deflates { Encoding::Deflated } else { Encoding::Json };
+        let deflates = self.clients[slot].transport.takes_compressed() && namespace.deflate;
         let spreads = namespace.max_delay.0 >= LANES_DELAY && self.is_crowd(name);
-        Variant { encoding, lane: if spreads { Lane::of_client(slot) } else { Lane::FIRST } }
+        Variant {
+            encoding: Encoding::for_client(deflates),
+            lane: if spreads { Lane::of_client(slot) } else { Lane::FIRST },
+        }
     }
 
     /// Whether a topic has so many subscribers that more of them are spread over the lanes. It stays so while
@@ -313,7 +315,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     /// Whether whoever asked is still there to be answered.
     pub(super) fn is_still_pending(&self, asker: CommandKey) -> bool {
-        self.clients.find(asker.client).is_some_and(|client| client.session.phase == Phase::Open)
+        self.clients.find(asker.client).is_some_and(|client| client.transport.phase() == Phase::Open)
     }
 
     /// Answers a command that waited for the broker, and lets the client's next command have its turn.

@@ -1,7 +1,7 @@
 //! One core: an event loop that owns its slice of the clients. This is the tick, step by step.
 //!
 //! The shard knows no poll, no clock and no TCP: the [event loop](crate::net::event_loop) tells it what is ready and
-//! what time it is, and a [`Socket`] takes and gives bytes. So a simulation can drive all of it with short writes, stalls, resets
+//! what time it is, and a [`Stream`] takes and gives bytes. So a simulation can drive all of it with short writes, stalls, resets
 //! and churn, and look at it after every tick.
 //!
 //! A shard never waits for anybody. What it asks of the broker goes into a bounded queue; without room there
@@ -39,8 +39,6 @@ pub mod topic;
 pub mod topics;
 mod write_progress;
 
-use std::borrow::Cow;
-use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -55,13 +53,11 @@ use crate::domain::client_id::{ClientId, NodeId};
 use crate::domain::mail::{Mail, Request, ShardId};
 use crate::domain::namespaces::Namespaces;
 use crate::domain::receipt::Reporter;
-use crate::session::{Phase, Policy};
+use crate::net::stream::Stream;
 use crate::stats::ShardStats;
 use crate::transport::upgrade::UpgradePolicy;
-use crate::transport::websocket::extension::Deflate;
-
-pub use clients::Socket;
-pub use commands::Commands;
+use crate::transport::websocket::connection::WebSocket;
+use crate::transport::{Phase, Policy, Transport};
 
 use admission::Admission;
 use clients::Clients;
@@ -110,22 +106,9 @@ pub struct Setup {
     pub stats: Arc<ShardStats>,
 }
 
-/// What is done with clients' messages. The shipped one is [`Commands`]; the conformance tests put an echo
-/// in its place, behind the same shard and decoder.
-pub trait Application: Sized {
-    /// A message in text has come from the client in `slot`.
-    fn text<S: Socket>(shard: &mut Shard<S, Self>, slot: u32, text: Cow<'_, str>);
-
-    /// A message in bytes has come from the client in `slot`.
-    fn binary<S: Socket>(shard: &mut Shard<S, Self>, slot: u32, bytes: Cow<'_, [u8]>);
-
-    /// What had to wait of a message, kept as the client's backlog, can have its turn.
-    fn resume<S: Socket>(shard: &mut Shard<S, Self>, slot: u32, rest: &[u8]);
-}
-
-/// One shard.
+/// One shard, whose clients' connections are such streams and transports.
 #[derive(Debug)]
-pub struct Shard<S, A = Commands> {
+pub struct Shard<S, T = WebSocket> {
     id: ShardId,
     node: NodeId,
     limits: Limits,
@@ -142,7 +125,7 @@ pub struct Shard<S, A = Commands> {
     faults: FaultLog,
     origins: Origins,
 
-    clients: Clients<S>,
+    clients: Clients<S, T>,
     topics: Topics,
     timers: TimerWheel,
 
@@ -159,10 +142,9 @@ pub struct Shard<S, A = Commands> {
     lines: Vec<u8>,
     /// Spreads first pings. Seeded by the shard's number alone: a simulation repeats it.
     random: SmallRng,
-    application: PhantomData<A>,
 }
 
-impl<S: Socket, A: Application> Shard<S, A> {
+impl<S: Stream, T: Transport> Shard<S, T> {
     /// A shard without clients, whose clock starts at `start`.
     #[must_use]
     pub fn new(setup: Setup, start: Instant) -> Self {
@@ -196,7 +178,6 @@ impl<S: Socket, A: Application> Shard<S, A> {
             inflater: Inflater::default(),
             lines: Vec::new(),
             random: SmallRng::seed_from_u64(u64::from(setup.id)),
-            application: PhantomData,
         }
     }
 
@@ -291,35 +272,22 @@ impl<S: Socket, A: Application> Shard<S, A> {
         !self.mail.is_empty()
     }
 
-    /// Puts a message for the client in `slot` behind what waits for it already.
-    fn say(&mut self, slot: u32, text: &[u8]) {
-        let opcode = self.clients[slot].session.opcode();
-        self.answer(slot, opcode, text);
-    }
-
-    /// What the client in `slot` has agreed on about compressed messages.
-    #[must_use]
-    pub fn deflate(&self, slot: u32) -> Deflate {
-        self.clients[slot].session.deflate
-    }
-
     /// The id by which the client in `slot` is known outside.
     fn client_id(&self, slot: u32) -> ClientId {
         let key = self.clients.key(slot);
         ClientId { node: self.node, shard: self.id, key }
     }
 
-    /// Moves a client to the next phase of its life.
-    fn enter(&mut self, slot: u32, phase: Phase) {
+    /// Notes that a client has come into the next phase of its life, from `before`.
+    fn entered(&mut self, slot: u32, before: Phase) {
         let client = &mut self.clients[slot];
         let gauge = |phase| match phase {
             Phase::Upgrading => &self.stats.upgrading,
             Phase::Open => &self.stats.open,
             Phase::Closing => &self.stats.closing,
         };
-        gauge(client.session.phase).sub(1);
-        gauge(phase).add(1);
-        client.session.phase = phase;
+        gauge(before).sub(1);
+        gauge(client.transport.phase()).add(1);
         client.time_from(self.timers.now());
         self.time(slot);
     }

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use crate::config::Stop;
 use crate::domain::mail::Request;
 use crate::domain::reasons::{CloseReason, UnsubscribeCode};
-use crate::session::Phase;
-use crate::shard::{Application, Shard, Socket};
+use crate::net::stream::Stream;
+use crate::shard::Shard;
 use crate::transport::refusal::Refusal;
+use crate::transport::{Phase, Transport};
 
 /// How long a subscribe may wait until a topic's other subscribers have been told of a gap: the SDKs give up after
 /// 5 s, and connect anew.
@@ -86,7 +87,7 @@ impl PacedPass {
     }
 }
 
-impl<S: Socket, A: Application> Shard<S, A> {
+impl<S: Stream, T: Transport> Shard<S, T> {
     /// Goes on with what is being done to all clients.
     pub(super) fn go_on_pacing(&mut self, now: Instant) {
         if let Some(mut pass) = self.pacing.drain {
@@ -122,7 +123,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             let slot = pass.next;
             pass.next += 1;
             let Some(client) = self.clients.living(slot) else { continue };
-            match client.session.phase {
+            match client.transport.phase() {
                 Phase::Upgrading => self.refuse(slot, Refusal::Stopping, b""),
                 Phase::Open => self.close(slot, CloseReason::Shutdown),
                 Phase::Closing => continue,

@@ -22,8 +22,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::mail::{ANSWER_COST, AnswerBudget, ClientKey, Question};
+use crate::net::stream::Stream;
+use crate::shard::Shard;
 use crate::shard::timer_wheel::Moment;
-use crate::shard::{Application, Shard, Socket};
+use crate::transport::Transport;
 
 /// How long the line stands still at most where no budget is open, and how long questions join a budget. Those who take
 /// all that fills the bound within `timeouts.replies`, as they should, take a large answer in less.
@@ -110,7 +112,7 @@ impl Questions {
     }
 }
 
-impl<S: Socket, A: Application> Shard<S, A> {
+impl<S: Stream, T: Transport> Shard<S, T> {
     /// Whether one more question of a client can be asked now.
     pub(super) fn may_ask(&self, slot: u32) -> bool {
         let client = &self.clients[slot];

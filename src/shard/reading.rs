@@ -17,11 +17,11 @@ use std::time::Instant;
 use crate::config::Limits;
 use crate::domain::mail::ClientKey;
 use crate::domain::reasons::CloseReason;
-use crate::session::{Phase, Step};
+use crate::net::stream::{Read, Stream};
+use crate::shard::Shard;
 use crate::shard::input::Tail;
-use crate::shard::{Application, Shard, Socket};
 use crate::transport::upgrade;
-use crate::transport::websocket::encode::{self, Opcode};
+use crate::transport::{Phase, Step, Transport};
 
 /// What a frame counts beside its bytes, and a command beside its own: an empty one costs work, too.
 pub(super) const STEP_COST: usize = 128;
@@ -67,7 +67,7 @@ impl Reading {
     }
 }
 
-impl<S: Socket, A: Application> Shard<S, A> {
+impl<S: Stream, T: Transport> Shard<S, T> {
     /// Notes that the peer of the client in `slot` has closed its side.
     pub fn hung_up(&mut self, slot: u32) {
         if self.clients.living(slot).is_some() {
@@ -130,7 +130,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             let mut input = std::mem::take(&mut self.reading.buffer);
             let kept = self.take_tail(slot, &mut input);
             let end = input.len().min(kept + most);
-            self.read_socket(slot, &mut input[..end], kept);
+            self.read_stream(slot, &mut input[..end], kept);
             self.reading.buffer = input;
         }
     }
@@ -152,19 +152,17 @@ impl<S: Socket, A: Application> Shard<S, A> {
     }
 
     /// Reads behind what was kept, which is no whole frame.
-    fn read_socket(&mut self, slot: u32, input: &mut [u8], kept: usize) {
-        let end = input.len();
+    fn read_stream(&mut self, slot: u32, input: &mut [u8], kept: usize) {
         self.clients[slot].set_went_on(false);
-        match self.clients[slot].socket.read(&mut input[kept..end]) {
-            Ok(0) => self.lose_at_end(slot),
+        match self.clients[slot].stream.read(&mut input[kept..]) {
+            Ok(Read { bytes: 0, .. }) => self.lose_at_end(slot),
             Ok(read) => {
                 if !self.clients[slot].is_in_message() && kept == 0 {
                     self.begin_message(slot);
                 }
-                let filled = kept + read;
-                // Edges are not repeated. A read that took less than there was room for took everything,
-                // but for an end of the stream behind it.
-                let more = filled == end || self.clients[slot].has_hung_up();
+                let filled = kept + read.bytes;
+                // Edges are not repeated. A stream that is drained may still have an end behind what it gave.
+                let more = !read.drained || self.clients[slot].has_hung_up();
                 let used = self.process_input(slot, &mut input[..filled]);
                 if !self.clients[slot].is_dead() {
                     self.keep_tail(slot, &input[used..filled]);
@@ -217,7 +215,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     }
 
     fn lose_at_end(&mut self, slot: u32) {
-        let reason = match self.clients[slot].session.phase {
+        let reason = match self.clients[slot].transport.phase() {
             Phase::Upgrading => CloseReason::UpgradeFailed,
             Phase::Open | Phase::Closing => CloseReason::ConnectionLost,
         };
@@ -235,7 +233,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
                 break;
             }
             let (consumed, step) =
-                self.clients[slot].session.step(&mut input[at..], &self.policy, &mut self.inflater);
+                self.clients[slot].transport.step(&mut input[at..], &self.policy, &mut self.inflater);
             if matches!(step, Step::Incomplete) {
                 break;
             }
@@ -243,7 +241,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
             let work = consumed + step.owned_bytes() + self.inflater.take_cost();
             self.take(slot, step);
             self.use_share(work);
-            if !self.clients[slot].session.is_in_message() {
+            if !self.clients[slot].transport.is_in_message() {
                 self.begin_message(slot);
             }
             at = if ends { input.len() } else { at + consumed };
@@ -265,12 +263,13 @@ impl<S: Socket, A: Application> Shard<S, A> {
             Step::Incomplete | Step::Nothing => {}
             Step::Upgraded { response, head } => self.upgraded(slot, &response, head),
             Step::Refused { refusal, head } => self.refuse(slot, refusal, head),
-            Step::Text(text) => A::text(self, slot, text),
-            Step::Binary(bytes) => A::binary(self, slot, bytes),
-            Step::Ping(payload) => self.answer(slot, Opcode::Pong, payload),
+            Step::Message(message) => self.message(slot, message),
+            Step::Ping(payload) => {
+                self.put_behind(slot, |transport, bytes| transport.put_pong(bytes, payload))
+            }
             Step::Pong => {
                 // RFC 6455, section 5.5.3: a pong that nobody asked for is no offence.
-                if self.clients[slot].session.native_pings {
+                if self.clients[slot].transport.has_pings() {
                     self.pong(slot);
                 }
             }
@@ -282,28 +281,20 @@ impl<S: Socket, A: Application> Shard<S, A> {
     fn upgraded(&mut self, slot: u32, response: &[u8], head: &[u8]) {
         let origin = upgrade::origin(head).and_then(|origin| self.origins.enter(origin));
         self.clients[slot].set_origin(origin);
-        // The session is in its next phase already; the counters are not.
-        self.clients[slot].session.phase = Phase::Upgrading;
-        self.enter(slot, Phase::Open);
+        self.entered(slot, Phase::Upgrading);
         self.append_frames(slot, response);
     }
 
     /// The peer's close frame: the answer to ours, or to be answered with the same code.
     fn peer_closes(&mut self, slot: u32, code: Option<u16>) {
-        self.clients[slot].session.peer_closed = true;
-        if self.clients[slot].session.phase == Phase::Closing {
+        if self.clients[slot].transport.phase() == Phase::Closing {
             if self.clients[slot].outgoing.is_none() {
                 self.lose(slot, CloseReason::PeerClosed);
             }
             return;
         }
         self.count_close(CloseReason::PeerClosed);
-        let mut echo = Vec::new();
-        match code {
-            Some(code) => encode::close(&mut echo, code, ""),
-            None => encode::frame(&mut echo, Opcode::Close, b""),
-        }
-        self.begin_closing(slot, &echo);
+        self.begin_closing(slot, |transport, out| transport.answer_close(out, code));
     }
 
     /// Goes on with the questions, and the message, that had to wait.
@@ -315,7 +306,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         let backlog = self.clients[slot].waiting.as_mut().and_then(|waiting| waiting.backlog.take());
         if let Some(backlog) = backlog {
             self.clients[slot].set_went_on(true);
-            A::resume(self, slot, &backlog);
+            self.commands(slot, &backlog);
             if !self.clients[slot].is_dead() {
                 self.visit(slot);
             }

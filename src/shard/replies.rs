@@ -7,11 +7,12 @@
 //! ([`shedding`](super::shedding)).
 
 use crate::domain::mail::ClientKey;
+use crate::net::stream::Stream;
+use crate::shard::Shard;
 use crate::shard::client::Client;
 use crate::shard::client_list::ClientList;
 use crate::shard::clients::Clients;
-use crate::shard::{Application, Shard, Socket};
-use crate::transport::websocket::encode::{self, Opcode};
+use crate::transport::Transport;
 
 /// Replies that wait, of all clients together.
 #[derive(Debug, Default)]
@@ -38,25 +39,25 @@ impl PendingReplies {
     }
 
     /// Takes out of [`unread`](Self::unread) the clients of which that is not true any more.
-    pub(super) fn purge_unread<S>(&mut self, clients: &mut Clients<S>) {
+    pub(super) fn purge_unread<S, T: Transport>(&mut self, clients: &mut Clients<S, T>) {
         self.unread.purge(clients, Client::still_leaves_replies);
     }
 }
 
-impl<S: Socket, A: Application> Shard<S, A> {
-    /// Puts a frame for the client in `slot` behind what waits for it already.
-    pub fn answer(&mut self, slot: u32, opcode: Opcode, payload: &[u8]) {
-        self.put_behind(slot, |bytes| encode::frame(bytes, opcode, payload));
+impl<S: Stream, T: Transport> Shard<S, T> {
+    /// Puts lines, each with its end, as one message behind what waits for the client in `slot` already.
+    pub(super) fn say(&mut self, slot: u32, lines: &[u8]) {
+        self.put_behind(slot, |transport, bytes| transport.put_lines(bytes, lines));
     }
 
-    /// Puts bytes for the client in `slot` behind what waits for it already: frames that are whole.
-    pub fn append_frames(&mut self, slot: u32, frames: &[u8]) {
-        self.put_behind(slot, |bytes| bytes.extend_from_slice(frames));
+    /// Puts bytes for the client in `slot` behind what waits for it already: messages that are whole.
+    pub(super) fn append_frames(&mut self, slot: u32, frames: &[u8]) {
+        self.put_behind(slot, |_, bytes| bytes.extend_from_slice(frames));
     }
 
     /// Lets `add` put bytes behind what waits for a client already. What waits for a socket that takes nothing
     /// is timed from here on: no visit will do it.
-    fn put_behind(&mut self, slot: u32, add: impl FnOnce(&mut Vec<u8>)) {
+    pub(super) fn put_behind(&mut self, slot: u32, add: impl FnOnce(&T, &mut Vec<u8>)) {
         let now = self.timers.now();
         let client = &mut self.clients[slot];
         let is_first = client.reply_bytes() == 0;
@@ -65,7 +66,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
             outgoing.replies_since = now;
             (outgoing.has_moved, outgoing.had_time_anew) = (false, false);
         }
-        self.replies.bytes += outgoing.bytes.append(add);
+        let transport = &client.transport;
+        self.replies.bytes += outgoing.bytes.append(|bytes| add(transport, bytes));
         if client.is_blocked() {
             self.note_unread(slot);
             self.time(slot);

@@ -8,8 +8,10 @@ use std::collections::VecDeque;
 
 use crate::base::mailbox::Sender;
 use crate::domain::mail::{Request, TopicSlot};
+use crate::net::stream::Stream;
+use crate::shard::Shard;
 use crate::shard::topic::Interest;
-use crate::shard::{Application, Shard, Socket};
+use crate::transport::Transport;
 
 /// The request queue, and what waits for room in it.
 #[derive(Debug)]
@@ -95,7 +97,7 @@ impl RequestQueue {
     }
 }
 
-impl<S: Socket, A: Application> Shard<S, A> {
+impl<S: Stream, T: Transport> Shard<S, T> {
     /// Sends what waits for room, as far as there is some, and wakes the broker if anything was sent.
     pub(super) fn send_requests(&mut self) {
         let told = self.send_topics();

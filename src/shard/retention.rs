@@ -12,11 +12,13 @@ use std::collections::VecDeque;
 use crate::config::SlowPolicy;
 use crate::domain::mail::{Lines, TopicSlot};
 use crate::domain::reasons::{CloseReason, UnsubscribeCode};
-use crate::session::Phase;
+use crate::net::stream::Stream;
+use crate::shard::Shard;
+use crate::shard::client::Client;
 use crate::shard::compaction::Room;
 use crate::shard::log::Log;
 use crate::shard::output::Outgoing;
-use crate::shard::{Application, Shard, Socket};
+use crate::transport::{Phase, Transport};
 
 /// A log is searched for what everybody has when it has grown to this, and then whenever it has doubled.
 const TRIM_FROM: usize = 64 << 10;
@@ -79,7 +81,7 @@ impl LogMemory {
     }
 }
 
-impl<S: Socket, A: Application> Shard<S, A> {
+impl<S: Stream, T: Transport> Shard<S, T> {
     /// Adds a batch to a topic's log, if there is room for it now.
     pub(super) fn append(&mut self, slot: TopicSlot, lines: &Lines) -> bool {
         let length = Log::weight_of(lines);
@@ -309,19 +311,19 @@ impl<S: Socket, A: Application> Shard<S, A> {
 
     /// Copies the rest of a started frame out of the log, which is about to let go of it.
     pub(super) fn own_rest(&mut self, slot: u32) {
-        let opcode = self.clients[slot].session.opcode();
-        let Some(outgoing) = &mut self.clients[slot].outgoing else { return };
+        let Client { transport, outgoing: Some(outgoing), .. } = &mut self.clients[slot] else { return };
         let Some(rest) = outgoing.rest.take() else { return };
         let log = self.topics[rest.topic].log_mut().expect("a log holds the frames begun from it");
+        let framing = transport.framing(log.encoding());
         let Outgoing { bytes, orphaned, .. } = &mut **outgoing;
-        let owned = log.with_frame(&rest.span, opcode, |frame| {
+        let owned = log.with_frame(&rest.span, framing, |frame| {
             bytes.prepend(&frame[rest.sent..]);
             frame.len() - rest.sent
         });
         *orphaned += owned;
         self.logs.rest_bytes += owned;
         if self.logs.rest_bytes > self.limits.rest_bytes {
-            if self.clients[slot].session.phase != Phase::Closing {
+            if self.clients[slot].transport.phase() != Phase::Closing {
                 self.stats.policy_disconnect.add(1);
                 let fault = "the rest of a frame, when limits.rest_bytes was reached";
                 self.log_close(slot, CloseReason::Slow, &fault, false);

@@ -31,9 +31,11 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::domain::reasons::CloseReason;
+use crate::net::stream::Stream;
+use crate::shard::Shard;
 use crate::shard::client::Client;
 use crate::shard::timer_wheel::Moment;
-use crate::shard::{Application, Shard, Socket};
+use crate::transport::Transport;
 
 /// How long clients may find no room: much less than any time-out of a client.
 const WAIT_MAX: Duration = Duration::from_millis(250);
@@ -77,7 +79,7 @@ impl fmt::Display for Fault {
     }
 }
 
-impl<S: Socket, A: Application> Shard<S, A> {
+impl<S: Stream, T: Transport> Shard<S, T> {
     /// Makes room where replies that wait have reached their bound.
     pub(super) fn shed_replies(&mut self) {
         let bound = self.limits.shard_replies_bytes;
@@ -133,7 +135,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         all: usize,
         bound: usize,
         may_stay: usize,
-        bytes: fn(&Client<S>) -> usize,
+        bytes: fn(&Client<S, T>) -> usize,
         limit: &'static str,
     ) {
         // The memory of the dead is free at the end of the tick.
@@ -184,7 +186,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     }
 
     /// Whether a client has left more replies waiting than it may.
-    pub(super) fn takes_no_replies(&self, client: &Client<S>) -> bool {
+    pub(super) fn takes_no_replies(&self, client: &Client<S, T>) -> bool {
         client.is_blocked() && client.reply_bytes() > self.limits.replies_bytes
     }
 }

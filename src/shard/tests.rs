@@ -10,12 +10,12 @@ mod late;
 
 use super::*;
 use crate::base::mailbox::{Wake, mailbox};
+use crate::codec::encoding::Encoding;
 use crate::config::{Interval, Namespace, SlowPolicy};
-use crate::domain::mail::{
-    ClientKey, Encoding, KeyedLine, Lane, Lines, Position, Recovery, TopicSlot, Variant,
-};
+use crate::domain::mail::{ClientKey, KeyedLine, Lane, Lines, Position, Recovery, TopicSlot, Variant};
 use crate::domain::reasons::CloseReason;
 use crate::domain::receipt::{Receipt, receipt};
+use crate::net::stream::Read;
 use crate::transport::refusal::Refusal;
 
 const UPGRADE: &str = "GET /connection/websocket HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -37,15 +37,16 @@ pub(super) struct Pipe {
 #[derive(Clone, Debug)]
 pub(super) struct End(Rc<RefCell<Pipe>>);
 
-impl Socket for End {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+impl Stream for End {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<Read> {
         let mut pipe = self.0.borrow_mut();
         if pipe.to_server.is_empty() {
-            return if pipe.ended { Ok(0) } else { Err(ErrorKind::WouldBlock.into()) };
+            let end = Read { bytes: 0, drained: true };
+            return if pipe.ended { Ok(end) } else { Err(ErrorKind::WouldBlock.into()) };
         }
         let taken = buffer.len().min(pipe.to_server.len());
         buffer.iter_mut().zip(pipe.to_server.drain(..taken)).for_each(|(place, byte)| *place = byte);
-        Ok(taken)
+        Ok(Read { bytes: taken, drained: taken < buffer.len() })
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -59,7 +60,7 @@ impl Socket for End {
         if taken == 0 { Err(ErrorKind::WouldBlock.into()) } else { Ok(taken) }
     }
 
-    fn finish(&mut self) {}
+    fn shutdown(&mut self) {}
 }
 
 struct NoWake;
@@ -141,7 +142,8 @@ impl World {
     /// Somebody who has connected in the protocol's sense.
     pub(super) fn connect(&mut self) -> Peer {
         let end = End(Rc::new(RefCell::new(Pipe { room: usize::MAX, ..Pipe::default() })));
-        let peer = Peer { key: self.shard.admit(end.clone(), self.now).expect("there is a place"), end };
+        let peer =
+            Peer { key: self.shard.admit(end.clone(), None, self.now).expect("there is a place"), end };
         peer.pipe().to_server.extend(UPGRADE.bytes());
         self.say(&peer, r#"{"id":1,"connect":{}}"#);
         assert!(peer.got().contains(r#""connect""#));

@@ -8,12 +8,12 @@ use rand::RngExt as _;
 use crate::codec::push::Push;
 use crate::config::Timeouts;
 use crate::domain::reasons::CloseReason;
-use crate::session::Phase;
+use crate::net::stream::Stream;
+use crate::shard::Shard;
 use crate::shard::client::Client;
 use crate::shard::timer_wheel::{GRAIN, Moment};
-use crate::shard::{Application, Shard, Socket};
 use crate::transport::refusal::Refusal;
-use crate::transport::websocket::encode::Opcode;
+use crate::transport::{Phase, Transport};
 
 /// What a client has not sent in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl Late {
     }
 }
 
-impl<S: Socket, A: Application> Shard<S, A> {
+impl<S: Stream, T: Transport> Shard<S, T> {
     /// Makes sure that the client is looked at when its next deadline comes. An entry whose time has come stays: who is
     /// about to be looked at would else put it off with each byte.
     pub(super) fn time(&mut self, slot: u32) {
@@ -56,10 +56,10 @@ impl<S: Socket, A: Application> Shard<S, A> {
     }
 
     /// When something must happen to this client if nothing else does.
-    fn due(&self, client: &Client<S>) -> Moment {
+    fn due(&self, client: &Client<S, T>) -> Moment {
         let timeouts = &self.timeouts;
         let session = &client.session;
-        let length = match session.phase {
+        let length = match client.transport.phase() {
             Phase::Upgrading => timeouts.upgrade,
             Phase::Open if !session.connected => timeouts.connect,
             Phase::Open if session.awaits_pong => timeouts.pong,
@@ -71,14 +71,14 @@ impl<S: Socket, A: Application> Shard<S, A> {
     }
 
     /// When a message will have been incomplete for too long, if one has come in part.
-    fn message_due(&self, client: &Client<S>) -> Option<Moment> {
-        let is_begun = client.is_in_message() && client.session.phase == Phase::Open;
+    fn message_due(&self, client: &Client<S, T>) -> Option<Moment> {
+        let is_begun = client.is_in_message() && client.transport.phase() == Phase::Open;
         is_begun.then(|| client.message_since().after(self.timeouts.message.0))
     }
 
     /// When replies will have waited too long, if any wait for a socket that takes nothing. Those before a close
     /// frame have the time that it has.
-    fn replies_due(&self, client: &Client<S>) -> Option<Moment> {
+    fn replies_due(&self, client: &Client<S, T>) -> Option<Moment> {
         let waits = client.is_open() && client.is_blocked() && client.reply_bytes() > 0;
         let outgoing = client.outgoing.as_ref().filter(|_| waits)?;
         Some(outgoing.replies_since.after(self.timeouts.replies.0))
@@ -89,7 +89,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
         for _ in 0..self.budgets.deadlines {
             let Some(fired) = self.timers.next_due() else { return };
             let slot = fired.client.slot;
-            let counts = |client: &Client<S>| client.armed() == fired.armed;
+            let counts = |client: &Client<S, T>| client.armed() == fired.armed;
             if self.clients.find(fired.client).is_some_and(counts) {
                 if self.due(&self.clients[slot]) <= self.timers.now() {
                     self.time_is_up(slot);
@@ -106,7 +106,7 @@ impl<S: Socket, A: Application> Shard<S, A> {
     fn time_is_up(&mut self, slot: u32) {
         let client = &self.clients[slot];
         let is_due = |due: Option<Moment>| due.is_some_and(|due| due <= self.timers.now());
-        let late = match client.session.phase {
+        let late = match client.transport.phase() {
             Phase::Closing => return self.lose(slot, CloseReason::ConnectionLost),
             Phase::Upgrading => Late::Head,
             Phase::Open if is_due(self.replies_due(client)) => return self.end_or_write_once_more(slot),
@@ -192,8 +192,8 @@ impl<S: Socket, A: Application> Shard<S, A> {
         client.time_from(self.timers.now());
         client.reset_looks();
         client.session.awaits_pong = true;
-        if client.session.native_pings {
-            self.answer(slot, Opcode::Ping, b"");
+        if client.transport.has_pings() {
+            self.put_behind(slot, |transport, bytes| transport.put_ping(bytes));
         } else {
             self.say_push(slot, &Push::Ping);
         }

@@ -102,7 +102,8 @@ impl std::ops::IndexMut<TopicSlot> for Topics {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::mail::{Encoding, Lane};
+    use crate::codec::encoding::Encoding;
+    use crate::domain::mail::Lane;
 
     const PLAIN: Variant = Variant { encoding: Encoding::Json, lane: Lane::FIRST };
 

@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use crate::domain::mail::TopicSlot;
 use crate::domain::receipt::Reporter;
+use crate::net::stream::Stream;
+use crate::shard::Shard;
 use crate::shard::timer_wheel::Moment;
 use crate::shard::topic::Subscriber;
-use crate::shard::{Application, Shard, Socket};
+use crate::transport::Transport;
 
 /// What the broker is told.
 #[derive(Debug)]
@@ -47,7 +49,7 @@ impl Progress {
     }
 }
 
-impl<S: Socket, A: Application> Shard<S, A> {
+impl<S: Stream, T: Transport> Shard<S, T> {
     /// Notes that a batch was taken: it is in its topic's log, or nobody wants it.
     pub(super) fn note_batch(&mut self, topic: TopicSlot) {
         let (now, end) = (self.timers.now(), self.topics[topic].end());

@@ -18,7 +18,7 @@ type Bug = (&'static str, &'static str, &'static str, &'static str);
 const BUGS: &[Bug] = &include!("bugs.in");
 
 /// Rooms of the crate that the shard uses.
-const ROOMS: [&str; 7] = ["base", "codec", "config", "domain", "session", "stats", "transport"];
+const ROOMS: [&str; 8] = ["base", "codec", "config", "domain", "net", "session", "stats", "transport"];
 
 fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));

@@ -1,7 +1,8 @@
 use super::*;
 use crate::broker::topics::{Place, Topics};
+use crate::codec::encoding::Encoding;
 use crate::config::Config;
-use crate::domain::mail::{Encoding, Lane, TopicSlot, Variant};
+use crate::domain::mail::{Lane, TopicSlot, Variant};
 use crate::domain::namespaces::Namespaces;
 use proptest::prelude::*;
 use std::collections::BTreeMap;

@@ -174,13 +174,6 @@ fn begin(out: &mut Vec<u8>, topic: &str) {
     out.push(b',');
 }
 
-/// Takes the last line end off: no message ends with one.
-pub fn close_message(out: &mut Vec<u8>) {
-    if out.last() == Some(&b'\n') {
-        out.pop();
-    }
-}
-
 fn put(out: &mut Vec<u8>, arguments: std::fmt::Arguments<'_>) {
     out.write_fmt(arguments).expect("writing to memory does not fail");
 }

@@ -331,7 +331,7 @@ fn a_command_whose_id_is_in_use_waits_for_the_other_one() {
 fn a_compressed_message_counts_as_it_is_when_it_is_inflated() {
     let mut world = World::new(config(|config| config.budgets.read_bytes = 3000));
     let peer = world.connect();
-    world.shard.clients[peer.key.slot].session.deflate = Deflate::FromClient;
+    world.shard.clients[peer.key.slot].transport.set_deflate(Deflate::FromClient);
     let mut deflater = Deflater::default();
     let segment = deflater.segment(format!("{ASK:<1400}").as_bytes(), 0);
     let payload = segment.strip_suffix(&TAIL).expect("a segment ends so");
@@ -362,7 +362,7 @@ fn what_is_left_over_and_inflates_is_gone_on_with_by_few_at_a_time() {
     let frame = [&[0xc1, 0x80 | 126, 0], &length[..], &[0; 4], payload].concat();
     let peers: Vec<_> = (0..40).map(|_| world.connect()).collect();
     for peer in &peers {
-        world.shard.clients[peer.key.slot].session.deflate = Deflate::FromClient;
+        world.shard.clients[peer.key.slot].transport.set_deflate(Deflate::FromClient);
         peer.pipe().to_server.extend(frame.repeat(2));
         world.shard.readable(peer.key.slot);
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use crate::codec::deflate::Deflater;
+use crate::codec::deflate::{Deflater, TAIL};
 use crate::domain::mail::KeyedLine;
 
 fn log_of(position: u64, batches: &[&str]) -> Log {
@@ -18,7 +18,11 @@ fn log_of(position: u64, batches: &[&str]) -> Log {
 }
 
 fn frame(log: &mut Log, span: &Span) -> Vec<u8> {
-    log.with_frame(span, Opcode::Text, <[u8]>::to_vec)
+    let framing = match log.encoding() {
+        Encoding::Json => Framing::Text,
+        Encoding::Deflated => Framing::CompressedText,
+    };
+    log.with_frame(span, framing, <[u8]>::to_vec)
 }
 
 #[test]
@@ -72,7 +76,7 @@ fn long_frames_have_long_headers() {
         let line = format!("{}\n", "x".repeat(length));
         let mut log = log_of(7, &["before\n", &line]);
         let span = log.span(14, usize::MAX >> 1);
-        let mut expected = encode::header(Opcode::Text, length).as_bytes().to_vec();
+        let mut expected = Framing::Text.header(length).as_bytes().to_vec();
         expected.extend_from_slice(&line.as_bytes()[..length]);
         assert!(frame(&mut log, &span) == expected, "{length}");
     }

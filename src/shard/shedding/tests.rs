@@ -10,6 +10,7 @@ use crate::config::{Namespace, SlowPolicy};
 use crate::domain::mail::{HistoryPage, Mail, Position};
 use crate::domain::reasons::CloseReason;
 use crate::shard::timer_wheel::Moment;
+use crate::transport::Transport as _;
 use crate::transport::websocket::extension::Deflate;
 
 /// One command, in a message of so many bytes.
@@ -44,7 +45,7 @@ fn nobody_is_closed_while_those_who_have_turns_make_room() {
     for turn in 0..1000 {
         for peer in &greedy {
             if peer.pipe().to_server.is_empty() {
-                world.shard.clients[peer.key.slot].session.deflate = Deflate::FromClient;
+                world.shard.clients[peer.key.slot].transport.set_deflate(Deflate::FromClient);
                 peer.pipe().to_server.extend(&frames);
                 world.shard.readable(peer.key.slot);
             }
@@ -108,7 +109,7 @@ fn who_waits_for_its_turn_holds_nobody_up_for_longer_than_a_moment() {
     let halves: Vec<_> = (0..40).map(|_| world.connect()).collect();
     send(&mut world, &busy, &whole(130).repeat(20));
     for peer in &greedy {
-        world.shard.clients[peer.key.slot].session.deflate = Deflate::FromClient;
+        world.shard.clients[peer.key.slot].transport.set_deflate(Deflate::FromClient);
         peer.pipe().to_server.extend(compressed(90).repeat(200));
         world.shard.readable(peer.key.slot);
     }
@@ -146,7 +147,7 @@ fn who_has_something_left_over_is_held_up_no_longer_either() {
     let greedy: Vec<_> = (0..10).map(|_| world.connect()).collect();
     let honest = world.connect();
     for (n, peer) in greedy.iter().enumerate() {
-        world.shard.clients[peer.key.slot].session.deflate = Deflate::FromClient;
+        world.shard.clients[peer.key.slot].transport.set_deflate(Deflate::FromClient);
         let messages = if n == 0 { whole(130).repeat(6000) } else { compressed(300).repeat(8000) };
         peer.pipe().to_server.extend(messages);
         world.shard.readable(peer.key.slot);
@@ -192,7 +193,7 @@ fn who_goes_on_within_a_message_is_not_closed_for_it() {
     fragment.resize(fragment.len() + 500, b' ');
     let pings = [&[0x89, 0x80 | 100, 0, 0, 0, 0][..], &[b' '; 100]].concat().repeat(30);
     send(&mut world, &peer, &[fragment, pings].concat());
-    assert!(world.shard.clients[peer.key.slot].session.is_in_message());
+    assert!(world.shard.clients[peer.key.slot].transport.is_in_message());
     world.shard.limits.shard_input_bytes = world.shard.input.bytes() * 2 / 3;
     let reads = std::mem::replace(&mut world.shard.budgets.reads, 0);
     world.tick();
@@ -233,7 +234,7 @@ fn the_bound_is_held_by_nobody_for_ever() {
         };
         let peers: Vec<_> = (0..24).map(|_| world.connect()).collect();
         for peer in peers.iter().step_by(3) {
-            world.shard.clients[peer.key.slot].session.deflate = Deflate::FromClient;
+            world.shard.clients[peer.key.slot].transport.set_deflate(Deflate::FromClient);
         }
         let mut waiting = HashMap::new();
         for _ in 0..400 {

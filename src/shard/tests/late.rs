@@ -12,7 +12,7 @@ impl World {
     /// Somebody whose connection has been accepted.
     fn arrive(&mut self) -> Peer {
         let end = End(Rc::new(RefCell::new(Pipe { room: usize::MAX, ..Pipe::default() })));
-        Peer { key: self.shard.admit(end.clone(), self.now).expect("there is a place"), end }
+        Peer { key: self.shard.admit(end.clone(), None, self.now).expect("there is a place"), end }
     }
 
     /// Sends bytes, and the shard hears of it.
@@ -193,7 +193,7 @@ fn pongs_of_websocket_buy_no_time() {
     // The first fragment of a message: pongs may come before the next.
     world.send(&half, &[0x01, 0x81, 0, 0, 0, 0, b'{']);
     for peer in [&half, &silent] {
-        world.shard.clients[peer.key.slot].session.native_pings = true;
+        world.shard.clients[peer.key.slot].transport.set_native_pings();
     }
     for _ in 0..230 {
         for peer in [&half, &silent] {

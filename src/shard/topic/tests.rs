@@ -1,5 +1,6 @@
 use super::*;
-use crate::domain::mail::{Encoding, Lane};
+use crate::codec::encoding::Encoding;
+use crate::domain::mail::Lane;
 use std::collections::BTreeMap;
 
 const PLAIN: Variant = Variant { encoding: Encoding::Json, lane: Lane::FIRST };

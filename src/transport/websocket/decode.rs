@@ -18,6 +18,7 @@ use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 use crate::codec::deflate::{InflateError, Inflater};
+use crate::domain::reasons::CloseReason;
 
 /// Bytes that a control frame may carry (RFC 6455, section 5.5).
 const CONTROL_MAX: u64 = 125;
@@ -34,6 +35,16 @@ pub enum Violation {
     /// A message over the limit (close code 1009; section 7.4.1).
     #[error("a message over the size limit")]
     TooBig,
+}
+
+impl From<Violation> for CloseReason {
+    fn from(violation: Violation) -> Self {
+        match violation {
+            Violation::Protocol(_) => Self::ProtocolViolation,
+            Violation::InvalidUtf8 => Self::InvalidUtf8,
+            Violation::TooBig => Self::MessageTooBig,
+        }
+    }
 }
 
 /// The fragments of a message so far.

@@ -32,11 +32,14 @@ pub enum Opcode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     bytes: [u8; HEADER_MAX],
-    /// How many of `bytes` are in use: 2, 4 or 10.
+    /// How many of `bytes` are in use: 0, 2, 4 or 10.
     len: u8,
 }
 
 impl Header {
+    /// None at all.
+    pub const EMPTY: Self = Self { bytes: [0; HEADER_MAX], len: 0 };
+
     /// What to send.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
@@ -52,7 +55,7 @@ impl Header {
 
     /// How many bytes that is, at most [`HEADER_MAX`].
     #[must_use]
-    #[allow(clippy::len_without_is_empty, reason = "a header is never empty")]
+    #[allow(clippy::len_without_is_empty, reason = "nobody asks")]
     pub fn len(&self) -> usize {
         usize::from(self.len)
     }

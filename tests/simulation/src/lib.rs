@@ -1,7 +1,7 @@
-//! Drives a whole shard with a fake socket and a fake clock, by seed, and checks the laws after every tick.
+//! Drives a whole shard with a fake stream and a fake clock, by seed, and checks the laws after every tick.
 //!
-//! The world is [`harness`](shipped::harness): clients that subscribe, stall, reset and come back; sockets
-//! that take some of what is written; a broker that answers late and out of step; mailboxes that are full. A
+//! The world is [`harness`](shipped::harness): clients that subscribe, stall, reset and come back, by WebSocket or
+//! by a [transport](raw) without frames; streams that take some of what is written; a broker that answers late and out of step; mailboxes that are full. A
 //! shard is ticked only when the loop around it would tick it: after an event, after mail, or when it said
 //! that it must not sleep. So a lost wake-up is a client that waits for ever, and is found.
 
@@ -13,6 +13,7 @@ pub mod broken;
 pub mod frames;
 #[path = "../../support/random.rs"]
 pub mod random;
+pub mod raw;
 pub mod shipped;
 pub mod wire;
 
@@ -26,6 +27,8 @@ pub struct Events {
     pub deflated_frames: u64,
     pub short_writes: u64,
     pub refused_writes: u64,
+    pub kept_writes: u64,
+    pub raw_lines: u64,
     pub stalls: u64,
     pub resets: u64,
     pub connects: u64,
@@ -60,7 +63,7 @@ impl Events {
         }
     }
 
-    pub fn fields(&mut self) -> [(&'static str, &mut u64); 31] {
+    pub fn fields(&mut self) -> [(&'static str, &mut u64); 33] {
         [
             ("ticks", &mut self.ticks),
             ("publications", &mut self.publications),
@@ -69,6 +72,8 @@ impl Events {
             ("deflated frames", &mut self.deflated_frames),
             ("short writes", &mut self.short_writes),
             ("refused writes", &mut self.refused_writes),
+            ("kept writes", &mut self.kept_writes),
+            ("raw lines", &mut self.raw_lines),
             ("stalls", &mut self.stalls),
             ("resets", &mut self.resets),
             ("connects", &mut self.connects),

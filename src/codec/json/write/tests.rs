@@ -164,12 +164,10 @@ fn an_unsubscribe_says_code_and_reason() {
 }
 
 #[test]
-fn a_message_does_not_end_with_what_separates_its_lines() {
+fn what_separates_lines_is_the_delimiter_of_the_encoding() {
     let mut out = Vec::new();
     reply(&mut out, 1, &Reply::Unsubscribe);
     push(&mut out, &Push::Ping);
-    close_message(&mut out);
-    assert_eq!(out, b"{\"id\":1,\"unsubscribe\":{}}\n{}");
-    close_message(&mut out);
-    assert!(out.ends_with(b"{}"));
+    assert_eq!(out, b"{\"id\":1,\"unsubscribe\":{}}\n{}\n");
+    assert!(out.ends_with(crate::codec::encoding::Encoding::Json.delimiter()));
 }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::{TOPICS, World};
 use crate::wire::segment;
+use fanfare::codec::encoding::Encoding;
 use fanfare::domain::mail::{
-    Asker, Encoding, KeyedLine, Lane, Lines, Mail, Position, Question, Recover, Recovery, Request, TopicSlot,
+    Asker, KeyedLine, Lane, Lines, Mail, Position, Question, Recover, Recovery, Request, TopicSlot,
     Variant,
 };
 

@@ -9,6 +9,7 @@ use super::kind::{HALF, READ_BYTES};
 use super::socket::{FakeSocket, Pipe};
 use super::{Edge, TOPICS, World};
 use crate::frames::{PING, TEXT, frame};
+use crate::raw::{END, REQUEST};
 use crate::wire::compressed_frame;
 
 pub(super) const CLIENTS_MAX: usize = 7;
@@ -50,6 +51,8 @@ pub(super) struct Peer {
     pub(super) pipe: Rc<RefCell<Pipe>>,
     pub(super) input: Vec<u8>,
     pub(super) upgraded: bool,
+    /// It is no WebSocket.
+    pub(super) raw: bool,
     /// The rest of a message that was sent in part: it goes before anything else.
     pub(super) rest: Vec<u8>,
     /// It offered compression.
@@ -66,12 +69,20 @@ pub(super) struct Peer {
     pub(super) closed: Option<u16>,
 }
 
+impl Peer {
+    /// A text as its transport sends it.
+    fn message(&self, text: &[u8]) -> Vec<u8> {
+        if self.raw { [text, &[END]].concat() } else { frame(TEXT, text) }
+    }
+}
+
 impl World {
     pub(super) fn connect(&mut self) {
         let room = self.scale * self.random.below(1500);
-        let pipe = Rc::new(RefCell::new(Pipe { room, ..Pipe::default() }));
+        let pipe = Rc::new(RefCell::new(Pipe { room, keeps: self.random.one_in(3), ..Pipe::default() }));
+        let raw = self.random.one_in(4);
         let vacancy = self.shard.vacancy();
-        let key = self.shard.admit(FakeSocket(Rc::clone(&pipe)), self.now).expect("there is a place");
+        let key = self.shard.admit(FakeSocket(Rc::clone(&pipe)), None, self.now).expect("there is a place");
         assert_eq!(key, vacancy);
         self.peers.push(Peer {
             slot: key.slot,
@@ -79,7 +90,8 @@ impl World {
             input: Vec::new(),
             upgraded: false,
             rest: Vec::new(),
-            inflates: self.random.one_in(2),
+            raw,
+            inflates: !raw && self.random.one_in(2),
             asked: BTreeMap::new(),
             next_id: 1,
             runs: HashMap::new(),
@@ -94,7 +106,8 @@ impl World {
                     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
         let offer =
             if self.peers[peer].inflates { "Sec-WebSocket-Extensions: permessage-deflate\r\n" } else { "" };
-        self.send(peer, format!("{head}{offer}\r\n").as_bytes());
+        let request = if raw { REQUEST.to_vec() } else { format!("{head}{offer}\r\n").into_bytes() };
+        self.send(peer, &request);
         self.command(peer, "\"connect\":{}", Asked::Connect);
         self.events.connects += 1;
     }
@@ -124,7 +137,7 @@ impl World {
             message += &format!("{{\"id\":{id},\"unsubscribe\":{{\"channel\":\"r:nobody\"}}}}\n");
         }
         message += &format!("{{\"id\":{},\"subscribe\":{{\"channel\":\"{topic}\"}}}}", id + 3);
-        self.send(peer, &frame(TEXT, message.as_bytes()));
+        self.send_message(peer, message.as_bytes());
     }
 
     pub(super) fn subscribe(&mut self, peer: usize) {
@@ -200,7 +213,7 @@ impl World {
         self.peers[peer].next_id += 1;
         self.peers[peer].asked.insert(id, Asked::Unsubscribe { topic: "r:nobody" });
         self.peers[peer].excused = true;
-        let frame = frame(TEXT, format!("{{\"id\":{id},{NOTHING}}}{}", " ".repeat(HALF)).as_bytes());
+        let frame = self.peers[peer].message(format!("{{\"id\":{id},{NOTHING}}}{}", " ".repeat(HALF)).as_bytes());
         self.send(peer, &frame[..HALF]);
         self.peers[peer].rest = frame[HALF..].to_vec();
         self.events.halves += 1;
@@ -210,7 +223,7 @@ impl World {
     pub(super) fn flood(&mut self, peer: usize) {
         while self.peers[peer].pipe.borrow().to_server.len() < 4 * READ_BYTES {
             match peer % 4 {
-                0 => self.send(peer, &frame(PING, b"")),
+                0 if !self.peers[peer].raw => self.send(peer, &frame(PING, b"")),
                 1 => self.burst(peer),
                 3 if self.peers[peer].inflates => {
                     let id = self.peers[peer].next_id;
@@ -230,7 +243,7 @@ impl World {
                     let commands: Vec<_> = ids
                         .map(|id| format!("{{\"id\":{id},\"unsubscribe\":{{\"channel\":\"r\"}}}}"))
                         .collect();
-                    self.send(peer, &frame(TEXT, commands.join("\n").as_bytes()));
+                    self.send_message(peer, commands.join("\n").as_bytes());
                 }
             }
         }
@@ -251,8 +264,8 @@ impl World {
         peer.stalled = false;
         let mut pipe = peer.pipe.borrow_mut();
         pipe.room += room;
-        if pipe.refused && room > 0 {
-            (pipe.refused, pipe.asked_again) = (false, false);
+        if (pipe.refused || pipe.wants_edge) && room > 0 {
+            (pipe.refused, pipe.asked_again, pipe.wants_edge) = (false, false, false);
             self.ready.push((peer.slot, Edge::Writable));
         }
     }
@@ -263,7 +276,12 @@ impl World {
         self.peers[peer].asked.insert(id, asked);
         // What it sends behind a command that waits for the broker may be too much for all.
         self.peers[peer].excused |= self.tight && self.peers[peer].asked.len() > 1;
-        self.send(peer, &frame(TEXT, format!("{{\"id\":{id},{method}}}").as_bytes()));
+        self.send_message(peer, format!("{{\"id\":{id},{method}}}").as_bytes());
+    }
+
+    pub(super) fn send_message(&mut self, peer: usize, text: &[u8]) {
+        let message = self.peers[peer].message(text);
+        self.send(peer, &message);
     }
 
     pub(super) fn send(&mut self, peer: usize, bytes: &[u8]) {

@@ -13,9 +13,10 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::shard::{Commands, Setup, Shard};
+use super::shard::{Setup, Shard};
 use crate::Events;
 use crate::random::Random;
+use crate::raw::Either;
 use broker::Batch;
 use clients::{CLIENTS_MAX, Peer};
 use fanfare::base::capacity::Capacity;
@@ -53,7 +54,7 @@ struct World {
     /// Milliseconds; what a turn takes is less.
     tick_time: usize,
     last_tick: Instant,
-    shard: Shard<FakeSocket, Commands>,
+    shard: Shard<FakeSocket, Either>,
     stats: Arc<ShardStats>,
     peers: Vec<Peer>,
     mail: Sender<Mail>,

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::broker::{key_of, stands_at};
-use super::clients::{Asked, Run};
+use super::clients::{Asked, Peer, Run};
 use super::{Edge, TOPICS, World};
-use crate::frames::{CLOSE, PONG, TEXT, frame};
+use crate::frames::{CLOSE, PONG};
+use crate::raw::ANSWER;
 use crate::wire::{Frame, take_frames};
 
 impl World {
@@ -22,8 +23,12 @@ impl World {
             }
             if self.peers[peer].upgraded {
                 (self.peers[peer].pongs, self.peers[peer].replies) = (0, 0);
-                for frame in take_frames(&mut self.peers[peer].input) {
-                    self.frame(peer, &frame);
+                if self.peers[peer].raw {
+                    self.raw_lines(peer);
+                } else {
+                    for frame in take_frames(&mut self.peers[peer].input) {
+                        self.frame(peer, &frame);
+                    }
                 }
                 let pongs = self.peers[peer].pongs;
                 assert!(
@@ -36,11 +41,15 @@ impl World {
     }
 
     pub(super) fn upgrade(&mut self, peer: usize) {
-        let input = &mut self.peers[peer].input;
-        if let Some(end) = input.windows(4).position(|four| four == b"\r\n\r\n") {
+        let Peer { input, raw, upgraded, .. } = &mut self.peers[peer];
+        if *raw && input.len() >= ANSWER.len() {
+            assert!(input.starts_with(ANSWER), "refused: {}", String::from_utf8_lossy(input));
+            input.drain(..ANSWER.len());
+            *upgraded = true;
+        } else if let Some(end) = input.windows(4).position(|four| four == b"\r\n\r\n") {
             assert!(input.starts_with(b"HTTP/1.1 101"), "refused: {}", String::from_utf8_lossy(input));
             input.drain(..end + 4);
-            self.peers[peer].upgraded = true;
+            *upgraded = true;
         }
     }
 
@@ -51,10 +60,7 @@ impl World {
         }
         if frame.opcode == CLOSE {
             let code = u16::from_be_bytes([frame.payload[0], frame.payload[1]]);
-            assert!(self.peers[peer].excused, "a healthy client was closed with {code}");
-            self.events.disconnected_for_slowness += u64::from(code == 3008);
-            self.peers[peer].closed = Some(code);
-            return;
+            return self.disconnected(peer, code);
         }
         let mut text = std::str::from_utf8(&frame.payload).expect("frames are text");
         let pushes = text.split('\n').filter(|line| line.starts_with("{\"push\"")).count();
@@ -70,12 +76,30 @@ impl World {
         }
     }
 
+    /// Whole lines of a stream that has nothing else.
+    fn raw_lines(&mut self, peer: usize) {
+        while let Some(end) = self.peers[peer].input.iter().position(|&byte| byte == b'\n') {
+            let line: Vec<u8> = self.peers[peer].input.drain(..=end).collect();
+            let line = std::str::from_utf8(&line[..end]).expect("lines are text");
+            self.events.raw_lines += 1;
+            self.line(peer, line);
+        }
+    }
+
+    fn disconnected(&mut self, peer: usize, code: u16) {
+        assert!(self.peers[peer].excused, "a healthy client was closed with {code}");
+        self.events.disconnected_for_slowness += u64::from(code == 3008);
+        self.peers[peer].closed = Some(code);
+    }
+
     pub(super) fn line(&mut self, peer: usize, line: &str) {
         if line == "{}" {
-            return self.send(peer, &frame(TEXT, b"{}"));
+            return self.send_message(peer, b"{}");
         }
         let value: serde_json::Value = serde_json::from_str(line).expect("lines are JSON");
-        if let Some(push) = value.get("push") {
+        if let Some(code) = value["push"]["disconnect"]["code"].as_u64() {
+            self.disconnected(peer, u16::try_from(code).expect("codes are short"));
+        } else if let Some(push) = value.get("push") {
             let name = push["channel"].as_str().expect("pushes name their channel");
             let topic = TOPICS.into_iter().find(|topic| *topic == name).expect("a topic of ours");
             match push["pub"]["data"].as_u64() {
@@ -168,6 +192,7 @@ impl World {
                 let mut pipe = peer.pipe.borrow_mut();
                 self.events.short_writes += pipe.short_writes;
                 self.events.refused_writes += pipe.refused_writes;
+self.events.kept_writes += pipe.kept_writes;
                 pipe.client_closed = true;
                 if !gone {
                     self.ready.push((peer.slot, Edge::HungUp));

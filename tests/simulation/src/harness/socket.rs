@@ -1,14 +1,17 @@
-//! The scripted socket: takes some of what is written, and refuses the rest.
+//! The scripted stream: takes some of what is written, keeps some itself, and refuses the rest.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::rc::Rc;
 
-use super::super::shard::Socket;
+use fanfare::net::stream::{Read, Stream};
 
 /// Calls of one client's socket within one tick that no correct shard makes. Whoever loops is stopped here.
 const CALLS_PER_TICK: u32 = 500;
+
+/// Bytes that a stream keeps at most.
+const KEPT_MAX: usize = 20;
 
 /// One connection: what the shard's end and the client's end share.
 #[derive(Debug, Default)]
@@ -27,6 +30,13 @@ pub(super) struct Pipe {
     pub(super) server_gone: bool,
     pub(super) short_writes: u64,
     pub(super) refused_writes: u64,
+    pub(super) kept_writes: u64,
+    /// It gives half of what it has, and takes more than it can pass on, as a stream does that encrypts.
+    pub(super) keeps: bool,
+    /// What it has taken and not passed on.
+    pub(super) kept: Vec<u8>,
+    /// The server is to be told that there is room for what is kept.
+    pub(super) wants_edge: bool,
     /// In this tick.
     pub(super) calls: u32,
     /// Those of them that read.
@@ -34,6 +44,26 @@ pub(super) struct Pipe {
 }
 
 impl Pipe {
+    /// Passes on what there is room for: how much.
+    fn pass_on(&mut self, bytes: &[u8]) -> usize {
+        let passed = bytes.len().min(self.room);
+        self.room -= passed;
+        self.from_server.extend_from_slice(&bytes[..passed]);
+        passed
+    }
+
+    /// Takes bytes that there is no room for, as far as it keeps any.
+    fn keep(&mut self, bytes: &[u8]) -> usize {
+        let most = if self.keeps { KEPT_MAX } else { 0 };
+        let kept = bytes.len().min(most - self.kept.len());
+        self.kept.extend_from_slice(&bytes[..kept]);
+        if kept > 0 {
+            (self.wants_edge, self.ever_refused) = (true, true);
+            self.kept_writes += 1;
+        }
+        kept
+    }
+
     fn count_call(&mut self) {
         self.calls += 1;
         assert!(self.calls < CALLS_PER_TICK, "the tick calls one socket without end");
@@ -43,8 +73,8 @@ impl Pipe {
 #[derive(Debug)]
 pub(super) struct FakeSocket(pub(super) Rc<RefCell<Pipe>>);
 
-impl Socket for FakeSocket {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+impl Stream for FakeSocket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<Read> {
         let mut pipe = self.0.borrow_mut();
         pipe.count_call();
         // Nobody counts for those who have left.
@@ -55,13 +85,15 @@ impl Socket for FakeSocket {
             return Err(ErrorKind::ConnectionReset.into());
         }
         if pipe.to_server.is_empty() {
-            return if pipe.client_closed { Ok(0) } else { Err(ErrorKind::WouldBlock.into()) };
+            let end = Read { bytes: 0, drained: true };
+            return if pipe.client_closed { Ok(end) } else { Err(ErrorKind::WouldBlock.into()) };
         }
-        let taken = buffer.len().min(pipe.to_server.len());
+        let there = pipe.to_server.len();
+        let taken = buffer.len().min(if pipe.keeps { there.div_ceil(2) } else { there });
         for (place, byte) in buffer.iter_mut().zip(pipe.to_server.drain(..taken)) {
             *place = byte;
         }
-        Ok(taken)
+        Ok(Read { bytes: taken, drained: taken < buffer.len() && pipe.to_server.is_empty() })
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -72,9 +104,8 @@ impl Socket for FakeSocket {
         }
         let is_repeated = pipe.refused && std::mem::replace(&mut pipe.asked_again, true);
         assert!(!is_repeated, "written to a socket that has refused and not called back");
-        let taken = bytes.len().min(pipe.room);
-        pipe.room -= taken;
-        pipe.from_server.extend_from_slice(&bytes[..taken]);
+        let passed = if pipe.kept.is_empty() { pipe.pass_on(bytes) } else { 0 };
+        let taken = passed + pipe.keep(&bytes[passed..]);
         if taken < bytes.len() {
             pipe.refused = true;
             pipe.ever_refused = true;
@@ -88,7 +119,25 @@ impl Socket for FakeSocket {
         Ok(taken)
     }
 
-    fn finish(&mut self) {}
+    fn wants_write(&self) -> bool {
+        !self.0.borrow().kept.is_empty()
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let mut pipe = self.0.borrow_mut();
+        pipe.count_call();
+        if pipe.reset {
+            return Err(ErrorKind::BrokenPipe.into());
+        }
+        let mut kept = std::mem::take(&mut pipe.kept);
+        let passed = pipe.pass_on(&kept);
+        kept.drain(..passed);
+        pipe.kept = kept;
+        pipe.wants_edge = !pipe.kept.is_empty();
+        if pipe.wants_edge { Err(ErrorKind::WouldBlock.into()) } else { Ok(()) }
+    }
+
+    fn shutdown(&mut self) {}
 }
 
 impl Drop for FakeSocket {

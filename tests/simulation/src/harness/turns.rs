@@ -30,7 +30,9 @@ pub(super) fn fairness(seed: u64) -> u64 {
     let mut world = World::new(seed, config, 1);
     for peer in 0..CROWD {
         world.connect();
-        world.peers[peer].pipe.borrow_mut().room = usize::MAX;
+        let mut pipe = world.peers[peer].pipe.borrow_mut();
+(pipe.room, pipe.keeps) = (usize::MAX, false);
+drop(pipe);
         world.subscribe_to(peer, if peer < CROWD - 2 { giant } else { small });
     }
     for _ in 0..QUIET_LIMIT {
@@ -64,7 +66,9 @@ fn talkers(seed: u64, config: Config) -> World {
     let mut world = World::new(seed, config, 1);
     for peer in 0..TALKERS {
         world.connect();
-        world.peers[peer].pipe.borrow_mut().room = usize::MAX;
+        let mut pipe = world.peers[peer].pipe.borrow_mut();
+(pipe.room, pipe.keeps) = (usize::MAX, false);
+drop(pipe);
     }
     for _ in 0..QUIET_LIMIT {
         world.turn();
