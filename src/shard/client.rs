@@ -4,11 +4,11 @@
 //! boxed, and exists only while it is needed.
 
 use crate::session::Session;
-use crate::shard::input::Tail;
 use crate::shard::origins::OriginId;
 use crate::shard::output::Outgoing;
 use crate::shard::questions::Questions;
 use crate::shard::subscriptions::Subscriptions;
+use crate::shard::tail::Tail;
 use crate::shard::timer_wheel::Moment;
 use crate::transport::{Phase, Transport};
 

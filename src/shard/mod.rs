@@ -33,6 +33,7 @@ mod requests;
 mod retention;
 mod shedding;
 pub mod subscriptions;
+mod tail;
 mod timeouts;
 pub mod timer_wheel;
 pub mod topic;

@@ -19,7 +19,7 @@ use crate::domain::mail::ClientKey;
 use crate::domain::reasons::CloseReason;
 use crate::net::stream::{Read, Stream};
 use crate::shard::Shard;
-use crate::shard::input::Tail;
+use crate::shard::tail::Tail;
 use crate::transport::upgrade;
 use crate::transport::{Phase, Step, Transport};
 
