@@ -20,7 +20,7 @@ impl Stream for TcpStream {
 
     fn shutdown(&mut self) {
         // Fails only on a connection that is gone already.
-        let _ = TcpStream::shutdown(self, Shutdown::Write);
+        let _ = Self::shutdown(self, Shutdown::Write);
     }
 
     fn peer(&self) -> Option<SocketAddr> {
