@@ -77,7 +77,7 @@ pub struct Recovery {
     /// The position after the publications below. If nothing could be recovered: that of the newest
     /// publication that this shard was given.
     pub position: Position,
-    /// What the client missed, as [`Codec::add_publication`] writes it; possibly none. `None`: the client cannot continue
+    /// What the client missed, as `Codec::add_publication` writes it; possibly none. `None`: the client cannot continue
     /// from its position.
     pub missed: Option<Arc<[u8]>>,
 }
