@@ -22,7 +22,7 @@ pub trait Stream {
     /// `WouldBlock` when nothing is there; anything else but `Interrupted` ends the connection.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<Read>;
 
-    /// Writes as much as is taken at once.
+    /// Writes as much as is taken at once. What the stream keeps goes first.
     ///
     /// # Errors
     /// `WouldBlock` when nothing is taken; after that, or after taking less than all, the stream's owner is told once when

@@ -403,7 +403,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
 
     /// Lets a client's stream write what it keeps itself: whether the client is still there, and the stream has nothing
     /// left that must go first.
-    pub(super) fn flush_stream(&mut self, slot: u32) -> bool {
+    fn flush_stream(&mut self, slot: u32) -> bool {
         let Some(client) = self.clients.living(slot) else { return false };
         if !client.stream.wants_write() {
             return true;

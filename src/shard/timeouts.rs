@@ -168,10 +168,8 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     fn end_or_write_once_more(&mut self, slot: u32) {
         // It may have called back, and have waited for its turn: that is now.
         self.delivery.forget_unblocked(slot);
-        if self.flush_stream(slot) {
-            self.unblock(slot);
-            self.visit(slot);
-        }
+        self.unblock(slot);
+        self.visit(slot);
         let now = self.timers.now();
         let client = &mut self.clients[slot];
         if client.is_dead() || client.reply_bytes() == 0 {

@@ -6,8 +6,7 @@ use super::{TOPICS, World};
 use crate::wire::segment;
 use fanfare::codec::encoding::Encoding;
 use fanfare::domain::mail::{
-    Asker, KeyedLine, Lane, Lines, Mail, Position, Question, Recover, Recovery, Request, TopicSlot,
-    Variant,
+    Asker, KeyedLine, Lane, Lines, Mail, Position, Question, Recover, Recovery, Request, TopicSlot, Variant,
 };
 
 /// The one whose publications have keys, but for every seventh: of each key the slow ones get the latest.

@@ -213,7 +213,8 @@ impl World {
         self.peers[peer].next_id += 1;
         self.peers[peer].asked.insert(id, Asked::Unsubscribe { topic: "r:nobody" });
         self.peers[peer].excused = true;
-        let frame = self.peers[peer].message(format!("{{\"id\":{id},{NOTHING}}}{}", " ".repeat(HALF)).as_bytes());
+        let frame =
+            self.peers[peer].message(format!("{{\"id\":{id},{NOTHING}}}{}", " ".repeat(HALF)).as_bytes());
         self.send(peer, &frame[..HALF]);
         self.peers[peer].rest = frame[HALF..].to_vec();
         self.events.halves += 1;
@@ -265,7 +266,7 @@ impl World {
         let mut pipe = peer.pipe.borrow_mut();
         pipe.room += room;
         if (pipe.refused || pipe.wants_edge) && room > 0 {
-            (pipe.refused, pipe.asked_again, pipe.wants_edge) = (false, false, false);
+            (pipe.refused, pipe.asked_again, pipe.wants_edge) = (false, 0, false);
             self.ready.push((peer.slot, Edge::Writable));
         }
     }

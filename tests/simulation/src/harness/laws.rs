@@ -94,7 +94,7 @@ impl World {
             let pipe = peer.pipe.borrow();
             self.events.short_writes += pipe.short_writes;
             self.events.refused_writes += pipe.refused_writes;
-self.events.kept_writes += pipe.kept_writes;
+            self.events.kept_writes += pipe.kept_writes;
         }
     }
 

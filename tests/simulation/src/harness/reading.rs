@@ -192,7 +192,7 @@ impl World {
                 let mut pipe = peer.pipe.borrow_mut();
                 self.events.short_writes += pipe.short_writes;
                 self.events.refused_writes += pipe.refused_writes;
-self.events.kept_writes += pipe.kept_writes;
+                self.events.kept_writes += pipe.kept_writes;
                 pipe.client_closed = true;
                 if !gone {
                     self.ready.push((peer.slot, Edge::HungUp));

@@ -22,8 +22,9 @@ pub(super) struct Pipe {
     pub(super) room: usize,
     /// The server was told that there is no room, and not yet that there is again.
     pub(super) refused: bool,
-    /// It was written to all the same, as it may be once for each refusal: when the time for replies is over.
-    pub(super) asked_again: bool,
+    /// How often it was written to all the same: once when the time for replies is over, and once more when that was begun
+    /// anew and is over as well.
+    pub(super) asked_again: u32,
     pub(super) ever_refused: bool,
     pub(super) reset: bool,
     pub(super) client_closed: bool,
@@ -50,6 +51,15 @@ impl Pipe {
         self.room -= passed;
         self.from_server.extend_from_slice(&bytes[..passed]);
         passed
+    }
+
+    /// Passes on what it keeps, as far as there is room.
+    fn pass_on_kept(&mut self) {
+        let mut kept = std::mem::take(&mut self.kept);
+        let passed = self.pass_on(&kept);
+        kept.drain(..passed);
+        self.kept = kept;
+        self.wants_edge = !self.kept.is_empty();
     }
 
     /// Takes bytes that there is no room for, as far as it keeps any.
@@ -102,8 +112,9 @@ impl Stream for FakeSocket {
         if pipe.reset {
             return Err(ErrorKind::BrokenPipe.into());
         }
-        let is_repeated = pipe.refused && std::mem::replace(&mut pipe.asked_again, true);
-        assert!(!is_repeated, "written to a socket that has refused and not called back");
+        pipe.asked_again += u32::from(pipe.refused);
+        assert!(pipe.asked_again <= 2, "written to a socket that has refused and not called back");
+        pipe.pass_on_kept();
         let passed = if pipe.kept.is_empty() { pipe.pass_on(bytes) } else { 0 };
         let taken = passed + pipe.keep(&bytes[passed..]);
         if taken < bytes.len() {
@@ -113,7 +124,7 @@ impl Stream for FakeSocket {
                 pipe.refused_writes += 1;
                 return Err(ErrorKind::WouldBlock.into());
             }
-            pipe.asked_again = false;
+            pipe.asked_again = 0;
             pipe.short_writes += 1;
         }
         Ok(taken)
@@ -129,11 +140,7 @@ impl Stream for FakeSocket {
         if pipe.reset {
             return Err(ErrorKind::BrokenPipe.into());
         }
-        let mut kept = std::mem::take(&mut pipe.kept);
-        let passed = pipe.pass_on(&kept);
-        kept.drain(..passed);
-        pipe.kept = kept;
-        pipe.wants_edge = !pipe.kept.is_empty();
+        pipe.pass_on_kept();
         if pipe.wants_edge { Err(ErrorKind::WouldBlock.into()) } else { Ok(()) }
     }
 

@@ -31,8 +31,8 @@ pub(super) fn fairness(seed: u64) -> u64 {
     for peer in 0..CROWD {
         world.connect();
         let mut pipe = world.peers[peer].pipe.borrow_mut();
-(pipe.room, pipe.keeps) = (usize::MAX, false);
-drop(pipe);
+        (pipe.room, pipe.keeps) = (usize::MAX, false);
+        drop(pipe);
         world.subscribe_to(peer, if peer < CROWD - 2 { giant } else { small });
     }
     for _ in 0..QUIET_LIMIT {
@@ -67,8 +67,8 @@ fn talkers(seed: u64, config: Config) -> World {
     for peer in 0..TALKERS {
         world.connect();
         let mut pipe = world.peers[peer].pipe.borrow_mut();
-(pipe.room, pipe.keeps) = (usize::MAX, false);
-drop(pipe);
+        (pipe.room, pipe.keeps) = (usize::MAX, false);
+        drop(pipe);
     }
     for _ in 0..QUIET_LIMIT {
         world.turn();
