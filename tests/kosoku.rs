@@ -1,17 +1,27 @@
-//! Conformance to RFC 6455 and 7692: Autobahn's cases 1 to 7, 10, 12 and 13, by kosoku, against an echo of the shipped
-//! transport: its HTTP head, its decoder, its close handshake. Each connection has a thread, and no shard.
+//! Conformance to RFC 6455 and 7692: Autobahn's cases 1 to 7, 10, 12 and 13, by kosoku, against an echo behind the
+//! shipped event loop, shard and transport. Only what is done with a message is replaced.
 
-use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::Instant;
 
+use fanfare::base::capacity::Capacity;
+use fanfare::base::mailbox::{Wake, mailbox};
 use fanfare::codec::deflate::{Deflater, Inflater, TAIL};
-use fanfare::domain::reasons::CloseReason;
+use fanfare::codec::encoding::Encoding;
+use fanfare::config::{Config, Interval};
+use fanfare::domain::client_id::NodeId;
+use fanfare::domain::namespaces::Namespaces;
+use fanfare::net::event_loop::{Loop, ShardPoll};
+use fanfare::net::listener::Listener;
+use fanfare::shard::Setup;
+use fanfare::stats::ShardStats;
 use fanfare::transport::framing::Framing;
+use fanfare::transport::refusal::Refusal;
 use fanfare::transport::upgrade::UpgradePolicy;
 use fanfare::transport::websocket::connection::WebSocket;
 use fanfare::transport::websocket::extension::Deflate;
@@ -27,112 +37,153 @@ const CASES: usize = 247 + 216;
 /// Beyond this nothing is compressed that is sent back, only stored.
 const LARGE: usize = 16 << 10;
 
-/// How long a peer may take to answer our close frame.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+thread_local! {
+    static DEFLATER: RefCell<Deflater> = RefCell::default();
+}
 
-/// Sends back what comes; compressed to those with whom that was agreed on, as the chapters 12 and 13 expect.
-#[derive(Default)]
+/// The shipped transport, but that a message is to its shard a ping: the answer to it is the echo. It is compressed for
+/// those with whom that was agreed on, as the chapters 12 and 13 expect.
+#[derive(Debug, Default)]
 struct Echo {
     connection: WebSocket,
-    inflater: Inflater,
-    deflater: Deflater,
-    /// What is no whole frame yet.
-    input: Vec<u8>,
-    /// What is to be sent.
-    out: Vec<u8>,
+    /// What the next pong is.
+    echo: RefCell<Vec<u8>>,
 }
 
 impl Echo {
-    /// Serves a connection to its end.
-    fn serve(mut self, mut stream: TcpStream, policy: &Policy) -> std::io::Result<()> {
-        let mut buffer = vec![0; 64 << 10];
-        loop {
-            let read = stream.read(&mut buffer)?;
-            if read == 0 {
-                return Ok(());
-            }
-            self.input.extend_from_slice(&buffer[..read]);
-            self.take_frames(policy);
-            stream.write_all(&std::mem::take(&mut self.out))?;
-            if self.connection.phase() == Phase::Closing {
-                match self.connection.ending() {
-                    Ending::Gone => return Ok(()),
-                    Ending::Shutdown => stream.shutdown(Shutdown::Write)?,
-                    Ending::Wait => stream.set_read_timeout(Some(CLOSE_TIMEOUT))?,
-                }
-            }
-        }
-    }
-
-    /// Does what all whole frames of the input mean.
-    fn take_frames(&mut self, policy: &Policy) {
-        let (mut input, mut at) = (std::mem::take(&mut self.input), 0);
-        while at < input.len() {
-            let (consumed, step) = self.connection.step(&mut input[at..], policy, &mut self.inflater);
-            at += consumed;
-            match step {
-                Step::Incomplete => break,
-                Step::Nothing | Step::Pong => {}
-                Step::Upgraded { response, .. } => self.out.extend(response),
-                Step::Refused { refusal, .. } => self.connection.refuse(&mut self.out, refusal),
-                Step::Message(message) => self.echo(message),
-                Step::Ping(payload) => self.connection.put_pong(&mut self.out, payload),
-                Step::PeerCloses(code) => {
-                    if self.connection.phase() == Phase::Open {
-                        self.connection.answer_close(&mut self.out, code);
-                    }
-                }
-                Step::Broken(violation) => {
-                    let reason = CloseReason::from(violation);
-                    self.connection.close(&mut self.out, reason.code(), reason.text());
-                    at = input.len();
-                }
-            }
-        }
-        input.drain(..at);
-        self.input = input;
-    }
-
-    fn echo(&mut self, message: Message<'_>) {
+    fn keep(&self, message: &Message<'_>) {
         let (bytes, plain, compressed) = match message {
-            Message::Text(Cow::Borrowed(text)) => {
-                (Cow::Borrowed(text.as_bytes()), Framing::Text, Framing::CompressedText)
-            }
-            Message::Text(Cow::Owned(text)) => {
-                (Cow::Owned(text.into_bytes()), Framing::Text, Framing::CompressedText)
-            }
-            Message::Binary(bytes) => (bytes, Framing::Binary, Framing::CompressedBinary),
+            Message::Text(text) => (text.as_bytes(), Framing::Text, Framing::CompressedText),
+            Message::Binary(bytes) => (&**bytes, Framing::Binary, Framing::CompressedBinary),
         };
+        let out = &mut *self.echo.borrow_mut();
         // Stored blocks suit the smallest window, and save minutes where messages are large.
         let min_bytes = match self.connection.deflate() {
-            Deflate::Off => return plain.put(&mut self.out, &bytes, b""),
+            Deflate::Off => return plain.put(out, bytes, b""),
             Deflate::Both if bytes.len() <= LARGE => 0,
             Deflate::Both | Deflate::FromClient => usize::MAX,
         };
-        compressed.put(&mut self.out, self.deflater.segment(&bytes, min_bytes), &TAIL);
+        DEFLATER.with_borrow_mut(|deflater| compressed.put(out, deflater.segment(bytes, min_bytes), &TAIL));
     }
+}
+
+impl Transport for Echo {
+    fn step<'a>(
+        &mut self,
+        input: &'a mut [u8],
+        policy: &Policy,
+        inflater: &mut Inflater,
+    ) -> (usize, Step<'a>) {
+        match self.connection.step(input, policy, inflater) {
+            (used, Step::Message(message)) => {
+                self.keep(&message);
+                (used, Step::Ping(b""))
+            }
+            other => other,
+        }
+    }
+
+    fn put_pong(&self, out: &mut Vec<u8>, payload: &[u8]) {
+        let echo = self.echo.take();
+        if echo.is_empty() { self.connection.put_pong(out, payload) } else { out.extend(echo) }
+    }
+
+    fn phase(&self) -> Phase {
+        self.connection.phase()
+    }
+
+    fn is_in_message(&self) -> bool {
+        self.connection.is_in_message()
+    }
+
+    fn assembled_bytes(&self) -> usize {
+        self.connection.assembled_bytes()
+    }
+
+    fn framing(&self, encoding: Encoding) -> Framing {
+        self.connection.framing(encoding)
+    }
+
+    fn takes_compressed(&self) -> bool {
+        self.connection.takes_compressed()
+    }
+
+    fn has_pings(&self) -> bool {
+        self.connection.has_pings()
+    }
+
+    fn answer_in_bytes(&mut self) {
+        self.connection.answer_in_bytes();
+    }
+
+    fn put_ping(&self, out: &mut Vec<u8>) {
+        self.connection.put_ping(out);
+    }
+
+    fn close(&mut self, out: &mut Vec<u8>, code: u16, text: &str) {
+        self.connection.close(out, code, text);
+    }
+
+    fn answer_close(&mut self, out: &mut Vec<u8>, code: Option<u16>) {
+        self.connection.answer_close(out, code);
+    }
+
+    fn refuse(&mut self, out: &mut Vec<u8>, refusal: Refusal) {
+        self.connection.refuse(out, refusal);
+    }
+
+    fn ending(&self) -> Ending {
+        self.connection.ending()
+    }
+}
+
+/// Nobody sends mail or takes requests.
+struct NoWake;
+
+impl Wake for NoWake {
+    fn wake(&self) {}
 }
 
 /// Where an echo listens.
 fn start_echo() -> SocketAddr {
-    let upgrade = UpgradePolicy {
-        path: "/".to_owned(),
-        head_bytes: 8 << 10,
-        allowed_origins: Vec::new(),
-        page_port: 0,
-        open_on_loopback: false,
-        deflate: true,
-    };
-    let policy: &Policy = Box::leak(Box::new(Policy { upgrade, message_bytes: 1 << 20 }));
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    let address = listener.local_addr().expect("it is bound");
+    let listener = Listener::open(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port is free");
+    let address = listener.address();
+    let (poll, _) = ShardPoll::new().expect("there are descriptors");
+    let setup = setup();
     std::thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            // A connection that the peer drops is none of ours to mend: the report says what it found.
-            std::thread::spawn(move || drop(Echo::default().serve(stream, policy)));
-        }
+        let turning = Loop::<Echo>::new(setup, poll, vec![listener], usize::MAX, Instant::now());
+        turning.expect("the listener can be watched").run().expect("the poll works")
     });
     address
+}
+
+fn setup() -> Setup {
+    let mut config = Config::default();
+    config.limits.message_bytes = 1 << 20;
+    // No case sends a connect command, and some take long.
+    config.timeouts.connect = Interval::from_secs(3600);
+    let (_, inbox) = mailbox(1, Box::new(NoWake));
+    let (requests, _) = mailbox(1, Box::new(NoWake));
+    Setup {
+        id: 0,
+        node: NodeId::random(),
+        namespaces: Arc::new(Namespaces::new(&config)),
+        config: Arc::new(config),
+        upgrade: UpgradePolicy {
+            path: "/".to_owned(),
+            head_bytes: 8 << 10,
+            allowed_origins: Vec::new(),
+            page_port: 0,
+            open_on_loopback: false,
+            deflate: true,
+        },
+        capacity: Arc::new(Capacity::new(usize::MAX)),
+        shards: 1,
+        inbox,
+        requests,
+        reporter: None,
+        stats: Arc::new(ShardStats::default()),
+    }
 }
 
 #[test]

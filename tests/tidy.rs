@@ -34,7 +34,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("stats", &["domain::reasons", "transport::refusal"]),
     ("session", &["domain::codec"]),
     ("shard", &["base", "domain", "codec", "transport", "session", "net::stream", "config", "stats"]),
-    ("net", &["base", "domain", "shard", "stats"]),
+    ("net", &["base", "domain", "shard", "stats", "transport"]),
     ("broker", &["base", "domain", "codec", "transport::websocket", "config", "stats"]),
     (
         "control",

@@ -110,7 +110,7 @@ pub struct Setup {
 pub enum StartError {
     /// The process has no descriptors left for an event loop.
     #[error("the broker thread gets no event loop: {0}")]
-    EventLoop(#[source] std::io::Error),
+    EventLoop(std::io::Error),
     /// What is wrong with a URL, or what each node of RabbitMQ refuses.
     #[error("{}", joined(.0))]
     RabbitMq(Vec<RabbitMqFault>),

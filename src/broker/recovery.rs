@@ -218,7 +218,8 @@ impl Broker {
         let bytes_max = self.config.limits.frame_bytes;
         let (mut publications, mut bytes) = (Publications::default(), 0);
         let position = self.show_history(question, |publication| {
-            bytes += Codec::Json.added_len(publication);
+            // The first one has no comma.
+            bytes += Codec::Json.added_len(publication) - usize::from(bytes == 0);
             let fits = bytes <= bytes_max;
             if fits {
                 publications.push(publication);

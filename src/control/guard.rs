@@ -109,13 +109,18 @@ fn verdict(control: &Control, peer: Option<IpAddr>, uri: &Uri, headers: &HeaderM
     let Some(host) = loopback_host(uri, headers) else { return Err(Refusal::Foreign(FOREIGN_HOST)) };
     let is_own = |origin: &HeaderValue| {
         let origin = origin.to_str().ok().and_then(Origin::parse);
-        origin.is_some_and(|origin| origin.is_of(&host))
+        origin.is_some_and(|origin| is_of_the_web(&origin) && origin.is_of(&host))
     };
     if headers.get_all(header::ORIGIN).iter().all(is_own) {
         Ok(())
     } else {
         Err(Refusal::Foreign(FOREIGN_ORIGIN))
     }
+}
+
+/// Whether a browser shows pages of this origin by HTTP. Apps have schemes of their own.
+fn is_of_the_web(origin: &Origin) -> bool {
+    matches!(origin, Origin::Page { scheme, .. } if ["http", "https"].contains(&scheme.as_str()))
 }
 
 /// Whether one of the two headers contains the key. The comparison's time does not depend on how many bytes
@@ -205,6 +210,7 @@ mod tests {
             "http://127.0.0.1:9000.example.org",
             "http://example.org",
             "127.0.0.1:9000",
+            "app://127.0.0.1:9000",
         ] {
             let refused = Err(Refusal::Foreign(FOREIGN_ORIGIN));
             assert_eq!(without_key("127.0.0.1:9000", Some(origin)), refused, "{origin}");

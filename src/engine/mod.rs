@@ -30,7 +30,7 @@ use crate::domain::mail::{Mail, Request, ShardId};
 use crate::domain::namespaces::Namespaces;
 use crate::domain::receipt::{Receipt, Reporter, receipt};
 use crate::net::event_loop::ShardPoll;
-use crate::net::listener;
+use crate::net::listener::Reservation;
 use crate::stats::Stats;
 use crate::transport::origin::{OriginPattern, is_loopback};
 use crate::transport::upgrade::UpgradePolicy;
@@ -77,7 +77,7 @@ pub enum StartError {
     },
     /// The list of CPUs to pin shards to is malformed.
     #[error("server.cpus: {0}")]
-    Cpus(#[source] CpuListError),
+    Cpus(CpuListError),
 }
 
 /// Why the engine ended without being asked, or what was still open at the end.
@@ -85,7 +85,7 @@ pub enum StartError {
 pub enum RunError {
     /// A thread ended by itself.
     #[error("the thread `{0}` ended: {1}")]
-    Thread(String, #[source] ThreadError),
+    Thread(String, ThreadError),
     /// The stop took too long.
     #[error("stopped after {limit:?} (stop.limit) with {clients} clients still connected")]
     TimeIsUp {
@@ -118,7 +118,6 @@ impl Engine {
     /// ended.
     pub fn start(config: Config, demo: bool) -> Result<Self, StartError> {
         let mut notices = Vec::new();
-        let addresses = client_addresses(&config, &mut notices)?;
         let plan = CpuPlan::new(&config)?;
         notices.extend(plan.notice());
         let threads = Threads::default();
@@ -126,14 +125,13 @@ impl Engine {
         let event_loop = EventLoop::new()?;
         let shards = prepare_shards(&threads, &plan, config.server.private_fd_tables, polls)?;
 
+        let reserved = reserve_addresses(&config, &mut notices)?;
+        let addresses: Vec<_> = reserved.iter().map(Reservation::address).collect();
         let control_listener = listen_for_operators(config.control.listen)?;
         let control = control_listener.local_addr().unwrap_or(config.control.listen);
         let namespaces = Arc::new(Namespaces::new(&config));
         let (clients_max, table_max) = clients_max(&config, plan.shards);
-        let stats = Stats {
-            clients_max: clients_max as u64,
-            ..Stats::new(usize::from(plan.shards), namespaces.names())
-        };
+        let stats = empty_stats(clients_max, plan.shards, &namespaces);
         let config = Arc::new(config);
         let node = NodeId::random();
         let (mailboxes, inboxes): (Vec<Sender<Mail>>, Vec<_>) =
@@ -178,6 +176,7 @@ impl Engine {
         for (id, ((thread, inbox), reporter)) in (0..).zip(shards.into_iter().zip(inboxes).zip(reporters)) {
             thread.begin(shared.setup(id, plan.shards, inbox, reporter), &addresses, table_max)?;
         }
+        drop(reserved);
 
         lifecycle.enter(Phase::Serving);
         let (stopping, stop_seen) = watch::channel(false);
@@ -252,20 +251,24 @@ fn endpoints(addresses: &[SocketAddr], config: &Config) -> Vec<String> {
     addresses.iter().map(|address| format!("ws://{address}{}", config.server.path)).collect()
 }
 
+fn empty_stats(clients_max: usize, shards: u16, namespaces: &Namespaces) -> Stats {
+    Stats { clients_max: clients_max as u64, ..Stats::new(usize::from(shards), namespaces.names()) }
+}
+
 /// The addresses for clients as they will be bound: with real ports, and without those that this host does
 /// not have.
-fn client_addresses(config: &Config, notices: &mut Vec<String>) -> Result<Vec<SocketAddr>, StartError> {
-    let mut addresses = Vec::new();
+fn reserve_addresses(config: &Config, notices: &mut Vec<String>) -> Result<Vec<Reservation>, StartError> {
+    let mut reserved = Vec::new();
     for &address in &config.server.listen {
-        match listener::probe(address) {
-            Ok(bound) => addresses.push(bound),
+        match Reservation::new(address) {
+            Ok(reservation) => reserved.push(reservation),
             Err(error) if address.is_ipv6() && lacks_ipv6(&error) => {
                 notices.push(format!("no IPv6 on this host: {address} is skipped"));
             }
             Err(error) => return Err(cannot_listen("clients' listener", address, error)),
         }
     }
-    if addresses.is_empty() { Err(StartError::NoAddress) } else { Ok(addresses) }
+    if reserved.is_empty() { Err(StartError::NoAddress) } else { Ok(reserved) }
 }
 
 fn lacks_ipv6(error: &std::io::Error) -> bool {

@@ -13,6 +13,8 @@ use crate::base::log_limiter::RateLimit;
 use crate::base::mailbox::Wake;
 use crate::net::listener::{Accepted, Listener};
 use crate::shard::{Setup, Shard};
+use crate::transport::Transport;
+use crate::transport::websocket::connection::WebSocket;
 
 /// The waker's token. Clients' tokens are their slots; listeners count down from here.
 const WAKER: Token = Token(usize::MAX);
@@ -65,10 +67,10 @@ struct Endpoint {
     ready: bool,
 }
 
-/// A shard with its poll and its listeners: the loop.
+/// A shard with its poll and its listeners: the loop. Its clients use the transport `T`.
 #[derive(Debug)]
-pub struct Loop {
-    shard: Shard<TcpStream>,
+pub struct Loop<T = WebSocket> {
+    shard: Shard<TcpStream, T>,
     poll: Poll,
     endpoints: Vec<Endpoint>,
     clients_max: usize,
@@ -78,7 +80,7 @@ pub struct Loop {
     full_log: RateLimit,
 }
 
-impl Loop {
+impl<T: Transport> Loop<T> {
     /// A loop that serves a new shard to those who come to `listeners`, at most `clients_max` of them: what its table
     /// of descriptors has room for.
     ///

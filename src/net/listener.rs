@@ -91,16 +91,37 @@ impl Listener {
     }
 }
 
-/// Finds out whether `address` can be bound by nobody but us, and which port it has if any will do: sockets
-/// that share a port cannot tell a stranger that shares it too.
-///
-/// # Errors
-/// What the operating system says, such as that the address is in use or not this machine's.
-pub fn probe(address: SocketAddr) -> io::Result<SocketAddr> {
-    let socket = open(address)?;
-    socket.bind(&address.into())?;
-    let bound = socket.local_addr()?.as_socket();
-    bound.ok_or_else(|| io::Error::new(ErrorKind::Unsupported, "not an internet address"))
+/// An address for listeners, which share its port. Until they are open, nobody else gets a port that was chosen for it.
+#[derive(Debug)]
+pub struct Reservation {
+    address: SocketAddr,
+    /// Bound, and not listening: it keeps a port that the kernel chose from being chosen for somebody else.
+    _chosen: Option<Socket>,
+}
+
+impl Reservation {
+    /// Finds out whether `address` can be bound by nobody but us, and which port it has if any will do: sockets that share
+    /// a port cannot tell a stranger that shares it too.
+    ///
+    /// # Errors
+    /// What the operating system says, such as that the address is in use or not this machine's.
+    pub fn new(address: SocketAddr) -> io::Result<Self> {
+        let socket = open(address)?;
+        let is_chosen = address.port() == 0;
+        // The kernel chooses a port that no socket has, not even one that would share it.
+        socket.set_reuse_port(is_chosen)?;
+        socket.bind(&address.into())?;
+        let bound = socket.local_addr()?.as_socket();
+        let address =
+            bound.ok_or_else(|| io::Error::new(ErrorKind::Unsupported, "not an internet address"))?;
+        Ok(Self { address, _chosen: is_chosen.then_some(socket) })
+    }
+
+    /// The address, with its port.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
 }
 
 fn open(address: SocketAddr) -> io::Result<Socket> {
@@ -131,5 +152,17 @@ mod tests {
         let socket = socket2::SockRef::from(&accepted.stream);
         assert!(socket.tcp_nodelay().expect("a TCP option"));
         assert_eq!(socket.tcp_notsent_lowat().expect("a TCP option"), NOTSENT_LOWAT);
+    }
+
+    #[test]
+    fn a_port_that_was_chosen_is_kept_until_its_listeners_are_open() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let reserved = Reservation::new(any).expect("a port is free");
+        let stranger = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).expect("a socket");
+        let taken = stranger.bind(&reserved.address().into()).expect_err("it is taken");
+        assert_eq!(taken.kind(), ErrorKind::AddrInUse);
+        let listeners = [(); 2].map(|()| Listener::open(reserved.address()).expect("they share the port"));
+        drop(reserved);
+        std::net::TcpStream::connect(listeners[0].address()).expect("they listen");
     }
 }

@@ -42,6 +42,10 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         if self.clients[slot].is_dead() || self.clients[slot].transport.phase() == Phase::Closing {
             return self.lose(slot, reason);
         }
+        self.leave_all_topics(slot);
+        if self.clients[slot].is_dead() {
+            return;
+        }
         if self.clients[slot].is_open() {
             self.close_with(slot, reason, reason.code(), reason.text());
         }

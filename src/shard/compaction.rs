@@ -279,7 +279,7 @@ mod tests {
                 });
             assert_eq!(compacted.keyed, places);
 
-            // The second line alone, as a later digest takes it.
+            // The second line alone, as a later compaction takes it.
             let Part { lines: count, plain, .. } = compacted.parts[0];
             let batch = Batch { position: 9, bytes: left, encoding, lines: count, plain };
             let mut again = CompactedLines::default();

@@ -273,7 +273,7 @@ impl Log {
         compacted
     }
 
-    /// Puts a digest in the place of what lies before `floor`. The log begins at `start` then.
+    /// Puts compacted lines in the place of what lies before `floor`. The log begins at `start` then.
     fn replace_before(&mut self, floor: u64, start: u64, compacted: CompactedLines) {
         let end = self.index(floor);
         let place = end - compacted.bytes.len();

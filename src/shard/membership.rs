@@ -28,7 +28,7 @@ use crate::transport::{Phase, Transport};
 /// 10 ms of the delay, which is not much more than a shard's turn takes.
 const LANES_DELAY: Duration = Duration::from_millis(10 * Lane::COUNT as u64);
 
-/// What became of an application.
+/// What became of a subscribe.
 pub(super) enum Joined {
     /// Subscribed: the next publication is the first one it gets.
     AtOnce,
@@ -304,7 +304,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         self.free(slot);
     }
 
-    /// Takes a topic without subscribers out. Those who were there last may have left it in the round, with its log.
+    /// Takes a topic without subscribers out. Those who were there last may have left it in the rotation, with its log.
     fn free(&mut self, slot: TopicSlot) -> Topic {
         if self.topics[slot].is_in_rotation() {
             self.delivery.forget_topic(slot);

@@ -1,4 +1,4 @@
-//! What clients send: from the socket through the session to the application.
+//! What clients send: from the stream through the transport to the commands.
 //!
 //! There is one buffer for all clients. A client keeps only the tail that is no whole frame yet, and it is
 //! put in front of what is read next. A client whose command must wait is not read until the command had its

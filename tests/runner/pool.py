@@ -11,7 +11,7 @@ from runner.places import ROOT
 from runner.results import Results
 
 # How many programs run at a time: most of them wait for RabbitMQ.
-SIDE_BY_SIDE = 4
+SIDE_BY_SIDE = 3
 # Tests of many modules, in one process.
 SHARING = "those that share a RabbitMQ"
 # Those that take longest begin first. A wrong order costs time only.
@@ -72,7 +72,7 @@ class Suite(Program):
     """A suite of benches/, once and short: it works if it ends well."""
 
     def __init__(self, name, executable):
-        super().__init__(f"the suite `{name}`, short", [executable, "--short", "--bench"])
+        super().__init__(f"the suite `{name}`, short", ["nice", "-n", "5", executable, "--short", "--bench"])
         self.uses = "a CPU for the server and one for the clients"
 
     def order(self):
@@ -99,7 +99,7 @@ class Build:
         """Compiles. Hands programs to `start` as soon as they can run."""
         print(f"\n(building {self.title})", flush=True)
         started = time.monotonic()
-        said = []
+        said, made_any = [], False
         with subprocess.Popen(
             ["nice", "-n", str(self.niceness), *self.command, "--message-format", "json-render-diagnostics"],
             cwd=ROOT,
@@ -114,6 +114,7 @@ class Build:
                 if not line.startswith("{"):
                     said.append(line)
                 elif self.programs_of and (made := made_to_be_run(json.loads(line))):
+                    made_any = True
                     start(self.programs_of(*made))
         with printing:
             figures = f"{time.monotonic() - started:.0f} s, begun after {minutes(started)}"
@@ -121,6 +122,8 @@ class Build:
             if cargo.returncode != 0:
                 print("".join(said), flush=True)
                 tally.fail(f"{self.title} cannot be built: `{' '.join(map(str, self.command))}`")
+            elif self.programs_of and not made_any:
+                tally.fail(f"{self.title}: cargo has made nothing to be run")
 
 
 def made_to_be_run(message):

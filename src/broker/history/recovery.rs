@@ -134,10 +134,14 @@ pub(super) fn show(
 fn encode(held: &Ring, range: &Range<usize>, query: &RecoveryQuery<'_>, now: Instant) -> Option<Arc<[u8]>> {
     let none_has_ended = held.offsets(range).is_none_or(|offsets| held.ends_of(offsets).all(|end| end > now));
     let data_len = held.data_len(range);
-    if none_has_ended && data_len > query.bytes_max {
-        return None;
+    if none_has_ended && let Some((first, _)) = held.offsets(range) {
+        // Refused before anything is written: offsets rise, so none has fewer digits than the first one.
+        let beside = query.codec.added_len(&Publication { data: b"", offset: first });
+        if (data_len + range.len() * beside).saturating_sub(1) > query.bytes_max {
+            return None;
+        }
     }
-    let mut encoded = Vec::with_capacity(data_len + range.len() * ADDED_BYTES);
+    let mut encoded = Vec::with_capacity((data_len + range.len() * ADDED_BYTES).min(query.bytes_max));
     for index in range.clone() {
         if !none_has_ended && held.has_ended(index, now) {
             continue;

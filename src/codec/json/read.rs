@@ -19,8 +19,7 @@ use crate::codec::command::{Command, Connect, Malformed, Method, Page, Since, Su
 /// The bit of a subscribe's `flag` that asks for an error instead of a subscription that was not recovered.
 const REJECT_UNRECOVERED: i64 = 2;
 
-/// The first command of a message, and the rest. Commands are separated by `
-/// `; one after the last command separates nothing.
+/// The first command of a message, and the rest. Commands are separated by `\n`; one after the last command separates nothing.
 #[must_use]
 pub fn split(message: &[u8]) -> (&[u8], Option<&[u8]>) {
     match memchr(b'\n', message) {

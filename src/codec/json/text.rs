@@ -1,9 +1,8 @@
 //! Text and payloads within a line.
 //!
 //! Payloads are embedded byte for byte, so a subscriber reads what the publisher wrote, numbers of thirty
-//! digits included. Lines are separated by `
-//! `, so raw line breaks become spaces; in valid JSON they occur only between values (RFC 8259, sections 2
-//! and 7).
+//! digits included. Lines are separated by `\n`, so raw line breaks become spaces; in valid JSON they occur only between values
+//! (RFC 8259, sections 2 and 7).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

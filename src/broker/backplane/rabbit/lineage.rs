@@ -230,7 +230,7 @@ impl Lineage {
     }
 
     /// A publication, with something that tells it from others. None: it has been read before, or the stream was
-    /// rewound, and the trail [is blank](Self::is_blank).
+    /// rewound, and the lineage [is blank](Self::is_blank).
     pub(super) fn publication(&mut self, offset: u64, fingerprint: u64) -> Option<Role> {
         let role =
             Role { replayed: !self.is_live(), is_dead_letterer: self.is_live() && self.is_dead_letterer() };
@@ -241,7 +241,7 @@ impl Lineage {
         is_new.then_some(role)
     }
 
-    /// A marker. The trail [is blank](Self::is_blank) if it shows that the stream was rewound.
+    /// A marker. The lineage [is blank](Self::is_blank) if it shows that the stream was rewound.
     pub(super) fn marker(&mut self, offset: u64, marker: &Marker) -> Finding {
         if !self.advance(offset, None) {
             return Finding::Nothing;

@@ -42,7 +42,7 @@ fn a_dead_letter_that_is_routed_nowhere_gives_its_tag_back_is_tried_again_and_fa
 
 /// Each is returned with all of its body.
 #[test]
-fn of_many_burials_that_are_routed_nowhere_one_is_tried_again_and_shows_how_it_is_for_all() {
+fn of_many_dead_letters_that_are_routed_nowhere_one_is_tried_again_and_shows_how_it_is_for_all() {
     for is_bound_at_last in [false, true] {
         let mut harness = Harness::with_room(1000, 1 << 20);
         (0..50).for_each(|tag| harness.add_dead_letter(tag, "a"));
