@@ -1,6 +1,6 @@
 //! The one table of each thread's counters: from it come the struct, its initial state, and what `/metrics` shows.
 
-use super::number::{Histogram, Number};
+use super::number::Number;
 
 /// How a metric moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub type NumberOf<T> = fn(&T) -> &Number;
 /// Labels of one value: their names, and what each is.
 pub type Labels = Vec<(&'static str, String)>;
 
-/// What a histogram has counted, as [`Histogram::read`] returns it.
+/// What a histogram has counted, as [`Histogram::read`](super::Histogram::read) returns it.
 pub type Observations = (Vec<(u64, u64)>, u64, u64);
 
 /// A closed set whose members are counted one by one.
@@ -56,11 +56,6 @@ pub trait Counted: Copy + 'static {
 /// The labels of all members of a set.
 pub(super) fn labels_of<S: Counted>() -> Vec<Labels> {
     S::members().iter().map(|member| member.labels()).collect()
-}
-
-/// A new histogram, for the macro below.
-pub(super) fn histogram<const N: usize>(bounds: &'static [u64; N]) -> Histogram<N> {
-    Histogram::new(bounds)
 }
 
 /// Defines a block of counters. The documentation of each field is its help on the page. `others` are fields that are not
@@ -102,7 +97,7 @@ macro_rules! block {
                     $( $gauge: Number::default(), )*
                     $($( $number: Number::default(), )*)*
                     $( $reasons: std::array::from_fn(|_| Number::default()), )*
-                    $( $histogram: $crate::stats::block::histogram(&$bounds), )*
+                    $( $histogram: Histogram::new(&$bounds), )*
                     $( $other: $initial, )*
                 }
             }
