@@ -100,6 +100,8 @@ class Build:
         print(f"\n(building {self.title})", flush=True)
         started = time.monotonic()
         said, made_any = [], False
+        # Tests start the program itself. Cargo may finish it after them.
+        early, is_there = [], False
         with subprocess.Popen(
             ["nice", "-n", str(self.niceness), *self.command, "--message-format", "json-render-diagnostics"],
             cwd=ROOT,
@@ -113,9 +115,16 @@ class Build:
             for line in cargo.stdout:
                 if not line.startswith("{"):
                     said.append(line)
-                elif self.programs_of and (made := made_to_be_run(json.loads(line))):
+                    continue
+                message = json.loads(line)
+                is_there = is_there or is_the_program(message)
+                if self.programs_of and (made := made_to_be_run(message)):
                     made_any = True
-                    start(self.programs_of(*made))
+                    early.extend(self.programs_of(*made))
+                if is_there:
+                    start(early)
+                    early = []
+        start(early)
         with printing:
             figures = f"{time.monotonic() - started:.0f} s, begun after {minutes(started)}"
             print(f"\n(built {self.title}: {figures})", flush=True)
@@ -124,6 +133,15 @@ class Build:
                 tally.fail(f"{self.title} cannot be built: `{' '.join(map(str, self.command))}`")
             elif self.programs_of and not made_any:
                 tally.fail(f"{self.title}: cargo has made nothing to be run")
+
+
+def is_the_program(message):
+    """Whether a message of cargo's says that the program is built which tests start."""
+    return (
+        message["reason"] == "compiler-artifact"
+        and message["target"]["kind"] == ["bin"]
+        and not message["profile"]["test"]
+    )
 
 
 def made_to_be_run(message):
