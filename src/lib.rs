@@ -42,7 +42,7 @@
 //! | stream | a connection that moves bytes: a TCP socket |
 //! | transport | what a connection's bytes mean, from the HTTP head to the last message: WebSocket |
 //! | framing | the header that a transport puts before a slice of a log |
-//! | session | one client's protocol state |
+//! | session | one client's side of the protocol: it decides what each command means, and the shard does it |
 //! | tick | one turn of a shard's loop |
 //!
 //! # Laws
@@ -76,7 +76,7 @@
 //! 1. [`domain::mail`] and [`base::mailbox`]: what the threads say to each other, and how.
 //! 2. [`shard`]: the tick; then `shard/delivery.rs` (sweep and visit), [`shard::topic`] (cursors),
 //!    [`shard::log`], `shard/retention.rs` (what logs keep), `shard/compaction.rs`.
-//! 3. [`net`], [`transport`], [`codec`], [`session`]: from streams to messages to commands, and back.
+//! 3. [`net`], [`transport`], [`codec`], [`session`]: from streams to messages to commands to decisions, and back.
 //! 4. [`broker`]: `broker/turn.rs` (the loop), `broker/incoming.rs` and `broker/requests.rs` (its two inputs),
 //!    `broker/outbox.rs`, `broker/merge.rs`, `broker/lanes.rs`, `broker/acks.rs`; then `broker/recovery.rs` and
 //!    `src/broker/history/`; then `src/broker/backplane/`, the seam to RabbitMQ and to topics in memory.

@@ -6,6 +6,8 @@ use fanfare::domain::codec::Codec;
 
 /// Bytes of a message, as by default.
 const MESSAGE_MAX: usize = 64 << 10;
+/// Levels of nesting, as by default.
+const DEPTH_MAX: usize = 128;
 
 /// An answer to a ping.
 pub(crate) const PONG: &str = "{}";
@@ -40,5 +42,5 @@ pub(crate) fn decode(frame: &mut [u8]) -> bool {
 
 /// Whether this is a command.
 pub(crate) fn parse(message: &str) -> bool {
-    Codec::Json.read(black_box(message.as_bytes())).is_ok()
+    Codec::Json.read(black_box(message.as_bytes()), DEPTH_MAX).is_ok()
 }

@@ -4,5 +4,6 @@
 pub mod capacity;
 pub mod log_limiter;
 pub mod mailbox;
+pub mod moment;
 pub mod printable;
 pub mod slab;

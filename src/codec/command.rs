@@ -6,7 +6,7 @@ use std::fmt;
 use thiserror::Error;
 
 /// One command.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command<'a> {
     /// The client's number for it, which the reply repeats. 0 if there is no reply: for a pong and a send.
     pub id: u32,
@@ -15,7 +15,7 @@ pub struct Command<'a> {
 }
 
 /// The method of a command, with its fields.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Method<'a> {
     /// The answer to the engine's ping: a command without id and without method.
     Pong,
@@ -51,7 +51,7 @@ pub enum Method<'a> {
 }
 
 /// The fields of a connect that the engine uses. The SDKs omit empty ones.
-#[derive(Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Connect<'a> {
     /// The client's token. It is kept out of debug output, which may end up in a log.
     pub token: Option<Cow<'a, str>>,
@@ -71,7 +71,7 @@ impl fmt::Debug for Connect<'_> {
 }
 
 /// The fields of a subscribe that the engine uses.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscribe<'a> {
     /// The topic as received: its name is not checked here.
     pub topic: Cow<'a, str>,
@@ -129,6 +129,14 @@ pub enum Malformed {
         is_connect: bool,
         /// What is wrong.
         error: String,
+    },
+    /// A command that can be answered, although it is nested more deeply than clients can read.
+    #[error("a command that is nested too deeply (limits.json_depth)")]
+    TooDeep {
+        /// The command's id, above 0.
+        id: u32,
+        /// Whether it is a connect.
+        is_connect: bool,
     },
     /// More than one method.
     #[error("a command with several methods: send one command for each")]

@@ -37,21 +37,13 @@ impl Codec {
         }
     }
 
-    /// Reads one command.
+    /// Reads one command, of at most so many levels of nesting.
     ///
     /// # Errors
     /// What is wrong with it; see [`Malformed`].
-    pub fn read(self, bytes: &[u8]) -> Result<Command<'_>, Malformed> {
+    pub fn read(self, bytes: &[u8], depth_max: usize) -> Result<Command<'_>, Malformed> {
         match self {
-            Self::Json => json::read::command(bytes),
-        }
-    }
-
-    /// Whether a command, read from these bytes, is nested more deeply than clients can read.
-    #[must_use]
-    pub fn is_too_deep(self, command: &Command<'_>, bytes: &[u8], depth_max: usize) -> bool {
-        match self {
-            Self::Json => json::read::is_too_deep(command, bytes, depth_max),
+            Self::Json => json::read::shallow_command(bytes, depth_max),
         }
     }
 

@@ -29,9 +29,9 @@
 //! 2. `shard/reading.rs`: `read_clients`, `read`, `read_stream`, `process_input`.
 //! 3. `transport/websocket/connection.rs`: `step`. A frame becomes a message.
 //! 4. `shard/commands.rs`: `message`, `commands`, `command`; `codec/mod.rs`: `read`.
-//! 5. `shard/commands.rs`: `execute`, and the method's own function, such as `subscribe`.
-//! 6. `shard/membership.rs`: `join`. If the topic is attached already, the reply is written at once.
-//!    Otherwise the client waits until `attached` is called.
+//! 5. `session/commands.rs`: `handle`, and the method's own function, such as `subscribe`. The session decides.
+//! 6. `shard/commands.rs`: `execute`; `shard/membership.rs`: `join`. If the topic is attached already, the reply is
+//!    written at once. Otherwise the client waits until `attached` is called.
 //! 7. `shard/replies.rs`: `say`, `put_behind`. The reply is in the client's output.
 //! 8. `shard/delivery.rs`: `visit`, `gather`, `settle`. One write for everything that waits for the client.
 //!

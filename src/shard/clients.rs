@@ -1,9 +1,9 @@
 //! The clients of a shard: a slab with generations.
 
+use crate::base::moment::Moment;
 use crate::base::slab::Slab;
 use crate::domain::mail::ClientKey;
 use crate::shard::client::Client;
-use crate::shard::timer_wheel::Moment;
 use crate::transport::Transport;
 
 /// The slab, with a generation for each slot: a key that is kept too long finds nobody, and not a stranger.

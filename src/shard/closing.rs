@@ -83,6 +83,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         self.drop_questions(slot);
         let before = self.clients[slot].input_bytes();
         self.clients[slot].waiting = None;
+        self.clients[slot].session.end();
         self.input.release(before - self.clients[slot].input_bytes());
         self.append_frames(slot, &last);
         self.visit(slot);

@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 
 use crate::base::mailbox::Receiver;
-use crate::codec::reply::{EncodedPublications, HistoryRead, Position, Reply};
 use crate::domain::mail::{ClientKey, CommandKey, HistoryPage, Lines, Mail, Request, TopicCounts, TopicSlot};
 use crate::domain::reasons::{Closing, ErrorCode, UnsubscribeCode};
 use crate::net::stream::Stream;
+use crate::session::answers;
 use crate::shard::Shard;
 use crate::shard::topic::Interest;
 use crate::transport::Transport;
@@ -126,7 +126,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     fn published(&mut self, client: ClientKey, command: u32, outcome: Result<(), ErrorCode>) {
         let asker = CommandKey { client, id: command };
         if self.is_still_pending(asker) {
-            self.reply(asker, &outcome.map_or_else(Reply::Error, |()| Reply::Publish));
+            self.reply(asker, &answers::published(outcome));
         }
     }
 
@@ -134,14 +134,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         let asker = CommandKey { client, id: command };
         self.note_answer(client);
         if self.is_still_pending(asker) {
-            let reply = page.as_ref().map_or_else(
-                |error| Reply::Error(*error),
-                |HistoryPage { position, publications }| {
-                    let position = Position { epoch: &position.epoch, offset: position.offset };
-                    Reply::History(HistoryRead { position, publications: EncodedPublications(publications) })
-                },
-            );
-            self.reply(asker, &reply);
+            self.reply(asker, &answers::history(&page));
         }
     }
 

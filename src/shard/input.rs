@@ -3,13 +3,13 @@
 
 use std::collections::VecDeque;
 
+use crate::base::moment::Moment;
 use crate::domain::mail::ClientKey;
 use crate::net::stream::Stream;
 use crate::shard::Shard;
 use crate::shard::client::Client;
 use crate::shard::client_list::ClientList;
 use crate::shard::clients::Clients;
-use crate::shard::timer_wheel::Moment;
 use crate::transport::Transport;
 
 /// Bytes that are read from one client at once where the bound has been reached: enough for commands as most clients
@@ -100,7 +100,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     /// turns for. What it sends meanwhile stays with the kernel, which holds it back.
     fn goes_by_shares(&self, slot: u32) -> bool {
         let client = &self.clients[slot];
-        client.went_on() || !client.unanswered().is_empty()
+        client.went_on() || client.session.has_unanswered()
     }
 
     /// Whether the bound is exceeded by so much that nobody is read.

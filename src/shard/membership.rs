@@ -12,13 +12,14 @@ use std::time::Duration;
 
 use crate::codec::encoding::Encoding;
 use crate::codec::push::Push;
-use crate::codec::reply::{self, EncodedPublications, Reply, Subscribed};
+use crate::codec::reply::{Reply, Subscribed};
 use crate::domain::mail::{CommandKey, Lane, Position, Question, Recover, Recovery, TopicSlot, Variant};
 use crate::domain::reasons::{ErrorCode, UnsubscribeCode};
 use crate::net::stream::Stream;
+use crate::session::options::SubscribeOptions;
+use crate::session::{Pending, answers};
 use crate::shard::Shard;
-use crate::shard::client::{Pending, Unanswered, Waiting};
-use crate::shard::pending::{PendingSubscriber, SubscribeOptions};
+use crate::shard::pending::PendingSubscriber;
 use crate::shard::subscriptions::Subscription;
 use crate::shard::topic::{Interest, Topic};
 use crate::stats::Number;
@@ -64,7 +65,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             self.say_subscribed(topic, asker, &pending.options);
             return Joined::AtOnce;
         }
-        self.wait_for(slot, name, command, Pending::Subscribe);
+        self.clients[slot].session.asked(command, name, Pending::Subscribe);
         Joined::Later
     }
 
@@ -90,23 +91,10 @@ impl<S: Stream, T: Transport> Shard<S, T> {
 
     /// Answers a subscribe that is done: the next publication is the first one after the topic's position.
     fn say_subscribed(&mut self, topic: TopicSlot, asker: CommandKey, options: &SubscribeOptions) {
-        let position = self.topics[topic].position().filter(|_| options.positioned);
-        let subscribed = Subscribed {
-            position: position.map(|Position { epoch, offset }| reply::Position { epoch, offset: *offset }),
-            recoverable: options.recoverable,
-            was_recovering: options.was_recovering,
-            recovered: None,
-        };
+        let subscribed = answers::subscribed(options, self.topics[topic].position());
         // Not by `put_reply`: the epoch is the topic's.
         let codec = self.clients[asker.client.slot].session.codec();
         codec.write_reply(&mut self.lines, asker.id, &Reply::Subscribe(subscribed));
-    }
-
-    /// Notes that a command about a topic waits for the broker.
-    pub(super) fn wait_for(&mut self, slot: u32, name: &str, command: u32, kind: Pending) {
-        let topic = self.topics.hash(name);
-        let waiting = self.clients[slot].waiting.get_or_insert_with(|| Box::new(Waiting::default()));
-        waiting.unanswered.push(Unanswered { topic, command, kind });
     }
 
     /// In which variant the client in `slot` is sent the topic of this name, if it subscribes to it now.
@@ -255,17 +243,15 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             self.note_answer(asker.client);
         }
         if self.is_still_pending(asker) {
-            match answer {
+            if self.topics[topic].is_muted() {
                 // The numbering is another one by now, and the answer may be of the former one: asked again when
                 // all who know the former one have been told. They need not be told of who is not there yet.
-                _ if self.topics[topic].is_muted() => {
-                    self.topics[topic].add_pending(PendingSubscriber::again(question))
+                self.topics[topic].add_pending(PendingSubscriber::again(question));
+            } else {
+                match answers::recovered(&question, &answer) {
+                    Ok(subscribed) => self.go_on(&question, subscribed),
+                    Err(error) => self.reply(asker, &Reply::Error(error)),
                 }
-                Err(error) => self.reply(asker, &Reply::Error(error)),
-                Ok(Recovery { missed: None, .. }) if question.rejects_unrecovered => {
-                    self.reply(asker, &Reply::Error(ErrorCode::UnrecoverablePosition));
-                }
-                Ok(recovery) => self.go_on(&question, &recovery),
             }
         }
         self.detach_if_deserted(topic);
@@ -273,15 +259,8 @@ impl<S: Stream, T: Transport> Shard<S, T> {
 
     /// Subscribes a client that was away. Every batch after this is of publications that are not in the answer,
     /// and the subscriber is attached at the log's end.
-    fn go_on(&mut self, question: &Recover, Recovery { position, missed }: &Recovery) {
+    fn go_on(&mut self, question: &Recover, subscribed: Subscribed<'_>) {
         self.add_subscriber(question.topic, question.asker.client.slot);
-        let offset = if missed.is_some() { question.since.offset } else { position.offset };
-        let subscribed = Subscribed {
-            position: Some(reply::Position { epoch: &position.epoch, offset }),
-            recoverable: question.recoverable,
-            was_recovering: true,
-            recovered: missed.as_deref().map(EncodedPublications),
-        };
         self.reply(question.asker, &Reply::Subscribe(subscribed));
     }
 

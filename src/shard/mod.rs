@@ -48,6 +48,7 @@ use rand::rngs::SmallRng;
 
 use crate::base::capacity::Capacity;
 use crate::base::mailbox::{Receiver, Sender};
+use crate::base::moment::GRAIN;
 use crate::codec::deflate::Inflater;
 use crate::config::{Budgets, Config, Limits, Timeouts};
 use crate::domain::client_id::{ClientId, NodeId};
@@ -73,7 +74,7 @@ use reading::Reading;
 use replies::PendingReplies;
 use requests::RequestQueue;
 use retention::LogMemory;
-use timer_wheel::{GRAIN, TimerWheel};
+use timer_wheel::TimerWheel;
 use topics::Topics;
 use write_progress::Progress;
 
@@ -289,7 +290,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         };
         gauge(before).sub(1);
         gauge(client.transport.phase()).add(1);
-        client.time_from(self.timers.now());
+        client.session.time_from(self.timers.now());
         self.time(slot);
     }
 

@@ -1,8 +1,8 @@
 //! Output that waits for one client besides publications, and its memory.
 
+use crate::base::moment::Moment;
 use crate::domain::mail::TopicSlot;
 use crate::shard::log::Span;
-use crate::shard::timer_wheel::Moment;
 
 /// Memory of a [`SendBuffer`] beyond twice its bytes that is not worth being given back.
 const SLACK: usize = 4 << 10;

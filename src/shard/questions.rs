@@ -21,10 +21,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::base::moment::Moment;
 use crate::domain::mail::{ANSWER_COST, AnswerBudget, ClientKey, Question};
 use crate::net::stream::Stream;
 use crate::shard::Shard;
-use crate::shard::timer_wheel::Moment;
 use crate::transport::Transport;
 
 /// How long the line stands still at most where no budget is open, and how long questions join a budget. Those who take

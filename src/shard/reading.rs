@@ -269,8 +269,9 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             }
             Step::Pong => {
                 // RFC 6455, section 5.5.3: a pong that nobody asked for is no offence.
-                if self.clients[slot].transport.has_pings() {
-                    self.pong(slot);
+                let client = &mut self.clients[slot];
+                if client.transport.has_pings() && client.session.pong() {
+                    client.reset_looks();
                 }
             }
             Step::PeerCloses(code) => self.peer_closes(slot, code),
@@ -307,6 +308,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         if let Some(backlog) = backlog {
             self.clients[slot].set_went_on(true);
             self.commands(slot, &backlog);
+            self.clients[slot].free_waiting();
             if !self.clients[slot].is_dead() {
                 self.visit(slot);
             }

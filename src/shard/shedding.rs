@@ -30,11 +30,11 @@ use std::cmp::Reverse;
 use std::fmt;
 use std::time::Duration;
 
+use crate::base::moment::Moment;
 use crate::domain::reasons::CloseReason;
 use crate::net::stream::Stream;
 use crate::shard::Shard;
 use crate::shard::client::Client;
-use crate::shard::timer_wheel::Moment;
 use crate::transport::Transport;
 
 /// How long clients may find no room: much less than any time-out of a client.

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use rand::RngExt as _;
 
+use crate::base::moment::{GRAIN, Moment};
 use crate::codec::push::Push;
 use crate::config::Timeouts;
 use crate::domain::reasons::CloseReason;
 use crate::net::stream::Stream;
+use crate::session::timeouts::{Expiry, Silence};
 use crate::shard::Shard;
 use crate::shard::client::Client;
-use crate::shard::timer_wheel::{GRAIN, Moment};
 use crate::transport::refusal::Refusal;
 use crate::transport::{Phase, Transport};
 
@@ -19,20 +20,19 @@ use crate::transport::{Phase, Transport};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Late {
     Head,
-    Connect,
     Message,
-    Pong,
+    /// What its session waits for.
+    Command(Silence),
 }
 
 impl Late {
     /// How often a client is looked at, a grain after the other, before it ends unread: for as long as it had time for it,
-    /// or for a pong until the next ping would be due; but 255 times, which take 16 s, at most.
+    /// or what its session grants; but 255 times, which take 16 s, at most.
     fn looks_max(self, timeouts: &Timeouts) -> u8 {
         let length = match self {
             Self::Head => timeouts.upgrade,
-            Self::Connect => timeouts.connect,
             Self::Message => timeouts.message,
-            Self::Pong => timeouts.ping,
+            Self::Command(silence) => silence.grace(timeouts),
         };
         u8::try_from(length.0.as_millis().div_ceil(GRAIN.as_millis())).unwrap_or(u8::MAX).max(1)
     }
@@ -57,16 +57,12 @@ impl<S: Stream, T: Transport> Shard<S, T> {
 
     /// When something must happen to this client if nothing else does.
     fn due(&self, client: &Client<S, T>) -> Moment {
-        let timeouts = &self.timeouts;
-        let session = &client.session;
-        let length = match client.transport.phase() {
-            Phase::Upgrading => timeouts.upgrade,
-            Phase::Open if !session.connected => timeouts.connect,
-            Phase::Open if session.awaits_pong => timeouts.pong,
-            Phase::Open => timeouts.ping,
-            Phase::Closing => timeouts.close,
+        let since = client.session.since();
+        let due = match client.transport.phase() {
+            Phase::Upgrading => since.after(self.timeouts.upgrade.0),
+            Phase::Open => client.session.due(&self.timeouts),
+            Phase::Closing => since.after(self.timeouts.close.0),
         };
-        let due = client.since().after(length.0);
         [self.replies_due(client), self.message_due(client)].into_iter().flatten().fold(due, Moment::min)
     }
 
@@ -111,9 +107,10 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             Phase::Upgrading => Late::Head,
             Phase::Open if is_due(self.replies_due(client)) => return self.end_or_write_once_more(slot),
             Phase::Open if is_due(self.message_due(client)) => Late::Message,
-            Phase::Open if !client.session.connected => Late::Connect,
-            Phase::Open if client.session.awaits_pong => Late::Pong,
-            Phase::Open => return self.ping(slot),
+            Phase::Open => match client.session.expiry() {
+                Expiry::Close(silence) => Late::Command(silence),
+                Expiry::Ping => return self.ping(slot),
+            },
         };
         if self.is_read_to_its_end(slot, late) {
             self.end_late(slot, late);
@@ -127,7 +124,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     /// end, and has as long again as it had, or 16 s, at most.
     fn is_read_to_its_end(&mut self, slot: u32, late: Late) -> bool {
         let client = &mut self.clients[slot];
-        if client.is_held_up() && !client.unanswered().is_empty() {
+        if client.is_held_up() && client.session.has_unanswered() {
             // It waits for the broker. What it is in the middle of sending could not go on, either.
             if late == Late::Message {
                 self.begin_message(slot);
@@ -150,8 +147,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
                 let fault = "a message that was not whole in time (timeouts.message)";
                 self.close_for(slot, CloseReason::Slow, &fault);
             }
-            Late::Connect => self.close(slot, CloseReason::Stale),
-            Late::Pong => self.close(slot, CloseReason::NoPong),
+            Late::Command(silence) => self.close(slot, silence.reason()),
         }
     }
 
@@ -189,9 +185,8 @@ impl<S: Stream, T: Transport> Shard<S, T> {
 
     fn ping(&mut self, slot: u32) {
         let client = &mut self.clients[slot];
-        client.time_from(self.timers.now());
+        client.session.ping(self.timers.now());
         client.reset_looks();
-        client.session.awaits_pong = true;
         if client.transport.has_pings() {
             self.put_behind(slot, |transport, bytes| transport.put_ping(bytes));
         } else {
@@ -200,23 +195,12 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         self.visit(slot);
     }
 
-    /// Takes a pong: whether one was due. Another one buys no time.
-    pub(super) fn pong(&mut self, slot: u32) -> bool {
-        let client = &mut self.clients[slot];
-        let was_due = std::mem::take(&mut client.session.awaits_pong);
-        if was_due {
-            client.reset_looks();
-        }
-        was_due
-    }
-
     /// Begins to time a connected client: its first ping comes after half to one interval, so that clients
     /// that came together are not pinged together.
     pub(super) fn begin_pings(&mut self, slot: u32) {
         let interval = self.timeouts.ping.0;
         let earlier = interval.mul_f64(self.random.random_range(0.0..0.5)).min(Duration::from_secs(3600));
-        let client = &mut self.clients[slot];
-        client.time_from(self.timers.now().before(earlier));
+        self.clients[slot].session.time_from(self.timers.now().before(earlier));
         self.time(slot);
     }
 }

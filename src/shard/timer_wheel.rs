@@ -1,4 +1,4 @@
-//! Timers of all clients of a shard: coarse, in buckets, and never a scan of all clients.
+//! Timers of all clients of a shard: coarse, in buckets of one grain, and never a scan of all clients.
 //!
 //! A client has one entry that counts, at the tick that it remembers as armed. A deadline that moves later,
 //! as with every pong, costs nothing: the entry fires, is found early, and is moved to its new tick. A
@@ -7,34 +7,12 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use crate::base::moment::{GRAIN, Moment};
 use crate::domain::mail::ClientKey;
-
-/// The length of one bucket, and so how late a deadline may be noticed.
-pub const GRAIN: Duration = Duration::from_millis(64);
 
 /// Buckets of the wheel. An entry for a deadline further away than `BUCKETS * GRAIN`, 65 s, fires once on the
 /// way.
 const BUCKETS: u32 = 1024;
-
-/// A moment on the shard's own clock: whole grains since its start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Moment(u32);
-
-impl Moment {
-    /// The moment `length` later, rounded up so that nothing is due too early.
-    #[must_use]
-    pub fn after(self, length: Duration) -> Self {
-        let grains = length.as_millis().div_ceil(GRAIN.as_millis());
-        Self(self.0.saturating_add(u32::try_from(grains).unwrap_or(u32::MAX)))
-    }
-
-    /// The moment `length` earlier, not before the start.
-    #[must_use]
-    pub fn before(self, length: Duration) -> Self {
-        let grains = length.as_millis() / GRAIN.as_millis();
-        Self(self.0.saturating_sub(u32::try_from(grains).unwrap_or(u32::MAX)))
-    }
-}
 
 /// An entry that fired.
 #[derive(Clone, Copy, Debug)]
@@ -60,7 +38,7 @@ impl TimerWheel {
     #[must_use]
     pub fn new(start: Instant) -> Self {
         let buckets = (0..BUCKETS).map(|_| Vec::new()).collect();
-        Self { start, now: Moment(0), buckets, due: VecDeque::new(), waiting: 0 }
+        Self { start, now: Moment::default(), buckets, due: VecDeque::new(), waiting: 0 }
     }
 
     /// The present, in grains.
@@ -72,15 +50,16 @@ impl TimerWheel {
     /// The present on the caller's clock, exact to a grain.
     #[must_use]
     pub fn instant(&self) -> Instant {
-        self.start + GRAIN * self.now.0
+        self.start + GRAIN * self.now.grains()
     }
 
     /// Arms `client` for `at`, and returns the moment to remember. Entries of the past fire with the next
     /// grain, entries beyond the wheel's horizon at the horizon.
     #[must_use]
     pub fn arm(&mut self, client: ClientKey, at: Moment) -> Moment {
-        let armed = Moment(at.0.clamp(self.now.0 + 1, self.now.0 + BUCKETS - 1));
-        self.buckets[(armed.0 % BUCKETS) as usize].push(Due { client, armed });
+        let now = self.now.grains();
+        let armed = Moment::from_grains(at.grains().clamp(now + 1, now + BUCKETS - 1));
+        self.buckets[(armed.grains() % BUCKETS) as usize].push(Due { client, armed });
         self.waiting += 1;
         armed
     }
@@ -88,10 +67,10 @@ impl TimerWheel {
     /// Moves the present to `now`. Due entries are then returned by [`TimerWheel::next_due`].
     pub fn advance(&mut self, now: Instant) {
         let grains = now.saturating_duration_since(self.start).as_millis() / GRAIN.as_millis();
-        let now = Moment(u32::try_from(grains).unwrap_or(u32::MAX));
+        let now = Moment::from_grains(u32::try_from(grains).unwrap_or(u32::MAX));
         while self.now < now {
-            self.now.0 += 1;
-            let bucket = &mut self.buckets[(self.now.0 % BUCKETS) as usize];
+            self.now = Moment::from_grains(self.now.grains() + 1);
+            let bucket = &mut self.buckets[(self.now.grains() % BUCKETS) as usize];
             self.due.extend(bucket.drain(..));
             // A burst of clients must not leave its capacity behind in every bucket it passed through.
             if bucket.capacity() > 64 {
@@ -122,7 +101,7 @@ impl TimerWheel {
 
     fn until_next_entry(&self) -> Duration {
         let empty = (1..BUCKETS)
-            .take_while(|ahead| self.buckets[((self.now.0 + ahead) % BUCKETS) as usize].is_empty())
+            .take_while(|ahead| self.buckets[((self.now.grains() + ahead) % BUCKETS) as usize].is_empty())
             .count();
         GRAIN * u32::try_from(empty + 1).unwrap_or(BUCKETS)
     }

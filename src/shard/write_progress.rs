@@ -8,11 +8,11 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::base::moment::Moment;
 use crate::domain::mail::TopicSlot;
 use crate::domain::receipt::Reporter;
 use crate::net::stream::Stream;
 use crate::shard::Shard;
-use crate::shard::timer_wheel::Moment;
 use crate::shard::topic::Subscriber;
 use crate::transport::Transport;
 

@@ -36,10 +36,23 @@ pub fn is_json(message: &[u8]) -> bool {
     inner.is_some_and(|inner| inner.starts_with(['"', '}']))
 }
 
+/// Reads the command in `line`, which is the text between two line breaks, if it has at most so many levels of nesting.
+///
+/// # Errors
+/// What is wrong with it; see [`Malformed`].
+pub fn shallow_command(line: &[u8], depth_max: usize) -> Result<Command<'_>, Malformed> {
+    let command = command(line)?;
+    // What has no reply cannot be refused, and is not passed on.
+    if command.id > 0 && is_too_deep(&command, line, depth_max) {
+        let is_connect = matches!(command.method, Method::Connect(_));
+        return Err(Malformed::TooDeep { id: command.id, is_connect });
+    }
+    Ok(command)
+}
+
 /// Whether a command in `line` is nested more deeply than SDKs can read. For a publish only the data counts,
 /// because only the data is passed on.
-#[must_use]
-pub fn is_too_deep(command: &Command<'_>, line: &[u8], depth_max: usize) -> bool {
+fn is_too_deep(command: &Command<'_>, line: &[u8], depth_max: usize) -> bool {
     let part = match command.method {
         Method::Publish { data: Some(data), .. } => data,
         _ => line,
@@ -47,7 +60,7 @@ pub fn is_too_deep(command: &Command<'_>, line: &[u8], depth_max: usize) -> bool
     too_deep(part, depth_max)
 }
 
-/// Reads the command in `line`, which is the text between two line breaks.
+/// Reads the command in `line`, of any depth.
 ///
 /// # Errors
 /// What is wrong with it; see [`Malformed`].

@@ -6,6 +6,7 @@ use crate::codec::deflate::{Deflater, TAIL};
 use crate::config::{Interval, Namespace};
 use crate::domain::mail::{HistoryPage, Position};
 use crate::domain::reasons::CloseReason;
+use crate::session::timeouts::Expiry;
 use crate::transport::websocket::extension::Deflate;
 
 /// A frame of text that announces so many bytes of payload, with its mask, which changes nothing.
@@ -152,6 +153,18 @@ fn input_that_waits_for_its_turn_closes_nobody_and_is_done() {
     assert_ne!(world.shard.poll_timeout(), Some(Duration::ZERO));
 }
 
+/// Commands of one message are put off where the client's share ends. When all are done, it is only its slot again.
+#[test]
+fn who_was_put_off_leaves_no_memory_behind() {
+    let mut world = World::new(config(|config| config.budgets.read_bytes = 1024));
+    let peer = world.connect();
+    world.say(&peer, &[ASK; 20].join("\n"));
+    assert!(world.shard.clients[peer.key.slot].waiting.is_some(), "some are put off");
+    (0..20).for_each(|_| world.tick());
+    assert_eq!(peer.got().matches("\"id\":9").count(), 20);
+    assert!(world.shard.clients[peer.key.slot].waiting.is_none());
+}
+
 #[test]
 fn what_the_broker_lets_wait_is_bounded_as_well() {
     let mut world = World::new(config(|config| {
@@ -269,7 +282,7 @@ fn a_late_pong_that_is_not_the_clients_fault_moves_no_ping() {
         world.tell(Mail::History { client: peer.key, command, page });
         world.tick();
     }
-    assert!(!world.shard.clients[peer.key.slot].session.awaits_pong, "its pong was read");
+    assert_eq!(world.shard.clients[peer.key.slot].session.expiry(), Expiry::Ping, "its pong was read");
     peer.got();
     let waited = until_ping(&mut world).map(|seconds| seconds + 1 + 16);
     assert!(waited.is_some_and(|seconds| (19..=22).contains(&seconds)), "{waited:?} s after the last ping");

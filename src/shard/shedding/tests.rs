@@ -5,11 +5,11 @@ use super::super::tests::{Peer, World, config, policy};
 use std::collections::HashMap;
 use std::time::Duration;
 
+use crate::base::moment::Moment;
 use crate::codec::deflate::{Deflater, TAIL};
 use crate::config::{Namespace, SlowPolicy};
 use crate::domain::mail::{HistoryPage, Mail, Position};
 use crate::domain::reasons::CloseReason;
-use crate::shard::timer_wheel::Moment;
 use crate::transport::Transport as _;
 use crate::transport::websocket::extension::Deflate;
 

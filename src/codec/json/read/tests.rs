@@ -274,6 +274,24 @@ fn nesting_costs_no_stack() {
     std::thread::Builder::new().stack_size(256 << 10).spawn(in_a_small_stack).unwrap().join().unwrap();
 }
 
+/// What is passed on counts, and what has no reply does not.
+#[test]
+fn a_command_is_at_most_so_deep() {
+    let read = |line: &str| shallow_command(line.as_bytes(), 3).map(|command| command.id);
+    let too_deep = |id, is_connect| Err(Malformed::TooDeep { id, is_connect });
+    for (line, outcome) in [
+        (r#"{"id":1,"publish":{"channel":"a","data":[[[1]]]}}"#, Ok(1)),
+        (r#"{"id":1,"publish":{"channel":"a","data":[[[[1]]]]}}"#, too_deep(1, false)),
+        (r#"{"id":1,"publish":{"channel":"a","data":1},"x":[[[[1]]]]}"#, Ok(1)),
+        (r#"{"id":2,"connect":{"data":[1]}}"#, Ok(2)),
+        (r#"{"id":2,"connect":{"data":[[1]]}}"#, too_deep(2, true)),
+        (r#"{"id":3,"rpc":{"data":[[1]]}}"#, too_deep(3, false)),
+        (r#"{"send":{"data":[[[[1]]]]}}"#, Ok(0)),
+    ] {
+        assert_eq!(read(line), outcome, "{line}");
+    }
+}
+
 #[test]
 fn a_token_does_not_get_into_logs() {
     let connect = method(r#"{"id":1,"connect":{"token":"hunter2","name":"js"}}"#);

@@ -1,0 +1,126 @@
+//! What a session wants the shard to do about a command.
+
+use std::borrow::Cow;
+
+use thiserror::Error;
+
+use crate::codec::command::Malformed;
+use crate::domain::mail::{Since, TopicSlot};
+use crate::domain::reasons::{CloseReason, ErrorCode};
+use crate::session::options::SubscribeOptions;
+
+/// What is to be done. `id` is the command's, which its reply repeats.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Action<'a> {
+    /// The client has answered a ping in time. There is no reply.
+    Pong,
+    /// Answer with an error.
+    Refuse {
+        /// The command.
+        id: u32,
+        /// Why.
+        error: ErrorCode,
+    },
+    /// Answer a connect with an error, and drop the rest of its message: what follows made sense only after it.
+    RefuseConnect {
+        /// The command.
+        id: u32,
+        /// Why.
+        error: ErrorCode,
+    },
+    /// Answer a connect: the client is connected.
+    Connect {
+        /// The command.
+        id: u32,
+        /// Seconds between the engine's pings; 0: there are none.
+        ping: u32,
+        /// Whether the client has to answer them.
+        pong: bool,
+    },
+    /// Subscribe the client to a topic, and answer then.
+    Subscribe {
+        /// The command.
+        id: u32,
+        /// A topic to which the client is not subscribed.
+        topic: Cow<'a, str>,
+        /// How.
+        options: SubscribeOptions,
+    },
+    /// End the subscription, if there is one, and answer.
+    Unsubscribe {
+        /// The command.
+        id: u32,
+        /// The topic, if the client is subscribed to it.
+        topic: Option<TopicSlot>,
+    },
+    /// Ask the broker to publish.
+    Publish {
+        /// The command.
+        id: u32,
+        /// The topic.
+        topic: Cow<'a, str>,
+        /// JSON.
+        data: &'a [u8],
+    },
+    /// Ask the broker for a part of a topic's history.
+    History {
+        /// The command.
+        id: u32,
+        /// The topic.
+        topic: Cow<'a, str>,
+        /// At most this many publications. `None`: all.
+        limit: Option<u32>,
+        /// Those after this position, or before it.
+        since: Option<Since>,
+        /// Whether the newest come first.
+        reverse: bool,
+    },
+    /// Keep the command, and what follows it, and have it handled again later.
+    PutOff(Until),
+    /// Close the client.
+    Close(Fault),
+}
+
+/// What a command waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// The answer to an earlier command.
+    Answered,
+    /// Answers to earlier commands that were asked for, and may be large: there is no room for one more.
+    AnswerHasRoom,
+    /// The queue of requests to the broker has room.
+    RequestHasRoom,
+}
+
+/// What a client did, for which it is closed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Fault {
+    /// It sent something that is no command.
+    #[error(transparent)]
+    Malformed(Malformed),
+    /// It connected twice.
+    #[error("a second connect")]
+    SecondConnect,
+    /// Its first command was another one.
+    #[error("a command before connect")]
+    NotConnected,
+    /// It answered a ping that it was not sent.
+    #[error("a pong without a ping")]
+    UnexpectedPong,
+    /// It sent a message to the server, which takes none.
+    #[error("a send")]
+    Send,
+}
+
+impl Fault {
+    /// With what it is closed.
+    #[must_use]
+    pub fn reason(&self) -> CloseReason {
+        match self {
+            Self::Send => CloseReason::NotAvailable,
+            Self::Malformed(_) | Self::SecondConnect | Self::NotConnected | Self::UnexpectedPong => {
+                CloseReason::BadRequest
+            }
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! The protocol: what a command means in the session's state.
+
+use std::borrow::Cow;
+
+use crate::codec::command::{Command, Malformed, Method, Page, Subscribe};
+use crate::domain::mail::Since;
+use crate::domain::reasons::ErrorCode;
+use crate::session::action::{Action, Fault, Until};
+use crate::session::options::SubscribeOptions;
+use crate::session::rules::{Facts, Rules, check_epoch};
+use crate::session::{Phase, Session};
+
+impl Session {
+    /// Decides about the next command of the client. One that is put off changes nothing, and is to be handled again.
+    pub fn handle<'a>(
+        &mut self,
+        command: Result<Command<'a>, Malformed>,
+        rules: Rules<'_>,
+        facts: Facts,
+    ) -> Action<'a> {
+        match command {
+            Ok(command) => self.command(command, rules, facts),
+            Err(Malformed::Unreadable { id, is_connect, .. } | Malformed::TooDeep { id, is_connect }) => {
+                self.unusable(id, is_connect)
+            }
+            Err(malformed) => self.close(Fault::Malformed(malformed)),
+        }
+    }
+
+    fn command<'a>(
+        &mut self,
+        Command { id, method }: Command<'a>,
+        rules: Rules<'_>,
+        facts: Facts,
+    ) -> Action<'a> {
+        match method {
+            Method::Connect(_) => self.connect(id, rules, facts),
+            _ if !self.is_connected() => self.close(Fault::NotConnected),
+            Method::Pong => self.take_pong(),
+            Method::Send => self.close(Fault::Send),
+            _ if self.unanswered.contains(id) => repeated(),
+            Method::Subscribe(subscribe) => self.subscribe(id, subscribe, rules, facts),
+            Method::Unsubscribe { topic } => self.unsubscribe(id, &topic, rules, facts),
+            Method::Publish { topic, data } => self.publish(id, topic, data, rules, facts),
+            Method::History { topic, page } => self.history(id, topic, page, rules, facts),
+            Method::Unavailable => Action::Refuse { id, error: ErrorCode::NotAvailable },
+            Method::Unknown => Action::Refuse { id, error: ErrorCode::MethodNotFound },
+        }
+    }
+
+    /// Decides about a command of which only the id can be used, and whether it is a connect.
+    fn unusable<'a>(&self, id: u32, is_connect: bool) -> Action<'a> {
+        let error = ErrorCode::BadRequest;
+        match (self.is_connected(), is_connect) {
+            (true, true) => self.close(Fault::SecondConnect),
+            (true, false) if self.unanswered.contains(id) => repeated(),
+            (true, false) => Action::Refuse { id, error },
+            (false, true) => Action::RefuseConnect { id, error },
+            (false, false) => self.close(Fault::NotConnected),
+        }
+    }
+
+    /// Closes the client for what it sent, when the commands before that have been answered.
+    fn close<'a>(&self, fault: Fault) -> Action<'a> {
+        if self.has_unanswered() { Action::PutOff(Until::Answered) } else { Action::Close(fault) }
+    }
+
+    fn connect<'a>(&mut self, id: u32, rules: Rules<'_>, facts: Facts) -> Action<'a> {
+        if self.is_connected() {
+            return self.close(Fault::SecondConnect);
+        }
+        self.phase = Phase::Connected;
+        let interval = rules.timeouts.ping.0.as_secs();
+        let ping = if facts.has_pings { 0 } else { u32::try_from(interval).unwrap_or(u32::MAX) };
+        Action::Connect { id, ping, pong: !facts.has_pings }
+    }
+
+    fn take_pong<'a>(&mut self) -> Action<'a> {
+        if self.pong() { Action::Pong } else { self.close(Fault::UnexpectedPong) }
+    }
+
+    /// Commands about the same topic wait for each other.
+    fn subscribe<'a>(&self, id: u32, command: Subscribe<'a>, rules: Rules<'_>, facts: Facts) -> Action<'a> {
+        if self.unanswered.concerns(&command.topic) {
+            return Action::PutOff(Until::Answered);
+        }
+        if let Err(error) = self.check_subscribe(&command, rules, facts) {
+            return Action::Refuse { id, error };
+        }
+        let options = SubscribeOptions::granted(rules.namespace(&command.topic), &command);
+        if options.recover.is_some() && !facts.may_ask {
+            return Action::PutOff(Until::AnswerHasRoom);
+        }
+        Action::Subscribe { id, topic: command.topic, options }
+    }
+
+    fn check_subscribe(
+        &self,
+        command: &Subscribe<'_>,
+        rules: Rules<'_>,
+        facts: Facts,
+    ) -> Result<(), ErrorCode> {
+        rules.check_topic(&command.topic)?;
+        if facts.subscribed.is_some() {
+            return Err(ErrorCode::AlreadySubscribed);
+        }
+        if command.unsupported {
+            return Err(ErrorCode::NotAvailable);
+        }
+        check_epoch(command.recover.as_ref().map(|since| &*since.epoch))?;
+        let has_history = rules.namespace(&command.topic).has_history();
+        if command.recover.is_some() && command.rejects_unrecovered && !has_history {
+            return Err(ErrorCode::UnrecoverablePosition);
+        }
+        // Those that it may get by commands under way count as well.
+        if facts.subscriptions + self.unanswered.subscribes() >= rules.limits.topics_per_client {
+            return Err(ErrorCode::LimitExceeded);
+        }
+        Ok(())
+    }
+
+    fn unsubscribe<'a>(&self, id: u32, topic: &str, rules: Rules<'_>, facts: Facts) -> Action<'a> {
+        if self.unanswered.concerns(topic) {
+            return Action::PutOff(Until::Answered);
+        }
+        match rules.check_topic(topic) {
+            Ok(()) => Action::Unsubscribe { id, topic: facts.subscribed },
+            Err(error) => Action::Refuse { id, error },
+        }
+    }
+
+    fn publish<'a>(
+        &self,
+        id: u32,
+        topic: Cow<'a, str>,
+        data: Option<&'a [u8]>,
+        rules: Rules<'_>,
+        facts: Facts,
+    ) -> Action<'a> {
+        if self.unanswered.changes(&topic) {
+            return Action::PutOff(Until::Answered);
+        }
+        let data = match rules.check_publish(&topic, data) {
+            Ok(data) => data,
+            Err(error) => return Action::Refuse { id, error },
+        };
+        // One may always be under way, others as far as they have together no more than a message may have.
+        if self.unanswered.publishing_bytes() > rules.limits.message_bytes.saturating_sub(data.len()) {
+            return Action::PutOff(Until::Answered);
+        }
+        if !facts.has_room {
+            return Action::PutOff(Until::RequestHasRoom);
+        }
+        Action::Publish { id, topic, data }
+    }
+
+    fn history<'a>(
+        &self,
+        id: u32,
+        topic: Cow<'a, str>,
+        page: Page<'a>,
+        rules: Rules<'_>,
+        facts: Facts,
+    ) -> Action<'a> {
+        if self.unanswered.concerns(&topic) {
+            return Action::PutOff(Until::Answered);
+        }
+        let epoch = page.since.as_ref().map(|since| &*since.epoch);
+        if let Err(error) = rules.check_history(&topic).and_then(|()| check_epoch(epoch)) {
+            return Action::Refuse { id, error };
+        }
+        if !facts.may_ask {
+            return Action::PutOff(Until::AnswerHasRoom);
+        }
+        if !facts.has_room {
+            return Action::PutOff(Until::RequestHasRoom);
+        }
+        let since = page.since.map(|since| Since { epoch: since.epoch.into(), offset: since.offset });
+        Action::History { id, topic, limit: u32::try_from(page.limit).ok(), since, reverse: page.reverse }
+    }
+}
+
+/// What is done about an id whose command waits for its answer: the answer to this one would be taken for that.
+fn repeated<'a>() -> Action<'a> {
+    Action::PutOff(Until::Answered)
+}

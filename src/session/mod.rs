@@ -1,0 +1,114 @@
+//! One client's side of the protocol, sans I/O: which command is allowed when, what it means, and what it has to
+//! wait for.
+//!
+//! ```text
+//!         codec             session                               shard
+//!  bytes ──────▶ command ──▶ handle(command, rules, facts) ──▶ Action: answer, ask the broker, put off, close
+//!                              ▲                                         │
+//!                              └── asked, answered, ping, pong ◀─────────┘
+//! ```
+//!
+//! The session decides, and the shard executes. A session is plain state. All that its decisions depend on are values:
+//!
+//! * the command, or why there is none ([`Malformed`](crate::codec::command::Malformed));
+//! * the [`Rules`](rules::Rules), which hold for all clients: limits, time-outs, and what a topic's namespace permits;
+//! * the [`Facts`](rules::Facts), which only the shard knows, such as whether there is room for a request.
+//!
+//! [`Session::handle`] returns one [`Action`](action::Action). It allocates nothing but what a request to the broker
+//! is made of. Only the shard learns whether the broker must be asked: a subscription to a topic that is attached
+//! already is complete at once. So the shard reports what it has asked ([`Session::asked`]), and which answer has come
+//! ([`Session::answered`]). [`answers`] says what an answer means.
+//!
+//! A session tells no time either. It says which time-out runs ([`Session::due`]) and what follows when it is over
+//! ([`Session::expiry`]).
+//!
+//! *Deliberately absent: sockets, threads, the clock, and the bytes of a codec or a transport.* How many bytes of input
+//! and output a client may have waiting is the shard's affair. Publications do not pass through a session.
+
+pub mod action;
+pub mod answers;
+mod commands;
+pub mod options;
+pub mod rules;
+pub mod timeouts;
+mod unanswered;
+
+use crate::base::moment::Moment;
+use crate::domain::codec::Codec;
+
+use unanswered::Unanswered;
+
+/// One client's state in the protocol.
+#[derive(Debug)]
+pub struct Session {
+    phase: Phase,
+    since: Moment,
+    unanswered: Unanswered,
+}
+
+/// How far a client has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// It has not sent its connect command.
+    New,
+    /// It is connected.
+    Connected,
+    /// It is connected, and has not answered the latest ping.
+    AwaitingPong,
+}
+
+/// A command that waits for the broker's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pending {
+    /// A publish, of so many bytes of data. The broker takes them in order, so that another to the same topic can
+    /// follow at once.
+    Publish(u32),
+    /// A question about a history.
+    History,
+    /// A subscribe: the next command about its topic waits for its answer.
+    Subscribe,
+}
+
+impl Session {
+    /// The session of a client that has sent nothing yet.
+    #[must_use]
+    pub fn new(now: Moment) -> Self {
+        Self { phase: Phase::New, since: now, unanswered: Unanswered::default() }
+    }
+
+    /// What the client speaks.
+    #[must_use]
+    pub fn codec(&self) -> Codec {
+        Codec::Json
+    }
+
+    /// Whether the client has sent its connect command.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.phase != Phase::New
+    }
+
+    /// Notes that the broker was asked on behalf of a command about a topic.
+    pub fn asked(&mut self, id: u32, topic: &str, pending: Pending) {
+        self.unanswered.insert(id, topic, pending);
+    }
+
+    /// Notes that the command with this id is answered.
+    pub fn answered(&mut self, id: u32) {
+        self.unanswered.remove(id);
+    }
+
+    /// Whether commands of the client wait for the broker's answer.
+    #[must_use]
+    pub fn has_unanswered(&self) -> bool {
+        !self.unanswered.is_empty()
+    }
+
+    /// Notes that the client is being closed: nobody waits for answers any more.
+    pub fn end(&mut self) {
+        self.unanswered = Unanswered::default();
+    }
+}
+
+#[cfg(test)]
+mod tests;

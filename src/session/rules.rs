@@ -1,0 +1,85 @@
+//! What the decisions of a session depend on besides its own state, and what topics permit.
+
+use crate::config::{Limits, Namespace, Timeouts};
+use crate::domain::mail::TopicSlot;
+use crate::domain::namespaces::Namespaces;
+use crate::domain::reasons::ErrorCode;
+use crate::domain::topic;
+
+/// Bytes of an epoch, at most. Ours have 16, those of other engines seldom more.
+const EPOCH_BYTES: usize = 128;
+
+/// What holds for all clients.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules<'a> {
+    /// How much of what a client may have.
+    pub limits: &'a Limits,
+    /// How long a client may be silent.
+    pub timeouts: &'a Timeouts,
+    /// What topics permit.
+    pub namespaces: &'a Namespaces,
+}
+
+/// What only the shard knows when it has a command handled.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Facts {
+    /// The topic of a subscribe or an unsubscribe, if the client is subscribed to it.
+    pub subscribed: Option<TopicSlot>,
+    /// To how many topics the client is subscribed.
+    pub subscriptions: usize,
+    /// Whether the client may have one more answer under way that can be large.
+    pub may_ask: bool,
+    /// Whether one more request to the broker finds room.
+    pub has_room: bool,
+    /// Whether the client's transport pings it, so that the protocol's own pings are not needed.
+    pub has_pings: bool,
+}
+
+impl<'a> Rules<'a> {
+    /// The options of a topic's namespace.
+    pub(super) fn namespace(self, topic: &str) -> &'a Namespace {
+        self.namespaces.options(self.namespaces.of(topic))
+    }
+
+    /// Whether a topic may have this name.
+    pub(super) fn check_topic(self, name: &str) -> Result<(), ErrorCode> {
+        topic::check(name, self.limits.topic_bytes).map_err(|_| ErrorCode::BadRequest)?;
+        if self.namespaces.is_known(name) { Ok(()) } else { Err(ErrorCode::UnknownChannel) }
+    }
+
+    /// Whether clients may publish this to the topic.
+    pub(super) fn check_publish<'d>(
+        self,
+        topic: &str,
+        data: Option<&'d [u8]>,
+    ) -> Result<&'d [u8], ErrorCode> {
+        self.check_topic(topic)?;
+        let namespace = self.namespace(topic);
+        if !namespace.client_publish {
+            return Err(ErrorCode::PermissionDenied);
+        }
+        let data = data.ok_or(ErrorCode::BadRequest)?;
+        let own_limit = Some(namespace.publication_bytes).filter(|&limit| limit > 0);
+        if data.len() > own_limit.unwrap_or(self.limits.publication_bytes) {
+            return Err(ErrorCode::LimitExceeded);
+        }
+        Ok(data)
+    }
+
+    /// Whether clients may read the topic's history.
+    pub(super) fn check_history(self, topic: &str) -> Result<(), ErrorCode> {
+        self.check_topic(topic)?;
+        let namespace = self.namespace(topic);
+        match namespace.has_history() {
+            true if namespace.client_history => Ok(()),
+            true => Err(ErrorCode::PermissionDenied),
+            false => Err(ErrorCode::NotAvailable),
+        }
+    }
+}
+
+/// Refuses an epoch that is none of ours. Questions wait in the broker's mailbox, where they are bounded in number: so
+/// each must be small.
+pub(super) fn check_epoch(epoch: Option<&str>) -> Result<(), ErrorCode> {
+    if epoch.is_none_or(|epoch| epoch.len() <= EPOCH_BYTES) { Ok(()) } else { Err(ErrorCode::BadRequest) }
+}

@@ -1,0 +1,132 @@
+//! The commands of one client that the broker has not answered.
+
+use std::hash::BuildHasher;
+use std::iter;
+
+use foldhash::fast::FixedState;
+
+use crate::session::Pending;
+
+/// What a publish counts beside its data among what a client may have unanswered: at most 128 small ones at once,
+/// where messages may have 64 KiB.
+const PUBLISH_COST: usize = 512;
+
+/// Commands that wait, in no order. Most clients have none, which costs no allocation, and few have several.
+#[derive(Debug, Default)]
+pub(super) struct Unanswered(Option<Box<Entries>>);
+
+#[derive(Debug)]
+struct Entries {
+    first: Entry,
+    others: Vec<Entry>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    id: u32,
+    /// Hash of its topic; a collision only makes an unrelated command wait.
+    topic: u64,
+    pending: Pending,
+}
+
+impl Unanswered {
+    fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.0.iter().flat_map(|entries| iter::once(&entries.first).chain(&entries.others))
+    }
+
+    /// Adds a command.
+    pub(super) fn insert(&mut self, id: u32, topic: &str, pending: Pending) {
+        let entry = Entry { id, topic: hash(topic), pending };
+        match &mut self.0 {
+            Some(entries) => entries.others.push(entry),
+            None => self.0 = Some(Box::new(Entries { first: entry, others: Vec::new() })),
+        }
+    }
+
+    /// Takes a command out, if it is there.
+    pub(super) fn remove(&mut self, id: u32) {
+        let Some(entries) = &mut self.0 else { return };
+        if entries.first.id != id {
+            entries.others.retain(|entry| entry.id != id);
+        } else if let Some(other) = entries.others.pop() {
+            entries.first = other;
+        } else {
+            self.0 = None;
+        }
+    }
+
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Whether the command with this id is among them.
+    pub(super) fn contains(&self, id: u32) -> bool {
+        self.entries().any(|entry| entry.id == id)
+    }
+
+    /// Whether one of them is about the topic.
+    pub(super) fn concerns(&self, topic: &str) -> bool {
+        !self.is_empty() && self.has(topic, |_| true)
+    }
+
+    /// The same, not counting publishes.
+    pub(super) fn changes(&self, topic: &str) -> bool {
+        !self.is_empty() && self.has(topic, |pending| !matches!(pending, Pending::Publish(_)))
+    }
+
+    fn has(&self, topic: &str, counts: impl Fn(Pending) -> bool) -> bool {
+        let topic = hash(topic);
+        self.entries().any(|entry| entry.topic == topic && counts(entry.pending))
+    }
+
+    /// Bytes of data of the publishes among them, and for each `PUBLISH_COST` more.
+    pub(super) fn publishing_bytes(&self) -> usize {
+        let bytes = self.entries().map(|entry| match entry.pending {
+            Pending::Publish(bytes) => PUBLISH_COST + bytes as usize,
+            Pending::History | Pending::Subscribe => 0,
+        });
+        bytes.sum()
+    }
+
+    /// How many of them are subscribes.
+    pub(super) fn subscribes(&self) -> usize {
+        self.entries().filter(|entry| entry.pending == Pending::Subscribe).count()
+    }
+}
+
+fn hash(topic: &str) -> u64 {
+    FixedState::default().hash_one(topic)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_found_whichever_are_answered_first() {
+        for order in [[1, 2, 3], [1, 3, 2], [2, 1, 3], [2, 3, 1], [3, 1, 2], [3, 2, 1]] {
+            let mut all = Unanswered::default();
+            all.insert(1, "a", Pending::Publish(88));
+            all.insert(2, "b", Pending::History);
+            all.insert(3, "c", Pending::Subscribe);
+            let mut left = vec![(1, "a", false, 600, 0), (2, "b", true, 0, 0), (3, "c", true, 0, 1)];
+            for id in order {
+                for &(id, topic, changes, ..) in &left {
+                    assert_eq!(
+                        (all.contains(id), all.concerns(topic), all.changes(topic)),
+                        (true, true, changes)
+                    );
+                }
+                assert!(!all.concerns("d") && !all.contains(4));
+                assert_eq!(all.publishing_bytes(), left.iter().map(|one| one.3).sum::<usize>());
+                assert_eq!(all.subscribes(), left.iter().map(|one| one.4).sum::<usize>());
+                all.remove(4);
+                all.remove(id);
+                left.retain(|one| one.0 != id);
+                assert!(!all.contains(id));
+            }
+            assert!(all.is_empty());
+        }
+    }
+}
