@@ -42,7 +42,7 @@ pub(crate) fn nanoseconds(length: Duration) -> u64 {
 /// for the same client, and measures them.
 #[derive(Debug)]
 pub(crate) struct Latencies {
-    clock: Clock,
+    pub(crate) clock: Clock,
     /// When the frame came whose lines are being read.
     now: u64,
     /// Nanoseconds.

@@ -38,14 +38,7 @@ impl Publisher {
 
     /// A request for one publication; `data` is JSON.
     pub(crate) fn request(&self, topic: &str, data: &str) -> Vec<u8> {
-        let body = format!(r#"{{"channel":"{topic}","data":{data}}}"#);
-        format!(
-            "POST /api/publish HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n\
-             Content-Length: {}\r\n\r\n{body}",
-            self.address,
-            body.len()
-        )
-        .into_bytes()
+        request_to(self.address, topic, data)
     }
 
     /// Sends requests that belong together in one piece, and waits for all their answers.
@@ -64,6 +57,17 @@ impl Publisher {
         let answers = self.connection()?;
         (0..count).try_for_each(|_| read_answer(answers))
     }
+}
+
+/// A request for one publication to the engine whose control port this is; `data` is JSON.
+pub(crate) fn request_to(control: SocketAddr, topic: &str, data: &str) -> Vec<u8> {
+    let body = format!(r#"{{"channel":"{topic}","data":{data}}}"#);
+    format!(
+        "POST /api/publish HTTP/1.1\r\nHost: {control}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
 }
 
 /// Reads one HTTP answer, which must be a success.

@@ -3,10 +3,16 @@
 //! TLS (h2c), as many streams at the same time as the engine allows, and more requests that wait for one.
 //!
 //! One client is subscribed, so that each publication goes all the way. Clients and publishers are on the
-//! shard's CPU, which has little to do, so that control and broker thread have one for themselves. `--short`
-//! publishes a tenth.
+//! shard's CPU, which has little to do, so that control and broker thread have one for themselves.
+//!
+//! Then the same with a private topic for each client, and everything of the server on one CPU, beside a floor:
+//! [`private`]. `--short` publishes a tenth.
 
+#[path = "../common/mod.rs"]
 mod common;
+
+mod bare;
+mod private;
 
 use std::io::{Error, Result};
 use std::net::SocketAddr;
@@ -60,6 +66,9 @@ impl Cost {
 
 fn main() -> Result<()> {
     let arguments = Arguments::read();
+    if let Some(result) = arguments.help().or_else(|| bare::run_if_asked(&arguments)) {
+        return result;
+    }
     let (batches, rounds) = (if arguments.short() { 30 } else { 300 }, arguments.rounds(ROUNDS));
     let engine = start_engine("[timeouts]\nping = \"1h\"\n");
     let about = format!("{} publications a round, {rounds} rounds", batches * AT_ONCE);
@@ -85,6 +94,8 @@ fn main() -> Result<()> {
     show("in turn", "HTTP/1.1, one request after the other", &in_turn, &mut report);
     show("pipelined", "HTTP/1.1, 64 requests at a time", &in_pipe, &mut report);
     show("h2c", "HTTP/2, 64 requests at a time", &in_streams, &mut report);
+    drop((rig, one, pipelined, engine));
+    private::measure(&arguments, &mut report)?;
     report.finish()
 }
 

@@ -1,0 +1,234 @@
+//! Single publishes, each to a topic that one client has to itself, with everything of the server on one CPU:
+//! pipelined, as fast as they are answered, and 200 a second to one client. Beside them the floor ([`bare`]).
+
+use std::io::{Error, Result};
+use std::net::SocketAddr;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::bare;
+use crate::common::floor::Helper;
+use crate::common::latency::{Clock, Latencies};
+use crate::common::measure::{CpuTime, Summary, Watched};
+use crate::common::publisher::{Pace, Publisher, ended, numbered_data, publish_evenly, request_to};
+use crate::common::report::{Report, Target};
+use crate::common::rounds::Pairs;
+use crate::common::support::engine::Engine;
+use crate::common::support::swarm::Swarm;
+use crate::common::{Arguments, LIMIT, LINE_BYTES, Nobody, SERVER_CPU, on_client_cpu, pin, start_engine};
+
+const ROUNDS: usize = 5;
+/// Clients of the pipelined part.
+const CLIENTS: usize = 500;
+/// Requests that are sent together. As many are on the way while their predecessors are answered.
+const TOGETHER: u64 = 64;
+/// The engine's threads that a publish goes through.
+const THREADS: [&str; 3] = ["control", "broker", "shard-0"];
+
+/// The topic of a client.
+pub(super) fn topic(client: usize) -> String {
+    format!("private:{client:05}")
+}
+
+/// All parts.
+pub(super) fn measure(arguments: &Arguments, report: &mut Report) -> Result<()> {
+    let (divisor, rounds) = (if arguments.short() { 10 } else { 1 }, arguments.rounds(ROUNDS));
+    // The engine's other threads find no other CPU either.
+    pin(SERVER_CPU);
+    let engine = start_engine("[timeouts]\nping = \"1h\"\n");
+    on_client_cpu(|| pipelined(&engine, divisor, rounds, report))?;
+    on_client_cpu(|| spaced(&engine, divisor, rounds, report))
+}
+
+/// A server with its clients.
+struct Rig {
+    control: SocketAddr,
+    swarm: Swarm,
+    latencies: Latencies,
+    process: Watched,
+    /// [`THREADS`] of an engine.
+    threads: Vec<Watched>,
+    /// The process of a bare server.
+    _bare: Option<Helper>,
+}
+
+/// What one round cost.
+struct Cost {
+    publications: f64,
+    wall: Duration,
+    process: CpuTime,
+    threads: Vec<CpuTime>,
+    /// Milliseconds from when a publication was due until the client had it.
+    p50: f64,
+    p99: f64,
+}
+
+impl Cost {
+    fn per_second(&self) -> f64 {
+        self.publications / self.wall.as_secs_f64()
+    }
+
+    /// All of the server, for each publication.
+    fn microseconds(&self) -> f64 {
+        self.process.microseconds_each(self.publications)
+    }
+}
+
+/// A request for a publication to this client that says when it was due. All have the same length.
+fn request(control: SocketAddr, client: usize, due: u64) -> Vec<u8> {
+    request_to(control, &topic(client), &data(client, due))
+}
+
+fn data(client: usize, due: u64) -> String {
+    numbered_data(&topic(client), due, LINE_BYTES)
+}
+
+impl Rig {
+    fn of_engine(engine: &Engine, clients: usize) -> Result<Self> {
+        let watched = |name| Watched::new(engine.pid(), Some(name));
+        Ok(Self {
+            control: engine.control_address(),
+            swarm: subscribed(engine.client_address(), clients)?,
+            latencies: Latencies::new(Clock::start(), clients),
+            process: Watched::new(engine.pid(), None)?,
+            threads: THREADS.into_iter().map(watched).collect::<Result<_>>()?,
+            _bare: None,
+        })
+    }
+
+    fn bare(clients: usize) -> Result<Self> {
+        let (clock, like_any) = (Clock::start(), SocketAddr::from(([127, 0, 0, 1], 50_000)));
+        let (request, data) = (request(like_any, 0, clock.now()), data(0, clock.now()));
+        let mut bare = bare::start(clients, request.len(), data.len())?;
+        let swarm = subscribed(bare.address, clients)?;
+        let control = bare.answer()?.parse().map_err(Error::other)?;
+        let (process, latencies) = (Watched::new(bare.pid(), None)?, Latencies::new(clock, clients));
+        Ok(Self { control, swarm, latencies, process, threads: Vec::new(), _bare: Some(bare) })
+    }
+
+    /// Publishes without a pause, many at a time on one connection.
+    fn pipelined(&mut self, publications: u64) -> Result<Cost> {
+        let (control, clock, clients) = (self.control, self.latencies.clock, self.swarm.len());
+        self.round(publications, || {
+            Ok(std::thread::spawn(move || publish_all(control, clock, clients, publications)))
+        })
+    }
+
+    /// Publishes 200 times a second, whatever becomes of the publications before.
+    fn spaced(&mut self, length: Duration) -> Result<Cost> {
+        const INTERVAL: Duration = Duration::from_millis(5);
+        let (control, clients) = (self.control, self.swarm.len() as u64);
+        let pace = Pace::every(self.latencies.clock, INTERVAL, length);
+        let client = move |number: u64| usize::try_from(number % clients).expect("an index");
+        let publication = move |number, due| (topic(client(number)), data(client(number), due));
+        self.round(pace.count, || publish_evenly(control, pace, publication))
+    }
+
+    /// What it costs to have so many publications published, each of which one client gets.
+    fn round(
+        &mut self,
+        publications: u64,
+        publish: impl FnOnce() -> Result<JoinHandle<Result<()>>>,
+    ) -> Result<Cost> {
+        let (process, begin) = (self.process.process()?, Instant::now());
+        let before: Vec<_> = self.threads().collect::<Result<_>>()?;
+        self.latencies.begin(self.latencies.clock.now());
+        let publisher = publish()?;
+        let all = |_: &Swarm, latencies: &mut Latencies| latencies.publications() == publications;
+        self.swarm.turn_until("all publications come", LIMIT, &mut self.latencies, all)?;
+        let wall = begin.elapsed();
+        ended(publisher)?;
+        let process = self.process.process()?.since(process);
+        let threads = self.threads().zip(before).map(|(now, before)| Ok(now?.since(before)));
+        Ok(Cost {
+            publications: publications as f64,
+            wall,
+            process,
+            threads: threads.collect::<Result<_>>()?,
+            p50: self.latencies.milliseconds(0.5),
+            p99: self.latencies.milliseconds(0.99),
+        })
+    }
+
+    fn threads(&self) -> impl Iterator<Item = Result<CpuTime>> {
+        self.threads.iter().map(Watched::thread)
+    }
+}
+
+/// Clients that have subscribed to a topic each.
+fn subscribed(address: SocketAddr, clients: usize) -> Result<Swarm> {
+    let mut swarm = Swarm::new(address, clients)?;
+    swarm.connect_all(&mut Nobody, LIMIT, |_, client| vec![topic(client)])?;
+    Ok(swarm)
+}
+
+/// Publishes to one client after the other. Requests leave [`TOGETHER`], and the next ones when those before the
+/// last ones are answered, so that the server always has
+/// some.
+fn publish_all(control: SocketAddr, clock: Clock, clients: usize, publications: u64) -> Result<()> {
+    let mut publisher = Publisher::connect(control)?;
+    let (mut sent, mut answered) = (0, 0);
+    while answered < publications {
+        while sent < publications && sent - answered < 2 * TOGETHER {
+            let numbers = sent..publications.min(sent + TOGETHER);
+            sent = numbers.end;
+            let due = clock.now();
+            let client = |number: u64| usize::try_from(number % clients as u64).expect("an index");
+            let requests = numbers.map(|number| request(control, client(number), due));
+            publisher.send(&requests.collect::<Vec<_>>().concat())?;
+        }
+        let next = TOGETHER.min(publications - answered);
+        publisher.read_answers(usize::try_from(next).expect("few"))?;
+        answered += next;
+    }
+    Ok(())
+}
+
+fn pipelined(engine: &Engine, divisor: u32, rounds: usize, report: &mut Report) -> Result<()> {
+    let publications = 100_000 / u64::from(divisor);
+    let (mut engine, mut bare) = (Rig::of_engine(engine, CLIENTS)?, Rig::bare(CLIENTS)?);
+    let costs = Pairs::take(rounds, || engine.pipelined(publications), || bare.pipelined(publications))?;
+    let about = format!("{CLIENTS} clients with a topic each, {} requests on the way", 2 * TOGETHER);
+    report.part("private, pipelined", &about);
+    let per_second = Summary::of(costs.first().map(Cost::per_second));
+    report.row("publications", per_second, "per second", Target::AtLeast(50_000.0));
+    show(&costs, Limits { microseconds: 20.0, p50: None, p99: Some(5.0) }, report);
+    let per_second = Summary::of(costs.second().map(Cost::per_second));
+    report.row("bare server, publications", per_second, "per second", Target::None);
+    Ok(())
+}
+
+fn spaced(engine: &Engine, divisor: u32, rounds: usize, report: &mut Report) -> Result<()> {
+    let length = Duration::from_secs(5) / divisor;
+    let (mut engine, mut bare) = (Rig::of_engine(engine, 1)?, Rig::bare(1)?);
+    let costs = Pairs::take(rounds, || engine.spaced(length), || bare.spaced(length))?;
+    report.part("private, spaced", "one client, 200 publications a second, one request on the way");
+    show(&costs, Limits { microseconds: 100.0, p50: Some(0.25), p99: None }, report);
+    Ok(())
+}
+
+/// What a part's figures should be.
+struct Limits {
+    microseconds: f64,
+    p50: Option<f64>,
+    p99: Option<f64>,
+}
+
+fn show(costs: &Pairs<Cost, Cost>, limits: Limits, report: &mut Report) {
+    let engine = |of: fn(&Cost) -> f64| Summary::of(costs.first().map(of));
+    let bare = |of: fn(&Cost) -> f64| Summary::of(costs.second().map(of));
+    let at_most = |limit: Option<f64>| limit.map_or(Target::None, Target::AtMost);
+    let each = "us per publication";
+    report.row("CPU of the engine", engine(Cost::microseconds), each, at_most(Some(limits.microseconds)));
+    for (at, name) in THREADS.into_iter().enumerate() {
+        let thread = |cost: &Cost| cost.threads[at].microseconds_each(cost.publications);
+        report.row(&format!("of it, {name}"), Summary::of(costs.first().map(thread)), each, Target::None);
+    }
+    report.row("due to received, p50", engine(|cost| cost.p50), "ms", at_most(limits.p50));
+    report.row("due to received, p99", engine(|cost| cost.p99), "ms", at_most(limits.p99));
+    report.row("CPU of the bare server", bare(Cost::microseconds), each, Target::None);
+    report.row("bare server, p50", bare(|cost| cost.p50), "ms", Target::None);
+    report.row("bare server, p99", bare(|cost| cost.p99), "ms", Target::None);
+    let ratio = costs.ratio(Cost::microseconds, Cost::microseconds);
+    report.row("CPU, engine / bare server", ratio, "", Target::None);
+}
