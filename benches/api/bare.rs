@@ -32,12 +32,17 @@ fn run(numbers: [&String; 3]) -> Result<()> {
     let mut clients = welcome_all(clients?)?;
     let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
     println!("{}", listener.local_addr()?);
-    let (publisher, _) = listener.accept()?;
-    publisher.set_nodelay(true)?;
-    serve(publisher, &mut clients, request?, data?)
+    let (request, data) = (request?, data?);
+    // One after the other; some only look whether it is there.
+    for publisher in listener.incoming() {
+        let publisher = publisher?;
+        publisher.set_nodelay(true)?;
+        serve(publisher, &mut clients, request, data)?;
+    }
+    Ok(())
 }
 
-/// Takes requests until the publisher closes.
+/// Takes requests until the publisher closes. The first one is for the first client.
 fn serve(mut publisher: TcpStream, clients: &mut [TcpStream], request: usize, data: usize) -> Result<()> {
     let (mut input, mut answers, mut next) = (vec![0; READ_BYTES], Vec::new(), 0);
     let (mut frame, mut kept) = (Vec::new(), 0);

@@ -128,7 +128,7 @@ impl Rig {
 }
 
 /// Publishes so many at a time over one HTTP/1.1 connection.
-fn http1(engine: &Engine, at_once: usize) -> Result<impl FnMut() -> Result<()>> {
+fn http1(engine: &Engine, at_once: usize) -> Result<impl FnMut() -> Result<()> + use<>> {
     let mut publisher = Publisher::connect(engine.control_address())?;
     let requests = publisher.request(TOPIC, &plain_data(TOPIC, LINE_BYTES)).repeat(at_once);
     Ok(move || publisher.publish(&requests, at_once))

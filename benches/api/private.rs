@@ -1,6 +1,7 @@
 //! Single publishes, each to a topic that one client has to itself, with everything of the server on one CPU:
 //! pipelined, as fast as they are answered, and 200 a second to one client. Beside them the floor ([`bare`]).
 
+use std::cell::RefCell;
 use std::io::{Error, Result};
 use std::net::SocketAddr;
 use std::thread::JoinHandle;
@@ -24,6 +25,10 @@ const CLIENTS: usize = 500;
 const TOGETHER: u64 = 64;
 /// The engine's threads that a publish goes through.
 const THREADS: [&str; 3] = ["control", "broker", "shard-0"];
+
+/// A field that the engine's reader of plain heads leaves to hyper, which carries out one request of a connection at
+/// a time.
+const IN_TURN: &str = "Connection: keep-alive, keep-alive\r\n";
 
 /// The topic of a client.
 pub(super) fn topic(client: usize) -> String {
@@ -75,8 +80,8 @@ impl Cost {
 }
 
 /// A request for a publication to this client that says when it was due. All have the same length.
-fn request(control: SocketAddr, client: usize, due: u64) -> Vec<u8> {
-    request_to(control, &topic(client), &data(client, due))
+fn request(control: SocketAddr, fields: &str, client: usize, due: u64) -> Vec<u8> {
+    request_to(control, fields, &topic(client), &data(client, due))
 }
 
 fn data(client: usize, due: u64) -> String {
@@ -98,7 +103,7 @@ impl Rig {
 
     fn bare(clients: usize) -> Result<Self> {
         let (clock, like_any) = (Clock::start(), SocketAddr::from(([127, 0, 0, 1], 50_000)));
-        let (request, data) = (request(like_any, 0, clock.now()), data(0, clock.now()));
+        let (request, data) = (request(like_any, "", 0, clock.now()), data(0, clock.now()));
         let mut bare = bare::start(clients, request.len(), data.len())?;
         let swarm = subscribed(bare.address, clients)?;
         let control = bare.answer()?.parse().map_err(Error::other)?;
@@ -107,10 +112,10 @@ impl Rig {
     }
 
     /// Publishes without a pause, many at a time on one connection.
-    fn pipelined(&mut self, publications: u64) -> Result<Cost> {
+    fn pipelined(&mut self, fields: &'static str, publications: u64) -> Result<Cost> {
         let (control, clock, clients) = (self.control, self.latencies.clock, self.swarm.len());
         self.round(publications, || {
-            Ok(std::thread::spawn(move || publish_all(control, clock, clients, publications)))
+            Ok(std::thread::spawn(move || publish_all(control, fields, clock, clients, publications)))
         })
     }
 
@@ -165,7 +170,13 @@ fn subscribed(address: SocketAddr, clients: usize) -> Result<Swarm> {
 /// Publishes to one client after the other. Requests leave [`TOGETHER`], and the next ones when those before the
 /// last ones are answered, so that the server always has
 /// some.
-fn publish_all(control: SocketAddr, clock: Clock, clients: usize, publications: u64) -> Result<()> {
+fn publish_all(
+    control: SocketAddr,
+    fields: &str,
+    clock: Clock,
+    clients: usize,
+    publications: u64,
+) -> Result<()> {
     let mut publisher = Publisher::connect(control)?;
     let (mut sent, mut answered) = (0, 0);
     while answered < publications {
@@ -174,7 +185,7 @@ fn publish_all(control: SocketAddr, clock: Clock, clients: usize, publications: 
             sent = numbers.end;
             let due = clock.now();
             let client = |number: u64| usize::try_from(number % clients as u64).expect("an index");
-            let requests = numbers.map(|number| request(control, client(number), due));
+            let requests = numbers.map(|number| request(control, fields, client(number), due));
             publisher.send(&requests.collect::<Vec<_>>().concat())?;
         }
         let next = TOGETHER.min(publications - answered);
@@ -186,8 +197,18 @@ fn publish_all(control: SocketAddr, clock: Clock, clients: usize, publications: 
 
 fn pipelined(engine: &Engine, divisor: u32, rounds: usize, report: &mut Report) -> Result<()> {
     let publications = 100_000 / u64::from(divisor);
-    let (mut engine, mut bare) = (Rig::of_engine(engine, CLIENTS)?, Rig::bare(CLIENTS)?);
-    let costs = Pairs::take(rounds, || engine.pipelined(publications), || bare.pipelined(publications))?;
+    let (engine, mut bare) = (Rig::of_engine(engine, CLIENTS)?, Rig::bare(CLIENTS)?);
+    let engine = RefCell::new(engine);
+    let costs = Pairs::take(
+        rounds,
+        || engine.borrow_mut().pipelined("", publications),
+        || bare.pipelined("", publications),
+    )?;
+    let in_turn = Pairs::take(
+        rounds,
+        || engine.borrow_mut().pipelined("", publications / 4),
+        || engine.borrow_mut().pipelined(IN_TURN, publications / 4),
+    )?;
     let about = format!("{CLIENTS} clients with a topic each, {} requests on the way", 2 * TOGETHER);
     report.part("private, pipelined", &about);
     let per_second = Summary::of(costs.first().map(Cost::per_second));
@@ -195,6 +216,14 @@ fn pipelined(engine: &Engine, divisor: u32, rounds: usize, report: &mut Report) 
     show(&costs, Limits { microseconds: 20.0, p50: None, p99: Some(5.0) }, report);
     let per_second = Summary::of(costs.second().map(Cost::per_second));
     report.row("bare server, publications", per_second, "per second", Target::None);
+    let ratio = in_turn.ratio(Cost::microseconds, Cost::microseconds);
+    report.row("CPU, overlapping / one at a time", ratio, "", Target::None);
+    let ratio = in_turn.ratio(Cost::per_second, Cost::per_second);
+    report.row("rate, overlapping / one at a time", ratio, "", Target::None);
+    let in_turn = |of: fn(&Cost) -> f64| Summary::of(in_turn.second().map(of));
+    report.row("one at a time, CPU", in_turn(Cost::microseconds), "us per publication", Target::None);
+    report.row("one at a time, publications", in_turn(Cost::per_second), "per second", Target::None);
+    report.row("one at a time, p99", in_turn(|cost| cost.p99), "ms", Target::None);
     Ok(())
 }
 

@@ -38,7 +38,7 @@ impl Publisher {
 
     /// A request for one publication; `data` is JSON.
     pub(crate) fn request(&self, topic: &str, data: &str) -> Vec<u8> {
-        request_to(self.address, topic, data)
+        request_to(self.address, "", topic, data)
     }
 
     /// Sends requests that belong together in one piece, and waits for all their answers.
@@ -59,11 +59,12 @@ impl Publisher {
     }
 }
 
-/// A request for one publication to the engine whose control port this is; `data` is JSON.
-pub(crate) fn request_to(control: SocketAddr, topic: &str, data: &str) -> Vec<u8> {
+/// A request for one publication to the engine whose control port this is; `data` is JSON. `fields` are further
+/// lines of its head.
+pub(crate) fn request_to(control: SocketAddr, fields: &str, topic: &str, data: &str) -> Vec<u8> {
     let body = format!(r#"{{"channel":"{topic}","data":{data}}}"#);
     format!(
-        "POST /api/publish HTTP/1.1\r\nHost: {control}\r\nContent-Type: application/json\r\n\
+        "POST /api/publish HTTP/1.1\r\nHost: {control}\r\n{fields}Content-Type: application/json\r\n\
          Content-Length: {}\r\n\r\n{body}",
         body.len()
     )

@@ -16,12 +16,16 @@ pub const SMALL_ANSWER_BYTES: usize = 2 << 10;
 pub const API_CONNECTIONS_MAX: usize = 128;
 /// Bytes of bodies that each connection may send before they are read: the default of HTTP/2.
 pub const API_CONNECTION_WINDOW: u32 = (64 << 10) - 1;
-/// Requests that each connection may have in flight.
+/// Requests that each connection may have in flight by HTTP/2.
 pub const API_STREAMS_MAX: u32 = 16;
+/// Publishes that each connection may have in flight by HTTP/1.1. All connections together leave half of the default
+/// of `limits.publishes` to others.
+pub const API_PIPELINED_MAX: usize = 64;
 /// Bytes that one request may use besides its body: first its head, 8 KiB and some 200 bytes for each of 64
 /// fields, then the latest frame of its body, then a small answer.
 const API_REQUEST: u64 = 24 << 10;
-/// Bytes of each connection itself, and of what it has sent.
+/// Bytes of each connection itself, and of what it has sent. One of HTTP/1.1 needs less, for its input, its output and
+/// one publish that waits, of 64 KiB each.
 const API_CONNECTION: u64 = (32 << 10) + API_CONNECTION_WINDOW as u64 + API_STREAMS_MAX as u64 * API_REQUEST;
 /// Bytes of all history answers that are kept for others that ask for the same. Beyond, they are discarded: a
 /// single subscriber asks once, and an answer that many share is soon made again.

@@ -19,9 +19,8 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Frame, SizeHint};
 use tokio::time::timeout;
 
-use super::places::Unwritten;
+use super::places::{Peer, Unwritten};
 use super::room::{Room, Share};
-use super::serve::Peer;
 use crate::config::memory::SMALL_ANSWER_BYTES;
 
 /// How long a request waits for room for its answer.

@@ -4,6 +4,7 @@
 mod clients;
 mod history;
 mod others;
+pub(super) mod pipelined;
 mod publishing;
 mod surveys;
 
@@ -23,8 +24,8 @@ use tokio::time::timeout;
 
 use super::answers::{NO_ROOM, counted, room_for};
 use super::envelope::{ErrorMode, Fault, Outcome, refuse, respond};
+use super::places::Peer;
 use super::room::{Revoked, Share};
-use super::serve::Peer;
 use super::state::AppState;
 use crate::domain::mail::TopicName;
 use crate::domain::reasons::ErrorCode;
@@ -37,7 +38,7 @@ const CHANNEL_BYTES: usize = 64;
 
 /// The methods, in the order of [`API_METHODS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ask {
+pub(super) enum Ask {
     Publish,
     Broadcast,
     Info,
@@ -63,7 +64,7 @@ impl Ask {
         Self::Unknown,
     ];
 
-    fn named(method: &str) -> Self {
+    pub(super) fn named(method: &str) -> Self {
         let names = Self::ALL.into_iter().zip(API_METHODS);
         names.into_iter().find(|(_, name)| *name == method).map_or(Self::Unknown, |(ask, _)| ask)
     }
@@ -71,10 +72,18 @@ impl Ask {
 
 /// Counts a request when it is dropped: as failed, unless the request was carried out. The caller may be gone
 /// before that.
+#[derive(Debug)]
 struct CountedRequest<'a> {
     counters: &'a MethodStats,
     begun: Instant,
     is_done: bool,
+}
+
+impl<'a> CountedRequest<'a> {
+    fn begin(state: &'a AppState, ask: Ask) -> Self {
+        let counters = &state.stats.control.methods[ask as usize];
+        Self { counters, begun: Instant::now(), is_done: false }
+    }
 }
 
 impl Drop for CountedRequest<'_> {
@@ -93,8 +102,7 @@ pub(super) async fn answer(
     request: Request,
 ) -> Response {
     let ask = Ask::named(&method);
-    let counters = &state.stats.control.methods[ask as usize];
-    let mut counting = CountedRequest { counters, begun: Instant::now(), is_done: false };
+    let mut counting = CountedRequest::begin(&state, ask);
     let mode = ErrorMode::of(request.headers());
     let peer = request.extensions().get::<Peer>().cloned();
     match outcome(&state, ask, request, peer.as_ref()).await {
@@ -268,7 +276,7 @@ fn too_large(limit: usize) -> Response {
     refuse(StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::BadRequest.code(), &text)
 }
 
-fn late() -> Response {
+pub(super) fn late() -> Response {
     let text = "bad request: the body did not come in time (timeouts.upgrade), or others needed its room";
     refuse(StatusCode::REQUEST_TIMEOUT, ErrorCode::BadRequest.code(), text)
 }

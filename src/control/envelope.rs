@@ -4,7 +4,7 @@
 use std::fmt::Display;
 
 use axum::body::Body;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use serde::{Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
@@ -104,6 +104,23 @@ pub(super) fn refuse(status: StatusCode, code: u16, message: &str) -> Response {
     json(status, &serde_json::json!({ "error": { "code": code, "message": message } }))
 }
 
+/// The answer to a request that may be sent again later. `why`: the reason.
+pub(super) fn too_many(why: &str) -> Response {
+    let text = format!("too many requests: {why}");
+    refuse(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::TooManyRequests.code(), &text)
+}
+
+/// The answer to a request that came after its connection was told to close.
+pub(super) fn told_to_close() -> Response {
+    too_many("this connection was told to close; ask on another one")
+}
+
+/// This answer, which says that the connection closes after it.
+pub(super) fn closing(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
 /// JSON with `status`, which must not be cached.
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
     let (status, body) = match serde_json::to_vec(value) {
@@ -113,8 +130,8 @@ pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
-    headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 

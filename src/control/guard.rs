@@ -23,7 +23,7 @@ use axum::response::Response;
 use subtle::ConstantTimeEq as _;
 
 use super::envelope::refuse;
-use super::serve::Peer;
+use super::places::Peer;
 use super::state::AppState;
 use crate::config::Control;
 use crate::transport::origin::{HostPort, Origin, is_loopback};
@@ -54,6 +54,12 @@ pub(super) async fn admit(State(state): State<Arc<AppState>>, request: Request, 
         }
         Err(Refusal::Foreign(text)) => refuse(StatusCode::FORBIDDEN, PERMISSION_DENIED, text),
     }
+}
+
+/// Whether [`admit`] passes a request for the API on. Such a connection has shown what more than everyone may do
+/// needs.
+pub(super) fn admits(control: &Control, peer: IpAddr, uri: &Uri, headers: &HeaderMap) -> bool {
+    verdict(control, Some(peer), uri, headers).is_ok() && is_trusted(control, uri, headers)
 }
 
 /// Paths that only report whether the engine works.

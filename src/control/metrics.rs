@@ -17,8 +17,8 @@ use prometheus_client::registry::Registry;
 use super::answers::{NO_ROOM, counted, room_for};
 use super::envelope::refuse;
 use super::exposition::Exposition;
+use super::places::Peer;
 use super::process;
-use super::serve::Peer;
 use super::state::{AppState, Mode};
 use crate::domain::reasons::ErrorCode;
 use crate::stats::{

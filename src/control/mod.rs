@@ -3,8 +3,8 @@
 //!
 //! One thread, one tokio runtime, no lock. Counters are read where the shards write them. Everything else is
 //! a [`Request`] to the broker thread, so that nothing an operator does can delay a delivery. Read in this
-//! order: `serve` (connections; `places` bounds their number, `stream` wraps their sockets, `room` and
-//! `answers` bound the memory of requests and answers), `guard` (which requests are allowed), `api`, then
+//! order: `serve` (connections; `places` bounds their number, `pipeline` carries out publishes, `stream` wraps
+//! the sockets of hyper, `room` and `answers` bound the memory of requests and answers), `guard` (which requests are allowed), `api`, then
 //! `metrics`, `health` and `page`.
 
 mod answers;
@@ -17,6 +17,7 @@ mod guard;
 mod health;
 mod metrics;
 mod page;
+mod pipeline;
 mod places;
 mod process;
 mod purge;
@@ -90,7 +91,9 @@ pub fn run(setup: Setup, listener: TcpListener, stop: oneshot::Receiver<()>) -> 
         tokio::spawn(purge::run());
         let limits = serve::Limits::of(&setup.config);
         let metrics = metrics::registry(&setup.stats, Mode::of(&setup.config));
-        serve::serve(router(Arc::new(AppState::new(setup, metrics))), listener, limits, stop).await
+        let state = Arc::new(AppState::new(setup, metrics));
+        let service = serve::Service { router: router(Arc::clone(&state)), state };
+        serve::serve(service, listener, limits, stop).await
     })
 }
 

@@ -16,6 +16,7 @@
 mod asked;
 
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::task::Poll;
@@ -27,8 +28,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::host::DESCRIPTORS_RESERVE;
 use crate::config::memory::API_CONNECTIONS_MAX;
-use asked::Answering;
-pub(super) use asked::{Asked, Unwritten};
+pub(super) use asked::{Answering, Asked, Unwritten};
 
 /// Connections at the same time. Operators, a scraper and some publishers with pools need dozens.
 pub(super) const PLACES: usize = 96;
@@ -103,6 +103,13 @@ pub(super) struct Connection {
     /// Wakes the task that watches the two above.
     told: AtomicWaker,
     freed: Arc<Freed>,
+}
+
+/// The connection of a request; an extension of every request.
+#[derive(Clone, Debug)]
+pub(super) struct Peer {
+    pub(super) address: SocketAddr,
+    pub(super) connection: Arc<Connection>,
 }
 
 /// Tells [`Places`], if it waits, that a connection was answered or is closed.

@@ -1,11 +1,15 @@
 //! Connections of the control port: HTTP/1.1 with keep-alive and pipelining, and HTTP/2 without TLS for
 //! clients that begin with its preface. Bounded in number, in time and in memory.
 //!
-//! Answers of HTTP/1.1 are written in batches (`stream`), and nothing is read behind an answer that the peer
+//! Requests of the API by HTTP/1.1 are carried out by `pipeline`, as long as they are plain. Everything else is
+//! hyper's.
+//!
+//! hyper's answers of HTTP/1.1 are written in batches (`stream`), and nothing is read behind an answer that the peer
 //! does not take. So such a connection holds one head and one answer beyond a batch, whatever its peer sends.
 //! One of HTTP/2 holds [`API_STREAMS_MAX`] of each.
 
 use std::convert::Infallible;
+use std::fmt::Display;
 use std::future::ready;
 use std::io;
 use std::net::SocketAddr;
@@ -14,8 +18,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::body::Body;
-use axum::http::{HeaderValue, Method, StatusCode, Uri, Version, header};
+use axum::body::{Body, Bytes};
+use axum::http::{Method, StatusCode, Uri, Version, header};
 use axum::response::Response;
 use futures_util::FutureExt as _;
 use futures_util::future::Either;
@@ -30,8 +34,10 @@ use tokio::sync::oneshot;
 use tokio::task::unconstrained;
 use tokio::time::{sleep, timeout};
 
-use super::envelope::refuse;
-use super::places::{Asked, Connection, IDLE_MAX, Place, Places};
+use super::envelope::{closing, refuse, told_to_close, too_many};
+use super::pipeline::{End, Pipeline};
+use super::places::{Asked, Connection, IDLE_MAX, Peer, Place, Places};
+use super::state::AppState;
 use super::stream::Stream;
 use crate::base::log_limiter::RateLimit;
 use crate::config::Config;
@@ -56,11 +62,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Interval between two log lines about failed accepts.
 const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The connection of a request; an extension of every request.
+/// Who answers.
 #[derive(Clone, Debug)]
-pub(super) struct Peer {
-    pub(super) address: SocketAddr,
-    pub(super) connection: Arc<Connection>,
+pub(super) struct Service {
+    /// Every path.
+    pub(super) router: Router,
+    /// What handlers share, for those requests that go by no router.
+    pub(super) state: Arc<AppState>,
 }
 
 /// The configuration of connections.
@@ -84,20 +92,21 @@ impl Limits {
 
 /// Serves until `stop`, then lets the requests in flight finish.
 pub(super) async fn serve(
-    router: Router,
+    service: Service,
     listener: std::net::TcpListener,
     limits: Limits,
     mut stop: oneshot::Receiver<()>,
 ) -> io::Result<()> {
     let mut acceptor = Acceptor::new(TcpListener::from_std(listener)?);
     loop {
-        let (place, stream, peer) = tokio::select! {
+        let (place, stream, address) = tokio::select! {
             _ = &mut stop => break,
             accepted = acceptor.next_connection() => accepted,
         };
-        let router = router.clone();
+        let service = service.clone();
         tokio::spawn(async move {
-            converse(router, stream, peer, limits, Arc::clone(&place.0)).await;
+            let peer = Peer { address, connection: Arc::clone(&place.0) };
+            converse(service, stream, peer, limits).await;
             drop(place);
         });
     }
@@ -140,24 +149,19 @@ impl Acceptor {
 }
 
 /// Answers the requests of one connection, in order, until it closes or has to.
-async fn converse(
-    router: Router,
-    stream: TcpStream,
-    peer: SocketAddr,
-    limits: Limits,
-    connection: Arc<Connection>,
-) {
+async fn converse(service: Service, mut stream: TcpStream, peer: Peer, limits: Limits) {
     // Answers are small and whole: waiting to fill a packet only delays them. Where it fails, they are late.
     if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!("control: no TCP_NODELAY for {peer}: {error}");
+        tracing::debug!("control: no TCP_NODELAY for {}: {error}", peer.address);
     }
+    let connection = Arc::clone(&peer.connection);
     let text = tokio::select! {
         biased;
         () = connection.time_to_go(limits.first_head) => return,
         text = no_http(&stream) => text,
     };
-    let mut stream = Stream::new(stream, Arc::clone(&connection));
     if let Some(text) = text {
+        let mut stream = Stream::new(stream, Bytes::new(), Arc::clone(&connection));
         let refused = async {
             // Who is gone needs no answer.
             let _ = stream.write_all(&Refusal::NotHttp.answer_saying(text)).await;
@@ -170,12 +174,22 @@ async fn converse(
         }
         return;
     }
-    let service = {
-        let (router, connection) = (TowerToHyperService::new(router), Arc::clone(&connection));
-        service_fn(move |request| {
-            answer(&router, Peer { address: peer, connection: Arc::clone(&connection) }, request)
-        })
+    let router = TowerToHyperService::new(service.router);
+    let unused = if connection.is_reserved() {
+        Bytes::new()
+    } else {
+        match pipelined(&service.state, &router, &mut stream, &peer, limits).await {
+            Ok(End::Foreign(unused)) => unused,
+            Ok(End::Over) => {
+                // Who is gone needs no farewell.
+                let _ = Stream::new(stream, Bytes::new(), connection).shutdown().await;
+                return;
+            }
+            Err(error) => return ended_early(&peer, &error),
+        }
     };
+    let stream = Stream::new(stream, unused, Arc::clone(&connection));
+    let service = service_fn(|request| answer(&router, peer.clone(), request));
     let builder = builder(limits);
     let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
     // Whoever has to go is looked at first: so what comes after it was told to go finds that it was.
@@ -198,7 +212,32 @@ async fn converse(
         }
     };
     if let Err(error) = ended {
-        tracing::debug!("control: the connection of {peer} ended early: {error}");
+        ended_early(&peer, &error);
+    }
+}
+
+fn ended_early(peer: &Peer, error: &dyn Display) {
+    tracing::debug!("control: the connection of {} ended early: {error}", peer.address);
+}
+
+/// Answers plain requests of the API, until the connection ends or the next request is hyper's.
+async fn pipelined(
+    state: &AppState,
+    router: &TowerToHyperService<Router>,
+    stream: &mut TcpStream,
+    peer: &Peer,
+    limits: Limits,
+) -> io::Result<End> {
+    let mut pipeline = Pipeline::new(state, router, peer.clone(), stream, limits.head_bytes);
+    tokio::select! {
+        biased;
+        () = peer.connection.time_to_go(limits.first_head) => {}
+        ended = pipeline.run() => return ended,
+    }
+    tokio::select! {
+        biased;
+        ended = pipeline.run() => ended,
+        () = unconstrained(peer.connection.has_answered()) => Err(io::ErrorKind::TimedOut.into()),
     }
 }
 
@@ -214,7 +253,7 @@ fn answer(
     }
     Either::Left(ready(match request.version() {
         Version::HTTP_2 => Err(h2::Reason::REFUSED_STREAM.into()),
-        _ => Ok(too_many("this connection was told to close; ask on another one")),
+        _ => Ok(told_to_close()),
     }))
 }
 
@@ -251,7 +290,7 @@ fn carry_out(
         let mut response = answer.await;
         // Behind a body that nobody has read, hyper would read on although the peer has not taken the answer.
         if only_health || !answering.has_come_whole() {
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            response = closing(response);
         }
         drop(answering);
         response
@@ -281,12 +320,6 @@ fn is_bare_probe(request: &hyper::Request<Incoming>) -> bool {
 fn too_many_fields() -> Response {
     let text = format!("bad request: its head has more than {FIELDS_MAX} fields");
     refuse(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, ErrorCode::BadRequest.code(), &text)
-}
-
-/// The answer to a request that may be sent again later. `why`: the reason.
-fn too_many(why: &str) -> Response {
-    let text = format!("too many requests: {why}");
-    refuse(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::TooManyRequests.code(), &text)
 }
 
 fn builder(limits: Limits) -> Builder<TokioExecutor> {

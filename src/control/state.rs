@@ -104,6 +104,20 @@ impl AppState {
         Instant::now() + self.config.timeouts.publish.0
     }
 
+    /// Puts `request` into the broker thread's mailbox, if there is room and nobody else waits for some. The
+    /// broker thread is woken by [`Self::notify`].
+    pub(super) fn push(&self, request: Request) -> Result<(), Request> {
+        match self.next.try_lock() {
+            Ok(_turn) => self.requests.push(request),
+            Err(_) => Err(request),
+        }
+    }
+
+    /// Wakes the broker thread for what was pushed.
+    pub(super) fn notify(&self) {
+        self.requests.notify();
+    }
+
     /// Sends what `make` returns to the broker thread, as soon as there is room in its mailbox. Senders take
     /// turns, and `make` is called in the sender's turn, so that copies of publications do not wait for room
     /// together.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use axum::body::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
@@ -48,6 +49,8 @@ fn is_http_1(first: &[u8]) -> Option<bool> {
 pub(super) struct Stream {
     socket: TcpStream,
     connection: Arc<Connection>,
+    /// What was read before, and comes first.
+    unused: Bytes,
     /// Whether answers may be held: decided by the first bytes. HTTP/2 flushes by itself.
     holds: Option<bool>,
     held: Vec<u8>,
@@ -63,12 +66,14 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(socket: TcpStream, connection: Arc<Connection>) -> Self {
+    /// `unused`: bytes that were read from the socket and are the server's.
+    pub(super) fn new(socket: TcpStream, unused: Bytes, connection: Arc<Connection>) -> Self {
         let (held, held_until) = (Vec::new(), None);
         let (is_timed, is_blocked, farewell) = (false, false, None);
         Self {
             socket,
             connection,
+            unused,
             holds: None,
             held,
             held_until,
@@ -148,6 +153,12 @@ impl AsyncRead for Stream {
             return Poll::Pending;
         }
         let (before, room) = (buffer.filled().len(), buffer.remaining());
+        if !self.unused.is_empty() {
+            let unused = self.unused.len().min(room);
+            buffer.put_slice(&self.unused.split_to(unused));
+            self.holds = self.holds.or_else(|| is_http_1(&buffer.filled()[before..]));
+            return Poll::Ready(Ok(()));
+        }
         ready!(Pin::new(&mut self.socket).poll_read(cx, buffer))?;
         // Who has said all that it wants may still listen. The server reads again once everything is written, and whoever
         // answers or writes wakes it.

@@ -2,7 +2,7 @@
 
 mod answers;
 mod connections;
-mod harness;
+pub(super) mod harness;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

@@ -36,6 +36,16 @@
 //!   refused by name (108). `skip_history` is refused only where the topic has a history. Empty values
 //!   (`null`, `false`, 0, `""`) are accepted.
 //!
+//! # Many publishes on one connection
+//!
+//! A client that sends `publish` requests by HTTP/1.1 without waiting for the answers (pipelining) gets the answers in
+//! the order of the requests. Up to 64 publishes of a connection are carried out at the same time, and they reach
+//! their topics in the order of the requests. Every other method begins when the requests before it are answered.
+//!
+//! This holds for plain requests: a `POST` with a `Content-Length`, of at most 64 KiB with its head. The first request
+//! of another kind, such as a chunked one or a `GET`, ends it: from then on, the requests of this connection are carried
+//! out one after the other.
+//!
 //! # Errors
 //!
 //! The answer is `{"result":{..}}` or `{"error":{"code":..,"message":".."}}` with status 200. With the header

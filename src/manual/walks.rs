@@ -39,9 +39,9 @@
 //!
 //! On the control thread:
 //!
-//! 1. `control/api.rs`: `answer`, `outcome`, `carry_out`.
-//! 2. `control/api/publishing.rs`: `publish`, `hand_in`; `control/state.rs`: `post_before`. The request is in
-//!    the broker thread's mailbox.
+//! 1. `control/pipeline.rs`: `poll`, `begin_next`, `begin`. All publishes that have arrived begin together.
+//! 2. `control/api/pipelined.rs`: `begin`; `control/state.rs`: `push`, `notify`. The requests are in the broker
+//!    thread's mailbox, which wakes it once.
 //!
 //! On the broker thread:
 //!
@@ -55,5 +55,5 @@
 //!
 //! On the control thread again:
 //!
-//! 1. `control/api/publishing.rs`: `confirmed_before`, `published`.
-//! 2. `control/envelope.rs`: `respond`.
+//! 1. `control/api/pipelined.rs`: `poll_answer`.
+//! 2. `control/pipeline.rs`: `settle_first`, `write`. One write for all answers that are there.

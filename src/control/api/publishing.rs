@@ -25,7 +25,7 @@ use super::{topic, unknown_namespace};
 
 /// How long the broker thread may take beyond `timeouts.publish` to answer a publish, before the operator is
 /// told that the outcome is unknown.
-const ANSWER_GRACE: Duration = Duration::from_secs(1);
+pub(super) const ANSWER_GRACE: Duration = Duration::from_secs(1);
 /// AMQP's limit for a `message-id`.
 const ID_BYTES_MAX: usize = 255;
 /// Bytes that the names of topics take in the headers of one message: RabbitMQ takes 128 KiB of headers (`frame_max`).
@@ -154,17 +154,22 @@ impl<'a> Checked<'a> {
 
 /// The position of a publication, if it is known by the time of the answer.
 #[derive(Debug, Default, Serialize)]
-struct PublishResult<'a> {
+pub(super) struct PublishResult<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     offset: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     epoch: Option<&'a str>,
 }
 
+impl<'a> PublishResult<'a> {
+    pub(super) fn of(position: Option<&'a Position>) -> Self {
+        Self { offset: position.map(|at| at.offset), epoch: position.map(|at| &*at.epoch) }
+    }
+}
+
 /// The result for one topic.
 fn published(position: Option<&Position>) -> Outcome {
-    let (offset, epoch) = (position.map(|at| at.offset), position.map(|at| &*at.epoch));
-    result(&PublishResult { offset, epoch })
+    result(&PublishResult::of(position))
 }
 
 #[derive(Debug, Serialize)]
@@ -173,11 +178,34 @@ struct BroadcastResult {
     responses: Vec<Envelope>,
 }
 
+/// A checked publish to one topic.
+#[derive(Debug)]
+pub(super) struct Single<'a> {
+    topic: TopicName,
+    checked: Checked<'a>,
+    id: Option<Box<str>>,
+}
+
+impl<'a> Single<'a> {
+    /// Of a request that may be carried out.
+    pub(super) fn new(state: &AppState, params: PublishParams<'a>) -> Result<Self, Fault> {
+        let checked = Checked::new(params.data, params.key, params.others)?;
+        let topic = checked.topic(state, &params.channel)?;
+        let id = identify(&topic, params.idempotency_key.as_deref())?;
+        Ok(Self { topic, checked, id })
+    }
+
+    /// What the broker thread is asked for. It tells `asker` the outcome.
+    pub(super) fn request(self, asker: Asker) -> Request {
+        let Self { topic, checked: Checked { data, key, .. }, id } = self;
+        let data = data.get().as_bytes().into();
+        Request::Publish(Publish { asker, topics: vec![topic], data, id, key })
+    }
+}
+
 /// Publishes to one topic.
 pub(super) async fn publish(state: &AppState, params: PublishParams<'_>) -> Outcome {
-    let checked = Checked::new(params.data, params.key, params.others)?;
-    let topic = checked.topic(state, &params.channel)?;
-    let id = identify(&topic, params.idempotency_key.as_deref())?;
+    let Single { topic, checked, id } = Single::new(state, params)?;
     let numbered = hand_in(state, state.deadline(), vec![topic], &checked, id).await?;
     published(numbered.first().map(|(_, position)| position))
 }
@@ -325,11 +353,23 @@ async fn confirmed_before(
     answer: oneshot::Receiver<Result<Numbered, PublishFault>>,
 ) -> Result<Numbered, Fault> {
     match timeout_at((deadline + ANSWER_GRACE).into(), answer).await {
-        Ok(Ok(Err(PublishFault { code, refusal: Some(text) }))) => Err(Fault { code, message: text.into() }),
-        Ok(Ok(outcome)) => outcome.map_err(|fault| failed(state, fault.code)),
+        Ok(Ok(outcome)) => outcome.map_err(|fault| fault_of(state, fault)),
         // No answer at all: the broker thread is going down, or hangs.
-        Ok(Err(_)) | Err(_) => Err(failed(state, ErrorCode::Internal)),
+        Ok(Err(_)) | Err(_) => Err(unconfirmed(state)),
     }
+}
+
+/// What the caller is told when a publish failed.
+pub(super) fn fault_of(state: &AppState, fault: PublishFault) -> Fault {
+    match fault.refusal {
+        Some(text) => Fault { code: fault.code, message: text.into() },
+        None => failed(state, fault.code),
+    }
+}
+
+/// The fault of a publish that the broker thread has not answered.
+pub(super) fn unconfirmed(state: &AppState) -> Fault {
+    failed(state, ErrorCode::Internal)
 }
 
 fn failed(state: &AppState, code: ErrorCode) -> Fault {

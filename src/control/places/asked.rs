@@ -51,6 +51,12 @@ impl Answering {
         self.is_whole.load(Ordering::Relaxed)
     }
 
+    /// The same request, whose body has come whole.
+    pub(in crate::control) fn completed(self) -> Self {
+        self.is_whole(self.connection.now());
+        self
+    }
+
     /// Records that the request is complete.
     pub(super) fn is_whole(&self, now: u64) {
         if !self.is_whole.swap(true, Ordering::Relaxed) {

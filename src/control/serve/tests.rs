@@ -3,10 +3,16 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::extract::{Extension, State};
+use prometheus_client::registry::Registry;
 use tokio::io::AsyncReadExt as _;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::base::mailbox::{Wake, mailbox};
+use crate::control::Setup;
+use crate::domain::client_id::NodeId;
+use crate::domain::namespaces::Namespaces;
+use crate::stats::Stats;
 
 /// How long a test waits for anything.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,6 +36,27 @@ fn h2(requests: u32) -> Vec<u8> {
     (0..requests).fold(PREFACE.to_vec(), |bytes, n| [bytes, get(2 * n + 1)].concat())
 }
 
+/// What handlers share, where none of them is asked.
+fn state() -> Arc<AppState> {
+    struct Nobody;
+    impl Wake for Nobody {
+        fn wake(&self) {}
+    }
+    let config = Arc::new(Config::default());
+    let (requests, _) = mailbox(1, Box::new(Nobody));
+    let setup = Setup {
+        namespaces: Arc::new(Namespaces::new(&config)),
+        config,
+        node: NodeId::random(),
+        requests,
+        stats: Stats::new(1, Vec::new()),
+        clients: Vec::new(),
+        lifecycle: Arc::default(),
+        demo: false,
+    };
+    Arc::new(AppState::new(setup, Registry::default()))
+}
+
 /// A connection that is served, and its peer's end.
 struct Served {
     connection: Arc<Connection>,
@@ -44,8 +71,10 @@ async fn serve_one(places: &mut Places, router: Router) -> Served {
     let place = places.take().await;
     let connection = Arc::clone(&place.0);
     let limits = Limits::of(&Config::default());
+    let service = Service { router, state: state() };
     let ended = tokio::spawn(async move {
-        converse(router, stream, address, limits, Arc::clone(&place.0)).await;
+        let peer = Peer { address, connection: Arc::clone(&place.0) };
+        converse(service, stream, peer, limits).await;
         drop(place);
     });
     Served { connection, peer, ended }

@@ -22,7 +22,7 @@ use crate::domain::reasons::ErrorCode;
 use crate::stats::{BackplaneState, Stats};
 
 /// How long a test waits for anything.
-pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
+pub(in crate::control) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// After which nothing more is expected to come of its own accord.
 const QUIET: Duration = Duration::from_millis(200);
@@ -33,20 +33,20 @@ impl Wake for Nobody {
 }
 
 /// A control port with its surroundings.
-pub(super) struct Harness {
-    pub(super) address: SocketAddr,
-    pub(super) node: NodeId,
-    pub(super) lifecycle: Arc<Lifecycle>,
-    pub(super) stats: Stats,
+pub(in crate::control) struct Harness {
+    pub(in crate::control) address: SocketAddr,
+    pub(in crate::control) node: NodeId,
+    pub(in crate::control) lifecycle: Arc<Lifecycle>,
+    pub(in crate::control) stats: Stats,
     /// What the broker thread was asked for, in words.
     heard: mpsc::Receiver<String>,
-    pub(super) stop: Option<oneshot::Sender<()>>,
-    pub(super) broker_stops: Arc<AtomicBool>,
+    pub(in crate::control) stop: Option<oneshot::Sender<()>>,
+    pub(in crate::control) broker_stops: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Harness {
-    pub(super) fn open(config: Config) -> Self {
+    pub(in crate::control) fn open(config: Config) -> Self {
         let (requests, mailbox) = mailbox(4, Box::new(Nobody));
         let (said, heard) = mpsc::channel();
         let broker_stops = Arc::new(AtomicBool::new(false));
@@ -74,40 +74,40 @@ impl Harness {
         Self { address, node, lifecycle, stats, heard, stop: Some(stop), broker_stops, threads }
     }
 
-    pub(super) fn connect(&self) -> TcpStream {
+    pub(in crate::control) fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         stream
     }
 
-    pub(super) fn post(&self, path: &str, headers: &str, body: &str) -> Answer {
+    pub(in crate::control) fn post(&self, path: &str, headers: &str, body: &str) -> Answer {
         let mut stream = self.connect();
         stream.write_all(request(path, headers, body).as_bytes()).unwrap();
         Answer::read(&mut stream)
     }
 
-    pub(super) fn ask(&self, method: &str, body: &str) -> Value {
+    pub(in crate::control) fn ask(&self, method: &str, body: &str) -> Value {
         let answer = self.post(&format!("/api/{method}"), "", body);
         assert_eq!(answer.status, 200, "{method} {body}");
         answer.json()
     }
 
-    pub(super) fn get(&self, path: &str) -> Answer {
+    pub(in crate::control) fn get(&self, path: &str) -> Answer {
         let mut stream = self.connect();
         stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).unwrap();
         Answer::read(&mut stream)
     }
 
-    pub(super) fn heard(&self) -> String {
+    pub(in crate::control) fn heard(&self) -> String {
         self.heard.recv_timeout(TIMEOUT).unwrap()
     }
 
     /// All that the broker thread was asked for until now.
-    pub(super) fn all_heard(&self) -> Vec<String> {
+    pub(in crate::control) fn all_heard(&self) -> Vec<String> {
         self.heard.try_iter().collect()
     }
 
-    pub(super) fn id(&self, shard: u16) -> String {
+    pub(in crate::control) fn id(&self, shard: u16) -> String {
         ClientId { node: self.node, shard, key: ClientKey { slot: 5, generation: 2 } }.to_string()
     }
 }
@@ -197,20 +197,20 @@ fn numbered(topic: &str) -> Option<(Box<str>, Position)> {
     Some((topic.into(), Position { epoch: "e".into(), offset: offset.parse().ok()? }))
 }
 
-pub(super) fn request(path: &str, headers: &str, body: &str) -> String {
+pub(in crate::control) fn request(path: &str, headers: &str, body: &str) -> String {
     let length = body.len();
     format!("POST {path} HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Length: {length}\r\n\r\n{body}")
 }
 
 /// An HTTP/1.1 answer with a content length.
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) head: String,
-    pub(super) body: String,
+pub(in crate::control) struct Answer {
+    pub(in crate::control) status: u16,
+    pub(in crate::control) head: String,
+    pub(in crate::control) body: String,
 }
 
 impl Answer {
-    pub(super) fn read(stream: &mut TcpStream) -> Self {
+    pub(in crate::control) fn read(stream: &mut TcpStream) -> Self {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             let mut byte = [0];
@@ -225,11 +225,11 @@ impl Answer {
         Self { status, body: String::from_utf8(body).unwrap(), head }
     }
 
-    pub(super) fn json(&self) -> Value {
+    pub(in crate::control) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap()
     }
 
-    pub(super) fn error_code(&self) -> u64 {
+    pub(in crate::control) fn error_code(&self) -> u64 {
         self.json()["error"]["code"].as_u64().unwrap()
     }
 }

@@ -1,0 +1,472 @@
+//! Requests of the API by HTTP/1.1, pipelined: publishes on one connection overlap, and are answered in their
+//! order.
+//!
+//! hyper carries out one request of a connection at a time, so that each publish waits for the broker thread and
+//! for the backplane alone. Here all whole requests that have arrived are begun together: the broker thread is woken
+//! once for all of them, and the answers leave in one write. Requests other than `publish` may depend on what
+//! was published before them: each begins when all before it are answered, and ends before the next one begins.
+//!
+//! A connection begins here. With the first request that is not a plain one of the API (`head`), it goes to
+//! hyper for good, together with the bytes that were read and not used: pages, metrics, chunked or large bodies,
+//! HTTP/2, and everything that is refused because of its head.
+//!
+//! A connection has at most [`API_PIPELINED_MAX`] publishes in flight, and [`INPUT_BYTES`] of input. Nothing is
+//! read while answers wait for the peer. One visit reads [`READS`] times at most, so that connections take turns.
+
+mod answers;
+mod head;
+mod input;
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::{Body, Bytes, HttpBody as _};
+use axum::http::Request;
+use axum::response::Response;
+use hyper::service::Service as _;
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep_until};
+
+use super::api::pipelined::{Begun, Publishing, begin};
+use super::api::{Ask, late};
+use super::envelope::{Fault, closing, told_to_close};
+use super::page::add_headers;
+use super::places::{Answering, Peer};
+use super::state::AppState;
+use crate::config::memory::API_PIPELINED_MAX;
+use answers::Answers;
+use head::{Beginning, Heads, Shape};
+use input::{INPUT_BYTES, Input};
+
+/// Reads of one visit.
+const READS: usize = 4;
+
+/// Bytes of answers with which nothing more is added before some are written.
+const OUTPUT_BYTES: usize = 64 << 10;
+
+/// How a pipeline ends.
+#[derive(Debug)]
+pub(super) enum End {
+    /// All is answered, and nothing more will be carried out.
+    Over,
+    /// The next request is hyper's. These bytes were read and not used.
+    Foreign(Bytes),
+}
+
+/// A request in flight, until its answer is in the output.
+#[derive(Debug)]
+struct InFlight<'a> {
+    _answering: Answering,
+    stage: Stage<'a>,
+}
+
+#[derive(Debug)]
+enum Stage<'a> {
+    Publishing(Publishing<'a>),
+    Answered(Response),
+}
+
+/// A request whose body has not come whole.
+#[derive(Debug)]
+struct Half {
+    answering: Answering,
+    due: Instant,
+}
+
+type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The requests of one connection.
+pub(super) struct Pipeline<'a> {
+    state: &'a AppState,
+    router: &'a TowerToHyperService<Router>,
+    peer: Peer,
+    socket: &'a mut TcpStream,
+    heads: Heads,
+    answers: Answers,
+    input: Input,
+    half: Option<Half>,
+    /// In the order of the answers.
+    in_flight: VecDeque<InFlight<'a>>,
+    /// The latest publish waits for room in the broker thread's mailbox.
+    sending: Option<Later<'a, Result<(), Fault>>>,
+    /// A request that is carried out alone.
+    alone: Option<Later<'a, Response>>,
+    /// The rest of an answer.
+    rest: Option<Body>,
+    output: Vec<u8>,
+    /// Room for the body of one answer, before its length is known.
+    body: Vec<u8>,
+    /// The socket took nothing at the last attempt.
+    is_blocked: bool,
+    /// Why nothing more is begun.
+    ending: Option<Ending>,
+    /// Fires when the earliest time limit is over, or earlier.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    Over,
+    Foreign,
+}
+
+impl<'a> Pipeline<'a> {
+    /// Of a connection of which nothing has been read. `head_bytes`: what a head may have.
+    pub(super) fn new(
+        state: &'a AppState,
+        router: &'a TowerToHyperService<Router>,
+        peer: Peer,
+        socket: &'a mut TcpStream,
+        head_bytes: usize,
+    ) -> Self {
+        let heads = Heads::new(peer.address.ip(), head_bytes.min(INPUT_BYTES / 2));
+        Self {
+            state,
+            router,
+            peer,
+            socket,
+            heads,
+            answers: Answers::new(),
+            input: Input::default(),
+            half: None,
+            in_flight: VecDeque::new(),
+            sending: None,
+            alone: None,
+            rest: None,
+            output: Vec::new(),
+            body: Vec::new(),
+            is_blocked: false,
+            ending: None,
+            timer: None,
+        }
+    }
+
+    /// Carries out requests until the connection ends, or the next one is hyper's. May be dropped between two
+    /// polls, and called again.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub(super) async fn run(&mut self) -> io::Result<End> {
+        poll_fn(|cx| self.poll(cx)).await
+    }
+
+    /// One visit: answers what is answered, begins what has come, and writes once.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<End>> {
+        self.answers.read_clock();
+        self.expire(cx);
+        self.settle(cx);
+        let mut reads = 0;
+        self.begin_all();
+        while reads < READS && self.may_read() && self.read(cx)? {
+            reads += 1;
+            self.begin_all();
+        }
+        // What was refused is answered already.
+        let has_settled = self.settle(cx);
+        let is_full = self.output.len() >= OUTPUT_BYTES;
+        let is_written = self.write(cx)?;
+        if let Some(ending) = self.ending
+            && is_written
+            && !self.is_answering()
+        {
+            return Poll::Ready(Ok(self.end(ending)));
+        }
+        if reads == READS || has_settled || is_full && is_written {
+            cx.waker().wake_by_ref();
+        }
+        self.set_timer(cx);
+        Poll::Pending
+    }
+
+    fn end(&mut self, ending: Ending) -> End {
+        self.half = None;
+        match ending {
+            Ending::Over => End::Over,
+            Ending::Foreign => End::Foreign(Bytes::copy_from_slice(self.input.unused())),
+        }
+    }
+
+    fn is_answering(&self) -> bool {
+        !self.in_flight.is_empty() || self.is_alone()
+    }
+
+    /// Whether there is something that nothing else is begun beside.
+    fn is_alone(&self) -> bool {
+        self.alone.is_some() || self.rest.is_some() || self.sending.is_some()
+    }
+
+    fn may_begin(&self) -> bool {
+        let has_room = self.in_flight.len() < API_PIPELINED_MAX && self.output.len() < OUTPUT_BYTES;
+        has_room && !self.is_alone() && !self.is_blocked && self.ending.is_none()
+    }
+
+    /// Whether more input is of use.
+    fn may_read(&self) -> bool {
+        self.may_begin() && !self.input.is_ended && !self.input.is_full()
+    }
+
+    /// Begins all requests that have come whole, and wakes the broker thread once for all of them.
+    fn begin_all(&mut self) {
+        let mut has_begun = false;
+        while self.may_begin() && self.begin_next() {
+            has_begun = true;
+        }
+        if has_begun {
+            self.state.notify();
+        }
+    }
+
+    /// Begins the next request, if it has come whole and need not wait for those before it.
+    fn begin_next(&mut self) -> bool {
+        let input = self.input.unused();
+        let beginning = self.heads.read(input, &self.state.config.control);
+        let is_leaving = self.peer.connection.is_leaving();
+        let shape = match beginning {
+            Beginning::Foreign => {
+                self.ending = Some(Ending::Foreign);
+                return false;
+            }
+            Beginning::Partial => {
+                if is_leaving || self.input.is_ended {
+                    self.ending = Some(Ending::Over);
+                }
+                return false;
+            }
+            Beginning::Head(shape) => shape,
+        };
+        if shape.request_bytes() > INPUT_BYTES || shape.body_bytes > self.state.config.control.body_bytes {
+            self.ending = Some(Ending::Foreign);
+            return false;
+        }
+        if input.len() < shape.request_bytes() {
+            self.await_body(is_leaving);
+            return false;
+        }
+        if is_leaving {
+            let answering = self.peer.connection.began(true);
+            self.finish_with(answering, told_to_close());
+            return false;
+        }
+        if shape.ask != Ask::Publish && !self.in_flight.is_empty() {
+            return false;
+        }
+        self.begin(shape);
+        true
+    }
+
+    fn await_body(&mut self, is_leaving: bool) {
+        if is_leaving || self.input.is_ended {
+            self.ending = Some(Ending::Over);
+        } else if self.half.is_none() {
+            let due = Instant::now() + self.state.config.timeouts.upgrade.0;
+            self.half = Some(Half { answering: self.peer.connection.began(false), due });
+        }
+    }
+
+    fn begin(&mut self, shape: Shape) {
+        let answering = match self.half.take() {
+            Some(half) => half.answering.completed(),
+            None => self.peer.connection.began(true),
+        };
+        self.peer.connection.trust();
+        let body = &self.input.unused()[shape.head_bytes..shape.request_bytes()];
+        if shape.ask == Ask::Publish {
+            let begun = begin(self.state, shape.mode, body);
+            self.input.take(shape.request_bytes());
+            self.publishing(begun, answering);
+            return;
+        }
+        let body = Body::from(body.to_vec());
+        self.input.take(shape.request_bytes());
+        let Some(parts) = self.heads.parts() else { return };
+        let mut request = Request::from_parts(parts, body);
+        request.extensions_mut().insert(self.peer.clone());
+        let answer = self.router.call(request);
+        self.alone = Some(Box::pin(async move {
+            let response = answer.await.unwrap_or_else(|never: Infallible| match never {});
+            drop(answering);
+            response
+        }));
+    }
+
+    fn publishing(&mut self, begun: Begun<'a>, answering: Answering) {
+        let stage = match begun {
+            Begun::Refused(response) => Stage::Answered(response),
+            Begun::Sent(publishing) => Stage::Publishing(publishing),
+            Begun::Waits(publishing, request) => {
+                let deadline = publishing.deadline();
+                self.sending = Some(Box::pin(self.state.post_before(deadline, || request)));
+                Stage::Publishing(publishing)
+            }
+        };
+        self.in_flight.push_back(InFlight { _answering: answering, stage });
+    }
+
+    /// Answers a request that is not carried out, and nothing behind it.
+    fn finish_with(&mut self, answering: Answering, response: Response) {
+        let stage = Stage::Answered(closing(response));
+        self.in_flight.push_back(InFlight { _answering: answering, stage });
+        self.ending = Some(Ending::Over);
+    }
+
+    /// Moves the answers that are there to the output, as far as it has room. Returns whether there was one.
+    fn settle(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut has_settled = self.go_on_sending(cx);
+        self.pour(cx);
+        while self.output.len() < OUTPUT_BYTES && self.rest.is_none() && self.settle_first(cx) {
+            has_settled = true;
+        }
+        if let Some(alone) = &mut self.alone
+            && let Poll::Ready(response) = alone.as_mut().poll(cx)
+        {
+            self.alone = None;
+            self.answer(response, cx);
+            has_settled = true;
+        }
+        has_settled
+    }
+
+    /// Returns whether the publish that waited for room does so no longer.
+    fn go_on_sending(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(sending) = &mut self.sending else { return false };
+        let Poll::Ready(sent) = sending.as_mut().poll(cx) else { return false };
+        self.sending = None;
+        if let Err(fault) = sent
+            && let Some(last) = self.in_flight.back_mut()
+            && let Stage::Publishing(publishing) = &last.stage
+        {
+            last.stage = Stage::Answered(publishing.fail(fault));
+        }
+        true
+    }
+
+    /// Moves the answer of the first request to the output, if it is there.
+    fn settle_first(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(first) = self.in_flight.front_mut() else { return false };
+        if let Stage::Publishing(publishing) = &mut first.stage {
+            self.body.clear();
+            match publishing.poll_answer(self.state, &mut self.body, cx) {
+                Poll::Pending => return false,
+                Poll::Ready(Ok(())) => {
+                    self.answers.success(&mut self.output, &self.body);
+                    self.in_flight.pop_front();
+                    return true;
+                }
+                Poll::Ready(Err(response)) => first.stage = Stage::Answered(response),
+            }
+        }
+        if let Some(InFlight { stage: Stage::Answered(response), .. }) = self.in_flight.pop_front() {
+            self.answer(response, cx);
+        }
+        true
+    }
+
+    fn answer(&mut self, mut response: Response, cx: &mut Context<'_>) {
+        add_headers(response.headers_mut());
+        self.answers.head(&mut self.output, &response);
+        self.rest = Some(response.into_body());
+        self.pour(cx);
+    }
+
+    /// Moves the rest of an answer to the output, as far as it has room.
+    fn pour(&mut self, cx: &mut Context<'_>) {
+        while self.output.len() < OUTPUT_BYTES
+            && let Some(rest) = &mut self.rest
+        {
+            match Pin::new(rest).poll_frame(cx) {
+                Poll::Pending => return,
+                Poll::Ready(Some(Ok(frame))) => {
+                    self.output.extend_from_slice(frame.data_ref().map_or(&[], |bytes| bytes));
+                }
+                // No body of this port fails.
+                Poll::Ready(Some(Err(_)) | None) => self.rest = None,
+            }
+        }
+    }
+
+    /// Reads once. Returns whether something has come, or the end.
+    fn read(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        let mut buffer = ReadBuf::new(self.input.space());
+        if Pin::new(&mut *self.socket).poll_read(cx, &mut buffer)?.is_pending() {
+            return Ok(false);
+        }
+        let read = buffer.filled().len();
+        self.input.came(read);
+        if read == 0 {
+            self.peer.connection.half_closed();
+        }
+        Ok(true)
+    }
+
+    /// Writes the output. Returns whether the peer has taken all of it.
+    fn write(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        let mut written = 0;
+        while written < self.output.len() {
+            match Pin::new(&mut *self.socket).poll_write(cx, &self.output[written..])? {
+                Poll::Pending => {
+                    self.is_blocked = true;
+                    break;
+                }
+                Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(count) => {
+                    written += count;
+                    if std::mem::take(&mut self.is_blocked) {
+                        self.peer.connection.wrote();
+                    }
+                }
+            }
+        }
+        self.output.drain(..written);
+        Ok(self.output.is_empty())
+    }
+
+    /// Gives up what has taken too long.
+    fn expire(&mut self, cx: &mut Context<'_>) {
+        if self.timer.as_mut().is_none_or(|timer| timer.as_mut().poll(cx).is_pending()) {
+            return;
+        }
+        self.timer = None;
+        let now = Instant::now();
+        for InFlight { stage, .. } in &mut self.in_flight {
+            match stage {
+                Stage::Publishing(publishing) if publishing.answered_by() <= now => {
+                    *stage = Stage::Answered(publishing.give_up(self.state));
+                }
+                _ => break,
+            }
+        }
+        if let Some(half) = self.half.take_if(|half| half.due <= now) {
+            self.finish_with(half.answering, late());
+        }
+    }
+
+    /// Sees to it that the next visit comes when a time limit is over.
+    fn set_timer(&mut self, cx: &mut Context<'_>) {
+        let answered_by = self.in_flight.front().and_then(|first| match &first.stage {
+            Stage::Publishing(publishing) => Some(publishing.answered_by()),
+            Stage::Answered(_) => None,
+        });
+        let half = self.half.as_ref().map(|half| half.due);
+        let Some(due) = [answered_by, half].into_iter().flatten().min() else { return };
+        let due = due.into();
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        // One that fires earlier is left: it would be moved for every request.
+        if timer.deadline() > due {
+            timer.as_mut().reset(due);
+        }
+        if timer.as_mut().poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,271 @@
+//! Pipelined requests, over a real socket.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
+use std::time::Duration;
+
+use crate::config::memory::API_PIPELINED_MAX;
+use crate::config::{Config, Interval};
+use crate::control::tests::harness::{Answer, Harness, TIMEOUT, request};
+
+const DONE: &str = r#"{"result":{}}"#;
+const HEALTH: &str = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+fn publish(channel: &str) -> String {
+    request("/api/publish", "", &format!(r#"{{"channel":"{channel}","data":1}}"#))
+}
+
+fn open() -> Harness {
+    Harness::open(Config::default())
+}
+
+fn send(harness: &Harness, requests: &str) -> TcpStream {
+    let mut stream = harness.connect();
+    stream.write_all(requests.as_bytes()).unwrap();
+    stream
+}
+
+/// The broker thread has them all before it answers the first one, which it does when nothing more comes.
+#[test]
+fn publishes_overlap() {
+    let harness = open();
+    let mut stream = send(&harness, &(0..4).map(|n| publish(&format!("held{n}"))).collect::<String>());
+    for n in 0..4 {
+        assert_eq!(harness.heard(), format!("publish held{n} 1"));
+    }
+    assert_eq!(harness.heard(), "4 at once");
+    for _ in 0..4 {
+        assert_eq!(Answer::read(&mut stream).body, DONE);
+    }
+}
+
+#[test]
+fn answers_come_in_the_order_of_the_requests() {
+    let harness = open();
+    let names = ["a#1", "held#2", "", "b#3", "fails", "slow#4", "c#5"];
+    let mut stream = send(&harness, &names.map(publish).concat());
+    for name in names {
+        let answer = Answer::read(&mut stream).json();
+        let wanted = match name {
+            "" => (None, Some(107)),
+            "fails" => (None, Some(100)),
+            name => (name.split_once('#').map(|(_, offset)| offset.parse().unwrap()), None),
+        };
+        let came = (answer["result"]["offset"].as_u64(), answer["error"]["code"].as_u64());
+        assert_eq!(came, wanted, "{name}: {answer}");
+    }
+}
+
+#[test]
+fn a_bad_request_between_good_ones_spoils_none() {
+    let harness = open();
+    let bodies = [
+        r#"{"channel":"a","data":1}"#,
+        "nonsense",
+        r#"{"channel":"b","data":}"#,
+        r#"{"channel":"c","data":1}"#,
+    ];
+    let mut stream = send(&harness, &bodies.map(|body| request("/api/publish", "", body)).concat());
+    let statuses = bodies.map(|_| Answer::read(&mut stream).status);
+    assert_eq!(statuses, [200, 400, 400, 200]);
+    assert_eq!(harness.all_heard(), ["publish a 1", "publish c 1"]);
+    // In the transport mode, errors are in the status.
+    let head = "X-Centrifugo-Error-Mode: transport\r\n";
+    let body = |channel: &str| format!(r#"{{"channel":"{channel}","data":1}}"#);
+    let requests = ["a", "busy", "c"].map(|channel| request("/api/publish", head, &body(channel))).concat();
+    let mut stream = send(&harness, &requests);
+    assert_eq!([(); 3].map(|()| Answer::read(&mut stream).status), [200, 429, 200]);
+}
+
+/// What depends on earlier publications finds them, and what comes later finds what it has done.
+#[test]
+fn other_requests_neither_begin_earlier_nor_end_later() {
+    let harness = open();
+    let requests = publish("held1")
+        + &request("/api/channels", "", "{}")
+        + &publish("held2")
+        + &request("/api/broadcast", "", r#"{"channels":["held3","b"],"data":1}"#)
+        + &publish("c");
+    let mut stream = send(&harness, &requests);
+    let heard: Vec<_> = (0..8).map(|_| harness.heard()).collect();
+    let once = "1 at once";
+    assert_eq!(
+        heard,
+        [
+            "publish held1 1",
+            once,
+            "survey",
+            "publish held2 1",
+            once,
+            "publish held3,b 1",
+            once,
+            "publish c 1"
+        ]
+    );
+    let bodies = [(); 5].map(|()| Answer::read(&mut stream).body);
+    assert!(bodies[1].contains("num_clients") && bodies[3].contains("responses"), "{bodies:?}");
+}
+
+/// There is more of it than the input has room for.
+#[test]
+fn what_waits_for_its_turn_is_not_lost() {
+    let harness = open();
+    let info = request("/api/info", "", &format!("{{{}}}", " ".repeat(1000)));
+    let mut stream = send(&harness, &(publish("held1") + &info.repeat(200) + &publish("b")));
+    for n in 0..202 {
+        let body = Answer::read(&mut stream).body;
+        assert_eq!(body == DONE, [0, 201].contains(&n), "{n}: {body}");
+    }
+}
+
+/// In the middle, and with every beginning of it in a segment of its own.
+#[test]
+fn what_is_not_plain_is_answered_in_its_turn() {
+    let harness = open();
+    let chunked = "POST /api/publish HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n\
+                   1b\r\n{\"channel\":\"slow\",\"data\":2}\r\n0\r\n\r\n";
+    let requests = publish("slow") + chunked + HEALTH + &publish("c");
+    for pieces in [1, 2, 7] {
+        let mut stream = harness.connect();
+        stream.set_nodelay(true).unwrap();
+        for piece in requests.as_bytes().chunks(requests.len().div_ceil(pieces)) {
+            stream.write_all(piece).unwrap();
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let bodies = [(); 4].map(|()| Answer::read(&mut stream).body);
+        assert!([0, 1, 3].iter().all(|&at| bodies[at] == DONE), "{bodies:?}");
+        assert_eq!(harness.all_heard(), ["publish slow 1", "publish slow 2", "publish c 1"]);
+    }
+}
+
+/// A peer that could put a request of its own into the body of another's would publish what a proxy has not seen.
+#[test]
+fn a_body_whose_length_is_in_doubt_is_no_two_requests() {
+    let harness = open();
+    let hidden = publish("hidden");
+    let head = "POST /api/publish HTTP/1.1\r\nHost: localhost\r\n";
+    for fields in [
+        format!("Content-Length: {}\r\nTransfer-Encoding: chunked\r\n", 5 + hidden.len()),
+        format!("Transfer-Encoding: chunked\r\nContent-Length: {}\r\n", 5 + hidden.len()),
+        format!("Content-Length: 0\r\nContent-Length: {}\r\n", hidden.len()),
+        format!("Content-Length: {}\r\nContent-Length: 0\r\n", hidden.len()),
+        "Content-Length: 0\r\n 7\r\n".to_owned(),
+        "Content-Length: 0, 7\r\n".to_owned(),
+        "Content-Length: +0\r\n".to_owned(),
+        "Transfer-Encoding: xchunked\r\n".to_owned(),
+    ] {
+        let mut stream = send(&harness, &format!("{}{head}{fields}\r\n0\r\n\r\n{hidden}", publish("a")));
+        let mut answers = Vec::new();
+        let _ = stream.read_to_end(&mut answers);
+        let answers = String::from_utf8(answers).unwrap();
+        assert!(answers.starts_with("HTTP/1.1 200 "), "{fields}: {answers}");
+        assert_eq!(harness.all_heard(), ["publish a 1"], "{fields}: {answers}");
+    }
+}
+
+#[test]
+fn a_connection_has_so_many_publishes_in_flight_and_no_more() {
+    let mut config = Config::default();
+    config.timeouts.publish = Interval::from_millis(100);
+    let harness = Harness::open(config);
+    // Nobody answers them.
+    let requests = publish("silent").repeat(API_PIPELINED_MAX + 8) + HEALTH;
+    let mut stream = send(&harness, &requests);
+    for _ in 0..API_PIPELINED_MAX + 8 {
+        assert_eq!(Answer::read(&mut stream).error_code(), 100);
+    }
+    assert_eq!(Answer::read(&mut stream).status, 200);
+    let heard = harness.all_heard();
+    assert_eq!(heard.len(), API_PIPELINED_MAX + 8);
+}
+
+#[test]
+fn who_takes_no_answers_is_not_heard_further() {
+    let harness = open();
+    let mut stream = harness.connect();
+    stream.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+    let requests = publish("").repeat(100);
+    let mut sent = 0;
+    while stream.write_all(requests.as_bytes()).is_ok() {
+        sent += 100;
+        assert!(sent < 1_000_000, "it is heard although it takes nothing");
+    }
+    assert_eq!(
+        harness.ask("publish", r#"{"channel":"b","data":1}"#).to_string(),
+        DONE,
+        "others are answered"
+    );
+    // It goes on when its peer takes what there is. The last request may be there in part.
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).unwrap();
+    let answered = answers.matches(r#""code":107"#).count();
+    assert!((sent..sent + 100).contains(&answered), "{answered} of {sent}");
+}
+
+#[test]
+fn who_has_closed_its_half_is_answered_and_closed() {
+    let harness = open();
+    let part = &publish("never")[..40];
+    let requests = publish("held1") + &publish("b") + &request("/api/info", "", "{}") + &publish("c") + part;
+    let mut stream = send(&harness, &requests);
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).unwrap();
+    assert_eq!(
+        (answers.matches("HTTP/1.1 200 OK").count(), answers.matches(DONE).count()),
+        (4, 3),
+        "{answers}"
+    );
+    assert_eq!(harness.all_heard().len(), 4, "half a request is none");
+}
+
+/// A body that comes late is refused behind the answers before it, and nothing of it is carried out.
+#[test]
+fn a_body_that_does_not_come_is_refused_in_time() {
+    let mut config = Config::default();
+    config.timeouts.upgrade = Interval::from_millis(200);
+    let harness = Harness::open(config);
+    let whole = publish("a");
+    let mut stream = send(&harness, &(publish("held") + &whole[..whole.len() - 1]));
+    assert_eq!(Answer::read(&mut stream).status, 200);
+    let late = Answer::read(&mut stream);
+    assert!(late.status == 408 && late.head.contains("\r\nconnection: close\r\n"), "{}", late.head);
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+    assert_eq!(stream.read(&mut [0; 64]).unwrap(), 0);
+    let mut slow = harness.connect();
+    for piece in whole.as_bytes().chunks(whole.len().div_ceil(4)) {
+        slow.write_all(piece).unwrap();
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(Answer::read(&mut slow).body, DONE);
+}
+
+#[test]
+fn all_answers_say_the_same_of_themselves() {
+    let harness = open();
+    let fields = |answer: &Answer| {
+        let names = answer.head.lines().skip(1).filter_map(|line| line.split_once(": "));
+        let mut fields: Vec<_> = names
+            .filter(|(name, _)| *name != "date")
+            .map(|(name, value)| format!("{name}: {value}"))
+            .collect();
+        fields.sort();
+        (fields, answer.head.contains("\r\ndate: "))
+    };
+    let plain = harness.post("/api/publish", "", r#"{"channel":"a","data":1}"#);
+    // hyper answers this one.
+    let body = r#"{"channel":"a","data":1}"#;
+    let other = harness.post("/api/publish", "Connection: keep-alive, x\r\n", body);
+    assert_eq!(fields(&plain), fields(&other));
+}
+
+#[test]
+fn stopping_answers_what_was_begun_and_refuses_the_rest() {
+    let mut harness = open();
+    let mut stream = send(&harness, &(publish("held1") + &publish("held2")));
+    assert_eq!([harness.heard(), harness.heard()], ["publish held1 1", "publish held2 1"]);
+    drop(harness.stop.take());
+    assert_eq!([(); 2].map(|()| Answer::read(&mut stream).body), [DONE, DONE]);
+    assert_eq!(stream.read(&mut [0; 64]).unwrap(), 0, "nothing more comes");
+}
