@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use thiserror::Error;
 
 use crate::codec::command::Malformed;
+use crate::domain::codec::Codec;
 use crate::domain::mail::{Since, TopicSlot};
 use crate::domain::reasons::{CloseReason, ErrorCode};
 use crate::session::options::SubscribeOptions;
@@ -95,6 +96,9 @@ pub enum Until {
 /// What a client did, for which it is closed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Fault {
+    /// It sent bytes that are not of the codec that it speaks.
+    #[error("bytes that are no {0}")]
+    OtherCodec(Codec),
     /// It sent something that is no command.
     #[error(transparent)]
     Malformed(Malformed),
@@ -117,6 +121,7 @@ impl Fault {
     #[must_use]
     pub fn reason(&self) -> CloseReason {
         match self {
+            Self::OtherCodec(_) => CloseReason::InappropriateProtocol,
             Self::Send => CloseReason::NotAvailable,
             Self::Malformed(_) | Self::SecondConnect | Self::NotConnected | Self::UnexpectedPong => {
                 CloseReason::BadRequest

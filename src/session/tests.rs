@@ -6,7 +6,7 @@ mod walk;
 use std::borrow::Cow;
 use std::time::Duration;
 
-use super::action::{Action, Until};
+use super::action::{Action, Fault, Until};
 use super::rules::{Facts, Rules};
 use super::timeouts::{Expiry, Silence};
 use super::*;
@@ -413,6 +413,18 @@ fn a_client_is_waited_for_one_thing_at_a_time() {
         (Silence::Pong.reason(), Silence::Pong.grace(&timeouts)),
         (CloseReason::NoPong, timeouts.ping)
     );
+}
+
+#[test]
+fn a_fault_says_what_the_client_did() {
+    for (fault, reason, text) in [
+        (Fault::OtherCodec(Codec::Json), CloseReason::InappropriateProtocol, "bytes that are no JSON"),
+        (Fault::Malformed(Malformed::NoId), CloseReason::BadRequest, "a command without id"),
+        (Fault::Send, CloseReason::NotAvailable, "a send"),
+    ] {
+        assert_eq!(fault.reason(), reason, "{fault:?}");
+        assert!(fault.to_string().starts_with(text), "{fault}");
+    }
 }
 
 #[test]

@@ -4,10 +4,10 @@ use crate::codec::command::{Command, Malformed, Method};
 use crate::codec::push::Push;
 use crate::codec::reply::{Connected, Reply};
 use crate::domain::mail::{Asker, History, HistoryAsker, Publish, Question, Request, TopicSlot};
-use crate::domain::reasons::{CloseReason, ErrorCode};
+use crate::domain::reasons::ErrorCode;
 use crate::net::stream::Stream;
 use crate::session::Pending;
-use crate::session::action::{Action, Until};
+use crate::session::action::{Action, Fault, Until};
 use crate::session::options::SubscribeOptions;
 use crate::session::rules::{Facts, Rules};
 use crate::shard::Shard;
@@ -34,8 +34,10 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             Message::Binary(bytes) => bytes,
         };
         // Some clients send bytes only, whatever their codec: they are answered in such.
-        if !self.clients[slot].session.codec().takes_binary(&bytes) {
-            return self.close_for(slot, CloseReason::InappropriateProtocol, &"bytes that are no JSON");
+        let codec = self.clients[slot].session.codec();
+        if !codec.takes_binary(&bytes) {
+            let fault = Fault::OtherCodec(codec);
+            return self.close_for(slot, fault.reason(), &fault);
         }
         // Who has been answered in text can read it.
         if !self.clients[slot].session.is_connected() {

@@ -58,6 +58,20 @@ impl<S: Stream, T: Transport> Shard<S, T> {
                 client.is_listed_for_replies() || !client.leaves_replies(),
                 "client {slot} leaves replies unread"
             );
+            assert!(!client.is_paused() || self.will_go_on(slot), "client {slot} is put off for good");
         }
+    }
+
+    /// Whether something will make a client readable whose next command is put off: its turn, an answer, room for a request
+    /// or for an answer, or replies that are taken.
+    fn will_go_on(&self, slot: u32) -> bool {
+        let client = &self.clients[slot];
+        let has_questions = client.waiting.as_ref().is_some_and(|waiting| !waiting.questions.is_idle());
+        !client.is_open()
+            || client.is_to_read()
+            || client.session.has_unanswered()
+            || has_questions
+            || self.requests.blocked_clients().contains(&slot)
+            || client.leaves_replies()
     }
 }

@@ -64,6 +64,11 @@ impl RequestQueue {
         self.blocked_clients.push(slot);
     }
 
+    /// Clients whose next commands wait for room.
+    pub(super) fn blocked_clients(&self) -> &[u32] {
+        &self.blocked_clients
+    }
+
     /// Takes out the clients whose next commands wait for room.
     pub(super) fn take_blocked_clients(&mut self) -> Vec<u32> {
         std::mem::take(&mut self.blocked_clients)
