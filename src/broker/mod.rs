@@ -26,6 +26,7 @@
 mod acks;
 mod backplane;
 mod catch_up;
+mod confirms;
 mod dedup;
 mod encoder;
 mod history;

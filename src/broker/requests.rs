@@ -185,8 +185,7 @@ impl Broker {
                 let outcome = outcome.map(drop).map_err(|fault| fault.code);
                 self.outbox.push(shard, Mail::Published { client, command, outcome });
             }
-            // Nobody may be waiting any more: an operator who hung up.
-            Asker::Control(answer) => drop(answer.send(outcome)),
+            Asker::Control(answer) => self.confirms.push(answer, outcome),
         }
     }
 }

@@ -21,6 +21,7 @@ use super::backplane::Backplane;
 use super::backplane::event::{Event, Message};
 use super::backplane::memory::microseconds;
 use super::catch_up::CatchUps;
+use super::confirms::Confirms;
 use super::dedup::DedupWindow;
 use super::encoder::Encoder;
 use super::history::History;
@@ -75,6 +76,7 @@ pub(super) struct Broker {
     pub(super) numbered: Numbered,
     pub(super) encoder: Encoder,
     pub(super) surveys: Surveys,
+    pub(super) confirms: Confirms,
     pub(super) backplane: Backplane,
     stop: Stop,
 }
@@ -112,6 +114,7 @@ impl Broker {
             numbered: Numbered::new(),
             encoder: Encoder::default(),
             surveys: Surveys::default(),
+            confirms: Confirms::default(),
             backplane,
             stop: Stop::No,
             config: setup.config,
@@ -140,8 +143,11 @@ impl Broker {
     async fn wait_and_turn(&mut self) {
         let first = self.wait().await;
         self.turn(first);
-        // lapin's and the publishes' tasks are on this thread, too.
-        yield_now().await;
+        // lapin's and the publishes' tasks are on this thread, too. Mail that waits has time limits, which this
+        // lets pass.
+        if self.backplane.has_tasks() || !self.outbox.is_empty() {
+            yield_now().await;
+        }
     }
 
     /// Sleeps until there is something to do. If it is an event, it is the first of the turn.
@@ -177,6 +183,7 @@ impl Broker {
         self.go_on_stopping();
         self.outbox.notify();
         self.gauge();
+        self.confirms.tell();
     }
 
     /// Sends the mail that waits. When none waits any more, everything is handed over that was taken: whatever comes in this

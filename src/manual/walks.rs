@@ -51,7 +51,8 @@
 //! 3. `broker/backplane/rabbit/publisher.rs`: `send`. It goes to RabbitMQ, and RabbitMQ confirms it: `next`.
 //! 4. `broker/backplane/rabbit/outgoing.rs`: `hear`; `broker/backplane/rabbit/publishes.rs`: `settle`. The
 //!    confirm is an event.
-//! 5. `broker/turn.rs`: `take_event`; `broker/requests.rs`: `answer`.
+//! 5. `broker/turn.rs`: `take_event`; `broker/requests.rs`: `answer`; `broker/confirms.rs`: `tell`. The outcomes of
+//!    a turn are told together.
 //!
 //! On the control thread again:
 //!

@@ -141,6 +141,11 @@ impl Backplane {
         matches!(self, Self::Memory(_))
     }
 
+    /// Whether there are tasks on this thread that need their turns.
+    pub(in crate::broker) fn has_tasks(&self) -> bool {
+        matches!(self, Self::Rabbit(_))
+    }
+
     /// Whether a stream is being read back at this moment, over a link that stands.
     pub(in crate::broker) fn is_loading(&self) -> bool {
         match self {
