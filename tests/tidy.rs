@@ -87,6 +87,11 @@ const BANS: &[Ban] = &[
         instead: "leave time to the caller, who may take it as an argument",
     },
     Ban {
+        words: &["websocket", "WebSocket", "Opcode"],
+        place: Place::NotIn(&["codec/", "session", "shard/", "net/"]),
+        instead: "use the transport's trait and its Framing; the engine chooses the transport",
+    },
+    Ban {
         words: &["TcpStream", "TcpListener", "UdpSocket", "UnixStream", "socket2", "tokio"],
         place: Place::NotIn(&["transport/", "codec/", "session/"]),
         instead: "take bytes and give bytes; the caller has the socket",

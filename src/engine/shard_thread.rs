@@ -16,6 +16,7 @@ use crate::engine::{START_LIMIT, StartError, cannot_listen, cpus, not_set_up};
 use crate::net::event_loop::{Loop, ShardPoll};
 use crate::net::listener::Listener;
 use crate::shard;
+use crate::transport::websocket::connection::WebSocket;
 
 /// Where a shard's thread runs.
 #[derive(Clone, Copy, Debug)]
@@ -122,7 +123,7 @@ fn serve(
     }
 }
 
-fn build_loop(work: Work, shard_poll: ShardPoll) -> Result<Loop, StartError> {
+fn build_loop(work: Work, shard_poll: ShardPoll) -> Result<Loop<WebSocket>, StartError> {
     let Work { setup, addresses, clients_max } = work;
     let name = name(setup.id);
     let open = |&address| {

@@ -14,7 +14,6 @@ use crate::base::mailbox::Wake;
 use crate::net::listener::{Accepted, Listener};
 use crate::shard::{Setup, Shard};
 use crate::transport::Transport;
-use crate::transport::websocket::connection::WebSocket;
 
 /// The waker's token. Clients' tokens are their slots; listeners count down from here.
 const WAKER: Token = Token(usize::MAX);
@@ -69,7 +68,7 @@ struct Endpoint {
 
 /// A shard with its poll and its listeners: the loop. Its clients use the transport `T`.
 #[derive(Debug)]
-pub struct Loop<T = WebSocket> {
+pub struct Loop<T> {
     shard: Shard<TcpStream, T>,
     poll: Poll,
     endpoints: Vec<Endpoint>,

@@ -92,6 +92,20 @@ impl Keys {
         lines.rev().for_each(|line| self.0.push_front(line));
     }
 
+    /// Asserts that they are in the order of the batches and within them. `plain_bytes`: of the batch that begins there, if
+    /// there is one.
+    ///
+    /// # Panics
+    /// When that does not hold.
+    pub(super) fn check(&self, plain_bytes: impl Fn(u64) -> Option<u64>) {
+        let place = |keyed: &Keyed| (keyed.batch, keyed.line.from);
+        assert!(self.0.iter().is_sorted_by_key(place), "keyed lines are not in their order: {:?}", self.0);
+        for Keyed { batch, line } in &self.0 {
+            let is_there = plain_bytes(*batch).is_some_and(|plain| u64::from(line.to) <= plain);
+            assert!(is_there && line.from < line.to, "no batch at {batch} has a line at {line:?}");
+        }
+    }
+
     fn before(&self, position: u64) -> usize {
         self.0.partition_point(|keyed| keyed.batch < position)
     }

@@ -173,12 +173,11 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     /// Writes one frame straight from the log.
     fn send_frame(&mut self, slot: TopicSlot, position: u32, client_slot: u32) {
         let topic = &mut self.topics[slot];
-        let (cursor, log) = topic.cursor_and_log(position);
-        let span = log.span(cursor, self.limits.frame_bytes);
+        let span = topic.next_span(position, self.limits.frame_bytes);
         let client = &mut self.clients[client_slot];
-        let framing = client.transport.framing(log.encoding());
+        let framing = client.transport.framing(topic.variant().encoding);
         let (length, written) =
-            log.with_frame(&span, framing, |frame| (frame.len(), client.stream.write(frame)));
+            topic.with_frame(&span, framing, |frame| (frame.len(), client.stream.write(frame)));
         match written {
             Ok(sent) if sent == length => {
                 topic.advance(position, span.to);
@@ -218,9 +217,9 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         let client = &self.clients[slot];
         if let Some(outgoing) = &client.outgoing {
             if let Some(rest) = outgoing.rest {
-                let log = self.topics[rest.topic].log_mut().expect("a log holds the frames begun from it");
-                let framing = client.transport.framing(log.encoding());
-                log.with_frame(&rest.span, framing, |frame| {
+                let topic = &mut self.topics[rest.topic];
+                let framing = client.transport.framing(topic.variant().encoding);
+                topic.with_frame(&rest.span, framing, |frame| {
                     self.delivery.gathered.extend_from_slice(&frame[rest.sent..])
                 });
                 self.delivery.pieces.push(Piece::Rest { length: self.delivery.gathered.len() });
@@ -260,11 +259,10 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         if !topic.lacks(subscription.position) {
             return;
         }
-        let (cursor, log) = topic.cursor_and_log(subscription.position);
-        let framing = self.clients[slot].transport.framing(log.encoding());
-        let span = log.span(cursor, self.limits.frame_bytes);
+        let framing = self.clients[slot].transport.framing(topic.variant().encoding);
+        let span = topic.next_span(subscription.position, self.limits.frame_bytes);
         let before = self.delivery.gathered.len();
-        log.with_frame(&span, framing, |frame| self.delivery.gathered.extend_from_slice(frame));
+        topic.with_frame(&span, framing, |frame| self.delivery.gathered.extend_from_slice(frame));
         let length = self.delivery.gathered.len() - before;
         self.delivery.pieces.push(Piece::Frame { topic: subscription.topic, span, length });
     }

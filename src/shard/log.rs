@@ -1,7 +1,7 @@
 //! The lines of one topic that some subscriber of this shard has not been sent yet.
 //!
 //! One stretch of bytes with a running position. Wherever a subscriber's cursor stands, what it lacks is
-//! one slice, from there to the end, and that slice is one WebSocket frame: all it needs is a header for
+//! one slice, from there to the end, and that slice is one message of the transport: all it needs is a header for
 //! its length. The header is written over the bytes in front of the slice, which others may still need, and
 //! they are put back after the call: so a frame leaves in one `send` from one place, without a copy, for a
 //! cursor at any line.
@@ -17,8 +17,10 @@ use crate::codec::deflate::Inflater;
 use crate::codec::encoding::Encoding;
 use crate::domain::mail::Lines;
 use crate::shard::compaction::{Batch, CompactedLines, Keyed, Keys, Part, Room};
-use crate::transport::framing::Framing;
-use crate::transport::websocket::encode::HEADER_MAX;
+use crate::transport::framing::{Framing, HEADER_MAX};
+
+/// A log is looked through for what everybody has when it has grown to so many bytes, and then whenever it has doubled.
+pub(super) const TRIM_FROM: usize = 64 << 10;
 
 /// Where the end of a batch is, and how many lines there were up to it.
 #[derive(Clone, Copy, Debug)]
@@ -43,19 +45,17 @@ pub struct Span {
 /// The log.
 ///
 /// Invariants: `buffer` holds [`HEADER_MAX`] bytes of headroom and then the bytes from `start` on; `marks`
-/// is in rising order, its first entry is at `start` and its last at the end; every cursor of a subscriber
-/// is at a mark.
+/// is in rising order, its first entry is at `start` and its last at the end; `keys` is in the order of the batches,
+/// each of which begins at a mark. Every cursor of a subscriber is at a mark: [`Topic`](super::topic::Topic) keeps that.
 #[derive(Debug)]
 pub struct Log {
     buffer: Vec<u8>,
     start: u64,
     marks: VecDeque<Mark>,
-    /// How long it must be before it is searched again for what everybody has: its owner's note.
-    pub trim_at: usize,
-    /// Before this, no swept subscriber lacks anything: its owner's note.
-    pub swept_to: u64,
-    /// Before this, it holds what batches were boiled down to, and not where they were.
-    pub(super) compacted_to: u64,
+    /// From how many bytes on it is looked through again.
+    trim_at: usize,
+    /// What is left of the batches before this does not stand where they stood.
+    compacted_to: u64,
     encoding: Encoding,
     /// The lines that have keys, where that matters.
     keys: Option<Box<Keys>>,
@@ -68,6 +68,8 @@ pub(super) struct Compacted {
     moved: Vec<(u64, u64)>,
     /// From here on everything is where it was.
     floor: u64,
+    /// Bytes of memory that the log has given up.
+    pub(super) freed: usize,
     /// Keys whose latest line there was no room for.
     pub(super) dropped: u64,
 }
@@ -91,8 +93,7 @@ impl Log {
             buffer,
             start: position,
             marks,
-            trim_at: 0,
-            swept_to: position,
+            trim_at: TRIM_FROM,
             compacted_to: position,
             encoding,
             keys: None,
@@ -227,9 +228,27 @@ impl Log {
         self.marks[self.marks.partition_point(|mark| mark.position <= position) - 1].position
     }
 
-    /// Forgets what lies before `position`, which must be at a mark. Moves the bytes that stay: to be called
-    /// when at least half of the log goes, so that a byte is moved once on average.
-    pub fn drop_before(&mut self, position: u64) {
+    /// Whether it has grown so much that it is worth looking for what everybody has.
+    #[must_use]
+    pub(super) fn is_to_be_trimmed(&self) -> bool {
+        self.len() >= self.trim_at
+    }
+
+    /// Drops the batches before `position`, which nobody lacks, if they are at least half of it: so a byte is moved once on
+    /// average. Bytes of memory that it gives up.
+    pub(super) fn trim(&mut self, position: u64) -> usize {
+        // It may be a place in batches that were compacted since.
+        let floor = self.boundary_before(position.max(self.start));
+        let is_half = (floor - self.start) * 2 >= self.len() as u64;
+        let freed = if is_half { self.drop_before(floor) } else { 0 };
+        self.trim_at = TRIM_FROM.max(2 * self.len());
+        freed
+    }
+
+    /// Forgets what lies before `position`, which must be at a mark. Bytes of memory that it gives up. Moves all bytes that
+    /// stay.
+    pub fn drop_before(&mut self, position: u64) -> usize {
+        let before = self.weight();
         let gone = self.index(position) - HEADER_MAX;
         self.buffer.drain(HEADER_MAX..HEADER_MAX + gone);
         let marks_gone = self.mark_at(position);
@@ -238,11 +257,13 @@ impl Log {
         if let Some(keys) = &mut self.keys {
             keys.drop_before(position);
         }
+        before - self.weight()
     }
 
     /// Leaves of what lies before `floor`, which must be at a mark, the latest line of each key, as far as there
-    /// is room. They end at `floor`: whoever stands there or later stands where it stood.
+    /// is room. They end at `floor`: cursors there or later stay where they are.
     pub(super) fn compact(&mut self, floor: u64, room: Room, inflater: &mut Inflater) -> Compacted {
+        let before = self.weight();
         let Some(keys) = &mut self.keys else { unreachable!("only a log with keys is compacted") };
         let (latest, dropped) = keys.take_latest(floor, room);
         let compacted = self.compact_lines(floor, latest, inflater);
@@ -250,7 +271,7 @@ impl Log {
         let moved = compacted.parts.iter().map(|part| (part.was_at, start + part.from as u64)).collect();
         self.replace_before(floor, start, compacted);
         self.compacted_to = floor;
-        Compacted { moved, floor, dropped }
+        Compacted { moved, floor, freed: before - self.weight(), dropped }
     }
 
     /// What is left of the batches before `floor`, when of their lines only these matter; the latest ones first.
@@ -298,6 +319,34 @@ impl Log {
         if let Some(keys) = &mut self.keys {
             let keyed = compacted.keyed.into_iter();
             keys.put_first(keyed.map(|keyed| Keyed { batch: start + keyed.batch, ..keyed }));
+        }
+    }
+
+    /// Where everything ends now that ended at `position` when it came, as far as that can be told: what is left of a
+    /// batch that was compacted ends somewhere before this.
+    pub(super) fn end_of(&self, position: u64) -> u64 {
+        position.max(self.compacted_to)
+    }
+
+    /// Asserts the invariants.
+    ///
+    /// # Panics
+    /// When one does not hold.
+    pub(super) fn check(&self) {
+        assert!(self.buffer.len() >= HEADER_MAX, "there is no headroom");
+        let (first, last) = (self.marks.front(), self.marks.back());
+        assert_eq!(first.map(|mark| mark.position), Some(self.start), "the first mark");
+        assert_eq!(last.map(|mark| mark.position), Some(self.end()), "the last mark");
+        let rises = |one: &&Mark, next: &&Mark| {
+            one.position < next.position && one.plain <= next.plain && one.lines < next.lines
+        };
+        assert!(self.marks.iter().is_sorted_by(rises), "marks rise: {:?}", self.marks);
+        assert!(self.compacted_to <= self.end(), "{} is compacted before it has come", self.compacted_to);
+        if let Some(keys) = &self.keys {
+            keys.check(|batch| {
+                let at = self.marks.binary_search_by_key(&batch, |mark| mark.position).ok()?;
+                Some(self.marks.get(at + 1)?.plain - self.marks[at].plain)
+            });
         }
     }
 

@@ -9,6 +9,7 @@
 //! full because its sweep is behind, no mail is taken, and the broker waits.
 
 mod admission;
+mod backlog;
 pub mod client;
 mod client_list;
 pub mod clients;
@@ -20,6 +21,7 @@ mod faults;
 mod inbox;
 mod input;
 mod invariants;
+mod lap;
 pub mod log;
 mod membership;
 pub mod origins;
@@ -58,7 +60,6 @@ use crate::domain::receipt::Reporter;
 use crate::net::stream::Stream;
 use crate::stats::ShardStats;
 use crate::transport::upgrade::UpgradePolicy;
-use crate::transport::websocket::connection::WebSocket;
 use crate::transport::{Phase, Policy, Transport};
 
 use admission::Admission;
@@ -110,7 +111,7 @@ pub struct Setup {
 
 /// One shard, whose clients' connections are such streams and transports.
 #[derive(Debug)]
-pub struct Shard<S, T = WebSocket> {
+pub struct Shard<S, T> {
     id: ShardId,
     node: NodeId,
     limits: Limits,

@@ -16,12 +16,9 @@ use crate::net::stream::Stream;
 use crate::shard::Shard;
 use crate::shard::client::Client;
 use crate::shard::compaction::Room;
-use crate::shard::log::Log;
+use crate::shard::log::{Log, TRIM_FROM};
 use crate::shard::output::Outgoing;
 use crate::transport::{Phase, Transport};
-
-/// A log is searched for what everybody has when it has grown to this, and then whenever it has doubled.
-const TRIM_FROM: usize = 64 << 10;
 
 /// How many bytes stay of a log that only parked subscribers need.
 #[derive(Clone, Copy, Debug)]
@@ -106,7 +103,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
                 return false;
             }
             let whole = (log_bytes / 2).saturating_sub(length);
-            // With keys a quarter, so that the latest lines may have a half, and what boiling down costs is little
+            // With keys a quarter, so that the latest lines may have a half, and what compaction costs is little
             // beside what it takes to append the quarter that is free then.
             let whole = if self.has_keys(slot) { whole / 2 } else { whole };
             let in_all = log_bytes.saturating_sub(length);
@@ -126,7 +123,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         self.logs.bytes + length <= self.limits.logs_bytes || self.delivery.is_swept()
     }
 
-    /// Whether what this topic's log drops is boiled down. The broker sends keys only where slow subscribers skip.
+    /// Whether what this topic's log drops is compacted. The broker sends keys only where slow subscribers skip.
     fn has_keys(&self, slot: TopicSlot) -> bool {
         self.topics[slot].log().is_some_and(|log| log.has_keys())
     }
@@ -206,20 +203,12 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     /// enough to be worth moving the rest.
     fn trim(&mut self, slot: TopicSlot, floor: u64) {
         let topic = &self.topics[slot];
-        let Some(log) = topic.log() else { return };
-        if log.len() < TRIM_FROM.max(log.trim_at) {
+        if !topic.log().is_some_and(Log::is_to_be_trimmed) {
             return;
         }
         let needed = topic.parked().iter().map(|one| self.needed_by(slot, one.client, one.cursor)).min();
-        let floor = needed.map_or(floor, |needed| needed.min(floor)).max(log.start());
-        // What the sweep has shown may be a place in batches that were boiled down since.
-        let floor = log.boundary_before(floor);
-        if (floor - log.start()) * 2 >= log.len() as u64 {
-            self.drop_before(slot, floor);
-        }
-        if let Some(log) = self.topics[slot].log_mut() {
-            log.trim_at = 2 * log.len();
-        }
+        let floor = needed.map_or(floor, |needed| needed.min(floor));
+        self.logs.bytes -= self.topics[slot].trim_log(floor);
     }
 
     /// The first position a parked subscriber still needs: its cursor, or the frame it has in part.
@@ -227,15 +216,6 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         let outgoing = self.clients[client].outgoing.as_ref();
         let rest = outgoing.and_then(|outgoing| outgoing.rest).filter(|rest| rest.topic == slot);
         rest.map_or(cursor, |rest| rest.span.from)
-    }
-
-    fn drop_before(&mut self, slot: TopicSlot, position: u64) {
-        if let Some(log) = self.topics[slot].log_mut() {
-            let before = log.weight();
-            // Whoever left meanwhile may have been the last to lack even more.
-            log.drop_before(position.max(log.start()));
-            self.logs.bytes -= before - log.weight();
-        }
     }
 
     /// Drops all but what shall remain of a log that only parked subscribers need, and applies the topic's policy
@@ -267,24 +247,23 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             if has_keys {
                 self.compact(slot, floor, remains);
             } else {
-                self.drop_before(slot, floor);
+                self.logs.bytes -= self.topics[slot].drop_before(floor);
             }
             self.pin(slot);
         }
     }
 
-    /// Boils down what lies before `floor`, and lets those who lack some of it go on in what is left.
+    /// Compacts what lies before `floor`.
     fn compact(&mut self, slot: TopicSlot, floor: u64, remains: Remains) {
         let topic = &mut self.topics[slot];
         let keys = self.namespaces.options(topic.namespace()).keys_max;
-        let Some(log) = topic.log_mut() else { return };
-        let before = log.weight();
+        let Some(log) = topic.log() else { return };
         let floor = floor.max(log.start());
         let bytes = remains.compacted.min(remains.in_all.saturating_sub(log.weight_from(floor)));
-        let compacted = log.compact(floor, Room { keys, bytes }, &mut self.inflater);
-        self.logs.bytes -= before - log.weight();
-        self.stats.keys_dropped.add(compacted.dropped);
-        topic.move_parked(floor, |cursor| compacted.place_of(cursor));
+        if let Some(compacted) = topic.compact(floor, Room { keys, bytes }, &mut self.inflater) {
+            self.logs.bytes -= compacted.freed;
+            self.stats.keys_dropped.add(compacted.dropped);
+        }
     }
 
     /// `newest`: where to somebody skips, unless it goes on in what is left of what it lacks.
@@ -313,10 +292,10 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     pub(super) fn own_rest(&mut self, slot: u32) {
         let Client { transport, outgoing: Some(outgoing), .. } = &mut self.clients[slot] else { return };
         let Some(rest) = outgoing.rest.take() else { return };
-        let log = self.topics[rest.topic].log_mut().expect("a log holds the frames begun from it");
-        let framing = transport.framing(log.encoding());
+        let topic = &mut self.topics[rest.topic];
+        let framing = transport.framing(topic.variant().encoding);
         let Outgoing { bytes, orphaned, .. } = &mut **outgoing;
-        let owned = log.with_frame(&rest.span, framing, |frame| {
+        let owned = topic.with_frame(&rest.span, framing, |frame| {
             bytes.prepend(&frame[rest.sent..]);
             frame.len() - rest.sent
         });

@@ -17,6 +17,7 @@ use crate::domain::reasons::CloseReason;
 use crate::domain::receipt::{Receipt, receipt};
 use crate::net::stream::Read;
 use crate::transport::refusal::Refusal;
+use crate::transport::websocket::connection::WebSocket;
 
 const UPGRADE: &str = "GET /connection/websocket HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -87,7 +88,7 @@ impl Peer {
 }
 
 pub(super) struct World {
-    pub(super) shard: Shard<End>,
+    pub(super) shard: Shard<End, WebSocket>,
     pub(super) mail: Sender<Mail>,
     pub(super) requests: Receiver<Request>,
     pub(super) receipt: Receipt,

@@ -12,10 +12,15 @@
 //! and comes back with its socket's writable edge. Removal swaps with the last: whoever was moved is still
 //! behind if it was, and the sweep will meet it.
 
+use crate::codec::deflate::Inflater;
 use crate::domain::mail::{Lines, Position, TopicName, Variant};
 use crate::domain::namespaces::NamespaceId;
-use crate::shard::log::Log;
+use crate::shard::backlog::Backlog;
+use crate::shard::compaction::Room;
+use crate::shard::lap::Lap;
+use crate::shard::log::{Compacted, Log, Span};
 use crate::shard::pending::PendingSubscriber;
+use crate::transport::framing::Framing;
 
 /// One subscriber of a topic.
 #[derive(Clone, Copy, Debug)]
@@ -48,8 +53,8 @@ pub struct Moved {
 
 /// One topic.
 ///
-/// Invariants: `behind` is the number of subscribers below `awake` whose cursor is before `end`; the log is
-/// there if anybody's cursor is before `end`, and ends there.
+/// Invariants: `behind` is the number of subscribers below `awake` whose cursor is before the end of the backlog; a log
+/// is there if anybody's cursor is before that, and every cursor is between two of its batches.
 #[derive(Debug)]
 pub struct Topic {
     name: TopicName,
@@ -59,19 +64,12 @@ pub struct Topic {
     in_rotation: bool,
     is_pinned: bool,
     is_muted: bool,
-    /// A subscriber was moved to where the sweep has been already: this lap proves nothing about cursors.
-    lap_broken: bool,
     /// How many subscribers are swept.
     awake: u32,
     /// How many of those lack something.
     behind: u32,
-    /// Where the sweep goes on.
-    sweep: u32,
-    /// Position after the newest byte.
-    end: u64,
-    /// The end when the sweep began its lap.
-    lap_began_at: u64,
-    log: Option<Box<Log>>,
+    lap: Lap,
+    backlog: Backlog,
     position: Option<Box<Position>>,
     /// How many wait for the broker's answer to [`crate::domain::mail::Request::Recover`].
     recovering: u32,
@@ -93,13 +91,10 @@ impl Topic {
             in_rotation: false,
             is_pinned: false,
             is_muted: false,
-            lap_broken: false,
             awake: 0,
             behind: 0,
-            sweep: 0,
-            end: 0,
-            lap_began_at: 0,
-            log: None,
+            lap: Lap::default(),
+            backlog: Backlog::default(),
             position: None,
             recovering: 0,
             subscribers: Vec::new(),
@@ -134,37 +129,67 @@ impl Topic {
     /// Position after the newest byte.
     #[must_use]
     pub fn end(&self) -> u64 {
-        self.end
+        self.backlog.end()
     }
 
     /// What some subscriber lacks.
     #[must_use]
     pub fn log(&self) -> Option<&Log> {
-        self.log.as_deref()
-    }
-
-    /// The same, to be trimmed or to lend a frame; [`append`](Self::append) is the only way to add to it.
-    pub fn log_mut(&mut self) -> Option<&mut Log> {
-        self.log.as_deref_mut()
+        self.backlog.log()
     }
 
     /// Takes the log out: no subscriber lacks anything, or all have gone.
-    pub fn take_log(&mut self) -> Option<Box<Log>> {
+    pub fn take_log(&mut self) -> Option<Log> {
         debug_assert!(
-            self.subscribers.iter().all(|one| one.cursor >= self.end),
+            self.subscribers.iter().all(|one| one.cursor >= self.end()),
             "a subscriber lacks some of it"
         );
-        self.log.take()
+        self.backlog.take_log()
     }
 
-    /// The cursor of a subscriber that lacks something, and the log that has it.
+    /// What a subscriber that lacks something is sent next (see [`Log::span`]).
+    #[must_use]
     #[inline]
-    pub fn cursor_and_log(&mut self, position: u32) -> (u64, &mut Log) {
-        let cursor = self.subscribers[position as usize].cursor;
-        let Some(log) = &mut self.log else {
-            unreachable!("a log is there while a subscriber lacks something")
-        };
-        (cursor, log)
+    pub fn next_span(&self, position: u32, frame_max: usize) -> Span {
+        let log = self.log().expect("a log is there while a subscriber lacks something");
+        log.span(self.subscribers[position as usize].cursor, frame_max)
+    }
+
+    /// Calls `use_frame` with a span of the log as one message (see [`Log::with_frame`]).
+    #[inline]
+    pub fn with_frame<R>(&mut self, span: &Span, framing: Framing, use_frame: impl FnOnce(&[u8]) -> R) -> R {
+        let log = self.backlog.log_mut().expect("a log holds the frames begun from it");
+        log.with_frame(span, framing, use_frame)
+    }
+
+    /// Drops what lies before `position`, which nobody lacks, if it is worth moving the rest. Bytes of memory that the log
+    /// gives up.
+    pub fn trim_log(&mut self, position: u64) -> usize {
+        self.backlog.log_mut().map_or(0, |log| log.trim(position))
+    }
+
+    /// Drops what lies before `position`, which nobody lacks and which is between two batches. Bytes of memory that the log
+    /// gives up.
+    pub fn drop_before(&mut self, position: u64) -> usize {
+        self.backlog.log_mut().map_or(0, |log| log.drop_before(position.max(log.start())))
+    }
+
+    /// Compacts what lies before `floor`, which only parked subscribers lack, and moves these to what is left of what they
+    /// lack.
+    pub(super) fn compact(&mut self, floor: u64, room: Room, inflater: &mut Inflater) -> Option<Compacted> {
+        let compacted = self.backlog.log_mut()?.compact(floor, room, inflater);
+        for one in &mut self.subscribers[self.awake as usize..] {
+            if one.cursor < floor {
+                one.cursor = compacted.place_of(one.cursor);
+            }
+        }
+        Some(compacted)
+    }
+
+    /// Whether every swept subscriber has been sent everything before `position`.
+    #[must_use]
+    pub fn is_swept_to(&self, position: u64) -> bool {
+        self.behind == 0 || self.backlog.is_swept_to(position)
     }
 
     /// Where a topic with history stands at the log's end.
@@ -199,7 +224,7 @@ impl Topic {
 
     /// Notes that its log is kept for parked subscribers alone, if that is so and was not noted; then true.
     pub fn pin(&mut self) -> bool {
-        let is_new = self.behind == 0 && self.log.is_some() && !self.is_pinned;
+        let is_new = self.behind == 0 && self.log().is_some() && !self.is_pinned;
         self.is_pinned |= is_new;
         is_new
     }
@@ -270,13 +295,14 @@ impl Topic {
     #[must_use]
     #[inline]
     pub fn at_sweep(&self) -> Option<(u32, Subscriber)> {
-        self.awake().get(self.sweep as usize).map(|&subscriber| (self.sweep, subscriber))
+        let place = self.lap.next();
+        self.awake().get(place as usize).map(|&subscriber| (place, subscriber))
     }
 
     /// Has the sweep go on to the next subscriber.
     #[inline]
     pub fn step_sweep(&mut self) {
-        self.sweep += 1;
+        self.lap.step();
     }
 
     /// Asserts the invariants.
@@ -284,23 +310,19 @@ impl Topic {
     /// # Panics
     /// When one does not hold.
     pub fn check(&self) {
-        let lacking = self.awake().iter().filter(|one| one.cursor < self.end).count();
+        self.backlog.check();
+        let lacking = self.awake().iter().filter(|one| one.cursor < self.end()).count();
         assert_eq!(lacking, self.behind as usize, "`{}` counts who is behind", self.name);
         assert!(self.behind == 0 || self.in_rotation, "`{}` is swept while somebody is behind", self.name);
         for Subscriber { cursor, client } in &self.subscribers {
-            let is_held = match &self.log {
+            let is_held = match self.log() {
                 Some(log) => log.start() <= *cursor && log.boundary(*cursor) == *cursor,
-                None => *cursor == self.end,
+                None => *cursor == self.end(),
             };
-            assert!(is_held && *cursor <= self.end, "`{}`: client {client} stands at {cursor}", self.name);
+            assert!(is_held && *cursor <= self.end(), "`{}`: client {client} stands at {cursor}", self.name);
         }
-        assert!(
-            self.log.as_ref().is_none_or(|log| log.end() == self.end),
-            "`{}` ends with its log",
-            self.name
-        );
         let is_kept = self.in_rotation || self.is_pinned || !self.subscribers.is_empty();
-        assert!(self.log.is_none() || is_kept, "`{}` keeps a log for nobody", self.name);
+        assert!(self.log().is_none() || is_kept, "`{}` keeps a log for nobody", self.name);
     }
 
     /// All subscribers, the swept ones first.
@@ -336,7 +358,7 @@ impl Topic {
     /// Whether the subscriber at `position` lacks something.
     #[must_use]
     pub fn lacks(&self, position: u32) -> bool {
-        self.subscribers[position as usize].cursor < self.end
+        self.subscribers[position as usize].cursor < self.end()
     }
 
     /// Somebody waits to be subscribed.
@@ -375,7 +397,7 @@ impl Topic {
             // Most topics of most users have one subscriber; growth by the usual steps begins at four.
             self.subscribers.reserve_exact(1);
         }
-        let newcomer = Subscriber { cursor: self.end, client };
+        let newcomer = Subscriber { cursor: self.end(), client };
         let place = self.awake as usize;
         self.subscribers.push(newcomer);
         let last = self.subscribers.len() - 1;
@@ -397,7 +419,7 @@ impl Topic {
             if hole != last_awake {
                 self.subscribers.swap(hole, last_awake);
                 self.report(hole, &mut moved);
-                self.lap_broken |= position < self.sweep;
+                self.lap.taken(position);
             }
             hole = last_awake;
         }
@@ -415,7 +437,7 @@ impl Topic {
         debug_assert!(position < self.awake, "only the swept are parked");
         self.behind -= u32::from(self.lacks(position));
         self.awake -= 1;
-        self.lap_broken |= position < self.sweep;
+        self.lap.taken(position);
         self.exchange(position as usize, self.awake as usize, &mut moved);
     }
 
@@ -424,19 +446,17 @@ impl Topic {
     pub fn unpark(&mut self, position: u32, mut moved: impl FnMut(Moved)) {
         debug_assert!(position >= self.awake, "only the parked come back");
         self.behind += u32::from(self.lacks(position));
-        if let Some(log) = &mut self.log {
-            log.swept_to = log.swept_to.min(self.subscribers[position as usize].cursor);
-        }
+        self.backlog.joins_sweep(self.subscribers[position as usize].cursor);
         let place = self.awake;
         self.awake += 1;
         // Where the last of the swept are gone, the sweep stands beyond them.
-        self.lap_broken |= place < self.sweep;
+        self.lap.taken(place);
         self.exchange(position as usize, place as usize, &mut moved);
     }
 
     /// Notes that the subscriber at `position` has been sent everything before `cursor`.
     pub fn advance(&mut self, position: u32, cursor: u64) {
-        debug_assert!(cursor <= self.end, "a subscriber cannot have more than there is");
+        debug_assert!(cursor <= self.end(), "a subscriber cannot have more than there is");
         let lacked = self.lacks(position);
         self.subscribers[position as usize].cursor = cursor;
         if position < self.awake && lacked && !self.lacks(position) {
@@ -444,21 +464,9 @@ impl Topic {
         }
     }
 
-    /// Moves the parked subscribers that stand before `floor` to where `place_of` says, not beyond the end.
-    pub fn move_parked(&mut self, floor: u64, place_of: impl Fn(u64) -> u64) {
-        for one in &mut self.subscribers[self.awake as usize..] {
-            if one.cursor < floor {
-                one.cursor = place_of(one.cursor);
-            }
-        }
-    }
-
     /// Adds a batch to the log: everybody lacks something now.
     pub fn append(&mut self, lines: &Lines, buffer: impl FnOnce() -> Vec<u8>) {
-        let (end, encoding) = (self.end, self.variant.encoding);
-        let log = self.log.get_or_insert_with(|| Box::new(Log::new(end, encoding, buffer())));
-        log.append(lines);
-        self.end = log.end();
+        self.backlog.append(lines, self.variant.encoding, buffer);
         self.behind = self.awake;
         if let Some(position) = &mut self.position {
             position.offset = lines.offset;
@@ -468,14 +476,9 @@ impl Topic {
     /// Notes that the sweep begins with the first subscriber again. The position before which no swept subscriber
     /// lacks anything, if the lap has shown one.
     pub fn begin_lap(&mut self) -> Option<u64> {
-        let shown = (!self.lap_broken).then_some(self.lap_began_at);
-        self.sweep = 0;
-        self.lap_broken = false;
-        self.lap_began_at = self.end;
-        if let (Some(shown), Some(log)) = (shown, &mut self.log) {
-            log.swept_to = shown;
-        }
-        shown
+        let shown = self.lap.begin(self.end())?;
+        self.backlog.swept(shown);
+        Some(shown)
     }
 
     fn exchange(&mut self, a: usize, b: usize, moved: &mut impl FnMut(Moved)) {

@@ -79,10 +79,8 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         let Some(topic) = self.topics.get(batch.topic).filter(|topic| topic.end() >= batch.end) else {
             return true;
         };
-        // Of a batch that was boiled down, what is left stands somewhere before the place where that ended.
-        let end = batch.end.max(topic.log().map_or(0, |log| log.compacted_to));
-        let swept = topic.behind() == 0 || topic.log().is_none_or(|log| log.swept_to >= end);
-        swept
+        let end = topic.log().map_or(batch.end, |log| log.end_of(batch.end));
+        topic.is_swept_to(end)
             && (batch.deadline <= self.timers.now()
                 || !topic.parked().iter().any(|one| self.lacks_before(batch.topic, one, end)))
     }

@@ -3,6 +3,9 @@
 
 use super::websocket::encode::{self, Header, Opcode};
 
+/// The longest header of any framing, in bytes.
+pub const HEADER_MAX: usize = encode::HEADER_MAX;
+
 /// How bytes of a log, or replies, become a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {

@@ -9,12 +9,14 @@ use crate::domain::mail::KeyedLine;
 
 fn log_of(position: u64, batches: &[&str]) -> Log {
     let mut log = Log::new(position, Encoding::Json, Vec::new());
-    for batch in batches {
-        let count = u32::try_from(batch.matches('\n').count()).unwrap();
-        let plain_bytes = u32::try_from(batch.len()).unwrap();
-        log.append(&Lines { bytes: batch.as_bytes().into(), count, plain_bytes, offset: 0, keyed: None });
-    }
+    batches.iter().for_each(|batch| log.append(&lines_of(batch)));
     log
+}
+
+fn lines_of(batch: &str) -> Lines {
+    let count = u32::try_from(batch.matches('\n').count()).unwrap();
+    let plain_bytes = u32::try_from(batch.len()).unwrap();
+    Lines { bytes: batch.as_bytes().into(), count, plain_bytes, offset: 0, keyed: None }
 }
 
 fn frame(log: &mut Log, span: &Span) -> Vec<u8> {
@@ -86,7 +88,8 @@ fn long_frames_have_long_headers() {
 fn what_is_dropped_is_gone_and_the_rest_is_where_it_was() {
     let mut log = log_of(0, &["a\n", "b\n", "c\n"]);
     assert_eq!(log.boundary(1), 2);
-    log.drop_before(2);
+    assert_eq!(log.drop_before(2), 2);
+    log.check();
     assert_eq!((log.start(), log.end(), log.len(), log.newest()), (2, 6, 4, 4));
     let span = log.span(2, 100);
     assert_eq!(span.lines, 2);
@@ -94,6 +97,26 @@ fn what_is_dropped_is_gone_and_the_rest_is_where_it_was() {
     log.drop_before(6);
     assert!(log.is_empty());
     assert_eq!(log.newest(), 6);
+}
+
+#[test]
+fn a_log_is_trimmed_by_halves_and_looked_through_again_when_it_has_doubled() {
+    let batch = format!("{}\n", "x".repeat(TRIM_FROM / 4 - 1));
+    let mut log = log_of(0, &[&*batch; 3]);
+    assert!(!log.is_to_be_trimmed());
+    log.append(&lines_of(&batch));
+    assert!(log.is_to_be_trimmed());
+    let quarter = TRIM_FROM as u64 / 4;
+    // Less than a half, though it is more than a half up to the end of the batch that somebody is in the middle of.
+    assert_eq!((log.trim(2 * quarter - 1), log.start()), (0, 0));
+    assert!(!log.is_to_be_trimmed());
+    (0..4).for_each(|_| log.append(&lines_of(&batch)));
+    assert!(log.is_to_be_trimmed());
+    assert_eq!((log.trim(7 * quarter), log.start()), (TRIM_FROM / 4 * 7, 7 * quarter));
+    log.check();
+    // A short one has time.
+    (0..2).for_each(|_| log.append(&lines_of(&batch)));
+    assert!(!log.is_to_be_trimmed());
 }
 
 /// A subscriber that has not been sent anything since it came. Lines are told apart by their numbers.
@@ -200,6 +223,7 @@ impl Model {
     }
 
     fn check(&mut self) {
+        self.log.check();
         for index in 0..self.waiting.len() {
             let cursor = self.waiting[index].cursor;
             let text = self.read(cursor, 1);
