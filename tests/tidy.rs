@@ -27,9 +27,9 @@ use words::{Word, paths_from_root, words};
 const KNOWS: &[(&str, &[&str])] = &[
     ("base", &["model"]), // loom's, in tests/loom
     ("manual", &[]),
-    ("domain", &["config", "codec::encoding"]),
-    ("codec", &["domain::codec", "domain::publication", "domain::reasons"]),
-    ("transport", &["base::printable", "codec::deflate", "codec::encoding", "domain::reasons"]),
+    ("domain", &["config"]),
+    ("codec", &["domain::codec", "domain::encoding", "domain::publication", "domain::reasons"]),
+    ("transport", &["base::printable", "codec::deflate", "domain::encoding", "domain::reasons"]),
     ("config", &["domain::client_id", "transport::origin", "base::printable"]),
     ("stats", &["domain::reasons", "transport::refusal"]),
     // Values alone: the bytes of a codec are the shard's affair, and so are streams, transports and logs.

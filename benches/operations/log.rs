@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
-use fanfare::codec::encoding::Encoding;
+use fanfare::domain::encoding::Encoding;
 use fanfare::domain::mail::Lines;
 use fanfare::shard::log::{Log, Span};
 use fanfare::transport::framing::Framing;

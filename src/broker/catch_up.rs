@@ -208,7 +208,7 @@ impl CatchUp {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::codec::encoding::Encoding;
+    use crate::domain::encoding::Encoding;
     use crate::domain::mail::{ClientKey, CommandKey, Lane, Since, TopicSlot, Variant};
 
     /// A question of this command that waits for this offset.

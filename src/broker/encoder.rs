@@ -4,8 +4,8 @@ use std::hash::RandomState;
 use std::sync::Arc;
 
 use crate::codec::deflate::Deflater;
-use crate::codec::encoding::Encoding;
 use crate::codec::json::checker::Checker;
+use crate::domain::encoding::Encoding;
 use crate::domain::mail::{KeyedLine, Lines};
 use crate::stats::BrokerStats;
 

@@ -4,11 +4,11 @@ use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use crate::codec::encoding::Encoding;
 use crate::codec::json::checker::Checker;
 use crate::codec::push::Published;
 use crate::config::{Limits, Namespace};
 use crate::domain::codec::Codec;
+use crate::domain::encoding::Encoding;
 use crate::domain::mail::{Mail, Position, Variant};
 use crate::domain::namespaces::NamespaceId;
 use crate::domain::publication::Publication;

@@ -11,8 +11,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::*;
 use crate::base::mailbox::Receiver;
-use crate::codec::encoding::Encoding;
 use crate::config::{Interval, Namespace, SlowPolicy};
+use crate::domain::encoding::Encoding;
 use crate::domain::mail::{
     Asker, ClientKey, KeyedLine, Lane, Numbered, Publish, PublishFault, Request, ShardId, TopicCounts,
     TopicName, TopicSlot, Variant,

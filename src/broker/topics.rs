@@ -201,8 +201,8 @@ impl Index<TopicId> for Topics {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::encoding::Encoding;
     use crate::config::Config;
+    use crate::domain::encoding::Encoding;
     use crate::domain::mail::Lane;
     use crate::domain::namespaces::Namespaces;
     use proptest::prelude::*;

@@ -1,38 +1,12 @@
-//! In which form subscribers receive a batch of lines, and what the rest of the engine has to know of that form: what
-//! separates batches, and how single lines are cut out of one.
+//! What the rest of the engine has to know of the form of a batch: what separates batches, and how single lines are cut
+//! out of one.
 
 use std::borrow::Cow;
 
 use super::deflate::{self, Inflater, TAIL};
-use crate::domain::codec::Codec;
-
-/// The form of a topic's lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Encoding {
-    /// Plain lines of JSON.
-    Json,
-    /// The same, compressed (RFC 7692): for clients that negotiated it, in a namespace with `deflate`.
-    Deflated,
-}
+use crate::domain::encoding::Encoding;
 
 impl Encoding {
-    /// All encodings.
-    pub const ALL: [Self; 2] = [Self::Json, Self::Deflated];
-
-    /// The codec of those who get their lines so.
-    #[must_use]
-    pub const fn codec(self) -> Codec {
-        match self {
-            Self::Json | Self::Deflated => Codec::Json,
-        }
-    }
-
-    /// The encoding for a client.
-    #[must_use]
-    pub fn for_client(is_compressed: bool) -> Self {
-        if is_compressed { Self::Deflated } else { Self::Json }
-    }
-
     /// What every batch ends with. It separates a batch from the next one. A message that is delimited by other means
     /// ends before it.
     #[must_use]

@@ -6,7 +6,7 @@
 
 pub mod command;
 pub mod deflate;
-pub mod encoding;
+mod encoding;
 pub mod json;
 pub mod push;
 pub mod reply;
@@ -48,7 +48,7 @@ impl Codec {
     }
 
     /// Appends the reply to a command. Replies and pushes can stand one after the other: each ends with the delimiter of
-    /// [`Encoding::for_client`](encoding::Encoding::for_client).
+    /// [`Encoding::for_client`](crate::domain::encoding::Encoding::for_client).
     pub fn write_reply(self, out: &mut Vec<u8>, id: u32, reply: &Reply<'_>) {
         match self {
             Self::Json => json::write::reply(out, id, reply),

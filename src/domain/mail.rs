@@ -11,7 +11,7 @@ mod question;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::codec::encoding::Encoding;
+use crate::domain::encoding::Encoding;
 use crate::domain::reasons::{Closing, ErrorCode, UnsubscribeCode};
 
 pub use question::{ANSWER_COST, AnswerBudget, History, HistoryAsker, HistoryPage, Question};

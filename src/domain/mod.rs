@@ -3,6 +3,7 @@
 
 pub mod client_id;
 pub mod codec;
+pub mod encoding;
 pub mod lifecycle;
 pub mod mail;
 pub mod namespaces;

@@ -1,6 +1,6 @@
 //! What the subscribers of one topic lack: its log, while there is one, and up to where a sweep has brought them.
 
-use crate::codec::encoding::Encoding;
+use crate::domain::encoding::Encoding;
 use crate::domain::mail::Lines;
 use crate::shard::log::Log;
 

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use rustc_hash::FxHashSet;
 
 use crate::codec::deflate::Inflater;
-use crate::codec::encoding::Encoding;
+use crate::domain::encoding::Encoding;
 use crate::domain::mail::KeyedLine;
 
 /// A line with a key, in a log.

@@ -14,7 +14,7 @@
 use std::collections::VecDeque;
 
 use crate::codec::deflate::Inflater;
-use crate::codec::encoding::Encoding;
+use crate::domain::encoding::Encoding;
 use crate::domain::mail::Lines;
 use crate::shard::compaction::{Batch, CompactedLines, Keyed, Keys, Part, Room};
 use crate::transport::framing::{Framing, HEADER_MAX};

@@ -10,9 +10,9 @@
 
 use std::time::Duration;
 
-use crate::codec::encoding::Encoding;
 use crate::codec::push::Push;
 use crate::codec::reply::{Reply, Subscribed};
+use crate::domain::encoding::Encoding;
 use crate::domain::mail::{CommandKey, Lane, Position, Question, Recover, Recovery, TopicSlot, Variant};
 use crate::domain::reasons::{ErrorCode, UnsubscribeCode};
 use crate::net::stream::Stream;

@@ -10,8 +10,8 @@ mod late;
 
 use super::*;
 use crate::base::mailbox::{Wake, mailbox};
-use crate::codec::encoding::Encoding;
 use crate::config::{Interval, Namespace, SlowPolicy};
+use crate::domain::encoding::Encoding;
 use crate::domain::mail::{ClientKey, KeyedLine, Lane, Lines, Position, Recovery, TopicSlot, Variant};
 use crate::domain::reasons::CloseReason;
 use crate::domain::receipt::{Receipt, receipt};

@@ -102,7 +102,7 @@ impl std::ops::IndexMut<TopicSlot> for Topics {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::encoding::Encoding;
+    use crate::domain::encoding::Encoding;
     use crate::domain::mail::Lane;
 
     const PLAIN: Variant = Variant { encoding: Encoding::Json, lane: Lane::FIRST };

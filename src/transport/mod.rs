@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use crate::codec::deflate::Inflater;
-use crate::codec::encoding::Encoding;
+use crate::domain::encoding::Encoding;
 
 use framing::Framing;
 use refusal::Refusal;

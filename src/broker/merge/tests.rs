@@ -1,7 +1,7 @@
 use super::*;
 use crate::broker::topics::{Place, Topics};
-use crate::codec::encoding::Encoding;
 use crate::config::Config;
+use crate::domain::encoding::Encoding;
 use crate::domain::mail::{Lane, TopicSlot, Variant};
 use crate::domain::namespaces::Namespaces;
 use proptest::prelude::*;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::super::answers;
-use crate::codec::encoding::Encoding;
 use crate::codec::reply::Reply;
+use crate::domain::encoding::Encoding;
 use crate::domain::mail::{
     ClientKey, CommandKey, HistoryPage, Lane, Position, Recover, Recovery, Since, TopicSlot, Variant,
 };

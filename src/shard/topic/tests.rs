@@ -1,5 +1,5 @@
 use super::*;
-use crate::codec::encoding::Encoding;
+use crate::domain::encoding::Encoding;
 use crate::domain::mail::Lane;
 use std::collections::BTreeMap;
 

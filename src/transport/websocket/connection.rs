@@ -1,7 +1,7 @@
 //! One WebSocket connection without its socket: the HTTP request that opens it, frames, and the close handshake.
 
 use crate::codec::deflate::Inflater;
-use crate::codec::encoding::Encoding;
+use crate::domain::encoding::Encoding;
 use crate::transport::framing::Framing;
 use crate::transport::refusal::Refusal;
 use crate::transport::upgrade::{self, Upgrade, UpgradePolicy};

@@ -7,8 +7,8 @@ use std::thread::JoinHandle;
 use crate::support::wait::{SOON, wait_for, wait_until};
 use fanfare::base::mailbox::{Receiver, Sender, Wake, mailbox};
 use fanfare::broker::{self, Setup, StartError};
-use fanfare::codec::encoding::Encoding;
 use fanfare::config::{Config, Interval};
+use fanfare::domain::encoding::Encoding;
 use fanfare::domain::mail::{
     Asker, History, HistoryAsker, Lane, Mail, Numbered, Publish, PublishFault, Request, TopicName, TopicSlot,
     Variant,

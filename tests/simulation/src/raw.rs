@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use fanfare::codec::deflate::Inflater;
-use fanfare::codec::encoding::Encoding;
+use fanfare::domain::encoding::Encoding;
 use fanfare::transport::framing::Framing;
 use fanfare::transport::refusal::Refusal;
 use fanfare::transport::websocket::connection::WebSocket;

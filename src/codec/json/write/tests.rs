@@ -169,5 +169,5 @@ fn what_separates_lines_is_the_delimiter_of_the_encoding() {
     reply(&mut out, 1, &Reply::Unsubscribe);
     push(&mut out, &Push::Ping);
     assert_eq!(out, b"{\"id\":1,\"unsubscribe\":{}}\n{}\n");
-    assert!(out.ends_with(crate::codec::encoding::Encoding::Json.delimiter()));
+    assert!(out.ends_with(crate::domain::encoding::Encoding::Json.delimiter()));
 }

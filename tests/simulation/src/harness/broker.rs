@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{TOPICS, World};
 use crate::wire::segment;
-use fanfare::codec::encoding::Encoding;
+use fanfare::domain::encoding::Encoding;
 use fanfare::domain::mail::{
     Asker, KeyedLine, Lane, Lines, Mail, Position, Question, Recover, Recovery, Request, TopicSlot, Variant,
 };
