@@ -30,68 +30,37 @@ use super::state::AppState;
 use crate::domain::mail::TopicName;
 use crate::domain::reasons::ErrorCode;
 use crate::domain::topic;
-use crate::stats::{API_METHODS, MethodStats};
+use crate::stats::{ApiMethod, ApiOutcome, ControlStats};
 use history::HistoryResult;
 
 /// Approximate bytes of a topic in the answer of `channels`.
 const CHANNEL_BYTES: usize = 64;
 
-/// The methods, in the order of [`API_METHODS`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ask {
-    Publish,
-    Broadcast,
-    Info,
-    Channels,
-    History,
-    HistoryRemove,
-    Disconnect,
-    Unsubscribe,
-    /// A name that is no method.
-    Unknown,
-}
-
-impl Ask {
-    const ALL: [Self; API_METHODS.len()] = [
-        Self::Publish,
-        Self::Broadcast,
-        Self::Info,
-        Self::Channels,
-        Self::History,
-        Self::HistoryRemove,
-        Self::Disconnect,
-        Self::Unsubscribe,
-        Self::Unknown,
-    ];
-
-    pub(super) fn named(method: &str) -> Self {
-        let names = Self::ALL.into_iter().zip(API_METHODS);
-        names.into_iter().find(|(_, name)| *name == method).map_or(Self::Unknown, |(ask, _)| ask)
-    }
+/// The method of this name.
+pub(super) fn method_named(name: &str) -> ApiMethod {
+    ApiMethod::ALL.into_iter().find(|method| method.name() == name).unwrap_or(ApiMethod::Unknown)
 }
 
 /// Counts a request when it is dropped: as failed, unless the request was carried out. The caller may be gone
 /// before that.
 #[derive(Debug)]
 struct CountedRequest<'a> {
-    counters: &'a MethodStats,
+    stats: &'a ControlStats,
+    outcome: ApiOutcome,
     begun: Instant,
-    is_done: bool,
 }
 
 impl<'a> CountedRequest<'a> {
-    fn begin(state: &'a AppState, ask: Ask) -> Self {
-        let counters = &state.stats.control.methods[ask as usize];
-        Self { counters, begun: Instant::now(), is_done: false }
+    fn begin(state: &'a AppState, method: ApiMethod) -> Self {
+        let outcome = ApiOutcome { method, is_done: false };
+        Self { stats: &state.stats.control, outcome, begun: Instant::now() }
     }
 }
 
 impl Drop for CountedRequest<'_> {
     fn drop(&mut self) {
-        let counter = if self.is_done { &self.counters.done } else { &self.counters.failed };
-        counter.add(1);
         let micros = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.counters.latency.observe(micros, 1);
+        self.stats.count(self.outcome, micros);
     }
 }
 
@@ -101,13 +70,13 @@ pub(super) async fn answer(
     Path(method): Path<String>,
     request: Request,
 ) -> Response {
-    let ask = Ask::named(&method);
-    let mut counting = CountedRequest::begin(&state, ask);
+    let method = method_named(&method);
+    let mut counting = CountedRequest::begin(&state, method);
     let mode = ErrorMode::of(request.headers());
     let peer = request.extensions().get::<Peer>().cloned();
-    match outcome(&state, ask, request, peer.as_ref()).await {
+    match outcome(&state, method, request, peer.as_ref()).await {
         Ok((outcome, share)) => {
-            counting.is_done = outcome.is_ok();
+            counting.outcome.is_done = outcome.is_ok();
             counted(respond(outcome, mode), share, peer)
         }
         Err(refusal) => refusal,
@@ -118,7 +87,7 @@ pub(super) async fn answer(
 /// understand.
 async fn outcome(
     state: &AppState,
-    ask: Ask,
+    method: ApiMethod,
     request: Request,
     peer: Option<&Peer>,
 ) -> Result<(Outcome<Answer>, Share), Response> {
@@ -131,11 +100,11 @@ async fn outcome(
         return Err(late());
     };
     let body = body?;
-    let expected = expected(state, ask, body.bytes.len());
+    let expected = expected(state, method, body.bytes.len());
     let Some(share) = room_for(&state.answers, expected, peer).await else {
         return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::TooManyRequests.code(), NO_ROOM));
     };
-    let outcome = carry_out(state, ask, &body.bytes).await;
+    let outcome = carry_out(state, method, &body.bytes).await;
     match &outcome {
         Err(fault) if fault.code == ErrorCode::BadRequest => malformed(&body.bytes).map_or(Ok(()), Err)?,
         _ => {}
@@ -144,18 +113,21 @@ async fn outcome(
 }
 
 /// The greatest or approximate size of the answer to a request, in bytes.
-fn expected(state: &AppState, ask: Ask, body_bytes: usize) -> usize {
-    match ask {
+fn expected(state: &AppState, method: ApiMethod, body_bytes: usize) -> usize {
+    match method {
         // A result has the name of an epoch, and a name in the request at least four bytes.
-        Ask::Broadcast => body_bytes.saturating_mul(20).min(publishing::CHANNELS_MAX * 80),
-        Ask::History => state.config.limits.frame_bytes,
-        Ask::Channels => {
+        ApiMethod::Broadcast => body_bytes.saturating_mul(20).min(publishing::CHANNELS_MAX * 80),
+        ApiMethod::History => state.config.limits.frame_bytes,
+        ApiMethod::Channels => {
             let topics = usize::try_from(state.stats.broker.topics.value()).unwrap_or(usize::MAX);
             topics.saturating_mul(CHANNEL_BYTES)
         }
-        Ask::Publish | Ask::Info | Ask::HistoryRemove | Ask::Disconnect | Ask::Unsubscribe | Ask::Unknown => {
-            0
-        }
+        ApiMethod::Publish
+        | ApiMethod::Info
+        | ApiMethod::HistoryRemove
+        | ApiMethod::Disconnect
+        | ApiMethod::Unsubscribe
+        | ApiMethod::Unknown => 0,
     }
 }
 
@@ -168,17 +140,17 @@ enum Answer {
     History(HistoryResult),
 }
 
-async fn carry_out(state: &AppState, ask: Ask, body: &[u8]) -> Outcome<Answer> {
-    let outcome = match ask {
-        Ask::Publish => publishing::publish(state, parse(body)?).await,
-        Ask::Broadcast => publishing::broadcast(state, parse(body)?).await,
-        Ask::Info => surveys::info(state, &parse(body)?),
-        Ask::Channels => surveys::channels(state, parse(body)?).await,
-        Ask::History => return history::history(state, parse(body)?).await.map(Answer::History),
-        Ask::HistoryRemove => history::remove(state, parse(body)?).await,
-        Ask::Disconnect => clients::disconnect(state, parse(body)?).await,
-        Ask::Unsubscribe => clients::unsubscribe(state, parse(body)?).await,
-        Ask::Unknown => Err(unknown_method()),
+async fn carry_out(state: &AppState, method: ApiMethod, body: &[u8]) -> Outcome<Answer> {
+    let outcome = match method {
+        ApiMethod::Publish => publishing::publish(state, parse(body)?).await,
+        ApiMethod::Broadcast => publishing::broadcast(state, parse(body)?).await,
+        ApiMethod::Info => surveys::info(state, &parse(body)?),
+        ApiMethod::Channels => surveys::channels(state, parse(body)?).await,
+        ApiMethod::History => return history::history(state, parse(body)?).await.map(Answer::History),
+        ApiMethod::HistoryRemove => history::remove(state, parse(body)?).await,
+        ApiMethod::Disconnect => clients::disconnect(state, parse(body)?).await,
+        ApiMethod::Unsubscribe => clients::unsubscribe(state, parse(body)?).await,
+        ApiMethod::Unknown => Err(unknown_method()),
     };
     outcome.map(Answer::Small)
 }
@@ -267,8 +239,9 @@ async fn next(body: &mut Limited<Body>, share: &Share, limit: usize) -> Result<B
 
 /// An answer of the API in Centrifugo's form, so that its clients raise the matching error.
 fn unknown_method() -> Fault {
-    let (_, methods) = API_METHODS.split_last().unwrap_or((&"", &[]));
-    Fault::new(ErrorCode::MethodNotFound, format_args!("there are {}", methods.join(", ")))
+    let methods = ApiMethod::ALL.into_iter().filter(|method| *method != ApiMethod::Unknown);
+    let names: Vec<_> = methods.map(ApiMethod::name).collect();
+    Fault::new(ErrorCode::MethodNotFound, format_args!("there are {}", names.join(", ")))
 }
 
 fn too_large(limit: usize) -> Response {

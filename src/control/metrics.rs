@@ -22,7 +22,7 @@ use super::process;
 use super::state::{AppState, Mode};
 use crate::domain::reasons::ErrorCode;
 use crate::stats::{
-    API_METHODS, BackplaneState, BrokerStats, Kind, Metric, Number, Observations, ShardStats, Stats, Values,
+    BackplaneState, BrokerStats, ControlStats, Kind, Metric, Number, Observations, ShardStats, Stats, Values,
 };
 
 /// Answers a scrape.
@@ -79,7 +79,7 @@ impl Collector for Counters {
         self.build(&mut sheet)?;
         self.shards(&mut sheet)?;
         self.broker(&mut sheet)?;
-        self.api(&mut sheet)?;
+        self.control(&mut sheet)?;
         self.process(&mut sheet)
     }
 }
@@ -132,22 +132,9 @@ impl Counters {
         Ok(())
     }
 
-    /// The API's methods.
-    fn api(&self, sheet: &mut Sheet<'_>) -> fmt::Result {
-        let methods = || API_METHODS.into_iter().zip(&self.stats.control.methods);
-        let help = "Requests to the API, by what became of them.";
-        let mut family = sheet.family("fanfare_api_requests", help, MetricType::Counter)?;
-        for (method, stats) in methods() {
-            for (outcome, number) in [("done", &stats.done), ("failed", &stats.failed)] {
-                let labels = vec![("method", method.to_owned()), ("outcome", outcome.to_owned())];
-                sample(&mut family, labels, MetricType::Counter, number.value())?;
-            }
-        }
-        let help = "From the end of a request's head to its answer.";
-        let mut family = sheet.family("fanfare_api_seconds", help, MetricType::Histogram)?;
-        for (method, stats) in methods() {
-            let labels = vec![("method", method.to_owned())];
-            histogram(&mut family, labels, stats.latency.read(), MICROSECONDS)?;
+    fn control(&self, sheet: &mut Sheet<'_>) -> fmt::Result {
+        for metric in ControlStats::METRICS {
+            rows(sheet, metric, iter::once((None, &*self.stats.control)))?;
         }
         Ok(())
     }
@@ -202,8 +189,8 @@ fn rows<'a, T: 'static>(
 ) -> fmt::Result {
     let kind = match metric.values {
         Values::One(kind, _) | Values::Labelled(kind, ..) => metric_type(kind),
-        Values::ByReason(..) => MetricType::Counter,
-        Values::Histogram(..) => MetricType::Histogram,
+        Values::BySet(..) => MetricType::Counter,
+        Values::Histogram(..) | Values::HistogramBySet(..) => MetricType::Histogram,
     };
     let name = format!("fanfare_{}", metric.name);
     let mut family = sheet.family(&name, metric.help.trim(), kind)?;
@@ -217,12 +204,17 @@ fn rows<'a, T: 'static>(
                     sample(&mut family, labels, kind, number(block).value())?;
                 }
             }
-            Values::ByReason(labels, numbers) => {
-                for (reason, number) in labels().into_iter().zip(numbers(block)) {
-                    sample(&mut family, with(&own, reason), kind, number.value())?;
+            Values::BySet(labels, numbers) => {
+                for (member, number) in labels().into_iter().zip(numbers(block)) {
+                    sample(&mut family, with(&own, member), kind, number.value())?;
                 }
             }
             Values::Histogram(per_unit, read) => histogram(&mut family, own, read(block), *per_unit)?,
+            Values::HistogramBySet(labels, per_unit, read) => {
+                for (member, observed) in labels().into_iter().zip(read(block)) {
+                    histogram(&mut family, with(&own, member), observed, *per_unit)?;
+                }
+            }
         }
     }
     Ok(())

@@ -35,13 +35,14 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep_until};
 
+use super::api::late;
 use super::api::pipelined::{Begun, Publishing, begin};
-use super::api::{Ask, late};
 use super::envelope::{Fault, closing, told_to_close};
 use super::page::add_headers;
 use super::places::{Answering, Peer};
 use super::state::AppState;
 use crate::config::memory::API_PIPELINED_MAX;
+use crate::stats::ApiMethod;
 use answers::Answers;
 use head::{Beginning, Heads, Shape};
 use input::{INPUT_BYTES, Input};
@@ -255,7 +256,7 @@ impl<'a> Pipeline<'a> {
             self.finish_with(answering, told_to_close());
             return false;
         }
-        if shape.ask != Ask::Publish && !self.in_flight.is_empty() {
+        if shape.method != ApiMethod::Publish && !self.in_flight.is_empty() {
             return false;
         }
         self.begin(shape);
@@ -278,7 +279,7 @@ impl<'a> Pipeline<'a> {
         };
         self.peer.connection.trust();
         let body = &self.input.unused()[shape.head_bytes..shape.request_bytes()];
-        if shape.ask == Ask::Publish {
+        if shape.method == ApiMethod::Publish {
             let begun = begin(self.state, shape.mode, body);
             self.input.take(shape.request_bytes());
             self.publishing(begun, answering);

@@ -30,9 +30,12 @@ pub enum Values<T: 'static> {
     /// A number for each value of a label: the label's name, then value by value.
     Labelled(Kind, &'static str, &'static [(&'static str, NumberOf<T>)]),
     /// A number for each value of a closed set: the labels of each, and the numbers in the same order.
-    ByReason(fn() -> Vec<Labels>, fn(&T) -> &[Number]),
+    BySet(fn() -> Vec<Labels>, fn(&T) -> &[Number]),
     /// A histogram, and how many of its units are one of what is shown: 1,000,000 for microseconds shown as seconds.
     Histogram(u32, fn(&T) -> Observations),
+    /// A histogram for each value of a closed set: the labels of each, the units as above, and the histograms in the same
+    /// order.
+    HistogramBySet(fn() -> Vec<Labels>, u32, fn(&T) -> Vec<Observations>),
 }
 
 /// Where a block has a number.
@@ -71,10 +74,13 @@ macro_rules! block {
                     $( $(#[$lmeta:meta])+ $number:ident: $value:literal, )*
                 }
             )* }
-            reasons { $( $(#[doc = $rhelp:literal])+ $reasons:ident: $set:ty = $rname:literal, )* }
+            sets { $( $(#[doc = $shelp:literal])+ $numbers:ident: $set:ty = $sname:literal, )* }
             histograms { $(
                 $(#[doc = $hhelp:literal])+ $histogram:ident: [$bounds:ident; $count:literal] = $hname:literal / $unit:literal,
             )* }
+            $(histograms_of_sets { $(
+                $(#[doc = $mhelp:literal])+ $many:ident: $mset:ident [$mbounds:ident; $mcount:literal] = $mname:literal / $munit:literal,
+            )* })?
             others { $( $(#[$ometa:meta])+ $visibility:vis $other:ident: $otype:ty = $initial:expr, )* }
         }
     ) => {
@@ -85,8 +91,9 @@ macro_rules! block {
             $( $(#[doc = $chelp])+ pub $counter: Number, )*
             $( $(#[doc = $ghelp])+ pub $gauge: Number, )*
             $($( $(#[$lmeta])+ pub $number: Number, )*)*
-            $( $(#[doc = $rhelp])+ pub $reasons: [Number; <$set>::ALL.len()], )*
+            $( $(#[doc = $shelp])+ pub $numbers: [Number; <$set>::ALL.len()], )*
             $( $(#[doc = $hhelp])+ pub $histogram: Histogram<$count>, )*
+            $($( $(#[doc = $mhelp])+ pub $many: [Histogram<$mcount>; $mset::ALL.len()], )*)?
             $( $(#[$ometa])+ $visibility $other: $otype, )*
         }
 
@@ -96,8 +103,9 @@ macro_rules! block {
                     $( $counter: Number::default(), )*
                     $( $gauge: Number::default(), )*
                     $($( $number: Number::default(), )*)*
-                    $( $reasons: std::array::from_fn(|_| Number::default()), )*
+                    $( $numbers: std::array::from_fn(|_| Number::default()), )*
                     $( $histogram: Histogram::new(&$bounds), )*
+                    $($( $many: std::array::from_fn(|_| Histogram::new(&$mbounds)), )*)?
                     $( $other: $initial, )*
                 }
             }
@@ -122,15 +130,24 @@ macro_rules! block {
                     values: Values::Labelled(Kind::$kind, $label, &[ $( ($value, |block| &block.$number), )* ]),
                 }, )*
                 $( Metric {
-                    name: $rname,
-                    help: concat!($($rhelp),+),
-                    values: Values::ByReason($crate::stats::block::labels_of::<$set>, |block| &block.$reasons),
+                    name: $sname,
+                    help: concat!($($shelp),+),
+                    values: Values::BySet($crate::stats::block::labels_of::<$set>, |block| &block.$numbers),
                 }, )*
                 $( Metric {
                     name: $hname,
                     help: concat!($($hhelp),+),
                     values: Values::Histogram($unit, |block| block.$histogram.read()),
                 }, )*
+                $($( Metric {
+                    name: $mname,
+                    help: concat!($($mhelp),+),
+                    values: Values::HistogramBySet(
+                        $crate::stats::block::labels_of::<$mset>,
+                        $munit,
+                        |block| block.$many.iter().map(Histogram::read).collect(),
+                    ),
+                }, )*)?
             ];
         }
     };

@@ -103,7 +103,7 @@ block! {
             history_topics: "history_topics",
         }
         labelled {}
-        reasons {}
+        sets {}
         histograms {
             /// From a publication's time stamp, where it has one, to the hand-over to the shards.
             handover: [MICROSECONDS; 12] = "handover_seconds" / 1_000_000,

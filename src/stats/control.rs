@@ -1,43 +1,139 @@
 //! What the control thread counts.
 
 use super::MICROSECONDS;
+use super::block::{Counted, Labels, Metric, Values, block};
 use super::number::{Histogram, Number};
 
-/// What the control thread counts of one method of the API.
-#[derive(Debug)]
-pub struct MethodStats {
-    /// Requests that were carried out.
-    pub done: Number,
-    /// Requests that were not, whatever the reason.
-    pub failed: Number,
-    /// Microseconds from the end of a request's head to its answer.
-    pub latency: Histogram<12>,
+/// Defines [`ApiMethod`] by its table.
+macro_rules! methods {
+    ($( $(#[doc = $doc:literal])+ $method:ident = $name:literal, )+) => {
+        /// The methods of the API.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum ApiMethod {
+            $( $(#[doc = $doc])+ $method, )+
+        }
+
+        impl ApiMethod {
+            /// All of them, in the order of their counters.
+            pub const ALL: [Self; [$( $name, )+].len()] = [$( Self::$method, )+];
+
+            /// Its name in the path of a request.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $( Self::$method => $name, )+
+                }
+            }
+        }
+    };
 }
 
-impl Default for MethodStats {
-    fn default() -> Self {
-        let (done, failed) = (Number::default(), Number::default());
-        Self { done, failed, latency: Histogram::new(&MICROSECONDS) }
+methods! {
+    /// Publishes to a topic.
+    Publish = "publish",
+    /// Publishes to several topics.
+    Broadcast = "broadcast",
+    /// What this node is and has.
+    Info = "info",
+    /// The topics that somebody subscribes to.
+    Channels = "channels",
+    /// Reads a topic's history.
+    History = "history",
+    /// Removes a topic's history.
+    HistoryRemove = "history_remove",
+    /// Closes a client.
+    Disconnect = "disconnect",
+    /// Ends subscriptions.
+    Unsubscribe = "unsubscribe",
+    /// Any other name: there is no such method.
+    Unknown = "unknown",
+}
+
+/// What became of a request to the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ApiOutcome {
+    /// What it asked for.
+    pub method: ApiMethod,
+    /// Whether it was carried out.
+    pub is_done: bool,
+}
+
+impl ApiOutcome {
+    /// All of them, in the order of their counters.
+    pub const ALL: [Self; 2 * ApiMethod::ALL.len()] = {
+        let mut all = [Self { method: ApiMethod::Unknown, is_done: false }; 2 * ApiMethod::ALL.len()];
+        let mut at = 0;
+        while at < all.len() {
+            all[at] = Self { method: ApiMethod::ALL[at / 2], is_done: at % 2 == 0 };
+            at += 1;
+        }
+        all
+    };
+
+    const fn number(self) -> usize {
+        2 * self.method as usize + if self.is_done { 0 } else { 1 }
     }
 }
 
-/// The methods of the API, in the order of [`ControlStats::methods`]; the last stands for all that there are not.
-pub const API_METHODS: [&str; 9] = [
-    "publish",
-    "broadcast",
-    "info",
-    "channels",
-    "history",
-    "history_remove",
-    "disconnect",
-    "unsubscribe",
-    "unknown",
-];
+impl Counted for ApiMethod {
+    fn members() -> &'static [Self] {
+        &Self::ALL
+    }
 
-/// What the control thread counts.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-pub struct ControlStats {
-    /// Requests to the API, in the order of [`API_METHODS`].
-    pub methods: [MethodStats; API_METHODS.len()],
+    fn labels(self) -> Labels {
+        vec![("method", self.name().to_owned())]
+    }
+}
+
+impl Counted for ApiOutcome {
+    fn members() -> &'static [Self] {
+        &Self::ALL
+    }
+
+    fn labels(self) -> Labels {
+        let outcome = if self.is_done { "done" } else { "failed" };
+        vec![("method", self.method.name().to_owned()), ("outcome", outcome.to_owned())]
+    }
+}
+
+block! {
+    /// What the control thread counts.
+    pub struct ControlStats {
+        counters {}
+        gauges {}
+        labelled {}
+        sets {
+            /// Requests to the API, by what became of them.
+            requests: ApiOutcome = "api_requests",
+        }
+        histograms {}
+        histograms_of_sets {
+            /// From the end of a request's head to its answer.
+            latency: ApiMethod [MICROSECONDS; 12] = "api_seconds" / 1_000_000,
+        }
+        others {}
+    }
+}
+
+impl ControlStats {
+    /// Counts a request that took so many microseconds from the end of its head to its answer.
+    pub fn count(&self, outcome: ApiOutcome, micros: u64) {
+        self.requests[outcome.number()].add(1);
+        self.latency[outcome.method as usize].observe(micros, 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_outcome_has_a_counter_of_its_own() {
+        for (number, outcome) in ApiOutcome::ALL.into_iter().enumerate() {
+            assert_eq!(outcome.number(), number);
+        }
+        for (number, method) in ApiMethod::ALL.into_iter().enumerate() {
+            assert_eq!(method as usize, number);
+        }
+    }
 }

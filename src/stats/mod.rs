@@ -3,7 +3,7 @@
 //! A counter is a relaxed load and a relaxed store by its only writer: no read-modify-write, no shared
 //! cache line with another writer. Sums over shards are made at scrape time.
 //!
-//! A new counter is one row in the table of its block: in `shard.rs` or `broker.rs`.
+//! A new counter is one row in the table of its block: in `shard.rs`, `broker.rs` or `control.rs`.
 
 mod block;
 mod number;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 pub use block::{Counted, Kind, Labels, Metric, NumberOf, Observations, Values};
 pub use broker::{BackplaneState, BrokerStats, NamespaceStats};
-pub use control::{API_METHODS, ControlStats, MethodStats};
+pub use control::{ApiMethod, ApiOutcome, ControlStats};
 pub use number::{Histogram, Number};
 pub use shard::ShardStats;
 

@@ -72,7 +72,7 @@ block! {
                 policy_skip: "skip",
             }
         }
-        reasons {
+        sets {
             /// Clients that are gone, by reason.
             closes: CloseReason = "closes",
             /// HTTP requests on clients' ports that were not upgraded, by status and reason.

@@ -12,9 +12,10 @@ use crate::control::envelope::{Envelope, ErrorMode, Fault, Outcome, respond};
 use crate::control::state::AppState;
 use crate::domain::mail::{Asker, Numbered, PublishFault, Request};
 use crate::domain::reasons::ErrorCode;
+use crate::stats::ApiMethod;
 
 use super::publishing::{ANSWER_GRACE, PublishResult, Single, fault_of, unconfirmed};
-use super::{Ask, CountedRequest, malformed, parse};
+use super::{CountedRequest, malformed, parse};
 
 /// A publish that the broker thread was asked for, or soon is.
 #[derive(Debug)]
@@ -38,7 +39,7 @@ pub(in crate::control) enum Begun<'a> {
 
 /// Begins to carry out a request for a publish with this body.
 pub(in crate::control) fn begin<'a>(state: &'a AppState, mode: ErrorMode, body: &[u8]) -> Begun<'a> {
-    let counting = CountedRequest::begin(state, Ask::Publish);
+    let counting = CountedRequest::begin(state, ApiMethod::Publish);
     let single = match parse(body).and_then(|params| Single::new(state, params)) {
         Ok(single) => single,
         Err(fault) => {
@@ -78,7 +79,7 @@ impl Publishing<'_> {
             Ok(Err(fault)) => return Poll::Ready(Err(refused(fault_of(state, fault), self.mode))),
             Err(_) => return Poll::Ready(Err(self.give_up(state))),
         };
-        self.counting.is_done = true;
+        self.counting.outcome.is_done = true;
         let result = PublishResult::of(numbered.first().map(|(_, position)| position));
         let written = serde_json::to_writer(body, &Envelope::Result(result));
         Poll::Ready(written.map_err(|error| self.fail(Fault::new(ErrorCode::Internal, error))))

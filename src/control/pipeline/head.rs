@@ -12,9 +12,10 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, heade
 use httparse::Status;
 
 use crate::config::Control;
-use crate::control::api::Ask;
+use crate::control::api::method_named;
 use crate::control::envelope::ErrorMode;
 use crate::control::guard;
+use crate::stats::ApiMethod;
 
 /// What every request for the API begins with.
 const BEGINNING: &[u8] = b"POST /api/";
@@ -38,7 +39,7 @@ pub(super) enum Beginning {
 pub(super) struct Shape {
     pub(super) head_bytes: usize,
     pub(super) body_bytes: usize,
-    pub(super) ask: Ask,
+    pub(super) method: ApiMethod,
     pub(super) mode: ErrorMode,
 }
 
@@ -105,17 +106,17 @@ fn head(request: &httparse::Request<'_, '_>, bytes: &[u8], peer: IpAddr, control
         return None;
     }
     let uri: Uri = request.path?.parse().ok()?;
-    let ask = Ask::named(uri.path().strip_prefix("/api/")?);
+    let method = method_named(uri.path().strip_prefix("/api/")?);
     let headers = headers(request.headers)?;
     let body_bytes = body_bytes(&headers)?;
-    if ask == Ask::Unknown || !guard::admits(control, peer, &uri, &headers) {
+    if method == ApiMethod::Unknown || !guard::admits(control, peer, &uri, &headers) {
         return None;
     }
     let mode = ErrorMode::of(&headers);
     let mut request = Request::new(());
     (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (Method::POST, uri, headers);
     let (parts, ()) = request.into_parts();
-    let shape = Shape { head_bytes: bytes.len(), body_bytes, ask, mode };
+    let shape = Shape { head_bytes: bytes.len(), body_bytes, method, mode };
     Some(Head { bytes: bytes.into(), shape, parts })
 }
 
@@ -171,8 +172,8 @@ mod tests {
         let mut heads = heads();
         let pair = format!("{head}12345{head}");
         for at in [0, head.len() + 5] {
-            let (ask, mode) = (Ask::Publish, ErrorMode::Transport);
-            let shape = Shape { head_bytes: head.len(), body_bytes: 5, ask, mode };
+            let (method, mode) = (ApiMethod::Publish, ErrorMode::Transport);
+            let shape = Shape { head_bytes: head.len(), body_bytes: 5, method, mode };
             assert_eq!(heads.read(&pair.as_bytes()[at..], &Control::default()), Beginning::Head(shape));
             assert_eq!(heads.parts().unwrap().headers.len(), 4);
         }
