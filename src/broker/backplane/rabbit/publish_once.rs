@@ -1,8 +1,8 @@
 //! Publishes one message from the command line, without an engine.
 
 use std::cell::RefCell;
-use std::future;
 use std::time::Duration;
+use std::{future, io};
 
 use futures_util::StreamExt as _;
 use lapin::Event;
@@ -20,10 +20,68 @@ use super::pending_publish::PendingPublish;
 use super::publisher::{Unconfirmed, confirm};
 use super::{message, wrong_peer};
 
-/// Why a message was not published, in words for whoever typed the command. Holds no secret of the URL.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct PublishError(String);
+/// Why a message was not published. Holds no secret of the URL.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// A URL is wrong, or RabbitMQ cannot be reached, or it refuses the connection.
+    #[error(transparent)]
+    RabbitMq(#[from] Fault),
+    /// The process gets no event loop.
+    #[error("no event loop: {0}")]
+    EventLoop(#[source] io::Error),
+    /// The exchange's name is too long for AMQP.
+    #[error("the exchange's name has more than 255 bytes")]
+    ExchangeTooLong,
+    /// The topic's name is too long for AMQP.
+    #[error("the topic's name has more than 255 bytes")]
+    TopicTooLong,
+    /// RabbitMQ did not confirm in time. The message may have arrived, or may do so later.
+    #[error("{}", late(.rabbitmq, .within, .alarm.as_deref()))]
+    Late {
+        /// The node.
+        rabbitmq: String,
+        /// How long it had.
+        within: Duration,
+        /// Why it takes no publishes, if it said so.
+        alarm: Option<String>,
+    },
+    /// RabbitMQ refused the message or could not store it.
+    #[error("RabbitMQ at {rabbitmq} did not take the message: {answer}{}", remedy(*.exchange_is_missing))]
+    NotTaken {
+        /// The node.
+        rabbitmq: String,
+        /// Its answer.
+        answer: String,
+        /// Whether that is because there is no such exchange.
+        exchange_is_missing: bool,
+    },
+    /// None of several nodes confirmed it.
+    #[error("{}", joined(.0))]
+    Everywhere(Vec<Self>),
+}
+
+fn late(rabbitmq: &str, within: &Duration, alarm: Option<&str>) -> String {
+    let seconds = within.as_secs_f32();
+    match alarm {
+        Some(reason) => format!(
+            "RabbitMQ at {rabbitmq} has an alarm and takes no publishes ({reason}, connection.blocked); this one \
+             was not confirmed within {seconds} s, and may or may not arrive later"
+        ),
+        None => format!("RabbitMQ at {rabbitmq} did not confirm within {seconds} s"),
+    }
+}
+
+fn remedy(exchange_is_missing: bool) -> &'static str {
+    if exchange_is_missing {
+        ". Engines declare their exchange when they start; is it the one that amqp.exchange names?"
+    } else {
+        ""
+    }
+}
+
+fn joined(errors: &[PublishError]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
 
 /// Publishes `body` as JSON to `topic`, as the latest of `key` if there is one, and waits for RabbitMQ's confirm,
 /// `limit` at most for everything. Of several nodes the first that confirms it is the last one asked; what an
@@ -39,46 +97,34 @@ pub fn publish_once(
     body: &[u8],
     limit: Duration,
 ) -> Result<(), PublishError> {
-    let mut addresses = Addresses::parse(urls).map_err(|fault| PublishError(fault.text))?;
+    let mut addresses = Addresses::parse(urls)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| PublishError(format!("no event loop: {error}")))?;
+    let runtime = runtime.map_err(PublishError::EventLoop)?;
     let pending = PendingPublish {
-        exchange: short(exchange, "the exchange's name")?,
-        routing_key: short(topic, "the topic's name")?,
+        exchange: ShortString::try_new(exchange).map_err(|_| PublishError::ExchangeTooLong)?,
+        routing_key: ShortString::try_new(topic).map_err(|_| PublishError::TopicTooLong)?,
         body: body.to_vec(),
         properties: message::properties(Ids::new().next(), &[], key),
     };
     // One that does not answer must leave time for the others.
     let share = limit / u32::try_from(addresses.len()).unwrap_or(u32::MAX);
-    let mut faults = Vec::new();
+    let mut errors = Vec::new();
     runtime.block_on(async {
         loop {
             let address = addresses.current();
             let alarm = RefCell::new(None);
-            let late = |_| {
-                let seconds = share.as_secs_f32();
-                PublishError(match alarm.take() {
-                    Some(reason) => format!(
-                        "RabbitMQ at {address} has an alarm and takes no publishes ({reason}, connection.blocked); this one \
-                         was not confirmed within {seconds} s, and may or may not arrive later"
-                    ),
-                    None => format!("RabbitMQ at {address} did not confirm within {seconds} s"),
-                })
-            };
+            let late =
+                |_| PublishError::Late { rabbitmq: address.to_string(), within: share, alarm: alarm.take() };
             let published = tokio::time::timeout(share, publish(address, &pending, &alarm)).await;
             match published.map_err(late).flatten() {
                 Ok(()) => return Ok(()),
-                Err(PublishError(text)) => faults.push(text),
+                Err(error) => errors.push(error),
             }
             if addresses.failed() {
-                return Err(PublishError(faults.join("; ")));
+                return Err(PublishError::Everywhere(errors));
             }
         }
     })
-}
-
-fn short(name: &str, what: &str) -> Result<ShortString, PublishError> {
-    ShortString::try_new(name).map_err(|_| PublishError(format!("{what} has more than 255 bytes")))
 }
 
 /// `alarm`: where RabbitMQ's word is put that it takes no publishes, which may pass.
@@ -88,8 +134,7 @@ async fn publish(
     alarm: &RefCell<Option<String>>,
 ) -> Result<(), PublishError> {
     let connecting = connect(address, "fanfare: publishes once", false);
-    let connection =
-        wrong_peer::unless_http(address, connecting).await.map_err(|fault| PublishError(fault.text))?;
+    let connection = wrong_peer::unless_http(address, connecting).await?;
     let mut events = connection.events_listener();
     let listening = async {
         while let Some(event) = events.next().await {
@@ -101,21 +146,16 @@ async fn publish(
         }
         future::pending::<()>().await;
     };
-    let fault =
-        |error: lapin::Error| PublishError(Fault::other("no channel could be opened", &error, address).text);
+    let fault = |error: lapin::Error| Fault::other("no channel could be opened", &error, address);
     let channel = connection.create_channel().await.map_err(fault)?;
     channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(fault)?;
     let confirmed = select! {
         confirmed = confirm(&channel, pending) => confirmed,
         () = listening => unreachable!("it listens without an end"),
     };
-    confirmed.map_err(|error| {
-        let remedy = match &error {
-            Unconfirmed::Failed(error) if is_missing(error) => {
-                ". Engines declare their exchange when they start; is it the one that amqp.exchange names?"
-            }
-            _ => "",
-        };
-        PublishError(format!("RabbitMQ at {address} did not take the message: {error}{remedy}"))
+    confirmed.map_err(|error| PublishError::NotTaken {
+        rabbitmq: address.to_string(),
+        answer: error.to_string(),
+        exchange_is_missing: matches!(&error, Unconfirmed::Failed(error) if is_missing(error)),
     })
 }
