@@ -4,16 +4,45 @@
 use std::time::Instant;
 
 use crate::broker::backplane::event::{Coming, Event};
+use crate::config::Amqp;
 use crate::domain::mail::TopicName;
 
 use super::bindings::{Bindings, Room};
 use super::link::Loss;
 use super::{Rabbit, State, binder};
 
+/// The bindings that follow the subscribers, if they do.
+#[derive(Debug)]
+pub(super) struct Following {
+    bindings: Option<Bindings>,
+    /// The event that announces a new link, sent once the link has the bindings of the one before.
+    greeting: Option<Event>,
+}
+
+impl Following {
+    /// Nothing is bound.
+    pub(super) fn new(amqp: &Amqp) -> Self {
+        let bindings = || Bindings::new(amqp.binding_linger.0, Room::default());
+        Self { bindings: amqp.bindings.is_dynamic().then(bindings), greeting: None }
+    }
+
+    /// When [`Self::pass`] has something to do next.
+    pub(super) fn next_change(&self) -> Option<Instant> {
+        self.bindings.as_ref().and_then(Bindings::next_change)
+    }
+
+    /// Time has passed.
+    pub(super) fn pass(&mut self, now: Instant) {
+        if let Some(bindings) = &mut self.bindings {
+            bindings.pass(now);
+        }
+    }
+}
+
 impl Rabbit {
     /// Somebody on this node subscribes to a topic; `None` where bindings are fixed.
     pub(in crate::broker) fn want(&mut self, topic: &TopicName) -> Option<Coming> {
-        let bindings = self.bindings.as_mut()?;
+        let bindings = self.following.bindings.as_mut()?;
         let had_buckets = bindings.have_buckets();
         let coming = bindings.want(topic);
         if bindings.have_buckets() && !had_buckets {
@@ -27,39 +56,42 @@ impl Rabbit {
 
     /// Nobody on this node subscribes to a topic any more.
     pub(in crate::broker) fn leave(&mut self, topic: &TopicName) {
-        if let Some(bindings) = &mut self.bindings {
+        if let Some(bindings) = &mut self.following.bindings {
             bindings.leave(topic, Instant::now());
         }
     }
 
     /// Whether all messages of a topic come, or at least all since it was subscribed to.
     pub(in crate::broker) fn follows(&self, topic: &str) -> bool {
-        self.bindings.as_ref().is_none_or(|bindings| bindings.is_wanted(topic))
+        self.following.bindings.as_ref().is_none_or(|bindings| bindings.is_wanted(topic))
     }
 
     /// Whether what was wanted when the link was made comes over it. Before that nothing is taken, and nothing
     /// published: our own publications could be missing.
     pub(super) fn is_bound(&self) -> bool {
-        self.greeting.is_none()
+        self.following.greeting.is_none()
     }
 
-    pub(super) fn begin_to_bind(&mut self) {
-        if let Some(bindings) = &mut self.bindings {
+    /// There is a link: what is wanted is bound, and then the link is announced.
+    pub(super) fn begin_to_bind(&mut self, greeting: Event) {
+        self.following.greeting = Some(greeting);
+        if let Some(bindings) = &mut self.following.bindings {
             bindings.linked();
         }
         self.greet_if_restored();
     }
 
     pub(super) fn stop_binding(&mut self) {
-        if let Some(bindings) = &mut self.bindings {
+        if let Some(bindings) = &mut self.following.bindings {
             bindings.lost();
         }
-        self.greeting = None;
+        self.following.greeting = None;
     }
 
     /// Sends the changes of bindings that are due.
     pub(super) fn send_orders(&mut self) {
-        let (State::Linked { link, .. }, Some(bindings)) = (&mut self.state, &mut self.bindings) else {
+        let (State::Linked { link, .. }, Some(bindings)) = (&mut self.state, &mut self.following.bindings)
+        else {
             return;
         };
         while link.takes_orders()
@@ -70,7 +102,7 @@ impl Rabbit {
     }
 
     pub(super) fn hear_of_bindings(&mut self, answer: binder::Answer) {
-        let Some(bindings) = &mut self.bindings else { return };
+        let Some(bindings) = &mut self.following.bindings else { return };
         match answer {
             binder::Answer::Done => {
                 let topics = bindings.done();
@@ -89,8 +121,8 @@ impl Rabbit {
     }
 
     fn greet_if_restored(&mut self) {
-        if self.bindings.as_ref().is_none_or(Bindings::are_restored) {
-            self.events.extend(self.greeting.take());
+        if self.following.bindings.as_ref().is_none_or(Bindings::are_restored) {
+            self.events.extend(self.following.greeting.take());
         }
     }
 

@@ -9,8 +9,8 @@
 //! sends it over the next link if this one is lost. Dead letters have a channel of their own.
 //!
 //! [`link`] connects, [`topology`] declares, [`message`] translates messages and their [`headers`], [`dead_letter`] keeps
-//! what cannot be delivered, [`publisher`] waits for confirms, [`address`] chooses the node to try, [`fault`] describes
-//! errors for operators, and [`backoff`] decides how long to wait before the next attempt.
+//! what cannot be delivered, [`publisher`] waits for confirms, [`dialer`] makes the next link ([`address`] chooses the node to
+//! try, and [`backoff`] how long to wait), and [`fault`] describes errors for operators.
 //!
 //! [`consumer`] receives messages, [`prefetch`] decides how many RabbitMQ may send ahead, and [`message_cost`] knows how
 //! much memory a message takes.
@@ -34,6 +34,7 @@ mod bindings;
 mod consumer;
 mod coverage;
 mod dead_letter;
+mod dialer;
 pub(in crate::broker) mod envelope;
 mod fault;
 mod following;
@@ -71,28 +72,19 @@ use tokio::select;
 use tokio::task::JoinHandle;
 use tokio::time::sleep_until;
 
-use crate::base::log_limiter::RateLimits;
-use crate::config::{Amqp, Config, Source};
+use crate::config::{Amqp, Config};
 
 use super::event::Event;
 
-use address::Addresses;
-use attempts::Attempts;
-use backoff::Backoff;
-use bindings::{Bindings, Room};
-use ids::Ids;
-use leaving::Leaving;
-use lineage::Marker;
+use dialer::Dialer;
+use following::Following;
 use link::{Link, Loss};
 use publishes::PendingPublishes;
-use reader::Reader;
+use reading::StreamReading;
 
 pub use fault::Fault;
 pub use inspect::{Inspection, inspect};
 pub use publish_once::{PublishError, publish_once};
-
-/// Least time between two log lines about the same thing.
-const LOG_EVERY: Duration = Duration::from_secs(60);
 
 /// How long the start tries further nodes before the engine begins without RabbitMQ.
 const START_ROUND: Duration = Duration::from_secs(10);
@@ -101,42 +93,19 @@ const START_ROUND: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(in crate::broker) struct Rabbit {
     config: Arc<Config>,
-    addresses: Addresses,
     state: State,
-    /// If the source is a stream.
-    reader: Option<Reader>,
-    /// See [`Rabbit::look_later`].
-    looks_later: bool,
-    /// The link was given up only to read the stream from further back.
-    reads_further: bool,
-    /// The marker that the reader wants written next: before publishes, once, and only over this link. By what it reads
-    /// the reader knows whether to write another one.
-    marker: Option<Marker>,
-    /// If they follow the subscribers.
-    bindings: Option<Bindings>,
-    /// The event that announces a new link, sent once the link has the bindings of the one before.
-    greeting: Option<Event>,
+    dialer: Dialer,
+    reading: StreamReading,
+    following: Following,
     /// What was published and is not known to be safe.
     pending: PendingPublishes,
-    ids: Ids,
     /// Events for the broker, which come before anything else.
     events: VecDeque<Event>,
-    backoff: Backoff,
-    /// Closes the link that was lost, before the next one is made.
-    leaving: Option<Leaving>,
     /// When messages may be taken from the queue: see `amqp.queue_delay`.
     taking_from: tokio::time::Instant,
     /// The queue was deleted since the last link was made: a new one lacks what the old one had.
     queue_was_gone: bool,
     winding_down: bool,
-    /// Whether lapin has failed to read something: see [`amqp_filter`].
-    is_careful: bool,
-    /// Why the latest attempts to connect failed.
-    attempts: Attempts,
-    /// For messages that cannot be delivered, by kind of reason.
-    dead_log: RateLimits,
-    /// For publishes and dead letters that fail or wait, by outcome.
-    publish_log: RateLimits,
 }
 
 #[derive(Debug)]
@@ -202,33 +171,17 @@ impl Rabbit {
     /// What all nodes refuse, or what is wrong with a URL, in words for the operator.
     pub(in crate::broker) async fn start(config: &Arc<Config>) -> Result<Self, Vec<Fault>> {
         let amqp = &config.amqp;
-        let addresses = Addresses::parse(&amqp.url).map_err(|fault| vec![fault])?;
-        let is_stream = amqp.source == Source::Stream;
         let mut rabbit = Self {
-            reader: is_stream.then(|| Reader::new(config, Instant::now())),
-            looks_later: false,
-            reads_further: false,
-            marker: None,
-            bindings: amqp
-                .bindings
-                .is_dynamic()
-                .then(|| Bindings::new(amqp.binding_linger.0, Room::default())),
-            greeting: None,
             config: Arc::clone(config),
-            pending: PendingPublishes::new(config),
-            ids: Ids::new(),
-            backoff: Backoff::new(amqp.reconnect_min.0, amqp.reconnect_max.0),
-            leaving: None,
-            taking_from: taking_from(amqp),
-            attempts: Attempts::new(addresses.len()),
-            addresses,
             state: State::Over,
+            dialer: Dialer::new(amqp).map_err(|fault| vec![fault])?,
+            reading: StreamReading::new(config, Instant::now()),
+            following: Following::new(amqp),
+            pending: PendingPublishes::new(config),
             events: VecDeque::new(),
+            taking_from: taking_from(amqp),
             queue_was_gone: false,
-            is_careful: false,
             winding_down: false,
-            dead_log: RateLimits::new(LOG_EVERY),
-            publish_log: RateLimits::new(LOG_EVERY),
         };
         rabbit.first_round().await?;
         // Clients come from now on, however long RabbitMQ took.
@@ -240,23 +193,21 @@ impl Rabbit {
     async fn first_round(&mut self) -> Result<(), Vec<Fault>> {
         let begun = Instant::now();
         let mut refusals = Vec::new();
-        for _ in 0..self.addresses.len() {
-            match Link::open(self.addresses.current(), &self.config, self.resume_point(), self.is_careful)
-                .await
-            {
+        for _ in 0..self.dialer.nodes() {
+            match self.dialer.open(&self.config, self.resume_point()).await {
                 Ok(link) => {
                     self.linked(link);
                     return Ok(());
                 }
                 Err(fault) if fault.is_final => {
                     refusals.push(fault);
-                    if refusals.len() == self.addresses.len() {
+                    if refusals.len() == self.dialer.nodes() {
                         return Err(refusals);
                     }
                 }
                 Err(fault) => self.attempt_failed(&fault),
             }
-            self.addresses.failed();
+            self.dialer.next_node();
             if begun.elapsed() > START_ROUND {
                 break;
             }
@@ -294,7 +245,7 @@ impl Rabbit {
                 Ok(link) => self.linked(link),
                 Err(fault) => {
                     self.attempt_failed(&fault);
-                    let all_had_their_turn = self.addresses.failed();
+                    let all_had_their_turn = self.dialer.next_node();
                     self.try_again(all_had_their_turn);
                 }
             },
@@ -320,19 +271,15 @@ impl Rabbit {
 
     fn linked(&mut self, mut link: Link) {
         let (source, unconfirmed) = (link.source(), self.pending.len());
-        self.addresses.worked();
-        self.reads_further = false;
-        self.attempts.succeeded();
-        let rabbitmq = self.addresses.current();
+        self.dialer.worked();
+        self.reading.attempted();
+        let rabbitmq = self.dialer.node();
         tracing::info!(%rabbitmq, %source, unconfirmed, "connected to RabbitMQ");
         if self.winding_down {
             link.wind_down();
-        } else if let (Some(reader), Some(start)) = (&mut self.reader, link.start()) {
-            self.marker = reader.linked(start, &mut self.events, Instant::now());
-        } else {
+        } else if !self.reading.linked(link.start(), &mut self.events) {
             let gap = !self.has_named_queue() || std::mem::take(&mut self.queue_was_gone);
-            self.greeting = Some(Event::Connected { gap });
-            self.begin_to_bind();
+            self.begin_to_bind(Event::Connected { gap });
         }
         self.state = State::Linked { link: Box::new(link), since: Instant::now() };
     }
@@ -347,16 +294,14 @@ impl Rabbit {
         let State::Linked { mut link, since } = std::mem::replace(&mut self.state, State::Over) else {
             return;
         };
-        let (rabbitmq, reason) = (self.addresses.current(), &loss.reason);
+        let (rabbitmq, reason) = (self.dialer.node(), &loss.reason);
         tracing::warn!(%rabbitmq, %reason, "lost RabbitMQ; clients stay, publishes wait");
         self.connections_are_gone(link.abandon());
         self.queue_was_gone |= loss.queue_is_gone;
-        self.beware(loss.is_unreadable);
-        self.marker = None;
+        self.reading.drop_marker();
         self.stop_binding();
         self.events.push_back(Event::Lost);
-        self.backoff.lived(since.elapsed());
-        self.leaving = Some(link.leave());
+        self.dialer.lost(*link, since.elapsed(), loss);
         self.try_again(true);
     }
 
@@ -367,47 +312,20 @@ impl Rabbit {
             self.state = State::Over;
             return;
         }
-        let pause = if all_had_their_turn { self.backoff.pause(rand::random()) } else { Duration::ZERO };
-        let (address, config) = (Arc::clone(self.addresses.current()), Arc::clone(&self.config));
-        let (resume_point, is_careful) = (self.resume_point(), self.is_careful);
-        let leaving = self.leaving.take();
-        self.state = State::Away(tokio::spawn(async move {
-            let begins = tokio::time::Instant::now() + pause;
-            if let Some(leaving) = leaving {
-                leaving.end().await;
-            }
-            sleep_until(begins).await;
-            Link::open(&address, &config, resume_point, is_careful).await
-        }));
+        let resume_point = self.resume_point();
+        self.state = State::Away(self.dialer.dial(all_had_their_turn, &self.config, resume_point));
     }
 
-    /// Logs a failed attempt when the reason changes, and now and then as a reminder.
     fn attempt_failed(&mut self, fault: &Fault) {
-        self.reads_further = false;
-        if self.attempts.failed(self.addresses.number(), fault, Instant::now()) {
-            tracing::warn!(reason = %fault.text, "no connection to RabbitMQ; trying again");
-        }
-        self.events.push_back(Event::NotConnected { refusal: self.attempts.refusal().map(Box::from) });
+        self.reading.attempted();
         self.queue_was_gone |= fault.queue_is_gone;
-        self.beware(fault.is_unreadable);
-    }
-
-    /// A message that lapin could not read failed once, and must not fail again.
-    fn beware(&mut self, is_unreadable: bool) {
-        if is_unreadable && !self.is_careful {
-            tracing::error!(
-                "RabbitMQ sent what cannot be read; the message is read with care when it comes again, and \
-                 dead-lettered if need be"
-            );
-            self.is_careful = true;
-        }
+        self.events.push_back(Event::NotConnected { refusal: self.dialer.failed(fault) });
     }
 
     /// When [`Self::pass_time`] has something to do next.
     fn next_change(&self) -> Option<Instant> {
-        let linger = self.bindings.as_ref().and_then(Bindings::next_change);
-        let logs = self.dead_log.due().into_iter().chain(self.publish_log.due());
-        self.pending.next_change().into_iter().chain(self.reader_is_due()).chain(linger).chain(logs).min()
+        let rooms = [self.pending.next_change(), self.reader_is_due(), self.following.next_change()];
+        rooms.into_iter().flatten().min()
     }
 
     fn pass_time(&mut self) {
@@ -415,17 +333,11 @@ impl Rabbit {
         if self.next_change().is_none_or(|change| change > now) {
             return;
         }
-        if let Some(bindings) = &mut self.bindings {
-            bindings.pass(now);
-        }
-        self.tell_of_more(now);
+        self.following.pass(now);
         let settled = self.pending.pass(now);
         settled.into_iter().for_each(|settled| self.settle(settled));
-        if self.reader_is_due().is_some_and(|due| due <= now)
-            && let Some(marker) = self.reader.as_mut().and_then(|reader| reader.on_time(now))
-        {
-            // Every claim says what is settled as well.
-            self.marker = self.marker.take().filter(|waiting| waiting.claim.is_some()).or(Some(marker));
+        if self.reader_is_due().is_some_and(|due| due <= now) {
+            self.reading.on_time(now);
         }
     }
 
@@ -440,7 +352,7 @@ impl Rabbit {
         self.winding_down = true;
         match &mut self.state {
             State::Linked { link, .. } => {
-                self.marker = None;
+                self.reading.drop_marker();
                 link.wind_down();
             }
             State::Away(attempt) if self.pending.is_empty() => {
@@ -463,17 +375,9 @@ impl Rabbit {
 
     /// Closes the link, within the time that closing connections may take.
     pub(in crate::broker) async fn close(mut self) {
-        self.tell_of_more(Instant::now() + LOG_EVERY);
-        let unconfirmed = self.pending.len();
-        if unconfirmed > 0 {
-            tracing::error!(
-                unconfirmed,
-                "the engine stops, and RabbitMQ has not confirmed all publishes and dead letters: they may be lost"
-            );
-        }
+        self.pending.close();
         if let State::Linked { link, .. } = self.state {
-            let last_marker = self.reader.as_mut().and_then(|reader| reader.last_marker(Instant::now()));
-            link.close(last_marker).await;
+            link.close(self.reading.last_marker()).await;
         }
     }
 }

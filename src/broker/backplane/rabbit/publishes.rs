@@ -1,10 +1,11 @@
 //! What is published: by clients, by operators, and as dead letters. All of it goes through [`super::outgoing`]; here
 //! it comes in, leaves for the link, and its outcome is reported.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use lapin::types::ShortString;
 
+use crate::base::log_limiter::RateLimits;
 use crate::broker::backplane::event::{Event, Message, Removal};
 use crate::broker::payload::Undeliverable;
 use crate::broker::shares::Sender;
@@ -12,6 +13,7 @@ use crate::config::Config;
 use crate::domain::mail::{Asker, Publish, PublishFault};
 use crate::domain::reasons::ErrorCode;
 
+use super::ids::Ids;
 use super::outgoing::{Outgoing, Purpose, Settled};
 use super::pending_publish::PendingPublish;
 use super::publisher::{Abandoned, Report, Traffic, Unconfirmed};
@@ -22,11 +24,20 @@ use super::{Rabbit, State, dead_letter, markers, message};
 /// by that channel it reads nothing more of the connection; publishes go over the same one.
 const DEAD_UNDER_WAY_MAX: usize = 32;
 
+/// Least time between two log lines about the same thing.
+const LOG_EVERY: Duration = Duration::from_secs(60);
+
 /// All publishes that are not settled, of both channels.
 #[derive(Debug)]
 pub(super) struct PendingPublishes {
     publishes: Outgoing,
     dead: Outgoing,
+    /// For the publishes that have none.
+    ids: Ids,
+    /// For messages that cannot be delivered, by kind of reason.
+    dead_log: RateLimits,
+    /// For publishes and dead letters that fail or wait, by outcome.
+    publish_log: RateLimits,
 }
 
 impl PendingPublishes {
@@ -38,6 +49,9 @@ impl PendingPublishes {
             publishes: Outgoing::new(limit, limits.publishes, limits.publishes_bytes, usize::MAX),
             // Those that gave their tags back are no longer among the messages that are taken and not acknowledged.
             dead: Outgoing::new(limit, amqp.prefetch.into(), amqp.prefetch_bytes, DEAD_UNDER_WAY_MAX),
+            ids: Ids::new(),
+            dead_log: RateLimits::new(LOG_EVERY),
+            publish_log: RateLimits::new(LOG_EVERY),
         }
     }
 
@@ -60,14 +74,42 @@ impl PendingPublishes {
 
     /// When [`Self::pass`] has something to do next.
     pub(super) fn next_change(&self) -> Option<Instant> {
-        self.publishes.next_change().into_iter().chain(self.dead.next_change()).min()
+        let logs = [self.dead_log.due(), self.publish_log.due()];
+        [self.publishes.next_change(), self.dead.next_change()].into_iter().chain(logs).flatten().min()
     }
 
     /// Time has passed: tells of those whose time is over.
     pub(super) fn pass(&mut self, now: Instant) -> Vec<Settled> {
+        self.tell_of_more(now);
         let mut settled = self.publishes.pass(now);
         settled.extend(self.dead.pass(now));
         settled
+    }
+
+    /// No more comes: logs what was not logged yet.
+    pub(super) fn close(&mut self) {
+        self.tell_of_more(Instant::now() + LOG_EVERY);
+        let unconfirmed = self.len();
+        if unconfirmed > 0 {
+            tracing::error!(
+                unconfirmed,
+                "the engine stops, and RabbitMQ has not confirmed all publishes and dead letters: they may be lost"
+            );
+        }
+    }
+
+    /// Logs how many more events there were of those kinds that are logged once per [`LOG_EVERY`].
+    fn tell_of_more(&mut self, now: Instant) {
+        for (kind, more_since_last) in self.dead_log.pass(now) {
+            tracing::warn!(
+                kind,
+                more_since_last,
+                "more messages could not be delivered, and became dead letters"
+            );
+        }
+        for (what, more_since_last) in self.publish_log.pass(now) {
+            tracing::warn!(what, more_since_last, "more of what was told before");
+        }
     }
 }
 
@@ -110,9 +152,7 @@ impl Rabbit {
                 self.events.push_back(Event::Published { asker, outcome });
             }
             Settled::DeadLetter { tag, ticket, outcome } => {
-                if let (Some(ticket), Some(reader)) = (ticket, &mut self.reader) {
-                    reader.coverage.is_safe(ticket);
-                }
+                self.reading.is_safe(ticket);
                 if let Err(error) = outcome {
                     self.dead_letter_failed(&error);
                 }
@@ -125,20 +165,6 @@ impl Rabbit {
         }
     }
 
-    /// Logs how many more events there were of those kinds that are logged once per [`LOG_EVERY`](super::LOG_EVERY).
-    pub(super) fn tell_of_more(&mut self, now: Instant) {
-        for (kind, more_since_last) in self.dead_log.pass(now) {
-            tracing::warn!(
-                kind,
-                more_since_last,
-                "more messages could not be delivered, and became dead letters"
-            );
-        }
-        for (what, more_since_last) in self.publish_log.pass(now) {
-            tracing::warn!(what, more_since_last, "more of what was told before");
-        }
-    }
-
     fn dead_letter_waits(&mut self, is_unroutable: bool) {
         let (what, reason) = if is_unroutable {
             (
@@ -148,7 +174,7 @@ impl Rabbit {
         } else {
             ("dead letters not confirmed in time", "RabbitMQ has not confirmed a dead letter in time")
         };
-        if let Some(more_since_last) = self.publish_log.allow(what, Instant::now()) {
+        if let Some(more_since_last) = self.pending.publish_log.allow(what, Instant::now()) {
             let exchange = &self.config.amqp.dead_letter_exchange;
             tracing::warn!(
                 exchange,
@@ -163,7 +189,7 @@ impl Rabbit {
     pub(super) fn has_room_for_dead_letters(&mut self) -> bool {
         let has_room = self.pending.dead.has_room(Sender::Operator) || self.is_loading();
         let is_full = "pauses until dead letters are confirmed";
-        if !has_room && let Some(more_since_last) = self.publish_log.allow(is_full, Instant::now()) {
+        if !has_room && let Some(more_since_last) = self.pending.publish_log.allow(is_full, Instant::now()) {
             let (exchange, waiting) = (&self.config.amqp.dead_letter_exchange, self.pending.dead.len());
             tracing::warn!(
                 exchange,
@@ -181,7 +207,7 @@ impl Rabbit {
             tracing::debug!(%error, "a publish failed");
             return None;
         }
-        if let Some(more_since_last) = self.publish_log.allow("publishes refused", Instant::now()) {
+        if let Some(more_since_last) = self.pending.publish_log.allow("publishes refused", Instant::now()) {
             let exchange = &self.config.amqp.exchange;
             tracing::warn!(exchange, %error, more_since_last, "a publish failed, and would fail again");
         }
@@ -191,7 +217,7 @@ impl Rabbit {
     fn dead_letter_failed(&mut self, error: &Unconfirmed) {
         let is_unroutable = matches!(error, Unconfirmed::Unroutable);
         self.events.push_back(Event::DeadLetterLost { is_unroutable });
-        if let Some(more_since_last) = self.publish_log.allow("dead letters lost", Instant::now()) {
+        if let Some(more_since_last) = self.pending.publish_log.allow("dead letters lost", Instant::now()) {
             let exchange = &self.config.amqp.dead_letter_exchange;
             tracing::error!(
                 exchange,
@@ -208,7 +234,7 @@ impl Rabbit {
         topic: &str,
         asker: Asker,
     ) -> Result<(), (Asker, Removal)> {
-        if self.reader.is_none() {
+        if !self.reading.has_stream() {
             return Err((asker, Removal::Here));
         }
         if self.winding_down {
@@ -234,7 +260,7 @@ impl Rabbit {
         let id = match publish.id.as_deref().map(ShortString::try_new) {
             Some(Ok(id)) => id,
             Some(Err(_)) => return Err((publish, ErrorCode::BadRequest)),
-            None => self.ids.next(),
+            None => self.pending.ids.next(),
         };
         let Publish { asker, topics, data, key, .. } = publish;
         let [first, copies @ ..] = &topics[..] else { unreachable!("checked: a publish has topics") };
@@ -252,7 +278,7 @@ impl Rabbit {
     /// Sends a message to the dead-letter exchange, over the next link if the one by which it came is gone.
     pub(in crate::broker) fn dead_letter(&mut self, message: Message, reason: &Undeliverable) {
         let kind = reason.kind();
-        if let Some(more_since_last) = self.dead_log.allow(kind, Instant::now()) {
+        if let Some(more_since_last) = self.pending.dead_log.allow(kind, Instant::now()) {
             let topic = message.topics.first().map_or("", |topic| topic);
             tracing::warn!(topic, kind, %reason, more_since_last, "a message cannot be delivered, and becomes a dead letter");
         }
@@ -260,8 +286,7 @@ impl Rabbit {
         let place = message.place;
         let is_held = is_linked && place.is_none_or(|place| !place.is_replayed);
         let tag = is_held.then_some(message.tag);
-        let ticket = place.zip(self.reader.as_mut());
-        let ticket = ticket.map(|(place, reader)| reader.coverage.sends(place.offset - 1));
+        let ticket = self.reading.sends(place);
         let pending = dead_letter::of(message, reason, self.config.amqp.dead_letter_exchange.as_str().into());
         self.pending.dead.add(Purpose::DeadLetter { tag, ticket }, pending, Instant::now());
         self.send_pending();
@@ -273,9 +298,8 @@ impl Rabbit {
         let is_too_early = (self.is_loading() || !self.is_bound()) && !self.winding_down;
         let State::Linked { link, .. } = &mut self.state else { return };
         if link.takes_publishes(Traffic::Publishes)
-            && let Some(marker) = self.marker.take()
+            && let Some((marker, settled)) = self.reading.take_marker()
         {
-            let settled = self.reader.as_ref().and_then(|reader| reader.settled(&marker));
             link.mark(&marker, settled);
         }
         if is_too_early {
