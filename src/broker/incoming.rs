@@ -186,9 +186,9 @@ impl Broker {
             Some(place) => place.offset,
             None => self.history.next_offset(name),
         };
-        if offset > 0 && self.backplane.confirms_in_turn() {
-            let position = Position { offset, ..self.history.position(name, u64::MAX) };
-            self.numbered.push((name.into(), position));
+        if offset > 0 {
+            let history = &self.history;
+            self.backplane.numbered(name, || Position { offset, ..history.position(name, u64::MAX) });
         }
         let publication = Publication { data: &data.json, offset };
         let published = Published { topic: name, publication, epoch: None };

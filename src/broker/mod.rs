@@ -24,6 +24,7 @@
 //! seam to `rabbit` and `memory`, and `event` has the types of what they report.
 
 mod acks;
+mod arrivals;
 mod backplane;
 mod catch_up;
 mod confirms;
@@ -41,6 +42,7 @@ mod progress;
 mod recovery;
 mod requests;
 mod shares;
+mod stage;
 mod surveys;
 mod topics;
 mod turn;

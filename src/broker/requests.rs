@@ -54,13 +54,13 @@ impl Broker {
             Request::History(question) => self.read_history(question),
             Request::RemoveHistory { topic, asker } => self.remove_history(&topic, asker),
             // There are no clients yet, and nobody takes mail.
-            Request::Disconnect { .. } | Request::Unsubscribe { .. } if !self.shards_run => {}
+            Request::Disconnect { .. } | Request::Unsubscribe { .. } if !self.stage.shards_run() => {}
             Request::Disconnect { shard, client, closing } => {
                 self.outbox.push(shard, Mail::Disconnect { client, closing });
             }
             Request::Unsubscribe { client, topic } => self.unsubscribe(client, &topic),
             Request::Survey(answer) => {
-                let shards = if self.shards_run { self.outbox.shards() } else { Vec::new() };
+                let shards = if self.stage.shards_run() { self.outbox.shards() } else { Vec::new() };
                 let id = self.surveys.open(answer, shards.len());
                 shards.into_iter().for_each(|shard| self.outbox.push(shard, Mail::Survey { id }));
             }
@@ -78,7 +78,7 @@ impl Broker {
             self.history.miss(&name);
         }
         if is_awaited {
-            self.arrivals.entry(name).or_default().push(place);
+            self.arrivals.add(name, place);
         } else {
             self.admit(&name, &[place]);
         }
@@ -86,7 +86,7 @@ impl Broker {
 
     /// Messages of a topic now come to this node.
     pub(super) fn arrived(&mut self, name: &TopicName) {
-        let places = self.arrivals.remove(name).unwrap_or_default();
+        let places = self.arrivals.take(name);
         self.admit(name, &places);
     }
 
@@ -110,7 +110,7 @@ impl Broker {
 
     /// Messages of a topic do not come to this node, or no longer.
     pub(super) fn forbidden(&mut self, name: &TopicName) {
-        for Place { shard, slot: topic, .. } in self.arrivals.remove(name).unwrap_or_default() {
+        for Place { shard, slot: topic, .. } in self.arrivals.take(name) {
             self.outbox.push(shard, Mail::AttachFailed { topic, error: ErrorCode::PermissionDenied });
         }
         if self.topics.find(name).is_some() {
@@ -122,7 +122,7 @@ impl Broker {
     fn detach(&mut self, name: &TopicName, place: Place) {
         if let Left::TopicGone(id) = self.topics.detach(name, place.shard, place.variant) {
             self.merge.forget(id).for_each(|tag| self.acks.release(tag));
-            if !self.arrivals.contains_key(name) {
+            if !self.arrivals.has(name) {
                 self.backplane.leave(name);
             }
         }

@@ -1,6 +1,5 @@
 //! The loop of the broker thread, turn by turn.
 
-use std::collections::HashMap;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -11,12 +10,13 @@ use tokio::task::yield_now;
 use tokio::time::sleep_until;
 
 use crate::config::Config;
-use crate::domain::mail::{Epoch, Mail, Numbered, ShardId, TopicName};
+use crate::domain::mail::{Epoch, Mail, ShardId};
 use crate::domain::namespaces::Namespaces;
 use crate::stats::{BackplaneState, BrokerStats};
 
 use super::Setup;
 use super::acks::Acks;
+use super::arrivals::Arrivals;
 use super::backplane::Backplane;
 use super::backplane::event::{Event, Message};
 use super::backplane::memory::microseconds;
@@ -30,8 +30,9 @@ use super::merge::Merge;
 use super::message_age::MessageAge;
 use super::outbox::Outbox;
 use super::progress::Progress;
+use super::stage::Stage;
 use super::surveys::Surveys;
-use super::topics::{Place, Topics};
+use super::topics::Topics;
 use super::undated::Undated;
 use super::write_receipts::Receipts;
 
@@ -56,11 +57,9 @@ pub(super) struct Broker {
     pub(super) stats: Arc<BrokerStats>,
     pub(super) inlet: Inlet,
     pub(super) outbox: Outbox,
-    /// Whether the shards take mail, or nearly do.
-    pub(super) shards_run: bool,
     pub(super) topics: Topics,
     /// Shards that will be attached when messages of the topic come.
-    pub(super) arrivals: HashMap<TopicName, Vec<Place>>,
+    pub(super) arrivals: Arrivals,
     pub(super) merge: Merge,
     pub(super) acks: Acks,
     pub(super) receipts: Receipts,
@@ -72,24 +71,11 @@ pub(super) struct Broker {
     /// Clients that wait for messages that this node has not read yet.
     pub(super) catch_up: CatchUps,
     pub(super) progress: Progress,
-    /// Where the publication stands that the embedded backplane confirms next.
-    pub(super) numbered: Numbered,
     pub(super) encoder: Encoder,
     pub(super) surveys: Surveys,
     pub(super) confirms: Confirms,
     pub(super) backplane: Backplane,
-    stop: Stop,
-}
-
-/// How far the engine has stopped.
-#[derive(Debug, PartialEq, Eq)]
-enum Stop {
-    /// Nobody asked it to stop.
-    No,
-    /// Nothing new is begun; what is under way is waited for until then.
-    Settling { until: Instant },
-    /// These shards have clients to send away.
-    Draining { shards: Vec<ShardId> },
+    pub(super) stage: Stage,
 }
 
 impl Broker {
@@ -99,9 +85,8 @@ impl Broker {
         let share = (limits.mailbox_bytes / shards).max(2 * limits.frame_bytes);
         Self {
             outbox: Outbox::new(setup.shards, share),
-            shards_run: false,
             topics: Topics::new(limits.topics),
-            arrivals: HashMap::new(),
+            arrivals: Arrivals::default(),
             merge: Merge::new(limits.frame_bytes, limits.merging_bytes),
             acks: Acks::default(),
             receipts: Receipts::new(setup.receipts),
@@ -111,12 +96,11 @@ impl Broker {
             history: History::new(new_epoch(), limits.history_bytes, limits.history_topics, Instant::now()),
             catch_up: CatchUps::new(shards),
             progress: Progress::new(setup.config.amqp.reads_stream()),
-            numbered: Numbered::new(),
             encoder: Encoder::default(),
             surveys: Surveys::default(),
             confirms: Confirms::default(),
             backplane,
-            stop: Stop::No,
+            stage: Stage::new(),
             config: setup.config,
             namespaces: setup.namespaces,
             stats: setup.stats,
@@ -126,15 +110,15 @@ impl Broker {
 
     /// Turns until a stream that can be read has been read back. The shards do not run yet.
     pub(super) async fn load(&mut self) {
-        while self.backplane.is_loading() && !self.is_done() {
+        while self.backplane.is_loading() && !self.stage.is_over() {
             self.wait_and_turn().await;
         }
-        self.shards_run = true;
+        self.stage.shards_start();
     }
 
     /// Turns until all shards have ended.
     pub(super) async fn serve(mut self) {
-        while !self.is_done() {
+        while !self.stage.is_over() {
             self.wait_and_turn().await;
         }
         self.backplane.close().await;
@@ -173,14 +157,14 @@ impl Broker {
         self.retry();
         self.take_events(first);
         if self.undated.is_over(Instant::now()) {
-            self.go_on_with_undated(None);
+            self.take_undated(None);
         }
         self.hand_over();
         self.answer_caught_up();
         self.take_requests();
         self.history.expire(Instant::now());
         self.acknowledge();
-        self.go_on_stopping();
+        self.continue_stopping();
         self.outbox.notify();
         self.gauge();
         self.confirms.tell();
@@ -227,7 +211,7 @@ impl Broker {
                 self.undated.hold(event, 0, Instant::now());
             }
             Event::Loading { .. } | Event::CaughtUp { .. } | Event::Renamed { .. } | Event::Lost => {
-                self.go_on_with_undated(None);
+                self.take_undated(None);
                 self.take_event(event);
             }
             event => self.take_event(event),
@@ -243,7 +227,7 @@ impl Broker {
     }
 
     /// What has waited need not wait any longer, and is this old, if that is known.
-    fn go_on_with_undated(&mut self, age: Option<Duration>) {
+    fn take_undated(&mut self, age: Option<Duration>) {
         self.message_age.set_age_of_waiting(age);
         for event in self.undated.take() {
             self.take_event(event);
@@ -257,8 +241,7 @@ impl Broker {
             Event::Message(message) => self.take_message(message),
             Event::Unsettled(message) => self.look_again(message),
             Event::Published { asker, outcome } => {
-                let numbered = std::mem::take(&mut self.numbered);
-                self.answer(asker, outcome.map(|()| numbered));
+                self.answer(asker, outcome);
             }
             Event::DeadLettered { tag } => self.acks.release(tag),
             Event::DeadLetterLost { is_unroutable } => self.dead_letter_lost(is_unroutable),
@@ -266,7 +249,7 @@ impl Broker {
                 let age = time
                     .map(|time| self.message_age.marker(time, microseconds(SystemTime::now()).unwrap_or(0)));
                 if age.is_some() {
-                    self.go_on_with_undated(age);
+                    self.take_undated(age);
                 }
                 self.pass(tag, offset);
                 // What came before a marker is as old.
@@ -373,8 +356,8 @@ impl Broker {
         self.acks.reset();
         self.receipts.forget_tags();
         // What they wait for comes with the next link.
-        let arrivals = std::mem::take(&mut self.arrivals);
-        arrivals.keys().for_each(|topic| self.admit(topic, &arrivals[topic]));
+        let arrivals = self.arrivals.take_all();
+        arrivals.for_each(|(topic, places)| self.admit(&topic, &places));
     }
 
     /// What is in a mailbox is handed over; what is in the outbox is not. Where messages are acknowledged when
@@ -408,31 +391,33 @@ impl Broker {
     /// When something has to be done although nothing comes.
     fn alarm(&self) -> Option<Instant> {
         let retry = (!self.outbox.is_empty()).then(|| Instant::now() + OUTBOX_RETRY);
-        let settle = match self.stop {
-            Stop::Settling { until } => Some(until),
-            Stop::No | Stop::Draining { .. } => None,
-        };
         let rooms = [self.merge.next_deadline(), self.next_recovery(), self.history.next_expiry()];
-        rooms.into_iter().chain([retry, settle, self.undated.next_deadline()]).flatten().min()
+        rooms
+            .into_iter()
+            .chain([retry, self.stage.settles_until(), self.undated.next_deadline()])
+            .flatten()
+            .min()
     }
 
     /// Begins to stop: nothing new comes in, and what waits need not wait for more.
     pub(super) fn begin_to_stop(&mut self) {
-        if self.stop == Stop::No {
-            self.go_on_with_undated(None);
-            self.backplane.wind_down();
-            self.merge.close_all();
-            self.hand_over();
-            self.stop = Stop::Settling { until: Instant::now() + self.config.timeouts.publish.0 };
+        if self.stage.is_stopping() {
+            return;
         }
+        self.take_undated(None);
+        self.backplane.wind_down();
+        self.merge.close_all();
+        self.hand_over();
+        self.stage.settle(Instant::now() + self.config.timeouts.publish.0);
     }
 
-    fn go_on_stopping(&mut self) {
-        if let Stop::Settling { until } = self.stop
+    /// Has the shards send their clients away once nothing is under way any more, or its time is over.
+    fn continue_stopping(&mut self) {
+        if let Some(until) = self.stage.settles_until()
             && (self.backplane.in_flight() == 0 || Instant::now() >= until)
         {
             self.outbox.push_to_all(|| Mail::Drain);
-            self.stop = Stop::Draining { shards: self.outbox.shards() };
+            self.stage.drain(self.outbox.shards());
         }
     }
 
@@ -443,13 +428,7 @@ impl Broker {
             self.acks.release(tag);
         }
         self.surveys.end();
-        if let Stop::Draining { shards } = &mut self.stop {
-            shards.retain(|&other| other != shard);
-        }
-    }
-
-    fn is_done(&self) -> bool {
-        matches!(&self.stop, Stop::Draining { shards } if shards.is_empty())
+        self.stage.drained(shard);
     }
 
     fn gauge(&self) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::mail::{Asker, Epoch, PublishFault, TopicName};
+use crate::domain::mail::{Asker, Epoch, Numbered, PublishFault, TopicName};
 use crate::domain::reasons::ErrorCode;
 
 use super::rabbit::envelope::Envelope;
@@ -75,10 +75,10 @@ pub(in crate::broker) enum Event {
     Message(Message),
     /// A message of a stream whose dead letter may be missing, if it needs one; else it was taken long ago.
     Unsettled(Message),
-    /// A publish is settled.
+    /// A publish is settled. The embedded backplane says where it stands.
     Published {
         asker: Asker,
-        outcome: Result<(), PublishFault>,
+        outcome: Result<Numbered, PublishFault>,
     },
     /// A message that could not be delivered is with the dead-letter exchange, or cannot get there, or not soon: it
     /// need not be held any longer.

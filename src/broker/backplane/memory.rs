@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::{Instant, sleep_until};
 
 use crate::config::Config;
-use crate::domain::mail::Publish;
+use crate::domain::mail::{Numbered, Position, Publish};
 use crate::domain::reasons::ErrorCode;
 
 use super::event::{Event, Message};
@@ -76,7 +76,7 @@ impl Memory {
 
     fn deliver(&mut self, waiting: Waiting) -> Event {
         let Waiting { published, publish: Publish { asker, topics, data, id, key }, .. } = waiting;
-        self.events.push_back(Event::Published { asker, outcome: Ok(()) });
+        self.events.push_back(Event::Published { asker, outcome: Ok(Numbered::new()) });
         let tag = self.next_tag;
         self.next_tag += 1;
         Event::Message(Message {
@@ -107,6 +107,15 @@ impl Memory {
         self.shares.add(sender, publish.data.len());
         self.waiting.push_back(Waiting { deadline, published: microseconds(SystemTime::now()), publish });
         Ok(())
+    }
+
+    /// The message that was taken last is at this position in the history of one of its topics: its publisher is told.
+    pub(in crate::broker) fn numbered(&mut self, topic: &str, position: Position) {
+        let answer = self.events.iter_mut().find_map(|event| match event {
+            Event::Published { outcome: Ok(numbered), .. } => Some(numbered),
+            _ => None,
+        });
+        answer.into_iter().for_each(|numbered| numbered.push((topic.into(), position.clone())));
     }
 
     /// There is no exchange for dead letters here, and the publisher is told nothing that RabbitMQ would not
@@ -158,12 +167,14 @@ mod tests {
         let mut memory = memory(10, Duration::from_secs(60));
         memory.publish(publish(b"1")).unwrap();
         memory.publish(publish(b"2")).unwrap();
-        for expected in [b"1", b"2"] {
+        for (expected, offset) in [(b"1", 1), (b"2", 2)] {
             let Event::Message(message) = memory.next(true).await else { panic!("no message") };
             assert_eq!((&message.body[..], &*message.topics[0]), (&expected[..], "a"));
             assert_eq!((message.id.as_deref(), message.key.as_deref()), (Some("x"), Some("k")));
+            let at = Position { offset, epoch: "e".into() };
+            memory.numbered("a", at.clone());
             let Event::Published { outcome, .. } = memory.next(true).await else { panic!("no answer") };
-            assert_eq!(outcome, Ok(()));
+            assert_eq!(outcome, Ok(vec![("a".into(), at.clone())]));
         }
         assert_eq!(memory.in_flight(), 0);
         assert!(memory.next(true).now_or_never().is_none());

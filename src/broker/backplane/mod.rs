@@ -4,7 +4,7 @@ pub(in crate::broker) mod event;
 pub(in crate::broker) mod memory;
 pub(in crate::broker) mod rabbit;
 
-use crate::domain::mail::{Asker, Publish, TopicName};
+use crate::domain::mail::{Asker, Position, Publish, TopicName};
 use crate::domain::reasons::ErrorCode;
 
 use crate::broker::payload::Undeliverable;
@@ -136,9 +136,12 @@ impl Backplane {
         }
     }
 
-    /// Whether each message is confirmed right after it was taken, and before the next one is.
-    pub(in crate::broker) fn confirms_in_turn(&self) -> bool {
-        matches!(self, Self::Memory(_))
+    /// The message that was taken last is at this position in the history of a topic. The embedded backplane confirms it
+    /// next, and tells its publisher.
+    pub(in crate::broker) fn numbered(&mut self, topic: &str, position: impl FnOnce() -> Position) {
+        if let Self::Memory(memory) = self {
+            memory.numbered(topic, position());
+        }
     }
 
     /// Whether there are tasks on this thread that need their turns.

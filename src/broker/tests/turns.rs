@@ -121,6 +121,6 @@ fn what_operators_ask_for_before_the_shards_run_is_no_mail() {
         parts
     };
     assert!(ask(&mut broker).is_closed() && shards[0].is_empty(), "it is answered at once");
-    broker.shards_run = true;
+    broker.stage.shards_start();
     assert!(!ask(&mut broker).is_closed() && shards[0].len() == 2);
 }

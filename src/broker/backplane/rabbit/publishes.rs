@@ -10,7 +10,7 @@ use crate::broker::backplane::event::{Event, Message, Removal};
 use crate::broker::payload::Undeliverable;
 use crate::broker::shares::Sender;
 use crate::config::Config;
-use crate::domain::mail::{Asker, Publish, PublishFault};
+use crate::domain::mail::{Asker, Numbered, Publish, PublishFault};
 use crate::domain::reasons::ErrorCode;
 
 use super::ids::Ids;
@@ -145,7 +145,7 @@ impl Rabbit {
     pub(super) fn settle(&mut self, settled: Settled) {
         match settled {
             Settled::Publish(asker, outcome) => {
-                let outcome = outcome.map_err(|error| {
+                let outcome = outcome.map(|()| Numbered::new()).map_err(|error| {
                     let refusal = self.why_it_would_fail_again(&error);
                     PublishFault { code: ErrorCode::Internal, refusal }
                 });

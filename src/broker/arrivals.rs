@@ -1,0 +1,33 @@
+//! Shards that wait to be attached to a topic until messages of that topic come to this node.
+
+use std::collections::HashMap;
+
+use crate::domain::mail::TopicName;
+
+use super::topics::Place;
+
+/// The places that wait, by topic.
+#[derive(Debug, Default)]
+pub(super) struct Arrivals(HashMap<TopicName, Vec<Place>>);
+
+impl Arrivals {
+    /// One more waits.
+    pub(super) fn add(&mut self, topic: TopicName, place: Place) {
+        self.0.entry(topic).or_default().push(place);
+    }
+
+    /// Whether some wait for this topic.
+    pub(super) fn has(&self, topic: &str) -> bool {
+        self.0.contains_key(topic)
+    }
+
+    /// Those that wait for this topic wait no longer.
+    pub(super) fn take(&mut self, topic: &str) -> Vec<Place> {
+        self.0.remove(topic).unwrap_or_default()
+    }
+
+    /// None waits any longer.
+    pub(super) fn take_all(&mut self) -> impl Iterator<Item = (TopicName, Vec<Place>)> + use<> {
+        std::mem::take(&mut self.0).into_iter()
+    }
+}
