@@ -1,7 +1,7 @@
 //! The options of a raw loop's sockets: the engine's own, or others to compare them with.
 
 use std::io::Result;
-use std::net::TcpStream;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -39,8 +39,8 @@ impl Default for SocketOptions {
 }
 
 impl SocketOptions {
-    /// Sets them.
-    pub(crate) fn set_on(&self, socket: &TcpStream) -> Result<()> {
+    /// Sets them on a socket, or on a listener for all that it will accept.
+    pub(crate) fn set_on(&self, socket: &impl AsFd) -> Result<()> {
         let socket = SockRef::from(socket);
         socket.set_tcp_nodelay(self.nodelay)?;
         self.notsent_lowat.map_or(Ok(()), |bytes| socket.set_tcp_notsent_lowat(bytes))?;

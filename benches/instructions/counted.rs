@@ -8,11 +8,12 @@ use std::hint::black_box;
 use fanfare::base::mailbox::{Receiver, Sender};
 use fanfare::domain::mail::Lines;
 use fanfare::shard::log::{Log, Span};
+use fanfare::transport::upgrade::UpgradePolicy;
 use gungraun::{Callgrind, EventKind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group};
 
 use super::operations::encode::Publication;
 use super::operations::mailbox::Mail;
-use super::operations::{decode, log, mailbox};
+use super::operations::{decode, handshake, log, mailbox};
 
 /// Without the simulation of a cache: the CPU's own is another one.
 fn instructions() -> LibraryBenchmarkConfig {
@@ -97,9 +98,22 @@ fn span(log: Log) -> (Span, Log) {
     (black_box(log::newest(&log)), log)
 }
 
+fn handshake_policy() -> UpgradePolicy {
+    let policy = handshake::policy();
+    assert!(handshake::accept(handshake::BROWSER, &policy));
+    policy
+}
+
+#[library_benchmark]
+#[bench::of_a_browser(handshake_policy())]
+fn answer(policy: UpgradePolicy) -> (bool, UpgradePolicy) {
+    (black_box(handshake::accept(handshake::BROWSER, &policy)), policy)
+}
+
 library_benchmark_group!(name = encoding, benchmarks = [check, line]);
 library_benchmark_group!(name = decoding, benchmarks = [frame, command]);
 library_benchmark_group!(name = mail, benchmarks = [mails_64]);
 library_benchmark_group!(name = logs, benchmarks = [append, span]);
+library_benchmark_group!(name = connecting, benchmarks = [answer]);
 
-gungraun::main!(config = instructions(); library_benchmark_groups = encoding, decoding, mail, logs);
+gungraun::main!(config = instructions(); library_benchmark_groups = encoding, decoding, mail, logs, connecting);

@@ -1,7 +1,8 @@
-//! What one operation costs, a second for each: decoding and encoding, a topic's log, the mailbox.
+//! What one operation costs, a second for each: decoding and encoding, the opening handshake, a topic's log, the mailbox.
 
 mod decode;
 mod encode;
+mod handshake;
 mod log;
 mod mailbox;
 #[path = "../operations/mod.rs"]
@@ -15,6 +16,7 @@ fn main() {
     let mut criterion = criterion();
     decode::run(&mut criterion);
     encode::run(&mut criterion);
+    handshake::run(&mut criterion);
     log::run(&mut criterion);
     mailbox::run(&mut criterion);
 }

@@ -5,5 +5,6 @@
 
 pub(crate) mod decode;
 pub(crate) mod encode;
+pub(crate) mod handshake;
 pub(crate) mod log;
 pub(crate) mod mailbox;

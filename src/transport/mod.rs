@@ -6,6 +6,7 @@ pub mod framing;
 pub mod origin;
 pub mod preamble;
 pub mod refusal;
+mod request;
 pub mod upgrade;
 pub mod websocket;
 

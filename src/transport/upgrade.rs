@@ -1,23 +1,21 @@
 //! From HTTP to WebSocket: a request's head in, the answer out (RFC 6455, section 4.2).
 //!
-//! tungstenite parses the request and writes the accepting answer. This module adds what tungstenite leaves
-//! to others: limits, refusals as proper HTTP answers that say what to do instead, origins, and the choice of
-//! a sub-protocol.
+//! Limits, refusals as proper HTTP answers that say what to do instead, origins, and the choice of a sub-protocol. The
+//! request is parsed in place and its answer written at once: connecting is what every client does after an outage, and
+//! tungstenite's own handshake makes a map of the headers on the way, and took twice as many instructions.
 //!
 //! Nothing is parsed before the blank line that ends the head, so a head that comes byte by byte is not
 //! parsed again and again. Bytes that cannot become HTTP are refused at once.
 
 use std::borrow::Cow;
+use std::mem::MaybeUninit;
 
-use memchr::memchr_iter;
-use tungstenite::error::{CapacityError, Error, ProtocolError};
-use tungstenite::handshake::machine::TryParse;
-use tungstenite::handshake::server::{Request, create_response, write_response};
-use tungstenite::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use tungstenite::handshake::derive_accept_key;
 
 use super::origin::{HostPort, Origin, OriginPattern};
 use super::preamble::{begins_with_proxy_preamble, may_become_http};
 use super::refusal::Refusal;
+use super::request::{HEADERS_MAX, HeadError, RequestHead, end_of_head};
 use super::websocket::extension::{self, Agreement, Deflate};
 use crate::base::printable::cut;
 
@@ -25,6 +23,11 @@ use crate::base::printable::cut;
 const JSON_PROTOCOL: &str = "centrifuge-json";
 /// The one that it does not.
 const PROTOBUF_PROTOCOL: &str = "centrifuge-protobuf";
+
+/// The header in which both sides name extensions.
+const EXTENSIONS: &str = "sec-websocket-extensions";
+/// Room for an answer without extensions, and then some.
+const ANSWER_BYTES: usize = 192;
 
 /// Whom to let in.
 #[derive(Clone, Debug)]
@@ -124,15 +127,18 @@ fn judge(head: &[u8], policy: &UpgradePolicy) -> Result<Upgrade, Refusal> {
     if consumed > policy.head_bytes {
         return Err(Refusal::LongHead);
     }
-    let mut request = parse(&head[..consumed])?;
+    let (head, mut room) =
+        (with_query_encoded(&head[..consumed]), [const { MaybeUninit::uninit() }; HEADERS_MAX]);
+    let request = RequestHead::parse(&head, &mut room).map_err(|error| refusal(error, &head))?;
     check_endpoint(&request, policy)?;
-    let host = check_handshake(request.headers())?;
-    check_origin(request.headers(), &host, policy)?;
+    let (host, key) = check_handshake(&request)?;
+    check_origin(&request, &host, policy)?;
     let protocol = choose_protocol(&request)?;
-    let agreement = if policy.deflate { agree(request.headers()) } else { None };
+    let agreement = if policy.deflate { extension::agree(request.texts(EXTENSIONS)) } else { None };
     let deflate = agreement.as_ref().map_or(Deflate::Off, |agreement| agreement.deflate);
-    let response = accept(&mut request, protocol, agreement)?;
-    let native_pings = asks_for(&request, "cf_ws_frame_ping_pong", "true");
+    check_key(key)?;
+    let response = accept(key, protocol, agreement.as_ref());
+    let native_pings = request.asks_for("cf_ws_frame_ping_pong", "true");
     Ok(Upgrade::Accepted { consumed, response, native_pings, deflate })
 }
 
@@ -156,24 +162,14 @@ fn with_query_encoded(head: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(encoded)
 }
 
-/// Where the head ends, which is after its first blank line. A line may end without carriage return
-/// (RFC 9112, section 2.2).
-fn end_of_head(head: &[u8]) -> Option<usize> {
-    memchr_iter(b'\n', head).find_map(|at| match &head[at + 1..] {
-        [b'\n', ..] => Some(at + 2),
-        [b'\r', b'\n', ..] => Some(at + 3),
-        _ => None,
-    })
-}
-
-fn parse(head: &[u8]) -> Result<Request, Refusal> {
-    match Request::try_parse(&with_query_encoded(head)) {
-        Ok(Some((_, request))) => Ok(request),
-        Err(Error::Protocol(ProtocolError::WrongHttpMethod)) => Err(Refusal::OtherMethod),
-        Err(Error::Protocol(ProtocolError::WrongHttpVersion)) => Err(Refusal::OtherHttp),
-        Err(Error::Capacity(CapacityError::TooManyHeaders)) => Err(Refusal::ManyHeaders),
-        Ok(None) | Err(_) if has_right_request_line(head) => Err(Refusal::BadHeader),
-        Ok(None) | Err(_) => Err(Refusal::NotHttp),
+/// Why a request that cannot be parsed is refused.
+fn refusal(error: HeadError, head: &[u8]) -> Refusal {
+    match error {
+        HeadError::Method => Refusal::OtherMethod,
+        HeadError::Version => Refusal::OtherHttp,
+        HeadError::ManyHeaders => Refusal::ManyHeaders,
+        HeadError::Malformed if has_right_request_line(head) => Refusal::BadHeader,
+        HeadError::Malformed => Refusal::NotHttp,
     }
 }
 
@@ -181,30 +177,30 @@ fn parse(head: &[u8]) -> Result<Request, Refusal> {
 fn has_right_request_line(head: &[u8]) -> bool {
     let line = head.split(|&byte| byte == b'\n').next().unwrap_or_default().trim_ascii_end();
     let alone = [line, b"\r\n\r\n"].concat();
-    matches!(Request::try_parse(&with_query_encoded(&alone)), Ok(Some(_)))
+    RequestHead::parse(&alone, &mut [const { MaybeUninit::uninit() }; HEADERS_MAX]).is_ok()
 }
 
-fn check_endpoint(request: &Request, policy: &UpgradePolicy) -> Result<(), Refusal> {
-    if request.uri().path() == policy.path { Ok(()) } else { Err(Refusal::OtherPath) }
+fn check_endpoint(request: &RequestHead<'_, '_>, policy: &UpgradePolicy) -> Result<(), Refusal> {
+    if request.path() == policy.path { Ok(()) } else { Err(Refusal::OtherPath) }
 }
 
-/// The headers that make a request an opening handshake (RFC 6455, section 4.2.1). The host that it asks for.
-fn check_handshake(headers: &HeaderMap) -> Result<HostPort, Refusal> {
-    let host = single(headers, header::HOST).and_then(HostPort::parse).ok_or(Refusal::BadHost)?;
-    let is_upgrade = tokens(headers, header::CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"))
-        && tokens(headers, header::UPGRADE).any(|token| token.eq_ignore_ascii_case("websocket"));
+/// The headers that make a request an opening handshake (RFC 6455, section 4.2.1). The host that it asks for, and its key.
+fn check_handshake<'b>(request: &RequestHead<'_, 'b>) -> Result<(HostPort, &'b str), Refusal> {
+    let host = request.single("host").and_then(HostPort::parse).ok_or(Refusal::BadHost)?;
+    let is_upgrade = request.tokens("connection").any(|token| token.eq_ignore_ascii_case("upgrade"))
+        && request.tokens("upgrade").any(|token| token.eq_ignore_ascii_case("websocket"));
     if !is_upgrade {
         return Err(Refusal::NoUpgrade);
     }
     // What one side takes for a body, and the other for frames, is how requests are smuggled.
-    let has_body = headers.get_all(header::CONTENT_LENGTH).iter().any(|length| length != "0");
-    if has_body || headers.contains_key(header::TRANSFER_ENCODING) {
+    if request.all("content-length").any(|length| length != b"0") || request.has("transfer-encoding") {
         return Err(Refusal::Body);
     }
-    if single(headers, header::SEC_WEBSOCKET_VERSION) != Some("13") {
+    if request.single("sec-websocket-version") != Some("13") {
         return Err(Refusal::OtherVersion);
     }
-    single(headers, header::SEC_WEBSOCKET_KEY).map(|_| host).ok_or(Refusal::BadKey)
+    let key = request.single("sec-websocket-key").ok_or(Refusal::BadKey)?;
+    Ok((host, key))
 }
 
 /// Browsers say which page opens a connection; other clients say nothing, and need not (RFC 6455, section
@@ -212,11 +208,15 @@ fn check_handshake(headers: &HeaderMap) -> Result<HostPort, Refusal> {
 ///
 /// Any web page can put another one into a sandbox, where its origin is `null`: so that is let in only if the
 /// operator says so, on loopback as well.
-fn check_origin(headers: &HeaderMap, host: &HostPort, policy: &UpgradePolicy) -> Result<(), Refusal> {
-    if !headers.contains_key(header::ORIGIN) || policy.allowed_origins.iter().any(OriginPattern::is_any) {
+fn check_origin(
+    request: &RequestHead<'_, '_>,
+    host: &HostPort,
+    policy: &UpgradePolicy,
+) -> Result<(), Refusal> {
+    if !request.has("origin") || policy.allowed_origins.iter().any(OriginPattern::is_any) {
         return Ok(());
     }
-    let origin = single(headers, header::ORIGIN).and_then(Origin::parse).ok_or(Refusal::ForeignOrigin)?;
+    let origin = request.single("origin").and_then(Origin::parse).ok_or(Refusal::ForeignOrigin)?;
     let is_ours = || origin.is_of(host) || origin.is_of(&host.at_port(policy.page_port));
     let is_own = || is_ours() && (!policy.open_on_loopback || host.is_loopback());
     if policy.allowed_origins.iter().any(|allowed| allowed.matches(&origin)) || is_own() {
@@ -230,15 +230,13 @@ fn check_origin(headers: &HeaderMap, host: &HostPort, policy: &UpgradePolicy) ->
 
 /// The sub-protocol for the answer. None is fine, and so is an offer of strange ones: the client gets none
 /// and decides for itself (RFC 6455, section 4.2.2).
-fn choose_protocol(request: &Request) -> Result<Option<HeaderValue>, Refusal> {
-    if asks_for(request, "format", "protobuf") || asks_for(request, "cf_protocol", "protobuf") {
+fn choose_protocol(request: &RequestHead<'_, '_>) -> Result<Option<&'static str>, Refusal> {
+    if request.asks_for("format", "protobuf") || request.asks_for("cf_protocol", "protobuf") {
         return Err(Refusal::Protobuf);
     }
-    let offers = |protocol| {
-        tokens(request.headers(), header::SEC_WEBSOCKET_PROTOCOL).any(|offered| offered == protocol)
-    };
+    let offers = |protocol| request.tokens("sec-websocket-protocol").any(|offered| offered == protocol);
     if offers(JSON_PROTOCOL) {
-        Ok(Some(HeaderValue::from_static(JSON_PROTOCOL)))
+        Ok(Some(JSON_PROTOCOL))
     } else if offers(PROTOBUF_PROTOCOL) {
         Err(Refusal::Protobuf)
     } else {
@@ -246,58 +244,38 @@ fn choose_protocol(request: &Request) -> Result<Option<HeaderValue>, Refusal> {
     }
 }
 
-/// What the client and we can agree on of what it offers to do with messages.
-fn agree(headers: &HeaderMap) -> Option<Agreement> {
-    let offers = headers.get_all(header::SEC_WEBSOCKET_EXTENSIONS).iter();
-    extension::agree(offers.filter_map(|value| value.to_str().ok()))
-}
-
-/// The answer that makes it a WebSocket. tungstenite looks at the first Connection header only, and takes
-/// one token in Upgrade; both were judged in full before, so it is given what it looks for, and only the key
-/// is left to be wrong.
-fn accept(
-    request: &mut Request,
-    protocol: Option<HeaderValue>,
-    agreement: Option<Agreement>,
-) -> Result<Vec<u8>, Refusal> {
-    let headers = request.headers_mut();
-    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    let mut response = create_response(request).map_err(|_| Refusal::BadKey)?;
-    if let Some(protocol) = protocol {
-        response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
+/// A key is 16 octets in base64 (RFC 6455, section 4.1), so it ends with `==`, and four bits before that are zero
+/// (RFC 4648, section 3.5).
+fn check_key(key: &str) -> Result<(), Refusal> {
+    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    match key.as_bytes() {
+        [digits @ .., b'A' | b'Q' | b'g' | b'w', b'=', b'=']
+            if digits.len() == 21 && digits.iter().all(is_digit) =>
+        {
+            Ok(())
+        }
+        _ => Err(Refusal::BadKey),
     }
-    if let Some(agreement) = agreement {
-        let answer = HeaderValue::from_str(&agreement.answer).expect("names and numbers");
-        response.headers_mut().insert(header::SEC_WEBSOCKET_EXTENSIONS, answer);
+}
+
+/// The answer that makes it a WebSocket (RFC 6455, section 4.2.2).
+fn accept(key: &str, protocol: Option<&str>, agreement: Option<&Agreement>) -> Vec<u8> {
+    let accepted = derive_accept_key(key.as_bytes());
+    let protocol = protocol.map(|name| ("sec-websocket-protocol", name));
+    let extensions = agreement.map(|agreement| (EXTENSIONS, agreement.answer.as_str()));
+    let mut answer = Vec::with_capacity(ANSWER_BYTES);
+    answer.extend_from_slice(
+        b"HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n",
+    );
+    for (name, value) in
+        [Some(("sec-websocket-accept", accepted.as_str())), protocol, extensions].into_iter().flatten()
+    {
+        for part in [name, ": ", value, "\r\n"] {
+            answer.extend_from_slice(part.as_bytes());
+        }
     }
-    let mut bytes = Vec::new();
-    write_response(&mut bytes, &response).expect("HTTP/1.1 and ASCII headers, written to memory");
-    Ok(bytes)
-}
-
-/// The value of a header that must not be repeated.
-fn single(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
-    let mut values = headers.get_all(name).iter();
-    let value = values.next()?.to_str().ok()?;
-    values.next().is_none().then_some(value)
-}
-
-/// The elements of a header that holds a list and may be repeated. Some may be empty (RFC 9110, section
-/// 5.6.1), which is no token that anybody looks for.
-fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
-    headers
-        .get_all(name)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|list| list.split(','))
-        .map(str::trim)
-}
-
-/// Whether the query has `key=value`.
-fn asks_for(request: &Request, key: &str, value: &str) -> bool {
-    let query = request.uri().query().unwrap_or_default();
-    query.split('&').any(|pair| pair.split_once('=') == Some((key, value)))
+    answer.extend_from_slice(b"\r\n");
+    answer
 }
 
 #[cfg(test)]
