@@ -38,6 +38,9 @@ fn each_module_of_it_is_there_and_is_run_alone() {
     named.sort();
     assert_eq!(named, modules, "tests/it/main.rs names all that is beside it");
     for name in &modules {
+        // One without would not be missed among those that share a process.
+        let of_it = |(path, source): &(String, String)| room_of(path) == name && source.contains("#[test]");
+        assert!(sources_below("tests/it").iter().any(of_it), "tests/it/{name} has no test");
         let twice = modules.iter().find(|other| *other != name && other.ends_with(name));
         assert_eq!(twice, None, "`{name}::` is in the names of its tests too");
     }
