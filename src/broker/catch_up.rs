@@ -45,7 +45,7 @@ impl CatchUps {
 
     /// Lets a question wait, as [`CatchUp::wait`] does.
     pub(super) fn wait(&mut self, question: Recover, now: Instant) -> Option<Recover> {
-        self.shards[usize::from(question.shard)].wait(question, now)
+        self.shards[usize::from(question.reply_to.shard)].wait(question, now)
     }
 
     /// Lets only those go on waiting of whom `is_ahead` says that they have to.
@@ -208,31 +208,33 @@ impl CatchUp {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::domain::codec::Codec;
     use crate::domain::encoding::Encoding;
-    use crate::domain::mail::{ClientKey, CommandKey, Lane, Since, TopicSlot, Variant};
+    use crate::domain::mail::{ClientKey, CommandKey, Lane, ReplyAddress, Since, TopicSlot, Variant};
 
     /// A question of this command that waits for this offset.
     pub(in crate::broker) fn question(command: u32, offset: u64) -> Recover {
+        let command = CommandKey { client: ClientKey { slot: 7, generation: 1 }, id: command };
         Recover {
-            shard: 0,
+            reply_to: ReplyAddress { shard: 0, command, codec: Codec::Json },
             topic: TopicSlot(0),
             variant: Variant { encoding: Encoding::Json, lane: Lane::FIRST },
             name: "a".into(),
-            asker: CommandKey { client: ClientKey { slot: 7, generation: 1 }, id: command },
             recoverable: true,
             since: Since { epoch: "e".into(), offset },
             rejects_unrecovered: false,
             has_waited: false,
-            budget: None,
         }
     }
 
     fn reached(catch_up: &mut CatchUp, offset: u64) -> Vec<u32> {
-        std::iter::from_fn(|| catch_up.next_reached(offset)).map(|question| question.asker.id).collect()
+        std::iter::from_fn(|| catch_up.next_reached(offset))
+            .map(|question| question.reply_to.command.id)
+            .collect()
     }
 
     fn late(catch_up: &mut CatchUp, now: Instant) -> Vec<u32> {
-        std::iter::from_fn(|| catch_up.next_late(now)).map(|question| question.asker.id).collect()
+        std::iter::from_fn(|| catch_up.next_late(now)).map(|question| question.reply_to.command.id).collect()
     }
 
     #[test]
@@ -269,7 +271,7 @@ pub(super) mod tests {
     #[test]
     fn where_all_places_are_taken_the_oldest_goes() {
         let (mut catch_up, start) = (CatchUp::new(WAITING_MAX), Instant::now());
-        let gone = |gone: Option<Recover>| gone.map(|question| question.asker.id);
+        let gone = |gone: Option<Recover>| gone.map(|question| question.reply_to.command.id);
         let most = u32::try_from(WAITING_MAX).unwrap();
         for command in 0..most {
             assert_eq!(gone(catch_up.wait(question(command, 10 + u64::from(command % 7)), start)), None);
@@ -299,9 +301,9 @@ pub(super) mod tests {
         for command in 1..=3 {
             catch_up.wait(question(command, u64::from(command)), start);
         }
-        catch_up.look_again(|question| question.asker.id != 2);
+        catch_up.look_again(|question| question.reply_to.command.id != 2);
         assert_eq!((catch_up.has_ready(), catch_up.has_reached(0)), (true, false));
-        assert_eq!(catch_up.next_ready().map(|question| question.asker.id), Some(2));
+        assert_eq!(catch_up.next_ready().map(|question| question.reply_to.command.id), Some(2));
         assert_eq!(reached(&mut catch_up, 1), [1]);
         assert_eq!(late(&mut catch_up, start + TIMEOUT), [3]);
     }

@@ -1,29 +1,23 @@
 //! Outcomes of operators' publishes. They are told at the end of a turn, all together, so that the control thread
 //! is woken once for those of one connection.
 
-use tokio::sync::oneshot;
-
-use crate::domain::mail::{Numbered, PublishFault};
-
-/// The outcome of a publish.
-type Outcome = Result<Numbered, PublishFault>;
+use crate::domain::mail::{ControlReply, PublishOutcome};
 
 /// Those of this turn, at most as many as a turn takes events and requests.
 #[derive(Debug, Default)]
-pub(super) struct Confirms(Vec<(oneshot::Sender<Outcome>, Outcome)>);
+pub(super) struct Confirms(Vec<(ControlReply<PublishOutcome>, PublishOutcome)>);
 
 impl Confirms {
     /// Keeps an outcome until the end of the turn.
-    pub(super) fn push(&mut self, answer: oneshot::Sender<Outcome>, outcome: Outcome) {
-        self.0.push((answer, outcome));
+    pub(super) fn push(&mut self, reply: ControlReply<PublishOutcome>, outcome: PublishOutcome) {
+        self.0.push((reply, outcome));
     }
 
     /// Tells all of them, the last one first. A connection waits for its first publish: when it is woken, the
     /// others have their answers as well.
     pub(super) fn tell(&mut self) {
-        while let Some((answer, outcome)) = self.0.pop() {
-            // Nobody may be waiting any more: an operator who hung up.
-            drop(answer.send(outcome));
+        while let Some((reply, outcome)) = self.0.pop() {
+            reply.send(outcome);
         }
     }
 }
@@ -34,12 +28,14 @@ mod tests {
     use std::task::{Context, Wake, Waker};
 
     use futures_util::FutureExt as _;
+    use tokio::sync::oneshot;
 
     use super::*;
+    use crate::domain::mail::Numbered;
 
     /// Counts the answers that are there when it is woken.
     struct Counter {
-        later: Mutex<Vec<oneshot::Receiver<Outcome>>>,
+        later: Mutex<Vec<oneshot::Receiver<PublishOutcome>>>,
         counted: Mutex<Vec<usize>>,
     }
 
@@ -53,7 +49,7 @@ mod tests {
 
     #[test]
     fn who_waits_for_the_first_outcome_is_woken_once_and_finds_them_all() {
-        let (answers, mut outcomes): (Vec<_>, Vec<_>) = (0..5).map(|_| oneshot::channel()).unzip();
+        let (answers, mut outcomes): (Vec<_>, Vec<_>) = (0..5).map(|_| ControlReply::new()).unzip();
         let mut first = outcomes.remove(0);
         let counter = Arc::new(Counter { later: Mutex::new(outcomes), counted: Mutex::default() });
         let waker = Waker::from(Arc::clone(&counter));

@@ -6,13 +6,14 @@
 //! A request that needs messages that this node has not read yet waits here. Its shard keeps no room for its
 //! answer meanwhile. When it has waited, the shard sends it again, with room.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::config::RecoveryMode;
 use crate::domain::codec::Codec;
 use crate::domain::mail::{
-    AnswerBudget, History as HistoryQuestion, HistoryAsker, HistoryPage, Lane, Mail, Position, Question,
-    Recover, ShardId, Since,
+    Answer, AnswerBudget, History as HistoryQuestion, HistoryPage, Lane, Mail, Position, Question, Recover,
+    ReplyAddress, ReplyTo, Since,
 };
 use crate::domain::publication::{Publication, Publications};
 use crate::domain::reasons::ErrorCode;
@@ -28,14 +29,17 @@ const AGAIN_PER_TURN: usize = REQUESTS_PER_TURN / 2;
 /// Publications in one answer about a topic's history at most, as SDKs expect it.
 const PAGE_MAX: usize = 300;
 
+/// The budget that a client's answer is taken from. `None`: it may have any size.
+type Budget = Option<Arc<AnswerBudget>>;
+
 /// Whether no answer that is taken from it has room any more.
-fn is_spent(budget: Option<&AnswerBudget>) -> bool {
-    budget.is_some_and(AnswerBudget::is_spent)
+fn is_spent(budget: &Budget) -> bool {
+    budget.as_ref().is_some_and(|budget| budget.is_spent())
 }
 
 /// Whether an answer with so many bytes of publications has room; then it is taken.
-fn has_room(budget: Option<&AnswerBudget>, bytes: usize) -> bool {
-    budget.is_none_or(|budget| budget.take(bytes))
+fn has_room(budget: &Budget, bytes: usize) -> bool {
+    budget.as_ref().is_none_or(|budget| budget.take(bytes))
 }
 
 impl Broker {
@@ -52,16 +56,16 @@ impl Broker {
     }
 
     /// Answers a client that wants to go on where it was; at once, or when this node has read as far.
-    pub(super) fn recover(&mut self, question: Box<Recover>) {
+    pub(super) fn recover(&mut self, question: Box<Recover>, budget: Budget) {
         if !self.is_ahead(&question) {
-            self.answer_recovery(question);
+            self.answer_recovery(question, budget);
         } else if question.has_waited && self.can_tell() {
             // What it has will not come any more.
-            self.answer_recovery(question);
+            self.answer_recovery(question, budget);
         } else if question.has_waited {
-            self.refuse_recovery(question);
+            self.refuse_recovery(*question, budget);
         } else {
-            self.let_wait(*question);
+            self.let_wait(*question, budget);
         }
     }
 
@@ -79,13 +83,14 @@ impl Broker {
         self.progress.is_read_back() && self.progress.is_linked()
     }
 
-    fn let_wait(&mut self, mut question: Recover) {
+    fn let_wait(&mut self, mut question: Recover, budget: Budget) {
         question.has_waited = true;
-        if question.budget.take().is_some() {
-            self.outbox.push(question.shard, Mail::Waits { client: question.asker.client });
+        if budget.is_some() {
+            let ReplyAddress { shard, command, .. } = question.reply_to;
+            self.outbox.push(shard, Mail::Waits { client: command.client });
         }
         if let Some(gone) = self.catch_up.wait(question, Instant::now()) {
-            self.refuse_recovery(Box::new(gone));
+            self.refuse_recovery(gone, None);
         }
     }
 
@@ -104,12 +109,12 @@ impl Broker {
                 return;
             }
             let Some(question) = self.next_caught_up() else { return };
-            let shard = question.shard;
+            let shard = question.reply_to.shard;
             self.outbox.count_request(Source::Shard(shard), Recipients::Shard(shard));
             if self.can_tell() || self.progress.is_read_back() && !self.is_ahead(&question) {
-                self.leave_for_later(question.shard, Question::Recover(Box::new(question)));
+                self.leave_for_later(Question::Recover(Box::new(question)), None);
             } else {
-                self.refuse_recovery(Box::new(question));
+                self.refuse_recovery(question, None);
             }
         }
     }
@@ -128,16 +133,16 @@ impl Broker {
         self.catch_up.next_deadline(reached, now, |shard| self.outbox.may_ask(Source::Shard(shard)))
     }
 
-    fn refuse_recovery(&mut self, question: Box<Recover>) {
+    fn refuse_recovery(&mut self, question: Recover, budget: Budget) {
         self.stats.recoveries_refused.add(1);
-        let answer = Box::new(Err(ErrorCode::Internal));
-        self.outbox.push(question.shard, Mail::Recovered { question, answer });
+        let (to, answer) = question.answer(Err(ErrorCode::Internal));
+        self.answer_client(to, budget, answer);
     }
 
     /// Answers, if there is room for the answer.
-    fn answer_recovery(&mut self, question: Box<Recover>) {
-        if is_spent(question.budget.as_deref()) {
-            return self.leave_for_later(question.shard, Question::Recover(question));
+    fn answer_recovery(&mut self, question: Box<Recover>, budget: Budget) {
+        if is_spent(&budget) {
+            return self.leave_for_later(Question::Recover(question), budget);
         }
         let lane = question.variant.lane;
         if question.since.offset > self.handed_over(&question.name, lane) {
@@ -153,20 +158,24 @@ impl Broker {
                 RecoveryMode::Stream => Mode::Stream,
                 RecoveryMode::Cache => Mode::Cache,
             },
-            codec: question.variant.encoding.codec(),
+            codec: question.reply_to.codec,
             bytes_max: self.config.limits.frame_bytes,
         };
-        let answer = self.history.recover(&query, Instant::now());
-        if !has_room(question.budget.as_deref(), answer.missed.as_ref().map_or(0, |missed| missed.len())) {
-            return self.leave_for_later(question.shard, Question::Recover(question));
+        let recovery = self.history.recover(&query, Instant::now());
+        if !has_room(&budget, recovery.missed.as_ref().map_or(0, |missed| missed.len())) {
+            return self.leave_for_later(Question::Recover(question), budget);
         }
-        let counter = if answer.missed.is_some() { &self.stats.recovered } else { &self.stats.unrecovered };
+        let is_recovered = recovery.missed.is_some();
+        let counter = if is_recovered { &self.stats.recovered } else { &self.stats.unrecovered };
         counter.add(1);
-        self.outbox.push(question.shard, Mail::Recovered { question, answer: Box::new(Ok(answer)) });
+        let (to, answer) = question.answer(Ok(recovery));
+        self.answer_client(to, budget, answer);
     }
 
-    fn leave_for_later(&mut self, shard: ShardId, question: Question) {
-        self.outbox.push(shard, Mail::AskAgain(question));
+    fn leave_for_later(&mut self, question: Question, budget: Budget) {
+        if let Some(to) = question.client() {
+            self.outbox.push(to.shard, Mail::AskAgain { question, budget });
+        }
     }
 
     fn end_waiting(&mut self, name: &str, lane: Lane) {
@@ -177,24 +186,23 @@ impl Broker {
     }
 
     /// Answers whoever wants to see what was published; a client if there is room for the answer.
-    pub(super) fn read_history(&mut self, question: Box<HistoryQuestion>) {
-        let HistoryAsker::Client { shard, client, command, codec, ref budget } = question.asker else {
+    pub(super) fn read_history(&mut self, question: Box<HistoryQuestion>, budget: Budget) {
+        let ReplyTo::Client(to) = question.reply_to else {
             let page = self.page(&question);
-            if let HistoryAsker::Control(answer) = question.asker {
-                // Nobody may be waiting any more: an operator who hung up.
-                drop(answer.send(page));
+            if let ReplyTo::Control(reply) = question.reply_to {
+                reply.send(page);
             }
             return;
         };
-        if is_spent(budget.as_deref()) {
-            return self.leave_for_later(shard, Question::History(question));
+        if is_spent(&budget) {
+            return self.leave_for_later(Question::History(question), budget);
         }
-        let page = self.encoded_page(&question, codec);
-        let bytes = page.as_ref().map_or(0, |page| page.publications.len());
-        if !has_room(budget.as_deref(), bytes) {
-            return self.leave_for_later(shard, Question::History(question));
+        let page = self.encoded_page(&question, to.codec);
+        if !has_room(&budget, page.as_ref().map_or(0, |page| page.publications.len())) {
+            return self.leave_for_later(Question::History(question), budget);
         }
-        self.outbox.push(shard, Mail::History { client, command, page: Box::new(page) });
+        let answer = page.map_or_else(Answer::Error, |page| Answer::History(Box::new(page)));
+        self.answer_client(to, budget, answer);
     }
 
     /// A part of a history for a client.

@@ -1,7 +1,10 @@
 //! Handles the requests of shards and operators.
 
+use std::sync::Arc;
+
 use crate::domain::mail::{
-    Asker, ClientKey, Mail, Numbered, Publish, PublishFault, Request, ShardId, TopicName,
+    Answer, AnswerBudget, ClientKey, Mail, Numbered, Publish, PublishOutcome, PublishReply, Question,
+    ReplyAddress, ReplyTo, Request, ShardId, TopicName,
 };
 use crate::domain::reasons::{ErrorCode, UnsubscribeCode};
 
@@ -50,9 +53,11 @@ impl Broker {
                 self.detach(&name, Place { shard, variant, slot });
             }
             Request::Publish(publish) => self.publish(publish),
-            Request::Recover(question) => self.recover(question),
-            Request::History(question) => self.read_history(question),
-            Request::RemoveHistory { topic, asker } => self.remove_history(&topic, asker),
+            Request::Ask { question: Question::Recover(question), budget } => self.recover(question, budget),
+            Request::Ask { question: Question::History(question), budget } => {
+                self.read_history(question, budget);
+            }
+            Request::RemoveHistory { topic, reply_to } => self.remove_history(&topic, reply_to),
             // There are no clients yet, and nobody takes mail.
             Request::Disconnect { .. } | Request::Unsubscribe { .. } if !self.stage.shards_run() => {}
             Request::Disconnect { shard, client, closing } => {
@@ -152,40 +157,47 @@ impl Broker {
             Err(_) => Err((publish, ErrorCode::BadRequest)),
         };
         if let Err((publish, error)) = refused {
-            self.answer(publish.asker, Err(error.into()));
+            self.answer(publish.reply_to, Err(error.into()));
         }
     }
 
     /// Removes a history through the stream, if there is one, so that all nodes remove it. Otherwise each
     /// node has a history of its own.
-    fn remove_history(&mut self, topic: &TopicName, asker: Asker) {
+    fn remove_history(&mut self, topic: &TopicName, reply_to: PublishReply) {
         if let Err(error) = self.must_have_history(topic) {
-            return self.reply(asker, Err(error.into()));
+            return self.reply(reply_to, Err(error.into()));
         }
-        match self.backplane.remove_history(topic, asker) {
+        match self.backplane.remove_history(topic, reply_to) {
             Ok(()) => {}
-            Err((asker, Removal::Here)) => {
+            Err((reply_to, Removal::Here)) => {
                 self.history.remove(topic);
-                self.reply(asker, Ok(Numbered::new()));
+                self.reply(reply_to, Ok(Numbered::new()));
             }
-            Err((asker, Removal::Refused(error))) => self.reply(asker, Err(error.into())),
+            Err((reply_to, Removal::Refused(error))) => self.reply(reply_to, Err(error.into())),
         }
     }
 
     /// Tells the sender of a publish the result.
-    pub(super) fn answer(&mut self, asker: Asker, outcome: Result<Numbered, PublishFault>) {
+    pub(super) fn answer(&mut self, reply_to: PublishReply, outcome: PublishOutcome) {
         let counter = if outcome.is_ok() { &self.stats.confirmed } else { &self.stats.publish_failures };
         counter.add(1);
-        self.reply(asker, outcome);
+        self.reply(reply_to, outcome);
     }
 
-    fn reply(&mut self, asker: Asker, outcome: Result<Numbered, PublishFault>) {
-        match asker {
-            Asker::Client { shard, client, command } => {
-                let outcome = outcome.map(drop).map_err(|fault| fault.code);
-                self.outbox.push(shard, Mail::Published { client, command, outcome });
-            }
-            Asker::Control(answer) => self.confirms.push(answer, outcome),
+    /// Answers a client's command.
+    pub(super) fn answer_client(
+        &mut self,
+        to: ReplyAddress,
+        budget: Option<Arc<AnswerBudget>>,
+        answer: Answer,
+    ) {
+        self.outbox.push(to.shard, Mail::Answer { to, budget, answer });
+    }
+
+    fn reply(&mut self, reply_to: PublishReply, outcome: PublishOutcome) {
+        match reply_to {
+            ReplyTo::Client(to) => self.answer_client(to, None, outcome.into()),
+            ReplyTo::Control(reply) => self.confirms.push(reply, outcome),
         }
     }
 }

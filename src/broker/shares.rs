@@ -5,7 +5,7 @@
 
 use rustc_hash::FxHashMap;
 
-use crate::domain::mail::{Asker, ClientKey, ShardId};
+use crate::domain::mail::{ClientKey, ReplyTo, ShardId};
 
 /// The part of the room that is for operators only.
 const RESERVED_PART: usize = 4;
@@ -24,11 +24,11 @@ pub(super) enum Sender {
 /// A client of one shard.
 pub(super) type Client = (ShardId, ClientKey);
 
-impl From<&Asker> for Sender {
-    fn from(asker: &Asker) -> Self {
-        match asker {
-            Asker::Client { shard, client, .. } => Self::Client((*shard, *client)),
-            Asker::Control(_) => Self::Operator,
+impl<T> From<&ReplyTo<T>> for Sender {
+    fn from(reply_to: &ReplyTo<T>) -> Self {
+        match reply_to {
+            ReplyTo::Client(to) => Self::Client((to.shard, to.command.client)),
+            ReplyTo::Control(_) => Self::Operator,
         }
     }
 }

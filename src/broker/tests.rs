@@ -12,10 +12,11 @@ use tokio::sync::{mpsc, oneshot};
 use super::*;
 use crate::base::mailbox::Receiver;
 use crate::config::{Interval, Namespace, SlowPolicy};
+use crate::domain::codec::Codec;
 use crate::domain::encoding::Encoding;
 use crate::domain::mail::{
-    Asker, ClientKey, KeyedLine, Lane, Numbered, Publish, PublishFault, Request, ShardId, TopicCounts,
-    TopicName, TopicSlot, Variant,
+    Answer, ClientKey, CommandKey, KeyedLine, Lane, Numbered, Publish, PublishOutcome, ReplyAddress, ReplyTo,
+    Request, ShardId, TopicCounts, TopicName, TopicSlot, Variant,
 };
 use crate::domain::reasons::{CloseReason, Closing, ErrorCode, UnsubscribeCode};
 use crate::stats::BackplaneState;
@@ -91,7 +92,7 @@ impl Harness {
         assert!(matches!(mail, Mail::Attached { topic, .. } if topic.0 == slot), "{mail:?}");
     }
 
-    fn publish(&self, topics: &[&str], data: &str) -> oneshot::Receiver<Result<Numbered, PublishFault>> {
+    fn publish(&self, topics: &[&str], data: &str) -> oneshot::Receiver<PublishOutcome> {
         self.publish_of(None, topics, data)
     }
 
@@ -100,7 +101,7 @@ impl Harness {
         key: Option<&str>,
         topics: &[&str],
         data: &str,
-    ) -> oneshot::Receiver<Result<Numbered, PublishFault>> {
+    ) -> oneshot::Receiver<PublishOutcome> {
         self.publish_as(None, key, topics, data)
     }
 
@@ -110,12 +111,12 @@ impl Harness {
         key: Option<&str>,
         topics: &[&str],
         data: &str,
-    ) -> oneshot::Receiver<Result<Numbered, PublishFault>> {
-        let (asker, answer) = oneshot::channel();
+    ) -> oneshot::Receiver<PublishOutcome> {
+        let (reply_to, answer) = ReplyTo::control();
         let topics = topics.iter().map(|&topic| TopicName::from(topic)).collect();
-        let (asker, data) = (Asker::Control(asker), data.as_bytes().into());
+        let data = data.as_bytes().into();
         let (id, key) = (id.map(Box::from), key.map(Box::from));
-        self.ask(Request::Publish(Publish { asker, topics, data, id, key }));
+        self.ask(Request::Publish(Publish { reply_to, topics, data, id, key }));
         answer
     }
 
@@ -429,12 +430,13 @@ fn limits_and_wrong_publishes_are_answered() {
 fn answers_to_clients_and_orders_of_operators_go_to_their_shards() {
     let mut harness = Harness::new(2, |_| {});
     let client = ClientKey { slot: 3, generation: 4 };
-    let asker = Asker::Client { shard: 1, client, command: 9 };
+    let command = CommandKey { client, id: 9 };
+    let reply_to = ReplyTo::Client(ReplyAddress { shard: 1, command, codec: Codec::Json });
     let (topics, data) = (vec!["a".into()], (*b"1").into());
-    harness.ask(Request::Publish(Publish { asker, topics, data, id: None, key: None }));
+    harness.ask(Request::Publish(Publish { reply_to, topics, data, id: None, key: None }));
     let mail = harness.mail(1);
     assert!(
-        matches!(mail, Mail::Published { client: to, command: 9, outcome: Ok(()) } if to == client),
+        matches!(&mail, Mail::Answer { to, answer: Answer::Published, .. } if to.command == command),
         "{mail:?}"
     );
     harness.ask(Request::Disconnect {

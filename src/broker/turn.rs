@@ -240,8 +240,8 @@ impl Broker {
         match event {
             Event::Message(message) => self.take_message(message),
             Event::Unsettled(message) => self.look_again(message),
-            Event::Published { asker, outcome } => {
-                self.answer(asker, outcome);
+            Event::Published { reply_to, outcome } => {
+                self.answer(reply_to, outcome);
             }
             Event::DeadLettered { tag } => self.acks.release(tag),
             Event::DeadLetterLost { is_unroutable } => self.dead_letter_lost(is_unroutable),

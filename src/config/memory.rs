@@ -44,7 +44,7 @@ const CLIENT: u64 = 512;
 const TOPIC: u64 = 250;
 const HISTORY_TOPIC: u64 = 150;
 const MAIL: u64 = 56;
-const REQUEST: u64 = 100;
+const REQUEST: u64 = 104;
 /// Four pairs of id and topic.
 const MESSAGE_ID: u64 = 4 * 70;
 /// How often `amqp.prefetch_bytes` counts: messages received, messages sent ahead, and dead letters that

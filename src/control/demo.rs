@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 use rand::distr::OpenClosed01;
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
-use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use crate::base::mailbox::Sender;
-use crate::domain::mail::{Asker, Publish, Request};
+use crate::domain::mail::{Publish, ReplyTo, Request};
 use crate::domain::reasons::ErrorCode;
 
 /// The topics on which the demo publishes.
@@ -55,10 +54,9 @@ pub async fn run(requests: Sender<Request>) {
 }
 
 async fn publish(requests: &Sender<Request>, topic: &str, data: String) -> Result<(), ErrorCode> {
-    let (asker, answer) = oneshot::channel();
+    let (reply_to, answer) = ReplyTo::control();
     let data = data.into_bytes().into_boxed_slice();
-    let (asker, topics) = (Asker::Control(asker), vec![topic.into()]);
-    let publish = Publish { asker, topics, data, id: None, key: None };
+    let publish = Publish { reply_to, topics: vec![topic.into()], data, id: None, key: None };
     requests.send(Request::Publish(publish)).map_err(|_| ErrorCode::TooManyRequests)?;
     answer.await.map_or(Err(ErrorCode::Internal), |outcome| outcome.map(drop).map_err(|fault| fault.code))
 }

@@ -6,15 +6,24 @@
 //! [`Request::Detach`] the shard keeps the slot until [`Mail::Detached`] comes. Mailboxes keep their order,
 //! so that is the last mail about the slot.
 
+mod answer;
+mod budget;
 mod question;
+mod reply_to;
 
 use std::sync::Arc;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use crate::domain::encoding::Encoding;
 use crate::domain::reasons::{Closing, ErrorCode, UnsubscribeCode};
 
-pub use question::{ANSWER_COST, AnswerBudget, History, HistoryAsker, HistoryPage, Question};
+pub use answer::{
+    Answer, HistoryPage, Numbered, PublishFault, PublishOutcome, PublishReply, Recovered, Recovery,
+    TopicCounts,
+};
+pub use budget::{ANSWER_COST, AnswerBudget};
+pub use question::{History, Question, Recover};
+pub use reply_to::{ControlReply, ReplyAddress, ReplyTo};
 
 /// A topic's name, shared by all who hold it. Its reference count changes when a topic is attached, never per
 /// message.
@@ -45,9 +54,6 @@ pub struct TopicSlot(pub u32);
 /// Number of a shard, from 0.
 pub type ShardId = u16;
 
-/// Topics with their numbers of subscribers.
-pub type TopicCounts = Vec<(TopicName, u32)>;
-
 /// Identifies one numbering of publications: offsets of different epochs cannot be compared. Shared by
 /// everyone who holds a position in it.
 pub type Epoch = Arc<str>;
@@ -69,17 +75,6 @@ pub struct Since {
     pub epoch: Box<str>,
     /// The newest publication that the client has.
     pub offset: u64,
-}
-
-/// The result of a recovery.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recovery {
-    /// The position after the publications below. If nothing could be recovered: that of the newest
-    /// publication that this shard was given.
-    pub position: Position,
-    /// What the client missed, as `Codec::add_publication` writes it; possibly none. `None`: the client cannot continue
-    /// from its position.
-    pub missed: Option<Arc<[u8]>>,
 }
 
 /// A part of the many subscribers that a topic with `max_delay` has on a shard. The windows in which
@@ -178,32 +173,29 @@ pub enum Mail {
         /// The position of a topic with history.
         position: Option<Position>,
     },
-    /// The answer to [`Request::Recover`]. Every batch after it contains only publications that are not in
-    /// it.
-    Recovered {
-        /// The request.
-        question: Box<Recover>,
-        /// The result, or why it cannot be given now.
-        answer: Box<Result<Recovery, ErrorCode>>,
+    /// The answer to a client's command.
+    Answer {
+        /// The command.
+        to: ReplyAddress,
+        /// The budget that the answer is taken from, if the question came with one.
+        budget: Option<Arc<AnswerBudget>>,
+        /// The answer.
+        answer: Answer,
     },
-    /// The answer to a client's [`Request::History`].
-    History {
-        /// The client.
-        client: ClientKey,
-        /// The id of its command.
-        command: u32,
-        /// The history, or an error.
-        page: Box<Result<HistoryPage, ErrorCode>>,
-    },
-    /// A recovery waits for something other than room for its answer. It no longer counts in the client's
-    /// budget. Either [`Mail::AskAgain`] or a refusal ([`Mail::Recovered`]) follows, both without a budget.
+    /// A question waits for something other than room for its answer. It no longer counts in the client's
+    /// budget. Either [`Mail::AskAgain`] or an answer follows, both without a budget.
     Waits {
         /// The client.
         client: ClientKey,
     },
-    /// A request is to be sent again with another budget: its answer does not fit into the budget it has, or
+    /// A question is to be asked again with another budget: its answer does not fit into the budget it has, or
     /// it has none because it waited.
-    AskAgain(Question),
+    AskAgain {
+        /// The question.
+        question: Question,
+        /// The budget that it came with.
+        budget: Option<Arc<AnswerBudget>>,
+    },
     /// The topic could not be attached; the slot is free.
     AttachFailed {
         /// The topic, by this shard's number.
@@ -215,15 +207,6 @@ pub enum Mail {
     Detached {
         /// The topic, by this shard's number.
         topic: TopicSlot,
-    },
-    /// The answer to a client's publish.
-    Published {
-        /// The client.
-        client: ClientKey,
-        /// The id of its command.
-        command: u32,
-        /// Whether the backplane has confirmed the publication.
-        outcome: Result<(), ErrorCode>,
     },
     /// Publications may have been lost between the backplane and this node. Every subscriber is told (2500),
     /// at the configured rate.
@@ -259,11 +242,7 @@ impl Mail {
     pub fn weight(&self) -> usize {
         match self {
             Self::Batch { lines, .. } => lines.bytes.len(),
-            Self::Recovered { answer, .. } => match &**answer {
-                Ok(Recovery { missed: Some(missed), .. }) => missed.len(),
-                _ => 0,
-            },
-            Self::History { page, .. } => page.as_ref().as_ref().map_or(0, |page| page.publications.len()),
+            Self::Answer { answer, .. } => answer.weight(),
             _ => 0,
         }
     }
@@ -296,16 +275,19 @@ pub enum Request {
     },
     /// A client or an operator publishes.
     Publish(Publish),
-    /// A client wants to continue from its position, in a topic that is attached to its shard.
-    Recover(Box<Recover>),
-    /// A client or an operator asks for a history.
-    History(Box<History>),
+    /// A client or an operator asks for something.
+    Ask {
+        /// For what.
+        question: Question,
+        /// The budget that the answer is taken from. `None`: the answer may have any size.
+        budget: Option<Arc<AnswerBudget>>,
+    },
     /// An operator removes a history, on all nodes that read the same stream.
     RemoveHistory {
         /// Of which topic.
         topic: TopicName,
         /// Receives the result once it is certain.
-        asker: Asker,
+        reply_to: PublishReply,
     },
     /// An operator closes one client; the shard is part of its id.
     Disconnect {
@@ -355,31 +337,6 @@ impl Request {
     }
 }
 
-/// A client's request to continue from its position.
-#[derive(Clone, Debug)]
-pub struct Recover {
-    /// Which shard.
-    pub shard: ShardId,
-    /// The topic, by that shard's number.
-    pub topic: TopicSlot,
-    /// In which variant.
-    pub variant: Variant,
-    /// The topic.
-    pub name: TopicName,
-    /// The client.
-    pub asker: CommandKey,
-    /// Whether the subscription is recoverable.
-    pub recoverable: bool,
-    /// From which position.
-    pub since: Since,
-    /// Whether the client wants an error instead of a subscription if it cannot recover.
-    pub rejects_unrecovered: bool,
-    /// Whether the request has already waited for the node to read far enough. It does not wait again.
-    pub has_waited: bool,
-    /// The budget that the answer is taken from. `None`: the answer may have any size.
-    pub budget: Option<Arc<AnswerBudget>>,
-}
-
 /// Topics that one message may have. The broker thread makes a publication for each. A message with tens of
 /// thousands of topics, for which its headers have room, would delay all others. A message with more topics
 /// is a dead letter.
@@ -389,7 +346,7 @@ pub const MESSAGE_TOPICS_MAX: usize = 1000;
 #[derive(Debug)]
 pub struct Publish {
     /// Who receives the result.
-    pub asker: Asker,
+    pub reply_to: PublishReply,
     /// The topic, or several topics (one AMQP message with `CC`), at most [`MESSAGE_TOPICS_MAX`].
     pub topics: Vec<TopicName>,
     /// JSON that was checked to be well-formed, byte for byte as received.
@@ -401,38 +358,14 @@ pub struct Publish {
     pub key: Option<Box<str>>,
 }
 
-/// The position of a publication in each of its topics that has a history, if it is known by then: always in
-/// the embedded backplane, never where RabbitMQ numbers it later.
-pub type Numbered = Vec<(Box<str>, Position)>;
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Why a publish failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PublishFault {
-    /// The error for the client.
-    pub code: ErrorCode,
-    /// Why it would fail again, as a sentence for operators: RabbitMQ refused it, or it cannot be sent at
-    /// all.
-    pub refusal: Option<Box<str>>,
-}
-
-impl From<ErrorCode> for PublishFault {
-    fn from(code: ErrorCode) -> Self {
-        Self { code, refusal: None }
+    /// A mailbox allocates all of its places at once, whatever comes.
+    #[test]
+    fn mail_and_requests_are_small() {
+        let (mail, request) = (size_of::<Mail>(), size_of::<Request>());
+        assert!(mail <= 48 && request <= 96, "{mail} {request}");
     }
-}
-
-/// Who receives the result of a publish.
-#[derive(Debug)]
-pub enum Asker {
-    /// A client: the answer goes to its shard's mailbox.
-    Client {
-        /// Which shard.
-        shard: ShardId,
-        /// The client.
-        client: ClientKey,
-        /// The id of its command.
-        command: u32,
-    },
-    /// The control thread.
-    Control(oneshot::Sender<Result<Numbered, PublishFault>>),
 }

@@ -1,7 +1,7 @@
 //! What the broker's answers mean for the clients that wait for them.
 
 use crate::codec::reply::{self, EncodedPublications, HistoryRead, Reply, Subscribed};
-use crate::domain::mail::{HistoryPage, Position, Recover, Recovery};
+use crate::domain::mail::{Answer, HistoryPage, Position, Recovered, Recovery};
 use crate::domain::reasons::ErrorCode;
 use crate::session::options::SubscribeOptions;
 
@@ -21,38 +21,32 @@ pub fn subscribed<'a>(options: &SubscribeOptions, position: Option<&'a Position>
 ///
 /// # Errors
 /// Why the client is not subscribed.
-pub fn recovered<'a>(
-    question: &'a Recover,
-    answer: &'a Result<Recovery, ErrorCode>,
-) -> Result<Subscribed<'a>, ErrorCode> {
-    let Recovery { position, missed } = answer.as_ref().map_err(|error| *error)?;
-    if missed.is_none() && question.rejects_unrecovered {
+pub fn recovered(recovered: &Recovered) -> Result<Subscribed<'_>, ErrorCode> {
+    let Recovery { position, missed } = recovered.result.as_ref().map_err(|error| *error)?;
+    if missed.is_none() && recovered.rejects_unrecovered {
         return Err(ErrorCode::UnrecoverablePosition);
     }
-    let offset = if missed.is_some() { question.since.offset } else { position.offset };
+    let offset = if missed.is_some() { recovered.since.offset } else { position.offset };
     Ok(Subscribed {
         position: Some(reply::Position { epoch: &position.epoch, offset }),
-        recoverable: question.recoverable,
+        recoverable: recovered.recoverable,
         was_recovering: true,
         recovered: missed.as_deref().map(EncodedPublications),
     })
 }
 
-/// The answer to a publish.
+/// The reply that an answer is for the client.
 #[must_use]
-pub fn published(outcome: Result<(), ErrorCode>) -> Reply<'static> {
-    outcome.map_or_else(Reply::Error, |()| Reply::Publish)
-}
-
-/// The answer to a history command.
-#[must_use]
-pub fn history(page: &Result<HistoryPage, ErrorCode>) -> Reply<'_> {
-    match page {
-        Ok(HistoryPage { position, publications }) => Reply::History(HistoryRead {
-            position: of_topic(position),
-            publications: EncodedPublications(publications),
-        }),
-        Err(error) => Reply::Error(*error),
+pub fn reply(answer: &Answer) -> Reply<'_> {
+    match answer {
+        Answer::Error(error) => Reply::Error(*error),
+        Answer::Published => Reply::Publish,
+        Answer::History(page) => {
+            let HistoryPage { position, publications } = &**page;
+            let publications = EncodedPublications(publications);
+            Reply::History(HistoryRead { position: of_topic(position), publications })
+        }
+        Answer::Recovered(end) => recovered(end).map_or_else(Reply::Error, Reply::Subscribe),
     }
 }
 

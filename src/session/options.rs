@@ -2,7 +2,7 @@
 
 use crate::codec::command::Subscribe;
 use crate::config::Namespace;
-use crate::domain::mail::{Recover, Since};
+use crate::domain::mail::{Recovered, Since};
 
 /// How a client wants to be subscribed, as far as the topic's namespace permits it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,10 +43,10 @@ impl SubscribeOptions {
         Self { positioned, recoverable, recover, was_recovering: false }
     }
 
-    /// Those of a client that asked to recover.
+    /// Those of a client whose recovery has ended.
     #[must_use]
-    pub fn of(question: Recover) -> Self {
-        let Recover { recoverable, since, rejects_unrecovered, .. } = question;
+    pub fn of(recovered: Recovered) -> Self {
+        let Recovered { recoverable, since, rejects_unrecovered, .. } = recovered;
         let recover = Some(Box::new(Resume { since, rejects_unrecovered }));
         Self { positioned: true, recoverable, recover, was_recovering: false }
     }

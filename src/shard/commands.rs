@@ -3,7 +3,7 @@
 use crate::codec::command::{Command, Malformed, Method};
 use crate::codec::push::Push;
 use crate::codec::reply::{Connected, Reply};
-use crate::domain::mail::{Asker, History, HistoryAsker, Publish, Question, Request, TopicSlot};
+use crate::domain::mail::{History, Publish, Question, ReplyTo, Request, TopicSlot};
 use crate::domain::reasons::ErrorCode;
 use crate::net::stream::Stream;
 use crate::session::Pending;
@@ -174,11 +174,10 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             Action::Unsubscribe { id, topic } => self.unsubscribe(slot, id, topic),
             Action::Publish { id, topic, data } => self.publish(slot, id, &topic, data),
             Action::History { id, topic, limit, since, reverse } => {
-                let (client, codec) = (self.clients.key(slot), self.clients[slot].session.codec());
-                let asker = HistoryAsker::Client { shard: self.id, client, command: id, codec, budget: None };
+                let reply_to = ReplyTo::Client(self.reply_address(slot, id));
                 self.clients[slot].session.asked(id, &topic, Pending::History);
                 let topic = topic.into();
-                self.ask(Question::History(Box::new(History { asker, topic, limit, since, reverse })));
+                self.ask(Question::History(Box::new(History { reply_to, topic, limit, since, reverse })));
                 self.send_requests();
                 Outcome::Done
             }
@@ -227,8 +226,9 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     }
 
     fn publish(&mut self, slot: u32, id: u32, topic: &str, data: &[u8]) -> Outcome {
-        let asker = Asker::Client { shard: self.id, client: self.clients.key(slot), command: id };
-        let publish = Publish { asker, topics: vec![topic.into()], data: data.into(), id: None, key: None };
+        let reply_to = ReplyTo::Client(self.reply_address(slot, id));
+        let publish =
+            Publish { reply_to, topics: vec![topic.into()], data: data.into(), id: None, key: None };
         if !self.requests.send(Request::Publish(publish)) {
             return self.wait_for_room(slot);
         }

@@ -3,8 +3,10 @@
 use std::collections::VecDeque;
 
 use crate::base::mailbox::Receiver;
-use crate::domain::mail::{ClientKey, CommandKey, HistoryPage, Lines, Mail, Request, TopicCounts, TopicSlot};
-use crate::domain::reasons::{Closing, ErrorCode, UnsubscribeCode};
+use crate::domain::mail::{
+    Answer, ClientKey, CommandKey, Lines, Mail, ReplyAddress, Request, TopicCounts, TopicSlot,
+};
+use crate::domain::reasons::{Closing, UnsubscribeCode};
 use crate::net::stream::Stream;
 use crate::session::answers;
 use crate::shard::Shard;
@@ -94,13 +96,16 @@ impl<S: Stream, T: Transport> Shard<S, T> {
                 self.note_batch(topic);
             }
             Mail::Attached { topic, position } => self.attached(topic, position),
-            Mail::Recovered { question, answer } => self.recovered(*question, *answer),
+            Mail::Answer { to: ReplyAddress { command, .. }, budget, answer } => {
+                if budget.is_some() {
+                    self.note_answer(command.client);
+                }
+                self.answered(command, answer);
+            }
             Mail::Waits { client } => self.note_answer(client),
-            Mail::AskAgain(question) => self.ask_again(question),
+            Mail::AskAgain { question, budget } => self.ask_again(question, budget.is_some()),
             Mail::AttachFailed { topic, error } => self.attach_failed(topic, error),
             Mail::Detached { topic } => self.detached(topic),
-            Mail::Published { client, command, outcome } => self.published(client, command, outcome),
-            Mail::History { client, command, page } => self.history_read(client, command, *page),
             Mail::Gap => self.begin_gap(),
             Mail::Disconnect { client, closing } => self.disconnect(client, &closing),
             Mail::Unsubscribe { client, topic, code } => self.unsubscribe_for_operator(client, &topic, code),
@@ -123,18 +128,13 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         self.append(slot, lines)
     }
 
-    fn published(&mut self, client: ClientKey, command: u32, outcome: Result<(), ErrorCode>) {
-        let asker = CommandKey { client, id: command };
-        if self.is_still_pending(asker) {
-            self.reply(asker, &answers::published(outcome));
-        }
-    }
-
-    fn history_read(&mut self, client: ClientKey, command: u32, page: Result<HistoryPage, ErrorCode>) {
-        let asker = CommandKey { client, id: command };
-        self.note_answer(client);
-        if self.is_still_pending(asker) {
-            self.reply(asker, &answers::history(&page));
+    /// The broker thread's answer to a client's command.
+    fn answered(&mut self, command: CommandKey, answer: Answer) {
+        match answer {
+            // Its topic has been kept for it, whether the client is still there or not.
+            Answer::Recovered(recovered) => self.recovered(command, *recovered),
+            answer if self.is_still_pending(command) => self.reply(command, &answers::reply(&answer)),
+            _ => {}
         }
     }
 

@@ -13,7 +13,9 @@ use std::time::Duration;
 use crate::codec::push::Push;
 use crate::codec::reply::{Reply, Subscribed};
 use crate::domain::encoding::Encoding;
-use crate::domain::mail::{CommandKey, Lane, Position, Question, Recover, Recovery, TopicSlot, Variant};
+use crate::domain::mail::{
+    CommandKey, Lane, Position, Question, Recover, Recovered, ReplyAddress, TopicSlot, Variant,
+};
 use crate::domain::reasons::{ErrorCode, UnsubscribeCode};
 use crate::net::stream::Stream;
 use crate::session::options::SubscribeOptions;
@@ -43,15 +45,15 @@ pub(super) enum Joined {
 
 impl<S: Stream, T: Transport> Shard<S, T> {
     /// Subscribes a client, at once or as soon as the broker has answered.
-    pub(super) fn join(&mut self, slot: u32, name: &str, command: u32, options: SubscribeOptions) -> Joined {
+    pub(super) fn join(&mut self, slot: u32, name: &str, id: u32, options: SubscribeOptions) -> Joined {
         let variant = self.variant_for(slot, name);
         let topic = match self.topics.find(name, variant) {
             Some(topic) => topic,
             None if !self.requests.has_room() => return Joined::NoRoom,
             None => self.attach(name, variant),
         };
-        let asker = CommandKey { client: self.clients.key(slot), id: command };
-        let pending = PendingSubscriber { asker, options };
+        let command = CommandKey { client: self.clients.key(slot), id };
+        let pending = PendingSubscriber { command, options };
         if self.topics[topic].is_muted() && self.gap_lasts() {
             return Joined::NotNow;
         }
@@ -62,39 +64,38 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             self.send_requests();
         } else {
             self.add_subscriber(topic, slot);
-            self.say_subscribed(topic, asker, &pending.options);
+            self.say_subscribed(topic, command, &pending.options);
             return Joined::AtOnce;
         }
-        self.clients[slot].session.asked(command, name, Pending::Subscribe);
+        self.clients[slot].session.asked(id, name, Pending::Subscribe);
         Joined::Later
     }
 
     /// Asks the broker for what somebody missed.
-    fn ask_to_recover(&mut self, slot: TopicSlot, PendingSubscriber { asker, options }: PendingSubscriber) {
+    fn ask_to_recover(&mut self, slot: TopicSlot, PendingSubscriber { command, options }: PendingSubscriber) {
         let Some(resume) = options.recover else { unreachable!("only who recovers is asked for") };
+        let reply_to = self.reply_address(command.client.slot, command.id);
         let topic = &mut self.topics[slot];
         topic.begin_recovery();
         let question = Recover {
-            shard: self.id,
+            reply_to,
             topic: slot,
             variant: topic.variant(),
             name: topic.name().clone(),
-            asker,
             recoverable: options.recoverable,
             since: resume.since,
             rejects_unrecovered: resume.rejects_unrecovered,
             has_waited: false,
-            budget: None,
         };
         self.ask(Question::Recover(Box::new(question)));
     }
 
     /// Answers a subscribe that is done: the next publication is the first one after the topic's position.
-    fn say_subscribed(&mut self, topic: TopicSlot, asker: CommandKey, options: &SubscribeOptions) {
+    fn say_subscribed(&mut self, topic: TopicSlot, command: CommandKey, options: &SubscribeOptions) {
         let subscribed = answers::subscribed(options, self.topics[topic].position());
         // Not by `put_reply`: the epoch is the topic's.
-        let codec = self.clients[asker.client.slot].session.codec();
-        codec.write_reply(&mut self.lines, asker.id, &Reply::Subscribe(subscribed));
+        let codec = self.clients[command.client.slot].session.codec();
+        codec.write_reply(&mut self.lines, command.id, &Reply::Subscribe(subscribed));
     }
 
     /// In which variant the client in `slot` is sent the topic of this name, if it subscribes to it now.
@@ -215,20 +216,20 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         // Whoever left the topic just now may have replies to come in the same message.
         let held = std::mem::take(&mut self.lines);
         let pending = self.topics[slot].take_pending();
-        let present = pending.into_iter().filter(|pending| self.is_still_pending(pending.asker));
+        let present = pending.into_iter().filter(|pending| self.is_still_pending(pending.command));
         let (recovering, others): (Vec<_>, Vec<_>) =
             present.partition(|pending| pending.options.recover.is_some());
         // All of them first: a reply can end its connection, and the last subscriber with it.
         for pending in &others {
-            self.add_subscriber(slot, pending.asker.client.slot);
+            self.add_subscriber(slot, pending.command.client.slot);
         }
         for pending in recovering {
             self.ask_to_recover(slot, pending);
         }
-        for PendingSubscriber { asker, options } in others {
-            if self.is_still_pending(asker) {
-                self.say_subscribed(slot, asker, &options);
-                self.send_reply(asker);
+        for PendingSubscriber { command, options } in others {
+            if self.is_still_pending(command) {
+                self.say_subscribed(slot, command, &options);
+                self.send_reply(command);
             }
         }
         self.lines = held;
@@ -236,21 +237,18 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     }
 
     /// The broker has looked for what a client missed.
-    pub(super) fn recovered(&mut self, question: Recover, answer: Result<Recovery, ErrorCode>) {
-        let Recover { topic, asker, .. } = question;
+    pub(super) fn recovered(&mut self, command: CommandKey, recovered: Recovered) {
+        let topic = recovered.topic;
         self.topics[topic].end_recovery();
-        if question.budget.is_some() {
-            self.note_answer(asker.client);
-        }
-        if self.is_still_pending(asker) {
+        if self.is_still_pending(command) {
             if self.topics[topic].is_muted() {
                 // The numbering is another one by now, and the answer may be of the former one: asked again when
                 // all who know the former one have been told. They need not be told of who is not there yet.
-                self.topics[topic].add_pending(PendingSubscriber::again(question));
+                self.topics[topic].add_pending(PendingSubscriber::again(command, recovered));
             } else {
-                match answers::recovered(&question, &answer) {
-                    Ok(subscribed) => self.go_on(&question, subscribed),
-                    Err(error) => self.reply(asker, &Reply::Error(error)),
+                match answers::recovered(&recovered) {
+                    Ok(subscribed) => self.go_on(topic, command, subscribed),
+                    Err(error) => self.reply(command, &Reply::Error(error)),
                 }
             }
         }
@@ -259,16 +257,16 @@ impl<S: Stream, T: Transport> Shard<S, T> {
 
     /// Subscribes a client that was away. Every batch after this is of publications that are not in the answer,
     /// and the subscriber is attached at the log's end.
-    fn go_on(&mut self, question: &Recover, subscribed: Subscribed<'_>) {
-        self.add_subscriber(question.topic, question.asker.client.slot);
-        self.reply(question.asker, &Reply::Subscribe(subscribed));
+    fn go_on(&mut self, topic: TopicSlot, command: CommandKey, subscribed: Subscribed<'_>) {
+        self.add_subscriber(topic, command.client.slot);
+        self.reply(command, &Reply::Subscribe(subscribed));
     }
 
     /// The broker has not: whoever waited is told, and the slot is free.
     pub(super) fn attach_failed(&mut self, slot: TopicSlot, error: ErrorCode) {
-        for PendingSubscriber { asker, .. } in self.free(slot).take_pending() {
-            if self.is_still_pending(asker) {
-                self.reply(asker, &Reply::Error(error));
+        for PendingSubscriber { command, .. } in self.free(slot).take_pending() {
+            if self.is_still_pending(command) {
+                self.reply(command, &Reply::Error(error));
             }
         }
     }
@@ -292,9 +290,15 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         self.topics.remove(slot)
     }
 
-    /// Whether whoever asked is still there to be answered.
-    pub(super) fn is_still_pending(&self, asker: CommandKey) -> bool {
-        self.clients.find(asker.client).is_some_and(|client| client.transport.phase() == Phase::Open)
+    /// Where the broker thread is to send the answer to a command.
+    pub(super) fn reply_address(&self, slot: u32, id: u32) -> ReplyAddress {
+        let command = CommandKey { client: self.clients.key(slot), id };
+        ReplyAddress { shard: self.id, command, codec: self.clients[slot].session.codec() }
+    }
+
+    /// Whether the client of a command is still there to be answered.
+    pub(super) fn is_still_pending(&self, command: CommandKey) -> bool {
+        self.clients.find(command.client).is_some_and(|client| client.transport.phase() == Phase::Open)
     }
 
     /// Answers a command that waited for the broker, and lets the client's next command have its turn.

@@ -1,21 +1,21 @@
 //! Subscribe commands that wait for the broker, and what they ask for.
 
-use crate::domain::mail::{CommandKey, Recover};
+use crate::domain::mail::{CommandKey, Recovered};
 use crate::session::options::SubscribeOptions;
 
 /// A client that waits to be subscribed.
 #[derive(Debug)]
 pub struct PendingSubscriber {
-    /// Whom to answer.
-    pub asker: CommandKey,
+    /// Its command.
+    pub command: CommandKey,
     /// How it is to be subscribed.
     pub options: SubscribeOptions,
 }
 
 impl PendingSubscriber {
-    /// Whoever asked this, to ask it again.
+    /// The client whose recovery has ended, to recover again.
     #[must_use]
-    pub fn again(question: Recover) -> Self {
-        Self { asker: question.asker, options: SubscribeOptions::of(question) }
+    pub fn again(command: CommandKey, recovered: Recovered) -> Self {
+        Self { command, options: SubscribeOptions::of(recovered) }
     }
 }

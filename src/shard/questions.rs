@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::moment::Moment;
-use crate::domain::mail::{ANSWER_COST, AnswerBudget, ClientKey, Question};
+use crate::domain::mail::{ANSWER_COST, AnswerBudget, ClientKey, Question, Request};
 use crate::net::stream::Stream;
 use crate::shard::Shard;
 use crate::transport::Transport;
@@ -126,7 +126,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
 
     /// Asks the broker, as soon as there is room: in the client's budget, or in its next one.
     pub(super) fn ask(&mut self, question: Question) {
-        let Some(ClientKey { slot, .. }) = question.client() else { return };
+        let Some(slot) = question.client().map(|to| to.command.client.slot) else { return };
         if self.may_ask(slot) && (self.questions_of(slot).asked.is_some() || self.may_begin()) {
             self.put_question(slot, question);
         } else {
@@ -154,7 +154,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         ANSWER_COST + self.limits.frame_bytes
     }
 
-    fn put_question(&mut self, slot: u32, mut question: Question) {
+    fn put_question(&mut self, slot: u32, question: Question) {
         let left_of_all =
             self.limits.shard_replies_bytes.saturating_sub(self.replies.bytes() + self.answers.promised);
         let left =
@@ -166,9 +166,9 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         let asked = questions.asked.get_or_insert_with(|| Asked::new(now, left, promised));
         asked.count += 1;
         asked.unanswered += 1;
-        question.set_budget(Arc::clone(&asked.budget));
+        let budget = Some(Arc::clone(&asked.budget));
         self.answers.promised += if is_new { promised } else { 0 };
-        self.requests.push_question(question.into());
+        self.requests.push_question(Request::Ask { question, budget });
     }
 
     /// Puts a client into the line, if its next budget could begin but for the room.
@@ -244,10 +244,10 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         self.questions_of(slot).postponed = postponed;
     }
 
-    /// The broker wants a question asked again: it had no room for the answer, or the question has waited.
-    pub(super) fn ask_again(&mut self, question: Question) {
-        let Some(client) = question.client() else { return };
-        let is_under_way = question.has_budget();
+    /// The broker wants a question asked again: it had no room for the answer in the client's budget, where the question
+    /// `is_under_way`, or the question has waited.
+    pub(super) fn ask_again(&mut self, question: Question, is_under_way: bool) {
+        let Some(client) = question.client().map(|to| to.command.client) else { return };
         if !self.clients.find(client).is_some_and(|client| client.is_open()) {
             self.drop_question(question);
         } else if is_under_way {

@@ -5,15 +5,17 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::rc::Rc;
 
-mod answers;
+pub(super) mod answers;
 mod late;
 
 use super::*;
 use crate::base::mailbox::{Wake, mailbox};
 use crate::config::{Interval, Namespace, SlowPolicy};
 use crate::domain::encoding::Encoding;
-use crate::domain::mail::{ClientKey, KeyedLine, Lane, Lines, Position, Recovery, TopicSlot, Variant};
-use crate::domain::reasons::CloseReason;
+use crate::domain::mail::{
+    ClientKey, KeyedLine, Lane, Lines, Position, Question, Recovery, TopicSlot, Variant,
+};
+use crate::domain::reasons::{CloseReason, ErrorCode};
 use crate::domain::receipt::{Receipt, receipt};
 use crate::net::stream::Read;
 use crate::transport::refusal::Refusal;
@@ -368,7 +370,7 @@ fn a_topic_that_is_not_attached_again_leaves_nothing_behind() {
     world.say(&leaves, r#"{"id":3,"unsubscribe":{"channel":"t"}}"#);
     world.say(&comes, r#"{"id":3,"subscribe":{"channel":"t"}}"#);
     world.tell(Mail::Detached { topic });
-    world.tell(Mail::AttachFailed { topic, error: crate::domain::reasons::ErrorCode::Internal });
+    world.tell(Mail::AttachFailed { topic, error: ErrorCode::Internal });
     world.shard.budgets.visits = 10;
     world.tick();
     assert!(comes.got().contains(r#""error""#));
@@ -426,7 +428,7 @@ fn commands_before_the_end_of_the_input_are_done() {
         let Some(Request::Publish(publish)) = world.requests.take() else { panic!("{id} is not published") };
         assert_eq!(*publish.data, *id.to_string().as_bytes());
         assert_eq!(world.is_alive(&hasty), id < 5, "whether it has more to say");
-        world.tell(Mail::Published { client: hasty.key, command: id, outcome: Ok(()) });
+        world.tell(hasty.published(id));
     }
     world.tick();
     assert!(!world.is_alive(&hasty));
@@ -446,21 +448,25 @@ fn who_recovers_while_a_topic_is_numbered_anew_is_asked_for_again() {
     world.tell(Mail::Attached { topic, position: Some(position("old", 5)) });
     assert!(here.got().contains(r#""subscribe""#));
     world.say(&back, r#"{"id":2,"subscribe":{"channel":"h:t","recover":true,"epoch":"old","offset":5}}"#);
-    let Some(Request::Recover(question)) = world.requests.take() else { panic!("it is asked for") };
+    let Some(Request::Ask { question: Question::Recover(question), budget }) = world.requests.take() else {
+        panic!("it is asked for")
+    };
 
     world.tell(Mail::Attached { topic, position: Some(position("new", 0)) });
     let nothing: Arc<[u8]> = Arc::default();
     let answer = Recovery { position: position("old", 5), missed: Some(nothing) };
-    world.tell(Mail::Recovered { question, answer: Box::new(Ok(answer)) });
+    world.tell(answers::recovered(*question, budget, Ok(answer)));
     assert_eq!(back.got(), "");
     world.tell(Mail::Gap);
     world.later(Duration::from_secs(1));
     assert!(here.got().contains("2500"));
 
-    let Some(Request::Recover(question)) = world.requests.take() else { panic!("it is asked for again") };
+    let Some(Request::Ask { question: Question::Recover(question), budget }) = world.requests.take() else {
+        panic!("it is asked for again")
+    };
     assert_eq!((&*question.since.epoch, question.since.offset), ("old", 5));
     let answer = Recovery { position: position("new", 0), missed: None };
-    world.tell(Mail::Recovered { question, answer: Box::new(Ok(answer)) });
+    world.tell(answers::recovered(*question, budget, Ok(answer)));
     let reply = back.got();
     assert!(reply.contains(r#""epoch":"new""#) && !reply.contains(r#""recovered""#), "{reply}");
     world.publish(topic, LINE);

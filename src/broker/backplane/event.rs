@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::mail::{Asker, Epoch, Numbered, PublishFault, TopicName};
+use crate::domain::mail::{Epoch, PublishOutcome, PublishReply, TopicName};
 use crate::domain::reasons::ErrorCode;
 
 use super::rabbit::envelope::Envelope;
@@ -77,8 +77,8 @@ pub(in crate::broker) enum Event {
     Unsettled(Message),
     /// A publish is settled. The embedded backplane says where it stands.
     Published {
-        asker: Asker,
-        outcome: Result<Numbered, PublishFault>,
+        reply_to: PublishReply,
+        outcome: PublishOutcome,
     },
     /// A message that could not be delivered is with the dead-letter exchange, or cannot get there, or not soon: it
     /// need not be held any longer.

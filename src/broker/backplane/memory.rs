@@ -61,7 +61,7 @@ impl Memory {
         sleep_until(first.deadline).await;
         match self.pop() {
             Some(late) => Event::Published {
-                asker: late.publish.asker,
+                reply_to: late.publish.reply_to,
                 outcome: Err(ErrorCode::TooManyRequests.into()),
             },
             None => std::future::pending().await,
@@ -70,13 +70,13 @@ impl Memory {
 
     fn pop(&mut self) -> Option<Waiting> {
         let waiting = self.waiting.pop_front()?;
-        self.shares.remove((&waiting.publish.asker).into(), waiting.publish.data.len());
+        self.shares.remove((&waiting.publish.reply_to).into(), waiting.publish.data.len());
         Some(waiting)
     }
 
     fn deliver(&mut self, waiting: Waiting) -> Event {
-        let Waiting { published, publish: Publish { asker, topics, data, id, key }, .. } = waiting;
-        self.events.push_back(Event::Published { asker, outcome: Ok(Numbered::new()) });
+        let Waiting { published, publish: Publish { reply_to, topics, data, id, key }, .. } = waiting;
+        self.events.push_back(Event::Published { reply_to, outcome: Ok(Numbered::new()) });
         let tag = self.next_tag;
         self.next_tag += 1;
         Event::Message(Message {
@@ -99,7 +99,7 @@ impl Memory {
         if self.winding_down {
             return Err((publish, ErrorCode::Internal));
         }
-        let sender = (&publish.asker).into();
+        let sender = (&publish.reply_to).into();
         if !self.shares.has_room(sender) {
             return Err((publish, ErrorCode::TooManyRequests));
         }
@@ -143,14 +143,12 @@ pub(in crate::broker) fn microseconds(time: SystemTime) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::mail::Asker;
+    use crate::domain::mail::ReplyTo;
     use futures_util::FutureExt as _;
-    use tokio::sync::oneshot;
 
     fn publish(data: &[u8]) -> Publish {
-        let asker = Asker::Control(oneshot::channel().0);
         let (topics, data) = (vec!["a".into()], data.into());
-        Publish { asker, topics, data, id: Some("x".into()), key: Some("k".into()) }
+        Publish { reply_to: ReplyTo::control().0, topics, data, id: Some("x".into()), key: Some("k".into()) }
     }
 
     fn memory(room: usize, limit: Duration) -> Memory {

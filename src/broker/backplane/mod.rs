@@ -4,7 +4,7 @@ pub(in crate::broker) mod event;
 pub(in crate::broker) mod memory;
 pub(in crate::broker) mod rabbit;
 
-use crate::domain::mail::{Asker, Position, Publish, TopicName};
+use crate::domain::mail::{Position, Publish, PublishReply, TopicName};
 use crate::domain::reasons::ErrorCode;
 
 use crate::broker::payload::Undeliverable;
@@ -68,15 +68,15 @@ impl Backplane {
     /// [`Event::HistoryRemoved`] tells when it is our turn, and the answer comes as [`Event::Published`].
     ///
     /// # Errors
-    /// Gives the asker back if it does not go that way.
+    /// Gives `reply_to` back if it does not go that way.
     pub(in crate::broker) fn remove_history(
         &mut self,
         topic: &TopicName,
-        asker: Asker,
-    ) -> Result<(), (Asker, Removal)> {
+        reply_to: PublishReply,
+    ) -> Result<(), (PublishReply, Removal)> {
         match self {
-            Self::Memory(_) => Err((asker, Removal::Here)),
-            Self::Rabbit(rabbit) => rabbit.remove_history(topic, asker),
+            Self::Memory(_) => Err((reply_to, Removal::Here)),
+            Self::Rabbit(rabbit) => rabbit.remove_history(topic, reply_to),
         }
     }
 

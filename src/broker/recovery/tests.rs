@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-
 use super::super::catch_up;
 use super::super::history::{Addition, Keep};
 use super::super::tests::fakes::{self, Ends};
 use super::*;
 use crate::base::mailbox::Receiver;
 use crate::config::{Config, Namespace};
+use crate::domain::mail::{Recovered, ShardId};
 
 /// A node that has read up to offset 5, with the mailbox of its one shard.
 fn broker() -> (Broker, Receiver<Mail>) {
@@ -27,13 +26,16 @@ fn broker_of(shards: ShardId) -> (Broker, Vec<Receiver<Mail>>) {
     (broker, shards)
 }
 
-/// A client's question, with a budget.
+fn budget() -> Budget {
+    Some(AnswerBudget::new(10_000))
+}
+
+/// A client's question.
 fn question(broker: &Broker, command: u32, offset: u64) -> Box<Recover> {
     let epoch = broker.history.position("h:t", u64::MAX).epoch;
     Box::new(Recover {
         name: "h:t".into(),
         since: Since { epoch: (*epoch).into(), offset },
-        budget: Some(AnswerBudget::new(10_000)),
         ..catch_up::tests::question(command, offset)
     })
 }
@@ -41,26 +43,37 @@ fn question(broker: &Broker, command: u32, offset: u64) -> Box<Recover> {
 /// What its shard is to ask again.
 #[track_caller]
 fn comes_back(mail: Option<Mail>) -> Box<Recover> {
-    let Some(Mail::AskAgain(Question::Recover(question))) = mail else { panic!("{mail:?}") };
-    assert!(question.has_waited && question.budget.is_none());
+    let Some(Mail::AskAgain { question: Question::Recover(question), budget: None }) = mail else {
+        panic!("{mail:?}")
+    };
+    assert!(question.has_waited);
     question
+}
+
+/// The answer to one: to which command, whether from a budget, and what.
+#[track_caller]
+fn recovered(mail: Option<Mail>) -> (u32, bool, Recovered) {
+    match mail {
+        Some(Mail::Answer { to, budget, answer: Answer::Recovered(recovered) }) => {
+            (to.command.id, budget.is_some(), *recovered)
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
 fn who_is_ahead_gives_its_room_back_and_is_asked_again_with_room() {
     let (mut broker, mut mail) = broker();
-    broker.recover(question(&broker, 1, 6));
+    broker.recover(question(&broker, 1, 6), budget());
     let waits = mail.take();
     assert!(matches!(waits, Some(Mail::Waits { client }) if client.slot == 7), "{waits:?}");
     broker.answer_caught_up();
     assert!(mail.is_empty());
     broker.progress.read(Some(6));
     broker.answer_caught_up();
-    let mut again = comes_back(mail.take());
-    again.budget = Some(AnswerBudget::new(10_000));
-    broker.recover(again);
-    let answered = mail.take();
-    assert!(matches!(&answered, Some(Mail::Recovered { answer, .. }) if answer.is_ok()), "{answered:?}");
+    broker.recover(comes_back(mail.take()), budget());
+    let (_, _, recovered) = recovered(mail.take());
+    assert!(recovered.result.is_ok(), "{recovered:?}");
 }
 
 /// What it has never came here, and will not.
@@ -73,10 +86,9 @@ fn who_has_waited_and_is_ahead_still_is_answered_at_once() {
         }
         let mut waited = question(&broker, 1, 9);
         waited.has_waited = true;
-        broker.recover(waited);
-        let answered = mail.take();
-        let Some(Mail::Recovered { question, answer }) = answered else { panic!("{answered:?}") };
-        assert_eq!((answer.is_ok(), question.budget.is_some(), mail.is_empty()), (is_ok, true, true));
+        broker.recover(waited, budget());
+        let (_, has_budget, recovered) = recovered(mail.take());
+        assert_eq!((recovered.result.is_ok(), has_budget, mail.is_empty()), (is_ok, true, true));
     }
     assert_eq!(broker.stats.recoveries_refused.value(), 1);
 }
@@ -86,16 +98,13 @@ fn who_has_waited_and_is_ahead_still_is_answered_at_once() {
 fn no_more_wait_than_there_is_room_for() {
     let (mut broker, mut mail) = broker();
     for command in 1..=65_536 {
-        let mut question = question(&broker, command, 6 + u64::from(command % 1000));
-        question.budget = None;
-        broker.recover(question);
+        broker.recover(question(&broker, command, 6 + u64::from(command % 1000)), None);
     }
     assert!(mail.is_empty());
-    broker.recover(question(&broker, 0, 6));
+    broker.recover(question(&broker, 0, 6), budget());
     assert!(matches!(mail.take(), Some(Mail::Waits { .. })));
-    let refused = mail.take();
-    let Some(Mail::Recovered { question, answer }) = refused else { panic!("{refused:?}") };
-    assert_eq!((question.asker.id, answer.is_err(), mail.is_empty()), (1, true, true), "the oldest");
+    let (id, _, refused) = recovered(mail.take());
+    assert_eq!((id, refused.result.is_err(), mail.is_empty()), (1, true, true), "the oldest");
     assert_eq!(broker.stats.recoveries_refused.value(), 1);
     broker.progress.read(Some(5000));
     broker.answer_caught_up();
@@ -113,8 +122,8 @@ fn those_of_one_shard_do_not_wait_for_another() {
     for shard in [0, 1] {
         for command in 1..=3 {
             let mut question = question(&broker, command, 6);
-            (question.shard, question.budget) = (shard, None);
-            broker.recover(question);
+            question.reply_to.shard = shard;
+            broker.recover(question, None);
         }
     }
     // The first one's mail waits, and its clients have asked for as much as they may meanwhile.
@@ -123,8 +132,9 @@ fn those_of_one_shard_do_not_wait_for_another() {
     (0..512).for_each(|_| broker.outbox.count_request(Source::Shard(0), Recipients::Shard(0)));
     broker.progress.read(Some(6));
     broker.answer_caught_up();
-    let asked: Vec<_> =
-        std::iter::from_fn(|| mail[1].take()).map(|mail| comes_back(Some(mail)).asker.id).collect();
+    let asked: Vec<_> = std::iter::from_fn(|| mail[1].take())
+        .map(|mail| comes_back(Some(mail)).reply_to.command.id)
+        .collect();
     assert_eq!((asked, broker.outbox.len(), broker.next_recovery()), (vec![1, 2, 3], 1, None));
     while mail[0].take().is_some() {}
     broker.outbox.retry();
@@ -152,8 +162,8 @@ fn with_history(frame_bytes: usize) -> Broker {
 
 /// For everything, or so many publications.
 fn history_question(limit: Option<u32>, reverse: bool) -> HistoryQuestion {
-    let asker = HistoryAsker::Control(oneshot::channel().0);
-    HistoryQuestion { asker, topic: "h:t".into(), limit, since: None, reverse }
+    let (reply_to, _) = ReplyTo::control();
+    HistoryQuestion { reply_to, topic: "h:t".into(), limit, since: None, reverse }
 }
 
 #[test]

@@ -35,8 +35,8 @@ fn the_first_publication_of_a_topic_carries_the_epoch() {
 fn history_is_removed_only_where_there_is_one() {
     let harness = Harness::new(1, history);
     let remove = |topic: &str| {
-        let (asker, answer) = oneshot::channel();
-        harness.ask(Request::RemoveHistory { topic: topic.into(), asker: Asker::Control(asker) });
+        let (reply_to, answer) = ReplyTo::control();
+        harness.ask(Request::RemoveHistory { topic: topic.into(), reply_to });
         answer.blocking_recv().expect("an answer").map(drop)
     };
     assert_eq!(remove("h:a"), Ok(()));

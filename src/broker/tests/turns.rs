@@ -3,7 +3,7 @@
 use super::*;
 use crate::broker::turn::REQUESTS_PER_TURN;
 use crate::domain::codec::Codec;
-use crate::domain::mail::{History, HistoryAsker, MESSAGE_TOPICS_MAX};
+use crate::domain::mail::{History, MESSAGE_TOPICS_MAX, Question};
 
 /// Messages may be dear: the hand-over does not wait until hundreds of them have been taken.
 #[test]
@@ -29,14 +29,10 @@ fn a_turn_ends_by_time_as_well_as_by_number() {
 /// A question of a client of a shard.
 fn question(shard: ShardId) -> Request {
     let client = ClientKey { slot: 0, generation: 1 };
-    let asker = HistoryAsker::Client { shard, client, command: 1, codec: Codec::Json, budget: None };
-    Request::History(Box::new(History {
-        asker,
-        topic: "a".into(),
-        limit: Some(0),
-        since: None,
-        reverse: false,
-    }))
+    let command = CommandKey { client, id: 1 };
+    let reply_to = ReplyTo::Client(ReplyAddress { shard, command, codec: Codec::Json });
+    let history = History { reply_to, topic: "a".into(), limit: Some(0), since: None, reverse: false };
+    Request::Ask { question: Question::History(Box::new(history)), budget: None }
 }
 
 /// The clients of one shard ask for more, and for longer, than their shard takes answers. What another shard's subscribers
@@ -82,10 +78,10 @@ fn what_waits_for_one_shard_keeps_no_answers_from_the_others() {
     (0..2 * REQUESTS_PER_TURN).for_each(|_| harness.requests.shards[0].send(question(0)).unwrap());
     for n in 0..2 * REQUESTS_PER_TURN {
         harness.requests.shards[1].send(question(1)).unwrap();
-        assert!(matches!(harness.mail(1), Mail::History { .. }), "answer {n}");
+        assert!(matches!(harness.mail(1), Mail::Answer { .. }), "answer {n}");
     }
     assert_eq!(harness.stats.outbox.value(), 1 + 512);
-    let is_answer = |mail| matches!(mail, Mail::History { .. });
+    let is_answer = |mail| matches!(mail, Mail::Answer { .. });
     let answers = (0..17 + 2 * REQUESTS_PER_TURN).filter(|_| is_answer(harness.mail(0))).count();
     assert_eq!(answers, 2 * REQUESTS_PER_TURN);
     harness.stop();

@@ -3,12 +3,11 @@
 use serde::ser::{Error as _, SerializeStruct as _};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
-use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::control::envelope::{Fault, Outcome, done};
 use crate::control::state::AppState;
-use crate::domain::mail::{Asker, Epoch, History, HistoryAsker, HistoryPage, Request, Since};
+use crate::domain::mail::{Epoch, History, HistoryPage, Question, ReplyTo, Request, Since};
 use crate::domain::publication::{Publication, Publications};
 use crate::domain::reasons::ErrorCode;
 
@@ -84,15 +83,15 @@ pub(super) async fn history(state: &AppState, params: HistoryParams) -> Outcome<
     params.others.refuse()?;
     params.since.as_ref().map_or(Ok(()), |since| since.others.refuse())?;
     let topic = topic(state, &params.channel)?;
-    let (asker, answer) = oneshot::channel();
+    let (reply_to, answer) = ReplyTo::control();
     let question = History {
-        asker: HistoryAsker::Control(asker),
+        reply_to,
         topic,
         limit: u32::try_from(params.limit).ok(),
         since: params.since.map(|SinceParams { epoch, offset, .. }| Since { epoch, offset }),
         reverse: params.reverse,
     };
-    state.post(Request::History(Box::new(question))).await?;
+    state.post(Request::Ask { question: Question::History(Box::new(question)), budget: None }).await?;
     let page = timeout(state.config.timeouts.publish.0, answer).await;
     // No answer at all: the broker thread is going down, or hangs.
     let page = page.ok().and_then(Result::ok).unwrap_or(Err(ErrorCode::Internal));
@@ -104,8 +103,8 @@ pub(super) async fn history(state: &AppState, params: HistoryParams) -> Outcome<
 pub(super) async fn remove(state: &AppState, params: RemoveParams) -> Outcome {
     params.others.refuse()?;
     let topic = topic(state, &params.channel)?;
-    let (asker, answer) = oneshot::channel();
-    state.post(Request::RemoveHistory { topic, asker: Asker::Control(asker) }).await?;
+    let (reply_to, answer) = ReplyTo::control();
+    state.post(Request::RemoveHistory { topic, reply_to }).await?;
     match confirmed(state, answer).await {
         Ok(_) => done(),
         Err(Fault { code: code @ (ErrorCode::NotAvailable | ErrorCode::UnknownChannel), .. }) => {

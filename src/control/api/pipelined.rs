@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use crate::control::envelope::{Envelope, ErrorMode, Fault, Outcome, respond};
 use crate::control::state::AppState;
-use crate::domain::mail::{Asker, Numbered, PublishFault, Request};
+use crate::domain::mail::{PublishOutcome, ReplyTo, Request};
 use crate::domain::reasons::ErrorCode;
 use crate::stats::ApiMethod;
 
@@ -23,7 +23,7 @@ pub(in crate::control) struct Publishing<'a> {
     counting: CountedRequest<'a>,
     mode: ErrorMode,
     deadline: Instant,
-    answer: oneshot::Receiver<Result<Numbered, PublishFault>>,
+    answer: oneshot::Receiver<PublishOutcome>,
 }
 
 /// What became of a publish at first.
@@ -47,9 +47,9 @@ pub(in crate::control) fn begin<'a>(state: &'a AppState, mode: ErrorMode, body: 
             return Begun::Refused(malformed.unwrap_or_else(|| refused(fault, mode)));
         }
     };
-    let (asker, answer) = oneshot::channel();
+    let (reply_to, answer) = ReplyTo::control();
     let publishing = Publishing { counting, mode, deadline: state.deadline(), answer };
-    match state.push(single.request(Asker::Control(asker))) {
+    match state.push(single.request(reply_to)) {
         Ok(()) => Begun::Sent(publishing),
         Err(request) => Begun::Waits(publishing, request),
     }

@@ -15,7 +15,8 @@ use tokio::time::timeout_at;
 use crate::control::envelope::{Envelope, Fault, Outcome, result};
 use crate::control::state::AppState;
 use crate::domain::mail::{
-    Asker, MESSAGE_TOPICS_MAX, Numbered, Position, Publish, PublishFault, Request, TopicName,
+    MESSAGE_TOPICS_MAX, Numbered, Position, Publish, PublishFault, PublishOutcome, PublishReply, ReplyTo,
+    Request, TopicName,
 };
 use crate::domain::reasons::ErrorCode;
 use crate::stats::BackplaneState;
@@ -195,11 +196,11 @@ impl<'a> Single<'a> {
         Ok(Self { topic, checked, id })
     }
 
-    /// What the broker thread is asked for. It tells `asker` the outcome.
-    pub(super) fn request(self, asker: Asker) -> Request {
+    /// What the broker thread is asked for. `reply_to` receives the outcome.
+    pub(super) fn request(self, reply_to: PublishReply) -> Request {
         let Self { topic, checked: Checked { data, key, .. }, id } = self;
         let data = data.get().as_bytes().into();
-        Request::Publish(Publish { asker, topics: vec![topic], data, id, key })
+        Request::Publish(Publish { reply_to, topics: vec![topic], data, id, key })
     }
 }
 
@@ -329,10 +330,10 @@ async fn hand_in(
             "it was not sent: what the request names before it took all of timeouts.publish",
         ));
     }
-    let (asker, answer) = oneshot::channel();
+    let (reply_to, answer) = ReplyTo::control();
     let publish = || {
-        let (asker, data) = (Asker::Control(asker), checked.data.get().as_bytes().into());
-        Request::Publish(Publish { asker, topics, data, id, key: checked.key.clone() })
+        let data = checked.data.get().as_bytes().into();
+        Request::Publish(Publish { reply_to, topics, data, id, key: checked.key.clone() })
     };
     state.post_before(deadline, publish).await?;
     confirmed_before(state, deadline, answer).await
@@ -341,7 +342,7 @@ async fn hand_in(
 /// Waits for the backplane's answer.
 pub(super) async fn confirmed(
     state: &AppState,
-    answer: oneshot::Receiver<Result<Numbered, PublishFault>>,
+    answer: oneshot::Receiver<PublishOutcome>,
 ) -> Result<Numbered, Fault> {
     confirmed_before(state, state.deadline(), answer).await
 }
@@ -350,7 +351,7 @@ pub(super) async fn confirmed(
 async fn confirmed_before(
     state: &AppState,
     deadline: Instant,
-    answer: oneshot::Receiver<Result<Numbered, PublishFault>>,
+    answer: oneshot::Receiver<PublishOutcome>,
 ) -> Result<Numbered, Fault> {
     match timeout_at((deadline + ANSWER_GRACE).into(), answer).await {
         Ok(Ok(outcome)) => outcome.map_err(|fault| fault_of(state, fault)),

@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::control::{Setup, bind, run};
 use crate::domain::client_id::{ClientId, NodeId};
 use crate::domain::lifecycle::{Lifecycle, Phase};
-use crate::domain::mail::{Asker, ClientKey, Numbered, Position, PublishFault, Request};
+use crate::domain::mail::{ClientKey, Numbered, Position, PublishFault, ReplyTo, Request};
 use crate::domain::namespaces::Namespaces;
 use crate::domain::reasons::ErrorCode;
 use crate::stats::{BackplaneState, Stats};
@@ -164,7 +164,7 @@ fn describe(request: &Request) -> String {
 fn answer(request: Request) {
     match request {
         Request::Publish(publish) => {
-            let Asker::Control(asker) = publish.asker else { panic!("not for the control thread") };
+            let ReplyTo::Control(reply) = publish.reply_to else { panic!("not for the control thread") };
             let outcome = match &*publish.topics[0] {
                 "fails" => Err(ErrorCode::Internal.into()),
                 "refused" => Err(PublishFault { code: ErrorCode::Internal, refusal: Some("NO_WAY".into()) }),
@@ -175,14 +175,12 @@ fn answer(request: Request) {
                     Ok(Numbered::new())
                 }
                 "lost" => return,
-                "silent" => return std::mem::forget(asker),
+                "silent" => return std::mem::forget(reply),
                 _ => Ok(publish.topics.iter().filter_map(|topic| numbered(topic)).collect()),
             };
-            let _ = asker.send(outcome);
+            reply.send(outcome);
         }
-        Request::RemoveHistory { asker: Asker::Control(asker), .. } => {
-            let _ = asker.send(Ok(Numbered::new()));
-        }
+        Request::RemoveHistory { reply_to: ReplyTo::Control(reply), .. } => reply.send(Ok(Numbered::new())),
         Request::Survey(pieces) => {
             pieces.send(vec![("order.42".into(), 2), ("prices.BTC".into(), 1)]).unwrap();
             pieces.send(vec![("order.42".into(), 3), ("order.7".into(), 1)]).unwrap();

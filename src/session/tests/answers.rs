@@ -4,10 +4,7 @@ use std::sync::Arc;
 
 use super::super::answers;
 use crate::codec::reply::Reply;
-use crate::domain::encoding::Encoding;
-use crate::domain::mail::{
-    ClientKey, CommandKey, HistoryPage, Lane, Position, Recover, Recovery, Since, TopicSlot, Variant,
-};
+use crate::domain::mail::{Answer, HistoryPage, Position, Recovered, Recovery, Since, TopicSlot};
 use crate::domain::reasons::ErrorCode;
 use crate::session::options::SubscribeOptions;
 
@@ -15,19 +12,9 @@ fn position() -> Position {
     Position { epoch: "e".into(), offset: 9 }
 }
 
-fn question(rejects_unrecovered: bool) -> Recover {
-    Recover {
-        shard: 0,
-        topic: TopicSlot(0),
-        variant: Variant { encoding: Encoding::Json, lane: Lane::FIRST },
-        name: "t".into(),
-        asker: CommandKey { client: ClientKey { slot: 0, generation: 0 }, id: 1 },
-        recoverable: true,
-        since: Since { epoch: "e".into(), offset: 4 },
-        rejects_unrecovered,
-        has_waited: false,
-        budget: None,
-    }
+fn recovered(rejects_unrecovered: bool, result: Result<Recovery, ErrorCode>) -> Recovered {
+    let since = Since { epoch: "e".into(), offset: 4 };
+    Recovered { topic: TopicSlot(0), recoverable: true, since, rejects_unrecovered, result }
 }
 
 #[test]
@@ -49,7 +36,7 @@ fn a_subscriber_is_told_the_position_that_it_asked_for() {
 fn a_client_that_was_away_continues_or_begins_anew_or_is_refused() {
     let missed: Arc<[u8]> = b"x".as_slice().into();
     let answer = |missed: Option<&Arc<[u8]>>| Ok(Recovery { position: position(), missed: missed.cloned() });
-    for (answer, rejects, expected) in [
+    for (result, rejects, expected) in [
         (answer(Some(&missed)), false, Ok((4, true))),
         (answer(Some(&missed)), true, Ok((4, true))),
         (answer(None), false, Ok((9, false))),
@@ -57,26 +44,28 @@ fn a_client_that_was_away_continues_or_begins_anew_or_is_refused() {
         (Err(ErrorCode::TooManyRequests), true, Err(ErrorCode::TooManyRequests)),
         (Err(ErrorCode::Internal), false, Err(ErrorCode::Internal)),
     ] {
-        let question = question(rejects);
-        let outcome = answers::recovered(&question, &answer).map(|subscribed| {
+        let recovered = recovered(rejects, result);
+        let outcome = answers::recovered(&recovered).map(|subscribed| {
             assert!(subscribed.was_recovering && subscribed.recoverable);
             (subscribed.position.map_or(0, |position| position.offset), subscribed.recovered.is_some())
         });
-        assert_eq!(outcome, expected, "{answer:?} {rejects}");
+        assert_eq!(outcome, expected, "{recovered:?}");
     }
-    let again = SubscribeOptions::of(question(true));
+    let again = SubscribeOptions::of(recovered(true, Err(ErrorCode::Internal)));
     let resume = again.recover.expect("it recovers");
     assert!(again.positioned && again.recoverable && !again.was_recovering && resume.rejects_unrecovered);
-    assert_eq!(resume.since, question(true).since);
+    assert_eq!(resume.since, Since { epoch: "e".into(), offset: 4 });
 }
 
 #[test]
-fn publishes_and_histories_have_an_outcome() {
-    assert_eq!(answers::published(Ok(())), Reply::Publish);
-    assert_eq!(answers::published(Err(ErrorCode::Internal)), Reply::Error(ErrorCode::Internal));
-    let page = Ok(HistoryPage { position: position(), publications: b"x".to_vec() });
-    let Reply::History(read) = answers::history(&page) else { panic!("{page:?}") };
+fn each_answer_is_a_reply() {
+    assert_eq!(answers::reply(&Answer::Published), Reply::Publish);
+    let refused = Answer::Error(ErrorCode::NotAvailable);
+    assert_eq!(answers::reply(&refused), Reply::Error(ErrorCode::NotAvailable));
+    let page = HistoryPage { position: position(), publications: b"x".to_vec() };
+    let answer = Answer::History(Box::new(page));
+    let Reply::History(read) = answers::reply(&answer) else { panic!("{answer:?}") };
     assert_eq!((read.position.epoch, read.position.offset, read.publications.0), ("e", 9, &b"x"[..]));
-    let refused = Err(ErrorCode::NotAvailable);
-    assert_eq!(answers::history(&refused), Reply::Error(ErrorCode::NotAvailable));
+    let answer = Answer::Recovered(Box::new(recovered(false, Err(ErrorCode::Internal))));
+    assert_eq!(answers::reply(&answer), Reply::Error(ErrorCode::Internal));
 }

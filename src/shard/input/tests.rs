@@ -4,7 +4,7 @@ use super::super::tests::{Peer, World, config};
 use super::super::*;
 use crate::codec::deflate::{Deflater, TAIL};
 use crate::config::{Interval, Namespace};
-use crate::domain::mail::{HistoryPage, Position};
+use crate::domain::mail::Question;
 use crate::domain::reasons::CloseReason;
 use crate::session::timeouts::Expiry;
 use crate::transport::websocket::extension::Deflate;
@@ -236,9 +236,7 @@ fn who_leaves_more_waiting_than_it_may_goes_first() {
     world.later(Duration::from_secs(1));
     greedy.pipe().room = 10;
     world.say(&greedy, r#"{"id":2,"history":{"channel":"h:t","limit":-1}}"#);
-    let position = Position { epoch: "e".into(), offset: 1 };
-    let page = Box::new(Ok(HistoryPage { position, publications: vec![b'1'; 100_000] }));
-    world.tell(Mail::History { client: greedy.key, command: 2, page });
+    world.tell(greedy.history(2, 100_000));
     assert!(world.is_alive(&honest) && !world.is_alive(&greedy));
     assert!(world.shard.replies.bytes() > 0);
 }
@@ -277,9 +275,7 @@ fn a_late_pong_that_is_not_the_clients_fault_moves_no_ping() {
     world.say(&peer, &format!("{}\n{}\n{{}}", ask(2), ask(3)));
     world.later(Duration::from_secs(16));
     for command in [2, 3] {
-        let position = Position { epoch: "e".into(), offset: 1 };
-        let page = Box::new(Ok(HistoryPage { position, publications: Vec::new() }));
-        world.tell(Mail::History { client: peer.key, command, page });
+        world.tell(peer.history(command, 0));
         world.tick();
     }
     assert_eq!(world.shard.clients[peer.key.slot].session.expiry(), Expiry::Ping, "its pong was read");
@@ -328,11 +324,11 @@ fn a_command_whose_id_is_in_use_waits_for_the_other_one() {
     let ask = |topic: &str| format!(r#"{{"id":2,"history":{{"channel":"h:{topic}","limit":-1}}}}"#);
     world.say(&peer, &format!("{}\n{}", ask("a"), ask("b")));
     for topic in ["h:a", "h:b"] {
-        let Some(Request::History(question)) = world.requests.take() else { panic!("{topic} is asked for") };
+        let Some(Request::Ask { question: Question::History(question), .. }) = world.requests.take() else {
+            panic!("{topic} is asked for")
+        };
         assert!(&*question.topic == topic && world.requests.is_empty());
-        let position = Position { epoch: "e".into(), offset: 1 };
-        let page = Box::new(Ok(HistoryPage { position, publications: Vec::new() }));
-        world.tell(Mail::History { client: peer.key, command: 2, page });
+        world.tell(peer.history(2, 0));
         world.tick();
         assert_eq!(peer.got().matches("\"id\":2").count(), 1);
     }

@@ -3,7 +3,7 @@
 use super::super::tests::{Peer, World, config, policy};
 use super::super::*;
 use crate::config::{Interval, Namespace, SlowPolicy};
-use crate::domain::mail::{ANSWER_COST, HistoryAsker, HistoryPage, Position, Question};
+use crate::domain::mail::{ANSWER_COST, Position, Question};
 use crate::domain::reasons::{CloseReason, Closing};
 
 mod waiting;
@@ -110,7 +110,7 @@ fn publishes_to_one_topic_follow_each_other_and_are_bounded() {
     assert!((2..=8).contains(&taken.len()), "{taken:?} at once");
     let mut answered = 2;
     while answered < 22 {
-        world.tell(Mail::Published { client: author.key, command: answered, outcome: Ok(()) });
+        world.tell(author.published(answered));
         world.tick();
         taken.extend(take(&mut world));
         answered += 1;
@@ -194,26 +194,18 @@ fn with_history(change: impl FnOnce(&mut Config)) -> World {
     }))
 }
 
-/// An answer to a client's question about a history.
-fn answer(to: &Peer, command: u32, bytes: usize) -> Mail {
-    let position = Position { epoch: "e".into(), offset: 1 };
-    let page = Box::new(Ok(HistoryPage { position, publications: vec![b'1'; bytes] }));
-    Mail::History { client: to.key, command, page }
-}
-
 /// Answers what the shard asks as the broker does, each with so many bytes as its command's id says: the commands that
 /// were answered, in their order.
 fn answer_all(world: &mut World, peer: &Peer, bytes: impl Fn(u32) -> usize) -> Vec<u32> {
     let mut answered = Vec::new();
     while let Some(request) = world.requests.take() {
-        let Request::History(question) = request else { panic!("{request:?}") };
-        let HistoryAsker::Client { command, budget, .. } = &question.asker else { panic!("a client asks") };
-        let (command, budget) = (*command, budget.as_ref().expect("what clients ask has a budget"));
-        if budget.take(bytes(command)) {
+        let Request::Ask { question, budget } = request else { panic!("{request:?}") };
+        let command = question.client().expect("a client asks").command.id;
+        if budget.as_ref().expect("what clients ask has a budget").take(bytes(command)) {
             answered.push(command);
-            world.tell(answer(peer, command, bytes(command)));
+            world.tell(peer.history(command, bytes(command)));
         } else {
-            world.tell(Mail::AskAgain(Question::History(question)));
+            world.tell(Mail::AskAgain { question, budget });
         }
     }
     answered
@@ -304,10 +296,7 @@ fn budgets_of_all_clients_are_bounded_together() {
 fn askers(world: &mut World, peers: &[Peer]) -> Vec<usize> {
     let requests = std::iter::from_fn(|| world.requests.take());
     let clients = requests.map(|request| match request {
-        Request::History(question) => match question.asker {
-            HistoryAsker::Client { client, .. } => client,
-            HistoryAsker::Control(_) => panic!("a client asks"),
-        },
+        Request::Ask { question, .. } => question.client().expect("a client asks").command.client,
         other => panic!("{other:?}"),
     });
     clients.filter_map(|client| peers.iter().position(|peer| peer.key == client)).collect()
@@ -335,7 +324,7 @@ fn questions_wait_for_room_and_nobody_who_reads_is_closed() {
     for _ in 0..2000 {
         for asker in askers(&mut world, &peers) {
             order.push(asker);
-            world.tell(answer(&peers[asker], 2, 10_000));
+            world.tell(peers[asker].history(2, 10_000));
         }
         for peer in &peers {
             world.give_room(peer, 200);
@@ -360,16 +349,16 @@ fn the_line_of_questions_does_not_stand_still() {
     }
     peers[0].pipe().room = 10;
     assert_eq!(askers(&mut world, &peers), [0]);
-    world.tell(answer(&peers[0], 2, 11_000));
+    world.tell(peers[0].history(2, 11_000));
     world.tell(close(&peers[1]));
     assert!(askers(&mut world, &peers).is_empty(), "what waits leaves too little room");
     assert_ne!(world.shard.poll_timeout(), None);
     world.later(Duration::from_millis(400));
     assert_eq!(askers(&mut world, &peers), [2], "who has gone is passed over");
-    world.tell(answer(&peers[2], 2, 8000));
+    world.tell(peers[2].history(2, 8000));
     world.give_room(&peers[0], 20_000);
     assert_eq!(askers(&mut world, &peers), [3]);
-    world.tell(answer(&peers[3], 2, 10));
+    world.tell(peers[3].history(2, 10));
     assert!(peers[2].got().len() > 8000 && peers[3].got().contains("\"id\":2"));
     assert_eq!((world.shard.promised_bytes(), world.shard.answers.has_waiting()), (0, false));
     assert_eq!(world.closes(CloseReason::Slow), 1, "whom the operator closed");
@@ -391,14 +380,16 @@ fn who_goes_while_it_waits_to_be_asked_for_again_leaves_no_topic_behind() {
     world.tick();
     let mut questions: Vec<_> = std::iter::from_fn(|| world.requests.take()).collect();
     assert_eq!(questions.len(), 4);
-    let Some(Request::Recover(last)) = questions.pop() else { panic!("all of them recover") };
+    let Some(Request::Ask { question: last, budget: of_last }) = questions.pop() else {
+        panic!("all of them recover")
+    };
     for request in questions {
-        let Request::Recover(question) = request else { panic!("{request:?}") };
-        world.tell(Mail::AskAgain(Question::Recover(question)));
+        let Request::Ask { question, budget } = request else { panic!("{request:?}") };
+        world.tell(Mail::AskAgain { question, budget });
     }
     assert_eq!(asked(&world), 0, "one is still under way");
     world.tell(close(&peer));
-    world.tell(Mail::AskAgain(Question::Recover(last)));
+    world.tell(Mail::AskAgain { question: last, budget: of_last });
     world.later(Duration::from_secs(1));
     let detached = std::iter::from_fn(|| world.requests.take());
     assert_eq!(detached.filter(|request| matches!(request, Request::Detach { .. })).count(), 4);
@@ -415,7 +406,7 @@ fn who_takes_no_answers_goes_when_all_together_have_too_much() {
         world.say(peer, r#"{"id":2,"history":{"channel":"h:t","limit":-1}}"#);
         assert!(world.requests.take().is_some());
         peer.pipe().room = 10;
-        world.tell(answer(peer, 2, 300_000));
+        world.tell(peer.history(2, 300_000));
         world.tick();
     }
     let alive: Vec<_> = peers.iter().map(|peer| world.is_alive(peer)).collect();

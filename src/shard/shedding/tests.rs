@@ -8,7 +8,6 @@ use std::time::Duration;
 use crate::base::moment::Moment;
 use crate::codec::deflate::{Deflater, TAIL};
 use crate::config::{Namespace, SlowPolicy};
-use crate::domain::mail::{HistoryPage, Mail, Position};
 use crate::domain::reasons::CloseReason;
 use crate::transport::Transport as _;
 use crate::transport::websocket::extension::Deflate;
@@ -353,9 +352,7 @@ fn the_memory_of_replies_is_what_is_counted() {
     let peer = world.connect();
     world.say(&peer, r#"{"id":2,"history":{"channel":"h:t","limit":-1}}"#);
     peer.pipe().room = 1000;
-    let position = Position { epoch: "e".into(), offset: 1 };
-    let page = Box::new(Ok(HistoryPage { position, publications: vec![b'1'; 500_000] }));
-    world.tell(Mail::History { client: peer.key, command: 2, page });
+    world.tell(peer.history(2, 500_000));
     world.give_room(&peer, 440_000);
     let outgoing = world.shard.clients[peer.key.slot].outgoing.as_ref().expect("the rest waits");
     assert!((50_000..70_000).contains(&world.shard.replies.bytes()));

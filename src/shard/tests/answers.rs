@@ -1,7 +1,38 @@
 //! What clients are answered, and in what form.
 
 use super::*;
-use crate::domain::reasons::Closing;
+use crate::domain::codec::Codec;
+use crate::domain::mail::{Answer, AnswerBudget, CommandKey, HistoryPage, Recover, ReplyAddress};
+use crate::domain::reasons::{Closing, ErrorCode};
+
+impl Peer {
+    fn reply_address(&self, id: u32) -> ReplyAddress {
+        ReplyAddress { shard: 0, command: CommandKey { client: self.key, id }, codec: Codec::Json }
+    }
+
+    /// The answer to a publish of its.
+    pub(in crate::shard) fn published(&self, id: u32) -> Mail {
+        Mail::Answer { to: self.reply_address(id), budget: None, answer: Answer::Published }
+    }
+
+    /// The answer to a history command of its, with so many bytes of publications.
+    pub(in crate::shard) fn history(&self, id: u32, bytes: usize) -> Mail {
+        let position = Position { epoch: "e".into(), offset: 1 };
+        let page = HistoryPage { position, publications: vec![b'1'; bytes] };
+        let (to, budget) = (self.reply_address(id), Some(AnswerBudget::new(0)));
+        Mail::Answer { to, budget, answer: Answer::History(Box::new(page)) }
+    }
+}
+
+/// The answer to a recovery.
+pub(in crate::shard) fn recovered(
+    question: Recover,
+    budget: Option<Arc<AnswerBudget>>,
+    result: Result<Recovery, ErrorCode>,
+) -> Mail {
+    let (to, answer) = question.answer(result);
+    Mail::Answer { to, budget, answer }
+}
 
 /// An application whose namespace has lost its history must learn that it missed something.
 #[test]

@@ -10,8 +10,7 @@ use fanfare::broker::{self, Setup, StartError};
 use fanfare::config::{Config, Interval};
 use fanfare::domain::encoding::Encoding;
 use fanfare::domain::mail::{
-    Asker, History, HistoryAsker, Lane, Mail, Numbered, Publish, PublishFault, Request, TopicName, TopicSlot,
-    Variant,
+    History, Lane, Mail, Publish, PublishOutcome, Question, ReplyTo, Request, TopicName, TopicSlot, Variant,
 };
 use fanfare::domain::namespaces::Namespaces;
 use fanfare::domain::reasons::ErrorCode;
@@ -101,15 +100,10 @@ impl BrokerThread {
             .map_err(|fault| fault.code)
     }
 
-    pub(super) fn begin_to_publish(
-        &self,
-        topics: &[&str],
-        data: &[u8],
-    ) -> oneshot::Receiver<Result<Numbered, PublishFault>> {
-        let (asker, answer) = oneshot::channel();
+    pub(super) fn begin_to_publish(&self, topics: &[&str], data: &[u8]) -> oneshot::Receiver<PublishOutcome> {
+        let (reply_to, answer) = ReplyTo::control();
         let topics = topics.iter().map(|&topic| TopicName::from(topic)).collect();
-        let publish =
-            Publish { asker: Asker::Control(asker), topics, data: data.into(), id: None, key: None };
+        let publish = Publish { reply_to, topics, data: data.into(), id: None, key: None };
         self.requests.send(Request::Publish(publish)).expect("room");
         answer
     }
@@ -141,10 +135,11 @@ impl BrokerThread {
     /// The data of what is kept of a topic, with commas between.
     #[track_caller]
     pub(super) fn history(&self, topic: &str) -> String {
-        let (asker, answer) = oneshot::channel();
-        let asker = HistoryAsker::Control(asker);
-        let question = History { asker, topic: topic.into(), limit: None, since: None, reverse: false };
-        self.requests.send(Request::History(Box::new(question))).expect("room");
+        let (reply_to, answer) = ReplyTo::control();
+        let question = History { reply_to, topic: topic.into(), limit: None, since: None, reverse: false };
+        self.requests
+            .send(Request::Ask { question: Question::History(Box::new(question)), budget: None })
+            .expect("room");
         let page = answer.blocking_recv().expect("an answer").expect("a topic with history");
         let data = page
             .publications

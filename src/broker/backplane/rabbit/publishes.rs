@@ -10,7 +10,7 @@ use crate::broker::backplane::event::{Event, Message, Removal};
 use crate::broker::payload::Undeliverable;
 use crate::broker::shares::Sender;
 use crate::config::Config;
-use crate::domain::mail::{Asker, Numbered, Publish, PublishFault};
+use crate::domain::mail::{Numbered, Publish, PublishFault, PublishReply};
 use crate::domain::reasons::ErrorCode;
 
 use super::ids::Ids;
@@ -144,12 +144,12 @@ impl Rabbit {
     /// Reports what has become of a publish.
     pub(super) fn settle(&mut self, settled: Settled) {
         match settled {
-            Settled::Publish(asker, outcome) => {
+            Settled::Publish(reply_to, outcome) => {
                 let outcome = outcome.map(|()| Numbered::new()).map_err(|error| {
                     let refusal = self.why_it_would_fail_again(&error);
                     PublishFault { code: ErrorCode::Internal, refusal }
                 });
-                self.events.push_back(Event::Published { asker, outcome });
+                self.events.push_back(Event::Published { reply_to, outcome });
             }
             Settled::DeadLetter { tag, ticket, outcome } => {
                 self.reading.is_safe(ticket);
@@ -232,19 +232,19 @@ impl Rabbit {
     pub(in crate::broker) fn remove_history(
         &mut self,
         topic: &str,
-        asker: Asker,
-    ) -> Result<(), (Asker, Removal)> {
+        reply_to: PublishReply,
+    ) -> Result<(), (PublishReply, Removal)> {
         if !self.reading.has_stream() {
-            return Err((asker, Removal::Here));
+            return Err((reply_to, Removal::Here));
         }
         if self.winding_down {
-            return Err((asker, Removal::Refused(ErrorCode::Internal)));
+            return Err((reply_to, Removal::Refused(ErrorCode::Internal)));
         }
-        if !self.pending.publishes.has_room((&asker).into()) {
-            return Err((asker, Removal::Refused(ErrorCode::TooManyRequests)));
+        if !self.pending.publishes.has_room((&reply_to).into()) {
+            return Err((reply_to, Removal::Refused(ErrorCode::TooManyRequests)));
         }
         let pending = markers::removal(&self.config.amqp.stream.as_str().into(), topic);
-        self.pending.publishes.add(Purpose::Publish(asker), pending, Instant::now());
+        self.pending.publishes.add(Purpose::Publish(reply_to), pending, Instant::now());
         self.send_pending();
         Ok(())
     }
@@ -254,7 +254,7 @@ impl Rabbit {
         if self.winding_down {
             return Err((publish, ErrorCode::Internal));
         }
-        if !self.pending.publishes.has_room((&publish.asker).into()) {
+        if !self.pending.publishes.has_room((&publish.reply_to).into()) {
             return Err((publish, ErrorCode::TooManyRequests));
         }
         let id = match publish.id.as_deref().map(ShortString::try_new) {
@@ -262,7 +262,7 @@ impl Rabbit {
             Some(Err(_)) => return Err((publish, ErrorCode::BadRequest)),
             None => self.pending.ids.next(),
         };
-        let Publish { asker, topics, data, key, .. } = publish;
+        let Publish { reply_to, topics, data, key, .. } = publish;
         let [first, copies @ ..] = &topics[..] else { unreachable!("checked: a publish has topics") };
         let pending = PendingPublish {
             exchange: self.config.amqp.exchange.as_str().into(),
@@ -270,7 +270,7 @@ impl Rabbit {
             body: data.into_vec(),
             properties: message::properties(id, copies, key.as_deref()),
         };
-        self.pending.publishes.add(Purpose::Publish(asker), pending, Instant::now());
+        self.pending.publishes.add(Purpose::Publish(reply_to), pending, Instant::now());
         self.send_pending();
         Ok(())
     }

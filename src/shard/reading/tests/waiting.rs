@@ -1,5 +1,6 @@
 //! Questions that wait for something else than room for their answers.
 
+use super::super::super::tests::answers::recovered;
 use super::*;
 use crate::domain::mail::{Recover, Recovery};
 use crate::domain::reasons::ErrorCode;
@@ -20,7 +21,7 @@ fn recover(world: &mut World, peer: &Peer, ids: std::ops::Range<u32>) -> Vec<Rec
     world.tick();
     let questions = std::iter::from_fn(|| world.requests.take());
     let questions = questions.map(|request| match request {
-        Request::Recover(question) => *question,
+        Request::Ask { question: Question::Recover(question), budget: Some(_) } => *question,
         other => panic!("{other:?}"),
     });
     questions.collect()
@@ -28,9 +29,9 @@ fn recover(world: &mut World, peer: &Peer, ids: std::ops::Range<u32>) -> Vec<Rec
 
 /// As the broker does where its node has not read as far as the client.
 fn let_wait(world: &mut World, question: &mut Recover) {
-    assert!(question.budget.take().is_some() && !question.has_waited);
+    assert!(!question.has_waited);
     question.has_waited = true;
-    world.tell(Mail::Waits { client: question.asker.client });
+    world.tell(Mail::Waits { client: question.reply_to.command.client });
 }
 
 #[test]
@@ -43,13 +44,15 @@ fn a_question_that_waits_for_its_node_holds_no_room() {
     assert_eq!(asked(&world), 0, "there is no room for two answers");
     let_wait(&mut world, &mut question);
     assert_eq!(askers(&mut world, &peers), [1]);
-    world.tell(Mail::AskAgain(Question::Recover(Box::new(question))));
+    world.tell(Mail::AskAgain { question: Question::Recover(Box::new(question)), budget: None });
     assert_eq!(asked(&world), 0, "it waits for its turn in the line");
-    world.tell(answer(&peers[1], 3, 100));
-    let Some(Request::Recover(question)) = world.requests.take() else { panic!("it is asked again") };
-    assert!(question.has_waited && question.budget.is_some());
+    world.tell(peers[1].history(3, 100));
+    let Some(Request::Ask { question: Question::Recover(question), budget }) = world.requests.take() else {
+        panic!("it is asked again")
+    };
+    assert!(question.has_waited && budget.is_some());
     let recovery = Recovery { position: position(), missed: Some(Arc::new([])) };
-    world.tell(Mail::Recovered { question, answer: Box::new(Ok(recovery)) });
+    world.tell(recovered(*question, budget, Ok(recovery)));
     assert!(peers[0].got().contains(r#""recovered":true"#));
     assert_eq!((world.shard.promised_bytes(), world.shard.answers.has_waiting()), (0, false));
     assert!(world.shard.clients[peers[0].key.slot].waiting.is_none());
@@ -65,14 +68,13 @@ fn who_goes_while_its_question_waits_leaves_nothing_behind() {
     assert_eq!(world.shard.promised_bytes(), 0);
     world.say(&peer, &ask(7..8));
     let promised = world.shard.promised_bytes();
-    let refused = Box::new(questions.remove(0));
-    world.tell(Mail::Recovered { question: refused, answer: Box::new(Err(ErrorCode::Internal)) });
+    world.tell(recovered(questions.remove(0), None, Err(ErrorCode::Internal)));
     assert!(peer.got().contains(r#""id":2,"error""#));
     assert!(promised > 0 && world.shard.promised_bytes() == promised);
     world.tell(close(&peer));
     assert_eq!(world.shard.promised_bytes(), 0);
-    world.tell(Mail::AskAgain(Question::Recover(Box::new(questions.remove(0)))));
-    world.tell(answer(&peer, 7, 100));
+    world.tell(Mail::AskAgain { question: Question::Recover(Box::new(questions.remove(0))), budget: None });
+    world.tell(peer.history(7, 100));
     world.later(Duration::from_secs(1));
     let detached = std::iter::from_fn(|| world.requests.take());
     assert_eq!(detached.filter(|request| matches!(request, Request::Detach { .. })).count(), 2);

@@ -6,7 +6,8 @@ use super::{TOPICS, World};
 use crate::wire::segment;
 use fanfare::domain::encoding::Encoding;
 use fanfare::domain::mail::{
-    Asker, KeyedLine, Lane, Lines, Mail, Position, Question, Recover, Recovery, Request, TopicSlot, Variant,
+    Answer, AnswerBudget, KeyedLine, Lane, Lines, Mail, Position, Question, Recover, Recovery, ReplyTo,
+    Request, TopicSlot, Variant,
 };
 
 /// The one whose publications have keys, but for every seventh: of each key the slow ones get the latest.
@@ -100,38 +101,12 @@ impl World {
                     assert_eq!(before, Some(topic), "{name} detached, but not attached so");
                     self.outbox.push_back(Mail::Detached { topic });
                 }
-                Some(Request::Recover(mut question)) => {
-                    let attached = self.interest.get(&(question.name.to_string(), question.variant));
-                    assert_eq!(
-                        attached,
-                        Some(&question.topic),
-                        "{} is asked for, but not attached so",
-                        question.name
-                    );
-                    if !question.has_waited && self.random.one_in(6) {
-                        // As if this node had not read as far as the client.
-                        (question.has_waited, question.budget) = (true, None);
-                        self.events.waits += 1;
-                        self.outbox.push_back(Mail::Waits { client: question.asker.client });
-                        self.late_answers.push(Mail::AskAgain(Question::Recover(question)));
-                        continue;
-                    }
-                    let answer = self.recover(&question);
-                    let bytes = answer.missed.as_ref().map_or(0, |missed| missed.len());
-                    if !question.budget.as_ref().is_none_or(|budget| budget.take(bytes))
-                        || self.random.one_in(4)
-                    {
-                        self.events.asked_again += 1;
-                        self.outbox.push_back(Mail::AskAgain(Question::Recover(question)));
-                        continue;
-                    }
-                    self.events.recovered += u64::from(answer.missed.is_some());
-                    self.events.unrecovered += u64::from(answer.missed.is_none());
-                    self.outbox.push_back(Mail::Recovered { question, answer: Box::new(Ok(answer)) });
+                Some(Request::Ask { question: Question::Recover(question), budget }) => {
+                    self.takes_recovery(question, budget);
                 }
                 Some(Request::Publish(publish)) => {
-                    let Asker::Client { client, command, .. } = publish.asker else { panic!("clients ask") };
-                    self.late_answers.push(Mail::Published { client, command, outcome: Ok(()) });
+                    let ReplyTo::Client(to) = publish.reply_to else { panic!("clients ask") };
+                    self.late_answers.push(Mail::Answer { to, budget: None, answer: Answer::Published });
                 }
                 Some(_) | None => {}
             }
@@ -152,6 +127,34 @@ impl World {
                 break;
             }
         }
+    }
+
+    /// The broker answers, or has the question asked again: at once for want of room, or later.
+    fn takes_recovery(&mut self, mut question: Box<Recover>, budget: Option<Arc<AnswerBudget>>) {
+        let attached = self.interest.get(&(question.name.to_string(), question.variant));
+        assert_eq!(attached, Some(&question.topic), "{} is asked for, but not attached so", question.name);
+        if !question.has_waited && self.random.one_in(6) {
+            // As if this node had not read as far as the client.
+            question.has_waited = true;
+            self.events.waits += 1;
+            let client = question.reply_to.command.client;
+            self.outbox.push_back(Mail::Waits { client });
+            let question = Question::Recover(question);
+            self.late_answers.push(Mail::AskAgain { question, budget: None });
+            return;
+        }
+        let answer = self.recover(&question);
+        let bytes = answer.missed.as_ref().map_or(0, |missed| missed.len());
+        if !budget.as_ref().is_none_or(|budget| budget.take(bytes)) || self.random.one_in(4) {
+            self.events.asked_again += 1;
+            let question = Question::Recover(question);
+            self.outbox.push_back(Mail::AskAgain { question, budget });
+            return;
+        }
+        self.events.recovered += u64::from(answer.missed.is_some());
+        self.events.unrecovered += u64::from(answer.missed.is_none());
+        let (to, answer) = question.answer(Ok(answer));
+        self.outbox.push_back(Mail::Answer { to, budget, answer });
     }
 
     /// Where a topic with history stands.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::broker::shares::Sender;
-use crate::domain::mail::Asker;
+use crate::domain::mail::PublishReply;
 
 use super::super::coverage::Ticket;
 use super::super::pending_publish::PendingPublish;
@@ -15,7 +15,7 @@ use super::postponed::{Destination, Place};
 #[derive(Debug)]
 pub(in crate::broker::backplane::rabbit) enum Purpose {
     /// A client or an operator published, and waits for the answer.
-    Publish(Asker),
+    Publish(PublishReply),
     /// A message could not be delivered. It is acknowledged when its dead letter is safe.
     DeadLetter {
         /// The delivery tag of the message. None if nothing waits for the dead letter: the tag was given back, or the
@@ -29,14 +29,14 @@ pub(in crate::broker::backplane::rabbit) enum Purpose {
 impl Purpose {
     pub(super) fn sender(&self) -> Sender {
         match self {
-            Self::Publish(asker) => asker.into(),
+            Self::Publish(reply_to) => reply_to.into(),
             Self::DeadLetter { .. } => Sender::Operator,
         }
     }
 
     pub(super) fn settled(self, outcome: Result<(), Unconfirmed>) -> Settled {
         match self {
-            Self::Publish(asker) => Settled::Publish(asker, outcome),
+            Self::Publish(reply_to) => Settled::Publish(reply_to, outcome),
             Self::DeadLetter { tag, ticket } => Settled::DeadLetter { tag, ticket, outcome },
         }
     }
@@ -45,7 +45,7 @@ impl Purpose {
 /// What the caller has to report of a publish.
 #[derive(Debug)]
 pub(in crate::broker::backplane::rabbit) enum Settled {
-    Publish(Asker, Result<(), Unconfirmed>),
+    Publish(PublishReply, Result<(), Unconfirmed>),
     DeadLetter {
         tag: Option<u64>,
         ticket: Option<Ticket>,

@@ -1,11 +1,11 @@
 use super::postponed::RETRY_AFTER;
 use super::*;
 use crate::broker::backplane::rabbit::message;
-use crate::domain::mail::Asker;
+use crate::domain::codec::Codec;
 use crate::domain::mail::ClientKey;
+use crate::domain::mail::{CommandKey, ReplyAddress, ReplyTo};
 use lapin::BasicProperties;
 use lapin::types::FieldTable;
-use tokio::sync::oneshot;
 
 mod postponed;
 mod suspects;
@@ -55,7 +55,7 @@ impl Harness {
     }
 
     fn publish(&mut self, topic: &str) {
-        self.add(Purpose::Publish(Asker::Control(oneshot::channel().0)), topic);
+        self.add(Purpose::Publish(ReplyTo::control().0), topic);
     }
 
     /// Publishes to several topics.
@@ -67,12 +67,13 @@ impl Harness {
             body: b"1".to_vec(),
             properties: message::properties("id".into(), &copies, None),
         };
-        self.outgoing.add(Purpose::Publish(Asker::Control(oneshot::channel().0)), pending, self.now);
+        self.outgoing.add(Purpose::Publish(ReplyTo::control().0), pending, self.now);
     }
 
     fn publish_as(&mut self, slot: u32, topic: &str) {
         let client = ClientKey { slot, generation: 0 };
-        self.add(Purpose::Publish(Asker::Client { shard: 0, client, command: 1 }), topic);
+        let to = ReplyAddress { shard: 0, command: CommandKey { client, id: 1 }, codec: Codec::Json };
+        self.add(Purpose::Publish(ReplyTo::Client(to)), topic);
     }
 
     fn add_dead_letter(&mut self, tag: u64, topic: &str) {
