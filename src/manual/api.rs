@@ -40,7 +40,8 @@
 //!
 //! A client that sends `publish` requests by HTTP/1.1 without waiting for the answers (pipelining) gets the answers in
 //! the order of the requests. Up to 64 publishes of a connection are carried out at the same time, and they reach
-//! their topics in the order of the requests. Every other method begins when the requests before it are answered.
+//! their topics in the order of the requests. One that fails does not stop those after it: where the next publish depends
+//! on this one, wait for the answer. Every other method begins when the requests before it are answered.
 //!
 //! This holds for plain requests: a `POST` with a `Content-Length`, of at most 64 KiB with its head. The first request
 //! of another kind, such as a chunked one or a `GET`, ends it: from then on, the requests of this connection are carried

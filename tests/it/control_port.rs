@@ -2,12 +2,13 @@
 //! HTTP/1.1, against the whole engine.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::support::engine::Engine;
 use crate::support::process::TempDir;
+use crate::support::rabbitmq::RabbitNode;
 use crate::support::wait::SOON;
 use crate::support::websocket::RawClient;
 use http_body_util::{BodyExt as _, Full};
@@ -195,24 +196,45 @@ fn requests_whose_answers_nobody_takes_cost_nothing() {
     drop(streams);
 }
 
+/// A request by HTTP/1.1.
+fn post(address: SocketAddr, path: &str, body: &str) -> String {
+    format!("POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
 /// Two requests in one write, twice on the same connection: the answers come in the order of the requests.
 #[test]
 fn http_1_1_answers_pipelined_requests_in_order_and_keeps_the_connection() {
     let engine = Engine::start(&[]);
     let mut client = engine.subscriber(&["news"]);
     let address = engine.control_address();
-    let request = |path: &str, body: &str| {
-        format!("POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
-    };
     let mut stream = TcpStream::connect(address).expect("it listens");
     stream.set_read_timeout(Some(SOON)).expect("a timeout that is not zero");
     for n in ["1", "2"] {
-        let publish = request("/api/publish", &format!(r#"{{"channel":"news","data":{n}}}"#));
-        let info = request("/api/info", "{}");
+        let publish = post(address, "/api/publish", &format!(r#"{{"channel":"news","data":{n}}}"#));
+        let info = post(address, "/api/info", "{}");
         stream.write_all((publish + &info).as_bytes()).expect("sent");
         assert_eq!(next_answer(&mut stream), (200, json!({"result": {}})));
         let (status, info) = next_answer(&mut stream);
         assert_eq!((status, &info["result"]["nodes"][0]["num_clients"]), (200, &json!(1)), "{info}");
         assert_eq!(client.publication("news"), n);
+    }
+}
+
+/// Many are with RabbitMQ at the same time. It is one publisher's order all the same.
+#[test]
+fn publishes_that_are_pipelined_arrive_in_order_through_rabbitmq() {
+    const PUBLISHES: usize = 300;
+    let engine = Engine::consuming(&RabbitNode::shared().new_vhost("pipelined"), "");
+    let mut client = engine.subscriber(&["news"]);
+    let address = engine.control_address();
+    let publish = |n| post(address, "/api/publish", &format!(r#"{{"channel":"news","data":{n}}}"#));
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    stream.set_read_timeout(Some(SOON)).expect("a timeout that is not zero");
+    stream.write_all((0..PUBLISHES).map(publish).collect::<String>().as_bytes()).expect("sent");
+    for n in 0..PUBLISHES {
+        assert_eq!(next_answer(&mut stream), (200, json!({"result": {}})), "{n}");
+    }
+    for n in 0..PUBLISHES {
+        assert_eq!(client.publication("news"), n.to_string());
     }
 }
