@@ -21,11 +21,11 @@ pub(crate) const BROWSER: &str = "GET /connection/websocket HTTP/1.1\r\n\
     Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\
     \r\n";
 
-/// As by default, with one page that may connect.
+/// As by default, with one page that may connect, and with compression.
 pub(crate) fn policy() -> UpgradePolicy {
     UpgradePolicy {
         path: "/connection/websocket".to_owned(),
-        head_bytes: 8192,
+        head_bytes: 32 << 10,
         allowed_origins: vec![OriginPattern::parse("https://app.example.org").expect("an origin")],
         page_port: 9000,
         open_on_loopback: false,

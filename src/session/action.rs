@@ -87,7 +87,7 @@ pub enum Action<'a> {
 pub enum Until {
     /// The answer to an earlier command.
     Answered,
-    /// Answers to earlier commands that were asked for, and may be large: there is no room for one more.
+    /// Room for an answer that may be large: those to earlier commands take all of it.
     AnswerHasRoom,
     /// The queue of requests to the broker has room.
     RequestHasRoom,

@@ -27,9 +27,9 @@ pub struct Facts {
     pub subscribed: Option<TopicSlot>,
     /// To how many topics the client is subscribed.
     pub subscriptions: usize,
-    /// Whether the client may have one more answer under way that can be large.
+    /// Whether the client may ask one more question whose answer can be large.
     pub may_ask: bool,
-    /// Whether one more request to the broker finds room.
+    /// For a publish or a question about a history: whether one more request to the broker finds room.
     pub has_room: bool,
     /// Whether the client's transport pings it, so that the protocol's own pings are not needed.
     pub has_pings: bool,

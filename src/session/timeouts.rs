@@ -10,7 +10,7 @@ use crate::session::{Phase, Session};
 pub enum Expiry {
     /// The client is to be pinged.
     Ping,
-    /// The client is to be closed, unless what it was waited for has come and was not read yet.
+    /// The client is to be closed, unless what is awaited has arrived and only has not been read yet.
     Close(Silence),
 }
 
@@ -68,7 +68,7 @@ impl Session {
         self.since.after(length.0)
     }
 
-    /// What follows when it is.
+    /// What follows when the time-out that runs is over.
     #[must_use]
     pub fn expiry(&self) -> Expiry {
         match self.phase {

@@ -133,7 +133,10 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     /// What the client's session must know of this shard to decide about a command.
     fn facts(&self, slot: u32, command: Result<&Command<'_>, &Malformed>) -> Facts {
         let client = &self.clients[slot];
-        let topic = match command.map(|command| &command.method) {
+        let method = command.map(|command| &command.method);
+        // The queue's state is shared with the broker thread: it is looked at only for those who need it.
+        let asks = matches!(method, Ok(Method::Publish { .. } | Method::History { .. }));
+        let topic = match method {
             Ok(Method::Subscribe(subscribe)) => Some(&subscribe.topic),
             Ok(Method::Unsubscribe { topic }) => Some(topic),
             _ => None,
@@ -142,7 +145,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             subscribed: topic.and_then(|topic| self.subscribed(slot, topic)),
             subscriptions: client.subscriptions.as_slice().len(),
             may_ask: self.may_ask(slot),
-            has_room: self.requests.has_room(),
+            has_room: asks && self.requests.has_room(),
             has_pings: client.transport.has_pings(),
         }
     }

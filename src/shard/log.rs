@@ -54,7 +54,7 @@ pub struct Log {
     marks: VecDeque<Mark>,
     /// From how many bytes on it is looked through again.
     trim_at: usize,
-    /// What is left of the batches before this does not stand where they stood.
+    /// Compaction may have moved what is left of the batches before this.
     compacted_to: u64,
     encoding: Encoding,
     /// The lines that have keys, where that matters.
@@ -322,8 +322,8 @@ impl Log {
         }
     }
 
-    /// Where everything ends now that ended at `position` when it came, as far as that can be told: what is left of a
-    /// batch that was compacted ends somewhere before this.
+    /// A position at or behind the present end of what ended at `position` when it came. Compaction moves lines to the
+    /// front, and none beyond `compacted_to`.
     pub(super) fn end_of(&self, position: u64) -> u64 {
         position.max(self.compacted_to)
     }

@@ -10,7 +10,7 @@ use tungstenite::http::Uri;
 /// Header lines that a request may have.
 pub(super) const HEADERS_MAX: usize = 124;
 
-/// Room for the header lines of a request. Nothing is written to it before they are there.
+/// Room for the header lines of a request. It is not initialized: the parser writes the lines that it finds.
 pub(super) type HeaderLines<'a> = [MaybeUninit<Header<'a>>; HEADERS_MAX];
 
 /// A request by GET, in HTTP/1.1.
