@@ -6,6 +6,7 @@
 //! | A close reason | its row in `domain/reasons.rs`; the place that closes |
 //! | A configuration key | the field and its default in its table, such as `config/amqp.rs`; the comment in `src/config/default.toml`; its bounds in `config/validate.rs`; the place that reads it; and `config/memory.rs` if it bounds memory |
 //! | A command that the shard answers itself | its values in `codec/command.rs`; each codec's reader, such as `codec/json/read.rs`; `session/commands.rs` (when it is allowed, and what it means); `shard/commands.rs` (what is done). If it has an action or a reply of its own: `session/action.rs`, `codec/reply.rs` and each codec's writer |
+//! | A question to the broker thread, of a client or an operator | its variant in `domain/mail/question.rs`; its answer in `domain/mail/answer.rs`; the arm in `broker/requests.rs`, with the function that answers; `session/answers.rs` (the reply that it is), if clients ask. It needs no mail and no address of its own: [`ReplyTo`](crate::domain::mail::ReplyTo) and [`Mail::Answer`](crate::domain::mail::Mail::Answer) serve all of them |
 //! | What a namespace permits its clients | its configuration key; the check in `session/rules.rs` |
 //! | A codec | a folder beside `src/codec/json/`; its variant in `domain/codec.rs`; one arm for each method in `codec/mod.rs` |
 //! | A method of the server API | its row in `stats/control.rs`, which also counts it; its arms in `control/api.rs`; a function in `src/control/api/`; `manual/api.rs` |
