@@ -5,7 +5,7 @@ use tokio::sync::oneshot;
 use super::{CommandKey, ShardId};
 use crate::domain::codec::Codec;
 
-/// Where the answer to a request goes. Every request that is answered has one of these.
+/// Where the answer to a request goes.
 #[derive(Debug)]
 pub enum ReplyTo<T> {
     /// To a client's command, by [`Mail::Answer`](super::Mail::Answer).
