@@ -24,8 +24,8 @@ pub const API_PIPELINED_MAX: usize = 64;
 /// Bytes that one request may use besides its body: first its head, 8 KiB and some 200 bytes for each of 64
 /// fields, then the latest frame of its body, then a small answer.
 const API_REQUEST: u64 = 24 << 10;
-/// Bytes of each connection itself, and of what it has sent. One of HTTP/1.1 needs less, for its input, its output and
-/// one publish that waits, of 64 KiB each.
+/// Bytes of each connection itself, and of what it has sent. One of HTTP/1.1 needs no more: 64 KiB of input, up to 160
+/// KiB of output, one publish that waits, and small answers behind it.
 const API_CONNECTION: u64 = (32 << 10) + API_CONNECTION_WINDOW as u64 + API_STREAMS_MAX as u64 * API_REQUEST;
 /// Bytes of all history answers that are kept for others that ask for the same. Beyond, they are discarded: a
 /// single subscriber asks once, and an answer that many share is soon made again.

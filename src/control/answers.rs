@@ -1,7 +1,7 @@
 //! Bounds the memory of all large answers together, until their peers have taken them.
 //!
 //! A request with a large answer takes a share of the room for answers before the answer is made. The share
-//! is kept until the socket has the answer's bytes. If there is no room, requests for what is open to
+//! is kept until the answer's bytes are in the connection's output, which is counted with the connection. If there is no room, requests for what is open to
 //! everybody are refused, and others wait. While there is no room, a connection that has not taken all of an
 //! answer within [`UNREAD_KEPT`](super::places::UNREAD_KEPT) is closed, even if it steadily takes a little.
 //! Small answers are bounded by the numbers of connections and of requests on each.
@@ -27,7 +27,7 @@ use crate::config::memory::SMALL_ANSWER_BYTES;
 const ROOM_WAIT: Duration = Duration::from_secs(5);
 
 /// Bytes that are passed to the server at once.
-const CHUNK: usize = 64 << 10;
+const CHUNK: usize = 16 << 10;
 
 /// The error for a request that found no room.
 pub(super) const NO_ROOM: &str =

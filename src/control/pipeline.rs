@@ -6,12 +6,12 @@
 //! once for all of them, and the answers leave in one write. Requests other than `publish` may depend on what
 //! was published before them: each begins when all before it are answered, and ends before the next one begins.
 //!
-//! A connection begins here. With the first request that is not a plain one of the API (`head`), it goes to
-//! hyper for good, together with the bytes that were read and not used: pages, metrics, chunked or large bodies,
+//! A connection begins here. The first request that is not a plain one of the API (`head`) hands it to hyper for
+//! good, with the bytes that were read and not used. Such are requests for pages and metrics, chunked or large bodies,
 //! HTTP/2, and everything that is refused because of its head.
 //!
 //! A connection has at most [`API_PIPELINED_MAX`] publishes in flight, and [`INPUT_BYTES`] of input. Nothing is
-//! read while answers wait for the peer. One visit reads [`READS`] times at most, so that connections take turns.
+//! read while the socket takes no answers. One visit reads [`READS`] times at most, so that connections take turns.
 
 mod answers;
 mod head;
@@ -27,7 +27,7 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody as _};
-use axum::http::Request;
+use axum::http::{Request, header};
 use axum::response::Response;
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
@@ -36,7 +36,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep_until};
 
 use super::api::late;
-use super::api::pipelined::{Begun, Publishing, begin};
+use super::api::pipelined::{Begun, Publishing, begin, count_late};
 use super::envelope::{Fault, closing, told_to_close};
 use super::page::add_headers;
 use super::places::{Answering, Peer};
@@ -75,11 +75,13 @@ enum Stage<'a> {
     Answered(Response),
 }
 
-/// A request whose body has not come whole.
+/// A request whose body came in parts.
 #[derive(Debug)]
 struct Half {
     answering: Answering,
-    due: Instant,
+    method: ApiMethod,
+    /// Until when the body may come; none once it has come, and the request waits for those before it.
+    due: Option<Instant>,
 }
 
 type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -109,6 +111,8 @@ pub(super) struct Pipeline<'a> {
     is_blocked: bool,
     /// Why nothing more is begun.
     ending: Option<Ending>,
+    /// When the visit began.
+    now: Instant,
     /// Fires when the earliest time limit is over, or earlier.
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -146,6 +150,7 @@ impl<'a> Pipeline<'a> {
             body: Vec::new(),
             is_blocked: false,
             ending: None,
+            now: Instant::now(),
             timer: None,
         }
     }
@@ -161,6 +166,7 @@ impl<'a> Pipeline<'a> {
 
     /// One visit: answers what is answered, begins what has come, and writes once.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<End>> {
+        self.now = Instant::now();
         self.answers.read_clock();
         self.expire(cx);
         self.settle(cx);
@@ -172,7 +178,8 @@ impl<'a> Pipeline<'a> {
         }
         // What was refused is answered already.
         let has_settled = self.settle(cx);
-        let is_full = self.output.len() >= OUTPUT_BYTES;
+        // Nothing is begun beside such output, so what has come must be looked at when it is written.
+        let was_stopped = self.is_blocked || self.output.len() >= OUTPUT_BYTES;
         let is_written = self.write(cx)?;
         if let Some(ending) = self.ending
             && is_written
@@ -180,7 +187,7 @@ impl<'a> Pipeline<'a> {
         {
             return Poll::Ready(Ok(self.end(ending)));
         }
-        if reads == READS || has_settled || is_full && is_written {
+        if reads == READS || has_settled || was_stopped && is_written {
             cx.waker().wake_by_ref();
         }
         self.set_timer(cx);
@@ -248,8 +255,11 @@ impl<'a> Pipeline<'a> {
             return false;
         }
         if input.len() < shape.request_bytes() {
-            self.await_body(is_leaving);
+            self.await_body(shape.method);
             return false;
+        }
+        if let Some(half) = &mut self.half {
+            half.due = None;
         }
         if is_leaving {
             let answering = self.peer.connection.began(true);
@@ -263,12 +273,13 @@ impl<'a> Pipeline<'a> {
         true
     }
 
-    fn await_body(&mut self, is_leaving: bool) {
-        if is_leaving || self.input.is_ended {
+    /// A connection that has to go is given the time for the rest of a body by its owner.
+    fn await_body(&mut self, method: ApiMethod) {
+        if self.input.is_ended {
             self.ending = Some(Ending::Over);
         } else if self.half.is_none() {
-            let due = Instant::now() + self.state.config.timeouts.upgrade.0;
-            self.half = Some(Half { answering: self.peer.connection.began(false), due });
+            let due = Some(self.now + self.state.config.timeouts.upgrade.0);
+            self.half = Some(Half { answering: self.peer.connection.began(false), method, due });
         }
     }
 
@@ -355,6 +366,9 @@ impl<'a> Pipeline<'a> {
         if let Stage::Publishing(publishing) = &mut first.stage {
             self.body.clear();
             match publishing.poll_answer(self.state, &mut self.body, cx) {
+                Poll::Pending if publishing.answered_by() <= self.now => {
+                    first.stage = Stage::Answered(publishing.give_up(self.state));
+                }
                 Poll::Pending => return false,
                 Poll::Ready(Ok(())) => {
                     self.answers.success(&mut self.output, &self.body);
@@ -372,6 +386,8 @@ impl<'a> Pipeline<'a> {
 
     fn answer(&mut self, mut response: Response, cx: &mut Context<'_>) {
         add_headers(response.headers_mut());
+        // Routers write it as well as `head`.
+        response.headers_mut().remove(header::CONTENT_LENGTH);
         self.answers.head(&mut self.output, &response);
         self.rest = Some(response.into_body());
         self.pour(cx);
@@ -429,33 +445,27 @@ impl<'a> Pipeline<'a> {
         Ok(self.output.is_empty())
     }
 
-    /// Gives up what has taken too long.
+    /// Gives up a request whose body does not come.
     fn expire(&mut self, cx: &mut Context<'_>) {
-        if self.timer.as_mut().is_none_or(|timer| timer.as_mut().poll(cx).is_pending()) {
-            return;
+        if self.timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready()) {
+            self.timer = None;
         }
-        self.timer = None;
-        let now = Instant::now();
-        for InFlight { stage, .. } in &mut self.in_flight {
-            match stage {
-                Stage::Publishing(publishing) if publishing.answered_by() <= now => {
-                    *stage = Stage::Answered(publishing.give_up(self.state));
-                }
-                _ => break,
-            }
-        }
-        if let Some(half) = self.half.take_if(|half| half.due <= now) {
+        if let Some(half) = self.half.take_if(|half| half.due.is_some_and(|due| due <= self.now)) {
+            count_late(self.state, half.method);
             self.finish_with(half.answering, late());
         }
     }
 
     /// Sees to it that the next visit comes when a time limit is over.
     fn set_timer(&mut self, cx: &mut Context<'_>) {
-        let answered_by = self.in_flight.front().and_then(|first| match &first.stage {
+        // Where its answer would have no room, the next visit comes when there is some.
+        let has_room = self.output.len() < OUTPUT_BYTES && self.rest.is_none();
+        let first = self.in_flight.front().filter(|_| has_room);
+        let answered_by = first.and_then(|first| match &first.stage {
             Stage::Publishing(publishing) => Some(publishing.answered_by()),
             Stage::Answered(_) => None,
         });
-        let half = self.half.as_ref().map(|half| half.due);
+        let half = self.half.as_ref().and_then(|half| half.due);
         let Some(due) = [answered_by, half].into_iter().flatten().min() else { return };
         let due = due.into();
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));

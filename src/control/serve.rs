@@ -181,8 +181,7 @@ async fn converse(service: Service, mut stream: TcpStream, peer: Peer, limits: L
         match pipelined(&service.state, &router, &mut stream, &peer, limits).await {
             Ok(End::Foreign(unused)) => unused,
             Ok(End::Over) => {
-                // Who is gone needs no farewell.
-                let _ = Stream::new(stream, Bytes::new(), connection).shutdown().await;
+                say_goodbye(stream, &connection, limits).await;
                 return;
             }
             Err(error) => return ended_early(&peer, &error),
@@ -213,6 +212,21 @@ async fn converse(service: Service, mut stream: TcpStream, peer: Peer, limits: L
     };
     if let Err(error) = ended {
         ended_early(&peer, &error);
+    }
+}
+
+/// Closes our side, and waits for the peer to close its own: not for long if the connection has to go.
+async fn say_goodbye(stream: TcpStream, connection: &Arc<Connection>, limits: Limits) {
+    let mut stream = Stream::new(stream, Bytes::new(), Arc::clone(connection));
+    let has_to_go = async {
+        connection.time_to_go(limits.first_head).await;
+        unconstrained(connection.has_answered()).await;
+    };
+    tokio::select! {
+        biased;
+        // Who is gone already needs no end.
+        _ = stream.shutdown() => {}
+        () = has_to_go => {}
     }
 }
 

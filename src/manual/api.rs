@@ -43,9 +43,9 @@
 //! their topics in the order of the requests. One that fails does not stop those after it: where the next publish depends
 //! on this one, wait for the answer. Every other method begins when the requests before it are answered.
 //!
-//! This holds for plain requests: a `POST` with a `Content-Length`, of at most 64 KiB with its head. The first request
-//! of another kind, such as a chunked one or a `GET`, ends it: from then on, the requests of this connection are carried
-//! out one after the other.
+//! Only plain requests overlap: a `POST` with a `Content-Length`, with at most 32 header fields, and with at most 64 KiB
+//! in all. After the first other request on a connection (a chunked one, a `GET`, one with `Connection: close`), its
+//! requests are carried out one after the other.
 //!
 //! # Errors
 //!

@@ -55,6 +55,11 @@ pub(in crate::control) fn begin<'a>(state: &'a AppState, mode: ErrorMode, body: 
     }
 }
 
+/// Counts a request as failed whose body did not come in time.
+pub(in crate::control) fn count_late(state: &AppState, method: ApiMethod) {
+    drop(CountedRequest::begin(state, method));
+}
+
 impl Publishing<'_> {
     /// Until when it can be sent.
     pub(in crate::control) fn deadline(&self) -> Instant {

@@ -179,9 +179,26 @@ fn a_connection_has_so_many_publishes_in_flight_and_no_more() {
     assert_eq!(heard.len(), API_PIPELINED_MAX + 8);
 }
 
+/// One that is not answered in time takes none with it that were, although their time is over as well.
+#[test]
+fn a_publish_that_was_confirmed_is_not_given_up_with_the_one_before() {
+    let mut config = Config::default();
+    config.timeouts.publish = Interval::from_millis(100);
+    let harness = Harness::open(config);
+    let mut stream = send(&harness, &(publish("silent") + &publish("a#1").repeat(5)));
+    assert_eq!(Answer::read(&mut stream).error_code(), 100);
+    for _ in 0..5 {
+        let answer = Answer::read(&mut stream).json();
+        assert_eq!(answer["result"]["offset"].as_u64(), Some(1), "{answer}");
+    }
+}
+
 #[test]
 fn who_takes_no_answers_is_not_heard_further() {
-    let harness = open();
+    let mut config = Config::default();
+    // Nothing but the socket wakes the connection within the test's time.
+    config.timeouts.upgrade = Interval::from_millis(600_000);
+    let harness = Harness::open(config);
     let mut stream = harness.connect();
     stream.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
     let requests = publish("").repeat(100);
@@ -253,11 +270,22 @@ fn all_answers_say_the_same_of_themselves() {
         fields.sort();
         (fields, answer.head.contains("\r\ndate: "))
     };
-    let plain = harness.post("/api/publish", "", r#"{"channel":"a","data":1}"#);
-    // hyper answers this one.
-    let body = r#"{"channel":"a","data":1}"#;
-    let other = harness.post("/api/publish", "Connection: keep-alive, x\r\n", body);
-    assert_eq!(fields(&plain), fields(&other));
+    for (path, body) in [
+        ("/api/publish", r#"{"channel":"a","data":1}"#),
+        ("/api/publish", r#"{"channel":"","data":1}"#),
+        ("/api/broadcast", r#"{"channels":["a","b"],"data":1}"#),
+        ("/api/info", "{}"),
+        ("/api/publish", "nonsense"),
+    ] {
+        let plain = harness.post(path, "", body);
+        // hyper answers this one.
+        let other = harness.post(path, "Connection: keep-alive, x\r\n", body);
+        let lengths = |answer: &Answer| answer.head.matches("content-length: ").count();
+        assert_eq!((lengths(&plain), lengths(&other)), (1, 1), "{path} {body}");
+        if plain.body == other.body {
+            assert_eq!(fields(&plain), fields(&other), "{path} {body}");
+        }
+    }
 }
 
 #[test]
