@@ -349,8 +349,17 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             match transport.ending() {
                 Ending::Wait => {}
                 Ending::Shutdown => self.clients[slot].stream.shutdown(),
-                Ending::Gone => self.lose(slot, CloseReason::PeerClosed),
+                Ending::Gone => self.drop_if_gone(slot),
             }
+        }
+    }
+
+    /// Drops a connection whose both sides have said their last, once everything is written, also what its stream keeps.
+    fn drop_if_gone(&mut self, slot: u32) {
+        let client = &self.clients[slot];
+        let is_over = client.transport.phase() == Phase::Closing && client.transport.ending() == Ending::Gone;
+        if is_over && client.outgoing.is_none() && !client.stream.wants_write() {
+            self.lose(slot, CloseReason::PeerClosed);
         }
     }
 
@@ -392,10 +401,15 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     pub(super) fn write_to_the_unblocked(&mut self) {
         for _ in 0..self.budgets.visits.min(self.delivery.unblocked.len()) {
             let Some(slot) = self.delivery.unblocked.pop_front() else { break };
-            if self.flush_stream(slot) && self.clients[slot].is_blocked() {
+            if !self.flush_stream(slot) {
+                continue;
+            }
+            if self.clients[slot].is_blocked() {
                 self.unblock(slot);
                 self.visit(slot);
             }
+            // What the stream kept may have been the last.
+            self.drop_if_gone(slot);
         }
     }
 

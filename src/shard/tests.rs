@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind};
 use std::rc::Rc;
 
 pub(super) mod answers;
+mod ending;
 mod late;
 
 use super::*;
@@ -35,6 +36,9 @@ pub(super) struct Pipe {
     pub(super) room: usize,
     /// Whoever writes is told that the client is gone; what it sent can still be read.
     pub(super) reset: bool,
+    /// The server's stream takes everything, and keeps what there is no room for.
+    pub(super) keeps: bool,
+    pub(super) kept: Vec<u8>,
 }
 
 #[derive(Clone, Debug)]
@@ -60,7 +64,23 @@ impl Stream for End {
         let taken = bytes.len().min(pipe.room);
         pipe.room -= taken;
         pipe.from_server.extend_from_slice(&bytes[..taken]);
+        if pipe.keeps {
+            pipe.kept.extend_from_slice(&bytes[taken..]);
+            return Ok(bytes.len());
+        }
         if taken == 0 { Err(ErrorKind::WouldBlock.into()) } else { Ok(taken) }
+    }
+
+    fn wants_write(&self) -> bool {
+        !self.0.borrow().kept.is_empty()
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let pipe = &mut *self.0.borrow_mut();
+        let taken = pipe.kept.len().min(pipe.room);
+        pipe.from_server.extend(pipe.kept.drain(..taken));
+        pipe.room -= taken;
+        if pipe.kept.is_empty() { Ok(()) } else { Err(ErrorKind::WouldBlock.into()) }
     }
 
     fn shutdown(&mut self) {}
@@ -227,40 +247,6 @@ pub(super) fn config(change: impl FnOnce(&mut Config)) -> Config {
 
 pub(super) fn policy(slow: SlowPolicy) -> (String, Namespace) {
     ("n".to_owned(), Namespace { slow, client_publish: true, ..Namespace::default() })
-}
-
-#[test]
-fn who_dies_in_mid_message_does_no_more() {
-    let mut world = World::new(config(|config| config.limits.replies_bytes = 200));
-    let (healthy, reset) = (world.connect(), world.connect());
-    let topic = world.subscribe(&healthy, "t");
-    reset.pipe().reset = true;
-    // The replies to two are sent before the third is looked at.
-    let commands =
-        [r#"{"id":2,"rpc":{}}"#, r#"{"id":3,"rpc":{}}"#, r#"{"id":4,"subscribe":{"channel":"t"}}"#];
-    world.say(&reset, &commands.join("\n"));
-    assert!(!world.is_alive(&reset));
-    assert_eq!(world.closes(CloseReason::ConnectionLost), 1);
-    let stranger = world.connect();
-    assert_eq!(stranger.key.slot, reset.key.slot);
-    world.publish(topic, LINE);
-    assert_eq!((healthy.pipe().from_server.len(), stranger.pipe().from_server.len()), (FRAME, 0));
-}
-
-#[test]
-fn who_dies_of_what_it_leaves_does_no_more() {
-    let mut world = World::new(config(|config| config.limits.rest_bytes = 0));
-    let (healthy, slow) = (world.connect(), world.connect());
-    let topic = world.subscribe(&healthy, "t");
-    let left = world.subscribe(&slow, "u");
-    slow.pipe().room = 10;
-    world.publish(left, LINE);
-    let commands = [r#"{"id":3,"unsubscribe":{"channel":"u"}}"#, r#"{"id":4,"subscribe":{"channel":"t"}}"#];
-    world.say(&slow, &commands.join("\n"));
-    assert!(!world.is_alive(&slow));
-    let stranger = world.connect();
-    world.publish(topic, LINE);
-    assert_eq!((healthy.pipe().from_server.len(), stranger.pipe().from_server.len()), (FRAME, 0));
 }
 
 /// Its socket is always in the middle of a frame, and always takes some more.
