@@ -157,9 +157,9 @@ fn undeliverable_messages_outlive_an_alarm_that_is_longer_than_publishes_wait() 
         config.amqp.prefetch = 2;
         config.timeouts.publish = Interval::from_millis(300);
     });
-    // By the first publish RabbitMQ blocks the connection: burials do not even leave.
+    // By the first publish RabbitMQ blocks the connection: dead letters do not even leave.
     assert_eq!(broker.publish(&["b"], b"0"), Err(ErrorCode::Internal));
-    wait_until(SOON, "the burials", || broker.stats.dead_lettered.value() == 2);
+    wait_until(SOON, "the dead letters", || broker.stats.dead_lettered.value() == 2);
     wait_until(SOON, "both to be acknowledged", || broker.stats.unacknowledged.value() == 0);
     hold_for(Duration::from_millis(500), "no more", || broker.stats.dead_lettered.value() == 2);
     assert!(publisher.has_no_dead_letter());

@@ -12,8 +12,8 @@ use lapin::ExchangeKind;
 use lapin::types::AMQPValue;
 
 #[test]
-fn of_several_nodes_one_buries_and_never_again() {
-    let url = RabbitNode::shared().new_vhost("burials");
+fn of_several_nodes_one_dead_letters_and_never_again() {
+    let url = RabbitNode::shared().new_vhost("several-nodes");
     let engines = [(); 3].map(|()| start(&url));
     let publisher = Publisher::connect(&url);
     for _ in 0..3 {
@@ -21,15 +21,15 @@ fn of_several_nodes_one_buries_and_never_again() {
         let (body, reason, topic) = publisher.dead_letter();
         assert_eq!((&body[..], &*topic), (&b"{"[..], "news"), "{reason}");
     }
-    let buried =
+    let dead_lettered =
         || engines.iter().map(|engine| engine.metric("fanfare_dead_lettered_total", &[])).sum::<f64>();
     wait_until(SOON, "everybody to have read it", || {
         engines.iter().all(|engine| engine.metric("fanfare_unacknowledged", &[]) == 0.0)
     });
-    assert_eq!(buried(), 3.0);
+    assert_eq!(dead_lettered(), 3.0);
     let another = start(&url);
     assert!(another.metric("fanfare_replayed_total", &[]) >= 3.0);
-    hold_for(Duration::from_millis(300), "no second burial", || publisher.has_no_dead_letter());
+    hold_for(Duration::from_millis(300), "no second dead letter", || publisher.has_no_dead_letter());
 }
 
 /// The bodies of dead letters, each once, and that a repetition has the offset of what it repeats.
