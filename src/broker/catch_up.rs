@@ -6,10 +6,10 @@
 //!
 //! Pure: time is an argument.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::mem;
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use crate::base::deadline_table::DeadlineTable;
 use crate::domain::mail::{Recover, ShardId};
 
 /// How long they wait. Nodes that read the same stream are milliseconds apart, unless one of them is in trouble.
@@ -22,9 +22,6 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(3);
 /// Clients have no shares: however many connections ask, they only shorten the wait of everybody. At 200,000 questions per
 /// second, each may wait for 300 ms.
 pub(super) const WAITING_MAX: usize = 65_536;
-
-/// How many deadlines there may be beyond two for each that waits; then the stale ones are removed.
-const STALE: usize = 1024;
 
 /// The offset that somebody waits for, and a number of its own.
 type Key = (u64, u64);
@@ -99,10 +96,8 @@ impl CatchUps {
 struct CatchUp {
     /// How many there may be.
     max: usize,
-    waiting: BTreeMap<Key, Recover>,
+    waiting: DeadlineTable<Key, Recover>,
     next_number: u64,
-    /// In the order in which they come, one for each who waits, and some of those who did.
-    deadlines: VecDeque<(Instant, Key)>,
     /// Those who need not wait any longer, whatever this node has read.
     ready: VecDeque<Recover>,
 }
@@ -110,13 +105,7 @@ struct CatchUp {
 impl CatchUp {
     /// Room for so many.
     fn new(max: usize) -> Self {
-        Self {
-            max,
-            waiting: BTreeMap::new(),
-            next_number: 0,
-            deadlines: VecDeque::new(),
-            ready: VecDeque::new(),
-        }
+        Self { max, waiting: DeadlineTable::default(), next_number: 0, ready: VecDeque::new() }
     }
 
     /// Whether no more may wait.
@@ -137,23 +126,13 @@ impl CatchUp {
         }
         let key = (question.since.offset, self.next_number);
         self.next_number += 1;
-        self.waiting.insert(key, question);
-        self.deadlines.push_back((now + TIMEOUT, key));
-        if self.deadlines.len() > 2 * self.waiting.len() + STALE {
-            self.deadlines.retain(|(_, key)| self.waiting.contains_key(key));
-        }
+        self.waiting.insert(key, question, Some(now + TIMEOUT));
         gone
     }
 
     /// Lets only those go on waiting of whom `is_ahead` says that they have to.
     fn look_again(&mut self, mut is_ahead: impl FnMut(&Recover) -> bool) {
-        for (key, question) in mem::take(&mut self.waiting) {
-            if is_ahead(&question) {
-                self.waiting.insert(key, question);
-            } else {
-                self.ready.push_back(question);
-            }
-        }
+        self.ready.extend(self.waiting.extract(|question| !is_ahead(question)));
     }
 
     /// Whether somebody need not wait any longer, whatever this node has read.
@@ -173,35 +152,24 @@ impl CatchUp {
 
     /// Whether somebody need not wait any longer when this node has read up to `offset`.
     fn has_reached(&self, offset: u64) -> bool {
-        self.waiting.first_key_value().is_some_and(|((first, _), _)| *first <= offset)
+        self.waiting.first().is_some_and(|(first, _)| first <= offset)
     }
 
     /// One of those.
     fn next_reached(&mut self, offset: u64) -> Option<Recover> {
-        let first = self.waiting.first_entry().filter(|first| first.key().0 <= offset)?;
-        Some(first.remove())
+        let first = self.waiting.first().filter(|(first, _)| *first <= offset)?;
+        self.waiting.remove(first)
     }
 
     /// One of those who shall not wait any longer.
     fn next_late(&mut self, now: Instant) -> Option<Recover> {
-        while let Some(&(deadline, key)) = self.deadlines.front()
-            && (deadline <= now || !self.waiting.contains_key(&key))
-        {
-            self.deadlines.pop_front();
-            if let Some(late) = self.waiting.remove(&key) {
-                return Some(late);
-            }
-        }
-        // A flood must not leave its capacity behind.
-        if self.deadlines.is_empty() && self.deadlines.capacity() > STALE {
-            self.deadlines = VecDeque::new();
-        }
-        None
+        let late = self.waiting.expire(now)?;
+        self.waiting.remove(late)
     }
 
-    /// When [`Self::next_late`] has something to give at the latest.
+    /// When [`Self::next_late`] has something to give.
     fn next_deadline(&self) -> Option<Instant> {
-        self.deadlines.front().map(|&(deadline, _)| deadline)
+        self.waiting.next_deadline()
     }
 }
 
@@ -257,18 +225,6 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn deadlines_of_those_who_are_gone_are_forgotten() {
-        let (mut catch_up, start) = (CatchUp::new(WAITING_MAX), Instant::now());
-        for command in 0..10_000 {
-            catch_up.wait(question(command, 10), start);
-            assert_eq!(reached(&mut catch_up, 10), [command]);
-        }
-        assert!(catch_up.deadlines.len() <= STALE + 2, "{}", catch_up.deadlines.len());
-        assert_eq!(late(&mut catch_up, start), [0; 0]);
-        assert_eq!(catch_up.next_deadline(), None);
-    }
-
-    #[test]
     fn where_all_places_are_taken_the_oldest_goes() {
         let (mut catch_up, start) = (CatchUp::new(WAITING_MAX), Instant::now());
         let gone = |gone: Option<Recover>| gone.map(|question| question.reply_to.command.id);
@@ -283,7 +239,7 @@ pub(super) mod tests {
         let later = start + TIMEOUT / 2;
         assert_eq!(gone(catch_up.wait(question(0, 10), later)), Some(1), "the first of those who wait still");
         assert_eq!(gone(catch_up.wait(question(0, 10), later)), Some(2));
-        assert!(catch_up.is_full() && catch_up.deadlines.len() <= 2 * WAITING_MAX + STALE);
+        assert!(catch_up.is_full());
         catch_up.look_again(|_| false);
         assert_eq!(reached(&mut catch_up, u64::MAX), [0; 0]);
         assert_eq!(
@@ -292,7 +248,7 @@ pub(super) mod tests {
             "those who are ready have their answers soon"
         );
         assert_eq!(std::iter::from_fn(|| catch_up.next_ready()).count(), WAITING_MAX);
-        assert_eq!((late(&mut catch_up, later), catch_up.deadlines.capacity()), (vec![], 0));
+        assert_eq!(late(&mut catch_up, later), [0; 0]);
     }
 
     #[test]

@@ -37,14 +37,15 @@
 //! not known. A dead letter that is routed to no queue gives its tag back at once. How many dead letters there may be is
 //! bounded by back-pressure: see [`Outgoing::has_room`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _, RandomState};
+use std::iter;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use std::{iter, mem};
 
 use lapin::types::AMQPValue;
 
+use crate::base::deadline_table::DeadlineTable;
 use crate::broker::shares::{Sender, Shares};
 
 use super::headers::COPIES;
@@ -73,14 +74,12 @@ pub(super) struct Outgoing {
     shares: Shares,
     /// The number of the next one.
     next: u64,
-    /// By number, which is the order in which they came. Those that failed while they were under way are here as well.
-    publishes: BTreeMap<u64, Publish>,
+    /// By number, which is the order in which they came, each until its time is over. Those that failed while they were under way are here as well.
+    publishes: DeadlineTable<u64, Publish>,
     // The rest follows from the stages, and changes with them: see `assert_invariants`.
     due: Turns,
     suspects: BTreeSet<u64>,
     postponed: Postponed,
-    /// When whose time is over.
-    ends: BTreeSet<(Instant, u64)>,
     /// How many are under way, how many RabbitMQ has said nothing of, and how many have failed but take room.
     under_way: usize,
     unheard: usize,
@@ -98,11 +97,10 @@ impl Outgoing {
             under_way_max,
             shares: Shares::new(room, bytes_max),
             next: 0,
-            publishes: BTreeMap::new(),
+            publishes: DeadlineTable::default(),
             due: Turns::new(),
             suspects: BTreeSet::new(),
             postponed: Postponed::default(),
-            ends: BTreeSet::new(),
             under_way: 0,
             unheard: 0,
             failed: 0,
@@ -133,16 +131,12 @@ impl Outgoing {
             destination: self.destination(&message),
             message: Arc::new(message),
             bytes,
-            until: None,
             failure: None,
             stage: Stage::Waiting,
         };
         self.shares.add(sender, bytes);
-        self.publishes.insert(number, publish);
+        self.publishes.insert(number, publish, has_limit.then(|| now + self.limit));
         self.enter(number, Stage::Waiting);
-        if has_limit {
-            self.set_limit(number, Some(now + self.limit));
-        }
     }
 
     fn destination(&self, message: &PendingPublish) -> Destination {
@@ -159,14 +153,6 @@ impl Outgoing {
         hasher.finish()
     }
 
-    fn set_limit(&mut self, number: u64, until: Option<Instant>) {
-        let Some(publish) = self.publishes.get_mut(&number) else { return };
-        if let Some(former) = mem::replace(&mut publish.until, until) {
-            self.ends.remove(&(former, number));
-        }
-        self.ends.extend(until.map(|until| (until, number)));
-    }
-
     /// Changes the stage, and everything that follows from it but `postponed`.
     fn set_stage(&mut self, number: u64, stage: Stage) {
         self.exit(number);
@@ -175,7 +161,7 @@ impl Outgoing {
 
     /// Takes a publish out of all that follows from its stage. Returns the stage.
     fn exit(&mut self, number: u64) -> Option<Stage> {
-        let &Publish { sender, stage, .. } = self.publishes.get(&number)?;
+        let &Publish { sender, stage, .. } = self.publishes.get(number)?;
         if stage.is_due() {
             self.due.remove(sender, number);
         }
@@ -192,7 +178,7 @@ impl Outgoing {
     }
 
     fn enter(&mut self, number: u64, stage: Stage) {
-        let Some(publish) = self.publishes.get_mut(&number) else { return };
+        let Some(publish) = self.publishes.get_mut(number) else { return };
         publish.stage = stage;
         if stage.is_due() {
             self.due.add(publish.sender, number);
@@ -216,8 +202,7 @@ impl Outgoing {
 
     /// Gives up a publish that has left its stage.
     fn forget(&mut self, number: u64) -> Option<Publish> {
-        self.set_limit(number, None);
-        let publish = self.publishes.remove(&number)?;
+        let publish = self.publishes.remove(number)?;
         self.shares.remove(publish.sender, publish.bytes);
         Some(publish)
     }
@@ -229,7 +214,7 @@ impl Outgoing {
             return None;
         }
         let number = self.next_due()?;
-        let publish = self.publishes.get(&number)?;
+        let publish = self.publishes.get(number)?;
         let message = Arc::clone(&publish.message);
         let is_suspect = publish.stage.is_suspect();
         let stage = if is_suspect { Stage::OnTrial { since: now } } else { Stage::UnderWay { since: now } };
@@ -251,7 +236,7 @@ impl Outgoing {
         }
         loop {
             let number = self.due.next()?;
-            let publish = &self.publishes[&number];
+            let publish = self.publishes.get(number)?;
             let is_untried = publish.is_dead_letter() && publish.failure.is_none();
             let place = publish.place(number);
             if is_untried || !self.postponed.holds(place) {
@@ -265,7 +250,7 @@ impl Outgoing {
     /// Takes RabbitMQ's answer about a publish that was under way. Returns what has to be reported.
     pub(super) fn hear(&mut self, report: Report, now: Instant) -> impl Iterator<Item = Settled> + use<> {
         let Report { number, outcome } = report;
-        let stage = self.publishes.get(&number).map(|publish| publish.stage);
+        let stage = self.publishes.get(number).map(|publish| publish.stage);
         let since = stage.and_then(Stage::under_way_since);
         let mut others = Vec::new();
         let mut settled = None;
@@ -307,7 +292,7 @@ impl Outgoing {
         is_unroutable: bool,
         now: Instant,
     ) -> Vec<Settled> {
-        let Some(publish) = self.publishes.get(&number) else { return Vec::new() };
+        let Some(publish) = self.publishes.get(number) else { return Vec::new() };
         self.due.answered(publish.sender, since, now);
         let (place, in_turn) = (publish.place(number), publish.is_dead_letter());
         self.set_stage(number, Stage::Postponed);
@@ -320,12 +305,12 @@ impl Outgoing {
     /// its time again.
     fn could_not_be_stored(&mut self, number: u64, is_unroutable: bool, now: Instant) -> Option<Settled> {
         let failure = if is_unroutable { Unconfirmed::Unroutable } else { Unconfirmed::NotStored };
-        let publish = self.publishes.get_mut(&number)?;
+        let publish = self.publishes.get_mut(number)?;
         let is_first = publish.failure.replace(failure).is_none();
         let Some(Purpose::DeadLetter { tag, .. }) = &mut publish.purpose else { return None };
         let tag = tag.take_if(|_| is_unroutable);
         if is_first {
-            self.set_limit(number, Some(now + self.limit));
+            self.publishes.set_deadline(number, Some(now + self.limit));
         }
         tag.map(|tag| Settled::Released { tag, is_unroutable })
     }
@@ -333,9 +318,7 @@ impl Outgoing {
     /// Ends what has no time left, and makes probes due. Returns what has to be reported.
     pub(super) fn pass(&mut self, now: Instant) -> Vec<Settled> {
         let mut settled = Vec::new();
-        while let Some(&(until, number)) = self.ends.first()
-            && until <= now
-        {
+        while let Some(number) = self.publishes.expire(now) {
             settled.extend(self.time_is_over(number, now));
         }
         while let Some(number) = self.postponed.next_probe(now) {
@@ -345,8 +328,7 @@ impl Outgoing {
     }
 
     fn time_is_over(&mut self, number: u64, now: Instant) -> Option<Settled> {
-        self.set_limit(number, None);
-        let publish = self.publishes.get_mut(&number)?;
+        let publish = self.publishes.get_mut(number)?;
         let (place, failure) = (publish.place(number), publish.failure.take());
         match &mut publish.purpose {
             Some(Purpose::DeadLetter { tag, .. })
@@ -360,8 +342,8 @@ impl Outgoing {
 
     /// A publish fails. It is not sent any more, and what RabbitMQ says of it later does not matter.
     fn fail(&mut self, number: u64, error: Unconfirmed, now: Instant) -> Option<Settled> {
-        self.set_limit(number, None);
-        let publish = self.publishes.get_mut(&number)?;
+        self.publishes.set_deadline(number, None);
+        let publish = self.publishes.get_mut(number)?;
         let (purpose, stage, place) = (publish.purpose.take()?, publish.stage, publish.place(number));
         if stage.is_under_way() {
             self.set_stage(number, Stage::Failed { is_taken: matches!(stage, Stage::Taken { .. }) });
@@ -374,8 +356,7 @@ impl Outgoing {
 
     /// When [`Self::pass`] has something to do next.
     pub(super) fn next_change(&self) -> Option<Instant> {
-        let ends = self.ends.first().map(|(until, _)| *until);
-        ends.into_iter().chain(self.postponed.next_change()).min()
+        self.publishes.next_deadline().into_iter().chain(self.postponed.next_change()).min()
     }
 
     /// The channel is gone, and all publishes are for the next one. If RabbitMQ closed it because it `refused` a publish,
@@ -384,7 +365,7 @@ impl Outgoing {
         self.postponed.clear();
         let is_one = self.unheard == 1;
         let mut failed = None;
-        let numbers: Vec<u64> = self.publishes.keys().copied().collect();
+        let numbers: Vec<u64> = self.publishes.iter().map(|(number, _)| number).collect();
         // All are back before the first one waits for its turn again: the sender who has none under way is first.
         for &number in &numbers {
             let Some(stage) = self.exit(number) else { continue };
@@ -395,12 +376,12 @@ impl Outgoing {
                 failed = purpose.map(|purpose| purpose.settled(Err(Unconfirmed::Refused(text.into()))));
             } else if stage.is_failed() {
                 self.forget(number);
-            } else if let Some(publish) = self.publishes.get_mut(&number) {
+            } else if let Some(publish) = self.publishes.get_mut(number) {
                 publish.stage = next;
             }
         }
         for number in numbers {
-            if let Some(publish) = self.publishes.get(&number) {
+            if let Some(publish) = self.publishes.get(number) {
                 self.enter(number, publish.stage);
             }
         }
@@ -412,10 +393,12 @@ impl Outgoing {
 
     /// The connection by which messages came is gone, and with it the tags of all dead letters.
     pub(super) fn tags_are_void(&mut self) {
-        for (number, Publish { purpose, until, failure, .. }) in &mut self.publishes {
+        let numbers: Vec<u64> = self.publishes.iter().map(|(number, _)| number).collect();
+        for number in numbers {
+            let Some(Publish { purpose, failure, .. }) = self.publishes.get_mut(number) else { continue };
             if let Some(Purpose::DeadLetter { tag, .. }) = purpose {
                 (*tag, *failure) = (None, None);
-                until.take().map(|until| self.ends.remove(&(until, *number)));
+                self.publishes.set_deadline(number, None);
             }
         }
     }

@@ -122,8 +122,6 @@ pub(super) struct Publish {
     pub(super) destination: Destination,
     /// The memory that it takes.
     pub(super) bytes: usize,
-    /// When its time is over, if it has a limit.
-    pub(super) until: Option<Instant>,
     /// Why RabbitMQ did not store it the last time. A dead letter has its time limit from the first failure on.
     pub(super) failure: Option<Unconfirmed>,
     pub(super) stage: Stage,

@@ -94,7 +94,7 @@ impl Harness {
 
     fn in_stage(&self, is: impl Fn(Stage) -> bool) -> Vec<u64> {
         let all = self.outgoing.publishes.iter();
-        all.filter(|(_, publish)| is(publish.stage)).map(|(&number, _)| number).collect()
+        all.filter(|(_, publish)| is(publish.stage)).map(|(number, _)| number).collect()
     }
 
     fn hear(&mut self, number: u64, is_stored: bool) -> Option<Settled> {
