@@ -8,7 +8,7 @@
 //!  publishers ──AMQP──▶ RabbitMQ ──▶ broker thread ═════ mailbox 0 ═▶ shard 0 (cpu 0) ──▶ its sockets
 //!                                     │  interest, merging,  ...
 //!                                     │  encoding        mailbox n ═▶ shard n (cpu n) ──▶ its sockets
-//!                                     ◀═══ requests ═══════ (attach, detach, publish)
+//!                                     ◀═══ requests ═══════ (attach, detach, publish, ask)
 //!  operators ──HTTP──▶ control thread ═══ requests ══▶ broker      /api /metrics /health, live page
 //! ```
 //!
@@ -43,6 +43,10 @@
 //! | transport | what a connection's bytes mean, from the HTTP head to the last message: WebSocket |
 //! | framing | the header that a transport puts before a slice of a log |
 //! | session | one client's side of the protocol: it decides what each command means, and the shard does it |
+//! | node | an engine, where several use one RabbitMQ |
+//! | question | a request to the broker thread whose answer may be large |
+//! | answer | what the broker thread says to a request, whoever sent it |
+//! | reply | what a client receives for a command; the session makes it of an answer, if there was one |
 //! | tick | one turn of a shard's loop |
 //!
 //! # Laws
@@ -56,7 +60,7 @@
 //! 4. **One write per client per visit**, whatever is pending. A visit goes through the smaller of two sets: the
 //!    client's topics, and the shard's topics with something pending.
 //! 5. **A tick is bounded.** Each kind of work has a budget, and topics take turns. Clients take turns as well:
-//!    each is read once per tick, and has a share of it.
+//!    each is read at most once per tick, and for at most its share.
 //! 6. **An idle client costs a slot**: no buffer and no log. Rare state is boxed, and exists only while needed.
 //! 7. **Nothing is unbounded.** Each limit has a name, a default and a cost in [`config`]. When all clients of a
 //!    shard together reach a limit, the shard closes clients that it waits for, and at last those that hold most.
@@ -82,7 +86,7 @@
 //!    `src/broker/history/`; then `src/broker/backplane/`, the seam to RabbitMQ and to topics in memory.
 //! 5. [`engine`]: how the threads are put together, started and stopped.
 //! 6. [`control`] and [`config`], when you need them.
-//! 7. [`load`]: the load generator, which uses nothing of the engine but its protocol.
+//! 7. [`load`]: the load generator, which shares no code with the part of the engine that talks to clients.
 //!
 //! `tests/tidy.rs` checks which module uses which. `tests/simulation` checks the laws.
 

@@ -1,20 +1,20 @@
-//! What waits for an answer: values by key, each until a deadline or without one.
+//! Values that wait, by key, each with a deadline or without one.
 //!
-//! Keys tell in which order they came, or what they wait for: the first key is always at hand, and so is the
-//! earliest deadline. Whoever has such a table bounds what is in it. Pure: time is an argument.
+//! Keys are ordered: by arrival, or by what is waited for. The first key and the earliest deadline are found at once. The
+//! owner of a table limits the number of values. Pure: time is an argument.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Instant;
 
-/// How many deadlines there may be beyond two for each that counts; then those that do not are removed.
+/// Stale deadlines stay in the heap until there are so many more than two for each valid one.
 const STALE: usize = 1024;
 
 /// Values by key, each with a deadline or without one.
 #[derive(Debug)]
 pub struct DeadlineTable<K, V> {
     entries: BTreeMap<K, Entry<V>>,
-    /// The deadlines of entries, and some that do not count any more. The earliest one counts.
+    /// The deadlines of entries, and stale ones. The earliest is never stale.
     deadlines: BinaryHeap<Reverse<(Deadline, K)>>,
     /// How many deadlines were set.
     set: u64,
@@ -28,7 +28,8 @@ struct Entry<V> {
     deadline: Option<Deadline>,
 }
 
-/// A time, and how many deadlines were set before: of those at the same time, the one that was set first is over first.
+/// A time, and a number that rises with each deadline that is set: deadlines at the same time pass in the order in
+/// which they were set.
 type Deadline = (Instant, u64);
 
 impl<K: Ord, V> Default for DeadlineTable<K, V> {
@@ -88,7 +89,7 @@ impl<K: Ord + Copy, V> DeadlineTable<K, V> {
         Some(entry.value)
     }
 
-    /// Takes out those that `goes` picks, in the order of their keys.
+    /// Takes out the values that `goes` accepts, in the order of their keys.
     pub fn extract(&mut self, mut goes: impl FnMut(&V) -> bool) -> Vec<V> {
         let keys: Vec<K> = self.iter().filter(|(_, value)| goes(value)).map(|(key, _)| key).collect();
         keys.into_iter().filter_map(|key| self.remove(key)).collect()
@@ -105,7 +106,7 @@ impl<K: Ord + Copy, V> DeadlineTable<K, V> {
         self.forget_stale();
     }
 
-    /// The next key whose deadline is over. The value stays, without a deadline.
+    /// The next key whose deadline has passed. The value stays, without a deadline.
     pub fn expire(&mut self, now: Instant) -> Option<K> {
         let &Reverse((_, key)) = self.deadlines.peek().filter(|Reverse(((at, _), _))| *at <= now)?;
         self.set_deadline(key, None);
@@ -118,7 +119,7 @@ impl<K: Ord + Copy, V> DeadlineTable<K, V> {
         self.deadlines.peek().map(|Reverse(((at, _), _))| *at)
     }
 
-    /// Removes deadlines that do not count any more: those before the first that does, and all if they are many.
+    /// Removes stale deadlines: those before the earliest valid one, and all of them if they are many.
     fn forget_stale(&mut self) {
         let counts = |Reverse((deadline, key)): &Reverse<(Deadline, K)>| {
             self.entries.get(key).is_some_and(|entry| entry.deadline == Some(*deadline))
@@ -128,8 +129,9 @@ impl<K: Ord + Copy, V> DeadlineTable<K, V> {
         }
         if self.deadlines.len() > 2 * self.limited + STALE {
             self.deadlines.retain(counts);
+            // A flood must not leave its capacity behind.
+            self.deadlines.shrink_to(2 * self.limited + STALE);
         }
-        // A flood must not leave its capacity behind.
         if self.deadlines.is_empty() && self.deadlines.capacity() > STALE {
             self.deadlines = BinaryHeap::new();
         }

@@ -18,10 +18,10 @@
 //! RabbitMQ's heartbeats and requests go on. A shard whose mail waits is answered at most 512 requests until nothing
 //! waits.
 //!
-//! Its tokio runtime, of this thread alone, exists for lapin. Read `turn` first, then `incoming`
-//! with `encoder`, and `inlet` with `requests`, then `recovery`; `topics`, `history`, `catch_up`, `merge`, `lanes`, `acks`,
-//! `write_receipts`, `dedup`, `message_age`, `outbox`, `payload` and `surveys` are rooms without clock and socket; `backplane` is the
-//! seam to `rabbit` and `memory`, and `event` has the types of what they report.
+//! Its tokio runtime, of this thread alone, exists for lapin. Read `turn` first, then `incoming` with `encoder`, and
+//! `inlet` with `requests` and `confirms`, then `recovery`. `topics`, `arrivals`, `history`, `catch_up`, `merge`, `lanes`,
+//! `acks`, `write_receipts`, `dedup`, `message_age`, `outbox`, `payload`, `stage` and `surveys` are modules without clock
+//! and socket. `backplane` is the seam to `rabbit` and `memory`, and `event` has the types of what they report.
 
 mod acks;
 mod arrivals;

@@ -127,9 +127,9 @@ impl Broker {
     async fn wait_and_turn(&mut self) {
         let first = self.wait().await;
         self.turn(first);
-        // lapin's and the publishes' tasks are on this thread, too. Mail that waits has time limits, which this
-        // lets pass.
-        if self.backplane.has_tasks() || !self.outbox.is_empty() {
+        // lapin's and the publishes' tasks are on this thread, too. What waits while no message is taken has time limits,
+        // which this lets pass.
+        if self.backplane.has_tasks() || !self.takes_messages() {
             yield_now().await;
         }
     }

@@ -102,7 +102,7 @@ pub struct Since<'a> {
 /// Which publications of a topic's history the client asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page<'a> {
-    /// At most this many. 0: none, only the position. Negative: all.
+    /// At most this many. 0: none, only the position. Negative: as many as an answer may have.
     pub limit: i32,
     /// Those after this position, or before it.
     pub since: Option<Since<'a>>,

@@ -1,8 +1,8 @@
 //! Bounds the memory of all large answers together, until their peers have taken them.
 //!
 //! A request with a large answer takes a share of the room for answers before the answer is made. The share
-//! is kept until the answer's bytes are in the connection's output, which is counted with the connection. If there is no room, requests for what is open to
-//! everybody are refused, and others wait. While there is no room, a connection that has not taken all of an
+//! is kept until the answer's bytes are in the connection's output, which is counted with the connection. If there
+//! is no room, requests for what is open to everybody are refused, and others wait. While there is no room, a connection that has not taken all of an
 //! answer within [`UNREAD_KEPT`](super::places::UNREAD_KEPT) is closed, even if it steadily takes a little.
 //! Small answers are bounded by the numbers of connections and of requests on each.
 

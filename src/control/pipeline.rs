@@ -1,17 +1,17 @@
-//! Requests of the API by HTTP/1.1, pipelined: publishes on one connection overlap, and are answered in their
-//! order.
+//! Requests of the API by HTTP/1.1: publishes that a peer pipelines on one connection are carried out at the same time,
+//! and answered in their order.
 //!
-//! hyper carries out one request of a connection at a time, so that each publish waits for the broker thread and
-//! for the backplane alone. Here all whole requests that have arrived are begun together: the broker thread is woken
-//! once for all of them, and the answers leave in one write. Requests other than `publish` may depend on what
-//! was published before them: each begins when all before it are answered, and ends before the next one begins.
+//! hyper carries out one request of a connection at a time: each publish would wait for the one before it. Here, all
+//! publishes that have arrived whole begin together. The broker thread is woken once for all of them, and the answers
+//! leave in one write. Every other request may depend on publishes before it: it begins when all before it are
+//! answered, and nothing else begins before it ends.
 //!
-//! A connection begins here. The first request that is not a plain one of the API (`head`) hands it to hyper for
-//! good, with the bytes that were read and not used. Such are requests for pages and metrics, chunked or large bodies,
+//! Every connection begins here. The first request that is not a plain one of the API (`head`) passes the connection to
+//! hyper for good, with the bytes that were read and not used: requests for pages and metrics, chunked or large bodies,
 //! HTTP/2, and everything that is refused because of its head.
 //!
 //! A connection has at most [`API_PIPELINED_MAX`] publishes in flight, and [`INPUT_BYTES`] of input. Nothing is
-//! read while the socket takes no answers. One visit reads [`READS`] times at most, so that connections take turns.
+//! read while the socket takes no answers. One poll reads [`READS`] times at most, so that connections take turns.
 
 mod answers;
 mod head;
@@ -47,10 +47,10 @@ use answers::Answers;
 use head::{Beginning, Heads, Shape};
 use input::{INPUT_BYTES, Input};
 
-/// Reads of one visit.
+/// Reads of one poll.
 const READS: usize = 4;
 
-/// Bytes of answers with which nothing more is added before some are written.
+/// While so many bytes of answers are not written, none is added.
 const OUTPUT_BYTES: usize = 64 << 10;
 
 /// How a pipeline ends.
@@ -58,7 +58,7 @@ const OUTPUT_BYTES: usize = 64 << 10;
 pub(super) enum End {
     /// All is answered, and nothing more will be carried out.
     Over,
-    /// The next request is hyper's. These bytes were read and not used.
+    /// The next request is left to hyper, with these bytes, which were read and not used.
     Foreign(Bytes),
 }
 
@@ -80,6 +80,7 @@ enum Stage<'a> {
 struct Half {
     answering: Answering,
     method: ApiMethod,
+    begun: Instant,
     /// Until when the body may come; none once it has come, and the request waits for those before it.
     due: Option<Instant>,
 }
@@ -111,7 +112,7 @@ pub(super) struct Pipeline<'a> {
     is_blocked: bool,
     /// Why nothing more is begun.
     ending: Option<Ending>,
-    /// When the visit began.
+    /// When the latest poll began.
     now: Instant,
     /// Fires when the earliest time limit is over, or earlier.
     timer: Option<Pin<Box<Sleep>>>,
@@ -155,7 +156,7 @@ impl<'a> Pipeline<'a> {
         }
     }
 
-    /// Carries out requests until the connection ends, or the next one is hyper's. May be dropped between two
+    /// Carries out requests until the connection ends, or the next one is left to hyper. May be dropped between two
     /// polls, and called again.
     ///
     /// # Errors
@@ -164,7 +165,7 @@ impl<'a> Pipeline<'a> {
         poll_fn(|cx| self.poll(cx)).await
     }
 
-    /// One visit: answers what is answered, begins what has come, and writes once.
+    /// One turn: takes the answers that are there, begins requests that have come, and writes once.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<End>> {
         self.now = Instant::now();
         self.answers.read_clock();
@@ -178,7 +179,7 @@ impl<'a> Pipeline<'a> {
         }
         // What was refused is answered already.
         let has_settled = self.settle(cx);
-        // Nothing is begun beside such output, so what has come must be looked at when it is written.
+        // While output waited, nothing was begun: what has come is looked at once it is written.
         let was_stopped = self.is_blocked || self.output.len() >= OUTPUT_BYTES;
         let is_written = self.write(cx)?;
         if let Some(ending) = self.ending
@@ -206,7 +207,7 @@ impl<'a> Pipeline<'a> {
         !self.in_flight.is_empty() || self.is_alone()
     }
 
-    /// Whether there is something that nothing else is begun beside.
+    /// Whether something is under way during which nothing else begins.
     fn is_alone(&self) -> bool {
         self.alone.is_some() || self.rest.is_some() || self.sending.is_some()
     }
@@ -276,22 +277,25 @@ impl<'a> Pipeline<'a> {
     /// A connection that has to go is given the time for the rest of a body by its owner.
     fn await_body(&mut self, method: ApiMethod) {
         if self.input.is_ended {
+            let begun = self.half.take().map_or(self.now, |half| half.begun);
+            count_late(self.state, method, begun);
             self.ending = Some(Ending::Over);
         } else if self.half.is_none() {
-            let due = Some(self.now + self.state.config.timeouts.upgrade.0);
-            self.half = Some(Half { answering: self.peer.connection.began(false), method, due });
+            let (answering, begun) = (self.peer.connection.began(false), self.now);
+            let due = Some(begun + self.state.config.timeouts.upgrade.0);
+            self.half = Some(Half { answering, method, begun, due });
         }
     }
 
     fn begin(&mut self, shape: Shape) {
-        let answering = match self.half.take() {
-            Some(half) => half.answering.completed(),
-            None => self.peer.connection.began(true),
+        let (answering, at) = match self.half.take() {
+            Some(half) => (half.answering.completed(), half.begun),
+            None => (self.peer.connection.began(true), self.now),
         };
         self.peer.connection.trust();
         let body = &self.input.unused()[shape.head_bytes..shape.request_bytes()];
         if shape.method == ApiMethod::Publish {
-            let begun = begin(self.state, shape.mode, body);
+            let begun = begin(self.state, shape.mode, at, body);
             self.input.take(shape.request_bytes());
             self.publishing(begun, answering);
             return;
@@ -451,14 +455,14 @@ impl<'a> Pipeline<'a> {
             self.timer = None;
         }
         if let Some(half) = self.half.take_if(|half| half.due.is_some_and(|due| due <= self.now)) {
-            count_late(self.state, half.method);
+            count_late(self.state, half.method, half.begun);
             self.finish_with(half.answering, late());
         }
     }
 
-    /// Sees to it that the next visit comes when a time limit is over.
+    /// Sets a timer for when a time limit is over.
     fn set_timer(&mut self, cx: &mut Context<'_>) {
-        // Where its answer would have no room, the next visit comes when there is some.
+        // Where its answer would have no room, the next poll comes when there is some.
         let has_room = self.output.len() < OUTPUT_BYTES && self.rest.is_none();
         let first = self.in_flight.front().filter(|_| has_room);
         let answered_by = first.and_then(|first| match &first.stage {

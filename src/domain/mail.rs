@@ -1,5 +1,6 @@
 //! What threads send each other: [`Mail`] from the broker thread to a shard, [`Request`] to the broker thread
-//! from shards and from the control thread. Plain data, no closures.
+//! from shards and from the control thread. No closures: only values, shared budgets, and
+//! the ends of channels that bring answers to the control thread.
 //!
 //! A topic is attached to a shard in three steps, so that slots can be reused without a lock. The shard picks
 //! a free [`TopicSlot`] and sends [`Request::Attach`]. Every mail about the topic carries that slot. After
@@ -211,9 +212,9 @@ pub enum Mail {
     /// Publications may have been lost between the backplane and this node. Every subscriber is told (2500),
     /// at the configured rate.
     Gap,
-    /// Closes clients, as an operator asked.
+    /// Closes a client, as an operator asked.
     Disconnect {
-        /// Which clients.
+        /// Which client.
         client: ClientKey,
         /// With which code and text.
         closing: Closing,
@@ -345,7 +346,7 @@ pub const MESSAGE_TOPICS_MAX: usize = 1000;
 /// A publication on its way to the backplane.
 #[derive(Debug)]
 pub struct Publish {
-    /// Who receives the result.
+    /// Where the result goes.
     pub reply_to: PublishReply,
     /// The topic, or several topics (one AMQP message with `CC`), at most [`MESSAGE_TOPICS_MAX`].
     pub topics: Vec<TopicName>,

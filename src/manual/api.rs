@@ -24,7 +24,7 @@
 //! | `broadcast` | `channels` (at most 10,000), `data`; optional `idempotency_key`, `key` | `responses`: for each channel a result or an error, as of `publish` | 100, 102, 106, 107, 108, 111 |
 //! | `info` | none | `nodes`: this engine, with its numbers of clients, subscriptions and channels | 108 |
 //! | `channels` | optional `pattern` | `channels` that have subscribers, each with `num_clients` | 100, 107, 108, 111 |
-//! | `history` | `channel`; optional `limit`, `since` (`offset`, `epoch`), `reverse` | `publications`, `offset`, `epoch` | 100, 102, 107, 108, 111, 112 |
+//! | `history` | `channel`; optional `limit` (an answer has at most 300 publications, and no more than fit into `limits.frame_bytes`), `since` (`offset`, `epoch`), `reverse` | `publications`, `offset`, `epoch` | 100, 102, 107, 108, 111, 112 |
 //! | `history_remove` | `channel` | empty; all engines on the same stream forget this history | 100, 102, 107, 108, 111 |
 //! | `disconnect` | `client`; optional `disconnect` (`code` from 3000 to 4999, `reason` of at most 123 bytes) | empty | 107, 108, 111 |
 //! | `unsubscribe` | `channel`; optional `client`, otherwise all clients | empty | 107, 108, 111 |
@@ -40,12 +40,13 @@
 //!
 //! A client that sends `publish` requests by HTTP/1.1 without waiting for the answers (pipelining) gets the answers in
 //! the order of the requests. Up to 64 publishes of a connection are carried out at the same time, and they reach
-//! their topics in the order of the requests. One that fails does not stop those after it: where the next publish depends
-//! on this one, wait for the answer. Every other method begins when the requests before it are answered.
+//! their topics in the order of the requests. One that fails does not stop those after it: if a publish depends
+//! on an earlier one, wait for the earlier answer. A request for any other method begins when
+//! all before it are answered, and those behind it wait for its answer.
 //!
 //! Only plain requests overlap: a `POST` with a `Content-Length`, with at most 32 header fields, and with at most 64 KiB
-//! in all. After the first other request on a connection (a chunked one, a `GET`, one with `Connection: close`), its
-//! requests are carried out one after the other.
+//! in all. The first request of another kind (chunked, larger, a `GET`, or refused because of its head) ends this for its
+//! connection: from then on, its requests are carried out one after the other.
 //!
 //! # Errors
 //!
@@ -74,7 +75,7 @@
 //! | 400 | The body is not JSON in UTF-8, or the request is not HTTP. |
 //! | 401, 403 | See errors 101 and 103. |
 //! | 405 | The method of HTTP is not POST. |
-//! | 408 | The body did not arrive within `timeouts.upgrade`. |
+//! | 408 | The body did not arrive within `timeouts.upgrade`, or other requests needed its room. |
 //! | 413 | The body is larger than `control.body_bytes`. |
 //! | 431 | The head has more than 64 fields, or more bytes than allowed. |
 //! | 503 | There is no room. Every connection waits for an answer, or answers that nobody reads fill the memory for answers. It also means that the connection ends. HTTP/2 has `REFUSED_STREAM` for that, after which clients send the request again by themselves. |

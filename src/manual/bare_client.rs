@@ -1,4 +1,4 @@
-//! A client in 40 lines, without an SDK.
+//! A client in 30 lines, without an SDK.
 //!
 //! The engine serves this page on its control port:
 //!

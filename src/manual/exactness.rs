@@ -13,9 +13,9 @@
 //!
 //! # A topic that must be bound first
 //!
-//! With `bindings = "dynamic"`, the node's queue is bound only to topics that have subscribers on this node.
+//! With `bindings = "dynamic"`, the engine's queue is bound only to topics that have subscribers on this engine.
 //! The broker thread then answers when RabbitMQ has confirmed the binding. So everything that is published
-//! after the subscribe reply comes to this node. A topic stays bound for a while after its last subscriber.
+//! after the subscribe reply comes to this engine. A topic stays bound for a while after its last subscriber.
 //! Where there are many topics, several share a binding by pattern. Nothing is known of a topic while it is
 //! not bound, so its history ends with its binding.
 //!

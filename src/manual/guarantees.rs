@@ -1,4 +1,4 @@
-//! Guarantees: what a subscriber receives when what fails, and the test that shows it.
+//! Guarantees: what a subscriber receives after each fault, and the test that shows it.
 //!
 //! The subscriber's topic has a history ([`recovery`](super::recovery)). A row is about one fault; the
 //! columns are the sources. An empty cell means that the fault cannot happen there, or that nothing is

@@ -2,19 +2,19 @@
 //!
 //! For those who use Fanfare:
 //!
-//! * [`publishing`]: what Fanfare reads of a message, and what becomes of a message that it cannot deliver.
-//! * [`rabbitmq`]: several nodes, what happens while RabbitMQ is away, and the rights that an engine needs.
+//! * [`publishing`]: which parts of a message Fanfare uses, and where a message goes that it cannot deliver.
+//! * [`rabbitmq`]: sources, several engines, what happens while RabbitMQ is away, and the rights that an engine needs.
 //! * [`configuration`]: where values come from, `check`, and namespaces.
 //! * [`recovery`]: history, and how a client receives what it missed.
 //! * [`sdks`]: the SDKs that work today, with examples.
-//! * [`bare_client`]: a client in 40 lines, without an SDK.
+//! * [`bare_client`]: a client in 30 lines, without an SDK.
 //! * [`api`]: every method of the server API, with parameters and errors.
 //! * [`operating`]: metrics, health, the control port, logs, proxies and TLS.
-//! * [`guarantees`]: what a subscriber receives when what fails, and the test that shows it.
+//! * [`guarantees`]: what a subscriber receives after each fault, and the test that shows it.
 //!
 //! For those who read or change the source:
 //!
-//! * [`threads`]: which thread does what, and whose descriptors are whose.
+//! * [`threads`]: what each thread does, and which descriptors it has.
 //! * [`exactness`]: how a subscription begins exactly after one publication, without a lock.
 //! * [`lineage`]: how offsets and epochs follow from a stream, and what happens when the stream is another
 //!   one.

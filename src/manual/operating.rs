@@ -4,7 +4,7 @@
 //!
 //! `/metrics` on the control port has Prometheus' text format, and OpenMetrics for scrapers that ask for it.
 //! Each metric has its explanation in the answer. With an `api_key`, `/metrics` and the live page are open
-//! all the same to all who reach the port. With `control.guard_metrics = true`, both want the key; Prometheus
+//! to everybody who can reach the port. With `control.guard_metrics = true`, both want the key; Prometheus
 //! sends it by `authorization: {type: apikey, credentials: KEY}`.
 //!
 //! # Health
@@ -16,7 +16,7 @@
 //! |---|---|
 //! | `ready` | RabbitMQ is connected. |
 //! | `loading` | A stream is being read back. |
-//! | `blocked` | RabbitMQ accepts no publishes because of an alarm for memory or disk. It tells this only to those who publish, at that moment. |
+//! | `blocked` | RabbitMQ accepts no publishes because of an alarm for memory or disk. RabbitMQ reports this only to a connection that publishes, when it publishes. |
 //! | `refused` | RabbitMQ does not let the engine in; `reason` says why. |
 //! | `away` | There is no connection. |
 //! | `embedded` | The engine runs without RabbitMQ. |

@@ -1,4 +1,4 @@
-//! Publishing: what Fanfare reads of a message, and what becomes of a message that it cannot deliver.
+//! Publishing: which parts of a message Fanfare uses, and where a message goes that it cannot deliver.
 //!
 //! Publish to the topic exchange `fanfare` (`amqp.exchange`). The routing key is the topic, and the body is
 //! JSON. README shows this in Python. In Node with `npm install amqplib`, as `publish.mjs`:

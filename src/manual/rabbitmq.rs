@@ -1,4 +1,4 @@
-//! RabbitMQ: sources, several nodes, what happens while it is away, and the rights that an engine needs.
+//! RabbitMQ: sources, several engines, what happens while it is away, and the rights that an engine needs.
 //!
 //! # Sources
 //!
@@ -17,7 +17,7 @@
 //! back, an engine goes on in the stream where it was. With a queue of its own (`--source queue`), it tells
 //! subscribers that messages may be missing (2500); their SDKs subscribe again by themselves.
 //!
-//! To use a cluster, name several nodes with commas between them. When one node is away, the engine connects
+//! To use a cluster, name several of its nodes with commas between them. When one node is away, the engine connects
 //! to the next: `--amqp amqp://rabbit1,amqp://rabbit2`.
 //!
 //! An authority of your own for `amqps://` is named by `?cacertfile=FILE` in the URL. The file is read at

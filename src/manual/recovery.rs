@@ -24,8 +24,8 @@
 //!
 //! # How it works
 //!
-//! Each publication of such a topic has an offset, and the numbering has an epoch. The subscribe reply and
-//! each publication tell the client its position: the offset and the epoch. A client that comes back sends
+//! Each publication of such a topic has an offset, and the numbering has an epoch. The subscribe reply tells
+//! the client the epoch and an offset; each publication then has its own offset. A client that comes back sends
 //! its position. The engine answers with the publications after it, or tells the client that it cannot
 //! (`recovered` is false, or error 112). It cannot when the history no longer reaches back to the position,
 //! or when the epoch is another one.
@@ -37,4 +37,4 @@
 //! `limits.history_bytes` bounds the memory of all histories of an engine. Beyond it, the oldest publications
 //! go first.
 //!
-//! What holds when what fails: [`guarantees`](super::guarantees).
+//! What holds after each fault: [`guarantees`](super::guarantees).

@@ -8,8 +8,8 @@
 //!
 //! A client whose socket takes nothing keeps its cursor, and costs nothing else. When the log is full, it
 //! must drop lines that only such clients lack. Then the namespace's policy decides: the client is closed, is
-//! told to subscribe again, or skips. Only a client whose socket took nothing can lose a publication, and it
-//! is told.
+//! told to subscribe again, or skips. Only a client whose socket took nothing can lose a publication. It
+//! is told, except where the policy is to skip.
 //!
 //! # A frame without a copy
 //!

@@ -1,4 +1,4 @@
-//! Threads and descriptors: which thread does what, and whose descriptors are whose.
+//! Threads and descriptors: what each thread does, and which descriptors it has.
 //!
 //! # Threads
 //!
@@ -8,11 +8,12 @@
 //! | broker | Writes everything that belongs to a topic: which shards have subscribers, offsets, merging, encoding, history. | Block. |
 //! | control | Answers operators: API, metrics, health, the live page. | Delay a delivery. |
 //! | lapin's | The sockets to RabbitMQ. | |
-//! | log writer | Writes log lines, so that a shard never waits for whoever reads standard error. | |
+//! | log writer | Writes log lines, so that a shard never waits for the reader of standard error. | |
 //! | watcher | Notices when another thread ends. | |
 //!
 //! Threads share no lock. They exchange mail through mailboxes ([`crate::base::mailbox`]): bounded queues
-//! with one wake-up per batch. A client never changes its shard.
+//! with one wake-up per batch. Only answers to the control thread come by channels of tokio. A client never
+//! changes its shard.
 //!
 //! When shards are too busy, their mailboxes fill. Then the broker's outbox fills. Then the broker stops
 //! acknowledging, and RabbitMQ keeps the rest.
@@ -22,6 +23,6 @@
 //! With `server.private_fd_tables`, each shard's thread has a table of descriptors of its own, so that the
 //! limit on descriptors counts per shard. That is how a million clients fit into one process.
 //!
-//! When the tables part, only those descriptors may be open that all threads need: the polls, and the
+//! When a thread gets a table of its own, only those descriptors may be open that all threads need: the polls, and the
 //! broker's event loop, which shards wake by the number of a descriptor. Therefore all threads start first,
 //! and only then does any of them listen or connect ([`crate::engine`]).

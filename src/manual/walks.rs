@@ -10,16 +10,18 @@
 //! 2. `broker/incoming.rs`: `take_message`, `deliver`, `publication`. One publication per topic of the
 //!    message.
 //! 3. `broker/merge.rs`: `add`. Publications of a topic wait for each other, if its namespace says so.
-//! 4. `broker/incoming.rs`: `hand_over`, `hand_over_batch`; `broker/merge.rs`: `take_ripe`;
+//! 4. `broker/incoming.rs`: `hand_over`; `broker/merge.rs`: `take_ripe`; `broker/incoming.rs`: `hand_over_batch`;
 //!    `broker/encoder.rs`: `encode`.
 //! 5. `broker/outbox.rs`: `push`, `notify`. The lines are in the shards' mailboxes.
 //!
 //! On a shard:
 //!
 //! 1. `shard/mod.rs`: `tick`; `shard/inbox.rs`: `take_mail`, `open`.
-//! 2. `shard/topic.rs`: `append`; `shard/log.rs`: `append`. The lines are in the topic's log.
-//! 3. `shard/delivery.rs`: `sweep`, `sweep_topic`, `serve`, `send_frame`.
-//! 4. `shard/log.rs`: `span`, `with_frame`. The client's `transport/framing.rs`: `header` goes before the
+//! 2. `shard/inbox.rs`: `append_if_wanted`; `shard/retention.rs`: `append`; `shard/topic.rs`: `append`;
+//!    `shard/log.rs`: `append`. The lines are in the topic's log.
+//! 3. `shard/delivery.rs`: `sweep`, `sweep_topic`, `serve`, `send_frame`. If more waits for the client, `visit` instead,
+//!    as at the end of the next walk.
+//! 4. `shard/topic.rs`: `next_span`, `with_frame`; `shard/log.rs`: `span`, `with_frame`. The client's `transport/framing.rs`: `header` goes before the
 //!    slice, and the slice goes to the stream.
 //! 5. `net/tcp.rs`: `write`.
 //!
@@ -27,34 +29,39 @@
 //!
 //! 1. `net/event_loop.rs`: `hear`; `shard/reading.rs`: `readable`. The client is in line to be read.
 //! 2. `shard/reading.rs`: `read_clients`, `read`, `read_stream`, `process_input`.
-//! 3. `transport/websocket/connection.rs`: `step`. A frame becomes a message.
-//! 4. `shard/commands.rs`: `message`, `commands`, `command`; `codec/mod.rs`: `read`.
+//! 3. `transport/websocket/connection.rs`: `step`. A frame becomes a message:
+//!    `shard/reading.rs`: `take`.
+//! 4. `shard/commands.rs`: `message`, `commands`, `command`; `codec/mod.rs`: `split`, `read`; `shard/commands.rs`: `facts`.
 //! 5. `session/commands.rs`: `handle`, and the method's own function, such as `subscribe`. The session decides.
 //! 6. `shard/commands.rs`: `execute`; `shard/membership.rs`: `join`. If the topic is attached already, the reply is
 //!    written at once. Otherwise the client waits until `attached` is called.
-//! 7. `shard/replies.rs`: `say`, `put_behind`. The reply is in the client's output.
-//! 8. `shard/delivery.rs`: `visit`, `gather`, `settle`. One write for everything that waits for the client.
+//! 7. `shard/commands.rs`: `flush_lines`; `shard/replies.rs`: `say`, `put_behind`. The reply is in the client's output.
+//! 8. `shard/reading.rs`: `finish_share`; `shard/delivery.rs`: `visit`, `gather`, `settle`. One write for everything that
+//!    waits for the client.
 //!
-//! # From a publish by the API to its confirm
+//! # From a publish by the API (HTTP/1.1) to its confirm
 //!
 //! On the control thread:
 //!
-//! 1. `control/pipeline.rs`: `poll`, `begin_next`, `begin`. All publishes that have arrived begin together.
+//! 1. `control/pipeline.rs`: `poll`, `begin_all`, `begin_next`, `begin`; `control/pipeline/head.rs`: `read`. All publishes
+//!    that have arrived whole begin together.
 //! 2. `control/api/pipelined.rs`: `begin`; `control/state.rs`: `push`, `notify`. The requests are in the broker
-//!    thread's mailbox, which wakes it once.
+//!    thread's mailbox, and it is woken once for all of them.
 //!
 //! On the broker thread:
 //!
 //! 1. `broker/requests.rs`: `take_requests`, `request`, `publish`; `broker/backplane/mod.rs`: `publish`.
-//! 2. `broker/backplane/rabbit/publishes.rs`: `publish`. The publish waits in
-//!    `broker/backplane/rabbit/outgoing.rs`: `add`, `leave`.
-//! 3. `broker/backplane/rabbit/publisher.rs`: `send`. It goes to RabbitMQ, and RabbitMQ confirms it: `next`.
-//! 4. `broker/backplane/rabbit/outgoing.rs`: `hear`; `broker/backplane/rabbit/publishes.rs`: `settle`. The
-//!    confirm is an event.
-//! 5. `broker/turn.rs`: `take_event`; `broker/requests.rs`: `answer`; `broker/confirms.rs`: `tell`. The outcomes of
-//!    a turn are told together.
+//! 2. `broker/backplane/rabbit/publishes.rs`: `publish`; `broker/backplane/rabbit/outgoing.rs`: `add`. The publish waits.
+//! 3. `broker/backplane/rabbit/publishes.rs`: `send_pending`; `broker/backplane/rabbit/outgoing.rs`: `leave`;
+//!    `broker/backplane/rabbit/link.rs`: `send`; `broker/backplane/rabbit/publisher.rs`: `send`. It goes to RabbitMQ.
+//! 4. `broker/backplane/rabbit/publisher.rs`: `next`; `broker/backplane/rabbit/link.rs`: `next`;
+//!    `broker/backplane/rabbit/mod.rs`: `happened`. RabbitMQ has confirmed it.
+//! 5. `broker/backplane/rabbit/publishes.rs`: `hear`; `broker/backplane/rabbit/outgoing.rs`: `hear`;
+//!    `broker/backplane/rabbit/publishes.rs`: `settle`. The confirm is an event.
+//! 6. `broker/turn.rs`: `take_event`; `broker/requests.rs`: `answer`, `reply`; `broker/confirms.rs`: `push`, `tell`.
+//!    The outcomes of a turn are told together.
 //!
 //! On the control thread again:
 //!
-//! 1. `control/api/pipelined.rs`: `poll_answer`.
-//! 2. `control/pipeline.rs`: `settle_first`, `write`. One write for all answers that are there.
+//! 1. `control/pipeline.rs`: `poll`, `settle`, `settle_first`; `control/api/pipelined.rs`: `poll_answer`.
+//! 2. `control/pipeline.rs`: `write`. One write for all answers that are there.

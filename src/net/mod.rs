@@ -1,4 +1,4 @@
-//! The only room with clients' sockets: a shard's event loop, its listeners and its connections.
+//! The only module that has clients' sockets: a shard's event loop, its listeners and its connections.
 
 pub mod event_loop;
 pub mod listener;

@@ -69,7 +69,7 @@ pub enum Action<'a> {
         id: u32,
         /// The topic.
         topic: Cow<'a, str>,
-        /// At most this many publications. `None`: all.
+        /// At most this many publications. `None`: as many as an answer may have.
         limit: Option<u32>,
         /// Those after this position, or before it.
         since: Option<Since>,
@@ -117,7 +117,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// With what it is closed.
+    /// The reason with which the client is closed.
     #[must_use]
     pub fn reason(&self) -> CloseReason {
         match self {

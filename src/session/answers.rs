@@ -5,7 +5,7 @@ use crate::domain::mail::{Answer, HistoryPage, Position, Recovered, Recovery};
 use crate::domain::reasons::ErrorCode;
 use crate::session::options::SubscribeOptions;
 
-/// The answer to a subscribe without recovery: the next publication is the first one after the topic's position, if it
+/// The reply to a subscribe without recovery: the next publication is the first one after the topic's position, if it
 /// has one.
 #[must_use]
 pub fn subscribed<'a>(options: &SubscribeOptions, position: Option<&'a Position>) -> Subscribed<'a> {
@@ -17,7 +17,8 @@ pub fn subscribed<'a>(options: &SubscribeOptions, position: Option<&'a Position>
     }
 }
 
-/// The answer to a subscribe with recovery. It is the client's position if the client can continue from there.
+/// The reply to a subscribe with recovery. Its offset is the client's own if the client can continue from there, and the
+/// topic's otherwise.
 ///
 /// # Errors
 /// Why the client is not subscribed.
@@ -35,7 +36,7 @@ pub fn recovered(recovered: &Recovered) -> Result<Subscribed<'_>, ErrorCode> {
     })
 }
 
-/// The reply that an answer is for the client.
+/// The reply by which a client receives an answer.
 #[must_use]
 pub fn reply(answer: &Answer) -> Reply<'_> {
     match answer {

@@ -180,7 +180,7 @@ impl Session {
     }
 }
 
-/// What is done about an id whose command waits for its answer: the answer to this one would be taken for that.
+/// A command with the id of one that waits for its answer is put off: its reply would be taken for the other's.
 fn repeated<'a>() -> Action<'a> {
     Action::PutOff(Until::Answered)
 }

@@ -8,7 +8,7 @@
 //!                              └── asked, answered, ping, pong ◀─────────┘
 //! ```
 //!
-//! The session decides, and the shard executes. A session is plain state. All that its decisions depend on are values:
+//! The session decides, and the shard executes. A session is plain state. Besides its state, its decisions depend on these values alone:
 //!
 //! * the command, or why there is none ([`Malformed`](crate::codec::command::Malformed));
 //! * the [`Rules`](rules::Rules), which hold for all clients: limits, time-outs, and what a topic's namespace permits;
@@ -19,7 +19,7 @@
 //! already is complete at once. So the shard reports what it has asked ([`Session::asked`]), and which answer has come
 //! ([`Session::answered`]). [`answers`] says what an answer means.
 //!
-//! A session tells no time either. It says which time-out runs ([`Session::due`]) and what follows when it is over
+//! A session reads no clock. It says which time-out runs ([`Session::due`]) and what follows when it is over
 //! ([`Session::expiry`]).
 //!
 //! *Deliberately absent: sockets, threads, the clock, and the bytes of a codec or a transport.* How many bytes of input

@@ -1,4 +1,4 @@
-//! What the decisions of a session depend on besides its own state, and what topics permit.
+//! The values that a session's decisions depend on besides its own state, and the checks of what topics permit.
 
 use crate::config::{Limits, Namespace, Timeouts};
 use crate::domain::mail::TopicSlot;
@@ -12,7 +12,7 @@ const EPOCH_BYTES: usize = 128;
 /// What holds for all clients.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules<'a> {
-    /// How much of what a client may have.
+    /// The limits of a client.
     pub limits: &'a Limits,
     /// How long a client may be silent.
     pub timeouts: &'a Timeouts,
@@ -78,7 +78,7 @@ impl<'a> Rules<'a> {
     }
 }
 
-/// Refuses an epoch that is none of ours. Questions wait in the broker's mailbox, where they are bounded in number: so
+/// Refuses an epoch of more than [`EPOCH_BYTES`]. Questions wait in the broker's mailbox, bounded in number only: so
 /// each must be small.
 pub(super) fn check_epoch(epoch: Option<&str>) -> Result<(), ErrorCode> {
     if epoch.is_none_or(|epoch| epoch.len() <= EPOCH_BYTES) { Ok(()) } else { Err(ErrorCode::BadRequest) }

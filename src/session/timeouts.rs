@@ -24,7 +24,7 @@ pub enum Silence {
 }
 
 impl Silence {
-    /// With what it is closed.
+    /// The reason with which the client is closed.
     #[must_use]
     pub fn reason(self) -> CloseReason {
         match self {
@@ -33,8 +33,8 @@ impl Silence {
         }
     }
 
-    /// How long, at most, what the client has sent is still read for it: as long as it had time for it, or for a pong until
-    /// the next ping would be due.
+    /// How long, at most, the shard still reads what had arrived in time: `timeouts.connect` for a connect command,
+    /// `timeouts.ping` for a pong.
     #[must_use]
     pub fn grace(self, timeouts: &Timeouts) -> Interval {
         match self {
@@ -78,14 +78,14 @@ impl Session {
         }
     }
 
-    /// Notes that a connected client is pinged. The next ping comes an interval later; its answer must come before.
+    /// Notes that a connected client is pinged. The answer is due after `timeouts.pong`, the next ping after `timeouts.ping`.
     pub fn ping(&mut self, now: Moment) {
         debug_assert!(self.is_connected(), "pings follow the connect command");
         self.phase = Phase::AwaitingPong;
         self.since = now;
     }
 
-    /// Notes that the client has answered a ping: whether there was one to be answered. Another answer buys no time.
+    /// Takes a pong. Returns whether a ping was unanswered. A second pong prolongs nothing.
     pub fn pong(&mut self) -> bool {
         let was_due = self.phase == Phase::AwaitingPong;
         if was_due {

@@ -355,7 +355,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     }
 
     /// Drops a connection whose both sides have said their last, once everything is written, also what its stream keeps.
-    fn drop_if_gone(&mut self, slot: u32) {
+    pub(super) fn drop_if_gone(&mut self, slot: u32) {
         let client = &self.clients[slot];
         let is_over = client.transport.phase() == Phase::Closing && client.transport.ending() == Ending::Gone;
         if is_over && client.outgoing.is_none() && !client.stream.wants_write() {

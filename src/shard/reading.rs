@@ -289,10 +289,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     /// The peer's close frame: the answer to ours, or to be answered with the same code.
     fn peer_closes(&mut self, slot: u32, code: Option<u16>) {
         if self.clients[slot].transport.phase() == Phase::Closing {
-            if self.clients[slot].outgoing.is_none() {
-                self.lose(slot, CloseReason::PeerClosed);
-            }
-            return;
+            return self.drop_if_gone(slot);
         }
         self.count_close(CloseReason::PeerClosed);
         self.begin_closing(slot, |transport, out| transport.answer_close(out, code));

@@ -15,6 +15,9 @@ use super::websocket::RawClient;
 /// The compiled `fanfare`.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_fanfare");
 
+/// How long an engine may take that comes again: it reads its stream back before it serves.
+const START_AGAIN: Duration = Duration::from_secs(60);
+
 /// A running engine on ports of its own. It ends with the value; when the test fails, what it wrote to
 /// standard error is shown.
 #[derive(Debug)]
@@ -329,7 +332,7 @@ impl Stopped {
     pub fn start_with(self, environment: &[(&str, &str)]) -> Engine {
         let mut command = serve_at(self.listen, &self.files);
         command.envs(environment.iter().copied());
-        Engine::launch(command, Some(self.files))
+        Engine::launch_within(START_AGAIN, command, Some(self.files))
     }
 }
 

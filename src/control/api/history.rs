@@ -19,7 +19,7 @@ use super::{topic, unknown_namespace};
 #[derive(Debug, Deserialize)]
 pub(super) struct HistoryParams {
     channel: String,
-    /// At most this many publications. 0: none, only the position. Negative: all.
+    /// At most this many publications. 0: none, only the position. Negative: as many as an answer may have.
     #[serde(default)]
     limit: i32,
     since: Option<SinceParams>,

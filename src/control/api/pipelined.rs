@@ -37,9 +37,15 @@ pub(in crate::control) enum Begun<'a> {
     Waits(Publishing<'a>, Request),
 }
 
-/// Begins to carry out a request for a publish with this body.
-pub(in crate::control) fn begin<'a>(state: &'a AppState, mode: ErrorMode, body: &[u8]) -> Begun<'a> {
-    let counting = CountedRequest::begin(state, ApiMethod::Publish);
+/// Begins to carry out a request for a publish with this body, whose head came at `begun`.
+pub(in crate::control) fn begin<'a>(
+    state: &'a AppState,
+    mode: ErrorMode,
+    begun: Instant,
+    body: &[u8],
+) -> Begun<'a> {
+    let mut counting = CountedRequest::begin(state, ApiMethod::Publish);
+    counting.begun = begun;
     let single = match parse(body).and_then(|params| Single::new(state, params)) {
         Ok(single) => single,
         Err(fault) => {
@@ -55,9 +61,10 @@ pub(in crate::control) fn begin<'a>(state: &'a AppState, mode: ErrorMode, body: 
     }
 }
 
-/// Counts a request as failed whose body did not come in time.
-pub(in crate::control) fn count_late(state: &AppState, method: ApiMethod) {
-    drop(CountedRequest::begin(state, method));
+/// Counts a request that began at `begun` as failed: its body did not come, or not in time.
+pub(in crate::control) fn count_late(state: &AppState, method: ApiMethod, begun: Instant) {
+    let mut counting = CountedRequest::begin(state, method);
+    counting.begun = begun;
 }
 
 impl Publishing<'_> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// Bytes that an answer counts besides its publications: its reply has an epoch, an offset and some flags.
+/// Bytes that are counted for each answer besides its publications: its reply has an epoch, an offset and some flags.
 pub const ANSWER_COST: usize = 512;
 
 /// The bytes that the answers to some of one client's requests may have together. The requests share it. Only

@@ -1,11 +1,11 @@
-//! Requests of clients whose answers may be large.
+//! Requests of clients and operators whose answers may be large.
 
 use super::answer::{Answer, HistoryPage, Recovered, Recovery};
 use super::{ReplyAddress, ReplyTo, Since, TopicName, TopicSlot, Variant};
 use crate::domain::publication::Publications;
 use crate::domain::reasons::ErrorCode;
 
-/// A request whose answer may be large. What clients are answered is taken from their budgets
+/// A request whose answer may be large. Answers to clients are taken from their budgets
 /// ([`AnswerBudget`](super::AnswerBudget)).
 #[derive(Debug)]
 pub enum Question {
@@ -60,11 +60,11 @@ impl Recover {
 /// A request for a topic's history.
 #[derive(Debug)]
 pub struct History {
-    /// Who receives the answer.
+    /// Where the answer goes.
     pub reply_to: ReplyTo<Result<HistoryPage<Publications>, ErrorCode>>,
     /// The topic.
     pub topic: TopicName,
-    /// At most this many publications. 0: none, only the position. `None`: all.
+    /// At most this many publications. 0: none, only the position. `None`: as many as an answer may have.
     pub limit: Option<u32>,
     /// Only publications after this position, or before it if `reverse` is set.
     pub since: Option<Since>,

@@ -56,7 +56,7 @@ impl<T> ControlReply<T> {
         (Self(sender), receiver)
     }
 
-    /// Sends the answer. It is dropped if nobody waits for it any more: an operator who hung up.
+    /// Sends the answer. It is dropped if the operator has hung up.
     pub fn send(self, answer: T) {
         drop(self.0.send(answer));
     }

@@ -74,7 +74,8 @@ pub(super) struct Outgoing {
     shares: Shares,
     /// The number of the next one.
     next: u64,
-    /// By number, which is the order in which they came, each until its time is over. Those that failed while they were under way are here as well.
+    /// By number, which is the order in which they came, each until its time is over. Those that failed while they
+    /// were under way are here as well.
     publishes: DeadlineTable<u64, Publish>,
     // The rest follows from the stages, and changes with them: see `assert_invariants`.
     due: Turns,
@@ -236,7 +237,7 @@ impl Outgoing {
         }
         loop {
             let number = self.due.next()?;
-            let publish = self.publishes.get(number)?;
+            let publish = self.publishes.get(number).expect("what is due waits");
             let is_untried = publish.is_dead_letter() && publish.failure.is_none();
             let place = publish.place(number);
             if is_untried || !self.postponed.holds(place) {

@@ -28,7 +28,7 @@ pub enum PublishError {
     RabbitMq(#[from] Fault),
     /// The process gets no event loop.
     #[error("no event loop: {0}")]
-    EventLoop(#[source] io::Error),
+    EventLoop(io::Error),
     /// The exchange's name is too long for AMQP.
     #[error("the exchange's name has more than 255 bytes")]
     ExchangeTooLong,
