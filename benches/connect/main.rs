@@ -24,6 +24,9 @@ use common::{Arguments, LIMIT, Nobody, on_client_cpu, start_engine};
 
 const ROUNDS: usize = 5;
 const TOPICS: usize = 100;
+/// The CPU of the shard, over that of the raw loop. The target is 18 us per client on a machine where a server that only
+/// greets takes 13.
+const RATIO_MAX: f64 = 18.0 / 13.0;
 
 /// What a server spent on the clients of one round.
 struct Cost {
@@ -84,8 +87,8 @@ fn show(costs: &[(Cost, Cost)], clients: usize, report: &mut Report) {
     let summary = |of: &dyn Fn(&(Cost, Cost)) -> f64| Summary::of(costs.iter().map(of));
     let each = |cost: &Cost| cost.thread.microseconds_each(clients);
     let ratio = summary(&|(engine, raw)| each(engine) / each(raw));
-    report.row("CPU of shard / of raw loop, per client", ratio, "", Target::None);
-    report.row("CPU of shard", summary(&|(engine, _)| each(engine)), "us per client", Target::AtMost(18.0));
+    report.row("CPU of shard / of raw loop, per client", ratio, "", Target::AtMost(RATIO_MAX));
+    report.row("CPU of shard", summary(&|(engine, _)| each(engine)), "us per client", Target::None);
     report.row("CPU of raw loop", summary(&|(_, raw)| each(raw)), "us per client", Target::None);
     let process = summary(&|(engine, _)| engine.process.microseconds_each(clients));
     report.row("CPU of all threads of the engine", process, "us per client", Target::None);
