@@ -1,5 +1,5 @@
 //! Connecting: what the engine spends on 15,000 clients that come, ask for an upgrade, connect and subscribe to one of 100
-//! topics, against a raw loop that takes the same connections and answers with as many bytes, which it has ready.
+//! topics, against a raw loop that takes the same connections and answers each with the same short text, which it has ready.
 //!
 //! Both are on one CPU and are measured in turns, each over the same number of clients. A client sends its request and its
 //! commands in one piece. Connections are closed after each round; that is not measured.

@@ -263,7 +263,7 @@ impl<'a> Pipeline<'a> {
             half.due = None;
         }
         if is_leaving {
-            let answering = self.peer.connection.began(true);
+            let (answering, _) = self.arrived();
             self.finish_with(answering, told_to_close());
             return false;
         }
@@ -287,11 +287,16 @@ impl<'a> Pipeline<'a> {
         }
     }
 
-    fn begin(&mut self, shape: Shape) {
-        let (answering, at) = match self.half.take() {
+    /// Counts the next request as whole. Returns when it began as well.
+    fn arrived(&mut self) -> (Answering, Instant) {
+        match self.half.take() {
             Some(half) => (half.answering.completed(), half.begun),
             None => (self.peer.connection.began(true), self.now),
-        };
+        }
+    }
+
+    fn begin(&mut self, shape: Shape) {
+        let (answering, at) = self.arrived();
         self.peer.connection.trust();
         let body = &self.input.unused()[shape.head_bytes..shape.request_bytes()];
         if shape.method == ApiMethod::Publish {
