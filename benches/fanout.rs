@@ -31,6 +31,7 @@ use common::publisher::{Pace, Publisher, ended, numbered_data, plain_data, publi
 use common::report::{Report, Target, places};
 use common::rounds::{Pairs, Round, Server};
 use common::support::engine::Engine;
+use common::support::random::Random;
 use common::support::swarm::{ClientIndex, Line, Observer, Swarm};
 use common::{
     Arguments, LIMIT, LINE_BYTES, Nobody, counting_clients, deflating_clients, on_client_cpu, start_engine,
@@ -382,11 +383,9 @@ fn first_frame(mut server: Server<'_>) -> Result<usize> {
 /// Data such as a list of prices, which compresses as such lists do.
 fn prices(bytes: usize) -> String {
     let mut text = String::from("[");
-    let mut random = 0x9e37_79b9_u64;
+    let mut random = Random::new(1);
     while text.len() < bytes {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        let (price, size, side) =
-            (random >> 48, random >> 40 & 0xff, ["bid", "ask"][(random >> 63) as usize]);
+        let (price, size, side) = (random.below(1 << 16), random.byte(), random.pick(&["bid", "ask"]));
         text += &format!(r#"{{"price":{price},"size":{size},"side":"{side}"}},"#);
     }
     text.pop();

@@ -230,6 +230,8 @@ impl<'a> Inflating<'a> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use rand::SeedableRng as _;
+    use rand::rngs::SmallRng;
 
     fn inflated(payload: &[u8]) -> Result<Vec<u8>, InflateError> {
         Inflater::default().message(payload, 1 << 20)
@@ -243,12 +245,9 @@ mod tests {
 
     /// Bytes that do not compress.
     fn noise(len: usize) -> Vec<u8> {
-        let mut state = 1_u64;
-        let mut next = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            state.to_be_bytes()[0]
-        };
-        (0..len).map(|_| next()).collect()
+        let mut bytes = vec![0; len];
+        SmallRng::seed_from_u64(1).fill_bytes(&mut bytes);
+        bytes
     }
 
     #[test]

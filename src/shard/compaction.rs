@@ -190,6 +190,8 @@ fn end_of(lines: &[u8]) -> u32 {
 mod tests {
     use super::*;
     use crate::codec::deflate::Deflater;
+    use rand::rngs::SmallRng;
+    use rand::{RngExt as _, SeedableRng as _};
 
     const PLENTY: Room = Room { keys: 100, bytes: 10_000 };
 
@@ -268,8 +270,8 @@ mod tests {
     #[test]
     fn a_batch_is_cut_to_its_latest_lines_and_they_can_be_cut_again() {
         // Hard to compress, so that storing a part of them is shorter.
-        let lines: Vec<_> =
-            (1..9_u64).map(|n| format!("{:x}\n", n.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
+        let random = SmallRng::seed_from_u64(1).random_iter::<u64>();
+        let lines: Vec<_> = random.take(8).map(|bits| format!("{bits:x}\n")).collect();
         for encoding in Encoding::ALL {
             let (compacted, bytes) = compacted(encoding, &lines, &[1, 6]);
             let kept = format!("{}{}", lines[1], lines[6]);

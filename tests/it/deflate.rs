@@ -5,9 +5,9 @@ use crate::support::engine::Engine;
 use crate::support::framed::{Framed, compressed};
 use crate::support::frames::{COMPRESSED, TEXT, frame, frame_with};
 use crate::support::peer::{Peer, UPGRADE};
+use crate::support::random::Random;
 use crate::support::script::Subscriber;
 use crate::support::wait::{SOON, wait_until};
-use crate::support::websocket::RawClient;
 use serde_json::json;
 
 const CONFIG: &str = "[namespaces.zip]\ndeflate = true\nlog_bytes = 33554432\n\
@@ -16,13 +16,11 @@ const CONFIG: &str = "[namespaces.zip]\ndeflate = true\nlog_bytes = 33554432\n\
 
 /// What is published: text that compresses and text that does not, below and beyond the minimum.
 fn payloads() -> Vec<serde_json::Value> {
-    let noise: String =
-        (0..500_u64).map(|n| format!("{:x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
     vec![
         json!(1),
         json!({"text": "the same again, ".repeat(100)}),
         json!("é€😀 \u{2028}\n\"\\"),
-        json!(noise),
+        json!(Random::new(1).digits(8000)),
         json!([]),
         json!("x".repeat(200_000)),
     ]
@@ -31,7 +29,7 @@ fn payloads() -> Vec<serde_json::Value> {
 #[test]
 fn the_same_bytes_reach_clients_that_compress_and_clients_that_do_not() {
     let engine = Engine::with_config(CONFIG);
-    let mut plain = RawClient::connect(engine.client_address());
+    let mut plain = engine.client();
     let mut deflating = Framed::deflating(engine.client_address());
     let mut sdks = [Subscriber::node(&engine.ws_url()), Subscriber::python(&engine.ws_url())];
     let payloads = payloads();
@@ -78,15 +76,11 @@ fn who_is_behind_gets_many_segments_in_one_frame() {
     let engine = Engine::with_config(CONFIG);
     let mut behind = Framed::deflating(engine.client_address());
     behind.subscribe("zip:1");
-    let noise = |seed: u64| -> String {
-        (1..2000_u64)
-            .map(|n| format!("{:016x}", (seed * 2000 + n).wrapping_mul(0x9e37_79b9_7f4a_7c15)))
-            .collect()
-    };
+    let mut random = Random::new(1);
     let mut texts = Vec::new();
     while engine.metric("fanfare_blocked_clients", &[]) < 1.0 || texts.len() % 100 != 0 {
         assert!(texts.len() < 2000, "it is never blocked");
-        texts.push(noise(texts.len() as u64));
+        texts.push(random.digits(32_000));
         engine.publish("zip:1", &json!(texts[texts.len() - 1]));
     }
     // More, that is surely behind.
@@ -111,7 +105,7 @@ fn operators_see_one_topic_and_end_it_for_everybody() {
     let lanes = format!("[budgets]\ncrowd = 1\n{CONFIG}");
     for (config, topic) in [(CONFIG, "zip:1"), (&lanes, "late:1")] {
         let engine = Engine::with_config(config);
-        let mut plain = RawClient::connect(engine.client_address());
+        let mut plain = engine.client();
         let mut deflating = Framed::deflating(engine.client_address());
         let mut leaver = Framed::deflating(engine.client_address());
         plain.subscribe(topic);

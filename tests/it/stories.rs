@@ -11,6 +11,7 @@ use crate::support::harness::Harness;
 use crate::support::proxy::{Proxy, Way};
 use crate::support::publisher::{Publisher, headers};
 use crate::support::rabbitmq::RabbitNode;
+use crate::support::random::Random;
 use crate::support::script::{Amqp, Script, Subscriber};
 use crate::support::wait::{SOON, wait_until};
 use crate::support::websocket::RawClient;
@@ -250,10 +251,7 @@ impl Exchange<'_> {
     fn change_all_prices(&self, round: usize) {
         let message = |instrument: usize| {
             // Prices that do not compress.
-            let price = |n: usize| {
-                format!("{:016x}", (round * INSTRUMENTS + instrument + n).wrapping_mul(0x9e37_79b9_7f4a_7c15))
-            };
-            let prices: String = (0..5).map(|n| price(n * 1_000_003)).collect();
+            let prices = Random::new((round * INSTRUMENTS + instrument) as u64).digits(80);
             let key = AMQPValue::LongString(format!("I{instrument}").into());
             let body = json!({"instrument": instrument, "round": round, "prices": prices});
             (body.to_string(), headers(&[("x-key", key)]))

@@ -46,6 +46,11 @@ impl Random {
         (0..count).map(|_| self.byte()).collect()
     }
 
+    /// So many hexadecimal digits: text that compresses to half its size at best.
+    pub fn digits(&mut self, count: usize) -> String {
+        (0..count).map(|_| self.pick(b"0123456789abcdef")).map(char::from).collect()
+    }
+
     /// Milliseconds from `least` to `most`, both included.
     pub fn millis(&mut self, least: u64, most: u64) -> Duration {
         Duration::from_millis(least + self.next() % (most - least + 1))

@@ -3,6 +3,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proptest::prelude::*;
+use rand::SeedableRng as _;
+use rand::rngs::SmallRng;
 
 use crate::codec::deflate::{Deflater, TAIL};
 use crate::domain::mail::KeyedLine;
@@ -152,7 +154,7 @@ impl Model {
         let (mut plain, mut keyed) = (String::new(), Vec::new());
         for &key in keys {
             let number = self.lines.len();
-            let noise = format!("{:016x}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let noise = format!("{:016x}", SmallRng::seed_from_u64(number as u64).random::<u64>());
             let text = format!("{number} {}\n", &noise[..number % 16]);
             let from = u32::try_from(plain.len()).unwrap();
             plain.push_str(&text);

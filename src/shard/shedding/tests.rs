@@ -11,6 +11,8 @@ use crate::config::{Namespace, SlowPolicy};
 use crate::domain::reasons::CloseReason;
 use crate::transport::Transport as _;
 use crate::transport::websocket::extension::Deflate;
+use rand::rngs::SmallRng;
+use rand::{RngExt as _, SeedableRng as _};
 
 /// One command, in a message of so many bytes.
 fn whole(bytes: usize) -> Vec<u8> {
@@ -226,25 +228,21 @@ fn the_bound_is_held_by_nobody_for_ever() {
             config.budgets.reads = 1 + usize::try_from(seed % 7).expect("small");
             config.namespaces.extend([policy(SlowPolicy::Skip)]);
         }));
-        let mut random = 0x9e37_79b9_7f4a_7c15 ^ seed;
-        let mut next = move |below: usize| {
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            usize::try_from(random >> 33).expect("31 bits") % below
-        };
+        let mut random = SmallRng::seed_from_u64(seed);
         let peers: Vec<_> = (0..24).map(|_| world.connect()).collect();
         for peer in peers.iter().step_by(3) {
             world.shard.clients[peer.key.slot].transport.set_deflate(Deflate::FromClient);
         }
         let mut waiting = HashMap::new();
         for _ in 0..400 {
-            let n = next(24);
+            let n = random.random_range(0..24);
             let peer = &peers[n];
             if world.is_alive(peer) && peer.pipe().to_server.len() < 20_000 {
-                peer.pipe().to_server.extend(anything(n, &mut next));
+                peer.pipe().to_server.extend(anything(n, &mut random));
                 world.shard.readable(peer.key.slot);
             }
-            if next(8) == 0 {
-                peer.pipe().room = next(3000);
+            if random.random_ratio(1, 8) {
+                peer.pipe().room = random.random_range(0..3000);
                 if world.is_alive(peer) {
                     world.shard.writable(peer.key.slot);
                 }
@@ -271,13 +269,16 @@ fn the_bound_is_held_by_nobody_for_ever() {
 }
 
 /// What the client with this number may send.
-fn anything(n: usize, next: &mut impl FnMut(usize) -> usize) -> Vec<u8> {
-    match next(5) {
-        0 => half(130 + next(4000)),
+fn anything(n: usize, random: &mut SmallRng) -> Vec<u8> {
+    match random.random_range(0..5) {
+        0 => half(random.random_range(130..4130)),
         1 if n.is_multiple_of(3) => compressed(200).repeat(3),
         2 => whole(130).repeat(60),
         3 => {
-            let publish = format!(r#"{{"id":{},"publish":{{"channel":"n:t","data":1}}}}"#, next(1000) + 1);
+            let publish = format!(
+                r#"{{"id":{},"publish":{{"channel":"n:t","data":1}}}}"#,
+                random.random_range(1..=1000)
+            );
             [header(0x81, 150), format!("{publish:<150}").into_bytes()].concat()
         }
         _ => whole(3000),
