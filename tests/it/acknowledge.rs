@@ -4,8 +4,7 @@
 use std::time::Duration;
 
 use crate::support::engine::Engine;
-use crate::support::harness::Harness;
-use crate::support::proxy::Proxy;
+use crate::support::harness::{Harness, ProxiedVhost};
 use crate::support::publisher::{DURABLE, Publisher};
 use crate::support::rabbitmq::RabbitNode;
 use crate::support::script::Amqp;
@@ -114,14 +113,12 @@ fn who_takes_nothing_holds_others_up_for_a_bounded_time_only() {
 /// written.
 #[test]
 fn what_was_not_written_when_the_link_was_lost_comes_again_and_is_written_once() {
-    let node = RabbitNode::shared();
-    let url = node.new_vhost("unwritten");
-    let proxy = Proxy::to(node.port());
+    let ProxiedVhost { url, proxied_url, proxy, .. } = ProxiedVhost::start("unwritten");
     let mut service = Amqp::connect(&url);
     service.declare_exchange("fanfare", "topic", true);
     service.declare_queue("pushes", "fanfare", "#");
     let from_queue = "source = \"queue\"\nqueue = \"pushes\"\nqueue_delay = \"0s\"\n";
-    let engine = Engine::consuming(&proxy.instead_of(node.port(), &url), &written(from_queue, "1m"));
+    let engine = Engine::consuming(&proxied_url, &written(from_queue, "1m"));
     let mut swarm = stalled(&engine, "t");
     let published = publish_until_blocked(&engine, "t");
     wait_until(SOON, "the hand-over", || unacknowledged(&engine) > 0.0);

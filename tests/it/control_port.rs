@@ -10,7 +10,6 @@ use crate::support::engine::Engine;
 use crate::support::process::TempDir;
 use crate::support::rabbitmq::RabbitNode;
 use crate::support::wait::SOON;
-use crate::support::websocket::RawClient;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http2::{SendRequest, handshake};
@@ -105,7 +104,7 @@ fn silent_connections_of_operators_keep_no_client_out() {
     let engine = Engine::launch(command, None);
     let connect = |_| TcpStream::connect(engine.control_address()).expect("it listens");
     let silent: Vec<_> = (0..400).map(connect).collect();
-    let mut clients: Vec<_> = (0..40).map(|_| RawClient::connect(engine.client_address())).collect();
+    let mut clients: Vec<_> = (0..40).map(|_| engine.client()).collect();
     clients.iter_mut().for_each(|client| client.subscribe("news"));
     engine.publish("news", &json!(1));
     assert!(clients.iter_mut().all(|client| client.publication("news") == "1"));

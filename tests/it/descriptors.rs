@@ -90,7 +90,7 @@ fn each_listener_is_in_exactly_one_table() {
 #[test]
 fn after_a_drain_the_port_refuses() {
     let mut engine = start("[stop]\nclients_per_second = 3\n");
-    let mut clients: Vec<_> = (0..20).map(|_| RawClient::connect(engine.client_address())).collect();
+    let mut clients: Vec<_> = (0..20).map(|_| engine.client()).collect();
     engine.signal("TERM");
     wait_until(SOON, "the port refuses", || TcpStream::connect(engine.client_address()).is_err());
     assert!(sockets(engine.pid()).values().any(|table| !table.is_empty()), "it still has clients");
@@ -153,7 +153,7 @@ fn clients_beyond_the_descriptors_are_told_although_the_limit_on_clients_is_high
     let engine = start_with_limit(LIMIT, "limits.clients = 1000\n", 1);
     assert!(engine.stderr().contain("limits.clients is 1,000, but the limit on descriptors"));
     let room = LIMIT as usize - DESCRIPTORS_RESERVE;
-    let clients: Vec<_> = (0..room).map(|_| RawClient::connect(engine.client_address())).collect();
+    let clients: Vec<_> = (0..room).map(|_| engine.client()).collect();
     let mut late: Vec<_> = (room..LIMIT as usize + 30).map(|_| refused(engine.client_address())).collect();
     for (number, stream) in late.iter_mut().enumerate() {
         let mut answer = String::new();
@@ -214,7 +214,7 @@ fn refused(server: SocketAddr) -> TcpStream {
 fn the_limit_on_descriptors_counts_per_shard() {
     const LIMIT: u32 = 400;
     let engine = start_with_limit(LIMIT, "server.private_fd_tables = true\n", 8);
-    let mut clients: Vec<_> = (0..600).map(|_| RawClient::connect(engine.client_address())).collect();
+    let mut clients: Vec<_> = (0..600).map(|_| engine.client()).collect();
     clients.iter_mut().for_each(|client| client.subscribe("all"));
     engine.publish("all", &json!(1));
     for client in &mut clients {
@@ -230,7 +230,7 @@ fn a_full_table_leaves_who_comes_to_other_shards_and_says_so_once_per_interval()
     let engine = start_with_limit(300, "server.private_fd_tables = true\n", SHARDS);
     let limit: usize =
         engine.metric("fanfare_clients_limit", &[]).to_string().parse().expect("a whole number");
-    let mut clients: Vec<_> = (0..limit).map(|_| RawClient::connect(engine.client_address())).collect();
+    let mut clients: Vec<_> = (0..limit).map(|_| engine.client()).collect();
     let closed = || engine.metric("fanfare_listeners_closed_total", &[]);
     // The one that becomes full last is there to say that the node is full.
     wait_until(SOON, "the others to listen no more", || closed() == SHARDS as f64 - 1.0);

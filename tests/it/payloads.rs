@@ -9,7 +9,6 @@ use crate::support::harness::Harness;
 use crate::support::rabbitmq::RabbitNode;
 use crate::support::script::Amqp;
 use crate::support::wait::{SOON, wait_until};
-use crate::support::websocket::RawClient;
 use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
 use lapin::BasicProperties;
@@ -234,7 +233,7 @@ fn harmless_properties() -> Vec<Vec<u8>> {
 /// Sends them all, beside messages that cannot be delivered, and looks at what comes.
 fn no_bytes_stop_the_others(engine: &Engine, url: &str) {
     engine.wait_until_ready();
-    let mut client = RawClient::connect(engine.client_address());
+    let mut client = engine.client();
     // That it is bound where bindings follow, or not.
     client.subscribe("a");
     let (mut publisher, mut reader) = (BytesPublisher::connect(url), Amqp::connect(url));

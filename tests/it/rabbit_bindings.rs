@@ -178,7 +178,7 @@ fn history_lasts_as_long_as_the_binding() {
         let url = node.new_vhost(&vhost);
         let engine = start(&url, linger, "[namespaces.kept]\nhistory_size = 10\n");
         let publisher = Publisher::connect(&url);
-        let mut client = RawClient::connect(engine.client_address());
+        let mut client = engine.client();
         let start = recoverably(&mut client, "kept:1", &json!({}));
         publisher.publish("kept:1", b"1", BasicProperties::default());
         assert_eq!(client.publication("kept:1"), "1");
@@ -211,7 +211,7 @@ fn topics_that_rabbitmq_does_not_allow_are_refused_and_others_come() {
     node.ctl(&["set_permissions", "-p", "forbidden", "reader", ".*", ".*", ".*"]);
     node.ctl(&["set_topic_permissions", "-p", "forbidden", "reader", "fanfare", ".*", "^open"]);
     let engine = start(&url.replace("guest:guest", "reader:reader"), "1h", "");
-    let mut client = RawClient::connect(engine.client_address());
+    let mut client = engine.client();
     let topics = ["open.1", "secret.1", "open.2", "secret.2", "open.3"];
     for _ in 0..2 {
         let commands = topics
@@ -246,9 +246,9 @@ fn a_new_link_is_bound_to_all_topics_before_anything_comes_or_goes() {
     let mut node = RabbitNode::start();
     let more = "[timeouts]\nping = \"1h\"\npublish = \"90s\"\n[namespaces.default]\nclient_publish = true\n";
     let engine = start(&node.amqp_url(), "1h", more);
-    let mut client = RawClient::connect(engine.client_address());
+    let mut client = engine.client();
     (0..100).for_each(|n| client.subscribe(&format!("before.{n}")));
-    let mut publisher = RawClient::connect(engine.client_address());
+    let mut publisher = engine.client();
     (0..LOUD).for_each(|n| publisher.subscribe(&format!("loud.{n}")));
     node.stop();
     wait_until(SOON, "the loss to be seen", || engine.get("/health/ready").status == 503);

@@ -53,7 +53,7 @@ fn overflow_is_told(vhost: &str, limit: impl FnOnce(&RabbitNode), room: usize) {
     limit(node);
     let engine = start(&url, room);
     let publisher = Publisher::connect(&url);
-    let mut client = RawClient::connect(engine.client_address());
+    let mut client = engine.client();
     let first = subscribe(&mut client, &json!({"channel": "kept:1"}));
     engine.signal("STOP");
     publish(&publisher, PREFETCH + ROOM, &BasicProperties::default());
@@ -111,7 +111,7 @@ fn messages_that_expire_in_the_queue_are_no_overflow() {
     let url = node.new_vhost("expired_in_queue");
     let engine = start(&url, ROOM);
     let publisher = Publisher::connect(&url);
-    let mut client = RawClient::connect(engine.client_address());
+    let mut client = engine.client();
     subscribe(&mut client, &json!({"channel": "kept:1"}));
     engine.signal("STOP");
     publish(&publisher, PREFETCH + ROOM, &BasicProperties::default().with_expiration("50".into()));

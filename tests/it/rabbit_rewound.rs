@@ -56,7 +56,7 @@ impl Scene {
         let node = RabbitNode::start();
         node.switch_to_khepri();
         let engines = [(); 2].map(|()| start(&node.amqp_url()));
-        let mut client = RawClient::connect(engines[0].client_address());
+        let mut client = engines[0].client();
         let here = Position::of(&subscribe(&mut client, ""));
         Self { node, engines, client, here, next: 0, void: Vec::new() }
     }
@@ -114,10 +114,10 @@ impl Scene {
         for engine in &self.engines {
             // The nodes read the stream side by side, and the client is told by one of them.
             wait_until(SOON, "the node to have read what the client has", || {
-                Position::of(&subscribe(&mut RawClient::connect(engine.client_address()), "")) == self.here
+                Position::of(&subscribe(&mut engine.client(), "")) == self.here
             });
             for Position { epoch, offset } in &self.void {
-                let mut back = RawClient::connect(engine.client_address());
+                let mut back = engine.client();
                 let fields = format!(r#","recover":true,"epoch":"{epoch}","offset":{offset}"#);
                 let reply = subscribe(&mut back, &fields);
                 assert_eq!(reply["was_recovering"], json!(true), "{reply}");

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::support::engine::{Engine, run_to_end, serve};
-use crate::support::harness::Harness;
-use crate::support::proxy::{Proxy, Way};
+use crate::support::harness::{Harness, ProxiedVhost, start_two_nodes};
+use crate::support::proxy::Way;
 use crate::support::publisher::{DURABLE, Publisher};
 use crate::support::rabbitmq::RabbitNode;
 use crate::support::script::{Amqp, Subscriber};
@@ -120,14 +120,12 @@ fn what_was_sent_to_a_durable_queue_meanwhile_is_pushed_on_return() {
 /// its consumer end, or finds no queue when it comes back.
 #[test]
 fn a_durable_queue_that_is_deleted_and_made_anew_is_a_gap_that_is_told() {
-    let node = RabbitNode::shared();
-    let url = node.new_vhost("deleted_queue");
-    let proxy = Proxy::to(node.port());
+    let ProxiedVhost { url, proxied_url, proxy, .. } = ProxiedVhost::start("deleted_queue");
     let service = Publisher::connect(&url);
     service.declare_exchange(ExchangeKind::Topic, DURABLE);
     service.declare_queue("pushes");
     let config = format!("{}queue = \"pushes\"\nqueue_delay = \"0s\"\n", chat_by_queue());
-    let engine = Engine::consuming(&proxy.instead_of(node.port(), &url), &config);
+    let engine = Engine::consuming(&proxied_url, &config);
     let mut client = engine.subscriber(&["news"]);
     let pushes = |client: &mut RawClient, body: &str| {
         service.publish("news", body.as_bytes(), BasicProperties::default());
@@ -244,9 +242,7 @@ fn an_exchange_that_is_deleted_while_it_runs_is_declared_anew() {
 /// Two engines on one RabbitMQ: what one client publishes on one node reaches the clients of the other.
 #[test]
 fn two_nodes_share_their_topics_through_rabbitmq() {
-    let url = RabbitNode::shared().new_vhost("two_nodes");
-    let engines = [(); 2].map(|()| Engine::with_config_and(CHAT, &["--amqp", &url]));
-    engines.iter().for_each(Engine::wait_until_ready);
+    let (_, engines) = start_two_nodes("two_nodes", CHAT);
     let mut clients = engines.each_ref().map(|engine| Subscriber::node(&engine.ws_url()));
     clients.iter_mut().for_each(|client| client.subscribe("chat:1"));
     assert_eq!(clients[0].ask("publish", "chat:1", &json!("hello")), Ok(()));

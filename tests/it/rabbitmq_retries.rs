@@ -7,8 +7,8 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::engine::Engine;
-use crate::support::harness::Harness;
-use crate::support::proxy::{Proxy, Way};
+use crate::support::harness::{Harness, ProxiedVhost, start_two_nodes};
+use crate::support::proxy::Way;
 use crate::support::rabbitmq::RabbitNode;
 use crate::support::script::Amqp;
 use crate::support::wait::{SOON, hold_for, wait_until};
@@ -128,10 +128,8 @@ fn what_is_published_before_there_is_a_rabbitmq_is_pushed_when_it_comes() {
 
 #[test]
 fn connections_cut_in_the_middle_of_frames_neither_lose_nor_repeat() {
-    let node = RabbitNode::shared();
-    let url = node.new_vhost("cut");
-    let proxy = Proxy::to(node.port());
-    let engine = durable_engine(&url, &proxy.instead_of(node.port(), &url));
+    let ProxiedVhost { url, proxied_url, proxy, .. } = ProxiedVhost::start("cut");
+    let engine = durable_engine(&url, &proxied_url);
     let mut client = engine.subscriber(&["load"]);
     let answers = publish_while(&engine, 1000, |_| {
         for cut in 1..=5 {
@@ -147,10 +145,8 @@ fn connections_cut_in_the_middle_of_frames_neither_lose_nor_repeat() {
 /// The worst moment: RabbitMQ has stored the message, and its confirm is lost.
 #[test]
 fn a_publish_whose_confirm_was_lost_is_pushed_once() {
-    let node = RabbitNode::shared();
-    let url = node.new_vhost("lost_confirm");
-    let proxy = Proxy::to(node.port());
-    let engine = durable_engine(&url, &proxy.instead_of(node.port(), &url));
+    let ProxiedVhost { node, url, proxied_url, proxy } = ProxiedVhost::start("lost_confirm");
+    let engine = durable_engine(&url, &proxied_url);
     Amqp::connect(&url).declare_queue("copies", "fanfare", "#");
     let stored = |count| has(node, "lost_confirm", "copies", "messages", count);
     let mut client = engine.subscriber(&["news"]);
@@ -172,11 +168,8 @@ fn a_publish_whose_confirm_was_lost_is_pushed_once() {
 /// Nobody says anything any more, and nothing is closed: heartbeats find out.
 #[test]
 fn publishes_outlive_a_connection_that_is_half_open() {
-    let node = RabbitNode::shared();
-    let url = node.new_vhost("half_open");
-    let proxy = Proxy::to(node.port());
-    let hasty = format!("{}?heartbeat=1", proxy.instead_of(node.port(), &url));
-    let engine = durable_engine(&url, &hasty);
+    let ProxiedVhost { url, proxied_url, proxy, .. } = ProxiedVhost::start("half_open");
+    let engine = durable_engine(&url, &format!("{proxied_url}?heartbeat=1"));
     let mut client = engine.subscriber(&["news"]);
     [Way::There, Way::Back].iter().for_each(|&way| proxy.hold(way));
     thread::scope(|scope| {
@@ -216,10 +209,8 @@ fn what_rabbitmq_refuses_is_sent_again_until_it_is_taken_and_pushed_once() {
 /// The key, not the node or the request, says what is the same.
 #[test]
 fn an_idempotency_key_counts_on_all_nodes() {
-    let url = RabbitNode::shared().new_vhost("keys");
-    let engines = [(); 2].map(|()| Engine::with_config_and(PATIENT, &["--amqp", &url]));
-    engines.iter().for_each(Engine::wait_until_ready);
-    let mut clients = engines.each_ref().map(|engine| RawClient::connect(engine.client_address()));
+    let (_, engines) = start_two_nodes("keys", PATIENT);
+    let mut clients = engines.each_ref().map(Engine::client);
     clients.iter_mut().for_each(|client| client.subscribe("news"));
     for (n, (engine, key)) in [(0, "k"), (1, "k"), (1, "l"), (0, "l"), (0, "m")].into_iter().enumerate() {
         let publish = json!({"channel": "news", "data": n, "idempotency_key": key});
@@ -233,10 +224,8 @@ fn an_idempotency_key_counts_on_all_nodes() {
 /// Who stops gives what was begun its time, over a new connection if need be.
 #[test]
 fn an_engine_that_stops_brings_its_publishes_home() {
-    let node = RabbitNode::shared();
-    let url = node.new_vhost("stopping");
-    let proxy = Proxy::to(node.port());
-    let mut engine = durable_engine(&url, &proxy.instead_of(node.port(), &url));
+    let ProxiedVhost { node, url, proxied_url, proxy } = ProxiedVhost::start("stopping");
+    let mut engine = durable_engine(&url, &proxied_url);
     proxy.hold(Way::Back);
     thread::scope(|scope| {
         let publisher = scope.spawn(|| engine.publish("news", &json!(1)));
@@ -293,13 +282,10 @@ fn a_broadcast_that_does_not_fit_into_a_frame_fails_alone_and_costs_no_connectio
 /// RabbitMQ closes the channel and does not say for which publish: those that were under way with it are sent again.
 #[test]
 fn of_those_under_way_together_only_the_one_that_rabbitmq_will_never_take_fails() {
-    let node = RabbitNode::shared();
-    let url = node.new_vhost("one_refused");
+    let ProxiedVhost { node, url, proxied_url, proxy } = ProxiedVhost::start("one_refused");
     node.ctl(&["set_topic_permissions", "-p", "one_refused", "guest", "fanfare", "^good$", ".*"]);
-    let proxy = Proxy::to(node.port());
     // Longer than the link is silent, however slow `rabbitmqctl` is.
-    let patient = format!("{}?heartbeat=60", proxy.instead_of(node.port(), &url));
-    let engine = durable_engine(&url, &patient);
+    let engine = durable_engine(&url, &format!("{proxied_url}?heartbeat=60"));
     let mut client = engine.subscriber(&["good"]);
     let has_refused = || {
         let channels = node.ctl(&["eval", "rabbit_channel:info_all([vhost, state])."]);

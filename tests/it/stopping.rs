@@ -10,14 +10,13 @@ use crate::support::ports::free_port;
 use crate::support::process::{Lines, signal};
 use crate::support::script::Subscriber;
 use crate::support::wait::{SOON, wait_for, wait_until};
-use crate::support::websocket::RawClient;
 use serde_json::Value;
 
 #[test]
 fn clients_are_sent_away_with_3001_and_the_exit_code_is_0() {
     for signal in ["TERM", "INT"] {
         let mut engine = Engine::start(&[]);
-        let mut client = RawClient::connect(engine.client_address());
+        let mut client = engine.client();
         let mut node = Subscriber::node(&engine.ws_url());
         let start = Instant::now();
         engine.signal(signal);
@@ -36,7 +35,7 @@ fn clients_are_sent_away_with_3001_and_the_exit_code_is_0() {
 #[test]
 fn who_is_stopping_takes_nobody_in_and_says_so() {
     let engine = Engine::with_config("[stop]\nclients_per_second = 1\n");
-    let clients: Vec<_> = (0..20).map(|_| RawClient::connect(engine.client_address())).collect();
+    let clients: Vec<_> = (0..20).map(|_| engine.client()).collect();
     engine.signal("TERM");
     wait_until(SOON, "not ready", || {
         http::get(engine.control_address(), "/health/ready").is_ok_and(|answer| answer.status == 503)
@@ -48,7 +47,7 @@ fn who_is_stopping_takes_nobody_in_and_says_so() {
 #[test]
 fn a_second_signal_ends_it_at_once() {
     let mut engine = Engine::with_config("[stop]\nclients_per_second = 1\nlimit = \"60s\"\n");
-    let _clients: Vec<_> = (0..20).map(|_| RawClient::connect(engine.client_address())).collect();
+    let _clients: Vec<_> = (0..20).map(|_| engine.client()).collect();
     engine.signal("TERM");
     wait_until(SOON, "no listener", || std::net::TcpStream::connect(engine.client_address()).is_err());
     let start = Instant::now();
@@ -68,7 +67,7 @@ fn a_second_signal_ends_it_at_once() {
 #[test]
 fn two_signals_that_arrive_together_are_one() {
     let mut engine = Engine::with_config("[stop]\nclients_per_second = 10\n");
-    let _clients: Vec<_> = (0..5).map(|_| RawClient::connect(engine.client_address())).collect();
+    let _clients: Vec<_> = (0..5).map(|_| engine.client()).collect();
     engine.signal("TERM");
     wait_until(SOON, "the stop", || engine.stderr().contain("stopping"));
     engine.signal("TERM");
@@ -79,7 +78,7 @@ fn two_signals_that_arrive_together_are_one() {
 #[test]
 fn signals_that_mean_nothing_are_told_and_end_nothing() {
     let mut engine = Engine::start(&[]);
-    let mut client = RawClient::connect(engine.client_address());
+    let mut client = engine.client();
     for name in ["HUP", "USR1", "USR2"] {
         engine.signal(name);
         let word = format!("signal=\"SIG{name}\"");
@@ -167,7 +166,7 @@ impl Drop for Running {
 #[test]
 fn clients_that_do_not_answer_are_left_behind() {
     let mut engine = Engine::with_config("[timeouts]\nclose = \"500ms\"\n");
-    let _silent: Vec<_> = (0..3).map(|_| RawClient::connect(engine.client_address())).collect();
+    let _silent: Vec<_> = (0..3).map(|_| engine.client()).collect();
     engine.signal("TERM");
     assert_eq!(engine.wait_for_exit(SOON / 2).code(), Some(0));
 }

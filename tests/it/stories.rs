@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 
 use crate::support::engine::Engine;
 use crate::support::framed::Framed;
-use crate::support::harness::Harness;
+use crate::support::harness::{Harness, start_two_nodes};
 use crate::support::proxy::{Proxy, Way};
 use crate::support::publisher::{Publisher, headers};
 use crate::support::rabbitmq::RabbitNode;
@@ -80,9 +80,7 @@ const RECOVERING: &str = "[namespaces.default]\nhistory_size = 100\nforce_recove
 /// without a repeat.
 #[test]
 fn back_after_tunnel() {
-    let url = RabbitNode::shared().new_vhost("tunnel");
-    let nodes = [(); 2].map(|()| Engine::with_config_and(RECOVERING, &["--amqp", &url]));
-    nodes.iter().for_each(Engine::wait_until_ready);
+    let (url, nodes) = start_two_nodes("tunnel", RECOVERING);
     let ports = nodes.each_ref().map(|node| node.client_address().port());
     let network = Proxy::to_any(&ports);
     let address = network.instead_of(ports[0], &nodes[0].ws_url());

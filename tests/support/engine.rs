@@ -252,13 +252,22 @@ impl Engine {
         self.stderr.so_far().iter().filter_map(of).collect()
     }
 
+    /// A connected client.
+    ///
+    /// # Panics
+    /// If it cannot connect.
+    #[track_caller]
+    pub fn client(&self) -> RawClient {
+        RawClient::connect(self.clients)
+    }
+
     /// A client with these subscriptions.
     ///
     /// # Panics
     /// If one is refused.
     #[track_caller]
     pub fn subscriber(&self, topics: &[&str]) -> RawClient {
-        let mut client = RawClient::connect(self.clients);
+        let mut client = self.client();
         topics.iter().for_each(|topic| client.subscribe(topic));
         client
     }

@@ -1,6 +1,8 @@
-//! What most tests with a RabbitMQ begin with: an engine on a virtual host of its own.
+//! What tests with a RabbitMQ begin with: an engine on a virtual host of its own, two of them, or a virtual host behind
+//! a proxy.
 
 use super::engine::Engine;
+use super::proxy::Proxy;
 use super::publisher::Publisher;
 use super::rabbitmq::RabbitNode;
 use super::script::Amqp;
@@ -56,4 +58,45 @@ impl Harness {
     pub fn service(&self) -> Amqp {
         Amqp::connect(&self.url)
     }
+}
+
+/// A virtual host with a proxy in front of it, whose connections a test can cut or hold up.
+#[derive(Debug)]
+pub struct ProxiedVhost {
+    /// The RabbitMQ, which other tests use as well.
+    pub node: &'static RabbitNode,
+    /// The way past the proxy, as `amqp://` URL.
+    pub url: String,
+    /// The way through the proxy.
+    pub proxied_url: String,
+    /// It ends with the value.
+    pub proxy: Proxy,
+}
+
+impl ProxiedVhost {
+    /// Adds a virtual host to the shared RabbitMQ.
+    ///
+    /// # Panics
+    /// If another test has this virtual host.
+    #[track_caller]
+    pub fn start(vhost: &str) -> Self {
+        let node = RabbitNode::shared();
+        let url = node.new_vhost(vhost);
+        let proxy = Proxy::to(node.port());
+        Self { node, proxied_url: proxy.instead_of(node.port(), &url), url, proxy }
+    }
+}
+
+/// Adds a virtual host to the shared RabbitMQ, and starts two engines with this configuration on it: the virtual
+/// host as `amqp://` URL, and the engines.
+///
+/// # Panics
+/// If another test has this virtual host, or an engine is not ready in time.
+#[track_caller]
+pub fn start_two_nodes(vhost: &str, config: &str) -> (String, [Engine; 2]) {
+    let url = RabbitNode::shared().new_vhost(vhost);
+    // Both first start, and then become ready, so that neither waits for the other.
+    let engines = [(); 2].map(|()| Engine::with_config_and(config, &["--amqp", &url]));
+    engines.iter().for_each(Engine::wait_until_ready);
+    (url, engines)
 }

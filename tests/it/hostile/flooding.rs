@@ -12,7 +12,6 @@ use crate::support::engine::Engine;
 use crate::support::framed::compressed;
 use crate::support::frames::{COMPRESSED, PING, TEXT, frame};
 use crate::support::peer::{Peer, UPGRADE};
-use crate::support::websocket::RawClient;
 
 /// Sends the same again and again on a thread of its own, and takes what it is answered, until it is told to stop.
 struct Flooder {
@@ -69,7 +68,7 @@ fn work(engine: &Engine) -> [f64; 2] {
 #[test]
 fn who_floods_takes_no_more_than_its_turns() {
     let mut scene = Scene::with(Engine::with_config_and(CONFIG, &["--shards", "1"]));
-    let mut honest: Vec<_> = (0..10).map(|_| RawClient::connect(scene.engine.client_address())).collect();
+    let mut honest: Vec<_> = (0..10).map(|_| scene.engine.client()).collect();
     honest.iter_mut().for_each(|client| client.subscribe("alive:1"));
     let unsubscribe = r#"{"id":1,"unsubscribe":{"channel":"A"}}"#;
     let many = vec![unsubscribe; 1600].join("\n");

@@ -9,7 +9,6 @@ use crate::support::frames::{TEXT, frame};
 use crate::support::peer::{Peer, UPGRADE};
 use crate::support::process::{TempDir, resident_bytes};
 use crate::support::wait::{SOON, wait_until};
-use crate::support::websocket::RawClient;
 
 /// More come than there are descriptors for: the limit is lowered under a running engine, as it knows better than to
 /// take so many clients. Those who are here go on, the rest wait or are turned away,
@@ -56,7 +55,7 @@ fn descriptors_run_out_while_clients_come() {
 fn a_full_node_refuses_with_a_reason() {
     let engine = Engine::with_config_and(&format!("limits.clients = 5\n{CONFIG}"), &["--shards", "2"]);
     assert_eq!(engine.metric("fanfare_clients_limit", &[]), 5.0);
-    let mut inside: Vec<_> = (0..5).map(|_| RawClient::connect(engine.client_address())).collect();
+    let mut inside: Vec<_> = (0..5).map(|_| engine.client()).collect();
     for _ in 0..20 {
         let mut late = Peer::connect(engine.client_address());
         let head = late.read_head();

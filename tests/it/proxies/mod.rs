@@ -113,6 +113,30 @@ fn balances(config: Config, refill: RangeInclusive<usize>) {
     });
 }
 
+/// An engine and a proxy that knows it twice, or once beside something else.
+struct Scene {
+    engine: Engine,
+    proxy: Proxy,
+}
+
+impl Scene {
+    #[track_caller]
+    fn start(name: &'static str) -> Self {
+        let engine = Engine::start(&[]);
+        let proxy = Config::shipped(name).start_before([Place::of(&engine); 2]);
+        Self { engine, proxy }
+    }
+
+    /// The proxy's first engine is what listens at this address, if anything does. It counts as healthy.
+    #[track_caller]
+    fn start_with_first(name: &'static str, address: SocketAddr) -> Self {
+        let engine = Engine::start(&[]);
+        let first = Place { clients: address, ..Place::of(&engine) };
+        let proxy = Config::shipped(name).start_before([first, Place::of(&engine)]);
+        Self { engine, proxy }
+    }
+}
+
 /// Which clients are at which engine: each engine publishes, and every client gets its own engine's publication,
 /// once, and nothing else.
 fn homes(engines: &[Engine; 2], clients: &mut [RawClient]) -> [Vec<usize>; 2] {
@@ -151,8 +175,7 @@ fn count(engine: &Engine) -> usize {
 #[test]
 fn the_endpoint_is_there_and_nothing_else() {
     for name in [NGINX, HAPROXY] {
-        let engine = Engine::start(&[]);
-        let proxy = Config::shipped(name).start_before([Place::of(&engine), Place::of(&engine)]);
+        let Scene { engine, proxy } = Scene::start(name);
         for path in ["/", "/health", "/metrics", "/api/info", "/connection/websocket/", "/connection"] {
             let answer = http::get(proxy.address, path).expect("an answer");
             assert_eq!(answer.status, 404, "{name}: {path}: {answer:?}");
@@ -169,8 +192,7 @@ fn the_endpoint_is_there_and_nothing_else() {
 #[test]
 fn pages_of_the_same_host_and_port_may_connect() {
     for name in [NGINX, HAPROXY] {
-        let engine = Engine::start(&[]);
-        let proxy = Config::shipped(name).start_before([Place::of(&engine), Place::of(&engine)]);
+        let Scene { engine: _engine, proxy } = Scene::start(name);
         for (origin, is_allowed) in [
             (format!("http://{}", proxy.address), true),
             (format!("http://127.0.0.1:{}", proxy.address.port() - 1), false),
@@ -190,8 +212,7 @@ fn pages_of_the_same_host_and_port_may_connect() {
 #[test]
 fn twelve_kilobytes_of_cookies_pass() {
     for name in [NGINX, HAPROXY] {
-        let engine = Engine::start(&[]);
-        let proxy = Config::shipped(name).start_before([Place::of(&engine), Place::of(&engine)]);
+        let Scene { engine: _engine, proxy } = Scene::start(name);
         let url = format!("ws://{}/connection/websocket", proxy.address);
         let mut request = url.into_client_request().expect("a URL");
         for (header, bytes) in [("Cookie", 7000), ("X-Token", 5000)] {
@@ -231,11 +252,8 @@ fn the_engine_is_told_where_the_client_is() {
 fn who_is_refused_by_one_engine_is_taken_in_by_the_other() {
     for name in [NGINX, HAPROXY] {
         for answer in [UNAVAILABLE, ""] {
-            let engine = Engine::start(&[]);
             let (address, refused) = refusing_engine(answer);
-            // It counts as healthy.
-            let refusing = Place { clients: address, ..Place::of(&engine) };
-            let proxy = Config::shipped(name).start_before([refusing, Place::of(&engine)]);
+            let Scene { engine, proxy } = Scene::start_with_first(name, address);
             let clients: Vec<_> = (0..4).map(|_| subscriber(&proxy)).collect();
             assert_eq!(count(&engine), clients.len(), "{name}: {answer:?}");
             let tried = refused.load(Ordering::Relaxed);
@@ -248,10 +266,8 @@ fn who_is_refused_by_one_engine_is_taken_in_by_the_other() {
 #[test]
 fn nobody_waits_for_an_engine_that_is_gone() {
     for name in [NGINX, HAPROXY] {
-        let engine = Engine::start(&[]);
         let nobody = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let gone = Place { clients: nobody, ..Place::of(&engine) };
-        let proxy = Config::shipped(name).start_before([gone, Place::of(&engine)]);
+        let Scene { engine: _engine, proxy } = Scene::start_with_first(name, nobody);
         let start = Instant::now();
         let _clients: Vec<_> = (0..4).map(|_| subscriber(&proxy)).collect();
         assert!(start.elapsed() < Duration::from_secs(4), "{name}: {:?}", start.elapsed());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::broker_thread::BrokerThread;
 use super::by_queue;
-use crate::support::proxy::Proxy;
+use crate::support::harness::ProxiedVhost;
 use crate::support::publisher::{DURABLE, Publisher};
 use crate::support::rabbitmq::RabbitNode;
 use crate::support::wait::{SOON, hold_for, wait_until};
@@ -86,13 +86,11 @@ fn a_named_queue_has_no_gap_and_gives_back_what_was_not_acknowledged() {
 /// waited and has none cannot be known.
 #[test]
 fn what_comes_again_after_a_lost_link_is_known_by_its_id() {
-    let node = RabbitNode::shared();
-    let url = node.new_vhost("known_ids");
-    let proxy = Proxy::to(node.port());
+    let ProxiedVhost { url, proxied_url, proxy, .. } = ProxiedVhost::start("known_ids");
     let publisher = Publisher::connect(&url);
     publisher.declare_exchange(ExchangeKind::Topic, DURABLE);
     publisher.declare_queue("pushes");
-    let mut broker = BrokerThread::start(&proxy.instead_of(node.port(), &url), |config| {
+    let mut broker = BrokerThread::start(&proxied_url, |config| {
         let kept = Namespace { history_size: 10, ..Namespace::default() };
         let slow = Namespace { max_delay: Interval::from_secs(3600), ..kept.clone() };
         config.namespaces = [("kept".to_owned(), kept), ("slow".to_owned(), slow)].into();

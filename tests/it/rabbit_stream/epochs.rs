@@ -1,7 +1,8 @@
 //! Which stream it is: all nodes agree on it, and notice another one.
 
-use super::{claim, configuration, plain, start, text};
+use super::{SETTINGS, claim, configuration, plain, start, text};
 use crate::support::engine::{Engine, run_to_end, serve};
+use crate::support::harness::start_two_nodes;
 use crate::support::publisher::Publisher;
 use crate::support::rabbitmq::RabbitNode;
 use crate::support::wait::{SOON, wait_for, wait_until};
@@ -12,7 +13,7 @@ fn a_stream_that_is_deleted_is_another_one_even_if_it_is_longer() {
     let url = RabbitNode::shared().new_vhost("deleted");
     let engine = start(&url);
     let publisher = Publisher::connect(&url);
-    let mut client = RawClient::connect(engine.client_address());
+    let mut client = engine.client();
     let told_of_a_gap = |client: &mut RawClient| {
         let told = client.line();
         assert!(told.contains(r#""unsubscribe":{"code":2500"#), "{told}");
@@ -44,9 +45,7 @@ fn a_stream_that_is_deleted_is_another_one_even_if_it_is_longer() {
 
 #[test]
 fn all_nodes_are_in_one_epoch_and_the_oldest_holds() {
-    let url = RabbitNode::shared().new_vhost("epochs");
-    let engines = [(); 2].map(|()| Engine::with_config(&configuration(&url)));
-    engines.iter().for_each(Engine::wait_until_ready);
+    let (url, engines) = start_two_nodes("epochs", SETTINGS);
     let [one, two] = engines.each_ref().map(Engine::epochs);
     assert_eq!((one.len(), &one), (1, &two));
 

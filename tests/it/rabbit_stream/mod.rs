@@ -11,15 +11,15 @@ use crate::support::publisher::{Publisher, headers};
 use lapin::BasicProperties;
 use lapin::types::AMQPValue;
 
+/// Who waits for RabbitMQ to start need not answer pings.
+const SETTINGS: &str = "[amqp]\nreconnect_max = \"500ms\"\n[timeouts]\nping = \"5m\"\n";
+
 fn configuration(url: &str) -> String {
-    // Who waits for RabbitMQ to start need not answer pings.
-    format!("[amqp]\nurl = \"{url}\"\nreconnect_max = \"500ms\"\n[timeouts]\nping = \"5m\"\n")
+    SETTINGS.replace("[amqp]\n", &format!("[amqp]\nurl = \"{url}\"\n"))
 }
 
 fn start(url: &str) -> Engine {
-    let engine = Engine::with_config(&configuration(url));
-    engine.wait_until_ready();
-    engine
+    Engine::consuming(url, SETTINGS)
 }
 
 fn plain() -> BasicProperties {

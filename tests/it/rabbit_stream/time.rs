@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::{configuration, plain, start};
+use super::{SETTINGS, configuration, plain, start};
 use crate::support::engine::Engine;
-use crate::support::proxy::{Proxy, Way};
+use crate::support::harness::ProxiedVhost;
+use crate::support::proxy::Way;
 use crate::support::publisher::Publisher;
 use crate::support::rabbitmq::RabbitNode;
 use crate::support::wait::{SOON, wait_until};
@@ -20,7 +21,7 @@ fn time_stamps_count_for_expiration_only_where_they_are_trusted() {
     let trusting = Engine::with_config(&trusting);
     trusting.wait_until_ready();
     let publisher = Publisher::connect(&url);
-    let mut clients = [&engine, &trusting].map(|engine| RawClient::connect(engine.client_address()));
+    let mut clients = [&engine, &trusting].map(|engine| engine.client());
     clients.iter_mut().for_each(|client| client.subscribe("news"));
     let old = || plain().with_timestamp(1_000_000);
     publisher.publish("news", b"1", old().with_expiration("60000".into()));
@@ -36,10 +37,8 @@ fn time_stamps_count_for_expiration_only_where_they_are_trusted() {
 /// How far behind a node is: by the newest time stamp, and in messages.
 #[test]
 fn the_lag_is_the_age_of_the_newest_time_stamp_and_what_is_left_to_catch_up_with() {
-    let node = RabbitNode::shared();
-    let url = node.new_vhost("lag");
-    let proxy = Proxy::to(node.port());
-    let engine = start(&proxy.instead_of(node.port(), &url));
+    let ProxiedVhost { url, proxied_url, proxy, .. } = ProxiedVhost::start("lag");
+    let engine = start(&proxied_url);
     let publisher = Publisher::connect(&url);
     let mut client = engine.subscriber(&["news"]);
     let mut lag_after = |properties| {
@@ -110,28 +109,21 @@ fn what_is_over_does_not_come_back_with_a_restart() {
 }
 
 /// An engine whose link can be held up, and a subscriber of `kept:a`, in a virtual host of their own.
-fn subscribed_behind_a_proxy(vhost: &str) -> (String, Proxy, Engine, RawClient) {
-    let node = RabbitNode::shared();
-    let url = node.new_vhost(vhost);
-    let proxy = Proxy::to(node.port());
-    let engine = Engine::with_config(&(configuration(&proxy.instead_of(node.port(), &url)) + KEPT));
-    engine.wait_until_ready();
+fn subscribed_behind_a_proxy(vhost: &str) -> (ProxiedVhost, Engine, RawClient) {
+    let vhost = ProxiedVhost::start(vhost);
+    let engine = Engine::consuming(&vhost.proxied_url, &format!("{SETTINGS}{KEPT}"));
     let client = engine.subscriber(&["kept:a"]);
-    (url, proxy, engine, client)
+    (vhost, engine, client)
 }
 
 /// RabbitMQ may send one message ahead: that is the one by which the engine finds its place again.
 #[test]
 fn what_comes_after_a_lost_link_is_pushed_with_the_smallest_prefetch() {
-    let node = RabbitNode::shared();
     for (vhost, setting) in
         [("prefetch_1", "prefetch = 1"), ("prefetch_bytes", "prefetch_bytes = 16_777_216")]
     {
-        let url = node.new_vhost(vhost);
-        let proxy = Proxy::to(node.port());
-        let url_by_proxy = proxy.instead_of(node.port(), &url);
-        let engine = Engine::with_config(&format!("[amqp]\nurl = \"{url_by_proxy}\"\n{setting}\n"));
-        engine.wait_until_ready();
+        let ProxiedVhost { url, proxied_url, proxy, .. } = ProxiedVhost::start(vhost);
+        let engine = Engine::consuming(&proxied_url, &format!("[amqp]\n{setting}\n"));
         let mut client = engine.subscriber(&["a"]);
         let publisher = Publisher::connect(&url);
         for round in 0..3 {
@@ -148,7 +140,7 @@ fn what_comes_after_a_lost_link_is_pushed_with_the_smallest_prefetch() {
 /// have been there for so long.
 #[test]
 fn what_waited_for_the_link_is_pushed_and_ends_later() {
-    let (url, proxy, engine, mut client) = subscribed_behind_a_proxy("waited");
+    let (ProxiedVhost { url, proxy, .. }, engine, mut client) = subscribed_behind_a_proxy("waited");
     let publisher = Publisher::connect(&url);
     proxy.hold(Way::Back);
     proxy.cut();
@@ -164,7 +156,7 @@ fn what_waited_for_the_link_is_pushed_and_ends_later() {
 /// Another node's marker says how long it waited, before anybody is given it.
 #[test]
 fn what_was_over_while_the_link_was_away_is_not_pushed() {
-    let (url, proxy, engine, mut client) = subscribed_behind_a_proxy("over_meanwhile");
+    let (ProxiedVhost { url, proxy, .. }, engine, mut client) = subscribed_behind_a_proxy("over_meanwhile");
     let publisher = Publisher::connect(&url);
     proxy.hold(Way::There);
     proxy.cut();

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 #[test]
 fn who_was_away_gets_what_it_missed_and_then_the_next_one() {
     let engine = Engine::with_config(CONFIG);
-    let mut here = RawClient::connect(engine.client_address());
+    let mut here = engine.client();
     let start = subscribe(&mut here, "kept:a");
     assert_eq!(start.offset, 0);
     publish(&engine, "kept:a", 1..=2);
@@ -24,7 +24,7 @@ fn who_was_away_gets_what_it_missed_and_then_the_next_one() {
     assert_eq!(here.line(), r#"{"push":{"channel":"kept:a","pub":{"data":2,"offset":2}}}"#);
     drop(here);
     publish(&engine, "kept:a", 3..=4);
-    let mut back = RawClient::connect(engine.client_address());
+    let mut back = engine.client();
     for (asked, missed) in [(0, numbers(1..=4)), (2, numbers(3..=4)), (4, Vec::new())] {
         let since = Position { offset: asked, ..start.clone() };
         let reply = recover(&mut back, "kept:a", &since);
@@ -40,11 +40,11 @@ fn who_was_away_gets_what_it_missed_and_then_the_next_one() {
 #[test]
 fn who_was_away_for_too_long_is_told_so() {
     let engine = Engine::with_config(CONFIG);
-    let mut client = RawClient::connect(engine.client_address());
+    let mut client = engine.client();
     let start = subscribe(&mut client, "kept:a");
     drop(client);
     publish(&engine, "kept:a", 1..=7);
-    let mut back = RawClient::connect(engine.client_address());
+    let mut back = engine.client();
     // Publications 3 to 7 are kept: who has 2 lacks nothing that is gone.
     let foreign = Position { epoch: "another".to_owned(), offset: 6 };
     let beyond = Position { offset: 8, ..start.clone() };
@@ -71,7 +71,7 @@ fn who_was_away_for_too_long_is_told_so() {
 #[test]
 fn a_namespace_may_want_it_for_all_or_not_at_all() {
     let engine = Engine::with_config(CONFIG);
-    let mut client = RawClient::connect(engine.client_address());
+    let mut client = engine.client();
     let mut subscribe_plainly =
         |topic: &str| subscribed(&client.command(&format!(r#""subscribe":{{"channel":"{topic}"}}"#)));
     assert_eq!(subscribe_plainly("kept:a"), json!({}));
@@ -91,7 +91,7 @@ fn a_namespace_may_want_it_for_all_or_not_at_all() {
 #[test]
 fn what_is_too_old_cannot_be_recovered() {
     let engine = Engine::with_config(CONFIG);
-    let mut client = RawClient::connect(engine.client_address());
+    let mut client = engine.client();
     let start = subscribe(&mut client, "short:a");
     publish(&engine, "short:a", 1..=2);
     wait_until(Duration::from_secs(5), "the publications to be gone", || {
@@ -109,7 +109,7 @@ fn what_is_too_old_cannot_be_recovered() {
 fn where_only_the_newest_counts_only_that_comes() {
     let engine = Engine::with_config(CONFIG);
     publish(&engine, "latest:a", 1..=9);
-    let mut client = RawClient::connect(engine.client_address());
+    let mut client = engine.client();
     let reply = subscribed(&client.command(r#""subscribe":{"channel":"latest:a","recover":true}"#));
     assert_eq!((&reply["recovered"], publications(&reply)), (&json!(true), numbers(9..=9)), "{reply}");
     publish(&engine, "latest:a", 10..=10);
@@ -120,10 +120,10 @@ fn where_only_the_newest_counts_only_that_comes() {
 #[test]
 fn what_waits_to_be_merged_comes_once() {
     let engine = Engine::with_config(CONFIG);
-    let mut here = RawClient::connect(engine.client_address());
+    let mut here = engine.client();
     let start = subscribe(&mut here, "merged:a");
     publish(&engine, "merged:a", 1..=3);
-    let mut back = RawClient::connect(engine.client_address());
+    let mut back = engine.client();
     let reply = recover(&mut back, "merged:a", &start);
     let mut got = publications(&reply);
     while got.len() < 3 {
@@ -134,7 +134,7 @@ fn what_waits_to_be_merged_comes_once() {
     assert_eq!(got, numbers(1..=3));
     // Everybody else's wait is not shortened by it.
     assert_eq!(here.publication("merged:a"), "1");
-    let late = subscribe(&mut RawClient::connect(engine.client_address()), "merged:a");
+    let late = subscribe(&mut engine.client(), "merged:a");
     assert_eq!(late, Position { offset: 3, ..start });
 }
 
@@ -142,7 +142,7 @@ fn what_waits_to_be_merged_comes_once() {
 fn history_can_be_read_and_removed() {
     let engine = Engine::with_config(CONFIG);
     publish(&engine, "kept:a", 1..=7);
-    let mut client = RawClient::connect(engine.client_address());
+    let mut client = engine.client();
     let mut read = |fields: &str| -> Value {
         let reply = client.command(&format!(r#""history":{{"channel":"kept:a"{fields}}}"#));
         let reply: Value = serde_json::from_str(&reply).expect("JSON");
@@ -173,12 +173,12 @@ fn history_can_be_read_and_removed() {
 #[test]
 fn a_history_may_be_for_those_who_come_back_only() {
     let engine = Engine::with_config("[namespaces.kept]\nhistory_size = 5\nclient_history = false\n");
-    let mut client = RawClient::connect(engine.client_address());
+    let mut client = engine.client();
     let start = subscribe(&mut client, "kept:a");
     publish(&engine, "kept:a", 1..=3);
     let reply = client.command(r#""history":{"channel":"kept:a","limit":-1}"#);
     assert!(reply.contains(r#""error":{"code":103"#), "{reply}");
-    let mut again = RawClient::connect(engine.client_address());
+    let mut again = engine.client();
     assert_eq!(publications(&recover(&mut again, "kept:a", &start)), numbers(1..=3));
     let by_api = engine.api("history", &json!({"channel": "kept:a", "limit": -1}));
     assert_eq!(publications(&by_api["result"]), numbers(1..=3));
@@ -201,7 +201,7 @@ fn a_frame_of_connect_and_127_recoveries_is_answered_exactly_and_in_order() {
     };
     let topics = 2..=128_u64;
     let start = {
-        let mut client = RawClient::connect(engine.client_address());
+        let mut client = engine.client();
         subscribe(&mut client, "kept:2")
     };
     for topic in topics.clone() {

@@ -6,7 +6,7 @@ use super::{CONFIG, publications, publish, recover, subscribe};
 use crate::support::engine::Engine;
 use crate::support::rabbitmq::RabbitNode;
 use crate::support::wait::{SOON, wait_until};
-use crate::support::websocket::{Position, RawClient};
+use crate::support::websocket::Position;
 use serde_json::{Value, json};
 
 /// One of several nodes on this RabbitMQ.
@@ -20,7 +20,7 @@ fn another_node_and_one_that_was_killed_know_what_was_missed() {
     let url = RabbitNode::shared().new_vhost("recovery");
     let start = || start_at(&url);
     let (first, second) = (start(), start());
-    let mut client = RawClient::connect(first.client_address());
+    let mut client = first.client();
     let begin = subscribe(&mut client, "merged:a");
     publish(&first, "merged:a", 1..=2);
     let mut offset = 0;
@@ -36,7 +36,7 @@ fn another_node_and_one_that_was_killed_know_what_was_missed() {
 
     let third = start();
     for engine in [&second, &third] {
-        let mut back = RawClient::connect(engine.client_address());
+        let mut back = engine.client();
         let reply = recover(&mut back, "merged:a", &Position { offset, ..begin.clone() });
         assert_eq!(reply["recovered"], json!(true), "{reply}");
         let mut got: Vec<_> = publications(&reply).into_iter().map(|(data, _)| data).collect();
@@ -57,12 +57,12 @@ fn a_position_between_markers_is_as_good_on_every_node() {
     // It reads next to nothing back, so that a topic it does not know may have lost something until there.
     let config = format!("[amqp]\nreplay_max_messages = 1\nmessage_ids = 0\n{CONFIG}");
     let second = Engine::consuming(&url, &config);
-    let mut client = RawClient::connect(second.client_address());
+    let mut client = second.client();
     let position = subscribe(&mut client, "kept:a");
     assert!(position.offset > 0, "{position:?}");
     drop(client);
     for engine in [&second, &first] {
-        let reply = recover(&mut RawClient::connect(engine.client_address()), "kept:a", &position);
+        let reply = recover(&mut engine.client(), "kept:a", &position);
         assert_eq!(reply["recovered"], json!(true), "{reply}");
     }
 }
@@ -74,7 +74,7 @@ fn nobody_is_told_of_a_loss_by_an_engine_that_knows_nothing_yet() {
     let mut node = RabbitNode::start();
     let url = node.amqp_url();
     let first = start_at(&url);
-    let mut client = RawClient::connect(first.client_address());
+    let mut client = first.client();
     let begin = subscribe(&mut client, "kept:a");
     publish(&first, "kept:a", 1..=2);
     assert!(client.line().contains(r#""data":1"#));
@@ -86,7 +86,7 @@ fn nobody_is_told_of_a_loss_by_an_engine_that_knows_nothing_yet() {
     // The clients here answer no ping while RabbitMQ starts, which takes its time on a busy machine.
     let patient = format!("{CONFIG}[timeouts]\nping = \"1h\"\n");
     let engine = Engine::with_config_and(&patient, &["--amqp", &url]);
-    let [mut new, mut old] = [(); 2].map(|()| RawClient::connect(engine.client_address()));
+    let [mut new, mut old] = [(); 2].map(|()| engine.client());
     subscribe(&mut new, "kept:a");
     let Position { epoch, offset } = &begin;
     let again =
@@ -119,7 +119,7 @@ fn a_history_that_is_removed_is_gone_on_every_node() {
         publications(&page["result"]).into_iter().map(|(data, _)| data).collect::<Vec<_>>()
     };
     let (first, second) = (start(), start());
-    let begin = subscribe(&mut RawClient::connect(second.client_address()), "kept:a");
+    let begin = subscribe(&mut second.client(), "kept:a");
     publish(&first, "kept:a", 1..=3);
     publish(&first, "kept:b", 1..=3);
     assert_eq!(first.api("history_remove", &json!({"channel": "kept:a"})), json!({"result": {}}));
@@ -127,7 +127,7 @@ fn a_history_that_is_removed_is_gone_on_every_node() {
     for engine in [&first, &second, &start()] {
         wait_until(SOON, "what came after", || kept(engine, "kept:a").contains(&json!(4)));
         assert_eq!((kept(engine, "kept:a"), kept(engine, "kept:b").len()), (vec![json!(4)], 3));
-        let reply = recover(&mut RawClient::connect(engine.client_address()), "kept:a", &begin);
+        let reply = recover(&mut engine.client(), "kept:a", &begin);
         assert_eq!(reply.get("recovered"), None, "across the hole: {reply}");
     }
 }
