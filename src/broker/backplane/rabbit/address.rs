@@ -10,7 +10,7 @@ use url::Url;
 
 use crate::config::{AmqpUrl, AmqpUrls};
 
-use super::fault::Fault;
+use super::fault::{AuthoritiesError, Fault, FaultKind};
 
 /// Seconds between heartbeats if the URL does not say: a RabbitMQ that went without a word is noticed after
 /// twice that.
@@ -34,20 +34,12 @@ impl Address {
     /// # Errors
     /// What is wrong, in words that hold nothing of the URL's secrets.
     pub(super) fn parse(url: &AmqpUrl) -> Result<Self, Fault> {
-        url.check().map_err(|problem| Fault::lasting(format!("amqp.url {problem}")))?;
-        // lapin's own words may quote the whole URL.
-        let unusable = |_| {
-            Fault::lasting(
-                "amqp.url has a user name, password, virtual host or parameter that cannot be read: \
-                 characters with a meaning in URLs are written %XX, and numbers in parameters are whole"
-                    .to_owned(),
-            )
-        };
-        let mut uri: AMQPUri = url.parse().map_err(unusable)?;
+        url.check().map_err(FaultKind::Url)?;
+        let mut uri: AMQPUri = url.parse().map_err(|_| FaultKind::UnreadableUrl)?;
         uri.query.heartbeat.get_or_insert(HEARTBEAT);
         let authorities = parameter(url, "cacertfile");
         if let Some(path) = &authorities {
-            read_authorities(path).map_err(|error| Fault::lasting(error.to_string()))?;
+            read_authorities(path).map_err(FaultKind::Authorities)?;
         }
         Ok(Self { uri, is_no_http: AtomicBool::new(false), authorities, shown: url.public() })
     }
@@ -64,8 +56,8 @@ impl Address {
         if let Some(path) = self.authorities.clone() {
             // A disk may be slow, and this is the broker thread.
             let read = tokio::task::spawn_blocking(move || read_authorities(&path)).await;
-            let read = read.map_err(|error| Fault::passing(error.to_string()))?;
-            tls.cert_chain = Some(read.map_err(|error| Fault::passing(error.to_string()))?);
+            let read = read.map_err(AuthoritiesError::Task).flatten();
+            tls.cert_chain = Some(read.map_err(FaultKind::AuthoritiesAway)?);
         }
         Ok(Some(tls))
     }
@@ -89,7 +81,7 @@ impl Addresses {
         let all: Vec<_> =
             urls.iter().map(|url| Address::parse(url).map(Arc::new)).collect::<Result<_, _>>()?;
         if all.is_empty() {
-            return Err(Fault::lasting("amqp.url is empty".to_owned()));
+            return Err(FaultKind::NoUrl.into());
         }
         Ok(Self { all, at: 0, tried: 0 })
     }
@@ -127,15 +119,6 @@ fn parameter(url: &AmqpUrl, name: &str) -> Option<String> {
     url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
 }
 
-/// Why a file of authorities is of no use.
-#[derive(Debug, thiserror::Error)]
-enum AuthoritiesError {
-    #[error("amqp.url names the file {path} in `cacertfile`: {error}")]
-    Unreadable { path: String, error: std::io::Error },
-    #[error("amqp.url names the file {path} in `cacertfile`: it holds no certificate in PEM")]
-    NoCertificate { path: String },
-}
-
 fn read_authorities(path: &str) -> Result<String, AuthoritiesError> {
     let unreadable = |error| AuthoritiesError::Unreadable { path: path.to_owned(), error };
     let pem = std::fs::read_to_string(path).map_err(unreadable)?;
@@ -171,8 +154,9 @@ mod tests {
             ("amqps://a:hunter2@rabbit?cacertfile=/dev/null", "no certificate"),
         ] {
             let fault = Address::parse(&url.into()).unwrap_err();
-            assert!(fault.is_final && fault.text.contains("amqp.url"), "{}", fault.text);
-            assert!(fault.text.contains(word) && !fault.text.contains("hunter2"), "{}", fault.text);
+            let told = fault.to_string();
+            assert!(fault.is_final() && told.contains("amqp.url"), "{told}");
+            assert!(told.contains(word) && !told.contains("hunter2"), "{told}");
         }
     }
 

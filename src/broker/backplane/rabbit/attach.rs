@@ -32,10 +32,11 @@ use lapin::{Channel, Connection, Consumer};
 use tokio::time::timeout;
 
 use super::address::Address;
-use super::fault::Fault;
+use super::fault::{Fault, FaultKind, Step};
 use super::lineage::{Anchor, Marker};
 use super::markers;
-use super::publisher::{Unconfirmed, confirm};
+use super::publisher::confirm;
+use super::unconfirmed::Unconfirmed;
 
 /// How far back there is a claim, if a node lives: it claims twice within this time.
 pub(super) const CLAIM_SPAN: Duration = Duration::from_secs(120);
@@ -208,19 +209,19 @@ impl Seek<'_> {
     }
 
     async fn next(&self, reading: &mut Reading) -> Result<(u64, Delivery), Fault> {
-        let passing = |text: &str| Fault::passing(format!("RabbitMQ at {}: {text}", self.address));
+        let node = || self.address.to_string();
         match reading.consumer.next().await {
             Some(Ok(delivery)) => match markers::offset(&delivery) {
                 Some(offset) => Ok((offset, delivery)),
-                None => Err(passing("a message of the stream came without its offset")),
+                None => Err(FaultKind::NoOffset { node: node() }.into()),
             },
-            Some(Err(error)) => Err(Fault::other("the stream cannot be read", &error, self.address)),
-            None => Err(passing("the stream was deleted while it was being opened")),
+            Some(Err(error)) => Err(Fault::step(Step::ReadStream, error, self.address)),
+            None => Err(FaultKind::StreamDeleted { node: node() }.into()),
         }
     }
 
     async fn consume(&self, from: AMQPValue, prefetch: u16) -> Result<Reading, Fault> {
-        let fault = |error| Fault::other("the stream cannot be read", &error, self.address);
+        let fault = |error| Fault::step(Step::ReadStream, error, self.address);
         let channel = self.connection.create_channel().await.map_err(fault)?;
         // RabbitMQ refuses consumers of streams without it.
         channel.basic_qos(prefetch, BasicQosOptions::default()).await.map_err(fault)?;
@@ -235,9 +236,9 @@ impl Seek<'_> {
     async fn mark(&self, nonce: u64) -> Result<(), Fault> {
         let pending = markers::publish_of(self.stream, &Marker { nonce, node: self.node, claim: None }, None);
         let confirmed = timeout(CONFIRM_LIMIT, confirm(self.publisher, &pending)).await;
-        confirmed.unwrap_or(Err(Unconfirmed::Late)).map_err(|error| {
-            Fault::passing(format!("RabbitMQ at {} takes no marker into the stream: {error}", self.address))
-        })
+        confirmed
+            .unwrap_or(Err(Unconfirmed::Late))
+            .map_err(|error| FaultKind::NoMarker { node: self.address.to_string(), error }.into())
     }
 }
 

@@ -16,48 +16,49 @@ pub(super) struct Attempts(Vec<Attempt>);
 
 #[derive(Debug)]
 struct Attempt {
-    /// Empty: none since it worked.
-    reason: String,
-    is_refusal: bool,
+    /// None since it worked.
+    fault: Option<Fault>,
     reminder: RateLimit,
 }
 
 impl Attempts {
     /// None yet, at so many addresses.
     pub(super) fn new(addresses: usize) -> Self {
-        let none =
-            || Attempt { reason: String::new(), is_refusal: false, reminder: RateLimit::new(REMIND_EVERY) };
+        let none = || Attempt { fault: None, reminder: RateLimit::new(REMIND_EVERY) };
         Self((0..addresses).map(|_| none()).collect())
     }
 
-    /// One has failed at the address of this number. Returns whether the reason is to be told.
-    pub(super) fn failed(&mut self, address: usize, fault: &Fault, now: Instant) -> bool {
+    /// One has failed at the address of this number. Returns the fault if it is to be logged.
+    pub(super) fn failed(&mut self, address: usize, fault: Fault, now: Instant) -> Option<&Fault> {
         let attempt = &mut self.0[address];
-        attempt.is_refusal = fault.is_refusal;
-        if attempt.reason != fault.text {
-            attempt.reason.clone_from(&fault.text);
+        let before = attempt.fault.replace(fault).map(|before| before.to_string());
+        if before != attempt.fault.as_ref().map(Fault::to_string) {
             attempt.reminder = RateLimit::new(REMIND_EVERY);
         }
-        attempt.reminder.allow(now).is_some()
+        attempt.reminder.allow(now).and(attempt.fault.as_ref())
     }
 
     /// Why the first of the nodes that answer refuses us, as of the latest attempt at each; none where all are away.
-    pub(super) fn refusal(&self) -> Option<&str> {
-        self.0.iter().find(|attempt| attempt.is_refusal).map(|attempt| attempt.reason.as_str())
+    pub(super) fn refusal(&self) -> Option<&Fault> {
+        self.0.iter().filter_map(|attempt| attempt.fault.as_ref()).find(|fault| fault.is_refusal())
     }
 
     /// There is a connection: what fails from now on is news.
     pub(super) fn succeeded(&mut self) {
         for attempt in &mut self.0 {
-            attempt.reason.clear();
-            attempt.is_refusal = false;
+            attempt.fault = None;
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::fault::FaultKind;
     use super::*;
+
+    fn away(node: &str) -> Fault {
+        FaultKind::NoAnswer { node: node.to_owned() }.into()
+    }
 
     #[test]
     fn a_reason_is_told_when_it_is_new_and_again_while_it_lasts_for_each_address() {
@@ -68,7 +69,7 @@ mod tests {
             let now = start + Duration::from_secs(second);
             let second_reason = if second < 100 { "no vhost" } else { "no password" };
             for (address, reason) in [(0, "refused"), (1, second_reason)] {
-                if attempts.failed(address, &Fault::passing(reason.to_owned()), now) {
+                if attempts.failed(address, away(reason), now).is_some() {
                     told.push((second, reason));
                 }
             }
@@ -84,23 +85,24 @@ mod tests {
         ];
         assert_eq!(told, expected);
         attempts.succeeded();
-        let again = Fault::passing("refused".to_owned());
-        assert!(attempts.failed(0, &again, start + Duration::from_secs(180)), "news again");
+        let later = start + Duration::from_secs(180);
+        assert!(attempts.failed(0, away("refused"), later).is_some(), "news again");
     }
 
     #[test]
     fn a_node_that_refuses_is_told_beside_one_that_is_away_until_it_is_away_as_well() {
         let (mut attempts, now) = (Attempts::new(2), Instant::now());
-        let (away, refusal) = (Fault::passing("away".to_owned()), Fault::lasting("no password".to_owned()));
-        attempts.failed(0, &away, now);
-        assert_eq!(attempts.refusal(), None);
-        attempts.failed(1, &refusal, now);
-        attempts.failed(0, &away, now);
-        assert_eq!(attempts.refusal(), Some("no password"));
-        attempts.failed(1, &away, now);
-        assert_eq!(attempts.refusal(), None);
-        attempts.failed(1, &refusal, now);
+        let refuses = || FaultKind::VhostDown { node: "b".to_owned(), said: "no".to_owned() }.into();
+        attempts.failed(0, away("a"), now);
+        assert!(attempts.refusal().is_none());
+        attempts.failed(1, refuses(), now);
+        attempts.failed(0, away("a"), now);
+        let told = attempts.refusal().map(Fault::to_string);
+        assert_eq!(told.as_deref(), Some("RabbitMQ at b: the vhost (virtual host) is not ready (no)"));
+        attempts.failed(1, away("b"), now);
+        assert!(attempts.refusal().is_none());
+        attempts.failed(1, refuses(), now);
         attempts.succeeded();
-        assert_eq!(attempts.refusal(), None);
+        assert!(attempts.refusal().is_none());
     }
 }

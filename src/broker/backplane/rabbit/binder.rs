@@ -13,21 +13,22 @@ use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Connection};
 
 use super::bindings::Order;
-use super::fault::{is_forbidden, reply_text};
+use super::reply::is_forbidden;
 
 type Reply<T> = Pin<Box<dyn Future<Output = lapin::Result<T>> + Send>>;
 
-/// What RabbitMQ says to the order that was sent first of those that are under way.
+/// What happens on a binder's channel.
 #[derive(Debug)]
-pub(super) enum Answer {
-    /// It is done.
+pub(super) enum BinderEvent {
+    /// RabbitMQ has carried out the first order under way.
     Done,
-    /// We may not do that. What was sent after it is void, and [`Self::Open`] follows.
-    Refused(String),
-    /// Orders can be sent again.
-    Open,
+    /// The user may not do what the first order under way asks for. Orders that were sent after it are void, and
+    /// [`Self::Opened`] follows.
+    Refused(lapin::Error),
+    /// The channel after the one that was closed is open: orders can be sent again.
+    Opened,
     /// Something else is wrong: the queue is gone, or the exchange, or the connection.
-    Failed(String),
+    Failed(lapin::Error),
 }
 
 /// Binds one queue to one exchange.
@@ -65,7 +66,7 @@ impl Binder {
         matches!(self.channel, Line::Open(_))
     }
 
-    /// Sends an order; [`Self::next`] brings the answer.
+    /// Sends an order; [`Self::next`] brings RabbitMQ's answer.
     pub(super) fn send(&mut self, order: Order) {
         let Line::Open(channel) = &self.channel else { return };
         let (channel, queue, exchange) = (channel.clone(), self.queue.clone(), self.exchange.clone());
@@ -86,13 +87,13 @@ impl Binder {
         self.under_way.push_back(reply);
     }
 
-    /// The next answer. Can be dropped at any time without loss.
-    pub(super) async fn next(&mut self) -> Answer {
+    /// What happens next. Can be dropped at any time without loss.
+    pub(super) async fn next(&mut self) -> BinderEvent {
         let outcome = match &mut self.channel {
             Line::Opening(opening) => match opening.await {
                 Ok(channel) => {
                     self.channel = Line::Open(channel);
-                    return Answer::Open;
+                    return BinderEvent::Opened;
                 }
                 Err(error) => Err(error),
             },
@@ -103,15 +104,15 @@ impl Binder {
         };
         self.under_way.pop_front();
         match outcome {
-            Ok(()) => Answer::Done,
+            Ok(()) => BinderEvent::Done,
             Err(error) if is_forbidden(&error) => {
                 self.under_way.clear();
                 let connection = Arc::clone(&self.connection);
                 let opening = async move { connection.create_channel().await };
                 self.channel = Line::Opening(Box::pin(opening));
-                Answer::Refused(reply_text(&error))
+                BinderEvent::Refused(error)
             }
-            Err(error) => Answer::Failed(reply_text(&error)),
+            Err(error) => BinderEvent::Failed(error),
         }
     }
 }

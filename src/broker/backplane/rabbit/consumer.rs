@@ -27,7 +27,7 @@ use super::prefetch::Prefetch;
 use super::topology::Kind;
 
 /// What RabbitMQ has been asked for, and has not answered.
-type Answer<T> = Pin<Box<dyn Future<Output = lapin::Result<T>> + Send>>;
+type Reply<T> = Pin<Box<dyn Future<Output = lapin::Result<T>> + Send>>;
 
 /// The messages of one queue or stream.
 pub(super) struct RollingConsumer {
@@ -51,8 +51,12 @@ pub(super) enum Taken {
     Message(Delivery),
     /// A message that was given before; this is the tag by which it came once more.
     Known(u64),
-    /// Some of what RabbitMQ sent did not come, in these words. It must not be acknowledged with what came later.
-    Gap(String),
+    /// Some of what RabbitMQ sent did not come: the message with the tag `next` follows the one with the tag `before`. It
+    /// must not be acknowledged with what came later.
+    Missing {
+        before: u64,
+        next: u64,
+    },
 }
 
 /// A consumer, and what it has to give next.
@@ -66,10 +70,10 @@ struct Front {
 /// The way from the present consumer to the next one.
 struct Change {
     /// The next one, until it has begun.
-    beginning: Option<Answer<Beginning>>,
+    beginning: Option<Reply<Beginning>>,
     next: Option<Front>,
     /// The end of the present one, once the next one has begun.
-    ending: Option<Answer<()>>,
+    ending: Option<Reply<()>>,
 }
 
 /// A consumer that has begun.
@@ -113,9 +117,8 @@ impl RollingConsumer {
         loop {
             if let Some(delivery) = self.take() {
                 let before = std::mem::replace(&mut self.last_tag, delivery.delivery_tag);
-                if is_gap(before, self.last_tag) {
-                    let text = format!("delivery {} came after {before}: some are missing", self.last_tag);
-                    return Some(Ok(Taken::Gap(text)));
+                if are_missing_between(before, self.last_tag) {
+                    return Some(Ok(Taken::Missing { before, next: self.last_tag }));
                 }
                 if !self.is_new(&delivery) {
                     return Some(Ok(Taken::Known(self.last_tag)));
@@ -233,7 +236,7 @@ impl RollingConsumer {
         if let Some(offset) = self.next_offset.and_then(|offset| i64::try_from(offset).ok()) {
             arguments.insert("x-stream-offset".into(), AMQPValue::LongLongInt(offset));
         }
-        let beginning: Answer<Beginning> = Box::pin(async move {
+        let beginning: Reply<Beginning> = Box::pin(async move {
             channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
             let options = BasicConsumeOptions::default();
             let consumer = channel.basic_consume(source.clone(), "".into(), options, arguments).await?;
@@ -287,13 +290,13 @@ async fn has_one_consumer(channel: &Channel, queue: ShortString) -> lapin::Resul
     Ok(queue.consumer_count() == 1)
 }
 
-/// Whether a delivery is missing between two tags. What came before the first one was taken by who found the place to begin.
-fn is_gap(before: u64, next: u64) -> bool {
+/// Whether deliveries are missing between two tags. Those before the first one were taken by [`Seek`](super::attach::Seek).
+fn are_missing_between(before: u64, next: u64) -> bool {
     before != 0 && next != before + 1
 }
 
 /// The answer, or nothing for ever if none is awaited.
-async fn answered<T>(answer: Option<&mut Answer<T>>) -> lapin::Result<T> {
+async fn answered<T>(answer: Option<&mut Reply<T>>) -> lapin::Result<T> {
     match answer {
         Some(answer) => answer.await,
         None => std::future::pending().await,
@@ -317,7 +320,7 @@ mod tests {
         for (before, next, expected) in
             [(0, 1, false), (0, 5, false), (5, 6, false), (5, 7, true), (1, 900, true)]
         {
-            assert_eq!(is_gap(before, next), expected, "{before} {next}");
+            assert_eq!(are_missing_between(before, next), expected, "{before} {next}");
         }
     }
 }

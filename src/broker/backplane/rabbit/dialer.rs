@@ -13,7 +13,8 @@ use super::attempts::Attempts;
 use super::backoff::Backoff;
 use super::fault::Fault;
 use super::leaving::Leaving;
-use super::link::{Link, Loss};
+use super::link::Link;
+use super::loss::Loss;
 use super::reader::ResumePoint;
 
 /// What it takes to make the next link.
@@ -100,19 +101,20 @@ impl Dialer {
 
     /// There is none. Logs why when the reason changes, and now and then as a reminder. Returns why RabbitMQ refuses us, if
     /// one does.
-    pub(super) fn failed(&mut self, fault: &Fault) -> Option<Box<str>> {
-        if self.attempts.failed(self.addresses.number(), fault, Instant::now()) {
-            tracing::warn!(reason = %fault.text, "no connection to RabbitMQ; trying again");
+    pub(super) fn failed(&mut self, fault: Fault) -> Option<Box<str>> {
+        let is_unreadable = fault.is_unreadable();
+        if let Some(reason) = self.attempts.failed(self.addresses.number(), fault, Instant::now()) {
+            tracing::warn!(%reason, "no connection to RabbitMQ; trying again");
         }
-        self.beware(fault.is_unreadable);
-        self.attempts.refusal().map(Box::from)
+        self.beware(is_unreadable);
+        self.attempts.refusal().map(|refusal| refusal.to_string().into())
     }
 
     /// A link was lost that lasted so long.
     pub(super) fn lost(&mut self, link: Link, long: Duration, loss: &Loss) {
         self.backoff.lived(long);
         self.leaving = Some(link.leave());
-        self.beware(loss.is_unreadable);
+        self.beware(loss.is_unreadable());
     }
 
     /// A message that lapin could not read failed once, and must not fail again.

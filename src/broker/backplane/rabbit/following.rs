@@ -7,9 +7,11 @@ use crate::broker::backplane::event::{Coming, Event};
 use crate::config::Amqp;
 use crate::domain::mail::TopicName;
 
+use super::binder::BinderEvent;
 use super::bindings::{Bindings, Room};
-use super::link::Loss;
-use super::{Rabbit, State, binder};
+use super::loss::Loss;
+use super::reply::reply_text;
+use super::{Rabbit, State};
 
 /// The bindings that follow the subscribers, if they do.
 #[derive(Debug)]
@@ -101,21 +103,22 @@ impl Rabbit {
         }
     }
 
-    pub(super) fn hear_of_bindings(&mut self, answer: binder::Answer) {
+    pub(super) fn hear_of_bindings(&mut self, event: BinderEvent) {
         let Some(bindings) = &mut self.following.bindings else { return };
-        match answer {
-            binder::Answer::Done => {
+        match event {
+            BinderEvent::Done => {
                 let topics = bindings.done();
                 self.events.extend(topics.into_iter().map(|topic| Event::Bound { topic }));
             }
-            binder::Answer::Refused(reason) => {
+            BinderEvent::Refused(error) => {
                 if let Some((key, topics)) = bindings.refused() {
+                    let reason = reply_text(&error);
                     tracing::warn!(%key, %reason, "RabbitMQ refuses a binding; its topics cannot be had");
                     self.events.extend(topics.into_iter().map(|topic| Event::Refused { topic }));
                 }
             }
-            binder::Answer::Open => {}
-            binder::Answer::Failed(reason) => self.lost(&Loss::because(reason)),
+            BinderEvent::Opened => {}
+            BinderEvent::Failed(error) => self.lost(&Loss::Binding(error)),
         }
         self.greet_if_restored();
     }

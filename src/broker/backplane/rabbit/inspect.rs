@@ -11,8 +11,9 @@ use tokio::time::timeout;
 use crate::config::{Amqp, AmqpUrl, Config, Source};
 
 use super::address::Address;
-use super::fault::{Fault, is_forbidden, is_missing, is_missing_queue, reply_text};
-use super::link::connect;
+use super::connect::connect;
+use super::fault::{Fault, FaultKind, Step};
+use super::reply::{is_forbidden, is_missing, is_missing_queue, reply_text};
 use super::topology::Topology;
 use super::wrong_peer;
 
@@ -37,7 +38,7 @@ pub fn inspect(config: &Config) -> std::io::Result<Vec<Inspection>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let look = |url: &AmqpUrl| {
         let found = runtime.block_on(async {
-            let late = |_| Err(Fault::passing("it does not answer in time".to_owned()));
+            let late = |_| Err(FaultKind::InspectionLate.into());
             timeout(LIMIT, look_at(url, &config.amqp)).await.unwrap_or_else(late)
         });
         Inspection { node: url.public(), found }
@@ -129,7 +130,7 @@ impl Look<'_> {
         match channel.exchange_declare(name.into(), kind, options, FieldTable::default()).await {
             Ok(()) => Ok(true),
             Err(error) if is_missing(&error) => Ok(false),
-            Err(error) => Err(Fault::other("an exchange cannot be asked for", &error, self.0.address)),
+            Err(error) => Err(Fault::step(Step::FindExchange, error, self.0.address)),
         }
     }
 
@@ -140,7 +141,7 @@ impl Look<'_> {
         match channel.queue_declare(name.into(), options, FieldTable::default()).await {
             Ok(_) => Ok(true),
             Err(error) if is_missing(&error) => Ok(!is_missing_queue(&error, name)),
-            Err(error) => Err(Fault::other("a queue cannot be asked for", &error, self.0.address)),
+            Err(error) => Err(Fault::step(Step::FindQueue, error, self.0.address)),
         }
     }
 }

@@ -1,7 +1,6 @@
 //! A link: two connections to RabbitMQ, from their opening to their loss.
 
 use std::fmt;
-use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,37 +9,33 @@ use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::ShortString;
-use lapin::{Channel, Connection, ConnectionProperties};
-use parking_lot::Mutex;
-use socket2::Socket;
+use lapin::{Channel, Connection};
 use tokio::select;
 use tokio::time::timeout;
 
 use crate::config::{Bindings, Config};
 
 use super::address::Address;
-use super::amqp_filter::Terms;
 use super::attach::{Reading, Seek, Start};
-use super::binder::{self, Binder};
+use super::binder::{Binder, BinderEvent};
 use super::bindings::Order;
+use super::connect::connect;
 use super::consumer::{RollingConsumer, Taken};
-use super::fault::{
-    Fault, is_away, is_forbidden, is_missing, is_missing_queue, is_of_channel, is_unreadable, reply_text,
-};
+use super::fault::{Fault, FaultKind, Step};
 use super::leaving::{CLOSE_LIMIT, Leaving, SUCCESS, give_up};
 use super::lineage::Marker;
+use super::loss::{Loss, Role};
 use super::overflow::Watch;
 use super::pending_publish::PendingPublish;
 use super::prefetch::Prefetch;
 use super::publisher::{Abandoned, Publisher, PublisherEvent, Report, Traffic, confirm};
 use super::reader::ResumePoint;
+use super::reply::{is_forbidden, is_missing_queue, is_of_channel};
 use super::reread::{Again, RereadError};
 use super::topology::ConsumeSource;
-use super::{markers, topology, transport, wrong_peer};
+use super::{markers, topology, wrong_peer};
 
-/// Time limit from the first packet to a connection with TLS.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-/// Time limit from there to AMQP's "open", and for everything that has to be declared.
+/// Time limit for everything that has to be declared.
 const SETUP_LIMIT: Duration = Duration::from_secs(15);
 
 type Events = Pin<Box<dyn Stream<Item = lapin::Event> + Send>>;
@@ -84,37 +79,12 @@ pub(super) enum Next {
     Blocked { is_blocked: bool },
     /// The channel after one that was closed is open: publishes can be sent.
     Opened,
-    /// RabbitMQ's answer about a binding.
-    Bindings(binder::Answer),
+    /// What happened on the channel for bindings.
+    Bindings(BinderEvent),
     /// The queue has dropped messages.
     Overflowed,
     /// The link is of no use any more.
     Lost(Loss),
-}
-
-/// Why a link was lost.
-#[derive(Debug)]
-pub(super) struct Loss {
-    pub(super) reason: String,
-    /// Whether RabbitMQ ended the consumer: its queue was deleted, or is where it cannot be reached.
-    pub(super) queue_is_gone: bool,
-    /// Whether lapin could not read what RabbitMQ sent, or did not take it.
-    pub(super) is_unreadable: bool,
-}
-
-impl Loss {
-    pub(super) fn because(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), queue_is_gone: false, is_unreadable: false }
-    }
-
-    fn of_consumer(error: &lapin::Error) -> Self {
-        let queue_is_gone = is_missing(error) && !is_away(error);
-        Self { queue_is_gone, is_unreadable: is_unreadable(error), ..Self::because(reply_text(error)) }
-    }
-
-    fn of_queue() -> Self {
-        Self { queue_is_gone: true, ..Self::because("RabbitMQ ended the consumer: its queue is gone") }
-    }
 }
 
 impl Next {
@@ -123,7 +93,7 @@ impl Next {
             PublisherEvent::Report(report) => Self::Report(traffic, report),
             PublisherEvent::Closed(left) => Self::Closed(traffic, left),
             PublisherEvent::Opened => Self::Opened,
-            PublisherEvent::Lost(text) => Self::Lost(Loss::because(text)),
+            PublisherEvent::Lost(loss) => Self::Lost(loss.into()),
         }
     }
 }
@@ -144,7 +114,7 @@ impl Link {
         let publishing = connect(address, "fanfare: publishes", is_careful).await?;
         let connections = [Arc::new(consuming), Arc::new(publishing)];
         let set_up = Self::set_up(connections.clone(), address, config, resume_point);
-        let late = |_| Err(Fault::passing(format!("RabbitMQ at {address} does not answer")));
+        let late = |_| Err(FaultKind::NoAnswer { node: address.to_string() }.into());
         let link = timeout(SETUP_LIMIT, set_up).await.unwrap_or_else(late);
         if link.is_err() {
             give_up(connections).await;
@@ -158,30 +128,28 @@ impl Link {
         config: &Arc<Config>,
         resume_point: Option<ResumePoint>,
     ) -> Result<Self, Fault> {
-        let fault = |what| move |error| Fault::other(what, &error, address);
+        let fault = |step| move |error| Fault::step(step, error, address);
         let amqp = &config.amqp;
-        let channel = consuming.create_channel().await.map_err(fault("no channel could be opened"))?;
+        let channel = consuming.create_channel().await.map_err(fault(Step::OpenChannel))?;
         let ConsumeSource { name: queue, kind, notices } =
             topology::prepare(&consuming, &channel, amqp, address).await?;
         let watch = match notices {
             Some(notices) => Some(Watch::begin(&consuming, queue.clone(), notices).await),
             None => None,
         };
-        let watch = watch.transpose().map_err(fault("the queue cannot be watched"))?;
+        let watch = watch.transpose().map_err(fault(Step::WatchQueue))?;
         let binder = match amqp.bindings {
             Bindings::Dynamic => Some(Binder::open(&consuming, queue.clone(), &amqp.exchange).await),
             Bindings::Patterns(_) => None,
         };
-        let binder = binder.transpose().map_err(fault("no channel could be opened"))?;
+        let binder = binder.transpose().map_err(fault(Step::OpenChannel))?;
         let open = |traffic| {
             let topology = (Arc::clone(config), Arc::clone(address));
             let topology = (traffic == Traffic::DeadLetters).then_some(topology);
             Publisher::open(&publishing, traffic, topology)
         };
-        let publishes =
-            open(Traffic::Publishes).await.map_err(fault("no channel for publishes could be opened"))?;
-        let dead_letters =
-            open(Traffic::DeadLetters).await.map_err(fault("no channel for dead letters could be opened"))?;
+        let publishes = open(Traffic::Publishes).await.map_err(fault(Step::OpenPublishChannel))?;
+        let dead_letters = open(Traffic::DeadLetters).await.map_err(fault(Step::OpenDeadLetterChannel))?;
         let prefetch = Prefetch::new(amqp.prefetch, amqp.prefetch_bytes);
         let (Reading { channel, consumer }, start) = match resume_point {
             Some(ResumePoint { anchor, reach, node }) => {
@@ -193,12 +161,12 @@ impl Link {
             }
             None => {
                 let limited = channel.basic_qos(prefetch.current(), BasicQosOptions::default());
-                limited.await.map_err(fault("the prefetch limit cannot be set"))?;
+                limited.await.map_err(fault(Step::LimitPrefetch))?;
                 let options = BasicConsumeOptions::default();
                 let arguments = kind.consumer_arguments();
                 let consumer = channel.basic_consume(queue.clone(), "".into(), options, arguments);
-                let consumer =
-                    consumer.await.map_err(|error| Fault::consuming(&error, queue.as_str(), address))?;
+                let consume = Step::Consume { queue: queue.to_string() };
+                let consumer = consumer.await.map_err(fault(consume))?;
                 (Reading { channel, consumer }, None)
             }
         };
@@ -246,21 +214,23 @@ impl Link {
                 event = self.publishing_events.next() => self.publishing_event(event),
                 event = self.publishes.next() => Some(Next::of(Traffic::Publishes, event)),
                 event = self.dead_letters.next() => Some(Next::of(Traffic::DeadLetters, event)),
-                answer = binder_answer(self.binder.as_mut()) => Some(Next::Bindings(answer)),
-                loss = overflowed(self.watch.as_mut()) => Some(match loss {
+                event = binder_event(self.binder.as_mut()) => Some(Next::Bindings(event)),
+                overflow = overflowed(self.watch.as_mut()) => Some(match overflow {
                     Some(()) => Next::Overflowed,
-                    None => Next::Lost(Loss::because("nobody can say what the queue drops")),
+                    None => Next::Lost(Loss::WatchEnded),
                 }),
                 delivery = next_again(again) => Some(match delivery {
                     Ok(delivery) => Next::Again(delivery),
-                    Err(error) => Next::Lost(Loss::because(error.to_string())),
+                    Err(error) => Next::Lost(error.into()),
                 }),
                 delivery = delivered(consumer) => Some(match delivery {
                     Some(Ok(Taken::Message(delivery))) => Next::Delivered(delivery),
                     Some(Ok(Taken::Known(tag))) => Next::Known(tag),
-                    Some(Ok(Taken::Gap(text))) => Next::Lost(Loss::because(text)),
-                    Some(Err(error)) => Next::Lost(Loss::of_consumer(&error)),
-                    None => Next::Lost(Loss::of_queue()),
+                    Some(Ok(Taken::Missing { before, next })) => {
+                        Next::Lost(Loss::MissingDeliveries { before, next })
+                    }
+                    Some(Err(error)) => Next::Lost(Loss::Consumer(error)),
+                    None => Next::Lost(Loss::ConsumerEnded),
                 }),
             };
             if let Some(next) = next {
@@ -273,11 +243,12 @@ impl Link {
     fn consuming_event(&self, event: Option<lapin::Event>) -> Option<Next> {
         match event {
             Some(lapin::Event::Error(error)) if self.binder.is_some() && is_forbidden(&error) => None,
-            event => {
-                // It comes before the consumer says so itself.
-                let queue_is_gone = matches!(&event, Some(lapin::Event::Error(error)) if is_missing_queue(error, self.source.as_str()));
-                trouble(event, "consuming").map(|loss| Next::Lost(Loss { queue_is_gone, ..loss }))
+            // It comes before the consumer says so itself.
+            Some(lapin::Event::Error(error)) if is_missing_queue(&error, self.source.as_str()) => {
+                let role = Role::Consuming;
+                Some(Next::Lost(Loss::ConnectionFailed { role, error, queue_is_gone: true }))
             }
+            event => loss_of(event, Role::Consuming).map(Next::Lost),
         }
     }
 
@@ -295,7 +266,7 @@ impl Link {
             }
             // The channel's publisher says so itself.
             Some(lapin::Event::Error(error)) if is_of_channel(&error) => None,
-            event => trouble(event, "publishing").map(Next::Lost),
+            event => loss_of(event, Role::Publishing).map(Next::Lost),
         }
     }
 
@@ -415,8 +386,8 @@ async fn next_again(again: Option<&mut Again>) -> Result<Delivery, RereadError> 
     }
 }
 
-/// The next answer about bindings, or nothing for ever where they are fixed.
-async fn binder_answer(binder: Option<&mut Binder>) -> binder::Answer {
+/// What happens next on the channel for bindings, or nothing for ever where they are fixed.
+async fn binder_event(binder: Option<&mut Binder>) -> BinderEvent {
     match binder {
         Some(binder) => binder.next().await,
         None => std::future::pending().await,
@@ -431,66 +402,13 @@ async fn overflowed(watch: Option<&mut Watch>) -> Option<()> {
     }
 }
 
-/// Whether an event means that the link is lost.
-fn trouble(event: Option<lapin::Event>, which: &str) -> Option<Loss> {
+/// Why the link is lost, if an event of a connection means that.
+fn loss_of(event: Option<lapin::Event>, role: Role) -> Option<Loss> {
     match event {
         Some(lapin::Event::Error(error)) => {
-            let loss = Loss::because(format!("the {which} connection failed: {}", reply_text(&error)));
-            Some(Loss { is_unreadable: is_unreadable(&error), ..loss })
+            Some(Loss::ConnectionFailed { role, error, queue_is_gone: false })
         }
         Some(_) => None,
-        None => Some(Loss::because(format!("the {which} connection has ended"))),
-    }
-}
-
-/// Opens one connection. `is_careful`: see [`amqp_filter`](super::amqp_filter).
-///
-/// # Errors
-/// What is wrong, and whether it may pass.
-pub(super) async fn connect(address: &Address, name: &str, is_careful: bool) -> Result<Connection, Fault> {
-    let properties = ConnectionProperties::default().with_connection_name(name.into());
-    let tls = address.tls().await?;
-    let lifeline = Lifeline::default();
-    let socket = Arc::clone(&lifeline.0);
-    let terms = Terms::new(is_careful);
-    let agreed = terms.clone();
-    let opening = Connection::connector(
-        address.uri.clone(),
-        transport::runtime(),
-        async move |uri, _| {
-            let host = uri.authority.host.as_str();
-            let connecting =
-                transport::connect(host, uri.authority.port, tls.as_ref(), terms.clone(), &socket);
-            let connected = timeout(CONNECT_LIMIT, connecting).await;
-            Ok(connected.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))?)
-        },
-        properties,
-    );
-    let opened = timeout(SETUP_LIMIT, opening).await;
-    let opened = opened.map_err(|_| Fault::passing(format!("RabbitMQ at {address} does not answer")))?;
-    lifeline.release();
-    let connection = opened.map_err(|error| Fault::connecting(&error, address))?;
-    agreed.set_frame_max(connection.configuration().frame_max());
-    Ok(connection)
-}
-
-/// A second handle of a socket, by which it is shut down if the attempt to speak AMQP over it is given up:
-/// lapin's thread would wait for ever for a server that accepts and says nothing.
-#[derive(Default)]
-struct Lifeline(Arc<Mutex<Option<Socket>>>);
-
-impl Lifeline {
-    /// The connection is open: it is not shut down any more.
-    fn release(self) {
-        self.0.lock().take();
-    }
-}
-
-impl Drop for Lifeline {
-    fn drop(&mut self) {
-        if let Some(socket) = self.0.lock().take() {
-            // It fails only if the peer has gone, which does as well.
-            let _ = socket.shutdown(Shutdown::Both);
-        }
+        None => Some(Loss::ConnectionEnded(role)),
     }
 }

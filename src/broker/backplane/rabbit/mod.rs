@@ -8,9 +8,9 @@
 //! Publishes do not depend on a link: [`outgoing`] keeps each until it is confirmed or its time is over, and
 //! sends it over the next link if this one is lost. Dead letters have a channel of their own.
 //!
-//! [`link`] connects, [`topology`] declares, [`message`] translates messages and their [`headers`], [`dead_letter`] keeps
+//! [`connect`] opens a connection, [`link`] joins two of them until their [`loss`], [`topology`] declares, [`message`] translates messages and their [`headers`], [`dead_letter`] keeps
 //! what cannot be delivered, [`publisher`] waits for confirms, [`dialer`] makes the next link ([`address`] chooses the node to
-//! try, and [`backoff`] how long to wait), and [`fault`] describes errors for operators.
+//! try, and [`backoff`] how long to wait), [`reply`] reads RabbitMQ's reply codes, and [`fault`] describes errors for operators.
 //!
 //! [`consumer`] receives messages, [`prefetch`] decides how many RabbitMQ may send ahead, and [`message_cost`] knows how
 //! much memory a message takes.
@@ -31,6 +31,7 @@ mod attempts;
 mod backoff;
 mod binder;
 mod bindings;
+mod connect;
 mod consumer;
 mod coverage;
 mod dead_letter;
@@ -44,6 +45,7 @@ mod inspect;
 mod leaving;
 mod lineage;
 mod link;
+mod loss;
 mod markers;
 mod message;
 mod message_cost;
@@ -56,10 +58,12 @@ mod publisher;
 mod publishes;
 mod reader;
 mod reading;
+mod reply;
 mod reread;
 mod topology;
 mod transport;
 mod turns;
+mod unconfirmed;
 mod window;
 mod wrong_peer;
 
@@ -77,8 +81,10 @@ use crate::config::{Amqp, Config};
 use super::event::Event;
 
 use dialer::Dialer;
+use fault::FaultKind;
 use following::Following;
-use link::{Link, Loss};
+use link::Link;
+use loss::Loss;
 use publishes::PendingPublishes;
 use reading::StreamReading;
 
@@ -134,7 +140,7 @@ impl State {
     async fn next(&mut self, take: bool, taking_from: tokio::time::Instant) -> Happening {
         match self {
             Self::Away(attempt) => {
-                let ended = |error| Err(Fault::passing(format!("the attempt ended: {error}")));
+                let ended = |error| Err(FaultKind::AttemptEnded(error).into());
                 Happening::Attempted(Box::new(attempt.await.unwrap_or_else(ended)))
             }
             Self::Linked { link, .. } => {
@@ -199,13 +205,13 @@ impl Rabbit {
                     self.linked(link);
                     return Ok(());
                 }
-                Err(fault) if fault.is_final => {
+                Err(fault) if fault.is_final() => {
                     refusals.push(fault);
                     if refusals.len() == self.dialer.nodes() {
                         return Err(refusals);
                     }
                 }
-                Err(fault) => self.attempt_failed(&fault),
+                Err(fault) => self.attempt_failed(fault),
             }
             self.dialer.next_node();
             if begun.elapsed() > START_ROUND {
@@ -244,7 +250,7 @@ impl Rabbit {
             Happening::Attempted(attempt) => match *attempt {
                 Ok(link) => self.linked(link),
                 Err(fault) => {
-                    self.attempt_failed(&fault);
+                    self.attempt_failed(fault);
                     let all_had_their_turn = self.dialer.next_node();
                     self.try_again(all_had_their_turn);
                 }
@@ -259,7 +265,7 @@ impl Rabbit {
                 self.channel_is_gone(traffic, left.refused.as_deref());
             }
             Happening::Link(link::Next::Again(delivery)) => self.came_again(delivery),
-            Happening::Link(link::Next::Bindings(answer)) => self.hear_of_bindings(answer),
+            Happening::Link(link::Next::Bindings(event)) => self.hear_of_bindings(event),
             Happening::Link(link::Next::Overflowed) => self.overflowed(),
             Happening::Link(link::Next::Lost(loss)) => self.lost(&loss),
             Happening::Link(link::Next::Blocked { is_blocked }) => {
@@ -294,10 +300,10 @@ impl Rabbit {
         let State::Linked { mut link, since } = std::mem::replace(&mut self.state, State::Over) else {
             return;
         };
-        let (rabbitmq, reason) = (self.dialer.node(), &loss.reason);
-        tracing::warn!(%rabbitmq, %reason, "lost RabbitMQ; clients stay, publishes wait");
+        let rabbitmq = self.dialer.node();
+        tracing::warn!(%rabbitmq, reason = %loss, "lost RabbitMQ; clients stay, publishes wait");
         self.connections_are_gone(link.abandon());
-        self.queue_was_gone |= loss.queue_is_gone;
+        self.queue_was_gone |= loss.queue_is_gone();
         self.reading.drop_marker();
         self.stop_binding();
         self.events.push_back(Event::Lost);
@@ -316,9 +322,9 @@ impl Rabbit {
         self.state = State::Away(self.dialer.dial(all_had_their_turn, &self.config, resume_point));
     }
 
-    fn attempt_failed(&mut self, fault: &Fault) {
+    fn attempt_failed(&mut self, fault: Fault) {
         self.reading.attempted();
-        self.queue_was_gone |= fault.queue_is_gone;
+        self.queue_was_gone |= fault.queue_is_gone();
         self.events.push_back(Event::NotConnected { refusal: self.dialer.failed(fault) });
     }
 

@@ -51,8 +51,9 @@ use crate::broker::shares::{Sender, Shares};
 use super::headers::COPIES;
 use super::message_cost;
 use super::pending_publish::PendingPublish;
-use super::publisher::{Outcome, Report, Unconfirmed};
+use super::publisher::{Outcome, Report};
 use super::turns::Turns;
+use super::unconfirmed::Unconfirmed;
 
 mod invariants;
 mod postponed;

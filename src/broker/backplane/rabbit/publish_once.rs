@@ -13,11 +13,13 @@ use tokio::select;
 use crate::config::AmqpUrls;
 
 use super::address::{Address, Addresses};
-use super::fault::{Fault, is_missing};
+use super::connect::connect;
+use super::fault::{Fault, Step};
 use super::ids::Ids;
-use super::link::connect;
 use super::pending_publish::PendingPublish;
-use super::publisher::{Unconfirmed, confirm};
+use super::publisher::confirm;
+use super::reply::is_missing;
+use super::unconfirmed::Unconfirmed;
 use super::{message, wrong_peer};
 
 /// Why a message was not published. Holds no secret of the URL.
@@ -46,14 +48,12 @@ pub enum PublishError {
         alarm: Option<String>,
     },
     /// RabbitMQ refused the message or could not store it.
-    #[error("RabbitMQ at {rabbitmq} did not take the message: {answer}{}", remedy(*.exchange_is_missing))]
+    #[error("RabbitMQ at {rabbitmq} did not take the message: {reason}{}", remedy(.reason))]
     NotTaken {
         /// The node.
         rabbitmq: String,
-        /// Its answer.
-        answer: String,
-        /// Whether that is because there is no such exchange.
-        exchange_is_missing: bool,
+        /// Why.
+        reason: Unconfirmed,
     },
     /// None of several nodes confirmed it.
     #[error("{}", joined(.0))]
@@ -71,8 +71,8 @@ fn late(rabbitmq: &str, within: &Duration, alarm: Option<&str>) -> String {
     }
 }
 
-fn remedy(exchange_is_missing: bool) -> &'static str {
-    if exchange_is_missing {
+fn remedy(reason: &Unconfirmed) -> &'static str {
+    if matches!(reason, Unconfirmed::Failed(error) if is_missing(error)) {
         ". Engines declare their exchange when they start; is it the one that amqp.exchange names?"
     } else {
         ""
@@ -146,16 +146,12 @@ async fn publish(
         }
         future::pending::<()>().await;
     };
-    let fault = |error: lapin::Error| Fault::other("no channel could be opened", &error, address);
+    let fault = |error| Fault::step(Step::OpenChannel, error, address);
     let channel = connection.create_channel().await.map_err(fault)?;
     channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(fault)?;
     let confirmed = select! {
         confirmed = confirm(&channel, pending) => confirmed,
         () = listening => unreachable!("it listens without an end"),
     };
-    confirmed.map_err(|error| PublishError::NotTaken {
-        rabbitmq: address.to_string(),
-        answer: error.to_string(),
-        exchange_is_missing: matches!(&error, Unconfirmed::Failed(error) if is_missing(error)),
-    })
+    confirmed.map_err(|reason| PublishError::NotTaken { rabbitmq: address.to_string(), reason })
 }

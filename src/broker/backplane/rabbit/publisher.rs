@@ -19,8 +19,10 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use crate::config::Config;
 
 use super::address::Address;
-use super::fault::{Fault, is_missing, is_refused, reply_text};
+use super::fault::Fault;
 use super::pending_publish::PendingPublish;
+use super::reply::{is_missing, is_refused, reply_text};
+use super::unconfirmed::Unconfirmed;
 use super::{dead_letter, message_cost, topology};
 
 mod returns;
@@ -31,26 +33,6 @@ use returns::Returns;
 const REASON_LIMIT: Duration = Duration::from_millis(500);
 /// For the next channel to open.
 const OPEN_LIMIT: Duration = Duration::from_secs(15);
-
-/// Why a publish is not known to be safe.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Unconfirmed {
-    #[error("{}", reply_text(.0))]
-    Failed(#[from] lapin::Error),
-    #[error("RabbitMQ could not store it")]
-    NotStored,
-    #[error("the exchange routes it to no queue: bind one to it")]
-    Unroutable,
-    #[error("RabbitMQ did not confirm it in time")]
-    Late,
-    #[error("RabbitMQ refused it: {0}")]
-    Refused(String),
-    #[error(
-        "its headers do not fit into a frame (frame_max): broadcast to fewer channels at once, or raise frame_max in \
-         RabbitMQ and in amqp.url"
-    )]
-    TooLarge,
-}
 
 /// RabbitMQ's answer about the publish of this number.
 #[derive(Debug)]
@@ -94,12 +76,23 @@ pub(super) enum PublisherEvent {
     /// The next channel is open: publishes can be sent.
     Opened,
     /// There is no channel any more.
-    Lost(String),
+    Lost(ChannelLoss),
+}
+
+/// Why there is no channel any more.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ChannelLoss {
+    #[error("{}", reply_text(.0))]
+    Closed(lapin::Error),
+    #[error("the publishing channel was closed")]
+    ClosedWithoutReason,
+    #[error(transparent)]
+    NotReopened(#[from] OpenError),
 }
 
 /// Why there is no next channel.
 #[derive(Debug, thiserror::Error)]
-enum OpenError {
+pub(super) enum OpenError {
     #[error("{}", reply_text(.0))]
     Channel(#[from] lapin::Error),
     #[error(transparent)]
@@ -121,7 +114,7 @@ pub(super) struct Abandoned {
 
 /// What a task reports of its publish.
 #[derive(Debug)]
-enum Answer {
+enum TaskReport {
     /// RabbitMQ has taken it.
     Taken(u64),
     /// The outcome. A marker has no number.
@@ -139,26 +132,6 @@ struct Confirmed {
 /// What it takes to declare the dead-letter exchange and its queue again.
 pub(super) type DeadLetterTopology = (Arc<Config>, Arc<Address>);
 
-/// Why a channel was closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reason {
-    /// RabbitMQ refused a publish.
-    Refused,
-    /// There is no such exchange.
-    Missing,
-    Other,
-}
-
-impl Reason {
-    fn of(error: &lapin::Error) -> Self {
-        match error {
-            error if is_refused(error) => Self::Refused,
-            error if is_missing(error) => Self::Missing,
-            _ => Self::Other,
-        }
-    }
-}
-
 /// One channel for publishing after the other, and what is under way on it.
 #[derive(Debug)]
 pub(super) struct Publisher {
@@ -168,16 +141,16 @@ pub(super) struct Publisher {
     /// The next one.
     opening: Option<JoinHandle<Result<Channel, OpenError>>>,
     tasks: JoinSet<()>,
-    answers: (mpsc::UnboundedSender<Answer>, mpsc::UnboundedReceiver<Answer>),
+    answers: (mpsc::UnboundedSender<TaskReport>, mpsc::UnboundedReceiver<TaskReport>),
     /// Of dead letters.
     returns: Returns,
     /// Reports that were not taken yet.
     reports: VecDeque<Report>,
     /// What its publishes need, if it can be declared again.
     topology: Option<DeadLetterTopology>,
-    /// Why the channel was closed: RabbitMQ's text, and what it means. A refusal is not overwritten by what comes behind it:
-    /// lapin goes on writing what it has for the channel, and RabbitMQ may close the connection for that.
-    reason: Option<(String, Reason)>,
+    /// Why the channel was closed. A refusal is not overwritten by what comes behind it: lapin goes on writing what it has
+    /// for the channel, and RabbitMQ may close the connection for that.
+    reason: Option<lapin::Error>,
     /// A marker was under way when the channel was closed: RabbitMQ may have refused that one.
     had_marker: bool,
     /// If the channel is closed: until when the outcomes of its publishes are waited for.
@@ -247,10 +220,10 @@ impl Publisher {
             };
             let mandatory = traffic == Traffic::DeadLetters;
             // Sending fails only if the link is gone, and nobody is interested.
-            let on_taken = || _ = number.map(|number| answers.send(Answer::Taken(number)));
+            let on_taken = || _ = number.map(|number| answers.send(TaskReport::Taken(number)));
             let on_taken = whether_taken.then_some(on_taken);
             let outcome = publish(&channel, &pending, properties, mandatory, on_taken).await;
-            let _ = answers.send(Answer::Done(number, outcome));
+            let _ = answers.send(TaskReport::Done(number, outcome));
         });
     }
 
@@ -268,7 +241,7 @@ impl Publisher {
                         self.channel = channel;
                         return PublisherEvent::Opened;
                     }
-                    Err(error) => return PublisherEvent::Lost(error.to_string()),
+                    Err(error) => return PublisherEvent::Lost(error.into()),
                 }
             }
             if !self.is_open() {
@@ -283,22 +256,22 @@ impl Publisher {
         }
     }
 
-    fn take(&mut self, answer: Answer) {
+    fn take(&mut self, answer: TaskReport) {
         let (number, outcome) = match answer {
-            Answer::Taken(number) => {
+            TaskReport::Taken(number) => {
                 return self.reports.push_back(Report { number, outcome: Outcome::Taken });
             }
-            Answer::Done(number, outcome) => (number, outcome),
+            TaskReport::Done(number, outcome) => (number, outcome),
         };
         let confirmed = match outcome {
             Ok(confirmed) => Some(confirmed),
             Err(error) => {
                 tracing::debug!(%error, "the outcome of a publish is unknown");
-                if let Unconfirmed::Failed(error) = &error
+                if let Unconfirmed::Failed(error) = error
                     && error.is_amqp_error()
-                    && !matches!(self.reason, Some((_, Reason::Refused)))
+                    && !self.reason.as_ref().is_some_and(is_refused)
                 {
-                    self.reason = Some((reply_text(error), Reason::of(error)));
+                    self.reason = Some(error);
                 }
                 self.had_marker |= number.is_none();
                 None
@@ -328,15 +301,15 @@ impl Publisher {
             self.take(answer);
         }
         self.reason_due = None;
-        let missing = self.topology.clone();
-        let topology = match (&self.reason, missing) {
-            (Some((_, Reason::Refused)), _) => None,
-            (Some((reason, Reason::Missing)), Some(topology)) => {
+        let topology = match &self.reason {
+            Some(error) if is_refused(error) => None,
+            Some(error) if is_missing(error) && self.topology.is_some() => {
+                let reason = reply_text(error);
                 tracing::warn!(reason, "dead letters have no exchange any more: it is declared again");
-                Some(topology)
+                self.topology.clone()
             }
-            (Some((text, _)), _) => return PublisherEvent::Lost(text.clone()),
-            (None, _) => return PublisherEvent::Lost("the publishing channel was closed".to_owned()),
+            Some(error) => return PublisherEvent::Lost(ChannelLoss::Closed(error.clone())),
+            None => return PublisherEvent::Lost(ChannelLoss::ClosedWithoutReason),
         };
         let left = self.abandon();
         self.answers = mpsc::unbounded_channel();
@@ -363,10 +336,8 @@ impl Publisher {
         self.returns = Returns::default();
         // If it was a publish and not the marker, RabbitMQ refuses it again, and no marker is with it.
         let had_marker = std::mem::take(&mut self.had_marker);
-        let refused = match self.reason.take() {
-            Some((text, Reason::Refused)) if !had_marker => Some(text),
-            _ => None,
-        };
+        let refusal = self.reason.take().filter(|error| is_refused(error) && !had_marker);
+        let refused = refusal.as_ref().map(reply_text);
         Abandoned { reports: std::mem::take(&mut self.reports).into(), refused }
     }
 }

@@ -16,7 +16,8 @@ use crate::domain::reasons::ErrorCode;
 use super::ids::Ids;
 use super::outgoing::{Outgoing, Purpose, Settled};
 use super::pending_publish::PendingPublish;
-use super::publisher::{Abandoned, Report, Traffic, Unconfirmed};
+use super::publisher::{Abandoned, Report, Traffic};
+use super::unconfirmed::Unconfirmed;
 use super::{Rabbit, State, dead_letter, markers, message};
 
 /// Dead letters under way at once. With 33 that a quorum queue does not take, as one without a majority

@@ -358,11 +358,13 @@ impl Reader {
 }
 
 /// Why a link is at the wrong place in the stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Astray {
     /// Other messages are where some were that this node has read.
+    #[error("its stream was rewound: other messages are where some were that we read")]
     Rewound,
     /// It began too late for a claim to be met, and there may be one further back.
+    #[error("no engine's claim was in what was read of the stream: it is read from further back")]
     Short,
 }
 

@@ -12,7 +12,7 @@ use crate::config::{Config, Source};
 use super::attach::Start;
 use super::coverage::Ticket;
 use super::lineage::Marker;
-use super::link::Loss;
+use super::loss::Loss;
 use super::reader::{Astray, Reader, ResumePoint};
 use super::{Rabbit, State, message};
 
@@ -104,12 +104,7 @@ impl Rabbit {
         *marker = wanted.or_else(|| marker.take());
         if let Some(astray) = reader.astray() {
             *reads_further = astray == Astray::Short;
-            self.lost(&Loss::because(match astray {
-                Astray::Rewound => "its stream was rewound: other messages are where some were that we read",
-                Astray::Short => {
-                    "no engine's claim was in what was read of the stream: it is read from further back"
-                }
-            }));
+            self.lost(&Loss::Stream(astray));
         }
     }
 

@@ -12,8 +12,8 @@ use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Connection, Consumer};
 
-use super::fault::reply_text;
 use super::prefetch::Prefetch;
+use super::reply::reply_text;
 
 /// Messages that RabbitMQ sends ahead, where there is room for as many of the largest.
 const PREFETCH_MAX: u16 = 16;

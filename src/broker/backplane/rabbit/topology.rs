@@ -12,8 +12,9 @@ use lapin::{Channel, Connection, ExchangeKind};
 use crate::config::{Amqp, Source};
 
 use super::address::Address;
-use super::fault::{Fault, is_away, is_forbidden, is_missing, is_missing_queue, is_refused, reply_text};
+use super::fault::{Fault, FaultKind, Object, Step};
 use super::overflow;
+use super::reply::{is_away, is_forbidden, is_missing, is_missing_queue, is_refused, reply_text};
 
 const PASSIVELY: ExchangeDeclareOptions = ExchangeDeclareOptions {
     passive: true,
@@ -124,7 +125,7 @@ pub(super) struct Topology<'a> {
 impl Topology<'_> {
     pub(super) async fn channel(&self) -> Result<Channel, Fault> {
         let channel = self.connection.create_channel().await;
-        channel.map_err(|error| Fault::other("no channel could be opened", &error, self.address))
+        channel.map_err(|error| self.failed(Step::OpenChannel, error))
     }
 
     /// An exchange that is there is used as it is, except if its type makes our bindings mean something
@@ -135,16 +136,12 @@ impl Topology<'_> {
         let Err(error) = self.declare_exchange(name, ExchangeKind::Topic, DURABLY).await? else {
             return Ok(None);
         };
-        let text = reply_text(&error);
-        if text.contains("inequivalent arg 'type'") && self.amqp.queue.is_empty() {
-            return Err(Fault::lasting(format!(
-                "the exchange `{name}` on {} is there and is not of type topic ({text}): delete it, name \
-                 another one in amqp.exchange, or bind a queue to it and name that in amqp.queue",
-                self.address
-            )));
+        if is_of_other_type(&error) && self.amqp.queue.is_empty() {
+            let (node, exchange) = (self.node(), name.clone());
+            return Err(FaultKind::ExchangeNotTopic { node, exchange, error }.into());
         }
         if !is_refused(&error) {
-            return Err(self.no_exchange(name, &error));
+            return Err(self.no_exchange(name, error));
         }
         self.is_there(name, &error).await.map(|()| Some(error))
     }
@@ -166,7 +163,7 @@ impl Topology<'_> {
                 tracing::info!(exchange, queue, reason, "the dead-letter queue is bound as it is");
                 Ok(())
             }
-            bound => bound.map_err(|error| self.unbound(exchange, &error)),
+            bound => bound.map_err(|error| self.unbound(exchange, error)),
         }
     }
 
@@ -182,10 +179,9 @@ impl Topology<'_> {
                 return self.is_there(exchange, &error).await.map(|()| None);
             }
             if !is_refused(&error) {
-                return Err(self.no_exchange(exchange, &error));
+                return Err(self.no_exchange(exchange, error));
             }
-            // RabbitMQ compares the type first.
-            if !reply_text(&error).contains("inequivalent arg 'type'") {
+            if !is_of_other_type(&error) {
                 return Ok(Some(pattern));
             }
         }
@@ -209,15 +205,14 @@ impl Topology<'_> {
             Ok(_) => Ok(Some(queue.as_str())),
             // It is there with other limits, or one may only use it: the operator's choice.
             Err(error) if is_refused(&error) => {
-                let what = format!("the queue `{queue}` (amqp.dead_letter_queue)");
-                self.has_queue(queue, &what, &error).await.map(|()| Some(queue.as_str()))
+                self.has_dead_letter_queue(queue, error).await.map(|()| Some(queue.as_str()))
             }
             // Clients need not wait for a node on which nothing is but what could not be delivered.
             Err(error) if is_away(&error) => {
                 tracing::warn!(queue, reason = reply_text(&error), "no queue takes dead letters for now");
                 Ok(None)
             }
-            Err(error) => Err(self.no_queue(queue, &error)),
+            Err(error) => Err(self.no_queue(queue, error)),
         }
     }
 
@@ -251,7 +246,7 @@ impl Topology<'_> {
         match declared {
             Ok(_) => Ok(None),
             Err(error) if is_refused(&error) => self.is_stream(name, &error).await.map(|()| Some(error)),
-            Err(error) => Err(self.no_queue(name, &error)),
+            Err(error) => Err(self.no_queue(name, error)),
         }
     }
 
@@ -261,21 +256,13 @@ impl Topology<'_> {
         let channel = self.channel().await?;
         let fault = |error: lapin::Error| {
             if is_missing_queue(&error, name) {
-                return Fault::not_declared(
-                    &format!("the stream `{name}` (amqp.stream)"),
-                    refusal,
-                    self.address,
-                );
+                return self.undeclared(Object::Stream(name.to_owned()), refusal.clone());
             }
-            let text = reply_text(&error);
-            if !text.contains("x-stream-offset") {
-                return self.no_queue(name, &error);
+            // RabbitMQ has no reply code of its own for an argument that a queue of this type does not take.
+            if !reply_text(&error).contains("x-stream-offset") {
+                return self.no_queue(name, error);
             }
-            Fault::lasting(format!(
-                "the queue `{name}` (amqp.stream) on {} is there and is no stream ({text}): delete it, name \
-                 another stream, or consume it by amqp.source = \"queue\" and amqp.queue",
-                self.address
-            ))
+            FaultKind::QueueNotStream { node: self.node(), queue: name.to_owned(), error }.into()
         };
         channel.basic_qos(1, BasicQosOptions::default()).await.map_err(fault)?;
         self.consume_as_stream(&channel, name).await.map_err(fault)?;
@@ -286,7 +273,7 @@ impl Topology<'_> {
 
     /// A queue that ends with the connection, and another one for what it drops.
     async fn own_queue(&self, channel: &Channel) -> Result<ConsumeSource, Fault> {
-        let fault = |error: lapin::Error| self.no_queue("of its own", &error);
+        let fault = |error| self.failed(Step::UseOwnQueue, error);
         let notices = overflow::declare_notices(channel).await.map_err(fault)?;
         // Not auto-delete: a consumer may end for another one to begin.
         let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
@@ -305,12 +292,11 @@ impl Topology<'_> {
         let channel = self.channel().await?;
         match channel.queue_declare(name.as_str().into(), options, FieldTable::default()).await {
             Ok(queue) => Ok(ConsumeSource::new(queue.name().clone(), self.kind_unless_stream(name).await?)),
-            Err(error) if is_missing_queue(&error, name) => Err(Fault::missing_queue(format!(
-                "the queue `{name}` (amqp.queue) is not there on {}: create it and bind it to the exchange \
-                 `{}`, or leave amqp.queue empty for a queue of the engine's own",
-                self.address, self.amqp.exchange
-            ))),
-            Err(error) => Err(self.no_queue(name, &error)),
+            Err(error) if is_missing_queue(&error, name) => {
+                let (queue, exchange) = (name.clone(), self.amqp.exchange.clone());
+                Err(FaultKind::QueueMissing { node: self.node(), queue, exchange }.into())
+            }
+            Err(error) => Err(self.no_queue(name, error)),
         }
     }
 
@@ -324,17 +310,15 @@ impl Topology<'_> {
         }
         match self.consume_as_stream(&channel, name).await {
             Ok(()) => {}
-            Err(error) if is_forbidden(&error) => return Err(Fault::consuming(&error, name, self.address)),
+            Err(error) if is_forbidden(&error) => {
+                return Err(self.failed(Step::Consume { queue: name.to_owned() }, error));
+            }
             Err(error) => {
                 let is_classic = reply_text(&error).contains("of queue type rabbit_classic_queue");
                 return Ok(if is_classic { Kind::Classic } else { Kind::Queue });
             }
         }
-        Err(Fault::lasting(format!(
-            "the queue `{name}` (amqp.queue) on {} is a stream, and what is sent to it while the engine is down would \
-             never be pushed: read it by amqp.source = \"stream\" and amqp.stream = \"{name}\", or name another queue",
-            self.address
-        )))
+        Err(FaultKind::QueueIsStream { node: self.node(), queue: name.to_owned() }.into())
     }
 
     async fn consume_as_stream(&self, channel: &Channel, name: &str) -> Result<(), lapin::Error> {
@@ -344,14 +328,14 @@ impl Topology<'_> {
         channel.basic_consume(name.into(), "".into(), options, arguments).await.map(drop)
     }
 
-    /// Whether a queue is there although RabbitMQ refused to declare it. What else may be wrong with it shows when it is
-    /// used.
-    async fn has_queue(&self, name: &str, what: &str, refusal: &lapin::Error) -> Result<(), Fault> {
+    /// Whether the queue for dead letters is there although RabbitMQ refused to declare it. What else may be wrong with it
+    /// shows when it is used.
+    async fn has_dead_letter_queue(&self, name: &str, refusal: lapin::Error) -> Result<(), Fault> {
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let channel = self.channel().await?;
         match channel.queue_declare(name.into(), options, FieldTable::default()).await {
             Err(error) if is_missing_queue(&error, name) => {
-                Err(Fault::not_declared(what, refusal, self.address))
+                Err(self.undeclared(Object::DeadLetterQueue(name.to_owned()), refusal))
             }
             _ => Ok(()),
         }
@@ -366,7 +350,7 @@ impl Topology<'_> {
         let unbound =
             channel.queue_unbind(queue.into(), exchange.into(), nobodys.into(), FieldTable::default()).await;
         match unbound {
-            Err(error) if is_forbidden(&error) => Err(self.unbound(exchange, &error)),
+            Err(error) if is_forbidden(&error) => Err(self.unbound(exchange, error)),
             // There is none: it would be allowed.
             _ => Ok(()),
         }
@@ -387,9 +371,9 @@ impl Topology<'_> {
         let asked = self.declare_exchange(name, ExchangeKind::Topic, PASSIVELY).await?;
         asked.map_err(|error| {
             if is_missing(&error) {
-                Fault::not_declared(&format!("the exchange `{name}`"), refusal, self.address)
+                self.undeclared(Object::Exchange(name.to_owned()), refusal.clone())
             } else {
-                self.no_exchange(name, &error)
+                self.no_exchange(name, error)
             }
         })
     }
@@ -399,18 +383,36 @@ impl Topology<'_> {
         let (queue, exchange) = (ShortString::from(queue), ShortString::from(exchange));
         let bound =
             channel.queue_bind(queue, exchange.clone(), pattern.into(), options, FieldTable::default()).await;
-        bound.map_err(|error| self.unbound(exchange.as_str(), &error))
+        bound.map_err(|error| self.unbound(exchange.as_str(), error))
     }
 
-    fn unbound(&self, exchange: &str, error: &lapin::Error) -> Fault {
-        Fault::other(&format!("no queue can be bound to the exchange `{exchange}`"), error, self.address)
+    fn unbound(&self, exchange: &str, error: lapin::Error) -> Fault {
+        self.failed(Step::Bind(exchange.to_owned()), error)
     }
 
-    fn no_exchange(&self, name: &str, error: &lapin::Error) -> Fault {
-        Fault::other(&format!("the exchange `{name}` can be neither declared nor used"), error, self.address)
+    fn no_exchange(&self, name: &str, error: lapin::Error) -> Fault {
+        self.failed(Step::UseExchange(name.to_owned()), error)
     }
 
-    fn no_queue(&self, name: &str, error: &lapin::Error) -> Fault {
-        Fault::other(&format!("the queue {name} can be neither declared nor used"), error, self.address)
+    fn no_queue(&self, name: &str, error: lapin::Error) -> Fault {
+        self.failed(Step::UseQueue(name.to_owned()), error)
     }
+
+    fn failed(&self, step: Step, error: lapin::Error) -> Fault {
+        Fault::step(step, error, self.address)
+    }
+
+    fn undeclared(&self, object: Object, refusal: lapin::Error) -> Fault {
+        FaultKind::Undeclared { node: self.node(), object, refusal }.into()
+    }
+
+    fn node(&self) -> String {
+        self.address.to_string()
+    }
+}
+
+/// Whether an exchange is there and has another type. RabbitMQ has one reply code for all differences, and compares the
+/// type first.
+fn is_of_other_type(refusal: &lapin::Error) -> bool {
+    reply_text(refusal).contains("inequivalent arg 'type'")
 }

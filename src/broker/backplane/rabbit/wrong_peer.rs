@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use super::address::Address;
-use super::fault::Fault;
+use super::fault::{Fault, FaultKind};
 
 /// A server that has not spoken AMQP after this time may be waiting for something else. HTTP servers wait for the end
 /// of a line, which AMQP's first bytes do not have.
@@ -36,7 +36,7 @@ pub(super) async fn unless_http<T>(
     };
     tokio::select! {
         connected = &mut connecting => match connected {
-            Err(fault) if !fault.is_final && speaks_http(address).await => Err(no_amqp(address)),
+            Err(fault) if !fault.is_final() && speaks_http(address).await => Err(no_amqp(address)),
             connected => connected,
         },
         () = in_doubt => Err(no_amqp(address)),
@@ -44,10 +44,7 @@ pub(super) async fn unless_http<T>(
 }
 
 fn no_amqp(address: &Address) -> Fault {
-    Fault::lasting(format!(
-        "what listens at {address} speaks HTTP and no AMQP 0.9.1: is this the port of RabbitMQ's management page? AMQP's is \
-         5672, or 5671 with TLS, unless RabbitMQ is configured otherwise; correct amqp.url"
-    ))
+    FaultKind::Http { node: address.to_string() }.into()
 }
 
 /// Asks in HTTP: once, as a RabbitMQ logs each such request, and what swallows packets keeps the next node waiting. Who
@@ -97,27 +94,29 @@ mod tests {
             |at: std::net::SocketAddr| Address::parse(&format!("amqp://a:hunter2@{at}").into()).unwrap();
         let slow = || async {
             sleep(Duration::from_secs(3)).await;
-            Err::<(), _>(Fault::passing("slow".to_owned()))
+            Err::<(), Fault>(FaultKind::InspectionLate.into())
         };
         let fault = unless_http(&address(http), slow()).await.unwrap_err();
-        assert!(fault.is_final && fault.text.contains("management page"), "{}", fault.text);
-        assert!(!fault.text.contains("hunter2"), "{}", fault.text);
-        let at_once = async { Err::<(), _>(Fault::passing("broken".to_owned())) };
+        let told = fault.to_string();
+        assert!(fault.is_final() && told.contains("management page"), "{told}");
+        assert!(!told.contains("hunter2"), "{told}");
+        let at_once = async { Err::<(), Fault>(FaultKind::NoAnswer { node: "x".to_owned() }.into()) };
         let fault = unless_http(&address(http), at_once).await.unwrap_err();
-        assert!(fault.text.contains("management page"), "{}", fault.text);
+        assert!(fault.to_string().contains("management page"), "{fault}");
         let fault = unless_http(&address(silent.local_addr().unwrap()), slow()).await.unwrap_err();
-        assert_eq!(fault.text, "slow");
+        assert_eq!(fault.to_string(), "it does not answer in time");
     }
 
     #[tokio::test]
     async fn what_speaks_no_http_is_asked_once_and_nobody_is_not_asked() {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let address = Address::parse(&format!("amqp://a:b@{port}").into()).unwrap();
+        let broken = "RabbitMQ at x does not answer";
         let fail = async || {
-            let at_once = async { Err::<(), _>(Fault::passing("broken".to_owned())) };
-            unless_http(&address, at_once).await.unwrap_err().text
+            let at_once = async { Err::<(), Fault>(FaultKind::NoAnswer { node: "x".to_owned() }.into()) };
+            unless_http(&address, at_once).await.unwrap_err().to_string()
         };
-        assert_eq!(fail().await, "broken", "nobody listens");
+        assert_eq!(fail().await, broken, "nobody listens");
         let listener = TcpListener::bind(port).unwrap();
         let asked = std::thread::spawn(move || {
             let mut asked = 0;
@@ -132,7 +131,7 @@ mod tests {
             asked
         });
         for _ in 0..3 {
-            assert_eq!(fail().await, "broken");
+            assert_eq!(fail().await, broken);
         }
         drop(TcpStream::connect(port).await.unwrap());
         assert_eq!(asked.join().unwrap(), 1);

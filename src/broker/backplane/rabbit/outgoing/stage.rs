@@ -8,7 +8,7 @@ use crate::domain::mail::PublishReply;
 
 use super::super::coverage::Ticket;
 use super::super::pending_publish::PendingPublish;
-use super::super::publisher::Unconfirmed;
+use super::super::unconfirmed::Unconfirmed;
 use super::postponed::{Destination, Place};
 
 /// Why something is published.

@@ -1,0 +1,69 @@
+//! Why a link was lost.
+
+use std::fmt;
+
+use super::publisher::ChannelLoss;
+use super::reader::Astray;
+use super::reply::{is_away, is_missing, is_unreadable, reply_text};
+use super::reread::RereadError;
+
+/// Why a link was lost. Displayed in words for operators.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Loss {
+    /// The consumer failed, or RabbitMQ ended it and said why.
+    #[error("{}", reply_text(.0))]
+    Consumer(lapin::Error),
+    /// RabbitMQ ended the consumer without a word, as it does when the queue is deleted.
+    #[error("RabbitMQ ended the consumer: its queue is gone")]
+    ConsumerEnded,
+    /// They must not be acknowledged with what came later.
+    #[error("delivery {next} came after {before}: some are missing")]
+    MissingDeliveries { before: u64, next: u64 },
+    #[error("nobody can say what the queue drops")]
+    WatchEnded,
+    #[error(transparent)]
+    Reread(#[from] RereadError),
+    #[error(transparent)]
+    Stream(#[from] Astray),
+    #[error(transparent)]
+    Publishing(#[from] ChannelLoss),
+    #[error("{}", reply_text(.0))]
+    Binding(lapin::Error),
+    #[error("the {role} connection failed: {}", reply_text(.error))]
+    ConnectionFailed { role: Role, error: lapin::Error, queue_is_gone: bool },
+    #[error("the {0} connection has ended")]
+    ConnectionEnded(Role),
+}
+
+/// One of the two connections of a link.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Role {
+    Consuming,
+    Publishing,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Consuming => "consuming",
+            Self::Publishing => "publishing",
+        })
+    }
+}
+
+impl Loss {
+    /// Whether RabbitMQ ended the consumer because its queue was deleted.
+    pub(super) fn queue_is_gone(&self) -> bool {
+        match self {
+            Self::ConsumerEnded => true,
+            Self::Consumer(error) => is_missing(error) && !is_away(error),
+            Self::ConnectionFailed { queue_is_gone, .. } => *queue_is_gone,
+            _ => false,
+        }
+    }
+
+    /// Whether lapin could not read what RabbitMQ sent, or did not take it.
+    pub(super) fn is_unreadable(&self) -> bool {
+        matches!(self, Self::Consumer(error) | Self::ConnectionFailed { error, .. } if is_unreadable(error))
+    }
+}
