@@ -5,7 +5,7 @@ use std::fmt::Write;
 use thiserror::Error;
 
 use super::frames::{self, FrameError, Head};
-use super::lines::{Line, Topics};
+use super::lines::{Line, LineFault, Topics};
 use super::tally::Tally;
 use super::{Plan, Spread};
 use crate::base::printable::escaped;
@@ -36,9 +36,8 @@ pub(super) enum ClientError {
     ClosedWithoutReason,
     #[error("the server pushed a topic that was not subscribed to")]
     NotSubscribed,
-    /// What a line said, or that it is none of the protocol.
-    #[error("{0}")]
-    Line(String),
+    #[error(transparent)]
+    Line(#[from] LineFault),
 }
 
 /// The state of a client.
@@ -205,7 +204,7 @@ impl Client {
                 Line::Ping if self.answers_pings => frames::write(&mut self.unsent, frames::TEXT, b"{}"),
                 Line::Ping => {}
                 Line::Done { wants_pongs } => self.done(wants_pongs),
-                Line::Fault(why) => return Err(ClientError::Line(why)),
+                Line::Fault(fault) => return Err(fault.into()),
             }
             start = end + 1;
         }

@@ -26,13 +26,9 @@ const SLOW_RECEIVE_BUFFER: usize = 4096;
 
 /// Whether a server listens at `server`.
 pub(super) fn probe(server: SocketAddr) -> Result<(), LoadError> {
-    TcpStream::connect_timeout(&server, PROBE_LIMIT).map(drop).map_err(|error| {
-        LoadError::Unreachable(match error.kind() {
-            ErrorKind::ConnectionRefused => {
-                format!("nothing listens at {server}: start `fanfare serve`, or name the endpoint with --url")
-            }
-            _ => format!("{server} cannot be reached: {error}"),
-        })
+    TcpStream::connect_timeout(&server, PROBE_LIMIT).map(drop).map_err(|error| match error.kind() {
+        ErrorKind::ConnectionRefused => LoadError::NoServer(server),
+        _ => LoadError::Unreachable { address: server, error },
     })
 }
 

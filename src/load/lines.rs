@@ -7,6 +7,7 @@ use std::fmt::Write;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use thiserror::Error;
 
 use super::{PAYLOAD_MIN, Plan};
 use crate::base::printable::escaped;
@@ -58,7 +59,23 @@ pub(super) enum Line {
     /// A publication of ours.
     Publication(Publication),
     /// Why the client cannot go on.
-    Fault(String),
+    Fault(LineFault),
+}
+
+/// A line after which a client cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub(super) enum LineFault {
+    /// The parser's words.
+    #[error("the server does not speak the client protocol: {0}")]
+    NoProtocol(String),
+    #[error("refused: {} (error {code})", escaped(.text))]
+    Refused { code: u32, text: String },
+    #[error("a subscription was ended: {} ({code})", escaped(.text))]
+    Unsubscribed { code: u32, text: String },
+    #[error("sent away: {} ({code})", escaped(.text))]
+    Disconnected { code: u32, text: String },
+    #[error("the server pushed what nobody here asked for")]
+    NotAskedFor,
 }
 
 impl Topics {
@@ -115,28 +132,28 @@ impl Topics {
         }
         match serde_json::from_slice(line) {
             Ok(message) => self.message(message),
-            Err(error) => Line::Fault(format!("the server does not speak the client protocol: {error}")),
+            Err(error) => Line::Fault(LineFault::NoProtocol(error.to_string())),
         }
     }
 
     fn message(&self, message: Message<'_>) -> Line {
         if let Some(Notice { code, text }) = message.error {
-            return Line::Fault(format!("refused: {} (error {code})", escaped(&text)));
+            return Line::Fault(LineFault::Refused { code, text });
         }
         let Some(push) = message.push else {
             return Line::Done { wants_pongs: message.connect.is_some_and(|connect| connect.pong) };
         };
         if let Some(Notice { code, text }) = push.unsubscribe {
-            return Line::Fault(format!("a subscription was ended: {} ({code})", escaped(&text)));
+            return Line::Fault(LineFault::Unsubscribed { code, text });
         }
         if let Some(Notice { code, text }) = push.disconnect {
-            return Line::Fault(format!("sent away: {} ({code})", escaped(&text)));
+            return Line::Fault(LineFault::Disconnected { code, text });
         }
         let index = push.channel.strip_prefix(&self.prefix).and_then(|index| index.parse().ok());
         let data = push.publication.and_then(|publication| parse_data(publication.data.get().as_bytes()));
         match (index.and_then(|index| self.index(index)), data) {
             (Some(topic), Some((number, due))) => Line::Publication(Publication { topic, number, due }),
-            _ => Line::Fault("the server pushed what nobody here asked for".to_owned()),
+            _ => Line::Fault(LineFault::NotAskedFor),
         }
     }
 }
@@ -257,8 +274,8 @@ mod tests {
             (r#"{"push":{"channel":"x","pub":{"data":1}}}"#, "nobody here asked"),
             ("<html>", "does not speak the client protocol"),
         ] {
-            let Line::Fault(text) = topics().parse(line.as_bytes()) else { panic!("no fault: {line}") };
-            assert!(text.contains(fault), "{text}");
+            let Line::Fault(found) = topics().parse(line.as_bytes()) else { panic!("no fault: {line}") };
+            assert!(found.to_string().contains(fault), "{found}");
         }
     }
 }

@@ -32,6 +32,7 @@ use crate::config::host::DescriptorLimit;
 
 use lines::Topics;
 use poll::Crowd;
+pub use publisher::{ControlError, Refusal};
 use publisher::{Published, Publisher};
 pub use tally::Tally;
 
@@ -112,12 +113,42 @@ pub enum LoadError {
         /// What to do about it.
         remedy: String,
     },
-    /// Nothing listens where clients should connect, or at the control port.
-    #[error("{0}")]
-    Unreachable(String),
+    /// Nothing listens where clients should connect.
+    #[error("nothing listens at {0}: start `fanfare serve`, or name the endpoint with --url")]
+    NoServer(SocketAddr),
+    /// The address where clients should connect cannot be reached.
+    #[error("{address} cannot be reached: {error}")]
+    Unreachable {
+        /// The address.
+        address: SocketAddr,
+        /// The operating system's error.
+        error: std::io::Error,
+    },
+    /// Nothing listens at the control port.
+    #[error("nothing listens at the control port {0}, which is needed to publish: name it with --control")]
+    NoControlPort(SocketAddr),
+    /// The control port cannot be reached.
+    #[error("the control port {address} cannot be reached: {error}")]
+    ControlUnreachable {
+        /// Its address.
+        address: SocketAddr,
+        /// The operating system's error.
+        error: std::io::Error,
+    },
+    /// The control port does not let this process publish.
+    #[error("the control port {address}: {error}")]
+    Control {
+        /// Its address.
+        address: SocketAddr,
+        /// What it answered, or why it did not.
+        error: ControlError,
+    },
     /// No client was accepted.
-    #[error("no client was let in: {0}")]
-    NobodyConnected(String),
+    #[error("no client was let in: {}", reason.as_deref().unwrap_or("nothing was heard"))]
+    NobodyConnected {
+        /// The most frequent reason, if any is known.
+        reason: Option<String>,
+    },
     /// The operating system refused what a thread needs.
     #[error("{0}")]
     System(#[from] std::io::Error),
@@ -273,7 +304,7 @@ pub fn run(plan: &Plan, mut watch: impl FnMut(Progress) -> bool) -> Result<Outco
 
     let clients = gather(crowds)?;
     if clients.ready == 0 && plan.clients > 0 {
-        return Err(LoadError::NobodyConnected(clients.most_frequent_fault()));
+        return Err(LoadError::NobodyConnected { reason: clients.most_frequent_fault() });
     }
     let measured = last_delivery.saturating_duration_since(measured);
     let Published { taken: publications, due, lasted: published_for, refused } = published;

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
+use thiserror::Error;
 
-use super::client::{Client, Reading, Stage};
+use super::client::{Client, ClientError, Reading, Stage};
 use super::lines::Topics;
 use super::tally::Tally;
 use super::{Phase, Plan, Shared, dial};
@@ -27,6 +28,21 @@ const READ_BYTES: usize = 256 << 10;
 
 /// The longest sleep, and so the delay until a new phase is noticed.
 const TURN: Duration = Duration::from_millis(10);
+
+/// Why a client was given up.
+#[derive(Debug, Error)]
+enum Failure {
+    #[error("a connection could not be begun: {0}")]
+    NotBegun(#[source] io::Error),
+    #[error("the connection broke: {0}")]
+    Broken(#[source] io::Error),
+    #[error("the connection was ended without a close frame")]
+    Ended,
+    #[error("no answer to connect, upgrade or subscribe")]
+    NoReply,
+    #[error(transparent)]
+    Client(#[from] ClientError),
+}
 
 /// The clients of one thread: every `threads`-th of the plan's.
 #[derive(Debug)]
@@ -106,7 +122,7 @@ impl Crowd {
             let client = self.begun;
             self.begun += 1;
             if let Err(error) = self.dial(client) {
-                self.fail(client, format!("a connection could not be begun: {error}"));
+                self.fail(client, &Failure::NotBegun(error));
             }
         }
     }
@@ -156,20 +172,18 @@ impl Crowd {
                 return;
             }
             let length = match stream.read(&mut self.buffer) {
-                Ok(0) => {
-                    return self.fail(index, "the connection was ended without a close frame".to_owned());
-                }
+                Ok(0) => return self.fail(index, &Failure::Ended),
                 Ok(length) => length,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return self.fail(index, format!("the connection broke: {error}")),
+                Err(error) => return self.fail(index, &Failure::Broken(error)),
             };
             let (stage, per_client) = (client.stage, self.plan.topics_per_client);
             let last = &mut self.last[index * per_client..(index + 1) * per_client];
             let now = self.shared.now();
             let mut reading = Reading { topics: &self.topics, tally: &mut self.tally, now };
             if let Err(why) = client.take(&self.buffer[..length], last, &mut reading) {
-                return self.fail(index, why.to_string());
+                return self.fail(index, &why.into());
             }
             if stage != Stage::Ready && client.stage == Stage::Ready {
                 self.settled += 1;
@@ -198,7 +212,7 @@ impl Crowd {
     }
 
     /// Gives up a client.
-    fn fail(&mut self, index: usize, why: String) {
+    fn fail(&mut self, index: usize, why: &Failure) {
         let client = &mut self.clients[index];
         if client.stage == Stage::Ready {
             self.shared.ready.fetch_sub(1, Ordering::Relaxed);
@@ -209,7 +223,7 @@ impl Crowd {
         client.stage = Stage::Failed;
         client.forget();
         self.streams[index] = None;
-        self.tally.fault(why);
+        self.tally.fault(why.to_string());
     }
 
     /// Gives up clients without a reply when publishing begins.
@@ -219,7 +233,7 @@ impl Crowd {
         }
         for index in 0..self.clients.len() {
             if !matches!(self.clients[index].stage, Stage::Ready | Stage::Failed) {
-                self.fail(index, "no answer to connect, upgrade or subscribe".to_owned());
+                self.fail(index, &Failure::NoReply);
             }
         }
     }

@@ -37,28 +37,38 @@ pub(super) struct Publisher {
     head: String,
 }
 
-/// The message for a 401.
-const WANTS_KEY: &str = "it wants its API key: --api-key KEY, or FANFARE_CONTROL_API_KEY in the environment";
-
 /// Why the engine did not do what was asked.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-enum Refusal {
-    #[error("{wants}", wants = WANTS_KEY)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Error)]
+pub enum Refusal {
+    /// It wants an API key, and was shown none.
+    #[error("it wants its API key: --api-key KEY, or FANFARE_CONTROL_API_KEY in the environment")]
     WantsKey,
+    /// It was shown another API key.
+    #[error("it refuses this API key: it is not what `control.api_key` is there")]
+    WrongKey,
+    /// An error of the API.
     #[error("{} (error {code})", escaped(.message))]
-    Error { code: u32, message: String },
+    Error {
+        /// Its number.
+        code: u32,
+        /// Its text.
+        message: String,
+    },
     /// The status of an answer without an error of the API.
     #[error("{}", escaped(.0))]
     Status(String),
 }
 
-/// Why a question was not answered, or refused.
+/// Why a question to the control port was not answered, or refused.
 #[derive(Debug, Error)]
-enum AskError {
+pub enum ControlError {
+    /// It could not be sent.
     #[error("{0}")]
     Unsent(#[source] io::Error),
+    /// No answer came, or none of Fanfare's.
     #[error("{}", broken(.0))]
     Unanswered(#[source] io::Error),
+    /// The engine refused it.
     #[error(transparent)]
     Refused(#[from] Refusal),
 }
@@ -103,15 +113,11 @@ impl Publisher {
     /// Connects, and checks that a Fanfare is there that lets it publish.
     pub(super) fn connect(plan: &Plan) -> Result<Self, LoadError> {
         let control = plan.control;
-        let stream = TcpStream::connect_timeout(&control, ANSWER_LIMIT).map_err(|error| {
-            LoadError::Unreachable(match error.kind() {
-                ErrorKind::ConnectionRefused => format!(
-                    "nothing listens at the control port {control}, which is needed to publish: name it with \
-                     --control"
-                ),
-                _ => format!("the control port {control} cannot be reached: {error}"),
-            })
-        })?;
+        let stream =
+            TcpStream::connect_timeout(&control, ANSWER_LIMIT).map_err(|error| match error.kind() {
+                ErrorKind::ConnectionRefused => LoadError::NoControlPort(control),
+                _ => LoadError::ControlUnreachable { address: control, error },
+            })?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(ANSWER_LIMIT))?;
         stream.set_write_timeout(Some(ANSWER_LIMIT))?;
@@ -120,22 +126,20 @@ impl Publisher {
         let head = format!("Host: {control}\r\nContent-Type: application/json\r\n{key}");
         let answers = BufReader::new(stream.try_clone()?);
         let mut publisher = Self { stream, answers, head };
-        let asked = publisher.ask("info", "{}").map_err(|why| match why {
-            AskError::Refused(Refusal::WantsKey) if !plan.api_key.is_empty() => {
-                "it refuses this API key: it is not what `control.api_key` is there".to_owned()
-            }
-            why => why.to_string(),
+        let asked = publisher.ask("info", "{}").map_err(|error| match error {
+            ControlError::Refused(Refusal::WantsKey) if !plan.api_key.is_empty() => Refusal::WrongKey.into(),
+            error => error,
         });
-        asked.map_err(|why| LoadError::Unreachable(format!("the control port {control}: {why}")))?;
+        asked.map_err(|error| LoadError::Control { address: control, error })?;
         Ok(publisher)
     }
 
     /// One request and its answer.
-    fn ask(&mut self, method: &str, body: &str) -> Result<(), AskError> {
+    fn ask(&mut self, method: &str, body: &str) -> Result<(), ControlError> {
         let mut request = String::new();
         write_request(&mut request, method, &self.head, body);
-        self.stream.write_all(request.as_bytes()).map_err(AskError::Unsent)?;
-        Ok(read_answer(&mut self.answers).map_err(AskError::Unanswered)??)
+        self.stream.write_all(request.as_bytes()).map_err(ControlError::Unsent)?;
+        Ok(read_answer(&mut self.answers).map_err(ControlError::Unanswered)??)
     }
 
     /// Publishes for as long as the plan says, and waits for the answers.
