@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 use url::Url;
 
-use super::{ConfigurationFile, parse_address, print, reachable, say, websocket, whole_number};
+use super::{ConfigurationFile, FlagError, parse_address, print, reachable, say, websocket, whole_number};
 
 /// The values of `--short`.
 const SHORT_CLIENTS: usize = 1000;
@@ -99,17 +99,17 @@ enum Spread {
     Skewed,
 }
 
-fn number(text: &str) -> Result<usize, String> {
+fn number(text: &str) -> Result<usize, FlagError> {
     whole_number(text, 0..=u32::MAX as usize)
 }
 
-fn positive(text: &str) -> Result<u32, String> {
+fn positive(text: &str) -> Result<u32, FlagError> {
     whole_number(text, 1..=u32::MAX)
 }
 
-fn parse_time(text: &str) -> Result<Duration, String> {
-    let time = Interval::try_from(text.to_owned()).map_err(|right| format!("expected {right}"))?.0;
-    if time.is_zero() || time > TIME_MAX { Err("expected a time up to 24h".to_owned()) } else { Ok(time) }
+fn parse_time(text: &str) -> Result<Duration, FlagError> {
+    let time = Interval::try_from(text.to_owned())?.0;
+    if time.is_zero() || time > TIME_MAX { Err(FlagError::LongTime) } else { Ok(time) }
 }
 
 impl Options {

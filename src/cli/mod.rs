@@ -11,7 +11,7 @@ use std::str::FromStr;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
-use fanfare::config::{self, FILE_VARIABLE, Loaded};
+use fanfare::config::{self, AddressError, FILE_VARIABLE, IntervalError, Loaded};
 
 mod check;
 mod load;
@@ -108,18 +108,34 @@ fn say(line: impl Display) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
+/// What the value of a flag would have to be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+enum FlagError {
+    #[error("expected a whole number from {least} to {most}")]
+    WholeNumber { least: String, most: String },
+    #[error("expected {0}")]
+    Address(#[from] AddressError),
+    #[error("expected {0}")]
+    Time(#[from] IntervalError),
+    #[error("expected a time up to 24h")]
+    LongTime,
+}
+
 /// A whole number of a flag, within `range`.
-fn whole_number<T>(text: &str, range: RangeInclusive<T>) -> Result<T, String>
+fn whole_number<T>(text: &str, range: RangeInclusive<T>) -> Result<T, FlagError>
 where
     T: FromStr + PartialOrd + Display,
 {
     let number = text.parse().ok().filter(|number| range.contains(number));
-    number.ok_or_else(|| format!("expected a whole number from {} to {}", range.start(), range.end()))
+    number.ok_or_else(|| FlagError::WholeNumber {
+        least: range.start().to_string(),
+        most: range.end().to_string(),
+    })
 }
 
 /// An address of a flag, by number or by name.
-fn parse_address(text: &str) -> Result<SocketAddr, String> {
-    config::address(text).map_err(|right| format!("expected {right}"))
+fn parse_address(text: &str) -> Result<SocketAddr, FlagError> {
+    Ok(config::address(text)?)
 }
 
 /// The address by which this machine itself reaches `address`: loopback for "every address".

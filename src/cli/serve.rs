@@ -14,7 +14,9 @@ use fanfare::engine::Engine;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
-use super::{ConfigurationFile, WRONG_CONFIGURATION, logging, parse_address, print, reachable, whole_number};
+use super::{
+    ConfigurationFile, FlagError, WRONG_CONFIGURATION, logging, parse_address, print, reachable, whole_number,
+};
 
 /// A signal within this time after the first one is the same request: `timeout` and some supervisors signal
 /// the process and then its group.
@@ -59,8 +61,8 @@ pub(super) struct Options {
 #[derive(Clone)]
 struct Listen(Vec<SocketAddr>);
 
-fn parse_addresses(text: &str) -> Result<Listen, String> {
-    config::addresses(text).map(Listen).map_err(|right| format!("expected {right}"))
+fn parse_addresses(text: &str) -> Result<Listen, FlagError> {
+    Ok(config::addresses(text).map(Listen)?)
 }
 
 impl Options {

@@ -1,5 +1,6 @@
 //! Times, as written in a configuration.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -71,11 +72,17 @@ fn expected_interval(number: &str, unit: &str) -> IntervalError {
     IntervalError { number, unit }
 }
 
+impl fmt::Display for Interval {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_millis() {
+            milliseconds if milliseconds % 1000 == 0 => write!(f, "{}s", milliseconds / 1000),
+            milliseconds => write!(f, "{milliseconds}ms"),
+        }
+    }
+}
+
 impl From<Interval> for String {
     fn from(interval: Interval) -> Self {
-        match interval.0.as_millis() {
-            milliseconds if milliseconds % 1000 == 0 => format!("{}s", milliseconds / 1000),
-            milliseconds => format!("{milliseconds}ms"),
-        }
+        interval.to_string()
     }
 }

@@ -23,6 +23,7 @@ mod load;
 mod log;
 pub mod memory;
 mod problem;
+mod relation;
 mod secret;
 mod service_links;
 #[cfg(test)]
@@ -42,6 +43,7 @@ pub use interval::{Interval, IntervalError};
 pub use load::{FILE_VARIABLE, Loaded, load};
 pub use log::{Log, LogFormat};
 pub use problem::{Origin, Problem, Problems, grouped};
+pub use relation::Relation;
 pub use secret::{AmqpUrl, AmqpUrlError, AmqpUrls, AmqpUrlsError, Secret};
 pub use validate::NAMESPACES_MAX;
 

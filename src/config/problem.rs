@@ -5,6 +5,8 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use super::relation::Relation;
+
 /// One thing that is wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
@@ -47,8 +49,8 @@ pub enum Problem {
         expected: String,
     },
     /// Values that are valid alone but not together, or not safe.
-    #[error("{0}")]
-    Relation(String),
+    #[error(transparent)]
+    Relation(Relation),
 }
 
 /// The place of a value.
@@ -112,6 +114,7 @@ pub fn grouped(number: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::relation::RelationKind;
     use super::*;
 
     #[test]
@@ -123,7 +126,9 @@ mod tests {
 
     #[test]
     fn each_problem_stands_on_a_line_of_its_own() {
-        let problems = Problems(vec![Problem::Relation("a".to_owned()), Problem::Relation("b".to_owned())]);
-        assert_eq!(problems.to_string(), "a\nb");
+        let relation = |key| Problem::Relation(RelationKind::NoName(key).into());
+        let text = Problems(vec![relation("a"), relation("b")]).to_string();
+        let lines: Vec<_> = text.lines().map(|line| line.split(' ').next()).collect();
+        assert_eq!(lines, [Some("a"), Some("b")], "{text}");
     }
 }

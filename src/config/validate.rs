@@ -5,11 +5,11 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::memory::API_BODIES_BYTES;
+use super::relation::RelationKind;
 use super::{
     Amqp, Config, Control, Interval, Limits, Namespace, Problem, Problems, Server, SlowPolicy, Source,
-    grouped, parse_cpus,
+    parse_cpus,
 };
-use crate::base::printable::escaped;
 use crate::domain::client_id::SHARDS_MAX;
 use crate::transport::origin::{OriginPattern, is_loopback};
 
@@ -54,7 +54,7 @@ impl Config {
     /// that no port is open to strangers by mistake.
     ///
     /// # Errors
-    /// Everything that is wrong, as sentences.
+    /// Everything that is wrong.
     pub fn validate(&self) -> Result<(), Problems> {
         let mut findings = Findings::default();
         server(&mut findings, &self.server);
@@ -65,7 +65,7 @@ impl Config {
         timeouts(&mut findings, self);
         namespaces(&mut findings, self);
         findings.require(matches!(self.log.level.as_str(), "error" | "warn" | "info" | "debug"), || {
-            format!("log.level is `{}`: expected `error`, `warn`, `info` or `debug`", self.log.level)
+            RelationKind::LogLevel(self.log.level.clone())
         });
         Problems::unless_none(findings.0, ())
     }
@@ -76,56 +76,61 @@ impl Config {
 struct Findings(Vec<Problem>);
 
 impl Findings {
-    fn require(&mut self, holds: bool, sentence: impl FnOnce() -> String) {
+    fn require(&mut self, holds: bool, relation: impl FnOnce() -> RelationKind) {
         if !holds {
-            self.0.push(Problem::Relation(sentence()));
+            self.add(relation());
         }
     }
 
+    fn add(&mut self, relation: RelationKind) {
+        self.0.push(Problem::Relation(relation.into()));
+    }
+
     /// `key` must be from `least` to `most`, because of `why`.
-    fn within(&mut self, key: &str, value: usize, (least, most): (usize, usize), why: &str) {
-        self.require((least..=most).contains(&value), || {
-            let range = match most {
-                usize::MAX => format!("at least {}", grouped(least)),
-                _ => format!("from {} to {}", grouped(least), grouped(most)),
-            };
-            format!("{key} is {} and must be {range}: {why}", grouped(value))
+    fn within(&mut self, key: &str, value: usize, (least, most): (usize, usize), why: &'static str) {
+        self.require((least..=most).contains(&value), || RelationKind::OutOfRange {
+            key: key.to_owned(),
+            value,
+            least,
+            most,
+            why,
         });
     }
 
     /// One limit must not exceed another, because of `why`.
-    fn not_above(&mut self, (key, value): (&str, usize), (bound, most): (&str, usize), why: &str) {
-        self.require(value <= most, || {
-            format!("{key} ({}) must not exceed {bound} ({}): {why}", grouped(value), grouped(most))
+    fn not_above(&mut self, (key, value): (&str, usize), (bound, most): (&str, usize), why: &'static str) {
+        self.require(value <= most, || RelationKind::AboveOther {
+            key: key.to_owned(),
+            value,
+            bound: bound.to_owned(),
+            most,
+            why,
         });
     }
 
-    fn positive(&mut self, key: &str, value: usize, why: &str) {
+    fn positive(&mut self, key: &str, value: usize, why: &'static str) {
         self.within(key, value, (1, usize::MAX), why);
     }
 
-    fn time(&mut self, key: &str, interval: Interval) {
-        self.require(!interval.is_zero() && interval.0 <= INTERVAL_MAX, || {
-            format!("{key} is {} and must be from 1ms to 24h", String::from(interval))
-        });
+    /// A time that cannot be zero.
+    fn time(&mut self, key: &'static str, time: Interval) {
+        self.require(!time.is_zero() && time.0 <= INTERVAL_MAX, || RelationKind::BadTime { key, time });
+    }
+
+    /// A time that can be zero.
+    fn time_or_zero(&mut self, key: &str, time: Interval) {
+        self.require(time.0 <= INTERVAL_MAX, || RelationKind::LongTime { key: key.to_owned(), time });
     }
 }
 
 fn server(findings: &mut Findings, server: &Server) {
-    findings.require(!server.listen.is_empty(), || {
-        "server.listen is empty: no client could connect; name at least one address".to_owned()
-    });
+    findings.require(!server.listen.is_empty(), || RelationKind::NoListener);
     for (position, &address) in server.listen.iter().enumerate() {
         findings.require(address.port() == 0 || !server.listen[..position].contains(&address), || {
-            format!("server.listen names {address} twice")
+            RelationKind::ListensTwice(address)
         });
         findings.require(server.insecure || is_loopback(address.ip()), || {
-            format!(
-                "server.listen: {address} can be reached from other machines. There are no tokens yet, so \
-                 anyone who reaches it could subscribe to everything. Listen on 127.0.0.1 behind a proxy \
-                 that knows who may come in, or say `--insecure` (server.insecure = true) if the network is \
-                 yours"
-            )
+            RelationKind::ClientsFromElsewhere(address)
         });
     }
     findings.within(
@@ -134,43 +139,31 @@ fn server(findings: &mut Findings, server: &Server) {
         (0, SHARDS_MAX.into()),
         "the ids of clients have room for no more",
     );
-    if let Err(problem) = parse_cpus(&server.cpus) {
-        findings.require(false, || format!("server.cpus: {problem}"));
+    if let Err(error) = parse_cpus(&server.cpus) {
+        findings.add(RelationKind::Cpus(error));
     }
     for origin in &server.allowed_origins {
         if let Err(error) = OriginPattern::parse(origin) {
-            findings.require(false, || {
-                format!("server.allowed_origins: `{origin}` is no origin that a page can have: {error}")
-            });
+            findings.add(RelationKind::AllowedOrigin { origin: origin.clone(), error });
         }
     }
     let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#');
     findings.require(server.path.starts_with('/') && server.path.bytes().all(plain), || {
-        format!("server.path is `{}`: expected a path such as `/connection/websocket`", server.path)
+        RelationKind::Path(server.path.clone())
     });
-    findings.require(!server.namespace_boundary.is_control(), || {
-        "server.namespace_boundary is a control character, which no topic's name may contain".to_owned()
-    });
+    findings.require(!server.namespace_boundary.is_control(), || RelationKind::ControlAsBoundary);
 }
 
 fn control(findings: &mut Findings, control: &Control, server: &Server) {
     let address = control.listen;
     findings.require(is_loopback(address.ip()) || !control.api_key.is_empty(), || {
-        format!(
-            "control.listen: {address} can be reached from other machines, and without control.api_key \
-             anyone there could publish and close clients. Set the key (FANFARE_CONTROL_API_KEY), or listen \
-             on 127.0.0.1"
-        )
+        RelationKind::OperatorsFromElsewhere(address)
     });
     findings.require(control.api_key.bytes().all(|byte| byte.is_ascii_graphic()), || {
-        "control.api_key has spaces or characters beyond ASCII: it could not stand in an HTTP header"
-            .to_owned()
+        RelationKind::KeyNotInHeader
     });
     findings.require(address.port() == 0 || !server.listen.contains(&address), || {
-        format!(
-            "control.listen and server.listen both name {address}: operators and clients come in by \
-             different doors"
-        )
+        RelationKind::OneAddressForBoth(address)
     });
     let body = (1, API_BODIES_BYTES as usize);
     findings.within("control.body_bytes", control.body_bytes, body, "all bodies together have 64 MiB");
@@ -178,9 +171,9 @@ fn control(findings: &mut Findings, control: &Control, server: &Server) {
 
 fn amqp(findings: &mut Findings, amqp: &Amqp) {
     if !amqp.url.is_empty()
-        && let Err(problem) = amqp.url.check()
+        && let Err(error) = amqp.url.check()
     {
-        findings.require(false, || format!("amqp.url {problem}"));
+        findings.add(RelationKind::Url(error));
     }
     let names = [
         ("amqp.exchange", &amqp.exchange),
@@ -189,22 +182,27 @@ fn amqp(findings: &mut Findings, amqp: &Amqp) {
         ("amqp.dead_letter_queue", &amqp.dead_letter_queue),
     ];
     for (key, name) in names {
-        findings
-            .require(!name.is_empty(), || format!("{key} is empty: RabbitMQ would take another one for it"));
+        findings.require(!name.is_empty(), || RelationKind::NoName(key));
     }
     let patterns = amqp.bindings.patterns().iter().map(|pattern| ("amqp.bindings", pattern));
     for (key, name) in names.into_iter().chain([("amqp.queue", &amqp.queue)]).chain(patterns) {
-        findings.require(name.len() <= AMQP_NAME_BYTES_MAX, || {
-            format!("{key}: `{name}` is longer than AMQP's {AMQP_NAME_BYTES_MAX} bytes")
+        findings.require(name.len() <= AMQP_NAME_BYTES_MAX, || RelationKind::LongName {
+            key,
+            name: name.clone(),
+            most: AMQP_NAME_BYTES_MAX,
         });
     }
-    findings.require(amqp.exchange != amqp.dead_letter_exchange, || {
-        "amqp.dead_letter_exchange is amqp.exchange: what cannot be delivered would come back for ever"
-            .to_owned()
-    });
-    findings.require(amqp.queue.is_empty() || amqp.queue != amqp.dead_letter_queue, || {
-        "amqp.dead_letter_queue is amqp.queue: what cannot be delivered would come back for ever".to_owned()
-    });
+    let comes_back = |key, source_key| move || RelationKind::DeadLettersComeBack { key, source_key };
+    findings.require(
+        amqp.exchange != amqp.dead_letter_exchange,
+        comes_back("amqp.dead_letter_exchange", "amqp.exchange"),
+    );
+    findings.require(
+        amqp.queue.is_empty() || amqp.queue != amqp.dead_letter_queue,
+        comes_back("amqp.dead_letter_queue", "amqp.queue"),
+    );
+    findings
+        .require(amqp.stream != amqp.dead_letter_queue, comes_back("amqp.dead_letter_queue", "amqp.stream"));
     bindings(findings, amqp);
     stream(findings, amqp);
     findings.within("amqp.message_ids", amqp.message_ids, (0, MESSAGE_IDS_MAX), "each is remembered");
@@ -216,71 +214,35 @@ fn amqp(findings: &mut Findings, amqp: &Amqp) {
     findings.positive("amqp.queue_max_messages", own, "a queue without room keeps nothing");
     findings.time("amqp.reconnect_min", amqp.reconnect_min);
     findings.time("amqp.reconnect_max", amqp.reconnect_max);
-    findings.require(amqp.queue_delay.0 <= INTERVAL_MAX, || {
-        format!("amqp.queue_delay is {} and must be at most 24h", String::from(amqp.queue_delay))
-    });
-    findings.require(amqp.reconnect_min <= amqp.reconnect_max, || {
-        format!(
-            "amqp.reconnect_min ({}) must not exceed amqp.reconnect_max ({})",
-            String::from(amqp.reconnect_min),
-            String::from(amqp.reconnect_max)
-        )
-    });
+    findings.time_or_zero("amqp.queue_delay", amqp.queue_delay);
+    let (least, most) = (amqp.reconnect_min, amqp.reconnect_max);
+    findings.require(least <= most, || RelationKind::Reconnect { least, most });
 }
 
 /// Checks bindings that follow subscribers. They are only for a queue that nobody else reads and that holds
 /// nothing for later.
 fn bindings(findings: &mut Findings, amqp: &Amqp) {
     let is_empty = !amqp.bindings.is_dynamic() && amqp.bindings.patterns().is_empty();
-    findings.require(!amqp.queue.is_empty() || !is_empty, || {
-        "amqp.bindings is empty: nothing would ever arrive; \"all\" stands for everything".to_owned()
-    });
+    findings.require(!amqp.queue.is_empty() || !is_empty, || RelationKind::NoBindings);
     let is_dynamic = amqp.bindings.is_dynamic();
-    findings.require(!is_dynamic || amqp.source == Source::Queue, || {
-        "amqp.bindings is \"dynamic\", but amqp.source is \"stream\": all nodes read the stream, and it keeps \
-         what subscribers will come back for, so it cannot follow those of one node; say amqp.source = \
-         \"queue\" (`--source queue`), or amqp.bindings = \"all\""
-            .to_owned()
+    findings.require(!is_dynamic || amqp.source == Source::Queue, || RelationKind::DynamicStream);
+    findings.require(!is_dynamic || amqp.queue.is_empty(), || RelationKind::DynamicQueue {
+        queue: amqp.queue.clone(),
     });
-    findings.require(!is_dynamic || amqp.queue.is_empty(), || {
-        format!(
-            "amqp.bindings is \"dynamic\", but amqp.queue names `{}`: it keeps what is sent while no engine \
-             and so no subscriber is there, and its bindings are its owner's; leave amqp.queue empty, or say \
-             amqp.bindings = \"all\"",
-            amqp.queue
-        )
-    });
-    findings.require(amqp.binding_linger.0 <= INTERVAL_MAX, || {
-        format!("amqp.binding_linger is {} and must be at most 24h", String::from(amqp.binding_linger))
-    });
+    findings.time_or_zero("amqp.binding_linger", amqp.binding_linger);
 }
 
 fn stream(findings: &mut Findings, amqp: &Amqp) {
     findings.require(amqp.queue.is_empty() || amqp.source == Source::Queue, || {
-        format!(
-            "amqp.queue names `{}`, but amqp.source is \"stream\": say amqp.source = \"queue\" \
-             (`--source queue`) to consume it, or leave amqp.queue empty",
-            amqp.queue
-        )
-    });
-    findings.require(amqp.stream != amqp.dead_letter_queue, || {
-        "amqp.dead_letter_queue is amqp.stream: what cannot be delivered would come back for ever".to_owned()
+        RelationKind::QueueWithStream { queue: amqp.queue.clone() }
     });
     let (least, most) = (amqp.replay_max_age, amqp.stream_max_age);
-    findings.require(least.0 >= REPLAY_AGE_MIN && least.0 <= INTERVAL_MAX, || {
-        format!(
-            "amqp.replay_max_age is {} and must be from 2m, so that a living node's marker is among what is \
-             read back, to 24h",
-            String::from(least)
-        )
+    findings.require(least.0 >= REPLAY_AGE_MIN && least.0 <= INTERVAL_MAX, || RelationKind::ReplayAge {
+        time: least,
     });
-    findings.require(least <= most && most.0 <= STREAM_AGE_MAX, || {
-        format!(
-            "amqp.stream_max_age is {} and must be from amqp.replay_max_age ({}) to 8760h: what is read back \
-             has to be there",
-            String::from(most),
-            String::from(least)
-        )
+    findings.require(least <= most && most.0 <= STREAM_AGE_MAX, || RelationKind::StreamAge {
+        time: most,
+        replay: least,
     });
     let bytes = usize::try_from(amqp.stream_max_bytes).unwrap_or(usize::MAX);
     let range = (STREAM_BYTES_MIN, STREAM_BYTES_MAX);
@@ -371,12 +333,7 @@ fn counts(findings: &mut Findings, config: &Config) {
     findings.positive("budgets.crowd", budgets.crowd, "nobody is no crowd");
     let share = (1 << 10, 1 << 20);
     findings.within("budgets.read_bytes", budgets.read_bytes, share, "a client's share is some commands");
-    findings.require(READ_TIMES.contains(&budgets.read_time.0), || {
-        format!(
-            "budgets.read_time is {} and must be from 1ms to 1s: a part of each turn is for publications",
-            String::from(budgets.read_time)
-        )
-    });
+    findings.require(READ_TIMES.contains(&budgets.read_time.0), || RelationKind::ReadTime(budgets.read_time));
     let paces = [
         (
             "stop.clients_per_second",
@@ -407,16 +364,8 @@ fn timeouts(findings: &mut Findings, config: &Config) {
         findings.time(key, interval);
     }
     let (ping, pong) = (timeouts.ping, timeouts.pong);
-    findings.require(pong < ping, || {
-        format!(
-            "timeouts.pong ({}) must be shorter than timeouts.ping ({}): each ping waits for its own pong",
-            String::from(pong),
-            String::from(ping)
-        )
-    });
-    findings.require(ping.0.subsec_nanos() == 0, || {
-        format!("timeouts.ping is {}: the protocol tells clients whole seconds", String::from(ping))
-    });
+    findings.require(pong < ping, || RelationKind::LatePong { pong, ping });
+    findings.require(ping.0.subsec_nanos() == 0, || RelationKind::PartOfSecond(ping));
 }
 
 fn namespaces(findings: &mut Findings, config: &Config) {
@@ -425,13 +374,10 @@ fn namespaces(findings: &mut Findings, config: &Config) {
     findings.within("the number of namespaces", named, most, "their numbers have 16 bits");
     let boundary = config.server.namespace_boundary;
     for (name, options) in &config.namespaces {
-        findings.require(!name.is_empty() && !name.contains(|c: char| c == boundary || c.is_control()), || {
-            format!(
-                "namespaces.`{}`: a topic's namespace is what stands before the first `{boundary}`, so no \
-                 topic could be in this one",
-                escaped(name)
-            )
-        });
+        findings
+            .require(!name.is_empty() && !name.contains(|c: char| c == boundary || c.is_control()), || {
+                RelationKind::NamespaceName { name: name.clone(), boundary }
+            });
         namespace(findings, name, options, &config.limits);
     }
 }
@@ -440,27 +386,11 @@ fn namespace(findings: &mut Findings, name: &str, options: &Namespace, limits: &
     let key = |option: &str| format!("namespaces.{name}.{option}");
     let merges = !options.max_delay.is_zero();
     let limited = options.max_messages > 0 || options.max_bytes > 0;
-    findings.require(merges || !limited, || {
-        format!(
-            "{} and {} say when waiting ends, but without {} nothing waits",
-            key("max_messages"),
-            key("max_bytes"),
-            key("max_delay")
-        )
-    });
-    findings.require(options.max_delay.0 <= INTERVAL_MAX, || {
-        format!("{} is {} and must be at most 24h", key("max_delay"), String::from(options.max_delay))
-    });
-    findings.require(options.history_ttl.0 <= INTERVAL_MAX, || {
-        format!("{} is {} and must be at most 24h", key("history_ttl"), String::from(options.history_ttl))
-    });
+    findings.require(merges || !limited, || RelationKind::NothingWaits { name: name.to_owned() });
+    findings.time_or_zero(&key("max_delay"), options.max_delay);
+    findings.time_or_zero(&key("history_ttl"), options.history_ttl);
     findings.require(options.slow != SlowPolicy::Skip || !options.has_history(), || {
-        format!(
-            "{} is \"skip\", which leaves publications out, or all but the latest of each key, and {} promises that \
-             none is missing: choose one",
-            key("slow"),
-            key("history_size")
-        )
+        RelationKind::SkipsHistory { name: name.to_owned() }
     });
     let frame = ("limits.frame_bytes", limits.frame_bytes);
     findings.not_above((&key("max_bytes"), options.max_bytes), frame, "what waits leaves in one frame");

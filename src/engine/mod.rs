@@ -68,16 +68,30 @@ pub enum StartError {
     #[error(transparent)]
     Broker(#[from] broker::StartError),
     /// A thread could not be set up.
-    #[error("the thread `{name}` cannot be set up: {reason}")]
+    #[error("the thread `{name}` cannot be set up: {error}")]
     Thread {
         /// Its name.
         name: String,
         /// Why.
-        reason: String,
+        error: ThreadStartError,
     },
     /// The list of CPUs to pin shards to is malformed.
     #[error("server.cpus: {0}")]
     Cpus(CpuListError),
+}
+
+/// Why a thread could not be set up.
+#[derive(Debug, Error)]
+pub enum ThreadStartError {
+    /// The operating system refused what it needs.
+    #[error(transparent)]
+    System(#[from] std::io::Error),
+    /// It cannot have a table of descriptors of its own.
+    #[error("no table of descriptors of its own (server.private_fd_tables): {0}")]
+    DescriptorTable(Errno),
+    /// It did not report in time that it has started, or it has ended.
+    #[error(transparent)]
+    Silent(#[from] mpsc::RecvTimeoutError),
 }
 
 /// Why the engine ended without being asked, or what was still open at the end.
@@ -380,7 +394,7 @@ type PollAndWaker = (ShardPoll, Box<dyn Wake>);
 /// Each shard's poll, and what wakes it.
 fn make_polls(shards: u16) -> Result<Vec<PollAndWaker>, StartError> {
     (0..shards)
-        .map(|id| ShardPoll::new().map_err(|error| not_set_up(&shard_thread::name(id), &error)))
+        .map(|id| ShardPoll::new().map_err(|error| not_set_up(&shard_thread::name(id), error)))
         .collect()
 }
 
@@ -400,8 +414,8 @@ fn prepare_shards(
     Ok(shard_threads)
 }
 
-fn not_set_up(name: &str, reason: &dyn std::fmt::Display) -> StartError {
-    StartError::Thread { name: name.to_owned(), reason: reason.to_string() }
+fn not_set_up(name: &str, error: impl Into<ThreadStartError>) -> StartError {
+    StartError::Thread { name: name.to_owned(), error: error.into() }
 }
 
 /// Name of the control thread.
@@ -422,7 +436,7 @@ fn start_broker(threads: &Threads, event_loop: EventLoop, setup: broker::Setup) 
             Err(mpsc::RecvTimeoutError::Timeout) if stats.replayed.value() > replayed => {
                 replayed = stats.replayed.value();
             }
-            Err(error) => return Err(not_set_up("broker", &error)),
+            Err(error) => return Err(not_set_up("broker", error)),
         }
     }
 }

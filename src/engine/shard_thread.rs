@@ -12,7 +12,7 @@ use nix::sched::{CloneFlags, unshare};
 
 use crate::domain::mail::ShardId;
 use crate::engine::threads::{ThreadError, Threads};
-use crate::engine::{START_LIMIT, StartError, cannot_listen, cpus, not_set_up};
+use crate::engine::{START_LIMIT, StartError, ThreadStartError, cannot_listen, cpus, not_set_up};
 use crate::net::event_loop::{Loop, ShardPoll};
 use crate::net::listener::Listener;
 use crate::shard;
@@ -84,7 +84,7 @@ impl ShardThread {
 
     fn answer(&self) -> Result<(), StartError> {
         let answer = self.answers.recv_timeout(START_LIMIT);
-        answer.unwrap_or_else(|error| Err(not_set_up(&self.name, &error)))
+        answer.unwrap_or_else(|error| Err(not_set_up(&self.name, error)))
     }
 }
 
@@ -98,10 +98,8 @@ fn take(place: Place) -> Result<(), StartError> {
         cpus::pin(cpu);
     }
     if place.private_fd_table {
-        unshare(CloneFlags::CLONE_FILES).map_err(|error| {
-            let what = format_args!("no table of descriptors of its own (server.private_fd_tables): {error}");
-            not_set_up(&name(place.shard), &what)
-        })?;
+        unshare(CloneFlags::CLONE_FILES)
+            .map_err(|error| not_set_up(&name(place.shard), ThreadStartError::DescriptorTable(error)))?;
     }
     Ok(())
 }
@@ -131,5 +129,5 @@ fn build_loop(work: Work, shard_poll: ShardPoll) -> Result<Loop<WebSocket>, Star
     };
     let listeners = addresses.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     Loop::new(setup, shard_poll, listeners, clients_max, Instant::now())
-        .map_err(|error| not_set_up(&name, &error))
+        .map_err(|error| not_set_up(&name, error))
 }

@@ -77,7 +77,7 @@ impl Threads {
             let mut notice = notice;
             notice.result = work();
         });
-        spawned.map_err(|error| not_set_up(name, &error))?;
+        spawned.map_err(|error| not_set_up(name, error))?;
         self.running.lock().insert(name.to_owned());
         Ok(())
     }

@@ -1,0 +1,130 @@
+//! What is wrong with values that are valid alone: they do not go together, or are not safe.
+
+use std::net::SocketAddr;
+
+use super::{AmqpUrlsError, CpuListError, Interval, grouped};
+use crate::base::printable::escaped;
+use crate::transport::origin::PatternError;
+
+/// Why a value cannot be used, as a sentence that says what to do.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct Relation(#[from] RelationKind);
+
+/// What is wrong. `key` names a value, and `why` is the reason of its bound.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RelationKind {
+    #[error("{key} is {} and must be {}: {why}", grouped(*value), range(*least, *most))]
+    OutOfRange { key: String, value: usize, least: usize, most: usize, why: &'static str },
+    #[error("{key} ({}) must not exceed {bound} ({}): {why}", grouped(*value), grouped(*most))]
+    AboveOther { key: String, value: usize, bound: String, most: usize, why: &'static str },
+    #[error("{key} is {time} and must be from 1ms to 24h")]
+    BadTime { key: &'static str, time: Interval },
+    #[error("{key} is {time} and must be at most 24h")]
+    LongTime { key: String, time: Interval },
+
+    #[error("server.listen is empty: no client could connect; name at least one address")]
+    NoListener,
+    #[error("server.listen names {0} twice")]
+    ListensTwice(SocketAddr),
+    #[error(
+        "server.listen: {0} can be reached from other machines. There are no tokens yet, so anyone who reaches it could \
+         subscribe to everything. Listen on 127.0.0.1 behind a proxy that knows who may come in, or say `--insecure` \
+         (server.insecure = true) if the network is yours"
+    )]
+    ClientsFromElsewhere(SocketAddr),
+    #[error("server.cpus: {0}")]
+    Cpus(CpuListError),
+    #[error("server.allowed_origins: `{origin}` is no origin that a page can have: {error}")]
+    AllowedOrigin { origin: String, error: PatternError },
+    #[error("server.path is `{0}`: expected a path such as `/connection/websocket`")]
+    Path(String),
+    #[error("server.namespace_boundary is a control character, which no topic's name may contain")]
+    ControlAsBoundary,
+
+    #[error(
+        "control.listen: {0} can be reached from other machines, and without control.api_key anyone there could publish and \
+         close clients. Set the key (FANFARE_CONTROL_API_KEY), or listen on 127.0.0.1"
+    )]
+    OperatorsFromElsewhere(SocketAddr),
+    #[error("control.api_key has spaces or characters beyond ASCII: it could not stand in an HTTP header")]
+    KeyNotInHeader,
+    #[error(
+        "control.listen and server.listen both name {0}: operators and clients come in by different doors"
+    )]
+    OneAddressForBoth(SocketAddr),
+
+    #[error("amqp.url {0}")]
+    Url(AmqpUrlsError),
+    #[error("{0} is empty: RabbitMQ would take another one for it")]
+    NoName(&'static str),
+    #[error("{key}: `{name}` is longer than AMQP's {most} bytes")]
+    LongName { key: &'static str, name: String, most: usize },
+    #[error("{key} is {source_key}: what cannot be delivered would come back for ever")]
+    DeadLettersComeBack { key: &'static str, source_key: &'static str },
+    #[error("amqp.reconnect_min ({least}) must not exceed amqp.reconnect_max ({most})")]
+    Reconnect { least: Interval, most: Interval },
+    #[error("amqp.bindings is empty: nothing would ever arrive; \"all\" stands for everything")]
+    NoBindings,
+    #[error(
+        "amqp.bindings is \"dynamic\", but amqp.source is \"stream\": all nodes read the stream, and it keeps what \
+         subscribers will come back for, so it cannot follow those of one node; say amqp.source = \"queue\" (`--source \
+         queue`), or amqp.bindings = \"all\""
+    )]
+    DynamicStream,
+    #[error(
+        "amqp.bindings is \"dynamic\", but amqp.queue names `{queue}`: it keeps what is sent while no engine and so no \
+         subscriber is there, and its bindings are its owner's; leave amqp.queue empty, or say amqp.bindings = \"all\""
+    )]
+    DynamicQueue { queue: String },
+    #[error(
+        "amqp.queue names `{queue}`, but amqp.source is \"stream\": say amqp.source = \"queue\" (`--source queue`) to \
+         consume it, or leave amqp.queue empty"
+    )]
+    QueueWithStream { queue: String },
+    #[error(
+        "amqp.replay_max_age is {time} and must be from 2m, so that a living node's marker is among what is read back, to \
+         24h"
+    )]
+    ReplayAge { time: Interval },
+    #[error(
+        "amqp.stream_max_age is {time} and must be from amqp.replay_max_age ({replay}) to 8760h: what is read back has to \
+         be there"
+    )]
+    StreamAge { time: Interval, replay: Interval },
+
+    #[error("budgets.read_time is {0} and must be from 1ms to 1s: a part of each turn is for publications")]
+    ReadTime(Interval),
+    #[error(
+        "timeouts.pong ({pong}) must be shorter than timeouts.ping ({ping}): each ping waits for its own pong"
+    )]
+    LatePong { pong: Interval, ping: Interval },
+    #[error("timeouts.ping is {0}: the protocol tells clients whole seconds")]
+    PartOfSecond(Interval),
+    #[error("log.level is `{0}`: expected `error`, `warn`, `info` or `debug`")]
+    LogLevel(String),
+
+    #[error(
+        "namespaces.`{}`: a topic's namespace is what stands before the first `{boundary}`, so no topic could be in this \
+         one",
+        escaped(.name)
+    )]
+    NamespaceName { name: String, boundary: char },
+    #[error(
+        "namespaces.{name}.max_messages and namespaces.{name}.max_bytes say when waiting ends, but without \
+         namespaces.{name}.max_delay nothing waits"
+    )]
+    NothingWaits { name: String },
+    #[error(
+        "namespaces.{name}.slow is \"skip\", which leaves publications out, or all but the latest of each key, and \
+         namespaces.{name}.history_size promises that none is missing: choose one"
+    )]
+    SkipsHistory { name: String },
+}
+
+fn range(least: usize, most: usize) -> String {
+    match most {
+        usize::MAX => format!("at least {}", grouped(least)),
+        _ => format!("from {} to {}", grouped(least), grouped(most)),
+    }
+}
