@@ -14,6 +14,7 @@ use fanfare::base::mailbox::{Wake, mailbox};
 use fanfare::codec::deflate::{Deflater, Inflater, TAIL};
 use fanfare::config::{Config, Interval};
 use fanfare::domain::client_id::NodeId;
+use fanfare::domain::codec::Codec;
 use fanfare::domain::encoding::Encoding;
 use fanfare::domain::namespaces::Namespaces;
 use fanfare::net::event_loop::{Loop, ShardPoll};
@@ -98,6 +99,10 @@ impl Transport for Echo {
 
     fn assembled_bytes(&self) -> usize {
         self.connection.assembled_bytes()
+    }
+
+    fn codec(&self) -> Codec {
+        self.connection.codec()
     }
 
     fn framing(&self, encoding: Encoding) -> Framing {

@@ -29,7 +29,10 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("manual", &[]),
     ("domain", &["config"]),
     ("codec", &["domain::codec", "domain::encoding", "domain::publication", "domain::reasons"]),
-    ("transport", &["base::printable", "codec::deflate", "domain::encoding", "domain::reasons"]),
+    (
+        "transport",
+        &["base::printable", "codec::deflate", "domain::codec", "domain::encoding", "domain::reasons"],
+    ),
     ("config", &["domain::client_id", "transport::origin", "base::printable"]),
     ("stats", &["domain::reasons", "transport::refusal"]),
     // Values alone: the bytes of a codec are the shard's affair, and so are streams, transports and logs.

@@ -1,6 +1,6 @@
 //! Single publishes, each to a topic that one client has to itself, with everything of the server on one CPU:
-//! pipelined, as fast as they are answered and 50,000 a second, and 200 a second to one client. Beside them the floor
-//! ([`bare`]).
+//! pipelined, as fast as they are answered and 50,000 a second, and 200 a second to one client. Then 200 a second to a
+//! topic of 100 clients. Beside them the floor ([`bare`]).
 
 use std::cell::RefCell;
 use std::io::{Error, Result};
@@ -22,6 +22,11 @@ use crate::common::{Arguments, LIMIT, LINE_BYTES, Nobody, SERVER_CPU, on_client_
 const ROUNDS: usize = 5;
 /// Clients of the pipelined part.
 const CLIENTS: usize = 500;
+/// Clients of the topic that they share.
+const CROWD: usize = 100;
+/// Where a publication is one delivery.
+const PUBLICATION: &str = "us per publication";
+const DELIVERY: &str = "us per delivery";
 /// Requests that are sent together. As many are on the way while their predecessors are answered.
 const TOGETHER: u64 = 64;
 /// The engine's threads that a publish goes through.
@@ -31,9 +36,9 @@ const THREADS: [&str; 3] = ["control", "broker", "shard-0"];
 /// a time.
 const IN_TURN: &str = "Connection: keep-alive, keep-alive\r\n";
 
-/// The topic of a client.
-pub(super) fn topic(client: usize) -> String {
-    format!("private:{client:05}")
+/// A topic.
+pub(super) fn topic(number: usize) -> String {
+    format!("private:{number:05}")
 }
 
 /// All parts.
@@ -43,12 +48,15 @@ pub(super) fn measure(arguments: &Arguments, report: &mut Report) -> Result<()> 
     pin(SERVER_CPU);
     let engine = start_engine("[timeouts]\nping = \"1h\"\n");
     on_client_cpu(|| pipelined(&engine, divisor, rounds, report))?;
-    on_client_cpu(|| spaced(&engine, divisor, rounds, report))
+    on_client_cpu(|| spaced(&engine, divisor, rounds, report))?;
+    on_client_cpu(|| crowd(&engine, divisor, rounds, report))
 }
 
 /// A server with its clients.
 struct Rig {
     control: SocketAddr,
+    /// Publications go to one after the other; clients are spread over them.
+    topics: usize,
     swarm: Swarm,
     latencies: Latencies,
     process: Watched,
@@ -60,7 +68,7 @@ struct Rig {
 
 /// What one round cost.
 struct Cost {
-    publications: f64,
+    deliveries: f64,
     wall: Duration,
     process: CpuTime,
     threads: Vec<CpuTime>,
@@ -71,30 +79,31 @@ struct Cost {
 
 impl Cost {
     fn per_second(&self) -> f64 {
-        self.publications / self.wall.as_secs_f64()
+        self.deliveries / self.wall.as_secs_f64()
     }
 
-    /// All of the server, for each publication.
+    /// All of the server, for each delivery.
     fn microseconds(&self) -> f64 {
-        self.process.microseconds_each(self.publications)
+        self.process.microseconds_each(self.deliveries)
     }
 }
 
-/// A request for a publication to this client that says when it was due. All have the same length.
-fn request(control: SocketAddr, fields: &str, client: usize, due: u64) -> Vec<u8> {
-    request_to(control, fields, &topic(client), &data(client, due))
+/// A request for a publication to the topic of this number that says when it was due. All have the same length.
+fn request(control: SocketAddr, fields: &str, number: usize, due: u64) -> Vec<u8> {
+    request_to(control, fields, &topic(number), &data(number, due))
 }
 
-fn data(client: usize, due: u64) -> String {
-    numbered_data(&topic(client), due, LINE_BYTES)
+fn data(number: usize, due: u64) -> String {
+    numbered_data(&topic(number), due, LINE_BYTES)
 }
 
 impl Rig {
-    fn of_engine(engine: &Engine, clients: usize) -> Result<Self> {
+    fn of_engine(engine: &Engine, topics: usize, clients: usize) -> Result<Self> {
         let watched = |name| Watched::new(engine.pid(), Some(name));
         Ok(Self {
             control: engine.control_address(),
-            swarm: subscribed(engine.client_address(), clients)?,
+            topics,
+            swarm: subscribed(engine.client_address(), topics, clients)?,
             latencies: Latencies::new(Clock::start(), clients),
             process: Watched::new(engine.pid(), None)?,
             threads: THREADS.into_iter().map(watched).collect::<Result<_>>()?,
@@ -102,34 +111,34 @@ impl Rig {
         })
     }
 
-    fn bare(clients: usize) -> Result<Self> {
+    fn bare(topics: usize, clients: usize) -> Result<Self> {
         let (clock, like_any) = (Clock::start(), SocketAddr::from(([127, 0, 0, 1], 50_000)));
         let (request, data) = (request(like_any, "", 0, clock.now()), data(0, clock.now()));
-        let mut bare = bare::start(clients, request.len(), data.len())?;
-        let swarm = subscribed(bare.address, clients)?;
+        let mut bare = bare::start(topics, clients, request.len(), data.len())?;
+        let swarm = subscribed(bare.address, topics, clients)?;
         let control = bare.answer()?.parse().map_err(Error::other)?;
         let (process, latencies) = (Watched::new(bare.pid(), None)?, Latencies::new(clock, clients));
-        Ok(Self { control, swarm, latencies, process, threads: Vec::new(), _bare: Some(bare) })
+        Ok(Self { control, topics, swarm, latencies, process, threads: Vec::new(), _bare: Some(bare) })
     }
 
     /// Publishes without a pause, many at a time on one connection.
     fn pipelined(&mut self, fields: &'static str, publications: u64) -> Result<Cost> {
-        let (control, clock, clients) = (self.control, self.latencies.clock, self.swarm.len());
+        let (control, clock, topics) = (self.control, self.latencies.clock, self.topics);
         self.round(publications, || {
-            Ok(std::thread::spawn(move || publish_all(control, fields, clock, clients, publications)))
+            Ok(std::thread::spawn(move || publish_all(control, fields, clock, topics, publications)))
         })
     }
 
     /// Publishes once in each interval, whatever becomes of the publications before.
     fn spaced(&mut self, interval: Duration, length: Duration) -> Result<Cost> {
-        let (control, clients) = (self.control, self.swarm.len() as u64);
+        let (control, topics) = (self.control, self.topics as u64);
         let pace = Pace::every(self.latencies.clock, interval, length);
-        let client = move |number: u64| usize::try_from(number % clients).expect("an index");
-        let publication = move |number, due| (topic(client(number)), data(client(number), due));
+        let turn = move |number: u64| usize::try_from(number % topics).expect("an index");
+        let publication = move |number, due| (topic(turn(number)), data(turn(number), due));
         self.round(pace.count, || publish_evenly(control, pace, publication))
     }
 
-    /// What it costs to have so many publications published, each of which one client gets.
+    /// What it costs to have so many publications published, until all clients of their topics have them.
     fn round(
         &mut self,
         publications: u64,
@@ -139,14 +148,15 @@ impl Rig {
         let before: Vec<_> = self.threads().collect::<Result<_>>()?;
         self.latencies.begin(self.latencies.clock.now());
         let publisher = publish()?;
-        let all = |_: &Swarm, latencies: &mut Latencies| latencies.publications() == publications;
+        let deliveries = publications * (self.swarm.len() / self.topics) as u64;
+        let all = |_: &Swarm, latencies: &mut Latencies| latencies.publications() == deliveries;
         self.swarm.turn_until("all publications come", LIMIT, &mut self.latencies, all)?;
         let wall = begin.elapsed();
         ended(publisher)?;
         let process = self.process.process()?.since(process);
         let threads = self.threads().zip(before).map(|(now, before)| Ok(now?.since(before)));
         Ok(Cost {
-            publications: publications as f64,
+            deliveries: deliveries as f64,
             wall,
             process,
             threads: threads.collect::<Result<_>>()?,
@@ -160,21 +170,20 @@ impl Rig {
     }
 }
 
-/// Clients that have subscribed to a topic each.
-fn subscribed(address: SocketAddr, clients: usize) -> Result<Swarm> {
+/// Clients that have subscribed to one topic after the other.
+fn subscribed(address: SocketAddr, topics: usize, clients: usize) -> Result<Swarm> {
     let mut swarm = Swarm::new(address, clients)?;
-    swarm.connect_all(&mut Nobody, LIMIT, |_, client| vec![topic(client)])?;
+    swarm.connect_all(&mut Nobody, LIMIT, |_, client| vec![topic(client % topics)])?;
     Ok(swarm)
 }
 
-/// Publishes to one client after the other. Requests leave [`TOGETHER`], and the next ones when those before the
-/// last ones are answered, so that the server always has
-/// some.
+/// Publishes to one topic after the other. Requests leave [`TOGETHER`], and the next ones when those before the
+/// last ones are answered, so that the server always has some.
 fn publish_all(
     control: SocketAddr,
     fields: &str,
     clock: Clock,
-    clients: usize,
+    topics: usize,
     publications: u64,
 ) -> Result<()> {
     let mut publisher = Publisher::connect(control)?;
@@ -184,8 +193,8 @@ fn publish_all(
             let numbers = sent..publications.min(sent + TOGETHER);
             sent = numbers.end;
             let due = clock.now();
-            let client = |number: u64| usize::try_from(number % clients as u64).expect("an index");
-            let requests = numbers.map(|number| request(control, fields, client(number), due));
+            let turn = |number: u64| usize::try_from(number % topics as u64).expect("an index");
+            let requests = numbers.map(|number| request(control, fields, turn(number), due));
             publisher.send(&requests.collect::<Vec<_>>().concat())?;
         }
         let next = TOGETHER.min(publications - answered);
@@ -197,7 +206,7 @@ fn publish_all(
 
 fn pipelined(engine: &Engine, divisor: u32, rounds: usize, report: &mut Report) -> Result<()> {
     let publications = 100_000 / u64::from(divisor);
-    let (engine, mut bare) = (Rig::of_engine(engine, CLIENTS)?, Rig::bare(CLIENTS)?);
+    let (engine, mut bare) = (Rig::of_engine(engine, CLIENTS, CLIENTS)?, Rig::bare(CLIENTS, CLIENTS)?);
     let engine = RefCell::new(engine);
     let costs = Pairs::take(
         rounds,
@@ -213,7 +222,7 @@ fn pipelined(engine: &Engine, divisor: u32, rounds: usize, report: &mut Report) 
     report.part("private, pipelined", &about);
     let per_second = Summary::of(costs.first().map(Cost::per_second));
     report.row("publications", per_second, "per second", Target::AtLeast(50_000.0));
-    show(&costs, Limits { microseconds: 20.0, p50: None }, report);
+    show(&costs, PUBLICATION, Limits { microseconds: Some(20.0), p50: None }, report);
     let per_second = Summary::of(costs.second().map(Cost::per_second));
     report.row("bare server, publications", per_second, "per second", Target::None);
     let ratio = in_turn.ratio(Cost::microseconds, Cost::microseconds);
@@ -252,27 +261,38 @@ fn paced(
 fn spaced(engine: &Engine, divisor: u32, rounds: usize, report: &mut Report) -> Result<()> {
     const INTERVAL: Duration = Duration::from_millis(5);
     let length = Duration::from_secs(5) / divisor;
-    let (mut engine, mut bare) = (Rig::of_engine(engine, 1)?, Rig::bare(1)?);
+    let (mut engine, mut bare) = (Rig::of_engine(engine, 1, 1)?, Rig::bare(1, 1)?);
     let costs = Pairs::take(rounds, || engine.spaced(INTERVAL, length), || bare.spaced(INTERVAL, length))?;
     report.part("private, spaced", "one client, 200 publications a second, one request on the way");
-    show(&costs, Limits { microseconds: 100.0, p50: Some(0.25) }, report);
+    show(&costs, PUBLICATION, Limits { microseconds: Some(100.0), p50: Some(0.25) }, report);
+    Ok(())
+}
+
+/// A topic whose clients are few, so that what a publication costs before the shard counts as much as its deliveries.
+fn crowd(engine: &Engine, divisor: u32, rounds: usize, report: &mut Report) -> Result<()> {
+    const INTERVAL: Duration = Duration::from_millis(5);
+    let length = Duration::from_secs(5) / divisor;
+    let (mut engine, mut bare) = (Rig::of_engine(engine, 1, CROWD)?, Rig::bare(1, CROWD)?);
+    let costs = Pairs::take(rounds, || engine.spaced(INTERVAL, length), || bare.spaced(INTERVAL, length))?;
+    let about = format!("{CROWD} clients of one topic, 200 publications a second, one request on the way");
+    report.part("small crowd", &about);
+    show(&costs, DELIVERY, Limits { microseconds: None, p50: None }, report);
     Ok(())
 }
 
 /// What a part's figures should be.
 struct Limits {
-    microseconds: f64,
+    microseconds: Option<f64>,
     p50: Option<f64>,
 }
 
-fn show(costs: &Pairs<Cost, Cost>, limits: Limits, report: &mut Report) {
+fn show(costs: &Pairs<Cost, Cost>, each: &'static str, limits: Limits, report: &mut Report) {
     let engine = |of: fn(&Cost) -> f64| Summary::of(costs.first().map(of));
     let bare = |of: fn(&Cost) -> f64| Summary::of(costs.second().map(of));
     let at_most = |limit: Option<f64>| limit.map_or(Target::None, Target::AtMost);
-    let each = "us per publication";
-    report.row("CPU of the engine", engine(Cost::microseconds), each, at_most(Some(limits.microseconds)));
+    report.row("CPU of the engine", engine(Cost::microseconds), each, at_most(limits.microseconds));
     for (at, name) in THREADS.into_iter().enumerate() {
-        let thread = |cost: &Cost| cost.threads[at].microseconds_each(cost.publications);
+        let thread = |cost: &Cost| cost.threads[at].microseconds_each(cost.deliveries);
         report.row(&format!("of it, {name}"), Summary::of(costs.first().map(thread)), each, Target::None);
     }
     report.row("due to received, p50", engine(|cost| cost.p50), "ms", at_most(limits.p50));

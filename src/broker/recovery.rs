@@ -12,8 +12,8 @@ use std::time::Instant;
 use crate::config::RecoveryMode;
 use crate::domain::codec::Codec;
 use crate::domain::mail::{
-    Answer, AnswerBudget, History as HistoryQuestion, HistoryPage, Lane, Mail, Position, Question, Recover,
-    ReplyAddress, ReplyTo, Since,
+    Answer, AnswerBudget, History as HistoryQuestion, HistoryPage, HistoryRange, Lane, Mail, Position,
+    Question, Recover, ReplyAddress, ReplyTo, Since,
 };
 use crate::domain::publication::{Publication, Publications};
 use crate::domain::reasons::ErrorCode;
@@ -242,7 +242,7 @@ impl Broker {
         question: &HistoryQuestion,
         take: impl FnMut(&Publication<'_>) -> bool,
     ) -> Result<Position, ErrorCode> {
-        let HistoryQuestion { topic, limit, since, reverse, .. } = question;
+        let HistoryQuestion { topic, range: HistoryRange { limit, since, reverse }, .. } = question;
         self.must_have_history(topic)?;
         let limit = limit.map_or(PAGE_MAX, |limit| limit as usize).min(PAGE_MAX);
         let query = Query { topic, since: since.as_ref(), limit, reverse: *reverse };

@@ -48,7 +48,7 @@ impl Codec {
     }
 
     /// Appends the reply to a command. Replies and pushes can stand one after the other: each ends with the delimiter of
-    /// [`Encoding::for_client`](crate::domain::encoding::Encoding::for_client).
+    /// [`Encoding::of`](crate::domain::encoding::Encoding::of) this codec.
     pub fn write_reply(self, out: &mut Vec<u8>, id: u32, reply: &Reply<'_>) {
         match self {
             Self::Json => json::write::reply(out, id, reply),

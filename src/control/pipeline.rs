@@ -16,6 +16,7 @@
 mod answers;
 mod head;
 mod input;
+mod output;
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -26,32 +27,28 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use axum::Router;
-use axum::body::{Body, Bytes, HttpBody as _};
-use axum::http::{Request, header};
+use axum::body::{Body, Bytes};
+use axum::http::Request;
 use axum::response::Response;
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep_until};
 
 use super::api::late;
 use super::api::pipelined::{Begun, Publishing, begin, count_late};
 use super::envelope::{Fault, closing, told_to_close};
-use super::page::add_headers;
 use super::places::{Answering, Peer};
 use super::state::AppState;
 use crate::config::memory::API_PIPELINED_MAX;
 use crate::stats::ApiMethod;
-use answers::Answers;
 use head::{Beginning, Heads, Shape};
 use input::{INPUT_BYTES, Input};
+use output::Output;
 
 /// Reads of one poll.
 const READS: usize = 4;
-
-/// While so many bytes of answers are not written, none is added.
-const OUTPUT_BYTES: usize = 64 << 10;
 
 /// How a pipeline ends.
 #[derive(Debug)]
@@ -94,7 +91,6 @@ pub(super) struct Pipeline<'a> {
     peer: Peer,
     socket: &'a mut TcpStream,
     heads: Heads,
-    answers: Answers,
     input: Input,
     half: Option<Half>,
     /// In the order of the answers.
@@ -103,13 +99,9 @@ pub(super) struct Pipeline<'a> {
     sending: Option<Later<'a, Result<(), Fault>>>,
     /// A request that is carried out alone.
     alone: Option<Later<'a, Response>>,
-    /// The rest of an answer.
-    rest: Option<Body>,
-    output: Vec<u8>,
+    output: Output,
     /// Room for the body of one answer, before its length is known.
     body: Vec<u8>,
-    /// The socket took nothing at the last attempt.
-    is_blocked: bool,
     /// Why nothing more is begun.
     ending: Option<Ending>,
     /// When the latest poll began.
@@ -140,16 +132,13 @@ impl<'a> Pipeline<'a> {
             peer,
             socket,
             heads,
-            answers: Answers::new(),
             input: Input::default(),
             half: None,
             in_flight: VecDeque::new(),
             sending: None,
             alone: None,
-            rest: None,
-            output: Vec::new(),
+            output: Output::new(),
             body: Vec::new(),
-            is_blocked: false,
             ending: None,
             now: Instant::now(),
             timer: None,
@@ -168,7 +157,7 @@ impl<'a> Pipeline<'a> {
     /// One turn: takes the answers that are there, begins requests that have come, and writes once.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<End>> {
         self.now = Instant::now();
-        self.answers.read_clock();
+        self.output.read_clock();
         self.expire(cx);
         self.settle(cx);
         let mut reads = 0;
@@ -180,8 +169,8 @@ impl<'a> Pipeline<'a> {
         // What was refused is answered already.
         let has_settled = self.settle(cx);
         // While output waited, nothing was begun: what has come is looked at once it is written.
-        let was_stopped = self.is_blocked || self.output.len() >= OUTPUT_BYTES;
-        let is_written = self.write(cx)?;
+        let was_stopped = self.output.is_stopped();
+        let is_written = self.output.write(self.socket, &self.peer, cx)?;
         if let Some(ending) = self.ending
             && is_written
             && !self.is_answering()
@@ -209,12 +198,12 @@ impl<'a> Pipeline<'a> {
 
     /// Whether something is under way during which nothing else begins.
     fn is_alone(&self) -> bool {
-        self.alone.is_some() || self.rest.is_some() || self.sending.is_some()
+        self.alone.is_some() || self.output.is_in_answer() || self.sending.is_some()
     }
 
     fn may_begin(&self) -> bool {
-        let has_room = self.in_flight.len() < API_PIPELINED_MAX && self.output.len() < OUTPUT_BYTES;
-        has_room && !self.is_alone() && !self.is_blocked && self.ending.is_none()
+        let has_room = self.in_flight.len() < API_PIPELINED_MAX && !self.output.is_stopped();
+        has_room && !self.is_alone() && self.ending.is_none()
     }
 
     /// Whether more input is of use.
@@ -341,15 +330,15 @@ impl<'a> Pipeline<'a> {
     /// Moves the answers that are there to the output, as far as it has room. Returns whether there was one.
     fn settle(&mut self, cx: &mut Context<'_>) -> bool {
         let mut has_settled = self.go_on_sending(cx);
-        self.pour(cx);
-        while self.output.len() < OUTPUT_BYTES && self.rest.is_none() && self.settle_first(cx) {
+        self.output.pour(cx);
+        while self.output.has_room() && self.settle_first(cx) {
             has_settled = true;
         }
         if let Some(alone) = &mut self.alone
             && let Poll::Ready(response) = alone.as_mut().poll(cx)
         {
             self.alone = None;
-            self.answer(response, cx);
+            self.output.answer(response, cx);
             has_settled = true;
         }
         has_settled
@@ -380,7 +369,7 @@ impl<'a> Pipeline<'a> {
                 }
                 Poll::Pending => return false,
                 Poll::Ready(Ok(())) => {
-                    self.answers.success(&mut self.output, &self.body);
+                    self.output.succeed(&self.body);
                     self.in_flight.pop_front();
                     return true;
                 }
@@ -388,34 +377,9 @@ impl<'a> Pipeline<'a> {
             }
         }
         if let Some(InFlight { stage: Stage::Answered(response), .. }) = self.in_flight.pop_front() {
-            self.answer(response, cx);
+            self.output.answer(response, cx);
         }
         true
-    }
-
-    fn answer(&mut self, mut response: Response, cx: &mut Context<'_>) {
-        add_headers(response.headers_mut());
-        // Routers write it as well as `head`.
-        response.headers_mut().remove(header::CONTENT_LENGTH);
-        self.answers.head(&mut self.output, &response);
-        self.rest = Some(response.into_body());
-        self.pour(cx);
-    }
-
-    /// Moves the rest of an answer to the output, as far as it has room.
-    fn pour(&mut self, cx: &mut Context<'_>) {
-        while self.output.len() < OUTPUT_BYTES
-            && let Some(rest) = &mut self.rest
-        {
-            match Pin::new(rest).poll_frame(cx) {
-                Poll::Pending => return,
-                Poll::Ready(Some(Ok(frame))) => {
-                    self.output.extend_from_slice(frame.data_ref().map_or(&[], |bytes| bytes));
-                }
-                // No body of this port fails.
-                Poll::Ready(Some(Err(_)) | None) => self.rest = None,
-            }
-        }
     }
 
     /// Reads once. Returns whether something has come, or the end.
@@ -432,28 +396,6 @@ impl<'a> Pipeline<'a> {
         Ok(true)
     }
 
-    /// Writes the output. Returns whether the peer has taken all of it.
-    fn write(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
-        let mut written = 0;
-        while written < self.output.len() {
-            match Pin::new(&mut *self.socket).poll_write(cx, &self.output[written..])? {
-                Poll::Pending => {
-                    self.is_blocked = true;
-                    break;
-                }
-                Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Poll::Ready(count) => {
-                    written += count;
-                    if std::mem::take(&mut self.is_blocked) {
-                        self.peer.connection.wrote();
-                    }
-                }
-            }
-        }
-        self.output.drain(..written);
-        Ok(self.output.is_empty())
-    }
-
     /// Gives up a request whose body does not come.
     fn expire(&mut self, cx: &mut Context<'_>) {
         if self.timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready()) {
@@ -468,8 +410,7 @@ impl<'a> Pipeline<'a> {
     /// Sets a timer for when a time limit is over.
     fn set_timer(&mut self, cx: &mut Context<'_>) {
         // Where its answer would have no room, the next poll comes when there is some.
-        let has_room = self.output.len() < OUTPUT_BYTES && self.rest.is_none();
-        let first = self.in_flight.front().filter(|_| has_room);
+        let first = self.in_flight.front().filter(|_| self.output.has_room());
         let answered_by = first.and_then(|first| match &first.stage {
             Stage::Publishing(publishing) => Some(publishing.answered_by()),
             Stage::Answered(_) => None,

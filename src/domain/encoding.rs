@@ -23,9 +23,21 @@ impl Encoding {
         }
     }
 
-    /// The encoding for a client.
+    /// Whether a message of it is compressed (RFC 7692), which its frame says.
     #[must_use]
-    pub fn for_client(is_compressed: bool) -> Self {
-        if is_compressed { Self::Deflated } else { Self::Json }
+    pub const fn is_compressed(self) -> bool {
+        match self {
+            Self::Json => false,
+            Self::Deflated => true,
+        }
+    }
+
+    /// The encoding for clients of this codec.
+    #[must_use]
+    pub const fn of(codec: Codec, is_compressed: bool) -> Self {
+        match (codec, is_compressed) {
+            (Codec::Json, false) => Self::Json,
+            (Codec::Json, true) => Self::Deflated,
+        }
     }
 }

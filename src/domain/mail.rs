@@ -7,7 +7,6 @@
 //! [`Request::Detach`] the shard keeps the slot until [`Mail::Detached`] comes. Mailboxes keep their order,
 //! so that is the last mail about the slot.
 
-mod answer;
 mod budget;
 mod question;
 mod reply_to;
@@ -18,12 +17,11 @@ use tokio::sync::mpsc;
 use crate::domain::encoding::Encoding;
 use crate::domain::reasons::{Closing, ErrorCode, UnsubscribeCode};
 
-pub use answer::{
-    Answer, HistoryPage, Numbered, PublishFault, PublishOutcome, PublishReply, Recovered, Recovery,
-    TopicCounts,
-};
 pub use budget::{ANSWER_COST, AnswerBudget};
-pub use question::{History, Question, Recover};
+pub use question::{
+    Answer, Asked, History, HistoryPage, HistoryRange, Numbered, PublishFault, PublishOutcome, PublishReply,
+    Question, Recover, Recovered, Recovery, TopicCounts,
+};
 pub use reply_to::{ControlReply, ReplyAddress, ReplyTo};
 
 /// A topic's name, shared by all who hold it. Its reference count changes when a topic is attached, never per

@@ -64,4 +64,4 @@
 //! On the control thread again:
 //!
 //! 1. `control/pipeline.rs`: `poll`, `settle`, `settle_first`; `control/api/pipelined.rs`: `poll_answer`.
-//! 2. `control/pipeline.rs`: `write`. One write for all answers that are there.
+//! 2. `control/pipeline/output.rs`: `write`. One write for all answers that are there.

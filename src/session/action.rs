@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::codec::command::Malformed;
 use crate::domain::codec::Codec;
-use crate::domain::mail::{Since, TopicSlot};
+use crate::domain::mail::{Asked, TopicSlot};
 use crate::domain::reasons::{CloseReason, ErrorCode};
 use crate::session::options::SubscribeOptions;
 
@@ -63,18 +63,14 @@ pub enum Action<'a> {
         /// JSON.
         data: &'a [u8],
     },
-    /// Ask the broker for a part of a topic's history.
-    History {
+    /// Ask the broker, whose answer may be large.
+    Ask {
         /// The command.
         id: u32,
-        /// The topic.
+        /// The topic that it is about.
         topic: Cow<'a, str>,
-        /// At most this many publications. `None`: as many as an answer may have.
-        limit: Option<u32>,
-        /// Those after this position, or before it.
-        since: Option<Since>,
-        /// Whether the newest come first.
-        reverse: bool,
+        /// For what.
+        asked: Asked,
     },
     /// Keep the command, and what follows it, and have it handled again later.
     PutOff(Until),

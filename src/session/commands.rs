@@ -3,12 +3,19 @@
 use std::borrow::Cow;
 
 use crate::codec::command::{Command, Malformed, Method, Page, Subscribe};
-use crate::domain::mail::Since;
+use crate::domain::mail::{Asked, HistoryRange, Since};
 use crate::domain::reasons::ErrorCode;
 use crate::session::action::{Action, Fault, Until};
 use crate::session::options::SubscribeOptions;
 use crate::session::rules::{Facts, Rules, check_epoch};
 use crate::session::{Phase, Session};
+
+/// Whether a command becomes a request to the broker: then there must be room for one
+/// ([`Facts::has_room`]).
+#[must_use]
+pub fn is_request(method: &Method<'_>) -> bool {
+    matches!(method, Method::Publish { .. } | Method::History { .. })
+}
 
 impl Session {
     /// Decides about the next command of the client. One that is put off changes nothing, and is to be handled again.
@@ -176,7 +183,8 @@ impl Session {
             return Action::PutOff(Until::RequestHasRoom);
         }
         let since = page.since.map(|since| Since { epoch: since.epoch.into(), offset: since.offset });
-        Action::History { id, topic, limit: u32::try_from(page.limit).ok(), since, reverse: page.reverse }
+        let range = HistoryRange { limit: u32::try_from(page.limit).ok(), since, reverse: page.reverse };
+        Action::Ask { id, topic, asked: Asked::History(range) }
     }
 }
 

@@ -27,14 +27,13 @@
 
 pub mod action;
 pub mod answers;
-mod commands;
+pub mod commands;
 pub mod options;
 pub mod rules;
 pub mod timeouts;
 mod unanswered;
 
 use crate::base::moment::Moment;
-use crate::domain::codec::Codec;
 
 use unanswered::Unanswered;
 
@@ -63,8 +62,8 @@ pub enum Pending {
     /// A publish, of so many bytes of data. The broker takes them in order, so that another to the same topic can
     /// follow at once.
     Publish(u32),
-    /// A question about a history.
-    History,
+    /// A question whose answer may be large.
+    Question,
     /// A subscribe: the next command about its topic waits for its answer.
     Subscribe,
 }
@@ -74,12 +73,6 @@ impl Session {
     #[must_use]
     pub fn new(now: Moment) -> Self {
         Self { phase: Phase::New, since: now, unanswered: Unanswered::default() }
-    }
-
-    /// What the client speaks.
-    #[must_use]
-    pub fn codec(&self) -> Codec {
-        Codec::Json
     }
 
     /// Whether the client has sent its connect command.

@@ -29,7 +29,7 @@ pub struct Facts {
     pub subscriptions: usize,
     /// Whether the client may ask one more question whose answer can be large.
     pub may_ask: bool,
-    /// For a publish or a question about a history: whether one more request to the broker finds room.
+    /// For a command that becomes a request to the broker: whether one more finds room.
     pub has_room: bool,
     /// Whether the client's transport pings it, so that the protocol's own pings are not needed.
     pub has_pings: bool,

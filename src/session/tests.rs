@@ -12,7 +12,8 @@ use super::timeouts::{Expiry, Silence};
 use super::*;
 use crate::codec::command::{Command, Connect, Malformed, Method, Page, Since, Subscribe};
 use crate::config::{Config, Limits, Namespace, Timeouts, UnknownNamespace};
-use crate::domain::mail::TopicSlot;
+use crate::domain::codec::Codec;
+use crate::domain::mail::{Asked, TopicSlot};
 use crate::domain::namespaces::Namespaces;
 use crate::domain::reasons::CloseReason;
 
@@ -130,7 +131,7 @@ fn show(action: &Action<'_>) -> String {
         Action::Subscribe { id, topic, .. } => format!("{id}: subscribe {topic}"),
         Action::Unsubscribe { id, topic } => format!("{id}: unsubscribe {}", topic.is_some()),
         Action::Publish { id, topic, data } => format!("{id}: publish {} to {topic}", data.len()),
-        Action::History { id, topic, .. } => format!("{id}: history {topic}"),
+        Action::Ask { id, topic, asked: Asked::History(_) } => format!("{id}: history {topic}"),
         Action::PutOff(Until::Answered) => "wait for an answer".to_owned(),
         Action::PutOff(Until::AnswerHasRoom) => "wait for room for the answer".to_owned(),
         Action::PutOff(Until::RequestHasRoom) => "wait for room for the request".to_owned(),
@@ -207,7 +208,7 @@ fn commands_have_their_order() {
 #[test]
 fn commands_about_a_topic_wait_for_each_other_but_publishes() {
     let world = World::new(|_| ());
-    let asked = [Pending::Publish(1), Pending::History, Pending::Subscribe];
+    let asked = [Pending::Publish(1), Pending::Question, Pending::Subscribe];
     let next: [(Asks, [bool; 3]); 4] = [
         (|topic| publish(2, topic, b"1"), [false, true, true]),
         (|topic| history(2, topic), [true; 3]),
@@ -368,8 +369,9 @@ fn a_history_is_asked_for_as_the_client_wants_it() {
         let since = Some(Since { epoch: "e".into(), offset: 9 });
         let method = Method::History { topic: "open:t".into(), page: Page { limit, since, reverse: true } };
         let action = world.handle(&mut connected(), command(1, method), ROOM);
-        let Action::History { limit, since: Some(since), reverse, .. } = action else { panic!("{action:?}") };
-        assert_eq!((limit, &*since.epoch, since.offset, reverse), (expected, "e", 9, true));
+        let Action::Ask { asked: Asked::History(range), .. } = action else { panic!("{action:?}") };
+        let since = range.since.expect("it was given");
+        assert_eq!((range.limit, &*since.epoch, since.offset, range.reverse), (expected, "e", 9, true));
     }
     let since = Some(Since { epoch: "e".repeat(129).into(), offset: 9 });
     let method = Method::History { topic: "open:t".into(), page: Page { since, ..Page::default() } };
@@ -430,7 +432,7 @@ fn a_fault_says_what_the_client_did() {
 #[test]
 fn who_is_being_closed_waits_for_no_answer() {
     let mut session = connected();
-    session.asked(1, "t", Pending::History);
+    session.asked(1, "t", Pending::Question);
     session.end();
     assert!(!session.has_unanswered());
     session.answered(1);

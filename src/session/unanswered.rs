@@ -84,7 +84,7 @@ impl Unanswered {
     pub(super) fn publishing_bytes(&self) -> usize {
         let bytes = self.entries().map(|entry| match entry.pending {
             Pending::Publish(bytes) => PUBLISH_COST + bytes as usize,
-            Pending::History | Pending::Subscribe => 0,
+            Pending::Question | Pending::Subscribe => 0,
         });
         bytes.sum()
     }
@@ -108,7 +108,7 @@ mod tests {
         for order in [[1, 2, 3], [1, 3, 2], [2, 1, 3], [2, 3, 1], [3, 1, 2], [3, 2, 1]] {
             let mut all = Unanswered::default();
             all.insert(1, "a", Pending::Publish(88));
-            all.insert(2, "b", Pending::History);
+            all.insert(2, "b", Pending::Question);
             all.insert(3, "c", Pending::Subscribe);
             let mut left = vec![(1, "a", false, 600, 0), (2, "b", true, 0, 0), (3, "c", true, 0, 1)];
             for id in order {

@@ -3,11 +3,12 @@
 use crate::codec::command::{Command, Malformed, Method};
 use crate::codec::push::Push;
 use crate::codec::reply::{Connected, Reply};
-use crate::domain::mail::{History, Publish, Question, ReplyTo, Request, TopicSlot};
+use crate::domain::mail::{Publish, ReplyTo, Request, TopicSlot};
 use crate::domain::reasons::ErrorCode;
 use crate::net::stream::Stream;
 use crate::session::Pending;
 use crate::session::action::{Action, Fault, Until};
+use crate::session::commands::is_request;
 use crate::session::options::SubscribeOptions;
 use crate::session::rules::{Facts, Rules};
 use crate::shard::Shard;
@@ -34,7 +35,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             Message::Binary(bytes) => bytes,
         };
         // Some clients send bytes only, whatever their codec: they are answered in such.
-        let codec = self.clients[slot].session.codec();
+        let codec = self.clients[slot].transport.codec();
         if !codec.takes_binary(&bytes) {
             let fault = Fault::OtherCodec(codec);
             return self.close_for(slot, fault.reason(), &fault);
@@ -50,12 +51,12 @@ impl<S: Stream, T: Transport> Shard<S, T> {
 impl<S: Stream, T: Transport> Shard<S, T> {
     /// Writes a reply behind those that the message at hand has brought so far.
     pub(super) fn put_reply(&mut self, slot: u32, id: u32, reply: &Reply<'_>) {
-        self.clients[slot].session.codec().write_reply(&mut self.lines, id, reply);
+        self.clients[slot].transport.codec().write_reply(&mut self.lines, id, reply);
     }
 
     /// Puts a push, as a message of its own, behind what waits for the client.
     pub(super) fn say_push(&mut self, slot: u32, push: &Push<'_>) {
-        let codec = self.clients[slot].session.codec();
+        let codec = self.clients[slot].transport.codec();
         // Replies that wait in the same memory stay there.
         let mut lines = std::mem::take(&mut self.lines);
         let start = lines.len();
@@ -79,7 +80,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
 impl<S: Stream, T: Transport> Shard<S, T> {
     /// Does what a message's commands say, one after the other.
     pub(super) fn commands(&mut self, slot: u32, message: &[u8]) {
-        let codec = self.clients[slot].session.codec();
+        let codec = self.clients[slot].transport.codec();
         let mut rest = Some(message);
         while let Some(commands) = rest {
             let (command, others) = codec.split(commands);
@@ -118,7 +119,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         if !self.clients[slot].is_open() {
             return Outcome::Closed;
         }
-        let codec = self.clients[slot].session.codec();
+        let codec = self.clients[slot].transport.codec();
         let command = codec.read(bytes, self.limits.json_depth);
         let facts = self.facts(slot, command.as_ref());
         let rules = Rules { limits: &self.limits, timeouts: &self.timeouts, namespaces: &self.namespaces };
@@ -135,7 +136,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         let client = &self.clients[slot];
         let method = command.map(|command| &command.method);
         // The queue's state is shared with the broker thread: it is looked at only for those who need it.
-        let asks = matches!(method, Ok(Method::Publish { .. } | Method::History { .. }));
+        let asks = method.is_ok_and(is_request);
         let topic = match method {
             Ok(Method::Subscribe(subscribe)) => Some(&subscribe.topic),
             Ok(Method::Unsubscribe { topic }) => Some(topic),
@@ -176,11 +177,10 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             Action::Subscribe { id, topic, options } => self.subscribe(slot, id, &topic, options),
             Action::Unsubscribe { id, topic } => self.unsubscribe(slot, id, topic),
             Action::Publish { id, topic, data } => self.publish(slot, id, &topic, data),
-            Action::History { id, topic, limit, since, reverse } => {
-                let reply_to = ReplyTo::Client(self.reply_address(slot, id));
-                self.clients[slot].session.asked(id, &topic, Pending::History);
-                let topic = topic.into();
-                self.ask(Question::History(Box::new(History { reply_to, topic, limit, since, reverse })));
+            Action::Ask { id, topic, asked } => {
+                self.clients[slot].session.asked(id, &topic, Pending::Question);
+                let reply_to = self.reply_address(slot, id);
+                self.ask(asked.about(topic.into(), reply_to));
                 self.send_requests();
                 Outcome::Done
             }

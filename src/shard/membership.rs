@@ -94,7 +94,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     fn say_subscribed(&mut self, topic: TopicSlot, command: CommandKey, options: &SubscribeOptions) {
         let subscribed = answers::subscribed(options, self.topics[topic].position());
         // Not by `put_reply`: the epoch is the topic's.
-        let codec = self.clients[command.client.slot].session.codec();
+        let codec = self.clients[command.client.slot].transport.codec();
         codec.write_reply(&mut self.lines, command.id, &Reply::Subscribe(subscribed));
     }
 
@@ -104,7 +104,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         let deflates = self.clients[slot].transport.takes_compressed() && namespace.deflate;
         let spreads = namespace.max_delay.0 >= LANES_DELAY && self.is_crowd(name);
         Variant {
-            encoding: Encoding::for_client(deflates),
+            encoding: Encoding::of(self.clients[slot].transport.codec(), deflates),
             lane: if spreads { Lane::of_client(slot) } else { Lane::FIRST },
         }
     }
@@ -293,7 +293,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     /// Where the broker thread is to send the answer to a command.
     pub(super) fn reply_address(&self, slot: u32, id: u32) -> ReplyAddress {
         let command = CommandKey { client: self.clients.key(slot), id };
-        ReplyAddress { shard: self.id, command, codec: self.clients[slot].session.codec() }
+        ReplyAddress { shard: self.id, command, codec: self.clients[slot].transport.codec() }
     }
 
     /// Whether the client of a command is still there to be answered.

@@ -14,6 +14,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use crate::codec::deflate::Inflater;
+use crate::domain::codec::Codec;
 use crate::domain::encoding::Encoding;
 
 use framing::Framing;
@@ -121,6 +122,9 @@ pub trait Transport: fmt::Debug + Default {
     /// Bytes of such a message that are kept.
     fn assembled_bytes(&self) -> usize;
 
+    /// What the peer speaks, by its request.
+    fn codec(&self) -> Codec;
+
     /// How batches of this encoding become messages.
     fn framing(&self, encoding: Encoding) -> Framing;
 
@@ -135,7 +139,8 @@ pub trait Transport: fmt::Debug + Default {
 
     /// Appends lines, each with its end, as one message.
     fn put_lines(&self, out: &mut Vec<u8>, lines: &[u8]) {
-        self.framing(Encoding::Json).put(out, lines, Encoding::Json.delimiter());
+        let encoding = Encoding::of(self.codec(), false);
+        self.framing(encoding).put(out, lines, encoding.delimiter());
     }
 
     /// Appends a ping of the transport.

@@ -18,9 +18,10 @@ use super::refusal::Refusal;
 use super::request::{HEADERS_MAX, HeadError, RequestHead, end_of_head};
 use super::websocket::extension::{self, Agreement, Deflate};
 use crate::base::printable::cut;
+use crate::domain::codec::Codec;
 
-/// The sub-protocol that this engine speaks.
-const JSON_PROTOCOL: &str = "centrifuge-json";
+/// The sub-protocols of the codecs that this engine speaks, the preferred one first.
+const PROTOCOLS: [(&str, Codec); Codec::ALL.len()] = [("centrifuge-json", Codec::Json)];
 /// The one that it does not.
 const PROTOBUF_PROTOCOL: &str = "centrifuge-protobuf";
 
@@ -58,6 +59,8 @@ pub enum Upgrade {
         consumed: usize,
         /// The answer to send.
         response: Vec<u8>,
+        /// What the client speaks.
+        codec: Codec,
         /// Whether the client wants ping frames of WebSocket, and none of the client protocol's.
         native_pings: bool,
         /// Who may compress messages.
@@ -133,13 +136,13 @@ fn judge(head: &[u8], policy: &UpgradePolicy) -> Result<Upgrade, Refusal> {
     check_endpoint(&request, policy)?;
     let (host, key) = check_handshake(&request)?;
     check_origin(&request, &host, policy)?;
-    let protocol = choose_protocol(&request)?;
+    let (protocol, codec) = choose_protocol(&request)?;
     let agreement = if policy.deflate { extension::agree(request.texts(EXTENSIONS)) } else { None };
     let deflate = agreement.as_ref().map_or(Deflate::Off, |agreement| agreement.deflate);
     check_key(key)?;
     let response = accept(key, protocol, agreement.as_ref());
     let native_pings = request.asks_for("cf_ws_frame_ping_pong", "true");
-    Ok(Upgrade::Accepted { consumed, response, native_pings, deflate })
+    Ok(Upgrade::Accepted { consumed, response, codec, native_pings, deflate })
 }
 
 /// `head` with what its query must not hold written as it must be (RFC 3986, section 3.4). Some clients send JSON
@@ -228,19 +231,19 @@ fn check_origin(
     }
 }
 
-/// The sub-protocol for the answer. None is fine, and so is an offer of strange ones: the client gets none
-/// and decides for itself (RFC 6455, section 4.2.2).
-fn choose_protocol(request: &RequestHead<'_, '_>) -> Result<Option<&'static str>, Refusal> {
+/// The sub-protocol for the answer, and its codec. A client that offers none, or only unknown ones, is answered without
+/// one, decides for itself (RFC 6455, section 4.2.2), and is spoken to in the default codec.
+fn choose_protocol(request: &RequestHead<'_, '_>) -> Result<(Option<&'static str>, Codec), Refusal> {
     if request.asks_for("format", "protobuf") || request.asks_for("cf_protocol", "protobuf") {
         return Err(Refusal::Protobuf);
     }
-    let offers = |protocol| request.tokens("sec-websocket-protocol").any(|offered| offered == protocol);
-    if offers(JSON_PROTOCOL) {
-        Ok(Some(JSON_PROTOCOL))
+    let offers = |protocol: &str| request.tokens("sec-websocket-protocol").any(|offered| offered == protocol);
+    if let Some(&(protocol, codec)) = PROTOCOLS.iter().find(|(protocol, _)| offers(protocol)) {
+        Ok((Some(protocol), codec))
     } else if offers(PROTOBUF_PROTOCOL) {
         Err(Refusal::Protobuf)
     } else {
-        Ok(None)
+        Ok((None, Codec::default()))
     }
 }
 

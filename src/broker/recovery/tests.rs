@@ -8,7 +8,7 @@ use super::super::tests::fakes::{self, Ends};
 use super::*;
 use crate::base::mailbox::Receiver;
 use crate::config::{Config, Namespace};
-use crate::domain::mail::{Recovered, ShardId};
+use crate::domain::mail::{HistoryRange, Recovered, ShardId};
 
 /// A node that has read up to offset 5, with the mailbox of its one shard.
 fn broker() -> (Broker, Receiver<Mail>) {
@@ -163,7 +163,7 @@ fn with_history(frame_bytes: usize) -> Broker {
 /// For everything, or so many publications.
 fn history_question(limit: Option<u32>, reverse: bool) -> HistoryQuestion {
     let (reply_to, _) = ReplyTo::control();
-    HistoryQuestion { reply_to, topic: "h:t".into(), limit, since: None, reverse }
+    HistoryQuestion { reply_to, topic: "h:t".into(), range: HistoryRange { limit, since: None, reverse } }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::*;
 use crate::broker::turn::REQUESTS_PER_TURN;
 use crate::domain::codec::Codec;
-use crate::domain::mail::{History, MESSAGE_TOPICS_MAX, Question};
+use crate::domain::mail::{History, HistoryRange, MESSAGE_TOPICS_MAX, Question};
 
 /// Messages may be dear: the hand-over does not wait until hundreds of them have been taken.
 #[test]
@@ -31,7 +31,8 @@ fn question(shard: ShardId) -> Request {
     let client = ClientKey { slot: 0, generation: 1 };
     let command = CommandKey { client, id: 1 };
     let reply_to = ReplyTo::Client(ReplyAddress { shard, command, codec: Codec::Json });
-    let history = History { reply_to, topic: "a".into(), limit: Some(0), since: None, reverse: false };
+    let range = HistoryRange { limit: Some(0), ..HistoryRange::default() };
+    let history = History { reply_to, topic: "a".into(), range };
     Request::Ask { question: Question::History(Box::new(history)), budget: None }
 }
 

@@ -183,7 +183,7 @@ fn a_connection_has_so_many_publishes_in_flight_and_no_more() {
 #[test]
 fn a_publish_that_was_confirmed_is_not_given_up_with_the_one_before() {
     let mut config = Config::default();
-    config.timeouts.publish = Interval::from_millis(100);
+    config.timeouts.publish = Interval::from_millis(2_000);
     let harness = Harness::open(config);
     let mut stream = send(&harness, &(publish("silent") + &publish("a#1").repeat(5)));
     assert_eq!(Answer::read(&mut stream).error_code(), 100);

@@ -58,7 +58,7 @@ fn meaning(action: &Action<'_>) -> (Option<u32>, Option<(String, Pending)>) {
         | Action::Unsubscribe { id, .. } => (Some(*id), None),
         Action::Subscribe { id, topic, .. } => (Some(*id), question(topic, Pending::Subscribe)),
         Action::Publish { id, topic, .. } => (Some(*id), question(topic, Pending::Publish(3))),
-        Action::History { id, topic, .. } => (Some(*id), question(topic, Pending::History)),
+        Action::Ask { id, topic, .. } => (Some(*id), question(topic, Pending::Question)),
         Action::Pong | Action::PutOff(_) | Action::Close(_) => (None, None),
     }
 }

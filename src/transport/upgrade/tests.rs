@@ -36,7 +36,7 @@ fn with(from: &str, to: &str) -> String {
 
 fn accepted(head: &str) -> (String, bool) {
     match upgrade(head.as_bytes(), &policy()) {
-        Upgrade::Accepted { consumed, response, native_pings, deflate: Deflate::Off } => {
+        Upgrade::Accepted { consumed, response, codec: Codec::Json, native_pings, deflate: Deflate::Off } => {
             assert_eq!(consumed, head.len());
             (String::from_utf8(response).unwrap(), native_pings)
         }

@@ -1,6 +1,7 @@
 //! One WebSocket connection without its socket: the HTTP request that opens it, frames, and the close handshake.
 
 use crate::codec::deflate::Inflater;
+use crate::domain::codec::Codec;
 use crate::domain::encoding::Encoding;
 use crate::transport::framing::Framing;
 use crate::transport::refusal::Refusal;
@@ -14,6 +15,7 @@ use crate::transport::{Ending, Message, Phase, Policy, Step, Transport};
 #[derive(Debug, Default)]
 pub struct WebSocket {
     phase: Phase,
+    codec: Codec,
     /// The peer wants ping frames, and none of the client protocol's.
     native_pings: bool,
     /// The peer has sent its close frame.
@@ -54,12 +56,17 @@ impl Transport for WebSocket {
     }
 
     #[inline]
+    fn codec(&self) -> Codec {
+        self.codec
+    }
+
+    #[inline]
     fn framing(&self, encoding: Encoding) -> Framing {
-        match (encoding, self.binary) {
-            (Encoding::Json, false) => Framing::Text,
-            (Encoding::Json, true) => Framing::Binary,
-            (Encoding::Deflated, false) => Framing::CompressedText,
-            (Encoding::Deflated, true) => Framing::CompressedBinary,
+        match (encoding.is_compressed(), self.binary) {
+            (false, false) => Framing::Text,
+            (false, true) => Framing::Binary,
+            (true, false) => Framing::CompressedText,
+            (true, true) => Framing::CompressedBinary,
         }
     }
 
@@ -120,8 +127,9 @@ impl WebSocket {
     fn upgrade<'a>(&mut self, input: &'a [u8], policy: &UpgradePolicy) -> (usize, Step<'a>) {
         match upgrade::upgrade(input, policy) {
             Upgrade::Incomplete => (0, Step::Incomplete),
-            Upgrade::Accepted { consumed, response, native_pings, deflate } => {
-                (self.phase, self.native_pings, self.deflate) = (Phase::Open, native_pings, deflate);
+            Upgrade::Accepted { consumed, response, codec, native_pings, deflate } => {
+                (self.phase, self.codec) = (Phase::Open, codec);
+                (self.native_pings, self.deflate) = (native_pings, deflate);
                 (consumed, Step::Upgraded { response, head: &input[..consumed] })
             }
             Upgrade::Refused(refusal) => (input.len(), Step::Refused { refusal, head: input }),

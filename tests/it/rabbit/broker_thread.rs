@@ -10,7 +10,8 @@ use fanfare::broker::{self, Setup, StartError};
 use fanfare::config::{Config, Interval};
 use fanfare::domain::encoding::Encoding;
 use fanfare::domain::mail::{
-    History, Lane, Mail, Publish, PublishOutcome, Question, ReplyTo, Request, TopicName, TopicSlot, Variant,
+    History, HistoryRange, Lane, Mail, Publish, PublishOutcome, Question, ReplyTo, Request, TopicName,
+    TopicSlot, Variant,
 };
 use fanfare::domain::namespaces::Namespaces;
 use fanfare::domain::reasons::ErrorCode;
@@ -136,7 +137,7 @@ impl BrokerThread {
     #[track_caller]
     pub(super) fn history(&self, topic: &str) -> String {
         let (reply_to, answer) = ReplyTo::control();
-        let question = History { reply_to, topic: topic.into(), limit: None, since: None, reverse: false };
+        let question = History { reply_to, topic: topic.into(), range: HistoryRange::default() };
         self.requests
             .send(Request::Ask { question: Question::History(Box::new(question)), budget: None })
             .expect("room");

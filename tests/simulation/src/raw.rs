@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use fanfare::codec::deflate::Inflater;
+use fanfare::domain::codec::Codec;
 use fanfare::domain::encoding::Encoding;
 use fanfare::transport::framing::Framing;
 use fanfare::transport::refusal::Refusal;
@@ -69,6 +70,10 @@ impl Transport for Either {
 
     fn assembled_bytes(&self) -> usize {
         self.websocket.assembled_bytes()
+    }
+
+    fn codec(&self) -> Codec {
+        self.websocket.codec()
     }
 
     fn framing(&self, encoding: Encoding) -> Framing {
