@@ -13,8 +13,8 @@
 //! ```
 //!
 //! * A **shard** ([`shard`]) owns its clients, its listeners and its poll. A client never changes its shard. A
-//!   shard waits for nothing but its poll. *Deliberately absent: locks, tokio, and the clock, which is an
-//!   argument.*
+//!   shard waits for nothing but its poll. *Deliberately absent: locks, tokio, and the [clock](base::clock), which
+//!   is an argument.*
 //! * The **broker thread** ([`broker`]) is the only writer of everything that belongs to a topic, and the only
 //!   thread that puts publications into mailboxes. It never blocks. *Deliberately absent: sockets of clients.*
 //! * The **control thread** ([`control`]) answers operators. A scrape or an API call never delays a delivery.

@@ -90,6 +90,12 @@ const BANS: &[Ban] = &[
         instead: "leave time to the caller, who may take it as an argument",
     },
     Ban {
+        words: &["SystemTime"],
+        // httpdate takes nothing else.
+        place: Place::OnlyIn(&["base/clock.rs", "control/pipeline/answers.rs"]),
+        instead: "take a UnixTime, or a Clock, as an argument, or read it there",
+    },
+    Ban {
         words: &["websocket", "WebSocket", "Opcode"],
         place: Place::NotIn(&["codec/", "session", "shard/", "net/"]),
         instead: "use the transport's trait and its Framing; the engine chooses the transport",

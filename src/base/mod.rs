@@ -1,7 +1,8 @@
-//! Small tools that use nothing else of Fanfare: bounded queues, slabs, counters of places, deadlines, text for log
-//! lines.
+//! Small tools that use nothing else of Fanfare: bounded queues, slabs, counters of places, the time and deadlines, text
+//! for log lines.
 
 pub mod capacity;
+pub mod clock;
 pub mod deadline_table;
 pub mod log_limiter;
 pub mod mailbox;

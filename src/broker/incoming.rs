@@ -2,8 +2,9 @@
 
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
+use crate::base::clock::Clock;
 use crate::codec::json::checker::Checker;
 use crate::codec::push::Published;
 use crate::config::{Limits, Namespace};
@@ -15,7 +16,6 @@ use crate::domain::publication::Publication;
 use crate::domain::topic;
 
 use super::backplane::event::Message;
-use super::backplane::memory::microseconds;
 use super::dedup::Occurrence;
 use super::history::{Addition, Keep};
 use super::merge::{Arrival, Batch, Rules};
@@ -26,6 +26,8 @@ use super::turn::Broker;
 
 /// A message on its way to its topics.
 struct Handling<'a> {
+    /// When it was taken.
+    now: Clock,
     body: Body<'a>,
     checker: Checker,
     /// If it has an id that counts.
@@ -40,21 +42,21 @@ impl Broker {
     /// whoever listens. A publication whose topic and id were taken lately is a repetition, and goes nowhere; it is safe
     /// when what it repeats is, which may have come by a link that is gone. What a stream held before is known from here
     /// on, and goes nowhere either.
-    pub(super) fn take_message(&mut self, message: Message) {
+    pub(super) fn take_message(&mut self, message: Message, now: Clock) {
         self.acks.take(message.tag, message.envelope.weight(&message.body));
         let (tag, place) = (message.tag, message.place);
         self.progress.read(place.map(|place| place.offset));
         if place.is_some()
-            && let Some((now, published)) = microseconds(SystemTime::now()).zip(message.published)
+            && let Some(published) = message.published
         {
-            self.stats.stream_lag.set(now.saturating_sub(published));
+            self.stats.stream_lag.set(now.unix.as_micros().saturating_sub(published));
         }
         if place.is_some_and(|place| place.is_replayed) {
             self.stats.replayed.add(1);
-            self.remember(&message);
+            self.remember(&message, now);
             return;
         }
-        let (repeats, outcome) = self.deliver(&message);
+        let (repeats, outcome) = self.deliver(&message, now);
         if repeats > 0 {
             self.stats.duplicates.add(repeats);
             (0..self.receipts.follow(tag)).for_each(|_| self.acks.hold(tag));
@@ -94,23 +96,24 @@ impl Broker {
 
     /// Takes what was in a stream before this node could push it, for those who come back, and for its id. What cannot
     /// be delivered was dead-lettered when it was new.
-    fn remember(&mut self, message: &Message) {
+    fn remember(&mut self, message: &Message, now: Clock) {
         let has_history = |topic: &str| self.namespaces.options(self.namespaces.of(topic)).has_history();
         let has_id = message.id.is_some() && self.dedup.is_on();
         if has_id
             || self.progress.is_known(message.place) && message.topics.iter().any(|topic| has_history(topic))
         {
-            drop(self.deliver(message));
+            drop(self.deliver(message, now));
         }
     }
 
     /// Returns how many of a message's publications are repetitions, and what is wrong with it.
-    fn deliver(&mut self, message: &Message) -> (u64, Result<(), Undeliverable>) {
+    fn deliver(&mut self, message: &Message, now: Clock) -> (u64, Result<(), Undeliverable>) {
         let body = match self.body(message) {
             Ok(body) => body,
             Err(reason) => return (0, Err(reason)),
         };
         let mut handling = Handling {
+            now,
             body,
             checker: std::mem::take(&mut self.encoder.checker),
             occurrence: self.dedup.begin(message.id.as_deref(), message.place.map(|place| place.offset)),
@@ -171,7 +174,7 @@ impl Broker {
         }
         let found = found.filter(|_| is_new);
         self.count(Some(namespace_id), is_new, found.is_some());
-        let age = self.message_age.age(message, || microseconds(SystemTime::now()).unwrap_or(0));
+        let age = self.message_age.age(message, handling.now.unix.as_micros());
         if message_age::has_expired(message, age) {
             self.stats.expired.add(u64::from(is_new));
             return Ok(());
@@ -196,7 +199,7 @@ impl Broker {
         line.clear();
         let data = Codec::Json.write_publication(line, &published);
         self.stats.encodings.add(1);
-        let now = Instant::now();
+        let now = handling.now.monotonic;
         if namespace.has_history() {
             let keep = Keep { size: namespace.history_size, ttl: namespace.history_ttl.0 };
             let publication = Publication { data: &line[data], offset };
@@ -248,13 +251,10 @@ impl Broker {
             // Before RabbitMQ stops sending because of what waits to be merged.
             self.merge.close_all();
         }
-        let batches = self.merge.take_ripe(Instant::now());
-        if batches.is_empty() {
-            return;
-        }
-        let now = microseconds(SystemTime::now()).unwrap_or(0);
+        let now = Clock::now();
+        let batches = self.merge.take_ripe(now.monotonic);
         for batch in batches {
-            self.hand_over_batch(batch, now);
+            self.hand_over_batch(batch, now.unix.as_micros());
         }
     }
 

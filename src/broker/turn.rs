@@ -2,13 +2,14 @@
 
 use std::future::pending;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use tokio::select;
 use tokio::task::yield_now;
 use tokio::time::sleep_until;
 
+use crate::base::clock::{Clock, UnixTime};
 use crate::config::Config;
 use crate::domain::mail::{Epoch, Mail, ShardId};
 use crate::domain::namespaces::Namespaces;
@@ -19,7 +20,6 @@ use super::acks::Acks;
 use super::arrivals::Arrivals;
 use super::backplane::Backplane;
 use super::backplane::event::{Event, Message};
-use super::backplane::memory::microseconds;
 use super::catch_up::CatchUps;
 use super::confirms::Confirms;
 use super::dedup::DedupWindow;
@@ -223,7 +223,7 @@ impl Broker {
     fn waits_for_its_age(&self, message: &Message) -> bool {
         let is_new = message.place.is_some_and(|place| !place.is_replayed);
         let is_candidate = is_new && message.expires_after.is_some() && self.undated.may_begin();
-        is_candidate && self.message_age.age(message, || 0).is_none()
+        is_candidate && self.message_age.age(message, 0).is_none()
     }
 
     /// What has waited need not wait any longer, and is this old, if that is known.
@@ -238,7 +238,7 @@ impl Broker {
 
     fn take_event(&mut self, event: Event) {
         match event {
-            Event::Message(message) => self.take_message(message),
+            Event::Message(message) => self.take_message(message, Clock::now()),
             Event::Unsettled(message) => self.look_again(message),
             Event::Published { reply_to, outcome } => {
                 self.answer(reply_to, outcome);
@@ -246,8 +246,7 @@ impl Broker {
             Event::DeadLettered { tag } => self.acks.release(tag),
             Event::DeadLetterLost { is_unroutable } => self.dead_letter_lost(is_unroutable),
             Event::Passed { tag, offset, time } => {
-                let age = time
-                    .map(|time| self.message_age.marker(time, microseconds(SystemTime::now()).unwrap_or(0)));
+                let age = time.map(|time| self.message_age.marker(time, UnixTime::now().as_micros()));
                 if age.is_some() {
                     self.take_undated(age);
                 }
@@ -313,7 +312,7 @@ impl Broker {
         self.stats.backplane.set(BackplaneState::Ready as u64);
         self.stats.connects.add(u64::from(self.backplane.prefetch().is_some()));
         let was_linked = self.progress.linked();
-        self.message_age.linked(microseconds(SystemTime::now()).unwrap_or(0));
+        self.message_age.linked(UnixTime::now().as_micros());
         self.undated.linked();
         // Who came before the first link may have missed something. Mostly nobody did.
         let gap = gap && (was_linked || self.topics.len() > 0);

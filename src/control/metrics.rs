@@ -20,6 +20,7 @@ use super::exposition::Exposition;
 use super::places::Peer;
 use super::process;
 use super::state::{AppState, Mode};
+use crate::base::clock::UnixTime;
 use crate::domain::reasons::ErrorCode;
 use crate::stats::{
     BackplaneState, BrokerStats, ControlStats, Kind, Metric, Number, Observations, ShardStats, Stats, Values,
@@ -57,11 +58,7 @@ pub(super) async fn scrape(
 /// A registry of everything that `stats` counts.
 pub(super) fn registry(stats: &Stats, mode: Mode) -> Registry {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Counters {
-        stats: stats.clone(),
-        mode,
-        start_seconds: process::now_seconds(),
-    }));
+    registry.register_collector(Box::new(Counters { stats: stats.clone(), mode, started: UnixTime::now() }));
     registry
 }
 
@@ -69,8 +66,7 @@ pub(super) fn registry(stats: &Stats, mode: Mode) -> Registry {
 struct Counters {
     stats: Stats,
     mode: Mode,
-    /// Seconds since 1970.
-    start_seconds: f64,
+    started: UnixTime,
 }
 
 impl Collector for Counters {
@@ -159,7 +155,7 @@ impl Counters {
         }
         let help = "When the process started, in seconds since 1970.";
         let mut family = sheet.family("process_start_time_seconds", help, MetricType::Gauge)?;
-        family.encode_gauge(&self.start_seconds)
+        family.encode_gauge(&self.started.as_secs_f64())
     }
 }
 

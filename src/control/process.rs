@@ -1,7 +1,6 @@
 //! What the kernel reports about this process and this machine.
 
 use std::fs;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Clock ticks per second in `/proc/self/stat`: the value that Linux shows to user space, whatever it uses
 /// internally (proc_pid_stat(5); `USER_HZ`).
@@ -29,11 +28,6 @@ pub(super) fn usage() -> Usage {
         max_fds: max_fds(&read("limits")),
         cpu_seconds: cpu_seconds(&read("stat")),
     }
-}
-
-/// Current Unix time in seconds when this is first called, for `process_start_time_seconds`.
-pub(super) fn now_seconds() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
 /// The machine's name, which is the node's name in Centrifugo's `info`.

@@ -9,6 +9,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 use nix::errno::Errno;
 
+use crate::base::clock::Clock;
 use crate::base::log_limiter::RateLimit;
 use crate::base::mailbox::Wake;
 use crate::net::listener::{Accepted, Listener};
@@ -129,7 +130,7 @@ impl<T: Transport> Loop<T> {
                 self.hear(event);
             }
             self.accept();
-            self.shard.tick(Instant::now);
+            self.shard.tick(Clock::now(), Instant::now);
             self.update_listeners();
         }
         Ok(())

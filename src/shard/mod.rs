@@ -49,6 +49,7 @@ use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 
 use crate::base::capacity::Capacity;
+use crate::base::clock::Clock;
 use crate::base::mailbox::{Receiver, Sender};
 use crate::base::moment::GRAIN;
 use crate::codec::deflate::Inflater;
@@ -184,18 +185,17 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         }
     }
 
-    /// One turn: takes a bounded piece of each kind of work, and leaves the rest for the next. `clock` tells the time,
-    /// also while the turn goes on.
-    pub fn tick(&mut self, clock: impl Fn() -> Instant) {
-        let now = clock();
-        self.timers.advance(now);
+    /// One turn: takes a bounded piece of each kind of work, and leaves the rest for the next. `now` is the time at its
+    /// start. `later` tells the time while it goes on, which only a budget of time needs.
+    pub fn tick(&mut self, now: Clock, later: impl Fn() -> Instant) {
+        self.timers.advance(now.monotonic);
         self.take_mail();
         self.write_to_the_unblocked();
-        self.read_clients(clock);
+        self.read_clients(later);
         self.sweep();
         self.report_written();
         self.fire_timers();
-        self.go_on_pacing(now);
+        self.go_on_pacing(now.monotonic);
         self.shed_replies();
         self.shed_input();
         self.answer_surveys();

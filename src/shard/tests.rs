@@ -114,7 +114,7 @@ pub(super) struct World {
     pub(super) mail: Sender<Mail>,
     pub(super) requests: Receiver<Request>,
     pub(super) receipt: Receipt,
-    pub(super) now: Instant,
+    pub(super) now: Clock,
 }
 
 impl World {
@@ -122,7 +122,7 @@ impl World {
         let (mail, inbox) = mailbox(100, Box::new(NoWake));
         let (sender, requests) = mailbox(100, Box::new(NoWake));
         let (reporter, receipt) = receipt();
-        let (config, now) = (Arc::new(config), Instant::now());
+        let (config, now) = (Arc::new(config), Clock::now());
         let setup = Setup {
             id: 0,
             node: NodeId::random(),
@@ -143,17 +143,17 @@ impl World {
             reporter: Some(reporter),
             stats: Arc::default(),
         };
-        Self { shard: Shard::new(setup, now), mail, requests, receipt, now }
+        Self { shard: Shard::new(setup, now.monotonic), mail, requests, receipt, now }
     }
 
     pub(super) fn tick(&mut self) {
         self.shard.rearm();
         let now = self.now;
-        self.shard.tick(|| now);
+        self.shard.tick(now, || now.monotonic);
     }
 
     pub(super) fn later(&mut self, length: Duration) {
-        self.now += length;
+        self.now = self.now.after(length);
         self.tick();
     }
 
@@ -165,8 +165,10 @@ impl World {
     /// Somebody who has connected in the protocol's sense.
     pub(super) fn connect(&mut self) -> Peer {
         let end = End(Rc::new(RefCell::new(Pipe { room: usize::MAX, ..Pipe::default() })));
-        let peer =
-            Peer { key: self.shard.admit(end.clone(), None, self.now).expect("there is a place"), end };
+        let peer = Peer {
+            key: self.shard.admit(end.clone(), None, self.now.monotonic).expect("there is a place"),
+            end,
+        };
         peer.pipe().to_server.extend(UPGRADE.bytes());
         self.say(&peer, r#"{"id":1,"connect":{}}"#);
         assert!(peer.got().contains(r#""connect""#));

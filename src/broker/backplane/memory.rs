@@ -2,10 +2,11 @@
 //! bounded queue in its place, and keeps nothing when the process ends.
 
 use std::collections::VecDeque;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
+use crate::base::clock::UnixTime;
 use crate::config::Config;
 use crate::domain::mail::{Numbered, Position, Publish};
 use crate::domain::reasons::ErrorCode;
@@ -31,8 +32,7 @@ pub(in crate::broker) struct Memory {
 #[derive(Debug)]
 struct Waiting {
     deadline: Instant,
-    /// Microseconds since 1970.
-    published: Option<u64>,
+    published: UnixTime,
     publish: Publish,
 }
 
@@ -87,7 +87,7 @@ impl Memory {
             content: Content::Json,
             compression: Compression::None,
             key,
-            published,
+            published: Some(published.as_micros()),
             expires_after: None,
             place: None,
             tag,
@@ -105,7 +105,7 @@ impl Memory {
         }
         let deadline = Instant::now() + self.limit;
         self.shares.add(sender, publish.data.len());
-        self.waiting.push_back(Waiting { deadline, published: microseconds(SystemTime::now()), publish });
+        self.waiting.push_back(Waiting { deadline, published: UnixTime::now(), publish });
         Ok(())
     }
 
@@ -132,12 +132,6 @@ impl Memory {
     pub(in crate::broker) fn in_flight(&self) -> usize {
         self.waiting.len() + self.events.len()
     }
-}
-
-/// Microseconds since 1970, for clocks that are right to some centuries.
-pub(in crate::broker) fn microseconds(time: SystemTime) -> Option<u64> {
-    let since = time.duration_since(UNIX_EPOCH).ok()?;
-    u64::try_from(since.as_micros()).ok()
 }
 
 #[cfg(test)]

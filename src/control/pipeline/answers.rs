@@ -1,13 +1,14 @@
 //! Answers of HTTP/1.1 as bytes.
 
 use std::io::Write as _;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use axum::body::HttpBody as _;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use httpdate::HttpDate;
 
+use crate::base::clock::UnixTime;
 use crate::control::envelope::json;
 use crate::control::page::add_headers;
 
@@ -33,11 +34,11 @@ impl Answers {
 
     /// Reads the clock. All answers until the next call have the same date.
     pub(super) fn read_clock(&mut self) {
-        let now = SystemTime::now();
-        let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let now = UnixTime::now();
+        let second = now.as_secs();
         if second != self.second || self.date.is_empty() {
             self.second = second;
-            self.date = format!("date: {}\r\n", HttpDate::from(now)).into_bytes();
+            self.date = format!("date: {}\r\n", HttpDate::from(SystemTime::from(now))).into_bytes();
         }
     }
 

@@ -68,7 +68,10 @@ fn what_ends_a_client_waits_for_the_replies_to_what_was_before_it() {
 fn who_speaks_in_binary_frames_is_answered_in_them() {
     let mut world = World::new(config(|_| {}));
     let end = End(Rc::new(RefCell::new(Pipe { room: usize::MAX, ..Pipe::default() })));
-    let peer = Peer { key: world.shard.admit(end.clone(), None, world.now).expect("there is a place"), end };
+    let peer = Peer {
+        key: world.shard.admit(end.clone(), None, world.now.monotonic).expect("there is a place"),
+        end,
+    };
     peer.pipe().to_server.extend(UPGRADE.bytes());
     let binary = |text: &str| [0x82, 0x80 | u8::try_from(text.len()).unwrap(), 0, 0, 0, 0].into_iter();
     for text in [r#"{"id":1,"connect":{}}"#, r#"{"id":2,"subscribe":{"channel":"t"}}"#] {
@@ -105,7 +108,7 @@ fn a_full_node_says_so() {
     let inside = [world.connect(), world.connect()];
     let come = |world: &mut World| {
         let end = End(Rc::new(RefCell::new(Pipe { room: usize::MAX, ..Pipe::default() })));
-        let key = world.shard.admit(end.clone(), None, world.now);
+        let key = world.shard.admit(end.clone(), None, world.now.monotonic);
         (key, end)
     };
     let refused: Vec<_> = (0..40).map(|_| come(&mut world)).collect();

@@ -12,7 +12,7 @@ impl World {
     /// Somebody whose connection has been accepted.
     fn arrive(&mut self) -> Peer {
         let end = End(Rc::new(RefCell::new(Pipe { room: usize::MAX, ..Pipe::default() })));
-        Peer { key: self.shard.admit(end.clone(), None, self.now).expect("there is a place"), end }
+        Peer { key: self.shard.admit(end.clone(), None, self.now.monotonic).expect("there is a place"), end }
     }
 
     /// Sends bytes, and the shard hears of it.

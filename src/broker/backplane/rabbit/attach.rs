@@ -22,7 +22,7 @@
 //! Streams keep texts, numbers and truth values among the headers, `expiration`, `timestamp` and `message-id`; headers
 //! that are lists or tables, `CC` among them, are gone.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use lapin::message::Delivery;
@@ -30,6 +30,8 @@ use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Connection, Consumer};
 use tokio::time::timeout;
+
+use crate::base::clock::UnixTime;
 
 use super::address::Address;
 use super::fault::{Fault, FaultKind, Step};
@@ -153,8 +155,7 @@ impl Seek<'_> {
 
     /// The offset of the first message of the last `span`, or 0 if this host's clock is ahead of RabbitMQ's.
     async fn since(&self, span: Duration, top: u64, nonce: u64) -> Result<u64, Fault> {
-        let since = SystemTime::now().checked_sub(span).and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-        let Some(since) = since else { return Ok(0) };
+        let Some(since) = UnixTime::now().checked_sub(span) else { return Ok(0) };
         let mut reading = self.consume(AMQPValue::Timestamp(since.as_secs()), 1).await?;
         // A time in the future waits at the end: so something has to come after it.
         self.mark(nonce).await?;

@@ -1,13 +1,11 @@
 //! Messages that nodes write into the stream for each other: markers (see [`lineage`](super::lineage)), and
 //! orders to remove a history.
 
-use std::time::SystemTime;
-
 use lapin::BasicProperties;
 use lapin::message::Delivery;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
-use crate::broker::backplane::memory::microseconds;
+use crate::base::clock::UnixTime;
 
 use super::headers::OFFSET;
 use super::lineage::{Claim, Marker};
@@ -37,7 +35,7 @@ pub(super) fn publish_of(stream: &ShortString, marker: &Marker, settled: Option<
     }
     headers.insert(NONCE.into(), hexadecimal(marker.nonce));
     headers.insert(NODE.into(), hexadecimal(marker.node));
-    if let Some(now) = microseconds(SystemTime::now()).and_then(|now| i64::try_from(now).ok()) {
+    if let Ok(now) = i64::try_from(UnixTime::now().as_micros()) {
         headers.insert(TIME.into(), AMQPValue::LongLongInt(now));
     }
     if let Some(Claim { epoch, generation, origin }) = &marker.claim {
@@ -221,10 +219,10 @@ mod tests {
     #[test]
     fn a_marker_says_when_it_was_written_and_one_that_does_not_is_one_as_well() {
         let marker = claim("0a", 0, None);
-        let before = microseconds(SystemTime::now());
+        let before = UnixTime::now().as_micros();
         let mut delivery = delivered(publish_of(&"fanfare".into(), &marker, None));
         let said = time(&delivery);
-        assert!(before <= said && said <= microseconds(SystemTime::now()));
+        assert!(said.is_some_and(|said| (before..=UnixTime::now().as_micros()).contains(&said)));
         let mut older = FieldTable::default();
         let headers = delivery.properties.headers().clone().unwrap();
         for (name, value) in headers.inner().iter().filter(|(name, _)| name.as_str() != TIME) {

@@ -3,14 +3,14 @@
 use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::hash::BuildHasher;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use lapin::BasicProperties;
 use lapin::message::Delivery;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
+use crate::base::clock::UnixTime;
 use crate::broker::backplane::event::{Message, Place};
-use crate::broker::backplane::memory::microseconds;
 use crate::broker::payload::{Compression, Content, Undeliverable};
 use crate::domain::mail::{MESSAGE_TOPICS_MAX, TopicName};
 
@@ -197,8 +197,7 @@ pub(super) fn whole_number(value: &AMQPValue) -> Option<u64> {
 /// are the topics beside the routing key, and `key` is what it is the latest of.
 pub(super) fn properties(id: ShortString, copies: &[TopicName], key: Option<&str>) -> BasicProperties {
     let mut headers = FieldTable::default();
-    let now = microseconds(SystemTime::now()).and_then(|now| i64::try_from(now).ok());
-    if let Some(now) = now {
+    if let Ok(now) = i64::try_from(UnixTime::now().as_micros()) {
         headers.insert(MICROSECONDS.into(), AMQPValue::LongLongInt(now));
     }
     if let Some(key) = key {

@@ -82,7 +82,8 @@ impl World {
         let pipe = Rc::new(RefCell::new(Pipe { room, keeps: self.random.one_in(3), ..Pipe::default() }));
         let raw = self.random.one_in(4);
         let vacancy = self.shard.vacancy();
-        let key = self.shard.admit(FakeSocket(Rc::clone(&pipe)), None, self.now).expect("there is a place");
+        let socket = FakeSocket(Rc::clone(&pipe));
+        let key = self.shard.admit(socket, None, self.now.monotonic).expect("there is a place");
         assert_eq!(key, vacancy);
         self.peers.push(Peer {
             slot: key.slot,

@@ -135,7 +135,7 @@ impl World {
         }
         // A last tick shows the gauges as they are.
         let now = self.now;
-        self.shard.tick(|| now);
+        self.shard.tick(now, || now.monotonic);
         self.shard.check();
         assert!(self.shard.is_empty(), "{} clients are left", self.shard.len());
         let stats = &self.stats;

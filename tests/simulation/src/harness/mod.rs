@@ -11,7 +11,7 @@ mod turns;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::shard::{Setup, Shard};
 use crate::Events;
@@ -20,6 +20,7 @@ use crate::raw::Either;
 use broker::Batch;
 use clients::{CLIENTS_MAX, Peer};
 use fanfare::base::capacity::Capacity;
+use fanfare::base::clock::Clock;
 use fanfare::base::mailbox::{Receiver, Sender, Wake, mailbox};
 use fanfare::config::{Config, Limits};
 use fanfare::domain::client_id::NodeId;
@@ -50,10 +51,10 @@ struct World {
     /// Commands, or other frames, that a client's share of a tick is enough for.
     steps_per_share: u64,
     limits: Limits,
-    now: Instant,
+    now: Clock,
     /// Milliseconds; what a turn takes is less.
     tick_time: usize,
-    last_tick: Instant,
+    last_tick: Clock,
     shard: Shard<FakeSocket, Either>,
     stats: Arc<ShardStats>,
     peers: Vec<Peer>,
@@ -120,7 +121,7 @@ impl World {
         let (sender, requests) = mailbox(4, Box::new(NoWake));
         let (reporter, receipt) = receipt();
         let stats = Arc::new(ShardStats::default());
-        let now = Instant::now();
+        let now = Clock::now();
         let upgrade = UpgradePolicy {
             path: "/connection/websocket".to_owned(),
             head_bytes: 400,
@@ -151,7 +152,7 @@ impl World {
             now,
             tick_time: 15,
             last_tick: now,
-            shard: Shard::new(setup, now),
+            shard: Shard::new(setup, now.monotonic),
             stats,
             peers: Vec::new(),
             mail,
@@ -195,10 +196,11 @@ impl World {
 
     /// The loop around the shard: ticks it if that loop would.
     fn turn(&mut self) {
-        self.now += Duration::from_millis(self.random.below(self.tick_time) as u64);
+        self.now = self.now.after(Duration::from_millis(self.random.below(self.tick_time) as u64));
         self.shard.rearm();
         let poll_timeout = self.shard.poll_timeout();
-        let woken = poll_timeout.is_some_and(|poll_timeout| self.now >= self.last_tick + poll_timeout);
+        let since = self.now.monotonic - self.last_tick.monotonic;
+        let woken = poll_timeout.is_some_and(|poll_timeout| since >= poll_timeout);
         if self.ready.is_empty() && !self.shard.has_mail() && !woken {
             return;
         }
@@ -215,7 +217,7 @@ impl World {
         }
         let (now, commands) = (self.now, self.stats.commands.value());
         let clients = self.shard.len().min(READS) as u64;
-        self.shard.tick(|| now);
+        self.shard.tick(now, || now.monotonic);
         self.shard.check();
         let done = self.stats.commands.value() - commands;
         assert!(done <= clients * self.steps_per_share, "{done} commands of {clients} clients in one tick");
