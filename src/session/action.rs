@@ -81,11 +81,9 @@ pub enum Action<'a> {
 /// What a command waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {
-    /// The answer to an earlier command.
+    /// The answers to earlier commands: this one needs their outcome, or the room that they take.
     Answered,
-    /// Room for an answer that may be large: those to earlier commands take all of it.
-    AnswerHasRoom,
-    /// The queue of requests to the broker has room.
+    /// Room in the queue of requests to the broker.
     RequestHasRoom,
 }
 

@@ -96,7 +96,7 @@ impl Session {
         }
         let options = SubscribeOptions::granted(rules.namespace(&command.topic), &command);
         if options.recover.is_some() && !facts.may_ask {
-            return Action::PutOff(Until::AnswerHasRoom);
+            return Action::PutOff(Until::Answered);
         }
         Action::Subscribe { id, topic: command.topic, options }
     }
@@ -177,7 +177,7 @@ impl Session {
             return Action::Refuse { id, error };
         }
         if !facts.may_ask {
-            return Action::PutOff(Until::AnswerHasRoom);
+            return Action::PutOff(Until::Answered);
         }
         if !facts.has_room {
             return Action::PutOff(Until::RequestHasRoom);

@@ -133,7 +133,6 @@ fn show(action: &Action<'_>) -> String {
         Action::Publish { id, topic, data } => format!("{id}: publish {} to {topic}", data.len()),
         Action::Ask { id, topic, asked: Asked::History(_) } => format!("{id}: history {topic}"),
         Action::PutOff(Until::Answered) => "wait for an answer".to_owned(),
-        Action::PutOff(Until::AnswerHasRoom) => "wait for room for the answer".to_owned(),
         Action::PutOff(Until::RequestHasRoom) => "wait for room for the request".to_owned(),
         Action::Close(fault) => format!("{}: {fault}", fault.reason().code()),
     }
@@ -233,7 +232,7 @@ fn commands_about_a_topic_wait_for_each_other_but_publishes() {
 #[test]
 fn what_needs_room_waits_for_it() {
     let world = World::new(|_| ());
-    let (answer, request) = ("wait for room for the answer", "wait for room for the request");
+    let (answer, request) = (WAITS, "wait for room for the request");
     let facts = |may_ask, has_room| Facts { may_ask, has_room, ..ROOM };
     for (read, without_answer, without_request) in [
         (subscribe(2, "h:t"), "2: subscribe h:t", "2: subscribe h:t"),

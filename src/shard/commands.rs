@@ -185,7 +185,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
                 Outcome::Done
             }
             // Whatever ends such a wait makes the client readable again.
-            Action::PutOff(Until::Answered | Until::AnswerHasRoom) => Outcome::Wait,
+            Action::PutOff(Until::Answered) => Outcome::Wait,
             Action::PutOff(Until::RequestHasRoom) => self.wait_for_room(slot),
             Action::Close(fault) => {
                 self.flush_lines(slot);
