@@ -1,6 +1,7 @@
 //! Handles the requests of shards and operators.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::domain::mail::{
     Answer, AnswerBudget, ClientKey, Mail, Numbered, Publish, PublishOutcome, PublishReply, Question,
@@ -66,7 +67,7 @@ impl Broker {
             Request::Unsubscribe { client, topic } => self.unsubscribe(client, &topic),
             Request::Survey(answer) => {
                 let shards = if self.stage.shards_run() { self.outbox.shards() } else { Vec::new() };
-                let id = self.surveys.open(answer, shards.len());
+                let id = self.surveys.begin(answer, shards.len(), Instant::now());
                 shards.into_iter().for_each(|shard| self.outbox.push(shard, Mail::Survey { id }));
             }
             Request::SurveyPart { id, topics, last } => self.surveys.part(id, topics, last),

@@ -1,6 +1,4 @@
-//! The whole room on the embedded backplane, with fake shards: real mailboxes, and nobody behind them.
-
-mod namespaces;
+//! The whole broker thread on the embedded backplane, with fake shards: real mailboxes, and nobody behind them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,147 +14,24 @@ use crate::domain::codec::Codec;
 use crate::domain::encoding::Encoding;
 use crate::domain::mail::{
     Answer, ClientKey, CommandKey, KeyedLine, Lane, Numbered, Publish, PublishOutcome, ReplyAddress, ReplyTo,
-    Request, ShardId, TopicCounts, TopicName, TopicSlot, Variant,
+    Request, ShardId, SurveyTimeout, TopicCounts, TopicName, TopicSlot, Variant,
 };
 use crate::domain::reasons::{CloseReason, Closing, ErrorCode, UnsubscribeCode};
 use crate::stats::BackplaneState;
 use fakes::{Ends, setup};
+use harness::Harness;
 
 pub(in crate::broker) mod fakes;
+mod harness;
 mod ids;
+mod namespaces;
+mod operators;
 mod positions;
 mod turns;
 
 const LONG: Duration = Duration::from_secs(20);
 const PLAIN: Variant = Variant { encoding: Encoding::Json, lane: Lane::FIRST };
 const DEFLATED: Variant = Variant { encoding: Encoding::Deflated, ..PLAIN };
-
-/// A broker thread with fake shards.
-struct Harness {
-    requests: RequestSenders,
-    shards: Vec<Receiver<Mail>>,
-    woken: Vec<Arc<AtomicUsize>>,
-    stats: Arc<BrokerStats>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Harness {
-    fn new(shards: usize, configure: impl FnOnce(&mut Config)) -> Self {
-        let mut config = Config::default();
-        configure(&mut config);
-        let (setup, Ends { requests, shards, woken }) = setup(config, ShardId::try_from(shards).unwrap());
-        let stats = Arc::clone(&setup.stats);
-        let (started, has_started) = std::sync::mpsc::channel();
-        let thread = std::thread::spawn(move || {
-            run(&EventLoop::new().unwrap(), setup, |outcome| started.send(outcome).unwrap())
-        });
-        assert!(matches!(has_started.recv_timeout(LONG), Ok(Ok(()))));
-        Self { requests, shards, woken, stats, thread: Some(thread) }
-    }
-
-    fn ask(&self, request: Request) {
-        self.requests.operators.send(request).unwrap();
-    }
-
-    #[track_caller]
-    fn mail(&mut self, shard: usize) -> Mail {
-        let deadline = Instant::now() + LONG;
-        loop {
-            if let Some(mail) = self.shards[shard].take() {
-                return mail;
-            }
-            assert!(Instant::now() < deadline, "no mail for shard {shard}");
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
-
-    #[track_caller]
-    fn wait_until(&self, what: &str, condition: impl Fn(&BrokerStats) -> bool) {
-        let deadline = Instant::now() + LONG;
-        while !condition(&self.stats) {
-            assert!(Instant::now() < deadline, "{what} did not come: {:?}", self.stats);
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
-
-    #[track_caller]
-    fn attach(&mut self, shard: ShardId, slot: u32, name: &str) {
-        self.attach_in(PLAIN, shard, slot, name);
-    }
-
-    #[track_caller]
-    fn attach_in(&mut self, variant: Variant, shard: ShardId, slot: u32, name: &str) {
-        let topic = TopicSlot(slot);
-        self.ask(Request::Attach { shard, topic, variant, name: name.into() });
-        let mail = self.mail(shard.into());
-        assert!(matches!(mail, Mail::Attached { topic, .. } if topic.0 == slot), "{mail:?}");
-    }
-
-    fn publish(&self, topics: &[&str], data: &str) -> oneshot::Receiver<PublishOutcome> {
-        self.publish_of(None, topics, data)
-    }
-
-    fn publish_of(
-        &self,
-        key: Option<&str>,
-        topics: &[&str],
-        data: &str,
-    ) -> oneshot::Receiver<PublishOutcome> {
-        self.publish_as(None, key, topics, data)
-    }
-
-    fn publish_as(
-        &self,
-        id: Option<&str>,
-        key: Option<&str>,
-        topics: &[&str],
-        data: &str,
-    ) -> oneshot::Receiver<PublishOutcome> {
-        let (reply_to, answer) = ReplyTo::control();
-        let topics = topics.iter().map(|&topic| TopicName::from(topic)).collect();
-        let data = data.as_bytes().into();
-        let (id, key) = (id.map(Box::from), key.map(Box::from));
-        self.ask(Request::Publish(Publish { reply_to, topics, data, id, key }));
-        answer
-    }
-
-    /// The next batch for a shard: its topic and its lines' data.
-    #[track_caller]
-    fn batch(&mut self, shard: usize) -> (u32, Vec<String>) {
-        let mail = self.mail(shard);
-        let Mail::Batch { topic, lines } = mail else { panic!("no batch: {mail:?}") };
-        assert_eq!(lines.plain_bytes as usize, lines.bytes.len());
-        let text = std::str::from_utf8(&lines.bytes).unwrap();
-        assert!(text.ends_with('\n'));
-        let data = text.lines().map(|line| {
-            let value: serde_json::Value = serde_json::from_str(line).unwrap();
-            value["push"]["pub"]["data"].to_string()
-        });
-        let data: Vec<_> = data.collect();
-        assert_eq!(data.len(), lines.count as usize);
-        (topic.0, data)
-    }
-
-    /// Data of one shard's batches until there are `count`.
-    #[track_caller]
-    fn collect(&mut self, shard: usize, count: usize) -> Vec<String> {
-        let mut all = Vec::new();
-        while all.len() < count {
-            all.extend(self.batch(shard).1);
-        }
-        all
-    }
-
-    /// Plays the shards' part of the end, and waits for the thread's.
-    fn stop(mut self) {
-        self.ask(Request::Stop);
-        for shard in 0..self.shards.len() {
-            while !matches!(self.mail(shard), Mail::Drain) {}
-            self.ask(Request::Drained { shard: ShardId::try_from(shard).unwrap() });
-        }
-        self.thread.take().unwrap().join().unwrap();
-    }
-}
 
 fn numbers(range: std::ops::Range<usize>) -> Vec<String> {
     range.map(|n| n.to_string()).collect()
@@ -397,88 +272,4 @@ fn what_waits_to_be_merged_is_handed_over_before_the_end() {
     assert_eq!(harness.publish(&["a"], "2").blocking_recv(), Ok(Err(ErrorCode::Internal.into())));
     harness.ask(Request::Drained { shard: 0 });
     harness.thread.take().unwrap().join().unwrap();
-}
-
-#[test]
-fn limits_and_wrong_publishes_are_answered() {
-    let mut harness = Harness::new(1, |config| {
-        config.limits.topics = 1;
-        config.limits.publication_bytes = 5;
-    });
-    harness.attach(0, 0, "a");
-    harness.ask(Request::Attach { shard: 0, topic: TopicSlot(1), variant: PLAIN, name: "b".into() });
-    let mail = harness.mail(0);
-    assert!(
-        matches!(mail, Mail::AttachFailed { topic: TopicSlot(1), error: ErrorCode::LimitExceeded }),
-        "{mail:?}"
-    );
-    // A slot that never was is answered for all the same.
-    harness.ask(Request::Detach { shard: 0, topic: TopicSlot(7), variant: PLAIN, name: "never".into() });
-    assert!(matches!(harness.mail(0), Mail::Detached { topic: TopicSlot(7) }));
-    for (topics, data, error) in [
-        (&["a"][..], "123456", ErrorCode::LimitExceeded),
-        (&["a\n"], "1", ErrorCode::BadRequest),
-        (&["a", ""], "1", ErrorCode::BadRequest),
-        (&[], "1", ErrorCode::BadRequest),
-    ] {
-        assert_eq!(harness.publish(topics, data).blocking_recv(), Ok(Err(error.into())), "{topics:?}");
-    }
-    harness.stop();
-}
-
-#[test]
-fn answers_to_clients_and_orders_of_operators_go_to_their_shards() {
-    let mut harness = Harness::new(2, |_| {});
-    let client = ClientKey { slot: 3, generation: 4 };
-    let command = CommandKey { client, id: 9 };
-    let reply_to = ReplyTo::Client(ReplyAddress { shard: 1, command, codec: Codec::Json });
-    let (topics, data) = (vec!["a".into()], (*b"1").into());
-    harness.ask(Request::Publish(Publish { reply_to, topics, data, id: None, key: None }));
-    let mail = harness.mail(1);
-    assert!(
-        matches!(&mail, Mail::Answer { to, answer: Answer::Published, .. } if to.command == command),
-        "{mail:?}"
-    );
-    harness.ask(Request::Disconnect {
-        shard: 0,
-        client,
-        closing: Closing::Known(CloseReason::ForceDisconnect),
-    });
-    assert!(matches!(harness.mail(0), Mail::Disconnect { client: to, .. } if to == client));
-    harness.ask(Request::Disconnect {
-        shard: 4095,
-        client,
-        closing: Closing::Known(CloseReason::ForceDisconnect),
-    });
-    harness.ask(Request::Unsubscribe { client: Some((1, client)), topic: "a".into() });
-    assert!(matches!(harness.mail(1), Mail::Unsubscribe { client: Some(to), .. } if to == client));
-    harness.ask(Request::Unsubscribe { client: None, topic: "a".into() });
-    for shard in [0, 1] {
-        let mail = harness.mail(shard);
-        assert!(
-            matches!(mail, Mail::Unsubscribe { client: None, code: UnsubscribeCode::Server, .. }),
-            "{mail:?}"
-        );
-    }
-    harness.stop();
-}
-
-#[test]
-fn a_survey_asks_all_and_ends_when_all_have_answered() {
-    let mut harness = Harness::new(2, |_| {});
-    let (sender, mut answer) = mpsc::unbounded_channel();
-    harness.ask(Request::Survey(sender));
-    for shard in [0, 1] {
-        let mail = harness.mail(shard);
-        let Mail::Survey { id } = mail else { panic!("{mail:?}") };
-        let topics: TopicCounts = vec![(shard.to_string().into(), 1)];
-        harness.ask(Request::SurveyPart { id, topics, last: false });
-        harness.ask(Request::SurveyPart { id, topics: vec![], last: true });
-    }
-    let mut all = Vec::new();
-    while let Some(part) = answer.blocking_recv() {
-        all.extend(part);
-    }
-    assert_eq!(all, [("0".into(), 1), ("1".into(), 1)]);
-    harness.stop();
 }

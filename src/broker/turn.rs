@@ -97,7 +97,7 @@ impl Broker {
             catch_up: CatchUps::new(shards),
             progress: Progress::new(setup.config.amqp.reads_stream()),
             encoder: Encoder::default(),
-            surveys: Surveys::default(),
+            surveys: Surveys::new(setup.config.timeouts.publish.0),
             confirms: Confirms::default(),
             backplane,
             stage: Stage::new(),
@@ -163,6 +163,7 @@ impl Broker {
         self.answer_caught_up();
         self.take_requests();
         self.history.expire(Instant::now());
+        self.surveys.expire(Instant::now());
         self.acknowledge();
         self.continue_stopping();
         self.outbox.notify();
@@ -390,12 +391,16 @@ impl Broker {
     /// When something has to be done although nothing comes.
     fn alarm(&self) -> Option<Instant> {
         let retry = (!self.outbox.is_empty()).then(|| Instant::now() + OUTBOX_RETRY);
-        let rooms = [self.merge.next_deadline(), self.next_recovery(), self.history.next_expiry()];
-        rooms
-            .into_iter()
-            .chain([retry, self.stage.settles_until(), self.undated.next_deadline()])
-            .flatten()
-            .min()
+        let alarms = [
+            retry,
+            self.merge.next_deadline(),
+            self.next_recovery(),
+            self.history.next_expiry(),
+            self.stage.settles_until(),
+            self.undated.next_deadline(),
+            self.surveys.next_deadline(),
+        ];
+        alarms.into_iter().flatten().min()
     }
 
     /// Begins to stop: nothing new comes in, and what waits need not wait for more.

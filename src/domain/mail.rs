@@ -20,7 +20,7 @@ use crate::domain::reasons::{Closing, ErrorCode, UnsubscribeCode};
 pub use budget::{ANSWER_COST, AnswerBudget};
 pub use question::{
     Answer, Asked, History, HistoryPage, HistoryRange, Numbered, PublishFault, PublishOutcome, PublishReply,
-    Question, Recover, Recovered, Recovery, TopicCounts,
+    Question, Recover, Recovered, Recovery, SurveyTimeout, TopicCounts,
 };
 pub use reply_to::{ControlReply, ReplyAddress, ReplyTo};
 
@@ -305,8 +305,8 @@ pub enum Request {
         topic: TopicName,
     },
     /// An operator asks for the topics in use and their numbers of subscribers. The answer comes in parts,
-    /// and is complete when the sender is dropped. Bounded by the topics per node.
-    Survey(mpsc::UnboundedSender<TopicCounts>),
+    /// and is complete when the sender is dropped, unless an error came before. Bounded by the topics per node.
+    Survey(mpsc::UnboundedSender<Result<TopicCounts, SurveyTimeout>>),
     /// A part of a shard's answer to [`Mail::Survey`].
     SurveyPart {
         /// Which survey.

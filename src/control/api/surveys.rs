@@ -10,7 +10,7 @@ use crate::control::envelope::{Fault, Outcome, result};
 use crate::control::glob::Glob;
 use crate::control::process;
 use crate::control::state::AppState;
-use crate::domain::mail::{Request, TopicName};
+use crate::domain::mail::{Request, SurveyTimeout, TopicName};
 use crate::domain::reasons::ErrorCode;
 
 use super::others::Others;
@@ -96,13 +96,17 @@ pub(super) async fn channels(state: &AppState, params: ChannelsParams) -> Outcom
     let mut channels = BTreeMap::<TopicName, ChannelInfo>::new();
     let whole = async {
         while let Some(piece) = survey.recv().await {
+            let piece = piece?;
             let picked = |topic: &str| glob.as_ref().is_none_or(|glob| glob.matches(topic));
             for (topic, clients) in piece.into_iter().filter(|(topic, _)| picked(topic)) {
                 channels.entry(topic).or_default().num_clients += u64::from(clients);
             }
         }
+        Ok(())
     };
-    if timeout(state.config.timeouts.publish.0, whole).await.is_err() {
+    // The broker thread has the same time, and begins later.
+    let answered = timeout(state.config.timeouts.publish.0, whole).await;
+    if !matches!(answered, Ok(Ok::<(), SurveyTimeout>(()))) {
         return Err(Fault::new(ErrorCode::Internal, "not every shard has answered in time; try again"));
     }
     result(&ChannelsResult { channels })

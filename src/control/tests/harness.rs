@@ -182,8 +182,8 @@ fn answer(request: Request) {
         }
         Request::RemoveHistory { reply_to: ReplyTo::Control(reply), .. } => reply.send(Ok(Numbered::new())),
         Request::Survey(pieces) => {
-            pieces.send(vec![("order.42".into(), 2), ("prices.BTC".into(), 1)]).unwrap();
-            pieces.send(vec![("order.42".into(), 3), ("order.7".into(), 1)]).unwrap();
+            pieces.send(Ok(vec![("order.42".into(), 2), ("prices.BTC".into(), 1)])).unwrap();
+            pieces.send(Ok(vec![("order.42".into(), 3), ("order.7".into(), 1)])).unwrap();
         }
         _ => {}
     }

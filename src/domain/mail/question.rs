@@ -200,3 +200,7 @@ pub struct Recovery {
 
 /// Topics with their numbers of subscribers.
 pub type TopicCounts = Vec<(TopicName, u32)>;
+
+/// Why a survey has no whole answer: some shard has not answered within `timeouts.publish`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SurveyTimeout;
