@@ -1,41 +1,39 @@
-//! Decides which messages may be acknowledged: all up to the first one that is still held.
-//!
-//! The tags of one AMQP channel are numbered 1, 2, 3. One acknowledgement covers everything up to a tag, so
-//! it is enough to know the lowest tag that waits for something: to be merged, or for its dead letter to be
-//! confirmed. Of publications that wait together, the first one's tag is held.
+//! Which messages may be acknowledged: those of which nothing waits any more to be merged, to be dead-lettered or, with
+//! `amqp.ack = "written"`, to be written by the shards.
 
-use std::collections::{BTreeMap, VecDeque};
+mod tags;
+mod write_receipts;
 
-/// The tags of one channel.
-#[derive(Debug, Default)]
+use crate::domain::mail::ShardId;
+use crate::domain::receipt::Receipt;
+
+use tags::Tags;
+use write_receipts::WriteReceipts;
+
+/// The messages that were taken and are not acknowledged, by their delivery tags.
+#[derive(Debug)]
 pub(super) struct Acks {
-    /// The highest tag that came in.
-    taken: u64,
-    /// Everything up to here is acknowledged; never above `taken`.
-    acknowledged: u64,
-    /// Tags above `acknowledged` that wait for something, and for how many things.
-    held: BTreeMap<u64, u32>,
-    /// Tags above `acknowledged` with the bytes of their messages, in order, and those bytes together.
-    sizes: VecDeque<(u64, usize)>,
-    bytes: usize,
+    tags: Tags,
+    receipts: WriteReceipts,
 }
 
 impl Acks {
+    /// No message was taken. With receipts, one for each shard, messages wait until the shards have written them.
+    pub(super) fn new(receipts: Vec<Receipt>) -> Self {
+        Self { tags: Tags::default(), receipts: WriteReceipts::new(receipts) }
+    }
+
     /// A message of so many bytes came in.
     ///
     /// # Panics
     /// If tags do not rise: they are RabbitMQ's and one channel's.
     pub(super) fn take(&mut self, tag: u64, bytes: usize) {
-        assert!(tag > self.taken, "delivery tag {tag} after {}", self.taken);
-        self.taken = tag;
-        self.sizes.push_back((tag, bytes));
-        self.bytes += bytes;
+        self.tags.take(tag, bytes);
     }
 
     /// `tag`, and all that came later, must wait until it is released.
     pub(super) fn hold(&mut self, tag: u64) {
-        debug_assert!(tag > self.acknowledged && tag <= self.taken, "{tag} is not open in {self:?}");
-        *self.held.entry(tag).or_default() += 1;
+        self.tags.hold(tag);
     }
 
     /// One of the things that `tag` waited for is done.
@@ -43,115 +41,99 @@ impl Acks {
     /// # Panics
     /// If it waited for nothing.
     pub(super) fn release(&mut self, tag: u64) {
-        let count = self.held.get_mut(&tag).expect("what is released was held");
-        *count -= 1;
-        if *count == 0 {
-            self.held.remove(&tag);
+        self.tags.release(tag);
+    }
+
+    /// A batch goes to a shard: `tag` is held until the shard has written it, if that is waited for.
+    pub(super) fn give(&mut self, shard: ShardId, tag: u64) {
+        if self.receipts.give(shard, tag) {
+            self.tags.hold(tag);
         }
+    }
+
+    /// `tag` is held until the shards have written all that they were given so far, if that is waited for.
+    pub(super) fn follow(&mut self, tag: u64) {
+        (0..self.receipts.follow(tag)).for_each(|_| self.tags.hold(tag));
+    }
+
+    /// Whether a shard has written something that was waited for.
+    pub(super) fn has_written(&self) -> bool {
+        self.receipts.has_news()
+    }
+
+    /// Releases what the shards have written since the last time.
+    pub(super) fn release_written(&mut self) {
+        self.receipts.take_written().into_iter().for_each(|tag| self.tags.release(tag));
+    }
+
+    /// A shard has ended, and writes nothing any more.
+    pub(super) fn close(&mut self, shard: ShardId) {
+        self.receipts.close(shard).into_iter().for_each(|tag| self.tags.release(tag));
     }
 
     /// The tag to acknowledge now, with everything below it, if there is something new to acknowledge.
     pub(super) fn due(&mut self) -> Option<u64> {
-        let frontier = self.first_held().map_or(self.taken, |first| first - 1);
-        if frontier == self.acknowledged {
-            return None;
-        }
-        self.acknowledged = frontier;
-        self.forget_sizes();
-        if cfg!(debug_assertions) {
-            self.assert_invariants();
-        }
-        Some(frontier)
-    }
-
-    fn forget_sizes(&mut self) {
-        while let Some(&(tag, bytes)) = self.sizes.front()
-            && tag <= self.acknowledged
-        {
-            self.sizes.pop_front();
-            self.bytes -= bytes;
-        }
-    }
-
-    /// Asserts that what is held and counted are tags that came in and are not acknowledged. Looks at every one.
-    fn assert_invariants(&self) {
-        let open = self.acknowledged + 1..=self.taken;
-        assert!(self.acknowledged <= self.taken, "{self:?}");
-        assert!(self.held.iter().all(|(tag, &count)| open.contains(tag) && count > 0), "{self:?}");
-        assert!(self.sizes.iter().all(|(tag, _)| open.contains(tag)), "{self:?}");
-        assert!(self.sizes.iter().is_sorted_by(|(tag, _), (next, _)| tag < next), "{self:?}");
-        assert_eq!(self.sizes.iter().map(|(_, bytes)| bytes).sum::<usize>(), self.bytes, "{self:?}");
-    }
-
-    /// The lowest tag that waits for something.
-    fn first_held(&self) -> Option<u64> {
-        self.held.first_key_value().map(|(&first, _)| first)
+        self.tags.due()
     }
 
     /// How many messages came in that are not acknowledged.
     pub(super) fn unacknowledged(&self) -> u64 {
-        self.taken - self.acknowledged
+        self.tags.unacknowledged()
     }
 
     /// The bytes of those messages.
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        self.tags.bytes()
     }
 
     /// The channel is gone, and with it all of its tags.
     pub(super) fn reset(&mut self) {
-        *self = Self::default();
+        self.tags = Tags::default();
+        self.receipts.forget_tags();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::receipt::receipt;
 
     #[test]
-    fn everything_below_the_first_held_tag_is_due_once() {
-        let mut acks = Acks::default();
-        assert_eq!(acks.due(), None);
-        for tag in 1..=5 {
-            acks.take(tag, 10);
-        }
-        acks.hold(3);
-        acks.hold(5);
-        assert_eq!(acks.due(), Some(2));
-        assert_eq!((acks.due(), acks.unacknowledged(), acks.bytes()), (None, 3, 30));
-        acks.release(5);
-        assert_eq!(acks.due(), None, "3 still holds 5 back");
-        acks.release(3);
-        assert_eq!(acks.due(), Some(5));
-        assert_eq!((acks.unacknowledged(), acks.bytes()), (0, 0));
+    fn a_message_is_acknowledged_when_all_shards_have_written_it_and_a_repetition_after_what_it_repeats() {
+        let (reporters, receipts): (Vec<_>, Vec<_>) = (0..2).map(|_| receipt()).unzip();
+        let mut acks = Acks::new(receipts);
+        acks.take(1, 10);
+        acks.give(0, 1);
+        acks.give(1, 1);
+        acks.take(2, 5);
+        acks.follow(2);
+        reporters[0].report(1);
+        assert!(acks.has_written());
+        acks.release_written();
+        assert_eq!((acks.due(), acks.unacknowledged(), acks.bytes()), (None, 2, 15));
+        acks.close(1);
+        assert_eq!((acks.due(), acks.unacknowledged(), acks.bytes()), (Some(2), 0, 0), "its shard has ended");
     }
 
     #[test]
-    fn a_tag_that_waits_for_two_things_waits_for_both() {
-        let mut acks = Acks::default();
+    fn tags_of_a_lost_channel_are_not_released_by_what_is_written_later() {
+        let (reporter, receipt) = receipt();
+        let mut acks = Acks::new(vec![receipt]);
         acks.take(1, 10);
-        acks.hold(1);
-        acks.hold(1);
-        acks.release(1);
-        assert_eq!(acks.due(), None);
-        acks.release(1);
-        assert_eq!(acks.due(), Some(1));
-    }
-
-    #[test]
-    fn a_new_channel_starts_at_one_again() {
-        let mut acks = Acks::default();
-        acks.take(1, 10);
-        acks.take(2, 10);
-        acks.hold(1);
+        acks.give(0, 1);
         acks.reset();
+        reporter.report(1);
+        acks.release_written();
         acks.take(1, 10);
         assert_eq!(acks.due(), Some(1));
     }
 
     #[test]
-    #[should_panic(expected = "was held")]
-    fn what_is_not_held_cannot_be_released() {
-        Acks::default().release(1);
+    fn without_receipts_handing_over_is_enough() {
+        let mut acks = Acks::new(Vec::new());
+        acks.take(1, 10);
+        acks.give(0, 1);
+        acks.follow(1);
+        assert_eq!(acks.due(), Some(1));
     }
 }

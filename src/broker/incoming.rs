@@ -17,9 +17,9 @@ use crate::domain::topic;
 
 use super::backplane::event::Message;
 use super::dedup::Occurrence;
+use super::expiration;
 use super::history::{Addition, Keep};
 use super::merge::{Arrival, Batch, Rules};
-use super::message_age;
 use super::payload::{self, Body, Data, Undeliverable};
 use super::topics::TopicId;
 use super::turn::Broker;
@@ -59,7 +59,7 @@ impl Broker {
         let (repeats, outcome) = self.deliver(&message, now);
         if repeats > 0 {
             self.stats.duplicates.add(repeats);
-            (0..self.receipts.follow(tag)).for_each(|_| self.acks.hold(tag));
+            self.acks.follow(tag);
         }
         let Err(reason) = outcome else { return };
         match place.filter(|place| !place.is_ours_to_dead_letter) {
@@ -174,8 +174,8 @@ impl Broker {
         }
         let found = found.filter(|_| is_new);
         self.count(Some(namespace_id), is_new, found.is_some());
-        let age = self.message_age.age(message, handling.now.unix.as_micros());
-        if message_age::has_expired(message, age) {
+        let age = self.expiration.age(message, handling.now.unix.as_micros());
+        if expiration::has_expired(message, age) {
             self.stats.expired.add(u64::from(is_new));
             return Ok(());
         }
@@ -274,9 +274,7 @@ impl Broker {
             for place in places {
                 self.outbox.push(place.shard, Mail::Batch { topic: place.slot, lines: lines.clone() });
                 self.stats.batches.add(1);
-                if self.receipts.give(place.shard, batch.tag) {
-                    self.acks.hold(batch.tag);
-                }
+                self.acks.give(place.shard, batch.tag);
             }
         }
         for published in batch.published {

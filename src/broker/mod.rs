@@ -19,23 +19,22 @@
 //! waits.
 //!
 //! Its tokio runtime, of this thread alone, exists for lapin. Read `turn` first, then `incoming` with `encoder`, and
-//! `inlet` with `requests` and `confirms`, then `recovery`. `topics`, `arrivals`, `history`, `catch_up`, `merge`, `lanes`,
-//! `acks`, `write_receipts`, `dedup`, `message_age`, `outbox`, `payload`, `stage` and `surveys` are modules without clock
+//! `inlet` with `requests` and `confirms`, then `recovery`. `topics`, `history`, `catch_up`, `merge`, `lanes`,
+//! `acks`, `dedup`, `expiration`, `outbox`, `payload`, `stage` and `surveys` are modules without clock
 //! and socket. `backplane` is the seam to `rabbit` and `memory`, and `event` has the types of what they report.
 
 mod acks;
-mod arrivals;
 mod backplane;
 mod catch_up;
 mod confirms;
 mod dedup;
 mod encoder;
+mod expiration;
 mod history;
 mod incoming;
 mod inlet;
 mod lanes;
 mod merge;
-mod message_age;
 mod outbox;
 mod payload;
 mod progress;
@@ -46,8 +45,6 @@ mod stage;
 mod surveys;
 mod topics;
 mod turn;
-mod undated;
-mod write_receipts;
 
 #[cfg(test)]
 mod tests;

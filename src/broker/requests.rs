@@ -84,7 +84,7 @@ impl Broker {
             self.history.miss(&name);
         }
         if is_awaited {
-            self.arrivals.add(name, place);
+            self.topics.await_messages(name, place);
         } else {
             self.admit(&name, &[place]);
         }
@@ -92,7 +92,7 @@ impl Broker {
 
     /// Messages of a topic now come to this node.
     pub(super) fn arrived(&mut self, name: &TopicName) {
-        let places = self.arrivals.take(name);
+        let places = self.topics.end_awaiting(name);
         self.admit(name, &places);
     }
 
@@ -116,7 +116,7 @@ impl Broker {
 
     /// Messages of a topic do not come to this node, or no longer.
     pub(super) fn forbidden(&mut self, name: &TopicName) {
-        for Place { shard, slot: topic, .. } in self.arrivals.take(name) {
+        for Place { shard, slot: topic, .. } in self.topics.end_awaiting(name) {
             self.outbox.push(shard, Mail::AttachFailed { topic, error: ErrorCode::PermissionDenied });
         }
         if self.topics.find(name).is_some() {
@@ -128,7 +128,7 @@ impl Broker {
     fn detach(&mut self, name: &TopicName, place: Place) {
         if let Left::TopicGone(id) = self.topics.detach(name, place.shard, place.variant) {
             self.merge.forget(id).for_each(|tag| self.acks.release(tag));
-            if !self.arrivals.has(name) {
+            if !self.topics.is_awaited(name) {
                 self.backplane.leave(name);
             }
         }

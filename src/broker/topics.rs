@@ -15,6 +15,10 @@ use crate::domain::namespaces::NamespaceId;
 
 use super::lanes::Lanes;
 
+mod arrivals;
+
+use arrivals::Arrivals;
+
 /// This thread's number for a topic with subscribers. Used again once the topic is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct TopicId(u32);
@@ -81,6 +85,8 @@ pub(super) enum Left {
 /// All topics with subscribers on this node.
 #[derive(Debug)]
 pub(super) struct Topics {
+    /// Shards that will be attached when messages of the topic come to this node.
+    arrivals: Arrivals,
     slab: Slab<Topic>,
     /// By the hash of the name. Names come from strangers, so that the seed is random.
     index: HashTable<TopicId>,
@@ -92,7 +98,33 @@ impl Topics {
     /// Room for `max` topics, taken as they come.
     pub(super) fn new(max: usize) -> Self {
         let max = max.min(u32::MAX as usize);
-        Self { slab: Slab::default(), index: HashTable::new(), hasher: RandomState::default(), max }
+        Self {
+            arrivals: Arrivals::default(),
+            slab: Slab::default(),
+            index: HashTable::new(),
+            hasher: RandomState::default(),
+            max,
+        }
+    }
+
+    /// A shard will be attached when messages of the topic come.
+    pub(super) fn await_messages(&mut self, topic: TopicName, place: Place) {
+        self.arrivals.add(topic, place);
+    }
+
+    /// Whether a shard waits for messages of the topic.
+    pub(super) fn is_awaited(&self, topic: &str) -> bool {
+        self.arrivals.has(topic)
+    }
+
+    /// The shards that waited for messages of the topic. They wait no longer.
+    pub(super) fn end_awaiting(&mut self, topic: &str) -> Vec<Place> {
+        self.arrivals.take(topic)
+    }
+
+    /// All shards that waited for messages, by topic. They wait no longer.
+    pub(super) fn end_all_awaiting(&mut self) -> impl Iterator<Item = (TopicName, Vec<Place>)> + use<> {
+        self.arrivals.take_all()
     }
 
     /// How many there are.

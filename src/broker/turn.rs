@@ -17,24 +17,21 @@ use crate::stats::{BackplaneState, BrokerStats};
 
 use super::Setup;
 use super::acks::Acks;
-use super::arrivals::Arrivals;
 use super::backplane::Backplane;
-use super::backplane::event::{Event, Message};
+use super::backplane::event::Event;
 use super::catch_up::CatchUps;
 use super::confirms::Confirms;
 use super::dedup::DedupWindow;
 use super::encoder::Encoder;
+use super::expiration::Expiration;
 use super::history::History;
 use super::inlet::Inlet;
 use super::merge::Merge;
-use super::message_age::MessageAge;
 use super::outbox::Outbox;
 use super::progress::Progress;
 use super::stage::Stage;
 use super::surveys::Surveys;
 use super::topics::Topics;
-use super::undated::Undated;
-use super::write_receipts::Receipts;
 
 /// Events taken from the backplane in one turn: enough to merge what came together, and few enough to be
 /// done within a millisecond or so.
@@ -58,15 +55,10 @@ pub(super) struct Broker {
     pub(super) inlet: Inlet,
     pub(super) outbox: Outbox,
     pub(super) topics: Topics,
-    /// Shards that will be attached when messages of the topic come.
-    pub(super) arrivals: Arrivals,
     pub(super) merge: Merge,
     pub(super) acks: Acks,
-    pub(super) receipts: Receipts,
     pub(super) dedup: DedupWindow,
-    pub(super) message_age: MessageAge,
-    /// What waits until its age is known.
-    undated: Undated,
+    pub(super) expiration: Expiration,
     pub(super) history: History,
     /// Clients that wait for messages that this node has not read yet.
     pub(super) catch_up: CatchUps,
@@ -86,13 +78,10 @@ impl Broker {
         Self {
             outbox: Outbox::new(setup.shards, share),
             topics: Topics::new(limits.topics),
-            arrivals: Arrivals::default(),
             merge: Merge::new(limits.frame_bytes, limits.merging_bytes),
-            acks: Acks::default(),
-            receipts: Receipts::new(setup.receipts),
+            acks: Acks::new(setup.receipts),
             dedup: DedupWindow::new(setup.config.amqp.message_ids),
-            message_age: MessageAge::new(&setup.config.amqp),
-            undated: Undated::new(setup.config.amqp.prefetch, setup.config.amqp.prefetch_bytes),
+            expiration: Expiration::new(&setup.config.amqp),
             history: History::new(new_epoch(), limits.history_bytes, limits.history_topics, Instant::now()),
             catch_up: CatchUps::new(shards),
             progress: Progress::new(setup.config.amqp.reads_stream()),
@@ -138,7 +127,7 @@ impl Broker {
     async fn wait(&mut self) -> Option<Event> {
         self.inlet.rearm();
         let may_ask = |source| self.outbox.may_ask(source);
-        if self.takes_requests() && self.inlet.has(may_ask) || self.receipts.has_news() {
+        if self.takes_requests() && self.inlet.has(may_ask) || self.acks.has_written() {
             return None;
         }
         let alarm = self.alarm();
@@ -156,7 +145,7 @@ impl Broker {
     fn turn(&mut self, first: Option<Event>) {
         self.retry();
         self.take_events(first);
-        if self.undated.is_over(Instant::now()) {
+        if self.expiration.is_over(Instant::now()) {
             self.take_undated(None);
         }
         self.hand_over();
@@ -198,18 +187,12 @@ impl Broker {
         }
     }
 
-    /// Takes an event, or lets it wait behind what waits for its age.
+    /// Takes an event, or lets it wait for its age or behind others that do.
     fn event(&mut self, event: Event) {
         match event {
-            Event::Message(message) if self.undated.is_holding() || self.waits_for_its_age(&message) => {
-                let bytes = message.body.len();
+            event if self.expiration.must_wait(&event) => {
                 self.backplane.look_later(true);
-                self.undated.hold(Event::Message(message), bytes, Instant::now());
-            }
-            event @ (Event::Passed { time: None, .. } | Event::HistoryRemoved { .. })
-                if self.undated.is_holding() =>
-            {
-                self.undated.hold(event, 0, Instant::now());
+                self.expiration.hold(event, Instant::now());
             }
             Event::Loading { .. } | Event::CaughtUp { .. } | Event::Renamed { .. } | Event::Lost => {
                 self.take_undated(None);
@@ -219,21 +202,12 @@ impl Broker {
         }
     }
 
-    /// Whether a message may have expired: it comes from a stream after a lost link, and its age is not known. Where
-    /// publishers' timestamps are trusted, the age is always known.
-    fn waits_for_its_age(&self, message: &Message) -> bool {
-        let is_new = message.place.is_some_and(|place| !place.is_replayed);
-        let is_candidate = is_new && message.expires_after.is_some() && self.undated.may_begin();
-        is_candidate && self.message_age.age(message, 0).is_none()
-    }
-
     /// What has waited need not wait any longer, and is this old, if that is known.
     fn take_undated(&mut self, age: Option<Duration>) {
-        self.message_age.set_age_of_waiting(age);
-        for event in self.undated.take() {
+        for event in self.expiration.begin_release(age) {
             self.take_event(event);
         }
-        self.message_age.set_age_of_waiting(None);
+        self.expiration.end_release();
         self.backplane.look_later(false);
     }
 
@@ -247,7 +221,7 @@ impl Broker {
             Event::DeadLettered { tag } => self.acks.release(tag),
             Event::DeadLetterLost { is_unroutable } => self.dead_letter_lost(is_unroutable),
             Event::Passed { tag, offset, time } => {
-                let age = time.map(|time| self.message_age.marker(time, UnixTime::now().as_micros()));
+                let age = time.map(|time| self.expiration.marker(time, UnixTime::now().as_micros()));
                 if age.is_some() {
                     self.take_undated(age);
                 }
@@ -291,7 +265,7 @@ impl Broker {
         self.merge.close_all();
         self.hand_over();
         self.dedup.forget();
-        self.message_age.forget();
+        self.expiration.forget();
         self.history.restart(new_epoch(), base);
         self.progress.loading(base);
     }
@@ -313,8 +287,7 @@ impl Broker {
         self.stats.backplane.set(BackplaneState::Ready as u64);
         self.stats.connects.add(u64::from(self.backplane.prefetch().is_some()));
         let was_linked = self.progress.linked();
-        self.message_age.linked(UnixTime::now().as_micros());
-        self.undated.linked();
+        self.expiration.linked(UnixTime::now().as_micros());
         // Who came before the first link may have missed something. Mostly nobody did.
         let gap = gap && (was_linked || self.topics.len() > 0);
         if gap && !self.config.amqp.reads_stream() {
@@ -354,18 +327,15 @@ impl Broker {
         self.merge.close_all();
         self.hand_over();
         self.acks.reset();
-        self.receipts.forget_tags();
         // What they wait for comes with the next link.
-        let arrivals = self.arrivals.take_all();
-        arrivals.for_each(|(topic, places)| self.admit(&topic, &places));
+        let awaiting = self.topics.end_all_awaiting();
+        awaiting.for_each(|(topic, places)| self.admit(&topic, &places));
     }
 
     /// What is in a mailbox is handed over; what is in the outbox is not. Where messages are acknowledged when
     /// they are written, they are held until then.
     fn acknowledge(&mut self) {
-        for tag in self.receipts.take_written() {
-            self.acks.release(tag);
-        }
+        self.acks.release_written();
         if self.outbox.is_empty()
             && let Some(tag) = self.acks.due()
         {
@@ -376,7 +346,7 @@ impl Broker {
     /// Messages wait in RabbitMQ while mail waits here, and while those that were taken and are not acknowledged have
     /// as many bytes as there is room for.
     fn takes_messages(&self) -> bool {
-        let bytes = self.acks.bytes() + self.undated.bytes();
+        let bytes = self.acks.bytes() + self.expiration.bytes();
         self.outbox.is_empty() && bytes < self.config.amqp.prefetch_bytes
     }
 
@@ -397,7 +367,7 @@ impl Broker {
             self.next_recovery(),
             self.history.next_expiry(),
             self.stage.settles_until(),
-            self.undated.next_deadline(),
+            self.expiration.next_deadline(),
             self.surveys.next_deadline(),
         ];
         alarms.into_iter().flatten().min()
@@ -428,9 +398,7 @@ impl Broker {
     /// A shard has sent its last client away and reads no more mail.
     pub(super) fn drained(&mut self, shard: ShardId) {
         self.outbox.close(shard);
-        for tag in self.receipts.close(shard) {
-            self.acks.release(tag);
-        }
+        self.acks.close(shard);
         self.surveys.end();
         self.stage.drained(shard);
     }

@@ -11,7 +11,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::backplane::event::Event;
+use crate::broker::backplane::event::Event;
 
 /// How long the first one waits.
 const TIMEOUT: Duration = Duration::from_millis(300);

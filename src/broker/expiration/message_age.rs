@@ -9,7 +9,7 @@
 //! * **From a stream, as it is published**, a message is new when it comes: milliseconds ago.
 //! * **From a stream, later**, by a node that reads it back or goes on after a lost link, a message is as old as the
 //!   first marker after it says. Nodes write a marker once a minute, after 50,000 messages, and whenever they come back,
-//!   with the time of their clock ([`rabbit::markers`](super::backplane::rabbit)).
+//!   with the time of their clock ([`rabbit::markers`](crate::broker::backplane::rabbit)).
 //!
 //! # Why all nodes agree
 //!
@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use crate::config::Amqp;
 
-use super::backplane::event::Message;
+use crate::broker::backplane::event::Message;
 
 /// What is known of the age of messages.
 #[derive(Debug)]
@@ -95,7 +95,7 @@ impl MessageAge {
 
 /// Whether a message of this age is of no use any more. One that has just come is, whatever it says: to those who are
 /// there.
-pub(super) fn has_expired(message: &Message, age: Option<Duration>) -> bool {
+pub(in crate::broker) fn has_expired(message: &Message, age: Option<Duration>) -> bool {
     let ages = message.expires_after.zip(age);
     ages.is_some_and(|(after, age)| !age.is_zero() && age >= after)
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::domain::mail::TopicName;
 
-use super::topics::Place;
+use super::Place;
 
 /// The places that wait, by topic.
 #[derive(Debug, Default)]

@@ -10,7 +10,7 @@ use crate::domain::receipt::Receipt;
 
 /// What each shard was given and has not written.
 #[derive(Debug)]
-pub(super) struct Receipts(Vec<Shard>);
+pub(super) struct WriteReceipts(Vec<Shard>);
 
 #[derive(Debug)]
 struct Shard {
@@ -21,7 +21,7 @@ struct Shard {
     waiting: VecDeque<(u64, u64)>,
 }
 
-impl Receipts {
+impl WriteReceipts {
     /// One receipt for each shard, or none at all.
     pub(super) fn new(receipts: Vec<Receipt>) -> Self {
         let shard = |receipt| Shard { receipt, given: 0, waiting: VecDeque::new() };
@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn tags_wait_until_their_batches_are_written_by_every_shard() {
         let (reporters, receipts): (Vec<_>, Vec<_>) = (0..2).map(|_| receipt()).unzip();
-        let mut receipts = Receipts::new(receipts);
+        let mut receipts = WriteReceipts::new(receipts);
         for (shard, tag) in [(0, 1), (1, 1), (0, 2), (1, 5), (0, 5)] {
             assert!(receipts.give(shard, tag));
         }
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn who_follows_waits_for_all_that_was_given_whatever_became_of_its_tag() {
         let (reporters, receipts): (Vec<_>, Vec<_>) = (0..3).map(|_| receipt()).unzip();
-        let mut receipts = Receipts::new(receipts);
+        let mut receipts = WriteReceipts::new(receipts);
         for (shard, tag) in [(0, 1), (0, 2), (1, 2), (2, 2)] {
             receipts.give(shard, tag);
         }
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn without_receipts_nothing_waits() {
-        let mut receipts = Receipts::new(Vec::new());
+        let mut receipts = WriteReceipts::new(Vec::new());
         assert!(!receipts.give(0, 1) && receipts.follow(1) == 0 && !receipts.has_news());
         assert_eq!((receipts.take_written(), receipts.close(0)), (vec![], vec![]));
     }
