@@ -35,7 +35,7 @@
 //! 5. `session/commands.rs`: `handle`, and the method's own function, such as `subscribe`. The session decides.
 //! 6. `shard/commands.rs`: `execute`; `shard/membership.rs`: `join`. If the topic is attached already, the reply is
 //!    written at once. Otherwise the client waits until `attached` is called.
-//! 7. `shard/commands.rs`: `flush_lines`; `shard/replies.rs`: `say`, `put_behind`. The reply is in the client's output.
+//! 7. `shard/replies.rs`: `flush_lines`, `say`, `put_behind`. The reply is in the client's output.
 //! 8. `shard/reading.rs`: `finish_share`; `shard/delivery.rs`: `visit`, `gather`, `settle`. One write for everything that
 //!    waits for the client.
 //!

@@ -84,7 +84,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         let before = self.clients[slot].input_bytes();
         self.clients[slot].waiting = None;
         self.clients[slot].session.end();
-        self.input.release(before - self.clients[slot].input_bytes());
+        self.input.kept.release(before - self.clients[slot].input_bytes());
         self.append_frames(slot, &last);
         self.visit(slot);
     }
@@ -123,11 +123,11 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             }
             self.admission.give_back(client.has_place());
             self.stats.blocked_clients.sub(u64::from(client.is_blocked()));
-            self.input.release(client.input_bytes());
+            self.input.kept.release(client.input_bytes());
             self.replies.release(client.reply_bytes());
             self.logs.release_rest(client.outgoing.as_ref().map_or(0, |outgoing| outgoing.orphaned));
             if let Some(origin) = client.origin() {
-                self.origins.leave(origin);
+                self.faults.leave_origin(origin);
             }
         }
     }

@@ -1,7 +1,6 @@
 //! Carries out clients' messages: each command as the client's session decides.
 
 use crate::codec::command::{Command, Malformed, Method};
-use crate::codec::push::Push;
 use crate::codec::reply::{Connected, Reply};
 use crate::domain::mail::{Publish, ReplyTo, Request, TopicSlot};
 use crate::domain::reasons::ErrorCode;
@@ -46,38 +45,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         }
         self.commands(slot, &bytes);
     }
-}
 
-impl<S: Stream, T: Transport> Shard<S, T> {
-    /// Writes a reply behind those that the message at hand has brought so far.
-    pub(super) fn put_reply(&mut self, slot: u32, id: u32, reply: &Reply<'_>) {
-        self.clients[slot].transport.codec().write_reply(&mut self.lines, id, reply);
-    }
-
-    /// Puts a push, as a message of its own, behind what waits for the client.
-    pub(super) fn say_push(&mut self, slot: u32, push: &Push<'_>) {
-        let codec = self.clients[slot].transport.codec();
-        // Replies that wait in the same memory stay there.
-        let mut lines = std::mem::take(&mut self.lines);
-        let start = lines.len();
-        codec.write_push(&mut lines, push);
-        self.say(slot, &lines[start..]);
-        lines.truncate(start);
-        self.lines = lines;
-    }
-
-    /// Puts the reply lines of the message at hand, as one frame, behind what waits for the client: the next visit sends it.
-    pub(super) fn flush_lines(&mut self, slot: u32) {
-        if !self.lines.is_empty() {
-            let mut lines = std::mem::take(&mut self.lines);
-            self.say(slot, &lines);
-            lines.clear();
-            self.lines = lines;
-        }
-    }
-}
-
-impl<S: Stream, T: Transport> Shard<S, T> {
     /// Does what a message's commands say, one after the other.
     pub(super) fn commands(&mut self, slot: u32, message: &[u8]) {
         let codec = self.clients[slot].transport.codec();
@@ -91,7 +59,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
                     return self.put_off(slot, commands);
                 }
                 Outcome::NotConnected => break,
-                Outcome::Closed => return self.lines.clear(),
+                Outcome::Closed => return self.replies.lines_mut().clear(),
             }
         }
         self.flush_lines(slot);
@@ -120,9 +88,13 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             return Outcome::Closed;
         }
         let codec = self.clients[slot].transport.codec();
-        let command = codec.read(bytes, self.limits.json_depth);
+        let command = codec.read(bytes, self.settings.limits.json_depth);
         let facts = self.facts(slot, command.as_ref());
-        let rules = Rules { limits: &self.limits, timeouts: &self.timeouts, namespaces: &self.namespaces };
+        let rules = Rules {
+            limits: &self.settings.limits,
+            timeouts: &self.settings.timeouts,
+            namespaces: &self.settings.namespaces,
+        };
         let action = self.clients[slot].session.handle(command, rules, facts);
         let outcome = self.execute(slot, action);
         if matches!(outcome, Outcome::Done) {
@@ -146,7 +118,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             subscribed: topic.and_then(|topic| self.subscribed(slot, topic)),
             subscriptions: client.subscriptions.as_slice().len(),
             may_ask: self.may_ask(slot),
-            has_room: asks && self.requests.has_room(),
+            has_room: asks && self.broker.requests.has_room(),
             has_pings: client.transport.has_pings(),
         }
     }
@@ -154,11 +126,12 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     /// Whether more replies wait for the client than it may leave waiting. What the message at hand has
     /// brought so far is sent first.
     fn replies_wait(&mut self, slot: u32) -> bool {
-        if self.lines.len() + self.clients[slot].reply_bytes() > self.limits.replies_bytes / 2 {
+        let waiting = self.replies.lines_len() + self.clients[slot].reply_bytes();
+        if waiting > self.settings.limits.replies_bytes / 2 {
             self.flush_lines(slot);
             self.visit(slot);
         }
-        self.clients[slot].reply_bytes() > self.limits.replies_bytes
+        self.clients[slot].reply_bytes() > self.settings.limits.replies_bytes
     }
 
     /// Does what the client's session has decided about a command.
@@ -232,7 +205,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         let reply_to = ReplyTo::Client(self.reply_address(slot, id));
         let publish =
             Publish { reply_to, topics: vec![topic.into()], data: data.into(), id: None, key: None };
-        if !self.requests.send(Request::Publish(publish)) {
+        if !self.broker.requests.send(Request::Publish(publish)) {
             return self.wait_for_room(slot);
         }
         let pending = Pending::Publish(u32::try_from(data.len()).unwrap_or(u32::MAX));
@@ -242,7 +215,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
 
     /// The request queue is full: the client's input waits, and is tried again with the next tick.
     fn wait_for_room(&mut self, slot: u32) -> Outcome {
-        self.requests.retry_client(slot);
+        self.broker.requests.retry_client(slot);
         Outcome::Wait
     }
 }

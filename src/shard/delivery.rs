@@ -94,7 +94,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
 
     /// Gives each topic with somebody behind its turns, as far as the budget goes.
     pub(super) fn sweep(&mut self) {
-        let mut budget = self.budgets.visits;
+        let mut budget = self.settings.budgets.visits;
         while let Some(&topic) = self.delivery.rotation.front() {
             if budget == 0 {
                 break;
@@ -173,7 +173,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     /// Writes one frame straight from the log.
     fn send_frame(&mut self, slot: TopicSlot, position: u32, client_slot: u32) {
         let topic = &mut self.topics[slot];
-        let span = topic.next_span(position, self.limits.frame_bytes);
+        let span = topic.next_span(position, self.settings.limits.frame_bytes);
         let client = &mut self.clients[client_slot];
         let framing = client.transport.framing(topic.variant().encoding);
         let (length, written) =
@@ -260,7 +260,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             return;
         }
         let framing = self.clients[slot].transport.framing(topic.variant().encoding);
-        let span = topic.next_span(subscription.position, self.limits.frame_bytes);
+        let span = topic.next_span(subscription.position, self.settings.limits.frame_bytes);
         let before = self.delivery.gathered.len();
         topic.with_frame(&span, framing, |frame| self.delivery.gathered.extend_from_slice(frame));
         let length = self.delivery.gathered.len() - before;
@@ -399,7 +399,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
 
     /// Gives the clients whose sockets take something again what they missed.
     pub(super) fn write_to_the_unblocked(&mut self) {
-        for _ in 0..self.budgets.visits.min(self.delivery.unblocked.len()) {
+        for _ in 0..self.settings.budgets.visits.min(self.delivery.unblocked.len()) {
             let Some(slot) = self.delivery.unblocked.pop_front() else { break };
             if !self.flush_stream(slot) {
                 continue;

@@ -10,6 +10,7 @@ use crate::base::printable::cut;
 use crate::domain::reasons::CloseReason;
 use crate::net::stream::Stream;
 use crate::shard::Shard;
+use crate::shard::origins::{OriginId, Origins};
 use crate::transport::Transport;
 use crate::transport::refusal::Refusal;
 use crate::transport::upgrade::describe;
@@ -23,20 +24,35 @@ const FAULT_MAX: usize = 200;
 /// Characters of the origin.
 const ORIGIN_MAX: usize = 100;
 
-/// When each kind was said last.
+/// When each kind was logged last, and whose page a client is of.
 #[derive(Debug)]
 pub(super) struct FaultLog {
     refusals: RateLimits,
     closes: RateLimits,
+    origins: Origins,
 }
 
 impl Default for FaultLog {
     fn default() -> Self {
-        Self { refusals: RateLimits::new(INTERVAL), closes: RateLimits::new(INTERVAL) }
+        Self {
+            refusals: RateLimits::new(INTERVAL),
+            closes: RateLimits::new(INTERVAL),
+            origins: Origins::default(),
+        }
     }
 }
 
 impl FaultLog {
+    /// Keeps the origin of a client's page, as long as the client is there. `None` if there is no place for it.
+    pub(super) fn enter_origin(&mut self, origin: &[u8]) -> Option<OriginId> {
+        self.origins.enter(origin)
+    }
+
+    /// Notes that a client with this origin has gone.
+    pub(super) fn leave_origin(&mut self, origin: OriginId) {
+        self.origins.leave(origin);
+    }
+
     /// When there is something to tell that was not told one by one.
     pub(super) fn due(&self) -> Option<Instant> {
         self.refusals.due().into_iter().chain(self.closes.due()).min()
@@ -89,13 +105,13 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         }
         let now = self.timers.instant();
         let Some(more_since_last) = self.faults.closes.allow(reason.label(), now) else { return };
-        let origin = self.clients[slot].origin().map(|id| cut(self.origins.get(id), ORIGIN_MAX));
+        let origin = self.clients[slot].origin().map(|id| cut(self.faults.origins.get(id), ORIGIN_MAX));
         let fault = cut(fault.to_string().as_bytes(), FAULT_MAX);
         tracing::warn!(
             peer = self.clients[slot].stream.peer().map(display),
             client = %self.client_id(slot),
             origin,
-            path = self.policy.upgrade.path,
+            path = self.settings.policy.upgrade.path,
             reason = reason.label(),
             fault,
             told = is_told.then(|| display(format!("{} {}", reason.code(), reason.text()))),

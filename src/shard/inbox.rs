@@ -75,15 +75,15 @@ struct Survey {
 impl<S: Stream, T: Transport> Shard<S, T> {
     /// Takes mail, as far as the budget and the logs have room.
     pub(super) fn take_mail(&mut self) {
-        self.mail.has_more = false;
-        for _ in 0..self.budgets.mails {
-            let Some(mail) = self.mail.take() else { return };
-            self.mail.held = self.open(mail);
-            if self.mail.held.is_some() {
+        self.broker.mail.has_more = false;
+        for _ in 0..self.settings.budgets.mails {
+            let Some(mail) = self.broker.mail.take() else { return };
+            self.broker.mail.held = self.open(mail);
+            if self.broker.mail.held.is_some() {
                 break;
             }
         }
-        self.mail.has_more = true;
+        self.broker.mail.has_more = true;
     }
 
     /// Does what a mail says, or gives it back if it must wait for a sweep.
@@ -109,7 +109,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             Mail::Gap => self.begin_gap(),
             Mail::Disconnect { client, closing } => self.disconnect(client, &closing),
             Mail::Unsubscribe { client, topic, code } => self.unsubscribe_for_operator(client, &topic, code),
-            Mail::Survey { id } => self.mail.surveys.push_back(Survey { id, next: 0 }),
+            Mail::Survey { id } => self.broker.mail.surveys.push_back(Survey { id, next: 0 }),
             Mail::Drain => self.begin_drain(),
         }
         None
@@ -172,19 +172,19 @@ impl<S: Stream, T: Transport> Shard<S, T> {
 
     /// Answers the oldest survey, a piece per tick.
     pub(super) fn answer_surveys(&mut self) {
-        let Some(&survey) = self.mail.surveys.front() else { return };
-        if !self.requests.has_room() {
+        let Some(&survey) = self.broker.mail.surveys.front() else { return };
+        if !self.broker.requests.has_room() {
             return;
         }
         let end = self.topics.slots().min(survey.next.saturating_add(SURVEYED_PER_TICK));
         let topics = self.count_subscribers(survey.next..end);
         let last = end == self.topics.slots();
-        if !self.requests.send(Request::SurveyPart { id: survey.id, topics, last }) {
+        if !self.broker.requests.send(Request::SurveyPart { id: survey.id, topics, last }) {
             return;
         }
         if last {
-            self.mail.surveys.pop_front();
-        } else if let Some(survey) = self.mail.surveys.front_mut() {
+            self.broker.mail.surveys.pop_front();
+        } else if let Some(survey) = self.broker.mail.surveys.front_mut() {
             survey.next = end;
         }
     }

@@ -74,24 +74,24 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     /// at a time goes on with it: the next one begins when the one before has worked off what that became, or has to wait for
     /// the broker or for its replies to be taken.
     pub(super) fn may_read(&mut self, slot: u32) -> usize {
-        if self.input.bytes < self.limits.shard_input_bytes {
+        if self.input.kept.bytes < self.settings.limits.shard_input_bytes {
             return if self.goes_by_shares(slot) {
-                self.budgets.read_bytes
+                self.settings.budgets.read_bytes
             } else {
-                self.reading.buffer_len()
+                self.input.buffer.len()
             };
         }
         if !self.is_overfull() {
             return SIP;
         }
         if self.clients[slot].has_left_over() {
-            if self.input.going_on.is_none() {
-                self.input.going_on = Some(self.clients.key(slot));
+            if self.input.kept.going_on.is_none() {
+                self.input.kept.going_on = Some(self.clients.key(slot));
                 return SIP;
             }
             self.readable(slot);
         } else if self.clients[slot].enqueue() {
-            self.input.without_room.push_back(self.clients.key(slot));
+            self.input.kept.without_room.push_back(self.clients.key(slot));
         }
         0
     }
@@ -105,23 +105,23 @@ impl<S: Stream, T: Transport> Shard<S, T> {
 
     /// Whether the bound is exceeded by so much that nobody is read.
     pub(super) fn is_overfull(&self) -> bool {
-        let bound = self.limits.shard_input_bytes;
-        self.input.bytes >= bound + bound / 16
+        let bound = self.settings.limits.shard_input_bytes;
+        self.input.kept.bytes >= bound + bound / 16
     }
 
     /// Notes since when clients have found no room. Who has something left over waits among those who are to be read, and
     /// counts as long as nobody is read.
     pub(super) fn note_room(&mut self) {
-        let is_overfull = self.is_overfull() || !self.input.without_room.is_empty();
-        self.input.no_room_since =
-            is_overfull.then(|| self.input.no_room_since.unwrap_or_else(|| self.timers.now()));
+        let is_overfull = self.is_overfull() || !self.input.kept.without_room.is_empty();
+        self.input.kept.no_room_since =
+            is_overfull.then(|| self.input.kept.no_room_since.unwrap_or_else(|| self.timers.now()));
     }
 
     /// Notes whether the client that went on with what was left over still has some of what that became, and a turn to
     /// come for it. One that waits for something else keeps nobody from going on.
     pub(super) fn note_who_goes_on(&mut self) {
         let clients = &self.clients;
-        self.input.going_on = self.input.going_on.filter(|&key| {
+        self.input.kept.going_on = self.input.kept.going_on.filter(|&key| {
             let client = clients.find(key);
             client.is_some_and(|client| client.is_to_read() && client.is_paused())
         });
@@ -132,10 +132,10 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     pub(super) fn next_to_read(&mut self, waiting: &mut usize, queued: &mut usize) -> Option<ClientKey> {
         if *waiting > 0 && !self.is_overfull() {
             *waiting -= 1;
-            return self.input.without_room.pop_front();
+            return self.input.kept.without_room.pop_front();
         }
         *queued = queued.checked_sub(1)?;
-        self.reading.next_ready()
+        self.input.turns.next_ready()
     }
 
     /// Notes that what comes next from a client is the beginning of a message.
@@ -151,8 +151,8 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             return;
         }
         if client.list_for_input() {
-            self.input.owners.push(self.clients.key(slot));
-            self.input.owners.tidy(&mut self.clients, Client::still_keeps_input);
+            self.input.kept.owners.push(self.clients.key(slot));
+            self.input.kept.owners.tidy(&mut self.clients, Client::still_keeps_input);
         }
         if self.clients[slot].is_in_message() {
             self.time(slot);

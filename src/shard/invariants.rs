@@ -20,7 +20,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     fn check_sums(&self) {
         let clients = || self.clients.iter().map(|(_, client)| client);
         let sum = |bytes: fn(&super::client::Client<S, T>) -> usize| clients().map(bytes).sum::<usize>();
-        assert_eq!(self.input.bytes(), sum(|client| client.input_bytes()), "bytes of input");
+        assert_eq!(self.input.kept.bytes(), sum(|client| client.input_bytes()), "bytes of input");
         assert_eq!(self.replies.bytes(), sum(|client| client.reply_bytes()), "bytes of replies");
         let orphaned = sum(|client| client.outgoing.as_ref().map_or(0, |outgoing| outgoing.orphaned));
         assert_eq!(self.logs.rest_bytes(), orphaned, "bytes of started frames");
@@ -46,9 +46,10 @@ impl<S: Stream, T: Transport> Shard<S, T> {
 
     fn check_clients(&self) {
         let queued = self
-            .reading
+            .input
+            .turns
             .ready()
-            .chain(self.input.without_room())
+            .chain(self.input.kept.without_room())
             .filter(|&&key| self.clients.find(key).is_some());
         let to_read = self.clients.iter().filter(|(_, client)| client.is_to_read()).count();
         assert_eq!(queued.count(), to_read, "clients to be read");
@@ -71,7 +72,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             || client.is_to_read()
             || client.session.has_unanswered()
             || has_questions
-            || self.requests.blocked_clients().contains(&slot)
+            || self.broker.requests.blocked_clients().contains(&slot)
             || client.leaves_replies()
     }
 }

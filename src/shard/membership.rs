@@ -49,7 +49,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         let variant = self.variant_for(slot, name);
         let topic = match self.topics.find(name, variant) {
             Some(topic) => topic,
-            None if !self.requests.has_room() => return Joined::NoRoom,
+            None if !self.broker.requests.has_room() => return Joined::NoRoom,
             None => self.attach(name, variant),
         };
         let command = CommandKey { client: self.clients.key(slot), id };
@@ -95,12 +95,12 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         let subscribed = answers::subscribed(options, self.topics[topic].position());
         // Not by `put_reply`: the epoch is the topic's.
         let codec = self.clients[command.client.slot].transport.codec();
-        codec.write_reply(&mut self.lines, command.id, &Reply::Subscribe(subscribed));
+        codec.write_reply(self.replies.lines_mut(), command.id, &Reply::Subscribe(subscribed));
     }
 
     /// In which variant the client in `slot` is sent the topic of this name, if it subscribes to it now.
     fn variant_for(&self, slot: u32, name: &str) -> Variant {
-        let namespace = self.namespaces.options(self.namespaces.of(name));
+        let namespace = self.settings.namespaces.options(self.settings.namespaces.of(name));
         let deflates = self.clients[slot].transport.takes_compressed() && namespace.deflate;
         let spreads = namespace.max_delay.0 >= LANES_DELAY && self.is_crowd(name);
         Variant {
@@ -117,7 +117,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         let (audience, spread) = variants.fold((0, false), |(audience, spread), topic| {
             (audience + topic.audience(), spread || topic.variant().lane != Lane::FIRST)
         });
-        spread || audience >= self.budgets.crowd
+        spread || audience >= self.settings.budgets.crowd
     }
 
     /// The topic of this name, in the variant to which the client in `slot` subscribes.
@@ -127,9 +127,9 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     }
 
     fn attach(&mut self, name: &str, variant: Variant) -> TopicSlot {
-        let namespace = self.namespaces.of(name);
+        let namespace = self.settings.namespaces.of(name);
         let topic = self.topics.insert(name.into(), namespace, variant);
-        self.requests.push_topic(topic);
+        self.broker.requests.push_topic(topic);
         self.send_requests();
         topic
     }
@@ -199,7 +199,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
 
     pub(super) fn detach_if_deserted(&mut self, slot: TopicSlot) {
         if self.topics[slot].begin_detaching() {
-            self.requests.push_topic(slot);
+            self.broker.requests.push_topic(slot);
         }
     }
 
@@ -214,7 +214,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     /// Subscribes whoever waited for a topic that is live now.
     fn admit_pending(&mut self, slot: TopicSlot) {
         // Whoever left the topic just now may have replies to come in the same message.
-        let held = std::mem::take(&mut self.lines);
+        let held = std::mem::take(self.replies.lines_mut());
         let pending = self.topics[slot].take_pending();
         let present = pending.into_iter().filter(|pending| self.is_still_pending(pending.command));
         let (recovering, others): (Vec<_>, Vec<_>) =
@@ -232,7 +232,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
                 self.send_reply(command);
             }
         }
-        self.lines = held;
+        *self.replies.lines_mut() = held;
         self.detach_if_deserted(slot);
     }
 
@@ -275,7 +275,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     pub(super) fn detached(&mut self, slot: TopicSlot) {
         if self.topics[slot].has_pending() {
             self.topics[slot].attach_again();
-            self.requests.push_topic(slot);
+            self.broker.requests.push_topic(slot);
             return;
         }
         self.free(slot);
@@ -293,7 +293,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     /// Where the broker thread is to send the answer to a command.
     pub(super) fn reply_address(&self, slot: u32, id: u32) -> ReplyAddress {
         let command = CommandKey { client: self.clients.key(slot), id };
-        ReplyAddress { shard: self.id, command, codec: self.clients[slot].transport.codec() }
+        ReplyAddress { shard: self.identity.shard, command, codec: self.clients[slot].transport.codec() }
     }
 
     /// Whether the client of a command is still there to be answered.

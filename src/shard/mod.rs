@@ -45,9 +45,6 @@ mod write_progress;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rand::SeedableRng as _;
-use rand::rngs::SmallRng;
-
 use crate::base::capacity::Capacity;
 use crate::base::clock::Clock;
 use crate::base::mailbox::{Receiver, Sender};
@@ -55,7 +52,7 @@ use crate::base::moment::GRAIN;
 use crate::codec::deflate::Inflater;
 use crate::config::{Budgets, Config, Limits, Timeouts};
 use crate::domain::client_id::{ClientId, NodeId};
-use crate::domain::mail::{Mail, Request, ShardId};
+use crate::domain::mail::{ClientKey, Mail, Request, ShardId};
 use crate::domain::namespaces::Namespaces;
 use crate::domain::receipt::Reporter;
 use crate::net::stream::Stream;
@@ -69,10 +66,9 @@ use delivery::Delivery;
 use faults::FaultLog;
 use inbox::MailIntake;
 use input::KeptInput;
-use origins::Origins;
 use pacing::Pacing;
 use questions::AnswerBudgets;
-use reading::Reading;
+use reading::ReadTurns;
 use replies::PendingReplies;
 use requests::RequestQueue;
 use retention::LogMemory;
@@ -113,21 +109,12 @@ pub struct Setup {
 /// One shard, whose clients' connections are such streams and transports.
 #[derive(Debug)]
 pub struct Shard<S, T> {
-    id: ShardId,
-    node: NodeId,
-    limits: Limits,
-    timeouts: Timeouts,
-    budgets: Budgets,
-    policy: Policy,
-    namespaces: Arc<Namespaces>,
-    mail: MailIntake,
-    requests: RequestQueue,
-    /// Through which batch everything was written, if the broker wants to know.
-    progress: Option<Progress>,
+    identity: Identity,
+    settings: Settings,
     stats: Arc<ShardStats>,
+    broker: BrokerLink,
     admission: Admission,
     faults: FaultLog,
-    origins: Origins,
 
     clients: Clients<S, T>,
     topics: Topics,
@@ -135,17 +122,66 @@ pub struct Shard<S, T> {
 
     delivery: Delivery,
     logs: LogMemory,
-    reading: Reading,
-    input: KeptInput,
+    input: Input,
     replies: PendingReplies,
     answers: AnswerBudgets,
     pacing: Pacing,
-    /// What reads compressed messages, whosever.
+}
+
+/// By what names others know a shard and its clients.
+#[derive(Clone, Copy, Debug)]
+struct Identity {
+    node: NodeId,
+    shard: ShardId,
+}
+
+/// What does not change while a shard runs.
+#[derive(Debug)]
+struct Settings {
+    limits: Limits,
+    timeouts: Timeouts,
+    budgets: Budgets,
+    policy: Policy,
+    namespaces: Arc<Namespaces>,
+}
+
+/// A shard's side of what connects it with the broker thread.
+#[derive(Debug)]
+struct BrokerLink {
+    mail: MailIntake,
+    requests: RequestQueue,
+    /// Through which batch everything was written, if the broker wants to know.
+    progress: Option<Progress>,
+}
+
+/// The input of all clients.
+#[derive(Debug)]
+struct Input {
+    turns: ReadTurns,
+    kept: KeptInput,
+    /// The read buffer of all clients.
+    buffer: Vec<u8>,
+    /// Decompresses the messages of all clients. Compaction of logs uses it as well, as it takes 40 KiB.
     inflater: Inflater,
-    /// Reply lines of the message at hand.
-    lines: Vec<u8>,
-    /// Spreads first pings. Seeded by the shard's number alone: a simulation repeats it.
-    random: SmallRng,
+}
+
+impl Settings {
+    fn new(config: &Config, upgrade: UpgradePolicy, namespaces: Arc<Namespaces>) -> Self {
+        Self {
+            limits: config.limits.clone(),
+            timeouts: config.timeouts.clone(),
+            budgets: config.budgets.clone(),
+            policy: Policy { upgrade, message_bytes: config.limits.message_bytes },
+            namespaces,
+        }
+    }
+}
+
+impl Identity {
+    /// The id by which a client is known outside.
+    fn client(self, key: ClientKey) -> ClientId {
+        ClientId { node: self.node, shard: self.shard, key }
+    }
 }
 
 impl<S: Stream, T: Transport> Shard<S, T> {
@@ -153,35 +189,28 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     #[must_use]
     pub fn new(setup: Setup, start: Instant) -> Self {
         let config = &setup.config;
-        let limits = config.limits.clone();
         Self {
-            id: setup.id,
-            node: setup.node,
-            policy: Policy { upgrade: setup.upgrade, message_bytes: limits.message_bytes },
-            timeouts: config.timeouts.clone(),
-            budgets: config.budgets.clone(),
-            namespaces: setup.namespaces,
-            mail: MailIntake::new(setup.inbox),
-            requests: RequestQueue::new(setup.requests),
-            pacing: Pacing::new(&config.stop, setup.shards),
-            progress: setup.reporter.map(|reporter| Progress::new(reporter, config.amqp.written_timeout.0)),
+            identity: Identity { node: setup.node, shard: setup.id },
+            settings: Settings::new(config, setup.upgrade, setup.namespaces),
             stats: setup.stats,
+            broker: BrokerLink {
+                mail: MailIntake::new(setup.inbox),
+                requests: RequestQueue::new(setup.requests),
+                progress: setup
+                    .reporter
+                    .map(|reporter| Progress::new(reporter, config.amqp.written_timeout.0)),
+            },
             admission: Admission::new(setup.capacity),
             faults: FaultLog::default(),
-            origins: Origins::default(),
             clients: Clients::default(),
             topics: Topics::default(),
             timers: TimerWheel::new(start),
             delivery: Delivery::default(),
             logs: LogMemory::default(),
-            reading: Reading::new(&limits),
-            input: KeptInput::default(),
+            input: Input::new(&config.limits),
             replies: PendingReplies::default(),
             answers: AnswerBudgets::default(),
-            limits,
-            inflater: Inflater::default(),
-            lines: Vec::new(),
-            random: SmallRng::seed_from_u64(u64::from(setup.id)),
+            pacing: Pacing::new(&config.stop, setup.shards, setup.id),
         }
     }
 
@@ -210,17 +239,19 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     /// How long the loop may sleep before the next tick; `None`: until something happens.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
-        let work_left = self.mail.has_more()
+        let work_left = self.broker.mail.has_more()
             || self.delivery.has_work()
-            || self.reading.has_ready()
-            || !self.input.without_room().is_empty()
+            || self.input.turns.has_ready()
+            || !self.input.kept.without_room().is_empty()
             || !self.clients.dead().is_empty();
         if work_left {
             return Some(Duration::ZERO);
         }
-        let retries = self.requests.has_pending() || self.mail.has_surveys() || self.pacing.is_active();
+        let retries =
+            self.broker.requests.has_pending() || self.broker.mail.has_surveys() || self.pacing.is_active();
         let retry = retries.then_some(RETRY);
-        let waits = self.progress.as_ref().is_some_and(Progress::is_behind) || self.answers.has_waiting();
+        let waits =
+            self.broker.progress.as_ref().is_some_and(Progress::is_behind) || self.answers.has_waiting();
         let looks = waits.then_some(GRAIN);
         // A grain later, as the time is known no better.
         let faults =
@@ -231,7 +262,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     /// Its number.
     #[must_use]
     pub fn id(&self) -> ShardId {
-        self.id
+        self.identity.shard
     }
 
     /// Clients held, in whatever phase.
@@ -266,19 +297,18 @@ impl<S: Stream, T: Transport> Shard<S, T> {
 
     /// The mailbox's side that looks: to be called before the tick that decides about going to sleep.
     pub fn rearm(&mut self) {
-        self.mail.rearm();
+        self.broker.mail.rearm();
     }
 
     /// Whether mail came after the last look.
     #[must_use]
     pub fn has_mail(&self) -> bool {
-        !self.mail.is_empty()
+        !self.broker.mail.is_empty()
     }
 
     /// The id by which the client in `slot` is known outside.
     fn client_id(&self, slot: u32) -> ClientId {
-        let key = self.clients.key(slot);
-        ClientId { node: self.node, shard: self.id, key }
+        self.identity.client(self.clients.key(slot))
     }
 
     /// Notes that a client has come into the next phase of its life, from `before`.
@@ -298,11 +328,11 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     fn show_gauges(&self) {
         let stats = &self.stats;
         stats.ticks.add(1);
-        stats.mailbox_depth.set(self.mail.len() as u64);
+        stats.mailbox_depth.set(self.broker.mail.len() as u64);
         stats.log_bytes.set(self.logs.bytes() as u64);
         stats.rest_bytes.set(self.logs.rest_bytes() as u64);
         stats.reply_bytes.set(self.replies.bytes() as u64);
-        stats.input_bytes.set(self.input.bytes() as u64);
+        stats.input_bytes.set(self.input.kept.bytes() as u64);
         stats.topics.set(self.topics.len() as u64);
     }
 }

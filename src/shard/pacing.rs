@@ -1,10 +1,13 @@
-//! What is done to everybody, but not to everybody at once: closing on a stop, and telling of a gap. Whoever
-//! is told comes back at once, so the pace here is the pace of the storm that follows.
+//! What is done to all clients, but not to all at once: closing them on a stop, telling them of a gap, and pinging them. A
+//! client that is closed or told comes back at once, so the pace here is the pace of the storm that follows.
 
 use std::time::{Duration, Instant};
 
+use rand::rngs::SmallRng;
+use rand::{RngExt as _, SeedableRng as _};
+
 use crate::config::Stop;
-use crate::domain::mail::Request;
+use crate::domain::mail::{Request, ShardId};
 use crate::domain::reasons::{CloseReason, UnsubscribeCode};
 use crate::net::stream::Stream;
 use crate::shard::Shard;
@@ -15,7 +18,10 @@ use crate::transport::{Phase, Transport};
 /// 5 s, and connect anew.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What is being done to all clients, at a limited rate.
+/// How much earlier a first ping comes at most.
+const ADVANCE_MAX: Duration = Duration::from_secs(3600);
+
+/// What is being done to all clients, at a limited rate, and when each is pinged first.
 #[derive(Debug)]
 pub(super) struct Pacing {
     /// Closes all clients.
@@ -26,11 +32,14 @@ pub(super) struct Pacing {
     gap: Option<PacedPass>,
     clients_per_second: u32,
     gaps_per_second: u32,
+    /// Spreads first pings.
+    random: SmallRng,
 }
 
 impl Pacing {
-    /// Nothing is being done. The rates are of the whole engine, and its `shards` share them.
-    pub(super) fn new(rates: &Stop, shards: u16) -> Self {
+    /// Nothing is being done. The rates are of the whole engine, and its `shards` share them. The number of this one alone
+    /// decides when pings come: a simulation repeats it.
+    pub(super) fn new(rates: &Stop, shards: u16, shard: ShardId) -> Self {
         let share = |per_second: u32| (per_second / u32::from(shards.max(1))).max(1);
         Self {
             drain: None,
@@ -38,7 +47,14 @@ impl Pacing {
             gap: None,
             clients_per_second: share(rates.clients_per_second),
             gaps_per_second: share(rates.gaps_per_second),
+            random: SmallRng::seed_from_u64(u64::from(shard)),
         }
+    }
+
+    /// How much earlier than after `interval` the next client is pinged first: up to half of it, so that clients that came
+    /// together are not pinged together.
+    pub(super) fn ping_advance(&mut self, interval: Duration) -> Duration {
+        interval.mul_f64(self.random.random_range(0.0..0.5)).min(ADVANCE_MAX)
     }
 
     /// Whether a pass goes on.
@@ -135,7 +151,8 @@ impl<S: Stream, T: Transport> Shard<S, T> {
 
     fn report_the_end(&mut self) {
         if self.clients.is_empty() && !self.pacing.is_drained {
-            self.pacing.is_drained = self.requests.send(Request::Drained { shard: self.id });
+            self.pacing.is_drained =
+                self.broker.requests.send(Request::Drained { shard: self.identity.shard });
             self.faults.tell_the_rest();
         }
     }

@@ -120,7 +120,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         match questions.and_then(|questions| questions.asked.as_ref()) {
             _ if questions.is_some_and(Questions::are_postponed) => false,
             Some(asked) => asked.has_room(self.timers.now()),
-            None => client.reply_bytes() <= self.limits.replies_bytes,
+            None => client.reply_bytes() <= self.settings.limits.replies_bytes,
         }
     }
 
@@ -143,7 +143,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
 
     /// Whether all that waits, or is promised, leaves room for one more budget.
     fn has_room_for_budget(&self) -> bool {
-        let bound = self.limits.shard_replies_bytes;
+        let bound = self.settings.limits.shard_replies_bytes;
         let stands_still =
             self.answers.moved.after(STANDSTILL) <= self.timers.now() && !self.answers.waiting.is_empty();
         let is_alone = self.answers.promised == 0 && (self.replies.bytes() <= bound / 2 || stands_still);
@@ -151,14 +151,14 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     }
 
     fn largest_answer(&self) -> usize {
-        ANSWER_COST + self.limits.frame_bytes
+        ANSWER_COST + self.settings.limits.frame_bytes
     }
 
     fn put_question(&mut self, slot: u32, question: Question) {
+        let limits = &self.settings.limits;
         let left_of_all =
-            self.limits.shard_replies_bytes.saturating_sub(self.replies.bytes() + self.answers.promised);
-        let left =
-            self.limits.replies_bytes.saturating_sub(self.clients[slot].reply_bytes()).min(left_of_all);
+            limits.shard_replies_bytes.saturating_sub(self.replies.bytes() + self.answers.promised);
+        let left = limits.replies_bytes.saturating_sub(self.clients[slot].reply_bytes()).min(left_of_all);
         let promised = left.max(self.largest_answer());
         let now = self.timers.now();
         let questions = self.questions_of(slot);
@@ -168,12 +168,12 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         asked.unanswered += 1;
         let budget = Some(Arc::clone(&asked.budget));
         self.answers.promised += if is_new { promised } else { 0 };
-        self.requests.push_question(Request::Ask { question, budget });
+        self.broker.requests.push_question(Request::Ask { question, budget });
     }
 
     /// Puts a client into the line, if its next budget could begin but for the room.
     fn wait_for_budget(&mut self, slot: u32) {
-        let takes_replies = self.clients[slot].reply_bytes() <= self.limits.replies_bytes;
+        let takes_replies = self.clients[slot].reply_bytes() <= self.settings.limits.replies_bytes;
         let Questions { asked, waits_for_budget, .. } = self.questions_of(slot);
         if asked.is_some() || !takes_replies || std::mem::replace(waits_for_budget, true) {
             return;

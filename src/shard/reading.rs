@@ -14,38 +14,41 @@ use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::time::Instant;
 
+use crate::codec::deflate::Inflater;
 use crate::config::Limits;
 use crate::domain::mail::ClientKey;
 use crate::domain::reasons::CloseReason;
 use crate::net::stream::{Read, Stream};
-use crate::shard::Shard;
+use crate::shard::input::KeptInput;
 use crate::shard::tail::Tail;
+use crate::shard::{Input, Shard};
 use crate::transport::upgrade;
 use crate::transport::{Phase, Step, Transport};
 
 /// What a frame counts beside its bytes, and a command beside its own: an empty one costs work, too.
 pub(super) const STEP_COST: usize = 128;
 
-/// Which clients are to be read, and the buffer for that.
-#[derive(Debug)]
-pub(super) struct Reading {
+/// Which clients are to be read.
+#[derive(Debug, Default)]
+pub(super) struct ReadTurns {
     /// Clients that have something to be read, in the order of their turns.
     ready: VecDeque<ClientKey>,
     /// What the client that is being read has used of its share of the turn, in bytes.
     share_used: usize,
-    /// The read buffer of all clients.
-    buffer: Vec<u8>,
 }
 
-impl Reading {
+impl Input {
     /// Nothing is to be read yet.
     pub(super) fn new(limits: &Limits) -> Self {
         // A whole frame may have to be kept and still leave room for what comes next. In smaller pieces, a window on
         // loopback would close, whose packets are as large.
         let buffer = vec![0; 2 * limits.message_bytes + limits.head_bytes];
-        Self { ready: VecDeque::new(), share_used: 0, buffer }
+        let (turns, kept) = (ReadTurns::default(), KeptInput::default());
+        Self { turns, kept, buffer, inflater: Inflater::default() }
     }
+}
 
+impl ReadTurns {
     /// Whether there is something to be read.
     pub(super) fn has_ready(&self) -> bool {
         !self.ready.is_empty()
@@ -59,11 +62,6 @@ impl Reading {
     /// Takes the client out whose turn is next.
     pub(super) fn next_ready(&mut self) -> Option<ClientKey> {
         self.ready.pop_front()
-    }
-
-    /// Bytes that are read from one client at once at most.
-    pub(super) fn buffer_len(&self) -> usize {
-        self.buffer.len()
     }
 }
 
@@ -79,37 +77,37 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     /// Notes that the socket of the client in `slot` has something to read.
     pub fn readable(&mut self, slot: u32) {
         if self.clients.living(slot).is_some() && self.clients[slot].enqueue() {
-            self.reading.ready.push_back(self.clients.key(slot));
+            self.input.turns.ready.push_back(self.clients.key(slot));
         }
     }
 
     /// Reads the clients that have something, each once, as far as the budget goes.
     pub(super) fn read_clients(&mut self, clock: impl Fn() -> Instant) {
-        for slot in self.requests.take_blocked_clients() {
+        for slot in self.broker.requests.take_blocked_clients() {
             self.readable(slot);
         }
         self.note_room();
         self.note_who_goes_on();
         // Whoever is to be read again is behind all those who are there now.
-        let (mut waiting, mut queued) = (self.input.without_room().len(), self.reading.ready.len());
+        let (mut waiting, mut queued) = (self.input.kept.without_room().len(), self.input.turns.ready.len());
         if waiting + queued == 0 {
             return;
         }
         let began = clock();
-        for _ in 0..self.budgets.reads {
+        for _ in 0..self.settings.budgets.reads {
             let Some(key) = self.next_to_read(&mut waiting, &mut queued) else { return };
             if self.clients.find(key).is_none() {
                 continue;
             }
             let slot = key.slot;
             self.clients[slot].begin_turn();
-            self.reading.share_used = 0;
+            self.input.turns.share_used = 0;
             let before = self.clients[slot].input_bytes();
             self.read(slot);
             let after = self.clients[slot].input_bytes();
-            self.input.replace(before, after);
+            self.input.kept.replace(before, after);
             self.note_input(slot);
-            if clock().saturating_duration_since(began) >= self.budgets.read_time.0 {
+            if clock().saturating_duration_since(began) >= self.settings.budgets.read_time.0 {
                 return;
             }
         }
@@ -127,11 +125,11 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         if self.clients[slot].has_left_over() {
             self.process_rest(slot);
         } else {
-            let mut input = std::mem::take(&mut self.reading.buffer);
+            let mut input = std::mem::take(&mut self.input.buffer);
             let kept = self.take_tail(slot, &mut input);
             let end = input.len().min(kept + most);
             self.read_stream(slot, &mut input[..end], kept);
-            self.reading.buffer = input;
+            self.input.buffer = input;
         }
     }
 
@@ -185,12 +183,12 @@ impl<S: Stream, T: Transport> Shard<S, T> {
 
     /// Counts work for the client that is being read, in bytes.
     pub(super) fn use_share(&mut self, bytes: usize) {
-        self.reading.share_used += STEP_COST + bytes;
+        self.input.turns.share_used += STEP_COST + bytes;
     }
 
     /// Whether the client that is being read has had its share of this turn.
     pub(super) fn share_is_used(&self) -> bool {
-        self.reading.share_used >= self.budgets.read_bytes
+        self.input.turns.share_used >= self.settings.budgets.read_bytes
     }
 
     /// Whether the client's input must wait: then whatever ends the wait makes it readable again.
@@ -232,13 +230,16 @@ impl<S: Stream, T: Transport> Shard<S, T> {
                 self.clients[slot].set_left_over(true);
                 break;
             }
-            let (consumed, step) =
-                self.clients[slot].transport.step(&mut input[at..], &self.policy, &mut self.inflater);
+            let (consumed, step) = self.clients[slot].transport.step(
+                &mut input[at..],
+                &self.settings.policy,
+                &mut self.input.inflater,
+            );
             if matches!(step, Step::Incomplete) {
                 break;
             }
             let ends = matches!(step, Step::Broken(_) | Step::Refused { .. });
-            let work = consumed + step.owned_bytes() + self.inflater.take_cost();
+            let work = consumed + step.owned_bytes() + self.input.inflater.take_cost();
             self.take(slot, step);
             self.use_share(work);
             if !self.clients[slot].transport.is_in_message() {
@@ -280,7 +281,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     }
 
     fn upgraded(&mut self, slot: u32, response: &[u8], head: &[u8]) {
-        let origin = upgrade::origin(head).and_then(|origin| self.origins.enter(origin));
+        let origin = upgrade::origin(head).and_then(|origin| self.faults.enter_origin(origin));
         self.clients[slot].set_origin(origin);
         self.entered(slot, Phase::Upgrading);
         self.append_frames(slot, response);

@@ -6,6 +6,8 @@
 //! ([`questions`](super::questions)). The unread replies of all clients together have a bound of their own
 //! ([`shedding`](super::shedding)).
 
+use crate::codec::push::Push;
+use crate::codec::reply::Reply;
 use crate::domain::mail::ClientKey;
 use crate::net::stream::Stream;
 use crate::shard::Shard;
@@ -20,6 +22,8 @@ pub(super) struct PendingReplies {
     bytes: usize,
     /// Clients whose sockets take nothing while replies wait for them.
     unread: ClientList,
+    /// The replies that the message at hand has brought so far, of one client.
+    lines: Vec<u8>,
 }
 
 impl PendingReplies {
@@ -31,6 +35,16 @@ impl PendingReplies {
     /// Notes that so many bytes do not wait any more.
     pub(super) fn release(&mut self, bytes: usize) {
         self.bytes -= bytes;
+    }
+
+    /// Bytes of the replies that the message at hand has brought so far: they do not wait yet.
+    pub(super) fn lines_len(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// Those replies, to write more of them, or to drop them.
+    pub(super) fn lines_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.lines
     }
 
     /// Clients that take no replies, and some that did not.
@@ -45,6 +59,33 @@ impl PendingReplies {
 }
 
 impl<S: Stream, T: Transport> Shard<S, T> {
+    /// Writes a reply behind those that the message at hand has brought so far.
+    pub(super) fn put_reply(&mut self, slot: u32, id: u32, reply: &Reply<'_>) {
+        self.clients[slot].transport.codec().write_reply(&mut self.replies.lines, id, reply);
+    }
+
+    /// Puts a push, as a message of its own, behind what waits for the client.
+    pub(super) fn say_push(&mut self, slot: u32, push: &Push<'_>) {
+        let codec = self.clients[slot].transport.codec();
+        // Replies that wait in the same memory stay there.
+        let mut lines = std::mem::take(&mut self.replies.lines);
+        let start = lines.len();
+        codec.write_push(&mut lines, push);
+        self.say(slot, &lines[start..]);
+        lines.truncate(start);
+        self.replies.lines = lines;
+    }
+
+    /// Puts the reply lines of the message at hand, as one frame, behind what waits for the client: the next visit sends it.
+    pub(super) fn flush_lines(&mut self, slot: u32) {
+        if !self.replies.lines.is_empty() {
+            let mut lines = std::mem::take(&mut self.replies.lines);
+            self.say(slot, &lines);
+            lines.clear();
+            self.replies.lines = lines;
+        }
+    }
+
     /// Puts lines, each with its end, as one message behind what waits for the client in `slot` already.
     pub(super) fn say(&mut self, slot: u32, lines: &[u8]) {
         self.put_behind(slot, |transport, bytes| transport.put_lines(bytes, lines));

@@ -106,30 +106,30 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     /// Sends what waits for room, as far as there is some, and wakes the broker if anything was sent.
     pub(super) fn send_requests(&mut self) {
         let told = self.send_topics();
-        let asked = self.requests.send_questions();
+        let asked = self.broker.requests.send_questions();
         if told || asked {
-            self.requests.wake_broker();
+            self.broker.requests.wake_broker();
         }
     }
 
     /// Sends pending notifications about topics; true if one was sent.
     fn send_topics(&mut self) -> bool {
         let mut sent = false;
-        while let Some(&slot) = self.requests.pending_topics.front() {
+        while let Some(&slot) = self.broker.requests.pending_topics.front() {
             let Some(topic) = self.topics.get(slot) else {
                 unreachable!("a topic stays until the broker's last word")
             };
-            let (shard, variant, name) = (self.id, topic.variant(), topic.name().clone());
+            let (shard, variant, name) = (self.identity.shard, topic.variant(), topic.name().clone());
             let request = match topic.interest() {
                 Interest::Attaching => Request::Attach { shard, topic: slot, variant, name },
                 Interest::Detaching => Request::Detach { shard, topic: slot, variant, name },
                 Interest::Live => unreachable!("nothing is pending about a live topic"),
             };
-            if self.requests.sender.push(request).is_err() {
+            if self.broker.requests.sender.push(request).is_err() {
                 break;
             }
             sent = true;
-            self.requests.pending_topics.pop_front();
+            self.broker.requests.pending_topics.pop_front();
         }
         sent
     }

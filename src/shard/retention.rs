@@ -113,14 +113,14 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         // and is pinned again.
         let pinned = self.logs.pinned.len();
         for attempt in 0..2 * pinned {
-            if self.logs.bytes + length <= self.limits.logs_bytes {
+            if self.logs.bytes + length <= self.settings.limits.logs_bytes {
                 break;
             }
             if let Some(longest_kept) = self.logs.pinned.pop_front() {
                 self.unpin(longest_kept, attempt < pinned);
             }
         }
-        self.logs.bytes + length <= self.limits.logs_bytes || self.delivery.is_swept()
+        self.logs.bytes + length <= self.settings.limits.logs_bytes || self.delivery.is_swept()
     }
 
     /// Whether what this topic's log drops is compacted. The broker sends keys only where slow subscribers skip.
@@ -130,8 +130,8 @@ impl<S: Stream, T: Transport> Shard<S, T> {
 
     /// How large this topic's log may become.
     fn log_bytes_max(&self, slot: TopicSlot) -> usize {
-        let own = self.namespaces.options(self.topics[slot].namespace()).log_bytes;
-        if own > 0 { own } else { self.limits.log_bytes }
+        let own = self.settings.namespaces.options(self.topics[slot].namespace()).log_bytes;
+        if own > 0 { own } else { self.settings.limits.log_bytes }
     }
 
     /// Gives up a log that is kept for parked subscribers alone; or half of it, if the other half can be the latest
@@ -222,7 +222,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     /// to those who lose something.
     fn drop_from_the_parked(&mut self, slot: TopicSlot, remains: Remains) {
         let topic = &self.topics[slot];
-        let policy = self.namespaces.options(topic.namespace()).slow;
+        let policy = self.settings.namespaces.options(topic.namespace()).slow;
         let Some(log) = topic.log() else { return };
         let newest = log.newest();
         let wanted = log.boundary(log.start().max(log.end().saturating_sub(remains.whole as u64)));
@@ -256,11 +256,11 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     /// Compacts what lies before `floor`.
     fn compact(&mut self, slot: TopicSlot, floor: u64, remains: Remains) {
         let topic = &mut self.topics[slot];
-        let keys = self.namespaces.options(topic.namespace()).keys_max;
+        let keys = self.settings.namespaces.options(topic.namespace()).keys_max;
         let Some(log) = topic.log() else { return };
         let floor = floor.max(log.start());
         let bytes = remains.compacted.min(remains.in_all.saturating_sub(log.weight_from(floor)));
-        if let Some(compacted) = topic.compact(floor, Room { keys, bytes }, &mut self.inflater) {
+        if let Some(compacted) = topic.compact(floor, Room { keys, bytes }, &mut self.input.inflater) {
             self.logs.bytes -= compacted.freed;
             self.stats.keys_dropped.add(compacted.dropped);
         }
@@ -301,7 +301,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         });
         *orphaned += owned;
         self.logs.rest_bytes += owned;
-        if self.logs.rest_bytes > self.limits.rest_bytes {
+        if self.logs.rest_bytes > self.settings.limits.rest_bytes {
             if self.clients[slot].transport.phase() != Phase::Closing {
                 self.stats.policy_disconnect.add(1);
                 let fault = "the rest of a frame, when limits.rest_bytes was reached";

@@ -82,7 +82,7 @@ impl fmt::Display for Fault {
 impl<S: Stream, T: Transport> Shard<S, T> {
     /// Makes room where replies that wait have reached their bound.
     pub(super) fn shed_replies(&mut self) {
-        let bound = self.limits.shard_replies_bytes;
+        let bound = self.settings.limits.shard_replies_bytes;
         if self.replies.bytes() >= bound {
             self.replies.purge_unread(&mut self.clients);
             let mut unread: Vec<_> =
@@ -101,11 +101,12 @@ impl<S: Stream, T: Transport> Shard<S, T> {
 
     /// Makes room where input that is kept has reached its bound.
     pub(super) fn shed_input(&mut self) {
-        let bound = self.limits.shard_input_bytes;
-        if self.input.bytes() >= bound {
-            self.input.purge_owners(&mut self.clients);
-            let mut kept: Vec<_> = self.input.owners().iter().map(|key| self.input_of(key.slot)).collect();
-            let goes_on = self.input.owners().iter().any(|key| self.goes_on(key.slot));
+        let bound = self.settings.limits.shard_input_bytes;
+        if self.input.kept.bytes() >= bound {
+            self.input.kept.purge_owners(&mut self.clients);
+            let mut kept: Vec<_> =
+                self.input.kept.owners().iter().map(|key| self.input_of(key.slot)).collect();
+            let goes_on = self.input.kept.owners().iter().any(|key| self.goes_on(key.slot));
             let mut may_stay = 0;
             if self.somebody_is_held_up() {
                 kept.sort_by_key(|&(_, bytes, since, slot)| (bytes, since, slot));
@@ -116,7 +117,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
                 may_stay = if goes_on { bound / 2 } else { 0 };
                 kept.sort();
             }
-            let all = self.input.bytes();
+            let all = self.input.kept.bytes();
             self.shed(&kept, all, bound, may_stay, Client::input_bytes, "limits.shard_input_bytes");
         }
     }
@@ -124,7 +125,8 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     /// Whether nobody is read, and there has been too little room for longer than a moment.
     fn somebody_is_held_up(&self) -> bool {
         let now = self.timers.now();
-        self.is_overfull() && self.input.no_room_since().is_some_and(|since| since.after(WAIT_MAX) <= now)
+        self.is_overfull()
+            && self.input.kept.no_room_since().is_some_and(|since| since.after(WAIT_MAX) <= now)
     }
 
     /// Closes clients in their order until a sixteenth of the bound is free; or less than `may_stay` is kept of those that
@@ -187,7 +189,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
 
     /// Whether a client has left more replies waiting than it may.
     pub(super) fn takes_no_replies(&self, client: &Client<S, T>) -> bool {
-        client.is_blocked() && client.reply_bytes() > self.limits.replies_bytes
+        client.is_blocked() && client.reply_bytes() > self.settings.limits.replies_bytes
     }
 }
 

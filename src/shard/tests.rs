@@ -359,7 +359,7 @@ fn a_topic_that_is_not_attached_again_leaves_nothing_behind() {
     world.say(&comes, r#"{"id":3,"subscribe":{"channel":"t"}}"#);
     world.tell(Mail::Detached { topic });
     world.tell(Mail::AttachFailed { topic, error: ErrorCode::Internal });
-    world.shard.budgets.visits = 10;
+    world.shard.settings.budgets.visits = 10;
     world.tick();
     assert!(comes.got().contains(r#""error""#));
     assert_eq!(

@@ -1,10 +1,6 @@
 //! What happens when a client's time is over: silence before the upgrade, before the connect command, after a
 //! ping, after a close; replies that it does not take; and the pings themselves.
 
-use std::time::Duration;
-
-use rand::RngExt as _;
-
 use crate::base::moment::{GRAIN, Moment};
 use crate::codec::push::Push;
 use crate::config::Timeouts;
@@ -57,11 +53,11 @@ impl<S: Stream, T: Transport> Shard<S, T> {
 
     /// When something must happen to this client if nothing else does.
     fn due(&self, client: &Client<S, T>) -> Moment {
-        let since = client.session.since();
+        let (since, timeouts) = (client.session.since(), &self.settings.timeouts);
         let due = match client.transport.phase() {
-            Phase::Upgrading => since.after(self.timeouts.upgrade.0),
-            Phase::Open => client.session.due(&self.timeouts),
-            Phase::Closing => since.after(self.timeouts.close.0),
+            Phase::Upgrading => since.after(timeouts.upgrade.0),
+            Phase::Open => client.session.due(timeouts),
+            Phase::Closing => since.after(timeouts.close.0),
         };
         [self.replies_due(client), self.message_due(client)].into_iter().flatten().fold(due, Moment::min)
     }
@@ -69,7 +65,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     /// When a message will have been incomplete for too long, if one has come in part.
     fn message_due(&self, client: &Client<S, T>) -> Option<Moment> {
         let is_begun = client.is_in_message() && client.transport.phase() == Phase::Open;
-        is_begun.then(|| client.message_since().after(self.timeouts.message.0))
+        is_begun.then(|| client.message_since().after(self.settings.timeouts.message.0))
     }
 
     /// When replies will have waited too long, if any wait for a socket that takes nothing. Those before a close
@@ -77,12 +73,12 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     fn replies_due(&self, client: &Client<S, T>) -> Option<Moment> {
         let waits = client.is_open() && client.is_blocked() && client.reply_bytes() > 0;
         let outgoing = client.outgoing.as_ref().filter(|_| waits)?;
-        Some(outgoing.replies_since.after(self.timeouts.replies.0))
+        Some(outgoing.replies_since.after(self.settings.timeouts.replies.0))
     }
 
     /// Looks at those whose entries have fired, as far as the budget goes.
     pub(super) fn fire_timers(&mut self) {
-        for _ in 0..self.budgets.deadlines {
+        for _ in 0..self.settings.budgets.deadlines {
             let Some(fired) = self.timers.next_due() else { return };
             let slot = fired.client.slot;
             let counts = |client: &Client<S, T>| client.armed() == fired.armed;
@@ -132,7 +128,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             return false;
         }
         let is_read = client.looks() > 0 && !client.is_to_read() && !client.is_held_up();
-        if is_read || client.looks() >= late.looks_max(&self.timeouts) {
+        if is_read || client.looks() >= late.looks_max(&self.settings.timeouts) {
             return true;
         }
         client.count_look();
@@ -195,11 +191,9 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         self.visit(slot);
     }
 
-    /// Begins to time a connected client: its first ping comes after half to one interval, so that clients
-    /// that came together are not pinged together.
+    /// Begins to time a connected client, whose first ping comes after half to one interval.
     pub(super) fn begin_pings(&mut self, slot: u32) {
-        let interval = self.timeouts.ping.0;
-        let earlier = interval.mul_f64(self.random.random_range(0.0..0.5)).min(Duration::from_secs(3600));
+        let earlier = self.pacing.ping_advance(self.settings.timeouts.ping.0);
         self.clients[slot].session.time_from(self.timers.now().before(earlier));
         self.time(slot);
     }

@@ -53,7 +53,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     /// Notes that a batch was taken: it is in its topic's log, or nobody wants it.
     pub(super) fn note_batch(&mut self, topic: TopicSlot) {
         let (now, end) = (self.timers.now(), self.topics[topic].end());
-        if let Some(progress) = &mut self.progress {
+        if let Some(progress) = &mut self.broker.progress {
             progress.taken += 1;
             let deadline = now.after(progress.timeout);
             progress.waiting.push_back(Unwritten { topic, end, deadline });
@@ -62,16 +62,16 @@ impl<S: Stream, T: Transport> Shard<S, T> {
 
     /// Tells the broker how far everything is written, if it is farther than before.
     pub(super) fn report_written(&mut self) {
-        let Some(mut progress) = self.progress.take() else { return };
+        let Some(mut progress) = self.broker.progress.take() else { return };
         let before = progress.waiting.len();
         while progress.waiting.front().is_some_and(|first| self.is_written(first)) {
             progress.waiting.pop_front();
         }
         if progress.waiting.len() < before {
             progress.reporter.report(progress.taken - progress.waiting.len() as u64);
-            self.requests.wake_broker();
+            self.broker.requests.wake_broker();
         }
-        self.progress = Some(progress);
+        self.broker.progress = Some(progress);
     }
 
     fn is_written(&self, batch: &Unwritten) -> bool {

@@ -43,7 +43,7 @@ fn a_bound_that_is_reached_exactly_stops_nobody() {
     for peer in &halves {
         send(&mut world, peer, &half(1024));
     }
-    assert!(world.shard.input.bytes() < 4096, "{}", world.shard.input.bytes());
+    assert!(world.shard.input.kept.bytes() < 4096, "{}", world.shard.input.kept.bytes());
     for peer in &halves {
         peer.pipe().to_server.extend(b" ");
         world.shard.readable(peer.key.slot);
@@ -55,7 +55,7 @@ fn a_bound_that_is_reached_exactly_stops_nobody() {
         world.shard.hung_up(peer.key.slot);
     }
     world.tick();
-    assert_eq!((world.shard.len(), world.shard.input.bytes()), (1, 0));
+    assert_eq!((world.shard.len(), world.shard.input.kept.bytes()), (1, 0));
     assert_ne!(world.shard.poll_timeout(), Some(Duration::ZERO));
 }
 
@@ -116,12 +116,12 @@ fn input_behind_replies_that_nobody_takes_costs_its_senders() {
     for _ in 0..20 {
         assert!(is_answered(&mut world, &innocent));
         assert!(
-            world.shard.input.bytes() < 200_000 + 200 * 50,
+            world.shard.input.kept.bytes() < 200_000 + 200 * 50,
             "one read beyond: {}",
-            world.shard.input.bytes()
+            world.shard.input.kept.bytes()
         );
     }
-    assert!(world.shard.input.bytes() < 200_000, "{}", world.shard.input.bytes());
+    assert!(world.shard.input.kept.bytes() < 200_000, "{}", world.shard.input.kept.bytes());
     assert!(world.is_alive(&honest) && world.is_alive(&innocent));
     let alive = greedy.iter().filter(|peer| world.is_alive(peer)).count();
     assert!((1..50).contains(&alive), "{alive} of 50 have room for what they left");
@@ -143,13 +143,17 @@ fn input_that_waits_for_its_turn_closes_nobody_and_is_done() {
     let mut answers = [0; 6];
     for _ in 0..400 {
         world.tick();
-        assert!(world.shard.input.bytes() < 4000 + 60 * 50, "one read beyond: {}", world.shard.input.bytes());
+        assert!(
+            world.shard.input.kept.bytes() < 4000 + 60 * 50,
+            "one read beyond: {}",
+            world.shard.input.kept.bytes()
+        );
         for (peer, answers) in peers.iter().zip(&mut answers) {
             *answers += peer.got().matches("\"id\"").count();
         }
     }
     assert_eq!(answers, [60; 6]);
-    assert_eq!((world.closes(CloseReason::Slow), world.shard.input.bytes()), (0, 0));
+    assert_eq!((world.closes(CloseReason::Slow), world.shard.input.kept.bytes()), (0, 0));
     assert_ne!(world.shard.poll_timeout(), Some(Duration::ZERO));
 }
 
@@ -182,7 +186,7 @@ fn what_the_broker_lets_wait_is_bounded_as_well() {
     assert!(is_answered(&mut world, &innocent));
     let alive: Vec<_> = peers.iter().map(|peer| world.is_alive(peer)).collect();
     assert_eq!(alive, [false, false, true]);
-    assert!(world.shard.input.bytes() < 4000);
+    assert!(world.shard.input.kept.bytes() < 4000);
 }
 
 /// What the dead had is free with the end of the turn: nobody else is closed for it.
@@ -379,10 +383,10 @@ fn what_is_left_over_and_inflates_is_gone_on_with_by_few_at_a_time() {
     let mut most = 0;
     for _ in 0..5000 {
         world.tick();
-        most = most.max(world.shard.input.bytes());
+        most = most.max(world.shard.input.kept.bytes());
         answers += peers.iter().map(|peer| peer.got().matches("\"id\"").count()).sum::<usize>();
     }
-    assert_eq!((answers, world.shard.input.bytes()), (40 * 600, 0));
+    assert_eq!((answers, world.shard.input.kept.bytes()), (40 * 600, 0));
     assert!(most < 64_000 + 4000 + 6 * 12_000, "{most} bytes at most");
 }
 

@@ -155,7 +155,7 @@ fn halves_of_messages_are_bounded_in_all_and_of_equal_ones_the_oldest_go_first()
         world.shard.readable(peer.key.slot);
         world.later(Duration::from_millis(100));
     }
-    assert!(world.shard.input.bytes() <= 1000, "{}", world.shard.input.bytes());
+    assert!(world.shard.input.kept.bytes() <= 1000, "{}", world.shard.input.kept.bytes());
     let alive: Vec<_> = peers.iter().map(|peer| world.is_alive(peer)).collect();
     assert_eq!(alive, [false, false, true, true, true]);
     // Whoever stays can go on.

@@ -81,16 +81,16 @@ fn where_nobody_else_makes_room_some_of_those_go_who_wait_for_it() {
         if has_turns {
             send(&mut world, &busy, &whole(130).repeat(30));
         }
-        world.shard.limits.shard_input_bytes = bound;
-        let reads = std::mem::replace(&mut world.shard.budgets.reads, 0);
+        world.shard.settings.limits.shard_input_bytes = bound;
+        let reads = std::mem::replace(&mut world.shard.settings.budgets.reads, 0);
         peers.iter().for_each(|peer| world.shard.readable(peer.key.slot));
         world.tick();
         assert_eq!(world.closes(CloseReason::Slow), closed, "{bound} {has_turns}");
-        world.shard.budgets.reads = reads;
+        world.shard.settings.budgets.reads = reads;
         (0..200).for_each(|_| world.tick());
         let answered = peers.iter().filter(|peer| peer.got().contains("\"id\":9")).count();
         assert_eq!(answered as u64, 8 - closed);
-        assert!(world.shard.input.bytes() < bound && world.closes(CloseReason::Slow) == closed);
+        assert!(world.shard.input.kept.bytes() < bound && world.closes(CloseReason::Slow) == closed);
     }
 }
 
@@ -131,7 +131,7 @@ fn who_waits_for_its_turn_holds_nobody_up_for_longer_than_a_moment() {
         }
         greedy.iter().for_each(|peer| drop(peer.got()));
         world.later(Duration::from_millis(1));
-        (waited, longest, most) = (waited + 1, longest.max(waited), most.max(world.shard.input.bytes()));
+        (waited, longest, most) = (waited + 1, longest.max(waited), most.max(world.shard.input.kept.bytes()));
     }
     assert!(longest < 500 && answered > 5, "{longest} ms, {answered} answers");
     assert!(world.closes(CloseReason::Slow) > 0 && most < 225_000 + 9000 + 4000, "{most} bytes at most");
@@ -154,14 +154,14 @@ fn who_has_something_left_over_is_held_up_no_longer_either() {
         world.shard.readable(peer.key.slot);
     }
     send(&mut world, &honest, &whole(130).repeat(60));
-    world.shard.limits.shard_input_bytes = world.shard.input.bytes() * 9 / 10;
+    world.shard.settings.limits.shard_input_bytes = world.shard.input.kept.bytes() * 9 / 10;
     let (mut answered, mut waited) = (0, 0);
     while answered < 60 {
         waited += 1;
         assert!(waited < 400, "{answered} answers");
         greedy.iter().for_each(|peer| drop(peer.got()));
         answered += honest.got().matches("\"id\":9").count();
-        assert!(world.shard.input.without_room().is_empty());
+        assert!(world.shard.input.kept.without_room().is_empty());
         world.later(Duration::from_millis(1));
     }
     assert!((1..=2).contains(&world.closes(CloseReason::Slow)) && world.is_alive(&honest));
@@ -176,12 +176,16 @@ fn nobody_may_stay_beyond_an_eighth_of_the_bound() {
         send(&mut world, peer, &half(1000));
     }
     send(&mut world, &busy, &whole(130).repeat(90));
-    let bound = world.shard.input.bytes() * 100 / 120;
+    let bound = world.shard.input.kept.bytes() * 100 / 120;
     assert!(bound / 2 > 6000);
-    world.shard.limits.shard_input_bytes = bound;
-    world.shard.budgets.reads = 0;
+    world.shard.settings.limits.shard_input_bytes = bound;
+    world.shard.settings.budgets.reads = 0;
     world.tick();
-    assert!(world.shard.input.bytes() < bound + bound / 8, "{} of {bound}", world.shard.input.bytes());
+    assert!(
+        world.shard.input.kept.bytes() < bound + bound / 8,
+        "{} of {bound}",
+        world.shard.input.kept.bytes()
+    );
     assert!((1..=3).contains(&world.closes(CloseReason::Slow)) && world.is_alive(&busy));
 }
 
@@ -195,11 +199,11 @@ fn who_goes_on_within_a_message_is_not_closed_for_it() {
     let pings = [&[0x89, 0x80 | 100, 0, 0, 0, 0][..], &[b' '; 100]].concat().repeat(30);
     send(&mut world, &peer, &[fragment, pings].concat());
     assert!(world.shard.clients[peer.key.slot].transport.is_in_message());
-    world.shard.limits.shard_input_bytes = world.shard.input.bytes() * 2 / 3;
-    let reads = std::mem::replace(&mut world.shard.budgets.reads, 0);
+    world.shard.settings.limits.shard_input_bytes = world.shard.input.kept.bytes() * 2 / 3;
+    let reads = std::mem::replace(&mut world.shard.settings.budgets.reads, 0);
     world.tick();
     assert_eq!(world.closes(CloseReason::Slow), 0);
-    world.shard.budgets.reads = reads;
+    world.shard.settings.budgets.reads = reads;
     (0..40).for_each(|_| world.tick());
     assert!(world.is_alive(&peer) && world.shard.clients[peer.key.slot].tail_mut().is_none());
 }
@@ -250,9 +254,9 @@ fn the_bound_is_held_by_nobody_for_ever() {
             world.later(Duration::from_millis(2));
             let now = world.shard.timers.now();
             let found_before = std::mem::take(&mut waiting);
-            for &key in world.shard.input.without_room() {
+            for &key in world.shard.input.kept.without_room() {
                 let since: Moment = found_before.get(&key).copied().unwrap_or(now);
-                let kept = world.shard.input.bytes();
+                let kept = world.shard.input.kept.bytes();
                 assert!(since.after(Duration::from_millis(400)) >= now, "{seed}: {kept} bytes are kept");
                 waiting.insert(key, since);
             }
@@ -262,7 +266,9 @@ fn the_bound_is_held_by_nobody_for_ever() {
             world.shard.poll_timeout() != Some(Duration::ZERO)
         });
         assert!(
-            finds_sleep && world.shard.input.bytes() < 16_000 && world.shard.input.without_room().is_empty(),
+            finds_sleep
+                && world.shard.input.kept.bytes() < 16_000
+                && world.shard.input.kept.without_room().is_empty(),
             "{seed}"
         );
     }
@@ -290,12 +296,12 @@ fn who_found_no_room_is_read_as_soon_as_anybody_is() {
     let mut world = World::new(config(|config| config.budgets.read_bytes = 1024));
     let (busy, comes) = (world.connect(), world.connect());
     send(&mut world, &busy, &whole(130).repeat(90));
-    let kept = world.shard.input.bytes();
-    world.shard.limits.shard_input_bytes = kept * 2 / 3;
+    let kept = world.shard.input.kept.bytes();
+    world.shard.settings.limits.shard_input_bytes = kept * 2 / 3;
     send(&mut world, &comes, &whole(130));
-    assert_eq!((comes.got().len(), world.shard.input.without_room().len()), (0, 1));
+    assert_eq!((comes.got().len(), world.shard.input.kept.without_room().len()), (0, 1));
     // There is some room, and not as much as for everybody.
-    world.shard.limits.shard_input_bytes = world.shard.input.bytes() - 10;
+    world.shard.settings.limits.shard_input_bytes = world.shard.input.kept.bytes() - 10;
     world.tick();
     assert!(comes.got().contains("\"id\":9"));
 }
@@ -322,8 +328,8 @@ fn while_the_broker_does_not_answer_little_is_read() {
     }
     (0..200).for_each(|_| world.tick());
     assert_eq!(world.closes(CloseReason::Slow), 0);
-    let most = 30 * (world.shard.budgets.read_bytes + 2500);
-    assert!(world.shard.input.bytes() < most, "{} bytes are kept", world.shard.input.bytes());
+    let most = 30 * (world.shard.settings.budgets.read_bytes + 2500);
+    assert!(world.shard.input.kept.bytes() < most, "{} bytes are kept", world.shard.input.kept.bytes());
     assert!(peers.iter().all(|peer| peer.pipe().to_server.len() > 50_000), "the kernel has the rest");
 }
 
@@ -339,7 +345,7 @@ fn who_has_more_than_its_turns_is_read_by_shares() {
         world.tick();
         let read = messages.len() - peer.pipe().to_server.len();
         if read > first {
-            most = most.max(world.shard.input.bytes());
+            most = most.max(world.shard.input.kept.bytes());
         }
     }
     assert!((1..=1024).contains(&most), "{most}");

@@ -105,11 +105,11 @@ fn who_finds_no_room_is_not_closed_for_what_it_has_sent() {
     let peer = world.arrive();
     world.send(&peer, UPGRADE.as_bytes());
     world.send_later(&peer, CONNECT);
-    let kept = 2 * world.shard.limits.shard_input_bytes;
-    world.shard.input.replace(0, kept);
+    let kept = 2 * world.shard.settings.limits.shard_input_bytes;
+    world.shard.input.kept.replace(0, kept);
     world.stall();
     assert!(world.is_open(&peer) && !peer.got().contains(r#""connect""#));
-    world.shard.input.release(kept);
+    world.shard.input.kept.release(kept);
     (0..3).for_each(|_| world.later(SOON));
     assert!(world.is_open(&peer) && peer.got().contains(r#""connect""#));
 }
