@@ -34,6 +34,7 @@ mod replies;
 mod requests;
 mod retention;
 mod shedding;
+pub mod subscribers;
 pub mod subscriptions;
 mod tail;
 mod timeouts;

@@ -1,35 +1,17 @@
 //! One topic of a shard: who subscribes, where each stands, and what is still to be sent.
 //!
-//! **The cursor is the only truth.** A topic's subscribers stand in one dense array in two parts:
-//!
-//! ```text
-//!   0            awake              len
-//!   ├── swept ─────┼── parked ───────┤
-//! ```
-//!
-//! The first part is swept: an index goes round it, its position never reset, until nobody in it is behind
-//! the end of the log. Whoever cannot be written to is parked in the second part, which no sweep touches,
-//! and comes back with its socket's writable edge. Removal swaps with the last: whoever was moved is still
-//! behind if it was, and the sweep will meet it.
+//! **The cursor is the only truth.** Who is behind, what a subscriber is sent next, and what a log may drop all follow from
+//! the cursors of its [`Subscribers`].
 
 use crate::codec::deflate::Inflater;
 use crate::domain::mail::{Lines, Position, TopicName, Variant};
 use crate::domain::namespaces::NamespaceId;
 use crate::shard::backlog::Backlog;
 use crate::shard::compaction::Room;
-use crate::shard::lap::Lap;
 use crate::shard::log::{Compacted, Log, Span};
 use crate::shard::pending::PendingSubscriber;
+use crate::shard::subscribers::{Moved, Subscriber, Subscribers};
 use crate::transport::framing::Framing;
-
-/// One subscriber of a topic.
-#[derive(Clone, Copy, Debug)]
-pub struct Subscriber {
-    /// The position up to which it has been sent everything.
-    pub cursor: u64,
-    /// The slot of its client.
-    pub client: u32,
-}
 
 /// What the broker and the shard have agreed on about a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,19 +24,10 @@ pub enum Interest {
     Detaching,
 }
 
-/// A subscriber that has a new place in the array: its client must remember it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Moved {
-    /// The slot of the client.
-    pub client: u32,
-    /// Where its subscriber stands now.
-    pub position: u32,
-}
-
 /// One topic.
 ///
-/// Invariants: `behind` is the number of subscribers below `awake` whose cursor is before the end of the backlog; a log
-/// is there if anybody's cursor is before that, and every cursor is between two of its batches.
+/// Invariants: a log is there if anybody's cursor is before the end of the backlog, and every cursor is between two of its
+/// batches; and those of [`Subscribers`].
 #[derive(Debug)]
 pub struct Topic {
     name: TopicName,
@@ -64,16 +37,11 @@ pub struct Topic {
     in_rotation: bool,
     is_pinned: bool,
     is_muted: bool,
-    /// How many subscribers are swept.
-    awake: u32,
-    /// How many of those lack something.
-    behind: u32,
-    lap: Lap,
     backlog: Backlog,
     position: Option<Box<Position>>,
     /// How many wait for the broker's answer to [`crate::domain::mail::Request::Recover`].
     recovering: u32,
-    subscribers: Vec<Subscriber>,
+    subscribers: Subscribers,
     /// Who waits for the broker's answer. Most of the time nobody.
     #[allow(clippy::box_collection, reason = "in an idle topic every word counts")]
     pending: Option<Box<Vec<PendingSubscriber>>>,
@@ -91,13 +59,10 @@ impl Topic {
             in_rotation: false,
             is_pinned: false,
             is_muted: false,
-            awake: 0,
-            behind: 0,
-            lap: Lap::default(),
             backlog: Backlog::default(),
             position: None,
             recovering: 0,
-            subscribers: Vec::new(),
+            subscribers: Subscribers::default(),
             pending: None,
         }
     }
@@ -141,7 +106,7 @@ impl Topic {
     /// Takes the log out: no subscriber lacks anything, or all have gone.
     pub fn take_log(&mut self) -> Option<Log> {
         debug_assert!(
-            self.subscribers.iter().all(|one| one.cursor >= self.end()),
+            self.subscribers().iter().all(|one| one.cursor >= self.end()),
             "a subscriber lacks some of it"
         );
         self.backlog.take_log()
@@ -152,7 +117,7 @@ impl Topic {
     #[inline]
     pub fn next_span(&self, position: u32, frame_max: usize) -> Span {
         let log = self.log().expect("a log is there while a subscriber lacks something");
-        log.span(self.subscribers[position as usize].cursor, frame_max)
+        log.span(self.subscribers.cursor(position), frame_max)
     }
 
     /// Calls `use_frame` with a span of the log as one message (see [`Log::with_frame`]).
@@ -178,7 +143,7 @@ impl Topic {
     /// lack.
     pub(super) fn compact(&mut self, floor: u64, room: Room, inflater: &mut Inflater) -> Option<Compacted> {
         let compacted = self.backlog.log_mut()?.compact(floor, room, inflater);
-        for one in &mut self.subscribers[self.awake as usize..] {
+        for one in self.subscribers.parked_mut() {
             if one.cursor < floor {
                 one.cursor = compacted.place_of(one.cursor);
             }
@@ -189,7 +154,7 @@ impl Topic {
     /// Whether every swept subscriber has been sent everything before `position`.
     #[must_use]
     pub fn is_swept_to(&self, position: u64) -> bool {
-        self.behind == 0 || self.backlog.is_swept_to(position)
+        self.behind() == 0 || self.backlog.is_swept_to(position)
     }
 
     /// Where a topic with history stands at the log's end.
@@ -206,7 +171,7 @@ impl Topic {
 
     /// Notes that it is in the rotation, if a swept subscriber is behind and it is not there; then true.
     pub fn enter_rotation(&mut self) -> bool {
-        let enters = self.behind > 0 && !self.in_rotation;
+        let enters = self.behind() > 0 && !self.in_rotation;
         self.in_rotation |= enters;
         enters
     }
@@ -224,7 +189,7 @@ impl Topic {
 
     /// Notes that its log is kept for parked subscribers alone, if that is so and was not noted; then true.
     pub fn pin(&mut self) -> bool {
-        let is_new = self.behind == 0 && self.log().is_some() && !self.is_pinned;
+        let is_new = self.behind() == 0 && self.log().is_some() && !self.is_pinned;
         self.is_pinned |= is_new;
         is_new
     }
@@ -242,7 +207,7 @@ impl Topic {
         if was_asked {
             self.interest = Interest::Live;
         } else {
-            self.is_muted = !self.subscribers.is_empty();
+            self.is_muted = !self.subscribers().is_empty();
         }
         was_asked
     }
@@ -269,7 +234,7 @@ impl Topic {
 
     /// Notes that all who had to be told of the other numbering have been told, if so; then true.
     pub fn unmute_if_empty(&mut self) -> bool {
-        let unmutes = self.is_muted && self.subscribers.is_empty();
+        let unmutes = self.is_muted && self.subscribers().is_empty();
         self.is_muted &= !unmutes;
         unmutes
     }
@@ -295,14 +260,13 @@ impl Topic {
     #[must_use]
     #[inline]
     pub fn at_sweep(&self) -> Option<(u32, Subscriber)> {
-        let place = self.lap.next();
-        self.awake().get(place as usize).map(|&subscriber| (place, subscriber))
+        self.subscribers.at_sweep()
     }
 
     /// Has the sweep go on to the next subscriber.
     #[inline]
     pub fn step_sweep(&mut self) {
-        self.lap.step();
+        self.subscribers.step_sweep();
     }
 
     /// Asserts the invariants.
@@ -312,53 +276,53 @@ impl Topic {
     pub fn check(&self) {
         self.backlog.check();
         let lacking = self.awake().iter().filter(|one| one.cursor < self.end()).count();
-        assert_eq!(lacking, self.behind as usize, "`{}` counts who is behind", self.name);
-        assert!(self.behind == 0 || self.in_rotation, "`{}` is swept while somebody is behind", self.name);
-        for Subscriber { cursor, client } in &self.subscribers {
+        assert_eq!(lacking, self.behind() as usize, "`{}` counts who is behind", self.name);
+        assert!(self.behind() == 0 || self.in_rotation, "`{}` is swept while somebody is behind", self.name);
+        for Subscriber { cursor, client } in self.subscribers() {
             let is_held = match self.log() {
                 Some(log) => log.start() <= *cursor && log.boundary(*cursor) == *cursor,
                 None => *cursor == self.end(),
             };
             assert!(is_held && *cursor <= self.end(), "`{}`: client {client} stands at {cursor}", self.name);
         }
-        let is_kept = self.in_rotation || self.is_pinned || !self.subscribers.is_empty();
+        let is_kept = self.in_rotation || self.is_pinned || !self.subscribers().is_empty();
         assert!(self.log().is_none() || is_kept, "`{}` keeps a log for nobody", self.name);
     }
 
     /// All subscribers, the swept ones first.
     #[must_use]
     pub fn subscribers(&self) -> &[Subscriber] {
-        &self.subscribers
+        self.subscribers.as_slice()
     }
 
     /// The subscribers that cannot be written to.
     #[must_use]
     pub fn parked(&self) -> &[Subscriber] {
-        &self.subscribers[self.awake as usize..]
+        self.subscribers.parked()
     }
 
     /// The subscribers that are swept.
     #[must_use]
     pub fn awake(&self) -> &[Subscriber] {
-        &self.subscribers[..self.awake as usize]
+        self.subscribers.awake()
     }
 
     /// How many swept subscribers lack something.
     #[must_use]
     pub fn behind(&self) -> u32 {
-        self.behind
+        self.subscribers.behind()
     }
 
     /// Whether the subscriber at `position` is parked.
     #[must_use]
     pub fn is_parked(&self, position: u32) -> bool {
-        position >= self.awake
+        self.subscribers.is_parked(position)
     }
 
     /// Whether the subscriber at `position` lacks something.
     #[must_use]
     pub fn lacks(&self, position: u32) -> bool {
-        self.subscribers[position as usize].cursor < self.end()
+        self.subscribers.lacks(position, self.end())
     }
 
     /// Somebody waits to be subscribed.
@@ -370,7 +334,7 @@ impl Topic {
     #[must_use]
     pub fn audience(&self) -> usize {
         let pending = self.pending.as_ref().map_or(0, |pending| pending.len());
-        self.subscribers.len() + pending + self.recovering as usize
+        self.subscribers().len() + pending + self.recovering as usize
     }
 
     /// Whether somebody waits to be subscribed and the broker was not asked for it yet.
@@ -382,7 +346,7 @@ impl Topic {
     /// Whether nobody has it, or waits for it.
     #[must_use]
     pub fn is_deserted(&self) -> bool {
-        self.subscribers.is_empty() && self.recovering == 0
+        self.subscribers().is_empty() && self.recovering == 0
     }
 
     /// Takes out who waits to be subscribed.
@@ -390,108 +354,49 @@ impl Topic {
         self.pending.take().map_or_else(Vec::new, |pending| *pending)
     }
 
-    /// Adds a subscriber at the log's end. `moved` is told of everybody who has a new place, the new one
-    /// included.
-    pub fn subscribe(&mut self, client: u32, mut moved: impl FnMut(Moved)) {
-        if self.subscribers.is_empty() {
-            // Most topics of most users have one subscriber; growth by the usual steps begins at four.
-            self.subscribers.reserve_exact(1);
-        }
-        let newcomer = Subscriber { cursor: self.end(), client };
-        let place = self.awake as usize;
-        self.subscribers.push(newcomer);
-        let last = self.subscribers.len() - 1;
-        self.subscribers.swap(place, last);
-        self.awake += 1;
-        self.report(place, &mut moved);
-        if last != place {
-            self.report(last, &mut moved);
-        }
+    /// Adds a subscriber at the log's end. `moved` is told of all that have another place, the new one included.
+    pub fn subscribe(&mut self, client: u32, moved: impl FnMut(Moved)) {
+        self.subscribers.subscribe(client, self.backlog.end(), moved);
     }
 
-    /// Takes the subscriber at `position` out. `moved` is told of everybody who has a new place.
-    pub fn unsubscribe(&mut self, position: u32, mut moved: impl FnMut(Moved)) {
-        let mut hole = position as usize;
-        if position < self.awake {
-            self.behind -= u32::from(self.lacks(position));
-            self.awake -= 1;
-            let last_awake = self.awake as usize;
-            if hole != last_awake {
-                self.subscribers.swap(hole, last_awake);
-                self.report(hole, &mut moved);
-                self.lap.taken(position);
-            }
-            hole = last_awake;
-        }
-        self.subscribers.swap_remove(hole);
-        if hole < self.subscribers.len() {
-            self.report(hole, &mut moved);
-        }
-        if self.subscribers.capacity() > 64 && self.subscribers.len() * 4 < self.subscribers.capacity() {
-            self.subscribers.shrink_to(self.subscribers.len() * 2);
-        }
+    /// Takes the subscriber at `position` out. `moved` is told of all that have another place.
+    pub fn unsubscribe(&mut self, position: u32, moved: impl FnMut(Moved)) {
+        self.subscribers.unsubscribe(position, self.backlog.end(), moved);
     }
 
-    /// Takes the subscriber at `position` out of the sweep. `moved` is told of everybody who has a new place.
-    pub fn park(&mut self, position: u32, mut moved: impl FnMut(Moved)) {
-        debug_assert!(position < self.awake, "only the swept are parked");
-        self.behind -= u32::from(self.lacks(position));
-        self.awake -= 1;
-        self.lap.taken(position);
-        self.exchange(position as usize, self.awake as usize, &mut moved);
+    /// Takes the subscriber at `position` out of the sweep. `moved` is told of all that have another place.
+    pub fn park(&mut self, position: u32, moved: impl FnMut(Moved)) {
+        self.subscribers.park(position, self.backlog.end(), moved);
     }
 
-    /// Brings the parked subscriber at `position` back into the sweep. `moved` is told of everybody who has
-    /// a new place.
-    pub fn unpark(&mut self, position: u32, mut moved: impl FnMut(Moved)) {
-        debug_assert!(position >= self.awake, "only the parked come back");
-        self.behind += u32::from(self.lacks(position));
-        self.backlog.joins_sweep(self.subscribers[position as usize].cursor);
-        let place = self.awake;
-        self.awake += 1;
-        // Where the last of the swept are gone, the sweep stands beyond them.
-        self.lap.taken(place);
-        self.exchange(position as usize, place as usize, &mut moved);
+    /// Brings the parked subscriber at `position` back into the sweep. `moved` is told of all that have another place.
+    pub fn unpark(&mut self, position: u32, moved: impl FnMut(Moved)) {
+        self.backlog.joins_sweep(self.subscribers.cursor(position));
+        self.subscribers.unpark(position, self.backlog.end(), moved);
     }
 
     /// Notes that the subscriber at `position` has been sent everything before `cursor`.
+    #[inline]
     pub fn advance(&mut self, position: u32, cursor: u64) {
         debug_assert!(cursor <= self.end(), "a subscriber cannot have more than there is");
-        let lacked = self.lacks(position);
-        self.subscribers[position as usize].cursor = cursor;
-        if position < self.awake && lacked && !self.lacks(position) {
-            self.behind -= 1;
-        }
+        self.subscribers.advance(position, cursor, self.backlog.end());
     }
 
     /// Adds a batch to the log: everybody lacks something now.
     pub fn append(&mut self, lines: &Lines, buffer: impl FnOnce() -> Vec<u8>) {
         self.backlog.append(lines, self.variant.encoding, buffer);
-        self.behind = self.awake;
+        self.subscribers.fall_behind();
         if let Some(position) = &mut self.position {
             position.offset = lines.offset;
         }
     }
 
-    /// Notes that the sweep begins with the first subscriber again. The position before which no swept subscriber
-    /// lacks anything, if the lap has shown one.
+    /// Has the sweep begin with the first subscriber again. The position before which no swept subscriber lacks anything,
+    /// if the lap has shown one.
     pub fn begin_lap(&mut self) -> Option<u64> {
-        let shown = self.lap.begin(self.end())?;
+        let shown = self.subscribers.begin_lap(self.backlog.end())?;
         self.backlog.swept(shown);
         Some(shown)
-    }
-
-    fn exchange(&mut self, a: usize, b: usize, moved: &mut impl FnMut(Moved)) {
-        self.subscribers.swap(a, b);
-        self.report(a, moved);
-        if a != b {
-            self.report(b, moved);
-        }
-    }
-
-    fn report(&self, place: usize, moved: &mut impl FnMut(Moved)) {
-        let position = u32::try_from(place).expect("fewer subscribers than clients");
-        moved(Moved { client: self.subscribers[place].client, position });
     }
 }
 

@@ -13,7 +13,7 @@ use crate::domain::mail::TopicSlot;
 use crate::domain::receipt::Reporter;
 use crate::net::stream::Stream;
 use crate::shard::Shard;
-use crate::shard::topic::Subscriber;
+use crate::shard::subscribers::Subscriber;
 use crate::transport::Transport;
 
 /// What the broker is told.
