@@ -4,6 +4,7 @@ use super::*;
 use crate::domain::codec::Codec;
 use crate::domain::mail::{Answer, AnswerBudget, CommandKey, HistoryPage, Recover, ReplyAddress};
 use crate::domain::reasons::{Closing, ErrorCode};
+use crate::transport::refusal::Refusal;
 
 impl Peer {
     fn reply_address(&self, id: u32) -> ReplyAddress {
@@ -67,11 +68,7 @@ fn what_ends_a_client_waits_for_the_replies_to_what_was_before_it() {
 #[test]
 fn who_speaks_in_binary_frames_is_answered_in_them() {
     let mut world = World::new(config(|_| {}));
-    let end = End(Rc::new(RefCell::new(Pipe { room: usize::MAX, ..Pipe::default() })));
-    let peer = Peer {
-        key: world.shard.admit(end.clone(), None, world.now.monotonic).expect("there is a place"),
-        end,
-    };
+    let peer = world.arrive();
     peer.pipe().to_server.extend(UPGRADE.bytes());
     let binary = |text: &str| [0x82, 0x80 | u8::try_from(text.len()).unwrap(), 0, 0, 0, 0].into_iter();
     for text in [r#"{"id":1,"connect":{}}"#, r#"{"id":2,"subscribe":{"channel":"t"}}"#] {
@@ -107,7 +104,7 @@ fn a_full_node_says_so() {
     world.shard.admission = Admission::new(Arc::new(Capacity::new(2)));
     let inside = [world.connect(), world.connect()];
     let come = |world: &mut World| {
-        let end = End(Rc::new(RefCell::new(Pipe { room: usize::MAX, ..Pipe::default() })));
+        let end = End::open();
         let key = world.shard.admit(end.clone(), None, world.now.monotonic);
         (key, end)
     };

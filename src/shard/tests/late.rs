@@ -1,6 +1,7 @@
 //! What is late: nobody is closed for what was in its socket in time, and nobody stays for what it does not send.
 
 use super::*;
+use crate::transport::refusal::Refusal;
 
 /// Longer than any time-out: a suspended machine, or a process that was stopped.
 const STALL: Duration = Duration::from_secs(60);
@@ -9,12 +10,6 @@ const STALL: Duration = Duration::from_secs(60);
 const SOON: Duration = Duration::from_millis(70);
 
 impl World {
-    /// Somebody whose connection has been accepted.
-    fn arrive(&mut self) -> Peer {
-        let end = End(Rc::new(RefCell::new(Pipe { room: usize::MAX, ..Pipe::default() })));
-        Peer { key: self.shard.admit(end.clone(), None, self.now.monotonic).expect("there is a place"), end }
-    }
-
     /// Sends bytes, and the shard hears of it.
     fn send(&mut self, peer: &Peer, bytes: &[u8]) {
         peer.pipe().to_server.extend(bytes);
