@@ -88,7 +88,7 @@ impl Acks {
 
     /// The channel is gone, and with it all of its tags.
     pub(super) fn reset(&mut self) {
-        self.tags = Tags::default();
+        self.tags.reset();
         self.receipts.forget_tags();
     }
 }

@@ -265,16 +265,18 @@ impl Broker {
         for encoding in Encoding::ALL {
             let is_theirs =
                 |variant: Variant| variant.encoding == encoding && batch.lanes.contains(variant.lane);
-            let mut places = topic.places().iter().filter(|place| is_theirs(place.variant)).peekable();
-            if places.peek().is_none() {
+            let attachments = topic.attachments().iter();
+            let mut attachments = attachments.filter(|attachment| is_theirs(attachment.variant)).peekable();
+            if attachments.peek().is_none() {
                 continue;
             }
             let min_bytes = self.namespaces.options(topic.namespace).deflate_min_bytes;
             let lines = self.encoder.encode(&batch, keyed.as_ref(), encoding, min_bytes, &self.stats);
-            for place in places {
-                self.outbox.push(place.shard, Mail::Batch { topic: place.slot, lines: lines.clone() });
+            for attachment in attachments {
+                let mail = Mail::Batch { topic: attachment.slot, lines: lines.clone() };
+                self.outbox.push(attachment.shard, mail);
                 self.stats.batches.add(1);
-                self.acks.give(place.shard, batch.tag);
+                self.acks.give(attachment.shard, batch.tag);
             }
         }
         for published in batch.published {

@@ -65,8 +65,7 @@ use backplane::memory::Memory;
 use backplane::rabbit::Rabbit;
 use turn::Broker;
 
-pub use backplane::rabbit::Fault as RabbitMqFault;
-pub use backplane::rabbit::{Inspection, PublishError, amqp_filter, inspect, publish_once};
+pub use backplane::rabbit::{Inspection, PublishError, RabbitMqFault, amqp_filter, inspect, publish_once};
 pub use inlet::{Inlet, RequestSenders, inlet};
 
 /// What the broker thread sleeps in.

@@ -2,11 +2,11 @@
 //!
 //! A source that is no stream has no offsets, and is read back from the start.
 
-use super::backplane::event::Place;
+use super::backplane::event::StreamPlace;
 
 /// What was read, and whether there is a link.
 #[derive(Debug)]
-pub(super) struct Progress {
+pub(super) struct ReadProgress {
     /// The offset of the newest message that was read, where the backplane numbers them.
     newest: Option<u64>,
     /// Nothing up to this offset is known, except ids: the stream was not read back so far.
@@ -18,7 +18,7 @@ pub(super) struct Progress {
     was_linked: bool,
 }
 
-impl Progress {
+impl ReadProgress {
     /// Nothing was read. A stream has to be read back first.
     pub(super) fn new(reads_stream: bool) -> Self {
         Self { newest: None, unknown_to: 0, is_read_back: !reads_stream, is_linked: false, was_linked: false }
@@ -35,7 +35,7 @@ impl Progress {
     }
 
     /// Whether a message at this place is part of what this node knows. If not, it was read for its id only.
-    pub(super) fn is_known(&self, place: Option<Place>) -> bool {
+    pub(super) fn is_known(&self, place: Option<StreamPlace>) -> bool {
         place.is_none_or(|place| place.offset > self.unknown_to)
     }
 

@@ -262,13 +262,17 @@ impl Broker {
 
     /// Tells all shards where their topics with history stand: offsets count anew, or under another name.
     pub(super) fn tell_positions(&mut self) {
-        let places =
-            self.topics.iter().flat_map(|topic| topic.places().iter().map(move |place| (topic, place)));
-        let attached = places
-            .filter_map(|(topic, place)| Some((*place, self.position(&topic.name, place.variant.lane)?)));
+        let attachments = self
+            .topics
+            .iter()
+            .flat_map(|topic| topic.attachments().iter().map(move |attachment| (topic, attachment)));
+        let attached = attachments.filter_map(|(topic, attachment)| {
+            Some((*attachment, self.position(&topic.name, attachment.variant.lane)?))
+        });
         let attached: Vec<_> = attached.collect();
-        for (place, position) in attached {
-            self.outbox.push(place.shard, Mail::Attached { topic: place.slot, position: Some(position) });
+        for (attachment, position) in attached {
+            self.outbox
+                .push(attachment.shard, Mail::Attached { topic: attachment.slot, position: Some(position) });
         }
     }
 }

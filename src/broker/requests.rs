@@ -14,7 +14,7 @@ use super::incoming::admissible;
 use super::inlet::Source;
 use super::outbox::Recipients;
 use super::payload::Undeliverable;
-use super::topics::{Full, Left, Place};
+use super::topics::{Attachment, Full, Left};
 use super::turn::{Broker, REQUESTS_PER_TURN};
 
 /// Which shards get mail because of a request.
@@ -48,10 +48,10 @@ impl Broker {
     fn request(&mut self, request: Request) {
         match request {
             Request::Attach { shard, topic: slot, variant, name } => {
-                self.attach(name, Place { shard, variant, slot });
+                self.attach(name, Attachment { shard, variant, slot });
             }
             Request::Detach { shard, topic: slot, variant, name } => {
-                self.detach(&name, Place { shard, variant, slot });
+                self.detach(&name, Attachment { shard, variant, slot });
             }
             Request::Publish(publish) => self.publish(publish),
             Request::Ask { question: Question::Recover(question), budget } => self.recover(question, budget),
@@ -78,45 +78,45 @@ impl Broker {
 
     /// Registers a shard for a topic. If messages do not come to this node before somebody subscribes, the
     /// earlier history of the topic has a hole, and the subscribe is answered only when they come.
-    fn attach(&mut self, name: TopicName, place: Place) {
+    fn attach(&mut self, name: TopicName, attachment: Attachment) {
         let Coming { is_new, is_awaited } = self.backplane.want(&name);
         if is_new && self.namespaces.options(self.namespaces.of(&name)).has_history() {
             self.history.miss(&name);
         }
         if is_awaited {
-            self.topics.await_messages(name, place);
+            self.topics.await_messages(name, attachment);
         } else {
-            self.admit(&name, &[place]);
+            self.admit(&name, &[attachment]);
         }
     }
 
     /// Messages of a topic now come to this node.
     pub(super) fn arrived(&mut self, name: &TopicName) {
-        let places = self.topics.end_awaiting(name);
-        self.admit(name, &places);
+        let attachments = self.topics.end_awaiting(name);
+        self.admit(name, &attachments);
     }
 
     /// Registers shards. Each shard's first batch of the topic is the first one in its mailbox after the
     /// answer.
-    pub(super) fn admit(&mut self, name: &TopicName, places: &[Place]) {
-        for &place in places {
+    pub(super) fn admit(&mut self, name: &TopicName, attachments: &[Attachment]) {
+        for &attachment in attachments {
             let namespaces = &self.namespaces;
-            let attached = self.topics.attach(TopicName::clone(name), place, |name| namespaces.of(name));
-            let topic = place.slot;
+            let attached = self.topics.attach(TopicName::clone(name), attachment, |name| namespaces.of(name));
+            let topic = attachment.slot;
             let answer = match attached {
-                Ok(()) => Mail::Attached { topic, position: self.position(name, place.variant.lane) },
+                Ok(()) => Mail::Attached { topic, position: self.position(name, attachment.variant.lane) },
                 Err(Full) => {
                     self.backplane.leave(name);
                     Mail::AttachFailed { topic, error: ErrorCode::LimitExceeded }
                 }
             };
-            self.outbox.push(place.shard, answer);
+            self.outbox.push(attachment.shard, answer);
         }
     }
 
     /// Messages of a topic do not come to this node, or no longer.
     pub(super) fn forbidden(&mut self, name: &TopicName) {
-        for Place { shard, slot: topic, .. } in self.topics.end_awaiting(name) {
+        for Attachment { shard, slot: topic, .. } in self.topics.end_awaiting(name) {
             self.outbox.push(shard, Mail::AttachFailed { topic, error: ErrorCode::PermissionDenied });
         }
         if self.topics.find(name).is_some() {
@@ -125,14 +125,14 @@ impl Broker {
     }
 
     /// Removes a shard from a topic. Lines that wait for a topic without shards are dropped.
-    fn detach(&mut self, name: &TopicName, place: Place) {
-        if let Left::TopicGone(id) = self.topics.detach(name, place.shard, place.variant) {
+    fn detach(&mut self, name: &TopicName, attachment: Attachment) {
+        if let Left::TopicGone(id) = self.topics.detach(name, attachment.shard, attachment.variant) {
             self.merge.forget(id).for_each(|tag| self.acks.release(tag));
             if !self.topics.is_awaited(name) {
                 self.backplane.leave(name);
             }
         }
-        self.outbox.push(place.shard, Mail::Detached { topic: place.slot });
+        self.outbox.push(attachment.shard, Mail::Detached { topic: attachment.slot });
     }
 
     fn unsubscribe(&mut self, client: Option<(ShardId, ClientKey)>, topic: &TopicName) {

@@ -25,13 +25,13 @@ pub(super) struct TopicId(u32);
 
 /// A shard that wants a topic in one variant, and its own number for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct Attachment {
     pub(super) shard: ShardId,
     pub(super) variant: Variant,
     pub(super) slot: TopicSlot,
 }
 
-impl Place {
+impl Attachment {
     fn is(&self, shard: ShardId, variant: Variant) -> bool {
         self.shard == shard && self.variant == variant
     }
@@ -39,9 +39,9 @@ impl Place {
 
 /// The shards that want a topic. Private topics have one subscriber, and need no list.
 #[derive(Debug)]
-enum Places {
-    One(Place),
-    More(Vec<Place>),
+enum Attachments {
+    One(Attachment),
+    More(Vec<Attachment>),
 }
 
 /// A topic with at least one subscriber.
@@ -49,21 +49,21 @@ enum Places {
 pub(super) struct Topic {
     pub(super) name: TopicName,
     pub(super) namespace: NamespaceId,
-    places: Places,
+    attachments: Attachments,
 }
 
 impl Topic {
     /// Where to send its publications; never empty.
-    pub(super) fn places(&self) -> &[Place] {
-        match &self.places {
-            Places::One(place) => std::slice::from_ref(place),
-            Places::More(places) => places,
+    pub(super) fn attachments(&self) -> &[Attachment] {
+        match &self.attachments {
+            Attachments::One(attachment) => std::slice::from_ref(attachment),
+            Attachments::More(attachments) => attachments,
         }
     }
 
     /// The lanes that somebody is in.
     pub(super) fn lanes(&self) -> Lanes {
-        self.places().iter().map(|place| place.variant.lane).collect()
+        self.attachments().iter().map(|attachment| attachment.variant.lane).collect()
     }
 }
 
@@ -108,8 +108,8 @@ impl Topics {
     }
 
     /// A shard will be attached when messages of the topic come.
-    pub(super) fn await_messages(&mut self, topic: TopicName, place: Place) {
-        self.arrivals.add(topic, place);
+    pub(super) fn await_messages(&mut self, topic: TopicName, attachment: Attachment) {
+        self.arrivals.add(topic, attachment);
     }
 
     /// Whether a shard waits for messages of the topic.
@@ -118,12 +118,12 @@ impl Topics {
     }
 
     /// The shards that waited for messages of the topic. They wait no longer.
-    pub(super) fn end_awaiting(&mut self, topic: &str) -> Vec<Place> {
+    pub(super) fn end_awaiting(&mut self, topic: &str) -> Vec<Attachment> {
         self.arrivals.take(topic)
     }
 
     /// All shards that waited for messages, by topic. They wait no longer.
-    pub(super) fn end_all_awaiting(&mut self) -> impl Iterator<Item = (TopicName, Vec<Place>)> + use<> {
+    pub(super) fn end_all_awaiting(&mut self) -> impl Iterator<Item = (TopicName, Vec<Attachment>)> + use<> {
         self.arrivals.take_all()
     }
 
@@ -148,21 +148,22 @@ impl Topics {
     pub(super) fn attach(
         &mut self,
         name: TopicName,
-        place: Place,
+        attachment: Attachment,
         namespace: impl FnOnce(&str) -> NamespaceId,
     ) -> Result<(), Full> {
         if let Some(id) = self.find(&name) {
             let topic = self.topic_mut(id);
             assert!(
-                topic.places().iter().all(|other| !other.is(place.shard, place.variant)),
+                topic.attachments().iter().all(|other| !other.is(attachment.shard, attachment.variant)),
                 "shard {} attached a topic twice",
-                place.shard
+                attachment.shard
             );
-            topic.places = match std::mem::replace(&mut topic.places, Places::More(Vec::new())) {
-                Places::One(first) => Places::More(vec![first, place]),
-                Places::More(mut places) => {
-                    places.push(place);
-                    Places::More(places)
+            topic.attachments = match std::mem::replace(&mut topic.attachments, Attachments::More(Vec::new()))
+            {
+                Attachments::One(first) => Attachments::More(vec![first, attachment]),
+                Attachments::More(mut attachments) => {
+                    attachments.push(attachment);
+                    Attachments::More(attachments)
                 }
             };
             return Ok(());
@@ -171,7 +172,7 @@ impl Topics {
             return Err(Full);
         }
         let namespace = namespace(&name);
-        self.insert(Topic { name, namespace, places: Places::One(place) });
+        self.insert(Topic { name, namespace, attachments: Attachments::One(attachment) });
         Ok(())
     }
 
@@ -190,19 +191,19 @@ impl Topics {
     /// Takes a shard off that wanted the topic in this variant.
     pub(super) fn detach(&mut self, name: &str, shard: ShardId, variant: Variant) -> Left {
         let Some(id) = self.find(name) else { return Left::NotThere };
-        match &mut self.topic_mut(id).places {
-            Places::One(place) if !place.is(shard, variant) => Left::NotThere,
-            Places::One(_) => {
+        match &mut self.topic_mut(id).attachments {
+            Attachments::One(attachment) if !attachment.is(shard, variant) => Left::NotThere,
+            Attachments::One(_) => {
                 self.remove(id);
                 Left::TopicGone(id)
             }
-            Places::More(places) => {
-                let Some(at) = places.iter().position(|place| place.is(shard, variant)) else {
+            Attachments::More(attachments) => {
+                let Some(at) = attachments.iter().position(|attachment| attachment.is(shard, variant)) else {
                     return Left::NotThere;
                 };
-                places.swap_remove(at);
-                if let [last] = places[..] {
-                    self.topic_mut(id).places = Places::One(last);
+                attachments.swap_remove(at);
+                if let [last] = attachments[..] {
+                    self.topic_mut(id).attachments = Attachments::One(last);
                 }
                 Left::OthersStay
             }
@@ -246,21 +247,21 @@ mod tests {
 
     const PLAIN: Variant = Variant { encoding: Encoding::Json, lane: Lane::FIRST };
 
-    fn place(shard: ShardId, slot: u32) -> Place {
-        Place { shard, variant: PLAIN, slot: TopicSlot(slot) }
+    fn attachment(shard: ShardId, slot: u32) -> Attachment {
+        Attachment { shard, variant: PLAIN, slot: TopicSlot(slot) }
     }
 
     #[test]
     fn a_full_table_takes_shards_for_the_topics_it_has() {
         let mut topics = Topics::new(1);
-        topics.attach("a".into(), place(0, 0), namespace).unwrap();
-        assert_eq!(topics.attach("b".into(), place(0, 1), namespace), Err(Full));
-        topics.attach("a".into(), place(1, 7), namespace).unwrap();
+        topics.attach("a".into(), attachment(0, 0), namespace).unwrap();
+        assert_eq!(topics.attach("b".into(), attachment(0, 1), namespace), Err(Full));
+        topics.attach("a".into(), attachment(1, 7), namespace).unwrap();
         assert_eq!(topics.detach("a", 0, PLAIN), Left::OthersStay);
         let id = topics.find("a").unwrap();
-        assert_eq!(topics[id].places(), [place(1, 7)]);
+        assert_eq!(topics[id].attachments(), [attachment(1, 7)]);
         assert_eq!(topics.detach("a", 1, PLAIN), Left::TopicGone(id));
-        topics.attach("b".into(), place(0, 1), namespace).unwrap();
+        topics.attach("b".into(), attachment(0, 1), namespace).unwrap();
         assert_eq!(topics.find("a"), None);
     }
 
@@ -268,7 +269,7 @@ mod tests {
     fn leaving_what_one_has_not_joined_changes_nothing() {
         let mut topics = Topics::new(10);
         assert_eq!(topics.detach("a", 0, PLAIN), Left::NotThere);
-        topics.attach("a".into(), place(0, 0), namespace).unwrap();
+        topics.attach("a".into(), attachment(0, 0), namespace).unwrap();
         assert_eq!(topics.detach("a", 1, PLAIN), Left::NotThere);
         assert_eq!(topics.len(), 1);
     }
@@ -279,14 +280,14 @@ mod tests {
         let laned = Variant { lane: Lane::ALL[3], ..PLAIN };
         for variant in [deflated, laned] {
             let mut topics = Topics::new(1);
-            let other = Place { variant, ..place(0, 1) };
-            topics.attach("a".into(), place(0, 0), namespace).unwrap();
+            let other = Attachment { variant, ..attachment(0, 1) };
+            topics.attach("a".into(), attachment(0, 0), namespace).unwrap();
             assert_eq!(topics.detach("a", 0, variant), Left::NotThere);
             topics.attach("a".into(), other, namespace).unwrap();
             let id = topics.find("a").unwrap();
             assert_eq!(topics[id].lanes(), [Lane::FIRST, variant.lane].into_iter().collect());
             assert_eq!(topics.detach("a", 0, PLAIN), Left::OthersStay);
-            assert_eq!((topics[id].places(), topics.len()), (&[other][..], 1));
+            assert_eq!((topics[id].attachments(), topics.len()), (&[other][..], 1));
             assert_eq!(topics.detach("a", 0, PLAIN), Left::NotThere);
             assert_eq!(topics.detach("a", 0, variant), Left::TopicGone(id));
         }
@@ -296,8 +297,8 @@ mod tests {
     #[should_panic(expected = "attached a topic twice")]
     fn a_shard_attaches_once() {
         let mut topics = Topics::new(10);
-        topics.attach("a".into(), place(0, 0), namespace).unwrap();
-        let _ = topics.attach("a".into(), place(0, 1), namespace);
+        topics.attach("a".into(), attachment(0, 0), namespace).unwrap();
+        let _ = topics.attach("a".into(), attachment(0, 1), namespace);
     }
 
     #[test]
@@ -317,7 +318,7 @@ mod tests {
                 let slot = u32::try_from(slot).unwrap();
                 if attach && !has {
                     let room = model.contains_key(&name) || model.len() < 4;
-                    let attached = topics.attach(name.as_str().into(), place(shard, slot), namespace);
+                    let attached = topics.attach(name.as_str().into(), attachment(shard, slot), namespace);
                     prop_assert_eq!(attached.is_ok(), room);
                     if room {
                         model.entry(name).or_default().insert(shard, slot);
@@ -336,7 +337,7 @@ mod tests {
                 prop_assert_eq!(topics.len(), model.len());
                 for (name, shards) in &model {
                     let id = topics.find(name).unwrap();
-                    let found: BTreeMap<_, _> = topics[id].places().iter().map(|place| (place.shard, place.slot.0)).collect();
+                    let found: BTreeMap<_, _> = topics[id].attachments().iter().map(|attachment| (attachment.shard, attachment.slot.0)).collect();
                     prop_assert_eq!(&found, shards);
                 }
             }

@@ -28,7 +28,7 @@ use super::history::History;
 use super::inlet::Inlet;
 use super::merge::Merge;
 use super::outbox::Outbox;
-use super::progress::Progress;
+use super::progress::ReadProgress;
 use super::stage::Stage;
 use super::surveys::Surveys;
 use super::topics::Topics;
@@ -62,7 +62,7 @@ pub(super) struct Broker {
     pub(super) history: History,
     /// Clients that wait for messages that this node has not read yet.
     pub(super) catch_up: CatchUps,
-    pub(super) progress: Progress,
+    pub(super) progress: ReadProgress,
     pub(super) encoder: Encoder,
     pub(super) surveys: Surveys,
     pub(super) confirms: Confirms,
@@ -84,7 +84,7 @@ impl Broker {
             expiration: Expiration::new(&setup.config.amqp),
             history: History::new(new_epoch(), limits.history_bytes, limits.history_topics, Instant::now()),
             catch_up: CatchUps::new(shards),
-            progress: Progress::new(setup.config.amqp.reads_stream()),
+            progress: ReadProgress::new(setup.config.amqp.reads_stream()),
             encoder: Encoder::default(),
             surveys: Surveys::new(setup.config.timeouts.publish.0),
             confirms: Confirms::default(),
@@ -242,7 +242,7 @@ impl Broker {
             Event::Loading { base } => self.loading(base),
             Event::CaughtUp { epoch } => self.caught_up(epoch),
             Event::Renamed { epoch } => self.renamed(epoch),
-            Event::Connected { gap } => self.connected(gap),
+            Event::Connected { has_missed } => self.connected(has_missed),
             Event::NotConnected { refusal } => self.stats.not_connected(refusal),
             Event::Lost => self.lost(),
         }
@@ -283,17 +283,17 @@ impl Broker {
         self.tell_of_gap();
     }
 
-    fn connected(&mut self, gap: bool) {
+    fn connected(&mut self, has_missed: bool) {
         self.stats.backplane.set(BackplaneState::Ready as u64);
         self.stats.connects.add(u64::from(self.backplane.prefetch().is_some()));
         let was_linked = self.progress.linked();
         self.expiration.linked(UnixTime::now().as_micros());
         // Who came before the first link may have missed something. Mostly nobody did.
-        let gap = gap && (was_linked || self.topics.len() > 0);
-        if gap && !self.config.amqp.reads_stream() {
+        let has_missed = has_missed && (was_linked || self.topics.len() > 0);
+        if has_missed && !self.config.amqp.reads_stream() {
             self.begin_anew();
         }
-        if gap {
+        if has_missed {
             self.tell_of_gap();
         }
     }
@@ -329,7 +329,7 @@ impl Broker {
         self.acks.reset();
         // What they wait for comes with the next link.
         let awaiting = self.topics.end_all_awaiting();
-        awaiting.for_each(|(topic, places)| self.admit(&topic, &places));
+        awaiting.for_each(|(topic, attachments)| self.admit(&topic, &attachments));
     }
 
     /// What is in a mailbox is handed over; what is in the outbox is not. Where messages are acknowledged when

@@ -12,7 +12,7 @@ use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
 use fanfare::config::host::available_cpus;
 use fanfare::config::{Interval, Secret, grouped};
-use fanfare::load::{self, Outcome, PAYLOAD_MIN, Phase, Plan, Progress, Tally};
+use fanfare::load::{self, Outcome, PAYLOAD_MIN, Phase, Plan, RunProgress, Tally};
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 use url::Url;
@@ -255,7 +255,7 @@ impl ProgressLine {
         Self { is_terminal, clients: plan.clients, length: plan.length, shown: None }
     }
 
-    fn show(&mut self, progress: Progress) {
+    fn show(&mut self, progress: RunProgress) {
         if !self.is_terminal || self.shown.is_some_and(|shown| shown.elapsed() < PROGRESS_PAUSE) {
             return;
         }
@@ -264,7 +264,7 @@ impl ProgressLine {
         let _ = write!(io::stderr(), "\r\x1b[K{}", self.text(progress));
     }
 
-    fn text(&self, progress: Progress) -> String {
+    fn text(&self, progress: RunProgress) -> String {
         let deliveries = usize::try_from(progress.deliveries).unwrap_or(usize::MAX);
         let (part, whole, number, what) = match progress.phase {
             Phase::Connecting => {
@@ -423,7 +423,7 @@ mod tests {
     fn the_bar_fills_up() {
         let line =
             ProgressLine { is_terminal: true, clients: 1000, length: Duration::from_secs(10), shown: None };
-        let progress = |phase, ready, seconds| Progress {
+        let progress = |phase, ready, seconds| RunProgress {
             phase,
             ready,
             published_for: Duration::from_secs(seconds),

@@ -66,7 +66,7 @@ struct Publication<'a> {
 
 /// The API's answer: a result, or an error.
 #[derive(Deserialize)]
-struct Answer {
+struct ApiAnswer {
     error: Option<ApiError>,
 }
 
@@ -161,10 +161,10 @@ fn accepted(address: SocketAddr, status: StatusCode, body: &[u8], has_key: bool)
         bail!("{address} wants its API key: --api-key KEY, or FANFARE_CONTROL_API_KEY in the environment");
     }
     match serde_json::from_slice(body) {
-        Ok(Answer { error: Some(ApiError { code, message }) }) => {
+        Ok(ApiAnswer { error: Some(ApiError { code, message }) }) => {
             bail!("{address} refused it: {} (error {code})", escaped(&message))
         }
-        Ok(Answer { error: None }) if status.is_success() => Ok(()),
+        Ok(ApiAnswer { error: None }) if status.is_success() => Ok(()),
         _ => {
             let text = String::from_utf8_lossy(body);
             bail!("{address} refused it: {status} {}", escaped(text.trim()))

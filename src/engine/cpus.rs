@@ -17,7 +17,7 @@ pub(super) struct CpuPlan {
     /// CPUs for shards, used in turn.
     cpus: Vec<usize>,
     /// CPUs of the start-up mask that no shard is pinned to.
-    left_over: Vec<usize>,
+    unpinned: Vec<usize>,
 }
 
 impl CpuPlan {
@@ -29,8 +29,8 @@ impl CpuPlan {
         let shards = shards(config);
         let cpus: Vec<usize> = candidates.into_iter().take(usize::from(shards)).collect();
         let pinned: BTreeSet<usize> = cpus.iter().copied().collect();
-        let left_over = mask.into_iter().filter(|cpu| !pinned.contains(cpu)).collect();
-        Ok(Self { shards, cpus, left_over })
+        let unpinned = mask.into_iter().filter(|cpu| !pinned.contains(cpu)).collect();
+        Ok(Self { shards, cpus, unpinned })
     }
 
     pub(super) fn notice(&self) -> Option<String> {
@@ -46,7 +46,7 @@ impl CpuPlan {
     /// Moves the calling thread to a CPU without a shard, if there is one. Threads that it starts inherit
     /// this. Pinning takes one CPU at a time, so the first of several is used.
     pub(super) fn leave_shards_alone(&self) {
-        if let Some(&cpu) = self.left_over.first() {
+        if let Some(&cpu) = self.unpinned.first() {
             core_affinity::set_for_current(CoreId { id: cpu });
         }
     }

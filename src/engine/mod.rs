@@ -37,7 +37,7 @@ use crate::transport::upgrade::UpgradePolicy;
 use crate::{broker, control, shard};
 
 use cpus::CpuPlan;
-use shard_thread::{Place, ShardThread};
+use shard_thread::{Placement, ShardThread};
 use threads::Threads;
 
 pub use threads::ThreadError;
@@ -407,7 +407,11 @@ fn prepare_shards(
     polls: Vec<ShardPoll>,
 ) -> Result<Vec<ShardThread>, StartError> {
     let prepare = |(shard, shard_poll)| {
-        ShardThread::prepare(threads, Place { shard, cpu: plan.cpu_of(shard), private_fd_table }, shard_poll)
+        ShardThread::prepare(
+            threads,
+            Placement { shard, cpu: plan.cpu_of(shard), private_fd_table },
+            shard_poll,
+        )
     };
     let shard_threads = (0..).zip(polls).map(prepare).collect::<Result<Vec<_>, _>>()?;
     shard_threads.iter().try_for_each(ShardThread::settled)?;

@@ -20,7 +20,7 @@ use crate::transport::websocket::connection::WebSocket;
 
 /// Where a shard's thread runs.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
+pub(super) struct Placement {
     pub(super) shard: ShardId,
     pub(super) cpu: Option<usize>,
     pub(super) private_fd_table: bool,
@@ -45,14 +45,14 @@ impl ShardThread {
     /// Starts the thread. It moves to its place meanwhile: see [`ShardThread::settled`].
     pub(super) fn prepare(
         threads: &Threads,
-        place: Place,
+        placement: Placement,
         shard_poll: ShardPoll,
     ) -> Result<Self, StartError> {
-        let name = name(place.shard);
+        let name = name(placement.shard);
         let (work, wait) = mpsc::channel();
         let (answer, answers) = mpsc::channel();
         threads.spawn(&name, move || {
-            let taken = take(place);
+            let taken = take(placement);
             let is_taken = taken.is_ok();
             drop(answer.send(taken));
             match wait.recv() {
@@ -93,13 +93,13 @@ pub(super) fn name(shard: ShardId) -> String {
     format!("shard-{shard}")
 }
 
-fn take(place: Place) -> Result<(), StartError> {
-    if let Some(cpu) = place.cpu {
+fn take(placement: Placement) -> Result<(), StartError> {
+    if let Some(cpu) = placement.cpu {
         cpus::pin(cpu);
     }
-    if place.private_fd_table {
+    if placement.private_fd_table {
         unshare(CloneFlags::CLONE_FILES)
-            .map_err(|error| not_set_up(&name(place.shard), ThreadStartError::DescriptorTable(error)))?;
+            .map_err(|error| not_set_up(&name(placement.shard), ThreadStartError::DescriptorTable(error)))?;
     }
     Ok(())
 }

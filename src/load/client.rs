@@ -42,7 +42,7 @@ pub(super) enum ClientError {
 
 /// The state of a client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Stage {
+pub(super) enum ClientStage {
     /// Its turn to connect has not come.
     #[default]
     Waiting,
@@ -59,7 +59,7 @@ pub(super) enum Stage {
 /// State of one client; small, and mostly empty while it has nothing to do.
 #[derive(Debug, Default)]
 pub(super) struct Client {
-    pub(super) stage: Stage,
+    pub(super) stage: ClientStage,
     /// Whether it does not read once it is ready.
     pub(super) is_slow: bool,
     answers_pings: bool,
@@ -75,7 +75,7 @@ pub(super) struct Client {
 
 /// What clients need to parse their input.
 #[derive(Debug)]
-pub(super) struct Reading<'a> {
+pub(super) struct InputContext<'a> {
     pub(super) topics: &'a Topics,
     pub(super) tally: &'a mut Tally,
     /// When it was read.
@@ -91,7 +91,7 @@ impl Client {
     /// Sends the upgrade request. Nothing more may be sent before it is accepted (RFC 6455, section 4.1).
     pub(super) fn begin(&mut self, plan: &Plan) {
         let Plan { host, path, .. } = plan;
-        self.stage = Stage::Upgrading;
+        self.stage = ClientStage::Upgrading;
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {UPGRADE_KEY}\r\n\r\n"
@@ -101,7 +101,7 @@ impl Client {
 
     /// Sends the connect command and all subscribe commands in one frame.
     fn subscribe(&mut self, topics: &Topics, subscriptions: usize) {
-        self.stage = Stage::Subscribing;
+        self.stage = ClientStage::Subscribing;
         let mut commands = r#"{"id":1,"connect":{"name":"fanfare load"}}"#.to_owned();
         for (topic, id) in self.topics(topics.count, subscriptions).zip(2_u64..) {
             let topic = topics.quoted(topic);
@@ -133,16 +133,16 @@ impl Client {
         &mut self,
         input: &[u8],
         last: &mut [u64],
-        reading: &mut Reading<'_>,
+        context: &mut InputContext<'_>,
     ) -> Result<(), ClientError> {
         if self.tail.is_empty() {
-            let used = self.understand(input, last, reading)?;
+            let used = self.understand(input, last, context)?;
             self.tail.extend_from_slice(&input[used..]);
             return Ok(());
         }
         let mut whole = std::mem::take(&mut self.tail);
         whole.extend_from_slice(input);
-        let used = self.understand(&whole, last, reading)?;
+        let used = self.understand(&whole, last, context)?;
         whole.drain(..used);
         if !whole.is_empty() {
             self.tail = whole;
@@ -155,13 +155,13 @@ impl Client {
         &mut self,
         input: &[u8],
         last: &mut [u64],
-        reading: &mut Reading<'_>,
+        context: &mut InputContext<'_>,
     ) -> Result<usize, ClientError> {
         let mut used = 0;
-        if self.stage == Stage::Upgrading {
+        if self.stage == ClientStage::Upgrading {
             let Some(head) = upgraded(input)? else { return Ok(0) };
             used = head;
-            self.subscribe(reading.topics, last.len());
+            self.subscribe(context.topics, last.len());
         }
         while let Some(head) = Head::parse(&input[used..])? {
             let start = used + head.bytes;
@@ -169,11 +169,11 @@ impl Client {
             used = start + head.payload;
             match head.opcode {
                 frames::TEXT => {
-                    let before = reading.tally.lines;
-                    self.read_lines(payload, last, reading)?;
-                    if reading.tally.lines > before {
-                        reading.tally.frames += 1;
-                        reading.tally.bytes += (head.bytes + head.payload) as u64;
+                    let before = context.tally.lines;
+                    self.read_lines(payload, last, context)?;
+                    if context.tally.lines > before {
+                        context.tally.frames += 1;
+                        context.tally.bytes += (head.bytes + head.payload) as u64;
                     }
                 }
                 frames::PING => frames::write(&mut self.unsent, frames::PONG, payload),
@@ -188,18 +188,18 @@ impl Client {
         &mut self,
         payload: &[u8],
         last: &mut [u64],
-        reading: &mut Reading<'_>,
+        context: &mut InputContext<'_>,
     ) -> Result<(), ClientError> {
         let payload = payload.strip_suffix(b"\n").unwrap_or(payload);
         let mut start = 0;
         for end in memchr::memchr_iter(b'\n', payload).chain([payload.len()]) {
-            match reading.topics.parse(&payload[start..end]) {
+            match context.topics.parse(&payload[start..end]) {
                 Line::Publication(publication) => {
-                    let count = reading.topics.count;
+                    let count = context.topics.count;
                     let position = (publication.topic + count - self.first_topic) % count;
                     let last = last.get_mut(position).ok_or(ClientError::NotSubscribed)?;
-                    let latency = reading.now.saturating_sub(publication.due);
-                    *last = reading.tally.publication(*last, publication.number, latency);
+                    let latency = context.now.saturating_sub(publication.due);
+                    *last = context.tally.publication(*last, publication.number, latency);
                 }
                 Line::Ping if self.answers_pings => frames::write(&mut self.unsent, frames::TEXT, b"{}"),
                 Line::Ping => {}
@@ -216,7 +216,7 @@ impl Client {
         self.answers_pings |= wants_pongs;
         self.unanswered = self.unanswered.saturating_sub(1);
         if self.unanswered == 0 {
-            self.stage = Stage::Ready;
+            self.stage = ClientStage::Ready;
         }
     }
 }

@@ -32,7 +32,7 @@ use crate::config::host::DescriptorLimit;
 
 use lines::Topics;
 use poll::Crowd;
-pub use publisher::{ControlError, Refusal};
+pub use publisher::{ApiRefusal, ControlError};
 use publisher::{Published, Publisher};
 pub use tally::Tally;
 
@@ -156,7 +156,7 @@ pub enum LoadError {
 
 /// The progress of a run.
 #[derive(Clone, Copy, Debug)]
-pub struct Progress {
+pub struct RunProgress {
     /// The phase.
     pub phase: Phase,
     /// Clients that are connected and subscribed.
@@ -258,8 +258,8 @@ impl Shared {
     }
 
     /// Reports the progress, and stops publishing if the answer is false.
-    fn report(&self, watch: &mut impl FnMut(Progress) -> bool, phase: Phase, published_for: Duration) {
-        let progress = Progress {
+    fn report(&self, watch: &mut impl FnMut(RunProgress) -> bool, phase: Phase, published_for: Duration) {
+        let progress = RunProgress {
             phase,
             ready: self.ready.load(Ordering::Relaxed),
             published_for,
@@ -280,7 +280,7 @@ impl Shared {
 ///
 /// # Errors
 /// Why nothing could be measured. Problems during the measurement are part of the outcome.
-pub fn run(plan: &Plan, mut watch: impl FnMut(Progress) -> bool) -> Result<Outcome, LoadError> {
+pub fn run(plan: &Plan, mut watch: impl FnMut(RunProgress) -> bool) -> Result<Outcome, LoadError> {
     enough_descriptors(plan)?;
     dial::probe(plan.server)?;
     let publisher = Publisher::connect(plan)?;
@@ -345,7 +345,7 @@ fn start_crowds(
 }
 
 /// Waits until every client is ready or has failed, or nothing has happened for too long.
-fn wait_for_clients(plan: &Plan, shared: &Shared, watch: &mut impl FnMut(Progress) -> bool) {
+fn wait_for_clients(plan: &Plan, shared: &Shared, watch: &mut impl FnMut(RunProgress) -> bool) {
     let settled = || shared.ready.load(Ordering::Relaxed) + shared.failed.load(Ordering::Relaxed);
     let mut stall = StallWatch::new(settled());
     while settled() < plan.clients && stall.is_left(settled()) && !shared.is_stopped() {
@@ -360,7 +360,7 @@ fn publish(
     publisher: Publisher,
     topics: &Topics,
     shared: &Shared,
-    watch: &mut impl FnMut(Progress) -> bool,
+    watch: &mut impl FnMut(RunProgress) -> bool,
 ) -> Result<Published, LoadError> {
     let begin = Instant::now();
     thread::scope(|scope| {
@@ -375,7 +375,7 @@ fn publish(
 
 /// Waits until every crowd has received everything, or nothing more comes. Returns when the last delivery was
 /// seen.
-fn wait_for_deliveries(plan: &Plan, shared: &Shared, watch: &mut impl FnMut(Progress) -> bool) -> Instant {
+fn wait_for_deliveries(plan: &Plan, shared: &Shared, watch: &mut impl FnMut(RunProgress) -> bool) -> Instant {
     let deliveries = || shared.deliveries.load(Ordering::Relaxed);
     let mut stall = StallWatch::new(deliveries());
     while shared.complete.load(Ordering::Relaxed) < plan.threads && stall.is_left(deliveries()) {

@@ -11,7 +11,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use thiserror::Error;
 
-use super::client::{Client, ClientError, Reading, Stage};
+use super::client::{Client, ClientError, ClientStage, InputContext};
 use super::lines::Topics;
 use super::tally::Tally;
 use super::{Phase, Plan, Shared, dial};
@@ -168,7 +168,7 @@ impl Crowd {
     fn read(&mut self, index: usize, to_the_end: bool) {
         while let Some(stream) = &mut self.streams[index] {
             let client = &mut self.clients[index];
-            if client.is_slow && client.stage == Stage::Ready {
+            if client.is_slow && client.stage == ClientStage::Ready {
                 return;
             }
             let length = match stream.read(&mut self.buffer) {
@@ -181,11 +181,11 @@ impl Crowd {
             let (stage, per_client) = (client.stage, self.plan.topics_per_client);
             let last = &mut self.last[index * per_client..(index + 1) * per_client];
             let now = self.shared.now();
-            let mut reading = Reading { topics: &self.topics, tally: &mut self.tally, now };
-            if let Err(why) = client.take(&self.buffer[..length], last, &mut reading) {
+            let mut context = InputContext { topics: &self.topics, tally: &mut self.tally, now };
+            if let Err(why) = client.take(&self.buffer[..length], last, &mut context) {
                 return self.fail(index, &why.into());
             }
-            if stage != Stage::Ready && client.stage == Stage::Ready {
+            if stage != ClientStage::Ready && client.stage == ClientStage::Ready {
                 self.settled += 1;
                 self.tally.ready += 1;
                 self.tally.slow += usize::from(client.is_slow);
@@ -214,13 +214,13 @@ impl Crowd {
     /// Gives up a client.
     fn fail(&mut self, index: usize, why: &Failure) {
         let client = &mut self.clients[index];
-        if client.stage == Stage::Ready {
+        if client.stage == ClientStage::Ready {
             self.shared.ready.fetch_sub(1, Ordering::Relaxed);
         } else {
             self.settled += 1;
         }
         self.shared.failed.fetch_add(1, Ordering::Relaxed);
-        client.stage = Stage::Failed;
+        client.stage = ClientStage::Failed;
         client.forget();
         self.streams[index] = None;
         self.tally.fault(why.to_string());
@@ -232,7 +232,7 @@ impl Crowd {
             return;
         }
         for index in 0..self.clients.len() {
-            if !matches!(self.clients[index].stage, Stage::Ready | Stage::Failed) {
+            if !matches!(self.clients[index].stage, ClientStage::Ready | ClientStage::Failed) {
                 self.fail(index, &Failure::NoReply);
             }
         }
@@ -243,7 +243,7 @@ impl Crowd {
         let last = self.last.chunks(self.plan.topics_per_client);
         let readers = self.clients.iter().zip(last);
         readers
-            .filter(|(client, _)| client.stage == Stage::Ready && !client.is_slow)
+            .filter(|(client, _)| client.stage == ClientStage::Ready && !client.is_slow)
             .map(|(client, last)| {
                 let topics = client.topics(self.topics.count, last.len());
                 topics.zip(last).map(|(topic, &last)| self.taken(topic).saturating_sub(last)).sum::<u64>()

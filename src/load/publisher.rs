@@ -39,7 +39,7 @@ pub(super) struct Publisher {
 
 /// Why the engine did not do what was asked.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Error)]
-pub enum Refusal {
+pub enum ApiRefusal {
     /// It wants an API key, and was shown none.
     #[error("it wants its API key: --api-key KEY, or FANFARE_CONTROL_API_KEY in the environment")]
     WantsKey,
@@ -70,7 +70,7 @@ pub enum ControlError {
     Unanswered(#[source] io::Error),
     /// The engine refused it.
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(#[from] ApiRefusal),
 }
 
 /// The result of publishing.
@@ -88,7 +88,7 @@ pub(super) struct Published {
 
 /// The API's answer: a result, or an error.
 #[derive(Deserialize)]
-struct Answer {
+struct ApiAnswer {
     error: Option<ApiError>,
 }
 
@@ -127,7 +127,9 @@ impl Publisher {
         let answers = BufReader::new(stream.try_clone()?);
         let mut publisher = Self { stream, answers, head };
         let asked = publisher.ask("info", "{}").map_err(|error| match error {
-            ControlError::Refused(Refusal::WantsKey) if !plan.api_key.is_empty() => Refusal::WrongKey.into(),
+            ControlError::Refused(ApiRefusal::WantsKey) if !plan.api_key.is_empty() => {
+                ApiRefusal::WrongKey.into()
+            }
             error => error,
         });
         asked.map_err(|error| LoadError::Control { address: control, error })?;
@@ -276,7 +278,7 @@ fn broken(error: &io::Error) -> String {
 }
 
 /// The next answer: whether the engine did what was asked, and if not, why. Fails if it is not an answer.
-fn read_answer(answers: &mut impl BufRead) -> io::Result<Result<(), Refusal>> {
+fn read_answer(answers: &mut impl BufRead) -> io::Result<Result<(), ApiRefusal>> {
     let status = read_line(answers)?;
     let Some(status) = status.strip_prefix("HTTP/1.1 ") else { return Err(no_answer()) };
     let mut length = None;
@@ -310,14 +312,14 @@ fn no_answer() -> io::Error {
 }
 
 /// Checks whether the answer reports success. The error says why not.
-fn accepted(status: &str, body: &[u8]) -> Result<(), Refusal> {
+fn accepted(status: &str, body: &[u8]) -> Result<(), ApiRefusal> {
     if status.starts_with("401") {
-        return Err(Refusal::WantsKey);
+        return Err(ApiRefusal::WantsKey);
     }
     match serde_json::from_slice(body) {
-        Ok(Answer { error: Some(ApiError { code, message }) }) => Err(Refusal::Error { code, message }),
-        Ok(Answer { error: None }) if status.starts_with("200") => Ok(()),
-        _ => Err(Refusal::Status(status.to_owned())),
+        Ok(ApiAnswer { error: Some(ApiError { code, message }) }) => Err(ApiRefusal::Error { code, message }),
+        Ok(ApiAnswer { error: None }) if status.starts_with("200") => Ok(()),
+        _ => Err(ApiRefusal::Status(status.to_owned())),
     }
 }
 
@@ -325,7 +327,7 @@ fn accepted(status: &str, body: &[u8]) -> Result<(), Refusal> {
 mod tests {
     use super::*;
 
-    fn answer(text: &str) -> io::Result<Result<(), Refusal>> {
+    fn answer(text: &str) -> io::Result<Result<(), ApiRefusal>> {
         read_answer(&mut BufReader::new(text.as_bytes()))
     }
 
@@ -337,7 +339,7 @@ mod tests {
         assert_eq!(of("200 OK", "{\"result\":{}}"), Ok(()));
         let refused = of("200 OK", "{\"error\":{\"code\":107,\"message\":\"bad\\u001b\"}}");
         assert_eq!(refused.unwrap_err().to_string(), "bad\\u{1b} (error 107)");
-        assert_eq!(of("404 Not Found", ""), Err(Refusal::Status("404 Not Found".to_owned())));
+        assert_eq!(of("404 Not Found", ""), Err(ApiRefusal::Status("404 Not Found".to_owned())));
         assert!(of("401 Unauthorized", "").unwrap_err().to_string().contains("--api-key"));
     }
 

@@ -27,7 +27,7 @@ pub(in crate::broker) struct Message {
     /// How long it is of use from when the backplane took it, if it says so.
     pub(in crate::broker) expires_after: Option<Duration>,
     /// What a stream says of it; none from a queue.
-    pub(in crate::broker) place: Option<Place>,
+    pub(in crate::broker) place: Option<StreamPlace>,
     /// Its number; they rise until the backplane is lost, and then begin again.
     pub(in crate::broker) tag: u64,
     /// What RabbitMQ must get back if the message cannot be delivered.
@@ -36,7 +36,7 @@ pub(in crate::broker) struct Message {
 
 /// Where a message stands in a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::broker) struct Place {
+pub(in crate::broker) struct StreamPlace {
     /// The number of its publications, the same on every node: at least 1, and rising within an epoch, not
     /// always by 1.
     pub(in crate::broker) offset: u64,
@@ -92,7 +92,7 @@ pub(in crate::broker) enum Event {
     /// A delivery that is no publication, and only has to be acknowledged.
     Passed {
         tag: u64,
-        /// As [`Place::offset`], where a stream numbers it.
+        /// As [`StreamPlace::offset`], where a stream numbers it.
         offset: Option<u64>,
         /// When it was written, if a node wrote it that says so: microseconds since 1970.
         time: Option<u64>,
@@ -101,7 +101,7 @@ pub(in crate::broker) enum Event {
     HistoryRemoved {
         topic: TopicName,
         tag: u64,
-        /// As [`Place::offset`].
+        /// As [`StreamPlace::offset`].
         offset: u64,
     },
     /// A stream is read back from here on. Whatever was known of it is void: epoch, positions, histories.
@@ -135,7 +135,7 @@ pub(in crate::broker) enum Event {
     /// Messages can come and go from now on.
     Connected {
         /// Whether messages may have been missed since the last time, or before the first.
-        gap: bool,
+        has_missed: bool,
     },
     /// An attempt to connect has failed.
     NotConnected {

@@ -40,7 +40,7 @@ impl Memory {
     pub(in crate::broker) fn new(config: &Config) -> Self {
         Self {
             waiting: VecDeque::new(),
-            events: VecDeque::from([Event::Connected { gap: false }]),
+            events: VecDeque::from([Event::Connected { has_missed: false }]),
             shares: Shares::new(config.limits.publishes, config.limits.publishes_bytes),
             limit: config.timeouts.publish.0,
             next_tag: 1,
@@ -150,7 +150,7 @@ mod tests {
         config.limits.publishes = room;
         config.timeouts.publish.0 = limit;
         let mut memory = Memory::new(&config);
-        assert!(matches!(memory.next(true).now_or_never(), Some(Event::Connected { gap: false })));
+        assert!(matches!(memory.next(true).now_or_never(), Some(Event::Connected { has_missed: false })));
         memory
     }
 

@@ -8,7 +8,7 @@ use crate::domain::mail::{Position, Publish, PublishReply, TopicName};
 use crate::domain::reasons::ErrorCode;
 
 use crate::broker::payload::Undeliverable;
-use event::{Coming, Event, Message, Place, Removal};
+use event::{Coming, Event, Message, Removal, StreamPlace};
 use memory::Memory;
 use rabbit::Rabbit;
 
@@ -89,7 +89,7 @@ impl Backplane {
     }
 
     /// Has another node put a message away that cannot be delivered, and this one if that one does not.
-    pub(in crate::broker) fn leave_to_others(&mut self, place: Place) {
+    pub(in crate::broker) fn leave_to_others(&mut self, place: StreamPlace) {
         match self {
             Self::Memory(_) => {}
             Self::Rabbit(rabbit) => rabbit.leave_to_others(place),
@@ -157,7 +157,7 @@ impl Backplane {
         }
     }
 
-    /// Where a stream ended when the newest link was made, as [`Place::offset`]; 0 without one.
+    /// Where a stream ended when the newest link was made, as [`StreamPlace::offset`]; 0 without one.
     pub(in crate::broker) fn stream_end(&self) -> u64 {
         match self {
             Self::Memory(_) => 0,

@@ -103,13 +103,17 @@ pub(in crate::broker) fn has_expired(message: &Message, age: Option<Duration>) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::backplane::event::Place;
+    use crate::broker::backplane::event::StreamPlace;
     use crate::broker::backplane::rabbit::envelope::Envelope;
     use crate::broker::payload::{Compression, Content};
 
     const HOUR: u64 = 3_600_000_000;
 
-    fn message(place: Option<Place>, published: Option<u64>, expires_after: Option<Duration>) -> Message {
+    fn message(
+        place: Option<StreamPlace>,
+        published: Option<u64>,
+        expires_after: Option<Duration>,
+    ) -> Message {
         Message {
             topics: vec!["a".into()],
             flaw: None,
@@ -126,8 +130,8 @@ mod tests {
         }
     }
 
-    fn place(is_replayed: bool) -> Option<Place> {
-        Some(Place { offset: 1, is_replayed, is_ours_to_dead_letter: false })
+    fn place(is_replayed: bool) -> Option<StreamPlace> {
+        Some(StreamPlace { offset: 1, is_replayed, is_ours_to_dead_letter: false })
     }
 
     fn stream(trust_timestamps: bool) -> MessageAge {

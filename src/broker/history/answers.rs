@@ -12,7 +12,7 @@ use crate::domain::codec::Codec;
 
 /// Publications of one topic, as one codec writes them.
 #[derive(Clone, Debug)]
-pub(super) struct Answer {
+pub(super) struct SharedAnswer {
     /// The offsets of the first and the last.
     pub(super) offsets: (u64, u64),
     /// When the first of them expires.
@@ -22,12 +22,12 @@ pub(super) struct Answer {
 
 /// The latest answer of each topic that has not changed since, in each codec.
 #[derive(Debug, Default)]
-pub(super) struct Answers {
-    by_topic: FxHashMap<(RecordId, Codec), Answer>,
+pub(super) struct SharedAnswers {
+    by_topic: FxHashMap<(RecordId, Codec), SharedAnswer>,
     bytes: usize,
 }
 
-impl Answers {
+impl SharedAnswers {
     /// The publications between these offsets, if they were written before.
     pub(super) fn find(
         &self,
@@ -42,7 +42,7 @@ impl Answers {
     }
 
     /// Keeps an answer in place of the topic's previous one.
-    pub(super) fn keep(&mut self, topic: RecordId, codec: Codec, answer: Answer) {
+    pub(super) fn keep(&mut self, topic: RecordId, codec: Codec, answer: SharedAnswer) {
         self.remove(topic, codec);
         if self.bytes + answer.encoded.len() > HISTORY_ANSWERS_BYTES {
             self.clear();
@@ -77,14 +77,14 @@ mod tests {
 
     #[test]
     fn shared_answers_are_bounded() {
-        let mut answers = Answers::default();
+        let mut answers = SharedAnswers::default();
         let encoded: Arc<[u8]> = vec![0; 5 << 20].into();
         for topic in 0..10 {
-            let answer = Answer { offsets: (1, 2), until: None, encoded: Arc::clone(&encoded) };
+            let answer = SharedAnswer { offsets: (1, 2), until: None, encoded: Arc::clone(&encoded) };
             answers.keep(RecordId(topic), Codec::Json, answer);
             assert!(Arc::strong_count(&encoded) <= 1 + 3);
         }
-        let too_large = Answer { offsets: (1, 2), until: None, encoded: vec![0; 17 << 20].into() };
+        let too_large = SharedAnswer { offsets: (1, 2), until: None, encoded: vec![0; 17 << 20].into() };
         answers.keep(RecordId(9), Codec::Json, too_large);
         let now = Instant::now();
         assert!((0..10).all(|topic| answers.find(RecordId(topic), Codec::Json, (1, 2), now).is_none()));

@@ -43,7 +43,7 @@ use crate::domain::codec::Codec;
 use crate::domain::mail::{Epoch, Position, Recovery, Since};
 use crate::domain::publication::Publication;
 
-use answers::Answers;
+use answers::SharedAnswers;
 use expiry::{ClassId, ExpiryIndex, Listing, RecordId};
 use ring::Ring;
 
@@ -139,7 +139,7 @@ pub(super) struct History {
     /// Topics without, in the order in which they lost the last one.
     idle: BTreeMap<u64, RecordId>,
     idled: u64,
-    answers: Answers,
+    answers: SharedAnswers,
     /// Topics with publications whose age is not known yet. Some may be gone, or be there twice.
     undated: Vec<RecordId>,
     bytes: usize,
@@ -194,7 +194,7 @@ impl History {
             expiry: ExpiryIndex::new(now),
             idle: BTreeMap::new(),
             idled: 0,
-            answers: Answers::default(),
+            answers: SharedAnswers::default(),
             undated: Vec::new(),
             bytes: 0,
             publications: 0,

@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::domain::mail::{Position, Since};
 use crate::domain::publication::Publication;
 
-use super::answers::Answer;
+use super::answers::SharedAnswer;
 use super::expiry::RecordId;
 use super::ring::Ring;
 use super::{History, Query, Record, RecoveryQuery};
@@ -86,7 +86,7 @@ impl History {
         }
         let encoded = encode(held, range, query, now)?;
         let until = held.ends_of(offsets).filter(|end| *end > now).min();
-        let answer = Answer { offsets, until, encoded: Arc::clone(&encoded) };
+        let answer = SharedAnswer { offsets, until, encoded: Arc::clone(&encoded) };
         self.answers.keep(id, query.codec, answer);
         Some(encoded)
     }

@@ -1,5 +1,7 @@
 use super::*;
 
+mod expiry;
+
 use std::sync::Arc;
 
 const AMPLE: usize = 1 << 30;
@@ -7,13 +9,13 @@ const KEEP: Keep = Keep { size: 100, ttl: Duration::from_secs(60) };
 /// What ages are rounded to.
 const STEP: Duration = Duration::from_millis(100);
 
-/// A room with a clock.
-struct Room {
+/// A history with a clock.
+struct Harness {
     history: History,
     now: Instant,
 }
 
-impl Room {
+impl Harness {
     fn new() -> Self {
         Self::with(AMPLE, 100)
     }
@@ -134,64 +136,68 @@ fn recovery_is_decided_by_the_epoch_and_by_floor_and_top() {
         (&[10, 20, 30, 40], "E", NEWEST, None),
     ];
     for (published, epoch, asked, expected) in cases {
-        let mut room = Room::new();
-        published.iter().for_each(|offset| room.add_with("t", *offset, SMALL, None));
+        let mut harness = Harness::new();
+        published.iter().for_each(|offset| harness.add_with("t", *offset, SMALL, None));
         let top = published.last().copied().unwrap_or(0);
         let expected = (expected.map(<[u64]>::to_vec), top);
         let case = format!("{asked} of {epoch:?} among {published:?}");
-        assert_eq!(room.recover("t", epoch, asked, NEWEST), expected, "{case}");
-        assert_eq!(room.recover("t", epoch, asked, NEWEST), expected, "{case}, again");
-        assert_eq!(room.history.position("t", NEWEST), Position { epoch: "E".into(), offset: top }, "{case}");
+        assert_eq!(harness.recover("t", epoch, asked, NEWEST), expected, "{case}");
+        assert_eq!(harness.recover("t", epoch, asked, NEWEST), expected, "{case}, again");
+        assert_eq!(
+            harness.history.position("t", NEWEST),
+            Position { epoch: "E".into(), offset: top },
+            "{case}"
+        );
     }
 }
 
 #[test]
 fn nobody_recovers_across_what_was_missed() {
-    let mut room = Room::with(AMPLE, 1);
-    room.all(&[("t", 1), ("t", 2)]);
+    let mut harness = Harness::with(AMPLE, 1);
+    harness.all(&[("t", 1), ("t", 2)]);
     for topic in ["t", "u", "t"] {
-        let top = room.history.position(topic, NEWEST).offset;
-        assert!(room.recover(topic, "E", top, NEWEST).0.is_some());
-        room.history.miss(topic);
-        assert_eq!(room.recover(topic, "E", top, NEWEST), (None, top + 1), "{topic}");
-        assert_eq!(room.recover(topic, "E", top + 1, NEWEST), (Some(vec![]), top + 1), "{topic}");
+        let top = harness.history.position(topic, NEWEST).offset;
+        assert!(harness.recover(topic, "E", top, NEWEST).0.is_some());
+        harness.history.miss(topic);
+        assert_eq!(harness.recover(topic, "E", top, NEWEST), (None, top + 1), "{topic}");
+        assert_eq!(harness.recover(topic, "E", top + 1, NEWEST), (Some(vec![]), top + 1), "{topic}");
     }
-    assert_eq!((room.history.publications(), room.history.bytes()), (0, 0));
-    let next = room.history.next_offset("t");
-    room.add("t", next);
-    assert_eq!(room.recover("t", "E", next - 1, NEWEST), (Some(vec![next]), next));
+    assert_eq!((harness.history.publications(), harness.history.bytes()), (0, 0));
+    let next = harness.history.next_offset("t");
+    harness.add("t", next);
+    assert_eq!(harness.recover("t", "E", next - 1, NEWEST), (Some(vec![next]), next));
 }
 
 #[test]
 fn what_was_not_handed_over_is_not_recovered() {
-    let mut room = Room::new();
-    room.all(&[("t", 10), ("t", 20), ("t", 30)]);
-    assert_eq!(room.recover("t", "E", 0, 20), (Some(vec![10, 20]), 20));
-    assert_eq!(room.recover("t", "E", 10, 29), (Some(vec![20]), 20), "just before the first that waits");
-    assert_eq!(room.recover("t", "E", 20, 20), (Some(vec![]), 20));
-    assert_eq!(room.recover("t", "E", 30, 20), (None, 20), "not before it is handed over");
-    assert_eq!(room.recover("t", "E", 0, 9), (Some(vec![]), 0), "nothing was handed over");
-    assert_eq!(room.history.position("t", 25).offset, 20);
+    let mut harness = Harness::new();
+    harness.all(&[("t", 10), ("t", 20), ("t", 30)]);
+    assert_eq!(harness.recover("t", "E", 0, 20), (Some(vec![10, 20]), 20));
+    assert_eq!(harness.recover("t", "E", 10, 29), (Some(vec![20]), 20), "just before the first that waits");
+    assert_eq!(harness.recover("t", "E", 20, 20), (Some(vec![]), 20));
+    assert_eq!(harness.recover("t", "E", 30, 20), (None, 20), "not before it is handed over");
+    assert_eq!(harness.recover("t", "E", 0, 9), (Some(vec![]), 0), "nothing was handed over");
+    assert_eq!(harness.history.position("t", 25).offset, 20);
     // Gone before they were handed over: they were missed by nobody.
     for offset in [40, 50] {
-        room.add_with("t", offset, Keep { size: 1, ..KEEP }, None);
+        harness.add_with("t", offset, Keep { size: 1, ..KEEP }, None);
     }
-    assert_eq!(room.recover("t", "E", 20, 20), (Some(vec![]), 20));
-    assert_eq!(room.recover("t", "E", 10, 20), (None, 20));
-    room.history.remove("t");
-    assert_eq!(room.recover("t", "E", 20, 20), (Some(vec![]), 20));
-    assert_eq!(room.recover("t", "E", 10, 20), (None, 20));
+    assert_eq!(harness.recover("t", "E", 20, 20), (Some(vec![]), 20));
+    assert_eq!(harness.recover("t", "E", 10, 20), (None, 20));
+    harness.history.remove("t");
+    assert_eq!(harness.recover("t", "E", 20, 20), (Some(vec![]), 20));
+    assert_eq!(harness.recover("t", "E", 10, 20), (None, 20));
 }
 
 #[test]
 fn who_has_read_a_stream_further_than_the_topic_goes_lacks_nothing() {
-    let mut room = Room::new();
-    room.all(&[("t", 10), ("t", 20)]);
+    let mut harness = Harness::new();
+    harness.all(&[("t", 10), ("t", 20)]);
     let mut ask = |offset, up_to, read_to| {
         let (topic, since) = ("t", &since("E", offset));
         let (mode, codec, bytes_max) = (Mode::Stream, Codec::Json, AMPLE);
         let query = RecoveryQuery { topic, since, up_to, read_to, mode, codec, bytes_max };
-        told(&room.history.recover(&query, room.now))
+        told(&harness.history.recover(&query, harness.now))
     };
     assert_eq!(ask(25, NEWEST, 25), (Some(vec![]), 20));
     assert_eq!(ask(26, NEWEST, 25), (None, 20), "from the future");
@@ -201,168 +207,76 @@ fn who_has_read_a_stream_further_than_the_topic_goes_lacks_nothing() {
 }
 
 #[test]
-fn publications_go_when_their_time_is_over_and_not_earlier() {
-    let mut room = Room::new();
-    let publication = Publication { data: b"1", offset: 1 };
-    let addition = Addition { publication, age: Some(Duration::from_secs(20)), lifetime: None };
-    room.history.add("t", &addition, KEEP, room.now);
-    room.pass(Duration::from_millis(10_050));
-    room.add("t", 2);
-    let start = room.now - Duration::from_millis(10_050);
-    assert_eq!(room.history.next_expiry(), Some(start + Duration::from_secs(40)));
-    room.now = start + Duration::from_millis(39_999);
-    room.history.expire(room.now);
-    assert_eq!(room.history.publications(), 2);
-    room.now = start + Duration::from_secs(40);
-    assert_eq!(room.recover("t", "E", 0, NEWEST), (None, 2), "trimmed when asked, too");
-    assert_eq!(room.history.publications(), 1);
-    assert_eq!(room.history.next_expiry(), Some(start + Duration::from_millis(70_100)));
-    room.now = start + Duration::from_millis(70_100);
-    room.history.expire(room.now);
-    assert_eq!((room.history.publications(), room.history.bytes(), room.history.topics()), (0, 0, 1));
-    assert_eq!(room.history.next_expiry(), None);
-    assert_eq!(room.recover("t", "E", 1, NEWEST), (None, 2));
-    assert_eq!(room.recover("t", "E", 2, NEWEST), (Some(vec![]), 2));
-    room.add("t", 3);
-    assert_eq!(room.recover("t", "E", 1, NEWEST), (None, 3));
-    assert_eq!(room.recover("t", "E", 2, NEWEST), (Some(vec![3]), 3));
-}
-
-#[test]
-fn who_asks_for_a_topic_may_be_the_one_who_sees_it_forgotten() {
-    let mut room = Room::with(AMPLE, 0);
-    room.add("t", 1);
-    room.pass(KEEP.ttl);
-    assert_eq!(room.recover("t", "E", 0, NEWEST), (None, 1));
-    assert_eq!(room.recover("t", "E", 1, NEWEST), (Some(vec![]), 1));
-    assert_eq!(room.history.topics(), 0);
-}
-
-#[test]
-fn times_to_live_are_rounded_up() {
-    let mut room = Room::new();
-    room.add_with("t", 1, Keep { size: 1, ttl: STEP / 2 * 3 }, None);
-    room.pass(STEP);
-    assert_eq!(room.recover("t", "E", 0, NEWEST), (Some(vec![1]), 1));
-    room.pass(STEP);
-    assert_eq!(room.recover("t", "E", 0, NEWEST), (None, 1));
-}
-
-#[test]
-fn what_is_kept_forever_never_expires() {
-    let mut room = Room::new();
-    room.add_with("t", 1, Keep { size: 1, ttl: Duration::MAX }, None);
-    assert_eq!(room.history.next_expiry(), None);
-    room.pass(Duration::from_secs(400_000_000));
-    room.history.expire(room.now);
-    assert_eq!(room.recover("t", "E", 0, NEWEST), (Some(vec![1]), 1));
-}
-
-#[test]
-fn expiring_is_done_in_pieces() {
-    let mut room = Room::with(AMPLE, 10);
-    for offset in 1..=2 * EXPIRING_AT_ONCE as u64 {
-        room.add(&format!("t{offset}"), offset);
-    }
-    room.pass(KEEP.ttl);
-    room.history.expire(room.now);
-    assert_eq!(room.history.publications(), EXPIRING_AT_ONCE);
-    assert!(room.history.next_expiry().unwrap() <= room.now);
-    room.history.expire(room.now);
-    assert_eq!((room.history.publications(), room.history.topics()), (0, 10));
-}
-
-#[test]
-fn who_has_expired_is_left_out_of_the_middle() {
-    let mut room = Room::new();
-    let soon = room.now + Duration::from_secs(1);
-    room.add("t", 1);
-    room.add_with("t", 2, KEEP, Some(soon));
-    room.all(&[("t", 3)]);
-    room.add_with("t", 4, KEEP, Some(soon + Duration::from_secs(1)));
-    assert_eq!(room.recover("t", "E", 0, NEWEST), (Some(vec![1, 2, 3, 4]), 4));
-    room.now = soon;
-    assert_eq!(room.recover("t", "E", 0, NEWEST), (Some(vec![1, 3, 4]), 4));
-    assert_eq!(room.recover("t", "E", 1, NEWEST), (Some(vec![3, 4]), 4));
-    assert_eq!(room.read("t", None, 2, false), (vec![1, 3], 4));
-    room.pass(Duration::from_secs(1));
-    assert_eq!(room.recover("t", "E", 1, NEWEST), (Some(vec![3]), 4));
-    assert_eq!(room.recover("t", "E", 3, NEWEST), (Some(vec![]), 4), "expired, but not lost");
-    assert_eq!(room.cached("t", "E", 1, NEWEST), (None, 4), "there is no latest value any more");
-    assert_eq!(room.cached("t", "E", 4, NEWEST), (Some(vec![]), 4));
-}
-
-#[test]
 fn in_cache_mode_the_latest_is_enough() {
-    let mut room = Room::new();
-    assert_eq!(room.cached("t", "", 0, NEWEST), (None, 0));
-    room.all(&[("t", 10), ("t", 20), ("t", 30)]);
-    assert_eq!(room.cached("t", "", 0, NEWEST), (Some(vec![30]), 30));
-    assert_eq!(room.cached("t", "F", 30, NEWEST), (Some(vec![30]), 30), "of another epoch");
-    assert_eq!(room.cached("t", "E", 10, NEWEST), (Some(vec![30]), 30));
-    assert_eq!(room.cached("t", "E", 99, NEWEST), (Some(vec![30]), 30));
-    assert_eq!(room.cached("t", "E", 30, NEWEST), (Some(vec![]), 30));
-    assert_eq!(room.cached("t", "E", 30, 20), (Some(vec![20]), 20));
-    assert_eq!(room.cached("t", "", 0, 9), (None, 0), "nothing was handed over");
-    room.pass(KEEP.ttl);
-    assert_eq!(room.cached("t", "E", 10, NEWEST), (None, 30));
-    assert_eq!(room.cached("t", "E", 30, NEWEST), (Some(vec![]), 30));
+    let mut harness = Harness::new();
+    assert_eq!(harness.cached("t", "", 0, NEWEST), (None, 0));
+    harness.all(&[("t", 10), ("t", 20), ("t", 30)]);
+    assert_eq!(harness.cached("t", "", 0, NEWEST), (Some(vec![30]), 30));
+    assert_eq!(harness.cached("t", "F", 30, NEWEST), (Some(vec![30]), 30), "of another epoch");
+    assert_eq!(harness.cached("t", "E", 10, NEWEST), (Some(vec![30]), 30));
+    assert_eq!(harness.cached("t", "E", 99, NEWEST), (Some(vec![30]), 30));
+    assert_eq!(harness.cached("t", "E", 30, NEWEST), (Some(vec![]), 30));
+    assert_eq!(harness.cached("t", "E", 30, 20), (Some(vec![20]), 20));
+    assert_eq!(harness.cached("t", "", 0, 9), (None, 0), "nothing was handed over");
+    harness.pass(KEEP.ttl);
+    assert_eq!(harness.cached("t", "E", 10, NEWEST), (None, 30));
+    assert_eq!(harness.cached("t", "E", 30, NEWEST), (Some(vec![]), 30));
 }
 
 #[test]
 fn what_does_not_fit_into_a_frame_is_not_recovered() {
-    let mut room = Room::new();
-    room.all(&[("t", 7), ("t", 14)]);
+    let mut harness = Harness::new();
+    harness.all(&[("t", 7), ("t", 14)]);
     let both = json(7).len() + 1 + json(14).len();
-    let later = room.now + Duration::from_secs(1);
+    let later = harness.now + Duration::from_secs(1);
     for mode in [Mode::Stream, Mode::Cache] {
         let whole = if mode == Mode::Stream { both } else { json(14).len() };
         for _ in 0..2 {
-            assert!(room.ask("t", &since("E", 0), NEWEST, mode, whole - 1).missed.is_none());
-            assert_eq!(room.ask("t", &since("E", 0), NEWEST, mode, whole).missed.unwrap().len(), whole);
+            assert!(harness.ask("t", &since("E", 0), NEWEST, mode, whole - 1).missed.is_none());
+            assert_eq!(harness.ask("t", &since("E", 0), NEWEST, mode, whole).missed.unwrap().len(), whole);
         }
     }
-    room.add_with("t", 21, KEEP, Some(later));
-    assert!(room.ask("t", &since("E", 0), NEWEST, Mode::Stream, both).missed.is_none());
-    room.now = later;
-    assert_eq!(room.ask("t", &since("E", 0), NEWEST, Mode::Stream, both).missed.unwrap().len(), both);
-    assert!(room.ask("t", &since("E", 0), NEWEST, Mode::Stream, both - 1).missed.is_none());
+    harness.add_with("t", 21, KEEP, Some(later));
+    assert!(harness.ask("t", &since("E", 0), NEWEST, Mode::Stream, both).missed.is_none());
+    harness.now = later;
+    assert_eq!(harness.ask("t", &since("E", 0), NEWEST, Mode::Stream, both).missed.unwrap().len(), both);
+    assert!(harness.ask("t", &since("E", 0), NEWEST, Mode::Stream, both - 1).missed.is_none());
 }
 
 #[test]
 fn the_limit_counts_publications_wherever_they_are_in_memory() {
-    let mut room = Room::new();
+    let mut harness = Harness::new();
     for offset in 1..200 {
-        room.add_with("t", offset, Keep { size: 4, ..KEEP }, None);
+        harness.add_with("t", offset, Keep { size: 4, ..KEEP }, None);
         let floor = since("E", offset.saturating_sub(4));
         let whole: Vec<_> = (floor.offset + 1..=offset).map(json).collect();
         let len = whole.join(",").len();
-        assert!(room.ask("t", &floor, NEWEST, Mode::Stream, len - 1).missed.is_none());
-        assert_eq!(room.ask("t", &floor, NEWEST, Mode::Stream, len).missed.unwrap().len(), len);
+        assert!(harness.ask("t", &floor, NEWEST, Mode::Stream, len - 1).missed.is_none());
+        assert_eq!(harness.ask("t", &floor, NEWEST, Mode::Stream, len).missed.unwrap().len(), len);
     }
 }
 
 #[test]
 fn those_who_ask_for_the_same_share_it_until_the_topic_changes() {
-    let mut room = Room::new();
-    room.all(&[("t", 10), ("t", 20), ("u", 25)]);
-    let ask = |room: &mut Room, offset| {
-        room.ask("t", &since("E", offset), NEWEST, Mode::Stream, AMPLE).missed.unwrap()
+    let mut harness = Harness::new();
+    harness.all(&[("t", 10), ("t", 20), ("u", 25)]);
+    let ask = |harness: &mut Harness, offset| {
+        harness.ask("t", &since("E", offset), NEWEST, Mode::Stream, AMPLE).missed.unwrap()
     };
-    let first = ask(&mut room, 10);
-    assert!(Arc::ptr_eq(&first, &ask(&mut room, 10)));
-    assert!(Arc::ptr_eq(&first, &ask(&mut room, 19)), "the same publications, from another position");
-    room.add("u", 26);
-    assert!(Arc::ptr_eq(&first, &ask(&mut room, 10)), "another topic has changed");
-    room.add("t", 30);
-    assert_eq!(Arc::strong_count(&first), 1, "the room keeps no old answers");
-    assert_eq!(offsets(&ask(&mut room, 10)), [20, 30]);
+    let first = ask(&mut harness, 10);
+    assert!(Arc::ptr_eq(&first, &ask(&mut harness, 10)));
+    assert!(Arc::ptr_eq(&first, &ask(&mut harness, 19)), "the same publications, from another position");
+    harness.add("u", 26);
+    assert!(Arc::ptr_eq(&first, &ask(&mut harness, 10)), "another topic has changed");
+    harness.add("t", 30);
+    assert_eq!(Arc::strong_count(&first), 1, "the history keeps no old answers");
+    assert_eq!(offsets(&ask(&mut harness, 10)), [20, 30]);
     assert_eq!(offsets(&first), [20]);
-    let last = ask(&mut room, 10);
-    room.add("t", 40);
+    let last = ask(&mut harness, 10);
+    harness.add("t", 40);
     assert_eq!(Arc::strong_count(&last), 1);
-    let last = ask(&mut room, 10);
-    room.history.remove("t");
+    let last = ask(&mut harness, 10);
+    harness.history.remove("t");
     assert_eq!(Arc::strong_count(&last), 1);
 }
 
@@ -370,16 +284,16 @@ fn those_who_ask_for_the_same_share_it_until_the_topic_changes() {
 fn the_oldest_of_all_go_when_the_node_is_full() {
     let cost = |topic: &str, offset| TOPIC_COST + topic.len() + Ring::cost(data(offset).len());
     let max = cost("a", 1) + cost("b", 2);
-    let mut room = Room::with(max, 100);
-    room.all(&[("a", 1), ("b", 2)]);
-    assert_eq!((room.history.bytes(), room.history.publications()), (max, 2));
-    room.pass(STEP);
-    room.add("c", 3);
-    assert_eq!(room.recover("a", "E", 0, NEWEST), (None, 1));
-    assert_eq!(room.recover("a", "E", 1, NEWEST), (Some(vec![]), 1));
-    assert_eq!(room.recover("b", "E", 0, NEWEST), (None, 2), "it had to go, too: the next is longer");
-    assert_eq!(room.recover("c", "E", 0, NEWEST), (Some(vec![3]), 3));
-    let mut nothing = Room::with(10, 100);
+    let mut harness = Harness::with(max, 100);
+    harness.all(&[("a", 1), ("b", 2)]);
+    assert_eq!((harness.history.bytes(), harness.history.publications()), (max, 2));
+    harness.pass(STEP);
+    harness.add("c", 3);
+    assert_eq!(harness.recover("a", "E", 0, NEWEST), (None, 1));
+    assert_eq!(harness.recover("a", "E", 1, NEWEST), (Some(vec![]), 1));
+    assert_eq!(harness.recover("b", "E", 0, NEWEST), (None, 2), "it had to go, too: the next is longer");
+    assert_eq!(harness.recover("c", "E", 0, NEWEST), (Some(vec![3]), 3));
+    let mut nothing = Harness::with(10, 100);
     nothing.add("a", 5);
     assert_eq!((nothing.history.publications(), nothing.history.bytes()), (0, 0));
     assert_eq!(nothing.recover("a", "E", 4, NEWEST), (None, 5));
@@ -387,58 +301,65 @@ fn the_oldest_of_all_go_when_the_node_is_full() {
 
 #[test]
 fn a_topic_that_was_forgotten_goes_on_beyond_where_it_was() {
-    let mut room = Room::with(AMPLE, 1);
+    let mut harness = Harness::with(AMPLE, 1);
     for (topic, count) in [("a", 3), ("b", 5), ("c", 1)] {
         for _ in 0..count {
-            let next = room.history.next_offset(topic);
-            room.add(topic, next);
+            let next = harness.history.next_offset(topic);
+            harness.add(topic, next);
         }
-        room.history.remove(topic);
+        harness.history.remove(topic);
     }
-    assert_eq!(room.history.topics(), 1, "the one that went last");
-    assert_eq!(room.recover("c", "E", 4, NEWEST), (Some(vec![]), 4), "it came when `a` had been forgotten");
+    assert_eq!(harness.history.topics(), 1, "the one that went last");
+    assert_eq!(
+        harness.recover("c", "E", 4, NEWEST),
+        (Some(vec![]), 4),
+        "it came when `a` had been forgotten"
+    );
     for topic in ["a", "b", "new"] {
-        assert_eq!(room.history.next_offset(topic), 6, "{topic}");
-        assert_eq!(room.recover(topic, "E", 3, NEWEST), (None, 5), "{topic}");
+        assert_eq!(harness.history.next_offset(topic), 6, "{topic}");
+        assert_eq!(harness.recover(topic, "E", 3, NEWEST), (None, 5), "{topic}");
     }
-    room.add("a", 6);
-    assert_eq!(room.recover("a", "E", 3, NEWEST), (None, 6));
-    assert_eq!(room.recover("a", "E", 5, NEWEST), (Some(vec![6]), 6));
+    harness.add("a", 6);
+    assert_eq!(harness.recover("a", "E", 3, NEWEST), (None, 6));
+    assert_eq!(harness.recover("a", "E", 5, NEWEST), (Some(vec![6]), 6));
 }
 
 #[test]
 fn topics_of_one_message_have_one_offset() {
     // So little is held that the first is forgotten before the second comes.
-    let mut room = Room::with(0, 0);
-    room.all(&[("a", 7), ("b", 7)]);
-    assert_eq!((room.history.topics(), room.history.bytes()), (0, 0));
-    assert_eq!(room.recover("b", "E", 6, NEWEST), (None, 7));
-    assert_eq!(room.recover("b", "E", 7, NEWEST), (Some(vec![]), 7));
+    let mut harness = Harness::with(0, 0);
+    harness.all(&[("a", 7), ("b", 7)]);
+    assert_eq!((harness.history.topics(), harness.history.bytes()), (0, 0));
+    assert_eq!(harness.recover("b", "E", 6, NEWEST), (None, 7));
+    assert_eq!(harness.recover("b", "E", 7, NEWEST), (Some(vec![]), 7));
 }
 
 #[test]
 fn a_restart_forgets_everything() {
-    let mut room = Room::new();
-    room.all(&[("a", 10), ("b", 20)]);
-    room.recover("a", "E", 0, NEWEST);
-    room.history.remove("b");
-    room.history.restart("F".into(), 100);
-    assert_eq!((room.history.topics(), room.history.bytes(), room.history.publications()), (0, 0, 0));
-    assert_eq!(room.history.next_expiry(), None);
-    assert_eq!(room.recover("a", "E", 10, NEWEST), (None, 100));
-    assert_eq!(room.recover("a", "F", 99, NEWEST), (None, 100));
-    assert_eq!(room.recover("a", "", 100, NEWEST), (Some(vec![]), 100));
-    room.add("a", 150);
-    assert_eq!(room.recover("a", "F", 100, NEWEST), (Some(vec![150]), 150));
-    assert_eq!(room.recover("a", "F", 99, NEWEST), (None, 150));
-    assert_eq!(&*room.history.position("a", NEWEST).epoch, "F");
+    let mut harness = Harness::new();
+    harness.all(&[("a", 10), ("b", 20)]);
+    harness.recover("a", "E", 0, NEWEST);
+    harness.history.remove("b");
+    harness.history.restart("F".into(), 100);
+    assert_eq!(
+        (harness.history.topics(), harness.history.bytes(), harness.history.publications()),
+        (0, 0, 0)
+    );
+    assert_eq!(harness.history.next_expiry(), None);
+    assert_eq!(harness.recover("a", "E", 10, NEWEST), (None, 100));
+    assert_eq!(harness.recover("a", "F", 99, NEWEST), (None, 100));
+    assert_eq!(harness.recover("a", "", 100, NEWEST), (Some(vec![]), 100));
+    harness.add("a", 150);
+    assert_eq!(harness.recover("a", "F", 100, NEWEST), (Some(vec![150]), 150));
+    assert_eq!(harness.recover("a", "F", 99, NEWEST), (None, 150));
+    assert_eq!(&*harness.history.position("a", NEWEST).epoch, "F");
 }
 
 #[test]
 fn history_is_read_in_pages_both_ways() {
-    let mut room = Room::new();
-    assert_eq!(room.read("t", None, 10, false), (vec![], 0));
-    room.all(&[("t", 10), ("t", 20), ("t", 30), ("t", 40)]);
+    let mut harness = Harness::new();
+    assert_eq!(harness.read("t", None, 10, false), (vec![], 0));
+    harness.all(&[("t", 10), ("t", 20), ("t", 30), ("t", 40)]);
     let cases: [(Option<u64>, usize, bool, &[u64]); 10] = [
         (None, 0, false, &[]),
         (None, 2, false, &[10, 20]),
@@ -452,15 +373,15 @@ fn history_is_read_in_pages_both_ways() {
         (Some(NEWEST), 1, true, &[40]),
     ];
     for (after, limit, reverse, expected) in cases {
-        let read = room.read("t", after, limit, reverse);
+        let read = harness.read("t", after, limit, reverse);
         assert_eq!(read, (expected.to_vec(), 40), "{limit} from {after:?}, {reverse}");
     }
     let foreign = since("F", 10);
     let query = Query { topic: "t", since: Some(&foreign), limit: 1, reverse: false };
-    assert_eq!(room.history.read(&query, room.now, |_| panic!("of another epoch")), Err(Unrecoverable));
+    assert_eq!(harness.history.read(&query, harness.now, |_| panic!("of another epoch")), Err(Unrecoverable));
     let mut shown = Vec::new();
     let query = Query { since: None, limit: 4, ..query };
-    let position = room.history.read(&query, room.now, |publication| {
+    let position = harness.history.read(&query, harness.now, |publication| {
         shown.push(publication.offset);
         publication.offset < 20
     });
@@ -469,22 +390,22 @@ fn history_is_read_in_pages_both_ways() {
 
 #[test]
 fn a_namespace_without_history_leaves_no_trace() {
-    let mut room = Room::new();
-    room.add_with("t", 1, Keep { size: 0, ..KEEP }, None);
-    assert_eq!((room.history.topics(), room.history.bytes()), (0, 0));
+    let mut harness = Harness::new();
+    harness.add_with("t", 1, Keep { size: 0, ..KEEP }, None);
+    assert_eq!((harness.history.topics(), harness.history.bytes()), (0, 0));
 }
 
 #[test]
 #[should_panic(expected = "does not come after 5")]
 fn offsets_rise() {
-    let mut room = Room::new();
-    room.all(&[("t", 5), ("t", 5)]);
+    let mut harness = Harness::new();
+    harness.all(&[("t", 5), ("t", 5)]);
 }
 
 #[test]
 #[should_panic(expected = "is before 100")]
 fn offsets_of_an_old_numbering_are_a_mistake() {
-    let mut room = Room::new();
-    room.history.restart("E".into(), 100);
-    room.add("t", 99);
+    let mut harness = Harness::new();
+    harness.history.restart("E".into(), 100);
+    harness.add("t", 99);
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::broker::topics::{Place, Topics};
+use crate::broker::topics::{Attachment, Topics};
 use crate::config::Config;
 use crate::domain::encoding::Encoding;
 use crate::domain::mail::{Lane, TopicSlot, Variant};
@@ -16,8 +16,8 @@ fn topics(count: usize) -> Vec<TopicId> {
     let names = (0..count).map(|n| n.to_string());
     let attach = |name: String| {
         let variant = Variant { encoding: Encoding::Json, lane: Lane::FIRST };
-        let place = Place { shard: 0, variant, slot: TopicSlot(0) };
-        topics.attach(name.as_str().into(), place, |name| namespaces.of(name)).unwrap();
+        let attachment = Attachment { shard: 0, variant, slot: TopicSlot(0) };
+        topics.attach(name.as_str().into(), attachment, |name| namespaces.of(name)).unwrap();
         topics.find(&name).unwrap()
     };
     names.map(attach).collect()

@@ -4,16 +4,16 @@ use std::collections::HashMap;
 
 use crate::domain::mail::TopicName;
 
-use super::Place;
+use super::Attachment;
 
-/// The places that wait, by topic.
+/// The attachments that wait, by topic.
 #[derive(Debug, Default)]
-pub(super) struct Arrivals(HashMap<TopicName, Vec<Place>>);
+pub(super) struct Arrivals(HashMap<TopicName, Vec<Attachment>>);
 
 impl Arrivals {
     /// One more waits.
-    pub(super) fn add(&mut self, topic: TopicName, place: Place) {
-        self.0.entry(topic).or_default().push(place);
+    pub(super) fn add(&mut self, topic: TopicName, attachment: Attachment) {
+        self.0.entry(topic).or_default().push(attachment);
     }
 
     /// Whether some wait for this topic.
@@ -22,12 +22,12 @@ impl Arrivals {
     }
 
     /// Those that wait for this topic wait no longer.
-    pub(super) fn take(&mut self, topic: &str) -> Vec<Place> {
+    pub(super) fn take(&mut self, topic: &str) -> Vec<Attachment> {
         self.0.remove(topic).unwrap_or_default()
     }
 
     /// None waits any longer.
-    pub(super) fn take_all(&mut self) -> impl Iterator<Item = (TopicName, Vec<Place>)> + use<> {
+    pub(super) fn take_all(&mut self) -> impl Iterator<Item = (TopicName, Vec<Attachment>)> + use<> {
         std::mem::take(&mut self.0).into_iter()
     }
 }

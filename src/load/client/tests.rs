@@ -43,8 +43,8 @@ impl Scene {
 
     fn take(&mut self, input: &[u8]) -> Result<(), ClientError> {
         let Self { client, topics, tally, last } = self;
-        let mut reading = Reading { topics, tally, now: 100 };
-        input.chunks(7).try_for_each(|piece| client.take(piece, last, &mut reading))
+        let mut context = InputContext { topics, tally, now: 100 };
+        input.chunks(7).try_for_each(|piece| client.take(piece, last, &mut context))
     }
 
     fn upgrade(&mut self) -> Result<(), ClientError> {
@@ -71,7 +71,7 @@ impl Scene {
         assert!(scene.client.unsent.len() > asked, "then the commands");
         let replies = b"{\"id\":1,\"connect\":{\"pong\":true}}\n{\"id\":2,\"subscribe\":{}}\n{\"id\":3,\"subscribe\":{}}";
         scene.frame(frames::TEXT, replies).unwrap();
-        assert_eq!(scene.client.stage, Stage::Ready);
+        assert_eq!(scene.client.stage, ClientStage::Ready);
         scene.client.unsent.clear();
         scene
     }

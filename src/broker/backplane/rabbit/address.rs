@@ -10,7 +10,7 @@ use url::Url;
 
 use crate::config::{AmqpUrl, AmqpUrls};
 
-use super::fault::{AuthoritiesError, Fault, FaultKind};
+use super::fault::{AuthoritiesError, FaultKind, RabbitMqFault};
 
 /// Seconds between heartbeats if the URL does not say: a RabbitMQ that went without a word is noticed after
 /// twice that.
@@ -33,7 +33,7 @@ impl Address {
     ///
     /// # Errors
     /// What is wrong, in words that hold nothing of the URL's secrets.
-    pub(super) fn parse(url: &AmqpUrl) -> Result<Self, Fault> {
+    pub(super) fn parse(url: &AmqpUrl) -> Result<Self, RabbitMqFault> {
         url.check().map_err(FaultKind::Url)?;
         let mut uri: AMQPUri = url.parse().map_err(|_| FaultKind::UnreadableUrl)?;
         uri.query.heartbeat.get_or_insert(HEARTBEAT);
@@ -48,7 +48,7 @@ impl Address {
     ///
     /// # Errors
     /// The file of authorities cannot be read now. It was there before, and may be again.
-    pub(super) async fn tls(&self) -> Result<Option<OwnedTLSConfig>, Fault> {
+    pub(super) async fn tls(&self) -> Result<Option<OwnedTLSConfig>, RabbitMqFault> {
         if self.uri.scheme != AMQPScheme::AMQPS {
             return Ok(None);
         }
@@ -77,7 +77,7 @@ impl Addresses {
     ///
     /// # Errors
     /// What is wrong with the first one of which something is.
-    pub(super) fn parse(urls: &AmqpUrls) -> Result<Self, Fault> {
+    pub(super) fn parse(urls: &AmqpUrls) -> Result<Self, RabbitMqFault> {
         let all: Vec<_> =
             urls.iter().map(|url| Address::parse(url).map(Arc::new)).collect::<Result<_, _>>()?;
         if all.is_empty() {

@@ -34,7 +34,7 @@ use tokio::time::timeout;
 use crate::base::clock::UnixTime;
 
 use super::address::Address;
-use super::fault::{Fault, FaultKind, Step};
+use super::fault::{FaultKind, RabbitMqFault, Step};
 use super::lineage::{Anchor, Marker};
 use super::markers;
 use super::publisher::confirm;
@@ -99,16 +99,17 @@ pub(super) struct Seek<'a> {
     pub(super) node: u64,
 }
 
-/// What is where the anchor was.
-enum Place {
-    Anchor,
-    /// Nothing, and nothing before it either: retention has come so far.
+/// What has become of the anchor.
+enum AnchorState {
+    There,
+    /// Retention has dropped it, and everything before it.
     Dropped,
-    Another,
+    /// Another message has its offset.
+    Replaced,
 }
 
 /// A consumer on a channel of its own.
-pub(super) struct Reading {
+pub(super) struct StreamConsumer {
     pub(super) channel: Channel,
     pub(super) consumer: Consumer,
 }
@@ -124,7 +125,7 @@ impl Seek<'_> {
         anchor: Option<Anchor>,
         reach: Reach,
         nonce: impl Fn() -> u64,
-    ) -> Result<(Reading, Start), Fault> {
+    ) -> Result<(StreamConsumer, Start), RabbitMqFault> {
         // So that the stream has an end to ask for.
         self.mark(nonce()).await?;
         let mut top = self.first_offset(last()).await?;
@@ -136,9 +137,9 @@ impl Seek<'_> {
         if let Some(anchor) = anchor.filter(|anchor| anchor.offset <= top) {
             let mut reading = self.consume(offset_value(anchor.offset), self.prefetch).await?;
             match self.look_at(anchor, &mut reading).await? {
-                Place::Anchor => return Ok((reading, Start::Anchor { top })),
-                Place::Dropped => is_rewound = false,
-                Place::Another => {}
+                AnchorState::There => return Ok((reading, Start::Anchor { top })),
+                AnchorState::Dropped => is_rewound = false,
+                AnchorState::Replaced => {}
             }
             close(&reading).await;
         }
@@ -154,7 +155,7 @@ impl Seek<'_> {
     }
 
     /// The offset of the first message of the last `span`, or 0 if this host's clock is ahead of RabbitMQ's.
-    async fn since(&self, span: Duration, top: u64, nonce: u64) -> Result<u64, Fault> {
+    async fn since(&self, span: Duration, top: u64, nonce: u64) -> Result<u64, RabbitMqFault> {
         let Some(since) = UnixTime::now().checked_sub(span) else { return Ok(0) };
         let mut reading = self.consume(AMQPValue::Timestamp(since.as_secs()), 1).await?;
         // A time in the future waits at the end: so something has to come after it.
@@ -168,24 +169,28 @@ impl Seek<'_> {
         Ok(0)
     }
 
-    async fn look_at(&self, anchor: Anchor, reading: &mut Reading) -> Result<Place, Fault> {
+    async fn look_at(
+        &self,
+        anchor: Anchor,
+        reading: &mut StreamConsumer,
+    ) -> Result<AnchorState, RabbitMqFault> {
         loop {
             let (offset, delivery) = self.next(reading).await?;
             if offset > anchor.offset {
-                return Ok(Place::Dropped);
+                return Ok(AnchorState::Dropped);
             }
             // Nobody else acknowledges it, and RabbitMQ may send no more before: it fails only if the connection has.
             let _ = delivery.ack(BasicAckOptions::default()).await;
             if offset == anchor.offset {
                 let is_it = markers::read(&delivery).is_some_and(|marker| marker.nonce == anchor.nonce);
-                return Ok(if is_it { Place::Anchor } else { Place::Another });
+                return Ok(if is_it { AnchorState::There } else { AnchorState::Replaced });
             }
         }
     }
 
     /// The offset of a marker that is written now, once it has come. What the replica lacks that is read here, but
     /// others have confirmed, has come before.
-    async fn end(&self, nonce: u64) -> Result<u64, Fault> {
+    async fn end(&self, nonce: u64) -> Result<u64, RabbitMqFault> {
         let mut reading = self.consume(last(), self.prefetch).await?;
         // The last chunk is chosen when it is sent: only then the marker is certain to be behind it.
         let (_, mut delivery) = self.next(&mut reading).await?;
@@ -202,27 +207,27 @@ impl Seek<'_> {
         }
     }
 
-    async fn first_offset(&self, from: AMQPValue) -> Result<u64, Fault> {
+    async fn first_offset(&self, from: AMQPValue) -> Result<u64, RabbitMqFault> {
         let mut reading = self.consume(from, 1).await?;
         let (offset, _) = self.next(&mut reading).await?;
         close(&reading).await;
         Ok(offset)
     }
 
-    async fn next(&self, reading: &mut Reading) -> Result<(u64, Delivery), Fault> {
+    async fn next(&self, reading: &mut StreamConsumer) -> Result<(u64, Delivery), RabbitMqFault> {
         let node = || self.address.to_string();
         match reading.consumer.next().await {
             Some(Ok(delivery)) => match markers::offset(&delivery) {
                 Some(offset) => Ok((offset, delivery)),
                 None => Err(FaultKind::NoOffset { node: node() }.into()),
             },
-            Some(Err(error)) => Err(Fault::step(Step::ReadStream, error, self.address)),
+            Some(Err(error)) => Err(RabbitMqFault::step(Step::ReadStream, error, self.address)),
             None => Err(FaultKind::StreamDeleted { node: node() }.into()),
         }
     }
 
-    async fn consume(&self, from: AMQPValue, prefetch: u16) -> Result<Reading, Fault> {
-        let fault = |error| Fault::step(Step::ReadStream, error, self.address);
+    async fn consume(&self, from: AMQPValue, prefetch: u16) -> Result<StreamConsumer, RabbitMqFault> {
+        let fault = |error| RabbitMqFault::step(Step::ReadStream, error, self.address);
         let channel = self.connection.create_channel().await.map_err(fault)?;
         // RabbitMQ refuses consumers of streams without it.
         channel.basic_qos(prefetch, BasicQosOptions::default()).await.map_err(fault)?;
@@ -230,11 +235,11 @@ impl Seek<'_> {
         arguments.insert("x-stream-offset".into(), from);
         let options = BasicConsumeOptions::default();
         let consumer = channel.basic_consume(self.stream.clone(), "".into(), options, arguments).await;
-        Ok(Reading { consumer: consumer.map_err(fault)?, channel })
+        Ok(StreamConsumer { consumer: consumer.map_err(fault)?, channel })
     }
 
     /// Writes a marker without a claim.
-    async fn mark(&self, nonce: u64) -> Result<(), Fault> {
+    async fn mark(&self, nonce: u64) -> Result<(), RabbitMqFault> {
         let pending = markers::publish_of(self.stream, &Marker { nonce, node: self.node, claim: None }, None);
         let confirmed = timeout(CONFIRM_LIMIT, confirm(self.publisher, &pending)).await;
         confirmed
@@ -252,6 +257,6 @@ fn offset_value(offset: u64) -> AMQPValue {
 }
 
 /// Ends a look into the stream. It fails only if the connection has, and then so does what comes next.
-async fn close(reading: &Reading) {
+async fn close(reading: &StreamConsumer) {
     let _ = reading.channel.close(200, "seen".into()).await;
 }

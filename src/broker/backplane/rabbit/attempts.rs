@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::base::log_limiter::RateLimit;
 
-use super::fault::Fault;
+use super::fault::RabbitMqFault;
 
 /// Between two log lines about attempts that fail for the same reason.
 const REMIND_EVERY: Duration = Duration::from_secs(60);
@@ -17,7 +17,7 @@ pub(super) struct Attempts(Vec<Attempt>);
 #[derive(Debug)]
 struct Attempt {
     /// None since it worked.
-    fault: Option<Fault>,
+    fault: Option<RabbitMqFault>,
     reminder: RateLimit,
 }
 
@@ -29,17 +29,22 @@ impl Attempts {
     }
 
     /// One has failed at the address of this number. Returns the fault if it is to be logged.
-    pub(super) fn failed(&mut self, address: usize, fault: Fault, now: Instant) -> Option<&Fault> {
+    pub(super) fn failed(
+        &mut self,
+        address: usize,
+        fault: RabbitMqFault,
+        now: Instant,
+    ) -> Option<&RabbitMqFault> {
         let attempt = &mut self.0[address];
         let before = attempt.fault.replace(fault).map(|before| before.to_string());
-        if before != attempt.fault.as_ref().map(Fault::to_string) {
+        if before != attempt.fault.as_ref().map(RabbitMqFault::to_string) {
             attempt.reminder = RateLimit::new(REMIND_EVERY);
         }
         attempt.reminder.allow(now).and(attempt.fault.as_ref())
     }
 
     /// Why the first of the nodes that answer refuses us, as of the latest attempt at each; none where all are away.
-    pub(super) fn refusal(&self) -> Option<&Fault> {
+    pub(super) fn refusal(&self) -> Option<&RabbitMqFault> {
         self.0.iter().filter_map(|attempt| attempt.fault.as_ref()).find(|fault| fault.is_refusal())
     }
 
@@ -56,7 +61,7 @@ mod tests {
     use super::super::fault::FaultKind;
     use super::*;
 
-    fn away(node: &str) -> Fault {
+    fn away(node: &str) -> RabbitMqFault {
         FaultKind::NoAnswer { node: node.to_owned() }.into()
     }
 
@@ -97,7 +102,7 @@ mod tests {
         assert!(attempts.refusal().is_none());
         attempts.failed(1, refuses(), now);
         attempts.failed(0, away("a"), now);
-        let told = attempts.refusal().map(Fault::to_string);
+        let told = attempts.refusal().map(RabbitMqFault::to_string);
         assert_eq!(told.as_deref(), Some("RabbitMQ at b: the vhost (virtual host) is not ready (no)"));
         attempts.failed(1, away("b"), now);
         assert!(attempts.refusal().is_none());

@@ -37,14 +37,14 @@ pub(super) type Key = Arc<str>;
 
 /// When buckets begin.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Room {
+pub(super) struct BindingLimits {
     /// Topics with a binding of their own; and topics that nobody subscribes to any more, at most.
     pub(super) topics: usize,
     /// Buckets by first words.
     pub(super) buckets: usize,
 }
 
-impl Default for Room {
+impl Default for BindingLimits {
     /// lapin removes one of 10,000 bindings in about 0.1 ms.
     fn default() -> Self {
         Self { topics: 10_000, buckets: 1_000 }
@@ -62,7 +62,7 @@ pub(super) enum Order {
 #[derive(Debug)]
 pub(super) struct Bindings {
     linger: Duration,
-    room: Room,
+    limits: BindingLimits,
     wanted: HashMap<TopicName, Wanted>,
     bindings: HashMap<Key, Binding>,
     /// Bindings that are buckets.
@@ -106,10 +106,10 @@ struct Binding {
 
 impl Bindings {
     /// None so far. Topics are wanted `linger` longer than they have subscribers.
-    pub(super) fn new(linger: Duration, room: Room) -> Self {
+    pub(super) fn new(linger: Duration, limits: BindingLimits) -> Self {
         Self {
             linger,
-            room,
+            limits,
             wanted: HashMap::new(),
             bindings: HashMap::new(),
             buckets: 0,
@@ -153,7 +153,7 @@ impl Bindings {
         self.left += 1;
         wanted.lingers = Some(self.left);
         self.lingering.insert(self.left, (now + self.linger, Arc::clone(topic)));
-        while (!self.is_linked || self.lingering.len() > self.room.topics) && self.end_first() {}
+        while (!self.is_linked || self.lingering.len() > self.limits.topics) && self.end_first() {}
     }
 
     /// Whether a topic has subscribers, or had until lately: all of its messages come, or will be known to have
@@ -264,10 +264,11 @@ impl Bindings {
 
     /// By what to bind a topic, and whether that is a bucket.
     fn place(&self, topic: &TopicName) -> (Key, bool) {
-        if self.bindings.len() - self.buckets < self.room.topics {
+        if self.bindings.len() - self.buckets < self.limits.topics {
             return (Arc::clone(topic), false);
         }
-        let has_room = |bucket: &Key| self.bindings.contains_key(bucket) || self.buckets < self.room.buckets;
+        let has_room =
+            |bucket: &Key| self.bindings.contains_key(bucket) || self.buckets < self.limits.buckets;
         (bucket_of(topic).filter(has_room).unwrap_or_else(|| EVERYTHING.into()), true)
     }
 
@@ -310,7 +311,7 @@ impl Bindings {
         if let Some(wanted) = self.wanted.remove(&topic) {
             self.release(&wanted.key);
         }
-        if self.buckets > 0 && self.wanted.len() <= self.room.topics / 2 {
+        if self.buckets > 0 && self.wanted.len() <= self.limits.topics / 2 {
             self.empty_buckets();
         }
         true

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::address::Address;
 use super::amqp_filter::Terms;
-use super::fault::{Fault, FaultKind};
+use super::fault::{FaultKind, RabbitMqFault};
 use super::transport;
 
 /// Time limit from the first packet to a connection with TLS.
@@ -23,7 +23,11 @@ const OPEN_LIMIT: Duration = Duration::from_secs(15);
 ///
 /// # Errors
 /// What is wrong, and whether it may pass.
-pub(super) async fn connect(address: &Address, name: &str, is_careful: bool) -> Result<Connection, Fault> {
+pub(super) async fn connect(
+    address: &Address,
+    name: &str,
+    is_careful: bool,
+) -> Result<Connection, RabbitMqFault> {
     let properties = ConnectionProperties::default().with_connection_name(name.into());
     let tls = address.tls().await?;
     let lifeline = Lifeline::default();
@@ -45,7 +49,7 @@ pub(super) async fn connect(address: &Address, name: &str, is_careful: bool) -> 
     let opened = timeout(OPEN_LIMIT, opening).await;
     let opened = opened.map_err(|_| FaultKind::NoAnswer { node: address.to_string() })?;
     lifeline.release();
-    let connection = opened.map_err(|error| Fault::connecting(error, address))?;
+    let connection = opened.map_err(|error| RabbitMqFault::connecting(error, address))?;
     agreed.set_frame_max(connection.configuration().frame_max());
     Ok(connection)
 }

@@ -24,7 +24,7 @@ use tokio::select;
 use super::markers;
 use super::message_cost;
 use super::prefetch::Prefetch;
-use super::topology::Kind;
+use super::topology::SourceKind;
 
 /// What RabbitMQ has been asked for, and has not answered.
 type Reply<T> = Pin<Box<dyn Future<Output = lapin::Result<T>> + Send>>;
@@ -40,7 +40,7 @@ pub(super) struct RollingConsumer {
     change: Option<Change>,
     /// The delivery tag of the last message that was taken.
     last_tag: u64,
-    kind: Kind,
+    kind: SourceKind,
     /// Of a stream: the offset after that of the last message that was given.
     next_offset: Option<u64>,
 }
@@ -96,7 +96,7 @@ impl RollingConsumer {
     pub(super) fn new(
         channel: Channel,
         source: ShortString,
-        kind: Kind,
+        kind: SourceKind,
         consumer: Consumer,
         prefetch: Prefetch,
     ) -> Self {
@@ -212,7 +212,7 @@ impl RollingConsumer {
 
     /// Where it is in the stream. What a message in a queue says of that is its publisher's.
     fn offset(&self, delivery: &Delivery) -> Option<u64> {
-        markers::offset(delivery).filter(|_| self.kind == Kind::Stream)
+        markers::offset(delivery).filter(|_| self.kind == SourceKind::Stream)
     }
 
     fn note(&mut self, delivery: &Delivery) {
@@ -240,7 +240,7 @@ impl RollingConsumer {
             channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
             let options = BasicConsumeOptions::default();
             let consumer = channel.basic_consume(source.clone(), "".into(), options, arguments).await?;
-            let is_elsewhere = kind == Kind::Classic && has_one_consumer(&channel, source).await?;
+            let is_elsewhere = kind == SourceKind::Classic && has_one_consumer(&channel, source).await?;
             Ok(Beginning { consumer, is_elsewhere })
         });
         self.change = Some(Change { beginning: Some(beginning), next: None, ending: None });

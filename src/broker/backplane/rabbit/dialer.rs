@@ -11,7 +11,7 @@ use crate::config::{Amqp, Config};
 use super::address::{Address, Addresses};
 use super::attempts::Attempts;
 use super::backoff::Backoff;
-use super::fault::Fault;
+use super::fault::RabbitMqFault;
 use super::leaving::Leaving;
 use super::link::Link;
 use super::loss::Loss;
@@ -35,7 +35,7 @@ impl Dialer {
     ///
     /// # Errors
     /// What is wrong with a URL.
-    pub(super) fn new(amqp: &Amqp) -> Result<Self, Fault> {
+    pub(super) fn new(amqp: &Amqp) -> Result<Self, RabbitMqFault> {
         let addresses = Addresses::parse(&amqp.url)?;
         Ok(Self {
             attempts: Attempts::new(addresses.len()),
@@ -69,7 +69,7 @@ impl Dialer {
         &self,
         config: &Arc<Config>,
         resume_point: Option<ResumePoint>,
-    ) -> Result<Link, Fault> {
+    ) -> Result<Link, RabbitMqFault> {
         Link::open(self.node(), config, resume_point, self.is_careful).await
     }
 
@@ -79,7 +79,7 @@ impl Dialer {
         pauses: bool,
         config: &Arc<Config>,
         resume_point: Option<ResumePoint>,
-    ) -> JoinHandle<Result<Link, Fault>> {
+    ) -> JoinHandle<Result<Link, RabbitMqFault>> {
         let pause = if pauses { self.backoff.pause(rand::random()) } else { Duration::ZERO };
         let (address, config) = (Arc::clone(self.node()), Arc::clone(config));
         let (is_careful, leaving) = (self.is_careful, self.leaving.take());
@@ -101,7 +101,7 @@ impl Dialer {
 
     /// There is none. Logs why when the reason changes, and now and then as a reminder. Returns why RabbitMQ refuses us, if
     /// one does.
-    pub(super) fn failed(&mut self, fault: Fault) -> Option<Box<str>> {
+    pub(super) fn failed(&mut self, fault: RabbitMqFault) -> Option<Box<str>> {
         let is_unreadable = fault.is_unreadable();
         if let Some(reason) = self.attempts.failed(self.addresses.number(), fault, Instant::now()) {
             tracing::warn!(%reason, "no connection to RabbitMQ; trying again");

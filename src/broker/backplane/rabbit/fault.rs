@@ -15,7 +15,13 @@ use super::unconfirmed::Unconfirmed;
 /// Why an engine and RabbitMQ cannot work together. Displayed as what is wrong, where, and what to do; holds no secret.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
-pub struct Fault(#[from] FaultKind);
+pub struct RabbitMqFault(Box<FaultKind>);
+
+impl From<FaultKind> for RabbitMqFault {
+    fn from(kind: FaultKind) -> Self {
+        Self(Box::new(kind))
+    }
+}
 
 /// What is wrong. `node` is the URL of one of RabbitMQ's nodes, as far as it can be shown.
 #[derive(Debug, thiserror::Error)]
@@ -166,27 +172,28 @@ pub(super) enum AuthoritiesError {
     Task(JoinError),
 }
 
-impl Fault {
+impl RabbitMqFault {
     /// Why no connection came about.
     pub(super) fn connecting(error: lapin::Error, node: &dyn Display) -> Self {
         let node = node.to_string();
-        Self(match reply_kind(&error) {
+        match reply_kind(&error) {
             Some(AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED)) => not_allowed(node, reply_text(&error)),
             Some(AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED)) => FaultKind::Login { node, error },
             _ if is_tls(&error) => FaultKind::Tls { node, error },
             _ => FaultKind::Unreachable { node, error },
-        })
+        }
+        .into()
     }
 
     /// A step did not work out.
     pub(super) fn step(step: Step, error: lapin::Error, node: &dyn Display) -> Self {
-        Self(FaultKind::Step { node: node.to_string(), step, error })
+        FaultKind::Step { node: node.to_string(), step, error }.into()
     }
 
     /// Whether trying again without changing something is useless. At the start that ends the engine; later it is tried
     /// again nevertheless.
     pub(super) fn is_final(&self) -> bool {
-        match &self.0 {
+        match &*self.0 {
             FaultKind::Step { error, .. } => error.is_amqp_error() && !may_pass(error),
             FaultKind::Url(_)
             | FaultKind::UnreadableUrl
@@ -217,12 +224,12 @@ impl Fault {
 
     /// Whether the node answered and refuses the engine, or cannot be trusted. If not, it is away.
     pub(super) fn is_refusal(&self) -> bool {
-        self.is_final() || matches!(self.0, FaultKind::VhostDown { .. } | FaultKind::ConnectionLimit { .. })
+        self.is_final() || matches!(*self.0, FaultKind::VhostDown { .. } | FaultKind::ConnectionLimit { .. })
     }
 
     /// Whether the queue that an operator named is not there: whatever was in it is gone.
     pub(super) fn queue_is_gone(&self) -> bool {
-        match &self.0 {
+        match &*self.0 {
             FaultKind::QueueMissing { .. } => true,
             FaultKind::Step { step: Step::Consume { queue }, error, .. } => is_missing_queue(error, queue),
             _ => false,
@@ -231,7 +238,7 @@ impl Fault {
 
     /// Whether lapin could not read what RabbitMQ sent, or did not take it.
     pub(super) fn is_unreadable(&self) -> bool {
-        matches!(&self.0, FaultKind::Step { error, .. } if is_unreadable(error))
+        matches!(&*self.0, FaultKind::Step { error, .. } if is_unreadable(error))
     }
 }
 
@@ -288,7 +295,7 @@ mod tests {
                 false,
             ),
         ] {
-            let fault = Fault::connecting(said(AMQPHardError::NOTALLOWED.into(), text), &address);
+            let fault = RabbitMqFault::connecting(said(AMQPHardError::NOTALLOWED.into(), text), &address);
             let told = fault.to_string();
             assert!(told.contains(words) && told.contains(text), "{told}");
             assert_eq!((fault.is_final(), fault.is_refusal()), (is_final, true), "{text}");
@@ -299,7 +306,7 @@ mod tests {
     fn what_may_pass_does_not_end_the_engine_at_its_start() {
         let address = Address::parse(&"amqp://127.0.0.1:5672".into()).expect("a URL");
         let is_final = |error: lapin::Error| {
-            let fault = Fault::step(Step::OpenChannel, error, &address);
+            let fault = RabbitMqFault::step(Step::OpenChannel, error, &address);
             assert_eq!(fault.is_refusal(), fault.is_final(), "{fault}");
             fault.is_final()
         };

@@ -8,10 +8,10 @@ use crate::config::Amqp;
 use crate::domain::mail::TopicName;
 
 use super::binder::BinderEvent;
-use super::bindings::{Bindings, Room};
+use super::bindings::{BindingLimits, Bindings};
 use super::loss::Loss;
 use super::reply::reply_text;
-use super::{Rabbit, State};
+use super::{LinkState, Rabbit};
 
 /// The bindings that follow the subscribers, if they do.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub(super) struct Following {
 impl Following {
     /// Nothing is bound.
     pub(super) fn new(amqp: &Amqp) -> Self {
-        let bindings = || Bindings::new(amqp.binding_linger.0, Room::default());
+        let bindings = || Bindings::new(amqp.binding_linger.0, BindingLimits::default());
         Self { bindings: amqp.bindings.is_dynamic().then(bindings), greeting: None }
     }
 
@@ -48,7 +48,7 @@ impl Rabbit {
         let had_buckets = bindings.have_buckets();
         let coming = bindings.want(topic);
         if bindings.have_buckets() && !had_buckets {
-            let Room { topics, .. } = Room::default();
+            let BindingLimits { topics, .. } = BindingLimits::default();
             tracing::info!(
                 "more than {topics} topics: further ones are bound by their first word, or by `#`"
             );
@@ -92,7 +92,8 @@ impl Rabbit {
 
     /// Sends the changes of bindings that are due.
     pub(super) fn send_orders(&mut self) {
-        let (State::Linked { link, .. }, Some(bindings)) = (&mut self.state, &mut self.following.bindings)
+        let (LinkState::Linked { link, .. }, Some(bindings)) =
+            (&mut self.state, &mut self.following.bindings)
         else {
             return;
         };
@@ -131,7 +132,7 @@ impl Rabbit {
 
     /// Messages of our own queue were dropped.
     pub(super) fn overflowed(&mut self) {
-        let State::Linked { link, .. } = &self.state else { return };
+        let LinkState::Linked { link, .. } = &self.state else { return };
         tracing::warn!(
             queue = link.source(),
             "amqp.queue_max_messages" = self.config.amqp.queue_max_messages,

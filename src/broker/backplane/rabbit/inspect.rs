@@ -12,7 +12,7 @@ use crate::config::{Amqp, AmqpUrl, Config, Source};
 
 use super::address::Address;
 use super::connect::connect;
-use super::fault::{Fault, FaultKind, Step};
+use super::fault::{FaultKind, RabbitMqFault, Step};
 use super::reply::{is_forbidden, is_missing, is_missing_queue, reply_text};
 use super::topology::Topology;
 use super::wrong_peer;
@@ -26,7 +26,7 @@ pub struct Inspection {
     /// Its URL, as far as it can be shown.
     pub node: String,
     /// What is there and what an engine would declare, one sentence each; or why an engine could not use it.
-    pub found: Result<Vec<String>, Fault>,
+    pub found: Result<Vec<String>, RabbitMqFault>,
 }
 
 /// Asks each node of `amqp.url`, one after the other. Opens two connections at a time, as an engine does, and closes
@@ -46,7 +46,7 @@ pub fn inspect(config: &Config) -> std::io::Result<Vec<Inspection>> {
     Ok(config.amqp.url.iter().map(look).collect())
 }
 
-async fn look_at(url: &AmqpUrl, amqp: &Amqp) -> Result<Vec<String>, Fault> {
+async fn look_at(url: &AmqpUrl, amqp: &Amqp) -> Result<Vec<String>, RabbitMqFault> {
     let address = &Address::parse(url)?;
     let consuming = wrong_peer::unless_http(address, connect(address, "fanfare: looks", false)).await?;
     let publishing = connect(address, "fanfare: looks", false).await?;
@@ -77,7 +77,7 @@ const NOT_TRIED: &str =
 struct Look<'a>(Topology<'a>);
 
 impl Look<'_> {
-    async fn exchange(&self) -> Result<String, Fault> {
+    async fn exchange(&self) -> Result<String, RabbitMqFault> {
         let name = &self.0.amqp.exchange;
         if !self.has_exchange(name).await? {
             return Ok(format!("the topic exchange `{name}` would be declared"));
@@ -85,7 +85,7 @@ impl Look<'_> {
         Ok(as_it_is(&format!("the exchange `{name}`"), self.0.exchange().await?.as_ref()))
     }
 
-    async fn dead_letter_exchange(&self) -> Result<String, Fault> {
+    async fn dead_letter_exchange(&self) -> Result<String, RabbitMqFault> {
         let name = &self.0.amqp.dead_letter_exchange;
         if !self.has_exchange(name).await? {
             return Ok(format!("the fanout exchange `{name}` would be declared"));
@@ -99,7 +99,7 @@ impl Look<'_> {
         })
     }
 
-    async fn dead_letter_queue(&self) -> Result<String, Fault> {
+    async fn dead_letter_queue(&self) -> Result<String, RabbitMqFault> {
         let name = &self.0.amqp.dead_letter_queue;
         if !self.has_queue(name).await? {
             return Ok(format!("the queue for dead letters `{name}` would be declared"));
@@ -110,7 +110,7 @@ impl Look<'_> {
         })
     }
 
-    async fn stream(&self) -> Result<String, Fault> {
+    async fn stream(&self) -> Result<String, RabbitMqFault> {
         let name = &self.0.amqp.stream;
         if !self.has_queue(name).await? {
             return Ok(format!("the stream `{name}` would be declared"));
@@ -120,28 +120,28 @@ impl Look<'_> {
         Ok(as_it_is(&format!("the stream `{name}`"), refusal.as_ref()))
     }
 
-    async fn named_queue(&self) -> Result<String, Fault> {
+    async fn named_queue(&self) -> Result<String, RabbitMqFault> {
         self.0.named_queue().await.map(|source| format!("the queue `{}` is there", source.name))
     }
 
-    async fn has_exchange(&self, name: &str) -> Result<bool, Fault> {
+    async fn has_exchange(&self, name: &str) -> Result<bool, RabbitMqFault> {
         let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
         let (channel, kind) = (self.0.channel().await?, ExchangeKind::Topic);
         match channel.exchange_declare(name.into(), kind, options, FieldTable::default()).await {
             Ok(()) => Ok(true),
             Err(error) if is_missing(&error) => Ok(false),
-            Err(error) => Err(Fault::step(Step::FindExchange, error, self.0.address)),
+            Err(error) => Err(RabbitMqFault::step(Step::FindExchange, error, self.0.address)),
         }
     }
 
     /// One that is away is there.
-    async fn has_queue(&self, name: &str) -> Result<bool, Fault> {
+    async fn has_queue(&self, name: &str) -> Result<bool, RabbitMqFault> {
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let channel = self.0.channel().await?;
         match channel.queue_declare(name.into(), options, FieldTable::default()).await {
             Ok(_) => Ok(true),
             Err(error) if is_missing(&error) => Ok(!is_missing_queue(&error, name)),
-            Err(error) => Err(Fault::step(Step::FindQueue, error, self.0.address)),
+            Err(error) => Err(RabbitMqFault::step(Step::FindQueue, error, self.0.address)),
         }
     }
 }

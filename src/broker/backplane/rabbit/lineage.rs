@@ -90,7 +90,7 @@ pub(super) enum Finding {
 
 /// How far a node has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum ReadStage {
     /// Nothing of the stream is known, or is of any use any more.
     Blank,
     /// It reads back until the marker with this nonce comes.
@@ -130,7 +130,7 @@ impl Checksum {
 #[derive(Debug)]
 pub(super) struct Lineage {
     node: u64,
-    stage: Stage,
+    stage: ReadStage,
     /// Offset of the last message read.
     last: Option<u64>,
     anchor: Option<Anchor>,
@@ -150,7 +150,7 @@ impl Lineage {
     pub(super) fn new(node: u64) -> Self {
         Self {
             node,
-            stage: Stage::Blank,
+            stage: ReadStage::Blank,
             last: None,
             anchor: None,
             tail: Checksum::default(),
@@ -164,7 +164,7 @@ impl Lineage {
     /// Forgets everything but which generation is over: the stream is read back until the marker with the nonce
     /// `goal` comes.
     pub(super) fn begin(&mut self, goal: u64) {
-        *self = Self { stage: Stage::Loading { goal }, over: self.over, ..Self::new(self.node) };
+        *self = Self { stage: ReadStage::Loading { goal }, over: self.over, ..Self::new(self.node) };
     }
 
     /// The stream is read again from behind the anchor on.
@@ -188,7 +188,7 @@ impl Lineage {
 
     /// Whether the stream has to be read back first: it was never read, or was found to be rewound.
     pub(super) fn is_blank(&self) -> bool {
-        self.stage == Stage::Blank
+        self.stage == ReadStage::Blank
     }
 
     /// By which the stream is recognised after a lost link. None: it has to be read back.
@@ -198,12 +198,12 @@ impl Lineage {
 
     /// Whether the stream has been read back and its epoch is known.
     pub(super) fn is_live(&self) -> bool {
-        self.stage == Stage::Live
+        self.stage == ReadStage::Live
     }
 
     /// Whether everything was read, and no valid epoch was found.
     pub(super) fn lacks_epoch(&self) -> bool {
-        self.stage == Stage::WithoutEpoch
+        self.stage == ReadStage::WithoutEpoch
     }
 
     /// The offset of the message that comes next.
@@ -253,19 +253,19 @@ impl Lineage {
         if marker.claim.is_some() && verdict != Verdict::Senseless {
             self.dead_letterer = Some(marker.node);
         }
-        let has_arrived = self.stage == Stage::Loading { goal: marker.nonce };
+        let has_arrived = self.stage == ReadStage::Loading { goal: marker.nonce };
         if has_arrived {
-            self.stage = Stage::WithoutEpoch;
+            self.stage = ReadStage::WithoutEpoch;
         }
         match (self.stage, self.epoch_that_holds()) {
-            (Stage::WithoutEpoch, None) if has_arrived => Finding::NoEpoch,
-            (Stage::WithoutEpoch, Some(epoch)) => {
-                self.stage = Stage::Live;
+            (ReadStage::WithoutEpoch, None) if has_arrived => Finding::NoEpoch,
+            (ReadStage::WithoutEpoch, Some(epoch)) => {
+                self.stage = ReadStage::Live;
                 self.over = None;
                 Finding::CaughtUp(epoch)
             }
-            (Stage::Live, Some(epoch)) if verdict == Verdict::Wins => Finding::Renamed(epoch),
-            (Stage::Live, _) if verdict == Verdict::Loses && was_dead_letterer => Finding::Contested,
+            (ReadStage::Live, Some(epoch)) if verdict == Verdict::Wins => Finding::Renamed(epoch),
+            (ReadStage::Live, _) if verdict == Verdict::Loses && was_dead_letterer => Finding::Contested,
             _ => Finding::Nothing,
         }
     }

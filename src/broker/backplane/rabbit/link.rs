@@ -16,12 +16,12 @@ use tokio::time::timeout;
 use crate::config::{Bindings, Config};
 
 use super::address::Address;
-use super::attach::{Reading, Seek, Start};
+use super::attach::{Seek, Start, StreamConsumer};
 use super::binder::{Binder, BinderEvent};
 use super::bindings::Order;
 use super::connect::connect;
 use super::consumer::{RollingConsumer, Taken};
-use super::fault::{Fault, FaultKind, Step};
+use super::fault::{FaultKind, RabbitMqFault, Step};
 use super::leaving::{CLOSE_LIMIT, Leaving, SUCCESS, give_up};
 use super::lineage::Marker;
 use super::loss::{Loss, Role};
@@ -108,7 +108,7 @@ impl Link {
         config: &Arc<Config>,
         resume_point: Option<ResumePoint>,
         is_careful: bool,
-    ) -> Result<Self, Fault> {
+    ) -> Result<Self, RabbitMqFault> {
         let consuming = connect(address, "fanfare: consumes", is_careful);
         let consuming = wrong_peer::unless_http(address, consuming).await?;
         let publishing = connect(address, "fanfare: publishes", is_careful).await?;
@@ -127,8 +127,8 @@ impl Link {
         address: &Arc<Address>,
         config: &Arc<Config>,
         resume_point: Option<ResumePoint>,
-    ) -> Result<Self, Fault> {
-        let fault = |step| move |error| Fault::step(step, error, address);
+    ) -> Result<Self, RabbitMqFault> {
+        let fault = |step| move |error| RabbitMqFault::step(step, error, address);
         let amqp = &config.amqp;
         let channel = consuming.create_channel().await.map_err(fault(Step::OpenChannel))?;
         let ConsumeSource { name: queue, kind, notices } =
@@ -151,7 +151,7 @@ impl Link {
         let publishes = open(Traffic::Publishes).await.map_err(fault(Step::OpenPublishChannel))?;
         let dead_letters = open(Traffic::DeadLetters).await.map_err(fault(Step::OpenDeadLetterChannel))?;
         let prefetch = Prefetch::new(amqp.prefetch, amqp.prefetch_bytes);
-        let (Reading { channel, consumer }, start) = match resume_point {
+        let (StreamConsumer { channel, consumer }, start) = match resume_point {
             Some(ResumePoint { anchor, reach, node }) => {
                 let (connection, publisher, stream) = (&consuming, publishes.channel(), &queue);
                 let prefetch = prefetch.current();
@@ -167,7 +167,7 @@ impl Link {
                 let consumer = channel.basic_consume(queue.clone(), "".into(), options, arguments);
                 let consume = Step::Consume { queue: queue.to_string() };
                 let consumer = consumer.await.map_err(fault(consume))?;
-                (Reading { channel, consumer }, None)
+                (StreamConsumer { channel, consumer }, None)
             }
         };
         Ok(Self {

@@ -10,7 +10,7 @@ use lapin::message::Delivery;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
 use crate::base::clock::UnixTime;
-use crate::broker::backplane::event::{Message, Place};
+use crate::broker::backplane::event::{Message, StreamPlace};
 use crate::broker::payload::{Compression, Content, Undeliverable};
 use crate::domain::mail::{MESSAGE_TOPICS_MAX, TopicName};
 
@@ -19,7 +19,7 @@ use super::envelope::Envelope;
 use super::headers::{COPIES, KEY, MICROSECONDS, MILLISECONDS, OFFSET, PERSISTENT, TOPICS};
 
 /// A message as it was delivered, and where it stands in the stream, if it comes from one.
-pub(super) fn receive(delivery: Delivery, place: Option<Place>) -> Message {
+pub(super) fn receive(delivery: Delivery, place: Option<StreamPlace>) -> Message {
     let Delivery { delivery_tag, routing_key, properties, data, .. } = delivery;
     let none = FieldTable::default();
     let headers = properties.headers().as_ref().unwrap_or(&none);
@@ -50,7 +50,7 @@ pub(super) fn receive(delivery: Delivery, place: Option<Place>) -> Message {
 
 /// A message of the stream that came without its offset, at a place that follows from the message before it. It cannot be
 /// delivered: where it stands is told in its dead letter only.
-pub(super) fn receive_unplaced(mut delivery: Delivery, place: Place) -> Message {
+pub(super) fn receive_unplaced(mut delivery: Delivery, place: StreamPlace) -> Message {
     let mut headers = delivery.properties.headers().clone().unwrap_or_default();
     if let Ok(offset) = i64::try_from(place.offset - 1) {
         headers.insert(OFFSET.into(), AMQPValue::LongLongInt(offset));

@@ -3,7 +3,7 @@
 //! A [`Link`] is two connections, one that consumes and one that publishes. RabbitMQ blocks connections that publish
 //! when it is short of memory, and a blocked connection would not send acknowledgements either. Both are built together
 //! and given up together, so that there are two states only: away, and linked. lapin's own recovery is not used: it
-//! cannot restore queues with server-generated names, and does not report the gap.
+//! cannot restore queues with server-generated names, and does not report what was missed.
 //!
 //! Publishes do not depend on a link: [`outgoing`] keeps each until it is confirmed or its time is over, and
 //! sends it over the next link if this one is lost. Dead letters have a channel of their own.
@@ -88,7 +88,7 @@ use loss::Loss;
 use publishes::PendingPublishes;
 use reading::StreamReading;
 
-pub use fault::Fault;
+pub use fault::RabbitMqFault;
 pub use inspect::{Inspection, inspect};
 pub use publish_once::{PublishError, publish_once};
 
@@ -99,7 +99,7 @@ const START_ROUND: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(in crate::broker) struct Rabbit {
     config: Arc<Config>,
-    state: State,
+    state: LinkState,
     dialer: Dialer,
     reading: StreamReading,
     following: Following,
@@ -115,9 +115,9 @@ pub(in crate::broker) struct Rabbit {
 }
 
 #[derive(Debug)]
-enum State {
+enum LinkState {
     /// The next link is being built, after a pause.
-    Away(JoinHandle<Result<Link, Fault>>),
+    Away(JoinHandle<Result<Link, RabbitMqFault>>),
     Linked {
         link: Box<Link>,
         since: Instant,
@@ -129,13 +129,13 @@ enum State {
 /// What comes of waiting.
 #[expect(clippy::large_enum_variant, reason = "see `link::Next`")]
 enum Happening {
-    Attempted(Box<Result<Link, Fault>>),
+    Attempted(Box<Result<Link, RabbitMqFault>>),
     Link(link::Next),
     /// Messages may be taken from now on.
     TimeToTake,
 }
 
-impl State {
+impl LinkState {
     /// Waits for what happens next. Can be dropped at any time without loss.
     async fn next(&mut self, take: bool, taking_from: tokio::time::Instant) -> Happening {
         match self {
@@ -175,11 +175,11 @@ impl Rabbit {
     ///
     /// # Errors
     /// What all nodes refuse, or what is wrong with a URL, in words for the operator.
-    pub(in crate::broker) async fn start(config: &Arc<Config>) -> Result<Self, Vec<Fault>> {
+    pub(in crate::broker) async fn start(config: &Arc<Config>) -> Result<Self, Vec<RabbitMqFault>> {
         let amqp = &config.amqp;
         let mut rabbit = Self {
             config: Arc::clone(config),
-            state: State::Over,
+            state: LinkState::Over,
             dialer: Dialer::new(amqp).map_err(|fault| vec![fault])?,
             reading: StreamReading::new(config, Instant::now()),
             following: Following::new(amqp),
@@ -196,7 +196,7 @@ impl Rabbit {
     }
 
     /// Tries one node after the other, and goes on in the background if none can be reached.
-    async fn first_round(&mut self) -> Result<(), Vec<Fault>> {
+    async fn first_round(&mut self) -> Result<(), Vec<RabbitMqFault>> {
         let begun = Instant::now();
         let mut refusals = Vec::new();
         for _ in 0..self.dialer.nodes() {
@@ -284,10 +284,10 @@ impl Rabbit {
         if self.winding_down {
             link.wind_down();
         } else if !self.reading.linked(link.start(), &mut self.events) {
-            let gap = !self.has_named_queue() || std::mem::take(&mut self.queue_was_gone);
-            self.begin_to_bind(Event::Connected { gap });
+            let has_missed = !self.has_named_queue() || std::mem::take(&mut self.queue_was_gone);
+            self.begin_to_bind(Event::Connected { has_missed });
         }
-        self.state = State::Linked { link: Box::new(link), since: Instant::now() };
+        self.state = LinkState::Linked { link: Box::new(link), since: Instant::now() };
     }
 
     /// A queue of this node's own ends with the connection; a named one keeps what is sent meanwhile unless somebody
@@ -297,7 +297,8 @@ impl Rabbit {
     }
 
     fn lost(&mut self, loss: &Loss) {
-        let State::Linked { mut link, since } = std::mem::replace(&mut self.state, State::Over) else {
+        let LinkState::Linked { mut link, since } = std::mem::replace(&mut self.state, LinkState::Over)
+        else {
             return;
         };
         let rabbitmq = self.dialer.node();
@@ -315,14 +316,14 @@ impl Rabbit {
     /// only while publishes are left.
     fn try_again(&mut self, all_had_their_turn: bool) {
         if self.winding_down && self.pending.is_empty() {
-            self.state = State::Over;
+            self.state = LinkState::Over;
             return;
         }
         let resume_point = self.resume_point();
-        self.state = State::Away(self.dialer.dial(all_had_their_turn, &self.config, resume_point));
+        self.state = LinkState::Away(self.dialer.dial(all_had_their_turn, &self.config, resume_point));
     }
 
-    fn attempt_failed(&mut self, fault: Fault) {
+    fn attempt_failed(&mut self, fault: RabbitMqFault) {
         self.reading.attempted();
         self.queue_was_gone |= fault.queue_is_gone();
         self.events.push_back(Event::NotConnected { refusal: self.dialer.failed(fault) });
@@ -330,8 +331,8 @@ impl Rabbit {
 
     /// When [`Self::pass_time`] has something to do next.
     fn next_change(&self) -> Option<Instant> {
-        let rooms = [self.pending.next_change(), self.reader_is_due(), self.following.next_change()];
-        rooms.into_iter().flatten().min()
+        let changes = [self.pending.next_change(), self.reader_is_due(), self.following.next_change()];
+        changes.into_iter().flatten().min()
     }
 
     fn pass_time(&mut self) {
@@ -348,7 +349,7 @@ impl Rabbit {
     }
 
     pub(in crate::broker) fn acknowledge(&mut self, tag: u64) {
-        if let State::Linked { link, .. } = &mut self.state {
+        if let LinkState::Linked { link, .. } = &mut self.state {
             link.acknowledge(tag);
         }
     }
@@ -357,15 +358,15 @@ impl Rabbit {
     pub(in crate::broker) fn wind_down(&mut self) {
         self.winding_down = true;
         match &mut self.state {
-            State::Linked { link, .. } => {
+            LinkState::Linked { link, .. } => {
                 self.reading.drop_marker();
                 link.wind_down();
             }
-            State::Away(attempt) if self.pending.is_empty() => {
+            LinkState::Away(attempt) if self.pending.is_empty() => {
                 attempt.abort();
-                self.state = State::Over;
+                self.state = LinkState::Over;
             }
-            State::Away(_) | State::Over => {}
+            LinkState::Away(_) | LinkState::Over => {}
         }
     }
 
@@ -375,14 +376,14 @@ impl Rabbit {
 
     /// How many messages RabbitMQ sends before some are acknowledged: less than `amqp.prefetch` after large ones.
     pub(in crate::broker) fn prefetch(&self) -> u64 {
-        let of_link = if let State::Linked { link, .. } = &self.state { link.prefetch() } else { None };
+        let of_link = if let LinkState::Linked { link, .. } = &self.state { link.prefetch() } else { None };
         of_link.unwrap_or(self.config.amqp.prefetch).into()
     }
 
     /// Closes the link, within the time that closing connections may take.
     pub(in crate::broker) async fn close(mut self) {
         self.pending.close();
-        if let State::Linked { link, .. } = self.state {
+        if let LinkState::Linked { link, .. } = self.state {
             link.close(self.reading.last_marker()).await;
         }
     }

@@ -60,7 +60,7 @@ mod postponed;
 mod stage;
 
 use postponed::{Destination, Postponed};
-use stage::{Publish, Stage};
+use stage::{Publish, PublishStage};
 
 pub(super) use stage::{Purpose, Settled};
 
@@ -134,11 +134,11 @@ impl Outgoing {
             message: Arc::new(message),
             bytes,
             failure: None,
-            stage: Stage::Waiting,
+            stage: PublishStage::Waiting,
         };
         self.shares.add(sender, bytes);
         self.publishes.insert(number, publish, has_limit.then(|| now + self.limit));
-        self.enter(number, Stage::Waiting);
+        self.enter(number, PublishStage::Waiting);
     }
 
     fn destination(&self, message: &PendingPublish) -> Destination {
@@ -156,13 +156,13 @@ impl Outgoing {
     }
 
     /// Changes the stage, and everything that follows from it but `postponed`.
-    fn set_stage(&mut self, number: u64, stage: Stage) {
+    fn set_stage(&mut self, number: u64, stage: PublishStage) {
         self.exit(number);
         self.enter(number, stage);
     }
 
     /// Takes a publish out of all that follows from its stage. Returns the stage.
-    fn exit(&mut self, number: u64) -> Option<Stage> {
+    fn exit(&mut self, number: u64) -> Option<PublishStage> {
         let &Publish { sender, stage, .. } = self.publishes.get(number)?;
         if stage.is_due() {
             self.due.remove(sender, number);
@@ -179,7 +179,7 @@ impl Outgoing {
         Some(stage)
     }
 
-    fn enter(&mut self, number: u64, stage: Stage) {
+    fn enter(&mut self, number: u64, stage: PublishStage) {
         let Some(publish) = self.publishes.get_mut(number) else { return };
         publish.stage = stage;
         if stage.is_due() {
@@ -219,7 +219,11 @@ impl Outgoing {
         let publish = self.publishes.get(number)?;
         let message = Arc::clone(&publish.message);
         let is_suspect = publish.stage.is_suspect();
-        let stage = if is_suspect { Stage::OnTrial { since: now } } else { Stage::UnderWay { since: now } };
+        let stage = if is_suspect {
+            PublishStage::OnTrial { since: now }
+        } else {
+            PublishStage::UnderWay { since: now }
+        };
         self.set_stage(number, stage);
         Some((number, message))
     }
@@ -240,12 +244,12 @@ impl Outgoing {
             let number = self.due.next()?;
             let publish = self.publishes.get(number).expect("what is due waits");
             let is_untried = publish.is_dead_letter() && publish.failure.is_none();
-            let place = publish.place(number);
-            if is_untried || !self.postponed.holds(place) {
+            let reference = publish.reference(number);
+            if is_untried || !self.postponed.holds(reference) {
                 return Some(number);
             }
-            self.postponed.join(place);
-            self.set_stage(number, Stage::Postponed);
+            self.postponed.join(reference);
+            self.set_stage(number, PublishStage::Postponed);
         }
     }
 
@@ -253,19 +257,19 @@ impl Outgoing {
     pub(super) fn hear(&mut self, report: Report, now: Instant) -> impl Iterator<Item = Settled> + use<> {
         let Report { number, outcome } = report;
         let stage = self.publishes.get(number).map(|publish| publish.stage);
-        let since = stage.and_then(Stage::under_way_since);
+        let since = stage.and_then(PublishStage::under_way_since);
         let mut others = Vec::new();
         let mut settled = None;
         match (outcome, since) {
-            (Outcome::Taken, Some(since)) => self.set_stage(number, Stage::Taken { since }),
+            (Outcome::Taken, Some(since)) => self.set_stage(number, PublishStage::Taken { since }),
             (Outcome::Stored, Some(since)) => settled = self.is_stored(number, since, now),
             (Outcome::NotStored, Some(since)) => others = self.is_not_stored(number, since, false, now),
             (Outcome::Unroutable, Some(since)) => others = self.is_not_stored(number, since, true, now),
             (Outcome::TooLarge, Some(_)) => settled = self.is_too_large(number, now),
-            (Outcome::Taken, None) if stage.is_some_and(Stage::is_failed) => {
-                self.set_stage(number, Stage::Failed { is_taken: true });
+            (Outcome::Taken, None) if stage.is_some_and(PublishStage::is_failed) => {
+                self.set_stage(number, PublishStage::Failed { is_taken: true });
             }
-            (_, None) if stage.is_some_and(Stage::is_failed) => drop(self.remove(number)),
+            (_, None) if stage.is_some_and(PublishStage::is_failed) => drop(self.remove(number)),
             (_, None) => {}
         }
         settled.into_iter().chain(others)
@@ -274,8 +278,8 @@ impl Outgoing {
     fn is_stored(&mut self, number: u64, since: Instant, now: Instant) -> Option<Settled> {
         let publish = self.remove(number)?;
         self.due.answered(publish.sender, since, now);
-        for number in self.postponed.was_stored(publish.place(number)) {
-            self.set_stage(number, Stage::Waiting);
+        for number in self.postponed.was_stored(publish.reference(number)) {
+            self.set_stage(number, PublishStage::Waiting);
         }
         publish.purpose.map(|purpose| purpose.settled(Ok(())))
     }
@@ -283,7 +287,7 @@ impl Outgoing {
     /// It was not sent, so nothing is left of it.
     fn is_too_large(&mut self, number: u64, now: Instant) -> Option<Settled> {
         let publish = self.remove(number)?;
-        self.postponed.remove(publish.place(number), now);
+        self.postponed.remove(publish.reference(number), now);
         publish.purpose.map(|purpose| purpose.settled(Err(Unconfirmed::TooLarge)))
     }
 
@@ -296,9 +300,9 @@ impl Outgoing {
     ) -> Vec<Settled> {
         let Some(publish) = self.publishes.get(number) else { return Vec::new() };
         self.due.answered(publish.sender, since, now);
-        let (place, in_turn) = (publish.place(number), publish.is_dead_letter());
-        self.set_stage(number, Stage::Postponed);
-        let others = self.postponed.could_not_be_stored(place, in_turn, now);
+        let (reference, in_turn) = (publish.reference(number), publish.is_dead_letter());
+        self.set_stage(number, PublishStage::Postponed);
+        let others = self.postponed.could_not_be_stored(reference, in_turn, now);
         let all = iter::once(number).chain(others);
         all.filter_map(|number| self.could_not_be_stored(number, is_unroutable, now)).collect()
     }
@@ -324,17 +328,17 @@ impl Outgoing {
             settled.extend(self.time_is_over(number, now));
         }
         while let Some(number) = self.postponed.next_probe(now) {
-            self.set_stage(number, Stage::Waiting);
+            self.set_stage(number, PublishStage::Waiting);
         }
         settled
     }
 
     fn time_is_over(&mut self, number: u64, now: Instant) -> Option<Settled> {
         let publish = self.publishes.get_mut(number)?;
-        let (place, failure) = (publish.place(number), publish.failure.take());
+        let (reference, failure) = (publish.reference(number), publish.failure.take());
         match &mut publish.purpose {
             Some(Purpose::DeadLetter { tag, .. })
-                if failure.is_none() || !self.postponed.is_refused(place) =>
+                if failure.is_none() || !self.postponed.is_refused(reference) =>
             {
                 tag.take().map(|tag| Settled::Released { tag, is_unroutable: false })
             }
@@ -346,13 +350,16 @@ impl Outgoing {
     fn fail(&mut self, number: u64, error: Unconfirmed, now: Instant) -> Option<Settled> {
         self.publishes.set_deadline(number, None);
         let publish = self.publishes.get_mut(number)?;
-        let (purpose, stage, place) = (publish.purpose.take()?, publish.stage, publish.place(number));
+        let (purpose, stage, reference) = (publish.purpose.take()?, publish.stage, publish.reference(number));
         if stage.is_under_way() {
-            self.set_stage(number, Stage::Failed { is_taken: matches!(stage, Stage::Taken { .. }) });
+            self.set_stage(
+                number,
+                PublishStage::Failed { is_taken: matches!(stage, PublishStage::Taken { .. }) },
+            );
         } else {
             self.remove(number);
         }
-        self.postponed.remove(place, now);
+        self.postponed.remove(reference, now);
         Some(purpose.settled(Err(error)))
     }
 
@@ -372,7 +379,11 @@ impl Outgoing {
         for &number in &numbers {
             let Some(stage) = self.exit(number) else { continue };
             let is_refused = refused.is_some() && stage.is_unheard();
-            let next = if is_refused || stage.is_suspect() { Stage::Suspected } else { Stage::Waiting };
+            let next = if is_refused || stage.is_suspect() {
+                PublishStage::Suspected
+            } else {
+                PublishStage::Waiting
+            };
             if let Some(text) = refused.filter(|_| is_refused && is_one && !stage.is_failed()) {
                 let purpose = self.forget(number).and_then(|publish| publish.purpose);
                 failed = purpose.map(|purpose| purpose.settled(Err(Unconfirmed::Refused(text.into()))));

@@ -92,7 +92,7 @@ impl Watch {
         let (told, losses) = mpsc::channel(1);
         let mut task = JoinSet::new();
         task.spawn(async move {
-            let reading = Reading { channel, consumer, queue, notices };
+            let reading = NoticeReader { channel, consumer, queue, notices };
             // That the watch is over shows as the end of `losses`.
             if let Err(error) = reading.watch(&told).await {
                 tracing::debug!(%error, "the watch over the queue has ended");
@@ -107,14 +107,14 @@ impl Watch {
     }
 }
 
-struct Reading {
+struct NoticeReader {
     channel: Channel,
     consumer: Consumer,
     queue: ShortString,
     notices: ShortString,
 }
 
-impl Reading {
+impl NoticeReader {
     async fn watch(mut self, told: &mpsc::Sender<()>) -> lapin::Result<()> {
         while let Some(notice) = self.consumer.next().await {
             let notice = notice?;

@@ -14,7 +14,7 @@ use crate::config::AmqpUrls;
 
 use super::address::{Address, Addresses};
 use super::connect::connect;
-use super::fault::{Fault, Step};
+use super::fault::{RabbitMqFault, Step};
 use super::ids::Ids;
 use super::pending_publish::PendingPublish;
 use super::publisher::confirm;
@@ -27,7 +27,7 @@ use super::{message, wrong_peer};
 pub enum PublishError {
     /// A URL is wrong, or RabbitMQ cannot be reached, or it refuses the connection.
     #[error(transparent)]
-    RabbitMq(#[from] Fault),
+    RabbitMq(#[from] RabbitMqFault),
     /// The process gets no event loop.
     #[error("no event loop: {0}")]
     EventLoop(io::Error),
@@ -146,7 +146,7 @@ async fn publish(
         }
         future::pending::<()>().await;
     };
-    let fault = |error| Fault::step(Step::OpenChannel, error, address);
+    let fault = |error| RabbitMqFault::step(Step::OpenChannel, error, address);
     let channel = connection.create_channel().await.map_err(fault)?;
     channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(fault)?;
     let confirmed = select! {

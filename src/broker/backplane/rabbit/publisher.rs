@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use crate::config::Config;
 
 use super::address::Address;
-use super::fault::Fault;
+use super::fault::RabbitMqFault;
 use super::pending_publish::PendingPublish;
 use super::reply::{is_missing, is_refused, reply_text};
 use super::unconfirmed::Unconfirmed;
@@ -96,7 +96,7 @@ pub(super) enum OpenError {
     #[error("{}", reply_text(.0))]
     Channel(#[from] lapin::Error),
     #[error(transparent)]
-    DeadLetters(#[from] Fault),
+    DeadLetters(#[from] RabbitMqFault),
     #[error("RabbitMQ does not open a channel")]
     Late(#[from] tokio::time::error::Elapsed),
     #[error(transparent)]

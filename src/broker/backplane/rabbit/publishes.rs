@@ -18,7 +18,7 @@ use super::outgoing::{Outgoing, Purpose, Settled};
 use super::pending_publish::PendingPublish;
 use super::publisher::{Abandoned, Report, Traffic};
 use super::unconfirmed::Unconfirmed;
-use super::{Rabbit, State, dead_letter, markers, message};
+use super::{LinkState, Rabbit, dead_letter, markers, message};
 
 /// Dead letters under way at once. With 33 that a quorum queue does not take, as one without a majority
 /// (`quorum_commands_soft_limit`, 32 by default), RabbitMQ grants their channel no more credit, and after some hundred others
@@ -283,7 +283,7 @@ impl Rabbit {
             let topic = message.topics.first().map_or("", |topic| topic);
             tracing::warn!(topic, kind, %reason, more_since_last, "a message cannot be delivered, and becomes a dead letter");
         }
-        let is_linked = matches!(self.state, State::Linked { .. });
+        let is_linked = matches!(self.state, LinkState::Linked { .. });
         let place = message.place;
         let is_held = is_linked && place.is_none_or(|place| !place.is_replayed);
         let tag = is_held.then_some(message.tag);
@@ -297,7 +297,7 @@ impl Rabbit {
     pub(super) fn send_pending(&mut self) {
         // A node that winds down does not push what it publishes, so it need not be able to read it back.
         let is_too_early = (self.is_loading() || !self.is_bound()) && !self.winding_down;
-        let State::Linked { link, .. } = &mut self.state else { return };
+        let LinkState::Linked { link, .. } = &mut self.state else { return };
         if link.takes_publishes(Traffic::Publishes)
             && let Some((marker, settled)) = self.reading.take_marker()
         {

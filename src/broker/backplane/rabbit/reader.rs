@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use foldhash::fast::RandomState as Fingerprints;
 use lapin::message::Delivery;
 
-use crate::broker::backplane::event::{Event, Message, Place};
+use crate::broker::backplane::event::{Event, Message, StreamPlace};
 use crate::config::{Config, Interval};
 use crate::domain::mail::Epoch;
 
@@ -116,7 +116,7 @@ impl Reader {
                 self.end = top + 1;
                 self.next = self.lineage.anchor().map_or(0, |anchor| anchor.offset + 1);
                 self.lineage.resume();
-                events.push_back(Event::Connected { gap: false });
+                events.push_back(Event::Connected { has_missed: false });
                 // When it comes, all that waited has been read.
                 Some(self.marker(rand::random(), None, now))
             }
@@ -175,7 +175,7 @@ impl Reader {
             events.push_back(Event::HistoryRemoved { topic: topic.into(), tag, offset: offset + 1 });
             return None;
         }
-        let place = Place {
+        let place = StreamPlace {
             offset: offset + 1,
             is_replayed: role.replayed,
             is_ours_to_dead_letter: role.is_dead_letterer,
@@ -196,7 +196,7 @@ impl Reader {
         }
         self.coverage.read(offset);
         let is_ours_to_dead_letter = self.lineage.is_dead_letterer();
-        let place = Place { offset: offset + 1, is_replayed: false, is_ours_to_dead_letter };
+        let place = StreamPlace { offset: offset + 1, is_replayed: false, is_ours_to_dead_letter };
         Event::Message(message::receive_unplaced(delivery, place))
     }
 
@@ -235,7 +235,7 @@ impl Reader {
         }
         let is_wanted = self.coverage.read_again(offset);
         let is_publication = !is_marker && markers::removed(&delivery).is_none();
-        let place = Place { offset: offset + 1, is_replayed: true, is_ours_to_dead_letter: true };
+        let place = StreamPlace { offset: offset + 1, is_replayed: true, is_ours_to_dead_letter: true };
         (is_wanted && is_publication).then(|| match told {
             Some(_) => message::receive(delivery, Some(place)),
             None => message::receive_unplaced(delivery, place),
@@ -280,7 +280,7 @@ impl Reader {
             Finding::CaughtUp(epoch) => {
                 self.caught_up(&epoch, now);
                 events.push_back(Event::CaughtUp { epoch });
-                events.push_back(Event::Connected { gap: true });
+                events.push_back(Event::Connected { has_missed: true });
                 self.was_live = true;
                 self.claim(now)
             }

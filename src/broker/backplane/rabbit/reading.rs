@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use lapin::message::Delivery;
 
-use crate::broker::backplane::event::{Event, Place};
+use crate::broker::backplane::event::{Event, StreamPlace};
 use crate::config::{Config, Source};
 
 use super::attach::Start;
@@ -14,7 +14,7 @@ use super::coverage::Ticket;
 use super::lineage::Marker;
 use super::loss::Loss;
 use super::reader::{Astray, Reader, ResumePoint};
-use super::{Rabbit, State, message};
+use super::{LinkState, Rabbit, message};
 
 /// The reader of a stream, and what it wants done. Nothing where the source is a queue.
 #[derive(Debug)]
@@ -80,7 +80,7 @@ impl StreamReading {
     }
 
     /// The dead letter of the message at this place is sent. The ticket is for when it is safe.
-    pub(super) fn sends(&mut self, place: Option<Place>) -> Option<Ticket> {
+    pub(super) fn sends(&mut self, place: Option<StreamPlace>) -> Option<Ticket> {
         let (place, reader) = place.zip(self.reader.as_mut())?;
         Some(reader.coverage.sends(place.offset - 1))
     }
@@ -110,11 +110,11 @@ impl Rabbit {
 
     /// Whether a stream is being read back at this moment.
     pub(in crate::broker) fn is_loading(&self) -> bool {
-        let is_reading = self.reading.reads_further || matches!(self.state, State::Linked { .. });
+        let is_reading = self.reading.reads_further || matches!(self.state, LinkState::Linked { .. });
         is_reading && self.reading.reader.as_ref().is_some_and(|reader| !reader.is_live())
     }
 
-    /// Where the stream ended when the newest link was made, as [`Place::offset`]; 0 if there is none.
+    /// Where the stream ended when the newest link was made, as [`StreamPlace::offset`]; 0 if there is none.
     pub(in crate::broker) fn stream_end(&self) -> u64 {
         self.reading.reader.as_ref().map_or(0, |reader| reader.end)
     }
@@ -126,12 +126,12 @@ impl Rabbit {
 
     /// When the reader has something to look after, while it reads.
     pub(super) fn reader_is_due(&self) -> Option<Instant> {
-        let is_reading = matches!(self.state, State::Linked { .. }) && !self.winding_down;
+        let is_reading = matches!(self.state, LinkState::Linked { .. }) && !self.winding_down;
         self.reading.reader.as_ref().filter(|_| is_reading).map(Reader::due)
     }
 
     /// Leaves a message of the stream at this place to another node, which dead-letters it.
-    pub(in crate::broker) fn leave_to_others(&mut self, place: Place) {
+    pub(in crate::broker) fn leave_to_others(&mut self, place: StreamPlace) {
         if let Some(reader) = &mut self.reading.reader {
             reader.coverage.leaves(place.offset - 1, Instant::now());
         }
@@ -144,7 +144,7 @@ impl Rabbit {
 
     /// Begins or ends to read a part of the stream again, as far as there is something to look for.
     pub(super) fn read_again(&mut self) {
-        let State::Linked { link, .. } = &mut self.state else { return };
+        let LinkState::Linked { link, .. } = &mut self.state else { return };
         let Some(reader) = self.reading.reader.as_mut().filter(|reader| reader.is_live()) else { return };
         if !self.reading.looks_later {
             reader.coverage.looked_at_all();

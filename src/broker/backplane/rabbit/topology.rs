@@ -12,7 +12,7 @@ use lapin::{Channel, Connection, ExchangeKind};
 use crate::config::{Amqp, Source};
 
 use super::address::Address;
-use super::fault::{Fault, FaultKind, Object, Step};
+use super::fault::{FaultKind, Object, RabbitMqFault, Step};
 use super::overflow;
 use super::reply::{is_away, is_forbidden, is_missing, is_missing_queue, is_refused, reply_text};
 
@@ -29,20 +29,20 @@ const DURABLY: ExchangeDeclareOptions = ExchangeDeclareOptions { passive: false,
 pub(super) struct ConsumeSource {
     /// The queue or stream to consume.
     pub(super) name: ShortString,
-    pub(super) kind: Kind,
+    pub(super) kind: SourceKind,
     /// The queue that says what was dropped from it, if it is of this node's own.
     pub(super) notices: Option<ShortString>,
 }
 
 impl ConsumeSource {
-    fn new(name: ShortString, kind: Kind) -> Self {
+    fn new(name: ShortString, kind: SourceKind) -> Self {
         Self { name, kind, notices: None }
     }
 }
 
 /// What is consumed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum SourceKind {
     Stream,
     /// A classic queue by name, which others may delete and make anew.
     Classic,
@@ -51,7 +51,7 @@ pub(super) enum Kind {
     Queue,
 }
 
-impl Kind {
+impl SourceKind {
     /// What a consumer has to be asked for with.
     pub(super) fn consumer_arguments(self) -> FieldTable {
         let mut arguments = FieldTable::default();
@@ -70,12 +70,12 @@ pub(super) async fn prepare(
     channel: &Channel,
     amqp: &Amqp,
     address: &Address,
-) -> Result<ConsumeSource, Fault> {
+) -> Result<ConsumeSource, RabbitMqFault> {
     let topology = Topology { connection, amqp, address };
     topology.exchange().await?;
     topology.dead_letters().await?;
     match amqp.source {
-        Source::Stream => Ok(ConsumeSource::new(topology.stream().await?, Kind::Stream)),
+        Source::Stream => Ok(ConsumeSource::new(topology.stream().await?, SourceKind::Stream)),
         Source::Queue if amqp.queue.is_empty() => topology.own_queue(channel).await,
         Source::Queue => topology.named_queue().await,
     }
@@ -86,7 +86,7 @@ pub(super) async fn prepare_dead_letters(
     connection: &Connection,
     amqp: &Amqp,
     address: &Address,
-) -> Result<(), Fault> {
+) -> Result<(), RabbitMqFault> {
     Topology { connection, amqp, address }.dead_letters().await
 }
 
@@ -123,7 +123,7 @@ pub(super) struct Topology<'a> {
 }
 
 impl Topology<'_> {
-    pub(super) async fn channel(&self) -> Result<Channel, Fault> {
+    pub(super) async fn channel(&self) -> Result<Channel, RabbitMqFault> {
         let channel = self.connection.create_channel().await;
         channel.map_err(|error| self.failed(Step::OpenChannel, error))
     }
@@ -131,7 +131,7 @@ impl Topology<'_> {
     /// An exchange that is there is used as it is, except if its type makes our bindings mean something
     /// else: patterns are for topic exchanges only. With a named queue the bindings are the operator's. Returns why
     /// RabbitMQ refused to declare one that is used as it is.
-    pub(super) async fn exchange(&self) -> Result<Option<lapin::Error>, Fault> {
+    pub(super) async fn exchange(&self) -> Result<Option<lapin::Error>, RabbitMqFault> {
         let name = &self.amqp.exchange;
         let Err(error) = self.declare_exchange(name, ExchangeKind::Topic, DURABLY).await? else {
             return Ok(None);
@@ -148,7 +148,7 @@ impl Topology<'_> {
 
     /// The exchange for what cannot be delivered, and the queue that keeps the latest of it. Every dead letter has to get
     /// from the one into the other, or into whatever else an operator has bound: what does not is counted.
-    async fn dead_letters(&self) -> Result<(), Fault> {
+    async fn dead_letters(&self) -> Result<(), RabbitMqFault> {
         let exchange = &self.amqp.dead_letter_exchange;
         let pattern = self.dead_letter_exchange().await?;
         let (Some(queue), Some(pattern)) = (self.dead_letter_queue().await?, pattern) else { return Ok(()) };
@@ -169,7 +169,7 @@ impl Topology<'_> {
 
     /// Declares the exchange for dead letters, or finds one. Returns the pattern by which a queue gets everything from
     /// it; none if there is no such pattern, or if its type may not be asked for.
-    pub(super) async fn dead_letter_exchange(&self) -> Result<Option<&'static str>, Fault> {
+    pub(super) async fn dead_letter_exchange(&self) -> Result<Option<&'static str>, RabbitMqFault> {
         let exchange = &self.amqp.dead_letter_exchange;
         for (kind, pattern) in [(ExchangeKind::Fanout, ""), (ExchangeKind::Topic, "#")] {
             let Err(error) = self.declare_exchange(exchange, kind, DURABLY).await? else {
@@ -196,7 +196,7 @@ impl Topology<'_> {
     }
 
     /// Declares the queue for dead letters. None: there is none for now, and the operator's bindings have to do.
-    pub(super) async fn dead_letter_queue(&self) -> Result<Option<&str>, Fault> {
+    pub(super) async fn dead_letter_queue(&self) -> Result<Option<&str>, RabbitMqFault> {
         let queue = &self.amqp.dead_letter_queue;
         let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
         let arguments = dead_letter_arguments(self.amqp);
@@ -217,7 +217,7 @@ impl Topology<'_> {
     }
 
     /// The stream, bound.
-    async fn stream(&self) -> Result<ShortString, Fault> {
+    async fn stream(&self) -> Result<ShortString, RabbitMqFault> {
         let name = &self.amqp.stream;
         match self.declare_stream().await? {
             None => {}
@@ -238,7 +238,7 @@ impl Topology<'_> {
 
     /// Declares the stream. One that is there is used as it is, with other limits than ours, or without the right to
     /// declare it; then, returns why RabbitMQ refused.
-    pub(super) async fn declare_stream(&self) -> Result<Option<lapin::Error>, Fault> {
+    pub(super) async fn declare_stream(&self) -> Result<Option<lapin::Error>, RabbitMqFault> {
         let name = &self.amqp.stream;
         let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
         let arguments = stream_arguments(self.amqp);
@@ -252,7 +252,7 @@ impl Topology<'_> {
 
     /// Asks a queue for what only a stream can give, before anything is bound to it. What it does not have by
     /// the name of its type, RabbitMQ tells after other differences, if at all.
-    async fn is_stream(&self, name: &str, refusal: &lapin::Error) -> Result<(), Fault> {
+    async fn is_stream(&self, name: &str, refusal: &lapin::Error) -> Result<(), RabbitMqFault> {
         let channel = self.channel().await?;
         let fault = |error: lapin::Error| {
             if is_missing_queue(&error, name) {
@@ -272,7 +272,7 @@ impl Topology<'_> {
     }
 
     /// A queue that ends with the connection, and another one for what it drops.
-    async fn own_queue(&self, channel: &Channel) -> Result<ConsumeSource, Fault> {
+    async fn own_queue(&self, channel: &Channel) -> Result<ConsumeSource, RabbitMqFault> {
         let fault = |error| self.failed(Step::UseOwnQueue, error);
         let notices = overflow::declare_notices(channel).await.map_err(fault)?;
         // Not auto-delete: a consumer may end for another one to begin.
@@ -282,11 +282,11 @@ impl Topology<'_> {
         for pattern in self.amqp.bindings.patterns() {
             self.bind(channel, name.as_str(), &self.amqp.exchange, pattern).await?;
         }
-        Ok(ConsumeSource { name, kind: Kind::Queue, notices: Some(notices) })
+        Ok(ConsumeSource { name, kind: SourceKind::Queue, notices: Some(notices) })
     }
 
     /// The queue that an operator declared and bound.
-    pub(super) async fn named_queue(&self) -> Result<ConsumeSource, Fault> {
+    pub(super) async fn named_queue(&self) -> Result<ConsumeSource, RabbitMqFault> {
         let name = &self.amqp.queue;
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let channel = self.channel().await?;
@@ -302,11 +302,11 @@ impl Topology<'_> {
 
     /// Asks a queue for what only a stream can give: as a queue, a stream gives what comes from now on, and nothing of
     /// what was sent while the engine was down.
-    async fn kind_unless_stream(&self, name: &str) -> Result<Kind, Fault> {
+    async fn kind_unless_stream(&self, name: &str) -> Result<SourceKind, RabbitMqFault> {
         let channel = self.channel().await?;
         // What is refused here for another reason is refused at the next step, too.
         if channel.basic_qos(1, BasicQosOptions::default()).await.is_err() {
-            return Ok(Kind::Queue);
+            return Ok(SourceKind::Queue);
         }
         match self.consume_as_stream(&channel, name).await {
             Ok(()) => {}
@@ -315,7 +315,7 @@ impl Topology<'_> {
             }
             Err(error) => {
                 let is_classic = reply_text(&error).contains("of queue type rabbit_classic_queue");
-                return Ok(if is_classic { Kind::Classic } else { Kind::Queue });
+                return Ok(if is_classic { SourceKind::Classic } else { SourceKind::Queue });
             }
         }
         Err(FaultKind::QueueIsStream { node: self.node(), queue: name.to_owned() }.into())
@@ -330,7 +330,7 @@ impl Topology<'_> {
 
     /// Whether the queue for dead letters is there although RabbitMQ refused to declare it. What else may be wrong with it
     /// shows when it is used.
-    async fn has_dead_letter_queue(&self, name: &str, refusal: lapin::Error) -> Result<(), Fault> {
+    async fn has_dead_letter_queue(&self, name: &str, refusal: lapin::Error) -> Result<(), RabbitMqFault> {
         let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let channel = self.channel().await?;
         match channel.queue_declare(name.into(), options, FieldTable::default()).await {
@@ -343,7 +343,7 @@ impl Topology<'_> {
 
     /// Whether the queue may be bound to the exchange: a binding that nobody has is taken away, for which RabbitMQ asks
     /// for the same rights.
-    pub(super) async fn may_bind(&self, queue: &str) -> Result<(), Fault> {
+    pub(super) async fn may_bind(&self, queue: &str) -> Result<(), RabbitMqFault> {
         let exchange = self.amqp.exchange.as_str();
         let (channel, nobodys) =
             (self.channel().await?, format!("fanfare-check-{:016x}", rand::random::<u64>()));
@@ -361,13 +361,13 @@ impl Topology<'_> {
         name: &str,
         kind: ExchangeKind,
         options: ExchangeDeclareOptions,
-    ) -> Result<Result<(), lapin::Error>, Fault> {
+    ) -> Result<Result<(), lapin::Error>, RabbitMqFault> {
         let channel = self.channel().await?;
         Ok(channel.exchange_declare(name.into(), kind, options, FieldTable::default()).await)
     }
 
     /// Whether an exchange is there although RabbitMQ refused to declare it.
-    async fn is_there(&self, name: &str, refusal: &lapin::Error) -> Result<(), Fault> {
+    async fn is_there(&self, name: &str, refusal: &lapin::Error) -> Result<(), RabbitMqFault> {
         let asked = self.declare_exchange(name, ExchangeKind::Topic, PASSIVELY).await?;
         asked.map_err(|error| {
             if is_missing(&error) {
@@ -378,7 +378,13 @@ impl Topology<'_> {
         })
     }
 
-    async fn bind(&self, channel: &Channel, queue: &str, exchange: &str, pattern: &str) -> Result<(), Fault> {
+    async fn bind(
+        &self,
+        channel: &Channel,
+        queue: &str,
+        exchange: &str,
+        pattern: &str,
+    ) -> Result<(), RabbitMqFault> {
         let options = QueueBindOptions::default();
         let (queue, exchange) = (ShortString::from(queue), ShortString::from(exchange));
         let bound =
@@ -386,23 +392,23 @@ impl Topology<'_> {
         bound.map_err(|error| self.unbound(exchange.as_str(), error))
     }
 
-    fn unbound(&self, exchange: &str, error: lapin::Error) -> Fault {
+    fn unbound(&self, exchange: &str, error: lapin::Error) -> RabbitMqFault {
         self.failed(Step::Bind(exchange.to_owned()), error)
     }
 
-    fn no_exchange(&self, name: &str, error: lapin::Error) -> Fault {
+    fn no_exchange(&self, name: &str, error: lapin::Error) -> RabbitMqFault {
         self.failed(Step::UseExchange(name.to_owned()), error)
     }
 
-    fn no_queue(&self, name: &str, error: lapin::Error) -> Fault {
+    fn no_queue(&self, name: &str, error: lapin::Error) -> RabbitMqFault {
         self.failed(Step::UseQueue(name.to_owned()), error)
     }
 
-    fn failed(&self, step: Step, error: lapin::Error) -> Fault {
-        Fault::step(step, error, self.address)
+    fn failed(&self, step: Step, error: lapin::Error) -> RabbitMqFault {
+        RabbitMqFault::step(step, error, self.address)
     }
 
-    fn undeclared(&self, object: Object, refusal: lapin::Error) -> Fault {
+    fn undeclared(&self, object: Object, refusal: lapin::Error) -> RabbitMqFault {
         FaultKind::Undeclared { node: self.node(), object, refusal }.into()
     }
 

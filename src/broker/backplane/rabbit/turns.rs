@@ -1,7 +1,7 @@
 //! Which publish leaves next.
 //!
 //! * What operators send leaves at once, and so do dead letters.
-//! * Clients take turns. Only some of their publishes are under way at once ([`Window`]); the others wait here, and each
+//! * Clients take turns. Only some of their publishes are under way at once ([`SendWindow`]); the others wait here, and each
 //!   client has one turn after the other. Who has nothing under way is not kept waiting by those who do: its turn is the
 //!   next, but for every fourth one, which is somebody else's if anybody else waits.
 //! * A client's own publishes keep their order; those of different clients have none.
@@ -15,7 +15,7 @@ use rustc_hash::FxHashMap;
 
 use crate::broker::shares::{Client, Sender};
 
-use super::window::Window;
+use super::window::SendWindow;
 
 /// Turns in a row of those who have nothing under way, while others wait.
 const FRESH_TURNS: u32 = 3;
@@ -23,7 +23,7 @@ const FRESH_TURNS: u32 = 3;
 /// Publishes that are due, by sender.
 #[derive(Debug)]
 pub(super) struct Turns {
-    window: Window,
+    window: SendWindow,
     operators: BTreeSet<u64>,
     /// Clients with publishes that are due or under way.
     clients: FxHashMap<Client, Lane>,
@@ -50,7 +50,7 @@ impl Turns {
     /// There are none.
     pub(super) fn new() -> Self {
         Self {
-            window: Window::new(),
+            window: SendWindow::new(),
             operators: BTreeSet::new(),
             clients: FxHashMap::default(),
             under_way: 0,

@@ -19,7 +19,7 @@ const BELIEVED: Duration = Duration::from_secs(10);
 
 /// The window.
 #[derive(Debug)]
-pub(super) struct Window {
+pub(super) struct SendWindow {
     size: usize,
     /// How long an answer takes with the smallest window, and since when that is known; none before the first round.
     usual: Option<(Duration, Instant)>,
@@ -39,7 +39,7 @@ struct Round {
     was_full: bool,
 }
 
-impl Window {
+impl SendWindow {
     pub(super) fn new() -> Self {
         Self { size: SMALLEST, usual: None, measuring: None, round: Round::default() }
     }
@@ -95,7 +95,7 @@ mod tests {
     /// A RabbitMQ that answers in order: each publish after `latency`, and no sooner than `each` after the one before. There
     /// are always publishes that wait. Returns the largest window of the last half, and how many were answered per second.
     fn run(latency: Duration, each: Duration, length: Duration) -> (usize, u32) {
-        let mut window = Window::new();
+        let mut window = SendWindow::new();
         let begun = Instant::now();
         let (mut now, mut under_way) = (begun, std::collections::VecDeque::<(Instant, Instant)>::new());
         let (mut largest, mut answered) = (0, 0);
@@ -139,7 +139,7 @@ mod tests {
     /// A window that nobody fills says nothing about a larger one.
     #[test]
     fn the_window_does_not_grow_unless_letters_wait() {
-        let mut window = Window::new();
+        let mut window = SendWindow::new();
         let mut now = Instant::now();
         for _ in 0..10_000 {
             assert!(window.has_room(0));
@@ -152,7 +152,7 @@ mod tests {
     /// What it takes now is measured again: else one fast moment would keep the window small for ever.
     #[test]
     fn a_rabbitmq_that_has_become_slower_is_believed() {
-        let mut window = Window::new();
+        let mut window = SendWindow::new();
         let mut now = Instant::now();
         for latency in [1, 50] {
             let latency = Duration::from_millis(latency);

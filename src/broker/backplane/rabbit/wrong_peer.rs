@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use super::address::Address;
-use super::fault::{Fault, FaultKind};
+use super::fault::{FaultKind, RabbitMqFault};
 
 /// A server that has not spoken AMQP after this time may be waiting for something else. HTTP servers wait for the end
 /// of a line, which AMQP's first bytes do not have.
@@ -25,8 +25,8 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 /// Those of `connecting`, or that there is no AMQP.
 pub(super) async fn unless_http<T>(
     address: &Address,
-    connecting: impl Future<Output = Result<T, Fault>>,
-) -> Result<T, Fault> {
+    connecting: impl Future<Output = Result<T, RabbitMqFault>>,
+) -> Result<T, RabbitMqFault> {
     let mut connecting = pin!(connecting);
     let in_doubt = async {
         sleep(DOUBT_AFTER).await;
@@ -43,7 +43,7 @@ pub(super) async fn unless_http<T>(
     }
 }
 
-fn no_amqp(address: &Address) -> Fault {
+fn no_amqp(address: &Address) -> RabbitMqFault {
     FaultKind::Http { node: address.to_string() }.into()
 }
 
@@ -94,13 +94,13 @@ mod tests {
             |at: std::net::SocketAddr| Address::parse(&format!("amqp://a:hunter2@{at}").into()).unwrap();
         let slow = || async {
             sleep(Duration::from_secs(3)).await;
-            Err::<(), Fault>(FaultKind::InspectionLate.into())
+            Err::<(), RabbitMqFault>(FaultKind::InspectionLate.into())
         };
         let fault = unless_http(&address(http), slow()).await.unwrap_err();
         let told = fault.to_string();
         assert!(fault.is_final() && told.contains("management page"), "{told}");
         assert!(!told.contains("hunter2"), "{told}");
-        let at_once = async { Err::<(), Fault>(FaultKind::NoAnswer { node: "x".to_owned() }.into()) };
+        let at_once = async { Err::<(), RabbitMqFault>(FaultKind::NoAnswer { node: "x".to_owned() }.into()) };
         let fault = unless_http(&address(http), at_once).await.unwrap_err();
         assert!(fault.to_string().contains("management page"), "{fault}");
         let fault = unless_http(&address(silent.local_addr().unwrap()), slow()).await.unwrap_err();
@@ -113,7 +113,8 @@ mod tests {
         let address = Address::parse(&format!("amqp://a:b@{port}").into()).unwrap();
         let broken = "RabbitMQ at x does not answer";
         let fail = async || {
-            let at_once = async { Err::<(), Fault>(FaultKind::NoAnswer { node: "x".to_owned() }.into()) };
+            let at_once =
+                async { Err::<(), RabbitMqFault>(FaultKind::NoAnswer { node: "x".to_owned() }.into()) };
             unless_http(&address, at_once).await.unwrap_err().to_string()
         };
         assert_eq!(fail().await, broken, "nobody listens");

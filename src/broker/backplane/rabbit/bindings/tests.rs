@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 
 const LINGER: Duration = Duration::from_secs(10);
-const SMALL: Room = Room { topics: 4, buckets: 2 };
+const SMALL: BindingLimits = BindingLimits { topics: 4, buckets: 2 };
 
 /// Bindings, a clock that is moved by hand, and the other end: a queue that does what it is told when asked.
 struct Harness {
@@ -23,9 +23,9 @@ struct Harness {
 }
 
 impl Harness {
-    fn new(room: Room) -> Self {
+    fn new(limits: BindingLimits) -> Self {
         Self {
-            bindings: Bindings::new(LINGER, room),
+            bindings: Bindings::new(LINGER, limits),
             now: Instant::now(),
             sent: VecDeque::new(),
             bound: BTreeSet::new(),
@@ -34,8 +34,8 @@ impl Harness {
         }
     }
 
-    fn linked(room: Room) -> Self {
-        let mut harness = Self::new(room);
+    fn linked(limits: BindingLimits) -> Self {
+        let mut harness = Self::new(limits);
         harness.bindings.linked();
         harness
     }
@@ -160,7 +160,7 @@ fn beyond_the_room_topics_share_buckets_and_leave_them_when_there_is_room_again(
 
 #[test]
 fn a_topic_named_like_a_bucket_shares_its_binding() {
-    let mut harness = Harness::linked(Room { topics: 2, buckets: 2 });
+    let mut harness = Harness::linked(BindingLimits { topics: 2, buckets: 2 });
     for topic in ["x.#", "a", "x.1", "#", "plain"] {
         harness.want(topic);
         harness.obey_all();
@@ -220,7 +220,7 @@ fn a_new_link_begins_with_what_is_wanted_and_nobody_waits_for_a_lost_one() {
 
 #[test]
 fn what_is_refused_is_not_wanted_and_what_was_sent_with_it_is_sent_again() {
-    let mut harness = Harness::linked(Room { topics: 2, buckets: 1 });
+    let mut harness = Harness::linked(BindingLimits { topics: 2, buckets: 1 });
     for topic in ["a", "b", "x.1", "x.2"] {
         harness.want(topic);
     }
@@ -244,7 +244,7 @@ fn what_is_refused_is_not_wanted_and_what_was_sent_with_it_is_sent_again() {
 
 #[test]
 fn orders_under_way_and_topics_without_subscribers_are_bounded() {
-    let mut harness = Harness::linked(Room { topics: 3 * WINDOW, buckets: 1 });
+    let mut harness = Harness::linked(BindingLimits { topics: 3 * WINDOW, buckets: 1 });
     let topics: Vec<_> = (0..2 * WINDOW).map(|n| n.to_string()).collect();
     for topic in &topics {
         harness.want(topic);
@@ -298,7 +298,7 @@ const TOPICS: [&str; 11] = ["x.1", "x.2", "x.3", "x.#", "y.1", "y.2", "z.1", "pl
 
 proptest! {
     /// Whatever happens in whatever order: whoever was answered over a link that is restored is heard until it
-    /// leaves; the bindings keep within the room; and in the end nothing remains that nobody needs.
+    /// leaves; the bindings keep within the limits; and in the end nothing remains that nobody needs.
     #[test]
     fn whoever_was_answered_is_heard(steps in steps()) {
         let mut harness = Harness::linked(SMALL);

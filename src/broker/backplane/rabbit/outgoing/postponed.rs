@@ -20,13 +20,13 @@ pub(super) type Destination = u64;
 
 /// A publish: where it goes, whose it is, and its number.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
+pub(super) struct PublishRef {
     pub(super) destination: Destination,
     pub(super) sender: Sender,
     pub(super) number: u64,
 }
 
-impl Place {
+impl PublishRef {
     /// What operators send is tried before what clients send: it need not wait for room among theirs.
     fn rank(self) -> Rank {
         (self.sender != Sender::Operator, self.number)
@@ -64,13 +64,13 @@ impl Waiting {
 
 impl Postponed {
     /// Whether a publish has to wait: others for its destination are postponed, and it is not the probe.
-    pub(super) fn holds(&self, place: Place) -> bool {
-        self.waiting.get(&place.destination).is_some_and(|waiting| waiting.probe != Some(place.rank()))
+    pub(super) fn holds(&self, publish: PublishRef) -> bool {
+        self.waiting.get(&publish.destination).is_some_and(|waiting| waiting.probe != Some(publish.rank()))
     }
 
     /// Whether a publish is postponed, and not the probe.
-    pub(super) fn contains(&self, place: Place) -> bool {
-        self.waiting.get(&place.destination).is_some_and(|waiting| waiting.ranks.contains(&place.rank()))
+    pub(super) fn contains(&self, publish: PublishRef) -> bool {
+        self.waiting.get(&publish.destination).is_some_and(|waiting| waiting.ranks.contains(&publish.rank()))
     }
 
     /// How many are.
@@ -78,58 +78,63 @@ impl Postponed {
         self.waiting.values().map(|waiting| waiting.ranks.len()).sum()
     }
 
-    fn is_probe(&self, place: Place) -> bool {
-        self.waiting.get(&place.destination).is_some_and(|waiting| waiting.probe == Some(place.rank()))
+    fn is_probe(&self, publish: PublishRef) -> bool {
+        self.waiting.get(&publish.destination).is_some_and(|waiting| waiting.probe == Some(publish.rank()))
     }
 
     /// Whether a publish is postponed and no probe is under way, so that RabbitMQ's last answer for the destination still
     /// counts: it cannot store it.
-    pub(super) fn is_refused(&self, place: Place) -> bool {
-        let waiting = self.waiting.get(&place.destination);
-        waiting.is_some_and(|waiting| waiting.probe.is_none() && waiting.ranks.contains(&place.rank()))
+    pub(super) fn is_refused(&self, publish: PublishRef) -> bool {
+        let waiting = self.waiting.get(&publish.destination);
+        waiting.is_some_and(|waiting| waiting.probe.is_none() && waiting.ranks.contains(&publish.rank()))
     }
 
     /// Postpones a publish with the others for its destination.
-    pub(super) fn join(&mut self, place: Place) {
-        if let Some(waiting) = self.waiting.get_mut(&place.destination) {
-            waiting.ranks.insert(place.rank());
+    pub(super) fn join(&mut self, publish: PublishRef) {
+        if let Some(waiting) = self.waiting.get_mut(&publish.destination) {
+            waiting.ranks.insert(publish.rank());
         }
     }
 
     /// RabbitMQ could not store a publish: it is postponed. If it was the probe, returns the numbers of the others for the
     /// same destination. These are tried `in_turn`; where the order matters, the first one is tried again and again.
-    pub(super) fn could_not_be_stored(&mut self, place: Place, in_turn: bool, now: Instant) -> Vec<u64> {
-        let is_probe = self.is_probe(place);
-        let is_new = !self.waiting.contains_key(&place.destination);
+    pub(super) fn could_not_be_stored(
+        &mut self,
+        publish: PublishRef,
+        in_turn: bool,
+        now: Instant,
+    ) -> Vec<u64> {
+        let is_probe = self.is_probe(publish);
+        let is_new = !self.waiting.contains_key(&publish.destination);
         if is_new || is_probe {
-            self.ends.push_back((now + RETRY_AFTER, place.destination));
+            self.ends.push_back((now + RETRY_AFTER, publish.destination));
         }
-        let waiting = self.waiting.entry(place.destination).or_default();
+        let waiting = self.waiting.entry(publish.destination).or_default();
         let mut others = Vec::new();
         if is_probe {
             others.extend(waiting.ranks.iter().map(|(_, number)| *number));
             waiting.probe = None;
-            waiting.after = in_turn.then_some(place.rank());
+            waiting.after = in_turn.then_some(publish.rank());
         }
-        waiting.ranks.insert(place.rank());
+        waiting.ranks.insert(publish.rank());
         others
     }
 
     /// A publish was stored. If it was the probe, returns the numbers of the others for the same destination: they are no
     /// longer postponed.
-    pub(super) fn was_stored(&mut self, place: Place) -> impl Iterator<Item = u64> + use<> {
-        let waiting = if self.is_probe(place) { self.waiting.remove(&place.destination) } else { None };
+    pub(super) fn was_stored(&mut self, publish: PublishRef) -> impl Iterator<Item = u64> + use<> {
+        let waiting = if self.is_probe(publish) { self.waiting.remove(&publish.destination) } else { None };
         waiting.into_iter().flat_map(|waiting| waiting.ranks).map(|(_, number)| number)
     }
 
     /// A publish is gone. If it was the probe, another one will be.
-    pub(super) fn remove(&mut self, place: Place, now: Instant) {
-        let is_probe = self.is_probe(place);
-        let Some(waiting) = self.waiting.get_mut(&place.destination) else { return };
-        waiting.ranks.remove(&place.rank());
+    pub(super) fn remove(&mut self, publish: PublishRef, now: Instant) {
+        let is_probe = self.is_probe(publish);
+        let Some(waiting) = self.waiting.get_mut(&publish.destination) else { return };
+        waiting.ranks.remove(&publish.rank());
         if is_probe {
             waiting.probe = None;
-            self.ends.push_back((now + RETRY_AFTER, place.destination));
+            self.ends.push_back((now + RETRY_AFTER, publish.destination));
         }
     }
 

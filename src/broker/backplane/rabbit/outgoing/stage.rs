@@ -9,7 +9,7 @@ use crate::domain::mail::PublishReply;
 use super::super::coverage::Ticket;
 use super::super::pending_publish::PendingPublish;
 use super::super::unconfirmed::Unconfirmed;
-use super::postponed::{Destination, Place};
+use super::postponed::{Destination, PublishRef};
 
 /// Why something is published.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ pub(in crate::broker::backplane::rabbit) enum Settled {
 /// How far one publish has come. All queues of [`Outgoing`](super::Outgoing) hold numbers only, and each number is where
 /// its stage says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
+pub(super) enum PublishStage {
     /// In `due`: it leaves when its turn comes.
     Waiting,
     /// In `due` and among the `suspects`: RabbitMQ closed a channel because of this one or another suspect. It leaves
@@ -81,7 +81,7 @@ pub(super) enum Stage {
     Failed { is_taken: bool },
 }
 
-impl Stage {
+impl PublishStage {
     pub(super) fn is_due(self) -> bool {
         matches!(self, Self::Waiting | Self::Suspected)
     }
@@ -115,7 +115,7 @@ impl Stage {
 /// One publish.
 #[derive(Debug)]
 pub(super) struct Publish {
-    /// None if that it failed was reported already: the stage is [`Stage::Failed`].
+    /// None if that it failed was reported already: the stage is [`PublishStage::Failed`].
     pub(super) purpose: Option<Purpose>,
     pub(super) sender: Sender,
     pub(super) message: Arc<PendingPublish>,
@@ -124,12 +124,12 @@ pub(super) struct Publish {
     pub(super) bytes: usize,
     /// Why RabbitMQ did not store it the last time. A dead letter has its time limit from the first failure on.
     pub(super) failure: Option<Unconfirmed>,
-    pub(super) stage: Stage,
+    pub(super) stage: PublishStage,
 }
 
 impl Publish {
-    pub(super) fn place(&self, number: u64) -> Place {
-        Place { destination: self.destination, sender: self.sender, number }
+    pub(super) fn reference(&self, number: u64) -> PublishRef {
+        PublishRef { destination: self.destination, sender: self.sender, number }
     }
 
     pub(super) fn is_dead_letter(&self) -> bool {

@@ -92,7 +92,7 @@ impl Harness {
         self.in_stage(|stage| !stage.is_failed())
     }
 
-    fn in_stage(&self, is: impl Fn(Stage) -> bool) -> Vec<u64> {
+    fn in_stage(&self, is: impl Fn(PublishStage) -> bool) -> Vec<u64> {
         let all = self.outgoing.publishes.iter();
         all.filter(|(_, publish)| is(publish.stage)).map(|(number, _)| number).collect()
     }
@@ -419,7 +419,10 @@ fn publishes_of_clients_leave_nothing_behind() {
         for _ in 0..200 {
             let left = harness.leave();
             left.iter().for_each(|&number| _ = harness.hear(number, true));
-            harness.in_stage(Stage::is_unheard).iter().for_each(|&number| _ = harness.hear(number, true));
+            harness
+                .in_stage(PublishStage::is_unheard)
+                .iter()
+                .for_each(|&number| _ = harness.hear(number, true));
             harness.wait(RETRY_AFTER / 2);
         }
         assert_eq!(harness.outgoing.len(), 0, "{round}");

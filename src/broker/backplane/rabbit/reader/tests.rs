@@ -59,7 +59,7 @@ impl Harness {
             Event::Passed { .. } => "passed".to_owned(),
             Event::Loading { base } => format!("loading after {base}"),
             Event::CaughtUp { .. } => "caught up".to_owned(),
-            Event::Connected { gap } => format!("connected {gap}"),
+            Event::Connected { has_missed } => format!("connected {has_missed}"),
             event => panic!("{event:?}"),
         };
         self.events.drain(..).map(short).collect()

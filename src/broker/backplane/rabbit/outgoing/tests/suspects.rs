@@ -299,7 +299,7 @@ fn a_suspect_whose_time_ends_keeps_the_next_one_from_leaving_until_rabbitmq_has_
             assert!(harness.hear_all(number, Outcome::Taken).is_empty());
         }
         assert!(harness.hear(1, true).is_some() && harness.hear(2, true).is_some());
-        assert!(harness.hear(0, true).is_none() && harness.in_stage(Stage::is_failed).is_empty());
+        assert!(harness.hear(0, true).is_none() && harness.in_stage(PublishStage::is_failed).is_empty());
     }
 }
 
@@ -316,7 +316,8 @@ fn what_is_too_large_for_a_frame_fails_and_takes_no_room() {
             |settled: &Settled| matches!(settled, Settled::Publish(_, Err(Unconfirmed::TooLarge)));
         assert_eq!((settled.len(), settled.iter().all(is_too_large)), (usize::from(!is_late), true));
         assert!(
-            harness.outgoing.has_room(Sender::Operator) && harness.in_stage(Stage::is_unheard).is_empty()
+            harness.outgoing.has_room(Sender::Operator)
+                && harness.in_stage(PublishStage::is_unheard).is_empty()
         );
     }
 }
