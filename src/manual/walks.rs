@@ -27,7 +27,7 @@
 //!
 //! # From a command to its reply
 //!
-//! 1. `net/event_loop.rs`: `hear`; `shard/reading.rs`: `readable`. The client is in line to be read.
+//! 1. `net/event_loop.rs`: `dispatch`; `shard/reading.rs`: `readable`. The client is in line to be read.
 //! 2. `shard/reading.rs`: `read_clients`, `read`, `read_stream`, `process_input`.
 //! 3. `transport/websocket/connection.rs`: `step`. A frame becomes a message:
 //!    `shard/reading.rs`: `take`.
@@ -35,7 +35,7 @@
 //! 5. `session/commands.rs`: `handle`, and the method's own function, such as `subscribe`. The session decides.
 //! 6. `shard/commands.rs`: `execute`; `shard/membership.rs`: `join`. If the topic is attached already, the reply is
 //!    written at once. Otherwise the client waits until `attached` is called.
-//! 7. `shard/replies.rs`: `flush_lines`, `say`, `put_behind`. The reply is in the client's output.
+//! 7. `shard/replies.rs`: `flush_lines`, `queue_lines`, `queue_output`. The reply is in the client's output.
 //! 8. `shard/reading.rs`: `finish_share`; `shard/delivery.rs`: `visit`, `gather`, `settle`. One write for everything that
 //!    waits for the client.
 //!

@@ -1,4 +1,4 @@
-//! A shard with its poll and its listeners: who is ready is told to the shard, and who comes is taken in.
+//! A shard's event loop: its poll tells it which sockets are ready, and its listeners accept connections.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -22,11 +22,10 @@ const WAKER: Token = Token(usize::MAX);
 /// Events taken from the kernel at once.
 const EVENTS: usize = 1024;
 
-/// How long accepting pauses when there are no descriptors left: edges are not repeated, so it is a timer
-/// that tries again.
+/// How long accepting pauses when no descriptors are left. Edges are not repeated, so a timer tries again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Between two log lines about the same thing.
+/// The interval between two log lines of one kind.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
 struct WakePoll(Waker);
@@ -39,14 +38,14 @@ impl Wake for WakePoll {
     }
 }
 
-/// A poll that nothing but its waker is registered with yet.
+/// A poll with which only its waker is registered.
 #[derive(Debug)]
 pub struct ShardPoll {
     poll: Poll,
 }
 
 impl ShardPoll {
-    /// A poll, and what wakes it.
+    /// A poll, and its waker.
     ///
     /// # Errors
     /// When the process has no descriptors left.
@@ -57,17 +56,17 @@ impl ShardPoll {
     }
 }
 
-/// One listening address; without a socket while there is no room for more clients.
+/// One listening address. It has no socket while there is no room for more clients.
 #[derive(Debug)]
 struct Endpoint {
     address: SocketAddr,
     token: Token,
     listener: Option<Listener>,
-    /// There may be connections waiting.
+    /// Connections may be waiting.
     ready: bool,
 }
 
-/// A shard with its poll and its listeners: the loop. Its clients use the transport `T`.
+/// The event loop: a shard with its poll and its listeners. Its clients use the transport `T`.
 #[derive(Debug)]
 pub struct Loop<T> {
     shard: Shard<TcpStream, T>,
@@ -81,8 +80,8 @@ pub struct Loop<T> {
 }
 
 impl<T: Transport> Loop<T> {
-    /// A loop that serves a new shard to those who come to `listeners`, at most `clients_max` of them: what its table
-    /// of descriptors has room for.
+    /// A loop around a new shard. It accepts connections from `listeners`, up to `clients_max` clients, for which its table
+    /// of descriptors has room.
     ///
     /// # Errors
     /// When a listener cannot be registered.
@@ -121,13 +120,13 @@ impl<T: Transport> Loop<T> {
     /// Turns until the shard has been drained.
     ///
     /// # Errors
-    /// When the poll fails, which is no fault of a client's.
+    /// When the poll fails.
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS);
         while !self.shard.is_drained() {
             self.wait(&mut events)?;
             for event in &events {
-                self.hear(event);
+                self.dispatch(event);
             }
             self.accept();
             self.shard.tick(Clock::now(), Instant::now);
@@ -136,8 +135,8 @@ impl<T: Transport> Loop<T> {
         Ok(())
     }
 
-    /// Sleeps until there is something to do. The mailbox is rearmed before it is looked at for the last
-    /// time: what comes later rings.
+    /// Sleeps until there is something to do. The mailbox is rearmed before the last look at it, so that later mail wakes
+    /// the poll.
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
         let mut poll_timeout = self.poll_timeout();
         if poll_timeout != Some(Duration::ZERO) {
@@ -165,7 +164,7 @@ impl<T: Transport> Loop<T> {
         }
     }
 
-    fn hear(&mut self, event: &Event) {
+    fn dispatch(&mut self, event: &Event) {
         let token = event.token();
         if token == WAKER {
             return;
@@ -185,7 +184,7 @@ impl<T: Transport> Loop<T> {
         }
     }
 
-    /// Takes new connections in, as far as the budget and the limit on clients go.
+    /// Accepts new connections, as far as the budget and the limit on clients go.
     fn accept(&mut self) {
         if self.accept_again_at.is_some_and(|at| Instant::now() < at) {
             return;
@@ -204,15 +203,15 @@ impl<T: Transport> Loop<T> {
         }
     }
 
-    /// Whether connections are accepted: while there is room for clients, and when the node has none, to say so. Those
-    /// that are being told have descriptors of the reserve.
+    /// Whether connections are accepted: while there is room for clients, and when the node is full, to refuse them.
+    /// Refused connections use descriptors of the reserve.
     fn has_room(&self) -> bool {
         self.shard.placed() < self.clients_max || self.shard.capacity().is_full()
     }
 
-    /// Whether listeners that were closed are opened: not for each client that leaves, as that would close them for each that
-    /// comes. But where the node has hardly any place left, all listeners may be closed, and nobody would be left to answer.
-    fn opens_again(&self) -> bool {
+    /// Whether closed listeners are opened again: when a twentieth of the clients has left, so that they are not opened and
+    /// closed for single clients; but earlier if the node is nearly full, as the listeners of all shards may be closed.
+    fn may_reopen(&self) -> bool {
         let placed = self.shard.placed();
         let has_much_room = placed < self.clients_max - self.clients_max / 20;
         has_much_room || (placed < self.clients_max && self.shard.capacity().is_nearly_full())
@@ -257,22 +256,22 @@ impl<T: Transport> Loop<T> {
         }
     }
 
-    /// Closes the listeners when the shard's table of descriptors is full, or it leaves; opens them again when there is
-    /// room.
+    /// Closes the listeners when the shard's table of descriptors is full, or the shard drains. Opens them again when there
+    /// is room.
     ///
-    /// A full shard that kept its listener would go on winning its share of new connections, and let them
-    /// wait, while other shards have room. When none has, who comes is told.
+    /// A full shard that kept its listener would still receive its share of new connections, and let them wait, while other
+    /// shards have room. When no shard has room, connections are refused.
     fn update_listeners(&mut self) {
         if self.shard.is_draining() {
             self.accept_backlog();
         } else if !self.has_room() {
-            self.leave_to_others();
-        } else if self.opens_again() {
+            self.close_full();
+        } else if self.may_reopen() {
             self.open_listeners();
         }
     }
 
-    /// Accepts what the kernel has accepted already, so that nobody is cut off unheard, and closes.
+    /// Accepts the connections that the kernel has accepted, so that each is answered, and closes the listeners.
     fn accept_backlog(&mut self) {
         for index in 0..self.endpoints.len() {
             while self.endpoints[index].ready
@@ -285,8 +284,8 @@ impl<T: Transport> Loop<T> {
         self.close_listeners();
     }
 
-    /// Closes the listeners of a full table of descriptors, and says so.
-    fn leave_to_others(&mut self) {
+    /// Closes the listeners of a shard whose table of descriptors is full, and logs it.
+    fn close_full(&mut self) {
         if self.endpoints.iter().all(|endpoint| endpoint.listener.is_none()) {
             return;
         }
@@ -326,7 +325,7 @@ impl<T: Transport> Loop<T> {
     }
 }
 
-/// Whether accepting fails for want of something that others may give back: descriptors or memory.
+/// Whether accepting failed because descriptors or memory ran out, which may become free again.
 fn is_exhaustion(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw);
     matches!(errno, Some(Errno::ENFILE | Errno::EMFILE | Errno::ENOBUFS | Errno::ENOMEM))

@@ -1,4 +1,4 @@
-//! Where clients come in: listening sockets, and what they accept.
+//! Listening sockets, and the connections that they accept.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -7,11 +7,10 @@ use mio::event::Source;
 use mio::net::{TcpListener, TcpStream};
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Connections the kernel keeps for us before we accept them; it may allow less (`net.core.somaxconn`).
+/// Connections that the kernel keeps until they are accepted. It may allow fewer (`net.core.somaxconn`).
 const BACKLOG: i32 = 65_535;
 
-/// Bytes of a client's socket buffer that may wait unsent before it is called full: [`Listener::open`] says what
-/// that brings.
+/// Bytes that may wait unsent in a client's socket before it counts as full. [`Listener::open`] says why.
 const NOTSENT_LOWAT: u32 = 16 << 10;
 
 /// A listening socket for connections by TCP.
@@ -24,9 +23,9 @@ pub struct Listener {
 /// A connection that was accepted.
 #[derive(Debug)]
 pub struct Accepted {
-    /// What it is read from and written to.
+    /// The connection.
     pub stream: TcpStream,
-    /// Where it comes from.
+    /// The address of its peer.
     pub peer: SocketAddr,
 }
 
@@ -78,30 +77,29 @@ impl Listener {
     /// Takes the next connection.
     ///
     /// # Errors
-    /// `WouldBlock` when there is none; else what the operating system says of the connection, or of what there is no room
-    /// for.
+    /// `WouldBlock` when there is none. Otherwise the error of the connection, or the lack of descriptors or memory.
     pub fn accept(&self) -> io::Result<Accepted> {
         let (stream, peer) = self.socket.accept()?;
         Ok(Accepted { stream, peer })
     }
 
-    /// What a poll watches.
+    /// The source for a poll.
     pub(super) fn source(&mut self) -> &mut impl Source {
         &mut self.socket
     }
 }
 
-/// An address for listeners, which share its port. Until they are open, nobody else gets a port that was chosen for it.
+/// An address for listeners that share its port. It holds a port that the kernel chose until they are open.
 #[derive(Debug)]
 pub struct Reservation {
     address: SocketAddr,
-    /// Bound, and not listening: it keeps a port that the kernel chose from being chosen for somebody else.
+    /// Bound, and not listening: it reserves a port that the kernel chose.
     _chosen: Option<Socket>,
 }
 
 impl Reservation {
-    /// Finds out whether `address` can be bound by nobody but us, and which port it has if any will do: sockets that share
-    /// a port cannot tell a stranger that shares it too.
+    /// Checks that no other process has bound `address`, and chooses a port if it has none. Listeners that share a port
+    /// could not tell that another process shares it as well.
     ///
     /// # Errors
     /// What the operating system says, such as that the address is in use or not this machine's.

@@ -1,4 +1,4 @@
-//! What a session wants the shard to do about a command.
+//! What the shard is to do about a command.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use crate::domain::mail::{Asked, TopicSlot};
 use crate::domain::reasons::{CloseReason, ErrorCode};
 use crate::session::options::SubscribeOptions;
 
-/// What is to be done. `id` is the command's, which its reply repeats.
+/// What the shard is to do. `id` is the command's, which its reply repeats.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Action<'a> {
     /// The client has answered a ping in time. There is no reply.
@@ -22,7 +22,7 @@ pub enum Action<'a> {
         /// Why.
         error: ErrorCode,
     },
-    /// Answer a connect with an error, and drop the rest of its message: what follows made sense only after it.
+    /// Answer a connect with an error, and drop the commands behind it in its message.
     RefuseConnect {
         /// The command.
         id: u32,
@@ -33,7 +33,7 @@ pub enum Action<'a> {
     Connect {
         /// The command.
         id: u32,
-        /// Seconds between the engine's pings; 0: there are none.
+        /// Seconds between the engine's pings, or 0 without pings.
         ping: u32,
         /// Whether the client has to answer them.
         pong: bool,
@@ -72,10 +72,10 @@ pub enum Action<'a> {
         /// For what.
         asked: Asked,
     },
-    /// Keep the command, and what follows it, and have it handled again later.
+    /// Keep the command and those behind it, and handle it again later.
     PutOff(Until),
     /// Close the client.
-    Close(Fault),
+    Close(ProtocolError),
 }
 
 /// What a command waits for.
@@ -87,13 +87,13 @@ pub enum Until {
     RequestHasRoom,
 }
 
-/// What a client did, for which it is closed.
+/// What a client did wrong, for which it is closed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum Fault {
-    /// It sent bytes that are not of the codec that it speaks.
+pub enum ProtocolError {
+    /// It sent bytes that are not of its codec.
     #[error("bytes that are no {0}")]
     OtherCodec(Codec),
-    /// It sent something that is no command.
+    /// It sent something that is not a command.
     #[error(transparent)]
     Malformed(Malformed),
     /// It connected twice.
@@ -110,7 +110,7 @@ pub enum Fault {
     Send,
 }
 
-impl Fault {
+impl ProtocolError {
     /// The reason with which the client is closed.
     #[must_use]
     pub fn reason(&self) -> CloseReason {

@@ -5,10 +5,10 @@ use std::borrow::Cow;
 use crate::codec::command::{Command, Malformed, Method, Page, Subscribe};
 use crate::domain::mail::{Asked, HistoryRange, Since};
 use crate::domain::reasons::ErrorCode;
-use crate::session::action::{Action, Fault, Until};
+use crate::session::action::{Action, ProtocolError, Until};
 use crate::session::options::SubscribeOptions;
 use crate::session::rules::{Facts, Rules, check_epoch};
-use crate::session::{Phase, Session};
+use crate::session::{Session, State};
 
 /// Whether a command becomes a request to the broker: then there must be room for one
 /// ([`Facts::has_room`]).
@@ -30,7 +30,7 @@ impl Session {
             Err(Malformed::Unreadable { id, is_connect, .. } | Malformed::TooDeep { id, is_connect }) => {
                 self.unusable(id, is_connect)
             }
-            Err(malformed) => self.close(Fault::Malformed(malformed)),
+            Err(malformed) => self.close(ProtocolError::Malformed(malformed)),
         }
     }
 
@@ -42,9 +42,9 @@ impl Session {
     ) -> Action<'a> {
         match method {
             Method::Connect(_) => self.connect(id, rules, facts),
-            _ if !self.is_connected() => self.close(Fault::NotConnected),
+            _ if !self.is_connected() => self.close(ProtocolError::NotConnected),
             Method::Pong => self.take_pong(),
-            Method::Send => self.close(Fault::Send),
+            Method::Send => self.close(ProtocolError::Send),
             _ if self.unanswered.contains(id) => repeated(),
             Method::Subscribe(subscribe) => self.subscribe(id, subscribe, rules, facts),
             Method::Unsubscribe { topic } => self.unsubscribe(id, &topic, rules, facts),
@@ -59,31 +59,31 @@ impl Session {
     fn unusable<'a>(&self, id: u32, is_connect: bool) -> Action<'a> {
         let error = ErrorCode::BadRequest;
         match (self.is_connected(), is_connect) {
-            (true, true) => self.close(Fault::SecondConnect),
+            (true, true) => self.close(ProtocolError::SecondConnect),
             (true, false) if self.unanswered.contains(id) => repeated(),
             (true, false) => Action::Refuse { id, error },
             (false, true) => Action::RefuseConnect { id, error },
-            (false, false) => self.close(Fault::NotConnected),
+            (false, false) => self.close(ProtocolError::NotConnected),
         }
     }
 
     /// Closes the client for what it sent, when the commands before that have been answered.
-    fn close<'a>(&self, fault: Fault) -> Action<'a> {
-        if self.has_unanswered() { Action::PutOff(Until::Answered) } else { Action::Close(fault) }
+    fn close<'a>(&self, error: ProtocolError) -> Action<'a> {
+        if self.has_unanswered() { Action::PutOff(Until::Answered) } else { Action::Close(error) }
     }
 
     fn connect<'a>(&mut self, id: u32, rules: Rules<'_>, facts: Facts) -> Action<'a> {
         if self.is_connected() {
-            return self.close(Fault::SecondConnect);
+            return self.close(ProtocolError::SecondConnect);
         }
-        self.phase = Phase::Connected;
+        self.state = State::Connected;
         let interval = rules.timeouts.ping.0.as_secs();
         let ping = if facts.has_pings { 0 } else { u32::try_from(interval).unwrap_or(u32::MAX) };
         Action::Connect { id, ping, pong: !facts.has_pings }
     }
 
     fn take_pong<'a>(&mut self) -> Action<'a> {
-        if self.pong() { Action::Pong } else { self.close(Fault::UnexpectedPong) }
+        if self.pong() { Action::Pong } else { self.close(ProtocolError::UnexpectedPong) }
     }
 
     /// Commands about the same topic wait for each other.

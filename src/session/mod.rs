@@ -8,7 +8,8 @@
 //!                              └── asked, answered, ping, pong ◀─────────┘
 //! ```
 //!
-//! The session decides, and the shard executes. A session is plain state. Besides its state, its decisions depend on these values alone:
+//! The session decides, and the shard executes. A session is plain state. Besides its state, its decisions depend on
+//! these values alone:
 //!
 //! * the command, or why there is none ([`Malformed`](crate::codec::command::Malformed));
 //! * the [`Rules`](rules::Rules), which hold for all clients: limits, time-outs, and what a topic's namespace permits;
@@ -40,14 +41,14 @@ use unanswered::Unanswered;
 /// One client's state in the protocol.
 #[derive(Debug)]
 pub struct Session {
-    phase: Phase,
+    state: State,
     since: Moment,
     unanswered: Unanswered,
 }
 
 /// How far a client has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum State {
     /// It has not sent its connect command.
     New,
     /// It is connected.
@@ -72,13 +73,13 @@ impl Session {
     /// The session of a client that has sent nothing yet.
     #[must_use]
     pub fn new(now: Moment) -> Self {
-        Self { phase: Phase::New, since: now, unanswered: Unanswered::default() }
+        Self { state: State::New, since: now, unanswered: Unanswered::default() }
     }
 
     /// Whether the client has sent its connect command.
     #[must_use]
     pub fn is_connected(&self) -> bool {
-        self.phase != Phase::New
+        self.state != State::New
     }
 
     /// Notes that the broker was asked on behalf of a command about a topic.
@@ -97,7 +98,7 @@ impl Session {
         !self.unanswered.is_empty()
     }
 
-    /// Notes that the client is being closed: nobody waits for answers any more.
+    /// Notes that the client is being closed: it waits for no answers any more.
     pub fn end(&mut self) {
         self.unanswered = Unanswered::default();
     }

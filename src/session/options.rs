@@ -27,7 +27,7 @@ pub struct Resume {
 }
 
 impl SubscribeOptions {
-    /// What a namespace grants of what a client would like.
+    /// What a namespace grants of a client's command.
     pub(super) fn granted(namespace: &Namespace, command: &Subscribe<'_>) -> Self {
         if !namespace.has_history() {
             return Self { was_recovering: command.recover.is_some(), ..Self::default() };

@@ -14,13 +14,13 @@ const EPOCH_BYTES: usize = 128;
 pub struct Rules<'a> {
     /// The limits of a client.
     pub limits: &'a Limits,
-    /// How long a client may be silent.
+    /// The time-outs of a client.
     pub timeouts: &'a Timeouts,
     /// What topics permit.
     pub namespaces: &'a Namespaces,
 }
 
-/// What only the shard knows when it has a command handled.
+/// What only the shard knows about a client whose command is handled.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Facts {
     /// The topic of a subscribe or an unsubscribe, if the client is subscribed to it.
@@ -78,8 +78,8 @@ impl<'a> Rules<'a> {
     }
 }
 
-/// Refuses an epoch of more than [`EPOCH_BYTES`]. Questions wait in the broker's mailbox, bounded in number only: so
-/// each must be small.
+/// Refuses an epoch of more than [`EPOCH_BYTES`]. Questions in the broker's mailbox are bounded in number only, so each
+/// must be small.
 pub(super) fn check_epoch(epoch: Option<&str>) -> Result<(), ErrorCode> {
     if epoch.is_none_or(|epoch| epoch.len() <= EPOCH_BYTES) { Ok(()) } else { Err(ErrorCode::BadRequest) }
 }

@@ -6,7 +6,7 @@ mod walk;
 use std::borrow::Cow;
 use std::time::Duration;
 
-use super::action::{Action, Fault, Until};
+use super::action::{Action, ProtocolError, Until};
 use super::rules::{Facts, Rules};
 use super::timeouts::{Expiry, Silence};
 use super::*;
@@ -65,7 +65,7 @@ const ROOM: Facts =
 
 fn connected() -> Session {
     let mut session = Session::new(Moment::default());
-    session.phase = Phase::Connected;
+    session.state = State::Connected;
     session
 }
 
@@ -419,9 +419,13 @@ fn a_client_is_waited_for_one_thing_at_a_time() {
 #[test]
 fn a_fault_says_what_the_client_did() {
     for (fault, reason, text) in [
-        (Fault::OtherCodec(Codec::Json), CloseReason::InappropriateProtocol, "bytes that are no JSON"),
-        (Fault::Malformed(Malformed::NoId), CloseReason::BadRequest, "a command without id"),
-        (Fault::Send, CloseReason::NotAvailable, "a send"),
+        (
+            ProtocolError::OtherCodec(Codec::Json),
+            CloseReason::InappropriateProtocol,
+            "bytes that are no JSON",
+        ),
+        (ProtocolError::Malformed(Malformed::NoId), CloseReason::BadRequest, "a command without id"),
+        (ProtocolError::Send, CloseReason::NotAvailable, "a send"),
     ] {
         assert_eq!(fault.reason(), reason, "{fault:?}");
         assert!(fault.to_string().starts_with(text), "{fault}");

@@ -3,14 +3,14 @@
 use crate::base::moment::Moment;
 use crate::config::{Interval, Timeouts};
 use crate::domain::reasons::CloseReason;
-use crate::session::{Phase, Session};
+use crate::session::{Session, State};
 
 /// What follows when a time-out is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expiry {
     /// The client is to be pinged.
     Ping,
-    /// The client is to be closed, unless what is awaited has arrived and only has not been read yet.
+    /// The client is to be closed, unless what is awaited has arrived and was not read yet.
     Close(Silence),
 }
 
@@ -33,7 +33,7 @@ impl Silence {
         }
     }
 
-    /// How long, at most, the shard still reads what had arrived in time: `timeouts.connect` for a connect command,
+    /// How long at most the shard then reads input that arrived in time: `timeouts.connect` for a connect command,
     /// `timeouts.ping` for a pong.
     #[must_use]
     pub fn grace(self, timeouts: &Timeouts) -> Interval {
@@ -45,8 +45,8 @@ impl Silence {
 }
 
 impl Session {
-    /// Since when the running time-out runs. That of a connection whose transport is not open, or is not open any more, is
-    /// the shard's.
+    /// When the running time-out began. While its transport is not open, a connection's time-out is the shard's, and begins
+    /// here as well.
     #[must_use]
     pub fn since(&self) -> Moment {
         self.since
@@ -60,10 +60,10 @@ impl Session {
     /// When the running time-out is over.
     #[must_use]
     pub fn due(&self, timeouts: &Timeouts) -> Moment {
-        let length = match self.phase {
-            Phase::New => timeouts.connect,
-            Phase::Connected => timeouts.ping,
-            Phase::AwaitingPong => timeouts.pong,
+        let length = match self.state {
+            State::New => timeouts.connect,
+            State::Connected => timeouts.ping,
+            State::AwaitingPong => timeouts.pong,
         };
         self.since.after(length.0)
     }
@@ -71,25 +71,26 @@ impl Session {
     /// What follows when the time-out that runs is over.
     #[must_use]
     pub fn expiry(&self) -> Expiry {
-        match self.phase {
-            Phase::New => Expiry::Close(Silence::Connect),
-            Phase::Connected => Expiry::Ping,
-            Phase::AwaitingPong => Expiry::Close(Silence::Pong),
+        match self.state {
+            State::New => Expiry::Close(Silence::Connect),
+            State::Connected => Expiry::Ping,
+            State::AwaitingPong => Expiry::Close(Silence::Pong),
         }
     }
 
-    /// Notes that a connected client is pinged. The answer is due after `timeouts.pong`, the next ping after `timeouts.ping`.
+    /// Notes that a connected client is pinged. The answer is due after `timeouts.pong`, the next ping after
+    /// `timeouts.ping`.
     pub fn ping(&mut self, now: Moment) {
         debug_assert!(self.is_connected(), "pings follow the connect command");
-        self.phase = Phase::AwaitingPong;
+        self.state = State::AwaitingPong;
         self.since = now;
     }
 
-    /// Takes a pong. Returns whether a ping was unanswered. A second pong prolongs nothing.
+    /// Takes a pong. Returns whether a ping was unanswered. A second pong extends no time-out.
     pub fn pong(&mut self) -> bool {
-        let was_due = self.phase == Phase::AwaitingPong;
+        let was_due = self.state == State::AwaitingPong;
         if was_due {
-            self.phase = Phase::Connected;
+            self.state = State::Connected;
         }
         was_due
     }

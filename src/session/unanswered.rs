@@ -7,8 +7,8 @@ use foldhash::fast::FixedState;
 
 use crate::session::Pending;
 
-/// What a publish counts beside its data among what a client may have unanswered: at most 128 small ones at once,
-/// where messages may have 64 KiB.
+/// What a publish costs besides its data, of the bytes that a client may have unanswered. With messages of up to 64 KiB,
+/// 128 small publishes may be unanswered.
 const PUBLISH_COST: usize = 512;
 
 /// Commands that wait, in no order. Most clients have none, which costs no allocation, and few have several.
@@ -43,7 +43,7 @@ impl Unanswered {
         }
     }
 
-    /// Takes a command out, if it is there.
+    /// Removes a command, if it is there.
     pub(super) fn remove(&mut self, id: u32) {
         let Some(entries) = &mut self.0 else { return };
         if entries.first.id != id {

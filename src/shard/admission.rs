@@ -1,4 +1,4 @@
-//! Which connections become clients: the node has so many places, which all shards share.
+//! Which connections become clients. The limit, `limits.clients`, is the node's, and all shards share its places.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::shard::Shard;
 use crate::transport::Transport;
 use crate::transport::refusal::Refusal;
 
-/// The node's places for clients, and how many of them this shard's clients have.
+/// The node's places for clients, and how many of them clients of this shard have.
 #[derive(Debug)]
 pub(super) struct Admission {
     capacity: Arc<Capacity>,
@@ -24,8 +24,8 @@ impl Admission {
         Self { capacity, placed: 0 }
     }
 
-    /// Takes a place for a client, or one for a connection that is refused: true for the former, none if there is
-    /// neither.
+    /// Takes a place for a client, or else one for a connection that is refused. Returns whether it is a client's, or
+    /// `None` if there is neither.
     fn take(&mut self) -> Option<bool> {
         if self.capacity.take() {
             self.placed += 1;
@@ -46,8 +46,9 @@ impl Admission {
 }
 
 impl<S: Stream, T: Transport> Shard<S, T> {
-    /// Takes a new connection in. Where the node is full, it is answered with 503; where too many are answered so
-    /// already, it ends here, without an answer. It is timed from `now`: the latest tick may have been long ago.
+    /// Takes a new connection in. If the node is full, it is answered with 503. If too many are being answered so, it is
+    /// dropped without an answer, and there is no key. Its time-outs begin at `now`: the latest tick may have been long
+    /// ago.
     pub fn admit(&mut self, stream: S, peer: Option<SocketAddr>, now: Instant) -> Option<ClientKey> {
         self.timers.advance(now);
         self.stats.accepted.add(1);
@@ -68,13 +69,13 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         Some(key)
     }
 
-    /// The key of the next client, to register its socket under.
+    /// The key that the next client will have, to register its socket under.
     #[must_use]
     pub fn vacancy(&self) -> ClientKey {
         self.clients.vacancy()
     }
 
-    /// Clients that have one of the node's places: not those that are being refused.
+    /// How many clients have one of the node's places. Those that are being refused have none.
     #[must_use]
     pub fn placed(&self) -> usize {
         self.admission.placed

@@ -1,4 +1,4 @@
-//! What the subscribers of one topic lack: its log, while there is one, and up to where a sweep has brought them.
+//! What the subscribers of one topic lack: its log, while there is one, and how far a sweep has brought them.
 
 use crate::domain::encoding::Encoding;
 use crate::domain::mail::Lines;
@@ -15,11 +15,11 @@ pub(super) struct Backlog {
     unsent: Option<Box<Unsent>>,
 }
 
-/// A log, and what the sweep has shown of it.
+/// A log, and how far it is swept.
 #[derive(Debug)]
 struct Unsent {
     log: Log,
-    /// No swept subscriber lacks anything before this.
+    /// No swept subscriber lacks anything before this position.
     swept_to: u64,
 }
 
@@ -34,13 +34,13 @@ impl Backlog {
         self.unsent.as_deref().map(|unsent| &unsent.log)
     }
 
-    /// The same, to be changed except for its end, which is where [`append`](Self::append) puts it.
+    /// The same, to be changed. Only [`append`](Self::append) may change where it ends.
     #[inline]
     pub(super) fn log_mut(&mut self) -> Option<&mut Log> {
         self.unsent.as_deref_mut().map(|unsent| &mut unsent.log)
     }
 
-    /// Adds a batch. `buffer` is for a new log.
+    /// Adds a batch. `buffer` makes the buffer of a new log.
     pub(super) fn append(&mut self, batch: &Lines, encoding: Encoding, buffer: impl FnOnce() -> Vec<u8>) {
         let end = self.end;
         let begin = || Box::new(Unsent { log: Log::new(end, encoding, buffer()), swept_to: end });

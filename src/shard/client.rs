@@ -12,22 +12,32 @@ use crate::shard::subscriptions::Subscriptions;
 use crate::shard::tail::Tail;
 use crate::transport::{Phase, Transport};
 
-/// Something that is noted of a client: one bit, as an idle client is only its slot.
+/// A yes or no about a client: one bit, as there are many idle clients.
 #[derive(Clone, Copy, Debug)]
 enum Flag {
+    /// [`Client::is_blocked`]
     Blocked,
+    /// [`Client::is_to_read`]
     ToRead,
+    /// [`Client::has_place`]
     HasPlace,
+    /// [`Client::has_hung_up`]
     HungUp,
-    HeldUp,
-    LeftOver,
-    WentOn,
+    /// [`Client::is_stalled`]
+    Stalled,
+    /// [`Client::has_unprocessed`]
+    Unprocessed,
+    /// [`Client::has_resumed`]
+    Resumed,
+    /// [`Client::is_listed_for_input`]
     KeepsInput,
+    /// [`Client::is_listed_for_replies`]
     LeavesReplies,
-    Dead,
+    /// [`Client::has_ended`]
+    Ended,
 }
 
-/// What is noted of a client.
+/// The flags of a client.
 #[derive(Clone, Copy, Debug, Default)]
 struct Flags(u16);
 
@@ -37,7 +47,7 @@ impl Flags {
         self.0 & 1 << flag as u16 != 0
     }
 
-    /// Sets a flag, or clears it: whether it was set before.
+    /// Sets or clears a flag. Returns whether it was set before.
     #[inline]
     fn put(&mut self, flag: Flag, is_set: bool) -> bool {
         let was_set = self.has(flag);
@@ -74,7 +84,7 @@ pub struct Client<S, T> {
     message_since: Moment,
     armed: Moment,
     origin: Option<OriginId>,
-    looks: u8,
+    rechecks: u8,
     flags: Flags,
 }
 
@@ -93,20 +103,20 @@ impl<S, T: Transport> Client<S, T> {
             message_since: now,
             armed: now,
             origin: None,
-            looks: 0,
+            rechecks: 0,
             flags: Flags::default(),
         }
     }
 
-    /// Whether its commands are still done.
+    /// Whether its commands are carried out.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        !self.is_dead() && self.transport.phase() == Phase::Open
+        !self.has_ended() && self.transport.phase() == Phase::Open
     }
 
-    /// Whether nothing but publications can be on the way out.
+    /// Whether no output waits for it, and its socket is not known to be full.
     #[must_use]
-    pub fn has_free_road(&self) -> bool {
+    pub fn has_no_output(&self) -> bool {
         self.outgoing.is_none() && !self.is_blocked()
     }
 
@@ -116,16 +126,16 @@ impl<S, T: Transport> Client<S, T> {
         self.has_postponed() || self.waiting.as_ref().is_some_and(|waiting| waiting.backlog.is_some())
     }
 
-    /// Whether questions of its are to be asked later: nothing else is done for it before.
+    /// Whether it has questions that are to be asked later. Nothing else is done for it before.
     #[must_use]
     pub fn has_postponed(&self) -> bool {
         self.waiting.as_ref().is_some_and(|waiting| waiting.questions.are_postponed())
     }
 
-    /// Whether a message has come in part: frames of it, or a part of a frame.
+    /// Whether a message has arrived in part: some of its frames, or part of a frame.
     #[must_use]
     pub fn is_in_message(&self) -> bool {
-        let has_part = self.tail.is_some() && !self.has_left_over();
+        let has_part = self.tail.is_some() && !self.has_unprocessed();
         has_part || self.transport.is_in_message()
     }
 
@@ -137,7 +147,7 @@ impl<S, T: Transport> Client<S, T> {
         tail + backlog.map_or(0, |backlog| backlog.len()) + self.transport.assembled_bytes()
     }
 
-    /// What the answers to its questions may have together, in bytes.
+    /// Bytes that the answers to its questions may have together.
     #[must_use]
     pub fn promised_bytes(&self) -> usize {
         self.waiting.as_ref().map_or(0, |waiting| waiting.questions.promised_bytes())
@@ -164,29 +174,29 @@ impl<S, T: Transport> Client<S, T> {
     }
 }
 
-/// What others note of a client. Each note has one place that changes it.
+/// Flags and small values that other files of the shard keep about a client.
 impl<S, T: Transport> Client<S, T> {
-    /// Whether it is dead: its slot is freed at the end of the tick.
+    /// Whether its connection has ended. Its slot is freed at the end of the tick.
     #[must_use]
     #[inline]
-    pub fn is_dead(&self) -> bool {
-        self.flags.has(Flag::Dead)
+    pub fn has_ended(&self) -> bool {
+        self.flags.has(Flag::Ended)
     }
 
-    /// Notes that it is dead.
-    pub(super) fn die(&mut self) {
-        let was_dead = self.flags.put(Flag::Dead, true);
-        debug_assert!(!was_dead, "nobody dies twice");
+    /// Notes that its connection has ended.
+    pub(super) fn end(&mut self) {
+        let had_ended = self.flags.put(Flag::Ended, true);
+        debug_assert!(!had_ended, "a connection ends once");
     }
 
-    /// Whether its socket takes nothing: a writable edge is to come.
+    /// Whether its socket took nothing at the last write. Its writable edge ends that.
     #[must_use]
     #[inline]
     pub fn is_blocked(&self) -> bool {
         self.flags.has(Flag::Blocked)
     }
 
-    /// Notes that its socket takes nothing; true if that is new.
+    /// Notes that its socket took nothing. Returns whether that is new.
     pub(super) fn block(&mut self) -> bool {
         !self.flags.put(Flag::Blocked, true)
     }
@@ -202,7 +212,7 @@ impl<S, T: Transport> Client<S, T> {
         self.flags.has(Flag::ToRead)
     }
 
-    /// Notes that it is to be read; true if it was not.
+    /// Notes that it is to be read. Returns whether that is new.
     pub(super) fn enqueue(&mut self) -> bool {
         !self.flags.put(Flag::ToRead, true)
     }
@@ -210,55 +220,54 @@ impl<S, T: Transport> Client<S, T> {
     /// Notes that its turn to be read has come.
     pub(super) fn begin_turn(&mut self) {
         self.flags.put(Flag::ToRead, false);
-        self.flags.put(Flag::HeldUp, false);
+        self.flags.put(Flag::Stalled, false);
     }
 
-    /// Whether its peer has closed its side: there is an end to be read behind the data.
+    /// Whether the peer has closed its side, so that an end of file follows its data.
     #[must_use]
     pub fn has_hung_up(&self) -> bool {
         self.flags.has(Flag::HungUp)
     }
 
-    /// Notes that its peer has closed its side.
+    /// Notes that the peer has closed its side.
     pub(super) fn hang_up(&mut self) {
         self.flags.put(Flag::HungUp, true);
     }
 
-    /// Whether its input waits: for an answer, for room towards the broker, or for replies to drain.
+    /// Whether its input waits: for an answer, for room in the queue of requests, or until its replies are taken.
     #[must_use]
-    pub fn is_held_up(&self) -> bool {
-        self.flags.has(Flag::HeldUp)
+    pub fn is_stalled(&self) -> bool {
+        self.flags.has(Flag::Stalled)
     }
 
-    /// Notes whether its input waits.
-    pub(super) fn set_held_up(&mut self, is_held_up: bool) {
-        self.flags.put(Flag::HeldUp, is_held_up);
+    /// Sets or clears [`Self::is_stalled`].
+    pub(super) fn set_stalled(&mut self, is_stalled: bool) {
+        self.flags.put(Flag::Stalled, is_stalled);
     }
 
-    /// Whether there may be whole frames in what is kept of its input: they come before anything else that it sent.
+    /// Whether the input that is kept of it may have whole frames. They are processed before more is read.
     #[must_use]
-    pub fn has_left_over(&self) -> bool {
-        self.flags.has(Flag::LeftOver)
+    pub fn has_unprocessed(&self) -> bool {
+        self.flags.has(Flag::Unprocessed)
     }
 
-    /// Notes whether there may be whole frames in what is kept of its input.
-    pub(super) fn set_left_over(&mut self, is_left_over: bool) {
-        self.flags.put(Flag::LeftOver, is_left_over);
+    /// Sets or clears [`Self::has_unprocessed`].
+    pub(super) fn set_unprocessed(&mut self, has_unprocessed: bool) {
+        self.flags.put(Flag::Unprocessed, has_unprocessed);
     }
 
-    /// Whether its latest turn went on with what was left over: there is more of its input than turns.
+    /// Whether its latest turn continued with input that was kept: it sends more than its share.
     #[must_use]
-    pub fn went_on(&self) -> bool {
-        self.flags.has(Flag::WentOn)
+    pub fn has_resumed(&self) -> bool {
+        self.flags.has(Flag::Resumed)
     }
 
-    /// Notes whether its turn goes on with what was left over.
-    pub(super) fn set_went_on(&mut self, went_on: bool) {
-        self.flags.put(Flag::WentOn, went_on);
+    /// Sets or clears [`Self::has_resumed`].
+    pub(super) fn set_resumed(&mut self, has_resumed: bool) {
+        self.flags.put(Flag::Resumed, has_resumed);
     }
 
-    /// Input that is no whole frame, or no whole head, yet; or that was not looked at, if some is
-    /// [left over](Self::has_left_over).
+    /// Input that is part of a frame or of an HTTP head; or input that was not [processed](Self::has_unprocessed).
     pub(super) fn tail_mut(&mut self) -> Option<&mut Tail> {
         self.tail.as_deref_mut()
     }
@@ -273,62 +282,62 @@ impl<S, T: Transport> Client<S, T> {
         self.tail = (!tail.is_empty()).then_some(tail);
     }
 
-    /// Since when a message has come in part, if one has.
+    /// When the message began that has arrived in part, if there is one.
     #[must_use]
     pub fn message_since(&self) -> Moment {
         self.message_since
     }
 
-    /// Notes that what comes next is the beginning of a message.
+    /// Notes that the next byte begins a message.
     pub(super) fn begin_message(&mut self, now: Moment) {
         self.message_since = now;
     }
 
-    /// The entry of the wheel that counts.
+    /// The moment of its valid entry in the timer wheel.
     #[must_use]
     pub fn armed(&self) -> Moment {
         self.armed
     }
 
-    /// Notes which entry of the wheel counts from now on.
+    /// Makes the entry for this moment the valid one.
     pub(super) fn set_armed(&mut self, armed: Moment) {
         self.armed = armed;
     }
 
-    /// How often its socket has been looked at once more since something has been late.
+    /// How often it has been read once more since something was late.
     #[must_use]
-    pub fn looks(&self) -> u8 {
-        self.looks
+    pub fn rechecks(&self) -> u8 {
+        self.rechecks
     }
 
-    /// Counts one more look.
-    pub(super) fn count_look(&mut self) {
-        self.looks += 1;
+    /// Counts one more.
+    pub(super) fn count_recheck(&mut self) {
+        self.rechecks += 1;
     }
 
     /// Notes that nothing is late any more.
-    pub(super) fn reset_looks(&mut self) {
-        self.looks = 0;
+    pub(super) fn reset_rechecks(&mut self) {
+        self.rechecks = 0;
     }
 
-    /// The page's origin, if it is one and there was a number for it.
+    /// The origin of its page, if it has one and there was a number for it.
     #[must_use]
     pub fn origin(&self) -> Option<OriginId> {
         self.origin
     }
 
-    /// Notes the page's origin.
+    /// Sets the origin of its page.
     pub(super) fn set_origin(&mut self, origin: Option<OriginId>) {
         self.origin = origin;
     }
 
-    /// Whether it has one of the node's places for clients; the others are being refused.
+    /// Whether it counts against `limits.clients`. Others are being refused.
     #[must_use]
     pub fn has_place(&self) -> bool {
         self.flags.has(Flag::HasPlace)
     }
 
-    /// Notes whether it has one of the node's places.
+    /// Sets or clears [`Self::has_place`].
     pub(super) fn set_place(&mut self, has_place: bool) {
         self.flags.put(Flag::HasPlace, has_place);
     }
@@ -339,12 +348,12 @@ impl<S, T: Transport> Client<S, T> {
         self.flags.has(Flag::KeepsInput)
     }
 
-    /// Notes that it is in the list of clients whose input is kept; true if it was not.
+    /// Notes that it is in the list of clients whose input is kept. Returns whether that is new.
     pub(super) fn list_for_input(&mut self) -> bool {
         !self.flags.put(Flag::KeepsInput, true)
     }
 
-    /// Notes whether it stays in that list.
+    /// Notes and returns whether it stays in that list.
     pub(super) fn still_keeps_input(&mut self) -> bool {
         let keeps_input = self.input_bytes() > 0;
         self.flags.put(Flag::KeepsInput, keeps_input);
@@ -363,12 +372,12 @@ impl<S, T: Transport> Client<S, T> {
         self.flags.has(Flag::LeavesReplies)
     }
 
-    /// Notes that it leaves replies unread, if so; true if it is to be put into the list of those.
+    /// Notes whether it leaves replies unread. Returns whether it is to be added to the list of such clients.
     pub(super) fn list_for_replies(&mut self) -> bool {
         self.leaves_replies() && !self.flags.put(Flag::LeavesReplies, true)
     }
 
-    /// Notes whether it stays in that list.
+    /// Notes and returns whether it stays in that list.
     pub(super) fn still_leaves_replies(&mut self) -> bool {
         let leaves_replies = self.leaves_replies();
         self.flags.put(Flag::LeavesReplies, leaves_replies);

@@ -1,15 +1,15 @@
-//! A list of clients that is tidied seldom.
+//! A list of clients from which stale entries are removed seldom.
 
 use crate::domain::mail::ClientKey;
 use crate::shard::client::Client;
 use crate::shard::clients::Clients;
 use crate::transport::Transport;
 
-/// Entries beyond two for each client before those that are over are taken out.
+/// Stale entries stay until there are so many more than two for each client.
 const STALE: usize = 1024;
 
-/// Clients of which something is true, each once, and some of which it was true. A flag of the client says whether it
-/// is in the list, so that adding and checking cost no search.
+/// Clients with some property, and clients that had it. Each is there once: a flag of the client says whether it is in the
+/// list, so that adding costs no search.
 #[derive(Debug, Default)]
 pub(super) struct ClientList(Vec<ClientKey>);
 
@@ -24,7 +24,7 @@ impl ClientList {
         &self.0
     }
 
-    /// Takes out the clients that are gone or do not belong here any more, if there may be many of them.
+    /// Removes stale entries if there may be many.
     pub(super) fn tidy<S, T: Transport>(
         &mut self,
         clients: &mut Clients<S, T>,
@@ -35,7 +35,7 @@ impl ClientList {
         }
     }
 
-    /// Takes out the clients that are gone or do not belong here any more.
+    /// Removes the clients that have gone, and those that `belongs` rejects.
     pub(super) fn purge<S, T: Transport>(
         &mut self,
         clients: &mut Clients<S, T>,

@@ -6,19 +6,19 @@ use crate::domain::mail::ClientKey;
 use crate::shard::client::Client;
 use crate::transport::Transport;
 
-/// The slab, with a generation for each slot: a key that is kept too long finds nobody, and not a stranger.
+/// The slab, with a generation for each slot: a stale key finds no client, instead of the next one in the same slot.
 #[derive(Debug)]
 pub struct Clients<S, T> {
     slab: Slab<Client<S, T>>,
-    /// How many clients each slot had before the present or the next one.
+    /// How many clients each slot had before.
     generations: Vec<u32>,
-    /// Slots of the dead, to be freed at the end of the tick.
-    dead: Vec<u32>,
+    /// Slots of clients whose connections have ended, to be freed at the end of the tick.
+    ended: Vec<u32>,
 }
 
 impl<S, T> Default for Clients<S, T> {
     fn default() -> Self {
-        Self { slab: Slab::default(), generations: Vec::new(), dead: Vec::new() }
+        Self { slab: Slab::default(), generations: Vec::new(), ended: Vec::new() }
     }
 }
 
@@ -44,21 +44,21 @@ impl<S, T: Transport> Clients<S, T> {
         self.key(slot)
     }
 
-    /// Notes that a living client is dead. Its slot is taken until the end of the tick, as lists may name it.
-    pub fn kill(&mut self, slot: u32) {
-        self.slab[slot].die();
-        self.dead.push(slot);
+    /// Notes that the connection of a client has ended. Its slot is freed at the end of the tick, as lists may name it.
+    pub fn end(&mut self, slot: u32) {
+        self.slab[slot].end();
+        self.ended.push(slot);
     }
 
-    /// Slots of the dead.
+    /// Slots of clients whose connections have ended.
     #[must_use]
-    pub fn dead(&self) -> &[u32] {
-        &self.dead
+    pub fn ended(&self) -> &[u32] {
+        &self.ended
     }
 
-    /// Takes the slot of one of the dead out of their list: it is to be freed.
-    pub fn next_dead(&mut self) -> Option<u32> {
-        self.dead.pop()
+    /// Takes one of those slots out, to be freed.
+    pub fn next_ended(&mut self) -> Option<u32> {
+        self.ended.pop()
     }
 
     /// Takes a client out and frees its slot.
@@ -68,39 +68,39 @@ impl<S, T: Transport> Clients<S, T> {
         self.slab.remove(slot)
     }
 
-    /// Clients in the slab, the dead of this tick included.
+    /// How many clients there are, including those whose connections have ended in this tick.
     #[must_use]
     pub fn len(&self) -> usize {
         self.slab.len()
     }
 
-    /// Whether there is nobody.
+    /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.slab.is_empty()
     }
 
-    /// Number of slots, taken or not: all slots are below it.
+    /// The number of slots, taken or free. All slots are below it.
     #[must_use]
     pub fn slots(&self) -> u32 {
         self.slab.numbers()
     }
 
-    /// The living client in `slot`.
+    /// The client in `slot`, if its connection has not ended.
     #[must_use]
-    pub fn living(&self, slot: u32) -> Option<&Client<S, T>> {
-        self.slab.get(slot).filter(|client| !client.is_dead())
+    pub fn get(&self, slot: u32) -> Option<&Client<S, T>> {
+        self.slab.get(slot).filter(|client| !client.has_ended())
     }
 
-    /// The living client with this key: not a later one in the same slot.
+    /// The client with this key, if its connection has not ended. A later client in the same slot has another key.
     #[must_use]
     pub fn find(&self, key: ClientKey) -> Option<&Client<S, T>> {
-        self.living(key.slot).filter(|_| self.key(key.slot) == key)
+        self.get(key.slot).filter(|_| self.key(key.slot) == key)
     }
 
-    /// All of the living, with their slots.
+    /// All clients whose connections have not ended, with their slots.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &Client<S, T>)> {
-        self.slab.iter().filter(|(_, client)| !client.is_dead())
+        self.slab.iter().filter(|(_, client)| !client.has_ended())
     }
 }
 

@@ -9,15 +9,15 @@ use crate::transport::refusal::Refusal;
 use crate::transport::{Phase, Transport};
 
 impl<S: Stream, T: Transport> Shard<S, T> {
-    /// Ends a connection with a close frame: what was begun is sent first, then the frame, then the peer
-    /// has its time to answer.
+    /// Ends a connection with a close frame. A frame that was begun is sent first. Then the peer has `timeouts.close` to
+    /// answer.
     pub(super) fn close(&mut self, slot: u32, reason: CloseReason) {
         self.close_for(slot, reason, &"");
     }
 
-    /// The same, with what the client did, for the log.
+    /// The same. `fault` says in the log what the client did.
     pub(super) fn close_for(&mut self, slot: u32, reason: CloseReason, fault: &dyn Display) {
-        if self.clients[slot].is_dead() {
+        if self.clients[slot].has_ended() {
             return;
         }
         match self.clients[slot].transport.phase() {
@@ -26,24 +26,24 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             Phase::Open => {}
         }
         self.close_with(slot, reason, reason.code(), reason.text());
-        self.log_close(slot, reason, fault, !self.clients[slot].is_dead());
+        self.log_close(slot, reason, fault, !self.clients[slot].has_ended());
     }
 
-    /// Ends a connection with a code and a text of the application's.
+    /// Ends a connection with a code and a text that the application chose.
     pub(super) fn close_for_application(&mut self, slot: u32, code: u16, text: &str) {
         if self.clients[slot].is_open() {
             self.close_with(slot, CloseReason::Application, code, text);
         }
     }
 
-    /// Ends a connection at once, so that all that is kept for it is free at the end of the tick. There is a close frame
-    /// only where the socket takes it now.
+    /// Ends a connection at once, so that its memory is free at the end of the tick. The close frame is sent only if the
+    /// socket takes it now.
     pub(super) fn cut(&mut self, slot: u32, reason: CloseReason, fault: &dyn Display) {
-        if self.clients[slot].is_dead() || self.clients[slot].transport.phase() == Phase::Closing {
+        if self.clients[slot].has_ended() || self.clients[slot].transport.phase() == Phase::Closing {
             return self.lose(slot, reason);
         }
         self.leave_all_topics(slot);
-        if self.clients[slot].is_dead() {
+        if self.clients[slot].has_ended() {
             return;
         }
         if self.clients[slot].is_open() {
@@ -51,7 +51,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         }
         let client = &self.clients[slot];
         let is_closing = client.transport.phase() == Phase::Closing;
-        let is_told = is_closing && !client.is_dead() && client.outgoing.is_none();
+        let is_told = is_closing && !client.has_ended() && client.outgoing.is_none();
         self.log_close(slot, reason, fault, is_told);
         self.lose(slot, reason);
     }
@@ -61,7 +61,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         self.begin_closing(slot, |transport, out| transport.close(out, code, text));
     }
 
-    /// Answers an HTTP request that does not become a client; `head` is what has come of it.
+    /// Answers an HTTP request that does not become a client. `head` is as much of it as has arrived.
     pub(super) fn refuse(&mut self, slot: u32, refusal: Refusal, head: &[u8]) {
         self.stats.refused_upgrades[refusal as usize].add(1);
         let peer = self.clients[slot].stream.peer();
@@ -70,14 +70,14 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         self.begin_closing(slot, |transport, out| transport.refuse(out, refusal));
     }
 
-    /// Sends the last bytes of a connection, which its transport says. Its end has been counted.
-    pub(super) fn begin_closing(&mut self, slot: u32, say: impl FnOnce(&mut T, &mut Vec<u8>)) {
+    /// Sends the last bytes of a connection, which `write_last` writes. The close has been counted.
+    pub(super) fn begin_closing(&mut self, slot: u32, write_last: impl FnOnce(&mut T, &mut Vec<u8>)) {
         let (before, mut last) = (self.clients[slot].transport.phase(), Vec::new());
-        say(&mut self.clients[slot].transport, &mut last);
-        // First of all: who has too much left to be sent ends on the way, and is not to be counted again.
+        write_last(&mut self.clients[slot].transport, &mut last);
+        // First, as leaving the topics may end the connection, which must not be counted twice.
         self.entered(slot, before);
         self.leave_all_topics(slot);
-        if self.clients[slot].is_dead() {
+        if self.clients[slot].has_ended() {
             return;
         }
         self.drop_questions(slot);
@@ -85,19 +85,19 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         self.clients[slot].waiting = None;
         self.clients[slot].session.end();
         self.input.kept.release(before - self.clients[slot].input_bytes());
-        self.append_frames(slot, &last);
+        self.queue_frames(slot, &last);
         self.visit(slot);
     }
 
-    /// Ends a connection at once: the peer, or the socket, is gone, or had its time.
+    /// Ends a connection at once: the peer or the socket has gone, or a time-out is over.
     pub(super) fn lose(&mut self, slot: u32, reason: CloseReason) {
-        if self.clients[slot].is_dead() {
+        if self.clients[slot].has_ended() {
             return;
         }
         if self.clients[slot].transport.phase() != Phase::Closing {
             self.count_close(reason);
         }
-        self.clients.kill(slot);
+        self.clients.end(slot);
         let client = &mut self.clients[slot];
         if let Some(outgoing) = &mut client.outgoing {
             outgoing.rest = None;
@@ -109,13 +109,17 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         self.stats.closes[reason as usize].add(1);
     }
 
-    /// Frees the slots of the dead. Not before the end of the tick: until then lists may name them.
-    pub(super) fn free_dead(&mut self) {
-        while let Some(slot) = self.clients.next_dead() {
+    /// Frees the slots of clients whose connections have ended. Only at the end of the tick: until then lists may name
+    /// them.
+    pub(super) fn free_ended(&mut self) {
+        while let Some(slot) = self.clients.next_ended() {
             self.drop_questions(slot);
             let client = self.clients.remove(slot);
             // A subscription that is left would be served to the slot's next owner.
-            assert!(client.subscriptions.as_slice().is_empty(), "the dead have left all topics");
+            assert!(
+                client.subscriptions.as_slice().is_empty(),
+                "a client leaves all topics before its slot is freed"
+            );
             match client.transport.phase() {
                 Phase::Upgrading => self.stats.upgrading.sub(1),
                 Phase::Open => self.stats.open.sub(1),

@@ -6,7 +6,7 @@ use crate::domain::mail::{Publish, ReplyTo, Request, TopicSlot};
 use crate::domain::reasons::ErrorCode;
 use crate::net::stream::Stream;
 use crate::session::Pending;
-use crate::session::action::{Action, Fault, Until};
+use crate::session::action::{Action, ProtocolError, Until};
 use crate::session::commands::is_request;
 use crate::session::options::SubscribeOptions;
 use crate::session::rules::{Facts, Rules};
@@ -16,37 +16,37 @@ use crate::transport::{Message, Transport};
 
 /// What became of a command.
 enum Outcome {
-    /// It is done, or its answer comes later.
+    /// It is done, or its reply comes later.
     Done,
     /// It must wait for the answer to an earlier one, or for room.
     Wait,
-    /// It is a connect that failed: what follows it in its message made sense only after it.
+    /// It is a connect that failed. The commands behind it in its message are dropped.
     NotConnected,
-    /// The connection is being closed, or is gone: no more is done for it, and nobody is left to be answered.
+    /// The connection is closing or has ended: nothing more is done for it.
     Closed,
 }
 
 impl<S: Stream, T: Transport> Shard<S, T> {
-    /// Does what a client's message says.
+    /// Carries out a client's message.
     pub(super) fn message(&mut self, slot: u32, message: Message<'_>) {
         let bytes = match message {
             Message::Text(text) => return self.commands(slot, text.as_bytes()),
             Message::Binary(bytes) => bytes,
         };
-        // Some clients send bytes only, whatever their codec: they are answered in such.
+        // Some clients send binary frames only, whatever their codec. They are answered in binary frames.
         let codec = self.clients[slot].transport.codec();
         if !codec.takes_binary(&bytes) {
-            let fault = Fault::OtherCodec(codec);
+            let fault = ProtocolError::OtherCodec(codec);
             return self.close_for(slot, fault.reason(), &fault);
         }
-        // Who has been answered in text can read it.
+        // A client that has been answered in text can read it.
         if !self.clients[slot].session.is_connected() {
             self.clients[slot].transport.answer_in_bytes();
         }
         self.commands(slot, &bytes);
     }
 
-    /// Does what a message's commands say, one after the other.
+    /// Carries out a message's commands, one after the other.
     pub(super) fn commands(&mut self, slot: u32, message: &[u8]) {
         let codec = self.clients[slot].transport.codec();
         let mut rest = Some(message);
@@ -69,7 +69,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     fn put_off(&mut self, slot: u32, rest: &[u8]) {
         let client = &mut self.clients[slot];
         if client.is_open() {
-            client.set_held_up(true);
+            client.set_stalled(true);
             client.waiting.get_or_insert_default().backlog = Some(rest.into());
         }
     }
@@ -83,7 +83,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             return Outcome::Wait;
         }
         self.use_share(bytes.len());
-        // What was sent just now may have shown that it is gone.
+        // Sending its replies may have shown that it has gone.
         if !self.clients[slot].is_open() {
             return Outcome::Closed;
         }
@@ -107,7 +107,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     fn facts(&self, slot: u32, command: Result<&Command<'_>, &Malformed>) -> Facts {
         let client = &self.clients[slot];
         let method = command.map(|command| &command.method);
-        // The queue's state is shared with the broker thread: it is looked at only for those who need it.
+        // The queue's state is shared with the broker thread: it is read only for commands that need it.
         let asks = method.is_ok_and(is_request);
         let topic = match method {
             Ok(Method::Subscribe(subscribe)) => Some(&subscribe.topic),
@@ -123,8 +123,8 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         }
     }
 
-    /// Whether more replies wait for the client than it may leave waiting. What the message at hand has
-    /// brought so far is sent first.
+    /// Whether more replies wait for the client than `limits.replies_bytes`. The replies of the message at hand are sent
+    /// first.
     fn replies_wait(&mut self, slot: u32) -> bool {
         let waiting = self.replies.lines_len() + self.clients[slot].reply_bytes();
         if waiting > self.settings.limits.replies_bytes / 2 {
@@ -134,11 +134,11 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         self.clients[slot].reply_bytes() > self.settings.limits.replies_bytes
     }
 
-    /// Does what the client's session has decided about a command.
+    /// Carries out what the session has decided about a command.
     fn execute(&mut self, slot: u32, action: Action<'_>) -> Outcome {
         match action {
             Action::Pong => {
-                self.clients[slot].reset_looks();
+                self.clients[slot].reset_rechecks();
                 Outcome::Done
             }
             Action::Refuse { id, error } => self.refuse_command(slot, id, error),
@@ -157,7 +157,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
                 self.send_requests();
                 Outcome::Done
             }
-            // Whatever ends such a wait makes the client readable again.
+            // The event that ends such a wait makes the client readable again.
             Action::PutOff(Until::Answered) => Outcome::Wait,
             Action::PutOff(Until::RequestHasRoom) => self.wait_for_room(slot),
             Action::Close(fault) => {
@@ -193,7 +193,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         if let Some(topic) = topic {
             self.leave(slot, topic);
         }
-        // It may have left behind more of a started frame than there is room for.
+        // Its started frame may have exceeded `limits.rest_bytes`, which ends the connection.
         if !self.clients[slot].is_open() {
             return Outcome::Closed;
         }
@@ -213,7 +213,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         Outcome::Done
     }
 
-    /// The request queue is full: the client's input waits, and is tried again with the next tick.
+    /// The queue of requests is full: the command is tried again with the next tick.
     fn wait_for_room(&mut self, slot: u32) -> Outcome {
         self.broker.requests.retry_client(slot);
         Outcome::Wait

@@ -1,10 +1,7 @@
 //! Compaction: keeps the latest line of each key for slow subscribers, when a log must drop lines with keys.
 //!
-//! Compacted lines keep their order, and the rest of each batch is a batch. So whatever a subscriber had,
-//! what it lacks is one slice of the compacted log, as of any log. A line that stays is the latest of its
-//! key, so nothing comes twice or in disorder.
-//!
-//! Pure: lines in, lines out.
+//! Compacted lines keep their order, and what stays of a batch is a batch. So what a subscriber lacks is one slice of the
+//! compacted log, as it is of any log. A line that stays is the latest of its key, so no line comes twice or out of order.
 
 use std::collections::VecDeque;
 
@@ -23,9 +20,9 @@ pub(super) struct Keyed {
     pub(super) line: KeyedLine,
 }
 
-/// How much may stay.
+/// How much compaction may keep.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Room {
+pub(super) struct CompactionLimits {
     /// Keys, including those of lines that stay anyway.
     pub(super) keys: usize,
     /// Bytes of the lines before compression, and of the memory that is kept here for them.
@@ -69,7 +66,7 @@ impl Keys {
 
     /// Removes the lines of batches before `floor`. Returns the latest line of each key, as far as there is
     /// room, the latest lines first; and how many keys found no room.
-    pub(super) fn take_latest(&mut self, floor: u64, room: Room) -> (Vec<Keyed>, u64) {
+    pub(super) fn take_latest(&mut self, floor: u64, limits: CompactionLimits) -> (Vec<Keyed>, u64) {
         let old = self.before(floor);
         let mut seen: FxHashSet<u64> = self.0.range(old..).map(|keyed| keyed.line.key).collect();
         let (mut latest, mut bytes, mut dropped) = (Vec::new(), 0, 0);
@@ -77,7 +74,7 @@ impl Keys {
             if seen.insert(keyed.line.key) {
                 bytes += keyed.line.len() + size_of::<Keyed>();
                 // Once there is no room, whatever is older goes: even if it would fit.
-                if dropped == 0 && seen.len() <= room.keys && bytes <= room.bytes {
+                if dropped == 0 && seen.len() <= limits.keys && bytes <= limits.bytes {
                     latest.push(keyed);
                 } else {
                     dropped += 1;
@@ -193,7 +190,7 @@ mod tests {
     use rand::rngs::SmallRng;
     use rand::{RngExt as _, SeedableRng as _};
 
-    const PLENTY: Room = Room { keys: 100, bytes: 10_000 };
+    const PLENTY: CompactionLimits = CompactionLimits { keys: 100, bytes: 10_000 };
 
     /// Keys by their letters and lines by their batches' places: `a` at 3 is a line of 10 bytes.
     fn keys(lines: &[(char, u64)]) -> Keys {
@@ -212,26 +209,26 @@ mod tests {
     #[test]
     fn of_each_key_the_latest_line_stays_unless_a_later_one_is_whole() {
         let all = [('a', 0), ('b', 0), ('a', 1), ('c', 2), ('a', 2), ('b', 3), ('d', 3)];
-        for (floor, room, taken, dropped, left) in [
+        for (floor, limits, taken, dropped, left) in [
             (4, PLENTY, "d3b3a2c2", 0, ""),
             (3, PLENTY, "a2c2", 0, "b3d3"),
             (2, PLENTY, "", 0, "c2a2b3d3"),
             (0, PLENTY, "", 0, "a0b0a1c2a2b3d3"),
             // Beyond the keys, those go that were not published for the longest; whole ones count.
-            (4, Room { keys: 3, ..PLENTY }, "d3b3a2", 1, ""),
-            (3, Room { keys: 3, ..PLENTY }, "a2", 1, "b3d3"),
-            (3, Room { keys: 1, ..PLENTY }, "", 2, "b3d3"),
+            (4, CompactionLimits { keys: 3, ..PLENTY }, "d3b3a2", 1, ""),
+            (3, CompactionLimits { keys: 3, ..PLENTY }, "a2", 1, "b3d3"),
+            (3, CompactionLimits { keys: 1, ..PLENTY }, "", 2, "b3d3"),
             // Beyond the bytes as well: a line takes 10, and what is known of it 24.
-            (4, Room { bytes: 3 * 34, ..PLENTY }, "d3b3a2", 1, ""),
-            (4, Room { bytes: 3 * 34 - 1, ..PLENTY }, "d3b3", 2, ""),
-            (4, Room { bytes: 0, ..PLENTY }, "", 4, ""),
+            (4, CompactionLimits { bytes: 3 * 34, ..PLENTY }, "d3b3a2", 1, ""),
+            (4, CompactionLimits { bytes: 3 * 34 - 1, ..PLENTY }, "d3b3", 2, ""),
+            (4, CompactionLimits { bytes: 0, ..PLENTY }, "", 4, ""),
         ] {
             let mut keys = keys(&all);
-            let (latest, gone) = keys.take_latest(floor, room);
+            let (latest, gone) = keys.take_latest(floor, limits);
             assert_eq!(
                 (&*shown(&latest), gone, &*shown(&keys.0)),
                 (taken, dropped, left),
-                "{floor} {room:?}"
+                "{floor} {limits:?}"
             );
             keys.put_first(latest.into_iter().rev());
             assert_eq!(keys.weight(), 24 * (taken.len() + left.len()) / 2);
@@ -242,7 +239,7 @@ mod tests {
     fn what_is_older_than_what_did_not_fit_goes_even_if_it_would_fit() {
         let mut keys = keys(&[('a', 0), ('b', 1), ('c', 2)]);
         keys.0[1].line.to = 1000;
-        let (latest, dropped) = keys.take_latest(3, Room { keys: 3, bytes: 200 });
+        let (latest, dropped) = keys.take_latest(3, CompactionLimits { keys: 3, bytes: 200 });
         assert_eq!((&*shown(&latest), dropped), ("c2", 2));
     }
 

@@ -1,9 +1,8 @@
 //! Fan-out: writes from the logs to the sockets.
 //!
-//! A *sweep* lets the topics with pending lines take turns. In its turn, a topic goes round its subscribers
-//! from where it stopped. A *visit* serves one client: everything that is pending for it goes into one write.
-//! Usually that is one frame of the topic being swept, written directly from the log; otherwise the pieces
-//! are first copied together.
+//! A *sweep* lets the topics with pending lines take turns. In its turn, a topic goes through its subscribers from where
+//! its last turn ended. A *visit* serves one client: everything that is pending for it goes into one write. Usually that
+//! is one frame of the topic being swept, written directly from the log. Otherwise the pieces are first copied together.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -21,7 +20,7 @@ use crate::transport::{Ending, Phase, Transport};
 /// Visits of one topic before it is the next one's turn: half a millisecond of sends.
 const TURN: usize = 64;
 
-/// Subscribers looked at, and found up to date, that cost as much as one visit.
+/// So many subscribers that are up to date cost as much as one visit.
 const LOOKS_PER_VISIT: usize = 64;
 
 /// Clients whose memory is fetched together, before the first of them is visited. Each send leaves little of
@@ -29,10 +28,10 @@ const LOOKS_PER_VISIT: usize = 64;
 /// 250 in user mode.
 const FETCHED_TOGETHER: u32 = 16;
 
-/// Bytes put side by side for one write, unless the first piece alone is larger.
+/// Bytes gathered for one write at most, unless the first piece alone is larger.
 const GATHER_MAX: usize = 256 << 10;
 
-/// What a part of one write is, so that a short one can be told apart.
+/// A part of one write, to know what a short write has sent.
 #[derive(Clone, Copy, Debug)]
 enum Piece {
     /// The rest of a frame that was begun earlier.
@@ -48,11 +47,11 @@ enum Piece {
 pub(super) struct Delivery {
     /// Topics with swept subscribers that are behind, in the order of their turns.
     rotation: VecDeque<TopicSlot>,
-    /// Clients whose sockets take something again.
+    /// Clients whose sockets have become writable.
     unblocked: VecDeque<u32>,
-    /// What one visit writes, when it is more than one frame.
+    /// The bytes of one visit, where they are more than one frame.
     gathered: Vec<u8>,
-    /// What `gathered` is made of.
+    /// The parts of `gathered`.
     pieces: Vec<Piece>,
 }
 
@@ -72,27 +71,26 @@ impl Delivery {
         !self.rotation.is_empty() || !self.unblocked.is_empty()
     }
 
-    /// Takes a topic out that is about to be removed.
+    /// Removes a topic from the rotation.
     pub(super) fn forget_topic(&mut self, topic: TopicSlot) {
         self.rotation.retain(|&other| other != topic);
     }
 
-    /// Notes that a client, which is written to now, needs no turn.
+    /// Removes a client that is written to now.
     pub(super) fn forget_unblocked(&mut self, slot: u32) {
         self.unblocked.retain(|&other| other != slot);
     }
 }
 
 impl<S: Stream, T: Transport> Shard<S, T> {
-    /// Notes that the socket of the client in `slot` takes something again.
+    /// Notes that the socket of the client in `slot` has become writable.
     pub fn writable(&mut self, slot: u32) {
-        if self.clients.living(slot).is_some_and(|client| client.is_blocked() || client.stream.wants_write())
-        {
+        if self.clients.get(slot).is_some_and(|client| client.is_blocked() || client.stream.wants_write()) {
             self.delivery.unblocked.push_back(slot);
         }
     }
 
-    /// Gives each topic with somebody behind its turns, as far as the budget goes.
+    /// Gives turns to the topics that have subscribers behind, as far as the budget goes.
     pub(super) fn sweep(&mut self) {
         let mut budget = self.settings.budgets.visits;
         while let Some(&topic) = self.delivery.rotation.front() {
@@ -117,7 +115,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         }
     }
 
-    /// Goes round a topic's subscribers from where the last turn stopped: how much of the budget it took.
+    /// Goes through a topic's subscribers from where the last turn ended. Returns how much of the budget that took.
     fn sweep_topic(&mut self, slot: TopicSlot, turn: usize) -> usize {
         let (mut visits, mut looks) = (0, 0);
         let mut fetched = 0..0;
@@ -128,7 +126,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             }
             let Some((position, subscriber)) = topic.at_sweep() else {
                 self.finish_lap(slot);
-                // Laps count as looks: a turn ends even where there is nobody to be looked at.
+                // A lap counts as well, so that a turn ends even if there is no subscriber to look at.
                 looks += 1;
                 continue;
             };
@@ -140,7 +138,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
                 visits += 1;
                 self.serve(slot, position, subscriber.client);
             } else {
-                // Not at once after a visit: what it left over, or who was moved here, is met again.
+                // Not right after a visit: this subscriber may still lack something, or another was moved here.
                 topic.step_sweep();
                 looks += 1;
             }
@@ -148,12 +146,11 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         visits.max(looks.div_ceil(LOOKS_PER_VISIT)).max(1).min(turn)
     }
 
-    /// Looks at the clients that come next, all at once, so that the processor waits for them together. It
-    /// changes nothing.
+    /// Touches the memory of the clients that come next, all at once, so that the cache misses overlap. It changes nothing.
     fn fetch(&self, slot: TopicSlot, positions: &Range<u32>) {
         let subscribers = self.topics[slot].awake().iter().skip(positions.start as usize);
         for subscriber in subscribers.take(positions.len()) {
-            std::hint::black_box(self.clients[subscriber.client].has_free_road());
+            std::hint::black_box(self.clients[subscriber.client].has_no_output());
         }
     }
 
@@ -195,9 +192,9 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         }
     }
 
-    /// Writes everything that is pending for a client, in one call.
+    /// Writes everything that is pending for a client, with one call.
     pub(super) fn visit(&mut self, slot: u32) {
-        if self.clients[slot].is_blocked() || self.clients[slot].is_dead() {
+        if self.clients[slot].is_blocked() || self.clients[slot].has_ended() {
             return;
         }
         self.gather(slot);
@@ -210,7 +207,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         }
     }
 
-    /// Puts side by side what is pending for a client: the rest of a frame, replies, a frame per topic.
+    /// Gathers what is pending for a client: the rest of a frame, replies, and a frame per topic.
     fn gather(&mut self, slot: u32) {
         self.delivery.gathered.clear();
         self.delivery.pieces.clear();
@@ -267,7 +264,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         self.delivery.pieces.push(Piece::Frame { topic: subscription.topic, span, length });
     }
 
-    /// Notes what became of each piece when the socket took `sent` bytes of all of them.
+    /// Notes for each piece how much of it was sent, when the socket took `sent` bytes in all.
     fn settle(&mut self, slot: u32, sent: usize) {
         let complete = sent == self.delivery.gathered.len();
         self.stats.writes.add(1);
@@ -296,7 +293,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         if !complete {
             self.block(slot);
         }
-        self.road_cleared(slot);
+        self.output_written(slot);
     }
 
     fn settle_rest(&mut self, slot: u32, sent: usize, length: usize) {
@@ -330,8 +327,8 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         }
     }
 
-    /// When nothing waits any more: frees the box, lets input be read again, and ends what was closing.
-    fn road_cleared(&mut self, slot: u32) {
+    /// If no output waits any more: frees its memory, lets input be read again, and ends a connection that is closing.
+    fn output_written(&mut self, slot: u32) {
         let client = &mut self.clients[slot];
         if client
             .outgoing
@@ -341,7 +338,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             return;
         }
         client.outgoing = None;
-        if client.is_held_up() {
+        if client.is_stalled() {
             self.readable(slot);
         }
         let transport = &self.clients[slot].transport;
@@ -354,7 +351,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         }
     }
 
-    /// Drops a connection whose both sides have said their last, once everything is written, also what its stream keeps.
+    /// Drops a connection that both sides have closed, once everything is written, including what its stream keeps.
     pub(super) fn drop_if_gone(&mut self, slot: u32) {
         let client = &self.clients[slot];
         let is_over = client.transport.phase() == Phase::Closing && client.transport.ending() == Ending::Gone;
@@ -366,14 +363,14 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     fn not_written(&mut self, slot: u32, error: &io::Error) {
         match error.kind() {
             ErrorKind::WouldBlock => self.block(slot),
-            // Tried again by the sweep, or with the next reply.
+            // The sweep or the next reply tries again.
             ErrorKind::Interrupted => {}
             _ => self.lose(slot, CloseReason::ConnectionLost),
         }
     }
 
-    /// Notes that a client's socket takes nothing. The topic whose frame it has in part parks it at once, so
-    /// that the log keeps that frame; others park it when their sweep meets it.
+    /// Notes that a client's socket is full. The topic of a started frame parks it at once, so that the log keeps that
+    /// frame. Other topics park it when their sweep meets it.
     fn block(&mut self, slot: u32) {
         let client = &mut self.clients[slot];
         if client.block() {
@@ -397,8 +394,8 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         });
     }
 
-    /// Gives the clients whose sockets take something again what they missed.
-    pub(super) fn write_to_the_unblocked(&mut self) {
+    /// Writes to the clients whose sockets have become writable.
+    pub(super) fn write_unblocked(&mut self) {
         for _ in 0..self.settings.budgets.visits.min(self.delivery.unblocked.len()) {
             let Some(slot) = self.delivery.unblocked.pop_front() else { break };
             if !self.flush_stream(slot) {
@@ -408,21 +405,21 @@ impl<S: Stream, T: Transport> Shard<S, T> {
                 self.unblock(slot);
                 self.visit(slot);
             }
-            // What the stream kept may have been the last.
+            // The bytes that the stream kept may have been the last.
             self.drop_if_gone(slot);
         }
     }
 
-    /// Lets a client's stream write what it keeps itself: whether the client is still there, and the stream has nothing
-    /// left that must go first.
+    /// Has a client's stream write the bytes that it keeps. Returns whether the client is there, and its stream keeps
+    /// nothing any more.
     fn flush_stream(&mut self, slot: u32) -> bool {
-        let Some(client) = self.clients.living(slot) else { return false };
+        let Some(client) = self.clients.get(slot) else { return false };
         if !client.stream.wants_write() {
             return true;
         }
         match self.clients[slot].stream.flush() {
             Ok(()) => true,
-            // The stream is written to again when it calls back.
+            // The next writable edge tries again.
             Err(error) if error.kind() == ErrorKind::WouldBlock => false,
             Err(error) if error.kind() == ErrorKind::Interrupted => {
                 self.delivery.unblocked.push_back(slot);

@@ -1,5 +1,5 @@
-//! What clients do wrong, in the log: one line per interval for each kind, and one with how many more there were, so that
-//! nobody is refused without a trace, and nobody can fill a disk.
+//! Logs what clients do wrong: one line per interval for each kind, and one with how many more there were. So every
+//! refusal leaves a trace, and no peer can fill a disk.
 
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -15,16 +15,16 @@ use crate::transport::Transport;
 use crate::transport::refusal::Refusal;
 use crate::transport::upgrade::describe;
 
-/// How long a shard says nothing more of a kind.
+/// The interval between two lines of a kind.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Characters of what the client did: some of it are its own.
+/// Characters of a fault at most: some of them are the client's.
 const FAULT_MAX: usize = 200;
 
-/// Characters of the origin.
+/// Characters of an origin at most.
 const ORIGIN_MAX: usize = 100;
 
-/// When each kind was logged last, and whose page a client is of.
+/// The limits on lines of each kind, and the origins of clients' pages.
 #[derive(Debug)]
 pub(super) struct FaultLog {
     refusals: RateLimits,
@@ -43,7 +43,7 @@ impl Default for FaultLog {
 }
 
 impl FaultLog {
-    /// Keeps the origin of a client's page, as long as the client is there. `None` if there is no place for it.
+    /// Keeps the origin of a client's page until the client leaves. `None` if there is no room for it.
     pub(super) fn enter_origin(&mut self, origin: &[u8]) -> Option<OriginId> {
         self.origins.enter(origin)
     }
@@ -53,13 +53,13 @@ impl FaultLog {
         self.origins.leave(origin);
     }
 
-    /// When there is something to tell that was not told one by one.
+    /// When lines that were suppressed are to be counted in the log.
     pub(super) fn due(&self) -> Option<Instant> {
         self.refusals.due().into_iter().chain(self.closes.due()).min()
     }
 
-    /// Tells it when its time has come.
-    pub(super) fn tell_of_more(&mut self, now: Instant) {
+    /// Logs how many lines were suppressed, for each kind whose interval is over.
+    pub(super) fn log_suppressed(&mut self, now: Instant) {
         for (reason, more_since_last) in self.refusals.pass(now) {
             tracing::warn!(reason, more_since_last, "more connections were refused");
         }
@@ -68,18 +68,18 @@ impl FaultLog {
         }
     }
 
-    /// Tells what is left, as its time will not come any more.
-    pub(super) fn tell_the_rest(&mut self) {
+    /// Logs all that is left, before the shard ends.
+    pub(super) fn log_all_suppressed(&mut self) {
         while let Some(due) = self.due() {
-            self.tell_of_more(due);
+            self.log_suppressed(due);
         }
     }
 }
 
 impl<S: Stream, T: Transport> Shard<S, T> {
-    /// Says that a request did not become a client; `head` is what has come of it.
+    /// Logs that a request did not become a client. `head` is as much of it as has arrived.
     pub(super) fn log_refusal(&mut self, peer: Option<SocketAddr>, refusal: Refusal, head: &[u8]) {
-        // A stop refuses everybody, and says so itself.
+        // On a stop all are refused, and the stop is logged.
         if refusal == Refusal::Stopping {
             return;
         }
@@ -98,7 +98,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         );
     }
 
-    /// Says that a client was closed for what it did, and whether a close frame has told it, or will.
+    /// Logs that a client was closed for what it did, and whether a close frame tells it.
     pub(super) fn log_close(&mut self, slot: u32, reason: CloseReason, fault: &dyn Display, is_told: bool) {
         if !reason.is_clients_fault() {
             return;

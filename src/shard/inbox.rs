@@ -1,4 +1,4 @@
-//! Handles the broker thread's mail.
+//! Takes the broker thread's mail.
 
 use std::collections::VecDeque;
 
@@ -16,25 +16,25 @@ use crate::transport::Transport;
 /// Topics looked at for a survey in one tick: a survey of many topics must not delay deliveries.
 const SURVEYED_PER_TICK: u32 = 1000;
 
-/// The mailbox, and mail that was begun.
+/// The mailbox, and mail that is not finished.
 #[derive(Debug)]
 pub(super) struct MailIntake {
     inbox: Receiver<Mail>,
-    /// Mail that waits for a sweep to make room in a log. No other is taken before it.
+    /// Mail that waits until a sweep makes room in a log. No other mail is taken before it.
     held: Option<Mail>,
-    /// Mail was left in the mailbox by the budget.
+    /// The budget left mail in the mailbox.
     has_more: bool,
-    /// Surveys to be answered, the oldest first.
+    /// Surveys that are not answered, the oldest first.
     surveys: VecDeque<Survey>,
 }
 
 impl MailIntake {
-    /// Nothing was taken yet.
+    /// Takes mail from `inbox`.
     pub(super) fn new(inbox: Receiver<Mail>) -> Self {
         Self { inbox, held: None, has_more: false, surveys: VecDeque::new() }
     }
 
-    /// Whether mail is left that needs no waker to be taken.
+    /// Whether mail is left that does not wake the shard.
     pub(super) fn has_more(&self) -> bool {
         self.has_more
     }
@@ -44,7 +44,7 @@ impl MailIntake {
         !self.surveys.is_empty()
     }
 
-    /// Mails in the mailbox.
+    /// How many mails are in the mailbox.
     pub(super) fn len(&self) -> usize {
         self.inbox.len()
     }
@@ -54,12 +54,12 @@ impl MailIntake {
         self.inbox.is_empty()
     }
 
-    /// Has whoever sends the next mail wake the shard.
+    /// Has the next mail wake the shard.
     pub(super) fn rearm(&mut self) {
         self.inbox.rearm();
     }
 
-    /// The next mail to be done.
+    /// Takes the next mail.
     fn take(&mut self) -> Option<Mail> {
         self.held.take().or_else(|| self.inbox.take())
     }
@@ -86,7 +86,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         self.broker.mail.has_more = true;
     }
 
-    /// Does what a mail says, or gives it back if it must wait for a sweep.
+    /// Carries out a mail, or returns it if it must wait for a sweep.
     fn open(&mut self, mail: Mail) -> Option<Mail> {
         match mail {
             Mail::Batch { topic, lines } => {
@@ -106,7 +106,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             Mail::AskAgain { question, budget } => self.ask_again(question, budget.is_some()),
             Mail::AttachFailed { topic, error } => self.attach_failed(topic, error),
             Mail::Detached { topic } => self.detached(topic),
-            Mail::Gap => self.begin_gap(),
+            Mail::Gap => self.begin_resync(),
             Mail::Disconnect { client, closing } => self.disconnect(client, &closing),
             Mail::Unsubscribe { client, topic, code } => self.unsubscribe_for_operator(client, &topic, code),
             Mail::Survey { id } => self.broker.mail.surveys.push_back(Survey { id, next: 0 }),
@@ -115,7 +115,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         None
     }
 
-    /// Adds a batch to a topic's log, if it is for its subscribers; false if there is no room for it now.
+    /// Adds a batch to a topic's log, if its subscribers are to receive it. Returns false if there is no room for it now.
     fn append_if_wanted(&mut self, slot: TopicSlot, lines: &Lines) -> bool {
         let topic = &mut self.topics[slot];
         if topic.interest() != Interest::Live {
@@ -131,7 +131,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     /// The broker thread's answer to a client's command.
     fn answered(&mut self, command: CommandKey, answer: Answer) {
         match answer {
-            // Its topic has been kept for it, whether the client is still there or not.
+            // The topic was kept for this answer, whether the client is still there or not.
             Answer::Recovered(recovered) => self.recovered(command, *recovered),
             answer if self.is_still_pending(command) => self.reply(command, &answers::reply(&answer)),
             _ => {}
@@ -170,7 +170,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         }
     }
 
-    /// Answers the oldest survey, a piece per tick.
+    /// Answers a part of the oldest survey.
     pub(super) fn answer_surveys(&mut self) {
         let Some(&survey) = self.broker.mail.surveys.front() else { return };
         if !self.broker.requests.has_room() {

@@ -1,5 +1,5 @@
-//! Input of clients that is kept, and which client is read while there is much of it.
-//! [`shedding`](super::shedding) has the rule.
+//! The input that is kept of clients, and which client is read while there is much of it. The rule is in
+//! [`shedding`](super::shedding).
 
 use std::collections::VecDeque;
 
@@ -12,22 +12,22 @@ use crate::shard::client_list::ClientList;
 use crate::shard::clients::Clients;
 use crate::transport::Transport;
 
-/// Bytes that are read from one client at once where the bound has been reached: enough for commands as most clients
-/// send them, and mostly done within the same turn.
-const SIP: usize = 1024;
+/// Bytes that are read from one client at once when `limits.shard_input_bytes` is reached: enough for usual commands, which
+/// are mostly carried out within the same turn.
+const SMALL_READ: usize = 1024;
 
-/// Input that is kept, of all clients together, and which of them wait until there is room for more.
+/// The input that is kept of all clients, and the clients that wait until there is room for more.
 #[derive(Debug, Default)]
 pub(super) struct KeptInput {
     bytes: usize,
-    /// Clients of which input is kept.
+    /// Clients whose input is kept.
     owners: ClientList,
-    /// Clients that could not be read for want of room, in the order of their turns.
+    /// Clients that were not read because there was no room, in the order of their turns.
     without_room: VecDeque<ClientKey>,
     /// Since when there has been no room, or a client that found none.
     no_room_since: Option<Moment>,
-    /// The client that goes on with what was left over of its input while the bound is exceeded by far.
-    going_on: Option<ClientKey>,
+    /// The one client that may continue with its unprocessed input while the bound is exceeded by far.
+    resuming: Option<ClientKey>,
 }
 
 impl KeptInput {
@@ -36,7 +36,7 @@ impl KeptInput {
         self.bytes
     }
 
-    /// Notes that of a client `after` bytes are kept, and were `before`.
+    /// Notes that `after` bytes are kept of a client, instead of `before`.
     pub(super) fn replace(&mut self, before: usize, after: usize) {
         self.bytes += after;
         self.bytes -= before;
@@ -47,17 +47,17 @@ impl KeptInput {
         self.bytes -= bytes;
     }
 
-    /// Clients of which input is kept, and some of which it was.
+    /// Clients whose input is kept, and stale entries.
     pub(super) fn owners(&self) -> &[ClientKey] {
         self.owners.keys()
     }
 
-    /// Takes out of [`owners`](Self::owners) the clients of which nothing is kept any more.
+    /// Removes the stale entries of [`owners`](Self::owners).
     pub(super) fn purge_owners<S, T: Transport>(&mut self, clients: &mut Clients<S, T>) {
         self.owners.purge(clients, Client::still_keeps_input);
     }
 
-    /// Clients that could not be read for want of room.
+    /// Clients that were not read because there was no room.
     pub(super) fn without_room(&self) -> &VecDeque<ClientKey> {
         &self.without_room
     }
@@ -69,10 +69,11 @@ impl KeptInput {
 }
 
 impl<S: Stream, T: Transport> Shard<S, T> {
-    /// How many bytes may be read from the client whose turn it is: none if it must wait, and is queued for a later turn.
-    /// What is left over of its input is not read again, but can become more when it is inflated. So without room, one client
-    /// at a time goes on with it: the next one begins when the one before has worked off what that became, or has to wait for
-    /// the broker or for its replies to be taken.
+    /// How many bytes may be read from the client whose turn it is. Zero: it was queued for a later turn.
+    ///
+    /// Unprocessed input can become larger when it is decompressed. So without room only one client at a time continues
+    /// with its own. The next one begins when that one has processed what it decompressed, or has to wait for the broker or
+    /// for its replies to be taken.
     pub(super) fn may_read(&mut self, slot: u32) -> usize {
         if self.input.kept.bytes < self.settings.limits.shard_input_bytes {
             return if self.goes_by_shares(slot) {
@@ -82,12 +83,12 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             };
         }
         if !self.is_overfull() {
-            return SIP;
+            return SMALL_READ;
         }
-        if self.clients[slot].has_left_over() {
-            if self.input.kept.going_on.is_none() {
-                self.input.kept.going_on = Some(self.clients.key(slot));
-                return SIP;
+        if self.clients[slot].has_unprocessed() {
+            if self.input.kept.resuming.is_none() {
+                self.input.kept.resuming = Some(self.clients.key(slot));
+                return SMALL_READ;
             }
             self.readable(slot);
         } else if self.clients[slot].enqueue() {
@@ -96,39 +97,38 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         0
     }
 
-    /// Whether a client is read no more than a share at once: its commands wait for the broker, or are more than it has
-    /// turns for. What it sends meanwhile stays with the kernel, which holds it back.
+    /// Whether at most a share of a client's input is read at once: its commands wait for the broker, or are more than its
+    /// turns can take. The rest stays in the kernel, so that TCP slows the client down.
     fn goes_by_shares(&self, slot: u32) -> bool {
         let client = &self.clients[slot];
-        client.went_on() || client.session.has_unanswered()
+        client.has_resumed() || client.session.has_unanswered()
     }
 
-    /// Whether the bound is exceeded by so much that nobody is read.
+    /// Whether the bound is exceeded by so much that no client is read.
     pub(super) fn is_overfull(&self) -> bool {
         let bound = self.settings.limits.shard_input_bytes;
         self.input.kept.bytes >= bound + bound / 16
     }
 
-    /// Notes since when clients have found no room. Who has something left over waits among those who are to be read, and
-    /// counts as long as nobody is read.
+    /// Notes since when clients have found no room.
     pub(super) fn note_room(&mut self) {
         let is_overfull = self.is_overfull() || !self.input.kept.without_room.is_empty();
         self.input.kept.no_room_since =
             is_overfull.then(|| self.input.kept.no_room_since.unwrap_or_else(|| self.timers.now()));
     }
 
-    /// Notes whether the client that went on with what was left over still has some of what that became, and a turn to
-    /// come for it. One that waits for something else keeps nobody from going on.
-    pub(super) fn note_who_goes_on(&mut self) {
+    /// Lets another client continue with its unprocessed input, unless the present one still has commands of its own and
+    /// waits for its turn only.
+    pub(super) fn note_resuming(&mut self) {
         let clients = &self.clients;
-        self.input.kept.going_on = self.input.kept.going_on.filter(|&key| {
+        self.input.kept.resuming = self.input.kept.resuming.filter(|&key| {
             let client = clients.find(key);
             client.is_some_and(|client| client.is_to_read() && client.is_paused())
         });
     }
 
-    /// The client whose turn it is: as long as there is room, the first of those who found none before, `waiting` of them;
-    /// then one of `queued` others.
+    /// The client whose turn it is. While there is room, it is one of the `waiting` clients that found none before; then
+    /// one of the `queued` others.
     pub(super) fn next_to_read(&mut self, waiting: &mut usize, queued: &mut usize) -> Option<ClientKey> {
         if *waiting > 0 && !self.is_overfull() {
             *waiting -= 1;
@@ -138,13 +138,13 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         self.input.turns.next_ready()
     }
 
-    /// Notes that what comes next from a client is the beginning of a message.
+    /// Notes that the next byte of a client begins a message.
     pub(super) fn begin_message(&mut self, slot: u32) {
         let now = self.timers.now();
         self.clients[slot].begin_message(now);
     }
 
-    /// Notes that input of a client is kept, if so. A message that has come in part is timed.
+    /// Lists a client if input of it is kept, and begins the time-out of a message that has arrived in part.
     pub(super) fn note_input(&mut self, slot: u32) {
         let client = &mut self.clients[slot];
         if client.input_bytes() == 0 {

@@ -5,8 +5,8 @@ use crate::shard::Shard;
 use crate::transport::Transport;
 
 impl<S: Stream, T: Transport> Shard<S, T> {
-    /// Asserts the invariants of all rooms together: sums are the sums of their parts, and flags say what lists say. It
-    /// looks at everything, so it is for tests.
+    /// Asserts the invariants between the parts of a shard: totals are the sums of their parts, and flags agree with
+    /// lists. It goes through everything, so it is for tests.
     ///
     /// # Panics
     /// When one does not hold.
@@ -16,7 +16,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         self.check_clients();
     }
 
-    /// What is counted for all clients and topics together is what each of them has.
+    /// Totals are what clients and topics have together.
     fn check_sums(&self) {
         let clients = || self.clients.iter().map(|(_, client)| client);
         let sum = |bytes: fn(&super::client::Client<S, T>) -> usize| clients().map(bytes).sum::<usize>();
@@ -59,13 +59,13 @@ impl<S: Stream, T: Transport> Shard<S, T> {
                 client.is_listed_for_replies() || !client.leaves_replies(),
                 "client {slot} leaves replies unread"
             );
-            assert!(!client.is_paused() || self.will_go_on(slot), "client {slot} is put off for good");
+            assert!(!client.is_paused() || self.will_be_read(slot), "client {slot} is put off for good");
         }
     }
 
-    /// Whether something will make a client readable whose next command is put off: its turn, an answer, room for a request
-    /// or for an answer, or replies that are taken.
-    fn will_go_on(&self, slot: u32) -> bool {
+    /// Whether something will make a client readable whose next command is put off: its turn, an answer, room for a
+    /// request or an answer, or its replies being taken.
+    fn will_be_read(&self, slot: u32) -> bool {
         let client = &self.clients[slot];
         let has_questions = client.waiting.as_ref().is_some_and(|waiting| !waiting.questions.is_idle());
         !client.is_open()

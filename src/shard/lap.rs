@@ -5,7 +5,7 @@
 pub(super) struct Lap {
     /// The place that comes next.
     next: u32,
-    /// A subscriber came to a place that the lap has passed: the lap does not meet everybody.
+    /// A subscriber was moved to a place that the lap has passed, so the lap does not meet all of them.
     is_broken: bool,
     /// The end of the log when it began.
     began_at: u64,
@@ -29,8 +29,8 @@ impl Lap {
         self.is_broken |= place < self.next;
     }
 
-    /// Begins the next lap; the log ends at `end`. The position before which no swept subscriber lacks anything, if the
-    /// lap has met everybody.
+    /// Begins the next lap, where the log ends at `end`. Returns the position before which no swept subscriber lacks
+    /// anything, if the last lap has met all of them.
     pub(super) fn begin(&mut self, end: u64) -> Option<u64> {
         let shown = (!self.is_broken).then_some(self.began_at);
         *self = Self { next: 0, is_broken: false, began_at: end };

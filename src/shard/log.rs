@@ -16,17 +16,17 @@ use std::collections::VecDeque;
 use crate::codec::deflate::Inflater;
 use crate::domain::encoding::Encoding;
 use crate::domain::mail::Lines;
-use crate::shard::compaction::{Batch, CompactedLines, Keyed, Keys, Part, Room};
+use crate::shard::compaction::{Batch, CompactedLines, CompactionLimits, Keyed, Keys, Part};
 use crate::transport::framing::{Framing, HEADER_MAX};
 
-/// A log is looked through for what everybody has when it has grown to so many bytes, and then whenever it has doubled.
+/// At so many bytes a log is checked for batches that no subscriber lacks, and then whenever it has doubled.
 pub(super) const TRIM_FROM: usize = 64 << 10;
 
 /// Where the end of a batch is, and how many lines there were up to it.
 #[derive(Clone, Copy, Debug)]
 struct Mark {
     position: u64,
-    /// Where it would be if nothing were compressed: what comes out of a frame is limited as well.
+    /// Where it would be if nothing were compressed, as frames are also limited by what is decompressed of them.
     plain: u64,
     lines: u64,
 }
@@ -36,7 +36,7 @@ struct Mark {
 pub struct Span {
     /// Position of its first byte.
     pub from: u64,
-    /// Position after its last byte, what frames are sent without included.
+    /// Position after its last byte, including the delimiter that frames are sent without.
     pub to: u64,
     /// Lines in it.
     pub lines: u64,
@@ -52,21 +52,21 @@ pub struct Log {
     buffer: Vec<u8>,
     start: u64,
     marks: VecDeque<Mark>,
-    /// From how many bytes on it is looked through again.
+    /// At how many bytes it is next checked for batches that no subscriber lacks.
     trim_at: usize,
-    /// Compaction may have moved what is left of the batches before this.
+    /// Compaction may have moved the batches before this position.
     compacted_to: u64,
     encoding: Encoding,
-    /// The lines that have keys, where that matters.
+    /// The lines with keys, if there are any.
     keys: Option<Box<Keys>>,
 }
 
-/// What a log was compacted to.
+/// The result of a compaction.
 #[derive(Debug)]
 pub(super) struct Compacted {
-    /// Where batches began, and where what is left of them begins.
+    /// Where batches began, and where their remaining lines begin.
     moved: Vec<(u64, u64)>,
-    /// From here on everything is where it was.
+    /// From here on nothing has moved.
     floor: u64,
     /// Bytes of memory that the log has given up.
     pub(super) freed: usize,
@@ -75,7 +75,7 @@ pub(super) struct Compacted {
 }
 
 impl Compacted {
-    /// Where a subscriber stands now that stood at `cursor`, before the floor.
+    /// The new cursor of a subscriber whose cursor was before the floor.
     pub(super) fn place_of(&self, cursor: u64) -> u64 {
         let index = self.moved.partition_point(|&(was_at, _)| was_at < cursor);
         self.moved.get(index).map_or(self.floor, |&(_, begins)| begins)
@@ -118,7 +118,7 @@ impl Log {
         self.buffer.len() - HEADER_MAX
     }
 
-    /// Bytes of memory in use: those held, and what is known of their keys.
+    /// Bytes of memory in use: those held, and those of the table of keys.
     #[must_use]
     pub fn weight(&self) -> usize {
         self.len() + self.keys.as_ref().map_or(0, |keys| keys.weight())
@@ -131,7 +131,7 @@ impl Log {
         held + self.keys.as_ref().map_or(0, |keys| keys.weight_from(position))
     }
 
-    /// By how many bytes of memory a batch makes a log heavier.
+    /// How many bytes of memory a batch adds to a log.
     #[must_use]
     pub fn weight_of(batch: &Lines) -> usize {
         batch.bytes.len() + batch.keyed.as_ref().map_or(0, |lines| Keys::weight_of(lines.len()))
@@ -149,7 +149,7 @@ impl Log {
         self.len() == 0
     }
 
-    /// Where the newest batch begins; the end, if there is none.
+    /// Where the newest batch begins, or the end, if there is none.
     #[must_use]
     pub fn newest(&self) -> u64 {
         self.marks[self.marks.len().saturating_sub(2)].position
@@ -228,16 +228,16 @@ impl Log {
         self.marks[self.marks.partition_point(|mark| mark.position <= position) - 1].position
     }
 
-    /// Whether it has grown so much that it is worth looking for what everybody has.
+    /// Whether it has grown so much that it is worth checking for batches that no subscriber lacks.
     #[must_use]
     pub(super) fn is_to_be_trimmed(&self) -> bool {
         self.len() >= self.trim_at
     }
 
-    /// Drops the batches before `position`, which nobody lacks, if they are at least half of it: so a byte is moved once on
-    /// average. Bytes of memory that it gives up.
+    /// Drops the batches before `position`, which no subscriber lacks, if they are at least half of it, so that a byte is
+    /// moved once on average. Returns how many bytes of memory it gives up.
     pub(super) fn trim(&mut self, position: u64) -> usize {
-        // It may be a place in batches that were compacted since.
+        // The position may be inside of batches that were compacted since.
         let floor = self.boundary_before(position.max(self.start));
         let is_half = (floor - self.start) * 2 >= self.len() as u64;
         let freed = if is_half { self.drop_before(floor) } else { 0 };
@@ -245,8 +245,8 @@ impl Log {
         freed
     }
 
-    /// Forgets what lies before `position`, which must be at a mark. Bytes of memory that it gives up. Moves all bytes that
-    /// stay.
+    /// Drops what lies before `position`, which must be at a mark, and moves all bytes that stay. Returns how many bytes of
+    /// memory it gives up.
     pub fn drop_before(&mut self, position: u64) -> usize {
         let before = self.weight();
         let gone = self.index(position) - HEADER_MAX;
@@ -260,12 +260,17 @@ impl Log {
         before - self.weight()
     }
 
-    /// Leaves of what lies before `floor`, which must be at a mark, the latest line of each key, as far as there
-    /// is room. They end at `floor`: cursors there or later stay where they are.
-    pub(super) fn compact(&mut self, floor: u64, room: Room, inflater: &mut Inflater) -> Compacted {
+    /// Reduces what lies before `floor`, which must be at a mark, to the latest line of each key, within the limits. The
+    /// lines end at `floor`: cursors there or later stay where they are.
+    pub(super) fn compact(
+        &mut self,
+        floor: u64,
+        limits: CompactionLimits,
+        inflater: &mut Inflater,
+    ) -> Compacted {
         let before = self.weight();
         let Some(keys) = &mut self.keys else { unreachable!("only a log with keys is compacted") };
-        let (latest, dropped) = keys.take_latest(floor, room);
+        let (latest, dropped) = keys.take_latest(floor, limits);
         let compacted = self.compact_lines(floor, latest, inflater);
         let start = floor - compacted.bytes.len() as u64;
         let moved = compacted.parts.iter().map(|part| (part.was_at, start + part.from as u64)).collect();
@@ -274,7 +279,7 @@ impl Log {
         Compacted { moved, floor, freed: before - self.weight(), dropped }
     }
 
-    /// What is left of the batches before `floor`, when of their lines only these matter; the latest ones first.
+    /// The batches before `floor`, reduced to these lines, which come with the latest first.
     fn compact_lines(&self, floor: u64, latest: Vec<Keyed>, inflater: &mut Inflater) -> CompactedLines {
         let mut compacted = CompactedLines::default();
         let latest: Vec<_> = latest.into_iter().rev().collect();
@@ -294,7 +299,7 @@ impl Log {
         compacted
     }
 
-    /// Puts compacted lines in the place of what lies before `floor`. The log begins at `start` then.
+    /// Replaces what lies before `floor` by compacted lines. The log begins at `start` then.
     fn replace_before(&mut self, floor: u64, start: u64, compacted: CompactedLines) {
         let end = self.index(floor);
         let place = end - compacted.bytes.len();
@@ -322,8 +327,8 @@ impl Log {
         }
     }
 
-    /// A position at or behind the present end of what ended at `position` when it came. Compaction moves lines to the
-    /// front, and none beyond `compacted_to`.
+    /// A position at or after the present end of a batch that ended at `position` when it came. Compaction moves lines to
+    /// later positions, but none beyond `compacted_to`.
     pub(super) fn end_of(&self, position: u64) -> u64 {
         position.max(self.compacted_to)
     }
@@ -350,7 +355,7 @@ impl Log {
         }
     }
 
-    /// The capacity, for the next log that needs one.
+    /// The buffer, for another log.
     #[must_use]
     pub fn into_buffer(self) -> Vec<u8> {
         self.buffer
@@ -361,7 +366,7 @@ impl Log {
     }
 
     fn mark_at(&self, cursor: u64) -> usize {
-        // Nearly everybody lacks the newest batch and nothing else.
+        // Most subscribers lack the newest batch alone.
         let newest = self.marks.len().saturating_sub(2);
         if self.marks[newest].position == cursor {
             return newest;

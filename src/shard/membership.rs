@@ -27,19 +27,19 @@ use crate::shard::topic::{Interest, Topic};
 use crate::stats::Number;
 use crate::transport::{Phase, Transport};
 
-/// Where publications wait for each other for less, a crowd is not spread over lanes: each would have less than
-/// 10 ms of the delay, which is not much more than a shard's turn takes.
+/// With a shorter `max_delay`, subscribers are not spread over lanes: each lane would have less than 10 ms of the delay,
+/// hardly more than a turn of the shard takes.
 const LANES_DELAY: Duration = Duration::from_millis(10 * Lane::COUNT as u64);
 
 /// What became of a subscribe.
 pub(super) enum Joined {
-    /// Subscribed: the next publication is the first one it gets.
+    /// Subscribed: the next publication is the first one that it receives.
     AtOnce,
-    /// The broker was asked, or was asked before.
+    /// The broker's answer is awaited.
     Later,
-    /// There is no room for the question now.
+    /// The queue of requests has no room now.
     NoRoom,
-    /// It takes longer than anybody waits for an answer: the SDKs try again later.
+    /// It would take longer than an SDK waits. The SDK is to try again later.
     NotNow,
 }
 
@@ -54,7 +54,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         };
         let command = CommandKey { client: self.clients.key(slot), id };
         let pending = PendingSubscriber { command, options };
-        if self.topics[topic].is_muted() && self.gap_lasts() {
+        if self.topics[topic].is_muted() && self.resync_takes_long() {
             return Joined::NotNow;
         }
         if self.topics[topic].interest() != Interest::Live || self.topics[topic].is_muted() {
@@ -64,14 +64,14 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             self.send_requests();
         } else {
             self.add_subscriber(topic, slot);
-            self.say_subscribed(topic, command, &pending.options);
+            self.queue_subscribed(topic, command, &pending.options);
             return Joined::AtOnce;
         }
         self.clients[slot].session.asked(id, name, Pending::Subscribe);
         Joined::Later
     }
 
-    /// Asks the broker for what somebody missed.
+    /// Asks the broker for the publications that a client missed.
     fn ask_to_recover(&mut self, slot: TopicSlot, PendingSubscriber { command, options }: PendingSubscriber) {
         let Some(resume) = options.recover else { unreachable!("only who recovers is asked for") };
         let reply_to = self.reply_address(command.client.slot, command.id);
@@ -90,8 +90,8 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         self.ask(Question::Recover(Box::new(question)));
     }
 
-    /// Answers a subscribe that is done: the next publication is the first one after the topic's position.
-    fn say_subscribed(&mut self, topic: TopicSlot, command: CommandKey, options: &SubscribeOptions) {
+    /// Writes the reply to a subscribe: the next publication is the first one after the topic's position.
+    fn queue_subscribed(&mut self, topic: TopicSlot, command: CommandKey, options: &SubscribeOptions) {
         let subscribed = answers::subscribed(options, self.topics[topic].position());
         // Not by `put_reply`: the epoch is the topic's.
         let codec = self.clients[command.client.slot].transport.codec();
@@ -109,9 +109,9 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         }
     }
 
-    /// Whether a topic has so many subscribers that more of them are spread over the lanes. It stays so while
-    /// there is another lane than the first: who leaves and comes back gets into the same lane, and nothing
-    /// twice that waits in one lane and was sent in another.
+    /// Whether a topic has so many subscribers that new ones are spread over the lanes. It stays so while there is another
+    /// lane than the first. So a client that leaves and returns gets the same lane, and no publication twice: one that was
+    /// sent in one lane may still wait in another.
     fn is_crowd(&self, name: &str) -> bool {
         let variants = self.topics.variants(name).map(|slot| &self.topics[slot]);
         let (audience, spread) = variants.fold((0, false), |(audience, spread), topic| {
@@ -150,7 +150,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         self.stats.namespace_subscriptions.get(self.topics[topic].namespace().number())
     }
 
-    /// Ends a subscription, if there is one. What was begun of its publications is still sent.
+    /// Ends a subscription, if there is one. Returns whether there was. A started frame of its publications is still sent.
     pub(super) fn leave(&mut self, slot: u32, topic: TopicSlot) -> bool {
         let outgoing = self.clients[slot].outgoing.as_ref();
         if outgoing.and_then(|outgoing| outgoing.rest).is_some_and(|rest| rest.topic == topic) {
@@ -173,7 +173,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         true
     }
 
-    /// Everybody has been told that a topic's numbering is another one: who came back meanwhile can have it.
+    /// When all subscribers have been told of a topic's new numbering, subscribes the clients that returned meanwhile.
     fn unmute_if_all_know(&mut self, slot: TopicSlot) {
         if self.topics[slot].unmute_if_empty() {
             self.admit_pending(slot);
@@ -188,11 +188,11 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         }
     }
 
-    /// Ends a subscription and tells the client why; the SDK decides by the code what to do.
+    /// Ends a subscription and tells the client why. The SDK decides by the code what to do.
     pub(super) fn end_subscription(&mut self, slot: u32, topic: TopicSlot, code: UnsubscribeCode) {
         let name = self.topics[topic].name().clone();
-        if self.leave(slot, topic) && !self.clients[slot].is_dead() {
-            self.say_push(slot, &Push::Unsubscribe { topic: &name, code });
+        if self.leave(slot, topic) && !self.clients[slot].has_ended() {
+            self.queue_push(slot, &Push::Unsubscribe { topic: &name, code });
             self.visit(slot);
         }
     }
@@ -203,23 +203,23 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         }
     }
 
-    /// The broker has registered this shard for a topic: whoever waited is attached at the log's end, or has
-    /// its history asked for. Or the topic stands somewhere else now, in another numbering.
+    /// The broker has registered this shard for a topic: clients that waited are subscribed at the log's end, or their
+    /// recovery is asked for. Or the topic has a new numbering.
     pub(super) fn attached(&mut self, slot: TopicSlot, position: Option<Position>) {
         if self.topics[slot].attached(position) {
             self.admit_pending(slot);
         }
     }
 
-    /// Subscribes whoever waited for a topic that is live now.
+    /// Subscribes the clients that waited for a topic.
     fn admit_pending(&mut self, slot: TopicSlot) {
-        // Whoever left the topic just now may have replies to come in the same message.
+        // The client that has just left the topic may have further replies in the message at hand.
         let held = std::mem::take(self.replies.lines_mut());
         let pending = self.topics[slot].take_pending();
         let present = pending.into_iter().filter(|pending| self.is_still_pending(pending.command));
         let (recovering, others): (Vec<_>, Vec<_>) =
             present.partition(|pending| pending.options.recover.is_some());
-        // All of them first: a reply can end its connection, and the last subscriber with it.
+        // All of them first: a reply can end a connection, which may be the last subscriber's.
         for pending in &others {
             self.add_subscriber(slot, pending.command.client.slot);
         }
@@ -228,7 +228,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         }
         for PendingSubscriber { command, options } in others {
             if self.is_still_pending(command) {
-                self.say_subscribed(slot, command, &options);
+                self.queue_subscribed(slot, command, &options);
                 self.send_reply(command);
             }
         }
@@ -236,18 +236,18 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         self.detach_if_deserted(slot);
     }
 
-    /// The broker has looked for what a client missed.
+    /// The broker has answered a recovery.
     pub(super) fn recovered(&mut self, command: CommandKey, recovered: Recovered) {
         let topic = recovered.topic;
         self.topics[topic].end_recovery();
         if self.is_still_pending(command) {
             if self.topics[topic].is_muted() {
-                // The numbering is another one by now, and the answer may be of the former one: asked again when
-                // all who know the former one have been told. They need not be told of who is not there yet.
+                // The topic has a new numbering, and the answer may be of the former one. It is asked for again when
+                // all subscribers have been told.
                 self.topics[topic].add_pending(PendingSubscriber::again(command, recovered));
             } else {
                 match answers::recovered(&recovered) {
-                    Ok(subscribed) => self.go_on(topic, command, subscribed),
+                    Ok(subscribed) => self.add_recovered(topic, command, subscribed),
                     Err(error) => self.reply(command, &Reply::Error(error)),
                 }
             }
@@ -255,14 +255,13 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         self.detach_if_deserted(topic);
     }
 
-    /// Subscribes a client that was away. Every batch after this is of publications that are not in the answer,
-    /// and the subscriber is attached at the log's end.
-    fn go_on(&mut self, topic: TopicSlot, command: CommandKey, subscribed: Subscribed<'_>) {
+    /// Subscribes a client that recovers, at the log's end: the answer has all publications before it.
+    fn add_recovered(&mut self, topic: TopicSlot, command: CommandKey, subscribed: Subscribed<'_>) {
         self.add_subscriber(topic, command.client.slot);
         self.reply(command, &Reply::Subscribe(subscribed));
     }
 
-    /// The broker has not: whoever waited is told, and the slot is free.
+    /// The broker could not register this shard for a topic: clients that waited are told, and the slot is free.
     pub(super) fn attach_failed(&mut self, slot: TopicSlot, error: ErrorCode) {
         for PendingSubscriber { command, .. } in self.free(slot).take_pending() {
             if self.is_still_pending(command) {
@@ -271,7 +270,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         }
     }
 
-    /// The broker's last word: the slot is free, unless somebody came meanwhile.
+    /// The broker has ended the registration: the slot is free, unless a client wants the topic again.
     pub(super) fn detached(&mut self, slot: TopicSlot) {
         if self.topics[slot].has_pending() {
             self.topics[slot].attach_again();
@@ -281,7 +280,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         self.free(slot);
     }
 
-    /// Takes a topic without subscribers out. Those who were there last may have left it in the rotation, with its log.
+    /// Removes a topic without subscribers, with its log if it still has one.
     fn free(&mut self, slot: TopicSlot) -> Topic {
         if self.topics[slot].is_in_rotation() {
             self.delivery.forget_topic(slot);
@@ -313,7 +312,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         self.clients[slot].answered(to.id);
         self.flush_lines(slot);
         self.visit(slot);
-        if self.clients[slot].is_held_up() {
+        if self.clients[slot].is_stalled() {
             self.readable(slot);
         }
     }

@@ -1,12 +1,12 @@
 //! One core: an event loop that owns its slice of the clients. This is the tick, step by step.
 //!
 //! The shard knows no poll, no clock and no TCP: the [event loop](crate::net::event_loop) tells it what is ready and
-//! what time it is, and a [`Stream`] takes and gives bytes. So a simulation can drive all of it with short writes, stalls, resets
-//! and churn, and look at it after every tick.
+//! what time it is, and a [`Stream`] takes and gives bytes. So a simulation can drive all of it with short writes, stalls,
+//! resets and churn, and check it after every tick.
 //!
-//! A shard never waits for anybody. What it asks of the broker goes into a bounded queue; without room there
-//! the client that asked is not read. What the broker tells it comes through its mailbox; while a log is
-//! full because its sweep is behind, no mail is taken, and the broker waits.
+//! A shard never blocks. Its requests to the broker go into a bounded queue; while that is full, the clients that asked are
+//! not read. Mail from the broker comes through its mailbox; while a log is full because its sweep is behind, no mail is
+//! taken, and the broker waits.
 
 mod admission;
 mod backlog;
@@ -75,9 +75,9 @@ use requests::RequestQueue;
 use retention::LogMemory;
 use timer_wheel::TimerWheel;
 use topics::Topics;
-use write_progress::Progress;
+use write_progress::WriteProgress;
 
-/// How long the loop sleeps at most while something must be tried again that no event announces.
+/// How long the loop sleeps at most while something is to be tried again that has no event.
 const RETRY: Duration = Duration::from_millis(1);
 
 /// Everything a shard is given.
@@ -97,13 +97,13 @@ pub struct Setup {
     pub capacity: Arc<Capacity>,
     /// How many shards share limits that count for the whole engine.
     pub shards: u16,
-    /// Where mail comes in.
+    /// The mailbox.
     pub inbox: Receiver<Mail>,
-    /// Where requests go.
+    /// The queue of requests to the broker thread.
     pub requests: Sender<Request>,
-    /// Where it says through which batch it has written, if the broker wants to know.
+    /// Reports through which batch everything is written, if the broker wants to know.
     pub reporter: Option<Reporter>,
-    /// Where it counts.
+    /// Its counters.
     pub stats: Arc<ShardStats>,
 }
 
@@ -123,7 +123,7 @@ pub struct Shard<S, T> {
 
     delivery: Delivery,
     logs: LogMemory,
-    input: Input,
+    input: ClientInput,
     replies: PendingReplies,
     answers: AnswerBudgets,
     pacing: Pacing,
@@ -152,12 +152,12 @@ struct BrokerLink {
     mail: MailIntake,
     requests: RequestQueue,
     /// Through which batch everything was written, if the broker wants to know.
-    progress: Option<Progress>,
+    progress: Option<WriteProgress>,
 }
 
 /// The input of all clients.
 #[derive(Debug)]
-struct Input {
+struct ClientInput {
     turns: ReadTurns,
     kept: KeptInput,
     /// The read buffer of all clients.
@@ -199,7 +199,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
                 requests: RequestQueue::new(setup.requests),
                 progress: setup
                     .reporter
-                    .map(|reporter| Progress::new(reporter, config.amqp.written_timeout.0)),
+                    .map(|reporter| WriteProgress::new(reporter, config.amqp.written_timeout.0)),
             },
             admission: Admission::new(setup.capacity),
             faults: FaultLog::default(),
@@ -208,7 +208,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             timers: TimerWheel::new(start),
             delivery: Delivery::default(),
             logs: LogMemory::default(),
-            input: Input::new(&config.limits),
+            input: ClientInput::new(&config.limits),
             replies: PendingReplies::default(),
             answers: AnswerBudgets::default(),
             pacing: Pacing::new(&config.stop, setup.shards, setup.id),
@@ -220,20 +220,20 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     pub fn tick(&mut self, now: Clock, later: impl Fn() -> Instant) {
         self.timers.advance(now.monotonic);
         self.take_mail();
-        self.write_to_the_unblocked();
+        self.write_unblocked();
         self.read_clients(later);
         self.sweep();
         self.report_written();
         self.fire_timers();
-        self.go_on_pacing(now.monotonic);
+        self.continue_passes(now.monotonic);
         self.shed_replies();
         self.shed_input();
         self.answer_surveys();
-        // What the dead had is room for others.
-        self.free_dead();
+        // Before budgets are opened: the memory that becomes free is room for them.
+        self.free_ended();
         self.open_waiting_budgets();
         self.send_requests();
-        self.faults.tell_of_more(self.timers.instant());
+        self.faults.log_suppressed(self.timers.instant());
         self.show_gauges();
     }
 
@@ -244,7 +244,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             || self.delivery.has_work()
             || self.input.turns.has_ready()
             || !self.input.kept.without_room().is_empty()
-            || !self.clients.dead().is_empty();
+            || !self.clients.ended().is_empty();
         if work_left {
             return Some(Duration::ZERO);
         }
@@ -252,9 +252,9 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             self.broker.requests.has_pending() || self.broker.mail.has_surveys() || self.pacing.is_active();
         let retry = retries.then_some(RETRY);
         let waits =
-            self.broker.progress.as_ref().is_some_and(Progress::is_behind) || self.answers.has_waiting();
+            self.broker.progress.as_ref().is_some_and(WriteProgress::is_behind) || self.answers.has_waiting();
         let looks = waits.then_some(GRAIN);
-        // A grain later, as the time is known no better.
+        // A grain later, as the wheel knows the time to a grain.
         let faults =
             self.faults.due().map(|due| due.saturating_duration_since(self.timers.instant()) + GRAIN);
         [self.timers.poll_timeout(), retry, looks, faults].into_iter().flatten().min()
@@ -266,7 +266,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         self.identity.shard
     }
 
-    /// Clients held, in whatever phase.
+    /// The number of clients, in any phase.
     #[must_use]
     pub fn len(&self) -> usize {
         self.clients.len()
@@ -278,13 +278,13 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         self.clients.is_empty()
     }
 
-    /// Whether everybody has been closed and the broker knows.
+    /// Whether all clients have been closed and the broker knows.
     #[must_use]
     pub fn is_drained(&self) -> bool {
         self.pacing.is_drained()
     }
 
-    /// Whether it is closing everybody.
+    /// Whether it is closing all clients.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.pacing.is_draining()
@@ -296,12 +296,12 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         &self.stats
     }
 
-    /// The mailbox's side that looks: to be called before the tick that decides about going to sleep.
+    /// Has the next mail wake the shard. To be called before the last look at [`Self::has_mail`].
     pub fn rearm(&mut self) {
         self.broker.mail.rearm();
     }
 
-    /// Whether mail came after the last look.
+    /// Whether there is mail in the mailbox.
     #[must_use]
     pub fn has_mail(&self) -> bool {
         !self.broker.mail.is_empty()
@@ -312,7 +312,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         self.identity.client(self.clients.key(slot))
     }
 
-    /// Notes that a client has come into the next phase of its life, from `before`.
+    /// Notes that a client has come into another phase, from `before`.
     fn entered(&mut self, slot: u32, before: Phase) {
         let client = &mut self.clients[slot];
         let gauge = |phase| match phase {

@@ -1,14 +1,14 @@
-//! Output that waits for one client besides publications, and its memory.
+//! Output of one client that waits: the rest of a frame, and everything that is not a publication.
 
 use crate::base::moment::Moment;
 use crate::domain::mail::TopicSlot;
 use crate::shard::log::Span;
 
-/// Memory of a [`SendBuffer`] beyond twice its bytes that is not worth being given back.
+/// A [`SendBuffer`] may have so many bytes of memory beyond twice those that wait.
 const SLACK: usize = 4 << 10;
 
-/// The rest of a frame that the kernel took in part: it goes out before anything else. The bytes stay in
-/// the log, which may not drop them without handing them to [`Outgoing::bytes`] first.
+/// The rest of a frame that the kernel took in part. It is sent before anything else. Its bytes stay in the log, which
+/// must copy them to [`Outgoing::bytes`] before it drops them.
 #[derive(Clone, Copy, Debug)]
 pub struct Rest {
     /// Whose log.
@@ -19,26 +19,24 @@ pub struct Rest {
     pub sent: usize,
 }
 
-/// What waits for a client besides publications, in the order in which it goes out: the rest of a started
-/// frame, then frames with replies.
+/// The output of a client that waits, in the order in which it is sent: the rest of a started frame, then other frames.
 #[derive(Debug, Default)]
 pub struct Outgoing {
     /// The rest of a frame of publications.
     pub rest: Option<Rest>,
-    /// Frames, whole ones but perhaps for the first.
+    /// Frames with replies and the like. The first may be in part.
     pub bytes: SendBuffer,
-    /// How many of `bytes` are there only because a log had to let go of a started frame.
+    /// How many of `bytes` are the rest of a frame that a log has dropped.
     pub orphaned: usize,
     /// Since when replies wait, if any do.
     pub replies_since: Moment,
-    /// The socket has taken some of what waits in a later grain than that: what it took at once says nothing of the peer.
+    /// The socket has taken some of it in a later grain than that. What it took at once says nothing about the peer.
     pub has_moved: bool,
-    /// Whether the time of the replies has begun anew, as it was over and some had been taken.
+    /// Whether the time-out of the replies was restarted, as some had been taken when it was over.
     pub had_time_anew: bool,
 }
 
-/// Bytes that wait to be sent. Its memory is at most twice their number and `SLACK`, whatever it held before: so what
-/// counts is what is kept.
+/// Bytes that wait to be sent. Its memory is at most twice their number plus `SLACK`, whatever it held before.
 #[derive(Debug, Default)]
 pub struct SendBuffer {
     bytes: Vec<u8>,
@@ -59,7 +57,7 @@ impl SendBuffer {
         self.len() == 0
     }
 
-    /// Those that wait.
+    /// The bytes that wait.
     #[must_use]
     pub fn as_slice(&self) -> &[u8] {
         &self.bytes[self.sent..]
@@ -72,7 +70,7 @@ impl SendBuffer {
         self.bytes.capacity()
     }
 
-    /// Lets `add` put bytes behind the others: how many it put.
+    /// Lets `add` append bytes. Returns how many.
     pub fn append(&mut self, add: impl FnOnce(&mut Vec<u8>)) -> usize {
         let before = self.bytes.len();
         add(&mut self.bytes);
@@ -89,14 +87,14 @@ impl SendBuffer {
         (self.bytes, self.sent) = (bytes, 0);
     }
 
-    /// Takes the first ones out: they are sent.
+    /// Drops the first bytes, which are sent.
     pub fn drop_first(&mut self, sent: usize) {
         self.sent += sent;
         self.fit();
     }
 
-    /// Gives memory back that is too much. A quarter more than is needed stays, so that between two times as many bytes
-    /// are sent or added as are worth the copy: however small the writes are, each byte is moved a few times.
+    /// Gives back excess memory. A quarter more than is needed stays, so that a copy comes only after many bytes were sent
+    /// or added: each byte is moved a few times, however small the writes are.
     fn fit(&mut self) {
         if self.bytes.capacity() > 2 * self.len() + SLACK {
             let mut bytes = Vec::with_capacity(self.len() + self.len() / 4);

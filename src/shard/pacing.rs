@@ -14,8 +14,7 @@ use crate::shard::Shard;
 use crate::transport::refusal::Refusal;
 use crate::transport::{Phase, Transport};
 
-/// How long a subscribe may wait until a topic's other subscribers have been told of a gap: the SDKs give up after
-/// 5 s, and connect anew.
+/// How long a subscribe may wait until all subscribers have been told of a gap. SDKs give up after 5 s.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How much earlier a first ping comes at most.
@@ -26,10 +25,10 @@ const ADVANCE_MAX: Duration = Duration::from_secs(3600);
 pub(super) struct Pacing {
     /// Closes all clients.
     drain: Option<PacedPass>,
-    /// The broker has been told that the drain is done.
+    /// All clients have been closed, and the broker has been told.
     is_drained: bool,
-    /// Tells all subscribers of a gap.
-    gap: Option<PacedPass>,
+    /// Ends all subscriptions after a gap, so that the clients subscribe again and recover.
+    resync: Option<PacedPass>,
     clients_per_second: u32,
     gaps_per_second: u32,
     /// Spreads first pings.
@@ -44,7 +43,7 @@ impl Pacing {
         Self {
             drain: None,
             is_drained: false,
-            gap: None,
+            resync: None,
             clients_per_second: share(rates.clients_per_second),
             gaps_per_second: share(rates.gaps_per_second),
             random: SmallRng::seed_from_u64(u64::from(shard)),
@@ -57,9 +56,9 @@ impl Pacing {
         interval.mul_f64(self.random.random_range(0.0..0.5)).min(ADVANCE_MAX)
     }
 
-    /// Whether a pass goes on.
+    /// Whether a pass is not finished.
     pub(super) fn is_active(&self) -> bool {
-        self.drain.is_some() || self.gap.is_some()
+        self.drain.is_some() || self.resync.is_some()
     }
 
     /// Whether all clients are being closed, or have been.
@@ -83,13 +82,13 @@ struct PacedPass {
 }
 
 impl PacedPass {
-    /// A pass that begins. Few clients are reached within a second, whatever the rate.
+    /// A pass that begins. A few clients are reached within a second, whatever the rate.
     fn begin(per_second: u32, clients: usize) -> Self {
         let few = u32::try_from(2 * clients.min(100)).unwrap_or(0);
         Self { next: 0, per_second: per_second.max(few), began: None, done: 0 }
     }
 
-    /// How long it takes to reach all that may be left of so many slots.
+    /// How long it takes at most to reach the rest of so many slots.
     fn rest(&self, slots: u32) -> Duration {
         Duration::from_secs(slots.saturating_sub(self.next).into()) / self.per_second.max(1)
     }
@@ -104,16 +103,16 @@ impl PacedPass {
 }
 
 impl<S: Stream, T: Transport> Shard<S, T> {
-    /// Goes on with what is being done to all clients.
-    pub(super) fn go_on_pacing(&mut self, now: Instant) {
+    /// Continues the passes over all clients.
+    pub(super) fn continue_passes(&mut self, now: Instant) {
         if let Some(mut pass) = self.pacing.drain {
             self.drain_some(&mut pass, now);
             self.pacing.drain = Some(pass);
-            self.report_the_end();
+            self.report_drained();
         }
-        if let Some(mut pass) = self.pacing.gap {
-            let has_ended = self.tell_some_of_the_gap(&mut pass, now);
-            self.pacing.gap = (!has_ended).then_some(pass);
+        if let Some(mut pass) = self.pacing.resync {
+            let has_ended = self.resync_some(&mut pass, now);
+            self.pacing.resync = (!has_ended).then_some(pass);
         }
     }
 
@@ -122,15 +121,15 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         self.pacing.drain = Some(PacedPass::begin(self.pacing.clients_per_second, self.clients.len()));
     }
 
-    /// Publications may be missing: everybody who subscribes to anything is to be told. A gap within a gap
-    /// begins again, for those who were told and are back.
-    pub(super) fn begin_gap(&mut self) {
-        self.pacing.gap = Some(PacedPass::begin(self.pacing.gaps_per_second, self.clients.len()));
+    /// Publications may be missing: begins to end all subscriptions, so that clients subscribe again and recover. A gap
+    /// during such a pass begins it again, as some clients have already returned.
+    pub(super) fn begin_resync(&mut self) {
+        self.pacing.resync = Some(PacedPass::begin(self.pacing.gaps_per_second, self.clients.len()));
     }
 
-    /// Whether it takes long until everybody has been told of a gap, for somebody who waits for that.
-    pub(super) fn gap_lasts(&self) -> bool {
-        self.pacing.gap.is_some_and(|pass| pass.rest(self.clients.slots()) > TIMEOUT)
+    /// Whether that takes longer than a subscribe may wait.
+    pub(super) fn resync_takes_long(&self) -> bool {
+        self.pacing.resync.is_some_and(|pass| pass.rest(self.clients.slots()) > TIMEOUT)
     }
 
     fn drain_some(&mut self, pass: &mut PacedPass, now: Instant) {
@@ -138,7 +137,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         while allowance > 0 && pass.next < self.clients.slots() {
             let slot = pass.next;
             pass.next += 1;
-            let Some(client) = self.clients.living(slot) else { continue };
+            let Some(client) = self.clients.get(slot) else { continue };
             match client.transport.phase() {
                 Phase::Upgrading => self.refuse(slot, Refusal::Stopping, b""),
                 Phase::Open => self.close(slot, CloseReason::Shutdown),
@@ -149,23 +148,23 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         }
     }
 
-    fn report_the_end(&mut self) {
+    fn report_drained(&mut self) {
         if self.clients.is_empty() && !self.pacing.is_drained {
             self.pacing.is_drained =
                 self.broker.requests.send(Request::Drained { shard: self.identity.shard });
-            self.faults.tell_the_rest();
+            self.faults.log_all_suppressed();
         }
     }
 
-    /// Tells the next subscribers; true when all slots have been reached.
-    fn tell_some_of_the_gap(&mut self, pass: &mut PacedPass, now: Instant) -> bool {
+    /// Ends the subscriptions of the next clients. Returns whether all slots have been reached.
+    fn resync_some(&mut self, pass: &mut PacedPass, now: Instant) -> bool {
         let mut allowance = pass.allowance(now);
         while allowance > 0 && pass.next < self.clients.slots() {
             let slot = pass.next;
             pass.next += 1;
-            let Some(client) = self.clients.living(slot) else { continue };
+            let Some(client) = self.clients.get(slot) else { continue };
             if !client.subscriptions.as_slice().is_empty() {
-                self.tell_of_the_gap(slot);
+                self.resync(slot);
                 pass.done += 1;
                 allowance -= 1;
             }
@@ -173,11 +172,11 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         pass.next >= self.clients.slots()
     }
 
-    fn tell_of_the_gap(&mut self, slot: u32) {
+    fn resync(&mut self, slot: u32) {
         let topics: Vec<_> =
             self.clients[slot].subscriptions.as_slice().iter().map(|one| one.topic).collect();
         for topic in topics {
-            if !self.clients[slot].is_dead() {
+            if !self.clients[slot].has_ended() {
                 self.stats.gaps_told.add(1);
                 self.end_subscription(slot, topic, UnsubscribeCode::InsufficientState);
             }

@@ -13,7 +13,7 @@ pub struct PendingSubscriber {
 }
 
 impl PendingSubscriber {
-    /// The client whose recovery has ended, to recover again.
+    /// A client whose recovery has ended, and is to be asked for again.
     #[must_use]
     pub fn again(command: CommandKey, recovered: Recovered) -> Self {
         Self { command, options: SubscribeOptions::of(recovered) }

@@ -27,17 +27,17 @@ use crate::net::stream::Stream;
 use crate::shard::Shard;
 use crate::transport::Transport;
 
-/// How long the line stands still at most where no budget is open, and how long questions join a budget. Those who take
-/// all that fills the bound within `timeouts.replies`, as they should, take a large answer in less.
+/// How long the line stands still at most while no budget is open, and how long questions may join a budget. A client that
+/// takes its replies within `timeouts.replies` takes a large answer in less.
 const STANDSTILL: Duration = Duration::from_millis(250);
 
-/// Entries of the line beyond two for each client before those that are over are taken out.
+/// Stale entries of the line stay until there are so many more than two for each client.
 const STALE: usize = 1024;
 
 /// The budgets of all clients together, and which clients wait for room to open one.
 #[derive(Debug, Default)]
 pub(super) struct AnswerBudgets {
-    /// What all open budgets have together, in bytes.
+    /// Bytes that all open budgets have together.
     promised: usize,
     /// Clients whose next budget waits for room, in the order of their turns.
     waiting: VecDeque<ClientKey>,
@@ -52,13 +52,13 @@ impl AnswerBudgets {
     }
 }
 
-/// One client's.
+/// The questions of one client.
 #[derive(Debug, Default)]
 pub struct Questions {
     asked: Option<Asked>,
-    /// To be asked in the next budget.
+    /// Questions to be asked in the next budget.
     postponed: VecDeque<Question>,
-    /// The client is in the line of those whose next budget waits for room.
+    /// The client is in the line for its next budget.
     waits_for_budget: bool,
 }
 
@@ -69,13 +69,13 @@ struct Asked {
     /// Since when it is open.
     since: Moment,
     bytes: usize,
-    /// What its answers may have together: the first of them may be larger than the budget.
+    /// Bytes that its answers may have together. The first of them may be larger than the budget.
     promised: usize,
     /// How many there were.
     count: usize,
     /// How many of them are not answered.
     unanswered: usize,
-    /// How many had no room.
+    /// How many came back because their answers had no room.
     came_back: usize,
 }
 
@@ -85,7 +85,7 @@ impl Asked {
         Self { budget, since, bytes, promised, count: 0, unanswered: 0, came_back: 0 }
     }
 
-    /// Whether one more question may join, and the smallest answer to it may have room.
+    /// Whether one more question may join: the budget is young, and the smallest answer may have room.
     fn has_room(&self, now: Moment) -> bool {
         let is_old = self.since.after(STANDSTILL) <= now;
         !is_old && (self.count + 1) * ANSWER_COST <= self.bytes
@@ -130,18 +130,18 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         if self.may_ask(slot) && (self.questions_of(slot).asked.is_some() || self.may_begin()) {
             self.put_question(slot, question);
         } else {
-            self.clients[slot].set_held_up(true);
+            self.clients[slot].set_stalled(true);
             self.questions_of(slot).postponed.push_back(question);
             self.wait_for_budget(slot);
         }
     }
 
-    /// Whether a budget can begin that is no one's turn in the line.
+    /// Whether a budget can begin out of turn: no client is in the line, and there is room.
     fn may_begin(&self) -> bool {
         self.answers.waiting.is_empty() && self.has_room_for_budget()
     }
 
-    /// Whether all that waits, or is promised, leaves room for one more budget.
+    /// Whether replies that wait and budgets that are open leave room for one more budget.
     fn has_room_for_budget(&self) -> bool {
         let bound = self.settings.limits.shard_replies_bytes;
         let stands_still =
@@ -194,7 +194,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             && let Some(key) = self.answers.waiting.pop_front()
         {
             let slot = key.slot;
-            // Whoever has gone, or is being closed, has nothing more to be asked.
+            // A client that has gone or is being closed has no questions.
             if !self.clients.find(key).is_some_and(|client| client.has_postponed()) {
                 continue;
             }
@@ -207,7 +207,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         }
     }
 
-    /// What all budgets that are open have together, with the largest answer at least for each.
+    /// Bytes that all open budgets have together: for each at least those of the largest answer.
     #[must_use]
     pub fn promised_bytes(&self) -> usize {
         self.answers.promised
@@ -217,8 +217,8 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         &mut self.clients[slot].waiting.get_or_insert_default().questions
     }
 
-    /// Asks again what had no room. What still has none waits for the answers that come, or to be taken, before; or for its
-    /// turn in the line.
+    /// Asks postponed questions, if a budget can begin. Otherwise they wait for the present budget's end, for replies to be
+    /// taken, or for the client's turn in the line.
     pub(super) fn ask_postponed(&mut self, slot: u32) {
         if !self.clients[slot].has_postponed() {
             return;
@@ -244,8 +244,8 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         self.questions_of(slot).postponed = postponed;
     }
 
-    /// The broker wants a question asked again: it had no room for the answer in the client's budget, where the question
-    /// `is_under_way`, or the question has waited.
+    /// The broker wants a question to be asked again. If it `is_under_way`, the client's budget had no room for the answer.
+    /// Otherwise it has waited for something else.
     pub(super) fn ask_again(&mut self, question: Question, is_under_way: bool) {
         let Some(client) = question.client().map(|to| to.command.client) else { return };
         if !self.clients.find(client).is_some_and(|client| client.is_open()) {
@@ -262,9 +262,9 @@ impl<S: Stream, T: Transport> Shard<S, T> {
 
     /// The broker had no room for the answer.
     fn postpone(&mut self, slot: u32, question: Question) {
-        self.clients[slot].set_held_up(true);
+        self.clients[slot].set_stalled(true);
         let Questions { asked, postponed, .. } = self.questions_of(slot);
-        // Before those that were not asked in this budget.
+        // Before the questions that were not asked in this budget.
         let before = asked.as_mut().map_or(0, |asked| {
             asked.came_back += 1;
             asked.came_back - 1
@@ -272,8 +272,8 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         postponed.insert(before, question);
     }
 
-    /// Notes that one of a client's questions is answered, comes back, or waits: it is not in the client's budget any more,
-    /// which ends with the last of them.
+    /// Notes that one of a client's questions has left its budget: it was answered, came back, or waits. The budget ends
+    /// with the last of them.
     pub(super) fn note_answer(&mut self, client: ClientKey) {
         let slot = client.slot;
         if self.clients.find(client).is_none() {
@@ -285,13 +285,13 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         if asked.unanswered == 0 {
             self.answers.promised -= asked.promised;
             waiting.questions.asked = None;
-            if self.clients[slot].is_held_up() {
+            if self.clients[slot].is_stalled() {
                 self.readable(slot);
             }
         }
     }
 
-    /// A client asks nothing any more. What is under way is answered all the same.
+    /// Drops the questions of a client that is closing. Those under way are still answered.
     pub(super) fn drop_questions(&mut self, slot: u32) {
         let Some(waiting) = &mut self.clients[slot].waiting else { return };
         let Questions { asked, postponed, .. } = std::mem::take(&mut waiting.questions);
@@ -299,7 +299,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         postponed.into_iter().for_each(|question| self.drop_question(question));
     }
 
-    /// Nobody waits for the answer, for which its topic was to stay.
+    /// Drops a question. The topic of a recovery need not stay for it.
     fn drop_question(&mut self, question: Question) {
         if let Question::Recover(question) = question {
             self.topics[question.topic].end_recovery();

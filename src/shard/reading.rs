@@ -1,14 +1,12 @@
-//! What clients send: from the stream through the transport to the commands.
+//! Reads clients: from the stream through the transport to the commands.
 //!
-//! There is one buffer for all clients. A client keeps only the tail that is no whole frame yet, and it is
-//! put in front of what is read next. A client whose command must wait is not read until the command had its
-//! turn.
+//! There is one buffer for all clients. Of a client's input only the tail is kept that is not a whole frame yet. The next
+//! read continues behind it. A client whose command must wait is not read until the command has had its turn.
 //!
-//! Clients take turns: each is read once per turn, and within it has a *share*, `budgets.read_bytes`. Where the
-//! share ends, what was read and not looked at is kept, at most as much as was read at once. The client goes to the
-//! end of the queue, needs no event to be served again, and nothing is read behind what it left. Whoever had more than a
-//! share, or waits for the broker, is read a share at once from then on: the rest stays with the kernel, and the client
-//! is held back.
+//! Clients take turns: in a turn each is read once, and has a *share*, `budgets.read_bytes`. When the share is used, the
+//! rest of what was read is kept unprocessed: at most what one read brought. The client goes to the end of the queue, is
+//! served again without an event, and is not read until that rest is processed. A client that had more than a share, or
+//! waits for the broker, is then read a share at a time: the rest stays in the kernel, so that TCP slows the client down.
 
 use std::collections::VecDeque;
 use std::io::ErrorKind;
@@ -21,23 +19,23 @@ use crate::domain::reasons::CloseReason;
 use crate::net::stream::{Read, Stream};
 use crate::shard::input::KeptInput;
 use crate::shard::tail::Tail;
-use crate::shard::{Input, Shard};
+use crate::shard::{ClientInput, Shard};
 use crate::transport::upgrade;
 use crate::transport::{Phase, Step, Transport};
 
-/// What a frame counts beside its bytes, and a command beside its own: an empty one costs work, too.
+/// What each frame and each command costs of a share besides its bytes: an empty one is work, too.
 pub(super) const STEP_COST: usize = 128;
 
-/// Which clients are to be read.
+/// The queue of clients to be read.
 #[derive(Debug, Default)]
 pub(super) struct ReadTurns {
-    /// Clients that have something to be read, in the order of their turns.
+    /// Clients that may have something to be read, in the order of their turns.
     ready: VecDeque<ClientKey>,
     /// What the client that is being read has used of its share of the turn, in bytes.
     share_used: usize,
 }
 
-impl Input {
+impl ClientInput {
     /// Nothing is to be read yet.
     pub(super) fn new(limits: &Limits) -> Self {
         // A whole frame may have to be kept and still leave room for what comes next. In smaller pieces, a window on
@@ -49,17 +47,17 @@ impl Input {
 }
 
 impl ReadTurns {
-    /// Whether there is something to be read.
+    /// Whether the queue has clients.
     pub(super) fn has_ready(&self) -> bool {
         !self.ready.is_empty()
     }
 
-    /// Clients that have something to be read.
+    /// The clients in the queue.
     pub(super) fn ready(&self) -> impl Iterator<Item = &ClientKey> {
         self.ready.iter()
     }
 
-    /// Takes the client out whose turn is next.
+    /// Takes out the first client.
     pub(super) fn next_ready(&mut self) -> Option<ClientKey> {
         self.ready.pop_front()
     }
@@ -68,7 +66,7 @@ impl ReadTurns {
 impl<S: Stream, T: Transport> Shard<S, T> {
     /// Notes that the peer of the client in `slot` has closed its side.
     pub fn hung_up(&mut self, slot: u32) {
-        if self.clients.living(slot).is_some() {
+        if self.clients.get(slot).is_some() {
             self.clients[slot].hang_up();
             self.readable(slot);
         }
@@ -76,19 +74,19 @@ impl<S: Stream, T: Transport> Shard<S, T> {
 
     /// Notes that the socket of the client in `slot` has something to read.
     pub fn readable(&mut self, slot: u32) {
-        if self.clients.living(slot).is_some() && self.clients[slot].enqueue() {
+        if self.clients.get(slot).is_some() && self.clients[slot].enqueue() {
             self.input.turns.ready.push_back(self.clients.key(slot));
         }
     }
 
-    /// Reads the clients that have something, each once, as far as the budget goes.
+    /// Reads the clients in the queue, each once, as far as the budget goes.
     pub(super) fn read_clients(&mut self, clock: impl Fn() -> Instant) {
         for slot in self.broker.requests.take_blocked_clients() {
             self.readable(slot);
         }
         self.note_room();
-        self.note_who_goes_on();
-        // Whoever is to be read again is behind all those who are there now.
+        self.note_resuming();
+        // A client that is to be read again is queued behind all that are there now.
         let (mut waiting, mut queued) = (self.input.kept.without_room().len(), self.input.turns.ready.len());
         if waiting + queued == 0 {
             return;
@@ -115,14 +113,14 @@ impl<S: Stream, T: Transport> Shard<S, T> {
 
     fn read(&mut self, slot: u32) {
         self.resume(slot);
-        if self.clients[slot].is_dead() || self.must_wait(slot) {
+        if self.clients[slot].has_ended() || self.must_wait(slot) {
             return;
         }
         let most = self.may_read(slot);
         if most == 0 {
             return;
         }
-        if self.clients[slot].has_left_over() {
+        if self.clients[slot].has_unprocessed() {
             self.process_rest(slot);
         } else {
             let mut input = std::mem::take(&mut self.input.buffer);
@@ -133,25 +131,25 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         }
     }
 
-    /// Does a share of what was left over, where it is: who sends much has much of it, and to copy it for each share
-    /// would cost more than the share.
+    /// Processes a share of the unprocessed input in place. A client that sends much has much of it, and copying it for
+    /// each share would cost more than the share.
     fn process_rest(&mut self, slot: u32) {
         let Some(mut tail) = self.clients[slot].take_tail() else { return };
-        self.clients[slot].set_went_on(true);
+        self.clients[slot].set_resumed(true);
         let used = self.process_input(slot, tail.rest());
-        if !self.clients[slot].is_dead() {
-            // Where room is wanted, what is used is room at once: one client in a turn has what to copy.
-            tail.drop_first(used, self.clients[slot].has_left_over() && !self.is_overfull());
+        if !self.clients[slot].has_ended() {
+            // Without room the memory of what is processed is given back at once. Only one client per turn needs that copy.
+            tail.drop_first(used, self.clients[slot].has_unprocessed() && !self.is_overfull());
             self.clients[slot].keep_tail(tail);
             self.finish_share(slot);
         }
-        // There may be more behind it, and its event may have come already.
+        // There may be more in the socket, and its event may have come already.
         self.readable(slot);
     }
 
-    /// Reads behind what was kept, which is no whole frame.
+    /// Reads behind the `kept` bytes of the input, which are not a whole frame.
     fn read_stream(&mut self, slot: u32, input: &mut [u8], kept: usize) {
-        self.clients[slot].set_went_on(false);
+        self.clients[slot].set_resumed(false);
         match self.clients[slot].stream.read(&mut input[kept..]) {
             Ok(Read { bytes: 0, .. }) => self.lose_at_end(slot),
             Ok(read) => {
@@ -159,10 +157,10 @@ impl<S: Stream, T: Transport> Shard<S, T> {
                     self.begin_message(slot);
                 }
                 let filled = kept + read.bytes;
-                // Edges are not repeated. A stream that is drained may still have an end behind what it gave.
+                // Edges are not repeated, and an end of file may follow what was read.
                 let more = !read.drained || self.clients[slot].has_hung_up();
                 let used = self.process_input(slot, &mut input[..filled]);
-                if !self.clients[slot].is_dead() {
+                if !self.clients[slot].has_ended() {
                     self.keep_tail(slot, &input[used..filled]);
                     self.finish_share(slot);
                 }
@@ -181,21 +179,21 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         }
     }
 
-    /// Counts work for the client that is being read, in bytes.
+    /// Counts so many bytes, and one step, against the share of the client that is being read.
     pub(super) fn use_share(&mut self, bytes: usize) {
         self.input.turns.share_used += STEP_COST + bytes;
     }
 
-    /// Whether the client that is being read has had its share of this turn.
+    /// Whether the client that is being read has used its share of this turn.
     pub(super) fn share_is_used(&self) -> bool {
         self.input.turns.share_used >= self.settings.budgets.read_bytes
     }
 
-    /// Whether the client's input must wait: then whatever ends the wait makes it readable again.
+    /// Whether the client's input must wait. The event that ends the wait makes the client readable again.
     fn must_wait(&mut self, slot: u32) -> bool {
         let client = &self.clients[slot];
         let waits = client.is_paused() || self.takes_no_replies(client);
-        self.clients[slot].set_held_up(waits);
+        self.clients[slot].set_stalled(waits);
         waits
     }
 
@@ -220,14 +218,14 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         self.lose(slot, reason);
     }
 
-    /// Takes whole frames off the input until it is used up, or the client must wait, or has had its share: how many
-    /// bytes they had.
+    /// Processes whole frames of the input until there are none, the client must wait, or its share is used. Returns how
+    /// many bytes they had.
     fn process_input(&mut self, slot: u32, input: &mut [u8]) -> usize {
         let mut at = 0;
-        self.clients[slot].set_left_over(false);
-        while at < input.len() && !self.clients[slot].is_dead() {
+        self.clients[slot].set_unprocessed(false);
+        while at < input.len() && !self.clients[slot].has_ended() {
             if self.must_wait(slot) || self.share_is_used() {
-                self.clients[slot].set_left_over(true);
+                self.clients[slot].set_unprocessed(true);
                 break;
             }
             let (consumed, step) = self.clients[slot].transport.step(
@@ -250,15 +248,15 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         at
     }
 
-    /// What follows when a client has had its share, and what is left of its input is kept.
+    /// Ends a client's turn: queues it again if it has more to be processed, and sends its replies.
     fn finish_share(&mut self, slot: u32) {
-        if self.clients[slot].has_left_over() && !self.clients[slot].is_held_up() {
+        if self.clients[slot].has_unprocessed() && !self.clients[slot].is_stalled() {
             self.readable(slot);
         }
         self.visit(slot);
     }
 
-    /// Does what one frame means.
+    /// Carries out one frame.
     fn take(&mut self, slot: u32, step: Step<'_>) {
         match step {
             Step::Incomplete | Step::Nothing => {}
@@ -266,13 +264,13 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             Step::Refused { refusal, head } => self.refuse(slot, refusal, head),
             Step::Message(message) => self.message(slot, message),
             Step::Ping(payload) => {
-                self.put_behind(slot, |transport, bytes| transport.put_pong(bytes, payload))
+                self.queue_output(slot, |transport, bytes| transport.put_pong(bytes, payload))
             }
             Step::Pong => {
-                // RFC 6455, section 5.5.3: a pong that nobody asked for is no offence.
+                // RFC 6455, section 5.5.3, allows pongs without pings.
                 let client = &mut self.clients[slot];
                 if client.transport.has_pings() && client.session.pong() {
-                    client.reset_looks();
+                    client.reset_rechecks();
                 }
             }
             Step::PeerCloses(code) => self.peer_closes(slot, code),
@@ -284,10 +282,10 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         let origin = upgrade::origin(head).and_then(|origin| self.faults.enter_origin(origin));
         self.clients[slot].set_origin(origin);
         self.entered(slot, Phase::Upgrading);
-        self.append_frames(slot, response);
+        self.queue_frames(slot, response);
     }
 
-    /// The peer's close frame: the answer to ours, or to be answered with the same code.
+    /// Takes the peer's close frame: the answer to ours, or one to be answered with the same code.
     fn peer_closes(&mut self, slot: u32, code: Option<u16>) {
         if self.clients[slot].transport.phase() == Phase::Closing {
             return self.drop_if_gone(slot);
@@ -296,7 +294,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         self.begin_closing(slot, |transport, out| transport.answer_close(out, code));
     }
 
-    /// Goes on with the questions, and the message, that had to wait.
+    /// Continues with the questions, and the message, that had to wait.
     fn resume(&mut self, slot: u32) {
         self.ask_postponed(slot);
         if self.clients[slot].has_postponed() {
@@ -304,10 +302,10 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         }
         let backlog = self.clients[slot].waiting.as_mut().and_then(|waiting| waiting.backlog.take());
         if let Some(backlog) = backlog {
-            self.clients[slot].set_went_on(true);
+            self.clients[slot].set_resumed(true);
             self.commands(slot, &backlog);
             self.clients[slot].free_waiting();
-            if !self.clients[slot].is_dead() {
+            if !self.clients[slot].has_ended() {
                 self.visit(slot);
             }
         }

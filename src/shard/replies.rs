@@ -16,11 +16,11 @@ use crate::shard::client_list::ClientList;
 use crate::shard::clients::Clients;
 use crate::transport::Transport;
 
-/// Replies that wait, of all clients together.
+/// The replies that wait, of all clients together.
 #[derive(Debug, Default)]
 pub(super) struct PendingReplies {
     bytes: usize,
-    /// Clients whose sockets take nothing while replies wait for them.
+    /// Clients whose sockets are full while replies wait for them.
     unread: ClientList,
     /// The replies that the message at hand has brought so far, of one client.
     lines: Vec<u8>,
@@ -47,58 +47,58 @@ impl PendingReplies {
         &mut self.lines
     }
 
-    /// Clients that take no replies, and some that did not.
+    /// Clients whose sockets are full while replies wait for them, and stale entries.
     pub(super) fn unread(&self) -> &[ClientKey] {
         self.unread.keys()
     }
 
-    /// Takes out of [`unread`](Self::unread) the clients of which that is not true any more.
+    /// Removes the stale entries of [`unread`](Self::unread).
     pub(super) fn purge_unread<S, T: Transport>(&mut self, clients: &mut Clients<S, T>) {
         self.unread.purge(clients, Client::still_leaves_replies);
     }
 }
 
 impl<S: Stream, T: Transport> Shard<S, T> {
-    /// Writes a reply behind those that the message at hand has brought so far.
+    /// Writes a reply behind those of the message at hand.
     pub(super) fn put_reply(&mut self, slot: u32, id: u32, reply: &Reply<'_>) {
         self.clients[slot].transport.codec().write_reply(&mut self.replies.lines, id, reply);
     }
 
-    /// Puts a push, as a message of its own, behind what waits for the client.
-    pub(super) fn say_push(&mut self, slot: u32, push: &Push<'_>) {
+    /// Appends a push to the client's output, as a message of its own.
+    pub(super) fn queue_push(&mut self, slot: u32, push: &Push<'_>) {
         let codec = self.clients[slot].transport.codec();
-        // Replies that wait in the same memory stay there.
+        // Replies of the message at hand stay in the same memory.
         let mut lines = std::mem::take(&mut self.replies.lines);
         let start = lines.len();
         codec.write_push(&mut lines, push);
-        self.say(slot, &lines[start..]);
+        self.queue_lines(slot, &lines[start..]);
         lines.truncate(start);
         self.replies.lines = lines;
     }
 
-    /// Puts the reply lines of the message at hand, as one frame, behind what waits for the client: the next visit sends it.
+    /// Appends the replies of the message at hand to the client's output, as one frame. The next visit sends it.
     pub(super) fn flush_lines(&mut self, slot: u32) {
         if !self.replies.lines.is_empty() {
             let mut lines = std::mem::take(&mut self.replies.lines);
-            self.say(slot, &lines);
+            self.queue_lines(slot, &lines);
             lines.clear();
             self.replies.lines = lines;
         }
     }
 
-    /// Puts lines, each with its end, as one message behind what waits for the client in `slot` already.
-    pub(super) fn say(&mut self, slot: u32, lines: &[u8]) {
-        self.put_behind(slot, |transport, bytes| transport.put_lines(bytes, lines));
+    /// Appends lines, each with its end, to a client's output, as one message.
+    pub(super) fn queue_lines(&mut self, slot: u32, lines: &[u8]) {
+        self.queue_output(slot, |transport, bytes| transport.put_lines(bytes, lines));
     }
 
-    /// Puts bytes for the client in `slot` behind what waits for it already: messages that are whole.
-    pub(super) fn append_frames(&mut self, slot: u32, frames: &[u8]) {
-        self.put_behind(slot, |_, bytes| bytes.extend_from_slice(frames));
+    /// Appends whole frames to a client's output.
+    pub(super) fn queue_frames(&mut self, slot: u32, frames: &[u8]) {
+        self.queue_output(slot, |_, bytes| bytes.extend_from_slice(frames));
     }
 
-    /// Lets `add` put bytes behind what waits for a client already. What waits for a socket that takes nothing
-    /// is timed from here on: no visit will do it.
-    pub(super) fn put_behind(&mut self, slot: u32, add: impl FnOnce(&T, &mut Vec<u8>)) {
+    /// Lets `add` append bytes to a client's output. If the socket is full, their time-out begins here, as no visit will
+    /// begin it.
+    pub(super) fn queue_output(&mut self, slot: u32, add: impl FnOnce(&T, &mut Vec<u8>)) {
         let now = self.timers.now();
         let client = &mut self.clients[slot];
         let is_first = client.reply_bytes() == 0;
@@ -115,7 +115,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         }
     }
 
-    /// Notes that replies wait for a client whose socket takes nothing, if so.
+    /// Lists a client if replies wait for it while its socket is full.
     pub(super) fn note_unread(&mut self, slot: u32) {
         let client = &mut self.clients[slot];
         if client.list_for_replies() {

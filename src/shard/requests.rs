@@ -1,8 +1,8 @@
 //! The queue of requests to the broker, and what waits for room in it.
 //!
-//! The queue is bounded. What finds no room waits here and is sent by a later tick: at most one notification per
-//! topic, and questions that clients may have pending. A client whose command finds no room is read again with
-//! the next tick.
+//! The queue is bounded. Requests that find no room wait here, and a later tick sends them: at most one notification per
+//! topic, and the clients' questions, which are bounded per client. A client whose command finds no room is read again
+//! with the next tick.
 
 use std::collections::VecDeque;
 
@@ -48,7 +48,7 @@ impl RequestQueue {
             || !self.pending_questions.is_empty()
     }
 
-    /// Sends a request and wakes the broker; false if there is no room.
+    /// Sends a request and wakes the broker. Returns false if there is no room.
     #[must_use]
     pub(super) fn send(&self, request: Request) -> bool {
         self.sender.send(request).is_ok()
@@ -74,7 +74,7 @@ impl RequestQueue {
         std::mem::take(&mut self.blocked_clients)
     }
 
-    /// Queues what the topic's interest has become, to be told to the broker.
+    /// Queues a notification that the topic is to be attached or detached, as its interest says by then.
     pub(super) fn push_topic(&mut self, topic: TopicSlot) {
         self.pending_topics.push_back(topic);
     }
@@ -84,14 +84,14 @@ impl RequestQueue {
         self.pending_questions.push_back(question);
     }
 
-    /// Sends pending questions while there is room; true if one was sent. A recovery is about a topic that the broker
-    /// knows, and the broker is told of no detaching before it has answered.
+    /// Sends pending questions while there is room. Returns whether one was sent. The topic of a recovery is attached, and
+    /// is not detached before the answer.
     fn send_questions(&mut self) -> bool {
         let mut sent = false;
         while self.has_room()
             && let Some(question) = self.pending_questions.pop_front()
         {
-            // Nobody else pushes; if it fails all the same, the question is kept.
+            // Should it fail although there was room, the question is kept.
             if let Err(refused) = self.sender.push(question) {
                 self.pending_questions.push_front(refused);
                 break;
@@ -103,7 +103,7 @@ impl RequestQueue {
 }
 
 impl<S: Stream, T: Transport> Shard<S, T> {
-    /// Sends what waits for room, as far as there is some, and wakes the broker if anything was sent.
+    /// Sends the requests that wait, while there is room, and wakes the broker if any was sent.
     pub(super) fn send_requests(&mut self) {
         let told = self.send_topics();
         let asked = self.broker.requests.send_questions();
@@ -112,12 +112,12 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         }
     }
 
-    /// Sends pending notifications about topics; true if one was sent.
+    /// Sends pending notifications about topics, while there is room. Returns whether one was sent.
     fn send_topics(&mut self) -> bool {
         let mut sent = false;
         while let Some(&slot) = self.broker.requests.pending_topics.front() {
             let Some(topic) = self.topics.get(slot) else {
-                unreachable!("a topic stays until the broker's last word")
+                unreachable!("a topic stays until the broker has detached it")
             };
             let (shard, variant, name) = (self.identity.shard, topic.variant(), topic.name().clone());
             let request = match topic.interest() {

@@ -1,8 +1,8 @@
 //! What the logs keep, and which subscribers lose lines when a log is full.
 //!
-//! A log drops lines that every subscriber has. Beyond its bound it drops lines that only parked subscribers
-//! lack, and the topic's policy decides what happens to those. It never drops a line that a writable client
-//! lacks: in that case the sweep is behind, and the shard takes no mail until it has caught up.
+//! A log drops lines that every subscriber has. Beyond its bound it drops lines that only parked subscribers lack, and
+//! the topic's policy decides what happens to these subscribers. It never drops a line that a writable client lacks: then
+//! the sweep is behind, and the shard takes no mail until it has caught up.
 //!
 //! If slow subscribers skip and lines have keys, the lines to be dropped are compacted to the latest of each
 //! key, once for all of them, and they continue from there.
@@ -15,7 +15,7 @@ use crate::domain::reasons::{CloseReason, UnsubscribeCode};
 use crate::net::stream::Stream;
 use crate::shard::Shard;
 use crate::shard::client::Client;
-use crate::shard::compaction::Room;
+use crate::shard::compaction::CompactionLimits;
 use crate::shard::log::{Log, TRIM_FROM};
 use crate::shard::output::Outgoing;
 use crate::transport::{Phase, Transport};
@@ -23,11 +23,11 @@ use crate::transport::{Phase, Transport};
 /// How many bytes stay of a log that only parked subscribers need.
 #[derive(Clone, Copy, Debug)]
 struct Remains {
-    /// Of the newest batches, as they are.
+    /// Bytes of the newest batches, as they are.
     whole: usize,
-    /// Of those before them, if lines have keys: the latest of each.
+    /// Bytes of the batches before them, compacted, if lines have keys.
     compacted: usize,
-    /// Of both together.
+    /// Bytes of both together.
     in_all: usize,
 }
 
@@ -41,10 +41,9 @@ pub(super) struct LogMemory {
     bytes: usize,
     /// Bytes of started frames that clients keep because a log has dropped them.
     rest_bytes: usize,
-    /// Topics whose log is kept for parked subscribers alone, the longest kept first. Some entries are of topics of
-    /// which that was true.
+    /// Topics whose log is kept for parked subscribers alone, the longest kept first, and stale entries.
     pinned: VecDeque<TopicSlot>,
-    /// Buffers of logs that are gone, for those to come.
+    /// Buffers of logs that were freed, for new ones.
     buffers: Vec<Vec<u8>>,
 }
 
@@ -59,7 +58,7 @@ impl LogMemory {
         self.rest_bytes
     }
 
-    /// Notes that a client does not keep so many of those bytes any more.
+    /// Notes that so many of those bytes are not kept any more.
     pub(super) fn release_rest(&mut self, bytes: usize) {
         self.rest_bytes -= bytes;
     }
@@ -70,7 +69,7 @@ impl LogMemory {
         &self.pinned
     }
 
-    /// Keeps the buffer of a log that is gone, if it is small.
+    /// Keeps the buffer of a log that was freed, if it is small.
     fn keep_buffer(&mut self, buffer: Vec<u8>) {
         if self.buffers.len() < BUFFERS && buffer.capacity() <= TRIM_FROM {
             self.buffers.push(buffer);
@@ -79,7 +78,7 @@ impl LogMemory {
 }
 
 impl<S: Stream, T: Transport> Shard<S, T> {
-    /// Adds a batch to a topic's log, if there is room for it now.
+    /// Adds a batch to a topic's log. Returns false if there is no room for it now.
     pub(super) fn append(&mut self, slot: TopicSlot, lines: &Lines) -> bool {
         let length = Log::weight_of(lines);
         if !self.make_room(slot, length) {
@@ -90,7 +89,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         topic.append(lines, || buffers.pop().unwrap_or_default());
         self.logs.bytes += length;
         self.enter_rotation(slot);
-        // Without anybody to be swept no sweep ends, and the log is kept for the parked alone.
+        // If no subscriber is swept, no sweep settles the log, which is kept for parked ones alone.
         self.pin(slot);
         true
     }
@@ -103,14 +102,14 @@ impl<S: Stream, T: Transport> Shard<S, T> {
                 return false;
             }
             let whole = (log_bytes / 2).saturating_sub(length);
-            // With keys a quarter, so that the latest lines may have a half, and what compaction costs is little
-            // beside what it takes to append the quarter that is free then.
+            // With keys a quarter, so that the latest lines may have a half. A quarter is free then, and appending that
+            // much costs far more than the compaction.
             let whole = if self.has_keys(slot) { whole / 2 } else { whole };
             let in_all = log_bytes.saturating_sub(length);
-            self.drop_from_the_parked(slot, Remains { whole, compacted: log_bytes / 2, in_all });
+            self.drop_for_parked(slot, Remains { whole, compacted: log_bytes / 2, in_all });
         }
-        // Each is tried once for half of it, and once for all: one whose subscribers skip keeps its newest batch,
-        // and is pinned again.
+        // Each pinned log is tried twice: first it gives up a half, then all. One whose subscribers skip keeps its newest
+        // batch, and is pinned again.
         let pinned = self.logs.pinned.len();
         for attempt in 0..2 * pinned {
             if self.logs.bytes + length <= self.settings.limits.logs_bytes {
@@ -123,7 +122,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         self.logs.bytes + length <= self.settings.limits.logs_bytes || self.delivery.is_swept()
     }
 
-    /// Whether what this topic's log drops is compacted. The broker sends keys only where slow subscribers skip.
+    /// Whether this topic's log is compacted before it drops lines. The broker sends keys only if slow subscribers skip.
     fn has_keys(&self, slot: TopicSlot) -> bool {
         self.topics[slot].log().is_some_and(|log| log.has_keys())
     }
@@ -134,8 +133,8 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         if own > 0 { own } else { self.settings.limits.log_bytes }
     }
 
-    /// Gives up a log that is kept for parked subscribers alone; or half of it, if the other half can be the latest
-    /// lines of its keys.
+    /// Gives up a log that is kept for parked subscribers alone; or only half of it, if it can be compacted to the other
+    /// half.
     fn unpin(&mut self, slot: TopicSlot, gives_half: bool) {
         if self.topics.get(slot).is_none_or(|topic| !topic.is_pinned()) {
             return;
@@ -146,7 +145,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             && topic.behind() == 0
         {
             let compacted = if gives_half { log.weight() / 2 } else { 0 };
-            self.drop_from_the_parked(slot, Remains { whole: 0, compacted, in_all: usize::MAX });
+            self.drop_for_parked(slot, Remains { whole: 0, compacted, in_all: usize::MAX });
         }
     }
 
@@ -159,11 +158,11 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         }
     }
 
-    /// Topics that are removed leave their entries behind, perhaps to the next topic of their slot. Once there are
-    /// more of those than topics, they go: so each costs little, and nobody looks for one among all others.
+    /// Removes stale entries, which topics leave behind that are removed, and which the next topic of the slot inherits. It
+    /// runs once there are more of them than topics, so each entry costs little, and none is searched for.
     fn forget_old_pins(&mut self) {
         let topics = &mut self.topics;
-        // Each topic's first entry takes its mark off, so that it stays alone, and those that stay put it on again.
+        // A topic's first entry clears its mark, so that only this entry stays. Afterwards the mark is set again.
         self.logs.pinned.retain(|&slot| {
             let stays = topics.get(slot).is_some_and(|topic| topic.is_pinned());
             if stays {
@@ -174,7 +173,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         self.logs.pinned.iter().for_each(|&slot| topics[slot].set_pinned(true));
     }
 
-    /// Called when a sweep has nobody left: frees the log, or what of it no parked subscriber lacks.
+    /// Called when no swept subscriber lacks anything: frees the log, or the part that no parked subscriber lacks.
     pub(super) fn settle_log(&mut self, slot: TopicSlot) {
         if self.topics[slot].parked().is_empty() {
             self.free_log(slot);
@@ -192,15 +191,15 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         }
     }
 
-    /// Called when a sweep comes round: what everybody had when the lap began can go.
+    /// Called at the end of a lap: drops what all subscribers had when the lap began.
     pub(super) fn finish_lap(&mut self, slot: TopicSlot) {
         if let Some(shown) = self.topics[slot].begin_lap() {
             self.trim(slot, shown);
         }
     }
 
-    /// Drops what lies before `floor` and before everything that a parked subscriber lacks, if that is
-    /// enough to be worth moving the rest.
+    /// Drops what lies before `floor` and before all that a parked subscriber lacks, if it is enough to be worth moving the
+    /// rest.
     fn trim(&mut self, slot: TopicSlot, floor: u64) {
         let topic = &self.topics[slot];
         if !topic.log().is_some_and(Log::is_to_be_trimmed) {
@@ -211,33 +210,33 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         self.logs.bytes -= self.topics[slot].trim_log(floor);
     }
 
-    /// The first position a parked subscriber still needs: its cursor, or the frame it has in part.
+    /// The first position that a parked subscriber needs: its cursor, or the start of the frame that it has in part.
     pub(super) fn needed_by(&self, slot: TopicSlot, client: u32, cursor: u64) -> u64 {
         let outgoing = self.clients[client].outgoing.as_ref();
         let rest = outgoing.and_then(|outgoing| outgoing.rest).filter(|rest| rest.topic == slot);
         rest.map_or(cursor, |rest| rest.span.from)
     }
 
-    /// Drops all but what shall remain of a log that only parked subscribers need, and applies the topic's policy
-    /// to those who lose something.
-    fn drop_from_the_parked(&mut self, slot: TopicSlot, remains: Remains) {
+    /// Drops all but what is to remain of a log that only parked subscribers need, and applies the topic's policy to those
+    /// that lose lines.
+    fn drop_for_parked(&mut self, slot: TopicSlot, remains: Remains) {
         let topic = &self.topics[slot];
         let policy = self.settings.namespaces.options(topic.namespace()).slow;
         let Some(log) = topic.log() else { return };
         let newest = log.newest();
         let wanted = log.boundary(log.start().max(log.end().saturating_sub(remains.whole as u64)));
-        // Who skips is to have the newest, even if nothing follows it for a long time.
+        // Subscribers that skip get the newest batch, even if no other follows for a long time.
         let floor = if policy == SlowPolicy::Skip { wanted.min(newest) } else { wanted };
-        let losers: Vec<_> = topic
+        let affected: Vec<_> = topic
             .parked()
             .iter()
             .filter(|one| self.needed_by(slot, one.client, one.cursor) < floor)
             .map(|one| (one.client, one.cursor < floor))
             .collect();
         let has_keys = log.has_keys();
-        for (client, loses_lines) in losers {
+        for (client, loses_lines) in affected {
             self.own_rest(client);
-            if loses_lines && !self.clients[client].is_dead() {
+            if loses_lines && !self.clients[client].has_ended() {
                 self.apply_policy(policy, slot, client, (!has_keys).then_some(newest));
             }
         }
@@ -260,13 +259,15 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         let Some(log) = topic.log() else { return };
         let floor = floor.max(log.start());
         let bytes = remains.compacted.min(remains.in_all.saturating_sub(log.weight_from(floor)));
-        if let Some(compacted) = topic.compact(floor, Room { keys, bytes }, &mut self.input.inflater) {
+        if let Some(compacted) =
+            topic.compact(floor, CompactionLimits { keys, bytes }, &mut self.input.inflater)
+        {
             self.logs.bytes -= compacted.freed;
             self.stats.keys_dropped.add(compacted.dropped);
         }
     }
 
-    /// `newest`: where to somebody skips, unless it goes on in what is left of what it lacks.
+    /// Applies the policy to one client. `newest` is where it skips to; `None`: it continues in the compacted log.
     fn apply_policy(&mut self, policy: SlowPolicy, topic: TopicSlot, client: u32, newest: Option<u64>) {
         match policy {
             SlowPolicy::Disconnect => {
@@ -288,7 +289,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         }
     }
 
-    /// Copies the rest of a started frame out of the log, which is about to let go of it.
+    /// Copies the rest of a client's started frame out of the log, which is about to drop it.
     pub(super) fn own_rest(&mut self, slot: u32) {
         let Client { transport, outgoing: Some(outgoing), .. } = &mut self.clients[slot] else { return };
         let Some(rest) = outgoing.rest.take() else { return };

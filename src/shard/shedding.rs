@@ -40,11 +40,11 @@ use crate::transport::Transport;
 /// How long clients may find no room: much less than any time-out of a client.
 const WAIT_MAX: Duration = Duration::from_millis(250);
 
-/// Why something is kept of a client, how much if that matters, since when, and of whom: in the order in which clients are
-/// closed.
+/// Why something is kept of a client, how much if that matters, since when, and the client's slot. Clients are closed in
+/// the order of these.
 type Kept = (Cause, Reverse<usize>, Moment, u32);
 
-/// For what something is kept.
+/// Why something is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Cause {
     /// The client takes fewer replies than it may leave waiting.
@@ -55,7 +55,7 @@ enum Cause {
     Broker,
     /// The client takes no replies, and has left few waiting.
     FewReplies,
-    /// Its turn is to come: to go on, or to be read.
+    /// The client waits for its turn, to continue or to be read.
     Turn,
 }
 
@@ -71,16 +71,16 @@ impl fmt::Display for Cause {
 }
 
 /// A cause, and the limit that was reached by all clients together.
-struct Fault(Cause, &'static str);
+struct BoundReached(Cause, &'static str);
 
-impl fmt::Display for Fault {
+impl fmt::Display for BoundReached {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}, when all clients of a shard together had {} of such input or replies", self.0, self.1)
     }
 }
 
 impl<S: Stream, T: Transport> Shard<S, T> {
-    /// Makes room where replies that wait have reached their bound.
+    /// Closes clients if the replies that wait have reached their bound.
     pub(super) fn shed_replies(&mut self) {
         let bound = self.settings.limits.shard_replies_bytes;
         if self.replies.bytes() >= bound {
@@ -99,22 +99,22 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         }
     }
 
-    /// Makes room where input that is kept has reached its bound.
+    /// Closes clients if the input that is kept has reached its bound.
     pub(super) fn shed_input(&mut self) {
         let bound = self.settings.limits.shard_input_bytes;
         if self.input.kept.bytes() >= bound {
             self.input.kept.purge_owners(&mut self.clients);
             let mut kept: Vec<_> =
                 self.input.kept.owners().iter().map(|key| self.input_of(key.slot)).collect();
-            let goes_on = self.input.kept.owners().iter().any(|key| self.goes_on(key.slot));
+            let makes_progress = self.input.kept.owners().iter().any(|key| self.makes_progress(key.slot));
             let mut may_stay = 0;
-            if self.somebody_is_held_up() {
+            if self.has_starved_clients() {
                 kept.sort_by_key(|&(_, bytes, since, slot)| (bytes, since, slot));
             } else {
-                if goes_on || !self.is_overfull() {
+                if makes_progress || !self.is_overfull() {
                     kept.retain(|kept| kept.0 != Cause::Turn);
                 }
-                may_stay = if goes_on { bound / 2 } else { 0 };
+                may_stay = if makes_progress { bound / 2 } else { 0 };
                 kept.sort();
             }
             let all = self.input.kept.bytes();
@@ -122,15 +122,15 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         }
     }
 
-    /// Whether nobody is read, and there has been too little room for longer than a moment.
-    fn somebody_is_held_up(&self) -> bool {
+    /// Whether no client is read, and some have found no room for longer than [`WAIT_MAX`].
+    fn has_starved_clients(&self) -> bool {
         let now = self.timers.now();
         self.is_overfull()
             && self.input.kept.no_room_since().is_some_and(|since| since.after(WAIT_MAX) <= now)
     }
 
-    /// Closes clients in their order until a sixteenth of the bound is free; or less than `may_stay` is kept of those that
-    /// are not closed, while the bound is not exceeded by an eighth.
+    /// Closes clients in their order until a sixteenth of the bound is free. It stops earlier if less than `may_stay` is
+    /// kept of the others, and the bound is not exceeded by an eighth.
     fn shed(
         &mut self,
         kept: &[Kept],
@@ -140,9 +140,9 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         bytes: fn(&Client<S, T>) -> usize,
         limit: &'static str,
     ) {
-        // The memory of the dead is free at the end of the tick.
-        let dead: usize = self.clients.dead().iter().map(|&slot| bytes(&self.clients[slot])).sum();
-        let mut left = all - dead;
+        // The memory of connections that have ended is freed at the end of the tick.
+        let ended: usize = self.clients.ended().iter().map(|&slot| bytes(&self.clients[slot])).sum();
+        let mut left = all - ended;
         if left < bound {
             return;
         }
@@ -153,7 +153,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             }
             let bytes = bytes(&self.clients[slot]);
             (left, waiting) = (left - bytes, waiting - bytes);
-            self.cut(slot, CloseReason::Slow, &Fault(cause, limit));
+            self.cut(slot, CloseReason::Slow, &BoundReached(cause, limit));
         }
     }
 
@@ -165,7 +165,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         (cause, Reverse(0), since.unwrap_or_default(), slot)
     }
 
-    /// For what a client's input is kept, how much, and since when.
+    /// Why a client's input is kept, how much, and since when.
     fn input_of(&self, slot: u32) -> Kept {
         let client = &self.clients[slot];
         let cause = if self.takes_no_replies(client) {
@@ -180,10 +180,10 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         (cause, Reverse(client.input_bytes()), client.message_since(), slot)
     }
 
-    /// Whether a client makes room when its turn comes, although nothing more is read.
-    fn goes_on(&self, slot: u32) -> bool {
+    /// Whether a client's next turn makes room although nothing more is read.
+    fn makes_progress(&self, slot: u32) -> bool {
         let client = &self.clients[slot];
-        let has_more = client.has_left_over() || !client.is_in_message();
+        let has_more = client.has_unprocessed() || !client.is_in_message();
         client.is_to_read() && has_more && !self.takes_no_replies(client)
     }
 

@@ -50,7 +50,7 @@ impl Subscriptions {
         all.binary_search_by_key(&topic, |one| one.topic).ok().map(|index| all[index])
     }
 
-    /// Adds one; there must be none to the same topic.
+    /// Adds one. There must be none to the same topic.
     pub fn insert(&mut self, new: Subscription) {
         match self {
             Self::Empty => *self = Self::One(new),
@@ -66,7 +66,7 @@ impl Subscriptions {
         }
     }
 
-    /// Takes the one to `topic` out, if it is there.
+    /// Removes the one to `topic`, if there is one.
     pub fn remove(&mut self, topic: TopicSlot) -> Option<Subscription> {
         let found = self.find(topic)?;
         match self {

@@ -1,6 +1,6 @@
-//! Input of one client that was read and not processed.
+//! The input of one client that was read and is not processed.
 
-/// Input of one client that is kept. What is used of it goes from its front.
+/// Input that is kept of one client. It is used from the front.
 #[derive(Debug)]
 pub(super) struct Tail {
     bytes: Vec<u8>,
@@ -9,22 +9,22 @@ pub(super) struct Tail {
 }
 
 impl Tail {
-    /// Nothing of it is used.
+    /// Keeps these bytes, of which none are used.
     pub(super) fn new(bytes: &[u8]) -> Self {
         Self { bytes: bytes.to_vec(), used: 0 }
     }
 
-    /// How many bytes are kept, those that are used but still there included.
+    /// How many bytes are in memory, used ones included.
     pub(super) fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Whether nothing is left.
+    /// Whether all bytes are used.
     pub(super) fn is_empty(&self) -> bool {
         self.used == self.bytes.len()
     }
 
-    /// What is not used.
+    /// The bytes that are not used.
     pub(super) fn rest(&mut self) -> &mut [u8] {
         &mut self.bytes[self.used..]
     }
@@ -35,8 +35,8 @@ impl Tail {
         self.bytes
     }
 
-    /// Notes that so much of the rest is used. The memory of what is used is kept only where `more` is used soon, and
-    /// while it is the smaller part: so each byte is moved once or twice, however many shares there are.
+    /// Notes that so many more bytes are used. Used bytes stay in memory only if `more` is used soon, and while they are
+    /// the smaller part. So each byte is moved once or twice, however many shares there are.
     pub(super) fn drop_first(&mut self, used: usize, more: bool) {
         self.used += used;
         if !more || self.used > self.bytes.len() / 2 {

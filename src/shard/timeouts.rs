@@ -1,5 +1,5 @@
-//! What happens when a client's time is over: silence before the upgrade, before the connect command, after a
-//! ping, after a close; replies that it does not take; and the pings themselves.
+//! The time-outs of clients: for the upgrade, the connect command, a pong, a message, replies that wait, and a close; and
+//! the pings.
 
 use crate::base::moment::{GRAIN, Moment};
 use crate::codec::push::Push;
@@ -22,9 +22,9 @@ enum Late {
 }
 
 impl Late {
-    /// How often a client is looked at, a grain after the other, before it ends unread: for as long as it had time for it,
-    /// or what its session grants; but 255 times, which take 16 s, at most.
-    fn looks_max(self, timeouts: &Timeouts) -> u8 {
+    /// How often a client is read once more, a grain apart, before it is closed although there may be more in its socket:
+    /// for as long as the time-out was, or its session's grace. At most 255 times, which takes 16 s.
+    fn rechecks_max(self, timeouts: &Timeouts) -> u8 {
         let length = match self {
             Self::Head => timeouts.upgrade,
             Self::Message => timeouts.message,
@@ -35,8 +35,8 @@ impl Late {
 }
 
 impl<S: Stream, T: Transport> Shard<S, T> {
-    /// Makes sure that the client is looked at when its next deadline comes. An entry whose time has come stays: who is
-    /// about to be looked at would else put it off with each byte.
+    /// Arms the wheel for the client's next deadline, if that is earlier than its entry. An entry that is due stays:
+    /// otherwise a client could put it off with each byte.
     pub(super) fn time(&mut self, slot: u32) {
         let client = &self.clients[slot];
         if client.armed() > self.timers.now() && self.due(client) < client.armed() {
@@ -44,14 +44,14 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         }
     }
 
-    /// Has a client that is new, or has just been looked at, looked at when its next deadline comes.
+    /// Arms the wheel for the next deadline of a client that has no valid entry.
     pub(super) fn arm(&mut self, slot: u32) {
         let due = self.due(&self.clients[slot]);
         let armed = self.timers.arm(self.clients.key(slot), due);
         self.clients[slot].set_armed(armed);
     }
 
-    /// When something must happen to this client if nothing else does.
+    /// The client's next deadline.
     fn due(&self, client: &Client<S, T>) -> Moment {
         let (since, timeouts) = (client.session.since(), &self.settings.timeouts);
         let due = match client.transport.phase() {
@@ -62,21 +62,21 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         [self.replies_due(client), self.message_due(client)].into_iter().flatten().fold(due, Moment::min)
     }
 
-    /// When a message will have been incomplete for too long, if one has come in part.
+    /// When the time-out of a message ends that has arrived in part, if there is one.
     fn message_due(&self, client: &Client<S, T>) -> Option<Moment> {
         let is_begun = client.is_in_message() && client.transport.phase() == Phase::Open;
         is_begun.then(|| client.message_since().after(self.settings.timeouts.message.0))
     }
 
-    /// When replies will have waited too long, if any wait for a socket that takes nothing. Those before a close
-    /// frame have the time that it has.
+    /// When the time-out of replies ends that wait for a full socket, if there are any. Those before a close frame have its
+    /// time-out.
     fn replies_due(&self, client: &Client<S, T>) -> Option<Moment> {
         let waits = client.is_open() && client.is_blocked() && client.reply_bytes() > 0;
         let outgoing = client.outgoing.as_ref().filter(|_| waits)?;
         Some(outgoing.replies_since.after(self.settings.timeouts.replies.0))
     }
 
-    /// Looks at those whose entries have fired, as far as the budget goes.
+    /// Handles the entries that have fired, as far as the budget goes.
     pub(super) fn fire_timers(&mut self) {
         for _ in 0..self.settings.budgets.deadlines {
             let Some(fired) = self.timers.next_due() else { return };
@@ -86,9 +86,9 @@ impl<S: Stream, T: Transport> Shard<S, T> {
                 if self.due(&self.clients[slot]) <= self.timers.now() {
                     self.time_is_up(slot);
                 } else {
-                    self.clients[slot].reset_looks();
+                    self.clients[slot].reset_rechecks();
                 }
-                if !self.clients[slot].is_dead() {
+                if !self.clients[slot].has_ended() {
                     self.arm(slot);
                 }
             }
@@ -113,25 +113,25 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         }
     }
 
-    /// Whether what is late is not in the client's socket either, which it may have reached in time while this shard stood
-    /// still, or was busy. If that is not known, the client is read before it is looked at again, a grain later.
+    /// Whether the client's socket does not have what is late either: it may have arrived in time while this shard stood
+    /// still, or was busy. If that is not known, the client is read, and checked again a grain later.
     ///
-    /// Once the socket had nothing more, a byte now and then buys no time. Who sends more than is read never comes to the
-    /// end, and has as long again as it had, or 16 s, at most.
+    /// Once the socket was empty, single bytes buy no more time. A client that sends faster than it is read never gets
+    /// there, and has as long again as the time-out was, but at most 16 s.
     fn is_read_to_its_end(&mut self, slot: u32, late: Late) -> bool {
         let client = &mut self.clients[slot];
-        if client.is_held_up() && client.session.has_unanswered() {
-            // It waits for the broker. What it is in the middle of sending could not go on, either.
+        if client.is_stalled() && client.session.has_unanswered() {
+            // It waits for the broker, so the rest of its message could not be read.
             if late == Late::Message {
                 self.begin_message(slot);
             }
             return false;
         }
-        let is_read = client.looks() > 0 && !client.is_to_read() && !client.is_held_up();
-        if is_read || client.looks() >= late.looks_max(&self.settings.timeouts) {
+        let is_read = client.rechecks() > 0 && !client.is_to_read() && !client.is_stalled();
+        if is_read || client.rechecks() >= late.rechecks_max(&self.settings.timeouts) {
             return true;
         }
-        client.count_look();
+        client.count_recheck();
         self.readable(slot);
         false
     }
@@ -147,7 +147,8 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         }
     }
 
-    /// The answer to a head that is not whole goes out where the socket takes it at once: nobody holds a place for longer.
+    /// Answers a head that is not whole in time. The answer is sent only if the socket takes it at once: the connection
+    /// ends now.
     fn refuse_late_head(&mut self, slot: u32) {
         let tail = self.clients[slot].tail_mut();
         let head = tail.map(|tail| tail.rest().to_vec()).unwrap_or_default();
@@ -155,16 +156,17 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         self.lose(slot, CloseReason::UpgradeFailed);
     }
 
-    /// A client may have taken all that its socket had while this shard stood still, or was busy. If it has taken some since
-    /// its time began, it has its time anew, once for what waits.
+    /// Writes once more to a client whose replies have waited too long, as it may have emptied its socket while this shard
+    /// stood still. If it has taken some replies since the time-out began, the time-out is restarted, once. Otherwise it is
+    /// closed.
     fn end_or_write_once_more(&mut self, slot: u32) {
-        // It may have called back, and have waited for its turn: that is now.
+        // Its writable edge may have come, and wait for its turn: that is now.
         self.delivery.forget_unblocked(slot);
         self.unblock(slot);
         self.visit(slot);
         let now = self.timers.now();
         let client = &mut self.clients[slot];
-        if client.is_dead() || client.reply_bytes() == 0 {
+        if client.has_ended() || client.reply_bytes() == 0 {
             return;
         }
         match &mut client.outgoing {
@@ -182,11 +184,11 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     fn ping(&mut self, slot: u32) {
         let client = &mut self.clients[slot];
         client.session.ping(self.timers.now());
-        client.reset_looks();
+        client.reset_rechecks();
         if client.transport.has_pings() {
-            self.put_behind(slot, |transport, bytes| transport.put_ping(bytes));
+            self.queue_output(slot, |transport, bytes| transport.put_ping(bytes));
         } else {
-            self.say_push(slot, &Push::Ping);
+            self.queue_push(slot, &Push::Ping);
         }
         self.visit(slot);
     }

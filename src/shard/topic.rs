@@ -1,4 +1,4 @@
-//! One topic of a shard: who subscribes, where each stands, and what is still to be sent.
+//! One topic of a shard: its subscribers, their cursors, and what is to be sent to them.
 //!
 //! **The cursor is the only truth.** Who is behind, what a subscriber is sent next, and what a log may drop all follow from
 //! the cursors of its [`Subscribers`].
@@ -7,20 +7,20 @@ use crate::codec::deflate::Inflater;
 use crate::domain::mail::{Lines, Position, TopicName, Variant};
 use crate::domain::namespaces::NamespaceId;
 use crate::shard::backlog::Backlog;
-use crate::shard::compaction::Room;
+use crate::shard::compaction::CompactionLimits;
 use crate::shard::log::{Compacted, Log, Span};
 use crate::shard::pending::PendingSubscriber;
 use crate::shard::subscribers::{Moved, Subscriber, Subscribers};
 use crate::transport::framing::Framing;
 
-/// What the broker and the shard have agreed on about a topic.
+/// Whether a topic's publications come to this shard, as agreed with the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interest {
     /// The broker was asked for the topic and has not answered.
     Attaching,
-    /// Everything published comes here.
+    /// All publications come here.
     Live,
-    /// The broker was told, or is still to be told, that nobody is left, and has not had its last word.
+    /// The broker was told, or is to be told, that no subscriber is left, and has not confirmed it.
     Detaching,
 }
 
@@ -39,10 +39,10 @@ pub struct Topic {
     is_muted: bool,
     backlog: Backlog,
     position: Option<Box<Position>>,
-    /// How many wait for the broker's answer to [`crate::domain::mail::Request::Recover`].
+    /// How many recoveries are asked for, and keep the topic.
     recovering: u32,
     subscribers: Subscribers,
-    /// Who waits for the broker's answer. Most of the time nobody.
+    /// Clients that wait to be subscribed. Most of the time there are none.
     #[allow(clippy::box_collection, reason = "in an idle topic every word counts")]
     pending: Option<Box<Vec<PendingSubscriber>>>,
 }
@@ -85,25 +85,25 @@ impl Topic {
         self.variant
     }
 
-    /// What was agreed with the broker.
+    /// What is agreed with the broker.
     #[must_use]
     pub fn interest(&self) -> Interest {
         self.interest
     }
 
-    /// Position after the newest byte.
+    /// The position after the newest byte.
     #[must_use]
     pub fn end(&self) -> u64 {
         self.backlog.end()
     }
 
-    /// What some subscriber lacks.
+    /// The log, if some subscriber lacks something.
     #[must_use]
     pub fn log(&self) -> Option<&Log> {
         self.backlog.log()
     }
 
-    /// Takes the log out: no subscriber lacks anything, or all have gone.
+    /// Takes the log out, when no subscriber lacks anything.
     pub fn take_log(&mut self) -> Option<Log> {
         debug_assert!(
             self.subscribers().iter().all(|one| one.cursor >= self.end()),
@@ -127,22 +127,27 @@ impl Topic {
         log.with_frame(span, framing, use_frame)
     }
 
-    /// Drops what lies before `position`, which nobody lacks, if it is worth moving the rest. Bytes of memory that the log
-    /// gives up.
+    /// Drops what lies before `position`, which no subscriber lacks, if that is worth moving the rest. Returns how many
+    /// bytes of memory the log gives up.
     pub fn trim_log(&mut self, position: u64) -> usize {
         self.backlog.log_mut().map_or(0, |log| log.trim(position))
     }
 
-    /// Drops what lies before `position`, which nobody lacks and which is between two batches. Bytes of memory that the log
-    /// gives up.
+    /// Drops what lies before `position`, which no subscriber lacks and which is between two batches. Returns how many
+    /// bytes of memory the log gives up.
     pub fn drop_before(&mut self, position: u64) -> usize {
         self.backlog.log_mut().map_or(0, |log| log.drop_before(position.max(log.start())))
     }
 
     /// Compacts what lies before `floor`, which only parked subscribers lack, and moves these to what is left of what they
     /// lack.
-    pub(super) fn compact(&mut self, floor: u64, room: Room, inflater: &mut Inflater) -> Option<Compacted> {
-        let compacted = self.backlog.log_mut()?.compact(floor, room, inflater);
+    pub(super) fn compact(
+        &mut self,
+        floor: u64,
+        limits: CompactionLimits,
+        inflater: &mut Inflater,
+    ) -> Option<Compacted> {
+        let compacted = self.backlog.log_mut()?.compact(floor, limits, inflater);
         for one in self.subscribers.parked_mut() {
             if one.cursor < floor {
                 one.cursor = compacted.place_of(one.cursor);
@@ -157,7 +162,7 @@ impl Topic {
         self.behind() == 0 || self.backlog.is_swept_to(position)
     }
 
-    /// Where a topic with history stands at the log's end.
+    /// The position at the log's end of a topic with history.
     #[must_use]
     pub fn position(&self) -> Option<&Position> {
         self.position.as_deref()
@@ -169,7 +174,7 @@ impl Topic {
         self.in_rotation
     }
 
-    /// Notes that it is in the rotation, if a swept subscriber is behind and it is not there; then true.
+    /// Enters the rotation, if a swept subscriber is behind and it is not there. Returns whether it has entered.
     pub fn enter_rotation(&mut self) -> bool {
         let enters = self.behind() > 0 && !self.in_rotation;
         self.in_rotation |= enters;
@@ -187,7 +192,7 @@ impl Topic {
         self.is_pinned
     }
 
-    /// Notes that its log is kept for parked subscribers alone, if that is so and was not noted; then true.
+    /// Marks its log as kept for parked subscribers alone, if it is. Returns whether the mark is new.
     pub fn pin(&mut self) -> bool {
         let is_new = self.behind() == 0 && self.log().is_some() && !self.is_pinned;
         self.is_pinned |= is_new;
@@ -199,7 +204,7 @@ impl Topic {
         self.is_pinned = is_pinned;
     }
 
-    /// The broker has registered the shard for it, or it has another numbering. True in the first case. In the second
+    /// The broker has registered the shard for it, or it has a new numbering. Returns whether the former. In the latter
     /// case its subscribers are sent nothing until they have been told.
     pub fn attached(&mut self, position: Option<Position>) -> bool {
         self.position = position.map(Box::new);
@@ -217,7 +222,7 @@ impl Topic {
         self.interest = Interest::Attaching;
     }
 
-    /// Notes that the broker is to be told that nobody is left, if that is so; then true.
+    /// Begins to detach, if no subscriber is left. Returns whether it has begun: the broker is to be told.
     pub fn begin_detaching(&mut self) -> bool {
         let is_over = self.interest == Interest::Live && self.is_deserted();
         if is_over {
@@ -226,20 +231,20 @@ impl Topic {
         is_over
     }
 
-    /// Whether its numbering has changed since its subscribers came, and some have not been told.
+    /// Whether it has a new numbering of which some subscribers have not been told.
     #[must_use]
     pub fn is_muted(&self) -> bool {
         self.is_muted
     }
 
-    /// Notes that all who had to be told of the other numbering have been told, if so; then true.
+    /// Ends the muting, if all subscribers have been told of the new numbering. Returns whether it has ended.
     pub fn unmute_if_empty(&mut self) -> bool {
         let unmutes = self.is_muted && self.subscribers().is_empty();
         self.is_muted &= !unmutes;
         unmutes
     }
 
-    /// Notes that a batch is not for its subscribers, and that those who come stand behind it.
+    /// Notes that a batch is not sent to its subscribers. New ones begin behind it.
     pub fn skip_batch(&mut self, offset: u64) {
         if let Some(position) = &mut self.position {
             position.offset = offset;
@@ -251,12 +256,12 @@ impl Topic {
         self.recovering += 1;
     }
 
-    /// Notes that one of those questions is answered, or is not asked any more.
+    /// Notes that a recovery is answered, or not asked for any more.
     pub fn end_recovery(&mut self) {
         self.recovering -= 1;
     }
 
-    /// The subscriber that the sweep has come to, and its place; none at the end of a lap.
+    /// The subscriber that the sweep has come to, and its place. `None` at the end of a lap.
     #[must_use]
     #[inline]
     pub fn at_sweep(&self) -> Option<(u32, Subscriber)> {
@@ -295,7 +300,7 @@ impl Topic {
         self.subscribers.as_slice()
     }
 
-    /// The subscribers that cannot be written to.
+    /// The subscribers whose sockets are full.
     #[must_use]
     pub fn parked(&self) -> &[Subscriber] {
         self.subscribers.parked()
@@ -325,31 +330,31 @@ impl Topic {
         self.subscribers.lacks(position, self.end())
     }
 
-    /// Somebody waits to be subscribed.
+    /// Adds a client that waits to be subscribed.
     pub fn add_pending(&mut self, pending: PendingSubscriber) {
         self.pending.get_or_insert_default().push(pending);
     }
 
-    /// How many subscribe to it, or wait to.
+    /// How many clients subscribe to it, or wait for that.
     #[must_use]
     pub fn audience(&self) -> usize {
         let pending = self.pending.as_ref().map_or(0, |pending| pending.len());
         self.subscribers().len() + pending + self.recovering as usize
     }
 
-    /// Whether somebody waits to be subscribed and the broker was not asked for it yet.
+    /// Whether clients wait to be subscribed.
     #[must_use]
     pub fn has_pending(&self) -> bool {
         self.pending.is_some()
     }
 
-    /// Whether nobody has it, or waits for it.
+    /// Whether it has no subscribers, and no recovery keeps it.
     #[must_use]
     pub fn is_deserted(&self) -> bool {
         self.subscribers().is_empty() && self.recovering == 0
     }
 
-    /// Takes out who waits to be subscribed.
+    /// Takes out the clients that wait to be subscribed.
     pub fn take_pending(&mut self) -> Vec<PendingSubscriber> {
         self.pending.take().map_or_else(Vec::new, |pending| *pending)
     }
@@ -382,7 +387,7 @@ impl Topic {
         self.subscribers.advance(position, cursor, self.backlog.end());
     }
 
-    /// Adds a batch to the log: everybody lacks something now.
+    /// Adds a batch to the log: all subscribers lack something now.
     pub fn append(&mut self, lines: &Lines, buffer: impl FnOnce() -> Vec<u8>) {
         self.backlog.append(lines, self.variant.encoding, buffer);
         self.subscribers.fall_behind();

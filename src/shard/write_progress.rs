@@ -1,9 +1,9 @@
 //! Through which batch everything was written, for a broker that acknowledges messages only then
 //! (`amqp.ack = "written"`).
 //!
-//! A batch is written when everybody has it who could be written to when it came. For those whose sockets take
-//! nothing it waits `amqp.written_timeout`; then it counts as written, and the topic's policy is all that they
-//! have. Batches are looked at in their order: only the first one that is not written matters.
+//! A batch is written when all subscribers have it. It waits for those whose sockets are full, but no longer than
+//! `amqp.written_timeout`: then it counts as written, and the topic's policy decides about them. Batches are reported in
+//! their order, so only the first one that is not written matters.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -16,15 +16,15 @@ use crate::shard::Shard;
 use crate::shard::subscribers::Subscriber;
 use crate::transport::Transport;
 
-/// What the broker is told.
+/// The batches that are not written, and the report of those that are.
 #[derive(Debug)]
-pub(super) struct Progress {
+pub(super) struct WriteProgress {
     reporter: Reporter,
-    /// How long a batch waits for those whose sockets take nothing.
+    /// How long a batch waits for full sockets.
     timeout: Duration,
     /// Batches taken from the mailbox.
     taken: u64,
-    /// Those that are not written, in their order.
+    /// Batches that are not written, in their order.
     waiting: VecDeque<Unwritten>,
 }
 
@@ -37,20 +37,20 @@ struct Unwritten {
     deadline: Moment,
 }
 
-impl Progress {
-    /// Nothing taken, nothing written.
+impl WriteProgress {
+    /// No batch was taken.
     pub(super) fn new(reporter: Reporter, timeout: Duration) -> Self {
         Self { reporter, timeout, taken: 0, waiting: VecDeque::new() }
     }
 
-    /// Whether something is not written.
+    /// Whether there are batches that are not written.
     pub(super) fn is_behind(&self) -> bool {
         !self.waiting.is_empty()
     }
 }
 
 impl<S: Stream, T: Transport> Shard<S, T> {
-    /// Notes that a batch was taken: it is in its topic's log, or nobody wants it.
+    /// Notes that a batch was taken: it is in its topic's log, or no subscriber wants it.
     pub(super) fn note_batch(&mut self, topic: TopicSlot) {
         let (now, end) = (self.timers.now(), self.topics[topic].end());
         if let Some(progress) = &mut self.broker.progress {
@@ -60,7 +60,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         }
     }
 
-    /// Tells the broker how far everything is written, if it is farther than before.
+    /// Reports through which batch all are written, if there are more than before.
     pub(super) fn report_written(&mut self) {
         let Some(mut progress) = self.broker.progress.take() else { return };
         let before = progress.waiting.len();
@@ -85,8 +85,8 @@ impl<S: Stream, T: Transport> Shard<S, T> {
                 || !topic.parked().iter().any(|one| self.lacks_before(batch.topic, one, end)))
     }
 
-    /// Whether a parked subscriber has not been written everything before `end`. Of whoever keeps the rest of a frame
-    /// that a log has let go of, nobody knows any more what was in it.
+    /// Whether a parked subscriber lacks anything before `end`. It may if it keeps the rest of a frame that a log has
+    /// dropped: what was in it is not known any more.
     fn lacks_before(&self, topic: TopicSlot, one: &Subscriber, end: u64) -> bool {
         let outgoing = self.clients[one.client].outgoing.as_ref();
         let keeps_a_rest = outgoing.is_some_and(|outgoing| outgoing.orphaned > 0);

@@ -1,12 +1,12 @@
-//! What a log has to know of a transport: the bytes that go before a slice of it. Nothing goes behind a slice, so that it
-//! leaves from where it is.
+//! What a log knows of a transport: the header that goes before a slice of the log. Nothing goes behind a slice, so it is
+//! sent from where it is.
 
 use super::websocket::encode::{self, Header, Opcode};
 
 /// The longest header of any framing, in bytes.
 pub const HEADER_MAX: usize = encode::HEADER_MAX;
 
-/// How bytes of a log, or replies, become a message.
+/// How lines of a log, or replies, become a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
     /// A WebSocket frame of text (RFC 6455).
@@ -23,7 +23,7 @@ pub enum Framing {
 }
 
 impl Framing {
-    /// What goes before a message of so many bytes.
+    /// The header of a message of so many bytes.
     #[must_use]
     #[inline]
     pub fn header(self, payload: usize) -> Header {
@@ -36,8 +36,8 @@ impl Framing {
         }
     }
 
-    /// The part of `batches` that is sent: all of it, or, where the header says where a message ends, what stands before
-    /// the last delimiter.
+    /// How many of `batches` bytes are sent: without the last delimiter if the header has the length of the message,
+    /// otherwise all.
     #[must_use]
     #[inline]
     pub fn payload_len(self, batches: usize, delimiter: &[u8]) -> usize {

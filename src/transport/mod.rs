@@ -40,25 +40,25 @@ pub enum Phase {
     Closing,
 }
 
-/// What the beginning of the input meant.
+/// What the first message of the input, or its HTTP head, means.
 #[derive(Debug)]
 pub enum Step<'a> {
-    /// It is no whole message or head yet: come again with more behind it.
+    /// It is not whole: call again with the same bytes and more.
     Incomplete,
-    /// Nothing to do: a fragment, or something after our last message.
+    /// There is nothing to do: it was a fragment, or came after our last message.
     Nothing,
     /// A request that opens the connection: it is [`Phase::Open`] now.
     Upgraded {
         /// The answer to send.
         response: Vec<u8>,
-        /// What it sent.
+        /// The head of the request.
         head: &'a [u8],
     },
-    /// A request that does not: it is to be answered, and the connection ends.
+    /// A request that does not open the connection: it is to be answered, and the connection ends.
     Refused {
         /// Why.
         refusal: Refusal,
-        /// What it sent.
+        /// As much of the request as has arrived.
         head: &'a [u8],
     },
     /// A whole message.
@@ -69,25 +69,25 @@ pub enum Step<'a> {
     Pong,
     /// The peer closes, with a code or without one.
     PeerCloses(Option<u16>),
-    /// The peer broke the rules and is to be closed.
+    /// The peer broke the transport's rules, and the connection is to be closed.
     Broken(Violation),
 }
 
-/// A whole message: borrowed if it stands in the input as it is.
+/// A whole message, borrowed from the input if it is there in one piece.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Message<'a> {
-    /// Of text.
+    /// A message of text.
     Text(Cow<'a, str>),
-    /// Of bytes.
+    /// A message of bytes.
     Binary(Cow<'a, [u8]>),
 }
 
-/// What a transport must know of the configuration.
+/// The part of the configuration that transports need.
 #[derive(Debug)]
 pub struct Policy {
     /// Which requests open a connection.
     pub upgrade: UpgradePolicy,
-    /// The largest message in bytes.
+    /// Bytes that a message may have, as it is sent and after decompression.
     pub message_bytes: usize,
 }
 
@@ -96,9 +96,9 @@ pub struct Policy {
 pub enum Ending {
     /// The peer has its time to answer.
     Wait,
-    /// Our side of the stream is closed. The peer has its time to go.
+    /// Our side of the stream is to be closed. The peer has its time to close its own.
     Shutdown,
-    /// Both sides have said their last: the connection is dropped.
+    /// Both sides have closed: the connection is to be dropped.
     Gone,
 }
 
@@ -107,8 +107,8 @@ pub trait Transport: fmt::Debug + Default {
     /// Where the connection is in its life.
     fn phase(&self) -> Phase;
 
-    /// Takes the first message, or the HTTP head, off `input`: how many bytes it took, and what it meant.
-    /// `inflater` is anybody's: no message leaves anything in it.
+    /// Takes the first message, or the HTTP head, off `input`. Returns how many bytes it had, and what it means. `inflater`
+    /// is shared by all connections, as no message leaves state in it.
     fn step<'a>(
         &mut self,
         input: &'a mut [u8],
@@ -116,16 +116,16 @@ pub trait Transport: fmt::Debug + Default {
         inflater: &mut Inflater,
     ) -> (usize, Step<'a>);
 
-    /// Whether a message has come in part.
+    /// Whether some fragments of a message are kept.
     fn is_in_message(&self) -> bool;
 
-    /// Bytes of such a message that are kept.
+    /// Bytes of those fragments.
     fn assembled_bytes(&self) -> usize;
 
-    /// What the peer speaks, by its request.
+    /// The codec that the peer's request has chosen.
     fn codec(&self) -> Codec;
 
-    /// How batches of this encoding become messages.
+    /// The framing that makes a message of a batch of this encoding.
     fn framing(&self, encoding: Encoding) -> Framing;
 
     /// Whether it can carry batches that are compressed.
@@ -134,7 +134,7 @@ pub trait Transport: fmt::Debug + Default {
     /// Whether the peer wants pings of the transport instead of the client protocol's own.
     fn has_pings(&self) -> bool;
 
-    /// From now on messages are sent as bytes, as the peer sent its own.
+    /// Sends messages as binary ones from now on, as the peer does.
     fn answer_in_bytes(&mut self);
 
     /// Appends lines, each with its end, as one message.
@@ -163,7 +163,7 @@ pub trait Transport: fmt::Debug + Default {
 }
 
 impl Step<'_> {
-    /// Bytes of a message that do not stand in the input: it was inflated, or came in fragments.
+    /// Bytes of a message that are not in the input, because it was decompressed or came in fragments.
     #[must_use]
     pub fn owned_bytes(&self) -> usize {
         match self {

@@ -22,15 +22,15 @@ use crate::domain::codec::Codec;
 
 /// The sub-protocols of the codecs that this engine speaks, the preferred one first.
 const PROTOCOLS: [(&str, Codec); Codec::ALL.len()] = [("centrifuge-json", Codec::Json)];
-/// The one that it does not.
+/// The sub-protocol of a codec that it does not speak.
 const PROTOBUF_PROTOCOL: &str = "centrifuge-protobuf";
 
 /// The header in which both sides name extensions.
 const EXTENSIONS: &str = "sec-websocket-extensions";
-/// Room for an answer without extensions, and then some.
+/// Bytes of an answer without extensions, and some more.
 const ANSWER_BYTES: usize = 192;
 
-/// Whom to let in.
+/// Which requests become WebSockets.
 #[derive(Clone, Debug)]
 pub struct UpgradePolicy {
     /// The path of the endpoint, such as `/connection/websocket`.
@@ -41,37 +41,36 @@ pub struct UpgradePolicy {
     pub allowed_origins: Vec<OriginPattern>,
     /// The port of the live page: a page of the same host and this port may connect, too.
     pub page_port: u16,
-    /// Whether only programs of this host reach us, and need no key. Then "the same host" means a name of
-    /// loopback, as whoever owns another name can make it resolve to this host (DNS rebinding).
+    /// Whether only programs of this host can connect, and need no key. Then only names of loopback count as the same host,
+    /// as the owner of any other name can make it resolve to this host (DNS rebinding).
     pub open_on_loopback: bool,
     /// Whether messages may be compressed (RFC 7692), for clients that offer it.
     pub deflate: bool,
 }
 
-/// What becomes of a connection.
+/// What a request's head makes of its connection.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Upgrade {
-    /// The head is not whole: ask again, with the same bytes and more.
+    /// The head is not whole: call again with the same bytes and more.
     Incomplete,
     /// It is a WebSocket from here on.
     Accepted {
-        /// How many bytes of the input were the head. What follows them is frames.
+        /// Bytes of the head. Frames follow it.
         consumed: usize,
         /// The answer to send.
         response: Vec<u8>,
-        /// What the client speaks.
+        /// The client's codec.
         codec: Codec,
         /// Whether the client wants ping frames of WebSocket, and none of the client protocol's.
         native_pings: bool,
         /// Who may compress messages.
         deflate: Deflate,
     },
-    /// It is not: the answer is to be sent, and the connection to be closed.
+    /// It is refused: the answer is to be sent, and the connection to be closed.
     Refused(Refusal),
 }
 
-/// What a client's request says of itself, for fields of a log: bounded, and as the client wrote it. The log's format
-/// escapes what could look like another line.
+/// Parts of a request for a log: of bounded length, and as the client wrote them. The log's format escapes them.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Described {
     /// Its target without the query, in which there may be a token.
@@ -83,7 +82,7 @@ pub struct Described {
 /// Characters of a path or an origin in a log.
 const DESCRIBED_MAX: usize = 100;
 
-/// Judges the beginning of a connection, `head`, which may reach beyond the head's end.
+/// Decides about the request that `head` begins with. `head` may have bytes beyond the request's head.
 #[must_use]
 pub fn upgrade(head: &[u8], policy: &UpgradePolicy) -> Upgrade {
     match judge(head, policy) {
@@ -92,7 +91,7 @@ pub fn upgrade(head: &[u8], policy: &UpgradePolicy) -> Upgrade {
     }
 }
 
-/// What the request that begins with `head`, whole or not, says of itself.
+/// Describes the request that `head` begins with, whole or not.
 #[must_use]
 pub fn describe(head: &[u8]) -> Described {
     // What stands at a request's path there is something else.
@@ -146,7 +145,7 @@ fn judge(head: &[u8], policy: &UpgradePolicy) -> Result<Upgrade, Refusal> {
 }
 
 /// `head` with what its query must not hold written as it must be (RFC 3986, section 3.4). Some clients send JSON
-/// there as it is; nobody is harmed by it, as nothing is taken from a query but words.
+/// there as it is. That does no harm, as only words are taken from a query.
 fn with_query_encoded(head: &[u8]) -> Cow<'_, [u8]> {
     let end_of_line = memchr::memchr(b'\n', head).unwrap_or(head.len());
     let Some(query) = memchr::memchr(b'?', &head[..end_of_line]) else { return Cow::Borrowed(head) };

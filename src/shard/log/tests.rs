@@ -186,8 +186,8 @@ impl Model {
             return;
         }
         let before = (self.log.len(), self.log.weight());
-        let room = Room { keys: usize::MAX, bytes: usize::MAX };
-        let compacted = self.log.compact(floor, room, &mut Inflater::default());
+        let limits = CompactionLimits { keys: usize::MAX, bytes: usize::MAX };
+        let compacted = self.log.compact(floor, limits, &mut Inflater::default());
         assert_eq!(compacted.dropped, 0);
         assert!(self.log.len() <= before.0 && self.log.weight() <= before.1, "it became larger");
         let whole_from = self.batches.get(&floor).copied().unwrap_or(self.lines.len());
@@ -266,11 +266,13 @@ fn what_there_is_no_room_for_is_gone_and_whoever_lacked_it_goes_on_behind() {
     let mut model = Model::new(Encoding::Json);
     (0..4).for_each(|key| model.append(&[Some(key)]));
     let floor = model.log.newest();
-    let compacted = model.log.compact(floor, Room { keys: 2, bytes: 1000 }, &mut Inflater::default());
+    let compacted =
+        model.log.compact(floor, CompactionLimits { keys: 2, bytes: 1000 }, &mut Inflater::default());
     assert_eq!(compacted.dropped, 2);
     let places: Vec<_> = model.waiting[..3].iter().map(|one| compacted.place_of(one.cursor)).collect();
     assert_eq!(places, [model.log.start(); 3]);
-    let compacted = model.log.compact(floor, Room { keys: 0, bytes: 0 }, &mut Inflater::default());
+    let compacted =
+        model.log.compact(floor, CompactionLimits { keys: 0, bytes: 0 }, &mut Inflater::default());
     assert_eq!((compacted.dropped, compacted.place_of(places[0]), model.log.start()), (1, floor, floor));
     assert_eq!(model.read(floor, 100), model.lines[3].0);
 }

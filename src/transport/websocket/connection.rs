@@ -11,7 +11,7 @@ use crate::transport::websocket::encode::{self, Opcode};
 use crate::transport::websocket::extension::Deflate;
 use crate::transport::{Ending, Message, Phase, Policy, Step, Transport};
 
-/// The state. What is rare is boxed: an idle connection is a few bytes.
+/// The state of a connection. Rare state is boxed: an idle connection has a few bytes.
 #[derive(Debug, Default)]
 pub struct WebSocket {
     phase: Phase,
@@ -20,7 +20,7 @@ pub struct WebSocket {
     native_pings: bool,
     /// The peer has sent its close frame.
     peer_closed: bool,
-    /// It never became a WebSocket: an HTTP refusal is on its way, or out.
+    /// It was refused, and did not become a WebSocket.
     refused: bool,
     /// Messages come in binary frames, and so do ours: some clients know no others.
     binary: bool,
@@ -150,8 +150,8 @@ impl WebSocket {
         }
     }
 
-    /// After our close frame, or our refusal, only the peer's close frame matters; of what is no frame
-    /// nothing can follow that is worth reading.
+    /// After our close frame, or our refusal, only the peer's close frame matters. After bytes that are not a frame, no
+    /// close frame can follow.
     fn last_frames<'a>(&mut self, input: &'a mut [u8], message_bytes: usize) -> (usize, Step<'a>) {
         self.assembly = None;
         let everything = input.len();

@@ -23,7 +23,7 @@ use crate::domain::reasons::CloseReason;
 /// Bytes that a control frame may carry (RFC 6455, section 5.5).
 const CONTROL_MAX: u64 = 125;
 
-/// Why the connection has to fail.
+/// Why a connection fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Violation {
     /// A frame that RFC 6455 or 7692 forbids (close code 1002); says which rule.
@@ -94,7 +94,7 @@ pub enum Decoded<'a> {
 
 /// The first frame in `input`. `assembly` belongs to the client: none between messages, and kept from call
 /// to call while a message comes in fragments. Messages have at most `message_max` bytes, compressed and
-/// inflated. `inflater` is for clients that may compress, and belongs to nobody.
+/// decompressed. `inflater` is shared by all clients.
 ///
 /// The frame's payload is unmasked in place, so a frame must not be decoded twice; input that was found
 /// incomplete is unchanged.

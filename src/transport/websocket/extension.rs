@@ -22,8 +22,8 @@ pub enum Deflate {
     /// Nothing: no frame is compressed.
     #[default]
     Off,
-    /// The client may compress. We do not, because it asked for a smaller window than that of what everybody
-    /// is sent; a server need not compress (RFC 7692, section 6).
+    /// The client may compress. The engine does not, because the client asked for a smaller window than its segments have,
+    /// which are shared by all clients; a server need not compress (RFC 7692, section 6).
     FromClient,
     /// Both may.
     Both,
