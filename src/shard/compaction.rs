@@ -64,8 +64,8 @@ impl Keys {
         self.0.drain(..self.before(position));
     }
 
-    /// Removes the lines of batches before `floor`. Returns the latest line of each key, as far as there is
-    /// room, the latest lines first; and how many keys found no room.
+    /// Removes the lines of batches before `floor`. Returns the latest line of each key, within the limits and with the
+    /// latest lines first, and how many keys were dropped.
     pub(super) fn take_latest(&mut self, floor: u64, limits: CompactionLimits) -> (Vec<Keyed>, u64) {
         let old = self.before(floor);
         let mut seen: FxHashSet<u64> = self.0.range(old..).map(|keyed| keyed.line.key).collect();
@@ -73,7 +73,7 @@ impl Keys {
         for keyed in self.0.drain(..old).rev() {
             if seen.insert(keyed.line.key) {
                 bytes += keyed.line.len() + size_of::<Keyed>();
-                // Once there is no room, whatever is older goes: even if it would fit.
+                // Once a line exceeds the limits, all older ones are dropped, even if they would fit.
                 if dropped == 0 && seen.len() <= limits.keys && bytes <= limits.bytes {
                     latest.push(keyed);
                 } else {
@@ -89,8 +89,8 @@ impl Keys {
         lines.rev().for_each(|line| self.0.push_front(line));
     }
 
-    /// Asserts that they are in the order of the batches and within them. `plain_bytes`: of the batch that begins there, if
-    /// there is one.
+    /// Asserts that the lines are in the order of the batches, and within them. `plain_bytes` returns the bytes of the batch
+    /// that begins at a position, before compression, if one begins there.
     ///
     /// # Panics
     /// When that does not hold.
@@ -120,34 +120,34 @@ pub(super) struct Batch<'a> {
     pub(super) plain: u64,
 }
 
-/// The rest of a batch.
+/// What stays of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Part {
     /// Where the batch began in the log.
     pub(super) was_at: u64,
-    /// Where the rest begins among the compacted lines.
+    /// Where its lines begin among the compacted ones.
     pub(super) from: usize,
-    /// Where it ends there.
+    /// Where they end there.
     pub(super) to: usize,
     pub(super) lines: u64,
     /// Bytes of its lines before compression.
     pub(super) plain: u64,
 }
 
-/// The rest of a log's older batches: never more bytes than before.
+/// What stays of a log's older batches. It never has more bytes than they had.
 #[derive(Debug, Default)]
 pub(super) struct CompactedLines {
     pub(super) bytes: Vec<u8>,
     pub(super) parts: Vec<Part>,
-    /// By places in `bytes`.
+    /// The lines with keys. Their batches are named by positions in `bytes`.
     pub(super) keyed: Vec<Keyed>,
 }
 
 impl CompactedLines {
-    /// Adds the rest of a batch of which only the lines `latest` stay; at least one.
+    /// Adds a batch of which only the lines `latest` stay, at least one.
     ///
-    /// In a segment, they are stored uncompressed, because only the broker thread compresses. If the segment
-    /// is no larger than that, it stays unchanged; the further lines in it do no harm.
+    /// In a segment they are stored uncompressed, as only the broker thread compresses. If the segment is no larger than
+    /// that, it stays as it is; the other lines in it do no harm.
     pub(super) fn add(&mut self, batch: &Batch<'_>, latest: &[Keyed], inflater: &mut Inflater) {
         let from = self.bytes.len();
         let cut_len = latest.iter().map(|keyed| keyed.line.len()).sum();

@@ -1,15 +1,14 @@
 //! The lines of one topic that some subscriber of this shard has not been sent yet.
 //!
-//! One stretch of bytes with a running position. Wherever a subscriber's cursor stands, what it lacks is
-//! one slice, from there to the end, and that slice is one message of the transport: all it needs is a header for
-//! its length. The header is written over the bytes in front of the slice, which others may still need, and
-//! they are put back after the call: so a frame leaves in one `send` from one place, without a copy, for a
-//! cursor at any line.
+//! A log is one piece of memory whose bytes are numbered from the topic's beginning. A subscriber lacks the slice from its
+//! cursor to the end, and this slice is one message of the transport: it needs only a header with its length. The header
+//! is written over the bytes in front of the slice, which other subscribers may need, and these are put back after the
+//! call. So a frame is sent with one `send` from one place, without a copy, whatever the cursor.
 //!
-//! Of a topic whose lines are compressed the log holds segments, which stand side by side as lines do.
+//! If a topic's lines are compressed, its log holds segments, which are concatenated as lines are.
 //!
-//! Where slow subscribers get the latest line of each key, the log knows which lines are of which key, and can let
-//! go of all the others (`compact`).
+//! If slow subscribers get the latest line of each key, the log knows the key of each line, and can drop all older lines
+//! (`compact`).
 
 use std::collections::VecDeque;
 
@@ -22,7 +21,7 @@ use crate::transport::framing::{Framing, HEADER_MAX};
 /// At so many bytes a log is checked for batches that no subscriber lacks, and then whenever it has doubled.
 pub(super) const TRIM_FROM: usize = 64 << 10;
 
-/// Where the end of a batch is, and how many lines there were up to it.
+/// The end of a batch, and how many lines there were up to it.
 #[derive(Clone, Copy, Debug)]
 struct Mark {
     position: u64,
@@ -31,7 +30,7 @@ struct Mark {
     lines: u64,
 }
 
-/// A stretch of the log that leaves as one frame.
+/// A slice of the log that is sent as one frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
     /// Position of its first byte.
@@ -190,7 +189,7 @@ impl Log {
         Span { from: cursor, to: last.position, lines: last.lines - first.lines }
     }
 
-    /// In which encoding its batches are.
+    /// The encoding of its batches.
     #[must_use]
     #[inline]
     pub fn encoding(&self) -> Encoding {
