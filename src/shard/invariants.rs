@@ -64,7 +64,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     }
 
     /// Whether something will make a client readable whose next command is put off: its turn, an answer, room for a
-    /// request or an answer, or its replies being taken.
+    /// request or an answer, or its socket, when that has taken what waits for it.
     fn will_be_read(&self, slot: u32) -> bool {
         let client = &self.clients[slot];
         let has_questions = client.waiting.as_ref().is_some_and(|waiting| !waiting.questions.is_idle());
@@ -73,6 +73,6 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             || client.session.has_unanswered()
             || has_questions
             || self.broker.requests.blocked_clients().contains(&slot)
-            || client.leaves_replies()
+            || (client.is_blocked() && client.outgoing.is_some())
     }
 }
