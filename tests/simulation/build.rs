@@ -1,8 +1,8 @@
-//! Makes a copy of the shard that has every deliberate bug in it, each behind a switch.
+//! Makes a copy of the shard and the session that has every deliberate bug in it, each behind a switch.
 //!
-//! A bug names a function of `src/shard`, and gives the code that is to be wrong as a pattern of tokens: white space
-//! and comments do not count, and `$name` stands for any one identifier, which the wrong code may use. So a bug
-//! outlives new names of variables, new formatting and a move to another file.
+//! A bug names a function of `src/shard` or `src/session`, and gives the code that is to be wrong as a pattern of
+//! tokens: white space and comments do not count, and `$name` stands for any one identifier, which the wrong code may
+//! use. So a bug outlives new names of variables, new formatting and a move to another file.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -17,36 +17,50 @@ type Bug = (&'static str, &'static str, &'static str, &'static str);
 
 const BUGS: &[Bug] = &include!("bugs.in");
 
-/// Rooms of the crate that the shard uses.
-const ROOMS: [&str; 8] = ["base", "codec", "config", "domain", "net", "session", "stats", "transport"];
+/// Rooms of the crate that are copied.
+const COPIED: [&str; 2] = ["session", "shard"];
+
+/// Rooms that the copied ones use as they are.
+const SHIPPED: [&str; 7] = ["base", "codec", "config", "domain", "net", "stats", "transport"];
 
 fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let here = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR"));
-    let shard = here.join("../../src/shard");
-    println!("cargo::rerun-if-changed={}", shard.display());
+    let crate_root = here.join("../../src");
     println!("cargo::rerun-if-changed=bugs.in");
-    let mut files: Vec<_> = sources(&shard).into_iter().map(Source::read).collect();
+    let mut files = Vec::new();
+    for room in COPIED {
+        println!("cargo::rerun-if-changed={}", crate_root.join(room).display());
+        let paths = sources(&crate_root.join(room));
+        files.extend(paths.into_iter().map(|path| Source::read(&crate_root, &path)));
+    }
     for (number, bug) in BUGS.iter().enumerate() {
         put_in(&mut files, number, bug);
     }
     for file in files {
-        fs::write(out.join(file.name()), of_the_copy(&file.with_its_bugs())).expect("OUT_DIR can be written");
+        let path = out.join(&file.path);
+        fs::create_dir_all(path.parent().expect("it is in a room")).expect("OUT_DIR can be written");
+        fs::write(path, of_the_copy(&file.with_its_bugs())).expect("OUT_DIR can be written");
     }
-    let list = format!(
-        "#[path = {:?}] pub mod shard;\npub const BUGS: [&str; {}] = {:?};\n",
-        out.join("mod.rs"),
-        BUGS.len(),
-        BUGS.iter().map(|bug| bug.0).collect::<Vec<_>>()
-    );
+    let modules =
+        COPIED.map(|room| format!("#[path = {:?}] pub mod {room};\n", out.join(room).join("mod.rs")));
+    let names: Vec<_> = BUGS.iter().map(|bug| bug.0).collect();
+    let list = format!("{}pub const BUGS: [&str; {}] = {names:?};\n", modules.concat(), names.len());
     fs::write(out.join("broken.rs"), list).expect("OUT_DIR can be written");
 }
 
-/// The files of the shard.
-fn sources(shard: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(shard).expect("src/shard is there");
-    let paths = entries.map(|entry| entry.expect("src/shard can be read").path());
-    paths.filter(|path| path.extension().is_some_and(|ending| ending == "rs")).collect()
+/// The files of a room and of its folders, but for unit tests.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("rooms are there");
+    let paths = entries.map(|entry| entry.expect("rooms can be read").path());
+    let paths = paths.filter(|path| path.file_stem().is_some_and(|name| name != "tests"));
+    let (folders, files): (Vec<_>, Vec<_>) = paths.partition(|path| path.is_dir());
+    let nested = folders.iter().flat_map(|folder| sources(folder));
+    files
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|ending| ending == "rs"))
+        .chain(nested)
+        .collect()
 }
 
 /// Puts a switch for the bug where its pattern matches, which must be one place.
@@ -58,7 +72,7 @@ fn put_in(files: &mut [Source], number: usize, &(name, function, shipped, wrong)
     }
     let [(file, place)] = &found[..] else {
         panic!(
-            "bug `{name}`: its code must be once in functions `{function}` of src/shard, and is {} times; adapt \
+            "bug `{name}`: its code must be once in functions `{function}` of {COPIED:?}, and is {} times; adapt \
              tests/simulation/bugs.in",
             found.len()
         );
@@ -68,16 +82,17 @@ fn put_in(files: &mut [Source], number: usize, &(name, function, shipped, wrong)
 
 /// The text of a file, fit for a module of this crate.
 fn of_the_copy(text: &str) -> String {
-    let text = text
-        .replace("crate::shard::", "crate::broken::shard::")
-        .replace("crate::shard;", "crate::broken::shard;");
-    ROOMS
+    let text = COPIED.iter().fold(text.to_owned(), |text, room| {
+        text.replace(&format!("crate::{room}"), &format!("crate::broken::{room}"))
+    });
+    SHIPPED
         .iter()
         .fold(text, |text, room| text.replace(&format!("crate::{room}::"), &format!("fanfare::{room}::")))
 }
 
-/// A file of the shard.
+/// A file that is copied.
 struct Source {
+    /// Where it is in the crate.
     path: PathBuf,
     text: String,
     tokens: Vec<Token>,
@@ -92,14 +107,11 @@ struct Place {
 }
 
 impl Source {
-    fn read(path: PathBuf) -> Self {
-        let text = fs::read_to_string(&path).expect("sources can be read");
+    fn read(crate_root: &Path, path: &Path) -> Self {
+        let text = fs::read_to_string(path).expect("sources can be read");
         let tokens = tokens(&text);
+        let path = path.strip_prefix(crate_root).expect("it is in the crate").to_owned();
         Self { path, text, tokens, switches: BTreeMap::new() }
-    }
-
-    fn name(&self) -> &str {
-        self.path.file_name().and_then(|name| name.to_str()).expect("sources have plain names")
     }
 
     /// All places in functions of this name that the pattern matches.

@@ -1,9 +1,10 @@
 //! Drives a whole shard with a fake stream and a fake clock, by seed, and checks the laws after every tick.
 //!
-//! The world is [`harness`](shipped::harness): clients that subscribe, stall, reset and come back, by WebSocket or
-//! by a [transport](raw) without frames; streams that take some of what is written; a broker that answers late and out of step; mailboxes that are full. A
-//! shard is ticked only when the loop around it would tick it: after an event, after mail, or when it said
-//! that it must not sleep. So a lost wake-up is a client that waits for ever, and is found.
+//! The world is [`harness`](shipped::harness): clients that subscribe, stall, reset and come back, by WebSocket or by a
+//! [transport](raw) without frames, and that ask for what is not permitted; streams that take some of what is written; a
+//! broker that answers late and out of step; mailboxes that are full. A shard is ticked only when the loop around it
+//! would tick it: after an event, after mail, or when it said that it must not sleep. So a lost wake-up is a client that
+//! waits for ever, and is found.
 
 use std::cell::Cell;
 
@@ -53,6 +54,9 @@ pub struct Events {
     pub lanes: u64,
     pub halves: u64,
     pub shed: u64,
+    pub hurries: u64,
+    pub refusals: u64,
+    pub offences: u64,
 }
 
 impl Events {
@@ -63,7 +67,7 @@ impl Events {
         }
     }
 
-    pub fn fields(&mut self) -> [(&'static str, &mut u64); 33] {
+    pub fn fields(&mut self) -> [(&'static str, &mut u64); 36] {
         [
             ("ticks", &mut self.ticks),
             ("publications", &mut self.publications),
@@ -98,6 +102,9 @@ impl Events {
             ("lanes", &mut self.lanes),
             ("halves", &mut self.halves),
             ("shed", &mut self.shed),
+            ("hurries", &mut self.hurries),
+            ("refusals", &mut self.refusals),
+            ("offences", &mut self.offences),
         ]
     }
 }

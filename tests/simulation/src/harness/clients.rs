@@ -31,7 +31,32 @@ pub(super) enum Asked {
     Unsubscribe {
         topic: &'static str,
     },
-    Publish,
+    Publish {
+        topic: &'static str,
+    },
+    /// Something that is not permitted.
+    Refused {
+        topic: &'static str,
+        /// The error of the reply.
+        code: u64,
+        publishes: bool,
+    },
+}
+
+impl Asked {
+    pub(super) fn topic(&self) -> Option<&'static str> {
+        match self {
+            Self::Connect => None,
+            Self::Subscribe { topic, .. }
+            | Self::Unsubscribe { topic }
+            | Self::Publish { topic }
+            | Self::Refused { topic, .. } => Some(topic),
+        }
+    }
+
+    pub(super) fn publishes(&self) -> bool {
+        matches!(self, Self::Publish { .. } | Self::Refused { publishes: true, .. })
+    }
 }
 
 /// A subscription as its client sees it.
@@ -67,6 +92,8 @@ pub(super) struct Peer {
     /// It did something for which the server may treat it worse than others.
     pub(super) excused: bool,
     pub(super) closed: Option<u16>,
+    /// The command for which it is to be closed, and with which code.
+    pub(super) fault: Option<(u32, u16)>,
 }
 
 impl Peer {
@@ -101,6 +128,7 @@ impl World {
             stalled: false,
             excused: false,
             closed: None,
+            fault: None,
         });
         let peer = self.peers.len() - 1;
         let head = "GET /connection/websocket HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -194,7 +222,7 @@ impl World {
 
     pub(super) fn publish_as(&mut self, peer: usize) {
         let topic = if self.random.one_in(2) { "r:x" } else { "r:y" };
-        self.command(peer, &format!("\"publish\":{{\"channel\":\"{topic}\",\"data\":1}}"), Asked::Publish);
+        self.command(peer, &format!("\"publish\":{{\"channel\":\"{topic}\",\"data\":1}}"), Asked::Publish { topic });
         self.events.client_publishes += 1;
     }
 

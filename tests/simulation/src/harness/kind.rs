@@ -1,5 +1,6 @@
 //! Which configuration the world of a seed has.
 
+use super::TOPICS;
 use fanfare::config::{Budgets, Config, Interval, Limits, Namespace, SlowPolicy, Timeouts};
 
 /// Bytes of a message that come long before the others.
@@ -15,7 +16,9 @@ pub(super) const READ_BYTES: usize = 1000;
 pub(super) const STEP_BYTES: usize = 128;
 /// Bounds on what is kept for all clients, where they are tight. Of input, that is four halves of messages.
 const TIGHT_INPUT: usize = 4 * HALF;
-const TIGHT_REPLIES: usize = 700;
+const TIGHT_REPLIES: usize = 650;
+/// Topics that a client may have, where these are less than there are.
+const FEW_TOPICS: usize = 3;
 const FRAME_BYTES: usize = 300;
 const LOG_BYTES: usize = 600;
 const LOGS_BYTES: usize = 1500;
@@ -33,6 +36,8 @@ pub(super) struct Kind {
     pub(super) pings: bool,
     /// What is kept for all clients together has bounds that are reached.
     pub(super) tight: bool,
+    /// Clients want more topics than they may have.
+    pub(super) few_topics: bool,
 }
 
 impl Kind {
@@ -42,11 +47,12 @@ impl Kind {
             read_bytes: if seed % 3 == 2 { READ_BYTES_LARGE } else { READ_BYTES },
             pings: seed % 4 != 1,
             tight: seed % 5 == 3,
+            few_topics: seed % 7 == 2,
         }
     }
 }
 
-pub(super) fn config(Kind { scale, read_bytes, pings, tight }: Kind) -> Config {
+pub(super) fn config(Kind { scale, read_bytes, pings, tight, few_topics }: Kind) -> Config {
     let bounds = if tight { (TIGHT_INPUT, TIGHT_REPLIES) } else { (64 << 20, 64 << 20) };
     let ping = Interval::from_secs(if pings { 3 } else { 3600 });
     let policy = |slow, client_publish| Namespace { slow, client_publish, ..Namespace::default() };
@@ -60,6 +66,7 @@ pub(super) fn config(Kind { scale, read_bytes, pings, tight }: Kind) -> Config {
             Namespace {
                 deflate: true,
                 history_size: 30,
+                client_history: false,
                 force_recovery: true,
                 ..policy(SlowPolicy::Resync, false)
             },
@@ -74,6 +81,7 @@ pub(super) fn config(Kind { scale, read_bytes, pings, tight }: Kind) -> Config {
             logs_bytes: scale * LOGS_BYTES,
             rest_bytes: scale * REST_BYTES,
             replies_bytes: if scale == 1 { 150 } else { 2000 },
+            topics_per_client: if few_topics { FEW_TOPICS } else { TOPICS.len() },
             shard_input_bytes: bounds.0,
             shard_replies_bytes: bounds.1,
             ..Limits::default()

@@ -78,6 +78,7 @@ impl World {
         self.events.keys_dropped += self.stats.keys_dropped.value();
         self.events.worlds_without_room += u64::from(self.stats.keys_dropped.value() > 0);
         for peer in &self.peers {
+            assert_eq!(peer.fault, None, "client {} was not closed for what it sent", peer.slot);
             assert!(peer.asked.is_empty(), "client {} waits for {:?}", peer.slot, peer.asked);
             for (topic, run) in &peer.runs {
                 let all = self.published.get(topic).copied().unwrap_or(0);
@@ -108,6 +109,7 @@ impl World {
         let complete = |peer: &Peer| {
             let all = |topic: &&'static str| self.published.get(*topic).copied().unwrap_or(0);
             peer.asked.is_empty()
+                && peer.fault.is_none()
                 && peer
                     .runs
                     .iter()

@@ -5,6 +5,7 @@ mod broker;
 mod clients;
 mod kind;
 mod laws;
+mod protocol;
 mod reading;
 mod socket;
 mod turns;
@@ -184,6 +185,9 @@ impl World {
             (7 | 8, Some(peer)) => self.give_room(peer),
             (9, Some(peer)) if self.random.one_in(2) => self.burst(peer),
             (10, Some(peer)) if self.tight => self.half(peer),
+            (11, Some(peer)) if self.random.one_in(2) => self.hurry(peer),
+            (12, Some(peer)) if self.random.one_in(3) => self.ask_in_vain(peer),
+            (12, Some(peer)) if self.random.one_in(12) => self.offend(peer),
             (15, _) => (0..12).for_each(|_| self.publish()),
             _ => self.publish(),
         }

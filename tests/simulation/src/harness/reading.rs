@@ -88,6 +88,7 @@ impl World {
 
     fn disconnected(&mut self, peer: usize, code: u16) {
         assert!(self.peers[peer].excused, "a healthy client was closed with {code}");
+        self.check_fault(peer, code);
         self.events.disconnected_for_slowness += u64::from(code == 3008);
         self.peers[peer].closed = Some(code);
     }
@@ -108,22 +109,28 @@ impl World {
             }
         } else {
             let id = u32::try_from(value["id"].as_u64().expect("replies have ids")).expect("ours are small");
-            assert!(value.get("error").is_none(), "{line}");
-            self.reply(peer, id, &value["subscribe"]);
+            self.reply(peer, id, &value);
         }
     }
 
-    pub(super) fn reply(&mut self, peer: usize, id: u32, subscribed: &serde_json::Value) {
+    pub(super) fn reply(&mut self, peer: usize, id: u32, reply: &serde_json::Value) {
         self.events.replies += 1;
         self.peers[peer].replies += 1;
         let asked = self.peers[peer]
             .asked
             .remove(&id)
             .unwrap_or_else(|| panic!("a reply to {id}, which nobody asked"));
+        self.check_order(peer, id, &asked);
+        let error = reply["error"]["code"].as_u64();
+        assert_eq!(error, self.expected_error(peer, id, &asked), "{reply} to {asked:?}");
+        if error.is_some() {
+            self.events.refusals += 1;
+            return;
+        }
         match asked {
             Asked::Subscribe { topic, floor, resumes } => {
                 let ceiling = self.published.get(topic).copied().unwrap_or(0) + 1;
-                let last = topic.starts_with('h').then(|| stands_at(subscribed, resumes));
+                let last = topic.starts_with('h').then(|| stands_at(&reply["subscribe"], resumes));
                 self.peers[peer].runs.insert(topic, Run { floor, ceiling, last, owed: BTreeMap::new() });
             }
             Asked::Unsubscribe { topic } => {
@@ -131,7 +138,7 @@ impl World {
                     self.left(topic, &run);
                 }
             }
-            Asked::Connect | Asked::Publish => {}
+            Asked::Connect | Asked::Publish { .. } | Asked::Refused { .. } => {}
         }
     }
 
