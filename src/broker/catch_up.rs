@@ -1,8 +1,8 @@
-//! Clients that come from a node that is ahead of this one: they have a publication which this node has not
-//! read yet. They wait until it has read it, but not for ever, since it may never come. Their number is bounded here,
-//! because a question that waits holds no budget for its answer.
+//! Recoveries of clients that are ahead of this node: another node has sent them a publication that this one has not read
+//! yet. Their questions wait until this node has read it, for a limited time, since it may never come. Their number is
+//! limited here, because a question that waits holds no budget for its answer.
 //!
-//! They are taken one by one, so that the caller can stop when it has no room for answers.
+//! Questions are taken one by one, so that the caller can stop when it has no room for answers.
 //!
 //! Pure: time is an argument.
 
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::base::deadline_table::DeadlineTable;
 use crate::domain::mail::{Recover, ShardId};
 
-/// How long they wait. Nodes that read the same stream are milliseconds apart, unless one of them is in trouble.
+/// How long a question waits. Nodes that read the same stream are milliseconds apart, unless one of them is in trouble.
 /// SDKs wait for 5 s, and must have an answer before that.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -23,10 +23,10 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(3);
 /// second, each may wait for 300 ms.
 pub(super) const WAITING_MAX: usize = 65_536;
 
-/// The offset that somebody waits for, and a number of its own.
+/// The offset that a question waits for, and a number that makes the key unique.
 type Key = (u64, u64);
 
-/// Those who wait, of all shards. Shards take turns.
+/// The questions that wait, of all shards. Shards take turns.
 #[derive(Debug, Default)]
 pub(super) struct CatchUps {
     shards: Vec<CatchUp>,
@@ -35,7 +35,7 @@ pub(super) struct CatchUps {
 }
 
 impl CatchUps {
-    /// Nobody waits.
+    /// No question waits.
     pub(super) fn new(shards: usize) -> Self {
         Self { shards: (0..shards).map(|_| CatchUp::new(WAITING_MAX / shards)).collect(), next: 0 }
     }
@@ -45,12 +45,12 @@ impl CatchUps {
         self.shards[usize::from(question.reply_to.shard)].wait(question, now)
     }
 
-    /// Lets only those go on waiting of whom `is_ahead` says that they have to.
+    /// Lets only those questions wait on that are still ahead; the others are ready.
     pub(super) fn look_again(&mut self, mut is_ahead: impl FnMut(&Recover) -> bool) {
         self.shards.iter_mut().for_each(|shard| shard.look_again(&mut is_ahead));
     }
 
-    /// The next one that need not wait any longer, where everything up to `reached` was read, of a shard that `may_ask`.
+    /// The next question of a shard that `may_ask` that is ready, late, or waits for an offset up to `reached`.
     pub(super) fn next(
         &mut self,
         reached: Option<u64>,
@@ -91,14 +91,14 @@ impl CatchUps {
     }
 }
 
-/// Those of one shard who wait.
+/// The questions of one shard that wait.
 #[derive(Debug)]
 struct CatchUp {
     /// How many there may be.
     max: usize,
     waiting: DeadlineTable<Key, Recover>,
     next_number: u64,
-    /// Those who need not wait any longer, whatever this node has read.
+    /// Questions that need not wait any longer, whatever this node has read.
     ready: VecDeque<Recover>,
 }
 
@@ -113,8 +113,8 @@ impl CatchUp {
         self.waiting.len() + self.ready.len() >= self.max
     }
 
-    /// Lets a question wait from `now` on until this node has read as far as it asks. Where no more may wait, gives back the
-    /// one that has waited for the longest; or this one, where all others are ready.
+    /// Lets a question wait from `now` on until this node has read as far as it asks. If no more may wait, returns the one that
+    /// has waited longest, or this one if all others are ready.
     fn wait(&mut self, question: Recover, now: Instant) -> Option<Recover> {
         let mut gone = None;
         if self.is_full() {

@@ -16,12 +16,12 @@
 //!   message that is further back than the window.
 //! * No occurrence is forgotten in the middle of a message, so that the order of its topics does not matter.
 //!
-//! So a node that has read a whole window of a stream knows what all others know, wherever it began to read; and who
-//! reads back reads so much more. (A pair is known by 128 bits of two hashes with seeds of the node's own. That two
-//! pairs have the same ones does not happen.)
+//! So a node that has read a whole window of a stream knows what all others know, wherever it began to read; and a node
+//! that reads back begins a window earlier. (A pair is known by 128 bits of two hashes, with seeds of the node's own. Two
+//! pairs with the same bits are not to be expected.)
 //!
-//! A queue has no offsets. Its messages are numbered as they come, and ids outlive a link: what a queue gives again
-//! after it is known.
+//! A queue has no offsets. Its messages are numbered as they come, and ids are kept when the link is lost: RabbitMQ then
+//! sends again what was not acknowledged.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, RandomState};
@@ -41,9 +41,9 @@ pub(super) struct DedupWindow {
     window: u64,
     pairs_max: usize,
     hashers: [RandomState; 2],
-    /// The pairs that count, with the place of the last occurrence.
+    /// The pairs that count, each with the number of the message with its last occurrence.
     known: FxHashMap<Pair, u64>,
-    /// Every occurrence, in the order of the places.
+    /// Every occurrence, in the order of the messages.
     order: VecDeque<(Pair, u64)>,
     /// Messages with an id that did not come from a stream.
     counted: u64,

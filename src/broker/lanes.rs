@@ -1,5 +1,5 @@
-//! Lanes: spread the windows of a large topic over the delay, so that its frames leave evenly and not all at
-//! one moment. Pure: time is an argument.
+//! Lanes: the subscribers of a large topic in eight parts. Each lane's merging windows end at another moment, so that the
+//! topic's frames leave evenly over its delay. Pure: time is an argument.
 
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ impl Lanes {
         Lane::ALL.into_iter().filter(move |&lane| self.contains(lane))
     }
 
-    /// Whether there are several: whoever is not in a crowd is in the first lane.
+    /// Whether the topic has a crowd of subscribers: those of other topics are all in the first lane.
     pub(super) fn are_several(self) -> bool {
         self.0.count_ones() > 1
     }
@@ -38,9 +38,9 @@ impl FromIterator<Lane> for Lanes {
     }
 }
 
-/// When the windows of a crowd's lanes end. The first ones last the whole delay, all of them, so that what is
-/// published within the delay after a pause leaves in one frame. From then on each lane has moments of its own,
-/// a delay apart, and lanes are an eighth of it apart. After a pause of two delays it begins anew.
+/// When the windows of a crowd's lanes end. The first windows of all lanes last the whole delay, so that publications
+/// within the delay after a pause leave in one frame. After that, each lane's windows end a delay apart, and those of
+/// neighbouring lanes an eighth of the delay apart. After a pause of two delays this begins anew.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rhythm {
     began: Instant,

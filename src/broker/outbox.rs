@@ -110,10 +110,11 @@ impl Outbox {
         }
     }
 
-    /// Whether requests of a source are answered now. While any mail waits, only so many requests are
-    /// answered whose answers have to wait as well that everything is handed over in the end, however much is
-    /// asked; then messages have their turn. No shard takes the room of others. One mail may wait whatever
-    /// its size: the request for the next one counts.
+    /// Whether requests of a source are answered now.
+    ///
+    /// While any mail waits, the number of requests whose answers have to wait too is limited for each source. So the
+    /// waiting mail comes to an end however much is asked, and messages are taken again. Each shard has a share of the
+    /// bytes, so that none takes the room of others; a single waiting mail may exceed it.
     pub(super) fn may_ask(&self, source: Source) -> bool {
         match source {
             Source::Shard(shard) => self.outlets.get(usize::from(shard)).is_none_or(|outlet| {

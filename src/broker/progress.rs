@@ -9,9 +9,9 @@ use super::backplane::event::StreamPlace;
 pub(super) struct ReadProgress {
     /// The offset of the newest message that was read, where the backplane numbers them.
     newest: Option<u64>,
-    /// Nothing up to this offset is known, except ids: the stream was not read back so far.
+    /// Of messages up to this offset only the ids count: they are before what was read back for histories.
     unknown_to: u64,
-    /// All that was in the stream before has been read.
+    /// Everything that was in the stream at the start has been read.
     is_read_back: bool,
     is_linked: bool,
     /// There was a link before.
@@ -34,7 +34,7 @@ impl ReadProgress {
         self.newest
     }
 
-    /// Whether a message at this place is part of what this node knows. If not, it was read for its id only.
+    /// Whether a message at this place counts for histories. If not, it was read for its id only.
     pub(super) fn is_known(&self, place: Option<StreamPlace>) -> bool {
         place.is_none_or(|place| place.offset > self.unknown_to)
     }
@@ -53,7 +53,8 @@ impl ReadProgress {
         self.is_read_back
     }
 
-    /// The offset up to which a history is complete, once everything was read back: the newest one, or 0 without any.
+    /// The offset up to which histories are complete: the newest one, or 0 without any. `None` until the stream has been
+    /// read back.
     pub(super) fn reached(&self) -> Option<u64> {
         self.is_read_back.then(|| self.newest.unwrap_or_default())
     }

@@ -23,39 +23,39 @@ use super::inlet::Source;
 use super::outbox::Recipients;
 use super::turn::{Broker, REQUESTS_PER_TURN};
 
-/// Of those who were ahead, so many are asked again in one turn. Requests have the other half.
+/// Questions of clients that were ahead, taken in one turn. Requests have the other half of a turn.
 const AGAIN_PER_TURN: usize = REQUESTS_PER_TURN / 2;
 
-/// Publications in one answer about a topic's history at most, as SDKs expect it.
+/// Publications in one answer to a history command at most, as SDKs expect it.
 const PAGE_MAX: usize = 300;
 
-/// The budget that a client's answer is taken from. `None`: it may have any size.
+/// The budget that bounds the bytes of a client's answers. `None`: the answer may have any size.
 type Budget = Option<Arc<AnswerBudget>>;
 
-/// Whether no answer that is taken from it has room any more.
+/// Whether the budget has no room even for the smallest answer.
 fn is_spent(budget: &Budget) -> bool {
     budget.as_ref().is_some_and(|budget| budget.is_spent())
 }
 
-/// Whether an answer with so many bytes of publications has room; then it is taken.
+/// Takes room for an answer with so many bytes of publications. Returns false if there is none.
 fn has_room(budget: &Budget, bytes: usize) -> bool {
     budget.as_ref().is_none_or(|budget| budget.take(bytes))
 }
 
 impl Broker {
-    /// Where a topic stands for those who are attached in a lane now, if its namespace has a history.
+    /// The position from which subscribers in a lane continue that attach now, if the topic's namespace has a history.
     pub(super) fn position(&self, name: &str, lane: Lane) -> Option<Position> {
         let has_history = self.namespaces.options(self.namespaces.of(name)).has_history();
         has_history.then(|| self.history.position(name, self.handed_over(name, lane)))
     }
 
-    /// The offset up to which everything of a topic was handed over to those in a lane.
+    /// The offset up to which everything of a topic was handed over to the subscribers in a lane.
     fn handed_over(&self, name: &str, lane: Lane) -> u64 {
         let waiting_from = self.topics.find(name).and_then(|id| self.merge.waiting_from(id, lane));
         waiting_from.map_or(u64::MAX, |first| first.saturating_sub(1))
     }
 
-    /// Answers a client that wants to go on where it was; at once, or when this node has read as far.
+    /// Answers a client that wants to continue at a position: at once, or when this node has read as far.
     pub(super) fn recover(&mut self, question: Box<Recover>, budget: Budget) {
         if !self.is_ahead(&question) {
             self.answer_recovery(question, budget);
@@ -69,7 +69,7 @@ impl Broker {
         }
     }
 
-    /// Whether a client has a publication that this node has not read yet, or may have.
+    /// Whether a client has, or may have, a publication that this node has not read yet.
     fn is_ahead(&self, question: &Recover) -> bool {
         let Since { epoch, offset } = &question.since;
         let is_beyond = self.progress.newest().is_some_and(|newest| *offset > newest);
@@ -77,8 +77,8 @@ impl Broker {
             || is_beyond && **epoch == *self.history.position(&question.name, u64::MAX).epoch
     }
 
-    /// Whether a publication that this node has not read is none of its stream's. What a node cannot read now is not lost,
-    /// so that it has no answer: who asks again may come to a node that has.
+    /// Whether this node has read everything, so that a publication that it has not read is not in its stream. Without a link
+    /// it cannot tell. Then it refuses the client, who may come to another node when it asks again.
     fn can_tell(&self) -> bool {
         self.progress.is_read_back() && self.progress.is_linked()
     }
@@ -94,15 +94,15 @@ impl Broker {
         }
     }
 
-    /// All that was in the stream is known now, and what it is called.
+    /// The stream has been read back, and its epoch is known: questions that are not ahead any more are ready.
     pub(super) fn ask_again(&mut self) {
         let mut all = std::mem::take(&mut self.catch_up);
         all.look_again(|question| self.is_ahead(question));
         self.catch_up = all;
     }
 
-    /// Has those asked again who were ahead and are not any more, or have waited for long enough. They count as requests,
-    /// lest messages and others wait for all of them; and shards take turns.
+    /// Has the shards ask again for clients that are not ahead any more, and refuses those that have waited long enough. Each
+    /// counts as a request, so that messages and other requests do not wait for all of them.
     pub(super) fn answer_caught_up(&mut self) {
         for _ in 0..AGAIN_PER_TURN {
             if !self.takes_requests() {
@@ -124,7 +124,8 @@ impl Broker {
         self.catch_up.next(reached, Instant::now(), |shard| outbox.may_ask(Source::Shard(shard)))
     }
 
-    /// When some of them are to be asked again. Not while no requests are taken: the retry wakes the thread then.
+    /// When [`Self::answer_caught_up`] has something to do. `None` while no requests are taken: the outbox' retry wakes the
+    /// thread then.
     pub(super) fn next_recovery(&self) -> Option<Instant> {
         if !self.takes_requests() {
             return None;
@@ -185,7 +186,7 @@ impl Broker {
         }
     }
 
-    /// Answers whoever wants to see what was published; a client if there is room for the answer.
+    /// Answers a history command, of an operator or, if there is room for the answer, of a client.
     pub(super) fn read_history(&mut self, question: Box<HistoryQuestion>, budget: Budget) {
         let ReplyTo::Client(to) = question.reply_to else {
             let page = self.page(&question);
@@ -221,7 +222,7 @@ impl Broker {
         Ok(HistoryPage { position, publications })
     }
 
-    /// The same part for an operator, who gets as much of it as a client.
+    /// The same part for an operator, with the same limit.
     fn page(&mut self, question: &HistoryQuestion) -> Result<HistoryPage<Publications>, ErrorCode> {
         let bytes_max = self.config.limits.frame_bytes;
         let (mut publications, mut bytes) = (Publications::default(), 0);
@@ -250,7 +251,10 @@ impl Broker {
         position.map_err(|Unrecoverable| ErrorCode::UnrecoverablePosition)
     }
 
-    /// Says what is wrong with asking for the history of a topic that has none.
+    /// Whether a topic has a history.
+    ///
+    /// # Errors
+    /// Why it has none.
     pub(super) fn must_have_history(&self, topic: &str) -> Result<(), ErrorCode> {
         let namespaces = &self.namespaces;
         match namespaces.options(namespaces.of(topic)).has_history() {
@@ -260,7 +264,7 @@ impl Broker {
         }
     }
 
-    /// Tells all shards where their topics with history stand: offsets count anew, or under another name.
+    /// Tells all shards the positions of their topics with history: offsets or the epoch have changed.
     pub(super) fn tell_positions(&mut self) {
         let attachments = self
             .topics

@@ -17,7 +17,7 @@ use super::payload::Undeliverable;
 use super::topics::{Attachment, Full, Left};
 use super::turn::{Broker, REQUESTS_PER_TURN};
 
-/// Which shards get mail because of a request.
+/// The shards that get mail because of a request.
 fn recipients(source: Source, request: &Request) -> Recipients {
     match (source, request) {
         (_, Request::SurveyPart { .. } | Request::Stop | Request::Drained { .. }) => Recipients::Nobody,
@@ -76,8 +76,8 @@ impl Broker {
         }
     }
 
-    /// Registers a shard for a topic. If messages do not come to this node before somebody subscribes, the
-    /// earlier history of the topic has a hole, and the subscribe is answered only when they come.
+    /// Registers a shard for a topic. Where bindings follow the subscribers, messages of the topic may not have come to this
+    /// node until now: what is kept of its history is incomplete then, and the shard is answered when they come.
     fn attach(&mut self, name: TopicName, attachment: Attachment) {
         let Coming { is_new, is_awaited } = self.backplane.want(&name);
         if is_new && self.namespaces.options(self.namespaces.of(&name)).has_history() {
@@ -144,8 +144,8 @@ impl Broker {
         }
     }
 
-    /// Publishes. A publication that could not be delivered when it comes back is refused here, where the
-    /// sender is told.
+    /// Publishes. A publication that could not be delivered when it comes back from RabbitMQ is refused at once: now its
+    /// sender can still be told.
     fn publish(&mut self, publish: Publish) {
         let len = publish.data.len();
         let is_known = publish.topics.iter().all(|topic| self.namespaces.is_known(topic));

@@ -7,7 +7,7 @@ use crate::domain::mail::ShardId;
 /// The stage of the engine's life.
 #[derive(Debug)]
 pub(super) struct Stage {
-    /// Whether the shards take mail, or nearly do.
+    /// Whether the shards take mail, or are about to.
     shards_run: bool,
     stop: Stop,
 }
@@ -17,9 +17,9 @@ pub(super) struct Stage {
 enum Stop {
     /// Nobody asked it to stop.
     No,
-    /// Nothing new is begun; what is under way is waited for until then.
+    /// No message is taken any more. Publishes under way may be confirmed until then.
     Settling { until: Instant },
-    /// These shards have clients to send away.
+    /// These shards still have clients to close.
     Draining { shards: Vec<ShardId> },
 }
 
@@ -44,12 +44,12 @@ impl Stage {
         self.stop != Stop::No
     }
 
-    /// Nothing new is begun, and what is under way is waited for until then.
+    /// Begins to stop: publishes under way may be confirmed until then.
     pub(super) fn settle(&mut self, until: Instant) {
         self.stop = Stop::Settling { until };
     }
 
-    /// Until when what is under way is waited for.
+    /// Until when publishes under way may be confirmed, if the engine waits for that.
     pub(super) fn settles_until(&self) -> Option<Instant> {
         match self.stop {
             Stop::Settling { until } => Some(until),
@@ -57,7 +57,7 @@ impl Stage {
         }
     }
 
-    /// These shards send their clients away.
+    /// These shards close their clients now.
     pub(super) fn drain(&mut self, shards: Vec<ShardId>) {
         self.stop = Stop::Draining { shards };
     }

@@ -36,14 +36,14 @@ use super::topics::Topics;
 /// Events taken from the backplane in one turn: enough to merge what came together, and few enough to be
 /// done within a millisecond or so.
 const EVENTS_PER_TURN: usize = 512;
-/// How long events are taken, checked after every eighth one. Heartbeats, requests and the order to stop wait meanwhile,
-/// and for up to eight events more where each is expensive, as a message of a thousand topics is.
+/// How long events are taken in one turn, checked after every eighth event. Heartbeats, requests and the order to stop
+/// wait for so long, and for up to eight events more: one can be expensive, such as a message of a thousand topics.
 const EVENTS_TIME: Duration = Duration::from_millis(10);
-/// Events between two readings of the clock, which then cost a fiftieth of what small events do.
+/// Events between two readings of the clock. So a reading costs a fiftieth of what small events cost.
 const EVENTS_PER_LOOK: usize = 8;
 /// Requests taken in one turn.
 pub(super) const REQUESTS_PER_TURN: usize = 512;
-/// Between two attempts to put mail into a full mailbox: a shard does not report when there is room.
+/// Pause between two attempts to put mail into a full mailbox: a shard does not report that it has taken mail.
 const OUTBOX_RETRY: Duration = Duration::from_millis(1);
 
 /// Everything that the broker thread knows.
@@ -139,9 +139,9 @@ impl Broker {
         }
     }
 
-    /// One turn. The order matters: batches go out before requests are looked at, so that a topic's number
-    /// is free when its last shard has gone, and acknowledgements come after the hand-over. Questions that have waited
-    /// come before new requests, which may be more than there is room for.
+    /// One turn. The order matters. Batches go out before requests are taken: when the last shard detaches from a topic,
+    /// nothing waits under the topic's number. Acknowledgements come after the hand-over. Questions that have waited come
+    /// before new requests, which may be more than there is room for.
     fn turn(&mut self, first: Option<Event>) {
         self.retry();
         self.take_events(first);
@@ -160,8 +160,8 @@ impl Broker {
         self.confirms.tell();
     }
 
-    /// Sends the mail that waits. When none waits any more, everything is handed over that was taken: whatever comes in this
-    /// turn may have to wait again.
+    /// Sends the mail that waits, and acknowledges when all of it was sent: later in this turn new mail may have to wait, and
+    /// nothing could be acknowledged then.
     fn retry(&mut self) {
         if self.outbox.is_empty() {
             return;
@@ -202,7 +202,7 @@ impl Broker {
         }
     }
 
-    /// What has waited need not wait any longer, and is this old, if that is known.
+    /// Takes the events that waited for their age. They are this old, if that is known.
     fn take_undated(&mut self, age: Option<Duration>) {
         for event in self.expiration.begin_release(age) {
             self.take_event(event);
@@ -248,7 +248,7 @@ impl Broker {
         }
     }
 
-    /// A delivery is no publication, but it shows how far the stream has been read.
+    /// Takes note of a delivery that is no publication: it shows how far the stream has been read.
     fn pass(&mut self, tag: u64, offset: Option<u64>) {
         self.acks.take(tag, 0);
         self.progress.read(offset);
@@ -259,7 +259,7 @@ impl Broker {
         if is_unroutable { stats.dead_letters_unroutable.add(1) } else { stats.dead_letters_refused.add(1) }
     }
 
-    /// A stream is read back: what is known of another one, or of what came before, says nothing about it.
+    /// A stream is about to be read back. Ids, ages and histories of what was read before say nothing about it.
     fn loading(&mut self, base: u64) {
         self.stats.backplane.set(BackplaneState::Loading as u64);
         self.merge.close_all();
@@ -277,7 +277,7 @@ impl Broker {
         self.ask_again();
     }
 
-    /// Other nodes know the stream under another name: clients must not come to them with ours.
+    /// Other nodes have another name for the epoch. Clients are told, so that they do not come to other nodes with ours.
     fn renamed(&mut self, epoch: Epoch) {
         self.caught_up(epoch);
         self.tell_of_gap();
@@ -298,7 +298,7 @@ impl Broker {
         }
     }
 
-    /// A queue has lost messages, and nobody knows of which topics.
+    /// The node's own queue has lost messages, and it is not known of which topics.
     fn overflowed(&mut self) {
         self.stats.overflows.add(1);
         self.merge.close_all();
@@ -307,7 +307,7 @@ impl Broker {
         self.tell_of_gap();
     }
 
-    /// Publications that this node numbers were missed: numbers begin again, in another epoch.
+    /// Publications were missed that this node would have numbered: offsets begin again, in another epoch.
     fn begin_anew(&mut self) {
         self.history.restart(new_epoch(), 0);
         self.tell_positions();
@@ -318,8 +318,8 @@ impl Broker {
         self.outbox.push_to_all(|| Mail::Gap);
     }
 
-    /// What waits to be merged is in the history already, and goes out now. If it comes again, it is known by its id;
-    /// without one, it comes twice.
+    /// The link is lost. What waits to be merged goes out now, as it is in the history already. When RabbitMQ sends it again,
+    /// a message with an id is recognised; one without is pushed twice.
     fn lost(&mut self) {
         self.stats.backplane.set(BackplaneState::Away as u64);
         self.stats.rabbitmq_blocked.set(0);
@@ -332,8 +332,8 @@ impl Broker {
         awaiting.for_each(|(topic, attachments)| self.admit(&topic, &attachments));
     }
 
-    /// What is in a mailbox is handed over; what is in the outbox is not. Where messages are acknowledged when
-    /// they are written, they are held until then.
+    /// Acknowledges what was handed over: what is in a mailbox, and not what is in the outbox. With `amqp.ack = "written"`,
+    /// messages are held until the shards have written them.
     fn acknowledge(&mut self) {
         self.acks.release_written();
         if self.outbox.is_empty()
@@ -343,22 +343,21 @@ impl Broker {
         }
     }
 
-    /// Messages wait in RabbitMQ while mail waits here, and while those that were taken and are not acknowledged have
-    /// as many bytes as there is room for.
+    /// Whether messages are taken from the backplane. They are left in RabbitMQ while mail waits here, and while the messages
+    /// that are not acknowledged have `amqp.prefetch_bytes`.
     fn takes_messages(&self) -> bool {
         let bytes = self.acks.bytes() + self.expiration.bytes();
         self.outbox.is_empty() && bytes < self.config.amqp.prefetch_bytes
     }
 
-    /// Requests make answers, which may have to wait: beyond a limit no more are looked at. The shards take
-    /// their mail whatever becomes of their requests, so that this ends. What one of them may ask while its mail waits is in
-    /// [`Outbox::may_ask`].
+    /// Whether requests are taken. Their answers may have to wait in the outbox, so beyond a limit none are. That ends,
+    /// because shards take their mail whatever becomes of their requests. [`Outbox::may_ask`] limits a single shard.
     pub(super) fn takes_requests(&self) -> bool {
         let limits = &self.config.limits;
         self.outbox.len() < limits.requests && self.outbox.bytes() < limits.mailbox_bytes
     }
 
-    /// When something has to be done although nothing comes.
+    /// When the thread has something to do although no event and no request comes.
     fn alarm(&self) -> Option<Instant> {
         let retry = (!self.outbox.is_empty()).then(|| Instant::now() + OUTBOX_RETRY);
         let alarms = [
@@ -373,7 +372,7 @@ impl Broker {
         alarms.into_iter().flatten().min()
     }
 
-    /// Begins to stop: nothing new comes in, and what waits need not wait for more.
+    /// Begins to stop: no message is taken any more, and what waits to be merged goes out.
     pub(super) fn begin_to_stop(&mut self) {
         if self.stage.is_stopping() {
             return;
@@ -385,7 +384,7 @@ impl Broker {
         self.stage.settle(Instant::now() + self.config.timeouts.publish.0);
     }
 
-    /// Has the shards send their clients away once nothing is under way any more, or its time is over.
+    /// Tells the shards to close their clients, once no publish is under way or `timeouts.publish` is over.
     fn continue_stopping(&mut self) {
         if let Some(until) = self.stage.settles_until()
             && (self.backplane.in_flight() == 0 || Instant::now() >= until)
@@ -395,7 +394,7 @@ impl Broker {
         }
     }
 
-    /// A shard has sent its last client away and reads no more mail.
+    /// A shard has closed its last client, and takes no more mail.
     pub(super) fn drained(&mut self, shard: ShardId) {
         self.outbox.close(shard);
         self.acks.close(shard);
@@ -426,7 +425,7 @@ impl Broker {
     }
 }
 
-/// A name for a numbering of publications that none had before, by the operating system's randomness.
+/// A name for an epoch that no epoch had before: 64 random bits.
 fn new_epoch() -> Epoch {
     format!("{:016x}", rand::random::<u64>()).into()
 }

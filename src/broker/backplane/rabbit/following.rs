@@ -63,13 +63,13 @@ impl Rabbit {
         }
     }
 
-    /// Whether all messages of a topic come, or at least all since it was subscribed to.
+    /// Whether messages of a topic come to this node: always, or since it was subscribed to.
     pub(in crate::broker) fn follows(&self, topic: &str) -> bool {
         self.following.bindings.as_ref().is_none_or(|bindings| bindings.is_wanted(topic))
     }
 
-    /// Whether what was wanted when the link was made comes over it. Before that nothing is taken, and nothing
-    /// published: our own publications could be missing.
+    /// Whether the link has the bindings of all topics that were wanted when it was made. Before that, nothing is taken and
+    /// nothing published: this node could miss its own publications.
     pub(super) fn is_bound(&self) -> bool {
         self.following.greeting.is_none()
     }

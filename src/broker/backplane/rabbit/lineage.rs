@@ -39,15 +39,15 @@ use crate::domain::mail::Epoch;
 /// What nodes write into the stream between publications.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Marker {
-    /// Distinguishes it from all others.
+    /// A random number, which no other marker has.
     pub(super) nonce: u64,
-    /// Who wrote it.
+    /// The node that wrote it.
     pub(super) node: u64,
     /// None if its writer does not know yet which stream this is.
     pub(super) claim: Option<Claim>,
 }
 
-/// That the stream is in this epoch.
+/// A node's statement that the stream is in this epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Claim {
     pub(super) epoch: Epoch,
@@ -67,7 +67,7 @@ pub(super) struct Anchor {
 /// What a publication is to this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Role {
-    /// It was read to know of it, and not to be pushed.
+    /// It was in the stream before this node could push it: it is kept for histories, and not pushed.
     pub(super) replayed: bool,
     /// This node is the one that dead-letters it if need be.
     pub(super) is_dead_letterer: bool,
@@ -76,7 +76,7 @@ pub(super) struct Role {
 /// What a marker changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Finding {
-    /// Nothing that anybody has to know.
+    /// Nothing.
     Nothing,
     /// All that was there at the start has been read, and no epoch was found that holds: one has to be proposed.
     NoEpoch,
@@ -84,20 +84,20 @@ pub(super) enum Finding {
     CaughtUp(Epoch),
     /// The epoch has another name than this node thought. The offsets of what it has read stay.
     Renamed(Epoch),
-    /// A node claims what does not hold, and this one is to tell it.
+    /// A node claims an epoch that does not hold, and this node is to contradict it.
     Contested,
 }
 
 /// How far a node has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ReadStage {
-    /// Nothing of the stream is known, or is of any use any more.
+    /// Nothing is known of the stream, or nothing that still holds.
     Blank,
     /// It reads back until the marker with this nonce comes.
     Loading { goal: u64 },
-    /// It has come, and an epoch has not.
+    /// The marker has come. A valid epoch has not.
     WithoutEpoch,
-    /// What comes now is new.
+    /// Messages that come now are new.
     Live,
 }
 
@@ -115,7 +115,7 @@ impl Known {
     }
 }
 
-/// Of messages, one after the other, each by its fingerprint.
+/// A checksum of messages in their order, each by its fingerprint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Checksum(u64);
 
@@ -136,10 +136,10 @@ pub(super) struct Lineage {
     anchor: Option<Anchor>,
     /// Of the messages behind the anchor.
     tail: Checksum,
-    /// Of those of them that came once more, while they do.
+    /// Of those of them that have come again, while the stream is read again from behind the anchor.
     again: Option<Checksum>,
     epoch: Option<Known>,
-    /// This generation is over, as the stream has been rewound since: only a later one holds.
+    /// The stream has been rewound in this generation: only a later one holds.
     over: Option<u32>,
     /// Who wrote the newest claim.
     dead_letterer: Option<u64>,
@@ -161,8 +161,8 @@ impl Lineage {
         }
     }
 
-    /// Forgets everything but which generation is over: the stream is read back until the marker with the nonce
-    /// `goal` comes.
+    /// Forgets everything except which generation is over. The stream is read back until the marker with the nonce `goal`
+    /// comes.
     pub(super) fn begin(&mut self, goal: u64) {
         *self = Self { stage: ReadStage::Loading { goal }, over: self.over, ..Self::new(self.node) };
     }
@@ -191,7 +191,7 @@ impl Lineage {
         self.stage == ReadStage::Blank
     }
 
-    /// By which the stream is recognised after a lost link. None: it has to be read back.
+    /// The marker by which the stream is recognised after a lost link. None: it has to be read back.
     pub(super) fn anchor(&self) -> Option<Anchor> {
         self.anchor.filter(|_| self.is_live())
     }
@@ -216,7 +216,7 @@ impl Lineage {
         self.last.zip(self.anchor).map_or(0, |(last, anchor)| last - anchor.offset)
     }
 
-    /// What this node knows, for others.
+    /// A marker's claim of the epoch that this node knows.
     pub(super) fn claim(&self) -> Option<Claim> {
         let known = self.epoch.as_ref()?;
         let epoch = Epoch::clone(&known.epoch);
@@ -229,8 +229,8 @@ impl Lineage {
         Claim { epoch, generation, origin: None }
     }
 
-    /// A publication, with something that tells it from others. None: it has been read before, or the stream was
-    /// rewound, and the lineage [is blank](Self::is_blank).
+    /// Takes note of a publication, by its fingerprint. None: it has been read before, or the stream was rewound, and the
+    /// lineage [is blank](Self::is_blank).
     pub(super) fn publication(&mut self, offset: u64, fingerprint: u64) -> Option<Role> {
         let role =
             Role { replayed: !self.is_live(), is_dead_letterer: self.is_live() && self.is_dead_letterer() };
@@ -241,7 +241,7 @@ impl Lineage {
         is_new.then_some(role)
     }
 
-    /// A marker. The lineage [is blank](Self::is_blank) if it shows that the stream was rewound.
+    /// Takes note of a marker. If it shows that the stream was rewound, the lineage [is blank](Self::is_blank).
     pub(super) fn marker(&mut self, offset: u64, marker: &Marker) -> Finding {
         if !self.advance(offset, None) {
             return Finding::Nothing;
@@ -275,12 +275,12 @@ impl Lineage {
         known.map(|known| Epoch::clone(&known.epoch))
     }
 
-    /// Whether this node is the one that dead-letters what comes.
+    /// Whether this node dead-letters the messages that come now.
     pub(super) fn is_dead_letterer(&self) -> bool {
         self.dead_letterer == Some(self.node)
     }
 
-    /// Goes on to a publication of this fingerprint, or to a marker. False: it is not new, or the stream was
+    /// Moves on to a publication with this fingerprint, or to a marker. Returns false if it is not new, or if the stream was
     /// rewound.
     fn advance(&mut self, offset: u64, fingerprint: Option<u64>) -> bool {
         if !self.is_as_before(offset, fingerprint) {
@@ -294,7 +294,7 @@ impl Lineage {
         is_new
     }
 
-    /// Compares what comes once more with what came the first time.
+    /// Compares a message that comes again with the one that came the first time.
     fn is_as_before(&mut self, offset: u64, fingerprint: Option<u64>) -> bool {
         let (Some(again), Some(last)) = (&mut self.again, self.last) else { return true };
         let Some(fingerprint) = fingerprint else { return false };
@@ -335,6 +335,6 @@ enum Verdict {
     Wins,
     Repeats,
     Loses,
-    /// It contradicts the stream itself, or another claim about the same marker.
+    /// It contradicts the stream, or another claim about the same marker.
     Senseless,
 }

@@ -162,8 +162,7 @@ mod tests {
         assert_eq!(settled(&delivered(nonsense)), None);
     }
 
-    /// How the release before `x-fanfare-settled` reads and writes markers: what it must go on to understand, and what it
-    /// is understood by.
+    /// How the release before `x-fanfare-settled` reads and writes markers. Both releases must understand each other.
     mod earlier {
         use super::*;
 

@@ -67,16 +67,16 @@ pub(super) use stage::{Purpose, Settled};
 /// All publishes of one channel that are not settled.
 #[derive(Debug)]
 pub(super) struct Outgoing {
-    /// How much time a publish has.
+    /// How long a publish may take to be confirmed.
     limit: Duration,
     /// How many may be under way.
     under_way_max: usize,
-    /// How many publishes there are and may be, in number and in bytes, headers included.
+    /// How many publishes there are and may be, by number and by bytes, headers included.
     shares: Shares,
     /// The number of the next one.
     next: u64,
-    /// By number, which is the order in which they came, each until its time is over. Those that failed while they
-    /// were under way are here as well.
+    /// All publishes by number, which is the order in which they came. One that failed while it was under way stays until
+    /// RabbitMQ answers it or the channel is gone.
     publishes: DeadlineTable<u64, Publish>,
     // The rest follows from the stages, and changes with them: see `assert_invariants`.
     due: Turns,
@@ -86,7 +86,7 @@ pub(super) struct Outgoing {
     under_way: usize,
     unheard: usize,
     failed: usize,
-    /// For destinations. Clients choose topics, so that the seed is random.
+    /// Hashes destinations. The seed is random, because clients choose topics.
     hasher: RandomState,
 }
 
@@ -155,13 +155,13 @@ impl Outgoing {
         hasher.finish()
     }
 
-    /// Changes the stage, and everything that follows from it but `postponed`.
+    /// Changes a publish's stage, and the queues and counts that depend on it, except `postponed`.
     fn set_stage(&mut self, number: u64, stage: PublishStage) {
         self.exit(number);
         self.enter(number, stage);
     }
 
-    /// Takes a publish out of all that follows from its stage. Returns the stage.
+    /// Takes a publish out of the queues and counts that depend on its stage. Returns the stage.
     fn exit(&mut self, number: u64) -> Option<PublishStage> {
         let &Publish { sender, stage, .. } = self.publishes.get(number)?;
         if stage.is_due() {
@@ -209,8 +209,8 @@ impl Outgoing {
         Some(publish)
     }
 
-    /// The publish to send next, with its number. It is under way from then on. While there are suspects there is none
-    /// until RabbitMQ has said something of the one before.
+    /// The publish to send next, with its number. It is under way from then on. While there are suspects, there is none until
+    /// RabbitMQ has answered for the one before.
     pub(super) fn leave(&mut self, now: Instant) -> Option<(u64, Arc<PendingPublish>)> {
         if self.has_suspects() && self.unheard > 0 || self.under_way >= self.under_way_max {
             return None;
@@ -228,14 +228,13 @@ impl Outgoing {
         Some((number, message))
     }
 
-    /// Whether one of these may be refused for good. Then RabbitMQ has to be asked after each that leaves whether it has
-    /// taken it.
+    /// Whether there are suspects. Then RabbitMQ is asked after each publish whether it has taken it.
     pub(super) fn has_suspects(&self) -> bool {
         !self.suspects.is_empty()
     }
 
-    /// The next publish that is due. Suspects are first, and are not postponed before RabbitMQ has said something of them.
-    /// Postpones those before the next one that have to wait, but no dead letters that were not tried.
+    /// The next publish that is due. Suspects come first, and are not postponed before RabbitMQ has answered for them.
+    /// Publishes for a destination that has to wait are postponed on the way, except dead letters that were not tried yet.
     fn next_due(&mut self) -> Option<u64> {
         if let Some(&suspect) = self.suspects.first() {
             return Some(suspect);
@@ -284,7 +283,7 @@ impl Outgoing {
         publish.purpose.map(|purpose| purpose.settled(Ok(())))
     }
 
-    /// It was not sent, so nothing is left of it.
+    /// A publish was too large to be sent.
     fn is_too_large(&mut self, number: u64, now: Instant) -> Option<Settled> {
         let publish = self.remove(number)?;
         self.postponed.remove(publish.reference(number), now);
@@ -307,8 +306,8 @@ impl Outgoing {
         all.filter_map(|number| self.could_not_be_stored(number, is_unroutable, now)).collect()
     }
 
-    /// RabbitMQ could not store a publish, or the probe that stands for it. From the first such answer on a dead letter has
-    /// its time again.
+    /// RabbitMQ could not store a publish, or the probe for its destination. With the first such answer, a dead letter's time
+    /// begins again.
     fn could_not_be_stored(&mut self, number: u64, is_unroutable: bool, now: Instant) -> Option<Settled> {
         let failure = if is_unroutable { Unconfirmed::Unroutable } else { Unconfirmed::NotStored };
         let publish = self.publishes.get_mut(number)?;
@@ -321,7 +320,7 @@ impl Outgoing {
         tag.map(|tag| Settled::Released { tag, is_unroutable })
     }
 
-    /// Ends what has no time left, and makes probes due. Returns what has to be reported.
+    /// Fails publishes whose time is over, and makes probes due. Returns what has to be reported.
     pub(super) fn pass(&mut self, now: Instant) -> Vec<Settled> {
         let mut settled = Vec::new();
         while let Some(number) = self.publishes.expire(now) {
@@ -346,7 +345,7 @@ impl Outgoing {
         }
     }
 
-    /// A publish fails. It is not sent any more, and what RabbitMQ says of it later does not matter.
+    /// Fails a publish. It is not sent any more, and RabbitMQ's later answer to it does not count.
     fn fail(&mut self, number: u64, error: Unconfirmed, now: Instant) -> Option<Settled> {
         self.publishes.set_deadline(number, None);
         let publish = self.publishes.get_mut(number)?;
@@ -368,8 +367,8 @@ impl Outgoing {
         self.publishes.next_deadline().into_iter().chain(self.postponed.next_change()).min()
     }
 
-    /// The channel is gone, and all publishes are for the next one. If RabbitMQ closed it because it `refused` a publish,
-    /// in these words, and had said nothing of one publish only, that one fails and is returned.
+    /// The channel is gone: all publishes leave by the next one. If RabbitMQ closed it because it refused a publish (`refused`:
+    /// its words), and there was a single publish that it had not answered for, that one fails and is returned.
     pub(super) fn channel_is_gone(&mut self, refused: Option<&str>) -> Option<Settled> {
         self.postponed.clear();
         let is_one = self.unheard == 1;
@@ -404,7 +403,7 @@ impl Outgoing {
         failed
     }
 
-    /// The connection by which messages came is gone, and with it the tags of all dead letters.
+    /// The connection that consumes is gone: the delivery tags of all dead letters are void.
     pub(super) fn tags_are_void(&mut self) {
         let numbers: Vec<u64> = self.publishes.iter().map(|(number, _)| number).collect();
         for number in numbers {

@@ -25,16 +25,16 @@ use super::message::text;
 
 /// Notices that are kept.
 const NOTICES_MAX: u32 = 100;
-/// Between two gaps that are told: what overflows goes on overflowing.
+/// Pause after a loss was reported: a queue that overflows mostly goes on overflowing.
 const PAUSE: Duration = Duration::from_secs(5);
-/// Where RabbitMQ says why, where and how often a message was dead-lettered, the latest first.
+/// The header in which RabbitMQ says why, where and how often a message was dead-lettered, the latest first.
 const DEATHS: &str = "x-death";
-/// What RabbitMQ adds there for a message that had an expiration of its own.
+/// What RabbitMQ adds to it for a message that had an expiration of its own.
 const OWN_EXPIRATION: &str = "original-expiration";
 
-/// Arguments for the queue that is watched: messages it can keep, and where the notices go, by way of the default
-/// exchange. Said here, so that no policy has it refuse publishes instead: a node that is behind is no reason for
-/// publishers to wait.
+/// Arguments for the queue that is watched: how many messages it keeps, and the queue for its notices, by the default
+/// exchange. `x-overflow` is among them so that no policy makes the queue refuse publishes instead: publishers need not wait
+/// because a node is behind.
 pub(super) fn limits(messages: u32, notices: &ShortString) -> FieldTable {
     arguments(&[
         ("x-max-length", AMQPValue::LongLongInt(messages.into())),
@@ -145,8 +145,7 @@ impl NoticeReader {
     }
 }
 
-/// Whether a message of `queue` was lost, by its notice. Whatever RabbitMQ says of it, except that the message
-/// itself wanted to be let go.
+/// Whether a message of `queue` was lost, by its notice: always, unless it was dropped because of its own `expiration`.
 fn is_loss(properties: &BasicProperties, queue: &str) -> bool {
     let headers = properties.headers().as_ref();
     let Some(AMQPValue::FieldArray(deaths)) = headers.and_then(|headers| headers.inner().get(DEATHS)) else {

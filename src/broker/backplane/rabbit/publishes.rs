@@ -1,5 +1,5 @@
-//! What is published: by clients, by operators, and as dead letters. All of it goes through [`super::outgoing`]; here
-//! it comes in, leaves for the link, and its outcome is reported.
+//! Publishes of clients and operators, and dead letters. All of them go through [`super::outgoing`]. Here they come in, are
+//! sent over the link, and their outcomes are reported.
 
 use std::time::{Duration, Instant};
 
@@ -20,9 +20,9 @@ use super::publisher::{Abandoned, Report, Traffic};
 use super::unconfirmed::Unconfirmed;
 use super::{LinkState, Rabbit, dead_letter, markers, message};
 
-/// Dead letters under way at once. With 33 that a quorum queue does not take, as one without a majority
-/// (`quorum_commands_soft_limit`, 32 by default), RabbitMQ grants their channel no more credit, and after some hundred others
-/// by that channel it reads nothing more of the connection; publishes go over the same one.
+/// Dead letters under way at once. A quorum queue without a majority takes none. With 33 that it has not taken
+/// (`quorum_commands_soft_limit`, 32 by default), RabbitMQ gives their channel no more credit; after some hundred others on
+/// that channel, it reads nothing more from the connection, which also has the publishes.
 const DEAD_UNDER_WAY_MAX: usize = 32;
 
 /// Least time between two log lines about the same thing.
@@ -33,7 +33,7 @@ const LOG_EVERY: Duration = Duration::from_secs(60);
 pub(super) struct PendingPublishes {
     publishes: Outgoing,
     dead: Outgoing,
-    /// For the publishes that have none.
+    /// Ids for publishes that have none.
     ids: Ids,
     /// For messages that cannot be delivered, by kind of reason.
     dead_log: RateLimits,
@@ -42,7 +42,7 @@ pub(super) struct PendingPublishes {
 }
 
 impl PendingPublishes {
-    /// By the time that each has, and by how many and how large they may be.
+    /// None yet. The configuration limits their time, number and bytes.
     pub(super) fn new(config: &Config) -> Self {
         let limit = config.timeouts.publish.0;
         let (limits, amqp) = (&config.limits, &config.amqp);
@@ -79,7 +79,7 @@ impl PendingPublishes {
         [self.publishes.next_change(), self.dead.next_change()].into_iter().chain(logs).flatten().min()
     }
 
-    /// Time has passed: tells of those whose time is over.
+    /// Fails publishes whose time is over at `now`, and returns them.
     pub(super) fn pass(&mut self, now: Instant) -> Vec<Settled> {
         self.tell_of_more(now);
         let mut settled = self.publishes.pass(now);
@@ -87,7 +87,7 @@ impl PendingPublishes {
         settled
     }
 
-    /// No more comes: logs what was not logged yet.
+    /// The engine stops: logs the events that were only counted so far.
     pub(super) fn close(&mut self) {
         self.tell_of_more(Instant::now() + LOG_EVERY);
         let unconfirmed = self.len();

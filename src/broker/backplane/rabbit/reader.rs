@@ -15,14 +15,14 @@ use super::coverage::Coverage;
 use super::lineage::{Anchor, Claim, Finding, Lineage, Marker};
 use super::{markers, message};
 
-/// Between two claims of one node. Twice that far back there is a claim, if a node lives.
+/// Time between two claims of one node. While any node lives, there is a claim within twice this time.
 const CLAIM_EVERY: Duration = Duration::from_secs(CLAIM_SPAN.as_secs() / 2);
-/// Messages after which a claim is due as well: after a lost link, the stream is read again from the newest
-/// marker on, and who starts need not read far for a claim.
+/// Messages after which a claim is due as well. After a lost link, the stream is read again from the newest marker on; and a
+/// node that starts need not read far back to find a claim.
 const CLAIM_EVERY_MESSAGES: u64 = CLAIM_MESSAGES / 2;
 /// Between two log lines about how far the stream has been read back.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
-/// After which a marker that was waited for while reading back is written again.
+/// How long the marker that ends the reading back may take to come, before it is written again.
 const REPEAT_AFTER: Duration = Duration::from_secs(5);
 
 /// What a new link needs to find the place in the stream.
@@ -43,21 +43,21 @@ pub(super) struct Reader {
     fingerprints: Fingerprints,
     /// While the stream is read back.
     loading: Option<Loading>,
-    /// Where the next delivery stands, if it does not say so.
+    /// The offset of the next delivery, in case it comes without one.
     next: u64,
     /// Where the stream ended when the link was made.
     pub(super) end: u64,
-    /// Whether a stream was read back before.
+    /// Whether this node has read back a stream before.
     was_live: bool,
     /// When this node wrote a marker last.
     marked: Instant,
-    /// When it looks after markers next.
+    /// When [`Self::on_time`] has something to do next.
     due: Instant,
 }
 
 #[derive(Debug)]
 struct Loading {
-    /// Nonce of the marker that ends it.
+    /// Nonce of the marker that ends the reading back.
     goal: u64,
     /// See [`Start::Back`].
     first: u64,
@@ -185,9 +185,10 @@ impl Reader {
         if is_due { self.claim(now) } else { None }
     }
 
-    /// A delivery that does not say where it stands: of headers beyond what the filter keeps, or that lapin cannot read,
-    /// the offset may be lost ([`amqp_filter`](super::amqp_filter)). It stands behind the one before it, and cannot be
-    /// delivered. One that was there before is looked at when that part is read again, if nobody has settled it.
+    /// A delivery without its offset: the filter drops headers that are too many or that lapin cannot read
+    /// ([`amqp_filter`](super::amqp_filter)), and the offset may be among them. It comes right after the delivery before it,
+    /// and cannot be delivered. If it was in the stream before the start and nobody has settled it, it is examined when that
+    /// part is read again.
     fn without_offset(&mut self, delivery: Delivery) -> Event {
         let offset = self.next;
         self.next += 1;
@@ -224,7 +225,7 @@ impl Reader {
         self.act_on(finding, events, now)
     }
 
-    /// A message that is read again, if it is to be looked at.
+    /// A message that is read again, if it is to be examined.
     pub(super) fn take_again(&mut self, delivery: Delivery) -> Option<Message> {
         let told = markers::offset(&delivery);
         let offset = told.or_else(|| self.coverage.wanted())?;
@@ -242,7 +243,7 @@ impl Reader {
         })
     }
 
-    /// What a marker that is written now says of how far the stream is settled.
+    /// The offset up to which the stream is settled, as a marker that is written now says it.
     pub(super) fn settled(&self, marker: &Marker) -> Option<u64> {
         match (self.is_live(), &marker.claim) {
             (true, _) => self.coverage.settled(),
@@ -306,7 +307,7 @@ impl Reader {
         self.coverage.due().filter(|_| self.is_live()).map_or(self.due, |due| due.min(self.due))
     }
 
-    /// Looks after what has to be done although nothing comes. Returns the marker to write.
+    /// Does what is due at a time, whatever comes. Returns the marker to write.
     pub(super) fn on_time(&mut self, now: Instant) -> Option<Marker> {
         let Some(loading) = &self.loading else { return self.on_time_when_live(now) };
         let of = loading.top.saturating_sub(loading.first);
@@ -360,10 +361,10 @@ impl Reader {
 /// Why a link is at the wrong place in the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Astray {
-    /// Other messages are where some were that this node has read.
+    /// The stream has other messages at offsets that this node has read.
     #[error("its stream was rewound: other messages are where some were that we read")]
     Rewound,
-    /// It began too late for a claim to be met, and there may be one further back.
+    /// No claim was in what was read back, and there may be one further back.
     #[error("no engine's claim was in what was read of the stream: it is read from further back")]
     Short,
 }

@@ -24,8 +24,8 @@ pub(super) struct StreamReading {
     looks_later: bool,
     /// The link was given up only to read the stream from further back.
     reads_further: bool,
-    /// The marker that the reader wants written next: before publishes, once, and only over this link. By what it reads
-    /// the reader knows whether to write another one.
+    /// The marker that the reader wants written next: before publishes, once, and only over this link. If it is lost, the
+    /// reader asks for another one.
     marker: Option<Marker>,
 }
 
@@ -42,14 +42,14 @@ impl StreamReading {
         self.reader.is_some()
     }
 
-    /// There is a link. If it reads a stream, from `start` on: then true.
+    /// There is a link. Returns whether it reads a stream, which it does from `start` on.
     pub(super) fn linked(&mut self, start: Option<Start>, events: &mut VecDeque<Event>) -> bool {
         let (Some(reader), Some(start)) = (&mut self.reader, start) else { return false };
         self.marker = reader.linked(start, events, Instant::now());
         true
     }
 
-    /// An attempt to make a link is over, by which the stream was perhaps to be read from further back.
+    /// An attempt to make a link is over: the stream no longer counts as about to be read from further back.
     pub(super) fn attempted(&mut self) {
         self.reads_further = false;
     }
@@ -71,7 +71,7 @@ impl StreamReading {
         self.reader.as_mut().and_then(|reader| reader.last_marker(Instant::now()))
     }
 
-    /// What was due at `now` is done.
+    /// Does what is due at `now`.
     pub(super) fn on_time(&mut self, now: Instant) {
         if let Some(marker) = self.reader.as_mut().and_then(|reader| reader.on_time(now)) {
             // Every claim says what is settled as well.
@@ -79,7 +79,7 @@ impl StreamReading {
         }
     }
 
-    /// The dead letter of the message at this place is sent. The ticket is for when it is safe.
+    /// The dead letter of the message at this place is about to be sent. [`Self::is_safe`] takes the ticket when it is safe.
     pub(super) fn sends(&mut self, place: Option<StreamPlace>) -> Option<Ticket> {
         let (place, reader) = place.zip(self.reader.as_mut())?;
         Some(reader.coverage.sends(place.offset - 1))
@@ -124,7 +124,7 @@ impl Rabbit {
         self.reading.reader.as_ref().map(Reader::resume_point)
     }
 
-    /// When the reader has something to look after, while it reads.
+    /// When the reader has something to do, while it reads.
     pub(super) fn reader_is_due(&self) -> Option<Instant> {
         let is_reading = matches!(self.state, LinkState::Linked { .. }) && !self.winding_down;
         self.reading.reader.as_ref().filter(|_| is_reading).map(Reader::due)
@@ -137,12 +137,12 @@ impl Rabbit {
         }
     }
 
-    /// Whether messages that have come are looked at later: until then they do not count as settled.
+    /// Sets whether messages that have come wait to be looked at: until then they do not count as settled.
     pub(in crate::broker) fn look_later(&mut self, later: bool) {
         self.reading.looks_later = later;
     }
 
-    /// Begins or ends to read a part of the stream again, as far as there is something to look for.
+    /// Begins or ends to read a part of the stream again, if dead letters may be missing there.
     pub(super) fn read_again(&mut self) {
         let LinkState::Linked { link, .. } = &mut self.state else { return };
         let Some(reader) = self.reading.reader.as_mut().filter(|reader| reader.is_live()) else { return };

@@ -1,9 +1,9 @@
 //! Which publish leaves next.
 //!
 //! * What operators send leaves at once, and so do dead letters.
-//! * Clients take turns. Only some of their publishes are under way at once ([`SendWindow`]); the others wait here, and each
-//!   client has one turn after the other. Who has nothing under way is not kept waiting by those who do: its turn is the
-//!   next, but for every fourth one, which is somebody else's if anybody else waits.
+//! * Clients take turns. Only some of their publishes are under way at once ([`SendWindow`]); the others wait here. A client
+//!   with nothing under way has the next turn, before clients that have something under way; but every fourth turn is one
+//!   of theirs, if any of them waits.
 //! * A client's own publishes keep their order; those of different clients have none.
 //!
 //! How many publishes each may have is [`Shares`](crate::broker::shares::Shares)'.
@@ -17,7 +17,7 @@ use crate::broker::shares::{Client, Sender};
 
 use super::window::SendWindow;
 
-/// Turns in a row of those who have nothing under way, while others wait.
+/// Turns in a row of clients that have nothing under way, while others wait.
 const FRESH_TURNS: u32 = 3;
 
 /// Publishes that are due, by sender.
@@ -29,7 +29,7 @@ pub(super) struct Turns {
     clients: FxHashMap<Client, Lane>,
     /// How many publishes of clients are under way.
     under_way: usize,
-    /// Clients that wait for their turn: those that had nothing under way when they began to wait, and the others.
+    /// Clients that wait for their turn: first those that had nothing under way when they began to wait, then the others.
     fresh: VecDeque<Client>,
     busy: VecDeque<Client>,
     /// Turns in a row of the former.

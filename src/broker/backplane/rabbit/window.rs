@@ -23,7 +23,7 @@ pub(super) struct SendWindow {
     size: usize,
     /// How long an answer takes with the smallest window, and since when that is known; none before the first round.
     usual: Option<(Duration, Instant)>,
-    /// The size to go on with, while it is measured how long an answer takes.
+    /// The size to return to after it was measured how long an answer takes.
     measuring: Option<usize>,
     round: Round,
 }
@@ -136,7 +136,7 @@ mod tests {
         }
     }
 
-    /// A window that nobody fills says nothing about a larger one.
+    /// A window that is never full says nothing about a larger one.
     #[test]
     fn the_window_does_not_grow_unless_letters_wait() {
         let mut window = SendWindow::new();
