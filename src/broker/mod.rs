@@ -68,43 +68,42 @@ use turn::Broker;
 pub use backplane::rabbit::{Inspection, PublishError, RabbitMqFault, amqp_filter, inspect, publish_once};
 pub use inlet::{Inlet, RequestSenders, inlet};
 
-/// What the broker thread sleeps in.
+/// The event loop of the broker thread.
 ///
-/// Whoever wakes it writes to a descriptor of its own, by number: so it is made before any thread gets a
-/// table of descriptors for itself, in which that number would be something else.
+/// Other threads wake it by writing to its descriptor. So it must be made before any thread gets a table of descriptors
+/// of its own: in that table, the number could mean another descriptor.
 #[derive(Debug)]
 pub struct EventLoop(Runtime);
 
 impl EventLoop {
-    /// One for one broker thread.
+    /// An event loop for one broker thread.
     ///
     /// # Errors
-    /// When the process has no descriptors left.
+    /// If the process has no descriptors left.
     pub fn new() -> Result<Self, StartError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.map(Self).map_err(StartError::EventLoop)
     }
 }
 
-/// What the broker thread is given.
+/// Everything that the broker thread needs.
 #[derive(Debug)]
 pub struct Setup {
     /// The configuration, validated.
     pub config: Arc<Config>,
     /// Its namespaces.
     pub namespaces: Arc<Namespaces>,
-    /// What it is asked.
+    /// The requests of the shards and of operators.
     pub requests: Inlet,
     /// The shards' mailboxes, in the order of their numbers.
     pub shards: Vec<Sender<Mail>>,
-    /// How far they have written, if messages are acknowledged only then; else none.
+    /// With `amqp.ack = "written"`: how far each shard has written, in the order of their numbers. Otherwise empty.
     pub receipts: Vec<Receipt>,
-    /// What it counts.
+    /// The counters and gauges that it updates.
     pub stats: Arc<BrokerStats>,
 }
 
-/// Why the broker thread cannot do its work, now or later: what RabbitMQ refuses. That it cannot be reached
-/// is no such reason.
+/// Why the broker thread cannot start. A RabbitMQ that cannot be reached is no reason: it may be there later.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The process has no descriptors left for an event loop.
@@ -119,9 +118,9 @@ fn joined(faults: &[RabbitMqFault]) -> String {
     faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
-/// Does the broker's work on the calling thread until [`Request::Stop`](crate::domain::mail::Request::Stop) is done. `started` is
-/// called once, when it is known whether the backplane takes us, or that it cannot be reached yet: a stream has been read
-/// back by then, unless RabbitMQ is away.
+/// Runs the broker on the calling thread until [`Request::Stop`](crate::domain::mail::Request::Stop) is done. Calls `started`
+/// once: with an error if RabbitMQ refuses the engine; otherwise when the stream has been read back, or when RabbitMQ turned
+/// out to be away.
 pub fn run(event_loop: &EventLoop, setup: Setup, started: impl FnOnce(Result<(), StartError>)) {
     event_loop.0.block_on(async {
         match open(&setup.config).await {

@@ -16,7 +16,7 @@ pub(super) struct CpuPlan {
     pub shards: u16,
     /// CPUs for shards, used in turn.
     cpus: Vec<usize>,
-    /// CPUs of the start-up mask that no shard is pinned to.
+    /// CPUs of the start-up mask to which no shard is pinned.
     unpinned: Vec<usize>,
 }
 

@@ -47,9 +47,9 @@ use answers::SharedAnswers;
 use expiry::{ClassId, ExpiryIndex, Listing, RecordId};
 use ring::Ring;
 
-/// What a topic with publications is counted as, beside its name and its publications.
+/// Bytes that a topic with publications counts, besides its name and its publications.
 const TOPIC_COST: usize = 240;
-/// How many topics are looked at when publications expire, before others have their turn.
+/// Topics that one call of [`History::expire`] looks at, so that other work has its turn.
 const EXPIRING_AT_ONCE: usize = 1024;
 
 /// What a namespace keeps of each of its topics. The same for a topic as long as the engine runs.
@@ -61,29 +61,28 @@ pub(super) struct Keep {
     pub(super) ttl: Duration,
 }
 
-/// A publication that is to be held.
+/// A publication to be kept.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Addition<'a> {
     /// What is kept. Its offset is from 1, and greater than that of any earlier publication of the topic:
     /// [`History::next_offset`], or the stream's.
     pub(super) publication: Publication<'a>,
-    /// How old it is already; `None` if that is not known yet, and [`History::date`] will tell. Until then it is as if it
-    /// had come just now.
+    /// How old it is already. `None`: its age is not known yet. It counts as new until [`History::date`] tells the age.
     pub(super) age: Option<Duration>,
-    /// How old it may become, if it says so itself: then nobody is to get it any more.
+    /// The age at which it expires, if its message has an `expiration`: nobody gets it from then on.
     pub(super) lifetime: Option<Duration>,
 }
 
 /// What is recovered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
-    /// Everything that was missed, or nothing.
+    /// Everything that the client missed, if all of it can be had.
     Stream,
     /// The newest publication, if the client does not have it.
     Cache,
 }
 
-/// What somebody wants to recover.
+/// What a client wants to recover.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RecoveryQuery<'a> {
     /// Of which topic.
@@ -97,15 +96,15 @@ pub(super) struct RecoveryQuery<'a> {
     /// comes from another node may stand beyond this topic's newest publication, and lack nothing. 0: each
     /// topic is numbered alone.
     pub(super) read_to: u64,
-    /// What of it.
+    /// Everything that was missed, or the newest publication.
     pub(super) mode: Mode,
-    /// What the client speaks.
+    /// The client's codec.
     pub(super) codec: Codec,
-    /// More than that, as the codec writes it, cannot be recovered: what fits into a frame.
+    /// The bytes that a recovery may have, as the codec writes it: those of a frame.
     pub(super) bytes_max: usize,
 }
 
-/// Which publications somebody wants to see.
+/// The publications that a history command asks for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Query<'a> {
     /// Of which topic.
@@ -126,7 +125,7 @@ pub(super) struct Unrecoverable;
 #[derive(Debug)]
 pub(super) struct History {
     epoch: Epoch,
-    /// The floor of the topics that are not known.
+    /// The floor of topics that are not known: nothing is known of what they published up to this offset.
     base: u64,
     bytes_max: usize,
     topics_max: usize,
@@ -136,7 +135,7 @@ pub(super) struct History {
     hasher: RandomState,
     /// Topics with publications.
     expiry: ExpiryIndex,
-    /// Topics without, in the order in which they lost the last one.
+    /// Topics without publications, in the order in which they lost the last one.
     idle: BTreeMap<u64, RecordId>,
     idled: u64,
     answers: SharedAnswers,
@@ -157,7 +156,7 @@ struct Record {
 
 #[derive(Debug)]
 enum State {
-    /// It has no publications: its floor is its top. Under this number in [`History::idle`].
+    /// It has no publications, and its floor is its top. This is its number in [`History::idle`].
     Idle(u64),
     Holding(Box<Holding>),
 }
@@ -216,18 +215,18 @@ impl History {
         self.publications = 0;
     }
 
-    /// Gives the numbering another name. Everything else stays.
+    /// Gives the epoch another name. Everything else stays.
     pub(super) fn rename(&mut self, epoch: Epoch) {
         self.epoch = epoch;
     }
 
-    /// The number of the topic's next publication, where it is for us to number them: 1, 2, 3, ..., unless
-    /// topics were forgotten: then a new one goes on beyond all of those.
+    /// The offset of the topic's next publication, where this node numbers them: 1, 2, 3, ... . If topics were forgotten, a
+    /// new topic begins beyond the offsets of all of those.
     pub(super) fn next_offset(&self, topic: &str) -> u64 {
         self.find(topic).map_or(self.base, |id| self.record(id).top) + 1
     }
 
-    /// Holds a publication, and lets go of what there is no room for.
+    /// Keeps a publication, and drops older ones for which there is no room any more.
     ///
     /// # Panics
     /// If its offset is not greater than that of the topic's newest publication, or less than the base.
@@ -262,18 +261,17 @@ impl History {
         while self.bytes > self.bytes_max && self.drop_oldest() {}
     }
 
-    /// Whether a topic had no publication yet in this numbering, so that those who came earlier may not know what it
-    /// is called.
+    /// Whether a topic had no publication yet in this epoch, so that earlier subscribers may not know the epoch's name.
     pub(super) fn has_never_had(&self, topic: &str) -> bool {
         self.base == 0 && self.position(topic, u64::MAX).offset == 0
     }
 
-    /// Where the topic stands: at its newest publication that is not beyond `up_to` (as in [`RecoveryQuery`]).
+    /// The position of a topic: that of its newest publication that is not beyond `up_to` (as in [`RecoveryQuery`]).
     pub(super) fn position(&self, topic: &str, up_to: u64) -> Position {
         self.position_of(self.find(topic), up_to)
     }
 
-    /// What somebody missed.
+    /// Answers a recovery.
     pub(super) fn recover(&mut self, query: &RecoveryQuery<'_>, now: Instant) -> Recovery {
         let id = self.find_trimmed(query.topic, now);
         let position = self.position_of(id, query.up_to);
@@ -284,8 +282,8 @@ impl History {
         Recovery { position, missed }
     }
 
-    /// Shows some of a topic's publications to `take`, until that says that it has no room for one, and returns where
-    /// the topic stands: at its newest publication, asked for or not.
+    /// Gives publications of a topic to `take`, until that returns false because it has no room for one. Returns the position
+    /// of the topic's newest publication.
     ///
     /// # Errors
     /// If `since` is of another epoch.
@@ -305,15 +303,14 @@ impl History {
         Ok(self.position_of(id, u64::MAX))
     }
 
-    /// Lets go of a topic's publications. Its numbering goes on, so that nobody recovers across the hole.
+    /// Drops a topic's publications. Its offsets go on, so that nobody recovers without them.
     pub(super) fn remove(&mut self, topic: &str) {
         if let Some(id) = self.find(topic) {
             self.trim(id, |_| true);
         }
     }
 
-    /// Lets go of what has been held long enough: a bounded part of it, so that [`Self::next_expiry`] may
-    /// be past afterwards.
+    /// Drops expired publications: a limited number of them, so that [`Self::next_expiry`] may be in the past afterwards.
     pub(super) fn expire(&mut self, now: Instant) {
         for _ in 0..EXPIRING_AT_ONCE {
             let Some(listing) = self.expiry.due(now) else { return };
@@ -326,7 +323,7 @@ impl History {
         self.expiry.next_due()
     }
 
-    /// What all publications and the topics that have some cost, in bytes.
+    /// Bytes of all publications and of the topics that have some.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }

@@ -191,7 +191,7 @@ impl Model {
         offsets.rfind(|offset| *offset <= up_to).unwrap_or(self.base)
     }
 
-    /// Nothing is forgotten: what the room says is exactly known.
+    /// Nothing is forgotten: the answers of the history are exactly known.
     fn compare(&mut self) -> Result<(), TestCaseError> {
         prop_assert_eq!(self.room.bytes(), self.cost());
         prop_assert_eq!(self.room.publications(), self.all.iter().filter(|it| it.held).count());

@@ -12,11 +12,11 @@ use super::expiry::RecordId;
 use super::ring::Ring;
 use super::{History, Query, Record, RecoveryQuery};
 
-/// What an answer has of a publication beside its data, about.
+/// Bytes that an answer has for a publication besides its data, about.
 const ADDED_BYTES: usize = 32;
 
 impl History {
-    /// Everything that is newer than what the client has, if that is held.
+    /// Everything that is newer than what the client has, if all of it is kept.
     pub(super) fn missed(
         &mut self,
         id: Option<RecordId>,
@@ -35,7 +35,7 @@ impl History {
         self.answer(id, &range, query, now)
     }
 
-    /// Whether it is known, and held, what a topic published after `asked` and up to `top`.
+    /// Whether everything that a topic published after `asked` and up to `top` is known and kept.
     fn can_go_on(&self, id: Option<RecordId>, asked: u64, top: u64, read_to: u64) -> bool {
         let record = id.map(|id| self.record(id));
         let held = record.and_then(Record::held);
@@ -71,7 +71,7 @@ impl History {
         self.answer(id, &newest, query, now)
     }
 
-    /// Some publications of a topic, as the client's codec writes them, unless they are too many.
+    /// Publications of a topic, as the client's codec writes them. None if they are too many.
     fn answer(
         &mut self,
         id: RecordId,
@@ -91,7 +91,7 @@ impl History {
         Some(encoded)
     }
 
-    /// Where a topic stands, as far as it was handed over.
+    /// The position of a topic, of what was handed over.
     pub(super) fn position_of(&self, id: Option<RecordId>, up_to: u64) -> Position {
         let offset = match id.map(|id| self.record(id)) {
             None => self.base.min(up_to),
@@ -100,13 +100,13 @@ impl History {
         Position { epoch: Arc::clone(&self.epoch), offset }
     }
 
-    /// Whether somebody who says so stands in this numbering.
+    /// Whether a client's epoch is this one.
     pub(super) fn is_ours(&self, epoch: &str) -> bool {
         epoch.is_empty() || *epoch == *self.epoch
     }
 }
 
-/// Shows publications that a query is for, in its order, until `take` has no room for one.
+/// Gives the publications that a query asks for to `take`, in its order, until that has no room for one.
 pub(super) fn show(
     held: &Ring,
     query: &Query<'_>,
@@ -130,7 +130,7 @@ pub(super) fn show(
     }
 }
 
-/// Those publications that have not come to an end of their own, unless they are more than `bytes_max`.
+/// The publications that have not expired, unless they have more than `bytes_max` bytes.
 fn encode(held: &Ring, range: &Range<usize>, query: &RecoveryQuery<'_>, now: Instant) -> Option<Arc<[u8]>> {
     let none_has_ended = held.offsets(range).is_none_or(|offsets| held.ends_of(offsets).all(|end| end > now));
     let data_len = held.data_len(range);

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use super::expiry::Tick;
 
-/// More than that of one topic is not held: [`Entry::end`] must stay clear.
+/// Bytes that are kept of one topic, at most: [`Entry::end`] must not wrap within them.
 const BYTES_MAX: usize = 1 << 31;
 
-/// A publication costs this much beside its bytes.
+/// Bytes that a publication costs besides its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) offset: u64,
@@ -29,9 +29,9 @@ pub(super) struct Ring {
     entries: VecDeque<Entry>,
     /// Where `bytes` begin, counted like [`Entry::end`].
     begin: u32,
-    /// Those with an end of their own, by offset.
+    /// When publications with an `expiration` expire, by offset.
     ends: VecDeque<(u64, Instant)>,
-    /// The newest ones, from the first on whose age is not known.
+    /// The newest publications, from the first whose age is not known.
     undated: Option<Box<Undated>>,
 }
 
@@ -39,7 +39,7 @@ pub(super) struct Ring {
 struct Undated {
     /// How many there are.
     count: usize,
-    /// How old those of them may become, by offset, that say so and whose age is not known.
+    /// The ages at which they expire, by offset, of those with an `expiration` and an unknown age.
     lifetimes: VecDeque<(u64, Duration)>,
 }
 
@@ -81,7 +81,7 @@ impl Ring {
         self.entries.front().copied()
     }
 
-    /// Adds one. The others are older, whatever was said of their age.
+    /// Adds one. It counts as no older than the one before it.
     pub(super) fn push(&mut self, offset: u64, data: &[u8], born: Tick, end: Option<Instant>) {
         make_room(&mut self.bytes, data.len());
         self.bytes.extend(data);
@@ -104,7 +104,7 @@ impl Ring {
         self.undated.is_some()
     }
 
-    /// The age of the newest one is not known, or at least that of one before it: [`Self::date`] will tell.
+    /// The age of the newest publication is not known, or that of one before it: [`Self::date`] tells it later.
     pub(super) fn leave_undated(&mut self, lifetime: Option<Duration>) {
         let Some(newest) = self.entries.back() else { return };
         let undated = self.undated.get_or_insert_default();
@@ -112,7 +112,7 @@ impl Ring {
         undated.lifetimes.extend(lifetime.map(|lifetime| (newest.offset, lifetime)));
     }
 
-    /// Those whose age was not known were born then, `age` ago, or when the one before them was.
+    /// Sets the time of the publications whose age was not known, but not before that of the one before them.
     pub(super) fn date(&mut self, born: Tick, age: Duration, now: Instant) {
         let Some(Undated { count, lifetimes }) = self.undated.take().map(|undated| *undated) else { return };
         let from = self.entries.len() - count;
@@ -129,7 +129,7 @@ impl Ring {
         }
     }
 
-    /// Lets go of the oldest one. Returns what it cost: 0 if there is none.
+    /// Drops the oldest one. Returns the bytes that it cost: 0 if there is none.
     pub(super) fn pop(&mut self) -> usize {
         let Some(oldest) = self.entries.pop_front() else { return 0 };
         let len = oldest.end.wrapping_sub(self.begin) as usize;
@@ -204,28 +204,28 @@ impl Ring {
         index.checked_sub(1).map_or(0, end_of)..end_of(index)
     }
 
-    /// Whether the publication at `index` has come to an end of its own.
+    /// Whether the publication at `index` has expired by its own `expiration`.
     pub(super) fn has_ended(&self, index: usize, now: Instant) -> bool {
         let offset = self.entries[index].offset;
         let found = self.ends.binary_search_by_key(&offset, |(offset, _)| *offset);
         found.is_ok_and(|at| self.ends[at].1 <= now)
     }
 
-    /// The ends that some of them have of their own.
+    /// When publications in a range expire by their own `expiration`.
     pub(super) fn ends_of(&self, (first, last): (u64, u64)) -> impl Iterator<Item = Instant> {
         let from = self.ends.partition_point(|(offset, _)| *offset < first);
         self.ends.range(from..).take_while(move |(offset, _)| *offset <= last).map(|(_, end)| *end)
     }
 }
 
-/// Doubling would leave half of the memory of many topics unused.
+/// Grows the memory of a ring. Doubling would leave half of it unused in many topics.
 fn make_room<T>(ring: &mut VecDeque<T>, more: usize) {
     if ring.len() + more > ring.capacity() {
         ring.reserve_exact(more.max(ring.len() / 4));
     }
 }
 
-/// Gives memory back that a topic used in a busier time.
+/// Gives back memory that a topic used when it had more publications.
 fn give_back<T>(ring: &mut VecDeque<T>) {
     const WORTHWHILE: usize = 64;
     if ring.capacity() > WORTHWHILE && ring.len() < ring.capacity() / 4 {

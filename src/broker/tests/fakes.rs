@@ -1,4 +1,4 @@
-//! What the tests of this room begin with: shards that are mailboxes, and nobody behind them.
+//! Fake shards for the tests of the broker: mailboxes, and nobody behind them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
