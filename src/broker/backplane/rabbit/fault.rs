@@ -328,4 +328,40 @@ mod tests {
         assert!(is_final(said(AMQPSoftError::ACCESSREFUSED.into(), "ACCESS_REFUSED - no")));
         assert!(is_final(not_found("no exchange 'fanfare' in vhost '/'")));
     }
+
+    #[test]
+    fn only_a_queue_that_is_not_there_is_gone() {
+        let address = Address::parse(&"amqp://127.0.0.1:5672".into()).expect("a URL");
+        let consuming = |text: &str| {
+            let step = Step::Consume { queue: "orders".to_owned() };
+            RabbitMqFault::step(step, not_found(text), &address)
+        };
+        assert!(consuming("no queue 'orders' in vhost '/'").queue_is_gone());
+        assert!(!consuming("no queue 'other' in vhost '/'").queue_is_gone());
+        assert!(!consuming("queue 'orders' in vhost '/' process is stopped by supervisor").queue_is_gone());
+        let error = not_found("no queue 'orders' in vhost '/'");
+        assert!(!RabbitMqFault::step(Step::FindQueue, error, &address).queue_is_gone());
+        let (node, queue, exchange) = ("a".to_owned(), "orders".to_owned(), "fanfare".to_owned());
+        let missing = RabbitMqFault::from(FaultKind::QueueMissing { node, queue, exchange });
+        assert!(missing.queue_is_gone() && missing.is_final() && missing.is_refusal());
+    }
+
+    #[test]
+    fn who_may_not_declare_is_told_what_to_do() {
+        for (kind, text, remedy) in [
+            (AMQPSoftError::ACCESSREFUSED, "ACCESS_REFUSED - no", "set_permissions"),
+            (
+                AMQPSoftError::PRECONDITIONFAILED,
+                "PRECONDITION_FAILED - limit (1) is reached",
+                "raise the limit",
+            ),
+            (AMQPSoftError::PRECONDITIONFAILED, "PRECONDITION_FAILED - no", "declare it yourself"),
+        ] {
+            let (object, refusal) = (Object::Stream("s".to_owned()), said(kind.into(), text));
+            let fault = RabbitMqFault::from(FaultKind::Undeclared { node: "a".to_owned(), object, refusal });
+            let told = fault.to_string();
+            assert!(told.contains(remedy) && told.contains(text) && told.contains("stream `s`"), "{told}");
+            assert!(fault.is_final());
+        }
+    }
 }

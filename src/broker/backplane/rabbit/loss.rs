@@ -67,3 +67,38 @@ impl Loss {
         matches!(self, Self::Consumer(error) | Self::ConnectionFailed { error, .. } if is_unreadable(error))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lapin::protocol::AMQPHardError;
+
+    use super::super::reply::{not_found, said};
+    use super::*;
+
+    #[test]
+    fn a_queue_is_gone_that_rabbitmq_has_deleted_and_not_one_that_is_away() {
+        let away = "queue 'orders' in vhost '/' process is stopped by supervisor";
+        for (loss, is_gone) in [
+            (Loss::ConsumerEnded, true),
+            (Loss::Consumer(not_found("no queue 'orders' in vhost '/'")), true),
+            (Loss::Consumer(not_found(away)), false),
+            (Loss::ConnectionEnded(Role::Consuming), false),
+            (Loss::MissingDeliveries { before: 1, next: 3 }, false),
+        ] {
+            assert_eq!(loss.queue_is_gone(), is_gone, "{loss}");
+        }
+    }
+
+    #[test]
+    fn what_lapin_does_not_take_is_unreadable_on_whichever_connection() {
+        let failed = |text: &str| {
+            let error = said(AMQPHardError::FRAMEERROR.into(), text);
+            Loss::ConnectionFailed { role: Role::Publishing, error, queue_is_gone: false }
+        };
+        let loss = failed("frame too large: 131126 bytes");
+        assert!(loss.is_unreadable());
+        assert_eq!(loss.to_string(), "the publishing connection failed: frame too large: 131126 bytes");
+        assert!(!failed("FRAME_ERROR - type 2").is_unreadable());
+        assert!(!Loss::ConsumerEnded.is_unreadable());
+    }
+}
