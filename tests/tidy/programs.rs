@@ -4,11 +4,18 @@ use std::fs;
 
 use super::{Finding, paths_from_root, report, room_of, root, sources_below, words};
 
-/// `tests/run` runs the test programs that start a RabbitMQ with each version, and finds them by the names of these
-/// types. No other file of tests/support may start one for them.
+/// `tests/run` runs the test programs that start a RabbitMQ with each version, and finds them by the names of what starts
+/// one. No other file of tests/support may start one for them.
 #[test]
-fn a_test_program_that_starts_a_rabbitmq_names_its_type() {
-    for (name, users) in [("RabbitNode", &["harness.rs", "rabbitmq.rs"][..]), ("Harness", &["harness.rs"])] {
+fn a_test_program_that_starts_a_rabbitmq_names_what_does() {
+    let harness = &["harness.rs"][..];
+    let starters = [
+        ("RabbitNode", &["harness.rs", "rabbitmq.rs"][..]),
+        ("Harness", harness),
+        ("ProxiedVhost", harness),
+        ("start_two_nodes", harness),
+    ];
+    for (name, users) in starters {
         let mut naming: Vec<String> = sources_below("tests/support")
             .into_iter()
             .filter(|(_, source)| source.contains(name))
