@@ -15,7 +15,7 @@ const LINE_BYTES: usize = 100;
 
 /// A batch of one line.
 pub(crate) fn batch() -> Lines {
-    let bytes: Arc<[u8]> = format!("{}\n", "x".repeat(LINE_BYTES - 1)).into_bytes().into();
+    let bytes = Arc::new(format!("{}\n", "x".repeat(LINE_BYTES - 1)).into_bytes());
     Lines {
         bytes,
         count: 1,

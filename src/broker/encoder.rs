@@ -32,18 +32,18 @@ impl Encoder {
         stats: &BrokerStats,
     ) -> Lines {
         let bytes = match encoding {
-            Encoding::Json => &batch.bytes[..],
+            Encoding::Json => Arc::clone(&batch.bytes),
             Encoding::Deflated => {
                 let segment = self.deflater.segment(&batch.bytes, min_bytes);
                 stats.encodings.add(batch.lines.into());
                 stats.deflate_in.add(batch.bytes.len() as u64);
                 stats.deflate_out.add(segment.len() as u64);
-                segment
+                Arc::new(segment.to_vec())
             }
         };
         // Batches fit into frames, whose limit would have to be beyond 4 GB.
         let plain_bytes = u32::try_from(batch.bytes.len()).unwrap_or(u32::MAX);
         let (count, offset) = (batch.lines, batch.offset);
-        Lines { bytes: bytes.into(), count, plain_bytes, offset, keyed: keyed.cloned() }
+        Lines { bytes, count, plain_bytes, offset, keyed: keyed.cloned() }
     }
 }

@@ -197,6 +197,7 @@ impl Broker {
         let published = Published { topic: name, publication, epoch: None };
         let line = &mut self.encoder.line;
         line.clear();
+        line.reserve(Codec::Json.publication_len(&published));
         let data = Codec::Json.write_publication(line, &published);
         self.stats.encodings.add(1);
         let now = handling.now.monotonic;
@@ -224,9 +225,9 @@ impl Broker {
         let key = key.map(|key| self.encoder.keys.hash_one(key));
         let (tag, published) = (message.tag, message.published);
         let lanes = self.topics[topic].lanes();
-        let line = &self.encoder.line;
+        let line = &mut self.encoder.line;
         let arrival = Arrival { topic, lanes, line, key, tag, published, offset };
-        let begun = self.merge.add(&arrival, &rules(namespace), now);
+        let begun = self.merge.add(arrival, &rules(namespace), now);
         (0..begun).for_each(|_| self.acks.hold(tag));
     }
 

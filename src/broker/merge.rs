@@ -4,6 +4,7 @@
 //! Pure: time is an argument, nothing is sent, logged or counted here.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
@@ -25,12 +26,13 @@ pub(super) struct Rules {
 }
 
 /// A line that may wait.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Arrival<'a> {
     pub(super) topic: TopicId,
     /// Where there is somebody to wait for it.
     pub(super) lanes: Lanes,
-    pub(super) line: &'a [u8],
+    /// Taken if a batch begins with it, so that it is not copied. Empty then.
+    pub(super) line: &'a mut Vec<u8>,
     /// What it is the latest of, as a hash, where that matters to slow subscribers.
     pub(super) key: Option<u64>,
     /// The message it came in; they rise.
@@ -48,7 +50,7 @@ pub(super) struct Batch {
     /// To whom. In each of these lanes a batch has begun with `tag`.
     pub(super) lanes: Lanes,
     /// The lines one after the other, at most a frame's payload.
-    pub(super) bytes: Vec<u8>,
+    pub(super) bytes: Arc<Vec<u8>>,
     /// How many they are.
     pub(super) lines: u32,
     /// Those with a key.
@@ -112,7 +114,7 @@ impl Merge {
     }
 
     /// Takes a line, of at most `frame_bytes`. Returns how many new batches begin with it: at most one a lane.
-    pub(super) fn add(&mut self, arrival: &Arrival<'_>, rules: &Rules, now: Instant) -> usize {
+    pub(super) fn add(&mut self, mut arrival: Arrival<'_>, rules: &Rules, now: Instant) -> usize {
         let rhythm = arrival.lanes.are_several().then(|| {
             let rhythm = self.rhythms.entry(arrival.topic).or_insert_with(|| Rhythm::new(now));
             rhythm.line(rules.delay, now);
@@ -122,7 +124,8 @@ impl Merge {
             Some(rhythm) => rhythm.window_end(lane, rules.delay, now),
             None => now + rules.delay,
         };
-        let begun = arrival.lanes.iter().filter(|&lane| self.add_to(lane, arrival, rules, end(lane))).count();
+        let lanes = arrival.lanes;
+        let begun = lanes.iter().filter(|&lane| self.add_to(lane, &mut arrival, rules, end(lane))).count();
         if self.bytes > self.bytes_max {
             self.close_all();
         }
@@ -130,10 +133,10 @@ impl Merge {
     }
 
     /// Adds a line to the window of one lane. Returns whether one began with it, to end at `end`.
-    fn add_to(&mut self, lane: Lane, arrival: &Arrival<'_>, rules: &Rules, end: Instant) -> bool {
+    fn add_to(&mut self, lane: Lane, arrival: &mut Arrival<'_>, rules: &Rules, end: Instant) -> bool {
         let key = (arrival.topic, lane);
-        let frame_is_full =
-            |window: &Window| window.lines.bytes.len() + arrival.line.len() > self.frame_bytes;
+        let len = arrival.line.len();
+        let frame_is_full = |window: &Window| window.lines.bytes.len() + len > self.frame_bytes;
         if self.windows.get(&key).is_some_and(frame_is_full) {
             self.close(key);
         }
@@ -147,7 +150,7 @@ impl Merge {
         }
         window.lines.push(arrival);
         window.offsets.1 = arrival.offset;
-        self.bytes += arrival.line.len();
+        self.bytes += len;
         if window.is_complete(rules) {
             self.close(key);
         }
@@ -240,14 +243,28 @@ impl Window {
     fn into_batch(self, (topic, lane): Where) -> Batch {
         let Lines { bytes, count: lines, keyed, published } = self.lines;
         let lanes = Lanes::from_iter([lane]);
-        Batch { topic, lanes, bytes, lines, keyed, tag: self.tag, published, offset: self.offsets.1 }
+        Batch {
+            topic,
+            lanes,
+            bytes: Arc::new(bytes),
+            lines,
+            keyed,
+            tag: self.tag,
+            published,
+            offset: self.offsets.1,
+        }
     }
 }
 
 impl Lines {
-    fn push(&mut self, arrival: &Arrival<'_>) {
+    fn push(&mut self, arrival: &mut Arrival<'_>) {
         let from = self.bytes.len();
-        self.bytes.extend_from_slice(arrival.line);
+        // Other lanes want the line as well.
+        if self.bytes.is_empty() && !arrival.lanes.are_several() {
+            std::mem::swap(&mut self.bytes, arrival.line);
+        } else {
+            self.bytes.extend_from_slice(arrival.line);
+        }
         self.count += 1;
         self.published.extend(arrival.published);
         // A batch fits into a frame. Beyond 4 GB a line counts as one without a key.

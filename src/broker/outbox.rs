@@ -317,8 +317,13 @@ mod tests {
         let (senders, mut inboxes): (_, Vec<_>) = outlets.into_iter().unzip();
         let mut outbox = Outbox::new(senders, 1000);
         let large = || {
-            let lines =
-                Lines { bytes: vec![b'x'; 600].into(), count: 1, plain_bytes: 600, offset: 1, keyed: None };
+            let lines = Lines {
+                bytes: Arc::new(vec![b'x'; 600]),
+                count: 1,
+                plain_bytes: 600,
+                offset: 1,
+                keyed: None,
+            };
             Mail::Batch { topic: TopicSlot(0), lines }
         };
         let may_ask = |outbox: &Outbox| [0, 1].map(|shard| outbox.may_ask(Source::Shard(shard)));

@@ -142,7 +142,7 @@ impl KeyedLine {
 pub struct Lines {
     /// The lines one after the other, each closed by `\n` (JSON), or all of them as one segment
     /// ([`Encoding::Deflated`]).
-    pub bytes: Arc<[u8]>,
+    pub bytes: Arc<Vec<u8>>,
     /// How many lines there are, at least one.
     pub count: u32,
     /// Bytes of the lines before compression.

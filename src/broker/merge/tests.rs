@@ -23,10 +23,23 @@ fn topics(count: usize) -> Vec<TopicId> {
     names.map(attach).collect()
 }
 
-fn arrival<'a>(topic: TopicId, line: &'a str, key: Option<u64>, tag: u64) -> Arrival<'a> {
-    let lanes = Lanes::from_iter([Lane::FIRST]);
-    let published = Some(tag * 10);
-    Arrival { topic, lanes, line: line.as_bytes(), key, tag, published, offset: tag * 2 }
+/// An [`Arrival`] whose line can be had again.
+struct Arriving<'a> {
+    topic: TopicId,
+    lanes: Lanes,
+    line: &'a str,
+    key: Option<u64>,
+    tag: u64,
+}
+
+fn arrival(topic: TopicId, line: &str, key: Option<u64>, tag: u64) -> Arriving<'_> {
+    Arriving { topic, lanes: Lanes::from_iter([Lane::FIRST]), line, key, tag }
+}
+
+fn add(merge: &mut Merge, arriving: &Arriving<'_>, rules: &Rules, now: Instant) -> usize {
+    let &Arriving { topic, lanes, line, key, tag } = arriving;
+    let (line, published) = (&mut line.as_bytes().to_vec(), Some(tag * 10));
+    merge.add(Arrival { topic, lanes, line, key, tag, published, offset: tag * 2 }, rules, now)
 }
 
 fn shown(batches: &[Batch]) -> Vec<(&str, u32, u64)> {
@@ -37,9 +50,9 @@ fn shown(batches: &[Batch]) -> Vec<(&str, u32, u64)> {
 fn lines_of_one_turn_leave_together_and_in_order() {
     let (start, ids) = (Instant::now(), topics(2));
     let mut merge = Merge::new(100, 1000);
-    assert_eq!(merge.add(&arrival(ids[0], "a\n", None, 1), &AT_ONCE, start), 1);
-    assert_eq!(merge.add(&arrival(ids[1], "b\n", None, 2), &AT_ONCE, start), 1);
-    assert_eq!(merge.add(&arrival(ids[0], "c\n", None, 3), &AT_ONCE, start), 0);
+    assert_eq!(add(&mut merge, &arrival(ids[0], "a\n", None, 1), &AT_ONCE, start), 1);
+    assert_eq!(add(&mut merge, &arrival(ids[1], "b\n", None, 2), &AT_ONCE, start), 1);
+    assert_eq!(add(&mut merge, &arrival(ids[0], "c\n", None, 3), &AT_ONCE, start), 0);
     let batches = merge.take_ripe(start);
     assert_eq!(shown(&batches), [("a\nc\n", 2, 1), ("b\n", 1, 2)]);
     assert_eq!(batches[0].published, [10, 30]);
@@ -51,12 +64,12 @@ fn a_window_lasts_from_its_first_line_and_not_longer() {
     let (start, ids) = (Instant::now(), topics(1));
     let mut merge = Merge::new(100, 1000);
     let at = |milliseconds| start + Duration::from_millis(milliseconds);
-    merge.add(&arrival(ids[0], "a\n", None, 1), &SECOND, at(0));
-    merge.add(&arrival(ids[0], "b\n", None, 2), &SECOND, at(900));
+    add(&mut merge, &arrival(ids[0], "a\n", None, 1), &SECOND, at(0));
+    add(&mut merge, &arrival(ids[0], "b\n", None, 2), &SECOND, at(900));
     assert!(merge.take_ripe(at(999)).is_empty());
     assert_eq!(merge.next_deadline(), Some(at(1000)));
     assert_eq!(shown(&merge.take_ripe(at(1000))), [("a\nb\n", 2, 1)]);
-    merge.add(&arrival(ids[0], "c\n", None, 3), &SECOND, at(1000));
+    add(&mut merge, &arrival(ids[0], "c\n", None, 3), &SECOND, at(1000));
     assert_eq!(merge.next_deadline(), Some(at(2000)));
 }
 
@@ -73,14 +86,14 @@ fn each_limit_ends_a_window_early() {
     ] {
         let mut merge = Merge::new(frame, total);
         for (tag, line) in (1..).zip(["aaa\n", "bbb\n", "ccc\n", "ddd\n"]) {
-            merge.add(&arrival(ids[0], line, None, tag), &rules, start);
+            add(&mut merge, &arrival(ids[0], line, None, tag), &rules, start);
         }
         assert_eq!(shown(&merge.take_ripe(start)), expected, "{rules:?} {frame} {total}");
     }
     // Too much in total ends the windows of all topics.
     let mut merge = Merge::new(100, 7);
-    merge.add(&arrival(ids[1], "bbb\n", None, 1), &SECOND, start);
-    merge.add(&arrival(ids[0], "aaa\n", None, 2), &SECOND, start);
+    add(&mut merge, &arrival(ids[1], "bbb\n", None, 1), &SECOND, start);
+    add(&mut merge, &arrival(ids[0], "aaa\n", None, 2), &SECOND, start);
     assert_eq!(merge.take_ripe(start).len(), 2);
 }
 
@@ -92,14 +105,14 @@ fn a_batch_says_where_its_lines_of_each_key_are_and_has_them_all() {
     for (tag, (line, key)) in
         (1..).zip([("x1\n", Some(7)), ("y\n", Some(8)), ("--\n", None), ("x2\n", Some(7))])
     {
-        merge.add(&arrival(ids[0], line, key, tag), &SECOND, start);
+        add(&mut merge, &arrival(ids[0], line, key, tag), &SECOND, start);
     }
     let batches = merge.take_ripe(start + SECOND.delay);
     assert_eq!(shown(&batches), [("x1\ny\n--\nx2\n", 4, 1)]);
     let keyed = [(7, 0, 3), (8, 3, 5), (7, 8, 11)].map(|(key, from, to)| KeyedLine { key, from, to });
     assert_eq!(batches[0].keyed, keyed);
     // The next window begins anew.
-    merge.add(&arrival(ids[0], "x3\n", Some(7), 7), &SECOND, start);
+    add(&mut merge, &arrival(ids[0], "x3\n", Some(7), 7), &SECOND, start);
     let batches = merge.take_ripe(start + SECOND.delay);
     assert_eq!((shown(&batches), &batches[0].keyed[..]), (vec![("x3\n", 1, 7)], &keyed[..1]));
 }
@@ -108,8 +121,8 @@ fn a_batch_says_where_its_lines_of_each_key_are_and_has_them_all() {
 fn a_topic_that_is_gone_takes_its_window_along() {
     let (start, ids) = (Instant::now(), topics(2));
     let mut merge = Merge::new(100, 1000);
-    merge.add(&arrival(ids[0], "a\n", None, 4), &SECOND, start);
-    merge.add(&arrival(ids[1], "b\n", None, 5), &SECOND, start);
+    add(&mut merge, &arrival(ids[0], "a\n", None, 4), &SECOND, start);
+    add(&mut merge, &arrival(ids[1], "b\n", None, 5), &SECOND, start);
     assert_eq!(merge.forget(ids[0]).collect::<Vec<_>>(), [4]);
     assert_eq!(merge.forget(ids[0]).count(), 0);
     assert_eq!(merge.bytes(), 2);
@@ -127,20 +140,20 @@ fn lanes_wait_together_after_a_pause_and_then_each_to_its_own_moment() {
     let (start, ids) = (Instant::now(), topics(1));
     let mut merge = Merge::new(100, 1000);
     let at = |milliseconds| start + Duration::from_millis(milliseconds);
-    let arrival = |line, tag| Arrival { lanes: lanes(&[0, 2, 4]), ..arrival(ids[0], line, None, tag) };
-    assert_eq!(merge.add(&arrival("a\n", 1), &SECOND, at(0)), 3);
-    assert_eq!(merge.add(&arrival("b\n", 2), &SECOND, at(900)), 0);
+    let arrival = |line, tag| Arriving { lanes: lanes(&[0, 2, 4]), ..arrival(ids[0], line, None, tag) };
+    assert_eq!(add(&mut merge, &arrival("a\n", 1), &SECOND, at(0)), 3);
+    assert_eq!(add(&mut merge, &arrival("b\n", 2), &SECOND, at(900)), 0);
     assert_eq!((merge.bytes(), merge.next_deadline()), (12, Some(at(1000))));
     let batches = merge.take_ripe(at(1000));
     assert_eq!((shown(&batches), batches[0].lanes), (vec![("a\nb\n", 2, 1)], lanes(&[0, 2, 4])));
-    assert_eq!(merge.add(&arrival("c\n", 3), &SECOND, at(1100)), 3);
-    assert_eq!(merge.add(&arrival("d\n", 4), &SECOND, at(1300)), 0);
+    assert_eq!(add(&mut merge, &arrival("c\n", 3), &SECOND, at(1100)), 3);
+    assert_eq!(add(&mut merge, &arrival("d\n", 4), &SECOND, at(1300)), 0);
     // The third lane's windows end after two eighths of each second, the fifth's after four.
     for (ends, lane, line, next) in [(1250, 2, "e\n", 5), (1500, 4, "f\n", 6), (2000, 0, "g\n", 7)] {
         assert!(merge.take_ripe(at(ends - 1)).is_empty());
         let batches = merge.take_ripe(at(ends));
         assert_eq!((batches.len(), batches[0].lanes, batches[0].tag), (1, lanes(&[lane]), 3), "at {ends} ms");
-        assert_eq!(merge.add(&arrival(line, next), &SECOND, at(ends)), 1);
+        assert_eq!(add(&mut merge, &arrival(line, next), &SECOND, at(ends)), 1);
     }
     assert_eq!(merge.next_deadline(), Some(at(2250)));
     merge.close_all();
@@ -154,9 +167,9 @@ fn a_limit_ends_the_windows_of_all_lanes_at_once_and_they_share_a_batch() {
     let (start, ids) = (Instant::now(), topics(1));
     let mut merge = Merge::new(100, 1000);
     let rules = Rules { lines: 1, ..SECOND };
-    let arrival = Arrival { lanes: lanes(&[1, 7]), ..arrival(ids[0], "a\n", None, 1) };
+    let arrival = Arriving { lanes: lanes(&[1, 7]), ..arrival(ids[0], "a\n", None, 1) };
     // One message may name a topic twice: then both publications go to both lanes.
-    assert_eq!(merge.add(&arrival, &rules, start) + merge.add(&arrival, &rules, start), 4);
+    assert_eq!(add(&mut merge, &arrival, &rules, start) + add(&mut merge, &arrival, &rules, start), 4);
     let batches = merge.take_ripe(start);
     assert_eq!(batches.iter().map(|batch| batch.lanes.iter().count()).sum::<usize>(), 4);
     assert_eq!(shown(&batches), [("a\n", 1, 1), ("a\n", 1, 1)]);
@@ -167,9 +180,9 @@ fn who_comes_to_a_new_lane_gets_what_comes_after() {
     let (start, ids) = (Instant::now(), topics(1));
     let mut merge = Merge::new(100, 1000);
     let begin = |merge: &mut Merge| {
-        merge.add(&arrival(ids[0], "a\n", None, 1), &SECOND, start);
-        let second = Arrival { lanes: lanes(&[0, 3]), ..arrival(ids[0], "b\n", None, 2) };
-        assert_eq!(merge.add(&second, &SECOND, start), 1);
+        add(merge, &arrival(ids[0], "a\n", None, 1), &SECOND, start);
+        let second = Arriving { lanes: lanes(&[0, 3]), ..arrival(ids[0], "b\n", None, 2) };
+        assert_eq!(add(merge, &second, &SECOND, start), 1);
     };
     begin(&mut merge);
     assert_eq!(merge.forget(ids[0]).collect::<Vec<_>>(), [1, 2], "each lane holds a tag");
@@ -212,8 +225,8 @@ proptest! {
         for (tag, (topic, len, pause)) in (1..).zip(lines) {
             now += Duration::from_millis(pause);
             let line = format!("{}\n", char::from(b'a' + u8::try_from(tag % 26).unwrap()).to_string().repeat(len));
-            let arrival = Arrival { lanes: lanes_of[topic], ..arrival(ids[topic], &line, None, tag) };
-            begun += merge.add(&arrival, &rules, now);
+            let arrival = Arriving { lanes: lanes_of[topic], ..arrival(ids[topic], &line, None, tag) };
+            begun += add(&mut merge, &arrival, &rules, now);
             sent[topic].push_str(&line);
             prop_assert!(merge.bytes() <= total);
             collect(merge.take_ripe(now), &mut got);

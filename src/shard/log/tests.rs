@@ -18,7 +18,7 @@ fn log_of(position: u64, batches: &[&str]) -> Log {
 fn lines_of(batch: &str) -> Lines {
     let count = u32::try_from(batch.matches('\n').count()).unwrap();
     let plain_bytes = u32::try_from(batch.len()).unwrap();
-    Lines { bytes: batch.as_bytes().into(), count, plain_bytes, offset: 0, keyed: None }
+    Lines { bytes: Arc::new(batch.as_bytes().to_vec()), count, plain_bytes, offset: 0, keyed: None }
 }
 
 fn frame(log: &mut Log, span: &Span) -> Vec<u8> {
@@ -69,7 +69,13 @@ fn a_compressed_frame_is_marked_ends_before_its_tail_and_is_limited_by_what_come
     // Segments may also be larger than what they are made of.
     let mut stored = Log::new(0, Encoding::Deflated, Vec::new());
     for _ in 0..3 {
-        stored.append(&Lines { bytes: [0; 20].into(), count: 1, plain_bytes: 10, offset: 0, keyed: None });
+        stored.append(&Lines {
+            bytes: Arc::new(vec![0; 20]),
+            count: 1,
+            plain_bytes: 10,
+            offset: 0,
+            keyed: None,
+        });
     }
     assert_eq!(stored.span(0, 59).to, 40);
 }
@@ -165,8 +171,8 @@ impl Model {
             self.waiting.iter_mut().for_each(|one| one.may.push(number));
         }
         let bytes = match self.encoding {
-            Encoding::Json => plain.as_bytes().into(),
-            Encoding::Deflated => Deflater::default().segment(plain.as_bytes(), 0).into(),
+            Encoding::Json => plain.as_bytes().to_vec().into(),
+            Encoding::Deflated => Deflater::default().segment(plain.as_bytes(), 0).to_vec().into(),
         };
         let (count, plain_bytes) = (u32::try_from(keys.len()).unwrap(), u32::try_from(plain.len()).unwrap());
         let keyed = (!keyed.is_empty()).then(|| Arc::new(keyed));

@@ -2,6 +2,7 @@ use super::*;
 use crate::domain::encoding::Encoding;
 use crate::domain::mail::Lane;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 const PLAIN: Variant = Variant { encoding: Encoding::Json, lane: Lane::FIRST };
 
@@ -12,7 +13,7 @@ fn topic() -> Topic {
 
 fn lines(text: &str) -> Lines {
     let plain_bytes = u32::try_from(text.len()).unwrap();
-    Lines { bytes: text.as_bytes().into(), count: 1, plain_bytes, offset: 0, keyed: None }
+    Lines { bytes: Arc::new(text.as_bytes().to_vec()), count: 1, plain_bytes, offset: 0, keyed: None }
 }
 
 /// Plays every sequence of six operations on up to four subscribers and checks after each that the

@@ -63,7 +63,7 @@ impl World {
         for variant in VARIANTS {
             if let Some(&slot) = self.interest.get(&(topic.to_owned(), variant)) {
                 let bytes = match variant.encoding {
-                    Encoding::Json => bytes.as_slice().into(),
+                    Encoding::Json => bytes.clone().into(),
                     Encoding::Deflated => segment(&bytes).into(),
                 };
                 let (count, keyed) = (u32::try_from(count).expect("few"), keyed.clone());
