@@ -107,7 +107,7 @@ pub struct Setup {
     pub stats: Arc<ShardStats>,
 }
 
-/// One shard, whose clients' connections are such streams and transports.
+/// One shard. Its clients have connections of stream `S` and transport `T`.
 #[derive(Debug)]
 pub struct Shard<S, T> {
     identity: Identity,
@@ -129,7 +129,7 @@ pub struct Shard<S, T> {
     pacing: Pacing,
 }
 
-/// By what names others know a shard and its clients.
+/// The names by which a shard and its clients are known outside.
 #[derive(Clone, Copy, Debug)]
 struct Identity {
     node: NodeId,
@@ -146,7 +146,7 @@ struct Settings {
     namespaces: Arc<Namespaces>,
 }
 
-/// A shard's side of what connects it with the broker thread.
+/// A shard's connection with the broker thread: mail comes in, requests and reports go out.
 #[derive(Debug)]
 struct BrokerLink {
     mail: MailIntake,
@@ -240,27 +240,29 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     /// How long the loop may sleep before the next tick; `None`: until something happens.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
-        let work_left = self.broker.mail.has_more()
-            || self.delivery.has_work()
-            || self.input.turns.has_ready()
-            || !self.input.kept.without_room().is_empty()
-            || !self.clients.ended().is_empty();
-        if work_left {
+        if self.has_work() {
             return Some(Duration::ZERO);
         }
-        let retries =
-            self.broker.requests.has_pending() || self.broker.mail.has_surveys() || self.pacing.is_active();
-        let retry = retries.then_some(RETRY);
-        let waits =
-            self.broker.progress.as_ref().is_some_and(WriteProgress::is_behind) || self.answers.has_waiting();
-        let looks = waits.then_some(GRAIN);
+        let BrokerLink { mail, requests, progress } = &self.broker;
+        let retries = requests.has_pending() || mail.has_surveys() || self.pacing.is_active();
+        let checks = progress.as_ref().is_some_and(WriteProgress::is_behind) || self.answers.has_waiting();
         // A grain later, as the wheel knows the time to a grain.
         let faults =
             self.faults.due().map(|due| due.saturating_duration_since(self.timers.instant()) + GRAIN);
-        [self.timers.poll_timeout(), retry, looks, faults].into_iter().flatten().min()
+        let waits = [self.timers.poll_timeout(), retries.then_some(RETRY), checks.then_some(GRAIN), faults];
+        waits.into_iter().flatten().min()
     }
 
-    /// Its number.
+    /// Whether the next tick has work at once.
+    fn has_work(&self) -> bool {
+        self.broker.mail.has_more()
+            || self.delivery.has_work()
+            || self.input.turns.has_ready()
+            || !self.input.kept.without_room().is_empty()
+            || !self.clients.ended().is_empty()
+    }
+
+    /// The shard's number.
     #[must_use]
     pub fn id(&self) -> ShardId {
         self.identity.shard
