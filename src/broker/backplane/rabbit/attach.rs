@@ -240,7 +240,12 @@ impl Seek<'_> {
 
     /// Writes a marker without a claim.
     async fn mark(&self, nonce: u64) -> Result<(), RabbitMqFault> {
-        let pending = markers::publish_of(self.stream, &Marker { nonce, node: self.node, claim: None }, None);
+        let pending = markers::publish_of(
+            self.stream,
+            &Marker { nonce, node: self.node, claim: None },
+            None,
+            UnixTime::now(),
+        );
         let confirmed = timeout(CONFIRM_LIMIT, confirm(self.publisher, &pending)).await;
         confirmed
             .unwrap_or(Err(Unconfirmed::Late))

@@ -205,6 +205,7 @@ fn kept(properties: &BasicProperties) -> BasicProperties {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::clock::UnixTime;
     use crate::broker::backplane::rabbit::headers::TOPICS;
     use crate::broker::backplane::rabbit::message::{self, text};
     use lapin::message::Delivery;
@@ -223,7 +224,7 @@ mod tests {
     #[test]
     fn a_dead_letter_keeps_the_body_and_says_why() {
         let PendingPublish { exchange, routing_key, body, properties } =
-            dead("a", message::properties("1".into(), &["b".into()], None));
+            dead("a", message::properties("1".into(), &["b".into()], None, UnixTime::default()));
         assert_eq!((exchange.as_str(), routing_key.as_str(), &body[..]), ("fanfare.dead", "a", &b"1"[..]));
         let headers = properties.headers().clone().unwrap();
         assert!(text(&headers, REASON).unwrap().contains("byte 3"));
@@ -337,7 +338,7 @@ mod tests {
     #[test]
     fn the_names_of_many_topics_are_said_once() {
         let many: Vec<_> = (0..1000).map(|n| format!("topic-{n}").into()).collect();
-        let dead_letter = dead("topic-0", message::properties("1".into(), &many, None));
+        let dead_letter = dead("topic-0", message::properties("1".into(), &many, None, UnixTime::default()));
         let headers = dead_letter.properties.headers().clone().unwrap();
         assert!(text(&headers, TOPIC).unwrap().len() <= TEXT_BYTES_MAX);
         assert!(text(&headers, TOPICS).unwrap().ends_with("topic-999"));

@@ -13,6 +13,7 @@ use lapin::{Channel, Connection};
 use tokio::select;
 use tokio::time::timeout;
 
+use crate::base::clock::UnixTime;
 use crate::config::{Bindings, Config};
 
 use super::address::Address;
@@ -295,7 +296,7 @@ impl Link {
 
     /// Writes a marker into the stream. Whether it gets there shows when it is read.
     pub(super) fn mark(&mut self, marker: &Marker, settled: Option<u64>) {
-        self.publishes.send_marker(markers::publish_of(&self.source, marker, settled));
+        self.publishes.send_marker(markers::publish_of(&self.source, marker, settled, UnixTime::now()));
     }
 
     /// Reads the stream again from an offset on, besides what is new, a few bytes at a time; or no more.
@@ -352,7 +353,7 @@ impl Link {
             async |connection: &Connection| connection.close(SUCCESS, "the engine stops".into()).await;
         let publishing = async {
             if let Some((marker, settled)) = last_marker.filter(|_| !self.is_blocked) {
-                let pending = markers::publish_of(&self.source, &marker, Some(settled));
+                let pending = markers::publish_of(&self.source, &marker, Some(settled), UnixTime::now());
                 // Without it, some dead letters are sent twice.
                 let _ = confirm(self.publishes.channel(), &pending).await;
             }

@@ -26,16 +26,21 @@ const TIME: &str = "x-fanfare-time";
 const EPOCH_BYTES_MAX: usize = 64;
 
 /// The publish that writes a marker into the stream, and nowhere else: the default exchange routes by the
-/// queue's name. It says up to where the stream is settled, if its writer knows. Readers ignore headers of a marker that
-/// they do not know.
-pub(super) fn publish_of(stream: &ShortString, marker: &Marker, settled: Option<u64>) -> PendingPublish {
+/// queue's name. It says when it is written, and up to where the stream is settled, if its writer knows. Readers ignore
+/// headers of a marker that they do not know.
+pub(super) fn publish_of(
+    stream: &ShortString,
+    marker: &Marker,
+    settled: Option<u64>,
+    now: UnixTime,
+) -> PendingPublish {
     let mut headers = FieldTable::default();
     if let Some(settled) = settled.and_then(|settled| i64::try_from(settled).ok()) {
         headers.insert(SETTLED.into(), AMQPValue::LongLongInt(settled));
     }
     headers.insert(NONCE.into(), hexadecimal(marker.nonce));
     headers.insert(NODE.into(), hexadecimal(marker.node));
-    if let Ok(now) = i64::try_from(UnixTime::now().as_micros()) {
+    if let Ok(now) = i64::try_from(now.as_micros()) {
         headers.insert(TIME.into(), AMQPValue::LongLongInt(now));
     }
     if let Some(Claim { epoch, generation, origin }) = &marker.claim {
@@ -124,6 +129,8 @@ fn hexadecimal(number: u64) -> AMQPValue {
 mod tests {
     use super::*;
 
+    const NOW: UnixTime = UnixTime::from_micros(7);
+
     fn delivered(publish: PendingPublish) -> Delivery {
         let PendingPublish { exchange, routing_key, body, properties } = publish;
         let mut delivery = Delivery::mock(1, exchange, routing_key, false, body);
@@ -145,17 +152,17 @@ mod tests {
             claim("0a", 1, None),
             claim("0a", u32::MAX, Some(1 << 40)),
         ] {
-            assert_eq!(read(&delivered(publish_of(&stream, &marker, None))), Some(marker));
+            assert_eq!(read(&delivered(publish_of(&stream, &marker, None, NOW))), Some(marker));
         }
     }
 
     #[test]
     fn a_marker_says_what_is_settled() {
         for said in [None, Some(0), Some(1 << 40)] {
-            let delivery = delivered(publish_of(&"s".into(), &claim("0a", 0, None), said));
+            let delivery = delivered(publish_of(&"s".into(), &claim("0a", 0, None), said, NOW));
             assert_eq!((settled(&delivery), read(&delivery)), (said, Some(claim("0a", 0, None))));
         }
-        let mut nonsense = publish_of(&"s".into(), &claim("0a", 0, None), Some(1));
+        let mut nonsense = publish_of(&"s".into(), &claim("0a", 0, None), Some(1), NOW);
         let mut headers = nonsense.properties.headers().clone().unwrap();
         headers.insert(SETTLED.into(), AMQPValue::LongLongInt(-1));
         nonsense.properties = nonsense.properties.with_headers(headers);
@@ -206,7 +213,7 @@ mod tests {
             (claim("0a", 0, None), Some(("0a".to_owned(), 0, None))),
             (ping, None),
         ] {
-            let new = publish_of(&"s".into(), &marker, Some(5)).properties.headers().clone().unwrap();
+            let new = publish_of(&"s".into(), &marker, Some(5), NOW).properties.headers().clone().unwrap();
             assert_eq!(
                 earlier::read(&new),
                 Some((u64::MAX, 3, understood)),
@@ -218,10 +225,8 @@ mod tests {
     #[test]
     fn a_marker_says_when_it_was_written_and_one_that_does_not_is_one_as_well() {
         let marker = claim("0a", 0, None);
-        let before = UnixTime::now().as_micros();
-        let mut delivery = delivered(publish_of(&"fanfare".into(), &marker, None));
-        let said = time(&delivery);
-        assert!(said.is_some_and(|said| (before..=UnixTime::now().as_micros()).contains(&said)));
+        let mut delivery = delivered(publish_of(&"fanfare".into(), &marker, None, NOW));
+        assert_eq!(time(&delivery), Some(7));
         let mut older = FieldTable::default();
         let headers = delivery.properties.headers().clone().unwrap();
         for (name, value) in headers.inner().iter().filter(|(name, _)| name.as_str() != TIME) {
@@ -244,10 +249,10 @@ mod tests {
     fn what_is_no_marker_of_ours_is_none() {
         let stream = "fanfare".into();
         let marker = claim("0a", 0, Some(1));
-        let mut by_an_exchange = publish_of(&stream, &marker, None);
+        let mut by_an_exchange = publish_of(&stream, &marker, None, NOW);
         by_an_exchange.exchange = "fanfare".into();
         assert_eq!(read(&delivered(by_an_exchange)), None);
-        let mut bare = publish_of(&stream, &marker, None);
+        let mut bare = publish_of(&stream, &marker, None, NOW);
         bare.properties = BasicProperties::default();
         assert_eq!(read(&delivered(bare)), None);
     }
@@ -255,14 +260,15 @@ mod tests {
     #[test]
     fn an_epoch_that_could_not_be_sent_to_clients_is_no_claim() {
         for epoch in ["", "a b", "\"", &"x".repeat(65)] {
-            let marker = read(&delivered(publish_of(&"s".into(), &claim(epoch, 0, None), None))).unwrap();
+            let marker =
+                read(&delivered(publish_of(&"s".into(), &claim(epoch, 0, None), None, NOW))).unwrap();
             assert_eq!(marker.claim, None, "{epoch}");
         }
     }
 
     #[test]
     fn a_generation_that_makes_no_sense_is_no_claim() {
-        let first = delivered(publish_of(&"s".into(), &claim("0a", 0, None), None));
+        let first = delivered(publish_of(&"s".into(), &claim("0a", 0, None), None, NOW));
         assert_eq!(read(&first).and_then(|marker| marker.claim).map(|claim| claim.generation), Some(0));
         for generation in [
             AMQPValue::LongLongInt(-1),
@@ -270,7 +276,7 @@ mod tests {
             AMQPValue::LongLongInt(i64::MAX),
             AMQPValue::LongString("1".into()),
         ] {
-            let mut marker = publish_of(&"s".into(), &claim("0a", 1, None), None);
+            let mut marker = publish_of(&"s".into(), &claim("0a", 1, None), None, NOW);
             let mut headers = marker.properties.headers().clone().unwrap();
             headers.insert(GENERATION.into(), generation.clone());
             marker.properties = marker.properties.with_headers(headers);

@@ -194,10 +194,15 @@ pub(super) fn whole_number(value: &AMQPValue) -> Option<u64> {
 }
 
 /// The properties of a publish of our own: `id` tells it from all others, however often it is sent; `copies`
-/// are the topics beside the routing key, and `key` is what it is the latest of.
-pub(super) fn properties(id: ShortString, copies: &[TopicName], key: Option<&str>) -> BasicProperties {
+/// are the topics beside the routing key, `key` identifies the item that it updates, and `now` is when it is published.
+pub(super) fn properties(
+    id: ShortString,
+    copies: &[TopicName],
+    key: Option<&str>,
+    now: UnixTime,
+) -> BasicProperties {
     let mut headers = FieldTable::default();
-    if let Ok(now) = i64::try_from(UnixTime::now().as_micros()) {
+    if let Ok(now) = i64::try_from(now.as_micros()) {
         headers.insert(MICROSECONDS.into(), AMQPValue::LongLongInt(now));
     }
     if let Some(key) = key {
@@ -218,6 +223,8 @@ pub(super) fn properties(id: ShortString, copies: &[TopicName], key: Option<&str
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NOW: UnixTime = UnixTime::from_micros(1_700_000_000_123_456);
 
     fn delivery(routing_key: &str, properties: BasicProperties) -> Delivery {
         let mut delivery = Delivery::mock(7, "fanfare".into(), routing_key.into(), false, b"1".to_vec());
@@ -302,16 +309,16 @@ mod tests {
     #[test]
     fn several_topics_travel_as_one_message_and_are_found_again() {
         let topics: Vec<TopicName> = vec!["b".into(), "a".into(), "b".into()];
-        let message = receive(delivery("a", properties("1".into(), &topics, None)), None);
+        let message = receive(delivery("a", properties("1".into(), &topics, None, NOW)), None);
         assert_eq!(message.id.as_deref(), Some("1"));
         assert_eq!(message.topics, [Box::from("a"), Box::from("b")]);
         // As a stream gives it back.
-        let mut came = delivery("a", properties("1".into(), &topics, None));
+        let mut came = delivery("a", properties("1".into(), &topics, None, NOW));
         let mut kept = came.properties.headers().clone().unwrap();
         kept = headers(&[(TOPICS, kept.inner()[TOPICS].clone())]);
         came.properties = BasicProperties::default().with_headers(kept);
         assert_eq!(receive(came, None).topics, message.topics);
-        assert!(message.published.is_some_and(|published| published > 1_700_000_000_000_000));
+        assert_eq!(message.published, Some(NOW.as_micros()));
     }
 
     #[test]
@@ -412,7 +419,7 @@ mod tests {
             let properties = BasicProperties::default().with_headers(headers(&[(KEY, value)]));
             assert_eq!(receive(delivery("a", properties), None).key.as_deref(), key);
         }
-        let ours = properties("1".into(), &[], Some("k"));
+        let ours = properties("1".into(), &[], Some("k"), UnixTime::default());
         assert_eq!(receive(delivery("a", ours), None).key.as_deref(), Some("k"));
     }
 }

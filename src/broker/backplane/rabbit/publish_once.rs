@@ -10,6 +10,7 @@ use lapin::options::ConfirmSelectOptions;
 use lapin::types::ShortString;
 use tokio::select;
 
+use crate::base::clock::UnixTime;
 use crate::config::AmqpUrls;
 
 use super::address::{Address, Addresses};
@@ -104,7 +105,7 @@ pub fn publish_once(
         exchange: ShortString::try_new(exchange).map_err(|_| PublishError::ExchangeTooLong)?,
         routing_key: ShortString::try_new(topic).map_err(|_| PublishError::TopicTooLong)?,
         body: body.to_vec(),
-        properties: message::properties(Ids::new().next(), &[], key),
+        properties: message::properties(Ids::new().next(), &[], key, UnixTime::now()),
     };
     // One that does not answer must leave time for the others.
     let share = limit / u32::try_from(addresses.len()).unwrap_or(u32::MAX);

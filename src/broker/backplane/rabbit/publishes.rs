@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use lapin::types::ShortString;
 
+use crate::base::clock::UnixTime;
 use crate::base::log_limiter::RateLimits;
 use crate::broker::backplane::event::{Event, Message, Removal};
 use crate::broker::payload::Undeliverable;
@@ -269,7 +270,7 @@ impl Rabbit {
             exchange: self.config.amqp.exchange.as_str().into(),
             routing_key: ShortString::from(&**first),
             body: data.into_vec(),
-            properties: message::properties(id, copies, key.as_deref()),
+            properties: message::properties(id, copies, key.as_deref(), UnixTime::now()),
         };
         self.pending.publishes.add(Purpose::Publish(reply_to), pending, Instant::now());
         self.send_pending();

@@ -1,5 +1,6 @@
 use super::postponed::RETRY_AFTER;
 use super::*;
+use crate::base::clock::UnixTime;
 use crate::broker::backplane::rabbit::message;
 use crate::domain::codec::Codec;
 use crate::domain::mail::ClientKey;
@@ -65,7 +66,7 @@ impl Harness {
             exchange: "fanfare".into(),
             routing_key: first.into(),
             body: b"1".to_vec(),
-            properties: message::properties("id".into(), &copies, None),
+            properties: message::properties("id".into(), &copies, None, UnixTime::default()),
         };
         self.outgoing.add(Purpose::Publish(ReplyTo::control().0), pending, self.now);
     }

@@ -1,5 +1,6 @@
 use super::super::headers;
 use super::*;
+use crate::base::clock::UnixTime;
 use crate::config::Namespace;
 use lapin::BasicProperties;
 use lapin::types::AMQPValue;
@@ -38,7 +39,9 @@ impl Harness {
     }
 
     fn written(&mut self, marker: Option<&Marker>) -> Delivery {
-        let written = marker.map(|marker| markers::publish_of(&"fanfare".into(), marker, None).properties);
+        let written = marker.map(|marker| {
+            markers::publish_of(&"fanfare".into(), marker, None, UnixTime::default()).properties
+        });
         let properties = written.unwrap_or_default();
         let mut headers = properties.headers().clone().unwrap_or_default();
         headers.insert(headers::OFFSET.into(), AMQPValue::LongLongInt(self.offset));
