@@ -36,7 +36,7 @@ pub struct RequestSenders {
 
 /// The sender of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Source {
+pub(super) enum Requester {
     Shard(ShardId),
     Operators,
 }
@@ -84,30 +84,30 @@ impl Inlet {
         self.mailboxes.iter().map(Receiver::len).sum()
     }
 
-    /// Whether a request waits from a source that may ask.
-    pub(super) fn has(&self, may_ask: impl Fn(Source) -> bool) -> bool {
+    /// Whether a request waits from a requester that may ask.
+    pub(super) fn has(&self, may_ask: impl Fn(Requester) -> bool) -> bool {
         let mut all = self.mailboxes.iter().enumerate();
-        all.any(|(at, mailbox)| !mailbox.is_empty() && may_ask(self.source(at)))
+        all.any(|(at, mailbox)| !mailbox.is_empty() && may_ask(self.requester(at)))
     }
 
-    /// The next request from a source that may ask.
-    pub(super) fn take(&mut self, may_ask: impl Fn(Source) -> bool) -> Option<(Source, Request)> {
+    /// The next request from a requester that may ask.
+    pub(super) fn take(&mut self, may_ask: impl Fn(Requester) -> bool) -> Option<(Requester, Request)> {
         for _ in 0..self.mailboxes.len() {
             let at = self.next;
             self.next = (at + 1) % self.mailboxes.len();
-            let source = self.source(at);
-            if may_ask(source)
+            let requester = self.requester(at);
+            if may_ask(requester)
                 && let Some(request) = self.mailboxes[at].take()
             {
-                return Some((source, request));
+                return Some((requester, request));
             }
         }
         None
     }
 
-    fn source(&self, at: usize) -> Source {
+    fn requester(&self, at: usize) -> Requester {
         let is_last = at + 1 == self.mailboxes.len();
-        ShardId::try_from(at).ok().filter(|_| !is_last).map_or(Source::Operators, Source::Shard)
+        ShardId::try_from(at).ok().filter(|_| !is_last).map_or(Requester::Operators, Requester::Shard)
     }
 }
 
@@ -115,8 +115,8 @@ impl Inlet {
 mod tests {
     use super::*;
 
-    fn taken(inlet: &mut Inlet, may_ask: impl Fn(Source) -> bool) -> Vec<Source> {
-        std::iter::from_fn(|| inlet.take(&may_ask)).map(|(source, _)| source).collect()
+    fn taken(inlet: &mut Inlet, may_ask: impl Fn(Requester) -> bool) -> Vec<Requester> {
+        std::iter::from_fn(|| inlet.take(&may_ask)).map(|(requester, _)| requester).collect()
     }
 
     #[test]
@@ -129,11 +129,14 @@ mod tests {
         senders.shards[1].push(Request::Stop).unwrap();
         senders.operators.push(Request::Stop).unwrap();
         assert_eq!(inlet.len(), 5);
-        let [first, second] = [0, 1].map(Source::Shard);
-        assert!(inlet.has(|source| source == first) && inlet.has(|source| source == Source::Operators));
-        let all = taken(&mut inlet, |source| source != second);
-        assert_eq!(all, [first, Source::Operators, first, first]);
-        assert!(inlet.has(|_| true) && !inlet.has(|source| source != second));
+        let [first, second] = [0, 1].map(Requester::Shard);
+        assert!(
+            inlet.has(|requester| requester == first)
+                && inlet.has(|requester| requester == Requester::Operators)
+        );
+        let all = taken(&mut inlet, |requester| requester != second);
+        assert_eq!(all, [first, Requester::Operators, first, first]);
+        assert!(inlet.has(|_| true) && !inlet.has(|requester| requester != second));
         assert_eq!(taken(&mut inlet, |_| true), [second]);
     }
 

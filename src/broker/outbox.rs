@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use crate::base::mailbox::Sender;
 use crate::domain::mail::{Mail, ShardId};
 
-use super::inlet::Source;
+use super::inlet::Requester;
 
 /// Capacity for mails that a queue keeps when it is empty.
 const KEPT_CAPACITY: usize = 1024;
@@ -93,7 +93,7 @@ impl Outbox {
     }
 
     /// Counts a request that is about to be answered, if its answer has to wait behind other mail.
-    pub(super) fn count_request(&mut self, source: Source, recipients: Recipients) {
+    pub(super) fn count_request(&mut self, requester: Requester, recipients: Recipients) {
         let waits = match recipients {
             Recipients::Nobody => false,
             Recipients::Shard(shard) => {
@@ -101,26 +101,28 @@ impl Outbox {
             }
             Recipients::All => self.waiting > 0,
         };
-        let asked = match source {
-            Source::Shard(shard) => self.outlets.get_mut(usize::from(shard)).map(|outlet| &mut outlet.asked),
-            Source::Operators => Some(&mut self.asked_by_operators),
+        let asked = match requester {
+            Requester::Shard(shard) => {
+                self.outlets.get_mut(usize::from(shard)).map(|outlet| &mut outlet.asked)
+            }
+            Requester::Operators => Some(&mut self.asked_by_operators),
         };
         if let Some(asked) = asked {
             *asked += usize::from(waits);
         }
     }
 
-    /// Whether requests of a source are answered now.
+    /// Whether a requester is answered now.
     ///
-    /// While any mail waits, the number of requests whose answers have to wait too is limited for each source. So the
+    /// While any mail waits, the number of requests whose answers have to wait too is limited for each requester. So the
     /// waiting mail comes to an end however much is asked, and messages are taken again. Each shard has a share of the
     /// bytes, so that none takes the room of others; a single waiting mail may exceed it.
-    pub(super) fn may_ask(&self, source: Source) -> bool {
-        match source {
-            Source::Shard(shard) => self.outlets.get(usize::from(shard)).is_none_or(|outlet| {
+    pub(super) fn may_ask(&self, requester: Requester) -> bool {
+        match requester {
+            Requester::Shard(shard) => self.outlets.get(usize::from(shard)).is_none_or(|outlet| {
                 outlet.asked < ASKED_MAX && (outlet.bytes < self.share || outlet.waiting.len() < 2)
             }),
-            Source::Operators => self.asked_by_operators < ASKED_MAX,
+            Requester::Operators => self.asked_by_operators < ASKED_MAX,
         }
     }
 
@@ -277,17 +279,22 @@ mod tests {
         let outlets = [1, 1, 9].map(|room| mailbox(room, Box::new(Count(Arc::default()))));
         let (senders, mut inboxes): (_, Vec<_>) = outlets.into_iter().unzip();
         let mut outbox = Outbox::new(senders, 1000);
-        let sources =
-            [Source::Shard(0), Source::Shard(1), Source::Shard(2), Source::Shard(9), Source::Operators];
+        let requesters = [
+            Requester::Shard(0),
+            Requester::Shard(1),
+            Requester::Shard(2),
+            Requester::Shard(9),
+            Requester::Operators,
+        ];
         let ask = |outbox: &mut Outbox| {
-            for source in sources {
-                let recipients = match source {
-                    Source::Shard(shard) => Recipients::Shard(shard),
-                    Source::Operators => Recipients::All,
+            for requester in requesters {
+                let recipients = match requester {
+                    Requester::Shard(shard) => Recipients::Shard(shard),
+                    Requester::Operators => Recipients::All,
                 };
-                (0..ASKED_MAX).for_each(|_| outbox.count_request(source, recipients));
+                (0..ASKED_MAX).for_each(|_| outbox.count_request(requester, recipients));
             }
-            sources.map(|source| outbox.may_ask(source))
+            requesters.map(|requester| outbox.may_ask(requester))
         };
         assert_eq!(ask(&mut outbox), [true; 5]);
         (0..2).for_each(|slot| outbox.push(0, attached(slot)));
@@ -299,16 +306,16 @@ mod tests {
         outbox.close(1);
         assert_eq!((outbox.len(), ask(&mut outbox)), (0, [true; 5]));
         outbox.push(0, attached(2));
-        (0..ASKED_MAX).for_each(|_| outbox.count_request(Source::Shard(2), Recipients::Shard(0)));
+        (0..ASKED_MAX).for_each(|_| outbox.count_request(Requester::Shard(2), Recipients::Shard(0)));
         assert_eq!(
-            [0, 2].map(|shard| outbox.may_ask(Source::Shard(shard))),
+            [0, 2].map(|shard| outbox.may_ask(Requester::Shard(shard))),
             [true, false],
             "who asks counts"
         );
         // Nobody takes it any more.
         inboxes.remove(0);
         outbox.retry();
-        assert_eq!((outbox.len(), outbox.may_ask(Source::Shard(2)), outbox.shards()), (0, true, vec![2]));
+        assert_eq!((outbox.len(), outbox.may_ask(Requester::Shard(2)), outbox.shards()), (0, true, vec![2]));
     }
 
     #[test]
@@ -326,7 +333,7 @@ mod tests {
             };
             Mail::Batch { topic: TopicSlot(0), lines }
         };
-        let may_ask = |outbox: &Outbox| [0, 1].map(|shard| outbox.may_ask(Source::Shard(shard)));
+        let may_ask = |outbox: &Outbox| [0, 1].map(|shard| outbox.may_ask(Requester::Shard(shard)));
         (0..3).for_each(|_| outbox.push(0, large()));
         assert_eq!((outbox.bytes(), may_ask(&outbox)), (2 * large().weight(), [false, true]));
         inboxes[0].take();

@@ -19,7 +19,7 @@ use crate::domain::publication::{Publication, Publications};
 use crate::domain::reasons::ErrorCode;
 
 use super::history::{Mode, Query, RecoveryQuery, Unrecoverable};
-use super::inlet::Source;
+use super::inlet::Requester;
 use super::outbox::Recipients;
 use super::turn::{Broker, REQUESTS_PER_TURN};
 
@@ -110,7 +110,7 @@ impl Broker {
             }
             let Some(question) = self.next_caught_up() else { return };
             let shard = question.reply_to.shard;
-            self.outbox.count_request(Source::Shard(shard), Recipients::Shard(shard));
+            self.outbox.count_request(Requester::Shard(shard), Recipients::Shard(shard));
             if self.can_tell() || self.progress.is_read_back() && !self.is_ahead(&question) {
                 self.leave_for_later(Question::Recover(Box::new(question)), None);
             } else {
@@ -121,7 +121,7 @@ impl Broker {
 
     fn next_caught_up(&mut self) -> Option<Recover> {
         let (reached, outbox) = (self.progress.reached(), &self.outbox);
-        self.catch_up.next(reached, Instant::now(), |shard| outbox.may_ask(Source::Shard(shard)))
+        self.catch_up.next(reached, Instant::now(), |shard| outbox.may_ask(Requester::Shard(shard)))
     }
 
     /// When [`Self::answer_caught_up`] has something to do. `None` while no requests are taken: the outbox' retry wakes the
@@ -131,7 +131,7 @@ impl Broker {
             return None;
         }
         let (reached, now) = (self.progress.reached(), Instant::now());
-        self.catch_up.next_deadline(reached, now, |shard| self.outbox.may_ask(Source::Shard(shard)))
+        self.catch_up.next_deadline(reached, now, |shard| self.outbox.may_ask(Requester::Shard(shard)))
     }
 
     fn refuse_recovery(&mut self, question: Recover, budget: Budget) {

@@ -11,23 +11,23 @@ use crate::domain::reasons::{ErrorCode, UnsubscribeCode};
 
 use super::backplane::event::{Coming, Removal};
 use super::incoming::admissible;
-use super::inlet::Source;
+use super::inlet::Requester;
 use super::outbox::Recipients;
 use super::payload::Undeliverable;
 use super::topics::{Attachment, Full, Left};
 use super::turn::{Broker, REQUESTS_PER_TURN};
 
 /// The shards that get mail because of a request.
-fn recipients(source: Source, request: &Request) -> Recipients {
-    match (source, request) {
+fn recipients(requester: Requester, request: &Request) -> Recipients {
+    match (requester, request) {
         (_, Request::SurveyPart { .. } | Request::Stop | Request::Drained { .. }) => Recipients::Nobody,
-        (Source::Shard(shard), _) => Recipients::Shard(shard),
+        (Requester::Shard(shard), _) => Recipients::Shard(shard),
         (_, Request::Disconnect { shard, .. } | Request::Unsubscribe { client: Some((shard, _)), .. }) => {
             Recipients::Shard(*shard)
         }
         (_, Request::Unsubscribe { client: None, .. } | Request::Survey(_)) => Recipients::All,
         // The API's answer is no mail.
-        (Source::Operators, _) => Recipients::Nobody,
+        (Requester::Operators, _) => Recipients::Nobody,
     }
 }
 
@@ -37,10 +37,11 @@ impl Broker {
             if !self.takes_requests() {
                 return;
             }
-            let Some((source, request)) = self.inlet.take(|source| self.outbox.may_ask(source)) else {
+            let Some((requester, request)) = self.inlet.take(|requester| self.outbox.may_ask(requester))
+            else {
                 return;
             };
-            self.outbox.count_request(source, recipients(source, &request));
+            self.outbox.count_request(requester, recipients(requester, &request));
             self.request(request);
         }
     }

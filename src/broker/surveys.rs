@@ -12,14 +12,14 @@ type AnswerSender = mpsc::UnboundedSender<Result<TopicCounts, SurveyTimeout>>;
 /// Surveys that are not answered yet, by their ids.
 #[derive(Debug)]
 pub(super) struct Surveys {
-    open: DeadlineTable<u32, Survey>,
+    open: DeadlineTable<u32, OpenSurvey>,
     next: u32,
     /// How long the shards may take to answer one.
     limit: Duration,
 }
 
 #[derive(Debug)]
-struct Survey {
+struct OpenSurvey {
     answer: AnswerSender,
     /// Shards whose last part has not come.
     missing: usize,
@@ -36,7 +36,7 @@ impl Surveys {
         let id = self.next;
         self.next = self.next.wrapping_add(1);
         if shards > 0 {
-            self.open.insert(id, Survey { answer, missing: shards }, Some(now + self.limit));
+            self.open.insert(id, OpenSurvey { answer, missing: shards }, Some(now + self.limit));
         }
         id
     }

@@ -126,7 +126,7 @@ impl Broker {
     /// Sleeps until there is something to do. If it is an event, it is the first of the turn.
     async fn wait(&mut self) -> Option<Event> {
         self.inlet.rearm();
-        let may_ask = |source| self.outbox.may_ask(source);
+        let may_ask = |requester| self.outbox.may_ask(requester);
         if self.takes_requests() && self.inlet.has(may_ask) || self.acks.has_written() {
             return None;
         }

@@ -13,7 +13,7 @@ use clap::Args;
 use fanfare::broker::Inspection;
 use fanfare::config::host::{DescriptorLimit, available_cpus, cpus_problem};
 use fanfare::config::memory::Memory;
-use fanfare::config::tuning::{self, Rule, State, Sysctl};
+use fanfare::config::tuning::{self, Rule, SettingState, Sysctl};
 use fanfare::config::{AmqpUrl, Config, Loaded, grouped};
 
 use super::{ConfigurationFile, WRONG_CONFIGURATION, print, reachable};
@@ -230,7 +230,7 @@ fn descriptors(config: &Config) -> Finding {
 /// The kernel's settings; for each wrong one the command that sets it.
 fn kernel(wanted: &[Sysctl<'_>]) -> Vec<Finding> {
     let mut findings: Vec<Finding> = wanted.iter().filter_map(setting).collect();
-    let met = wanted.iter().filter(|setting| setting.state() == State::Met).count();
+    let met = wanted.iter().filter(|setting| setting.state() == SettingState::Met).count();
     findings.push(Finding::Good(format!("{met} of {} kernel settings are as wanted", wanted.len())));
     findings
 }
@@ -239,17 +239,17 @@ fn kernel(wanted: &[Sysctl<'_>]) -> Vec<Finding> {
 fn setting(setting: &Sysctl<'_>) -> Option<Finding> {
     let key = setting.key;
     match (setting.state(), setting.module) {
-        (State::Met, _) => None,
-        (State::Off(value), _) => {
+        (SettingState::Met, _) => None,
+        (SettingState::Off(value), _) => {
             let least = if setting.rule == Rule::AtLeast { "at least " } else { "" };
             let (wanted, remedy) = (setting.value, setting.remedy());
             Some(Finding::Advice(format!("{key} is {value}; wanted: {least}{wanted}: `{remedy}`")))
         }
-        (State::Absent, Some(module)) => {
+        (SettingState::Absent, Some(module)) => {
             Some(Finding::Good(format!("{key} is not needed: the module {module} is not loaded")))
         }
-        (State::Absent, None) => Some(Finding::Advice(format!("this kernel has no {key}"))),
-        (State::Unreadable(why), _) => Some(Finding::Advice(format!("{key} cannot be read: {why}"))),
+        (SettingState::Absent, None) => Some(Finding::Advice(format!("this kernel has no {key}"))),
+        (SettingState::Unreadable(why), _) => Some(Finding::Advice(format!("{key} cannot be read: {why}"))),
     }
 }
 

@@ -16,7 +16,7 @@ use toml::{Spanned, Table, Value};
 use super::keys::{Keys, PREFIX, Path, dotted};
 use super::service_links::is_service_link;
 use super::wrong;
-use super::{Config, Origin, Problem, Problems};
+use super::{Config, Problem, Problems, ValueOrigin};
 
 /// The variable of the environment that names the configuration file. It is not a key.
 pub const FILE_VARIABLE: &str = "FANFARE_CONFIG";
@@ -27,7 +27,7 @@ pub struct Loaded {
     /// The configuration. Relations between its values are not checked yet ([`Config::validate`]).
     pub config: Config,
     /// The place where each key that was set got its value, by the key's name: `limits.clients`.
-    pub origins: BTreeMap<String, Origin>,
+    pub origins: BTreeMap<String, ValueOrigin>,
     /// Variables of the environment that begin with `FANFARE_` and were ignored, because Kubernetes makes
     /// them from a Service whose name begins with `fanfare`.
     pub service_links: Vec<String>,
@@ -51,7 +51,7 @@ impl Loaded {
 struct Setting {
     path: Path,
     value: Value,
-    origin: Origin,
+    origin: ValueOrigin,
 }
 
 /// The defaults, replaced by `file` (TOML), replaced by those variables of `environment` that begin with
@@ -126,7 +126,7 @@ impl FileReader<'_> {
         }
     }
 
-    fn read_key(&mut self, path: Path, value: &Spanned<DeValue<'_>>, origin: Origin) {
+    fn read_key(&mut self, path: Path, value: &Spanned<DeValue<'_>>, origin: ValueOrigin) {
         let is_table = self.keys.find(&path).map(Value::is_table);
         match (is_table, value.get_ref()) {
             (None, _) => {
@@ -154,14 +154,14 @@ impl FileReader<'_> {
         }
     }
 
-    fn wrong(&mut self, path: &[String], value: String, expected: String, origin: Origin) {
+    fn wrong(&mut self, path: &[String], value: String, expected: String, origin: ValueOrigin) {
         self.problems.push(Problem::WrongValue { origin, key: dotted(path), value, expected });
     }
 
-    fn origin(&self, offset: usize) -> Origin {
+    fn origin(&self, offset: usize) -> ValueOrigin {
         let before = self.text.as_bytes().get(..offset).unwrap_or_default();
         let line = 1 + before.iter().filter(|&&byte| byte == b'\n').count();
-        Origin::File { path: self.file.to_owned(), line }
+        ValueOrigin::File { path: self.file.to_owned(), line }
     }
 }
 
@@ -194,7 +194,7 @@ fn from_environment(
 }
 
 fn from_variable(name: &str, text: OsString, keys: &Keys, namespaces: &[String]) -> Result<Setting, Problem> {
-    let origin = Origin::Environment(name.to_owned());
+    let origin = ValueOrigin::Environment(name.to_owned());
     let Some(path) = keys.of_variable(name, namespaces) else {
         let nearest = keys.nearest_variable(name);
         return Err(Problem::UnknownKey { origin, key: name.to_owned(), nearest });

@@ -42,7 +42,7 @@ pub use cpus::{CpuListError, parse_cpus};
 pub use interval::{Interval, IntervalError};
 pub use load::{FILE_VARIABLE, Loaded, load};
 pub use log::{Log, LogFormat};
-pub use problem::{Origin, Problem, Problems, grouped};
+pub use problem::{Problem, Problems, ValueOrigin, grouped};
 pub use relation::Relation;
 pub use secret::{AmqpUrl, AmqpUrlError, AmqpUrls, AmqpUrlsError, Secret};
 pub use validate::NAMESPACES_MAX;

@@ -22,7 +22,7 @@ pub enum Problem {
     #[error("{origin}: this is not TOML: {text}")]
     Syntax {
         /// Where in the file.
-        origin: Origin,
+        origin: ValueOrigin,
         /// What is wrong.
         text: String,
     },
@@ -30,7 +30,7 @@ pub enum Problem {
     #[error("{origin}: there is no key `{key}`; the nearest is `{nearest}`")]
     UnknownKey {
         /// Where it is set.
-        origin: Origin,
+        origin: ValueOrigin,
         /// The name, as written there.
         key: String,
         /// The most similar known name.
@@ -40,7 +40,7 @@ pub enum Problem {
     #[error("{origin}: `{key}` is {value}: expected {expected}")]
     WrongValue {
         /// Where it is set.
-        origin: Origin,
+        origin: ValueOrigin,
         /// The key.
         key: String,
         /// The value, masked if it is secret.
@@ -55,7 +55,7 @@ pub enum Problem {
 
 /// The place of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum ValueOrigin {
     /// A line of the configuration file.
     File {
         /// Which file.
@@ -67,7 +67,7 @@ pub enum Origin {
     Environment(String),
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for ValueOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File { path, line } => write!(f, "{}, line {line}", path.display()),

@@ -40,7 +40,7 @@ pub struct Sysctl<'a> {
 
 /// The state of one setting on a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum SettingState {
     /// As wanted.
     Met,
     /// Another value.
@@ -114,7 +114,7 @@ fn parse_rule(text: &str) -> Option<(Rule, Option<&str>)> {
 impl Sysctl<'_> {
     /// Its state on this host.
     #[must_use]
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> SettingState {
         self.state_below(Path::new("/proc/sys"))
     }
 
@@ -128,12 +128,12 @@ impl Sysctl<'_> {
         format!("{module}sysctl -w {}={}", self.key, self.value)
     }
 
-    fn state_below(&self, folder: &Path) -> State {
+    fn state_below(&self, folder: &Path) -> SettingState {
         match read(folder, self.key) {
-            Ok(value) if self.is_met_by(&value) => State::Met,
-            Ok(value) => State::Off(value),
-            Err(error) if error.kind() == ErrorKind::NotFound => State::Absent,
-            Err(error) => State::Unreadable(error.to_string()),
+            Ok(value) if self.is_met_by(&value) => SettingState::Met,
+            Ok(value) => SettingState::Off(value),
+            Err(error) if error.kind() == ErrorKind::NotFound => SettingState::Absent,
+            Err(error) => SettingState::Unreadable(error.to_string()),
         }
     }
 
@@ -204,16 +204,16 @@ mod tests {
         fs::write(folder.join("net/y"), "1\t2\n").unwrap();
         let setting = |key, value, rule| Sysctl { key, value, rule, module: None };
         for (setting, state) in [
-            (setting("net.x", "99", Rule::AtLeast), State::Met),
-            (setting("net.x", "101", Rule::AtLeast), State::Off("100".to_owned())),
-            (setting("net.x", "99", Rule::Exactly), State::Off("100".to_owned())),
-            (setting("net.y", "1 2", Rule::Exactly), State::Met),
-            (setting("net.z", "1", Rule::Exactly), State::Absent),
+            (setting("net.x", "99", Rule::AtLeast), SettingState::Met),
+            (setting("net.x", "101", Rule::AtLeast), SettingState::Off("100".to_owned())),
+            (setting("net.x", "99", Rule::Exactly), SettingState::Off("100".to_owned())),
+            (setting("net.y", "1 2", Rule::Exactly), SettingState::Met),
+            (setting("net.z", "1", Rule::Exactly), SettingState::Absent),
         ] {
             assert_eq!(setting.state_below(&folder), state, "{setting:?}");
         }
         let unreadable = setting("net", "1", Rule::Exactly).state_below(&folder);
-        assert!(matches!(unreadable, State::Unreadable(_)), "{unreadable:?}");
+        assert!(matches!(unreadable, SettingState::Unreadable(_)), "{unreadable:?}");
         fs::remove_dir_all(folder).unwrap();
     }
 

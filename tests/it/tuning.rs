@@ -8,7 +8,7 @@ use std::{fs, str};
 use crate::support::engine::{BINARY, clear_settings};
 use crate::support::process::TempDir;
 use fanfare::config::Config;
-use fanfare::config::tuning::{self, State, Sysctl};
+use fanfare::config::tuning::{self, SettingState, Sysctl};
 
 /// System calls that the engine makes besides those of every program, as seen by `strace -f`; without one of
 /// them it would not run, or not as fast.
@@ -87,7 +87,7 @@ fn every_setting_of_the_kernel_exists_or_names_its_module() {
     assert!(settings.len() > 5, "{settings:?}");
     for setting in &settings {
         let state = setting.state();
-        let exists = !matches!(state, State::Absent);
+        let exists = !matches!(state, SettingState::Absent);
         assert!(exists || setting.module.is_some(), "{} is not below /proc/sys: {state:?}", setting.key);
     }
     let keys: BTreeSet<&str> = settings.iter().map(|setting| setting.key).collect();
@@ -116,7 +116,7 @@ fn check_tells_what_the_same_file_would_change() {
     let output = run(&mut check);
     let report = text(&output.stdout);
     let settings = tuning::sysctls();
-    let off = settings.iter().filter(|setting| matches!(setting.state(), State::Off(_)));
+    let off = settings.iter().filter(|setting| matches!(setting.state(), SettingState::Off(_)));
     for setting in off.clone() {
         assert!(report.contains(&format!("`{}`", setting.remedy())), "{}: {report}", setting.key);
     }

@@ -10,10 +10,10 @@ use crate::domain::receipt::Receipt;
 
 /// What each shard was given and has not written.
 #[derive(Debug)]
-pub(super) struct WriteReceipts(Vec<Shard>);
+pub(super) struct WriteReceipts(Vec<ShardReceipts>);
 
 #[derive(Debug)]
-struct Shard {
+struct ShardReceipts {
     receipt: Receipt,
     /// Batches it was given since the start.
     given: u64,
@@ -24,7 +24,7 @@ struct Shard {
 impl WriteReceipts {
     /// One receipt for each shard, or none at all.
     pub(super) fn new(receipts: Vec<Receipt>) -> Self {
-        let shard = |receipt| Shard { receipt, given: 0, waiting: VecDeque::new() };
+        let shard = |receipt| ShardReceipts { receipt, given: 0, waiting: VecDeque::new() };
         Self(receipts.into_iter().map(shard).collect())
     }
 

@@ -32,11 +32,11 @@ pub(super) struct Ring {
     /// When publications with an `expiration` expire, by offset.
     ends: VecDeque<(u64, Instant)>,
     /// The newest publications, from the first whose age is not known.
-    undated: Option<Box<Undated>>,
+    undated: Option<Box<UndatedTail>>,
 }
 
 #[derive(Debug, Default)]
-struct Undated {
+struct UndatedTail {
     /// How many there are.
     count: usize,
     /// The ages at which they expire, by offset, of those with an `expiration` and an unknown age.
@@ -114,7 +114,9 @@ impl Ring {
 
     /// Sets the time of the publications whose age was not known, but not before that of the one before them.
     pub(super) fn date(&mut self, born: Tick, age: Duration, now: Instant) {
-        let Some(Undated { count, lifetimes }) = self.undated.take().map(|undated| *undated) else { return };
+        let Some(UndatedTail { count, lifetimes }) = self.undated.take().map(|undated| *undated) else {
+            return;
+        };
         let from = self.entries.len() - count;
         let before = from.checked_sub(1).map(|before| self.entries[before].born);
         let born = before.map_or(born, |before| before.max(born));

@@ -129,7 +129,7 @@ fn those_of_one_shard_do_not_wait_for_another() {
     // The first one's mail waits, and its clients have asked for as much as they may meanwhile.
     let full = || Mail::Survey { id: 0 };
     (0..101).for_each(|_| broker.outbox.push(0, full()));
-    (0..512).for_each(|_| broker.outbox.count_request(Source::Shard(0), Recipients::Shard(0)));
+    (0..512).for_each(|_| broker.outbox.count_request(Requester::Shard(0), Recipients::Shard(0)));
     broker.progress.read(Some(6));
     broker.answer_caught_up();
     let asked: Vec<_> = std::iter::from_fn(|| mail[1].take())

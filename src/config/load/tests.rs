@@ -71,8 +71,8 @@ fn the_environment_goes_over_the_file_and_the_file_over_the_defaults() {
     let chat = &config.namespaces["Chat"];
     assert_eq!((chat.slow, chat.max_delay), (SlowPolicy::Skip, Interval::from_secs(1)));
     assert_eq!(config.namespaces["news"].binary, BinaryPayloads::Base64);
-    assert_eq!(origins["server.shards"], Origin::Environment("FANFARE_SERVER_SHARDS".to_owned()));
-    assert!(matches!(&origins["limits.clients"], Origin::File { line: 1, .. }));
+    assert_eq!(origins["server.shards"], ValueOrigin::Environment("FANFARE_SERVER_SHARDS".to_owned()));
+    assert!(matches!(&origins["limits.clients"], ValueOrigin::File { line: 1, .. }));
     assert_eq!(origins.len(), 11, "{origins:?}");
 }
 

@@ -34,7 +34,7 @@ use tokio::time::timeout;
 use crate::base::clock::UnixTime;
 
 use super::address::Address;
-use super::fault::{FaultKind, RabbitMqFault, Step};
+use super::fault::{FaultKind, RabbitMqFault, SetupStep};
 use super::lineage::{Anchor, Marker};
 use super::markers;
 use super::publisher::confirm;
@@ -221,13 +221,13 @@ impl Seek<'_> {
                 Some(offset) => Ok((offset, delivery)),
                 None => Err(FaultKind::NoOffset { node: node() }.into()),
             },
-            Some(Err(error)) => Err(RabbitMqFault::step(Step::ReadStream, error, self.address)),
+            Some(Err(error)) => Err(RabbitMqFault::step(SetupStep::ReadStream, error, self.address)),
             None => Err(FaultKind::StreamDeleted { node: node() }.into()),
         }
     }
 
     async fn consume(&self, from: AMQPValue, prefetch: u16) -> Result<StreamConsumer, RabbitMqFault> {
-        let fault = |error| RabbitMqFault::step(Step::ReadStream, error, self.address);
+        let fault = |error| RabbitMqFault::step(SetupStep::ReadStream, error, self.address);
         let channel = self.connection.create_channel().await.map_err(fault)?;
         // RabbitMQ refuses consumers of streams without it.
         channel.basic_qos(prefetch, BasicQosOptions::default()).await.map_err(fault)?;

@@ -81,10 +81,10 @@ pub(super) enum FaultKind {
     /// Something is not there, and RabbitMQ refused its declaration. RabbitMQ's last word, that it is not there, would hide
     /// the reason.
     #[error(
-        "RabbitMQ at {node}: {object} is not there, and RabbitMQ refuses to declare it ({}): {}",
+        "RabbitMQ at {node}: {declaration} is not there, and RabbitMQ refuses to declare it ({}): {}",
         reply_text(.refusal), remedy(.refusal)
     )]
-    Undeclared { node: String, object: Object, refusal: lapin::Error },
+    Undeclared { node: String, declaration: Declaration, refusal: lapin::Error },
     #[error(
         "the queue `{queue}` (amqp.queue) is not there on {node}: create it and bind it to the exchange `{exchange}`, or \
          leave amqp.queue empty for a queue of the engine's own"
@@ -108,7 +108,7 @@ pub(super) enum FaultKind {
     )]
     QueueIsStream { node: String, queue: String },
     #[error("RabbitMQ at {node}: {step}: {}", reply_text(.error))]
-    Step { node: String, step: Step, error: lapin::Error },
+    SetupFailed { node: String, step: SetupStep, error: lapin::Error },
     #[error("RabbitMQ at {node}: a message of the stream came without its offset")]
     NoOffset { node: String },
     #[error("RabbitMQ at {node}: the stream was deleted while it was being opened")]
@@ -121,7 +121,7 @@ pub(super) enum FaultKind {
 
 /// A step of making a link, or of looking at a node, that has no words of its own for its failure.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Step {
+pub(super) enum SetupStep {
     #[error("no channel could be opened")]
     OpenChannel,
     #[error("no channel for publishes could be opened")]
@@ -152,7 +152,7 @@ pub(super) enum Step {
 
 /// Something of RabbitMQ's that has to be declared.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Object {
+pub(super) enum Declaration {
     #[error("the exchange `{0}`")]
     Exchange(String),
     #[error("the stream `{0}` (amqp.stream)")]
@@ -186,15 +186,15 @@ impl RabbitMqFault {
     }
 
     /// A step did not work out.
-    pub(super) fn step(step: Step, error: lapin::Error, node: &dyn Display) -> Self {
-        FaultKind::Step { node: node.to_string(), step, error }.into()
+    pub(super) fn step(step: SetupStep, error: lapin::Error, node: &dyn Display) -> Self {
+        FaultKind::SetupFailed { node: node.to_string(), step, error }.into()
     }
 
     /// Whether trying again without changing something is useless. At the start that ends the engine; later it is tried
     /// again nevertheless.
     pub(super) fn is_final(&self) -> bool {
         match &*self.0 {
-            FaultKind::Step { error, .. } => error.is_amqp_error() && !may_pass(error),
+            FaultKind::SetupFailed { error, .. } => error.is_amqp_error() && !may_pass(error),
             FaultKind::Url(_)
             | FaultKind::UnreadableUrl
             | FaultKind::NoUrl
@@ -231,14 +231,16 @@ impl RabbitMqFault {
     pub(super) fn queue_is_gone(&self) -> bool {
         match &*self.0 {
             FaultKind::QueueMissing { .. } => true,
-            FaultKind::Step { step: Step::Consume { queue }, error, .. } => is_missing_queue(error, queue),
+            FaultKind::SetupFailed { step: SetupStep::Consume { queue }, error, .. } => {
+                is_missing_queue(error, queue)
+            }
             _ => false,
         }
     }
 
     /// Whether lapin could not read what RabbitMQ sent, or did not take it.
     pub(super) fn is_unreadable(&self) -> bool {
-        matches!(&*self.0, FaultKind::Step { error, .. } if is_unreadable(error))
+        matches!(&*self.0, FaultKind::SetupFailed { error, .. } if is_unreadable(error))
     }
 }
 
@@ -306,7 +308,7 @@ mod tests {
     fn what_may_pass_does_not_end_the_engine_at_its_start() {
         let address = Address::parse(&"amqp://127.0.0.1:5672".into()).expect("a URL");
         let is_final = |error: lapin::Error| {
-            let fault = RabbitMqFault::step(Step::OpenChannel, error, &address);
+            let fault = RabbitMqFault::step(SetupStep::OpenChannel, error, &address);
             assert_eq!(fault.is_refusal(), fault.is_final(), "{fault}");
             fault.is_final()
         };
@@ -333,14 +335,14 @@ mod tests {
     fn only_a_queue_that_is_not_there_is_gone() {
         let address = Address::parse(&"amqp://127.0.0.1:5672".into()).expect("a URL");
         let consuming = |text: &str| {
-            let step = Step::Consume { queue: "orders".to_owned() };
+            let step = SetupStep::Consume { queue: "orders".to_owned() };
             RabbitMqFault::step(step, not_found(text), &address)
         };
         assert!(consuming("no queue 'orders' in vhost '/'").queue_is_gone());
         assert!(!consuming("no queue 'other' in vhost '/'").queue_is_gone());
         assert!(!consuming("queue 'orders' in vhost '/' process is stopped by supervisor").queue_is_gone());
         let error = not_found("no queue 'orders' in vhost '/'");
-        assert!(!RabbitMqFault::step(Step::FindQueue, error, &address).queue_is_gone());
+        assert!(!RabbitMqFault::step(SetupStep::FindQueue, error, &address).queue_is_gone());
         let (node, queue, exchange) = ("a".to_owned(), "orders".to_owned(), "fanfare".to_owned());
         let missing = RabbitMqFault::from(FaultKind::QueueMissing { node, queue, exchange });
         assert!(missing.queue_is_gone() && missing.is_final() && missing.is_refusal());
@@ -357,8 +359,9 @@ mod tests {
             ),
             (AMQPSoftError::PRECONDITIONFAILED, "PRECONDITION_FAILED - no", "declare it yourself"),
         ] {
-            let (object, refusal) = (Object::Stream("s".to_owned()), said(kind.into(), text));
-            let fault = RabbitMqFault::from(FaultKind::Undeclared { node: "a".to_owned(), object, refusal });
+            let (declaration, refusal) = (Declaration::Stream("s".to_owned()), said(kind.into(), text));
+            let fault =
+                RabbitMqFault::from(FaultKind::Undeclared { node: "a".to_owned(), declaration, refusal });
             let told = fault.to_string();
             assert!(told.contains(remedy) && told.contains(text) && told.contains("stream `s`"), "{told}");
             assert!(fault.is_final());

@@ -12,7 +12,7 @@ use crate::config::{Amqp, AmqpUrl, Config, Source};
 
 use super::address::Address;
 use super::connect::connect;
-use super::fault::{FaultKind, RabbitMqFault, Step};
+use super::fault::{FaultKind, RabbitMqFault, SetupStep};
 use super::reply::{is_forbidden, is_missing, is_missing_queue, reply_text};
 use super::topology::Topology;
 use super::wrong_peer;
@@ -130,7 +130,7 @@ impl Look<'_> {
         match channel.exchange_declare(name.into(), kind, options, FieldTable::default()).await {
             Ok(()) => Ok(true),
             Err(error) if is_missing(&error) => Ok(false),
-            Err(error) => Err(RabbitMqFault::step(Step::FindExchange, error, self.0.address)),
+            Err(error) => Err(RabbitMqFault::step(SetupStep::FindExchange, error, self.0.address)),
         }
     }
 
@@ -141,7 +141,7 @@ impl Look<'_> {
         match channel.queue_declare(name.into(), options, FieldTable::default()).await {
             Ok(_) => Ok(true),
             Err(error) if is_missing(&error) => Ok(!is_missing_queue(&error, name)),
-            Err(error) => Err(RabbitMqFault::step(Step::FindQueue, error, self.0.address)),
+            Err(error) => Err(RabbitMqFault::step(SetupStep::FindQueue, error, self.0.address)),
         }
     }
 }

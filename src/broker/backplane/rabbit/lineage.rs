@@ -75,7 +75,7 @@ pub(super) struct Role {
 
 /// What a marker changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Finding {
+pub(super) enum MarkerEffect {
     /// Nothing.
     Nothing,
     /// All that was there at the start has been read, and no epoch was found that holds: one has to be proposed.
@@ -242,9 +242,9 @@ impl Lineage {
     }
 
     /// Takes note of a marker. If it shows that the stream was rewound, the lineage [is blank](Self::is_blank).
-    pub(super) fn marker(&mut self, offset: u64, marker: &Marker) -> Finding {
+    pub(super) fn marker(&mut self, offset: u64, marker: &Marker) -> MarkerEffect {
         if !self.advance(offset, None) {
-            return Finding::Nothing;
+            return MarkerEffect::Nothing;
         }
         self.anchor = Some(Anchor { offset, nonce: marker.nonce });
         self.tail = Checksum::default();
@@ -258,15 +258,15 @@ impl Lineage {
             self.stage = ReadStage::WithoutEpoch;
         }
         match (self.stage, self.epoch_that_holds()) {
-            (ReadStage::WithoutEpoch, None) if has_arrived => Finding::NoEpoch,
+            (ReadStage::WithoutEpoch, None) if has_arrived => MarkerEffect::NoEpoch,
             (ReadStage::WithoutEpoch, Some(epoch)) => {
                 self.stage = ReadStage::Live;
                 self.over = None;
-                Finding::CaughtUp(epoch)
+                MarkerEffect::CaughtUp(epoch)
             }
-            (ReadStage::Live, Some(epoch)) if verdict == Verdict::Wins => Finding::Renamed(epoch),
-            (ReadStage::Live, _) if verdict == Verdict::Loses && was_dead_letterer => Finding::Contested,
-            _ => Finding::Nothing,
+            (ReadStage::Live, Some(epoch)) if verdict == Verdict::Wins => MarkerEffect::Renamed(epoch),
+            (ReadStage::Live, _) if verdict == Verdict::Loses && was_dead_letterer => MarkerEffect::Contested,
+            _ => MarkerEffect::Nothing,
         }
     }
 

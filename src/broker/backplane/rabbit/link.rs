@@ -22,7 +22,7 @@ use super::binder::{Binder, BinderEvent};
 use super::bindings::Order;
 use super::connect::connect;
 use super::consumer::{RollingConsumer, Taken};
-use super::fault::{FaultKind, RabbitMqFault, Step};
+use super::fault::{FaultKind, RabbitMqFault, SetupStep};
 use super::leaving::{CLOSE_LIMIT, Leaving, SUCCESS, give_up};
 use super::lineage::Marker;
 use super::loss::{Loss, Role};
@@ -131,26 +131,27 @@ impl Link {
     ) -> Result<Self, RabbitMqFault> {
         let fault = |step| move |error| RabbitMqFault::step(step, error, address);
         let amqp = &config.amqp;
-        let channel = consuming.create_channel().await.map_err(fault(Step::OpenChannel))?;
+        let channel = consuming.create_channel().await.map_err(fault(SetupStep::OpenChannel))?;
         let ConsumeSource { name: queue, kind, notices } =
             topology::prepare(&consuming, &channel, amqp, address).await?;
         let watch = match notices {
             Some(notices) => Some(Watch::begin(&consuming, queue.clone(), notices).await),
             None => None,
         };
-        let watch = watch.transpose().map_err(fault(Step::WatchQueue))?;
+        let watch = watch.transpose().map_err(fault(SetupStep::WatchQueue))?;
         let binder = match amqp.bindings {
             Bindings::Dynamic => Some(Binder::open(&consuming, queue.clone(), &amqp.exchange).await),
             Bindings::Patterns(_) => None,
         };
-        let binder = binder.transpose().map_err(fault(Step::OpenChannel))?;
+        let binder = binder.transpose().map_err(fault(SetupStep::OpenChannel))?;
         let open = |traffic| {
             let topology = (Arc::clone(config), Arc::clone(address));
             let topology = (traffic == Traffic::DeadLetters).then_some(topology);
             Publisher::open(&publishing, traffic, topology)
         };
-        let publishes = open(Traffic::Publishes).await.map_err(fault(Step::OpenPublishChannel))?;
-        let dead_letters = open(Traffic::DeadLetters).await.map_err(fault(Step::OpenDeadLetterChannel))?;
+        let publishes = open(Traffic::Publishes).await.map_err(fault(SetupStep::OpenPublishChannel))?;
+        let dead_letters =
+            open(Traffic::DeadLetters).await.map_err(fault(SetupStep::OpenDeadLetterChannel))?;
         let prefetch = Prefetch::new(amqp.prefetch, amqp.prefetch_bytes);
         let (StreamConsumer { channel, consumer }, start) = match resume_point {
             Some(ResumePoint { anchor, reach, node }) => {
@@ -162,11 +163,11 @@ impl Link {
             }
             None => {
                 let limited = channel.basic_qos(prefetch.current(), BasicQosOptions::default());
-                limited.await.map_err(fault(Step::LimitPrefetch))?;
+                limited.await.map_err(fault(SetupStep::LimitPrefetch))?;
                 let options = BasicConsumeOptions::default();
                 let arguments = kind.consumer_arguments();
                 let consumer = channel.basic_consume(queue.clone(), "".into(), options, arguments);
-                let consume = Step::Consume { queue: queue.to_string() };
+                let consume = SetupStep::Consume { queue: queue.to_string() };
                 let consumer = consumer.await.map_err(fault(consume))?;
                 (StreamConsumer { channel, consumer }, None)
             }

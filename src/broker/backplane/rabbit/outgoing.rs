@@ -19,11 +19,11 @@
 //! RabbitMQ refuses a publish for good (no permission, a property that it does not accept) by closing the channel. It does
 //! not say which publish it meant. It looks at publishes in order and at once, so it meant one of those that it has said
 //! nothing of. If there was only one, that one has failed. Otherwise all of them are suspects. While there are suspects,
-//! publishes leave one at a time, and RabbitMQ is asked after each whether it has taken it ([`Outcome::Taken`]). A publish
+//! publishes leave one at a time, and RabbitMQ is asked after each whether it has taken it ([`ConfirmOutcome::Taken`]). A publish
 //! that was taken is no longer a suspect, though it may be confirmed much later or never. So the refused one is found over
 //! the next channel, and costs the others a round trip each. Publishes and dead letters have a channel and an [`Outgoing`]
 //! each, so that neither waits for the other. What would make RabbitMQ close the whole connection is not sent
-//! ([`Outcome::TooLarge`]).
+//! ([`ConfirmOutcome::TooLarge`]).
 //!
 //! # Time limits
 //!
@@ -51,7 +51,7 @@ use crate::broker::shares::{Sender, Shares};
 use super::headers::COPIES;
 use super::message_cost;
 use super::pending_publish::PendingPublish;
-use super::publisher::{Outcome, Report};
+use super::publisher::{ConfirmOutcome, Report};
 use super::turns::Turns;
 use super::unconfirmed::Unconfirmed;
 
@@ -260,12 +260,16 @@ impl Outgoing {
         let mut others = Vec::new();
         let mut settled = None;
         match (outcome, since) {
-            (Outcome::Taken, Some(since)) => self.set_stage(number, PublishStage::Taken { since }),
-            (Outcome::Stored, Some(since)) => settled = self.is_stored(number, since, now),
-            (Outcome::NotStored, Some(since)) => others = self.is_not_stored(number, since, false, now),
-            (Outcome::Unroutable, Some(since)) => others = self.is_not_stored(number, since, true, now),
-            (Outcome::TooLarge, Some(_)) => settled = self.is_too_large(number, now),
-            (Outcome::Taken, None) if stage.is_some_and(PublishStage::is_failed) => {
+            (ConfirmOutcome::Taken, Some(since)) => self.set_stage(number, PublishStage::Taken { since }),
+            (ConfirmOutcome::Stored, Some(since)) => settled = self.is_stored(number, since, now),
+            (ConfirmOutcome::NotStored, Some(since)) => {
+                others = self.is_not_stored(number, since, false, now)
+            }
+            (ConfirmOutcome::Unroutable, Some(since)) => {
+                others = self.is_not_stored(number, since, true, now)
+            }
+            (ConfirmOutcome::TooLarge, Some(_)) => settled = self.is_too_large(number, now),
+            (ConfirmOutcome::Taken, None) if stage.is_some_and(PublishStage::is_failed) => {
                 self.set_stage(number, PublishStage::Failed { is_taken: true });
             }
             (_, None) if stage.is_some_and(PublishStage::is_failed) => drop(self.remove(number)),

@@ -15,7 +15,7 @@ use crate::config::AmqpUrls;
 
 use super::address::{Address, Addresses};
 use super::connect::connect;
-use super::fault::{RabbitMqFault, Step};
+use super::fault::{RabbitMqFault, SetupStep};
 use super::ids::Ids;
 use super::pending_publish::PendingPublish;
 use super::publisher::confirm;
@@ -147,7 +147,7 @@ async fn publish(
         }
         future::pending::<()>().await;
     };
-    let fault = |error| RabbitMqFault::step(Step::OpenChannel, error, address);
+    let fault = |error| RabbitMqFault::step(SetupStep::OpenChannel, error, address);
     let channel = connection.create_channel().await.map_err(fault)?;
     channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(fault)?;
     let confirmed = select! {

@@ -38,12 +38,12 @@ const OPEN_LIMIT: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub(super) struct Report {
     pub(super) number: u64,
-    pub(super) outcome: Outcome,
+    pub(super) outcome: ConfirmOutcome,
 }
 
 /// What became of a publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum ConfirmOutcome {
     /// It is confirmed.
     Stored,
     /// RabbitMQ could not store it.
@@ -197,7 +197,7 @@ impl Publisher {
             Traffic::DeadLetters => self.returns.sent(number),
             Traffic::Publishes if message_cost::fits_into_a_frame(&pending.properties, frame_max) => {}
             Traffic::Publishes => {
-                self.reports.push_back(Report { number, outcome: Outcome::TooLarge });
+                self.reports.push_back(Report { number, outcome: ConfirmOutcome::TooLarge });
                 return;
             }
         }
@@ -259,7 +259,7 @@ impl Publisher {
     fn take(&mut self, answer: TaskReport) {
         let (number, outcome) = match answer {
             TaskReport::Taken(number) => {
-                return self.reports.push_back(Report { number, outcome: Outcome::Taken });
+                return self.reports.push_back(Report { number, outcome: ConfirmOutcome::Taken });
             }
             TaskReport::Done(number, outcome) => (number, outcome),
         };
@@ -282,7 +282,7 @@ impl Publisher {
             self.returns.heard(number, confirmed, Instant::now());
             self.report_returns();
         } else if let Some(Confirmed { is_ack, .. }) = confirmed {
-            let outcome = if is_ack { Outcome::Stored } else { Outcome::NotStored };
+            let outcome = if is_ack { ConfirmOutcome::Stored } else { ConfirmOutcome::NotStored };
             self.reports.push_back(Report { number, outcome });
         }
     }

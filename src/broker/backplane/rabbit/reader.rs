@@ -12,7 +12,7 @@ use crate::domain::mail::Epoch;
 
 use super::attach::{CLAIM_MESSAGES, CLAIM_SPAN, Reach, Start};
 use super::coverage::Coverage;
-use super::lineage::{Anchor, Claim, Finding, Lineage, Marker};
+use super::lineage::{Anchor, Claim, Lineage, Marker, MarkerEffect};
 use super::{markers, message};
 
 /// Time between two claims of one node. While any node lives, there is a claim within twice this time.
@@ -213,7 +213,7 @@ impl Reader {
         let finding = self.lineage.marker(offset, marker);
         self.coverage.marker(offset, settled, marker.claim.is_some(), now);
         match finding {
-            Finding::CaughtUp(_) => self.coverage.live(offset + 1, now),
+            MarkerEffect::CaughtUp(_) => self.coverage.live(offset + 1, now),
             _ if self.is_live() => self.coverage.read(offset),
             _ => {}
         }
@@ -260,17 +260,22 @@ impl Reader {
         Some((self.marker(rand::random(), None, now), settled))
     }
 
-    fn act_on(&mut self, finding: Finding, events: &mut VecDeque<Event>, now: Instant) -> Option<Marker> {
+    fn act_on(
+        &mut self,
+        finding: MarkerEffect,
+        events: &mut VecDeque<Event>,
+        now: Instant,
+    ) -> Option<Marker> {
         match finding {
-            Finding::Nothing => None,
-            Finding::NoEpoch if self.may_find_a_claim() => {
+            MarkerEffect::Nothing => None,
+            MarkerEffect::NoEpoch if self.may_find_a_claim() => {
                 self.reach.is_far = true;
                 self.lineage.forget();
                 None
             }
-            Finding::NoEpoch => Some(self.proposal(now)),
-            Finding::Contested => self.claim(now),
-            Finding::Renamed(epoch) => {
+            MarkerEffect::NoEpoch => Some(self.proposal(now)),
+            MarkerEffect::Contested => self.claim(now),
+            MarkerEffect::Renamed(epoch) => {
                 tracing::warn!(
                     %epoch,
                     "another node's epoch of the stream holds: it is older than ours, or the stream was rewound"
@@ -278,7 +283,7 @@ impl Reader {
                 events.push_back(Event::Renamed { epoch });
                 None
             }
-            Finding::CaughtUp(epoch) => {
+            MarkerEffect::CaughtUp(epoch) => {
                 self.caught_up(&epoch, now);
                 events.push_back(Event::CaughtUp { epoch });
                 events.push_back(Event::Connected { has_missed: true });

@@ -12,7 +12,7 @@ use lapin::{Channel, Connection, ExchangeKind};
 use crate::config::{Amqp, Source};
 
 use super::address::Address;
-use super::fault::{FaultKind, Object, RabbitMqFault, Step};
+use super::fault::{Declaration, FaultKind, RabbitMqFault, SetupStep};
 use super::overflow;
 use super::reply::{is_away, is_forbidden, is_missing, is_missing_queue, is_refused, reply_text};
 
@@ -125,7 +125,7 @@ pub(super) struct Topology<'a> {
 impl Topology<'_> {
     pub(super) async fn channel(&self) -> Result<Channel, RabbitMqFault> {
         let channel = self.connection.create_channel().await;
-        channel.map_err(|error| self.failed(Step::OpenChannel, error))
+        channel.map_err(|error| self.failed(SetupStep::OpenChannel, error))
     }
 
     /// An exchange that is there is used as it is, except if its type makes our bindings mean something
@@ -256,7 +256,7 @@ impl Topology<'_> {
         let channel = self.channel().await?;
         let fault = |error: lapin::Error| {
             if is_missing_queue(&error, name) {
-                return self.undeclared(Object::Stream(name.to_owned()), refusal.clone());
+                return self.undeclared(Declaration::Stream(name.to_owned()), refusal.clone());
             }
             // RabbitMQ has no reply code of its own for an argument that a queue of this type does not take.
             if !reply_text(&error).contains("x-stream-offset") {
@@ -273,7 +273,7 @@ impl Topology<'_> {
 
     /// A queue that ends with the connection, and another one for what it drops.
     async fn own_queue(&self, channel: &Channel) -> Result<ConsumeSource, RabbitMqFault> {
-        let fault = |error| self.failed(Step::UseOwnQueue, error);
+        let fault = |error| self.failed(SetupStep::UseOwnQueue, error);
         let notices = overflow::declare_notices(channel).await.map_err(fault)?;
         // Not auto-delete: a consumer may end for another one to begin.
         let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
@@ -311,7 +311,7 @@ impl Topology<'_> {
         match self.consume_as_stream(&channel, name).await {
             Ok(()) => {}
             Err(error) if is_forbidden(&error) => {
-                return Err(self.failed(Step::Consume { queue: name.to_owned() }, error));
+                return Err(self.failed(SetupStep::Consume { queue: name.to_owned() }, error));
             }
             Err(error) => {
                 let is_classic = reply_text(&error).contains("of queue type rabbit_classic_queue");
@@ -335,7 +335,7 @@ impl Topology<'_> {
         let channel = self.channel().await?;
         match channel.queue_declare(name.into(), options, FieldTable::default()).await {
             Err(error) if is_missing_queue(&error, name) => {
-                Err(self.undeclared(Object::DeadLetterQueue(name.to_owned()), refusal))
+                Err(self.undeclared(Declaration::DeadLetterQueue(name.to_owned()), refusal))
             }
             _ => Ok(()),
         }
@@ -371,7 +371,7 @@ impl Topology<'_> {
         let asked = self.declare_exchange(name, ExchangeKind::Topic, PASSIVELY).await?;
         asked.map_err(|error| {
             if is_missing(&error) {
-                self.undeclared(Object::Exchange(name.to_owned()), refusal.clone())
+                self.undeclared(Declaration::Exchange(name.to_owned()), refusal.clone())
             } else {
                 self.no_exchange(name, error)
             }
@@ -393,23 +393,23 @@ impl Topology<'_> {
     }
 
     fn unbound(&self, exchange: &str, error: lapin::Error) -> RabbitMqFault {
-        self.failed(Step::Bind(exchange.to_owned()), error)
+        self.failed(SetupStep::Bind(exchange.to_owned()), error)
     }
 
     fn no_exchange(&self, name: &str, error: lapin::Error) -> RabbitMqFault {
-        self.failed(Step::UseExchange(name.to_owned()), error)
+        self.failed(SetupStep::UseExchange(name.to_owned()), error)
     }
 
     fn no_queue(&self, name: &str, error: lapin::Error) -> RabbitMqFault {
-        self.failed(Step::UseQueue(name.to_owned()), error)
+        self.failed(SetupStep::UseQueue(name.to_owned()), error)
     }
 
-    fn failed(&self, step: Step, error: lapin::Error) -> RabbitMqFault {
+    fn failed(&self, step: SetupStep, error: lapin::Error) -> RabbitMqFault {
         RabbitMqFault::step(step, error, self.address)
     }
 
-    fn undeclared(&self, object: Object, refusal: lapin::Error) -> RabbitMqFault {
-        FaultKind::Undeclared { node: self.node(), object, refusal }.into()
+    fn undeclared(&self, declaration: Declaration, refusal: lapin::Error) -> RabbitMqFault {
+        FaultKind::Undeclared { node: self.node(), declaration, refusal }.into()
     }
 
     fn node(&self) -> String {

@@ -26,7 +26,7 @@ pub(super) struct Turns {
     window: SendWindow,
     operators: BTreeSet<u64>,
     /// Clients with publishes that are due or under way.
-    clients: FxHashMap<Client, Lane>,
+    clients: FxHashMap<Client, ClientTurns>,
     /// How many publishes of clients are under way.
     under_way: usize,
     /// Clients that wait for their turn: first those that had nothing under way when they began to wait, then the others.
@@ -38,7 +38,7 @@ pub(super) struct Turns {
 
 /// The publishes of one client.
 #[derive(Debug, Default)]
-struct Lane {
+struct ClientTurns {
     under_way: usize,
     /// Those that should leave now.
     due: BTreeSet<u64>,
@@ -66,10 +66,10 @@ impl Turns {
             self.operators.insert(number);
             return;
         };
-        let lane = self.clients.entry(client).or_default();
-        lane.due.insert(number);
-        if !std::mem::replace(&mut lane.waits, true) {
-            let queue = if lane.under_way == 0 { &mut self.fresh } else { &mut self.busy };
+        let turns = self.clients.entry(client).or_default();
+        turns.due.insert(number);
+        if !std::mem::replace(&mut turns.waits, true) {
+            let queue = if turns.under_way == 0 { &mut self.fresh } else { &mut self.busy };
             queue.push_back(client);
         }
     }
@@ -79,7 +79,7 @@ impl Turns {
         match sender {
             Sender::Operator => _ = self.operators.remove(&number),
             Sender::Client(client) => {
-                self.clients.get_mut(&client).map(|lane| lane.due.remove(&number));
+                self.clients.get_mut(&client).map(|turns| turns.due.remove(&number));
             }
         }
     }
@@ -94,10 +94,10 @@ impl Turns {
                 return None;
             }
             let client = self.next_client()?;
-            let Some(lane) = self.clients.get_mut(&client) else { continue };
-            let number = lane.due.pop_first();
-            lane.waits = !lane.due.is_empty();
-            if lane.waits {
+            let Some(turns) = self.clients.get_mut(&client) else { continue };
+            let number = turns.due.pop_first();
+            turns.waits = !turns.due.is_empty();
+            if turns.waits {
                 self.busy.push_back(client);
             }
             self.forget_if_empty(client);
@@ -138,29 +138,29 @@ impl Turns {
         match sender {
             Sender::Operator => self.operators.contains(&number),
             Sender::Client(client) => {
-                self.clients.get(&client).is_some_and(|lane| lane.due.contains(&number))
+                self.clients.get(&client).is_some_and(|turns| turns.due.contains(&number))
             }
         }
     }
 
     /// How many are due.
     pub(super) fn len(&self) -> usize {
-        self.operators.len() + self.clients.values().map(|lane| lane.due.len()).sum::<usize>()
+        self.operators.len() + self.clients.values().map(|turns| turns.due.len()).sum::<usize>()
     }
 
     /// A publish is no longer under way.
     pub(super) fn is_back(&mut self, sender: Sender) {
         if let Sender::Client(client) = sender
-            && let Some(lane) = self.clients.get_mut(&client)
+            && let Some(turns) = self.clients.get_mut(&client)
         {
-            lane.under_way -= 1;
+            turns.under_way -= 1;
             self.under_way -= 1;
             self.forget_if_empty(client);
         }
     }
 
     fn forget_if_empty(&mut self, client: Client) {
-        let is_empty = |lane: &Lane| lane.under_way == 0 && !lane.waits;
+        let is_empty = |turns: &ClientTurns| turns.under_way == 0 && !turns.waits;
         if self.clients.get(&client).is_some_and(is_empty) {
             self.clients.remove(&client);
         }

@@ -16,12 +16,12 @@ fn later(generation: u32, node: u64, epoch: &str, origin: Option<u64>) -> Marker
     Marker { nonce: 7, node, claim: Some(Claim { epoch: epoch.into(), generation, origin }) }
 }
 
-fn caught_up(epoch: &str) -> Finding {
-    Finding::CaughtUp(epoch.into())
+fn caught_up(epoch: &str) -> MarkerEffect {
+    MarkerEffect::CaughtUp(epoch.into())
 }
 
-fn renamed(epoch: &str) -> Finding {
-    Finding::Renamed(epoch.into())
+fn renamed(epoch: &str) -> MarkerEffect {
+    MarkerEffect::Renamed(epoch.into())
 }
 
 fn reading() -> Lineage {
@@ -31,17 +31,17 @@ fn reading() -> Lineage {
 }
 
 /// What each of these markers changes, for a node that begins with them.
-fn findings(markers: &[(u64, Marker)]) -> (Vec<Finding>, Lineage) {
+fn findings(markers: &[(u64, Marker)]) -> (Vec<MarkerEffect>, Lineage) {
     let mut lineage = reading();
     let findings = markers.iter().map(|(offset, marker)| lineage.marker(*offset, marker)).collect();
     (findings, lineage)
 }
 
 /// What is read, what comes of it, and which epoch holds at the end.
-type Case = (&'static str, Vec<(u64, Marker)>, Vec<Finding>, Option<(&'static str, u64)>);
+type Case = (&'static str, Vec<(u64, Marker)>, Vec<MarkerEffect>, Option<(&'static str, u64)>);
 
 fn beginnings() -> Vec<Case> {
-    use Finding::{Contested, NoEpoch, Nothing};
+    use MarkerEffect::{Contested, NoEpoch, Nothing};
     vec![
         ("nobody was there", vec![(0, ping(GOAL))], vec![NoEpoch], None),
         (
@@ -72,7 +72,7 @@ fn beginnings() -> Vec<Case> {
 }
 
 fn disputes() -> Vec<Case> {
-    use Finding::{NoEpoch, Nothing};
+    use MarkerEffect::{NoEpoch, Nothing};
     vec![
         (
             "the lower origin wins, however late it is read",
@@ -119,7 +119,7 @@ fn disputes() -> Vec<Case> {
 
 /// What nodes read that have not noticed by themselves that the stream was rewound.
 fn generations() -> Vec<Case> {
-    use Finding::Nothing;
+    use MarkerEffect::Nothing;
     vec![
         (
             "live: the later generation wins, although its origin is higher, and the earlier one no more",
@@ -149,7 +149,7 @@ fn generations() -> Vec<Case> {
 }
 
 fn generations_read_later() -> Vec<Case> {
-    use Finding::{Contested, NoEpoch, Nothing};
+    use MarkerEffect::{Contested, NoEpoch, Nothing};
     vec![
         (
             "who starts later reads the two generations in either order",
@@ -242,7 +242,7 @@ fn the_anchor_is_the_newest_marker_once_there_is_something_to_go_on_with() {
     lineage.begin(GOAL);
     assert_eq!((lineage.anchor(), lineage.since_anchor(), lineage.claim()), (None, 0, None));
     // Another stream of that name, with smaller offsets.
-    assert_eq!(lineage.marker(0, &ping(GOAL)), Finding::NoEpoch);
+    assert_eq!(lineage.marker(0, &ping(GOAL)), MarkerEffect::NoEpoch);
 }
 
 /// A node that has read these publications behind its anchor at 1, in an epoch of this generation.
@@ -285,7 +285,7 @@ fn a_stream_that_gives_read_offsets_to_other_messages_was_rewound() {
             let is_new = match read_now {
                 Publication(offset, fingerprint) => lineage.publication(offset, fingerprint).is_some(),
                 Marker(offset) => {
-                    assert_eq!(lineage.marker(offset, &ping(8)), Finding::Nothing, "{case}");
+                    assert_eq!(lineage.marker(offset, &ping(8)), MarkerEffect::Nothing, "{case}");
                     false
                 }
             };
@@ -317,7 +317,7 @@ fn each_link_is_compared_from_the_anchor_on() {
 /// What a node reads that has noticed it: the epoch before was "a", of generation 4.
 #[test]
 fn who_noticed_it_takes_no_earlier_generation() {
-    use Finding::{NoEpoch, Nothing};
+    use MarkerEffect::{NoEpoch, Nothing};
     let old = || later(4, OTHER, "a", Some(0));
     let cases = [
         (
@@ -368,7 +368,7 @@ fn generations_rise_with_each_time_and_have_an_end() {
         lineage.begin(GOAL);
         let proposal = lineage.proposal("b".into());
         assert_eq!(proposal.generation, generation);
-        assert_eq!(lineage.marker(0, &ping(GOAL)), Finding::NoEpoch);
+        assert_eq!(lineage.marker(0, &ping(GOAL)), MarkerEffect::NoEpoch);
         let proposal = Marker { claim: Some(proposal), ..ping(8) };
         assert_eq!(lineage.marker(1, &proposal), caught_up("b"));
         assert_eq!(lineage.claim().map(|claim| claim.generation), Some(generation));

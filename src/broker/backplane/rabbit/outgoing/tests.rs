@@ -99,13 +99,13 @@ impl Harness {
     }
 
     fn hear(&mut self, number: u64, is_stored: bool) -> Option<Settled> {
-        let outcome = if is_stored { Outcome::Stored } else { Outcome::NotStored };
+        let outcome = if is_stored { ConfirmOutcome::Stored } else { ConfirmOutcome::NotStored };
         let mut settled = self.hear_all(number, outcome);
         assert!(settled.len() <= 1, "{settled:?}");
         settled.pop()
     }
 
-    fn hear_all(&mut self, number: u64, outcome: Outcome) -> Vec<Settled> {
+    fn hear_all(&mut self, number: u64, outcome: ConfirmOutcome) -> Vec<Settled> {
         let settled = self.outgoing.hear(Report { number, outcome }, self.now).collect();
         self.outgoing.assert_invariants();
         settled
@@ -374,9 +374,11 @@ fn no_more_are_under_way_than_may_be_whatever_becomes_of_them() {
                     (vec![], 0, vec![first])
                 );
             }
-            3 => assert!(harness.hear_all(first, Outcome::Taken).is_empty() && harness.leave().is_empty()),
+            3 => assert!(
+                harness.hear_all(first, ConfirmOutcome::Taken).is_empty() && harness.leave().is_empty()
+            ),
             4 => assert_eq!(
-                (harness.hear_all(first, Outcome::TooLarge).len(), harness.leave()),
+                (harness.hear_all(first, ConfirmOutcome::TooLarge).len(), harness.leave()),
                 (1, vec![all[3]])
             ),
             _ => {}

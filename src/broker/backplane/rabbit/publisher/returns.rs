@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 use tokio::time::Instant;
 
-use super::{Confirmed, Outcome, Report};
+use super::{ConfirmOutcome, Confirmed, Report};
 
 /// From the confirm of a dead letter until its return has been seen, if there was one, though not all publishes before it
 /// are confirmed. lapin gives it away with the same frame; tokio may run its tasks in another order.
@@ -66,9 +66,9 @@ impl Returns {
         }
         let returned = self.returned.iter().position(|&returned| returned == number);
         let outcome = match returned.map(|place| self.returned.swap_remove(place)) {
-            _ if !is_ack => Outcome::NotStored,
-            Some(_) => Outcome::Unroutable,
-            None => Outcome::Stored,
+            _ if !is_ack => ConfirmOutcome::NotStored,
+            Some(_) => ConfirmOutcome::Unroutable,
+            None => ConfirmOutcome::Stored,
         };
         Some(Report { number, outcome })
     }
@@ -85,7 +85,12 @@ mod tests {
     use super::*;
 
     /// As RabbitMQ and lapin report it: returns in order, each before its publish's confirm, and each with the next confirm.
-    fn outcomes(count: u64, unroutable: &[u64], confirmed: &[u64], batches: usize) -> Vec<(u64, Outcome)> {
+    fn outcomes(
+        count: u64,
+        unroutable: &[u64],
+        confirmed: &[u64],
+        batches: usize,
+    ) -> Vec<(u64, ConfirmOutcome)> {
         let (mut returns, now) = (Returns::default(), Instant::now());
         (0..count).for_each(|number| returns.sent(number));
         let mut waiting: VecDeque<u64> = VecDeque::new();
@@ -111,7 +116,7 @@ mod tests {
         for bits in 0..16_u64 {
             let unroutable: Vec<u64> = (0..4).filter(|number| bits & (1 << number) != 0).collect();
             let of = |number| {
-                if unroutable.contains(&number) { Outcome::Unroutable } else { Outcome::Stored }
+                if unroutable.contains(&number) { ConfirmOutcome::Unroutable } else { ConfirmOutcome::Stored }
             };
             let expected: Vec<_> = (0..4).map(|number| (number, of(number))).collect();
             for (order, batches) in orders.iter().flat_map(|order| [(order, 1), (order, 2), (order, 4)]) {
@@ -136,12 +141,12 @@ mod tests {
         let mut reports = |now| -> Vec<_> {
             std::iter::from_fn(|| returns.next(now)).map(|report| (report.number, report.outcome)).collect()
         };
-        assert_eq!(reports(begun + RETURN_LIMIT), [(5, Outcome::NotStored)]);
-        let expected = [(4, Outcome::Unroutable), (6, Outcome::Stored)];
+        assert_eq!(reports(begun + RETURN_LIMIT), [(5, ConfirmOutcome::NotStored)]);
+        let expected = [(4, ConfirmOutcome::Unroutable), (6, ConfirmOutcome::Stored)];
         assert_eq!(reports(later + RETURN_LIMIT), expected);
         assert!(returns.due().is_none(), "there is nothing to wait for");
         returns.heard(7, confirmed(true, None), begun);
-        assert_eq!(returns.next(begun).map(|report| report.outcome), Some(Outcome::Stored));
+        assert_eq!(returns.next(begun).map(|report| report.outcome), Some(ConfirmOutcome::Stored));
         assert!(returns.due().is_none() && returns.sent.is_empty() && returns.confirmed.is_empty());
     }
 
@@ -154,6 +159,6 @@ mod tests {
         returns.heard(7, Some(Confirmed { is_ack: true, returned: None }), now);
         let outcomes: Vec<_> =
             std::iter::from_fn(|| returns.next(now)).map(|report| report.outcome).collect();
-        assert_eq!(outcomes, [Outcome::Stored, Outcome::NotStored]);
+        assert_eq!(outcomes, [ConfirmOutcome::Stored, ConfirmOutcome::NotStored]);
     }
 }

@@ -24,7 +24,7 @@ fn a_dead_letter_that_is_routed_nowhere_gives_its_tag_back_is_tried_again_and_fa
     let (mut tries, mut released) = (0, Vec::new());
     let failed = loop {
         tries += harness.leave().len();
-        released.extend(harness.hear_all(0, Outcome::Unroutable));
+        released.extend(harness.hear_all(0, ConfirmOutcome::Unroutable));
         if let Some(failed) = harness.wait_for_settled(RETRY_AFTER).pop() {
             break failed;
         }
@@ -51,7 +51,7 @@ fn of_many_dead_letters_that_are_routed_nowhere_one_is_tried_again_and_shows_how
         let is_released =
             |settled: &Settled| matches!(settled, Settled::Released { is_unroutable: true, .. });
         for number in first {
-            let settled = harness.hear_all(number, Outcome::Unroutable);
+            let settled = harness.hear_all(number, ConfirmOutcome::Unroutable);
             assert!(settled.len() == 1 && settled.iter().all(is_released), "its tag keeps no other waiting");
         }
         harness.add_dead_letter(50, "a");
@@ -60,13 +60,13 @@ fn of_many_dead_letters_that_are_routed_nowhere_one_is_tried_again_and_shows_how
             [50],
             "each is tried itself: a dead-letter exchange may route by headers"
         );
-        let settled = harness.hear_all(50, Outcome::Unroutable);
+        let settled = harness.hear_all(50, ConfirmOutcome::Unroutable);
         assert!(matches!(settled[..], [Settled::Released { tag: 50, is_unroutable: true }]), "{settled:?}");
         let (mut tries, mut failed) = (0, 0);
         while harness.now < harness.begun + LIMIT / 2 {
             failed += harness.wait(RETRY_AFTER);
             assert_eq!(harness.leave(), [tries], "each in its turn");
-            assert!(harness.hear_all(tries, Outcome::Unroutable).is_empty());
+            assert!(harness.hear_all(tries, ConfirmOutcome::Unroutable).is_empty());
             tries += 1;
         }
         assert_eq!((tries, failed), (25, 0));
@@ -75,14 +75,14 @@ fn of_many_dead_letters_that_are_routed_nowhere_one_is_tried_again_and_shows_how
             assert!(harness.hear(25, true).is_some());
             assert_eq!(harness.leave(), (0..51).filter(|&number| number != 25).collect::<Vec<_>>());
         } else {
-            harness.hear_all(25, Outcome::Unroutable);
+            harness.hear_all(25, ConfirmOutcome::Unroutable);
             let failed: usize = (0..30)
                 .map(|_| {
                     let failed = harness.wait(RETRY_AFTER);
                     harness
                         .leave()
                         .iter()
-                        .for_each(|&number| drop(harness.hear_all(number, Outcome::Unroutable)));
+                        .for_each(|&number| drop(harness.hear_all(number, ConfirmOutcome::Unroutable)));
                     failed
                 })
                 .sum();
@@ -195,7 +195,7 @@ fn there_is_always_one_that_is_tried_or_a_time_for_it() {
         match case {
             0 => assert!(harness.hear(0, true).is_some()),
             1 => assert!(harness.hear(0, false).is_none()),
-            2 => assert_eq!(harness.hear_all(0, Outcome::TooLarge).len(), 1),
+            2 => assert_eq!(harness.hear_all(0, ConfirmOutcome::TooLarge).len(), 1),
             3 => assert_eq!(harness.wait(LIMIT / 2), 1, "its time is over"),
             _ => assert!(harness.lose(true).is_some()),
         }

@@ -69,7 +69,7 @@ fn suspects_leave_before_all_others_however_many_these_are() {
         harness.publish("b");
         let left = harness.leave();
         assert_eq!(left, suspects[..1]);
-        assert!(harness.hear_all(left[0], Outcome::Taken).is_empty());
+        assert!(harness.hear_all(left[0], ConfirmOutcome::Taken).is_empty());
         suspects.remove(0);
     }
     assert!(!harness.outgoing.has_suspects() && harness.leave().len() > 1);
@@ -189,13 +189,13 @@ fn ends(
         let is_closed = taken < came.len();
         for &number in came[..taken].iter().filter(|_| !(is_closed && words_are_lost)) {
             if is_asked {
-                assert!(harness.hear_all(number, Outcome::Taken).is_empty());
+                assert!(harness.hear_all(number, ConfirmOutcome::Taken).is_empty());
             }
             match fate(number) {
                 Stored => {
                     assert!(harness.hear(number, true).is_some() && ends.insert(number, Stored).is_none())
                 }
-                NotStored => assert!(harness.hear_all(number, Outcome::NotStored).is_empty()),
+                NotStored => assert!(harness.hear_all(number, ConfirmOutcome::NotStored).is_empty()),
                 Silent | Refused => {}
             }
         }
@@ -262,7 +262,7 @@ fn however_many_publishes_are_not_confirmed_the_one_to_blame_is_found_without_wa
     assert!(harness.lose(true).is_none());
     for number in 0..1000 {
         assert_eq!(harness.leave(), [number]);
-        assert!(harness.hear_all(number, Outcome::Taken).is_empty());
+        assert!(harness.hear_all(number, ConfirmOutcome::Taken).is_empty());
     }
     assert_eq!(harness.leave(), [1000]);
     assert!(matches!(
@@ -292,11 +292,11 @@ fn a_suspect_whose_time_ends_keeps_the_next_one_from_leaving_until_rabbitmq_has_
         if is_refused {
             assert!(harness.lose(true).is_none(), "the one that it was is told already");
         } else {
-            assert!(harness.hear_all(0, Outcome::Taken).is_empty());
+            assert!(harness.hear_all(0, ConfirmOutcome::Taken).is_empty());
         }
         for number in [1, 2] {
             assert_eq!(harness.leave(), [number]);
-            assert!(harness.hear_all(number, Outcome::Taken).is_empty());
+            assert!(harness.hear_all(number, ConfirmOutcome::Taken).is_empty());
         }
         assert!(harness.hear(1, true).is_some() && harness.hear(2, true).is_some());
         assert!(harness.hear(0, true).is_none() && harness.in_stage(PublishStage::is_failed).is_empty());
@@ -311,7 +311,7 @@ fn what_is_too_large_for_a_frame_fails_and_takes_no_room() {
         harness.publish_as(1, "a");
         assert_eq!((harness.leave(), harness.outgoing.has_room(Sender::Operator)), (vec![0], false));
         assert_eq!(harness.wait(if is_late { LIMIT } else { Duration::ZERO }), usize::from(is_late));
-        let settled = harness.hear_all(0, Outcome::TooLarge);
+        let settled = harness.hear_all(0, ConfirmOutcome::TooLarge);
         let is_too_large =
             |settled: &Settled| matches!(settled, Settled::Publish(_, Err(Unconfirmed::TooLarge)));
         assert_eq!((settled.len(), settled.iter().all(is_too_large)), (usize::from(!is_late), true));
