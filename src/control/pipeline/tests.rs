@@ -2,8 +2,10 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::input::INPUT_BYTES;
 use crate::config::memory::API_PIPELINED_MAX;
 use crate::config::{Config, Interval};
 use crate::control::tests::harness::{Answer, Harness, TIMEOUT, request};
@@ -34,6 +36,7 @@ fn publishes_overlap() {
         assert_eq!(harness.heard(), format!("publish held{n} 1"));
     }
     assert_eq!(harness.heard(), "4 at once");
+    assert_eq!(harness.wakes.load(Ordering::Relaxed), 1, "the broker thread is woken once for all of them");
     for _ in 0..4 {
         assert_eq!(Answer::read(&mut stream).body, DONE);
     }
@@ -144,7 +147,10 @@ fn a_body_whose_length_is_in_doubt_is_no_two_requests() {
     let harness = open();
     let hidden = publish("hidden");
     let head = "POST /api/publish HTTP/1.1\r\nHost: localhost\r\n";
-    for fields in [
+    // Behind an empty chunk, or behind nothing.
+    let bodies = [format!("0\r\n\r\n{hidden}"), hidden.clone()];
+    let fields = [
+        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n".to_owned(),
         format!("Content-Length: {}\r\nTransfer-Encoding: chunked\r\n", 5 + hidden.len()),
         format!("Transfer-Encoding: chunked\r\nContent-Length: {}\r\n", 5 + hidden.len()),
         format!("Content-Length: 0\r\nContent-Length: {}\r\n", hidden.len()),
@@ -153,8 +159,9 @@ fn a_body_whose_length_is_in_doubt_is_no_two_requests() {
         "Content-Length: 0, 7\r\n".to_owned(),
         "Content-Length: +0\r\n".to_owned(),
         "Transfer-Encoding: xchunked\r\n".to_owned(),
-    ] {
-        let mut stream = send(&harness, &format!("{}{head}{fields}\r\n0\r\n\r\n{hidden}", publish("a")));
+    ];
+    for (fields, body) in fields.iter().flat_map(|fields| bodies.iter().map(move |body| (fields, body))) {
+        let mut stream = send(&harness, &format!("{}{head}{fields}\r\n{body}", publish("a")));
         let mut answers = Vec::new();
         let _ = stream.read_to_end(&mut answers);
         let answers = String::from_utf8(answers).unwrap();
@@ -165,10 +172,25 @@ fn a_body_whose_length_is_in_doubt_is_no_two_requests() {
 
 #[test]
 fn a_connection_has_so_many_publishes_in_flight_and_no_more() {
+    const MORE: usize = 8;
+    let harness = open();
+    let mut stream = send(&harness, &publish("held").repeat(API_PIPELINED_MAX + MORE));
+    for count in [API_PIPELINED_MAX, MORE] {
+        for _ in 0..count {
+            assert_eq!(harness.heard(), "publish held 1");
+        }
+        assert_eq!(harness.heard(), format!("{count} at once"));
+    }
+    for _ in 0..API_PIPELINED_MAX + MORE {
+        assert_eq!(Answer::read(&mut stream).body, DONE);
+    }
+}
+
+#[test]
+fn publishes_that_nobody_answers_are_given_up_and_others_have_their_turns() {
     let mut config = Config::default();
     config.timeouts.publish = Interval::from_millis(100);
     let harness = Harness::open(config);
-    // Nobody answers them.
     let requests = publish("silent").repeat(API_PIPELINED_MAX + 8) + HEALTH;
     let mut stream = send(&harness, &requests);
     for _ in 0..API_PIPELINED_MAX + 8 {
@@ -223,18 +245,19 @@ fn who_takes_no_answers_is_not_heard_further() {
 #[test]
 fn who_has_closed_its_half_is_answered_and_closed() {
     let harness = open();
-    let part = &publish("never")[..40];
-    let requests = publish("held1") + &publish("b") + &request("/api/info", "", "{}") + &publish("c") + part;
-    let mut stream = send(&harness, &requests);
-    stream.shutdown(Shutdown::Write).unwrap();
-    let mut answers = String::new();
-    stream.read_to_string(&mut answers).unwrap();
-    assert_eq!(
-        (answers.matches("HTTP/1.1 200 OK").count(), answers.matches(DONE).count()),
-        (4, 3),
-        "{answers}"
-    );
-    assert_eq!(harness.all_heard().len(), 4, "half a request is none");
+    let whole = publish("never");
+    // Of the last one there is a part of the head, or all but the last byte of the body.
+    for part in [&whole[..40], &whole[..whole.len() - 1]] {
+        let requests =
+            publish("held1") + &publish("b") + &request("/api/info", "", "{}") + &publish("c") + part;
+        let mut stream = send(&harness, &requests);
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut answers = String::new();
+        stream.read_to_string(&mut answers).unwrap();
+        let count = |text| answers.matches(text).count();
+        assert_eq!((count("HTTP/1.1 "), count("HTTP/1.1 200 OK"), count(DONE)), (4, 4, 3), "{answers}");
+        assert_eq!(harness.all_heard().len(), 4, "half a request is none");
+    }
 }
 
 /// A body that comes late is refused behind the answers before it, and nothing of it is carried out.
@@ -256,6 +279,30 @@ fn a_body_that_does_not_come_is_refused_in_time() {
         std::thread::sleep(Duration::from_millis(10));
     }
     assert_eq!(Answer::read(&mut slow).body, DONE);
+}
+
+/// The time limit is for the body to come, and not for those before it.
+#[test]
+fn a_body_that_has_come_waits_for_its_turn_as_long_as_it_takes() {
+    let mut config = Config::default();
+    config.timeouts.upgrade = Interval::from_millis(100);
+    let harness = Harness::open(config);
+    let info = request("/api/info", "", "{}");
+    let mut stream = send(&harness, &(publish("held") + &info[..info.len() - 1]));
+    assert_eq!(harness.heard(), "publish held 1");
+    stream.write_all(&info.as_bytes()[info.len() - 1..]).unwrap();
+    assert_eq!([(); 2].map(|()| Answer::read(&mut stream).status), [200, 200]);
+}
+
+/// It has almost all the input that a connection may have.
+#[test]
+fn a_large_body_is_read_to_its_end() {
+    let harness = open();
+    let body = format!(r#"{{"channel":"a","data":1{}}}"#, " ".repeat(INPUT_BYTES - 1000));
+    for _ in 0..3 {
+        let mut stream = send(&harness, &request("/api/publish", "", &body));
+        assert_eq!(Answer::read(&mut stream).body, DONE);
+    }
 }
 
 #[test]
@@ -291,9 +338,15 @@ fn all_answers_say_the_same_of_themselves() {
 #[test]
 fn stopping_answers_what_was_begun_and_refuses_the_rest() {
     let mut harness = open();
-    let mut stream = send(&harness, &(publish("held1") + &publish("held2")));
+    // The last one waits for its turn.
+    let requests = publish("held1") + &publish("held2") + &request("/api/channels", "", "{}");
+    let mut stream = send(&harness, &requests);
     assert_eq!([harness.heard(), harness.heard()], ["publish held1 1", "publish held2 1"]);
     drop(harness.stop.take());
     assert_eq!([(); 2].map(|()| Answer::read(&mut stream).body), [DONE, DONE]);
+    let refused = Answer::read(&mut stream);
+    assert_eq!(refused.error_code(), 111);
+    assert!(refused.head.contains("\r\nconnection: close\r\n"), "{}", refused.head);
     assert_eq!(stream.read(&mut [0; 64]).unwrap(), 0, "nothing more comes");
+    assert_eq!(harness.all_heard(), ["2 at once"]);
 }

@@ -3,7 +3,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -27,9 +27,12 @@ pub(in crate::control) const TIMEOUT: Duration = Duration::from_secs(10);
 /// After which nothing more is expected to come of its own accord.
 const QUIET: Duration = Duration::from_millis(200);
 
-struct Nobody;
-impl Wake for Nobody {
-    fn wake(&self) {}
+/// Counts how often the broker thread is woken.
+struct Wakes(Arc<AtomicUsize>);
+impl Wake for Wakes {
+    fn wake(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// A control port with its surroundings.
@@ -40,6 +43,8 @@ pub(in crate::control) struct Harness {
     pub(in crate::control) stats: Stats,
     /// What the broker thread was asked for, in words.
     heard: mpsc::Receiver<String>,
+    /// How often it was woken.
+    pub(in crate::control) wakes: Arc<AtomicUsize>,
     pub(in crate::control) stop: Option<oneshot::Sender<()>>,
     pub(in crate::control) broker_stops: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
@@ -47,7 +52,8 @@ pub(in crate::control) struct Harness {
 
 impl Harness {
     pub(in crate::control) fn open(config: Config) -> Self {
-        let (requests, mailbox) = mailbox(4, Box::new(Nobody));
+        let wakes = Arc::<AtomicUsize>::default();
+        let (requests, mailbox) = mailbox(4, Box::new(Wakes(Arc::clone(&wakes))));
         let (said, heard) = mpsc::channel();
         let broker_stops = Arc::new(AtomicBool::new(false));
         let stops = Arc::clone(&broker_stops);
@@ -71,7 +77,7 @@ impl Harness {
         let (node, stats, lifecycle) = (setup.node, setup.stats.clone(), Arc::clone(&setup.lifecycle));
         let control = thread::spawn(move || run(setup, listener, stopped).unwrap());
         let threads = vec![control, broker];
-        Self { address, node, lifecycle, stats, heard, stop: Some(stop), broker_stops, threads }
+        Self { address, node, lifecycle, stats, heard, wakes, stop: Some(stop), broker_stops, threads }
     }
 
     pub(in crate::control) fn connect(&self) -> TcpStream {
