@@ -1,7 +1,7 @@
 //! One topic of a shard: its subscribers, their cursors, and what is to be sent to them.
 //!
 //! **The cursor is the only truth.** Who is behind, what a subscriber is sent next, and what a log may drop all follow from
-//! the cursors of its [`Subscribers`].
+//! the cursors of its `Subscribers`.
 
 use crate::codec::deflate::Inflater;
 use crate::domain::mail::{Lines, Position, TopicName, Variant};
@@ -27,7 +27,7 @@ pub enum Interest {
 /// One topic.
 ///
 /// Invariants: a log is there if anybody's cursor is before the end of the backlog, and every cursor is between two of its
-/// batches; and those of [`Subscribers`].
+/// batches; and those of `Subscribers`.
 #[derive(Debug)]
 pub struct Topic {
     name: TopicName,
