@@ -146,7 +146,7 @@ fn memory(config: &Config) -> Option<Finding> {
     let memory = Memory::of_this_process()?;
     Some(match memory.warning(config) {
         Some(warning) => Finding::Warning(warning),
-        None => Finding::Good(memory.room(config)),
+        None => Finding::Good(memory.summary(config)),
     })
 }
 
@@ -218,7 +218,7 @@ fn descriptors(config: &Config) -> Finding {
     let room = format!(
         "the limit on descriptors (ulimit -n, {}) leaves room for {}",
         grouped(limit.soft),
-        limit.room()
+        limit.clients_in_words()
     );
     let wanted = tuning::descriptors_of_the_service();
     if config.limits.clients == 0 && limit.soft < wanted {

@@ -46,15 +46,15 @@ impl DescriptorLimit {
         }
     }
 
-    /// How many clients it leaves room for, at least one.
+    /// How many clients it allows, at least one.
     #[must_use]
     pub fn clients(self) -> usize {
         self.soft.saturating_sub(DESCRIPTORS_RESERVE).max(1)
     }
 
-    /// The same in words.
+    /// [`Self::clients`] in words: `1 client`, `1,000 clients`.
     #[must_use]
-    pub fn room(self) -> String {
+    pub fn clients_in_words(self) -> String {
         match self.clients() {
             1 => "1 client".to_owned(),
             clients => format!("{} clients", grouped(clients)),
@@ -69,7 +69,7 @@ impl DescriptorLimit {
             return Some(format!(
                 "the limit on descriptors (ulimit -n, {}) leaves room for {} only: {}",
                 grouped(self.soft),
-                self.room(),
+                self.clients_in_words(),
                 self.remedy(DESCRIPTORS_DEFAULT * 10),
             ));
         }
@@ -81,7 +81,7 @@ impl DescriptorLimit {
             "limits.clients is {}, but the limit on descriptors (ulimit -n, {}) leaves room for {}: {}",
             grouped(clients),
             grouped(self.soft),
-            self.room(),
+            self.clients_in_words(),
             self.remedy(needed),
         ))
     }

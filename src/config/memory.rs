@@ -182,9 +182,9 @@ impl Memory {
         ))
     }
 
-    /// How much there is, for people.
+    /// The memory that the limits allow for, and how much there is, as a sentence.
     #[must_use]
-    pub fn room(&self, config: &Config) -> String {
+    pub fn summary(&self, config: &Config) -> String {
         let sum = mebibytes(sum(&shares(config)));
         format!("the limits allow for {sum} of memory, and there are {}", mebibytes(self.bytes))
     }
