@@ -60,6 +60,18 @@ fn each_module_of_it_is_there_and_is_run_alone() {
     }
 }
 
+/// cargo-fuzz runs what the manifest names.
+#[test]
+fn each_fuzz_target_is_in_the_manifest() {
+    let folder = root().join("tests/fuzz");
+    let manifest = fs::read_to_string(folder.join("Cargo.toml")).expect("it is text");
+    for entry in fs::read_dir(folder.join("fuzz_targets")).expect("it is a folder") {
+        let name = entry.expect("it can be read").file_name();
+        let path = format!("path = \"fuzz_targets/{}\"", name.to_string_lossy());
+        assert!(manifest.contains(&path), "{path} is not in tests/fuzz/Cargo.toml");
+    }
+}
+
 /// What a module of `it` did for another would be hidden from `tests/run`, which runs those with both versions that
 /// name the type.
 fn foreign_modules(path: &str, source: &str) -> Vec<Finding> {
