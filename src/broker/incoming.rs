@@ -196,8 +196,11 @@ impl Broker {
         let publication = Publication { data: &data.json, offset };
         let published = Published { topic: name, publication, epoch: None };
         let line = &mut self.encoder.line;
+        let len = Codec::Json.publication_len(&published);
         line.clear();
-        line.reserve(Codec::Json.publication_len(&published));
+        // A batch may take the buffer, and limits count bytes, not capacity.
+        line.shrink_to(len + len / 4);
+        line.reserve(len);
         let data = Codec::Json.write_publication(line, &published);
         self.stats.encodings.add(1);
         let now = handling.now.monotonic;

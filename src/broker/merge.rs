@@ -241,7 +241,8 @@ impl Window {
     }
 
     fn into_batch(self, (topic, lane): Where) -> Batch {
-        let Lines { bytes, count: lines, keyed, published } = self.lines;
+        let Lines { mut bytes, count: lines, keyed, published } = self.lines;
+        bytes.shrink_to(bytes.len() + bytes.len() / 4);
         let lanes = Lanes::from_iter([lane]);
         Batch {
             topic,
@@ -259,10 +260,10 @@ impl Window {
 impl Lines {
     fn push(&mut self, arrival: &mut Arrival<'_>) {
         let from = self.bytes.len();
-        // Other lanes want the line as well.
         if self.bytes.is_empty() && !arrival.lanes.are_several() {
             std::mem::swap(&mut self.bytes, arrival.line);
         } else {
+            // A batch has begun, or other lanes need the line as well.
             self.bytes.extend_from_slice(arrival.line);
         }
         self.count += 1;

@@ -282,7 +282,9 @@ mod tests {
     fn what_is_no_stream_is_refused_and_the_next_message_is_not() {
         let mut inflater = Inflater::default();
         // An unknown kind of block; a stored length whose complement is wrong; a distance before the start.
-        for payload in [&b"\x07"[..], b"\x00\x05\x00\x00\x00hello", b"\x02\x02", &noise(300)] {
+        for payload in
+            [&b"\x07"[..], b"\x00\x05\x00\x00\x00hello", b"\x02\x02", &[&[7][..], &noise(300)].concat()]
+        {
             assert_eq!(inflater.message(payload, 1000), Err(InflateError::Corrupt), "{payload:02x?}");
             assert_eq!(inflater.message(&compressed(b"fine"), 1000).as_deref(), Ok(&b"fine"[..]));
         }

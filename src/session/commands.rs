@@ -10,11 +10,20 @@ use crate::session::options::SubscribeOptions;
 use crate::session::rules::{Facts, Rules, check_epoch};
 use crate::session::{Session, State};
 
-/// Whether a command becomes a request to the broker: then there must be room for one
-/// ([`Facts::has_room`]).
+/// Whether a command needs room for a request to the broker at once ([`Facts::has_room`]). A subscribe does not: its
+/// requests wait in the shard.
 #[must_use]
-pub fn is_request(method: &Method<'_>) -> bool {
-    matches!(method, Method::Publish { .. } | Method::History { .. })
+pub const fn is_request(method: &Method<'_>) -> bool {
+    match method {
+        Method::Publish { .. } | Method::History { .. } => true,
+        Method::Connect(_)
+        | Method::Subscribe(_)
+        | Method::Unsubscribe { .. }
+        | Method::Pong
+        | Method::Send
+        | Method::Unavailable
+        | Method::Unknown => false,
+    }
 }
 
 impl Session {

@@ -28,7 +28,7 @@
 
 pub mod action;
 pub mod answers;
-pub mod commands;
+mod commands;
 pub mod options;
 pub mod rules;
 pub mod timeouts;
@@ -36,6 +36,7 @@ mod unanswered;
 
 use crate::base::moment::Moment;
 
+pub use commands::is_request;
 use unanswered::Unanswered;
 
 /// One client's state in the protocol.

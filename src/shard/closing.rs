@@ -131,7 +131,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             self.replies.release(client.reply_bytes());
             self.logs.release_rest(client.outgoing.as_ref().map_or(0, |outgoing| outgoing.orphaned));
             if let Some(origin) = client.origin() {
-                self.faults.leave_origin(origin);
+                self.origins.leave(origin);
             }
         }
     }

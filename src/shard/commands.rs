@@ -5,11 +5,10 @@ use crate::codec::reply::{Connected, Reply};
 use crate::domain::mail::{Publish, ReplyTo, Request, TopicSlot};
 use crate::domain::reasons::ErrorCode;
 use crate::net::stream::Stream;
-use crate::session::Pending;
 use crate::session::action::{Action, ProtocolError, Until};
-use crate::session::commands::is_request;
 use crate::session::options::SubscribeOptions;
 use crate::session::rules::{Facts, Rules};
+use crate::session::{Pending, is_request};
 use crate::shard::Shard;
 use crate::shard::membership::Joined;
 use crate::transport::{Message, Transport};
@@ -59,7 +58,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
                     return self.put_off(slot, commands);
                 }
                 Outcome::NotConnected => break,
-                Outcome::Closed => return self.replies.lines_mut().clear(),
+                Outcome::Closed => return self.lines.clear(),
             }
         }
         self.flush_lines(slot);
@@ -126,7 +125,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     /// Whether more replies wait for the client than `limits.replies_bytes`. The replies of the message at hand are sent
     /// first.
     fn replies_wait(&mut self, slot: u32) -> bool {
-        let waiting = self.replies.lines_len() + self.clients[slot].reply_bytes();
+        let waiting = self.lines.len() + self.clients[slot].reply_bytes();
         if waiting > self.settings.limits.replies_bytes / 2 {
             self.flush_lines(slot);
             self.visit(slot);

@@ -10,7 +10,6 @@ use crate::base::printable::cut;
 use crate::domain::reasons::CloseReason;
 use crate::net::stream::Stream;
 use crate::shard::Shard;
-use crate::shard::origins::{OriginId, Origins};
 use crate::transport::Transport;
 use crate::transport::refusal::Refusal;
 use crate::transport::upgrade::describe;
@@ -24,35 +23,20 @@ const FAULT_MAX: usize = 200;
 /// Characters of an origin at most.
 const ORIGIN_MAX: usize = 100;
 
-/// The limits on lines of each kind, and the origins of clients' pages.
+/// The limits on lines of each kind.
 #[derive(Debug)]
 pub(super) struct FaultLog {
     refusals: RateLimits,
     closes: RateLimits,
-    origins: Origins,
 }
 
 impl Default for FaultLog {
     fn default() -> Self {
-        Self {
-            refusals: RateLimits::new(INTERVAL),
-            closes: RateLimits::new(INTERVAL),
-            origins: Origins::default(),
-        }
+        Self { refusals: RateLimits::new(INTERVAL), closes: RateLimits::new(INTERVAL) }
     }
 }
 
 impl FaultLog {
-    /// Keeps the origin of a client's page until the client leaves. `None` if there is no room for it.
-    pub(super) fn enter_origin(&mut self, origin: &[u8]) -> Option<OriginId> {
-        self.origins.enter(origin)
-    }
-
-    /// Notes that a client with this origin has gone.
-    pub(super) fn leave_origin(&mut self, origin: OriginId) {
-        self.origins.leave(origin);
-    }
-
     /// When lines that were suppressed are to be counted in the log.
     pub(super) fn due(&self) -> Option<Instant> {
         self.refusals.due().into_iter().chain(self.closes.due()).min()
@@ -105,7 +89,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         }
         let now = self.timers.instant();
         let Some(more_since_last) = self.faults.closes.allow(reason.label(), now) else { return };
-        let origin = self.clients[slot].origin().map(|id| cut(self.faults.origins.get(id), ORIGIN_MAX));
+        let origin = self.clients[slot].origin().map(|id| cut(self.origins.get(id), ORIGIN_MAX));
         let fault = cut(fault.to_string().as_bytes(), FAULT_MAX);
         tracing::warn!(
             peer = self.clients[slot].stream.peer().map(display),

@@ -95,7 +95,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         let subscribed = answers::subscribed(options, self.topics[topic].position());
         // Not by `put_reply`: the epoch is the topic's.
         let codec = self.clients[command.client.slot].transport.codec();
-        codec.write_reply(self.replies.lines_mut(), command.id, &Reply::Subscribe(subscribed));
+        self.lines.write(codec, command.id, &Reply::Subscribe(subscribed));
     }
 
     /// In which variant the client in `slot` is sent the topic of this name, if it subscribes to it now.
@@ -214,7 +214,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     /// Subscribes the clients that waited for a topic.
     fn admit_pending(&mut self, slot: TopicSlot) {
         // The client that has just left the topic may have further replies in the message at hand.
-        let held = std::mem::take(self.replies.lines_mut());
+        let lines_before = std::mem::take(&mut self.lines);
         let pending = self.topics[slot].take_pending();
         let present = pending.into_iter().filter(|pending| self.is_still_pending(pending.command));
         let (recovering, others): (Vec<_>, Vec<_>) =
@@ -232,7 +232,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
                 self.send_reply(command);
             }
         }
-        *self.replies.lines_mut() = held;
+        self.lines = lines_before;
         self.detach_if_deserted(slot);
     }
 

@@ -66,13 +66,14 @@ use clients::Clients;
 use delivery::Delivery;
 use faults::FaultLog;
 use inbox::MailIntake;
-use input::KeptInput;
+use origins::Origins;
 use pacing::Pacing;
 use questions::AnswerBudgets;
-use reading::ReadTurns;
-use replies::PendingReplies;
+use reading::ClientInput;
+use replies::{PendingReplies, ReplyLines};
 use requests::RequestQueue;
 use retention::LogMemory;
+use timeouts::FirstPings;
 use timer_wheel::TimerWheel;
 use topics::Topics;
 use write_progress::WriteProgress;
@@ -116,6 +117,8 @@ pub struct Shard<S, T> {
     broker: BrokerLink,
     admission: Admission,
     faults: FaultLog,
+    /// The origins of clients' pages.
+    origins: Origins,
 
     clients: Clients<S, T>,
     topics: Topics,
@@ -124,9 +127,13 @@ pub struct Shard<S, T> {
     delivery: Delivery,
     logs: LogMemory,
     input: ClientInput,
+    /// Decompresses the messages of all clients, and batches that are compacted.
+    inflater: Inflater,
+    lines: ReplyLines,
     replies: PendingReplies,
     answers: AnswerBudgets,
     pacing: Pacing,
+    first_pings: FirstPings,
 }
 
 /// The names by which a shard and its clients are known outside.
@@ -153,17 +160,6 @@ struct BrokerLink {
     requests: RequestQueue,
     /// Through which batch everything was written, if the broker wants to know.
     progress: Option<WriteProgress>,
-}
-
-/// The input of all clients.
-#[derive(Debug)]
-struct ClientInput {
-    turns: ReadTurns,
-    kept: KeptInput,
-    /// The read buffer of all clients.
-    buffer: Vec<u8>,
-    /// Decompresses the messages of all clients. Compaction of logs uses it as well, as it takes 40 KiB.
-    inflater: Inflater,
 }
 
 impl Settings {
@@ -203,15 +199,19 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             },
             admission: Admission::new(setup.capacity),
             faults: FaultLog::default(),
+            origins: Origins::default(),
             clients: Clients::default(),
             topics: Topics::default(),
             timers: TimerWheel::new(start),
             delivery: Delivery::default(),
             logs: LogMemory::default(),
             input: ClientInput::new(&config.limits),
+            inflater: Inflater::default(),
+            lines: ReplyLines::default(),
             replies: PendingReplies::default(),
             answers: AnswerBudgets::default(),
-            pacing: Pacing::new(&config.stop, setup.shards, setup.id),
+            pacing: Pacing::new(&config.stop, setup.shards),
+            first_pings: FirstPings::new(setup.id),
         }
     }
 

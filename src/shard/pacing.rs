@@ -1,13 +1,10 @@
-//! What is done to all clients, but not to all at once: closing them on a stop, telling them of a gap, and pinging them. A
-//! client that is closed or told comes back at once, so the pace here is the pace of the storm that follows.
+//! Passes over all clients at a limited rate: closing them on a stop, and ending their subscriptions after a gap. Such
+//! clients come back at once, so this is the pace of the storm that follows.
 
 use std::time::{Duration, Instant};
 
-use rand::rngs::SmallRng;
-use rand::{RngExt as _, SeedableRng as _};
-
 use crate::config::Stop;
-use crate::domain::mail::{Request, ShardId};
+use crate::domain::mail::Request;
 use crate::domain::reasons::{CloseReason, UnsubscribeCode};
 use crate::net::stream::Stream;
 use crate::shard::Shard;
@@ -15,12 +12,9 @@ use crate::transport::refusal::Refusal;
 use crate::transport::{Phase, Transport};
 
 /// How long a subscribe may wait until all subscribers have been told of a gap. SDKs give up after 5 s.
-const TIMEOUT: Duration = Duration::from_secs(2);
+const SUBSCRIBE_WAIT_MAX: Duration = Duration::from_secs(2);
 
-/// How much earlier a first ping comes at most.
-const ADVANCE_MAX: Duration = Duration::from_secs(3600);
-
-/// What is being done to all clients, at a limited rate, and when each is pinged first.
+/// What is being done to all clients, at a limited rate.
 #[derive(Debug)]
 pub(super) struct Pacing {
     /// Closes all clients.
@@ -31,14 +25,11 @@ pub(super) struct Pacing {
     resync: Option<PacedPass>,
     clients_per_second: u32,
     gaps_per_second: u32,
-    /// Spreads first pings.
-    random: SmallRng,
 }
 
 impl Pacing {
-    /// Nothing is being done. The rates are of the whole engine, and its `shards` share them. The number of this one alone
-    /// decides when pings come: a simulation repeats it.
-    pub(super) fn new(rates: &Stop, shards: u16, shard: ShardId) -> Self {
+    /// Nothing is being done. The rates are of the whole engine, and its `shards` share them.
+    pub(super) fn new(rates: &Stop, shards: u16) -> Self {
         let share = |per_second: u32| (per_second / u32::from(shards.max(1))).max(1);
         Self {
             drain: None,
@@ -46,14 +37,7 @@ impl Pacing {
             resync: None,
             clients_per_second: share(rates.clients_per_second),
             gaps_per_second: share(rates.gaps_per_second),
-            random: SmallRng::seed_from_u64(u64::from(shard)),
         }
-    }
-
-    /// How much earlier than after `interval` the next client is pinged first: up to half of it, so that clients that came
-    /// together are not pinged together.
-    pub(super) fn ping_advance(&mut self, interval: Duration) -> Duration {
-        interval.mul_f64(self.random.random_range(0.0..0.5)).min(ADVANCE_MAX)
     }
 
     /// Whether a pass is not finished.
@@ -129,7 +113,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
 
     /// Whether that takes longer than a subscribe may wait.
     pub(super) fn resync_takes_long(&self) -> bool {
-        self.pacing.resync.is_some_and(|pass| pass.rest(self.clients.slots()) > TIMEOUT)
+        self.pacing.resync.is_some_and(|pass| pass.rest(self.clients.slots()) > SUBSCRIBE_WAIT_MAX)
     }
 
     fn drain_some(&mut self, pass: &mut PacedPass, now: Instant) {

@@ -55,7 +55,7 @@ impl AnswerBudgets {
 /// The questions of one client.
 #[derive(Debug, Default)]
 pub struct Questions {
-    asked: Option<Asked>,
+    open: Option<OpenBudget>,
     /// Questions to be asked in the next budget.
     postponed: VecDeque<Question>,
     /// The client is in the line for its next budget.
@@ -64,7 +64,7 @@ pub struct Questions {
 
 /// Questions that share a budget.
 #[derive(Debug)]
-struct Asked {
+struct OpenBudget {
     budget: Arc<AnswerBudget>,
     /// Since when it is open.
     since: Moment,
@@ -79,7 +79,7 @@ struct Asked {
     came_back: usize,
 }
 
-impl Asked {
+impl OpenBudget {
     fn new(since: Moment, bytes: usize, promised: usize) -> Self {
         let budget = AnswerBudget::new(bytes);
         Self { budget, since, bytes, promised, count: 0, unanswered: 0, came_back: 0 }
@@ -102,13 +102,13 @@ impl Questions {
     /// What the answers in its budget may have together, in bytes.
     #[must_use]
     pub fn promised_bytes(&self) -> usize {
-        self.asked.as_ref().map_or(0, |asked| asked.promised)
+        self.open.as_ref().map_or(0, |open| open.promised)
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.asked.is_none() && self.postponed.is_empty()
+        self.open.is_none() && self.postponed.is_empty()
     }
 }
 
@@ -117,9 +117,9 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     pub(super) fn may_ask(&self, slot: u32) -> bool {
         let client = &self.clients[slot];
         let questions = client.waiting.as_ref().map(|waiting| &waiting.questions);
-        match questions.and_then(|questions| questions.asked.as_ref()) {
+        match questions.and_then(|questions| questions.open.as_ref()) {
             _ if questions.is_some_and(Questions::are_postponed) => false,
-            Some(asked) => asked.has_room(self.timers.now()),
+            Some(open) => open.has_room(self.timers.now()),
             None => client.reply_bytes() <= self.settings.limits.replies_bytes,
         }
     }
@@ -127,7 +127,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     /// Asks the broker, as soon as there is room: in the client's budget, or in its next one.
     pub(super) fn ask(&mut self, question: Question) {
         let Some(slot) = question.client().map(|to| to.command.client.slot) else { return };
-        if self.may_ask(slot) && (self.questions_of(slot).asked.is_some() || self.may_begin()) {
+        if self.may_ask(slot) && (self.questions_of(slot).open.is_some() || self.may_begin()) {
             self.put_question(slot, question);
         } else {
             self.clients[slot].set_stalled(true);
@@ -162,11 +162,11 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         let promised = left.max(self.largest_answer());
         let now = self.timers.now();
         let questions = self.questions_of(slot);
-        let is_new = questions.asked.is_none();
-        let asked = questions.asked.get_or_insert_with(|| Asked::new(now, left, promised));
-        asked.count += 1;
-        asked.unanswered += 1;
-        let budget = Some(Arc::clone(&asked.budget));
+        let is_new = questions.open.is_none();
+        let open = questions.open.get_or_insert_with(|| OpenBudget::new(now, left, promised));
+        open.count += 1;
+        open.unanswered += 1;
+        let budget = Some(Arc::clone(&open.budget));
         self.answers.promised += if is_new { promised } else { 0 };
         self.broker.requests.push_question(Request::Ask { question, budget });
     }
@@ -174,8 +174,8 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     /// Puts a client into the line, if its next budget could begin but for the room.
     fn wait_for_budget(&mut self, slot: u32) {
         let takes_replies = self.clients[slot].reply_bytes() <= self.settings.limits.replies_bytes;
-        let Questions { asked, waits_for_budget, .. } = self.questions_of(slot);
-        if asked.is_some() || !takes_replies || std::mem::replace(waits_for_budget, true) {
+        let Questions { open, waits_for_budget, .. } = self.questions_of(slot);
+        if open.is_some() || !takes_replies || std::mem::replace(waits_for_budget, true) {
             return;
         }
         if self.answers.waiting.is_empty() {
@@ -223,8 +223,8 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         if !self.clients[slot].has_postponed() {
             return;
         }
-        let Questions { asked, waits_for_budget, .. } = self.questions_of(slot);
-        if asked.is_some() || *waits_for_budget {
+        let Questions { open, waits_for_budget, .. } = self.questions_of(slot);
+        if open.is_some() || *waits_for_budget {
             return;
         }
         if self.may_begin() {
@@ -263,11 +263,11 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     /// The broker had no room for the answer.
     fn postpone(&mut self, slot: u32, question: Question) {
         self.clients[slot].set_stalled(true);
-        let Questions { asked, postponed, .. } = self.questions_of(slot);
+        let Questions { open, postponed, .. } = self.questions_of(slot);
         // Before the questions that were not asked in this budget.
-        let before = asked.as_mut().map_or(0, |asked| {
-            asked.came_back += 1;
-            asked.came_back - 1
+        let before = open.as_mut().map_or(0, |open| {
+            open.came_back += 1;
+            open.came_back - 1
         });
         postponed.insert(before, question);
     }
@@ -280,11 +280,11 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             return;
         }
         let Some(waiting) = &mut self.clients[slot].waiting else { return };
-        let Some(asked) = &mut waiting.questions.asked else { return };
-        asked.unanswered -= 1;
-        if asked.unanswered == 0 {
-            self.answers.promised -= asked.promised;
-            waiting.questions.asked = None;
+        let Some(open) = &mut waiting.questions.open else { return };
+        open.unanswered -= 1;
+        if open.unanswered == 0 {
+            self.answers.promised -= open.promised;
+            waiting.questions.open = None;
             if self.clients[slot].is_stalled() {
                 self.readable(slot);
             }
@@ -294,8 +294,8 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     /// Drops the questions of a client that is closing. Those under way are still answered.
     pub(super) fn drop_questions(&mut self, slot: u32) {
         let Some(waiting) = &mut self.clients[slot].waiting else { return };
-        let Questions { asked, postponed, .. } = std::mem::take(&mut waiting.questions);
-        self.answers.promised -= asked.map_or(0, |asked| asked.promised);
+        let Questions { open, postponed, .. } = std::mem::take(&mut waiting.questions);
+        self.answers.promised -= open.map_or(0, |open| open.promised);
         postponed.into_iter().for_each(|question| self.drop_question(question));
     }
 

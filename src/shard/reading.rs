@@ -12,14 +12,13 @@ use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::time::Instant;
 
-use crate::codec::deflate::Inflater;
 use crate::config::Limits;
 use crate::domain::mail::ClientKey;
 use crate::domain::reasons::CloseReason;
 use crate::net::stream::{Read, Stream};
+use crate::shard::Shard;
 use crate::shard::input::KeptInput;
 use crate::shard::tail::Tail;
-use crate::shard::{ClientInput, Shard};
 use crate::transport::upgrade;
 use crate::transport::{Phase, Step, Transport};
 
@@ -35,6 +34,15 @@ pub(super) struct ReadTurns {
     share_used: usize,
 }
 
+/// The input of all clients.
+#[derive(Debug)]
+pub(super) struct ClientInput {
+    pub(super) turns: ReadTurns,
+    pub(super) kept: KeptInput,
+    /// The read buffer of all clients.
+    pub(super) buffer: Vec<u8>,
+}
+
 impl ClientInput {
     /// Nothing is to be read yet.
     pub(super) fn new(limits: &Limits) -> Self {
@@ -42,7 +50,7 @@ impl ClientInput {
         // loopback would close, whose packets are as large.
         let buffer = vec![0; 2 * limits.message_bytes + limits.head_bytes];
         let (turns, kept) = (ReadTurns::default(), KeptInput::default());
-        Self { turns, kept, buffer, inflater: Inflater::default() }
+        Self { turns, kept, buffer }
     }
 }
 
@@ -231,13 +239,13 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             let (consumed, step) = self.clients[slot].transport.step(
                 &mut input[at..],
                 &self.settings.policy,
-                &mut self.input.inflater,
+                &mut self.inflater,
             );
             if matches!(step, Step::Incomplete) {
                 break;
             }
             let ends = matches!(step, Step::Broken(_) | Step::Refused { .. });
-            let work = consumed + step.owned_bytes() + self.input.inflater.take_cost();
+            let work = consumed + step.owned_bytes() + self.inflater.take_cost();
             self.take(slot, step);
             self.use_share(work);
             if !self.clients[slot].transport.is_in_message() {
@@ -279,7 +287,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     }
 
     fn upgraded(&mut self, slot: u32, response: &[u8], head: &[u8]) {
-        let origin = upgrade::origin(head).and_then(|origin| self.faults.enter_origin(origin));
+        let origin = upgrade::origin(head).and_then(|origin| self.origins.enter(origin));
         self.clients[slot].set_origin(origin);
         self.entered(slot, Phase::Upgrading);
         self.queue_frames(slot, response);

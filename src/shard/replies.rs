@@ -8,6 +8,7 @@
 
 use crate::codec::push::Push;
 use crate::codec::reply::Reply;
+use crate::domain::codec::Codec;
 use crate::domain::mail::ClientKey;
 use crate::net::stream::Stream;
 use crate::shard::Shard;
@@ -22,8 +23,27 @@ pub(super) struct PendingReplies {
     bytes: usize,
     /// Clients whose sockets are full while replies wait for them.
     unread: ClientList,
-    /// The replies that the message at hand has brought so far, of one client.
-    lines: Vec<u8>,
+}
+
+/// The replies that the message at hand has brought so far, of one client. They do not wait yet.
+#[derive(Debug, Default)]
+pub(super) struct ReplyLines(Vec<u8>);
+
+impl ReplyLines {
+    /// Their bytes.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Appends a reply.
+    pub(super) fn write(&mut self, codec: Codec, id: u32, reply: &Reply<'_>) {
+        codec.write_reply(&mut self.0, id, reply);
+    }
+
+    /// Drops them, and keeps the memory.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
 }
 
 impl PendingReplies {
@@ -35,16 +55,6 @@ impl PendingReplies {
     /// Notes that so many bytes do not wait any more.
     pub(super) fn release(&mut self, bytes: usize) {
         self.bytes -= bytes;
-    }
-
-    /// Bytes of the replies that the message at hand has brought so far: they do not wait yet.
-    pub(super) fn lines_len(&self) -> usize {
-        self.lines.len()
-    }
-
-    /// Those replies, to write more of them, or to drop them.
-    pub(super) fn lines_mut(&mut self) -> &mut Vec<u8> {
-        &mut self.lines
     }
 
     /// Clients whose sockets are full while replies wait for them, and stale entries.
@@ -61,28 +71,28 @@ impl PendingReplies {
 impl<S: Stream, T: Transport> Shard<S, T> {
     /// Writes a reply behind those of the message at hand.
     pub(super) fn put_reply(&mut self, slot: u32, id: u32, reply: &Reply<'_>) {
-        self.clients[slot].transport.codec().write_reply(&mut self.replies.lines, id, reply);
+        self.lines.write(self.clients[slot].transport.codec(), id, reply);
     }
 
     /// Appends a push to the client's output, as a message of its own.
     pub(super) fn queue_push(&mut self, slot: u32, push: &Push<'_>) {
         let codec = self.clients[slot].transport.codec();
         // Replies of the message at hand stay in the same memory.
-        let mut lines = std::mem::take(&mut self.replies.lines);
+        let mut lines = std::mem::take(&mut self.lines);
         let start = lines.len();
-        codec.write_push(&mut lines, push);
-        self.queue_lines(slot, &lines[start..]);
-        lines.truncate(start);
-        self.replies.lines = lines;
+        codec.write_push(&mut lines.0, push);
+        self.queue_lines(slot, &lines.0[start..]);
+        lines.0.truncate(start);
+        self.lines = lines;
     }
 
     /// Appends the replies of the message at hand to the client's output, as one frame. The next visit sends it.
     pub(super) fn flush_lines(&mut self, slot: u32) {
-        if !self.replies.lines.is_empty() {
-            let mut lines = std::mem::take(&mut self.replies.lines);
-            self.queue_lines(slot, &lines);
+        if self.lines.len() > 0 {
+            let mut lines = std::mem::take(&mut self.lines);
+            self.queue_lines(slot, &lines.0);
             lines.clear();
-            self.replies.lines = lines;
+            self.lines = lines;
         }
     }
 

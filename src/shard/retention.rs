@@ -259,9 +259,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         let Some(log) = topic.log() else { return };
         let floor = floor.max(log.start());
         let bytes = remains.compacted.min(remains.in_all.saturating_sub(log.weight_from(floor)));
-        if let Some(compacted) =
-            topic.compact(floor, CompactionLimits { keys, bytes }, &mut self.input.inflater)
-        {
+        if let Some(compacted) = topic.compact(floor, CompactionLimits { keys, bytes }, &mut self.inflater) {
             self.logs.bytes -= compacted.freed;
             self.stats.keys_dropped.add(compacted.dropped);
         }

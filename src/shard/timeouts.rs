@@ -1,9 +1,15 @@
 //! The time-outs of clients: for the upgrade, the connect command, a pong, a message, replies that wait, and a close; and
 //! the pings.
 
+use std::time::Duration;
+
+use rand::rngs::SmallRng;
+use rand::{RngExt as _, SeedableRng as _};
+
 use crate::base::moment::{GRAIN, Moment};
 use crate::codec::push::Push;
 use crate::config::Timeouts;
+use crate::domain::mail::ShardId;
 use crate::domain::reasons::CloseReason;
 use crate::net::stream::Stream;
 use crate::session::timeouts::{Expiry, Silence};
@@ -11,6 +17,25 @@ use crate::shard::Shard;
 use crate::shard::client::Client;
 use crate::transport::refusal::Refusal;
 use crate::transport::{Phase, Transport};
+
+/// How much earlier a first ping comes at most.
+const ADVANCE_MAX: Duration = Duration::from_secs(3600);
+
+/// Spreads the first pings of clients that came together.
+#[derive(Debug)]
+pub(super) struct FirstPings(SmallRng);
+
+impl FirstPings {
+    /// The shard's number alone decides when they come: a simulation repeats it.
+    pub(super) fn new(shard: ShardId) -> Self {
+        Self(SmallRng::seed_from_u64(u64::from(shard)))
+    }
+
+    /// How much earlier than after `interval` the next client is pinged first: up to half of it.
+    fn advance(&mut self, interval: Duration) -> Duration {
+        interval.mul_f64(self.0.random_range(0.0..0.5)).min(ADVANCE_MAX)
+    }
+}
 
 /// What a client has not sent in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,7 +220,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
 
     /// Begins to time a connected client, whose first ping comes after half to one interval.
     pub(super) fn begin_pings(&mut self, slot: u32) {
-        let earlier = self.pacing.ping_advance(self.settings.timeouts.ping.0);
+        let earlier = self.first_pings.advance(self.settings.timeouts.ping.0);
         self.clients[slot].session.time_from(self.timers.now().before(earlier));
         self.time(slot);
     }

@@ -205,6 +205,7 @@ fn publishes_that_nobody_answers_are_given_up_and_others_have_their_turns() {
 #[test]
 fn a_publish_that_was_confirmed_is_not_given_up_with_the_one_before() {
     let mut config = Config::default();
+    // However busy the machine is, the five are answered before the first publish is given up.
     config.timeouts.publish = Interval::from_millis(2_000);
     let harness = Harness::open(config);
     let mut stream = send(&harness, &(publish("silent") + &publish("a#1").repeat(5)));
