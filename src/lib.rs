@@ -78,7 +78,8 @@
 //! # In which order to read
 //!
 //! 1. [`domain::mail`] and [`base::mailbox`]: what the threads say to each other, and how.
-//! 2. [`shard`]: the tick; then `shard/delivery.rs` (sweep and visit), [`shard::topic`] (cursors),
+//! 2. [`shard`]: the tick; then `shard/delivery.rs` (sweep and visit), [`shard::topic`] and
+//!    `shard/subscribers.rs` (cursors),
 //!    [`shard::log`], `shard/retention.rs` (what logs keep), `shard/compaction.rs`.
 //! 3. [`net`], [`transport`], [`codec`], [`session`]: from streams to messages to commands to decisions, and back.
 //! 4. [`broker`]: `broker/turn.rs` (the loop), `broker/incoming.rs` and `broker/requests.rs` (its two inputs),

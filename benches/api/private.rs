@@ -24,8 +24,9 @@ const ROUNDS: usize = 5;
 const CLIENTS: usize = 500;
 /// Clients of the topic that they share.
 const CROWD: usize = 100;
-/// Where a publication is one delivery.
+/// The unit where each topic has one client.
 const PUBLICATION: &str = "us per publication";
+/// The unit where a topic has several.
 const DELIVERY: &str = "us per delivery";
 /// Requests that are sent together. As many are on the way while their predecessors are answered.
 const TOGETHER: u64 = 64;
@@ -170,7 +171,7 @@ impl Rig {
     }
 }
 
-/// Clients that have subscribed to one topic after the other.
+/// Clients that have subscribed: client `n` to topic `n % topics`.
 fn subscribed(address: SocketAddr, topics: usize, clients: usize) -> Result<Swarm> {
     let mut swarm = Swarm::new(address, clients)?;
     swarm.connect_all(&mut Nobody, LIMIT, |_, client| vec![topic(client % topics)])?;
@@ -268,7 +269,7 @@ fn spaced(engine: &Engine, divisor: u32, rounds: usize, report: &mut Report) -> 
     Ok(())
 }
 
-/// A topic whose clients are few, so that what a publication costs before the shard counts as much as its deliveries.
+/// One topic with few clients: the work before the shard counts as much as the deliveries.
 fn crowd(engine: &Engine, divisor: u32, rounds: usize, report: &mut Report) -> Result<()> {
     const INTERVAL: Duration = Duration::from_millis(5);
     let length = Duration::from_secs(5) / divisor;

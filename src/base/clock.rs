@@ -1,4 +1,4 @@
-//! The time, read once and handed on: what decides anything takes it as an argument.
+//! The clocks of the host. The time of day is read here alone.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

@@ -50,7 +50,7 @@ impl CatchUps {
         self.shards.iter_mut().for_each(|shard| shard.look_again(&mut is_ahead));
     }
 
-    /// The next question of a shard that `may_ask` that is ready, late, or waits for an offset up to `reached`.
+    /// The next question that is ready, late, or waits for an offset up to `reached`; only of shards that `may_ask`.
     pub(super) fn next(
         &mut self,
         reached: Option<u64>,

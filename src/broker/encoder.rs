@@ -1,10 +1,13 @@
 //! Encodes a batch of publications in each encoding.
 
 use std::hash::RandomState;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::codec::deflate::Deflater;
 use crate::codec::json::checker::Checker;
+use crate::codec::push::Published;
+use crate::domain::codec::Codec;
 use crate::domain::encoding::Encoding;
 use crate::domain::mail::{KeyedLine, Lines};
 use crate::stats::BrokerStats;
@@ -22,6 +25,16 @@ pub(super) struct Encoder {
 }
 
 impl Encoder {
+    /// Writes the line of a publication to `line`. Returns where its data stands in it.
+    pub(super) fn write_line(&mut self, published: &Published<'_>) -> Range<usize> {
+        let len = Codec::Json.publication_len(published);
+        self.line.clear();
+        // A batch may take the buffer, and limits count bytes, not capacity.
+        self.line.shrink_to(len + len / 4);
+        self.line.reserve(len);
+        Codec::Json.write_publication(&mut self.line, published)
+    }
+
     /// What a batch is to those who want it in this encoding.
     pub(super) fn encode(
         &mut self,
@@ -45,5 +58,23 @@ impl Encoder {
         let plain_bytes = u32::try_from(batch.bytes.len()).unwrap_or(u32::MAX);
         let (count, offset) = (batch.lines, batch.offset);
         Lines { bytes, count, plain_bytes, offset, keyed: keyed.cloned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::publication::Publication;
+
+    /// Limits count the bytes of a batch, which may take the buffer.
+    #[test]
+    fn a_small_line_after_a_large_one_has_a_small_buffer() {
+        let mut encoder = Encoder::default();
+        for data in ["x".repeat(100_000), "1".to_owned()] {
+            let publication = Publication { data: data.as_bytes(), offset: 0 };
+            let range = encoder.write_line(&Published { topic: "t", publication, epoch: None });
+            assert_eq!(encoder.line[range], *data.as_bytes());
+        }
+        assert!(encoder.line.capacity() <= 2 * encoder.line.len(), "{}", encoder.line.capacity());
     }
 }

@@ -72,7 +72,7 @@ impl Expiration {
         self.undated.hold(event, bytes, now);
     }
 
-    /// Whether what waits must not wait any longer.
+    /// Whether the events that wait have waited long enough.
     pub(super) fn is_over(&mut self, now: Instant) -> bool {
         self.undated.is_over(now)
     }

@@ -195,14 +195,9 @@ impl Broker {
         }
         let publication = Publication { data: &data.json, offset };
         let published = Published { topic: name, publication, epoch: None };
-        let line = &mut self.encoder.line;
-        let len = Codec::Json.publication_len(&published);
-        line.clear();
-        // A batch may take the buffer, and limits count bytes, not capacity.
-        line.shrink_to(len + len / 4);
-        line.reserve(len);
-        let data = Codec::Json.write_publication(line, &published);
+        let data = self.encoder.write_line(&published);
         self.stats.encodings.add(1);
+        let line = &mut self.encoder.line;
         let now = handling.now.monotonic;
         if namespace.has_history() {
             let keep = Keep { size: namespace.history_size, ttl: namespace.history_ttl.0 };

@@ -82,7 +82,7 @@ pub(super) enum Left {
     TopicGone(TopicId),
 }
 
-/// All topics with subscribers on this node.
+/// All topics with subscribers on this node, and the shards that wait for messages of a topic.
 #[derive(Debug)]
 pub(super) struct Topics {
     /// Shards that will be attached when messages of the topic come to this node.

@@ -39,7 +39,7 @@ const EVENTS_PER_TURN: usize = 512;
 /// How long events are taken in one turn, checked after every eighth event. Heartbeats, requests and the order to stop
 /// wait for so long, and for up to eight events more: one can be expensive, such as a message of a thousand topics.
 const EVENTS_TIME: Duration = Duration::from_millis(10);
-/// Events between two readings of the clock. So a reading costs a fiftieth of what small events cost.
+/// Events between two looks at how long the turn has taken.
 const EVENTS_PER_LOOK: usize = 8;
 /// Requests taken in one turn.
 pub(super) const REQUESTS_PER_TURN: usize = 512;

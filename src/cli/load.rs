@@ -109,7 +109,7 @@ fn positive(text: &str) -> Result<u32, FlagError> {
 
 fn parse_time(text: &str) -> Result<Duration, FlagError> {
     let time = Interval::try_from(text.to_owned())?.0;
-    if time.is_zero() || time > TIME_MAX { Err(FlagError::LongTime) } else { Ok(time) }
+    if time.is_zero() || time > TIME_MAX { Err(FlagError::TimeOutOfRange) } else { Ok(time) }
 }
 
 impl Options {

@@ -117,8 +117,8 @@ enum FlagError {
     Address(#[from] AddressError),
     #[error("expected {0}")]
     Time(#[from] IntervalError),
-    #[error("expected a time up to 24h")]
-    LongTime,
+    #[error("expected a time from 1ms to 24h")]
+    TimeOutOfRange,
 }
 
 /// A whole number of a flag, within `range`.

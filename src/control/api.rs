@@ -8,8 +8,9 @@ pub(super) mod pipelined;
 mod publishing;
 mod surveys;
 
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, HttpBody as _};
 use axum::extract::{Path, Request, State};
@@ -20,7 +21,7 @@ use hyper::body::{Bytes, Frame};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 
 use super::answers::{NO_ROOM, counted, room_for};
 use super::envelope::{ErrorMode, Fault, Outcome, refuse, respond};
@@ -96,10 +97,7 @@ async fn outcome(
     }
     let limits = &state.config;
     let body = read(state, request.into_body(), limits.control.body_bytes);
-    let Ok(body) = timeout(limits.timeouts.upgrade.0, body).await else {
-        return Err(late());
-    };
-    let body = body?;
+    let body = in_time(limits.timeouts.upgrade.0, peer, body).await??;
     let expected = expected(state, method, body.bytes.len());
     let Some(share) = room_for(&state.answers, expected, peer).await else {
         return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::TooManyRequests.code(), NO_ROOM));
@@ -171,6 +169,24 @@ fn unknown_namespace(channel: &str) -> Fault {
 fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Fault> {
     let body = if body.is_empty() { b"{}" } else { body };
     serde_json::from_slice(body).map_err(Fault::bad)
+}
+
+/// What `body` gives, unless its time is over.
+async fn in_time<T>(
+    limit: Duration,
+    peer: Option<&Peer>,
+    body: impl Future<Output = T>,
+) -> Result<T, Response> {
+    let (mut body, begun) = (pin!(body), tokio::time::Instant::now());
+    loop {
+        let due = peer.map_or(begun + limit, |peer| peer.connection.body_due(begun, limit));
+        if let Ok(body) = timeout_at(due, body.as_mut()).await {
+            return Ok(body);
+        }
+        if peer.is_none_or(|peer| peer.connection.body_due(begun, limit) <= tokio::time::Instant::now()) {
+            return Err(late());
+        }
+    }
 }
 
 /// The response to a body that is not JSON. Called only for a request that was refused, because a body that

@@ -401,6 +401,12 @@ impl<'a> Pipeline<'a> {
         if self.timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready()) {
             self.timer = None;
         }
+        if !self.may_read()
+            && let Some(Half { due: Some(due), .. }) = &mut self.half
+        {
+            // Nothing was read meanwhile.
+            *due = self.now + self.state.config.timeouts.upgrade.0;
+        }
         if let Some(half) = self.half.take_if(|half| half.due.is_some_and(|due| due <= self.now)) {
             count_late(self.state, half.method, half.begun);
             self.finish_with(half.answering, late());
@@ -415,7 +421,7 @@ impl<'a> Pipeline<'a> {
             Stage::Publishing(publishing) => Some(publishing.answered_by()),
             Stage::Answered(_) => None,
         });
-        let half = self.half.as_ref().and_then(|half| half.due);
+        let half = self.half.as_ref().filter(|_| self.may_read()).and_then(|half| half.due);
         let Some(due) = [answered_by, half].into_iter().flatten().min() else { return };
         let due = due.into();
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));

@@ -89,6 +89,8 @@ pub(super) struct Connection {
     last_head: AtomicU64,
     /// When the latest request was complete, or was answered.
     last_request: AtomicU64,
+    /// The peer has not taken all that was sent to it.
+    is_blocked: AtomicBool,
     /// When the peer last took bytes that had waited for it.
     last_write: AtomicU64,
     /// When the peer was found to have closed its half, while a request of its own was to be answered.
@@ -144,6 +146,7 @@ impl Connection {
             unwritten: AtomicU32::new(0),
             last_head: AtomicU64::new(0),
             last_request: AtomicU64::new(0),
+            is_blocked: AtomicBool::new(false),
             last_write: AtomicU64::new(0),
             half_closed: AtomicU64::new(0),
             is_trusted: AtomicBool::new(false),
@@ -182,9 +185,24 @@ impl Connection {
         self.half.load(Ordering::Relaxed) + self.in_flight.load(Ordering::Relaxed)
     }
 
+    /// Records that the peer has not taken all that was sent to it.
+    pub(super) fn blocked(&self) {
+        self.is_blocked.store(true, Ordering::Relaxed);
+    }
+
     /// Records that the peer has taken bytes that had waited for it.
     pub(super) fn wrote(&self) {
         self.last_write.store(self.now(), Ordering::Relaxed);
+        self.is_blocked.store(false, Ordering::Relaxed);
+    }
+
+    /// Until when a body may come that was begun at `begun`. While the peer takes no answers, nothing is read from it, and
+    /// the `limit` does not run.
+    pub(super) fn body_due(&self, begun: Instant, limit: Duration) -> Instant {
+        if self.is_blocked.load(Ordering::Relaxed) {
+            return Instant::now() + limit;
+        }
+        begun.max(self.at(self.last_write.load(Ordering::Relaxed))) + limit
     }
 
     /// Whether a request is incomplete, or has not been processed.

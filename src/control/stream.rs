@@ -101,7 +101,10 @@ impl Stream {
     /// Records whether the peer takes what it is sent. The clock is read only if something had waited for it.
     fn noted(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match written {
-            Poll::Pending => self.is_blocked = true,
+            Poll::Pending => {
+                self.is_blocked = true;
+                self.connection.blocked();
+            }
             Poll::Ready(_) if self.is_blocked => {
                 self.is_blocked = false;
                 self.connection.wrote();

@@ -114,9 +114,9 @@ impl<S, T: Transport> Client<S, T> {
         !self.has_ended() && self.transport.phase() == Phase::Open
     }
 
-    /// Whether no output waits for it, and its socket is not known to be full.
+    /// Whether a frame can be written to it at once: no output waits, and its socket is not full.
     #[must_use]
-    pub fn has_no_output(&self) -> bool {
+    pub fn can_take_a_frame(&self) -> bool {
         self.outgoing.is_none() && !self.is_blocked()
     }
 
@@ -189,14 +189,14 @@ impl<S, T: Transport> Client<S, T> {
         debug_assert!(!had_ended, "a connection ends once");
     }
 
-    /// Whether its socket took nothing at the last write. Its writable edge ends that.
+    /// Whether its socket is full: it did not take all of the last write. Its writable edge ends that.
     #[must_use]
     #[inline]
     pub fn is_blocked(&self) -> bool {
         self.flags.has(Flag::Blocked)
     }
 
-    /// Notes that its socket took nothing. Returns whether that is new.
+    /// Notes that its socket is full. Returns whether that is new.
     pub(super) fn block(&mut self) -> bool {
         !self.flags.put(Flag::Blocked, true)
     }

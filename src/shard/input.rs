@@ -117,8 +117,8 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             is_overfull.then(|| self.input.kept.no_room_since.unwrap_or_else(|| self.timers.now()));
     }
 
-    /// Lets another client continue with its unprocessed input, unless the present one still has commands of its own and
-    /// waits for its turn only.
+    /// Lets another client continue with its unprocessed input, unless the present one has commands that are put off to its
+    /// next turn.
     pub(super) fn note_resuming(&mut self) {
         let clients = &self.clients;
         self.input.kept.resuming = self.input.kept.resuming.filter(|&key| {

@@ -158,8 +158,8 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         }
     }
 
-    /// Removes stale entries, which topics leave behind that are removed, and which the next topic of the slot inherits. It
-    /// runs once there are more of them than topics, so each entry costs little, and none is searched for.
+    /// Removes stale entries. A topic that is removed leaves its entry behind, and the next topic of its slot inherits it. It
+    /// runs when there are more stale entries than topics, so that each costs little.
     fn forget_old_pins(&mut self) {
         let topics = &mut self.topics;
         // A topic's first entry clears its mark, so that only this entry stays. Afterwards the mark is set again.

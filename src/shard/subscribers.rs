@@ -8,7 +8,7 @@
 //! ```
 //!
 //! The first part is swept: an index goes round it, and is not reset, until no subscriber in it is behind the end of the
-//! log. A subscriber whose socket takes nothing is parked in the second part, which no sweep touches, and comes back with
+//! log. A subscriber whose socket is full is parked in the second part, which no sweep touches, and comes back with
 //! its socket's writable edge. Removal swaps with the last: a subscriber that was moved is still behind if it was, and the
 //! sweep will meet it.
 //!

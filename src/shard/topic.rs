@@ -26,7 +26,7 @@ pub enum Interest {
 
 /// One topic.
 ///
-/// Invariants: a log is there if anybody's cursor is before the end of the backlog, and every cursor is between two of its
+/// Invariants: a log is there if some cursor is before the end of the backlog, and every cursor is between two of its
 /// batches; and those of `Subscribers`.
 #[derive(Debug)]
 pub struct Topic {

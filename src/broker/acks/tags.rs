@@ -1,8 +1,8 @@
-//! Decides which messages may be acknowledged: all up to the first one that is still held.
+//! The tags of one AMQP channel, and which of them are held.
 //!
 //! The tags of one AMQP channel are numbered 1, 2, 3. One acknowledgement covers everything up to a tag, so
-//! it is enough to know the lowest tag that waits for something: to be merged, or for its dead letter to be
-//! confirmed. Of publications that wait together, the first one's tag is held.
+//! it is enough to know the lowest tag that is held: its message waits to be merged, for the confirm of its dead letter, or
+//! to be written by the shards. Of publications that wait together, the first one's tag is held.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -261,6 +261,39 @@ fn who_has_closed_its_half_is_answered_and_closed() {
     }
 }
 
+/// The time limit of a body does not run while the engine reads nothing, as its peer takes no answers.
+#[test]
+fn a_body_has_its_time_when_the_answers_before_it_are_taken() {
+    for first in ["", "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"] {
+        let mut config = Config::default();
+        config.timeouts.upgrade = Interval::from_millis(300);
+        let harness = Harness::open(config);
+        let mut stream = send(&harness, first);
+        stream.set_write_timeout(Some(Duration::from_millis(600))).unwrap();
+        // Bodies larger than answers, so that the input ends in the middle of one.
+        let body = format!(r#"{{"channel":"","data":"{}"}}"#, "x".repeat(6000));
+        let publish = request("/api/publish", "", &body);
+        let (mut sent, length) = (0, publish.len());
+        while let Ok(written) = stream.write(&publish.as_bytes()[sent % length..]) {
+            sent += written;
+            assert!(sent < 1 << 30, "it is heard although it takes nothing");
+        }
+        let begun = sent.div_ceil(length);
+        let mut writing = stream.try_clone().unwrap();
+        let rest = publish[(sent - 1) % length + 1..].to_owned();
+        let writer = std::thread::spawn(move || {
+            writing.set_write_timeout(Some(TIMEOUT)).unwrap();
+            writing.write_all(rest.as_bytes()).unwrap();
+            writing.shutdown(Shutdown::Write).unwrap();
+        });
+        let mut answers = String::new();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+        stream.read_to_string(&mut answers).unwrap();
+        writer.join().unwrap();
+        assert_eq!(answers.matches(r#""code":107"#).count(), begun, "after {first:?}");
+    }
+}
+
 /// A body that comes late is refused behind the answers before it, and nothing of it is carried out.
 #[test]
 fn a_body_that_does_not_come_is_refused_in_time() {

@@ -16,7 +16,7 @@ use super::transport;
 
 /// Time limit from the first packet to a connection with TLS.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-/// Time limit from there to AMQP's "open".
+/// Time limit from the first packet to AMQP's `open`.
 const OPEN_LIMIT: Duration = Duration::from_secs(15);
 
 /// Opens one connection. `is_careful`: see [`amqp_filter`](super::amqp_filter).

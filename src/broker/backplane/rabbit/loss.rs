@@ -19,7 +19,7 @@ pub(super) enum Loss {
     /// They must not be acknowledged with what came later.
     #[error("delivery {next} came after {before}: some are missing")]
     MissingDeliveries { before: u64, next: u64 },
-    #[error("nobody can say what the queue drops")]
+    #[error("it is not known any more whether the queue drops messages")]
     WatchEnded,
     #[error(transparent)]
     Reread(#[from] RereadError),

@@ -8,8 +8,8 @@
 //! Publishes do not depend on a link: [`outgoing`] keeps each until it is confirmed or its time is over, and
 //! sends it over the next link if this one is lost. Dead letters have a channel of their own.
 //!
-//! [`connect`] opens a connection, [`link`] joins two of them until their [`loss`], [`topology`] declares, [`message`] translates messages and their [`headers`], [`dead_letter`] keeps
-//! what cannot be delivered, [`publisher`] waits for confirms, [`dialer`] makes the next link ([`address`] chooses the node to
+//! [`connect`] opens a connection, [`link`] is two of them, and [`loss`] why a link ended. [`topology`] declares,
+//! [`message`] translates messages and their [`headers`], [`dead_letter`] keeps what cannot be delivered, [`publisher`] waits for confirms, [`dialer`] makes the next link ([`address`] chooses the node to
 //! try, and [`backoff`] how long to wait), [`reply`] reads RabbitMQ's reply codes, and [`fault`] describes errors for operators.
 //!
 //! [`consumer`] receives messages, [`prefetch`] decides how many RabbitMQ may send ahead, and [`message_cost`] knows how

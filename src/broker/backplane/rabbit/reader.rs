@@ -312,7 +312,7 @@ impl Reader {
         self.coverage.due().filter(|_| self.is_live()).map_or(self.due, |due| due.min(self.due))
     }
 
-    /// Does what is due at a time, whatever comes. Returns the marker to write.
+    /// Does what is due at `now`. Returns the marker to write.
     pub(super) fn on_time(&mut self, now: Instant) -> Option<Marker> {
         let Some(loading) = &self.loading else { return self.on_time_when_live(now) };
         let of = loading.top.saturating_sub(loading.first);
