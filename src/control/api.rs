@@ -208,6 +208,9 @@ struct Whole {
 /// Reads a body. Only bytes that have arrived take a share of the room for all bodies. Others that need the
 /// room may take that of an incomplete body.
 async fn read(state: &AppState, body: Body, limit: usize) -> Result<Whole, Response> {
+    if body.size_hint().lower() > limit as u64 {
+        return Err(too_large(limit));
+    }
     let (mut body, mut share) = (Limited::new(body, limit), state.bodies.share());
     let first = next(&mut body, &share, limit).await?;
     if body.is_end_stream() {
