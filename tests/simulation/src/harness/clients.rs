@@ -222,7 +222,11 @@ impl World {
 
     pub(super) fn publish_as(&mut self, peer: usize) {
         let topic = if self.random.one_in(2) { "r:x" } else { "r:y" };
-        self.command(peer, &format!("\"publish\":{{\"channel\":\"{topic}\",\"data\":1}}"), Asked::Publish { topic });
+        self.command(
+            peer,
+            &format!("\"publish\":{{\"channel\":\"{topic}\",\"data\":1}}"),
+            Asked::Publish { topic },
+        );
         self.events.client_publishes += 1;
     }
 

@@ -69,9 +69,8 @@ impl World {
     /// Commands about one topic are answered in their order, but for publishes, which follow each other at once.
     pub(super) fn check_order(&self, peer: usize, id: u32, answered: &Asked) {
         let Some(topic) = answered.topic() else { return };
-        let is_first = |other: &Asked| {
-            other.topic() == Some(topic) && !(other.publishes() && answered.publishes())
-        };
+        let is_first =
+            |other: &Asked| other.topic() == Some(topic) && !(other.publishes() && answered.publishes());
         let overtaken = self.peers[peer].asked.range(..id).find(|(_, other)| is_first(other));
         assert!(overtaken.is_none(), "{answered:?}, which is {id}, was answered before {overtaken:?}");
     }

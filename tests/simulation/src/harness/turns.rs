@@ -25,8 +25,10 @@ const COMMANDS_PER_SHARE: u64 = 1000 / (128 + 38) + 1;
 pub(super) fn fairness(seed: u64) -> u64 {
     let (giant, small) = (TOPICS[1], TOPICS[3]);
     let limits = Limits { message_bytes: 400, head_bytes: 400, ..Limits::default() };
-    let config =
-        Config { limits, ..config(Kind { scale: 1, read_bytes: READ_BYTES, pings: true, tight: false, few_topics: false }) };
+    let config = Config {
+        limits,
+        ..config(Kind { scale: 1, read_bytes: READ_BYTES, pings: true, tight: false, few_topics: false })
+    };
     let mut world = World::new(seed, config, 1);
     for peer in 0..CROWD {
         world.connect();
@@ -82,7 +84,8 @@ fn talkers(seed: u64, config: Config) -> World {
 /// Some clients always have sent more than a turn is enough for. What another one asks must be answered within
 /// [`FAIR_READS`] ticks, and none of them may have more of a tick than its share: how often there was a choice.
 pub(super) fn fair_reading(seed: u64) -> u64 {
-    let config = config(Kind { scale: 1, read_bytes: READ_BYTES, pings: false, tight: false, few_topics: false });
+    let config =
+        config(Kind { scale: 1, read_bytes: READ_BYTES, pings: false, tight: false, few_topics: false });
     let mut world = talkers(seed, config);
     let last = TALKERS - 1;
     let mut fair = 0;
