@@ -29,8 +29,6 @@ impl Encoder {
     pub(super) fn write_line(&mut self, published: &Published<'_>) -> Range<usize> {
         let len = Codec::Json.publication_len(published);
         self.line.clear();
-        // A batch may take the buffer, and limits count bytes, not capacity.
-        self.line.shrink_to(len + len / 4);
         self.line.reserve(len);
         Codec::Json.write_publication(&mut self.line, published)
     }
@@ -58,23 +56,5 @@ impl Encoder {
         let plain_bytes = u32::try_from(batch.bytes.len()).unwrap_or(u32::MAX);
         let (count, offset) = (batch.lines, batch.offset);
         Lines { bytes, count, plain_bytes, offset, keyed: keyed.cloned() }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::publication::Publication;
-
-    /// Limits count the bytes of a batch, which may take the buffer.
-    #[test]
-    fn a_small_line_after_a_large_one_has_a_small_buffer() {
-        let mut encoder = Encoder::default();
-        for data in ["x".repeat(100_000), "1".to_owned()] {
-            let publication = Publication { data: data.as_bytes(), offset: 0 };
-            let range = encoder.write_line(&Published { topic: "t", publication, epoch: None });
-            assert_eq!(encoder.line[range], *data.as_bytes());
-        }
-        assert!(encoder.line.capacity() <= 2 * encoder.line.len(), "{}", encoder.line.capacity());
     }
 }

@@ -262,6 +262,8 @@ impl Lines {
         let from = self.bytes.len();
         if self.bytes.is_empty() && !arrival.lanes.are_several() {
             std::mem::swap(&mut self.bytes, arrival.line);
+            // The buffer may have had a larger line, and limits count bytes, not capacity.
+            self.bytes.shrink_to(self.bytes.len() + self.bytes.len() / 4);
         } else {
             // A batch has begun, or other lanes need the line as well.
             self.bytes.extend_from_slice(arrival.line);

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::{Body, HttpBody as _};
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, Version, header};
 use axum::response::Response;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::{Bytes, Frame};
@@ -96,7 +96,8 @@ async fn outcome(
         return Err(only_post());
     }
     let limits = &state.config;
-    let body = read(state, request.into_body(), limits.control.body_bytes);
+    let (waits, max) = (waits_for_a_word(&request), limits.control.body_bytes);
+    let body = read(state, request.into_body(), max, waits);
     let body = in_time(limits.timeouts.upgrade.0, peer, body).await??;
     let expected = expected(state, method, body.bytes.len());
     let Some(share) = room_for(&state.answers, expected, peer).await else {
@@ -171,6 +172,12 @@ fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Fault> {
     serde_json::from_slice(body).map_err(Fault::bad)
 }
 
+/// Whether an answer at the head of a request is read. A peer that does not wait for one writes its body first: an answer
+/// before the end of the body is lost in a reset.
+fn waits_for_a_word(request: &Request) -> bool {
+    request.headers().contains_key(header::EXPECT) || request.version() == Version::HTTP_2
+}
+
 /// What `body` gives, unless its time is over.
 async fn in_time<T>(
     limit: Duration,
@@ -205,10 +212,10 @@ struct Whole {
     _share: Share,
 }
 
-/// Reads a body. Only bytes that have arrived take a share of the room for all bodies. Others that need the
+/// Reads a body. If the peer `waits` for a word, one that is announced too large is refused at once. Only bytes that have arrived take a share of the room for all bodies. Others that need the
 /// room may take that of an incomplete body.
-async fn read(state: &AppState, body: Body, limit: usize) -> Result<Whole, Response> {
-    if body.size_hint().lower() > limit as u64 {
+async fn read(state: &AppState, body: Body, limit: usize, waits: bool) -> Result<Whole, Response> {
+    if waits && body.size_hint().lower() > limit as u64 {
         return Err(too_large(limit));
     }
     let (mut body, mut share) = (Limited::new(body, limit), state.bodies.share());

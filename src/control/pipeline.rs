@@ -158,13 +158,16 @@ impl<'a> Pipeline<'a> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<End>> {
         self.now = Instant::now();
         self.output.read_clock();
-        self.expire(cx);
         self.settle(cx);
         let mut reads = 0;
         self.begin_all();
         while reads < READS && self.may_read() && self.read(cx)? {
             reads += 1;
             self.begin_all();
+        }
+        // Only what has not come is late. After so many reads there may be more, and the next poll comes at once.
+        if reads < READS {
+            self.expire(cx);
         }
         // What was refused is answered already.
         let has_settled = self.settle(cx);

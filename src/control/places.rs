@@ -93,6 +93,8 @@ pub(super) struct Connection {
     is_blocked: AtomicBool,
     /// When the peer last took bytes that had waited for it.
     last_write: AtomicU64,
+    /// When it was read again, after it had not taken all that was sent to it.
+    read_again: AtomicU64,
     /// When the peer was found to have closed its half, while a request of its own was to be answered.
     half_closed: AtomicU64,
     /// It has asked for something that is not open to everybody, and was allowed.
@@ -148,6 +150,7 @@ impl Connection {
             last_request: AtomicU64::new(0),
             is_blocked: AtomicBool::new(false),
             last_write: AtomicU64::new(0),
+            read_again: AtomicU64::new(0),
             half_closed: AtomicU64::new(0),
             is_trusted: AtomicBool::new(false),
             closed: AtomicBool::new(false),
@@ -185,24 +188,27 @@ impl Connection {
         self.half.load(Ordering::Relaxed) + self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Records that the peer has not taken all that was sent to it.
+    /// Records that the peer has not taken all that was sent to it, so that nothing is read from it.
     pub(super) fn blocked(&self) {
         self.is_blocked.store(true, Ordering::Relaxed);
     }
 
     /// Records that the peer has taken bytes that had waited for it.
     pub(super) fn wrote(&self) {
-        self.last_write.store(self.now(), Ordering::Relaxed);
-        self.is_blocked.store(false, Ordering::Relaxed);
+        let now = self.now();
+        self.last_write.store(now, Ordering::Relaxed);
+        if self.is_blocked.swap(false, Ordering::Relaxed) {
+            self.read_again.store(now, Ordering::Relaxed);
+        }
     }
 
-    /// Until when a body may come that was begun at `begun`. While the peer takes no answers, nothing is read from it, and
-    /// the `limit` does not run.
+    /// Until when a body may come that was begun at `begun`. While a peer of HTTP/1.1 takes no answers, nothing is read from
+    /// it, and the `limit` does not run.
     pub(super) fn body_due(&self, begun: Instant, limit: Duration) -> Instant {
         if self.is_blocked.load(Ordering::Relaxed) {
             return Instant::now() + limit;
         }
-        begun.max(self.at(self.last_write.load(Ordering::Relaxed))) + limit
+        begun.max(self.at(self.read_again.load(Ordering::Relaxed))) + limit
     }
 
     /// Whether a request is incomplete, or has not been processed.

@@ -103,7 +103,10 @@ impl Stream {
         match written {
             Poll::Pending => {
                 self.is_blocked = true;
-                self.connection.blocked();
+                // By HTTP/2 bodies are read on, and one that is late costs its own stream alone.
+                if self.holds == Some(true) {
+                    self.connection.blocked();
+                }
             }
             Poll::Ready(_) if self.is_blocked => {
                 self.is_blocked = false;

@@ -90,7 +90,7 @@ pub enum ThreadStartError {
     #[error("no table of descriptors of its own (server.private_fd_tables): {0}")]
     DescriptorTable(Errno),
     /// It did not report in time that it has started, or it has ended.
-    #[error("it did not start in time, or has ended ({0})")]
+    #[error("it did not start in time, or has ended")]
     Silent(#[from] mpsc::RecvTimeoutError),
 }
 

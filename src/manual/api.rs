@@ -75,7 +75,7 @@
 //! | 400 | The body is not JSON in UTF-8, or the request is not HTTP. |
 //! | 401, 403 | See errors 101 and 103. |
 //! | 405 | The method of HTTP is not POST. |
-//! | 408 | The body did not arrive within `timeouts.upgrade`, or other requests needed its room. |
+//! | 408 | The body did not arrive within `timeouts.upgrade`, or other requests needed its room. While a peer of HTTP/1.1 takes no answers, nothing is read from it, and the time does not run. |
 //! | 413 | The body is larger than `control.body_bytes`. |
 //! | 431 | The head has more than 64 fields, or more bytes than allowed. |
 //! | 503 | There is no room. Every connection waits for an answer, or answers that nobody reads fill the memory for answers. It also means that the connection ends. HTTP/2 has `REFUSED_STREAM` for that, after which clients send the request again by themselves. |

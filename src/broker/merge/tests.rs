@@ -59,6 +59,24 @@ fn lines_of_one_turn_leave_together_and_in_order() {
     assert_eq!((merge.bytes(), merge.next_deadline()), (0, None));
 }
 
+/// Limits count the bytes of a batch, and not the capacity of its buffer.
+#[test]
+fn a_batch_that_takes_a_large_buffer_gives_most_of_it_back() {
+    let (start, ids) = (Instant::now(), topics(1));
+    let mut merge = Merge::new(200_000, 200_000);
+    let mut line = Vec::with_capacity(100_000);
+    line.extend_from_slice(b"small\n");
+    let lanes = Lanes::from_iter([Lane::FIRST]);
+    let arrival =
+        Arrival { topic: ids[0], lanes, line: &mut line, key: None, tag: 1, published: None, offset: 0 };
+    merge.add(arrival, &SECOND, start);
+    assert!(line.is_empty(), "it is taken");
+    let waiting = merge.windows.values().map(|window| window.lines.bytes.capacity()).sum::<usize>();
+    merge.close_all();
+    let batches = merge.take_ripe(start);
+    assert!(waiting <= 12 && batches[0].bytes.capacity() <= 12, "{waiting}");
+}
+
 #[test]
 fn a_window_lasts_from_its_first_line_and_not_longer() {
     let (start, ids) = (Instant::now(), topics(1));

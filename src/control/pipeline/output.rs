@@ -14,8 +14,11 @@ use super::answers::Answers;
 use crate::control::page::add_headers;
 use crate::control::places::Peer;
 
-/// While so many bytes are not written, nothing is added.
+/// While so many bytes are not written, no request begins, and no large answer is added.
 const OUTPUT_BYTES: usize = 64 << 10;
+
+/// An answer of so many bytes is added at once, so that its request is over: those in flight have few of them.
+const SMALL_ANSWER_BYTES: u64 = 4 << 10;
 
 /// What is to be written.
 #[derive(Debug)]
@@ -40,7 +43,7 @@ impl Output {
 
     /// Whether another answer may be added.
     pub(super) fn has_room(&self) -> bool {
-        self.bytes.len() < OUTPUT_BYTES && self.rest.is_none()
+        self.rest.is_none()
     }
 
     /// Whether an answer has not been added to its end.
@@ -70,8 +73,8 @@ impl Output {
 
     /// Adds the rest of an answer, as far as there is room.
     pub(super) fn pour(&mut self, cx: &mut Context<'_>) {
-        while self.bytes.len() < OUTPUT_BYTES
-            && let Some(rest) = &mut self.rest
+        while let Some(rest) = &mut self.rest
+            && (self.bytes.len() < OUTPUT_BYTES || is_small(rest))
         {
             match Pin::new(rest).poll_frame(cx) {
                 Poll::Pending => return,
@@ -110,5 +113,34 @@ impl Output {
         }
         self.bytes.drain(..written);
         Ok(self.bytes.is_empty())
+    }
+}
+
+fn is_small(rest: &Body) -> bool {
+    rest.size_hint().upper().is_some_and(|bytes| bytes <= SMALL_ANSWER_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::task::noop_waker_ref;
+
+    use super::*;
+
+    /// A request whose answer waits for room would be in flight for as long as its peer takes nothing.
+    #[test]
+    fn small_answers_are_added_whatever_waits_and_large_ones_when_it_has_left() {
+        let mut cx = Context::from_waker(noop_waker_ref());
+        let mut output = Output::new();
+        let answer = |bytes: usize| Response::new(Body::from(vec![b'1'; bytes]));
+        output.answer(answer(OUTPUT_BYTES), &mut cx);
+        assert!(output.is_stopped() && output.has_room());
+        output.succeed(b"{}");
+        output.answer(answer(4 << 10), &mut cx);
+        assert!(output.has_room());
+        output.answer(answer(5 << 10), &mut cx);
+        assert!(output.is_in_answer() && !output.has_room());
+        output.bytes.clear();
+        output.pour(&mut cx);
+        assert!(!output.is_in_answer() && output.bytes.len() == 5 << 10);
     }
 }

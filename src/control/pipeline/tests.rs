@@ -1,6 +1,6 @@
 //! Pipelined requests, over a real socket.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -266,18 +266,23 @@ fn who_has_closed_its_half_is_answered_and_closed() {
 fn a_body_has_its_time_when_the_answers_before_it_are_taken() {
     for first in ["", "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"] {
         let mut config = Config::default();
-        config.timeouts.upgrade = Interval::from_millis(300);
+        config.timeouts.upgrade = Interval::from_millis(1_000);
         let harness = Harness::open(config);
         let mut stream = send(&harness, first);
-        stream.set_write_timeout(Some(Duration::from_millis(600))).unwrap();
+        // Longer than the limit: it would be over.
+        stream.set_write_timeout(Some(Duration::from_millis(2_000))).unwrap();
         // Bodies larger than answers, so that the input ends in the middle of one.
         let body = format!(r#"{{"channel":"","data":"{}"}}"#, "x".repeat(6000));
         let publish = request("/api/publish", "", &body);
         let (mut sent, length) = (0, publish.len());
-        while let Ok(written) = stream.write(&publish.as_bytes()[sent % length..]) {
-            sent += written;
+        let stopped = loop {
+            match stream.write(&publish.as_bytes()[sent % length..]) {
+                Ok(written) => sent += written,
+                Err(error) => break error.kind(),
+            }
             assert!(sent < 1 << 30, "it is heard although it takes nothing");
-        }
+        };
+        assert!(stopped == ErrorKind::WouldBlock && sent > 0, "{stopped}");
         let begun = sent.div_ceil(length);
         let mut writing = stream.try_clone().unwrap();
         let rest = publish[(sent - 1) % length + 1..].to_owned();

@@ -225,3 +225,21 @@ fn silence_ends_a_connection() {
     connection.last_write.store(7_000, Ordering::Relaxed);
     assert_eq!(left(), Duration::from_secs(7) + IDLE_MAX, "it has taken bytes since");
 }
+
+/// A peer that takes what it is sent now and then has no more time than any other, but for while it takes nothing.
+#[test]
+fn a_body_has_its_time_but_for_while_nothing_is_read() {
+    let limit = Duration::from_secs(10);
+    let opened = Instant::now().checked_sub(Duration::from_secs(60)).expect("the machine has run for longer");
+    let connection = Connection::new(opened, false, Arc::default());
+    let begun = opened + Duration::from_secs(1);
+    connection.wrote();
+    assert_eq!(connection.body_due(begun, limit), begun + limit, "it was not blocked");
+    connection.blocked();
+    assert!(connection.body_due(begun, limit) >= opened + Duration::from_secs(60) + limit);
+    connection.wrote();
+    let read_again = connection.body_due(begun, limit);
+    assert!(read_again >= opened + Duration::from_secs(59) + limit && read_again <= Instant::now() + limit);
+    connection.wrote();
+    assert_eq!(connection.body_due(begun, limit), read_again);
+}

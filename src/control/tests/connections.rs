@@ -109,7 +109,7 @@ fn a_body_that_is_too_large_is_answered_however_much_of_it_follows() {
     let mut stream = harness.connect();
     let _ = stream.write_all(request("/api/publish", "", &"x".repeat(1 << 20)).as_bytes());
     assert_eq!(Answer::read(&mut stream).status, 413);
-    // Of one whose length is said, nothing needs to follow.
+    // Who waits for a word has it at once.
     let whole = request("/api/publish", "Expect: 100-continue\r\n", &"x".repeat(1 << 20));
     let mut stream = harness.connect();
     stream.write_all(&whole.as_bytes()[..whole.len() - (1 << 20)]).unwrap();
