@@ -8,6 +8,7 @@
 //! so that is the last mail about the slot.
 
 mod budget;
+mod publish;
 mod question;
 mod reply_to;
 
@@ -18,9 +19,9 @@ use crate::domain::encoding::Encoding;
 use crate::domain::reasons::{Closing, ErrorCode, UnsubscribeCode};
 
 pub use budget::{ANSWER_COST, AnswerBudget};
+pub use publish::{MESSAGE_TOPICS_MAX, Numbered, Publish, PublishFault, PublishOutcome, PublishReply};
 pub use question::{
-    Answer, Asked, History, HistoryPage, HistoryRange, Numbered, PublishFault, PublishOutcome, PublishReply,
-    Question, Recover, Recovered, Recovery, SurveyTimeout, TopicCounts,
+    Answer, Asked, History, HistoryPage, HistoryRange, Question, Recover, Recovered, Recovery,
 };
 pub use reply_to::{ControlReply, ReplyAddress, ReplyTo};
 
@@ -336,26 +337,12 @@ impl Request {
     }
 }
 
-/// Topics that one message may have. The broker thread makes a publication for each. A message with tens of
-/// thousands of topics, for which its headers have room, would delay all others. A message with more topics
-/// is a dead letter.
-pub const MESSAGE_TOPICS_MAX: usize = 1000;
+/// Topics with their numbers of subscribers.
+pub type TopicCounts = Vec<(TopicName, u32)>;
 
-/// A publication on its way to the backplane.
-#[derive(Debug)]
-pub struct Publish {
-    /// Where the result goes.
-    pub reply_to: PublishReply,
-    /// The topic, or several topics (one AMQP message with `CC`), at most [`MESSAGE_TOPICS_MAX`].
-    pub topics: Vec<TopicName>,
-    /// JSON that was checked to be well-formed, byte for byte as received.
-    pub data: Box<[u8]>,
-    /// Identifies the publication (`message-id`), at most 255 bytes. If a publication with the same id was
-    /// seen recently, this one is confirmed and not pushed. `None`: it is not a repetition.
-    pub id: Option<Box<str>>,
-    /// Identifies the item that this publication updates (`x-key`).
-    pub key: Option<Box<str>>,
-}
+/// Why a survey has no whole answer: some shard has not answered within `timeouts.publish`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SurveyTimeout;
 
 #[cfg(test)]
 mod tests {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Position, ReplyAddress, ReplyTo, Since, TopicName, TopicSlot, Variant};
+use super::{Position, PublishOutcome, ReplyAddress, ReplyTo, Since, TopicName, TopicSlot, Variant};
 use crate::domain::publication::Publications;
 use crate::domain::reasons::ErrorCode;
 
@@ -133,32 +133,6 @@ impl From<PublishOutcome> for Answer {
     }
 }
 
-/// The result of a publish.
-pub type PublishOutcome = Result<Numbered, PublishFault>;
-
-/// Receives the result of a publish.
-pub type PublishReply = ReplyTo<PublishOutcome>;
-
-/// The position of a publication in each of its topics that has a history, if it is known by then: always in
-/// the embedded backplane, never where RabbitMQ numbers it later.
-pub type Numbered = Vec<(Box<str>, Position)>;
-
-/// Why a publish failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PublishFault {
-    /// The error for the client.
-    pub code: ErrorCode,
-    /// Why it would fail again, as a sentence for operators: RabbitMQ refused it, or it cannot be sent at
-    /// all.
-    pub refusal: Option<Box<str>>,
-}
-
-impl From<ErrorCode> for PublishFault {
-    fn from(code: ErrorCode) -> Self {
-        Self { code, refusal: None }
-    }
-}
-
 /// A part of a topic's history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HistoryPage<P = Vec<u8>> {
@@ -197,10 +171,3 @@ pub struct Recovery {
     /// [`Codec::add_publication`]: crate::domain::codec::Codec::add_publication
     pub missed: Option<Arc<[u8]>>,
 }
-
-/// Topics with their numbers of subscribers.
-pub type TopicCounts = Vec<(TopicName, u32)>;
-
-/// Why a survey has no whole answer: some shard has not answered within `timeouts.publish`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SurveyTimeout;

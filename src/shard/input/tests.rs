@@ -362,7 +362,7 @@ fn a_compressed_message_counts_as_it_is_when_it_is_inflated() {
 
 /// What inflates to much more than it came as is bounded, too, and is done when there is room.
 #[test]
-fn what_is_left_over_and_inflates_is_gone_on_with_by_few_at_a_time() {
+fn few_at_a_time_continue_with_unprocessed_input_that_inflates() {
     let mut world = World::new(config(|config| {
         config.limits.shard_input_bytes = 64_000;
         config.budgets.read_bytes = 2000;

@@ -140,7 +140,7 @@ fn who_waits_for_its_turn_holds_nobody_up_for_longer_than_a_moment() {
 
 /// Nobody sends anything new, so that nobody waits but with something left over; and one of them goes on all the time.
 #[test]
-fn who_has_something_left_over_is_held_up_no_longer_either() {
+fn unprocessed_input_does_not_wait_longer_either() {
     let mut world = World::new(config(|config| {
         config.limits.head_bytes = 600_000;
         config.budgets.read_bytes = 1000;

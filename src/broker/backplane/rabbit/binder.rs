@@ -4,7 +4,6 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::pending;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
@@ -13,9 +12,7 @@ use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Connection};
 
 use super::bindings::Order;
-use super::reply::is_forbidden;
-
-type Reply<T> = Pin<Box<dyn Future<Output = lapin::Result<T>> + Send>>;
+use super::reply::{PendingReply, is_forbidden};
 
 /// What happens on a binder's channel.
 #[derive(Debug)]
@@ -38,12 +35,12 @@ pub(super) struct Binder {
     exchange: ShortString,
     channel: Line,
     /// In the order in which RabbitMQ answers.
-    under_way: VecDeque<Reply<()>>,
+    under_way: VecDeque<PendingReply<()>>,
 }
 
 enum Line {
     Open(Channel),
-    Opening(Reply<Channel>),
+    Opening(PendingReply<Channel>),
 }
 
 impl Binder {
@@ -70,7 +67,7 @@ impl Binder {
     pub(super) fn send(&mut self, order: Order) {
         let Line::Open(channel) = &self.channel else { return };
         let (channel, queue, exchange) = (channel.clone(), self.queue.clone(), self.exchange.clone());
-        let mut reply: Reply<()> = match order {
+        let mut reply: PendingReply<()> = match order {
             Order::Bind(key) => Box::pin(async move {
                 let (key, options) = (ShortString::from(&*key), QueueBindOptions::default());
                 channel.queue_bind(queue, exchange, key, options, FieldTable::default()).await

@@ -11,8 +11,6 @@
 //! queue is asked for its number of consumers, which is two unless it is another queue.
 
 use std::collections::VecDeque;
-use std::future::Future;
-use std::pin::Pin;
 
 use futures_util::{FutureExt as _, StreamExt as _};
 use lapin::message::Delivery;
@@ -24,10 +22,8 @@ use tokio::select;
 use super::markers;
 use super::message_cost;
 use super::prefetch::Prefetch;
+use super::reply::PendingReply;
 use super::topology::SourceKind;
-
-/// What RabbitMQ has been asked for, and has not answered.
-type Reply<T> = Pin<Box<dyn Future<Output = lapin::Result<T>> + Send>>;
 
 /// The messages of one queue or stream.
 pub(super) struct RollingConsumer {
@@ -70,10 +66,10 @@ struct Front {
 /// The way from the present consumer to the next one.
 struct Change {
     /// The next one, until it has begun.
-    beginning: Option<Reply<Beginning>>,
+    beginning: Option<PendingReply<Beginning>>,
     next: Option<Front>,
     /// The end of the present one, once the next one has begun.
-    ending: Option<Reply<()>>,
+    ending: Option<PendingReply<()>>,
 }
 
 /// A consumer that has begun.
@@ -84,7 +80,7 @@ struct Beginning {
 }
 
 /// What comes of waiting.
-enum Happening {
+enum ConsumerHappening {
     Begun(lapin::Result<Beginning>),
     Ended(lapin::Result<()>),
     Present(Option<lapin::Result<Delivery>>),
@@ -159,7 +155,7 @@ impl RollingConsumer {
         }
     }
 
-    async fn wait(&mut self) -> Happening {
+    async fn wait(&mut self) -> ConsumerHappening {
         let (mut beginning, mut ending, mut next) = (None, None, None);
         if let Some(change) = &mut self.change {
             (beginning, ending, next) =
@@ -167,18 +163,18 @@ impl RollingConsumer {
         }
         select! {
             biased;
-            begun = answered(beginning) => Happening::Begun(begun),
-            ended = answered(ending) => Happening::Ended(ended),
-            delivery = self.present.next() => Happening::Present(delivery),
-            delivery = next_of(next) => Happening::Next(delivery),
+            begun = answered(beginning) => ConsumerHappening::Begun(begun),
+            ended = answered(ending) => ConsumerHappening::Ended(ended),
+            delivery = self.present.next() => ConsumerHappening::Present(delivery),
+            delivery = next_of(next) => ConsumerHappening::Next(delivery),
         }
     }
 
     /// Takes note of it. None: RabbitMQ has ended the consumer.
-    fn happened(&mut self, happening: Happening) -> Option<lapin::Result<()>> {
+    fn happened(&mut self, happening: ConsumerHappening) -> Option<lapin::Result<()>> {
         match (happening, &mut self.change) {
-            (Happening::Begun(Ok(Beginning { is_elsewhere: true, .. })), _) => return None,
-            (Happening::Begun(Ok(Beginning { consumer, .. })), Some(change)) => {
+            (ConsumerHappening::Begun(Ok(Beginning { is_elsewhere: true, .. })), _) => return None,
+            (ConsumerHappening::Begun(Ok(Beginning { consumer, .. })), Some(change)) => {
                 // If the present one has ended by now, it was not by our order: its queue was deleted, and the next
                 // one has begun at another of the same name.
                 if let Err(error) = self.present.gather()? {
@@ -190,12 +186,16 @@ impl RollingConsumer {
                 let ending = async move { channel.basic_cancel(tag, BasicCancelOptions::default()).await };
                 change.ending = Some(Box::pin(ending));
             }
-            (Happening::Ended(Ok(())), Some(change)) => change.ending = None,
-            (Happening::Begun(Err(error)) | Happening::Ended(Err(error)), _) => return Some(Err(error)),
-            (Happening::Present(Some(delivery)), _) => return Some(self.present.put(delivery)),
+            (ConsumerHappening::Ended(Ok(())), Some(change)) => change.ending = None,
+            (ConsumerHappening::Begun(Err(error)) | ConsumerHappening::Ended(Err(error)), _) => {
+                return Some(Err(error));
+            }
+            (ConsumerHappening::Present(Some(delivery)), _) => return Some(self.present.put(delivery)),
             // By our order, if the next one has begun.
-            (Happening::Present(None), Some(Change { next: Some(_), .. })) => self.present.has_ended = true,
-            (Happening::Next(Some(delivery)), Some(Change { next: Some(next), .. })) => {
+            (ConsumerHappening::Present(None), Some(Change { next: Some(_), .. })) => {
+                self.present.has_ended = true
+            }
+            (ConsumerHappening::Next(Some(delivery)), Some(Change { next: Some(next), .. })) => {
                 return Some(next.put(delivery));
             }
             _ => return None,
@@ -236,7 +236,7 @@ impl RollingConsumer {
         if let Some(offset) = self.next_offset.and_then(|offset| i64::try_from(offset).ok()) {
             arguments.insert("x-stream-offset".into(), AMQPValue::LongLongInt(offset));
         }
-        let beginning: Reply<Beginning> = Box::pin(async move {
+        let beginning: PendingReply<Beginning> = Box::pin(async move {
             channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
             let options = BasicConsumeOptions::default();
             let consumer = channel.basic_consume(source.clone(), "".into(), options, arguments).await?;
@@ -296,7 +296,7 @@ fn are_missing_between(before: u64, next: u64) -> bool {
 }
 
 /// The answer, or nothing for ever if none is awaited.
-async fn answered<T>(answer: Option<&mut Reply<T>>) -> lapin::Result<T> {
+async fn answered<T>(answer: Option<&mut PendingReply<T>>) -> lapin::Result<T> {
     match answer {
         Some(answer) => answer.await,
         None => std::future::pending().await,

@@ -66,7 +66,7 @@ pub(super) struct Anchor {
 
 /// What a publication is to this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Role {
+pub(super) struct PublicationRole {
     /// It was in the stream before this node could push it: it is kept for histories, and not pushed.
     pub(super) replayed: bool,
     /// This node is the one that dead-letters it if need be.
@@ -231,9 +231,11 @@ impl Lineage {
 
     /// Takes note of a publication, by its fingerprint. None: it has been read before, or the stream was rewound, and the
     /// lineage [is blank](Self::is_blank).
-    pub(super) fn publication(&mut self, offset: u64, fingerprint: u64) -> Option<Role> {
-        let role =
-            Role { replayed: !self.is_live(), is_dead_letterer: self.is_live() && self.is_dead_letterer() };
+    pub(super) fn publication(&mut self, offset: u64, fingerprint: u64) -> Option<PublicationRole> {
+        let role = PublicationRole {
+            replayed: !self.is_live(),
+            is_dead_letterer: self.is_live() && self.is_dead_letterer(),
+        };
         let is_new = self.advance(offset, Some(fingerprint));
         if is_new {
             self.tail.add(fingerprint);

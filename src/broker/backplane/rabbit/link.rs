@@ -25,7 +25,7 @@ use super::consumer::{RollingConsumer, Taken};
 use super::fault::{FaultKind, RabbitMqFault, SetupStep};
 use super::leaving::{CLOSE_LIMIT, Leaving, SUCCESS, give_up};
 use super::lineage::Marker;
-use super::loss::{Loss, Role};
+use super::loss::{ConnectionRole, Loss};
 use super::overflow::Watch;
 use super::pending_publish::PendingPublish;
 use super::prefetch::Prefetch;
@@ -247,10 +247,10 @@ impl Link {
             Some(lapin::Event::Error(error)) if self.binder.is_some() && is_forbidden(&error) => None,
             // It comes before the consumer says so itself.
             Some(lapin::Event::Error(error)) if is_missing_queue(&error, self.source.as_str()) => {
-                let role = Role::Consuming;
+                let role = ConnectionRole::Consuming;
                 Some(Next::Lost(Loss::ConnectionFailed { role, error, queue_is_gone: true }))
             }
-            event => loss_of(event, Role::Consuming).map(Next::Lost),
+            event => loss_of(event, ConnectionRole::Consuming).map(Next::Lost),
         }
     }
 
@@ -268,7 +268,7 @@ impl Link {
             }
             // The channel's publisher says so itself.
             Some(lapin::Event::Error(error)) if is_of_channel(&error) => None,
-            event => loss_of(event, Role::Publishing).map(Next::Lost),
+            event => loss_of(event, ConnectionRole::Publishing).map(Next::Lost),
         }
     }
 
@@ -405,7 +405,7 @@ async fn overflowed(watch: Option<&mut Watch>) -> Option<()> {
 }
 
 /// Why the link is lost, if an event of a connection means that.
-fn loss_of(event: Option<lapin::Event>, role: Role) -> Option<Loss> {
+fn loss_of(event: Option<lapin::Event>, role: ConnectionRole) -> Option<Loss> {
     match event {
         Some(lapin::Event::Error(error)) => {
             Some(Loss::ConnectionFailed { role, error, queue_is_gone: false })

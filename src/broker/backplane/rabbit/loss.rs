@@ -30,19 +30,19 @@ pub(super) enum Loss {
     #[error("{}", reply_text(.0))]
     Binding(lapin::Error),
     #[error("the {role} connection failed: {}", reply_text(.error))]
-    ConnectionFailed { role: Role, error: lapin::Error, queue_is_gone: bool },
+    ConnectionFailed { role: ConnectionRole, error: lapin::Error, queue_is_gone: bool },
     #[error("the {0} connection has ended")]
-    ConnectionEnded(Role),
+    ConnectionEnded(ConnectionRole),
 }
 
 /// One of the two connections of a link.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Role {
+pub(super) enum ConnectionRole {
     Consuming,
     Publishing,
 }
 
-impl fmt::Display for Role {
+impl fmt::Display for ConnectionRole {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Consuming => "consuming",
@@ -82,7 +82,7 @@ mod tests {
             (Loss::ConsumerEnded, true),
             (Loss::Consumer(not_found("no queue 'orders' in vhost '/'")), true),
             (Loss::Consumer(not_found(away)), false),
-            (Loss::ConnectionEnded(Role::Consuming), false),
+            (Loss::ConnectionEnded(ConnectionRole::Consuming), false),
             (Loss::MissingDeliveries { before: 1, next: 3 }, false),
         ] {
             assert_eq!(loss.queue_is_gone(), is_gone, "{loss}");
@@ -93,7 +93,7 @@ mod tests {
     fn what_lapin_does_not_take_is_unreadable_on_whichever_connection() {
         let failed = |text: &str| {
             let error = said(AMQPHardError::FRAMEERROR.into(), text);
-            Loss::ConnectionFailed { role: Role::Publishing, error, queue_is_gone: false }
+            Loss::ConnectionFailed { role: ConnectionRole::Publishing, error, queue_is_gone: false }
         };
         let loss = failed("frame too large: 131126 bytes");
         assert!(loss.is_unreadable());

@@ -32,7 +32,7 @@ use returns::Returns;
 /// From the closing of a channel until all publishes under way on it have failed; it takes milliseconds.
 const REASON_LIMIT: Duration = Duration::from_millis(500);
 /// For the next channel to open.
-const OPEN_LIMIT: Duration = Duration::from_secs(15);
+const REOPEN_LIMIT: Duration = Duration::from_secs(15);
 
 /// RabbitMQ's answer about the publish of this number.
 #[derive(Debug)]
@@ -315,7 +315,7 @@ impl Publisher {
         self.answers = mpsc::unbounded_channel();
         let connection = Arc::clone(&self.connection);
         self.opening =
-            Some(tokio::spawn(async move { timeout(OPEN_LIMIT, open_next(&connection, topology)).await? }));
+            Some(tokio::spawn(async move { timeout(REOPEN_LIMIT, open_next(&connection, topology)).await? }));
         PublisherEvent::Closed(left)
     }
 

@@ -2,10 +2,14 @@
 //! words.
 
 use std::error::Error as _;
+use std::pin::Pin;
 
 use lapin::ErrorKind;
 use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
 use lapin::tcp::HandshakeError;
+
+/// What RabbitMQ has been asked for, and has not answered.
+pub(super) type PendingReply<T> = Pin<Box<dyn Future<Output = lapin::Result<T>> + Send>>;
 
 /// RabbitMQ's reply code, if it was RabbitMQ that refused.
 pub(super) fn reply_kind(error: &lapin::Error) -> Option<&AMQPErrorKind> {
