@@ -178,22 +178,20 @@ fn waits_for_a_word(request: &Request) -> bool {
     request.headers().contains_key(header::EXPECT) || request.version() == Version::HTTP_2
 }
 
-/// What `body` gives, unless its time is over.
+/// What `body` gives, or the answer that it is late. While nothing is read from the peer, the time does not run.
 async fn in_time<T>(
     limit: Duration,
     peer: Option<&Peer>,
     body: impl Future<Output = T>,
 ) -> Result<T, Response> {
     let (mut body, begun) = (pin!(body), tokio::time::Instant::now());
-    loop {
-        let due = peer.map_or(begun + limit, |peer| peer.connection.body_due(begun, limit));
-        if let Ok(body) = timeout_at(due, body.as_mut()).await {
+    let due = || peer.map_or(begun + limit, |peer| peer.connection.body_due(begun, limit));
+    while due() > tokio::time::Instant::now() {
+        if let Ok(body) = timeout_at(due(), body.as_mut()).await {
             return Ok(body);
         }
-        if peer.is_none_or(|peer| peer.connection.body_due(begun, limit) <= tokio::time::Instant::now()) {
-            return Err(late());
-        }
     }
+    Err(late())
 }
 
 /// The response to a body that is not JSON. Called only for a request that was refused, because a body that
@@ -212,8 +210,8 @@ struct Whole {
     _share: Share,
 }
 
-/// Reads a body. If the peer `waits` for a word, one that is announced too large is refused at once. Only bytes that have arrived take a share of the room for all bodies. Others that need the
-/// room may take that of an incomplete body.
+/// Reads a body. If the peer `waits` for a word, one that is announced too large is refused at once. Only bytes that have
+/// arrived take a share of the room for all bodies. Others that need the room may take that of an incomplete body.
 async fn read(state: &AppState, body: Body, limit: usize, waits: bool) -> Result<Whole, Response> {
     if waits && body.size_hint().lower() > limit as u64 {
         return Err(too_large(limit));

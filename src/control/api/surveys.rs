@@ -104,7 +104,7 @@ pub(super) async fn channels(state: &AppState, params: ChannelsParams) -> Outcom
         }
         Ok(())
     };
-    // The broker thread has the same time, and begins later.
+    // This limit ends first. The broker thread's is as long and begins later: it frees the survey there.
     let answered = timeout(state.config.timeouts.publish.0, whole).await;
     if !matches!(answered, Ok(Ok::<(), SurveyTimeout>(()))) {
         return Err(Fault::new(ErrorCode::Internal, "not every shard has answered in time; try again"));
