@@ -24,7 +24,7 @@ pub const FILE_VARIABLE: &str = "FANFARE_CONFIG";
 /// The result of [`load`].
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// The configuration. Relations between its values are not checked yet ([`Config::validate`]).
+    /// The configuration. Each value has its type; nothing else is checked yet ([`Config::validate`]).
     pub config: Config,
     /// The place where each key that was set got its value, by the key's name: `limits.clients`.
     pub origins: BTreeMap<String, ValueOrigin>,

@@ -1,7 +1,7 @@
 //! Every configuration key: what it does, its default, its limit, and its cost.
 //!
-//! The structures here are the configuration file, table by table. [`Config::validate`] checks the relations
-//! between limits at start-up. [`load()`] reads a file and the environment.
+//! The structures here are the configuration file, table by table. [`load()`] reads a file and the
+//! environment. [`Config::validate`] checks at start-up what a value's type cannot express.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -23,12 +23,12 @@ mod load;
 mod log;
 pub mod memory;
 mod problem;
-mod relation;
 mod secret;
 mod service_links;
 #[cfg(test)]
 mod tests;
 pub mod tuning;
+mod unusable;
 mod validate;
 mod warnings;
 mod wrong;
@@ -43,8 +43,8 @@ pub use interval::{Interval, IntervalError};
 pub use load::{FILE_VARIABLE, Loaded, load};
 pub use log::{Log, LogFormat};
 pub use problem::{Problem, Problems, ValueOrigin, grouped};
-pub use relation::Relation;
 pub use secret::{AmqpUrl, AmqpUrlError, AmqpUrls, AmqpUrlsError, Secret};
+pub use unusable::UnusableValue;
 pub use validate::NAMESPACES_MAX;
 
 /// A configuration file in which every key has its default, with a comment on each.

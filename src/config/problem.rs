@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use super::relation::Relation;
+use super::unusable::UnusableValue;
 
 /// One thing that is wrong.
 #[derive(Debug, thiserror::Error)]
@@ -48,9 +48,9 @@ pub enum Problem {
         /// What would be valid.
         expected: String,
     },
-    /// Values that are valid alone but not together, or not safe.
+    /// A value of the right type that is out of its bounds, does not go together with another one, or is not safe.
     #[error(transparent)]
-    Relation(Relation),
+    Unusable(UnusableValue),
 }
 
 /// The place of a value.
@@ -114,7 +114,7 @@ pub fn grouped(number: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::relation::RelationKind;
+    use super::super::unusable::UnusableKind;
     use super::*;
 
     #[test]
@@ -126,8 +126,8 @@ mod tests {
 
     #[test]
     fn each_problem_stands_on_a_line_of_its_own() {
-        let relation = |key| Problem::Relation(RelationKind::NoName(key).into());
-        let text = Problems(vec![relation("a"), relation("b")]).to_string();
+        let no_name = |key| Problem::Unusable(UnusableKind::NoName(key).into());
+        let text = Problems(vec![no_name("a"), no_name("b")]).to_string();
         let lines: Vec<_> = text.lines().map(|line| line.split(' ').next()).collect();
         assert_eq!(lines, [Some("a"), Some("b")], "{text}");
     }

@@ -1,11 +1,11 @@
-//! Checks the relations between limits and the safety of a configuration at start-up. All problems are
-//! reported at once.
+//! Checks at start-up what the type of a value cannot express: bounds, relations between values, and safety. All
+//! problems are reported at once.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::memory::API_BODIES_BYTES;
-use super::relation::RelationKind;
+use super::unusable::UnusableKind;
 use super::{
     Amqp, Config, Control, Interval, Limits, Namespace, Problem, Problems, Server, SlowPolicy, Source,
     parse_cpus,
@@ -50,7 +50,7 @@ const STREAM_BYTES_MIN: usize = 1_000_000;
 const STREAM_BYTES_MAX: usize = usize::MAX >> 1;
 
 impl Config {
-    /// Checks what a value's type cannot express: relations between limits, well-formed lists and URLs, and
+    /// Checks what a value's type cannot express: bounds, relations between values, well-formed lists and URLs, and
     /// that no port is open to strangers by mistake.
     ///
     /// # Errors
@@ -65,7 +65,7 @@ impl Config {
         timeouts(&mut findings, self);
         namespaces(&mut findings, self);
         findings.require(matches!(self.log.level.as_str(), "error" | "warn" | "info" | "debug"), || {
-            RelationKind::LogLevel(self.log.level.clone())
+            UnusableKind::LogLevel(self.log.level.clone())
         });
         Problems::unless_none(findings.0, ())
     }
@@ -76,19 +76,19 @@ impl Config {
 struct Findings(Vec<Problem>);
 
 impl Findings {
-    fn require(&mut self, holds: bool, relation: impl FnOnce() -> RelationKind) {
+    fn require(&mut self, holds: bool, kind: impl FnOnce() -> UnusableKind) {
         if !holds {
-            self.add(relation());
+            self.add(kind());
         }
     }
 
-    fn add(&mut self, relation: RelationKind) {
-        self.0.push(Problem::Relation(relation.into()));
+    fn add(&mut self, kind: UnusableKind) {
+        self.0.push(Problem::Unusable(kind.into()));
     }
 
     /// `key` must be from `least` to `most`, because of `why`.
     fn within(&mut self, key: &str, value: usize, (least, most): (usize, usize), why: &'static str) {
-        self.require((least..=most).contains(&value), || RelationKind::OutOfRange {
+        self.require((least..=most).contains(&value), || UnusableKind::OutOfRange {
             key: key.to_owned(),
             value,
             least,
@@ -99,7 +99,7 @@ impl Findings {
 
     /// One limit must not exceed another, because of `why`.
     fn not_above(&mut self, (key, value): (&str, usize), (bound, most): (&str, usize), why: &'static str) {
-        self.require(value <= most, || RelationKind::AboveOther {
+        self.require(value <= most, || UnusableKind::AboveOther {
             key: key.to_owned(),
             value,
             bound: bound.to_owned(),
@@ -114,23 +114,23 @@ impl Findings {
 
     /// A time that cannot be zero.
     fn time(&mut self, key: &'static str, time: Interval) {
-        self.require(!time.is_zero() && time.0 <= INTERVAL_MAX, || RelationKind::BadTime { key, time });
+        self.require(!time.is_zero() && time.0 <= INTERVAL_MAX, || UnusableKind::BadTime { key, time });
     }
 
     /// A time that can be zero.
     fn time_or_zero(&mut self, key: &str, time: Interval) {
-        self.require(time.0 <= INTERVAL_MAX, || RelationKind::LongTime { key: key.to_owned(), time });
+        self.require(time.0 <= INTERVAL_MAX, || UnusableKind::LongTime { key: key.to_owned(), time });
     }
 }
 
 fn server(findings: &mut Findings, server: &Server) {
-    findings.require(!server.listen.is_empty(), || RelationKind::NoListener);
+    findings.require(!server.listen.is_empty(), || UnusableKind::NoListener);
     for (position, &address) in server.listen.iter().enumerate() {
         findings.require(address.port() == 0 || !server.listen[..position].contains(&address), || {
-            RelationKind::ListensTwice(address)
+            UnusableKind::ListensTwice(address)
         });
         findings.require(server.insecure || is_loopback(address.ip()), || {
-            RelationKind::ClientsFromElsewhere(address)
+            UnusableKind::ClientsFromElsewhere(address)
         });
     }
     findings.within(
@@ -140,30 +140,30 @@ fn server(findings: &mut Findings, server: &Server) {
         "the ids of clients have room for no more",
     );
     if let Err(error) = parse_cpus(&server.cpus) {
-        findings.add(RelationKind::Cpus(error));
+        findings.add(UnusableKind::Cpus(error));
     }
     for origin in &server.allowed_origins {
         if let Err(error) = OriginPattern::parse(origin) {
-            findings.add(RelationKind::AllowedOrigin { origin: origin.clone(), error });
+            findings.add(UnusableKind::AllowedOrigin { origin: origin.clone(), error });
         }
     }
     let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#');
     findings.require(server.path.starts_with('/') && server.path.bytes().all(plain), || {
-        RelationKind::Path(server.path.clone())
+        UnusableKind::Path(server.path.clone())
     });
-    findings.require(!server.namespace_boundary.is_control(), || RelationKind::ControlAsBoundary);
+    findings.require(!server.namespace_boundary.is_control(), || UnusableKind::ControlAsBoundary);
 }
 
 fn control(findings: &mut Findings, control: &Control, server: &Server) {
     let address = control.listen;
     findings.require(is_loopback(address.ip()) || !control.api_key.is_empty(), || {
-        RelationKind::OperatorsFromElsewhere(address)
+        UnusableKind::OperatorsFromElsewhere(address)
     });
     findings.require(control.api_key.bytes().all(|byte| byte.is_ascii_graphic()), || {
-        RelationKind::KeyNotInHeader
+        UnusableKind::KeyNotInHeader
     });
     findings.require(address.port() == 0 || !server.listen.contains(&address), || {
-        RelationKind::OneAddressForBoth(address)
+        UnusableKind::OneAddressForBoth(address)
     });
     let body = (1, API_BODIES_BYTES as usize);
     findings.within("control.body_bytes", control.body_bytes, body, "all bodies together have 64 MiB");
@@ -173,7 +173,7 @@ fn amqp(findings: &mut Findings, amqp: &Amqp) {
     if !amqp.url.is_empty()
         && let Err(error) = amqp.url.check()
     {
-        findings.add(RelationKind::Url(error));
+        findings.add(UnusableKind::Url(error));
     }
     let names = [
         ("amqp.exchange", &amqp.exchange),
@@ -182,17 +182,17 @@ fn amqp(findings: &mut Findings, amqp: &Amqp) {
         ("amqp.dead_letter_queue", &amqp.dead_letter_queue),
     ];
     for (key, name) in names {
-        findings.require(!name.is_empty(), || RelationKind::NoName(key));
+        findings.require(!name.is_empty(), || UnusableKind::NoName(key));
     }
     let patterns = amqp.bindings.patterns().iter().map(|pattern| ("amqp.bindings", pattern));
     for (key, name) in names.into_iter().chain([("amqp.queue", &amqp.queue)]).chain(patterns) {
-        findings.require(name.len() <= AMQP_NAME_BYTES_MAX, || RelationKind::LongName {
+        findings.require(name.len() <= AMQP_NAME_BYTES_MAX, || UnusableKind::LongName {
             key,
             name: name.clone(),
             most: AMQP_NAME_BYTES_MAX,
         });
     }
-    let comes_back = |key, source_key| move || RelationKind::DeadLettersComeBack { key, source_key };
+    let comes_back = |key, source_key| move || UnusableKind::DeadLettersComeBack { key, source_key };
     findings.require(
         amqp.exchange != amqp.dead_letter_exchange,
         comes_back("amqp.dead_letter_exchange", "amqp.exchange"),
@@ -216,17 +216,17 @@ fn amqp(findings: &mut Findings, amqp: &Amqp) {
     findings.time("amqp.reconnect_max", amqp.reconnect_max);
     findings.time_or_zero("amqp.queue_delay", amqp.queue_delay);
     let (least, most) = (amqp.reconnect_min, amqp.reconnect_max);
-    findings.require(least <= most, || RelationKind::Reconnect { least, most });
+    findings.require(least <= most, || UnusableKind::Reconnect { least, most });
 }
 
 /// Checks bindings that follow subscribers. They are only for a queue that nobody else reads and that holds
 /// nothing for later.
 fn bindings(findings: &mut Findings, amqp: &Amqp) {
     let is_empty = !amqp.bindings.is_dynamic() && amqp.bindings.patterns().is_empty();
-    findings.require(!amqp.queue.is_empty() || !is_empty, || RelationKind::NoBindings);
+    findings.require(!amqp.queue.is_empty() || !is_empty, || UnusableKind::NoBindings);
     let is_dynamic = amqp.bindings.is_dynamic();
-    findings.require(!is_dynamic || amqp.source == Source::Queue, || RelationKind::DynamicStream);
-    findings.require(!is_dynamic || amqp.queue.is_empty(), || RelationKind::DynamicQueue {
+    findings.require(!is_dynamic || amqp.source == Source::Queue, || UnusableKind::DynamicStream);
+    findings.require(!is_dynamic || amqp.queue.is_empty(), || UnusableKind::DynamicQueue {
         queue: amqp.queue.clone(),
     });
     findings.time_or_zero("amqp.binding_linger", amqp.binding_linger);
@@ -234,13 +234,13 @@ fn bindings(findings: &mut Findings, amqp: &Amqp) {
 
 fn stream(findings: &mut Findings, amqp: &Amqp) {
     findings.require(amqp.queue.is_empty() || amqp.source == Source::Queue, || {
-        RelationKind::QueueWithStream { queue: amqp.queue.clone() }
+        UnusableKind::QueueWithStream { queue: amqp.queue.clone() }
     });
     let (least, most) = (amqp.replay_max_age, amqp.stream_max_age);
-    findings.require(least.0 >= REPLAY_AGE_MIN && least.0 <= INTERVAL_MAX, || RelationKind::ReplayAge {
+    findings.require(least.0 >= REPLAY_AGE_MIN && least.0 <= INTERVAL_MAX, || UnusableKind::ReplayAge {
         time: least,
     });
-    findings.require(least <= most && most.0 <= STREAM_AGE_MAX, || RelationKind::StreamAge {
+    findings.require(least <= most && most.0 <= STREAM_AGE_MAX, || UnusableKind::StreamAge {
         time: most,
         replay: least,
     });
@@ -333,7 +333,7 @@ fn counts(findings: &mut Findings, config: &Config) {
     findings.positive("budgets.crowd", budgets.crowd, "nobody is no crowd");
     let share = (1 << 10, 1 << 20);
     findings.within("budgets.read_bytes", budgets.read_bytes, share, "a client's share is some commands");
-    findings.require(READ_TIMES.contains(&budgets.read_time.0), || RelationKind::ReadTime(budgets.read_time));
+    findings.require(READ_TIMES.contains(&budgets.read_time.0), || UnusableKind::ReadTime(budgets.read_time));
     let paces = [
         (
             "stop.clients_per_second",
@@ -364,8 +364,8 @@ fn timeouts(findings: &mut Findings, config: &Config) {
         findings.time(key, interval);
     }
     let (ping, pong) = (timeouts.ping, timeouts.pong);
-    findings.require(pong < ping, || RelationKind::LatePong { pong, ping });
-    findings.require(ping.0.subsec_nanos() == 0, || RelationKind::PartOfSecond(ping));
+    findings.require(pong < ping, || UnusableKind::LatePong { pong, ping });
+    findings.require(ping.0.subsec_nanos() == 0, || UnusableKind::PartOfSecond(ping));
 }
 
 fn namespaces(findings: &mut Findings, config: &Config) {
@@ -376,7 +376,7 @@ fn namespaces(findings: &mut Findings, config: &Config) {
     for (name, options) in &config.namespaces {
         findings
             .require(!name.is_empty() && !name.contains(|c: char| c == boundary || c.is_control()), || {
-                RelationKind::NamespaceName { name: name.clone(), boundary }
+                UnusableKind::NamespaceName { name: name.clone(), boundary }
             });
         namespace(findings, name, options, &config.limits);
     }
@@ -386,11 +386,11 @@ fn namespace(findings: &mut Findings, name: &str, options: &Namespace, limits: &
     let key = |option: &str| format!("namespaces.{name}.{option}");
     let merges = !options.max_delay.is_zero();
     let limited = options.max_messages > 0 || options.max_bytes > 0;
-    findings.require(merges || !limited, || RelationKind::NothingWaits { name: name.to_owned() });
+    findings.require(merges || !limited, || UnusableKind::NothingWaits { name: name.to_owned() });
     findings.time_or_zero(&key("max_delay"), options.max_delay);
     findings.time_or_zero(&key("history_ttl"), options.history_ttl);
     findings.require(options.slow != SlowPolicy::Skip || !options.has_history(), || {
-        RelationKind::SkipsHistory { name: name.to_owned() }
+        UnusableKind::SkipsHistory { name: name.to_owned() }
     });
     let frame = ("limits.frame_bytes", limits.frame_bytes);
     findings.not_above((&key("max_bytes"), options.max_bytes), frame, "what waits leaves in one frame");

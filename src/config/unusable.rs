@@ -1,4 +1,5 @@
-//! What is wrong with values that are valid alone: they do not go together, or are not safe.
+//! Values that have the right type and cannot be used: they are out of their bounds, do not go together with another
+//! value, or are not safe.
 
 use std::net::SocketAddr;
 
@@ -6,14 +7,14 @@ use super::{AmqpUrlsError, CpuListError, Interval, grouped};
 use crate::base::printable::escaped;
 use crate::transport::origin::PatternError;
 
-/// Why a value cannot be used, as a sentence that says what to do.
+/// Why a value of the right type cannot be used, as a sentence that says what to do.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
-pub struct Relation(#[from] RelationKind);
+pub struct UnusableValue(#[from] UnusableKind);
 
 /// What is wrong. `key` names a value, and `why` is the reason of its bound.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum RelationKind {
+pub(super) enum UnusableKind {
     #[error("{key} is {} and must be {}: {why}", grouped(*value), range(*least, *most))]
     OutOfRange { key: String, value: usize, least: usize, most: usize, why: &'static str },
     #[error("{key} ({}) must not exceed {bound} ({}): {why}", grouped(*value), grouped(*most))]
