@@ -41,6 +41,12 @@ impl UnixTime {
         Duration::from_micros(self.0).as_secs_f64()
     }
 
+    /// Microseconds from `earlier` to this time; 0 if that is later.
+    #[must_use]
+    pub const fn micros_since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
     /// The time `length` earlier, if that is not before 1970.
     #[must_use]
     pub fn checked_sub(self, length: Duration) -> Option<Self> {
@@ -93,6 +99,8 @@ mod tests {
         let time = UnixTime::from_micros(2_000_001);
         assert_eq!((time.as_secs(), time.as_micros()), (2, 2_000_001));
         assert!((time.as_secs_f64() - 2.000_001).abs() < 1e-9, "{time:?}");
+        assert_eq!(time.micros_since(UnixTime::from_micros(1)), 2_000_000);
+        assert_eq!(UnixTime::from_micros(1).micros_since(time), 0);
         assert_eq!(time.checked_sub(Duration::from_secs(2)), Some(UnixTime::from_micros(1)));
         assert_eq!(time.checked_sub(Duration::from_secs(3)), None);
     }

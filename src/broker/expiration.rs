@@ -6,6 +6,7 @@ mod undated;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use crate::base::clock::UnixTime;
 use crate::config::Amqp;
 
 use super::backplane::event::{Event, Message};
@@ -29,18 +30,18 @@ impl Expiration {
     }
 
     /// There is a link again, or for the first time: messages that come now may have been in the stream for long.
-    pub(super) fn linked(&mut self, now: u64) {
+    pub(super) fn linked(&mut self, now: UnixTime) {
         self.age.linked(now);
         self.undated.linked();
     }
 
     /// A marker says when it was written. Returns how old everything before it is whose age was not known.
-    pub(super) fn marker(&mut self, time: u64, now: u64) -> Duration {
+    pub(super) fn marker(&mut self, time: UnixTime, now: UnixTime) -> Duration {
         self.age.marker(time, now)
     }
 
     /// How old a message is; `None` if the next marker will tell.
-    pub(super) fn age(&self, message: &Message, now: u64) -> Option<Duration> {
+    pub(super) fn age(&self, message: &Message, now: UnixTime) -> Option<Duration> {
         self.age.age(message, now)
     }
 
@@ -63,7 +64,7 @@ impl Expiration {
     fn may_have_expired(&self, message: &Message) -> bool {
         let is_new = message.place.is_some_and(|place| !place.is_replayed);
         let is_candidate = is_new && message.expires_after.is_some() && self.undated.may_begin();
-        is_candidate && self.age(message, 0).is_none()
+        is_candidate && self.age(message, UnixTime::default()).is_none()
     }
 
     /// Lets an event wait from `now` on.

@@ -4,7 +4,7 @@ use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::base::clock::Clock;
+use crate::base::clock::{Clock, UnixTime};
 use crate::codec::json::checker::Checker;
 use crate::codec::push::Published;
 use crate::config::{Limits, Namespace};
@@ -49,7 +49,7 @@ impl Broker {
         if place.is_some()
             && let Some(published) = message.published
         {
-            self.stats.stream_lag.set(now.unix.as_micros().saturating_sub(published));
+            self.stats.stream_lag.set(now.unix.micros_since(published));
         }
         if place.is_some_and(|place| place.is_replayed) {
             self.stats.replayed.add(1);
@@ -174,7 +174,7 @@ impl Broker {
         }
         let found = found.filter(|_| is_new);
         self.count(Some(namespace_id), is_new, found.is_some());
-        let age = self.expiration.age(message, handling.now.unix.as_micros());
+        let age = self.expiration.age(message, handling.now.unix);
         if expiration::has_expired(message, age) {
             self.stats.expired.add(u64::from(is_new));
             return Ok(());
@@ -253,11 +253,11 @@ impl Broker {
         let now = Clock::now();
         let batches = self.merge.take_ripe(now.monotonic);
         for batch in batches {
-            self.hand_over_batch(batch, now.unix.as_micros());
+            self.hand_over_batch(batch, now.unix);
         }
     }
 
-    fn hand_over_batch(&mut self, mut batch: Batch, now: u64) {
+    fn hand_over_batch(&mut self, mut batch: Batch, now: UnixTime) {
         let keyed = std::mem::take(&mut batch.keyed);
         let keyed = (!keyed.is_empty()).then(|| Arc::new(keyed));
         let topic = &self.topics[batch.topic];
@@ -279,7 +279,7 @@ impl Broker {
             }
         }
         for published in batch.published {
-            self.stats.handover.observe(now.saturating_sub(published), 1);
+            self.stats.handover.observe(now.micros_since(published), 1);
         }
         batch.lanes.iter().for_each(|_| self.acks.release(batch.tag));
     }

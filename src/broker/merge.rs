@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 
+use crate::base::clock::UnixTime;
 use crate::domain::mail::{KeyedLine, Lane};
 
 use super::lanes::{Lanes, Rhythm};
@@ -37,8 +38,8 @@ pub(super) struct Arrival<'a> {
     pub(super) key: Option<u64>,
     /// The message it came in; they rise.
     pub(super) tag: u64,
-    /// When it was published, if it says so: microseconds since 1970.
-    pub(super) published: Option<u64>,
+    /// When it was published, if it says so.
+    pub(super) published: Option<UnixTime>,
     /// Where its topic stands with it; 0 where topics have no history.
     pub(super) offset: u64,
 }
@@ -58,7 +59,7 @@ pub(super) struct Batch {
     /// The message that the first of them came in.
     pub(super) tag: u64,
     /// When those were published that say so.
-    pub(super) published: Vec<u64>,
+    pub(super) published: Vec<UnixTime>,
     /// Where the topic stands with the last of them; 0 where topics have no history.
     pub(super) offset: u64,
 }
@@ -96,7 +97,7 @@ struct Lines {
     bytes: Vec<u8>,
     count: u32,
     keyed: Vec<KeyedLine>,
-    published: Vec<u64>,
+    published: Vec<UnixTime>,
 }
 
 impl Merge {

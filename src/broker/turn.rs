@@ -221,7 +221,7 @@ impl Broker {
             Event::DeadLettered { tag } => self.acks.release(tag),
             Event::DeadLetterLost { is_unroutable } => self.dead_letter_lost(is_unroutable),
             Event::Passed { tag, offset, time } => {
-                let age = time.map(|time| self.expiration.marker(time, UnixTime::now().as_micros()));
+                let age = time.map(|time| self.expiration.marker(time, UnixTime::now()));
                 if age.is_some() {
                     self.take_undated(age);
                 }
@@ -287,7 +287,7 @@ impl Broker {
         self.stats.backplane.set(BackplaneState::Ready as u64);
         self.stats.connects.add(u64::from(self.backplane.prefetch().is_some()));
         let was_linked = self.progress.linked();
-        self.expiration.linked(UnixTime::now().as_micros());
+        self.expiration.linked(UnixTime::now());
         // Who came before the first link may have missed something. Mostly nobody did.
         let has_missed = has_missed && (was_linked || self.topics.len() > 0);
         if has_missed && !self.config.amqp.reads_stream() {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::base::clock::UnixTime;
 use crate::domain::mail::{Epoch, PublishOutcome, PublishReply, TopicName};
 use crate::domain::reasons::ErrorCode;
 
@@ -22,8 +23,8 @@ pub(in crate::broker) struct Message {
     pub(in crate::broker) compression: Compression,
     /// What it is the latest of (`x-key`).
     pub(in crate::broker) key: Option<Box<str>>,
-    /// When it was published, if it says so: microseconds since 1970.
-    pub(in crate::broker) published: Option<u64>,
+    /// When it was published, if it says so.
+    pub(in crate::broker) published: Option<UnixTime>,
     /// How long it is of use from when the backplane took it, if it says so.
     pub(in crate::broker) expires_after: Option<Duration>,
     /// What a stream says of it; none from a queue.
@@ -94,8 +95,8 @@ pub(in crate::broker) enum Event {
         tag: u64,
         /// As [`StreamPlace::offset`], where a stream numbers it.
         offset: Option<u64>,
-        /// When it was written, if a node wrote it that says so: microseconds since 1970.
-        time: Option<u64>,
+        /// When it was written, if a node wrote it that says so.
+        time: Option<UnixTime>,
     },
     /// A delivery by which an operator has the history of a topic forgotten, from here in the stream on.
     HistoryRemoved {

@@ -87,7 +87,7 @@ impl Memory {
             content: Content::Json,
             compression: Compression::None,
             key,
-            published: Some(published.as_micros()),
+            published: Some(published),
             expires_after: None,
             place: None,
             tag,

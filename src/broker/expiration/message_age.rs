@@ -24,10 +24,11 @@
 //! is over ([`undated`](super::undated)). If the marker is too far behind it, it is pushed all the same; when the marker has
 //! come, it is not given any more to those who come back.
 //!
-//! Pure: time is an argument. Times are microseconds since 1970.
+//! Pure: time is an argument.
 
 use std::time::Duration;
 
+use crate::base::clock::UnixTime;
 use crate::config::Amqp;
 
 use crate::broker::backplane::event::Message;
@@ -37,10 +38,10 @@ use crate::broker::backplane::event::Message;
 pub(super) struct MessageAge {
     trusts_publishers: bool,
     reads_stream: bool,
-    /// The latest time that a marker has said.
-    told: u64,
+    /// The latest time that a marker has said; 1970 before the first.
+    told: UnixTime,
     /// What comes may have been in the stream for longer, until a marker says this time.
-    late_until: Option<u64>,
+    late_until: Option<UnixTime>,
     /// The age of what has waited for a marker, while it is taken.
     age_of_waiting: Option<Duration>,
 }
@@ -51,22 +52,22 @@ impl MessageAge {
         Self {
             trusts_publishers: amqp.trust_timestamps,
             reads_stream: amqp.reads_stream(),
-            told: 0,
+            told: UnixTime::default(),
             late_until: None,
             age_of_waiting: None,
         }
     }
 
     /// There is a link again, or for the first time: what waited comes now.
-    pub(super) fn linked(&mut self, now: u64) {
+    pub(super) fn linked(&mut self, now: UnixTime) {
         self.late_until = self.reads_stream.then_some(now);
     }
 
     /// A marker says when it was written. Returns how old everything before it is whose age was not known.
-    pub(super) fn marker(&mut self, time: u64, now: u64) -> Duration {
+    pub(super) fn marker(&mut self, time: UnixTime, now: UnixTime) -> Duration {
         self.late_until = self.late_until.filter(|&late_until| time < late_until);
         self.told = self.told.max(time);
-        Duration::from_micros(now.saturating_sub(self.told))
+        Duration::from_micros(now.micros_since(self.told))
     }
 
     /// What is taken from here on has waited for a marker, and is as old as that says; or no more.
@@ -76,13 +77,13 @@ impl MessageAge {
 
     /// What comes from here on is another stream, or another part of it.
     pub(super) fn forget(&mut self) {
-        self.told = 0;
+        self.told = UnixTime::default();
     }
 
     /// How old a message is; `None` if the next marker will tell.
-    pub(super) fn age(&self, message: &Message, now: u64) -> Option<Duration> {
+    pub(super) fn age(&self, message: &Message, now: UnixTime) -> Option<Duration> {
         if let Some(published) = message.published.filter(|_| self.trusts_publishers) {
-            return Some(Duration::from_micros(now.saturating_sub(published)));
+            return Some(Duration::from_micros(now.micros_since(published)));
         }
         if message.place.is_some() && self.age_of_waiting.is_some() {
             return self.age_of_waiting;
@@ -107,11 +108,13 @@ mod tests {
     use crate::broker::backplane::rabbit::envelope::Envelope;
     use crate::broker::payload::{Compression, Content};
 
-    const HOUR: u64 = 3_600_000_000;
+    fn hour(number: u64) -> UnixTime {
+        UnixTime::from_micros(number * 3_600_000_000)
+    }
 
     fn message(
         place: Option<StreamPlace>,
-        published: Option<u64>,
+        published: Option<UnixTime>,
         expires_after: Option<Duration>,
     ) -> Message {
         Message {
@@ -142,8 +145,8 @@ mod tests {
     #[test]
     fn the_age_is_known_at_once_or_when_a_marker_comes() {
         let seconds = |seconds: u64| Some(Duration::from_secs(seconds));
-        let now = 100 * HOUR;
-        let published = Some(99 * HOUR);
+        let now = hour(100);
+        let published = Some(hour(99));
         for (trusts, place, published, age) in [
             (false, None, published, seconds(0)),
             (false, place(false), published, seconds(0)),
@@ -152,7 +155,7 @@ mod tests {
             (true, None, published, seconds(3600)),
             (true, place(true), published, seconds(3600)),
             (true, place(true), None, None),
-            (true, place(false), Some(101 * HOUR), seconds(0)),
+            (true, place(false), Some(hour(101)), seconds(0)),
         ] {
             assert_eq!(stream(trusts).age(&message(place, published, None), now), age, "{trusts} {place:?}");
         }
@@ -161,31 +164,33 @@ mod tests {
     #[test]
     fn what_comes_after_a_lost_link_is_dated_until_a_marker_of_the_new_one_comes() {
         let mut message_age = stream(false);
-        let age = |message_age: &MessageAge| message_age.age(&message(place(false), None, None), 0);
-        message_age.linked(10 * HOUR);
+        let age = |message_age: &MessageAge| message_age.age(&message(place(false), None, None), hour(0));
+        message_age.linked(hour(10));
         assert_eq!(age(&message_age), None);
-        assert_eq!(message_age.marker(9 * HOUR, 10 * HOUR), Duration::from_secs(3600));
+        assert_eq!(message_age.marker(hour(9), hour(10)), Duration::from_secs(3600));
         assert_eq!(age(&message_age), None);
-        assert_eq!(message_age.marker(10 * HOUR, 10 * HOUR + 5), Duration::from_micros(5));
+        let soon = UnixTime::from_micros(hour(10).as_micros() + 5);
+        assert_eq!(message_age.marker(hour(10), soon), Duration::from_micros(5));
         assert_eq!(age(&message_age), Some(Duration::ZERO));
         message_age.set_age_of_waiting(Some(Duration::from_secs(7)));
         assert_eq!(age(&message_age), Some(Duration::from_secs(7)), "it has waited for that marker");
-        assert_eq!(message_age.age(&message(None, None, None), 0), Some(Duration::ZERO), "from a queue");
+        let of_queue = message(None, None, None);
+        assert_eq!(message_age.age(&of_queue, hour(0)), Some(Duration::ZERO));
         message_age.set_age_of_waiting(None);
         assert_eq!(age(&message_age), Some(Duration::ZERO));
         let mut queue = MessageAge::new(&Amqp { source: crate::config::Source::Queue, ..Amqp::default() });
-        queue.linked(10 * HOUR);
-        assert_eq!(queue.age(&message(None, None, None), 0), Some(Duration::ZERO));
+        queue.linked(hour(10));
+        assert_eq!(queue.age(&of_queue, hour(0)), Some(Duration::ZERO));
     }
 
     #[test]
     fn a_clock_that_is_behind_makes_nothing_older_and_one_that_is_ahead_nothing_younger_than_now() {
         let mut message_age = stream(false);
-        assert_eq!(message_age.marker(8 * HOUR, 10 * HOUR), Duration::from_secs(7200));
-        assert_eq!(message_age.marker(5 * HOUR, 10 * HOUR), Duration::from_secs(7200));
-        assert_eq!(message_age.marker(11 * HOUR, 10 * HOUR), Duration::ZERO);
+        assert_eq!(message_age.marker(hour(8), hour(10)), Duration::from_secs(7200));
+        assert_eq!(message_age.marker(hour(5), hour(10)), Duration::from_secs(7200));
+        assert_eq!(message_age.marker(hour(11), hour(10)), Duration::ZERO);
         message_age.forget();
-        assert_eq!(message_age.marker(5 * HOUR, 10 * HOUR), Duration::from_secs(18_000), "of another stream");
+        assert_eq!(message_age.marker(hour(5), hour(10)), Duration::from_secs(18_000), "of another stream");
     }
 
     #[test]

@@ -38,7 +38,7 @@ fn arrival(topic: TopicId, line: &str, key: Option<u64>, tag: u64) -> Arriving<'
 
 fn add(merge: &mut Merge, arriving: &Arriving<'_>, rules: &Rules, now: Instant) -> usize {
     let &Arriving { topic, lanes, line, key, tag } = arriving;
-    let (line, published) = (&mut line.as_bytes().to_vec(), Some(tag * 10));
+    let (line, published) = (&mut line.as_bytes().to_vec(), Some(UnixTime::from_micros(tag * 10)));
     merge.add(Arrival { topic, lanes, line, key, tag, published, offset: tag * 2 }, rules, now)
 }
 
@@ -55,7 +55,7 @@ fn lines_of_one_turn_leave_together_and_in_order() {
     assert_eq!(add(&mut merge, &arrival(ids[0], "c\n", None, 3), &AT_ONCE, start), 0);
     let batches = merge.take_ripe(start);
     assert_eq!(shown(&batches), [("a\nc\n", 2, 1), ("b\n", 1, 2)]);
-    assert_eq!(batches[0].published, [10, 30]);
+    assert_eq!(batches[0].published, [10, 30].map(UnixTime::from_micros));
     assert_eq!((merge.bytes(), merge.next_deadline()), (0, None));
 }
 

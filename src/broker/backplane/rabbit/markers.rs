@@ -97,8 +97,8 @@ pub(super) fn settled(delivery: &Delivery) -> Option<u64> {
 
 /// When a marker was written, by the clock of its writer: what stands before it in the stream is as old at least, to the
 /// milliseconds that it was under way. None from a node of a release that did not say so.
-pub(super) fn time(delivery: &Delivery) -> Option<u64> {
-    headers(delivery)?.inner().get(TIME).and_then(whole_number)
+pub(super) fn time(delivery: &Delivery) -> Option<UnixTime> {
+    headers(delivery)?.inner().get(TIME).and_then(whole_number).map(UnixTime::from_micros)
 }
 
 /// The topic whose history is to be forgotten, if that is what a delivery says.
@@ -226,7 +226,7 @@ mod tests {
     fn a_marker_says_when_it_was_written_and_one_that_does_not_is_one_as_well() {
         let marker = claim("0a", 0, None);
         let mut delivery = delivered(publish_of(&"fanfare".into(), &marker, None, NOW));
-        assert_eq!(time(&delivery), Some(7));
+        assert_eq!(time(&delivery), Some(NOW));
         let mut older = FieldTable::default();
         let headers = delivery.properties.headers().clone().unwrap();
         for (name, value) in headers.inner().iter().filter(|(name, _)| name.as_str() != TIME) {

@@ -167,14 +167,15 @@ pub(super) fn text<'a>(headers: &'a FieldTable, name: &str) -> Option<&'a str> {
     }
 }
 
-/// When a message was published, in microseconds since 1970: by the finest of its time stamps. Nonsense is
-/// passed over: it is for statistics only.
-fn published(headers: &FieldTable, timestamp: Option<u64>) -> Option<u64> {
+/// When a message was published, by the finest of its time stamps: `timestamp` is in seconds since 1970. Nonsense is
+/// passed over.
+fn published(headers: &FieldTable, timestamp: Option<u64>) -> Option<UnixTime> {
     let number = |name| headers.inner().get(name).and_then(whole_number);
     number(MICROSECONDS)
         .or_else(|| number(MILLISECONDS)?.checked_mul(1000))
         .or_else(|| timestamp?.checked_mul(1_000_000))
-        .filter(|&published| published > 0)
+        .filter(|&micros| micros > 0)
+        .map(UnixTime::from_micros)
 }
 
 /// AMQP's `expiration`: milliseconds, as text. RabbitMQ lets nothing else through.
@@ -318,7 +319,7 @@ mod tests {
         kept = headers(&[(TOPICS, kept.inner()[TOPICS].clone())]);
         came.properties = BasicProperties::default().with_headers(kept);
         assert_eq!(receive(came, None).topics, message.topics);
-        assert_eq!(message.published, Some(NOW.as_micros()));
+        assert_eq!(message.published, Some(NOW));
     }
 
     #[test]
@@ -392,6 +393,7 @@ mod tests {
             (&[], Some(0), None),
             (&[], None, None),
         ] {
+            let published_at = published_at.map(UnixTime::from_micros);
             assert_eq!(published(&headers(pairs), timestamp), published_at, "{pairs:?} {timestamp:?}");
         }
     }
