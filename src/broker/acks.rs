@@ -23,23 +23,17 @@ impl Acks {
         Self { tags: Tags::default(), receipts: WriteReceipts::new(receipts) }
     }
 
-    /// A message of so many bytes came in.
-    ///
-    /// # Panics
-    /// If tags do not rise: they are RabbitMQ's and one channel's.
+    /// See [`Tags::take`].
     pub(super) fn take(&mut self, tag: u64, bytes: usize) {
         self.tags.take(tag, bytes);
     }
 
-    /// `tag`, and all that came later, must wait until it is released.
+    /// See [`Tags::hold`].
     pub(super) fn hold(&mut self, tag: u64) {
         self.tags.hold(tag);
     }
 
-    /// One of the things that `tag` waited for is done.
-    ///
-    /// # Panics
-    /// If it waited for nothing.
+    /// See [`Tags::release`].
     pub(super) fn release(&mut self, tag: u64) {
         self.tags.release(tag);
     }
@@ -71,17 +65,17 @@ impl Acks {
         self.receipts.close(shard).into_iter().for_each(|tag| self.tags.release(tag));
     }
 
-    /// The tag to acknowledge now, with everything below it, if there is something new to acknowledge.
+    /// See [`Tags::due`].
     pub(super) fn due(&mut self) -> Option<u64> {
         self.tags.due()
     }
 
-    /// How many messages came in that are not acknowledged.
+    /// See [`Tags::unacknowledged`].
     pub(super) fn unacknowledged(&self) -> u64 {
         self.tags.unacknowledged()
     }
 
-    /// The bytes of those messages.
+    /// See [`Tags::bytes`].
     pub(super) fn bytes(&self) -> usize {
         self.tags.bytes()
     }

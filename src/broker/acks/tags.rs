@@ -1,8 +1,8 @@
-//! The tags of one AMQP channel, and which of them are held.
+//! The delivery tags of one AMQP channel, and which of them are held.
 //!
-//! The tags of one AMQP channel are numbered 1, 2, 3. One acknowledgement covers everything up to a tag, so
-//! it is enough to know the lowest tag that is held: its message waits to be merged, for the confirm of its dead letter, or
-//! to be written by the shards. Of publications that wait together, the first one's tag is held.
+//! They are numbered 1, 2, 3. One acknowledgement covers everything up to a tag, so it is enough to know the lowest tag
+//! that is held: its message waits to be merged, for the confirm of its dead letter, or to be written by the shards. Of
+//! publications that wait together, the first one's tag is held.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -93,7 +93,7 @@ impl Tags {
         self.taken - self.acknowledged
     }
 
-    /// The bytes of those messages.
+    /// The bytes of the messages that are not acknowledged.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
