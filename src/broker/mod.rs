@@ -65,7 +65,9 @@ use backplane::memory::Memory;
 use backplane::rabbit::Rabbit;
 use turn::Broker;
 
-pub use backplane::rabbit::{Inspection, PublishError, RabbitMqFault, amqp_filter, inspect, publish_once};
+pub use backplane::rabbit::{
+    Inspection, NotTaken, PublishError, RabbitMqFault, amqp_filter, inspect, publish_once,
+};
 pub use inlet::{Inlet, RequestSenders, inlet};
 
 /// The event loop of the broker thread.

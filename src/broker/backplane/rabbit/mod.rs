@@ -90,7 +90,7 @@ use reading::StreamReading;
 
 pub use fault::RabbitMqFault;
 pub use inspect::{Inspection, inspect};
-pub use publish_once::{PublishError, publish_once};
+pub use publish_once::{NotTaken, PublishError, publish_once};
 
 /// How long the start tries further nodes before the engine begins without RabbitMQ.
 const START_ROUND: Duration = Duration::from_secs(10);

@@ -19,7 +19,7 @@ use super::fault::{RabbitMqFault, SetupStep};
 use super::ids::Ids;
 use super::pending_publish::PendingPublish;
 use super::publisher::confirm;
-use super::reply::is_missing;
+use super::reply::{is_missing, reply_text};
 use super::unconfirmed::Unconfirmed;
 use super::{message, wrong_peer};
 
@@ -49,16 +49,48 @@ pub enum PublishError {
         alarm: Option<String>,
     },
     /// RabbitMQ refused the message or could not store it.
-    #[error("RabbitMQ at {rabbitmq} did not take the message: {reason}{}", remedy(.reason))]
+    #[error("RabbitMQ at {rabbitmq} did not take the message: {reason}")]
     NotTaken {
         /// The node.
         rabbitmq: String,
         /// Why.
-        reason: Unconfirmed,
+        reason: NotTaken,
     },
     /// None of several nodes confirmed it.
     #[error("{}", joined(.0))]
     Everywhere(Vec<Self>),
+}
+
+/// Why RabbitMQ did not take a message. `said` is its own text.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotTaken {
+    /// The exchange is missing.
+    #[error(
+        "{said}. Engines declare their exchange when they start; is it the one that amqp.exchange names?"
+    )]
+    NoExchange {
+        /// What it said.
+        said: String,
+    },
+    /// It could not store the message.
+    #[error("RabbitMQ could not store it")]
+    NotStored,
+    /// It closed the channel or the connection, or the connection broke.
+    #[error("{said}")]
+    Failed {
+        /// What it said, or what the operating system said of the connection.
+        said: String,
+    },
+}
+
+impl From<Unconfirmed> for NotTaken {
+    fn from(reason: Unconfirmed) -> Self {
+        match reason {
+            Unconfirmed::NotStored => Self::NotStored,
+            Unconfirmed::Failed(error) if is_missing(&error) => Self::NoExchange { said: reply_text(&error) },
+            other => Self::Failed { said: other.to_string() },
+        }
+    }
 }
 
 fn late(rabbitmq: &str, within: &Duration, alarm: Option<&str>) -> String {
@@ -72,21 +104,14 @@ fn late(rabbitmq: &str, within: &Duration, alarm: Option<&str>) -> String {
     }
 }
 
-fn remedy(reason: &Unconfirmed) -> &'static str {
-    if matches!(reason, Unconfirmed::Failed(error) if is_missing(error)) {
-        ". Engines declare their exchange when they start; is it the one that amqp.exchange names?"
-    } else {
-        ""
-    }
-}
-
 fn joined(errors: &[PublishError]) -> String {
     errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// Publishes `body` as JSON to `topic`, as the latest of `key` if there is one, and waits for RabbitMQ's confirm,
 /// `limit` at most for everything. Of several nodes the first that confirms it is the last one asked; what an
-/// earlier one may have stored has the same `message-id`. Declares nothing. Blocks the calling thread, which must not be one of an event loop.
+/// earlier one may have stored has the same `message-id`. Declares nothing. Blocks the calling thread, which must not
+/// be one of an event loop.
 ///
 /// # Errors
 /// What is wrong with a URL, what RabbitMQ refuses, that the exchange is missing, or that time is up.
@@ -154,5 +179,25 @@ async fn publish(
         confirmed = confirm(&channel, pending) => confirmed,
         () = listening => unreachable!("it listens without an end"),
     };
-    confirmed.map_err(|reason| PublishError::NotTaken { rabbitmq: address.to_string(), reason })
+    confirmed
+        .map_err(|reason| PublishError::NotTaken { rabbitmq: address.to_string(), reason: reason.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::reply::{not_found, said};
+    use super::*;
+    use lapin::protocol::AMQPSoftError;
+
+    #[test]
+    fn only_a_missing_exchange_asks_whether_it_is_the_right_one() {
+        let missing = NotTaken::from(Unconfirmed::Failed(not_found("no exchange 'a' in vhost '/'")));
+        let text = missing.to_string();
+        assert!(text.starts_with("NOT_FOUND - no exchange 'a' in vhost '/'. Engines declare"), "{text}");
+        assert!(matches!(missing, NotTaken::NoExchange { .. }), "{missing:?}");
+        let words = "ACCESS_REFUSED - read access to topic 'a' refused";
+        let refused = Unconfirmed::Failed(said(AMQPSoftError::ACCESSREFUSED.into(), words));
+        assert_eq!(NotTaken::from(refused), NotTaken::Failed { said: words.to_owned() });
+        assert_eq!(NotTaken::from(Unconfirmed::NotStored), NotTaken::NotStored);
+    }
 }

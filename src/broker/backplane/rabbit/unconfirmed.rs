@@ -4,7 +4,7 @@ use super::reply::reply_text;
 
 /// Why a publish is not known to be safe.
 #[derive(Debug, thiserror::Error)]
-pub enum Unconfirmed {
+pub(super) enum Unconfirmed {
     /// The channel or the connection failed.
     #[error("{}", reply_text(.0))]
     Failed(#[from] lapin::Error),
