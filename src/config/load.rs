@@ -16,7 +16,7 @@ use toml::{Spanned, Table, Value};
 use super::keys::{Keys, PREFIX, Path, dotted};
 use super::service_links::is_service_link;
 use super::wrong;
-use super::{Config, Problem, Problems, ValueOrigin};
+use super::{Config, Expected, Problem, Problems, ShownValue, SyntaxError, ValueOrigin};
 
 /// The variable of the environment that names the configuration file. It is not a key.
 pub const FILE_VARIABLE: &str = "FANFARE_CONFIG";
@@ -102,8 +102,8 @@ fn from_file(path: &FilePath, keys: &Keys, problems: &mut Vec<Problem>) -> Vec<S
         Err(error) => {
             let span = error.span().unwrap_or_default();
             let origin = reader.origin(span.start);
-            let text = wrong::syntax(error.message(), text.get(span).unwrap_or_default());
-            reader.problems.push(Problem::Syntax { origin, text });
+            let error = SyntaxError::new(error.message(), text.get(span).unwrap_or_default());
+            reader.problems.push(Problem::Syntax { origin, error });
         }
     }
     reader.settings
@@ -139,22 +139,22 @@ impl FileReader<'_> {
                 self.read(table, &path);
             }
             (Some(true), other) => {
-                let expected = format!("a table, `[{}]`", dotted(&path));
-                self.wrong(&path, format!("of type {}", other.type_str()), expected, origin);
+                let expected = Expected::Table { name: dotted(&path) };
+                self.wrong(&path, ShownValue::OfType(other.type_str()), expected, origin);
             }
             (Some(false), _) => match Value::deserialize(value.clone().into_deserializer()) {
                 Ok(value) => self.settings.push(Setting { path, value, origin }),
                 // A number beyond 64 bits.
                 Err(_) => {
                     let number = value.get_ref().as_integer().map(ToString::to_string).unwrap_or_default();
-                    let (shown, expected) = wrong::number_too_large(&path, &number);
+                    let (shown, expected) = wrong::number_too_large(&path, number);
                     self.wrong(&path, shown, expected, origin);
                 }
             },
         }
     }
 
-    fn wrong(&mut self, path: &[String], value: String, expected: String, origin: ValueOrigin) {
+    fn wrong(&mut self, path: &[String], value: ShownValue, expected: Expected, origin: ValueOrigin) {
         self.problems.push(Problem::WrongValue { origin, key: dotted(path), value, expected });
     }
 
@@ -203,8 +203,8 @@ fn from_variable(name: &str, text: OsString, keys: &Keys, namespaces: &[String])
         return Err(Problem::WrongValue {
             origin,
             key: dotted(&path),
-            value: "not UTF-8".to_owned(),
-            expected: "text in UTF-8".to_owned(),
+            value: ShownValue::NotUtf8,
+            expected: Expected::Utf8,
         });
     };
     let value = value_of_text(text, keys.find(&path));

@@ -46,6 +46,7 @@ pub use problem::{Problem, Problems, ValueOrigin, grouped};
 pub use secret::{AmqpUrl, AmqpUrlError, AmqpUrls, AmqpUrlsError, Secret};
 pub use unusable::UnusableValue;
 pub use validate::NAMESPACES_MAX;
+pub use wrong::{Expected, ShownValue, SyntaxError};
 
 /// A configuration file in which every key has its default, with a comment on each.
 pub const DEFAULT_FILE: &str = include_str!("default.toml");

@@ -6,6 +6,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::unusable::UnusableValue;
+use super::wrong::{Expected, ShownValue, SyntaxError};
 
 /// One thing that is wrong.
 #[derive(Debug, thiserror::Error)]
@@ -19,12 +20,12 @@ pub enum Problem {
         source: io::Error,
     },
     /// The file is not TOML.
-    #[error("{origin}: this is not TOML: {text}")]
+    #[error("{origin}: this is not TOML: {error}")]
     Syntax {
         /// Where in the file.
         origin: ValueOrigin,
         /// What is wrong.
-        text: String,
+        error: SyntaxError,
     },
     /// There is no key of this name.
     #[error("{origin}: there is no key `{key}`; the nearest is `{nearest}`")]
@@ -44,9 +45,9 @@ pub enum Problem {
         /// The key.
         key: String,
         /// The value, masked if it is secret.
-        value: String,
+        value: ShownValue,
         /// What would be valid.
-        expected: String,
+        expected: Expected,
     },
     /// A value of the right type that is out of its bounds, does not go together with another one, or is not safe.
     #[error(transparent)]
