@@ -18,7 +18,7 @@
 //! * The **broker thread** ([`broker`]) is the only writer of everything that belongs to a topic, and the only
 //!   thread that puts publications into mailboxes. It never blocks. *Deliberately absent: sockets of clients.*
 //! * The **control thread** ([`control`]) answers operators. A scrape or an API call never delays a delivery.
-//! * A **mailbox** ([`base::mailbox`]) connects two threads: a bounded queue, a flag, and one wake-up per batch.
+//! * A **mailbox** ([`base::mailbox`]) connects two threads: a bounded queue, a flag, and one wake-up for all mail of a turn.
 //!
 //! # Words
 //!
@@ -26,8 +26,8 @@
 //! |---|---|
 //! | topic | the name that messages are published to and subscribed to: `channel` on the wire, the routing key in AMQP |
 //! | publication | one message of one topic |
-//! | line | a publication encoded for the wire; lines are concatenated in a frame |
-//! | frame | one WebSocket frame: a header and one or more lines of one topic |
+//! | line | a publication or a reply, encoded for the wire; lines are concatenated in a frame |
+//! | frame | one WebSocket frame: a header, and replies or the lines of one topic |
 //! | batch | the lines that one mail carries to one shard |
 //! | encoding | the form in which subscribers receive a batch: lines of JSON, or a segment |
 //! | segment | a batch that was compressed alone, so that segments can be concatenated in a frame |
@@ -39,24 +39,26 @@
 //! | history | a topic's latest publications, kept by the broker thread for recovery |
 //! | position | a place in a topic's history: an offset and an epoch |
 //! | epoch | identifies one numbering of publications |
-//! | stream | a connection that moves bytes: a TCP socket |
+//! | stream | in `net`, what moves the bytes of a connection: a TCP socket. Elsewhere, RabbitMQ's: a log that every engine reads and none empties |
 //! | transport | what a connection's bytes mean, from the HTTP head to the last message: WebSocket |
 //! | framing | the header that a transport puts before a slice of a log |
 //! | session | one client's side of the protocol: it decides what each command means, and the shard does it |
-//! | node | an engine, where several use one RabbitMQ |
+//! | node | an engine, where several use one RabbitMQ. A node of RabbitMQ is always called so |
 //! | question | a request to the broker thread whose answer may be large |
 //! | answer | what the broker thread says to a request, whoever sent it |
 //! | reply | what a client receives for a command; the session makes it of an answer, if there was one |
 //! | tick | one turn of a shard's loop |
+//! | sweep | the part of a tick that goes through the subscribers of each topic with new lines |
+//! | visit | one client's turn to be written to |
 //!
 //! # Laws
 //!
 //! 1. **Encode once.** The broker thread encodes a publication once per encoding in use, however many clients
-//!    receive it.
+//!    receive it. Lanes of a large topic may have different batches; then each lane's batch is compressed once.
 //! 2. **A slow client costs a cursor, not a queue.** Only a client whose socket took nothing can lose
 //!    publications. The namespace's policy decides what happens to it. A frame that was begun is always finished.
 //! 3. **Merging is adaptive.** A client that is up to date gets a line at once. A client that is behind gets
-//!    everything from its cursor on in one frame. The busier the engine, the larger the frames.
+//!    everything from its cursor on, in as few frames as their size allows. The busier the engine, the larger the frames.
 //! 4. **One write per client per visit**, whatever is pending. A visit goes through the smaller of two sets: the
 //!    client's topics, and the shard's topics with something pending.
 //! 5. **A tick is bounded.** Each kind of work has a budget, and topics take turns. Clients take turns as well:
@@ -86,10 +88,10 @@
 //!    `broker/outbox.rs`, `broker/merge.rs`, `broker/lanes.rs`, `broker/acks.rs`; then `broker/recovery.rs` and
 //!    `src/broker/history/`; then `src/broker/backplane/`, the seam to RabbitMQ and to topics in memory.
 //! 5. [`engine`]: how the threads are put together, started and stopped.
-//! 6. [`control`] and [`config`], when you need them.
+//! 6. [`control`], [`config`] and [`stats`], when you need them.
 //! 7. [`load`]: the load generator, which shares no code with the part of the engine that talks to clients.
 //!
-//! `tests/tidy.rs` checks which module uses which. `tests/simulation` checks the laws.
+//! `tests/tidy.rs` checks which module uses which. `tests/simulation` checks the laws of a shard and its sessions.
 
 pub mod manual;
 
@@ -97,12 +99,12 @@ pub mod base;
 pub mod domain;
 pub mod shard;
 pub mod net;
-pub mod session;
 pub mod transport;
 pub mod codec;
+pub mod session;
 pub mod broker;
 pub mod engine;
-pub mod config;
 pub mod control;
+pub mod config;
 pub mod stats;
 pub mod load;

@@ -5,7 +5,7 @@
 //! With `ack = "handover"` (the default), a message is acknowledged when it is in the mailboxes of all shards
 //! that want it. With `ack = "written"`, it is acknowledged when it was written to every client whose socket
 //! takes bytes. For that, each shard reports one number, the last batch that it has written completely, and
-//! the broker thread keeps the messages of later batches.
+//! the broker thread does not acknowledge the messages of later batches.
 //!
 //! A durable queue sends again what was not acknowledged when the connection was lost. The message may
 //! already be with the shards, on its way to them, or in the history. So everything that waits to be merged
@@ -18,8 +18,8 @@
 //!
 //! * A queue of the engine's own ends with its connection. When it is full, it drops its oldest messages;
 //!   RabbitMQ sends notices of that.
-//! * A durable queue loses its messages when somebody deletes it. RabbitMQ tells this by ending the consumer,
-//!   or by having no queue of that name. RabbitMQ 3 does not tell it if the queue is declared again within
+//! * A durable queue loses its messages when somebody deletes it. RabbitMQ reports this: it ends the
+//!   consumer, or answers that there is no queue of that name. RabbitMQ 3 does not report it if the queue is declared again within
 //!   milliseconds; the engine then sees it by the queue's number of consumers.
 //!
 //! The engine numbers a queue's publications itself, so the numbers show no hole. After a gap, every

@@ -22,7 +22,7 @@
 //! |---|---|---|---|
 //! | `publish` | `channel`, `data`; optional `idempotency_key`, `key` | `offset` and `epoch` if they are known: with history, without RabbitMQ, and not a repetition | 100, 102, 106, 107, 108, 111 |
 //! | `broadcast` | `channels` (at most 10,000), `data`; optional `idempotency_key`, `key` | `responses`: for each channel a result or an error, as of `publish` | 100, 102, 106, 107, 108, 111 |
-//! | `info` | none | `nodes`: this engine, with its numbers of clients, subscriptions and channels | 108 |
+//! | `info` | none | `nodes`: this engine, with its numbers of clients, subscriptions and channels | 107, 108 |
 //! | `channels` | optional `pattern` | `channels` that have subscribers, each with `num_clients` | 100, 107, 108, 111 |
 //! | `history` | `channel`; optional `limit` (without it there is only the position; -1: as many as an answer may have, at most 300 publications, and no more than fit into `limits.frame_bytes`), `since` (`offset`, `epoch`), `reverse` | `publications`, `offset`, `epoch` | 100, 102, 107, 108, 111, 112 |
 //! | `history_remove` | `channel` | empty; all engines on the same stream forget this history | 100, 102, 107, 108, 111 |
@@ -78,4 +78,4 @@
 //! | 408 | The body did not arrive within `timeouts.upgrade`, or other requests needed its room. While a peer of HTTP/1.1 takes no answers, nothing is read from it, and the time does not run. |
 //! | 413 | The body is larger than `control.body_bytes`. |
 //! | 431 | The head has more than 64 fields, or more bytes than allowed. |
-//! | 503 | There is no room. Every connection waits for an answer, or answers that nobody reads fill the memory for answers. It also means that the connection ends. HTTP/2 has `REFUSED_STREAM` for that, after which clients send the request again by themselves. |
+//! | 503 | There is no room: all connections wait for answers, or answers that nobody reads fill the memory for them. Or the connection is about to be closed. With HTTP/2, `REFUSED_STREAM` says the latter, and clients send the request again by themselves. |

@@ -39,10 +39,10 @@
 //! # What `check` compares
 //!
 //! `check` reports what is wrong in the file. It also compares this machine with what many clients need
-//! (kernel settings, limits, ports, CPUs), and the limits with the memory that there is. For each problem it
-//! prints the command that corrects it. With `--connect` it connects to RabbitMQ and prints what an engine
+//! (kernel settings, limits, ports, CPUs), and the limits with the memory that there is. Where a
+//! command corrects a problem, it prints the command. With `--connect` it connects to RabbitMQ and prints what an engine
 //! would declare there.
 //!
-//! The folder `tuning/` contains what it compares with: a file for `sysctl`, limits, a systemd unit, an
-//! example configuration, a script with advice on interrupts, and configurations of nginx and HAProxy. Each
-//! line has its reason.
+//! It compares with two files in `tuning/`: the kernel settings and the systemd unit. The folder also has
+//! limits for a login session, an example configuration, a script with advice on interrupts, and configurations
+//! of nginx and HAProxy. Each line has its reason.

@@ -14,7 +14,7 @@
 //! | An encoding of batches | its variant in `domain/encoding.rs`; `shard/membership.rs`: `variant_for` (who gets it); `codec/encoding.rs` (its form); `broker/encoder.rs` (how it is made of lines); `broker/incoming.rs`, if its lines are of another codec |
 //! | A method of the server API | its row in `stats/control.rs`, which also counts it; its arms in `control/api.rs`; a function in `src/control/api/`; `manual/api.rs` |
 //! | A transport | its `Transport` in a file of its own in `src/transport/`, declared in `transport/mod.rs`; `transport/framing.rs` if its messages have another header; `engine/shard_thread.rs`, which names the one type that a shard's connections have. Beside WebSocket: a type that becomes either when the head is read, as `Either` in `tests/simulation/src/raw.rs` is; `transport/upgrade.rs` (its request) and `Step::Broken` in `transport/mod.rs` (its violations) |
-//! | A kind of stream | its `Stream` in a file of its own in `src/net/`; `net/listener.rs`, which accepts it; `net/event_loop.rs`, which names the one type that a shard has; `tests/tidy.rs`, which lists the files that may use mio |
+//! | A kind of stream | its `Stream` in a file of its own in `src/net/`, declared in `net/mod.rs`; `net/listener.rs`, which accepts it; `net/event_loop.rs`, which names the one type that a shard has; `tests/tidy.rs`, which lists the files that may use mio |
 //! | A reason to refuse an upgrade | its variant in `transport/refusal.rs`; the check in `transport/upgrade.rs` |
 //!
 //! # Rules that a change must keep

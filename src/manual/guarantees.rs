@@ -26,11 +26,10 @@
 //! | A client or the API publishes while RabbitMQ is away, or the confirm is lost. | It is sent again with the same `message-id` until `timeouts.publish`, then error 100. It comes once. | The same with a durable queue. What waited in the engine's own queue is part of the gap. | | `tests/it/rabbitmq_retries.rs` |
 //! | A client or the API publishes together with something that RabbitMQ refuses for good (no permission). | Only the refused publication fails with error 100. The others are sent again and come once. | The same. | | `of_those_under_way_together_only_the_one_that_rabbitmq_will_never_take_fails` in `tests/it/rabbitmq_retries.rs` |
 //! | A message cannot be delivered while RabbitMQ is away or short of memory. | It becomes a dead letter as soon as RabbitMQ accepts it, if the engine lives until then. When `prefetch` of them wait, messages wait too. | The same. | | `undeliverable_messages_outlive_an_alarm_that_is_longer_than_publishes_wait` in `tests/it/rabbit/` |
-//! | A message that cannot be delivered was left to an engine that is killed, or comes while no engine runs. | It becomes a dead letter at least once, seconds after another engine has noticed or has started. A repetition has the same `x-fanfare-stream-offset`. | The engine's own queue ends with its engine. | | `what_cannot_be_delivered_and_was_left_to_a_node_that_was_killed_is_dead_lettered_by_another` and the one before it in `tests/it/rabbit_stream/` |
+//! | A message that cannot be delivered was left to an engine that is killed, or comes while no engine runs. | It becomes a dead letter at least once, seconds after another engine has noticed or has started. A repetition has the same `x-fanfare-stream-offset`. | The engine's own queue ends with its engine. | | `what_cannot_be_delivered_and_was_left_to_a_node_that_was_killed_is_dead_lettered_by_another` and `what_cannot_be_delivered_and_came_while_no_engine_lived_is_dead_lettered_by_the_next_one` in `tests/it/rabbit_stream/` |
 //! | The engine is killed between taking a message from a durable queue (`queue = "NAME"`) and writing it. | | `ack = "handover"`: clients that were connected may lose it. `ack = "written"`: it comes again. | | `tests/it/acknowledge.rs` |
 //!
-//! To run the faults of the stream, one after the other for as long as you like, with real processes, signals
-//! and SDKs:
+//! To run these faults, one after the other for as long as you like, with real processes, signals and SDKs:
 //!
 //! <!-- test: skip it takes an hour; tests/run without arguments includes each kind of fault once -->
 //! ```sh

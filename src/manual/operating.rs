@@ -9,8 +9,9 @@
 //!
 //! # Health
 //!
-//! `/health/live` and `/health/ready` are for supervisors. They never want a key. Their field `rabbitmq` has
-//! one of these values:
+//! `/health` and `/health/ready` answer 200, or 503 while the engine starts or stops, and while it is not
+//! connected to RabbitMQ: for proxies. `/health/live` always answers 200: for supervisors. None of them wants
+//! a key. Their field `rabbitmq` has one of these values:
 //!
 //! | Value | Meaning |
 //! |---|---|

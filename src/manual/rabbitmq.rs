@@ -20,8 +20,8 @@
 //! To use a cluster, name several of its nodes with commas between them. When one node is away, the engine connects
 //! to the next: `--amqp amqp://rabbit1,amqp://rabbit2`.
 //!
-//! An authority of your own for `amqps://` is named by `?cacertfile=FILE` in the URL. The file is read at
-//! each connect.
+//! If your own certificate authority has signed RabbitMQ's certificate, name its file in the URL:
+//! `?cacertfile=FILE`. The file is read at each connect.
 //!
 //! # Rights
 //!

@@ -4,7 +4,7 @@
 //!
 //! Each shard keeps a log for each topic: the lines that some subscriber there has not been sent yet, one
 //! after the other. A subscriber is a cursor in the log. A visit sends everything from the cursor to the
-//! log's end in one WebSocket frame. A client that keeps up gets one line, a client that is behind gets many.
+//! log's end, in as few WebSocket frames as their size allows. A client that keeps up gets one line, a client that is behind gets many.
 //!
 //! A client whose socket takes nothing keeps its cursor, and costs nothing else. When the log is full, it
 //! must drop lines that only such clients lack. Then the namespace's policy decides: the client is closed, is
@@ -27,15 +27,15 @@
 //!
 //! In a namespace with `slow = "skip"`, a client that is too slow gets the latest publication of each key
 //! that it missed. Which client is too slow is known only where the logs are, and only when a log must drop
-//! something. So the selection happens there. While publications wait to be merged would be too early: it
-//! would take changes away from clients that keep up.
+//! something. So the selection happens there. To select earlier, while publications wait to be merged, would
+//! take changes away from clients that keep up.
 //!
 //! With each batch, the broker thread says which line is of which key, as numbers. When a log is full of
 //! lines that only blocked clients lack, its older part is *compacted*: lines that a later line of the same
 //! key makes superfluous go, and the others stay in their order.
 //!
-//! A client lacks what stands behind its cursor in a compacted log, as in any other: one slice, in as few
-//! frames as their size allows, with nothing in it that the client has already. So compaction is done once
+//! In a compacted log, too, a client is sent everything behind its cursor: one slice, in as few frames as
+//! their size allows, with nothing in it that the client has already. So compaction is done once
 //! per topic and shard, however many clients need it. Sending knows nothing of keys. A client still costs one
 //! cursor. A segment is cut by storing the remaining lines uncompressed, where that is shorter; only the
 //! broker thread compresses.

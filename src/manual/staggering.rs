@@ -5,8 +5,8 @@
 //! last one's frame would be that much older than the delay, and the CPU would then be idle until the next
 //! window ends.
 //!
-//! So when a topic has more subscribers than `budgets.crowd`, they are spread over eight lanes, by the number
-//! of the client's slot. For a shard, a lane is like an encoding: a topic of the same name
+//! So when a topic has `budgets.crowd` subscribers on a shard, those that come later are spread over eight
+//! lanes, by the number of the client's slot. With a `max_delay` below 80 ms there are no lanes. For a shard, a lane is like an encoding: a topic of the same name
 //! ([`crate::domain::mail::Variant`]). The broker thread merges separately for each lane that has
 //! subscribers. The lanes' windows end one after the other, evenly over the delay. A line is then at most as
 //! old as the delay and an eighth of a pass.

@@ -4,7 +4,7 @@
 //!
 //! | Thread | What it does | What it never does |
 //! |---|---|---|
-//! | shard, one per CPU | Serves its own listeners and its own clients in an event loop. | Wait for anything but its poll; take a lock; read the clock inside a tick. |
+//! | shard, one per CPU | Serves its own listeners and its own clients in an event loop. | Wait for anything but its poll; take a lock; read the clock by itself: the event loop passes the time, and a clock for the budget of reading. |
 //! | broker | Writes everything that belongs to a topic: which shards have subscribers, offsets, merging, encoding, history. | Block. |
 //! | control | Answers operators: API, metrics, health, the live page. | Delay a delivery. |
 //! | lapin's | The sockets to RabbitMQ. | |

@@ -7,11 +7,11 @@
 //! On the broker thread:
 //!
 //! 1. `broker/turn.rs`: `take_events`, `event`, `take_event`. RabbitMQ's deliveries arrive as events.
-//! 2. `broker/incoming.rs`: `take_message`, `deliver`, `publication`. One publication per topic of the
-//!    message.
+//! 2. `broker/incoming.rs`: `take_message`, `deliver`, `publication`; `broker/encoder.rs`: `write_line`;
+//!    `broker/incoming.rs`: `merge_line`. One publication per topic of the message, encoded once.
 //! 3. `broker/merge.rs`: `add`. Publications of a topic wait for each other, if its namespace says so.
 //! 4. `broker/incoming.rs`: `hand_over`; `broker/merge.rs`: `take_ripe`; `broker/incoming.rs`: `hand_over_batch`;
-//!    `broker/encoder.rs`: `encode`.
+//!    `broker/encoder.rs`: `encode`. A batch is compressed here, if a subscriber wants that.
 //! 5. `broker/outbox.rs`: `push`, `notify`. The lines are in the shards' mailboxes.
 //!
 //! On a shard:
@@ -21,8 +21,8 @@
 //!    `shard/log.rs`: `append`. The lines are in the topic's log.
 //! 3. `shard/delivery.rs`: `sweep`, `sweep_topic`, `serve`, `send_frame`. If more waits for the client, `visit` instead,
 //!    as at the end of the next walk.
-//! 4. `shard/topic.rs`: `next_span`, `with_frame`; `shard/log.rs`: `span`, `with_frame`. The client's `transport/framing.rs`: `header` goes before the
-//!    slice, and the slice goes to the stream.
+//! 4. `shard/topic.rs`: `next_span`, `with_frame`; `shard/log.rs`: `span`, `with_frame`; `transport/framing.rs`: `header`.
+//!    The slice goes to the client's stream, with the header before it.
 //! 5. `net/tcp.rs`: `write`.
 //!
 //! # From a command to its reply
@@ -33,8 +33,9 @@
 //!    `shard/reading.rs`: `take`.
 //! 4. `shard/commands.rs`: `message`, `commands`, `command`; `codec/mod.rs`: `split`, `read`; `shard/commands.rs`: `facts`.
 //! 5. `session/commands.rs`: `handle`, and the method's own function, such as `subscribe`. The session decides.
-//! 6. `shard/commands.rs`: `execute`; `shard/membership.rs`: `join`. If the topic is attached already, the reply is
-//!    written at once. Otherwise the client waits until `attached` is called.
+//! 6. `shard/commands.rs`: `execute`; `shard/membership.rs`: `join`. If the topic is attached already and
+//!    the client does not recover, the reply is written at once. Otherwise the client waits for the broker thread's
+//!    answer: `attached` or `recovered`.
 //! 7. `shard/replies.rs`: `flush_lines`, `queue_lines`, `queue_output`. The reply is in the client's output.
 //! 8. `shard/reading.rs`: `finish_share`; `shard/delivery.rs`: `visit`, `gather`, `settle`. One write for everything that
 //!    waits for the client.
