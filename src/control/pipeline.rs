@@ -78,8 +78,8 @@ struct Half {
     answering: Answering,
     method: ApiMethod,
     begun: Instant,
-    /// Until when the body may come; none once it has come, and the request waits for those before it.
-    due: Option<Instant>,
+    /// The body has come, and the request waits for those before it.
+    has_come: bool,
 }
 
 type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -252,7 +252,7 @@ impl<'a> Pipeline<'a> {
             return false;
         }
         if let Some(half) = &mut self.half {
-            half.due = None;
+            half.has_come = true;
         }
         if is_leaving {
             let (answering, _) = self.arrived();
@@ -274,8 +274,7 @@ impl<'a> Pipeline<'a> {
             self.ending = Some(Ending::Over);
         } else if self.half.is_none() {
             let (answering, begun) = (self.peer.connection.began(false), self.now);
-            let due = Some(begun + self.state.config.timeouts.upgrade.0);
-            self.half = Some(Half { answering, method, begun, due });
+            self.half = Some(Half { answering, method, begun, has_come: false });
         }
     }
 
@@ -404,16 +403,20 @@ impl<'a> Pipeline<'a> {
         if self.timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready()) {
             self.timer = None;
         }
-        if !self.may_read()
-            && let Some(Half { due: Some(due), .. }) = &mut self.half
+        self.peer.connection.set_reading(self.may_read());
+        if self.body_due().is_some_and(|due| due <= self.now)
+            && let Some(half) = self.half.take()
         {
-            // Nothing was read meanwhile.
-            *due = self.now + self.state.config.timeouts.upgrade.0;
-        }
-        if let Some(half) = self.half.take_if(|half| half.due.is_some_and(|due| due <= self.now)) {
             count_late(self.state, half.method, half.begun);
             self.finish_with(half.answering, late());
         }
+    }
+
+    /// Until when the body of a request may come that has begun.
+    fn body_due(&self) -> Option<Instant> {
+        let half = self.half.as_ref().filter(|half| !half.has_come)?;
+        let limit = self.state.config.timeouts.upgrade.0;
+        Some(self.peer.connection.body_due(half.begun.into(), limit).into())
     }
 
     /// Sets a timer for when a time limit is over.
@@ -424,8 +427,9 @@ impl<'a> Pipeline<'a> {
             Stage::Publishing(publishing) => Some(publishing.answered_by()),
             Stage::Answered(_) => None,
         });
-        let half = self.half.as_ref().filter(|_| self.may_read()).and_then(|half| half.due);
-        let Some(due) = [answered_by, half].into_iter().flatten().min() else { return };
+        // While nothing is read, no body is late.
+        let body_due = self.body_due().filter(|_| self.may_read());
+        let Some(due) = [answered_by, body_due].into_iter().flatten().min() else { return };
         let due = due.into();
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
         // One that fires earlier is left: it would be moved for every request.

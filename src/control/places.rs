@@ -14,6 +14,7 @@
 //! its answer as well, but it may be gone, so it keeps its place only as long as an idle one.
 
 mod asked;
+mod reading;
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -29,6 +30,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::config::host::DESCRIPTORS_RESERVE;
 use crate::config::memory::API_CONNECTIONS_MAX;
 pub(super) use asked::{Answering, Asked, Unwritten};
+use reading::Reading;
 
 /// Connections at the same time. Operators, a scraper and some publishers with pools need dozens.
 pub(super) const PLACES: usize = 96;
@@ -89,12 +91,9 @@ pub(super) struct Connection {
     last_head: AtomicU64,
     /// When the latest request was complete, or was answered.
     last_request: AtomicU64,
-    /// The peer has not taken all that was sent to it.
-    is_blocked: AtomicBool,
     /// When the peer last took bytes that had waited for it.
     last_write: AtomicU64,
-    /// When it was read again, after it had not taken all that was sent to it.
-    read_again: AtomicU64,
+    reading: Reading,
     /// When the peer was found to have closed its half, while a request of its own was to be answered.
     half_closed: AtomicU64,
     /// It has asked for something that is not open to everybody, and was allowed.
@@ -148,9 +147,8 @@ impl Connection {
             unwritten: AtomicU32::new(0),
             last_head: AtomicU64::new(0),
             last_request: AtomicU64::new(0),
-            is_blocked: AtomicBool::new(false),
             last_write: AtomicU64::new(0),
-            read_again: AtomicU64::new(0),
+            reading: Reading::default(),
             half_closed: AtomicU64::new(0),
             is_trusted: AtomicBool::new(false),
             closed: AtomicBool::new(false),
@@ -188,27 +186,9 @@ impl Connection {
         self.half.load(Ordering::Relaxed) + self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Records that the peer has not taken all that was sent to it, so that nothing is read from it.
-    pub(super) fn blocked(&self) {
-        self.is_blocked.store(true, Ordering::Relaxed);
-    }
-
     /// Records that the peer has taken bytes that had waited for it.
     pub(super) fn wrote(&self) {
-        let now = self.now();
-        self.last_write.store(now, Ordering::Relaxed);
-        if self.is_blocked.swap(false, Ordering::Relaxed) {
-            self.read_again.store(now, Ordering::Relaxed);
-        }
-    }
-
-    /// Until when a body may come that was begun at `begun`. While a peer of HTTP/1.1 takes no answers, nothing is read from
-    /// it, and the `limit` does not run.
-    pub(super) fn body_due(&self, begun: Instant, limit: Duration) -> Instant {
-        if self.is_blocked.load(Ordering::Relaxed) {
-            return Instant::now() + limit;
-        }
-        begun.max(self.at(self.read_again.load(Ordering::Relaxed))) + limit
+        self.last_write.store(self.now(), Ordering::Relaxed);
     }
 
     /// Whether a request is incomplete, or has not been processed.
@@ -353,7 +333,7 @@ impl Connection {
         !self.has_asked() && self.idle_since() + GRACE > now
     }
 
-    fn has_asked(&self) -> bool {
+    pub(super) fn has_asked(&self) -> bool {
         self.last_request.load(Ordering::Relaxed) > 0
     }
 

@@ -59,6 +59,8 @@ pub(super) struct Stream {
     is_timed: bool,
     /// The socket took nothing at the last attempt.
     is_blocked: bool,
+    /// The socket had no input at the last attempt.
+    awaits_input: bool,
     /// How often the end of the peer's input was put off.
     ends_seen: u32,
     /// Set when nothing more is written, until the peer has closed.
@@ -69,7 +71,9 @@ impl Stream {
     /// `unused`: bytes that were read from the socket and are the server's.
     pub(super) fn new(socket: TcpStream, unused: Bytes, connection: Arc<Connection>) -> Self {
         let (held, held_until) = (Vec::new(), None);
-        let (is_timed, is_blocked, farewell) = (false, false, None);
+        let (is_timed, is_blocked, awaits_input, farewell) = (false, false, false, None);
+        // Whoever read it before may have stopped.
+        connection.set_reading(true);
         Self {
             socket,
             connection,
@@ -79,6 +83,7 @@ impl Stream {
             held_until,
             is_timed,
             is_blocked,
+            awaits_input,
             ends_seen: 0,
             farewell,
         }
@@ -103,14 +108,16 @@ impl Stream {
         match written {
             Poll::Pending => {
                 self.is_blocked = true;
-                // By HTTP/2 bodies are read on, and one that is late costs its own stream alone.
-                if self.holds == Some(true) {
-                    self.connection.blocked();
+                // By HTTP/2 bodies are read on, unless answers to what was read, such as those to PING, have to be written
+                // before anything else is read.
+                if self.holds == Some(true) || !self.awaits_input {
+                    self.connection.set_reading(false);
                 }
             }
             Poll::Ready(_) if self.is_blocked => {
                 self.is_blocked = false;
                 self.connection.wrote();
+                self.connection.set_reading(true);
             }
             Poll::Ready(_) => {}
         }
@@ -165,7 +172,9 @@ impl AsyncRead for Stream {
             self.holds = self.holds.or_else(|| is_http_1(&buffer.filled()[before..]));
             return Poll::Ready(Ok(()));
         }
-        ready!(Pin::new(&mut self.socket).poll_read(cx, buffer))?;
+        let read = Pin::new(&mut self.socket).poll_read(cx, buffer);
+        self.awaits_input = read.is_pending();
+        ready!(read)?;
         // Who has said all that it wants may still listen. The server reads again once everything is written, and whoever
         // answers or writes wakes it.
         let is_end = room > 0 && buffer.filled().len() == before;

@@ -99,7 +99,6 @@ impl Output {
             match Pin::new(&mut *socket).poll_write(cx, &self.bytes[written..])? {
                 Poll::Pending => {
                     self.is_blocked = true;
-                    peer.connection.blocked();
                     break;
                 }
                 Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),

@@ -234,12 +234,14 @@ fn a_body_has_its_time_but_for_while_nothing_is_read() {
     let connection = Connection::new(opened, false, Arc::default());
     let begun = opened + Duration::from_secs(1);
     connection.wrote();
-    assert_eq!(connection.body_due(begun, limit), begun + limit, "it was not blocked");
-    connection.blocked();
+    connection.set_reading(true);
+    assert_eq!(connection.body_due(begun, limit), begun + limit, "it was read all the time");
+    connection.set_reading(false);
     assert!(connection.body_due(begun, limit) >= opened + Duration::from_secs(60) + limit);
-    connection.wrote();
+    connection.set_reading(true);
     let read_again = connection.body_due(begun, limit);
     assert!(read_again >= opened + Duration::from_secs(59) + limit && read_again <= Instant::now() + limit);
+    connection.set_reading(true);
     connection.wrote();
     assert_eq!(connection.body_due(begun, limit), read_again);
 }

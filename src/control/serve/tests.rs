@@ -1,10 +1,13 @@
 //! Connections that were told to go, as their peers see them.
 
+mod unread;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::extract::{Extension, State};
 use prometheus_client::registry::Registry;
 use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpSocket;
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -36,13 +39,13 @@ fn h2(requests: u32) -> Vec<u8> {
     (0..requests).fold(PREFACE.to_vec(), |bytes, n| [bytes, get(2 * n + 1)].concat())
 }
 
-/// What handlers share, where none of them is asked.
-fn state() -> Arc<AppState> {
+/// What handlers share, where nobody answers for the broker thread.
+fn state(config: Config) -> Arc<AppState> {
     struct Nobody;
     impl Wake for Nobody {
         fn wake(&self) {}
     }
-    let config = Arc::new(Config::default());
+    let config = Arc::new(config);
     let (requests, _) = mailbox(1, Box::new(Nobody));
     let setup = Setup {
         namespaces: Arc::new(Namespaces::new(&config)),
@@ -65,13 +68,24 @@ struct Served {
 }
 
 async fn serve_one(places: &mut Places, router: Router) -> Served {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let service = Service { router, state: state(Config::default()) };
+    serve_with(places, service, None).await
+}
+
+/// `buffers`: bytes of answers that each socket takes, if not as many as the system has room for.
+async fn serve_with(places: &mut Places, service: Service, buffers: Option<u32>) -> Served {
+    let (listening, socket) = (TcpSocket::new_v4().unwrap(), TcpSocket::new_v4().unwrap());
+    if let Some(bytes) = buffers {
+        listening.set_send_buffer_size(bytes).unwrap();
+        socket.set_recv_buffer_size(bytes).unwrap();
+    }
+    listening.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let listener = listening.listen(1).unwrap();
+    let peer = socket.connect(listener.local_addr().unwrap()).await.unwrap();
     let (stream, address) = listener.accept().await.unwrap();
     let place = places.take().await;
     let connection = Arc::clone(&place.0);
-    let limits = Limits::of(&Config::default());
-    let service = Service { router, state: state() };
+    let limits = Limits::of(&service.state.config);
     let ended = tokio::spawn(async move {
         let peer = Peer { address, connection: Arc::clone(&place.0) };
         converse(service, stream, peer, limits).await;
