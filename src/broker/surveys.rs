@@ -2,12 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
-
 use crate::base::deadline_table::DeadlineTable;
-use crate::domain::mail::{SurveyTimeout, TopicCounts};
-
-type AnswerSender = mpsc::UnboundedSender<Result<TopicCounts, SurveyTimeout>>;
+use crate::domain::mail::{SurveySender, SurveyTimeout, TopicCounts};
 
 /// Surveys that are not answered yet, by their ids.
 #[derive(Debug)]
@@ -20,7 +16,7 @@ pub(super) struct Surveys {
 
 #[derive(Debug)]
 struct OpenSurvey {
-    answer: AnswerSender,
+    answer: SurveySender,
     /// Shards whose last part has not come.
     missing: usize,
 }
@@ -32,7 +28,7 @@ impl Surveys {
     }
 
     /// Begins a survey of so many shards, and returns its id. Without shards it is answered at once.
-    pub(super) fn begin(&mut self, answer: AnswerSender, shards: usize, now: Instant) -> u32 {
+    pub(super) fn begin(&mut self, answer: SurveySender, shards: usize, now: Instant) -> u32 {
         let id = self.next;
         self.next = self.next.wrapping_add(1);
         if shards > 0 {
@@ -75,6 +71,7 @@ impl Surveys {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::sync::mpsc;
 
     const LIMIT: Duration = Duration::from_secs(5);
 

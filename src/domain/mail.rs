@@ -11,9 +11,9 @@ mod budget;
 mod publish;
 mod question;
 mod reply_to;
+mod survey;
 
 use std::sync::Arc;
-use tokio::sync::mpsc;
 
 use crate::domain::encoding::Encoding;
 use crate::domain::reasons::{Closing, ErrorCode, UnsubscribeCode};
@@ -24,6 +24,7 @@ pub use question::{
     Answer, Asked, History, HistoryPage, HistoryRange, Question, Recover, Recovered, Recovery,
 };
 pub use reply_to::{ControlReply, ReplyAddress, ReplyTo};
+pub use survey::{SurveySender, SurveyTimeout, TopicCounts};
 
 /// A topic's name, shared by all who hold it. Its reference count changes when a topic is attached, never per
 /// message.
@@ -305,9 +306,8 @@ pub enum Request {
         /// From which topic.
         topic: TopicName,
     },
-    /// An operator asks for the topics in use and their numbers of subscribers. The answer comes in parts,
-    /// and is complete when the sender is dropped, unless an error came before. Bounded by the topics per node.
-    Survey(mpsc::UnboundedSender<Result<TopicCounts, SurveyTimeout>>),
+    /// An operator asks for the topics in use and their numbers of subscribers.
+    Survey(SurveySender),
     /// A part of a shard's answer to [`Mail::Survey`].
     SurveyPart {
         /// Which survey.
@@ -336,13 +336,6 @@ impl Request {
         }
     }
 }
-
-/// Topics with their numbers of subscribers.
-pub type TopicCounts = Vec<(TopicName, u32)>;
-
-/// Why a survey has no whole answer: some shard has not answered within `timeouts.publish`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SurveyTimeout;
 
 #[cfg(test)]
 mod tests {
