@@ -35,7 +35,7 @@ const STATUS_EVERY: Duration = Duration::from_millis(2500);
 /// The pause after a publish that failed: RabbitMQ is away, or the engine is behind.
 const PAUSE: Duration = Duration::from_secs(1);
 /// The mean pause between two publications in the middle of a wave.
-const MEAN_GAP: f64 = 0.06;
+const MEAN_PAUSE: f64 = 0.06;
 /// Seconds from one wave of trading to the next.
 const SWELL: f64 = 40.0;
 
@@ -46,7 +46,7 @@ pub async fn run(requests: Sender<Request>) {
     loop {
         let (topic, data) = scene.next(started.elapsed());
         let pause = match publish(&requests, topic, data).await {
-            Ok(()) => scene.gap(started.elapsed()),
+            Ok(()) => scene.pause(started.elapsed()),
             Err(_) => PAUSE,
         };
         sleep(pause).await;
@@ -118,9 +118,9 @@ impl Scene {
     }
 
     /// The pause until the next event: random, shorter and longer in slow waves.
-    fn gap(&mut self, now: Duration) -> Duration {
+    fn pause(&mut self, now: Duration) -> Duration {
         let wave = (now.as_secs_f64() * std::f64::consts::TAU / SWELL).sin();
-        let mean = MEAN_GAP * (1.6 - wave);
+        let mean = MEAN_PAUSE * (1.6 - wave);
         // Exponentially distributed, as arrivals are; bounded, so that it never seems to have stopped.
         let above_zero: f64 = self.random.sample(OpenClosed01);
         Duration::from_secs_f64((-above_zero.ln() * mean).min(1.0))
@@ -141,7 +141,7 @@ mod tests {
             let (topic, data) = scene.next(now);
             assert!(serde_json::from_str::<serde_json::Value>(&data).is_ok(), "{data}");
             seen.insert(topic);
-            now += scene.gap(now);
+            now += scene.pause(now);
         }
         assert_eq!(seen, TOPICS.iter().copied().collect());
         // 2,000 events in between 80 and 400 seconds: a few times per second, and never overwhelming.

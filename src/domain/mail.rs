@@ -209,8 +209,9 @@ pub enum Mail {
         /// The topic, by this shard's number.
         topic: TopicSlot,
     },
-    /// Publications may have been lost between the backplane and this node. Every subscriber is told (2500),
-    /// at the configured rate.
+    /// Subscribers may lack publications that were lost between the backplane and this node, or hold positions of an
+    /// epoch that has another name now. Every subscription is ended (2500) at the configured rate, so that clients
+    /// subscribe again.
     Gap,
     /// Closes a client, as an operator asked.
     Disconnect {
