@@ -56,12 +56,12 @@ impl Flags {
     }
 }
 
-/// What waits on behalf of a client's commands.
+/// Commands of a client that cannot be finished yet.
 #[derive(Debug, Default)]
-pub struct Waiting {
-    /// The rest of a message whose next command must wait. While it is there, nothing is read.
-    pub backlog: Option<Box<[u8]>>,
-    /// Requests whose answers may be large.
+pub struct UnfinishedCommands {
+    /// The rest of a message, from the first command on that must wait for its turn. While it is there, nothing is read.
+    pub rest: Option<Box<[u8]>>,
+    /// Commands that wait for room to be asked of the broker thread, or for its answers.
     pub questions: Questions,
 }
 
@@ -78,8 +78,8 @@ pub struct Client<S, T> {
     pub(super) subscriptions: Subscriptions,
     /// What waits to be sent.
     pub(super) outgoing: Option<Box<Outgoing>>,
-    /// What waits on behalf of its commands.
-    pub(super) waiting: Option<Box<Waiting>>,
+    /// Its commands that cannot be finished yet.
+    pub(super) unfinished: Option<Box<UnfinishedCommands>>,
     tail: Option<Box<Tail>>,
     message_since: Moment,
     armed: Moment,
@@ -99,7 +99,7 @@ impl<S, T: Transport> Client<S, T> {
             subscriptions: Subscriptions::Empty,
             tail: None,
             outgoing: None,
-            waiting: None,
+            unfinished: None,
             message_since: now,
             armed: now,
             origin: None,
@@ -123,13 +123,13 @@ impl<S, T: Transport> Client<S, T> {
     /// Whether its input must not be read now.
     #[must_use]
     pub fn is_paused(&self) -> bool {
-        self.has_postponed() || self.waiting.as_ref().is_some_and(|waiting| waiting.backlog.is_some())
+        self.has_postponed() || self.unfinished.as_ref().is_some_and(|unfinished| unfinished.rest.is_some())
     }
 
     /// Whether it has questions that are to be asked later. Nothing else is done for it before.
     #[must_use]
     pub fn has_postponed(&self) -> bool {
-        self.waiting.as_ref().is_some_and(|waiting| waiting.questions.are_postponed())
+        self.unfinished.as_ref().is_some_and(|unfinished| unfinished.questions.are_postponed())
     }
 
     /// Whether a message has arrived in part: some of its frames, or part of a frame.
@@ -142,15 +142,15 @@ impl<S, T: Transport> Client<S, T> {
     /// Bytes of its input that are kept.
     #[must_use]
     pub fn input_bytes(&self) -> usize {
-        let backlog = self.waiting.as_ref().and_then(|waiting| waiting.backlog.as_ref());
+        let rest = self.unfinished.as_ref().and_then(|unfinished| unfinished.rest.as_ref());
         let tail = self.tail.as_ref().map_or(0, |tail| tail.len());
-        tail + backlog.map_or(0, |backlog| backlog.len()) + self.transport.assembled_bytes()
+        tail + rest.map_or(0, |rest| rest.len()) + self.transport.assembled_bytes()
     }
 
     /// Bytes that the answers to its questions may have together.
     #[must_use]
     pub fn promised_bytes(&self) -> usize {
-        self.waiting.as_ref().map_or(0, |waiting| waiting.questions.promised_bytes())
+        self.unfinished.as_ref().map_or(0, |unfinished| unfinished.questions.promised_bytes())
     }
 
     /// Bytes of replies that wait.
@@ -162,14 +162,15 @@ impl<S, T: Transport> Client<S, T> {
     /// Notes that a command is answered.
     pub(super) fn answered(&mut self, id: u32) {
         self.session.answered(id);
-        self.free_waiting();
+        self.free_unfinished();
     }
 
-    /// Frees the memory for what waits on behalf of its commands, if nothing does.
-    pub(super) fn free_waiting(&mut self) {
-        let is_idle = |waiting: &Waiting| waiting.backlog.is_none() && waiting.questions.is_idle();
-        if self.waiting.as_deref().is_some_and(is_idle) {
-            self.waiting = None;
+    /// Frees the memory for unfinished commands, if there are none.
+    pub(super) fn free_unfinished(&mut self) {
+        let is_idle =
+            |unfinished: &UnfinishedCommands| unfinished.rest.is_none() && unfinished.questions.is_idle();
+        if self.unfinished.as_deref().is_some_and(is_idle) {
+            self.unfinished = None;
         }
     }
 }

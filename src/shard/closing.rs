@@ -82,7 +82,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         }
         self.drop_questions(slot);
         let before = self.clients[slot].input_bytes();
-        self.clients[slot].waiting = None;
+        self.clients[slot].unfinished = None;
         self.clients[slot].session.end();
         self.input.kept.release(before - self.clients[slot].input_bytes());
         self.queue_frames(slot, &last);

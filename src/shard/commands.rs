@@ -69,7 +69,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         let client = &mut self.clients[slot];
         if client.is_open() {
             client.set_stalled(true);
-            client.waiting.get_or_insert_default().backlog = Some(rest.into());
+            client.unfinished.get_or_insert_default().rest = Some(rest.into());
         }
     }
 

@@ -67,7 +67,8 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     /// request or an answer, or its socket, when that has taken what waits for it.
     fn will_be_read(&self, slot: u32) -> bool {
         let client = &self.clients[slot];
-        let has_questions = client.waiting.as_ref().is_some_and(|waiting| !waiting.questions.is_idle());
+        let has_questions =
+            client.unfinished.as_ref().is_some_and(|unfinished| !unfinished.questions.is_idle());
         !client.is_open()
             || client.is_to_read()
             || client.session.has_unanswered()

@@ -116,7 +116,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     /// Whether one more question of a client can be asked now.
     pub(super) fn may_ask(&self, slot: u32) -> bool {
         let client = &self.clients[slot];
-        let questions = client.waiting.as_ref().map(|waiting| &waiting.questions);
+        let questions = client.unfinished.as_ref().map(|unfinished| &unfinished.questions);
         match questions.and_then(|questions| questions.open.as_ref()) {
             _ if questions.is_some_and(Questions::are_postponed) => false,
             Some(open) => open.has_room(self.timers.now()),
@@ -214,7 +214,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     }
 
     fn questions_of(&mut self, slot: u32) -> &mut Questions {
-        &mut self.clients[slot].waiting.get_or_insert_default().questions
+        &mut self.clients[slot].unfinished.get_or_insert_default().questions
     }
 
     /// Asks postponed questions, if a budget can begin. Otherwise they wait for the present budget's end, for replies to be
@@ -279,12 +279,12 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         if self.clients.find(client).is_none() {
             return;
         }
-        let Some(waiting) = &mut self.clients[slot].waiting else { return };
-        let Some(open) = &mut waiting.questions.open else { return };
+        let Some(unfinished) = &mut self.clients[slot].unfinished else { return };
+        let Some(open) = &mut unfinished.questions.open else { return };
         open.unanswered -= 1;
         if open.unanswered == 0 {
             self.answers.promised -= open.promised;
-            waiting.questions.open = None;
+            unfinished.questions.open = None;
             if self.clients[slot].is_stalled() {
                 self.readable(slot);
             }
@@ -293,8 +293,8 @@ impl<S: Stream, T: Transport> Shard<S, T> {
 
     /// Drops the questions of a client that is closing. Those under way are still answered.
     pub(super) fn drop_questions(&mut self, slot: u32) {
-        let Some(waiting) = &mut self.clients[slot].waiting else { return };
-        let Questions { open, postponed, .. } = std::mem::take(&mut waiting.questions);
+        let Some(unfinished) = &mut self.clients[slot].unfinished else { return };
+        let Questions { open, postponed, .. } = std::mem::take(&mut unfinished.questions);
         self.answers.promised -= open.map_or(0, |open| open.promised);
         postponed.into_iter().for_each(|question| self.drop_question(question));
     }

@@ -308,11 +308,11 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         if self.clients[slot].has_postponed() {
             return;
         }
-        let backlog = self.clients[slot].waiting.as_mut().and_then(|waiting| waiting.backlog.take());
-        if let Some(backlog) = backlog {
+        let rest = self.clients[slot].unfinished.as_mut().and_then(|unfinished| unfinished.rest.take());
+        if let Some(rest) = rest {
             self.clients[slot].set_resumed(true);
-            self.commands(slot, &backlog);
-            self.clients[slot].free_waiting();
+            self.commands(slot, &rest);
+            self.clients[slot].free_unfinished();
             if !self.clients[slot].has_ended() {
                 self.visit(slot);
             }

@@ -163,10 +163,10 @@ fn who_was_put_off_leaves_no_memory_behind() {
     let mut world = World::new(config(|config| config.budgets.read_bytes = 1024));
     let peer = world.connect();
     world.say(&peer, &[ASK; 20].join("\n"));
-    assert!(world.shard.clients[peer.key.slot].waiting.is_some(), "some are put off");
+    assert!(world.shard.clients[peer.key.slot].unfinished.is_some(), "some are put off");
     (0..20).for_each(|_| world.tick());
     assert_eq!(peer.got().matches("\"id\":9").count(), 20);
-    assert!(world.shard.clients[peer.key.slot].waiting.is_none());
+    assert!(world.shard.clients[peer.key.slot].unfinished.is_none());
 }
 
 #[test]

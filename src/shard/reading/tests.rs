@@ -235,7 +235,7 @@ fn answers_are_asked_for_as_far_as_the_smallest_have_room() {
     assert_eq!(answer_all(&mut world, &peer, |_| 0), (2..22).collect::<Vec<_>>());
     assert_eq!(peer.got().matches("history").count(), 20);
     assert_eq!(world.shard.promised_bytes(), 0);
-    assert!(world.shard.clients[peer.key.slot].waiting.is_none());
+    assert!(world.shard.clients[peer.key.slot].unfinished.is_none());
 }
 
 /// One may always be under way, whatever its size; those behind it are asked again, and none overtakes another.
@@ -336,7 +336,7 @@ fn questions_wait_for_room_and_nobody_who_reads_is_closed() {
     assert_eq!((order, world.closes(CloseReason::Slow)), ((0..30).collect(), 0));
     assert!(got > 30 * 10_000, "{got} bytes");
     assert_eq!((world.shard.promised_bytes(), world.shard.replies.bytes()), (0, 0));
-    assert!(world.shard.clients[peers[29].key.slot].waiting.is_none());
+    assert!(world.shard.clients[peers[29].key.slot].unfinished.is_none());
 }
 
 /// Nobody takes anything of what fills most of the bound.

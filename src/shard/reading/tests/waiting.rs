@@ -55,7 +55,7 @@ fn a_question_that_waits_for_its_node_holds_no_room() {
     world.tell(recovered(*question, budget, Ok(recovery)));
     assert!(peers[0].got().contains(r#""recovered":true"#));
     assert_eq!((world.shard.promised_bytes(), world.shard.answers.has_waiting()), (0, false));
-    assert!(world.shard.clients[peers[0].key.slot].waiting.is_none());
+    assert!(world.shard.clients[peers[0].key.slot].unfinished.is_none());
 }
 
 /// What is refused, or comes back, when it has waited, is in no budget: not in one of other questions either.
