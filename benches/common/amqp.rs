@@ -152,14 +152,20 @@ impl Bare {
         Ok(Self { amqp, consumer })
     }
 
-    /// Hands so many messages to `take`, each with its topic and body, and acknowledges some at a time.
+    /// Hands so many messages to `take`, each with its topic and body, and acknowledges some at a time. The markers that
+    /// engines write to a stream, past the exchange, are none of them.
     pub(crate) fn messages(&mut self, count: u64, mut take: impl FnMut(&str, &[u8])) -> Result<()> {
         let Self { amqp, consumer } = self;
         amqp.runtime
             .block_on(async {
-                for number in 1..=count {
+                let mut number = 0;
+                while number < count {
                     let Some(delivery) = consumer.next().await else { return Ok(()) };
                     let delivery = delivery?;
+                    if delivery.exchange.as_str() != EXCHANGE {
+                        continue;
+                    }
+                    number += 1;
                     take(delivery.routing_key.as_str(), &delivery.data);
                     if number % ACKNOWLEDGED_TOGETHER == 0 || number == count {
                         let acknowledged = BasicAckOptions { multiple: true };
