@@ -85,8 +85,9 @@
 //!    [`shard::log`], `shard/retention.rs` (what logs keep), `shard/compaction.rs`.
 //! 3. [`net`], [`transport`], [`codec`], [`session`]: from streams to messages to commands to decisions, and back.
 //! 4. [`broker`]: `broker/turn.rs` (the loop), `broker/incoming.rs` and `broker/requests.rs` (its two inputs),
-//!    `broker/outbox.rs`, `broker/merge.rs`, `broker/lanes.rs`, `broker/acks.rs`; then `broker/recovery.rs` and
-//!    `src/broker/history/`; then `src/broker/backplane/`, the seam to RabbitMQ and to topics in memory.
+//!    `broker/outbox.rs`, `broker/merge.rs`, `broker/lanes.rs`, `broker/acks.rs`; then `broker/questions.rs`,
+//!    `broker/recovery.rs` and `src/broker/history/`; then `src/broker/backplane/`, the seam to RabbitMQ and to
+//!    topics in memory.
 //! 5. [`engine`]: how the threads are put together, started and stopped.
 //! 6. [`control`], [`config`] and [`stats`], when you need them.
 //! 7. [`load`]: the load generator, which shares no code with the part of the engine that talks to clients.

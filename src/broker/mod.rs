@@ -19,8 +19,8 @@
 //! waits.
 //!
 //! Its tokio runtime, of this thread alone, exists for lapin. Read `turn` first, then `incoming` with `encoder`, and
-//! `inlet` with `requests` and `confirms`, then `recovery`. `topics`, `history`, `catch_up`, `merge`, `lanes`,
-//! `acks`, `dedup`, `expiration`, `outbox`, `payload`, `stage` and `surveys` are modules without clock
+//! `inlet` with `requests` and `confirms`, then `questions` and `recovery`. `topics`, `history`, `catch_up`,
+//! `merge`, `lanes`, `acks`, `dedup`, `expiration`, `outbox`, `payload`, `stage` and `surveys` are modules without clock
 //! and socket. `backplane` is the seam to `rabbit` and `memory`, and `event` has the types of what they report.
 
 mod acks;
@@ -38,6 +38,7 @@ mod merge;
 mod outbox;
 mod payload;
 mod progress;
+mod questions;
 mod recovery;
 mod requests;
 mod shares;

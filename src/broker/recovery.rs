@@ -1,46 +1,25 @@
-//! Answers requests about the history: recoveries, and history commands.
+//! Answers recoveries.
 //!
-//! An answer to a recovery ends with the last publication that was put into the shard's mailbox before it. What
+//! An answer ends with the last publication that was put into the shard's mailbox before it. What
 //! still waits to be merged is not in it, and comes after it.
 //!
 //! A request that needs messages that this node has not read yet waits here. Its shard keeps no room for its
 //! answer meanwhile. When it has waited, the shard sends it again, with room.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use crate::config::RecoveryMode;
-use crate::domain::codec::Codec;
-use crate::domain::mail::{
-    Answer, AnswerBudget, History as HistoryQuestion, HistoryPage, HistoryRange, Lane, Mail, Position,
-    Question, Recover, ReplyAddress, ReplyTo, Since,
-};
-use crate::domain::publication::{Publication, Publications};
+use crate::domain::mail::{Lane, Mail, Position, Question, Recover, ReplyAddress, Since};
 use crate::domain::reasons::ErrorCode;
 
-use super::history::{Mode, Query, RecoveryQuery, Unrecoverable};
+use super::history::{Mode, RecoveryQuery};
 use super::inlet::Requester;
 use super::outbox::Recipients;
+use super::questions::{Budget, has_room, is_spent};
 use super::turn::{Broker, REQUESTS_PER_TURN};
 
 /// Questions of clients that were ahead, taken in one turn. Requests have the other half of a turn.
 const AGAIN_PER_TURN: usize = REQUESTS_PER_TURN / 2;
-
-/// Publications in one answer to a history command at most, as SDKs expect it.
-const PAGE_MAX: usize = 300;
-
-/// The budget that bounds the bytes of a client's answers. `None`: the answer may have any size.
-type Budget = Option<Arc<AnswerBudget>>;
-
-/// Whether the budget has no room even for the smallest answer.
-fn is_spent(budget: &Budget) -> bool {
-    budget.as_ref().is_some_and(|budget| budget.is_spent())
-}
-
-/// Takes room for an answer with so many bytes of publications. Returns false if there is none.
-fn has_room(budget: &Budget, bytes: usize) -> bool {
-    budget.as_ref().is_none_or(|budget| budget.take(bytes))
-}
 
 impl Broker {
     /// The position from which subscribers in a lane continue that attach now, if the topic's namespace has a history.
@@ -173,94 +152,10 @@ impl Broker {
         self.answer_client(to, budget, answer);
     }
 
-    fn leave_for_later(&mut self, question: Question, budget: Budget) {
-        if let Some(to) = question.client() {
-            self.outbox.push(to.shard, Mail::AskAgain { question, budget });
-        }
-    }
-
     fn end_waiting(&mut self, name: &str, lane: Lane) {
         if let Some(topic) = self.topics.find(name) {
             self.merge.close_lane(topic, lane);
             self.hand_over();
-        }
-    }
-
-    /// Answers a history command, of an operator or, if there is room for the answer, of a client.
-    pub(super) fn read_history(&mut self, question: Box<HistoryQuestion>, budget: Budget) {
-        let ReplyTo::Client(to) = question.reply_to else {
-            let page = self.page(&question);
-            if let ReplyTo::Control(reply) = question.reply_to {
-                reply.send(page);
-            }
-            return;
-        };
-        if is_spent(&budget) {
-            return self.leave_for_later(Question::History(question), budget);
-        }
-        let page = self.encoded_page(&question, to.codec);
-        if !has_room(&budget, page.as_ref().map_or(0, |page| page.publications.len())) {
-            return self.leave_for_later(Question::History(question), budget);
-        }
-        let answer = page.map_or_else(Answer::Error, |page| Answer::History(Box::new(page)));
-        self.answer_client(to, budget, answer);
-    }
-
-    /// A part of a history for a client.
-    fn encoded_page(&mut self, question: &HistoryQuestion, codec: Codec) -> Result<HistoryPage, ErrorCode> {
-        let bytes_max = self.config.limits.frame_bytes;
-        let mut publications = Vec::new();
-        let position = self.show_history(question, |publication| {
-            let before = publications.len();
-            codec.add_publication(&mut publications, publication);
-            let fits = publications.len() <= bytes_max;
-            if !fits {
-                publications.truncate(before);
-            }
-            fits
-        })?;
-        Ok(HistoryPage { position, publications })
-    }
-
-    /// The same part for an operator, with the same limit.
-    fn page(&mut self, question: &HistoryQuestion) -> Result<HistoryPage<Publications>, ErrorCode> {
-        let bytes_max = self.config.limits.frame_bytes;
-        let (mut publications, mut bytes) = (Publications::default(), 0);
-        let position = self.show_history(question, |publication| {
-            // The first one has no comma.
-            bytes += Codec::Json.added_len(publication) - usize::from(bytes == 0);
-            let fits = bytes <= bytes_max;
-            if fits {
-                publications.push(publication);
-            }
-            fits
-        })?;
-        Ok(HistoryPage { position, publications })
-    }
-
-    fn show_history(
-        &mut self,
-        question: &HistoryQuestion,
-        take: impl FnMut(&Publication<'_>) -> bool,
-    ) -> Result<Position, ErrorCode> {
-        let HistoryQuestion { topic, range: HistoryRange { limit, since, reverse }, .. } = question;
-        self.must_have_history(topic)?;
-        let limit = limit.map_or(PAGE_MAX, |limit| limit as usize).min(PAGE_MAX);
-        let query = Query { topic, since: since.as_ref(), limit, reverse: *reverse };
-        let position = self.history.read(&query, Instant::now(), take);
-        position.map_err(|Unrecoverable| ErrorCode::UnrecoverablePosition)
-    }
-
-    /// Whether a topic has a history.
-    ///
-    /// # Errors
-    /// Why it has none.
-    pub(super) fn must_have_history(&self, topic: &str) -> Result<(), ErrorCode> {
-        let namespaces = &self.namespaces;
-        match namespaces.options(namespaces.of(topic)).has_history() {
-            _ if !namespaces.is_known(topic) => Err(ErrorCode::UnknownChannel),
-            true => Ok(()),
-            false => Err(ErrorCode::NotAvailable),
         }
     }
 

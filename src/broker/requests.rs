@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::domain::mail::{
-    Answer, AnswerBudget, ClientKey, Mail, Numbered, Publish, PublishOutcome, PublishReply, Question,
-    ReplyAddress, ReplyTo, Request, ShardId, TopicName,
+    Answer, AnswerBudget, ClientKey, Mail, Numbered, Publish, PublishOutcome, PublishReply, ReplyAddress,
+    ReplyTo, Request, ShardId, TopicName,
 };
 use crate::domain::reasons::{ErrorCode, UnsubscribeCode};
 
@@ -55,10 +55,7 @@ impl Broker {
                 self.detach(&name, Attachment { shard, variant, slot });
             }
             Request::Publish(publish) => self.publish(publish),
-            Request::Ask { question: Question::Recover(question), budget } => self.recover(question, budget),
-            Request::Ask { question: Question::History(question), budget } => {
-                self.read_history(question, budget);
-            }
+            Request::Ask { question, budget } => self.answer_question(question, budget),
             Request::RemoveHistory { topic, reply_to } => self.remove_history(&topic, reply_to),
             // There are no clients yet, and nobody takes mail.
             Request::Disconnect { .. } | Request::Unsubscribe { .. } if !self.stage.shards_run() => {}

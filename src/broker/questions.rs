@@ -1,0 +1,130 @@
+//! Answers questions, as far as there is room for the answers, and reads histories. Recoveries stand in
+//! [`recovery`](super::recovery).
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::domain::codec::Codec;
+use crate::domain::mail::{
+    Answer, AnswerBudget, History as HistoryQuestion, HistoryPage, HistoryRange, Mail, Position, Question,
+    ReplyTo,
+};
+use crate::domain::publication::{Publication, Publications};
+use crate::domain::reasons::ErrorCode;
+
+use super::history::{Query, Unrecoverable};
+use super::turn::Broker;
+
+/// Publications in one answer to a history command at most, as SDKs expect it.
+const PAGE_MAX: usize = 300;
+
+/// The budget that bounds the bytes of a client's answers. `None`: the answer may have any size.
+pub(super) type Budget = Option<Arc<AnswerBudget>>;
+
+/// Whether the budget has no room even for the smallest answer.
+pub(super) fn is_spent(budget: &Budget) -> bool {
+    budget.as_ref().is_some_and(|budget| budget.is_spent())
+}
+
+/// Takes room for an answer with so many bytes of publications. Returns false if there is none.
+pub(super) fn has_room(budget: &Budget, bytes: usize) -> bool {
+    budget.as_ref().is_none_or(|budget| budget.take(bytes))
+}
+
+impl Broker {
+    /// Answers a question of a client or an operator.
+    pub(super) fn answer_question(&mut self, question: Question, budget: Budget) {
+        match question {
+            Question::Recover(question) => self.recover(question, budget),
+            Question::History(question) => self.read_history(question, budget),
+        }
+    }
+
+    /// Has the client's shard ask again, with another budget.
+    pub(super) fn leave_for_later(&mut self, question: Question, budget: Budget) {
+        if let Some(to) = question.client() {
+            self.outbox.push(to.shard, Mail::AskAgain { question, budget });
+        }
+    }
+
+    /// Answers a history command, of an operator or, if there is room for the answer, of a client.
+    fn read_history(&mut self, question: Box<HistoryQuestion>, budget: Budget) {
+        let ReplyTo::Client(to) = question.reply_to else {
+            let page = self.page(&question);
+            if let ReplyTo::Control(reply) = question.reply_to {
+                reply.send(page);
+            }
+            return;
+        };
+        if is_spent(&budget) {
+            return self.leave_for_later(Question::History(question), budget);
+        }
+        let page = self.encoded_page(&question, to.codec);
+        if !has_room(&budget, page.as_ref().map_or(0, |page| page.publications.len())) {
+            return self.leave_for_later(Question::History(question), budget);
+        }
+        let answer = page.map_or_else(Answer::Error, |page| Answer::History(Box::new(page)));
+        self.answer_client(to, budget, answer);
+    }
+
+    /// A part of a history for a client.
+    fn encoded_page(&mut self, question: &HistoryQuestion, codec: Codec) -> Result<HistoryPage, ErrorCode> {
+        let bytes_max = self.config.limits.frame_bytes;
+        let mut publications = Vec::new();
+        let position = self.show_history(question, |publication| {
+            let before = publications.len();
+            codec.add_publication(&mut publications, publication);
+            let fits = publications.len() <= bytes_max;
+            if !fits {
+                publications.truncate(before);
+            }
+            fits
+        })?;
+        Ok(HistoryPage { position, publications })
+    }
+
+    /// The same part for an operator, with the same limit.
+    fn page(&mut self, question: &HistoryQuestion) -> Result<HistoryPage<Publications>, ErrorCode> {
+        let bytes_max = self.config.limits.frame_bytes;
+        let (mut publications, mut bytes) = (Publications::default(), 0);
+        let position = self.show_history(question, |publication| {
+            // The first one has no comma.
+            bytes += Codec::Json.added_len(publication) - usize::from(bytes == 0);
+            let fits = bytes <= bytes_max;
+            if fits {
+                publications.push(publication);
+            }
+            fits
+        })?;
+        Ok(HistoryPage { position, publications })
+    }
+
+    fn show_history(
+        &mut self,
+        question: &HistoryQuestion,
+        take: impl FnMut(&Publication<'_>) -> bool,
+    ) -> Result<Position, ErrorCode> {
+        let HistoryQuestion { topic, range: HistoryRange { limit, since, reverse }, .. } = question;
+        self.must_have_history(topic)?;
+        let limit = limit.map_or(PAGE_MAX, |limit| limit as usize).min(PAGE_MAX);
+        let query = Query { topic, since: since.as_ref(), limit, reverse: *reverse };
+        let position = self.history.read(&query, Instant::now(), take);
+        position.map_err(|Unrecoverable| ErrorCode::UnrecoverablePosition)
+    }
+
+    /// Whether a topic has a history.
+    ///
+    /// # Errors
+    /// Why it has none.
+    pub(super) fn must_have_history(&self, topic: &str) -> Result<(), ErrorCode> {
+        let namespaces = &self.namespaces;
+        match namespaces.options(namespaces.of(topic)).has_history() {
+            _ if !namespaces.is_known(topic) => Err(ErrorCode::UnknownChannel),
+            true => Ok(()),
+            false => Err(ErrorCode::NotAvailable),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

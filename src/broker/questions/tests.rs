@@ -1,0 +1,51 @@
+//! How much of a history one answer has.
+
+use std::time::Duration;
+
+use super::super::history::{Addition, Keep};
+use super::super::tests::fakes;
+use super::*;
+use crate::config::{Config, Namespace};
+
+/// A node with nine publications of `h:t`, and frames of at most so many bytes.
+fn with_history(frame_bytes: usize) -> Broker {
+    let mut config = Config::default();
+    config.namespaces.insert("h".to_owned(), Namespace { history_size: 10, ..Namespace::default() });
+    config.limits.frame_bytes = frame_bytes;
+    let (mut broker, _) = fakes::broker(config, 1);
+    for offset in 1..10_u8 {
+        // No two are of the same size.
+        let data = [b'7'; 10].repeat(offset.into());
+        let publication = Publication { data: &data, offset: offset.into() };
+        let addition = Addition { publication, age: Some(Duration::ZERO), lifetime: None };
+        let keep = Keep { size: 10, ttl: Duration::from_secs(60) };
+        broker.history.add("h:t", &addition, keep, Instant::now());
+    }
+    broker
+}
+
+/// For everything, or so many publications.
+fn history_question(limit: Option<u32>, reverse: bool) -> HistoryQuestion {
+    let (reply_to, _) = ReplyTo::control();
+    HistoryQuestion { reply_to, topic: "h:t".into(), range: HistoryRange { limit, since: None, reverse } }
+}
+
+#[test]
+fn a_page_of_history_has_as_many_publications_as_fit_into_a_frame_for_a_client_and_for_an_operator() {
+    let mut ample = with_history(1 << 20);
+    for reverse in [false, true] {
+        for count in 1..10 {
+            let encoded = ample.encoded_page(&history_question(Some(count), reverse), Codec::Json).unwrap();
+            let bytes = encoded.publications.len();
+            for (frame_bytes, fitting) in [(bytes, count), (bytes - 1, count - 1)] {
+                let (mut broker, all) = (with_history(frame_bytes), history_question(None, reverse));
+                let client = broker.encoded_page(&all, Codec::Json).unwrap().publications;
+                assert!(client.len() <= frame_bytes && encoded.publications.starts_with(&client));
+                let operator = broker.page(&all).unwrap().publications;
+                let of_client = String::from_utf8(client).unwrap().matches(r#""offset""#).count();
+                let counts = (of_client, operator.iter().len());
+                assert_eq!(counts, (fitting as usize, fitting as usize), "{frame_bytes} bytes, {reverse}");
+            }
+        }
+    }
+}
