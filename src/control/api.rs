@@ -268,7 +268,7 @@ fn unknown_method() -> Fault {
     Fault::new(ErrorCode::MethodNotFound, format_args!("there are {}", names.join(", ")))
 }
 
-fn too_large(limit: usize) -> Response {
+pub(super) fn too_large(limit: usize) -> Response {
     let text = format!("bad request: the body is larger than {limit} bytes (control.body_bytes)");
     refuse(StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::BadRequest.code(), &text)
 }

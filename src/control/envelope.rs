@@ -115,6 +115,13 @@ pub(super) fn told_to_close() -> Response {
     too_many("this connection was told to close; ask on another one")
 }
 
+/// The answer to HTTP/2's preface behind a request of HTTP/1.1.
+pub(super) fn late_preface() -> Response {
+    let text =
+        "bad request: this connection has spoken HTTP/1.1; speak HTTP/2 on another one, from its first byte";
+    refuse(StatusCode::BAD_REQUEST, ErrorCode::BadRequest.code(), text)
+}
+
 /// This answer, which says that the connection closes after it.
 pub(super) fn closing(mut response: Response) -> Response {
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -36,14 +36,14 @@ use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep_until};
 
-use super::api::late;
 use super::api::pipelined::{Begun, Publishing, begin, count_late};
-use super::envelope::{Fault, closing, told_to_close};
+use super::api::{late, too_large};
+use super::envelope::{Fault, closing, late_preface, told_to_close};
 use super::places::{Answering, Peer};
 use super::state::AppState;
 use crate::config::memory::API_PIPELINED_MAX;
 use crate::stats::ApiMethod;
-use head::{Beginning, Heads, Shape};
+use head::{Beginning, Heads, Refused, Shape};
 use input::{INPUT_BYTES, Input};
 use output::Output;
 
@@ -241,6 +241,10 @@ impl<'a> Pipeline<'a> {
                 }
                 return false;
             }
+            Beginning::Refused(refused) => {
+                self.refuse(refused);
+                return false;
+            }
             Beginning::Head(shape) => shape,
         };
         if shape.request_bytes() > INPUT_BYTES || shape.body_bytes > self.state.config.control.body_bytes {
@@ -320,6 +324,15 @@ impl<'a> Pipeline<'a> {
             }
         };
         self.in_flight.push_back(InFlight { _answering: answering, stage });
+    }
+
+    fn refuse(&mut self, refused: Refused) {
+        let response = match refused {
+            Refused::LatePreface => late_preface(),
+            Refused::TooLarge => too_large(self.state.config.control.body_bytes),
+        };
+        let answering = self.peer.connection.began(true);
+        self.finish_with(answering, response);
     }
 
     /// Answers a request that is not carried out, and nothing behind it.

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::http::{Method, StatusCode, Uri, Version, header};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, Version, header};
 use axum::response::Response;
 use futures_util::FutureExt as _;
 use futures_util::future::Either;
@@ -290,8 +290,8 @@ fn carry_out(
     if is_bare_probe(&request) {
         *request.uri_mut() = Uri::from_static("/health");
     }
-    let answer = if request.headers().len() > FIELDS_MAX {
-        Either::Left(ready(too_many_fields()))
+    let answer = if let Some(refusal) = refusal_of(request.headers()) {
+        Either::Left(ready(refusal))
     } else if only_health && !request.uri().path().starts_with("/health") {
         // What whoever got a reserved place is told about everything else.
         let why = "every connection that this port takes is waiting for an answer; try again";
@@ -319,7 +319,8 @@ async fn no_http(stream: &TcpStream) -> Option<&'static str> {
     if begins_with_proxy_preamble(head) {
         return Some(Refusal::ProxyPreamble.text());
     }
-    (!may_become_http(head))
+    // One empty line before the first request is ignored (RFC 9112, section 2.2).
+    (!may_become_http(head.strip_prefix(b"\r\n").unwrap_or(head)))
         .then_some("This is not an HTTP request. The control port takes HTTP without TLS.")
 }
 
@@ -329,6 +330,22 @@ fn is_bare_probe(request: &hyper::Request<Incoming>) -> bool {
     request.method() == Method::OPTIONS
         && ["/", "*"].contains(&request.uri().path())
         && !request.headers().contains_key(header::ORIGIN)
+}
+
+/// The answer to a request whose head hyper takes, and this port does not.
+fn refusal_of(headers: &HeaderMap) -> Option<Response> {
+    if headers.len() > FIELDS_MAX {
+        return Some(too_many_fields());
+    }
+    let codings = headers.get_all(header::TRANSFER_ENCODING).iter().filter_map(|line| line.to_str().ok());
+    let is_chunked = |coding: &&str| coding.trim().eq_ignore_ascii_case("chunked");
+    (codings.flat_map(|line| line.split(',')).filter(is_chunked).count() > 1).then(chunked_twice)
+}
+
+/// hyper looks at the last coding alone.
+fn chunked_twice() -> Response {
+    let text = "bad request: `chunked` is there more than once (RFC 9112, section 6.1)";
+    refuse(StatusCode::BAD_REQUEST, ErrorCode::BadRequest.code(), text)
 }
 
 fn too_many_fields() -> Response {

@@ -153,6 +153,16 @@ impl Stream {
     }
 }
 
+impl Drop for Stream {
+    /// hyper drops a connection on which it finds HTTP/2's preface behind a request, and does not close it before.
+    fn drop(&mut self) {
+        if !self.held.is_empty() {
+            // What the peer does not take at once is lost.
+            let _ = self.socket.try_write(&self.held);
+        }
+    }
+}
+
 impl AsyncRead for Stream {
     fn poll_read(
         mut self: Pin<&mut Self>,

@@ -2,6 +2,7 @@
 
 mod answers;
 mod connections;
+mod heads;
 pub(super) mod harness;
 
 use std::io::{Read as _, Write as _};

@@ -20,6 +20,12 @@ use crate::stats::ApiMethod;
 /// What every request for the API begins with.
 const BEGINNING: &[u8] = b"POST /api/";
 
+/// What a connection of HTTP/2 begins with (RFC 9113, section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// The longest body that hyper refuses for its length; a longer one it refuses as if the head were too large.
+const BODY_BYTES_MAX: u64 = u64::MAX - 2;
+
 /// Fields that a head may have. hyper answers those with more.
 const FIELDS_MAX: usize = 32;
 
@@ -32,6 +38,17 @@ pub(super) enum Beginning {
     Head(Shape),
     /// Something else.
     Foreign,
+    /// What hyper would take, or refuse for another reason.
+    Refused(Refused),
+}
+
+/// What is refused here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// HTTP/2, on a connection that has spoken HTTP/1.1.
+    LatePreface,
+    /// A body longer than [`BODY_BYTES_MAX`].
+    TooLarge,
 }
 
 /// What is to know of a head.
@@ -81,6 +98,12 @@ impl Heads {
         if let Some(latest) = self.latest.as_ref().filter(|latest| input.starts_with(&latest.bytes)) {
             return Beginning::Head(latest.shape);
         }
+        if self.latest.is_some() && input.starts_with(PREFACE) {
+            return Beginning::Refused(Refused::LatePreface);
+        }
+        if self.latest.is_some() && PREFACE.starts_with(input) {
+            return Beginning::Partial;
+        }
         let compared = BEGINNING.len().min(input.len());
         if input[..compared] != BEGINNING[..compared] {
             return Beginning::Foreign;
@@ -89,6 +112,9 @@ impl Heads {
         let mut request = httparse::Request::new(&mut fields);
         match request.parse(input) {
             Ok(Status::Complete(len)) if len <= self.bytes_max => {
+                if is_too_large(request.headers) {
+                    return Beginning::Refused(Refused::TooLarge);
+                }
                 match head(&request, &input[..len], self.peer, control) {
                     Some(head) => Beginning::Head(self.latest.insert(head).shape),
                     None => Beginning::Foreign,
@@ -118,6 +144,13 @@ fn head(request: &httparse::Request<'_, '_>, bytes: &[u8], peer: IpAddr, control
     let (parts, ()) = request.into_parts();
     let shape = Shape { head_bytes: bytes.len(), body_bytes, method, mode };
     Some(Head { bytes: bytes.into(), shape, parts })
+}
+
+/// Whether the body is longer than [`BODY_BYTES_MAX`].
+fn is_too_large(fields: &[httparse::Header<'_>]) -> bool {
+    let lengths = fields.iter().filter(|field| field.name.eq_ignore_ascii_case("content-length"));
+    let length = |field: &httparse::Header<'_>| std::str::from_utf8(field.value).ok()?.parse::<u64>().ok();
+    lengths.filter_map(length).any(|length| length > BODY_BYTES_MAX)
 }
 
 fn headers(fields: &[httparse::Header<'_>]) -> Option<HeaderMap> {
