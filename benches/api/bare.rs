@@ -80,11 +80,16 @@ fn serve(
     }
 }
 
+/// The name of a topic, for this server and for the engine.
+pub(super) fn topic(number: usize) -> String {
+    format!("private:{number:05}")
+}
+
 /// The frame that pushes `data` to the clients of a topic.
-fn line(frame: &mut Vec<u8>, topic: usize, data: &[u8]) -> Result<()> {
+fn line(frame: &mut Vec<u8>, number: usize, data: &[u8]) -> Result<()> {
     frame.clear();
     frame.extend([0x81, 0]);
-    write!(frame, r#"{{"push":{{"channel":"{}","pub":{{"data":"#, super::private::topic(topic))?;
+    write!(frame, r#"{{"push":{{"channel":"{}","pub":{{"data":"#, topic(number))?;
     frame.extend_from_slice(data);
     frame.extend_from_slice(b"}}}");
     frame[1] = u8::try_from(frame.len() - 2)

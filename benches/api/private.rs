@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::bare;
+use super::bare::{self, topic};
 use crate::common::floor::Helper;
 use crate::common::latency::{Clock, Latencies};
 use crate::common::measure::{CpuTime, Summary, Watched};
@@ -36,11 +36,6 @@ const THREADS: [&str; 3] = ["control", "broker", "shard-0"];
 /// A field that the engine's reader of plain heads leaves to hyper, which carries out one request of a connection at
 /// a time.
 const IN_TURN: &str = "Connection: keep-alive, keep-alive\r\n";
-
-/// A topic.
-pub(super) fn topic(number: usize) -> String {
-    format!("private:{number:05}")
-}
 
 /// All parts.
 pub(super) fn measure(arguments: &Arguments, report: &mut Report) -> Result<()> {
