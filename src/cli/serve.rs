@@ -10,6 +10,7 @@ use clap::Args;
 use fanfare::config::host::{DescriptorLimit, cpus_problem};
 use fanfare::config::memory::Memory;
 use fanfare::config::{self, AmqpUrls, Config, LogFormat, Source};
+use fanfare::domain::client_id::SHARDS_MAX;
 use fanfare::engine::Engine;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -44,7 +45,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "KIND")]
     source: Option<Source>,
     /// Number of shards (event loops); 0: as many as fit the CPUs.
-    #[arg(long, value_name = "N", value_parser = |text: &str| whole_number(text, 0..=u16::MAX))]
+    #[arg(long, value_name = "N", value_parser = |text: &str| whole_number(text, 0..=SHARDS_MAX))]
     shards: Option<u16>,
     /// CPUs to pin the shards to, such as 0-3,6.
     #[arg(long, value_name = "LIST")]

@@ -13,6 +13,9 @@ const NAMESPACES: &str = "namespaces";
 /// The prefix of the environment's variables.
 pub(super) const PREFIX: &str = "FANFARE_";
 
+/// The greatest distance between two names of which one is probably the other with a typing error.
+const TYPING_ERRORS_MAX: usize = 3;
+
 /// Every key with its default value.
 pub(super) struct Keys {
     tables: Value,
@@ -45,22 +48,23 @@ impl Keys {
     }
 
     /// The known key that was probably meant by an unknown one: a similar one of the same table, else one of
-    /// the same name in another table, else the most similar of all.
-    pub(super) fn nearest(&self, unknown: &[String]) -> String {
-        let Some((last, table)) = unknown.split_last() else { return String::new() };
+    /// the same name in another table, else a similar one anywhere.
+    pub(super) fn nearest(&self, unknown: &[String]) -> Option<String> {
+        let (last, table) = unknown.split_last()?;
         let siblings: Vec<Path> = self
             .find(table)
             .into_iter()
             .flat_map(names)
             .map(|name| [table, std::slice::from_ref(name)].concat())
             .collect();
-        let similar = |path: &&Path| path.last().is_some_and(|name| similarity(name, last) > 0.7);
+        let similar = |path: &&Path| path.last().is_some_and(|name| is_similar(name, last));
         let homonym = |path: &&Path| path.last() == Some(last);
         let everywhere: Vec<Path> = self.all().into_iter().chain(siblings.iter().cloned()).collect();
         best(siblings.iter().filter(similar), unknown)
             .or_else(|| best(everywhere.iter().filter(homonym), unknown))
-            .or_else(|| best(everywhere.iter(), unknown))
-            .unwrap_or_default()
+            .or_else(|| {
+                best(everywhere.iter().filter(|path| is_similar(&dotted(path), &dotted(unknown))), unknown)
+            })
     }
 
     /// The key that a variable of the environment sets: `FANFARE_LIMITS_CLIENTS`, or
@@ -81,9 +85,11 @@ impl Keys {
     }
 
     /// The variable that was probably meant by an unknown one.
-    pub(super) fn nearest_variable(&self, unknown: &str) -> String {
-        let known = self.all().into_iter().map(|path| variable(&path));
-        known.max_by(|a, b| similarity(a, unknown).total_cmp(&similarity(b, unknown))).unwrap_or_default()
+    pub(super) fn nearest_variable(&self, unknown: &str) -> Option<String> {
+        let own = unknown.strip_prefix(PREFIX)?;
+        let known = self.all().into_iter().map(|path| in_variable(&path.join("_")));
+        let similar = known.filter(|name| is_similar(name, own));
+        similar.min_by_key(|name| distance(name, own)).map(|name| format!("{PREFIX}{name}"))
     }
 }
 
@@ -107,15 +113,20 @@ fn in_variable(name: &str) -> String {
     name.to_uppercase().replace(['-', '.'], "_")
 }
 
-/// The similarity of two names, from 0 to 1.
-fn similarity(a: &str, b: &str) -> f64 {
-    strsim::normalized_damerau_levenshtein(a, b)
+/// How many letters differ between two names: each is missing, too many, wrong, or swapped with the next one.
+fn distance(a: &str, b: &str) -> usize {
+    strsim::damerau_levenshtein(a, b)
+}
+
+/// Whether a typing error may have made `unknown` of `name`. A suggestion of anything else would mislead.
+fn is_similar(name: &str, unknown: &str) -> bool {
+    distance(name, unknown) <= (unknown.chars().count() / 3).min(TYPING_ERRORS_MAX)
 }
 
 /// The path most like `unknown`, dotted.
 fn best<'a>(paths: impl Iterator<Item = &'a Path>, unknown: &[String]) -> Option<String> {
     let unknown = dotted(unknown);
-    paths.map(|path| dotted(path)).max_by(|a, b| similarity(a, &unknown).total_cmp(&similarity(b, &unknown)))
+    paths.map(|path| dotted(path)).min_by_key(|path| distance(path, &unknown))
 }
 
 #[cfg(test)]
@@ -132,14 +143,33 @@ mod tests {
         for (unknown, nearest) in [
             ("server.lisen", "server.listen"),
             ("sever", "server"),
+            ("limts.clients", "limits.clients"),
             ("limits.client", "limits.clients"),
             ("listen", "server.listen"),
             ("server.frame_bytes", "limits.frame_bytes"),
             ("frame_bytes", "limits.frame_bytes"),
             ("namespaces.chat.slwo", "namespaces.chat.slow"),
-            ("log.zzzzz", "log.level"),
         ] {
-            assert_eq!(keys.nearest(&path(unknown)), nearest, "{unknown}");
+            assert_eq!(keys.nearest(&path(unknown)).as_deref(), Some(nearest), "{unknown}");
+        }
+        for (unknown, nearest) in [
+            ("FANFARE_LIMITS_CLIENT", "FANFARE_LIMITS_CLIENTS"),
+            ("FANFARE_LOG_LEVLE", "FANFARE_LOG_LEVEL"),
+            ("FANFARE_SERVER_SHRD", "FANFARE_SERVER_SHARDS"),
+        ] {
+            assert_eq!(keys.nearest_variable(unknown).as_deref(), Some(nearest), "{unknown}");
+        }
+    }
+
+    /// What no typing error explains was something else: a key of another program, or of another version.
+    #[test]
+    fn what_is_far_from_all_keys_has_no_nearest_one() {
+        let keys = Keys::new();
+        for unknown in ["log.zzzzz", "log.l", "x", "redis.address", "limits.cl", "namespaces.chat.zzz"] {
+            assert_eq!(keys.nearest(&path(unknown)), None, "{unknown}");
+        }
+        for unknown in ["FANFARE_REDIS_ADDRESS", "FANFARE_X", "FANFARE_", "FANFARE_HOME", "FANFARE_LOG"] {
+            assert_eq!(keys.nearest_variable(unknown), None, "{unknown}");
         }
     }
 

@@ -28,14 +28,14 @@ pub enum Problem {
         error: SyntaxError,
     },
     /// There is no key of this name.
-    #[error("{origin}: there is no key `{key}`; the nearest is `{nearest}`")]
+    #[error("{origin}: there is no key `{key}`{}", suggestion(nearest.as_deref()))]
     UnknownKey {
         /// Where it is set.
         origin: ValueOrigin,
         /// The name, as written there.
         key: String,
-        /// The most similar known name.
-        nearest: String,
+        /// The known name that was probably meant.
+        nearest: Option<String>,
     },
     /// A value of the wrong type, or out of its range.
     #[error("{origin}: `{key}` is {value}: expected {expected}")]
@@ -52,6 +52,10 @@ pub enum Problem {
     /// A value of the right type that is out of its bounds, does not go together with another one, or is not safe.
     #[error(transparent)]
     Unusable(UnusableValue),
+}
+
+fn suggestion(nearest: Option<&str>) -> String {
+    nearest.map_or_else(String::new, |nearest| format!("; the nearest is `{nearest}`"))
 }
 
 /// The place of a value.

@@ -101,6 +101,7 @@ fn what_is_wrong_in_a_file_is_told_with_line_key_and_remedy() {
         ),
         ("[sever]\nlisten = []", "FILE, line 1: there is no key `sever`; the nearest is `server`"),
         ("frame_bytes = 1", "there is no key `frame_bytes`; the nearest is `limits.frame_bytes`"),
+        ("[redis]\nserver = 'a'", "FILE, line 1: there is no key `redis`"),
         (
             "[namespaces.a]\nslo = 'skip'",
             "FILE, line 2: there is no key `namespaces.a.slo`; the nearest is `namespaces.a.slow`",

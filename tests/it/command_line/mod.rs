@@ -68,7 +68,7 @@ fn a_command_line_that_makes_no_sense_has_its_own_exit_code() {
     }
     for (arguments, words) in [
         (["serve", "--control", "[::1"], "expected an address with its port"),
-        (["serve", "--shards", "x"], "expected a whole number from 0 to 65535"),
+        (["serve", "--shards", "x"], "expected a whole number from 0 to 4096"),
         (["load", "--rate", "0"], "expected a whole number from 1 to"),
     ] {
         let (code, _, errors) = run(&mut fanfare(&arguments));
