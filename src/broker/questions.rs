@@ -6,8 +6,7 @@ use std::time::Instant;
 
 use crate::domain::codec::Codec;
 use crate::domain::mail::{
-    Answer, AnswerBudget, History as HistoryQuestion, HistoryPage, HistoryRange, Mail, Position, Question,
-    ReplyTo,
+    Answer, AnswerBudget, Asked, HistoryPage, HistoryRange, Mail, Position, Question, TopicQuestion,
 };
 use crate::domain::publication::{Publication, Publications};
 use crate::domain::reasons::ErrorCode;
@@ -32,46 +31,47 @@ pub(super) fn has_room(budget: &Budget, bytes: usize) -> bool {
 }
 
 impl Broker {
-    /// Answers a question of a client or an operator.
+    /// Answers a client's question.
     pub(super) fn answer_question(&mut self, question: Question, budget: Budget) {
         match question {
             Question::Recover(question) => self.recover(question, budget),
-            Question::History(question) => self.read_history(question, budget),
+            Question::Topic(question) => self.answer_about_topic(question, budget),
         }
     }
 
     /// Has the client's shard ask again, with another budget.
     pub(super) fn leave_for_later(&mut self, question: Question, budget: Budget) {
-        if let Some(to) = question.client() {
-            self.outbox.push(to.shard, Mail::AskAgain { question, budget });
-        }
+        self.outbox.push(question.reply_to().shard, Mail::AskAgain { question, budget });
     }
 
-    /// Answers a history command, of an operator or, if there is room for the answer, of a client.
-    fn read_history(&mut self, question: Box<HistoryQuestion>, budget: Budget) {
-        let ReplyTo::Client(to) = question.reply_to else {
-            let page = self.page(&question);
-            if let ReplyTo::Control(reply) = question.reply_to {
-                reply.send(page);
-            }
-            return;
-        };
+    /// Answers, if there is room for the answer.
+    fn answer_about_topic(&mut self, question: Box<TopicQuestion>, budget: Budget) {
         if is_spent(&budget) {
-            return self.leave_for_later(Question::History(question), budget);
+            return self.leave_for_later(Question::Topic(question), budget);
         }
-        let page = self.encoded_page(&question, to.codec);
-        if !has_room(&budget, page.as_ref().map_or(0, |page| page.publications.len())) {
-            return self.leave_for_later(Question::History(question), budget);
+        let TopicQuestion { reply_to, topic, asked } = &*question;
+        let answer = match asked {
+            Asked::History(range) => {
+                self.encoded_page(topic, range, reply_to.codec).map(Box::new).map(Answer::History)
+            }
+        };
+        let answer = answer.unwrap_or_else(Answer::Error);
+        if !has_room(&budget, answer.weight()) {
+            return self.leave_for_later(Question::Topic(question), budget);
         }
-        let answer = page.map_or_else(Answer::Error, |page| Answer::History(Box::new(page)));
-        self.answer_client(to, budget, answer);
+        self.answer_client(*reply_to, budget, answer);
     }
 
     /// A part of a history for a client.
-    fn encoded_page(&mut self, question: &HistoryQuestion, codec: Codec) -> Result<HistoryPage, ErrorCode> {
+    fn encoded_page(
+        &mut self,
+        topic: &str,
+        range: &HistoryRange,
+        codec: Codec,
+    ) -> Result<HistoryPage, ErrorCode> {
         let bytes_max = self.config.limits.frame_bytes;
         let mut publications = Vec::new();
-        let position = self.show_history(question, |publication| {
+        let position = self.show_history(topic, range, |publication| {
             let before = publications.len();
             codec.add_publication(&mut publications, publication);
             let fits = publications.len() <= bytes_max;
@@ -84,10 +84,14 @@ impl Broker {
     }
 
     /// The same part for an operator, with the same limit.
-    fn page(&mut self, question: &HistoryQuestion) -> Result<HistoryPage<Publications>, ErrorCode> {
+    pub(super) fn history_page(
+        &mut self,
+        topic: &str,
+        range: &HistoryRange,
+    ) -> Result<HistoryPage<Publications>, ErrorCode> {
         let bytes_max = self.config.limits.frame_bytes;
         let (mut publications, mut bytes) = (Publications::default(), 0);
-        let position = self.show_history(question, |publication| {
+        let position = self.show_history(topic, range, |publication| {
             // The first one has no comma.
             bytes += Codec::Json.added_len(publication) - usize::from(bytes == 0);
             let fits = bytes <= bytes_max;
@@ -101,10 +105,11 @@ impl Broker {
 
     fn show_history(
         &mut self,
-        question: &HistoryQuestion,
+        topic: &str,
+        range: &HistoryRange,
         take: impl FnMut(&Publication<'_>) -> bool,
     ) -> Result<Position, ErrorCode> {
-        let HistoryQuestion { topic, range: HistoryRange { limit, since, reverse }, .. } = question;
+        let HistoryRange { limit, since, reverse } = range;
         self.must_have_history(topic)?;
         let limit = limit.map_or(PAGE_MAX, |limit| limit as usize).min(PAGE_MAX);
         let query = Query { topic, since: since.as_ref(), limit, reverse: *reverse };

@@ -56,6 +56,9 @@ impl Broker {
             }
             Request::Publish(publish) => self.publish(publish),
             Request::Ask { question, budget } => self.answer_question(question, budget),
+            Request::ReadHistory { topic, range, reply_to } => {
+                reply_to.send(self.history_page(&topic, &range))
+            }
             Request::RemoveHistory { topic, reply_to } => self.remove_history(&topic, reply_to),
             // There are no clients yet, and nobody takes mail.
             Request::Disconnect { .. } | Request::Unsubscribe { .. } if !self.stage.shards_run() => {}

@@ -16,12 +16,13 @@ mod survey;
 use std::sync::Arc;
 
 use crate::domain::encoding::Encoding;
+use crate::domain::publication::Publications;
 use crate::domain::reasons::{Closing, ErrorCode, UnsubscribeCode};
 
 pub use budget::{ANSWER_COST, AnswerBudget};
 pub use publish::{MESSAGE_TOPICS_MAX, Numbered, Publish, PublishFault, PublishOutcome, PublishReply};
 pub use question::{
-    Answer, Asked, History, HistoryPage, HistoryRange, Question, Recover, Recovered, Recovery,
+    Answer, Asked, HistoryPage, HistoryRange, Question, Recover, Recovered, Recovery, TopicQuestion,
 };
 pub use reply_to::{ControlReply, ReplyAddress, ReplyTo};
 pub use survey::{SurveySender, SurveyTimeout, TopicCounts};
@@ -277,12 +278,21 @@ pub enum Request {
     },
     /// A client or an operator publishes.
     Publish(Publish),
-    /// A client or an operator asks for something.
+    /// A client asks for something.
     Ask {
         /// For what.
         question: Question,
         /// The budget that the answer is taken from. `None`: the answer may have any size.
         budget: Option<Arc<AnswerBudget>>,
+    },
+    /// An operator reads a history.
+    ReadHistory {
+        /// Of which topic.
+        topic: TopicName,
+        /// Which part of it.
+        range: HistoryRange,
+        /// Receives that part.
+        reply_to: ControlReply<Result<HistoryPage<Publications>, ErrorCode>>,
     },
     /// An operator removes a history, on all nodes that read the same stream.
     RemoveHistory {

@@ -2,7 +2,7 @@
 
 use crate::codec::command::{Command, Malformed, Method};
 use crate::codec::reply::{Connected, Reply};
-use crate::domain::mail::{Publish, ReplyTo, Request, TopicSlot};
+use crate::domain::mail::{Publish, Question, ReplyTo, Request, TopicQuestion, TopicSlot};
 use crate::domain::reasons::ErrorCode;
 use crate::net::stream::Stream;
 use crate::session::action::{Action, ProtocolError, Until};
@@ -152,7 +152,8 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             Action::Ask { id, topic, asked } => {
                 self.clients[slot].session.asked(id, &topic, Pending::Question);
                 let reply_to = self.reply_address(slot, id);
-                self.ask(asked.about(topic.into(), reply_to));
+                let question = TopicQuestion { reply_to, topic: topic.into(), asked };
+                self.ask(Question::Topic(Box::new(question)));
                 self.send_requests();
                 Outcome::Done
             }

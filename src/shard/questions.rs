@@ -126,7 +126,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
 
     /// Asks the broker, as soon as there is room: in the client's budget, or in its next one.
     pub(super) fn ask(&mut self, question: Question) {
-        let Some(slot) = question.client().map(|to| to.command.client.slot) else { return };
+        let slot = question.reply_to().command.client.slot;
         if self.may_ask(slot) && (self.questions_of(slot).open.is_some() || self.may_begin()) {
             self.put_question(slot, question);
         } else {
@@ -247,7 +247,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     /// The broker wants a question to be asked again. If it `is_under_way`, the client's budget had no room for the answer.
     /// Otherwise it has waited for something else.
     pub(super) fn ask_again(&mut self, question: Question, is_under_way: bool) {
-        let Some(client) = question.client().map(|to| to.command.client) else { return };
+        let client = question.reply_to().command.client;
         if !self.clients.find(client).is_some_and(|client| client.is_open()) {
             self.drop_question(question);
         } else if is_under_way {

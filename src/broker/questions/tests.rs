@@ -25,9 +25,8 @@ fn with_history(frame_bytes: usize) -> Broker {
 }
 
 /// For everything, or so many publications.
-fn history_question(limit: Option<u32>, reverse: bool) -> HistoryQuestion {
-    let (reply_to, _) = ReplyTo::control();
-    HistoryQuestion { reply_to, topic: "h:t".into(), range: HistoryRange { limit, since: None, reverse } }
+fn range(limit: Option<u32>, reverse: bool) -> HistoryRange {
+    HistoryRange { limit, since: None, reverse }
 }
 
 #[test]
@@ -35,13 +34,13 @@ fn a_page_of_history_has_as_many_publications_as_fit_into_a_frame_for_a_client_a
     let mut ample = with_history(1 << 20);
     for reverse in [false, true] {
         for count in 1..10 {
-            let encoded = ample.encoded_page(&history_question(Some(count), reverse), Codec::Json).unwrap();
+            let encoded = ample.encoded_page("h:t", &range(Some(count), reverse), Codec::Json).unwrap();
             let bytes = encoded.publications.len();
             for (frame_bytes, fitting) in [(bytes, count), (bytes - 1, count - 1)] {
-                let (mut broker, all) = (with_history(frame_bytes), history_question(None, reverse));
-                let client = broker.encoded_page(&all, Codec::Json).unwrap().publications;
+                let (mut broker, all) = (with_history(frame_bytes), range(None, reverse));
+                let client = broker.encoded_page("h:t", &all, Codec::Json).unwrap().publications;
                 assert!(client.len() <= frame_bytes && encoded.publications.starts_with(&client));
-                let operator = broker.page(&all).unwrap().publications;
+                let operator = broker.history_page("h:t", &all).unwrap().publications;
                 let of_client = String::from_utf8(client).unwrap().matches(r#""offset""#).count();
                 let counts = (of_client, operator.iter().len());
                 assert_eq!(counts, (fitting as usize, fitting as usize), "{frame_bytes} bytes, {reverse}");

@@ -3,7 +3,7 @@
 use super::*;
 use crate::broker::turn::REQUESTS_PER_TURN;
 use crate::domain::codec::Codec;
-use crate::domain::mail::{History, HistoryRange, MESSAGE_TOPICS_MAX, Question};
+use crate::domain::mail::{Asked, HistoryRange, MESSAGE_TOPICS_MAX, Question, TopicQuestion};
 
 /// Messages may be dear: the hand-over does not wait until hundreds of them have been taken.
 #[test]
@@ -30,10 +30,10 @@ fn a_turn_ends_by_time_as_well_as_by_number() {
 fn question(shard: ShardId) -> Request {
     let client = ClientKey { slot: 0, generation: 1 };
     let command = CommandKey { client, id: 1 };
-    let reply_to = ReplyTo::Client(ReplyAddress { shard, command, codec: Codec::Json });
-    let range = HistoryRange { limit: Some(0), ..HistoryRange::default() };
-    let history = History { reply_to, topic: "a".into(), range };
-    Request::Ask { question: Question::History(Box::new(history)), budget: None }
+    let reply_to = ReplyAddress { shard, command, codec: Codec::Json };
+    let asked = Asked::History(HistoryRange { limit: Some(0), ..HistoryRange::default() });
+    let question = TopicQuestion { reply_to, topic: "a".into(), asked };
+    Request::Ask { question: Question::Topic(Box::new(question)), budget: None }
 }
 
 /// The clients of one shard ask for more, and for longer, than their shard takes answers. What another shard's subscribers

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use crate::control::envelope::{Fault, Outcome, done};
 use crate::control::state::AppState;
-use crate::domain::mail::{Epoch, History, HistoryPage, HistoryRange, Question, ReplyTo, Request, Since};
+use crate::domain::mail::{ControlReply, Epoch, HistoryPage, HistoryRange, ReplyTo, Request, Since};
 use crate::domain::publication::{Publication, Publications};
 use crate::domain::reasons::ErrorCode;
 
@@ -83,14 +83,13 @@ pub(super) async fn history(state: &AppState, params: HistoryParams) -> Outcome<
     params.others.refuse()?;
     params.since.as_ref().map_or(Ok(()), |since| since.others.refuse())?;
     let topic = topic(state, &params.channel)?;
-    let (reply_to, answer) = ReplyTo::control();
+    let (reply_to, answer) = ControlReply::new();
     let range = HistoryRange {
         limit: u32::try_from(params.limit).ok(),
         since: params.since.map(|SinceParams { epoch, offset, .. }| Since { epoch, offset }),
         reverse: params.reverse,
     };
-    let question = History { reply_to, topic, range };
-    state.post(Request::Ask { question: Question::History(Box::new(question)), budget: None }).await?;
+    state.post(Request::ReadHistory { topic, range, reply_to }).await?;
     let page = timeout(state.config.timeouts.publish.0, answer).await;
     // No answer at all: the broker thread is going down, or hangs.
     let page = page.ok().and_then(Result::ok).unwrap_or(Err(ErrorCode::Internal));

@@ -2,47 +2,46 @@
 
 use std::sync::Arc;
 
-use super::{Position, PublishOutcome, ReplyAddress, ReplyTo, Since, TopicName, TopicSlot, Variant};
-use crate::domain::publication::Publications;
+use super::{Position, PublishOutcome, ReplyAddress, Since, TopicName, TopicSlot, Variant};
 use crate::domain::reasons::ErrorCode;
 
-/// A request whose answer may be large. Answers to clients are taken from their budgets
+/// A client's request whose answer may be large. Answers are taken from the client's budgets
 /// ([`AnswerBudget`](super::AnswerBudget)).
 #[derive(Debug)]
 pub enum Question {
-    /// A client wants to continue from its position, in a topic that is attached to its shard.
+    /// The client wants to continue from its position, in a topic that is attached to its shard.
     Recover(Box<Recover>),
-    /// A client or an operator asks for a history.
-    History(Box<History>),
+    /// The client asks something about a topic.
+    Topic(Box<TopicQuestion>),
 }
 
 impl Question {
-    /// The client's command, if a client asks.
+    /// The client's command.
     #[must_use]
-    pub fn client(&self) -> Option<ReplyAddress> {
+    pub fn reply_to(&self) -> ReplyAddress {
         match self {
-            Self::Recover(question) => Some(question.reply_to),
-            Self::History(question) => question.reply_to.client(),
+            Self::Recover(question) => question.reply_to,
+            Self::Topic(question) => question.reply_to,
         }
     }
 }
 
-/// What a client's command asks for, without the topic and the address of its answer.
+/// A client's question about a topic.
+#[derive(Debug)]
+pub struct TopicQuestion {
+    /// The client's command.
+    pub reply_to: ReplyAddress,
+    /// The topic.
+    pub topic: TopicName,
+    /// What it asks.
+    pub asked: Asked,
+}
+
+/// What can be asked about a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Asked {
     /// A part of the topic's history.
     History(HistoryRange),
-}
-
-impl Asked {
-    /// The question about `topic`, to be answered to a client's command.
-    #[must_use]
-    pub fn about(self, topic: TopicName, command: ReplyAddress) -> Question {
-        let reply_to = ReplyTo::Client(command);
-        match self {
-            Self::History(range) => Question::History(Box::new(History { reply_to, topic, range })),
-        }
-    }
 }
 
 /// A client's request to continue from its position.
@@ -74,17 +73,6 @@ impl Recover {
         let recovered = Recovered { topic, recoverable, since, rejects_unrecovered, result };
         (reply_to, Answer::Recovered(Box::new(recovered)))
     }
-}
-
-/// A request for a topic's history.
-#[derive(Debug)]
-pub struct History {
-    /// Where the answer goes.
-    pub reply_to: ReplyTo<Result<HistoryPage<Publications>, ErrorCode>>,
-    /// The topic.
-    pub topic: TopicName,
-    /// Which part of it.
-    pub range: HistoryRange,
 }
 
 /// Which part of a history is asked for.

@@ -22,15 +22,6 @@ impl<T> ReplyTo<T> {
         let (reply, answer) = ControlReply::new();
         (Self::Control(reply), answer)
     }
-
-    /// The client's command, if a client asked.
-    #[must_use]
-    pub fn client(&self) -> Option<ReplyAddress> {
-        match self {
-            Self::Client(address) => Some(*address),
-            Self::Control(_) => None,
-        }
-    }
 }
 
 /// A client's command that waits for an answer from another thread.

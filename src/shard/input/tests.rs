@@ -328,7 +328,7 @@ fn a_command_whose_id_is_in_use_waits_for_the_other_one() {
     let ask = |topic: &str| format!(r#"{{"id":2,"history":{{"channel":"h:{topic}","limit":-1}}}}"#);
     world.say(&peer, &format!("{}\n{}", ask("a"), ask("b")));
     for topic in ["h:a", "h:b"] {
-        let Some(Request::Ask { question: Question::History(question), .. }) = world.requests.take() else {
+        let Some(Request::Ask { question: Question::Topic(question), .. }) = world.requests.take() else {
             panic!("{topic} is asked for")
         };
         assert!(&*question.topic == topic && world.requests.is_empty());

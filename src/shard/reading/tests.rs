@@ -200,7 +200,7 @@ fn answer_all(world: &mut World, peer: &Peer, bytes: impl Fn(u32) -> usize) -> V
     let mut answered = Vec::new();
     while let Some(request) = world.requests.take() {
         let Request::Ask { question, budget } = request else { panic!("{request:?}") };
-        let command = question.client().expect("a client asks").command.id;
+        let command = question.reply_to().command.id;
         if budget.as_ref().expect("what clients ask has a budget").take(bytes(command)) {
             answered.push(command);
             world.tell(peer.history(command, bytes(command)));
@@ -296,7 +296,7 @@ fn budgets_of_all_clients_are_bounded_together() {
 fn askers(world: &mut World, peers: &[Peer]) -> Vec<usize> {
     let requests = std::iter::from_fn(|| world.requests.take());
     let clients = requests.map(|request| match request {
-        Request::Ask { question, .. } => question.client().expect("a client asks").command.client,
+        Request::Ask { question, .. } => question.reply_to().command.client,
         other => panic!("{other:?}"),
     });
     clients.filter_map(|client| peers.iter().position(|peer| peer.key == client)).collect()

@@ -10,8 +10,8 @@ use fanfare::broker::{self, Setup, StartError};
 use fanfare::config::{Config, Interval};
 use fanfare::domain::encoding::Encoding;
 use fanfare::domain::mail::{
-    History, HistoryRange, Lane, Mail, Publish, PublishOutcome, Question, ReplyTo, Request, TopicName,
-    TopicSlot, Variant,
+    ControlReply, HistoryRange, Lane, Mail, Publish, PublishOutcome, ReplyTo, Request, TopicName, TopicSlot,
+    Variant,
 };
 use fanfare::domain::namespaces::Namespaces;
 use fanfare::domain::reasons::ErrorCode;
@@ -136,11 +136,9 @@ impl BrokerThread {
     /// The data of what is kept of a topic, with commas between.
     #[track_caller]
     pub(super) fn history(&self, topic: &str) -> String {
-        let (reply_to, answer) = ReplyTo::control();
-        let question = History { reply_to, topic: topic.into(), range: HistoryRange::default() };
-        self.requests
-            .send(Request::Ask { question: Question::History(Box::new(question)), budget: None })
-            .expect("room");
+        let (reply_to, answer) = ControlReply::new();
+        let request = Request::ReadHistory { topic: topic.into(), range: HistoryRange::default(), reply_to };
+        self.requests.send(request).expect("room");
         let page = answer.blocking_recv().expect("an answer").expect("a topic with history");
         let data = page
             .publications
