@@ -15,16 +15,14 @@ const LINES_WAITING: usize = 1024;
 
 /// Starts logging. Of libraries, lines from `warn` on are written: what they log below that is about
 /// themselves. Of lapin nothing is written: the broker thread reports problems with RabbitMQ in its own
-/// words, with the address and without the password.
+/// words, with the address and without the password. Of h2, which warns of peers that reset too many streams, only errors
+/// are written: its lines do not say which peer it is. The control thread's own line about the end of such a connection
+/// does, at level `debug`.
 ///
 /// A thread of its own writes, so that a slow reader of standard error delays no shard. Lines beyond
 /// [`LINES_WAITING`] are lost. Waiting lines are written when the guard is dropped.
 pub(super) fn start(log: &Log) -> WorkerGuard {
     let level = log.level.parse().unwrap_or(LevelFilter::INFO);
-    let filter = Targets::new()
-        .with_default(level.min(LevelFilter::WARN))
-        .with_target("lapin", LevelFilter::OFF)
-        .with_target("fanfare", level);
     let (writer, guard) = NonBlockingBuilder::default()
         .thread_name("log")
         .buffered_lines_limit(LINES_WAITING)
@@ -40,6 +38,41 @@ pub(super) fn start(log: &Log) -> WorkerGuard {
             lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
         }
     };
-    tracing_subscriber::registry().with(layer.with_filter(filter)).init();
+    tracing_subscriber::registry().with(layer.with_filter(filter(level))).init();
     guard
+}
+
+/// Which lines are written.
+fn filter(level: LevelFilter) -> Targets {
+    Targets::new()
+        .with_default(level.min(LevelFilter::WARN))
+        .with_target("lapin", LevelFilter::OFF)
+        .with_target("h2", LevelFilter::ERROR)
+        .with_target("fanfare", level)
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    #[test]
+    fn lines_of_libraries_are_written_where_they_are_of_use() {
+        for (target, level, is_written) in [
+            ("fanfare::control", Level::INFO, true),
+            ("fanfare::control", Level::DEBUG, false),
+            ("rustls::conn", Level::WARN, true),
+            ("rustls::conn", Level::INFO, false),
+            ("lapin::io_loop", Level::ERROR, false),
+            ("h2::proto::streams::recv", Level::WARN, false),
+            ("h2::proto::streams::recv", Level::ERROR, true),
+        ] {
+            assert_eq!(
+                filter(LevelFilter::INFO).would_enable(target, &level),
+                is_written,
+                "{target} {level}"
+            );
+        }
+    }
 }
