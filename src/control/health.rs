@@ -2,8 +2,8 @@
 //! publishers to it.
 //!
 //! A node is *live* if it can answer. It is *ready* if clients are accepted and publications come in and go
-//! out: after everything has started, until the engine is told to stop, and not while RabbitMQ is away,
-//! because then publishes wait and nothing is delivered. A node whose RabbitMQ is away stays live: a restart
+//! out: after everything has started, until the engine is told to stop, not while a shard hangs, and not while RabbitMQ
+//! is away, because then publishes wait and nothing is delivered. A node whose RabbitMQ is away stays live: a restart
 //! would disconnect its clients and help nobody. A node whose RabbitMQ has an alarm stays ready: messages in
 //! RabbitMQ are delivered, and no other node can publish either.
 
@@ -31,6 +31,9 @@ struct Health {
     /// With `refused`: the reason, in RabbitMQ's own words.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<Box<str>>,
+    /// The numbers of the shards whose loops have not turned for five seconds.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    hung_shards: Vec<usize>,
     /// `starting`, `serving` or `draining`.
     phase: &'static str,
     uptime_seconds: u64,
@@ -41,9 +44,10 @@ impl Health {
     fn of(state: &AppState) -> Self {
         let phase = state.lifecycle.phase();
         let connected = state.backplane() == BackplaneState::Ready;
+        let hung_shards = state.watchdog.hung();
         Self {
             live: true,
-            ready: phase == Phase::Serving && connected,
+            ready: phase == Phase::Serving && connected && hung_shards.is_empty(),
             rabbitmq: match state.mode() {
                 Mode::Embedded => "embedded",
                 Mode::RabbitMq => match state.backplane() {
@@ -55,6 +59,7 @@ impl Health {
                 },
             },
             reason: state.stats.broker.refusal(),
+            hung_shards,
             phase: match phase {
                 Phase::Starting => "starting",
                 Phase::Serving => "serving",

@@ -5,7 +5,7 @@
 //! a [`Request`] to the broker thread, so that nothing an operator does can delay a delivery. Read in this
 //! order: `serve` (connections; `places` bounds their number, `pipeline` carries out publishes, `stream` wraps
 //! the sockets of hyper, `room` and `answers` bound the memory of requests and answers), `guard` (which requests are allowed), `api`, then
-//! `metrics`, `health` and `page`.
+//! `metrics`, `health` with its `watchdog`, and `page`.
 
 mod answers;
 mod api;
@@ -25,6 +25,7 @@ mod room;
 mod serve;
 mod state;
 mod stream;
+mod watchdog;
 #[cfg(test)]
 mod tests;
 
@@ -92,6 +93,7 @@ pub fn run(setup: Setup, listener: TcpListener, stop: oneshot::Receiver<()>) -> 
         let limits = serve::Limits::of(&setup.config);
         let metrics = metrics::registry(&setup.stats, Mode::of(&setup.config));
         let state = Arc::new(AppState::new(setup, metrics));
+        tokio::spawn(watchdog::run(Arc::clone(&state.watchdog), Arc::clone(&state.lifecycle)));
         let service = serve::Service { router: router(Arc::clone(&state)), state };
         serve::serve(service, listener, limits, stop).await
     })

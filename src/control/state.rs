@@ -12,6 +12,7 @@ use super::Setup;
 use super::envelope::Fault;
 use super::places::UNREAD_KEPT;
 use super::room::Room;
+use super::watchdog::Watchdog;
 use crate::base::mailbox::Sender;
 use crate::config::Config;
 use crate::config::memory::{API_ANSWERS_BYTES, API_BODIES_BYTES};
@@ -40,6 +41,7 @@ pub(super) struct AppState {
     pub(super) lifecycle: Arc<Lifecycle>,
     pub(super) demo: bool,
     pub(super) metrics: Registry,
+    pub(super) watchdog: Arc<Watchdog>,
     /// Room for bodies of requests.
     pub(super) bodies: Arc<Room>,
     /// Room for large answers.
@@ -57,6 +59,7 @@ impl AppState {
     pub(super) fn new(setup: Setup, metrics: Registry) -> Self {
         Self {
             metrics,
+            watchdog: Arc::new(Watchdog::new(&setup.stats)),
             config: setup.config,
             namespaces: setup.namespaces,
             node: setup.node,

@@ -8,6 +8,7 @@ pub(super) mod harness;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -374,6 +375,25 @@ fn health_tells_live_from_ready() {
         (&health["live"], &health["ready"], &health["phase"]),
         (&json!(true), &json!(false), &json!("draining"))
     );
+}
+
+#[test]
+fn health_names_a_shard_that_hangs() {
+    let harness = open();
+    assert_eq!(harness.get("/health").json().get("hung_shards"), None);
+    let wait_for = |status| {
+        let begun = Instant::now();
+        while harness.get("/health").status != status {
+            assert!(begun.elapsed() < 2 * TIMEOUT, "it is not {status}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    harness.shard_hangs.store(true, Ordering::Relaxed);
+    wait_for(503);
+    let health = harness.get("/health/live");
+    assert_eq!((health.status, &health.json()["hung_shards"]), (200, &json!([1])));
+    harness.shard_hangs.store(false, Ordering::Relaxed);
+    wait_for(200);
 }
 
 #[test]

@@ -22,6 +22,10 @@
 //! | `away` | There is no connection. |
 //! | `embedded` | The engine runs without RabbitMQ. |
 //!
+//! While a shard hangs, `/health` and `/health/ready` answer 503, and `hung_shards` has its number: its loop has not
+//! turned for five seconds, so its clients receive nothing. An idle shard turns once per second. The log has a line at
+//! level `error` when a shard begins to hang. Only a restart helps if it does not turn again.
+//!
 //! # The control port
 //!
 //! The port takes 96 connections, and 8 more for `/health`. One connection of HTTP/2 may have 16 requests at

@@ -25,6 +25,9 @@ const EVENTS: usize = 1024;
 /// How long accepting pauses when no descriptors are left. Edges are not repeated, so a timer tries again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How long a shard sleeps at most. So the control thread can tell an idle shard from one that hangs.
+const SLEEP_MAX: Duration = Duration::from_secs(1);
+
 /// The interval between two log lines of one kind.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
@@ -139,29 +142,26 @@ impl<T: Transport> Loop<T> {
     /// the poll.
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
         let mut poll_timeout = self.poll_timeout();
-        if poll_timeout != Some(Duration::ZERO) {
+        if poll_timeout != Duration::ZERO {
             self.shard.rearm();
             if self.shard.has_mail() {
-                poll_timeout = Some(Duration::ZERO);
+                poll_timeout = Duration::ZERO;
             }
         }
-        match self.poll.poll(events, poll_timeout) {
+        match self.poll.poll(events, Some(poll_timeout)) {
             Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
             result => result,
         }
     }
 
-    fn poll_timeout(&self) -> Option<Duration> {
+    fn poll_timeout(&self) -> Duration {
         if self.accept_again_at.is_none()
             && self.endpoints.iter().any(|endpoint| endpoint.ready && endpoint.listener.is_some())
         {
-            return Some(Duration::ZERO);
+            return Duration::ZERO;
         }
         let until_accept = self.accept_again_at.map(|at| at.saturating_duration_since(Instant::now()));
-        match (self.shard.poll_timeout(), until_accept) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        }
+        [self.shard.poll_timeout(), until_accept].into_iter().flatten().fold(SLEEP_MAX, Duration::min)
     }
 
     fn dispatch(&mut self, event: &Event) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::support::engine::Engine;
 use crate::support::process::TempDir;
 use crate::support::rabbitmq::RabbitNode;
-use crate::support::wait::SOON;
+use crate::support::wait::{SOON, wait_until};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http2::{SendRequest, handshake};
@@ -92,6 +92,17 @@ fn next_answer(stream: &mut TcpStream) -> (u16, Value) {
     stream.read_exact(&mut body).expect("the body");
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
     (status, serde_json::from_slice(&body).expect("JSON"))
+}
+
+/// Otherwise an idle shard would count as one that hangs.
+#[test]
+fn idle_shards_turn_once_per_second() {
+    let engine = Engine::start(&[]);
+    for shard in ["0", "1"] {
+        let turns = || engine.metric("fanfare_ticks_total", &[("shard", shard)]);
+        let before = turns();
+        wait_until(SOON, "an idle shard to turn", || turns() >= before + 2.0);
+    }
 }
 
 /// However many connect to the control port, the descriptors that are left for clients are left for them.

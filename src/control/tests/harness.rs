@@ -47,6 +47,8 @@ pub(in crate::control) struct Harness {
     pub(in crate::control) wakes: Arc<AtomicUsize>,
     pub(in crate::control) stop: Option<oneshot::Sender<()>>,
     pub(in crate::control) broker_stops: Arc<AtomicBool>,
+    /// Whether the second shard hangs.
+    pub(in crate::control) shard_hangs: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -57,7 +59,6 @@ impl Harness {
         let (said, heard) = mpsc::channel();
         let broker_stops = Arc::new(AtomicBool::new(false));
         let stops = Arc::clone(&broker_stops);
-        let broker = thread::spawn(move || play_broker(mailbox, &said, &stops));
         let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
@@ -74,10 +75,30 @@ impl Harness {
         };
         setup.stats.broker.backplane.set(BackplaneState::Ready as u64);
         setup.lifecycle.enter(Phase::Serving);
+        let shard_hangs = Arc::<AtomicBool>::default();
+        let (shards, hangs) = (setup.stats.shards.clone(), Arc::clone(&shard_hangs));
+        let broker = thread::spawn(move || {
+            play_broker(mailbox, &said, || {
+                let turning = if hangs.load(Ordering::Relaxed) { &shards[..1] } else { &shards[..] };
+                turning.iter().for_each(|shard| shard.ticks.add(1));
+                !stops.load(Ordering::Relaxed)
+            });
+        });
         let (node, stats, lifecycle) = (setup.node, setup.stats.clone(), Arc::clone(&setup.lifecycle));
         let control = thread::spawn(move || run(setup, listener, stopped).unwrap());
         let threads = vec![control, broker];
-        Self { address, node, lifecycle, stats, heard, wakes, stop: Some(stop), broker_stops, threads }
+        Self {
+            address,
+            node,
+            lifecycle,
+            stats,
+            heard,
+            wakes,
+            stop: Some(stop),
+            broker_stops,
+            shard_hangs,
+            threads,
+        }
     }
 
     pub(in crate::control) fn connect(&self) -> TcpStream {
@@ -127,9 +148,10 @@ impl Drop for Harness {
     }
 }
 
-fn play_broker(mut mailbox: Receiver<Request>, said: &mpsc::Sender<String>, stops: &AtomicBool) {
+/// Answers requests while `goes_on`, which is asked at each turn.
+fn play_broker(mut mailbox: Receiver<Request>, said: &mpsc::Sender<String>, goes_on: impl Fn() -> bool) {
     let (mut held, mut since) = (Vec::new(), Instant::now());
-    while !stops.load(Ordering::Relaxed) {
+    while goes_on() {
         mailbox.rearm();
         while let Some(request) = mailbox.take() {
             // A test that does not listen is not interested.
