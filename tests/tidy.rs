@@ -28,7 +28,17 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("base", &["model"]), // loom's, in tests/loom
     ("manual", &[]),
     ("domain", &["config"]),
-    ("codec", &["domain::codec", "domain::encoding", "domain::publication", "domain::reasons"]),
+    (
+        "codec",
+        &[
+            "domain::asked",
+            "domain::codec",
+            "domain::encoding",
+            "domain::position",
+            "domain::publication",
+            "domain::reasons",
+        ],
+    ),
     (
         "transport",
         &["base::printable", "codec::deflate", "domain::codec", "domain::encoding", "domain::reasons"],

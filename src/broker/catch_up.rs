@@ -178,7 +178,8 @@ pub(super) mod tests {
     use super::*;
     use crate::domain::codec::Codec;
     use crate::domain::encoding::Encoding;
-    use crate::domain::mail::{ClientKey, CommandKey, Lane, ReplyAddress, Since, TopicSlot, Variant};
+    use crate::domain::mail::{ClientKey, CommandKey, Lane, ReplyAddress, TopicSlot, Variant};
+    use crate::domain::position::Since;
 
     /// A question of this command that waits for this offset.
     pub(in crate::broker) fn question(command: u32, offset: u64) -> Recover {

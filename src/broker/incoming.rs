@@ -10,8 +10,9 @@ use crate::codec::push::Published;
 use crate::config::{Limits, Namespace};
 use crate::domain::codec::Codec;
 use crate::domain::encoding::Encoding;
-use crate::domain::mail::{Mail, Position, Variant};
+use crate::domain::mail::{Mail, Variant};
 use crate::domain::namespaces::NamespaceId;
+use crate::domain::position::Position;
 use crate::domain::publication::Publication;
 use crate::domain::topic;
 

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::domain::asked::{Asked, HistoryPage, HistoryRange, Told};
 use crate::domain::codec::Codec;
-use crate::domain::mail::{
-    Answer, AnswerBudget, Asked, HistoryPage, HistoryRange, Mail, Position, Question, TopicQuestion,
-};
+use crate::domain::mail::{Answer, AnswerBudget, Mail, Question, TopicQuestion};
+use crate::domain::position::Position;
 use crate::domain::publication::{Publication, Publications};
 use crate::domain::reasons::ErrorCode;
 
@@ -50,12 +50,10 @@ impl Broker {
             return self.leave_for_later(Question::Topic(question), budget);
         }
         let TopicQuestion { reply_to, topic, asked } = &*question;
-        let answer = match asked {
-            Asked::History(range) => {
-                self.encoded_page(topic, range, reply_to.codec).map(Box::new).map(Answer::History)
-            }
+        let told = match asked {
+            Asked::History(range) => self.encoded_page(topic, range, reply_to.codec).map(Told::History),
         };
-        let answer = answer.unwrap_or_else(Answer::Error);
+        let answer = told.map_or_else(Answer::Error, |told| Answer::Told(Box::new(told)));
         if !has_room(&budget, answer.weight()) {
             return self.leave_for_later(Question::Topic(question), budget);
         }

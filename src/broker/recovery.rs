@@ -9,7 +9,8 @@
 use std::time::Instant;
 
 use crate::config::RecoveryMode;
-use crate::domain::mail::{Lane, Mail, Position, Question, Recover, ReplyAddress, Since};
+use crate::domain::mail::{Lane, Mail, Question, Recover, ReplyAddress};
+use crate::domain::position::{Position, Since};
 use crate::domain::reasons::ErrorCode;
 
 use super::history::{Mode, RecoveryQuery};

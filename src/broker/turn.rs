@@ -11,8 +11,9 @@ use tokio::time::sleep_until;
 
 use crate::base::clock::{Clock, UnixTime};
 use crate::config::Config;
-use crate::domain::mail::{Epoch, Mail, ShardId};
+use crate::domain::mail::{Mail, ShardId};
 use crate::domain::namespaces::Namespaces;
+use crate::domain::position::Epoch;
 use crate::stats::{BackplaneState, BrokerStats};
 
 use super::Setup;

@@ -5,6 +5,9 @@ use std::fmt;
 
 use thiserror::Error;
 
+use crate::domain::asked::Asked;
+use crate::domain::position;
+
 /// One command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command<'a> {
@@ -35,12 +38,12 @@ pub enum Method<'a> {
         /// JSON, well-formed but of any depth, without line breaks. `None` if the field was missing.
         data: Option<&'a [u8]>,
     },
-    /// The history of a topic.
-    History {
+    /// A question about a topic, which the broker thread answers.
+    Ask {
         /// The topic as received: its name is not checked here.
         topic: Cow<'a, str>,
-        /// Which part of it.
-        page: Page<'a>,
+        /// What is asked. It borrows nothing, because the broker thread receives it as it is.
+        asked: Asked,
     },
     /// A message to the server, without a reply.
     Send,
@@ -99,15 +102,10 @@ pub struct Since<'a> {
     pub offset: u64,
 }
 
-/// Which publications of a topic's history the client asks for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Page<'a> {
-    /// At most this many. 0: none, only the position. Negative: as many as an answer may have.
-    pub limit: i32,
-    /// Those after this position, or before it.
-    pub since: Option<Since<'a>>,
-    /// Whether the newest come first.
-    pub reverse: bool,
+impl From<&Since<'_>> for position::Since {
+    fn from(Since { epoch, offset }: &Since<'_>) -> Self {
+        Self { epoch: epoch.as_ref().into(), offset: *offset }
+    }
 }
 
 /// Why bytes are not a command. The client is closed (3501), unless the command can be answered.

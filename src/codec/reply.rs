@@ -1,5 +1,6 @@
 //! Replies to commands, as values.
 
+use crate::domain::asked::Told;
 use crate::domain::reasons::ErrorCode;
 
 /// The reply to one command.
@@ -13,8 +14,8 @@ pub enum Reply<'a> {
     Unsubscribe,
     /// The backplane has confirmed the publication.
     Publish,
-    /// A part of a topic's history.
-    History(HistoryRead<'a>),
+    /// The answer to a question about a topic.
+    Told(&'a Told),
     /// The command failed.
     Error(ErrorCode),
 }
@@ -53,15 +54,6 @@ pub struct Position<'a> {
     pub epoch: &'a str,
     /// The newest publication's offset; 0: there is none so far.
     pub offset: u64,
-}
-
-/// The answer to a history command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HistoryRead<'a> {
-    /// The topic's position.
-    pub position: Position<'a>,
-    /// The publications.
-    pub publications: EncodedPublications<'a>,
 }
 
 /// Publications as [`Codec::add_publication`](crate::domain::codec::Codec::add_publication) of the reply's codec has

@@ -15,15 +15,15 @@ mod survey;
 
 use std::sync::Arc;
 
+use crate::domain::asked::{HistoryPage, HistoryRange};
 use crate::domain::encoding::Encoding;
+use crate::domain::position::Position;
 use crate::domain::publication::Publications;
 use crate::domain::reasons::{Closing, ErrorCode, UnsubscribeCode};
 
 pub use budget::{ANSWER_COST, AnswerBudget};
 pub use publish::{MESSAGE_TOPICS_MAX, Numbered, Publish, PublishFault, PublishOutcome, PublishReply};
-pub use question::{
-    Answer, Asked, HistoryPage, HistoryRange, Question, Recover, Recovered, Recovery, TopicQuestion,
-};
+pub use question::{Answer, Question, Recover, Recovered, Recovery, TopicQuestion};
 pub use reply_to::{ControlReply, ReplyAddress, ReplyTo};
 pub use survey::{SurveySender, SurveyTimeout, TopicCounts};
 
@@ -55,29 +55,6 @@ pub struct TopicSlot(pub u32);
 
 /// Number of a shard, from 0.
 pub type ShardId = u16;
-
-/// Identifies one numbering of publications: offsets of different epochs cannot be compared. Shared by
-/// everyone who holds a position in it.
-pub type Epoch = Arc<str>;
-
-/// A place among the publications of a topic with history: everything up to and including `offset`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Position {
-    /// Which numbering.
-    pub epoch: Epoch,
-    /// The newest publication's. 0: there is none so far. Offsets of one topic rise, but need not be
-    /// consecutive.
-    pub offset: u64,
-}
-
-/// The position from which a client wants to continue, as the client sends it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Since {
-    /// Empty: any epoch.
-    pub epoch: Box<str>,
-    /// The newest publication that the client has.
-    pub offset: u64,
-}
 
 /// A part of the many subscribers that a topic with `max_delay` has on a shard. The windows in which
 /// publications wait for each other end at a different time for each lane, so that the frames of one lane do

@@ -1,12 +1,14 @@
 //! Values that threads exchange: topics and their options, mail and requests, ids, and the reasons why
 //! something ends or fails.
 
+pub mod asked;
 pub mod client_id;
 pub mod codec;
 pub mod encoding;
 pub mod lifecycle;
 pub mod mail;
 pub mod namespaces;
+pub mod position;
 pub mod publication;
 pub mod reasons;
 pub mod receipt;

@@ -5,8 +5,9 @@ use std::borrow::Cow;
 use thiserror::Error;
 
 use crate::codec::command::Malformed;
+use crate::domain::asked::Asked;
 use crate::domain::codec::Codec;
-use crate::domain::mail::{Asked, TopicSlot};
+use crate::domain::mail::TopicSlot;
 use crate::domain::reasons::{CloseReason, ErrorCode};
 use crate::session::options::SubscribeOptions;
 

@@ -1,7 +1,8 @@
 //! What the broker's answers mean for the clients that wait for them.
 
-use crate::codec::reply::{self, EncodedPublications, HistoryRead, Reply, Subscribed};
-use crate::domain::mail::{Answer, HistoryPage, Position, Recovered, Recovery};
+use crate::codec::reply::{self, EncodedPublications, Reply, Subscribed};
+use crate::domain::mail::{Answer, Recovered, Recovery};
+use crate::domain::position::Position;
 use crate::domain::reasons::ErrorCode;
 use crate::session::options::SubscribeOptions;
 
@@ -42,11 +43,7 @@ pub fn reply(answer: &Answer) -> Reply<'_> {
     match answer {
         Answer::Error(error) => Reply::Error(*error),
         Answer::Published => Reply::Publish,
-        Answer::History(page) => {
-            let HistoryPage { position, publications } = &**page;
-            let publications = EncodedPublications(publications);
-            Reply::History(HistoryRead { position: of_topic(position), publications })
-        }
+        Answer::Told(told) => Reply::Told(told),
         Answer::Recovered(end) => recovered(end).map_or_else(Reply::Error, Reply::Subscribe),
     }
 }

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use crate::codec::command::{Command, Malformed, Method, Page, Subscribe};
-use crate::domain::mail::{Asked, HistoryRange, Since};
+use crate::codec::command::{Command, Malformed, Method, Subscribe};
+use crate::domain::asked::Asked;
 use crate::domain::reasons::ErrorCode;
 use crate::session::action::{Action, ProtocolError, Until};
 use crate::session::options::SubscribeOptions;
@@ -15,7 +15,7 @@ use crate::session::{Session, State};
 #[must_use]
 pub const fn is_request(method: &Method<'_>) -> bool {
     match method {
-        Method::Publish { .. } | Method::History { .. } => true,
+        Method::Publish { .. } | Method::Ask { .. } => true,
         Method::Connect(_)
         | Method::Subscribe(_)
         | Method::Unsubscribe { .. }
@@ -58,7 +58,7 @@ impl Session {
             Method::Subscribe(subscribe) => self.subscribe(id, subscribe, rules, facts),
             Method::Unsubscribe { topic } => self.unsubscribe(id, &topic, rules, facts),
             Method::Publish { topic, data } => self.publish(id, topic, data, rules, facts),
-            Method::History { topic, page } => self.history(id, topic, page, rules, facts),
+            Method::Ask { topic, asked } => self.ask(id, topic, asked, rules, facts),
             Method::Unavailable => Action::Refuse { id, error: ErrorCode::NotAvailable },
             Method::Unknown => Action::Refuse { id, error: ErrorCode::MethodNotFound },
         }
@@ -170,19 +170,18 @@ impl Session {
         Action::Publish { id, topic, data }
     }
 
-    fn history<'a>(
+    fn ask<'a>(
         &self,
         id: u32,
         topic: Cow<'a, str>,
-        page: Page<'a>,
+        asked: Asked,
         rules: Rules<'_>,
         facts: Facts,
     ) -> Action<'a> {
         if self.unanswered.concerns(&topic) {
             return Action::PutOff(Until::Answered);
         }
-        let epoch = page.since.as_ref().map(|since| &*since.epoch);
-        if let Err(error) = rules.check_history(&topic).and_then(|()| check_epoch(epoch)) {
+        if let Err(error) = rules.check_asked(&topic, &asked) {
             return Action::Refuse { id, error };
         }
         if !facts.may_ask {
@@ -191,9 +190,7 @@ impl Session {
         if !facts.has_room {
             return Action::PutOff(Until::RequestHasRoom);
         }
-        let since = page.since.map(|since| Since { epoch: since.epoch.into(), offset: since.offset });
-        let range = HistoryRange { limit: u32::try_from(page.limit).ok(), since, reverse: page.reverse };
-        Action::Ask { id, topic, asked: Asked::History(range) }
+        Action::Ask { id, topic, asked }
     }
 }
 

@@ -2,7 +2,8 @@
 
 use crate::codec::command::Subscribe;
 use crate::config::Namespace;
-use crate::domain::mail::{Recovered, Since};
+use crate::domain::mail::Recovered;
+use crate::domain::position::Since;
 
 /// How a client wants to be subscribed, as far as the topic's namespace permits it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,10 +34,7 @@ impl SubscribeOptions {
             return Self { was_recovering: command.recover.is_some(), ..Self::default() };
         }
         let recover = command.recover.as_ref().map(|since| {
-            Box::new(Resume {
-                since: Since { epoch: since.epoch.as_ref().into(), offset: since.offset },
-                rejects_unrecovered: command.rejects_unrecovered,
-            })
+            Box::new(Resume { since: since.into(), rejects_unrecovered: command.rejects_unrecovered })
         });
         let recoverable = namespace.force_recovery || command.recoverable || recover.is_some();
         let positioned = namespace.force_positioning || command.positioned || recoverable;

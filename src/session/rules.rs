@@ -1,6 +1,7 @@
 //! The values that a session's decisions depend on besides its own state, and the checks of what topics permit.
 
 use crate::config::{Limits, Namespace, Timeouts};
+use crate::domain::asked::{Asked, HistoryRange};
 use crate::domain::mail::TopicSlot;
 use crate::domain::namespaces::Namespaces;
 use crate::domain::reasons::ErrorCode;
@@ -66,15 +67,22 @@ impl<'a> Rules<'a> {
         Ok(data)
     }
 
-    /// Whether clients may read the topic's history.
-    pub(super) fn check_history(self, topic: &str) -> Result<(), ErrorCode> {
+    /// Whether clients may ask this about the topic.
+    pub(super) fn check_asked(self, topic: &str, asked: &Asked) -> Result<(), ErrorCode> {
         self.check_topic(topic)?;
+        match asked {
+            Asked::History(range) => self.check_history(topic, range),
+        }
+    }
+
+    fn check_history(self, topic: &str, range: &HistoryRange) -> Result<(), ErrorCode> {
         let namespace = self.namespace(topic);
         match namespace.has_history() {
-            true if namespace.client_history => Ok(()),
-            true => Err(ErrorCode::PermissionDenied),
-            false => Err(ErrorCode::NotAvailable),
+            true if namespace.client_history => {}
+            true => return Err(ErrorCode::PermissionDenied),
+            false => return Err(ErrorCode::NotAvailable),
         }
+        check_epoch(range.since.as_ref().map(|since| &*since.epoch))
     }
 }
 

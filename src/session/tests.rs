@@ -10,11 +10,13 @@ use super::action::{Action, ProtocolError, Until};
 use super::rules::{Facts, Rules};
 use super::timeouts::{Expiry, Silence};
 use super::*;
-use crate::codec::command::{Command, Connect, Malformed, Method, Page, Since, Subscribe};
+use crate::codec::command::{Command, Connect, Malformed, Method, Since, Subscribe};
 use crate::config::{Config, Limits, Namespace, Timeouts, UnknownNamespace};
+use crate::domain::asked::{Asked, HistoryRange};
 use crate::domain::codec::Codec;
-use crate::domain::mail::{Asked, TopicSlot};
+use crate::domain::mail::TopicSlot;
 use crate::domain::namespaces::Namespaces;
+use crate::domain::position;
 use crate::domain::reasons::CloseReason;
 
 type Read = Result<Command<'static>, Malformed>;
@@ -106,7 +108,11 @@ fn publish(id: u32, topic: &'static str, data: &'static [u8]) -> Read {
 }
 
 fn history(id: u32, topic: &'static str) -> Read {
-    command(id, Method::History { topic: Cow::Borrowed(topic), page: Page::default() })
+    ask(id, topic, HistoryRange::default())
+}
+
+fn ask(id: u32, topic: &'static str, range: HistoryRange) -> Read {
+    command(id, Method::Ask { topic: Cow::Borrowed(topic), asked: Asked::History(range) })
 }
 
 fn malformed() -> Read {
@@ -364,17 +370,16 @@ fn a_namespace_decides_how_a_client_is_subscribed() {
 #[test]
 fn a_history_is_asked_for_as_the_client_wants_it() {
     let world = World::new(|_| ());
-    for (limit, expected) in [(0, Some(0)), (5, Some(5)), (-1, None), (i32::MIN, None)] {
-        let since = Some(Since { epoch: "e".into(), offset: 9 });
-        let method = Method::History { topic: "open:t".into(), page: Page { limit, since, reverse: true } };
-        let action = world.handle(&mut connected(), command(1, method), ROOM);
-        let Action::Ask { asked: Asked::History(range), .. } = action else { panic!("{action:?}") };
-        let since = range.since.expect("it was given");
-        assert_eq!((range.limit, &*since.epoch, since.offset, range.reverse), (expected, "e", 9, true));
+    for limit in [Some(0), Some(5), None] {
+        let since = Some(position::Since { epoch: "e".into(), offset: 9 });
+        let range = HistoryRange { limit, since, reverse: true };
+        let action = world.handle(&mut connected(), ask(1, "open:t", range.clone()), ROOM);
+        let Action::Ask { asked, .. } = action else { panic!("{action:?}") };
+        assert_eq!(asked, Asked::History(range));
     }
-    let since = Some(Since { epoch: "e".repeat(129).into(), offset: 9 });
-    let method = Method::History { topic: "open:t".into(), page: Page { since, ..Page::default() } };
-    assert_eq!(world.ask(command(1, method), ROOM), "1: error 107");
+    let since = Some(position::Since { epoch: "e".repeat(129).into(), offset: 9 });
+    let range = HistoryRange { since, ..HistoryRange::default() };
+    assert_eq!(world.ask(ask(1, "open:t", range), ROOM), "1: error 107");
 }
 
 #[test]

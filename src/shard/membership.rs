@@ -13,9 +13,8 @@ use std::time::Duration;
 use crate::codec::push::Push;
 use crate::codec::reply::{Reply, Subscribed};
 use crate::domain::encoding::Encoding;
-use crate::domain::mail::{
-    CommandKey, Lane, Position, Question, Recover, Recovered, ReplyAddress, TopicSlot, Variant,
-};
+use crate::domain::mail::{CommandKey, Lane, Question, Recover, Recovered, ReplyAddress, TopicSlot, Variant};
+use crate::domain::position::Position;
 use crate::domain::reasons::{ErrorCode, UnsubscribeCode};
 use crate::net::stream::Stream;
 use crate::session::options::SubscribeOptions;

@@ -7,7 +7,8 @@ mod late;
 
 use super::*;
 use crate::config::{Interval, Namespace, SlowPolicy};
-use crate::domain::mail::{Position, Question, Recovery};
+use crate::domain::mail::{Question, Recovery};
+use crate::domain::position::Position;
 use crate::domain::reasons::{CloseReason, ErrorCode};
 
 use harness::{End, FRAME, LINE, UPGRADE};

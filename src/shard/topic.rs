@@ -4,8 +4,9 @@
 //! the cursors of its `Subscribers`.
 
 use crate::codec::deflate::Inflater;
-use crate::domain::mail::{Lines, Position, TopicName, Variant};
+use crate::domain::mail::{Lines, TopicName, Variant};
 use crate::domain::namespaces::NamespaceId;
+use crate::domain::position::Position;
 use crate::shard::backlog::Backlog;
 use crate::shard::compaction::CompactionLimits;
 use crate::shard::log::{Compacted, Log, Span};

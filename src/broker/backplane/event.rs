@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::base::clock::UnixTime;
-use crate::domain::mail::{Epoch, PublishOutcome, PublishReply, TopicName};
+use crate::domain::mail::{PublishOutcome, PublishReply, TopicName};
+use crate::domain::position::Epoch;
 use crate::domain::reasons::ErrorCode;
 
 use super::rabbit::envelope::Envelope;

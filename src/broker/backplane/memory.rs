@@ -8,7 +8,8 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::base::clock::UnixTime;
 use crate::config::Config;
-use crate::domain::mail::{Numbered, Position, Publish};
+use crate::domain::mail::{Numbered, Publish};
+use crate::domain::position::Position;
 use crate::domain::reasons::ErrorCode;
 
 use super::event::{Event, Message};

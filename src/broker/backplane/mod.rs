@@ -4,7 +4,8 @@ pub(in crate::broker) mod event;
 pub(in crate::broker) mod memory;
 pub(in crate::broker) mod rabbit;
 
-use crate::domain::mail::{Position, Publish, PublishReply, TopicName};
+use crate::domain::mail::{Publish, PublishReply, TopicName};
+use crate::domain::position::Position;
 use crate::domain::reasons::ErrorCode;
 
 use crate::broker::payload::Undeliverable;

@@ -40,7 +40,8 @@ use hashbrown::HashTable;
 
 use crate::base::slab::Slab;
 use crate::domain::codec::Codec;
-use crate::domain::mail::{Epoch, Position, Recovery, Since};
+use crate::domain::mail::Recovery;
+use crate::domain::position::{Epoch, Position, Since};
 use crate::domain::publication::Publication;
 
 use answers::SharedAnswers;

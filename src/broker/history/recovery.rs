@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::domain::mail::{Position, Since};
+use crate::domain::position::{Position, Since};
 use crate::domain::publication::Publication;
 
 use super::answers::SharedAnswer;

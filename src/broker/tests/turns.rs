@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::broker::turn::REQUESTS_PER_TURN;
+use crate::domain::asked::{Asked, HistoryRange};
 use crate::domain::codec::Codec;
-use crate::domain::mail::{Asked, HistoryRange, MESSAGE_TOPICS_MAX, Question, TopicQuestion};
+use crate::domain::mail::{MESSAGE_TOPICS_MAX, Question, TopicQuestion};
 
 /// Messages may be dear: the hand-over does not wait until hundreds of them have been taken.
 #[test]

@@ -14,7 +14,8 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::checker::too_deep;
-use crate::codec::command::{Command, Connect, Malformed, Method, Page, Since, Subscribe};
+use crate::codec::command::{Command, Connect, Malformed, Method, Since, Subscribe};
+use crate::domain::asked::{Asked, HistoryRange};
 
 /// The bit of a subscribe's `flag` that asks for an error instead of a subscription that was not recovered.
 const REJECT_UNRECOVERED: i64 = 2;
@@ -247,12 +248,13 @@ struct SinceFields<'a> {
 
 impl<'a> HistoryFields<'a> {
     fn method(self) -> Method<'a> {
-        let page = Page {
-            limit: self.limit.unwrap_or_default(),
-            since: self.since.map(|Object(fields)| since(fields.epoch, fields.offset)),
+        let range = HistoryRange {
+            // Negative: as many as an answer may have.
+            limit: u32::try_from(self.limit.unwrap_or_default()).ok(),
+            since: self.since.map(|Object(fields)| (&since(fields.epoch, fields.offset)).into()),
             reverse: self.reverse.unwrap_or_default(),
         };
-        Method::History { topic: self.channel, page }
+        Method::Ask { topic: self.channel, asked: Asked::History(range) }
     }
 }
 

@@ -2,14 +2,17 @@
 //! writer of commands, and a reader of replies and pushes, both by `serde_json`.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{read, write};
-use crate::codec::command::{Command, Connect, Method, Page, Since, Subscribe};
+use crate::codec::command::{Command, Connect, Method, Since, Subscribe};
 use crate::codec::push::{Published, Push};
-use crate::codec::reply::{Connected, EncodedPublications, HistoryRead, Position, Reply, Subscribed};
+use crate::codec::reply::{Connected, EncodedPublications, Position, Reply, Subscribed};
+use crate::domain::asked::{Asked, HistoryPage, HistoryRange, Told};
+use crate::domain::position;
 use crate::domain::publication::Publication;
 use crate::domain::reasons::{ErrorCode, UnsubscribeCode};
 
@@ -89,13 +92,17 @@ fn commands(parts: &Parts) -> Vec<Command<'_>> {
         rejects_unrecovered,
         unsupported: parts.number.is_multiple_of(2),
     };
-    let page = Page { limit: parts.limit, since: recover.then_some(since), reverse: recoverable };
+    let range = HistoryRange {
+        limit: u32::try_from(parts.limit).ok(),
+        since: recover.then(|| (&since).into()),
+        reverse: recoverable,
+    };
     let methods = [
         Method::Connect(connect),
         Method::Subscribe(subscribe),
         Method::Unsubscribe { topic: topic() },
         Method::Publish { topic: topic(), data: parts.data.first().map(String::as_bytes) },
-        Method::History { topic: topic(), page },
+        Method::Ask { topic: topic(), asked: Asked::History(range) },
         Method::Send,
         Method::Unavailable,
         Method::Unknown,
@@ -137,9 +144,9 @@ fn write_command(command: &Command<'_>) -> String {
             // Not by way of a value: the bytes of the data are the command's.
             return format!("{{\"publish\":{fields},\"id\":{}}}", command.id);
         }
-        Method::History { topic, page } => {
-            let from = page.since.as_ref().map(since);
-            let (limit, reverse) = (page.limit, page.reverse);
+        Method::Ask { topic, asked: Asked::History(HistoryRange { limit, since, reverse }) } => {
+            let from = since.as_ref().map(|since| json!({"epoch": since.epoch, "offset": since.offset}));
+            let limit = limit.map_or(-1, i64::from);
             ("history", json!({"channel": topic, "limit": limit, "since": from, "reverse": reverse}))
         }
         Method::Send => ("send", json!({"data": 1})),
@@ -150,29 +157,33 @@ fn write_command(command: &Command<'_>) -> String {
 }
 
 /// What the bytes that a codec has written say.
-#[derive(Debug, PartialEq)]
-struct Said(Value);
+#[derive(Debug)]
+struct Said {
+    value: Value,
+    /// What it tells, for a reply to borrow.
+    told: OnceCell<Told>,
+}
 
 impl Said {
     fn read(line: &[u8]) -> Self {
         assert_eq!(memchr::memchr_iter(b'\n', line).collect::<Vec<_>>(), [line.len() - 1], "one line");
-        Self(serde_json::from_slice(line).unwrap())
+        Self { value: serde_json::from_slice(line).unwrap(), told: OnceCell::new() }
     }
 
     fn text(&self, path: &str) -> &str {
-        self.0.pointer(path).map_or("", |text| text.as_str().unwrap())
+        self.value.pointer(path).map_or("", |text| text.as_str().unwrap())
     }
 
     fn number(&self, path: &str) -> u64 {
-        self.0.pointer(path).map_or(0, |number| number.as_u64().unwrap())
+        self.value.pointer(path).map_or(0, |number| number.as_u64().unwrap())
     }
 
     fn flag(&self, path: &str) -> bool {
-        self.0.pointer(path).is_some_and(|flag| flag.as_bool().unwrap())
+        self.value.pointer(path).is_some_and(|flag| flag.as_bool().unwrap())
     }
 
     fn has(&self, path: &str) -> bool {
-        self.0.pointer(path).is_some()
+        self.value.pointer(path).is_some()
     }
 
     fn position(&self, path: &str) -> Position<'_> {
@@ -184,10 +195,10 @@ impl Said {
 
     /// The reply; `list` is what its publications were written as.
     fn reply<'a>(&'a self, list: &'a [u8]) -> Reply<'a> {
-        let members = self.0.as_object().unwrap();
+        let members = self.value.as_object().unwrap();
         let method = members.keys().find(|key| *key != "id").unwrap();
         let publications = |path: &str| {
-            let found = self.0.pointer(path);
+            let found = self.value.pointer(path);
             let expected: Value = serde_json::from_slice(&[b"[", list, b"]"].concat()).unwrap();
             assert!(found.is_none_or(|found| *found == expected));
             EncodedPublications(if found.is_some() { list } else { b"" })
@@ -207,10 +218,12 @@ impl Said {
             }),
             "unsubscribe" => Reply::Unsubscribe,
             "publish" => Reply::Publish,
-            "history" => Reply::History(HistoryRead {
-                position: self.position("/history"),
-                publications: publications("/history/publications"),
-            }),
+            "history" => Reply::Told(self.told.get_or_init(|| {
+                let Position { epoch, offset } = self.position("/history");
+                let position = position::Position { epoch: epoch.into(), offset };
+                let publications = publications("/history/publications").0.to_vec();
+                Told::History(HistoryPage { position, publications })
+            })),
             "error" => {
                 let found = ERRORS.into_iter().find(|error| {
                     u64::from(error.code()) == self.number("/error/code")
@@ -227,7 +240,7 @@ impl Said {
     fn push<'a>(&'a self, data: &'a [u8]) -> Push<'a> {
         let topic = self.text("/push/channel");
         if self.has("/push/pub") {
-            assert_eq!(self.0["push"]["pub"]["data"], serde_json::from_slice::<Value>(data).unwrap());
+            assert_eq!(self.value["push"]["pub"]["data"], serde_json::from_slice::<Value>(data).unwrap());
             let publication = Publication { data, offset: self.number("/push/pub/offset") };
             let epoch = self.has("/push/pub/epoch").then(|| self.text("/push/pub/epoch"));
             Push::Publication(Published { topic, publication, epoch })
@@ -238,14 +251,14 @@ impl Said {
             });
             Push::Unsubscribe { topic, code: found.unwrap() }
         } else {
-            assert_eq!(self.0, json!({}));
+            assert_eq!(self.value, json!({}));
             Push::Ping
         }
     }
 }
 
 /// One reply of each kind.
-fn replies<'a>(parts: &'a Parts, list: &'a [u8]) -> Vec<Reply<'a>> {
+fn replies<'a>(parts: &'a Parts, list: &'a [u8], told: &'a Told) -> Vec<Reply<'a>> {
     let [positioned, recoverable, was_recovering, is_recovered] = parts.flags;
     let position = Position { epoch: &parts.topic, offset: parts.offset };
     let publications = EncodedPublications(list);
@@ -262,7 +275,7 @@ fn replies<'a>(parts: &'a Parts, list: &'a [u8]) -> Vec<Reply<'a>> {
         Reply::Subscribe(subscribed),
         Reply::Unsubscribe,
         Reply::Publish,
-        Reply::History(HistoryRead { position, publications }),
+        Reply::Told(told),
     ];
     replies.extend(ERRORS.map(Reply::Error));
     replies
@@ -299,7 +312,9 @@ proptest! {
             let publication = Publication { data: data.as_bytes(), offset: parts.offset };
             write::add_publication(&mut list, &publication);
         }
-        for reply in replies(&parts, &list) {
+        let position = position::Position { epoch: parts.topic.as_str().into(), offset: parts.offset };
+        let told = Told::History(HistoryPage { position, publications: list.clone() });
+        for reply in replies(&parts, &list, &told) {
             let mut line = Vec::new();
             write::reply(&mut line, parts.id, &reply);
             let said = Said::read(&line);

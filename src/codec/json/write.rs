@@ -6,7 +6,8 @@ use std::ops::Range;
 
 use super::text::{embed, quote, quoted_len};
 use crate::codec::push::{Published, Push};
-use crate::codec::reply::{Connected, EncodedPublications, HistoryRead, Reply, Subscribed};
+use crate::codec::reply::{Connected, EncodedPublications, Reply, Subscribed};
+use crate::domain::asked::{HistoryPage, Told};
 use crate::domain::publication::Publication;
 use crate::domain::reasons::{ErrorCode, UnsubscribeCode};
 
@@ -25,7 +26,7 @@ pub fn reply(out: &mut Vec<u8>, id: u32, reply: &Reply<'_>) {
         Reply::Subscribe(subscribed) => subscribe(out, subscribed),
         Reply::Unsubscribe => out.extend_from_slice(b"\"unsubscribe\":{"),
         Reply::Publish => out.extend_from_slice(b"\"publish\":{"),
-        Reply::History(read) => history(out, read),
+        Reply::Told(Told::History(page)) => history(out, page),
         Reply::Error(code) => error(out, *code),
     }
     out.extend_from_slice(b"}}\n");
@@ -69,11 +70,11 @@ fn subscribe(out: &mut Vec<u8>, subscribed: &Subscribed<'_>) {
     }
 }
 
-fn history(out: &mut Vec<u8>, read: &HistoryRead<'_>) {
+fn history(out: &mut Vec<u8>, page: &HistoryPage) {
     out.extend_from_slice(b"\"history\":{\"epoch\":");
-    quote(out, read.position.epoch);
-    put(out, format_args!(",\"offset\":{}", read.position.offset));
-    publications(out, read.publications);
+    quote(out, &page.position.epoch);
+    put(out, format_args!(",\"offset\":{}", page.position.offset));
+    publications(out, EncodedPublications(&page.publications));
 }
 
 fn publications(out: &mut Vec<u8>, publications: EncodedPublications<'_>) {

@@ -7,7 +7,9 @@ use tokio::time::timeout;
 
 use crate::control::envelope::{Fault, Outcome, done};
 use crate::control::state::AppState;
-use crate::domain::mail::{ControlReply, Epoch, HistoryPage, HistoryRange, ReplyTo, Request, Since};
+use crate::domain::asked::{HistoryPage, HistoryRange};
+use crate::domain::mail::{ControlReply, ReplyTo, Request};
+use crate::domain::position::{Epoch, Since};
 use crate::domain::publication::{Publication, Publications};
 use crate::domain::reasons::ErrorCode;
 

@@ -15,9 +15,10 @@ use tokio::time::timeout_at;
 use crate::control::envelope::{Envelope, Fault, Outcome, result};
 use crate::control::state::AppState;
 use crate::domain::mail::{
-    MESSAGE_TOPICS_MAX, Numbered, Position, Publish, PublishFault, PublishOutcome, PublishReply, ReplyTo,
-    Request, TopicName,
+    MESSAGE_TOPICS_MAX, Numbered, Publish, PublishFault, PublishOutcome, PublishReply, ReplyTo, Request,
+    TopicName,
 };
+use crate::domain::position::Position;
 use crate::domain::reasons::ErrorCode;
 use crate::stats::BackplaneState;
 

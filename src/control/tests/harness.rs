@@ -16,8 +16,9 @@ use crate::config::Config;
 use crate::control::{Setup, bind, run};
 use crate::domain::client_id::{ClientId, NodeId};
 use crate::domain::lifecycle::{Lifecycle, Phase};
-use crate::domain::mail::{ClientKey, Numbered, Position, PublishFault, ReplyTo, Request};
+use crate::domain::mail::{ClientKey, Numbered, PublishFault, ReplyTo, Request};
 use crate::domain::namespaces::Namespaces;
+use crate::domain::position::Position;
 use crate::domain::reasons::ErrorCode;
 use crate::stats::{BackplaneState, Stats};
 

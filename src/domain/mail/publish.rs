@@ -1,6 +1,7 @@
 //! A publish, and its result.
 
-use super::{Position, ReplyTo, TopicName};
+use super::{ReplyTo, TopicName};
+use crate::domain::position::Position;
 use crate::domain::reasons::ErrorCode;
 
 /// Topics that one message may have. The broker thread makes a publication for each. A message with tens of

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Position, PublishOutcome, ReplyAddress, Since, TopicName, TopicSlot, Variant};
+use super::{PublishOutcome, ReplyAddress, TopicName, TopicSlot, Variant};
+use crate::domain::asked::{Asked, Told};
+use crate::domain::position::{Position, Since};
 use crate::domain::reasons::ErrorCode;
 
 /// A client's request whose answer may be large. Answers are taken from the client's budgets
@@ -37,13 +39,6 @@ pub struct TopicQuestion {
     pub asked: Asked,
 }
 
-/// What can be asked about a topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Asked {
-    /// A part of the topic's history.
-    History(HistoryRange),
-}
-
 /// A client's request to continue from its position.
 #[derive(Clone, Debug)]
 pub struct Recover {
@@ -75,17 +70,6 @@ impl Recover {
     }
 }
 
-/// Which part of a history is asked for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HistoryRange {
-    /// At most this many publications. 0: none, only the position. `None`: as many as an answer may have.
-    pub limit: Option<u32>,
-    /// Only publications after this position, or before it if `reverse` is set.
-    pub since: Option<Since>,
-    /// Whether the newest come first.
-    pub reverse: bool,
-}
-
 /// The answer to a client's command.
 #[derive(Debug)]
 pub enum Answer {
@@ -93,8 +77,8 @@ pub enum Answer {
     Error(ErrorCode),
     /// The backplane has confirmed the publication.
     Published,
-    /// A part of a topic's history.
-    History(Box<HistoryPage>),
+    /// The answer to a question about a topic.
+    Told(Box<Told>),
     /// What a client missed, or why that cannot be said now. Every batch after it contains only publications
     /// that are not in it.
     Recovered(Box<Recovered>),
@@ -106,7 +90,7 @@ impl Answer {
     pub fn weight(&self) -> usize {
         match self {
             Self::Error(_) | Self::Published => 0,
-            Self::History(page) => page.publications.len(),
+            Self::Told(told) => told.weight(),
             Self::Recovered(recovered) => match &recovered.result {
                 Ok(Recovery { missed: Some(missed), .. }) => missed.len(),
                 _ => 0,
@@ -119,17 +103,6 @@ impl From<PublishOutcome> for Answer {
     fn from(outcome: PublishOutcome) -> Self {
         outcome.map_or_else(|fault| Self::Error(fault.code), |_| Self::Published)
     }
-}
-
-/// A part of a topic's history.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HistoryPage<P = Vec<u8>> {
-    /// The topic's position.
-    pub position: Position,
-    /// The publications: for a client as [`Codec::add_publication`] writes them.
-    ///
-    /// [`Codec::add_publication`]: crate::domain::codec::Codec::add_publication
-    pub publications: P,
 }
 
 /// The end of a recovery: what was asked, as far as the shard needs it again, and the result.

@@ -3,7 +3,8 @@
 use super::super::tests::{Peer, World, config, policy};
 use super::super::*;
 use crate::config::{Interval, Namespace, SlowPolicy};
-use crate::domain::mail::{ANSWER_COST, Position, Question};
+use crate::domain::mail::{ANSWER_COST, Question};
+use crate::domain::position::Position;
 use crate::domain::reasons::{CloseReason, Closing};
 
 mod waiting;

@@ -1,8 +1,9 @@
 //! What clients are answered, and in what form.
 
 use super::*;
+use crate::domain::asked::{HistoryPage, Told};
 use crate::domain::codec::Codec;
-use crate::domain::mail::{Answer, AnswerBudget, CommandKey, HistoryPage, Recover, ReplyAddress};
+use crate::domain::mail::{Answer, AnswerBudget, CommandKey, Recover, ReplyAddress};
 use crate::domain::reasons::{Closing, ErrorCode};
 use crate::transport::refusal::Refusal;
 
@@ -21,7 +22,7 @@ impl Peer {
         let position = Position { epoch: "e".into(), offset: 1 };
         let page = HistoryPage { position, publications: vec![b'1'; bytes] };
         let (to, budget) = (self.reply_address(id), Some(AnswerBudget::new(0)));
-        Mail::Answer { to, budget, answer: Answer::History(Box::new(page)) }
+        Mail::Answer { to, budget, answer: Answer::Told(Box::new(Told::History(page))) }
     }
 }
 

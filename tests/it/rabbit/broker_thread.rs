@@ -8,10 +8,10 @@ use crate::support::wait::{SOON, wait_for, wait_until};
 use fanfare::base::mailbox::{Receiver, Sender, Wake, mailbox};
 use fanfare::broker::{self, Setup, StartError};
 use fanfare::config::{Config, Interval};
+use fanfare::domain::asked::HistoryRange;
 use fanfare::domain::encoding::Encoding;
 use fanfare::domain::mail::{
-    ControlReply, HistoryRange, Lane, Mail, Publish, PublishOutcome, ReplyTo, Request, TopicName, TopicSlot,
-    Variant,
+    ControlReply, Lane, Mail, Publish, PublishOutcome, ReplyTo, Request, TopicName, TopicSlot, Variant,
 };
 use fanfare::domain::namespaces::Namespaces;
 use fanfare::domain::reasons::ErrorCode;

@@ -34,7 +34,7 @@ mod tests;
 
 use std::cmp::{Ordering, Reverse};
 
-use crate::domain::mail::Epoch;
+use crate::domain::position::Epoch;
 
 /// What nodes write into the stream between publications.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use lapin::message::Delivery;
 
 use crate::broker::backplane::event::{Event, Message, StreamPlace};
 use crate::config::{Config, Interval};
-use crate::domain::mail::Epoch;
+use crate::domain::position::Epoch;
 
 use super::attach::{CLAIM_MESSAGES, CLAIM_SPAN, Reach, Start};
 use super::coverage::Coverage;

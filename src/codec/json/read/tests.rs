@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::domain::position;
 
 fn parse(line: &str) -> Result<Command<'_>, Malformed> {
     command(line.as_bytes())
@@ -21,6 +22,18 @@ fn subscribe(topic: &str) -> Subscribe<'_> {
         positioned: false,
         rejects_unrecovered: false,
         unsupported: false,
+    }
+}
+
+fn history(range: HistoryRange) -> Method<'static> {
+    Method::Ask { topic: "a".into(), asked: Asked::History(range) }
+}
+
+#[test]
+fn a_history_without_a_limit_is_asked_for_by_a_negative_one() {
+    for (limit, expected) in [(0, Some(0)), (5, Some(5)), (-1, None), (i32::MIN, None)] {
+        let line = format!(r#"{{"id":6,"history":{{"channel":"a","limit":{limit}}}}}"#);
+        assert_eq!(method(&line), history(HistoryRange { limit: expected, ..HistoryRange::default() }));
     }
 }
 
@@ -107,15 +120,16 @@ fn where_a_client_stands_and_what_it_missed() {
         (
             r#"{"id":6,"history":{"channel":"a"}}"#,
             6,
-            Method::History { topic: "a".into(), page: Page::default() },
+            history(HistoryRange { limit: Some(0), ..HistoryRange::default() }),
         ),
         (
             r#"{"id":6,"history":{"channel":"a","limit":-1,"since":{"offset":3,"epoch":"e"},"reverse":true}}"#,
             6,
-            Method::History {
-                topic: "a".into(),
-                page: Page { limit: -1, since: Some(Since { epoch: "e".into(), offset: 3 }), reverse: true },
-            },
+            history(HistoryRange {
+                limit: None,
+                since: Some(position::Since { epoch: "e".into(), offset: 3 }),
+                reverse: true,
+            }),
         ),
     ];
     for (line, id, method) in cases {

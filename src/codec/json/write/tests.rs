@@ -1,6 +1,7 @@
 use super::*;
 
 use crate::codec::reply::Position;
+use crate::domain::position;
 
 fn appended(write: impl FnOnce(&mut Vec<u8>)) -> String {
     let mut out = Vec::new();
@@ -89,12 +90,10 @@ fn a_subscriber_learns_where_it_stands_and_what_it_missed() {
 
 #[test]
 fn a_history_says_where_the_topic_stands_even_if_it_is_empty() {
-    let read = HistoryRead {
-        position: Position { epoch: "e", offset: 0 },
-        publications: EncodedPublications::default(),
-    };
+    let position = position::Position { epoch: "e".into(), offset: 0 };
+    let told = Told::History(HistoryPage { position, publications: Vec::new() });
     assert_eq!(
-        written(5, Reply::History(read)),
+        written(5, Reply::Told(&told)),
         r#"{"id":5,"history":{"epoch":"e","offset":0,"publications":[]}}"#
     );
 }
