@@ -9,9 +9,10 @@
 //! One of HTTP/2 holds [`API_STREAMS_MAX`] of each.
 
 use std::convert::Infallible;
-use std::fmt::Display;
+use std::error::Error;
 use std::future::ready;
 use std::io;
+use std::iter::successors;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -211,7 +212,7 @@ async fn converse(service: Service, mut stream: TcpStream, peer: Peer, limits: L
         }
     };
     if let Err(error) = ended {
-        ended_early(&peer, &error);
+        ended_early(&peer, &*error);
     }
 }
 
@@ -230,8 +231,14 @@ async fn say_goodbye(stream: TcpStream, connection: &Arc<Connection>, limits: Li
     }
 }
 
-fn ended_early(peer: &Peer, error: &dyn Display) {
-    tracing::debug!("control: the connection of {} ended early: {error}", peer.address);
+fn ended_early(peer: &Peer, error: &(dyn Error + 'static)) {
+    tracing::debug!("control: the connection of {} ended early: {}", peer.address, with_causes(error));
+}
+
+/// An error with its causes: hyper's own words say only which protocol failed.
+fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let chain = successors(Some(error), |&error| error.source());
+    chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// Answers plain requests of the API, until the connection ends or the next request is hyper's.

@@ -221,6 +221,11 @@ async fn what_crosses_the_end_of_an_idle_connection_may_be_sent_again() {
     assert!(was_reset(&all, 3), "{all:?}");
 }
 
+/// The frame by which a peer cancels the request on this stream.
+fn reset(stream: u32) -> Vec<u8> {
+    [&[0, 0, 4, 3, 0][..], &stream.to_be_bytes(), &[0, 0, 0, 8]].concat()
+}
+
 /// Whether a stream of HTTP/2 was reset so that its request can be sent again.
 fn was_reset(all: &[u8], stream: u8) -> bool {
     let reset = [0, 0, 4, 3, 0, 0, 0, 0, stream, 0, 0, 0, 7];
@@ -288,4 +293,18 @@ async fn a_connection_has_so_many_requests_and_fields_and_no_more() {
     assert!(!is_refused(connection));
     connection.evict();
     assert!(is_refused(connection));
+}
+
+/// The line about its end is the only one that names the peer, so it has to say why.
+#[tokio::test]
+async fn what_is_told_of_a_failed_connection_is_why_it_failed() {
+    let (peer, stream) = tokio::io::duplex(1 << 16);
+    let resets = (0..100).map(|n| [get(2 * n + 1), reset(2 * n + 1)].concat());
+    let (_, mut peer_writes) = tokio::io::split(peer);
+    peer_writes.write_all(&[PREFACE, &resets.collect::<Vec<_>>().concat()].concat()).await.unwrap();
+    let service = service_fn(async |_| Ok::<_, Infallible>(Response::new(Body::empty())));
+    let builder = builder(Limits::of(&Config::default()));
+    let served = builder.serve_connection(TokioIo::new(stream), service);
+    let error = timeout(TIMEOUT, served).await.expect("it ends").expect_err("too many resets");
+    assert!(with_causes(&*error).contains("excessive load"), "{}", with_causes(&*error));
 }
