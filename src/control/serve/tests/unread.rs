@@ -8,7 +8,7 @@ use crate::config::memory::API_PIPELINED_MAX;
 use crate::control::api;
 
 /// The time limit of a body.
-const LIMIT: Duration = Duration::from_millis(300);
+const LIMIT: Duration = Duration::from_secs(1);
 
 /// More than sockets take of an answer that is not read.
 const LARGE_BYTES: usize = 24 << 20;
