@@ -151,6 +151,7 @@ const fn status_of(code: ErrorCode) -> StatusCode {
         ErrorCode::PermissionDenied => StatusCode::FORBIDDEN,
         ErrorCode::LimitExceeded => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorCode::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
+        ErrorCode::UnrecoverablePosition => StatusCode::RANGE_NOT_SATISFIABLE,
         _ => StatusCode::BAD_REQUEST,
     }
 }
@@ -179,7 +180,10 @@ mod tests {
             (ErrorCode::MethodNotFound, 404),
             (ErrorCode::BadRequest, 400),
             (ErrorCode::NotAvailable, 400),
+            (ErrorCode::PermissionDenied, 403),
+            (ErrorCode::LimitExceeded, 413),
             (ErrorCode::TooManyRequests, 429),
+            (ErrorCode::UnrecoverablePosition, 416),
         ];
         for (code, status) in table {
             let answer = |mode| respond(Outcome::<()>::Err(Fault::new(code, "x")), mode).status().as_u16();

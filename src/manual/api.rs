@@ -21,7 +21,7 @@
 //! | Method | Parameters | Result | Errors |
 //! |---|---|---|---|
 //! | `publish` | `channel`, `data`; optional `idempotency_key`, `key` | `offset` and `epoch` if they are known: with history, without RabbitMQ, and not a repetition | 100, 102, 106, 107, 108, 111 |
-//! | `broadcast` | `channels` (at most 10,000), `data`; optional `idempotency_key`, `key` | `responses`: for each channel a result or an error, as of `publish` | 100, 102, 106, 107, 108, 111 |
+//! | `broadcast` | `channels` (at most 10,000), `data`; optional `idempotency_key`, `key` | `responses`: for each channel the answer of a `publish` to it. If all of them fail together, such as while RabbitMQ is away, there may be one error instead | 100, 102, 106, 107, 108, 111 |
 //! | `info` | none | `nodes`: this engine, with its numbers of clients, subscriptions and channels | 107, 108 |
 //! | `channels` | optional `pattern` | `channels` that have subscribers, each with `num_clients` | 100, 107, 108, 111 |
 //! | `history` | `channel`; optional `limit` (without it there is only the position; -1: as many as an answer may have, at most 300 publications, and no more than fit into `limits.frame_bytes`), `since` (`offset`, `epoch`), `reverse` | `publications`, `offset`, `epoch` | 100, 102, 107, 108, 111, 112 |
@@ -42,7 +42,8 @@
 //! the order of the requests. Up to 64 publishes of a connection are carried out at the same time, and they reach
 //! their topics in the order of the requests. One that fails does not stop those after it: if a publish depends
 //! on an earlier one, wait for the earlier answer. A request for any other method begins when
-//! all before it are answered, and those behind it wait for its answer.
+//! all before it are answered, and those behind it wait for its answer. With RabbitMQ, an answered publish is in the
+//! history when it has come back from the stream, milliseconds later.
 //!
 //! Only plain requests overlap: a `POST` with a `Content-Length`, with at most 32 header fields, and with at most 64 KiB
 //! in all. The first request of another kind (chunked, larger, a `GET`, or refused because of its head) ends this for its
@@ -51,7 +52,8 @@
 //! # Errors
 //!
 //! The answer is `{"result":{..}}` or `{"error":{"code":..,"message":".."}}` with status 200. With the header
-//! `X-Centrifugo-Error-Mode: transport`, an error is in the status instead.
+//! `X-Centrifugo-Error-Mode: transport`, an error is in the status instead: 100 is 500, 102 and 104 are 404, 103 is
+//! 403, 106 is 413, 107 and 108 are 400, 111 is 429, 112 is 416.
 //!
 //! | Code | Meaning |
 //! |---|---|
@@ -74,8 +76,9 @@
 //! |---|---|
 //! | 400 | The body is not JSON in UTF-8, or the request is not HTTP. |
 //! | 401, 403 | See errors 101 and 103. |
+//! | 404 | There is no such path. |
 //! | 405 | The method of HTTP is not POST. |
-//! | 408 | The body did not arrive within `timeouts.upgrade`, or other requests needed its room. While a peer of HTTP/1.1 takes no answers, nothing is read from it, and the time does not run. |
+//! | 408 | The body did not arrive within `timeouts.upgrade`, or the memory for bodies was needed for those of other requests. While a client of HTTP/1.1 does not read its answers, its requests are not read either, and the time does not run. |
 //! | 413 | The body is larger than `control.body_bytes`. |
 //! | 431 | The head has more than 64 fields, or more bytes than allowed. |
 //! | 503 | There is no room: all connections wait for answers, or answers that nobody reads fill the memory for them. Or the connection is about to be closed. With HTTP/2, `REFUSED_STREAM` says the latter, and clients send the request again by themselves. |

@@ -17,7 +17,7 @@
 //! |---|---|
 //! | `ready` | RabbitMQ is connected. |
 //! | `loading` | A stream is being read back. |
-//! | `blocked` | RabbitMQ accepts no publishes because of an alarm for memory or disk. RabbitMQ reports this only to a connection that publishes, when it publishes. |
+//! | `blocked` | RabbitMQ accepts no publishes because of an alarm for memory or disk. RabbitMQ reports this only to a connection that publishes, when it publishes. Clients still receive, so the status stays 200. |
 //! | `refused` | RabbitMQ does not let the engine in; `reason` says why. |
 //! | `away` | There is no connection. |
 //! | `embedded` | The engine runs without RabbitMQ. |

@@ -66,4 +66,5 @@
 //! * Headers that RabbitMQ would act on have other names: `x-fanfare-expiration`, `x-fanfare-user-id`,
 //!   `x-fanfare-cc` and `x-fanfare-bcc`.
 //! * `x-fanfare-left-out` names the headers that did not fit into a frame.
+//! * `x-fanfare-letter` is a number of the engine's own, by which it knows the confirm.
 //! * A dead letter from a stream may come twice. Both have the same `x-fanfare-stream-offset`.

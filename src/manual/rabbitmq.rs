@@ -17,6 +17,11 @@
 //! back, an engine goes on in the stream where it was. With a queue of its own (`--source queue`), it tells
 //! subscribers that messages may be missing (2500); their SDKs subscribe again by themselves.
 //!
+//! An engine that starts while RabbitMQ is away accepts clients at once. Clients that recover get a temporary error
+//! (100) until the stream has been read back, and try again by themselves. If RabbitMQ refuses the user or the
+//! virtual host at the start, the program ends and says so. If it does later, the engine tries again, and `/health`
+//! says `refused`.
+//!
 //! To use a cluster, name several of its nodes with commas between them. When one node is away, the engine connects
 //! to the next: `--amqp amqp://rabbit1,amqp://rabbit2`.
 //!

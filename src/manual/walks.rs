@@ -18,7 +18,7 @@
 //!
 //! 1. `shard/mod.rs`: `tick`; `shard/inbox.rs`: `take_mail`, `open`.
 //! 2. `shard/inbox.rs`: `append_if_wanted`; `shard/retention.rs`: `append`; `shard/topic.rs`: `append`;
-//!    `shard/log.rs`: `append`. The lines are in the topic's log.
+//!    `shard/backlog.rs`: `append`; `shard/log.rs`: `append`. The lines are in the topic's log.
 //! 3. `shard/delivery.rs`: `sweep`, `sweep_topic`, `serve`, `send_frame`. If more waits for the client, `visit` instead,
 //!    as at the end of the next walk.
 //! 4. `shard/topic.rs`: `next_span`, `with_frame`; `shard/log.rs`: `span`, `with_frame`; `transport/framing.rs`: `header`.
@@ -28,15 +28,16 @@
 //! # From a command to its reply
 //!
 //! 1. `net/event_loop.rs`: `dispatch`; `shard/reading.rs`: `readable`. The client is in line to be read.
-//! 2. `shard/reading.rs`: `read_clients`, `read`, `read_stream`, `process_input`.
+//! 2. `shard/mod.rs`: `tick`; `shard/reading.rs`: `read_clients`, `read`, `read_stream`, `process_input`.
 //! 3. `transport/websocket/connection.rs`: `step`. A frame becomes a message:
 //!    `shard/reading.rs`: `take`.
 //! 4. `shard/commands.rs`: `message`, `commands`, `command`; `codec/mod.rs`: `split`, `read`; `shard/commands.rs`: `facts`.
 //! 5. `session/commands.rs`: `handle`, and the method's own function, such as `subscribe`. The session decides.
-//! 6. `shard/commands.rs`: `execute`; `shard/membership.rs`: `join`. If the topic is attached already and
-//!    the client does not recover, the reply is written at once. Otherwise the client waits for the broker thread's
-//!    answer: `attached` or `recovered`.
-//! 7. `shard/replies.rs`: `flush_lines`, `queue_lines`, `queue_output`. The reply is in the client's output.
+//! 6. `shard/commands.rs`: `execute`, `subscribe`; `shard/membership.rs`: `join`. If the topic is attached already and
+//!    the client does not recover, the reply is written at once: `queue_subscribed`. Otherwise the client waits for the
+//!    broker thread's answer: `attached` or `recovered`.
+//! 7. `shard/replies.rs`: `write`, `flush_lines`, `queue_lines`, `queue_output`. The codec has made the reply's bytes, and
+//!    they are in the client's output.
 //! 8. `shard/reading.rs`: `finish_share`; `shard/delivery.rs`: `visit`, `gather`, `settle`. One write for everything that
 //!    waits for the client.
 //!

@@ -231,13 +231,15 @@ pub(super) async fn broadcast(state: &AppState, params: BroadcastParams<'_>) -> 
     let mut seen = HashSet::new();
     let wanted = topics.iter().flatten().filter(|topic| seen.insert(TopicName::clone(topic)));
     let messages = messages(wanted.cloned());
+    // One error says it for all of them.
+    let share_fate = messages.len() == 1 && topics.iter().all(Result::is_ok);
     let (mut failed, mut numbered) = (HashMap::new(), Numbered::new());
     let deadline = state.deadline();
     let hand_in = |topics: &Vec<TopicName>| hand_in(state, deadline, topics.clone(), &checked, None);
     let outcomes = stream::iter(messages.iter().map(hand_in)).buffered(under_way_max(&checked));
     for (topics, outcome) in messages.iter().zip(outcomes.collect::<Vec<_>>().await) {
         match outcome {
-            Err(fault) if messages.len() == 1 => return Err(fault),
+            Err(fault) if share_fate => return Err(fault),
             Err(fault) => failed.extend(topics.iter().map(|topic| (TopicName::clone(topic), fault.clone()))),
             Ok(more) => numbered.extend(more),
         }
