@@ -63,7 +63,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     // As `serve` does, so that what is said holds for it.
     DescriptorLimit::raise();
     let loaded = options.file.load()?;
-    loaded.config.validate().context(WRONG_CONFIGURATION)?;
+    loaded.validate().context(WRONG_CONFIGURATION)?;
     let mut findings = findings(&loaded.config);
     findings.extend(loaded.notice().map(Finding::Note));
     findings.extend(loaded.warnings().into_iter().map(Finding::Warning));

@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use fanfare::config::host::{DescriptorLimit, cpus_problem};
 use fanfare::config::memory::Memory;
-use fanfare::config::{self, AmqpUrls, Config, LogFormat, Source};
+use fanfare::config::{self, AmqpUrls, Config, Loaded, LogFormat, Source};
 use fanfare::domain::client_id::SHARDS_MAX;
 use fanfare::engine::Engine;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -70,36 +70,36 @@ impl Options {
     /// The complete configuration, in which flags replace everything else, and what an operator should know
     /// about it.
     fn configuration(&self) -> anyhow::Result<(Config, Vec<String>)> {
-        let loaded = self.file.load()?;
+        let mut loaded = self.file.load()?;
         let mut notices: Vec<String> = loaded.notice().into_iter().chain(loaded.warnings()).collect();
-        let mut config = loaded.config;
-        if !self.listen.is_empty() {
-            config.server.listen = self.listen.iter().flat_map(|listen| &listen.0).copied().collect();
-        }
-        overlay(&mut config.control.listen, self.control.as_ref());
-        overlay(&mut config.amqp.url, self.amqp.as_ref());
-        overlay(&mut config.amqp.source, self.source.as_ref());
-        overlay(&mut config.server.shards, self.shards.as_ref());
-        overlay(&mut config.server.cpus, self.cpus.as_ref());
-        config.server.insecure |= self.insecure;
-        if self.source.is_some() && config.amqp.url.is_empty() {
+        self.overlay(&mut loaded);
+        if self.source.is_some() && loaded.config.amqp.url.is_empty() {
             bail!(
                 "--source says where RabbitMQ's messages come from, but no RabbitMQ is named: name one with --amqp or \
                  FANFARE_AMQP_URL, or leave --source out for topics that live in memory"
             );
         }
-        config.validate().context(WRONG_CONFIGURATION)?;
+        loaded.validate().context(WRONG_CONFIGURATION)?;
+        let config = loaded.config;
         if let Some(problem) = cpus_problem(&config) {
             bail!(problem);
         }
         notices.extend(idle_amqp_keys(&config));
         Ok((config, notices))
     }
-}
 
-fn overlay<T: Clone>(value: &mut T, flag: Option<&T>) {
-    if let Some(flag) = flag {
-        value.clone_from(flag);
+    /// Puts the flags over the file and the environment.
+    fn overlay(&self, loaded: &mut Loaded) {
+        let listen: Vec<SocketAddr> = self.listen.iter().flat_map(|listen| &listen.0).copied().collect();
+        let listen = (!listen.is_empty()).then_some(listen);
+        loaded.set_by_flag("--listen", listen, "server.listen", |config| &mut config.server.listen);
+        loaded.set_by_flag("--control", self.control, "control.listen", |config| &mut config.control.listen);
+        loaded.set_by_flag("--amqp", self.amqp.clone(), "amqp.url", |config| &mut config.amqp.url);
+        loaded.set_by_flag("--source", self.source, "amqp.source", |config| &mut config.amqp.source);
+        loaded.set_by_flag("--shards", self.shards, "server.shards", |config| &mut config.server.shards);
+        loaded.set_by_flag("--cpus", self.cpus.clone(), "server.cpus", |config| &mut config.server.cpus);
+        let insecure = self.insecure.then_some(true);
+        loaded.set_by_flag("--insecure", insecure, "server.insecure", |config| &mut config.server.insecure);
     }
 }
 

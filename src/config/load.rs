@@ -34,6 +34,29 @@ pub struct Loaded {
 }
 
 impl Loaded {
+    /// Puts the value of a flag, if it was given, in the place of what the key had. `place` is the key's in the
+    /// configuration.
+    pub fn set_by_flag<T>(
+        &mut self,
+        flag: &'static str,
+        value: Option<T>,
+        key: &str,
+        place: impl FnOnce(&mut Config) -> &mut T,
+    ) {
+        if let Some(value) = value {
+            *place(&mut self.config) = value;
+            self.origins.insert(key.to_owned(), ValueOrigin::Flag(flag));
+        }
+    }
+
+    /// Checks what [`Config::validate`] checks, and says where the values come from.
+    ///
+    /// # Errors
+    /// Everything that is wrong.
+    pub fn validate(&self) -> Result<(), Problems> {
+        self.config.validate().map_err(|problems| problems.located(&self.origins))
+    }
+
     /// What an operator should know about ignored variables; `None` if there are none.
     #[must_use]
     pub fn notice(&self) -> Option<String> {

@@ -1,10 +1,12 @@
 //! Problems of a configuration, each as a sentence that says where it is and what would be valid. They are
 //! collected, so that an operator sees all of them at once.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use super::origin::{ValueOrigin, named_in};
 use super::unusable::UnusableValue;
 use super::wrong::{Expected, ShownValue, SyntaxError};
 
@@ -50,35 +52,23 @@ pub enum Problem {
         expected: Expected,
     },
     /// A value of the right type that is out of its bounds, does not go together with another one, or is not safe.
-    #[error(transparent)]
-    Unusable(UnusableValue),
+    #[error("{}{value}", places(origins))]
+    Unusable {
+        /// Where the keys that it names are set. Empty if nobody knows, or if they are at their defaults.
+        origins: Vec<ValueOrigin>,
+        /// What is wrong.
+        value: UnusableValue,
+    },
+}
+
+/// The beginning of a sentence, if there are places to name.
+fn places(origins: &[ValueOrigin]) -> String {
+    let places: Vec<String> = origins.iter().map(ToString::to_string).collect();
+    if places.is_empty() { String::new() } else { format!("{}: ", places.join(" and ")) }
 }
 
 fn suggestion(nearest: Option<&str>) -> String {
     nearest.map_or_else(String::new, |nearest| format!("; the nearest is `{nearest}`"))
-}
-
-/// The place of a value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ValueOrigin {
-    /// A line of the configuration file.
-    File {
-        /// Which file.
-        path: PathBuf,
-        /// The line, from 1.
-        line: usize,
-    },
-    /// A variable of the environment, by name.
-    Environment(String),
-}
-
-impl fmt::Display for ValueOrigin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File { path, line } => write!(f, "{}, line {line}", path.display()),
-            Self::Environment(name) => write!(f, "environment, {name}"),
-        }
-    }
 }
 
 /// All problems of a configuration, at least one. Displayed one per line.
@@ -89,6 +79,16 @@ impl Problems {
     /// Returns `value` if there are no problems.
     pub(super) fn unless_none<T>(problems: Vec<Problem>, value: T) -> Result<T, Self> {
         if problems.is_empty() { Ok(value) } else { Err(Self(problems)) }
+    }
+
+    /// The same problems, each with the places of the keys that it names.
+    pub(super) fn located(mut self, places: &BTreeMap<String, ValueOrigin>) -> Self {
+        for problem in &mut self.0 {
+            if let Problem::Unusable { origins, value } = problem {
+                *origins = named_in(&value.to_string(), places);
+            }
+        }
+        self
     }
 }
 
@@ -131,7 +131,8 @@ mod tests {
 
     #[test]
     fn each_problem_stands_on_a_line_of_its_own() {
-        let no_name = |key| Problem::Unusable(UnusableKind::NoName(key).into());
+        let no_name =
+            |key| Problem::Unusable { origins: Vec::new(), value: UnusableKind::NoName(key).into() };
         let text = Problems(vec![no_name("a"), no_name("b")]).to_string();
         let lines: Vec<_> = text.lines().map(|line| line.split(' ').next()).collect();
         assert_eq!(lines, [Some("a"), Some("b")], "{text}");

@@ -83,7 +83,7 @@ impl Findings {
     }
 
     fn add(&mut self, kind: UnusableKind) {
-        self.0.push(Problem::Unusable(kind.into()));
+        self.0.push(Problem::Unusable { origins: Vec::new(), value: kind.into() });
     }
 
     /// `key` must be from `least` to `most`, because of `why`.

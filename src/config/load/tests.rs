@@ -264,3 +264,54 @@ fn no_secret_is_ever_shown() {
         assert!(!loaded.config.validate().unwrap_err().to_string().contains("7777777"));
     }
 }
+
+/// Values that are wrong only by their bounds, or together, are told with their places as well.
+#[test]
+fn what_cannot_be_used_is_told_with_the_place_of_each_key() {
+    let told = |text: &str, variables: &[(&str, &str)], flags: fn(&mut Loaded)| {
+        let file = File::new("unusable", text);
+        let mut loaded = load(Some(&file.0), environment(variables)).unwrap();
+        flags(&mut loaded);
+        loaded.validate().unwrap_err().to_string().replace(&file.0.display().to_string(), "FILE")
+    };
+    let no_flag = |_: &mut Loaded| {};
+    let topic_bytes = ("FANFARE_LIMITS_TOPIC_BYTES", "300");
+    for (text, variable, flag, beginning) in [
+        ("[server]\nshards = 9999", None, no_flag as fn(&mut Loaded), "FILE, line 2: server.shards is 9,999"),
+        (
+            "",
+            Some(topic_bytes),
+            no_flag,
+            "environment, FANFARE_LIMITS_TOPIC_BYTES: limits.topic_bytes is 300",
+        ),
+        (
+            "[limits]\nlog_bytes = 1000000\nframe_bytes = 1000001",
+            None,
+            no_flag,
+            "FILE, line 3 and FILE, line 2: limits.frame_bytes (1,000,001) must not exceed limits.log_bytes",
+        ),
+        (
+            "limits.frame_bytes = 1048577",
+            None,
+            no_flag,
+            "FILE, line 1: limits.frame_bytes (1,048,577) must not",
+        ),
+        (
+            "namespaces.a.max_bytes = 3",
+            None,
+            no_flag,
+            "FILE, line 1: namespaces.a.max_messages and namespaces.a",
+        ),
+        (
+            "amqp.url = 'amqp://rabbit'",
+            None,
+            |loaded| {
+                loaded.set_by_flag("--amqp", Some("foo".into()), "amqp.url", |config| &mut config.amqp.url)
+            },
+            "--amqp: amqp.url is no URL",
+        ),
+    ] {
+        let problems = told(text, variable.as_slice(), flag);
+        assert!(problems.starts_with(beginning), "{text}\n  gave: {problems}\n  not:  {beginning}");
+    }
+}
