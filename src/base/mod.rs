@@ -7,5 +7,6 @@ pub mod deadline_table;
 pub mod log_limiter;
 pub mod mailbox;
 pub mod moment;
+pub mod not_json;
 pub mod printable;
 pub mod slab;

@@ -67,7 +67,7 @@ use backplane::rabbit::Rabbit;
 use turn::Broker;
 
 pub use backplane::rabbit::{
-    Inspection, NotTaken, PublishError, RabbitMqFault, amqp_filter, inspect, publish_once,
+    Inspection, NotTaken, PublishError, RabbitMqFault, amqp_filter, check_url, inspect, publish_once,
 };
 pub use inlet::{Inlet, RequestSenders, inlet};
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::Args;
-use fanfare::broker::Inspection;
+use fanfare::broker::{Inspection, check_url};
 use fanfare::config::host::{DescriptorLimit, available_cpus, cpus_problem};
 use fanfare::config::memory::Memory;
 use fanfare::config::tuning::{self, Rule, SettingState, Sysctl};
@@ -108,19 +108,23 @@ fn findings(config: &Config) -> Vec<Finding> {
         findings.extend(super::serve::idle_amqp_keys(config).map(Finding::Warning));
         findings.push(Finding::Good("no RabbitMQ: topics live in memory".to_owned()));
     } else {
-        let well_formed = |url: &AmqpUrl| {
-            let url = url.public();
-            if [":15672/", ":15671/"].iter().any(|port| url.contains(port)) {
-                let usual =
-                    "has the usual port of RabbitMQ's management page; AMQP's is 5672, or 5671 with TLS";
-                return Finding::Warning(format!("{url} {usual}"));
-            }
-            Finding::Good(format!("{url} is well-formed; --connect tries whether it answers"))
-        };
-        findings.extend(config.amqp.url.iter().map(well_formed));
+        findings.extend(config.amqp.url.iter().map(url));
     }
     findings.extend(kernel(&tuning::sysctls()));
     findings
+}
+
+/// What can be said about the URL of one of RabbitMQ's nodes without a connection.
+fn url(url: &AmqpUrl) -> Finding {
+    if let Err(fault) = check_url(url) {
+        return Finding::Problem(fault.to_string());
+    }
+    let shown = url.public();
+    if [":15672/", ":15671/"].iter().any(|port| shown.contains(port)) {
+        let usual = "has the usual port of RabbitMQ's management page; AMQP's is 5672, or 5671 with TLS";
+        return Finding::Warning(format!("{shown} {usual}"));
+    }
+    Finding::Good(format!("{shown} is well-formed; --connect tries whether it answers"))
 }
 
 /// The state of each of RabbitMQ's nodes. An engine needs one of them.

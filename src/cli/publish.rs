@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use clap::Args;
+use fanfare::base::not_json::NotJson;
 use fanfare::base::printable::escaped;
 use fanfare::config::{AmqpUrls, Config, Secret};
 use http_body_util::{BodyExt, Full, Limited};
@@ -91,20 +92,20 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
 /// The data as written on the command line.
 fn data(argument: &str) -> anyhow::Result<Box<RawValue>> {
     if argument != STANDARD_INPUT {
-        let wrong = || format!("`{argument}` is not JSON (a text is written '\"text\"')");
-        return serde_json::from_str(argument).with_context(wrong);
+        return parsed(argument, &format!("`{argument}`"));
     }
     let mut text = String::new();
     let read = io::stdin().lock().take(INPUT_BYTES_MAX + 1).read_to_string(&mut text);
     read.context("standard input cannot be read as text")?;
     ensure!(text.len() as u64 <= INPUT_BYTES_MAX, "standard input is longer than {INPUT_BYTES_MAX} bytes");
     ensure!(!text.trim().is_empty(), "standard input is empty: expected one JSON value");
-    // The parser's own words are about Rust where a text begins like no JSON at all.
-    serde_json::from_str(&text).map_err(|error| {
-        let place = format!("line {}, column {}", error.line(), error.column());
-        anyhow::anyhow!(
-            "what comes on standard input is not one JSON value ({place}; a text is written '\"text\"')"
-        )
+    parsed(&text, "what comes on standard input")
+}
+
+/// The JSON value in `text`. `whose` names the text in an error.
+fn parsed(text: &str, whose: &str) -> anyhow::Result<Box<RawValue>> {
+    serde_json::from_str(text).map_err(|error| {
+        anyhow!("{whose} is not one JSON value: {} (a text is written '\"text\"')", NotJson::from(&error))
     })
 }
 

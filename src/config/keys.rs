@@ -88,8 +88,7 @@ impl Keys {
     pub(super) fn nearest_variable(&self, unknown: &str) -> Option<String> {
         let own = unknown.strip_prefix(PREFIX)?;
         let known = self.all().into_iter().map(|path| in_variable(&path.join("_")));
-        let similar = known.filter(|name| is_similar(name, own));
-        similar.min_by_key(|name| distance(name, own)).map(|name| format!("{PREFIX}{name}"))
+        most_similar(known, own).map(|name| format!("{PREFIX}{name}"))
     }
 }
 
@@ -121,6 +120,12 @@ fn distance(a: &str, b: &str) -> usize {
 /// Whether a typing error may have made `unknown` of `name`. A suggestion of anything else would mislead.
 fn is_similar(name: &str, unknown: &str) -> bool {
     distance(name, unknown) <= (unknown.chars().count() / 3).min(TYPING_ERRORS_MAX)
+}
+
+/// The name of which `unknown` probably is a misspelling.
+pub(super) fn most_similar<T: AsRef<str>>(known: impl IntoIterator<Item = T>, unknown: &str) -> Option<T> {
+    let similar = known.into_iter().filter(|name| is_similar(name.as_ref(), unknown));
+    similar.min_by_key(|name| distance(name.as_ref(), unknown))
 }
 
 /// The path most like `unknown`, dotted.

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize, Serializer};
 use thiserror::Error;
 use url::Url;
 
+use super::keys::most_similar;
+use crate::base::printable::escaped;
+
 /// The mask.
 const MASK: &str = "***";
 
@@ -21,6 +24,10 @@ pub struct Secret(String);
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(from = "String")]
 pub struct AmqpUrl(String);
+
+/// The parameters of a URL: those that the AMQP client reads, and `cacertfile`.
+const PARAMETERS: [&str; 6] =
+    ["auth_mechanism", "cacertfile", "channel_max", "connection_timeout", "frame_max", "heartbeat"];
 
 /// The form of a URL of RabbitMQ.
 const FORM: &str = "it has the form `amqp://user:password@host:5672/vhost`";
@@ -74,6 +81,21 @@ pub enum AmqpUrlError {
     /// The name of the virtual host has a slash.
     #[error("has a `/` in the name of the virtual host: write `%2f` there")]
     SlashInVhost,
+    /// There is no such parameter. The AMQP client would pass over it.
+    #[error("has the parameter `{}`, which does not exist; {}", escaped(.name), existing(*nearest))]
+    UnknownParameter {
+        /// Its name.
+        name: String,
+        /// The parameter that was probably meant.
+        nearest: Option<&'static str>,
+    },
+}
+
+fn existing(nearest: Option<&str>) -> String {
+    match nearest {
+        Some(nearest) => format!("the nearest is `{nearest}`"),
+        None => format!("there are {}", PARAMETERS.join(", ")),
+    }
 }
 
 fn place(is_before_host: &bool) -> &'static str {
@@ -131,7 +153,7 @@ impl AmqpUrl {
         match url.path() {
             "/" => Err(AmqpUrlError::EmptyVhost),
             path if path.matches('/').count() > 1 => Err(AmqpUrlError::SlashInVhost),
-            _ => Ok(url),
+            _ => unknown_parameter(&url).map_or(Ok(url), Err),
         }
     }
 }
@@ -147,6 +169,13 @@ fn unescaped(url: &str) -> Option<AmqpUrlError> {
         return Some(AmqpUrlError::Unescaped { signs, is_before_host: true });
     }
     rest.contains('#').then(|| AmqpUrlError::Unescaped { signs: vec!['#'], is_before_host: false })
+}
+
+fn unknown_parameter(url: &Url) -> Option<AmqpUrlError> {
+    let mut names = url.query_pairs().map(|(name, _)| name.into_owned());
+    let name = names.find(|name| !PARAMETERS.contains(&&**name))?;
+    let nearest = most_similar(PARAMETERS, &name);
+    Some(AmqpUrlError::UnknownParameter { name, nearest })
 }
 
 /// The URLs of the nodes of a RabbitMQ, any one of which will do. Empty: the embedded backplane.
@@ -399,6 +428,15 @@ mod tests {
             ("amqp://shop:hunter2#@rabbit", "`%23`"),
             ("amqp://shop:@hunter2@rabbit", "`%40`"),
             ("amqp://shop:hunter2@rabbit/live#2", "has `#`: in a user name"),
+            (
+                "amqp://shop:hunter2@rabbit?heartbeat=1&heartbeet=hunter2",
+                "has the parameter `heartbeet`, which does not exist; the nearest is `heartbeat`",
+            ),
+            ("amqps://shop:hunter2@rabbit?cacertfil=/nope", "the nearest is `cacertfile`"),
+            (
+                "amqp://rabbit?reconnect=no",
+                "`reconnect`, which does not exist; there are auth_mechanism, cacertfile",
+            ),
         ] {
             let error = AmqpUrl::from(url).check().unwrap_err().to_string();
             assert!(error.contains(problem), "{url}: {error}");
@@ -406,6 +444,9 @@ mod tests {
         }
         for url in ["amqp://rabbit", "amqp://a:b@127.0.0.1:5673/%2f", "amqps://rabbit/live?heartbeat=10"] {
             assert_eq!(AmqpUrl::from(url).check(), Ok(()), "{url}");
+        }
+        for name in PARAMETERS {
+            assert_eq!(AmqpUrl::from(format!("amqp://rabbit?{name}=1")).check(), Ok(()), "{name}");
         }
     }
 }

@@ -28,6 +28,7 @@ use super::envelope::{ErrorMode, Fault, Outcome, refuse, respond};
 use super::places::Peer;
 use super::room::{Revoked, Share};
 use super::state::AppState;
+use crate::base::not_json::NotJson;
 use crate::domain::mail::TopicName;
 use crate::domain::reasons::ErrorCode;
 use crate::domain::topic;
@@ -169,7 +170,22 @@ fn unknown_namespace(channel: &str) -> Fault {
 /// The parameters in `body`. An empty body counts as `{}`.
 fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Fault> {
     let body = if body.is_empty() { b"{}" } else { body };
-    serde_json::from_slice(body).map_err(Fault::bad)
+    serde_json::from_slice(body).map_err(|error| unreadable(&error))
+}
+
+/// Says what is wrong with a body, in words for its author.
+fn unreadable(error: &serde_json::Error) -> Fault {
+    if !error.is_data() {
+        return Fault::bad(format_args!("not JSON: {}", NotJson::from(error)));
+    }
+    let (line, column) = (error.line(), error.column());
+    let text = error.to_string();
+    let words = text.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&text);
+    match column {
+        // The body as a whole is of the wrong type.
+        0 => Fault::bad(words),
+        _ => Fault::bad(format_args!("{words} at line {line}, column {column}")),
+    }
 }
 
 /// Whether an answer at the head of a request is read. A peer that does not wait for one writes its body first: an answer

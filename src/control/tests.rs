@@ -231,7 +231,15 @@ fn what_is_no_api_request_gets_an_http_status() {
         let malformed = harness.post("/api/publish", "", body);
         assert_eq!((malformed.status, malformed.error_code()), (400, 107), "{body}");
         let text = malformed.json()["error"]["message"].take();
-        assert!(text.as_str().is_some_and(|text| text.contains("line 1 column")), "{body}: {text}");
+        assert!(text.as_str().is_some_and(|text| text.contains("line 1, column")), "{body}: {text}");
+    }
+    for (body, told) in [
+        ("[]", "invalid type: sequence, expected a JSON object with `channel` and `data`"),
+        ("not json", "not JSON: unexpected character at line 1, column 2"),
+        (r#"{"channel":5}"#, "invalid type: integer `5`, expected a string at line 1, column 12"),
+    ] {
+        let answer = harness.post("/api/publish", "", body);
+        assert_eq!(answer.json()["error"]["message"], format!("bad request: {told}"));
     }
     assert_eq!(harness.post("/api/publish/", "", "{}").status, 404);
     let large = harness.post("/api/publish", "", &"x".repeat(101));

@@ -46,10 +46,10 @@ pub struct NodeId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum IdError {
     /// It is not a UUID of this kind.
-    #[error("no id that this engine gives out")]
+    #[error("is not an id of this engine's form")]
     Malformed,
     /// It is one, of another engine or of another run of this one.
-    #[error("not of this node, or not of its current run")]
+    #[error("belongs to another node, or to an earlier run of this one")]
     OtherNode,
 }
 

@@ -4,6 +4,8 @@ use memchr::{memchr2, memchr2_iter};
 use serde_json::value::RawValue;
 use simd_json::{Buffers, Tape};
 
+use crate::base::not_json::NotJson;
+
 /// Why a body cannot be embedded as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JsonError {
@@ -15,7 +17,7 @@ pub enum JsonError {
     TooDeep(usize),
     /// It is not JSON; the text says where.
     #[error("the body is not JSON: {0}")]
-    Malformed(String),
+    Malformed(NotJson),
 }
 
 /// Checks bodies, and keeps the memory for that: about four times the largest body so far.
@@ -51,11 +53,10 @@ impl Checker {
         if self.is_plain(body) {
             return Ok(());
         }
-        let text = simdutf8::compat::from_utf8(body).map_err(|error| {
-            JsonError::Malformed(format!("it is not UTF-8 from byte {} on", error.valid_up_to()))
-        })?;
+        let text = simdutf8::compat::from_utf8(body)
+            .map_err(|error| JsonError::Malformed(NotJson::NotUtf8(error.valid_up_to())))?;
         let skipped = serde_json::from_str::<&RawValue>(text);
-        skipped.map(drop).map_err(|error| JsonError::Malformed(error.to_string()))
+        skipped.map(drop).map_err(|error| JsonError::Malformed(NotJson::from(&error)))
     }
 
     /// Whether simd-json accepts it. Everything that it accepts is JSON.
@@ -203,6 +204,8 @@ mod tests {
         assert_eq!(checker.check(b"", 8), Err(JsonError::Empty));
         let error = checker.check(b"[\"\xff\"]", 8).unwrap_err();
         assert_eq!(error.to_string(), "the body is not JSON: it is not UTF-8 from byte 2 on");
+        let error = checker.check(b"not json", 8).unwrap_err();
+        assert_eq!(error.to_string(), "the body is not JSON: unexpected character at line 1, column 2");
     }
 
     #[test]

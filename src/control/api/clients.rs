@@ -14,6 +14,7 @@ use super::others::Others;
 
 /// The parameters of `disconnect`.
 #[derive(Debug, Deserialize)]
+#[serde(expecting = "a JSON object with `client`")]
 pub(super) struct DisconnectParams {
     #[serde(default)]
     user: String,
@@ -27,6 +28,7 @@ pub(super) struct DisconnectParams {
 
 /// The code and the text of a close.
 #[derive(Debug, Default, Deserialize)]
+#[serde(expecting = "an object with `code` and `reason`")]
 struct CloseParams {
     #[serde(default)]
     code: u16,
@@ -38,6 +40,7 @@ struct CloseParams {
 
 /// The parameters of `unsubscribe`.
 #[derive(Debug, Deserialize)]
+#[serde(expecting = "a JSON object with `channel`")]
 pub(super) struct UnsubscribeParams {
     #[serde(default)]
     user: String,
@@ -90,10 +93,10 @@ fn nobody_by_name(user: &str, mut others: Others) -> Result<(), Fault> {
 /// The place of the client with this id.
 fn client(state: &AppState, id: &str) -> Result<(ShardId, ClientKey), Fault> {
     let parsed = ClientId::parse(id, state.node)
-        .map_err(|error| Fault::bad(format_args!("`client` is {error}: {}", printable(id.as_bytes(), 40))))?;
+        .map_err(|error| Fault::bad(format_args!("`client` {error}: {}", printable(id.as_bytes(), 40))))?;
     if usize::from(parsed.shard) >= state.stats.shards.len() {
         // Deciphered to a place that this node does not have: nobody was given it.
-        return Err(Fault::bad(format_args!("`client` is {}", IdError::Malformed)));
+        return Err(Fault::bad(format_args!("`client` {}", IdError::Malformed)));
     }
     Ok((parsed.shard, parsed.key))
 }

@@ -19,6 +19,7 @@ use super::{topic, unknown_namespace};
 
 /// The parameters of `history`.
 #[derive(Debug, Deserialize)]
+#[serde(expecting = "a JSON object with `channel`")]
 pub(super) struct HistoryParams {
     channel: String,
     /// At most this many publications. 0: none, only the position. Negative: as many as an answer may have.
@@ -32,6 +33,7 @@ pub(super) struct HistoryParams {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(expecting = "an object with `offset` and `epoch`")]
 struct SinceParams {
     #[serde(default)]
     epoch: Box<str>,
@@ -43,6 +45,7 @@ struct SinceParams {
 
 /// The parameters of `history_remove`.
 #[derive(Debug, Deserialize)]
+#[serde(expecting = "a JSON object with `channel`")]
 pub(super) struct RemoveParams {
     channel: String,
     #[serde(flatten)]

@@ -43,6 +43,7 @@ const KEY_BYTES_MAX: usize = 255;
 
 /// The parameters of `publish`.
 #[derive(Debug, Deserialize)]
+#[serde(expecting = "a JSON object with `channel` and `data`")]
 pub(super) struct PublishParams<'a> {
     channel: String,
     #[serde(default, borrow, deserialize_with = "present")]
@@ -57,6 +58,7 @@ pub(super) struct PublishParams<'a> {
 
 /// The parameters of `broadcast`.
 #[derive(Debug, Deserialize)]
+#[serde(expecting = "a JSON object with `channels` and `data`")]
 pub(super) struct BroadcastParams<'a> {
     #[serde(deserialize_with = "channels")]
     channels: Vec<String>,

@@ -17,6 +17,7 @@ use super::others::Others;
 
 /// The parameters of `info`: none.
 #[derive(Debug, Deserialize)]
+#[serde(expecting = "an empty JSON object")]
 pub(super) struct InfoParams {
     #[serde(flatten)]
     others: Others,
@@ -24,6 +25,7 @@ pub(super) struct InfoParams {
 
 /// The parameters of `channels`.
 #[derive(Debug, Deserialize)]
+#[serde(expecting = "a JSON object, which may have a `pattern`")]
 pub(super) struct ChannelsParams {
     pattern: Option<String>,
     #[serde(flatten)]

@@ -62,6 +62,26 @@ fn check_shows_what_differs_and_who_said_so_but_no_secret() {
     assert!(!report.contains("hunter2"), "{report}");
 }
 
+/// The same file is read when an engine starts.
+#[test]
+fn check_reads_the_file_that_an_amqp_url_names() {
+    let url = "amqps://shop:hunter2@rabbit?cacertfile=/nowhere/ca.pem";
+    let (code, report, errors) = run(check(&[]).env("FANFARE_AMQP_URL", url));
+    assert_eq!((code, errors.as_str()), (Some(1), ""), "{report}");
+    let told = "names the file /nowhere/ca.pem in `cacertfile`: No such file";
+    assert!(report.contains("problem  ") && report.contains(told) && !report.contains("hunter2"), "{report}");
+    let serve = ["serve", "--amqp", url, "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"];
+    let (code, _, errors) = run(&mut fanfare(&serve));
+    assert!(code == Some(1) && errors.contains(told), "{errors}");
+}
+
+#[test]
+fn flags_are_named_as_the_places_of_what_they_say() {
+    let (code, _, errors) = run(&mut fanfare(&["serve", "--amqp", "foo"]));
+    assert_eq!(code, Some(1));
+    assert!(errors.contains("\n  --amqp: amqp.url is no URL"), "{errors}");
+}
+
 #[test]
 fn several_nodes_of_rabbitmq_are_a_list_or_one_text() {
     let file = File::new("nodes", "[amqp]\nurl = ['amqp://shop:hunter2@one', 'amqps://shop:hunter2@two']\n");

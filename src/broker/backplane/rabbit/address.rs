@@ -27,7 +27,7 @@ pub(super) struct Address {
 }
 
 impl Address {
-    /// Parses a URL. Besides what lapin knows (`heartbeat`, `frame_max`, `channel_max`, `auth_mechanism`),
+    /// Parses a URL. Besides what lapin knows (`heartbeat`, `frame_max`, `channel_max`, `connection_timeout`, `auth_mechanism`),
     /// `cacertfile` names a PEM file of authorities to trust beside the machine's own. It is read at each connect, so
     /// that a file that is replaced counts from the next one on; here it is only seen that it can be.
     ///

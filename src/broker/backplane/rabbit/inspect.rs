@@ -29,6 +29,14 @@ pub struct Inspection {
     pub found: Result<Vec<String>, RabbitMqFault>,
 }
 
+/// Checks what a node's URL says, and that the file that it names can be read. Connects to nothing.
+///
+/// # Errors
+/// Why an engine with this URL would not start.
+pub fn check_url(url: &AmqpUrl) -> Result<(), RabbitMqFault> {
+    Address::parse(url).map(drop)
+}
+
 /// Asks each node of `amqp.url`, one after the other. Opens two connections at a time, as an engine does, and closes
 /// them. Blocks the calling thread, which must not be one of an event loop.
 ///

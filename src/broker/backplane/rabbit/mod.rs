@@ -89,7 +89,7 @@ use publishes::PendingPublishes;
 use reading::StreamReading;
 
 pub use fault::RabbitMqFault;
-pub use inspect::{Inspection, inspect};
+pub use inspect::{Inspection, check_url, inspect};
 pub use publish_once::{NotTaken, PublishError, publish_once};
 
 /// How long the start tries further nodes before the engine begins without RabbitMQ.
