@@ -31,6 +31,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     (
         "codec",
         &[
+            "base::not_json",
             "domain::asked",
             "domain::codec",
             "domain::encoding",

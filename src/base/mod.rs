@@ -1,5 +1,5 @@
 //! Small tools that use nothing else of Fanfare: bounded queues, slabs, counters of places, the time and deadlines, text
-//! for log lines.
+//! for log lines and errors.
 
 pub mod capacity;
 pub mod clock;
