@@ -1,5 +1,5 @@
-//! Warns once at the start about defaults that are wider than an operator may expect, until the operator
-//! decides.
+//! Warns once at the start: about defaults that are wider than an operator may expect, until the operator
+//! decides, and about keys that were set and have no effect.
 
 use super::{Loaded, UnknownNamespace};
 
@@ -18,7 +18,8 @@ impl Loaded {
             let boundary = self.config.server.namespace_boundary;
             warnings.push(format!(
                 "topics of namespaces that are not configured, such as `mistyped{boundary}x`, have the options of \
-                 the default one: say server.unknown_namespace = \"refuse\", or \"default\" if that is meant"
+                 the default namespace: set server.unknown_namespace = \"refuse\" to refuse these topics, or \
+                 \"default\" to keep them"
             ));
         }
         let readable = self.config.namespaces.iter().filter(|(name, options)| {
@@ -28,12 +29,28 @@ impl Loaded {
         let readable: Vec<_> = readable.map(|(name, _)| format!("namespaces.{name}")).collect();
         if !readable.is_empty() {
             warnings.push(format!(
-                "every client may read the history of {}: say client_history = false where it is kept only for \
-                 those who come back, or true if that is meant",
+                "every client may read the history of {}: set client_history = false if the history is only for \
+                 clients that come back, or client_history = true to keep it readable",
                 readable.join(", ")
             ));
         }
+        warnings.extend(self.keys_without_history());
         warnings
+    }
+
+    /// A warning for each key that was set and needs a history that its namespace does not have.
+    fn keys_without_history(&self) -> impl Iterator<Item = String> {
+        let without = self.config.namespaces.iter().filter(|(_, options)| options.history_size == 0);
+        let keys = without.flat_map(|(name, options)| {
+            let ttl = self.origins.contains_key(&format!("namespaces.{name}.history_ttl"));
+            let set = [("force_recovery", options.force_recovery), ("history_ttl", ttl)];
+            set.into_iter().filter_map(move |(key, is_set)| is_set.then_some((name, key)))
+        });
+        keys.map(|(name, key)| {
+            format!(
+                "namespaces.{name}.{key} has no effect: namespaces.{name}.history_size is 0, so no publication is kept"
+            )
+        })
     }
 }
 
@@ -64,6 +81,29 @@ mod tests {
             (&[kept, (unknown, "refuse"), (readable, "true")], (false, false)),
         ] {
             assert_eq!(warned(variables), warnings, "{variables:?}");
+        }
+    }
+
+    #[test]
+    fn keys_that_need_a_history_are_warned_of_without_one() {
+        let without_effect = |variables: &[(&str, &str)]| {
+            let variables = variables
+                .iter()
+                .map(|(name, value)| (format!("FANFARE_NAMESPACES_DEFAULT_{name}").into(), value.into()));
+            let warnings = load(None, variables).unwrap().warnings();
+            let keys = warnings.iter().filter_map(|warning| warning.split_once(" has no effect: "));
+            keys.map(|(key, _)| key.to_owned()).collect::<Vec<_>>()
+        };
+        let (recovery, ttl) = ("namespaces.default.force_recovery", "namespaces.default.history_ttl");
+        for (variables, keys) in [
+            (&[("SLOW", "skip")][..], &[][..]),
+            (&[("FORCE_RECOVERY", "true")], &[recovery]),
+            (&[("FORCE_RECOVERY", "false")], &[]),
+            (&[("HISTORY_TTL", "1m")], &[ttl]),
+            (&[("HISTORY_TTL", "5m"), ("FORCE_RECOVERY", "true")], &[recovery, ttl]),
+            (&[("HISTORY_TTL", "1m"), ("FORCE_RECOVERY", "true"), ("HISTORY_SIZE", "9")], &[]),
+        ] {
+            assert_eq!(without_effect(variables), keys, "{variables:?}");
         }
     }
 }
