@@ -14,9 +14,9 @@ pub struct Budgets {
     pub accepts: usize,
     /// Clients read per turn, each once, in turns. Default 128.
     pub reads: usize,
-    /// Bytes of input of one client that are processed per tick: of each frame and each command, as received
-    /// and as inflated, and 128 more for each. The rest waits for the next tick. Default 16 KiB: about 0.1
-    /// ms.
+    /// Bytes of one client's input that are processed per tick. A frame counts as received and, if it is compressed,
+    /// as decompressed too. Each command in it counts once more. 128 bytes are added for each frame and each command. The
+    /// rest waits for the next tick. Default 16 KiB: about 0.1 ms.
     pub read_bytes: usize,
     /// Time in which clients are read per tick; further clients wait for the next tick. Default 2 ms.
     pub read_time: Interval,
