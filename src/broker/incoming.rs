@@ -40,9 +40,14 @@ struct Handling<'a> {
 impl Broker {
     /// Takes a message: its publications go on to be merged. If one of them cannot be delivered, the message
     /// goes to the dead-letter exchange as well, heard or not: a bad message is a fault of its publisher's,
-    /// whoever listens. A publication whose topic and id were taken lately is a repetition, and goes nowhere; it is safe
-    /// when what it repeats is, which may have come by a link that is gone. What a stream held before is known from here
-    /// on, and goes nowhere either.
+    /// whoever listens.
+    ///
+    /// A publication whose topic and id were taken lately is a repetition, and is not delivered. The publication that it
+    /// repeats may have come by an earlier link and may not be safe yet, so the message is acknowledged only when
+    /// everything is safe that came before it.
+    ///
+    /// Messages that a stream held before this node could push them are not delivered either. They are remembered for
+    /// histories, and by their ids.
     pub(super) fn take_message(&mut self, message: Message, now: Clock) {
         self.acks.take(message.tag, message.envelope.weight(&message.body));
         let (tag, place) = (message.tag, message.place);

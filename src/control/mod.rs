@@ -1,7 +1,10 @@
 //! The control port for operators: server API, metrics, health and the live page, over HTTP on a port of its
 //! own.
 //!
-//! One thread, one tokio runtime, no lock. Counters are read where the shards write them. Everything else is
+//! One thread, one tokio runtime. Its tasks share two locks that no other thread takes: for the order of requests to the
+//! broker thread (`state`), and for the list of shares that can be revoked (`room`). With the broker thread it shares
+//! one, for the reason why RabbitMQ refuses the engine ([`BrokerStats::refusal`](crate::stats::BrokerStats::refusal)).
+//! Counters are read where the shards write them. Everything else is
 //! a [`Request`] to the broker thread, so that nothing an operator does can delay a delivery. Read in this
 //! order: `serve` (connections; `places` bounds their number, `pipeline` carries out publishes, `stream` wraps
 //! the sockets of hyper, `room` and `answers` bound the memory of requests and answers), `guard` (which requests are allowed), `api`, then

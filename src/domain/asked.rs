@@ -1,5 +1,5 @@
-//! What clients can ask about a topic, and what they are told. Codecs read the one and write the other; what is between
-//! them is the same for all.
+//! Questions of clients about a topic, and the answers. A codec reads an [`Asked`] from a command and writes a [`Told`]
+//! into a reply. Sessions, shards and mail pass both on and are the same for all questions.
 
 use crate::domain::position::{Position, Since};
 

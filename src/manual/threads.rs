@@ -11,8 +11,10 @@
 //! | log writer | Writes log lines, so that a shard never waits for the reader of standard error. | |
 //! | watcher | Notices when another thread ends. | |
 //!
-//! Threads share no lock. They exchange mail through mailboxes ([`crate::base::mailbox`]): bounded queues
-//! with one wake-up per batch. Only answers to the control thread come by channels of tokio. A client never
+//! No shard shares a lock with another thread. Threads exchange mail through mailboxes ([`crate::base::mailbox`]): bounded queues
+//! with one wake-up per batch. Only answers to the control thread come by channels of tokio. The broker thread and
+//! the control thread share one lock, for the reason why RabbitMQ refuses the engine; an attempt to connect and a request
+//! for the health take it for the time of a copy. A client never
 //! changes its shard.
 //!
 //! When shards are too busy, their mailboxes fill. Then the broker's outbox fills. Then the broker stops

@@ -7,6 +7,25 @@
 //! A shard never blocks. Its requests to the broker go into a bounded queue; while that is full, the clients that asked are
 //! not read. Mail from the broker comes through its mailbox; while a log is full because its sweep is behind, no mail is
 //! taken, and the broker waits.
+//!
+//! # In which order to read
+//!
+//! * What there is: `clients` (the slab of all clients), `client` (one of them), `topics` (all topics), `topic` (one of
+//!   them), `subscribers` (who subscribes to it, each with its cursor), and `subscriptions` (the topics of one client).
+//! * Publications, from the mailbox to the sockets: `inbox` (takes mail), `log` (the lines of a topic), `backlog` (what
+//!   its subscribers lack), `delivery` (sweep and visit), `lap` (rounds of a sweep), `retention` (what full logs keep),
+//!   `compaction` (the latest line of each key), and `write_progress` (which batches are written).
+//! * Input, from the socket to the command: `admission` (which connections become clients), `reading` (whose turn it is),
+//!   `input` (what is kept of all clients), `tail` (what is kept of one), and `commands` (carries out each command).
+//! * Subscribing: `membership` (attaches and detaches topics), `pending` (commands that wait for the broker), `requests`
+//!   (the queue to the broker), and `questions` (requests with large answers).
+//! * Replies: `output` (what waits for one client), `replies` (adds to it), and `shedding` (bounds on the input and the
+//!   replies of all clients).
+//! * Time: `timer_wheel` (the timers of all clients), `timeouts` (what each is for), and `pacing` (passes over all
+//!   clients at a limited rate).
+//! * Ends: `closing` (close frames, refusals, drops), and `faults` (log lines about clients).
+//! * Helpers: `client_list` (a list with stale entries), `origins` (where clients' pages come from), and `invariants`
+//!   (what holds between two ticks).
 
 mod admission;
 mod backlog;
