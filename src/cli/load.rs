@@ -49,7 +49,7 @@ pub(super) struct Options {
     /// FANFARE_CONTROL_API_KEY hides it.
     #[arg(long, value_name = "KEY")]
     api_key: Option<Secret>,
-    /// A first impression: 1,000 clients, 10 seconds.
+    /// A first impression: 1,000 clients, 10 seconds. Excludes --clients and --time.
     #[arg(long, conflicts_with_all = ["clients", "time"])]
     short: bool,
     /// Clients, each one connection.

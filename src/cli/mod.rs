@@ -37,8 +37,8 @@ enum Command {
     Check(check::Options),
     /// Publish one message.
     Publish(publish::Options),
-    /// Print what is published to topics, until Ctrl-C; after a lost connection, what was missed as well, where
-    /// there is a history.
+    /// Print what is published to topics, until Ctrl-C. After a lost connection, the publications that were missed are
+    /// printed first, if the topic has a history.
     Subscribe(subscribe::Options),
     /// Measure what a running engine delivers, and whether everything arrives exactly once.
     Load(load::Options),

@@ -37,14 +37,14 @@ pub(super) struct Options {
     /// on standard input, to its end.
     #[arg(allow_negative_numbers = true)]
     json: String,
-    /// Names what this is a new value of, such as an instrument. With `slow = "skip"`, a slow client receives the
-    /// newest of each key.
+    /// The item that this message updates, such as an instrument. With `slow = "skip"`, a slow client receives the
+    /// newest message of each key.
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
     #[command(flatten)]
     file: ConfigurationFile,
-    /// Publish straight to RabbitMQ, which need not have an engine listening. Several nodes, separated by
-    /// commas, are tried in turn.
+    /// Publish straight to RabbitMQ; no engine needs to run. Several nodes, separated by commas, are tried in
+    /// turn.
     #[arg(long, value_name = "URL", conflicts_with_all = ["control", "api_key"])]
     amqp: Option<AmqpUrls>,
     /// Control port of the engine to publish through.

@@ -46,7 +46,7 @@ pub struct NodeId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum IdError {
     /// It is not a UUID of this kind.
-    #[error("is not an id of this engine's form")]
+    #[error("is not the id of a client")]
     Malformed,
     /// It is one, of another engine or of another run of this one.
     #[error("belongs to another node, or to an earlier run of this one")]

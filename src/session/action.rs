@@ -107,7 +107,7 @@ pub enum ProtocolError {
     #[error("a pong without a ping")]
     UnexpectedPong,
     /// It sent a message to the server, which takes none.
-    #[error("a send")]
+    #[error("a `send` command, which this server does not take")]
     Send,
 }
 

@@ -171,7 +171,10 @@ fn commands_have_their_order() {
         (unreadable(1, true), ends("1: error 107, and no more", SECOND_CONNECT)),
         (too_deep(1, true), ends("1: error 107, and no more", SECOND_CONNECT)),
         (command(0, Method::Pong), [NOT_CONNECTED, "3501: a pong without a ping", "pong", WAITS]),
-        (command(0, Method::Send), ends(NOT_CONNECTED, "3508: a send")),
+        (
+            command(0, Method::Send),
+            ends(NOT_CONNECTED, "3508: a `send` command, which this server does not take"),
+        ),
         (malformed(), ends(syntax, syntax)),
         (Err(Malformed::NoId), ends(no_id, no_id)),
         (Err(Malformed::SeveralMethods), ends(several, several)),
@@ -430,7 +433,7 @@ fn a_fault_says_what_the_client_did() {
             "bytes that are no JSON",
         ),
         (ProtocolError::Malformed(Malformed::NoId), CloseReason::BadRequest, "a command without id"),
-        (ProtocolError::Send, CloseReason::NotAvailable, "a send"),
+        (ProtocolError::Send, CloseReason::NotAvailable, "a `send` command"),
     ] {
         assert_eq!(fault.reason(), reason, "{fault:?}");
         assert!(fault.to_string().starts_with(text), "{fault}");

@@ -82,7 +82,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         );
     }
 
-    /// Logs that a client was closed for what it did, and whether a close frame tells it.
+    /// Logs that a client was closed because it broke the protocol or a limit, and whether a close frame tells it.
     pub(super) fn log_close(&mut self, slot: u32, reason: CloseReason, fault: &dyn Display, is_told: bool) {
         if !reason.is_clients_fault() {
             return;
@@ -100,7 +100,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             fault,
             told = is_told.then(|| display(format!("{} {}", reason.code(), reason.text()))),
             more_since_last,
-            "a client was closed for what it did"
+            "a client broke the protocol or a limit, and was closed"
         );
     }
 }

@@ -122,7 +122,7 @@ impl Reader {
             }
             Start::Back { first, wanted, top, is_short, is_rewound } => {
                 if self.was_live {
-                    tracing::warn!("this is another stream, or it has lost messages: read anew");
+                    tracing::warn!("the stream was replaced or has lost messages: reading it back again");
                 }
                 if is_rewound {
                     self.lineage.rewound();
@@ -334,9 +334,12 @@ impl Reader {
         let takes_over = self.coverage.takes_over(now);
         if let Some((offsets, is_search)) = self.coverage.pass().filter(|_| pass.is_none()) {
             let (from, messages) = (offsets.start, offsets.end - offsets.start);
-            let what =
-                if is_search { "word on which dead letters were sent" } else { "missing dead letters" };
-            tracing::info!(from, messages, what, "reading a part of the stream again");
+            let purpose = if is_search {
+                "find out which messages were dead-lettered"
+            } else {
+                "dead-letter what no engine has reported as dead-lettered"
+            };
+            tracing::info!(from, messages, purpose, "reading a part of the stream again, as a routine");
         }
         if takes_over || self.due <= now {
             return self.claim(now);
