@@ -84,6 +84,8 @@ struct Shared<T> {
     load: Load<T>,
     /// True from the first push until the receiver looks again: a wake-up is on its way.
     awake: AtomicBool,
+    /// The receiver is gone.
+    closed: AtomicBool,
     waker: Box<dyn Wake>,
 }
 
@@ -118,7 +120,8 @@ pub fn weighed_mailbox<T>(
         bytes: AtomicUsize::new(0),
     };
     let queue = ArrayQueue::new(capacity);
-    let shared = Arc::new(Shared { queue, load, awake: AtomicBool::new(false), waker });
+    let (awake, closed) = (AtomicBool::new(false), AtomicBool::new(false));
+    let shared = Arc::new(Shared { queue, load, awake, closed, waker });
     (Sender { shared: Arc::clone(&shared) }, Receiver { shared })
 }
 
@@ -167,6 +170,15 @@ impl<T> Receiver<T> {
     }
 }
 
+/// What waits is dropped with the receiver, and not with the last sender: so whoever waits for the answer to an
+/// item learns that there is none.
+impl<T> Drop for Receiver<T> {
+    fn drop(&mut self) {
+        self.shared.closed.store(true, Ordering::Release);
+        while self.take().is_some() {}
+    }
+}
+
 #[cfg(not(loom))]
 impl<T> Sender<T> {
     /// How many items wait. The number may be outdated at once.
@@ -179,6 +191,12 @@ impl<T> Sender<T> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.shared.queue.is_empty()
+    }
+
+    /// Whether the receiver is gone: what is put in now stays there.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.shared.closed.load(Ordering::Acquire)
     }
 
     /// Whether the receiver is gone, and nobody else sends: no item will ever be taken out.
@@ -273,6 +291,16 @@ mod tests {
         assert_eq!((sender.send(1), sender.send(9)), (Ok(()), Err(9)));
         receiver.take();
         assert_eq!((sender.room(), sender.send(10)), (1, Ok(())));
+    }
+
+    #[test]
+    fn what_waits_is_dropped_with_the_receiver() {
+        let (sender, receiver) = mailbox(2, Box::new(Count(Arc::default())));
+        let item = Arc::new(());
+        sender.send(Arc::clone(&item)).unwrap();
+        assert!(!sender.is_closed() && Arc::strong_count(&item) == 2);
+        drop(receiver);
+        assert!(sender.is_closed() && Arc::strong_count(&item) == 1);
     }
 
     #[test]

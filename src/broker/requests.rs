@@ -46,6 +46,16 @@ impl Broker {
         }
     }
 
+    /// Takes all requests that have come by now, when the engine has stopped.
+    pub(super) fn take_last_requests(&mut self) {
+        for _ in 0..self.inlet.len() {
+            if let Some((_, request)) = self.inlet.take(|_| true) {
+                self.request(request);
+            }
+        }
+        self.confirms.tell();
+    }
+
     fn request(&mut self, request: Request) {
         match request {
             Request::Attach { shard, topic: slot, variant, name } => {
@@ -146,12 +156,14 @@ impl Broker {
     }
 
     /// Publishes. A publication that could not be delivered when it comes back from RabbitMQ is refused at once: now its
-    /// sender can still be told.
+    /// sender can still be told. While the engine stops, every one is refused, and its sender knows that it can be sent to
+    /// another engine.
     fn publish(&mut self, publish: Publish) {
         let len = publish.data.len();
         let is_known = publish.topics.iter().all(|topic| self.namespaces.is_known(topic));
         let checked = publish.topics.iter().try_for_each(|topic| admissible(topic, len, self));
         let refused = match checked {
+            _ if self.stage.is_stopping() => Err((publish, ErrorCode::TooManyRequests)),
             _ if !is_known => Err((publish, ErrorCode::UnknownChannel)),
             Ok(()) if publish.topics.is_empty() => Err((publish, ErrorCode::BadRequest)),
             Ok(()) => self.backplane.publish(publish),

@@ -269,7 +269,7 @@ fn what_waits_to_be_merged_is_handed_over_before_the_end() {
     assert!(matches!(harness.mail(0), Mail::Drain));
     // Requests are served to the end; publishes fail.
     harness.attach(0, 4, "b");
-    assert_eq!(harness.publish(&["a"], "2").blocking_recv(), Ok(Err(ErrorCode::Internal.into())));
+    assert_eq!(harness.publish(&["a"], "2").blocking_recv(), Ok(Err(ErrorCode::TooManyRequests.into())));
     harness.ask(Request::Drained { shard: 0 });
     harness.thread.take().unwrap().join().unwrap();
 }

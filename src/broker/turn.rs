@@ -106,11 +106,14 @@ impl Broker {
         self.stage.shards_start();
     }
 
-    /// Turns until all shards have ended.
+    /// Turns until all shards have ended. What has been asked for until then is answered. Whoever asks later is told that
+    /// nobody is there, and does not wait until the backplane is closed.
     pub(super) async fn serve(mut self) {
         while !self.stage.is_over() {
             self.wait_and_turn().await;
         }
+        self.take_last_requests();
+        drop(self.inlet);
         self.backplane.close().await;
     }
 

@@ -24,7 +24,7 @@ use serde_json::value::RawValue;
 use tokio::time::timeout_at;
 
 use super::answers::{NO_ROOM, counted, room_for};
-use super::envelope::{ErrorMode, Fault, Outcome, refuse, respond};
+use super::envelope::{ErrorMode, Fault, Outcome, refuse, respond, stopping};
 use super::places::Peer;
 use super::room::{Revoked, Share};
 use super::state::AppState;
@@ -100,6 +100,9 @@ async fn outcome(
     let (waits, max) = (waits_for_a_word(&request), limits.control.body_bytes);
     let body = read(state, request.into_body(), max, waits);
     let body = in_time(limits.timeouts.upgrade.0, peer, body).await??;
+    if state.is_stopping() && matches!(method, ApiMethod::Publish | ApiMethod::Broadcast) {
+        return Err(stopping());
+    }
     let expected = expected(state, method, body.bytes.len());
     let Some(share) = room_for(&state.answers, expected, peer).await else {
         return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::TooManyRequests.code(), NO_ROOM));

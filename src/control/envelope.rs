@@ -14,6 +14,9 @@ use crate::domain::reasons::ErrorCode;
 /// The greatest length of an error's message, in characters.
 const MESSAGE_CHARS: usize = 300;
 
+/// What is said about a request that is not carried out because of the stop.
+pub(super) const STOPPING: &str = "the engine is stopping, and has not done it; ask another one";
+
 /// Why a request was not carried out: a code for programs, a sentence for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Fault {
@@ -113,6 +116,11 @@ pub(super) fn too_many(why: &str) -> Response {
 /// The answer to a request that came after its connection was told to close.
 pub(super) fn told_to_close() -> Response {
     too_many("this connection was told to close; ask on another one")
+}
+
+/// The answer to a publish that came after the engine was told to stop.
+pub(super) fn stopping() -> Response {
+    too_many(STOPPING)
 }
 
 /// The answer to HTTP/2's preface behind a request of HTTP/1.1.

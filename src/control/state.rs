@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout_at};
 
 use super::Setup;
-use super::envelope::Fault;
+use super::envelope::{Fault, STOPPING};
 use super::places::UNREAD_KEPT;
 use super::room::Room;
 use super::watchdog::Watchdog;
@@ -17,7 +17,7 @@ use crate::base::mailbox::Sender;
 use crate::config::Config;
 use crate::config::memory::{API_ANSWERS_BYTES, API_BODIES_BYTES};
 use crate::domain::client_id::NodeId;
-use crate::domain::lifecycle::Lifecycle;
+use crate::domain::lifecycle::{Lifecycle, Phase};
 use crate::domain::mail::Request;
 use crate::domain::namespaces::Namespaces;
 use crate::domain::reasons::ErrorCode;
@@ -96,6 +96,11 @@ impl AppState {
         self.stats.broker.rabbitmq_blocked.value() != 0
     }
 
+    /// Whether the engine was told to stop. Nothing is published any more.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.lifecycle.phase() == Phase::Draining
+    }
+
     /// Sends `request` to the broker thread. While its mailbox is full, this waits, at most
     /// `timeouts.publish`.
     pub(super) async fn post(&self, request: Request) -> Result<(), Fault> {
@@ -135,14 +140,15 @@ impl AppState {
         };
         let _turn = timeout_at(deadline.into(), self.next.lock()).await.map_err(|_| behind())?;
         let mut waiting = make();
-        while let Err(returned) = self.requests.send(waiting) {
+        while !self.requests.is_closed() {
+            let Err(returned) = self.requests.send(waiting) else { return Ok(()) };
             if Instant::now() >= deadline {
                 return Err(behind());
             }
             waiting = returned;
             sleep(RETRY).await;
         }
-        Ok(())
+        Err(Fault::new(ErrorCode::TooManyRequests, STOPPING))
     }
 }
 

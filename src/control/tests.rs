@@ -106,13 +106,33 @@ fn a_mailbox_that_stays_full_is_reported() {
     let mut config = Config::default();
     config.timeouts.publish = Interval::from_millis(100);
     let harness = Harness::open(config);
-    harness.broker_stops.store(true, Ordering::Relaxed);
+    harness.broker_hangs.store(true, Ordering::Relaxed);
     // The broker may still take what comes within its last turn; after that four fit into the mailbox.
     let body = format!(r#"{{"client":"{}"}}"#, harness.id(0));
     let codes = (0..12).map(|_| harness.ask("disconnect", &body)["error"]["code"].as_u64());
     let codes: Vec<_> = codes.collect();
     assert_eq!(codes.last(), Some(&Some(111)), "{codes:?}");
     assert_eq!(codes.first(), Some(&None), "{codes:?}");
+}
+
+/// What waits in the mailbox, and what comes after the broker thread has ended, is answered at once.
+#[test]
+fn who_asks_a_broker_thread_that_has_ended_does_not_wait() {
+    let harness = open();
+    harness.broker_hangs.store(true, Ordering::Relaxed);
+    std::thread::sleep(Duration::from_millis(20));
+    let mut waiting = harness.connect();
+    waiting.write_all(request("/api/publish", "", r#"{"channel":"a","data":1}"#).as_bytes()).unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    let begun = Instant::now();
+    harness.broker_stops.store(true, Ordering::Relaxed);
+    assert_eq!(Answer::read(&mut waiting).error_code(), 100, "nobody knows what became of it");
+    for (method, body) in [("history_remove", r#"{"channel":"a"}"#), ("channels", "{}")] {
+        let error = harness.ask(method, body)["error"].take();
+        assert_eq!(error["code"], 111, "{method}: {error}");
+        assert!(error["message"].as_str().unwrap().contains("stopping"), "{method}: {error}");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
 }
 
 #[test]

@@ -152,7 +152,7 @@ pub enum ErrorCode {
     BadRequest,
     /// This engine, or this namespace, does not offer it.
     NotAvailable,
-    /// The engine is behind; try again.
+    /// The engine is behind, or stops, and has not done it; try again.
     TooManyRequests,
     /// The publications since that position are no longer known.
     UnrecoverablePosition,

@@ -65,7 +65,7 @@
 //! | 106 | `data` is too large. |
 //! | 107 | The request is wrong; the message says where. |
 //! | 108 | The engine does not offer this parameter, or the topic has no history. |
-//! | 111 | The engine is behind; try again. |
+//! | 111 | The engine is behind, or is stopping, and has not done it; try again. |
 //! | 112 | `since` is a position of another epoch. |
 //!
 //! # Statuses
@@ -81,4 +81,4 @@
 //! | 408 | The body did not arrive within `timeouts.upgrade`, or the memory for bodies was needed for those of other requests. While a client of HTTP/1.1 does not read its answers, its requests are not read either, and the time does not run. |
 //! | 413 | The body is larger than `control.body_bytes`. |
 //! | 431 | The head has more than 64 fields, or more bytes than allowed. |
-//! | 503 | There is no room: all connections wait for answers, or answers that nobody reads fill the memory for them. Or the connection is about to be closed. With HTTP/2, `REFUSED_STREAM` says the latter, and clients send the request again by themselves. |
+//! | 503 | There is no room: all connections wait for answers, or answers that nobody reads fill the memory for them. Or the connection is about to be closed, or nothing is published any more, because the engine is stopping. With HTTP/2, where a connection is about to be closed, `REFUSED_STREAM` says so, and clients send the request again by themselves. |

@@ -1,6 +1,7 @@
 //! What operators and clients ask for, and the answers.
 
 use super::*;
+use crate::broker::turn::REQUESTS_PER_TURN;
 
 #[test]
 fn limits_and_wrong_publishes_are_answered() {
@@ -27,6 +28,32 @@ fn limits_and_wrong_publishes_are_answered() {
         assert_eq!(harness.publish(topics, data).blocking_recv(), Ok(Err(error.into())), "{topics:?}");
     }
     harness.stop();
+}
+
+/// However much it is, and until the last moment.
+#[test]
+fn what_comes_during_the_stop_is_refused() {
+    const WAITING: usize = REQUESTS_PER_TURN + 100;
+    let mut harness = Harness::new(1, |_| {});
+    harness.ask(Request::Stop);
+    while !matches!(harness.mail(0), Mail::Drain) {}
+    let refused = Ok(Err(ErrorCode::TooManyRequests.into()));
+    assert_eq!(harness.publish(&["a"], "1").blocking_recv(), refused);
+    // More than are taken in the turn in which the last shard ends.
+    let operators = &harness.requests.operators;
+    let publish = |_| {
+        let (reply_to, answer) = ReplyTo::control();
+        let (topics, data) = (vec!["a".into()], (*b"1").into());
+        operators.push(Request::Publish(Publish { reply_to, topics, data, id: None, key: None })).unwrap();
+        answer
+    };
+    let answers: Vec<_> = (0..WAITING).map(publish).collect();
+    harness.requests.shards[0].send(Request::Drained { shard: 0 }).unwrap();
+    for (n, answer) in answers.into_iter().enumerate() {
+        assert_eq!(answer.blocking_recv(), refused, "{n}");
+    }
+    harness.thread.take().unwrap().join().unwrap();
+    assert!(operators.is_closed());
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::Instant;
 use axum::response::Response;
 use tokio::sync::oneshot;
 
-use crate::control::envelope::{Envelope, ErrorMode, Fault, Outcome, respond};
+use crate::control::envelope::{Envelope, ErrorMode, Fault, Outcome, respond, stopping};
 use crate::control::state::AppState;
 use crate::domain::mail::{PublishOutcome, ReplyTo, Request};
 use crate::domain::reasons::ErrorCode;
@@ -46,6 +46,9 @@ pub(in crate::control) fn begin<'a>(
 ) -> Begun<'a> {
     let mut counting = CountedRequest::begin(state, ApiMethod::Publish);
     counting.begun = begun;
+    if state.is_stopping() {
+        return Begun::Refused(stopping());
+    }
     let single = match parse(body).and_then(|params| Single::new(state, params)) {
         Ok(single) => single,
         Err(fault) => {

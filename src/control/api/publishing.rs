@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
-use crate::control::envelope::{Envelope, Fault, Outcome, result};
+use crate::control::envelope::{Envelope, Fault, Outcome, STOPPING, result};
 use crate::control::state::AppState;
 use crate::domain::mail::{
     MESSAGE_TOPICS_MAX, Numbered, Publish, PublishFault, PublishOutcome, PublishReply, ReplyTo, Request,
@@ -405,6 +405,7 @@ fn failed(state: &AppState, code: ErrorCode) -> Fault {
             let text = "a channel's namespace is not configured, and server.unknown_namespace is \"refuse\"";
             Fault::new(code, text)
         }
+        ErrorCode::TooManyRequests if state.is_stopping() => Fault::new(code, STOPPING),
         ErrorCode::TooManyRequests => Fault::new(code, "the engine is behind with its work; try again"),
         code => Fault { code, message: code.text().to_owned() },
     }

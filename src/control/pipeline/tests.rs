@@ -9,6 +9,7 @@ use super::input::INPUT_BYTES;
 use crate::config::memory::API_PIPELINED_MAX;
 use crate::config::{Config, Interval};
 use crate::control::tests::harness::{Answer, Harness, TIMEOUT, request};
+use crate::domain::lifecycle::Phase;
 
 const DONE: &str = r#"{"result":{}}"#;
 const HEALTH: &str = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -372,6 +373,22 @@ fn all_answers_say_the_same_of_themselves() {
             assert_eq!(fields(&plain), fields(&other), "{path} {body}");
         }
     }
+}
+
+/// By both paths. The broker thread does not hear of it, and other requests are answered.
+#[test]
+fn nothing_is_published_while_the_engine_stops() {
+    let harness = open();
+    harness.lifecycle.enter(Phase::Draining);
+    let body = r#"{"channel":"a","channels":["a"],"data":1}"#;
+    for (method, fields) in [("publish", ""), ("publish", "Connection: keep-alive, x\r\n"), ("broadcast", "")]
+    {
+        let refused = harness.post(&format!("/api/{method}"), fields, body);
+        assert_eq!((refused.status, refused.error_code()), (503, 111), "{method} {fields}");
+        assert!(refused.body.contains("the engine is stopping"), "{method} {fields}: {}", refused.body);
+    }
+    assert!(harness.ask("channels", "{}")["result"].is_object());
+    assert_eq!(harness.all_heard(), ["survey"]);
 }
 
 #[test]

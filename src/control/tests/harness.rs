@@ -47,7 +47,10 @@ pub(in crate::control) struct Harness {
     /// How often it was woken.
     pub(in crate::control) wakes: Arc<AtomicUsize>,
     pub(in crate::control) stop: Option<oneshot::Sender<()>>,
+    /// Whether the broker thread ends.
     pub(in crate::control) broker_stops: Arc<AtomicBool>,
+    /// Whether it takes no requests.
+    pub(in crate::control) broker_hangs: Arc<AtomicBool>,
     /// Whether the second shard hangs.
     pub(in crate::control) shard_hangs: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
@@ -59,7 +62,8 @@ impl Harness {
         let (requests, mailbox) = mailbox(4, Box::new(Wakes(Arc::clone(&wakes))));
         let (said, heard) = mpsc::channel();
         let broker_stops = Arc::new(AtomicBool::new(false));
-        let stops = Arc::clone(&broker_stops);
+        let broker_hangs = Arc::<AtomicBool>::default();
+        let (stops, broker_sleeps) = (Arc::clone(&broker_stops), Arc::clone(&broker_hangs));
         let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
@@ -79,7 +83,7 @@ impl Harness {
         let shard_hangs = Arc::<AtomicBool>::default();
         let (shards, hangs) = (setup.stats.shards.clone(), Arc::clone(&shard_hangs));
         let broker = thread::spawn(move || {
-            play_broker(mailbox, &said, || {
+            play_broker(mailbox, &said, &broker_sleeps, || {
                 let turning = if hangs.load(Ordering::Relaxed) { &shards[..1] } else { &shards[..] };
                 turning.iter().for_each(|shard| shard.ticks.add(1));
                 !stops.load(Ordering::Relaxed)
@@ -97,6 +101,7 @@ impl Harness {
             wakes,
             stop: Some(stop),
             broker_stops,
+            broker_hangs,
             shard_hangs,
             threads,
         }
@@ -149,12 +154,19 @@ impl Drop for Harness {
     }
 }
 
-/// Answers requests while `goes_on`, which is asked at each turn.
-fn play_broker(mut mailbox: Receiver<Request>, said: &mpsc::Sender<String>, goes_on: impl Fn() -> bool) {
+/// Answers requests, unless it `hangs`, while `goes_on`, which is asked at each turn.
+fn play_broker(
+    mut mailbox: Receiver<Request>,
+    said: &mpsc::Sender<String>,
+    hangs: &AtomicBool,
+    goes_on: impl Fn() -> bool,
+) {
     let (mut held, mut since) = (Vec::new(), Instant::now());
     while goes_on() {
         mailbox.rearm();
-        while let Some(request) = mailbox.take() {
+        while !hangs.load(Ordering::Relaxed)
+            && let Some(request) = mailbox.take()
+        {
             // A test that does not listen is not interested.
             let _ = said.send(describe(&request));
             if is_held(&request) {
