@@ -43,8 +43,8 @@ impl Broker {
     /// whoever listens.
     ///
     /// A publication whose topic and id were taken lately is a repetition, and is not delivered. The publication that it
-    /// repeats may have come by an earlier link and may not be safe yet, so the message is acknowledged only when
-    /// everything is safe that came before it.
+    /// repeats may have come by an earlier link and may not be written yet. So with `amqp.ack = "written"`, the message is
+    /// acknowledged only when the shards have written everything that they were given before it.
     ///
     /// Messages that a stream held before this node could push them are not delivered either. They are remembered for
     /// histories, and by their ids.
