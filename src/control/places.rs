@@ -16,7 +16,8 @@
 mod asked;
 mod reading;
 
-use std::future::poll_fn;
+use std::convert::Infallible;
+use std::future::{pending, poll_fn};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -52,7 +53,8 @@ const _: () =
 /// that a scraper and publishers can keep their connections.
 pub(super) const IDLE_MAX: Duration = Duration::from_secs(75);
 
-/// How long a new connection may take to send its first complete request, however many others connect.
+/// How long a new connection may take to send its first complete request, however many others connect. It begins when
+/// the connection's task first runs: while this thread is busy, a request may have come that nobody has read.
 const GRACE: Duration = Duration::from_millis(100);
 
 /// How long a connection keeps its place after it has asked, or has taken a part of its answer, however many
@@ -94,6 +96,8 @@ pub(super) struct Connection {
     /// When the peer last took bytes that had waited for it.
     last_write: AtomicU64,
     reading: Reading,
+    /// [`GRACE`] is over, and what had come by then was read.
+    grace_is_over: AtomicBool,
     /// When the peer was found to have closed its half, while a request of its own was to be answered.
     half_closed: AtomicU64,
     /// It has asked for something that is not open to everybody, and was allowed.
@@ -149,6 +153,7 @@ impl Connection {
             last_request: AtomicU64::new(0),
             last_write: AtomicU64::new(0),
             reading: Reading::default(),
+            grace_is_over: AtomicBool::new(false),
             half_closed: AtomicU64::new(0),
             is_trusted: AtomicBool::new(false),
             closed: AtomicBool::new(false),
@@ -292,6 +297,14 @@ impl Connection {
         self.last_request.load(Ordering::Relaxed).max(self.last_write.load(Ordering::Relaxed))
     }
 
+    /// Ends the grace of a new connection in time. Whoever polls this reads the socket first. Never returns.
+    pub(super) async fn end_grace(&self) -> Infallible {
+        sleep(GRACE).await;
+        self.grace_is_over.store(true, Ordering::Relaxed);
+        self.freed.tell();
+        pending().await
+    }
+
     /// Whether a complete request is being answered.
     pub(super) fn is_busy(&self) -> bool {
         self.in_flight.load(Ordering::Relaxed) > 0
@@ -311,7 +324,7 @@ impl Connection {
         if half_closed > 0 && self.at(half_closed) + KEPT <= now {
             return true;
         }
-        !self.is_busy() && self.idle_since() + self.kept() <= now
+        !self.is_busy() && !self.has_just_come() && self.idle_since() + self.kept() <= now
     }
 
     /// How long it is left alone after it has asked for something, or has taken something.
@@ -329,8 +342,8 @@ impl Connection {
     }
 
     /// Whether it may still be about to send its first request.
-    fn has_just_come(&self, now: Instant) -> bool {
-        !self.has_asked() && self.idle_since() + GRACE > now
+    fn has_just_come(&self) -> bool {
+        !self.has_asked() && !self.grace_is_over.load(Ordering::Relaxed)
     }
 
     pub(super) fn has_asked(&self) -> bool {
@@ -435,7 +448,7 @@ impl Places {
             {
                 return Some(self.add(reserved));
             }
-            if self.taken.iter().filter(here).any(|connection| connection.has_just_come(now))
+            if self.taken.iter().filter(here).any(|connection| connection.has_just_come())
                 || !may_evict && self.leaving.iter().any(|connection| connection.was_just_evicted(now))
             {
                 return None;
@@ -455,7 +468,7 @@ impl Places {
     fn evict_idlest(&mut self, reserved: bool, now: Instant) -> bool {
         let here = |connection: &&Arc<Connection>| connection.reserved == reserved;
         // Who has just come has asked, or makes room, in a moment.
-        let newcomers = self.taken.iter().filter(here).filter(|connection| connection.has_just_come(now));
+        let newcomers = self.taken.iter().filter(here).filter(|connection| connection.has_just_come());
         let is_crowded = newcomers.count() >= CROWD;
         let may_go = |connection: &Arc<Connection>| {
             here(&connection)

@@ -149,8 +149,18 @@ impl Acceptor {
     }
 }
 
+/// Serves one connection until it closes or has to.
+async fn converse(service: Service, stream: TcpStream, peer: Peer, limits: Limits) {
+    let connection = Arc::clone(&peer.connection);
+    tokio::select! {
+        biased;
+        () = answer_all(service, stream, peer, limits) => {}
+        never = connection.end_grace() => match never {},
+    }
+}
+
 /// Answers the requests of one connection, in order, until it closes or has to.
-async fn converse(service: Service, mut stream: TcpStream, peer: Peer, limits: Limits) {
+async fn answer_all(service: Service, mut stream: TcpStream, peer: Peer, limits: Limits) {
     // Answers are small and whole: waiting to fill a packet only delays them. Where it fails, they are late.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!("control: no TCP_NODELAY for {}: {error}", peer.address);

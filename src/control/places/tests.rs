@@ -3,8 +3,14 @@
 use super::*;
 use futures_util::FutureExt as _;
 
+/// A place for who comes when those that are there have had the time to ask.
 fn take(places: &mut Places) -> Place {
+    places.taken.iter().for_each(has_had_time);
     places.try_take(soon()).expect("there is a place")
+}
+
+fn has_had_time(connection: &Arc<Connection>) {
+    connection.grace_is_over.store(true, Ordering::Relaxed);
 }
 
 /// When whoever came in this test has been idle for long enough. Times are whole milliseconds, and 1 at least.
@@ -53,6 +59,19 @@ fn the_idlest_makes_room() {
     drop(busy);
 }
 
+/// While its thread is busy, its request may have come.
+#[test]
+fn who_was_not_looked_at_is_not_idle() {
+    let mut places = Places::default();
+    let all: Vec<_> = (0..PLACES).map(|_| places.add(false)).collect();
+    let late = Instant::now() + 100 * GRACE;
+    assert!(places.try_take(late).is_none());
+    has_had_time(&all[5].0);
+    assert!(!places.try_take(late).expect("there is a place").0.is_reserved());
+    let evicted: Vec<_> = (0..PLACES).filter(|&at| is_evicted(&all[at])).collect();
+    assert_eq!(evicted, [5]);
+}
+
 /// However long who has asked has been silent, and however fast others come that do not ask.
 #[test]
 fn who_has_asked_stays_where_others_come_that_may_not_ask() {
@@ -60,7 +79,7 @@ fn who_has_asked_stays_where_others_come_that_may_not_ask() {
     let asked = silent(&mut places);
     let now = Instant::now();
     let others: Vec<_> = (1..PLACES).filter_map(|_| places.try_take(now)).collect();
-    assert!(asked.is_idle(now) && others.iter().all(|other| other.0.has_just_come(now)));
+    assert!(asked.is_idle(now) && others.iter().all(|other| other.0.has_just_come()));
     assert!(places.try_take(now).is_none());
     assert!(!take(&mut places).0.is_reserved() && !asked.was_evicted());
 }
@@ -75,7 +94,7 @@ fn who_has_asked_makes_room_where_few_others_come() {
     others.push(places.try_take(now).expect("a place of those that are silent"));
     assert!(!others[CROWD - 1].0.is_reserved());
     assert_eq!(silent.iter().filter(|connection| connection.was_evicted()).count(), 1);
-    assert!(others.iter().all(|other| other.0.has_just_come(now)) && places.try_take(now).is_none());
+    assert!(others.iter().all(|other| other.0.has_just_come()) && places.try_take(now).is_none());
 }
 
 /// Who sends half a request is nobody's equal who has sent a whole one, however long ago that came.
@@ -90,7 +109,7 @@ fn half_a_request_holds_no_place() {
     all[7].0.last_request.store(0, Ordering::Relaxed);
     let half = all[7].0.began(false);
     all[7].0.wrote();
-    let newcomer = places.try_take(soon()).expect("there is a place");
+    let newcomer = take(&mut places);
     assert!(!newcomer.0.is_reserved() && is_evicted(&all[7]));
     drop(half);
     assert_eq!(all[7].0.in_flight.load(Ordering::Relaxed), 0);

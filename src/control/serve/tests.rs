@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::base::mailbox::{Wake, mailbox};
 use crate::control::Setup;
+use crate::control::places::PLACES;
 use crate::domain::client_id::NodeId;
 use crate::domain::namespaces::Namespaces;
 use crate::stats::Stats;
@@ -102,6 +103,21 @@ async fn read_all(peer: &mut TcpStream) -> Vec<u8> {
     };
     timeout(TIMEOUT, read).await.expect("it is closed");
     all
+}
+
+/// On a busy machine its task may run late.
+#[tokio::test]
+async fn what_has_come_is_answered_however_late_its_task_runs() {
+    let mut places = Places::default();
+    let router = Router::new().fallback(async || "answered");
+    let Served { connection, mut peer, .. } = serve_one(&mut places, router).await;
+    peer.try_write(GET.as_bytes()).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    let others: Vec<_> = std::iter::from_fn(|| places.take().now_or_never()).collect();
+    assert!(!connection.is_leaving() && others.len() >= PLACES - 1);
+    let mut answer = [0; 12];
+    timeout(TIMEOUT, peer.read_exact(&mut answer)).await.expect("in time").unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
 }
 
 fn count(all: &[u8], wanted: &str) -> usize {
