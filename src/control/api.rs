@@ -272,10 +272,7 @@ async fn next(body: &mut Limited<Body>, share: &Share, limit: usize) -> Result<B
             // Trailers.
             Ok(Err(_)) => {}
             Err(error) if error.is::<LengthLimitError>() => return Err(too_large(limit)),
-            Err(error) => {
-                let text = format!("bad request: the body broke off: {error}");
-                return Err(refuse(StatusCode::BAD_REQUEST, ErrorCode::BadRequest.code(), &text));
-            }
+            Err(_) => return Err(broken_off("body")),
         }
     }
 }
@@ -290,6 +287,12 @@ fn unknown_method() -> Fault {
 pub(super) fn too_large(limit: usize) -> Response {
     let text = format!("bad request: the body is larger than {limit} bytes (control.body_bytes)");
     refuse(StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::BadRequest.code(), &text)
+}
+
+/// `part`: of the request that has not come whole before the peer's end.
+pub(super) fn broken_off(part: &str) -> Response {
+    let text = format!("bad request: the {part} broke off");
+    refuse(StatusCode::BAD_REQUEST, ErrorCode::BadRequest.code(), &text)
 }
 
 pub(super) fn late() -> Response {

@@ -130,6 +130,12 @@ pub(super) fn late_preface() -> Response {
     refuse(StatusCode::BAD_REQUEST, ErrorCode::BadRequest.code(), text)
 }
 
+/// The answer to a request whose end can be read in two ways.
+pub(super) fn two_framings() -> Response {
+    let text = "bad request: it has both Content-Length and Transfer-Encoding (RFC 9112, section 6.3)";
+    refuse(StatusCode::BAD_REQUEST, ErrorCode::BadRequest.code(), text)
+}
+
 /// This answer, which says that the connection closes after it.
 pub(super) fn closing(mut response: Response) -> Response {
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

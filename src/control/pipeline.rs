@@ -37,8 +37,8 @@ use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep_until};
 
 use super::api::pipelined::{Begun, Publishing, begin, count_late};
-use super::api::{late, too_large};
-use super::envelope::{Fault, closing, late_preface, told_to_close};
+use super::api::{broken_off, late, too_large};
+use super::envelope::{Fault, closing, late_preface, told_to_close, two_framings};
 use super::places::{Answering, Peer};
 use super::state::AppState;
 use crate::config::memory::API_PIPELINED_MAX;
@@ -236,7 +236,9 @@ impl<'a> Pipeline<'a> {
                 return false;
             }
             Beginning::Partial => {
-                if is_leaving || self.input.is_ended {
+                if self.input.is_ended && !input.is_empty() && !is_leaving {
+                    self.refuse(Refused::BrokenOff);
+                } else if is_leaving || self.input.is_ended {
                     self.ending = Some(Ending::Over);
                 }
                 return false;
@@ -273,9 +275,9 @@ impl<'a> Pipeline<'a> {
     /// A connection that has to go is given the time for the rest of a body by its owner.
     fn await_body(&mut self, method: ApiMethod) {
         if self.input.is_ended {
-            let begun = self.half.take().map_or(self.now, |half| half.begun);
+            let (answering, begun) = self.arrived();
             count_late(self.state, method, begun);
-            self.ending = Some(Ending::Over);
+            self.finish_with(answering, broken_off("body"));
         } else if self.half.is_none() {
             let (answering, begun) = (self.peer.connection.began(false), self.now);
             self.half = Some(Half { answering, method, begun, has_come: false });
@@ -328,7 +330,9 @@ impl<'a> Pipeline<'a> {
 
     fn refuse(&mut self, refused: Refused) {
         let response = match refused {
+            Refused::BrokenOff => broken_off("head"),
             Refused::LatePreface => late_preface(),
+            Refused::TwoFramings => two_framings(),
             Refused::TooLarge => too_large(self.state.config.control.body_bytes),
         };
         let answering = self.peer.connection.began(true);

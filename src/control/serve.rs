@@ -354,14 +354,15 @@ fn refusal_of(headers: &HeaderMap) -> Option<Response> {
     if headers.len() > FIELDS_MAX {
         return Some(too_many_fields());
     }
-    let codings = headers.get_all(header::TRANSFER_ENCODING).iter().filter_map(|line| line.to_str().ok());
-    let is_chunked = |coding: &&str| coding.trim().eq_ignore_ascii_case("chunked");
-    (codings.flat_map(|line| line.split(',')).filter(is_chunked).count() > 1).then(chunked_twice)
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let coding = codings.next()?;
+    let is_plain = coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
+    (!is_plain).then(not_only_chunked)
 }
 
-/// hyper looks at the last coding alone.
-fn chunked_twice() -> Response {
-    let text = "bad request: `chunked` is there more than once (RFC 9112, section 6.1)";
+/// hyper looks at the end of the last field alone.
+fn not_only_chunked() -> Response {
+    let text = "bad request: Transfer-Encoding may only be `chunked`, once (RFC 9112, section 6.1)";
     refuse(StatusCode::BAD_REQUEST, ErrorCode::BadRequest.code(), text)
 }
 

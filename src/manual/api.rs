@@ -74,7 +74,7 @@
 //!
 //! | Status | Meaning |
 //! |---|---|
-//! | 400 | The body is not JSON in UTF-8, or the request is not HTTP. |
+//! | 400 | The body is not JSON in UTF-8, or the request is not HTTP, breaks off, or leaves in doubt where its body ends. |
 //! | 401, 403 | See errors 101 and 103. |
 //! | 404 | There is no such path. |
 //! | 405 | The method of HTTP is not POST. |

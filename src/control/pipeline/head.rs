@@ -45,10 +45,14 @@ pub(super) enum Beginning {
 /// What is refused here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refused {
+    /// A head whose rest does not come.
+    BrokenOff,
     /// HTTP/2, on a connection that has spoken HTTP/1.1.
     LatePreface,
     /// A body longer than [`BODY_BYTES_MAX`].
     TooLarge,
+    /// Both `Content-Length` and `Transfer-Encoding`. hyper takes it, drops the length, and closes after the answer.
+    TwoFramings,
 }
 
 /// What is to know of a head.
@@ -115,6 +119,9 @@ impl Heads {
                 if is_too_large(request.headers) {
                     return Beginning::Refused(Refused::TooLarge);
                 }
+                if has_two_framings(request.headers) {
+                    return Beginning::Refused(Refused::TwoFramings);
+                }
                 match head(&request, &input[..len], self.peer, control) {
                     Some(head) => Beginning::Head(self.latest.insert(head).shape),
                     None => Beginning::Foreign,
@@ -151,6 +158,12 @@ fn is_too_large(fields: &[httparse::Header<'_>]) -> bool {
     let lengths = fields.iter().filter(|field| field.name.eq_ignore_ascii_case("content-length"));
     let length = |field: &httparse::Header<'_>| std::str::from_utf8(field.value).ok()?.parse::<u64>().ok();
     lengths.filter_map(length).any(|length| length > BODY_BYTES_MAX)
+}
+
+/// Whether the end of the body can be read in two ways.
+fn has_two_framings(fields: &[httparse::Header<'_>]) -> bool {
+    let has = |name: HeaderName| fields.iter().any(|field| field.name.eq_ignore_ascii_case(name.as_str()));
+    has(header::CONTENT_LENGTH) && has(header::TRANSFER_ENCODING)
 }
 
 fn headers(fields: &[httparse::Header<'_>]) -> Option<HeaderMap> {
@@ -222,8 +235,6 @@ mod tests {
         let cases = [
             publish(""),
             publish("Transfer-Encoding: chunked\r\n"),
-            publish(&format!("{length}Transfer-Encoding: chunked\r\n")),
-            publish(&format!("Transfer-Encoding: identity\r\n{length}")),
             publish(&format!("{length}{length}")),
             publish(&format!("{length}Content-Length: 6\r\n")),
             publish("Content-Length: 5, 5\r\n"),
@@ -258,6 +269,18 @@ mod tests {
         ];
         for head in cases {
             assert_eq!(read(&head), Beginning::Foreign, "{head:.200}");
+        }
+    }
+
+    #[test]
+    fn a_body_with_two_framings_is_refused() {
+        let length = "Content-Length: 5\r\n";
+        for fields in [
+            format!("{length}Transfer-Encoding: chunked\r\n"),
+            format!("transfer-encoding: identity\r\n{length}"),
+            format!("Transfer-Encoding:\r\ncontent-length:\r\n"),
+        ] {
+            assert_eq!(read(&publish(&fields)), Beginning::Refused(Refused::TwoFramings), "{fields}");
         }
     }
 

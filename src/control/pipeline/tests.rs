@@ -257,7 +257,8 @@ fn who_has_closed_its_half_is_answered_and_closed() {
         let mut answers = String::new();
         stream.read_to_string(&mut answers).unwrap();
         let count = |text| answers.matches(text).count();
-        assert_eq!((count("HTTP/1.1 "), count("HTTP/1.1 200 OK"), count(DONE)), (4, 4, 3), "{answers}");
+        assert_eq!((count("HTTP/1.1 "), count("HTTP/1.1 200 OK"), count(DONE)), (5, 4, 3), "{answers}");
+        assert_eq!((count("HTTP/1.1 400 "), count(" broke off")), (1, 1), "{answers}");
         assert_eq!(harness.all_heard().len(), 4, "half a request is none");
     }
 }
@@ -373,6 +374,40 @@ fn all_answers_say_the_same_of_themselves() {
             assert_eq!(fields(&plain), fields(&other), "{path} {body}");
         }
     }
+}
+
+/// The peer closes its half in the middle of a request. By both paths.
+#[test]
+fn what_breaks_off_is_answered() {
+    let harness = open();
+    let (whole, head) = (publish("a"), "POST /api/publish HTTP/1.1\r\nHost: localhost\r\n");
+    for (begun, part) in [
+        (whole[..whole.len() - 1].to_owned(), "body"),
+        (format!("{head}Content-Length: 5\r\nConnection: keep-alive, x\r\n\r\n{{"), "body"),
+        (format!("{head}Transfer-Encoding: chunked\r\n\r\n1b\r\n{{"), "body"),
+        (head.to_owned(), "head"),
+    ] {
+        for before in ["", &publish("slow")] {
+            let mut stream = send(&harness, &(before.to_owned() + &begun));
+            stream.shutdown(Shutdown::Write).unwrap();
+            if !before.is_empty() {
+                assert_eq!(Answer::read(&mut stream).body, DONE);
+                assert_eq!(harness.heard(), "publish slow 1");
+            }
+            let refused = Answer::read(&mut stream);
+            assert_eq!((refused.status, refused.error_code()), (400, 107), "{begun}");
+            assert!(refused.body.contains(&format!("the {part} broke off")), "{begun}: {}", refused.body);
+            assert_eq!(stream.read(&mut [0; 64]).unwrap(), 0, "nothing more comes");
+        }
+    }
+    assert_eq!(harness.all_heard(), [""; 0]);
+    assert_eq!(send_nothing(&harness), 0, "who has not begun is not answered");
+}
+
+fn send_nothing(harness: &Harness) -> usize {
+    let mut stream = send(harness, "");
+    stream.shutdown(Shutdown::Write).unwrap();
+    stream.read(&mut [0; 64]).unwrap()
 }
 
 /// By both paths. The broker thread does not hear of it, and other requests are answered.
