@@ -278,7 +278,7 @@ mod tests {
         for fields in [
             format!("{length}Transfer-Encoding: chunked\r\n"),
             format!("transfer-encoding: identity\r\n{length}"),
-            format!("Transfer-Encoding:\r\ncontent-length:\r\n"),
+            "Transfer-Encoding:\r\ncontent-length:\r\n".to_owned(),
         ] {
             assert_eq!(read(&publish(&fields)), Beginning::Refused(Refused::TwoFramings), "{fields}");
         }

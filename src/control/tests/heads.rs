@@ -26,7 +26,7 @@ fn answers(harness: &Harness, requests: impl AsRef<[u8]>) -> String {
 #[test]
 fn http_2_behind_a_request_of_http_1_is_refused() {
     let harness = Harness::open(Config::default());
-    let all = answers(&harness, &(publish("a") + PREFACE));
+    let all = answers(&harness, publish("a") + PREFACE);
     let statuses = ["HTTP/1.1 200", "HTTP/1.1 400"].map(|status| all.matches(status).count());
     assert!(statuses == [1, 1] && all.contains("HTTP/2 on another one"), "{all}");
     // Also if it comes in pieces.
@@ -37,12 +37,12 @@ fn http_2_behind_a_request_of_http_1_is_refused() {
     }
     assert_eq!([(); 2].map(|()| Answer::read(&mut stream).status), [200, 400]);
     // hyper closes without an answer.
-    let all = answers(&harness, &format!("{HEALTH}{PREFACE}"));
+    let all = answers(&harness, format!("{HEALTH}{PREFACE}"));
     assert!(all.matches("HTTP/1.1 ").count() == 1 && all.ends_with('}'), "{all}");
     // Other words that begin so are requests.
     let all = answers(
         &harness,
-        &(publish("a") + "PROPFIND / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"),
+        publish("a") + "PROPFIND / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
     );
     assert!(all.contains("HTTP/1.1 405"), "{all}");
 }
@@ -62,7 +62,7 @@ fn one_empty_line_before_a_request_is_ignored() {
             assert_eq!(Answer::read(&mut stream).status, 200, "{requests}");
         }
     }
-    let all = answers(&harness, &format!("\r\n\r\n{HEALTH}"));
+    let all = answers(&harness, format!("\r\n\r\n{HEALTH}"));
     assert!(all.starts_with("HTTP/1.1 400 "), "{all}");
 }
 
@@ -120,7 +120,7 @@ fn an_absurd_length_is_refused_as_a_length() {
         for before in [String::new(), publish("a")] {
             let all = answers(
                 &harness,
-                &format!("{before}{HEAD}Expect: 100-continue\r\nContent-Length: {length}\r\n\r\n{{}}"),
+                format!("{before}{HEAD}Expect: 100-continue\r\nContent-Length: {length}\r\n\r\n{{}}"),
             );
             let last = all.rsplit_once("HTTP/1.1 ").map(|(_, last)| last).unwrap_or_default();
             assert!(last.starts_with(&status.to_string()), "{length}: {all}");
