@@ -5,8 +5,11 @@ use std::sync::Arc;
 use super::{TOPICS, World};
 use crate::wire::segment;
 use fanfare::domain::encoding::Encoding;
-use fanfare::domain::mail::{Answer, AnswerBudget, KeyedLine, Lane, Lines, Mail, Question, Recover, Recovery, ReplyTo, Request, TopicSlot, Variant};
-use fanfare::domain::position::{Position};
+use fanfare::domain::mail::{
+    Answer, AnswerBudget, KeyedLine, Lane, Lines, Mail, Question, Recover, Recovery, ReplyTo, Request,
+    TopicSlot, Variant,
+};
+use fanfare::domain::position::Position;
 
 /// The one whose publications have keys, but for every seventh: of each key the slow ones get the latest.
 const KEYED: &str = TOPICS[2];
