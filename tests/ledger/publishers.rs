@@ -228,6 +228,8 @@ impl Publisher {
         match &answer["error"]["code"] {
             serde_json::Value::Null => {}
             code if code == 100 => drop(self.signs.refusals.fetch_add(1, Ordering::SeqCst)),
+            // The engine stops, and has not done it: the next one is asked.
+            code if code == 111 => {}
             _ => self.ledger.complain(publication.topic, &format!("publishing by the API: {answer}")),
         }
         let is_confirmed = answer.get("result").is_some();
