@@ -98,6 +98,7 @@ pub mod manual;
 
 pub mod base;
 pub mod domain;
+pub mod auth;
 pub mod shard;
 pub mod net;
 pub mod transport;

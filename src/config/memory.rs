@@ -325,6 +325,7 @@ mod tests {
         ("limits.publication_bytes", "kept in logs, histories, mailboxes, merging and prefetch"),
         ("limits.frame_bytes", "kept in logs, rest_bytes, replies and merging"),
         ("limits.replies_bytes", "part of shard_replies_bytes"),
+        ("limits.info_bytes", "part of what a client costs, and only with a token"),
         ("limits.log_bytes", "part of logs_bytes"),
         ("budgets.read_bytes", "worked on, and not kept"),
     ];

@@ -25,9 +25,11 @@ pub mod memory;
 mod origin;
 mod problem;
 mod secret;
+mod secrets;
 mod service_links;
 #[cfg(test)]
 mod tests;
+mod tokens;
 pub mod tuning;
 mod unusable;
 mod validate;
@@ -46,6 +48,8 @@ pub use log::{Log, LogFormat};
 pub use origin::ValueOrigin;
 pub use problem::{Problem, Problems, grouped};
 pub use secret::{AmqpUrl, AmqpUrlError, AmqpUrls, AmqpUrlsError, Secret};
+pub use secrets::Secrets;
+pub use tokens::{Jwks, SubscriptionTokens, Tokens};
 pub use unusable::UnusableValue;
 pub use validate::NAMESPACES_MAX;
 pub use wrong::{Expected, ShownValue, SyntaxError};
@@ -61,6 +65,12 @@ pub struct Config {
     pub server: Server,
     /// The port for operators.
     pub control: Control,
+    /// How the tokens of clients are verified.
+    pub tokens: Tokens,
+    /// A set of public keys for them, in a file.
+    pub jwks: Jwks,
+    /// Keys for the tokens of subscriptions alone.
+    pub subscription_tokens: SubscriptionTokens,
     /// RabbitMQ. Without a `url` the embedded backplane is used.
     pub amqp: Amqp,
     /// Limits in number and bytes.
@@ -156,6 +166,14 @@ pub struct Limits {
     pub shard_input_bytes: usize,
     /// Subscriptions of one client. Default 128, 8 bytes each; one more gets error 106.
     pub topics_per_client: usize,
+    /// Bytes of a user's name in a token. Default 256; a token with a longer one closes with 3500.
+    pub user_max: usize,
+    /// Bytes of each JSON value that a token carries for the application: `info`, `meta`, and the `data` of a
+    /// subscription. Default 1 KiB, paid while the client is connected; a token with a larger one closes with 3500.
+    pub info_bytes: usize,
+    /// Verified tokens that one shard remembers, so that a client that comes back with the same token costs no
+    /// signature. Default 10,000, at most 1 KiB each on average; beyond, the least recently used are forgotten.
+    pub tokens: usize,
     /// Bytes of a topic's name. Default and maximum: 255, AMQP's limit for routing keys.
     pub topic_bytes: usize,
     /// Topics with subscribers on this node. Default 1,000,000, about 250 bytes each; one more gets error 106.
@@ -215,6 +233,9 @@ impl Default for Limits {
             head_bytes: 32 << 10,
             message_bytes: 64 << 10,
             topics_per_client: 128,
+            user_max: 256,
+            info_bytes: 1 << 10,
+            tokens: 10_000,
             topic_bytes: 255,
             topics: 1_000_000,
             publication_bytes: 256 << 10,

@@ -55,6 +55,13 @@ pub(super) enum UnusableKind {
     )]
     OneAddressForBoth(SocketAddr),
 
+    #[error(
+        "tokens.user_id_claim is `{0}`: expected the name of a claim that means nothing else here, such as `sub`"
+    )]
+    UserClaim(String),
+    #[error("{0} has an empty secret, with which anybody can sign: leave it out, or fill it in")]
+    EmptySecret(&'static str),
+
     #[error("amqp.url {0}")]
     Url(AmqpUrlsError),
     #[error("{0} is empty: RabbitMQ would take another one for it")]

@@ -1,6 +1,8 @@
 //! Checks at start-up what the type of a value cannot express: bounds, relations between values, and safety. All
 //! problems are reported at once.
 
+mod tokens;
+
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -59,6 +61,7 @@ impl Config {
         let mut findings = Findings::default();
         server(&mut findings, &self.server);
         control(&mut findings, &self.control, &self.server);
+        tokens::tokens(&mut findings, self);
         amqp(&mut findings, &self.amqp);
         sizes(&mut findings, &self.limits);
         counts(&mut findings, self);

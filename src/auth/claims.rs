@@ -1,0 +1,273 @@
+//! What a token says about a connection or a subscription. Claims that are not known here are passed over (RFC 7519,
+//! section 4); known ones must have their types, and be there once.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::capability::{Capability, capabilities};
+use super::date::{Validity, numeric_date};
+use super::error::{Part, TokenError};
+use super::fields::{Payload, Rules, put, text, within, wrong_type};
+use super::json::{self, ReadError};
+use super::subscriptions::{Overrides, ServerSubscription, subscriptions};
+use crate::base::clock::UnixTime;
+
+/// What the token of a connection says.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ConnectionClaims {
+    /// The user. Empty: an anonymous one.
+    pub user: Box<str>,
+    /// What others are shown about the user: JSON without line breaks.
+    pub info: Option<Box<str>>,
+    /// What the application's backend is told about the user, and nobody else: JSON without line breaks.
+    pub meta: Option<Box<str>>,
+    /// When the connection expires. `None`: never.
+    pub expires: Option<UnixTime>,
+    /// Subscriptions that the server makes.
+    pub subscriptions: Box<[ServerSubscription]>,
+    /// What the client may do, whatever the namespaces say.
+    pub caps: Box<[Capability]>,
+    validity: Validity,
+}
+
+/// What the token of a subscription says.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SubscriptionClaims {
+    /// The user that may subscribe. `None`: an anonymous one. The caller compares it with the connection's.
+    pub user: Option<Box<str>>,
+    /// The topic. The caller compares it with that of the command.
+    pub topic: Box<str>,
+    /// The id of the only client that may subscribe, if the token names one. The caller compares it.
+    pub client: Option<Box<str>>,
+    /// What others are shown about the subscriber: JSON without line breaks.
+    pub info: Option<Box<str>>,
+    /// What the subscriber is told: JSON without line breaks.
+    pub data: Option<Box<str>>,
+    /// When the subscription expires. `None`: never.
+    pub expires: Option<UnixTime>,
+    /// What is different from the namespace's options.
+    pub overrides: Overrides,
+    validity: Validity,
+}
+
+impl ConnectionClaims {
+    /// Whether the token is valid at a time, by clocks that may differ by `leeway`.
+    ///
+    /// # Errors
+    /// [`TokenError::Expired`] and [`TokenError::NotYetValid`].
+    pub fn check_time(&self, now: UnixTime, leeway: Duration) -> Result<(), TokenError> {
+        self.validity.check(now, leeway)
+    }
+
+    pub(super) fn parse(json: &str, rules: &Rules) -> Result<Self, TokenError> {
+        let (mut channels, mut subs, mut caps, mut meta) = (None, None, None, Payload::named("meta", ""));
+        let common = Common::read(json, rules, |name, value| match name {
+            "channels" => put(&mut channels, "channels", value),
+            "subs" => put(&mut subs, "subs", value),
+            "caps" => put(&mut caps, "caps", value),
+            "meta" => meta.put_plain(value),
+            "channel" => Err(TokenError::OfSubscription),
+            _ => Ok(()),
+        })?;
+        common.check_parties(rules)?;
+        Ok(Self {
+            user: common.user(rules)?.unwrap_or_default(),
+            info: common.info.read(rules)?,
+            meta: meta.read(rules)?,
+            expires: common.end(),
+            subscriptions: subscriptions(channels, subs, rules)?,
+            caps: caps.map_or(Ok(Box::default()), |json| capabilities(json, rules))?,
+            validity: common.validity,
+        })
+    }
+
+    /// How much memory they use, roughly.
+    pub(super) fn bytes(&self) -> usize {
+        let subscriptions = self.subscriptions.iter().map(|subscription| {
+            let of = [len(subscription.info.as_deref()), len(subscription.data.as_deref())];
+            size_of::<ServerSubscription>() + subscription.topic.len() + of.iter().sum::<usize>()
+        });
+        size_of::<Self>()
+            + self.user.len()
+            + len(self.info.as_deref())
+            + len(self.meta.as_deref())
+            + subscriptions.sum::<usize>()
+            + self.caps.iter().map(Capability::bytes).sum::<usize>()
+    }
+}
+
+impl SubscriptionClaims {
+    /// Whether the token is valid at a time, by clocks that may differ by `leeway`.
+    ///
+    /// # Errors
+    /// [`TokenError::Expired`] and [`TokenError::NotYetValid`].
+    pub fn check_time(&self, now: UnixTime, leeway: Duration) -> Result<(), TokenError> {
+        self.validity.check(now, leeway)
+    }
+
+    pub(super) fn parse(json: &str, rules: &Rules) -> Result<Self, TokenError> {
+        let (mut topic, mut client, mut overrides) = (None, None, None);
+        let mut data = Payload::named("data", "b64data");
+        let common = Common::read(json, rules, |name, value| match name {
+            "channel" => put(&mut topic, "channel", text("channel", value)?),
+            "client" => put(&mut client, "client", text("client", value)?),
+            "data" => data.put_plain(value),
+            "b64data" => data.put_base64(value),
+            "override" => put(&mut overrides, "override", Overrides::parse("override", value)?),
+            _ => Ok(()),
+        })?;
+        common.check_parties(rules)?;
+        let topic = topic.ok_or(TokenError::Missing("channel".into()))?;
+        rules.topic("channel", &topic)?;
+        let client = client.filter(|client| !client.is_empty());
+        if let Some(client) = &client {
+            within("client", client.len(), CLIENT_BYTES_MAX, "no client's id is longer")?;
+        }
+        Ok(Self {
+            user: common.user(rules)?.filter(|user| !user.is_empty()),
+            topic: topic.into(),
+            client: client.map(Into::into),
+            info: common.info.read(rules)?,
+            data: data.read(rules)?,
+            expires: common.end(),
+            overrides: overrides.unwrap_or_default(),
+            validity: common.validity,
+        })
+    }
+
+    /// How much memory they use, roughly.
+    pub(super) fn bytes(&self) -> usize {
+        let texts = [&self.user, &self.client, &self.info, &self.data];
+        let texts = texts.map(|text| len(text.as_deref()));
+        size_of::<Self>() + self.topic.len() + texts.iter().sum::<usize>()
+    }
+}
+
+/// Bytes of a client's id, a UUID, at most.
+const CLIENT_BYTES_MAX: usize = 36;
+
+fn len(text: Option<&str>) -> usize {
+    text.map_or(0, str::len)
+}
+
+/// The claims that tokens of both kinds have, still as JSON where they are rarely read.
+struct Common<'a> {
+    user: Option<&'a str>,
+    issuer: Option<&'a str>,
+    audience: Option<&'a str>,
+    info: Payload<'a>,
+    validity: Validity,
+    /// `expire_at`: when what the token is for expires, if that is another time than the token's own.
+    expire_at: Option<UnixTime>,
+}
+
+impl<'a> Common<'a> {
+    /// Reads them, and hands all others to `others`.
+    fn read(
+        json: &'a str,
+        rules: &Rules,
+        mut others: impl FnMut(&str, &'a str) -> Result<(), TokenError>,
+    ) -> Result<Self, TokenError> {
+        let mut common = Self {
+            user: None,
+            issuer: None,
+            audience: None,
+            info: Payload::named("info", "b64info"),
+            validity: Validity::default(),
+            expire_at: None,
+        };
+        let mut issued_at = None;
+        let read = json::members(json, |name, value| match &*name {
+            name if name == rules.user_claim => put(&mut common.user, rules.user_claim.clone(), value),
+            "iss" => put(&mut common.issuer, "iss", value),
+            "aud" => put(&mut common.audience, "aud", value),
+            "exp" => put(&mut common.validity.expires, "exp", numeric_date("exp", value)?),
+            "nbf" => put(&mut common.validity.not_before, "nbf", numeric_date("nbf", value)?),
+            "iat" => put(&mut issued_at, "iat", numeric_date("iat", value)?),
+            "expire_at" => put(&mut common.expire_at, "expire_at", numeric_date("expire_at", value)?),
+            "info" => common.info.put_plain(value),
+            "b64info" => common.info.put_base64(value),
+            name => others(name, value),
+        });
+        match read {
+            Ok(()) => Ok(common),
+            Err(ReadError::Type) => Err(TokenError::NotJson(Part::Claims)),
+            Err(ReadError::Member(error)) => Err(error),
+        }
+    }
+
+    /// Whether the token is from whom, and for whom, it must be.
+    fn check_parties(&self, rules: &Rules) -> Result<(), TokenError> {
+        let issuer = self.issuer.map(|json| text("iss", json)).transpose()?;
+        if !rules.issuer.is_empty() && issuer.as_deref() != Some(&*rules.issuer) {
+            return Err(TokenError::Issuer);
+        }
+        let named = self.audience.map(|json| names_audience(json, &rules.audience)).transpose()?;
+        if !rules.audience.is_empty() && named != Some(true) {
+            return Err(TokenError::Audience);
+        }
+        Ok(())
+    }
+
+    fn user(&self, rules: &Rules) -> Result<Option<Box<str>>, TokenError> {
+        let Some(json) = self.user else { return Ok(None) };
+        let user = json::text(json).ok_or_else(|| wrong_type(rules.user_claim.clone(), "text"))?;
+        within(rules.user_claim.clone(), user.len(), rules.user_max, "limits.user_max")?;
+        Ok(Some(user.into()))
+    }
+
+    /// When what the token is for ends. An `expire_at` of 0 means never.
+    fn end(&self) -> Option<UnixTime> {
+        match self.expire_at {
+            Some(at) => (at > UnixTime::default()).then_some(at),
+            None => self.validity.expires,
+        }
+    }
+}
+
+/// Whether `aud`, a text or a list of texts, names an audience.
+fn names_audience(json: &str, audience: &str) -> Result<bool, TokenError> {
+    if let Some(text) = json::text(json) {
+        return Ok(text == audience);
+    }
+    let mut is_named = false;
+    let expected = "text, or a list of texts";
+    let read = json::items(json, |item| {
+        is_named |= json::text(item).ok_or_else(|| wrong_type("aud", expected))? == audience;
+        Ok(())
+    });
+    match read {
+        Ok(()) => Ok(is_named),
+        Err(ReadError::Type) => Err(wrong_type("aud", expected)),
+        Err(ReadError::Member(error)) => Err(error),
+    }
+}
+
+impl fmt::Debug for ConnectionClaims {
+    /// Without what the application says about its users.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectionClaims")
+            .field("is_anonymous", &self.user.is_empty())
+            .field("has_info", &self.info.is_some())
+            .field("has_meta", &self.meta.is_some())
+            .field("expires", &self.expires)
+            .field("subscriptions", &self.subscriptions)
+            .field("caps", &self.caps)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for SubscriptionClaims {
+    /// Without what the application says about its users.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SubscriptionClaims")
+            .field("is_anonymous", &self.user.is_none())
+            .field("topic", &self.topic)
+            .field("is_for_one_client", &self.client.is_some())
+            .field("has_info", &self.info.is_some())
+            .field("has_data", &self.data.is_some())
+            .field("expires", &self.expires)
+            .field("overrides", &self.overrides)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,58 @@
+//! `[tokens]`, `[jwks]` and `[subscription_tokens]`: how the tokens of clients are verified (JSON Web Tokens, RFC 7519).
+
+use serde::{Deserialize, Serialize};
+
+use super::{Interval, Secrets};
+
+/// `[tokens]`: tokens of connections, and of subscriptions unless these have keys of their own.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tokens {
+    /// Secrets for HS256, HS384 and HS512. A token is accepted if one of them signed it, so an old and a new secret can
+    /// be valid at once. `fanfare token` signs with the first one. Default none; at most 100 keys of all kinds.
+    pub hmac_keys: Secrets,
+    /// Files with public keys or certificates in PEM for RS256, RS384, RS512, ES256, ES384 and EdDSA. Default none; at
+    /// most 100 keys of all kinds.
+    pub public_keys: Vec<String>,
+    /// What the claim `iss` must be. Default empty: it is not checked.
+    pub issuer: String,
+    /// What the claim `aud` must be, or contain if it is a list. Default empty: it is not checked.
+    pub audience: String,
+    /// The claim that names the user. Default `sub`.
+    pub user_id_claim: String,
+    /// How far the clocks of the issuer and of this host may differ: a token is valid for so long before `nbf` and after
+    /// `exp`. Default 0.
+    pub leeway: Interval,
+}
+
+impl Default for Tokens {
+    fn default() -> Self {
+        Self {
+            hmac_keys: Secrets::default(),
+            public_keys: Vec::new(),
+            issuer: String::new(),
+            audience: String::new(),
+            user_id_claim: "sub".to_owned(),
+            leeway: Interval::default(),
+        }
+    }
+}
+
+/// `[jwks]`: a JSON Web Key Set (RFC 7517) for tokens of connections, and of subscriptions unless these have keys of
+/// their own.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Jwks {
+    /// A file with the set. Default empty: none.
+    pub file: String,
+}
+
+/// `[subscription_tokens]`: if a key is given here, tokens of subscriptions are verified by these keys alone.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SubscriptionTokens {
+    /// As `tokens.hmac_keys`.
+    pub hmac_keys: Secrets,
+    /// As `tokens.public_keys`.
+    pub public_keys: Vec<String>,
+}

@@ -1,0 +1,50 @@
+//! Checks `[tokens]`, `[jwks]`, `[subscription_tokens]` and the limits of what tokens say. The keys themselves are
+//! checked when they are read.
+
+use super::Findings;
+use crate::config::unusable::UnusableKind;
+use crate::config::{Config, Secrets};
+
+/// A name in RFC 7519 has no limit; a longer one than this is a mistake, and every user would pay for it.
+const USER_MAX: usize = 4096;
+/// It goes along with each publication of the client.
+const INFO_BYTES_MAX: usize = 64 << 10;
+/// More would take gigabytes.
+const TOKENS_MAX: usize = 10_000_000;
+/// Claims that mean something else than the user.
+const OTHER_CLAIMS: [&str; 15] = [
+    "",
+    "iss",
+    "aud",
+    "exp",
+    "nbf",
+    "iat",
+    "info",
+    "b64info",
+    "meta",
+    "channels",
+    "subs",
+    "expire_at",
+    "caps",
+    "channel",
+    "client",
+];
+
+pub(super) fn tokens(findings: &mut Findings, config: &Config) {
+    let limits = &config.limits;
+    let user = (1, USER_MAX);
+    findings.within("limits.user_max", limits.user_max, user, "users have names, and clients keep them");
+    let info = (1, INFO_BYTES_MAX);
+    findings.within("limits.info_bytes", limits.info_bytes, info, "each client of a user keeps it");
+    findings.within("limits.tokens", limits.tokens, (0, TOKENS_MAX), "each is remembered");
+    findings.time_or_zero("tokens.leeway", config.tokens.leeway);
+    let claim = &config.tokens.user_id_claim;
+    findings.require(!OTHER_CLAIMS.contains(&&**claim), || UnusableKind::UserClaim(claim.clone()));
+    secrets(findings, "tokens.hmac_keys", &config.tokens.hmac_keys);
+    secrets(findings, "subscription_tokens.hmac_keys", &config.subscription_tokens.hmac_keys);
+}
+
+/// Anybody can sign with an empty secret.
+fn secrets(findings: &mut Findings, key: &'static str, secrets: &Secrets) {
+    findings.require(secrets.iter().all(|secret| !secret.is_empty()), || UnusableKind::EmptySecret(key));
+}
