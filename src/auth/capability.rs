@@ -3,7 +3,7 @@
 use regex::{Regex, RegexBuilder};
 
 use super::error::{PatternError, TokenError};
-use super::fields::{self, Rules, put, text, wrong_type};
+use super::fields::{self, Rules, missing, put, text, wrong_type};
 use super::json;
 
 /// Expressions of one token. Each is compiled when the token is verified, on a shard.
@@ -109,9 +109,9 @@ impl Reader<'_> {
             "allow" => put(&mut allow, "caps.*.allow", value),
             _ => Ok(()),
         })?;
-        let channels = channels.ok_or(TokenError::Missing("caps.*.channels".into()))?;
-        let allow = allow.ok_or(TokenError::Missing("caps.*.allow".into()))?;
-        let kind = kind.map_or(Ok("".into()), |kind| text("caps.*.match", kind))?;
+        let channels = channels.ok_or_else(|| missing("caps.*.channels"))?;
+        let allow = allow.ok_or_else(|| missing("caps.*.allow"))?;
+        let kind = kind.map(|kind| text("caps.*.match", kind)).transpose()?.unwrap_or_default();
         let topics = match &*kind {
             "" => Topics::Named(self.patterns(channels, |name| Ok(name.into()))?),
             "wildcard" => Topics::Wildcard(self.patterns(channels, |text| Ok(Wildcard(text.into())))?),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::capability::{Capability, capabilities};
 use super::date::{Validity, numeric_date};
 use super::error::{Part, TokenError};
-use super::fields::{Payload, Rules, put, text, within, wrong_type};
+use super::fields::{Payload, Rules, missing, put, text, within, wrong_type};
 use super::json::{self, ReadError};
 use super::subscriptions::{Overrides, ServerSubscription, subscriptions};
 use crate::base::clock::UnixTime;
@@ -117,7 +117,7 @@ impl SubscriptionClaims {
             _ => Ok(()),
         })?;
         common.check_parties(rules)?;
-        let topic = topic.ok_or(TokenError::Missing("channel".into()))?;
+        let topic = topic.ok_or_else(|| missing("channel"))?;
         rules.topic("channel", &topic)?;
         let client = client.filter(|client| !client.is_empty());
         if let Some(client) = &client {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::error::TokenError;
+use super::fields::wrong_type;
 use crate::base::clock::UnixTime;
 
 /// The end of the year 9999. Later times are mistakes, milliseconds for example, and the token would never expire.
@@ -12,13 +13,12 @@ const LATEST: Duration = Duration::from_secs(253_402_300_799);
 pub(super) fn numeric_date(claim: &'static str, json: &str) -> Result<UnixTime, TokenError> {
     let is_number = json.starts_with(|first: char| first == '-' || first.is_ascii_digit());
     let seconds = json.parse::<f64>().ok().filter(|_| is_number);
-    let seconds =
-        seconds.ok_or(TokenError::WrongType { claim: claim.into(), expected: "a number of seconds" })?;
+    let seconds = seconds.ok_or_else(|| wrong_type(claim, "a number of seconds"))?;
     if seconds <= 0.0 {
         return Ok(UnixTime::default());
     }
     let since = Duration::try_from_secs_f64(seconds).ok().filter(|since| *since <= LATEST);
-    let since = since.ok_or(TokenError::TimeOutOfRange(claim.into()))?;
+    let since = since.ok_or_else(|| TokenError::TimeOutOfRange(claim.into()))?;
     Ok(UnixTime::from_micros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX)))
 }
 

@@ -110,6 +110,10 @@ fn of_type(
     })
 }
 
+pub(super) fn missing(claim: &'static str) -> TokenError {
+    TokenError::Missing(claim.into())
+}
+
 pub(super) fn wrong_type(claim: impl Into<ClaimName>, expected: &'static str) -> TokenError {
     TokenError::WrongType { claim: claim.into(), expected }
 }
@@ -161,7 +165,7 @@ fn from_base64(claim: &'static str, json: &str) -> Result<String, TokenError> {
     let encoded = text(claim, json)?;
     let bytes = BASE64.decode(&*encoded).map_err(|_| TokenError::NotBase64(claim.into()))?;
     let text = String::from_utf8(bytes).ok().filter(|text| json::is_json(text));
-    text.ok_or(TokenError::HoldsNoJson(claim.into()))
+    text.ok_or_else(|| TokenError::HoldsNoJson(claim.into()))
 }
 
 /// Whether a value is short enough.

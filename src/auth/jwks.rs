@@ -107,20 +107,20 @@ impl<'a> Jwk<'a> {
         let wrong = |parameter| KeyError::Parameter { number, parameter };
         let bytes = |parameter, text: &Option<Cow<'_, str>>| {
             let decoded = text.as_deref().and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
-            decoded.ok_or(wrong(parameter))
+            decoded.ok_or_else(|| wrong(parameter))
         };
         let key = match (self.kind.as_deref(), self.curve.as_deref()) {
             (None, _) => return Err(wrong("kty")),
             (Some("RSA"), _) => {
-                PublicKey::from_rsa(&bytes("n", &self.n)?, &bytes("e", &self.e)?).ok_or(wrong("n"))?
+                PublicKey::from_rsa(&bytes("n", &self.n)?, &bytes("e", &self.e)?).ok_or_else(|| wrong("n"))?
             }
             (Some("EC"), Some(curve @ ("P-256" | "P-384"))) => {
                 let curve = if curve == "P-256" { Algorithm::EcdsaP256 } else { Algorithm::EcdsaP384 };
                 let (x, y) = (bytes("x", &self.x)?, bytes("y", &self.y)?);
-                PublicKey::from_point(curve, &x, &y).ok_or(wrong("x"))?
+                PublicKey::from_point(curve, &x, &y).ok_or_else(|| wrong("x"))?
             }
             (Some("OKP"), Some("Ed25519")) => {
-                PublicKey::from_ed25519(&bytes("x", &self.x)?).ok_or(wrong("x"))?
+                PublicKey::from_ed25519(&bytes("x", &self.x)?).ok_or_else(|| wrong("x"))?
             }
             _ => return Ok(None),
         };

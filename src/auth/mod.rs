@@ -20,7 +20,10 @@ mod key_error;
 mod keys;
 mod pem;
 mod public_key;
+mod signer;
 mod subscriptions;
+#[cfg(test)]
+mod tests;
 mod token;
 mod verifier;
 
@@ -31,5 +34,6 @@ pub use claims::{ConnectionClaims, SubscriptionClaims};
 pub use error::{ClaimName, Part, PatternError, TokenError};
 pub use key_error::{KEYS_MAX, KeyError};
 pub use keys::KeySet;
+pub use signer::{Signer, SigningError};
 pub use subscriptions::{Overrides, ServerSubscription};
 pub use verifier::{Keys, Verifier};
