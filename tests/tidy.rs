@@ -119,6 +119,11 @@ const BANS: &[Ban] = &[
         instead: "take bytes and give bytes; the caller has the socket",
     },
     Ban {
+        words: &["fs", "File"],
+        place: Place::NotIn(&["auth/"]),
+        instead: "take what a file has as an argument: the engine reads it",
+    },
+    Ban {
         words: &["thread", "spawn"],
         place: Place::NotIn(&["auth/", "transport/", "codec/", "session/"]),
         instead: "threads are started by the engine alone",
@@ -310,6 +315,8 @@ const OFFENDERS: &[(&str, &str, &str)] = &[
     ("control/api.rs", "use crate::codec::{json, push};", "`control` may not know `codec::json`"),
     ("shard/mod.rs", "use crate::engine;", "`shard` may not know `engine`"),
     ("novelty.rs", "", "the room `novelty` is new"),
+    ("auth/keys.rs", "fn f() { std::fs::read(x) }", "`fs` does not belong here"),
+    ("auth/claims.rs", "use crate::shard::client::Client;", "`auth` may not know `shard::client`"),
     ("shard/mod.rs", "use mio::Poll;", "`mio` does not belong here"),
     ("control/mod.rs", "type C = lapin::Channel;", "`lapin` does not belong here"),
     ("transport/upgrade.rs", "fn f() -> std::time::Instant { x }", "`Instant` does not belong here"),

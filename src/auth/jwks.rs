@@ -7,11 +7,14 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::algorithm::Algorithm;
 use super::json::{self, ReadError};
-use super::key_error::{KEYS_MAX, KeyError};
+use super::key_error::{JWKS_BYTES_MAX, KEYS_MAX, KeyError};
 use super::public_key::{NamedKey, PublicKey};
 
 /// The keys of a set that can verify tokens.
 pub(super) fn keys(json: &[u8]) -> Result<Vec<NamedKey>, KeyError> {
+    if json.len() > JWKS_BYTES_MAX {
+        return Err(KeyError::TooLarge);
+    }
     let text = std::str::from_utf8(json).map_err(|_| KeyError::NoKeySet)?;
     let mut list = None;
     no_key_set(json::members(text, |name, value| {

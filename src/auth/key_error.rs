@@ -5,6 +5,9 @@ use thiserror::Error;
 /// Keys of one set, at most. A token that names none of them may be compared with each.
 pub const KEYS_MAX: usize = 100;
 
+/// Bytes of a JSON Web Key Set, at most. [`KEYS_MAX`] keys of RSA with their certificates have less.
+pub const JWKS_BYTES_MAX: usize = 1 << 20;
+
 /// Why keys cannot be used. It holds nothing of the keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum KeyError {
@@ -37,6 +40,9 @@ pub enum KeyError {
         "a key is of no kind that is used here: expected RSA of 2,048 to 8,192 bits, EC P-256, EC P-384 or Ed25519"
     )]
     Kind,
+    /// The set is too large.
+    #[error("the key set has more than {JWKS_BYTES_MAX} bytes")]
+    TooLarge,
     /// It is no JSON Web Key Set.
     #[error("it is no JSON Web Key Set: expected a JSON object with the list `keys` (RFC 7517, section 5)")]
     NoKeySet,

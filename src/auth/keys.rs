@@ -27,7 +27,8 @@ impl KeySet {
     /// encryption, and keys of other kinds.
     ///
     /// # Errors
-    /// What is not a set, what is wrong with a key that could be used, and more than [`KEYS_MAX`] keys.
+    /// What is not a set, what is wrong with a key that could be used, more than [`KEYS_MAX`] keys, and more than
+    /// [`JWKS_BYTES_MAX`](super::JWKS_BYTES_MAX) bytes.
     pub fn from_jwks(json: &[u8]) -> Result<Self, KeyError> {
         Ok(Self { secrets: Vec::new(), public: jwks::keys(json)? })
     }

@@ -32,7 +32,7 @@ pub use cache::{Cached, TokenCache, TokenDigest};
 pub use capability::{Action, Capability};
 pub use claims::{ConnectionClaims, SubscriptionClaims};
 pub use error::{ClaimName, Part, PatternError, TokenError};
-pub use key_error::{KEYS_MAX, KeyError};
+pub use key_error::{JWKS_BYTES_MAX, KEYS_MAX, KeyError};
 pub use keys::KeySet;
 pub use signer::{Signer, SigningError};
 pub use subscriptions::{Overrides, ServerSubscription};

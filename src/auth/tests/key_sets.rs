@@ -1,7 +1,7 @@
 //! Which keys are accepted, in which form, and how many.
 
 use super::issuer::{ED25519, P256, P384, RSA, SECRET, pem, sec1, verifier};
-use crate::auth::{Algorithm, KEYS_MAX, KeyError, KeySet, Signer};
+use crate::auth::{Algorithm, JWKS_BYTES_MAX, KEYS_MAX, KeyError, KeySet, Signer};
 
 fn of_pem(pem: &str) -> Result<usize, KeyError> {
     let mut keys = KeySet::default();
@@ -135,6 +135,9 @@ fn a_set_is_bounded() {
     assert_eq!(secrets.add_secret(SECRET), Err(KeyError::TooMany));
     assert_eq!(KeySet::default().add_secret(b""), Err(KeyError::Empty));
     assert!(KeyError::TooMany.to_string().contains("100"));
+    let padded = |bytes: usize| format!("{{\"keys\":[]{}}}", " ".repeat(bytes - "{\"keys\":[]}".len()));
+    assert_eq!(of_jwks(&padded(JWKS_BYTES_MAX)), Ok(0));
+    assert_eq!(of_jwks(&padded(JWKS_BYTES_MAX + 1)), Err(KeyError::TooLarge));
 }
 
 #[test]
