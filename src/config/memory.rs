@@ -43,6 +43,8 @@ const FIXED: u64 = EMPTY_ENGINE
 const CLIENT: u64 = 512;
 const TOPIC: u64 = 250;
 const HISTORY_TOPIC: u64 = 150;
+/// One accepted token, and an eighth of a refused one.
+const TOKEN: u64 = 1024 + 1024 / 8;
 const MAIL: u64 = 56;
 const REQUEST: u64 = 104;
 /// Four pairs of id and topic.
@@ -225,6 +227,9 @@ fn shares(config: &Config) -> Vec<Share> {
         size("limits.mailbox", limits.mailbox, MAIL * shards, COUNT_STEP),
         size("limits.requests", limits.requests, REQUEST, COUNT_STEP),
     ];
+    if config.has_keys() {
+        shares.push(size("limits.tokens", limits.tokens, TOKEN * shards, COUNT_STEP));
+    }
     if !config.amqp.url.is_empty() {
         shares.push(size("amqp.message_ids", config.amqp.message_ids, MESSAGE_ID, 1));
         shares.push(size("amqp.prefetch_bytes", config.amqp.prefetch_bytes, PREFETCHED, 1 << 20));
@@ -374,6 +379,13 @@ mod tests {
             (|config| config.limits.requests = 1_000_000_000, "limits.requests"),
             (|config| config.amqp.message_ids = 1_000_000_000, "amqp.message_ids"),
             (|config| config.amqp.prefetch_bytes = 30 << 30, "amqp.prefetch_bytes"),
+            (
+                |config| {
+                    config.tokens.hmac_keys = vec!["hunter2".into()].into();
+                    config.limits.tokens = 10_000_000;
+                },
+                "limits.tokens",
+            ),
         ] {
             let mut config = with_history();
             assert_eq!(memory(8000).warning(&config), None);

@@ -116,6 +116,28 @@ fn a_server_that_makes_no_sense_is_refused() {
 }
 
 #[test]
+fn tokens_that_make_no_sense_are_refused() {
+    refused(&[
+        (|c| c.tokens.user_id_claim = "exp".to_owned(), "tokens.user_id_claim is `exp`"),
+        (|c| c.tokens.user_id_claim.clear(), "tokens.user_id_claim is ``"),
+        (|c| c.tokens.hmac_keys = vec!["a".into(), "".into()].into(), "tokens.hmac_keys has an empty secret"),
+        (
+            |c| c.subscription_tokens.hmac_keys = vec!["".into()].into(),
+            "subscription_tokens.hmac_keys has an",
+        ),
+        (|c| c.tokens.leeway = Interval::from_secs(86_401), "tokens.leeway is 86401s"),
+        (|c| c.limits.user_max = 0, "limits.user_max is 0"),
+        (|c| c.limits.user_max = 4097, "from 1 to 4,096"),
+        (|c| c.limits.info_bytes = 65_537, "from 1 to 65,536"),
+        (|c| c.limits.tokens = 10_000_001, "from 0 to 10,000,000"),
+    ]);
+    let mut config = Config::default();
+    config.tokens.user_id_claim = "email".to_owned();
+    config.limits.tokens = 0;
+    assert!(config.validate().is_ok());
+}
+
+#[test]
 fn a_rabbitmq_that_makes_no_sense_is_refused() {
     refused(&[
         (|c| c.amqp.url = "rabbit".into(), "amqp.url is no URL"),

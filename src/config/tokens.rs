@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Interval, Secrets};
+use super::{Config, Interval, Secrets};
 
 /// `[tokens]`: tokens of connections, and of subscriptions unless these have keys of their own.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -35,6 +35,27 @@ impl Default for Tokens {
             user_id_claim: "sub".to_owned(),
             leeway: Interval::default(),
         }
+    }
+}
+
+/// Bytes that a secret should have: as many as the hash of HS256 (RFC 7518, section 3.2).
+const SECRET_BYTES: usize = 32;
+
+impl Config {
+    /// Whether there are keys that verify the tokens of connections.
+    #[must_use]
+    pub fn has_keys(&self) -> bool {
+        !self.tokens.hmac_keys.is_empty() || !self.tokens.public_keys.is_empty() || !self.jwks.file.is_empty()
+    }
+
+    /// The keys of the configuration that have secrets so short that they can be guessed from a token.
+    pub(super) fn short_secrets(&self) -> impl Iterator<Item = &'static str> {
+        let keys = [
+            ("tokens.hmac_keys", &self.tokens.hmac_keys),
+            ("subscription_tokens.hmac_keys", &self.subscription_tokens.hmac_keys),
+        ];
+        let is_short = |secrets: &Secrets| secrets.iter().any(|secret| secret.len() < SECRET_BYTES);
+        keys.into_iter().filter(move |(_, secrets)| is_short(secrets)).map(|(key, _)| key)
     }
 }
 

@@ -35,7 +35,18 @@ impl Loaded {
             ));
         }
         warnings.extend(self.keys_without_history());
+        warnings.extend(self.short_secrets());
         warnings
+    }
+
+    /// A warning for each key with a secret that can be guessed.
+    fn short_secrets(&self) -> impl Iterator<Item = String> {
+        self.config.short_secrets().map(|key| {
+            format!(
+                "{key} has a secret of less than 32 bytes: whoever has a token can try out secrets until one fits; \
+                 `openssl rand -hex 32` makes a good one"
+            )
+        })
     }
 
     /// A warning for each key that was set and needs a history that its namespace does not have.
@@ -57,6 +68,24 @@ impl Loaded {
 #[cfg(test)]
 mod tests {
     use super::super::load;
+
+    /// Whoever gets a token can guess a short secret without asking the engine.
+    #[test]
+    fn a_short_secret_is_warned_of_and_not_shown() {
+        let warnings = |name: &str, secrets: &str| {
+            load(None, [(format!("FANFARE_{name}").into(), secrets.into())]).unwrap().warnings().join("\n")
+        };
+        let (short, long) = ("hunter2".repeat(4), "hunter2".repeat(5));
+        for (key, name) in [
+            ("tokens.hmac_keys", "TOKENS_HMAC_KEYS"),
+            ("subscription_tokens.hmac_keys", "SUBSCRIPTION_TOKENS_HMAC_KEYS"),
+        ] {
+            let warning = warnings(name, &format!("{long},{short}"));
+            assert!(warning.starts_with(&format!("{key} has a secret of less than 32 bytes")), "{warning}");
+            assert!(!warning.contains("hunter2"), "{warning}");
+            assert_eq!(warnings(name, &long), "");
+        }
+    }
 
     /// A decision causes no warning, whatever it was.
     #[test]
