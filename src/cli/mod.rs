@@ -14,11 +14,13 @@ use clap::{Args, Parser, Subcommand};
 use fanfare::config::{self, AddressError, FILE_VARIABLE, IntervalError, Loaded};
 
 mod check;
+mod check_token;
 mod load;
 mod logging;
 mod publish;
 mod serve;
 mod subscribe;
+mod token;
 mod websocket;
 
 /// A push engine: RabbitMQ in, WebSockets out.
@@ -42,6 +44,11 @@ enum Command {
     Subscribe(subscribe::Options),
     /// Measure what a running engine delivers, and whether everything arrives exactly once.
     Load(load::Options),
+    /// Print a token for a user, signed with a key of the configuration.
+    Token(token::Options),
+    /// Tell what a token says, and whether an engine of the configuration accepts it. The signature is checked, and
+    /// nothing is sent anywhere.
+    CheckToken(check_token::Options),
     /// Print the default configuration, with a comment on every key.
     Config,
 }
@@ -78,6 +85,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Publish(options) => publish::run(&options),
         Command::Subscribe(options) => subscribe::run(&options),
         Command::Load(options) => load::run(&options),
+        Command::Token(options) => token::run(&options),
+        Command::CheckToken(options) => check_token::run(&options),
         Command::Config => print(config::DEFAULT_FILE).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| {

@@ -7,6 +7,7 @@
 //! engine.
 
 mod cpus;
+mod keys;
 mod shard_thread;
 mod threads;
 
@@ -40,6 +41,7 @@ use cpus::CpuPlan;
 use shard_thread::{Placement, ShardThread};
 use threads::Threads;
 
+pub use keys::{KeysError, read_keys};
 pub use threads::ThreadError;
 
 /// How long a thread may take to report that it has started. The broker thread waits for RabbitMQ's first

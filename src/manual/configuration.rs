@@ -36,6 +36,24 @@
 //! cargo run --release -- check --config chat.toml
 //! ```
 //!
+//! # Tokens
+//!
+//! A token says who a client is: a JSON Web Token (RFC 7519) that the application signs, and that the engine verifies by
+//! the keys in `[tokens]` and `[jwks]`. Without an application at hand, this makes one, and says what is in it and whether
+//! an engine with the same keys accepts it:
+//!
+//! <!-- test: run -->
+//! ```sh
+//! export FANFARE_TOKENS_HMAC_KEYS="$(openssl rand -hex 32)"
+//! cargo run --release -- token --user ann --ttl 10m > ann.token
+//! cargo run --release -- check-token - < ann.token
+//! ```
+//! <!-- test: printed accepted -->
+//!
+//! Several keys can be valid at once. To replace a secret, list the new one before the old one, give the application the
+//! new one, and remove the old one when the last token that it signed has expired. `check-token` tells why a token is
+//! refused: its signature, a claim, or the time.
+//!
 //! # What `check` compares
 //!
 //! `check` reports what is wrong in the file. It also compares this machine with what many clients need

@@ -6,6 +6,7 @@
 mod check;
 mod publish;
 mod subscribe;
+mod tokens;
 
 use std::io::{Read, Write, pipe};
 use std::net::{SocketAddr, TcpListener};

@@ -1,0 +1,89 @@
+//! Reads the keys that verify tokens, from the configuration and the files that it names.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::auth::{KeyError, KeySet, Keys};
+use crate::config::{Config, Secrets};
+
+/// Why keys cannot be used, and where they stand.
+#[derive(Debug, Error)]
+pub enum KeysError {
+    /// A file cannot be read.
+    #[error("{key}: {} cannot be read: {error}", path.display())]
+    File {
+        /// The configuration's key that names the file.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The operating system's error.
+        error: std::io::Error,
+    },
+    /// What a file has cannot be used.
+    #[error("{key}: {}: {error}", path.display())]
+    InFile {
+        /// The configuration's key that names the file.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: KeyError,
+    },
+    /// A secret of the configuration cannot be used.
+    #[error("{key}: {error}")]
+    Secret {
+        /// The configuration's key.
+        key: &'static str,
+        /// What is wrong with it.
+        error: KeyError,
+    },
+}
+
+/// The keys that a configuration has or names.
+///
+/// # Errors
+/// The first one that cannot be used.
+pub fn read_keys(config: &Config) -> Result<Keys, KeysError> {
+    let (tokens, subscriptions) = (&config.tokens, &config.subscription_tokens);
+    let jwks = &config.jwks.file;
+    Ok(Keys {
+        connection: KeyNames { secrets: "tokens.hmac_keys", files: "tokens.public_keys" }
+            .read(&tokens.hmac_keys, &tokens.public_keys)?,
+        subscription: KeyNames {
+            secrets: "subscription_tokens.hmac_keys",
+            files: "subscription_tokens.public_keys",
+        }
+        .read(&subscriptions.hmac_keys, &subscriptions.public_keys)?,
+        jwks: (!jwks.is_empty()).then(|| read_file("jwks.file", jwks, KeySet::from_jwks)).transpose()?,
+    })
+}
+
+/// The keys of the configuration under which static keys stand.
+struct KeyNames {
+    secrets: &'static str,
+    files: &'static str,
+}
+
+impl KeyNames {
+    fn read(&self, secrets: &Secrets, files: &[String]) -> Result<KeySet, KeysError> {
+        let mut keys = KeySet::default();
+        for secret in secrets.iter() {
+            let added = keys.add_secret(secret.as_bytes());
+            added.map_err(|error| KeysError::Secret { key: self.secrets, error })?;
+        }
+        for file in files {
+            read_file(self.files, file, |pem| keys.add_pem(pem))?;
+        }
+        Ok(keys)
+    }
+}
+
+fn read_file<T>(
+    key: &'static str,
+    path: &str,
+    parse: impl FnOnce(&[u8]) -> Result<T, KeyError>,
+) -> Result<T, KeysError> {
+    let bytes = std::fs::read(path).map_err(|error| KeysError::File { key, path: path.into(), error })?;
+    parse(&bytes).map_err(|error| KeysError::InFile { key, path: path.into(), error })
+}
