@@ -1,4 +1,5 @@
-//! What one operation costs, a second for each: decoding and encoding, the opening handshake, a topic's log, the mailbox.
+//! What one operation costs, a second for each: decoding and encoding, the opening handshake, a topic's log, the mailbox,
+//! tokens.
 
 mod decode;
 mod encode;
@@ -7,6 +8,7 @@ mod log;
 mod mailbox;
 #[path = "../operations/mod.rs"]
 mod operations;
+mod token;
 
 use std::time::Duration;
 
@@ -19,6 +21,7 @@ fn main() {
     handshake::run(&mut criterion);
     log::run(&mut criterion);
     mailbox::run(&mut criterion);
+    token::run(&mut criterion);
 }
 
 /// With `--short` each function runs just long enough to see that it works. Criterion's own options are not

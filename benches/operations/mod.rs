@@ -1,4 +1,4 @@
-//! Operations of the hot path, each called as the engine calls it. The suite `micro` measures their time, with criterion;
+//! Operations of the hot path, and those of clients that connect, each called as the engine calls it. The suite `micro` measures their time, with criterion;
 //! `instructions` counts their instructions, with valgrind.
 
 #![allow(dead_code, reason = "each suite uses another part")]
@@ -8,3 +8,4 @@ pub(crate) mod encode;
 pub(crate) mod handshake;
 pub(crate) mod log;
 pub(crate) mod mailbox;
+pub(crate) mod token;
