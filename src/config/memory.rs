@@ -43,8 +43,8 @@ const FIXED: u64 = EMPTY_ENGINE
 const CLIENT: u64 = 512;
 const TOPIC: u64 = 250;
 const HISTORY_TOPIC: u64 = 150;
-/// One accepted token, and an eighth of a refused one.
-const TOKEN: u64 = 1024 + 1024 / 8;
+/// One accepted token of a connection and one of a subscription, and an eighth as many refused ones.
+const TOKEN: u64 = 2 * (1024 + 1024 / 8);
 const MAIL: u64 = 56;
 const REQUEST: u64 = 104;
 /// Four pairs of id and topic.

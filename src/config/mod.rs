@@ -171,8 +171,9 @@ pub struct Limits {
     /// Bytes of each JSON value that a token carries for the application: `info`, `meta`, and the `data` of a
     /// subscription. Default 1 KiB, paid while the client is connected; a token with a larger one closes with 3500.
     pub info_bytes: usize,
-    /// Verified tokens that one shard remembers, so that a client that comes back with the same token costs no
-    /// signature. Default 10,000, at most 1 KiB each on average; beyond, the least recently used are forgotten.
+    /// Verified tokens of connections that one shard remembers, and as many of subscriptions, so that a client that
+    /// comes back with the same token costs no signature. Default 10,000, at most 1 KiB each on average; beyond, the
+    /// least recently used are forgotten.
     pub tokens: usize,
     /// Bytes of a topic's name. Default and maximum: 255, AMQP's limit for routing keys.
     pub topic_bytes: usize,
