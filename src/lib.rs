@@ -83,7 +83,8 @@
 //! 2. [`shard`]: the tick; then `shard/delivery.rs` (sweep and visit), [`shard::topic`] and
 //!    `shard/subscribers.rs` (cursors),
 //!    [`shard::log`], `shard/retention.rs` (what logs keep), `shard/compaction.rs`.
-//! 3. [`net`], [`transport`], [`codec`], [`session`]: from streams to messages to commands to decisions, and back.
+//! 3. [`net`], [`transport`], [`codec`], [`session`]: from streams to messages to commands to decisions, and back; and
+//!    [`auth`]: what the token of a client says.
 //! 4. [`broker`]: `broker/turn.rs` (the loop), `broker/incoming.rs` and `broker/requests.rs` (its two inputs),
 //!    `broker/outbox.rs`, `broker/merge.rs`, `broker/lanes.rs`, `broker/acks.rs`; then `broker/questions.rs`,
 //!    `broker/recovery.rs` and `src/broker/history/`; then `src/broker/backplane/`, the seam to RabbitMQ and to

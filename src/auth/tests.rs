@@ -3,4 +3,5 @@
 mod claims;
 mod issuer;
 mod key_sets;
+mod limits;
 mod signatures;
