@@ -44,7 +44,7 @@ impl Loaded {
         self.config.short_secrets().map(|key| {
             format!(
                 "{key} has a secret of less than 32 bytes: whoever has a token can try out secrets until one fits; \
-                 `openssl rand -hex 32` makes a good one"
+                 `head -c 32 /dev/urandom | base64` makes a good one"
             )
         })
     }

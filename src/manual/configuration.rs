@@ -44,7 +44,7 @@
 //!
 //! <!-- test: run -->
 //! ```sh
-//! export FANFARE_TOKENS_HMAC_KEYS="$(openssl rand -hex 32)"
+//! export FANFARE_TOKENS_HMAC_KEYS="$(head -c 32 /dev/urandom | base64)"
 //! cargo run --release -- token --user ann --ttl 10m > ann.token
 //! cargo run --release -- check-token - < ann.token
 //! ```
