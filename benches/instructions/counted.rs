@@ -13,7 +13,8 @@ use gungraun::{Callgrind, EventKind, LibraryBenchmarkConfig, library_benchmark, 
 
 use super::operations::encode::Publication;
 use super::operations::mailbox::Mail;
-use super::operations::{decode, handshake, log, mailbox};
+use super::operations::token::{Case, Place};
+use super::operations::{decode, handshake, log, mailbox, token};
 
 /// Without the simulation of a cache: the CPU's own is another one.
 fn instructions() -> LibraryBenchmarkConfig {
@@ -110,10 +111,38 @@ fn answer(policy: UpgradePolicy) -> (bool, UpgradePolicy) {
     (black_box(handshake::accept(handshake::BROWSER, &policy)), policy)
 }
 
+fn signed() -> Case {
+    let case = token::hs256();
+    assert!(case.verify().is_some());
+    case
+}
+
+#[library_benchmark]
+#[bench::by_hs256(signed())]
+fn verify(case: Case) -> (bool, Case) {
+    (black_box(case.verify().is_some()), case)
+}
+
+fn changed(place: Place) -> (Case, String) {
+    let case = signed();
+    let token = case.changed_at(place);
+    assert!(case.refuses(&token));
+    (case, token)
+}
+
+// Both have the same count: how long a refusal takes says nothing about the right signature.
+#[library_benchmark]
+#[bench::first_byte(changed(Place::First))]
+#[bench::last_byte(changed(Place::Last))]
+fn refuse((case, token): (Case, String)) -> (bool, Case, String) {
+    (black_box(case.refuses(&token)), case, token)
+}
+
 library_benchmark_group!(name = encoding, benchmarks = [check, line]);
 library_benchmark_group!(name = decoding, benchmarks = [frame, command]);
 library_benchmark_group!(name = mail, benchmarks = [mails_64]);
 library_benchmark_group!(name = logs, benchmarks = [append, span]);
 library_benchmark_group!(name = connecting, benchmarks = [answer]);
+library_benchmark_group!(name = tokens, benchmarks = [verify, refuse]);
 
-gungraun::main!(config = instructions(); library_benchmark_groups = encoding, decoding, mail, logs, connecting);
+gungraun::main!(config = instructions(); library_benchmark_groups = encoding, decoding, mail, logs, connecting, tokens);
