@@ -10,11 +10,13 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::Args;
+use fanfare::auth::KeySet;
 use fanfare::broker::{Inspection, check_url};
 use fanfare::config::host::{DescriptorLimit, available_cpus, cpus_problem};
 use fanfare::config::memory::Memory;
 use fanfare::config::tuning::{self, Rule, SettingState, Sysctl};
 use fanfare::config::{AmqpUrl, Config, Loaded, grouped};
+use fanfare::engine::read_keys;
 
 use super::{ConfigurationFile, WRONG_CONFIGURATION, print, reachable};
 
@@ -103,6 +105,7 @@ fn findings(config: &Config) -> Vec<Finding> {
         addresses.map(|&address| port(address, outgoing.as_ref(), config)).collect();
     findings.push(descriptors(config));
     findings.extend(memory(config));
+    findings.extend(keys(config));
     findings.push(cpus(config));
     if config.amqp.url.is_empty() {
         findings.extend(super::serve::idle_amqp_keys(config).map(Finding::Warning));
@@ -151,6 +154,24 @@ fn memory(config: &Config) -> Option<Finding> {
     Some(match memory.warning(config) {
         Some(warning) => Finding::Warning(warning),
         None => Finding::Good(memory.summary(config)),
+    })
+}
+
+/// Whether the keys that verify tokens can be used, if any are configured.
+fn keys(config: &Config) -> Option<Finding> {
+    let keys = match read_keys(config) {
+        Ok(keys) => keys,
+        Err(error) => return Some(Finding::Problem(error.to_string())),
+    };
+    let of_connections = keys.connection.len() + keys.jwks.as_ref().map_or(0, KeySet::len);
+    let of_subscriptions = match keys.subscription.len() {
+        0 => of_connections,
+        own => own,
+    };
+    (of_connections + of_subscriptions > 0).then(|| {
+        Finding::Good(format!(
+            "tokens of connections have {of_connections} keys, and those of subscriptions {of_subscriptions}"
+        ))
     })
 }
 

@@ -121,6 +121,29 @@ fn keys_come_from_flags_and_files_as_well() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
+#[test]
+fn check_reads_the_keys() {
+    let check = |variables: &[(&str, &str)]| {
+        let mut command = fanfare(&["check"]);
+        command.env("FANFARE_SERVER_LISTEN", "127.0.0.1:0").env("FANFARE_CONTROL_LISTEN", "127.0.0.1:0");
+        command.envs(variables.iter().copied());
+        run(&mut command)
+    };
+    let secrets = ("FANFARE_TOKENS_HMAC_KEYS", "hunter2,hunter3");
+    let (code, report, _) = check(&[secrets]);
+    assert!(code == Some(0) && report.contains("ok       tokens of connections have 2 keys"), "{report}");
+    let (_, report, _) = check(&[secrets, ("FANFARE_SUBSCRIPTION_TOKENS_HMAC_KEYS", "x")]);
+    assert!(report.contains("2 keys, and those of subscriptions 1\n"), "{report}");
+    let (code, report, _) = check(&[("FANFARE_TOKENS_PUBLIC_KEYS", "no-such-file.pem")]);
+    let problem = "problem  tokens.public_keys: no-such-file.pem cannot be read";
+    assert!(code == Some(1) && report.contains(problem), "{report}");
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    let (code, report, _) = check(&[("FANFARE_JWKS_FILE", manifest)]);
+    assert!(code == Some(1) && report.contains("it is no JSON Web Key Set"), "{report}");
+    let (_, report, _) = check(&[]);
+    assert!(!report.contains("tokens of"), "{report}");
+}
+
 /// No problem of a configuration shows a secret, not even one in the wrong place.
 #[test]
 fn secrets_are_not_shown() {
