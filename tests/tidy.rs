@@ -46,10 +46,10 @@ const KNOWS: &[(&str, &[&str])] = &[
         "transport",
         &["base::printable", "codec::deflate", "domain::codec", "domain::encoding", "domain::reasons"],
     ),
-    ("config", &["domain::client_id", "transport::origin", "base::printable"]),
+    ("config", &["domain::client_id", "domain::topic_pattern", "transport::origin", "base::printable"]),
     ("stats", &["domain::reasons", "transport::refusal"]),
     // Values alone: the bytes of a codec are the shard's affair, and so are streams, transports and logs.
-    ("session", &["base", "domain", "codec::command", "codec::reply", "config"]),
+    ("session", &["auth", "base", "domain", "codec::command", "codec::reply", "config"]),
     ("shard", &["base", "domain", "codec", "transport", "session", "net::stream", "config", "stats"]),
     ("net", &["base", "domain", "shard", "stats", "transport"]),
     ("broker", &["base", "domain", "codec", "transport::websocket", "config", "stats"]),

@@ -6,6 +6,8 @@
 //! A token goes through these files: `token.rs` takes it apart, `keys.rs` finds the key that signed it, `claims.rs` reads
 //! what it says. [`Verifier`] does all of that. The result holds for as long as the keys are the same, so a
 //! [`TokenCache`] keeps it; whether a token is valid *now* is asked each time ([`ConnectionClaims::check_time`]).
+//!
+//! What a client may do with a topic is decided by [`grant`] alone.
 
 mod algorithm;
 mod cache;
@@ -19,6 +21,7 @@ mod jwks;
 mod key_error;
 mod keys;
 mod pem;
+mod permissions;
 mod public_key;
 mod signer;
 mod subscriptions;
@@ -34,6 +37,7 @@ pub use claims::{ConnectionClaims, SubscriptionClaims};
 pub use error::{ClaimName, Part, PatternError, TokenError};
 pub use key_error::{JWKS_BYTES_MAX, KEYS_MAX, KeyError};
 pub use keys::KeySet;
+pub use permissions::{Subject, depends_on_subscription, grant};
 pub use signer::{Signer, SigningError};
 pub use subscriptions::{Overrides, ServerSubscription};
 pub use verifier::{Keys, Verifier};

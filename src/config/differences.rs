@@ -49,6 +49,7 @@ fn collect(prefix: &str, own: &Table, defaults: &Table, found: &mut Vec<(String,
 
 #[cfg(test)]
 mod tests {
+    use super::super::Allowed;
     use super::*;
 
     #[test]
@@ -59,7 +60,7 @@ mod tests {
         config.control.api_key = "hunter2".into();
         config.amqp.url = "amqp://a:hunter2@b".into();
         config.namespaces.insert("plain".to_owned(), Namespace::default());
-        let chat = Namespace { client_publish: true, ..Namespace::default() };
+        let chat = Namespace { client_publish: Allowed::EVERYONE, ..Namespace::default() };
         config.namespaces.insert("chat".to_owned(), chat);
         let mut differences = config.differences();
         differences.sort_unstable();

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 mod address;
+mod allowed;
 mod amqp;
 mod bindings;
 mod budgets;
@@ -22,6 +23,7 @@ mod keys;
 mod load;
 mod log;
 pub mod memory;
+mod namespace;
 mod origin;
 mod problem;
 mod secret;
@@ -37,6 +39,7 @@ mod warnings;
 mod wrong;
 
 pub use address::{AddressError, address, addresses};
+pub use allowed::{Allowed, Role};
 pub use amqp::{Ack, Amqp, Source, UnknownSource};
 pub use bindings::Bindings;
 pub use budgets::Budgets;
@@ -45,6 +48,7 @@ pub use cpus::{CpuListError, parse_cpus};
 pub use interval::{Interval, IntervalError};
 pub use load::{FILE_VARIABLE, Loaded, load};
 pub use log::{Log, LogFormat};
+pub use namespace::{BinaryPayloads, Namespace, RecoveryMode, SlowPolicy};
 pub use origin::ValueOrigin;
 pub use problem::{Problem, Problems, grouped};
 pub use secret::{AmqpUrl, AmqpUrlError, AmqpUrls, AmqpUrlsError, Secret};
@@ -56,6 +60,9 @@ pub use wrong::{Expected, ShownValue, SyntaxError};
 
 /// A configuration file in which every key has its default, with a comment on each.
 pub const DEFAULT_FILE: &str = include_str!("default.toml");
+
+/// Divides the users that a topic's name lists behind `server.user_boundary`.
+pub const USER_SEPARATOR: char = ',';
 
 /// The whole configuration. Every field has a default, so that an empty file is a valid one.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
@@ -114,6 +121,12 @@ pub struct Server {
     pub namespace_boundary: char,
     /// What happens with topics of a namespace that is not configured. Default `default`.
     pub unknown_namespace: UnknownNamespace,
+    /// What a private topic's name begins with, or its part behind the namespace: clients subscribe to it with a
+    /// subscription token only. Default `$`; empty: no topic is private.
+    pub private_prefix: String,
+    /// What stands before the users in the name of a topic that is for certain users, such as `news#1,2`: they may
+    /// subscribe, and nobody else. Default `#`; empty: no topic is limited to users.
+    pub user_boundary: String,
 }
 
 impl Default for Server {
@@ -131,6 +144,8 @@ impl Default for Server {
             path: "/connection/websocket".to_owned(),
             namespace_boundary: ':',
             unknown_namespace: UnknownNamespace::default(),
+            private_prefix: "$".to_owned(),
+            user_boundary: "#".to_owned(),
         }
     }
 }
@@ -317,90 +332,6 @@ impl Default for Stop {
     }
 }
 
-/// `[namespaces.NAME]`
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Namespace {
-    /// Whether clients may publish. Default false.
-    pub client_publish: bool,
-    /// What happens with a client that did not take publications before the log had to drop them. Default
-    /// `resync`.
-    pub slow: SlowPolicy,
-    /// With `slow = "skip"`: keys (`x-key`) of one topic of which a client that was too slow gets the latest
-    /// publication. Default 10,000; of more, the keys that were not published for longest are skipped. 0: all
-    /// are.
-    pub keys_max: usize,
-    /// How long a publication may wait for others, to leave in one frame with them. Default 0: not at all.
-    pub max_delay: Interval,
-    /// With `max_delay`: hand over as soon as this many wait. Default 0: no such limit.
-    pub max_messages: u32,
-    /// With `max_delay`: hand over as soon as this many bytes wait. Default 0: only `limits.frame_bytes`.
-    pub max_bytes: usize,
-    /// Publications kept of each topic, so that clients that come back receive those that they missed.
-    /// Default 0: none.
-    pub history_size: u32,
-    /// With `history_size`: how long they are kept. Default 5 min.
-    pub history_ttl: Interval,
-    /// With `history_size`: whether clients may read the history by the command `history`. With false, it
-    /// serves recovery only. Default true.
-    pub client_history: bool,
-    /// Whether every subscription can be recovered, even if the client does not ask for it. Default false.
-    pub force_recovery: bool,
-    /// Whether every subscriber is told its position. Default false.
-    pub force_positioning: bool,
-    /// What a client that comes back receives: every publication that it missed, or the newest one. Default
-    /// `stream`.
-    pub recovery_mode: RecoveryMode,
-    /// Bytes that a topic's log may hold on one shard. Default 0: `limits.log_bytes`.
-    pub log_bytes: usize,
-    /// Bytes of one publication's data in this namespace. Default 0: `limits.publication_bytes`.
-    pub publication_bytes: usize,
-    /// What JSON clients get of a body of a binary type, such as `application/octet-stream`. Default `refuse`.
-    pub binary: BinaryPayloads,
-    /// Whether clients that offer permessage-deflate receive their publications compressed. Default false.
-    pub deflate: bool,
-    /// With `deflate`: batches of fewer bytes are sent uncompressed. Default 256.
-    pub deflate_min_bytes: usize,
-}
-
-impl Default for Namespace {
-    fn default() -> Self {
-        Self {
-            client_publish: false,
-            slow: SlowPolicy::default(),
-            keys_max: 10_000,
-            max_delay: Interval::default(),
-            max_messages: 0,
-            max_bytes: 0,
-            history_size: 0,
-            history_ttl: Interval::from_secs(300),
-            client_history: true,
-            force_recovery: false,
-            force_positioning: false,
-            recovery_mode: RecoveryMode::default(),
-            log_bytes: 0,
-            publication_bytes: 0,
-            binary: BinaryPayloads::default(),
-            deflate: false,
-            deflate_min_bytes: 256,
-        }
-    }
-}
-
-/// What happens with a client that lost publications because it did not take them in time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SlowPolicy {
-    /// Closed with 3008; the SDK reconnects.
-    Disconnect,
-    /// The subscription ends with 2500; the SDK subscribes again.
-    #[default]
-    Resync,
-    /// It goes on with the newest, or with the latest of each key that it missed. For topics where only the
-    /// latest value matters.
-    Skip,
-}
-
 impl Config {
     /// The longest `history_ttl` of all namespaces with a history. Zero if there is none.
     #[must_use]
@@ -408,44 +339,4 @@ impl Config {
         let kept = self.namespaces.values().filter(|namespace| namespace.has_history());
         kept.map(|namespace| namespace.history_ttl.0).max().unwrap_or_default()
     }
-}
-
-impl Namespace {
-    /// Whether publications are kept.
-    #[must_use]
-    pub fn has_history(&self) -> bool {
-        self.history_size > 0 && !self.history_ttl.is_zero()
-    }
-
-    /// Whether slow clients receive the latest publication of each key that they missed.
-    #[must_use]
-    pub fn has_keys(&self) -> bool {
-        self.slow == SlowPolicy::Skip && self.keys_max > 0
-    }
-}
-
-/// What a client that comes back to a topic with history receives.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RecoveryMode {
-    /// Every publication that it missed.
-    #[default]
-    Stream,
-    /// The newest publication, if the client does not have it. For topics where only the latest value
-    /// matters.
-    Cache,
-}
-
-/// What happens with binary payloads, which JSON cannot carry.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum BinaryPayloads {
-    /// They go to the dead-letter exchange.
-    #[default]
-    Refuse,
-    /// They are delivered as a JSON string in base64 (RFC 4648, section 4).
-    Base64,
-    /// They are delivered unchanged if they are JSON, because some client libraries label everything as
-    /// binary. Otherwise they are dead letters.
-    Json,
 }

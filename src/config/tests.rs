@@ -236,6 +236,23 @@ fn namespaces_that_make_no_sense_are_refused() {
         (|c| with_namespace(c, "a:b", Namespace::default()), "namespaces.`a:b`"),
         (|c| with_namespace(c, "", Namespace::default()), "no topic"),
         (|c| with_namespace(c, "a\n", Namespace::default()), "namespaces.`a\\n`"),
+        (|c| with_namespace(c, "$a", Namespace::default()), "namespaces.`$a` begins with"),
+        (|c| c.server.private_prefix = "a:".to_owned(), "server.private_prefix contains a comma"),
+        (|c| c.server.user_boundary = ",".to_owned(), "server.user_boundary contains a comma"),
+        (
+            |c| {
+                let client_subscribe = [Role::User, Role::Subscriber].into_iter().collect();
+                with_namespace(c, "a", Namespace { client_subscribe, ..Namespace::default() });
+            },
+            "namespaces.a.client_subscribe names \"subscriber\"",
+        ),
+        (
+            |c| {
+                let topic_pattern = "[a-z".to_owned();
+                with_namespace(c, "a", Namespace { topic_pattern, ..Namespace::default() });
+            },
+            "namespaces.a.topic_pattern is no regular expression: unclosed character class",
+        ),
         (|c| with_namespace(c, "a", Namespace { max_messages: 1, ..Namespace::default() }), "nothing waits"),
         (
             |c| with_namespace(c, "a", Namespace { max_bytes: 1, ..Namespace::default() }),

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use super::{AmqpUrlsError, CpuListError, Interval, grouped};
 use crate::base::printable::escaped;
+use crate::domain::topic_pattern::TopicPatternError;
 use crate::transport::origin::PatternError;
 
 /// Why a value of the right type cannot be used, as a sentence that says what to do.
@@ -118,6 +119,21 @@ pub(super) enum UnusableKind {
         escaped(.name)
     )]
     NamespaceName { name: String, boundary: char },
+    #[error(
+        "namespaces.`{}` begins with server.private_prefix (`{prefix}`), which is not part of a namespace's name: \
+         `{prefix}chat:1` is a private topic of the namespace `chat`",
+        escaped(.name)
+    )]
+    PrivateNamespace { name: String, prefix: String },
+    #[error("{key} contains a comma, a control character or server.namespace_boundary (`{boundary}`)")]
+    Marker { key: &'static str, boundary: char },
+    #[error(
+        "namespaces.{name}.client_subscribe names \"subscriber\": a client that is subscribed already needs no permission; \
+         leave it out"
+    )]
+    SubscriberSubscribes { name: String },
+    #[error("namespaces.{name}.topic_pattern is {error}")]
+    Pattern { name: String, error: TopicPatternError },
     #[error(
         "namespaces.{name}.max_messages and namespaces.{name}.max_bytes say when waiting ends, but without \
          namespaces.{name}.max_delay nothing waits"

@@ -1,6 +1,7 @@
 //! Checks at start-up what the type of a value cannot express: bounds, relations between values, and safety. All
 //! problems are reported at once.
 
+mod namespaces;
 mod tokens;
 
 use std::ops::RangeInclusive;
@@ -8,15 +9,12 @@ use std::time::Duration;
 
 use super::memory::API_BODIES_BYTES;
 use super::unusable::UnusableKind;
-use super::{
-    Amqp, Config, Control, Interval, Limits, Namespace, Problem, Problems, Server, SlowPolicy, Source,
-    parse_cpus,
-};
+use super::{Amqp, Config, Control, Interval, Limits, Problem, Problems, Server, Source, parse_cpus};
+pub use namespaces::NAMESPACES_MAX;
+
 use crate::domain::client_id::SHARDS_MAX;
 use crate::transport::origin::{OriginPattern, is_loopback};
 
-/// Namespaces besides the default one, at most: a namespace number has 16 bits.
-pub const NAMESPACES_MAX: usize = 65_535;
 /// Bytes of a name in AMQP 0.9.1, at most: a short string.
 const AMQP_NAME_BYTES_MAX: usize = 255;
 /// Bytes of a line besides its data and its topic's name, rounded up generously.
@@ -66,7 +64,7 @@ impl Config {
         sizes(&mut findings, &self.limits);
         counts(&mut findings, self);
         timeouts(&mut findings, self);
-        namespaces(&mut findings, self);
+        namespaces::namespaces(&mut findings, self);
         findings.require(matches!(self.log.level.as_str(), "error" | "warn" | "info" | "debug"), || {
             UnusableKind::LogLevel(self.log.level.clone())
         });
@@ -369,45 +367,4 @@ fn timeouts(findings: &mut Findings, config: &Config) {
     let (ping, pong) = (timeouts.ping, timeouts.pong);
     findings.require(pong < ping, || UnusableKind::LatePong { pong, ping });
     findings.require(ping.0.subsec_nanos() == 0, || UnusableKind::PartOfSecond(ping));
-}
-
-fn namespaces(findings: &mut Findings, config: &Config) {
-    let named = config.namespaces.keys().filter(|name| *name != "default").count();
-    let most = (0, NAMESPACES_MAX);
-    findings.within("the number of namespaces", named, most, "their numbers have 16 bits");
-    let boundary = config.server.namespace_boundary;
-    for (name, options) in &config.namespaces {
-        findings
-            .require(!name.is_empty() && !name.contains(|c: char| c == boundary || c.is_control()), || {
-                UnusableKind::NamespaceName { name: name.clone(), boundary }
-            });
-        namespace(findings, name, options, &config.limits);
-    }
-}
-
-fn namespace(findings: &mut Findings, name: &str, options: &Namespace, limits: &Limits) {
-    let key = |option: &str| format!("namespaces.{name}.{option}");
-    let merges = !options.max_delay.is_zero();
-    let limited = options.max_messages > 0 || options.max_bytes > 0;
-    findings.require(merges || !limited, || UnusableKind::NothingWaits { name: name.to_owned() });
-    findings.time_or_zero(&key("max_delay"), options.max_delay);
-    findings.time_or_zero(&key("history_ttl"), options.history_ttl);
-    findings.require(options.slow != SlowPolicy::Skip || !options.has_history(), || {
-        UnusableKind::SkipsHistory { name: name.to_owned() }
-    });
-    let frame = ("limits.frame_bytes", limits.frame_bytes);
-    findings.not_above((&key("max_bytes"), options.max_bytes), frame, "what waits leaves in one frame");
-    let least = (&*key("deflate_min_bytes"), options.deflate_min_bytes);
-    findings.not_above(least, frame, "a batch fits into a frame, so none would be compressed");
-    if options.log_bytes > 0 {
-        let log = (&*key("log_bytes"), options.log_bytes);
-        findings.not_above(frame, log, "a log must hold a whole frame");
-        let logs = ("limits.logs_bytes", limits.logs_bytes);
-        findings.not_above(log, logs, "one log must fit into all of them");
-    }
-    if options.publication_bytes > 0 {
-        let line = options.publication_bytes.saturating_add(line_overhead(limits));
-        let key = format!("{} with its topic and braces", key("publication_bytes"));
-        findings.not_above((&key, line), frame, "the largest publication must fit into a frame");
-    }
 }

@@ -13,3 +13,4 @@ pub mod publication;
 pub mod reasons;
 pub mod receipt;
 pub mod topic;
+pub mod topic_pattern;

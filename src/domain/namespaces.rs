@@ -1,15 +1,18 @@
-//! Maps a topic's name to the options of its namespace. Built once at start-up, shared by all threads, never
+//! What the configuration says of a topic, by its name. Built once at start-up, shared by all threads, never
 //! changed.
 
 use std::collections::BTreeMap;
 
-use crate::config::{Config, Namespace, UnknownNamespace};
+use crate::config::{Config, Namespace, USER_SEPARATOR, UnknownNamespace};
+use crate::domain::topic_pattern::TopicPattern;
 
 /// The number of a namespace: an index into [`Namespaces`]. 0 is the default namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NamespaceId(u16);
 
 impl NamespaceId {
+    const DEFAULT: Self = Self(0);
+
     /// As an index, from 0.
     #[must_use]
     pub fn number(self) -> usize {
@@ -21,9 +24,67 @@ impl NamespaceId {
 #[derive(Debug)]
 pub struct Namespaces {
     boundary: char,
+    private_prefix: String,
+    user_boundary: String,
     refuses_unknown: bool,
     by_name: BTreeMap<String, NamespaceId>,
-    options: Vec<Namespace>,
+    namespaces: Vec<Compiled>,
+}
+
+/// A namespace's options, and its pattern ready for use.
+#[derive(Debug)]
+struct Compiled {
+    options: Namespace,
+    pattern: Option<TopicPattern>,
+}
+
+impl Compiled {
+    fn new(options: Namespace) -> Self {
+        let pattern = Some(&options.topic_pattern).filter(|text| !text.is_empty());
+        let pattern = pattern.map(|text| TopicPattern::parse(text).expect("validated: it is a pattern"));
+        Self { options, pattern }
+    }
+}
+
+/// What the configuration says of one topic.
+#[derive(Clone, Copy, Debug)]
+pub struct TopicRules<'a> {
+    /// The options of its namespace.
+    pub options: &'a Namespace,
+    /// For whom it is, by its name.
+    pub audience: Audience<'a>,
+    pattern: Option<&'a TopicPattern>,
+    own_part: &'a str,
+}
+
+impl TopicRules<'_> {
+    /// Whether the namespace's `topic_pattern` allows the topic's name.
+    #[must_use]
+    pub fn fits_pattern(&self) -> bool {
+        self.pattern.is_none_or(|pattern| pattern.matches(self.own_part))
+    }
+}
+
+/// For whom a topic is, by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience<'a> {
+    /// For everyone that the namespace's options admit.
+    Open,
+    /// For clients with a subscription token.
+    Private,
+    /// For the users of this list, divided by commas.
+    Users(&'a str),
+}
+
+impl Audience<'_> {
+    /// Whether the topic's name lists this user. Anonymous clients, whose user is empty, are never listed.
+    #[must_use]
+    pub fn lists(self, user: &str) -> bool {
+        match self {
+            Self::Users(list) => !user.is_empty() && list.split(USER_SEPARATOR).any(|listed| listed == user),
+            Self::Open | Self::Private => false,
+        }
+    }
 }
 
 impl Namespaces {
@@ -31,41 +92,86 @@ impl Namespaces {
     /// namespace.
     ///
     /// # Panics
-    /// With more than 65,535 namespaces, which the configuration's validation refuses.
+    /// With more than 65,535 namespaces, or with a `topic_pattern` that is none: the configuration's validation refuses
+    /// both.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        let mut options = vec![config.namespaces.get("default").cloned().unwrap_or_default()];
+        let default = config.namespaces.get("default").cloned().unwrap_or_default();
+        let mut namespaces = vec![Compiled::new(default)];
         let mut by_name = BTreeMap::new();
-        for (name, namespace) in config.namespaces.iter().filter(|(name, _)| *name != "default") {
-            let id = u16::try_from(options.len()).expect("validated: at most 65,535 namespaces");
+        for (name, options) in config.namespaces.iter().filter(|(name, _)| *name != "default") {
+            let id = u16::try_from(namespaces.len()).expect("validated: at most 65,535 namespaces");
             by_name.insert(name.clone(), NamespaceId(id));
-            options.push(namespace.clone());
+            namespaces.push(Compiled::new(options.clone()));
         }
-        let refuses_unknown = config.server.unknown_namespace == UnknownNamespace::Refuse;
-        Self { boundary: config.server.namespace_boundary, refuses_unknown, by_name, options }
+        let server = &config.server;
+        Self {
+            boundary: server.namespace_boundary,
+            private_prefix: server.private_prefix.clone(),
+            user_boundary: server.user_boundary.clone(),
+            refuses_unknown: server.unknown_namespace == UnknownNamespace::Refuse,
+            by_name,
+            namespaces,
+        }
     }
 
     /// Whether a topic of this name is allowed: not if its namespace is not configured and such topics are
     /// refused.
     #[must_use]
     pub fn is_known(&self, topic: &str) -> bool {
-        !self.refuses_unknown
-            || topic.split_once(self.boundary).is_none_or(|(name, _)| self.by_name.contains_key(name))
+        !self.refuses_unknown || self.split(topic).0.is_some()
     }
 
-    /// The namespace of `topic`: the part before the first boundary, or the default namespace.
+    /// The namespace of `topic`: the part before the first boundary, without the private prefix, or the default
+    /// namespace.
     #[must_use]
     pub fn of(&self, topic: &str) -> NamespaceId {
-        topic
-            .split_once(self.boundary)
-            .and_then(|(name, _)| self.by_name.get(name).copied())
-            .unwrap_or(NamespaceId(0))
+        self.split(topic).0.unwrap_or(NamespaceId::DEFAULT)
+    }
+
+    /// What holds for `topic`; `None` if its namespace is not configured and such topics are refused.
+    #[must_use]
+    pub fn rules<'a>(&'a self, topic: &'a str) -> Option<TopicRules<'a>> {
+        let (namespace, own_part) = self.split(topic);
+        if namespace.is_none() && self.refuses_unknown {
+            return None;
+        }
+        let id = namespace.unwrap_or(NamespaceId::DEFAULT);
+        let Compiled { options, pattern } = &self.namespaces[id.number()];
+        let audience = self.audience(topic, own_part);
+        Some(TopicRules { options, audience, pattern: pattern.as_ref(), own_part })
+    }
+
+    /// The namespace that a topic's name names, if it is configured, and the topic's own part behind it: the whole name
+    /// if there is none.
+    fn split<'n>(&self, topic: &'n str) -> (Option<NamespaceId>, &'n str) {
+        let unprefixed = topic.strip_prefix(self.private_prefix.as_str()).unwrap_or(topic);
+        let Some((name, own)) = unprefixed.split_once(self.boundary) else {
+            return (Some(NamespaceId::DEFAULT), topic);
+        };
+        match self.by_name.get(name) {
+            Some(&id) => (Some(id), own),
+            None => (None, topic),
+        }
+    }
+
+    fn audience<'n>(&self, topic: &str, own: &'n str) -> Audience<'n> {
+        let is_private =
+            |name: &str| !self.private_prefix.is_empty() && name.starts_with(&self.private_prefix);
+        if is_private(topic) || is_private(own) {
+            return Audience::Private;
+        }
+        if self.user_boundary.is_empty() {
+            return Audience::Open;
+        }
+        own.rsplit_once(self.user_boundary.as_str())
+            .map_or(Audience::Open, |(_, users)| Audience::Users(users))
     }
 
     /// The names of the namespaces, in the order of their numbers.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
-        let mut names = vec!["default".to_owned(); self.options.len()];
+        let mut names = vec!["default".to_owned(); self.namespaces.len()];
         for (name, id) in &self.by_name {
             names[id.number()].clone_from(name);
         }
@@ -75,7 +181,7 @@ impl Namespaces {
     /// The options of a namespace.
     #[must_use]
     pub fn options(&self, id: NamespaceId) -> &Namespace {
-        &self.options[usize::from(id.0)]
+        &self.namespaces[id.number()].options
     }
 }
 
@@ -83,30 +189,125 @@ impl Namespaces {
 mod tests {
     use super::*;
 
+    fn config(names: &[&str]) -> Config {
+        let mut config = Config::default();
+        for name in names {
+            config.namespaces.insert((*name).to_owned(), Namespace::default());
+        }
+        config
+    }
+
     #[test]
     fn a_topic_belongs_to_what_stands_before_the_first_boundary() {
-        let mut config = Config::default();
-        config
-            .namespaces
-            .insert("chat".to_owned(), Namespace { client_publish: true, ..Namespace::default() });
+        let mut config = config(&["chat"]);
+        config.server.unknown_namespace = UnknownNamespace::Default;
         let namespaces = Namespaces::new(&config);
-        for (topic, may_publish) in
-            [("chat:1", true), ("chat:1:2", true), ("chat", false), ("chatter:1", false), (":1", false)]
-        {
-            assert_eq!(namespaces.options(namespaces.of(topic)).client_publish, may_publish, "{topic}");
+        for (topic, namespace) in [
+            ("chat:1", "chat"),
+            ("chat:1:2", "chat"),
+            ("$chat:1", "chat"),
+            ("$$chat:1", "default"),
+            ("chat", "default"),
+            ("chatter:1", "default"),
+            (":1", "default"),
+        ] {
+            assert_eq!(namespaces.names()[namespaces.of(topic).number()], namespace, "{topic}");
         }
     }
 
     #[test]
     fn a_namespace_that_is_not_configured_is_the_default_one_or_unknown() {
-        let mut config = Config::default();
-        for name in ["chat", "default"] {
-            config.namespaces.insert(name.to_owned(), Namespace::default());
-        }
-        let topics = ["chat:1", "news", "chat", "", "nons:x", "Chat:1", "default:1", ":1"];
-        let known = |config: &Config| topics.map(|topic| Namespaces::new(config).is_known(topic));
-        assert_eq!(known(&config), [true; 8]);
+        let mut config = config(&["chat", "default"]);
+        let topics = ["chat:1", "$chat:1", "news", "chat", "", "nons:x", "Chat:1", "default:1", ":1"];
+        let known = |config: &Config| {
+            let namespaces = Namespaces::new(config);
+            topics.map(|topic| {
+                let is_known = namespaces.is_known(topic);
+                assert_eq!(namespaces.rules(topic).is_some(), is_known, "{topic}");
+                is_known
+            })
+        };
         config.server.unknown_namespace = UnknownNamespace::Refuse;
-        assert_eq!(known(&config), [true, true, true, true, false, false, false, false]);
+        assert_eq!(known(&config), [true, true, true, true, true, false, false, false, false]);
+        config.server.unknown_namespace = UnknownNamespace::Default;
+        assert_eq!(known(&config), [true; 9]);
+    }
+
+    #[test]
+    fn a_name_says_for_whom_a_topic_is() {
+        let mut config = config(&["chat"]);
+        config.server.unknown_namespace = UnknownNamespace::Default;
+        let usual = Namespaces::new(&config);
+        config.server.private_prefix = "priv-".to_owned();
+        config.server.user_boundary = "@@".to_owned();
+        let other = Namespaces::new(&config);
+        config.server.private_prefix.clear();
+        config.server.user_boundary.clear();
+        let neither = Namespaces::new(&config);
+        let users = Audience::Users;
+        for (namespaces, topic, audience) in [
+            (&usual, "news", Audience::Open),
+            (&usual, "chat:room", Audience::Open),
+            (&usual, "$news", Audience::Private),
+            (&usual, "chat:$room", Audience::Private),
+            (&usual, "$chat:room", Audience::Private),
+            (&usual, "unknown:$room", Audience::Open),
+            (&usual, "a$b", Audience::Open),
+            (&usual, "$news#1", Audience::Private),
+            (&usual, "#42", users("42")),
+            (&usual, "chat:#42", users("42")),
+            (&usual, "news#1,2", users("1,2")),
+            (&usual, "a#b#1,2", users("1,2")),
+            (&usual, "news#", users("")),
+            (&usual, "un#known:1", users("known:1")),
+            (&other, "priv-chat:1", Audience::Private),
+            (&other, "chat:a@@1", users("1")),
+            (&other, "chat:a@1", Audience::Open),
+            (&other, "$news", Audience::Open),
+            (&neither, "$news", Audience::Open),
+            (&neither, "news#1", Audience::Open),
+        ] {
+            assert_eq!(namespaces.rules(topic).unwrap().audience, audience, "{topic}");
+        }
+    }
+
+    #[test]
+    fn a_listed_user_is_listed_exactly() {
+        for (list, user, is_listed) in [
+            ("1,2", "1", true),
+            ("1,2", "2", true),
+            ("1,2", "12", false),
+            ("1,2", "", false),
+            ("", "", false),
+            ("1,,2", "", false),
+            ("1, 2", "2", false),
+            ("1,2", "1,2", false),
+        ] {
+            assert_eq!(Audience::Users(list).lists(user), is_listed, "{user:?} in {list:?}");
+        }
+        assert!(!Audience::Open.lists("1") && !Audience::Private.lists("1"));
+    }
+
+    #[test]
+    fn a_pattern_is_for_the_part_behind_the_namespace() {
+        let mut config = config(&["chat", "default"]);
+        config.server.unknown_namespace = UnknownNamespace::Default;
+        for namespace in config.namespaces.values_mut() {
+            namespace.topic_pattern = "[a-z]+(:[a-z]+)?".to_owned();
+        }
+        let namespaces = Namespaces::new(&config);
+        for (topic, fits) in [
+            ("chat:room", true),
+            ("$chat:room", true),
+            ("chat:", false),
+            ("chat:7", false),
+            ("chat:$room", false),
+            ("news", true),
+            ("news7", false),
+            ("unknown:room", true),
+            ("unknown:7", false),
+        ] {
+            assert_eq!(namespaces.rules(topic).unwrap().fits_pattern(), fits, "{topic}");
+        }
     }
 }

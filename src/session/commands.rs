@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use crate::auth::Subject;
 use crate::codec::command::{Command, Malformed, Method, Subscribe};
 use crate::domain::asked::Asked;
 use crate::domain::reasons::ErrorCode;
@@ -120,6 +121,7 @@ impl Session {
         if facts.subscribed.is_some() {
             return Err(ErrorCode::AlreadySubscribed);
         }
+        rules.check_access(&command.topic, &subject(facts))?;
         if command.unsupported {
             return Err(ErrorCode::NotAvailable);
         }
@@ -156,7 +158,7 @@ impl Session {
         if self.unanswered.changes(&topic) {
             return Action::PutOff(Until::Answered);
         }
-        let data = match rules.check_publish(&topic, data) {
+        let data = match rules.check_publish(&topic, data, &subject(facts)) {
             Ok(data) => data,
             Err(error) => return Action::Refuse { id, error },
         };
@@ -181,7 +183,7 @@ impl Session {
         if self.unanswered.concerns(&topic) {
             return Action::PutOff(Until::Answered);
         }
-        if let Err(error) = rules.check_asked(&topic, &asked) {
+        if let Err(error) = rules.check_asked(&topic, &asked, &subject(facts)) {
             return Action::Refuse { id, error };
         }
         if !facts.may_ask {
@@ -192,6 +194,11 @@ impl Session {
         }
         Action::Ask { id, topic, asked }
     }
+}
+
+/// Who the client is to a command's topic.
+fn subject(facts: Facts) -> Subject<'static> {
+    Subject { is_subscribed: facts.subscribed.is_some(), ..Subject::default() }
 }
 
 /// A command with the id of one that waits for its answer is put off: its reply would be taken for the other's.

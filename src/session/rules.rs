@@ -1,9 +1,11 @@
 //! The values that a session's decisions depend on besides its own state, and the checks of what topics permit.
 
+use crate::auth::{Action, Subject, depends_on_subscription, grant};
+use crate::codec::command::Method;
 use crate::config::{Limits, Namespace, Timeouts};
-use crate::domain::asked::{Asked, HistoryRange};
+use crate::domain::asked::Asked;
 use crate::domain::mail::TopicSlot;
-use crate::domain::namespaces::Namespaces;
+use crate::domain::namespaces::{Namespaces, TopicRules};
 use crate::domain::reasons::ErrorCode;
 use crate::domain::topic;
 
@@ -24,7 +26,7 @@ pub struct Rules<'a> {
 /// What only the shard knows about a client whose command is handled.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Facts {
-    /// The topic of a subscribe or an unsubscribe, if the client is subscribed to it.
+    /// The topic of the command, if the client is subscribed to it and that matters ([`Rules::subscription_asked`]).
     pub subscribed: Option<TopicSlot>,
     /// To how many topics the client is subscribed.
     pub subscriptions: usize,
@@ -37,6 +39,22 @@ pub struct Facts {
 }
 
 impl<'a> Rules<'a> {
+    /// The topic of a command that needs to know whether the client is subscribed to it. Most publishes do not, and so
+    /// cost no search for the subscription.
+    pub fn subscription_asked<'m>(self, method: &'m Method<'_>) -> Option<&'m str> {
+        let asks = |topic: &'m str, action| {
+            let rules = self.namespaces.rules(topic);
+            rules.is_some_and(|rules| depends_on_subscription(&rules, action)).then_some(topic)
+        };
+        match method {
+            Method::Subscribe(subscribe) => Some(&subscribe.topic),
+            Method::Unsubscribe { topic } => Some(topic),
+            Method::Publish { topic, .. } => asks(topic, Action::Publish),
+            Method::Ask { topic, asked: Asked::History(_) } => asks(topic, Action::History),
+            Method::Connect(_) | Method::Pong | Method::Send | Method::Unavailable | Method::Unknown => None,
+        }
+    }
+
     /// The options of a topic's namespace.
     pub(super) fn namespace(self, topic: &str) -> &'a Namespace {
         self.namespaces.options(self.namespaces.of(topic))
@@ -44,44 +62,53 @@ impl<'a> Rules<'a> {
 
     /// Whether a topic may have this name.
     pub(super) fn check_topic(self, name: &str) -> Result<(), ErrorCode> {
-        topic::check(name, self.limits.topic_bytes).map_err(|_| ErrorCode::BadRequest)?;
-        if self.namespaces.is_known(name) { Ok(()) } else { Err(ErrorCode::UnknownChannel) }
+        self.topic(name).map(drop)
     }
 
-    /// Whether clients may publish this to the topic.
+    /// What holds for a topic, if a topic may have this name.
+    fn topic<'t>(self, name: &'t str) -> Result<TopicRules<'t>, ErrorCode>
+    where
+        'a: 't,
+    {
+        topic::check(name, self.limits.topic_bytes).map_err(|_| ErrorCode::BadRequest)?;
+        self.namespaces.rules(name).ok_or(ErrorCode::UnknownChannel)
+    }
+
+    /// Whether the client may subscribe to the topic.
+    pub(super) fn check_access(self, topic: &str, subject: &Subject<'_>) -> Result<(), ErrorCode> {
+        grant(topic, &self.topic(topic)?, subject, Action::Subscribe)
+    }
+
+    /// Whether the client may publish this to the topic.
     pub(super) fn check_publish<'d>(
         self,
         topic: &str,
         data: Option<&'d [u8]>,
+        subject: &Subject<'_>,
     ) -> Result<&'d [u8], ErrorCode> {
-        self.check_topic(topic)?;
-        let namespace = self.namespace(topic);
-        if !namespace.client_publish {
-            return Err(ErrorCode::PermissionDenied);
-        }
+        let rules = self.topic(topic)?;
+        grant(topic, &rules, subject, Action::Publish)?;
         let data = data.ok_or(ErrorCode::BadRequest)?;
-        let own_limit = Some(namespace.publication_bytes).filter(|&limit| limit > 0);
+        let own_limit = Some(rules.options.publication_bytes).filter(|&limit| limit > 0);
         if data.len() > own_limit.unwrap_or(self.limits.publication_bytes) {
             return Err(ErrorCode::LimitExceeded);
         }
         Ok(data)
     }
 
-    /// Whether clients may ask this about the topic.
-    pub(super) fn check_asked(self, topic: &str, asked: &Asked) -> Result<(), ErrorCode> {
-        self.check_topic(topic)?;
-        match asked {
-            Asked::History(range) => self.check_history(topic, range),
+    /// Whether the client may ask this about the topic.
+    pub(super) fn check_asked(
+        self,
+        topic: &str,
+        asked: &Asked,
+        subject: &Subject<'_>,
+    ) -> Result<(), ErrorCode> {
+        let rules = self.topic(topic)?;
+        let Asked::History(range) = asked;
+        if !rules.options.has_history() {
+            return Err(ErrorCode::NotAvailable);
         }
-    }
-
-    fn check_history(self, topic: &str, range: &HistoryRange) -> Result<(), ErrorCode> {
-        let namespace = self.namespace(topic);
-        match namespace.has_history() {
-            true if namespace.client_history => {}
-            true => return Err(ErrorCode::PermissionDenied),
-            false => return Err(ErrorCode::NotAvailable),
-        }
+        grant(topic, &rules, subject, Action::History)?;
         check_epoch(range.since.as_ref().map(|since| &*since.epoch))
     }
 }

@@ -1,6 +1,7 @@
 //! The protocol by tables and by enumeration.
 
 mod answers;
+mod permissions;
 mod walk;
 
 use std::borrow::Cow;
@@ -11,7 +12,7 @@ use super::rules::{Facts, Rules};
 use super::timeouts::{Expiry, Silence};
 use super::*;
 use crate::codec::command::{Command, Connect, Malformed, Method, Since, Subscribe};
-use crate::config::{Config, Limits, Namespace, Timeouts, UnknownNamespace};
+use crate::config::{Allowed, Config, Limits, Namespace, Timeouts, UnknownNamespace};
 use crate::domain::asked::{Asked, HistoryRange};
 use crate::domain::codec::Codec;
 use crate::domain::mail::TopicSlot;
@@ -33,11 +34,16 @@ struct World {
 impl World {
     fn new(change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::default();
-        let history = Namespace { history_size: 10, client_history: false, ..Namespace::default() };
-        let open = Namespace { client_publish: true, client_history: true, ..history.clone() };
+        let history = Namespace { history_size: 10, client_history: Allowed::NOBODY, ..Namespace::default() };
+        let open = Namespace {
+            client_publish: Allowed::EVERYONE,
+            client_history: Allowed::EVERYONE,
+            ..history.clone()
+        };
         let forced = Namespace { force_recovery: true, ..history.clone() };
         let positioned = Namespace { force_positioning: true, ..history.clone() };
-        let small = Namespace { client_publish: true, publication_bytes: 4, ..Namespace::default() };
+        let small =
+            Namespace { client_publish: Allowed::EVERYONE, publication_bytes: 4, ..Namespace::default() };
         for (name, namespace) in
             [("h", history), ("open", open), ("forced", forced), ("positioned", positioned), ("small", small)]
         {

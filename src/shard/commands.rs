@@ -1,6 +1,6 @@
 //! Carries out clients' messages: each command as the client's session decides.
 
-use crate::codec::command::{Command, Malformed, Method};
+use crate::codec::command::{Command, Malformed};
 use crate::codec::reply::{Connected, Reply};
 use crate::domain::mail::{Publish, Question, ReplyTo, Request, TopicQuestion, TopicSlot};
 use crate::domain::reasons::ErrorCode;
@@ -88,12 +88,12 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         }
         let codec = self.clients[slot].transport.codec();
         let command = codec.read(bytes, self.settings.limits.json_depth);
-        let facts = self.facts(slot, command.as_ref());
         let rules = Rules {
             limits: &self.settings.limits,
             timeouts: &self.settings.timeouts,
             namespaces: &self.settings.namespaces,
         };
+        let facts = self.facts(slot, command.as_ref(), rules);
         let action = self.clients[slot].session.handle(command, rules, facts);
         let outcome = self.execute(slot, action);
         if matches!(outcome, Outcome::Done) {
@@ -103,16 +103,12 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     }
 
     /// What the client's session must know of this shard to decide about a command.
-    fn facts(&self, slot: u32, command: Result<&Command<'_>, &Malformed>) -> Facts {
+    fn facts(&self, slot: u32, command: Result<&Command<'_>, &Malformed>, rules: Rules<'_>) -> Facts {
         let client = &self.clients[slot];
         let method = command.map(|command| &command.method);
         // The queue's state is shared with the broker thread: it is read only for commands that need it.
         let asks = method.is_ok_and(is_request);
-        let topic = match method {
-            Ok(Method::Subscribe(subscribe)) => Some(&subscribe.topic),
-            Ok(Method::Unsubscribe { topic }) => Some(topic),
-            _ => None,
-        };
+        let topic = method.ok().and_then(|method| rules.subscription_asked(method));
         Facts {
             subscribed: topic.and_then(|topic| self.subscribed(slot, topic)),
             subscriptions: client.subscriptions.as_slice().len(),

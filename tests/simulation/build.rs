@@ -21,7 +21,7 @@ const BUGS: &[Bug] = &include!("bugs.in");
 const COPIED: [&str; 2] = ["session", "shard"];
 
 /// Rooms that the copied ones use as they are.
-const SHIPPED: [&str; 7] = ["base", "codec", "config", "domain", "net", "stats", "transport"];
+const SHIPPED: [&str; 8] = ["auth", "base", "codec", "config", "domain", "net", "stats", "transport"];
 
 fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));

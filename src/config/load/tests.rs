@@ -55,6 +55,8 @@ fn the_environment_goes_over_the_file_and_the_file_over_the_defaults() {
         ("FANFARE_LOG_FORMAT", "json"),
         ("FANFARE_NAMESPACES_CHAT_MAX_DELAY", "1s"),
         ("FANFARE_NAMESPACES_NEWS_BINARY", "base64"),
+        ("FANFARE_NAMESPACES_NEWS_CLIENT_PUBLISH", "user,subscriber"),
+        ("FANFARE_NAMESPACES_NEWS_CLIENT_SUBSCRIBE", "false"),
         ("FANFARE_CONFIG", "elsewhere"),
         ("HOME", "/"),
     ];
@@ -71,9 +73,11 @@ fn the_environment_goes_over_the_file_and_the_file_over_the_defaults() {
     let chat = &config.namespaces["Chat"];
     assert_eq!((chat.slow, chat.max_delay), (SlowPolicy::Skip, Interval::from_secs(1)));
     assert_eq!(config.namespaces["news"].binary, BinaryPayloads::Base64);
+    assert_eq!(config.namespaces["news"].client_publish, Allowed::from_iter([Role::User, Role::Subscriber]));
+    assert_eq!(config.namespaces["news"].client_subscribe, Allowed::NOBODY);
     assert_eq!(origins["server.shards"], ValueOrigin::Environment("FANFARE_SERVER_SHARDS".to_owned()));
     assert!(matches!(&origins["limits.clients"], ValueOrigin::File { line: 1, .. }));
-    assert_eq!(origins.len(), 11, "{origins:?}");
+    assert_eq!(origins.len(), 13, "{origins:?}");
 }
 
 #[test]
@@ -130,6 +134,11 @@ fn what_is_wrong_in_a_file_is_told_with_line_key_and_remedy() {
         ("control.listen = 9000", "expected text in quotes"),
         ("server.namespace_boundary = '::'", "expected one character in quotes"),
         ("log.format = 'xml'", "`log.format` is `\"xml\"`: expected `human` or `json`"),
+        (
+            "namespaces.a.client_publish = 'users'",
+            "expected `true`, `false`, or a list of `\"anonymous\"`, `\"user\"` and `\"subscriber\"`",
+        ),
+        ("namespaces.a.client_publish = ['users']", "expected `true`, `false`, or a list of"),
         ("namespaces.a.slow = 'drop'", "expected one of `disconnect`, `resync`, `skip`"),
         (
             "timeouts.ping = '25'",

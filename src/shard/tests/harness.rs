@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use super::super::*;
 use crate::base::mailbox::{Wake, mailbox};
-use crate::config::{Interval, Namespace, SlowPolicy};
+use crate::config::{Allowed, Interval, Namespace, SlowPolicy};
 use crate::domain::encoding::Encoding;
 use crate::domain::mail::{KeyedLine, Lane, Lines, TopicSlot, Variant};
 use crate::domain::reasons::CloseReason;
@@ -256,5 +256,5 @@ pub(in crate::shard) fn config(change: impl FnOnce(&mut Config)) -> Config {
 }
 
 pub(in crate::shard) fn policy(slow: SlowPolicy) -> (String, Namespace) {
-    ("n".to_owned(), Namespace { slow, client_publish: true, ..Namespace::default() })
+    ("n".to_owned(), Namespace { slow, client_publish: Allowed::EVERYONE, ..Namespace::default() })
 }

@@ -1,7 +1,7 @@
 #![no_main]
 
 use fanfare::base::moment::Moment;
-use fanfare::config::{Config, Namespace};
+use fanfare::config::{Allowed, Config, Namespace};
 use fanfare::domain::codec::Codec;
 use fanfare::domain::mail::TopicSlot;
 use fanfare::domain::namespaces::Namespaces;
@@ -12,7 +12,12 @@ use fanfare::session::{Pending, Session};
 /// Topics of the namespace `a` permit everything, others what they permit by default.
 fn config() -> Config {
     let mut config = Config::default();
-    let open = Namespace { client_publish: true, history_size: 10, ..Namespace::default() };
+    let open = Namespace {
+        client_publish: Allowed::EVERYONE,
+        client_history: Allowed::EVERYONE,
+        history_size: 10,
+        ..Namespace::default()
+    };
     config.namespaces.insert("a".to_owned(), open);
     config.limits.topics_per_client = 3;
     config

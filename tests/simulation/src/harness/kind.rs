@@ -1,7 +1,7 @@
 //! Which configuration the world of a seed has.
 
 use super::TOPICS;
-use fanfare::config::{Budgets, Config, Interval, Limits, Namespace, SlowPolicy, Timeouts};
+use fanfare::config::{Allowed, Budgets, Config, Interval, Limits, Namespace, SlowPolicy, Timeouts};
 
 /// Bytes of a message that come long before the others.
 pub(super) const HALF: usize = 200;
@@ -58,17 +58,17 @@ pub(super) fn config(Kind { scale, read_bytes, pings, tight, few_topics }: Kind)
     let policy = |slow, client_publish| Namespace { slow, client_publish, ..Namespace::default() };
     let max_delay = Interval::from_secs(1);
     let namespaces = [
-        ("d", Namespace { max_delay, ..policy(SlowPolicy::Disconnect, false) }),
-        ("r", Namespace { deflate: true, ..policy(SlowPolicy::Resync, true) }),
-        ("s", Namespace { deflate: true, max_delay, ..policy(SlowPolicy::Skip, false) }),
+        ("d", Namespace { max_delay, ..policy(SlowPolicy::Disconnect, Allowed::NOBODY) }),
+        ("r", Namespace { deflate: true, ..policy(SlowPolicy::Resync, Allowed::EVERYONE) }),
+        ("s", Namespace { deflate: true, max_delay, ..policy(SlowPolicy::Skip, Allowed::NOBODY) }),
         (
             "h",
             Namespace {
                 deflate: true,
                 history_size: 30,
-                client_history: false,
+                client_history: Allowed::NOBODY,
                 force_recovery: true,
-                ..policy(SlowPolicy::Resync, false)
+                ..policy(SlowPolicy::Resync, Allowed::NOBODY)
             },
         ),
     ];
