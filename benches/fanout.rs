@@ -53,6 +53,11 @@ crowd = 1_000_000
 max_delay = "60s"
 max_messages = 100
 
+[namespaces.single]
+[namespaces.topics]
+[namespaces.tables]
+[namespaces.overload]
+
 [namespaces.deflated]
 deflate = true
 "#;

@@ -37,8 +37,8 @@ const CLIENTS: usize = 500;
 const EACH: Duration = Duration::from_millis(20);
 /// Pings come often, so that a pong that is not found in time shows.
 const CONFIGURATION: &str = "[timeouts]\nping = \"2s\"\npong = \"1500ms\"\n\
-    [namespaces.real]\n[namespaces.own]\nclient_publish = true\n\
-    [namespaces.big]\nhistory_size = 100\ndeflate = true\n";
+    [namespaces.real]\n[namespaces.busy]\n[namespaces.own]\nclient_publish = true\n\
+    [namespaces.big]\nhistory_size = 100\nclient_history = true\ndeflate = true\n";
 /// Topics in the namespace `big`, and what is in each one's history.
 const BIG_TOPICS: usize = 100;
 const BIG_PUBLICATIONS: usize = 20;

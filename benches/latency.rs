@@ -40,7 +40,7 @@ fn main() -> Result<()> {
     let places =
         places("shard and raw loop") + "; RabbitMQ on both, as are bare consumer and client beside it";
     let mut report = Report::new("latency", &format!("from due to received, {rounds} rounds"), places);
-    let engine = start_engine("[timeouts]\nping = \"1h\"\n");
+    let engine = start_engine("[timeouts]\nping = \"1h\"\n[namespaces.latency]\n");
     on_client_cpu(|| spaced(&engine, divisor, rounds, &mut report))?;
     drop(engine);
     let node = RabbitNode::start();
@@ -111,7 +111,9 @@ fn added(
     /// Far enough from each other that nothing is under way when the next one comes.
     const INTERVAL: Duration = Duration::from_millis(5);
     let url = node.amqp_url();
-    let config = format!("[amqp]\nurl = \"{url}\"\nsource = \"{source}\"\n[timeouts]\nping = \"1h\"\n");
+    let config = format!(
+        "[amqp]\nurl = \"{url}\"\nsource = \"{source}\"\n[timeouts]\nping = \"1h\"\n[namespaces.latency]\n"
+    );
     let engine = start_engine(&config);
     engine.wait_until_ready();
     let watched = Watched::new(engine.pid(), None)?;

@@ -28,6 +28,7 @@ private_fd_tables = true
 clients = 120_000
 [timeouts]
 ping = "1h"
+[namespaces.private]
 "#;
 /// As many publications of each topic are kept as there are.
 const HISTORY_CONFIGURATION: &str = r#"

@@ -32,7 +32,7 @@ use common::support::swarm::Swarm;
 use common::{Arguments, LIMIT, LINE_BYTES, Nobody, counting_clients, with_engine};
 
 const ROUNDS: usize = 5;
-const CONFIGURATION: &str = "[timeouts]\nping = \"1h\"\n";
+const CONFIGURATION: &str = "[timeouts]\nping = \"1h\"\n[namespaces.mixed]\n[namespaces.private]\n";
 
 fn main() -> Result<()> {
     let arguments = Arguments::read();

@@ -32,7 +32,7 @@ fn main() -> Result<()> {
     let (clients, rounds) = (if arguments.short() { 1500 } else { 15_000 }, arguments.rounds(ROUNDS));
     let about = format!("{clients} clients cut at once and back at once, {rounds} rounds");
     let mut report = Report::new("storm", &about, places("shard"));
-    let engine = start_engine("[timeouts]\nping = \"1h\"\n");
+    let engine = start_engine("[timeouts]\nping = \"1h\"\n[namespaces.storm]\n");
     on_client_cpu(|| {
         let mut swarm = Swarm::new(engine.client_address(), clients)?;
         swarm.connect_all(&mut Nobody, LIMIT, |_, _| vec![TOPIC])?;

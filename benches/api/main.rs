@@ -70,7 +70,7 @@ fn main() -> Result<()> {
         return result;
     }
     let (batches, rounds) = (if arguments.short() { 30 } else { 300 }, arguments.rounds(ROUNDS));
-    let engine = start_engine("[timeouts]\nping = \"1h\"\n");
+    let engine = start_engine("[timeouts]\nping = \"1h\"\n[namespaces.api]\n");
     let about = format!("{} publications a round, {rounds} rounds", batches * AT_ONCE);
     let places = format!(
         "shard, publishers and client on CPU {SERVER_CPU}; the engine's other threads on CPU {CLIENT_CPU}"

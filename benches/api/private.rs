@@ -42,7 +42,7 @@ pub(super) fn measure(arguments: &Arguments, report: &mut Report) -> Result<()> 
     let (divisor, rounds) = (if arguments.short() { 10 } else { 1 }, arguments.rounds(ROUNDS));
     // The engine's other threads find no other CPU either.
     pin(SERVER_CPU);
-    let engine = start_engine("[timeouts]\nping = \"1h\"\n");
+    let engine = start_engine("[timeouts]\nping = \"1h\"\n[namespaces.private]\n");
     on_client_cpu(|| pipelined(&engine, divisor, rounds, report))?;
     on_client_cpu(|| spaced(&engine, divisor, rounds, report))?;
     on_client_cpu(|| crowd(&engine, divisor, rounds, report))

@@ -43,7 +43,7 @@ fn main() -> Result<()> {
     let (clients, rounds) = (if arguments.short() { 1500 } else { 15_000 }, arguments.rounds(ROUNDS));
     let about = format!("{clients} clients connect and subscribe, {rounds} rounds");
     let mut report = Report::new("connect", &about, places("shard and raw loop"));
-    let engine = start_engine("[timeouts]\nping = \"1h\"\n");
+    let engine = start_engine("[timeouts]\nping = \"1h\"\n[namespaces.connect]\n");
     let raw = Helper::start(&["--raw-loop"])?;
     let costs = on_client_cpu(|| measure(&engine, &raw, clients, rounds))?;
     show(&costs, clients, &mut report);

@@ -137,7 +137,7 @@ fn start(url: &str, queue: &str, ack: &str, queue_delay: Duration) -> Engine {
     let delay = queue_delay.as_millis();
     start_engine(&format!(
         "[amqp]\nurl = \"{url}\"\nsource = \"queue\"\nqueue = \"{queue}\"\nack = \"{ack}\"\n\
-         queue_delay = \"{delay}ms\"\n[timeouts]\nping = \"1h\"\n"
+         queue_delay = \"{delay}ms\"\n[timeouts]\nping = \"1h\"\n[namespaces.private]\n"
     ))
 }
 

@@ -16,7 +16,8 @@ use crate::common::support::swarm::{ClientIndex, Goodbye, Line, Observer, Swarm}
 use crate::common::{LIMIT, LINE_BYTES, Nobody, on_client_cpu, start_engine};
 
 /// The namespace of `kept:` keeps more than is published in all rounds.
-const CONFIGURATION: &str = "[timeouts]\nping = \"1h\"\n[namespaces.kept]\nhistory_size = 100_000\n";
+const CONFIGURATION: &str =
+    "[timeouts]\nping = \"1h\"\n[namespaces.plain]\n[namespaces.kept]\nhistory_size = 100_000\n";
 /// The id of a client's only subscribe, as its reply begins.
 const REPLY: &[u8] = br#"{"id":2,"#;
 /// Publications while nobody is there.

@@ -69,6 +69,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let mut findings = findings(&loaded.config);
     findings.extend(loaded.notice().map(Finding::Note));
     findings.extend(loaded.warnings().into_iter().map(Finding::Warning));
+    findings.extend(loaded.undecided().into_iter().map(Finding::Note));
     if options.connect {
         ensure!(
             !loaded.config.amqp.url.is_empty(),

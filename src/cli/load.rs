@@ -67,7 +67,8 @@ pub(super) struct Options {
     /// How clients spread over topics.
     #[arg(long, value_enum, default_value_t = Spread::Even)]
     spread: Spread,
-    /// Namespace of the topics, whose options are then measured, such as its `max_delay`. Default: none.
+    /// Namespace of the topics, whose options are then measured, such as its `max_delay`. The engine must have it
+    /// configured. Default: none.
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     namespace: String,
     /// Publications per second, over all topics together.

@@ -69,9 +69,12 @@ fn parse_addresses(text: &str) -> Result<Listen, FlagError> {
 impl Options {
     /// The complete configuration, in which flags replace everything else, and what an operator should know
     /// about it.
-    fn configuration(&self) -> anyhow::Result<(Config, Vec<String>)> {
+    fn configuration(&self) -> anyhow::Result<(Config, Remarks)> {
         let mut loaded = self.file.load()?;
-        let mut notices: Vec<String> = loaded.notice().into_iter().chain(loaded.warnings()).collect();
+        let mut remarks = Remarks {
+            warnings: loaded.notice().into_iter().chain(loaded.warnings()).collect(),
+            notes: loaded.undecided(),
+        };
         self.overlay(&mut loaded);
         if self.source.is_some() && loaded.config.amqp.url.is_empty() {
             bail!(
@@ -84,8 +87,8 @@ impl Options {
         if let Some(problem) = cpus_problem(&config) {
             bail!(problem);
         }
-        notices.extend(idle_amqp_keys(&config));
-        Ok((config, notices))
+        remarks.warnings.extend(idle_amqp_keys(&config));
+        Ok((config, remarks))
     }
 
     /// Puts the flags over the file and the environment.
@@ -103,11 +106,19 @@ impl Options {
     }
 }
 
+/// What an operator should know about a configuration that can be used.
+struct Remarks {
+    /// Something has no effect.
+    warnings: Vec<String>,
+    /// Everything has the effect that the documentation says, which may not be what is expected.
+    notes: Vec<String>,
+}
+
 pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let (config, notices) = options.configuration()?;
+    let (config, remarks) = options.configuration()?;
     let _written_at_the_end = logging::start(&config.log);
     let is_for_programs = config.log.format == LogFormat::Json;
-    match run_engine(config, &notices, options.demo) {
+    match run_engine(config, &remarks, options.demo) {
         // Whoever reads JSON finds the reason among the lines.
         Err(error) if is_for_programs => {
             tracing::error!("{error:#}");
@@ -118,8 +129,9 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
 }
 
 /// Runs the engine from its start to its end.
-fn run_engine(config: Config, notices: &[String], demo: bool) -> anyhow::Result<()> {
-    notices.iter().for_each(|notice| tracing::warn!("{notice}"));
+fn run_engine(config: Config, remarks: &Remarks, demo: bool) -> anyhow::Result<()> {
+    remarks.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    remarks.notes.iter().for_each(|note| tracing::info!("{note}"));
     DescriptorLimit::raise();
     if let Some(warning) = DescriptorLimit::of_this_process().warning(config.limits.clients) {
         tracing::warn!("{warning}");

@@ -16,6 +16,7 @@ mod bindings;
 mod budgets;
 mod control;
 mod cpus;
+mod decisions;
 mod differences;
 pub mod host;
 mod interval;
@@ -35,7 +36,6 @@ mod tokens;
 pub mod tuning;
 mod unusable;
 mod validate;
-mod warnings;
 mod wrong;
 
 pub use address::{AddressError, address, addresses};
@@ -119,7 +119,7 @@ pub struct Server {
     pub path: String,
     /// The character that ends the namespace in a topic's name. Default `:`.
     pub namespace_boundary: char,
-    /// What happens with topics of a namespace that is not configured. Default `default`.
+    /// What happens with topics of a namespace that is not configured. Default `refuse`.
     pub unknown_namespace: UnknownNamespace,
     /// What a private topic's name begins with, or its part behind the namespace: clients subscribe to it with a
     /// subscription token only. Default `$`; empty: no topic is private.
@@ -155,10 +155,10 @@ impl Default for Server {
 #[serde(rename_all = "lowercase")]
 pub enum UnknownNamespace {
     /// They have the options of the default namespace.
-    #[default]
     Default,
     /// They do not exist: clients and operators get error 102, and messages of them from RabbitMQ reach no
     /// client.
+    #[default]
     Refuse,
 }
 

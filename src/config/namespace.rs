@@ -32,7 +32,7 @@ pub struct Namespace {
     /// With `history_size`: how long they are kept. Default 5 min.
     pub history_ttl: Interval,
     /// With `history_size`: which clients may read the history by the command `history`. For all others, it serves
-    /// recovery only. Default all.
+    /// recovery only. Default none.
     pub client_history: Allowed,
     /// A regular expression for the part of a topic's name behind the namespace, or for the whole name in the default
     /// namespace. It must match that part as a whole; otherwise clients get error 107. It takes linear time. Default
@@ -71,7 +71,7 @@ impl Default for Namespace {
             max_bytes: 0,
             history_size: 0,
             history_ttl: Interval::from_secs(300),
-            client_history: Allowed::EVERYONE,
+            client_history: Allowed::NOBODY,
             topic_pattern: String::new(),
             server_only: false,
             force_recovery: false,

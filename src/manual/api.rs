@@ -59,7 +59,7 @@
 //! |---|---|
 //! | 100 | Outcome unknown: the publication was not confirmed in time, and it may still arrive. To send it again with the same `idempotency_key` is safe. The message says whether RabbitMQ is away, has an alarm, or refused it. A `broadcast` has the time of one publication; channels that it did not reach in that time are reported as not sent. |
 //! | 101 | The API key is missing or wrong (status 401). |
-//! | 102 | The namespace is not configured, and `server.unknown_namespace` is `"refuse"`. |
+//! | 102 | The namespace is not configured, and `server.unknown_namespace` is `"refuse"`, its default. Permissions of clients do not bind the API. |
 //! | 103 | The request's `Host` or `Origin` is another site's, and there is no key (status 403). |
 //! | 104 | There is no such method. |
 //! | 106 | `data` is too large. |

@@ -18,23 +18,26 @@
 //! <!-- test: file chat.toml -->
 //! ```toml
 //! [namespaces.chat]           # the topics chat:...
-//! client_publish = true       # clients may publish here
+//! client_publish = true       # every client may publish here; a list of roles says who else
 //! slow = "disconnect"         # a client that is too slow is closed (3008) and comes back; or "resync", or "skip"
 //!
 //! [namespaces.prices]         # the topics prices:...
 //! slow = "skip"               # a client that is too slow gets the newest of each x-key; without keys, the newest
 //!
-//! [namespaces.default]        # all others
+//! [namespaces.default]        # the topics without a `:`
 //! max_delay = "100ms"         # publications wait for each other for this long, and leave in one frame
 //!
 //! [server]
-//! unknown_namespace = "default"  # `mistyped:x` has the options of the default namespace; "refuse": error 102
+//! unknown_namespace = "refuse"  # `mistyped:x` is error 102; "default": it has the options of the default namespace
 //! ```
 //!
 //! <!-- test: run -->
 //! ```sh
 //! cargo run --release -- check --config chat.toml
 //! ```
+//!
+//! What clients may do is narrow until a namespace says otherwise: they subscribe, and do not publish or read histories.
+//! Topics of a namespace that is not configured do not exist. [`permissions`](super::permissions) has the rules.
 //!
 //! # Tokens
 //!

@@ -11,10 +11,7 @@
 //! history_size = 100        # publications of each topic; the oldest go first
 //! history_ttl = "10m"       # how long each is kept
 //! force_recovery = true     # every subscriber can recover, whether its client asks for it or not
-//! client_history = true     # clients may also ask for the history by a command
-//!
-//! [server]
-//! unknown_namespace = "default"
+//! client_history = true     # clients may also ask for the history by a command; by default it is for recovery only
 //! ```
 //!
 //! <!-- test: run -->

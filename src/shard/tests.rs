@@ -6,13 +6,13 @@ mod harness;
 mod late;
 
 use super::*;
-use crate::config::{Interval, Namespace, SlowPolicy};
+use crate::config::{Interval, SlowPolicy};
 use crate::domain::mail::{Question, Recovery};
 use crate::domain::position::Position;
 use crate::domain::reasons::{CloseReason, ErrorCode};
 
 use harness::{End, FRAME, LINE, UPGRADE};
-pub(super) use harness::{Peer, World, config, policy};
+pub(super) use harness::{Peer, World, config, policy, readable};
 
 /// Its socket is always in the middle of a frame, and always takes some more.
 #[test]
@@ -189,9 +189,7 @@ fn commands_before_the_end_of_the_input_are_done() {
 /// tells all others, and hold the topic back for ever.
 #[test]
 fn who_recovers_while_a_topic_is_numbered_anew_is_asked_for_again() {
-    let history = Namespace { history_size: 10, ..Namespace::default() };
-    let mut world =
-        World::new(config(|config| config.namespaces.extend([("h".to_owned(), history.clone())])));
+    let mut world = World::new(config(|config| config.namespaces.extend([readable()])));
     let (back, here) = (world.connect(), world.connect());
     let position = |epoch: &str, offset| Position { epoch: epoch.into(), offset };
     world.say(&here, r#"{"id":2,"subscribe":{"channel":"h:t"}}"#);
@@ -227,10 +225,9 @@ fn who_recovers_while_a_topic_is_numbered_anew_is_asked_for_again() {
 /// Others wait with it only as long as SDKs do.
 #[test]
 fn while_it_takes_long_to_tell_all_of_a_gap_who_comes_is_told_to_come_later() {
-    let history = Namespace { history_size: 10, ..Namespace::default() };
     let mut world = World::new(config(|config| {
         config.stop.gaps_per_second = 1;
-        config.namespaces.extend([("h".to_owned(), history.clone())]);
+        config.namespaces.extend([readable()]);
     }));
     let crowd: Vec<_> = (0..1000).map(|_| world.connect()).collect();
     let [first, last] = [&crowd[0], &crowd[999]];

@@ -129,7 +129,7 @@ fn lanes_take_turns() {
 fn device_wall() {
     let _alone = alone();
     let url = RabbitNode::shared().new_vhost("device-wall");
-    let engine = Engine::start(&["--amqp", &url]);
+    let engine = Engine::with_config_and("[namespaces.device]\n", &["--amqp", &url]);
     engine.wait_until_ready();
     let topics: Vec<String> = (0..CLIENTS).map(|device| format!("device:{device}")).collect();
     let mut swarm = Swarm::new(engine.client_address(), CLIENTS).expect("a poll");

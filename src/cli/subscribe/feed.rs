@@ -19,6 +19,8 @@ use super::End;
 const CONNECT_ID: u32 = 1;
 /// The protocol's code for a command that cannot be carried out.
 const BAD_REQUEST: u32 = 107;
+/// The protocol's code for a topic that cannot exist.
+const UNKNOWN_CHANNEL: u32 = 102;
 /// How much later than promised a ping may come, as in the SDKs.
 const PING_GRACE: Duration = Duration::from_secs(10);
 
@@ -263,13 +265,16 @@ impl Feed {
 
     fn refused(&mut self, error: &ReplyError, topic: &str, step: &mut Step) -> Result<(), End> {
         let text = format!("no subscription to {}", escaped(topic));
-        let hint = if error.code == BAD_REQUEST {
-            format!(
-                "; the name has {} bytes, and engines take 1 to 255 (limits.topic_bytes) without control characters",
+        let hint = match error.code {
+            UNKNOWN_CHANNEL => "; its namespace is not configured in the engine ([namespaces.NAME], or \
+                                server.unknown_namespace)"
+                .to_owned(),
+            BAD_REQUEST => format!(
+                "; the name has {} bytes, and engines take 1 to 255 (limits.topic_bytes) without control characters, and \
+                 what the namespace allows (topic_pattern)",
                 topic.len()
-            )
-        } else {
-            String::new()
+            ),
+            _ => String::new(),
         };
         match error.end(&text, &hint) {
             End::Final(text) => self.drop_topic(topic, text, step),

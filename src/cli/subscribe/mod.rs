@@ -20,7 +20,7 @@ const BACKOFF_MAX: Duration = Duration::from_secs(20);
 
 #[derive(Args)]
 pub(super) struct Options {
-    /// The topics.
+    /// The topics. The namespace of one such as `chat:1` must be configured in the engine.
     #[arg(required = true, value_name = "TOPIC")]
     topics: Vec<String>,
     /// WebSocket endpoint of the engine.

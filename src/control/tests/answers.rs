@@ -121,10 +121,10 @@ fn so_many_messages_of_a_broadcast_are_under_way_at_once_and_no_more() {
 
 #[test]
 fn an_idempotency_key_becomes_an_id_for_each_channel() {
-    let harness = open();
+    let harness = Harness::open(with_history());
     let done = json!({"result": {}});
-    assert_eq!(harness.ask("publish", r#"{"channel":"a:1","data":1,"idempotency_key":"k"}"#), done);
-    assert_eq!(harness.heard(), "publish a:1 1 as fanfare-key:3:a:1:k");
+    assert_eq!(harness.ask("publish", r#"{"channel":"kept:1","data":1,"idempotency_key":"k"}"#), done);
+    assert_eq!(harness.heard(), "publish kept:1 1 as fanfare-key:6:kept:1:k");
     assert_eq!(harness.ask("publish", r#"{"channel":"a","data":1,"idempotency_key":""}"#), done);
     assert_eq!(harness.heard(), "publish a 1", "an empty key is none");
 

@@ -1,9 +1,9 @@
 //! The bounds on what is kept, in single histories.
 
-use super::super::tests::{Peer, World, config};
+use super::super::tests::{Peer, World, config, readable};
 use super::super::*;
 use crate::codec::deflate::{Deflater, TAIL};
-use crate::config::{Interval, Namespace};
+use crate::config::Interval;
 use crate::domain::mail::Question;
 use crate::domain::reasons::CloseReason;
 use crate::session::timeouts::Expiry;
@@ -173,7 +173,7 @@ fn who_was_put_off_leaves_no_memory_behind() {
 fn what_the_broker_lets_wait_is_bounded_as_well() {
     let mut world = World::new(config(|config| {
         config.limits.shard_input_bytes = 4000;
-        config.namespaces.extend([("h".to_owned(), Namespace { history_size: 10, ..Namespace::default() })]);
+        config.namespaces.extend([readable()]);
     }));
     let innocent = world.connect();
     let peers: Vec<_> = (0..3).map(|_| world.connect()).collect();
@@ -232,7 +232,7 @@ fn who_leaves_more_waiting_than_it_may_goes_first() {
     let mut world = World::new(config(|config| {
         config.limits.shard_replies_bytes = 100_000;
         config.limits.replies_bytes = 1000;
-        config.namespaces.extend([("h".to_owned(), Namespace { history_size: 10, ..Namespace::default() })]);
+        config.namespaces.extend([readable()]);
     }));
     let (honest, greedy) = (world.connect(), world.connect());
     honest.pipe().room = 0;
@@ -265,7 +265,7 @@ fn messages_after_our_close_are_not_inflated() {
 fn a_late_pong_that_is_not_the_clients_fault_moves_no_ping() {
     let mut world = World::new(config(|config| {
         config.timeouts.ping = Interval::from_secs(20);
-        config.namespaces.extend([("h".to_owned(), Namespace { history_size: 10, ..Namespace::default() })]);
+        config.namespaces.extend([readable()]);
     }));
     let peer = world.connect();
     let until_ping = |world: &mut World| {
@@ -322,7 +322,7 @@ fn small_commands_of_one_turn_are_answered_with_one_write() {
 #[test]
 fn a_command_whose_id_is_in_use_waits_for_the_other_one() {
     let mut world = World::new(config(|config| {
-        config.namespaces.extend([("h".to_owned(), Namespace { history_size: 10, ..Namespace::default() })]);
+        config.namespaces.extend([readable()]);
     }));
     let peer = world.connect();
     let ask = |topic: &str| format!(r#"{{"id":2,"history":{{"channel":"h:{topic}","limit":-1}}}}"#);
@@ -394,7 +394,7 @@ fn few_at_a_time_continue_with_unprocessed_input_that_inflates() {
 #[test]
 fn an_epoch_that_is_none_is_refused() {
     let mut world = World::new(config(|config| {
-        config.namespaces.extend([("h".to_owned(), Namespace { history_size: 10, ..Namespace::default() })]);
+        config.namespaces.extend([readable()]);
     }));
     let peer = world.connect();
     let epoch = "e".repeat(10_000);

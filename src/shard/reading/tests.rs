@@ -1,8 +1,8 @@
 //! Turns and shares, in single histories.
 
-use super::super::tests::{Peer, World, config, policy};
+use super::super::tests::{Peer, World, config, policy, readable};
 use super::super::*;
-use crate::config::{Interval, Namespace, SlowPolicy};
+use crate::config::{Interval, SlowPolicy};
 use crate::domain::mail::{ANSWER_COST, Question};
 use crate::domain::position::Position;
 use crate::domain::reasons::{CloseReason, Closing};
@@ -188,9 +188,8 @@ fn a_pong_that_has_come_is_read_before_its_client_is_closed() {
 
 /// The namespace `h` has a history.
 fn with_history(change: impl FnOnce(&mut Config)) -> World {
-    let history = Namespace { history_size: 10, ..Namespace::default() };
     World::new(config(|config| {
-        config.namespaces.extend([("h".to_owned(), history)]);
+        config.namespaces.extend([readable()]);
         change(config);
     }))
 }

@@ -1,13 +1,13 @@
 //! Who is closed where a bound is reached, and who is not.
 
 use super::super::input::tests::{ASK, half, header, send};
-use super::super::tests::{Peer, World, config, policy};
+use super::super::tests::{Peer, World, config, policy, readable};
 use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::base::moment::Moment;
 use crate::codec::deflate::{Deflater, TAIL};
-use crate::config::{Namespace, SlowPolicy};
+use crate::config::SlowPolicy;
 use crate::domain::reasons::CloseReason;
 use crate::transport::Transport as _;
 use crate::transport::websocket::extension::Deflate;
@@ -354,8 +354,7 @@ fn who_has_more_than_its_turns_is_read_by_shares() {
 /// What is left of a large answer has no memory but its own.
 #[test]
 fn the_memory_of_replies_is_what_is_counted() {
-    let history = Namespace { history_size: 10, ..Namespace::default() };
-    let mut world = World::new(config(|config| config.namespaces.extend([("h".to_owned(), history)])));
+    let mut world = World::new(config(|config| config.namespaces.extend([readable()])));
     let peer = world.connect();
     world.say(&peer, r#"{"id":2,"history":{"channel":"h:t","limit":-1}}"#);
     peer.pipe().room = 1000;

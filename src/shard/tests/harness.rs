@@ -255,6 +255,12 @@ pub(in crate::shard) fn config(change: impl FnOnce(&mut Config)) -> Config {
     config
 }
 
+/// The namespace `h`, whose histories every client may read.
+pub(in crate::shard) fn readable() -> (String, Namespace) {
+    let namespace = Namespace { history_size: 10, client_history: Allowed::EVERYONE, ..Namespace::default() };
+    ("h".to_owned(), namespace)
+}
+
 pub(in crate::shard) fn policy(slow: SlowPolicy) -> (String, Namespace) {
     ("n".to_owned(), Namespace { slow, client_publish: Allowed::EVERYONE, ..Namespace::default() })
 }

@@ -87,7 +87,7 @@ fn a_full_node_refuses_with_a_reason() {
 /// One message asks for all of it, and nothing is taken: it was 378 MB before.
 #[test]
 fn answers_that_nobody_takes_are_bounded() {
-    let history = "[namespaces.big]\nhistory_size = 20\n[limits]\nshard_replies_bytes = 4194304\n";
+    let history = "[namespaces.big]\nhistory_size = 20\nclient_history = true\n[limits]\nshard_replies_bytes = 4194304\n";
     let mut scene = Scene::with(Engine::with_config_and(&format!("{history}{CONFIG}"), &["--shards", "1"]));
     for topic in 0..100 {
         let data = "x".repeat(10_000);

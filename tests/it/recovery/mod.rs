@@ -9,7 +9,7 @@ use crate::support::engine::Engine;
 use crate::support::websocket::{Position, RawClient};
 use serde_json::{Value, json};
 
-const CONFIG: &str = "[namespaces.kept]\nhistory_size = 5\n\
+const CONFIG: &str = "[namespaces.kept]\nhistory_size = 5\nclient_history = true\n\
                       [namespaces.forced]\nhistory_size = 5\nforce_recovery = true\n\
                       [namespaces.told]\nhistory_size = 5\nforce_positioning = true\n\
                       [namespaces.short]\nhistory_size = 5\nhistory_ttl = \"300ms\"\n\

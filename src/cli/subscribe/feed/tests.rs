@@ -116,6 +116,16 @@ fn a_name_that_no_engine_takes_is_told_with_its_length() {
 }
 
 #[test]
+fn an_unknown_namespace_is_told_with_the_keys_that_make_it_known() {
+    let frame = r#"{"id":2,"error":{"code":102,"message":"unknown channel"}}"#;
+    let end = feed(&["chat:1"]).take(frame).unwrap_err();
+    assert!(
+        matches!(&end, End::Final(text) if text.contains("(error 102); its namespace is not configured")),
+        "{end:?}"
+    );
+}
+
+#[test]
 fn pings_are_answered_only_where_pongs_are_wanted() {
     let mut feed = Feed::new(&["a".to_owned()], Format::Plain);
     feed.opening(Instant::now());

@@ -1,0 +1,75 @@
+//! Permissions: which clients may subscribe, publish and read histories.
+//!
+//! A client is **anonymous**, or it has a **user** id, from its token's claim `sub`. It can also be a **subscriber** of
+//! the topic in question. Three keys of a namespace say who may do what: `true` is everyone, `false` is nobody, and a list
+//! names roles.
+//!
+//! <!-- test: file permissions.toml -->
+//! ```toml
+//! [namespaces.chat]                              # the topics chat:...
+//! client_subscribe = ["user"]                    # who subscribes; default true
+//! client_publish = ["subscriber"]                # who publishes; default false
+//! history_size = 100
+//! client_history = ["subscriber"]                # who reads the history by the command; default false
+//! topic_pattern = '[a-z0-9-]{1,40}(#[0-9,]+)?'   # what may stand behind `chat:`
+//!
+//! [namespaces.alert]
+//! server_only = true                             # clients never subscribe by themselves
+//!
+//! [server]
+//! unknown_namespace = "refuse"                   # the default: any other `name:...` is error 102
+//! private_prefix = "$"                           # the default
+//! user_boundary = "#"                            # the default
+//! ```
+//!
+//! <!-- test: run -->
+//! ```sh
+//! cargo run --release -- check --config permissions.toml
+//! ```
+//!
+//! In the environment a list has commas: `FANFARE_NAMESPACES_CHAT_CLIENT_PUBLISH=user,subscriber`.
+//!
+//! # What a topic's name says
+//!
+//! | Name | Meaning |
+//! |---|---|
+//! | `news`, `chat:room` | The keys of the namespace decide. A name without `:` is in the default namespace. |
+//! | `$news`, `$chat:room`, `chat:$room` | Private: only a subscription token opens it. The prefix is no part of the namespace's name: `$chat:room` is in `chat`. |
+//! | `news#1,2`, `chat:room#7` | Only for the users that are listed behind the last `#`, or with a subscription token. A user whose id contains a comma cannot be listed. |
+//! | `#42`, `chat:#42` | The same with one user: a topic of the user's own. |
+//!
+//! Listed users need no permission of the namespace to subscribe. An anonymous client is never listed.
+//!
+//! # The rules
+//!
+//! The first line that applies decides. `caps` is the token's claim of that name.
+//!
+//! | Command | Condition | Outcome |
+//! |---|---|---|
+//! | all | The name is empty, too long, or has a control character. | error 107 |
+//! | all | The namespace is not configured, and `unknown_namespace` is `"refuse"`. | error 102 |
+//! | all but unsubscribe | `topic_pattern` does not match the part behind the namespace, or the whole name in the default namespace. | error 107 |
+//! | subscribe | The namespace is `server_only`. | error 103 |
+//! | subscribe | The client shows a valid subscription token for this topic. | yes |
+//! | subscribe | The topic is private. | error 103 |
+//! | subscribe | The topic lists users: the client's is among them, or is not. | yes, or error 103 |
+//! | subscribe | `caps` allows `sub` with this topic, or `client_subscribe` names the client's role. | yes |
+//! | subscribe | otherwise | error 103 |
+//! | history | The namespace has no history. | error 108 |
+//! | publish, history | The topic is private or lists users, and the client neither is subscribed nor may subscribe. | error 103 |
+//! | publish, history | `caps` allows `pub` or `hst` with this topic, or `client_publish` or `client_history` names one of the client's roles. | yes |
+//! | publish, history | otherwise | error 103 |
+//!
+//! `topic_pattern` gives 107, not 102: the namespace exists, and a name that does not match is malformed there, for
+//! everyone and for good, like one that is too long. The pattern must match the whole part. It takes time that is linear in
+//! the length of the name, so references back and looking around are not supported.
+//!
+//! Unsubscribing is always allowed. `presence` is not offered yet; only `caps` can name it (`prs`).
+//!
+//! # Who is not bound by this
+//!
+//! Operators: the server API publishes to every topic whose namespace is known, and reads every history. So do publishers
+//! in RabbitMQ, whose permissions are RabbitMQ's.
+//!
+//! The decision is one function, [`grant`](crate::auth::grant). Its test compares every combination of command, role,
+//! kind of topic, key, token and `caps` with a table like the one above.
