@@ -36,6 +36,7 @@ mod tokens;
 pub mod tuning;
 mod unusable;
 mod validate;
+mod warnings;
 mod wrong;
 
 pub use address::{AddressError, address, addresses};
