@@ -43,6 +43,7 @@
 //! | transport | what a connection's bytes mean, from the HTTP head to the last message: WebSocket |
 //! | framing | the header that a transport puts before a slice of a log |
 //! | session | one client's side of the protocol: it decides what each command means, and the shard does it |
+//! | role | what a client is to a topic: anonymous or a user, and perhaps a subscriber; permissions name roles |
 //! | node | an engine, where several use one RabbitMQ. A node of RabbitMQ is always called so |
 //! | question | a request to the broker thread whose answer may be large |
 //! | answer | what the broker thread says to a request, whoever sent it |

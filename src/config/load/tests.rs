@@ -134,11 +134,6 @@ fn what_is_wrong_in_a_file_is_told_with_line_key_and_remedy() {
         ("control.listen = 9000", "expected text in quotes"),
         ("server.namespace_boundary = '::'", "expected one character in quotes"),
         ("log.format = 'xml'", "`log.format` is `\"xml\"`: expected `human` or `json`"),
-        (
-            "namespaces.a.client_publish = 'users'",
-            "expected `true`, `false`, or a list of `\"anonymous\"`, `\"user\"` and `\"subscriber\"`",
-        ),
-        ("namespaces.a.client_publish = ['users']", "expected `true`, `false`, or a list of"),
         ("namespaces.a.slow = 'drop'", "expected one of `disconnect`, `resync`, `skip`"),
         (
             "timeouts.ping = '25'",
@@ -167,10 +162,28 @@ fn what_is_wrong_in_a_file_is_told_with_line_key_and_remedy() {
             "FILE, line 3: this is not TOML: `log` is there already, further up",
         ),
     ] {
-        let problems = load_text("wrong", text, &[]).unwrap_err();
-        assert!(problems.contains(problem), "{text}\n  gave: {problems}\n  not:  {problem}");
-        assert!(problems.lines().count() == 1, "{text}: {problems}");
+        is_refused(text, problem);
     }
+}
+
+#[test]
+fn what_is_no_set_of_roles_is_told_with_the_roles_that_there_are() {
+    for (text, problem) in [
+        (
+            "namespaces.a.client_publish = 'users'",
+            "expected `true`, `false`, or a list of `\"anonymous\"`, `\"user\"` and `\"subscriber\"`",
+        ),
+        ("namespaces.a.client_publish = ['users']", "expected `true`, `false`, or a list of"),
+    ] {
+        is_refused(text, problem);
+    }
+}
+
+/// A file with this text is refused for this problem alone.
+fn is_refused(text: &str, problem: &str) {
+    let problems = load_text("wrong", text, &[]).unwrap_err();
+    assert!(problems.contains(problem), "{text}\n  gave: {problems}\n  not:  {problem}");
+    assert!(problems.lines().count() == 1, "{text}: {problems}");
 }
 
 #[test]

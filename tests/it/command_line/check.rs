@@ -227,6 +227,22 @@ fn a_source_without_a_rabbitmq_is_no_silent_default() {
 }
 
 #[test]
+fn what_clients_may_not_do_by_default_is_told_until_somebody_decides() {
+    let undecided = "[namespaces.chat]\nhistory_size = 5\n";
+    let decided = format!("{undecided}client_history = ['user']\n[server]\nunknown_namespace = 'default'\n");
+    for (text, notes) in [(undecided, 2), (&decided, 0)] {
+        let file = File::new("undecided", text);
+        let (code, report, _) = run(&mut check(&["--config", file.path()]));
+        assert_eq!(code, Some(0), "{report}");
+        let keys = ["server.unknown_namespace = \"default\"", "client_history = true"];
+        let told = report
+            .lines()
+            .filter(|line| line.starts_with("note  ") && keys.iter().any(|key| line.contains(key)));
+        assert_eq!(told.count(), notes, "{report}");
+    }
+}
+
+#[test]
 fn service_links_of_kubernetes_are_told_in_one_line() {
     let mut command = check(&[]);
     command.env("FANFARE_PORT", "tcp://10.96.12.7:8000").env("FANFARE_SERVICE_HOST", "10.96.12.7");
