@@ -1,7 +1,8 @@
 //! Guarantees: what a subscriber receives after each fault, and the test that shows it.
 //!
 //! The subscriber's topic has a history, and its subscription is recoverable: the client asks for it (`recoverable: true` in
-//! the SDKs), or the namespace has `force_recovery` ([`recovery`](super::recovery)). A row is about one fault; the
+//! the SDKs), or the namespace has `force_recovery` ([`recovery`](super::recovery)). The client may subscribe
+//! ([`permissions`](super::permissions)); to recover needs no other permission. A row is about one fault; the
 //! columns are the sources. An empty cell means that the fault cannot happen there, or that nothing is
 //! promised. "Gets what it missed" means: in order, each once, and before anything new. "Is told of the gap"
 //! means: the subscription ends with 2500, and the SDK subscribes again.

@@ -47,8 +47,9 @@ const TOPICS: [(&str, &str); 4] =
     [("open", "room"), ("private", "$room"), ("limited", "room#1,2"), ("malformed", "ROOM")];
 const USERS: [(&str, &str); 3] = [("anonymous", ""), ("listed", "2"), ("other", "12")];
 const YES_OR_NO: [(&str, bool); 2] = [("no", false), ("yes", true)];
-/// What capabilities a client has: for the action and the topic in question, for another action, for another topic.
-const CAPS: [&str; 4] = ["none", "this", "action", "topic"];
+/// What capabilities a client has: none, for the action and the topic in question, for this and all other actions, for
+/// another action only, for another topic only.
+const CAPS: [&str; 5] = ["none", "this", "all", "action", "topic"];
 
 /// One combination, in the words of the table but for the flag: the roles that the key names.
 #[derive(Debug)]
@@ -66,7 +67,12 @@ impl Cell {
             "subs" => self.flag.contains(&Role::Subscriber),
             other => panic!("a flag {other}"),
         };
-        has_flag && self.words.iter().zip(row).all(|(word, pattern)| *pattern == "-" || pattern == word)
+        let fits = |word: &str, pattern: &str| match pattern {
+            "-" => true,
+            "this" => ["this", "all"].contains(&word),
+            pattern => word == pattern,
+        };
+        has_flag && self.words.iter().zip(row).all(|(word, pattern)| fits(word, pattern))
     }
 }
 
@@ -105,13 +111,14 @@ fn namespaces(flag: &[Role]) -> Namespaces {
 /// Capabilities of a kind, for an action by its name in tokens.
 fn caps(kind: &str, topic: &str, action: &str) -> Box<[Capability]> {
     let other = if action == "sub" { "pub" } else { "sub" };
-    let (topic, action) = match kind {
-        "this" => (topic, action),
-        "action" => (topic, other),
-        "topic" => ("own:other", action),
+    let (topic, actions) = match kind {
+        "this" => (topic, format!("\"{action}\"")),
+        "all" => (topic, r#""sub","pub","prs","hst""#.to_owned()),
+        "action" => (topic, format!("\"{other}\"")),
+        "topic" => ("own:other", format!("\"{action}\"")),
         _ => return Box::default(),
     };
-    let claim = format!(r#"[{{"channels":["{topic}"],"allow":["{action}"]}}]"#);
+    let claim = format!(r#"[{{"channels":["{topic}"],"allow":[{actions}]}}]"#);
     capabilities(&claim, &fields::Rules::new(&Config::default())).expect("they are valid")
 }
 
