@@ -45,6 +45,18 @@ pub enum Method<'a> {
         /// What is asked. It borrows nothing, because the broker thread receives it as it is.
         asked: Asked,
     },
+    /// Another token for the connection, before the last one expires.
+    Refresh {
+        /// The token; empty if the field was missing.
+        token: Token<'a>,
+    },
+    /// Another token for a subscription, before the last one expires.
+    RefreshSubscription {
+        /// The topic as received: its name is not checked here.
+        topic: Cow<'a, str>,
+        /// The token; empty if the field was missing.
+        token: Token<'a>,
+    },
     /// A message to the server, without a reply.
     Send,
     /// A method of the protocol that this engine does not offer.
@@ -53,24 +65,33 @@ pub enum Method<'a> {
     Unknown,
 }
 
-/// The fields of a connect that the engine uses. The SDKs omit empty ones.
+/// A JWT, or whatever a client sends in its place. Debug output, which may end up in a log, does not show it.
 #[derive(Clone, Default, PartialEq, Eq)]
+pub struct Token<'a>(pub Cow<'a, str>);
+
+impl Token<'_> {
+    /// Whether there is none: SDKs send an empty text as well.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Debug for Token<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Token({} bytes)", self.0.len())
+    }
+}
+
+/// The fields of a connect that the engine uses. The SDKs omit empty ones.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Connect<'a> {
-    /// The client's token. It is kept out of debug output, which may end up in a log.
-    pub token: Option<Cow<'a, str>>,
+    /// The client's token; empty if it has none.
+    pub token: Token<'a>,
     /// The name of the client's library, such as `js`.
     pub name: Option<Cow<'a, str>>,
     /// Its version.
     pub version: Option<Cow<'a, str>>,
-}
-
-impl fmt::Debug for Connect<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connect")
-            .field("name", &self.name)
-            .field("version", &self.version)
-            .finish_non_exhaustive()
-    }
 }
 
 /// The fields of a subscribe that the engine uses.
@@ -78,6 +99,8 @@ impl fmt::Debug for Connect<'_> {
 pub struct Subscribe<'a> {
     /// The topic as received: its name is not checked here.
     pub topic: Cow<'a, str>,
+    /// The token for this subscription; empty if there is none.
+    pub token: Token<'a>,
     /// If the client asks for what it missed: its position.
     pub recover: Option<Since<'a>>,
     /// Whether the client asks for a recoverable subscription.

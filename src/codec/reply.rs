@@ -1,5 +1,7 @@
 //! Replies to commands, as values.
 
+use std::num::NonZeroU32;
+
 use crate::domain::asked::Told;
 use crate::domain::reasons::ErrorCode;
 
@@ -10,6 +12,13 @@ pub enum Reply<'a> {
     Connect(Connected<'a>),
     /// The client is subscribed.
     Subscribe(Subscribed<'a>),
+    /// The client's new token counts.
+    Refresh(Refreshed<'a>),
+    /// The subscription's new token counts.
+    RefreshSubscription {
+        /// As that of [`Subscribed`].
+        ttl: Option<NonZeroU32>,
+    },
     /// The client is not subscribed any more, if it was.
     Unsubscribe,
     /// The backplane has confirmed the publication.
@@ -27,10 +36,23 @@ pub struct Connected<'a> {
     pub client: &'a str,
     /// The engine's version.
     pub version: &'a str,
+    /// Seconds until the connection expires, unless the client sends another token. `None`: never.
+    pub ttl: Option<NonZeroU32>,
     /// Seconds between the engine's pings; 0: there are none.
     pub ping: u32,
     /// Whether the client has to answer them.
     pub pong: bool,
+}
+
+/// What the reply to another token contains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refreshed<'a> {
+    /// The client's id.
+    pub client: &'a str,
+    /// The engine's version.
+    pub version: &'a str,
+    /// As that of [`Connected`].
+    pub ttl: Option<NonZeroU32>,
 }
 
 /// What a subscribe reply contains. The default contains nothing.
@@ -39,6 +61,10 @@ pub struct Subscribed<'a> {
     /// The client's position: that of the newest publication before the subscription; with `recovered`, the
     /// one that the client sent. `None` if the client has not asked for it, or the topic has no history.
     pub position: Option<Position<'a>>,
+    /// Seconds until the subscription expires, unless the client sends another token for it. `None`: never.
+    pub ttl: Option<NonZeroU32>,
+    /// What the token has for the client: JSON.
+    pub data: Option<&'a str>,
     /// Whether the subscription is recoverable.
     pub recoverable: bool,
     /// Whether the client asked to recover.

@@ -54,7 +54,7 @@ pub use origin::ValueOrigin;
 pub use problem::{Problem, Problems, grouped};
 pub use secret::{AmqpUrl, AmqpUrlError, AmqpUrls, AmqpUrlsError, Secret};
 pub use secrets::Secrets;
-pub use tokens::{Jwks, SubscriptionTokens, Tokens};
+pub use tokens::{Anonymous, Jwks, SubscriptionTokens, Tokens};
 pub use unusable::UnusableValue;
 pub use validate::NAMESPACES_MAX;
 pub use wrong::{Expected, ShownValue, SyntaxError};
@@ -295,6 +295,9 @@ pub struct Timeouts {
     pub close: Interval,
     /// How long replies may wait for a client that does not take them; then 3008. Default 10 s.
     pub replies: Interval,
+    /// From when a connection or a subscription expires to its end, in which the client can send another token. Default
+    /// 25 s.
+    pub expired: Interval,
     /// From publish to confirm, including repetitions; then error 100: the outcome is unknown. Default 5 s.
     pub publish: Interval,
 }
@@ -309,6 +312,7 @@ impl Default for Timeouts {
             message: Interval::from_secs(30),
             close: Interval::from_secs(5),
             replies: Interval::from_secs(10),
+            expired: Interval::from_secs(25),
             publish: Interval::from_secs(5),
         }
     }

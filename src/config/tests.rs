@@ -68,7 +68,7 @@ fn with_namespace(config: &mut Config, name: &str, namespace: Namespace) {
 #[test]
 fn doors_open_to_strangers_are_refused() {
     refused(&[
-        (|c| c.server.listen = vec![address("0.0.0.0:8000")], "There are no tokens yet"),
+        (|c| c.server.listen = vec![address("0.0.0.0:8000")], "there is no key for tokens"),
         (|c| c.server.listen = vec![address("[::]:8000")], "`--insecure`"),
         (|c| c.control.listen = address("10.0.0.1:9000"), "Set the key"),
         (|c| c.control.api_key = "two words".into(), "HTTP header"),
@@ -302,4 +302,35 @@ fn validation_tells_everything_at_once() {
     config.budgets.reads = 0;
     config.server.listen = vec![address("0.0.0.0:1"), address("[::]:1")];
     assert_eq!(config.validate().unwrap_err().0.len(), 4);
+}
+
+#[test]
+fn without_a_token_clients_connect_if_only_this_host_can_and_nobody_has_a_key() {
+    let key = |c: &mut Config| c.tokens.hmac_keys = vec![Secret::from("secret")].into();
+    let listen = |c: &mut Config| c.server.listen.push(address("0.0.0.0:8000"));
+    for (has_key, listens, insecure, auto) in [
+        (false, false, false, true),
+        (true, false, false, false),
+        (false, true, false, false),
+        (true, true, false, false),
+        (false, false, true, true),
+        (true, true, true, true),
+    ] {
+        let allowed = [Anonymous::Auto, Anonymous::Allow, Anonymous::Refuse].map(|anonymous| {
+            let mut config = Config::default();
+            (config.tokens.anonymous, config.server.insecure) = (anonymous, insecure);
+            if has_key {
+                key(&mut config);
+            }
+            if listens {
+                listen(&mut config);
+            }
+            config.allows_anonymous()
+        });
+        assert_eq!(allowed, [auto, true, false], "{has_key} {listens} {insecure}");
+    }
+    let mut config = Config::default();
+    listen(&mut config);
+    key(&mut config);
+    assert!(config.validate().is_ok(), "with a key, other machines may connect");
 }

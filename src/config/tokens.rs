@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Config, Interval, Secrets};
+use crate::transport::origin::is_loopback;
 
 /// `[tokens]`: tokens of connections, and of subscriptions unless these have keys of their own.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -20,6 +21,8 @@ pub struct Tokens {
     pub audience: String,
     /// The claim that names the user. Default `sub`.
     pub user_id_claim: String,
+    /// Whether clients without a token may connect. Default `auto`.
+    pub anonymous: Anonymous,
     /// How far the clocks of the issuer and of this host may differ: a token is valid for so long before `nbf` and after
     /// `exp`. Default 0.
     pub leeway: Interval,
@@ -33,6 +36,7 @@ impl Default for Tokens {
             issuer: String::new(),
             audience: String::new(),
             user_id_claim: "sub".to_owned(),
+            anonymous: Anonymous::default(),
             leeway: Interval::default(),
         }
     }
@@ -40,6 +44,19 @@ impl Default for Tokens {
 
 /// Bytes that a secret should have: as many as the hash of HS256 (RFC 7518, section 3.2).
 const SECRET_BYTES: usize = 32;
+
+/// Whether clients without a token may connect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Anonymous {
+    /// If there is no key and only programs of this host can connect, or with `server.insecure`.
+    #[default]
+    Auto,
+    /// Yes.
+    Allow,
+    /// No: they are closed with 3501.
+    Refuse,
+}
 
 impl Config {
     /// Whether there are keys that verify the tokens of connections.
@@ -56,6 +73,17 @@ impl Config {
         ];
         let is_short = |secrets: &Secrets| secrets.iter().any(|secret| secret.len() < SECRET_BYTES);
         keys.into_iter().filter(move |(_, secrets)| is_short(secrets)).map(|(key, _)| key)
+    }
+
+    /// Whether clients without a token may connect.
+    #[must_use]
+    pub fn allows_anonymous(&self) -> bool {
+        let is_local = || self.server.listen.iter().all(|address| is_loopback(address.ip()));
+        match self.tokens.anonymous {
+            Anonymous::Auto => self.server.insecure || (!self.has_keys() && is_local()),
+            Anonymous::Allow => true,
+            Anonymous::Refuse => false,
+        }
     }
 }
 

@@ -30,9 +30,9 @@ pub(super) enum UnusableKind {
     #[error("server.listen names {0} twice")]
     ListensTwice(SocketAddr),
     #[error(
-        "server.listen: {0} can be reached from other machines. There are no tokens yet, so anyone who reaches it could \
-         subscribe to everything. Listen on 127.0.0.1 behind a proxy that knows who may come in, or say `--insecure` \
-         (server.insecure = true) if the network is yours"
+        "server.listen: {0} can be reached from other machines, and there is no key for tokens: anyone who reaches it \
+         could connect. Name a key (tokens.hmac_keys, tokens.public_keys or jwks.file), or listen on 127.0.0.1, or say \
+         `--insecure` (server.insecure = true) if the network is yours"
     )]
     ClientsFromElsewhere(SocketAddr),
     #[error("server.cpus: {0}")]

@@ -57,7 +57,7 @@ impl Config {
     /// Everything that is wrong.
     pub fn validate(&self) -> Result<(), Problems> {
         let mut findings = Findings::default();
-        server(&mut findings, &self.server);
+        server(&mut findings, self);
         control(&mut findings, &self.control, &self.server);
         tokens::tokens(&mut findings, self);
         amqp(&mut findings, &self.amqp);
@@ -124,13 +124,14 @@ impl Findings {
     }
 }
 
-fn server(findings: &mut Findings, server: &Server) {
+fn server(findings: &mut Findings, config: &Config) {
+    let server = &config.server;
     findings.require(!server.listen.is_empty(), || UnusableKind::NoListener);
     for (position, &address) in server.listen.iter().enumerate() {
         findings.require(address.port() == 0 || !server.listen[..position].contains(&address), || {
             UnusableKind::ListensTwice(address)
         });
-        findings.require(server.insecure || is_loopback(address.ip()), || {
+        findings.require(server.insecure || config.has_keys() || is_loopback(address.ip()), || {
             UnusableKind::ClientsFromElsewhere(address)
         });
     }
@@ -358,6 +359,7 @@ fn timeouts(findings: &mut Findings, config: &Config) {
         ("timeouts.message", timeouts.message),
         ("timeouts.close", timeouts.close),
         ("timeouts.replies", timeouts.replies),
+        ("timeouts.expired", timeouts.expired),
         ("timeouts.publish", timeouts.publish),
         ("amqp.written_timeout", config.amqp.written_timeout),
         ("stop.limit", config.stop.limit),

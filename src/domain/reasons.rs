@@ -63,6 +63,10 @@ close_reasons! {
     NoPong = 3012 "no pong" no_pong Other,
     /// An operator asked the client to reconnect.
     ForceReconnect = 3011 "force reconnect" force_reconnect Other,
+    /// The connection's token has expired, and the client has not sent another one in time.
+    Expired = 3005 "connection expired" expired Client,
+    /// A token that is not valid, or is another user's.
+    InvalidToken = 3500 "invalid token" invalid_token Client,
     /// Input that is not a command, or a command at the wrong moment.
     BadRequest = 3501 "bad request" bad_request Client,
     /// No connect command in time.
@@ -152,6 +156,10 @@ pub enum ErrorCode {
     BadRequest,
     /// This engine, or this namespace, does not offer it.
     NotAvailable,
+    /// The token has expired: the SDK asks the application for another one.
+    TokenExpired,
+    /// What the token permits has expired.
+    Expired,
     /// The engine is behind, or stops, and has not done it; try again.
     TooManyRequests,
     /// The publications since that position are no longer known.
@@ -171,6 +179,8 @@ impl ErrorCode {
             Self::LimitExceeded => 106,
             Self::BadRequest => 107,
             Self::NotAvailable => 108,
+            Self::TokenExpired => 109,
+            Self::Expired => 110,
             Self::TooManyRequests => 111,
             Self::UnrecoverablePosition => 112,
         }
@@ -188,6 +198,8 @@ impl ErrorCode {
             Self::LimitExceeded => "limit exceeded",
             Self::BadRequest => "bad request",
             Self::NotAvailable => "not available",
+            Self::TokenExpired => "token expired",
+            Self::Expired => "expired",
             Self::TooManyRequests => "too many requests",
             Self::UnrecoverablePosition => "unrecoverable position",
         }
@@ -207,6 +219,8 @@ pub enum UnsubscribeCode {
     Server,
     /// The subscriber missed publications.
     InsufficientState,
+    /// The subscription's token has expired, and the client has not sent another one in time.
+    Expired,
 }
 
 impl UnsubscribeCode {
@@ -216,6 +230,7 @@ impl UnsubscribeCode {
         match self {
             Self::Server => 2000,
             Self::InsufficientState => 2500,
+            Self::Expired => 2501,
         }
     }
 
@@ -225,6 +240,7 @@ impl UnsubscribeCode {
         match self {
             Self::Server => "server unsubscribe",
             Self::InsufficientState => "insufficient state",
+            Self::Expired => "subscription expired",
         }
     }
 }

@@ -20,6 +20,7 @@ use nix::errno::Errno;
 use thiserror::Error;
 use tokio::sync::{oneshot, watch};
 
+use crate::auth::Verifier;
 use crate::base::capacity::Capacity;
 use crate::base::mailbox::{Receiver, Sender, Wake, weighed_mailbox};
 use crate::broker::EventLoop;
@@ -77,6 +78,9 @@ pub enum StartError {
         /// Why.
         error: ThreadStartError,
     },
+    /// Keys of tokens cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     /// The list of CPUs to pin shards to is malformed.
     #[error("server.cpus: {0}")]
     Cpus(CpuListError),
@@ -135,6 +139,7 @@ impl Engine {
     pub fn start(config: Config, demo: bool) -> Result<Self, StartError> {
         let mut notices = Vec::new();
         let plan = CpuPlan::new(&config)?;
+        let verifier = Verifier::new(&config, read_keys(&config)?);
         notices.extend(plan.notice());
         let threads = Threads::default();
         let (polls, wakes): (Vec<_>, Vec<_>) = make_polls(plan.shards)?.into_iter().unzip();
@@ -183,6 +188,7 @@ impl Engine {
         let shared = SharedByShards {
             config: &config,
             namespaces,
+            verifier,
             capacity,
             stats: &stats,
             requests: &requests.shards,
@@ -327,6 +333,7 @@ fn receipts(ack: Ack, shards: u16) -> (Vec<Option<Reporter>>, Vec<Receipt>) {
 struct SharedByShards<'a> {
     config: &'a Arc<Config>,
     namespaces: Arc<Namespaces>,
+    verifier: Verifier,
     capacity: Arc<Capacity>,
     stats: &'a Stats,
     requests: &'a [Sender<Request>],
@@ -348,6 +355,7 @@ impl SharedByShards<'_> {
             config: Arc::clone(self.config),
             namespaces: Arc::clone(&self.namespaces),
             upgrade: self.upgrade_policy(),
+            verifier: self.verifier.clone(),
             capacity: Arc::clone(&self.capacity),
             shards,
             inbox,

@@ -53,6 +53,14 @@
 //! ```
 //! <!-- test: printed accepted -->
 //!
+//! A client shows its token when it connects (`getToken` or `token` in the SDKs). Without one, it is anonymous where
+//! `tokens.anonymous` allows that, and closed with 3501 elsewhere: as soon as there is a key, or a listener that other
+//! machines can reach, clients need a token.
+//!
+//! When a token expires, the SDK asks the application for another one and sends it. If none comes within
+//! `timeouts.expired` (25 s), the connection is closed with 3005, or the subscription is ended with 2501; the SDK then
+//! connects or subscribes again.
+//!
 //! Several keys can be valid at once. To replace a secret, list the new one before the old one, give the application the
 //! new one, and remove the old one when the last token that it signed has expired. `check-token` tells why a token is
 //! refused: its signature, a claim, or the time.

@@ -1,9 +1,11 @@
 //! What the shard is to do about a command.
 
 use std::borrow::Cow;
+use std::num::NonZeroU32;
 
 use thiserror::Error;
 
+use crate::auth::TokenError;
 use crate::codec::command::Malformed;
 use crate::domain::asked::Asked;
 use crate::domain::codec::Codec;
@@ -38,6 +40,22 @@ pub enum Action<'a> {
         ping: u32,
         /// Whether the client has to answer them.
         pong: bool,
+        /// In how many seconds the connection expires, if it does.
+        ttl: Option<NonZeroU32>,
+    },
+    /// Answer that the connection's new token counts.
+    Refresh {
+        /// The command.
+        id: u32,
+        /// In how many seconds the connection expires, if it does.
+        ttl: Option<NonZeroU32>,
+    },
+    /// Answer that the subscription's new token counts.
+    RefreshSubscription {
+        /// The command.
+        id: u32,
+        /// In how many seconds the subscription expires, if it does.
+        ttl: Option<NonZeroU32>,
     },
     /// Subscribe the client to a topic, and answer then.
     Subscribe {
@@ -106,6 +124,24 @@ pub enum ProtocolError {
     /// It answered a ping that it was not sent.
     #[error("a pong without a ping")]
     UnexpectedPong,
+    /// It has no token, and clients without one may not connect.
+    #[error("a connect without a token (tokens.anonymous)")]
+    NoToken,
+    /// Its token is not valid.
+    #[error("a token that is not accepted: {0}")]
+    InvalidToken(TokenError),
+    /// The token that it sent in the place of its first one has expired.
+    #[error("an expired token in the place of the one before")]
+    ExpiredToken,
+    /// The token that it sent in the place of its first one is another user's.
+    #[error("the token of another user in the place of the one before")]
+    OtherUser,
+    /// The token of a subscription is another user's or another client's, or for another topic.
+    #[error("the token of a subscription for another user, client or topic")]
+    OtherSubscription,
+    /// It wanted to replace its token by none.
+    #[error("a refresh without a token")]
+    RefreshWithoutToken,
     /// It sent a message to the server, which takes none.
     #[error("a `send` command, which this server does not take")]
     Send,
@@ -118,9 +154,14 @@ impl ProtocolError {
         match self {
             Self::OtherCodec(_) => CloseReason::InappropriateProtocol,
             Self::Send => CloseReason::NotAvailable,
-            Self::Malformed(_) | Self::SecondConnect | Self::NotConnected | Self::UnexpectedPong => {
-                CloseReason::BadRequest
-            }
+            Self::InvalidToken(_) | Self::OtherUser | Self::OtherSubscription => CloseReason::InvalidToken,
+            Self::ExpiredToken => CloseReason::Expired,
+            Self::Malformed(_)
+            | Self::SecondConnect
+            | Self::NotConnected
+            | Self::UnexpectedPong
+            | Self::NoToken
+            | Self::RefreshWithoutToken => CloseReason::BadRequest,
         }
     }
 }

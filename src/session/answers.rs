@@ -14,7 +14,7 @@ pub fn subscribed<'a>(options: &SubscribeOptions, position: Option<&'a Position>
         position: position.filter(|_| options.positioned).map(of_topic),
         recoverable: options.recoverable,
         was_recovering: options.was_recovering,
-        recovered: None,
+        ..Subscribed::default()
     }
 }
 
@@ -34,6 +34,7 @@ pub fn recovered(recovered: &Recovered) -> Result<Subscribed<'_>, ErrorCode> {
         recoverable: recovered.recoverable,
         was_recovering: true,
         recovered: missed.as_deref().map(EncodedPublications),
+        ..Subscribed::default()
     })
 }
 

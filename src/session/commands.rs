@@ -9,6 +9,7 @@ use crate::domain::reasons::ErrorCode;
 use crate::session::action::{Action, ProtocolError, Until};
 use crate::session::options::SubscribeOptions;
 use crate::session::rules::{Facts, Rules, check_epoch};
+use crate::session::tokens::Unfit;
 use crate::session::{Session, State};
 
 /// Whether a command needs room for a request to the broker at once ([`Facts::has_room`]). A subscribe does not: its
@@ -20,6 +21,8 @@ pub const fn is_request(method: &Method<'_>) -> bool {
         Method::Connect(_)
         | Method::Subscribe(_)
         | Method::Unsubscribe { .. }
+        | Method::Refresh { .. }
+        | Method::RefreshSubscription { .. }
         | Method::Pong
         | Method::Send
         | Method::Unavailable
@@ -33,7 +36,7 @@ impl Session {
         &mut self,
         command: Result<Command<'a>, Malformed>,
         rules: Rules<'_>,
-        facts: Facts,
+        facts: &Facts,
     ) -> Action<'a> {
         match command {
             Ok(command) => self.command(command, rules, facts),
@@ -48,18 +51,25 @@ impl Session {
         &mut self,
         Command { id, method }: Command<'a>,
         rules: Rules<'_>,
-        facts: Facts,
+        facts: &Facts,
     ) -> Action<'a> {
         match method {
             Method::Connect(_) => self.connect(id, rules, facts),
             _ if !self.is_connected() => self.close(ProtocolError::NotConnected),
             Method::Pong => self.take_pong(),
             Method::Send => self.close(ProtocolError::Send),
-            _ if self.unanswered.contains(id) => repeated(),
+            _ if self.unanswered().contains(id) => repeated(),
             Method::Subscribe(subscribe) => self.subscribe(id, subscribe, rules, facts),
             Method::Unsubscribe { topic } => self.unsubscribe(id, &topic, rules, facts),
             Method::Publish { topic, data } => self.publish(id, topic, data, rules, facts),
             Method::Ask { topic, asked } => self.ask(id, topic, asked, rules, facts),
+            Method::Refresh { .. } => self.refresh(id, rules, facts),
+            Method::RefreshSubscription { topic, .. } => {
+                if self.unanswered().concerns(&topic) {
+                    return Action::PutOff(Until::Answered);
+                }
+                self.refresh_subscription(id, &topic, rules, facts)
+            }
             Method::Unavailable => Action::Refuse { id, error: ErrorCode::NotAvailable },
             Method::Unknown => Action::Refuse { id, error: ErrorCode::MethodNotFound },
         }
@@ -70,7 +80,7 @@ impl Session {
         let error = ErrorCode::BadRequest;
         match (self.is_connected(), is_connect) {
             (true, true) => self.close(ProtocolError::SecondConnect),
-            (true, false) if self.unanswered.contains(id) => repeated(),
+            (true, false) if self.unanswered().contains(id) => repeated(),
             (true, false) => Action::Refuse { id, error },
             (false, true) => Action::RefuseConnect { id, error },
             (false, false) => self.close(ProtocolError::NotConnected),
@@ -78,18 +88,23 @@ impl Session {
     }
 
     /// Closes the client for what it sent, when the commands before that have been answered.
-    fn close<'a>(&self, error: ProtocolError) -> Action<'a> {
+    pub(super) fn close<'a>(&self, error: ProtocolError) -> Action<'a> {
         if self.has_unanswered() { Action::PutOff(Until::Answered) } else { Action::Close(error) }
     }
 
-    fn connect<'a>(&mut self, id: u32, rules: Rules<'_>, facts: Facts) -> Action<'a> {
+    fn connect<'a>(&mut self, id: u32, rules: Rules<'_>, facts: &Facts) -> Action<'a> {
         if self.is_connected() {
             return self.close(ProtocolError::SecondConnect);
         }
+        let ttl = match self.identify(rules, facts) {
+            Ok(ttl) => ttl,
+            Err(Unfit::Refused(error)) => return Action::RefuseConnect { id, error },
+            Err(Unfit::Closed(fault)) => return self.close(fault),
+        };
         self.state = State::Connected;
         let interval = rules.timeouts.ping.0.as_secs();
         let ping = if facts.has_pings { 0 } else { u32::try_from(interval).unwrap_or(u32::MAX) };
-        Action::Connect { id, ping, pong: !facts.has_pings }
+        Action::Connect { id, ping, pong: !facts.has_pings, ttl }
     }
 
     fn take_pong<'a>(&mut self) -> Action<'a> {
@@ -97,16 +112,34 @@ impl Session {
     }
 
     /// Commands about the same topic wait for each other.
-    fn subscribe<'a>(&self, id: u32, command: Subscribe<'a>, rules: Rules<'_>, facts: Facts) -> Action<'a> {
-        if self.unanswered.concerns(&command.topic) {
+    fn subscribe<'a>(
+        &mut self,
+        id: u32,
+        command: Subscribe<'a>,
+        rules: Rules<'_>,
+        facts: &Facts,
+    ) -> Action<'a> {
+        if self.unanswered().concerns(&command.topic) {
             return Action::PutOff(Until::Answered);
         }
-        if let Err(error) = self.check_subscribe(&command, rules, facts) {
+        let claims = match self.subscription_claims(&command.topic, rules, facts) {
+            Ok(claims) => claims,
+            Err(Unfit::Refused(error)) => return Action::Refuse { id, error },
+            Err(Unfit::Closed(ProtocolError::InvalidToken(_))) => {
+                return Action::Refuse { id, error: ErrorCode::PermissionDenied };
+            }
+            Err(Unfit::Closed(fault)) => return self.close(fault),
+        };
+        if let Err(error) = self.check_subscribe(&command, claims.is_some(), rules, facts) {
             return Action::Refuse { id, error };
         }
-        let options = SubscribeOptions::granted(rules.namespace(&command.topic), &command);
+        let overrides = claims.map(|claims| claims.overrides).unwrap_or_default();
+        let options = SubscribeOptions::granted(rules.namespace(&command.topic), overrides, &command);
         if options.recover.is_some() && !facts.may_ask {
             return Action::PutOff(Until::Answered);
+        }
+        if let Some(claims) = claims {
+            self.grant(id, claims, facts.now);
         }
         Action::Subscribe { id, topic: command.topic, options }
     }
@@ -114,14 +147,16 @@ impl Session {
     fn check_subscribe(
         &self,
         command: &Subscribe<'_>,
+        has_token: bool,
         rules: Rules<'_>,
-        facts: Facts,
+        facts: &Facts,
     ) -> Result<(), ErrorCode> {
         rules.check_topic(&command.topic)?;
         if facts.subscribed.is_some() {
             return Err(ErrorCode::AlreadySubscribed);
         }
-        rules.check_access(&command.topic, &subject(facts))?;
+        let subject = Subject { has_subscription_token: has_token, ..self.subject(facts) };
+        rules.check_access(&command.topic, &subject)?;
         if command.unsupported {
             return Err(ErrorCode::NotAvailable);
         }
@@ -131,14 +166,14 @@ impl Session {
             return Err(ErrorCode::UnrecoverablePosition);
         }
         // Those that it may get by commands under way count as well.
-        if facts.subscriptions + self.unanswered.subscribes() >= rules.limits.topics_per_client {
+        if facts.subscriptions + self.unanswered().subscribes() >= rules.limits.topics_per_client {
             return Err(ErrorCode::LimitExceeded);
         }
         Ok(())
     }
 
-    fn unsubscribe<'a>(&self, id: u32, topic: &str, rules: Rules<'_>, facts: Facts) -> Action<'a> {
-        if self.unanswered.concerns(topic) {
+    fn unsubscribe<'a>(&self, id: u32, topic: &str, rules: Rules<'_>, facts: &Facts) -> Action<'a> {
+        if self.unanswered().concerns(topic) {
             return Action::PutOff(Until::Answered);
         }
         match rules.check_topic(topic) {
@@ -153,17 +188,17 @@ impl Session {
         topic: Cow<'a, str>,
         data: Option<&'a [u8]>,
         rules: Rules<'_>,
-        facts: Facts,
+        facts: &Facts,
     ) -> Action<'a> {
-        if self.unanswered.changes(&topic) {
+        if self.unanswered().changes(&topic) {
             return Action::PutOff(Until::Answered);
         }
-        let data = match rules.check_publish(&topic, data, &subject(facts)) {
+        let data = match rules.check_publish(&topic, data, &self.subject(facts)) {
             Ok(data) => data,
             Err(error) => return Action::Refuse { id, error },
         };
         // One may always be under way, others as far as they have together no more than a message may have.
-        if self.unanswered.publishing_bytes() > rules.limits.message_bytes.saturating_sub(data.len()) {
+        if self.unanswered().publishing_bytes() > rules.limits.message_bytes.saturating_sub(data.len()) {
             return Action::PutOff(Until::Answered);
         }
         if !facts.has_room {
@@ -178,12 +213,12 @@ impl Session {
         topic: Cow<'a, str>,
         asked: Asked,
         rules: Rules<'_>,
-        facts: Facts,
+        facts: &Facts,
     ) -> Action<'a> {
-        if self.unanswered.concerns(&topic) {
+        if self.unanswered().concerns(&topic) {
             return Action::PutOff(Until::Answered);
         }
-        if let Err(error) = rules.check_asked(&topic, &asked, &subject(facts)) {
+        if let Err(error) = rules.check_asked(&topic, &asked, &self.subject(facts)) {
             return Action::Refuse { id, error };
         }
         if !facts.may_ask {
@@ -194,11 +229,6 @@ impl Session {
         }
         Action::Ask { id, topic, asked }
     }
-}
-
-/// Who the client is to a command's topic.
-fn subject(facts: Facts) -> Subject<'static> {
-    Subject { is_subscribed: facts.subscribed.is_some(), ..Subject::default() }
 }
 
 /// A command with the id of one that waits for its answer is put off: its reply would be taken for the other's.

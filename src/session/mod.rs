@@ -13,7 +13,8 @@
 //!
 //! * the command, or why there is none ([`Malformed`](crate::codec::command::Malformed));
 //! * the [`Rules`](rules::Rules), which hold for all clients: limits, time-outs, and what a topic's namespace permits;
-//! * the [`Facts`](rules::Facts), which only the shard knows, such as whether there is room for a request.
+//! * the [`Facts`](rules::Facts), which only the shard knows: whether there is room for a request, what the command's token
+//!   says, and the present.
 //!
 //! [`Session::handle`] returns one [`Action`](action::Action). It allocates nothing but what a request to the broker
 //! is made of. Only the shard learns whether the broker must be asked: a subscription to a topic that is attached
@@ -21,7 +22,7 @@
 //! ([`Session::answered`]). [`answers`] says what an answer means.
 //!
 //! A session reads no clock. It says which time-out runs ([`Session::due`]) and what follows when it is over
-//! ([`Session::expiry`]).
+//! ([`Session::expiry`]). Among these are the ends of a connection and of subscriptions whose tokens have expired.
 //!
 //! *Deliberately absent: sockets, threads, the clock, and the bytes of a codec or a transport.* How many bytes of input
 //! and output a client may have waiting is the shard's affair. Publications do not pass through a session.
@@ -29,14 +30,20 @@
 pub mod action;
 pub mod answers;
 mod commands;
+pub mod expiry;
+mod grants;
+mod identity;
 pub mod options;
+mod rare;
 pub mod rules;
 pub mod timeouts;
+mod tokens;
 mod unanswered;
 
 use crate::base::moment::Moment;
 
 pub use commands::is_request;
+use rare::Rare;
 use unanswered::Unanswered;
 
 /// One client's state in the protocol.
@@ -44,7 +51,7 @@ use unanswered::Unanswered;
 pub struct Session {
     state: State,
     since: Moment,
-    unanswered: Unanswered,
+    rare: Option<Box<Rare>>,
 }
 
 /// How far a client has come.
@@ -74,7 +81,7 @@ impl Session {
     /// The session of a client that has sent nothing yet.
     #[must_use]
     pub fn new(now: Moment) -> Self {
-        Self { state: State::New, since: now, unanswered: Unanswered::default() }
+        Self { state: State::New, since: now, rare: None }
     }
 
     /// Whether the client has sent its connect command.
@@ -85,23 +92,34 @@ impl Session {
 
     /// Notes that the broker was asked on behalf of a command about a topic.
     pub fn asked(&mut self, id: u32, topic: &str, pending: Pending) {
-        self.unanswered.insert(id, topic, pending);
+        self.change_rare(|rare| rare.unanswered.insert(id, topic, pending));
     }
 
-    /// Notes that the command with this id is answered.
+    /// Notes that the command with this id is answered. If it is a subscribe and has [not become a
+    /// subscription](Self::subscribed), it has failed.
     pub fn answered(&mut self, id: u32) {
-        self.unanswered.remove(id);
+        if self.rare.is_some() {
+            self.change_rare(|rare| {
+                rare.unanswered.remove(id);
+                rare.grants.drop_of_command(id);
+            });
+        }
+    }
+
+    fn unanswered(&self) -> &Unanswered {
+        static NONE: Unanswered = Unanswered::new();
+        self.rare.as_ref().map_or(&NONE, |rare| &rare.unanswered)
     }
 
     /// Whether commands of the client wait for the broker's answer.
     #[must_use]
     pub fn has_unanswered(&self) -> bool {
-        !self.unanswered.is_empty()
+        !self.unanswered().is_empty()
     }
 
     /// Notes that the client is being closed: it waits for no answers any more.
     pub fn end(&mut self) {
-        self.unanswered = Unanswered::default();
+        self.rare = None;
     }
 }
 

@@ -1,5 +1,6 @@
 //! How a client is subscribed to a topic.
 
+use crate::auth::Overrides;
 use crate::codec::command::Subscribe;
 use crate::config::Namespace;
 use crate::domain::mail::Recovered;
@@ -28,16 +29,18 @@ pub struct Resume {
 }
 
 impl SubscribeOptions {
-    /// What a namespace grants of a client's command.
-    pub(super) fn granted(namespace: &Namespace, command: &Subscribe<'_>) -> Self {
+    /// What a namespace grants of a client's command, with what the subscription's token changes.
+    pub(super) fn granted(namespace: &Namespace, overrides: Overrides, command: &Subscribe<'_>) -> Self {
         if !namespace.has_history() {
             return Self { was_recovering: command.recover.is_some(), ..Self::default() };
         }
         let recover = command.recover.as_ref().map(|since| {
             Box::new(Resume { since: since.into(), rejects_unrecovered: command.rejects_unrecovered })
         });
-        let recoverable = namespace.force_recovery || command.recoverable || recover.is_some();
-        let positioned = namespace.force_positioning || command.positioned || recoverable;
+        let force_recovery = overrides.force_recovery.unwrap_or(namespace.force_recovery);
+        let force_positioning = overrides.force_positioning.unwrap_or(namespace.force_positioning);
+        let recoverable = force_recovery || command.recoverable || recover.is_some();
+        let positioned = force_positioning || command.positioned || recoverable;
         Self { positioned, recoverable, recover, was_recovering: false }
     }
 

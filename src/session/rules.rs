@@ -1,6 +1,11 @@
 //! The values that a session's decisions depend on besides its own state, and the checks of what topics permit.
 
-use crate::auth::{Action, Subject, depends_on_subscription, grant};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::auth::{
+    Action, ConnectionClaims, Subject, SubscriptionClaims, TokenError, depends_on_subscription, grant,
+};
 use crate::codec::command::Method;
 use crate::config::{Limits, Namespace, Timeouts};
 use crate::domain::asked::Asked;
@@ -8,6 +13,7 @@ use crate::domain::mail::TopicSlot;
 use crate::domain::namespaces::{Namespaces, TopicRules};
 use crate::domain::reasons::ErrorCode;
 use crate::domain::topic;
+use crate::session::expiry::Now;
 
 /// Bytes of an epoch, at most. Ours have 16, those of other engines seldom more.
 const EPOCH_BYTES: usize = 128;
@@ -21,11 +27,21 @@ pub struct Rules<'a> {
     pub timeouts: &'a Timeouts,
     /// What topics permit.
     pub namespaces: &'a Namespaces,
+    /// Whether clients without a token may connect.
+    pub anonymous: bool,
+    /// By how much the clocks of those who make tokens may differ from this host's.
+    pub leeway: Duration,
 }
 
 /// What only the shard knows about a client whose command is handled.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Facts {
+    /// The present.
+    pub now: Now,
+    /// What the command's token says.
+    pub token: Verdict,
+    /// The client's id, if the token of a subscription names a client.
+    pub client: Option<Box<str>>,
     /// The topic of the command, if the client is subscribed to it and that matters ([`Rules::subscription_asked`]).
     pub subscribed: Option<TopicSlot>,
     /// To how many topics the client is subscribed.
@@ -38,6 +54,18 @@ pub struct Facts {
     pub has_pings: bool,
 }
 
+/// What the verification of a command's token has found.
+#[derive(Clone, Debug, Default)]
+pub enum Verdict {
+    /// The command has no token.
+    #[default]
+    None,
+    /// It was taken for the token of a connection.
+    Connection(Result<Arc<ConnectionClaims>, TokenError>),
+    /// It was taken for the token of a subscription.
+    Subscription(Result<Arc<SubscriptionClaims>, TokenError>),
+}
+
 impl<'a> Rules<'a> {
     /// The topic of a command that needs to know whether the client is subscribed to it. Most publishes do not, and so
     /// cost no search for the subscription.
@@ -48,10 +76,15 @@ impl<'a> Rules<'a> {
         };
         match method {
             Method::Subscribe(subscribe) => Some(&subscribe.topic),
-            Method::Unsubscribe { topic } => Some(topic),
+            Method::Unsubscribe { topic } | Method::RefreshSubscription { topic, .. } => Some(topic),
             Method::Publish { topic, .. } => asks(topic, Action::Publish),
             Method::Ask { topic, asked: Asked::History(_) } => asks(topic, Action::History),
-            Method::Connect(_) | Method::Pong | Method::Send | Method::Unavailable | Method::Unknown => None,
+            Method::Connect(_)
+            | Method::Refresh { .. }
+            | Method::Pong
+            | Method::Send
+            | Method::Unavailable
+            | Method::Unknown => None,
         }
     }
 

@@ -2,16 +2,19 @@
 
 mod answers;
 mod permissions;
+mod tokens;
 mod walk;
 
 use std::borrow::Cow;
 use std::time::Duration;
 
 use super::action::{Action, ProtocolError, Until};
-use super::rules::{Facts, Rules};
+use super::expiry::Now;
+use super::rules::{Facts, Rules, Verdict};
 use super::timeouts::{Expiry, Silence};
 use super::*;
-use crate::codec::command::{Command, Connect, Malformed, Method, Since, Subscribe};
+use crate::base::clock::UnixTime;
+use crate::codec::command::{Command, Connect, Malformed, Method, Since, Subscribe, Token};
 use crate::config::{Allowed, Config, Limits, Namespace, Timeouts, UnknownNamespace};
 use crate::domain::asked::{Asked, HistoryRange};
 use crate::domain::codec::Codec;
@@ -29,6 +32,8 @@ struct World {
     limits: Limits,
     timeouts: Timeouts,
     namespaces: Namespaces,
+    /// Whether clients need no token.
+    anonymous: bool,
 }
 
 impl World {
@@ -50,15 +55,26 @@ impl World {
             config.namespaces.insert(name.to_owned(), namespace);
         }
         change(&mut config);
-        Self { namespaces: Namespaces::new(&config), limits: config.limits, timeouts: config.timeouts }
+        Self {
+            namespaces: Namespaces::new(&config),
+            limits: config.limits,
+            timeouts: config.timeouts,
+            anonymous: true,
+        }
     }
 
     fn rules(&self) -> Rules<'_> {
-        Rules { limits: &self.limits, timeouts: &self.timeouts, namespaces: &self.namespaces }
+        Rules {
+            limits: &self.limits,
+            timeouts: &self.timeouts,
+            namespaces: &self.namespaces,
+            anonymous: self.anonymous,
+            leeway: Duration::ZERO,
+        }
     }
 
     fn handle(&self, session: &mut Session, read: Read, facts: Facts) -> Action<'static> {
-        session.handle(read, self.rules(), facts)
+        session.handle(read, self.rules(), &facts)
     }
 
     /// A connected client's answer to a command, as [`show`]n.
@@ -68,8 +84,16 @@ impl World {
 }
 
 /// There is room for everything.
-const ROOM: Facts =
-    Facts { subscribed: None, subscriptions: 0, may_ask: true, has_room: true, has_pings: false };
+const ROOM: Facts = Facts {
+    now: Now { moment: Moment::from_grains(1000), unix: UnixTime::from_micros(1_000_000_000_000) },
+    token: Verdict::None,
+    client: None,
+    subscribed: None,
+    subscriptions: 0,
+    may_ask: true,
+    has_room: true,
+    has_pings: false,
+};
 
 fn connected() -> Session {
     let mut session = Session::new(Moment::default());
@@ -88,6 +112,7 @@ fn connect(id: u32) -> Read {
 fn subscription(topic: &'static str) -> Subscribe<'static> {
     Subscribe {
         topic: Cow::Borrowed(topic),
+        token: Token::default(),
         recover: None,
         recoverable: false,
         positioned: false,
@@ -139,7 +164,10 @@ fn show(action: &Action<'_>) -> String {
         Action::Pong => "pong".to_owned(),
         Action::Refuse { id, error } => format!("{id}: error {}", error.code()),
         Action::RefuseConnect { id, error } => format!("{id}: error {}, and no more", error.code()),
-        Action::Connect { id, ping, pong } => format!("{id}: connected, {ping} s, {pong}"),
+        Action::Connect { id, ping, pong, ttl: None } => format!("{id}: connected, {ping} s, {pong}"),
+        Action::Connect { id, ttl: Some(ttl), .. } => format!("{id}: connected for {ttl} s"),
+        Action::Refresh { id, ttl } => format!("{id}: refreshed for {ttl:?} s"),
+        Action::RefreshSubscription { id, ttl } => format!("{id}: subscribed for {ttl:?} s"),
         Action::Subscribe { id, topic, .. } => format!("{id}: subscribe {topic}"),
         Action::Unsubscribe { id, topic } => format!("{id}: unsubscribe {}", topic.is_some()),
         Action::Publish { id, topic, data } => format!("{id}: publish {} to {topic}", data.len()),
@@ -324,23 +352,23 @@ fn topics_have_names_and_permissions() {
 #[test]
 fn subscriptions_are_refused_for_one_reason_after_the_other() {
     let world = World::new(|config| config.limits.topics_per_client = 3);
-    let subscribed = Facts { subscribed: Some(TopicSlot(4)), subscriptions: 3, ..ROOM };
-    let full = Facts { subscriptions: 3, ..ROOM };
+    let subscribed = || Facts { subscribed: Some(TopicSlot(4)), subscriptions: 3, ..ROOM };
+    let full = || Facts { subscriptions: 3, ..ROOM };
     let unsupported =
         |unsupported| command(1, Method::Subscribe(Subscribe { unsupported, ..subscription("t") }));
     let long: &'static str = Box::leak("e".repeat(129).into_boxed_str());
     for (read, facts, expected) in [
-        (unsupported(true), subscribed, "1: error 105"),
-        (unsupported(true), full, "1: error 108"),
-        (recover(1, "t", long, true), full, "1: error 107"),
-        (recover(1, "t", &long[1..], true), full, "1: error 112"),
-        (recover(1, "t", &long[1..], false), full, "1: error 106"),
-        (recover(1, "h:t", &long[1..], true), full, "1: error 106"),
-        (unsupported(false), full, "1: error 106"),
+        (unsupported(true), subscribed(), "1: error 105"),
+        (unsupported(true), full(), "1: error 108"),
+        (recover(1, "t", long, true), full(), "1: error 107"),
+        (recover(1, "t", &long[1..], true), full(), "1: error 112"),
+        (recover(1, "t", &long[1..], false), full(), "1: error 106"),
+        (recover(1, "h:t", &long[1..], true), full(), "1: error 106"),
+        (unsupported(false), full(), "1: error 106"),
         (unsupported(false), Facts { subscriptions: 2, ..ROOM }, "1: subscribe t"),
-        (unsubscribe(1, "t"), subscribed, "1: unsubscribe true"),
+        (unsubscribe(1, "t"), subscribed(), "1: unsubscribe true"),
     ] {
-        assert_eq!(world.ask(read.clone(), facts), expected, "{read:?} with {facts:?}");
+        assert_eq!(world.ask(read.clone(), facts.clone()), expected, "{read:?} with {facts:?}");
     }
     // Those under way count.
     let mut session = connected();
@@ -406,16 +434,19 @@ fn a_client_is_waited_for_one_thing_at_a_time() {
     let at = |seconds| Moment::default().after(Duration::from_secs(seconds));
     let world = World::new(|_| ());
     let mut session = Session::new(at(0));
-    assert_eq!((session.due(&timeouts), session.expiry()), (at(10), Expiry::Close(Silence::Connect)));
+    assert_eq!(
+        (session.due(&timeouts), session.expiry(at(0), &timeouts)),
+        (at(10), Expiry::Close(Silence::Connect))
+    );
     assert!(!session.pong());
     world.handle(&mut session, connect(1), ROOM);
     session.time_from(at(3));
     for began in [3, 100] {
         session.time_from(at(began));
-        assert_eq!(session.expiry(), Expiry::Ping);
+        assert_eq!(session.expiry(at(0), &timeouts), Expiry::Ping);
         assert_eq!(session.due(&timeouts), at(began).after(timeouts.ping.0));
         session.ping(at(50));
-        assert_eq!(session.expiry(), Expiry::Close(Silence::Pong));
+        assert_eq!(session.expiry(at(0), &timeouts), Expiry::Close(Silence::Pong));
         assert_eq!(session.due(&timeouts), at(50).after(timeouts.pong.0));
         assert!(session.pong() && !session.pong(), "one answer to one ping");
         assert_eq!(session.due(&timeouts), at(50).after(timeouts.ping.0), "the next ping is not put off");
@@ -427,6 +458,10 @@ fn a_client_is_waited_for_one_thing_at_a_time() {
     assert_eq!(
         (Silence::Pong.reason(), Silence::Pong.grace(&timeouts)),
         (CloseReason::NoPong, timeouts.ping)
+    );
+    assert_eq!(
+        (Silence::Token.reason(), Silence::Token.grace(&timeouts)),
+        (CloseReason::Expired, timeouts.expired)
     );
 }
 

@@ -2,7 +2,9 @@
 
 use crate::base::moment::Moment;
 use crate::config::{Interval, Timeouts};
+use crate::domain::mail::TopicSlot;
 use crate::domain::reasons::CloseReason;
+use crate::session::identity::Identity;
 use crate::session::{Session, State};
 
 /// What follows when a time-out is over.
@@ -12,6 +14,8 @@ pub enum Expiry {
     Ping,
     /// The client is to be closed, unless what is awaited has arrived and was not read yet.
     Close(Silence),
+    /// The client's subscription to a topic has expired, and is to be ended.
+    EndSubscription(TopicSlot),
 }
 
 /// What a client has not sent in time.
@@ -21,6 +25,8 @@ pub enum Silence {
     Connect,
     /// The answer to a ping.
     Pong,
+    /// Another token, after the connection has expired.
+    Token,
 }
 
 impl Silence {
@@ -30,16 +36,18 @@ impl Silence {
         match self {
             Self::Connect => CloseReason::Stale,
             Self::Pong => CloseReason::NoPong,
+            Self::Token => CloseReason::Expired,
         }
     }
 
     /// How long at most the shard then reads input that arrived in time: `timeouts.connect` for a connect command,
-    /// `timeouts.ping` for a pong.
+    /// `timeouts.ping` for a pong, `timeouts.expired` for another token.
     #[must_use]
     pub fn grace(self, timeouts: &Timeouts) -> Interval {
         match self {
             Self::Connect => timeouts.connect,
             Self::Pong => timeouts.ping,
+            Self::Token => timeouts.expired,
         }
     }
 }
@@ -57,9 +65,16 @@ impl Session {
         self.since = moment;
     }
 
-    /// When the running time-out is over.
+    /// When the first of the running time-outs is over.
     #[must_use]
     pub fn due(&self, timeouts: &Timeouts) -> Moment {
+        let due = self.state_due(timeouts);
+        let expired = [self.connection_due(timeouts), self.subscription_due(timeouts).map(|(_, due)| due)];
+        expired.into_iter().flatten().fold(due, Moment::min)
+    }
+
+    /// When the time-out of the session's state is over.
+    fn state_due(&self, timeouts: &Timeouts) -> Moment {
         let length = match self.state {
             State::New => timeouts.connect,
             State::Connected => timeouts.ping,
@@ -68,9 +83,29 @@ impl Session {
         self.since.after(length.0)
     }
 
-    /// What follows when the time-out that runs is over.
+    /// When a connection that expires is to be closed.
+    fn connection_due(&self, timeouts: &Timeouts) -> Option<Moment> {
+        let expires = self.identity().and_then(Identity::expires)?;
+        Some(expires.after(timeouts.expired.0))
+    }
+
+    /// Which subscription that expires is to be ended first, and when.
+    fn subscription_due(&self, timeouts: &Timeouts) -> Option<(TopicSlot, Moment)> {
+        let (topic, expires) = self.rare.as_ref()?.grants.first_to_expire()?;
+        Some((topic, expires.after(timeouts.expired.0)))
+    }
+
+    /// What follows when a time-out is over.
     #[must_use]
-    pub fn expiry(&self) -> Expiry {
+    pub fn expiry(&self, now: Moment, timeouts: &Timeouts) -> Expiry {
+        if self.connection_due(timeouts).is_some_and(|due| due <= now) {
+            return Expiry::Close(Silence::Token);
+        }
+        if let Some((topic, due)) = self.subscription_due(timeouts)
+            && due <= now
+        {
+            return Expiry::EndSubscription(topic);
+        }
         match self.state {
             State::New => Expiry::Close(Silence::Connect),
             State::Connected => Expiry::Ping,

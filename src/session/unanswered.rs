@@ -1,7 +1,6 @@
 //! The commands of one client that the broker has not answered.
 
 use std::hash::BuildHasher;
-use std::iter;
 
 use foldhash::fast::FixedState;
 
@@ -11,53 +10,53 @@ use crate::session::Pending;
 /// 128 small publishes may be unanswered.
 const PUBLISH_COST: usize = 512;
 
-/// Commands that wait, in no order. Most clients have none, which costs no allocation, and few have several.
+/// Commands that wait, in no order. Few clients have several, so the first one costs no allocation of its own.
 #[derive(Debug, Default)]
-pub(super) struct Unanswered(Option<Box<Entries>>);
-
-#[derive(Debug)]
-struct Entries {
-    first: Entry,
+pub(super) struct Unanswered {
+    first: Option<Entry>,
+    /// Empty if there is no first.
     others: Vec<Entry>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     id: u32,
-    /// Hash of its topic; a collision only makes an unrelated command wait.
-    topic: u64,
+    /// Half of a hash of its topic; a collision only makes an unrelated command wait.
+    topic: u32,
     pending: Pending,
 }
 
 impl Unanswered {
+    /// None.
+    pub(super) const fn new() -> Self {
+        Self { first: None, others: Vec::new() }
+    }
+
     fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.0.iter().flat_map(|entries| iter::once(&entries.first).chain(&entries.others))
+        self.first.iter().chain(&self.others)
     }
 
     /// Adds a command.
     pub(super) fn insert(&mut self, id: u32, topic: &str, pending: Pending) {
         let entry = Entry { id, topic: hash(topic), pending };
-        match &mut self.0 {
-            Some(entries) => entries.others.push(entry),
-            None => self.0 = Some(Box::new(Entries { first: entry, others: Vec::new() })),
+        match self.first {
+            Some(_) => self.others.push(entry),
+            None => self.first = Some(entry),
         }
     }
 
     /// Removes a command, if it is there.
     pub(super) fn remove(&mut self, id: u32) {
-        let Some(entries) = &mut self.0 else { return };
-        if entries.first.id != id {
-            entries.others.retain(|entry| entry.id != id);
-        } else if let Some(other) = entries.others.pop() {
-            entries.first = other;
+        if self.first.is_none_or(|first| first.id != id) {
+            self.others.retain(|entry| entry.id != id);
         } else {
-            self.0 = None;
+            self.first = self.others.pop();
         }
     }
 
     /// Whether there is none.
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_none()
+        self.first.is_none()
     }
 
     /// Whether the command with this id is among them.
@@ -95,8 +94,8 @@ impl Unanswered {
     }
 }
 
-fn hash(topic: &str) -> u64 {
-    FixedState::default().hash_one(topic)
+fn hash(topic: &str) -> u32 {
+    (FixedState::default().hash_one(topic) >> 32) as u32
 }
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
 //! Carries out clients' messages: each command as the client's session decides.
 
 use crate::codec::command::{Command, Malformed};
-use crate::codec::reply::{Connected, Reply};
+use crate::codec::reply::{Connected, Refreshed, Reply};
 use crate::domain::mail::{Publish, Question, ReplyTo, Request, TopicQuestion, TopicSlot};
 use crate::domain::reasons::ErrorCode;
 use crate::net::stream::Stream;
 use crate::session::action::{Action, ProtocolError, Until};
+use crate::session::expiry::Now;
 use crate::session::options::SubscribeOptions;
-use crate::session::rules::{Facts, Rules};
+use crate::session::rules::{Facts, Rules, Verdict};
 use crate::session::{Pending, is_request};
 use crate::shard::Shard;
 use crate::shard::membership::Joined;
@@ -88,13 +89,16 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         }
         let codec = self.clients[slot].transport.codec();
         let command = codec.read(bytes, self.settings.limits.json_depth);
+        let verdict = command.as_ref().map_or(Verdict::None, |command| self.verdict(command));
         let rules = Rules {
             limits: &self.settings.limits,
             timeouts: &self.settings.timeouts,
             namespaces: &self.settings.namespaces,
+            anonymous: self.settings.anonymous,
+            leeway: self.settings.leeway,
         };
-        let facts = self.facts(slot, command.as_ref(), rules);
-        let action = self.clients[slot].session.handle(command, rules, facts);
+        let facts = self.facts(slot, command.as_ref(), rules, verdict);
+        let action = self.clients[slot].session.handle(command, rules, &facts);
         let outcome = self.execute(slot, action);
         if matches!(outcome, Outcome::Done) {
             self.stats.commands.add(1);
@@ -103,13 +107,23 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     }
 
     /// What the client's session must know of this shard to decide about a command.
-    fn facts(&self, slot: u32, command: Result<&Command<'_>, &Malformed>, rules: Rules<'_>) -> Facts {
+    fn facts(
+        &self,
+        slot: u32,
+        command: Result<&Command<'_>, &Malformed>,
+        rules: Rules<'_>,
+        token: Verdict,
+    ) -> Facts {
         let client = &self.clients[slot];
         let method = command.map(|command| &command.method);
         // The queue's state is shared with the broker thread: it is read only for commands that need it.
         let asks = method.is_ok_and(is_request);
         let topic = method.ok().and_then(|method| rules.subscription_asked(method));
+        let names_client = matches!(&token, Verdict::Subscription(Ok(claims)) if claims.client.is_some());
         Facts {
+            now: self.now(),
+            token,
+            client: names_client.then(|| self.client_id(slot).to_string().into()),
             subscribed: topic.and_then(|topic| self.subscribed(slot, topic)),
             subscriptions: client.subscriptions.as_slice().len(),
             may_ask: self.may_ask(slot),
@@ -141,7 +155,23 @@ impl<S: Stream, T: Transport> Shard<S, T> {
                 self.put_reply(slot, id, &Reply::Error(error));
                 Outcome::NotConnected
             }
-            Action::Connect { id, ping, pong } => self.connect(slot, id, ping, pong),
+            Action::Connect { id, ping, pong, ttl } => {
+                self.answer_connect(slot, id, |client, version| {
+                    Reply::Connect(Connected { client, version, ttl, ping, pong })
+                });
+                self.begin_pings(slot);
+                Outcome::Done
+            }
+            Action::Refresh { id, ttl } => {
+                self.answer_connect(slot, id, |client, version| {
+                    Reply::Refresh(Refreshed { client, version, ttl })
+                });
+                Outcome::Done
+            }
+            Action::RefreshSubscription { id, ttl } => {
+                self.put_reply(slot, id, &Reply::RefreshSubscription { ttl });
+                Outcome::Done
+            }
             Action::Subscribe { id, topic, options } => self.subscribe(slot, id, &topic, options),
             Action::Unsubscribe { id, topic } => self.unsubscribe(slot, id, topic),
             Action::Publish { id, topic, data } => self.publish(slot, id, &topic, data),
@@ -169,19 +199,30 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         Outcome::Done
     }
 
-    fn connect(&mut self, slot: u32, id: u32, ping: u32, pong: bool) -> Outcome {
+    /// Answers a command about the connection with the client's id and the engine's version.
+    fn answer_connect(
+        &mut self,
+        slot: u32,
+        id: u32,
+        reply: impl for<'r> Fn(&'r str, &'static str) -> Reply<'r>,
+    ) {
         let client = self.client_id(slot).to_string();
-        let connected = Connected { client: &client, version: env!("CARGO_PKG_VERSION"), ping, pong };
-        self.put_reply(slot, id, &Reply::Connect(connected));
-        self.begin_pings(slot);
-        Outcome::Done
+        self.put_reply(slot, id, &reply(&client, env!("CARGO_PKG_VERSION")));
+    }
+
+    /// The present on both clocks.
+    pub(super) fn now(&self) -> Now {
+        Now { moment: self.timers.now(), unix: self.unix }
     }
 
     fn subscribe(&mut self, slot: u32, id: u32, topic: &str, options: SubscribeOptions) -> Outcome {
         match self.join(slot, topic, id, options) {
             Joined::AtOnce | Joined::Later => Outcome::Done,
             Joined::NoRoom => self.wait_for_room(slot),
-            Joined::NotNow => self.refuse_command(slot, id, ErrorCode::TooManyRequests),
+            Joined::NotNow => {
+                self.clients[slot].session.answered(id);
+                self.refuse_command(slot, id, ErrorCode::TooManyRequests)
+            }
         }
     }
 

@@ -8,6 +8,7 @@
 //! history, and answers through the mailbox that publications come by. So the answer ends where the log does,
 //! and the subscriber is attached there.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::codec::push::Push;
@@ -62,7 +63,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             self.ask_to_recover(topic, pending);
             self.send_requests();
         } else {
-            self.add_subscriber(topic, slot);
+            self.add_subscriber(topic, command);
             self.queue_subscribed(topic, command, &pending.options);
             return Joined::AtOnce;
         }
@@ -91,10 +92,12 @@ impl<S: Stream, T: Transport> Shard<S, T> {
 
     /// Writes the reply to a subscribe: the next publication is the first one after the topic's position.
     fn queue_subscribed(&mut self, topic: TopicSlot, command: CommandKey, options: &SubscribeOptions) {
+        let (ttl, data) = self.granted(command.client.slot, topic);
         let subscribed = answers::subscribed(options, self.topics[topic].position());
+        let reply = Reply::Subscribe(Subscribed { ttl, data: data.as_deref(), ..subscribed });
         // Not by `put_reply`: the epoch is the topic's.
         let codec = self.clients[command.client.slot].transport.codec();
-        self.lines.write(codec, command.id, &Reply::Subscribe(subscribed));
+        self.lines.write(codec, command.id, &reply);
     }
 
     /// In which variant the client in `slot` is sent the topic of this name, if it subscribes to it now.
@@ -133,8 +136,9 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         topic
     }
 
-    fn add_subscriber(&mut self, slot: TopicSlot, client: u32) {
-        let clients = &mut self.clients;
+    fn add_subscriber(&mut self, slot: TopicSlot, CommandKey { client, id }: CommandKey) {
+        let (client, clients) = (client.slot, &mut self.clients);
+        clients[client].session.subscribed(id, slot);
         clients[client].subscriptions.insert(Subscription { topic: slot, position: 0 });
         self.topics[slot].subscribe(client, |moved| {
             clients[moved.client].subscriptions.moved(slot, moved.position);
@@ -143,6 +147,17 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         if let Some(count) = self.namespace_subscriptions(slot) {
             count.add(1);
         }
+    }
+
+    /// What the token of a new subscription says to its client: in how many seconds it expires, and data.
+    fn granted(&mut self, slot: u32, topic: TopicSlot) -> (Option<NonZeroU32>, Option<Box<str>>) {
+        let now = self.now();
+        let session = &mut self.clients[slot].session;
+        let (ttl, data) = (session.ttl_of(topic, now), session.take_data_of(topic));
+        if ttl.is_some() {
+            self.time(slot);
+        }
+        (ttl, data)
     }
 
     fn namespace_subscriptions(&self, topic: TopicSlot) -> Option<&Number> {
@@ -156,6 +171,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             self.own_rest(slot);
         }
         let Some(gone) = self.clients[slot].subscriptions.remove(topic) else { return false };
+        self.clients[slot].session.unsubscribed(topic);
         let clients = &mut self.clients;
         self.topics[topic].unsubscribe(gone.position, |moved| {
             clients[moved.client].subscriptions.moved(topic, moved.position);
@@ -220,7 +236,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             present.partition(|pending| pending.options.recover.is_some());
         // All of them first: a reply can end a connection, which may be the last subscriber's.
         for pending in &others {
-            self.add_subscriber(slot, pending.command.client.slot);
+            self.add_subscriber(slot, pending.command);
         }
         for pending in recovering {
             self.ask_to_recover(slot, pending);
@@ -256,8 +272,9 @@ impl<S: Stream, T: Transport> Shard<S, T> {
 
     /// Subscribes a client that recovers, at the log's end: the answer has all publications before it.
     fn add_recovered(&mut self, topic: TopicSlot, command: CommandKey, subscribed: Subscribed<'_>) {
-        self.add_subscriber(topic, command.client.slot);
-        self.reply(command, &Reply::Subscribe(subscribed));
+        self.add_subscriber(topic, command);
+        let (ttl, data) = self.granted(command.client.slot, topic);
+        self.reply(command, &Reply::Subscribe(Subscribed { ttl, data: data.as_deref(), ..subscribed }));
     }
 
     /// The broker could not register this shard for a topic: clients that waited are told, and the slot is free.

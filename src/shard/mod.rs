@@ -58,6 +58,7 @@ pub mod subscriptions;
 mod tail;
 mod timeouts;
 pub mod timer_wheel;
+mod tokens;
 pub mod topic;
 pub mod topics;
 mod write_progress;
@@ -65,8 +66,9 @@ mod write_progress;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::auth::Verifier;
 use crate::base::capacity::Capacity;
-use crate::base::clock::Clock;
+use crate::base::clock::{Clock, UnixTime};
 use crate::base::mailbox::{Receiver, Sender};
 use crate::base::moment::GRAIN;
 use crate::codec::deflate::Inflater;
@@ -94,6 +96,7 @@ use requests::RequestQueue;
 use retention::LogMemory;
 use timeouts::FirstPings;
 use timer_wheel::TimerWheel;
+use tokens::Tokens;
 use topics::Topics;
 use write_progress::WriteProgress;
 
@@ -113,6 +116,8 @@ pub struct Setup {
     pub namespaces: Arc<Namespaces>,
     /// Which HTTP requests become clients.
     pub upgrade: UpgradePolicy,
+    /// Verifies clients' tokens.
+    pub verifier: Verifier,
     /// The places for clients, which all shards share.
     pub capacity: Arc<Capacity>,
     /// How many shards share limits that count for the whole engine.
@@ -138,6 +143,9 @@ pub struct Shard<S, T> {
     faults: FaultLog,
     /// The origins of clients' pages.
     origins: Origins,
+    tokens: Tokens,
+    /// The time of day at the start of the tick.
+    unix: UnixTime,
 
     clients: Clients<S, T>,
     topics: Topics,
@@ -170,6 +178,10 @@ struct Settings {
     budgets: Budgets,
     policy: Policy,
     namespaces: Arc<Namespaces>,
+    /// Whether clients without a token may connect.
+    anonymous: bool,
+    /// By how much the clocks of those who make tokens may differ.
+    leeway: Duration,
 }
 
 /// A shard's connection with the broker thread: mail comes in, requests and reports go out.
@@ -189,6 +201,8 @@ impl Settings {
             budgets: config.budgets.clone(),
             policy: Policy { upgrade, message_bytes: config.limits.message_bytes },
             namespaces,
+            anonymous: config.allows_anonymous(),
+            leeway: config.tokens.leeway.0,
         }
     }
 }
@@ -219,6 +233,8 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             admission: Admission::new(setup.capacity),
             faults: FaultLog::default(),
             origins: Origins::default(),
+            tokens: Tokens::new(config, setup.verifier),
+            unix: UnixTime::default(),
             clients: Clients::default(),
             topics: Topics::default(),
             timers: TimerWheel::new(start),
@@ -238,6 +254,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     /// start. `later` tells the time while it goes on, which only a budget of time needs.
     pub fn tick(&mut self, now: Clock, later: impl Fn() -> Instant) {
         self.timers.advance(now.monotonic);
+        self.unix = now.unix;
         self.take_mail();
         self.write_unblocked();
         self.read_clients(later);

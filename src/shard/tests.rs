@@ -4,6 +4,7 @@ pub(super) mod answers;
 mod ending;
 mod harness;
 mod late;
+mod tokens;
 
 use super::*;
 use crate::config::{Interval, SlowPolicy};

@@ -10,7 +10,7 @@ use crate::base::moment::{GRAIN, Moment};
 use crate::codec::push::Push;
 use crate::config::Timeouts;
 use crate::domain::mail::ShardId;
-use crate::domain::reasons::CloseReason;
+use crate::domain::reasons::{CloseReason, UnsubscribeCode};
 use crate::net::stream::Stream;
 use crate::session::timeouts::{Expiry, Silence};
 use crate::shard::Shard;
@@ -128,8 +128,11 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             Phase::Upgrading => Late::Head,
             Phase::Open if is_due(self.replies_due(client)) => return self.end_or_write_once_more(slot),
             Phase::Open if is_due(self.message_due(client)) => Late::Message,
-            Phase::Open => match client.session.expiry() {
+            Phase::Open => match client.session.expiry(self.timers.now(), &self.settings.timeouts) {
                 Expiry::Close(silence) => Late::Command(silence),
+                Expiry::EndSubscription(topic) => {
+                    return self.end_subscription(slot, topic, UnsubscribeCode::Expired);
+                }
                 Expiry::Ping => return self.ping(slot),
             },
         };

@@ -21,6 +21,8 @@ block! {
             listeners_closed: "listeners_closed",
             /// Commands taken from clients.
             commands: "commands",
+            /// Signatures of tokens that were checked. Tokens that are remembered are not among them.
+            tokens_verified: "tokens_verified",
             /// Publications handed to sockets: one per line and client.
             deliveries: "deliveries",
             /// WebSocket frames with publications.

@@ -14,7 +14,7 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::checker::too_deep;
-use crate::codec::command::{Command, Connect, Malformed, Method, Since, Subscribe};
+use crate::codec::command::{Command, Connect, Malformed, Method, Since, Subscribe, Token};
 use crate::domain::asked::{Asked, HistoryRange};
 
 /// The bit of a subscribe's `flag` that asks for an error instead of a subscription that was not recovered.
@@ -115,22 +115,25 @@ struct Fields<'a> {
     #[serde(borrow)]
     history: Option<Object<HistoryFields<'a>>>,
     rpc: Option<IgnoredAny>,
-    refresh: Option<IgnoredAny>,
-    sub_refresh: Option<IgnoredAny>,
+    #[serde(borrow)]
+    refresh: Option<Object<RefreshFields<'a>>>,
+    #[serde(borrow)]
+    sub_refresh: Option<Object<SubRefreshFields<'a>>>,
     ping: Option<IgnoredAny>,
 }
 
 impl<'a> Fields<'a> {
     /// The command's method, if it has exactly one.
     fn method(self) -> Result<Option<Method<'a>>, Malformed> {
-        let unavailable =
-            [self.presence, self.presence_stats, self.rpc, self.refresh, self.sub_refresh, self.ping];
+        let unavailable = [self.presence, self.presence_stats, self.rpc, self.ping];
         let mut methods = [
             self.connect.map(|Object(fields)| fields.method()),
             self.subscribe.map(|Object(fields)| fields.method()),
             self.unsubscribe.map(|Object(fields)| fields.method()),
             self.publish.map(|Object(fields)| fields.method()),
             self.history.map(|Object(fields)| fields.method()),
+            self.refresh.map(|Object(fields)| fields.method()),
+            self.sub_refresh.map(|Object(fields)| fields.method()),
             self.send.map(|_| Method::Send),
         ]
         .into_iter()
@@ -155,7 +158,7 @@ impl<'a> ConnectFields<'a> {
     fn method(self) -> Method<'a> {
         let text = |field: Option<Text<'a>>| field.map(|Text(text)| text);
         Method::Connect(Connect {
-            token: text(self.token),
+            token: token(self.token),
             name: text(self.name),
             version: text(self.version),
         })
@@ -166,6 +169,8 @@ impl<'a> ConnectFields<'a> {
 struct SubscribeFields<'a> {
     #[serde(borrow, default)]
     channel: Cow<'a, str>,
+    #[serde(borrow)]
+    token: Option<Text<'a>>,
     recover: Option<bool>,
     #[serde(borrow)]
     epoch: Option<Text<'a>>,
@@ -186,6 +191,7 @@ impl<'a> SubscribeFields<'a> {
         let is_known = |Text(delta): &Text<'_>| matches!(&**delta, "" | "fossil");
         Method::Subscribe(Subscribe {
             topic: self.channel,
+            token: token(self.token),
             recover: self.recover.unwrap_or_default().then_some(since),
             recoverable: self.recoverable.unwrap_or_default(),
             positioned: self.positioned.unwrap_or_default(),
@@ -256,6 +262,42 @@ impl<'a> HistoryFields<'a> {
         };
         Method::Ask { topic: self.channel, asked: Asked::History(range) }
     }
+}
+
+#[derive(serde::Deserialize)]
+struct RefreshFields<'a> {
+    #[serde(borrow)]
+    token: Option<Text<'a>>,
+}
+
+impl<'a> RefreshFields<'a> {
+    fn method(self) -> Method<'a> {
+        Method::Refresh { token: token(self.token) }
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct SubRefreshFields<'a> {
+    #[serde(borrow, default)]
+    channel: Cow<'a, str>,
+    #[serde(borrow)]
+    token: Option<Text<'a>>,
+    #[serde(rename = "type")]
+    kind: Option<i32>,
+}
+
+impl<'a> SubRefreshFields<'a> {
+    fn method(self) -> Method<'a> {
+        if self.kind.is_some_and(|kind| kind != 0) {
+            // Of a shared poll, which this engine does not have.
+            return Method::Unavailable;
+        }
+        Method::RefreshSubscription { topic: self.channel, token: token(self.token) }
+    }
+}
+
+fn token(field: Option<Text<'_>>) -> Token<'_> {
+    field.map(|Text(token)| Token(token)).unwrap_or_default()
 }
 
 fn since<'a>(epoch: Option<Text<'a>>, offset: Option<u64>) -> Since<'a> {

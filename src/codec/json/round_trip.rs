@@ -3,20 +3,21 @@
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
+use std::num::NonZeroU32;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{read, write};
-use crate::codec::command::{Command, Connect, Method, Since, Subscribe};
+use crate::codec::command::{Command, Connect, Method, Since, Subscribe, Token};
 use crate::codec::push::{Published, Push};
-use crate::codec::reply::{Connected, EncodedPublications, Position, Reply, Subscribed};
+use crate::codec::reply::{Connected, EncodedPublications, Position, Refreshed, Reply, Subscribed};
 use crate::domain::asked::{Asked, HistoryPage, HistoryRange, Told};
 use crate::domain::position;
 use crate::domain::publication::Publication;
 use crate::domain::reasons::{ErrorCode, UnsubscribeCode};
 
-const ERRORS: [ErrorCode; 10] = [
+const ERRORS: [ErrorCode; 12] = [
     ErrorCode::Internal,
     ErrorCode::UnknownChannel,
     ErrorCode::PermissionDenied,
@@ -25,10 +26,13 @@ const ERRORS: [ErrorCode; 10] = [
     ErrorCode::LimitExceeded,
     ErrorCode::BadRequest,
     ErrorCode::NotAvailable,
+    ErrorCode::TokenExpired,
+    ErrorCode::Expired,
     ErrorCode::TooManyRequests,
     ErrorCode::UnrecoverablePosition,
 ];
-const UNSUBSCRIBES: [UnsubscribeCode; 2] = [UnsubscribeCode::Server, UnsubscribeCode::InsufficientState];
+const UNSUBSCRIBES: [UnsubscribeCode; 3] =
+    [UnsubscribeCode::Server, UnsubscribeCode::InsufficientState, UnsubscribeCode::Expired];
 
 /// Everything that values are made of; what a variant has no use for is left aside.
 #[derive(Clone, Debug)]
@@ -70,6 +74,10 @@ fn data() -> impl Strategy<Value = String> {
     ]
 }
 
+fn token(parts: &Parts) -> Token<'_> {
+    Token(text(parts.text.as_ref()).unwrap_or_default())
+}
+
 fn text(part: Option<&String>) -> Option<Cow<'_, str>> {
     part.map(|text| Cow::Borrowed(text.as_str()))
 }
@@ -80,12 +88,13 @@ fn commands(parts: &Parts) -> Vec<Command<'_>> {
     let since = Since { epoch: text(parts.text.as_ref()).unwrap_or_default(), offset: parts.offset };
     let [recover, recoverable, positioned, rejects_unrecovered] = parts.flags;
     let connect = Connect {
-        token: text(parts.text.as_ref()),
+        token: token(parts),
         name: text(parts.other.as_ref()),
         version: text(parts.other.as_ref()),
     };
     let subscribe = Subscribe {
         topic: topic(),
+        token: token(parts),
         recover: recover.then(|| since.clone()),
         recoverable,
         positioned,
@@ -103,6 +112,8 @@ fn commands(parts: &Parts) -> Vec<Command<'_>> {
         Method::Unsubscribe { topic: topic() },
         Method::Publish { topic: topic(), data: parts.data.first().map(String::as_bytes) },
         Method::Ask { topic: topic(), asked: Asked::History(range) },
+        Method::Refresh { token: token(parts) },
+        Method::RefreshSubscription { topic: topic(), token: token(parts) },
         Method::Send,
         Method::Unavailable,
         Method::Unknown,
@@ -119,11 +130,12 @@ fn write_command(command: &Command<'_>) -> String {
     let (method, params) = match &command.method {
         Method::Pong => return "{}".to_owned(),
         Method::Connect(Connect { token, name, version }) => {
-            ("connect", json!({"token": token, "name": name, "version": version}))
+            ("connect", json!({"token": token.0, "name": name, "version": version}))
         }
         Method::Subscribe(subscribe) => {
             let mut params = json!({
                 "channel": subscribe.topic,
+                "token": subscribe.token.0,
                 "recover": subscribe.recover.is_some(),
                 "recoverable": subscribe.recoverable,
                 "positioned": subscribe.positioned,
@@ -148,6 +160,10 @@ fn write_command(command: &Command<'_>) -> String {
             let from = since.as_ref().map(|since| json!({"epoch": since.epoch, "offset": since.offset}));
             let limit = limit.map_or(-1, i64::from);
             ("history", json!({"channel": topic, "limit": limit, "since": from, "reverse": reverse}))
+        }
+        Method::Refresh { token } => ("refresh", json!({"token": token.0})),
+        Method::RefreshSubscription { topic, token } => {
+            ("sub_refresh", json!({"channel": topic, "token": token.0}))
         }
         Method::Send => ("send", json!({"data": 1})),
         Method::Unavailable => ("rpc", json!({"method": "m"})),
@@ -182,6 +198,13 @@ impl Said {
         self.value.pointer(path).is_some_and(|flag| flag.as_bool().unwrap())
     }
 
+    /// When what the reply is about expires. Whether it does stands in a field of its own.
+    fn ttl(&self, path: &str) -> Option<NonZeroU32> {
+        let seconds = self.number(&format!("{path}/ttl"));
+        assert_eq!(self.flag(&format!("{path}/expires")), seconds > 0);
+        NonZeroU32::new(u32::try_from(seconds).unwrap())
+    }
+
     fn has(&self, path: &str) -> bool {
         self.value.pointer(path).is_some()
     }
@@ -193,8 +216,8 @@ impl Said {
         }
     }
 
-    /// The reply; `list` is what its publications were written as.
-    fn reply<'a>(&'a self, list: &'a [u8]) -> Reply<'a> {
+    /// The reply; `list` is what its publications were written as, `data` what the token has for the client.
+    fn reply<'a>(&'a self, list: &'a [u8], data: &'a str) -> Reply<'a> {
         let members = self.value.as_object().unwrap();
         let method = members.keys().find(|key| *key != "id").unwrap();
         let publications = |path: &str| {
@@ -207,15 +230,27 @@ impl Said {
             "connect" => Reply::Connect(Connected {
                 client: self.text("/connect/client"),
                 version: self.text("/connect/version"),
+                ttl: self.ttl("/connect"),
                 ping: u32::try_from(self.number("/connect/ping")).unwrap(),
                 pong: self.flag("/connect/pong"),
             }),
             "subscribe" => Reply::Subscribe(Subscribed {
                 position: self.flag("/subscribe/positioned").then(|| self.position("/subscribe")),
+                ttl: self.ttl("/subscribe"),
+                data: self.value.pointer("/subscribe/data").map(|found| {
+                    assert_eq!(*found, serde_json::from_str::<Value>(data).unwrap());
+                    data
+                }),
                 recoverable: self.flag("/subscribe/recoverable"),
                 was_recovering: self.flag("/subscribe/was_recovering"),
                 recovered: self.flag("/subscribe/recovered").then(|| publications("/subscribe/publications")),
             }),
+            "refresh" => Reply::Refresh(Refreshed {
+                client: self.text("/refresh/client"),
+                version: self.text("/refresh/version"),
+                ttl: self.ttl("/refresh"),
+            }),
+            "sub_refresh" => Reply::RefreshSubscription { ttl: self.ttl("/sub_refresh") },
             "unsubscribe" => Reply::Unsubscribe,
             "publish" => Reply::Publish,
             "history" => Reply::Told(self.told.get_or_init(|| {
@@ -258,14 +293,16 @@ impl Said {
 }
 
 /// One reply of each kind.
-fn replies<'a>(parts: &'a Parts, list: &'a [u8], told: &'a Told) -> Vec<Reply<'a>> {
+fn replies<'a>(parts: &'a Parts, list: &'a [u8], data: &'a str, told: &'a Told) -> Vec<Reply<'a>> {
     let [positioned, recoverable, was_recovering, is_recovered] = parts.flags;
     let position = Position { epoch: &parts.topic, offset: parts.offset };
     let publications = EncodedPublications(list);
-    let connected =
-        Connected { client: &parts.topic, version: &parts.topic, ping: parts.number, pong: positioned };
+    let (client, version, ttl) = (&*parts.topic, &*parts.topic, NonZeroU32::new(parts.number));
+    let connected = Connected { client, version, ttl, ping: parts.number, pong: positioned };
     let subscribed = Subscribed {
         position: (positioned || is_recovered).then_some(position),
+        ttl,
+        data: recoverable.then_some(data),
         recoverable,
         was_recovering,
         recovered: is_recovered.then_some(publications),
@@ -273,6 +310,8 @@ fn replies<'a>(parts: &'a Parts, list: &'a [u8], told: &'a Told) -> Vec<Reply<'a
     let mut replies = vec![
         Reply::Connect(connected),
         Reply::Subscribe(subscribed),
+        Reply::Refresh(Refreshed { client, version, ttl }),
+        Reply::RefreshSubscription { ttl },
         Reply::Unsubscribe,
         Reply::Publish,
         Reply::Told(told),
@@ -314,12 +353,13 @@ proptest! {
         }
         let position = position::Position { epoch: parts.topic.as_str().into(), offset: parts.offset };
         let told = Told::History(HistoryPage { position, publications: list.clone() });
-        for reply in replies(&parts, &list, &told) {
+        let data = parts.data.first().map_or("null", String::as_str);
+        for reply in replies(&parts, &list, data, &told) {
             let mut line = Vec::new();
             write::reply(&mut line, parts.id, &reply);
             let said = Said::read(&line);
             prop_assert_eq!(said.number("/id"), u64::from(parts.id));
-            prop_assert_eq!(said.reply(&list), reply);
+            prop_assert_eq!(said.reply(&list, data), reply);
         }
     }
 

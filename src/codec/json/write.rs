@@ -2,11 +2,12 @@
 //! is left out.
 
 use std::io::Write;
+use std::num::NonZeroU32;
 use std::ops::Range;
 
 use super::text::{embed, quote, quoted_len};
 use crate::codec::push::{Published, Push};
-use crate::codec::reply::{Connected, EncodedPublications, Reply, Subscribed};
+use crate::codec::reply::{Connected, EncodedPublications, Refreshed, Reply, Subscribed};
 use crate::domain::asked::{HistoryPage, Told};
 use crate::domain::publication::Publication;
 use crate::domain::reasons::{ErrorCode, UnsubscribeCode};
@@ -24,6 +25,11 @@ pub fn reply(out: &mut Vec<u8>, id: u32, reply: &Reply<'_>) {
     match reply {
         Reply::Connect(connected) => connect(out, connected),
         Reply::Subscribe(subscribed) => subscribe(out, subscribed),
+        Reply::Refresh(refreshed) => refresh(out, refreshed),
+        Reply::RefreshSubscription { ttl } => {
+            out.extend_from_slice(b"\"sub_refresh\":{");
+            expires(out, "", *ttl);
+        }
         Reply::Unsubscribe => out.extend_from_slice(b"\"unsubscribe\":{"),
         Reply::Publish => out.extend_from_slice(b"\"publish\":{"),
         Reply::Told(Told::History(page)) => history(out, page),
@@ -37,11 +43,27 @@ fn connect(out: &mut Vec<u8>, connected: &Connected<'_>) {
     quote(out, connected.client);
     out.extend_from_slice(b",\"version\":");
     quote(out, connected.version);
+    expires(out, ",", connected.ttl);
     if connected.ping > 0 {
         put(out, format_args!(",\"ping\":{}", connected.ping));
     }
     if connected.pong {
         out.extend_from_slice(b",\"pong\":true");
+    }
+}
+
+fn refresh(out: &mut Vec<u8>, refreshed: &Refreshed<'_>) {
+    out.extend_from_slice(b"\"refresh\":{\"client\":");
+    quote(out, refreshed.client);
+    out.extend_from_slice(b",\"version\":");
+    quote(out, refreshed.version);
+    expires(out, ",", refreshed.ttl);
+}
+
+/// Appends when something expires, if it does, behind `separator`.
+fn expires(out: &mut Vec<u8>, separator: &str, ttl: Option<NonZeroU32>) {
+    if let Some(seconds) = ttl {
+        put(out, format_args!("{separator}\"expires\":true,\"ttl\":{seconds}"));
     }
 }
 
@@ -54,6 +76,15 @@ fn subscribe(out: &mut Vec<u8>, subscribed: &Subscribed<'_>) {
         if position.offset > 0 {
             put(out, format_args!(",\"offset\":{}", position.offset));
         }
+        separator = ",";
+    }
+    if subscribed.ttl.is_some() {
+        expires(out, separator, subscribed.ttl);
+        separator = ",";
+    }
+    if let Some(data) = subscribed.data {
+        put(out, format_args!("{separator}\"data\":"));
+        embed(out, data.as_bytes());
         separator = ",";
     }
     let flags = [

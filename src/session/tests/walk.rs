@@ -43,7 +43,7 @@ fn facts() -> impl Strategy<Value = Facts> {
             subscriptions,
             may_ask,
             has_room,
-            has_pings: false,
+            ..ROOM
         },
     )
 }
@@ -55,6 +55,8 @@ fn meaning(action: &Action<'_>) -> (Option<u32>, Option<(String, Pending)>) {
         Action::Refuse { id, .. }
         | Action::RefuseConnect { id, .. }
         | Action::Connect { id, .. }
+        | Action::Refresh { id, .. }
+        | Action::RefreshSubscription { id, .. }
         | Action::Unsubscribe { id, .. } => (Some(*id), None),
         Action::Subscribe { id, topic, .. } => (Some(*id), question(topic, Pending::Subscribe)),
         Action::Publish { id, topic, .. } => (Some(*id), question(topic, Pending::Publish(3))),

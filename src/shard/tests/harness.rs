@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind};
 use std::rc::Rc;
 
 use super::super::*;
+use crate::auth::{KeySet, Keys, Verifier};
 use crate::base::mailbox::{Wake, mailbox};
 use crate::config::{Allowed, Interval, Namespace, SlowPolicy};
 use crate::domain::encoding::Encoding;
@@ -124,8 +125,11 @@ impl World {
         let (sender, requests) = mailbox(100, Box::new(NoWake));
         let (reporter, receipt) = receipt();
         let (config, now) = (Arc::new(config), Clock::now());
+        let mut connection = KeySet::default();
+        config.tokens.hmac_keys.iter().for_each(|secret| connection.add_secret(secret.as_bytes()).unwrap());
         let setup = Setup {
             id: 0,
+            verifier: Verifier::new(&config, Keys { connection, ..Keys::default() }),
             node: NodeId::random(),
             namespaces: Arc::new(Namespaces::new(&config)),
             config,

@@ -1,5 +1,7 @@
 #![no_main]
 
+use std::time::Duration;
+
 use fanfare::base::moment::Moment;
 use fanfare::config::{Allowed, Config, Namespace};
 use fanfare::domain::codec::Codec;
@@ -31,6 +33,7 @@ fn facts(bits: u8) -> Facts {
         may_ask: bits & 8 > 0,
         has_room: bits & 16 > 0,
         has_pings: bits & 32 > 0,
+        ..Facts::default()
     }
 }
 
@@ -49,7 +52,13 @@ fn asked(action: &Action<'_>) -> Option<(u32, String, Pending)> {
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let config = config();
     let namespaces = Namespaces::new(&config);
-    let rules = Rules { limits: &config.limits, timeouts: &config.timeouts, namespaces: &namespaces };
+    let rules = Rules {
+        limits: &config.limits,
+        timeouts: &config.timeouts,
+        namespaces: &namespaces,
+        anonymous: true,
+        leeway: Duration::ZERO,
+    };
     let mut session = Session::new(Moment::default());
     let mut unanswered: Vec<u32> = Vec::new();
     // The first byte of each line says what happens before its command.
@@ -68,13 +77,16 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         }
         let was_connected = session.is_connected();
         let command = Codec::Json.read(command, config.limits.json_depth);
-        let action = session.handle(command, rules, facts(first));
+        let action = session.handle(command, rules, &facts(first));
         match &action {
             Action::Close(_) => return assert!(unanswered.is_empty(), "closed before it was answered"),
             Action::Connect { .. } | Action::RefuseConnect { .. } => assert!(!was_connected),
             Action::PutOff(_) => assert!(was_connected),
             Action::Pong => assert!(was_connected),
-            Action::Refuse { id, .. } | Action::Unsubscribe { id, .. } => {
+            Action::Refuse { id, .. }
+            | Action::Unsubscribe { id, .. }
+            | Action::Refresh { id, .. }
+            | Action::RefreshSubscription { id, .. } => {
                 assert!(was_connected && !unanswered.contains(id), "{id} is in use");
             }
             Action::Subscribe { .. } | Action::Publish { .. } | Action::Ask { .. } => assert!(was_connected),

@@ -17,6 +17,7 @@ fn method(line: &str) -> Method<'_> {
 fn subscribe(topic: &str) -> Subscribe<'_> {
     Subscribe {
         topic: topic.into(),
+        token: Token::default(),
         recover: None,
         recoverable: false,
         positioned: false,
@@ -41,7 +42,7 @@ fn a_history_without_a_limit_is_asked_for_by_a_negative_one() {
 fn the_commands_of_the_sdks() {
     let connect = |name: Option<&'static str>, token: Option<&'static str>| {
         Method::Connect(Connect {
-            token: token.map(Cow::Borrowed),
+            token: Token(token.unwrap_or_default().into()),
             name: name.map(Cow::Borrowed),
             version: None,
         })
@@ -53,6 +54,7 @@ fn the_commands_of_the_sdks() {
         (r#"{"connect":{},"id":1}"#, 1, connect(None, None)),
         (r#"{"connect":{"name":"js","flag":1},"id":1}"#, 1, connect(Some("js"), None)),
         (r#"{"id":1,"connect":{"token":"t","name":null,"subs":{"a":{}}}}"#, 1, connect(None, Some("t"))),
+        (r#"{"id":1,"connect":{"token":null}}"#, 1, connect(None, None)),
         (r#"{"subscribe":{"channel":"news","flag":1},"id":2}"#, 2, Method::Subscribe(subscribe("news"))),
         (r#"{"id":2,"subscribe":{}}"#, 2, Method::Subscribe(subscribe(""))),
         (
@@ -61,6 +63,19 @@ fn the_commands_of_the_sdks() {
             Method::Subscribe(Subscribe { unsupported: true, ..subscribe("a") }),
         ),
         (r#"{"id":2,"subscribe":{"channel":"a","type":0}}"#, 2, Method::Subscribe(subscribe("a"))),
+        (
+            r#"{"id":2,"subscribe":{"channel":"a","token":"t"}}"#,
+            2,
+            Method::Subscribe(Subscribe { token: Token("t".into()), ..subscribe("a") }),
+        ),
+        (r#"{"id":3,"refresh":{"token":"t"}}"#, 3, Method::Refresh { token: Token("t".into()) }),
+        (r#"{"id":3,"refresh":{}}"#, 3, Method::Refresh { token: Token::default() }),
+        (
+            r#"{"id":4,"sub_refresh":{"channel":"a","token":"t"}}"#,
+            4,
+            Method::RefreshSubscription { topic: "a".into(), token: Token("t".into()) },
+        ),
+        (r#"{"id":4,"sub_refresh":{"channel":"a","type":1,"track":["k"]}}"#, 4, Method::Unavailable),
         (
             r#"{"id":2,"subscribe":{"channel":"a","tf":{"key":"k","cmp":"eq","val":"v"}}}"#,
             2,
@@ -169,7 +184,7 @@ fn what_stands_for_nothing_can_be_answered() {
 
 #[test]
 fn methods_that_are_not_offered() {
-    for name in ["presence", "presence_stats", "rpc", "refresh", "sub_refresh", "ping"] {
+    for name in ["presence", "presence_stats", "rpc", "ping"] {
         assert_eq!(
             method(&format!(r#"{{"id":1,"{name}":{{"channel":"a"}}}}"#)),
             Method::Unavailable,
@@ -308,9 +323,15 @@ fn a_command_is_at_most_so_deep() {
 
 #[test]
 fn a_token_does_not_get_into_logs() {
-    let connect = method(r#"{"id":1,"connect":{"token":"hunter2","name":"js"}}"#);
-    let logged = format!("{connect:?}");
-    assert!(logged.contains("js") && !logged.contains("hunter2"), "{logged}");
+    for line in [
+        r#"{"id":1,"connect":{"token":"hunter2"}}"#,
+        r#"{"id":1,"subscribe":{"channel":"a","token":"hunter2"}}"#,
+        r#"{"id":1,"refresh":{"token":"hunter2"}}"#,
+        r#"{"id":1,"sub_refresh":{"channel":"a","token":"hunter2"}}"#,
+    ] {
+        let logged = format!("{:?}", method(line));
+        assert!(logged.contains("7 bytes") && !logged.contains("hunter2"), "{logged}");
+    }
 }
 
 /// JSON values, as `serde_json` writes them.

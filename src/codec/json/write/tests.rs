@@ -24,12 +24,17 @@ fn published<'a>(topic: &'a str, data: &'a [u8], offset: u64) -> Published<'a> {
 
 #[test]
 fn a_connected_client_learns_its_id_and_about_pings() {
-    let connected = Connected { client: "c-1", version: "0.1.0", ping: 25, pong: true };
+    let connected = Connected { client: "c-1", version: "0.1.0", ttl: None, ping: 25, pong: true };
     assert_eq!(
         written(1, Reply::Connect(connected)),
         r#"{"id":1,"connect":{"client":"c-1","version":"0.1.0","ping":25,"pong":true}}"#
     );
     let silent = Connected { version: "a \"quoted\" one\n", ping: 0, pong: false, ..connected };
+    let limited = Connected { ttl: NonZeroU32::new(3600), ..connected };
+    assert_eq!(
+        written(1, Reply::Connect(limited)),
+        r#"{"id":1,"connect":{"client":"c-1","version":"0.1.0","expires":true,"ttl":3600,"ping":25,"pong":true}}"#
+    );
     assert_eq!(
         written(u32::MAX, Reply::Connect(silent)),
         r#"{"id":4294967295,"connect":{"client":"c-1","version":"a \"quoted\" one\n"}}"#
@@ -42,6 +47,24 @@ fn replies_without_content_still_name_the_method() {
     assert_eq!(written(2, Reply::Subscribe(subscribed)), r#"{"id":2,"subscribe":{}}"#);
     assert_eq!(written(3, Reply::Unsubscribe), r#"{"id":3,"unsubscribe":{}}"#);
     assert_eq!(written(4, Reply::Publish), r#"{"id":4,"publish":{}}"#);
+}
+
+#[test]
+fn another_token_is_answered_with_its_time() {
+    let refreshed = Refreshed { client: "c-1", version: "0.1.0", ttl: NonZeroU32::new(60) };
+    assert_eq!(
+        written(5, Reply::Refresh(refreshed)),
+        r#"{"id":5,"refresh":{"client":"c-1","version":"0.1.0","expires":true,"ttl":60}}"#
+    );
+    let forever = Refreshed { ttl: None, ..refreshed };
+    assert_eq!(
+        written(5, Reply::Refresh(forever)),
+        r#"{"id":5,"refresh":{"client":"c-1","version":"0.1.0"}}"#
+    );
+    for (ttl, fields) in [(NonZeroU32::new(60), r#""expires":true,"ttl":60"#), (None, "")] {
+        let expected = format!(r#"{{"id":6,"sub_refresh":{{{fields}}}}}"#);
+        assert_eq!(written(6, Reply::RefreshSubscription { ttl }), expected);
+    }
 }
 
 #[test]
@@ -81,6 +104,14 @@ fn a_subscriber_learns_where_it_stands_and_what_it_missed() {
             r#""positioned":true,"epoch":"e","was_recovering":true,"recovered":true,"publications":[{"data":1},{"data":2}]"#,
         ),
         (Subscribed { was_recovering: true, ..Subscribed::default() }, r#""was_recovering":true"#),
+        (
+            Subscribed { ttl: NonZeroU32::new(60), recoverable: true, ..at_seven },
+            r#""positioned":true,"epoch":"e","offset":7,"expires":true,"ttl":60,"recoverable":true"#,
+        ),
+        (
+            Subscribed { data: Some("{\"a\":\n1}"), ttl: NonZeroU32::new(1), ..Subscribed::default() },
+            r#""expires":true,"ttl":1,"data":{"a": 1}"#,
+        ),
     ];
     for (subscribed, fields) in cases {
         let expected = format!(r#"{{"id":2,"subscribe":{{{fields}}}}}"#);

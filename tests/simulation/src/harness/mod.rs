@@ -20,6 +20,7 @@ use crate::random::Random;
 use crate::raw::Either;
 use broker::Batch;
 use clients::{CLIENTS_MAX, Peer};
+use fanfare::auth::{Keys, Verifier};
 use fanfare::base::capacity::Capacity;
 use fanfare::base::clock::Clock;
 use fanfare::base::mailbox::{Receiver, Sender, Wake, mailbox};
@@ -132,6 +133,7 @@ impl World {
             deflate: true,
         };
         let setup = Setup {
+            verifier: Verifier::new(&config, Keys::default()),
             id: 0,
             node: NodeId::random(),
             namespaces: Arc::new(Namespaces::new(&config)),

@@ -1,0 +1,134 @@
+//! What the tokens of a client's subscriptions say. There is at most one for each subscription, and one for each subscribe
+//! that waits for the broker's answer, so their number is bounded by `limits.topics_per_client`.
+
+use std::num::NonZeroU32;
+
+use crate::auth::SubscriptionClaims;
+use crate::base::moment::Moment;
+use crate::domain::mail::TopicSlot;
+use crate::session::Session;
+use crate::session::expiry::Now;
+
+/// What the token of one subscription says.
+#[derive(Debug)]
+struct Grant {
+    of: Of,
+    /// When the subscription expires; `None`: never.
+    expires: Option<Moment>,
+    /// What others are shown about the subscriber: JSON without line breaks.
+    info: Option<Box<str>>,
+    /// What the client is told when it is subscribed: JSON without line breaks.
+    data: Option<Box<str>>,
+}
+
+/// What a grant belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Of {
+    /// A subscribe command that is not answered yet.
+    Command(u32),
+    /// A subscription.
+    Topic(TopicSlot),
+}
+
+/// The grants of one client.
+#[derive(Debug, Default)]
+pub(super) struct Grants(Vec<Grant>);
+
+impl Grants {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The subscription that expires first, and when.
+    pub(super) fn first_to_expire(&self) -> Option<(TopicSlot, Moment)> {
+        let expiring = self.0.iter().filter_map(|grant| match grant.of {
+            Of::Topic(topic) => grant.expires.map(|expires| (topic, expires)),
+            Of::Command(_) => None,
+        });
+        expiring.min_by_key(|&(_, expires)| expires)
+    }
+
+    /// Forgets the grant of a command that failed.
+    pub(super) fn drop_of_command(&mut self, id: u32) {
+        self.remove(Of::Command(id));
+    }
+
+    fn insert(&mut self, of: Of, claims: &SubscriptionClaims, now: Now) {
+        self.remove(of);
+        self.0.push(Grant {
+            of,
+            expires: claims.expires.map(|expires| now.moment_of(expires)),
+            info: claims.info.clone(),
+            data: claims.data.clone(),
+        });
+    }
+
+    fn remove(&mut self, of: Of) {
+        self.0.retain(|grant| grant.of != of);
+    }
+
+    fn find(&self, of: Of) -> Option<&Grant> {
+        self.0.iter().find(|grant| grant.of == of)
+    }
+
+    fn find_mut(&mut self, of: Of) -> Option<&mut Grant> {
+        self.0.iter_mut().find(|grant| grant.of == of)
+    }
+}
+
+/// What the tokens of subscriptions say.
+impl Session {
+    /// Keeps what a subscribe's token says until the command is answered.
+    pub(super) fn grant(&mut self, id: u32, claims: &SubscriptionClaims, now: Now) {
+        self.change_rare(|rare| rare.grants.insert(Of::Command(id), claims, now));
+    }
+
+    /// Replaces what a subscription's token says. Returns when it expires.
+    pub(super) fn grant_again(
+        &mut self,
+        topic: TopicSlot,
+        claims: &SubscriptionClaims,
+        now: Now,
+    ) -> Option<NonZeroU32> {
+        self.change_rare(|rare| rare.grants.insert(Of::Topic(topic), claims, now));
+        self.ttl_of(topic, now)
+    }
+
+    /// Notes that a subscribe has become a subscription. What its token says holds for the subscription.
+    pub fn subscribed(&mut self, id: u32, topic: TopicSlot) {
+        if let Some(rare) = &mut self.rare
+            && let Some(grant) = rare.grants.find_mut(Of::Command(id))
+        {
+            grant.of = Of::Topic(topic);
+        }
+    }
+
+    /// Notes that a subscription has ended.
+    pub fn unsubscribed(&mut self, topic: TopicSlot) {
+        if self.rare.is_some() {
+            self.change_rare(|rare| rare.grants.remove(Of::Topic(topic)));
+        }
+    }
+
+    /// Seconds until a subscription expires. `None`: it does not.
+    #[must_use]
+    pub fn ttl_of(&self, topic: TopicSlot, now: Now) -> Option<NonZeroU32> {
+        let expires = self.grant_of(topic)?.expires?;
+        Some(now.seconds_until(expires))
+    }
+
+    /// Takes out what the token of a new subscription has for the client: JSON without line breaks.
+    pub fn take_data_of(&mut self, topic: TopicSlot) -> Option<Box<str>> {
+        self.rare.as_mut()?.grants.find_mut(Of::Topic(topic))?.data.take()
+    }
+
+    /// What others are shown about the client as a subscriber of a topic: JSON without line breaks.
+    #[must_use]
+    pub fn info_in(&self, topic: TopicSlot) -> Option<&str> {
+        self.grant_of(topic)?.info.as_deref()
+    }
+
+    fn grant_of(&self, topic: TopicSlot) -> Option<&Grant> {
+        self.rare.as_ref()?.grants.find(Of::Topic(topic))
+    }
+}

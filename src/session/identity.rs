@@ -1,0 +1,64 @@
+//! Who a client is, by its connection token.
+
+use crate::auth::{Capability, ConnectionClaims, Subject};
+use crate::base::moment::Moment;
+use crate::session::Session;
+use crate::session::expiry::Now;
+use crate::session::rules::Facts;
+
+/// What the token of a client's connection says. A client that showed none has no identity.
+#[derive(Debug)]
+pub(super) struct Identity {
+    /// Empty for an anonymous client.
+    user: Box<str>,
+    /// What others are shown about the client: JSON without line breaks.
+    info: Option<Box<str>>,
+    /// What the client may do besides what namespaces permit.
+    caps: Option<Box<[Capability]>>,
+    /// When the connection expires; `None`: never.
+    expires: Option<Moment>,
+}
+
+impl Identity {
+    pub(super) fn new(claims: &ConnectionClaims, now: Now) -> Self {
+        Self {
+            user: claims.user.clone(),
+            info: claims.info.clone(),
+            caps: (!claims.caps.is_empty()).then(|| claims.caps.clone()),
+            expires: claims.expires.map(|expires| now.moment_of(expires)),
+        }
+    }
+
+    pub(super) fn expires(&self) -> Option<Moment> {
+        self.expires
+    }
+}
+
+/// Who the client is.
+impl Session {
+    /// The id of the client's user, as the application knows it. Empty: the client is anonymous.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        self.identity().map_or("", |identity| &identity.user)
+    }
+
+    /// What others are shown about the client: JSON without line breaks.
+    #[must_use]
+    pub fn info(&self) -> Option<&str> {
+        self.identity().and_then(|identity| identity.info.as_deref())
+    }
+
+    /// Who the client is to the topic of a command.
+    pub(super) fn subject(&self, facts: &Facts) -> Subject<'_> {
+        Subject {
+            user: self.user(),
+            is_subscribed: facts.subscribed.is_some(),
+            caps: self.identity().and_then(|identity| identity.caps.as_deref()).unwrap_or_default(),
+            has_subscription_token: false,
+        }
+    }
+
+    pub(super) fn identity(&self) -> Option<&Identity> {
+        self.rare.as_ref().and_then(|rare| rare.identity.as_ref())
+    }
+}

@@ -1,0 +1,36 @@
+//! The state that most sessions have only at times, or never. It is boxed, so that an idle anonymous client costs one
+//! pointer for all of it.
+
+use crate::session::Session;
+use crate::session::grants::Grants;
+use crate::session::identity::Identity;
+use crate::session::unanswered::Unanswered;
+
+/// A session's rare state.
+#[derive(Debug, Default)]
+pub(super) struct Rare {
+    /// The commands that the broker has not answered.
+    pub(super) unanswered: Unanswered,
+    /// What the client's connection token says.
+    pub(super) identity: Option<Identity>,
+    /// What the tokens of its subscriptions say.
+    pub(super) grants: Grants,
+}
+
+impl Rare {
+    fn is_empty(&self) -> bool {
+        self.unanswered.is_empty() && self.identity.is_none() && self.grants.is_empty()
+    }
+}
+
+impl Session {
+    /// Changes the rare state, which exists from then on, unless it is empty.
+    pub(super) fn change_rare<R>(&mut self, change: impl FnOnce(&mut Rare) -> R) -> R {
+        let rare = self.rare.get_or_insert_default();
+        let result = change(rare);
+        if rare.is_empty() {
+            self.rare = None;
+        }
+        result
+    }
+}

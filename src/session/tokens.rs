@@ -1,0 +1,116 @@
+//! What tokens decide: who may connect, and until when.
+
+use std::num::NonZeroU32;
+
+use crate::auth::{ConnectionClaims, SubscriptionClaims, TokenError};
+use crate::domain::reasons::ErrorCode;
+use crate::session::Session;
+use crate::session::action::{Action, ProtocolError};
+use crate::session::identity::Identity;
+use crate::session::rules::{Facts, Rules, Verdict};
+
+/// Why a token does not do for a command.
+pub(super) enum Unfit {
+    /// The command is answered with an error.
+    Refused(ErrorCode),
+    /// The client is closed.
+    Closed(ProtocolError),
+}
+
+impl Session {
+    /// Decides who the client is that connects. Returns in how many seconds its connection expires, if it does.
+    pub(super) fn identify(&mut self, rules: Rules<'_>, facts: &Facts) -> Result<Option<NonZeroU32>, Unfit> {
+        match &facts.token {
+            Verdict::Connection(Ok(claims)) if facts.now.has_passed(claims.expires, rules.leeway) => {
+                Err(Unfit::Refused(ErrorCode::Expired))
+            }
+            Verdict::Connection(Ok(claims)) => Ok(self.take_identity(claims, facts)),
+            Verdict::Connection(Err(error)) if error.is_about_time() => {
+                Err(Unfit::Refused(ErrorCode::TokenExpired))
+            }
+            Verdict::Connection(Err(error)) => Err(invalid(error)),
+            Verdict::None | Verdict::Subscription(_) if rules.anonymous => Ok(None),
+            Verdict::None | Verdict::Subscription(_) => Err(Unfit::Closed(ProtocolError::NoToken)),
+        }
+    }
+
+    fn take_identity(&mut self, claims: &ConnectionClaims, facts: &Facts) -> Option<NonZeroU32> {
+        let identity = Identity::new(claims, facts.now);
+        let ttl = identity.expires().map(|expires| facts.now.seconds_until(expires));
+        self.change_rare(|rare| rare.identity = Some(identity));
+        ttl
+    }
+
+    /// Replaces the token of the connection.
+    pub(super) fn refresh<'a>(&mut self, id: u32, rules: Rules<'_>, facts: &Facts) -> Action<'a> {
+        let fault = match &facts.token {
+            Verdict::Connection(Ok(claims)) if *claims.user != *self.user() => ProtocolError::OtherUser,
+            Verdict::Connection(Ok(claims)) if facts.now.has_passed(claims.expires, rules.leeway) => {
+                ProtocolError::ExpiredToken
+            }
+            Verdict::Connection(Ok(claims)) => {
+                return Action::Refresh { id, ttl: self.take_identity(claims, facts) };
+            }
+            Verdict::Connection(Err(error)) if error.is_about_time() => ProtocolError::ExpiredToken,
+            Verdict::Connection(Err(error)) => ProtocolError::InvalidToken(error.clone()),
+            Verdict::None | Verdict::Subscription(_) => ProtocolError::RefreshWithoutToken,
+        };
+        self.close(fault)
+    }
+
+    /// What a valid token says about a subscription of this client to a topic. `None`: the command has no token.
+    pub(super) fn subscription_claims<'f>(
+        &self,
+        topic: &str,
+        rules: Rules<'_>,
+        facts: &'f Facts,
+    ) -> Result<Option<&'f SubscriptionClaims>, Unfit> {
+        match &facts.token {
+            Verdict::Subscription(Ok(claims)) if !self.is_meant(claims, topic, facts) => {
+                Err(Unfit::Closed(ProtocolError::OtherSubscription))
+            }
+            Verdict::Subscription(Ok(claims)) if facts.now.has_passed(claims.expires, rules.leeway) => {
+                Err(Unfit::Refused(ErrorCode::Expired))
+            }
+            Verdict::Subscription(Ok(claims)) => Ok(Some(claims)),
+            Verdict::Subscription(Err(error)) if error.is_about_time() => {
+                Err(Unfit::Refused(ErrorCode::TokenExpired))
+            }
+            Verdict::Subscription(Err(error)) => Err(invalid(error)),
+            Verdict::None | Verdict::Connection(_) => Ok(None),
+        }
+    }
+
+    /// Whether a subscription's token is for this client and this topic.
+    fn is_meant(&self, claims: &SubscriptionClaims, topic: &str, facts: &Facts) -> bool {
+        let user = claims.user.as_deref().unwrap_or_default();
+        let is_for_client = claims.client.is_none() || claims.client == facts.client;
+        user == self.user() && *claims.topic == *topic && is_for_client
+    }
+
+    /// Replaces the token of a subscription.
+    pub(super) fn refresh_subscription<'a>(
+        &mut self,
+        id: u32,
+        topic: &str,
+        rules: Rules<'_>,
+        facts: &Facts,
+    ) -> Action<'a> {
+        let Some(slot) = facts.subscribed else {
+            return Action::Refuse { id, error: ErrorCode::PermissionDenied };
+        };
+        match self.subscription_claims(topic, rules, facts) {
+            Ok(Some(claims)) => {
+                let ttl = self.grant_again(slot, claims, facts.now);
+                Action::RefreshSubscription { id, ttl }
+            }
+            Ok(None) => Action::Refuse { id, error: ErrorCode::BadRequest },
+            Err(Unfit::Refused(_)) => Action::Refuse { id, error: ErrorCode::Expired },
+            Err(Unfit::Closed(fault)) => self.close(fault),
+        }
+    }
+}
+
+fn invalid(error: &TokenError) -> Unfit {
+    Unfit::Closed(ProtocolError::InvalidToken(error.clone()))
+}

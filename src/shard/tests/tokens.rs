@@ -1,0 +1,159 @@
+//! Tokens on their way through a shard: from the bytes of a command to the reply, and to the end of what has expired.
+
+use super::*;
+use crate::auth::Signer;
+use crate::config::Secret;
+
+const SECRET: &str = "secret";
+
+/// A shard that wants tokens, whose clients are not pinged meanwhile.
+fn guarded(change: impl FnOnce(&mut Config)) -> World {
+    World::new(config(|config| {
+        config.tokens.hmac_keys = vec![Secret::from(SECRET)].into();
+        config.timeouts.expired = Interval::from_secs(5);
+        change(config);
+    }))
+}
+
+impl World {
+    /// A token of the user `u`: `claims` are further ones, and `expires` in how many seconds it does.
+    fn token(&self, claims: &str, expires: u64) -> String {
+        let micros = self.now.unix.as_micros() + 1_000_000 * expires;
+        let exp = format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000);
+        let signer = Signer::with_secret(SECRET.as_bytes()).expect("a secret");
+        signer.sign(&format!(r#"{{"sub":"u",{claims}"exp":{exp}}}"#)).expect("it signs")
+    }
+
+    /// Somebody whose connection has become a WebSocket, and who has said this.
+    fn said(&mut self, text: &str) -> Peer {
+        let peer = self.arrive();
+        peer.pipe().to_server.extend(UPGRADE.bytes());
+        self.say(&peer, text);
+        peer
+    }
+
+    fn connected(&mut self, expires: u64) -> Peer {
+        let token = self.token("", expires);
+        let peer = self.said(&format!(r#"{{"id":1,"connect":{{"token":"{token}"}}}}"#));
+        let got = peer.got();
+        assert!(got.contains(&format!(r#""expires":true,"ttl":{expires}"#)), "{got}");
+        peer
+    }
+
+    fn seconds(&mut self, seconds: u32) {
+        (0..10 * seconds).for_each(|_| self.later(Duration::from_millis(100)));
+    }
+}
+
+#[test]
+fn who_shows_no_token_or_a_wrong_one_is_closed() {
+    let mut world = guarded(|_| ());
+    world.said(r#"{"id":1,"connect":{}}"#);
+    assert_eq!((world.closes(CloseReason::BadRequest), world.closes(CloseReason::InvalidToken)), (1, 0));
+    for token in ["x", "a.b.c", "eyJhbGciOiJub25lIn0.e30."] {
+        world.said(&format!(r#"{{"id":1,"connect":{{"token":"{token}"}}}}"#));
+    }
+    assert_eq!((world.closes(CloseReason::BadRequest), world.closes(CloseReason::InvalidToken)), (1, 3));
+    let expired = world.token("", 0);
+    let peer = world.said(&format!(r#"{{"id":1,"connect":{{"token":"{expired}"}}}}"#));
+    assert!(peer.got().contains(r#""error":{"code":109,"message":"token expired"}"#));
+    assert!(world.is_alive(&peer), "it is answered, and not closed");
+}
+
+#[test]
+fn without_a_key_a_token_is_refused_unless_the_operator_says_that_none_counts() {
+    for (insecure, closes) in [(false, 1), (true, 0)] {
+        let mut world = World::new(config(|config| config.server.insecure = insecure));
+        let token = world.token("", 60);
+        world.said(&format!(r#"{{"id":1,"connect":{{"token":"{token}"}}}}"#));
+        assert_eq!(world.closes(CloseReason::InvalidToken), closes);
+    }
+}
+
+#[test]
+fn a_signature_is_checked_once_for_all_who_show_the_token() {
+    let mut world = guarded(|_| ());
+    let token = world.token("", 60);
+    for _ in 0..3 {
+        world.said(&format!(r#"{{"id":1,"connect":{{"token":"{token}"}}}}"#));
+    }
+    assert_eq!(world.shard.stats.tokens_verified.value(), 1);
+}
+
+#[test]
+fn few_signatures_of_one_client_are_checked_in_a_turn() {
+    let mut world = guarded(|_| ());
+    let peer = world.connected(60);
+    let commands: Vec<_> = (2..12)
+        .map(|id| {
+            let token = world.token(&format!(r#""channel":"t{id}","#), 60);
+            format!(r#"{{"id":{id},"subscribe":{{"channel":"t{id}","token":"{token}"}}}}"#)
+        })
+        .collect();
+    world.say(&peer, &commands.join("\n"));
+    let mut checked = vec![world.shard.stats.tokens_verified.value()];
+    while *checked.last().expect("one") < 11 {
+        world.tick();
+        checked.push(world.shard.stats.tokens_verified.value());
+        assert!(checked.len() < 20, "{checked:?}");
+    }
+    assert!(checked.windows(2).all(|two| two[1] - two[0] <= 2), "{checked:?}");
+}
+
+#[test]
+fn a_connection_that_has_expired_is_closed_when_its_time_for_another_token_is_over() {
+    let mut world = guarded(|_| ());
+    let (stays, goes) = (world.connected(10), world.connected(10));
+    world.seconds(12);
+    let token = world.token("", 60);
+    world.say(&stays, &format!(r#"{{"id":2,"refresh":{{"token":"{token}"}}}}"#));
+    let got = stays.got();
+    assert!(got.contains(r#""refresh":{"client":""#) && got.contains(r#""expires":true,"ttl":60"#), "{got}");
+    assert_eq!(world.closes(CloseReason::Expired), 0);
+    world.seconds(4);
+    assert_eq!(world.closes(CloseReason::Expired), 1);
+    assert!(
+        !world.is_alive(&goes) || goes.pipe().from_server.windows(2).any(|two| two == 3005_u16.to_be_bytes())
+    );
+    assert!(world.is_alive(&stays));
+    world.seconds(70);
+    assert_eq!(world.closes(CloseReason::Expired), 2);
+}
+
+#[test]
+fn a_subscription_that_has_expired_is_ended_and_the_client_stays() {
+    let mut world = guarded(|_| ());
+    let peer = world.connected(1000);
+    for (id, topic) in [(2, "t"), (3, "s")] {
+        let token = world.token(&format!(r#""channel":"{topic}","data":{{"a":1}},"#), 10);
+        world.say(&peer, &format!(r#"{{"id":{id},"subscribe":{{"channel":"{topic}","token":"{token}"}}}}"#));
+        let Some(Request::Attach { topic, .. }) = world.requests.take() else { panic!("it is attached") };
+        world.tell(Mail::Attached { topic, position: None });
+        let got = peer.got();
+        assert!(got.contains(r#""subscribe":{"expires":true,"ttl":10,"data":{"a":1}}"#), "{got}");
+    }
+    world.seconds(12);
+    let token = world.token(r#""channel":"s","#, 60);
+    world.say(&peer, &format!(r#"{{"id":4,"sub_refresh":{{"channel":"s","token":"{token}"}}}}"#));
+    assert!(peer.got().contains(r#"{"id":4,"sub_refresh":{"expires":true,"ttl":60}}"#));
+    world.seconds(4);
+    let got = peer.got();
+    let ended = r#"{"push":{"channel":"t","unsubscribe":{"code":2501,"reason":"subscription expired"}}}"#;
+    assert!(got.contains(ended) && !got.contains(r#""channel":"s""#), "{got}");
+    assert!(world.is_alive(&peer));
+}
+
+#[test]
+fn the_token_of_another_user_or_topic_closes_and_a_forged_one_is_refused() {
+    let mut world = guarded(|_| ());
+    for (claims, code) in [(r#""channel":"s","#, 3500), (r#""channel":"t","client":"x","#, 3500)] {
+        let peer = world.connected(60);
+        let token = world.token(claims, 60);
+        world.say(&peer, &format!(r#"{{"id":2,"subscribe":{{"channel":"t","token":"{token}"}}}}"#));
+        let pipe = peer.pipe();
+        assert!(pipe.from_server.windows(2).any(|two| two == u16::to_be_bytes(code)), "{claims}");
+    }
+    let peer = world.connected(60);
+    world.say(&peer, r#"{"id":2,"subscribe":{"channel":"t","token":"a.b.c"}}"#);
+    assert!(peer.got().contains(r#"{"id":2,"error":{"code":103,"message":"permission denied"}}"#));
+}
