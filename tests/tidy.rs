@@ -35,6 +35,7 @@ const KNOWS: &[(&str, &[&str])] = &[
         &[
             "base::not_json",
             "domain::asked",
+            "domain::client_info",
             "domain::codec",
             "domain::encoding",
             "domain::position",

@@ -39,7 +39,7 @@ impl Publication {
     /// Writes the line and returns its length.
     pub(crate) fn encode(&mut self) -> usize {
         self.line.clear();
-        let publication = Value { data: black_box(&self.data), offset: 0 };
+        let publication = Value { data: black_box(&self.data), info: None, offset: 0 };
         let published = Published { topic: black_box("orders:1234"), publication, epoch: None };
         Codec::Json.write_publication(&mut self.line, &published);
         self.line.len()

@@ -6,11 +6,13 @@ use std::time::Instant;
 
 use crate::base::clock::{Clock, UnixTime};
 use crate::codec::json::checker::Checker;
+use crate::codec::json::client_info;
 use crate::codec::push::Published;
 use crate::config::{Limits, Namespace};
+use crate::domain::client_info::ClientInfo;
 use crate::domain::codec::Codec;
 use crate::domain::encoding::Encoding;
-use crate::domain::mail::{Mail, Variant};
+use crate::domain::mail::{Mail, Publish, Variant};
 use crate::domain::namespaces::NamespaceId;
 use crate::domain::position::Position;
 use crate::domain::publication::Publication;
@@ -49,7 +51,7 @@ impl Broker {
     /// Messages that a stream held before this node could push them are not delivered either. They are remembered for
     /// histories, and by their ids.
     pub(super) fn take_message(&mut self, message: Message, now: Clock) {
-        self.acks.take(message.tag, message.envelope.weight(&message.body));
+        self.acks.take(message.tag, message.weight());
         let (tag, place) = (message.tag, message.place);
         self.progress.read(place.map(|place| place.offset));
         if place.is_some()
@@ -94,7 +96,7 @@ impl Broker {
             topic::check(name, limits.topic_bytes)?;
             if namespaces.is_known(name) {
                 let namespace = namespaces.options(namespaces.of(name));
-                admitted(name, namespace, limits, &mut body, checker)?;
+                admitted(name, message, namespace, limits, &mut body, checker)?;
             }
         }
         message.flaw.as_deref().cloned().map_or(Ok(()), Err)
@@ -170,7 +172,7 @@ impl Broker {
         let found = self.topics.find(name);
         let namespace_id = found.map_or_else(|| self.namespaces.of(name), |id| self.topics[id].namespace);
         let namespace = self.namespaces.options(namespace_id);
-        let data = admitted(name, namespace, limits, &mut handling.body, &mut handling.checker)?;
+        let data = admitted(name, message, namespace, limits, &mut handling.body, &mut handling.checker)?;
         // From here on it is admitted, whoever listens.
         if let Some(occurrence) = handling.occurrence
             && self.dedup.insert(occurrence, name)
@@ -199,7 +201,7 @@ impl Broker {
             let history = &self.history;
             self.backplane.numbered(name, || Position { offset, ..history.position(name, u64::MAX) });
         }
-        let publication = Publication { data: &data.json, offset };
+        let publication = Publication { data: &data.json, info: message.info.as_ref(), offset };
         let published = Published { topic: name, publication, epoch: None };
         let data = self.encoder.write_line(&published);
         self.stats.encodings.add(1);
@@ -207,7 +209,7 @@ impl Broker {
         let now = handling.now.monotonic;
         if namespace.has_history() {
             let keep = Keep { size: namespace.history_size, ttl: namespace.history_ttl.0 };
-            let publication = Publication { data: &line[data], offset };
+            let publication = Publication { data: &line[data], ..publication };
             let addition = Addition { publication, age, lifetime: message.expires_after };
             let is_first = is_new && self.progress.is_read_back() && self.history.has_never_had(name);
             self.history.add(name, &addition, keep, now);
@@ -299,13 +301,14 @@ fn rules(namespace: &Namespace) -> Rules {
 /// What a topic's namespace makes of a body, if the publication can be delivered.
 fn admitted<'b, 'a>(
     name: &str,
+    message: &Message,
     namespace: &Namespace,
     limits: &Limits,
     body: &'b mut Body<'a>,
     checker: &mut Checker,
 ) -> Result<&'b Data<'a>, Undeliverable> {
     let data = body.in_namespace(namespace, limits, checker)?;
-    fits_into_a_frame(name, &data.json, namespace, limits.frame_bytes)?;
+    fits_into_a_frame(name, &data.json, message.info.as_ref(), namespace, limits.frame_bytes)?;
     Ok(data)
 }
 
@@ -313,11 +316,12 @@ fn admitted<'b, 'a>(
 fn fits_into_a_frame(
     name: &str,
     data: &[u8],
+    info: Option<&Arc<ClientInfo>>,
     namespace: &Namespace,
     max: usize,
 ) -> Result<(), Undeliverable> {
     let offset = if namespace.has_history() { u64::MAX } else { 0 };
-    let publication = Publication { data, offset };
+    let publication = Publication { data, info, offset };
     let len = Codec::Json.publication_len(&Published { topic: name, publication, epoch: None });
     if len > max { Err(Undeliverable::LineTooLong { len, max }) } else { Ok(()) }
 }
@@ -331,10 +335,15 @@ fn name_epoch(line: &mut Vec<u8>, published: &Published<'_>, max: usize) {
     }
 }
 
-/// Whether a publish of ours can be delivered when it comes back, as far as that can be said before.
-pub(super) fn admissible(name: &str, len: usize, broker: &Broker) -> Result<(), Undeliverable> {
+/// Whether a publish of ours can be delivered to one of its topics when it comes back.
+pub(super) fn admissible(name: &str, publish: &Publish, broker: &Broker) -> Result<(), Undeliverable> {
     let limits = &broker.config.limits;
     topic::check(name, limits.topic_bytes)?;
+    let Publish { data, info, .. } = publish;
     let namespace = broker.namespaces.options(broker.namespaces.of(name));
-    payload::admit(len, namespace, limits)
+    payload::admit(data.len(), namespace, limits)?;
+    if let Some(info) = info {
+        client_info::check_len(info)?;
+    }
+    fits_into_a_frame(name, data, info.as_ref(), namespace, limits.frame_bytes)
 }

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use crate::base::printable::escaped;
 use crate::codec::json::checker::{Checker, JsonError};
+use crate::codec::json::client_info;
 use crate::codec::json::text;
 use crate::config::{BinaryPayloads, Limits, Namespace};
 use crate::domain::topic::TopicError;
@@ -126,6 +127,10 @@ pub(super) enum Undeliverable {
     Lost(String),
     #[error("the header x-topics is {0}: it has to be a text with a topic per line, or a list of such names")]
     TopicsHeader(String),
+    #[error("the header x-client-info is {0}")]
+    ClientInfo(#[from] client_info::Unusable),
+    #[error("the header x-client-info is not text in UTF-8")]
+    ClientInfoHeader,
     #[error("the message has more than {max} topics (routing key, x-topics and CC together): send several")]
     TooManyTopics { max: usize },
     #[error(
@@ -149,12 +154,21 @@ impl Undeliverable {
             Self::RoutingKey(_) | Self::Copy(_) => "routing_key",
             Self::Lost(_) => "unusable",
             Self::TopicsHeader(_) | Self::TooManyTopics { .. } => "topics_header",
+            Self::ClientInfo(_) | Self::ClientInfoHeader => "client_info",
         }
     }
 
     /// Whether no topic gets the message: there is none, nobody knows what was meant, or there are too many of them.
+    /// Without the client that published it, a message would look like one of a service.
     pub(super) fn concerns_all(&self) -> bool {
-        matches!(self, Self::RoutingKey(_) | Self::Lost(_) | Self::TooManyTopics { .. })
+        matches!(
+            self,
+            Self::RoutingKey(_)
+                | Self::Lost(_)
+                | Self::TooManyTopics { .. }
+                | Self::ClientInfo(_)
+                | Self::ClientInfoHeader
+        )
     }
 }
 

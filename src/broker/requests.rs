@@ -159,15 +159,18 @@ impl Broker {
     /// sender can still be told. While the engine stops, every one is refused, and its sender knows that it can be sent to
     /// another engine.
     fn publish(&mut self, publish: Publish) {
-        let len = publish.data.len();
         let is_known = publish.topics.iter().all(|topic| self.namespaces.is_known(topic));
-        let checked = publish.topics.iter().try_for_each(|topic| admissible(topic, len, self));
+        let checked = publish.topics.iter().try_for_each(|topic| admissible(topic, &publish, self));
         let refused = match checked {
             _ if self.stage.is_stopping() => Err((publish, ErrorCode::TooManyRequests)),
             _ if !is_known => Err((publish, ErrorCode::UnknownChannel)),
             Ok(()) if publish.topics.is_empty() => Err((publish, ErrorCode::BadRequest)),
             Ok(()) => self.backplane.publish(publish),
-            Err(Undeliverable::TooBig { .. }) => Err((publish, ErrorCode::LimitExceeded)),
+            Err(
+                Undeliverable::TooBig { .. }
+                | Undeliverable::LineTooLong { .. }
+                | Undeliverable::ClientInfo(_),
+            ) => Err((publish, ErrorCode::LimitExceeded)),
             Err(_) => Err((publish, ErrorCode::BadRequest)),
         };
         if let Err((publish, error)) = refused {

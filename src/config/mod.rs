@@ -227,11 +227,11 @@ pub struct Limits {
     /// Requests in the broker thread's mailboxes. Each shard and the operators have equal parts. Default
     /// 16,384; a shard whose part is full stops reading clients.
     pub requests: usize,
-    /// Bytes of data of the publishes among them. Default 32 MiB; beyond, as with `requests`.
+    /// Bytes of data and `info` of the publishes among them. Default 32 MiB; beyond, as with `requests`.
     pub requests_bytes: usize,
     /// Publishes of operators and clients that wait for a confirm. Default 16,384; one more gets error 111.
     pub publishes: usize,
-    /// Bytes of their data. Default 64 MiB; beyond, as with `publishes`.
+    /// Bytes of their data and `info`. Default 64 MiB; beyond, as with `publishes`.
     pub publishes_bytes: usize,
     /// Bytes of all topics' history on this node. Default 256 MiB; beyond, the oldest publications go first,
     /// of whichever topic.

@@ -319,7 +319,7 @@ impl Request {
     #[must_use]
     pub fn weight(&self) -> usize {
         match self {
-            Self::Publish(publish) => publish.data.len(),
+            Self::Publish(publish) => publish.weight(),
             _ => 0,
         }
     }
@@ -328,6 +328,25 @@ impl Request {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::client_info::ClientInfo;
+
+    #[test]
+    fn a_publish_weighs_what_it_carries_with_its_client() {
+        let publish = |info| Publish {
+            reply_to: ReplyTo::control().0,
+            topics: ["a".into()].into(),
+            data: (*b"12345").into(),
+            id: None,
+            key: None,
+            info,
+        };
+        assert_eq!(Request::Publish(publish(None)).weight(), 5);
+        let conn_info = (*b"[]").into();
+        let info =
+            ClientInfo { user: "ann".into(), client: "c-1".into(), conn_info, ..ClientInfo::default() };
+        let weight = 5 + 3 + 3 + 2 + size_of::<ClientInfo>();
+        assert_eq!(Request::Publish(publish(Some(Arc::new(info)))).weight(), weight);
+    }
 
     /// A mailbox allocates all of its places at once, whatever comes.
     #[test]

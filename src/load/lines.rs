@@ -227,7 +227,7 @@ mod tests {
 
     fn line_of(data: &str) -> Vec<u8> {
         let mut line = Vec::new();
-        let publication = Value { data: data.as_bytes(), offset: 0 };
+        let publication = Value { data: data.as_bytes(), info: None, offset: 0 };
         Codec::Json
             .write_publication(&mut line, &Published { topic: "a\"b:load.1.17", publication, epoch: None });
         assert_eq!(line.pop(), Some(b'\n'));

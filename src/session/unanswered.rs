@@ -6,8 +6,8 @@ use foldhash::fast::FixedState;
 
 use crate::session::Pending;
 
-/// What a publish costs besides its data, of the bytes that a client may have unanswered. With messages of up to 64 KiB,
-/// 128 small publishes may be unanswered.
+/// What a publish costs besides its data and what it says of the client, of the bytes that a client may have unanswered.
+/// With messages of up to 64 KiB, about a hundred small publishes may be unanswered.
 const PUBLISH_COST: usize = 512;
 
 /// Commands that wait, in no order. Few clients have several, so the first one costs no allocation of its own.
@@ -79,7 +79,7 @@ impl Unanswered {
         self.entries().any(|entry| entry.topic == topic && counts(entry.pending))
     }
 
-    /// Bytes of data of the publishes among them, and for each `PUBLISH_COST` more.
+    /// Bytes of data and clients of the publishes among them, and for each `PUBLISH_COST` more.
     pub(super) fn publishing_bytes(&self) -> usize {
         let bytes = self.entries().map(|entry| match entry.pending {
             Pending::Publish(bytes) => PUBLISH_COST + bytes as usize,

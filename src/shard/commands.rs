@@ -1,7 +1,10 @@
 //! Carries out clients' messages: each command as the client's session decides.
 
+use std::sync::Arc;
+
 use crate::codec::command::{Command, Malformed};
 use crate::codec::reply::{Connected, Refreshed, Reply};
+use crate::domain::client_info::ClientInfo;
 use crate::domain::mail::{Publish, Question, ReplyTo, Request, TopicQuestion, TopicSlot};
 use crate::domain::reasons::ErrorCode;
 use crate::net::stream::Stream;
@@ -240,14 +243,21 @@ impl<S: Stream, T: Transport> Shard<S, T> {
 
     fn publish(&mut self, slot: u32, id: u32, topic: &str, data: &[u8]) -> Outcome {
         let reply_to = ReplyTo::Client(self.reply_address(slot, id));
-        let publish =
-            Publish { reply_to, topics: vec![topic.into()], data: data.into(), id: None, key: None };
+        let info = Some(Arc::new(self.client_info(slot)));
+        let (topics, data) = ([topic.into()].into(), data.into());
+        let publish = Publish { reply_to, topics, data, id: None, key: None, info };
+        let weight = publish.weight();
         if !self.broker.requests.send(Request::Publish(publish)) {
             return self.wait_for_room(slot);
         }
-        let pending = Pending::Publish(u32::try_from(data.len()).unwrap_or(u32::MAX));
+        let pending = Pending::Publish(u32::try_from(weight).unwrap_or(u32::MAX));
         self.clients[slot].session.asked(id, topic, pending);
         Outcome::Done
+    }
+
+    /// The client as others see it.
+    fn client_info(&self, slot: u32) -> ClientInfo {
+        ClientInfo { client: self.client_id(slot).to_string().into(), ..ClientInfo::default() }
     }
 
     /// The queue of requests is full: the command is tried again with the next tick.

@@ -174,11 +174,13 @@ fn commands_before_the_end_of_the_input_are_done() {
         world.send_later(&hasty, &format!(r#"{{"id":{id},"publish":{{"channel":"n:t","data":{id}}}}}"#));
     }
     hasty.pipe().ended = true;
+    let client = world.shard.client_id(hasty.key.slot).to_string();
     world.shard.hung_up(hasty.key.slot);
     for id in 3..6 {
         world.tick();
         let Some(Request::Publish(publish)) = world.requests.take() else { panic!("{id} is not published") };
         assert_eq!(*publish.data, *id.to_string().as_bytes());
+        assert_eq!(publish.info.as_ref().map(|info| &*info.client), Some(&*client));
         assert_eq!(world.is_alive(&hasty), id < 5, "whether it has more to say");
         world.tell(hasty.published(id));
     }

@@ -1,8 +1,10 @@
 //! The events of a backplane, and the types in them. Every driver uses this file, and it uses no driver.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::clock::UnixTime;
+use crate::domain::client_info::ClientInfo;
 use crate::domain::mail::{PublishOutcome, PublishReply, TopicName};
 use crate::domain::position::Epoch;
 use crate::domain::reasons::ErrorCode;
@@ -24,6 +26,8 @@ pub(in crate::broker) struct Message {
     pub(in crate::broker) compression: Compression,
     /// What it is the latest of (`x-key`).
     pub(in crate::broker) key: Option<Box<str>>,
+    /// The client that published it, of whatever node.
+    pub(in crate::broker) info: Option<Arc<ClientInfo>>,
     /// When it was published, if it says so.
     pub(in crate::broker) published: Option<UnixTime>,
     /// How long it is of use from when the backplane took it, if it says so.
@@ -34,6 +38,13 @@ pub(in crate::broker) struct Message {
     pub(in crate::broker) tag: u64,
     /// What RabbitMQ must get back if the message cannot be delivered.
     pub(in crate::broker) envelope: Envelope,
+}
+
+impl Message {
+    /// Bytes of memory that it takes, about.
+    pub(in crate::broker) fn weight(&self) -> usize {
+        self.envelope.weight(&self.body) + self.info.as_ref().map_or(0, |info| info.weight())
+    }
 }
 
 /// Where a message stands in a stream.

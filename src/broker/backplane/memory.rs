@@ -23,7 +23,7 @@ pub(in crate::broker) struct Memory {
     /// In the order of their deadlines: all have the same time limit.
     waiting: VecDeque<Waiting>,
     events: VecDeque<Event>,
-    /// How many wait, and may, in number and in bytes of their data.
+    /// How many wait, and may, in number and in bytes of what they carry.
     shares: Shares,
     limit: Duration,
     next_tag: u64,
@@ -71,12 +71,12 @@ impl Memory {
 
     fn pop(&mut self) -> Option<Waiting> {
         let waiting = self.waiting.pop_front()?;
-        self.shares.remove((&waiting.publish.reply_to).into(), waiting.publish.data.len());
+        self.shares.remove((&waiting.publish.reply_to).into(), waiting.publish.weight());
         Some(waiting)
     }
 
     fn deliver(&mut self, waiting: Waiting) -> Event {
-        let Waiting { published, publish: Publish { reply_to, topics, data, id, key }, .. } = waiting;
+        let Waiting { published, publish: Publish { reply_to, topics, data, id, key, info }, .. } = waiting;
         self.events.push_back(Event::Published { reply_to, outcome: Ok(Numbered::new()) });
         let tag = self.next_tag;
         self.next_tag += 1;
@@ -88,6 +88,7 @@ impl Memory {
             content: Content::Json,
             compression: Compression::None,
             key,
+            info,
             published: Some(published),
             expires_after: None,
             place: None,
@@ -105,7 +106,7 @@ impl Memory {
             return Err((publish, ErrorCode::TooManyRequests));
         }
         let deadline = Instant::now() + self.limit;
-        self.shares.add(sender, publish.data.len());
+        self.shares.add(sender, publish.weight());
         self.waiting.push_back(Waiting { deadline, published: UnixTime::now(), publish });
         Ok(())
     }
@@ -138,12 +139,16 @@ impl Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::client_info::ClientInfo;
     use crate::domain::mail::ReplyTo;
     use futures_util::FutureExt as _;
+    use std::sync::Arc;
 
     fn publish(data: &[u8]) -> Publish {
-        let (topics, data) = (vec!["a".into()], data.into());
-        Publish { reply_to: ReplyTo::control().0, topics, data, id: Some("x".into()), key: Some("k".into()) }
+        let (topics, data) = (["a".into()].into(), data.into());
+        let (id, key) = (Some("x".into()), Some("k".into()));
+        let info = Some(Arc::new(ClientInfo { client: "c".into(), ..ClientInfo::default() }));
+        Publish { reply_to: ReplyTo::control().0, topics, data, id, key, info }
     }
 
     fn memory(room: usize, limit: Duration) -> Memory {
@@ -164,6 +169,8 @@ mod tests {
             let Event::Message(message) = memory.next(true).await else { panic!("no message") };
             assert_eq!((&message.body[..], &*message.topics[0]), (&expected[..], "a"));
             assert_eq!((message.id.as_deref(), message.key.as_deref()), (Some("x"), Some("k")));
+            assert_eq!(message.info.as_ref().map(|info| &*info.client), Some("c"));
+            assert!(message.weight() > size_of::<ClientInfo>());
             let at = Position { offset, epoch: "e".into() };
             memory.numbered("a", at.clone());
             let Event::Published { outcome, .. } = memory.next(true).await else { panic!("no answer") };
@@ -182,7 +189,8 @@ mod tests {
         assert!(memory.next(false).now_or_never().is_none());
         let Event::Published { outcome, .. } = memory.next(false).await else { panic!("no answer") };
         assert_eq!(outcome, Err(ErrorCode::TooManyRequests.into()));
-        memory.shares = Shares::new(10, 2);
+        // The client counts as well as the data.
+        memory.shares = Shares::new(10, publish(b"12").weight());
         memory.publish(publish(b"12")).unwrap();
         assert_eq!(memory.publish(publish(b"3")).unwrap_err().1, ErrorCode::TooManyRequests);
         assert!(matches!(memory.next(true).await, Event::Message(_)));

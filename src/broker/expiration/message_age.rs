@@ -125,6 +125,7 @@ mod tests {
             content: Content::Json,
             compression: Compression::None,
             key: None,
+            info: None,
             published,
             expires_after,
             place,

@@ -14,12 +14,12 @@
 //!
 //! # Memory
 //!
-//! A publication costs 16 bytes besides its data, and one with an expiration 24 more. Rings are up to a
-//! quarter larger than their content. A topic with publications costs about 220 bytes besides its name, one
-//! without about 80. [`History::bytes`] counts all of that except idle topics and unused ring space. The
-//! process uses half as much again, as `cargo bench --bench memory` shows: 96 bytes for a publication with 46 bytes
-//! of data in each of 1,000 topics, and 95 to 150 in one; 63 of them are counted. Shared answers use at most 16 MiB
-//! more.
+//! A publication costs 16 bytes besides its data, and one with an expiration 24 more. One that a client made costs 96
+//! more, and what it says of the client. Rings are up to a quarter larger than their content. A topic with publications
+//! costs about 220 bytes besides its name, one without about 80. [`History::bytes`] counts all of that except idle topics
+//! and unused ring space. The process uses half as much again, as `cargo bench --bench memory` shows: 96 bytes for a
+//! publication with 46 bytes of data in each of 1,000 topics, and 95 to 150 in one; 63 of them are counted. Shared answers
+//! use at most 16 MiB more.
 
 mod answers;
 mod expiry;
@@ -235,7 +235,8 @@ impl History {
         if keep.size == 0 {
             return;
         }
-        let Addition { publication: Publication { data, offset }, age, lifetime } = *addition;
+        let Addition { publication, age, lifetime } = *addition;
+        let offset = publication.offset;
         let born = self.expiry.birth(now, age.unwrap_or_default());
         let end = age.zip(lifetime).and_then(|(age, lifetime)| now.checked_add(lifetime.saturating_sub(age)));
         let id = self.open(topic, offset, born, keep.ttl);
@@ -244,18 +245,18 @@ impl History {
         *top = offset;
         if let State::Holding(holding) = state {
             let held = &mut holding.held;
-            while held.len() >= keep.size as usize || !held.has_room(data.len()) {
+            while held.len() >= keep.size as usize || !held.has_room(publication.data.len()) {
                 self.bytes -= held.pop();
                 self.publications -= 1;
             }
-            held.push(offset, data, born, end);
+            held.push(&publication, born, end);
             if age.is_none() || held.is_undated() {
                 if !held.is_undated() {
                     self.undated.push(id);
                 }
                 held.leave_undated(lifetime.filter(|_| age.is_none()));
             }
-            self.bytes += Ring::cost(data.len());
+            self.bytes += Ring::cost(&publication);
             self.publications += 1;
         }
         self.answers.forget(id);

@@ -1,7 +1,10 @@
 //! Tests the history against a list of everything that was ever published.
 
+use std::sync::Arc;
+
 use super::topics::cost_of;
 use super::*;
+use crate::domain::client_info::ClientInfo;
 
 use proptest::prelude::*;
 
@@ -47,8 +50,8 @@ fn keep(topic: &str) -> Keep {
 struct Published {
     topic: &'static str,
     offset: u64,
-    /// How many bytes of data it has.
-    len: usize,
+    /// What it costs.
+    cost: usize,
     /// What a codec makes of it.
     json: String,
     born: Instant,
@@ -118,20 +121,30 @@ impl Model {
         let offset = if self.dense { self.room.next_offset(topic) } else { self.newest + skip };
         self.newest = self.newest.max(offset);
         let data = format!("\"{}\"", "-".repeat(len));
-        let json = format!("{{\"data\":{data},\"offset\":{offset}}}");
+        // Some were made by clients.
+        let user = "u".repeat(len);
+        let client = ClientInfo { user: user.as_str().into(), client: "c".into(), ..ClientInfo::default() };
+        let info = (len % 3 == 1).then(|| Arc::new(client));
+        let said = if info.is_some() {
+            format!(",\"info\":{{\"user\":\"{user}\",\"client\":\"c\"}}")
+        } else {
+            String::new()
+        };
+        let json = format!("{{\"data\":{data}{said},\"offset\":{offset}}}");
         let lifetime = ends.map(|steps| STEP * steps);
         // Where topics are numbered alone, publications are known as they come.
         let dated = dated || self.dense;
         let age = dated.then_some(Duration::ZERO);
-        let publication = Publication { data: data.as_bytes(), offset };
+        let publication = Publication { data: data.as_bytes(), info: info.as_ref(), offset };
+        let cost = Ring::cost(&publication);
         self.room.add(topic, &Addition { publication, age, lifetime }, keep(topic), now);
         let ends = lifetime.filter(|_| dated).map(|lifetime| now + lifetime);
         let too_many = (self.held(topic).count() + 1).saturating_sub(keep(topic).size as usize);
         self.of(topic).filter(|it| it.held).take(too_many).for_each(|it| it.held = false);
         // What comes after one whose age is not known is of the same.
         let undated = !dated || self.held(topic).any(|it| it.undated);
-        let (born, len) = (now, data.len());
-        self.all.push(Published { topic, offset, len, json, born, lifetime, ends, undated, held: true });
+        let born = now;
+        self.all.push(Published { topic, offset, cost, json, born, lifetime, ends, undated, held: true });
         while self.cost() > self.bytes_max {
             let oldest = self.all.iter_mut().filter(|it| it.held).min_by_key(|it| (it.born, it.offset));
             oldest.expect("no publications cost nothing").held = false;
@@ -154,7 +167,7 @@ impl Model {
         let topics: usize =
             TOPICS.iter().filter(|topic| self.held(topic).count() > 0).map(|topic| cost_of(topic)).sum();
         let held = self.all.iter().filter(|it| it.held);
-        topics + held.map(|it| Ring::cost(it.len)).sum::<usize>()
+        topics + held.map(|it| it.cost).sum::<usize>()
     }
 
     fn ask(&mut self, topic: &str, offset: u64, up_to: u64, mode: Mode) -> Recovery {

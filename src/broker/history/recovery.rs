@@ -119,10 +119,7 @@ pub(super) fn show(
         Some(since) => held.range(since.offset, u64::MAX),
     };
     let is_open = |index: &usize| !held.has_ended(*index, now);
-    let take = |index: usize| {
-        let (offset, data) = held.get(index);
-        take(&Publication { data: &data, offset })
-    };
+    let take = |index: usize| held.show(index, &mut take);
     if query.reverse {
         range.rev().filter(is_open).take(query.limit).all(take);
     } else {
@@ -135,8 +132,9 @@ fn encode(held: &Ring, range: &Range<usize>, query: &RecoveryQuery<'_>, now: Ins
     let none_has_ended = held.offsets(range).is_none_or(|offsets| held.ends_of(offsets).all(|end| end > now));
     let data_len = held.data_len(range);
     if none_has_ended && let Some((first, _)) = held.offsets(range) {
-        // Refused before anything is written: offsets rise, so none has fewer digits than the first one.
-        let beside = query.codec.added_len(&Publication { data: b"", offset: first });
+        // Refused before anything is written: offsets rise, so none has fewer digits than the first one. Clients are not
+        // counted.
+        let beside = query.codec.added_len(&Publication { data: b"", info: None, offset: first });
         if (data_len + range.len() * beside).saturating_sub(1) > query.bytes_max {
             return None;
         }
@@ -146,8 +144,7 @@ fn encode(held: &Ring, range: &Range<usize>, query: &RecoveryQuery<'_>, now: Ins
         if !none_has_ended && held.has_ended(index, now) {
             continue;
         }
-        let (offset, data) = held.get(index);
-        query.codec.add_publication(&mut encoded, &Publication { data: &data, offset });
+        held.show(index, |publication| query.codec.add_publication(&mut encoded, publication));
         if encoded.len() > query.bytes_max {
             return None;
         }

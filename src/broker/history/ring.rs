@@ -3,7 +3,11 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use crate::domain::client_info::ClientInfo;
+use crate::domain::publication::Publication;
 
 use super::expiry::Tick;
 
@@ -31,8 +35,41 @@ pub(super) struct Ring {
     begin: u32,
     /// When publications with an `expiration` expire, by offset.
     ends: VecDeque<(u64, Instant)>,
+    /// The clients of those publications that clients made. Most topics have none.
+    clients: Option<Box<Clients>>,
     /// The newest publications, from the first whose age is not known.
     undated: Option<Box<UndatedTail>>,
+}
+
+/// By offset.
+#[derive(Debug, Default)]
+struct Clients(VecDeque<(u64, Arc<ClientInfo>)>);
+
+impl Clients {
+    /// What one costs: its place here, and the client with its reference counts.
+    fn cost(info: &ClientInfo) -> usize {
+        size_of::<(u64, Arc<ClientInfo>)>() + 2 * size_of::<usize>() + info.weight()
+    }
+
+    fn push(&mut self, offset: u64, info: Arc<ClientInfo>) {
+        make_room(&mut self.0, 1);
+        self.0.push_back((offset, info));
+    }
+
+    /// Drops the client of the oldest publication, which has this offset. Returns what it cost: 0 if there is none.
+    fn pop(&mut self, offset: u64) -> usize {
+        if self.0.front().is_none_or(|(first, _)| *first != offset) {
+            return 0;
+        }
+        let cost = self.0.pop_front().map_or(0, |(_, info)| Self::cost(&info));
+        give_back(&mut self.0);
+        cost
+    }
+
+    fn get(&self, offset: u64) -> Option<&Arc<ClientInfo>> {
+        let found = self.0.binary_search_by_key(&offset, |(offset, _)| *offset);
+        found.ok().map(|at| &self.0[at].1)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -52,13 +89,15 @@ impl Ring {
             entries: VecDeque::new(),
             begin: 0,
             ends: VecDeque::new(),
+            clients: None,
             undated: None,
         }
     }
 
-    /// What a publication with `len` bytes of data costs.
-    pub(super) fn cost(len: usize) -> usize {
-        len + size_of::<Entry>()
+    /// What a publication costs.
+    pub(super) fn cost(publication: &Publication<'_>) -> usize {
+        let client = publication.info.map_or(0, |info| Clients::cost(info));
+        publication.data.len() + size_of::<Entry>() + client
     }
 
     /// How many there are.
@@ -82,7 +121,8 @@ impl Ring {
     }
 
     /// Adds one. It counts as no older than the one before it.
-    pub(super) fn push(&mut self, offset: u64, data: &[u8], born: Tick, end: Option<Instant>) {
+    pub(super) fn push(&mut self, publication: &Publication<'_>, born: Tick, end: Option<Instant>) {
+        let &Publication { data, info, offset } = publication;
         make_room(&mut self.bytes, data.len());
         self.bytes.extend(data);
         make_room(&mut self.entries, 1);
@@ -96,6 +136,9 @@ impl Ring {
         self.entries.push_back(Entry { offset, end: end_of_bytes, born });
         if let Some(end) = end {
             self.ends.push_back((offset, end));
+        }
+        if let Some(info) = info {
+            self.clients.get_or_insert_default().push(offset, Arc::clone(info));
         }
     }
 
@@ -152,7 +195,9 @@ impl Ring {
         }
         give_back(&mut self.bytes);
         give_back(&mut self.entries);
-        len + size_of::<Entry>()
+        let client = self.clients.as_mut().map_or(0, |clients| clients.pop(oldest.offset));
+        self.clients.take_if(|clients| clients.0.is_empty());
+        len + size_of::<Entry>() + client
     }
 
     /// The newest offset up to `up_to` that anything is known of.
@@ -177,19 +222,24 @@ impl Ring {
         Some((self.entries[range.start].offset, self.entries[last].offset))
     }
 
-    /// The publication at `index`: its offset and its data. A copy, if that lies across the ring's edge.
-    pub(super) fn get(&self, index: usize) -> (u64, Cow<'_, [u8]>) {
+    /// Gives the publication at `index` to `take`. Its data is copied if it lies across the ring's edge.
+    pub(super) fn show<R>(&self, index: usize, take: impl FnOnce(&Publication<'_>) -> R) -> R {
+        let offset = self.entries[index].offset;
+        let info = self.clients.as_ref().and_then(|clients| clients.get(offset));
+        take(&Publication { data: &self.data(index), info, offset })
+    }
+
+    fn data(&self, index: usize) -> Cow<'_, [u8]> {
         let Range { start, end } = self.place_of(index);
         let (head, tail) = self.bytes.as_slices();
         let edge = head.len();
-        let data = if end <= edge {
+        if end <= edge {
             Cow::Borrowed(&head[start..end])
         } else if start >= edge {
             Cow::Borrowed(&tail[start - edge..end - edge])
         } else {
             Cow::Owned([&head[start..], &tail[..end - edge]].concat())
-        };
-        (self.entries[index].offset, data)
+        }
     }
 
     /// How many bytes of data some of them have.
@@ -241,13 +291,17 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
+    fn publication(offset: u64, data: &[u8]) -> Publication<'_> {
+        Publication { data, info: None, offset }
+    }
+
     #[test]
     fn memory_is_what_is_needed() {
         let now = Instant::now();
         let birth = ExpiryIndex::new(now).birth(now, Duration::ZERO);
         let mut held = Ring::new(0);
         for offset in 1..=10_000 {
-            held.push(offset, b"0123456789", birth, Some(now));
+            held.push(&publication(offset, b"0123456789"), birth, Some(now));
         }
         assert!(held.bytes.capacity() <= 100_000 * 5 / 4, "{}", held.bytes.capacity());
         assert!(held.entries.capacity() <= 10_000 * 5 / 4, "{}", held.entries.capacity());
@@ -266,12 +320,13 @@ mod tests {
         let birth = ExpiryIndex::new(now).birth(now, Duration::ZERO);
         let mut held = Ring { begin: u32::MAX - 5, ..Ring::new(0) };
         for (offset, data) in [(1, "123"), (2, "456"), (3, "789")] {
-            held.push(offset, data.as_bytes(), birth, None);
+            held.push(&publication(offset, data.as_bytes()), birth, None);
         }
-        assert_eq!(held.get(2), (3, b"789"[..].into()));
+        held.show(2, |last| assert_eq!(*last, publication(3, b"789")));
         assert_eq!(held.data_len(&(1..3)), 6);
         let costs: Vec<_> = (0..4).map(|_| held.pop()).collect();
-        assert_eq!(costs, [Ring::cost(3), Ring::cost(3), Ring::cost(3), 0]);
+        let cost = Ring::cost(&publication(1, b"123"));
+        assert_eq!(costs, [cost, cost, cost, 0]);
     }
 
     #[test]
@@ -283,14 +338,13 @@ mod tests {
         for offset in 1..1000 {
             let len = |offset: u64| usize::try_from(offset * offset % 11).unwrap();
             let data = |offset: u64| vec![offset.to_le_bytes()[0]; len(offset)];
-            held.push(offset, &data(offset), birth, None);
+            held.push(&publication(offset, &data(offset)), birth, None);
             if held.len() > 5 {
                 held.pop();
             }
             for index in 0..held.len() {
-                let (offset, found) = held.get(index);
-                assert_eq!(*found, data(offset));
-                across += u32::from(matches!(found, Cow::Owned(_)));
+                held.show(index, |found| assert_eq!(found.data, data(found.offset)));
+                across += u32::from(matches!(held.data(index), Cow::Owned(_)));
             }
         }
         assert!(across > 0);
@@ -302,9 +356,38 @@ mod tests {
         let expiry = ExpiryIndex::new(now);
         let young = expiry.birth(now, Duration::from_secs(1));
         let mut held = Ring::new(0);
-        held.push(1, b"1", young, None);
-        held.push(2, b"2", expiry.birth(now, Duration::from_secs(60)), None);
+        held.push(&publication(1, b"1"), young, None);
+        held.push(&publication(2, b"2"), expiry.birth(now, Duration::from_secs(60)), None);
         held.pop();
         assert_eq!(held.oldest().map(|entry| entry.born), Some(young));
+    }
+
+    #[test]
+    fn those_of_clients_come_out_with_their_client_and_give_back_what_they_cost() {
+        let now = Instant::now();
+        let birth = ExpiryIndex::new(now).birth(now, Duration::ZERO);
+        let client = |offset: u64| {
+            let user = "u".repeat(usize::try_from(offset).unwrap()).into();
+            offset.is_multiple_of(3).then(|| Arc::new(ClientInfo { user, ..ClientInfo::default() }))
+        };
+        let mut held = Ring::new(0);
+        let mut cost = 0;
+        for offset in 1..=1000 {
+            let info = client(offset);
+            let publication = Publication { info: info.as_ref(), ..publication(offset, b"1") };
+            held.push(&publication, birth, None);
+            cost += Ring::cost(&publication);
+            if held.len() > 500 {
+                cost -= held.pop();
+            }
+            for index in [0, held.len() / 2, held.len() - 1] {
+                held.show(index, |found| assert_eq!(found.info, client(found.offset).as_ref()));
+            }
+        }
+        while held.len() > 0 {
+            cost -= held.pop();
+        }
+        assert_eq!(cost, 0);
+        assert!(held.clients.is_none());
     }
 }

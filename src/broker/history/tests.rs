@@ -31,7 +31,7 @@ impl Harness {
 
     fn add_with(&mut self, topic: &str, offset: u64, keep: Keep, expires: Option<Instant>) {
         let data = data(offset);
-        let publication = Publication { data: data.as_bytes(), offset };
+        let publication = Publication { data: data.as_bytes(), info: None, offset };
         let lifetime = expires.map(|end| end.saturating_duration_since(self.now));
         let addition = Addition { publication, age: Some(Duration::ZERO), lifetime };
         self.history.add(topic, &addition, keep, self.now);
@@ -282,7 +282,11 @@ fn those_who_ask_for_the_same_share_it_until_the_topic_changes() {
 
 #[test]
 fn the_oldest_of_all_go_when_the_node_is_full() {
-    let cost = |topic: &str, offset| TOPIC_COST + topic.len() + Ring::cost(data(offset).len());
+    let cost = |topic: &str, offset| {
+        let data = data(offset);
+        let publication = Publication { data: data.as_bytes(), info: None, offset };
+        TOPIC_COST + topic.len() + Ring::cost(&publication)
+    };
     let max = cost("a", 1) + cost("b", 2);
     let mut harness = Harness::with(max, 100);
     harness.all(&[("a", 1), ("b", 2)]);

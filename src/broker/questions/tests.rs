@@ -6,6 +6,7 @@ use super::super::history::{Addition, Keep};
 use super::super::tests::fakes;
 use super::*;
 use crate::config::{Config, Namespace};
+use crate::domain::client_info::ClientInfo;
 
 /// A node with nine publications of `h:t`, and frames of at most so many bytes.
 fn with_history(frame_bytes: usize) -> Broker {
@@ -13,10 +14,12 @@ fn with_history(frame_bytes: usize) -> Broker {
     config.namespaces.insert("h".to_owned(), Namespace { history_size: 10, ..Namespace::default() });
     config.limits.frame_bytes = frame_bytes;
     let (mut broker, _) = fakes::broker(config, 1);
+    let client = Arc::new(ClientInfo { client: "c".into(), ..ClientInfo::default() });
     for offset in 1..10_u8 {
         // No two are of the same size.
         let data = [b'7'; 10].repeat(offset.into());
-        let publication = Publication { data: &data, offset: offset.into() };
+        let info = offset.is_multiple_of(2).then_some(&client);
+        let publication = Publication { data: &data, info, offset: offset.into() };
         let addition = Addition { publication, age: Some(Duration::ZERO), lifetime: None };
         let keep = Keep { size: 10, ttl: Duration::from_secs(60) };
         broker.history.add("h:t", &addition, keep, Instant::now());

@@ -43,8 +43,9 @@ fn what_comes_during_the_stop_is_refused() {
     let operators = &harness.requests.operators;
     let publish = |_| {
         let (reply_to, answer) = ReplyTo::control();
-        let (topics, data) = (vec!["a".into()], (*b"1").into());
-        operators.push(Request::Publish(Publish { reply_to, topics, data, id: None, key: None })).unwrap();
+        let (topics, data) = (["a".into()].into(), (*b"1").into());
+        let publish = Publish { reply_to, topics, data, id: None, key: None, info: None };
+        operators.push(Request::Publish(publish)).unwrap();
         answer
     };
     let answers: Vec<_> = (0..WAITING).map(publish).collect();
@@ -62,8 +63,8 @@ fn answers_to_clients_and_orders_of_operators_go_to_their_shards() {
     let client = ClientKey { slot: 3, generation: 4 };
     let command = CommandKey { client, id: 9 };
     let reply_to = ReplyTo::Client(ReplyAddress { shard: 1, command, codec: Codec::Json });
-    let (topics, data) = (vec!["a".into()], (*b"1").into());
-    harness.ask(Request::Publish(Publish { reply_to, topics, data, id: None, key: None }));
+    let (topics, data) = (["a".into()].into(), (*b"1").into());
+    harness.ask(Request::Publish(Publish { reply_to, topics, data, id: None, key: None, info: None }));
     let mail = harness.mail(1);
     assert!(
         matches!(&mail, Mail::Answer { to, answer: Answer::Published, .. } if to.command == command),

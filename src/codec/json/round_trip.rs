@@ -276,7 +276,7 @@ impl Said {
         let topic = self.text("/push/channel");
         if self.has("/push/pub") {
             assert_eq!(self.value["push"]["pub"]["data"], serde_json::from_slice::<Value>(data).unwrap());
-            let publication = Publication { data, offset: self.number("/push/pub/offset") };
+            let publication = Publication { data, info: None, offset: self.number("/push/pub/offset") };
             let epoch = self.has("/push/pub/epoch").then(|| self.text("/push/pub/epoch"));
             Push::Publication(Published { topic, publication, epoch })
         } else if self.has("/push/unsubscribe") {
@@ -322,7 +322,7 @@ fn replies<'a>(parts: &'a Parts, list: &'a [u8], data: &'a str, told: &'a Told) 
 
 /// One push of each kind.
 fn pushes<'a>(parts: &'a Parts, data: &'a [u8]) -> Vec<Push<'a>> {
-    let publication = Publication { data, offset: parts.offset };
+    let publication = Publication { data, info: None, offset: parts.offset };
     let published = Published { topic: &parts.topic, publication, epoch: parts.text.as_deref() };
     let mut pushes = vec![Push::Publication(published), Push::Ping];
     pushes.extend(UNSUBSCRIBES.map(|code| Push::Unsubscribe { topic: &parts.topic, code }));
@@ -348,7 +348,7 @@ proptest! {
     fn replies_are_written_as_they_can_be_read(parts in parts()) {
         let mut list = Vec::new();
         for data in &parts.data {
-            let publication = Publication { data: data.as_bytes(), offset: parts.offset };
+            let publication = Publication { data: data.as_bytes(), info: None, offset: parts.offset };
             write::add_publication(&mut list, &publication);
         }
         let position = position::Position { epoch: parts.topic.as_str().into(), offset: parts.offset };

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::num::NonZeroU32;
 use std::ops::Range;
 
+use super::client_info;
 use super::text::{embed, quote, quoted_len};
 use crate::codec::push::{Published, Push};
 use crate::codec::reply::{Connected, EncodedPublications, Refreshed, Reply, Subscribed};
@@ -15,6 +16,7 @@ use crate::domain::reasons::{ErrorCode, UnsubscribeCode};
 const BEGIN: &[u8] = b"{\"push\":{\"channel\":";
 const PUBLICATION: &[u8] = b"\"pub\":";
 const DATA: &[u8] = b"{\"data\":";
+const INFO: &[u8] = b",\"info\":";
 const OFFSET: &[u8] = b",\"offset\":";
 const END: &[u8] = b"}}\n";
 
@@ -160,8 +162,9 @@ pub fn publication_len(published: &Published<'_>) -> usize {
 
 /// How many bytes the object of a publication has, without an epoch.
 fn object_len(publication: &Publication<'_>) -> usize {
+    let info = publication.info.map_or(0, |info| INFO.len() + client_info::len(info));
     let digits = publication.offset.checked_ilog10().map_or(0, |log| OFFSET.len() + 1 + log as usize);
-    DATA.len() + publication.data.len() + digits + 1
+    DATA.len() + publication.data.len() + info + digits + 1
 }
 
 /// Appends a publication to a list of members of a JSON array.
@@ -185,6 +188,10 @@ fn begin_publication(out: &mut Vec<u8>, publication: &Publication<'_>) -> Range<
     let start = out.len();
     embed(out, publication.data);
     let end = out.len();
+    if let Some(info) = publication.info {
+        out.extend_from_slice(INFO);
+        client_info::write(out, info);
+    }
     if publication.offset > 0 {
         out.extend_from_slice(OFFSET);
         // Faster than formatting: an answer has up to thousands of these.

@@ -1,6 +1,6 @@
 //! `history` and `history_remove`: the history of a topic, as far as this node keeps it.
 
-use serde::ser::{Error as _, SerializeStruct as _};
+use serde::ser::{Error as _, SerializeMap as _, SerializeStruct as _};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 use tokio::time::timeout;
@@ -8,6 +8,7 @@ use tokio::time::timeout;
 use crate::control::envelope::{Fault, Outcome, done};
 use crate::control::state::AppState;
 use crate::domain::asked::{HistoryPage, HistoryRange};
+use crate::domain::client_info::ClientInfo;
 use crate::domain::mail::{ControlReply, ReplyTo, Request};
 use crate::domain::position::{Epoch, Since};
 use crate::domain::publication::{Publication, Publications};
@@ -71,12 +72,40 @@ struct Object<'a>(Publication<'a>);
 
 impl Serialize for Object<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let data: &RawValue = serde_json::from_slice(self.0.data).map_err(S::Error::custom)?;
-        let mut object = serializer.serialize_struct("Publication", 2)?;
-        object.serialize_field("data", data)?;
-        object.serialize_field("offset", &self.0.offset)?;
+        let Publication { data, info, offset } = self.0;
+        let mut object = serializer.serialize_struct("Publication", 2 + usize::from(info.is_some()))?;
+        object.serialize_field("data", raw::<S>(data)?)?;
+        if let Some(info) = info {
+            object.serialize_field("info", &Client(info))?;
+        }
+        object.serialize_field("offset", &offset)?;
         object.end()
     }
+}
+
+/// The client that made a publication, as the API shows it: as in the client protocol.
+struct Client<'a>(&'a ClientInfo);
+
+impl Serialize for Client<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let ClientInfo { user, client, conn_info, chan_info } = self.0;
+        let mut object = serializer.serialize_map(None)?;
+        if !user.is_empty() {
+            object.serialize_entry("user", user)?;
+        }
+        object.serialize_entry("client", client)?;
+        for (name, json) in [("conn_info", conn_info), ("chan_info", chan_info)] {
+            if !json.is_empty() {
+                object.serialize_entry(name, raw::<S>(json)?)?;
+            }
+        }
+        object.end()
+    }
+}
+
+/// JSON as it came.
+fn raw<S: Serializer>(json: &[u8]) -> Result<&RawValue, S::Error> {
+    serde_json::from_slice(json).map_err(S::Error::custom)
 }
 
 fn as_text<S: Serializer>(epoch: &Epoch, serializer: S) -> Result<S::Ok, S::Error> {
@@ -135,13 +164,24 @@ fn refused(channel: &str, code: ErrorCode) -> Fault {
 mod tests {
     use super::*;
 
+    use std::sync::Arc;
+
     #[test]
-    fn publications_are_shown_with_their_data_as_it_came() {
+    fn publications_are_shown_with_their_data_as_it_came_and_with_their_client() {
+        let client = ClientInfo { client: "c".into(), ..ClientInfo::default() };
+        let (conn_info, chan_info) = (b"1e400"[..].into(), b"[ ]"[..].into());
+        let user = Arc::new(ClientInfo { user: "u".into(), conn_info, chan_info, ..client.clone() });
         let mut publications = Publications::default();
-        publications.push(&Publication { data: b"{\"n\" : 1e400}", offset: 7 });
-        publications.push(&Publication { data: b"\"\\ud83d\"", offset: u64::MAX });
+        publications.push(&Publication { data: b"{\"n\" : 1e400}", info: None, offset: 7 });
+        publications.push(&Publication { data: b"1", info: Some(&Arc::new(client)), offset: 8 });
+        publications.push(&Publication { data: b"\"\\ud83d\"", info: Some(&user), offset: u64::MAX });
         let result = HistoryResult { publications, epoch: "e".into(), offset: 9 };
-        let expected = r#"{"publications":[{"data":{"n" : 1e400},"offset":7},{"data":"\ud83d","offset":18446744073709551615}],"epoch":"e","offset":9}"#;
+        let expected = concat!(
+            r#"{"publications":[{"data":{"n" : 1e400},"offset":7},"#,
+            r#"{"data":1,"info":{"client":"c"},"offset":8},"#,
+            r#"{"data":"\ud83d","info":{"user":"u","client":"c","conn_info":1e400,"chan_info":[ ]},"#,
+            r#""offset":18446744073709551615}],"epoch":"e","offset":9}"#
+        );
         assert_eq!(serde_json::to_string(&result).unwrap(), expected);
     }
 }

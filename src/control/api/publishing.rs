@@ -203,7 +203,7 @@ impl<'a> Single<'a> {
     pub(super) fn request(self, reply_to: PublishReply) -> Request {
         let Self { topic, checked: Checked { data, key, .. }, id } = self;
         let data = data.get().as_bytes().into();
-        Request::Publish(Publish { reply_to, topics: vec![topic], data, id, key })
+        Request::Publish(Publish { reply_to, topics: [topic].into(), data, id, key, info: None })
     }
 }
 
@@ -338,7 +338,8 @@ async fn hand_in(
     let (reply_to, answer) = ReplyTo::control();
     let publish = || {
         let data = checked.data.get().as_bytes().into();
-        Request::Publish(Publish { reply_to, topics, data, id, key: checked.key.clone() })
+        let (topics, key) = (topics.into(), checked.key.clone());
+        Request::Publish(Publish { reply_to, topics, data, id, key, info: None })
     };
     state.post_before(deadline, publish).await?;
     confirmed_before(state, deadline, answer).await

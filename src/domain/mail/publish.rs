@@ -1,6 +1,9 @@
 //! A publish, and its result.
 
+use std::sync::Arc;
+
 use super::{ReplyTo, TopicName};
+use crate::domain::client_info::ClientInfo;
 use crate::domain::position::Position;
 use crate::domain::reasons::ErrorCode;
 
@@ -15,7 +18,7 @@ pub struct Publish {
     /// Where the result goes.
     pub reply_to: PublishReply,
     /// The topic, or several topics (one AMQP message with `CC`), at most [`MESSAGE_TOPICS_MAX`].
-    pub topics: Vec<TopicName>,
+    pub topics: Box<[TopicName]>,
     /// JSON that was checked to be well-formed, byte for byte as received.
     pub data: Box<[u8]>,
     /// Identifies the publication (`message-id`), at most 255 bytes. If a publication with the same id was
@@ -23,6 +26,16 @@ pub struct Publish {
     pub id: Option<Box<str>>,
     /// Identifies the item that this publication updates (`x-key`).
     pub key: Option<Box<str>>,
+    /// The client that publishes. `None`: an operator does.
+    pub info: Option<Arc<ClientInfo>>,
+}
+
+impl Publish {
+    /// Bytes of the data and of what it says of the client.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        self.data.len() + self.info.as_ref().map_or(0, |info| info.weight())
+    }
 }
 
 /// The result of a publish.

@@ -214,7 +214,7 @@ mod tests {
     fn dead(routing_key: &str, properties: BasicProperties) -> PendingPublish {
         let mut delivery = Delivery::mock(7, "fanfare".into(), routing_key.into(), false, b"1".to_vec());
         delivery.properties = properties;
-        of(message::receive(delivery, None), &Undeliverable::NotUtf8(3), "fanfare.dead".into())
+        of(message::receive(delivery, None, 10), &Undeliverable::NotUtf8(3), "fanfare.dead".into())
     }
 
     fn string(text: &str) -> AMQPValue {
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn a_dead_letter_keeps_the_body_and_says_why() {
         let PendingPublish { exchange, routing_key, body, properties } =
-            dead("a", message::properties("1".into(), &["b".into()], None, UnixTime::default()));
+            dead("a", message::properties("1".into(), &["b".into()], None, None, UnixTime::default()));
         assert_eq!((exchange.as_str(), routing_key.as_str(), &body[..]), ("fanfare.dead", "a", &b"1"[..]));
         let headers = properties.headers().clone().unwrap();
         assert!(text(&headers, REASON).unwrap().contains("byte 3"));
@@ -322,7 +322,7 @@ mod tests {
             let mut delivery = Delivery::mock(7, "fanfare".into(), short(), false, vec![b'1'; 9]);
             delivery.properties = sent.with_headers(came);
             let reason = Undeliverable::Copy("f".repeat(flaw));
-            let dead_letter = of(message::receive(delivery, None), &reason, "fanfare.dead".into());
+            let dead_letter = of(message::receive(delivery, None, 10), &reason, "fanfare.dead".into());
             let fitted = numbered(&dead_letter.properties, 7, frame_max);
             let size = SPARE_BYTES + message_cost::of_frame(&fitted);
             prop_assert!(size <= frame_max, "{size}");
@@ -338,7 +338,8 @@ mod tests {
     #[test]
     fn the_names_of_many_topics_are_said_once() {
         let many: Vec<_> = (0..1000).map(|n| format!("topic-{n}").into()).collect();
-        let dead_letter = dead("topic-0", message::properties("1".into(), &many, None, UnixTime::default()));
+        let dead_letter =
+            dead("topic-0", message::properties("1".into(), &many, None, None, UnixTime::default()));
         let headers = dead_letter.properties.headers().clone().unwrap();
         assert!(text(&headers, TOPIC).unwrap().len() <= TEXT_BYTES_MAX);
         assert!(text(&headers, TOPICS).unwrap().ends_with("topic-999"));

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::hash::BuildHasher;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lapin::BasicProperties;
@@ -12,20 +13,27 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use crate::base::clock::UnixTime;
 use crate::broker::backplane::event::{Message, StreamPlace};
 use crate::broker::payload::{Compression, Content, Undeliverable};
+use crate::codec::json::client_info;
+use crate::domain::client_info::ClientInfo;
 use crate::domain::mail::{MESSAGE_TOPICS_MAX, TopicName};
 
 use super::amqp_filter;
 use super::envelope::Envelope;
-use super::headers::{COPIES, KEY, MICROSECONDS, MILLISECONDS, OFFSET, PERSISTENT, TOPICS};
+use super::headers::{CLIENT_INFO, COPIES, KEY, MICROSECONDS, MILLISECONDS, OFFSET, PERSISTENT, TOPICS};
 
-/// A message as it was delivered, and where it stands in the stream, if it comes from one.
-pub(super) fn receive(delivery: Delivery, place: Option<StreamPlace>) -> Message {
+/// A message as it was delivered, and where it stands in the stream, if it comes from one. What it says of its client has at
+/// most so many levels of nesting.
+pub(super) fn receive(delivery: Delivery, place: Option<StreamPlace>, depth_max: usize) -> Message {
     let Delivery { delivery_tag, routing_key, properties, data, .. } = delivery;
     let none = FieldTable::default();
     let headers = properties.headers().as_ref().unwrap_or(&none);
     let content_type = properties.content_type().as_ref().map_or("", ShortString::as_str);
     let content_encoding = properties.content_encoding().as_ref().map_or("", ShortString::as_str);
     let (topics, flaw) = topics(routing_key, headers);
+    let (info, flaw) = match client(headers, depth_max) {
+        Ok(info) => (info, flaw),
+        Err(reason) => (None, flaw.filter(Undeliverable::concerns_all).or(Some(reason))),
+    };
     Message {
         topics,
         flaw: flaw.map(Box::new),
@@ -40,6 +48,7 @@ pub(super) fn receive(delivery: Delivery, place: Option<StreamPlace>) -> Message
         content: Content::of(content_type),
         compression: Compression::of(content_encoding),
         key: text(headers, KEY).map(Box::from),
+        info,
         published: published(headers, *properties.timestamp()),
         expires_after: properties.expiration().as_ref().and_then(expiration),
         place,
@@ -50,13 +59,13 @@ pub(super) fn receive(delivery: Delivery, place: Option<StreamPlace>) -> Message
 
 /// A message of the stream that came without its offset, at a place that follows from the message before it. It cannot be
 /// delivered: where it stands is told in its dead letter only.
-pub(super) fn receive_unplaced(mut delivery: Delivery, place: StreamPlace) -> Message {
+pub(super) fn receive_unplaced(mut delivery: Delivery, place: StreamPlace, depth_max: usize) -> Message {
     let mut headers = delivery.properties.headers().clone().unwrap_or_default();
     if let Ok(offset) = i64::try_from(place.offset - 1) {
         headers.insert(OFFSET.into(), AMQPValue::LongLongInt(offset));
     }
     delivery.properties = delivery.properties.with_headers(headers);
-    let mut message = receive(delivery, Some(place));
+    let mut message = receive(delivery, Some(place), depth_max);
     if message.flaw.as_ref().is_none_or(|flaw| !flaw.concerns_all()) {
         let reason = "it came without its offset in the stream".to_owned();
         message.flaw = Some(Box::new(Undeliverable::Lost(reason)));
@@ -147,6 +156,17 @@ fn damage(headers: &FieldTable) -> Option<Undeliverable> {
     routing_key.or_else(|| noted(amqp_filter::LOST).map(Undeliverable::Lost))
 }
 
+/// The client that published a message, if one did.
+fn client(headers: &FieldTable, depth_max: usize) -> Result<Option<Arc<ClientInfo>>, Undeliverable> {
+    match headers.inner().get(CLIENT_INFO) {
+        None | Some(AMQPValue::Void) => Ok(None),
+        Some(_) => {
+            let object = text(headers, CLIENT_INFO).ok_or(Undeliverable::ClientInfoHeader)?;
+            Ok(Some(Arc::new(client_info::read(object, depth_max)?)))
+        }
+    }
+}
+
 /// A value of `x-topics`, or of a list in it.
 fn as_text(value: &AMQPValue) -> Result<&str, Undeliverable> {
     match value {
@@ -195,11 +215,13 @@ pub(super) fn whole_number(value: &AMQPValue) -> Option<u64> {
 }
 
 /// The properties of a publish of our own: `id` tells it from all others, however often it is sent; `copies`
-/// are the topics beside the routing key, `key` identifies the item that it updates, and `now` is when it is published.
+/// are the topics beside the routing key, `key` identifies the item that it updates, `info` is the client that publishes,
+/// and `now` is when it is published.
 pub(super) fn properties(
     id: ShortString,
     copies: &[TopicName],
     key: Option<&str>,
+    info: Option<&ClientInfo>,
     now: UnixTime,
 ) -> BasicProperties {
     let mut headers = FieldTable::default();
@@ -208,6 +230,11 @@ pub(super) fn properties(
     }
     if let Some(key) = key {
         headers.insert(KEY.into(), AMQPValue::LongString(key.into()));
+    }
+    if let Some(info) = info {
+        let mut object = Vec::with_capacity(client_info::len(info));
+        client_info::write(&mut object, info);
+        headers.insert(CLIENT_INFO.into(), AMQPValue::LongString(object.into()));
     }
     if !copies.is_empty() {
         headers.insert(TOPICS.into(), AMQPValue::LongString(copies.join("\n").into()));
@@ -233,6 +260,10 @@ mod tests {
         delivery
     }
 
+    fn receive(delivery: Delivery) -> Message {
+        super::receive(delivery, None, 10)
+    }
+
     fn headers(pairs: &[(&str, AMQPValue)]) -> FieldTable {
         let mut table = FieldTable::default();
         for (name, value) in pairs {
@@ -243,7 +274,7 @@ mod tests {
 
     #[test]
     fn a_bare_message_has_one_topic_and_is_json() {
-        let message = receive(delivery("order.42", BasicProperties::default()), None);
+        let message = receive(delivery("order.42", BasicProperties::default()));
         assert_eq!((&*message.topics, message.tag), (&[Box::from("order.42")][..], 7));
         assert_eq!((message.content, message.key, message.published), (Content::Json, None, None));
     }
@@ -263,7 +294,7 @@ mod tests {
             (&[(COPIES, copies)], &["a", "b"], Undeliverable::Copy("ff".into()), false),
         ] {
             let properties = BasicProperties::default().with_headers(headers(pairs));
-            let message = receive(delivery("a", properties), None);
+            let message = receive(delivery("a", properties));
             assert_eq!(message.topics.iter().map(|topic| &**topic).collect::<Vec<_>>(), topics);
             assert_eq!(flaw.concerns_all(), concerns_all);
             assert_eq!(message.flaw.as_deref(), Some(&flaw));
@@ -274,7 +305,7 @@ mod tests {
     fn an_empty_id_is_none_and_encodings_are_read() {
         let said = |id: &str, encoding: &str| {
             let properties = BasicProperties::default().with_message_id(id.into());
-            receive(delivery("a", properties.with_content_encoding(encoding.into())), None)
+            receive(delivery("a", properties.with_content_encoding(encoding.into())))
         };
         assert_eq!(said("", "").id, None);
         assert_eq!(said("1", "").id.as_deref(), Some("1"));
@@ -310,15 +341,15 @@ mod tests {
     #[test]
     fn several_topics_travel_as_one_message_and_are_found_again() {
         let topics: Vec<TopicName> = vec!["b".into(), "a".into(), "b".into()];
-        let message = receive(delivery("a", properties("1".into(), &topics, None, NOW)), None);
+        let message = receive(delivery("a", properties("1".into(), &topics, None, None, NOW)));
         assert_eq!(message.id.as_deref(), Some("1"));
         assert_eq!(message.topics, [Box::from("a"), Box::from("b")]);
         // As a stream gives it back.
-        let mut came = delivery("a", properties("1".into(), &topics, None, NOW));
+        let mut came = delivery("a", properties("1".into(), &topics, None, None, NOW));
         let mut kept = came.properties.headers().clone().unwrap();
         kept = headers(&[(TOPICS, kept.inner()[TOPICS].clone())]);
         came.properties = BasicProperties::default().with_headers(kept);
-        assert_eq!(receive(came, None).topics, message.topics);
+        assert_eq!(receive(came).topics, message.topics);
         assert_eq!(message.published, Some(NOW));
     }
 
@@ -338,7 +369,7 @@ mod tests {
             (AMQPValue::LongString(vec![b'b', 0xff].into()), vec!["a"], Some("UTF-8 from byte 1 on")),
         ] {
             let properties = BasicProperties::default().with_headers(headers(&[(TOPICS, value.clone())]));
-            let message = receive(delivery("a", properties), None);
+            let message = receive(delivery("a", properties));
             assert_eq!(
                 message.topics,
                 topics.into_iter().map(Box::from).collect::<Vec<Box<str>>>(),
@@ -367,7 +398,7 @@ mod tests {
             let text = AMQPValue::LongString(said.join("\n").into());
             for (header, value) in [(TOPICS, text), (COPIES, AMQPValue::FieldArray(list.into()))] {
                 let properties = BasicProperties::default().with_headers(headers(&[(header, value)]));
-                let message = receive(delivery("a", properties), None);
+                let message = receive(delivery("a", properties));
                 let expected = ["a".to_owned()].into_iter().chain(names(count.min(most - 1)));
                 assert!(
                     message.topics.iter().map(|topic| topic.to_string()).eq(expected),
@@ -378,6 +409,44 @@ mod tests {
             }
         }
         assert!(Undeliverable::TooManyTopics { max: most }.concerns_all());
+    }
+
+    #[test]
+    fn the_client_travels_in_a_header_and_a_message_that_spoils_it_goes_to_no_topic() {
+        let conn_info = b"[[]]"[..].into();
+        let ann = ClientInfo { user: "ann".into(), client: "c".into(), conn_info, ..ClientInfo::default() };
+        let ours = properties("1".into(), &[], None, Some(&ann), NOW);
+        assert_eq!(receive(delivery("a", ours)).info.as_deref(), Some(&ann));
+
+        let said = |value: AMQPValue| {
+            receive(delivery("a", BasicProperties::default().with_headers(headers(&[(CLIENT_INFO, value)]))))
+        };
+        let text = |text: &str| AMQPValue::LongString(text.into());
+        let deep = format!(r#"{{"client":"c","conn_info":{}{}}}"#, "[".repeat(11), "]".repeat(11));
+        for (value, flaw) in [
+            (AMQPValue::Void, None),
+            (AMQPValue::LongInt(7), Some(Undeliverable::ClientInfoHeader)),
+            (AMQPValue::LongString(vec![0xff].into()), Some(Undeliverable::ClientInfoHeader)),
+            (text("{}"), Some(client_info::Unusable::NoClient.into())),
+            (text(&deep), Some(client_info::Unusable::TooDeep(10).into())),
+        ] {
+            let message = said(value);
+            assert_eq!((message.info, message.flaw.as_deref()), (None, flaw.as_ref()));
+            assert!(flaw.is_none_or(|flaw| flaw.concerns_all() && flaw.to_string().contains(CLIENT_INFO)));
+        }
+    }
+
+    #[test]
+    fn of_two_flaws_the_one_that_concerns_all_counts() {
+        let spoilt = || (CLIENT_INFO, AMQPValue::LongInt(7));
+        let lost = (amqp_filter::LOST, AMQPValue::LongString("cut".into()));
+        for (other, flaw) in [
+            ((TOPICS, AMQPValue::LongInt(7)), Undeliverable::ClientInfoHeader),
+            (lost, Undeliverable::Lost("cut".into())),
+        ] {
+            let properties = BasicProperties::default().with_headers(headers(&[spoilt(), other]));
+            assert_eq!(receive(delivery("a", properties)).flaw.as_deref(), Some(&flaw));
+        }
     }
 
     #[test]
@@ -407,7 +476,7 @@ mod tests {
             ("", None),
         ] {
             let properties = BasicProperties::default().with_expiration(text.into());
-            assert_eq!(receive(delivery("a", properties), None).expires_after, expires_after, "{text}");
+            assert_eq!(receive(delivery("a", properties)).expires_after, expires_after, "{text}");
         }
     }
 
@@ -419,9 +488,9 @@ mod tests {
             (AMQPValue::LongInt(7), None),
         ] {
             let properties = BasicProperties::default().with_headers(headers(&[(KEY, value)]));
-            assert_eq!(receive(delivery("a", properties), None).key.as_deref(), key);
+            assert_eq!(receive(delivery("a", properties)).key.as_deref(), key);
         }
-        let ours = properties("1".into(), &[], Some("k"), UnixTime::default());
-        assert_eq!(receive(delivery("a", ours), None).key.as_deref(), Some("k"));
+        let ours = properties("1".into(), &[], Some("k"), None, UnixTime::default());
+        assert_eq!(receive(delivery("a", ours)).key.as_deref(), Some("k"));
     }
 }

@@ -130,7 +130,7 @@ pub fn publish_once(
         exchange: ShortString::try_new(exchange).map_err(|_| PublishError::ExchangeTooLong)?,
         routing_key: ShortString::try_new(topic).map_err(|_| PublishError::TopicTooLong)?,
         body: body.to_vec(),
-        properties: message::properties(Ids::new().next(), &[], key, UnixTime::now()),
+        properties: message::properties(Ids::new().next(), &[], key, None, UnixTime::now()),
     };
     // One that does not answer must leave time for the others.
     let share = limit / u32::try_from(addresses.len()).unwrap_or(u32::MAX);

@@ -264,13 +264,13 @@ impl Rabbit {
             Some(Err(_)) => return Err((publish, ErrorCode::BadRequest)),
             None => self.pending.ids.next(),
         };
-        let Publish { reply_to, topics, data, key, .. } = publish;
+        let Publish { reply_to, topics, data, key, info, .. } = publish;
         let [first, copies @ ..] = &topics[..] else { unreachable!("checked: a publish has topics") };
         let pending = PendingPublish {
             exchange: self.config.amqp.exchange.as_str().into(),
             routing_key: ShortString::from(&**first),
             body: data.into_vec(),
-            properties: message::properties(id, copies, key.as_deref(), UnixTime::now()),
+            properties: message::properties(id, copies, key.as_deref(), info.as_deref(), UnixTime::now()),
         };
         self.pending.publishes.add(Purpose::Publish(reply_to), pending, Instant::now());
         self.send_pending();

@@ -38,6 +38,8 @@ pub(super) struct ResumePoint {
 pub(super) struct Reader {
     node: u64,
     reach: Reach,
+    /// Levels of nesting of what a message says of its client.
+    depth_max: usize,
     lineage: Lineage,
     pub(super) coverage: Coverage,
     fingerprints: Fingerprints,
@@ -76,6 +78,7 @@ impl Reader {
         Self {
             node,
             reach: reach(config),
+            depth_max: config.limits.json_depth,
             lineage: Lineage::new(node),
             coverage: Coverage::new(node),
             fingerprints: Fingerprints::default(),
@@ -180,7 +183,7 @@ impl Reader {
             is_replayed: role.replayed,
             is_ours_to_dead_letter: role.is_dead_letterer,
         };
-        events.push_back(Event::Message(message::receive(delivery, Some(place))));
+        events.push_back(Event::Message(message::receive(delivery, Some(place), self.depth_max)));
         let is_due = self.is_live() && self.lineage.since_anchor().is_multiple_of(CLAIM_EVERY_MESSAGES);
         if is_due { self.claim(now) } else { None }
     }
@@ -198,7 +201,7 @@ impl Reader {
         self.coverage.read(offset);
         let is_ours_to_dead_letter = self.lineage.is_dead_letterer();
         let place = StreamPlace { offset: offset + 1, is_replayed: false, is_ours_to_dead_letter };
-        Event::Message(message::receive_unplaced(delivery, place))
+        Event::Message(message::receive_unplaced(delivery, place, self.depth_max))
     }
 
     fn marker_came(
@@ -238,8 +241,8 @@ impl Reader {
         let is_publication = !is_marker && markers::removed(&delivery).is_none();
         let place = StreamPlace { offset: offset + 1, is_replayed: true, is_ours_to_dead_letter: true };
         (is_wanted && is_publication).then(|| match told {
-            Some(_) => message::receive(delivery, Some(place)),
-            None => message::receive_unplaced(delivery, place),
+            Some(_) => message::receive(delivery, Some(place), self.depth_max),
+            None => message::receive_unplaced(delivery, place, self.depth_max),
         })
     }
 

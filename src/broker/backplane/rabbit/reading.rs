@@ -97,7 +97,8 @@ impl Rabbit {
     /// Takes a delivery of the queue or stream.
     pub(super) fn delivered(&mut self, delivery: Delivery) {
         let StreamReading { reader: Some(reader), marker, reads_further, .. } = &mut self.reading else {
-            self.events.push_back(Event::Message(message::receive(delivery, None)));
+            let message = message::receive(delivery, None, self.config.limits.json_depth);
+            self.events.push_back(Event::Message(message));
             return;
         };
         let wanted = reader.take(delivery, &mut self.events, Instant::now());

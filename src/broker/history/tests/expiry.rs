@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn publications_go_when_their_time_is_over_and_not_earlier() {
     let mut harness = Harness::new();
-    let publication = Publication { data: b"1", offset: 1 };
+    let publication = Publication { data: b"1", info: None, offset: 1 };
     let addition = Addition { publication, age: Some(Duration::from_secs(20)), lifetime: None };
     harness.history.add("t", &addition, KEEP, harness.now);
     harness.pass(Duration::from_millis(10_050));

@@ -1,6 +1,9 @@
 use super::*;
 
+use std::sync::Arc;
+
 use crate::codec::reply::Position;
+use crate::domain::client_info::ClientInfo;
 use crate::domain::position;
 
 fn appended(write: impl FnOnce(&mut Vec<u8>)) -> String {
@@ -19,7 +22,20 @@ fn pushed(value: Push<'_>) -> String {
 }
 
 fn published<'a>(topic: &'a str, data: &'a [u8], offset: u64) -> Published<'a> {
-    Published { topic, publication: Publication { data, offset }, epoch: None }
+    Published { topic, publication: Publication { data, info: None, offset }, epoch: None }
+}
+
+/// Of each part, there are clients with it and without it.
+fn clients() -> Vec<Arc<ClientInfo>> {
+    let client = || ClientInfo { client: "c-1".into(), ..ClientInfo::default() };
+    let clients = [
+        client(),
+        ClientInfo { user: "a \"b\"".into(), client: "\n".into(), ..client() },
+        ClientInfo { conn_info: b"{\"n\":\n1}"[..].into(), ..client() },
+        ClientInfo { user: "u".into(), chan_info: b"[1]"[..].into(), ..client() },
+        ClientInfo { conn_info: b"1"[..].into(), chan_info: b"2"[..].into(), ..client() },
+    ];
+    clients.map(Arc::new).into()
 }
 
 #[test]
@@ -148,6 +164,24 @@ fn a_publication_of_a_topic_with_history_says_where_it_stands() {
 }
 
 #[test]
+fn a_publication_of_a_client_says_who_made_it() {
+    let infos = [
+        r#"{"client":"c-1"}"#,
+        r#"{"user":"a \"b\"","client":"\n"}"#,
+        r#"{"client":"c-1","conn_info":{"n": 1}}"#,
+        r#"{"user":"u","client":"c-1","chan_info":[1]}"#,
+        r#"{"client":"c-1","conn_info":1,"chan_info":2}"#,
+    ];
+    for (client, info) in clients().iter().zip(infos) {
+        let publication = Publication { data: b"1", info: Some(client), offset: 7 };
+        assert_eq!(
+            pushed(Push::Publication(Published { topic: "a", publication, epoch: None })),
+            format!(r#"{{"push":{{"channel":"a","pub":{{"data":1,"info":{info},"offset":7}}}}}}"#)
+        );
+    }
+}
+
+#[test]
 fn the_first_publication_says_in_which_numbering_it_is() {
     assert_eq!(
         pushed(Push::Publication(Published { epoch: Some("e"), ..published("a", b"1", 1) })),
@@ -160,10 +194,13 @@ fn how_long_a_line_is_can_be_known_before() {
     for topic in ["a", "chat:\u{e9}", "a \"b\" \\", "\u{1f600}"] {
         for offset in [0, 1, 9, 10, 99, 100, u64::MAX] {
             for epoch in [None, Some("e"), Some("\"")] {
-                let published = Published { epoch, ..published(topic, b"{\"n\":\n1}", offset) };
-                let mut out = Vec::new();
-                publication(&mut out, &published);
-                assert_eq!(publication_len(&published), out.len(), "{published:?}");
+                for info in clients().iter().map(Some).chain([None]) {
+                    let publication = Publication { data: b"{\"n\":\n1}", info, offset };
+                    let published = Published { topic, publication, epoch };
+                    let mut out = Vec::new();
+                    super::publication(&mut out, &published);
+                    assert_eq!(publication_len(&published), out.len(), "{published:?}");
+                }
             }
         }
     }
@@ -172,13 +209,15 @@ fn how_long_a_line_is_can_be_known_before() {
 #[test]
 fn publications_in_a_reply_are_members_of_an_array() {
     let mut list = Vec::new();
-    for offset in [0, 7] {
-        let (publication, before) = (Publication { data: b"{\n}", offset }, list.len());
+    let client = Arc::new(ClientInfo { client: "c-1".into(), ..ClientInfo::default() });
+    for (offset, info) in [(0, None), (7, None), (8, Some(&client))] {
+        let (publication, before) = (Publication { data: b"{\n}", info, offset }, list.len());
         add_publication(&mut list, &publication);
         let comma = usize::from(before == 0);
         assert_eq!(list.len() - before + comma, added_len(&publication));
     }
-    assert_eq!(String::from_utf8(list).unwrap(), r#"{"data":{ }},{"data":{ },"offset":7}"#);
+    let expected = r#"{"data":{ }},{"data":{ },"offset":7},{"data":{ },"info":{"client":"c-1"},"offset":8}"#;
+    assert_eq!(String::from_utf8(list).unwrap(), expected);
 }
 
 #[test]

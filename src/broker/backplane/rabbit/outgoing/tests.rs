@@ -66,7 +66,7 @@ impl Harness {
             exchange: "fanfare".into(),
             routing_key: first.into(),
             body: b"1".to_vec(),
-            properties: message::properties("id".into(), &copies, None, UnixTime::default()),
+            properties: message::properties("id".into(), &copies, None, None, UnixTime::default()),
         };
         self.outgoing.add(Purpose::Publish(ReplyTo::control().0), pending, self.now);
     }
