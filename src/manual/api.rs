@@ -24,7 +24,7 @@
 //! | `broadcast` | `channels` (at most 10,000), `data`; optional `idempotency_key`, `key` | `responses`: for each channel the answer of a `publish` to it. If all of them fail together, such as while RabbitMQ is away, there may be one error instead | 100, 102, 106, 107, 108, 111 |
 //! | `info` | none | `nodes`: this engine, with its numbers of clients, subscriptions and channels | 107, 108 |
 //! | `channels` | optional `pattern` | `channels` that have subscribers, each with `num_clients` | 100, 107, 108, 111 |
-//! | `history` | `channel`; optional `limit` (without it there is only the position; -1: as many as an answer may have, at most 300 publications, and no more than fit into `limits.frame_bytes`), `since` (`offset`, `epoch`), `reverse` | `publications`, `offset`, `epoch` | 100, 102, 107, 108, 111, 112 |
+//! | `history` | `channel`; optional `limit` (without it there is only the position; -1: as many as an answer may have, at most 300 publications, and no more than fit into `limits.frame_bytes`), `since` (`offset`, `epoch`), `reverse` | `publications` (each with `data`, `offset`, and `info` if a client made it: [who wrote](super::publishing)), `offset`, `epoch` | 100, 102, 107, 108, 111, 112 |
 //! | `history_remove` | `channel` | empty; all engines on the same stream forget this history | 100, 102, 107, 108, 111 |
 //! | `disconnect` | `client`; optional `disconnect` (`code` from 3000 to 4999, `reason` of at most 123 bytes) | empty | 107, 108, 111 |
 //! | `unsubscribe` | `channel`; optional `client`, otherwise all clients | empty | 107, 108, 111 |

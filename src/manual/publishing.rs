@@ -44,6 +44,7 @@
 //! | header `x-topics` | Further topics: a text with one topic per line, or a list of names. Use the text when an engine reads a stream: RabbitMQ 3 does not store lists there. |
 //! | header `CC` | Further topics. RabbitMQ routes by them as well. RabbitMQ 4 stores this header in a stream, RabbitMQ 3 does not: use `x-topics` there. `BCC` adds no topic, because RabbitMQ removes it. |
 //! | header `x-key` | A text that identifies the item that this publication updates, such as an instrument. With `slow = "skip"`, a slow client receives the newest publication of each key. |
+//! | header `x-client-info` | The client that published it, as a text of JSON: see below. Engines set it, and a service may. |
 //! | `message-id` | A message whose id was seen recently is a repetition. It is not pushed again to the topics that it was pushed to. An empty id does not count. |
 //! | `content-type` | `application/json`, `application/*+json`, none, or an unknown type: the body is JSON. `text/plain`: the body becomes a JSON string, even if it is JSON. Binary types (`application/octet-stream`, protobuf, msgpack, CBOR, images, ...): the namespace's option `binary` decides. `"refuse"` makes it a dead letter. `"json"` takes it if it is JSON; use it for libraries that label everything so, such as Ruby's bunny, Spring's `byte[]` and Java's `PERSISTENT_BASIC`. `"base64"` makes it a string. |
 //! | `content-encoding` | `gzip` and `deflate` are decoded, to at most `publication_bytes`. |
@@ -55,6 +56,30 @@
 //!
 //! RabbitMQ 4.0 closes the channel of a publisher that sends a header with a decimal number (AMQP's type `D`)
 //! to a stream. Send such a number as text.
+//!
+//! # Who wrote
+//!
+//! A publication that a client makes (`publish` of the SDKs, in a namespace with `client_publish`) says who made it, so
+//! that a chat can show it. The SDKs call this `info`: `context.info.client` in JavaScript, `context.pub.info.client` in
+//! Python. It stands beside the data wherever the publication is read: live, recovered, and in a history.
+//!
+//! ```text
+//! {"data": "hello", "info": {"user": "42", "client": "01930f3c-...", "conn_info": {"name": "Ann"}}, "offset": 7}
+//! ```
+//!
+//! * `client` is the client's id, and is always there.
+//! * `user` is the user's id. A client without one has no `user`.
+//! * `conn_info` is what the connection's token says of the client for others to see, and `chan_info` the
+//!   subscription's. Either may be missing.
+//!
+//! What a service publishes, by RabbitMQ or by the API, has no `info`. Through RabbitMQ the engines pass it on in the
+//! header `x-client-info`, as JSON of this form. A service that speaks for somebody may set this header: engines believe
+//! everyone who may publish to the exchange. The header has at most 64 KiB, and `conn_info` and `chan_info` have at most
+//! `limits.json_depth` levels of nesting. A message with any other `x-client-info` reaches none of its topics, and is a
+//! dead letter: without `info`, it would look like a message of a service.
+//!
+//! `info` does not count for `publication_bytes`. A publication has to fit into `limits.frame_bytes` with it, otherwise
+//! the client gets error 106.
 //!
 //! # Dead letters
 //!

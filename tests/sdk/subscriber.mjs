@@ -22,7 +22,7 @@ for (const event of ['connecting', 'connected', 'disconnected', 'error']) {
 function subscribe(channel) {
   const subscription = client.getSubscription(channel) ?? client.newSubscription(channel, { minResubscribeDelay: 50 });
   if (subscription.listeners('publication').length === 0) {
-    subscription.on('publication', ({ data, offset }) => say('publication', { channel, data, offset }));
+    subscription.on('publication', ({ data, offset, info }) => say('publication', { channel, data, offset, info }));
     for (const event of ['subscribing', 'subscribed', 'unsubscribed']) {
       subscription.on(event, ({ code, reason }) => say(event, { channel, code, reason }));
     }

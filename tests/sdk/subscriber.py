@@ -7,6 +7,7 @@ input, events on standard output, one JSON object a line; the same ones as subsc
 import asyncio
 import json
 import sys
+from dataclasses import asdict
 
 from centrifuge import Client, ClientEventHandler, ReplyError, SubscriptionEventHandler
 
@@ -43,7 +44,9 @@ class SubscriptionEvents(SubscriptionEventHandler):
         say("unsubscribed", channel=self.channel, code=context.code, reason=context.reason)
 
     async def on_publication(self, context):
-        say("publication", channel=self.channel, data=context.pub.data, offset=context.pub.offset)
+        publication = context.pub
+        info = publication.info and asdict(publication.info)
+        say("publication", channel=self.channel, data=publication.data, offset=publication.offset, info=info)
 
     async def on_error(self, context):
         say("subscription_error", channel=self.channel, code=context.code)
