@@ -9,6 +9,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Instant;
 
+use fanfare::auth::{Keys, Verifier};
 use fanfare::base::capacity::Capacity;
 use fanfare::base::mailbox::{Wake, mailbox};
 use fanfare::codec::deflate::{Deflater, Inflater, TAIL};
@@ -172,6 +173,7 @@ fn setup() -> Setup {
     Setup {
         id: 0,
         node: NodeId::random(),
+        verifier: Verifier::new(&config, Keys::default()),
         namespaces: Arc::new(Namespaces::new(&config)),
         config: Arc::new(config),
         upgrade: UpgradePolicy {

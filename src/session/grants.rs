@@ -117,6 +117,12 @@ impl Session {
         Some(now.seconds_until(expires))
     }
 
+    /// Whether a token says something about any of the client's subscriptions.
+    #[must_use]
+    pub fn has_grants(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| !rare.grants.is_empty())
+    }
+
     /// Takes out what the token of a new subscription has for the client: JSON without line breaks.
     pub fn take_data_of(&mut self, topic: TopicSlot) -> Option<Box<str>> {
         self.rare.as_mut()?.grants.find_mut(Of::Topic(topic))?.data.take()

@@ -243,7 +243,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
 
     fn publish(&mut self, slot: u32, id: u32, topic: &str, data: &[u8]) -> Outcome {
         let reply_to = ReplyTo::Client(self.reply_address(slot, id));
-        let info = Some(Arc::new(self.client_info(slot)));
+        let info = Some(Arc::new(self.client_info(slot, topic)));
         let (topics, data) = ([topic.into()].into(), data.into());
         let publish = Publish { reply_to, topics, data, id: None, key: None, info };
         let weight = publish.weight();
@@ -255,9 +255,17 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         Outcome::Done
     }
 
-    /// The client as others see it.
-    fn client_info(&self, slot: u32) -> ClientInfo {
-        ClientInfo { client: self.client_id(slot).to_string().into(), ..ClientInfo::default() }
+    /// The client as the subscribers of a topic see it.
+    fn client_info(&self, slot: u32, topic: &str) -> ClientInfo {
+        let session = &self.clients[slot].session;
+        let subscription = if session.has_grants() { self.subscribed(slot, topic) } else { None };
+        let json = |info: Option<&str>| info.unwrap_or_default().as_bytes().into();
+        ClientInfo {
+            user: session.user().into(),
+            client: self.client_id(slot).to_string().into(),
+            conn_info: json(session.info()),
+            chan_info: json(subscription.and_then(|subscription| session.info_in(subscription))),
+        }
     }
 
     /// The queue of requests is full: the command is tried again with the next tick.

@@ -3,6 +3,8 @@
 use super::*;
 use crate::auth::Signer;
 use crate::config::Secret;
+use crate::domain::codec::Codec;
+use crate::domain::mail::{Answer, CommandKey, ReplyAddress};
 
 const SECRET: &str = "secret";
 
@@ -141,6 +143,27 @@ fn a_subscription_that_has_expired_is_ended_and_the_client_stays() {
     let ended = r#"{"push":{"channel":"t","unsubscribe":{"code":2501,"reason":"subscription expired"}}}"#;
     assert!(got.contains(ended) && !got.contains(r#""channel":"s""#), "{got}");
     assert!(world.is_alive(&peer));
+}
+
+#[test]
+fn a_publication_says_what_the_tokens_of_its_client_say() {
+    let mut world = guarded(|config| config.namespaces.extend([policy(SlowPolicy::Skip)]));
+    let token = world.token(r#""info":{"name":"U"},"#, 60);
+    let peer = world.said(&format!(r#"{{"id":1,"connect":{{"token":"{token}"}}}}"#));
+    let token = world.token(r#""channel":"n:t","info":[1],"#, 60);
+    world.say(&peer, &format!(r#"{{"id":2,"subscribe":{{"channel":"n:t","token":"{token}"}}}}"#));
+    let Some(Request::Attach { topic, .. }) = world.requests.take() else { panic!("it is attached") };
+    world.tell(Mail::Attached { topic, position: None });
+    for (topic, chan_info) in [("n:t", "[1]"), ("n:s", "")] {
+        world.say(&peer, &format!(r#"{{"id":3,"publish":{{"channel":"{topic}","data":1}}}}"#));
+        let Some(Request::Publish(publish)) = world.requests.take() else { panic!("it is published") };
+        let info = publish.info.expect("a client publishes");
+        let said = (&*info.user, &*info.conn_info, &*info.chan_info);
+        assert_eq!(said, ("u", &br#"{"name":"U"}"#[..], chan_info.as_bytes()), "{topic}");
+        let command = CommandKey { client: peer.key, id: 3 };
+        let to = ReplyAddress { shard: 0, command, codec: Codec::Json };
+        world.tell(Mail::Answer { to, budget: None, answer: Answer::Published });
+    }
 }
 
 #[test]
