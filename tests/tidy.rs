@@ -51,7 +51,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("stats", &["domain::reasons", "transport::refusal"]),
     // Values alone: the bytes of a codec are the shard's affair, and so are streams, transports and logs.
     ("session", &["auth", "base", "domain", "codec::command", "codec::reply", "config"]),
-    ("shard", &["base", "domain", "codec", "transport", "session", "net::stream", "config", "stats"]),
+    ("shard", &["auth", "base", "domain", "codec", "transport", "session", "net::stream", "config", "stats"]),
     ("net", &["base", "domain", "shard", "stats", "transport"]),
     ("broker", &["base", "domain", "codec", "transport::websocket", "config", "stats"]),
     (

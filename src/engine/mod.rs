@@ -184,12 +184,11 @@ impl Engine {
         // A stream may take long to be read back: operators can watch, but nobody comes in before.
         start_broker(&threads, event_loop, setup)?;
 
-        let capacity = Arc::new(Capacity::new(clients_max));
         let shared = SharedByShards {
             config: &config,
             namespaces,
             verifier,
-            capacity,
+            capacity: Arc::new(Capacity::new(clients_max)),
             stats: &stats,
             requests: &requests.shards,
             node,
