@@ -73,7 +73,7 @@ pub fn write(out: &mut Vec<u8>, info: &ClientInfo) {
     out.push(b'}');
 }
 
-/// How many bytes [`write`] appends.
+/// How many bytes [`write()`] appends.
 #[must_use]
 pub fn len(info: &ClientInfo) -> usize {
     let ClientInfo { user, client, conn_info, chan_info } = info;
