@@ -1,5 +1,7 @@
 //! What a token allows its client, whatever the namespace says: the claim `caps`.
 
+use std::sync::Arc;
+
 use regex::{Regex, RegexBuilder};
 
 use super::error::{PatternError, TokenError};
@@ -83,7 +85,7 @@ impl Capability {
 }
 
 /// Reads the claim: a list of capabilities.
-pub(super) fn capabilities(json: &str, rules: &Rules) -> Result<Box<[Capability]>, TokenError> {
+pub(super) fn capabilities(json: &str, rules: &Rules) -> Result<Arc<[Capability]>, TokenError> {
     let mut reader = Reader { rules, patterns: 0, expressions: 0 };
     let mut capabilities = Vec::new();
     fields::items("caps", json, |item| {
@@ -189,7 +191,7 @@ impl Wildcard {
     }
 }
 
-/// A compiled regular expression, which the expressions of `^` and `$` may anchor. It matches in linear time.
+/// A compiled regular expression, anchored only where it has `^` or `$`. It matches in linear time.
 #[derive(Clone, Debug)]
 struct Expression(Regex);
 

@@ -2,6 +2,7 @@
 //! section 4); known ones must have their types, and be there once.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::capability::{Capability, capabilities};
@@ -26,7 +27,7 @@ pub struct ConnectionClaims {
     /// Subscriptions that the server makes.
     pub subscriptions: Box<[ServerSubscription]>,
     /// What the client may do, whatever the namespaces say.
-    pub caps: Box<[Capability]>,
+    pub caps: Arc<[Capability]>,
     validity: Validity,
 }
 
@@ -76,7 +77,7 @@ impl ConnectionClaims {
             meta: meta.read(rules)?,
             expires: common.end(),
             subscriptions: subscriptions(channels, subs, rules)?,
-            caps: caps.map_or(Ok(Box::default()), |json| capabilities(json, rules))?,
+            caps: caps.map_or(Ok(Arc::default()), |json| capabilities(json, rules))?,
             validity: common.validity,
         })
     }

@@ -64,7 +64,7 @@ close_reasons! {
     /// An operator asked the client to reconnect.
     ForceReconnect = 3011 "force reconnect" force_reconnect Other,
     /// The connection's token has expired, and the client has not sent another one in time.
-    Expired = 3005 "connection expired" expired Client,
+    Expired = 3005 "connection expired" expired Other,
     /// A token that is not valid, or is another user's.
     InvalidToken = 3500 "invalid token" invalid_token Client,
     /// Input that is not a command, or a command at the wrong moment.

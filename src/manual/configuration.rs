@@ -18,7 +18,7 @@
 //! <!-- test: file chat.toml -->
 //! ```toml
 //! [namespaces.chat]           # the topics chat:...
-//! client_publish = true       # every client may publish here; a list of roles says who else
+//! client_publish = true       # every client may publish here; a list of roles says who instead
 //! slow = "disconnect"         # a client that is too slow is closed (3008) and comes back; or "resync", or "skip"
 //!
 //! [namespaces.prices]         # the topics prices:...

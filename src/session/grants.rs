@@ -1,6 +1,7 @@
 //! What the tokens of a client's subscriptions say. There is at most one for each subscription, and one for each subscribe
 //! that waits for the broker's answer, so their number is bounded by `limits.topics_per_client`.
 
+use std::fmt;
 use std::num::NonZeroU32;
 
 use crate::auth::SubscriptionClaims;
@@ -10,7 +11,6 @@ use crate::session::Session;
 use crate::session::expiry::Now;
 
 /// What the token of one subscription says.
-#[derive(Debug)]
 struct Grant {
     of: Of,
     /// When the subscription expires; `None`: never.
@@ -19,6 +19,13 @@ struct Grant {
     info: Option<Box<str>>,
     /// What the client is told when it is subscribed: JSON without line breaks.
     data: Option<Box<str>>,
+}
+
+impl fmt::Debug for Grant {
+    /// Without what the application says about its users.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Grant({:?}, expires {:?})", self.of, self.expires)
+    }
 }
 
 /// What a grant belongs to.
@@ -53,13 +60,14 @@ impl Grants {
         self.remove(Of::Command(id));
     }
 
-    fn insert(&mut self, of: Of, claims: &SubscriptionClaims, now: Now) {
+    /// `data` is what the client is told: with the subscribe, and not again.
+    fn insert(&mut self, of: Of, claims: &SubscriptionClaims, data: Option<&str>, now: Now) {
         self.remove(of);
         self.0.push(Grant {
             of,
             expires: claims.expires.map(|expires| now.moment_of(expires)),
             info: claims.info.clone(),
-            data: claims.data.clone(),
+            data: data.map(Into::into),
         });
     }
 
@@ -80,7 +88,7 @@ impl Grants {
 impl Session {
     /// Keeps what a subscribe's token says until the command is answered.
     pub(super) fn grant(&mut self, id: u32, claims: &SubscriptionClaims, now: Now) {
-        self.change_rare(|rare| rare.grants.insert(Of::Command(id), claims, now));
+        self.change_rare(|rare| rare.grants.insert(Of::Command(id), claims, claims.data.as_deref(), now));
     }
 
     /// Replaces what a subscription's token says. Returns when it expires.
@@ -90,7 +98,7 @@ impl Session {
         claims: &SubscriptionClaims,
         now: Now,
     ) -> Option<NonZeroU32> {
-        self.change_rare(|rare| rare.grants.insert(Of::Topic(topic), claims, now));
+        self.change_rare(|rare| rare.grants.insert(Of::Topic(topic), claims, None, now));
         self.ttl_of(topic, now)
     }
 

@@ -1,5 +1,8 @@
 //! Who a client is, by its connection token.
 
+use std::fmt;
+use std::sync::Arc;
+
 use crate::auth::{Capability, ConnectionClaims, Subject};
 use crate::base::moment::Moment;
 use crate::session::Session;
@@ -7,14 +10,13 @@ use crate::session::expiry::Now;
 use crate::session::rules::Facts;
 
 /// What the token of a client's connection says. A client that showed none has no identity.
-#[derive(Debug)]
 pub(super) struct Identity {
     /// Empty for an anonymous client.
     user: Box<str>,
     /// What others are shown about the client: JSON without line breaks.
     info: Option<Box<str>>,
     /// What the client may do besides what namespaces permit.
-    caps: Option<Box<[Capability]>>,
+    caps: Option<Arc<[Capability]>>,
     /// When the connection expires; `None`: never.
     expires: Option<Moment>,
 }
@@ -24,13 +26,20 @@ impl Identity {
         Self {
             user: claims.user.clone(),
             info: claims.info.clone(),
-            caps: (!claims.caps.is_empty()).then(|| claims.caps.clone()),
+            caps: (!claims.caps.is_empty()).then(|| Arc::clone(&claims.caps)),
             expires: claims.expires.map(|expires| now.moment_of(expires)),
         }
     }
 
     pub(super) fn expires(&self) -> Option<Moment> {
         self.expires
+    }
+}
+
+impl fmt::Debug for Identity {
+    /// Without what the application says about its users.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Identity(is_anonymous {}, expires {:?})", self.user.is_empty(), self.expires)
     }
 }
 

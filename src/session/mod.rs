@@ -68,7 +68,7 @@ enum State {
 /// A command that waits for the broker's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pending {
-    /// A publish, of so many bytes of data and of what it says of the client. The broker takes them in order, so that another to the same topic can
+    /// A publish, of so many bytes. The broker takes them in order, so that another to the same topic can
     /// follow at once.
     Publish(u32),
     /// A question whose answer may be large.

@@ -169,10 +169,12 @@ impl<S: Stream, T: Transport> Shard<S, T> {
                 self.answer_connect(slot, id, |client, version| {
                     Reply::Refresh(Refreshed { client, version, ttl })
                 });
+                self.time(slot);
                 Outcome::Done
             }
             Action::RefreshSubscription { id, ttl } => {
                 self.put_reply(slot, id, &Reply::RefreshSubscription { ttl });
+                self.time(slot);
                 Outcome::Done
             }
             Action::Subscribe { id, topic, options } => self.subscribe(slot, id, &topic, options),
@@ -221,7 +223,10 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     fn subscribe(&mut self, slot: u32, id: u32, topic: &str, options: SubscribeOptions) -> Outcome {
         match self.join(slot, topic, id, options) {
             Joined::AtOnce | Joined::Later => Outcome::Done,
-            Joined::NoRoom => self.wait_for_room(slot),
+            Joined::NoRoom => {
+                self.clients[slot].session.answered(id);
+                self.wait_for_room(slot)
+            }
             Joined::NotNow => {
                 self.clients[slot].session.answered(id);
                 self.refuse_command(slot, id, ErrorCode::TooManyRequests)

@@ -130,14 +130,21 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             Phase::Open if is_due(self.message_due(client)) => Late::Message,
             Phase::Open => match client.session.expiry(self.timers.now(), &self.settings.timeouts) {
                 Expiry::Close(silence) => Late::Command(silence),
-                Expiry::EndSubscription(topic) => {
-                    return self.end_subscription(slot, topic, UnsubscribeCode::Expired);
-                }
+                Expiry::EndSubscription(_) => return self.end_expired_subscriptions(slot),
                 Expiry::Ping => return self.ping(slot),
             },
         };
         if self.is_read_to_its_end(slot, late) {
             self.end_late(slot, late);
+        }
+    }
+
+    fn end_expired_subscriptions(&mut self, slot: u32) {
+        while let Some(client) = self.clients.get(slot)
+            && let Expiry::EndSubscription(topic) =
+                client.session.expiry(self.timers.now(), &self.settings.timeouts)
+        {
+            self.end_subscription(slot, topic, UnsubscribeCode::Expired);
         }
     }
 
@@ -148,7 +155,9 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     /// there, and has as long again as the time-out was, but at most 16 s.
     fn is_read_to_its_end(&mut self, slot: u32, late: Late) -> bool {
         let client = &mut self.clients[slot];
-        if client.is_stalled() && client.session.has_unanswered() {
+        // A connection that has expired is not kept by commands that wait.
+        let may_wait = late != Late::Command(Silence::Token);
+        if may_wait && client.is_stalled() && client.session.has_unanswered() {
             // It waits for the broker, so the rest of its message could not be read.
             if late == Late::Message {
                 self.begin_message(slot);

@@ -82,9 +82,19 @@ pub fn command(line: &[u8]) -> Result<Command<'_>, Malformed> {
 fn malformed(line: &str, error: serde_json::Error) -> Malformed {
     match serde_json::from_str::<Object<Outline>>(line) {
         Ok(Object(Outline { id: id @ 1.., connect })) if error.is_syntax() => {
-            Malformed::Unreadable { id, is_connect: connect.is_some(), error: error.to_string() }
+            Malformed::Unreadable { id, is_connect: connect.is_some(), error: without_values(&error) }
         }
-        _ => Malformed::Syntax(error.to_string()),
+        _ => Malformed::Syntax(without_values(&error)),
+    }
+}
+
+/// What an error says, without the value that has the wrong type: that may be a token, and this gets into the log.
+fn without_values(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.rsplit_once(", expected ") {
+        Some((_, expected)) if error.is_data() => format!("a value of another type, expected {expected}"),
+        None if error.is_data() => format!("a value that does not fit, at column {}", error.column()),
+        _ => text,
     }
 }
 

@@ -12,7 +12,7 @@ const INFO_BYTES_MAX: usize = 64 << 10;
 /// More would take gigabytes.
 const TOKENS_MAX: usize = 10_000_000;
 /// Claims that mean something else than the user.
-const OTHER_CLAIMS: [&str; 15] = [
+const OTHER_CLAIMS: [&str; 19] = [
     "",
     "iss",
     "aud",
@@ -28,6 +28,10 @@ const OTHER_CLAIMS: [&str; 15] = [
     "caps",
     "channel",
     "client",
+    "data",
+    "b64data",
+    "override",
+    "jti",
 ];
 
 pub(super) fn tokens(findings: &mut Findings, config: &Config) {

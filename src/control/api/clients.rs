@@ -57,8 +57,8 @@ pub(super) async fn disconnect(state: &AppState, params: DisconnectParams) -> Ou
     let closing = closing(params.disconnect)?;
     if params.client.is_empty() {
         return Err(Fault::bad(
-            "`client` is missing: name the id that the client got in its connect reply; a `user` cannot be \
-             disconnected before this engine knows identities",
+            "`client` is missing: name the id that the client got in its connect reply; to disconnect all clients of \
+             a `user` is not offered",
         ));
     }
     let (shard, client) = client(state, &params.client)?;
@@ -81,7 +81,7 @@ pub(super) async fn unsubscribe(state: &AppState, params: UnsubscribeParams) -> 
 fn nobody_by_name(user: &str, mut others: Others) -> Result<(), Fault> {
     if !user.is_empty() {
         return Err(Fault::bad(
-            "`user` must be \"\": every client is anonymous until this engine knows identities",
+            "`user` must be \"\": to unsubscribe all clients of a user is not offered",
         ));
     }
     if others.take("session") {

@@ -122,6 +122,38 @@ fn a_connection_that_has_expired_is_closed_when_its_time_for_another_token_is_ov
     assert_eq!(world.closes(CloseReason::Expired), 2);
 }
 
+/// Its commands wait for the broker, one behind the other.
+#[test]
+fn a_connection_that_has_expired_is_not_kept_by_commands_that_wait() {
+    let mut world = guarded(|config| config.namespaces.extend([policy(SlowPolicy::Skip)]));
+    let peer = world.connected(10);
+    let publish = r#"{"id":5,"publish":{"channel":"n:t","data":1}}"#;
+    world.say(&peer, &format!("{publish}\n{publish}"));
+    assert!(world.shard.clients[peer.key.slot].is_stalled());
+    world.seconds(40);
+    assert_eq!(world.closes(CloseReason::Expired), 1);
+}
+
+#[test]
+fn subscriptions_that_have_expired_end_together() {
+    let mut world = guarded(|_| ());
+    let peer = world.connected(1000);
+    for id in 2..12 {
+        let token = world.token(&format!(r#""channel":"t{id}","#), 10);
+        world.say(&peer, &format!(r#"{{"id":{id},"subscribe":{{"channel":"t{id}","token":"{token}"}}}}"#));
+        let Some(Request::Attach { topic, .. }) = world.requests.take() else { panic!("it is attached") };
+        world.tell(Mail::Attached { topic, position: None });
+    }
+    world.seconds(14);
+    peer.got();
+    let mut ended = Vec::new();
+    for _ in 0..20 {
+        world.later(Duration::from_millis(100));
+        ended.push(peer.got().matches("\"code\":2501").count());
+    }
+    assert_eq!(ended.iter().filter(|&&ended| ended > 0).collect::<Vec<_>>(), [&10], "{ended:?}");
+}
+
 #[test]
 fn a_subscription_that_has_expired_is_ended_and_the_client_stays() {
     let mut world = guarded(|_| ());

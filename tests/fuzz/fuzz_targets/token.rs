@@ -47,7 +47,7 @@ fn of_connection(token: &str) {
         is_bounded_json(subscription.info.as_deref());
         is_bounded_json(subscription.data.as_deref());
     }
-    for capability in &claims.caps {
+    for capability in &*claims.caps {
         let _ = Action::ALL.map(|action| capability.allows("news:1", action));
     }
     for time in [0, 1 << 50, u64::MAX] {

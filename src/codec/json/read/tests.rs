@@ -332,6 +332,15 @@ fn a_token_does_not_get_into_logs() {
         let logged = format!("{:?}", method(line));
         assert!(logged.contains("7 bytes") && !logged.contains("hunter2"), "{logged}");
     }
+    for line in [
+        r#"{"id":2,"refresh":"hunter2"}"#,
+        r#"{"id":2,"connect":"hunter2, expected hunter2"}"#,
+        r#"{"id":"hunter2","refresh":{}}"#,
+        r#"{"id":1,"connect":{"token":["hunter2"]}}"#,
+    ] {
+        let fault = parse(line).unwrap_err().to_string();
+        assert!(fault.contains("expected") && !fault.contains("hunter2"), "{fault}");
+    }
 }
 
 /// JSON values, as `serde_json` writes them.
