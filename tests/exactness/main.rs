@@ -86,7 +86,7 @@ fn exact_under_churn(name: &str, topics: usize, clients: usize, plan: Plan) {
     let url = RabbitNode::shared().new_vhost(name);
     let engine = Engine::start(&["--amqp", &url]);
     engine.wait_until_ready();
-    let names: Vec<String> = (0..topics).map(|topic| format!("{name}:{topic}")).collect();
+    let names: Vec<String> = (0..topics).map(|topic| format!("{name}.{topic}")).collect();
     let progress = Progress::new(topics);
     let ledger = Ledger::new(names.clone(), SMALL, progress.clone(), clients);
     let swarm = Swarm::new(engine.client_address(), clients).expect("a poll");

@@ -1,5 +1,7 @@
 //! Every combination of what a decision depends on, against the rules as a table.
 
+use std::sync::Arc;
+
 use super::super::capability::capabilities;
 use super::super::fields;
 use super::*;
@@ -109,14 +111,14 @@ fn namespaces(flag: &[Role]) -> Namespaces {
 }
 
 /// Capabilities of a kind, for an action by its name in tokens.
-fn caps(kind: &str, topic: &str, action: &str) -> Box<[Capability]> {
+fn caps(kind: &str, topic: &str, action: &str) -> Arc<[Capability]> {
     let other = if action == "sub" { "pub" } else { "sub" };
     let (topic, actions) = match kind {
         "this" => (topic, format!("\"{action}\"")),
         "all" => (topic, r#""sub","pub","prs","hst""#.to_owned()),
         "action" => (topic, format!("\"{other}\"")),
         "topic" => ("own:other", format!("\"{action}\"")),
-        _ => return Box::default(),
+        _ => return Arc::default(),
     };
     let claim = format!(r#"[{{"channels":["{topic}"],"allow":[{actions}]}}]"#);
     capabilities(&claim, &fields::Rules::new(&Config::default())).expect("they are valid")

@@ -80,9 +80,7 @@ pub(super) async fn unsubscribe(state: &AppState, params: UnsubscribeParams) -> 
 /// Refuses to pick clients by something that this engine does not know about them.
 fn nobody_by_name(user: &str, mut others: Others) -> Result<(), Fault> {
     if !user.is_empty() {
-        return Err(Fault::bad(
-            "`user` must be \"\": to unsubscribe all clients of a user is not offered",
-        ));
+        return Err(Fault::bad("`user` must be \"\": to unsubscribe all clients of a user is not offered"));
     }
     if others.take("session") {
         return Err(Fault::bad("`session` is for other transports: name the `client`"));
