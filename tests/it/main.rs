@@ -13,6 +13,7 @@ mod hostile;
 mod load;
 mod page;
 mod payloads;
+mod permissions;
 mod proxies;
 mod rabbit;
 mod rabbit_bindings;
