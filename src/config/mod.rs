@@ -91,7 +91,8 @@ pub struct Config {
     pub stop: Stop,
     /// What is written to standard error.
     pub log: Log,
-    /// The options of each namespace; `default` is for the topics of no other.
+    /// The options of each namespace. `default` is for topics without a namespace in their name, and for those of unknown
+    /// namespaces if these are not refused.
     pub namespaces: BTreeMap<String, Namespace>,
 }
 

@@ -88,8 +88,7 @@ impl Audience<'_> {
 }
 
 impl Namespaces {
-    /// The namespaces of `config`. `[namespaces.default]`, if it exists, serves all topics of no other
-    /// namespace.
+    /// The namespaces of `config`. `[namespaces.default]`, if it exists, has the options of the default namespace.
     ///
     /// # Panics
     /// With more than 65,535 namespaces, or with a `topic_pattern` that is none: the configuration's validation refuses
