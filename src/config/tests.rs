@@ -125,6 +125,10 @@ fn tokens_that_make_no_sense_are_refused() {
             |c| c.subscription_tokens.hmac_keys = vec!["".into()].into(),
             "subscription_tokens.hmac_keys has an",
         ),
+        (
+            |c| c.tokens.hmac_keys = vec!["-----BEGIN PUBLIC KEY-----".into()].into(),
+            "tokens.hmac_keys has a key in PEM",
+        ),
         (|c| c.tokens.leeway = Interval::from_secs(86_401), "tokens.leeway is 86401s"),
         (|c| c.limits.user_max = 0, "limits.user_max is 0"),
         (|c| c.limits.user_max = 4097, "from 1 to 4,096"),

@@ -62,6 +62,11 @@ pub(super) enum UnusableKind {
     UserClaim(String),
     #[error("{0} has an empty secret, with which anybody can sign: leave it out, or fill it in")]
     EmptySecret(&'static str),
+    #[error(
+        "{0} has a key in PEM, and anybody who knows the public one could sign with it: name the file of the public key in \
+         `public_keys` of the same table"
+    )]
+    KeyAsSecret(&'static str),
 
     #[error("amqp.url {0}")]
     Url(AmqpUrlsError),

@@ -3,7 +3,7 @@
 
 use super::Findings;
 use crate::config::unusable::UnusableKind;
-use crate::config::{Config, Secrets};
+use crate::config::{Config, Secret, Secrets};
 
 /// A name in RFC 7519 has no limit; a longer one than this is a mistake, and every user would pay for it.
 const USER_MAX: usize = 4096;
@@ -48,7 +48,9 @@ pub(super) fn tokens(findings: &mut Findings, config: &Config) {
     secrets(findings, "subscription_tokens.hmac_keys", &config.subscription_tokens.hmac_keys);
 }
 
-/// Anybody can sign with an empty secret.
+/// Anybody can sign with an empty secret, and with a public key that is taken for a secret.
 fn secrets(findings: &mut Findings, key: &'static str, secrets: &Secrets) {
     findings.require(secrets.iter().all(|secret| !secret.is_empty()), || UnusableKind::EmptySecret(key));
+    let is_pem = |secret: &Secret| secret.trim_start().starts_with("-----BEGIN");
+    findings.require(!secrets.iter().any(is_pem), || UnusableKind::KeyAsSecret(key));
 }
