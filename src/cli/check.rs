@@ -107,6 +107,7 @@ fn findings(config: &Config) -> Vec<Finding> {
     findings.push(descriptors(config));
     findings.extend(memory(config));
     findings.extend(keys(config));
+    findings.extend(config.anonymous_note().map(|note| Finding::Advice(note.to_owned())));
     findings.push(cpus(config));
     if config.amqp.url.is_empty() {
         findings.extend(super::serve::idle_amqp_keys(config).map(Finding::Warning));

@@ -334,7 +334,9 @@ fn without_a_token_clients_connect_if_only_this_host_can_and_nobody_has_a_key() 
         assert_eq!(allowed, [auto, true, false], "{has_key} {listens} {insecure}");
     }
     let mut config = Config::default();
+    assert!(config.anonymous_note().is_some_and(|note| note.contains("a proxy on this host")));
     listen(&mut config);
     key(&mut config);
     assert!(config.validate().is_ok(), "with a key, other machines may connect");
+    assert_eq!(config.anonymous_note(), None);
 }

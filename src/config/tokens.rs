@@ -85,6 +85,23 @@ impl Config {
             Anonymous::Refuse => false,
         }
     }
+
+    /// What an operator should know if clients without a token may connect.
+    #[must_use]
+    pub fn anonymous_note(&self) -> Option<&'static str> {
+        if !self.allows_anonymous() {
+            None
+        } else if self.server.insecure {
+            Some("clients need no token (server.insecure)")
+        } else if self.tokens.anonymous == Anonymous::Allow {
+            Some("clients need no token (tokens.anonymous)")
+        } else {
+            Some(
+                "clients need no token, because there is no key and only programs of this host can connect: a proxy on \
+                 this host would open this to everybody who reaches the proxy (tokens.hmac_keys, tokens.anonymous)",
+            )
+        }
+    }
 }
 
 /// `[jwks]`: a JSON Web Key Set (RFC 7517) for tokens of connections, and of subscriptions unless these have keys of

@@ -140,7 +140,7 @@ impl Engine {
         let mut notices = Vec::new();
         let plan = CpuPlan::new(&config)?;
         let verifier = Verifier::new(&config, read_keys(&config)?);
-        notices.extend(plan.notice());
+        notices.extend(plan.notice().into_iter().chain(config.anonymous_note().map(str::to_owned)));
         let threads = Threads::default();
         let (polls, wakes): (Vec<_>, Vec<_>) = make_polls(plan.shards)?.into_iter().unzip();
         let event_loop = EventLoop::new()?;
