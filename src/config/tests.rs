@@ -132,7 +132,7 @@ fn tokens_that_make_no_sense_are_refused() {
         (|c| c.tokens.leeway = Interval::from_secs(86_401), "tokens.leeway is 86401s"),
         (|c| c.limits.user_max = 0, "limits.user_max is 0"),
         (|c| c.limits.user_max = 4097, "from 1 to 4,096"),
-        (|c| c.limits.info_bytes = 65_537, "from 1 to 65,536"),
+        (|c| c.limits.info_bytes = 16_385, "from 1 to 16,384"),
         (|c| c.limits.tokens = 10_000_001, "from 0 to 10,000,000"),
     ]);
     let mut config = Config::default();

@@ -104,6 +104,30 @@ fn what_a_client_publishes_says_so_live_and_merged_and_each_time_it_is_recovered
     harness.stop();
 }
 
+/// Else clients whose tokens are accepted could not publish.
+#[test]
+fn the_most_that_a_token_may_say_fits_into_the_header() {
+    let (user_max, info_bytes) = (4096, 16 << 10);
+    let is_allowed = |user_max, info_bytes| {
+        let mut config = Config::default();
+        (config.limits.user_max, config.limits.info_bytes) = (user_max, info_bytes);
+        config.validate().is_ok()
+    };
+    assert!(is_allowed(user_max, info_bytes));
+    assert!(
+        !is_allowed(user_max + 1, info_bytes) && !is_allowed(user_max, info_bytes + 1),
+        "they are the most"
+    );
+    let info = ClientInfo {
+        // No character takes more in JSON.
+        user: "\0".repeat(user_max).into(),
+        client: "00000000-0000-0000-0000-000000000000".into(),
+        conn_info: vec![b'0'; info_bytes].into(),
+        chan_info: vec![b'0'; info_bytes].into(),
+    };
+    assert_eq!(client_info::check_len(&info), Ok(()));
+}
+
 #[test]
 fn a_client_that_takes_too_many_bytes_is_refused_at_once() {
     let with = |bytes: usize| {

@@ -7,8 +7,9 @@ use crate::config::{Config, Secret, Secrets};
 
 /// A name in RFC 7519 has no limit; a longer one than this is a mistake, and every user would pay for it.
 const USER_MAX: usize = 4096;
-/// It goes along with each publication of the client.
-const INFO_BYTES_MAX: usize = 64 << 10;
+/// It goes along with each publication of the client: that of its connection, that of its subscription and its user stand in
+/// one header of AMQP.
+const INFO_BYTES_MAX: usize = 16 << 10;
 /// More would take gigabytes.
 const TOKENS_MAX: usize = 10_000_000;
 /// Claims that mean something else than the user.
