@@ -140,10 +140,11 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     }
 
     fn end_expired_subscriptions(&mut self, slot: u32) {
-        while let Some(client) = self.clients.get(slot)
-            && let Expiry::EndSubscription(topic) =
-                client.session.expiry(self.timers.now(), &self.settings.timeouts)
-        {
+        for _ in 0..self.clients[slot].subscriptions.as_slice().len() {
+            // Telling it of one may have ended its connection.
+            let Some(client) = self.clients.get(slot) else { return };
+            let next = client.session.expiry(self.timers.now(), &self.settings.timeouts);
+            let Expiry::EndSubscription(topic) = next else { return };
             self.end_subscription(slot, topic, UnsubscribeCode::Expired);
         }
     }

@@ -41,11 +41,8 @@ pub fn reply(out: &mut Vec<u8>, id: u32, reply: &Reply<'_>) {
 }
 
 fn connect(out: &mut Vec<u8>, connected: &Connected<'_>) {
-    out.extend_from_slice(b"\"connect\":{\"client\":");
-    quote(out, connected.client);
-    out.extend_from_slice(b",\"version\":");
-    quote(out, connected.version);
-    expires(out, ",", connected.ttl);
+    out.extend_from_slice(b"\"connect\":{");
+    connection(out, connected.client, connected.version, connected.ttl);
     if connected.ping > 0 {
         put(out, format_args!(",\"ping\":{}", connected.ping));
     }
@@ -55,11 +52,17 @@ fn connect(out: &mut Vec<u8>, connected: &Connected<'_>) {
 }
 
 fn refresh(out: &mut Vec<u8>, refreshed: &Refreshed<'_>) {
-    out.extend_from_slice(b"\"refresh\":{\"client\":");
-    quote(out, refreshed.client);
+    out.extend_from_slice(b"\"refresh\":{");
+    connection(out, refreshed.client, refreshed.version, refreshed.ttl);
+}
+
+/// Appends what replies about the connection begin with.
+fn connection(out: &mut Vec<u8>, client: &str, version: &str, ttl: Option<NonZeroU32>) {
+    out.extend_from_slice(b"\"client\":");
+    quote(out, client);
     out.extend_from_slice(b",\"version\":");
-    quote(out, refreshed.version);
-    expires(out, ",", refreshed.ttl);
+    quote(out, version);
+    expires(out, ",", ttl);
 }
 
 /// Appends when something expires, if it does, behind `separator`.
