@@ -27,7 +27,8 @@ use words::{Word, paths_from_root, words};
 const KNOWS: &[(&str, &[&str])] = &[
     ("base", &["model"]), // loom's, in tests/loom
     ("manual", &[]),
-    ("domain", &["config"]),
+    // A verifier is among what threads send each other.
+    ("domain", &["auth", "config"]),
     // Of the codec only how deep JSON is nested.
     ("auth", &["base", "domain", "config", "codec::json"]),
     (

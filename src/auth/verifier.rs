@@ -50,6 +50,20 @@ impl Verifier {
         Self { jwks: Some(Arc::new(keys)), ..self.clone() }
     }
 
+    /// Whether both have the same keys and the same rules, so that what one has found holds for the other. Keys that were
+    /// read anew are other ones.
+    #[must_use]
+    pub fn has_same_keys(&self, other: &Self) -> bool {
+        let have_same_jwks = match (&self.jwks, &other.jwks) {
+            (Some(own), Some(others)) => Arc::ptr_eq(own, others),
+            (own, others) => own.is_none() && others.is_none(),
+        };
+        have_same_jwks
+            && Arc::ptr_eq(&self.rules, &other.rules)
+            && Arc::ptr_eq(&self.connection, &other.connection)
+            && Arc::ptr_eq(&self.subscription, &other.subscription)
+    }
+
     /// Whether any key can verify tokens of connections.
     #[must_use]
     pub fn has_keys(&self) -> bool {

@@ -25,7 +25,9 @@ fn recipients(requester: Requester, request: &Request) -> Recipients {
         (_, Request::Disconnect { shard, .. } | Request::Unsubscribe { client: Some((shard, _)), .. }) => {
             Recipients::Shard(*shard)
         }
-        (_, Request::Unsubscribe { client: None, .. } | Request::Survey(_)) => Recipients::All,
+        (_, Request::Unsubscribe { client: None, .. } | Request::Verifier(_) | Request::Survey(_)) => {
+            Recipients::All
+        }
         // The API's answer is no mail.
         (Requester::Operators, _) => Recipients::Nobody,
     }
@@ -76,6 +78,8 @@ impl Broker {
                 self.outbox.push(shard, Mail::Disconnect { client, closing });
             }
             Request::Unsubscribe { client, topic } => self.unsubscribe(client, &topic),
+            // It waits in their mailboxes if they do not run yet: keys that are dropped would be missing for long.
+            Request::Verifier(verifier) => self.outbox.push_to_all(|| Mail::Verifier(verifier.clone())),
             Request::Survey(answer) => {
                 let shards = if self.stage.shards_run() { self.outbox.shards() } else { Vec::new() };
                 let id = self.surveys.begin(answer, shards.len(), Instant::now());

@@ -23,7 +23,7 @@ use std::hash::SipHasher;
 
 use thiserror::Error;
 
-use crate::domain::mail::{ClientKey, ShardId};
+use crate::domain::client_key::{ClientKey, ShardId};
 
 /// Number of shards that an id can name.
 pub const SHARDS_MAX: u16 = 1 << 12;

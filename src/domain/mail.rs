@@ -15,12 +15,14 @@ mod survey;
 
 use std::sync::Arc;
 
+use crate::auth::Verifier;
 use crate::domain::asked::{HistoryPage, HistoryRange};
 use crate::domain::encoding::Encoding;
 use crate::domain::position::Position;
 use crate::domain::publication::Publications;
 use crate::domain::reasons::{Closing, ErrorCode, UnsubscribeCode};
 
+pub use crate::domain::client_key::{ClientKey, ShardId};
 pub use budget::{ANSWER_COST, AnswerBudget};
 pub use publish::{MESSAGE_TOPICS_MAX, Numbered, Publish, PublishFault, PublishOutcome, PublishReply};
 pub use question::{Answer, Question, Recover, Recovered, Recovery, TopicQuestion};
@@ -30,15 +32,6 @@ pub use survey::{SurveySender, SurveyTimeout, TopicCounts};
 /// A topic's name, shared by all who hold it. Its reference count changes when a topic is attached, never per
 /// message.
 pub type TopicName = Arc<str>;
-
-/// A client of one shard. The generation distinguishes a client from an earlier one that had the same slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ClientKey {
-    /// Index into the shard's slab.
-    pub slot: u32,
-    /// How many clients had this slot before.
-    pub generation: u32,
-}
 
 /// A client's command that waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,9 +45,6 @@ pub struct CommandKey {
 /// A shard's own number for a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TopicSlot(pub u32);
-
-/// Number of a shard, from 0.
-pub type ShardId = u16;
 
 /// A part of the many subscribers that a topic with `max_delay` has on a shard. The windows in which
 /// publications wait for each other end at a different time for each lane, so that the frames of one lane do
@@ -207,6 +197,8 @@ pub enum Mail {
         /// The code the SDK sees.
         code: UnsubscribeCode,
     },
+    /// From here on, tokens are verified by this.
+    Verifier(Verifier),
     /// Report the topics that have subscribers, in parts: [`Request::SurveyPart`].
     Survey {
         /// Identifies the survey in the answer.
@@ -294,6 +286,8 @@ pub enum Request {
         /// From which topic.
         topic: TopicName,
     },
+    /// Keys of tokens have changed: every shard is to verify by this from now on.
+    Verifier(Verifier),
     /// An operator asks for the topics in use and their numbers of subscribers.
     Survey(SurveySender),
     /// A part of a shard's answer to [`Mail::Survey`].

@@ -3,6 +3,7 @@
 
 pub mod asked;
 pub mod client_id;
+pub mod client_key;
 pub mod client_info;
 pub mod codec;
 pub mod encoding;

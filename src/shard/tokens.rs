@@ -49,6 +49,16 @@ impl Tokens {
         }
     }
 
+    /// Verifies by other keys from here on. What tokens said is forgotten, unless the keys are the same: a key that is gone
+    /// accepts nobody who comes from now on. Whoever is connected stays until its token expires.
+    pub(super) fn replace_verifier(&mut self, verifier: Verifier) {
+        if !verifier.has_same_keys(&self.verifier) {
+            self.connections.clear();
+            self.subscriptions.clear();
+        }
+        self.verifier = verifier;
+    }
+
     fn connection(&mut self, token: &str, now: UnixTime) -> Checked<ConnectionClaims> {
         let Checked { said, is_new } =
             check(&mut self.connections, token, |token| self.verifier.connection(token));

@@ -1,6 +1,7 @@
 //! How long one turn lasts, and who has one.
 
 use super::*;
+use crate::auth::{Keys, Verifier};
 use crate::broker::turn::REQUESTS_PER_TURN;
 use crate::domain::asked::{Asked, HistoryRange};
 use crate::domain::codec::Codec;
@@ -105,6 +106,17 @@ fn what_waits_for_a_shard_that_has_ended_keeps_nobody_from_ending() {
         std::thread::sleep(Duration::from_millis(1));
     }
     thread.join().unwrap();
+}
+
+#[test]
+fn other_keys_reach_every_shard_even_before_it_runs() {
+    let (mut broker, Ends { requests, shards, .. }) = fakes::broker(Config::default(), 2);
+    let verifier = Verifier::new(&Config::default(), Keys::default());
+    requests.operators.push(Request::Verifier(verifier)).unwrap();
+    broker.take_requests();
+    for mut shard in shards {
+        assert!(matches!(shard.take(), Some(Mail::Verifier(_))));
+    }
 }
 
 /// There are no clients yet, and the shards take no mail.

@@ -1,7 +1,7 @@
 //! Tokens on their way through a shard: from the bytes of a command to the reply, and to the end of what has expired.
 
 use super::*;
-use crate::auth::Signer;
+use crate::auth::{KeySet, Keys, Signer, Verifier};
 use crate::config::Secret;
 use crate::domain::codec::Codec;
 use crate::domain::mail::{Answer, CommandKey, ReplyAddress};
@@ -80,6 +80,40 @@ fn a_signature_is_checked_once_for_all_who_show_the_token() {
         world.said(&format!(r#"{{"id":1,"connect":{{"token":"{token}"}}}}"#));
     }
     assert_eq!(world.shard.stats.tokens_verified.value(), 1);
+}
+
+fn verifier_by(secret: &str) -> Verifier {
+    let mut connection = KeySet::default();
+    connection.add_secret(secret.as_bytes()).expect("a secret");
+    Verifier::new(&Config::default(), Keys { connection, ..Keys::default() })
+}
+
+#[test]
+fn a_key_that_is_gone_accepts_nobody_else_and_who_is_there_stays() {
+    let mut world = guarded(|_| ());
+    let token = world.token("", 60);
+    let connect = format!(r#"{{"id":1,"connect":{{"token":"{token}"}}}}"#);
+    let stays = world.said(&connect);
+    world.tell(Mail::Verifier(verifier_by("another secret")));
+    world.said(&connect);
+    assert_eq!(world.closes(CloseReason::InvalidToken), 1, "what the token said is forgotten");
+    assert!(world.is_alive(&stays));
+    world.tell(Mail::Verifier(verifier_by(SECRET)));
+    world.said(&connect);
+    assert_eq!(world.closes(CloseReason::InvalidToken), 1, "and so is that it was refused");
+    assert_eq!(world.shard.stats.tokens_verified.value(), 3);
+}
+
+#[test]
+fn what_tokens_said_is_remembered_while_the_keys_are_the_same() {
+    let mut world = guarded(|_| ());
+    let (token, verifier) = (world.token("", 60), verifier_by(SECRET));
+    for verified in [1, 1, 2] {
+        let next = if verified == 1 { verifier.clone() } else { verifier_by(SECRET) };
+        world.tell(Mail::Verifier(next));
+        world.said(&format!(r#"{{"id":1,"connect":{{"token":"{token}"}}}}"#));
+        assert_eq!(world.shard.stats.tokens_verified.value(), verified);
+    }
 }
 
 #[test]
