@@ -10,6 +10,7 @@ mod deflate;
 mod descriptors;
 mod differential;
 mod hostile;
+mod identity;
 mod load;
 mod page;
 mod payloads;

@@ -1,7 +1,7 @@
 """A client made of PyPI's centrifuge-python as it comes (JSON), driven by a test: commands on standard
-input, events on standard output, one JSON object a line; the same ones as subscriber.mjs.
+input, events on standard output, one JSON object a line; the same ones as subscriber.mjs, and the same TOKENS.
 
-    python subscriber.py URL
+    python subscriber.py URL [TOKENS]
 """
 
 import asyncio
@@ -52,6 +52,21 @@ class SubscriptionEvents(SubscriptionEventHandler):
         say("subscription_error", channel=self.channel, code=context.code)
 
 
+# Futures of tokens that the SDK waits for, by channel.
+wanted = {}
+
+
+def token_options(token="", getToken=False, **_):
+    """The SDK's options for tokens."""
+
+    async def ask_for_token(channel=None):
+        say("token_wanted", channel=channel)
+        wanted[channel] = asyncio.get_running_loop().create_future()
+        return await wanted[channel]
+
+    return {"token": token, "get_token": ask_for_token if getToken else None}
+
+
 async def ask(request):
     """What the SDK answers becomes one event, `replied` or `refused`."""
     try:
@@ -67,7 +82,9 @@ async def obey(client, command):
         case "subscribe":
             subscription = client.get_subscription(channel)
             if subscription is None:
-                subscription = client.new_subscription(channel, SubscriptionEvents(channel))
+                subscription = client.new_subscription(
+                    channel, SubscriptionEvents(channel), min_resubscribe_delay=0.05, **token_options(**command)
+                )
             await subscription.subscribe()
         case "unsubscribe":
             await client.get_subscription(channel).unsubscribe()
@@ -81,14 +98,25 @@ async def obey(client, command):
             await ask(client.rpc("method", command["data"]))
         case "disconnect":
             await client.disconnect()
+        case "token":
+            wanted[command.get("channel")].set_result(command["token"])
 
 
-async def main(url):
-    client = Client(url, events=ClientEvents(), min_reconnect_delay=0.05, max_reconnect_delay=0.5)
-    await client.connect()
+async def main(url, tokens="{}"):
+    options = token_options(**json.loads(tokens))
+    client = Client(url, events=ClientEvents(), min_reconnect_delay=0.05, max_reconnect_delay=0.5, **options)
     loop = asyncio.get_running_loop()
+    tasks = set()
+
+    def begin(work):
+        # A task, because it may wait for the token that a later command brings. They begin in order.
+        task = loop.create_task(work)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    begin(client.connect())
     while line := await loop.run_in_executor(None, sys.stdin.readline):
-        await obey(client, json.loads(line))
+        begin(obey(client, json.loads(line)))
 
 
-asyncio.run(main(sys.argv[1]))
+asyncio.run(main(*sys.argv[1:]))

@@ -137,6 +137,20 @@ impl Drop for Script {
     }
 }
 
+/// An SDK for which there is a script.
+#[derive(Clone, Copy, Debug)]
+pub enum Sdk {
+    /// npm `centrifuge`.
+    Node,
+    /// PyPI `centrifuge-python`, with JSON.
+    Python,
+}
+
+impl Sdk {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Node, Self::Python];
+}
+
 /// A client made of an SDK.
 #[derive(Debug)]
 pub struct Subscriber(pub Script);
@@ -152,6 +166,35 @@ impl Subscriber {
     #[track_caller]
     pub fn python(url: &str) -> Self {
         Self(Script::python("subscriber.py", &[url])).connected()
+    }
+
+    /// Either of them, with tokens as the scripts take them: `{"token": ..., "getToken": true}`. It may not be connected
+    /// yet.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[track_caller]
+    pub fn with_tokens(sdk: Sdk, url: &str, tokens: &Value) -> Self {
+        let arguments = [url, &tokens.to_string()];
+        Self(match sdk {
+            Sdk::Node => Script::node("subscriber.mjs", &arguments),
+            Sdk::Python => Script::python("subscriber.py", &arguments),
+        })
+    }
+
+    /// Waits until the SDK wants a token, of a channel if one is given, and gives it this one.
+    ///
+    /// # Panics
+    /// If it wants none.
+    #[track_caller]
+    pub fn give_token(&mut self, channel: Option<&str>, token: &str) {
+        let what = format!("{} to want a token for {channel:?}", self.0.name);
+        self.0.next(&what, |event| event["event"] == "token_wanted" && event["channel"].as_str() == channel);
+        let mut command = json!({ "do": "token", "token": token });
+        if let Some(channel) = channel {
+            command["channel"] = channel.into();
+        }
+        self.0.tell(&command);
     }
 
     #[track_caller]
