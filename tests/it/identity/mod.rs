@@ -1,7 +1,10 @@
 //! Tokens, from outside: what clients see that show the right ones, wrong ones, and very many.
 
 mod clients;
+mod clocks;
+mod many;
 mod rotation;
+mod wrong;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
