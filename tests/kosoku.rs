@@ -22,6 +22,7 @@ use fanfare::net::event_loop::{Loop, ShardPoll};
 use fanfare::net::listener::Listener;
 use fanfare::shard::Setup;
 use fanfare::stats::ShardStats;
+use fanfare::transport::credential::CredentialPlaces;
 use fanfare::transport::framing::Framing;
 use fanfare::transport::refusal::Refusal;
 use fanfare::transport::upgrade::UpgradePolicy;
@@ -183,6 +184,7 @@ fn setup() -> Setup {
             page_port: 0,
             open_on_loopback: false,
             deflate: true,
+            credentials: CredentialPlaces::default(),
         },
         capacity: Arc::new(Capacity::new(usize::MAX)),
         shards: 1,

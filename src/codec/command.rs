@@ -92,6 +92,9 @@ pub struct Connect<'a> {
     pub name: Option<Cow<'a, str>>,
     /// Its version.
     pub version: Option<Cow<'a, str>>,
+    /// The value of `Authorization` among the `headers` that a browser's SDK cannot send with its request; empty if there is
+    /// none. It is no token yet, but holds one.
+    pub authorization: Token<'a>,
 }
 
 /// The fields of a subscribe that the engine uses.

@@ -117,6 +117,12 @@ pub struct Server {
     /// same host and the live page. `*.` before a name stands for one label or more, `*` as a port for any
     /// port. `file://` and `null` are pages from disk. `*` allows every page. Default none.
     pub allowed_origins: Vec<String>,
+    /// The name of a cookie in which pages may have the token of a connection. Needs `allowed_origins`, and only origins of
+    /// pages among them, as browsers send cookies for every page. Default empty: cookies are not looked at.
+    pub token_cookie: String,
+    /// The name of a parameter of the URL's query that may have the token of a connection. Proxies often log URLs. Default
+    /// empty: the query is not looked at.
+    pub token_query: String,
     /// Path of the WebSocket endpoint. Default `/connection/websocket`.
     pub path: String,
     /// The character that ends the namespace in a topic's name. Default `:`.
@@ -143,6 +149,8 @@ impl Default for Server {
             private_fd_tables: false,
             insecure: false,
             allowed_origins: Vec::new(),
+            token_cookie: String::new(),
+            token_query: String::new(),
             path: "/connection/websocket".to_owned(),
             namespace_boundary: ':',
             unknown_namespace: UnknownNamespace::default(),

@@ -99,6 +99,23 @@ fn a_server_that_makes_no_sense_is_refused() {
         (|c| c.server.shards = 4097, "from 0 to 4,096"),
         (|c| c.server.cpus = "3-0".to_owned(), "server.cpus: `3-0` runs backwards"),
         (|c| c.server.allowed_origins = vec!["https://a/".to_owned()], "leave out what follows"),
+        (
+            |c| {
+                c.server.token_cookie = "a b".to_owned();
+                c.server.allowed_origins = vec!["https://a".to_owned()];
+            },
+            "server.token_cookie is `a b`: expected the name",
+        ),
+        (|c| c.server.token_cookie = "a".to_owned(), "server.token_cookie needs the origins of your pages"),
+        (
+            |c| {
+                c.server.token_cookie = "a".to_owned();
+                c.server.allowed_origins = vec!["https://a".to_owned(), "null".to_owned()];
+            },
+            "neither `*` nor `null`",
+        ),
+        (|c| c.server.token_query = "a=b".to_owned(), "server.token_query is `a=b`"),
+        (|c| c.server.token_query = "format".to_owned(), "server.token_query is `format`"),
         (|c| c.server.allowed_origins = vec!["example.org".to_owned()], "a scheme is missing"),
         (|c| c.server.path = "connection".to_owned(), "expected a path"),
         (|c| c.server.path = "/a?b".to_owned(), "expected a path"),

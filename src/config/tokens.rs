@@ -65,6 +65,13 @@ impl Config {
         !self.tokens.hmac_keys.is_empty() || !self.tokens.public_keys.is_empty() || !self.jwks.file.is_empty()
     }
 
+    /// Whether there are keys that verify the tokens of subscriptions.
+    #[must_use]
+    pub fn has_subscription_keys(&self) -> bool {
+        let own = &self.subscription_tokens;
+        !own.hmac_keys.is_empty() || !own.public_keys.is_empty() || self.has_keys()
+    }
+
     /// The keys of the configuration that have secrets so short that they can be guessed from a token.
     pub(super) fn short_secrets(&self) -> impl Iterator<Item = &'static str> {
         let keys = [

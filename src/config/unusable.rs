@@ -39,6 +39,21 @@ pub(super) enum UnusableKind {
     Cpus(CpuListError),
     #[error("server.allowed_origins: `{origin}` is no origin that a page can have: {error}")]
     AllowedOrigin { origin: String, error: PatternError },
+    #[error(
+        "server.token_cookie is `{0}`: expected the name of a cookie, with no other characters than HTTP allows there (RFC \
+         6265, section 4.1.1)"
+    )]
+    CookieName(String),
+    #[error(
+        "server.token_cookie needs the origins of your pages in server.allowed_origins, and neither `*` nor `null` nor \
+         `file://` among them: browsers send cookies along, whatever page connects"
+    )]
+    CookieForEveryPage,
+    #[error(
+        "server.token_query is `{0}`: expected the name of a parameter such as `token`, of letters, digits, `-` and `_`, \
+         that means nothing else here"
+    )]
+    QueryName(String),
     #[error("server.path is `{0}`: expected a path such as `/connection/websocket`")]
     Path(String),
     #[error("server.namespace_boundary is a control character, which no topic's name may contain")]

@@ -60,6 +60,7 @@ impl Config {
         server(&mut findings, self);
         control(&mut findings, &self.control, &self.server);
         tokens::tokens(&mut findings, self);
+        tokens::credentials(&mut findings, &self.server);
         amqp(&mut findings, &self.amqp);
         sizes(&mut findings, &self.limits);
         counts(&mut findings, self);

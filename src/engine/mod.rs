@@ -34,6 +34,7 @@ use crate::domain::receipt::{Receipt, Reporter, receipt};
 use crate::net::event_loop::ShardPoll;
 use crate::net::listener::Reservation;
 use crate::stats::Stats;
+use crate::transport::credential::CredentialPlaces;
 use crate::transport::origin::{OriginPattern, is_loopback};
 use crate::transport::upgrade::UpgradePolicy;
 use crate::{broker, control, shard};
@@ -381,6 +382,10 @@ impl SharedByShards<'_> {
             page_port: port,
             open_on_loopback: loopback_only && self.config.control.api_key.is_empty(),
             deflate: self.config.namespaces.values().any(|namespace| namespace.deflate),
+            credentials: CredentialPlaces {
+                cookie: self.config.server.token_cookie.clone(),
+                query: self.config.server.token_query.clone(),
+            },
         }
     }
 }

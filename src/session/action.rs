@@ -25,7 +25,7 @@ pub enum Action<'a> {
         /// Why.
         error: ErrorCode,
     },
-    /// Answer a connect with an error, and drop the commands behind it in its message.
+    /// Answer a connect with an error. No other command of the client is carried out.
     RefuseConnect {
         /// The command.
         id: u32,
@@ -93,6 +93,8 @@ pub enum Action<'a> {
     },
     /// Keep the command and those behind it, and handle it again later.
     PutOff(Until),
+    /// Drop the command without a reply: the client's connect was refused.
+    Ignore,
     /// Close the client.
     Close(ProtocolError),
 }

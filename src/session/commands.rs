@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::auth::Subject;
 use crate::codec::command::{Command, Malformed, Method, Subscribe};
 use crate::domain::asked::Asked;
-use crate::domain::reasons::ErrorCode;
+use crate::domain::reasons::{CloseReason, ErrorCode};
 use crate::session::action::{Action, ProtocolError, Until};
 use crate::session::options::SubscribeOptions;
 use crate::session::rules::{Facts, Rules, check_epoch};
@@ -39,9 +39,10 @@ impl Session {
         facts: &Facts,
     ) -> Action<'a> {
         match command {
+            _ if matches!(self.state, State::Refused(_)) => Action::Ignore,
             Ok(command) => self.command(command, rules, facts),
             Err(Malformed::Unreadable { id, is_connect, .. } | Malformed::TooDeep { id, is_connect }) => {
-                self.unusable(id, is_connect)
+                self.unusable(id, is_connect, facts)
             }
             Err(malformed) => self.close(ProtocolError::Malformed(malformed)),
         }
@@ -76,13 +77,13 @@ impl Session {
     }
 
     /// Decides about a command of which only the id can be used, and whether it is a connect.
-    fn unusable<'a>(&self, id: u32, is_connect: bool) -> Action<'a> {
+    fn unusable<'a>(&mut self, id: u32, is_connect: bool, facts: &Facts) -> Action<'a> {
         let error = ErrorCode::BadRequest;
         match (self.is_connected(), is_connect) {
             (true, true) => self.close(ProtocolError::SecondConnect),
             (true, false) if self.unanswered().contains(id) => repeated(),
             (true, false) => Action::Refuse { id, error },
-            (false, true) => Action::RefuseConnect { id, error },
+            (false, true) => self.refuse_connect(id, error, facts),
             (false, false) => self.close(ProtocolError::NotConnected),
         }
     }
@@ -98,13 +99,22 @@ impl Session {
         }
         let ttl = match self.identify(rules, facts) {
             Ok(ttl) => ttl,
-            Err(Unfit::Refused(error)) => return Action::RefuseConnect { id, error },
+            Err(Unfit::Refused(error)) => return self.refuse_connect(id, error, facts),
             Err(Unfit::Closed(fault)) => return self.close(fault),
         };
         self.state = State::Connected;
         let interval = rules.timeouts.ping.0.as_secs();
         let ping = if facts.has_pings { 0 } else { u32::try_from(interval).unwrap_or(u32::MAX) };
         Action::Connect { id, ping, pong: !facts.has_pings, ttl }
+    }
+
+    /// An SDK leaves by itself when it has read the error. Another client has `timeouts.close` for that.
+    fn refuse_connect<'a>(&mut self, id: u32, error: ErrorCode, facts: &Facts) -> Action<'a> {
+        let comes_back =
+            error.is_temporary() || matches!(error, ErrorCode::TokenExpired | ErrorCode::Expired);
+        let reason = if comes_back { CloseReason::Expired } else { CloseReason::BadRequest };
+        (self.state, self.since) = (State::Refused(reason), facts.now.moment);
+        Action::RefuseConnect { id, error }
     }
 
     fn take_pong<'a>(&mut self) -> Action<'a> {

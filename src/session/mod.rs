@@ -41,6 +41,7 @@ mod tokens;
 mod unanswered;
 
 use crate::base::moment::Moment;
+use crate::domain::reasons::CloseReason;
 
 pub use commands::is_request;
 use rare::Rare;
@@ -63,6 +64,8 @@ enum State {
     Connected,
     /// It is connected, and has not answered the latest ping.
     AwaitingPong,
+    /// Its connect command was answered with an error. It is to leave, or is closed for this reason.
+    Refused(CloseReason),
 }
 
 /// A command that waits for the broker's answer.
@@ -84,10 +87,10 @@ impl Session {
         Self { state: State::New, since: now, rare: None }
     }
 
-    /// Whether the client has sent its connect command.
+    /// Whether the client's connect command was accepted.
     #[must_use]
     pub fn is_connected(&self) -> bool {
-        self.state != State::New
+        matches!(self.state, State::Connected | State::AwaitingPong)
     }
 
     /// Notes that the broker was asked on behalf of a command about a topic.

@@ -1,6 +1,9 @@
 //! The state that most sessions have only at times, or never. It is boxed, so that an idle anonymous client costs one
 //! pointer for all of it.
 
+use std::sync::Arc;
+
+use crate::auth::ConnectionClaims;
 use crate::session::Session;
 use crate::session::grants::Grants;
 use crate::session::identity::Identity;
@@ -11,6 +14,8 @@ use crate::session::unanswered::Unanswered;
 pub(super) struct Rare {
     /// The commands that the broker has not answered.
     pub(super) unanswered: Unanswered,
+    /// What the token says that came with the HTTP request. It counts if the connect command has none.
+    pub(super) offered: Option<Arc<ConnectionClaims>>,
     /// What the client's connection token says.
     pub(super) identity: Option<Identity>,
     /// What the tokens of its subscriptions say.
@@ -19,7 +24,10 @@ pub(super) struct Rare {
 
 impl Rare {
     fn is_empty(&self) -> bool {
-        self.unanswered.is_empty() && self.identity.is_none() && self.grants.is_empty()
+        self.unanswered.is_empty()
+            && self.offered.is_none()
+            && self.identity.is_none()
+            && self.grants.is_empty()
     }
 }
 

@@ -163,6 +163,7 @@ fn show(action: &Action<'_>) -> String {
     match action {
         Action::Pong => "pong".to_owned(),
         Action::Refuse { id, error } => format!("{id}: error {}", error.code()),
+        Action::Ignore => "ignored".to_owned(),
         Action::RefuseConnect { id, error } => format!("{id}: error {}, and no more", error.code()),
         Action::Connect { id, ping, pong, ttl: None } => format!("{id}: connected, {ping} s, {pong}"),
         Action::Connect { id, ttl: Some(ttl), .. } => format!("{id}: connected for {ttl} s"),
@@ -240,9 +241,13 @@ fn commands_have_their_order() {
             let before = format!("{session:?}");
             let action = world.handle(&mut session, read.clone(), ROOM);
             assert_eq!(show(&action), expected, "{read:?} in {before}");
-            let may_change = matches!(action, Action::Connect { .. } | Action::Pong);
+            let may_change =
+                matches!(action, Action::Connect { .. } | Action::RefuseConnect { .. } | Action::Pong);
             assert_eq!(format!("{session:?}") != before, may_change, "{read:?} in {before}");
         }
+        let mut refused = Session::new(Moment::default());
+        world.handle(&mut refused, unreadable(1, true), ROOM);
+        assert_eq!(show(&world.handle(&mut refused, read, ROOM)), "ignored");
     }
 }
 

@@ -27,6 +27,8 @@ pub enum Silence {
     Pong,
     /// Another token, after the connection has expired.
     Token,
+    /// The end of its connection, after its connect command was refused. The client is closed for this reason.
+    Leave(CloseReason),
 }
 
 impl Silence {
@@ -37,17 +39,19 @@ impl Silence {
             Self::Connect => CloseReason::Stale,
             Self::Pong => CloseReason::NoPong,
             Self::Token => CloseReason::Expired,
+            Self::Leave(reason) => reason,
         }
     }
 
     /// How long at most the shard then reads input that arrived in time: `timeouts.connect` for a connect command,
-    /// `timeouts.ping` for a pong, `timeouts.expired` for another token.
+    /// `timeouts.ping` for a pong, `timeouts.expired` for another token, `timeouts.close` for the end.
     #[must_use]
     pub fn grace(self, timeouts: &Timeouts) -> Interval {
         match self {
             Self::Connect => timeouts.connect,
             Self::Pong => timeouts.ping,
             Self::Token => timeouts.expired,
+            Self::Leave(_) => timeouts.close,
         }
     }
 }
@@ -79,6 +83,7 @@ impl Session {
             State::New => timeouts.connect,
             State::Connected => timeouts.ping,
             State::AwaitingPong => timeouts.pong,
+            State::Refused(_) => timeouts.close,
         };
         self.since.after(length.0)
     }
@@ -110,6 +115,7 @@ impl Session {
             State::New => Expiry::Close(Silence::Connect),
             State::Connected => Expiry::Ping,
             State::AwaitingPong => Expiry::Close(Silence::Pong),
+            State::Refused(reason) => Expiry::Close(Silence::Leave(reason)),
         }
     }
 

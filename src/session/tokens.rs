@@ -1,6 +1,7 @@
 //! What tokens decide: who may connect, and until when.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use crate::auth::{ConnectionClaims, SubscriptionClaims, TokenError};
 use crate::domain::reasons::ErrorCode;
@@ -18,19 +19,39 @@ pub(super) enum Unfit {
 }
 
 impl Session {
+    /// Keeps what a valid token says that came with the HTTP request, until the connect command comes. Whether it is valid
+    /// then is asked then.
+    pub fn offer(&mut self, claims: Arc<ConnectionClaims>) {
+        self.change_rare(|rare| rare.offered = Some(claims));
+    }
+
     /// Decides who the client is that connects. Returns in how many seconds its connection expires, if it does.
     pub(super) fn identify(&mut self, rules: Rules<'_>, facts: &Facts) -> Result<Option<NonZeroU32>, Unfit> {
-        match &facts.token {
-            Verdict::Connection(Ok(claims)) if facts.now.has_passed(claims.expires, rules.leeway) => {
+        match self.take_shown(rules, facts) {
+            Some(Ok(claims)) if facts.now.has_passed(claims.expires, rules.leeway) => {
                 Err(Unfit::Refused(ErrorCode::Expired))
             }
-            Verdict::Connection(Ok(claims)) => Ok(self.take_identity(claims, facts)),
-            Verdict::Connection(Err(error)) if error.is_about_time() => {
-                Err(Unfit::Refused(ErrorCode::TokenExpired))
-            }
-            Verdict::Connection(Err(error)) => Err(invalid(error)),
-            Verdict::None | Verdict::Subscription(_) if rules.anonymous => Ok(None),
-            Verdict::None | Verdict::Subscription(_) => Err(Unfit::Closed(ProtocolError::NoToken)),
+            Some(Ok(claims)) => Ok(self.take_identity(&claims, facts)),
+            Some(Err(error)) if error.is_about_time() => Err(Unfit::Refused(ErrorCode::TokenExpired)),
+            Some(Err(error)) => Err(invalid(&error)),
+            None if rules.anonymous => Ok(None),
+            None => Err(Unfit::Closed(ProtocolError::NoToken)),
+        }
+    }
+
+    /// What the token says that counts for a connect: the command's own, or else the one that was offered before.
+    fn take_shown(
+        &mut self,
+        rules: Rules<'_>,
+        facts: &Facts,
+    ) -> Option<Result<Arc<ConnectionClaims>, TokenError>> {
+        let offered = if self.rare.is_some() { self.change_rare(|rare| rare.offered.take()) } else { None };
+        match &facts.token {
+            Verdict::Connection(said) => Some(said.clone()),
+            Verdict::None | Verdict::Subscription(_) => offered.map(|claims| {
+                claims.check_time(facts.now.unix, rules.leeway)?;
+                Ok(claims)
+            }),
         }
     }
 

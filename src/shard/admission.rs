@@ -54,7 +54,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         self.stats.accepted.add(1);
         let Some(has_place) = self.admission.take() else {
             self.stats.refused_upgrades[Refusal::Full as usize].add(1);
-            self.log_refusal(peer, Refusal::Full, b"");
+            self.log_refusal(peer, Refusal::Full, b"", &"");
             return None;
         };
         let key = self.clients.insert(stream, self.timers.now());

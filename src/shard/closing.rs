@@ -63,9 +63,14 @@ impl<S: Stream, T: Transport> Shard<S, T> {
 
     /// Answers an HTTP request that does not become a client. `head` is as much of it as has arrived.
     pub(super) fn refuse(&mut self, slot: u32, refusal: Refusal, head: &[u8]) {
+        self.refuse_for(slot, refusal, head, &"");
+    }
+
+    /// The same. `fault` says in the log what was wrong, beyond what the client is told.
+    pub(super) fn refuse_for(&mut self, slot: u32, refusal: Refusal, head: &[u8], fault: &dyn Display) {
         self.stats.refused_upgrades[refusal as usize].add(1);
         let peer = self.clients[slot].stream.peer();
-        self.log_refusal(peer, refusal, head);
+        self.log_refusal(peer, refusal, head, fault);
         self.count_close(CloseReason::UpgradeFailed);
         self.begin_closing(slot, |transport, out| transport.refuse(out, refusal));
     }

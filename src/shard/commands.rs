@@ -23,7 +23,7 @@ enum Outcome {
     Done,
     /// It must wait for the answer to an earlier one, or for room.
     Wait,
-    /// It is a connect that failed. The commands behind it in its message are dropped.
+    /// Its client's connect was refused. The commands behind it in its message are dropped.
     NotConnected,
     /// The connection is closing or has ended: nothing more is done for it.
     Closed,
@@ -156,6 +156,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             Action::Refuse { id, error } => self.refuse_command(slot, id, error),
             Action::RefuseConnect { id, error } => {
                 self.put_reply(slot, id, &Reply::Error(error));
+                self.time(slot);
                 Outcome::NotConnected
             }
             Action::Connect { id, ping, pong, ttl } => {
@@ -191,6 +192,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             // The event that ends such a wait makes the client readable again.
             Action::PutOff(Until::Answered) => Outcome::Wait,
             Action::PutOff(Until::RequestHasRoom) => self.wait_for_room(slot),
+            Action::Ignore => Outcome::NotConnected,
             Action::Close(fault) => {
                 self.flush_lines(slot);
                 self.close_for(slot, fault.reason(), &fault);

@@ -62,7 +62,13 @@ impl FaultLog {
 
 impl<S: Stream, T: Transport> Shard<S, T> {
     /// Logs that a request did not become a client. `head` is as much of it as has arrived.
-    pub(super) fn log_refusal(&mut self, peer: Option<SocketAddr>, refusal: Refusal, head: &[u8]) {
+    pub(super) fn log_refusal(
+        &mut self,
+        peer: Option<SocketAddr>,
+        refusal: Refusal,
+        head: &[u8],
+        fault: &dyn Display,
+    ) {
         // On a stop all are refused, and the stop is logged.
         if refusal == Refusal::Stopping {
             return;
@@ -70,12 +76,14 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         let now = self.timers.instant();
         let Some(more_since_last) = self.faults.refusals.allow(refusal.label(), now) else { return };
         let request = describe(head);
+        let fault = cut(fault.to_string().as_bytes(), FAULT_MAX);
         tracing::warn!(
             peer = peer.map(display),
             origin = request.origin,
             path = request.path,
             reason = refusal.label(),
             status = refusal.status(),
+            fault = (!fault.is_empty()).then_some(fault),
             told = refusal.text(),
             more_since_last,
             "a connection was refused"

@@ -19,6 +19,8 @@ use crate::net::stream::{Read, Stream};
 use crate::shard::Shard;
 use crate::shard::input::KeptInput;
 use crate::shard::tail::Tail;
+use crate::transport::credential::Credential;
+use crate::transport::refusal::Refusal;
 use crate::transport::upgrade;
 use crate::transport::{Phase, Step, Transport};
 
@@ -268,7 +270,9 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     fn take(&mut self, slot: u32, step: Step<'_>) {
         match step {
             Step::Incomplete | Step::Nothing => {}
-            Step::Upgraded { response, head } => self.upgraded(slot, &response, head),
+            Step::Upgraded { response, head, credential } => {
+                self.upgraded(slot, &response, head, credential.as_ref());
+            }
             Step::Refused { refusal, head } => self.refuse(slot, refusal, head),
             Step::Message(message) => self.message(slot, message),
             Step::Ping(payload) => {
@@ -286,11 +290,14 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         }
     }
 
-    fn upgraded(&mut self, slot: u32, response: &[u8], head: &[u8]) {
+    fn upgraded(&mut self, slot: u32, response: &[u8], head: &[u8], credential: Option<&Credential>) {
         let origin = upgrade::origin(head).and_then(|origin| self.origins.enter(origin));
         self.clients[slot].set_origin(origin);
         self.entered(slot, Phase::Upgrading);
-        self.queue_frames(slot, response);
+        match credential.map_or(Ok(()), |credential| self.take_credential(slot, credential)) {
+            Ok(()) => self.queue_frames(slot, response),
+            Err(error) => self.refuse_for(slot, Refusal::InvalidToken, head, &error),
+        }
     }
 
     /// Takes the peer's close frame: the answer to ours, or one to be answered with the same code.

@@ -5,18 +5,17 @@
 //! have the time for reading (`budgets.read_time`).
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::auth::{
     Cached, ConnectionClaims, SubscriptionClaims, TokenCache, TokenDigest, TokenError, Verifier,
 };
-use crate::base::clock::UnixTime;
-use crate::codec::command::{Command, Method, Token};
+use crate::codec::command::{Command, Connect, Method, Token};
 use crate::config::Config;
 use crate::net::stream::Stream;
 use crate::session::rules::Verdict;
 use crate::shard::Shard;
 use crate::transport::Transport;
+use crate::transport::credential::{Credential, bearer};
 
 /// What a check of a signature costs of a client's share of its turn, in bytes: half of it by default.
 const VERIFICATION_COST: usize = 8 << 10;
@@ -27,12 +26,33 @@ pub(super) struct Tokens {
     verifier: Verifier,
     connections: TokenCache<ConnectionClaims>,
     subscriptions: TokenCache<SubscriptionClaims>,
-    leeway: Duration,
-    /// Tokens are not looked at: there is no key, and the operator has said that clients need none.
-    ignores: bool,
+    ignored: Ignored,
 }
 
-/// What a token says, and whether its signature had to be checked for that.
+/// Which tokens are not looked at, because there is no key for them.
+#[derive(Clone, Copy, Debug)]
+struct Ignored {
+    /// Those of HTTP requests, which may be meant for somebody else.
+    offered: bool,
+    /// Those of connections, because the operator has said that clients need none.
+    connections: bool,
+    /// Those of subscriptions, for the same reason.
+    subscriptions: bool,
+}
+
+impl Ignored {
+    fn new(config: &Config) -> Self {
+        let (connections, subscriptions) = (config.has_keys(), config.has_subscription_keys());
+        let insecure = config.server.insecure;
+        Self {
+            offered: !connections,
+            connections: insecure && !connections,
+            subscriptions: insecure && !subscriptions,
+        }
+    }
+}
+
+/// What a token says at any time, and whether its signature had to be checked for that.
 struct Checked<T> {
     said: Result<Arc<T>, TokenError>,
     is_new: bool,
@@ -43,8 +63,7 @@ impl Tokens {
         Self {
             connections: TokenCache::new(config.limits.tokens),
             subscriptions: TokenCache::new(config.limits.tokens),
-            leeway: config.tokens.leeway.0,
-            ignores: config.server.insecure && !config.has_keys(),
+            ignored: Ignored::new(config),
             verifier,
         }
     }
@@ -59,18 +78,12 @@ impl Tokens {
         self.verifier = verifier;
     }
 
-    fn connection(&mut self, token: &str, now: UnixTime) -> Checked<ConnectionClaims> {
-        let Checked { said, is_new } =
-            check(&mut self.connections, token, |token| self.verifier.connection(token));
-        let said = said.and_then(|claims| claims.check_time(now, self.leeway).map(|()| claims));
-        Checked { said, is_new }
+    fn connection(&mut self, token: &str) -> Checked<ConnectionClaims> {
+        check(&mut self.connections, token, |token| self.verifier.connection(token))
     }
 
-    fn subscription(&mut self, token: &str, now: UnixTime) -> Checked<SubscriptionClaims> {
-        let Checked { said, is_new } =
-            check(&mut self.subscriptions, token, |token| self.verifier.subscription(token));
-        let said = said.and_then(|claims| claims.check_time(now, self.leeway).map(|()| claims));
-        Checked { said, is_new }
+    fn subscription(&mut self, token: &str) -> Checked<SubscriptionClaims> {
+        check(&mut self.subscriptions, token, |token| self.verifier.subscription(token))
     }
 }
 
@@ -86,34 +99,60 @@ fn check<T: Cached>(
     }
 }
 
+/// The token of a connect: its own, or that of the header `Authorization` among its `headers`, by which SDKs in browsers
+/// send what they cannot send with the request.
+fn token_of<'c>(connect: &'c Connect<'_>) -> &'c str {
+    match connect.token.is_empty() {
+        true => bearer(&connect.authorization.0).unwrap_or_default(),
+        false => &connect.token.0,
+    }
+}
+
 impl<S: Stream, T: Transport> Shard<S, T> {
     /// What the token of a command says, if it has one.
     pub(super) fn verdict(&mut self, command: &Command<'_>) -> Verdict {
         match &command.method {
-            Method::Connect(connect) => self.connection_verdict(&connect.token),
-            Method::Refresh { token } => self.connection_verdict(token),
+            Method::Connect(connect) => self.connection_verdict(token_of(connect)),
+            Method::Refresh { token: Token(token) } => self.connection_verdict(token),
             Method::Subscribe(subscribe) => self.subscription_verdict(&subscribe.token),
             Method::RefreshSubscription { token, .. } => self.subscription_verdict(token),
             _ => Verdict::None,
         }
     }
 
-    fn connection_verdict(&mut self, Token(token): &Token<'_>) -> Verdict {
-        if token.is_empty() || self.tokens.ignores {
+    /// Takes the token of the HTTP request by which a client came. It counts if the connect command has none, so that one
+    /// that has expired is no reason to refuse the request: a page could not read why.
+    ///
+    /// # Errors
+    /// It is not a valid token, and was none at any time.
+    pub(super) fn take_credential(&mut self, slot: u32, credential: &Credential) -> Result<(), TokenError> {
+        if self.tokens.ignored.offered {
+            return Ok(());
+        }
+        let Checked { said, is_new } = self.tokens.connection(credential.token());
+        self.charge(is_new);
+        self.clients[slot].session.offer(said?);
+        Ok(())
+    }
+
+    fn connection_verdict(&mut self, token: &str) -> Verdict {
+        if token.is_empty() || self.tokens.ignored.connections {
             return Verdict::None;
         }
-        let Checked { said, is_new } = self.tokens.connection(token, self.unix);
+        let Checked { said, is_new } = self.tokens.connection(token);
         self.charge(is_new);
-        Verdict::Connection(said)
+        let in_time = |claims: &ConnectionClaims| claims.check_time(self.unix, self.settings.leeway);
+        Verdict::Connection(said.and_then(|claims| in_time(&claims).map(|()| claims)))
     }
 
     fn subscription_verdict(&mut self, Token(token): &Token<'_>) -> Verdict {
-        if token.is_empty() || self.tokens.ignores {
+        if token.is_empty() || self.tokens.ignored.subscriptions {
             return Verdict::None;
         }
-        let Checked { said, is_new } = self.tokens.subscription(token, self.unix);
+        let Checked { said, is_new } = self.tokens.subscription(token);
         self.charge(is_new);
-        Verdict::Subscription(said)
+        let in_time = |claims: &SubscriptionClaims| claims.check_time(self.unix, self.settings.leeway);
+        Verdict::Subscription(said.and_then(|claims| in_time(&claims).map(|()| claims)))
     }
 
     /// Charges a signature that was checked to the client that is being read.

@@ -2,6 +2,7 @@
 //! No socket, no clock, no thread, no lock: every parser borrows its input, and returns what it found and how
 //! many bytes that took, or that it is incomplete.
 
+pub mod credential;
 pub mod framing;
 pub mod origin;
 pub mod preamble;
@@ -17,6 +18,7 @@ use crate::codec::deflate::Inflater;
 use crate::domain::codec::Codec;
 use crate::domain::encoding::Encoding;
 
+use credential::Credential;
 use framing::Framing;
 use refusal::Refusal;
 use upgrade::UpgradePolicy;
@@ -53,6 +55,8 @@ pub enum Step<'a> {
         response: Vec<u8>,
         /// The head of the request.
         head: &'a [u8],
+        /// The token that came with it. Nothing has said yet whether it is valid.
+        credential: Option<Credential>,
     },
     /// A request that does not open the connection: it is to be answered, and the connection ends.
     Refused {
@@ -155,7 +159,8 @@ pub trait Transport: fmt::Debug + Default {
     /// Appends the answer to the peer's last message, which had this code, or none, and is [`Phase::Closing`] from here on.
     fn answer_close(&mut self, out: &mut Vec<u8>, code: Option<u16>);
 
-    /// Appends the answer to a request that does not open the connection, and is [`Phase::Closing`] from here on.
+    /// Appends the answer to a request that does not open the connection, and is [`Phase::Closing`] from here on. It can be
+    /// called when the request has [opened](Step::Upgraded) it as well, as long as nothing was sent.
     fn refuse(&mut self, out: &mut Vec<u8>, refusal: Refusal);
 
     /// What follows when everything has been written.

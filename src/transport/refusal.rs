@@ -47,11 +47,13 @@ pub enum Refusal {
     BadHeader,
     /// The head is not whole in time.
     LateHead,
+    /// Its token is not valid.
+    InvalidToken,
 }
 
 impl Refusal {
     /// Every reason, in the order of their counters.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::NotHttp,
         Self::ProxyPreamble,
         Self::BadHost,
@@ -71,6 +73,7 @@ impl Refusal {
         Self::OtherHttp,
         Self::BadHeader,
         Self::LateHead,
+        Self::InvalidToken,
     ];
 
     /// The status of the answer.
@@ -84,6 +87,7 @@ impl Refusal {
             | Self::BadKey
             | Self::BadHeader
             | Self::Protobuf => 400,
+            Self::InvalidToken => 401,
             Self::ForeignOrigin | Self::OpaqueOrigin => 403,
             Self::OtherPath => 404,
             Self::OtherMethod => 405,
@@ -142,6 +146,10 @@ impl Refusal {
                 "The request's head was not whole in time (timeouts.upgrade). Send all of it, up to the empty line, as \
                  soon as the connection is open."
             }
+            Self::InvalidToken => {
+                "The token of this request (its header Authorization, a parameter of its query, or a cookie) is not \
+                 accepted. The command `fanfare check-token` says why."
+            }
             Self::ManyHeaders => "The request has more than 124 headers. Send fewer.",
             Self::Full => {
                 "This node has as many clients as it may have (limits.clients, or what ulimit -n leaves room \
@@ -178,6 +186,7 @@ impl Refusal {
             Self::OtherHttp => "other_http",
             Self::BadHeader => "bad_header",
             Self::LateHead => "late_head",
+            Self::InvalidToken => "invalid_token",
         }
     }
 
@@ -204,6 +213,10 @@ impl Refusal {
         set(header::CONNECTION, "close");
         set(header::CONTENT_TYPE, "text/plain; charset=utf-8");
         match status {
+            // RFC 6750, section 3.1.
+            StatusCode::UNAUTHORIZED => {
+                set(header::WWW_AUTHENTICATE, "Bearer error=\"invalid_token\"");
+            }
             StatusCode::METHOD_NOT_ALLOWED => {
                 set(header::ALLOW, "GET");
             }

@@ -61,10 +61,14 @@ impl<'h, 'b> RequestHead<'h, 'b> {
         self.target.path()
     }
 
+    /// The query of the target; empty if there is none.
+    pub(super) fn query(&self) -> &str {
+        self.target.query().unwrap_or_default()
+    }
+
     /// Whether the query has `key=value`.
     pub(super) fn asks_for(&self, key: &str, value: &str) -> bool {
-        let query = self.target.query().unwrap_or_default();
-        query.split('&').any(|pair| pair.split_once('=') == Some((key, value)))
+        self.query().split('&').any(|pair| pair.split_once('=') == Some((key, value)))
     }
 
     /// Whether there is a header of this name.

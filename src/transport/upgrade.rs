@@ -12,6 +12,7 @@ use std::mem::MaybeUninit;
 
 use tungstenite::handshake::derive_accept_key;
 
+use super::credential::{Credential, CredentialPlaces};
 use super::origin::{HostPort, Origin, OriginPattern};
 use super::preamble::{begins_with_proxy_preamble, may_become_http};
 use super::refusal::Refusal;
@@ -46,6 +47,8 @@ pub struct UpgradePolicy {
     pub open_on_loopback: bool,
     /// Whether messages may be compressed (RFC 7692), for clients that offer it.
     pub deflate: bool,
+    /// Where a request may have a token.
+    pub credentials: CredentialPlaces,
 }
 
 /// What a request's head makes of its connection.
@@ -65,6 +68,8 @@ pub enum Upgrade {
         native_pings: bool,
         /// Who may compress messages.
         deflate: Deflate,
+        /// The token that came with the request.
+        credential: Option<Credential>,
     },
     /// It is refused: the answer is to be sent, and the connection to be closed.
     Refused(Refusal),
@@ -139,9 +144,10 @@ fn judge(head: &[u8], policy: &UpgradePolicy) -> Result<Upgrade, Refusal> {
     let agreement = if policy.deflate { extension::agree(request.texts(EXTENSIONS)) } else { None };
     let deflate = agreement.as_ref().map_or(Deflate::Off, |agreement| agreement.deflate);
     check_key(key)?;
+    let credential = Credential::of(&request, &policy.credentials)?;
     let response = accept(key, protocol, agreement.as_ref());
     let native_pings = request.asks_for("cf_ws_frame_ping_pong", "true");
-    Ok(Upgrade::Accepted { consumed, response, codec, native_pings, deflate })
+    Ok(Upgrade::Accepted { consumed, response, codec, native_pings, deflate, credential })
 }
 
 /// `head` with what its query must not hold written as it must be (RFC 3986, section 3.4). Some clients send JSON

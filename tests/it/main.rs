@@ -34,3 +34,4 @@ mod stories;
 mod support;
 mod swarm;
 mod tuning;
+mod upgrade_tokens;

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use tungstenite::client::IntoClientRequest as _;
+use tungstenite::http::HeaderName;
 use tungstenite::protocol::CloseFrame;
 use tungstenite::{Error, Message, WebSocket};
 
@@ -40,10 +42,26 @@ impl RawClient {
     /// If that fails.
     #[track_caller]
     pub fn open(address: SocketAddr) -> Self {
+        Self::open_with(address, "", &[])
+    }
+
+    /// The same, by a request with this query and these further header lines.
+    ///
+    /// # Panics
+    /// If that fails.
+    #[track_caller]
+    pub fn open_with(address: SocketAddr, query: &str, lines: &[String]) -> Self {
         let stream = TcpStream::connect(address).unwrap_or_else(|error| panic!("{address}: {error}"));
         stream.set_read_timeout(Some(SOON)).expect("a timeout that is not zero");
-        let url = format!("ws://{address}/connection/websocket");
-        let (socket, _) = tungstenite::client(url, stream).unwrap_or_else(|error| panic!("upgrade: {error}"));
+        let url = format!("ws://{address}/connection/websocket{query}");
+        let mut request = url.into_client_request().unwrap_or_else(|error| panic!("{query}: {error}"));
+        for line in lines {
+            let (name, value) = line.split_once(": ").expect("a header line");
+            let name = HeaderName::try_from(name).expect("a header's name");
+            request.headers_mut().insert(name, value.parse().expect("a header's value"));
+        }
+        let (socket, _) =
+            tungstenite::client(request, stream).unwrap_or_else(|error| panic!("upgrade: {error}"));
         Self { socket, lines: VecDeque::new(), next_id: 1 }
     }
 

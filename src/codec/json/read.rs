@@ -162,6 +162,8 @@ struct ConnectFields<'a> {
     name: Option<Text<'a>>,
     #[serde(borrow)]
     version: Option<Text<'a>>,
+    #[serde(borrow)]
+    headers: Option<Headers<'a>>,
 }
 
 impl<'a> ConnectFields<'a> {
@@ -171,7 +173,42 @@ impl<'a> ConnectFields<'a> {
             token: token(self.token),
             name: text(self.name),
             version: text(self.version),
+            authorization: token(self.headers.and_then(|headers| headers.authorization)),
         })
+    }
+}
+
+/// What a browser's SDK would send as headers of its request. Their names are those of HTTP, in any case.
+#[derive(Default)]
+struct Headers<'a> {
+    authorization: Option<Text<'a>>,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Headers<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(HeadersVisitor)
+    }
+}
+
+struct HeadersVisitor;
+
+impl<'de> Visitor<'de> for HeadersVisitor {
+    type Value = Headers<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut headers = Headers::default();
+        while let Some(Text(name)) = map.next_key()? {
+            if name.eq_ignore_ascii_case("authorization") && headers.authorization.is_none() {
+                headers.authorization = Some(map.next_value()?);
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(headers)
     }
 }
 

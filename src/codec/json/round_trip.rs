@@ -91,6 +91,7 @@ fn commands(parts: &Parts) -> Vec<Command<'_>> {
         token: token(parts),
         name: text(parts.other.as_ref()),
         version: text(parts.other.as_ref()),
+        authorization: token(parts),
     };
     let subscribe = Subscribe {
         topic: topic(),
@@ -129,8 +130,9 @@ fn write_command(command: &Command<'_>) -> String {
     let since = |since: &Since<'_>| json!({"epoch": since.epoch, "offset": since.offset});
     let (method, params) = match &command.method {
         Method::Pong => return "{}".to_owned(),
-        Method::Connect(Connect { token, name, version }) => {
-            ("connect", json!({"token": token.0, "name": name, "version": version}))
+        Method::Connect(Connect { token, name, version, authorization }) => {
+            let headers = json!({"X-Other": 1, "authorization": authorization.0});
+            ("connect", json!({"token": token.0, "name": name, "version": version, "headers": headers}))
         }
         Method::Subscribe(subscribe) => {
             let mut params = json!({

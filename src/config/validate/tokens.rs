@@ -3,7 +3,7 @@
 
 use super::Findings;
 use crate::config::unusable::UnusableKind;
-use crate::config::{Config, Secret, Secrets};
+use crate::config::{Config, Secret, Secrets, Server};
 
 /// A name in RFC 7519 has no limit; a longer one than this is a mistake, and every user would pay for it.
 const USER_MAX: usize = 4096;
@@ -35,6 +35,11 @@ const OTHER_CLAIMS: [&str; 19] = [
     "jti",
 ];
 
+/// Parameters of the query that mean something else than a token.
+const OTHER_PARAMETERS: [&str; 4] = ["format", "cf_protocol", "cf_ws_frame_ping_pong", "cf_connect"];
+/// Origins that any page can have.
+const OPEN_ORIGINS: [&str; 3] = ["*", "null", "file://"];
+
 pub(super) fn tokens(findings: &mut Findings, config: &Config) {
     let limits = &config.limits;
     let user = (1, USER_MAX);
@@ -47,6 +52,20 @@ pub(super) fn tokens(findings: &mut Findings, config: &Config) {
     findings.require(!OTHER_CLAIMS.contains(&&**claim), || UnusableKind::UserClaim(claim.clone()));
     secrets(findings, "tokens.hmac_keys", &config.tokens.hmac_keys);
     secrets(findings, "subscription_tokens.hmac_keys", &config.subscription_tokens.hmac_keys);
+}
+
+/// Checks where a request may have a token.
+pub(super) fn credentials(findings: &mut Findings, server: &Server) {
+    let (cookie, query) = (&server.token_cookie, &server.token_query);
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    findings.require(cookie.bytes().all(is_token), || UnusableKind::CookieName(cookie.clone()));
+    let origins = &server.allowed_origins;
+    let is_open = origins.is_empty() || origins.iter().any(|origin| OPEN_ORIGINS.contains(&&**origin));
+    findings.require(cookie.is_empty() || !is_open, || UnusableKind::CookieForEveryPage);
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    findings.require(query.bytes().all(is_plain) && !OTHER_PARAMETERS.contains(&&**query), || {
+        UnusableKind::QueryName(query.clone())
+    });
 }
 
 /// Anybody can sign with an empty secret, and with a public key that is taken for a secret.

@@ -61,19 +61,20 @@ fn meaning(action: &Action<'_>) -> (Option<u32>, Option<(String, Pending)>) {
         Action::Subscribe { id, topic, .. } => (Some(*id), question(topic, Pending::Subscribe)),
         Action::Publish { id, topic, .. } => (Some(*id), question(topic, Pending::Publish(3))),
         Action::Ask { id, topic, .. } => (Some(*id), question(topic, Pending::Question)),
-        Action::Pong | Action::PutOff(_) | Action::Close(_) => (None, None),
+        Action::Pong | Action::PutOff(_) | Action::Ignore | Action::Close(_) => (None, None),
     }
 }
 
 proptest! {
     /// Whatever comes: an id in use is not used again, only publishes are under way at once about one topic, a command
     /// that waits changes nothing and has its turn once all is answered and there is room, nothing but a connect or the end
-    /// comes first, and nobody is closed while an answer is to come.
+    /// comes first, nothing is done for a client whose connect was refused, and nobody is closed while an answer is to come.
     #[test]
     fn a_session_keeps_its_promises(events in prop::collection::vec((events(), facts(), any::<bool>()), 1..60)) {
         let world = World::new(|config| config.limits.topics_per_client = 3);
         let mut session = Session::new(Moment::default());
         let mut unanswered: Vec<(u32, String, Pending)> = Vec::new();
+        let mut was_refused = false;
         for (event, facts, at_once) in events {
             let read = match event {
                 Event::Answers(which) if !unanswered.is_empty() => {
@@ -103,7 +104,12 @@ proptest! {
                     prop_assert!(unanswered.is_empty());
                     return Ok(());
                 }
-                Action::Connect { .. } | Action::RefuseConnect { .. } => prop_assert!(!was_connected),
+                Action::RefuseConnect { .. } => {
+                    prop_assert!(!was_connected && !was_refused);
+                    was_refused = true;
+                }
+                Action::Ignore => prop_assert!(was_refused),
+                Action::Connect { .. } => prop_assert!(!was_connected && !was_refused),
                 _ => prop_assert!(was_connected, "{action:?}"),
             }
             if let (Some(id), Some((topic, pending))) = (id, question)

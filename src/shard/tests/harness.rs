@@ -14,6 +14,7 @@ use crate::domain::mail::{KeyedLine, Lane, Lines, TopicSlot, Variant};
 use crate::domain::reasons::CloseReason;
 use crate::domain::receipt::{Receipt, receipt};
 use crate::net::stream::Read;
+use crate::transport::credential::CredentialPlaces;
 use crate::transport::websocket::connection::WebSocket;
 
 pub(in crate::shard) const UPGRADE: &str = "GET /connection/websocket HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -140,6 +141,7 @@ impl World {
                 page_port: 0,
                 open_on_loopback: false,
                 deflate: false,
+                credentials: CredentialPlaces::default(),
             },
             capacity: Arc::new(Capacity::new(1000)),
             shards: 1,

@@ -5,6 +5,7 @@ use crate::auth::{KeySet, Keys, Signer, Verifier};
 use crate::config::Secret;
 use crate::domain::codec::Codec;
 use crate::domain::mail::{Answer, CommandKey, ReplyAddress};
+use crate::transport::refusal::Refusal;
 
 const SECRET: &str = "secret";
 
@@ -30,6 +31,14 @@ impl World {
     fn said(&mut self, text: &str) -> Peer {
         let peer = self.arrive();
         peer.pipe().to_server.extend(UPGRADE.bytes());
+        self.say(&peer, text);
+        peer
+    }
+
+    /// Somebody whose request has a further line, and who has said this.
+    fn asked(&mut self, line: &str, text: &str) -> Peer {
+        let peer = self.arrive();
+        peer.pipe().to_server.extend(UPGRADE.replace("\r\n\r\n", &format!("\r\n{line}\r\n\r\n")).bytes());
         self.say(&peer, text);
         peer
     }
@@ -60,6 +69,98 @@ fn who_shows_no_token_or_a_wrong_one_is_closed() {
     let peer = world.said(&format!(r#"{{"id":1,"connect":{{"token":"{expired}"}}}}"#));
     assert!(peer.got().contains(r#""error":{"code":109,"message":"token expired"}"#));
     assert!(world.is_alive(&peer), "it is answered, and not closed");
+}
+
+#[test]
+fn a_client_whose_connect_was_refused_is_not_read_any_more_and_closed_if_it_stays() {
+    let mut world = guarded(|config| config.timeouts.close = Interval::from_secs(3));
+    let (expired, valid) = (world.token("", 0), world.token("", 60));
+    let peer = world.said(&format!(r#"{{"id":1,"connect":{{"token":"{expired}"}}}}"#));
+    peer.got();
+    world.say(&peer, &format!(r#"{{"id":2,"connect":{{"token":"{valid}"}}}}"#));
+    world.seconds(2);
+    assert_eq!((peer.got(), world.closes(CloseReason::Expired)), (String::new(), 0));
+    world.seconds(2);
+    assert_eq!(world.closes(CloseReason::Expired), 1, "a code on which an SDK comes back");
+    assert!(peer.got().contains("connection expired"));
+}
+
+#[test]
+fn the_token_of_the_request_counts_unless_connect_has_one() {
+    let mut world = guarded(|_| ());
+    let (own, other) = (world.token("", 60), world.token("", 30));
+    let bearer = |token: &str| format!("Authorization: Bearer {token}");
+    let plain = r#"{"id":1,"connect":{}}"#;
+    for (line, text, ttl) in [
+        (bearer(&own), plain.to_owned(), 60),
+        (bearer(&own), format!(r#"{{"id":1,"connect":{{"token":"{other}"}}}}"#), 30),
+        (
+            bearer(&own),
+            format!(r#"{{"id":1,"connect":{{"headers":{{"authorization":"Bearer {other}"}}}}}}"#),
+            30,
+        ),
+        (
+            "X-Other: 1".to_owned(),
+            format!(r#"{{"id":1,"connect":{{"headers":{{"AUTHORIZATION":"bearer {own}"}}}}}}"#),
+            60,
+        ),
+        (bearer(&world.token("", 0)), format!(r#"{{"id":1,"connect":{{"token":"{own}"}}}}"#), 60),
+    ] {
+        let got = world.asked(&line, &text).got();
+        assert!(got.contains(&format!(r#""ttl":{ttl}"#)), "{line} {text}: {got}");
+    }
+    assert_eq!(world.shard.stats.tokens_verified.value(), 3, "each once");
+}
+
+#[test]
+fn a_forged_token_of_a_request_is_refused_before_the_upgrade_and_an_expired_one_behind_it() {
+    let mut world = guarded(|_| ());
+    let expired = world.token("", 0);
+    let peer = world.asked(&format!("Authorization: Bearer {expired}"), r#"{"id":1,"connect":{}}"#);
+    let got = peer.got();
+    assert!(got.starts_with("HTTP/1.1 101") && got.contains(r#""error":{"code":109"#), "{got}");
+    for line in ["Authorization: Bearer a.b.c", "Authorization: Bearer", "Authorization: Bearer \u{e9}"] {
+        let got = world.asked(line, r#"{"id":1,"connect":{}}"#).got();
+        assert!(got.starts_with("HTTP/1.1 401") && !got.contains("101 Switching"), "{got}");
+        assert!(got.contains("www-authenticate: Bearer error=\"invalid_token\"\r\n"), "{got}");
+    }
+    assert_eq!(world.shard.stats.refused_upgrades[Refusal::InvalidToken as usize].value(), 3);
+    assert_eq!(world.closes(CloseReason::UpgradeFailed), 3);
+    let others = world.asked("Authorization: Basic YTpi", r#"{"id":1,"connect":{}}"#).got();
+    assert!(others.starts_with("HTTP/1.1 101"), "it is not for the engine");
+    assert_eq!(world.closes(CloseReason::BadRequest), 1, "and so it has no token");
+}
+
+#[test]
+fn a_token_that_expires_between_request_and_connect_has_expired() {
+    let mut world = guarded(|_| ());
+    let token = world.token("", 2);
+    let peer = world.arrive();
+    let line = format!("\r\nAuthorization: Bearer {token}\r\n\r\n");
+    peer.pipe().to_server.extend(UPGRADE.replace("\r\n\r\n", &line).bytes());
+    world.shard.readable(peer.key.slot);
+    world.seconds(3);
+    world.say(&peer, r#"{"id":1,"connect":{}}"#);
+    assert!(peer.got().contains(r#""error":{"code":109"#));
+}
+
+#[test]
+fn without_a_key_a_header_for_somebody_else_does_no_harm() {
+    let mut world = World::new(config(|_| ()));
+    let got = world.asked("Authorization: Bearer opaque", r#"{"id":1,"connect":{}}"#).got();
+    assert!(got.contains(r#""connect":{"#), "{got}");
+}
+
+#[test]
+fn an_insecure_engine_looks_at_tokens_of_subscriptions_if_it_has_keys_for_them() {
+    let mut world = World::new(config(|config| {
+        config.server.insecure = true;
+        config.subscription_tokens.hmac_keys = vec![Secret::from(SECRET)].into();
+    }));
+    let peer = world.said(r#"{"id":1,"connect":{"token":"not looked at"}}"#);
+    world.say(&peer, r#"{"id":2,"subscribe":{"channel":"$t","token":"x"}}"#);
+    assert!(peer.got().contains(r#"{"id":2,"error":{"code":103"#));
+    assert_eq!(world.shard.stats.tokens_verified.value(), 1);
 }
 
 #[test]

@@ -25,6 +25,7 @@ fn policy() -> UpgradePolicy {
         page_port: 9000,
         open_on_loopback: false,
         deflate: false,
+        credentials: CredentialPlaces::default(),
     }
 }
 
@@ -36,8 +37,9 @@ fn with(from: &str, to: &str) -> String {
 
 fn accepted(head: &str) -> (String, bool) {
     match upgrade(head.as_bytes(), &policy()) {
-        Upgrade::Accepted { consumed, response, codec: Codec::Json, native_pings, deflate: Deflate::Off } => {
-            assert_eq!(consumed, head.len());
+        Upgrade::Accepted { consumed, response, codec, native_pings, deflate, credential } => {
+            assert_eq!((consumed, codec, deflate), (head.len(), Codec::Json, Deflate::Off));
+            assert_eq!(credential, None);
             (String::from_utf8(response).unwrap(), native_pings)
         }
         other => panic!("not accepted: {other:?}\n{head}"),

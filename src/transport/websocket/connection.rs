@@ -127,10 +127,10 @@ impl WebSocket {
     fn upgrade<'a>(&mut self, input: &'a [u8], policy: &UpgradePolicy) -> (usize, Step<'a>) {
         match upgrade::upgrade(input, policy) {
             Upgrade::Incomplete => (0, Step::Incomplete),
-            Upgrade::Accepted { consumed, response, codec, native_pings, deflate } => {
+            Upgrade::Accepted { consumed, response, codec, native_pings, deflate, credential } => {
                 (self.phase, self.codec) = (Phase::Open, codec);
                 (self.native_pings, self.deflate) = (native_pings, deflate);
-                (consumed, Step::Upgraded { response, head: &input[..consumed] })
+                (consumed, Step::Upgraded { response, head: &input[..consumed], credential })
             }
             Upgrade::Refused(refusal) => (input.len(), Step::Refused { refusal, head: input }),
         }

@@ -39,12 +39,32 @@ fn a_history_without_a_limit_is_asked_for_by_a_negative_one() {
 }
 
 #[test]
+fn of_the_headers_of_a_connect_only_authorization_is_read() {
+    for (headers, expected) in [
+        (r#"{"Authorization":"Bearer a"}"#, "Bearer a"),
+        (r#"{"X":1,"aUTHORIZATION":"Basic \u0061","authorization":"b"}"#, "Basic a"),
+        (r#"{"X-Authorization":"a"}"#, ""),
+        ("{}", ""),
+        ("null", ""),
+    ] {
+        let line = format!(r#"{{"id":1,"connect":{{"headers":{headers}}}}}"#);
+        let Method::Connect(connect) = method(&line) else { panic!("{line}") };
+        assert_eq!(connect.authorization, Token(expected.into()), "{headers}");
+    }
+    for headers in ["7", "[]", r#"{"Authorization":7}"#] {
+        let line = format!(r#"{{"id":1,"connect":{{"headers":{headers}}}}}"#);
+        assert!(matches!(parse(&line), Err(Malformed::Syntax(_))), "{headers}");
+    }
+}
+
+#[test]
 fn the_commands_of_the_sdks() {
     let connect = |name: Option<&'static str>, token: Option<&'static str>| {
         Method::Connect(Connect {
             token: Token(token.unwrap_or_default().into()),
             name: name.map(Cow::Borrowed),
             version: None,
+            authorization: Token::default(),
         })
     };
     let cases = [

@@ -1,4 +1,5 @@
 use super::*;
+use crate::transport::credential::CredentialPlaces;
 
 const HEAD: &[u8] = b"GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -11,6 +12,7 @@ fn policy() -> Policy {
         page_port: 0,
         open_on_loopback: false,
         deflate: true,
+        credentials: CredentialPlaces::default(),
     };
     Policy { upgrade, message_bytes: 100 }
 }
