@@ -2,6 +2,7 @@
 
 use std::hint::black_box;
 
+use fanfare::transport::credential::CredentialPlaces;
 use fanfare::transport::origin::OriginPattern;
 use fanfare::transport::upgrade::{Upgrade, UpgradePolicy, upgrade};
 
@@ -30,6 +31,7 @@ pub(crate) fn policy() -> UpgradePolicy {
         page_port: 9000,
         open_on_loopback: false,
         deflate: true,
+        credentials: CredentialPlaces::default(),
     }
 }
 

@@ -80,7 +80,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         let action = session.handle(command, rules, &facts(first));
         match &action {
             Action::Close(_) => return assert!(unanswered.is_empty(), "closed before it was answered"),
-            Action::Connect { .. } | Action::RefuseConnect { .. } => assert!(!was_connected),
+            Action::Connect { .. } | Action::RefuseConnect { .. } | Action::Ignore => assert!(!was_connected),
             Action::PutOff(_) => assert!(was_connected),
             Action::Pong => assert!(was_connected),
             Action::Refuse { id, .. }

@@ -1,5 +1,6 @@
 #![no_main]
 
+use fanfare::transport::credential::CredentialPlaces;
 use fanfare::transport::origin::OriginPattern;
 use fanfare::transport::upgrade::{Upgrade, UpgradePolicy, describe, upgrade};
 
@@ -14,6 +15,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         page_port: 9000,
         open_on_loopback: false,
         deflate: true,
+        credentials: CredentialPlaces { cookie: "c".to_owned(), query: "q".to_owned() },
     };
     match upgrade(data, &policy) {
         Upgrade::Accepted { consumed, response, .. } => {

@@ -59,7 +59,8 @@ impl Transport for Either {
         }
         if self.websocket.phase() == Phase::Upgrading && input.starts_with(REQUEST) {
             self.raw = Some(Phase::Open);
-            return (REQUEST.len(), Step::Upgraded { response: ANSWER.to_vec(), head: REQUEST });
+            let upgraded = Step::Upgraded { response: ANSWER.to_vec(), head: REQUEST, credential: None };
+            return (REQUEST.len(), upgraded);
         }
         self.websocket.step(input, policy, inflater)
     }

@@ -31,6 +31,7 @@ use fanfare::domain::namespaces::Namespaces;
 use fanfare::domain::reasons::CloseReason;
 use fanfare::domain::receipt::{Receipt, receipt};
 use fanfare::stats::ShardStats;
+use fanfare::transport::credential::CredentialPlaces;
 use fanfare::transport::upgrade::UpgradePolicy;
 use kind::{Kind, READS, STEP_BYTES, config};
 use socket::FakeSocket;
@@ -131,6 +132,7 @@ impl World {
             open_on_loopback: false,
             page_port: 0,
             deflate: true,
+            credentials: CredentialPlaces::default(),
         };
         let setup = Setup {
             verifier: Verifier::new(&config, Keys::default()),
