@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::capability::{Capability, capabilities};
-use super::date::{Validity, numeric_date};
+use super::date::{Validity, has_passed, numeric_date};
 use super::error::{Part, TokenError};
 use super::fields::{Payload, Rules, missing, put, text, within, wrong_type};
 use super::json::{self, ReadError};
@@ -60,6 +60,12 @@ impl ConnectionClaims {
         self.validity.check(now, leeway)
     }
 
+    /// Whether the connection would have expired already, by clocks that may differ by `leeway`.
+    #[must_use]
+    pub fn has_ended(&self, now: UnixTime, leeway: Duration) -> bool {
+        has_passed(self.expires, now, leeway)
+    }
+
     pub(super) fn parse(json: &str, rules: &Rules) -> Result<Self, TokenError> {
         let (mut channels, mut subs, mut caps, mut meta) = (None, None, None, Payload::named("meta", ""));
         let common = Common::read(json, rules, |name, value| match name {
@@ -104,6 +110,12 @@ impl SubscriptionClaims {
     /// [`TokenError::Expired`] and [`TokenError::NotYetValid`].
     pub fn check_time(&self, now: UnixTime, leeway: Duration) -> Result<(), TokenError> {
         self.validity.check(now, leeway)
+    }
+
+    /// Whether the subscription would have expired already, by clocks that may differ by `leeway`.
+    #[must_use]
+    pub fn has_ended(&self, now: UnixTime, leeway: Duration) -> bool {
+        has_passed(self.expires, now, leeway)
     }
 
     pub(super) fn parse(json: &str, rules: &Rules) -> Result<Self, TokenError> {

@@ -33,13 +33,12 @@ impl Validity {
     /// Whether it is valid now, by clocks that may differ by `leeway`. It is not valid any more at the very time of
     /// `exp`, and it is valid at the very time of `nbf` (RFC 7519, sections 4.1.4 and 4.1.5).
     pub(super) fn check(self, now: UnixTime, leeway: Duration) -> Result<(), TokenError> {
-        let micros = |length: Duration| u64::try_from(length.as_micros()).unwrap_or(u64::MAX);
-        let (now, leeway) = (now.as_micros(), micros(leeway));
-        if let Some(end) = self.expires.map(UnixTime::as_micros)
-            && now >= end.saturating_add(leeway)
+        if let Some(end) = self.expires
+            && has_passed(self.expires, now, leeway)
         {
-            return Err(TokenError::Expired { seconds: (now - end) / 1_000_000 });
+            return Err(TokenError::Expired { seconds: now.micros_since(end) / 1_000_000 });
         }
+        let (now, leeway) = (now.as_micros(), micros(leeway));
         if let Some(start) = self.not_before.map(UnixTime::as_micros)
             && now.saturating_add(leeway) < start
         {
@@ -47,6 +46,15 @@ impl Validity {
         }
         Ok(())
     }
+}
+
+/// Whether a time has come, by clocks that may differ by `leeway`. `None` never comes.
+pub(super) fn has_passed(time: Option<UnixTime>, now: UnixTime, leeway: Duration) -> bool {
+    time.is_some_and(|time| now.as_micros() >= time.as_micros().saturating_add(micros(leeway)))
+}
+
+fn micros(length: Duration) -> u64 {
+    u64::try_from(length.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

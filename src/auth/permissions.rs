@@ -102,7 +102,6 @@ fn flag(options: &Namespace, action: Action) -> Allowed {
         Action::Subscribe => options.client_subscribe,
         Action::Publish => options.client_publish,
         Action::History => options.client_history,
-        // No namespace allows it yet: only capabilities do.
-        Action::Presence => Allowed::NOBODY,
+        Action::Presence => options.client_presence,
     }
 }

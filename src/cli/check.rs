@@ -15,7 +15,7 @@ use fanfare::broker::{Inspection, check_url};
 use fanfare::config::host::{DescriptorLimit, available_cpus, cpus_problem};
 use fanfare::config::memory::Memory;
 use fanfare::config::tuning::{self, Rule, SettingState, Sysctl};
-use fanfare::config::{AmqpUrl, Config, Loaded, grouped};
+use fanfare::config::{AmqpUrl, Anonymous, Config, Loaded, grouped};
 use fanfare::engine::read_keys;
 
 use super::{ConfigurationFile, WRONG_CONFIGURATION, print, reachable};
@@ -99,6 +99,13 @@ fn effective(file: &str, loaded: &Loaded) -> String {
     text
 }
 
+/// That clients need no token: a decision of the operator, or what nobody has decided yet.
+fn anonymous(config: &Config) -> Option<Finding> {
+    let note = config.anonymous_note()?.to_owned();
+    let is_decided = config.server.insecure || config.tokens.anonymous != Anonymous::Auto;
+    Some(if is_decided { Finding::Advice(note) } else { Finding::Warning(note) })
+}
+
 fn findings(config: &Config) -> Vec<Finding> {
     let addresses = config.server.listen.iter().chain([&config.control.listen]);
     let outgoing = tuning::outgoing_ports();
@@ -107,7 +114,7 @@ fn findings(config: &Config) -> Vec<Finding> {
     findings.push(descriptors(config));
     findings.extend(memory(config));
     findings.extend(keys(config));
-    findings.extend(config.anonymous_note().map(|note| Finding::Advice(note.to_owned())));
+    findings.extend(anonymous(config));
     findings.push(cpus(config));
     if config.amqp.url.is_empty() {
         findings.extend(super::serve::idle_amqp_keys(config).map(Finding::Warning));

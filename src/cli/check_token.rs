@@ -10,7 +10,7 @@ use anyhow::{Context, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Args;
-use fanfare::auth::{TokenError, Verifier};
+use fanfare::auth::{ConnectionClaims, SubscriptionClaims, TokenError, Verifier};
 use fanfare::base::clock::UnixTime;
 use fanfare::base::printable::escaped;
 use fanfare::config::Config;
@@ -47,11 +47,15 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let (what, outcome) = verify(&verifier, &config, token.trim(), &claims, now);
     // Writing to a string cannot fail.
     let _ = match &outcome {
-        Ok(()) => writeln!(report, "accepted   as the token of a {what}"),
+        Ok(Use::Full) => writeln!(report, "accepted   as the token of a {what}"),
+        Ok(Use::Ended) => writeln!(
+            report,
+            "refused    as the token of a {what}: it is valid, but what it is for has expired (`expire_at`; error 110)"
+        ),
         Err(error) => writeln!(report, "refused    as the token of a {what}: {error}"),
     };
     print(&report)?;
-    Ok(if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if matches!(outcome, Ok(Use::Full)) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The token of the command line.
@@ -66,6 +70,20 @@ fn token(argument: &str) -> anyhow::Result<Cow<'_, str>> {
     Ok(text.into())
 }
 
+/// What a valid token is good for.
+enum Use {
+    /// What it is for has not expired.
+    Full,
+    /// What it is for has expired, though the token itself has not.
+    Ended,
+}
+
+impl Use {
+    fn new(has_ended: bool) -> Self {
+        if has_ended { Self::Ended } else { Self::Full }
+    }
+}
+
 /// Whether an engine accepts it now. A token with a topic is one of a subscription.
 fn verify(
     verifier: &Verifier,
@@ -73,13 +91,18 @@ fn verify(
     token: &str,
     claims: &Value,
     now: UnixTime,
-) -> (&'static str, Result<(), TokenError>) {
+) -> (&'static str, Result<Use, TokenError>) {
     let leeway = config.tokens.leeway.0;
     if claims.get("channel").is_some() {
-        let verified = verifier.subscription(token);
-        ("subscription", verified.and_then(|claims| claims.check_time(now, leeway)))
+        let in_time = |claims: SubscriptionClaims| {
+            claims.check_time(now, leeway).map(|()| Use::new(claims.has_ended(now, leeway)))
+        };
+        ("subscription", verifier.subscription(token).and_then(in_time))
     } else {
-        ("connection", verifier.connection(token).and_then(|claims| claims.check_time(now, leeway)))
+        let in_time = |claims: ConnectionClaims| {
+            claims.check_time(now, leeway).map(|()| Use::new(claims.has_ended(now, leeway)))
+        };
+        ("connection", verifier.connection(token).and_then(in_time))
     }
 }
 

@@ -34,6 +34,9 @@ pub struct Namespace {
     /// With `history_size`: which clients may read the history by the command `history`. For all others, it serves
     /// recovery only. Default none.
     pub client_history: Allowed,
+    /// Which clients may ask who is present in a topic. This version keeps no presence, so it has no effect: everybody gets
+    /// error 108. Default none.
+    pub client_presence: Allowed,
     /// A regular expression for the part of a topic's name behind the namespace, or for the whole name in the default
     /// namespace. It must match that part as a whole; otherwise clients get error 107. It takes linear time. Default
     /// empty: every name.
@@ -72,6 +75,7 @@ impl Default for Namespace {
             history_size: 0,
             history_ttl: Interval::from_secs(300),
             client_history: Allowed::NOBODY,
+            client_presence: Allowed::NOBODY,
             topic_pattern: String::new(),
             server_only: false,
             force_recovery: false,

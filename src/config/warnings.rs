@@ -1,12 +1,12 @@
 //! Warns of values that no operator would want, and of keys that were set and have no effect.
 
-use super::Loaded;
+use super::{Allowed, Loaded, Namespace};
 
 impl Loaded {
     /// The values that an operator should change.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        self.keys_without_history().chain(self.short_secrets()).collect()
+        self.keys_without_history().chain(self.keys_without_presence()).chain(self.short_secrets()).collect()
     }
 
     /// A warning for each key with a secret that can be guessed.
@@ -15,6 +15,17 @@ impl Loaded {
             format!(
                 "{key} has a secret of less than 32 bytes: whoever has a token can try out secrets until one fits; \
                  `head -c 32 /dev/urandom | base64` makes a good one"
+            )
+        })
+    }
+
+    /// A warning for each namespace whose presence somebody may ask for.
+    fn keys_without_presence(&self) -> impl Iterator<Item = String> {
+        let allowing = |options: &Namespace| options.client_presence != Allowed::NOBODY;
+        let namespaces = self.config.namespaces.iter().filter(move |(_, options)| allowing(options));
+        namespaces.map(|(name, _)| {
+            format!(
+                "namespaces.{name}.client_presence has no effect: this version keeps no presence (error 108)"
             )
         })
     }
@@ -58,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_need_a_history_are_warned_of_without_one() {
+    fn keys_without_effect_are_warned_of() {
         let without_effect = |variables: &[(&str, &str)]| {
             let variables = variables
                 .iter()
@@ -71,6 +82,8 @@ mod tests {
         for (variables, keys) in [
             (&[("SLOW", "skip")][..], &[][..]),
             (&[("FORCE_RECOVERY", "true")], &[recovery]),
+            (&[("CLIENT_PRESENCE", "user")], &["namespaces.default.client_presence"]),
+            (&[("CLIENT_PRESENCE", "false")], &[]),
             (&[("FORCE_RECOVERY", "false")], &[]),
             (&[("HISTORY_TTL", "1m")], &[ttl]),
             (&[("HISTORY_TTL", "5m"), ("FORCE_RECOVERY", "true")], &[recovery, ttl]),

@@ -1,7 +1,7 @@
-//! Permissions: which clients may subscribe, publish and read histories.
+//! Permissions: which clients may subscribe, publish, and read histories.
 //!
 //! A client is **anonymous**, or it has a **user** id, from its token's claim `sub`. It can also be a **subscriber** of
-//! the topic in question. Three keys of a namespace say who may do what: `true` is everyone, `false` is nobody, and a list
+//! the topic in question. Four keys of a namespace say who may do what: `true` is everyone, `false` is nobody, and a list
 //! names roles.
 //!
 //! <!-- test: file permissions.toml -->
@@ -11,6 +11,7 @@
 //! client_publish = ["subscriber"]                # who publishes; default false
 //! history_size = 100
 //! client_history = ["subscriber"]                # who reads the history by the command; default false
+//! client_presence = false                        # who asks who is present; no effect in this version
 //! topic_pattern = '[a-z0-9-]{1,40}(#[0-9,]+)?'   # what may stand behind `chat:`
 //!
 //! [namespaces.alert]
@@ -56,15 +57,16 @@
 //! | subscribe | `caps` allows `sub` with this topic, or `client_subscribe` names the client's role. | yes |
 //! | subscribe | otherwise | error 103 |
 //! | history | The namespace has no history. | error 108 |
-//! | publish, history | The topic is private or lists users, and the client neither is subscribed nor may subscribe. | error 103 |
-//! | publish, history | `caps` allows `pub` or `hst` with this topic, or `client_publish` or `client_history` names one of the client's roles. | yes |
-//! | publish, history | otherwise | error 103 |
+//! | publish, history, presence | The topic is private or lists users, and the client neither is subscribed nor may subscribe. | error 103 |
+//! | publish, history, presence | `caps` allows `pub`, `hst` or `prs` with this topic, or `client_publish`, `client_history` or `client_presence` names one of the client's roles. | yes |
+//! | publish, history, presence | otherwise | error 103 |
 //!
 //! `topic_pattern` gives 107, not 102: the namespace exists, and a name that does not match is malformed there, for
 //! everyone and for good, like one that is too long. The pattern must match the whole part. It takes time that is linear in
 //! the length of the name, so references back and looking around are not supported.
 //!
-//! Unsubscribing is always allowed. `presence` is not offered yet; only `caps` can name it (`prs`).
+//! Unsubscribing is always allowed. This version keeps no presence: `presence` and `presence_stats`
+//! get error 108, whoever asks, and the table says what will hold.
 //!
 //! # Who is not bound by this
 //!

@@ -24,13 +24,6 @@ impl Now {
         self.moment.after(Duration::from_micros(time.micros_since(self.unix)))
     }
 
-    /// Whether something has expired, by clocks that may differ by `leeway`.
-    pub(super) fn has_passed(self, expires: Option<UnixTime>, leeway: Duration) -> bool {
-        expires.is_some_and(|expires| {
-            expires <= self.unix && u128::from(self.unix.micros_since(expires)) >= leeway.as_micros()
-        })
-    }
-
     /// Whole seconds until a moment, which SDKs plan their next token by. They take 0 for "never", so it is at least 1.
     pub(super) fn seconds_until(self, moment: Moment) -> NonZeroU32 {
         let left = GRAIN * moment.grains().saturating_sub(self.moment.grains());

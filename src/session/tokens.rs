@@ -28,7 +28,7 @@ impl Session {
     /// Decides who the client is that connects. Returns in how many seconds its connection expires, if it does.
     pub(super) fn identify(&mut self, rules: Rules<'_>, facts: &Facts) -> Result<Option<NonZeroU32>, Unfit> {
         match self.take_shown(rules, facts) {
-            Some(Ok(claims)) if facts.now.has_passed(claims.expires, rules.leeway) => {
+            Some(Ok(claims)) if claims.has_ended(facts.now.unix, rules.leeway) => {
                 Err(Unfit::Refused(ErrorCode::Expired))
             }
             Some(Ok(claims)) => Ok(self.take_identity(&claims, facts)),
@@ -66,7 +66,7 @@ impl Session {
     pub(super) fn refresh<'a>(&mut self, id: u32, rules: Rules<'_>, facts: &Facts) -> Action<'a> {
         let fault = match &facts.token {
             Verdict::Connection(Ok(claims)) if *claims.user != *self.user() => ProtocolError::OtherUser,
-            Verdict::Connection(Ok(claims)) if facts.now.has_passed(claims.expires, rules.leeway) => {
+            Verdict::Connection(Ok(claims)) if claims.has_ended(facts.now.unix, rules.leeway) => {
                 ProtocolError::ExpiredToken
             }
             Verdict::Connection(Ok(claims)) => {
@@ -90,7 +90,7 @@ impl Session {
             Verdict::Subscription(Ok(claims)) if !self.is_meant(claims, topic, facts) => {
                 Err(Unfit::Closed(ProtocolError::OtherSubscription))
             }
-            Verdict::Subscription(Ok(claims)) if facts.now.has_passed(claims.expires, rules.leeway) => {
+            Verdict::Subscription(Ok(claims)) if claims.has_ended(facts.now.unix, rules.leeway) => {
                 Err(Unfit::Refused(ErrorCode::Expired))
             }
             Verdict::Subscription(Ok(claims)) => Ok(Some(claims)),

@@ -31,7 +31,8 @@ subscribe  open       -       -         -           -      -     role   ok
 -          limited    -       anonymous no          no     -     -      103
 
 -          -          -       -         -           -      this  -      ok
-presence   -          -       -         -           -      -     -      103
+presence   -          -       -         -           -      -     role   ok
+presence   -          -       -         yes         -      -     subs   ok
 publish    -          -       -         -           -      -     role   ok
 publish    -          -       -         yes         -      -     subs   ok
 history    -          -       -         -           -      -     role   ok
@@ -101,6 +102,7 @@ fn namespaces(flag: &[Role]) -> Namespaces {
             client_subscribe: allowed,
             client_publish: allowed,
             client_history: allowed,
+            client_presence: allowed,
             topic_pattern: "[a-z0-9$#,]+".to_owned(),
             server_only,
             ..Namespace::default()

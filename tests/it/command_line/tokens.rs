@@ -69,6 +69,11 @@ fn a_token_that_is_refused_is_explained() {
     let (code, report) = check(old, "hunter2");
     assert!(code == Some(1) && report.contains("exp        Thu, 01 Jan 1970 00:01:40 GMT, "), "{report}");
     assert!(report.contains(" days ago\n"), "{report}");
+    let signer = fanfare::auth::Signer::with_secret(b"hunter2").unwrap();
+    for claims in [r#"{"expire_at":100}"#, r#"{"channel":"news","expire_at":100}"#] {
+        let (code, report) = check(&signer.sign(claims).unwrap(), "hunter2");
+        assert!(code == Some(1) && report.contains("has expired (`expire_at`; error 110)\n"), "{report}");
+    }
 }
 
 #[test]
