@@ -197,6 +197,14 @@ fn sum(shares: &[Share]) -> u64 {
 }
 
 /// Every limit that memory depends on, with what it allows on this host.
+/// What a client costs. With keys, every client may be a user with the longest name and the largest `info`. What
+/// subscriptions have of their own is not counted: few have any, and those who sign tokens decide it.
+fn client_bytes(config: &Config) -> u64 {
+    let limits = &config.limits;
+    let identity = if config.has_keys() { limits.user_max.saturating_add(limits.info_bytes) } else { 0 };
+    CLIENT + number(identity)
+}
+
 fn shares(config: &Config) -> Vec<Share> {
     let limits = &config.limits;
     let shards = u64::from(host::shards(config));
@@ -223,11 +231,11 @@ fn shares(config: &Config) -> Vec<Share> {
         size("limits.publishes_bytes", limits.publishes_bytes, 1, limits.publication_bytes),
         size("limits.merging_bytes", limits.merging_bytes, 1, limits.frame_bytes),
         size("limits.topics", limits.topics, TOPIC, 1),
-        size("limits.clients", clients, CLIENT, 1),
+        size("limits.clients", clients, client_bytes(config), 1),
         size("limits.mailbox", limits.mailbox, MAIL * shards, COUNT_STEP),
         size("limits.requests", limits.requests, REQUEST, COUNT_STEP),
     ];
-    if config.has_keys() {
+    if config.has_subscription_keys() {
         shares.push(size("limits.tokens", limits.tokens, TOKEN * shards, COUNT_STEP));
     }
     if !config.amqp.url.is_empty() {
@@ -330,7 +338,7 @@ mod tests {
         ("limits.publication_bytes", "kept in logs, histories, mailboxes, merging and prefetch"),
         ("limits.frame_bytes", "kept in logs, rest_bytes, replies and merging"),
         ("limits.replies_bytes", "part of shard_replies_bytes"),
-        ("limits.info_bytes", "part of what a client costs, and only with a token"),
+        ("limits.info_bytes", "part of limits.clients, if there are keys"),
         ("limits.log_bytes", "part of logs_bytes"),
         ("budgets.read_bytes", "worked on, and not kept"),
     ];
@@ -370,6 +378,22 @@ mod tests {
         config.limits.shard_input_bytes = 800 << 20;
         let warning = memory(1900).warning(&config).unwrap();
         assert!(warning.contains("limits.shard_input_bytes 1,800 MiB"), "{warning}");
+    }
+
+    #[test]
+    fn clients_of_an_engine_with_keys_may_all_be_users() {
+        let clients = |set: fn(&mut Config)| {
+            let mut config = with_history();
+            config.limits.clients = 1000;
+            set(&mut config);
+            shares(&config).into_iter().find(|share| share.key == "limits.clients").unwrap().bytes()
+        };
+        assert_eq!(clients(|_| ()), 512_000);
+        let with_keys = clients(|config| {
+            config.tokens.public_keys = vec!["a.pem".to_owned()];
+            config.limits.info_bytes = 2000;
+        });
+        assert_eq!(with_keys, 512_000 + 256_000 + 2_000_000);
     }
 
     #[test]
