@@ -43,6 +43,7 @@ const COMPILE_LIMIT: Duration = Duration::from_secs(20 * 60);
 const CLIENTS: u16 = 8000;
 const CONTROL: u16 = 9000;
 const AMQP: u16 = 5672;
+const BACKEND: u16 = 3000;
 
 /// Documents besides README, and the folder of the manual, each file of which is one.
 const OTHERS: [&str; 2] = ["benches/README.md", "tests/README.md"];
@@ -74,7 +75,7 @@ fn follow(document: &Document) {
     let _turn = PORTS.lock().unwrap_or_else(PoisonError::into_inner);
     let steps = document.steps();
     if !steps.is_empty() {
-        [CLIENTS, CONTROL, AMQP].into_iter().for_each(assert_free);
+        [CLIENTS, CONTROL, AMQP, BACKEND].into_iter().for_each(assert_free);
     }
     let mut reader = Reader::new();
     for step in steps {

@@ -23,6 +23,9 @@ pub struct Keys {
 /// Verifies tokens: their signature, their form, their issuer and their audience. Time is not among them, so that a result
 /// can be kept.
 ///
+/// The time that a refusal takes tells nothing about the right signature: HMACs are compared in constant time, and
+/// verifying by a public key uses nothing secret.
+///
 /// A clone shares the keys. Threads have clones of one, and get another one when keys change.
 #[derive(Clone, Debug)]
 pub struct Verifier {

@@ -37,33 +37,8 @@
 //! ```
 //!
 //! What clients may do is narrow until a namespace says otherwise: they subscribe, and do not publish or read histories.
-//! Topics of a namespace that is not configured do not exist. [`permissions`](super::permissions) has the rules.
-//!
-//! # Tokens
-//!
-//! A token says who a client is: a JSON Web Token (RFC 7519) that the application signs, and that the engine verifies by
-//! the keys in `[tokens]` and `[jwks]`. Without an application at hand, this makes one, and says what is in it and whether
-//! an engine with the same keys accepts it:
-//!
-//! <!-- test: run -->
-//! ```sh
-//! export FANFARE_TOKENS_HMAC_KEYS="$(head -c 32 /dev/urandom | base64)"
-//! cargo run --release -- token --user ann --ttl 10m > ann.token
-//! cargo run --release -- check-token - < ann.token
-//! ```
-//! <!-- test: printed accepted -->
-//!
-//! A client shows its token when it connects (`getToken` or `token` in the SDKs). Without one, it is anonymous where
-//! `tokens.anonymous` allows that, and closed with 3501 elsewhere: as soon as there is a key, or a listener that other
-//! machines can reach, clients need a token.
-//!
-//! When a token expires, the SDK asks the application for another one and sends it. If none comes within
-//! `timeouts.expired` (25 s), the connection is closed with 3005, or the subscription is ended with 2501; the SDK then
-//! connects or subscribes again.
-//!
-//! Several keys can be valid at once. To replace a secret, list the new one before the old one, give the application the
-//! new one, and remove the old one when the last token that it signed has expired. `check-token` tells why a token is
-//! refused: its signature, a claim, or the time.
+//! Topics of a namespace that is not configured do not exist. [`permissions`](super::permissions) has the rules. Who
+//! a client is, its token says: [`identity`](super::identity).
 //!
 //! # What `check` compares
 //!

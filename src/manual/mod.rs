@@ -5,6 +5,7 @@
 //! * [`publishing`]: which parts of a message Fanfare uses, and where a message goes that it cannot deliver.
 //! * [`rabbitmq`]: sources, several engines, what happens while RabbitMQ is away, and the rights that an engine needs.
 //! * [`configuration`]: where values come from, `check`, and namespaces.
+//! * [`identity`]: tokens, which say who a client is, with a backend in Python and in Node.
 //! * [`permissions`]: which clients may subscribe, publish and read histories.
 //! * [`recovery`]: history, and how a client receives what it missed.
 //! * [`sdks`]: the SDKs that work today, with examples.
@@ -30,6 +31,7 @@
 pub mod publishing;
 pub mod rabbitmq;
 pub mod configuration;
+pub mod identity;
 pub mod permissions;
 pub mod recovery;
 pub mod sdks;

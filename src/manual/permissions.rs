@@ -1,8 +1,8 @@
 //! Permissions: which clients may subscribe, publish, and read histories.
 //!
-//! A client is **anonymous**, or it has a **user** id, from its token's claim `sub`. It can also be a **subscriber** of
-//! the topic in question. Four keys of a namespace say who may do what: `true` is everyone, `false` is nobody, and a list
-//! names roles.
+//! A client is **anonymous**, or it has a **user** id, from its token ([`identity`](super::identity)). It can also be a
+//! **subscriber** of the topic in question. Four keys of a namespace say who may do what: `true` is everyone, `false` is
+//! nobody, and a list names roles.
 //!
 //! <!-- test: file permissions.toml -->
 //! ```toml

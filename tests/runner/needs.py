@@ -29,6 +29,7 @@ DEBIAN = {
     "/usr/bin/systemd-analyze": "systemd",
     "/usr/bin/strace": "strace",
     "/usr/bin/fuser": "psmisc",
+    "/usr/bin/openssl": "openssl",
     "/usr/bin/valgrind": "valgrind",
     "/usr/bin/promtool": "prometheus",
     "/usr/sbin/nginx": "nginx",
