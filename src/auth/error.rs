@@ -65,6 +65,9 @@ pub enum TokenError {
     /// It names a key (`kid`) that is not in the key set, and no other key signed it.
     #[error("it names a key (`kid`) that is not in the key set, and no other key signed it with {0}")]
     UnknownKey(Algorithm),
+    /// The key set may have its key, and has not been fetched yet.
+    #[error("the key set has not been fetched yet (jwks.url), and no other key signed it")]
+    KeySetAwaited,
     /// No key signed it.
     #[error(
         "its signature is of none of the keys for {0}: it was signed with another key, or changed afterwards"

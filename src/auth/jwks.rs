@@ -7,11 +7,19 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::algorithm::Algorithm;
 use super::json::{self, ReadError};
-use super::key_error::{JWKS_BYTES_MAX, KEYS_MAX, KeyError};
+use super::key_error::{JWKS_BYTES_MAX, KEYS_MAX, KeyError, PassedOver};
 use super::public_key::{NamedKey, PublicKey};
 
-/// The keys of a set that can verify tokens.
-pub(super) fn keys(json: &[u8]) -> Result<Vec<NamedKey>, KeyError> {
+/// The keys of a set that can verify tokens, and what to tell about others.
+#[derive(Default)]
+pub(super) struct Found {
+    pub(super) keys: Vec<NamedKey>,
+    pub(super) passed_over: Option<PassedOver>,
+}
+
+/// Reads a set. A key that cannot be used spoils no other one: an issuer may add keys of a kind that is not known here. A
+/// set without a key that can be used is none.
+pub(super) fn read(json: &[u8]) -> Result<Found, KeyError> {
     if json.len() > JWKS_BYTES_MAX {
         return Err(KeyError::TooLarge);
     }
@@ -23,16 +31,27 @@ pub(super) fn keys(json: &[u8]) -> Result<Vec<NamedKey>, KeyError> {
         }
         Ok(())
     }))?;
-    let mut keys = Vec::new();
+    let mut found = Found::default();
     let mut number = 0;
     no_key_set(json::items(list.ok_or(KeyError::NoKeySet)?, |item| {
         number += 1;
-        if let Some(key) = Jwk::parse(item)?.key(number)? {
-            keys.push(key);
-        }
-        if keys.len() > KEYS_MAX { Err(KeyError::TooMany) } else { Ok(()) }
+        found.add(Jwk::parse(item, number).and_then(|jwk| jwk.key(number)))
     }))?;
-    Ok(keys)
+    if found.keys.is_empty() {
+        return Err(found.passed_over.map_or(KeyError::NoUsableKey, |passed_over| passed_over.first));
+    }
+    Ok(found)
+}
+
+impl Found {
+    /// Adds the next key of the set. `None`: it is not meant for signatures.
+    fn add(&mut self, key: Result<Option<NamedKey>, KeyError>) -> Result<(), KeyError> {
+        match key {
+            Ok(key) => self.keys.extend(key),
+            Err(error) => self.passed_over.get_or_insert(PassedOver { count: 0, first: error }).count += 1,
+        }
+        if self.keys.len() > KEYS_MAX { Err(KeyError::TooMany) } else { Ok(()) }
+    }
 }
 
 fn no_key_set(read: Result<(), ReadError<KeyError>>) -> Result<(), KeyError> {
@@ -58,39 +77,42 @@ struct Jwk<'a> {
 }
 
 impl<'a> Jwk<'a> {
-    fn parse(json: &'a str) -> Result<Self, KeyError> {
+    fn parse(json: &'a str, number: usize) -> Result<Self, KeyError> {
         let mut jwk = Self::default();
-        no_key_set(json::members(json, |name, value| {
-            let slot = match &*name {
-                "kty" => &mut jwk.kind,
-                "kid" => &mut jwk.id,
-                "alg" => &mut jwk.algorithm,
-                "use" => &mut jwk.purpose,
-                "crv" => &mut jwk.curve,
-                "n" => &mut jwk.n,
-                "e" => &mut jwk.e,
-                "x" => &mut jwk.x,
-                "y" => &mut jwk.y,
+        let read = json::members(json, |name, value| {
+            let (parameter, slot) = match &*name {
+                "kty" => ("kty", &mut jwk.kind),
+                "kid" => ("kid", &mut jwk.id),
+                "alg" => ("alg", &mut jwk.algorithm),
+                "use" => ("use", &mut jwk.purpose),
+                "crv" => ("crv", &mut jwk.curve),
+                "n" => ("n", &mut jwk.n),
+                "e" => ("e", &mut jwk.e),
+                "x" => ("x", &mut jwk.x),
+                "y" => ("y", &mut jwk.y),
                 "key_ops" => {
                     jwk.operations = Some(value);
                     return Ok(());
                 }
                 _ => return Ok(()),
             };
-            *slot = Some(json::text(value).ok_or(KeyError::NoKeySet)?);
+            *slot = Some(json::text(value).ok_or(KeyError::Parameter { number, parameter })?);
             Ok(())
-        }))?;
-        Ok(jwk)
+        });
+        read.map(|()| jwk).map_err(|error| match error {
+            ReadError::Type => KeyError::KindInSet { number },
+            ReadError::Member(error) => error,
+        })
     }
 
-    /// The key, if it can verify tokens.
+    /// The key, if it is meant for signatures.
     fn key(self, number: usize) -> Result<Option<NamedKey>, KeyError> {
         let only = self.algorithm.as_deref().map(Algorithm::named);
         // Made for an algorithm that is not used here, such as one for encryption.
         if only == Some(None) || !self.is_for_signatures() {
             return Ok(None);
         }
-        let Some(key) = self.public_key(number)? else { return Ok(None) };
+        let key = self.public_key(number)?;
         Ok(Some(NamedKey { key, id: self.id.map(Into::into), only: only.flatten() }))
     }
 
@@ -106,7 +128,7 @@ impl<'a> Jwk<'a> {
         self.purpose.as_deref().is_none_or(|purpose| purpose == "sig") && self.operations.is_none_or(verifies)
     }
 
-    fn public_key(&self, number: usize) -> Result<Option<PublicKey>, KeyError> {
+    fn public_key(&self, number: usize) -> Result<PublicKey, KeyError> {
         let wrong = |parameter| KeyError::Parameter { number, parameter };
         let bytes = |parameter, text: &Option<Cow<'_, str>>| {
             let decoded = text.as_deref().and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
@@ -125,8 +147,8 @@ impl<'a> Jwk<'a> {
             (Some("OKP"), Some("Ed25519")) => {
                 PublicKey::from_ed25519(&bytes("x", &self.x)?).ok_or_else(|| wrong("x"))?
             }
-            _ => return Ok(None),
+            _ => return Err(KeyError::KindInSet { number }),
         };
-        Ok(Some(key))
+        Ok(key)
     }
 }

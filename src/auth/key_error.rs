@@ -1,5 +1,7 @@
 //! Why keys cannot be used.
 
+use std::fmt;
+
 use thiserror::Error;
 
 /// Keys of one set, at most. A token that names none of them may be compared with each.
@@ -46,6 +48,17 @@ pub enum KeyError {
     /// It is no JSON Web Key Set.
     #[error("it is no JSON Web Key Set: expected a JSON object with the list `keys` (RFC 7517, section 5)")]
     NoKeySet,
+    /// A key in a set is of another kind.
+    #[error(
+        "key {number} of the set is of no kind that is used here: expected RSA, EC P-256, EC P-384 or Ed25519"
+    )]
+    KindInSet {
+        /// Its place in the list, from 1.
+        number: usize,
+    },
+    /// Nothing in a set can verify tokens.
+    #[error("the key set has no key that can verify tokens: those for encryption cannot, for example")]
+    NoUsableKey,
     /// A key in a set is damaged.
     #[error("key {number} of the set cannot be used: `{parameter}` is missing or wrong")]
     Parameter {
@@ -54,4 +67,22 @@ pub enum KeyError {
         /// The parameter of the key.
         parameter: &'static str,
     },
+}
+
+/// Keys of a set that cannot be used and were passed over, as RFC 7517 (section 5) has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PassedOver {
+    /// How many there are, at least one.
+    pub count: usize,
+    /// Why the first one was.
+    pub first: KeyError,
+}
+
+impl fmt::Display for PassedOver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.count {
+            1 => write!(f, "{}; it is passed over", self.first),
+            count => write!(f, "{}; it is passed over, and so are {} other keys", self.first, count - 1),
+        }
+    }
 }

@@ -7,7 +7,7 @@ use aws_lc_rs::hmac;
 
 use super::algorithm::{Algorithm, Hash};
 use super::error::TokenError;
-use super::key_error::{KEYS_MAX, KeyError};
+use super::key_error::{KEYS_MAX, KeyError, PassedOver};
 use super::public_key::NamedKey;
 use super::token::Token;
 use super::{jwks, pem};
@@ -17,20 +17,28 @@ use super::{jwks, pem};
 pub struct KeySet {
     secrets: Vec<HmacKey>,
     public: Vec<NamedKey>,
+    passed_over: Option<PassedOver>,
 }
 
 /// One secret, prepared for each hash function.
 struct HmacKey([hmac::Key; 3]);
 
 impl KeySet {
-    /// The keys of a JSON Web Key Set (RFC 7517) that can verify tokens. Others are passed over: secrets (`oct`), keys for
-    /// encryption, and keys of other kinds.
+    /// The keys of a JSON Web Key Set (RFC 7517) that can verify tokens. Others are passed over (section 5): keys for
+    /// encryption, which are there for others, and those of which [`passed_over`](Self::passed_over) tells.
     ///
     /// # Errors
-    /// What is not a set, what is wrong with a key that could be used, more than [`KEYS_MAX`] keys, and more than
+    /// What is not a set, a set of which no key can be used, more than [`KEYS_MAX`] keys, and more than
     /// [`JWKS_BYTES_MAX`](super::JWKS_BYTES_MAX) bytes.
     pub fn from_jwks(json: &[u8]) -> Result<Self, KeyError> {
-        Ok(Self { secrets: Vec::new(), public: jwks::keys(json)? })
+        let jwks::Found { keys, passed_over } = jwks::read(json)?;
+        Ok(Self { secrets: Vec::new(), public: keys, passed_over })
+    }
+
+    /// Keys of a JSON Web Key Set that were passed over because they are damaged, too short or of another kind.
+    #[must_use]
+    pub fn passed_over(&self) -> Option<PassedOver> {
+        self.passed_over
     }
 
     /// Adds a secret for HS256, HS384 and HS512.

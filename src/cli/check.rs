@@ -10,13 +10,12 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::Args;
-use fanfare::auth::KeySet;
 use fanfare::broker::{Inspection, check_url};
 use fanfare::config::host::{DescriptorLimit, available_cpus, cpus_problem};
 use fanfare::config::memory::Memory;
 use fanfare::config::tuning::{self, Rule, SettingState, Sysctl};
 use fanfare::config::{AmqpUrl, Anonymous, Config, Loaded, grouped};
-use fanfare::engine::read_keys;
+use fanfare::engine::{keys_note, read_keys};
 
 use super::{ConfigurationFile, WRONG_CONFIGURATION, print, reachable};
 
@@ -167,21 +166,22 @@ fn memory(config: &Config) -> Option<Finding> {
 }
 
 /// Whether the keys that verify tokens can be used, if any are configured.
-fn keys(config: &Config) -> Option<Finding> {
+fn keys(config: &Config) -> Vec<Finding> {
     let keys = match read_keys(config) {
         Ok(keys) => keys,
-        Err(error) => return Some(Finding::Problem(error.to_string())),
+        Err(error) => return vec![Finding::Problem(error.to_string())],
     };
-    let of_connections = keys.connection.len() + keys.jwks.as_ref().map_or(0, KeySet::len);
+    let of_connections = keys.connection.len() + keys.jwks.keys().map_or(0, |set| set.len());
     let of_subscriptions = match keys.subscription.len() {
         0 => of_connections,
         own => own,
     };
-    (of_connections + of_subscriptions > 0).then(|| {
+    let count = (of_connections + of_subscriptions > 0).then(|| {
         Finding::Good(format!(
             "tokens of connections have {of_connections} keys, and those of subscriptions {of_subscriptions}"
         ))
-    })
+    });
+    count.into_iter().chain(keys_note(config, &keys).map(Finding::Warning)).collect()
 }
 
 /// Whether the engine could listen there: tried, and released at once.

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use crate::auth::{KeyError, KeySet, Keys};
+use std::sync::Arc;
+
+use crate::auth::{JwksKeys, KeyError, KeySet, Keys};
 use crate::config::{Config, Secrets};
 
 /// Why keys cannot be used, and where they stand.
@@ -55,8 +57,18 @@ pub fn read_keys(config: &Config) -> Result<Keys, KeysError> {
             files: "subscription_tokens.public_keys",
         }
         .read(&subscriptions.hmac_keys, &subscriptions.public_keys)?,
-        jwks: (!jwks.is_empty()).then(|| read_file("jwks.file", jwks, KeySet::from_jwks)).transpose()?,
+        jwks: match &**jwks {
+            "" => JwksKeys::None,
+            path => JwksKeys::Fixed(Arc::new(read_file("jwks.file", path, KeySet::from_jwks)?)),
+        },
     })
+}
+
+/// What an operator should know about keys that were read: keys of the set in `jwks.file` that cannot be used.
+#[must_use]
+pub fn keys_note(config: &Config, keys: &Keys) -> Option<String> {
+    let passed_over = keys.jwks.keys()?.passed_over()?;
+    Some(format!("jwks.file: {}: {passed_over}", config.jwks.file))
 }
 
 /// The keys of the configuration under which static keys stand.

@@ -20,7 +20,7 @@ use nix::errno::Errno;
 use thiserror::Error;
 use tokio::sync::{oneshot, watch};
 
-use crate::auth::Verifier;
+use crate::auth::{Keys, Verifier};
 use crate::base::capacity::Capacity;
 use crate::base::mailbox::{Receiver, Sender, Wake, weighed_mailbox};
 use crate::broker::EventLoop;
@@ -43,7 +43,7 @@ use cpus::CpuPlan;
 use shard_thread::{Placement, ShardThread};
 use threads::Threads;
 
-pub use keys::{KeysError, read_keys};
+pub use keys::{KeysError, keys_note, read_keys};
 pub use threads::ThreadError;
 
 /// How long a thread may take to report that it has started. The broker thread waits for RabbitMQ's first
@@ -138,10 +138,10 @@ impl Engine {
     /// What failed, and where. No running thread keeps a second attempt from succeeding once the process has
     /// ended.
     pub fn start(config: Config, demo: bool) -> Result<Self, StartError> {
-        let mut notices = Vec::new();
         let plan = CpuPlan::new(&config)?;
-        let verifier = Verifier::new(&config, read_keys(&config)?);
-        notices.extend(plan.notice().into_iter().chain(config.anonymous_note().map(str::to_owned)));
+        let keys = read_keys(&config)?;
+        let mut notices = notices(&plan, &config, &keys);
+        let verifier = Verifier::new(&config, keys);
         let threads = Threads::default();
         let (polls, wakes): (Vec<_>, Vec<_>) = make_polls(plan.shards)?.into_iter().unzip();
         let event_loop = EventLoop::new()?;
@@ -266,6 +266,12 @@ impl Engine {
             }
         }
     }
+}
+
+/// What an operator should know before anything has been started.
+fn notices(plan: &CpuPlan, config: &Config, keys: &Keys) -> Vec<String> {
+    let notes = [plan.notice(), config.anonymous_note().map(str::to_owned), keys_note(config, keys)];
+    notes.into_iter().flatten().collect()
 }
 
 /// WebSocket URLs of the clients' listeners.

@@ -64,6 +64,8 @@ pub enum Verdict {
     Connection(Result<Arc<ConnectionClaims>, TokenError>),
     /// It was taken for the token of a subscription.
     Subscription(Result<Arc<SubscriptionClaims>, TokenError>),
+    /// The key that may have signed it is being fetched: nobody can tell yet.
+    Undecided,
 }
 
 impl<'a> Rules<'a> {

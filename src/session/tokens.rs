@@ -27,6 +27,9 @@ impl Session {
 
     /// Decides who the client is that connects. Returns in how many seconds its connection expires, if it does.
     pub(super) fn identify(&mut self, rules: Rules<'_>, facts: &Facts) -> Result<Option<NonZeroU32>, Unfit> {
+        if matches!(facts.token, Verdict::Undecided) {
+            return Err(Unfit::Refused(ErrorCode::Internal));
+        }
         match self.take_shown(rules, facts) {
             Some(Ok(claims)) if claims.has_ended(facts.now.unix, rules.leeway) => {
                 Err(Unfit::Refused(ErrorCode::Expired))
@@ -48,7 +51,7 @@ impl Session {
         let offered = if self.rare.is_some() { self.change_rare(|rare| rare.offered.take()) } else { None };
         match &facts.token {
             Verdict::Connection(said) => Some(said.clone()),
-            Verdict::None | Verdict::Subscription(_) => offered.map(|claims| {
+            Verdict::None | Verdict::Subscription(_) | Verdict::Undecided => offered.map(|claims| {
                 claims.check_time(facts.now.unix, rules.leeway)?;
                 Ok(claims)
             }),
@@ -74,6 +77,7 @@ impl Session {
             }
             Verdict::Connection(Err(error)) if error.is_about_time() => ProtocolError::ExpiredToken,
             Verdict::Connection(Err(error)) => ProtocolError::InvalidToken(error.clone()),
+            Verdict::Undecided => return Action::Refuse { id, error: ErrorCode::Internal },
             Verdict::None | Verdict::Subscription(_) => ProtocolError::RefreshWithoutToken,
         };
         self.close(fault)
@@ -98,6 +102,7 @@ impl Session {
                 Err(Unfit::Refused(ErrorCode::TokenExpired))
             }
             Verdict::Subscription(Err(error)) => Err(invalid(error)),
+            Verdict::Undecided => Err(Unfit::Refused(ErrorCode::Internal)),
             Verdict::None | Verdict::Connection(_) => Ok(None),
         }
     }
@@ -126,6 +131,7 @@ impl Session {
                 Action::RefreshSubscription { id, ttl }
             }
             Ok(None) => Action::Refuse { id, error: ErrorCode::BadRequest },
+            Err(Unfit::Refused(error)) if error.is_temporary() => Action::Refuse { id, error },
             Err(Unfit::Refused(_)) => Action::Refuse { id, error: ErrorCode::Expired },
             Err(Unfit::Closed(fault)) => self.close(fault),
         }

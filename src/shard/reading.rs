@@ -20,7 +20,6 @@ use crate::shard::Shard;
 use crate::shard::input::KeptInput;
 use crate::shard::tail::Tail;
 use crate::transport::credential::Credential;
-use crate::transport::refusal::Refusal;
 use crate::transport::upgrade;
 use crate::transport::{Phase, Step, Transport};
 
@@ -296,7 +295,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         self.entered(slot, Phase::Upgrading);
         match credential.map_or(Ok(()), |credential| self.take_credential(slot, credential)) {
             Ok(()) => self.queue_frames(slot, response),
-            Err(error) => self.refuse_for(slot, Refusal::InvalidToken, head, &error),
+            Err((refusal, error)) => self.refuse_for(slot, refusal, head, &error),
         }
     }
 

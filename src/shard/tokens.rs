@@ -16,6 +16,7 @@ use crate::session::rules::Verdict;
 use crate::shard::Shard;
 use crate::transport::Transport;
 use crate::transport::credential::{Credential, bearer};
+use crate::transport::refusal::Refusal;
 
 /// What a check of a signature costs of a client's share of its turn, in bytes: half of it by default.
 const VERIFICATION_COST: usize = 8 << 10;
@@ -124,14 +125,19 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     /// that has expired is no reason to refuse the request: a page could not read why.
     ///
     /// # Errors
-    /// It is not a valid token, and was none at any time.
-    pub(super) fn take_credential(&mut self, slot: u32, credential: &Credential) -> Result<(), TokenError> {
+    /// It is not a valid token, and was none at any time; or nobody can tell yet.
+    pub(super) fn take_credential(
+        &mut self,
+        slot: u32,
+        credential: &Credential,
+    ) -> Result<(), (Refusal, TokenError)> {
         if self.tokens.ignored.offered {
             return Ok(());
         }
         let Checked { said, is_new } = self.tokens.connection(credential.token());
         self.charge(is_new);
-        self.clients[slot].session.offer(said?);
+        let refusal = if self.is_undecided(&said) { Refusal::UndecidedToken } else { Refusal::InvalidToken };
+        self.clients[slot].session.offer(said.map_err(|error| (refusal, error))?);
         Ok(())
     }
 
@@ -141,6 +147,9 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         }
         let Checked { said, is_new } = self.tokens.connection(token);
         self.charge(is_new);
+        if self.is_undecided(&said) {
+            return Verdict::Undecided;
+        }
         let in_time = |claims: &ConnectionClaims| claims.check_time(self.unix, self.settings.leeway);
         Verdict::Connection(said.and_then(|claims| in_time(&claims).map(|()| claims)))
     }
@@ -151,8 +160,19 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         }
         let Checked { said, is_new } = self.tokens.subscription(token);
         self.charge(is_new);
+        if self.is_undecided(&said) {
+            return Verdict::Undecided;
+        }
         let in_time = |claims: &SubscriptionClaims| claims.check_time(self.unix, self.settings.leeway);
         Verdict::Subscription(said.and_then(|claims| in_time(&claims).map(|()| claims)))
+    }
+
+    /// Whether the key set must be fetched before anybody can tell whether a token is accepted. The control thread sees in
+    /// the counter that somebody waits for it.
+    fn is_undecided<C>(&self, said: &Result<C, TokenError>) -> bool {
+        let is_undecided = matches!(said, Err(error) if self.tokens.verifier.awaits_key(error, self.unix));
+        self.stats.tokens_undecided.add(u64::from(is_undecided));
+        is_undecided
     }
 
     /// Charges a signature that was checked to the client that is being read.

@@ -23,6 +23,9 @@ block! {
             commands: "commands",
             /// Signatures of tokens that were checked. Tokens that are remembered are not among them.
             tokens_verified: "tokens_verified",
+            /// Tokens whose key may be in a key set that has to be fetched first (`jwks.url`). Their clients were told to try
+            /// again.
+            tokens_undecided: "tokens_undecided",
             /// Publications handed to sockets: one per line and client.
             deliveries: "deliveries",
             /// WebSocket frames with publications.

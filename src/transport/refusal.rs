@@ -49,11 +49,13 @@ pub enum Refusal {
     LateHead,
     /// Its token is not valid.
     InvalidToken,
+    /// The key that may have signed its token is being fetched.
+    UndecidedToken,
 }
 
 impl Refusal {
     /// Every reason, in the order of their counters.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::NotHttp,
         Self::ProxyPreamble,
         Self::BadHost,
@@ -74,6 +76,7 @@ impl Refusal {
         Self::BadHeader,
         Self::LateHead,
         Self::InvalidToken,
+        Self::UndecidedToken,
     ];
 
     /// The status of the answer.
@@ -94,7 +97,7 @@ impl Refusal {
             Self::LateHead => 408,
             Self::NoUpgrade | Self::OtherVersion => 426,
             Self::LongHead | Self::ManyHeaders => 431,
-            Self::Full | Self::Stopping => 503,
+            Self::Full | Self::Stopping | Self::UndecidedToken => 503,
             Self::OtherHttp => 505,
         }
     }
@@ -150,6 +153,10 @@ impl Refusal {
                 "The token of this request (its header Authorization, a parameter of its query, or a cookie) is not \
                  accepted. The command `fanfare check-token` says why."
             }
+            Self::UndecidedToken => {
+                "The key that signed the token of this request may be in the key set that is being fetched. Try again in a \
+                 few seconds."
+            }
             Self::ManyHeaders => "The request has more than 124 headers. Send fewer.",
             Self::Full => {
                 "This node has as many clients as it may have (limits.clients, or what ulimit -n leaves room \
@@ -187,6 +194,7 @@ impl Refusal {
             Self::BadHeader => "bad_header",
             Self::LateHead => "late_head",
             Self::InvalidToken => "invalid_token",
+            Self::UndecidedToken => "undecided_token",
         }
     }
 

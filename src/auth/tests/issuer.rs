@@ -11,7 +11,7 @@ use aws_lc_rs::signature::{
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
-use crate::auth::{KeySet, Keys, Signer, Verifier};
+use crate::auth::{JwksKeys, KeySet, Keys, Signer, Verifier};
 use crate::config::Config;
 
 /// The secret of most tests.
@@ -117,5 +117,5 @@ pub(super) fn verifier(keys: KeySet) -> Verifier {
 /// With a key set alone.
 pub(super) fn of_set(keys: &[String]) -> Verifier {
     let json = format!(r#"{{"keys":[{}]}}"#, keys.join(","));
-    verifier(KeySet::default()).with_jwks(KeySet::from_jwks(json.as_bytes()).unwrap())
+    verifier(KeySet::default()).with_jwks(JwksKeys::Fixed(KeySet::from_jwks(json.as_bytes()).unwrap().into()))
 }

@@ -1,7 +1,7 @@
 //! Which keys are accepted, in which form, and how many.
 
 use super::issuer::{ED25519, P256, P384, RSA, SECRET, pem, sec1, verifier};
-use crate::auth::{Algorithm, JWKS_BYTES_MAX, KEYS_MAX, KeyError, KeySet, Signer};
+use crate::auth::{Algorithm, JWKS_BYTES_MAX, KEYS_MAX, KeyError, KeySet, PassedOver, Signer};
 
 fn of_pem(pem: &str) -> Result<usize, KeyError> {
     let mut keys = KeySet::default();
@@ -74,23 +74,24 @@ fn wrong(number: usize, parameter: &'static str) -> KeyError {
 fn a_key_set_has_the_keys_that_can_verify_tokens() {
     let set = |keys: &str| of_jwks(&format!(r#"{{"keys":[{keys}],"further":[{{}}]}}"#));
     let rsa = RSA.in_set("");
+    let other_kind = KeyError::KindInSet { number: 1 };
     for (keys, found) in [
-        ("", Ok(0)),
+        ("", Err(KeyError::NoUsableKey)),
         (&*rsa, Ok(1)),
         (&RSA.in_set(r#""use":"sig","alg":"RS256","kid":"a","x5c":["AA"],"#), Ok(1)),
-        (&RSA.in_set(r#""use":"enc","#), Ok(0)),
-        (&RSA.in_set(r#""alg":"RSA-OAEP","#), Ok(0)),
-        (&RSA.in_set(r#""alg":"PS256","#), Ok(0)),
+        (&RSA.in_set(r#""use":"enc","#), Err(KeyError::NoUsableKey)),
+        (&RSA.in_set(r#""alg":"RSA-OAEP","#), Err(KeyError::NoUsableKey)),
+        (&RSA.in_set(r#""alg":"PS256","#), Err(KeyError::NoUsableKey)),
         (&RSA.in_set(r#""key_ops":["verify"],"#), Ok(1)),
-        (&RSA.in_set(r#""key_ops":["sign","encrypt"],"#), Ok(0)),
-        (&RSA.in_set(r#""key_ops":"verify","#), Ok(0)),
+        (&RSA.in_set(r#""key_ops":["sign","encrypt"],"#), Err(KeyError::NoUsableKey)),
+        (&RSA.in_set(r#""key_ops":"verify","#), Err(KeyError::NoUsableKey)),
         (&[P256.in_set(""), P384.in_set(""), ED25519.in_set("")].join(","), Ok(3)),
-        (r#"{"kty":"oct","k":"c2VjcmV0"}"#, Ok(0)),
-        (r#"{"kty":"EC","crv":"P-521","x":"AA","y":"AA"}"#, Ok(0)),
-        (r#"{"kty":"OKP","crv":"X25519","x":"AA"}"#, Ok(0)),
-        (r#"{"kty":"AKP","alg":"ML-DSA-44","pub":"AA"}"#, Ok(0)),
+        (r#"{"kty":"oct","k":"c2VjcmV0"}"#, Err(other_kind)),
+        (r#"{"kty":"EC","crv":"P-521","x":"AA","y":"AA"}"#, Err(other_kind)),
+        (r#"{"kty":"OKP","crv":"X25519","x":"AA"}"#, Err(other_kind)),
+        (r#"{"kty":"AKP","alg":"ML-DSA-44","pub":"AA"}"#, Err(KeyError::NoUsableKey)),
         ("{}", Err(wrong(1, "kty"))),
-        (&[&rsa, r#"{"kty":"RSA","e":"AQAB"}"#].join(","), Err(wrong(2, "n"))),
+        (r#"{"kty":"RSA","e":"AQAB"}"#, Err(wrong(1, "n"))),
         (r#"{"kty":"RSA","n":"A+/=","e":"AQAB"}"#, Err(wrong(1, "n"))),
         (&rsa.replace("AQAB", ""), Err(wrong(1, "n"))),
         (&rsa.replace("AQAB", "AAAA"), Err(wrong(1, "n"))),
@@ -98,8 +99,9 @@ fn a_key_set_has_the_keys_that_can_verify_tokens() {
         (r#"{"kty":"EC","crv":"P-256","x":"AA"}"#, Err(wrong(1, "y"))),
         (&P256.in_set("").replace("P-256", "P-384"), Err(wrong(1, "x"))),
         (r#"{"kty":"OKP","crv":"Ed25519","x":"AAAA"}"#, Err(wrong(1, "x"))),
-        (r#"{"kty":7}"#, Err(KeyError::NoKeySet)),
-        ("7", Err(KeyError::NoKeySet)),
+        (r#"{"kty":7}"#, Err(wrong(1, "kty"))),
+        (&RSA.in_set(r#""kid":7,"#), Err(wrong(1, "kid"))),
+        ("7", Err(other_kind)),
     ] {
         assert_eq!(set(keys), found, "{keys}");
     }
@@ -107,6 +109,27 @@ fn a_key_set_has_the_keys_that_can_verify_tokens() {
         assert_eq!(of_jwks(json), Err(KeyError::NoKeySet), "{json}");
     }
     assert!(KeySet::from_jwks(b"\xff").is_err());
+}
+
+#[test]
+fn a_key_that_cannot_be_used_spoils_no_other_one() {
+    let rsa = RSA.in_set(r#""kid":"a","#);
+    let short = r#"{"kty":"RSA","n":"AQAB","e":"AQAB"}"#;
+    let other_kind = KeyError::KindInSet { number: 1 };
+    for (other, first) in [
+        (short, Some(wrong(1, "n"))),
+        (r#"{"kty":"AKP"}"#, Some(other_kind)),
+        (r#"{"kty":"RSA","kid":7}"#, Some(wrong(1, "kid"))),
+        ("[]", Some(other_kind)),
+        (r#"{"kty":"RSA","use":"enc"}"#, None),
+    ] {
+        let set = KeySet::from_jwks(format!(r#"{{"keys":[{other},{rsa}]}}"#).as_bytes()).unwrap();
+        let passed_over = first.map(|first| PassedOver { count: 1, first });
+        assert_eq!((set.len(), set.passed_over()), (1, passed_over), "{other}");
+    }
+    let set = KeySet::from_jwks(format!(r#"{{"keys":[{short},{rsa},{{}},7]}}"#).as_bytes()).unwrap();
+    let text = set.passed_over().unwrap().to_string();
+    assert!(text.ends_with("it is passed over, and so are 2 other keys"), "{text}");
 }
 
 /// A point that is not on its curve would let a signature be forged for it.
@@ -123,11 +146,10 @@ fn a_set_is_bounded() {
     assert_eq!(of_jwks(&keys(KEYS_MAX)), Ok(KEYS_MAX));
     assert_eq!(of_jwks(&keys(1000)), Err(KeyError::TooMany));
     let useless = vec![r#"{"kty":"oct","k":"AA"}"#; 1000].join(",");
-    assert_eq!(
-        of_jwks(&format!(r#"{{"keys":[{useless}]}}"#)),
-        Ok(0),
-        "what is passed over costs nothing later"
-    );
+    let set = KeySet::from_jwks(format!(r#"{{"keys":[{useless},{}]}}"#, P256.in_set("")).as_bytes()).unwrap();
+    assert_eq!(set.len(), 1, "what is passed over costs nothing later");
+    let first = KeyError::KindInSet { number: 1 };
+    assert_eq!(set.passed_over(), Some(PassedOver { count: 1000, first }));
     assert_eq!(of_pem(&P256.public.repeat(KEYS_MAX)), Ok(KEYS_MAX));
     assert_eq!(of_pem(&P256.public.repeat(KEYS_MAX + 1)), Err(KeyError::TooMany));
     let mut secrets = KeySet::default();
@@ -135,8 +157,9 @@ fn a_set_is_bounded() {
     assert_eq!(secrets.add_secret(SECRET), Err(KeyError::TooMany));
     assert_eq!(KeySet::default().add_secret(b""), Err(KeyError::Empty));
     assert!(KeyError::TooMany.to_string().contains("100"));
-    let padded = |bytes: usize| format!("{{\"keys\":[]{}}}", " ".repeat(bytes - "{\"keys\":[]}".len()));
-    assert_eq!(of_jwks(&padded(JWKS_BYTES_MAX)), Ok(0));
+    let shortest = keys(1);
+    let padded = |bytes: usize| format!("{shortest}{}", " ".repeat(bytes - shortest.len()));
+    assert_eq!(of_jwks(&padded(JWKS_BYTES_MAX)), Ok(1));
     assert_eq!(of_jwks(&padded(JWKS_BYTES_MAX + 1)), Err(KeyError::TooLarge));
 }
 

@@ -1,11 +1,17 @@
 //! Which key signed a token, and what happens if none did.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use aws_lc_rs::hmac;
 
 use super::issuer::{
     ED25519, P256, P384, Pair, RSA, RSA_OTHER, SECRET, base64url, key_set, of_set, secret, verifier,
 };
-use crate::auth::{Algorithm, Hash, KeySet, Keys, Part, Signer, TokenError, Verifier};
+use crate::auth::{
+    Algorithm, Hash, JWKS_CURRENT, JwksKeys, KeySet, Keys, Part, Signer, TokenError, Verifier,
+};
+use crate::base::clock::UnixTime;
 use crate::config::Config;
 
 const CLAIMS: &str = r#"{"sub":"ann"}"#;
@@ -148,7 +154,8 @@ fn subscriptions_have_the_keys_of_connections_unless_they_have_their_own() {
         Signer::with_secret(secret).unwrap().sign(r#"{"sub":"ann","channel":"news"}"#).unwrap()
     };
     let (of_connections, of_subscriptions) = (token(SECRET), token(b"own"));
-    let keys = |subscription| Keys { connection: key_set(&[SECRET], &[]), subscription, jwks: None };
+    let keys =
+        |subscription| Keys { connection: key_set(&[SECRET], &[]), subscription, jwks: JwksKeys::None };
     let shared = Verifier::new(&Config::default(), keys(KeySet::default()));
     assert!(shared.subscription(&of_connections).is_ok());
     assert!(shared.subscription(&of_subscriptions).is_err());
@@ -195,9 +202,48 @@ fn a_key_without_a_name_may_have_signed_a_token_that_names_another() {
     let wrong = naming(&RSA_OTHER, "a");
     let rs256 = Algorithm::Rsa(Hash::Sha256);
     assert_eq!(user(&of_file, &wrong), Err(TokenError::Signature(rs256)), "no key set could bring the key");
-    of_file = of_file.with_jwks(KeySet::default());
+    of_file = of_file.with_jwks(JwksKeys::Fixed(Arc::default()));
     assert_eq!(user(&of_file, &naming(&RSA, "a")).as_deref(), Ok("ann"));
     assert_eq!(user(&of_file, &wrong), Err(TokenError::UnknownKey(rs256)));
+}
+
+/// What is missing may come as long as the set is awaited or old. A secret cannot come, and neither can another signature of
+/// a key that is there.
+#[test]
+fn a_key_may_come_with_the_set_that_is_fetched_next() {
+    let at = UnixTime::from_micros(1 << 50);
+    let after =
+        |length: Duration| UnixTime::from_micros(at.as_micros() + u64::try_from(length.as_micros()).unwrap());
+    let (soon, late) = (after(JWKS_CURRENT - Duration::from_micros(1)), after(JWKS_CURRENT));
+    let fixed = verifier(key_set(&[SECRET], &[&P384.public]));
+    let set = Arc::new(
+        KeySet::from_jwks(format!(r#"{{"keys":[{}]}}"#, RSA.in_set(r#""kid":"a","#)).as_bytes()).unwrap(),
+    );
+    let fetched = fixed.with_jwks(JwksKeys::Fetched { keys: Arc::clone(&set), at });
+    let awaited = fixed.with_jwks(JwksKeys::Awaited);
+    let of_file = fixed.with_jwks(JwksKeys::Fixed(set));
+    let secret = Signer::with_secret(b"another secret").unwrap().sign(CLAIMS).unwrap();
+    let forged = naming(&RSA_OTHER, "a");
+    for (verifier, token, now, awaits) in [
+        (&awaited, naming(&RSA, "a"), soon, true),
+        (&awaited, RSA.signer().sign(CLAIMS).unwrap(), soon, true),
+        (&awaited, secret.clone(), soon, false),
+        (&fetched, naming(&RSA, "b"), soon, false),
+        (&fetched, naming(&RSA, "b"), late, true),
+        (&fetched, naming(&RSA, "b"), UnixTime::from_micros(1), true),
+        (&fetched, naming(&P256, "b"), late, true),
+        (&fetched, RSA_OTHER.signer().sign(CLAIMS).unwrap(), late, false),
+        (&fetched, forged, late, false),
+        (&fetched, secret, late, false),
+        (&of_file, naming(&RSA, "b"), late, false),
+    ] {
+        let error = verifier.connection(&token).unwrap_err();
+        assert_eq!(verifier.awaits_key(&error, now), awaits, "{error}");
+    }
+    for verifier in [&awaited, &fetched] {
+        let others = [P384.signer().sign(CLAIMS).unwrap(), super::issuer::secret().sign(CLAIMS).unwrap()];
+        assert!(others.iter().all(|token| verifier.connection(token).is_ok()), "their keys are there");
+    }
 }
 
 #[test]

@@ -253,3 +253,21 @@ fn a_subscription_that_expires_is_ended_unless_another_token_comes() {
     session.unsubscribed(TopicSlot(4));
     assert_eq!(next(&session), (at(3600), Expiry::Ping));
 }
+
+/// Its key may be on its way, so the SDKs are to try again.
+#[test]
+fn a_token_that_nobody_can_judge_yet_is_refused_for_a_while() {
+    let undecided = || Facts { token: Verdict::Undecided, ..ROOM };
+    let world = needs_tokens();
+    let mut session = Session::new(Moment::default());
+    assert_eq!(show(&world.handle(&mut session, connect(1), undecided())), "1: error 100, and no more");
+    assert!(!session.is_connected());
+    let mut session = client_of(&world, r#"{"sub":"u"}"#);
+    for (command, on) in
+        [(refresh(2), None), (subscribe(3, "t"), None), (refresh_subscription(4, "t"), Some(TopicSlot(0)))]
+    {
+        let facts = Facts { subscribed: on, ..undecided() };
+        let id = command.as_ref().unwrap().id;
+        assert_eq!(show(&world.handle(&mut session, command, facts)), format!("{id}: error 100"));
+    }
+}

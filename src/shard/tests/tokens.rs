@@ -1,7 +1,11 @@
 //! Tokens on their way through a shard: from the bytes of a command to the reply, and to the end of what has expired.
 
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
 use super::*;
-use crate::auth::{KeySet, Keys, Signer, Verifier};
+use crate::auth::{JwksKeys, KeySet, Keys, Signer, Verifier};
 use crate::config::Secret;
 use crate::domain::codec::Codec;
 use crate::domain::mail::{Answer, CommandKey, ReplyAddress};
@@ -215,6 +219,63 @@ fn what_tokens_said_is_remembered_while_the_keys_are_the_same() {
         world.said(&format!(r#"{{"id":1,"connect":{{"token":"{token}"}}}}"#));
         assert_eq!(world.shard.stats.tokens_verified.value(), verified);
     }
+}
+
+/// A pair of keys, whose public one has the name `a` in a key set.
+struct Issuer(Ed25519KeyPair);
+
+impl Issuer {
+    fn new() -> Self {
+        Self(Ed25519KeyPair::generate().expect("a key"))
+    }
+
+    fn token(&self, key: &str) -> String {
+        let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
+        let message =
+            format!("{}.{}", part(&format!(r#"{{"alg":"EdDSA","kid":"{key}"}}"#)), part(r#"{"sub":"u"}"#));
+        format!("{message}.{}", URL_SAFE_NO_PAD.encode(self.0.sign(message.as_bytes())))
+    }
+
+    fn keys(&self) -> Arc<KeySet> {
+        let x = URL_SAFE_NO_PAD.encode(self.0.public_key());
+        let set = format!(r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","kid":"a","x":"{x}"}}]}}"#);
+        KeySet::from_jwks(set.as_bytes()).expect("a set").into()
+    }
+}
+
+#[test]
+fn a_token_whose_key_may_be_on_its_way_is_refused_for_a_while() {
+    let mut world = guarded(|_| ());
+    let issuer = Issuer::new();
+    let connect = |token: &str| format!(r#"{{"id":1,"connect":{{"token":"{token}"}}}}"#);
+    let (known, unknown) = (connect(&issuer.token("a")), connect(&issuer.token("b")));
+    let undecided = r#"{"id":1,"error":{"code":100,"message":"internal server error","temporary":true}}"#;
+    world.tell(Mail::Verifier(verifier_by(SECRET).with_jwks(JwksKeys::Awaited)));
+    assert!(world.said(&known).got().contains(undecided));
+    let offered = format!("Authorization: Bearer {}", issuer.token("a"));
+    let got = world.asked(&offered, r#"{"id":1,"connect":{}}"#).got();
+    assert!(got.starts_with("HTTP/1.1 503 ") && got.contains("retry-after: 5\r\n"), "{got}");
+    assert!(world.connected(60).got().is_empty(), "other keys are there");
+    let fetched = |keys: &Arc<KeySet>, at| JwksKeys::Fetched { keys: Arc::clone(keys), at };
+    let keys = issuer.keys();
+    let verifier = verifier_by(SECRET);
+    world.tell(Mail::Verifier(verifier.with_jwks(fetched(&keys, world.now.unix))));
+    assert!(world.said(&known).got().contains(r#""connect":{"client""#));
+    assert_eq!(world.shard.stats.tokens_undecided.value(), 2);
+    // The set is new, so the key does not exist; later it may; and not if the set is the same and new again.
+    world.said(&unknown);
+    assert_eq!(world.closes(CloseReason::InvalidToken), 1);
+    world.seconds(6);
+    assert!(world.said(&unknown).got().contains(undecided));
+    assert_eq!(world.shard.stats.tokens_undecided.value(), 3);
+    let verified = world.shard.stats.tokens_verified.value();
+    world.tell(Mail::Verifier(verifier.with_jwks(fetched(&keys, world.now.unix))));
+    world.said(&unknown);
+    world.said(&known);
+    assert_eq!(
+        (world.closes(CloseReason::InvalidToken), world.shard.stats.tokens_verified.value()),
+        (2, verified)
+    );
 }
 
 #[test]

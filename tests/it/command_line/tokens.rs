@@ -145,6 +145,16 @@ fn check_reads_the_keys() {
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
     let (code, report, _) = check(&[("FANFARE_JWKS_FILE", manifest)]);
     assert!(code == Some(1) && report.contains("it is no JSON Web Key Set"), "{report}");
+    let set = std::env::temp_dir().join(format!("fanfare-cli-{}-set.json", std::process::id()));
+    // The one that can be used is that of RFC 8037, appendix A.2.
+    let keys =
+        r#"{"kty":"AKP"},{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+    std::fs::write(&set, format!("{{\"keys\":[{keys}]}}")).unwrap();
+    let (code, report, _) = check(&[("FANFARE_JWKS_FILE", set.to_str().unwrap())]);
+    std::fs::remove_file(&set).unwrap();
+    let warning =
+        format!("warning  jwks.file: {}: key 1 of the set is of no kind that is used here", set.display());
+    assert!(code == Some(0) && report.contains(&warning) && report.contains("have 1 keys"), "{report}");
     let (_, report, _) = check(&[]);
     assert!(!report.contains("tokens of"), "{report}");
 }

@@ -28,7 +28,9 @@ impl Scene {
         let files = TempDir::new("tokens");
         let pair = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).expect("a pair of keys");
         let public = files.write("public.pem", &pair.public_key_pem());
-        let set = files.write("keys.json", r#"{"keys":[]}"#);
+        // The key of RFC 8037, appendix A.2.
+        let key = r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+        let set = files.write("keys.json", &format!("{{\"keys\":[{key}]}}"));
         let config = format!(
             "[tokens]\nhmac_keys = ['{SECRET}']\npublic_keys = ['{}']\n[jwks]\nfile = '{}'\n\
              [limits]\nmessage_bytes = 1_048_576\n[namespaces.alive]\nclient_publish = [\"user\"]\n",
