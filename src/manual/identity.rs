@@ -211,6 +211,25 @@
 //! * Private topics, topics that list users, and namespaces with `server_only` do not open by `sub`:
 //!   [`permissions`](super::permissions) has all rules.
 //!
+//! # Where a token may stand
+//!
+//! The first of these that a client sends counts:
+//!
+//! | Place | For |
+//! |---|---|
+//! | `token` of the connect command: `token` and `getToken` of the SDKs | all clients |
+//! | `Authorization: Bearer ...` in `headers` of the connect command: the option `headers` of the JavaScript SDK | pages, whose requests cannot have this header |
+//! | `Authorization: Bearer ...` of the HTTP request | programs, and proxies that add it |
+//! | a parameter of the query, named by `server.token_query` | clients that can do nothing else: proxies write URLs to their logs |
+//! | a cookie, named by `server.token_cookie` | pages whose login sets it; `server.allowed_origins` must list their origins |
+//!
+//! The engine takes a cookie as it is, and needs no `getToken` for it. A page that is open when the cookie's token expires
+//! is closed like any other, and connects again with the cookie that it has then.
+//!
+//! A token of the request that is not valid is answered with 401, before there is a WebSocket. A page cannot read that
+//! answer. So a token that was valid and has expired opens the WebSocket: if the connect command has no token of its own,
+//! it gets error 109. Headers of another scheme, such as `Basic`, are not looked at, and without a key none is.
+//!
 //! # When something expires
 //!
 //! The reply to connect and to subscribe tells the SDK in how many seconds the token expires. The SDK then calls
