@@ -19,6 +19,7 @@ use common::publisher::{Publisher, plain_data};
 use common::report::{Report, SHARDS_EVERYWHERE, Target};
 use common::support::engine::Engine;
 use common::support::process::resident_bytes;
+use common::token::Issuer;
 use common::{Arguments, CLIENTS_PER_SHARD, LINE_BYTES};
 
 const CONFIGURATION: &str = r#"
@@ -38,9 +39,41 @@ history_ttl = "1h"
 "#;
 /// Publications of each topic, where there are many topics.
 const KEPT_OF_EACH: usize = 100;
-/// Bytes per client that shares its topic with all others, and of one with a topic of its own.
-const SHARED_TARGET: Target = Target::AtMost(256.0);
-const PRIVATE_TARGET: Target = Target::AtMost(512.0);
+/// Idle clients of one kind.
+struct Kind {
+    name: &'static str,
+    about: &'static str,
+    /// `{}` stands for the client's number.
+    topic: &'static str,
+    /// Signs their tokens; empty: they show none.
+    secret: &'static str,
+    /// Bytes per client.
+    target: Target,
+}
+
+const KINDS: [Kind; 3] = [
+    Kind {
+        name: "shared",
+        about: "one topic for all",
+        topic: "shared",
+        secret: "",
+        target: Target::AtMost(256.0),
+    },
+    Kind {
+        name: "private",
+        about: "a topic for each",
+        topic: "private:{}",
+        secret: "",
+        target: Target::AtMost(512.0),
+    },
+    Kind {
+        name: "tokens",
+        about: "one topic for all, and a token of its own for each, with a user id of 20 bytes",
+        topic: "shared",
+        secret: "a secret of thirty-two bytes, or more",
+        target: Target::AtMost(320.0),
+    },
+];
 /// The engine gives memory back in a sweep once a second, and its allocator some time after that: the
 /// least of the readings in this time counts. To see that the suite works, less will do.
 const SETTLING: Duration = Duration::from_secs(3);
@@ -58,10 +91,10 @@ fn main() -> Result<()> {
     let (clients, settling) = if arguments.short() { (2000, SETTLING_SHORT) } else { (100_000, SETTLING) };
     let about = format!("the engine's own, per idle client, {clients} clients");
     let mut report = Report::new("memory", &about, SHARDS_EVERYWHERE);
-    report.part("shared", "one topic for all");
-    measure_clients(clients, settling, "shared", SHARED_TARGET, &mut report)?;
-    report.part("private", "a topic for each");
-    measure_clients(clients, settling, "private:{}", PRIVATE_TARGET, &mut report)?;
+    for kind in &KINDS {
+        report.part(kind.name, kind.about);
+        measure_clients(clients, settling, kind, &mut report)?;
+    }
     let publications = clients;
     report.part(
         "history",
@@ -71,19 +104,18 @@ fn main() -> Result<()> {
     report.finish()
 }
 
-/// Bytes per client of a fresh engine. `{}` in the topic stands for the client's number.
-fn measure_clients(
-    clients: usize,
-    settling: Duration,
-    topic: &str,
-    target: Target,
-    report: &mut Report,
-) -> Result<()> {
+/// Bytes per client of a fresh engine.
+fn measure_clients(clients: usize, settling: Duration, kind: &Kind, report: &mut Report) -> Result<()> {
+    let Kind { topic, secret, target, .. } = *kind;
     let shards = clients.div_ceil(CLIENTS_PER_SHARD).to_string();
-    let engine = Engine::with_config_and(CONFIGURATION, &["--shards", &shards]);
+    let tokens = match secret {
+        "" => String::new(),
+        secret => Issuer::with_secret(secret).configuration,
+    };
+    let engine = Engine::with_config_and(&format!("{CONFIGURATION}{tokens}"), &["--shards", &shards]);
     let before = settled_bytes(&engine, settling, nothing)?;
     let per_client = |bytes: u64| (bytes as f64 - before as f64) / clients as f64;
-    let mut crowd = Crowd::connect(engine.client_address(), clients, topic, Reads::Nothing)?;
+    let mut crowd = Crowd::connect_as(engine.client_address(), clients, topic, Reads::Nothing, secret)?;
     let fresh = settled_bytes(&engine, settling, nothing)?;
     report.row("fresh clients", per_client(fresh), "bytes per client", target);
     let mut topics: Vec<_> = (0..clients).map(|client| topic.replace("{}", &client.to_string())).collect();

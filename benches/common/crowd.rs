@@ -16,6 +16,7 @@ use hdrhistogram::Histogram;
 use super::exact::Numbered;
 use super::latency::{Clock, Latencies, empty_histogram};
 use super::support::swarm::{Observer, Swarm};
+use super::token::Issuer;
 use super::{LIMIT, Nobody};
 
 /// The flags that make a process a part of a crowd.
@@ -75,6 +76,17 @@ pub(crate) struct Ages {
 impl Crowd {
     /// Connects `clients` clients, each subscribed to `topic`; `{}` in it stands for the client's number.
     pub(crate) fn connect(server: SocketAddr, clients: usize, topic: &str, reads: Reads) -> Result<Self> {
+        Self::connect_as(server, clients, topic, reads, "")
+    }
+
+    /// The same for clients that show tokens, which this secret signs; without any if it is empty.
+    pub(crate) fn connect_as(
+        server: SocketAddr,
+        clients: usize,
+        topic: &str,
+        reads: Reads,
+        secret: &str,
+    ) -> Result<Self> {
         let mut members: Vec<Member> = Vec::new();
         let sizes = (0..clients).step_by(CLIENTS_PER_PROCESS);
         let sizes: Vec<_> = sizes.map(|from| (clients - from).min(CLIENTS_PER_PROCESS)).collect();
@@ -84,7 +96,7 @@ impl Crowd {
                 members[connected].expect_answer("connected")?;
                 connected += 1;
             }
-            members.push(Member::start(number, size, server, topic, reads)?);
+            members.push(Member::start(number, size, server, topic, reads, secret)?);
         }
         for member in &mut members[connected..] {
             member.expect_answer("connected")?;
@@ -152,10 +164,17 @@ impl Crowd {
 }
 
 impl Member {
-    fn start(number: usize, clients: usize, server: SocketAddr, topic: &str, reads: Reads) -> Result<Self> {
+    fn start(
+        number: usize,
+        clients: usize,
+        server: SocketAddr,
+        topic: &str,
+        reads: Reads,
+        secret: &str,
+    ) -> Result<Self> {
         let flag = if reads == Reads::Lines { READING_CROWD } else { CROWD };
         let mut child = Command::new(std::env::current_exe()?)
-            .args([flag, &number.to_string(), &clients.to_string(), &server.to_string(), topic])
+            .args([flag, &number.to_string(), &clients.to_string(), &server.to_string(), topic, secret])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
@@ -195,52 +214,68 @@ impl Drop for Member {
 
 /// What a process of a crowd does, if the command line says that this is one.
 pub(crate) fn run_if_asked(arguments: &[String]) -> Option<Result<()>> {
-    let [_, flag, number, clients, server, topic] = arguments else { return None };
+    let [_, flag, number, clients, server, topic, secret] = arguments else { return None };
+    let part = || Part::parse(number, clients, server, topic, secret);
     match flag.as_str() {
-        CROWD => Some(count_bytes(number, clients, server, topic)),
-        READING_CROWD => Some(measure_ages(number, clients, server, topic)),
+        CROWD => Some(part().and_then(|part| part.count_bytes())),
+        READING_CROWD => Some(part().and_then(|part| part.measure_ages())),
         _ => None,
     }
 }
 
-/// Does what [`Crowd::expect`] and [`Crowd::check`] tell, until nobody tells anything any more.
-fn count_bytes(number: &str, clients: &str, server: &str, topic: &str) -> Result<()> {
-    let mut swarm = connect(number, clients, server, topic, &mut Nobody)?;
-    swarm.count_only();
-    obey(&mut swarm, &mut Nobody, |swarm, _, order| match *order {
-        [bytes] => count_until(swarm, bytes),
-        [1, count] => read_until(swarm, count),
-        _ => Err(Error::other("neither a number of bytes nor the publications from 1 on")),
-    })
+/// The clients of one process.
+struct Part<'a> {
+    number: usize,
+    clients: usize,
+    server: SocketAddr,
+    topic: &'a str,
+    secret: &'a str,
 }
 
-/// Does what [`Crowd::measure`] tells, until nobody tells anything any more.
-fn measure_ages(number: &str, clients: &str, server: &str, topic: &str) -> Result<()> {
-    let mut latencies = Latencies::new(Clock::start(), clients.parse().map_err(Error::other)?);
-    let mut swarm = connect(number, clients, server, topic, &mut latencies)?;
-    obey(&mut swarm, &mut latencies, |swarm, latencies, order| {
-        let &[from, count] = order else { return Err(Error::other("from when, or how many, is missing")) };
-        measure_until(swarm, latencies, from, count)
-    })
-}
+impl<'a> Part<'a> {
+    fn parse(number: &str, clients: &str, server: &str, topic: &'a str, secret: &'a str) -> Result<Self> {
+        let number = number.parse().map_err(Error::other)?;
+        let clients = clients.parse().map_err(Error::other)?;
+        Ok(Self { number, clients, server: server.parse().map_err(Error::other)?, topic, secret })
+    }
 
-fn connect(
-    number: &str,
-    clients: &str,
-    server: &str,
-    topic: &str,
-    observer: &mut impl Observer,
-) -> Result<Swarm> {
-    let number: usize = number.parse().map_err(Error::other)?;
-    let clients: usize = clients.parse().map_err(Error::other)?;
-    let mut swarm = Swarm::new(server.parse().map_err(Error::other)?, clients)?;
-    swarm.come_from(u8::try_from(number + 1).map_err(Error::other)?);
-    let first = number * CLIENTS_PER_PROCESS;
-    swarm.connect_all(observer, CONNECT_LIMIT, |_, client| {
-        vec![topic.replace("{}", &(first + client).to_string())]
-    })?;
-    println!("connected");
-    Ok(swarm)
+    /// Does what [`Crowd::expect`] and [`Crowd::check`] tell, until nobody tells anything any more.
+    fn count_bytes(&self) -> Result<()> {
+        let mut swarm = self.connect(&mut Nobody)?;
+        swarm.count_only();
+        obey(&mut swarm, &mut Nobody, |swarm, _, order| match *order {
+            [bytes] => count_until(swarm, bytes),
+            [1, count] => read_until(swarm, count),
+            _ => Err(Error::other("neither a number of bytes nor the publications from 1 on")),
+        })
+    }
+
+    /// Does what [`Crowd::measure`] tells, until nobody tells anything any more.
+    fn measure_ages(&self) -> Result<()> {
+        let mut latencies = Latencies::new(Clock::start(), self.clients);
+        let mut swarm = self.connect(&mut latencies)?;
+        obey(&mut swarm, &mut latencies, |swarm, latencies, order| {
+            let &[from, count] = order else {
+                return Err(Error::other("from when, or how many, is missing"));
+            };
+            measure_until(swarm, latencies, from, count)
+        })
+    }
+
+    fn connect(&self, observer: &mut impl Observer) -> Result<Swarm> {
+        let mut swarm = Swarm::new(self.server, self.clients)?;
+        swarm.come_from(u8::try_from(self.number + 1).map_err(Error::other)?);
+        let first = self.number * CLIENTS_PER_PROCESS;
+        if !self.secret.is_empty() {
+            let issuer = Issuer::with_secret(self.secret);
+            (0..self.clients).for_each(|client| swarm.show_token(client, &issuer.token(first + client)));
+        }
+        swarm.connect_all(observer, CONNECT_LIMIT, |_, client| {
+            vec![self.topic.replace("{}", &(first + client).to_string())]
+        })?;
+        println!("connected");
+        Ok(swarm)
+    }
 }
 
 /// Turns, and follows each order when it comes.

@@ -24,6 +24,7 @@ pub(crate) mod scale;
 pub(crate) mod strace;
 #[path = "../../tests/support/mod.rs"]
 pub(crate) mod support;
+pub(crate) mod token;
 
 use std::io::Result;
 use std::net::SocketAddr;

@@ -3,15 +3,19 @@
 //!
 //! Both are on one CPU and are measured in turns, each over the same number of clients. A client sends its request and its
 //! commands in one piece. Connections are closed after each round; that is not measured.
+//!
+//! The second part is the same for clients that show tokens, each its own, against clients that need none.
 //! `--short` has a tenth of the clients.
 
 #[path = "../common/mod.rs"]
 mod common;
 
 mod raw_loop;
+mod tokens;
 
 use std::io::Result;
 use std::net::SocketAddr;
+use std::ops::RangeFrom;
 use std::time::{Duration, Instant};
 
 use common::floor::Helper;
@@ -24,6 +28,7 @@ use common::{Arguments, LIMIT, Nobody, on_client_cpu, start_engine};
 
 const ROUNDS: usize = 5;
 const TOPICS: usize = 100;
+const CONFIGURATION: &str = "[timeouts]\nping = \"1h\"\n[namespaces.connect]\n";
 /// The CPU of the shard, over that of the raw loop. The target is 18 us per client on a machine where a server that only
 /// greets takes 13.
 const RATIO_MAX: f64 = 18.0 / 13.0;
@@ -43,37 +48,57 @@ fn main() -> Result<()> {
     let (clients, rounds) = (if arguments.short() { 1500 } else { 15_000 }, arguments.rounds(ROUNDS));
     let about = format!("{clients} clients connect and subscribe, {rounds} rounds");
     let mut report = Report::new("connect", &about, places("shard and raw loop"));
-    let engine = start_engine("[timeouts]\nping = \"1h\"\n[namespaces.connect]\n");
+    let engine = start_engine(CONFIGURATION);
     let raw = Helper::start(&["--raw-loop"])?;
-    let costs = on_client_cpu(|| measure(&engine, &raw, clients, rounds))?;
+    // Addresses of their own for each: connections that were closed leave ports behind that are not free for a minute.
+    let mut networks = 1..;
+    let costs = on_client_cpu(|| measure(&engine, &raw, clients, rounds, &mut networks))?;
     show(&costs, clients, &mut report);
+    drop((engine, raw));
+    tokens::run(clients, rounds, &mut networks, &mut report)?;
     report.finish()
 }
 
-fn measure(engine: &Engine, raw: &Helper, clients: usize, rounds: usize) -> Result<Vec<(Cost, Cost)>> {
+fn measure(
+    engine: &Engine,
+    raw: &Helper,
+    clients: usize,
+    rounds: usize,
+    networks: &mut RangeFrom<u8>,
+) -> Result<Vec<(Cost, Cost)>> {
     let shard = Watched::new(engine.pid(), Some("shard-0"))?;
     let raw_thread = Watched::new(raw.pid(), None)?;
-    // Addresses of their own for each: connections that were closed leave ports behind that are not free for a minute.
-    let mut networks = 1..;
     let mut connect = |server, watched: &Watched| {
         let network = networks.next().expect("there are enough for all rounds");
-        connect_all(server, network, clients, watched)
+        connect_all(server, network, clients, &[], watched)
     };
     let mut costs = Vec::new();
     for _ in 0..rounds {
         let of_engine = connect(engine.client_address(), &shard)?;
-        let open = || engine.metric("fanfare_clients", &[("state", "open")]);
-        wait_until(LIMIT, "the clients of a round to be gone", || open() == 0.0);
+        wait_until_empty(engine);
         costs.push((of_engine, connect(raw.address, &raw_thread)?));
     }
     Ok(costs)
 }
 
-/// Connects as many new clients, measures what the server spends until all are answered, and lets them go.
-fn connect_all(server: SocketAddr, network: u8, clients: usize, watched: &Watched) -> Result<Cost> {
+fn wait_until_empty(engine: &Engine) {
+    let open = || engine.metric("fanfare_clients", &[("state", "open")]);
+    wait_until(LIMIT, "the clients of a round to be gone", || open() == 0.0);
+}
+
+/// Connects as many new clients, measures what the server spends until all are answered, and lets them go. The clients
+/// show these tokens, or none if there are none.
+fn connect_all(
+    server: SocketAddr,
+    network: u8,
+    clients: usize,
+    tokens: &[String],
+    watched: &Watched,
+) -> Result<Cost> {
     let topics: Vec<_> = (0..TOPICS).map(|topic| format!("connect:{topic}")).collect();
     let mut swarm = Swarm::new(server, clients)?;
     swarm.come_from(network);
+    tokens.iter().enumerate().for_each(|(client, token)| swarm.show_token(client, token));
     let (begin, before) = (Instant::now(), (watched.thread()?, watched.process()?));
     swarm.connect_all(&mut Nobody, LIMIT, |_, client| vec![topics[client % TOPICS].as_str()])?;
     let wall = begin.elapsed();

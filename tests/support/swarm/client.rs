@@ -56,6 +56,8 @@ pub(super) struct Client {
     pub(super) receive_buffer: Option<usize>,
     /// Whether its connections agree on compressed messages.
     pub(super) deflates: bool,
+    /// The token that it connects with; empty: none.
+    pub(super) token: Box<str>,
 }
 
 impl Client {
@@ -67,7 +69,8 @@ impl Client {
         subscribes: impl IntoIterator<Item = S>,
     ) {
         let Self { receive_buffer, deflates, .. } = *self;
-        *self = Self { stream: Some(stream), receive_buffer, deflates, ..Self::default() };
+        let token = std::mem::take(&mut self.token);
+        *self = Self { stream: Some(stream), receive_buffer, deflates, token, ..Self::default() };
         let offer = if deflates { "Sec-WebSocket-Extensions: permessage-deflate\r\n" } else { "" };
         let request = format!(
             "GET /connection/websocket HTTP/1.1\r\nHost: {server}\r\nConnection: Upgrade\r\n\
@@ -75,7 +78,11 @@ impl Client {
         );
         self.unsent.extend_from_slice(request.as_bytes());
         self.last_id = CONNECT_ID;
-        let mut commands = format!(r#"{{"id":{CONNECT_ID},"connect":{{}}}}"#);
+        let token = match &*self.token {
+            "" => String::new(),
+            token => format!(r#""token":"{token}""#),
+        };
+        let mut commands = format!(r#"{{"id":{CONNECT_ID},"connect":{{{token}}}}}"#);
         for subscribe in subscribes {
             self.last_id += 1;
             // Writing to a string cannot fail.

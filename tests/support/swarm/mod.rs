@@ -113,6 +113,11 @@ impl Swarm {
         self.clients.iter_mut().for_each(|client| client.deflates = true);
     }
 
+    /// A client shows this token when it connects, from its next connection on; none if it is empty.
+    pub fn show_token(&mut self, client: ClientIndex, token: &str) {
+        self.clients[client].token = token.into();
+    }
+
     /// Connects a client, for the first time or again, and sends `connect` (id [`CONNECT_ID`]) and one
     /// `subscribe` per topic (ids 2, 3, ...) as soon as the server has accepted.
     pub fn connect<T: AsRef<str>>(&mut self, client: ClientIndex, topics: &[T]) -> io::Result<()> {
@@ -155,6 +160,11 @@ impl Swarm {
             assert!(Instant::now() < deadline, "{ready} of {} clients are connected in time", self.len());
         }
         Ok(())
+    }
+
+    /// Whether every command of every client has its answer.
+    pub fn is_settled(&self) -> bool {
+        self.clients.iter().all(Client::is_settled)
     }
 
     /// Sends `subscribe`; the answer carries the id that is returned.

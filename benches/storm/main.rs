@@ -2,9 +2,16 @@
 //! subscribe again, while publications go on. Time until each of them receives; from then on it must get each
 //! publication once and in order, to the last one.
 //!
+//! The second part is what others notice of it: 500 clients receive publications while 15,000 reconnect, without tokens and
+//! with tokens whose signatures the engine has to check.
+//!
 //! `--short` has a tenth of the clients.
 
+#[path = "../common/mod.rs"]
 mod common;
+
+mod others;
+mod reconnecting;
 
 use std::fs;
 use std::io::Result;
@@ -29,6 +36,9 @@ const COUNTERS: [&str; 4] = ["ListenOverflows", "ListenDrops", "TCPReqQFullDrop"
 
 fn main() -> Result<()> {
     let arguments = Arguments::read();
+    if let Some(result) = reconnecting::run_if_asked(&arguments) {
+        return result;
+    }
     let (clients, rounds) = (if arguments.short() { 1500 } else { 15_000 }, arguments.rounds(ROUNDS));
     let about = format!("{clients} clients cut at once and back at once, {rounds} rounds");
     let mut report = Report::new("storm", &about, places("shard"));
@@ -39,8 +49,11 @@ fn main() -> Result<()> {
         let storms: Vec<_> =
             (0..rounds).map(|round| storm(&engine, round, &mut swarm)).collect::<Result<_>>()?;
         show(&storms, &mut report);
-        report.finish()
-    })
+        Ok::<_, std::io::Error>(())
+    })?;
+    drop(engine);
+    others::measure(clients, rounds, &mut report)?;
+    report.finish()
 }
 
 /// What one storm was like. Times are from the cut, in milliseconds.
