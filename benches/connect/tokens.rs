@@ -50,7 +50,7 @@ pub(super) fn run(
     let mut kinds = kinds(clients)?;
     on_client_cpu(|| {
         let mut round =
-            |kind: &mut Kind| kind.round(networks.next().expect("there are enough for all rounds"), clients);
+            |kind: &Kind| kind.round(networks.next().expect("there are enough for all rounds"), clients);
         if let Some(remembered) = kinds.last_mut() {
             remembered.checks = clients;
             round(remembered)?;

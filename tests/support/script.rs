@@ -188,8 +188,26 @@ impl Subscriber {
     /// If it wants none.
     #[track_caller]
     pub fn give_token(&mut self, channel: Option<&str>, token: &str) {
+        self.wait_to_want_token(channel);
+        self.send_token(channel, token);
+    }
+
+    /// Waits until the SDK wants a token, of a channel if one is given.
+    ///
+    /// # Panics
+    /// If it wants none.
+    #[track_caller]
+    pub fn wait_to_want_token(&mut self, channel: Option<&str>) {
         let what = format!("{} to want a token for {channel:?}", self.0.name);
         self.0.next(&what, |event| event["event"] == "token_wanted" && event["channel"].as_str() == channel);
+    }
+
+    /// Gives the SDK the token that it wanted.
+    ///
+    /// # Panics
+    /// If the script has ended.
+    #[track_caller]
+    pub fn send_token(&mut self, channel: Option<&str>, token: &str) {
         let mut command = json!({ "do": "token", "token": token });
         if let Some(channel) = channel {
             command["channel"] = channel.into();

@@ -1,6 +1,7 @@
 //! What the SDKs do with tokens, through their public interfaces: `token` and `getToken`, of clients and of
 //! subscriptions. Tokens expire within seconds here, and `timeouts.expired` is short.
 
+use std::thread;
 use std::time::Duration;
 
 use super::{expiring, signed, token};
@@ -10,13 +11,13 @@ use crate::support::wait::{SOON, hold_for, wait_until};
 use serde_json::{Value, json};
 
 const CONFIG: &str = "[tokens]\nhmac_keys = [\"a secret that is long enough for a test\"]\n\
-                      [timeouts]\nexpired = \"500ms\"\n\
+                      [timeouts]\nexpired = \"2s\"\n\
                       [namespaces.chat]\nclient_publish = [\"user\"]\n";
 
 /// How long a token is valid that is to expire during a test: SDKs plan in whole seconds.
-const SHORT: f64 = 1.0;
-/// Longer than a connection or a subscription lasts whose token was valid for [`SHORT`].
-const LONGER: Duration = Duration::from_secs(2);
+const SHORT: f64 = 2.0;
+/// Longer than `timeouts.expired`.
+const LONGER: Duration = Duration::from_secs(3);
 
 /// A client whose tokens the test gives.
 fn asking(sdk: Sdk, engine: &Engine) -> Subscriber {
@@ -29,6 +30,23 @@ fn ann(sdk: Sdk, engine: &Engine) -> Subscriber {
     client.give_token(None, &token(&json!({"sub": "ann"})));
     client.event("connected", None);
     client
+}
+
+/// Runs a test with both SDKs, side by side: they mostly wait.
+fn with_both(test: impl Fn(Sdk) + Sync) {
+    let test = &test;
+    thread::scope(|scope| {
+        for sdk in Sdk::ALL {
+            scope.spawn(move || test(sdk));
+        }
+    });
+}
+
+/// Gives it a token that expires soon, made at the moment at which it is wanted.
+#[track_caller]
+fn give_short(client: &mut Subscriber, topic: Option<&str>, claims: &Value) {
+    client.wait_to_want_token(topic);
+    client.send_token(topic, &expiring(SHORT, claims));
 }
 
 /// Tells it to subscribe with tokens that the test gives.
@@ -64,7 +82,7 @@ fn a_client_connects_with_a_token_and_not_without() {
         ("a token whose connection expired", token(&json!({"sub": "ann", "expire_at": 1})), Err(110)),
         ("a subscription's token", token(&json!({"sub": "ann", "channel": "chat:1"})), Err(3500)),
     ] {
-        for sdk in Sdk::ALL {
+        with_both(|sdk| {
             let mut client = Subscriber::with_tokens(sdk, &engine.ws_url(), &json!({"token": token}));
             match outcome {
                 Ok(()) => drop(client.event("connected", None)),
@@ -73,48 +91,48 @@ fn a_client_connects_with_a_token_and_not_without() {
                     assert_eq!(event["code"], json!(code), "{what}: {event}");
                 }
             }
-        }
+        });
     }
 }
 
 #[test]
 fn a_token_is_refreshed_before_the_connection_expires() {
     let engine = Engine::with_config(CONFIG);
-    for sdk in Sdk::ALL {
+    with_both(|sdk| {
         let mut client = asking(sdk, &engine);
-        client.give_token(None, &expiring(SHORT, &json!({"sub": "ann"})));
+        give_short(&mut client, None, &json!({"sub": "ann"}));
         client.event("connected", None);
         client.give_token(None, &expiring(60.0, &json!({"sub": "ann"})));
         stays(&client, "connected");
-    }
+    });
 }
 
 #[test]
 fn a_token_that_has_expired_is_replaced_at_once() {
     let engine = Engine::with_config(CONFIG);
-    for sdk in Sdk::ALL {
+    with_both(|sdk| {
         let expired = expiring(-1.0, &json!({"sub": "ann"}));
         let mut client =
             Subscriber::with_tokens(sdk, &engine.ws_url(), &json!({"token": expired, "getToken": true}));
         client.event("error", None);
         client.give_token(None, &token(&json!({"sub": "ann"})));
         client.event("connected", None);
-    }
+    });
 }
 
 #[test]
 fn a_client_that_sends_no_further_token_is_closed_and_comes_back_with_one() {
     let engine = Engine::with_config(CONFIG);
-    for sdk in Sdk::ALL {
+    with_both(|sdk| {
         let mut client = asking(sdk, &engine);
-        client.give_token(None, &expiring(SHORT, &json!({"sub": "ann"})));
+        give_short(&mut client, None, &json!({"sub": "ann"}));
         client.event("connected", None);
-        client.0.next("the wish for a token", |event| event["event"] == "token_wanted");
+        client.wait_to_want_token(None);
         let closed = client.0.next("the end", |event| event["event"] == "connecting" && event["code"] != 0);
         assert_eq!(closed["code"], json!(3005), "{closed}");
         client.give_token(None, &token(&json!({"sub": "ann"})));
         client.event("connected", None);
-    }
+    });
 }
 
 #[test]
@@ -123,21 +141,21 @@ fn a_refresh_with_a_wrong_token_ends_the_client() {
     for wrong in
         [token(&json!({"sub": "eve"})), signed("another secret, as long as that one", &json!({"sub": "ann"}))]
     {
-        for sdk in Sdk::ALL {
+        with_both(|sdk| {
             let mut client = asking(sdk, &engine);
-            client.give_token(None, &expiring(SHORT, &json!({"sub": "ann"})));
+            give_short(&mut client, None, &json!({"sub": "ann"}));
             client.event("connected", None);
             client.give_token(None, &wrong);
             let event = client.event("disconnected", None);
             assert_eq!(event["code"], json!(3500), "{event}");
-        }
+        });
     }
 }
 
 #[test]
 fn a_private_topic_opens_with_a_subscription_token() {
     let engine = Engine::with_config(CONFIG);
-    for sdk in Sdk::ALL {
+    with_both(|sdk| {
         let mut client = ann(sdk, &engine);
         client.0.tell(&json!({"do": "subscribe", "channel": "chat:$plain"}));
         let event = client.event("unsubscribed", Some("chat:$plain"));
@@ -156,7 +174,7 @@ fn a_private_topic_opens_with_a_subscription_token() {
         }
         assert_eq!(client.ask("publish", "chat:$room", &json!(1)), Ok(()));
         client.expect("chat:$room", &[json!(1)]);
-    }
+    });
 }
 
 #[test]
@@ -165,13 +183,13 @@ fn a_subscription_token_for_something_else_ends_the_client() {
     for claims in
         [json!({"sub": "ann", "channel": "chat:$other"}), json!({"sub": "eve", "channel": "chat:$room"})]
     {
-        for sdk in Sdk::ALL {
+        with_both(|sdk| {
             let mut client = ann(sdk, &engine);
             subscribe(&mut client, "chat:$room");
             client.give_token(Some("chat:$room"), &token(&claims));
             let event = client.event("disconnected", None);
             assert_eq!(event["code"], json!(3500), "{claims}: {event}");
-        }
+        });
     }
 }
 
@@ -180,35 +198,35 @@ fn a_subscription_token_is_refreshed_or_the_subscription_begins_anew() {
     let engine = Engine::with_config(CONFIG);
     let topic = "chat:$room";
     let claims = json!({"sub": "ann", "channel": topic});
-    for sdk in Sdk::ALL {
+    with_both(|sdk| {
         let mut client = ann(sdk, &engine);
         subscribe(&mut client, topic);
         client.give_token(Some(topic), &expiring(-1.0, &claims));
         let error = client.event("subscription_error", Some(topic));
         // Python gives a number of its own to every error of a subscribe.
         assert!(matches!(sdk, Sdk::Python) || error["code"] == json!(109), "{error}");
-        client.give_token(Some(topic), &expiring(SHORT, &claims));
+        give_short(&mut client, Some(topic), &claims);
         client.event("subscribed", Some(topic));
         client.give_token(Some(topic), &expiring(60.0, &claims));
         stays(&client, "subscribed");
 
         let mut client = ann(sdk, &engine);
         subscribe(&mut client, topic);
-        client.give_token(Some(topic), &expiring(SHORT, &claims));
+        give_short(&mut client, Some(topic), &claims);
         client.event("subscribed", Some(topic));
-        client.0.next("the wish for a token", |event| event["event"] == "token_wanted");
+        client.wait_to_want_token(Some(topic));
         let ended = client.event("subscribing", Some(topic));
         assert_eq!(ended["code"], json!(2501), "{ended}");
         client.give_token(Some(topic), &token(&claims));
         client.event("subscribed", Some(topic));
         assert_eq!(count(&client, "connected"), 1, "the connection has not suffered");
-    }
+    });
 }
 
 #[test]
 fn a_topic_that_lists_users_is_for_them() {
     let engine = Engine::with_config(CONFIG);
-    for sdk in Sdk::ALL {
+    with_both(|sdk| {
         let mut client = ann(sdk, &engine);
         client.subscribe("chat:room#ann,bob");
         client.subscribe("#ann");
@@ -217,7 +235,7 @@ fn a_topic_that_lists_users_is_for_them() {
             let event = client.event("unsubscribed", Some(topic));
             assert_eq!(event["code"], json!(103), "{topic}: {event}");
         }
-    }
+    });
 }
 
 /// What tokens say of a client stands beside what it publishes, for both SDKs alike.
