@@ -10,6 +10,9 @@ pub const GRAIN: Duration = Duration::from_millis(64);
 pub struct Moment(u32);
 
 impl Moment {
+    /// One that never comes: the clock gets there after eight years.
+    pub const LAST: Self = Self(u32::MAX);
+
     /// The moment that is so many grains after the start.
     #[must_use]
     pub const fn from_grains(grains: u32) -> Self {

@@ -95,6 +95,18 @@ pub struct Connect<'a> {
     /// The value of `Authorization` among the `headers` that a browser's SDK cannot send with its request; empty if there is
     /// none. It is no token yet, but holds one.
     pub authorization: Token<'a>,
+    /// Where the client was in topics to which its token subscribes it, if it wants to continue there. In the order of
+    /// the topics' names, as received: they are not checked here.
+    pub resumed: Vec<(Cow<'a, str>, Since<'a>)>,
+}
+
+impl Connect<'_> {
+    /// Where the client was in a topic.
+    #[must_use]
+    pub fn since(&self, topic: &str) -> Option<&Since<'_>> {
+        let found = self.resumed.binary_search_by(|(name, _)| (**name).cmp(topic));
+        found.ok().map(|index| &self.resumed[index].1)
+    }
 }
 
 /// The fields of a subscribe that the engine uses.

@@ -18,7 +18,7 @@ use crate::domain::publication::Publication;
 
 use command::{Command, Malformed};
 use push::{Published, Push};
-use reply::Reply;
+use reply::{Reply, Subscribed};
 
 impl Codec {
     /// Whether a message in a binary frame can be one of this codec's.
@@ -82,6 +82,14 @@ impl Codec {
     pub fn add_publication(self, list: &mut Vec<u8>, publication: &Publication<'_>) {
         match self {
             Self::Json => json::write::add_publication(list, publication),
+        }
+    }
+
+    /// Appends one more subscription to those that are to stand in a connect reply
+    /// ([`EncodedSubscriptions`](reply::EncodedSubscriptions)).
+    pub fn add_subscription(self, list: &mut Vec<u8>, topic: &str, subscribed: &Subscribed<'_>) {
+        match self {
+            Self::Json => json::write::add_subscription(list, topic, subscribed),
         }
     }
 

@@ -42,6 +42,8 @@ pub struct Connected<'a> {
     pub ping: u32,
     /// Whether the client has to answer them.
     pub pong: bool,
+    /// The subscriptions that the client's token has brought.
+    pub subscriptions: EncodedSubscriptions<'a>,
 }
 
 /// What the reply to another token contains.
@@ -86,3 +88,8 @@ pub struct Position<'a> {
 /// written them: written once, however many replies they stand in. Possibly none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EncodedPublications<'a>(pub &'a [u8]);
+
+/// Subscriptions of a connect reply as [`Codec::add_subscription`](crate::domain::codec::Codec::add_subscription) of its
+/// codec has written them. Possibly none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EncodedSubscriptions<'a>(pub &'a [u8]);

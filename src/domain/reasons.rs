@@ -59,6 +59,8 @@ close_reasons! {
     Shutdown = 3001 "shutdown" shutdown Other,
     /// The client does not read what is sent to it.
     Slow = 3008 "slow" slow Client,
+    /// The client missed publications of a topic to which its token subscribes it, or may have.
+    InsufficientState = 3010 "insufficient state" insufficient_state Other,
     /// No answer to our ping.
     NoPong = 3012 "no pong" no_pong Other,
     /// An operator asked the client to reconnect.

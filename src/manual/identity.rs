@@ -173,8 +173,8 @@
 //! | `iat`, `jti` | both | No effect. `iat` must be a number. |
 //! | `iss`, `aud` | both | Compared with `tokens.issuer` and `tokens.audience`, if these are set. `aud` is text, or a list that must contain it. |
 //! | `info` | both | JSON that others are shown beside what the client publishes: `conn_info` of the connection, `chan_info` of the subscription. |
-//! | `meta` | connections | JSON for backends. It is checked, and has no effect yet. |
-//! | `channels`, `subs` | connections | Topics that the client is subscribed to from the start. They are checked, and have no effect yet. |
+//! | `meta` | connections | JSON for backends. It is checked, and nobody is told it yet. |
+//! | `channels`, `subs` | connections | Topics that the client is subscribed to when it connects, without a permission: see [permissions](super::permissions#subscriptions-that-the-server-makes). |
 //! | `caps` | connections | What the client may do besides what namespaces permit: see below. |
 //! | `channel` | subscriptions | The topic. It must be the one that the client subscribes to. |
 //! | `client` | subscriptions | The id of the only client that may use it. |

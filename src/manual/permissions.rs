@@ -68,6 +68,39 @@
 //! Unsubscribing is always allowed. This version keeps no presence: `presence` and `presence_stats`
 //! get error 108, whoever asks, and the table says what will hold.
 //!
+//! # Subscriptions that the server makes
+//!
+//! The token of a connection can bring subscriptions along, in the claims `channels` and `subs`:
+//!
+//! ```json
+//! {"sub": "42", "channels": ["news", "#42"],
+//!  "subs": {"chat:room": {"info": {"name": "Ann"}, "data": {"muted": false},
+//!                         "override": {"force_recovery": {"value": true}}}}}
+//! ```
+//!
+//! The client is subscribed to all of them when it connects. In an SDK, they have events of the client, not of a
+//! subscription: `subscribed` and `publication`, which name the channel. `info` stands as `chan_info` in what the client
+//! publishes to that topic. The client is told `data`. `override` replaces `force_recovery` and `force_positioning` of the
+//! namespace; the overrides for presence have no effect yet. Without `force_recovery`, in the namespace or here, a
+//! subscription is not recoverable. With it, the SDK says in its next connect where it was, and the reply has what it missed.
+//!
+//! * **No permission is needed**: `server_only`, `client_subscribe`, private topics and listed users do not matter. As a
+//!   subscriber, the client has that role. But the topic must be possible: an unknown namespace fails the connect with
+//!   error 102, and a name that `topic_pattern` does not match with 107. A token with more than `limits.topics_per_client`
+//!   topics is invalid (3500).
+//! * **The reply to the connect** comes when all topics are attached and everything that was missed is there, and all
+//!   publications come after it. Until then the client's other commands wait. If a topic cannot be attached, the connect
+//!   fails with that error: 106 at `limits.topics`, 111 while subscribers are told of a gap. Then nothing is left of it.
+//! * **The reply has a bound.** Once it has more than `limits.frame_bytes`, the other topics of that connect are not
+//!   recovered: their `recovered` is missing, and they continue at the newest publication.
+//! * **The end.** A subscriber that missed publications is closed with 3010 instead of being unsubscribed with 2500: SDKs
+//!   connect again and recover. An operator's unsubscribe is a push (2000), and lasts until the client connects again. The
+//!   client can unsubscribe; its own `subscribe` to such a topic gets error 105, and `sub_refresh` error 103. These
+//!   subscriptions last as long as the connection.
+//! * **Another token** by `refresh` changes none of them. Its `channels` and `subs` count from the next connect on.
+//!
+//! The claim `meta` is for backends. It is verified with the others and must be JSON, but nobody is told it yet.
+//!
 //! # Who is not bound by this
 //!
 //! Operators: the server API publishes to every topic whose namespace is known, and reads every history. So do publishers

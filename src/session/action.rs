@@ -36,12 +36,16 @@ pub enum Action<'a> {
     Connect {
         /// The command.
         id: u32,
-        /// Seconds between the engine's pings, or 0 without pings.
-        ping: u32,
-        /// Whether the client has to answer them.
-        pong: bool,
-        /// In how many seconds the connection expires, if it does.
-        ttl: Option<NonZeroU32>,
+        /// What it is told.
+        accepted: Accepted,
+    },
+    /// Subscribe the client to the topics that its token brings. Answer the connect when all of that is done, and send
+    /// no publication before.
+    ConnectAndSubscribe {
+        /// The command.
+        id: u32,
+        /// At least one.
+        subscriptions: Vec<ServerSide>,
     },
     /// Answer that the connection's new token counts.
     Refresh {
@@ -97,6 +101,26 @@ pub enum Action<'a> {
     Ignore,
     /// Close the client.
     Close(ProtocolError),
+}
+
+/// What a connected client is told about its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// Seconds between the engine's pings, or 0 without pings.
+    pub ping: u32,
+    /// Whether the client has to answer them.
+    pub pong: bool,
+    /// In how many seconds the connection expires, if it does.
+    pub ttl: Option<NonZeroU32>,
+}
+
+/// A subscription that the server makes for the client.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ServerSide {
+    /// A topic to which the client is not subscribed.
+    pub topic: Box<str>,
+    /// How.
+    pub options: SubscribeOptions,
 }
 
 /// What a command waits for.

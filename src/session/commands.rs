@@ -5,21 +5,20 @@ use std::borrow::Cow;
 use crate::auth::Subject;
 use crate::codec::command::{Command, Malformed, Method, Subscribe};
 use crate::domain::asked::Asked;
-use crate::domain::reasons::{CloseReason, ErrorCode};
+use crate::domain::reasons::ErrorCode;
 use crate::session::action::{Action, ProtocolError, Until};
 use crate::session::options::SubscribeOptions;
 use crate::session::rules::{Facts, Rules, check_epoch};
 use crate::session::tokens::Unfit;
 use crate::session::{Session, State};
 
-/// Whether a command needs room for a request to the broker at once ([`Facts::has_room`]). A subscribe does not: its
-/// requests wait in the shard.
+/// Whether a command may need room for a request to the broker at once ([`Facts::has_room`]): a connect does if its token
+/// brings subscriptions. A subscribe does not: its requests wait in the shard.
 #[must_use]
 pub const fn is_request(method: &Method<'_>) -> bool {
     match method {
-        Method::Publish { .. } | Method::Ask { .. } => true,
-        Method::Connect(_)
-        | Method::Subscribe(_)
+        Method::Connect(_) | Method::Publish { .. } | Method::Ask { .. } => true,
+        Method::Subscribe(_)
         | Method::Unsubscribe { .. }
         | Method::Refresh { .. }
         | Method::RefreshSubscription { .. }
@@ -38,6 +37,9 @@ impl Session {
         rules: Rules<'_>,
         facts: &Facts,
     ) -> Action<'a> {
+        if self.is_connecting() {
+            return Action::PutOff(Until::Answered);
+        }
         match command {
             _ if matches!(self.state, State::Refused(_)) => Action::Ignore,
             Ok(command) => self.command(command, rules, facts),
@@ -55,7 +57,7 @@ impl Session {
         facts: &Facts,
     ) -> Action<'a> {
         match method {
-            Method::Connect(_) => self.connect(id, rules, facts),
+            Method::Connect(connect) => self.connect(id, &connect, rules, facts),
             _ if !self.is_connected() => self.close(ProtocolError::NotConnected),
             Method::Pong => self.take_pong(),
             Method::Send => self.close(ProtocolError::Send),
@@ -83,7 +85,7 @@ impl Session {
             (true, true) => self.close(ProtocolError::SecondConnect),
             (true, false) if self.unanswered().contains(id) => repeated(),
             (true, false) => Action::Refuse { id, error },
-            (false, true) => self.refuse_connect(id, error, facts),
+            (false, true) => self.refuse_connect(id, error, facts.now),
             (false, false) => self.close(ProtocolError::NotConnected),
         }
     }
@@ -91,30 +93,6 @@ impl Session {
     /// Closes the client for what it sent, when the commands before that have been answered.
     pub(super) fn close<'a>(&self, error: ProtocolError) -> Action<'a> {
         if self.has_unanswered() { Action::PutOff(Until::Answered) } else { Action::Close(error) }
-    }
-
-    fn connect<'a>(&mut self, id: u32, rules: Rules<'_>, facts: &Facts) -> Action<'a> {
-        if self.is_connected() {
-            return self.close(ProtocolError::SecondConnect);
-        }
-        let ttl = match self.identify(rules, facts) {
-            Ok(ttl) => ttl,
-            Err(Unfit::Refused(error)) => return self.refuse_connect(id, error, facts),
-            Err(Unfit::Closed(fault)) => return self.close(fault),
-        };
-        self.state = State::Connected;
-        let interval = rules.timeouts.ping.0.as_secs();
-        let ping = if facts.has_pings { 0 } else { u32::try_from(interval).unwrap_or(u32::MAX) };
-        Action::Connect { id, ping, pong: !facts.has_pings, ttl }
-    }
-
-    /// An SDK leaves by itself when it has read the error. Another client has `timeouts.close` for that.
-    fn refuse_connect<'a>(&mut self, id: u32, error: ErrorCode, facts: &Facts) -> Action<'a> {
-        let comes_back =
-            error.is_temporary() || matches!(error, ErrorCode::TokenExpired | ErrorCode::Expired);
-        let reason = if comes_back { CloseReason::Expired } else { CloseReason::BadRequest };
-        (self.state, self.since) = (State::Refused(reason), facts.now.moment);
-        Action::RefuseConnect { id, error }
     }
 
     fn take_pong<'a>(&mut self) -> Action<'a> {

@@ -1,18 +1,21 @@
-//! What the tokens of a client's subscriptions say. There is at most one for each subscription, and one for each subscribe
-//! that waits for the broker's answer, so their number is bounded by `limits.topics_per_client`.
+//! What tokens say about a client's subscriptions. There is at most one grant for each subscription, and one for each
+//! subscribe that waits for the broker's answer, so their number is bounded by `limits.topics_per_client`. A subscription
+//! that the connection's token has brought always has one: it says that the server has made it.
 
 use std::fmt;
 use std::num::NonZeroU32;
 
-use crate::auth::SubscriptionClaims;
+use crate::auth::{ServerSubscription, SubscriptionClaims};
 use crate::base::moment::Moment;
 use crate::domain::mail::TopicSlot;
 use crate::session::Session;
 use crate::session::expiry::Now;
 
-/// What the token of one subscription says.
+/// What a token says about one subscription.
 struct Grant {
     of: Of,
+    /// Whether it is the connection's token, so that the client has not asked for the subscription.
+    is_server_side: bool,
     /// When the subscription expires; `None`: never.
     expires: Option<Moment>,
     /// What others are shown about the subscriber: JSON without line breaks.
@@ -65,9 +68,21 @@ impl Grants {
         self.remove(of);
         self.0.push(Grant {
             of,
+            is_server_side: false,
             expires: claims.expires.map(|expires| now.moment_of(expires)),
             info: claims.info.clone(),
             data: data.map(Into::into),
+        });
+    }
+
+    /// Adds that of a subscription which the connection's token brings. It does not expire before the connection does.
+    pub(super) fn insert_of_server(&mut self, topic: TopicSlot, subscription: &ServerSubscription) {
+        self.0.push(Grant {
+            of: Of::Topic(topic),
+            is_server_side: true,
+            expires: None,
+            info: subscription.info.clone(),
+            data: subscription.data.clone(),
         });
     }
 
@@ -84,7 +99,7 @@ impl Grants {
     }
 }
 
-/// What the tokens of subscriptions say.
+/// What tokens say about subscriptions.
 impl Session {
     /// Keeps what a subscribe's token says until the command is answered.
     pub(super) fn grant(&mut self, id: u32, claims: &SubscriptionClaims, now: Now) {
@@ -123,6 +138,12 @@ impl Session {
     pub fn ttl_of(&self, topic: TopicSlot, now: Now) -> Option<NonZeroU32> {
         let expires = self.grant_of(topic)?.expires?;
         Some(now.seconds_until(expires))
+    }
+
+    /// Whether the connection's token has brought a subscription.
+    #[must_use]
+    pub fn is_server_side(&self, topic: TopicSlot) -> bool {
+        self.grant_of(topic).is_some_and(|grant| grant.is_server_side)
     }
 
     /// Whether a token says something about any of the client's subscriptions.

@@ -30,6 +30,7 @@
 pub mod action;
 pub mod answers;
 mod commands;
+mod connecting;
 pub mod expiry;
 mod grants;
 mod identity;
@@ -58,7 +59,7 @@ pub struct Session {
 /// How far a client has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// It has not sent its connect command.
+    /// It has not sent its connect command, or that [waits](Session::is_connecting).
     New,
     /// It is connected.
     Connected,
@@ -117,7 +118,7 @@ impl Session {
     /// Whether commands of the client wait for the broker's answer.
     #[must_use]
     pub fn has_unanswered(&self) -> bool {
-        !self.unanswered().is_empty()
+        self.is_connecting() || !self.unanswered().is_empty()
     }
 
     /// Notes that the client is being closed: it waits for no answers any more.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::auth::ConnectionClaims;
 use crate::session::Session;
+use crate::session::connecting::Connecting;
 use crate::session::grants::Grants;
 use crate::session::identity::Identity;
 use crate::session::unanswered::Unanswered;
@@ -18,7 +19,9 @@ pub(super) struct Rare {
     pub(super) offered: Option<Arc<ConnectionClaims>>,
     /// What the client's connection token says.
     pub(super) identity: Option<Identity>,
-    /// What the tokens of its subscriptions say.
+    /// The connect that waits for the subscriptions that its token brings.
+    pub(super) connecting: Option<Box<Connecting>>,
+    /// What tokens say about its subscriptions.
     pub(super) grants: Grants,
 }
 
@@ -27,6 +30,7 @@ impl Rare {
         self.unanswered.is_empty()
             && self.offered.is_none()
             && self.identity.is_none()
+            && self.connecting.is_none()
             && self.grants.is_empty()
     }
 }

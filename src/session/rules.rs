@@ -48,7 +48,8 @@ pub struct Facts {
     pub subscriptions: usize,
     /// Whether the client may ask one more question whose answer can be large.
     pub may_ask: bool,
-    /// For a command that becomes a request to the broker: whether one more finds room.
+    /// For a command that becomes a request to the broker, and for a connect whose token brings subscriptions: whether one
+    /// more request finds room.
     pub has_room: bool,
     /// Whether the client's transport pings it, so that the protocol's own pings are not needed.
     pub has_pings: bool,
@@ -112,6 +113,11 @@ impl<'a> Rules<'a> {
     /// Whether the client may subscribe to the topic.
     pub(super) fn check_access(self, topic: &str, subject: &Subject<'_>) -> Result<(), ErrorCode> {
         grant(topic, &self.topic(topic)?, subject, Action::Subscribe)
+    }
+
+    /// Whether the server may subscribe a client to the topic. Nobody's permission is needed for that.
+    pub(super) fn check_server_side(self, topic: &str) -> Result<(), ErrorCode> {
+        if self.topic(topic)?.fits_pattern() { Ok(()) } else { Err(ErrorCode::BadRequest) }
     }
 
     /// Whether the client may publish this to the topic.

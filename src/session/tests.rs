@@ -1,14 +1,16 @@
 //! The protocol by tables and by enumeration.
 
 mod answers;
+mod connecting;
 mod permissions;
+mod timeouts;
 mod tokens;
 mod walk;
 
 use std::borrow::Cow;
 use std::time::Duration;
 
-use super::action::{Action, ProtocolError, Until};
+use super::action::{Accepted, Action, ProtocolError, ServerSide, Until};
 use super::expiry::Now;
 use super::rules::{Facts, Rules, Verdict};
 use super::timeouts::{Expiry, Silence};
@@ -163,10 +165,18 @@ fn show(action: &Action<'_>) -> String {
     match action {
         Action::Pong => "pong".to_owned(),
         Action::Refuse { id, error } => format!("{id}: error {}", error.code()),
-        Action::Ignore => "ignored".to_owned(),
         Action::RefuseConnect { id, error } => format!("{id}: error {}, and no more", error.code()),
-        Action::Connect { id, ping, pong, ttl: None } => format!("{id}: connected, {ping} s, {pong}"),
-        Action::Connect { id, ttl: Some(ttl), .. } => format!("{id}: connected for {ttl} s"),
+        Action::Connect { id, accepted: Accepted { ttl: Some(ttl), .. } } => {
+            format!("{id}: connected for {ttl} s")
+        }
+        Action::Connect { id, accepted: Accepted { ping, pong, .. } } => {
+            format!("{id}: connected, {ping} s, {pong}")
+        }
+        Action::ConnectAndSubscribe { id, subscriptions } => {
+            let topics: Vec<_> = subscriptions.iter().map(|one| &*one.topic).collect();
+            format!("{id}: connect to {}", topics.join(" and "))
+        }
+        Action::Ignore => "ignored".to_owned(),
         Action::Refresh { id, ttl } => format!("{id}: refreshed for {ttl:?} s"),
         Action::RefreshSubscription { id, ttl } => format!("{id}: subscribed for {ttl:?} s"),
         Action::Subscribe { id, topic, .. } => format!("{id}: subscribe {topic}"),
@@ -422,52 +432,6 @@ fn a_history_is_asked_for_as_the_client_wants_it() {
     let since = Some(position::Since { epoch: "e".repeat(129).into(), offset: 9 });
     let range = HistoryRange { since, ..HistoryRange::default() };
     assert_eq!(world.ask(ask(1, "open:t", range), ROOM), "1: error 107");
-}
-
-#[test]
-fn a_client_whose_transport_pings_it_is_told_of_no_others() {
-    let world = World::new(|_| ());
-    let mut session = Session::new(Moment::default());
-    let action = world.handle(&mut session, connect(1), Facts { has_pings: true, ..ROOM });
-    assert_eq!(show(&action), "1: connected, 0 s, false");
-}
-
-/// Which time-out runs, and what follows, in the course of a client's life.
-#[test]
-fn a_client_is_waited_for_one_thing_at_a_time() {
-    let timeouts = Timeouts::default();
-    let at = |seconds| Moment::default().after(Duration::from_secs(seconds));
-    let world = World::new(|_| ());
-    let mut session = Session::new(at(0));
-    assert_eq!(
-        (session.due(&timeouts), session.expiry(at(0), &timeouts)),
-        (at(10), Expiry::Close(Silence::Connect))
-    );
-    assert!(!session.pong());
-    world.handle(&mut session, connect(1), ROOM);
-    session.time_from(at(3));
-    for began in [3, 100] {
-        session.time_from(at(began));
-        assert_eq!(session.expiry(at(0), &timeouts), Expiry::Ping);
-        assert_eq!(session.due(&timeouts), at(began).after(timeouts.ping.0));
-        session.ping(at(50));
-        assert_eq!(session.expiry(at(0), &timeouts), Expiry::Close(Silence::Pong));
-        assert_eq!(session.due(&timeouts), at(50).after(timeouts.pong.0));
-        assert!(session.pong() && !session.pong(), "one answer to one ping");
-        assert_eq!(session.due(&timeouts), at(50).after(timeouts.ping.0), "the next ping is not put off");
-    }
-    assert_eq!(
-        (Silence::Connect.reason(), Silence::Connect.grace(&timeouts)),
-        (CloseReason::Stale, timeouts.connect)
-    );
-    assert_eq!(
-        (Silence::Pong.reason(), Silence::Pong.grace(&timeouts)),
-        (CloseReason::NoPong, timeouts.ping)
-    );
-    assert_eq!(
-        (Silence::Token.reason(), Silence::Token.grace(&timeouts)),
-        (CloseReason::Expired, timeouts.expired)
-    );
 }
 
 #[test]

@@ -16,6 +16,8 @@ pub enum Expiry {
     Close(Silence),
     /// The client's subscription to a topic has expired, and is to be ended.
     EndSubscription(TopicSlot),
+    /// Nothing: the client waits for the server.
+    Nothing,
 }
 
 /// What a client has not sent in time.
@@ -72,20 +74,21 @@ impl Session {
     /// When the first of the running time-outs is over.
     #[must_use]
     pub fn due(&self, timeouts: &Timeouts) -> Moment {
-        let due = self.state_due(timeouts);
-        let expired = [self.connection_due(timeouts), self.subscription_due(timeouts).map(|(_, due)| due)];
-        expired.into_iter().flatten().fold(due, Moment::min)
+        let subscription = self.subscription_due(timeouts).map(|(_, due)| due);
+        let due = [self.state_due(timeouts), self.connection_due(timeouts), subscription];
+        due.into_iter().flatten().min().unwrap_or(Moment::LAST)
     }
 
-    /// When the time-out of the session's state is over.
-    fn state_due(&self, timeouts: &Timeouts) -> Moment {
+    /// When the time-out of the session's state is over. A client that waits for the server has none.
+    fn state_due(&self, timeouts: &Timeouts) -> Option<Moment> {
         let length = match self.state {
+            State::New if self.is_connecting() => return None,
             State::New => timeouts.connect,
             State::Connected => timeouts.ping,
             State::AwaitingPong => timeouts.pong,
             State::Refused(_) => timeouts.close,
         };
-        self.since.after(length.0)
+        Some(self.since.after(length.0))
     }
 
     /// When a connection that expires is to be closed.
@@ -112,6 +115,7 @@ impl Session {
             return Expiry::EndSubscription(topic);
         }
         match self.state {
+            State::New if self.is_connecting() => Expiry::Nothing,
             State::New => Expiry::Close(Silence::Connect),
             State::Connected => Expiry::Ping,
             State::AwaitingPong => Expiry::Close(Silence::Pong),

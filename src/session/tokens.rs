@@ -7,6 +7,7 @@ use crate::auth::{ConnectionClaims, SubscriptionClaims, TokenError};
 use crate::domain::reasons::ErrorCode;
 use crate::session::Session;
 use crate::session::action::{Action, ProtocolError};
+use crate::session::expiry::Now;
 use crate::session::identity::Identity;
 use crate::session::rules::{Facts, Rules, Verdict};
 
@@ -25,16 +26,20 @@ impl Session {
         self.change_rare(|rare| rare.offered = Some(claims));
     }
 
-    /// Decides who the client is that connects. Returns in how many seconds its connection expires, if it does.
-    pub(super) fn identify(&mut self, rules: Rules<'_>, facts: &Facts) -> Result<Option<NonZeroU32>, Unfit> {
+    /// What the token of a connect says. `None`: the client has none, and needs none.
+    pub(super) fn connection_claims(
+        &self,
+        rules: Rules<'_>,
+        facts: &Facts,
+    ) -> Result<Option<Arc<ConnectionClaims>>, Unfit> {
         if matches!(facts.token, Verdict::Undecided) {
             return Err(Unfit::Refused(ErrorCode::Internal));
         }
-        match self.take_shown(rules, facts) {
+        match self.shown(rules, facts) {
             Some(Ok(claims)) if claims.has_ended(facts.now.unix, rules.leeway) => {
                 Err(Unfit::Refused(ErrorCode::Expired))
             }
-            Some(Ok(claims)) => Ok(self.take_identity(&claims, facts)),
+            Some(Ok(claims)) => Ok(Some(claims)),
             Some(Err(error)) if error.is_about_time() => Err(Unfit::Refused(ErrorCode::TokenExpired)),
             Some(Err(error)) => Err(invalid(&error)),
             None if rules.anonymous => Ok(None),
@@ -43,29 +48,32 @@ impl Session {
     }
 
     /// What the token says that counts for a connect: the command's own, or else the one that was offered before.
-    fn take_shown(
-        &mut self,
-        rules: Rules<'_>,
-        facts: &Facts,
-    ) -> Option<Result<Arc<ConnectionClaims>, TokenError>> {
-        let offered = if self.rare.is_some() { self.change_rare(|rare| rare.offered.take()) } else { None };
+    fn shown(&self, rules: Rules<'_>, facts: &Facts) -> Option<Result<Arc<ConnectionClaims>, TokenError>> {
         match &facts.token {
             Verdict::Connection(said) => Some(said.clone()),
-            Verdict::None | Verdict::Subscription(_) | Verdict::Undecided => offered.map(|claims| {
-                claims.check_time(facts.now.unix, rules.leeway)?;
-                Ok(claims)
-            }),
+            Verdict::None | Verdict::Subscription(_) | Verdict::Undecided => {
+                let offered = self.rare.as_ref()?.offered.clone()?;
+                Some(offered.check_time(facts.now.unix, rules.leeway).map(|()| offered))
+            }
         }
     }
 
-    fn take_identity(&mut self, claims: &ConnectionClaims, facts: &Facts) -> Option<NonZeroU32> {
-        let identity = Identity::new(claims, facts.now);
-        let ttl = identity.expires().map(|expires| facts.now.seconds_until(expires));
-        self.change_rare(|rare| rare.identity = Some(identity));
-        ttl
+    /// Notes who the client is, by a valid token. One that was offered before counts no more.
+    pub(super) fn take_identity(&mut self, claims: &ConnectionClaims, now: Now) {
+        self.change_rare(|rare| {
+            rare.offered = None;
+            rare.identity = Some(Identity::new(claims, now));
+        });
     }
 
-    /// Replaces the token of the connection.
+    /// Seconds until the connection expires. `None`: it does not.
+    pub(super) fn connection_ttl(&self, now: Now) -> Option<NonZeroU32> {
+        let expires = self.identity().and_then(Identity::expires)?;
+        Some(now.seconds_until(expires))
+    }
+
+    /// Replaces the token of the connection. Subscriptions stay as they are: those that the new token brings are made with
+    /// the next connect.
     pub(super) fn refresh<'a>(&mut self, id: u32, rules: Rules<'_>, facts: &Facts) -> Action<'a> {
         let fault = match &facts.token {
             Verdict::Connection(Ok(claims)) if *claims.user != *self.user() => ProtocolError::OtherUser,
@@ -73,7 +81,8 @@ impl Session {
                 ProtocolError::ExpiredToken
             }
             Verdict::Connection(Ok(claims)) => {
-                return Action::Refresh { id, ttl: self.take_identity(claims, facts) };
+                self.take_identity(claims, facts.now);
+                return Action::Refresh { id, ttl: self.connection_ttl(facts.now) };
             }
             Verdict::Connection(Err(error)) if error.is_about_time() => ProtocolError::ExpiredToken,
             Verdict::Connection(Err(error)) => ProtocolError::InvalidToken(error.clone()),
@@ -122,7 +131,8 @@ impl Session {
         rules: Rules<'_>,
         facts: &Facts,
     ) -> Action<'a> {
-        let Some(slot) = facts.subscribed else {
+        // What the server has subscribed the client to is the affair of the connection's token.
+        let Some(slot) = facts.subscribed.filter(|&slot| !self.is_server_side(slot)) else {
             return Action::Refuse { id, error: ErrorCode::PermissionDenied };
         };
         match self.subscription_claims(topic, rules, facts) {

@@ -35,6 +35,8 @@ enum Flag {
     LeavesReplies,
     /// [`Client::has_ended`]
     Ended,
+    /// [`Client::is_held`]
+    Held,
 }
 
 /// The flags of a client.
@@ -45,6 +47,12 @@ impl Flags {
     #[inline]
     fn has(self, flag: Flag) -> bool {
         self.0 & 1 << flag as u16 != 0
+    }
+
+    /// Whether one of both is set.
+    #[inline]
+    fn has_either(self, one: Flag, other: Flag) -> bool {
+        self.0 & (1 << one as u16 | 1 << other as u16) != 0
     }
 
     /// Sets or clears a flag. Returns whether it was set before.
@@ -63,6 +71,8 @@ pub struct UnfinishedCommands {
     pub rest: Option<Box<[u8]>>,
     /// Commands that wait for room to be asked of the broker thread, or for its answers.
     pub questions: Questions,
+    /// The subscriptions that a connect which waits has made so far, encoded for its reply.
+    pub prepared: Vec<u8>,
 }
 
 /// One client.
@@ -123,7 +133,13 @@ impl<S, T: Transport> Client<S, T> {
     /// Whether its input must not be read now.
     #[must_use]
     pub fn is_paused(&self) -> bool {
-        self.has_postponed() || self.unfinished.as_ref().is_some_and(|unfinished| unfinished.rest.is_some())
+        self.has_postponed() || self.has_put_off()
+    }
+
+    /// Whether a command of it is put off, with the rest of its message.
+    #[must_use]
+    pub fn has_put_off(&self) -> bool {
+        self.unfinished.as_ref().is_some_and(|unfinished| unfinished.rest.is_some())
     }
 
     /// Whether it has questions that are to be asked later. Nothing else is done for it before.
@@ -159,6 +175,18 @@ impl<S, T: Transport> Client<S, T> {
         self.outgoing.as_ref().map_or(0, |outgoing| outgoing.bytes.len() - outgoing.orphaned)
     }
 
+    /// Bytes that are prepared for the reply to a connect.
+    #[must_use]
+    pub fn prepared_bytes(&self) -> usize {
+        self.unfinished.as_ref().map_or(0, |unfinished| unfinished.prepared.len())
+    }
+
+    /// Bytes of replies that wait, and of the one that is prepared.
+    #[must_use]
+    pub fn all_reply_bytes(&self) -> usize {
+        self.reply_bytes() + self.prepared_bytes()
+    }
+
     /// Notes that a command is answered.
     pub(super) fn answered(&mut self, id: u32) {
         self.session.answered(id);
@@ -167,8 +195,9 @@ impl<S, T: Transport> Client<S, T> {
 
     /// Frees the memory for unfinished commands, if there are none.
     pub(super) fn free_unfinished(&mut self) {
-        let is_idle =
-            |unfinished: &UnfinishedCommands| unfinished.rest.is_none() && unfinished.questions.is_idle();
+        let is_idle = |UnfinishedCommands { rest, questions, prepared }: &UnfinishedCommands| {
+            rest.is_none() && questions.is_idle() && prepared.is_empty()
+        };
         if self.unfinished.as_deref().is_some_and(is_idle) {
             self.unfinished = None;
         }
@@ -205,6 +234,25 @@ impl<S, T: Transport> Client<S, T> {
     /// Notes that its socket may take something again.
     pub(super) fn unblock(&mut self) {
         self.flags.put(Flag::Blocked, false);
+    }
+
+    /// Whether it is sent no publications before the reply to its connect: its subscribers are parked.
+    #[must_use]
+    #[inline]
+    pub fn is_held(&self) -> bool {
+        self.flags.has(Flag::Held)
+    }
+
+    /// Sets or clears [`Self::is_held`].
+    pub(super) fn set_held(&mut self, is_held: bool) {
+        self.flags.put(Flag::Held, is_held);
+    }
+
+    /// Whether it can be sent no publications now: its socket is full, or it is [held](Self::is_held).
+    #[must_use]
+    #[inline]
+    pub fn takes_no_publications(&self) -> bool {
+        self.flags.has_either(Flag::Blocked, Flag::Held)
     }
 
     /// Whether it is in a queue of those to be read.

@@ -85,13 +85,20 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         if self.clients[slot].has_ended() {
             return;
         }
-        self.drop_questions(slot);
-        let before = self.clients[slot].input_bytes();
-        self.clients[slot].unfinished = None;
+        self.drop_unfinished(slot);
         self.clients[slot].session.end();
-        self.input.kept.release(before - self.clients[slot].input_bytes());
         self.queue_frames(slot, &last);
         self.visit(slot);
+    }
+
+    /// Drops the commands of a client that are not finished, and what was prepared for their replies.
+    pub(super) fn drop_unfinished(&mut self, slot: u32) {
+        self.drop_questions(slot);
+        let client = &mut self.clients[slot];
+        let (input, prepared) = (client.input_bytes(), client.prepared_bytes());
+        client.unfinished = None;
+        self.input.kept.release(input - client.input_bytes());
+        self.replies.release(prepared);
     }
 
     /// Ends a connection at once: the peer or the socket has gone, or a time-out is over.
@@ -133,7 +140,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             self.admission.give_back(client.has_place());
             self.stats.blocked_clients.sub(u64::from(client.is_blocked()));
             self.input.kept.release(client.input_bytes());
-            self.replies.release(client.reply_bytes());
+            self.replies.release(client.all_reply_bytes());
             self.logs.release_rest(client.outgoing.as_ref().map_or(0, |outgoing| outgoing.orphaned));
             if let Some(origin) = client.origin() {
                 self.origins.leave(origin);

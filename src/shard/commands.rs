@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use crate::codec::command::{Command, Malformed};
-use crate::codec::reply::{Connected, Refreshed, Reply};
+use crate::codec::reply::{Connected, EncodedSubscriptions, Refreshed, Reply};
 use crate::domain::client_info::ClientInfo;
 use crate::domain::mail::{Publish, Question, ReplyTo, Request, TopicQuestion, TopicSlot};
 use crate::domain::reasons::ErrorCode;
 use crate::net::stream::Stream;
-use crate::session::action::{Action, ProtocolError, Until};
+use crate::session::action::{Accepted, Action, ProtocolError, Until};
 use crate::session::expiry::Now;
 use crate::session::options::SubscribeOptions;
 use crate::session::rules::{Facts, Rules, Verdict};
@@ -17,8 +17,11 @@ use crate::shard::Shard;
 use crate::shard::membership::Joined;
 use crate::transport::{Message, Transport};
 
+/// The engine's, as clients are told it.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 /// What became of a command.
-enum Outcome {
+pub(super) enum Outcome {
     /// It is done, or its reply comes later.
     Done,
     /// It must wait for the answer to an earlier one, or for room.
@@ -159,17 +162,20 @@ impl<S: Stream, T: Transport> Shard<S, T> {
                 self.time(slot);
                 Outcome::NotConnected
             }
-            Action::Connect { id, ping, pong, ttl } => {
-                self.answer_connect(slot, id, |client, version| {
-                    Reply::Connect(Connected { client, version, ttl, ping, pong })
-                });
-                self.begin_pings(slot);
+            Action::Connect { id, accepted } => {
+                self.connected(slot, id, accepted, EncodedSubscriptions::default());
                 Outcome::Done
             }
+            Action::ConnectAndSubscribe { id, subscriptions } => {
+                self.connect_and_subscribe(slot, id, subscriptions)
+            }
             Action::Refresh { id, ttl } => {
-                self.answer_connect(slot, id, |client, version| {
-                    Reply::Refresh(Refreshed { client, version, ttl })
-                });
+                let client = self.client_id(slot).to_string();
+                self.put_reply(
+                    slot,
+                    id,
+                    &Reply::Refresh(Refreshed { client: &client, version: VERSION, ttl }),
+                );
                 self.time(slot);
                 Outcome::Done
             }
@@ -206,15 +212,18 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         Outcome::Done
     }
 
-    /// Answers a command about the connection with the client's id and the engine's version.
-    fn answer_connect(
+    /// Answers a connect. The client's pings begin.
+    pub(super) fn connected(
         &mut self,
         slot: u32,
         id: u32,
-        reply: impl for<'r> Fn(&'r str, &'static str) -> Reply<'r>,
+        Accepted { ping, pong, ttl }: Accepted,
+        subscriptions: EncodedSubscriptions<'_>,
     ) {
         let client = self.client_id(slot).to_string();
-        self.put_reply(slot, id, &reply(&client, env!("CARGO_PKG_VERSION")));
+        let connected = Connected { client: &client, version: VERSION, ttl, ping, pong, subscriptions };
+        self.put_reply(slot, id, &Reply::Connect(connected));
+        self.begin_pings(slot);
     }
 
     /// The present on both clocks.

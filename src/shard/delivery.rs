@@ -158,7 +158,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     fn serve(&mut self, topic: TopicSlot, position: u32, slot: u32) {
         let client = &self.clients[slot];
         let nothing_else = self.delivery.rotation.len() == 1 || client.subscriptions.as_slice().len() == 1;
-        if client.is_blocked() {
+        if client.takes_no_publications() {
             self.park(topic, position);
         } else if nothing_else && client.outgoing.is_none() {
             self.send_frame(topic, position, slot);
@@ -226,7 +226,9 @@ impl<S: Stream, T: Transport> Shard<S, T> {
                 self.delivery.pieces.push(Piece::Bytes { length: outgoing.bytes.len() });
             }
         }
-        self.gather_frames(slot);
+        if !client.is_held() {
+            self.gather_frames(slot);
+        }
     }
 
     /// A frame for each topic in which the client is behind. Looks at the smaller of two sets: the client's
@@ -386,7 +388,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         self.time(slot);
     }
 
-    /// Takes a blocked client's subscriber out of a topic's sweep.
+    /// Takes a subscriber out of a topic's sweep whose client can be sent no publications.
     fn park(&mut self, topic: TopicSlot, position: u32) {
         let clients = &mut self.clients;
         self.topics[topic].park(position, |moved| {
@@ -435,6 +437,20 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     pub(super) fn unblock(&mut self, slot: u32) {
         self.clients[slot].unblock();
         self.stats.blocked_clients.sub(1);
+        self.unpark(slot);
+    }
+
+    /// Has a client sent the publications that waited for the reply to its connect, behind that.
+    pub(super) fn release(&mut self, slot: u32) {
+        self.clients[slot].set_held(false);
+        self.unpark(slot);
+    }
+
+    /// Brings a client's subscribers back into the sweep, if it can be sent publications now.
+    fn unpark(&mut self, slot: u32) {
+        if self.clients[slot].takes_no_publications() {
+            return;
+        }
         for index in 0..self.clients[slot].subscriptions.as_slice().len() {
             let found = self.clients[slot].subscriptions.as_slice()[index];
             if self.topics[found.topic].is_parked(found.position) {

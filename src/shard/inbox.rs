@@ -130,7 +130,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     }
 
     /// The broker thread's answer to a client's command.
-    fn answered(&mut self, command: CommandKey, answer: Answer) {
+    pub(super) fn answered(&mut self, command: CommandKey, answer: Answer) {
         match answer {
             // The topic was kept for this answer, whether the client is still there or not.
             Answer::Recovered(recovered) => self.recovered(command, *recovered),

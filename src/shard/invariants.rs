@@ -21,7 +21,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         let clients = || self.clients.iter().map(|(_, client)| client);
         let sum = |bytes: fn(&super::client::Client<S, T>) -> usize| clients().map(bytes).sum::<usize>();
         assert_eq!(self.input.kept.bytes(), sum(|client| client.input_bytes()), "bytes of input");
-        assert_eq!(self.replies.bytes(), sum(|client| client.reply_bytes()), "bytes of replies");
+        assert_eq!(self.replies.bytes(), sum(|client| client.all_reply_bytes()), "bytes of replies");
         let orphaned = sum(|client| client.outgoing.as_ref().map_or(0, |outgoing| outgoing.orphaned));
         assert_eq!(self.logs.rest_bytes(), orphaned, "bytes of started frames");
         let weights = self.topics.iter().filter_map(|(_, topic)| topic.log()).map(|log| log.weight());

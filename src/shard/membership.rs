@@ -16,7 +16,7 @@ use crate::codec::reply::{Reply, Subscribed};
 use crate::domain::encoding::Encoding;
 use crate::domain::mail::{CommandKey, Lane, Question, Recover, Recovered, ReplyAddress, TopicSlot, Variant};
 use crate::domain::position::Position;
-use crate::domain::reasons::{ErrorCode, UnsubscribeCode};
+use crate::domain::reasons::{CloseReason, ErrorCode, UnsubscribeCode};
 use crate::net::stream::Stream;
 use crate::session::options::SubscribeOptions;
 use crate::session::{Pending, answers};
@@ -49,7 +49,10 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         let variant = self.variant_for(slot, name);
         let topic = match self.topics.find(name, variant) {
             Some(topic) => topic,
-            None if !self.broker.requests.has_room() => return Joined::NoRoom,
+            // A connect has found room once. All of its topics are queued.
+            None if !self.clients[slot].is_held() && !self.broker.requests.has_room() => {
+                return Joined::NoRoom;
+            }
             None => self.attach(name, variant),
         };
         let command = CommandKey { client: self.clients.key(slot), id };
@@ -67,7 +70,9 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             self.queue_subscribed(topic, command, &pending.options);
             return Joined::AtOnce;
         }
-        self.clients[slot].session.asked(id, name, Pending::Subscribe);
+        if !self.clients[slot].is_held() {
+            self.clients[slot].session.asked(id, name, Pending::Subscribe);
+        }
         Joined::Later
     }
 
@@ -90,14 +95,23 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         self.ask(Question::Recover(Box::new(question)));
     }
 
-    /// Writes the reply to a subscribe: the next publication is the first one after the topic's position.
+    /// Writes that a client is subscribed: the next publication is the first one after the topic's position.
     fn queue_subscribed(&mut self, topic: TopicSlot, command: CommandKey, options: &SubscribeOptions) {
-        let (ttl, data) = self.granted(command.client.slot, topic);
-        let subscribed = answers::subscribed(options, self.topics[topic].position());
-        let reply = Reply::Subscribe(Subscribed { ttl, data: data.as_deref(), ..subscribed });
-        // Not by `put_reply`: the epoch is the topic's.
-        let codec = self.clients[command.client.slot].transport.codec();
-        self.lines.write(codec, command.id, &reply);
+        let position = self.topics[topic].position().cloned();
+        self.put_subscribed(topic, command, answers::subscribed(options, position.as_ref()));
+    }
+
+    /// Writes that a client is subscribed: as the reply to a subscribe, or for the reply to the connect whose token brings
+    /// the subscription.
+    fn put_subscribed(&mut self, topic: TopicSlot, command: CommandKey, subscribed: Subscribed<'_>) {
+        let slot = command.client.slot;
+        let (ttl, data) = self.granted(slot, topic);
+        let subscribed = Subscribed { ttl, data: data.as_deref(), ..subscribed };
+        if self.clients[slot].is_held() {
+            self.prepare(slot, topic, &subscribed);
+        } else {
+            self.put_reply(slot, command.id, &Reply::Subscribe(subscribed));
+        }
     }
 
     /// In which variant the client in `slot` is sent the topic of this name, if it subscribes to it now.
@@ -138,7 +152,11 @@ impl<S: Stream, T: Transport> Shard<S, T> {
 
     fn add_subscriber(&mut self, slot: TopicSlot, CommandKey { client, id }: CommandKey) {
         let (client, clients) = (client.slot, &mut self.clients);
-        clients[client].session.subscribed(id, slot);
+        if clients[client].is_held() {
+            clients[client].session.subscribed_by_server(slot, self.topics[slot].name());
+        } else {
+            clients[client].session.subscribed(id, slot);
+        }
         clients[client].subscriptions.insert(Subscription { topic: slot, position: 0 });
         self.topics[slot].subscribe(client, |moved| {
             clients[moved.client].subscriptions.moved(slot, moved.position);
@@ -203,8 +221,14 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         }
     }
 
-    /// Ends a subscription and tells the client why. The SDK decides by the code what to do.
+    /// Ends a subscription and tells the client why. The SDK decides by the code what to do. It would not ask for one that
+    /// the server has made, so that the client is closed where it has to come again.
     pub(super) fn end_subscription(&mut self, slot: u32, topic: TopicSlot, code: UnsubscribeCode) {
+        let client = &self.clients[slot];
+        let comes_again = code == UnsubscribeCode::InsufficientState || client.is_held();
+        if comes_again && client.session.is_server_side(topic) {
+            return self.close(slot, CloseReason::InsufficientState);
+        }
         let name = self.topics[topic].name().clone();
         if self.leave(slot, topic) && !self.clients[slot].has_ended() {
             self.queue_push(slot, &Push::Unsubscribe { topic: &name, code });
@@ -263,7 +287,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             } else {
                 match answers::recovered(&recovered) {
                     Ok(subscribed) => self.add_recovered(topic, command, subscribed),
-                    Err(error) => self.reply(command, &Reply::Error(error)),
+                    Err(error) => self.refuse_subscription(command, error),
                 }
             }
         }
@@ -273,15 +297,24 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     /// Subscribes a client that recovers, at the log's end: the answer has all publications before it.
     fn add_recovered(&mut self, topic: TopicSlot, command: CommandKey, subscribed: Subscribed<'_>) {
         self.add_subscriber(topic, command);
-        let (ttl, data) = self.granted(command.client.slot, topic);
-        self.reply(command, &Reply::Subscribe(Subscribed { ttl, data: data.as_deref(), ..subscribed }));
+        self.put_subscribed(topic, command, subscribed);
+        self.send_reply(command);
+    }
+
+    /// Tells a client that it is not subscribed to a topic that it waited for.
+    fn refuse_subscription(&mut self, command: CommandKey, error: ErrorCode) {
+        if self.clients[command.client.slot].is_held() {
+            self.fail_connect(command.client.slot, error);
+        } else {
+            self.reply(command, &Reply::Error(error));
+        }
     }
 
     /// The broker could not register this shard for a topic: clients that waited are told, and the slot is free.
     pub(super) fn attach_failed(&mut self, slot: TopicSlot, error: ErrorCode) {
         for PendingSubscriber { command, .. } in self.free(slot).take_pending() {
             if self.is_still_pending(command) {
-                self.reply(command, &Reply::Error(error));
+                self.refuse_subscription(command, error);
             }
         }
     }
@@ -311,9 +344,11 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         ReplyAddress { shard: self.identity.shard, command, codec: self.clients[slot].transport.codec() }
     }
 
-    /// Whether the client of a command is still there to be answered.
-    pub(super) fn is_still_pending(&self, command: CommandKey) -> bool {
-        self.clients.find(command.client).is_some_and(|client| client.transport.phase() == Phase::Open)
+    /// Whether the client of a command is still there, and waits for its answer.
+    pub(super) fn is_still_pending(&self, CommandKey { client, id }: CommandKey) -> bool {
+        self.clients
+            .find(client)
+            .is_some_and(|client| client.transport.phase() == Phase::Open && client.session.awaits(id))
     }
 
     /// Answers a command that waited for the broker, and lets the client's next command have its turn.
@@ -325,6 +360,9 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     /// The same, for a reply that is written already.
     fn send_reply(&mut self, to: CommandKey) {
         let slot = to.client.slot;
+        if self.clients[slot].is_held() {
+            return self.continue_connect(slot);
+        }
         self.clients[slot].answered(to.id);
         self.flush_lines(slot);
         self.visit(slot);

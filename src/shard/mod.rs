@@ -17,8 +17,9 @@
 //!   `compaction` (the latest line of each key), and `write_progress` (which batches are written).
 //! * Input, from the socket to the command: `admission` (which connections become clients), `reading` (whose turn it is),
 //!   `input` (what is kept of all clients), `tail` (what is kept of one), and `commands` (carries out each command).
-//! * Subscribing: `membership` (attaches and detaches topics), `pending` (commands that wait for the broker), `requests`
-//!   (the queue to the broker), and `questions` (requests with large answers).
+//! * Subscribing: `membership` (attaches and detaches topics), `connecting` (connects whose tokens bring subscriptions),
+//!   `pending` (commands that wait for the broker), `requests` (the queue to the broker), and `questions` (requests with
+//!   large answers).
 //! * Replies: `output` (what waits for one client), `replies` (adds to it), and `shedding` (bounds on the input and the
 //!   replies of all clients).
 //! * Time: `timer_wheel` (the timers of all clients), `timeouts` (what each is for), and `pacing` (passes over all
@@ -35,6 +36,7 @@ pub mod clients;
 mod closing;
 mod commands;
 mod compaction;
+mod connecting;
 mod delivery;
 mod faults;
 mod inbox;

@@ -22,7 +22,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::moment::Moment;
-use crate::domain::mail::{ANSWER_COST, AnswerBudget, ClientKey, Question, Request};
+use crate::domain::mail::{ANSWER_COST, AnswerBudget, ClientKey, Question, Recovery, Request};
+use crate::domain::reasons::ErrorCode;
 use crate::net::stream::Stream;
 use crate::shard::Shard;
 use crate::transport::Transport;
@@ -132,7 +133,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         } else {
             self.clients[slot].set_stalled(true);
             self.questions_of(slot).postponed.push_back(question);
-            self.wait_for_budget(slot);
+            self.ask_postponed(slot);
         }
     }
 
@@ -223,6 +224,9 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         if !self.clients[slot].has_postponed() {
             return;
         }
+        if self.has_full_reply(slot) {
+            return self.give_up_recoveries(slot);
+        }
         let Questions { open, waits_for_budget, .. } = self.questions_of(slot);
         if open.is_some() || *waits_for_budget {
             return;
@@ -231,6 +235,27 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             self.ask_in_turn(slot);
         } else {
             self.wait_for_budget(slot);
+        }
+    }
+
+    /// Whether the reply to the client's connect is as large as a frame of publications may be.
+    fn has_full_reply(&self, slot: u32) -> bool {
+        self.clients[slot].prepared_bytes() > self.settings.limits.frame_bytes
+    }
+
+    /// Answers the recoveries for which the reply to a connect has no room: the client cannot continue, and is told where
+    /// the topic is now.
+    fn give_up_recoveries(&mut self, slot: u32) {
+        let Questions { postponed, waits_for_budget, .. } = self.questions_of(slot);
+        *waits_for_budget = false;
+        for question in std::mem::take(postponed) {
+            let Question::Recover(recover) = question else {
+                unreachable!("a connect asks for recoveries alone")
+            };
+            let position = self.topics[recover.topic].position().cloned();
+            let unrecovered = position.map(|position| Recovery { position, missed: None });
+            let (to, answer) = recover.answer(unrecovered.ok_or(ErrorCode::Internal));
+            self.answered(to.command, answer);
         }
     }
 

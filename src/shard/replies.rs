@@ -52,6 +52,11 @@ impl PendingReplies {
         self.bytes
     }
 
+    /// Notes that so many bytes wait besides those in clients' output.
+    pub(super) fn keep(&mut self, bytes: usize) {
+        self.bytes += bytes;
+    }
+
     /// Notes that so many bytes do not wait any more.
     pub(super) fn release(&mut self, bytes: usize) {
         self.bytes -= bytes;

@@ -268,6 +268,10 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     /// Applies the policy to one client. `newest` is where it skips to; `None`: it continues in the compacted log.
     fn apply_policy(&mut self, policy: SlowPolicy, topic: TopicSlot, client: u32, newest: Option<u64>) {
         match policy {
+            // It waits for its connect's reply, and is not slow.
+            SlowPolicy::Disconnect | SlowPolicy::Resync if self.clients[client].is_held() => {
+                self.end_subscription(client, topic, UnsubscribeCode::InsufficientState);
+            }
             SlowPolicy::Disconnect => {
                 self.stats.policy_disconnect.add(1);
                 self.close_for(client, CloseReason::Slow, &"publications that it did not take");

@@ -12,7 +12,8 @@
 //! * *Which clients are closed.* At the end of a tick in which a bound was reached, clients are closed until
 //!   a sixteenth of it is free. First those that take no replies, then those with incomplete messages, then
 //!   those that wait for the broker. Of those with unread replies, the one whose replies have waited longest
-//!   goes first; of the others, the one that holds most, so that few are closed.
+//!   goes first; of the others, the one that holds most, so that few are closed. Last of all go clients whose
+//!   connect waits for subscriptions that their tokens bring, while much of the reply is prepared.
 //! * *Which clients are not closed.* Those that wait only for their turn: to continue with kept input, or to
 //!   be read, because the rest of their message may have come. While such clients make progress, the others
 //!   stay as long as less than half of the bound is kept for them, and the bound is not exceeded by an
@@ -57,6 +58,8 @@ enum Cause {
     FewReplies,
     /// The client waits for its turn, to continue or to be read.
     Turn,
+    /// The client waits for the reply to its connect, which is prepared in part.
+    Connect,
 }
 
 impl fmt::Display for Cause {
@@ -66,6 +69,7 @@ impl fmt::Display for Cause {
             Self::Message => "a message that was not whole",
             Self::Broker => "commands behind one that waits for the broker",
             Self::Turn => "input that waited for its turn",
+            Self::Connect => "the reply to a connect, which waited for subscriptions",
         })
     }
 }
@@ -87,16 +91,20 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             self.replies.purge_unread(&mut self.clients);
             let mut unread: Vec<_> =
                 self.replies.unread().iter().map(|key| self.unread_of(key.slot)).collect();
+            unread.extend(self.prepared());
             unread.sort();
-            self.shed(
-                &unread,
-                self.replies.bytes(),
-                bound,
-                0,
-                Client::reply_bytes,
-                "limits.shard_replies_bytes",
-            );
+            let (all, bytes) = (self.replies.bytes(), Client::all_reply_bytes);
+            self.shed(&unread, all, bound, 0, bytes, "limits.shard_replies_bytes");
         }
+    }
+
+    /// Clients whose replies are prepared, and that leave none unread.
+    fn prepared(&self) -> impl Iterator<Item = Kept> {
+        let waiting = self.clients.iter().filter(|(_, client)| client.prepared_bytes() > 0);
+        let others = waiting.filter(|(_, client)| !client.leaves_replies());
+        others.map(|(slot, client)| {
+            (Cause::Connect, Reverse(client.prepared_bytes()), client.session.since(), slot)
+        })
     }
 
     /// Closes clients if the input that is kept has reached its bound.

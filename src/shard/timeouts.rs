@@ -132,6 +132,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
                 Expiry::Close(silence) => Late::Command(silence),
                 Expiry::EndSubscription(_) => return self.end_expired_subscriptions(slot),
                 Expiry::Ping => return self.ping(slot),
+                Expiry::Nothing => return,
             },
         };
         if self.is_read_to_its_end(slot, late) {
@@ -156,6 +157,10 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     /// there, and has as long again as the time-out was, but at most 16 s.
     fn is_read_to_its_end(&mut self, slot: u32, late: Late) -> bool {
         let client = &mut self.clients[slot];
+        if late == Late::Command(Silence::Connect) && client.has_put_off() {
+            // It has come, and waits for room in the queue of requests.
+            return false;
+        }
         // A connection that has expired is not kept by commands that wait.
         let may_wait = late != Late::Command(Silence::Token);
         if may_wait && client.is_stalled() && client.session.has_unanswered() {

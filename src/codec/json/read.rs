@@ -164,6 +164,8 @@ struct ConnectFields<'a> {
     version: Option<Text<'a>>,
     #[serde(borrow)]
     headers: Option<Headers<'a>>,
+    #[serde(borrow)]
+    subs: Option<Resumed<'a>>,
 }
 
 impl<'a> ConnectFields<'a> {
@@ -174,6 +176,7 @@ impl<'a> ConnectFields<'a> {
             name: text(self.name),
             version: text(self.version),
             authorization: token(self.headers.and_then(|headers| headers.authorization)),
+            resumed: self.subs.map(|Resumed(resumed)| resumed).unwrap_or_default(),
         })
     }
 }
@@ -210,6 +213,47 @@ impl<'de> Visitor<'de> for HeadersVisitor {
         }
         Ok(headers)
     }
+}
+
+/// Where a client was in topics from which it wants to recover, in the order of their names. Of a name that comes twice, one
+/// counts.
+struct Resumed<'a>(Vec<(Cow<'a, str>, Since<'a>)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Resumed<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ResumedVisitor(PhantomData))
+    }
+}
+
+struct ResumedVisitor<'a>(PhantomData<&'a ()>);
+
+impl<'de: 'a, 'a> Visitor<'de> for ResumedVisitor<'a> {
+    type Value = Resumed<'a>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut resumed = Vec::new();
+        while let Some((Text(topic), fields)) =
+            map.next_entry::<Text<'_>, Option<Object<ResumedFields<'_>>>>()?
+        {
+            if let Some(Object(ResumedFields { recover: Some(true), epoch, offset })) = fields {
+                resumed.push((topic, since(epoch, offset)));
+            }
+        }
+        resumed.sort_by(|(one, _), (other, _)| one.cmp(other));
+        Ok(Resumed(resumed))
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct ResumedFields<'a> {
+    recover: Option<bool>,
+    #[serde(borrow)]
+    epoch: Option<Text<'a>>,
+    offset: Option<u64>,
 }
 
 #[derive(serde::Deserialize)]

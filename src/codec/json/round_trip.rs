@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 use super::{read, write};
 use crate::codec::command::{Command, Connect, Method, Since, Subscribe, Token};
 use crate::codec::push::{Published, Push};
-use crate::codec::reply::{Connected, EncodedPublications, Position, Refreshed, Reply, Subscribed};
+use crate::codec::reply::{
+    Connected, EncodedPublications, EncodedSubscriptions, Position, Refreshed, Reply, Subscribed,
+};
 use crate::domain::asked::{Asked, HistoryPage, HistoryRange, Told};
 use crate::domain::position;
 use crate::domain::publication::Publication;
@@ -92,6 +94,7 @@ fn commands(parts: &Parts) -> Vec<Command<'_>> {
         name: text(parts.other.as_ref()),
         version: text(parts.other.as_ref()),
         authorization: token(parts),
+        resumed: recover.then(|| (topic(), since.clone())).into_iter().collect(),
     };
     let subscribe = Subscribe {
         topic: topic(),
@@ -130,9 +133,17 @@ fn write_command(command: &Command<'_>) -> String {
     let since = |since: &Since<'_>| json!({"epoch": since.epoch, "offset": since.offset});
     let (method, params) = match &command.method {
         Method::Pong => return "{}".to_owned(),
-        Method::Connect(Connect { token, name, version, authorization }) => {
+        Method::Connect(Connect { token, name, version, authorization, resumed }) => {
             let headers = json!({"X-Other": 1, "authorization": authorization.0});
-            ("connect", json!({"token": token.0, "name": name, "version": version, "headers": headers}))
+            let mut subs = json!({});
+            for (topic, from) in resumed {
+                let (epoch, offset) = (since(from)["epoch"].take(), since(from)["offset"].take());
+                subs[&**topic] = json!({"recover": true, "epoch": epoch, "offset": offset});
+            }
+            let (token, headers) = (&token.0, &headers);
+            let params =
+                json!({"token": token, "name": name, "version": version, "headers": headers, "subs": subs});
+            ("connect", params)
         }
         Method::Subscribe(subscribe) => {
             let mut params = json!({
@@ -235,6 +246,7 @@ impl Said {
                 ttl: self.ttl("/connect"),
                 ping: u32::try_from(self.number("/connect/ping")).unwrap(),
                 pong: self.flag("/connect/pong"),
+                subscriptions: EncodedSubscriptions::default(),
             }),
             "subscribe" => Reply::Subscribe(Subscribed {
                 position: self.flag("/subscribe/positioned").then(|| self.position("/subscribe")),
@@ -300,7 +312,8 @@ fn replies<'a>(parts: &'a Parts, list: &'a [u8], data: &'a str, told: &'a Told) 
     let position = Position { epoch: &parts.topic, offset: parts.offset };
     let publications = EncodedPublications(list);
     let (client, version, ttl) = (&*parts.topic, &*parts.topic, NonZeroU32::new(parts.number));
-    let connected = Connected { client, version, ttl, ping: parts.number, pong: positioned };
+    let subscriptions = EncodedSubscriptions::default();
+    let connected = Connected { client, version, ttl, ping: parts.number, pong: positioned, subscriptions };
     let subscribed = Subscribed {
         position: (positioned || is_recovered).then_some(position),
         ttl,

@@ -49,6 +49,11 @@ fn connect(out: &mut Vec<u8>, connected: &Connected<'_>) {
     if connected.pong {
         out.extend_from_slice(b",\"pong\":true");
     }
+    if !connected.subscriptions.0.is_empty() {
+        out.extend_from_slice(b",\"subs\":{");
+        out.extend_from_slice(connected.subscriptions.0);
+        out.push(b'}');
+    }
 }
 
 fn refresh(out: &mut Vec<u8>, refreshed: &Refreshed<'_>) {
@@ -72,8 +77,24 @@ fn expires(out: &mut Vec<u8>, separator: &str, ttl: Option<NonZeroU32>) {
     }
 }
 
+/// Appends a subscription to a list of members of a JSON object.
+pub fn add_subscription(list: &mut Vec<u8>, topic: &str, subscribed: &Subscribed<'_>) {
+    if !list.is_empty() {
+        list.push(b',');
+    }
+    quote(list, topic);
+    list.extend_from_slice(b":{");
+    subscription(list, subscribed);
+    list.push(b'}');
+}
+
 fn subscribe(out: &mut Vec<u8>, subscribed: &Subscribed<'_>) {
     out.extend_from_slice(b"\"subscribe\":{");
+    subscription(out, subscribed);
+}
+
+/// Appends the members of a subscribe reply.
+fn subscription(out: &mut Vec<u8>, subscribed: &Subscribed<'_>) {
     let mut separator = "";
     if let Some(position) = subscribed.position {
         out.extend_from_slice(b"\"positioned\":true,\"epoch\":");

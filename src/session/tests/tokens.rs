@@ -36,36 +36,36 @@ fn in_time<T>(
 }
 
 /// What a shard finds out about the token of a connection with these claims.
-fn connection(claims: &str) -> Facts {
+pub(super) fn connection(claims: &str) -> Facts {
     let check = |claims: &ConnectionClaims| claims.check_time(ROOM.now.unix, Duration::ZERO);
     let said = in_time(verifier().connection(&signed(claims)), check);
     Facts { token: Verdict::Connection(said), ..ROOM }
 }
 
 /// The same for the token of a subscription.
-fn subscription_token(claims: &str) -> Facts {
+pub(super) fn subscription_token(claims: &str) -> Facts {
     let check = |claims: &SubscriptionClaims| claims.check_time(ROOM.now.unix, Duration::ZERO);
     let said = in_time(verifier().subscription(&signed(claims)), check);
     Facts { token: Verdict::Subscription(said), ..ROOM }
 }
 
-fn refresh(id: u32) -> Read {
+pub(super) fn refresh(id: u32) -> Read {
     command(id, Method::Refresh { token: Token::default() })
 }
 
-fn refresh_subscription(id: u32, topic: &'static str) -> Read {
+pub(super) fn refresh_subscription(id: u32, topic: &'static str) -> Read {
     command(id, Method::RefreshSubscription { topic: topic.into(), token: Token::default() })
 }
 
 /// A connected client with a token of these claims.
-fn client_of(world: &World, claims: &str) -> Session {
+pub(super) fn client_of(world: &World, claims: &str) -> Session {
     let mut session = Session::new(Moment::default());
     let action = world.handle(&mut session, connect(1), connection(claims));
     assert!(matches!(action, Action::Connect { .. }), "{action:?}");
     session
 }
 
-fn needs_tokens() -> World {
+pub(super) fn needs_tokens() -> World {
     World { anonymous: false, ..World::new(|_| ()) }
 }
 

@@ -55,6 +55,7 @@ fn meaning(action: &Action<'_>) -> (Option<u32>, Option<(String, Pending)>) {
         Action::Refuse { id, .. }
         | Action::RefuseConnect { id, .. }
         | Action::Connect { id, .. }
+        | Action::ConnectAndSubscribe { id, .. }
         | Action::Refresh { id, .. }
         | Action::RefreshSubscription { id, .. }
         | Action::Unsubscribe { id, .. } => (Some(*id), None),

@@ -14,7 +14,7 @@ use crate::transport::refusal::Refusal;
 const SECRET: &str = "secret";
 
 /// A shard that wants tokens, whose clients are not pinged meanwhile.
-fn guarded(change: impl FnOnce(&mut Config)) -> World {
+pub(super) fn guarded(change: impl FnOnce(&mut Config)) -> World {
     World::new(config(|config| {
         config.tokens.hmac_keys = vec![Secret::from(SECRET)].into();
         config.timeouts.expired = Interval::from_secs(5);
@@ -24,7 +24,7 @@ fn guarded(change: impl FnOnce(&mut Config)) -> World {
 
 impl World {
     /// A token of the user `u`: `claims` are further ones, and `expires` in how many seconds it does.
-    fn token(&self, claims: &str, expires: u64) -> String {
+    pub(super) fn token(&self, claims: &str, expires: u64) -> String {
         let micros = self.now.unix.as_micros() + 1_000_000 * expires;
         let exp = format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000);
         let signer = Signer::with_secret(SECRET.as_bytes()).expect("a secret");
@@ -32,7 +32,7 @@ impl World {
     }
 
     /// Somebody whose connection has become a WebSocket, and who has said this.
-    fn said(&mut self, text: &str) -> Peer {
+    pub(super) fn said(&mut self, text: &str) -> Peer {
         let peer = self.arrive();
         peer.pipe().to_server.extend(UPGRADE.bytes());
         self.say(&peer, text);
@@ -47,7 +47,7 @@ impl World {
         peer
     }
 
-    fn connected(&mut self, expires: u64) -> Peer {
+    pub(super) fn connected(&mut self, expires: u64) -> Peer {
         let token = self.token("", expires);
         let peer = self.said(&format!(r#"{{"id":1,"connect":{{"token":"{token}"}}}}"#));
         let got = peer.got();
@@ -55,7 +55,7 @@ impl World {
         peer
     }
 
-    fn seconds(&mut self, seconds: u32) {
+    pub(super) fn seconds(&mut self, seconds: u32) {
         (0..10 * seconds).for_each(|_| self.later(Duration::from_millis(100)));
     }
 }

@@ -81,6 +81,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         match &action {
             Action::Close(_) => return assert!(unanswered.is_empty(), "closed before it was answered"),
             Action::Connect { .. } | Action::RefuseConnect { .. } | Action::Ignore => assert!(!was_connected),
+            Action::ConnectAndSubscribe { .. } => panic!("no token brings subscriptions"),
             Action::PutOff(_) => assert!(was_connected),
             Action::Pong => assert!(was_connected),
             Action::Refuse { id, .. }

@@ -58,6 +58,24 @@ fn of_the_headers_of_a_connect_only_authorization_is_read() {
 }
 
 #[test]
+fn a_connect_says_where_the_client_was_in_topics_of_its_token() {
+    let subs = r#"{"c":{"recover":true,"offset":7,"epoch":"e\n"},"b":{"recover":false,"offset":1},"d":null,
+                   "a":{"recover":true},"\u0062b":{"recover":true,"offset":2,"delta":"fossil"}}"#;
+    let line = format!(r#"{{"id":1,"connect":{{"subs":{subs}}}}}"#);
+    let Method::Connect(connect) = method(&line) else { panic!("it is a connect") };
+    let since = |topic: &str| connect.since(topic).map(|since| (&*since.epoch, since.offset));
+    assert_eq!(
+        ["a", "b", "bb", "c", "d"].map(since),
+        [Some(("", 0)), None, Some(("", 2)), Some(("e\n", 7)), None]
+    );
+    assert_eq!(connect.resumed.len(), 3);
+    for wrong in ["1", "[]", r#"{"a":1}"#, r#"{"a":{"offset":-1}}"#, r#"{"a":{"recover":1}}"#] {
+        let line = format!(r#"{{"id":1,"connect":{{"subs":{wrong}}}}}"#);
+        assert!(matches!(command(line.as_bytes()), Err(Malformed::Syntax(_))), "{wrong}");
+    }
+}
+
+#[test]
 fn the_commands_of_the_sdks() {
     let connect = |name: Option<&'static str>, token: Option<&'static str>| {
         Method::Connect(Connect {
@@ -65,6 +83,7 @@ fn the_commands_of_the_sdks() {
             name: name.map(Cow::Borrowed),
             version: None,
             authorization: Token::default(),
+            resumed: Vec::new(),
         })
     };
     let cases = [

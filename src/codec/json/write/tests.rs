@@ -2,8 +2,9 @@ use super::*;
 
 use std::sync::Arc;
 
-use crate::codec::reply::Position;
+use crate::codec::reply::{EncodedSubscriptions, Position};
 use crate::domain::client_info::ClientInfo;
+use crate::domain::codec::Codec;
 use crate::domain::position;
 
 fn appended(write: impl FnOnce(&mut Vec<u8>)) -> String {
@@ -40,7 +41,9 @@ fn clients() -> Vec<Arc<ClientInfo>> {
 
 #[test]
 fn a_connected_client_learns_its_id_and_about_pings() {
-    let connected = Connected { client: "c-1", version: "0.1.0", ttl: None, ping: 25, pong: true };
+    let subscriptions = EncodedSubscriptions::default();
+    let connected =
+        Connected { client: "c-1", version: "0.1.0", ttl: None, ping: 25, pong: true, subscriptions };
     assert_eq!(
         written(1, Reply::Connect(connected)),
         r#"{"id":1,"connect":{"client":"c-1","version":"0.1.0","ping":25,"pong":true}}"#
@@ -54,6 +57,27 @@ fn a_connected_client_learns_its_id_and_about_pings() {
     assert_eq!(
         written(u32::MAX, Reply::Connect(silent)),
         r#"{"id":4294967295,"connect":{"client":"c-1","version":"a \"quoted\" one\n"}}"#
+    );
+}
+
+#[test]
+fn the_reply_to_a_connect_has_the_subscriptions_that_the_token_brings() {
+    let mut list = Vec::new();
+    let position = Position { epoch: "e", offset: 7 };
+    let subscriptions = [
+        ("a \"b\"", Subscribed::default()),
+        ("h", Subscribed { position: Some(position), recoverable: true, ..Subscribed::default() }),
+        ("i", Subscribed { data: Some("{\"n\":\n1}"), ..Subscribed::default() }),
+    ];
+    for (topic, subscribed) in &subscriptions {
+        Codec::Json.add_subscription(&mut list, topic, subscribed);
+    }
+    let subscriptions = EncodedSubscriptions(&list);
+    let connected = Connected { client: "c", version: "1", ttl: None, ping: 0, pong: false, subscriptions };
+    assert_eq!(
+        written(1, Reply::Connect(connected)),
+        r#"{"id":1,"connect":{"client":"c","version":"1","subs":{"a \"b\"":{},"#.to_owned()
+            + r#""h":{"positioned":true,"epoch":"e","offset":7,"recoverable":true},"i":{"data":{"n": 1}}}}}"#
     );
 }
 
