@@ -57,6 +57,8 @@ pub struct Events {
     pub hurries: u64,
     pub refusals: u64,
     pub offences: u64,
+    pub brought: u64,
+    pub closed_to_resync: u64,
 }
 
 impl Events {
@@ -67,7 +69,7 @@ impl Events {
         }
     }
 
-    pub fn fields(&mut self) -> [(&'static str, &mut u64); 36] {
+    pub fn fields(&mut self) -> [(&'static str, &mut u64); 38] {
         [
             ("ticks", &mut self.ticks),
             ("publications", &mut self.publications),
@@ -105,6 +107,8 @@ impl Events {
             ("hurries", &mut self.hurries),
             ("refusals", &mut self.refusals),
             ("offences", &mut self.offences),
+            ("brought by tokens", &mut self.brought),
+            ("closed to resync", &mut self.closed_to_resync),
         ]
     }
 }

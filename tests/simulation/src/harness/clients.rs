@@ -21,7 +21,10 @@ const PADDED: usize = 390;
 
 #[derive(Debug)]
 pub(super) enum Asked {
-    Connect,
+    /// With a token that brings these subscriptions.
+    Connect {
+        topics: Vec<Brought>,
+    },
     /// What had surely been taken by the shard of the topic's publications when it was asked.
     Subscribe {
         topic: &'static str,
@@ -46,7 +49,7 @@ pub(super) enum Asked {
 impl Asked {
     pub(super) fn topic(&self) -> Option<&'static str> {
         match self {
-            Self::Connect => None,
+            Self::Connect { .. } => None,
             Self::Subscribe { topic, .. }
             | Self::Unsubscribe { topic }
             | Self::Publish { topic }
@@ -59,9 +62,19 @@ impl Asked {
     }
 }
 
+/// A subscription that the token of a connect brings, as in [`Asked::Subscribe`].
+#[derive(Debug)]
+pub(super) struct Brought {
+    pub(super) topic: &'static str,
+    pub(super) floor: u64,
+    pub(super) resumes: bool,
+}
+
 /// A subscription as its client sees it.
 #[derive(Debug)]
 pub(super) struct Run {
+    /// The client's token has brought it.
+    pub(super) is_server_side: bool,
     pub(super) floor: u64,
     pub(super) ceiling: u64,
     pub(super) last: Option<u64>,
@@ -105,6 +118,12 @@ impl Peer {
 
 impl World {
     pub(super) fn connect(&mut self) {
+        let peer = self.arrive();
+        self.command(peer, "\"connect\":{}", Asked::Connect { topics: Vec::new() });
+    }
+
+    /// Somebody who has not connected yet.
+    pub(super) fn arrive(&mut self) -> usize {
         let room = self.scale * self.random.below(1500);
         let pipe = Rc::new(RefCell::new(Pipe { room, keeps: self.random.one_in(3), ..Pipe::default() }));
         let raw = self.random.one_in(4);
@@ -137,8 +156,8 @@ impl World {
             if self.peers[peer].inflates { "Sec-WebSocket-Extensions: permessage-deflate\r\n" } else { "" };
         let request = if raw { REQUEST.to_vec() } else { format!("{head}{offer}\r\n").into_bytes() };
         self.send(peer, &request);
-        self.command(peer, "\"connect\":{}", Asked::Connect);
         self.events.connects += 1;
+        peer
     }
 
     pub(super) fn hang_up(&mut self, peer: usize) {
@@ -178,13 +197,17 @@ impl World {
 
     pub(super) fn subscribe_to(&mut self, peer: usize, topic: &'static str) {
         let floor = self.settled.get(topic).copied().unwrap_or(0);
-        let since = self.somebodys_place(topic);
-        let resume = since.map_or(String::new(), |number| {
-            format!(",\"recover\":true,\"epoch\":\"{EPOCH}\",\"offset\":{}", number * OFFSETS_APART)
-        });
-        let asked = Asked::Subscribe { topic, floor, resumes: since.is_some() };
+        let resume = self.resume(topic).map(|resume| format!(",{resume}"));
+        let asked = Asked::Subscribe { topic, floor, resumes: resume.is_some() };
+        let resume = resume.unwrap_or_default();
         self.command(peer, &format!("\"subscribe\":{{\"channel\":\"{topic}\"{resume}}}"), asked);
         self.events.subscribes += 1;
+    }
+
+    /// The fields that ask for what came after somebody's place, if there is one.
+    pub(super) fn resume(&mut self, topic: &'static str) -> Option<String> {
+        let offset = self.somebodys_place(topic)? * OFFSETS_APART;
+        Some(format!("\"recover\":true,\"epoch\":\"{EPOCH}\",\"offset\":{offset}"))
     }
 
     /// Where some client was when it left a topic with history: another one goes on from there, as a browser

@@ -1,7 +1,9 @@
 //! Which configuration the world of a seed has.
 
 use super::TOPICS;
-use fanfare::config::{Allowed, Budgets, Config, Interval, Limits, Namespace, SlowPolicy, Timeouts};
+use fanfare::config::{
+    Allowed, Anonymous, Budgets, Config, Interval, Limits, Namespace, Secret, SlowPolicy, Timeouts, Tokens,
+};
 
 /// Bytes of a message that come long before the others.
 pub(super) const HALF: usize = 200;
@@ -19,6 +21,8 @@ const TIGHT_INPUT: usize = 4 * HALF;
 const TIGHT_REPLIES: usize = 650;
 /// Topics that a client may have, where these are less than there are.
 const FEW_TOPICS: usize = 3;
+/// What tokens are signed with.
+pub(super) const SECRET: &str = "secret";
 const FRAME_BYTES: usize = 300;
 const LOG_BYTES: usize = 600;
 const LOGS_BYTES: usize = 1500;
@@ -97,6 +101,11 @@ pub(super) fn config(Kind { scale, read_bytes, pings, tight, few_topics }: Kind)
             ..Budgets::default()
         },
         timeouts: Timeouts { ping, pong: Interval::from_secs(2), ..Timeouts::default() },
+        tokens: Tokens {
+            hmac_keys: vec![Secret::from(SECRET)].into(),
+            anonymous: Anonymous::Allow,
+            ..Tokens::default()
+        },
         namespaces: namespaces.map(|(name, options)| (name.to_owned(), options)).into(),
         ..Config::default()
     }

@@ -3,6 +3,7 @@
 
 mod broker;
 mod clients;
+mod connecting;
 mod kind;
 mod laws;
 mod protocol;
@@ -20,7 +21,7 @@ use crate::random::Random;
 use crate::raw::Either;
 use broker::Batch;
 use clients::{CLIENTS_MAX, Peer};
-use fanfare::auth::{Keys, Verifier};
+use fanfare::auth::{KeySet, Keys, Signer, Verifier};
 use fanfare::base::capacity::Capacity;
 use fanfare::base::clock::Clock;
 use fanfare::base::mailbox::{Receiver, Sender, Wake, mailbox};
@@ -33,7 +34,7 @@ use fanfare::domain::receipt::{Receipt, receipt};
 use fanfare::stats::ShardStats;
 use fanfare::transport::credential::CredentialPlaces;
 use fanfare::transport::upgrade::UpgradePolicy;
-use kind::{Kind, READS, STEP_BYTES, config};
+use kind::{Kind, READS, SECRET, STEP_BYTES, config};
 use socket::FakeSocket;
 use turns::{crowded_reading, fair_reading, fairness};
 
@@ -59,6 +60,7 @@ struct World {
     tick_time: usize,
     last_tick: Clock,
     shard: Shard<FakeSocket, Either>,
+    signer: Signer,
     stats: Arc<ShardStats>,
     peers: Vec<Peer>,
     mail: Sender<Mail>,
@@ -134,8 +136,10 @@ impl World {
             deflate: true,
             credentials: CredentialPlaces::default(),
         };
+        let mut connection = KeySet::default();
+        connection.add_secret(SECRET.as_bytes()).expect("it is one");
         let setup = Setup {
-            verifier: Verifier::new(&config, Keys::default()),
+            verifier: Verifier::new(&config, Keys { connection, ..Keys::default() }),
             id: 0,
             node: NodeId::random(),
             namespaces: Arc::new(Namespaces::new(&config)),
@@ -158,6 +162,7 @@ impl World {
             tick_time: 15,
             last_tick: now,
             shard: Shard::new(setup, now.monotonic),
+            signer: Signer::with_secret(SECRET.as_bytes()).expect("it signs"),
             stats,
             peers: Vec::new(),
             mail,
@@ -180,6 +185,7 @@ impl World {
     fn act(&mut self) {
         let peer = (!self.peers.is_empty()).then(|| self.random.below(self.peers.len()));
         match (self.random.below(16), peer) {
+            (0, _) if self.peers.len() < CLIENTS_MAX && self.random.one_in(2) => self.connect_to_some(),
             (0, _) if self.peers.len() < CLIENTS_MAX => self.connect(),
             (1, Some(peer)) if self.random.one_in(6) => self.hang_up(peer),
             (2 | 3, Some(peer)) => self.subscribe(peer),

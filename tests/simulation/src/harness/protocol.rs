@@ -68,6 +68,7 @@ impl World {
 
     /// Commands about one topic are answered in their order, but for publishes, which follow each other at once.
     pub(super) fn check_order(&self, peer: usize, id: u32, answered: &Asked) {
+        assert!(!self.is_connecting(peer), "{answered:?} was answered before the connect");
         let Some(topic) = answered.topic() else { return };
         let is_first =
             |other: &Asked| other.topic() == Some(topic) && !(other.publishes() && answered.publishes());
@@ -91,7 +92,7 @@ impl World {
                 };
                 error.map(|error| u64::from(error.code()))
             }
-            Asked::Connect | Asked::Unsubscribe { .. } | Asked::Publish { .. } => None,
+            Asked::Connect { .. } | Asked::Unsubscribe { .. } | Asked::Publish { .. } => None,
         }
     }
 

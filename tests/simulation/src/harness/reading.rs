@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::broker::{key_of, stands_at};
-use super::clients::{Asked, Peer, Run};
+use super::clients::{Asked, Brought, Peer, Run};
 use super::{Edge, TOPICS, World};
 use crate::frames::{CLOSE, PONG};
 use crate::raw::ANSWER;
 use crate::wire::{Frame, take_frames};
+use fanfare::domain::reasons::CloseReason;
 
 impl World {
     pub(super) fn peers_read(&mut self) {
@@ -87,7 +88,12 @@ impl World {
     }
 
     fn disconnected(&mut self, peer: usize, code: u16) {
-        assert!(self.peers[peer].excused, "a healthy client was closed with {code}");
+        let misses = code == CloseReason::InsufficientState.code();
+        let is_held = misses && self.is_connecting(peer);
+        assert!(self.peers[peer].excused || is_held, "a healthy client was closed with {code}");
+        let is_brought = is_held || self.peers[peer].runs.values().any(|run| run.is_server_side);
+        assert!(!misses || is_brought, "closed although it can subscribe again");
+        self.events.closed_to_resync += u64::from(misses);
         self.check_fault(peer, code);
         self.events.disconnected_for_slowness += u64::from(code == 3008);
         self.peers[peer].closed = Some(code);
@@ -129,17 +135,31 @@ impl World {
         }
         match asked {
             Asked::Subscribe { topic, floor, resumes } => {
-                let ceiling = self.published.get(topic).copied().unwrap_or(0) + 1;
-                let last = topic.starts_with('h').then(|| stands_at(&reply["subscribe"], resumes));
-                self.peers[peer].runs.insert(topic, Run { floor, ceiling, last, owed: BTreeMap::new() });
+                let asked = Brought { topic, floor, resumes };
+                self.subscribed(peer, &asked, &reply["subscribe"], false);
             }
+            Asked::Connect { topics } => self.connected(peer, &topics, &reply["connect"]["subs"]),
             Asked::Unsubscribe { topic } => {
                 if let Some(run) = self.peers[peer].runs.remove(topic) {
                     self.left(topic, &run);
                 }
             }
-            Asked::Connect | Asked::Publish { .. } | Asked::Refused { .. } => {}
+            Asked::Publish { .. } | Asked::Refused { .. } => {}
         }
+    }
+
+    /// A subscription begins, with what its reply says.
+    pub(super) fn subscribed(
+        &mut self,
+        peer: usize,
+        &Brought { topic, floor, resumes }: &Brought,
+        result: &serde_json::Value,
+        is_server_side: bool,
+    ) {
+        let ceiling = self.published.get(topic).copied().unwrap_or(0) + 1;
+        let last = topic.starts_with('h').then(|| stands_at(result, resumes));
+        let run = Run { is_server_side, floor, ceiling, last, owed: BTreeMap::new() };
+        self.peers[peer].runs.insert(topic, run);
     }
 
     pub(super) fn left(&mut self, topic: &'static str, run: &Run) {
@@ -184,6 +204,7 @@ impl World {
         assert!(self.peers[peer].excused && resyncs, "{topic}: a healthy subscription ended");
         let run =
             self.peers[peer].runs.remove(topic).unwrap_or_else(|| panic!("{topic} ended, and was none"));
+        assert!(!run.is_server_side, "{topic} ended, and its client would not come again");
         self.left(topic, &run);
         self.events.resynced += 1;
     }
@@ -194,7 +215,7 @@ impl World {
             let gone = self.peers[index].pipe.borrow().server_gone;
             if gone || self.peers[index].closed.is_some() {
                 let mut peer = self.peers.swap_remove(index);
-                assert!(peer.excused, "a healthy client lost its connection");
+                assert!(peer.excused || peer.closed.is_some(), "a healthy client lost its connection");
                 peer.runs.drain().for_each(|(topic, run)| self.left(topic, &run));
                 let mut pipe = peer.pipe.borrow_mut();
                 self.events.short_writes += pipe.short_writes;
