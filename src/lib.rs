@@ -91,7 +91,7 @@
 //!    `broker/recovery.rs` and `src/broker/history/`; then `src/broker/backplane/`, the seam to RabbitMQ and to
 //!    topics in memory.
 //! 5. [`engine`]: how the threads are put together, started and stopped.
-//! 6. [`control`], [`config`] and [`stats`], when you need them.
+//! 6. [`control`], [`http_client`], [`config`] and [`stats`], when you need them.
 //! 7. [`load`]: the load generator, which shares no code with the part of the engine that talks to clients.
 //!
 //! `tests/tidy.rs` checks which module uses which. `tests/simulation` checks the laws of a shard and its sessions.
@@ -108,6 +108,7 @@ pub mod codec;
 pub mod session;
 pub mod broker;
 pub mod engine;
+pub mod http_client;
 pub mod control;
 pub mod config;
 pub mod stats;

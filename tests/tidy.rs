@@ -58,7 +58,9 @@ const KNOWS: &[(&str, &[&str])] = &[
     (
         "control",
         &[
+            "auth",
             "base",
+            "http_client",
             "domain",
             "config",
             "stats",
@@ -67,6 +69,7 @@ const KNOWS: &[(&str, &[&str])] = &[
             "transport::preamble",
         ],
     ),
+    ("http_client", &["config"]),
     // It must find the engine's faults, so it shares no code with it that talks to clients.
     ("load", &["config", "base::printable"]),
 ];

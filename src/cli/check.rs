@@ -10,13 +10,16 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::Args;
+use fanfare::base::printable::escaped;
 use fanfare::broker::{Inspection, check_url};
 use fanfare::config::host::{DescriptorLimit, available_cpus, cpus_problem};
 use fanfare::config::memory::Memory;
 use fanfare::config::tuning::{self, Rule, SettingState, Sysctl};
 use fanfare::config::{AmqpUrl, Anonymous, Config, Loaded, grouped};
-use fanfare::engine::{keys_note, read_keys};
+use fanfare::control::key_set::KeySetSource;
+use fanfare::engine::{key_set_source, keys_note, read_keys};
 
+use super::key_set::fetch;
 use super::{ConfigurationFile, WRONG_CONFIGURATION, print, reachable};
 
 /// How long a program on a taken port may take to answer what it is.
@@ -29,7 +32,7 @@ pub(super) struct Options {
     #[command(flatten)]
     file: ConfigurationFile,
     /// Connect to RabbitMQ as an engine would, say whether an engine can use what is there, and what it would declare.
-    /// Nothing new is declared.
+    /// Nothing new is declared. And fetch the key set of jwks.url.
     #[arg(long)]
     connect: bool,
 }
@@ -70,11 +73,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     findings.extend(loaded.warnings().into_iter().map(Finding::Warning));
     findings.extend(loaded.undecided().into_iter().map(Finding::Note));
     if options.connect {
-        ensure!(
-            !loaded.config.amqp.url.is_empty(),
-            "--connect: no RabbitMQ is named (amqp.url, FANFARE_AMQP_URL)"
-        );
-        findings.extend(rabbitmq(&loaded.config)?);
+        findings.extend(connect(&loaded.config)?);
     }
     let mut report = effective(&options.file.name(), &loaded);
     report.extend(findings.iter().map(Finding::line));
@@ -113,6 +112,7 @@ fn findings(config: &Config) -> Vec<Finding> {
     findings.push(descriptors(config));
     findings.extend(memory(config));
     findings.extend(keys(config));
+    findings.extend(key_set(config));
     findings.extend(anonymous(config));
     findings.push(cpus(config));
     if config.amqp.url.is_empty() {
@@ -136,6 +136,35 @@ fn url(url: &AmqpUrl) -> Finding {
         return Finding::Warning(format!("{shown} {usual}"));
     }
     Finding::Good(format!("{shown} is well-formed; --connect tries whether it answers"))
+}
+
+/// What answers of that which the configuration names.
+fn connect(config: &Config) -> anyhow::Result<Vec<Finding>> {
+    let (has_rabbitmq, has_key_set) = (!config.amqp.url.is_empty(), !config.jwks.url.is_empty());
+    ensure!(
+        has_rabbitmq || has_key_set,
+        "--connect: no RabbitMQ is named (amqp.url, FANFARE_AMQP_URL), and no key set (jwks.url)"
+    );
+    let mut findings = if has_rabbitmq { rabbitmq(config)? } else { Vec::new() };
+    // What is wrong with its authorities has been said.
+    if let Ok(Some(source)) = key_set_source(config) {
+        findings.extend(fetched(&source)?);
+    }
+    Ok(findings)
+}
+
+/// What comes of a fetch of the key set. Without it, an engine runs and cannot verify its tokens.
+fn fetched(source: &KeySetSource) -> anyhow::Result<Vec<Finding>> {
+    let url = source.name();
+    let keys = match fetch(source)? {
+        Ok(keys) => keys,
+        Err(error) => {
+            return Ok(vec![Finding::Warning(format!("{url}: no key set: {}", escaped(&error.to_string())))]);
+        }
+    };
+    let passed_over = keys.passed_over().map(|passed_over| Finding::Warning(format!("{url}: {passed_over}")));
+    let found = Finding::Good(format!("{url} has a key set with {} keys", keys.len()));
+    Ok([Some(found), passed_over].into_iter().flatten().collect())
 }
 
 /// The state of each of RabbitMQ's nodes. An engine needs one of them.
@@ -182,6 +211,17 @@ fn keys(config: &Config) -> Vec<Finding> {
         ))
     });
     count.into_iter().chain(keys_note(config, &keys).map(Finding::Warning)).collect()
+}
+
+/// What can be said about the URL of the key set without a connection.
+fn key_set(config: &Config) -> Option<Finding> {
+    Some(match key_set_source(config) {
+        Ok(source) => {
+            let url = source?.name();
+            Finding::Good(format!("{url} is well-formed; --connect tries whether it has a key set"))
+        }
+        Err(error) => Finding::Problem(error.to_string()),
+    })
 }
 
 /// Whether the engine could listen there: tried, and released at once.

@@ -10,13 +10,14 @@ use anyhow::{Context, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Args;
-use fanfare::auth::{ConnectionClaims, SubscriptionClaims, TokenError, Verifier};
+use fanfare::auth::{ConnectionClaims, JwksKeys, SubscriptionClaims, TokenError, Verifier};
 use fanfare::base::clock::UnixTime;
 use fanfare::base::printable::escaped;
 use fanfare::config::Config;
-use fanfare::engine::read_keys;
+use fanfare::engine::{key_set_source, read_keys};
 use serde_json::Value;
 
+use super::key_set::fetch;
 use super::{ConfigurationFile, WRONG_CONFIGURATION, print};
 
 /// The argument that stands for standard input.
@@ -39,10 +40,10 @@ pub(super) struct Options {
 pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let config = options.file.load()?.config;
     config.validate().context(WRONG_CONFIGURATION)?;
-    let verifier = Verifier::new(&config, read_keys(&config)?);
     let token = token(&options.token)?;
-    let now = UnixTime::now();
     let mut report = String::new();
+    let verifier = verifier(&config, &mut report)?;
+    let now = UnixTime::now();
     let claims = describe(&mut report, token.trim(), now);
     let (what, outcome) = verify(&verifier, &config, token.trim(), &claims, now);
     // Writing to a string cannot fail.
@@ -56,6 +57,24 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     };
     print(&report)?;
     Ok(if matches!(outcome, Ok(Use::Full)) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What verifies tokens, with the key set of the configuration's URL. If that cannot be fetched, the report says so.
+fn verifier(config: &Config, report: &mut String) -> anyhow::Result<Verifier> {
+    let verifier = Verifier::new(config, read_keys(config)?);
+    let Some(source) = key_set_source(config)? else { return Ok(verifier) };
+    Ok(match fetch(&source)? {
+        Ok(keys) => verifier.with_jwks(JwksKeys::Fetched { keys, at: UnixTime::now() }),
+        Err(error) => {
+            let _ = writeln!(
+                report,
+                "key set    {} cannot be fetched: {}",
+                source.name(),
+                escaped(&error.to_string())
+            );
+            verifier
+        }
+    })
 }
 
 /// The token of the command line.

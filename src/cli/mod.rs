@@ -15,6 +15,7 @@ use fanfare::config::{self, AddressError, FILE_VARIABLE, IntervalError, Loaded};
 
 mod check;
 mod check_token;
+mod key_set;
 mod load;
 mod logging;
 mod publish;

@@ -147,6 +147,18 @@ fn tokens_that_make_no_sense_are_refused() {
             "tokens.hmac_keys has a key in PEM",
         ),
         (|c| c.tokens.leeway = Interval::from_secs(86_401), "tokens.leeway is 86401s"),
+        (|c| c.jwks.url = "http://issuer.example/".into(), "jwks.url begins with `http://`"),
+        (|c| c.jwks.url = "https://ann@issuer.example/".into(), "jwks.url has a user or a password"),
+        (
+            |c| {
+                c.jwks.url = "https://issuer.example/".into();
+                c.jwks.file = "keys.json".to_owned();
+            },
+            "jwks.file and jwks.url both name a key set",
+        ),
+        (|c| c.jwks.ca_file = "ca.pem".to_owned(), "jwks.ca_file says whom to trust for jwks.url"),
+        (|c| c.jwks.refresh = Interval::from_secs(9), "jwks.refresh is 9s"),
+        (|c| c.jwks.refresh = Interval::from_secs(86_401), "jwks.refresh is 86401s"),
         (|c| c.limits.user_max = 0, "limits.user_max is 0"),
         (|c| c.limits.user_max = 4097, "from 1 to 4,096"),
         (|c| c.limits.info_bytes = 16_385, "from 1 to 16,384"),
@@ -156,6 +168,20 @@ fn tokens_that_make_no_sense_are_refused() {
     config.tokens.user_id_claim = "email".to_owned();
     config.limits.tokens = 0;
     assert!(config.validate().is_ok());
+}
+
+#[test]
+fn a_key_set_of_a_url_is_a_key_and_perhaps_the_only_one() {
+    let mut config = Config::default();
+    config.jwks.url = "https://issuer.example/".into();
+    config.jwks.ca_file = "ca.pem".to_owned();
+    config.server.listen = vec![address("0.0.0.0:8000")];
+    assert!(config.validate().is_ok() && config.depends_on_key_set());
+    config.tokens.anonymous = Anonymous::Allow;
+    assert!(!config.depends_on_key_set());
+    config.tokens.anonymous = Anonymous::Refuse;
+    config.tokens.public_keys = vec!["public.pem".to_owned()];
+    assert!(!config.depends_on_key_set());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Config, Interval, Secrets};
+use super::{Config, HttpUrl, Interval, Secrets};
 use crate::transport::origin::is_loopback;
 
 /// `[tokens]`: tokens of connections, and of subscriptions unless these have keys of their own.
@@ -62,7 +62,16 @@ impl Config {
     /// Whether there are keys that verify the tokens of connections.
     #[must_use]
     pub fn has_keys(&self) -> bool {
-        !self.tokens.hmac_keys.is_empty() || !self.tokens.public_keys.is_empty() || !self.jwks.file.is_empty()
+        let Jwks { file, url, .. } = &self.jwks;
+        let has_jwks = !file.is_empty() || !url.is_empty();
+        has_jwks || !self.tokens.hmac_keys.is_empty() || !self.tokens.public_keys.is_empty()
+    }
+
+    /// Whether nobody can connect before the key set of `jwks.url` has been fetched.
+    #[must_use]
+    pub fn depends_on_key_set(&self) -> bool {
+        let has_others = !self.tokens.hmac_keys.is_empty() || !self.tokens.public_keys.is_empty();
+        !self.jwks.url.is_empty() && !has_others && !self.allows_anonymous()
     }
 
     /// Whether there are keys that verify the tokens of subscriptions.
@@ -113,11 +122,29 @@ impl Config {
 
 /// `[jwks]`: a JSON Web Key Set (RFC 7517) for tokens of connections, and of subscriptions unless these have keys of
 /// their own.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Jwks {
     /// A file with the set. Default empty: none.
     pub file: String,
+    /// The URL of the set, which is fetched at the start, regularly, and when a token names a key that is not in it. Default
+    /// empty: none.
+    pub url: HttpUrl,
+    /// A file in PEM with the authorities that may vouch for the URL's host. Default empty: those that this host trusts.
+    pub ca_file: String,
+    /// How often the set is fetched. Default 1 h.
+    pub refresh: Interval,
+}
+
+impl Default for Jwks {
+    fn default() -> Self {
+        Self {
+            file: String::new(),
+            url: HttpUrl::default(),
+            ca_file: String::new(),
+            refresh: Interval::from_secs(3600),
+        }
+    }
 }
 
 /// `[subscription_tokens]`: if a key is given here, tokens of subscriptions are verified by these keys alone.

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use super::{AmqpUrlsError, CpuListError, Interval, grouped};
+use super::{AmqpUrlsError, CpuListError, HttpUrlError, Interval, grouped};
 use crate::base::printable::escaped;
 use crate::domain::topic_pattern::TopicPatternError;
 use crate::transport::origin::PatternError;
@@ -31,7 +31,7 @@ pub(super) enum UnusableKind {
     ListensTwice(SocketAddr),
     #[error(
         "server.listen: {0} can be reached from other machines, and there is no key for tokens: anyone who reaches it \
-         could connect. Name a key (tokens.hmac_keys, tokens.public_keys or jwks.file), or listen on 127.0.0.1, or say \
+         could connect. Name a key (tokens.hmac_keys, tokens.public_keys or jwks.url), or listen on 127.0.0.1, or say \
          `--insecure` (server.insecure = true) if the network is yours"
     )]
     ClientsFromElsewhere(SocketAddr),
@@ -82,6 +82,15 @@ pub(super) enum UnusableKind {
          `public_keys` of the same table"
     )]
     KeyAsSecret(&'static str),
+
+    #[error("jwks.url {0}")]
+    JwksUrl(HttpUrlError),
+    #[error("jwks.file and jwks.url both name a key set: leave one out")]
+    TwoKeySets,
+    #[error("jwks.ca_file says whom to trust for jwks.url, which is empty: leave it out, or name the URL")]
+    AuthoritiesForNothing,
+    #[error("jwks.refresh is {0} and must be from 10s to 24h: the issuer is asked so often")]
+    JwksRefresh(Interval),
 
     #[error("amqp.url {0}")]
     Url(AmqpUrlsError),

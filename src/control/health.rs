@@ -2,8 +2,9 @@
 //! publishers to it.
 //!
 //! A node is *live* if it can answer. It is *ready* if clients are accepted and publications come in and go
-//! out: after everything has started, until the engine is told to stop, not while a shard hangs, and not while RabbitMQ
-//! is away, because then publishes wait and nothing is delivered. A node whose RabbitMQ is away stays live: a restart
+//! out: after everything has started, until the engine is told to stop, not while a shard hangs, not before the key set
+//! has come without which nobody can connect (`jwks.url`), and not while RabbitMQ is away, because then publishes wait
+//! and nothing is delivered. A node whose RabbitMQ is away stays live: a restart
 //! would disconnect its clients and help nobody. A node whose RabbitMQ has an alarm stays ready: messages in
 //! RabbitMQ are delivered, and no other node can publish either.
 
@@ -31,6 +32,9 @@ struct Health {
     /// With `refused`: the reason, in RabbitMQ's own words.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<Box<str>>,
+    /// With `jwks.url`: `fetched`, or `awaited` before the key set has come.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_set: Option<&'static str>,
     /// The numbers of the shards whose loops have not turned for five seconds.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     hung_shards: Vec<usize>,
@@ -45,9 +49,11 @@ impl Health {
         let phase = state.lifecycle.phase();
         let connected = state.backplane() == BackplaneState::Ready;
         let hung_shards = state.watchdog.hung();
+        let has_key_set = state.stats.control.key_set_time.value() > 0;
+        let has_keys = has_key_set || !state.config.depends_on_key_set();
         Self {
             live: true,
-            ready: phase == Phase::Serving && connected && hung_shards.is_empty(),
+            ready: phase == Phase::Serving && connected && hung_shards.is_empty() && has_keys,
             rabbitmq: match state.mode() {
                 Mode::Embedded => "embedded",
                 Mode::RabbitMq => match state.backplane() {
@@ -59,6 +65,11 @@ impl Health {
                 },
             },
             reason: state.stats.broker.refusal(),
+            key_set: (!state.config.jwks.url.is_empty()).then_some(if has_key_set {
+                "fetched"
+            } else {
+                "awaited"
+            }),
             hung_shards,
             phase: match phase {
                 Phase::Starting => "starting",

@@ -8,7 +8,7 @@
 //! a [`Request`] to the broker thread, so that nothing an operator does can delay a delivery. Read in this
 //! order: `serve` (connections; `places` bounds their number, `pipeline` carries out publishes, `stream` wraps
 //! the sockets of hyper, `room` and `answers` bound the memory of requests and answers), `guard` (which requests are allowed), `api`, then
-//! `metrics`, `health` with its `watchdog`, and `page`.
+//! `metrics`, `health` with its `watchdog`, `key_set`, and `page`.
 
 mod answers;
 mod api;
@@ -18,6 +18,7 @@ mod exposition;
 mod glob;
 mod guard;
 mod health;
+pub mod key_set;
 mod metrics;
 mod page;
 mod pipeline;
@@ -48,6 +49,7 @@ use crate::domain::lifecycle::Lifecycle;
 use crate::domain::mail::Request;
 use crate::domain::namespaces::Namespaces;
 use crate::stats::Stats;
+use key_set::KeySetUpdates;
 use state::{AppState, Mode};
 
 /// What the control thread needs of the engine.
@@ -67,6 +69,8 @@ pub struct Setup {
     pub clients: Vec<String>,
     /// The phase of the engine.
     pub lifecycle: Arc<Lifecycle>,
+    /// What keeps the key set of `jwks.url` up to date, if there is one.
+    pub key_set: Option<KeySetUpdates>,
     /// Whether to publish moving prices and orders for the live page.
     pub demo: bool,
 }
@@ -86,7 +90,7 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 ///
 /// # Errors
 /// If the thread's runtime cannot be created because no descriptors are left.
-pub fn run(setup: Setup, listener: TcpListener, stop: oneshot::Receiver<()>) -> io::Result<()> {
+pub fn run(mut setup: Setup, listener: TcpListener, stop: oneshot::Receiver<()>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     runtime.block_on(async {
         if setup.demo {
@@ -95,7 +99,11 @@ pub fn run(setup: Setup, listener: TcpListener, stop: oneshot::Receiver<()>) -> 
         tokio::spawn(purge::run());
         let limits = serve::Limits::of(&setup.config);
         let metrics = metrics::registry(&setup.stats, Mode::of(&setup.config));
+        let key_set = setup.key_set.take();
         let state = Arc::new(AppState::new(setup, metrics));
+        if let Some(updates) = key_set {
+            tokio::spawn(key_set::run(updates, Arc::clone(&state)));
+        }
         tokio::spawn(watchdog::run(Arc::clone(&state.watchdog), Arc::clone(&state.lifecycle)));
         let service = serve::Service { router: router(Arc::clone(&state)), state };
         serve::serve(service, listener, limits, stop).await

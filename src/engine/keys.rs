@@ -1,13 +1,15 @@
 //! Reads the keys that verify tokens, from the configuration and the files that it names.
 
 use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use thiserror::Error;
 
-use std::sync::Arc;
-
-use crate::auth::{JwksKeys, KeyError, KeySet, Keys};
+use crate::auth::{JwksKeys, KeyError, KeySet, Keys, Verifier};
 use crate::config::{Config, Secrets};
+use crate::control::key_set::{FETCH_TIME_MAX, KeySetSource, KeySetUpdates};
+use crate::http_client::AuthoritiesError;
 
 /// Why keys cannot be used, and where they stand.
 #[derive(Debug, Error)]
@@ -32,6 +34,9 @@ pub enum KeysError {
         /// What is wrong with it.
         error: KeyError,
     },
+    /// Nobody vouches for the host of the key set.
+    #[error("jwks.ca_file: {0}")]
+    Authorities(AuthoritiesError),
     /// A secret of the configuration cannot be used.
     #[error("{key}: {error}")]
     Secret {
@@ -42,7 +47,7 @@ pub enum KeysError {
     },
 }
 
-/// The keys that a configuration has or names.
+/// The keys that a configuration has or names in files. The key set of a URL is awaited.
 ///
 /// # Errors
 /// The first one that cannot be used.
@@ -58,10 +63,62 @@ pub fn read_keys(config: &Config) -> Result<Keys, KeysError> {
         }
         .read(&subscriptions.hmac_keys, &subscriptions.public_keys)?,
         jwks: match &**jwks {
-            "" => JwksKeys::None,
+            "" if config.jwks.url.is_empty() => JwksKeys::None,
+            "" => JwksKeys::Awaited,
             path => JwksKeys::Fixed(Arc::new(read_file("jwks.file", path, KeySet::from_jwks)?)),
         },
     })
+}
+
+/// Fetches the key set of `jwks.url`, if there is one.
+///
+/// # Errors
+/// Nobody vouches for its host.
+pub fn key_set_source(config: &Config) -> Result<Option<KeySetSource>, KeysError> {
+    KeySetSource::new(&config.jwks).map_err(KeysError::Authorities)
+}
+
+/// The end of the first attempt to fetch the key set.
+#[derive(Debug)]
+pub(super) struct FirstFetch(mpsc::Receiver<()>);
+
+impl FirstFetch {
+    /// Waits for it, so that clients that come back after a start need not be told to come again. The time for a fetch is
+    /// limited, and an engine starts without the set as well.
+    pub(super) fn wait(&self) {
+        // Nothing is sent: what is waited for is that the sender is dropped.
+        let _ = self.0.recv_timeout(FETCH_TIME_MAX + Duration::from_secs(1));
+    }
+}
+
+/// The keys of an engine that starts.
+#[derive(Debug)]
+pub(super) struct PreparedKeys {
+    /// What verifies tokens.
+    pub(super) verifier: Verifier,
+    /// What an operator should know about the keys.
+    pub(super) note: Option<String>,
+    /// What keeps the key set of `jwks.url` up to date, if there is one.
+    pub(super) key_set: Option<KeySetUpdates>,
+    /// The end of its first attempt.
+    pub(super) first_fetch: FirstFetch,
+}
+
+impl PreparedKeys {
+    /// Those of a configuration. Only the key set of a URL may be missing.
+    pub(super) fn of(config: &Config) -> Result<Self, KeysError> {
+        let keys = read_keys(config)?;
+        let note = keys_note(config, &keys);
+        let verifier = Verifier::new(config, keys);
+        let (first, wait) = mpsc::channel();
+        let key_set = key_set_source(config)?.map(|source| KeySetUpdates {
+            source,
+            verifier: verifier.clone(),
+            refresh: config.jwks.refresh.0,
+            first,
+        });
+        Ok(Self { verifier, note, key_set, first_fetch: FirstFetch(wait) })
+    }
 }
 
 /// What an operator should know about keys that were read: keys of the set in `jwks.file` that cannot be used.

@@ -20,7 +20,7 @@ use nix::errno::Errno;
 use thiserror::Error;
 use tokio::sync::{oneshot, watch};
 
-use crate::auth::{Keys, Verifier};
+use crate::auth::Verifier;
 use crate::base::capacity::Capacity;
 use crate::base::mailbox::{Receiver, Sender, Wake, weighed_mailbox};
 use crate::broker::EventLoop;
@@ -40,10 +40,11 @@ use crate::transport::upgrade::UpgradePolicy;
 use crate::{broker, control, shard};
 
 use cpus::CpuPlan;
+use keys::PreparedKeys;
 use shard_thread::{Placement, ShardThread};
 use threads::Threads;
 
-pub use keys::{KeysError, keys_note, read_keys};
+pub use keys::{KeysError, key_set_source, keys_note, read_keys};
 pub use threads::ThreadError;
 
 /// How long a thread may take to report that it has started. The broker thread waits for RabbitMQ's first
@@ -139,9 +140,8 @@ impl Engine {
     /// ended.
     pub fn start(config: Config, demo: bool) -> Result<Self, StartError> {
         let plan = CpuPlan::new(&config)?;
-        let keys = read_keys(&config)?;
-        let mut notices = notices(&plan, &config, &keys);
-        let verifier = Verifier::new(&config, keys);
+        let PreparedKeys { verifier, note, key_set, first_fetch } = PreparedKeys::of(&config)?;
+        let mut notices = notices(&plan, &config, note);
         let threads = Threads::default();
         let (polls, wakes): (Vec<_>, Vec<_>) = make_polls(plan.shards)?.into_iter().unzip();
         let event_loop = EventLoop::new()?;
@@ -149,8 +149,7 @@ impl Engine {
 
         let reserved = reserve_addresses(&config, &mut notices)?;
         let addresses: Vec<_> = reserved.iter().map(Reservation::address).collect();
-        let control_listener = listen_for_operators(config.control.listen)?;
-        let control = control_listener.local_addr().unwrap_or(config.control.listen);
+        let (control, control_listener) = listen_for_operators(config.control.listen)?;
         let namespaces = Arc::new(Namespaces::new(&config));
         let (clients_max, table_max) = clients_max(&config, plan.shards);
         let stats = empty_stats(clients_max, plan.shards, &namespaces);
@@ -179,11 +178,13 @@ impl Engine {
             stats: stats.clone(),
             clients: endpoints(&addresses, &config),
             lifecycle: Arc::clone(&lifecycle),
+            key_set,
             demo,
         };
         let stop_control = start_control(&threads, operators, control_listener)?;
         // A stream may take long to be read back: operators can watch, but nobody comes in before.
         start_broker(&threads, event_loop, setup)?;
+        first_fetch.wait();
 
         let shared = SharedByShards {
             config: &config,
@@ -269,8 +270,8 @@ impl Engine {
 }
 
 /// What an operator should know before anything has been started.
-fn notices(plan: &CpuPlan, config: &Config, keys: &Keys) -> Vec<String> {
-    let notes = [plan.notice(), config.anonymous_note().map(str::to_owned), keys_note(config, keys)];
+fn notices(plan: &CpuPlan, config: &Config, of_keys: Option<String>) -> Vec<String> {
+    let notes = [plan.notice(), config.anonymous_note().map(str::to_owned), of_keys];
     notes.into_iter().flatten().collect()
 }
 
@@ -316,8 +317,11 @@ fn cannot_listen(what: &'static str, address: SocketAddr, error: std::io::Error)
     StartError::Listen { what, address, error, hint }
 }
 
-fn listen_for_operators(address: SocketAddr) -> Result<std::net::TcpListener, StartError> {
-    control::bind(address).map_err(|error| cannot_listen("the control port", address, error))
+/// The control port, with its real address.
+fn listen_for_operators(address: SocketAddr) -> Result<(SocketAddr, std::net::TcpListener), StartError> {
+    let bound = control::bind(address);
+    let listener = bound.map_err(|error| cannot_listen("the control port", address, error))?;
+    Ok((listener.local_addr().unwrap_or(address), listener))
 }
 
 /// The mailbox of one shard.

@@ -45,7 +45,7 @@
 //! `check` reports what is wrong in the file. It also compares this machine with what many clients need
 //! (kernel settings, limits, ports, CPUs), and the limits with the memory that there is. Where a
 //! command corrects a problem, it prints the command. With `--connect` it connects to RabbitMQ and prints what an engine
-//! would declare there.
+//! would declare there, and fetches the key set of `jwks.url`.
 //!
 //! It compares with two files in `tuning/`: the kernel settings and the systemd unit. The folder also has
 //! limits for a login session, an example configuration, a script with advice on interrupts, and configurations

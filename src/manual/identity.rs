@@ -259,6 +259,7 @@
 //! | A subscription's token: form, signature or claims | error 103 | ends the subscription |
 //! | The same in a new token of a subscription | closed with 3500 | ends |
 //! | A subscription's token of another user, topic or client | closed with 3500 | ends |
+//! | The key that signed a token may be in the key set that is fetched next (`jwks.url`) | error 100, temporary | tries again, later and later |
 //! | Not permitted | error 103 | ends the subscription, or fails the command |
 //!
 //! The log says why a token was refused, without showing any of it (one line of each kind in 10 s). `fanfare
@@ -296,8 +297,29 @@
 //! ```
 //! <!-- test: printed accepted   as the token of a connection -->
 //!
-//! Where an identity provider signs, it publishes its keys as a JSON Web Key Set (RFC 7517). The engine reads it from a
-//! file (`jwks.file`). A token that names a key (`kid`) is verified by that key alone.
+//! Where an identity provider signs, it publishes its keys as a JSON Web Key Set (RFC 7517). The engine fetches it from a
+//! URL, or reads it from a file (`jwks.file`). A token that names a key (`kid`) is verified by that key alone.
+//!
+//! ```toml
+//! [jwks]
+//! url = "https://issuer.example/.well-known/jwks.json"
+//! ```
+//!
+//! * The set is fetched at the start, every hour (`jwks.refresh`), and when a token names a key that the set lacks, at most
+//!   every 5 s. So a provider can sign with a new key as soon as it has published it. A key that it has removed is accepted
+//!   until the next fetch.
+//! * While the URL is away, or answers with something else, the keys that it had count. An engine starts without the set as
+//!   well. If nobody can connect without it, `/health/ready` answers 503 until the set has come.
+//! * A token whose key may be in the next set gets the temporary error 100, on which SDKs try again; in a request, it is
+//!   refused with 503. Within 5 s after a fetch, a key that is not in the set does not exist: 3500, or 103.
+//! * A fetch has 5 s, and takes at most 1 MiB and 100 keys. Redirects are not followed: the answer decides who comes in, and
+//!   must come from the host that is configured. `http://` is for programs of this host. `jwks.ca_file` names a file with
+//!   an authority of your own.
+//! * Keys that are damaged, too short, or of a kind that is not used here are passed over, and the log says so. An answer
+//!   without any other key is no set.
+//! * `fanfare check --connect` fetches the set, and so does `fanfare check-token`. `fanfare_key_set_time_seconds` says when it
+//!   was fetched, `fanfare_key_set_failures_total` how often that failed, and `fanfare_tokens_undecided_total` how many tokens
+//!   waited for a key.
 //!
 //! `[subscription_tokens]` has keys for tokens of subscriptions alone. Without it, all keys verify both.
 //!

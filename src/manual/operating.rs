@@ -9,9 +9,10 @@
 //!
 //! # Health
 //!
-//! `/health` and `/health/ready` answer 200, or 503 while the engine starts or stops, and while it is not
-//! connected to RabbitMQ: for proxies. `/health/live` always answers 200: for supervisors. None of them wants
-//! a key. Their field `rabbitmq` has one of these values:
+//! `/health` and `/health/ready` answer 200, or 503 while the engine starts or stops, while it is not connected to
+//! RabbitMQ, and before it has the key set without which nobody can connect (`jwks.url`; the field `key_set` is then
+//! `awaited`): for proxies. `/health/live` always answers 200: for supervisors. None of them wants a key. Their field
+//! `rabbitmq` has one of these values:
 //!
 //! | Value | Meaning |
 //! |---|---|

@@ -1,7 +1,7 @@
 //! What the control thread counts.
 
 use super::MICROSECONDS;
-use super::block::{Counted, Labels, Metric, Values, block};
+use super::block::{Counted, Kind, Labels, Metric, Values, block};
 use super::number::{Histogram, Number};
 
 /// Defines [`ApiMethod`] by its table.
@@ -99,8 +99,16 @@ impl Counted for ApiOutcome {
 block! {
     /// What the control thread counts.
     pub struct ControlStats {
-        counters {}
-        gauges {}
+        counters {
+            /// Times that the key set was fetched (`jwks.url`).
+            key_set_fetches: "key_set_fetches",
+            /// Times that the key set could not be fetched.
+            key_set_failures: "key_set_failures",
+        }
+        gauges {
+            /// When the key set was fetched the last time, in seconds since 1970; 0: never.
+            key_set_time: "key_set_time_seconds",
+        }
         labelled {}
         sets {
             /// Requests to the API, by what became of them.

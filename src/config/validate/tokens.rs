@@ -1,9 +1,11 @@
 //! Checks `[tokens]`, `[jwks]`, `[subscription_tokens]` and the limits of what tokens say. The keys themselves are
 //! checked when they are read.
 
+use std::ops::RangeInclusive;
+
 use super::Findings;
 use crate::config::unusable::UnusableKind;
-use crate::config::{Config, Secret, Secrets, Server};
+use crate::config::{Config, Interval, Jwks, Secret, Secrets, Server};
 
 /// A name in RFC 7519 has no limit; a longer one than this is a mistake, and every user would pay for it.
 const USER_MAX: usize = 4096;
@@ -12,6 +14,8 @@ const USER_MAX: usize = 4096;
 const INFO_BYTES_MAX: usize = 16 << 10;
 /// More would take gigabytes.
 const TOKENS_MAX: usize = 10_000_000;
+/// Issuers change their keys within days. A set is also fetched when a token names a key that it lacks.
+const REFRESH: RangeInclusive<Interval> = Interval::from_secs(10)..=Interval::from_secs(24 * 60 * 60);
 /// Claims that mean something else than the user.
 const OTHER_CLAIMS: [&str; 19] = [
     "",
@@ -50,6 +54,7 @@ pub(super) fn tokens(findings: &mut Findings, config: &Config) {
     findings.time_or_zero("tokens.leeway", config.tokens.leeway);
     let claim = &config.tokens.user_id_claim;
     findings.require(!OTHER_CLAIMS.contains(&&**claim), || UnusableKind::UserClaim(claim.clone()));
+    jwks(findings, &config.jwks);
     secrets(findings, "tokens.hmac_keys", &config.tokens.hmac_keys);
     secrets(findings, "subscription_tokens.hmac_keys", &config.subscription_tokens.hmac_keys);
 }
@@ -66,6 +71,18 @@ pub(super) fn credentials(findings: &mut Findings, server: &Server) {
     findings.require(query.bytes().all(is_plain) && !OTHER_PARAMETERS.contains(&&**query), || {
         UnusableKind::QueryName(query.clone())
     });
+}
+
+/// Whether the set can be fetched is seen when it is.
+fn jwks(findings: &mut Findings, jwks: &Jwks) {
+    findings.require(jwks.file.is_empty() || jwks.url.is_empty(), || UnusableKind::TwoKeySets);
+    findings.require(jwks.ca_file.is_empty() || !jwks.url.is_empty(), || UnusableKind::AuthoritiesForNothing);
+    findings.require(REFRESH.contains(&jwks.refresh), || UnusableKind::JwksRefresh(jwks.refresh));
+    if !jwks.url.is_empty()
+        && let Err(error) = jwks.url.parse()
+    {
+        findings.add(UnusableKind::JwksUrl(error));
+    }
 }
 
 /// Anybody can sign with an empty secret, and with a public key that is taken for a secret.

@@ -56,6 +56,7 @@ fn state(config: Config) -> Arc<AppState> {
         stats: Stats::new(1, Vec::new()),
         clients: Vec::new(),
         lifecycle: Arc::default(),
+        key_set: None,
         demo: false,
     };
     Arc::new(AppState::new(setup, Registry::default()))

@@ -76,6 +76,7 @@ impl Harness {
             requests,
             clients: vec!["ws://127.0.0.1:8000/connection/websocket".to_owned()],
             lifecycle: Arc::default(),
+            key_set: None,
             demo: false,
         };
         setup.stats.broker.backplane.set(BackplaneState::Ready as u64);

@@ -2,6 +2,7 @@
 
 mod clients;
 mod clocks;
+mod key_set;
 mod many;
 mod rotation;
 mod wrong;

@@ -1,0 +1,146 @@
+//! URLs that the engine asks by HTTP.
+
+use std::fmt;
+use std::ops::Deref;
+
+use serde::{Deserialize, Serialize, Serializer};
+use thiserror::Error;
+use url::{Host, Url};
+
+/// What is shown of a text that is no such URL: a password could be anywhere in it.
+const MASK: &str = "***";
+
+/// A URL that the engine asks by HTTP. Empty: none.
+///
+/// It begins with `https://`. With `http://` anybody between the two programs could answer, so the host must then be this
+/// one: `localhost` or an address of loopback.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "String")]
+pub struct HttpUrl(String);
+
+/// What is wrong with a URL, and what would be valid. Holds nothing of the URL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum HttpUrlError {
+    /// It is no URL at all.
+    #[error("is no URL ({0}): it has the form `https://host/path`")]
+    NoUrl(url::ParseError),
+    /// It has another scheme.
+    #[error("does not begin with `https://`")]
+    Scheme,
+    /// It would be asked without TLS, over a network.
+    #[error(
+        "begins with `http://`: anybody on the way could answer. Say `https://`, or name a program of this host \
+         (`localhost`, 127.0.0.1)"
+    )]
+    Plain,
+    /// It holds a user or a password.
+    #[error("has a user or a password (before `@`), which is not supported: leave it out")]
+    Credentials,
+}
+
+impl HttpUrl {
+    /// The URL in its parts.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(&self) -> Result<Url, HttpUrlError> {
+        let url = Url::parse(&self.0).map_err(HttpUrlError::NoUrl)?;
+        let is_loopback = match url.host() {
+            Some(Host::Domain(name)) => name == "localhost",
+            Some(Host::Ipv4(address)) => address.is_loopback(),
+            Some(Host::Ipv6(address)) => address.is_loopback(),
+            None => false,
+        };
+        match url.scheme() {
+            "https" => {}
+            "http" if is_loopback => {}
+            "http" => return Err(HttpUrlError::Plain),
+            _ => return Err(HttpUrlError::Scheme),
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(HttpUrlError::Credentials);
+        }
+        Ok(url)
+    }
+
+    /// The part of the URL that can be shown: scheme, host, port and path. Its query is left out, because it may hold a key.
+    /// Nothing is shown of a text that is no such URL.
+    #[must_use]
+    pub fn public(&self) -> String {
+        match self.parse() {
+            Ok(url) => format!("{}{}", url.origin().ascii_serialization(), url.path()),
+            Err(_) if self.is_empty() => String::new(),
+            Err(_) => MASK.to_owned(),
+        }
+    }
+}
+
+impl From<String> for HttpUrl {
+    fn from(url: String) -> Self {
+        Self(url)
+    }
+}
+
+impl From<&str> for HttpUrl {
+    fn from(url: &str) -> Self {
+        Self(url.to_owned())
+    }
+}
+
+impl Deref for HttpUrl {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for HttpUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.public())
+    }
+}
+
+impl Serialize for HttpUrl {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.public())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_of_https_or_of_this_host() {
+        for (url, shown) in [
+            ("https://issuer.example/jwks.json?key=hunter2#a", "https://issuer.example/jwks.json"),
+            ("https://issuer.example:444", "https://issuer.example:444/"),
+            ("HTTPS://Issuer.example:443/a/../b", "https://issuer.example/b"),
+            ("https://[2001:db8::1]/", "https://[2001:db8::1]/"),
+            ("http://localhost:8080/keys", "http://localhost:8080/keys"),
+            ("http://127.9.9.9/", "http://127.9.9.9/"),
+            ("http://[::1]:1/", "http://[::1]:1/"),
+            ("", ""),
+        ] {
+            let url = HttpUrl::from(url);
+            assert_eq!((url.public().as_str(), format!("{url:?}").as_str()), (shown, shown));
+            assert_eq!(serde_json::to_string(&url).unwrap(), format!("{shown:?}"));
+        }
+        for (url, error) in [
+            ("http://issuer.example/", HttpUrlError::Plain),
+            ("http://localhost.example/", HttpUrlError::Plain),
+            ("http://10.0.0.1/", HttpUrlError::Plain),
+            ("https://hunter2@issuer.example/", HttpUrlError::Credentials),
+            ("https://:hunter2@issuer.example/", HttpUrlError::Credentials),
+            ("ftp://issuer.example/hunter2", HttpUrlError::Scheme),
+            ("file:///hunter2", HttpUrlError::Scheme),
+            ("issuer.example/hunter2", HttpUrlError::NoUrl(url::ParseError::RelativeUrlWithoutBase)),
+            ("https://", HttpUrlError::NoUrl(url::ParseError::EmptyHost)),
+        ] {
+            let url = HttpUrl::from(url);
+            assert_eq!(url.parse().map(String::from), Err(error), "{}", &*url);
+            assert_eq!((url.public().as_str(), error.to_string().contains("hunter2")), (MASK, false));
+        }
+    }
+}
