@@ -41,6 +41,12 @@ for (const event of ['connecting', 'connected', 'disconnected', 'error']) {
   client.on(event, ({ code, reason, client: id, error }) => say(event, { code, reason, client: id, error }));
 }
 
+// Of subscriptions that the server makes, the client itself tells.
+for (const event of ['subscribing', 'subscribed', 'unsubscribed']) {
+  client.on(event, ({ channel, data, recovered }) => say(event, { channel, data, recovered }));
+}
+client.on('publication', ({ channel, data, offset, info }) => say('publication', { channel, data, offset, info }));
+
 function subscribe({ channel, ...tokens }) {
   const options = { minResubscribeDelay: 50, ...tokenOptions(tokens) };
   const subscription = client.getSubscription(channel) ?? client.newSubscription(channel, options);

@@ -16,6 +16,11 @@ def say(event, **fields):
     print(json.dumps({"event": event, **fields}), flush=True)
 
 
+def say_publication(channel, publication):
+    info = publication.info and asdict(publication.info)
+    say("publication", channel=channel, data=publication.data, offset=publication.offset, info=info)
+
+
 class ClientEvents(ClientEventHandler):
     async def on_connecting(self, context):
         say("connecting", code=context.code, reason=context.reason)
@@ -28,6 +33,20 @@ class ClientEvents(ClientEventHandler):
 
     async def on_error(self, context):
         say("error", code=context.code, error=str(context.error))
+
+    # Of subscriptions that the server makes, the client itself tells.
+
+    async def on_subscribing(self, context):
+        say("subscribing", channel=context.channel)
+
+    async def on_subscribed(self, context):
+        say("subscribed", channel=context.channel, data=context.data, recovered=context.recovered)
+
+    async def on_unsubscribed(self, context):
+        say("unsubscribed", channel=context.channel)
+
+    async def on_publication(self, context):
+        say_publication(context.channel, context.pub)
 
 
 class SubscriptionEvents(SubscriptionEventHandler):
@@ -44,9 +63,7 @@ class SubscriptionEvents(SubscriptionEventHandler):
         say("unsubscribed", channel=self.channel, code=context.code, reason=context.reason)
 
     async def on_publication(self, context):
-        publication = context.pub
-        info = publication.info and asdict(publication.info)
-        say("publication", channel=self.channel, data=publication.data, offset=publication.offset, info=info)
+        say_publication(self.channel, context.pub)
 
     async def on_error(self, context):
         say("subscription_error", channel=self.channel, code=context.code)
@@ -98,6 +115,8 @@ async def obey(client, command):
             await ask(client.rpc("method", command["data"]))
         case "disconnect":
             await client.disconnect()
+        case "connect":
+            await client.connect()
         case "token":
             wanted[command.get("channel")].set_result(command["token"])
 

@@ -5,6 +5,7 @@ mod clocks;
 mod key_set;
 mod many;
 mod rotation;
+mod server_side;
 mod wrong;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
