@@ -26,4 +26,12 @@
 //! that was put into that mailbox before it, and the client is attached at the log's end, as any other. A
 //! publication that still waits to be merged is not in the answer, and comes after it.
 //!
+//! # A connect that brings subscriptions
+//!
+//! The token of a connection can bring several topics, and the connect has one reply for all of them. Each topic begins as
+//! above, at its own moment, and its result is prepared for the reply. Until the reply is written, the sweep leaves the
+//! client out, as one whose socket is full: its cursors stand at the log's end of each beginning, and publications wait
+//! behind them in the logs. With the reply, the client comes back into the sweep. So nothing is missing behind the reply
+//! and nothing comes twice, and a delivery knows nothing of all this.
+//!
 //! Where the numbers come from: [`lineage`](super::lineage).
