@@ -223,8 +223,8 @@
 //! | a parameter of the query, named by `server.token_query` | clients that can do nothing else: proxies write URLs to their logs |
 //! | a cookie, named by `server.token_cookie` | pages whose login sets it; `server.allowed_origins` must list their origins |
 //!
-//! The engine takes a cookie as it is, and needs no `getToken` for it. A page that is open when the cookie's token expires
-//! is closed like any other, and connects again with the cookie that it has then.
+//! Only a client with a token in the first place is told when it expires: the SDK then calls `getToken`. All others are
+//! closed with 3005 when their token has expired. They connect again, with the cookie or the header that there is then.
 //!
 //! A token of the request that is not valid is answered with 401, before there is a WebSocket. A page cannot read that
 //! answer. So a token that was valid and has expired opens the WebSocket: if the connect command has no token of its own,

@@ -51,7 +51,7 @@ impl Session {
             return Action::PutOff(Until::RequestHasRoom);
         }
         if let Some(claims) = claims {
-            self.take_identity(&claims, facts.now);
+            self.take_identity(&claims, facts);
             if !subscriptions.is_empty() {
                 self.await_subscriptions(id, claims, subscriptions.len());
                 return Action::ConnectAndSubscribe { id, subscriptions };

@@ -19,20 +19,28 @@ pub(super) struct Identity {
     caps: Option<Arc<[Capability]>>,
     /// When the connection expires; `None`: never.
     expires: Option<Moment>,
+    /// Whether the client has its token from its application, and can get another one there.
+    renews: bool,
 }
 
 impl Identity {
-    pub(super) fn new(claims: &ConnectionClaims, now: Now) -> Self {
+    pub(super) fn new(claims: &ConnectionClaims, now: Now, renews: bool) -> Self {
         Self {
             user: claims.user.clone(),
             info: claims.info.clone(),
             caps: (!claims.caps.is_empty()).then(|| Arc::clone(&claims.caps)),
             expires: claims.expires.map(|expires| now.moment_of(expires)),
+            renews,
         }
     }
 
     pub(super) fn expires(&self) -> Option<Moment> {
         self.expires
+    }
+
+    /// When the client is to send another token. One that was offered for it is not its own to renew.
+    pub(super) fn renews_at(&self) -> Option<Moment> {
+        self.expires.filter(|_| self.renews)
     }
 }
 

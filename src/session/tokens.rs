@@ -20,8 +20,11 @@ pub(super) enum Unfit {
 }
 
 impl Session {
-    /// Keeps what a valid token says that came with the HTTP request, until the connect command comes. Whether it is valid
-    /// then is asked then.
+    /// Keeps what a valid token says that came with the HTTP request or in the `headers` of the connect command, until that
+    /// is handled. Whether it is valid then is asked then.
+    ///
+    /// The client is not told when such a token expires. SDKs without another one would end for good at that time. So it is
+    /// closed when it has expired (3005), comes back, and is offered the token that there is then.
     pub fn offer(&mut self, claims: Arc<ConnectionClaims>) {
         self.change_rare(|rare| rare.offered = Some(claims));
     }
@@ -58,17 +61,18 @@ impl Session {
         }
     }
 
-    /// Notes who the client is, by a valid token. One that was offered before counts no more.
-    pub(super) fn take_identity(&mut self, claims: &ConnectionClaims, now: Now) {
+    /// Notes who the client is, by its own token or by one that was offered, which counts no more.
+    pub(super) fn take_identity(&mut self, claims: &ConnectionClaims, facts: &Facts) {
+        let renews = matches!(facts.token, Verdict::Connection(_));
         self.change_rare(|rare| {
             rare.offered = None;
-            rare.identity = Some(Identity::new(claims, now));
+            rare.identity = Some(Identity::new(claims, facts.now, renews));
         });
     }
 
-    /// Seconds until the connection expires. `None`: it does not.
+    /// Seconds until the client is to send another token. `None`: it need not.
     pub(super) fn connection_ttl(&self, now: Now) -> Option<NonZeroU32> {
-        let expires = self.identity().and_then(Identity::expires)?;
+        let expires = self.identity().and_then(Identity::renews_at)?;
         Some(now.seconds_until(expires))
     }
 
@@ -81,7 +85,7 @@ impl Session {
                 ProtocolError::ExpiredToken
             }
             Verdict::Connection(Ok(claims)) => {
-                self.take_identity(claims, facts.now);
+                self.take_identity(claims, facts);
                 return Action::Refresh { id, ttl: self.connection_ttl(facts.now) };
             }
             Verdict::Connection(Err(error)) if error.is_about_time() => ProtocolError::ExpiredToken,

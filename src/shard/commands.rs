@@ -95,7 +95,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         }
         let codec = self.clients[slot].transport.codec();
         let command = codec.read(bytes, self.settings.limits.json_depth);
-        let verdict = command.as_ref().map_or(Verdict::None, |command| self.verdict(command));
+        let verdict = command.as_ref().map_or(Verdict::None, |command| self.verdict(slot, command));
         let rules = Rules {
             limits: &self.settings.limits,
             timeouts: &self.settings.timeouts,

@@ -100,20 +100,12 @@ fn check<T: Cached>(
     }
 }
 
-/// The token of a connect: its own, or that of the header `Authorization` among its `headers`, by which SDKs in browsers
-/// send what they cannot send with the request.
-fn token_of<'c>(connect: &'c Connect<'_>) -> &'c str {
-    match connect.token.is_empty() {
-        true => bearer(&connect.authorization.0).unwrap_or_default(),
-        false => &connect.token.0,
-    }
-}
-
 impl<S: Stream, T: Transport> Shard<S, T> {
     /// What the token of a command says, if it has one.
-    pub(super) fn verdict(&mut self, command: &Command<'_>) -> Verdict {
+    pub(super) fn verdict(&mut self, slot: u32, command: &Command<'_>) -> Verdict {
         match &command.method {
-            Method::Connect(connect) => self.connection_verdict(token_of(connect)),
+            Method::Connect(connect) if connect.token.is_empty() => self.headers_verdict(slot, connect),
+            Method::Connect(connect) => self.connection_verdict(&connect.token.0),
             Method::Refresh { token: Token(token) } => self.connection_verdict(token),
             Method::Subscribe(subscribe) => self.subscription_verdict(&subscribe.token),
             Method::RefreshSubscription { token, .. } => self.subscription_verdict(token),
@@ -139,6 +131,27 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         let refusal = if self.is_undecided(&said) { Refusal::UndecidedToken } else { Refusal::InvalidToken };
         self.clients[slot].session.offer(said.map_err(|error| (refusal, error))?);
         Ok(())
+    }
+
+    /// Takes the token of the header `Authorization` among the `headers` of a connect, by which SDKs in browsers send what
+    /// they cannot send with the request. It counts like that of the request, and before it.
+    fn headers_verdict(&mut self, slot: u32, connect: &Connect<'_>) -> Verdict {
+        let token = bearer(&connect.authorization.0).unwrap_or_default();
+        if token.is_empty() || self.tokens.ignored.offered {
+            return Verdict::None;
+        }
+        let Checked { said, is_new } = self.tokens.connection(token);
+        self.charge(is_new);
+        if self.is_undecided(&said) {
+            return Verdict::Undecided;
+        }
+        match said {
+            Ok(claims) => {
+                self.clients[slot].session.offer(claims);
+                Verdict::None
+            }
+            Err(error) => Verdict::Connection(Err(error)),
+        }
     }
 
     fn connection_verdict(&mut self, token: &str) -> Verdict {

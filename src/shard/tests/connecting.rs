@@ -85,15 +85,15 @@ fn the_reply_comes_when_all_are_attached_and_before_every_publication() {
     assert_eq!(names, ["a", "h:b", "n:c"]);
     let [a, b, c] = [0, 1, 2].map(|index| topics[index].1);
     world.tell(Mail::Attached { topic: b, position: Some(position(7)) });
-    world.batch(b, "b8", 8);
+    world.batch(b, "B8", 8);
     world.tell(Mail::Attached { topic: a, position: None });
-    world.batch(a, "a1", 0);
-    world.batch(b, "b9", 9);
+    world.batch(a, "A1", 0);
+    world.batch(b, "B9", 9);
     assert_eq!(peer.got(), "", "the third is missing");
     world.shard.check();
     world.tell(Mail::Attached { topic: c, position: None });
     world.tick();
-    world.batch(c, "c1", 0);
+    world.batch(c, "C1", 0);
     let got = peer.got();
     assert_eq!(got.matches(r#""id":1"#).count(), 1);
     let at = places(
@@ -105,12 +105,12 @@ fn the_reply_comes_when_all_are_attached_and_before_every_publication() {
         ],
     );
     assert!(at.is_sorted(), "{got}");
-    for publication in ["b8", "b9", "a1"] {
+    for publication in ["B8", "B9", "A1"] {
         assert_eq!(got.matches(publication).count(), 1, "{got}");
         assert!(got.find(publication) > Some(at[1]), "{publication} comes after the reply: {got}");
     }
-    assert!(places(&got, ["b8", "b9"]).is_sorted());
-    assert!(got.contains(r#"{"id":3,"unsubscribe":{}}"#) && !got.contains("c1"), "{got}");
+    assert!(places(&got, ["B8", "B9"]).is_sorted());
+    assert!(got.contains(r#"{"id":3,"unsubscribe":{}}"#) && !got.contains("C1"), "{got}");
     world.shard.check();
 }
 
@@ -155,14 +155,14 @@ fn what_was_missed_is_in_the_reply_and_what_follows_comes_after_it() {
     let [a, b] = questions;
     let first = a.0;
     world.recovers(&peer, a, 5, r#"{"data":4,"offset":4},{"data":5,"offset":5}"#);
-    world.batch(first, "a6", 6);
+    world.batch(first, "A6", 6);
     assert_eq!(peer.got(), "");
     world.shard.check();
     world.recovers(&peer, b, 5, "");
     world.tick();
     let got = peer.got();
     let reply = r#""subs":{"h:a":{"positioned":true,"epoch":"e","offset":3,"recoverable":true,"was_recovering":true,"recovered":true,"publications":[{"data":4,"offset":4},{"data":5,"offset":5}]},"h:b":{"positioned":true,"epoch":"e","offset":5,"recoverable":true,"was_recovering":true,"recovered":true}}"#;
-    assert!(places(&got, [reply, "a6"]).is_sorted() && got.matches("a6").count() == 1, "{got}");
+    assert!(places(&got, [reply, "A6"]).is_sorted() && got.matches("A6").count() == 1, "{got}");
     world.shard.check();
 }
 

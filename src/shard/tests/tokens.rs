@@ -89,31 +89,36 @@ fn a_client_whose_connect_was_refused_is_not_read_any_more_and_closed_if_it_stay
     assert!(peer.got().contains("connection expired"));
 }
 
+/// Each token stands for the seconds after which it expires. Only a token of the client's own is one that it can renew.
 #[test]
 fn the_token_of_the_request_counts_unless_connect_has_one() {
-    let mut world = guarded(|_| ());
-    let (own, other) = (world.token("", 60), world.token("", 30));
-    let bearer = |token: &str| format!("Authorization: Bearer {token}");
-    let plain = r#"{"id":1,"connect":{}}"#;
-    for (line, text, ttl) in [
-        (bearer(&own), plain.to_owned(), 60),
-        (bearer(&own), format!(r#"{{"id":1,"connect":{{"token":"{other}"}}}}"#), 30),
-        (
-            bearer(&own),
-            format!(r#"{{"id":1,"connect":{{"headers":{{"authorization":"Bearer {other}"}}}}}}"#),
-            30,
-        ),
-        (
-            "X-Other: 1".to_owned(),
-            format!(r#"{{"id":1,"connect":{{"headers":{{"AUTHORIZATION":"bearer {own}"}}}}}}"#),
-            60,
-        ),
-        (bearer(&world.token("", 0)), format!(r#"{{"id":1,"connect":{{"token":"{own}"}}}}"#), 60),
+    for (request, headers, own, counts) in [
+        (Some(20), None, None, 20),
+        (None, Some(20), None, 20),
+        (Some(20), Some(10), None, 10),
+        (Some(20), None, Some(10), 10),
+        (Some(20), Some(15), Some(10), 10),
+        (Some(0), None, Some(10), 10),
+        (Some(0), Some(0), Some(10), 10),
     ] {
-        let got = world.asked(&line, &text).got();
-        assert!(got.contains(&format!(r#""ttl":{ttl}"#)), "{line} {text}: {got}");
+        let mut world = guarded(|_| ());
+        let bearer = |world: &World, expires| format!("Bearer {}", world.token("", expires));
+        let line = request
+            .map_or("X-Other: 1".to_owned(), |expires| format!("Authorization: {}", bearer(&world, expires)));
+        let headers = headers.map_or("{}".to_owned(), |expires| {
+            format!(r#"{{"AUTHORIZATION":"{}"}}"#, bearer(&world, expires))
+        });
+        let token = own.map_or(String::new(), |expires| world.token("", expires));
+        let connect = format!(r#"{{"id":1,"connect":{{"token":"{token}","headers":{headers}}}}}"#);
+        let peer = world.asked(&line, &connect);
+        let got = peer.got();
+        let told = own.map(|expires| format!(r#""expires":true,"ttl":{expires}"#));
+        assert!(told.map_or(!got.contains("ttl"), |told| got.contains(&told)), "{got}");
+        world.seconds(counts + 4);
+        assert!(peer.got().is_empty(), "{line} {connect}");
+        world.seconds(2);
+        assert_eq!(world.closes(CloseReason::Expired), 1, "{line} {connect}");
     }
-    assert_eq!(world.shard.stats.tokens_verified.value(), 3, "each once");
 }
 
 #[test]
