@@ -82,22 +82,35 @@ impl KeySet {
     }
 }
 
-/// Whether one of the keys signed a token. `may_be_incomplete` says that a key that the token names may come later.
-pub(super) fn verify(sets: &[&KeySet], token: &Token<'_>, may_be_incomplete: bool) -> Result<(), TokenError> {
+/// Whether one of the keys signed a token. `may_be_incomplete` says that a key that the token names may come later. Adds to
+/// `checks` how many signatures were checked.
+pub(super) fn verify(
+    sets: &[&KeySet],
+    token: &Token<'_>,
+    may_be_incomplete: bool,
+    checks: &mut usize,
+) -> Result<(), TokenError> {
     match token.header.algorithm {
-        Algorithm::Hmac(hash) => verify_hmac(sets, hash, token),
-        algorithm => verify_public(sets, algorithm, token, may_be_incomplete),
+        Algorithm::Hmac(hash) => verify_hmac(sets, hash, token, checks),
+        algorithm => verify_public(sets, algorithm, token, may_be_incomplete, checks),
     }
 }
 
 /// The library compares in constant time, so the time tells nothing about the right signature.
-fn verify_hmac(sets: &[&KeySet], hash: Hash, token: &Token<'_>) -> Result<(), TokenError> {
+fn verify_hmac(
+    sets: &[&KeySet],
+    hash: Hash,
+    token: &Token<'_>,
+    checks: &mut usize,
+) -> Result<(), TokenError> {
     let mut keys = sets.iter().flat_map(|set| &set.secrets).peekable();
     if keys.peek().is_none() {
         return Err(TokenError::NoKey(Algorithm::Hmac(hash)));
     }
-    let signed =
-        |HmacKey(keys): &HmacKey| hmac::verify(&keys[hash as usize], token.message, &token.signature).is_ok();
+    let signed = |HmacKey(keys): &HmacKey| {
+        *checks += 1;
+        hmac::verify(&keys[hash as usize], token.message, &token.signature).is_ok()
+    };
     if keys.any(signed) { Ok(()) } else { Err(TokenError::Signature(Algorithm::Hmac(hash))) }
 }
 
@@ -106,6 +119,7 @@ fn verify_public(
     algorithm: Algorithm,
     token: &Token<'_>,
     may_be_incomplete: bool,
+    checks: &mut usize,
 ) -> Result<(), TokenError> {
     let fitting = || sets.iter().flat_map(|set| &set.public).filter(|key| key.is_for(algorithm));
     let named = token.header.key_id.as_deref();
@@ -116,7 +130,11 @@ fn verify_public(
         Some(_) if is_known => key.id.as_deref() == named,
         Some(_) => key.id.is_none(),
     };
-    if fitting().filter(may_be).any(|key| key.key.verify(algorithm, token.message, &token.signature)) {
+    let signed = |key: &NamedKey| {
+        *checks += 1;
+        key.key.verify(algorithm, token.message, &token.signature)
+    };
+    if fitting().filter(may_be).any(signed) {
         return Ok(());
     }
     Err(match fitting().next() {

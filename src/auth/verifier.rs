@@ -129,8 +129,21 @@ impl Verifier {
     /// # Errors
     /// Why it is not accepted. Whether it is valid now is not asked: see [`ConnectionClaims::check_time`].
     pub fn connection(&self, token: &str) -> Result<ConnectionClaims, TokenError> {
+        self.connection_counting(token, &mut 0)
+    }
+
+    /// The same. Adds to `checks` how many signatures were checked: one for each key that may have signed the token, until
+    /// one of them has.
+    ///
+    /// # Errors
+    /// As [`connection`](Self::connection).
+    pub fn connection_counting(
+        &self,
+        token: &str,
+        checks: &mut usize,
+    ) -> Result<ConnectionClaims, TokenError> {
         let token = Token::parse(token)?;
-        self.verify_by_connection_keys(&token)?;
+        self.verify_by_connection_keys(&token, checks)?;
         ConnectionClaims::parse(&token.claims()?, &self.0.rules)
     }
 
@@ -139,25 +152,38 @@ impl Verifier {
     /// # Errors
     /// Why it is not accepted. Whether it is valid now is not asked: see [`SubscriptionClaims::check_time`].
     pub fn subscription(&self, token: &str) -> Result<SubscriptionClaims, TokenError> {
+        self.subscription_counting(token, &mut 0)
+    }
+
+    /// The same. Adds to `checks` how many signatures were checked.
+    ///
+    /// # Errors
+    /// As [`subscription`](Self::subscription).
+    pub fn subscription_counting(
+        &self,
+        token: &str,
+        checks: &mut usize,
+    ) -> Result<SubscriptionClaims, TokenError> {
         let token = Token::parse(token)?;
         if self.0.subscription.is_empty() {
-            self.verify_by_connection_keys(&token)?;
+            self.verify_by_connection_keys(&token, checks)?;
         } else {
-            keys::verify(&[&self.0.subscription], &token, false)?;
+            keys::verify(&[&self.0.subscription], &token, false, checks)?;
         }
         SubscriptionClaims::parse(&token.claims()?, &self.0.rules)
     }
 
-    fn verify_by_connection_keys(&self, token: &Token<'_>) -> Result<(), TokenError> {
+    fn verify_by_connection_keys(&self, token: &Token<'_>, checks: &mut usize) -> Result<(), TokenError> {
         let Parts { connection, jwks, .. } = &*self.0;
         match jwks {
-            JwksKeys::None => keys::verify(&[connection], token, false),
+            JwksKeys::None => keys::verify(&[connection], token, false, checks),
             JwksKeys::Fixed(keys) | JwksKeys::Fetched { keys, .. } => {
-                keys::verify(&[connection, keys], token, true)
+                keys::verify(&[connection, keys], token, true, checks)
             }
             // A key set has public keys alone, so it could not bring a secret.
             JwksKeys::Awaited => {
-                keys::verify(&[connection], token, false).map_err(|error| match token.header.algorithm {
+                let verified = keys::verify(&[connection], token, false, checks);
+                verified.map_err(|error| match token.header.algorithm {
                     Algorithm::Hmac(_) => error,
                     _ => TokenError::KeySetAwaited,
                 })

@@ -1,8 +1,9 @@
 //! Verifies the tokens of commands, and remembers what they said.
 //!
-//! A signature takes 2 to 100 us. So each one that is checked counts as much input, and clients take turns with it as with
-//! everything that they send: within a turn a client has few signatures checked, and within a tick all of them together
-//! have the time for reading (`budgets.read_time`).
+//! The check of a signature takes 2 to 100 us, and a token that names no key is checked with every key that may have signed
+//! it. So each check counts as much input, and clients take turns with it as with everything that they send: within a turn
+//! a client has few signatures checked, and within a tick all of them together have the time for reading
+//! (`budgets.read_time`).
 
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use crate::transport::Transport;
 use crate::transport::credential::{Credential, bearer};
 use crate::transport::refusal::Refusal;
 
-/// What a check of a signature costs of a client's share of its turn, in bytes: half of it by default.
+/// What the check of a signature costs of a client's share of its turn, in bytes: half of it by default.
 const VERIFICATION_COST: usize = 8 << 10;
 
 /// Verifies tokens.
@@ -53,10 +54,10 @@ impl Ignored {
     }
 }
 
-/// What a token says at any time, and whether its signature had to be checked for that.
+/// What a token says at any time, and how many signatures were checked to find that out.
 struct Checked<T> {
     said: Result<Arc<T>, TokenError>,
-    is_new: bool,
+    checks: usize,
 }
 
 impl Tokens {
@@ -80,24 +81,26 @@ impl Tokens {
     }
 
     fn connection(&mut self, token: &str) -> Checked<ConnectionClaims> {
-        check(&mut self.connections, token, |token| self.verifier.connection(token))
+        check(&mut self.connections, token, |checks| self.verifier.connection_counting(token, checks))
     }
 
     fn subscription(&mut self, token: &str) -> Checked<SubscriptionClaims> {
-        check(&mut self.subscriptions, token, |token| self.verifier.subscription(token))
+        check(&mut self.subscriptions, token, |checks| self.verifier.subscription_counting(token, checks))
     }
 }
 
 fn check<T: Cached>(
     cache: &mut TokenCache<T>,
     token: &str,
-    verify: impl FnOnce(&str) -> Result<T, TokenError>,
+    verify: impl FnOnce(&mut usize) -> Result<T, TokenError>,
 ) -> Checked<T> {
     let digest = TokenDigest::of(token);
-    match cache.get(&digest) {
-        Some(said) => Checked { said, is_new: false },
-        None => Checked { said: cache.insert(digest, verify(token)), is_new: true },
+    if let Some(said) = cache.get(&digest) {
+        return Checked { said, checks: 0 };
     }
+    let mut checks = 0;
+    let said = cache.insert(digest, verify(&mut checks));
+    Checked { said, checks }
 }
 
 impl<S: Stream, T: Transport> Shard<S, T> {
@@ -126,8 +129,8 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         if self.tokens.ignored.offered {
             return Ok(());
         }
-        let Checked { said, is_new } = self.tokens.connection(credential.token());
-        self.charge(is_new);
+        let Checked { said, checks } = self.tokens.connection(credential.token());
+        self.charge(checks);
         let refusal = if self.is_undecided(&said) { Refusal::UndecidedToken } else { Refusal::InvalidToken };
         self.clients[slot].session.offer(said.map_err(|error| (refusal, error))?);
         Ok(())
@@ -140,8 +143,8 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         if token.is_empty() || self.tokens.ignored.offered {
             return Verdict::None;
         }
-        let Checked { said, is_new } = self.tokens.connection(token);
-        self.charge(is_new);
+        let Checked { said, checks } = self.tokens.connection(token);
+        self.charge(checks);
         if self.is_undecided(&said) {
             return Verdict::Undecided;
         }
@@ -158,8 +161,8 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         if token.is_empty() || self.tokens.ignored.connections {
             return Verdict::None;
         }
-        let Checked { said, is_new } = self.tokens.connection(token);
-        self.charge(is_new);
+        let Checked { said, checks } = self.tokens.connection(token);
+        self.charge(checks);
         if self.is_undecided(&said) {
             return Verdict::Undecided;
         }
@@ -171,8 +174,8 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         if token.is_empty() || self.tokens.ignored.subscriptions {
             return Verdict::None;
         }
-        let Checked { said, is_new } = self.tokens.subscription(token);
-        self.charge(is_new);
+        let Checked { said, checks } = self.tokens.subscription(token);
+        self.charge(checks);
         if self.is_undecided(&said) {
             return Verdict::Undecided;
         }
@@ -188,11 +191,9 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         is_undecided
     }
 
-    /// Charges a signature that was checked to the client that is being read.
-    fn charge(&mut self, was_checked: bool) {
-        if was_checked {
-            self.stats.tokens_verified.add(1);
-            self.use_share(VERIFICATION_COST);
-        }
+    /// Charges signatures that were checked to the client that is being read.
+    fn charge(&mut self, checks: usize) {
+        self.stats.tokens_verified.add(checks as u64);
+        self.use_share(checks * VERIFICATION_COST);
     }
 }
