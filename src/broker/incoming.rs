@@ -241,9 +241,8 @@ impl Broker {
     fn count(&self, namespace: Option<NamespaceId>, is_new: bool, is_heard: bool) {
         self.stats.publications.add(u64::from(is_new));
         self.stats.unheard.add(u64::from(is_new && !is_heard));
-        let namespace = namespace.and_then(|namespace| self.stats.namespaces.get(namespace.number()));
         if let Some(namespace) = namespace {
-            namespace.publications.add(u64::from(is_new));
+            self.stats.namespace_publications.at(namespace.number()).add(u64::from(is_new));
         }
     }
 

@@ -23,7 +23,7 @@ use super::state::{AppState, Mode};
 use crate::base::clock::UnixTime;
 use crate::domain::reasons::ErrorCode;
 use crate::stats::{
-    BackplaneState, BrokerStats, ControlStats, Kind, Metric, Number, Observations, ShardStats, Stats, Values,
+    BackplaneState, BrokerStats, ControlStats, Kind, Metric, Observations, ShardStats, Stats, Values,
 };
 
 /// Answers a scrape.
@@ -113,17 +113,17 @@ impl Counters {
         let help =
             "Publications taken from RabbitMQ, or from this process where there is none, by namespace.";
         let mut family = sheet.family("fanfare_namespace_publications", help, MetricType::Counter)?;
-        for namespace in &self.stats.broker.namespaces {
-            let labels = vec![("namespace", namespace.name.clone())];
-            sample(&mut family, labels, MetricType::Counter, namespace.publications.value())?;
+        let namespaces = self.stats.namespaces();
+        for (number, name) in namespaces.iter().enumerate() {
+            let publications = self.stats.broker.namespace_publications.value(number);
+            sample(&mut family, vec![("namespace", name.clone())], MetricType::Counter, publications)?;
         }
         let help = "Subscriptions by namespace.";
         let mut family = sheet.family("fanfare_namespace_subscriptions", help, MetricType::Gauge)?;
-        for (number, namespace) in self.stats.broker.namespaces.iter().enumerate() {
-            let of = |shard: &ShardStats| shard.namespace_subscriptions.get(number).map_or(0, Number::value);
-            let sum = self.stats.shards.iter().map(|shard| of(shard)).sum();
-            let labels = vec![("namespace", namespace.name.clone())];
-            sample(&mut family, labels, MetricType::Gauge, sum)?;
+        for (number, name) in namespaces.into_iter().enumerate() {
+            let shards = self.stats.shards.iter();
+            let sum = shards.map(|shard| shard.namespace_subscriptions.value(number)).sum();
+            sample(&mut family, vec![("namespace", name)], MetricType::Gauge, sum)?;
         }
         Ok(())
     }

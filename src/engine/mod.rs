@@ -281,7 +281,9 @@ fn endpoints(addresses: &[SocketAddr], config: &Config) -> Vec<String> {
 }
 
 fn empty_stats(clients_max: usize, shards: u16, namespaces: &Namespaces) -> Stats {
-    Stats { clients_max: clients_max as u64, ..Stats::new(usize::from(shards), namespaces.names()) }
+    let mut stats = Stats::new(usize::from(shards), namespaces.names());
+    stats.clients_max = clients_max as u64;
+    stats
 }
 
 /// The addresses for clients as they will be bound: with real ports, and without those that this host does

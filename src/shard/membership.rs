@@ -162,9 +162,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             clients[moved.client].subscriptions.moved(slot, moved.position);
         });
         self.stats.subscriptions.add(1);
-        if let Some(count) = self.namespace_subscriptions(slot) {
-            count.add(1);
-        }
+        self.namespace_subscriptions(slot).add(1);
     }
 
     /// What the token of a new subscription says to its client: in how many seconds it expires, and data.
@@ -178,8 +176,8 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         (ttl, data)
     }
 
-    fn namespace_subscriptions(&self, topic: TopicSlot) -> Option<&Number> {
-        self.stats.namespace_subscriptions.get(self.topics[topic].namespace().number())
+    fn namespace_subscriptions(&self, topic: TopicSlot) -> &Number {
+        self.stats.namespace_subscriptions.at(self.topics[topic].namespace().number())
     }
 
     /// Ends a subscription, if there is one. Returns whether there was. A started frame of its publications is still sent.
@@ -195,9 +193,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             clients[moved.client].subscriptions.moved(topic, moved.position);
         });
         self.stats.subscriptions.sub(1);
-        if let Some(count) = self.namespace_subscriptions(topic) {
-            count.sub(1);
-        }
+        self.namespace_subscriptions(topic).sub(1);
         self.unmute_if_all_know(topic);
         if self.topics[topic].behind() == 0 && !self.topics[topic].is_in_rotation() {
             self.settle_log(topic);

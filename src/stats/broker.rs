@@ -4,7 +4,7 @@ use parking_lot::Mutex;
 
 use super::MICROSECONDS;
 use super::block::{Kind, Metric, Values, block};
-use super::number::{Histogram, Number};
+use super::number::{Histogram, Number, Numbers};
 
 /// Where the connection to the backplane stands, as a number for [`BrokerStats::backplane`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,15 +17,6 @@ pub enum BackplaneState {
     Loading = 2,
     /// Not connected, because a RabbitMQ that answers refuses this engine: [`BrokerStats::refusal`] says why.
     Refused = 3,
-}
-
-/// What the broker thread counts of one namespace.
-#[derive(Debug)]
-pub struct NamespaceStats {
-    /// Its name; `default` for the topics of no other.
-    pub name: String,
-    /// Publications taken from the backplane, one per message and topic.
-    pub publications: Number,
 }
 
 block! {
@@ -109,8 +100,8 @@ block! {
             handover: [MICROSECONDS; 12] = "handover_seconds" / 1_000_000,
         }
         others {
-            /// One for each namespace, in the order of their numbers.
-            pub namespaces: Vec<NamespaceStats> = Vec::new(),
+            /// Publications taken from the backplane, one per message and topic, by the number of their namespace.
+            pub namespace_publications: Numbers = Numbers::default(),
             /// A [`BackplaneState`].
             pub backplane: Number = Number::default(),
             /// How old the newest message of a stream was when it was taken, by its time stamp: in microseconds.

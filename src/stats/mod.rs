@@ -13,10 +13,12 @@ mod control;
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 pub use block::{Counted, Kind, Labels, Metric, NumberOf, Observations, Values};
-pub use broker::{BackplaneState, BrokerStats, NamespaceStats};
+pub use broker::{BackplaneState, BrokerStats};
 pub use control::{ApiMethod, ApiOutcome, ControlStats};
-pub use number::{Histogram, Number};
+pub use number::{Histogram, Number, Numbers};
 pub use shard::ShardStats;
 
 /// Upper bounds for histograms of times, in microseconds.
@@ -34,20 +36,32 @@ pub struct Stats {
     pub broker: Arc<BrokerStats>,
     /// The control thread's block.
     pub control: Arc<ControlStats>,
+    /// The names of namespaces, in the order of their numbers. Only the control thread takes the lock.
+    namespaces: Arc<Mutex<Vec<String>>>,
 }
 
 impl Stats {
     /// Empty counters for `shards` shards and the namespaces of these names.
     #[must_use]
     pub fn new(shards: usize, namespaces: Vec<String>) -> Self {
-        let counted = |name| NamespaceStats { name, publications: Number::default() };
-        let namespaces: Vec<_> = namespaces.into_iter().map(counted).collect();
         Self {
-            shards: (0..shards).map(|_| Arc::new(ShardStats::for_namespaces(namespaces.len()))).collect(),
+            shards: (0..shards).map(|_| Arc::default()).collect(),
             clients_max: 0,
-            broker: Arc::new(BrokerStats { namespaces, ..BrokerStats::default() }),
+            broker: Arc::default(),
             control: Arc::default(),
+            namespaces: Arc::new(Mutex::new(namespaces)),
         }
+    }
+
+    /// The names of namespaces, in the order of their numbers.
+    #[must_use]
+    pub fn namespaces(&self) -> Vec<String> {
+        self.namespaces.lock().clone()
+    }
+
+    /// Namespaces were added: these are all names, in the order of their numbers.
+    pub fn name_namespaces(&self, names: Vec<String>) {
+        *self.namespaces.lock() = names;
     }
 
     /// The sum of one number over all shards.

@@ -1,6 +1,12 @@
 //! Numbers that one thread writes and every thread may read.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Numbers that are allocated together.
+const PART: usize = 256;
+/// Together they have a number for each namespace that there can be.
+const PARTS: usize = 256;
 
 /// A number that its one writer moves and everybody may read. Serves as counter and as gauge.
 #[derive(Debug, Default)]
@@ -26,6 +32,36 @@ impl Number {
     #[must_use]
     pub fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// 65,536 numbers, one for each namespace. They are allocated in parts when they are first written, and never move: readers
+/// need no lock, and namespaces may be added while the engine runs.
+#[derive(Debug)]
+pub struct Numbers([OnceLock<Box<[Number]>>; PARTS]);
+
+impl Default for Numbers {
+    fn default() -> Self {
+        Self([const { OnceLock::new() }; PARTS])
+    }
+}
+
+impl Numbers {
+    /// The number at `index`, to be written.
+    ///
+    /// # Panics
+    /// If `index` is 65,536 or more.
+    #[must_use]
+    pub fn at(&self, index: usize) -> &Number {
+        let part = self.0[index / PART].get_or_init(|| (0..PART).map(|_| Number::default()).collect());
+        &part[index % PART]
+    }
+
+    /// The value at `index`: 0 if it was never written.
+    #[must_use]
+    pub fn value(&self, index: usize) -> u64 {
+        let part = self.0.get(index / PART).and_then(OnceLock::get);
+        part.map_or(0, |part| part[index % PART].value())
     }
 }
 
@@ -72,6 +108,20 @@ impl<const N: usize> Histogram<N> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_have_room_for_every_namespace() {
+        let numbers = Numbers::default();
+        for index in [0, 255, 256, 65_535] {
+            assert_eq!(numbers.value(index), 0);
+            numbers.at(index).add(index as u64 + 1);
+        }
+        for (index, value) in
+            [(0, 1), (1, 0), (255, 256), (256, 257), (65_534, 0), (65_535, 65_536), (65_536, 0)]
+        {
+            assert_eq!(numbers.value(index), value, "{index}");
+        }
+    }
 
     const BOUNDS: [u64; 10] = [1, 2, 4, 8, 16, 32, 64, 128, 512, 2048];
 

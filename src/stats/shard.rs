@@ -4,7 +4,7 @@ use crate::domain::reasons::CloseReason;
 use crate::transport::refusal::Refusal;
 
 use super::block::{Counted, Kind, Labels, Metric, Values, block};
-use super::number::{Histogram, Number};
+use super::number::{Histogram, Number, Numbers};
 
 /// Upper bounds for lines per frame.
 const LINES: [u64; 10] = [1, 2, 4, 8, 16, 32, 64, 128, 512, 2048];
@@ -88,18 +88,10 @@ block! {
             lines_per_frame: [LINES; 10] = "lines_per_frame" / 1,
         }
         others {
-            /// Subscriptions by namespace, in the order of the namespaces' numbers. Deliveries are not counted so: each frame
-            /// would look up its topic's namespace.
-            pub namespace_subscriptions: Vec<Number> = Vec::new(),
+            /// Subscriptions by the number of their namespace. Deliveries are not counted so: each frame would look up its
+            /// topic's namespace.
+            pub namespace_subscriptions: Numbers = Numbers::default(),
         }
-    }
-}
-
-impl ShardStats {
-    /// Empty counters for so many namespaces.
-    pub(super) fn for_namespaces(count: usize) -> Self {
-        let namespace_subscriptions = (0..count).map(|_| Number::default()).collect();
-        Self { namespace_subscriptions, ..Self::default() }
     }
 }
 

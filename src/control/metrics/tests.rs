@@ -31,9 +31,9 @@ fn numbers_arrive_under_their_names() {
     stats.shards[0].policy_skip.add(2);
     stats.shards[0].closes[CloseReason::Slow as usize].add(4);
     stats.broker.publications.add(9);
-    stats.broker.namespaces[1].publications.add(5);
-    stats.shards[0].namespace_subscriptions[1].add(2);
-    stats.shards[1].namespace_subscriptions[1].add(3);
+    stats.broker.namespace_publications.at(1).add(5);
+    stats.shards[0].namespace_subscriptions.at(1).add(2);
+    stats.shards[1].namespace_subscriptions.at(1).add(3);
     stats.broker.backplane.set(1);
     let samples = parse(&page(&stats));
     for (name, value) in [
