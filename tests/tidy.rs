@@ -28,7 +28,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("base", &["model"]), // loom's, in tests/loom
     ("manual", &[]),
     // A verifier is among what threads send each other.
-    ("domain", &["auth", "config"]),
+    ("domain", &["auth", "config", "transport::upgrade"]),
     // Of the codec only how deep JSON is nested.
     ("auth", &["base", "domain", "config", "codec::json"]),
     (

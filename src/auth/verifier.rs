@@ -87,6 +87,12 @@ impl Verifier {
         }))
     }
 
+    /// The key set of `[jwks]`.
+    #[must_use]
+    pub fn jwks(&self) -> &JwksKeys {
+        &self.0.jwks
+    }
+
     /// The same with another key set in the place of `[jwks]`.
     #[must_use]
     pub fn with_jwks(&self, jwks: JwksKeys) -> Self {

@@ -164,12 +164,12 @@ impl Broker {
         let limits = &self.config.limits;
         topic::check(name, limits.topic_bytes)?;
         let is_new = message.place.is_none_or(|place| !place.is_replayed);
-        if !self.namespaces.is_known(name) {
-            // Nobody can listen.
+        let found = self.topics.find(name);
+        if found.is_none() && !self.namespaces.is_known(name) {
+            // Nobody can listen. Who subscribed before the namespace was removed still does.
             self.count(None, is_new, false);
             return Ok(());
         }
-        let found = self.topics.find(name);
         let namespace_id = found.map_or_else(|| self.namespaces.of(name), |id| self.topics[id].namespace);
         let namespace = self.namespaces.options(namespace_id);
         let data = admitted(name, message, namespace, limits, &mut handling.body, &mut handling.checker)?;

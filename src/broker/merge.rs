@@ -114,9 +114,16 @@ impl Merge {
         }
     }
 
+    /// Sets how many bytes may wait.
+    pub(super) fn set_bytes_max(&mut self, bytes_max: usize) {
+        self.bytes_max = bytes_max;
+    }
+
     /// Takes a line, of at most `frame_bytes`. Returns how many new batches begin with it: at most one a lane.
     pub(super) fn add(&mut self, mut arrival: Arrival<'_>, rules: &Rules, now: Instant) -> usize {
-        let rhythm = arrival.lanes.are_several().then(|| {
+        // Lanes stay when a reload has set the delay to zero.
+        let has_rhythm = arrival.lanes.are_several() && !rules.delay.is_zero();
+        let rhythm = has_rhythm.then(|| {
             let rhythm = self.rhythms.entry(arrival.topic).or_insert_with(|| Rhythm::new(now));
             rhythm.line(rules.delay, now);
             *rhythm

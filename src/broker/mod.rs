@@ -40,6 +40,7 @@ mod payload;
 mod progress;
 mod questions;
 mod recovery;
+mod reload;
 mod requests;
 mod shares;
 mod stage;

@@ -25,9 +25,13 @@ fn recipients(requester: Requester, request: &Request) -> Recipients {
         (_, Request::Disconnect { shard, .. } | Request::Unsubscribe { client: Some((shard, _)), .. }) => {
             Recipients::Shard(*shard)
         }
-        (_, Request::Unsubscribe { client: None, .. } | Request::Verifier(_) | Request::Survey(_)) => {
-            Recipients::All
-        }
+        (
+            _,
+            Request::Unsubscribe { client: None, .. }
+            | Request::Verifier(_)
+            | Request::Reload(_)
+            | Request::Survey(_),
+        ) => Recipients::All,
         // The API's answer is no mail.
         (Requester::Operators, _) => Recipients::Nobody,
     }
@@ -80,6 +84,7 @@ impl Broker {
             Request::Unsubscribe { client, topic } => self.unsubscribe(client, &topic),
             // It waits in their mailboxes if they do not run yet: keys that are dropped would be missing for long.
             Request::Verifier(verifier) => self.outbox.push_to_all(|| Mail::Verifier(verifier.clone())),
+            Request::Reload(settings) => self.reload(settings),
             Request::Survey(answer) => {
                 let shards = if self.stage.shards_run() { self.outbox.shards() } else { Vec::new() };
                 let id = self.surveys.begin(answer, shards.len(), Instant::now());

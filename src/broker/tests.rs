@@ -28,6 +28,7 @@ mod ids;
 mod namespaces;
 mod operators;
 mod positions;
+mod reloading;
 mod turns;
 
 const LONG: Duration = Duration::from_secs(20);

@@ -107,6 +107,11 @@ impl Topics {
         }
     }
 
+    /// Sets how many there may be. If there are more, no other is added.
+    pub(super) fn set_max(&mut self, max: usize) {
+        self.max = max.min(u32::MAX as usize);
+    }
+
     /// A shard will be attached when messages of the topic come.
     pub(super) fn await_messages(&mut self, topic: TopicName, attachment: Attachment) {
         self.arrivals.add(topic, attachment);

@@ -5,10 +5,10 @@ use std::io::{self, IsTerminal};
 use fanfare::config::{Log, LogFormat};
 use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry, reload};
 
 /// Lines that may wait to be written: some 100 KB.
 const LINES_WAITING: usize = 1024;
@@ -21,8 +21,8 @@ const LINES_WAITING: usize = 1024;
 ///
 /// A thread of its own writes, so that a slow reader of standard error delays no shard. Lines beyond
 /// [`LINES_WAITING`] are lost. Waiting lines are written when the guard is dropped.
-pub(super) fn start(log: &Log) -> WorkerGuard {
-    let level = log.level.parse().unwrap_or(LevelFilter::INFO);
+pub(super) fn start(log: &Log) -> (WorkerGuard, Level) {
+    let (filter, handle) = reload::Layer::new(filter(level(log)));
     let (writer, guard) = NonBlockingBuilder::default()
         .thread_name("log")
         .buffered_lines_limit(LINES_WAITING)
@@ -38,8 +38,24 @@ pub(super) fn start(log: &Log) -> WorkerGuard {
             lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
         }
     };
-    tracing_subscriber::registry().with(layer.with_filter(filter(level))).init();
-    guard
+    tracing_subscriber::registry().with(layer.with_filter(filter)).init();
+    (guard, Level(handle))
+}
+
+/// Changes which lines are written while the program runs.
+#[derive(Clone, Debug)]
+pub(super) struct Level(reload::Handle<Targets, Registry>);
+
+impl Level {
+    /// Lines of this level and of those above it are written from now on.
+    pub(super) fn set(&self, log: &Log) {
+        // It fails only when nothing is logged any more.
+        drop(self.0.reload(filter(level(log))));
+    }
+}
+
+fn level(log: &Log) -> LevelFilter {
+    log.level.parse().unwrap_or(LevelFilter::INFO)
 }
 
 /// Which lines are written.

@@ -55,7 +55,7 @@ enum Command {
 }
 
 /// Where the configuration is read from. Every command that needs one has this flag.
-#[derive(Args)]
+#[derive(Args, Debug)]
 struct ConfigurationFile {
     /// Configuration file (TOML). The environment (FANFARE_LIMITS_CLIENTS=...) goes over it, flags go over
     /// both.
@@ -81,7 +81,7 @@ const WRONG_CONFIGURATION: &str = "the configuration is wrong";
 /// Runs the command.
 pub(crate) fn run() -> ExitCode {
     let done = match CommandLine::parse().command {
-        Command::Serve(options) => serve::run(&options),
+        Command::Serve(options) => serve::run(options),
         Command::Check(options) => check::run(&options),
         Command::Publish(options) => publish::run(&options),
         Command::Subscribe(options) => subscribe::run(&options),

@@ -1,8 +1,10 @@
 //! `fanfare serve`: runs the engine, from its flags to its end.
 
+use std::error::Error;
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -11,12 +13,13 @@ use fanfare::config::host::{DescriptorLimit, cpus_problem};
 use fanfare::config::memory::Memory;
 use fanfare::config::{self, AmqpUrls, Config, Loaded, LogFormat, Source};
 use fanfare::domain::client_id::SHARDS_MAX;
-use fanfare::engine::Engine;
+use fanfare::engine::{Engine, Program};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::{
-    ConfigurationFile, FlagError, WRONG_CONFIGURATION, logging, parse_address, print, reachable, whole_number,
+    ConfigurationFile, FlagError, WRONG_CONFIGURATION, logging, parse_address, print, reachable, sentence,
+    whole_number,
 };
 
 /// A signal within this time after the first one is the same request: `timeout` and some supervisors signal
@@ -26,7 +29,7 @@ const SAME_REQUEST: Duration = Duration::from_secs(1);
 /// How much longer than `stop.limit` the engine may take to end before it is abandoned.
 const STOP_GRACE: Duration = Duration::from_secs(2);
 
-#[derive(Args)]
+#[derive(Args, Debug)]
 pub(super) struct Options {
     #[command(flatten)]
     file: ConfigurationFile,
@@ -59,7 +62,7 @@ pub(super) struct Options {
 }
 
 /// All addresses that one `--listen` names.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 struct Listen(Vec<SocketAddr>);
 
 fn parse_addresses(text: &str) -> Result<Listen, FlagError> {
@@ -114,11 +117,38 @@ struct Remarks {
     notes: Vec<String>,
 }
 
-pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
+impl Remarks {
+    fn log(&self) {
+        self.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        self.notes.iter().for_each(|note| tracing::info!("{note}"));
+    }
+}
+
+/// This program, as the engine knows it: the flags, and the level of the log.
+#[derive(Debug)]
+struct Serving {
+    options: Options,
+    level: logging::Level,
+}
+
+impl Program for Serving {
+    fn configuration(&self) -> Result<Config, Box<dyn Error + Send + Sync>> {
+        let (config, remarks) = self.options.configuration().map_err(|error| sentence(&error))?;
+        remarks.log();
+        Ok(config)
+    }
+
+    fn adopted(&self, config: &Config) {
+        self.level.set(&config.log);
+    }
+}
+
+pub(super) fn run(options: Options) -> anyhow::Result<ExitCode> {
     let (config, remarks) = options.configuration()?;
-    let _written_at_the_end = logging::start(&config.log);
+    let (_written_at_the_end, level) = logging::start(&config.log);
     let is_for_programs = config.log.format == LogFormat::Json;
-    match run_engine(config, &remarks, options.demo) {
+    remarks.log();
+    match run_engine(config, Serving { options, level }) {
         // Whoever reads JSON finds the reason among the lines.
         Err(error) if is_for_programs => {
             tracing::error!("{error:#}");
@@ -129,9 +159,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
 }
 
 /// Runs the engine from its start to its end.
-fn run_engine(config: Config, remarks: &Remarks, demo: bool) -> anyhow::Result<()> {
-    remarks.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-    remarks.notes.iter().for_each(|note| tracing::info!("{note}"));
+fn run_engine(config: Config, serving: Serving) -> anyhow::Result<()> {
     DescriptorLimit::raise();
     if let Some(warning) = DescriptorLimit::of_this_process().warning(config.limits.clients) {
         tracing::warn!("{warning}");
@@ -151,7 +179,7 @@ fn run_engine(config: Config, remarks: &Remarks, demo: bool) -> anyhow::Result<(
     let limit = config.stop.limit.0 + STOP_GRACE;
     let (path, mode) = (config.server.path.clone(), mode(&config));
     let is_for_eyes = config.log.format == LogFormat::Human && io::stdout().is_terminal();
-    let Some(engine) = runtime.block_on(start(config, demo, &mut signals))? else {
+    let Some(engine) = runtime.block_on(start(config, serving, &mut signals))? else {
         return Ok(());
     };
     if is_for_eyes {
@@ -166,13 +194,15 @@ fn run_engine(config: Config, remarks: &Remarks, demo: bool) -> anyhow::Result<(
 
 /// Starts the engine on a thread of its own, because to read a stream back may take long. `None` if a signal
 /// comes first: no clients are connected yet.
-async fn start(config: Config, demo: bool, signals: &mut Signals) -> anyhow::Result<Option<Engine>> {
+async fn start(config: Config, serving: Serving, signals: &mut Signals) -> anyhow::Result<Option<Engine>> {
     const FAILED: &str = "the engine could not be started";
     let (started, engine) = oneshot::channel();
-    std::thread::spawn(move || drop(started.send(Engine::start(config, demo))));
+    let demo = serving.options.demo;
+    std::thread::spawn(move || drop(started.send(Engine::start(config, Arc::new(serving), demo))));
+    let not_yet = || tracing::info!(signal = HANGUP, "not reloaded: the engine has not started yet");
     tokio::select! {
         engine = engine => Ok(Some(engine.context(FAILED)?.context(FAILED)?)),
-        signal = signals.next() => {
+        signal = signals.next(not_yet) => {
             tracing::info!(signal, "stopped before it had started");
             Ok(None)
         }
@@ -230,6 +260,9 @@ fn log_addresses(engine: &Engine, path: &str, mode: &str) {
     tracing::info!(clients = %clients.join(","), %page, %mode, "serving");
 }
 
+/// The signal that has the configuration read again.
+const HANGUP: &str = "SIGHUP";
+
 /// The signals that end the engine, SIGINT and SIGTERM, and those that would end it by default.
 struct Signals {
     interrupt: Signal,
@@ -252,15 +285,17 @@ impl Signals {
         })
     }
 
-    /// Waits for the next signal to end, and names it. A closed terminal, or a tool that rotates logs, sends
-    /// SIGHUP, which is no reason to disconnect clients: it leaves a log line, as the other two do, and has
-    /// no other effect.
-    async fn next(&mut self) -> &'static str {
+    /// Waits for the next signal to end, and names it. Calls `hung_up` at each SIGHUP meanwhile. The other two leave a log
+    /// line, and have no other effect.
+    async fn next(&mut self, hung_up: impl Fn()) -> &'static str {
         loop {
             let signal = tokio::select! {
                 _ = self.interrupt.recv() => return "SIGINT",
                 _ = self.terminate.recv() => return "SIGTERM",
-                _ = self.hangup.recv() => "SIGHUP",
+                _ = self.hangup.recv() => {
+                    hung_up();
+                    continue;
+                }
                 _ = self.user_1.recv() => "SIGUSR1",
                 _ = self.user_2.recv() => "SIGUSR2",
             };
@@ -272,7 +307,8 @@ impl Signals {
     async fn next_request(&mut self) -> &'static str {
         let first = Instant::now();
         loop {
-            let signal = self.next().await;
+            let signal =
+                self.next(|| tracing::info!(signal = HANGUP, "not reloaded: the engine stops")).await;
             if first.elapsed() >= SAME_REQUEST {
                 return signal;
             }
@@ -283,12 +319,16 @@ impl Signals {
 /// Waits for a signal. Then waits for the end of the graceful stop, for its time limit, or for a second
 /// signal that does not belong to the first.
 async fn until_the_end(engine: &Engine, mut signals: Signals, limit: Duration) -> anyhow::Result<()> {
+    let reload = || {
+        tracing::info!(signal = HANGUP, "the configuration is read again");
+        engine.reload();
+    };
     tokio::select! {
         ended = engine.ended() => {
             let why = ended.err().map_or_else(|| "nobody asked it to".to_owned(), |error| error.to_string());
             bail!("the engine ended: {why}");
         }
-        signal = signals.next() => tracing::info!(signal, "stopping"),
+        signal = signals.next(reload) => tracing::info!(signal, "stopping"),
     }
     engine.stop();
     tokio::select! {

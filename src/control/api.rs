@@ -6,6 +6,7 @@ mod history;
 mod others;
 pub(super) mod pipelined;
 mod publishing;
+mod reloading;
 mod surveys;
 
 use std::pin::pin;
@@ -96,10 +97,10 @@ async fn outcome(
     if request.method() != Method::POST {
         return Err(only_post());
     }
-    let limits = &state.config;
-    let (waits, max) = (waits_for_a_word(&request), limits.control.body_bytes);
+    let config = state.config();
+    let (waits, max) = (waits_for_a_word(&request), config.control.body_bytes);
     let body = read(state, request.into_body(), max, waits);
-    let body = in_time(limits.timeouts.upgrade.0, peer, body).await??;
+    let body = in_time(config.timeouts.upgrade.0, peer, body).await??;
     if state.is_stopping() && matches!(method, ApiMethod::Publish | ApiMethod::Broadcast) {
         return Err(stopping());
     }
@@ -120,7 +121,7 @@ fn expected(state: &AppState, method: ApiMethod, body_bytes: usize) -> usize {
     match method {
         // A result has the name of an epoch, and a name in the request at least four bytes.
         ApiMethod::Broadcast => body_bytes.saturating_mul(20).min(publishing::CHANNELS_MAX * 80),
-        ApiMethod::History => state.config.limits.frame_bytes,
+        ApiMethod::History => state.config().limits.frame_bytes,
         ApiMethod::Channels => {
             let topics = usize::try_from(state.stats.broker.topics.value()).unwrap_or(usize::MAX);
             topics.saturating_mul(CHANNEL_BYTES)
@@ -130,6 +131,7 @@ fn expected(state: &AppState, method: ApiMethod, body_bytes: usize) -> usize {
         | ApiMethod::HistoryRemove
         | ApiMethod::Disconnect
         | ApiMethod::Unsubscribe
+        | ApiMethod::Reload
         | ApiMethod::Unknown => 0,
     }
 }
@@ -153,6 +155,7 @@ async fn carry_out(state: &AppState, method: ApiMethod, body: &[u8]) -> Outcome<
         ApiMethod::HistoryRemove => history::remove(state, parse(body)?).await,
         ApiMethod::Disconnect => clients::disconnect(state, parse(body)?).await,
         ApiMethod::Unsubscribe => clients::unsubscribe(state, parse(body)?).await,
+        ApiMethod::Reload => reloading::reload_configuration(state, parse(body)?).await,
         ApiMethod::Unknown => Err(unknown_method()),
     };
     outcome.map(Answer::Small)
@@ -160,7 +163,7 @@ async fn carry_out(state: &AppState, method: ApiMethod, body: &[u8]) -> Outcome<
 
 /// The topic of this name, if the name is valid.
 fn topic(state: &AppState, name: &str) -> Result<TopicName, Fault> {
-    let checked = topic::check(name, state.config.limits.topic_bytes);
+    let checked = topic::check(name, state.config().limits.topic_bytes);
     checked.map(|()| name.into()).map_err(|error| Fault::bad(format_args!("`channel`: {error}")))
 }
 

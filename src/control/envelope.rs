@@ -37,6 +37,11 @@ impl Fault {
         Self { code, message }
     }
 
+    /// The same without a limit on the length: for what the operator's own files are complained of.
+    pub(super) fn whole(code: ErrorCode, detail: impl Display) -> Self {
+        Self { code, message: format!("{}: {detail}", code.text()) }
+    }
+
     /// The caller's request is wrong.
     pub(super) fn bad(detail: impl Display) -> Self {
         Self::new(ErrorCode::BadRequest, detail)

@@ -37,11 +37,12 @@ const PERMISSION_DENIED: u16 = 103;
 pub(super) async fn admit(State(state): State<Arc<AppState>>, request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<Peer>();
     let address = peer.map(|peer| peer.address.ip());
-    match verdict(&state.config.control, address, request.uri(), request.headers()) {
+    let config = state.config();
+    match verdict(&config.control, address, request.uri(), request.headers()) {
         Ok(()) => {
             if let Some(Peer { connection, .. }) = peer
                 && !connection.is_trusted()
-                && is_trusted(&state.config.control, request.uri(), request.headers())
+                && is_trusted(&config.control, request.uri(), request.headers())
             {
                 connection.trust();
             }

@@ -50,7 +50,7 @@ impl Health {
         let connected = state.backplane() == BackplaneState::Ready;
         let hung_shards = state.watchdog.hung();
         let has_key_set = state.stats.control.key_set_time.value() > 0;
-        let has_keys = has_key_set || !state.config.depends_on_key_set();
+        let has_keys = has_key_set || !state.config().depends_on_key_set();
         Self {
             live: true,
             ready: phase == Phase::Serving && connected && hung_shards.is_empty() && has_keys,
@@ -65,7 +65,7 @@ impl Health {
                 },
             },
             reason: state.stats.broker.refusal(),
-            key_set: (!state.config.jwks.url.is_empty()).then_some(if has_key_set {
+            key_set: (!state.config().jwks.url.is_empty()).then_some(if has_key_set {
                 "fetched"
             } else {
                 "awaited"

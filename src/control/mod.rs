@@ -1,14 +1,15 @@
 //! The control port for operators: server API, metrics, health and the live page, over HTTP on a port of its
 //! own.
 //!
-//! One thread, one tokio runtime. Its tasks share two locks that no other thread takes: for the order of requests to the
-//! broker thread (`state`), and for the list of shares that can be revoked (`room`). With the broker thread it shares
-//! one, for the reason why RabbitMQ refuses the engine ([`BrokerStats::refusal`](crate::stats::BrokerStats::refusal)).
+//! One thread, one tokio runtime. Its tasks share locks that no other thread takes: for the order of requests to the
+//! broker thread and for the settings in force (`state`), and for the list of shares that can be revoked (`room`). With
+//! the broker thread it shares one, for the reason why RabbitMQ refuses the engine
+//! ([`BrokerStats::refusal`](crate::stats::BrokerStats::refusal)). Files of the configuration are read by another thread.
 //! Counters are read where the shards write them. Everything else is
 //! a [`Request`] to the broker thread, so that nothing an operator does can delay a delivery. Read in this
 //! order: `serve` (connections; `places` bounds their number, `pipeline` carries out publishes, `stream` wraps
 //! the sockets of hyper, `room` and `answers` bound the memory of requests and answers), `guard` (which requests are allowed), `api`, then
-//! `metrics`, `health` with its `watchdog`, `key_set`, and `page`.
+//! `metrics`, `health` with its `watchdog`, `key_set`, `reload`, and `page`.
 
 mod answers;
 mod api;
@@ -25,6 +26,7 @@ mod pipeline;
 mod places;
 mod process;
 mod purge;
+mod reload;
 mod room;
 mod serve;
 mod state;
@@ -40,14 +42,13 @@ use std::sync::Arc;
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{any, get};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::base::mailbox::Sender;
-use crate::config::Config;
 use crate::domain::client_id::NodeId;
 use crate::domain::lifecycle::Lifecycle;
 use crate::domain::mail::Request;
-use crate::domain::namespaces::Namespaces;
+use crate::domain::settings::{EngineSettings, SettingsSource};
 use crate::stats::Stats;
 use key_set::KeySetUpdates;
 use state::{AppState, Mode};
@@ -55,10 +56,12 @@ use state::{AppState, Mode};
 /// What the control thread needs of the engine.
 #[derive(Debug)]
 pub struct Setup {
-    /// The validated configuration.
-    pub config: Arc<Config>,
-    /// Its namespaces.
-    pub namespaces: Arc<Namespaces>,
+    /// What is in force.
+    pub settings: Arc<EngineSettings>,
+    /// Reads the configuration again.
+    pub source: Arc<dyn SettingsSource>,
+    /// Notified when the configuration is to be read again.
+    pub reload: Arc<Notify>,
     /// This run of this engine, as encoded in clients' ids.
     pub node: NodeId,
     /// The broker thread's mailbox for operators.
@@ -92,22 +95,25 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 /// If the thread's runtime cannot be created because no descriptors are left.
 pub fn run(mut setup: Setup, listener: TcpListener, stop: oneshot::Receiver<()>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-    runtime.block_on(async {
+    let served = runtime.block_on(async {
         if setup.demo {
             tokio::spawn(demo::run(setup.requests.clone()));
         }
         tokio::spawn(purge::run());
-        let limits = serve::Limits::of(&setup.config);
-        let metrics = metrics::registry(&setup.stats, Mode::of(&setup.config));
-        let key_set = setup.key_set.take();
+        let metrics = metrics::registry(&setup.stats, Mode::of(&setup.settings.config));
+        let (key_set, reload) = (setup.key_set.take(), Arc::clone(&setup.reload));
         let state = Arc::new(AppState::new(setup, metrics));
         if let Some(updates) = key_set {
             tokio::spawn(key_set::run(updates, Arc::clone(&state)));
         }
+        tokio::spawn(reload::run(Arc::clone(&state), reload));
         tokio::spawn(watchdog::run(Arc::clone(&state.watchdog), Arc::clone(&state.lifecycle)));
         let service = serve::Service { router: router(Arc::clone(&state)), state };
-        serve::serve(service, listener, limits, stop).await
-    })
+        serve::serve(service, listener, stop).await
+    });
+    // It does not wait for a reload that reads files.
+    runtime.shutdown_background();
+    served
 }
 
 /// Every path of the control port. The guard is the outermost layer: a caller without permission cannot find

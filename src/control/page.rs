@@ -58,7 +58,7 @@ pub(super) async fn document() -> Response {
 
 /// `/order.html`: the example. Its origin is the control port, which is always allowed.
 pub(super) async fn example(State(state): State<Arc<AppState>>) -> Response {
-    let page = EXAMPLE.replace(EXAMPLE_ENDPOINT, &endpoint(&state.clients, &state.config.server.path));
+    let page = EXAMPLE.replace(EXAMPLE_ENDPOINT, &endpoint(&state.clients, &state.config().server.path));
     let mut response = text(HTML, page);
     let policy = HeaderValue::from_static(EXAMPLE_POLICY);
     response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
@@ -107,7 +107,7 @@ pub(super) async fn settings(State(state): State<Arc<AppState>>) -> Response {
         node: state.node.to_string(),
         mode: state.mode().label(),
         clients: &state.clients,
-        key_required: !state.config.control.api_key.is_empty(),
+        key_required: !state.config().control.api_key.is_empty(),
         demo: if state.demo { demo::TOPICS } else { &[] },
     };
     json(StatusCode::OK, &settings)

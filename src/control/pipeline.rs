@@ -228,7 +228,8 @@ impl<'a> Pipeline<'a> {
     /// Begins the next request, if it has come whole and need not wait for those before it.
     fn begin_next(&mut self) -> bool {
         let input = self.input.unused();
-        let beginning = self.heads.read(input, &self.state.config.control);
+        let config = self.state.config();
+        let beginning = self.heads.read(input, &config.control);
         let is_leaving = self.peer.connection.is_leaving();
         let shape = match beginning {
             Beginning::Foreign => {
@@ -249,7 +250,7 @@ impl<'a> Pipeline<'a> {
             }
             Beginning::Head(shape) => shape,
         };
-        if shape.request_bytes() > INPUT_BYTES || shape.body_bytes > self.state.config.control.body_bytes {
+        if shape.request_bytes() > INPUT_BYTES || shape.body_bytes > config.control.body_bytes {
             self.ending = Some(Ending::Foreign);
             return false;
         }
@@ -333,7 +334,7 @@ impl<'a> Pipeline<'a> {
             Refused::BrokenOff => broken_off("head"),
             Refused::LatePreface => late_preface(),
             Refused::TwoFramings => two_framings(),
-            Refused::TooLarge => too_large(self.state.config.control.body_bytes),
+            Refused::TooLarge => too_large(self.state.config().control.body_bytes),
         };
         let answering = self.peer.connection.began(true);
         self.finish_with(answering, response);
@@ -432,7 +433,7 @@ impl<'a> Pipeline<'a> {
     /// Until when the body of a request may come that has begun.
     fn body_due(&self) -> Option<Instant> {
         let half = self.half.as_ref().filter(|half| !half.has_come)?;
-        let limit = self.state.config.timeouts.upgrade.0;
+        let limit = self.state.config().timeouts.upgrade.0;
         Some(self.peer.connection.body_due(half.begun.into(), limit).into())
     }
 

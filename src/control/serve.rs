@@ -79,15 +79,13 @@ pub(super) struct Limits {
     head_bytes: usize,
     /// From the connection to the end of its first request's head.
     first_head: Duration,
-    /// From the stop to the return, whatever is still in flight.
-    stop: Duration,
 }
 
 impl Limits {
     pub(super) fn of(config: &Config) -> Self {
         // Below 8 KiB hyper's own minimum holds.
         let head_bytes = config.limits.head_bytes.max(8 << 10);
-        Self { head_bytes, first_head: config.timeouts.upgrade.0, stop: config.stop.limit.0 }
+        Self { head_bytes, first_head: config.timeouts.upgrade.0 }
     }
 }
 
@@ -95,7 +93,6 @@ impl Limits {
 pub(super) async fn serve(
     service: Service,
     listener: std::net::TcpListener,
-    limits: Limits,
     mut stop: oneshot::Receiver<()>,
 ) -> io::Result<()> {
     let mut acceptor = Acceptor::new(TcpListener::from_std(listener)?);
@@ -105,6 +102,7 @@ pub(super) async fn serve(
             accepted = acceptor.next_connection() => accepted,
         };
         let service = service.clone();
+        let limits = Limits::of(&service.state.config());
         tokio::spawn(async move {
             let peer = Peer { address, connection: Arc::clone(&place.0) };
             converse(service, stream, peer, limits).await;
@@ -113,7 +111,7 @@ pub(super) async fn serve(
     }
     let Acceptor { listener, mut places, .. } = acceptor;
     drop(listener);
-    if timeout(limits.stop, places.close()).await.is_err() {
+    if timeout(service.state.config().stop.limit.0, places.close()).await.is_err() {
         tracing::warn!("control: requests were still in flight when stop.limit was reached");
     }
     Ok(())

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
+use parking_lot::RwLock;
 use prometheus_client::registry::Registry;
 use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout_at};
@@ -13,14 +14,15 @@ use super::envelope::{Fault, STOPPING};
 use super::places::UNREAD_KEPT;
 use super::room::Room;
 use super::watchdog::Watchdog;
+use crate::auth::Verifier;
 use crate::base::mailbox::Sender;
 use crate::config::Config;
 use crate::config::memory::{API_ANSWERS_BYTES, API_BODIES_BYTES};
 use crate::domain::client_id::NodeId;
 use crate::domain::lifecycle::{Lifecycle, Phase};
 use crate::domain::mail::Request;
-use crate::domain::namespaces::Namespaces;
 use crate::domain::reasons::ErrorCode;
+use crate::domain::settings::{EngineSettings, SettingsSource};
 use crate::stats::{BackplaneState, Stats};
 
 /// Pause between two attempts to put a request into a full mailbox. The broker thread empties a full one in
@@ -33,8 +35,6 @@ const PAGE_BYTES: usize = 64 << 10;
 /// The state of every handler.
 #[derive(Debug)]
 pub(super) struct AppState {
-    pub(super) config: Arc<Config>,
-    pub(super) namespaces: Arc<Namespaces>,
     pub(super) node: NodeId,
     pub(super) stats: Stats,
     pub(super) clients: Vec<String>,
@@ -48,6 +48,11 @@ pub(super) struct AppState {
     pub(super) answers: Arc<Room>,
     /// Bytes of the latest page of metrics.
     pub(super) page_bytes: AtomicUsize,
+    /// Reads the configuration again.
+    pub(super) source: Arc<dyn SettingsSource>,
+    /// Held while settings are replaced, from when those in force are read: by a reload, or by another key set.
+    pub(super) reloading: Mutex<()>,
+    settings: RwLock<Arc<EngineSettings>>,
     requests: Sender<Request>,
     /// Held while a request for the broker thread is sent.
     next: Mutex<()>,
@@ -60,9 +65,10 @@ impl AppState {
         Self {
             metrics,
             watchdog: Arc::new(Watchdog::new(&setup.stats)),
-            config: setup.config,
-            namespaces: setup.namespaces,
             node: setup.node,
+            source: setup.source,
+            reloading: Mutex::default(),
+            settings: RwLock::new(setup.settings),
             stats: setup.stats,
             clients: setup.clients,
             lifecycle: setup.lifecycle,
@@ -76,6 +82,29 @@ impl AppState {
         }
     }
 
+    /// What is in force.
+    pub(super) fn settings(&self) -> Arc<EngineSettings> {
+        Arc::clone(&self.settings.read())
+    }
+
+    /// The configuration that is in force.
+    pub(super) fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.settings.read().config)
+    }
+
+    /// Puts settings in force on this thread. The other threads have them by mail.
+    pub(super) fn adopt(&self, settings: &Arc<EngineSettings>) {
+        *self.settings.write() = Arc::clone(settings);
+        self.stats.name_namespaces(settings.namespaces.names());
+        self.source.adopted(settings);
+    }
+
+    /// Tokens are verified by this from now on. The shards have it by mail.
+    pub(super) fn verify_by(&self, verifier: Verifier) {
+        let mut settings = self.settings.write();
+        *settings = Arc::new(EngineSettings { verifier, ..EngineSettings::clone(&settings) });
+    }
+
     /// How long the control port has been open.
     pub(super) fn uptime(&self) -> Duration {
         self.started.elapsed()
@@ -83,7 +112,7 @@ impl AppState {
 
     /// Which backplane is in use.
     pub(super) fn mode(&self) -> Mode {
-        Mode::of(&self.config)
+        Mode::of(&self.config())
     }
 
     /// The state of the connection to the backplane.
@@ -109,7 +138,7 @@ impl AppState {
 
     /// Until when a request that begins now can be sent to the broker thread.
     pub(super) fn deadline(&self) -> Instant {
-        Instant::now() + self.config.timeouts.publish.0
+        Instant::now() + self.config().timeouts.publish.0
     }
 
     /// Puts `request` into the broker thread's mailbox, if there is room and nobody else waits for some. The

@@ -4,6 +4,7 @@ mod answers;
 mod connections;
 mod heads;
 pub(super) mod harness;
+mod reloading;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::*;
-use crate::config::{Interval, Namespace};
+use crate::config::{Config, Interval, Namespace};
 use crate::domain::client_id::ClientId;
 use crate::domain::lifecycle::Phase;
 use crate::domain::mail::ClientKey;

@@ -21,6 +21,7 @@ use crate::domain::encoding::Encoding;
 use crate::domain::position::Position;
 use crate::domain::publication::Publications;
 use crate::domain::reasons::{Closing, ErrorCode, UnsubscribeCode};
+use crate::domain::settings::EngineSettings;
 
 pub use crate::domain::client_key::{ClientKey, ShardId};
 pub use budget::{ANSWER_COST, AnswerBudget};
@@ -199,6 +200,8 @@ pub enum Mail {
     },
     /// From here on, tokens are verified by this.
     Verifier(Verifier),
+    /// The configuration has changed. What comes after this mail was made by it, and what came before was not.
+    Reload(Arc<EngineSettings>),
     /// Report the topics that have subscribers, in parts: [`Request::SurveyPart`].
     Survey {
         /// Identifies the survey in the answer.
@@ -288,6 +291,8 @@ pub enum Request {
     },
     /// Keys of tokens have changed: every shard is to verify by this from now on.
     Verifier(Verifier),
+    /// The configuration has changed: for the broker thread, and then for every shard.
+    Reload(Arc<EngineSettings>),
     /// An operator asks for the topics in use and their numbers of subscribers.
     Survey(SurveySender),
     /// A part of a shard's answer to [`Mail::Survey`].

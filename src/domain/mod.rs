@@ -1,4 +1,4 @@
-//! Values that threads exchange: topics and their options, mail and requests, ids, and the reasons why
+//! Values that threads exchange: topics and their options, mail and requests, ids, settings, and the reasons why
 //! something ends or fails.
 
 pub mod asked;
@@ -14,5 +14,6 @@ pub mod position;
 pub mod publication;
 pub mod reasons;
 pub mod receipt;
+pub mod settings;
 pub mod topic;
 pub mod topic_pattern;

@@ -1,9 +1,9 @@
-//! What the configuration says of a topic, by its name. Built once at start-up, shared by all threads, never
-//! changed.
+//! What the configuration says of a topic, by its name. Shared by all threads, and never changed: a reload makes another
+//! value, in which each namespace has the number that it had.
 
 use std::collections::BTreeMap;
 
-use crate::config::{Config, Namespace, USER_SEPARATOR, UnknownNamespace};
+use crate::config::{Config, NAMESPACES_MAX, Namespace, USER_SEPARATOR, UnknownNamespace};
 use crate::domain::topic_pattern::TopicPattern;
 
 /// The number of a namespace: an index into [`Namespaces`]. 0 is the default namespace.
@@ -32,19 +32,29 @@ pub struct Namespaces {
 }
 
 /// A namespace's options, and its pattern ready for use.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Compiled {
     options: Namespace,
     pattern: Option<TopicPattern>,
+    /// It is no longer configured. Topics that have subscribers keep its options and its number.
+    is_removed: bool,
 }
 
 impl Compiled {
     fn new(options: Namespace) -> Self {
         let pattern = Some(&options.topic_pattern).filter(|text| !text.is_empty());
         let pattern = pattern.map(|text| TopicPattern::parse(text).expect("validated: it is a pattern"));
-        Self { options, pattern }
+        Self { options, pattern, is_removed: false }
     }
 }
+
+/// The engine has had as many different namespaces since its start as there are numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "there would be more than {NAMESPACES_MAX} namespaces, with those that were removed since the start: a restart \
+     forgets these"
+)]
+pub struct TooManyNamespaces;
 
 /// What the configuration says of one topic.
 #[derive(Clone, Copy, Debug)]
@@ -95,14 +105,38 @@ impl Namespaces {
     /// both.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        let default = config.namespaces.get("default").cloned().unwrap_or_default();
-        let mut namespaces = vec![Compiled::new(default)];
-        let mut by_name = BTreeMap::new();
-        for (name, options) in config.namespaces.iter().filter(|(name, _)| *name != "default") {
-            let id = u16::try_from(namespaces.len()).expect("validated: at most 65,535 namespaces");
-            by_name.insert(name.clone(), NamespaceId(id));
-            namespaces.push(Compiled::new(options.clone()));
+        let none_yet = Self::of_server(config, BTreeMap::new(), Vec::new());
+        none_yet.reloaded(config).expect("validated: at most 65,535 namespaces")
+    }
+
+    /// The namespaces of `config`, each with the number that it has or had. New ones get new numbers. Those that `config` does
+    /// not have are removed: their topics are unknown, and keep the options that they had while they have subscribers.
+    ///
+    /// # Errors
+    /// If there are no numbers left.
+    ///
+    /// # Panics
+    /// With a `topic_pattern` that is none: the configuration's validation refuses it.
+    pub fn reloaded(&self, config: &Config) -> Result<Self, TooManyNamespaces> {
+        let mut by_name = self.by_name.clone();
+        for name in config.namespaces.keys().filter(|name| *name != "default") {
+            if !by_name.contains_key(name) {
+                let next = u16::try_from(by_name.len() + 1).map_err(|_| TooManyNamespaces)?;
+                by_name.insert(name.clone(), NamespaceId(next));
+            }
         }
+        let default = config.namespaces.get("default").cloned().unwrap_or_default();
+        let mut namespaces = vec![Compiled::new(default); by_name.len() + 1];
+        for (name, id) in &by_name {
+            namespaces[id.number()] = match config.namespaces.get(name) {
+                Some(options) => Compiled::new(options.clone()),
+                None => Compiled { is_removed: true, ..self.namespaces[id.number()].clone() },
+            };
+        }
+        Ok(Self::of_server(config, by_name, namespaces))
+    }
+
+    fn of_server(config: &Config, by_name: BTreeMap<String, NamespaceId>, namespaces: Vec<Compiled>) -> Self {
         let server = &config.server;
         Self {
             boundary: server.namespace_boundary,
@@ -118,7 +152,27 @@ impl Namespaces {
     /// refused.
     #[must_use]
     pub fn is_known(&self, topic: &str) -> bool {
-        !self.refuses_unknown || self.split(topic).0.is_some()
+        !self.refuses_unknown
+            || self.split(topic).0.is_some_and(|id| !self.namespaces[id.number()].is_removed)
+    }
+
+    /// The namespaces whose topics have a complete history from now on, and had none `before`: they are new, or come back.
+    #[must_use]
+    pub fn with_new_history(&self, before: &Self) -> Vec<NamespaceId> {
+        let numbers = (0..).zip(&self.namespaces);
+        let have_history = |namespaces: &[Compiled], number: u16| {
+            let namespace = namespaces.get(usize::from(number));
+            namespace.is_some_and(|namespace| !namespace.is_removed && namespace.options.has_history())
+        };
+        let begin =
+            |number| have_history(&self.namespaces, number) && !have_history(&before.namespaces, number);
+        numbers.map(|(number, _)| number).filter(|&number| begin(number)).map(NamespaceId).collect()
+    }
+
+    /// Whether there is a namespace of this number, removed or not.
+    #[must_use]
+    pub fn has(&self, id: NamespaceId) -> bool {
+        id.number() < self.namespaces.len()
     }
 
     /// The namespace of `topic`: the part before the first boundary, without the private prefix, or the default
@@ -136,7 +190,10 @@ impl Namespaces {
             return None;
         }
         let id = namespace.unwrap_or(NamespaceId::DEFAULT);
-        let Compiled { options, pattern } = &self.namespaces[id.number()];
+        let Compiled { options, pattern, is_removed } = &self.namespaces[id.number()];
+        if *is_removed && self.refuses_unknown {
+            return None;
+        }
         let audience = self.audience(topic, own_part);
         Some(TopicRules { options, audience, pattern: pattern.as_ref(), own_part })
     }
@@ -230,6 +287,57 @@ mod tests {
         assert_eq!(known(&config), [true, true, true, true, true, false, false, false, false]);
         config.server.unknown_namespace = UnknownNamespace::Default;
         assert_eq!(known(&config), [true; 9]);
+    }
+
+    #[test]
+    fn namespaces_keep_their_numbers_when_others_come_and_go() {
+        let start = Namespaces::new(&config(&["b", "d"]));
+        assert_eq!(start.names(), ["default", "b", "d"]);
+        let mut changed = config(&["a", "d"]);
+        changed.namespaces.get_mut("d").unwrap().history_size = 7;
+        let changed = start.reloaded(&changed).unwrap();
+        assert_eq!(changed.names(), ["default", "b", "d", "a"]);
+        let numbers =
+            |namespaces: &Namespaces| ["x", "b:x", "d:x", "a:x"].map(|topic| namespaces.of(topic).number());
+        assert_eq!(numbers(&changed), [0, 1, 2, 3]);
+        assert_eq!(changed.options(changed.of("d:x")).history_size, 7);
+        for (topic, is_known) in [("x", true), ("b:x", false), ("d:x", true), ("a:x", true), ("c:x", false)] {
+            assert_eq!(changed.is_known(topic), is_known, "{topic}");
+            assert_eq!(changed.rules(topic).is_some(), is_known, "{topic}");
+        }
+        let again = changed.reloaded(&config(&["a", "b"])).unwrap();
+        assert_eq!((again.names(), numbers(&again)), (changed.names(), [0, 1, 2, 3]));
+        assert!(again.is_known("b:x") && !again.is_known("d:x"));
+        assert_eq!(again.options(again.of("d:x")).history_size, 7, "topics in use keep what they had");
+    }
+
+    #[test]
+    fn a_history_begins_when_its_namespace_comes_or_comes_back() {
+        let with_history = |names: &[&str]| {
+            let mut config = config(names);
+            config.namespaces.values_mut().for_each(|options| options.history_size = 1);
+            config
+        };
+        let start = Namespaces::new(&with_history(&["a"]));
+        let changed = start.reloaded(&with_history(&["a", "b"])).unwrap();
+        let begun = |namespaces: &Namespaces, before| {
+            let ids = namespaces.with_new_history(before).into_iter();
+            ids.map(|id| (namespaces.names()[id.number()].clone(), before.has(id))).collect::<Vec<_>>()
+        };
+        assert_eq!(begun(&changed, &start), [("b".to_owned(), false)]);
+        let removed = changed.reloaded(&with_history(&["b"])).unwrap();
+        assert_eq!(begun(&removed, &changed), []);
+        let back = removed.reloaded(&with_history(&["a", "b"])).unwrap();
+        assert_eq!(begun(&back, &removed), [("a".to_owned(), true)]);
+        assert_eq!(begun(&back.reloaded(&config(&["a", "b"])).unwrap(), &back), []);
+    }
+
+    #[test]
+    fn numbers_of_namespaces_are_limited() {
+        let names: Vec<String> = (0..NAMESPACES_MAX).map(|number| number.to_string()).collect();
+        let all = Namespaces::new(&config(&names.iter().map(String::as_str).collect::<Vec<_>>()));
+        assert!(all.reloaded(&config(&["7"])).is_ok());
+        assert_eq!(all.reloaded(&config(&["new"])).unwrap_err(), TooManyNamespaces);
     }
 
     #[test]

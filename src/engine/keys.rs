@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::auth::{JwksKeys, KeyError, KeySet, Keys, Verifier};
+use crate::auth::{JwksKeys, KeyError, KeySet, Keys};
 use crate::config::{Config, Secrets};
 use crate::control::key_set::{FETCH_TIME_MAX, KeySetSource, KeySetUpdates};
 use crate::http_client::AuthoritiesError;
@@ -91,34 +91,12 @@ impl FirstFetch {
     }
 }
 
-/// The keys of an engine that starts.
-#[derive(Debug)]
-pub(super) struct PreparedKeys {
-    /// What verifies tokens.
-    pub(super) verifier: Verifier,
-    /// What an operator should know about the keys.
-    pub(super) note: Option<String>,
-    /// What keeps the key set of `jwks.url` up to date, if there is one.
-    pub(super) key_set: Option<KeySetUpdates>,
-    /// The end of its first attempt.
-    pub(super) first_fetch: FirstFetch,
-}
-
-impl PreparedKeys {
-    /// Those of a configuration. Only the key set of a URL may be missing.
-    pub(super) fn of(config: &Config) -> Result<Self, KeysError> {
-        let keys = read_keys(config)?;
-        let note = keys_note(config, &keys);
-        let verifier = Verifier::new(config, keys);
-        let (first, wait) = mpsc::channel();
-        let key_set = key_set_source(config)?.map(|source| KeySetUpdates {
-            source,
-            verifier: verifier.clone(),
-            refresh: config.jwks.refresh.0,
-            first,
-        });
-        Ok(Self { verifier, note, key_set, first_fetch: FirstFetch(wait) })
-    }
+/// What keeps the key set of `jwks.url` up to date, if there is one, and the end of its first attempt.
+pub(super) fn key_set_updates(config: &Config) -> Result<(Option<KeySetUpdates>, FirstFetch), KeysError> {
+    let (first, wait) = mpsc::channel();
+    let source = key_set_source(config)?;
+    let updates = source.map(|source| KeySetUpdates { source, refresh: config.jwks.refresh.0, first });
+    Ok((updates, FirstFetch(wait)))
 }
 
 /// What an operator should know about keys that were read: keys of the set in `jwks.file` that cannot be used.

@@ -8,6 +8,7 @@
 
 mod cpus;
 mod keys;
+mod settings;
 mod shard_thread;
 mod threads;
 
@@ -18,12 +19,11 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use thiserror::Error;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
-use crate::auth::Verifier;
 use crate::base::capacity::Capacity;
 use crate::base::mailbox::{Receiver, Sender, Wake, weighed_mailbox};
-use crate::broker::EventLoop;
+use crate::broker::{EventLoop, Inlet};
 use crate::config::host::clients_by_descriptors;
 use crate::config::{Ack, Config, CpuListError, Limits};
 use crate::domain::client_id::NodeId;
@@ -31,20 +31,20 @@ use crate::domain::lifecycle::{Lifecycle, Phase};
 use crate::domain::mail::{Mail, Request, ShardId};
 use crate::domain::namespaces::Namespaces;
 use crate::domain::receipt::{Receipt, Reporter, receipt};
+use crate::domain::settings::EngineSettings;
 use crate::net::event_loop::ShardPoll;
 use crate::net::listener::Reservation;
 use crate::stats::Stats;
-use crate::transport::credential::CredentialPlaces;
-use crate::transport::origin::{OriginPattern, is_loopback};
-use crate::transport::upgrade::UpgradePolicy;
 use crate::{broker, control, shard};
 
 use cpus::CpuPlan;
-use keys::PreparedKeys;
+use keys::key_set_updates;
+use settings::LoadedKeys;
 use shard_thread::{Placement, ShardThread};
 use threads::Threads;
 
 pub use keys::{KeysError, key_set_source, keys_note, read_keys};
+pub use settings::Program;
 pub use threads::ThreadError;
 
 /// How long a thread may take to report that it has started. The broker thread waits for RabbitMQ's first
@@ -126,6 +126,7 @@ pub struct Engine {
     notices: Vec<String>,
     requests: Sender<Request>,
     lifecycle: Arc<Lifecycle>,
+    reload: Arc<Notify>,
     stop_limit: Duration,
     stats: Stats,
     ended: watch::Receiver<Option<Result<(), RunError>>>,
@@ -133,15 +134,17 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Starts everything. All listeners are open when this returns.
+    /// Starts everything. All listeners are open when this returns. `config` is valid; `program` has it again when the engine
+    /// is told to reload.
     ///
     /// # Errors
     /// What failed, and where. No running thread keeps a second attempt from succeeding once the process has
     /// ended.
-    pub fn start(config: Config, demo: bool) -> Result<Self, StartError> {
+    pub fn start(config: Config, program: Arc<dyn Program>, demo: bool) -> Result<Self, StartError> {
         let plan = CpuPlan::new(&config)?;
-        let PreparedKeys { verifier, note, key_set, first_fetch } = PreparedKeys::of(&config)?;
-        let mut notices = notices(&plan, &config, note);
+        let keys = LoadedKeys::read(&config)?;
+        let (key_set, first_fetch) = key_set_updates(&config)?;
+        let mut notices = notices(&plan, &config, keys.note());
         let threads = Threads::default();
         let (polls, wakes): (Vec<_>, Vec<_>) = make_polls(plan.shards)?.into_iter().unzip();
         let event_loop = EventLoop::new()?;
@@ -150,10 +153,10 @@ impl Engine {
         let reserved = reserve_addresses(&config, &mut notices)?;
         let addresses: Vec<_> = reserved.iter().map(Reservation::address).collect();
         let (control, control_listener) = listen_for_operators(config.control.listen)?;
-        let namespaces = Arc::new(Namespaces::new(&config));
         let (clients_max, table_max) = clients_max(&config, plan.shards);
-        let stats = empty_stats(clients_max, plan.shards, &namespaces);
-        let config = Arc::new(config);
+        let (source, settings) = keys.begin(config, program, control);
+        let config = &settings.config;
+        let stats = empty_stats(clients_max, plan.shards, &settings.namespaces);
         let node = NodeId::random();
         let (mailboxes, inboxes): (Vec<Sender<Mail>>, Vec<_>) =
             wakes.into_iter().map(|wake| shard_mailbox(&config.limits, wake)).unzip();
@@ -161,22 +164,16 @@ impl Engine {
         let (reporters, receipts) = receipts(config.amqp.ack, plan.shards);
 
         plan.leave_shards_alone();
-        let setup = broker::Setup {
-            config: Arc::clone(&config),
-            namespaces: Arc::clone(&namespaces),
-            requests: inlet,
-            shards: mailboxes,
-            receipts,
-            stats: Arc::clone(&stats.broker),
-        };
-        let lifecycle = Arc::new(Lifecycle::default());
+        let setup = broker_setup(&settings, inlet, mailboxes, receipts, &stats);
+        let (lifecycle, reload) = (Arc::<Lifecycle>::default(), Arc::<Notify>::default());
         let operators = control::Setup {
-            config: Arc::clone(&config),
-            namespaces: Arc::clone(&namespaces),
+            settings: Arc::clone(&settings),
+            source: Arc::new(source),
+            reload: Arc::clone(&reload),
             node,
             requests: requests.operators.clone(),
             stats: stats.clone(),
-            clients: endpoints(&addresses, &config),
+            clients: endpoints(&addresses, config),
             lifecycle: Arc::clone(&lifecycle),
             key_set,
             demo,
@@ -187,14 +184,11 @@ impl Engine {
         first_fetch.wait();
 
         let shared = SharedByShards {
-            config: &config,
-            namespaces,
-            verifier,
+            settings: &settings,
             capacity: Arc::new(Capacity::new(clients_max)),
             stats: &stats,
             requests: &requests.shards,
             node,
-            control,
         };
         for (id, ((thread, inbox), reporter)) in (0..).zip(shards.into_iter().zip(inboxes).zip(reporters)) {
             thread.begin(shared.setup(id, plan.shards, inbox, reporter), &addresses, table_max)?;
@@ -203,10 +197,18 @@ impl Engine {
 
         lifecycle.enter(Phase::Serving);
         let (stopping, stop_seen) = watch::channel(false);
-        let stop_limit = config.stop.limit.0;
-        let ended = threads.watch(stop_control, stop_seen);
-        let requests = requests.operators;
-        Ok(Self { addresses, control, notices, requests, lifecycle, stop_limit, stats, ended, stopping })
+        Ok(Self {
+            addresses,
+            control,
+            notices,
+            requests: requests.operators,
+            lifecycle,
+            reload,
+            stop_limit: config.stop.limit.0,
+            stats,
+            ended: threads.watch(stop_control, stop_seen),
+            stopping,
+        })
     }
 
     /// The addresses for clients.
@@ -225,6 +227,12 @@ impl Engine {
     #[must_use]
     pub fn notices(&self) -> &[String] {
         &self.notices
+    }
+
+    /// Has the configuration read again. Returns at once. All of it takes effect as far as it needs no restart, or nothing;
+    /// the log has the outcome. Calls while it is being read count as one.
+    pub fn reload(&self) {
+        self.reload.notify_one();
     }
 
     /// Begins the graceful stop: no new clients, no new messages, clients closed at their rate. Returns at
@@ -341,16 +349,24 @@ fn receipts(ack: Ack, shards: u16) -> (Vec<Option<Reporter>>, Vec<Receipt>) {
     }
 }
 
+fn broker_setup(
+    settings: &EngineSettings,
+    requests: Inlet,
+    shards: Vec<Sender<Mail>>,
+    receipts: Vec<Receipt>,
+    stats: &Stats,
+) -> broker::Setup {
+    let (config, namespaces) = (Arc::clone(&settings.config), Arc::clone(&settings.namespaces));
+    broker::Setup { config, namespaces, requests, shards, receipts, stats: Arc::clone(&stats.broker) }
+}
+
 /// What all shards have in common.
 struct SharedByShards<'a> {
-    config: &'a Arc<Config>,
-    namespaces: Arc<Namespaces>,
-    verifier: Verifier,
+    settings: &'a EngineSettings,
     capacity: Arc<Capacity>,
     stats: &'a Stats,
     requests: &'a [Sender<Request>],
     node: NodeId,
-    control: SocketAddr,
 }
 
 impl SharedByShards<'_> {
@@ -364,40 +380,16 @@ impl SharedByShards<'_> {
         shard::Setup {
             id,
             node: self.node,
-            config: Arc::clone(self.config),
-            namespaces: Arc::clone(&self.namespaces),
-            upgrade: self.upgrade_policy(),
-            verifier: self.verifier.clone(),
+            config: Arc::clone(&self.settings.config),
+            namespaces: Arc::clone(&self.settings.namespaces),
+            upgrade: self.settings.upgrade.clone(),
+            verifier: self.settings.verifier.clone(),
             capacity: Arc::clone(&self.capacity),
             shards,
             inbox,
             requests: self.requests[usize::from(id)].clone(),
             reporter,
             stats: Arc::clone(&self.stats.shards[usize::from(id)]),
-        }
-    }
-
-    /// Pages from the control port may open WebSockets, whether the page was opened by a name of loopback or
-    /// by the name that it uses for the WebSocket.
-    fn upgrade_policy(&self) -> UpgradePolicy {
-        let port = self.control.port();
-        let loopback = ["localhost", "127.0.0.1", "[::1]"].map(|host| format!("http://{host}:{port}"));
-        let own = loopback.into_iter().chain([format!("http://{}", self.control)]);
-        let all = self.config.server.allowed_origins.iter().cloned().chain(own);
-        let allowed_origins =
-            all.map(|origin| OriginPattern::parse(&origin).expect("validated, or our own")).collect();
-        let loopback_only = self.config.server.listen.iter().all(|address| is_loopback(address.ip()));
-        UpgradePolicy {
-            path: self.config.server.path.clone(),
-            head_bytes: self.config.limits.head_bytes,
-            allowed_origins,
-            page_port: port,
-            open_on_loopback: loopback_only && self.config.control.api_key.is_empty(),
-            deflate: self.config.namespaces.values().any(|namespace| namespace.deflate),
-            credentials: CredentialPlaces {
-                cookie: self.config.server.token_cookie.clone(),
-                query: self.config.server.token_query.clone(),
-            },
         }
     }
 }

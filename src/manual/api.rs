@@ -28,6 +28,7 @@
 //! | `history_remove` | `channel` | empty; all engines on the same stream forget this history | 100, 102, 107, 108, 111 |
 //! | `disconnect` | `client`; optional `disconnect` (`code` from 3000 to 4999, `reason` of at most 123 bytes) | empty | 107, 108, 111 |
 //! | `unsubscribe` | `channel`; optional `client`, otherwise all clients | empty | 107, 108, 111 |
+//! | `reload` | none | `changed`: the keys of the [configuration](super::configuration) that took effect; `needs_restart`: those that keep the value in force | 107 with everything that is wrong with the configuration, 108, 111 |
 //!
 //! * `idempotency_key` names one publication of each channel. A repeated request succeeds, and is pushed
 //!   once.

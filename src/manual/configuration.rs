@@ -1,4 +1,4 @@
-//! Configuration: where values come from, how to check them, and namespaces.
+//! Configuration: where values come from, how to check them, how to change them while the engine runs, and namespaces.
 //!
 //! Every key has a default, so there is nothing to configure at first. Defaults come first, then the file,
 //! then the environment (`FANFARE_LIMITS_CLIENTS=50000`), then the flags. A later value replaces an earlier
@@ -39,6 +39,65 @@
 //! What clients may do is narrow until a namespace says otherwise: they subscribe, and do not publish or read histories.
 //! Topics of a namespace that is not configured do not exist. [`permissions`](super::permissions) has the rules. Who
 //! a client is, its token says: [`identity`](super::identity).
+//!
+//! # Reload
+//!
+//! `SIGHUP` (`systemctl reload fanfare`) or `POST /api/reload` has the engine read its configuration again: the file, and
+//! the files with keys that it names. Clients stay connected.
+//!
+//! <!-- test: start engine until "serving clients" -->
+//! ```sh
+//! cargo run --release -- serve
+//! ```
+//!
+//! <!-- test: run -->
+//! ```sh
+//! curl -X POST http://127.0.0.1:9000/api/reload
+//! ```
+//! <!-- test: printed {"result":{"changed":[],"needs_restart":[]}} -->
+//! <!-- test: stop engine -->
+//!
+//! * All of it takes effect, or nothing. If something is wrong, everything stays as it was, and the log and the answer
+//!   say what a start would say.
+//! * `changed` names the keys that took effect, and those whose files have other contents. `needs_restart` names the keys
+//!   that have another value in the file and keep the one in force. The log names both.
+//! * The keys that take effect must be valid together with the values in force of those that do not. Otherwise nothing
+//!   changes.
+//! * A process cannot see that its environment has changed, and its flags stay: both go over the file as at the start.
+//!   A secret that is to be replaced without a restart belongs into the file.
+//! * Each engine is told by itself.
+//!
+//! When the answer comes, the shards have the new settings in their mailboxes, and go by them within milliseconds.
+//!
+//! | Keys | Take effect |
+//! |---|---|
+//! | `[tokens]`, `[subscription_tokens]`, `jwks.file`, `limits.user_max`, `limits.info_bytes` | with the next token that a client shows. A key that is gone opens no connection and no subscription, and refreshes none. Whoever is connected stays until its token expires. |
+//! | `limits.tokens` | at once; what tokens said is forgotten. |
+//! | `server.insecure`, `tokens.anonymous` | when clients connect. |
+//! | `server.allowed_origins`, `server.token_cookie`, `server.token_query` | with the next HTTP request. |
+//! | `control.api_key`, `guard_metrics`, `api_key_in_url`, `body_bytes` | with the next request to the control port, on open connections too. |
+//! | `client_subscribe`, `client_publish`, `client_history`, `client_presence`, `topic_pattern`, `server_only`, `server.user_boundary`, `limits.topics_per_client`, `limits.topic_bytes` | with a client's next command. Subscriptions stay, even those that would not be allowed any more. |
+//! | `slow`, `keys_max`, `log_bytes`, `publication_bytes`, `binary`, `history_size`, `deflate_min_bytes` | with a topic's next publication. |
+//! | `max_delay`, `max_messages`, `max_bytes` | with the next publication. What waits goes out at once. Subscribers stay in their lanes. |
+//! | `deflate` | with the next subscription of a client that has connected while some namespace had `deflate`. |
+//! | `recovery_mode`, `force_recovery`, `force_positioning` | with the next subscription. |
+//! | the other `[limits]`, `[budgets]` | with what is done next. Under a smaller limit in bytes, those are closed that the limit names. `limits.topics`: topics that are there stay. |
+//! | `timeouts.upgrade`, `connect`, `message`, `close`, `replies`, `expired` | with the next time-out. One that runs may last as long as before. |
+//! | `stop.clients_per_second`, `stop.gaps_per_second` | with the next pass over all clients. |
+//! | `log.level` | at once. |
+//!
+//! A namespace that is added exists at once. One that is removed does not exist for anybody who comes: its topics are
+//! error 102. Whoever is subscribed stays, and receives what comes from RabbitMQ, by the options that the namespace had. If
+//! a namespace with a history comes, or comes back, its histories begin anew, and a position of an earlier one cannot be
+//! recovered.
+//!
+//! These need a restart: `server.listen`, `shards`, `cpus`, `private_fd_tables`, `path`, `namespace_boundary`,
+//! `private_prefix` and `unknown_namespace`; `control.listen`; `jwks.url`, `ca_file` and `refresh`; all of `[amqp]`; `limits.clients`, `head_bytes`,
+//! `message_bytes`, `json_depth`, `frame_bytes`, `mailbox`, `mailbox_bytes`, `requests`, `requests_bytes`, `publishes` and
+//! `publishes_bytes`; `timeouts.ping`, `pong` and `publish`; `stop.limit`; `log.format`; `history_ttl`, and `history_size`
+//! from or to 0, of a namespace that exists; and with `unknown_namespace = "default"`, to add or remove a namespace.
+//!
+//! `fanfare_reloads_total` counts reloads, by `outcome`.
 //!
 //! # What `check` compares
 //!

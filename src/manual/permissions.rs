@@ -68,6 +68,9 @@
 //! Unsubscribing is always allowed. This version keeps no presence: `presence` and `presence_stats`
 //! get error 108, whoever asks, and the table says what will hold.
 //!
+//! After a [reload](super::configuration), the rules hold for the next command. A subscription that they would not allow
+//! any more stays until the client or an operator ends it.
+//!
 //! # Subscriptions that the server makes
 //!
 //! The token of a connection can bring subscriptions along, in the claims `channels` and `subs`:

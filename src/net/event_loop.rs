@@ -76,7 +76,6 @@ pub struct Loop<T> {
     poll: Poll,
     endpoints: Vec<Endpoint>,
     clients_max: usize,
-    accepts_per_tick: usize,
     accept_again_at: Option<Instant>,
     accept_log: RateLimit,
     full_log: RateLimit,
@@ -95,7 +94,6 @@ impl<T: Transport> Loop<T> {
         clients_max: usize,
         start: Instant,
     ) -> io::Result<Self> {
-        let accepts_per_tick = setup.config.budgets.accepts;
         let shard = Shard::new(setup, start);
         let mut endpoints = Vec::new();
         for (index, mut listener) in listeners.into_iter().enumerate() {
@@ -113,7 +111,6 @@ impl<T: Transport> Loop<T> {
             poll: shard_poll.poll,
             endpoints,
             clients_max,
-            accepts_per_tick,
             accept_again_at: None,
             accept_log: RateLimit::new(LOG_EVERY),
             full_log: RateLimit::new(LOG_EVERY),
@@ -190,7 +187,7 @@ impl<T: Transport> Loop<T> {
             return;
         }
         self.accept_again_at = None;
-        let mut budget = self.accepts_per_tick;
+        let mut budget = self.shard.accepts_per_tick();
         for index in 0..self.endpoints.len() {
             while budget > 0
                 && self.endpoints[index].ready

@@ -165,8 +165,9 @@ impl Session {
             return Action::PutOff(Until::Answered);
         }
         match rules.check_topic(topic) {
-            Ok(()) => Action::Unsubscribe { id, topic: facts.subscribed },
-            Err(error) => Action::Refuse { id, error },
+            // The topic's namespace may have been removed since the client subscribed.
+            Err(error) if facts.subscribed.is_none() => Action::Refuse { id, error },
+            _ => Action::Unsubscribe { id, topic: facts.subscribed },
         }
     }
 

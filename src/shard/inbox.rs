@@ -110,6 +110,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             Mail::Disconnect { client, closing } => self.disconnect(client, &closing),
             Mail::Unsubscribe { client, topic, code } => self.unsubscribe_for_operator(client, &topic, code),
             Mail::Verifier(verifier) => self.tokens.replace_verifier(verifier),
+            Mail::Reload(settings) => self.reload(&settings),
             Mail::Survey { id } => self.broker.mail.surveys.push_back(Survey { id, next: 0 }),
             Mail::Drain => self.begin_drain(),
         }

@@ -79,6 +79,7 @@ use crate::domain::client_id::{ClientId, NodeId};
 use crate::domain::mail::{ClientKey, Mail, Request, ShardId};
 use crate::domain::namespaces::Namespaces;
 use crate::domain::receipt::Reporter;
+use crate::domain::settings::EngineSettings;
 use crate::net::stream::Stream;
 use crate::stats::ShardStats;
 use crate::transport::upgrade::UpgradePolicy;
@@ -172,7 +173,7 @@ struct Identity {
     shard: ShardId,
 }
 
-/// What does not change while a shard runs.
+/// What the shard has of the configuration. A reload replaces it as a whole.
 #[derive(Debug)]
 struct Settings {
     limits: Limits,
@@ -206,6 +207,16 @@ impl Settings {
             anonymous: config.allows_anonymous(),
             leeway: config.tokens.leeway.0,
         }
+    }
+}
+
+impl<S, T> Shard<S, T> {
+    /// Goes by another configuration from here on. What was decided by the former one stays: subscriptions, and time-outs
+    /// that run.
+    fn reload(&mut self, EngineSettings { config, namespaces, verifier, upgrade, .. }: &EngineSettings) {
+        self.settings = Settings::new(config, upgrade.clone(), Arc::clone(namespaces));
+        self.tokens.reload(config, verifier.clone());
+        self.pacing.set_rates(&config.stop);
     }
 }
 
@@ -298,6 +309,12 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             || self.input.turns.has_ready()
             || !self.input.kept.without_room().is_empty()
             || !self.clients.ended().is_empty()
+    }
+
+    /// How many connections may be accepted before the next tick.
+    #[must_use]
+    pub fn accepts_per_tick(&self) -> usize {
+        self.settings.budgets.accepts
     }
 
     /// The shard's number.

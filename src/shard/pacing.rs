@@ -23,21 +23,29 @@ pub(super) struct Pacing {
     is_drained: bool,
     /// Ends all subscriptions after a gap, so that the clients subscribe again and recover.
     resync: Option<PacedPass>,
-    clients_per_second: u32,
-    gaps_per_second: u32,
+    rates: Stop,
+    /// How many shards share the rates.
+    shards: u32,
 }
 
 impl Pacing {
     /// Nothing is being done. The rates are of the whole engine, and its `shards` share them.
     pub(super) fn new(rates: &Stop, shards: u16) -> Self {
-        let share = |per_second: u32| (per_second / u32::from(shards.max(1))).max(1);
-        Self {
-            drain: None,
-            is_drained: false,
-            resync: None,
-            clients_per_second: share(rates.clients_per_second),
-            gaps_per_second: share(rates.gaps_per_second),
-        }
+        let (rates, shards) = (rates.clone(), u32::from(shards.max(1)));
+        Self { drain: None, is_drained: false, resync: None, rates, shards }
+    }
+
+    /// Passes that begin from now on have these rates.
+    pub(super) fn set_rates(&mut self, rates: &Stop) {
+        self.rates = rates.clone();
+    }
+
+    fn clients_per_second(&self) -> u32 {
+        (self.rates.clients_per_second / self.shards).max(1)
+    }
+
+    fn gaps_per_second(&self) -> u32 {
+        (self.rates.gaps_per_second / self.shards).max(1)
     }
 
     /// Whether a pass is not finished.
@@ -102,13 +110,13 @@ impl<S: Stream, T: Transport> Shard<S, T> {
 
     /// Begins to close all clients.
     pub(super) fn begin_drain(&mut self) {
-        self.pacing.drain = Some(PacedPass::begin(self.pacing.clients_per_second, self.clients.len()));
+        self.pacing.drain = Some(PacedPass::begin(self.pacing.clients_per_second(), self.clients.len()));
     }
 
     /// Publications may be missing: begins to end all subscriptions, so that clients subscribe again and recover. A gap
     /// during such a pass begins it again, as some clients have already returned.
     pub(super) fn begin_resync(&mut self) {
-        self.pacing.resync = Some(PacedPass::begin(self.pacing.gaps_per_second, self.clients.len()));
+        self.pacing.resync = Some(PacedPass::begin(self.pacing.gaps_per_second(), self.clients.len()));
     }
 
     /// Whether that takes longer than a subscribe may wait.

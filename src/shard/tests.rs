@@ -5,6 +5,7 @@ mod connecting;
 mod ending;
 mod harness;
 mod late;
+mod reloading;
 mod tokens;
 
 use super::*;

@@ -28,6 +28,8 @@ pub(super) struct Tokens {
     verifier: Verifier,
     connections: TokenCache<ConnectionClaims>,
     subscriptions: TokenCache<SubscriptionClaims>,
+    /// How many tokens of each kind are remembered.
+    remembered: usize,
     ignored: Ignored,
 }
 
@@ -65,6 +67,7 @@ impl Tokens {
         Self {
             connections: TokenCache::new(config.limits.tokens),
             subscriptions: TokenCache::new(config.limits.tokens),
+            remembered: config.limits.tokens,
             ignored: Ignored::new(config),
             verifier,
         }
@@ -78,6 +81,17 @@ impl Tokens {
             self.subscriptions.clear();
         }
         self.verifier = verifier;
+    }
+
+    /// Goes by another configuration from here on. What tokens said is also forgotten if another number of them is to be
+    /// remembered.
+    pub(super) fn reload(&mut self, config: &Config, verifier: Verifier) {
+        if config.limits.tokens != self.remembered {
+            *self = Self::new(config, verifier);
+            return;
+        }
+        self.replace_verifier(verifier);
+        self.ignored = Ignored::new(config);
     }
 
     fn connection(&mut self, token: &str) -> Checked<ConnectionClaims> {

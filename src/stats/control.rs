@@ -45,6 +45,8 @@ methods! {
     Disconnect = "disconnect",
     /// Ends subscriptions.
     Unsubscribe = "unsubscribe",
+    /// Reads the configuration again.
+    Reload = "reload",
     /// Any other name: there is no such method.
     Unknown = "unknown",
 }
@@ -109,7 +111,14 @@ block! {
             /// When the key set was fetched the last time, in seconds since 1970; 0: never.
             key_set_time: "key_set_time_seconds",
         }
-        labelled {}
+        labelled {
+            Counter "reloads" "Times that the configuration was read again, by a signal or by the API." by "outcome" {
+                /// Reloads that took effect, or changed nothing.
+                reloads_done: "done",
+                /// Reloads that were refused: everything stayed as it was.
+                reloads_failed: "failed",
+            }
+        }
         sets {
             /// Requests to the API, by what became of them.
             requests: ApiOutcome = "api_requests",

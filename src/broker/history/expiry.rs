@@ -44,7 +44,7 @@ struct Class {
 #[derive(Debug)]
 pub(super) struct ExpiryIndex {
     start: Instant,
-    /// One per time to live: as many as the configuration has, at most one per namespace.
+    /// One per time to live: at most one for each namespace that has topics here.
     classes: Vec<Class>,
 }
 
@@ -63,10 +63,13 @@ impl ExpiryIndex {
     pub(super) fn class(&mut self, ttl: Duration) -> ClassId {
         let ttl = ticks(ttl.as_nanos().div_ceil(TICK.as_nanos()));
         let found = self.classes.iter().position(|class| class.ttl == ttl);
-        let index = found.unwrap_or_else(|| {
-            self.classes.push(Class { ttl, topics: BTreeSet::new() });
-            self.classes.len() - 1
-        });
+        // A class without topics has nobody who knows its number.
+        let unused = || self.classes.iter().position(|class| class.topics.is_empty());
+        let index = found.or_else(unused).unwrap_or(self.classes.len());
+        match self.classes.get_mut(index) {
+            Some(class) => class.ttl = ttl,
+            None => self.classes.push(Class { ttl, topics: BTreeSet::new() }),
+        }
         ClassId(u16::try_from(index).expect("no more times to live than namespaces: 65,535"))
     }
 

@@ -53,7 +53,7 @@ const TOPIC_COST: usize = 240;
 /// Topics that one call of [`History::expire`] looks at, so that other work has its turn.
 const EXPIRING_AT_ONCE: usize = 1024;
 
-/// What a namespace keeps of each of its topics. The same for a topic as long as the engine runs.
+/// What a namespace keeps of each of its topics. `ttl` is the same for a topic while it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Keep {
     /// Publications per topic at most; 0: no history.
@@ -214,6 +214,25 @@ impl History {
         self.undated = Vec::new();
         self.bytes = 0;
         self.publications = 0;
+    }
+
+    /// Sets the limits of [`Self::new`]. If there is more, it goes with the next publications.
+    pub(super) fn set_limits(&mut self, bytes_max: usize, topics_max: usize) {
+        self.bytes_max = bytes_max;
+        self.topics_max = topics_max;
+    }
+
+    /// The histories of some topics begin now: whoever has a position in them cannot go on there. `read_to` is the newest
+    /// offset of a stream that topics share. Where each topic is numbered alone, and topics `come_back` that had a history
+    /// before, one offset is skipped, because a topic may be forgotten at whose last offset a client stands.
+    pub(super) fn begin(&mut self, is_meant: impl Fn(&str) -> bool, read_to: Option<u64>, come_back: bool) {
+        let meant = |(number, record): (u32, &Record)| is_meant(&record.name).then_some(RecordId(number));
+        let forgotten: Vec<RecordId> = self.records.iter().filter_map(meant).collect();
+        forgotten.into_iter().for_each(|id| self.forget_now(id));
+        self.base = match read_to {
+            Some(read_to) => self.base.max(read_to),
+            None => self.base + u64::from(come_back),
+        };
     }
 
     /// Gives the epoch another name. Everything else stays.

@@ -101,6 +101,44 @@ fn since(epoch: &str, offset: u64) -> Since {
 
 const NEWEST: u64 = u64::MAX;
 
+/// Positions in histories that begin again, or begin while others read the same stream, lead nowhere.
+#[test]
+fn histories_begin_without_what_was_before() {
+    let kept = |harness: &mut Harness| {
+        [("a", 5), ("b", 2)].map(|(topic, offset)| harness.recover(topic, "E", offset, NEWEST).0)
+    };
+    let mut alone = Harness::new();
+    alone.all(&[("a", 4), ("a", 5), ("b", 1), ("b", 2)]).history.begin(|topic| topic == "a", None, false);
+    assert_eq!(kept(&mut alone), [Some(vec![]), Some(vec![])], "nobody can have missed anything");
+    alone.history.begin(|topic| topic == "a", None, true);
+    assert_eq!(kept(&mut alone), [None, Some(vec![])]);
+    let next = alone.history.next_offset("a");
+    alone.add("a", next);
+    assert_eq!(alone.recover("a", "E", next - 1, NEWEST), (Some(vec![next]), next));
+    assert_eq!((alone.history.topics(), alone.history.publications()), (2, 3));
+
+    let mut stream = Harness::new();
+    stream.all(&[("a", 5), ("b", 6)]).history.begin(|topic| topic == "a", Some(8), false);
+    for (topic, offset, missed) in
+        [("a", 5, None), ("a", 7, None), ("a", 8, Some(vec![])), ("b", 5, Some(vec![6]))]
+    {
+        assert_eq!(stream.recover(topic, "E", offset, NEWEST).0, missed, "{topic} {offset}");
+    }
+    stream.add("a", 9);
+    assert_eq!(stream.recover("a", "E", 8, NEWEST), (Some(vec![9]), 9));
+}
+
+/// Making one topic idle may make another one be forgotten.
+#[test]
+fn histories_begin_where_few_idle_topics_are_remembered() {
+    let mut harness = Harness::with(AMPLE, 1);
+    harness.all(&[("a", 1), ("b", 2), ("c", 3)]).history.begin(|_| true, None, true);
+    assert_eq!(
+        (harness.history.topics(), harness.history.bytes(), harness.history.next_offset("a")),
+        (0, 0, 5)
+    );
+}
+
 #[test]
 fn recovery_is_decided_by_the_epoch_and_by_floor_and_top() {
     const SMALL: Keep = Keep { size: 3, ..KEEP };

@@ -148,6 +148,18 @@ impl History {
         }
     }
 
+    /// Forgets a topic, whatever it holds.
+    pub(super) fn forget_now(&mut self, id: RecordId) {
+        // When another one became idle, it may have been forgotten.
+        if self.records.get(id.0).is_some() {
+            self.trim(id, |_| true);
+        }
+        if let Some(Record { state: State::Idle(turn), .. }) = self.records.get(id.0) {
+            self.idle.remove(turn);
+            self.forget(id);
+        }
+    }
+
     fn forget(&mut self, id: RecordId) {
         let hash = self.hasher.hash_one(&*self.record(id).name);
         if let Ok(entry) = self.index.find_entry(hash, |&other| other == id) {

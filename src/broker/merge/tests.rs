@@ -180,6 +180,20 @@ fn lanes_wait_together_after_a_pause_and_then_each_to_its_own_moment() {
     assert_eq!((merge.bytes(), merge.next_deadline()), (0, None));
 }
 
+/// A reload may end the delay of a topic that has lanes.
+#[test]
+fn lanes_without_a_delay_wait_to_the_end_of_the_turn() {
+    let (start, ids) = (Instant::now(), topics(1));
+    let mut merge = Merge::new(100, 1000);
+    let arrival = |line, tag| Arriving { lanes: lanes(&[0, 3]), ..arrival(ids[0], line, None, tag) };
+    for (milliseconds, line, tag) in [(0, "a\n", 1), (1, "b\n", 2), (900, "c\n", 3)] {
+        let now = start + Duration::from_millis(milliseconds);
+        assert_eq!(add(&mut merge, &arrival(line, tag), &AT_ONCE, now), 2);
+        let batches = merge.take_ripe(now);
+        assert_eq!((shown(&batches), batches[0].lanes), (vec![(line, 1, tag)], lanes(&[0, 3])));
+    }
+}
+
 #[test]
 fn a_limit_ends_the_windows_of_all_lanes_at_once_and_they_share_a_batch() {
     let (start, ids) = (Instant::now(), topics(1));

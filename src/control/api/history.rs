@@ -124,7 +124,7 @@ pub(super) async fn history(state: &AppState, params: HistoryParams) -> Outcome<
         reverse: params.reverse,
     };
     state.post(Request::ReadHistory { topic, range, reply_to }).await?;
-    let page = timeout(state.config.timeouts.publish.0, answer).await;
+    let page = timeout(state.config().timeouts.publish.0, answer).await;
     // No answer at all: the broker thread is going down, or hangs.
     let page = page.ok().and_then(Result::ok).unwrap_or(Err(ErrorCode::Internal));
     let HistoryPage { position, publications } = page.map_err(|code| refused(&params.channel, code))?;

@@ -133,10 +133,12 @@ impl<'a> Checked<'a> {
     /// The topic of this name, if this request may publish to it.
     fn topic(&self, state: &AppState, name: &str) -> Result<TopicName, Fault> {
         let topic = topic(state, name)?;
-        if !state.namespaces.is_known(name) {
+        let settings = state.settings();
+        let namespaces = &settings.namespaces;
+        if !namespaces.is_known(name) {
             return Err(unknown_namespace(name));
         }
-        let options = state.namespaces.options(state.namespaces.of(name));
+        let options = namespaces.options(namespaces.of(name));
         let (bytes, limit) = (self.data.get().len(), options.publication_bytes);
         if limit > 0 && bytes > limit {
             return Err(Fault::new(

@@ -107,7 +107,7 @@ pub(super) async fn channels(state: &AppState, params: ChannelsParams) -> Outcom
         Ok(())
     };
     // This limit ends first. The broker thread's is as long and begins later: it frees the survey there.
-    let answered = timeout(state.config.timeouts.publish.0, whole).await;
+    let answered = timeout(state.config().timeouts.publish.0, whole).await;
     if !matches!(answered, Ok(Ok::<(), SurveyTimeout>(()))) {
         return Err(Fault::new(ErrorCode::Internal, "not every shard has answered in time; try again"));
     }

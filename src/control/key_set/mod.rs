@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
 use super::state::AppState;
-use crate::auth::{JwksKeys, Verifier};
+use crate::auth::JwksKeys;
 use crate::base::clock::UnixTime;
 use crate::base::log_limiter::RateLimit;
 use crate::base::printable::printable;
@@ -36,8 +36,6 @@ const ERROR_MAX: usize = 300;
 pub struct KeySetUpdates {
     /// Where the set comes from.
     pub source: KeySetSource,
-    /// What verifies tokens, without the set.
-    pub verifier: Verifier,
     /// How often the set is fetched.
     pub refresh: Duration,
     /// Dropped when the first fetch has ended, whatever came of it.
@@ -46,18 +44,18 @@ pub struct KeySetUpdates {
 
 /// Fetches the set whenever it is time, for as long as the thread runs.
 pub(super) async fn run(updates: KeySetUpdates, state: Arc<AppState>) {
-    let KeySetUpdates { source, verifier, refresh, first } = updates;
+    let KeySetUpdates { source, refresh, first } = updates;
     let mut schedule = Schedule::new(refresh, Instant::now());
-    let mut keeper = Keeper { source, verifier, latest: None, complaints: RateLimit::new(COMPLAINTS) };
+    let mut keeper = Keeper { source, latest: None, complaints: RateLimit::new(COMPLAINTS) };
     let mut first = Some(first);
     loop {
         let waiting = state.stats.sum(|shard| &shard.tokens_undecided);
         if schedule.is_due(waiting, Instant::now()) {
             schedule.begin(waiting);
             match keeper.fetch(&state).await {
-                Some(verifier) => {
+                Some(keys) => {
                     schedule.succeeded(Instant::now());
-                    send(&state, verifier).await;
+                    send(&state, keys).await;
                 }
                 None => schedule.failed(Instant::now()),
             }
@@ -67,25 +65,31 @@ pub(super) async fn run(updates: KeySetUpdates, state: Arc<AppState>) {
     }
 }
 
-/// Sends a verifier to the shards, as soon as there is room. The broker thread takes requests unless the engine has stopped.
-async fn send(state: &AppState, verifier: Verifier) {
-    while state.post(Request::Verifier(verifier.clone())).await.is_err() && !state.is_stopping() {
+/// Has the shards verify by the set, as soon as there is room. The broker thread takes requests unless the engine has stopped.
+/// A reload waits meanwhile, so that neither of them takes back what the other has changed.
+async fn send(state: &AppState, keys: JwksKeys) {
+    let _turn = state.reloading.lock().await;
+    let verifier = state.settings().verifier.with_jwks(keys);
+    while state.post(Request::Verifier(verifier.clone())).await.is_err() {
+        if state.is_stopping() {
+            return;
+        }
         sleep(PERIOD).await;
     }
+    state.verify_by(verifier);
 }
 
 /// The latest set.
 #[derive(Debug)]
 struct Keeper {
     source: KeySetSource,
-    verifier: Verifier,
     latest: Option<FetchedSet>,
     complaints: RateLimit,
 }
 
 impl Keeper {
-    /// Fetches the set. Returns what verifies tokens from now on; `None` leaves that as it is.
-    async fn fetch(&mut self, state: &AppState) -> Option<Verifier> {
+    /// Fetches the set. `None`: what was there counts on.
+    async fn fetch(&mut self, state: &AppState) -> Option<JwksKeys> {
         let stats = &state.stats.control;
         match self.source.fetch(self.latest.as_ref()).await {
             Ok(set) => {
@@ -94,7 +98,7 @@ impl Keeper {
                 stats.key_set_fetches.add(1);
                 stats.key_set_time.set(at.as_secs());
                 let keys = Arc::clone(&self.latest.insert(set).keys);
-                Some(self.verifier.with_jwks(JwksKeys::Fetched { keys, at }))
+                Some(JwksKeys::Fetched { keys, at })
             }
             Err(error) => {
                 stats.key_set_failures.add(1);

@@ -74,6 +74,8 @@ impl Shape {
 #[derive(Debug)]
 struct Head {
     bytes: Box<[u8]>,
+    /// By which it was admitted. A reload may change the key.
+    control: Control,
     shape: Shape,
     parts: Parts,
 }
@@ -99,7 +101,8 @@ impl Heads {
 
     /// Looks at what `input` begins with.
     pub(super) fn read(&mut self, input: &[u8], control: &Control) -> Beginning {
-        if let Some(latest) = self.latest.as_ref().filter(|latest| input.starts_with(&latest.bytes)) {
+        let is_latest = |latest: &&Head| input.starts_with(&latest.bytes) && latest.control == *control;
+        if let Some(latest) = self.latest.as_ref().filter(is_latest) {
             return Beginning::Head(latest.shape);
         }
         if self.latest.is_some() && input.starts_with(PREFACE) {
@@ -150,7 +153,7 @@ fn head(request: &httparse::Request<'_, '_>, bytes: &[u8], peer: IpAddr, control
     (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (Method::POST, uri, headers);
     let (parts, ()) = request.into_parts();
     let shape = Shape { head_bytes: bytes.len(), body_bytes, method, mode };
-    Some(Head { bytes: bytes.into(), shape, parts })
+    Some(Head { bytes: bytes.into(), control: control.clone(), shape, parts })
 }
 
 /// Whether the body is longer than [`BODY_BYTES_MAX`].

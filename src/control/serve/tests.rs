@@ -14,8 +14,9 @@ use super::*;
 use crate::base::mailbox::{Wake, mailbox};
 use crate::control::Setup;
 use crate::control::places::PLACES;
+use crate::control::tests::harness::Files;
 use crate::domain::client_id::NodeId;
-use crate::domain::namespaces::Namespaces;
+use crate::domain::settings::EngineSettings;
 use crate::stats::Stats;
 
 /// How long a test waits for anything.
@@ -46,11 +47,11 @@ fn state(config: Config) -> Arc<AppState> {
     impl Wake for Nobody {
         fn wake(&self) {}
     }
-    let config = Arc::new(config);
     let (requests, _) = mailbox(1, Box::new(Nobody));
     let setup = Setup {
-        namespaces: Arc::new(Namespaces::new(&config)),
-        config,
+        settings: EngineSettings::of(config),
+        source: Arc::new(Files::default()),
+        reload: Arc::default(),
         node: NodeId::random(),
         requests,
         stats: Stats::new(1, Vec::new()),
@@ -87,7 +88,7 @@ async fn serve_with(places: &mut Places, service: Service, buffers: Option<u32>)
     let (stream, address) = listener.accept().await.unwrap();
     let place = places.take().await;
     let connection = Arc::clone(&place.0);
-    let limits = Limits::of(&service.state.config);
+    let limits = Limits::of(&service.state.config());
     let ended = tokio::spawn(async move {
         let peer = Peer { address, connection: Arc::clone(&place.0) };
         converse(service, stream, peer, limits).await;

@@ -1,6 +1,7 @@
 //! The control port with its surroundings: a real socket, and a thread that answers requests as the broker
 //! would. And an HTTP client that shows what really came.
 
+use std::error::Error;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -8,18 +9,19 @@ use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
 use crate::base::mailbox::{Receiver, Wake, mailbox};
-use crate::config::Config;
+use crate::config::{Config, Reload};
 use crate::control::{Setup, bind, run};
 use crate::domain::client_id::{ClientId, NodeId};
 use crate::domain::lifecycle::{Lifecycle, Phase};
 use crate::domain::mail::{ClientKey, Numbered, PublishFault, ReplyTo, Request};
-use crate::domain::namespaces::Namespaces;
 use crate::domain::position::Position;
 use crate::domain::reasons::ErrorCode;
+use crate::domain::settings::{EngineSettings, Reloaded, SettingsSource};
 use crate::stats::{BackplaneState, Stats};
 
 /// How long a test waits for anything.
@@ -36,6 +38,20 @@ impl Wake for Wakes {
     }
 }
 
+/// The configuration as it would be read again. `None`: it cannot be used.
+#[derive(Debug, Default)]
+pub(in crate::control) struct Files(pub(in crate::control) Mutex<Option<Config>>);
+
+impl SettingsSource for Files {
+    fn read(&self, in_force: &EngineSettings) -> Result<Reloaded, Box<dyn Error + Send + Sync>> {
+        let config = self.0.lock().clone().ok_or("line 1: wrong\nline 2: wrong, too")?;
+        let Reload { config, changed, needs_restart } = in_force.config.reload(config)?;
+        Ok(Reloaded { settings: in_force.next(config), changed, needs_restart })
+    }
+
+    fn adopted(&self, _: &EngineSettings) {}
+}
+
 /// A control port with its surroundings.
 pub(in crate::control) struct Harness {
     pub(in crate::control) address: SocketAddr,
@@ -44,6 +60,8 @@ pub(in crate::control) struct Harness {
     pub(in crate::control) stats: Stats,
     /// What the broker thread was asked for, in words.
     heard: mpsc::Receiver<String>,
+    /// What is read again.
+    pub(in crate::control) files: Arc<Files>,
     /// How often it was woken.
     pub(in crate::control) wakes: Arc<AtomicUsize>,
     pub(in crate::control) stop: Option<oneshot::Sender<()>>,
@@ -67,11 +85,12 @@ impl Harness {
         let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
-        let namespaces = Arc::new(Namespaces::new(&config));
+        let (settings, files) = (EngineSettings::of(config), Arc::<Files>::default());
         let setup = Setup {
-            stats: Stats::new(2, namespaces.names()),
-            config: Arc::new(config),
-            namespaces,
+            stats: Stats::new(2, settings.namespaces.names()),
+            settings,
+            source: Arc::clone(&files) as Arc<dyn SettingsSource>,
+            reload: Arc::default(),
             node: NodeId::random(),
             requests,
             clients: vec!["ws://127.0.0.1:8000/connection/websocket".to_owned()],
@@ -99,6 +118,7 @@ impl Harness {
             lifecycle,
             stats,
             heard,
+            files,
             wakes,
             stop: Some(stop),
             broker_stops,
@@ -199,6 +219,7 @@ fn describe(request: &Request) -> String {
             format!("publish {topics} {data}{id}{key}")
         }
         Request::Survey(_) => "survey".to_owned(),
+        Request::Reload(_) => "reload".to_owned(),
         other => format!("{other:?}"),
     }
 }

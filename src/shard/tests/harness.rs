@@ -6,7 +6,6 @@ use std::io::{self, ErrorKind};
 use std::rc::Rc;
 
 use super::super::*;
-use crate::auth::{KeySet, Keys, Verifier};
 use crate::base::mailbox::{Wake, mailbox};
 use crate::config::{Allowed, Interval, Namespace, SlowPolicy};
 use crate::domain::encoding::Encoding;
@@ -14,7 +13,6 @@ use crate::domain::mail::{KeyedLine, Lane, Lines, TopicSlot, Variant};
 use crate::domain::reasons::CloseReason;
 use crate::domain::receipt::{Receipt, receipt};
 use crate::net::stream::Read;
-use crate::transport::credential::CredentialPlaces;
 use crate::transport::websocket::connection::WebSocket;
 
 pub(in crate::shard) const UPGRADE: &str = "GET /connection/websocket HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -114,6 +112,7 @@ impl Peer {
 
 pub(in crate::shard) struct World {
     pub(in crate::shard) shard: Shard<End, WebSocket>,
+    pub(in crate::shard) settings: Arc<EngineSettings>,
     pub(in crate::shard) mail: Sender<Mail>,
     pub(in crate::shard) requests: Receiver<Request>,
     pub(in crate::shard) receipt: Receipt,
@@ -125,24 +124,14 @@ impl World {
         let (mail, inbox) = mailbox(100, Box::new(NoWake));
         let (sender, requests) = mailbox(100, Box::new(NoWake));
         let (reporter, receipt) = receipt();
-        let (config, now) = (Arc::new(config), Clock::now());
-        let mut connection = KeySet::default();
-        config.tokens.hmac_keys.iter().for_each(|secret| connection.add_secret(secret.as_bytes()).unwrap());
+        let (settings, now) = (EngineSettings::of(config), Clock::now());
         let setup = Setup {
             id: 0,
-            verifier: Verifier::new(&config, Keys { connection, ..Keys::default() }),
+            verifier: settings.verifier.clone(),
             node: NodeId::random(),
-            namespaces: Arc::new(Namespaces::new(&config)),
-            config,
-            upgrade: UpgradePolicy {
-                path: "/connection/websocket".to_owned(),
-                head_bytes: 8192,
-                allowed_origins: Vec::new(),
-                page_port: 0,
-                open_on_loopback: false,
-                deflate: false,
-                credentials: CredentialPlaces::default(),
-            },
+            namespaces: Arc::clone(&settings.namespaces),
+            config: Arc::clone(&settings.config),
+            upgrade: settings.upgrade.clone(),
             capacity: Arc::new(Capacity::new(1000)),
             shards: 1,
             inbox,
@@ -150,7 +139,7 @@ impl World {
             reporter: Some(reporter),
             stats: Arc::default(),
         };
-        Self { shard: Shard::new(setup, now.monotonic), mail, requests, receipt, now }
+        Self { shard: Shard::new(setup, now.monotonic), settings, mail, requests, receipt, now }
     }
 
     pub(in crate::shard) fn tick(&mut self) {
@@ -167,6 +156,12 @@ impl World {
     pub(in crate::shard) fn tell(&mut self, mail: Mail) {
         assert!(self.mail.send(mail).is_ok(), "the mailbox has room");
         self.tick();
+    }
+
+    /// The configuration has changed.
+    pub(in crate::shard) fn reload(&mut self, config: Config) {
+        self.settings = self.settings.next(config);
+        self.tell(Mail::Reload(Arc::clone(&self.settings)));
     }
 
     /// A client whose connection has been accepted.

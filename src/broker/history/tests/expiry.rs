@@ -96,3 +96,19 @@ fn who_has_expired_is_left_out_of_the_middle() {
     assert_eq!(harness.cached("t", "E", 1, NEWEST), (None, 4), "there is no latest value any more");
     assert_eq!(harness.cached("t", "E", 4, NEWEST), (Some(vec![]), 4));
 }
+
+/// Reloads may bring any number of times to live, one after the other.
+#[test]
+fn classes_without_topics_are_used_again() {
+    let mut harness = Harness::new();
+    let ttl = |number: u64| Duration::from_secs(number);
+    harness.add_with("stays", 1, Keep { size: 1, ttl: ttl(100_000) }, None);
+    for number in 1..=70_000 {
+        harness.add_with("t", number, Keep { size: 1, ttl: ttl(number) }, None);
+        harness.history.remove("t");
+    }
+    harness.add_with("t", 70_001, Keep { size: 1, ttl: ttl(1) }, None);
+    harness.pass(ttl(2));
+    assert_eq!(harness.recover("t", "E", 70_000, NEWEST), (None, 70_001));
+    assert_eq!(harness.recover("stays", "E", 0, NEWEST), (Some(vec![1]), 1));
+}

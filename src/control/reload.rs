@@ -1,0 +1,79 @@
+//! Reads the configuration again, by a signal or by the API, and puts all of it in force, or nothing.
+
+use std::error::Error;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+use tokio::task::spawn_blocking;
+
+use super::envelope::{Fault, STOPPING};
+use super::state::AppState;
+use crate::domain::mail::Request;
+use crate::domain::settings::Reloaded;
+
+/// Why nothing has changed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReloadError {
+    /// The configuration, or a file that it names, cannot be used.
+    #[error("{0}")]
+    Wrong(Box<dyn Error + Send + Sync>),
+    /// The broker thread took no request in time.
+    #[error("{}", .0.message)]
+    Behind(Fault),
+    /// The engine has been told to stop.
+    #[error("{STOPPING}")]
+    Stopping,
+}
+
+/// Reloads each time that the engine is told to by a signal.
+pub(super) async fn run(state: Arc<AppState>, signalled: Arc<Notify>) {
+    loop {
+        signalled.notified().await;
+        drop(reload(&state).await);
+    }
+}
+
+/// Reads the configuration again, and puts it in force if all of it can be used. The log has the outcome.
+pub(super) async fn reload(state: &AppState) -> Result<Reloaded, ReloadError> {
+    let outcome = put_in_force(state).await;
+    let stats = &state.stats.control;
+    match &outcome {
+        Ok(reloaded) => {
+            stats.reloads_done.add(1);
+            log(reloaded);
+        }
+        Err(error) => {
+            stats.reloads_failed.add(1);
+            tracing::error!("the configuration is not reloaded, and everything stays as it was: {error}");
+        }
+    }
+    outcome
+}
+
+/// The broker thread comes first. When it has taken the request, nothing can fail any more.
+async fn put_in_force(state: &AppState) -> Result<Reloaded, ReloadError> {
+    let _turn = state.reloading.lock().await;
+    if state.is_stopping() {
+        return Err(ReloadError::Stopping);
+    }
+    let (source, in_force) = (Arc::clone(&state.source), state.settings());
+    // Files may be slow, and so may the names of hosts.
+    let reading = spawn_blocking(move || source.read(&in_force));
+    let reloaded = reading.await.expect("reading does not panic").map_err(ReloadError::Wrong)?;
+    let request = Request::Reload(Arc::clone(&reloaded.settings));
+    state.post(request).await.map_err(ReloadError::Behind)?;
+    state.adopt(&reloaded.settings);
+    Ok(reloaded)
+}
+
+fn log(Reloaded { settings, changed, needs_restart }: &Reloaded) {
+    let changed = if changed.is_empty() { "nothing".to_owned() } else { changed.join(", ") };
+    tracing::info!(%changed, "the configuration is reloaded");
+    if !needs_restart.is_empty() {
+        let keys = needs_restart.join(", ");
+        tracing::warn!(%keys, "these keys keep the values in force until a restart");
+    }
+    if let Some(note) = settings.config.anonymous_note() {
+        tracing::info!("{note}");
+    }
+}
