@@ -26,6 +26,7 @@ mod rabbitmq_node;
 mod rabbitmq_retries;
 mod rabbitmq_tls;
 mod recovery;
+mod reloading;
 mod sdks;
 mod server_api;
 mod stopping;

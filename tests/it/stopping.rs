@@ -74,9 +74,10 @@ fn two_signals_that_arrive_together_are_one() {
     assert_eq!(engine.wait_for_exit(SOON).code(), Some(0));
 }
 
-/// A closed terminal and a tool that rotates logs send SIGHUP. systemd would count an end by it as clean.
+/// A closed terminal and a tool that rotates logs send SIGHUP, which has the configuration read again. The other two mean
+/// nothing. systemd would count an end by any of them as clean.
 #[test]
-fn signals_that_mean_nothing_are_told_and_end_nothing() {
+fn signals_that_do_not_stop_the_engine_are_told_and_end_nothing() {
     let mut engine = Engine::start(&[]);
     let mut client = engine.client();
     for name in ["HUP", "USR1", "USR2"] {

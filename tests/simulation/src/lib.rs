@@ -59,6 +59,7 @@ pub struct Events {
     pub offences: u64,
     pub brought: u64,
     pub closed_to_resync: u64,
+    pub reloads: u64,
 }
 
 impl Events {
@@ -69,7 +70,7 @@ impl Events {
         }
     }
 
-    pub fn fields(&mut self) -> [(&'static str, &mut u64); 38] {
+    pub fn fields(&mut self) -> [(&'static str, &mut u64); 39] {
         [
             ("ticks", &mut self.ticks),
             ("publications", &mut self.publications),
@@ -109,6 +110,7 @@ impl Events {
             ("offences", &mut self.offences),
             ("brought by tokens", &mut self.brought),
             ("closed to resync", &mut self.closed_to_resync),
+            ("reloads", &mut self.reloads),
         ]
     }
 }

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use super::{TOPICS, World};
 use crate::wire::segment;
+use fanfare::config::Config;
 use fanfare::domain::encoding::Encoding;
 use fanfare::domain::mail::{
     Answer, AnswerBudget, KeyedLine, Lane, Lines, Mail, Question, Recover, Recovery, ReplyTo, Request,
     TopicSlot, Variant,
 };
 use fanfare::domain::position::Position;
+use fanfare::domain::settings::EngineSettings;
 
 /// The one whose publications have keys, but for every seventh: of each key the slow ones get the latest.
 const KEYED: &str = TOPICS[2];
@@ -85,6 +87,26 @@ impl World {
     }
 
     /// The broker takes some requests, answers some late, and sends what the mailbox takes.
+    /// The configuration changes: other budgets, and everything else as it was.
+    fn reloads(&mut self) {
+        let EngineSettings { config, namespaces, verifier, upgrade, .. } = &*self.settings;
+        let mut config = Config::clone(config);
+        let budgets = &mut config.budgets;
+        budgets.mails = 3 + self.random.below(4);
+        budgets.visits = 2 + self.random.below(4);
+        budgets.deadlines = 1 + self.random.below(4);
+        let namespaces = namespaces.reloaded(&config).expect("they are few");
+        let settings = EngineSettings {
+            config: Arc::new(config),
+            namespaces: Arc::new(namespaces),
+            verifier: verifier.clone(),
+            key_files: Vec::new(),
+            upgrade: upgrade.clone(),
+        };
+        self.outbox.push_back(Mail::Reload(Arc::new(settings)));
+        self.events.reloads += 1;
+    }
+
     pub(super) fn broker_acts(&mut self) {
         self.events.requests_full += u64::from(self.requests.len() == 4);
         for _ in 0..self.random.below(4) {
@@ -111,6 +133,9 @@ impl World {
                 }
                 Some(_) | None => {}
             }
+        }
+        if self.random.one_in(100) {
+            self.reloads();
         }
         if !self.late_answers.is_empty() && self.random.one_in(3) {
             let answer = self.random.below(self.late_answers.len());

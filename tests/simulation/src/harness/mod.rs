@@ -31,6 +31,7 @@ use fanfare::domain::mail::{Mail, Request, TopicSlot, Variant};
 use fanfare::domain::namespaces::Namespaces;
 use fanfare::domain::reasons::CloseReason;
 use fanfare::domain::receipt::{Receipt, receipt};
+use fanfare::domain::settings::EngineSettings;
 use fanfare::stats::ShardStats;
 use fanfare::transport::credential::CredentialPlaces;
 use fanfare::transport::upgrade::UpgradePolicy;
@@ -62,6 +63,7 @@ struct World {
     shard: Shard<FakeSocket, Either>,
     signer: Signer,
     stats: Arc<ShardStats>,
+    settings: Arc<EngineSettings>,
     peers: Vec<Peer>,
     mail: Sender<Mail>,
     outbox: VecDeque<Mail>,
@@ -121,7 +123,6 @@ impl World {
     fn new(seed: u64, config: Config, scale: usize) -> Self {
         let limits = config.limits.clone();
         let steps_per_share = (config.budgets.read_bytes / STEP_BYTES) as u64 + 1;
-        let config = Arc::new(config);
         let (mail, inbox) = mailbox(5, Box::new(NoWake));
         let (sender, requests) = mailbox(4, Box::new(NoWake));
         let (reporter, receipt) = receipt();
@@ -138,13 +139,20 @@ impl World {
         };
         let mut connection = KeySet::default();
         connection.add_secret(SECRET.as_bytes()).expect("it is one");
-        let setup = Setup {
+        let settings = Arc::new(EngineSettings {
             verifier: Verifier::new(&config, Keys { connection, ..Keys::default() }),
+            namespaces: Arc::new(Namespaces::new(&config)),
+            config: Arc::new(config),
+            key_files: Vec::new(),
+            upgrade,
+        });
+        let setup = Setup {
+            verifier: settings.verifier.clone(),
             id: 0,
             node: NodeId::random(),
-            namespaces: Arc::new(Namespaces::new(&config)),
-            config,
-            upgrade,
+            namespaces: Arc::clone(&settings.namespaces),
+            config: Arc::clone(&settings.config),
+            upgrade: settings.upgrade.clone(),
             capacity: Arc::new(Capacity::new(usize::MAX)),
             shards: 1,
             inbox,
@@ -164,6 +172,7 @@ impl World {
             shard: Shard::new(setup, now.monotonic),
             signer: Signer::with_secret(SECRET.as_bytes()).expect("it signs"),
             stats,
+            settings,
             peers: Vec::new(),
             mail,
             outbox: VecDeque::new(),
