@@ -103,17 +103,20 @@ fn the_token_of_the_request_counts_unless_connect_has_one() {
     ] {
         let mut world = guarded(|_| ());
         let bearer = |world: &World, expires| format!("Bearer {}", world.token("", expires));
-        let line = request
-            .map_or("X-Other: 1".to_owned(), |expires| format!("Authorization: {}", bearer(&world, expires)));
-        let headers = headers.map_or("{}".to_owned(), |expires| {
-            format!(r#"{{"AUTHORIZATION":"{}"}}"#, bearer(&world, expires))
-        });
+        let line = request.map_or_else(
+            || "X-Other: 1".to_owned(),
+            |expires| format!("Authorization: {}", bearer(&world, expires)),
+        );
+        let headers = headers.map_or_else(
+            || "{}".to_owned(),
+            |expires| format!(r#"{{"AUTHORIZATION":"{}"}}"#, bearer(&world, expires)),
+        );
         let token = own.map_or(String::new(), |expires| world.token("", expires));
         let connect = format!(r#"{{"id":1,"connect":{{"token":"{token}","headers":{headers}}}}}"#);
         let peer = world.asked(&line, &connect);
         let got = peer.got();
         let told = own.map(|expires| format!(r#""expires":true,"ttl":{expires}"#));
-        assert!(told.map_or(!got.contains("ttl"), |told| got.contains(&told)), "{got}");
+        assert!(told.map_or_else(|| !got.contains("ttl"), |told| got.contains(&told)), "{got}");
         world.seconds(counts + 4);
         assert!(peer.got().is_empty(), "{line} {connect}");
         world.seconds(2);
