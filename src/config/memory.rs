@@ -196,7 +196,6 @@ fn sum(shares: &[Share]) -> u64 {
     shares.iter().map(Share::bytes).fold(FIXED, u64::saturating_add)
 }
 
-/// Every limit that memory depends on, with what it allows on this host.
 /// What a client costs. With keys, every client may be a user with the longest name and the largest `info`. What
 /// subscriptions have of their own is not counted: few have any, and those who sign tokens decide it.
 fn client_bytes(config: &Config) -> u64 {
@@ -205,6 +204,7 @@ fn client_bytes(config: &Config) -> u64 {
     CLIENT + number(identity)
 }
 
+/// Every limit that memory depends on, with what it allows on this host.
 fn shares(config: &Config) -> Vec<Share> {
     let limits = &config.limits;
     let shards = u64::from(host::shards(config));

@@ -229,6 +229,33 @@ fn a_topic_that_cannot_be_attached_fails_the_connect_and_undoes_the_rest() {
     assert_eq!(world.closes(CloseReason::BadRequest), 1);
 }
 
+/// Waiting with those who have not been told of the gap would take longer than an SDK does.
+#[test]
+fn a_connect_to_a_topic_that_has_to_be_told_of_a_gap_is_told_to_come_later() {
+    let mut world = guarded(|config| {
+        config.stop.gaps_per_second = 1;
+        config.namespaces.extend([readable()]);
+    });
+    let crowd: Vec<_> = (0..900).map(|_| world.connected(3600)).collect();
+    let subscribe = r#"{"id":2,"subscribe":{"channel":"h:t"}}"#;
+    world.say(&crowd[899], subscribe);
+    let topic = world.attaches()[0].1;
+    world.tell(Mail::Attached { topic, position: Some(position(0)) });
+    crowd[..899].iter().for_each(|peer| world.say(peer, subscribe));
+    world.tell(Mail::Attached { topic, position: Some(Position { epoch: "new".into(), offset: 0 }) });
+    world.tell(Mail::Gap);
+    let token = world.token(r#""channels":["a","h:t"],"#, 60);
+    let connect = format!(r#"{{"id":1,"connect":{{"token":"{token}"}}}}"#);
+    let peer = world.said(&format!("{connect}\n{}", r#"{"id":2,"unsubscribe":{"channel":"a"}}"#));
+    let got = peer.got();
+    assert!(got.contains(r#"{"id":1,"error":{"code":111,"#) && !got.contains("\"id\":2"), "{got}");
+    // What was asked for before that is given back.
+    let a = world.attaches()[0].1;
+    world.tell(Mail::Attached { topic: a, position: None });
+    assert!(matches!(world.requests.take(), Some(Request::Detach { topic, .. }) if topic == a));
+    world.shard.check();
+}
+
 #[test]
 fn the_broker_has_time_and_who_leaves_meanwhile_leaves_nothing() {
     let mut world = world();
