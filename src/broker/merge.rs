@@ -121,9 +121,7 @@ impl Merge {
 
     /// Takes a line, of at most `frame_bytes`. Returns how many new batches begin with it: at most one a lane.
     pub(super) fn add(&mut self, mut arrival: Arrival<'_>, rules: &Rules, now: Instant) -> usize {
-        // Lanes stay when a reload has set the delay to zero.
-        let has_rhythm = arrival.lanes.are_several() && !rules.delay.is_zero();
-        let rhythm = has_rhythm.then(|| {
+        let rhythm = arrival.lanes.are_several().then(|| {
             let rhythm = self.rhythms.entry(arrival.topic).or_insert_with(|| Rhythm::new(now));
             rhythm.line(rules.delay, now);
             *rhythm

@@ -57,23 +57,24 @@ async fn put_in_force(state: &AppState) -> Result<Reloaded, ReloadError> {
         return Err(ReloadError::Stopping);
     }
     let (source, in_force) = (Arc::clone(&state.source), state.settings());
+    let note_before = in_force.config.anonymous_note();
     // Files may be slow, and so may the names of hosts.
     let reading = spawn_blocking(move || source.read(&in_force));
     let reloaded = reading.await.expect("reading does not panic").map_err(ReloadError::Wrong)?;
     let request = Request::Reload(Arc::clone(&reloaded.settings));
     state.post(request).await.map_err(ReloadError::Behind)?;
     state.adopt(&reloaded.settings);
+    if let Some(note) = reloaded.settings.config.anonymous_note().filter(|note| note_before != Some(note)) {
+        tracing::info!("{note}");
+    }
     Ok(reloaded)
 }
 
-fn log(Reloaded { settings, changed, needs_restart }: &Reloaded) {
+fn log(Reloaded { changed, needs_restart, .. }: &Reloaded) {
     let changed = if changed.is_empty() { "nothing".to_owned() } else { changed.join(", ") };
     tracing::info!(%changed, "the configuration is reloaded");
     if !needs_restart.is_empty() {
         let keys = needs_restart.join(", ");
         tracing::warn!(%keys, "these keys keep the values in force until a restart");
-    }
-    if let Some(note) = settings.config.anonymous_note() {
-        tracing::info!("{note}");
     }
 }

@@ -73,6 +73,25 @@ fn namespaces_come_and_go_and_their_subscribers_stay() {
     harness.stop();
 }
 
+/// What is published to a removed namespace comes from RabbitMQ, or was on its way.
+#[test]
+fn subscribers_of_a_removed_namespace_receive_what_is_published() {
+    let (mut harness, settings) = first(&[("old", Namespace::default())]);
+    harness.attach(0, 0, "old:a");
+    let removed = next(&settings, &[]);
+    let (reply_to, _answer) = ReplyTo::control();
+    let topics = ["old:a".into()].into();
+    let publish = Publish { reply_to, topics, data: (*b"1").into(), id: None, key: None, info: None };
+    // Both are mostly taken in one turn, and the publication in the next.
+    for request in [Request::Publish(publish), Request::Reload(removed)] {
+        assert!(harness.requests.operators.push(request).is_ok());
+    }
+    harness.requests.operators.notify();
+    let mails = [harness.mail(0), harness.mail(0)];
+    assert!(mails.iter().any(|mail| matches!(mail, Mail::Batch { .. })), "{mails:?}");
+    harness.stop();
+}
+
 /// Nothing is known of what was published while a namespace was removed.
 #[test]
 fn a_namespace_that_comes_back_begins_its_histories_anew() {
