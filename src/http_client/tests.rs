@@ -141,10 +141,11 @@ fn a_body_is_bounded_whether_it_says_its_length_or_not() {
         let error = get(&client(LIMITS), &format!("http://{address}/")).unwrap_err();
         assert!(matches!(error, RequestError::TooLarge(1000)), "{error}");
     }
-    assert_eq!(
-        answered(format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(1000))).map(|body| body.len()),
-        Ok(1000)
-    );
+    for (bytes, outcome) in [(1000, Ok(1000)), (1001, Err("its answer has more than 1000 bytes".to_owned()))]
+    {
+        let answer = format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(bytes));
+        assert_eq!(answered(answer).map(|body| body.len()), outcome);
+    }
 }
 
 #[test]

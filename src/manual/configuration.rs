@@ -92,10 +92,11 @@
 //! recovered.
 //!
 //! These need a restart: `server.listen`, `shards`, `cpus`, `private_fd_tables`, `path`, `namespace_boundary`,
-//! `private_prefix` and `unknown_namespace`; `control.listen`; `jwks.url`, `ca_file` and `refresh`; all of `[amqp]`; `limits.clients`, `head_bytes`,
-//! `message_bytes`, `json_depth`, `frame_bytes`, `mailbox`, `mailbox_bytes`, `requests`, `requests_bytes`, `publishes` and
-//! `publishes_bytes`; `timeouts.ping`, `pong` and `publish`; `stop.limit`; `log.format`; `history_ttl`, and `history_size`
-//! from or to 0, of a namespace that exists; and with `unknown_namespace = "default"`, to add or remove a namespace.
+//! `private_prefix` and `unknown_namespace`; `control.listen`; `jwks.url`, `ca_file` and `refresh`; all of `[amqp]`;
+//! `limits.clients`, `head_bytes`, `message_bytes`, `json_depth`, `frame_bytes`, `mailbox`, `mailbox_bytes`, `requests`,
+//! `requests_bytes`, `publishes` and `publishes_bytes`; `timeouts.ping`, `pong` and `publish`; `stop.limit`; `log.format`;
+//! `history_ttl`, and `history_size` from or to 0, of a namespace that exists; and with `unknown_namespace = "default"`, to
+//! add or remove a namespace.
 //!
 //! `fanfare_reloads_total` counts reloads, by `outcome`.
 //!

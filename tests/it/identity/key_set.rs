@@ -13,8 +13,9 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::{SECRET, token};
-use crate::support::engine::{BINARY, Engine, clear_settings, run_to_end};
+use crate::support::engine::{BINARY, Engine, clear_settings, run_to_end, serve};
 use crate::support::peer::Peer;
+use crate::support::process::TempDir;
 use crate::support::wait::{SOON, wait_until};
 
 /// A pair of keys, with the name that the public one has in a set.
@@ -172,6 +173,35 @@ fn other_keys_count_while_the_set_is_away() {
     assert_eq!(outcome(&engine, &Key::new("a").token()), 100);
     assert_eq!(outcome(&engine, "a.b.c"), 3500);
     assert_eq!(engine.get("/health/ready").status, 200, "some clients can come in");
+}
+
+/// Neither takes back what the other has changed.
+#[test]
+fn a_reload_keeps_the_set_and_a_fetch_keeps_what_was_reloaded() {
+    let (one, other) = (Key::new("one"), Key::new("other"));
+    let (issuer, url) = Issuer::open(Some(set(&[&one])));
+    let files = TempDir::new("key-set");
+    let configure = |text: &str| files.write("fanfare.toml", text);
+    let mut command = serve();
+    command.args(["--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--config"]);
+    command.arg(configure(&format!("[jwks]\nurl = '{url}'\n")));
+    let engine = Engine::launch(command, None);
+    let reload = || engine.api("reload", &json!({}));
+    let by_secret = || outcome(&engine, &token(&json!({"sub": "ann"})));
+    assert_eq!((outcome(&engine, &one.token()), by_secret()), (0, 3500));
+
+    configure(&format!("[jwks]\nurl = '{url}'\n[tokens]\nhmac_keys = ['{SECRET}']\n"));
+    assert_eq!(reload(), json!({"result": {"changed": ["tokens.hmac_keys"], "needs_restart": []}}));
+    wait_until(SOON, "the secret", || by_secret() == 0);
+    assert_eq!(outcome(&engine, &one.token()), 0, "the set is still there");
+    issuer.answers(Some(set(&[&one, &other])));
+    wait_for(&engine, &other, 0);
+    assert_eq!(by_secret(), 0, "the secret is still there");
+
+    configure("[jwks]\nurl = 'https://issuer.example/'\n");
+    assert_eq!(reload(), json!({"result": {"changed": ["tokens.hmac_keys"], "needs_restart": ["jwks.url"]}}));
+    wait_until(SOON, "no secret", || by_secret() == 3500);
+    assert_eq!(outcome(&engine, &other.token()), 0);
 }
 
 /// Exit code and report of a command whose configuration names this key set.
