@@ -25,12 +25,14 @@ use common::{Arguments, CLIENTS_PER_SHARD, LINE_BYTES};
 const CONFIGURATION: &str = r#"
 [server]
 private_fd_tables = true
-[limits]
-clients = 120_000
 [timeouts]
 ping = "1h"
 [namespaces.private]
+[limits]
+clients = 120_000
 "#;
+/// As by default.
+const REMEMBERED: usize = 10_000;
 /// As many publications of each topic are kept as there are.
 const HISTORY_CONFIGURATION: &str = r#"
 [namespaces.kept]
@@ -47,16 +49,21 @@ struct Kind {
     topic: &'static str,
     /// Signs their tokens; empty: they show none.
     secret: &'static str,
+    /// Tokens that each shard remembers.
+    remembered: usize,
     /// Bytes per client.
     target: Target,
 }
 
-const KINDS: [Kind; 3] = [
+const SECRET: &str = "a secret of thirty-two bytes, or more";
+
+const KINDS: [Kind; 4] = [
     Kind {
         name: "shared",
         about: "one topic for all",
         topic: "shared",
         secret: "",
+        remembered: REMEMBERED,
         target: Target::AtMost(256.0),
     },
     Kind {
@@ -64,14 +71,24 @@ const KINDS: [Kind; 3] = [
         about: "a topic for each",
         topic: "private:{}",
         secret: "",
+        remembered: REMEMBERED,
         target: Target::AtMost(512.0),
     },
     Kind {
         name: "tokens",
-        about: "one topic for all, and a token of its own for each, with a user id of 20 bytes",
+        about: "one topic for all; each client has shown a token of its own, with a user id of 20 bytes",
         topic: "shared",
-        secret: "a secret of thirty-two bytes, or more",
+        secret: SECRET,
+        remembered: 0,
         target: Target::AtMost(320.0),
+    },
+    Kind {
+        name: "remembered tokens",
+        about: "the same, and each shard remembers 10,000 tokens, so that they cost no signature again",
+        topic: "shared",
+        secret: SECRET,
+        remembered: REMEMBERED,
+        target: Target::None,
     },
 ];
 /// The engine gives memory back in a sweep once a second, and its allocator some time after that: the
@@ -106,13 +123,14 @@ fn main() -> Result<()> {
 
 /// Bytes per client of a fresh engine.
 fn measure_clients(clients: usize, settling: Duration, kind: &Kind, report: &mut Report) -> Result<()> {
-    let Kind { topic, secret, target, .. } = *kind;
+    let Kind { topic, secret, remembered, target, .. } = *kind;
     let shards = clients.div_ceil(CLIENTS_PER_SHARD).to_string();
     let tokens = match secret {
         "" => String::new(),
         secret => Issuer::with_secret(secret).configuration,
     };
-    let engine = Engine::with_config_and(&format!("{CONFIGURATION}{tokens}"), &["--shards", &shards]);
+    let configuration = format!("{CONFIGURATION}tokens = {remembered}\n{tokens}");
+    let engine = Engine::with_config_and(&configuration, &["--shards", &shards]);
     let before = settled_bytes(&engine, settling, nothing)?;
     let per_client = |bytes: u64| (bytes as f64 - before as f64) / clients as f64;
     let mut crowd = Crowd::connect_as(engine.client_address(), clients, topic, Reads::Nothing, secret)?;

@@ -224,6 +224,28 @@ fn a_subscription_token_is_refreshed_or_the_subscription_begins_anew() {
 }
 
 #[test]
+fn a_refresh_of_a_subscription_with_a_wrong_token_ends_it_or_the_client() {
+    let engine = Engine::with_config(CONFIG);
+    let topic = "chat:$room";
+    let claims = json!({"sub": "ann", "channel": topic});
+    for (second, ended, code) in [
+        (expiring(-1.0, &claims), "unsubscribed", 110),
+        (signed("another secret, as long as that one", &claims), "disconnected", 3500),
+        (token(&json!({"sub": "ann", "channel": "chat:$other"})), "disconnected", 3500),
+    ] {
+        with_both(|sdk| {
+            let mut client = ann(sdk, &engine);
+            subscribe(&mut client, topic);
+            give_short(&mut client, Some(topic), &claims);
+            client.event("subscribed", Some(topic));
+            client.give_token(Some(topic), &second);
+            let event = client.event(ended, None);
+            assert_eq!(event["code"], json!(code), "{event}");
+        });
+    }
+}
+
+#[test]
 fn a_topic_that_lists_users_is_for_them() {
     let engine = Engine::with_config(CONFIG);
     with_both(|sdk| {
