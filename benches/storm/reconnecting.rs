@@ -1,5 +1,5 @@
-//! Clients that reconnect all at once, as often as they are told. They are in a process of their own with the lowest priority,
-//! so that they take no CPU from the clients that are measured beside them.
+//! Clients that are cut, and connect again all at once, as often as they are told. They are in a process of their own with
+//! the lowest priority, so that they take no CPU from the clients that are measured beside them.
 
 use std::io::{BufRead, BufReader, Error, Result, Write};
 use std::net::SocketAddr;
@@ -13,6 +13,7 @@ use crate::common::{Arguments, LIMIT, Nobody};
 const FLAG: &str = "--reconnecting";
 const TOPIC: &str = "storm:reconnecting";
 /// Orders, each a line.
+const CUT: &str = "cut";
 const WITHOUT_TOKENS: &str = "without tokens";
 const WITH_TOKENS: &str = "with tokens";
 
@@ -38,7 +39,12 @@ impl Reconnecting {
         Ok(Self { child, orders: orders.expect("piped"), answers: BufReader::new(answers.expect("piped")) })
     }
 
-    /// Cuts all connections that there are, and begins to connect again.
+    /// Cuts all connections that there are.
+    pub(crate) fn cut(&mut self) -> Result<()> {
+        writeln!(self.orders, "{CUT}")
+    }
+
+    /// All begin to connect.
     pub(crate) fn begin(&mut self, with_tokens: bool) -> Result<()> {
         writeln!(self.orders, "{}", if with_tokens { WITH_TOKENS } else { WITHOUT_TOKENS })
     }
@@ -74,20 +80,24 @@ fn run(server: &str, tokens: &str) -> Result<()> {
     // Addresses of their own each time: the cut leaves ports behind that are not free for a minute.
     let mut networks = 100..;
     for order in std::io::stdin().lines() {
-        let with_tokens = order? == WITH_TOKENS;
+        let order = order?;
+        if order == CUT {
+            (0..swarm.len()).for_each(|client| swarm.disconnect(client, Goodbye::Abrupt));
+            continue;
+        }
+        let with_tokens = order == WITH_TOKENS;
         swarm.come_from(networks.next().expect("there are enough for all storms"));
         for (client, token) in tokens.iter().enumerate() {
             swarm.show_token(client, if with_tokens { token } else { "" });
         }
-        println!("{}", reconnect(&mut swarm)?.as_secs_f64() * 1000.0);
+        println!("{}", connect(&mut swarm)?.as_secs_f64() * 1000.0);
     }
     Ok(())
 }
 
-/// Cuts all connections at once, and connects again at once: how long it takes until all are subscribed.
-fn reconnect(swarm: &mut Swarm) -> Result<Duration> {
+/// Connects all at once: how long it takes until they are subscribed.
+fn connect(swarm: &mut Swarm) -> Result<Duration> {
     let begin = Instant::now();
-    (0..swarm.len()).for_each(|client| swarm.disconnect(client, Goodbye::Abrupt));
     (0..swarm.len()).try_for_each(|client| swarm.connect(client, &[TOPIC]))?;
     swarm.turn_until("all are subscribed", LIMIT, &mut Nobody, |swarm, _| swarm.is_settled())?;
     Ok(begin.elapsed())
