@@ -300,7 +300,7 @@
 //! Where an identity provider signs, it publishes its keys as a JSON Web Key Set (RFC 7517). The engine fetches it from a
 //! URL, or reads it from a file (`jwks.file`). A token that names a key (`kid`) is verified by that key alone.
 //!
-//! ```toml
+//! ```text
 //! [jwks]
 //! url = "https://issuer.example/.well-known/jwks.json"
 //! ```

@@ -75,7 +75,7 @@
 //!
 //! The token of a connection can bring subscriptions along, in the claims `channels` and `subs`:
 //!
-//! ```json
+//! ```text
 //! {"sub": "42", "channels": ["news", "#42"],
 //!  "subs": {"chat:room": {"info": {"name": "Ann"}, "data": {"muted": false},
 //!                         "override": {"force_recovery": {"value": true}}}}}
