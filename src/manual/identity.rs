@@ -276,12 +276,13 @@
 //!
 //! A token is accepted if one of the keys signed it, so keys can be replaced without closing anybody:
 //!
-//! 1. List the new secret before the old one: `FANFARE_TOKENS_HMAC_KEYS=new,old`. Start the engines again.
+//! 1. List the new secret before the old one, and reload the engines ([`configuration`](super::configuration)). Where
+//!    the secrets are in the environment, `FANFARE_TOKENS_HMAC_KEYS=new,old`, start them again instead.
 //! 2. Give the backend the new secret.
 //! 3. When the last token of the old secret has expired, remove it.
 //!
-//! If a secret is known to somebody else, remove it at once: its tokens open nothing more, and clients that have one
-//! end with 3500 when they connect again.
+//! If a secret is known to somebody else, remove it at once: its tokens open nothing more. Clients that are connected
+//! after a reload stay until their tokens expire; with a token of that secret they end with 3500 when they connect again.
 //!
 //! A secret can sign as well as verify. If engines should only verify, sign with a private key: RSA of at least 2,048
 //! bits (RS256, RS384, RS512), EC P-256 (ES256), EC P-384 (ES384) or Ed25519 (EdDSA). Engines get the public key, or a
