@@ -47,12 +47,12 @@ impl<S: Stream, T: Transport> Shard<S, T> {
     /// Subscribes a client, at once or as soon as the broker has answered.
     pub(super) fn join(&mut self, slot: u32, name: &str, id: u32, options: SubscribeOptions) -> Joined {
         let variant = self.variant_for(slot, name);
+        // What follows may complete the connect that it is held for.
+        let is_held = self.clients[slot].is_held();
         let topic = match self.topics.find(name, variant) {
             Some(topic) => topic,
             // A connect has found room once. All of its topics are queued.
-            None if !self.clients[slot].is_held() && !self.broker.requests.has_room() => {
-                return Joined::NoRoom;
-            }
+            None if !is_held && !self.broker.requests.has_room() => return Joined::NoRoom,
             None => self.attach(name, variant),
         };
         let command = CommandKey { client: self.clients.key(slot), id };
@@ -70,7 +70,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             self.queue_subscribed(topic, command, &pending.options);
             return Joined::AtOnce;
         }
-        if !self.clients[slot].is_held() {
+        if !is_held {
             self.clients[slot].session.asked(id, name, Pending::Subscribe);
         }
         Joined::Later
