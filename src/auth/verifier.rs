@@ -116,6 +116,12 @@ impl Verifier {
             && Arc::ptr_eq(&own.subscription, &others.subscription)
     }
 
+    /// Whether it reads claims as a configuration says.
+    #[must_use]
+    pub fn has_rules_of(&self, config: &Config) -> bool {
+        *self.0.rules == Rules::new(config)
+    }
+
     /// Whether a token that was refused with this error may be accepted once the key set is fetched, or fetched again. Within
     /// [`JWKS_CURRENT`] of a fetch, a key that is not in the set does not exist.
     #[must_use]

@@ -99,6 +99,11 @@ impl Broker {
     /// Registers a shard for a topic. Where bindings follow the subscribers, messages of the topic may not have come to this
     /// node until now: what is kept of its history is incomplete then, and the shard is answered when they come.
     fn attach(&mut self, name: TopicName, attachment: Attachment) {
+        // The namespace was removed by a reload that the shard had not taken yet.
+        if self.topics.find(&name).is_none() && !self.namespaces.is_known(&name) {
+            let failed = Mail::AttachFailed { topic: attachment.slot, error: ErrorCode::UnknownChannel };
+            return self.outbox.push(attachment.shard, failed);
+        }
         let Coming { is_new, is_awaited } = self.backplane.want(&name);
         if is_new && self.namespaces.options(self.namespaces.of(&name)).has_history() {
             self.history.miss(&name);

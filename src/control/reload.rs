@@ -2,14 +2,19 @@
 
 use std::error::Error;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use super::envelope::{Fault, STOPPING};
 use super::state::AppState;
 use crate::domain::mail::Request;
 use crate::domain::settings::Reloaded;
+
+/// How long the configuration, with the files that it names, may take to be read.
+const READ_LIMIT: Duration = Duration::from_secs(10);
 
 /// Why nothing has changed.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +22,12 @@ pub(super) enum ReloadError {
     /// The configuration, or a file that it names, cannot be used.
     #[error("{0}")]
     Wrong(Box<dyn Error + Send + Sync>),
+    /// Reading took too long.
+    #[error(
+        "its files, or the names of hosts in it, could not be read within {READ_LIMIT:?}: is there a file on a disk that does \
+         not answer?"
+    )]
+    Slow,
     /// The broker thread took no request in time.
     #[error("{}", .0.message)]
     Behind(Fault),
@@ -50,7 +61,7 @@ pub(super) async fn reload(state: &AppState) -> Result<Reloaded, ReloadError> {
     outcome
 }
 
-/// The broker thread comes first. When it has taken the request, nothing can fail any more.
+/// The broker thread comes first. When the request is in its mailbox, nothing can fail any more.
 async fn put_in_force(state: &AppState) -> Result<Reloaded, ReloadError> {
     let _turn = state.reloading.lock().await;
     if state.is_stopping() {
@@ -58,9 +69,10 @@ async fn put_in_force(state: &AppState) -> Result<Reloaded, ReloadError> {
     }
     let (source, in_force) = (Arc::clone(&state.source), state.settings());
     let note_before = in_force.config.anonymous_note();
-    // Files may be slow, and so may the names of hosts.
-    let reading = spawn_blocking(move || source.read(&in_force));
-    let reloaded = reading.await.expect("reading does not panic").map_err(ReloadError::Wrong)?;
+    // Files may be slow, and so may the names of hosts. What still reads then ends by itself, and is not used.
+    let reading = timeout(READ_LIMIT, spawn_blocking(move || source.read(&in_force)));
+    let read = reading.await.map_err(|_| ReloadError::Slow)?.expect("reading does not panic");
+    let reloaded = read.map_err(ReloadError::Wrong)?;
     let request = Request::Reload(Arc::clone(&reloaded.settings));
     state.post(request).await.map_err(ReloadError::Behind)?;
     state.adopt(&reloaded.settings);

@@ -98,11 +98,13 @@ impl SettingsSource for Source {
 
 /// Whether the verifier in force does for a configuration. If so, what shards remember of tokens stays.
 fn verify_alike(config: &Config, keys: &LoadedKeys, in_force: &EngineSettings) -> bool {
-    let by = |config: &Config| {
-        let Config { tokens, jwks, subscription_tokens, limits, .. } = config;
-        (tokens.clone(), jwks.clone(), subscription_tokens.clone(), limits.clone())
-    };
-    keys.files == in_force.key_files && by(config) == by(&in_force.config)
+    let old = &in_force.config;
+    let have_same_keys = config.tokens.hmac_keys == old.tokens.hmac_keys
+        && config.tokens.public_keys == old.tokens.public_keys
+        && config.jwks == old.jwks
+        && config.subscription_tokens == old.subscription_tokens
+        && keys.files == in_force.key_files;
+    have_same_keys && in_force.verifier.has_rules_of(config)
 }
 
 fn settings(

@@ -6,11 +6,11 @@ use crate::auth::Subject;
 use crate::codec::command::{Command, Malformed, Method, Subscribe};
 use crate::domain::asked::Asked;
 use crate::domain::reasons::ErrorCode;
+use crate::session::Session;
 use crate::session::action::{Action, ProtocolError, Until};
 use crate::session::options::SubscribeOptions;
 use crate::session::rules::{Facts, Rules, check_epoch};
 use crate::session::tokens::Unfit;
-use crate::session::{Session, State};
 
 /// Whether a command may need room for a request to the broker at once ([`Facts::has_room`]): a connect does if its token
 /// brings subscriptions. A subscribe does not: its requests wait in the shard.
@@ -41,7 +41,7 @@ impl Session {
             return Action::PutOff(Until::Answered);
         }
         match command {
-            _ if matches!(self.state, State::Refused(_)) => Action::Ignore,
+            _ if self.is_refused() => Action::Ignore,
             Ok(command) => self.command(command, rules, facts),
             Err(Malformed::Unreadable { id, is_connect, .. } | Malformed::TooDeep { id, is_connect }) => {
                 self.unusable(id, is_connect, facts)

@@ -94,6 +94,12 @@ impl Session {
         matches!(self.state, State::Connected | State::AwaitingPong)
     }
 
+    /// Whether the client's connect command was answered with an error, so that nothing more is done for it.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        matches!(self.state, State::Refused(_))
+    }
+
     /// Notes that the broker was asked on behalf of a command about a topic.
     pub fn asked(&mut self, id: u32, topic: &str, pending: Pending) {
         self.change_rare(|rare| rare.unanswered.insert(id, topic, pending));

@@ -33,6 +33,8 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             // Each is as much work as a subscribe.
             self.use_share(topic.len());
             match self.join(slot, &topic, id, options) {
+                // A recovery that is given up at once can be the one that ends the connect.
+                Joined::AtOnce | Joined::Later if !self.clients[slot].session.is_connecting() => break,
                 Joined::AtOnce | Joined::Later => {}
                 Joined::NoRoom => unreachable!("the topics of a connect are queued"),
                 Joined::NotNow => {
@@ -42,7 +44,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
             }
         }
         self.answer_complete_connect(slot);
-        Outcome::Done
+        if self.clients[slot].session.is_refused() { Outcome::NotConnected } else { Outcome::Done }
     }
 
     /// Adds the result of a subscription to the reply of a client's connect.

@@ -310,11 +310,13 @@ impl<S: Stream, T: Transport> Shard<S, T> {
 
     /// Continues with the questions, and the message, that had to wait.
     fn resume(&mut self, slot: u32) {
+        // Asking can end a connect, which drops what is unfinished. The bytes of the rest are counted by this turn.
+        let rest = self.clients[slot].unfinished.as_mut().and_then(|unfinished| unfinished.rest.take());
         self.ask_postponed(slot);
         if self.clients[slot].has_postponed() {
+            self.clients[slot].unfinished.get_or_insert_default().rest = rest;
             return;
         }
-        let rest = self.clients[slot].unfinished.as_mut().and_then(|unfinished| unfinished.rest.take());
         if let Some(rest) = rest {
             self.clients[slot].set_resumed(true);
             self.commands(slot, &rest);

@@ -120,6 +120,10 @@ fn check<T: Cached>(
 impl<S: Stream, T: Transport> Shard<S, T> {
     /// What the token of a command says, if it has one.
     pub(super) fn verdict(&mut self, slot: u32, command: &Command<'_>) -> Verdict {
+        // Its commands are dropped.
+        if self.clients[slot].session.is_refused() {
+            return Verdict::None;
+        }
         match &command.method {
             Method::Connect(connect) if connect.token.is_empty() => self.headers_verdict(slot, connect),
             Method::Connect(connect) => self.connection_verdict(&connect.token.0),

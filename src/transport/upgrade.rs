@@ -144,7 +144,7 @@ fn judge(head: &[u8], policy: &UpgradePolicy) -> Result<Upgrade, Refusal> {
     let agreement = if policy.deflate { extension::agree(request.texts(EXTENSIONS)) } else { None };
     let deflate = agreement.as_ref().map_or(Deflate::Off, |agreement| agreement.deflate);
     check_key(key)?;
-    let credential = Credential::of(&request, &policy.credentials)?;
+    let credential = Credential::of(&request, &policy.credentials);
     let response = accept(key, protocol, agreement.as_ref());
     let native_pings = request.asks_for("cf_ws_frame_ping_pong", "true");
     Ok(Upgrade::Accepted { consumed, response, codec, native_pings, deflate, credential })

@@ -1,7 +1,7 @@
 //! Keeps the key set of `jwks.url` up to date: fetches it, and hands its keys to the shards.
 //!
 //! A shard that meets a token whose key may be missing only counts it. This task looks at the counters once per second, so
-//! clients cannot have the issuer asked more often than the [schedule](Schedule) allows. A fetch that fails changes nothing:
+//! clients cannot have the issuer asked more often than the schedule allows. A fetch that fails changes nothing:
 //! the keys that were there count until others come.
 
 mod schedule;
