@@ -90,7 +90,8 @@
 //!    `broker/outbox.rs`, `broker/merge.rs`, `broker/lanes.rs`, `broker/acks.rs`; then `broker/questions.rs`,
 //!    `broker/recovery.rs` and `src/broker/history/`; then `src/broker/backplane/`, the seam to RabbitMQ and to
 //!    topics in memory.
-//! 5. [`engine`]: how the threads are put together, started and stopped.
+//! 5. [`engine`]: how the threads are put together, started and stopped. [`domain::settings`] is what they take from the
+//!    configuration, and `engine/settings.rs` makes it, again at each reload.
 //! 6. [`control`], [`http_client`], [`config`] and [`stats`], when you need them.
 //! 7. [`load`]: the load generator, which shares no code with the part of the engine that talks to clients.
 //!

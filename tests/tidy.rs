@@ -27,7 +27,7 @@ use words::{Word, paths_from_root, words};
 const KNOWS: &[(&str, &[&str])] = &[
     ("base", &["model"]), // loom's, in tests/loom
     ("manual", &[]),
-    // A verifier is among what threads send each other.
+    // Threads send each other settings, which have what verifies tokens, and which requests become clients.
     ("domain", &["auth", "config", "transport::upgrade"]),
     // Of the codec only how deep JSON is nested.
     ("auth", &["base", "domain", "config", "codec::json"]),

@@ -15,7 +15,7 @@ use fanfare::broker::{Inspection, check_url};
 use fanfare::config::host::{DescriptorLimit, available_cpus, cpus_problem};
 use fanfare::config::memory::Memory;
 use fanfare::config::tuning::{self, Rule, SettingState, Sysctl};
-use fanfare::config::{AmqpUrl, Anonymous, Config, Loaded, grouped};
+use fanfare::config::{AmqpUrl, Config, Loaded, grouped};
 use fanfare::control::key_set::KeySetSource;
 use fanfare::engine::{key_set_source, keys_note, read_keys};
 
@@ -100,8 +100,7 @@ fn effective(file: &str, loaded: &Loaded) -> String {
 /// That clients need no token: a decision of the operator, or what nobody has decided yet.
 fn anonymous(config: &Config) -> Option<Finding> {
     let note = config.anonymous_note()?.to_owned();
-    let is_decided = config.server.insecure || config.tokens.anonymous != Anonymous::Auto;
-    Some(if is_decided { Finding::Advice(note) } else { Finding::Warning(note) })
+    Some(if config.opens_without_keys() { Finding::Warning(note) } else { Finding::Advice(note) })
 }
 
 fn findings(config: &Config) -> Vec<Finding> {

@@ -55,7 +55,7 @@ pub use log::{Log, LogFormat};
 pub use namespace::{BinaryPayloads, Namespace, RecoveryMode, SlowPolicy};
 pub use origin::ValueOrigin;
 pub use problem::{Problem, Problems, grouped};
-pub use reload::{MixtureError, Reload};
+pub use reload::{RefusedReload, Reload};
 pub use secret::{AmqpUrl, AmqpUrlError, AmqpUrls, AmqpUrlsError, Secret};
 pub use secrets::Secrets;
 pub use tokens::{Anonymous, Jwks, SubscriptionTokens, Tokens};

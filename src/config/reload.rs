@@ -19,13 +19,24 @@ pub struct Reload {
     pub needs_restart: Vec<String>,
 }
 
-/// Why a configuration cannot be put in force: with the values that need a restart, the others are not valid.
+/// Why a configuration cannot be put in force.
 #[derive(Debug, thiserror::Error)]
-#[error("{} cannot change without a restart, and with {} in force the rest is wrong:\n{problems}", .keys.join(", "),
-    if .keys.len() == 1 { "the value" } else { "the values" })]
-pub struct MixtureError {
-    keys: Vec<String>,
-    problems: Problems,
+pub enum RefusedReload {
+    /// With the values that need a restart, the others are not valid.
+    #[error("{} cannot change without a restart, and with {} in force the rest is wrong:\n{problems}", .keys.join(", "),
+        if .keys.len() == 1 { "the value" } else { "the values" })]
+    Mixture {
+        /// The keys that need a restart.
+        keys: Vec<String>,
+        /// What is wrong then.
+        problems: Problems,
+    },
+    /// Clients need tokens, and would need none any more because nobody says anything about it.
+    #[error(
+        "there is no key for tokens of connections any more, and so everybody could connect: is the file whole? Say \
+         tokens.anonymous = \"allow\" if that is meant, or \"refuse\""
+    )]
+    WithoutKeys,
 }
 
 /// Divides the keys of a table into those that take effect at once and those that need a restart. Makes a function that
@@ -135,8 +146,8 @@ keys! {
     fn namespace(Namespace) {
         live {
             client_subscribe, client_publish, slow, keys_max, max_delay, max_messages, max_bytes, history_size,
-            client_history, client_presence, topic_pattern, server_only, force_recovery, force_positioning, recovery_mode, log_bytes,
-            publication_bytes, binary, deflate, deflate_min_bytes,
+            client_history, client_presence, topic_pattern, server_only, force_recovery, force_positioning, recovery_mode,
+            log_bytes, publication_bytes, binary, deflate, deflate_min_bytes,
         }
         restart { history_ttl }
     }
@@ -163,8 +174,8 @@ impl Config {
     /// What becomes of `new`, which is valid, while this configuration is in force.
     ///
     /// # Errors
-    /// If what would be in force then is not valid.
-    pub fn reload(&self, new: Self) -> Result<Reload, MixtureError> {
+    /// If what would be in force then is not valid, or would open the engine to everybody without saying so.
+    pub fn reload(&self, new: Self) -> Result<Reload, RefusedReload> {
         let (mut config, mut found) = (new, Found::default());
         let (old, new, found_keys) = (self, &mut config, &mut found);
         server(found_keys, "server", &old.server, &mut new.server);
@@ -186,8 +197,9 @@ impl Config {
         namespaces(found_keys, old, new);
         let Found { changed, needs_restart } = found;
         match config.validate() {
+            Ok(()) if self.has_keys() && config.opens_without_keys() => Err(RefusedReload::WithoutKeys),
             Ok(()) => Ok(Reload { config, changed, needs_restart }),
-            Err(problems) => Err(MixtureError { keys: needs_restart, problems }),
+            Err(problems) => Err(RefusedReload::Mixture { keys: needs_restart, problems }),
         }
     }
 }
@@ -318,6 +330,22 @@ mod tests {
         let reload = old.reload(new).unwrap();
         assert_eq!(reload.needs_restart, ["namespaces.a", "namespaces.b"]);
         assert_eq!((reload.changed, reload.config), (vec![], old));
+    }
+
+    /// A file that is just being written has nothing in it.
+    #[test]
+    fn an_engine_with_keys_is_not_opened_by_a_file_without_any() {
+        let old = config("[tokens]\nhmac_keys = [\"one\"]\n");
+        let error = old.reload(Config::default()).unwrap_err().to_string();
+        assert!(error.starts_with("there is no key for tokens of connections any more"), "{error}");
+        for said in [
+            "[tokens]\nanonymous = \"allow\"\n",
+            "[tokens]\nanonymous = \"refuse\"\n",
+            "[server]\ninsecure = true\n",
+        ] {
+            assert!(old.reload(config(said)).is_ok(), "{said}");
+        }
+        assert!(Config::default().reload(Config::default()).is_ok(), "it was open before");
     }
 
     #[test]

@@ -102,6 +102,12 @@ impl Config {
         }
     }
 
+    /// Whether clients without a token may connect only because there is no key.
+    #[must_use]
+    pub fn opens_without_keys(&self) -> bool {
+        self.tokens.anonymous == Anonymous::Auto && !self.server.insecure && self.allows_anonymous()
+    }
+
     /// What an operator should know if clients without a token may connect.
     #[must_use]
     pub fn anonymous_note(&self) -> Option<&'static str> {
@@ -113,7 +119,7 @@ impl Config {
             Some("clients need no token (tokens.anonymous)")
         } else {
             Some(
-                "clients need no token, because there is no key and only programs of this host can connect: a proxy on \
+                "clients need no token, because there is no key for connections and only programs of this host can connect: a proxy on \
                  this host would open this to everybody who reaches the proxy (tokens.hmac_keys, tokens.anonymous)",
             )
         }

@@ -1,12 +1,16 @@
 //! Warns of values that no operator would want, and of keys that were set and have no effect.
 
-use super::{Allowed, Loaded, Namespace};
+use super::{Allowed, Anonymous, Loaded, Namespace};
 
 impl Loaded {
     /// The values that an operator should change.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        self.keys_without_history().chain(self.keys_without_presence()).chain(self.short_secrets()).collect()
+        self.keys_without_history()
+            .chain(self.nobody_connects())
+            .chain(self.keys_without_presence())
+            .chain(self.short_secrets())
+            .collect()
     }
 
     /// A warning for each key with a secret that can be guessed.
@@ -17,6 +21,13 @@ impl Loaded {
                  `head -c 32 /dev/urandom | base64` makes a good one"
             )
         })
+    }
+
+    /// A warning if no client can connect.
+    fn nobody_connects(&self) -> Option<String> {
+        let is_closed = self.config.tokens.anonymous == Anonymous::Refuse && !self.config.has_keys();
+        let text = "tokens.anonymous is \"refuse\", and there is no key for tokens of connections: no client can connect";
+        is_closed.then(|| text.to_owned())
     }
 
     /// A warning for each namespace whose presence somebody may ask for.
@@ -66,6 +77,21 @@ mod tests {
             assert!(!warning.contains("hunter2"), "{warning}");
             assert_eq!(warnings(name, &long), "");
         }
+    }
+
+    #[test]
+    fn an_engine_that_nobody_can_connect_to_is_warned_of() {
+        let is_warned_of = |variables: &[(&str, &str)]| {
+            let variables = variables.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+            load(None, variables)
+                .unwrap()
+                .warnings()
+                .iter()
+                .any(|warning| warning.ends_with("no client can connect"))
+        };
+        let refuse = ("FANFARE_TOKENS_ANONYMOUS", "refuse");
+        assert!(is_warned_of(&[refuse]) && !is_warned_of(&[]));
+        assert!(!is_warned_of(&[refuse, ("FANFARE_TOKENS_HMAC_KEYS", "a secret")]));
     }
 
     #[test]

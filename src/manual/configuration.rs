@@ -65,9 +65,13 @@
 //!   changes.
 //! * A process cannot see that its environment has changed, and its flags stay: both go over the file as at the start.
 //!   A secret that is to be replaced without a restart belongs into the file.
+//! * An engine that wants tokens goes on wanting them: a file without any key, one that is just being written for example,
+//!   is refused unless it says `tokens.anonymous = "allow"`.
 //! * Each engine is told by itself.
 //!
-//! When the answer comes, the shards have the new settings in their mailboxes, and go by them within milliseconds.
+//! When the answer comes, everything has been read and checked, and the broker thread has been told. The shards follow, one
+//! after the other, mostly within milliseconds; later while a shard is behind, or while a stream is read back at the start.
+//! A signal before the first listener is open has no effect.
 //!
 //! | Keys | Take effect |
 //! |---|---|
@@ -89,7 +93,8 @@
 //! A namespace that is added exists at once. One that is removed does not exist for anybody who comes: its topics are
 //! error 102. Whoever is subscribed stays, and receives what comes from RabbitMQ, by the options that the namespace had. If
 //! a namespace with a history comes, or comes back, its histories begin anew, and a position of an earlier one cannot be
-//! recovered.
+//! recovered. Clients of quiet topics elsewhere, with no publication since the engine began, may then be told once that they
+//! cannot recover, although they have missed nothing. Metrics of a removed namespace stay until a restart.
 //!
 //! These need a restart: `server.listen`, `shards`, `cpus`, `private_fd_tables`, `path`, `namespace_boundary`,
 //! `private_prefix` and `unknown_namespace`; `control.listen`; `jwks.url`, `ca_file` and `refresh`; all of `[amqp]`;

@@ -281,8 +281,9 @@
 //! 2. Give the backend the new secret.
 //! 3. When the last token of the old secret has expired, remove it.
 //!
-//! If a secret is known to somebody else, remove it at once: its tokens open nothing more. Clients that are connected
-//! after a reload stay until their tokens expire; with a token of that secret they end with 3500 when they connect again.
+//! If a secret is known to somebody else, remove it at once: its tokens open nothing more. A reload closes nobody. Whoever
+//! is connected with such a token stays until it expires, for ever if it has no `exp`, unless the server API's `disconnect`
+//! or a restart ends the connection. It ends with 3500 when it connects again.
 //!
 //! A secret can sign as well as verify. If engines should only verify, sign with a private key: RSA of at least 2,048
 //! bits (RS256, RS384, RS512), EC P-256 (ES256), EC P-384 (ES384) or Ed25519 (EdDSA). Engines get the public key, or a

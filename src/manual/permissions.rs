@@ -93,9 +93,10 @@
 //!   topics is invalid (3500).
 //! * **The reply to the connect** comes when all topics are attached and everything that was missed is there, and all
 //!   publications come after it. Until then the client's other commands wait. If a topic cannot be attached, the connect
-//!   fails with that error: 106 at `limits.topics`, 111 while subscribers are told of a gap. Then nothing is left of it.
-//! * **The reply has a bound.** Once it has more than `limits.frame_bytes`, the other topics of that connect are not
-//!   recovered: their `recovered` is missing, and they continue at the newest publication.
+//!   fails with that error: 106 at `limits.topics`, or 111 while it takes long to tell subscribers of a gap. Then nothing is left
+//!   of it.
+//! * **The reply has a bound.** Once it has more than `limits.frame_bytes`, no more recoveries are begun for that connect: the
+//!   `recovered` of those topics is missing, and they continue at the newest publication.
 //! * **The end.** A subscriber that missed publications is closed with 3010 instead of being unsubscribed with 2500: SDKs
 //!   connect again and recover. An operator's unsubscribe is a push (2000), and lasts until the client connects again. The
 //!   client can unsubscribe; its own `subscribe` to such a topic gets error 105, and `sub_refresh` error 103. These

@@ -55,18 +55,34 @@ fn what_cannot_be_used_changes_nothing_and_is_told_as_a_whole() {
     assert_eq!(harness.heard(), "publish a 1", "the broker thread was not asked");
 }
 
+/// Each reload changes the key that the next request needs.
 #[test]
 fn nothing_changes_while_the_broker_thread_cannot_be_told() {
-    let mut config = guarded();
-    config.timeouts.publish = Interval::from_millis(100);
-    let harness = Harness::open(config.clone());
-    config.control.api_key = "new".to_owned().into();
-    *harness.files.0.lock() = Some(config);
+    let with_key = |number: usize| {
+        let mut config = guarded();
+        config.control.api_key = format!("key{number}").into();
+        config.timeouts.publish = Interval::from_millis(100);
+        config
+    };
+    let header = |number: usize| format!("X-API-Key: key{number}\r\n");
+    let harness = Harness::open(with_key(0));
     harness.broker_hangs.store(true, Ordering::Relaxed);
     // The broker may still take what comes within its last turn; after that four fit into the mailbox.
-    let outcomes = (0..20).map(|_| harness.post("/api/reload", KEY, "{}"));
-    let statuses: Vec<_> = outcomes.map(|answer| (answer.status, answer.body.contains("behind"))).collect();
-    assert!(statuses.contains(&(401, false)), "one took effect: {statuses:?}");
+    let behind = (0..20).find(|&number| {
+        *harness.files.0.lock() = Some(with_key(number + 1));
+        let answer = ask(&harness, "reload", &header(number), "{}");
+        answer["error"]["message"].as_str().is_some_and(|message| message.contains("behind"))
+    });
+    let behind = behind.expect("the mailbox becomes full");
+    let status = |number: usize| harness.post("/api/none", &header(number), "{}").status;
+    assert_eq!((status(behind), status(behind + 1)), (200, 401), "the key is the one before");
+    let stats = harness.get("/metrics").body;
+    for (outcome, count) in [("done", behind), ("failed", 1)] {
+        assert!(
+            stats.contains(&format!("fanfare_reloads_total{{outcome=\"{outcome}\"}} {count}")),
+            "{stats}"
+        );
+    }
 }
 
 /// In a pipeline, a head that is equal to the one before it is not parsed again.
