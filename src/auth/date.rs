@@ -9,14 +9,17 @@ use crate::base::clock::UnixTime;
 /// The end of the year 9999. Later times are mistakes, milliseconds for example, and the token would never expire.
 const LATEST: Duration = Duration::from_secs(253_402_300_799);
 
-/// The time in a claim, from its JSON text. A time before 1970 is 1970: the past, like it.
+/// The time in a claim, from its JSON text. A time before 1970 is just after its beginning, and so the past, like it. 0
+/// itself stays 0, which has a meaning of its own in `expire_at`.
 pub(super) fn numeric_date(claim: &'static str, json: &str) -> Result<UnixTime, TokenError> {
     let is_number = json.starts_with(|first: char| first == '-' || first.is_ascii_digit());
     let seconds = json.parse::<f64>().ok().filter(|_| is_number);
     let seconds = seconds.ok_or_else(|| wrong_type(claim, "a number of seconds"))?;
-    if seconds <= 0.0 {
+    if seconds == 0.0 {
         return Ok(UnixTime::default());
     }
+    // Less than a microsecond is not 0 either.
+    let seconds = seconds.max(0.000_001);
     let since = Duration::try_from_secs_f64(seconds).ok().filter(|since| *since <= LATEST);
     let since = since.ok_or_else(|| TokenError::TimeOutOfRange(claim.into()))?;
     Ok(UnixTime::from_micros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX)))
@@ -67,8 +70,9 @@ mod tests {
         let far = TokenError::TimeOutOfRange("exp".into());
         for (json, time) in [
             ("0", Ok(0)),
-            ("-1", Ok(0)),
-            ("-1e400", Ok(0)),
+            ("-1", Ok(1)),
+            ("-1e400", Ok(1)),
+            ("1e-9", Ok(1)),
             ("1764522720", Ok(1_764_522_720_000_000)),
             ("1764522720.25", Ok(1_764_522_720_250_000)),
             ("1.76452272e9", Ok(1_764_522_720_000_000)),

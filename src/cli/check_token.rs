@@ -14,6 +14,8 @@ use fanfare::auth::{ConnectionClaims, JwksKeys, SubscriptionClaims, TokenError, 
 use fanfare::base::clock::UnixTime;
 use fanfare::base::printable::escaped;
 use fanfare::config::Config;
+use fanfare::domain::namespaces::Namespaces;
+use fanfare::domain::reasons::ErrorCode;
 use fanfare::engine::{key_set_source, read_keys};
 use serde_json::Value;
 
@@ -26,8 +28,8 @@ const STANDARD_INPUT: &str = "-";
 const TOKEN_BYTES_MAX: u64 = 1 << 20;
 /// The claims that are times.
 const TIMES: [&str; 4] = ["iat", "nbf", "exp", "expire_at"];
-/// The end of the year 9999, until which times are shown as dates.
-const LAST_DATE: Duration = Duration::from_secs(253_402_300_799);
+/// The end of the year 9999, until which times are shown as dates. Engines accept no later time.
+pub(super) const LAST_DATE: Duration = Duration::from_secs(253_402_300_799);
 
 #[derive(Args)]
 pub(super) struct Options {
@@ -47,16 +49,22 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let claims = describe(&mut report, token.trim(), now);
     let (what, outcome) = verify(&verifier, &config, token.trim(), &claims, now);
     // Writing to a string cannot fail.
+    let outcome = outcome.map(|usable| (usable, error_of_topics(&config, &claims)));
     let _ = match &outcome {
-        Ok(Use::Full) => writeln!(report, "accepted   as the token of a {what}"),
-        Ok(Use::Ended) => writeln!(
+        Ok((Use::Full, None)) => writeln!(report, "accepted   as the token of a {what}"),
+        Ok((Use::Full, Some((topic, error)))) => writeln!(
+            report,
+            "refused    as the token of a {what}: it is valid, but it subscribes to `{}`, which there cannot be (error {error})",
+            escaped(topic)
+        ),
+        Ok((Use::Ended, _)) => writeln!(
             report,
             "refused    as the token of a {what}: it is valid, but what it is for has expired (`expire_at`; error 110)"
         ),
         Err(error) => writeln!(report, "refused    as the token of a {what}: {error}"),
     };
     print(&report)?;
-    Ok(if matches!(outcome, Ok(Use::Full)) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if matches!(outcome, Ok((Use::Full, None))) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// What verifies tokens, with the key set of the configuration's URL. If that cannot be fetched, the report says so.
@@ -87,6 +95,20 @@ fn token(argument: &str) -> anyhow::Result<Cow<'_, str>> {
     read.context("standard input cannot be read as text")?;
     ensure!(text.len() as u64 <= TOKEN_BYTES_MAX, "standard input is longer than {TOKEN_BYTES_MAX} bytes");
     Ok(text.into())
+}
+
+/// The first topic that the token of a connection subscribes to and that there cannot be, with the error that a connect
+/// gets.
+fn error_of_topics<'c>(config: &Config, claims: &'c Value) -> Option<(&'c str, u16)> {
+    let namespaces = Namespaces::new(config);
+    let channels = claims.get("channels").and_then(Value::as_array).into_iter().flatten();
+    let subs = claims.get("subs").and_then(Value::as_object).into_iter().flatten();
+    let mut topics = channels.filter_map(Value::as_str).chain(subs.map(|(topic, _)| topic.as_str()));
+    topics.find_map(|topic| match namespaces.rules(topic) {
+        None => Some((topic, ErrorCode::UnknownChannel.code())),
+        Some(rules) if !rules.fits_pattern() => Some((topic, ErrorCode::BadRequest.code())),
+        Some(_) => None,
+    })
 }
 
 /// What a valid token is good for.

@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use clap::Args;
 use fanfare::auth::Signer;
 use fanfare::base::clock::UnixTime;
 use fanfare::config::{Config, Interval, Secret};
+use fanfare::domain::topic;
 use serde_json::{Map, Value};
 
+use super::check_token::LAST_DATE;
 use super::{ConfigurationFile, FlagError, print};
 
 #[derive(Args)]
@@ -41,9 +43,22 @@ fn parse_interval(text: &str) -> Result<Interval, FlagError> {
 
 pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let config = options.file.load()?.config;
+    check(options, &config, UnixTime::now())?;
     let token = signer(options, &config)?.sign(&claims(options, &config, UnixTime::now()).to_string())?;
     print(&format!("{token}\n"))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses what no engine of this configuration would accept.
+fn check(options: &Options, config: &Config, now: UnixTime) -> anyhow::Result<()> {
+    let (user, most) = (options.user.len(), config.limits.user_max);
+    ensure!(user <= most, "--user has {user} bytes, and at most {most} are allowed (limits.user_max)");
+    if let Some(topic) = &options.topic {
+        topic::check(topic, config.limits.topic_bytes).context("--topic names no topic")?;
+    }
+    let end = now.as_secs().saturating_add(options.ttl.0.as_secs());
+    ensure!(end <= LAST_DATE.as_secs(), "--ttl goes beyond the year 9999; 0 stands for ever");
+    Ok(())
 }
 
 fn signer(options: &Options, config: &Config) -> anyhow::Result<Signer> {

@@ -262,7 +262,8 @@
 //! | The key that signed a token may be in the key set that is fetched next (`jwks.url`) | error 100, temporary | tries again, later and later |
 //! | Not permitted | error 103 | ends the subscription, or fails the command |
 //!
-//! The log says why a token was refused, without showing any of it (one line of each kind in 10 s). `fanfare
+//! The log says why a token was refused, without showing any of it: one line in 10 s from each shard, and how
+//! many more there were. `fanfare
 //! check-token` says it for a token at hand. `fanfare_tokens_verified_total` counts signatures that were checked: a
 //! shard remembers `limits.tokens` tokens, valid and refused ones.
 //!

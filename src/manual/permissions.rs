@@ -43,7 +43,8 @@
 //!
 //! # The rules
 //!
-//! The first line that applies decides. `caps` is the token's claim of that name.
+//! The first line that applies decides. `caps` is the token's claim of that name. A subscription token that is wrong fails
+//! the command whatever the topic is: [`identity`](super::identity) says how.
 //!
 //! | Command | Condition | Outcome |
 //! |---|---|---|

@@ -70,7 +70,10 @@ fn a_token_that_is_refused_is_explained() {
     assert!(code == Some(1) && report.contains("exp        Thu, 01 Jan 1970 00:01:40 GMT, "), "{report}");
     assert!(report.contains(" days ago\n"), "{report}");
     let signer = fanfare::auth::Signer::with_secret(b"hunter2").unwrap();
-    for claims in [r#"{"expire_at":100}"#, r#"{"channel":"news","expire_at":100}"#] {
+    let (code, report) = check(&signer.sign(r#"{"channels":["news","other:1"]}"#).unwrap(), "hunter2");
+    let words = "it subscribes to `other:1`, which there cannot be (error 102)\n";
+    assert!(code == Some(1) && report.contains(words), "{report}");
+    for claims in [r#"{"expire_at":100}"#, r#"{"expire_at":-1}"#, r#"{"channel":"news","expire_at":100}"#] {
         let (code, report) = check(&signer.sign(claims).unwrap(), "hunter2");
         assert!(code == Some(1) && report.contains("has expired (`expire_at`; error 110)\n"), "{report}");
     }
@@ -116,6 +119,9 @@ fn keys_come_from_flags_and_files_as_well() {
     for (arguments, problem) in [
         (&["token"][..], "there is no secret to sign with"),
         (&["token", "--key", ""], "the secret is empty"),
+        (&["token", "--key", "k", "--user", &"u".repeat(257)], "--user has 257 bytes, and at most 256"),
+        (&["token", "--key", "k", "--topic", ""], "--topic names no topic"),
+        (&["token", "--key", "k", "--ttl", "99999999h"], "--ttl goes beyond the year 9999"),
         (&["token", "--key-file", &path("public.pem")], "it has no private key"),
         (&["token", "--key-file", &path("none.pem")], "none.pem cannot be read"),
     ] {
