@@ -40,18 +40,26 @@ enum Of {
     Topic(TopicSlot),
 }
 
-/// The grants of one client.
+/// The grants of one client. Most clients with a token of their own have none, so these are one pointer.
 #[derive(Debug, Default)]
-pub(super) struct Grants(Vec<Grant>);
+pub(super) struct Grants(Option<Box<List>>);
+
+/// Is not empty.
+#[derive(Debug, Default)]
+struct List(Vec<Grant>);
 
 impl Grants {
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.is_none()
+    }
+
+    fn all(&self) -> &[Grant] {
+        self.0.as_ref().map_or(&[], |list| &list.0)
     }
 
     /// The subscription that expires first, and when.
     pub(super) fn first_to_expire(&self) -> Option<(TopicSlot, Moment)> {
-        let expiring = self.0.iter().filter_map(|grant| match grant.of {
+        let expiring = self.all().iter().filter_map(|grant| match grant.of {
             Of::Topic(topic) => grant.expires.map(|expires| (topic, expires)),
             Of::Command(_) => None,
         });
@@ -66,7 +74,7 @@ impl Grants {
     /// `data` is what the client is told: with the subscribe, and not again.
     fn insert(&mut self, of: Of, claims: &SubscriptionClaims, data: Option<&str>, now: Now) {
         self.remove(of);
-        self.0.push(Grant {
+        self.0.get_or_insert_default().0.push(Grant {
             of,
             is_server_side: false,
             expires: claims.expires.map(|expires| now.moment_of(expires)),
@@ -77,7 +85,7 @@ impl Grants {
 
     /// Adds that of a subscription which the connection's token brings. It does not expire before the connection does.
     pub(super) fn insert_of_server(&mut self, topic: TopicSlot, subscription: &ServerSubscription) {
-        self.0.push(Grant {
+        self.0.get_or_insert_default().0.push(Grant {
             of: Of::Topic(topic),
             is_server_side: true,
             expires: None,
@@ -87,15 +95,19 @@ impl Grants {
     }
 
     fn remove(&mut self, of: Of) {
-        self.0.retain(|grant| grant.of != of);
+        let Some(list) = &mut self.0 else { return };
+        list.0.retain(|grant| grant.of != of);
+        if list.0.is_empty() {
+            self.0 = None;
+        }
     }
 
     fn find(&self, of: Of) -> Option<&Grant> {
-        self.0.iter().find(|grant| grant.of == of)
+        self.all().iter().find(|grant| grant.of == of)
     }
 
     fn find_mut(&mut self, of: Of) -> Option<&mut Grant> {
-        self.0.iter_mut().find(|grant| grant.of == of)
+        self.0.as_mut()?.0.iter_mut().find(|grant| grant.of == of)
     }
 }
 
