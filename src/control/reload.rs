@@ -28,6 +28,12 @@ pub(super) enum ReloadError {
          not answer?"
     )]
     Slow,
+    /// An earlier reload gave up, and what it waited for has not come yet.
+    #[error(
+        "an earlier reload still waits for its files, or for the names of hosts in it: is there a file on a disk that does \
+         not answer?"
+    )]
+    StillReading,
     /// The broker thread took no request in time.
     #[error("{}", .0.message)]
     Behind(Fault),
@@ -69,9 +75,16 @@ async fn put_in_force(state: &AppState) -> Result<Reloaded, ReloadError> {
     }
     let (source, in_force) = (Arc::clone(&state.source), state.settings());
     let note_before = in_force.config.anonymous_note();
-    // Files may be slow, and so may the names of hosts. What still reads then ends by itself, and is not used.
-    let reading = timeout(READ_LIMIT, spawn_blocking(move || source.read(&in_force)));
-    let read = reading.await.map_err(|_| ReloadError::Slow)?.expect("reading does not panic");
+    // Files may be slow, and so may the names of hosts. What still reads then ends by itself, and is not used. Only one does:
+    // each has a thread.
+    let only = Arc::clone(&state.reading).try_lock_owned().map_err(|_| ReloadError::StillReading)?;
+    let reading = spawn_blocking(move || {
+        let read = source.read(&in_force);
+        drop(only);
+        read
+    });
+    let read =
+        timeout(READ_LIMIT, reading).await.map_err(|_| ReloadError::Slow)?.expect("reading does not panic");
     let reloaded = read.map_err(ReloadError::Wrong)?;
     let request = Request::Reload(Arc::clone(&reloaded.settings));
     state.post(request).await.map_err(ReloadError::Behind)?;

@@ -52,6 +52,8 @@ pub(super) struct AppState {
     pub(super) source: Arc<dyn SettingsSource>,
     /// Held while settings are replaced, from when those in force are read: by a reload, or by another key set.
     pub(super) reloading: Mutex<()>,
+    /// Held while the configuration is read, also after the reload that wanted it has given up.
+    pub(super) reading: Arc<Mutex<()>>,
     settings: RwLock<Arc<EngineSettings>>,
     requests: Sender<Request>,
     /// Held while a request for the broker thread is sent.
@@ -68,6 +70,7 @@ impl AppState {
             node: setup.node,
             source: setup.source,
             reloading: Mutex::default(),
+            reading: Arc::default(),
             settings: RwLock::new(setup.settings),
             stats: setup.stats,
             clients: setup.clients,

@@ -147,9 +147,9 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         if self.tokens.ignored.offered {
             return Ok(());
         }
-        let Checked { said, checks } = self.tokens.connection(credential.token());
-        self.charge(checks);
-        let refusal = if self.is_undecided(&said) { Refusal::UndecidedToken } else { Refusal::InvalidToken };
+        let checked = self.tokens.connection(credential.token());
+        let (said, is_undecided) = self.charge(checked);
+        let refusal = if is_undecided { Refusal::UndecidedToken } else { Refusal::InvalidToken };
         self.clients[slot].session.offer(said.map_err(|error| (refusal, error))?);
         Ok(())
     }
@@ -161,9 +161,9 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         if token.is_empty() || self.tokens.ignored.offered {
             return Verdict::None;
         }
-        let Checked { said, checks } = self.tokens.connection(token);
-        self.charge(checks);
-        if self.is_undecided(&said) {
+        let checked = self.tokens.connection(token);
+        let (said, is_undecided) = self.charge(checked);
+        if is_undecided {
             return Verdict::Undecided;
         }
         match said {
@@ -179,9 +179,9 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         if token.is_empty() || self.tokens.ignored.connections {
             return Verdict::None;
         }
-        let Checked { said, checks } = self.tokens.connection(token);
-        self.charge(checks);
-        if self.is_undecided(&said) {
+        let checked = self.tokens.connection(token);
+        let (said, is_undecided) = self.charge(checked);
+        if is_undecided {
             return Verdict::Undecided;
         }
         let in_time = |claims: &ConnectionClaims| claims.check_time(self.unix, self.settings.leeway);
@@ -192,26 +192,23 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         if token.is_empty() || self.tokens.ignored.subscriptions {
             return Verdict::None;
         }
-        let Checked { said, checks } = self.tokens.subscription(token);
-        self.charge(checks);
-        if self.is_undecided(&said) {
+        let checked = self.tokens.subscription(token);
+        let (said, is_undecided) = self.charge(checked);
+        if is_undecided {
             return Verdict::Undecided;
         }
         let in_time = |claims: &SubscriptionClaims| claims.check_time(self.unix, self.settings.leeway);
         Verdict::Subscription(said.and_then(|claims| in_time(&claims).map(|()| claims)))
     }
 
-    /// Whether the key set must be fetched before anybody can tell whether a token is accepted. The control thread sees in
-    /// the counter that somebody waits for it.
-    fn is_undecided<C>(&self, said: &Result<C, TokenError>) -> bool {
-        let is_undecided = matches!(said, Err(error) if self.tokens.verifier.awaits_key(error, self.unix));
-        self.stats.tokens_undecided.add(u64::from(is_undecided));
-        is_undecided
-    }
-
-    /// Charges signatures that were checked to the client that is being read.
-    fn charge(&mut self, checks: usize) {
+    /// Charges the signatures that were checked to the client that is being read. Says what the token says, and whether
+    /// the key set must be fetched before anybody can tell whether it is accepted. The control thread sees in the counter
+    /// that somebody waits for it.
+    fn charge<C>(&mut self, Checked { said, checks }: Checked<C>) -> (Result<Arc<C>, TokenError>, bool) {
         self.stats.tokens_verified.add(checks as u64);
         self.use_share(checks * VERIFICATION_COST);
+        let is_undecided = matches!(&said, Err(error) if self.tokens.verifier.awaits_key(error, self.unix));
+        self.stats.tokens_undecided.add(u64::from(is_undecided));
+        (said, is_undecided)
     }
 }

@@ -31,7 +31,9 @@ pub(super) async fn reload_configuration(state: &AppState, params: ReloadParams)
             result(&ReloadResult { changed: reloaded.changed, needs_restart: reloaded.needs_restart })
         }
         Err(ReloadError::Behind(fault)) => Err(fault),
-        Err(error @ ReloadError::Slow) => Err(Fault::new(ErrorCode::Internal, error)),
+        Err(error @ (ReloadError::Slow | ReloadError::StillReading)) => {
+            Err(Fault::new(ErrorCode::Internal, error))
+        }
         Err(error @ ReloadError::Stopping) => Err(Fault::new(ErrorCode::TooManyRequests, error)),
         Err(ReloadError::Wrong(error)) => Err(Fault::whole(ErrorCode::BadRequest, error)),
     }

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -9,6 +10,8 @@ use super::harness::{Answer, Harness, request};
 use crate::config::{Config, Interval, Namespace};
 
 const KEY: &str = "X-API-Key: old\r\n";
+/// How long a reload waits for its files.
+const READ_LIMIT: Duration = Duration::from_secs(10);
 
 fn guarded() -> Config {
     let mut config = Config::default();
@@ -101,4 +104,20 @@ fn a_key_that_is_gone_is_refused_on_an_open_connection() {
     *harness.files.0.lock() = Some(config);
     ask(&harness, "reload", KEY, "{}");
     assert_eq!(statuses(), 401);
+}
+
+#[test]
+fn while_files_do_not_answer_a_reload_gives_up_and_the_next_is_refused_at_once() {
+    let harness = Harness::open(Config::default());
+    let message = || harness.ask("reload", "{}")["error"]["message"].as_str().map(str::to_owned);
+    let hanging = harness.files.0.lock();
+    assert!(message().is_some_and(|text| text.contains("could not be read within 10s")));
+    let began = Instant::now();
+    assert!(message().is_some_and(|text| text.contains("an earlier reload still waits")));
+    assert!(began.elapsed() < READ_LIMIT, "it does not wait itself");
+    drop(hanging);
+    let answers = || message().is_some_and(|text| text.contains("line 1: wrong"));
+    while !answers() {
+        assert!(began.elapsed() < 2 * READ_LIMIT, "what was read is still awaited");
+    }
 }
