@@ -39,5 +39,5 @@ pub use key_error::{JWKS_BYTES_MAX, KEYS_MAX, KeyError, PassedOver};
 pub use keys::KeySet;
 pub use permissions::{Subject, depends_on_subscription, grant};
 pub use signer::{Signer, SigningError};
-pub use subscriptions::{Overrides, ServerSubscription};
+pub use subscriptions::{Overrides, ServerSubscription, SubscriptionTerms};
 pub use verifier::{JWKS_CURRENT, JwksKeys, Keys, Verifier};

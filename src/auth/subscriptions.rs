@@ -1,10 +1,12 @@
 //! Subscriptions that the token of a connection brings along, and what tokens change about subscriptions.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use super::error::TokenError;
 use super::fields::{self, Payload, Rules, put, wrong_type};
 use super::json;
+use crate::base::clock::UnixTime;
 
 /// A subscription that the server makes for the client, because its token says so.
 #[derive(Clone, PartialEq, Eq)]
@@ -17,6 +19,31 @@ pub struct ServerSubscription {
     pub data: Option<Box<str>>,
     /// What is different from the namespace's options.
     pub overrides: Overrides,
+}
+
+/// On what terms a client is subscribed to a topic, as the application says it.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct SubscriptionTerms {
+    /// What others are shown about the subscriber: JSON without line breaks.
+    pub info: Option<Box<str>>,
+    /// What the subscriber is told: JSON without line breaks.
+    pub data: Option<Box<str>>,
+    /// When the subscription expires. `None`: never.
+    pub expires: Option<UnixTime>,
+    /// What is different from the namespace's options.
+    pub overrides: Overrides,
+}
+
+impl fmt::Debug for SubscriptionTerms {
+    /// Without what the application says about its users.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SubscriptionTerms")
+            .field("has_info", &self.info.is_some())
+            .field("has_data", &self.data.is_some())
+            .field("expires", &self.expires)
+            .field("overrides", &self.overrides)
+            .finish()
+    }
 }
 
 /// Options that a token gives to one subscription instead of its namespace's. `None` leaves an option as it is.
@@ -135,9 +162,9 @@ fn options_of(json: &str, rules: &Rules) -> Result<ServerSubscription, TokenErro
     Ok(ServerSubscription { info, data, overrides: overrides.unwrap_or_default(), ..plain() })
 }
 
-impl std::fmt::Debug for ServerSubscription {
+impl fmt::Debug for ServerSubscription {
     /// Without what the application says about its users.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerSubscription")
             .field("topic", &self.topic)
             .field("has_info", &self.info.is_some())

@@ -2,6 +2,7 @@
 //! something ends or fails.
 
 pub mod asked;
+pub mod call;
 pub mod client_id;
 pub mod client_key;
 pub mod client_info;

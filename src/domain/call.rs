@@ -1,0 +1,347 @@
+//! What the engine asks an application's backend on behalf of a client, and what backends answer.
+//!
+//! A *call* is one request to a backend: an rpc or a message of a client, or a *hook*, by which the engine asks whether a
+//! client may do something, and on what terms. Calls are made by shards, and the broker thread sends them, by AMQP or by
+//! HTTP. Each call is sent at most once.
+
+use std::sync::Arc;
+
+use super::mail::{Publish, ReplyAddress, TopicName};
+use super::reasons::{Closing, ErrorCode};
+use crate::auth::{ConnectionClaims, SubscriptionTerms};
+
+/// One request to a backend.
+#[derive(Debug)]
+pub struct Call {
+    /// The client's command, which waits for the answer. The id is 0 if the engine asks without a command of the client.
+    pub reply_to: ReplyAddress,
+    /// The client.
+    pub caller: Caller,
+    /// What is asked.
+    pub ask: Ask,
+}
+
+impl Call {
+    /// Bytes that it carries, about.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        size_of::<Self>() + self.caller.weight() + self.ask.weight()
+    }
+}
+
+/// The client of a call, as its backend is told of it.
+#[derive(Clone, Debug, Default)]
+pub struct Caller {
+    /// The client's id.
+    pub client: Box<str>,
+    /// Its user; empty: an anonymous one, or a client that is not connected yet.
+    pub user: Box<str>,
+    /// What its token or its connect hook has said for backends alone: JSON without line breaks.
+    pub meta: Option<Box<str>>,
+    /// The headers that backends may be sent.
+    pub headers: Option<Arc<[Header]>>,
+    /// The client's transport, such as `websocket`.
+    pub transport: &'static str,
+}
+
+impl Caller {
+    fn weight(&self) -> usize {
+        let meta = self.meta.as_ref().map_or(0, |meta| meta.len());
+        self.client.len() + self.user.len() + meta
+    }
+}
+
+/// A header of the HTTP request by which a client came, or one that the client has sent with its connect command instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Its name, in lower case.
+    pub name: Box<str>,
+    /// Its value: printable ASCII, and bytes beyond.
+    pub value: Box<[u8]>,
+    /// Whether it came with the connect command. Then any page's script may have chosen it.
+    pub is_emulated: bool,
+}
+
+/// What is asked of a backend.
+#[derive(Debug)]
+pub enum Ask {
+    /// A client's request.
+    Rpc {
+        /// The method; possibly empty.
+        method: Box<str>,
+        /// JSON without line breaks.
+        data: Box<[u8]>,
+    },
+    /// A client's message, which has no answer.
+    Send {
+        /// JSON without line breaks.
+        data: Box<[u8]>,
+    },
+    /// Who is the client, and may it connect?
+    Connect {
+        /// What it has sent along: JSON without line breaks.
+        data: Option<Box<[u8]>>,
+        /// The name of its library.
+        name: Box<str>,
+        /// The version of its library.
+        version: Box<str>,
+        /// The topics to which it was subscribed by the server, in an earlier connection.
+        topics: Box<[Box<str>]>,
+    },
+    /// The connection expires now: for how long may it stay?
+    Refresh,
+    /// May the client subscribe?
+    Subscribe {
+        /// To which topic.
+        topic: TopicName,
+        /// What it has sent along: JSON without line breaks.
+        data: Option<Box<[u8]>>,
+    },
+    /// The subscription expires now: for how long may it stay?
+    RefreshSubscription {
+        /// To which topic.
+        topic: TopicName,
+    },
+    /// May the client publish this?
+    Publish(Box<Publish>),
+}
+
+impl Ask {
+    /// Of which kind it is.
+    #[must_use]
+    pub fn kind(&self) -> CallKind {
+        match self {
+            Self::Rpc { .. } => CallKind::Rpc,
+            Self::Send { .. } => CallKind::Send,
+            Self::Connect { .. } => CallKind::Connect,
+            Self::Refresh => CallKind::Refresh,
+            Self::Subscribe { .. } => CallKind::Subscribe,
+            Self::RefreshSubscription { .. } => CallKind::RefreshSubscription,
+            Self::Publish(_) => CallKind::Publish,
+        }
+    }
+
+    /// The topic that it is about.
+    #[must_use]
+    pub fn topic(&self) -> Option<&str> {
+        match self {
+            Self::Subscribe { topic, .. } | Self::RefreshSubscription { topic } => Some(topic),
+            Self::Publish(publish) => publish.topics.first().map(|topic| &**topic),
+            Self::Rpc { .. } | Self::Send { .. } | Self::Connect { .. } | Self::Refresh => None,
+        }
+    }
+
+    fn weight(&self) -> usize {
+        match self {
+            Self::Rpc { method, data } => method.len() + data.len(),
+            Self::Send { data } => data.len(),
+            Self::Connect { data, name, version, topics } => {
+                let topics: usize = topics.iter().map(|topic| topic.len()).sum();
+                len(data.as_deref()) + name.len() + version.len() + topics
+            }
+            Self::Refresh => 0,
+            Self::Subscribe { topic, data } => topic.len() + len(data.as_deref()),
+            Self::RefreshSubscription { topic } => topic.len(),
+            Self::Publish(publish) => publish.weight(),
+        }
+    }
+}
+
+fn len(data: Option<&[u8]>) -> usize {
+    data.map_or(0, <[u8]>::len)
+}
+
+/// The kinds of calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum CallKind {
+    /// A client's request.
+    Rpc,
+    /// A client's message.
+    Send,
+    /// The hook for connects without a token.
+    Connect,
+    /// The hook for connections that expire.
+    Refresh,
+    /// The hook for subscribes without a token.
+    Subscribe,
+    /// The hook for subscriptions that expire.
+    RefreshSubscription,
+    /// The hook for publishes.
+    Publish,
+}
+
+impl CallKind {
+    /// All of them, in the order of their counters.
+    pub const ALL: [Self; 7] = [
+        Self::Rpc,
+        Self::Send,
+        Self::Connect,
+        Self::Refresh,
+        Self::Subscribe,
+        Self::RefreshSubscription,
+        Self::Publish,
+    ];
+
+    /// Its name in metrics, in routing keys and in logs.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Rpc => "rpc",
+            Self::Send => "send",
+            Self::Connect => "connect",
+            Self::Refresh => "refresh",
+            Self::Subscribe => "subscribe",
+            Self::RefreshSubscription => "sub_refresh",
+            Self::Publish => "publish",
+        }
+    }
+}
+
+/// What a backend has answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BackendAnswer {
+    /// Yes, and on what terms.
+    Granted(Terms),
+    /// The command has failed.
+    Error(BackendError),
+    /// The client is to be closed.
+    Close(Closing),
+}
+
+/// What a backend grants. Each is the answer to the [`Ask`] of the same name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Terms {
+    /// The client's request was carried out.
+    Rpc {
+        /// JSON without line breaks.
+        data: Box<[u8]>,
+    },
+    /// The client's message was taken.
+    Send,
+    /// The client may connect. `None`: the backend does not know it, so that it is anonymous.
+    Connect(Option<Box<ConnectTerms>>),
+    /// `None`: the connection is to end.
+    Refresh(Option<Box<ConnectionTerms>>),
+    /// The client may subscribe.
+    Subscribe(Box<SubscriptionTerms>),
+    /// `None`: the subscription is to end.
+    RefreshSubscription(Option<Box<SubscriptionTerms>>),
+    /// The client may publish.
+    Publish(PublishTerms),
+}
+
+/// On what terms a client may connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectTerms {
+    /// Who it is, and what it may do, as a token would say it.
+    pub claims: Arc<ConnectionClaims>,
+    /// What the client is told: JSON without line breaks.
+    pub data: Option<Box<str>>,
+}
+
+/// On what terms a connection may stay. It does not expire any more if the claims do not say when.
+pub type ConnectionTerms = ConnectionClaims;
+
+/// On what terms a client may publish.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PublishTerms {
+    /// What is published instead: JSON without line breaks. `None`: what the client has sent.
+    pub data: Option<Box<[u8]>>,
+    /// Whether the publication is not kept in the topic's history.
+    pub skips_history: bool,
+}
+
+/// An error that a backend has chosen for a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendError {
+    /// Applications have 400 to 1999; codes below are the protocol's.
+    pub code: u32,
+    /// The text for the client.
+    pub message: Box<str>,
+    /// Whether the client should try again.
+    pub is_temporary: bool,
+}
+
+/// Why a call has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallFault {
+    /// The backend, or RabbitMQ, cannot be reached. The backend has not seen the call.
+    #[error("it cannot be reached: {0}")]
+    Unreachable(Box<str>),
+    /// By AMQP: no queue is bound for the call.
+    #[error("no queue is bound for it")]
+    Unroutable,
+    /// The time limit is over.
+    #[error("it did not answer in time")]
+    Late,
+    /// The connection was lost when the call had been sent, or RabbitMQ dropped it.
+    #[error("the connection was lost: {0}")]
+    Lost(Box<str>),
+    /// The answer has more than so many bytes.
+    #[error("its answer has more than {0} bytes")]
+    TooLarge(usize),
+    /// By HTTP: a status that is not 200.
+    #[error("it answered with status {0}")]
+    Status(u16),
+    /// The answer cannot be read.
+    #[error("its answer cannot be used: {0}")]
+    Unreadable(Box<str>),
+    /// Too many calls wait, or they have too many bytes. The call was not sent.
+    #[error("too many calls wait for it")]
+    Busy,
+    /// The backend has failed too often, and is left alone for a while. The call was not sent.
+    #[error("it has failed too often, and is left alone for a while")]
+    Suspended,
+    /// The configuration has no such backend any more.
+    #[error("the configuration does not name it any more")]
+    Unknown,
+}
+
+impl CallFault {
+    /// All labels, in the order of their counters.
+    pub const LABELS: [&str; 10] = [
+        "unreachable",
+        "unroutable",
+        "late",
+        "lost",
+        "too_large",
+        "status",
+        "unreadable",
+        "busy",
+        "suspended",
+        "unknown",
+    ];
+
+    /// Which of [`Self::LABELS`] is its.
+    #[must_use]
+    pub const fn index(&self) -> usize {
+        match self {
+            Self::Unreachable(_) => 0,
+            Self::Unroutable => 1,
+            Self::Late => 2,
+            Self::Lost(_) => 3,
+            Self::TooLarge(_) => 4,
+            Self::Status(_) => 5,
+            Self::Unreadable(_) => 6,
+            Self::Busy => 7,
+            Self::Suspended => 8,
+            Self::Unknown => 9,
+        }
+    }
+
+    /// The error for the client.
+    #[must_use]
+    pub const fn code(&self) -> ErrorCode {
+        match self {
+            Self::Unroutable => ErrorCode::NotAvailable,
+            Self::Busy => ErrorCode::TooManyRequests,
+            _ => ErrorCode::Internal,
+        }
+    }
+
+    /// Whether the backend did not do its part. A few of these in a row suspend it.
+    #[must_use]
+    pub const fn is_of_backend(&self) -> bool {
+        !matches!(self, Self::Unroutable | Self::Busy | Self::Suspended | Self::Unknown)
+    }
+}
