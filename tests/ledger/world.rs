@@ -150,7 +150,8 @@ impl World {
     /// If one comes.
     #[track_caller]
     pub fn hold_still(&self, length: Duration) {
-        const STILL: Duration = Duration::from_secs(2);
+        // On a busy machine, RabbitMQ has confirmed what it had after two seconds of silence.
+        const STILL: Duration = Duration::from_secs(5);
         let mut last = (self.ledger.sums().confirmed, Instant::now());
         wait_until(FLOW_LIMIT, "RabbitMQ to confirm nothing any more", || {
             let confirmed = self.ledger.sums().confirmed;
