@@ -69,7 +69,7 @@ const KNOWS: &[(&str, &[&str])] = &[
             "transport::preamble",
         ],
     ),
-    ("http_client", &["config"]),
+    ("http_client", &["config", "domain::call"]),
     // It must find the engine's faults, so it shares no code with it that talks to clients.
     ("load", &["config", "base::printable"]),
 ];
