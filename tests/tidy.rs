@@ -48,7 +48,16 @@ const KNOWS: &[(&str, &[&str])] = &[
         "transport",
         &["base::printable", "codec::deflate", "domain::codec", "domain::encoding", "domain::reasons"],
     ),
-    ("config", &["domain::client_id", "domain::topic_pattern", "transport::origin", "base::printable"]),
+    (
+        "config",
+        &[
+            "domain::client_id",
+            "domain::reasons",
+            "domain::topic_pattern",
+            "transport::origin",
+            "base::printable",
+        ],
+    ),
     ("stats", &["domain::reasons", "transport::refusal"]),
     // Values alone: the bytes of a codec are the shard's affair, and so are streams, transports and logs.
     ("session", &["auth", "base", "domain", "codec::command", "codec::reply", "config"]),

@@ -1,10 +1,12 @@
 //! `[backends.NAME]`, `[hooks]` and `[rpc]`: the application's backends, and what they are asked.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
-use super::{HttpUrl, Interval, Secret};
+use super::keys::quoted;
+use super::{Config, HttpUrl, Interval, Secret};
 
 /// The name of the backend that is reached through RabbitMQ. All others are reached by HTTP.
 pub const AMQP_BACKEND: &str = "amqp";
@@ -66,7 +68,7 @@ impl Default for Backend {
 
 /// What a status of an HTTP answer means: an error for the client, or its end.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "tables such as `{ status = 404, error = { code = 404 } }`")]
 pub struct StatusRule {
     /// The status, from 400 to 599.
     pub status: u16,
@@ -139,6 +141,34 @@ impl Rpc {
         // A method's own name is more than any pattern.
         let closest = fitting.max_by_key(|(pattern, _)| (!pattern.ends_with('*'), pattern.len()));
         closest.map(|(_, backend)| &**backend)
+    }
+}
+
+impl Config {
+    /// The backend of that name. `amqp` has its defaults if it is not configured.
+    #[must_use]
+    pub fn backend(&self, name: &str) -> Option<&Backend> {
+        static AMQP: LazyLock<Backend> = LazyLock::new(Backend::default);
+        self.backends.get(name).or_else(|| (name == AMQP_BACKEND).then(|| &*AMQP))
+    }
+
+    /// Each key that names a backend, with that name.
+    pub(super) fn named_backends(&self) -> Vec<(String, &str)> {
+        let hooks = [("hooks.connect", &self.hooks.connect), ("hooks.refresh", &self.hooks.refresh)];
+        let fixed = hooks.into_iter().chain([("rpc.send", &self.rpc.send)]);
+        let mut named: Vec<(String, &str)> = fixed.map(|(key, name)| (key.to_owned(), &**name)).collect();
+        for (namespace, options) in &self.namespaces {
+            let hooks = [
+                ("subscribe_hook", &options.subscribe_hook),
+                ("sub_refresh_hook", &options.sub_refresh_hook),
+                ("publish_hook", &options.publish_hook),
+            ];
+            named.extend(hooks.map(|(key, name)| (format!("namespaces.{namespace}.{key}"), &**name)));
+        }
+        named.retain(|(_, name)| !name.is_empty());
+        let methods = self.rpc.methods.iter();
+        named.extend(methods.map(|(method, name)| (format!("rpc.methods.{}", quoted(method)), &**name)));
+        named
     }
 }
 

@@ -2,27 +2,30 @@
 
 use toml::{Table, Value};
 
-use super::{Config, Namespace};
+use super::keys::quoted;
+use super::{Backend, Config, Namespace};
 
 impl Config {
-    /// Every key that differs from its default, with its value as TOML; secrets are masked. A namespace is
-    /// shown even if all its options have their defaults, because a configured namespace is itself a
-    /// difference.
+    /// Every key that differs from its default, with its value as TOML; secrets are masked. A namespace or a backend is
+    /// shown even if all its options have their defaults, because a configured one is itself a difference.
     #[must_use]
     pub fn differences(&self) -> Vec<(String, String)> {
         let mut own = written(self);
-        let mut defaults = written(&Self::default());
-        let namespaces = own.remove("namespaces");
-        defaults.remove("namespaces");
+        let defaults = written(&Self::default());
+        let named =
+            [("backends", written(&Backend::default())), ("namespaces", written(&Namespace::default()))];
+        let named = named.map(|(table, defaults)| (table, own.remove(table), defaults));
         let mut found = Vec::new();
         collect("", &own, &defaults, &mut found);
-        for (name, options) in namespaces.iter().filter_map(Value::as_table).flatten() {
-            let before = found.len();
-            if let Value::Table(options) = options {
-                collect(&format!("namespaces.{name}."), options, &written(&Namespace::default()), &mut found);
-            }
-            if found.len() == before {
-                found.push((format!("namespaces.{name}"), "{}".to_owned()));
+        for (table, own, defaults) in &named {
+            for (name, options) in own.iter().filter_map(Value::as_table).flatten() {
+                let before = found.len();
+                if let Value::Table(options) = options {
+                    collect(&format!("{table}.{name}."), options, defaults, &mut found);
+                }
+                if found.len() == before {
+                    found.push((format!("{table}.{name}"), "{}".to_owned()));
+                }
             }
         }
         found
@@ -40,7 +43,7 @@ fn collect(prefix: &str, own: &Table, defaults: &Table, found: &mut Vec<(String,
                 collect(&format!("{prefix}{key}."), own, defaults, found);
             }
             (value, default) if default != Some(value) => {
-                found.push((format!("{prefix}{key}"), value.to_string()));
+                found.push((format!("{prefix}{}", quoted(key)), value.to_string()));
             }
             _ => {}
         }
@@ -59,6 +62,12 @@ mod tests {
         config.limits.clients = 7;
         config.control.api_key = "hunter2".into();
         config.amqp.url = "amqp://a:hunter2@b".into();
+        config.rpc.methods.insert("order.*".to_owned(), "shop".to_owned());
+        let headers = [("X-Key".to_owned(), "hunter2".into())].into();
+        let shop =
+            Backend { url: "http://shop/?key=hunter2".into(), static_headers: headers, ..Backend::default() };
+        config.backends.insert("shop".to_owned(), shop);
+        config.backends.insert("amqp".to_owned(), Backend::default());
         config.namespaces.insert("plain".to_owned(), Namespace::default());
         let chat = Namespace { client_publish: Allowed::EVERYONE, ..Namespace::default() };
         config.namespaces.insert("chat".to_owned(), chat);
@@ -66,10 +75,14 @@ mod tests {
         differences.sort_unstable();
         let expected = [
             ("amqp.url", "\"amqp://b:5672/%2f\""),
+            ("backends.amqp", "{}"),
+            ("backends.shop.static_headers.X-Key", "\"***\""),
+            ("backends.shop.url", "\"http://shop/\""),
             ("control.api_key", "\"***\""),
             ("limits.clients", "7"),
             ("namespaces.chat.client_publish", "true"),
             ("namespaces.plain", "{}"),
+            ("rpc.methods.\"order.*\"", "\"shop\""),
         ];
         assert_eq!(differences, expected.map(|(key, value)| (key.to_owned(), value.to_owned())));
     }

@@ -10,10 +10,10 @@ use url::{Host, Url};
 /// What is shown of a text that is no such URL: a password could be anywhere in it.
 const MASK: &str = "***";
 
-/// A URL that the engine asks by HTTP. Empty: none.
+/// A URL that the engine asks by HTTP: `https://...` or `http://...`, without a user and a password. Empty: none.
 ///
-/// It begins with `https://`. With `http://` anybody between the two programs could answer, so the host must then be this
-/// one: `localhost` or an address of loopback.
+/// With `http://` anybody between the two programs can read along, and could answer. Where an answer must be genuine, it is
+/// for programs of this host alone ([`parse_genuine`](Self::parse_genuine)).
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(from = "String")]
 pub struct HttpUrl(String);
@@ -25,7 +25,7 @@ pub enum HttpUrlError {
     #[error("is no URL ({0}): it has the form `https://host/path`")]
     NoUrl(url::ParseError),
     /// It has another scheme.
-    #[error("does not begin with `https://`")]
+    #[error("begins neither with `https://` nor with `http://`")]
     Scheme,
     /// It would be asked without TLS, over a network.
     #[error(
@@ -45,22 +45,29 @@ impl HttpUrl {
     /// What is wrong with it.
     pub fn parse(&self) -> Result<Url, HttpUrlError> {
         let url = Url::parse(&self.0).map_err(HttpUrlError::NoUrl)?;
-        let is_loopback = match url.host() {
-            Some(Host::Domain(name)) => name == "localhost",
-            Some(Host::Ipv4(address)) => address.is_loopback(),
-            Some(Host::Ipv6(address)) => address.is_loopback(),
-            None => false,
-        };
-        match url.scheme() {
-            "https" => {}
-            "http" if is_loopback => {}
-            "http" => return Err(HttpUrlError::Plain),
-            _ => return Err(HttpUrlError::Scheme),
+        if !matches!(url.scheme(), "https" | "http") {
+            return Err(HttpUrlError::Scheme);
         }
         if !url.username().is_empty() || url.password().is_some() {
             return Err(HttpUrlError::Credentials);
         }
         Ok(url)
+    }
+
+    /// The URL in its parts, if nobody on the way could answer in the place of the program that it names: it begins with
+    /// `https://`, or names this host, by `localhost` or an address of loopback.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse_genuine(&self) -> Result<Url, HttpUrlError> {
+        let url = self.parse()?;
+        if is_plain(&url) { Err(HttpUrlError::Plain) } else { Ok(url) }
+    }
+
+    /// Whether others can read what is sent there: it is sent without TLS, over a network.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.parse().is_ok_and(|url| is_plain(&url))
     }
 
     /// The part of the URL that can be shown: scheme, host, port and path. Its query is left out, because it may hold a key.
@@ -73,6 +80,17 @@ impl HttpUrl {
             Err(_) => MASK.to_owned(),
         }
     }
+}
+
+/// Whether it is asked without TLS, over a network.
+fn is_plain(url: &Url) -> bool {
+    let is_loopback = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    url.scheme() == "http" && !is_loopback
 }
 
 impl From<String> for HttpUrl {
@@ -112,27 +130,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_is_of_https_or_of_this_host() {
-        for (url, shown) in [
-            ("https://issuer.example/jwks.json?key=hunter2#a", "https://issuer.example/jwks.json"),
-            ("https://issuer.example:444", "https://issuer.example:444/"),
-            ("HTTPS://Issuer.example:443/a/../b", "https://issuer.example/b"),
-            ("https://[2001:db8::1]/", "https://[2001:db8::1]/"),
-            ("http://localhost:8080/keys", "http://localhost:8080/keys"),
-            ("http://127.9.9.9/", "http://127.9.9.9/"),
-            ("http://[::1]:1/", "http://[::1]:1/"),
-            ("", ""),
+    fn a_url_is_of_http_and_shown_without_its_query() {
+        for (url, shown, is_plain) in [
+            ("https://issuer.example/jwks.json?key=hunter2#a", "https://issuer.example/jwks.json", false),
+            ("https://issuer.example:444", "https://issuer.example:444/", false),
+            ("HTTPS://Issuer.example:443/a/../b", "https://issuer.example/b", false),
+            ("https://[2001:db8::1]/", "https://[2001:db8::1]/", false),
+            ("http://localhost:8080/keys", "http://localhost:8080/keys", false),
+            ("http://127.9.9.9/", "http://127.9.9.9/", false),
+            ("http://[::1]:1/", "http://[::1]:1/", false),
+            ("http://issuer.example/?key=hunter2", "http://issuer.example/", true),
+            ("http://localhost.example/", "http://localhost.example/", true),
+            ("http://10.0.0.1/", "http://10.0.0.1/", true),
+            ("", "", false),
         ] {
             let url = HttpUrl::from(url);
             assert_eq!((url.public().as_str(), format!("{url:?}").as_str()), (shown, shown));
             assert_eq!(serde_json::to_string(&url).unwrap(), format!("{shown:?}"));
+            assert_eq!(url.is_plain(), is_plain, "{shown}");
+            let genuine = url.parse_genuine().map(drop);
+            assert_eq!(genuine == Err(HttpUrlError::Plain), is_plain, "{shown}: {genuine:?}");
         }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_url_is_said_without_showing_it() {
         for (url, error) in [
-            ("http://issuer.example/", HttpUrlError::Plain),
-            ("http://localhost.example/", HttpUrlError::Plain),
-            ("http://10.0.0.1/", HttpUrlError::Plain),
             ("https://hunter2@issuer.example/", HttpUrlError::Credentials),
             ("https://:hunter2@issuer.example/", HttpUrlError::Credentials),
+            ("http://hunter2@issuer.example/", HttpUrlError::Credentials),
             ("ftp://issuer.example/hunter2", HttpUrlError::Scheme),
             ("file:///hunter2", HttpUrlError::Scheme),
             ("issuer.example/hunter2", HttpUrlError::NoUrl(url::ParseError::RelativeUrlWithoutBase)),
@@ -140,6 +166,7 @@ mod tests {
         ] {
             let url = HttpUrl::from(url);
             assert_eq!(url.parse().map(String::from), Err(error), "{}", &*url);
+            assert_eq!(url.parse_genuine().map(String::from), Err(error), "{}", &*url);
             assert_eq!((url.public().as_str(), error.to_string().contains("hunter2")), (MASK, false));
         }
     }

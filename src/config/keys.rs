@@ -1,47 +1,67 @@
 //! The keys of the configuration, derived from the structures themselves: from the defaults, written as a
 //! table.
 
+use serde::Serialize;
 use toml::{Table, Value};
 
-use super::{Config, Namespace};
+use super::{Backend, Config, Namespace};
 
 /// A key with the tables that contain it: `["limits", "clients"]`.
 pub(super) type Path = Vec<String>;
 
-/// The table whose keys are names that the operator chooses.
-const NAMESPACES: &str = "namespaces";
 /// The prefix of the environment's variables.
 pub(super) const PREFIX: &str = "FANFARE_";
 
 /// The greatest distance between two names of which one is probably the other with a typing error.
 const TYPING_ERRORS_MAX: usize = 3;
 
-/// Every key with its default value.
+/// Every key with its default value. An empty table is one whose keys the operator chooses; each of them holds text.
 pub(super) struct Keys {
     tables: Value,
-    namespace: Value,
+    named: [Named; 2],
+    text: Value,
+}
+
+/// A table of tables that the operator names, all of which have the same keys.
+struct Named {
+    table: &'static str,
+    /// Each of those keys with its default value.
+    keys: Value,
+}
+
+impl Named {
+    fn new(table: &'static str, defaults: &impl Serialize) -> Self {
+        Self { table, keys: as_toml(defaults) }
+    }
 }
 
 impl Keys {
     pub(super) fn new() -> Self {
-        let table = "the defaults are a TOML table";
         Self {
-            tables: Value::try_from(Config::default()).expect(table),
-            namespace: Value::try_from(Namespace::default()).expect(table),
+            tables: as_toml(&Config::default()),
+            named: [
+                Named::new("namespaces", &Namespace::default()),
+                Named::new("backends", &Backend::default()),
+            ],
+            text: Value::String(String::new()),
         }
     }
 
-    /// The default value of a key, or the table of that name. The keys of a namespace do not depend on its
-    /// name.
+    /// The default value of a key, or the table of that name. The keys of a table that the operator names do not depend on
+    /// its name.
     pub(super) fn find(&self, path: &[String]) -> Option<&Value> {
-        let (start, rest) = match path {
-            [table, _name, rest @ ..] if table == NAMESPACES => (&self.namespace, rest),
-            rest => (&self.tables, rest),
+        let named = self.named.iter().find(|named| path.len() > 1 && path[0] == named.table);
+        let (start, rest) = match named {
+            Some(named) => (&named.keys, &path[2..]),
+            None => (&self.tables, path),
         };
-        rest.iter().try_fold(start, |value, key| value.get(key))
+        rest.iter().try_fold(start, |value, key| match value {
+            Value::Table(table) if table.is_empty() => Some(&self.text),
+            value => value.get(key),
+        })
     }
 
-    /// The keys that hold values, of all tables but the namespaces.
+    /// The keys of all tables but those that the operator names.
     pub(super) fn all(&self) -> Vec<Path> {
         let tables = self.tables.as_table().into_iter().flatten();
         tables.flat_map(|(table, keys)| names(keys).map(|key| vec![table.clone(), key.clone()])).collect()
@@ -67,21 +87,11 @@ impl Keys {
             })
     }
 
-    /// The key that a variable of the environment sets: `FANFARE_LIMITS_CLIENTS`, or
-    /// `FANFARE_NAMESPACES_CHAT_SLOW` for the namespace `chat`, which `namespaces` may spell differently.
-    pub(super) fn of_variable(&self, name: &str, namespaces: &[String]) -> Option<Path> {
-        if let Some(path) = self.all().into_iter().find(|path| variable(path) == name) {
-            return Some(path);
-        }
-        let own = name.strip_prefix(&variable(&[NAMESPACES.to_owned()]))?.strip_prefix('_')?;
-        let by_length = |key: &&String| key.len();
-        let key = names(&self.namespace)
-            .filter(|key| own.ends_with(&format!("_{}", key.to_uppercase())))
-            .max_by_key(by_length)?;
-        let upper = own.get(..own.len() - key.len() - 1).filter(|name| !name.is_empty())?;
-        let spelled = namespaces.iter().find(|namespace| in_variable(namespace) == upper).cloned();
-        let namespace = spelled.unwrap_or_else(|| upper.to_lowercase());
-        Some(vec![NAMESPACES.to_owned(), namespace, key.clone()])
+    /// The key that a variable of the environment sets: `FANFARE_LIMITS_CLIENTS`, or `FANFARE_NAMESPACES_CHAT_SLOW` for
+    /// the namespace `chat`. One of `spelled`, the keys that are set elsewhere, may spell that name differently.
+    pub(super) fn of_variable(&self, name: &str, spelled: &[Path]) -> Option<Path> {
+        let all = self.all().into_iter().find(|path| variable(path) == name);
+        all.or_else(|| self.named.iter().find_map(|named| named.of_variable(name, spelled)))
     }
 
     /// The variable that was probably meant by an unknown one.
@@ -92,14 +102,46 @@ impl Keys {
     }
 }
 
+impl Named {
+    fn of_variable(&self, name: &str, spelled: &[Path]) -> Option<Path> {
+        let own = name.strip_prefix(&variable(&[self.table.to_owned()]))?.strip_prefix('_')?;
+        let by_length = |key: &&String| key.len();
+        let key = names(&self.keys)
+            .filter(|key| own.ends_with(&format!("_{}", key.to_uppercase())))
+            .max_by_key(by_length)?;
+        let upper = own.get(..own.len() - key.len() - 1).filter(|name| !name.is_empty())?;
+        let mut names = spelled.iter().filter(|path| path[0] == self.table).filter_map(|path| path.get(1));
+        let spelled = names.find(|name| in_variable(name) == upper).cloned();
+        Some(vec![self.table.to_owned(), spelled.unwrap_or_else(|| upper.to_lowercase()), key.clone()])
+    }
+}
+
+fn as_toml(defaults: &impl Serialize) -> Value {
+    Value::try_from(defaults).expect("the defaults are a TOML table")
+}
+
 /// The names in a table; none if it is a plain value.
 fn names(table: &Value) -> impl Iterator<Item = &String> {
     table.as_table().into_iter().flat_map(Table::keys)
 }
 
-/// A path as written in sentences.
+/// A path as written in sentences. Its last part is quoted if a file has to quote it.
 pub(super) fn dotted(path: &[String]) -> String {
-    path.join(".")
+    match path {
+        [tables @ .., key] => [tables, &[quoted(key)]].concat().join("."),
+        [] => String::new(),
+    }
+}
+
+/// A key as written in a file: in quotes if it has other characters than TOML's bare keys.
+pub(super) fn quoted(key: &str) -> String {
+    let is_bare = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    if !key.is_empty() && key.bytes().all(is_bare) {
+        key.to_owned()
+    } else {
+        // What JSON escapes, TOML escapes as well.
+        serde_json::Value::from(key).to_string()
+    }
 }
 
 /// The variable of the environment that sets a key.
@@ -154,6 +196,9 @@ mod tests {
             ("server.frame_bytes", "limits.frame_bytes"),
             ("frame_bytes", "limits.frame_bytes"),
             ("namespaces.chat.slwo", "namespaces.chat.slow"),
+            ("backends.shop.ulr", "backends.shop.url"),
+            ("backend", "backends"),
+            ("rpc.method", "rpc.methods"),
         ] {
             assert_eq!(keys.nearest(&path(unknown)).as_deref(), Some(nearest), "{unknown}");
         }
@@ -170,7 +215,7 @@ mod tests {
     #[test]
     fn what_is_far_from_all_keys_has_no_nearest_one() {
         let keys = Keys::new();
-        for unknown in ["log.zzzzz", "log.l", "x", "redis.address", "limits.cl", "namespaces.chat.zzz"] {
+        for unknown in ["log.zzzzz", "log.l", "x", "redis.address", "limits.zz", "namespaces.chat.zzz"] {
             assert_eq!(keys.nearest(&path(unknown)), None, "{unknown}");
         }
         for unknown in ["FANFARE_REDIS_ADDRESS", "FANFARE_X", "FANFARE_", "FANFARE_HOME", "FANFARE_LOG"] {
@@ -179,19 +224,62 @@ mod tests {
     }
 
     #[test]
+    fn the_keys_of_some_tables_are_the_operators_and_hold_text() {
+        let keys = Keys::new();
+        let methods = |method: &str| vec!["rpc".to_owned(), "methods".to_owned(), method.to_owned()];
+        for (path, is_table) in [
+            (methods("order.*"), Some(false)),
+            ([methods("order"), vec!["x".to_owned()]].concat(), None),
+            (path("rpc.methods"), Some(true)),
+            (path("backends"), Some(true)),
+            (path("backends.shop"), Some(true)),
+            (path("backends.shop.url"), Some(false)),
+            (path("backends.shop.static_headers"), Some(true)),
+            (path("backends.shop.static_headers.X-Key"), Some(false)),
+            (path("backends.shop.methods"), None),
+        ] {
+            assert_eq!(keys.find(&path).map(Value::is_table), is_table, "{path:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_quoted_where_a_file_must_quote_it() {
+        for (key, written) in [
+            ("url", "url"),
+            ("X-Key_2", "X-Key_2"),
+            ("order.*", "\"order.*\""),
+            ("", "\"\""),
+            ("a\nb", "\"a\\nb\""),
+        ] {
+            let path = ["rpc", "methods", key].map(str::to_owned);
+            assert_eq!(dotted(&path), format!("rpc.methods.{written}"));
+            let file = format!("{} = 1", dotted(&path));
+            let table: Table = file.parse().unwrap();
+            assert!(table["rpc"]["methods"].get(key).is_some(), "{file}");
+        }
+    }
+
+    #[test]
     fn a_variable_names_a_key() {
         let keys = Keys::new();
-        let namespaces = [path("Chat-room").concat()];
+        let spelled =
+            ["namespaces.Chat-room", "namespaces.Chat-room.slow", "backends.Shop.url", "limits.clients"];
+        let spelled = spelled.map(path);
         for (variable, key) in [
             ("FANFARE_SERVER_LISTEN", Some("server.listen")),
             ("FANFARE_CONTROL_API_KEY", Some("control.api_key")),
             ("FANFARE_NAMESPACES_ORDER_MAX_BYTES", Some("namespaces.order.max_bytes")),
             ("FANFARE_NAMESPACES_CHAT_ROOM_SLOW", Some("namespaces.Chat-room.slow")),
+            ("FANFARE_BACKENDS_SHOP_URL", Some("backends.Shop.url")),
+            ("FANFARE_BACKENDS_CHAT_ROOM_URL", Some("backends.chat_room.url")),
+            ("FANFARE_BACKENDS_SHOP_STATIC_HEADERS", Some("backends.Shop.static_headers")),
+            ("FANFARE_RPC_METHODS", Some("rpc.methods")),
+            ("FANFARE_BACKENDS_URL", None),
             ("FANFARE_NAMESPACES_SLOW", None),
             ("FANFARE_NAMESPACES__SLOW", None),
             ("FANFARE_LISTEN", None),
         ] {
-            assert_eq!(keys.of_variable(variable, &namespaces), key.map(path), "{variable}");
+            assert_eq!(keys.of_variable(variable, &spelled), key.map(path), "{variable}");
         }
     }
 }

@@ -79,7 +79,8 @@ struct Setting {
 
 /// The defaults, replaced by `file` (TOML), replaced by those variables of `environment` that begin with
 /// `FANFARE_`. The key `clients` of the table `limits` is `FANFARE_LIMITS_CLIENTS`. Lists are separated by
-/// commas.
+/// commas, and so are the pairs `key=value` of a table in which the operator chooses the keys; they are added to
+/// those of the file.
 ///
 /// # Errors
 /// An unreadable file, unknown keys and variables, values of the wrong type: all of them at once.
@@ -93,13 +94,9 @@ pub fn load(
         Some(path) => from_file(path, &keys, &mut problems),
         None => Vec::new(),
     };
-    let namespaces: Vec<String> = settings
-        .iter()
-        .filter(|setting| setting.path.len() > 2)
-        .map(|setting| setting.path[1].clone())
-        .collect();
+    let spelled: Vec<Path> = settings.iter().map(|setting| setting.path.clone()).collect();
     let mut service_links = Vec::new();
-    settings.extend(from_environment(environment, &keys, &namespaces, &mut problems, &mut service_links));
+    settings.extend(from_environment(environment, &keys, &spelled, &mut problems, &mut service_links));
     settings.retain(|setting| match wrong_value(setting) {
         Some(problem) => {
             problems.push(problem);
@@ -157,7 +154,7 @@ impl FileReader<'_> {
                 self.problems.push(Problem::UnknownKey { origin, key: dotted(&path), nearest });
             }
             (Some(true), DeValue::Table(table)) => {
-                // A namespace exists by being named, even where it sets nothing.
+                // A namespace or a backend exists by being named, even where it sets nothing.
                 self.settings.push(Setting { path: path.clone(), value: Table::new().into(), origin });
                 self.read(table, &path);
             }
@@ -191,7 +188,7 @@ impl FileReader<'_> {
 fn from_environment(
     environment: impl IntoIterator<Item = (OsString, OsString)>,
     keys: &Keys,
-    namespaces: &[String],
+    spelled: &[Path],
     problems: &mut Vec<Problem>,
     service_links: &mut Vec<String>,
 ) -> Vec<Setting> {
@@ -203,35 +200,47 @@ fn from_environment(
     variables.sort_unstable();
     let mut settings = Vec::new();
     for (name, text) in variables {
-        let is_key = keys.of_variable(&name, namespaces).is_some();
+        let is_key = keys.of_variable(&name, spelled).is_some();
         if !is_key && text.to_str().is_some_and(|text| is_service_link(&name, text)) {
             service_links.push(name);
             continue;
         }
-        match from_variable(&name, text, keys, namespaces) {
-            Ok(setting) => settings.push(setting),
+        match from_variable(&name, text, keys, spelled) {
+            Ok(found) => settings.extend(found),
             Err(problem) => problems.push(problem),
         }
     }
     settings
 }
 
-fn from_variable(name: &str, text: OsString, keys: &Keys, namespaces: &[String]) -> Result<Setting, Problem> {
+/// What a variable sets: one key, or some keys of a table in which the operator chooses them.
+fn from_variable(name: &str, text: OsString, keys: &Keys, spelled: &[Path]) -> Result<Vec<Setting>, Problem> {
     let origin = ValueOrigin::Environment(name.to_owned());
-    let Some(path) = keys.of_variable(name, namespaces) else {
+    let Some(path) = keys.of_variable(name, spelled) else {
         let nearest = keys.nearest_variable(name);
         return Err(Problem::UnknownKey { origin, key: name.to_owned(), nearest });
     };
-    let Ok(text) = text.into_string() else {
-        return Err(Problem::WrongValue {
-            origin,
-            key: dotted(&path),
-            value: ShownValue::NotUtf8,
-            expected: Expected::Utf8,
-        });
-    };
-    let value = value_of_text(text, keys.find(&path));
-    Ok(Setting { path, value, origin })
+    let wrong =
+        |value, expected| Problem::WrongValue { origin: origin.clone(), key: dotted(&path), value, expected };
+    let text = text.into_string().map_err(|_| wrong(ShownValue::NotUtf8, Expected::Utf8))?;
+    let default = keys.find(&path);
+    if default.is_some_and(Value::is_table) {
+        let pairs = pairs(&text).ok_or_else(|| wrong(ShownValue::NoPairs, Expected::Pairs))?;
+        let setting = |(key, text): (&str, &str)| Setting {
+            path: [&path[..], &[key.to_owned()]].concat(),
+            value: Value::from(text),
+            origin: origin.clone(),
+        };
+        return Ok(pairs.into_iter().map(setting).collect());
+    }
+    let value = value_of_text(text, default);
+    Ok(vec![Setting { path, value, origin }])
+}
+
+/// Keys and values in one text: `a=b, c=d`. `None` if a part has no `=`.
+fn pairs(text: &str) -> Option<Vec<(&str, &str)>> {
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    parts.map(|part| part.split_once('=').map(|(key, value)| (key.trim(), value.trim()))).collect()
 }
 
 /// The value of a variable's text, by the type of the key's default. Text that does not fit remains text, and

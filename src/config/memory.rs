@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Config, host};
+use super::{Backend, Config, host};
 
 /// Bytes of all bodies of API requests in flight, counted as they arrive. If there is no room, the incomplete
 /// body is refused that has held most for longest.
@@ -196,12 +196,16 @@ fn sum(shares: &[Share]) -> u64 {
     shares.iter().map(Share::bytes).fold(FIXED, u64::saturating_add)
 }
 
-/// What a client costs. With keys, every client may be a user with the longest name and the largest `info`. What
-/// subscriptions have of their own is not counted: few have any, and those who sign tokens decide it.
+/// What a client costs. Where tokens or a hook say who clients are, every client may be a user with the longest name and the
+/// largest `info`; where backends are sent headers, each client may have the longest head. What subscriptions have of their
+/// own is not counted: few have any, and the application decides it.
 fn client_bytes(config: &Config) -> u64 {
     let limits = &config.limits;
-    let identity = if config.has_keys() { limits.user_max.saturating_add(limits.info_bytes) } else { 0 };
-    CLIENT + number(identity)
+    let identity =
+        if config.identifies_clients() { limits.user_max.saturating_add(limits.info_bytes) } else { 0 };
+    let has_headers = |backend: &Backend| !backend.headers.is_empty() || !backend.client_headers.is_empty();
+    let headers = if config.backends.values().any(has_headers) { limits.head_bytes } else { 0 };
+    CLIENT + number(identity) + number(headers)
 }
 
 /// Every limit that memory depends on, with what it allows on this host.
@@ -237,6 +241,10 @@ fn shares(config: &Config) -> Vec<Share> {
     ];
     if config.has_subscription_keys() {
         shares.push(size("limits.tokens", limits.tokens, TOKEN * shards, COUNT_STEP));
+    }
+    if !config.named_backends().is_empty() {
+        // Answers on their way are not counted: the application's own programs decide how large they are.
+        shares.push(size("limits.calls_bytes", limits.calls_bytes, 1, limits.message_bytes));
     }
     if !config.amqp.url.is_empty() {
         shares.push(size("amqp.message_ids", config.amqp.message_ids, MESSAGE_ID, 1));
@@ -283,6 +291,7 @@ mod tests {
         let mut config = Config::default();
         config.server.shards = 2;
         config.amqp.url = "amqp://localhost".into();
+        config.rpc.send = "amqp".to_owned();
         let kept = Namespace { history_size: 100, ..Namespace::default() };
         config.namespaces.insert("default".to_owned(), kept);
         config
@@ -316,6 +325,7 @@ mod tests {
                 "limits.mailbox_bytes" => &mut config.limits.mailbox_bytes,
                 "limits.requests_bytes" => &mut config.limits.requests_bytes,
                 "limits.publishes_bytes" => &mut config.limits.publishes_bytes,
+                "limits.calls_bytes" => &mut config.limits.calls_bytes,
                 "limits.requests" => &mut config.limits.requests,
                 "amqp.message_ids" => &mut config.amqp.message_ids,
                 key => panic!("{key}"),
@@ -394,6 +404,12 @@ mod tests {
             config.limits.info_bytes = 2000;
         });
         assert_eq!(with_keys, 512_000 + 256_000 + 2_000_000);
+        assert_eq!(clients(|config| config.hooks.connect = "amqp".to_owned()), 512_000 + 256_000 + 1_024_000);
+        let with_headers = clients(|config| {
+            let shop = Backend { headers: vec!["Cookie".to_owned()], ..Backend::default() };
+            config.backends.insert("shop".to_owned(), shop);
+        });
+        assert_eq!(with_headers, 512_000 + 32_768_000);
     }
 
     #[test]

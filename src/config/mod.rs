@@ -54,7 +54,7 @@ pub use http_url::{HttpUrl, HttpUrlError};
 pub use interval::{Interval, IntervalError};
 pub use load::{FILE_VARIABLE, Loaded, load};
 pub use log::{Log, LogFormat};
-pub use namespace::{BinaryPayloads, Namespace, RecoveryMode, SlowPolicy};
+pub use namespace::{BinaryPayloads, HookFailure, Namespace, RecoveryMode, SlowPolicy};
 pub use origin::ValueOrigin;
 pub use problem::{Problem, Problems, grouped};
 pub use reload::{RefusedReload, Reload};
@@ -97,6 +97,13 @@ pub struct Config {
     pub stop: Stop,
     /// What is written to standard error.
     pub log: Log,
+    /// Who is asked about connections.
+    pub hooks: Hooks,
+    /// Who answers clients' requests.
+    pub rpc: Rpc,
+    /// The application's programs that answer calls, by name. `amqp` is the one that is reached through RabbitMQ, and
+    /// exists with its defaults even if it is not configured.
+    pub backends: BTreeMap<String, Backend>,
     /// The options of each namespace. `default` is for topics without a namespace in their name, and for those of unknown
     /// namespaces if these are not refused.
     pub namespaces: BTreeMap<String, Namespace>,
@@ -256,6 +263,13 @@ pub struct Limits {
     pub history_topics: usize,
     /// Bytes waiting to be merged on this node. Default 64 MiB; beyond, everything is handed over at once.
     pub merging_bytes: usize,
+    /// Calls to backends that are not answered yet, those that wait to be sent included. Default 32,768; the client of one
+    /// more gets error 111.
+    pub calls: usize,
+    /// Bytes that they carry, with some hundred for each. Default 64 MiB; beyond, as with `calls`.
+    pub calls_bytes: usize,
+    /// Requests (`rpc`) of one client that are not answered yet. Default 64; one more gets error 111.
+    pub rpcs_per_client: usize,
 }
 
 impl Default for Limits {
@@ -288,6 +302,9 @@ impl Default for Limits {
             history_bytes: 256 << 20,
             history_topics: 1_000_000,
             merging_bytes: 64 << 20,
+            calls: 32_768,
+            calls_bytes: 64 << 20,
+            rpcs_per_client: 64,
         }
     }
 }

@@ -60,6 +60,17 @@ pub struct Namespace {
     pub deflate: bool,
     /// With `deflate`: batches of fewer bytes are sent uncompressed. Default 256.
     pub deflate_min_bytes: usize,
+    /// The backend that says whether a client may subscribe, if it has no subscription token. Default empty: nobody is
+    /// asked, and `client_subscribe` decides.
+    pub subscribe_hook: String,
+    /// The backend that says, when a subscription expires, for how long it may stay. Default empty: the client must send
+    /// another token.
+    pub sub_refresh_hook: String,
+    /// The backend that says whether a client may publish, and what is published. Default empty: nobody is asked, and
+    /// `client_publish` decides.
+    pub publish_hook: String,
+    /// What a client may do if the backend of `subscribe_hook` or `publish_hook` does not answer. Default `deny`.
+    pub hook_failure: HookFailure,
 }
 
 impl Default for Namespace {
@@ -86,6 +97,10 @@ impl Default for Namespace {
             binary: BinaryPayloads::default(),
             deflate: false,
             deflate_min_bytes: 256,
+            subscribe_hook: String::new(),
+            sub_refresh_hook: String::new(),
+            publish_hook: String::new(),
+            hook_failure: HookFailure::default(),
         }
     }
 }
@@ -116,6 +131,17 @@ impl Namespace {
     pub fn has_keys(&self) -> bool {
         self.slow == SlowPolicy::Skip && self.keys_max > 0
     }
+}
+
+/// What a client may do if the backend that was asked does not answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HookFailure {
+    /// Nothing: its command fails with a temporary error, and the SDK tries again.
+    #[default]
+    Deny,
+    /// What it asked for, as if the backend had agreed and said nothing more.
+    Allow,
 }
 
 /// What a client that comes back to a topic with history receives.

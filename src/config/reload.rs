@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Config, Namespace, Problems, UnknownNamespace};
+use super::{Backend, Config, Namespace, Problems, UnknownNamespace};
 
 /// What becomes of a configuration that is read again.
 #[derive(Clone, Debug)]
@@ -31,10 +31,11 @@ pub enum RefusedReload {
         /// What is wrong then.
         problems: Problems,
     },
-    /// Clients need tokens, and would need none any more because nobody says anything about it.
+    /// Clients say who they are, by tokens or by the connect hook, and would not have to any more because nobody says
+    /// anything about it.
     #[error(
-        "there is no key for tokens of connections any more, and so everybody could connect: is the file whole? Say \
-         tokens.anonymous = \"allow\" if that is meant, or \"refuse\""
+        "there is no key for tokens of connections any more, and no connect hook, and so everybody could connect: is the file \
+         whole? Say tokens.anonymous = \"allow\" if that is meant, or \"refuse\""
     )]
     WithoutKeys,
 }
@@ -113,7 +114,7 @@ keys! {
         live {
             topics_per_client, user_max, info_bytes, tokens, topic_bytes, topics, publication_bytes, replies_bytes,
             shard_replies_bytes, shard_input_bytes, log_bytes, logs_bytes, rest_bytes, history_bytes, history_topics,
-            merging_bytes,
+            merging_bytes, calls, calls_bytes, rpcs_per_client,
         }
         restart {
             clients, head_bytes, message_bytes, json_depth, frame_bytes, mailbox, mailbox_bytes, requests,
@@ -142,12 +143,32 @@ keys! {
         restart { format }
     }
 
+    fn hooks(super::Hooks) {
+        live { connect, refresh }
+        restart {}
+    }
+
+    fn rpc(super::Rpc) {
+        live { methods, send }
+        restart {}
+    }
+
+    /// Of one backend. Calls that were sent already are answered on the old terms.
+    fn backend(Backend) {
+        live {
+            url, timeout, concurrency, queue, queue_timeout, answer_bytes, failures, ca_file, headers, client_headers,
+            static_headers, meta, statuses,
+        }
+        restart {}
+    }
+
     /// Of one namespace. `history_size` has a rule of its own.
     fn namespace(Namespace) {
         live {
             client_subscribe, client_publish, slow, keys_max, max_delay, max_messages, max_bytes, history_size,
             client_history, client_presence, topic_pattern, server_only, force_recovery, force_positioning, recovery_mode,
-            log_bytes, publication_bytes, binary, deflate, deflate_min_bytes,
+            log_bytes, publication_bytes, binary, deflate, deflate_min_bytes, subscribe_hook, sub_refresh_hook,
+            publish_hook, hook_failure,
         }
         restart { history_ttl }
     }
@@ -194,12 +215,29 @@ impl Config {
         budgets(found_keys, "budgets", &old.budgets, &mut new.budgets);
         stop(found_keys, "stop", &old.stop, &mut new.stop);
         log(found_keys, "log", &old.log, &mut new.log);
+        hooks(found_keys, "hooks", &old.hooks, &mut new.hooks);
+        rpc(found_keys, "rpc", &old.rpc, &mut new.rpc);
+        backends(found_keys, old, new);
         namespaces(found_keys, old, new);
         let Found { changed, needs_restart } = found;
         match config.validate() {
-            Ok(()) if self.has_keys() && config.opens_without_keys() => Err(RefusedReload::WithoutKeys),
+            Ok(()) if self.identifies_clients() && config.opens_without_keys() => {
+                Err(RefusedReload::WithoutKeys)
+            }
             Ok(()) => Ok(Reload { config, changed, needs_restart }),
             Err(problems) => Err(RefusedReload::Mixture { keys: needs_restart, problems }),
+        }
+    }
+}
+
+/// Backends are added and removed. A backend that is removed while it owes answers is waited for.
+fn backends(found: &mut Found, old: &Config, new: &mut Config) {
+    let names: BTreeSet<String> = old.backends.keys().chain(new.backends.keys()).cloned().collect();
+    for name in names {
+        let prefix = format!("backends.{name}");
+        match (old.backends.get(&name), new.backends.get_mut(&name)) {
+            (Some(in_force), Some(options)) => backend(found, &prefix, in_force, options),
+            _ => found.changed.push(prefix),
         }
     }
 }
@@ -257,9 +295,10 @@ mod tests {
     fn every_key_is_in_exactly_one_class() {
         let keys = Keys::new();
         let mut known: Vec<String> = keys.all().iter().map(|path| dotted(path)).collect();
-        let options =
-            keys.find(&["namespaces".to_owned(), "x".to_owned()]).and_then(|table| table.as_table());
-        known.extend(options.unwrap().keys().map(|option| format!("namespace.{option}")));
+        for (table, one) in [("namespaces", "namespace"), ("backends", "backend")] {
+            let options = keys.find(&[table.to_owned(), "x".to_owned()]).and_then(|table| table.as_table());
+            known.extend(options.unwrap().keys().map(|option| format!("{one}.{option}")));
+        }
         let in_table =
             |table: &'static str, keys: &'static [&str]| keys.iter().map(move |key| format!("{table}.{key}"));
         let mut classified: Vec<String> = CLASSES
@@ -290,6 +329,35 @@ mod tests {
         assert_eq!((tokens.hmac_keys.len(), amqp.url.is_empty()), (2, true));
         let again = old.reload(old.clone()).unwrap();
         assert_eq!((again.changed, again.needs_restart, again.config), (vec![], vec![], old));
+    }
+
+    #[test]
+    fn backends_and_what_they_are_asked_change_at_once() {
+        let old = config(
+            "[backends.gone]\nurl = \"http://a\"\n[backends.shop]\nurl = \"http://b\"\n\
+             [backends.shop.static_headers]\nX-Key = \"one\"\n[hooks]\nconnect = \"gone\"\n[namespaces.a]\n\
+             publish_hook = \"gone\"\n",
+        );
+        let new = config(
+            "[backends.new]\nurl = \"http://c\"\n[backends.shop]\nurl = \"http://b?key=2\"\nmeta = true\n\
+             [backends.shop.static_headers]\nX-Key = \"two\"\n[hooks]\nconnect = \"new\"\n[rpc.methods]\n\"*\" = \"shop\"\n\
+             [limits]\ncalls = 5\n[namespaces.a]\nhook_failure = \"allow\"\n",
+        );
+        let reload = old.reload(new.clone()).unwrap();
+        let changed = [
+            "limits.calls",
+            "hooks.connect",
+            "rpc.methods",
+            "backends.gone",
+            "backends.new",
+            "backends.shop.url",
+            "backends.shop.static_headers",
+            "backends.shop.meta",
+            "namespaces.a.publish_hook",
+            "namespaces.a.hook_failure",
+        ];
+        assert_eq!((reload.changed, reload.needs_restart), (changed.map(str::to_owned).to_vec(), vec![]));
+        assert_eq!(reload.config, new);
     }
 
     #[test]
@@ -335,15 +403,19 @@ mod tests {
     /// A file that is just being written has nothing in it.
     #[test]
     fn an_engine_with_keys_is_not_opened_by_a_file_without_any() {
-        let old = config("[tokens]\nhmac_keys = [\"one\"]\n");
-        let error = old.reload(Config::default()).unwrap_err().to_string();
-        assert!(error.starts_with("there is no key for tokens of connections any more"), "{error}");
-        for said in [
-            "[tokens]\nanonymous = \"allow\"\n",
-            "[tokens]\nanonymous = \"refuse\"\n",
-            "[server]\ninsecure = true\n",
-        ] {
-            assert!(old.reload(config(said)).is_ok(), "{said}");
+        let hook = "[hooks]\nconnect = \"shop\"\n[backends.shop]\nurl = \"http://localhost\"\n";
+        for old in ["[tokens]\nhmac_keys = [\"one\"]\n", hook] {
+            let old = config(old);
+            let error = old.reload(Config::default()).unwrap_err().to_string();
+            assert!(error.starts_with("there is no key for tokens of connections any more"), "{error}");
+            for said in [
+                "[tokens]\nanonymous = \"allow\"\n",
+                "[tokens]\nanonymous = \"refuse\"\n",
+                "[server]\ninsecure = true\n",
+                hook,
+            ] {
+                assert!(old.reload(config(said)).is_ok(), "{said}");
+            }
         }
         assert!(Config::default().reload(Config::default()).is_ok(), "it was open before");
     }

@@ -2,6 +2,8 @@
 
 use super::*;
 
+mod backends;
+
 #[test]
 fn the_printed_defaults_are_the_defaults() {
     let config: Config = toml::from_str(DEFAULT_FILE).unwrap();
@@ -9,23 +11,26 @@ fn the_printed_defaults_are_the_defaults() {
     let written: toml::Table = DEFAULT_FILE.parse().unwrap();
     let mut whole = toml::Table::try_from(Config::default()).unwrap();
     assert_eq!(whole.remove("namespaces"), Some(toml::Table::new().into()));
+    assert_eq!(whole.remove("backends"), Some(toml::Table::new().into()));
     assert_eq!(written, whole, "every key is printed");
 
-    let uncommented: String = namespace_comment().map(|line| format!("{}\n", &line[1..])).collect();
-    let written: toml::Table = uncommented.parse().unwrap();
+    let written: toml::Table = commented("namespaces.default").parse().unwrap();
     let namespace = toml::Value::try_from(Namespace::default()).unwrap();
     assert_eq!(written["namespaces"]["default"], namespace, "every option of a namespace is printed");
+    let written: toml::Table = commented("backends.shop").parse().unwrap();
+    let backend = toml::Value::try_from(Backend::default()).unwrap();
+    assert_eq!(written["backends"]["shop"], backend, "every option of a backend is printed");
 }
 
-/// The lines of the printed defaults that show a namespace, each beginning with `#`.
-fn namespace_comment() -> impl Iterator<Item = &'static str> {
-    DEFAULT_FILE.lines().skip_while(|line| *line != "#[namespaces.default]")
+/// The lines of the printed defaults that show a table as a comment, without the sign of a comment.
+fn commented(table: &str) -> String {
+    let lines = DEFAULT_FILE.lines().skip_while(|line| *line != format!("#[{table}]"));
+    lines.map_while(|line| line.strip_prefix('#')).map(|line| format!("{line}\n")).collect()
 }
 
 #[test]
 fn every_printed_key_tells_default_limit_and_cost() {
-    let namespace: String = namespace_comment().map(|line| format!("{}\n", &line[1..])).collect();
-    for text in [DEFAULT_FILE, &namespace] {
+    for text in [DEFAULT_FILE, &commented("namespaces.default"), &commented("backends.shop")] {
         let mut comment = String::new();
         for line in text.lines() {
             assert!(line.len() <= 110, "{line}");
@@ -257,6 +262,9 @@ fn limits_that_do_not_fit_each_other_are_refused() {
         (|c| c.limits.mailbox = 15, "limits.mailbox is 15 and must be from 16"),
         (|c| c.limits.requests = 0, "limits.requests"),
         (|c| c.limits.publishes = 0, "limits.publishes"),
+        (|c| c.limits.calls = 0, "limits.calls is 0"),
+        (|c| c.limits.calls_bytes = 0, "must not exceed limits.calls_bytes (0)"),
+        (|c| c.limits.rpcs_per_client = 0, "limits.rpcs_per_client is 0"),
         (|c| c.budgets.accepts = 0, "budgets.accepts"),
         (|c| c.budgets.reads = 0, "budgets.reads"),
         (|c| c.budgets.mails = 0, "budgets.mails"),

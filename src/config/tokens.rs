@@ -49,10 +49,11 @@ const SECRET_BYTES: usize = 32;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Anonymous {
-    /// If there is no key and only programs of this host can connect, or with `server.insecure`.
+    /// If nobody says who clients are, neither tokens nor the connect hook, and only programs of this host can connect; or
+    /// with `server.insecure`.
     #[default]
     Auto,
-    /// Yes.
+    /// Yes. The connect hook is asked about them first, if there is one.
     Allow,
     /// No: they are closed with 3501.
     Refuse,
@@ -67,10 +68,18 @@ impl Config {
         has_jwks || !self.tokens.hmac_keys.is_empty() || !self.tokens.public_keys.is_empty()
     }
 
+    /// Whether somebody says who clients are: tokens, or the connect hook.
+    #[must_use]
+    pub fn identifies_clients(&self) -> bool {
+        self.has_keys() || !self.hooks.connect.is_empty()
+    }
+
     /// Whether nobody can connect before the key set of `jwks.url` has been fetched.
     #[must_use]
     pub fn depends_on_key_set(&self) -> bool {
-        let has_others = !self.tokens.hmac_keys.is_empty() || !self.tokens.public_keys.is_empty();
+        let has_others = !self.tokens.hmac_keys.is_empty()
+            || !self.tokens.public_keys.is_empty()
+            || !self.hooks.connect.is_empty();
         !self.jwks.url.is_empty() && !has_others && !self.allows_anonymous()
     }
 
@@ -91,18 +100,18 @@ impl Config {
         keys.into_iter().filter(move |(_, secrets)| is_short(secrets)).map(|(key, _)| key)
     }
 
-    /// Whether clients without a token may connect.
+    /// Whether clients may connect without a token, and without the connect hook having said who they are.
     #[must_use]
     pub fn allows_anonymous(&self) -> bool {
         let is_local = || self.server.listen.iter().all(|address| is_loopback(address.ip()));
         match self.tokens.anonymous {
-            Anonymous::Auto => self.server.insecure || (!self.has_keys() && is_local()),
+            Anonymous::Auto => self.server.insecure || (!self.identifies_clients() && is_local()),
             Anonymous::Allow => true,
             Anonymous::Refuse => false,
         }
     }
 
-    /// Whether clients without a token may connect only because there is no key.
+    /// Whether clients without a token may connect only because there is neither a key nor a connect hook.
     #[must_use]
     pub fn opens_without_keys(&self) -> bool {
         self.tokens.anonymous == Anonymous::Auto && !self.server.insecure && self.allows_anonymous()

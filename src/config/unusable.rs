@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 
+use super::keys::quoted;
 use super::{AmqpUrlsError, CpuListError, HttpUrlError, Interval, grouped};
 use crate::base::printable::escaped;
 use crate::domain::topic_pattern::TopicPatternError;
@@ -31,8 +32,8 @@ pub(super) enum UnusableKind {
     ListensTwice(SocketAddr),
     #[error(
         "server.listen: {0} can be reached from other machines, and there is no key for tokens: anyone who reaches it \
-         could connect. Name a key (tokens.hmac_keys, tokens.public_keys or jwks.url), or listen on 127.0.0.1, or say \
-         `--insecure` (server.insecure = true) if the network is yours"
+         could connect. Name a key (tokens.hmac_keys, tokens.public_keys or jwks.url), or a backend that knows clients \
+         (hooks.connect), or listen on 127.0.0.1, or say `--insecure` (server.insecure = true) if the network is yours"
     )]
     ClientsFromElsewhere(SocketAddr),
     #[error("server.cpus: {0}")]
@@ -173,6 +174,72 @@ pub(super) enum UnusableKind {
          namespaces.{name}.history_size promises that none is missing: choose one"
     )]
     SkipsHistory { name: String },
+
+    #[error(
+        "backends.`{}`: expected a name of 1 to {most} letters, digits, `-` and `_`, which metrics show",
+        escaped(.name)
+    )]
+    BackendName { name: String, most: usize },
+    #[error(
+        "backends.{0}.url is empty: say where it is asked, such as `http://localhost:8080/fanfare`; the backend that is \
+         reached through RabbitMQ is called `amqp`"
+    )]
+    NoBackendUrl(String),
+    #[error("backends.{name}.url {error}")]
+    BackendUrl { name: String, error: HttpUrlError },
+    #[error(
+        "backends.{0}.ca_file says whom to trust for `https://`, and backends.{0}.url begins with `http://`: leave it out, or \
+         say `https://`"
+    )]
+    BackendAuthorities(String),
+    #[error(
+        "backends.amqp.{0} is for requests by HTTP, and the backend `amqp` is reached through RabbitMQ: leave it out, or give \
+         the backend another name"
+    )]
+    OnlyByHttp(&'static str),
+    #[error("{key} is {time} and must be from 1ms to 10m: clients wait for so long")]
+    CallTime { key: String, time: Interval },
+    #[error(
+        "{key} names the header `{}`: expected a name such as `Cookie`, with no other characters than HTTP allows there (RFC \
+         9110, section 5.6.2)",
+        escaped(.header)
+    )]
+    HeaderName { key: String, header: String },
+    #[error(
+        "{key} names the header `{header}`, which the engine sets itself, or which is about one connection: leave it out"
+    )]
+    OwnHeader { key: String, header: String },
+    #[error("{key} names the header `{header}` twice")]
+    HeaderTwice { key: String, header: String },
+    #[error("{0} has a line break or another control character, which cannot stand in an HTTP header")]
+    HeaderValue(String),
+    #[error("{key} has two rules for the status {status}: leave one out")]
+    StatusTwice { key: String, status: u16 },
+    #[error(
+        "{key} says of the status {status} nothing or two things: expected either `error` or `disconnect`"
+    )]
+    StatusMeaning { key: String, status: u16 },
+    #[error("{key} names the backend `{}`, which is not configured{}", escaped(.name), instead(name, nearest.as_deref()))]
+    UnknownBackend { key: String, name: String, nearest: Option<String> },
+    #[error(
+        "{key} names the backend `amqp`, which is reached through RabbitMQ, but amqp.url is empty: name RabbitMQ, or a backend \
+         that is asked by HTTP"
+    )]
+    BackendWithoutRabbit { key: String },
+    #[error(
+        "{key} is no pattern of methods: it has at most {most} bytes, and a `*`, which stands for any characters, as its last \
+         one only"
+    )]
+    MethodPattern { key: String, most: usize },
+}
+
+/// What could be meant by a backend that is not there.
+fn instead(name: &str, nearest: Option<&str>) -> String {
+    match nearest {
+        Some(nearest) => format!("; the nearest is `{nearest}`"),
+        None if name.is_empty() => "; the empty name is none".to_owned(),
+        None => format!(": add [backends.{}]", quoted(name)),
+    }
 }
 
 fn range(least: usize, most: usize) -> String {

@@ -1,6 +1,7 @@
 //! Checks at start-up what the type of a value cannot express: bounds, relations between values, and safety. All
 //! problems are reported at once.
 
+mod backends;
 mod namespaces;
 mod tokens;
 
@@ -65,6 +66,7 @@ impl Config {
         sizes(&mut findings, &self.limits);
         counts(&mut findings, self);
         timeouts(&mut findings, self);
+        backends::backends(&mut findings, self);
         namespaces::namespaces(&mut findings, self);
         findings.require(matches!(self.log.level.as_str(), "error" | "warn" | "info" | "debug"), || {
             UnusableKind::LogLevel(self.log.level.clone())
@@ -132,7 +134,7 @@ fn server(findings: &mut Findings, config: &Config) {
         findings.require(address.port() == 0 || !server.listen[..position].contains(&address), || {
             UnusableKind::ListensTwice(address)
         });
-        findings.require(server.insecure || config.has_keys() || is_loopback(address.ip()), || {
+        findings.require(server.insecure || config.identifies_clients() || is_loopback(address.ip()), || {
             UnusableKind::ClientsFromElsewhere(address)
         });
     }
@@ -301,6 +303,9 @@ fn sizes(findings: &mut Findings, limits: &Limits) {
         let publication = ("limits.publication_bytes", limits.publication_bytes);
         findings.not_above(publication, key, "the largest publication must be able to pass");
     }
+    let message = ("limits.message_bytes", limits.message_bytes);
+    let calls = ("limits.calls_bytes", limits.calls_bytes);
+    findings.not_above(message, calls, "the largest request of a client must be able to pass");
     let replies = (REPLIES_BYTES_MIN, usize::MAX);
     findings.within("limits.replies_bytes", limits.replies_bytes, replies, "a connect reply must fit in");
 }
@@ -310,6 +315,8 @@ fn counts(findings: &mut Findings, config: &Config) {
     findings.positive("limits.topics_per_client", limits.topics_per_client, "clients come to subscribe");
     findings.positive("limits.topics", limits.topics, "clients come to subscribe");
     findings.positive("limits.publishes", limits.publishes, "nobody could publish");
+    findings.positive("limits.calls", limits.calls, "no backend would ever be asked");
+    findings.positive("limits.rpcs_per_client", limits.rpcs_per_client, "no request would pass");
     let mailbox = (MAILBOX_MIN, MAILBOX_MAX);
     findings.within(
         "limits.mailbox",

@@ -10,7 +10,43 @@ impl Loaded {
             .chain(self.nobody_connects())
             .chain(self.keys_without_presence())
             .chain(self.short_secrets())
+            .chain(self.plain_backends())
+            .chain(self.idle_backends())
+            .chain(self.keys_without_hook())
             .collect()
+    }
+
+    /// A warning for each backend that is asked without TLS, over a network.
+    fn plain_backends(&self) -> impl Iterator<Item = String> {
+        let plain = self.config.backends.iter().filter(|(_, backend)| backend.url.is_plain());
+        plain.map(|(name, _)| {
+            format!(
+                "backends.{name}.url begins with `http://` and names another host: whoever is on the way can read what clients \
+                 send and which cookies are forwarded, and can answer; say `https://` unless the network is yours"
+            )
+        })
+    }
+
+    /// A warning for each backend that nothing names.
+    fn idle_backends(&self) -> impl Iterator<Item = String> {
+        let named = self.config.named_backends();
+        let is_idle = move |name: &&String| !named.iter().any(|(_, named)| named == name);
+        self.config
+            .backends
+            .keys()
+            .filter(is_idle)
+            .map(|name| format!("backends.{name} has no effect: no hook and no key of [rpc] names it"))
+    }
+
+    /// A warning for each namespace that says what happens if nobody answers, and asks nobody.
+    fn keys_without_hook(&self) -> impl Iterator<Item = String> {
+        let asks_nobody =
+            |options: &Namespace| options.subscribe_hook.is_empty() && options.publish_hook.is_empty();
+        let namespaces = self.config.namespaces.iter().filter(move |(_, options)| asks_nobody(options));
+        let keys = namespaces.map(|(name, _)| format!("namespaces.{name}.hook_failure"));
+        keys.filter(|key| self.origins.contains_key(key)).map(|key| {
+            format!("{key} has no effect: its namespace has neither a subscribe_hook nor a publish_hook")
+        })
     }
 
     /// A warning for each key with a secret that can be guessed.
@@ -25,8 +61,10 @@ impl Loaded {
 
     /// A warning if no client can connect.
     fn nobody_connects(&self) -> Option<String> {
-        let is_closed = self.config.tokens.anonymous == Anonymous::Refuse && !self.config.has_keys();
-        let text = "tokens.anonymous is \"refuse\", and there is no key for tokens of connections: no client can connect";
+        let is_closed =
+            self.config.tokens.anonymous == Anonymous::Refuse && !self.config.identifies_clients();
+        let text = "tokens.anonymous is \"refuse\", and there is neither a key for tokens of connections nor a connect hook \
+                    (hooks.connect): no client can connect";
         is_closed.then(|| text.to_owned())
     }
 
@@ -92,6 +130,33 @@ mod tests {
         let refuse = ("FANFARE_TOKENS_ANONYMOUS", "refuse");
         assert!(is_warned_of(&[refuse]) && !is_warned_of(&[]));
         assert!(!is_warned_of(&[refuse, ("FANFARE_TOKENS_HMAC_KEYS", "a secret")]));
+        assert!(!is_warned_of(&[refuse, ("FANFARE_HOOKS_CONNECT", "amqp")]));
+    }
+
+    #[test]
+    fn backends_that_others_can_read_along_with_or_nothing_names_are_warned_of() {
+        let of = |variables: &[(&str, &str)]| {
+            let variables =
+                variables.iter().map(|(name, value)| (format!("FANFARE_{name}").into(), value.into()));
+            load(None, variables).unwrap().warnings()
+        };
+        let (near, far) = ("http://localhost/", "http://shop.internal/?key=hunter2");
+        let connect = ("HOOKS_CONNECT", "shop");
+        assert_eq!(of(&[("BACKENDS_SHOP_URL", near), connect]), [""; 0]);
+        assert_eq!(of(&[("BACKENDS_SHOP_URL", "https://shop.internal/"), connect]), [""; 0]);
+        let plain = of(&[("BACKENDS_SHOP_URL", far), connect]);
+        assert!(
+            plain.len() == 1 && plain[0].starts_with("backends.shop.url begins with `http://`"),
+            "{plain:?}"
+        );
+        assert!(!plain[0].contains("hunter2"), "{plain:?}");
+        let idle =
+            of(&[("BACKENDS_SHOP_URL", near), ("BACKENDS_AMQP_TIMEOUT", "2s"), ("RPC_METHODS", "*=amqp")]);
+        assert!(idle.len() == 1 && idle[0].starts_with("backends.shop has no effect"), "{idle:?}");
+        let failure = ("NAMESPACES_CHAT_HOOK_FAILURE", "allow");
+        let asks_nobody = of(&[failure]);
+        assert!(asks_nobody[0].starts_with("namespaces.chat.hook_failure has no effect"), "{asks_nobody:?}");
+        assert_eq!(of(&[failure, ("NAMESPACES_CHAT_PUBLISH_HOOK", "amqp")]), [""; 0]);
     }
 
     #[test]

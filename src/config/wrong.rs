@@ -33,6 +33,9 @@ pub enum ShownValue {
     /// A secret that is a number beyond TOML's.
     #[error("a number")]
     SecretNumber,
+    /// Text that is to name some keys and their values, which may be secret.
+    #[error("text without `=`")]
+    NoPairs,
     /// It is no text.
     #[error("not UTF-8")]
     NotUtf8,
@@ -71,6 +74,12 @@ pub enum Expected {
     /// One character.
     #[error("one character in quotes")]
     Character,
+    /// Keys and their values, in one text.
+    #[error("`key=value`, several of them divided by commas")]
+    Pairs,
+    /// A table lacks a key.
+    #[error("{0} as well")]
+    Field(String),
     /// Any text, where it came as bytes.
     #[error("text in UTF-8")]
     Utf8,
@@ -141,6 +150,9 @@ fn is_secret(path: &[String]) -> bool {
 /// What was expected. Only the end of serde's message is used: its beginning repeats the value, which may be
 /// secret.
 fn plainly(message: &str) -> Expected {
+    if let Some(field) = message.strip_prefix("missing field ") {
+        return Expected::Field(field.to_owned());
+    }
     let expected = message.rsplit_once("expected ").map_or(message, |(_, expected)| expected).trim();
     match expected {
         "u16" => Expected::WholeNumber { most: 65_535 },

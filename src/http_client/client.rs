@@ -53,7 +53,7 @@ impl Client {
     /// # Errors
     /// Why there is no answer, or none of status 200 within the limits.
     pub async fn get(&self, url: &HttpUrl, accept: &'static str) -> Result<Vec<u8>, RequestError> {
-        let url = url.parse().map_err(RequestError::Url)?;
+        let url = url.parse_genuine().map_err(RequestError::Url)?;
         let Limits { connect, whole, body_bytes } = self.limits;
         let exchange = async {
             let tls = (url.scheme() == "https").then(|| Arc::clone(&self.tls));

@@ -2,16 +2,20 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::config::*;
 
-/// A file of its own for each test, gone with it.
+/// A file of its own, gone with it.
 struct File(PathBuf);
+
+static FILES: AtomicUsize = AtomicUsize::new(0);
 
 impl File {
     fn new(test: &str, text: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("fanfare-{}-{test}.toml", std::process::id()));
+        let number = FILES.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("fanfare-{}-{test}-{number}.toml", std::process::id()));
         std::fs::write(&path, text).unwrap();
         Self(path)
     }
@@ -88,6 +92,58 @@ fn names_of_hosts_stand_for_their_addresses() {
     assert!(config.server.listen.contains(&"127.0.0.2:3".parse().unwrap()));
     assert_eq!(config.control.listen, "127.0.0.1:2".parse().unwrap());
     assert!(config.validate().is_ok());
+}
+
+#[test]
+fn the_environment_adds_to_tables_with_keys_of_the_operator() {
+    let file = "[rpc]\nmethods = { 'order.*' = 'shop', stock = 'shop' }\n[backends.Shop]\nurl = 'http://localhost'\n\
+                static_headers = { X-Key = 'one' }\n[[backends.Shop.statuses]]\nstatus = 404\nerror = { code = 404 }\n";
+    let variables = [
+        ("FANFARE_RPC_METHODS", "stock=amqp, *=Shop,"),
+        ("FANFARE_BACKENDS_SHOP_STATIC_HEADERS", " X-Key = two=2 "),
+        ("FANFARE_BACKENDS_NEW_URL", "http://localhost/new"),
+        ("FANFARE_BACKENDS_NEW_HEADERS", "Cookie,Authorization"),
+        ("FANFARE_HOOKS_CONNECT", "new"),
+    ];
+    let Loaded { config, origins, .. } = load_text("free", file, &variables).unwrap();
+    let methods: Vec<_> =
+        config.rpc.methods.iter().map(|(method, backend)| (&**method, &**backend)).collect();
+    assert_eq!(methods, [("*", "Shop"), ("order.*", "shop"), ("stock", "amqp")]);
+    let shop = &config.backends["Shop"];
+    assert_eq!((&*shop.static_headers["X-Key"], shop.statuses[0].status), ("two=2", 404));
+    assert_eq!(config.backends["new"].headers, ["Cookie", "Authorization"]);
+    assert_eq!(config.backends["new"].url, "http://localhost/new".into());
+    let methods = ValueOrigin::Environment("FANFARE_RPC_METHODS".to_owned());
+    assert_eq!((&origins["rpc.methods.\"*\""], &origins["rpc.methods.stock"]), (&methods, &methods));
+    assert!(matches!(&origins["rpc.methods.\"order.*\""], ValueOrigin::File { line: 2, .. }));
+    assert_eq!(load_text("named", "[backends.a]\n", &[]).unwrap().config.backends["a"], Backend::default());
+}
+
+#[test]
+fn what_is_wrong_with_a_backend_is_told_with_line_key_and_remedy() {
+    for (text, problem) in [
+        ("[backends.a]\nulr = ''", "no key `backends.a.ulr`; the nearest is `backends.a.url`"),
+        ("backends.a = 'b'", "`backends.a` is of type string: expected a table, `[backends.a]`"),
+        ("rpc.methods = 'shop'", "`rpc.methods` is of type string: expected a table, `[rpc.methods]`"),
+        ("rpc.methods = { '*' = 5 }", "`rpc.methods.\"*\"` is `5`: expected text in quotes"),
+        (
+            "backends.a.statuses = [{ status = 70000 }]",
+            "`backends.a.statuses` is `[{ status = 70000 }]`: expected a whole number from 0 to 65,535",
+        ),
+        ("backends.a.statuses = [{}]", "expected `status` as well"),
+        ("backends.a.statuses = [5]", "expected tables such as `{ status = 404, error = { code = 404 } }`"),
+        (
+            "backends.a.statuses = [{ status = 404, erorr = 1 }]",
+            "expected one of `status`, `error`, `disconnect`",
+        ),
+        ("namespaces.a.hook_failure = 'ask'", "expected `deny` or `allow`"),
+    ] {
+        is_refused(text, problem);
+    }
+    let problems = load(None, environment(&[("FANFARE_RPC_METHODS", "shop")])).unwrap_err().to_string();
+    let problem =
+        "FANFARE_RPC_METHODS: `rpc.methods` is text without `=`: expected `key=value`, several of them";
+    assert!(problems.contains(problem), "{problems}");
 }
 
 #[test]
@@ -273,12 +329,23 @@ fn no_secret_is_ever_shown() {
         "control.api_key = \"7777777",
         "control.api_ky = '7777777'",
         "amqp.url = 'amqp://a:7777777@b' x",
+        "backends.a.static_headers = '7777777'",
+        "backends.a.static_headers = { X-Key = 7777777 }",
+        "backends.a.static_headers = { X-Key = ['7777777'] }",
+        "backends.a.static_headers = { X-Key = 77777777777777777777 }",
+        "backends.a.static_headers.X-Key.a = '7777777'",
+        "backends.a.url = ['7777777']",
     ] {
         let problems = load_text("secret", text, &[]).unwrap_err();
         assert!(!problems.contains("7777777"), "{problems}");
     }
+    let headers = ("FANFARE_BACKENDS_A_STATIC_HEADERS", "7777777");
+    assert!(!load(None, environment(&[headers])).unwrap_err().to_string().contains("7777777"));
     for urls in ["'amqp://a:7777777@[::1]'", "['amqp://a:7777777@b', 'amqp://a:7777777@[::1]']"] {
-        let text = format!("control.api_key = '7777777'\namqp.url = {urls}");
+        let text = format!(
+            "control.api_key = '7777777'\namqp.url = {urls}\nbackends.a.static_headers = {{ X-Key = \"\\n7777777\" }}\n\
+             backends.a.url = 'http://7777777@a'"
+        );
         let loaded = load_text("secret", &text, &[]).unwrap();
         assert!(!format!("{loaded:?}").contains("7777777"), "{loaded:?}");
         assert!(!toml::to_string(&loaded.config).unwrap().contains("7777777"));

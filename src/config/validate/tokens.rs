@@ -79,7 +79,7 @@ fn jwks(findings: &mut Findings, jwks: &Jwks) {
     findings.require(jwks.ca_file.is_empty() || !jwks.url.is_empty(), || UnusableKind::AuthoritiesForNothing);
     findings.require(REFRESH.contains(&jwks.refresh), || UnusableKind::JwksRefresh(jwks.refresh));
     if !jwks.url.is_empty()
-        && let Err(error) = jwks.url.parse()
+        && let Err(error) = jwks.url.parse_genuine()
     {
         findings.add(UnusableKind::JwksUrl(error));
     }
