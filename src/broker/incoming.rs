@@ -187,13 +187,13 @@ impl Broker {
             self.stats.expired.add(u64::from(is_new));
             return Ok(());
         }
-        let is_kept =
-            namespace.has_history() && self.progress.is_known(message.place) && self.backplane.follows(name);
+        let has_history = namespace.has_history() && !message.skips_history;
+        let is_kept = has_history && self.progress.is_known(message.place) && self.backplane.follows(name);
         if found.is_none() && !is_kept {
             return Ok(());
         }
         let offset = match message.place {
-            _ if !namespace.has_history() => 0,
+            _ if !has_history => 0,
             Some(place) => place.offset,
             None => self.history.next_offset(name),
         };
@@ -207,7 +207,7 @@ impl Broker {
         self.stats.encodings.add(1);
         let line = &mut self.encoder.line;
         let now = handling.now.monotonic;
-        if namespace.has_history() {
+        if has_history {
             let keep = Keep { size: namespace.history_size, ttl: namespace.history_ttl.0 };
             let publication = Publication { data: &line[data], ..publication };
             let addition = Addition { publication, age, lifetime: message.expires_after };
@@ -224,15 +224,19 @@ impl Broker {
         Ok(())
     }
 
-    /// Lets the line that was just encoded wait for others of its topic.
+    /// Lets the line that was just encoded wait for others of its topic. `offset`: its own, or 0.
     fn merge_line(&mut self, topic: TopicId, message: &Message, offset: u64, now: Instant) {
+        let name = &self.topics[topic].name;
         let namespace = self.namespaces.options(self.topics[topic].namespace);
         let key = message.key.as_deref().filter(|_| namespace.has_keys());
         let key = key.map(|key| self.encoder.keys.hash_one(key));
         let (tag, published) = (message.tag, message.published);
         let lanes = self.topics[topic].lanes();
+        let is_numbered = offset > 0 || !namespace.has_history();
+        // Whoever subscribes behind an unnumbered line begins where the topic stood before.
+        let offset = if is_numbered { offset } else { self.history.position(name, u64::MAX).offset };
         let line = &mut self.encoder.line;
-        let arrival = Arrival { topic, lanes, line, key, tag, published, offset };
+        let arrival = Arrival { topic, lanes, line, key, tag, published, offset, is_numbered };
         let begun = self.merge.add(arrival, &rules(namespace), now);
         (0..begun).for_each(|_| self.acks.hold(tag));
     }

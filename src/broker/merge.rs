@@ -42,6 +42,8 @@ pub(super) struct Arrival<'a> {
     pub(super) published: Option<UnixTime>,
     /// Where its topic stands with it; 0 where topics have no history.
     pub(super) offset: u64,
+    /// Whether that is its own offset. If not, no history keeps it, and the topic stood there before.
+    pub(super) is_numbered: bool,
 }
 
 /// Lines to hand over.
@@ -87,7 +89,7 @@ type Where = (TopicId, Lane);
 struct Window {
     deadline: Instant,
     tag: u64,
-    /// Of the line that it began with, and of the last one.
+    /// Everything of the topic before the first one was handed over. The topic stands at the second one with the last line.
     offsets: (u64, u64),
     lines: Lines,
 }
@@ -173,7 +175,7 @@ impl Merge {
         std::mem::take(&mut self.ripe)
     }
 
-    /// The offset with which what waits for a lane begins: everything before was handed over.
+    /// The offset with which what waits for a lane begins at the earliest: everything before was handed over.
     pub(super) fn waiting_from(&self, topic: TopicId, lane: Lane) -> Option<u64> {
         self.windows.get(&(topic, lane)).map(|window| window.offsets.0)
     }
@@ -237,7 +239,8 @@ impl Batch {
 
 impl Window {
     fn new(deadline: Instant, first: &Arrival<'_>) -> Self {
-        Self { deadline, tag: first.tag, offsets: (first.offset, first.offset), lines: Lines::default() }
+        let begins_at = first.offset + u64::from(!first.is_numbered);
+        Self { deadline, tag: first.tag, offsets: (begins_at, first.offset), lines: Lines::default() }
     }
 
     fn is_complete(&self, rules: &Rules) -> bool {

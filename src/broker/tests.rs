@@ -30,6 +30,7 @@ mod operators;
 mod positions;
 mod reloading;
 mod turns;
+mod unkept;
 
 const LONG: Duration = Duration::from_secs(20);
 const PLAIN: Variant = Variant { encoding: Encoding::Json, lane: Lane::FIRST };

@@ -56,7 +56,15 @@ pub async fn run(requests: Sender<Request>) {
 async fn publish(requests: &Sender<Request>, topic: &str, data: String) -> Result<(), ErrorCode> {
     let (reply_to, answer) = ReplyTo::control();
     let data = data.into_bytes().into_boxed_slice();
-    let publish = Publish { reply_to, topics: [topic.into()].into(), data, id: None, key: None, info: None };
+    let publish = Publish {
+        reply_to,
+        topics: [topic.into()].into(),
+        data,
+        id: None,
+        key: None,
+        info: None,
+        skips_history: false,
+    };
     requests.send(Request::Publish(publish)).map_err(|_| ErrorCode::TooManyRequests)?;
     answer.await.map_or(Err(ErrorCode::Internal), |outcome| outcome.map(drop).map_err(|fault| fault.code))
 }

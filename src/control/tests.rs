@@ -42,7 +42,7 @@ fn publish_passes_the_data_on_byte_for_byte() {
     assert_eq!(harness.ask("publish", &body), json!({"result": {}}));
     assert_eq!(harness.heard(), format!("publish a {data}"));
     for data in ["null", "0", "\"\"", "[]", "false"] {
-        let body = format!(r#"{{"data":{data},"channel":"a","skip_history":true,"tags":{{}},"version":0}}"#);
+        let body = format!(r#"{{"data":{data},"channel":"a","skip_history":false,"tags":{{}},"version":0}}"#);
         assert_eq!(harness.ask("publish", &body), json!({"result": {}}), "{data}");
         assert_eq!(harness.heard(), format!("publish a {data}"));
     }
@@ -63,7 +63,6 @@ fn publish_says_what_is_wrong() {
         (r#"{"channel":"a","data":1,"delta":true}"#, 108, "`delta`"),
         (r#"{"channel":"a","data":1,"chanel":"b"}"#, 108, "`chanel`"),
         (r#"{"channel":"a","b64data":"AA=="}"#, 108, "`b64data`"),
-        (r#"{"channel":"kept:a","data":1,"skip_history":true}"#, 108, "`skip_history`"),
         (r#"{"channel":"a","data":1,"tags":{"a":"b"}}"#, 108, "`tags`"),
         (r#"{"channel":"a","data":1,"b64data":"AA=="}"#, 108, "`b64data`"),
         (&long, 107, "256 bytes"),

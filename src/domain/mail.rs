@@ -338,6 +338,7 @@ mod tests {
             id: None,
             key: None,
             info,
+            skips_history: false,
         };
         assert_eq!(Request::Publish(publish(None)).weight(), 5);
         let conn_info = (*b"[]").into();

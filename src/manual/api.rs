@@ -34,8 +34,8 @@
 //!   once.
 //! * `key` is the AMQP header `x-key`: it identifies the item that this publication updates.
 //! * Parameters of Centrifugo that have no effect here, such as `version`, `delta`, `tags` and `b64data`, are
-//!   refused by name (108). `skip_history` is refused only where the topic has a history. Empty values
-//!   (`null`, `false`, 0, `""`) are accepted.
+//!   refused by name (108). Empty values (`null`, `false`, 0, `""`) are accepted.
+//! * With `skip_history`, no history keeps the publication: it has no `offset`, and clients that come back do not get it.
 //!
 //! # Many publishes on one connection
 //!

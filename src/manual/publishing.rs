@@ -45,6 +45,7 @@
 //! | header `CC` | Further topics. RabbitMQ routes by them as well. RabbitMQ 4 stores this header in a stream, RabbitMQ 3 does not: use `x-topics` there. `BCC` adds no topic, because RabbitMQ removes it. |
 //! | header `x-key` | A text that identifies the item that this publication updates, such as an instrument. With `slow = "skip"`, a slow client receives the newest publication of each key. |
 //! | header `x-client-info` | The client that published it, as a text of JSON: see below. Engines set it, and a service may. |
+//! | header `x-skip-history` | `true`: no history keeps the publication. It has no offset, and clients that come back do not get it. For what is of use only while it is new, such as "is typing". |
 //! | `message-id` | A message whose id was seen recently is a repetition. It is not pushed again to the topics that it was pushed to. An empty id does not count. |
 //! | `content-type` | `application/json`, `application/*+json`, none, or an unknown type: the body is JSON. `text/plain`: the body becomes a JSON string, even if it is JSON. Binary types (`application/octet-stream`, protobuf, msgpack, CBOR, images, ...): the namespace's option `binary` decides. `"refuse"` makes it a dead letter. `"json"` takes it if it is JSON; use it for libraries that label everything so, such as Ruby's bunny, Spring's `byte[]` and Java's `PERSISTENT_BASIC`. `"base64"` makes it a string. |
 //! | `content-encoding` | `gzip` and `deflate` are decoded, to at most `publication_bytes`. |

@@ -261,7 +261,7 @@ impl<S: Stream, T: Transport> Shard<S, T> {
         let reply_to = ReplyTo::Client(self.reply_address(slot, id));
         let info = Some(Arc::new(self.client_info(slot, topic)));
         let (topics, data) = ([topic.into()].into(), data.into());
-        let publish = Publish { reply_to, topics, data, id: None, key: None, info };
+        let publish = Publish { reply_to, topics, data, id: None, key: None, info, skips_history: false };
         let weight = publish.weight();
         if !self.broker.requests.send(Request::Publish(publish)) {
             return self.wait_for_room(slot);

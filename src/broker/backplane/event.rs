@@ -28,6 +28,8 @@ pub(in crate::broker) struct Message {
     pub(in crate::broker) key: Option<Box<str>>,
     /// The client that published it, of whatever node.
     pub(in crate::broker) info: Option<Arc<ClientInfo>>,
+    /// Whether no history keeps it (`x-skip-history`).
+    pub(in crate::broker) skips_history: bool,
     /// When it was published, if it says so.
     pub(in crate::broker) published: Option<UnixTime>,
     /// How long it is of use from when the backplane took it, if it says so.

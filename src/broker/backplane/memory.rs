@@ -76,7 +76,8 @@ impl Memory {
     }
 
     fn deliver(&mut self, waiting: Waiting) -> Event {
-        let Waiting { published, publish: Publish { reply_to, topics, data, id, key, info }, .. } = waiting;
+        let Waiting { published, publish, .. } = waiting;
+        let Publish { reply_to, topics, data, id, key, info, skips_history } = publish;
         self.events.push_back(Event::Published { reply_to, outcome: Ok(Numbered::new()) });
         let tag = self.next_tag;
         self.next_tag += 1;
@@ -89,6 +90,7 @@ impl Memory {
             compression: Compression::None,
             key,
             info,
+            skips_history,
             published: Some(published),
             expires_after: None,
             place: None,
@@ -148,7 +150,7 @@ mod tests {
         let (topics, data) = (["a".into()].into(), data.into());
         let (id, key) = (Some("x".into()), Some("k".into()));
         let info = Some(Arc::new(ClientInfo { client: "c".into(), ..ClientInfo::default() }));
-        Publish { reply_to: ReplyTo::control().0, topics, data, id, key, info }
+        Publish { reply_to: ReplyTo::control().0, topics, data, id, key, info, skips_history: true }
     }
 
     fn memory(room: usize, limit: Duration) -> Memory {
@@ -170,6 +172,7 @@ mod tests {
             assert_eq!((&message.body[..], &*message.topics[0]), (&expected[..], "a"));
             assert_eq!((message.id.as_deref(), message.key.as_deref()), (Some("x"), Some("k")));
             assert_eq!(message.info.as_ref().map(|info| &*info.client), Some("c"));
+            assert!(message.skips_history);
             assert!(message.weight() > size_of::<ClientInfo>());
             let at = Position { offset, epoch: "e".into() };
             memory.numbered("a", at.clone());

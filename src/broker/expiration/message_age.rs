@@ -126,6 +126,7 @@ mod tests {
             compression: Compression::None,
             key: None,
             info: None,
+            skips_history: false,
             published,
             expires_after,
             place,

@@ -39,7 +39,11 @@ fn arrival(topic: TopicId, line: &str, key: Option<u64>, tag: u64) -> Arriving<'
 fn add(merge: &mut Merge, arriving: &Arriving<'_>, rules: &Rules, now: Instant) -> usize {
     let &Arriving { topic, lanes, line, key, tag } = arriving;
     let (line, published) = (&mut line.as_bytes().to_vec(), Some(UnixTime::from_micros(tag * 10)));
-    merge.add(Arrival { topic, lanes, line, key, tag, published, offset: tag * 2 }, rules, now)
+    merge.add(
+        Arrival { topic, lanes, line, key, tag, published, offset: tag * 2, is_numbered: true },
+        rules,
+        now,
+    )
 }
 
 fn shown(batches: &[Batch]) -> Vec<(&str, u32, u64)> {
@@ -67,8 +71,17 @@ fn a_batch_that_takes_a_large_buffer_gives_most_of_it_back() {
     let mut line = Vec::with_capacity(100_000);
     line.extend_from_slice(b"small\n");
     let lanes = Lanes::from_iter([Lane::FIRST]);
-    let arrival =
-        Arrival { topic: ids[0], lanes, line: &mut line, key: None, tag: 1, published: None, offset: 0 };
+    let (line_of, is_numbered) = (&mut line, true);
+    let arrival = Arrival {
+        topic: ids[0],
+        lanes,
+        line: line_of,
+        key: None,
+        tag: 1,
+        published: None,
+        offset: 0,
+        is_numbered,
+    };
     merge.add(arrival, &SECOND, start);
     assert!(line.is_empty(), "it is taken");
     let waiting = merge.windows.values().map(|window| window.lines.bytes.capacity()).sum::<usize>();

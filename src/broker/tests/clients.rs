@@ -22,7 +22,15 @@ impl Harness {
         let (reply_to, answer) = ReplyTo::control();
         let (topics, data) = ([topic.into()].into(), data.as_bytes().into());
         let info = info.cloned();
-        self.ask(Request::Publish(Publish { reply_to, topics, data, id: None, key: None, info }));
+        self.ask(Request::Publish(Publish {
+            reply_to,
+            topics,
+            data,
+            id: None,
+            key: None,
+            info,
+            skips_history: false,
+        }));
         answer
     }
 

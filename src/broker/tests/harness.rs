@@ -87,7 +87,15 @@ impl Harness {
         let topics = topics.iter().map(|&topic| TopicName::from(topic)).collect();
         let data = data.as_bytes().into();
         let (id, key) = (id.map(Box::from), key.map(Box::from));
-        self.ask(Request::Publish(Publish { reply_to, topics, data, id, key, info: None }));
+        self.ask(Request::Publish(Publish {
+            reply_to,
+            topics,
+            data,
+            id,
+            key,
+            info: None,
+            skips_history: false,
+        }));
         answer
     }
 

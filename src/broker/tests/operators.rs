@@ -44,7 +44,8 @@ fn what_comes_during_the_stop_is_refused() {
     let publish = |_| {
         let (reply_to, answer) = ReplyTo::control();
         let (topics, data) = (["a".into()].into(), (*b"1").into());
-        let publish = Publish { reply_to, topics, data, id: None, key: None, info: None };
+        let publish =
+            Publish { reply_to, topics, data, id: None, key: None, info: None, skips_history: false };
         operators.push(Request::Publish(publish)).unwrap();
         answer
     };
@@ -64,7 +65,15 @@ fn answers_to_clients_and_orders_of_operators_go_to_their_shards() {
     let command = CommandKey { client, id: 9 };
     let reply_to = ReplyTo::Client(ReplyAddress { shard: 1, command, codec: Codec::Json });
     let (topics, data) = (["a".into()].into(), (*b"1").into());
-    harness.ask(Request::Publish(Publish { reply_to, topics, data, id: None, key: None, info: None }));
+    harness.ask(Request::Publish(Publish {
+        reply_to,
+        topics,
+        data,
+        id: None,
+        key: None,
+        info: None,
+        skips_history: false,
+    }));
     let mail = harness.mail(1);
     assert!(
         matches!(&mail, Mail::Answer { to, answer: Answer::Published, .. } if to.command == command),

@@ -81,7 +81,15 @@ fn subscribers_of_a_removed_namespace_receive_what_is_published() {
     let removed = next(&settings, &[]);
     let (reply_to, _answer) = ReplyTo::control();
     let topics = ["old:a".into()].into();
-    let publish = Publish { reply_to, topics, data: (*b"1").into(), id: None, key: None, info: None };
+    let publish = Publish {
+        reply_to,
+        topics,
+        data: (*b"1").into(),
+        id: None,
+        key: None,
+        info: None,
+        skips_history: false,
+    };
     // Both are mostly taken in one turn, and the publication in the next.
     for request in [Request::Publish(publish), Request::Reload(removed)] {
         assert!(harness.requests.operators.push(request).is_ok());

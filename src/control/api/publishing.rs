@@ -112,7 +112,7 @@ fn channels<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D
 struct Checked<'a> {
     data: &'a RawValue,
     key: Option<Box<str>>,
-    /// The publication is not kept in a history.
+    /// No history keeps the publication.
     skips_history: bool,
 }
 
@@ -146,12 +146,6 @@ impl<'a> Checked<'a> {
                 format_args!(
                     "`{name}`: `data` has {bytes} bytes, and its namespace takes {limit} (publication_bytes)"
                 ),
-            ));
-        }
-        if self.skips_history && options.has_history() {
-            return Err(Fault::new(
-                ErrorCode::NotAvailable,
-                format_args!("`skip_history`: the namespace of `{name}` keeps a history of all publications"),
             ));
         }
         Ok(topic)
@@ -203,9 +197,10 @@ impl<'a> Single<'a> {
 
     /// What the broker thread is asked for. `reply_to` receives the outcome.
     pub(super) fn request(self, reply_to: PublishReply) -> Request {
-        let Self { topic, checked: Checked { data, key, .. }, id } = self;
+        let Self { topic, checked: Checked { data, key, skips_history }, id } = self;
         let data = data.get().as_bytes().into();
-        Request::Publish(Publish { reply_to, topics: [topic].into(), data, id, key, info: None })
+        let topics = [topic].into();
+        Request::Publish(Publish { reply_to, topics, data, id, key, info: None, skips_history })
     }
 }
 
@@ -340,8 +335,8 @@ async fn hand_in(
     let (reply_to, answer) = ReplyTo::control();
     let publish = || {
         let data = checked.data.get().as_bytes().into();
-        let (topics, key) = (topics.into(), checked.key.clone());
-        Request::Publish(Publish { reply_to, topics, data, id, key, info: None })
+        let (topics, key, skips_history) = (topics.into(), checked.key.clone(), checked.skips_history);
+        Request::Publish(Publish { reply_to, topics, data, id, key, info: None, skips_history })
     };
     state.post_before(deadline, publish).await?;
     confirmed_before(state, deadline, answer).await

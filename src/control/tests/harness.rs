@@ -216,7 +216,8 @@ fn describe(request: &Request) -> String {
             let (topics, data) = (publish.topics.join(","), String::from_utf8_lossy(&publish.data));
             let id = publish.id.as_ref().map_or(String::new(), |id| format!(" as {id}"));
             let key = publish.key.as_ref().map_or(String::new(), |key| format!(" of {key}"));
-            format!("publish {topics} {data}{id}{key}")
+            let kept = if publish.skips_history { " and forget it" } else { "" };
+            format!("publish {topics} {data}{id}{key}{kept}")
         }
         Request::Survey(_) => "survey".to_owned(),
         Request::Reload(_) => "reload".to_owned(),

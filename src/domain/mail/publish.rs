@@ -28,6 +28,8 @@ pub struct Publish {
     pub key: Option<Box<str>>,
     /// The client that publishes. `None`: an operator does.
     pub info: Option<Arc<ClientInfo>>,
+    /// Whether no history keeps it (`x-skip-history`). Then it has no offset, and whoever recovers does not get it.
+    pub skips_history: bool,
 }
 
 impl Publish {

@@ -104,7 +104,15 @@ impl BrokerThread {
     pub(super) fn begin_to_publish(&self, topics: &[&str], data: &[u8]) -> oneshot::Receiver<PublishOutcome> {
         let (reply_to, answer) = ReplyTo::control();
         let topics = topics.iter().map(|&topic| TopicName::from(topic)).collect();
-        let publish = Publish { reply_to, topics, data: data.into(), id: None, key: None, info: None };
+        let publish = Publish {
+            reply_to,
+            topics,
+            data: data.into(),
+            id: None,
+            key: None,
+            info: None,
+            skips_history: false,
+        };
         self.requests.send(Request::Publish(publish)).expect("room");
         answer
     }

@@ -207,7 +207,8 @@ mod tests {
     use super::*;
     use crate::base::clock::UnixTime;
     use crate::broker::backplane::rabbit::headers::TOPICS;
-    use crate::broker::backplane::rabbit::message::{self, text};
+    use crate::broker::backplane::rabbit::message::{self, Said, text};
+    use crate::domain::mail::TopicName;
     use lapin::message::Delivery;
     use proptest::prelude::*;
 
@@ -217,14 +218,18 @@ mod tests {
         of(message::receive(delivery, None, 10), &Undeliverable::NotUtf8(3), "fanfare.dead".into())
     }
 
+    /// The properties of a publish with further topics.
+    fn said(copies: &[TopicName]) -> BasicProperties {
+        message::properties("1".into(), &Said { copies, ..Said::default() }, UnixTime::default())
+    }
+
     fn string(text: &str) -> AMQPValue {
         AMQPValue::LongString(text.into())
     }
 
     #[test]
     fn a_dead_letter_keeps_the_body_and_says_why() {
-        let PendingPublish { exchange, routing_key, body, properties } =
-            dead("a", message::properties("1".into(), &["b".into()], None, None, UnixTime::default()));
+        let PendingPublish { exchange, routing_key, body, properties } = dead("a", said(&["b".into()]));
         assert_eq!((exchange.as_str(), routing_key.as_str(), &body[..]), ("fanfare.dead", "a", &b"1"[..]));
         let headers = properties.headers().clone().unwrap();
         assert!(text(&headers, REASON).unwrap().contains("byte 3"));
@@ -338,8 +343,7 @@ mod tests {
     #[test]
     fn the_names_of_many_topics_are_said_once() {
         let many: Vec<_> = (0..1000).map(|n| format!("topic-{n}").into()).collect();
-        let dead_letter =
-            dead("topic-0", message::properties("1".into(), &many, None, None, UnixTime::default()));
+        let dead_letter = dead("topic-0", said(&many));
         let headers = dead_letter.properties.headers().clone().unwrap();
         assert!(text(&headers, TOPIC).unwrap().len() <= TEXT_BYTES_MAX);
         assert!(text(&headers, TOPICS).unwrap().ends_with("topic-999"));

@@ -17,6 +17,7 @@ use super::address::{Address, Addresses};
 use super::connect::connect;
 use super::fault::{RabbitMqFault, SetupStep};
 use super::ids::Ids;
+use super::message::Said;
 use super::pending_publish::PendingPublish;
 use super::publisher::confirm;
 use super::reply::{is_missing, reply_text};
@@ -130,7 +131,7 @@ pub fn publish_once(
         exchange: ShortString::try_new(exchange).map_err(|_| PublishError::ExchangeTooLong)?,
         routing_key: ShortString::try_new(topic).map_err(|_| PublishError::TopicTooLong)?,
         body: body.to_vec(),
-        properties: message::properties(Ids::new().next(), &[], key, None, UnixTime::now()),
+        properties: message::properties(Ids::new().next(), &Said { key, ..Said::default() }, UnixTime::now()),
     };
     // One that does not answer must leave time for the others.
     let share = limit / u32::try_from(addresses.len()).unwrap_or(u32::MAX);

@@ -15,6 +15,7 @@ use crate::domain::mail::{Numbered, Publish, PublishFault, PublishReply};
 use crate::domain::reasons::ErrorCode;
 
 use super::ids::Ids;
+use super::message::Said;
 use super::outgoing::{Outgoing, Purpose, Settled};
 use super::pending_publish::PendingPublish;
 use super::publisher::{Abandoned, Report, Traffic};
@@ -264,13 +265,14 @@ impl Rabbit {
             Some(Err(_)) => return Err((publish, ErrorCode::BadRequest)),
             None => self.pending.ids.next(),
         };
-        let Publish { reply_to, topics, data, key, info, .. } = publish;
+        let Publish { reply_to, topics, data, key, info, skips_history, .. } = publish;
         let [first, copies @ ..] = &topics[..] else { unreachable!("checked: a publish has topics") };
+        let said = Said { copies, key: key.as_deref(), info: info.as_deref(), skips_history };
         let pending = PendingPublish {
             exchange: self.config.amqp.exchange.as_str().into(),
             routing_key: ShortString::from(&**first),
             body: data.into_vec(),
-            properties: message::properties(id, copies, key.as_deref(), info.as_deref(), UnixTime::now()),
+            properties: message::properties(id, &said, UnixTime::now()),
         };
         self.pending.publishes.add(Purpose::Publish(reply_to), pending, Instant::now());
         self.send_pending();

@@ -1,7 +1,7 @@
 use super::postponed::RETRY_AFTER;
 use super::*;
 use crate::base::clock::UnixTime;
-use crate::broker::backplane::rabbit::message;
+use crate::broker::backplane::rabbit::message::{self, Said};
 use crate::domain::codec::Codec;
 use crate::domain::mail::ClientKey;
 use crate::domain::mail::{CommandKey, ReplyAddress, ReplyTo};
@@ -66,7 +66,11 @@ impl Harness {
             exchange: "fanfare".into(),
             routing_key: first.into(),
             body: b"1".to_vec(),
-            properties: message::properties("id".into(), &copies, None, None, UnixTime::default()),
+            properties: message::properties(
+                "id".into(),
+                &Said { copies: &copies, ..Said::default() },
+                UnixTime::default(),
+            ),
         };
         self.outgoing.add(Purpose::Publish(ReplyTo::control().0), pending, self.now);
     }
